@@ -1,0 +1,3 @@
+module github.com/ferrule-dev/ferrule
+
+go 1.26.0

@@ -1,0 +1,360 @@
+/* ferrule.h: the contract between a native plug-in and its host. SPDX-License-Identifier: MIT
+ *
+ * A plug-in is a shared library (.so, .dylib, .dll) that exports the symbols described here. This one file is the
+ * whole contract: who reads it can write a correct plug-in without another line of ours. The helpers in
+ * ferrule/sdk.h (C), ferrule/sdk.hpp (C++) and the crate `ferrule` (Rust) are conveniences over it.
+ *
+ *     #include <string.h>
+ *     #include "ferrule.h"
+ *
+ *     FERRULE_PLUGIN(FERRULE_NAME("greeter") FERRULE_VERSION("1.0.0"));
+ *
+ *     FERRULE_FN(greet) {
+ *         if (call->out_cap < 5) return FERRULE_NO_MEMORY;
+ *         memcpy(call->out, "hello", 5);
+ *         call->out_len = 5;
+ *         return FERRULE_OK;
+ *     }
+ *
+ *     cc -shared -fPIC -o greeter.so greeter.c
+ *
+ * WORDS. The host is the program that opens the library. The library exports functions, which the host calls, and
+ * imports host functions, which the host offers. An instance is one plug-in state, made by ferrule_start. A call is
+ * one run of one function; everything about it is in its call frame, struct ferrule_call.
+ *
+ * TAGS. Each member and service says who may use it and when:
+ *   [owner]    who owns the memory it points to
+ *   [lifetime] how long it stays valid
+ *   [thread]   on which threads it may be used: "calling" is the thread on which the host entered the plug-in,
+ *              "any" is that one and every thread that the plug-in started, while the call runs (R14)
+ *
+ * RULES. R1 to R21 below are the contract in sentences; each says what the host does when it is broken. Error
+ * messages and the conformance kit cite these numbers. They never change their meaning.
+ *
+ * GROWTH. What is released keeps its meaning for ever. A struct with a `size` grows at its end only: test
+ * FERRULE_HAS before you touch a member that this version did not have. New abilities are new symbols or new
+ * manifest keys. An incompatible contract would use other symbol names, so that one library can export both.
+ *
+ * ---------------------------------------------------------------------------------------------------------------
+ *
+ * R1  MANIFEST. The library exports `ferrule_manifest`, a constant array of NUL-terminated `key=value` texts in
+ *     UTF-8, closed by an empty text, 65,536 bytes at most. The first is `ferrule=1`, the major version of this
+ *     contract. `name=` (letters, digits, `_`, `-`, `.`; 1 to 128 of them) and `version=` must be there. The bytes
+ *     stand in the file as they are: no relocation, no constructor makes them.
+ *     Broken: the library is not loaded; the error says what is wrong with which key.
+ * R2  NAMES. A function is exported as `ferrule_fn_<name>`, a hook as `ferrule_hook_<point>`, an import slot as
+ *     `ferrule_import_<name>`, text about one of them as `ferrule_meta_fn_<name>` and so on. <name> is a C identifier
+ *     of 1 to 128 bytes. No name is exported twice. Every other `ferrule_…` symbol is reserved.
+ *     Broken: an invalid or repeated name is refused at open; a reserved one is ignored, and the checker warns.
+ * R3  KEYS. A key is 1 to 64 bytes of `a-z 0-9 _ - .`, and stands once. Values are any UTF-8 without NUL. Keys that
+ *     a host does not know are kept and shown, never refused. Known in the manifest: ferrule, name, version, threads,
+ *     description, homepage, license, authors. Known in meta texts: doc, in, out (media types), schema.
+ *     Broken: the library is not loaded; the error names the key.
+ * R4  LOADING runs nothing of the plug-in's but its static constructors, and those have no host: there is no frame
+ *     outside a call. The manifest, names and meta texts are read from the file, before any code of it runs.
+ *     Broken: a constructor that crashes takes the process that loads it along.
+ * R5  IMPORTS. Each `ferrule_import_<name>` is a `uint32_t` that the host sets before anything runs: the ordinal to
+ *     pass as ferrule_request.ordinal. It is the place of <name> among this library's import names sorted by byte
+ *     values, so it is the same in every host. The plug-in only reads it.
+ *     Broken: an import that the host does not offer fails at open, by name. A wrong ordinal gets FERRULE_MISUSE.
+ * R6  FRAME. The frame is the host's and lives until the function returns. The plug-in may set out, out_len and
+ *     release, and in ferrule_start also state; it leaves every other member as it is.
+ *     Broken: the host reads no other member back, so what was written there has no effect on it.
+ * R7  INPUT. in_len bytes at `in` are readable until the function returns, and never written by the plug-in. `in` is
+ *     never NULL, also when in_len is 0. No alignment is promised, and no NUL follows the last byte.
+ *     Broken: reading further, later, or writing is undefined, and may end the process.
+ * R8  OUTPUT. On entry `out` is room for out_cap bytes of the host's; `out` is not NULL, out_cap may be 0, out_len
+ *     is 0. Either the plug-in writes at most out_cap bytes there and sets out_len; or it points `out` at out_len
+ *     bytes of its own memory and sets `release`. What is in the room beyond out_len does not matter. A plug-in
+ *     that sets neither has an empty result.
+ *     Broken: out_len over out_cap without release, another pointer in `out` without release, a NULL `out` with
+ *     an out_len over 0, or an out_len over PTRDIFF_MAX, makes the call fail with an error that cites this rule; no
+ *     byte is read.
+ * R9  RELEASE. When the function returned with `release` set, whatever its status, the host calls it once, after it
+ *     has taken the bytes, with a frame whose state, out, out_len, out_cap and release are as the function left
+ *     them. It may run on any thread, and while another call of the same instance runs; it must not use `host`, and
+ *     must come back soon. Whoever allocates, releases: never free the host's room, or let the host free yours.
+ *     Broken: a host service called from it gets FERRULE_MISUSE.
+ * R10 STATUS. The return value is 0 for a result, otherwise one of the statuses below or a number of the plug-in's
+ *     own, 1000 or more. Numbers from 9 to 999 are reserved for later versions, and read as FAILED.
+ *     Broken: a negative status makes the call fail with an error that cites this rule and shows the number.
+ * R11 MESSAGE. With a status other than 0, `out` (as in R8) is a message for people, in UTF-8, without a newline at
+ *     its end. It may be empty.
+ *     Broken: bytes that are not UTF-8 are replaced by U+FFFD.
+ * R12 NOTHING UNWINDS. No C++ exception, Rust panic, longjmp or thread exit leaves an exported function or release.
+ *     Broken: the process ends. The SDKs for C++ and Rust catch these and return FERRULE_PANIC.
+ * R13 THREADS are declared by `threads=` in the manifest, and the host keeps to it:
+ *       serial      (also when the key is missing) one call at a time for each instance, on any thread, with a
+ *                   happens-before edge from each call to the next
+ *       concurrent  any number of calls at a time for each instance
+ *       pinned      one call at a time for each instance, always on the thread that ran its ferrule_start
+ *     Different instances run at the same time in all three: a library without static mutable state needs no lock.
+ *     Broken: another word is refused at open.
+ * R14 THE PLUG-IN'S OWN THREADS may use the frame, and the host's services with it, while the call that handed it to
+ *     them runs. When the function returns, they must have stopped using it.
+ *     Broken: the host refuses a service with FERRULE_MISUSE where it can tell, and never crashes of it. It cannot
+ *     tell when the frame serves another call by then.
+ * R15 STATE. Where exported, `ferrule_start` is called once for each instance before any other call, with the
+ *     configuration's bytes as input. It sets call->state to what it likes; the host hands that to every later call
+ *     of the instance and never looks into it. Where exported, `ferrule_stop` is called once for each instance that
+ *     started, when no other call of it runs. A start that fails must clean up after itself: no stop follows.
+ *     Broken: start's failure makes open fail with its message; stop's is logged.
+ * R16 PANIC. After FERRULE_PANIC the instance is poisoned: the host lets its running calls end, calls nothing more of
+ *     it but ferrule_stop, and makes a new instance with ferrule_start before the next call.
+ *     Broken: (the host's duty.)
+ * R17 CANCELLATION. `cancel` is NULL or points at a word that turns from 0 to non-zero when the host no longer wants
+ *     the result. Functions that may run for more than some milliseconds poll it (ferrule_cancelled), and return
+ *     FERRULE_CANCELLED soon after.
+ *     Broken: in-process the host waits for the function to return; an isolated one is killed after a grace period.
+ * R18 SERVICES. `host` is the table of what the host offers, size-first. Every service takes the frame of the running
+ *     call. A service that finds a bad argument returns FERRULE_MISUSE and does nothing.
+ *     Broken: a frame that is not the host's, or whose call is over, gets FERRULE_MISUSE.
+ * R19 BATCHES. `ferrule_batch`, where exported, runs one function over many frames; FERRULE_PLUGIN defines it.
+ *     Where it is missing the host calls the function for each frame; the results are the same.
+ *     Broken: as the rule that the record's own frame broke.
+ * R20 THE PROCESS is the host's: a plug-in leaves signal handlers, the signal mask, the working directory, the locale,
+ *     the floating-point environment, the environment and the standard streams as it finds them.
+ *     Broken: the conformance kit reports it; in-process the host cannot repair it.
+ * R21 SIZES. The side that reads a struct trusts no member that lies beyond its `size`.
+ *     Broken: a size smaller than that of this first version is refused with FERRULE_MISUSE.
+ */
+#ifndef FERRULE_H
+#define FERRULE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The major version of this contract: the `1` of the manifest's `ferrule=1`. */
+#define FERRULE_ABI 1
+
+/* What the macros below are made of. Names that end in an underscore are not for authors. */
+#if defined(_WIN32)
+#define FERRULE_EXPORT __declspec(dllexport)
+#elif defined(__GNUC__)
+#define FERRULE_EXPORT __attribute__((visibility("default")))
+#else
+#define FERRULE_EXPORT
+#endif
+#if defined(__GNUC__)
+#define FERRULE_UNUSED_ __attribute__((unused))
+#else
+#define FERRULE_UNUSED_
+#endif
+#if defined(__cplusplus)
+#define FERRULE_C_ extern "C"
+#define FERRULE_CAST_(type, value) reinterpret_cast<type>(value)
+#define FERRULE_SIZE_(value) static_cast<size_t>(value)
+#else
+#define FERRULE_C_ extern
+#define FERRULE_CAST_(type, value) ((type)(value))
+#define FERRULE_SIZE_(value) ((size_t)(value))
+#endif
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* Statuses (R10): what a function, a hook, start, stop and a host service return, as int32_t. */
+enum {
+    FERRULE_OK = 0,          /* out is the result */
+    FERRULE_FAILED = 1,      /* it did not work; out says why */
+    FERRULE_INVALID = 2,     /* the input is not what the function takes */
+    FERRULE_UNSUPPORTED = 3, /* understood, but not to be had here */
+    FERRULE_CANCELLED = 4,   /* the host no longer wants it (R17) */
+    FERRULE_PANIC = 5,       /* the plug-in's code failed in a way that leaves its state unknown (R16) */
+    FERRULE_NO_MEMORY = 6,   /* memory or room was not enough */
+    FERRULE_MISUSE = 7,      /* a rule of this contract was broken by the caller; from a host service */
+    FERRULE_MORE = 8         /* from host->call: the result is longer than out_cap; fetch it with more room */
+};
+
+/* The first status that is a plug-in's own (R10). */
+#define FERRULE_STATUS_OWN 1000
+
+/* Levels of a log line, for host->log. Another number reads as FERRULE_LOG_INFO. */
+enum {
+    FERRULE_LOG_ERROR = 1,
+    FERRULE_LOG_WARN = 2,
+    FERRULE_LOG_INFO = 3,
+    FERRULE_LOG_DEBUG = 4,
+    FERRULE_LOG_TRACE = 5
+};
+
+/* What an import slot holds until the host has set it (R5); never a valid ordinal. */
+#define FERRULE_UNBOUND 0xFFFFFFFFu
+
+typedef struct ferrule_call ferrule_call;
+typedef struct ferrule_host ferrule_host;
+typedef struct ferrule_request ferrule_request;
+typedef struct ferrule_frames ferrule_frames;
+
+/* The one signature: functions, hooks, ferrule_start and ferrule_stop. Returns a status. */
+typedef int32_t (*ferrule_function)(ferrule_call *call);
+
+/* ferrule_call: the call frame, everything about one call. Grows at the end only.
+ * [owner] host. [lifetime] until the function returns (R6). [thread] any. */
+struct ferrule_call {
+    /* Bytes of this struct as the host knows it; FERRULE_HAS reads it. Set by the host. */
+    size_t size;
+    /* What ferrule_start set for this instance, else NULL (R15). [owner] plug-in. [lifetime] until ferrule_stop. */
+    void *state;
+    /* The input (R7). [owner] host, read-only. [lifetime] until return. [thread] any. */
+    const uint8_t *in;
+    size_t in_len;
+    /* The result, or the message when the status is not 0 (R8, R11). On entry the host's room of out_cap bytes;
+     * [owner] host, or the plug-in once it has set release. [lifetime] until return, or until release ran.
+     * [thread] any, one at a time. */
+    uint8_t *out;
+    size_t out_len;
+    size_t out_cap;
+    /* NULL on entry. Set it together with `out`, to have your own memory back (R9). [thread] set on any; run on any. */
+    void (*release)(ferrule_call *call);
+    /* The host's services (R18). Never NULL. [owner] host. [lifetime] the process. [thread] any. */
+    const ferrule_host *host;
+    /* The cancellation word, or NULL (R17); read it with ferrule_cancelled. [owner] host. [lifetime] until return.
+     * [thread] any. */
+    const uint32_t *cancel;
+};
+
+/* ferrule_request: one call of a host function. Grows at the end only. The plug-in fills it, all bytes of it: set
+ * what you do not use to 0. [owner] plug-in. [lifetime] until host->call returns. [thread] one at a time. */
+struct ferrule_request {
+    /* sizeof(ferrule_request), as the plug-in knows it. */
+    size_t size;
+    /* The input for the host function; may be NULL when in_len is 0. [owner] plug-in. The host keeps none of it. */
+    const uint8_t *in;
+    size_t in_len;
+    /* Room for the result, or the message when the status is not 0; may be NULL when out_cap is 0. [owner] plug-in.
+     * The host sets out_len: how many bytes the result has, written to out unless the status is FERRULE_MORE. */
+    uint8_t *out;
+    size_t out_len;
+    size_t out_cap;
+    /* Which host function: the value of a ferrule_import_<name> slot (R5). */
+    uint32_t ordinal;
+    /* 0 to call. When host->call returned FERRULE_MORE the host has set it to a non-zero number: the result is kept,
+     * it has out_len bytes, nothing was written. Give `out` that much room and pass the same request again to fetch
+     * it; the function does not run again, and the status is the function's own. A kept result that is not fetched is
+     * dropped when the frame's call ends. */
+    uint32_t kept;
+};
+
+/* ferrule_host: what the host offers (R18). Grows at the end only.
+ * [owner] host. [lifetime] the process. [thread] any: every service may be called from several threads at a time. */
+struct ferrule_host {
+    /* Bytes of this struct as the host knows it. */
+    size_t size;
+    /* Calls the host function request->ordinal, and waits for it. Returns its status; FERRULE_MORE as `kept` says;
+     * FERRULE_MISUSE when the frame, the ordinal or the request is not valid, with nothing written. */
+    int32_t (*call)(ferrule_call *call, ferrule_request *request);
+    /* Hands a line of text_len bytes of UTF-8, without a newline at its end, to the host's logger, which knows the
+     * plug-in's name. level is one of FERRULE_LOG_…. The text is copied. Returns FERRULE_OK or FERRULE_MISUSE. */
+    int32_t (*log)(ferrule_call *call, uint32_t level, const char *text, size_t text_len);
+};
+
+/* ferrule_frames: the argument of ferrule_batch (R19). Grows at the end only.
+ * [owner] host, frames and all. [lifetime] until return. [thread] calling. */
+struct ferrule_frames {
+    /* Bytes of this struct as the host knows it. */
+    size_t size;
+    /* What to run: an address of one of this library's own ferrule_fn_… or ferrule_hook_… */
+    ferrule_function fn;
+    /* count frames, stride bytes from one to the next (a host's frame may be longer than this header's). Only the
+     * first one's out and out_cap are set: room for all, which each record passes on to the next. */
+    ferrule_call *calls;
+    size_t stride;
+    size_t count;
+    /* count statuses, one for each record. [owner] host; written by the plug-in. */
+    int32_t *statuses;
+    /* How many records have run, from the first on; less than count when the batch was cancelled. Written by the
+     * plug-in. */
+    size_t done;
+};
+
+/* FERRULE_HAS(p, member): does the other side know this member of *p? p is evaluated more than once. */
+#define FERRULE_HAS(p, member)                                                                                         \
+    (FERRULE_SIZE_(FERRULE_CAST_(const char *, &(p)->member + 1) - FERRULE_CAST_(const char *, (p))) <= (p)->size)
+
+/* Does the host still want the result (R17)? 1 when it does not. [thread] any. Costs one load: poll it often. */
+static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
+    if (!call->cancel) return 0;
+#if defined(__GNUC__)
+    return __atomic_load_n(call->cancel, __ATOMIC_ACQUIRE) != 0;
+#else
+    return *FERRULE_CAST_(const volatile uint32_t *, call->cancel) != 0; /* MSVC: volatile reads acquire */
+#endif
+}
+
+/* The body of ferrule_batch; FERRULE_PLUGIN uses it. */
+static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames) {
+    char *at = FERRULE_CAST_(char *, frames->calls);
+    uint8_t *room = frames->calls->out;
+    size_t left = frames->calls->out_cap;
+    for (frames->done = 0; frames->done < frames->count; frames->done++, at += frames->stride) {
+        ferrule_call *call = FERRULE_CAST_(ferrule_call *, FERRULE_CAST_(void *, at));
+        if (ferrule_cancelled(call)) return FERRULE_CANCELLED;
+        call->out = room;
+        call->out_cap = left;
+        frames->statuses[frames->done] = frames->fn(call);
+        if (!call->release && call->out == room && call->out_len <= left) {
+            room += call->out_len;
+            left -= call->out_len;
+        }
+    }
+    return FERRULE_OK;
+}
+
+#if defined(__cplusplus)
+}
+#endif
+
+/* ---- What an author writes ------------------------------------------------------------------------------------- */
+
+#define FERRULE_TEXT_(symbol, text)                                                                                    \
+    FERRULE_C_ FERRULE_EXPORT const char symbol[];                                                                     \
+    const char symbol[] = text
+#define FERRULE_DEFINE_(symbol)                                                                                        \
+    FERRULE_C_ FERRULE_EXPORT int32_t symbol(ferrule_call *call);                                                      \
+    int32_t symbol(ferrule_call *call FERRULE_UNUSED_)
+
+/* FERRULE_PLUGIN(keys); once in each library, at file scope: the manifest (R1) and ferrule_batch (R19). `keys` is a
+ * sequence of the FERRULE_KEY family without commas, in any order:
+ *
+ *     FERRULE_PLUGIN(FERRULE_NAME("resize") FERRULE_VERSION("2.1.0") FERRULE_THREADS("concurrent"));
+ */
+#define FERRULE_PLUGIN(keys)                                                                                           \
+    FERRULE_TEXT_(ferrule_manifest, "ferrule=1\0" keys);                                                               \
+    FERRULE_C_ FERRULE_EXPORT int32_t ferrule_batch(ferrule_frames *frames);                                           \
+    int32_t ferrule_batch(ferrule_frames *frames) { return ferrule_run_frames(frames); }                               \
+    FERRULE_C_ FERRULE_EXPORT const char ferrule_manifest[]
+
+/* One key with its value, both string literals (R3). */
+#define FERRULE_KEY(key, value) key "=" value "\0"
+#define FERRULE_NAME(text) FERRULE_KEY("name", text)
+#define FERRULE_VERSION(text) FERRULE_KEY("version", text)
+#define FERRULE_DESCRIPTION(text) FERRULE_KEY("description", text)
+/* "serial", "concurrent" or "pinned" (R13). */
+#define FERRULE_THREADS(word) FERRULE_KEY("threads", word)
+
+/* FERRULE_FN(name) { … }: a function the host may call. Inside, `call` is the frame. Returns a status. */
+#define FERRULE_FN(name) FERRULE_DEFINE_(ferrule_fn_##name)
+/* FERRULE_HOOK(point) { … }: attaches to the host's extension point. */
+#define FERRULE_HOOK(point) FERRULE_DEFINE_(ferrule_hook_##point)
+/* FERRULE_START { … } and FERRULE_STOP { … }: make and drop one instance's state (R15). */
+#define FERRULE_START FERRULE_DEFINE_(ferrule_start)
+#define FERRULE_STOP FERRULE_DEFINE_(ferrule_stop)
+/* FERRULE_IMPORT(name); a host function this library needs (R5); FERRULE_ORDINAL(name) is its ordinal. */
+#define FERRULE_IMPORT(name)                                                                                           \
+    FERRULE_C_ FERRULE_EXPORT uint32_t ferrule_import_##name;                                                          \
+    uint32_t ferrule_import_##name = FERRULE_UNBOUND
+#define FERRULE_ORDINAL(name) (ferrule_import_##name)
+
+/* Text about one symbol, for people and tools: FERRULE_FN_META(resize, FERRULE_DOC("Halves a picture.") FERRULE_IN(
+ * "image/png") FERRULE_OUT("image/png")); likewise for hooks and imports. */
+#define FERRULE_FN_META(name, keys) FERRULE_TEXT_(ferrule_meta_fn_##name, keys)
+#define FERRULE_HOOK_META(point, keys) FERRULE_TEXT_(ferrule_meta_hook_##point, keys)
+#define FERRULE_IMPORT_META(name, keys) FERRULE_TEXT_(ferrule_meta_import_##name, keys)
+#define FERRULE_DOC(text) FERRULE_KEY("doc", text)
+#define FERRULE_IN(media_type) FERRULE_KEY("in", media_type)
+#define FERRULE_OUT(media_type) FERRULE_KEY("out", media_type)
+#define FERRULE_SCHEMA(text) FERRULE_KEY("schema", text)
+
+#endif /* FERRULE_H */
