@@ -1,0 +1,105 @@
+# Ferrule. `make demo` shows what it does, `make test` tests it; both work in a bare checkout.
+# The rest of the targets, quick ones first: lint race portable stress fuzz cross check install clean.
+
+GO    ?= go
+CC    ?= cc
+CARGO ?= cargo
+PREFIX ?= /usr/local
+FUZZTIME ?= 20s
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.0
+
+# need PROGRAM, INSTALL: stop with how to get a program that is missing.
+need = @command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
+NEED_GO = $(call need,$(GO),see https://go.dev/dl)
+NEED_CC = $(call need,$(CC),apt-get install gcc)
+NEED_CARGO = $(call need,$(CARGO),apt-get install cargo or see https://rustup.rs)
+HAVE_CARGO = command -v $(CARGO) >/dev/null 2>&1
+
+.PHONY: demo
+demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
+	$(NEED_GO)
+	$(NEED_CC)
+	@GO="$(GO)" CC="$(CC)" CARGO="$(CARGO)" sh examples/demo.sh
+
+.PHONY: test
+test: test-go test-c test-rust ## Everything that is quick, on this machine
+
+.PHONY: test-go
+test-go:
+	$(NEED_GO)
+	$(NEED_CC)
+	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) test ./loader/... ./abi/...
+	$(GO) test -tags ferrule_portable ./loader
+
+.PHONY: test-c
+test-c:
+	$(NEED_CC)
+	$(MAKE) -C sdk-c test
+
+.PHONY: test-rust
+test-rust:
+	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet; elif [ -n "$$CI" ]; then \
+		echo "make: cargo is missing: apt-get install cargo, or see https://rustup.rs" >&2; exit 1; else \
+		echo "make: the Rust SDK was not tested: cargo is missing: apt-get install cargo, or see https://rustup.rs"; fi
+
+.PHONY: lint
+lint: ## Formatters and linters of all three languages
+	$(NEED_GO)
+	$(NEED_CARGO)
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not formatted: $$files" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags ferrule_portable ./loader/...
+	$(GO) vet -tags ferrule_stress ./loader/...
+	$(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+	cd sdk-rust && $(CARGO) fmt --check && $(CARGO) clippy --quiet --all-targets -- -D warnings
+
+.PHONY: race
+race: ## The race detector, in a random order, more than once
+	$(GO) test -race -shuffle=on -count=2 ./loader/... ./abi/...
+
+.PHONY: portable
+portable: ## The portable crossing, with cgo and without
+	$(GO) test -tags ferrule_portable ./loader/...
+	CGO_ENABLED=0 $(GO) test -tags ferrule_portable ./loader/...
+
+.PHONY: stress
+stress: ## Garbage collections and stack moves at each crossing
+	$(GO) test -tags ferrule_stress -timeout 20m ./loader
+	CGO_ENABLED=0 $(GO) test -tags ferrule_stress -timeout 20m ./loader
+	$(GO) test -tags ferrule_stress,ferrule_portable -timeout 20m ./loader
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME
+	@for dir in $$($(GO) list -f '{{.Dir}}' ./abi/... ./loader/...); do \
+		for target in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p'); do \
+			echo "$$target in $$dir" | sed "s|$(CURDIR)/||"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
+		done; \
+	done
+
+PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+.PHONY: cross
+cross: ## Builds and vets, tests included, for every platform
+	@for p in $(PLATFORMS); do for tags in "" ferrule_portable; do \
+		echo "$$p $$tags"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -tags "$$tags" ./... || exit 1; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" ./... || exit 1; \
+	done; done
+
+.PHONY: check
+check: lint test race portable stress cross ## Everything but fuzzing; leaves a clean tree
+	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
+
+.PHONY: install
+install: ## The header and the C SDK, with pkg-config and CMake files: DESTDIR, PREFIX
+	$(MAKE) -C sdk-c install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)
+
+.PHONY: clean
+clean:
+	rm -rf build sdk-rust/target
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)

@@ -1,0 +1,111 @@
+package loader_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+func TestCancel(t *testing.T) {
+	p := openHost(t, upper, echo)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		_, err := p.Call(ctx, "wait", nil)
+		cancel()
+		assert.ErrorIs(t, err, loader.ErrCancelled)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	why := errors.New("the customer left")
+	ctx, cancel := context.WithCancelCause(ctx)
+	time.AfterFunc(5*time.Millisecond, func() { cancel(why) })
+	_, err := p.Call(ctx, "wait", nil)
+	assert.ErrorIs(t, err, why)
+	_, err = p.Call(ctx, "cancelled", nil)
+	assert.ErrorIs(t, err, why, "not called at all")
+	var e *loader.CallError
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, loader.ErrCancelled, e.Status)
+	_, err = p.Call(context.Background(), "cancelled", nil)
+	assert.NoError(t, err, "the word is new for the next call")
+}
+
+// Calls that start and end while the watcher comes and goes: each must hear of its own context, and of no other.
+func TestCancelWhileTheWatcherSleeps(t *testing.T) {
+	p := openHost(t, upper, echo)
+	for _, pause := range []time.Duration{0, 20 * time.Millisecond, 49 * time.Millisecond, 51 * time.Millisecond, 80 * time.Millisecond} {
+		time.Sleep(pause)
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Millisecond)
+		within(t, func() {
+			_, err := p.Call(ctx, "wait", nil)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+		cancel()
+		_, err := p.Call(context.Background(), "cancelled", nil)
+		assert.NoError(t, err)
+	}
+}
+
+func TestCancelWhileWaitingForAnInstance(t *testing.T) {
+	p := open(t, fixture.C(t, "threads_serial"))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				_, err := p.Call(ctx, "stay", nil)
+				assert.NoError(t, err)
+			}
+		})
+	}
+	cancelled := 0
+	for range 20 {
+		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+		if _, err := p.Call(ctx, "stay", nil); err != nil {
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorIs(t, err, loader.ErrCancelled)
+			cancelled++
+		}
+		cancel()
+	}
+	wg.Wait()
+	assert.Positive(t, cancelled)
+	_, err := p.Call(ctx, "stay", nil)
+	assert.NoError(t, err, "no instance was lost")
+}
+
+// What watches contexts ends by itself, and forgets the contexts of calls that are over.
+func TestNothingIsLeftOfContexts(t *testing.T) {
+	p := openHost(t, upper, echo)
+	before := runtime.NumGoroutine()
+	collected := make(chan bool)
+	func() {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		value := new([64]byte)
+		runtime.AddCleanup(value, func(int) { close(collected) }, 0)
+		_, err := p.Call(context.WithValue(ctx, key{}, value), "cancelled", nil)
+		require.NoError(t, err)
+	}()
+	// No helper that runs conditions in goroutines of its own: they would be counted.
+	within(t, func() {
+		for runtime.NumGoroutine() > before+1 { // one is this function's
+			time.Sleep(time.Millisecond)
+		}
+		for {
+			runtime.GC()
+			select {
+			case <-collected:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+}

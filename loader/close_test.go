@@ -1,0 +1,192 @@
+package loader_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
+)
+
+func TestClosed(t *testing.T) {
+	p := open(t, fixture.C(t, "echo"))
+	f, err := p.Func("echo")
+	require.NoError(t, err)
+	require.NoError(t, p.Close())
+	require.NoError(t, p.Close(), "twice")
+	_, err = f.Call(ctx, nil)
+	var e *loader.UsageError
+	require.ErrorAs(t, err, &e)
+	assert.ErrorIs(t, err, loader.ErrClosed)
+	_, err = p.Call(ctx, "echo", nil)
+	assert.ErrorIs(t, err, loader.ErrClosed)
+	assert.Equal(t, "echo", p.Name())
+}
+
+func TestCloseWaitsForRunningCalls(t *testing.T) {
+	for _, name := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
+		p := open(t, fixture.C(t, name))
+		var mu sync.Mutex
+		running := 0
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				for {
+					mu.Lock()
+					running++
+					mu.Unlock()
+					_, err := p.Call(ctx, "stay", nil)
+					mu.Lock()
+					running--
+					mu.Unlock()
+					if err != nil {
+						assert.ErrorIs(t, err, loader.ErrClosed)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		within(t, func() { assert.NoError(t, p.Close()) })
+		within(t, wg.Wait)
+		assert.Zero(t, running)
+	}
+}
+
+// Close, calls, and new plug-ins that take over the closed one's call slots, all at once.
+func TestCloseAgainstCalls(t *testing.T) {
+	rounds := 300
+	if stress.Enabled {
+		rounds = 10
+	}
+	path := fixture.C(t, "echo")
+	for range rounds {
+		p, err := loader.Open(path, loader.WithInstances(2))
+		require.NoError(t, err)
+		f, err := p.Func("echo")
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				<-start
+				for {
+					out, err := f.Append(ctx, nil, []byte("ping"))
+					if err != nil {
+						assert.ErrorIs(t, err, loader.ErrClosed)
+						return
+					}
+					if !assert.Equal(t, "ping", string(out)) {
+						return
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			<-start
+			runtime.Gosched()
+			assert.NoError(t, p.Close())
+		})
+		wg.Go(func() {
+			<-start
+			other, err := loader.Open(path)
+			if assert.NoError(t, err) {
+				_, err = other.Call(ctx, "nothing", nil)
+				assert.NoError(t, err)
+				assert.NoError(t, other.Close())
+			}
+		})
+		close(start)
+		within(t, wg.Wait)
+	}
+}
+
+func TestCloseReleasesThoseWhoWait(t *testing.T) {
+	entered := make(chan struct{})
+	leave := make(chan struct{})
+	p, err := loader.Open(fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) {
+		close(entered)
+		<-leave
+		return nil, nil
+	}))
+	require.NoError(t, err)
+	results := make(chan error, 3)
+	go func() { _, err := p.Call(ctx, "misuse", nil); results <- err }()
+	<-entered
+	for range 2 {
+		go func() { _, err := p.Call(ctx, "misuse", nil); results <- err }()
+	}
+	time.Sleep(5 * time.Millisecond)
+	done := make(chan error)
+	go func() { done <- p.Close() }()
+	assert.ErrorIs(t, <-results, loader.ErrClosed)
+	assert.ErrorIs(t, <-results, loader.ErrClosed)
+	select {
+	case <-done:
+		t.Fatal("Close did not wait")
+	case <-time.After(5 * time.Millisecond):
+	}
+	close(leave)
+	assert.NoError(t, <-results, "the call that ran had its answer")
+	assert.NoError(t, <-done)
+}
+
+// Memory, goroutines and threads stay flat over many lives of a plug-in.
+func TestTenThousandLives(t *testing.T) {
+	cycles := 10_000
+	if stress.Enabled {
+		cycles = 100
+	}
+	fixtures := []string{fixture.C(t, "state"), fixture.C(t, "threads_pinned"), fixture.C(t, "echo")}
+	live := func(n int) {
+		for i := range n {
+			p, err := loader.Open(fixtures[i%3])
+			require.NoError(t, err)
+			_, err = p.Call(ctx, []string{"next", "count", "echo_own"}[i%3], []byte("x"))
+			require.NoError(t, err)
+			if i%3 == 0 {
+				_, err = p.Call(ctx, "panic", nil)
+				require.ErrorIs(t, err, loader.ErrPanic)
+			}
+			require.NoError(t, p.Close())
+		}
+	}
+	live(cycles / 10)
+	settle := func() int { runtime.GC(); runtime.GC(); time.Sleep(20 * time.Millisecond); return residentBytes(t) }
+	before, goroutines := settle(), runtime.NumGoroutine()
+	live(cycles)
+	grown := settle() - before
+	t.Logf("resident memory grew by %d KiB over %d lives", grown>>10, cycles)
+	assert.Less(t, grown, 8<<20)
+	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines+2)
+}
+
+func TestManyAtOnce(t *testing.T) {
+	path := fixture.C(t, "state")
+	plugins := make([]*loader.Plugin, 1000)
+	var errs []error
+	for i := range plugins {
+		p, err := loader.Open(path)
+		require.NoError(t, err)
+		plugins[i] = p
+	}
+	for i, p := range plugins {
+		for range i%3 + 1 {
+			_, err := p.Call(ctx, "next", nil)
+			errs = append(errs, err)
+		}
+	}
+	for i, p := range plugins {
+		assert.Equal(t, []string{"2", "3", "4"}[i%3], call(t, p, "next", ""))
+		errs = append(errs, p.Close())
+	}
+	assert.NoError(t, errors.Join(errs...))
+}

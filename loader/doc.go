@@ -1,0 +1,33 @@
+// Package loader opens native plug-ins, shared libraries compiled from C, C++ or Rust against ferrule.h, and calls them.
+//
+//	p, err := loader.Open("libvowels.so")
+//	if err != nil {
+//		return err
+//	}
+//	defer p.Close()
+//	out, err := p.Call(ctx, "count_vowels", []byte("hello"))
+//
+// Call takes a name and returns a slice of its own. The hot path is a Func, resolved once, whose Append writes into the
+// caller's buffer and allocates nothing. CallJSON, or CallWith and any Codec, speak in Go values.
+//
+// A plug-in gets at its host only through what Open offers: functions by WithHostFunc, configuration by WithConfig, a
+// logger by WithLogger. A host function that the plug-in needs and Open does not offer is an error of Open's.
+//
+// # Threads
+//
+// Everything here may be used from any goroutine at the same time. How many calls a plug-in runs at once is what its
+// manifest says: by default one for each instance, and the others wait, until their context ends; see WithInstances.
+//
+// # Errors
+//
+// Open returns an *OpenError. A call returns a *CallError when the plug-in answered with a status other than OK, a
+// *ContractError when it broke a rule of the contract, and a *UsageError when it was not called at all. errors.Is finds
+// the statuses (ErrInvalid …) and the kinds (ErrClosed, ErrNoContract …) in them, and context.Canceled where a context
+// ended.
+//
+// # Caveats
+//
+// A plug-in runs in this process. A fault in it, such as a wild pointer or an abort, ends the process: no Go code can
+// recover it. A context's end asks the plug-in to stop, by its cancellation word, and then waits for it to do so.
+// A host function must not call runtime.Goexit, and so no testing.T.FailNow: it would skip the plug-in's frames.
+package loader

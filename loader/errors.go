@@ -1,0 +1,245 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
+)
+
+// OpenError says why a plug-in could not be opened or inspected: what was found, what was expected, what to do. Its Kind
+// is one of the Err… values below, which errors.Is finds; errors.Is(err, fs.ErrNotExist) finds a missing file.
+type OpenError = inspect.Error
+
+// The kinds of an OpenError that reading the file brings up, by Open and Inspect alike.
+var (
+	ErrRead       = inspect.ErrRead       // missing, or not to be read
+	ErrNotRegular = inspect.ErrNotRegular // a directory, a device
+	ErrNotLibrary = inspect.ErrNotLibrary // another kind of file: text, an archive, a program
+	ErrTruncated  = inspect.ErrTruncated  // the file ends before what its headers promise
+	ErrMalformed  = inspect.ErrMalformed  // headers that make no sense
+	ErrNoContract = inspect.ErrNoContract // a library that is no plug-in: without ferrule_manifest
+	ErrManifest   = inspect.ErrManifest   // a manifest or meta text that breaks R1 or R3
+	ErrMajor      = inspect.ErrMajor      // made for another major version of the contract
+	ErrName       = inspect.ErrName       // an exported name that is not valid (R2)
+	ErrDuplicate  = inspect.ErrDuplicate  // a symbol that is exported twice (R2)
+	ErrSymbol     = inspect.ErrSymbol     // a symbol that is not what its name says
+)
+
+// The kinds of an OpenError that only Open brings up.
+var (
+	ErrPlatform      = native.ErrPlatform                                      // made for another system or architecture
+	ErrGoRuntime     = native.ErrGoRuntime                                     // a Go c-shared library: two Go runtimes break each other
+	ErrDigest        = native.ErrDigest                                        // not the bytes that WithSHA256 expects
+	ErrLoad          = native.ErrLoad                                          // the system's loader refused it
+	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
+	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError
+	ErrOption        = errors.New("an option is not valid")                    // of Open's own arguments
+)
+
+// The kinds of a UsageError.
+var (
+	ErrClosed    = engine.ErrClosed
+	ErrReentrant = engine.ErrReentrant
+	ErrNoFunc    = errors.New("no such function")
+)
+
+// Status is what a plug-in's function returns. It is an error, so that errors.Is(err, loader.ErrInvalid) finds it in a
+// *CallError, and so that a host function chooses the status that the plug-in gets by wrapping one:
+//
+//	return nil, fmt.Errorf("no customer %q: %w", name, loader.ErrInvalid)
+type Status = abi.Status
+
+// The statuses of the contract, as errors. A plug-in may have others of its own, from 1000 on.
+const (
+	ErrFailed      = abi.StatusFailed
+	ErrInvalid     = abi.StatusInvalid
+	ErrUnsupported = abi.StatusUnsupported
+	ErrCancelled   = abi.StatusCancelled
+	ErrPanic       = abi.StatusPanic
+	ErrNoMemory    = abi.StatusNoMemory
+	ErrMisuse      = abi.StatusMisuse
+)
+
+// CallError says that a function ran and did not return OK, or that its context ended before it could run (then the
+// Status is ErrCancelled).
+type CallError struct {
+	Plugin  string // the plug-in's name
+	Func    string // the function's name, or ferrule_start
+	Status  Status // never OK
+	Message string // the plug-in's own words; may be empty
+
+	cause error // the context's, when that is why
+}
+
+// Error gives the status with the plug-in's own words.
+func (e *CallError) Error() string {
+	text := fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Status)
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// Unwrap returns the status, and the context's error when the call ended because of it.
+func (e *CallError) Unwrap() []error {
+	if e.cause != nil {
+		return []error{e.Status, e.cause}
+	}
+	return []error{e.Status}
+}
+
+// ContractError says which rule of ferrule.h a plug-in broke in a call. Its output was dropped. It is a mistake in the
+// plug-in, for its author to mend.
+type ContractError struct {
+	Plugin   string // the plug-in's name
+	Func     string // the function's name, or ferrule_start
+	Rule     string // "R1" to "R21"
+	Found    string
+	Expected string
+}
+
+// Error says what was found and what was expected.
+func (e *ContractError) Error() string {
+	return fmt.Sprintf("plug-in %s: %s broke rule %s of ferrule.h: found %s, expected %s", e.Plugin, e.Func, e.Rule, e.Found, e.Expected)
+}
+
+// UsageError says why a function was not called.
+type UsageError struct {
+	Plugin string // the plug-in's name
+	Func   string // the function's name; may be empty
+	Kind   error  // ErrClosed, ErrReentrant or ErrNoFunc
+	Remedy string // what to do
+}
+
+// Error says what was wrong and what to do.
+func (e *UsageError) Error() string {
+	text := "plug-in " + e.Plugin
+	if e.Func != "" {
+		text += ": " + e.Func
+	}
+	text += ": " + e.Kind.Error()
+	if e.Remedy != "" {
+		text += "; " + e.Remedy
+	}
+	return text
+}
+
+// Unwrap returns the kind.
+func (e *UsageError) Unwrap() error { return e.Kind }
+
+// CodecError says that a Go value could not be encoded for a plug-in, or its result not decoded.
+type CodecError struct {
+	Plugin string // the plug-in's name
+	Func   string // the function's name
+	Op     string // "encode" or "decode"
+	Err    error  // the codec's
+}
+
+// Error gives the codec's error.
+func (e *CodecError) Error() string {
+	what := "encoding the input"
+	if e.Op == "decode" {
+		what = "decoding the result"
+	}
+	return fmt.Sprintf("plug-in %s: %s: %s: %v", e.Plugin, e.Func, what, e.Err)
+}
+
+// Unwrap returns the codec's error.
+func (e *CodecError) Unwrap() error { return e.Err }
+
+// callError dresses what an engine returned for a call. err comes before status; message is the plug-in's.
+func callError(plugin, fn string, status Status, message []byte, err, ctxErr error) error {
+	var violation *engine.Violation
+	var start *engine.StartError
+	switch {
+	case err == nil:
+		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
+		if status == ErrCancelled {
+			e.cause = ctxErr
+		}
+		return e
+	case errors.As(err, &start):
+		return startError(plugin, "", start)
+	case errors.As(err, &violation):
+		return &ContractError{plugin, fn, violation.Rule, violation.Found, violation.Expected}
+	case errors.Is(err, engine.ErrClosed):
+		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it"}
+	case errors.Is(err, engine.ErrReentrant):
+		return &UsageError{plugin, fn, ErrReentrant,
+			"open it with more instances (WithInstances), or do not call a plug-in from the host functions it calls"}
+	default: // the context's
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err}
+	}
+}
+
+func startError(plugin, path string, start *engine.StartError) error {
+	e := &OpenError{Path: path, Symbol: abi.SymbolStart, Kind: ErrStart, Expected: "the status 0",
+		Remedy: "see its message; the configuration (WithConfig) is what it was started with"}
+	var violation *engine.Violation
+	if errors.As(start.Err, &violation) {
+		e.Found = violation.Found + ", against rule " + violation.Rule
+		e.Expected = violation.Expected
+		e.Err = &ContractError{plugin, abi.SymbolStart, violation.Rule, violation.Found, violation.Expected}
+		return e
+	}
+	e.Found = fmt.Sprintf("the status %q, %s", start.Status, orNothing(start.Message))
+	e.Err = &CallError{Plugin: plugin, Func: abi.SymbolStart, Status: start.Status,
+		Message: strings.ToValidUTF8(start.Message, "\uFFFD")}
+	return e
+}
+
+func orNothing(message string) string {
+	if message == "" {
+		return "without a message"
+	}
+	return "with the message: " + strings.ToValidUTF8(message, "\uFFFD")
+}
+
+// didYouMean returns a remedy that names the candidate nearest to name, or all when none is near and they are few.
+func didYouMean(name string, candidates []string) string {
+	best, distance := "", 3
+	for _, c := range candidates {
+		if d := editDistance(name, c, distance); d < distance {
+			best, distance = c, d
+		}
+	}
+	switch {
+	case best != "":
+		return fmt.Sprintf("did you mean %q?", best)
+	case len(candidates) == 0:
+		return "there is none"
+	case len(candidates) <= 12:
+		return "there is " + strings.Join(candidates, ", ")
+	default:
+		return fmt.Sprintf("there are %d others", len(candidates))
+	}
+}
+
+// editDistance returns how many bytes to add, drop or change to turn a into b, or limit when that many or more.
+func editDistance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return min(row[len(b)], limit)
+}

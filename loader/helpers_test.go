@@ -1,0 +1,112 @@
+package loader_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+var ctx = context.Background()
+
+func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	p, err := loader.Open(path, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+func call(t testing.TB, p *loader.Plugin, name, in string) string {
+	t.Helper()
+	out, err := p.Call(ctx, name, []byte(in))
+	require.NoError(t, err)
+	return string(out)
+}
+
+// lines is a logger's output.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Split(strings.TrimSuffix(l.buf.String(), "\n"), "\n")
+}
+
+// logger returns a logger of all levels, without times, and what it wrote.
+func logger() (*slog.Logger, *lines) {
+	l := new(lines)
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: loader.LevelTrace,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})), l
+}
+
+// residentBytes returns the memory of this process that is in RAM.
+func residentBytes(t testing.TB) int {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("resident memory is read from /proc, which only Linux has")
+	}
+	text, err := os.ReadFile("/proc/self/statm")
+	require.NoError(t, err)
+	var pages int
+	for _, c := range strings.Fields(string(text))[1] {
+		pages = pages*10 + int(c-'0')
+	}
+	return pages * os.Getpagesize()
+}
+
+// upper is the host function of the fixtures that import one.
+func upper(_ context.Context, in []byte) ([]byte, error) { return bytes.ToUpper(in), nil }
+
+// copyTo copies a library to another path.
+func copyTo(t testing.TB, from, to string) string {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(to, data, 0o755))
+	return to
+}
+
+func tempLibrary(t testing.TB, from string) string {
+	return copyTo(t, from, filepath.Join(t.TempDir(), filepath.Base(from)))
+}
+
+// within fails the test when fn takes so long that it must be stuck.
+func within(t testing.TB, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		buf := make([]byte, 1<<20)
+		t.Fatalf("stuck:\n%s", buf[:runtime.Stack(buf, true)])
+	}
+}

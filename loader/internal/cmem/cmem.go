@@ -1,0 +1,84 @@
+// Package cmem is where memory is handled that Go's rules do not cover: addresses of Go memory that native code gets,
+// and native memory that Go reads. It is small so that each line can be checked against the rule that makes it sound.
+package cmem
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// zero is what an empty slice is said to lie at: the contract promises a pointer that is not NULL (R7, R8).
+var zero [8]byte
+
+// never is false; the compiler does not know. sink is thus never written.
+var (
+	never bool
+	sink  unsafe.Pointer
+)
+
+// Addr returns the address of b's first byte for native code, never 0.
+//
+// Sound because it makes b escape, so that b is not on a stack, which could move; the collector does not move the
+// heap. The caller keeps b alive (runtime.KeepAlive) until the native code is done with it.
+func Addr(b []byte) uintptr {
+	if cap(b) == 0 {
+		return uintptr(unsafe.Pointer(&zero))
+	}
+	p := unsafe.Pointer(unsafe.SliceData(b))
+	if never {
+		sink = p
+	}
+	return uintptr(p)
+}
+
+// AddrOf returns the address of *p for native code. Sound as in Addr: it makes *p escape, and the caller keeps it alive.
+func AddrOf[T any](p *T) uintptr {
+	if never {
+		sink = unsafe.Pointer(p)
+	}
+	return uintptr(unsafe.Pointer(p))
+}
+
+// pointer turns an address of native memory into a pointer. Sound only for addresses that lie outside Go's heap, or
+// in Go memory that the caller keeps alive otherwise. The detour over memory tells vet that this is meant.
+func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+
+// Bytes returns a view of n bytes of native memory. It is valid as long as the native side's promise about that memory
+// is (R7 to R9); nothing may hold it longer. n is not negative, and addr not 0 unless n is 0.
+func Bytes(addr uintptr, n int) []byte {
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(pointer(addr)), n)
+}
+
+// Request returns the plug-in's request at addr, or nil when addr cannot be one. The plug-in owns it; it is valid
+// until the host service returns, and only its first version's members may be touched unless Size says more.
+func Request(addr uintptr) *abi.Request {
+	if addr == 0 || addr%unsafe.Alignof(abi.Request{}) != 0 {
+		return nil
+	}
+	r := (*abi.Request)(pointer(addr))
+	if r.Size < unsafe.Sizeof(abi.Request{}) {
+		return nil
+	}
+	return r
+}
+
+// SetUint32 writes an import slot (R5): addr is a uint32_t of the plug-in's, and nothing of the plug-in runs yet.
+func SetUint32(addr uintptr, v uint32) { *(*uint32)(pointer(addr)) = v }
+
+// Same reports whether two contexts are one. Unlike ==, it compares the interfaces' own two words, so that a context of
+// a type that cannot be compared does not panic.
+func Same(a, b context.Context) bool {
+	return *(*[2]uintptr)(unsafe.Pointer(&a)) == *(*[2]uintptr)(unsafe.Pointer(&b))
+}
+
+// Hint returns a number that is likely to stay the same for one goroutine and to differ between goroutines: where its
+// stack is. It only spreads load; nothing depends on it.
+func Hint() uint32 {
+	var here byte
+	return uint32(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B1 >> 16
+}

@@ -1,0 +1,47 @@
+//go:build unix
+
+package dl
+
+import (
+	"runtime"
+
+	"github.com/ebitengine/purego"
+)
+
+// Open loads the library at path, an absolute path. All its symbols are bound now rather than when they are first used,
+// so that a missing one is an error here, and they stay invisible to other libraries.
+//
+// dlerror keeps its text per thread and purego fetches it by a second call, so the goroutine stays on one thread.
+func Open(path string) (Library, error) {
+	if err := check(path); err != nil {
+		return Library{}, err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	handle, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return Library{}, &Error{err.Error()}
+	}
+	return Library{handle}, nil
+}
+
+// Lookup returns the address of an exported symbol.
+func (l Library) Lookup(symbol string) (uintptr, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	addr, err := purego.Dlsym(l.handle, symbol)
+	if err != nil {
+		return 0, &Error{err.Error()}
+	}
+	return addr, nil
+}
+
+// Close drops one reference to the library; the system unmaps it after the last one, if it can.
+func (l Library) Close() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := purego.Dlclose(l.handle); err != nil {
+		return &Error{err.Error()}
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package dl
+
+import "golang.org/x/sys/windows"
+
+// Open loads the library at path, an absolute path. What it links to is searched for in its own folder, in the
+// program's and in the system's, and nowhere else: not in the working directory, not along PATH.
+func Open(path string) (Library, error) {
+	if err := check(path); err != nil {
+		return Library{}, err
+	}
+	const search = windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
+	handle, err := windows.LoadLibraryEx(path, 0, search)
+	if err != nil {
+		return Library{}, &Error{err.Error()}
+	}
+	return Library{uintptr(handle)}, nil
+}
+
+// Lookup returns the address of an exported symbol.
+func (l Library) Lookup(symbol string) (uintptr, error) {
+	addr, err := windows.GetProcAddress(windows.Handle(l.handle), symbol)
+	if err != nil {
+		return 0, &Error{err.Error()}
+	}
+	return addr, nil
+}
+
+// Close drops one reference to the library; the system unmaps it after the last one.
+func (l Library) Close() error {
+	if err := windows.FreeLibrary(windows.Handle(l.handle)); err != nil {
+		return &Error{err.Error()}
+	}
+	return nil
+}

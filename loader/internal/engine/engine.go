@@ -1,0 +1,82 @@
+// Package engine is the interface between package loader, which every host sees, and what runs a plug-in: natively in
+// this process (package native), or in a worker process.
+//
+// An engine speaks in statuses and violations; package loader dresses them as the errors that users match. Whatever
+// differs between engines stays behind this interface, so that one table of tests runs on all of them.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// Engine runs one open plug-in. Its methods may be called from any goroutine, at any time.
+type Engine interface {
+	// Append calls function fn with in, and appends its output to dst. With a status other than abi.StatusOK what was
+	// appended is the message. in and dst are the caller's again on return; neither is kept.
+	//
+	// The error is not nil when there is no status: one of the errors below, a *Violation, a *StartError, or
+	// context.Cause(ctx) when ctx ended before the function was entered. dst is returned as it was then.
+	Append(ctx context.Context, fn Fn, dst, in []byte) ([]byte, abi.Status, error)
+
+	// Close refuses new calls, waits for those that run, stops every instance and frees what the engine holds. A
+	// second Close waits for the first one, and returns the same.
+	Close() error
+}
+
+// Fn is one exported function or hook: its index in the library's Funcs, or, behind those, in its Hooks.
+type Fn int
+
+// Host is what an engine needs from the side that opened the plug-in. Its methods are called from any goroutine, at
+// the same time.
+type Host interface {
+	// Call runs the host function with this ordinal, which the engine has checked. in is borrowed until Call returns;
+	// the output is not written to afterwards. It does not panic.
+	Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status)
+	// Log takes one line of a plug-in; text is borrowed until Log returns. It does not panic.
+	Log(ctx context.Context, level abi.Level, text []byte)
+}
+
+// The errors of Append that say nothing about the function itself.
+var (
+	ErrClosed    = errors.New("the plug-in is closed")
+	ErrReentrant = errors.New("every instance of the plug-in is in use by the calls that led to this one")
+)
+
+// Violation says which rule of the contract a plug-in broke in a call.
+type Violation struct {
+	Rule     string // R1 to R21
+	Found    string
+	Expected string
+}
+
+// Error says what was found and what was expected.
+func (v *Violation) Error() string {
+	return fmt.Sprintf("found %s, expected %s (rule %s)", v.Found, v.Expected, v.Rule)
+}
+
+// StartError says that an instance could not be started: ferrule_start returned a status, or broke a rule.
+type StartError struct {
+	Status  abi.Status // abi.StatusOK when Err is set
+	Message string
+	Err     error // a *Violation, or nil
+}
+
+// Error gives the status with its message.
+func (e *StartError) Error() string {
+	if e.Err != nil {
+		return "ferrule_start: " + e.Err.Error()
+	}
+	return fmt.Sprintf("ferrule_start: %s: %s", e.Status, e.Message)
+}
+
+// Unwrap returns the violation, or else the status.
+func (e *StartError) Unwrap() error {
+	if e.Err != nil {
+		return e.Err
+	}
+	return e.Status
+}

@@ -1,0 +1,37 @@
+// Package hostcall gives plug-ins their way back into Go: one table of host services (struct ferrule_host) for the whole
+// process. Which plug-in and which call a service is used for is found from the frame that it gets.
+//
+// With cgo the services are exported C functions. Without it they are purego callbacks, of which a process has 2,000
+// that are never freed; this package takes two, whatever the number of plug-ins and host functions.
+package hostcall
+
+import (
+	"sync"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// Services is what the table's entries lead to. The arguments are what native code passed: nothing about them is
+// known. The functions are called on any thread, at the same time, and must not panic.
+type Services struct {
+	Call func(frame, request uintptr) abi.Status
+	Log  func(frame uintptr, level uint32, text, textLen uintptr) abi.Status
+}
+
+var (
+	once     sync.Once
+	services Services
+	table    abi.Host // a package variable: it has a fixed address, and lives as long as the process
+)
+
+// Table returns the address of the process's ferrule_host. The first call decides where its entries lead.
+func Table(s Services) uintptr {
+	once.Do(func() {
+		services = s
+		table.Size = unsafe.Sizeof(table)
+		table.Call, table.Log = entries()
+	})
+	return cmem.AddrOf(&table)
+}

@@ -1,0 +1,509 @@
+// Package native is the engine that runs a plug-in in this process: it loads the library, binds its imports, keeps its
+// instances, enforces the threads that its manifest declares, and takes each call through the crossing and back.
+//
+// A call owns a slot while it runs: the frame that native code sees with its Go side. For a serial or pinned instance
+// the slot is the instance's only one, so that owning it is what keeps calls apart; a concurrent instance has as many
+// as calls were ever in progress. There is no lock and no shared counter on the way of a call that need not wait.
+package native
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// Engine runs one plug-in in this process.
+type Engine struct {
+	image *Image
+	host  engine.Host
+	table uintptr // address of the host's services
+
+	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
+	instances []*instance
+	config    []byte
+	watch     watcher
+
+	mu      sync.Mutex
+	waiting []chan *slot // calls that wait for a slot, first come first served
+	closing bool
+	open    int           // slots that are not closed yet, once closing
+	drained chan struct{} // closed when open has come to 0
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// instance is one plug-in state.
+type instance struct {
+	engine   *Engine
+	state    uintptr // what ferrule_start left in the frame; written when no call of the instance runs
+	control  *slot   // for start and stop, outside the slots that calls take
+	thread   *thread // pinned instances only
+	running  bool    // started and not yet stopped; guarded by renewing, or by open and close being alone
+	poisoned atomic.Bool
+	renewing chan struct{} // a lock that a context can give up waiting for
+}
+
+// scratchRoom is the room, in bytes, for the output of a call whose caller brought none.
+const scratchRoom = 4 << 10
+
+// Options is what New needs besides the library.
+type Options struct {
+	Host      engine.Host
+	Config    []byte // what ferrule_start gets; kept, for instances that are started later
+	Instances int    // at least 1
+}
+
+// New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
+// *engine.StartError.
+func New(image *Image, o Options) (*Engine, error) {
+	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
+	e.watch.engine = e
+	slots := make([]*slot, 0, o.Instances)
+	for range o.Instances {
+		inst := &instance{engine: e, renewing: make(chan struct{}, 1)}
+		if image.lib.Manifest.Threads == abi.Pinned {
+			inst.thread = startThread()
+		}
+		inst.control = e.newSlot(inst)
+		e.instances = append(e.instances, inst)
+		slots = append(slots, e.newSlot(inst))
+	}
+	e.slots.Store(&slots)
+	for _, inst := range e.instances {
+		if err := inst.start(); err != nil {
+			_ = e.Close() // the failure to start is what the caller needs to know
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (e *Engine) newSlot(inst *instance) *slot {
+	s := newSlot()
+	s.engine, s.inst, s.ctx = e, inst, context.Background()
+	if inst.thread != nil {
+		s.done = make(chan abi.Status, 1)
+	}
+	s.state.Store(idle)
+	return s
+}
+
+// Append calls a function; see engine.Engine.
+func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	s, err := e.acquire(ctx)
+	if err != nil {
+		return dst, 0, err
+	}
+	room := dst[len(dst):cap(dst)]
+	if len(room) == 0 {
+		if s.scratch == nil {
+			s.scratch = make([]byte, scratchRoom)
+		}
+		room = s.scratch
+	}
+	done := false
+	defer func() {
+		if !done {
+			// A host function left by runtime.Goexit or by a panic that cannot be recovered: the plug-in's
+			// frames were skipped, and what it was in the middle of is unknown.
+			s.inst.poisoned.Store(true)
+			e.release(s)
+		}
+	}()
+	status := s.call(e.image.fns[fn], in, room)
+	dst, err = s.take(dst, room, status)
+	if status == abi.StatusPanic {
+		s.inst.poisoned.Store(true)
+	}
+	done = true
+	e.release(s)
+	return dst, status, err
+}
+
+// call enters fn with the slot's frame, on the instance's own thread where it has one.
+func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
+	s.prepare()
+	if t := s.inst.thread; t != nil {
+		return t.call(s, fn, in, room)
+	}
+	return cross.Call(fn, &s.frame, in, room)
+}
+
+// take appends to dst what a call left in the frame, and gives the plug-in's own memory back to it. room is what the
+// call was entered with: dst's own spare capacity, or scratch.
+func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
+	f := &s.frame
+	out, n, release := f.Out, f.OutLen, f.Release
+	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == cmem.Addr(room) || n == 0) {
+		if spare := cap(dst) - len(dst); spare > 0 {
+			return dst[:len(dst)+int(n)], nil
+		}
+		return append(dst, room[:n]...), nil
+	}
+	var err error
+	switch {
+	case status < 0:
+		err = &engine.Violation{Rule: "R10", Found: fmt.Sprintf("the status %d", int32(status)),
+			Expected: "0 or a positive number"}
+	case out == 0 && n > 0:
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d with out NULL", n),
+			Expected: "out to point at the result"}
+	case n > math.MaxInt:
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
+	case release != 0:
+		dst = append(dst, cmem.Bytes(out, int(n))...)
+	case n > uintptr(len(room)):
+		err = &engine.Violation{Rule: "R8",
+			Found:    fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, len(room)),
+			Expected: "out_len of out_cap at most, or release set"}
+	default:
+		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release",
+			Expected: "release set when out is the plug-in's own memory"}
+	}
+	if release != 0 {
+		s.lock() // R9: release must not use the host
+		cross.Release(&s.frame)
+		s.unlock()
+	}
+	return dst, err
+}
+
+// acquire makes the caller the owner of a slot, ready for a call with ctx.
+func (e *Engine) acquire(ctx context.Context) (*slot, error) {
+	cancellable := ctx.Done() != nil
+	if cancellable && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	for {
+		slots := *e.slots.Load()
+		i := 0
+		if len(slots) > 1 {
+			i = int(cmem.Hint() % uint32(len(slots)))
+		} else if len(slots) == 0 {
+			return nil, engine.ErrClosed
+		}
+		s := slots[i]
+		if !s.tryAcquire() {
+			var err error
+			if s, err = e.acquireSlow(ctx, slots, i); err != nil {
+				return nil, err
+			}
+		}
+		if s.engine != e { // closed meanwhile, and the slot went to another plug-in
+			s.engine.release(s)
+			return nil, engine.ErrClosed
+		}
+		if s.inst.poisoned.Load() {
+			inst := s.inst
+			e.release(s)
+			if err := inst.renew(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if s.cancel.Load() != 0 {
+			s.cancel.Store(0)
+		}
+		if !cmem.Same(s.ctx, ctx) {
+			s.setContext(ctx)
+		}
+		if cancellable {
+			e.watch.ensure()
+		}
+		return s, nil
+	}
+}
+
+// acquireSlow takes any idle slot, makes one where the plug-in is concurrent, or waits for one.
+func (e *Engine) acquireSlow(ctx context.Context, slots []*slot, first int) (*slot, error) {
+	for i := 1; i < len(slots); i++ {
+		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
+			return s, nil
+		}
+	}
+	e.mu.Lock()
+	if e.closing {
+		e.mu.Unlock()
+		return nil, engine.ErrClosed
+	}
+	slots = *e.slots.Load()
+	for _, s := range slots {
+		if s.tryAcquire() {
+			e.mu.Unlock()
+			return s, nil
+		}
+	}
+	if e.image.lib.Manifest.Threads == abi.Concurrent {
+		more := append(make([]*slot, 0, 2*len(slots)), slots...)
+		for len(more) < cap(more) {
+			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)]))
+		}
+		s := more[len(slots)]
+		s.state.Store(busy)
+		e.slots.Store(&more)
+		e.mu.Unlock()
+		return s, nil
+	}
+	if held(ctx, e) >= len(slots) {
+		e.mu.Unlock()
+		return nil, engine.ErrReentrant
+	}
+	for _, s := range slots {
+		for {
+			v := s.state.Load()
+			if v == idle {
+				if s.tryAcquire() {
+					e.mu.Unlock()
+					return s, nil
+				}
+			} else if s.state.CompareAndSwap(v, v|wanted) {
+				break
+			}
+		}
+	}
+	mine := make(chan *slot, 1)
+	e.waiting = append(e.waiting, mine)
+	e.mu.Unlock()
+	select {
+	case s := <-mine:
+		if s == nil {
+			return nil, engine.ErrClosed
+		}
+		return s, nil
+	case <-ctx.Done():
+		e.mu.Lock()
+		for i, c := range e.waiting {
+			if c == mine {
+				e.waiting = append(e.waiting[:i], e.waiting[i+1:]...)
+				e.mu.Unlock()
+				return nil, context.Cause(ctx)
+			}
+		}
+		e.mu.Unlock()
+		if s := <-mine; s != nil { // it was handed over at the same moment
+			e.release(s)
+		}
+		return nil, context.Cause(ctx)
+	}
+}
+
+// release gives a slot back.
+func (e *Engine) release(s *slot) {
+	if s.kept.any.Load() || !s.state.CompareAndSwap(busy, idle) {
+		e.releaseSlow(s)
+	}
+}
+
+// releaseSlow shuts the slot's visitors out, and hands it to the next call that waits.
+func (e *Engine) releaseSlow(s *slot) {
+	s.lock()
+	s.kept.drop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closing:
+		e.closeSlot(s)
+	case len(e.waiting) > 0:
+		next := e.waiting[0]
+		e.waiting = e.waiting[1:]
+		if len(e.waiting) > 0 {
+			s.state.Store(busy | wanted)
+		} else {
+			s.state.Store(busy)
+		}
+		next <- s
+	default:
+		s.state.Store(idle)
+	}
+}
+
+// closeSlot ends a slot's use; the caller owns the slot and holds e.mu.
+func (e *Engine) closeSlot(s *slot) {
+	s.state.Store(closed)
+	if e.open--; e.open == 0 {
+		close(e.drained)
+	}
+}
+
+// Close ends the engine; see engine.Engine.
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() { e.closeErr = e.close() })
+	return e.closeErr
+}
+
+func (e *Engine) close() error {
+	e.mu.Lock()
+	e.closing = true
+	for _, c := range e.waiting {
+		c <- nil
+	}
+	e.waiting = nil
+	slots := *e.slots.Load()
+	e.open = len(slots)
+	for _, s := range slots {
+		for {
+			v := s.state.Load()
+			if v == idle {
+				if s.tryAcquire() {
+					e.closeSlot(s)
+					break
+				}
+			} else if s.state.CompareAndSwap(v, v|wanted) {
+				break // the call that runs closes it
+			}
+		}
+	}
+	e.mu.Unlock()
+	<-e.drained
+	e.slots.Store(new([]*slot))
+	e.watch.stop()
+	for _, inst := range e.instances {
+		inst.renewing <- struct{}{} // a call that renews the instance ends first
+		inst.stop()
+		if inst.thread != nil {
+			inst.thread.stop()
+		}
+		inst.control.state.Store(closed)
+		freeSlot(inst.control)
+	}
+	for _, s := range slots {
+		freeSlot(s)
+	}
+	return e.image.Release()
+}
+
+// controlCall runs start or stop, with the instance's own slot.
+func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err error) {
+	s := inst.control
+	s.state.Store(busy)
+	s.cancel.Store(0)
+	room := make([]byte, scratchRoom)
+	status = s.call(fn, in, room)
+	state := s.frame.State
+	out, err = s.take(nil, room, status)
+	s.lock()
+	s.kept.drop()
+	s.state.Store(idle)
+	if err == nil && status == abi.StatusOK {
+		inst.state = state // R15: start has set it; after stop nobody reads it
+	}
+	return out, status, err
+}
+
+// start makes the instance's state. No call of it runs.
+func (inst *instance) start() error {
+	inst.state = 0
+	if fn := inst.engine.image.start; fn != 0 {
+		out, status, err := inst.controlCall(fn, inst.engine.config)
+		if err != nil {
+			return &engine.StartError{Err: err}
+		}
+		if status != abi.StatusOK {
+			return &engine.StartError{Status: status, Message: string(out)}
+		}
+	}
+	inst.running = true
+	return nil
+}
+
+// stop drops the instance's state, if it has one. No call of it runs. What goes wrong is logged: there is nobody who
+// could do something about it.
+func (inst *instance) stop() {
+	if !inst.running {
+		return
+	}
+	inst.running = false
+	fn := inst.engine.image.stop
+	if fn == 0 {
+		return
+	}
+	out, status, err := inst.controlCall(fn, nil)
+	var text string
+	switch {
+	case err != nil:
+		text = "ferrule_stop: " + err.Error()
+	case status != abi.StatusOK:
+		text = fmt.Sprintf("ferrule_stop: %s: %s", status, out)
+	default:
+		return
+	}
+	inst.engine.host.Log(context.Background(), abi.LogWarn, []byte(text))
+}
+
+// renew stops a poisoned instance, once its running calls have ended, and starts it anew (R16).
+func (inst *instance) renew(ctx context.Context) error {
+	select {
+	case inst.renewing <- struct{}{}:
+		defer func() { <-inst.renewing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if !inst.poisoned.Load() {
+		return nil
+	}
+	e := inst.engine
+	if held(ctx, e) > 0 {
+		return engine.ErrReentrant // it would wait for itself
+	}
+	// A call that takes a slot from now on finds the instance poisoned, and leaves.
+	for _, s := range *e.slots.Load() {
+		for wait := 10 * time.Microsecond; s.inst == inst && s.state.Load()&phase != idle; wait = min(2*wait, time.Millisecond) {
+			e.mu.Lock()
+			closing := e.closing
+			e.mu.Unlock()
+			if closing {
+				return engine.ErrClosed
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(wait):
+			}
+		}
+	}
+	inst.stop()
+	if err := inst.start(); err != nil {
+		return err
+	}
+	inst.poisoned.Store(false)
+	return nil
+}
+
+// thread is the one operating system thread on which a pinned instance runs.
+type thread struct{ jobs chan job }
+
+type job struct {
+	slot     *slot
+	fn       uintptr
+	in, room []byte
+}
+
+func startThread() *thread {
+	t := &thread{jobs: make(chan job)}
+	go func() {
+		// The goroutine ends while it is locked, so that the thread ends with it, and what the plug-in keeps in
+		// thread-local storage with the thread.
+		runtime.LockOSThread()
+		for j := range t.jobs {
+			j.slot.done <- cross.Call(j.fn, &j.slot.frame, j.in, j.room)
+		}
+	}()
+	return t
+}
+
+func (t *thread) call(s *slot, fn uintptr, in, room []byte) abi.Status {
+	t.jobs <- job{s, fn, in, room}
+	return <-s.done
+}
+
+func (t *thread) stop() { close(t.jobs) }

@@ -1,0 +1,85 @@
+package native
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/hostcall"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
+)
+
+// hostTable returns the address of the process's table of host services.
+func hostTable() uintptr {
+	return hostcall.Table(hostcall.Services{Call: serviceCall, Log: serviceLog})
+}
+
+// serviceCall is host->call (R18).
+func serviceCall(frame, request uintptr) abi.Status {
+	stress.Cross()
+	s := findSlot(frame)
+	if s == nil || !s.enter() {
+		return abi.StatusMisuse
+	}
+	defer s.exit()
+	r := cmem.Request(request)
+	if r == nil {
+		return abi.StatusMisuse
+	}
+	// One reading of each member: the plug-in's threads may write them meanwhile.
+	in, inLen, out, outCap := r.In, r.InLen, r.Out, r.OutCap
+	ordinal, number := r.Ordinal, r.Kept
+	if in == 0 && inLen != 0 || inLen > math.MaxInt || out == 0 && outCap != 0 || outCap > math.MaxInt {
+		return abi.StatusMisuse
+	}
+	var result keptResult
+	if number != 0 {
+		var ok bool
+		if result, ok = s.kept.fetch(number, outCap); !ok {
+			return abi.StatusMisuse
+		}
+	} else {
+		if uint64(ordinal) >= uint64(len(s.engine.image.lib.Imports)) {
+			return abi.StatusMisuse
+		}
+		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, cmem.Bytes(in, int(inLen)))
+		stress.Cross()
+	}
+	r.OutLen = uintptr(len(result.out))
+	if r.OutLen > outCap {
+		if number == 0 {
+			number = s.kept.keep(result.out, result.status)
+		}
+		r.Kept = number
+		return abi.StatusMore
+	}
+	copy(cmem.Bytes(out, int(outCap)), result.out)
+	r.Kept = 0
+	return result.status
+}
+
+// serviceLog is host->log (R18).
+func serviceLog(frame uintptr, level uint32, text, textLen uintptr) abi.Status {
+	stress.Cross()
+	s := findSlot(frame)
+	if s == nil || !s.enter() {
+		return abi.StatusMisuse
+	}
+	defer s.exit()
+	if text == 0 && textLen != 0 || textLen > math.MaxInt {
+		return abi.StatusMisuse
+	}
+	s.engine.host.Log(s.hostContext(), abi.Level(level), cmem.Bytes(text, int(textLen)))
+	return abi.StatusOK
+}
+
+// prepare sets the members of the frame that are the same for every call of the instance. A plug-in may have written
+// over them in the call before (R6).
+func (s *slot) prepare() {
+	f := &s.frame
+	f.Size = unsafe.Sizeof(*f)
+	f.State = s.inst.state
+	f.Host = s.engine.table
+	f.Cancel = cmem.AddrOf(&s.cancel)
+}

@@ -1,0 +1,263 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// A slot's state word. The low two bits are its phase; a call that finds nothing out of the ordinary takes the slot and
+// gives it back with one compare-and-swap each, between exactly idle and busy. Everything else shows in other bits,
+// so that the second swap fails and the slow path looks.
+const (
+	idle   uint32 = 0 // nobody's
+	busy   uint32 = 1 // a call runs with this slot's frame; host services may be used with it
+	closed uint32 = 2 // for good: its engine is closed, or it is in the arena's free list
+	locked uint32 = 3 // its owner changes what host services read; they are refused
+
+	phase   uint32 = 3
+	wanted  uint32 = 4 // somebody waits for this slot to be given back
+	visitor uint32 = 8 // one host service (or the watcher) in progress; the rest of the word counts them
+)
+
+// slot is one call in the making: the frame that native code sees, and what belongs to it on the Go side. A slot serves
+// one call at a time; whoever moved it from idle to busy owns it.
+//
+// Slots live in the arena for as long as the process does, because a plug-in may keep a frame's address for longer than
+// it should (R14): a service called with it must find a slot that says no, never memory of something else.
+type slot struct {
+	slotBody
+	_ [(128 - unsafe.Sizeof(slotBody{})%128) % 128]byte // neighbours share no cache line
+}
+
+type slotBody struct {
+	frame  abi.Call // first, so that the frame's address is the slot's
+	cancel atomic.Uint32
+	state  atomic.Uint32
+
+	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
+	engine *Engine
+	inst   *instance
+	ctx    context.Context
+	scope  atomic.Pointer[scope] // what host functions get as their context; made when one is first called
+
+	kept    kept
+	scratch []byte          // room for callers who brought none
+	done    chan abi.Status // pinned instances only: the thread's answer
+}
+
+// kept holds the results of host functions that did not fit the plug-in's room, until they are fetched or the call ends.
+type kept struct {
+	any    atomic.Bool // whether something was kept since the last drop
+	mu     sync.Mutex
+	last   uint32
+	result map[uint32]keptResult
+}
+
+type keptResult struct {
+	out    []byte
+	status abi.Status
+}
+
+// scope is the context of one call as its host functions see it. It never changes, so it may outlive the call.
+type scope struct {
+	context.Context
+	slot *slot
+}
+
+type scopeKey struct{}
+
+// Value adds one value to the caller's context: the scope itself, by which a call that a host function makes is known
+// to come from this one.
+func (s *scope) Value(key any) any {
+	if key == (scopeKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+// held reports how many of an engine's slots are in use by the calls that led to ctx.
+func held(ctx context.Context, e *Engine) (n int) {
+	for {
+		s, ok := ctx.Value(scopeKey{}).(*scope)
+		if !ok {
+			return n
+		}
+		if s.slot.engine == e {
+			n++
+		}
+		ctx = s.Context
+	}
+}
+
+// tryAcquire makes the caller the owner of an idle slot.
+func (s *slot) tryAcquire() bool { return s.state.CompareAndSwap(idle, busy) }
+
+// enter lets a host service in: the slot's call runs, and will not end, before exit.
+func (s *slot) enter() bool {
+	for {
+		v := s.state.Load()
+		if v&phase != busy {
+			return false
+		}
+		if s.state.CompareAndSwap(v, v+visitor) {
+			return true
+		}
+	}
+}
+
+func (s *slot) exit() { s.state.Add(^(visitor - 1)) }
+
+// lock shuts visitors out and waits for those who are in. Only the owner calls it.
+func (s *slot) lock() {
+	for {
+		v := s.state.Load()
+		if s.state.CompareAndSwap(v, v|locked) {
+			break
+		}
+	}
+	// A visitor is the watcher, for nanoseconds, or a thread of the plug-in's that still is in a host function when
+	// the call returned: it broke R14, and may take any time.
+	for n := 0; s.state.Load() >= visitor; n++ {
+		if n < 100 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(20 * time.Microsecond)
+		}
+	}
+}
+
+// unlock lets visitors in again. Only the owner calls it.
+func (s *slot) unlock() {
+	for {
+		v := s.state.Load()
+		if s.state.CompareAndSwap(v, v&^phase|busy) {
+			return
+		}
+	}
+}
+
+// setContext makes ctx what host services use. Only the owner calls it.
+func (s *slot) setContext(ctx context.Context) {
+	s.lock()
+	s.ctx = ctx
+	s.scope.Store(nil)
+	s.unlock()
+}
+
+// hostContext returns the context that host functions get. Only visitors call it.
+func (s *slot) hostContext() context.Context {
+	if c := s.scope.Load(); c != nil {
+		return c
+	}
+	c := &scope{s.ctx, s}
+	s.scope.Store(c)
+	return c
+}
+
+// keep stores a result that did not fit, and returns its number, never 0.
+func (k *kept) keep(out []byte, status abi.Status) uint32 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.result == nil {
+		k.result = make(map[uint32]keptResult)
+	}
+	for {
+		k.last++
+		if _, taken := k.result[k.last]; k.last != 0 && !taken {
+			break
+		}
+	}
+	k.any.Store(true)
+	// A host function may return its input, which is the plug-in's again when this service returns.
+	k.result[k.last] = keptResult{bytes.Clone(out), status}
+	return k.last
+}
+
+// fetch returns the kept result with this number, and forgets it when it fits the room.
+func (k *kept) fetch(number uint32, room uintptr) (r keptResult, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r, ok = k.result[number]
+	if ok && uintptr(len(r.out)) <= room {
+		delete(k.result, number)
+	}
+	return r, ok
+}
+
+// drop forgets all results. Only the slot's owner calls it, when no visitor is left.
+func (k *kept) drop() {
+	k.any.Store(false)
+	k.result = nil
+}
+
+// arena is where all slots of the process are.
+var arena struct {
+	mu     sync.Mutex
+	free   []*slot
+	chunks atomic.Pointer[[]chunk] // replaced, never changed
+}
+
+type chunk struct {
+	base  uintptr // address of slots[0]
+	slots []slot
+}
+
+const slotSize = unsafe.Sizeof(slot{})
+
+// newSlot takes a closed slot out of the arena.
+func newSlot() *slot {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if len(arena.free) == 0 {
+		var chunks []chunk
+		if old := arena.chunks.Load(); old != nil {
+			chunks = append(chunks, *old...)
+		}
+		// Each chunk is larger than the one before, so that there are few to search.
+		slots := make([]slot, min(64<<len(chunks), 4096))
+		for i := len(slots) - 1; i >= 0; i-- {
+			slots[i].state.Store(closed)
+			arena.free = append(arena.free, &slots[i])
+		}
+		chunks = append(chunks, chunk{cmem.AddrOf(&slots[0]), slots})
+		arena.chunks.Store(&chunks)
+	}
+	s := arena.free[len(arena.free)-1]
+	arena.free = arena.free[:len(arena.free)-1]
+	return s
+}
+
+// freeSlot gives a closed slot back to the arena.
+func freeSlot(s *slot) {
+	s.engine, s.inst, s.ctx, s.scratch, s.done = nil, nil, nil, nil, nil
+	s.scope.Store(nil)
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	arena.free = append(arena.free, s)
+}
+
+// findSlot returns the slot whose frame is at this address, or nil. Any number may be asked for.
+func findSlot(frame uintptr) *slot {
+	chunks := arena.chunks.Load()
+	if chunks == nil {
+		return nil
+	}
+	for i := range *chunks {
+		c := &(*chunks)[i]
+		if offset := frame - c.base; offset < uintptr(len(c.slots))*slotSize {
+			if offset%slotSize != 0 {
+				return nil
+			}
+			return &c.slots[offset/slotSize]
+		}
+	}
+	return nil
+}

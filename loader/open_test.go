@@ -1,0 +1,265 @@
+package loader_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+func TestOpen(t *testing.T) {
+	p := open(t, fixture.C(t, "echo"))
+	assert.Equal(t, "echo", p.Name())
+	assert.Equal(t, "1.2.3", p.Version())
+	assert.Equal(t, abi.Concurrent, p.Info().Manifest.Threads)
+	assert.Equal(t, "blue", p.Info().Manifest.Keys.Get("x-colour"))
+	assert.Equal(t, "hello", call(t, p, "echo", "hello"))
+}
+
+func TestInspectRunsNothing(t *testing.T) {
+	path := filepath.Join("inspect", "testdata")
+	require.DirExists(t, path)
+	lib, err := loader.Inspect(fixture.C(t, "echo"))
+	require.NoError(t, err)
+	assert.Equal(t, "echo", lib.Manifest.Name)
+	var docs []string
+	for _, f := range lib.Funcs {
+		docs = append(docs, f.Name+":"+f.Doc)
+	}
+	assert.Contains(t, docs, "echo:Returns its input.")
+	// undefined_symbol cannot be loaded at all, and is inspected all the same.
+	lib, err = loader.Inspect(fixture.C(t, "undefined_symbol"))
+	require.NoError(t, err)
+	assert.Equal(t, "undefined_symbol", lib.Manifest.Name)
+}
+
+// Every fixture with a defect that Open finds: the kind of the error, and what its text must tell a reader.
+func TestOpenDefects(t *testing.T) {
+	for name, want := range map[string]struct {
+		kind error
+		text string
+	}{
+		"no_manifest":              {loader.ErrNoContract, "FERRULE_PLUGIN"},
+		"manifest_without_end":     {loader.ErrManifest, "R1"},
+		"manifest_newer_major":     {loader.ErrMajor, "ferrule=2"},
+		"manifest_without_name":    {loader.ErrManifest, "name"},
+		"manifest_without_version": {loader.ErrManifest, "version"},
+		"manifest_without_major":   {loader.ErrManifest, "ferrule=1"},
+		"manifest_duplicate_name":  {loader.ErrManifest, `"name"`},
+		"manifest_unknown_threads": {loader.ErrManifest, "parallel"},
+		"manifest_not_utf8":        {loader.ErrManifest, "UTF-8"},
+		"meta_without_end":         {loader.ErrManifest, "answer"},
+		"function_name_too_long":   {loader.ErrName, "128"},
+		"duplicate_symbol":         {loader.ErrDuplicate, "ferrule_fn_answer"},
+		"import_not_offered":       {loader.ErrMissingImport, `["loyalty_pionts" "zzz"]`},
+		"undefined_symbol":         {loader.ErrLoad, "ferrules_nobody_defines"},
+		"start_fails":              {loader.ErrStart, "the configuration's own words"},
+		"start_breaks_a_rule":      {loader.ErrStart, "R10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := fixture.C(t, name)
+			_, err := loader.Open(path, loader.WithConfig([]byte("the configuration's own words")),
+				loader.WithHostFunc("loyalty_points", upper))
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, want.kind)
+			assert.Equal(t, path, e.Path)
+			assert.NotEmpty(t, e.Found)
+			assert.NotEmpty(t, e.Expected)
+			assert.NotEmpty(t, e.Remedy)
+			assert.ErrorContains(t, err, want.text)
+			t.Log(err)
+		})
+	}
+}
+
+func TestOpenStartError(t *testing.T) {
+	_, err := loader.Open(fixture.C(t, "start_fails"), loader.WithConfig([]byte("no such table")))
+	var call *loader.CallError
+	require.ErrorAs(t, err, &call)
+	assert.Equal(t, loader.CallError{Plugin: "start_fails", Func: "ferrule_start", Status: loader.ErrInvalid, Message: "no such table"}, *call)
+	assert.ErrorIs(t, err, loader.ErrInvalid)
+	var contract *loader.ContractError
+	_, err = loader.Open(fixture.C(t, "start_breaks_a_rule"))
+	require.ErrorAs(t, err, &contract)
+	assert.Equal(t, "R10", contract.Rule)
+}
+
+// Files that are no plug-in for this process, each of its own kind.
+func TestOpenFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, data, 0o644))
+		return path
+	}
+	whole, err := os.ReadFile(fixture.C(t, "echo"))
+	require.NoError(t, err)
+	otherArch := "elf-arm64-gcc.so"
+	if runtime.GOARCH == "arm64" {
+		otherArch = "elf-amd64-gcc.so"
+	}
+	for name, c := range map[string]struct {
+		path string
+		kind error
+		text string
+	}{
+		"missing":            {filepath.Join(dir, "missing.so"), fs.ErrNotExist, "missing.so"},
+		"empty path":         {"", loader.ErrNotRegular, "empty path"},
+		"path with a NUL":    {fixture.C(t, "echo") + "\x00.so", loader.ErrRead, "invalid argument"},
+		"directory":          {dir, loader.ErrNotRegular, "directory"},
+		"empty file":         {write("empty.so", nil), loader.ErrNotLibrary, "empty"},
+		"text file":          {write("text.so", []byte("Dear Sir or Madam,\n")), loader.ErrNotLibrary, "text"},
+		"truncated":          {write("truncated.so", whole[:len(whole)*2/5]), loader.ErrTruncated, ""},
+		"other architecture": {filepath.Join("inspect", "testdata", otherArch), loader.ErrPlatform, runtime.GOARCH},
+		"other system":       {filepath.Join("inspect", "testdata", map[bool]string{true: "elf-amd64-gcc.so", false: "pe-x86_64-mingw.dll"}[runtime.GOOS == "windows"]), loader.ErrPlatform, runtime.GOOS},
+		"Go c-shared":        {fixture.Go(t), loader.ErrGoRuntime, "go1."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loader.Open(c.path)
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, c.kind)
+			assert.ErrorContains(t, err, c.text)
+			assert.NotEmpty(t, e.Remedy)
+			t.Log(err)
+		})
+	}
+}
+
+func TestOpenMissingImportNamesNearOne(t *testing.T) {
+	_, err := loader.Open(fixture.C(t, "import_not_offered"), loader.WithHostFunc("loyalty_points", upper), loader.WithHostFunc("zzz", upper))
+	assert.ErrorIs(t, err, loader.ErrMissingImport)
+	assert.ErrorContains(t, err, `did you mean "loyalty_points"?`)
+}
+
+func TestOpenOptions(t *testing.T) {
+	for name, opt := range map[string]loader.Option{
+		"host function without a name":        loader.WithHostFunc("", upper),
+		"host function with a name from afar": loader.WithHostFunc("loyalty-points", upper),
+		"nil host function":                   loader.WithHostFunc("f", nil),
+		"nil logger":                          loader.WithLogger(nil),
+		"no instance":                         loader.WithInstances(0),
+		"digest of another length":            loader.WithSHA256("abcd"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loader.Open(fixture.C(t, "echo"), opt)
+			assert.ErrorIs(t, err, loader.ErrOption)
+			t.Log(err)
+		})
+	}
+	_, err := loader.Open(fixture.C(t, "echo"), loader.WithHostFunc("f", upper), loader.WithHostFunc("f", upper))
+	assert.ErrorIs(t, err, loader.ErrOption, "two functions of one name")
+}
+
+func TestOpenDigest(t *testing.T) {
+	path := fixture.C(t, "state")
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	sum := sha256.Sum256(data)
+	p := open(t, path, loader.WithSHA256(hex.EncodeToString(sum[:])))
+	assert.Equal(t, "1", call(t, p, "next", ""))
+	again := open(t, path, loader.WithSHA256(strings.ToUpper(hex.EncodeToString(sum[:]))))
+	assert.Equal(t, "1", call(t, again, "next", ""))
+	assert.Equal(t, "2", call(t, again, "alive", ""), "one image for one content")
+	sum[0] ^= 1
+	_, err = loader.Open(path, loader.WithSHA256(hex.EncodeToString(sum[:])))
+	assert.ErrorIs(t, err, loader.ErrDigest)
+	assert.ErrorContains(t, err, hex.EncodeToString(sum[:]))
+	if runtime.GOOS == "linux" {
+		maps, err := os.ReadFile("/proc/self/maps")
+		require.NoError(t, err)
+		assert.Contains(t, string(maps), "memfd:ferrule", "what was verified is what is loaded")
+	}
+}
+
+// A file that is replaced while its first version is loaded: the system alone would hand out the first one again.
+func TestOpenReplacedFile(t *testing.T) {
+	for name, replace := range map[string]func(path, with string){
+		"renamed over": func(path, with string) {
+			require.NoError(t, os.Rename(copyTo(t, with, path+".new"), path))
+		},
+		"removed and written anew": func(path, with string) {
+			require.NoError(t, os.Remove(path))
+			copyTo(t, with, path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "plugin"+fixture.Ext())
+			copyTo(t, fixture.C(t, "echo"), path)
+			first := open(t, path)
+			replace(path, fixture.C(t, "state"))
+			second := open(t, path)
+			assert.Equal(t, "state", second.Name())
+			assert.Equal(t, "1", call(t, second, "next", ""))
+			assert.Equal(t, "still here", call(t, first, "echo", "still here"))
+			third := open(t, path)
+			assert.Equal(t, "2", call(t, third, "alive", ""), "the second and the third share an image")
+			replace(path, fixture.C(t, "host"))
+			_, err := loader.Open(path)
+			assert.ErrorIs(t, err, loader.ErrMissingImport, "the third content")
+		})
+	}
+}
+
+func TestOpenUnload(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what is mapped is read from /proc, which only Linux has")
+	}
+	path := tempLibrary(t, fixture.C(t, "echo"))
+	mapped := func() bool {
+		maps, err := os.ReadFile("/proc/self/maps")
+		require.NoError(t, err)
+		return strings.Contains(string(maps), path)
+	}
+	one, err := loader.Open(path, loader.WithUnload())
+	require.NoError(t, err)
+	two, err := loader.Open(path, loader.WithUnload())
+	require.NoError(t, err)
+	require.NoError(t, one.Close())
+	assert.True(t, mapped())
+	assert.Equal(t, "x", call(t, two, "echo", "x"))
+	require.NoError(t, two.Close())
+	assert.False(t, mapped())
+	three, err := loader.Open(path)
+	require.NoError(t, err)
+	require.NoError(t, three.Close())
+	assert.True(t, mapped(), "without the option it stays")
+}
+
+// Opening must say what is wrong with its own file, whatever else fails at the same time: dlerror keeps its text
+// where another call can overwrite it.
+func TestOpenErrorsAreNotMixedUp(t *testing.T) {
+	dir := t.TempDir()
+	errs := make(chan error)
+	const goroutines, rounds = 8, 200
+	undefined := fixture.C(t, "undefined_symbol")
+	for g := range goroutines {
+		path := copyTo(t, undefined, filepath.Join(dir, "copy"+string(rune('a'+g))+".so"))
+		go func() {
+			for range rounds {
+				_, err := loader.Open(path)
+				if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") {
+					errs <- errors.Join(errors.New("the text of another failure"), err)
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range goroutines {
+		assert.NoError(t, <-errs)
+	}
+}

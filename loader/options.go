@@ -1,0 +1,121 @@
+package loader
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// Option is one choice of Open's; see the With… functions.
+type Option func(*options) error
+
+type options struct {
+	hostFuncs map[string]HostFunc
+	config    []byte
+	logger    *slog.Logger
+	instances int
+	sha256    []byte
+	unload    bool
+}
+
+// HostFunc is a function that the host offers to plug-ins.
+//
+// in is the plug-in's memory, valid until the function returns: copy what is kept. The result is copied at once.
+// ctx is the one of the call in which the plug-in is; passed on to a call of another plug-in, it lets a loop back into
+// the same instance be refused instead of waiting for ever.
+//
+// An error becomes the status and the message that the plug-in gets: a Status that it wraps, ErrCancelled for a
+// context's error, otherwise ErrFailed. A panic becomes ErrFailed and a log line. It may be called from several
+// goroutines at the same time, on any thread.
+type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
+
+// WithHostFunc offers a function to the plug-in, under the name that it imports. One that the plug-in does not import
+// is not an error: hosts offer the same set to all.
+func WithHostFunc(name string, fn HostFunc) Option {
+	return func(o *options) error {
+		switch {
+		case !abi.ValidName(name):
+			return optionError("WithHostFunc", fmt.Sprintf("the name %q", name), "a C identifier of at most 128 bytes")
+		case fn == nil:
+			return optionError("WithHostFunc", fmt.Sprintf("nil for %q", name), "a function")
+		case o.hostFuncs[name] != nil:
+			return optionError("WithHostFunc", fmt.Sprintf("two functions for %q", name), "one")
+		}
+		if o.hostFuncs == nil {
+			o.hostFuncs = make(map[string]HostFunc)
+		}
+		o.hostFuncs[name] = fn
+		return nil
+	}
+}
+
+// WithConfig gives the plug-in its configuration: the bytes that ferrule_start gets, in whatever format the plug-in
+// documents. They are copied.
+func WithConfig(config []byte) Option {
+	return func(o *options) error {
+		o.config = bytes.Clone(config)
+		return nil
+	}
+}
+
+// WithLogger sets where the plug-in's log lines go, with the attribute plugin set to its name; without it they go to
+// slog.Default().
+func WithLogger(logger *slog.Logger) Option {
+	return func(o *options) error {
+		if logger == nil {
+			return optionError("WithLogger", "nil", "a logger; slog.New(slog.DiscardHandler) drops all lines")
+		}
+		o.logger = logger
+		return nil
+	}
+}
+
+// WithInstances sets how many instances of the plug-in there are, each with its own state; the default is 1. It is how
+// many calls of a serial or pinned plug-in run at the same time.
+func WithInstances(n int) Option {
+	return func(o *options) error {
+		if n < 1 || n > maxInstances {
+			return optionError("WithInstances", fmt.Sprint(n), fmt.Sprintf("1 to %d", maxInstances))
+		}
+		o.instances = n
+		return nil
+	}
+}
+
+const maxInstances = 1 << 16
+
+// WithSHA256 opens the library only when its SHA-256 digest, in hexadecimal, is this one. The bytes that were compared
+// are the bytes that are loaded: on Linux a sealed copy in memory, elsewhere a copy in the user's cache folder. A library
+// that finds what it links to by its own folder ($ORIGIN) does not find it then.
+func WithSHA256(digest string) Option {
+	return func(o *options) error {
+		sum, err := hex.DecodeString(digest)
+		if err != nil || len(sum) != 32 {
+			return optionError("WithSHA256", fmt.Sprintf("%q", digest), "64 hexadecimal digits")
+		}
+		o.sha256 = sum
+		return nil
+	}
+}
+
+// WithUnload has Close unload the library from the process, when every plug-in opened from the same file was opened
+// so and is closed. Without it the library stays until the process ends, at the cost of its memory.
+//
+// Unloading is for libraries known to bear it. It is the end of the process when a thread of the library's still runs,
+// or anything still holds a function of it, such as an exit handler. And it often does nothing: C++ libraries with
+// unique symbols, Rust libraries that used thread-local storage with destructors, libraries linked with -z nodelete,
+// and every library on musl stay.
+func WithUnload() Option {
+	return func(o *options) error {
+		o.unload = true
+		return nil
+	}
+}
+
+func optionError(option, found, expected string) error {
+	return &OpenError{Kind: ErrOption, Found: option + " with " + found, Expected: expected, Remedy: "change the call of Open"}
+}

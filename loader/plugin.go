@@ -1,0 +1,164 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
+)
+
+// Plugin is an open plug-in. Its methods may be called from any goroutine at the same time.
+type Plugin struct {
+	info   *inspect.Library
+	engine engine.Engine
+	funcs  map[string]*Func
+	hooks  map[string]*Func
+}
+
+// Open loads the plug-in at path and starts it. The error is an *OpenError.
+//
+// Opening the same file again gives another plug-in with its own instances, on the library that is loaded already. A
+// file that was replaced since then is loaded anew, from a private copy of it as in WithSHA256: the system would hand
+// out the old one.
+//
+// Before anything of the library runs, its file was read and found to be a plug-in for this platform, with every host
+// function that it needs on offer. Nothing is left behind when Open fails, but that a library whose ferrule_start
+// failed stays loaded (see WithUnload).
+func Open(path string, opts ...Option) (*Plugin, error) {
+	o := options{instances: 1, logger: slog.Default()}
+	for _, opt := range opts {
+		if err := opt(&o); err != nil {
+			err.(*OpenError).Path = path
+			return nil, err
+		}
+	}
+	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, Accept: o.accept})
+	if err != nil {
+		return nil, err
+	}
+	info := image.Library()
+	eng, err := native.New(image, native.Options{Host: newServices(info, &o), Config: o.config, Instances: o.instances})
+	if err != nil {
+		return nil, startError(info.Manifest.Name, path, err.(*engine.StartError))
+	}
+	p := &Plugin{info: info, engine: eng, funcs: make(map[string]*Func), hooks: make(map[string]*Func)}
+	for i, s := range info.Funcs {
+		p.funcs[s.Name] = &Func{p, engine.Fn(i), s.Name}
+	}
+	for i, s := range info.Hooks {
+		p.hooks[s.Name] = &Func{p, engine.Fn(len(info.Funcs) + i), s.Name}
+	}
+	return p, nil
+}
+
+// accept reports which host functions the library needs and the options do not offer.
+func (o *options) accept(lib *inspect.Library) error {
+	var missing []string
+	for _, s := range lib.Imports {
+		if o.hostFuncs[s.Name] == nil {
+			missing = append(missing, s.Name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	offered := make([]string, 0, len(o.hostFuncs))
+	for name := range o.hostFuncs {
+		offered = append(offered, name)
+	}
+	slices.Sort(offered)
+	return &OpenError{Path: lib.Path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
+		Found:    fmt.Sprintf("imports without a host function: %q", missing),
+		Expected: "every import on offer",
+		Remedy:   fmt.Sprintf("pass loader.WithHostFunc(%q, …) to Open; of what is offered: %s", missing[0], didYouMean(missing[0], offered))}
+}
+
+// Inspect reads what the plug-in at path says of itself, without running any of it: name and version, functions with
+// their documentation, hooks, imports, format and platform. It reads ELF, Mach-O and PE files on any system. The error
+// is an *OpenError.
+func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) }
+
+// Name returns the name in the plug-in's manifest.
+func (p *Plugin) Name() string { return p.info.Manifest.Name }
+
+// Version returns the version in the plug-in's manifest.
+func (p *Plugin) Version() string { return p.info.Manifest.Version }
+
+// Info returns what Inspect found in the file. It is shared: read it only.
+func (p *Plugin) Info() *inspect.Library { return p.info }
+
+// Func returns the exported function with this name; its Append is the hot path. The error is a *UsageError. A Func
+// stays valid after Close, when its calls fail with ErrClosed.
+func (p *Plugin) Func(name string) (*Func, error) {
+	if f := p.funcs[name]; f != nil {
+		return f, nil
+	}
+	return nil, p.noFunc(name, p.info.Funcs)
+}
+
+// Hook returns what the plug-in attaches to the extension point, as Func does for functions. The error is a
+// *UsageError: the plug-in does not attach to that point.
+func (p *Plugin) Hook(point string) (*Func, error) {
+	if f := p.hooks[point]; f != nil {
+		return f, nil
+	}
+	return nil, p.noFunc(point, p.info.Hooks)
+}
+
+// Call calls the exported function with this name and returns its result, which is the caller's. in is only read, and
+// not kept. See Func.Append for the errors.
+func (p *Plugin) Call(ctx context.Context, name string, in []byte) ([]byte, error) {
+	f, err := p.Func(name)
+	if err != nil {
+		return nil, err
+	}
+	return f.Append(ctx, nil, in)
+}
+
+// Close refuses new calls, waits for those that run, stops every instance and frees what belongs to the plug-in. The
+// library stays loaded, see WithUnload. Calls that come later, or still wait for an instance, fail with ErrClosed. A second
+// Close waits for the first and returns the same. Close must not be called by a host function in a call of this
+// plug-in: it would wait for itself.
+func (p *Plugin) Close() error { return p.engine.Close() }
+
+func (p *Plugin) noFunc(name string, symbols []inspect.Symbol) error {
+	names := make([]string, len(symbols))
+	for i, s := range symbols {
+		names[i] = s.Name
+	}
+	return &UsageError{p.Name(), name, ErrNoFunc, didYouMean(name, names)}
+}
+
+// Func is one exported function or hook of an open plug-in. It may be used from any goroutine at the same time.
+type Func struct {
+	plugin *Plugin
+	fn     engine.Fn
+	name   string
+}
+
+// Name returns the function's name, or the hook's extension point.
+func (f *Func) Name() string { return f.name }
+
+// Call is Append into a new slice.
+func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.Append(ctx, nil, in) }
+
+// Append calls the function with in, and appends its result to dst, as the built-in append does: into dst's spare
+// capacity where that is enough, and then nothing is allocated and the plug-in writes straight into dst. in is only
+// read. Neither is kept. in and dst's spare capacity must not overlap.
+//
+// When ctx ends while the function runs, it is asked to stop, and Append returns what it then returns. When ctx has
+// ended before, or ends while Append waits for an instance, the function is not called.
+//
+// With an error, dst is returned as it was. The error is a *CallError, a *ContractError or a *UsageError, or an
+// *OpenError when the instance had panicked before and could not be started anew.
+func (f *Func) Append(ctx context.Context, dst, in []byte) ([]byte, error) {
+	out, status, err := f.plugin.engine.Append(ctx, f.fn, dst, in)
+	if err != nil || status != 0 {
+		return dst, callError(f.plugin.Name(), f.name, status, out[len(dst):], err, context.Cause(ctx))
+	}
+	return out, nil
+}

@@ -1,0 +1,90 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+)
+
+// services is the host side of one plug-in, as its engine sees it (engine.Host).
+type services struct {
+	logger *slog.Logger
+	names  []string   // of the imports, by ordinal
+	funcs  []HostFunc // by ordinal; none is nil
+}
+
+func newServices(lib *inspect.Library, o *options) *services {
+	s := &services{logger: o.logger.With(slog.String("plugin", lib.Manifest.Name))}
+	for _, imp := range lib.Imports {
+		s.names = append(s.names, imp.Name)
+		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
+	}
+	return s
+}
+
+// Call runs a host function and turns its error or panic into a status.
+func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) (out []byte, status abi.Status) {
+	defer func() {
+		if r := recover(); r != nil {
+			text := fmt.Sprintf("host function %s panicked: %v", s.names[ordinal], r)
+			s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
+			out, status = []byte(text), abi.StatusFailed
+		}
+	}()
+	out, err := s.funcs[ordinal](ctx, in)
+	if err != nil {
+		return []byte(err.Error()), statusOf(err)
+	}
+	return out, abi.StatusOK
+}
+
+// statusOf chooses the status that a plug-in gets for a host function's error.
+func statusOf(err error) abi.Status {
+	var status abi.Status
+	switch {
+	case errors.As(err, &status):
+		switch status {
+		case abi.StatusOK, abi.StatusPanic, abi.StatusMisuse, abi.StatusMore:
+			// These say something about the plug-in's own call, which another plug-in's must not be mistaken for.
+			return abi.StatusFailed
+		}
+		return max(status, abi.StatusFailed)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return abi.StatusCancelled
+	default:
+		return abi.StatusFailed
+	}
+}
+
+// Log writes one line of the plug-in's.
+func (s *services) Log(ctx context.Context, level abi.Level, text []byte) {
+	to := slog.LevelInfo
+	switch level {
+	case abi.LogError:
+		to = slog.LevelError
+	case abi.LogWarn:
+		to = slog.LevelWarn
+	case abi.LogDebug:
+		to = slog.LevelDebug
+	case abi.LogTrace:
+		to = LevelTrace
+	}
+	if s.logger.Enabled(ctx, to) {
+		s.log(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"))
+	}
+}
+
+// LevelTrace is the slog level of a plug-in's FERRULE_LOG_TRACE lines, below slog.LevelDebug.
+const LevelTrace = slog.LevelDebug - 4
+
+// log writes a line; a handler that panics must not unwind through the plug-in.
+func (s *services) log(ctx context.Context, level slog.Level, text string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }()
+	s.logger.LogAttrs(ctx, level, text, attrs...)
+}
