@@ -6,7 +6,7 @@ CC    ?= cc
 CARGO ?= cargo
 PREFIX ?= /usr/local
 FUZZTIME ?= 20s
-STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.0
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
 need = @command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }

@@ -29,5 +29,6 @@
 //
 // A plug-in runs in this process. A fault in it, such as a wild pointer or an abort, ends the process: no Go code can
 // recover it. A context's end asks the plug-in to stop, by its cancellation word, and then waits for it to do so.
-// A host function must not call runtime.Goexit, and so no testing.T.FailNow: it would skip the plug-in's frames.
+// A host function should not call runtime.Goexit, and so no testing.T.FailNow: it skips the plug-in's frames, with what
+// they would have freed, and the instance is replaced as after a panic.
 package loader

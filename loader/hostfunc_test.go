@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 func openHost(t *testing.T, upper, again loader.HostFunc, opts ...loader.Option) *loader.Plugin {
@@ -82,6 +84,28 @@ func TestHostFuncPanics(t *testing.T) {
 	assert.ErrorIs(t, err, loader.ErrFailed)
 }
 
+// runtime.Goexit, and so testing.T.FailNow, in a host function ends the goroutine; nobody else must suffer from it.
+func TestHostFuncEndsItsGoroutine(t *testing.T) {
+	for _, name := range []string{"host", "host_misused"} {
+		p := open(t, fixture.C(t, name), loader.WithHostFunc("again", echo),
+			loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil }))
+		fn := map[string]string{"host": "upper", "host_misused": "misuse"}[name]
+		within(t, func() {
+			for range 3 {
+				ended := make(chan bool)
+				go func() {
+					returned := false
+					defer func() { ended <- !returned }()
+					_, _ = p.Call(ctx, fn, nil)
+					returned = true
+				}()
+				assert.True(t, <-ended)
+			}
+			assert.NoError(t, p.Close())
+		})
+	}
+}
+
 type key struct{}
 
 func TestHostFuncContext(t *testing.T) {
@@ -97,6 +121,9 @@ func TestHostFuncContext(t *testing.T) {
 }
 
 func TestHostFuncDoesNotAllocate(t *testing.T) {
+	if stress.Enabled {
+		t.Skip("the stress tag allocates at each crossing")
+	}
 	p := openHost(t, func(context.Context, []byte) ([]byte, error) { return nil, nil }, echo)
 	f, err := p.Func("upper")
 	require.NoError(t, err)

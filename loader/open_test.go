@@ -124,7 +124,7 @@ func TestOpenFiles(t *testing.T) {
 		"text file":          {write("text.so", []byte("Dear Sir or Madam,\n")), loader.ErrNotLibrary, "text"},
 		"truncated":          {write("truncated.so", whole[:len(whole)*2/5]), loader.ErrTruncated, ""},
 		"other architecture": {filepath.Join("inspect", "testdata", otherArch), loader.ErrPlatform, runtime.GOARCH},
-		"other system":       {filepath.Join("inspect", "testdata", map[bool]string{true: "elf-amd64-gcc.so", false: "pe-x86_64-mingw.dll"}[runtime.GOOS == "windows"]), loader.ErrPlatform, runtime.GOOS},
+		"other system":       {filepath.Join("inspect", "testdata", map[bool]string{true: "elf-amd64-gcc.so", false: "pe-amd64-mingw.dll"}[runtime.GOOS == "windows"]), loader.ErrPlatform, runtime.GOOS},
 		"Go c-shared":        {fixture.Go(t), loader.ErrGoRuntime, "go1."},
 	} {
 		t.Run(name, func(t *testing.T) {

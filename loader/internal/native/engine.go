@@ -106,35 +106,34 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	}
 	room := dst[len(dst):cap(dst)]
 	if len(room) == 0 {
-		if s.scratch == nil {
-			s.scratch = make([]byte, scratchRoom)
-		}
-		room = s.scratch
+		room = s.scratchRoom()
 	}
-	done := false
-	defer func() {
-		if !done {
-			// A host function left by runtime.Goexit or by a panic that cannot be recovered: the plug-in's
-			// frames were skipped, and what it was in the middle of is unknown.
-			s.inst.poisoned.Store(true)
-			e.release(s)
-		}
-	}()
 	status := s.call(e.image.fns[fn], in, room)
-	dst, err = s.take(dst, room, status)
+	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
+		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
+	} else {
+		dst, err = s.take(dst, room, status)
+	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
-	done = true
 	e.release(s)
 	return dst, status, err
+}
+
+// scratchRoom returns room for the output of a call whose caller brought none.
+func (s *slot) scratchRoom() []byte {
+	if s.scratch == nil {
+		s.scratch = make([]byte, scratchRoom)
+	}
+	return s.scratch
 }
 
 // call enters fn with the slot's frame, on the instance's own thread where it has one.
 func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
-	if t := s.inst.thread; t != nil {
-		return t.call(s, fn, in, room)
+	if s.inst.thread != nil {
+		return s.inst.thread.call(s, fn, in, room)
 	}
 	return cross.Call(fn, &s.frame, in, room)
 }
@@ -145,7 +144,7 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
 	f := &s.frame
 	out, n, release := f.Out, f.OutLen, f.Release
 	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == cmem.Addr(room) || n == 0) {
-		if spare := cap(dst) - len(dst); spare > 0 {
+		if cap(dst) > len(dst) {
 			return dst[:len(dst)+int(n)], nil
 		}
 		return append(dst, room[:n]...), nil
@@ -180,10 +179,6 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
 
 // acquire makes the caller the owner of a slot, ready for a call with ctx.
 func (e *Engine) acquire(ctx context.Context) (*slot, error) {
-	cancellable := ctx.Done() != nil
-	if cancellable && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
 	for {
 		slots := *e.slots.Load()
 		i := 0
@@ -203,24 +198,24 @@ func (e *Engine) acquire(ctx context.Context) (*slot, error) {
 			s.engine.release(s)
 			return nil, engine.ErrClosed
 		}
-		if s.inst.poisoned.Load() {
-			inst := s.inst
-			e.release(s)
-			if err := inst.renew(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if s.cancel.Load() != 0 {
-			s.cancel.Store(0)
-		}
 		if !cmem.Same(s.ctx, ctx) {
 			s.setContext(ctx)
 		}
-		if cancellable {
+		if s.cancellable {
+			if ctx.Err() != nil {
+				e.release(s)
+				return nil, context.Cause(ctx)
+			}
 			e.watch.ensure()
 		}
-		return s, nil
+		if !s.inst.poisoned.Load() {
+			return s, nil
+		}
+		inst := s.inst
+		e.release(s)
+		if err := inst.renew(ctx); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -266,7 +261,7 @@ func (e *Engine) acquireSlow(ctx context.Context, slots []*slot, first int) (*sl
 					e.mu.Unlock()
 					return s, nil
 				}
-			} else if s.state.CompareAndSwap(v, v|wanted) {
+			} else if s.state.CompareAndSwap(v, v|attend) {
 				break
 			}
 		}
@@ -299,15 +294,14 @@ func (e *Engine) acquireSlow(ctx context.Context, slots []*slot, first int) (*sl
 
 // release gives a slot back.
 func (e *Engine) release(s *slot) {
-	if s.kept.any.Load() || !s.state.CompareAndSwap(busy, idle) {
+	if !s.state.CompareAndSwap(busy, idle) {
 		e.releaseSlow(s)
 	}
 }
 
-// releaseSlow shuts the slot's visitors out, and hands it to the next call that waits.
+// releaseSlow shuts the slot's visitors out, tidies up behind them, and hands it to the next call that waits.
 func (e *Engine) releaseSlow(s *slot) {
-	s.lock()
-	s.kept.drop()
+	s.tidy()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -317,7 +311,7 @@ func (e *Engine) releaseSlow(s *slot) {
 		next := e.waiting[0]
 		e.waiting = e.waiting[1:]
 		if len(e.waiting) > 0 {
-			s.state.Store(busy | wanted)
+			s.state.Store(busy | attend)
 		} else {
 			s.state.Store(busy)
 		}
@@ -358,7 +352,7 @@ func (e *Engine) close() error {
 					e.closeSlot(s)
 					break
 				}
-			} else if s.state.CompareAndSwap(v, v|wanted) {
+			} else if s.state.CompareAndSwap(v, v|attend) {
 				break // the call that runs closes it
 			}
 		}
@@ -386,13 +380,11 @@ func (e *Engine) close() error {
 func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err error) {
 	s := inst.control
 	s.state.Store(busy)
-	s.cancel.Store(0)
 	room := make([]byte, scratchRoom)
 	status = s.call(fn, in, room)
 	state := s.frame.State
 	out, err = s.take(nil, room, status)
-	s.lock()
-	s.kept.drop()
+	s.tidy()
 	s.state.Store(idle)
 	if err == nil && status == abi.StatusOK {
 		inst.state = state // R15: start has set it; after stop nobody reads it
@@ -490,15 +482,28 @@ type job struct {
 
 func startThread() *thread {
 	t := &thread{jobs: make(chan job)}
-	go func() {
-		// The goroutine ends while it is locked, so that the thread ends with it, and what the plug-in keeps in
-		// thread-local storage with the thread.
-		runtime.LockOSThread()
-		for j := range t.jobs {
-			j.slot.done <- cross.Call(j.fn, &j.slot.frame, j.in, j.room)
+	go t.serve()
+	return t
+}
+
+// serve runs calls until stop. The goroutine ends while it is locked, so that the thread ends with it, and what the
+// plug-in keeps in thread-local storage with the thread.
+func (t *thread) serve() {
+	runtime.LockOSThread()
+	var current *slot
+	defer func() {
+		if current != nil { // a host function called runtime.Goexit; see serviceCall
+			go t.serve()
+			current.frame.Out, current.frame.OutLen, current.frame.Release = 0, 0, 0
+			current.done <- abi.StatusPanic
 		}
 	}()
-	return t
+	for j := range t.jobs {
+		current = j.slot
+		status := cross.Call(j.fn, &j.slot.frame, j.in, j.room)
+		current = nil
+		j.slot.done <- status
+	}
 }
 
 func (t *thread) call(s *slot, fn uintptr, in, room []byte) abi.Status {

@@ -22,7 +22,23 @@ func serviceCall(frame, request uintptr) abi.Status {
 	if s == nil || !s.enter() {
 		return abi.StatusMisuse
 	}
-	defer s.exit()
+	returned := false
+	defer func() {
+		s.exit()
+		if !returned && s.inst.thread == nil {
+			// A host function called runtime.Goexit: this goroutine ends without going back into the plug-in, whose
+			// frames are skipped, nor into Append, whose duties are done here.
+			s.inst.poisoned.Store(true)
+			s.engine.release(s)
+		}
+	}()
+	status := s.serve(request)
+	returned = true
+	return status
+}
+
+// serve runs one host->call. Only visitors call it.
+func (s *slot) serve(request uintptr) abi.Status {
 	r := cmem.Request(request)
 	if r == nil {
 		return abi.StatusMisuse
@@ -50,6 +66,7 @@ func serviceCall(frame, request uintptr) abi.Status {
 	if r.OutLen > outCap {
 		if number == 0 {
 			number = s.kept.keep(result.out, result.status)
+			s.attend()
 		}
 		r.Kept = number
 		return abi.StatusMore

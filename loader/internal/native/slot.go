@@ -23,7 +23,7 @@ const (
 	locked uint32 = 3 // its owner changes what host services read; they are refused
 
 	phase   uint32 = 3
-	wanted  uint32 = 4 // somebody waits for this slot to be given back
+	attend  uint32 = 4 // giving the slot back needs attention: somebody waits for it, or a visitor left something
 	visitor uint32 = 8 // one host service (or the watcher) in progress; the rest of the word counts them
 )
 
@@ -43,10 +43,11 @@ type slotBody struct {
 	state  atomic.Uint32
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
-	engine *Engine
-	inst   *instance
-	ctx    context.Context
-	scope  atomic.Pointer[scope] // what host functions get as their context; made when one is first called
+	engine      *Engine
+	inst        *instance
+	ctx         context.Context
+	cancellable bool                  // whether ctx can end
+	scope       atomic.Pointer[scope] // what host functions get as their context; made when one is first called
 
 	kept    kept
 	scratch []byte          // room for callers who brought none
@@ -55,7 +56,6 @@ type slotBody struct {
 
 // kept holds the results of host functions that did not fit the plug-in's room, until they are fetched or the call ends.
 type kept struct {
-	any    atomic.Bool // whether something was kept since the last drop
 	mu     sync.Mutex
 	last   uint32
 	result map[uint32]keptResult
@@ -144,10 +144,27 @@ func (s *slot) unlock() {
 	}
 }
 
+// tidy locks the slot and clears what visitors left in it. Only the owner calls it, when the call is over.
+func (s *slot) tidy() {
+	s.lock()
+	s.cancel.Store(0)
+	s.kept.drop()
+}
+
+// attend has the owner take the slow path when it gives the slot back. Only visitors call it.
+func (s *slot) attend() {
+	for {
+		v := s.state.Load()
+		if s.state.CompareAndSwap(v, v|attend) {
+			return
+		}
+	}
+}
+
 // setContext makes ctx what host services use. Only the owner calls it.
 func (s *slot) setContext(ctx context.Context) {
 	s.lock()
-	s.ctx = ctx
+	s.ctx, s.cancellable = ctx, ctx.Done() != nil
 	s.scope.Store(nil)
 	s.unlock()
 }
@@ -175,7 +192,6 @@ func (k *kept) keep(out []byte, status abi.Status) uint32 {
 			break
 		}
 	}
-	k.any.Store(true)
 	// A host function may return its input, which is the plug-in's again when this service returns.
 	k.result[k.last] = keptResult{bytes.Clone(out), status}
 	return k.last
@@ -194,7 +210,6 @@ func (k *kept) fetch(number uint32, room uintptr) (r keptResult, ok bool) {
 
 // drop forgets all results. Only the slot's owner calls it, when no visitor is left.
 func (k *kept) drop() {
-	k.any.Store(false)
 	k.result = nil
 }
 
@@ -237,7 +252,7 @@ func newSlot() *slot {
 
 // freeSlot gives a closed slot back to the arena.
 func freeSlot(s *slot) {
-	s.engine, s.inst, s.ctx, s.scratch, s.done = nil, nil, nil, nil, nil
+	s.engine, s.inst, s.ctx, s.cancellable, s.scratch, s.done = nil, nil, nil, false, nil, nil
 	s.scope.Store(nil)
 	arena.mu.Lock()
 	defer arena.mu.Unlock()

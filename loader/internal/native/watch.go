@@ -63,14 +63,11 @@ func (w *watcher) look() (found bool) {
 		if !s.enter() {
 			continue
 		}
-		if s.engine == w.engine {
-			if done := s.ctx.Done(); done != nil {
-				found = true
-				select {
-				case <-done:
-					s.cancel.Store(1)
-				default:
-				}
+		if s.engine == w.engine && s.cancellable {
+			found = true
+			if s.ctx.Err() != nil {
+				s.cancel.Store(1)
+				s.attend()
 			}
 		}
 		s.exit()
