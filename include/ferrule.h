@@ -72,8 +72,9 @@
  *     byte is read.
  * R9  RELEASE. When the function returned with `release` set, whatever its status, the host calls it once, after it
  *     has taken the bytes, with a frame whose state, out, out_len, out_cap and release are as the function left
- *     them. It may run on any thread, and while another call of the same instance runs; it must not use `host`, and
- *     must come back soon. Whoever allocates, releases: never free the host's room, or let the host free yours.
+ *     them. It may run on any thread, while another call of the same instance runs, and after the ferrule_stop of an
+ *     instance that panicked, so it relies on nothing but the bytes it releases; it must not use `host`, and must come
+ *     back soon. Whoever allocates, releases: never free the host's room, or let the host free yours.
  *     Broken: a host service called from it gets FERRULE_MISUSE.
  * R10 STATUS. The return value is 0 for a result, otherwise one of the statuses below or a number of the plug-in's
  *     own, 1000 or more. Numbers from 9 to 999 are reserved for later versions, and read as FAILED.
@@ -110,7 +111,8 @@
  *     call. A service that finds a bad argument returns FERRULE_MISUSE and does nothing.
  *     Broken: a frame that is not the host's, or whose call is over, gets FERRULE_MISUSE.
  * R19 BATCHES. `ferrule_batch`, where exported, runs one function over many frames; FERRULE_PLUGIN defines it.
- *     Where it is missing the host calls the function for each frame; the results are the same.
+ *     It stops when the batch is cancelled (R17), and after a record that returned FERRULE_PANIC (R16). Where it is
+ *     missing the host calls the function for each frame; the results are the same.
  *     Broken: as the rule that the record's own frame broke.
  * R20 THE PROCESS is the host's: a plug-in leaves signal handlers, the signal mask, the working directory, the locale,
  *     the floating-point environment, the environment and the standard streams as it finds them.
@@ -264,8 +266,8 @@ struct ferrule_frames {
     size_t count;
     /* count statuses, one for each record. [owner] host; written by the plug-in. */
     int32_t *statuses;
-    /* How many records have run, from the first on; less than count when the batch was cancelled. Written by the
-     * plug-in. */
+    /* How many records have run, from the first on; less than count when the batch was cancelled or a record
+     * panicked. Written by the plug-in. */
     size_t done;
 };
 
@@ -297,6 +299,10 @@ static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames)
         if (!call->release && call->out == room && call->out_len <= left) {
             room += call->out_len;
             left -= call->out_len;
+        }
+        if (frames->statuses[frames->done] == FERRULE_PANIC) {
+            frames->done++;
+            return FERRULE_PANIC;
         }
     }
     return FERRULE_OK;

@@ -136,7 +136,7 @@ func TestCallDefects(t *testing.T) {
 		"negative_status":             {"R10", "-7"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := open(t, fixture.C(t, name))
+			p := open(t, tempLibrary(t, fixture.C(t, name)))
 			for range 3 {
 				_, err := p.Call(ctx, "answer", nil)
 				var e *loader.ContractError
@@ -171,7 +171,7 @@ func TestCallFrameOverwritten(t *testing.T) {
 }
 
 func TestCallReleaseUsesHost(t *testing.T) {
-	p := open(t, fixture.C(t, "release_uses_host"))
+	p := open(t, tempLibrary(t, fixture.C(t, "release_uses_host")))
 	assert.Equal(t, "text", call(t, p, "answer", ""))
 	assert.Equal(t, "1 7", call(t, p, "report", ""), "once, and refused with FERRULE_MISUSE")
 }

@@ -160,7 +160,7 @@ func TestOwnThreads(t *testing.T) {
 
 // A thread that uses the frame after its call is refused, before and after Close.
 func TestLateThread(t *testing.T) {
-	path := fixture.C(t, "late_thread")
+	path := tempLibrary(t, fixture.C(t, "late_thread"))
 	p, err := loader.Open(path, loader.WithHostFunc("upper", upper))
 	require.NoError(t, err)
 	other := open(t, path, loader.WithHostFunc("upper", upper))

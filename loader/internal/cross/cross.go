@@ -32,6 +32,15 @@ func Call(fn uintptr, frame *abi.Call, in, room []byte) abi.Status {
 	return abi.Status(status)
 }
 
+// Batch enters ferrule_batch. Sound as Call is: everything that frames refers to is kept alive by the caller, and on the
+// heap.
+func Batch(batch uintptr, frames *abi.Frames) abi.Status {
+	stress.Cross()
+	status := enter(batch, unsafe.Pointer(frames))
+	stress.Cross()
+	return abi.Status(status)
+}
+
 // Release enters the release function that a call left in the frame (R9), with the frame as it is.
 func Release(frame *abi.Call) {
 	stress.Cross()

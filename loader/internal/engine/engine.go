@@ -22,6 +22,14 @@ type Engine interface {
 	// context.Cause(ctx) when ctx ended before the function was entered. dst is returned as it was then.
 	Append(ctx context.Context, fn Fn, dst, in []byte) ([]byte, abi.Status, error)
 
+	// Batch calls function fn with each of in, and writes what came of it to b. The error is as Append's, or
+	// context.Cause(ctx) when ctx ended on the way; b then holds the records that ran.
+	Batch(ctx context.Context, fn Fn, in [][]byte, b *Batch) error
+
+	// View calls function fn with in and returns its output where the plug-in has it. status and err are as
+	// Append's; v is nil with an error.
+	View(ctx context.Context, fn Fn, in []byte) (v *View, status abi.Status, err error)
+
 	// Close refuses new calls, waits for those that run, stops every instance and frees what the engine holds. A
 	// second Close waits for the first one, and returns the same.
 	Close() error
@@ -29,6 +37,25 @@ type Engine interface {
 
 // Fn is one exported function or hook: its index in the library's Funcs, or, behind those, in its Hooks.
 type Fn int
+
+// Batch is the outcome of Engine.Batch. A second batch into the same one uses its memory again.
+type Batch struct {
+	Out     []byte   // the outputs, one somewhere after the other
+	Records []Record // one for each input that ran, in the order of the inputs
+}
+
+// Record is the outcome of one input.
+type Record struct {
+	Start, End int        // its output or message is Batch.Out[Start:End]
+	Status     abi.Status // of the function
+	Err        *Violation // not nil when the function broke a rule; the rest does not count then
+}
+
+// View is an output that is still where the plug-in has it.
+type View struct {
+	Bytes   []byte // valid until Release
+	Release func() // gives the memory back; called once
+}
 
 // Host is what an engine needs from the side that opened the plug-in. Its methods are called from any goroutine, at
 // the same time.

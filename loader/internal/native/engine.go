@@ -31,6 +31,7 @@ type Engine struct {
 	instances []*instance
 	config    []byte
 	watch     watcher
+	views     views
 
 	mu      sync.Mutex
 	waiting []chan *slot // calls that wait for a slot, first come first served
@@ -53,6 +54,9 @@ type instance struct {
 	renewing chan struct{} // a lock that a context can give up waiting for
 }
 
+// maxInt is the longest output there can be: PTRDIFF_MAX.
+const maxInt = math.MaxInt
+
 // scratchRoom is the room, in bytes, for the output of a call whose caller brought none.
 const scratchRoom = 4 << 10
 
@@ -68,6 +72,7 @@ type Options struct {
 func New(image *Image, o Options) (*Engine, error) {
 	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
 	e.watch.engine = e
+	e.views.none.L = &e.views.mu
 	slots := make([]*slot, 0, o.Instances)
 	for range o.Instances {
 		inst := &instance{engine: e, renewing: make(chan struct{}, 1)}
@@ -112,7 +117,10 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
 		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
 	} else {
-		dst, err = s.take(dst, room, status)
+		var violation *engine.Violation
+		if dst, violation = s.take(dst, room, status); violation != nil {
+			err = violation
+		}
 	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
@@ -133,14 +141,14 @@ func (s *slot) scratchRoom() []byte {
 func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
 	if s.inst.thread != nil {
-		return s.inst.thread.call(s, fn, in, room)
+		return s.run(func() abi.Status { return cross.Call(fn, &s.frame, in, room) })
 	}
 	return cross.Call(fn, &s.frame, in, room)
 }
 
 // take appends to dst what a call left in the frame, and gives the plug-in's own memory back to it. room is what the
 // call was entered with: dst's own spare capacity, or scratch.
-func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
+func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violation) {
 	f := &s.frame
 	out, n, release := f.Out, f.OutLen, f.Release
 	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == cmem.Addr(room) || n == 0) {
@@ -149,7 +157,7 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
 		}
 		return append(dst, room[:n]...), nil
 	}
-	var err error
+	var err *engine.Violation
 	switch {
 	case status < 0:
 		err = &engine.Violation{Rule: "R10", Found: fmt.Sprintf("the status %d", int32(status)),
@@ -157,7 +165,7 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, error) {
 	case out == 0 && n > 0:
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d with out NULL", n),
 			Expected: "out to point at the result"}
-	case n > math.MaxInt:
+	case n > maxInt:
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
 	case release != 0:
 		dst = append(dst, cmem.Bytes(out, int(n))...)
@@ -359,6 +367,7 @@ func (e *Engine) close() error {
 	}
 	e.mu.Unlock()
 	<-e.drained
+	e.views.wait()
 	e.slots.Store(new([]*slot))
 	e.watch.stop()
 	for _, inst := range e.instances {
@@ -377,7 +386,7 @@ func (e *Engine) close() error {
 }
 
 // controlCall runs start or stop, with the instance's own slot.
-func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err error) {
+func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
 	s.state.Store(busy)
 	room := make([]byte, scratchRoom)
@@ -471,13 +480,21 @@ func (inst *instance) renew(ctx context.Context) error {
 	return nil
 }
 
+// run crosses on the instance's own thread where it has one, else on this one.
+func (s *slot) run(crossing func() abi.Status) abi.Status {
+	if t := s.inst.thread; t != nil {
+		t.jobs <- job{s, crossing}
+		return <-s.done
+	}
+	return crossing()
+}
+
 // thread is the one operating system thread on which a pinned instance runs.
 type thread struct{ jobs chan job }
 
 type job struct {
 	slot     *slot
-	fn       uintptr
-	in, room []byte
+	crossing func() abi.Status
 }
 
 func startThread() *thread {
@@ -486,7 +503,7 @@ func startThread() *thread {
 	return t
 }
 
-// serve runs calls until stop. The goroutine ends while it is locked, so that the thread ends with it, and what the
+// serve runs crossings until stop. The goroutine ends while it is locked, so that the thread ends with it, and what the
 // plug-in keeps in thread-local storage with the thread.
 func (t *thread) serve() {
 	runtime.LockOSThread()
@@ -500,15 +517,10 @@ func (t *thread) serve() {
 	}()
 	for j := range t.jobs {
 		current = j.slot
-		status := cross.Call(j.fn, &j.slot.frame, j.in, j.room)
+		status := j.crossing()
 		current = nil
 		j.slot.done <- status
 	}
-}
-
-func (t *thread) call(s *slot, fn uintptr, in, room []byte) abi.Status {
-	t.jobs <- job{s, fn, in, room}
-	return <-s.done
 }
 
 func (t *thread) stop() { close(t.jobs) }

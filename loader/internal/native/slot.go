@@ -52,6 +52,7 @@ type slotBody struct {
 	kept    kept
 	scratch []byte          // room for callers who brought none
 	done    chan abi.Status // pinned instances only: the thread's answer
+	batch   *batchFrames    // made when the slot first runs a batch; stays with the slot
 }
 
 // kept holds the results of host functions that did not fit the plug-in's room, until they are fetched or the call ends.
@@ -264,6 +265,9 @@ func findSlot(frame uintptr) *slot {
 	chunks := arena.chunks.Load()
 	if chunks == nil {
 		return nil
+	}
+	if s := findBatch(frame); s != nil {
+		return s
 	}
 	for i := range *chunks {
 		c := &(*chunks)[i]

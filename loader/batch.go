@@ -1,0 +1,102 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// Batch holds the results of Func.Batch. The zero Batch is ready to use; one that is used again allocates nothing once
+// it has grown to its work. It is for one goroutine at a time.
+type Batch struct {
+	fn     *Func
+	ctx    context.Context
+	result engine.Batch
+}
+
+// Batch calls the function with each of in, in one crossing for some hundreds of them, and keeps the results in b, whose
+// earlier results it overwrites. The results are the same as from calls one by one; a record that fails does not keep
+// the others from running, and its error is b.Result's.
+//
+// The error says why not all records ran: those that did are in b. It is a *CallError when ctx ended, or what Append
+// returns when the plug-in is closed or an instance could not be started anew.
+func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
+	b.fn, b.ctx = f, ctx
+	err := f.plugin.engine.Batch(ctx, f.fn, in, &b.result)
+	if err != nil {
+		return callError(f.plugin.Name(), f.name, 0, nil, err, nil)
+	}
+	return nil
+}
+
+// Len returns how many records ran.
+func (b *Batch) Len() int { return len(b.result.Records) }
+
+// Result returns the result of record i, or its error as Append has it. The result is valid until b is used again, and
+// shares memory with no other.
+func (b *Batch) Result(i int) ([]byte, error) {
+	r := &b.result.Records[i]
+	out := b.result.Out[r.Start:r.End:r.End]
+	if r.Err == nil && r.Status == 0 {
+		return out, nil
+	}
+	var err error
+	if r.Err != nil {
+		err = r.Err
+	}
+	return nil, callError(b.fn.plugin.Name(), b.fn.name, r.Status, out, err, context.Cause(b.ctx))
+}
+
+// Err returns the errors of all records that failed, joined, or nil.
+func (b *Batch) Err() error {
+	var errs []error
+	for i := range b.result.Records {
+		if r := &b.result.Records[i]; r.Err != nil || r.Status != 0 {
+			_, err := b.Result(i)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// View is a function's result, read where the plug-in has it instead of being copied.
+type View struct {
+	view *engine.View
+}
+
+// View calls the function with in and returns its result without copying it, for results that are large and read once.
+// The errors are Append's.
+//
+// The caller calls Release when it is done. Close waits for every view to be released.
+func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
+	v, status, err := f.plugin.engine.View(ctx, f.fn, in)
+	if err == nil && status == 0 {
+		return &View{v}, nil
+	}
+	var message []byte
+	if v != nil {
+		message = slices.Clone(v.Bytes)
+		v.Release()
+	}
+	return nil, callError(f.plugin.Name(), f.name, status, message, err, context.Cause(ctx))
+}
+
+// Bytes returns the result: the plug-in's memory, to be read only, and only until Release. After Release it is nil.
+func (v *View) Bytes() []byte {
+	if v.view == nil {
+		return nil
+	}
+	return v.view.Bytes
+}
+
+// Release gives the memory back to the plug-in. It may be called from any goroutine, once; more often does nothing, but
+// not at the same time.
+func (v *View) Release() {
+	if v.view != nil {
+		release := v.view.Release
+		v.view = nil
+		release()
+	}
+}

@@ -1,0 +1,207 @@
+package native
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// batchSize is how many records cross at once: enough that the crossing does not count, and few enough that their
+// frames stay in the cache.
+const batchSize = 512
+
+// recordRoom is the room, in bytes, that a record is expected to need when nothing is known about it.
+const recordRoom = 32
+
+// batchFrames are the frames of one slot's batches. Like slots they live as long as the process, and for the same
+// reason.
+type batchFrames struct {
+	frames   [batchSize]abi.Call
+	statuses [batchSize]abi.Status
+	call     abi.Frames
+}
+
+// batches knows the frames of all batches by their address, for host services.
+var batches struct {
+	mu     sync.Mutex
+	ranges atomic.Pointer[[]batchRange] // sorted by base; replaced, never changed
+}
+
+type batchRange struct {
+	base uintptr
+	slot *slot
+}
+
+// notRun marks the records that a batch has not come to. It is no valid status.
+const notRun abi.Status = math.MinInt32
+
+const framesSize = unsafe.Sizeof([batchSize]abi.Call{})
+
+// findBatch returns the slot one of whose batch frames is at this address, or nil.
+func findBatch(frame uintptr) *slot {
+	ranges := batches.ranges.Load()
+	if ranges == nil {
+		return nil
+	}
+	i, _ := slices.BinarySearchFunc(*ranges, frame, func(r batchRange, frame uintptr) int {
+		if r.base+framesSize <= frame {
+			return -1
+		}
+		return 1
+	})
+	if i == len(*ranges) {
+		return nil
+	}
+	r := (*ranges)[i]
+	if offset := frame - r.base; offset < framesSize && offset%unsafe.Sizeof(abi.Call{}) == 0 {
+		return r.slot
+	}
+	return nil
+}
+
+// batchFrames returns the slot's frames for batches. Only the owner calls it.
+func (s *slot) batchFrames() *batchFrames {
+	if s.batch == nil {
+		s.batch = new(batchFrames)
+		r := batchRange{cmem.AddrOf(&s.batch.frames[0]), s}
+		batches.mu.Lock()
+		defer batches.mu.Unlock()
+		var ranges []batchRange
+		if old := batches.ranges.Load(); old != nil {
+			ranges = *old
+		}
+		i, _ := slices.BinarySearchFunc(ranges, r.base, func(r batchRange, base uintptr) int {
+			if r.base < base {
+				return -1
+			}
+			return 1
+		})
+		ranges = slices.Insert(slices.Clone(ranges), i, r)
+		batches.ranges.Store(&ranges)
+	}
+	return s.batch
+}
+
+// Batch calls a function with each input; see engine.Engine.
+func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	for len(in) > 0 {
+		n := min(len(in), batchSize)
+		s, err := e.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		before := len(b.Records)
+		if e.image.batch != 0 {
+			s.runBatch(e.image.fns[fn], in[:n], b)
+		}
+		if len(b.Records) == before { // no ferrule_batch, or one that ran nothing
+			s.runEach(e.image.fns[fn], in[:n], b)
+		}
+		ran := len(b.Records) - before
+		if ran > 0 && b.Records[len(b.Records)-1].Status == abi.StatusPanic {
+			s.inst.poisoned.Store(true) // the records that follow run on a new one
+		}
+		e.release(s)
+		if ran < n && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		in = in[ran:]
+	}
+	return nil
+}
+
+// room returns b.Out's spare capacity: enough for n more records as long as those before, and never less than what a
+// call without a room of its own gets.
+func room(b *engine.Batch, n int) []byte {
+	each := recordRoom
+	if len(b.Records) > 0 {
+		each = len(b.Out)/len(b.Records) + 1
+	}
+	b.Out = slices.Grow(b.Out, n*each+scratchRoom)
+	return b.Out[len(b.Out):cap(b.Out)]
+}
+
+// runBatch runs the inputs in one crossing. Fewer records than inputs are added when the batch was cancelled.
+func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
+	f := s.batchFrames()
+	room := room(b, len(in))
+	base, roomLen := cmem.Addr(room), uintptr(len(room))
+	s.prepare()
+	frame := s.frame // what all have in common
+	frame.Out, frame.OutLen, frame.OutCap, frame.Release = base, 0, roomLen, 0
+	for i, data := range in {
+		frame.In, frame.InLen = cmem.Addr(data), uintptr(len(data))
+		f.frames[i] = frame
+		f.statuses[i] = notRun
+	}
+	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: cmem.AddrOf(&f.frames[0]),
+		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: cmem.AddrOf(&f.statuses[0])}
+	s.run(func() abi.Status { return cross.Batch(s.engine.image.batch, &f.call) })
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(room)
+	done := int(min(f.call.Done, uintptr(len(in)))) // the plug-in wrote it; it may say too much
+	for i, status := range f.statuses[:done] {
+		if status == notRun {
+			done = i
+			break
+		} else if status == abi.StatusPanic {
+			done = i + 1
+			break
+		}
+	}
+	first, start, used := len(b.Records), len(b.Out), uintptr(0)
+	// The records that wrote into the room lie there one behind the other. What the others have goes behind them.
+	for i := range done {
+		c := &f.frames[i]
+		r := engine.Record{Start: start + int(used), End: -1, Status: f.statuses[i]}
+		if c.Release == 0 && c.Out == base+used && c.OutLen <= roomLen-used && r.Status >= 0 {
+			used += c.OutLen
+			r.End = start + int(used)
+		}
+		b.Records = append(b.Records, r)
+	}
+	b.Out = b.Out[:start+int(used)]
+	for i := range done {
+		if r := &b.Records[first+i]; r.End < 0 {
+			s.frame = f.frames[i]
+			s.takeRecord(b, r, room[r.Start-start:])
+		}
+	}
+}
+
+// runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.
+func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
+	for _, data := range in {
+		if s.cancel.Load() != 0 {
+			return
+		}
+		room := room(b, 1)
+		r := engine.Record{Start: len(b.Out), Status: s.call(fn, data, room)}
+		s.takeRecord(b, &r, room)
+		b.Records = append(b.Records, r)
+		if r.Status == abi.StatusPanic {
+			return
+		}
+	}
+}
+
+// takeRecord adds to the batch what a record left in the slot's frame.
+func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
+	r.Start = len(b.Out)
+	// take wants the room to be the spare capacity it writes to, or apart from it.
+	out, err := s.take(b.Out, room, r.Status)
+	b.Out, r.End = out, len(out)
+	if err != nil {
+		r.Err = err
+	}
+}

@@ -1,0 +1,62 @@
+package native
+
+import (
+	"context"
+	"sync"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// views counts the outputs that callers still read in place; Close waits for them, because release is the plug-in's
+// code, and may use the instance's state.
+type views struct {
+	mu   sync.Mutex
+	open int
+	none sync.Cond // with mu
+}
+
+func (v *views) add(n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open += n; v.open == 0 {
+		v.none.Broadcast()
+	}
+}
+
+func (v *views) wait() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for v.open > 0 {
+		v.none.Wait()
+	}
+}
+
+// View calls a function and returns its output where the plug-in has it; see engine.Engine. The plug-in gets no room, so
+// that what it has goes into its own memory.
+func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	s, err := e.acquire(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer e.release(s)
+	status := s.call(e.image.fns[fn], in, nil)
+	if status == abi.StatusPanic {
+		s.inst.poisoned.Store(true)
+	}
+	if f := s.frame; f.Release != 0 && status >= 0 && f.OutLen < maxInt && (f.Out != 0 || f.OutLen == 0) {
+		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
+		e.views.add(1)
+		return &engine.View{Bytes: cmem.Bytes(f.Out, int(f.OutLen)), Release: func() {
+			cross.Release(&f)
+			e.views.add(-1)
+		}}, status, nil
+	}
+	out, violation := s.take(nil, nil, status)
+	if violation != nil {
+		return nil, status, violation
+	}
+	return &engine.View{Bytes: out, Release: func() {}}, status, nil
+}
