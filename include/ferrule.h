@@ -58,15 +58,16 @@
  *     values, so it is the same in every host. The plug-in only reads it.
  *     Broken: an import that the host does not offer fails at open, by name. A wrong ordinal gets FERRULE_MISUSE.
  * R6  FRAME. The frame is the host's and lives until the function returns. The plug-in may set out, out_len and
- *     release, and in ferrule_start also state; it leaves every other member as it is.
+ *     release, and in ferrule_start also state; once it has set release, out_cap is a word of its own, which release
+ *     finds as it left it. It leaves every other member as it is.
  *     Broken: the host reads no other member back, so what was written there has no effect on it.
  * R7  INPUT. in_len bytes at `in` are readable until the function returns, and never written by the plug-in. `in` is
  *     never NULL, also when in_len is 0. No alignment is promised, and no NUL follows the last byte.
  *     Broken: reading further, later, or writing is undefined, and may end the process.
  * R8  OUTPUT. On entry `out` is room for out_cap bytes of the host's; `out` is not NULL, out_cap may be 0, out_len
  *     is 0. Either the plug-in writes at most out_cap bytes there and sets out_len; or it points `out` at out_len
- *     bytes of its own memory and sets `release`. What is in the room beyond out_len does not matter. A plug-in
- *     that sets neither has an empty result.
+ *     bytes of its own memory and sets `release`; with out_len 0 `out` may be NULL then. What is in the room beyond
+ *     out_len does not matter. A plug-in that sets neither has an empty result.
  *     Broken: out_len over out_cap without release, another pointer in `out` without release, a NULL `out` with
  *     an out_len over 0, or an out_len over PTRDIFF_MAX, makes the call fail with an error that cites this rule; no
  *     byte is read.
@@ -226,7 +227,8 @@ struct ferrule_request {
     const uint8_t *in;
     size_t in_len;
     /* Room for the result, or the message when the status is not 0; may be NULL when out_cap is 0. [owner] plug-in.
-     * The host sets out_len: how many bytes the result has, written to out unless the status is FERRULE_MORE. */
+     * The host sets out_len, and does not read it: how many bytes the result has, written to out unless the status is
+     * FERRULE_MORE. */
     uint8_t *out;
     size_t out_len;
     size_t out_cap;
@@ -288,8 +290,8 @@ static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
 /* The body of ferrule_batch; FERRULE_PLUGIN uses it. */
 static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames) {
     char *at = FERRULE_CAST_(char *, frames->calls);
-    uint8_t *room = frames->calls->out;
-    size_t left = frames->calls->out_cap;
+    uint8_t *room = frames->count ? frames->calls->out : NULL;
+    size_t left = frames->count ? frames->calls->out_cap : 0;
     for (frames->done = 0; frames->done < frames->count; frames->done++, at += frames->stride) {
         ferrule_call *call = FERRULE_CAST_(ferrule_call *, FERRULE_CAST_(void *, at));
         if (ferrule_cancelled(call)) return FERRULE_CANCELLED;

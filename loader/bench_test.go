@@ -50,3 +50,19 @@ func BenchmarkCall(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkBatch(b *testing.B) {
+	f := benchFunc(b, "echo", "echo")
+	in := make([][]byte, 1000)
+	for i := range in {
+		in[i] = make([]byte, 16)
+	}
+	var batch loader.Batch
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := f.Batch(ctx, in, &batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(in)), "ns/record")
+}

@@ -17,7 +17,7 @@ import (
 
 // batchSize is how many records cross at once: enough that the crossing does not count, and few enough that their
 // frames stay in the cache.
-const batchSize = 512
+const batchSize = 256
 
 // recordRoom is the room, in bytes, that a record is expected to need when nothing is known about it.
 const recordRoom = 32

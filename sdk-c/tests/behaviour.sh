@@ -1,0 +1,54 @@
+# Runs the test plug-ins under the host of tests/host.c: every language version, plain and with sanitizers.
+. tests/common.sh
+
+asan="-DSANITIZED -fsanitize=address,undefined -fno-sanitize-recover=all"
+tsan="-DSANITIZED -fsanitize=thread"
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
+readme c >"$BUILD/readme.c"
+readme cpp >"$BUILD/readme.cpp"
+
+# The thread sanitizer's own map of the process collides with some kernels' random addresses.
+fixed_addresses="setarch $(uname -m) -R"
+if ! $fixed_addresses true 2>/dev/null; then fixed_addresses=; fi
+
+# host NAME COMPILER LINKER FLAGS: builds the host with each test.
+host() {
+    for source in host test_helpers test_entries test_readme; do
+        run $2 -std=c11 -D_DEFAULT_SOURCE -g $4 $warnings $INCLUDES -c "tests/$source.c" -o "$BUILD/$source.o"
+    done
+    for test in helpers entries readme; do
+        run $3 $4 "$BUILD/host.o" "$BUILD/test_$test.o" -pthread -ldl -o "$BUILD/$test-$1"
+    done
+}
+
+# plugin HOST TEST COMPILER FLAGS SOURCE: builds a plug-in and runs the test over it.
+plugin() {
+    run $3 -g $4 $warnings $INCLUDES -shared -fPIC -o "$BUILD/plugin.so" "$5"
+    run $fixed_addresses "$BUILD/$2-$1" "$BUILD/plugin.so"
+    echo "ok: $2, $3 $4"
+}
+
+families=
+if need gcc gcc && need g++ g++; then families="gcc:g++"; fi
+if need clang clang && need clang++ clang; then families="$families clang:clang++"; fi
+if [ -z "$families" ]; then exit 1; fi
+for family in $families; do
+    c=${family%:*}
+    cpp=${family#*:}
+    host $c $c $c -O2
+    for std in c99 c11 c17 c2x; do plugin $c helpers $c "-std=$std -O2" tests/helpers.c; done
+    plugin $c helpers $cpp "-std=c++11 -O2 -x c++" tests/helpers.c
+    for std in c++17 c++20; do plugin $c entries $cpp "-std=$std -O2 -Wold-style-cast" tests/entries.cpp; done
+    plugin $c readme $c "-std=c99 -O2" "$BUILD/readme.c"
+    plugin $c readme $cpp "-std=c++17 -O2 -Wold-style-cast" "$BUILD/readme.cpp"
+
+    # Linked by the C++ compiler, for the sanitizers' own C++ part.
+    host $c-asan $c $cpp "-O1 $asan"
+    plugin $c-asan helpers $c "-std=c11 -O1 $asan" tests/helpers.c
+    plugin $c-asan entries $cpp "-std=c++17 -O1 $asan" tests/entries.cpp
+    plugin $c-asan readme $c "-std=c11 -O1 $asan" "$BUILD/readme.c"
+    plugin $c-asan readme $cpp "-std=c++20 -O1 $asan" "$BUILD/readme.cpp"
+
+    host $c-tsan $c $cpp "-O1 $tsan"
+    plugin $c-tsan entries $cpp "-std=c++17 -O1 $tsan" tests/entries.cpp
+done

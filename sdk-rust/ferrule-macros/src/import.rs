@@ -1,0 +1,79 @@
+//! `#[ferrule::import]`.
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{format_ident, quote, quote_spanned, ToTokens};
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, ForeignItemFn, Result, ReturnType};
+
+const ATTRIBUTE: &str = "import";
+
+pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    crate::no_arguments(ATTRIBUTE, &arguments)?;
+    let function: ForeignItemFn = syn::parse2(item).map_err(|error| {
+        Error::new(
+            error.span(),
+            format!(
+                "#[ferrule::import] goes on a function without a body, \
+                 `fn name(input: &str) -> ferrule::Result<String>;`: {error}"
+            ),
+        )
+    })?;
+    let signature = &function.sig;
+    crate::check_signature(ATTRIBUTE, signature)?;
+
+    let mut arguments = signature.inputs.iter();
+    let (value, input) = match arguments.next() {
+        Some(FnArg::Typed(parameter)) => {
+            let ty = &parameter.ty;
+            let name = match &*parameter.pat {
+                syn::Pat::Ident(name) => &name.ident,
+                other => return Err(Error::new_spanned(other, "#[ferrule::import]: give the parameter a name")),
+            };
+            let elided = crate::elide_lifetimes(ty.to_token_stream());
+            let output = quote_spanned!(ty.span()=> <#elided as ::ferrule::Output>);
+            (quote!(#output::into_bytes(#name)), quote!(#output::MEDIA_TYPE))
+        }
+        _ => (quote!(::ferrule::Output::into_bytes(())), quote!("")),
+    };
+    if let Some(second) = arguments.next() {
+        return Err(Error::new_spanned(
+            second,
+            "#[ferrule::import]: a second parameter; put several values into one type, and pass `Json<T>` of it",
+        ));
+    }
+    let output = match &signature.output {
+        ReturnType::Type(_, ty) => ty,
+        ReturnType::Default => {
+            return Err(Error::new_spanned(
+                signature,
+                "#[ferrule::import]: a host function can fail: return `ferrule::Result<()>`",
+            ));
+        }
+    };
+    let borrows = |token: TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '&');
+    if output.to_token_stream().into_iter().any(borrows) {
+        return Err(Error::new_spanned(
+            output,
+            "#[ferrule::import]: the answer is the plug-in's to keep; return an owned type, `String` or `Vec<u8>`",
+        ));
+    }
+    let output = quote_spanned!(output.span()=> <#output as ::ferrule::__private::Imported>);
+
+    let name = crate::symbol_name(&signature.ident);
+    let slot = format_ident!("ferrule_import_{}", name, span = Span::call_site());
+    let meta = format_ident!("ferrule_meta_import_{}", name, span = Span::call_site());
+    let meta = crate::meta(&meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
+    let (attributes, visibility) = (&function.attrs, &function.vis);
+    let cfgs = crate::cfgs(attributes);
+    Ok(quote! {
+        #(#attributes)*
+        #visibility #signature {
+            #[no_mangle]
+            pub static #slot: ::ferrule::__private::AtomicU32 =
+                ::ferrule::__private::AtomicU32::new(::ferrule::abi::UNBOUND);
+            #output::from_answer(::ferrule::__private::import(&#slot, #name, #value))
+        }
+        #(#cfgs)*
+        const _: () = { #meta };
+    })
+}

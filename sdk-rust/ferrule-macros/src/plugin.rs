@@ -1,0 +1,146 @@
+//! `ferrule::plugin!`.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned, ToTokens};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token, Type};
+
+/// One `key: value`.
+struct Entry {
+    key: LitStr,
+    value: Value,
+}
+
+enum Value {
+    State(Type),
+    Text(Expr),
+}
+
+impl Parse for Entry {
+    fn parse(input: ParseStream<'_>) -> Result<Entry> {
+        let key = match input.peek(LitStr) {
+            true => input.parse()?,
+            false => {
+                let name = input.call(Ident::parse_any)?;
+                LitStr::new(&crate::symbol_name(&name), name.span())
+            }
+        };
+        input.parse::<Token![:]>()?;
+        let value = match key.value().as_str() {
+            "state" => Value::State(input.parse()?),
+            _ => Value::Text(input.parse()?),
+        };
+        Ok(Entry { key, value })
+    }
+}
+
+pub fn expand(input: TokenStream) -> Result<TokenStream> {
+    let entries = syn::parse::Parser::parse2(Punctuated::<Entry, Token![,]>::parse_terminated, input)?;
+    let mut seen = Vec::new();
+    let mut state = None;
+    let mut rule = quote!(Serial);
+    let mut pairs = vec![quote!(("ferrule", "1"))];
+    for Entry { key, value } in &entries {
+        let name = key.value();
+        check_key(key, &name)?;
+        if seen.contains(&name) {
+            return Err(Error::new(key.span(), format!("the key `{name}` stands twice (rule R3)")));
+        }
+        match value {
+            Value::State(ty) => state = Some(ty),
+            Value::Text(value) => {
+                let value = match name.as_str() {
+                    "name" => quote_spanned!(value.span()=> ::ferrule::__private::plugin_name(#value)),
+                    "version" => quote_spanned!(value.span()=> ::ferrule::__private::plugin_version(#value)),
+                    "threads" => {
+                        rule = thread_rule(value)?;
+                        value.to_token_stream()
+                    }
+                    _ => value.to_token_stream(),
+                };
+                pairs.push(quote!((#name, #value)));
+            }
+        }
+        seen.push(name);
+    }
+    for required in ["name", "version"] {
+        if !seen.iter().any(|name| name == required) {
+            return Err(Error::new(
+                Span::call_site(),
+                format!(
+                    "`{required}:` is missing: \
+                     ferrule::plugin!(name: \"resize\", version: env!(\"CARGO_PKG_VERSION\"))"
+                ),
+            ));
+        }
+    }
+
+    let stateful = state.is_some();
+    let state_type = match state {
+        Some(ty) => quote!(#ty),
+        None => quote!(::ferrule::__private::NoState),
+    };
+    // The lifecycle is bound to the state's type, so that a wrong one is reported there.
+    let lifecycle = state.map(|ty| {
+        let (start, stop) = (
+            quote_spanned!(ty.span()=> ::ferrule::__private::start::<ferrule_plugin_macro>),
+            quote!(::ferrule::__private::stop::<ferrule_plugin_macro>),
+        );
+        quote! {
+            impl ::ferrule::__private::StateIs<#ty> for ferrule_plugin_macro {}
+            #[no_mangle]
+            pub extern "C" fn ferrule_start(call: ::ferrule::__private::RawCall) -> i32 {
+                #start(call)
+            }
+            #[no_mangle]
+            pub extern "C" fn ferrule_stop(call: ::ferrule::__private::RawCall) -> i32 {
+                #stop(call)
+            }
+        }
+    });
+    let manifest = crate::text(&Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
+    Ok(quote! {
+        #[allow(non_camel_case_types)]
+        enum ferrule_plugin_macro {}
+        const _: () = {
+            impl ::ferrule::__private::Plugin for ferrule_plugin_macro {
+                const STATEFUL: bool = #stateful;
+                type State = #state_type;
+                type Threads = ::ferrule::__private::#rule;
+            }
+            #[no_mangle]
+            pub extern "C" fn ferrule_batch(frames: ::ferrule::__private::RawFrames) -> i32 {
+                ::ferrule::__private::batch(frames)
+            }
+            #lifecycle
+            #manifest
+        };
+    })
+}
+
+fn check_key(key: &LitStr, name: &str) -> Result<()> {
+    let valid = |c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {
+        return Err(Error::new(key.span(), "a key is 1 to 64 bytes of `a-z`, `0-9`, `_`, `-` and `.` (rule R3)"));
+    }
+    if name == "ferrule" {
+        return Err(Error::new(key.span(), "the key `ferrule` is the version of the contract, and is there already"));
+    }
+    Ok(())
+}
+
+/// The type that stands for the word: it decides what the compiler asks of the state, so it must be known here.
+fn thread_rule(value: &Expr) -> Result<TokenStream> {
+    if let Expr::Lit(ExprLit { lit: Lit::Str(word), .. }) = value {
+        match word.value().as_str() {
+            "serial" => return Ok(quote!(Serial)),
+            "concurrent" => return Ok(quote!(Concurrent)),
+            "pinned" => return Ok(quote!(Pinned)),
+            _ => {}
+        }
+    }
+    Err(Error::new(value.span(), "expected \"serial\", \"concurrent\" or \"pinned\" (rule R13)"))
+}

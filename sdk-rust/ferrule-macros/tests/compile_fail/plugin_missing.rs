@@ -1,0 +1,6 @@
+//! An export without a plugin!.
+
+#[ferrule::export]
+fn function() {}
+
+fn main() {}

@@ -1,0 +1,268 @@
+//! How bytes become an author's types, and back.
+
+use crate::{Error, Result};
+use std::borrow::Cow;
+
+/// A type that a function takes as its input, and that an import gives as its result: `&[u8]`, `&str`, `String`,
+/// `Vec<u8>`, `()` and `Json<T>`.
+///
+/// Implement it, and [`Output`], for a wrapper of your own to speak another format than JSON.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be made of the bytes of an input",
+        label = "not an input",
+        note = "an input is one of `&[u8]`, `&str`, `String`, `Vec<u8>`, `Json<T>`, or implements `ferrule::Input`",
+        note = "for a type that implements `Deserialize` write `Json<{Self}>`"
+    )
+)]
+pub trait Input<'a>: Sized {
+    /// What the bytes are, for the library's meta text (`in=`); empty to say nothing.
+    const MEDIA_TYPE: &'static str;
+
+    /// Reads the bytes. They may be of any origin: an error, never a panic, is the answer to bad ones, and its status
+    /// should be [`Status::INVALID`](crate::Status::INVALID).
+    fn from_bytes(bytes: &'a [u8]) -> Result<Self>;
+}
+
+/// A type that a function returns, and that an import takes: `&[u8]`, `&str`, `String`, `Vec<u8>`, `()`, `Json<T>`,
+/// and a `Result` of them with any error that is an [`std::error::Error`] or [`ferrule::Error`](Error).
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be made the bytes of a result",
+        label = "not a result",
+        note = "a result is one of `()`, `&[u8]`, `&str`, `String`, `Vec<u8>`, `Json<T>`, a `Result` of one of them, \
+                or implements `ferrule::Output`",
+        note = "for a type that implements `Serialize` write `Json<{Self}>`"
+    )
+)]
+pub trait Output {
+    /// What the bytes are, for the library's meta text (`out=`); empty to say nothing.
+    const MEDIA_TYPE: &'static str;
+
+    /// Gives the bytes. Owned ones that do not fit the host's room are handed over without a copy.
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+    where
+        Self: 'a;
+}
+
+pub(crate) const BYTES: &str = "application/octet-stream";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
+impl<'a> Input<'a> for () {
+    const MEDIA_TYPE: &'static str = "";
+
+    fn from_bytes(_: &'a [u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> Input<'a> for &'a [u8] {
+    const MEDIA_TYPE: &'static str = BYTES;
+
+    fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+        Ok(bytes)
+    }
+}
+
+impl<'a> Input<'a> for Vec<u8> {
+    const MEDIA_TYPE: &'static str = BYTES;
+
+    fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+        Ok(bytes.to_vec())
+    }
+}
+
+impl<'a> Input<'a> for &'a str {
+    const MEDIA_TYPE: &'static str = TEXT;
+
+    fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+        std::str::from_utf8(bytes)
+            .map_err(|error| Error::invalid(format_args!("found bytes that are not text, expected UTF-8: {error}")))
+    }
+}
+
+impl<'a> Input<'a> for String {
+    const MEDIA_TYPE: &'static str = TEXT;
+
+    fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+        <&str>::from_bytes(bytes).map(String::from)
+    }
+}
+
+impl Output for () {
+    const MEDIA_TYPE: &'static str = "";
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>> {
+        Ok(Cow::Borrowed(&[]))
+    }
+}
+
+impl Output for &[u8] {
+    const MEDIA_TYPE: &'static str = BYTES;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+    where
+        Self: 'a,
+    {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl Output for Vec<u8> {
+    const MEDIA_TYPE: &'static str = BYTES;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>> {
+        Ok(Cow::Owned(self))
+    }
+}
+
+impl Output for &str {
+    const MEDIA_TYPE: &'static str = TEXT;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+    where
+        Self: 'a,
+    {
+        Ok(Cow::Borrowed(self.as_bytes()))
+    }
+}
+
+impl Output for String {
+    const MEDIA_TYPE: &'static str = TEXT;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>> {
+        Ok(Cow::Owned(self.into_bytes()))
+    }
+}
+
+impl<T: Output, E: Into<Error>> Output for Result<T, E> {
+    const MEDIA_TYPE: &'static str = T::MEDIA_TYPE;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+    where
+        Self: 'a,
+    {
+        self.map_err(Into::into)?.into_bytes()
+    }
+}
+
+/// What an import returns: a [`Result`] of an owned [`Input`].
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "an import cannot return `{Self}`",
+        label = "not the result of an import",
+        note = "a host function can fail: an import returns `ferrule::Result<T>`",
+        note = "T is one of `()`, `String`, `Vec<u8>`, `Json<T>`, or implements `ferrule::Input`"
+    )
+)]
+pub trait Imported {
+    /// That of the input.
+    const MEDIA_TYPE: &'static str;
+
+    /// Makes it of the host function's bytes, or of its error.
+    fn from_answer(answer: Result<Vec<u8>>) -> Self;
+}
+
+impl<T: for<'a> Input<'a>, E: From<Error>> Imported for Result<T, E> {
+    const MEDIA_TYPE: &'static str = <T as Input<'static>>::MEDIA_TYPE;
+
+    fn from_answer(answer: Result<Vec<u8>>) -> Self {
+        Ok(T::from_bytes(&answer?)?)
+    }
+}
+
+#[cfg(feature = "json")]
+mod json {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+    use std::ops::{Deref, DerefMut};
+
+    /// A value that crosses the boundary as JSON: as a parameter (`Json(cart): Json<Cart>`), a result and in imports.
+    ///
+    /// ```
+    /// use ferrule::{Input, Json, Output};
+    ///
+    /// let Json((name, points)): Json<(&str, u64)> = Json::from_bytes(br#"["ada", 7]"#)?;
+    /// assert_eq!(*Json((name, points + 1)).into_bytes()?, br#"["ada",8]"#[..]);
+    /// # Ok::<(), ferrule::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub struct Json<T>(
+        /// The value.
+        pub T,
+    );
+
+    impl<T> Deref for Json<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> DerefMut for Json<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0
+        }
+    }
+
+    const JSON: &str = "application/json";
+
+    impl<'a, T: Deserialize<'a>> Input<'a> for Json<T> {
+        const MEDIA_TYPE: &'static str = JSON;
+
+        fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+            match serde_json::from_slice(bytes) {
+                Ok(value) => Ok(Json(value)),
+                Err(error) => Err(Error::invalid(format_args!("the JSON is not what was expected: {error}"))),
+            }
+        }
+    }
+
+    impl<T: Serialize> Output for Json<T> {
+        const MEDIA_TYPE: &'static str = JSON;
+
+        fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+        where
+            Self: 'a,
+        {
+            Ok(Cow::Owned(serde_json::to_vec(&self.0)?))
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+pub use json::Json;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    #[test]
+    fn text_must_be_utf8() {
+        assert_eq!(<&str>::from_bytes("ö".as_bytes()).unwrap(), "ö");
+        let error = String::from_bytes(b"a\xff").unwrap_err();
+        assert_eq!(error.status(), Status::INVALID);
+        assert!(error.message().contains("index 1"), "{error}");
+    }
+
+    #[test]
+    fn an_import_of_wrong_bytes_is_an_error() {
+        let answer: Result<String> = Imported::from_answer(Ok(vec![0xff]));
+        assert_eq!(answer.unwrap_err().status(), Status::INVALID);
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json() {
+        let error = Json::<Vec<u8>>::from_bytes(b"[1, 300]").unwrap_err();
+        assert_eq!(error.status(), Status::INVALID);
+        assert!(error.message().contains("line 1 column 7"), "{error}");
+        let unwritable = std::collections::HashMap::from([((1, 2), 3)]);
+        assert_eq!(Json(unwritable).into_bytes().unwrap_err().status(), Status::FAILED);
+    }
+}

@@ -1,0 +1,213 @@
+//! What a function returns when it did not work.
+
+use crate::abi;
+use std::fmt;
+
+/// What a plug-in function returns; `Err` goes to the host as a status and a message.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The number that goes to the host with an [`Error`]'s message (rule R10).
+///
+/// The set is open. A plug-in has numbers of its own from 1000 on ([`Status::own`]), and a host function may answer
+/// with any.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Status(i32);
+
+impl Status {
+    /// It did not work; the message says why. What `?` makes of any error.
+    pub const FAILED: Status = Status(abi::FAILED);
+    /// The input is not what the function takes.
+    pub const INVALID: Status = Status(abi::INVALID);
+    /// Understood, but not to be had here.
+    pub const UNSUPPORTED: Status = Status(abi::UNSUPPORTED);
+    /// The host no longer wants the result (rule R17).
+    pub const CANCELLED: Status = Status(abi::CANCELLED);
+    /// Memory or room was not enough.
+    pub const NO_MEMORY: Status = Status(abi::NO_MEMORY);
+
+    /// A status of the plug-in's own, 1000 or more.
+    ///
+    /// # Panics
+    /// With a number below 1000; in a constant that is a compile error.
+    ///
+    /// ```
+    /// const SOLD_OUT: ferrule::Status = ferrule::Status::own(1001);
+    /// ```
+    pub const fn own(code: i32) -> Status {
+        assert!(code >= abi::STATUS_OWN, "a plug-in's own status is 1000 or more (rule R10)");
+        Status(code)
+    }
+
+    /// The number as the host sees it.
+    pub const fn code(self) -> i32 {
+        self.0
+    }
+
+    pub(crate) const PANIC: Status = Status(abi::PANIC);
+    pub(crate) const MISUSE: Status = Status(abi::MISUSE);
+
+    /// The status of an error that a host function answered with. What stands for this plug-in's own calls alone is
+    /// FAILED here: passed on with `?`, a host function's PANIC would poison an instance that is whole, and its
+    /// MISUSE would blame the host for it.
+    pub(crate) fn from_host(code: i32) -> Status {
+        match code {
+            abi::PANIC | abi::MISUSE | abi::MORE => Status::FAILED,
+            code if code <= abi::OK => Status::FAILED,
+            code => Status(code),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            abi::FAILED => f.write_str("failed"),
+            abi::INVALID => f.write_str("invalid input"),
+            abi::UNSUPPORTED => f.write_str("unsupported"),
+            abi::CANCELLED => f.write_str("cancelled"),
+            abi::PANIC => f.write_str("panic"),
+            abi::NO_MEMORY => f.write_str("out of memory"),
+            abi::MISUSE => f.write_str("misuse"),
+            code => write!(f, "status {code}"),
+        }
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Status({}: {self})", self.0)
+    }
+}
+
+/// A status and a message for people.
+///
+/// `?` makes one, with the status FAILED, of every [`std::error::Error`]; its sources are appended to the message.
+/// So that this can be, `Error` is no `std::error::Error` itself.
+///
+/// ```
+/// use ferrule::{Error, Status};
+///
+/// fn level(text: &str) -> ferrule::Result<u8> {
+///     let level: u8 = text.trim().parse()?;
+///     if level > 22 {
+///         return Err(Error::invalid(format!("found level {level}, expected 1 to 22")));
+///     }
+///     Ok(level)
+/// }
+/// assert_eq!(level("23").unwrap_err().status(), Status::INVALID);
+/// assert_eq!(level("x").unwrap_err().to_string(), "invalid digit found in string");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error {
+    status: Status,
+    message: String,
+}
+
+impl Error {
+    /// An error with a status.
+    pub fn new(status: Status, message: impl fmt::Display) -> Error {
+        Error { status, message: message.to_string() }
+    }
+
+    /// It did not work.
+    pub fn failed(message: impl fmt::Display) -> Error {
+        Error::new(Status::FAILED, message)
+    }
+
+    /// The input is not what the function takes: say what was found and what was expected.
+    pub fn invalid(message: impl fmt::Display) -> Error {
+        Error::new(Status::INVALID, message)
+    }
+
+    /// Understood, but not to be had here.
+    pub fn unsupported(message: impl fmt::Display) -> Error {
+        Error::new(Status::UNSUPPORTED, message)
+    }
+
+    /// The host no longer wants the result; see [`Context::cancelled`](crate::Context::cancelled).
+    pub fn cancelled() -> Error {
+        Error::new(Status::CANCELLED, "cancelled")
+    }
+
+    /// The same message with another status.
+    pub fn with_status(self, status: Status) -> Error {
+        Error { status, ..self }
+    }
+
+    /// The status.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.status)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Error {
+    fn from(error: E) -> Error {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            source = error.source();
+        }
+        Error::failed(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(std::num::ParseIntError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("cannot read the level")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn sources_are_part_of_the_message() {
+        let error = Error::from(Outer("x".parse::<u8>().unwrap_err()));
+        assert_eq!(error.message(), "cannot read the level: invalid digit found in string");
+        assert_eq!(error.status(), Status::FAILED);
+    }
+
+    #[test]
+    fn statuses() {
+        assert_eq!(Error::cancelled().with_status(Status::own(1000)).status().code(), 1000);
+        assert_eq!(format!("{:?}", Error::new(Status::own(1007), "no")), "no (status 1007)");
+        for (code, want) in [(0, 1), (-4, 1), (5, 1), (7, 1), (8, 1), (2, 2), (4, 4), (500, 500), (1234, 1234)] {
+            assert_eq!(Status::from_host(code).code(), want, "{code}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "1000 or more")]
+    fn own_statuses_start_at_1000() {
+        Status::own(999);
+    }
+}

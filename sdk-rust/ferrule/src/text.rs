@@ -1,0 +1,104 @@
+//! The manifest and the meta texts, made by the compiler, so that their bytes stand in the file as they are (rule R1).
+
+/// The longest text, its closing empty text included (rule R1).
+const MAX_TEXT: usize = 64 << 10;
+
+/// The length of `text(pairs)`. A value that may not stand in a text is a compile error.
+pub const fn text_len(pairs: &[(&str, &str)]) -> usize {
+    let mut len = 1;
+    let mut i = 0;
+    while i < pairs.len() {
+        let value = pairs[i].1.as_bytes();
+        let mut j = 0;
+        while j < value.len() {
+            assert!(value[j] != 0, "a value holds a NUL, which would end it (rule R3 of ferrule.h)");
+            j += 1;
+        }
+        if !value.is_empty() {
+            len += pairs[i].0.len() + 1 + value.len() + 1;
+        }
+        i += 1;
+    }
+    assert!(len <= MAX_TEXT, "the keys and values are longer than 65,536 bytes together (rule R1 of ferrule.h)");
+    len
+}
+
+/// `key=value` texts, each with its NUL, and the empty one that ends them. A pair without a value is left out.
+pub const fn text<const LEN: usize>(pairs: &[(&str, &str)]) -> [u8; LEN] {
+    let mut out = [0; LEN];
+    let mut at = 0;
+    let mut i = 0;
+    while i < pairs.len() {
+        let key = pairs[i].0.as_bytes();
+        let value = pairs[i].1.as_bytes();
+        if !value.is_empty() {
+            let mut j = 0;
+            while j < key.len() {
+                out[at] = key[j];
+                at += 1;
+                j += 1;
+            }
+            out[at] = b'=';
+            at += 1;
+            j = 0;
+            while j < value.len() {
+                out[at] = value[j];
+                at += 1;
+                j += 1;
+            }
+            at += 1;
+        }
+        i += 1;
+    }
+    out
+}
+
+/// The value of `name:`, checked by the compiler.
+pub const fn plugin_name(name: &str) -> &str {
+    let bytes = name.as_bytes();
+    let mut valid = !bytes.is_empty() && bytes.len() <= 128;
+    let mut i = 0;
+    while i < bytes.len() {
+        valid = valid && (bytes[i].is_ascii_alphanumeric() || matches!(bytes[i], b'_' | b'-' | b'.'));
+        i += 1;
+    }
+    assert!(valid, "the name of a plug-in is 1 to 128 ASCII letters, digits, `_`, `-` and `.` (rule R1 of ferrule.h)");
+    name
+}
+
+/// The value of `version:`, checked by the compiler.
+pub const fn plugin_version(version: &str) -> &str {
+    assert!(!version.is_empty(), "the version is empty; `env!(\"CARGO_PKG_VERSION\")` is the usual one");
+    version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        const PAIRS: &[(&str, &str)] = &[("doc", "a\nb"), ("in", ""), ("out", "ö")];
+        const TEXT: [u8; text_len(PAIRS)] = text(PAIRS);
+        assert_eq!(std::str::from_utf8(&TEXT), Ok("doc=a\nb\0out=ö\0\0"));
+        assert_eq!(text::<{ text_len(&[]) }>(&[]), [0]);
+    }
+
+    #[test]
+    fn the_longest_text() {
+        let value = "x".repeat(MAX_TEXT - "k=\0\0".len());
+        assert_eq!(text_len(&[("k", &value)]), MAX_TEXT);
+        std::panic::catch_unwind(|| text_len(&[("k2", &value)])).unwrap_err();
+    }
+
+    #[test]
+    fn names() {
+        for name in ["a", "Zz09_-.", &"n".repeat(128)] {
+            assert_eq!(plugin_name(name), name);
+        }
+        for name in ["", "a b", "ä", &"n".repeat(129)] {
+            let name = name.to_string();
+            std::panic::catch_unwind(move || plugin_name(&name).len()).unwrap_err();
+        }
+    }
+}
