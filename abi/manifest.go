@@ -63,6 +63,7 @@ func ParseText(data []byte) (Text, error) {
 		data = data[:MaxText]
 	}
 	var text Text
+	seen := make(map[string]bool)
 	for {
 		end := bytes.IndexByte(data, 0)
 		if end < 0 {
@@ -85,11 +86,10 @@ func ParseText(data []byte) (Text, error) {
 		if !utf8.ValidString(value) {
 			return nil, &TextError{Rule: "R1", Key: key, Found: quoteShort(value), Expected: "UTF-8"}
 		}
-		for _, kv := range text {
-			if kv.Key == key {
-				return nil, &TextError{Rule: "R3", Key: key, Found: "it twice", Expected: "each key once"}
-			}
+		if seen[key] {
+			return nil, &TextError{Rule: "R3", Key: key, Found: "it twice", Expected: "each key once"}
 		}
+		seen[key] = true
 		text = append(text, KeyValue{key, value})
 	}
 }

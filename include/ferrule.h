@@ -138,7 +138,7 @@
 #else
 #define FERRULE_EXPORT
 #endif
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define FERRULE_UNUSED_ __attribute__((unused))
 #else
 #define FERRULE_UNUSED_
@@ -280,7 +280,7 @@ struct ferrule_frames {
 /* Does the host still want the result (R17)? 1 when it does not. [thread] any. Costs one load: poll it often. */
 static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
     if (!call->cancel) return 0;
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
     return __atomic_load_n(call->cancel, __ATOMIC_ACQUIRE) != 0;
 #else
     return *FERRULE_CAST_(const volatile uint32_t *, call->cancel) != 0; /* MSVC: volatile reads acquire */

@@ -1,0 +1,551 @@
+package inspect
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The numbers of the ELF specification and its GNU extensions that this reader knows.
+const (
+	etRel, etExec, etDyn, etCore = 1, 2, 3, 4
+
+	ptLoad, ptDynamic, ptInterp, ptNote, ptRelro = 1, 2, 3, 4, 0x6474e552
+	pfExec, pfWrite                              = 1, 2
+
+	dtNull, dtNeeded, dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize = 0, 1, 4, 5, 6, 7, 8
+	dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug          = 10, 14, 15, 17, 18, 21
+	dtTextRel, dtRunPath, dtFlags, dtRelrSize, dtRelr                = 22, 29, 30, 35, 36
+	dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo                    = 0x6ffffef5, 0x6ffffff0, 0x6ffffffb, 0x70000011
+	dfTextRel, df1PIE                                                = 4, 0x08000000
+
+	emMIPS, emPPC64, emS390, emAlpha = 8, 21, 22, 0x9026
+)
+
+// elfMachines are the machines by e_machine: in words, and as GOARCH for 32 and 64 bits, little- and big-endian.
+var elfMachines = map[uint16]struct {
+	words  string
+	goarch [4]string // 32 LE, 32 BE, 64 LE, 64 BE
+}{
+	2:      {"SPARC", [4]string{}},
+	3:      {"x86", [4]string{0: "386"}},
+	4:      {"Motorola 68000", [4]string{}},
+	8:      {"MIPS", [4]string{"mipsle", "mips", "mips64le", "mips64"}},
+	15:     {"PA-RISC", [4]string{}},
+	20:     {"PowerPC", [4]string{}},
+	21:     {"PowerPC 64", [4]string{2: "ppc64le", 3: "ppc64"}},
+	22:     {"S/390", [4]string{3: "s390x"}},
+	40:     {"ARM", [4]string{0: "arm"}},
+	42:     {"SuperH", [4]string{}},
+	43:     {"SPARC V9", [4]string{}},
+	50:     {"Itanium", [4]string{}},
+	62:     {"x86-64", [4]string{2: "amd64"}},
+	183:    {"AArch64", [4]string{2: "arm64"}},
+	243:    {"RISC-V", [4]string{2: "riscv64"}},
+	247:    {"eBPF", [4]string{}},
+	258:    {"LoongArch", [4]string{2: "loong64"}},
+	0x9026: {"Alpha", [4]string{}},
+}
+
+// elfOS are the systems by EI_OSABI. 0 says nothing, Linux libraries have it.
+var elfOS = map[byte]string{0: "linux", 2: "netbsd", 3: "linux", 6: "solaris", 9: "freebsd", 12: "openbsd"}
+
+// elfNotes are the systems by the owner of a note that identifies one.
+var elfNotes = map[string]string{"Android": "android", "FreeBSD": "freebsd", "NetBSD": "netbsd", "OpenBSD": "openbsd",
+	"DragonFly": "dragonfly"}
+
+// elfFile is an ELF file while it is read.
+type elfFile struct {
+	*image
+	wide    bool // 64-bit
+	machine uint16
+	note    string // the version of Go that a note speaks for: goUnknown or ""
+	dynamic map[uint64]uint64
+	needed  []uint64
+	names   names
+}
+
+// word returns the machine word at b[at32:], or at b[at64:] in 64-bit files.
+func (f *elfFile) word(b []byte, at32, at64 int) uint64 {
+	if f.wide {
+		return f.u64(b[at64:])
+	}
+	return uint64(f.u32(b[at32:]))
+}
+
+// pick returns the size of a structure in 32-bit or 64-bit files.
+func (f *elfFile) pick(in32, in64 uint64) uint64 {
+	if f.wide {
+		return in64
+	}
+	return in32
+}
+
+// readELF reads what ld.so reads: the program headers and what the dynamic section points to. Section headers are used
+// only to see that the file is whole and to find Go's build information sooner.
+func (lib *Library) readELF(m *image) error {
+	lib.Format = ELF
+	f := &elfFile{image: m, dynamic: map[uint64]uint64{}}
+	ident, err := m.view("the ELF header", 0, 16)
+	if err != nil {
+		return err
+	}
+	class, data, osabi := ident[4], ident[5], ident[7]
+	if class != 1 && class != 2 || data != 1 && data != 2 || ident[6] != 1 {
+		return malformed("class %d, byte order %d and version %d in the ELF header", class, data, ident[6])
+	}
+	f.wide, m.order = class == 2, data == 2
+	head, err := m.view("the ELF header", 0, f.pick(52, 64))
+	if err != nil {
+		return err
+	}
+	f.machine = m.u16(head[18:])
+	lib.setELFMachine(f, osabi)
+	switch kind := m.u16(head[16:]); kind {
+	case etDyn:
+	case etRel:
+		return notLibrary("an object file (ELF)")
+	case etExec:
+		return notLibrary("an executable program (ELF)")
+	case etCore:
+		return notLibrary("a core dump (ELF)")
+	default:
+		return malformed("the ELF type %d", kind)
+	}
+	rest := head[f.pick(28, 32):] // e_phoff and on
+	phoff, shoff := f.word(rest, 0, 0), f.word(rest, 4, 8)
+	rest = rest[f.pick(14, 22):] // e_phentsize and on
+	phsize, phnum, shsize, shnum, shstrndx := m.u16(rest), m.u16(rest[2:]), m.u16(rest[4:]), m.u16(rest[6:]),
+		m.u16(rest[8:])
+	if shoff != 0 && shnum != 0 {
+		if end := saturate(shoff, uint64(shnum)*uint64(shsize)); end > m.size {
+			return truncated("its section headers", end, m.size)
+		}
+	}
+	if phnum == 0 || uint64(phsize) != f.pick(32, 56) {
+		return malformed("%d program headers of %d bytes", phnum, phsize)
+	}
+	if err := lib.readSegments(f, phoff, uint64(phnum)*uint64(phsize)); err != nil {
+		return err
+	}
+	if err := lib.readNeeded(f); err != nil {
+		return err
+	}
+	x := &exports{strings: func() (names, error) { return f.names, nil }}
+	if err := f.readSymbols(x); err != nil {
+		return err
+	}
+	m.opd = f.machine == emPPC64 && bool(m.order)
+	m.relocated = f.relocations
+	if err := lib.readContract(m, x); err != nil {
+		return err
+	}
+	lib.GoVersion, err = f.findGoVersion(shoff, uint64(shnum), uint64(shsize), uint64(shstrndx))
+	return err
+}
+
+func (lib *Library) setELFMachine(f *elfFile, osabi byte) {
+	known := elfMachines[f.machine]
+	i, bits, endian := 0, 32, "little"
+	if f.order {
+		i, endian = 1, "big"
+	}
+	if f.wide {
+		i, bits = i+2, 64
+	}
+	lib.OS, lib.Arch = elfOS[osabi], known.goarch[i]
+	switch {
+	case known.words == "":
+		lib.Machine = fmt.Sprintf("EM %d, %d-bit, %s-endian", f.machine, bits, endian)
+	case lib.Arch == "":
+		lib.Machine = fmt.Sprintf("%s (EM %d), %d-bit, %s-endian", known.words, f.machine, bits, endian)
+	default:
+		lib.Machine = fmt.Sprintf("%s (EM %d)", known.words, f.machine)
+	}
+	lib.Archs = lib.archs()
+}
+
+// readSegments reads the program headers, and then the dynamic section into f.dynamic.
+func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
+	table, err := f.view("its program headers", phoff, size)
+	if err != nil {
+		return err
+	}
+	var dynamic, notes []segment
+	interp, last := false, uint64(0)
+	for i := 0; len(table) > 0; i++ {
+		var h []byte
+		h, table = table[:f.pick(32, 56)], table[f.pick(32, 56):]
+		s := segment{name: fmt.Sprintf("segment %d", i), off: f.word(h, 4, 8), addr: f.word(h, 8, 16),
+			inFile: f.word(h, 16, 32), size: f.word(h, 20, 40)}
+		flags, align := f.u32(h[f.pick(24, 4):]), f.word(h, 28, 48)
+		s.write, s.exec = flags&pfWrite != 0, flags&pfExec != 0
+		switch f.u32(h) {
+		case ptLoad:
+			if align > 1 && (align&(align-1) != 0 || (s.addr-s.off)&(align-1) != 0) || s.addr < last {
+				return malformed("%s at offset %#x and address %#x with alignment %#x", s.name, s.off, s.addr, align)
+			}
+			last = s.addr
+			if err := f.addSegment(s); err != nil {
+				return err
+			}
+		case ptDynamic:
+			dynamic = append(dynamic, s)
+		case ptInterp:
+			interp = true
+		case ptNote:
+			notes = append(notes, s)
+		case ptRelro:
+			f.relro = s
+		}
+	}
+	if err := f.seal(); err != nil {
+		return err
+	}
+	if len(f.segments) == 0 {
+		return malformed("no segment to load")
+	}
+	if len(dynamic) != 1 {
+		return malformed("%d dynamic sections", len(dynamic))
+	}
+	if _, rest := f.inFile(dynamic[0].addr); rest == 0 {
+		return notLibrary("an ELF file without the bytes of its segments (separate debug information?)")
+	}
+	if err := f.readDynamicTable(dynamic[0]); err != nil {
+		return err
+	}
+	// Programs are ET_DYN, too, when they are position-independent. Older linkers did not flag them; all give a program
+	// DT_DEBUG. PT_INTERP alone is no sign: libc has it.
+	if _, debug := f.dynamic[dtDebug]; f.dynamic[dtFlags1]&df1PIE != 0 || interp && debug {
+		return notLibrary("an executable program (ELF, position-independent)")
+	}
+	for i := range notes {
+		if err := lib.readNotes(f, &notes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *elfFile) readDynamicTable(s segment) error {
+	entry := f.pick(8, 16)
+	table, err := f.at("its dynamic section", s.addr, s.size/entry*entry)
+	if err != nil {
+		return err
+	}
+	for ; len(table) > 0; table = table[entry:] {
+		tag, value := f.word(table, 0, 0), f.word(table, 4, 8)
+		switch tag {
+		case dtNull:
+			return nil
+		case dtNeeded:
+			if len(f.needed) == maxNeeded {
+				return malformed("more than %d needed libraries", maxNeeded)
+			}
+			f.needed = append(f.needed, value)
+		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug,
+			dtTextRel, dtRunPath, dtFlags, dtRelrSize, dtRelr, dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo:
+			f.dynamic[tag] = value
+		}
+	}
+	return malformed("a dynamic section without end")
+}
+
+// readNotes looks for the system that the library is for, and for the Go linker's mark.
+func (lib *Library) readNotes(f *elfFile, s *segment) error {
+	if s.inFile > windowSize || saturate(s.off, s.inFile) > f.size {
+		return nil // nothing that ld.so minds
+	}
+	b, err := f.view("a note", s.off, s.inFile)
+	if err != nil {
+		return err
+	}
+	const head = 12 // bytes before the owner's name
+	for len(b) > head {
+		nameSize, descSize, kind := uint64(f.u32(b)), uint64(f.u32(b[4:])), f.u32(b[8:])
+		desc := (head + nameSize + 3) &^ 3
+		if nameSize > uint64(len(b)) || descSize > uint64(len(b)) || desc+descSize > uint64(len(b)) {
+			return nil
+		}
+		switch owner := cstr(b[head:head+nameSize], maxSymbol); {
+		case owner == "Go":
+			f.note = goUnknown
+		case owner == "GNU" && kind == 1 && descSize >= 4 && f.u32(b[desc:]) == 3:
+			lib.OS = "freebsd"
+		case kind == 1 && elfNotes[owner] != "":
+			lib.OS = elfNotes[owner]
+		}
+		b = b[min(uint64(len(b)), (desc+descSize+3)&^3):]
+	}
+	return nil
+}
+
+// readNeeded reads the string table and what the library is linked to.
+func (lib *Library) readNeeded(f *elfFile) error {
+	strs, err := f.at("its string table", f.dynamic[dtStrTab], f.dynamic[dtStrSize])
+	if err != nil {
+		return err
+	}
+	if len(strs) <= windowSize {
+		strs = append([]byte(nil), strs...) // the next view would overwrite it
+	}
+	f.names = strs
+	for _, off := range f.needed {
+		name, err := f.names.str("the name of a needed library", off)
+		if err != nil {
+			return err
+		}
+		lib.Needed = append(lib.Needed, name)
+	}
+	for _, tag := range [...]uint64{dtSOName, dtRPath, dtRunPath} { // a DT_RUNPATH makes ld.so ignore DT_RPATH
+		off, ok := f.dynamic[tag]
+		if !ok {
+			continue
+		}
+		s, err := f.names.str("the library's name or search path", off)
+		if err != nil {
+			return err
+		}
+		if tag == dtSOName {
+			lib.SOName = s
+		} else {
+			lib.RunPath = strings.Split(s, ":")
+		}
+	}
+	return nil
+}
+
+// readSymbols collects the symbols that a look-up in this library can find.
+func (f *elfFile) readSymbols(x *exports) error {
+	first, end, err := f.symbolRange()
+	if err != nil || first >= end {
+		return err
+	}
+	if end > maxCount {
+		return tooLong(end, "symbols")
+	}
+	entry := f.pick(16, 24)
+	start, rest := f.inFile(f.dynamic[dtSymTab])
+	if end > rest/entry {
+		return malformed("a symbol table of %d entries at address %#x, more than the file has", end,
+			f.dynamic[dtSymTab])
+	}
+	other, section, value, size := f.pick(13, 5), f.pick(14, 6), f.pick(4, 8), f.pick(8, 16)
+	info := other - 1
+	var at []uint64 // the index of each export, for its version
+	for i := first; i < end; {
+		n := min(end-i, windowSize/entry)
+		table, err := f.view("its symbol table", start+i*entry, n*entry)
+		if err != nil {
+			return err
+		}
+		for ; len(table) > 0; i, table = i+1, table[entry:] {
+			name := f.u32(table)
+			if !f.names.hasPrefix(name, "") {
+				continue
+			}
+			sym := table[:entry]
+			bind, kind, visibility, where := sym[info]>>4, sym[info]&15, sym[other]&3, f.u16(sym[section:])
+			if where == 0 || // undefined
+				bind != 1 && bind != 2 && bind != 10 || // neither global, weak nor unique
+				visibility != 0 && visibility != 3 || // neither default nor protected
+				kind > 2 && kind != 5 && kind != 6 && kind != 10 { // a section, a file
+				continue
+			}
+			e := export{addr: f.word(sym[value:], 0, 0), size: f.word(sym[size:], 0, 0)}
+			if kind == 6 {
+				e.elsewhere = "a thread-local variable"
+			}
+			if err := x.add(cstr(f.names[name:], maxSymbol), "", e); err != nil {
+				return err
+			}
+			at = append(at, i)
+		}
+	}
+	if f.dynamic[dtVerSym] == 0 {
+		return nil
+	}
+	for k, i := range at {
+		const hidden, index = 0x8000, 0x7fff // 0 and 1 are no versions
+		b, err := f.at("its symbol versions", saturate(f.dynamic[dtVerSym], 2*i), 2)
+		if err != nil {
+			return err
+		}
+		v := f.u16(b)
+		x.list[k].hidden = v&hidden != 0 && v&index > 1
+	}
+	return nil
+}
+
+// symbolRange returns the range of the symbols that ld.so can find: ELF has the size of the symbol table nowhere, only
+// its hash tables know. Like ld.so it prefers the GNU one, which has the defined symbols only.
+func (f *elfFile) symbolRange() (first, end uint64, err error) {
+	if addr, ok := f.dynamic[dtGNUHash]; ok {
+		return f.gnuHashRange(addr)
+	}
+	if addr, ok := f.dynamic[dtHash]; ok {
+		if f.wide && (f.machine == emS390 || f.machine == emAlpha) { // the two whose hash table has 64-bit words
+			b, err := f.at("its hash table", addr, 16)
+			if err != nil {
+				return 0, 0, err
+			}
+			return 1, f.u64(b[8:]), nil
+		}
+		b, err := f.at("its hash table", addr, 8)
+		if err != nil {
+			return 0, 0, err
+		}
+		return 1, uint64(f.u32(b[4:])), nil
+	}
+	if f.machine == emMIPS { // its own hash table is sorted otherwise; it also has the number
+		return 1, f.dynamic[dtMIPSSymTabNo], nil
+	}
+	return 0, 0, nil
+}
+
+func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
+	const what = "its hash table"
+	head, err := f.at(what, addr, 16)
+	if err != nil {
+		return 0, 0, err
+	}
+	buckets, first, bloom := uint64(f.u32(head)), uint64(f.u32(head[4:])), uint64(f.u32(head[8:]))
+	off, rest := f.inFile(addr)
+	skip := 16 + bloom*f.pick(4, 8)
+	if skip > rest || buckets > (rest-skip)/4 {
+		return 0, 0, malformed("%d buckets behind %d words in its hash table", buckets, bloom)
+	}
+	if buckets > maxCount {
+		return 0, 0, tooLong(buckets, "buckets in its hash table")
+	}
+	off, rest = off+skip, rest-skip
+	var last uint64 // the highest symbol that a bucket starts at
+	for b := []byte(nil); buckets > 0; buckets -= uint64(len(b)) / 4 {
+		if b, err = f.view(what, off, 4*min(buckets, windowSize/4)); err != nil {
+			return 0, 0, err
+		}
+		for i := 0; i < len(b); i += 4 {
+			last = max(last, uint64(f.u32(b[i:])))
+		}
+		off, rest = off+uint64(len(b)), rest-uint64(len(b))
+	}
+	if last < first {
+		return 0, 0, nil
+	}
+	for i := last - first; i < min(rest/4, maxCount); i++ { // the chain from there on, whose last word is odd
+		b, err := f.view(what, off+4*i, 4)
+		if err != nil {
+			return 0, 0, err
+		}
+		if f.u32(b)&1 != 0 {
+			return first, first + i + 1, nil
+		}
+	}
+	return 0, 0, malformed("a hash table without end")
+}
+
+// relocations looks for one that writes to any of the spans. Memory that is never writable has none.
+func (f *elfFile) relocations(spans []span) (addr uint64, found bool, err error) {
+	if _, ok := f.dynamic[dtTextRel]; !ok && f.dynamic[dtFlags]&dfTextRel == 0 {
+		spans = slices.DeleteFunc(spans, func(s span) bool { return !f.find(s.lo).write })
+	}
+	if len(spans) == 0 {
+		return 0, false, nil
+	}
+	word := f.pick(4, 8)
+	check := func(at uint64) {
+		if !found && touched(spans, at, word) {
+			addr, found = at, true
+		}
+	}
+	each := func(table, size, entry uint64, visit func(entry []byte)) {
+		left := f.dynamic[size] / entry * entry
+		off, rest := f.inFile(f.dynamic[table])
+		switch {
+		case err != nil:
+		case left > rest:
+			err = malformed("%d bytes of relocations, more than the file has", left)
+		case left > maxTable:
+			err = tooLong(left, "bytes of relocations")
+		}
+		for err == nil && !found && left > 0 {
+			var b []byte
+			b, err = f.view("its relocations", off, min(left, windowSize/entry*entry))
+			off, left = off+uint64(len(b)), left-uint64(len(b))
+			for ; len(b) > 0; b = b[entry:] {
+				visit(b)
+			}
+		}
+	}
+	each(dtRela, dtRelaSize, 3*word, func(b []byte) { check(f.word(b, 0, 0)) })
+	each(dtRel, dtRelSize, 2*word, func(b []byte) { check(f.word(b, 0, 0)) })
+	// DT_RELR: an even word is an address; an odd one says by its bits which of the words behind it are relocated too.
+	var next uint64
+	each(dtRelr, dtRelrSize, word, func(b []byte) {
+		v := f.word(b, 0, 0)
+		if v&1 == 0 {
+			check(v)
+			next = v + word
+			return
+		}
+		for at := next; v > 1; at += word {
+			if v >>= 1; v&1 != 0 {
+				check(at)
+			}
+		}
+		next += (8*word - 1) * word
+	})
+	return addr, found, err
+}
+
+// findGoVersion looks for the section .go.buildinfo, and where there are no section headers through the writable data.
+func (f *elfFile) findGoVersion(shoff, shnum, shsize, shstrndx uint64) (string, error) {
+	if entry := f.pick(40, 64); shoff != 0 && shsize == entry && shstrndx < shnum {
+		off, err := f.findSection(".go.buildinfo", shoff, shnum, shstrndx)
+		if err != nil || off == 0 {
+			return f.note, err
+		}
+		return f.goVersion(off)
+	}
+	for i := range f.segments {
+		if s := &f.segments[i]; s.write {
+			if version, err := f.scanGoVersion(s); version != "" || err != nil {
+				return version, err
+			}
+		}
+	}
+	return f.note, nil
+}
+
+// findSection returns where in the file the section called name is, 0 when there is none.
+func (f *elfFile) findSection(name string, shoff, shnum, shstrndx uint64) (uint64, error) {
+	const what = "its section headers"
+	entry := f.pick(40, 64)
+	h, err := f.view(what, shoff+shstrndx*entry, entry)
+	if err != nil {
+		return 0, err
+	}
+	off, size := f.word(h, 16, 24), f.word(h, 20, 32)
+	if saturate(off, size) > f.size || size > 1<<20 {
+		return 0, nil // ld.so does not mind
+	}
+	strs, err := f.view("its section names", off, size)
+	if err != nil {
+		return 0, err
+	}
+	at := bytes.Index(strs, []byte(name+"\x00"))
+	if at < 0 {
+		return 0, nil
+	}
+	table, err := f.view(what, shoff, shnum*entry)
+	if err != nil {
+		return 0, err
+	}
+	for ; len(table) > 0; table = table[entry:] {
+		if f.u32(table) == uint32(at) {
+			return f.word(table, 16, 24), nil
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,103 @@
+package inspect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// The kinds of errors, to be matched with errors.Is.
+var (
+	ErrRead       = errors.New("the file cannot be read")
+	ErrNotRegular = errors.New("not a regular file")
+	ErrNotLibrary = errors.New("not a shared library")
+	ErrTruncated  = errors.New("the file is truncated")
+	ErrMalformed  = errors.New("the file is malformed")
+	ErrNoContract = errors.New("not a Ferrule plug-in")
+	ErrManifest   = errors.New("the manifest or a meta text is invalid")      // rules R1, R3, R13
+	ErrMajor      = errors.New("written for another version of the contract") // rule R1
+	ErrName       = errors.New("an invalid name")                             // rule R2
+	ErrDuplicate  = errors.New("a name is exported twice")                    // rule R2
+	ErrSymbol     = errors.New("an exported symbol is not what its name says")
+)
+
+// Error says why a file cannot be used as a plug-in.
+type Error struct {
+	Path     string // the file; "" when it was read from an io.ReaderAt
+	Symbol   string // the exported symbol it is about, or ""
+	Kind     error  // one of the Err variables of this package, or of the package that made the Error
+	Found    string // what the file has; may be empty
+	Expected string // what it should have; may be empty
+	Remedy   string // what to do, as a sentence without its full stop; may be empty
+	Err      error  // the cause: *fs.PathError, *abi.TextError, *abi.MajorError …, or nil
+}
+
+// Error says what was found, what was expected and what to do.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Path != "" {
+		b.WriteString(e.Path + ": ")
+	}
+	if symbol := e.Symbol; symbol != "" {
+		if !strconv.CanBackquote(symbol) { // what a hostile library wrote, on its way to a terminal
+			symbol = strconv.Quote(symbol)
+		}
+		b.WriteString(symbol + ": ")
+	}
+	if e.Kind != nil {
+		b.WriteString(e.Kind.Error())
+	}
+	switch cause := e.Err; {
+	case e.Found != "" && e.Expected != "":
+		fmt.Fprintf(&b, ": found %s, expected %s", e.Found, e.Expected)
+	case e.Found != "":
+		b.WriteString(": found " + e.Found)
+	case cause != nil:
+		if path, ok := errors.AsType[*fs.PathError](cause); ok {
+			cause = path.Err // its text repeats the path
+		}
+		b.WriteString(": " + cause.Error())
+	}
+	if e.Remedy != "" {
+		b.WriteString(". " + e.Remedy + ".")
+	}
+	return b.String()
+}
+
+// Unwrap returns the kind and the cause, those that are there.
+func (e *Error) Unwrap() []error {
+	var errs []error
+	for _, err := range []error{e.Kind, e.Err} {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+const (
+	wantLibrary  = "ELF (.so), Mach-O (.dylib) or PE (.dll)"
+	copyAgain    = "Copy or build the file again"
+	buildLibrary = "Link the plug-in as a shared library (cc -shared, crate-type cdylib)"
+)
+
+func notLibrary(found string) error {
+	return &Error{Kind: ErrNotLibrary, Found: found, Expected: wantLibrary, Remedy: buildLibrary}
+}
+
+// truncated says that what, a part of the file, ends at end, beyond the file's size.
+func truncated(what string, end, size uint64) error {
+	return &Error{Kind: ErrTruncated, Found: fmt.Sprintf("%d bytes", size),
+		Expected: fmt.Sprintf("%d or more, for %s", end, what), Remedy: copyAgain}
+}
+
+func malformed(format string, args ...any) error {
+	return &Error{Kind: ErrMalformed, Found: fmt.Sprintf(format, args...), Remedy: copyAgain}
+}
+
+// tooLong refuses what fits the file's size, as anything fits a sparse one, and would take too long to read.
+func tooLong(n uint64, what string) error {
+	return malformed("%d %s, more than this reader takes", n, what)
+}

@@ -1,0 +1,272 @@
+package inspect
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// Limits that keep a hostile file from costing the host more than a real library would.
+const (
+	windowSize = 16 << 10  // bytes that one read of the file fetches
+	maxTable   = 256 << 20 // bytes of the longest table: of strings, exports, relocations
+	maxCount   = 1 << 24   // entries of the longest symbol table
+	maxSymbol  = 1 << 10   // bytes of the longest exported name that is looked at
+	maxPath    = 4 << 10   // bytes of the longest path or name of a library
+	maxExports = 1 << 16   // exported ferrule_ symbols of one library
+	maxTexts   = 8 << 20   // bytes of all its texts together
+	maxNeeded  = 1 << 12   // libraries that one library needs
+)
+
+// image is a library's file and how it will lie in memory: it turns addresses of the loaded library into bytes of the
+// file. Every length is checked against the file's size before anything is allocated or read.
+type image struct {
+	order
+	r    io.ReaderAt
+	size uint64
+
+	window   []byte // bytes of the file from windowAt on
+	windowAt uint64
+
+	segments []segment // sorted by address, none overlaps another; see seal
+	relro    segment   // ELF: the part that the dynamic linker makes read-only again
+	opd      bool      // functions are known by descriptors, in memory that is not executable (ELFv1 of ppc64)
+
+	// relocated returns an address in one of the spans, which are sorted, that the dynamic linker writes to. nil where
+	// the format's reader cannot say.
+	relocated func(spans []span) (addr uint64, found bool, err error)
+}
+
+// segment is a run of addresses with one protection: an ELF or Mach-O segment, a PE section.
+type segment struct {
+	name        string // for errors
+	addr, size  uint64
+	off, inFile uint64 // the first inFile bytes are the file's, from off on; the others are zero
+	write, exec bool
+}
+
+// span is the addresses from lo up to hi, without hi.
+type span struct{ lo, hi uint64 }
+
+// touched reports whether one of the sorted spans has any of the n addresses from addr on.
+func touched(spans []span, addr, n uint64) bool {
+	i, _ := slices.BinarySearchFunc(spans, addr, func(s span, addr uint64) int {
+		if s.hi <= addr {
+			return -1
+		}
+		return 1
+	})
+	return i < len(spans) && spans[i].lo < saturate(addr, n)
+}
+
+// order is a byte order; true is big-endian. Unlike binary.ByteOrder its methods are inlined.
+type order bool
+
+func (big order) u16(b []byte) uint16 {
+	if big {
+		return binary.BigEndian.Uint16(b)
+	}
+	return binary.LittleEndian.Uint16(b)
+}
+
+func (big order) u32(b []byte) uint32 {
+	if big {
+		return binary.BigEndian.Uint32(b)
+	}
+	return binary.LittleEndian.Uint32(b)
+}
+
+func (big order) u64(b []byte) uint64 {
+	if big {
+		return binary.BigEndian.Uint64(b)
+	}
+	return binary.LittleEndian.Uint64(b)
+}
+
+// view returns n bytes of the file from off on. They are valid until the next view. what names them in errors.
+func (m *image) view(what string, off, n uint64) ([]byte, error) {
+	if off > m.size || n > m.size-off {
+		return nil, truncated(what, saturate(off, n), m.size)
+	}
+	if off >= m.windowAt && off-m.windowAt <= uint64(len(m.window)) && n <= uint64(len(m.window))-(off-m.windowAt) {
+		return m.window[off-m.windowAt:][:n], nil
+	}
+	if n > maxTable {
+		return nil, tooLong(n, "bytes of "+what)
+	}
+	if n > windowSize {
+		table := make([]byte, n)
+		return table, m.read(table, off)
+	}
+	if m.window == nil {
+		m.window = make([]byte, windowSize)
+	}
+	m.windowAt, m.window = off, m.window[:min(windowSize, m.size-off)]
+	if err := m.read(m.window, off); err != nil {
+		m.window = m.window[:0]
+		return nil, err
+	}
+	return m.window[:n], nil
+}
+
+func (m *image) read(b []byte, off uint64) error {
+	n, err := m.r.ReadAt(b, int64(off))
+	switch {
+	case n == len(b):
+		return nil
+	case errors.Is(err, io.EOF): // it was longer when it was opened
+		return truncated("what it had when it was opened", m.size, off+uint64(n))
+	}
+	return &Error{Kind: ErrRead, Err: err}
+}
+
+// saturate adds without overflow.
+func saturate(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+// addSegment refuses a segment that the file does not cover: reading such memory ends the process with SIGBUS.
+func (m *image) addSegment(s segment) error {
+	if s.inFile > 0 && saturate(s.off, s.inFile) > m.size {
+		return truncated(s.name, saturate(s.off, s.inFile), m.size)
+	}
+	if s.inFile > s.size || s.addr > math.MaxUint64-s.size {
+		return malformed("%s with %d bytes in the file and %d at address %#x in memory", s.name, s.inFile, s.size,
+			s.addr)
+	}
+	if s.size > 0 {
+		m.segments = append(m.segments, s)
+	}
+	return nil
+}
+
+// seal ends the list of segments.
+func (m *image) seal() error {
+	slices.SortFunc(m.segments, func(a, b segment) int { return cmp.Compare(a.addr, b.addr) })
+	for i := 1; i < len(m.segments); i++ {
+		if a, b := &m.segments[i-1], &m.segments[i]; a.addr+a.size > b.addr {
+			return malformed("%s and %s at the same address", a.name, b.name)
+		}
+	}
+	return nil
+}
+
+// find returns the segment at addr, or nil.
+func (m *image) find(addr uint64) *segment {
+	i, _ := slices.BinarySearchFunc(m.segments, addr, func(s segment, addr uint64) int {
+		if addr < s.addr {
+			return 1
+		}
+		return -1
+	})
+	if i > 0 {
+		if s := &m.segments[i-1]; addr-s.addr < s.size {
+			return s
+		}
+	}
+	return nil
+}
+
+// inFile returns where in the file the byte at addr is, and how many bytes of the file go on from there; 0 when none.
+func (m *image) inFile(addr uint64) (off, rest uint64) {
+	if s := m.find(addr); s != nil && addr-s.addr < s.inFile {
+		return s.off + (addr - s.addr), s.inFile - (addr - s.addr)
+	}
+	return 0, 0
+}
+
+// at returns the n bytes at addr, as view does.
+func (m *image) at(what string, addr, n uint64) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	off, rest := m.inFile(addr)
+	if rest < n {
+		return nil, malformed("%s at address %#x, %d bytes that are not in the file", what, addr, n)
+	}
+	return m.view(what, off, n)
+}
+
+// str returns the NUL-terminated string at addr, cut at maxPath bytes.
+func (m *image) str(what string, addr uint64) (string, error) {
+	off, rest := m.inFile(addr)
+	if rest == 0 {
+		return "", malformed("%s at address %#x, which is not in the file", what, addr)
+	}
+	b, err := m.view(what, off, min(rest, maxPath))
+	return cstr(b, maxPath), err
+}
+
+// text returns the bytes at addr up to the end of the text that starts there, or size bytes where size is not 0, or
+// abi.MaxText bytes, whatever is shortest. It returns nil when the file has no byte at addr.
+func (m *image) text(addr, size uint64) ([]byte, error) {
+	off, rest := m.inFile(addr)
+	if size != 0 {
+		rest = min(rest, size)
+	}
+	if rest = min(rest, abi.MaxText); rest == 0 {
+		return nil, nil
+	}
+	for n := min(rest, 512); ; n = min(rest, n*8) {
+		b, err := m.view("a text", off, n)
+		if err != nil {
+			return nil, err
+		}
+		if b[0] == 0 {
+			return b[:1], nil
+		}
+		if end := bytes.Index(b, []byte{0, 0}); end >= 0 {
+			return b[:end+2], nil
+		}
+		if n == rest {
+			return b, nil
+		}
+	}
+}
+
+// cstr returns the string up to b's first NUL, cut at limit bytes.
+func cstr(b []byte, limit int) string {
+	b = b[:min(len(b), limit)]
+	if end := bytes.IndexByte(b, 0); end >= 0 {
+		b = b[:end]
+	}
+	return string(b)
+}
+
+// names is a string table.
+type names []byte
+
+// hasPrefix reports whether the string at off starts with lead and ferrule_. It is asked for each symbol.
+func (t names) hasPrefix(off uint32, lead string) bool {
+	const n = len(abi.SymbolPrefix)
+	from := uint64(off) + uint64(len(lead))
+	return from+uint64(n) <= uint64(len(t)) && string(t[from:from+uint64(n)]) == abi.SymbolPrefix &&
+		string(t[off:from]) == lead
+}
+
+// str returns the string at off, cut at maxPath bytes.
+func (t names) str(what string, off uint64) (string, error) {
+	if off >= uint64(len(t)) {
+		return "", malformed("%s beyond the end of the string table", what)
+	}
+	return cstr(t[off:], maxPath), nil
+}
+
+// containing returns the first string that has word in it, or "".
+func (t names) containing(word string) string {
+	at := bytes.Index(t, []byte(word))
+	if at < 0 {
+		return ""
+	}
+	from := max(0, at-maxSymbol)
+	return cstr(t[from+bytes.LastIndexByte(t[from:at], 0)+1:], 2*maxSymbol)
+}

@@ -1,0 +1,540 @@
+// Package inspect reads a plug-in library's file without executing any of it, on any operating system, for ELF, Mach-O
+// (thin and fat) and PE: its name and version, its functions with their documentation, what it needs from the host, and
+// what it is built for.
+//
+// It lists what the dynamic linker will see, so it reads what the dynamic linker reads: program headers and the dynamic
+// section of ELF, the export trie of Mach-O, the export directory of PE. Section headers and debug symbols may be
+// stripped. It also refuses what would take the process along that loads it: a truncated file, a function that is not
+// code, an import slot that cannot be written.
+//
+// # Caveats
+//
+//   - A file that passes is well formed, not harmless: its code runs when it is loaded.
+//   - The file may change between [File] and the time it is loaded. To rule that out, [Read] bytes that nobody else
+//     can write, and load those.
+//   - Of a fat Mach-O file one slice is described: the one for runtime.GOARCH, or else the first.
+//   - Mach-O and PE do not say how long a symbol's text is. A text without an end is found there only when what follows
+//     it is not its end by chance; ELF says the length.
+//   - Relocations of the manifest are found in ELF (not in Android's packed form) and in PE. In Mach-O such a manifest
+//     is refused because its bytes in the file are not one.
+//   - GoVersion shows that a library embeds the Go runtime, for honest files: whoever wants to hide it can.
+//   - A name exported through a PE forwarder or a Mach-O re-export is refused: the code is in another library.
+package inspect
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// Format is a file format of libraries.
+type Format string
+
+// The formats.
+const (
+	ELF   Format = "ELF"
+	MachO Format = "Mach-O"
+	PE    Format = "PE"
+)
+
+// Library is what a plug-in library's file says of itself.
+type Library struct {
+	Path   string // as it was given to File; "" from Read
+	Size   int64  // of the whole file, in bytes
+	Format Format
+
+	OS      string   // a GOOS word, such as linux, darwin, windows; "" when Go has no word for it
+	Arch    string   // a GOARCH word; "" when Go has no word for it
+	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"
+	Archs   []string // of each slice of a fat Mach-O file, else of the one there is: Arch, or Machine where that is ""
+
+	Manifest *abi.Manifest // never nil
+
+	// What the host may call, what attaches to its extension points, and the host functions that the library needs.
+	// Sorted by name, by byte values: an import's index is its ordinal (rule R5).
+	Funcs, Hooks, Imports []Symbol
+
+	HasStart, HasStop, HasBatch bool // whether ferrule_start, ferrule_stop and ferrule_batch are exported
+
+	// Reserved are the exported ferrule_ names that the contract does not know (rule R2), and texts about symbols that
+	// are not there, sorted.
+	Reserved []string
+
+	Needed  []string // the libraries that it is linked to, as it names them
+	SOName  string   // its own name in the file: DT_SONAME, LC_ID_DYLIB, the export directory's name; may be empty
+	RunPath []string // where the dynamic linker looks for Needed first: DT_RUNPATH or DT_RPATH, LC_RPATH
+
+	// GoVersion is not empty when the library embeds a Go runtime (-buildmode=c-shared), also when it is stripped: the
+	// version, such as "go1.26.0", or "unknown".
+	GoVersion string
+}
+
+// Symbol is a function, a hook or an import of a library, with what its meta text says.
+type Symbol struct {
+	Name   string   // without the prefix: count of ferrule_fn_count
+	Doc    string   // what it does, for people
+	In     string   // the media type of its input
+	Out    string   // the media type of its output
+	Schema string   // a schema of its input or output
+	Keys   abi.Text // its whole meta text, with the keys above; nil when there is none
+}
+
+// File reads the library at path. It never blocks on a fifo and opens nothing but regular files.
+//
+// # Errors
+//
+// Every error is an *Error whose Kind is one of this package's Err variables. A missing file also matches
+// fs.ErrNotExist.
+func File(path string) (*Library, error) {
+	lib, err := readFile(path)
+	if e, ok := err.(*Error); ok {
+		e.Path = path
+	}
+	return lib, err
+}
+
+func readFile(path string) (*Library, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check the path"}
+	}
+	if !info.Mode().IsRegular() { // before it is opened: opening a fifo waits, opening a device may do anything
+		return nil, notRegular(info.Mode())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check its permissions"}
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, &Error{Kind: ErrRead, Err: err}
+	}
+	if !info.Mode().IsRegular() {
+		return nil, notRegular(info.Mode())
+	}
+	lib, err := Read(f, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	lib.Path = path
+	return lib, nil
+}
+
+func notRegular(mode os.FileMode) error {
+	found := "a special file"
+	switch {
+	case mode.IsDir():
+		found = "a directory"
+	case mode&os.ModeNamedPipe != 0:
+		found = "a fifo"
+	case mode&os.ModeDevice != 0:
+		found = "a device"
+	case mode&os.ModeSocket != 0:
+		found = "a socket"
+	}
+	return &Error{Kind: ErrNotRegular, Found: found, Expected: wantLibrary,
+		Remedy: "Give the path of the library itself"}
+}
+
+// Read reads the library whose size bytes are in r. Its errors are those of File, without a Path.
+func Read(r io.ReaderAt, size int64) (*Library, error) {
+	if size <= 0 {
+		return nil, notLibrary("an empty file")
+	}
+	lib := &Library{Size: size}
+	if err := lib.read(&image{r: r, size: uint64(size)}); err != nil {
+		return nil, err
+	}
+	return lib, nil
+}
+
+// read fills lib from the file in m.
+func (lib *Library) read(m *image) error {
+	head, err := m.view("the start of the file", 0, min(m.size, 4096))
+	if err != nil {
+		return err
+	}
+	switch {
+	case hasPrefix(head, "\x7fELF"):
+		return lib.readELF(m)
+	case isMachO(head):
+		return lib.readMachO(m)
+	case isFat(head):
+		return lib.readFat(m)
+	case hasPrefix(head, "MZ"):
+		return lib.readPE(m)
+	}
+	return notLibrary(describe(head))
+}
+
+// export is an exported symbol that belongs to the contract, as the file's export table has it.
+type export struct {
+	name       string
+	addr, size uint64 // size is 0 where the file does not say
+	hidden     bool   // an ELF symbol version that is not the default: a look-up by name does not find it
+	elsewhere  string // not "" when it has no address in this library: what it is instead
+}
+
+// exports collects the exported symbols of the contract.
+type exports struct {
+	list []export
+	// strings returns a table where a name may stand that is only almost the contract's; for the error of a file that
+	// exports no manifest.
+	strings func() (names, error)
+}
+
+// add takes a symbol under its raw name: what the format puts before names of C, ferrule_, and so on.
+func (x *exports) add(raw, lead string, e export) error {
+	name := raw[len(lead):]
+	if len(raw) >= maxSymbol {
+		return &Error{Symbol: name[:40] + "…", Kind: ErrName, Found: fmt.Sprintf("%d bytes or more", maxSymbol),
+			Expected: fmt.Sprintf("a C identifier of 1 to %d bytes (rule R2)", abi.MaxName), Remedy: "Rename it"}
+	}
+	if len(x.list) == maxExports {
+		return malformed("more than %d exported ferrule_ symbols", maxExports)
+	}
+	e.name = name
+	x.list = append(x.list, e)
+	return nil
+}
+
+// readContract fills lib from what the file exports.
+func (lib *Library) readContract(m *image, x *exports) error {
+	list, err := x.visible()
+	if err != nil {
+		return err
+	}
+	// The manifest comes first: in another major version the other symbols may mean something else.
+	i, ok := slices.BinarySearchFunc(list, abi.SymbolManifest, func(e export, name string) int {
+		return strings.Compare(e.name, name)
+	})
+	if !ok {
+		return x.noContract()
+	}
+	t := &texts{image: m}
+	if lib.Manifest, err = t.manifest(&list[i]); err != nil {
+		return err
+	}
+	metas := map[string]abi.Text{} // by the name of the symbol that they are about
+	for i := range list {
+		e := &list[i]
+		kind, name := abi.ParseSymbol(e.name)
+		switch kind {
+		case abi.KindFunc, abi.KindHook, abi.KindImport, abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta:
+			if !abi.ValidName(name) {
+				return &Error{Symbol: e.name, Kind: ErrName, Found: fmt.Sprintf("%.140q (%d bytes)", name, len(name)),
+					Expected: fmt.Sprintf("a C identifier of 1 to %d bytes (rule R2)", abi.MaxName),
+					Remedy:   "Rename it"}
+			}
+		}
+		switch kind {
+		case abi.KindFunc:
+			lib.Funcs = append(lib.Funcs, Symbol{Name: name})
+		case abi.KindHook:
+			lib.Hooks = append(lib.Hooks, Symbol{Name: name})
+		case abi.KindImport:
+			lib.Imports = append(lib.Imports, Symbol{Name: name})
+			if err := m.checkSlot(e); err != nil {
+				return err
+			}
+		case abi.KindStart:
+			lib.HasStart = true
+		case abi.KindStop:
+			lib.HasStop = true
+		case abi.KindBatch:
+			lib.HasBatch = true
+		case abi.KindReserved:
+			lib.Reserved = append(lib.Reserved, e.name)
+		case abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta:
+			if metas[e.name], err = t.meta(e); err != nil {
+				return err
+			}
+		}
+		switch kind {
+		case abi.KindFunc, abi.KindHook, abi.KindStart, abi.KindStop, abi.KindBatch:
+			if err := m.checkCode(e); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.checkRelocated(); err != nil {
+		return err
+	}
+	describeSymbols(lib.Funcs, abi.PrefixFuncMeta, metas)
+	describeSymbols(lib.Hooks, abi.PrefixHookMeta, metas)
+	describeSymbols(lib.Imports, abi.PrefixImportMeta, metas)
+	for name := range metas { // those that describe nothing
+		lib.Reserved = append(lib.Reserved, name)
+	}
+	slices.Sort(lib.Reserved)
+	return nil
+}
+
+// describeSymbols moves the meta texts to the symbols that they are about.
+func describeSymbols(symbols []Symbol, prefix string, metas map[string]abi.Text) {
+	for i := range symbols {
+		s := &symbols[i]
+		if text, ok := metas[prefix+s.Name]; ok {
+			s.Keys = text
+			s.Doc, s.In, s.Out, s.Schema = text.Get("doc"), text.Get("in"), text.Get("out"), text.Get("schema")
+			delete(metas, prefix+s.Name)
+		}
+	}
+}
+
+// visible returns the symbols that a look-up by name finds, sorted, and refuses a name that stands twice.
+func (x *exports) visible() ([]export, error) {
+	slices.SortFunc(x.list, func(a, b export) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(x.list); i++ {
+		if a, b := &x.list[i-1], &x.list[i]; a.name == b.name {
+			found := fmt.Sprintf("it at the addresses %#x and %#x", a.addr, b.addr)
+			if a.hidden || b.hidden {
+				found = "it in more than one symbol version"
+			}
+			return nil, &Error{Symbol: a.name, Kind: ErrDuplicate, Found: found, Expected: "each name once (rule R2)",
+				Remedy: "Export it once, without symbol versions"}
+		}
+	}
+	x.list = slices.DeleteFunc(x.list, func(e export) bool { return e.hidden })
+	return x.list, nil
+}
+
+// noContract says what there is in place of a manifest.
+func (x *exports) noContract() error {
+	e := &Error{Symbol: abi.SymbolManifest, Kind: ErrNoContract,
+		Found:    "a shared library that exports no ferrule_ symbol",
+		Expected: "the symbol " + abi.SymbolManifest + " (rule R1)",
+		Remedy: "Add FERRULE_PLUGIN(…) of ferrule.h (C, C++) or ferrule::plugin!(…) (Rust), and see that no " +
+			"version script or export list hides it"}
+	if len(x.list) > 0 {
+		e.Found = fmt.Sprintf("%.140s and no %s", x.list[0].name, abi.SymbolManifest)
+	}
+	strs, err := x.strings()
+	if err != nil { // it would only have helped to explain
+		return e
+	}
+	words := []string{abi.SymbolManifest, abi.PrefixFunc, abi.PrefixHook}
+	if len(x.list) > 0 {
+		words = words[:1]
+	}
+	for _, word := range words {
+		switch name := strs.containing(word); name {
+		case "":
+			continue
+		case word, machoLead + word:
+			e.Found = fmt.Sprintf("the name %s, imported, hidden or in a version that is not the default", word)
+		default:
+			e.Found = fmt.Sprintf("the name %.200q, which only contains a name of the contract", name)
+			e.Remedy = `Declare it extern "C" (C++) or #[no_mangle] (Rust), or use the macros of ferrule.h`
+		}
+		return e
+	}
+	return e
+}
+
+const useMacros = "Write it with the macros of ferrule.h or of the crate ferrule, which export a constant array of " +
+	"texts, not a pointer to it"
+
+// texts reads the texts of a library: its manifest and its meta texts.
+type texts struct {
+	*image
+	read  []export // those that were read, with the length in the file as their size
+	bytes int      // of all of them
+}
+
+// get returns the bytes of the text at e.
+func (t *texts) get(e *export) ([]byte, error) {
+	if e.elsewhere != "" {
+		return nil, notHere(e, "a text in this library")
+	}
+	data, err := t.text(e.addr, e.size)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil {
+		return nil, &Error{Symbol: e.name, Kind: ErrManifest, Found: t.place(e.addr) + ", without bytes in the file",
+			Expected: "a text that stands in the file (rule R1)", Remedy: useMacros}
+	}
+	if t.bytes += len(data); t.bytes > maxTexts {
+		return nil, malformed("more than %d bytes of texts", maxTexts)
+	}
+	t.read = append(t.read, export{name: e.name, addr: e.addr, size: uint64(len(data))})
+	return data, nil
+}
+
+func (t *texts) manifest(e *export) (*abi.Manifest, error) {
+	data, err := t.get(e)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := abi.ParseManifest(data)
+	if major, ok := err.(*abi.MajorError); ok {
+		return nil, &Error{Symbol: e.name, Kind: ErrMajor, Found: "ferrule=" + major.Found,
+			Expected: fmt.Sprintf("ferrule=%d (rule R1)", abi.Major), Err: err,
+			Remedy: "Build the plug-in with this host's ferrule.h, or use a host that speaks its version"}
+	}
+	if err != nil {
+		return nil, t.failed(e, err)
+	}
+	return manifest, nil
+}
+
+func (t *texts) meta(e *export) (abi.Text, error) {
+	data, err := t.get(e)
+	if err != nil {
+		return nil, err
+	}
+	text, err := abi.ParseText(data)
+	if err != nil {
+		return nil, t.failed(e, err)
+	}
+	return text, nil
+}
+
+// failed says what is wrong with the text at e. Where it has relocations, that is what is wrong.
+func (t *texts) failed(e *export, err error) error {
+	if err := t.checkRelocated(); err != nil {
+		return err
+	}
+	failed := &Error{Symbol: e.name, Kind: ErrManifest, Err: err, Remedy: useMacros}
+	if text, ok := err.(*abi.TextError); ok {
+		failed.Found, failed.Expected = text.Found, fmt.Sprintf("%s (rule %s)", text.Expected, text.Rule)
+		if text.Key != "" {
+			failed.Found = fmt.Sprintf("for the key %q %s", text.Key, text.Found)
+			failed.Remedy = "Correct the key"
+		}
+	}
+	return failed
+}
+
+// checkRelocated refuses texts that the dynamic linker would change.
+func (t *texts) checkRelocated() error {
+	if t.relocated == nil {
+		return nil
+	}
+	spans := make([]span, len(t.read))
+	for i, e := range t.read {
+		spans[i] = span{e.addr, e.addr + e.size}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.lo, b.lo) })
+	addr, found, err := t.relocated(spans)
+	if err != nil || !found {
+		return err
+	}
+	failed := &Error{Kind: ErrManifest, Found: fmt.Sprintf("a relocation at address %#x, such as a pointer has", addr),
+		Expected: "a text that stands in the file as it is (rule R1)", Remedy: useMacros}
+	for _, e := range t.read {
+		if addr+8 > e.addr && addr < e.addr+e.size { // the longest relocation writes 8 bytes
+			failed.Symbol = e.name
+		}
+	}
+	return failed
+}
+
+// checkCode refuses a function that would end the process when it is called.
+func (m *image) checkCode(e *export) error {
+	if e.elsewhere != "" {
+		return notHere(e, "a function in this library")
+	}
+	if s := m.find(e.addr); s == nil || !s.exec && !m.opd {
+		return &Error{Symbol: e.name, Kind: ErrSymbol, Found: m.place(e.addr), Expected: "code (rule R2)",
+			Remedy: "Export a function under this name (FERRULE_FN, FERRULE_HOOK), not data"}
+	}
+	return nil
+}
+
+// checkSlot refuses an import slot that would end the process when the loader writes it.
+func (m *image) checkSlot(e *export) error {
+	const slot = 4 // bytes of a uint32_t
+	if e.elsewhere != "" {
+		return notHere(e, "a slot in this library")
+	}
+	s := m.find(e.addr)
+	found := m.place(e.addr)
+	switch {
+	case s == nil || !s.write || s.size-(e.addr-s.addr) < slot:
+	case saturate(e.addr, slot) > m.relro.addr && e.addr < saturate(m.relro.addr, m.relro.size):
+		found = m.place(e.addr) + " that is made read-only after relocation"
+	case e.size != 0 && e.size != slot:
+		found = fmt.Sprintf("%d bytes", e.size)
+	default:
+		return nil
+	}
+	return &Error{Symbol: e.name, Kind: ErrSymbol, Found: found, Expected: "a writable uint32_t (rule R5)",
+		Remedy: "Declare it with FERRULE_IMPORT or #[ferrule::import]"}
+}
+
+func notHere(e *export, want string) error {
+	return &Error{Symbol: e.name, Kind: ErrSymbol, Found: e.elsewhere, Expected: want,
+		Remedy: "Define it in the library that exports it"}
+}
+
+// place says in words what is at addr.
+func (m *image) place(addr uint64) string {
+	s := m.find(addr)
+	if s == nil {
+		return fmt.Sprintf("the address %#x, which is not in the library", addr)
+	}
+	what := "read-only data"
+	switch {
+	case s.exec:
+		what = "code"
+	case addr-s.addr >= s.inFile:
+		what = "zero-filled memory (.bss)"
+	case s.write:
+		what = "writable data"
+	}
+	return fmt.Sprintf("%s at address %#x", what, addr)
+}
+
+// archs is Library.Archs of a file with one machine.
+func (lib *Library) archs() []string {
+	if lib.Arch == "" {
+		return []string{lib.Machine}
+	}
+	return []string{lib.Arch}
+}
+
+// describe says what a file is that is no library, from its first bytes.
+func describe(head []byte) string {
+	for _, known := range [...]struct{ magic, what string }{
+		{"!<arch>\n", "an archive of object files (a static or import library)"},
+		{"!<thin>\n", "an archive of object files (a static library)"},
+		{"#!", "a script"},
+		{"BC\xc0\xde", "an object file (LLVM bitcode)"},
+		{"\xde\xc0\x17\x0b", "an object file (LLVM bitcode)"},
+		{"\x00asm", "a WebAssembly module"},
+		{"\xca\xfe\xba\xbe", "a Java class"},
+		{"PK\x03\x04", "a zip archive"},
+		{"\x1f\x8b", "a gzip file"},
+		{"--- !tapi-tbd", "a text stub of a library (.tbd)"},
+	} {
+		if hasPrefix(head, known.magic) {
+			return known.what
+		}
+	}
+	if isCOFFObject(head) {
+		return "an object file (COFF)"
+	}
+	if len(head) < 4 {
+		return fmt.Sprintf("a file of %d bytes", len(head))
+	}
+	for _, c := range head {
+		if c < ' ' && c != '\n' && c != '\r' && c != '\t' && c != '\f' || c == 0x7f {
+			return fmt.Sprintf("a file that starts with the bytes % x", head[:4])
+		}
+	}
+	if text := string(head); strings.Contains(text, "GNU ld script") || strings.HasPrefix(text, "INPUT(") {
+		return "a linker script, text that names other libraries"
+	}
+	return "a text file"
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
