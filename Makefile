@@ -1,5 +1,5 @@
 # Ferrule. `make demo` shows what it does, `make test` tests it; both work in a bare checkout.
-# The rest of the targets, quick ones first: lint race portable stress fuzz cross check install clean.
+# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv check install clean.
 
 GO    ?= go
 CC    ?= cc
@@ -39,7 +39,7 @@ test-c:
 
 .PHONY: test-rust
 test-rust:
-	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet; elif [ -n "$$CI" ]; then \
+	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet --workspace --all-features; elif [ -n "$$CI" ]; then \
 		echo "make: cargo is missing: apt-get install cargo, or see https://rustup.rs" >&2; exit 1; else \
 		echo "make: the Rust SDK was not tested: cargo is missing: apt-get install cargo, or see https://rustup.rs"; fi
 
@@ -53,7 +53,13 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress ./loader/...
 	$(STATICCHECK) ./...
 	$(GO) mod tidy -diff
-	cd sdk-rust && $(CARGO) fmt --check && $(CARGO) clippy --quiet --all-targets -- -D warnings
+	for workspace in sdk-rust examples; do (cd $$workspace && $(CARGO) fmt --check && \
+		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
+	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features
+
+.PHONY: msrv
+msrv: ## The Rust SDK with the oldest compiler it promises, Debian 12's
+	cd sdk-rust && ./check-msrv.sh
 
 .PHONY: race
 race: ## The race detector, in a random order, more than once
@@ -98,7 +104,7 @@ install: ## The header and the C SDK, with pkg-config and CMake files: DESTDIR, 
 
 .PHONY: clean
 clean:
-	rm -rf build sdk-rust/target
+	rm -rf build sdk-rust/target examples/target
 
 .PHONY: help
 help:

@@ -56,7 +56,7 @@ func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := codec.Unmarshal(data, &in); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+			return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
 		}
 		out, err := fn(ctx, in)
 		if err != nil {

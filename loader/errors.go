@@ -178,26 +178,16 @@ func callError(plugin, fn string, status Status, message []byte, err, ctxErr err
 }
 
 func startError(plugin, path string, start *engine.StartError) error {
-	e := &OpenError{Path: path, Symbol: abi.SymbolStart, Kind: ErrStart, Expected: "the status 0",
-		Remedy: "see its message; the configuration (WithConfig) is what it was started with"}
+	e := &OpenError{Path: path, Kind: ErrStart,
+		Remedy: "it was started with the configuration that Open was given (WithConfig)"}
 	var violation *engine.Violation
 	if errors.As(start.Err, &violation) {
-		e.Found = violation.Found + ", against rule " + violation.Rule
-		e.Expected = violation.Expected
 		e.Err = &ContractError{plugin, abi.SymbolStart, violation.Rule, violation.Found, violation.Expected}
-		return e
+	} else {
+		e.Err = &CallError{Plugin: plugin, Func: abi.SymbolStart, Status: start.Status,
+			Message: strings.ToValidUTF8(start.Message, "\uFFFD")}
 	}
-	e.Found = fmt.Sprintf("the status %q, %s", start.Status, orNothing(start.Message))
-	e.Err = &CallError{Plugin: plugin, Func: abi.SymbolStart, Status: start.Status,
-		Message: strings.ToValidUTF8(start.Message, "\uFFFD")}
 	return e
-}
-
-func orNothing(message string) string {
-	if message == "" {
-		return "without a message"
-	}
-	return "with the message: " + strings.ToValidUTF8(message, "\uFFFD")
 }
 
 // didYouMean returns a remedy that names the candidate nearest to name, or all when none is near and they are few.

@@ -39,7 +39,9 @@ func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) (out []b
 	}()
 	out, err := s.funcs[ordinal](ctx, in)
 	if err != nil {
-		return []byte(err.Error()), statusOf(err)
+		status := statusOf(err)
+		// The status travels beside the message: fmt.Errorf("no customer: %w", ErrInvalid) need not say it twice.
+		return []byte(strings.TrimSuffix(err.Error(), ": "+status.String())), status
 	}
 	return out, abi.StatusOK
 }

@@ -247,7 +247,7 @@ host_result host_call(const host_run *run) {
     result.state = left.state;
     result.at = left.out;
     CHECK(left.size == filled.size && left.in == filled.in && left.in_len == filled.in_len &&
-              left.out_cap == filled.out_cap && left.host == filled.host && left.cancel == filled.cancel,
+              (left.out_cap == filled.out_cap || left.release) && left.host == filled.host && left.cancel == filled.cancel,
           "%s changed a member of the frame that is not its own (R6)", run->symbol);
     CHECK(result.status >= 0, "%s returned %d (R10)", run->symbol, (int)result.status);
     CHECK(left.out_len <= PTRDIFF_MAX && (left.out || !left.out_len) &&

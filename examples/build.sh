@@ -1,0 +1,84 @@
+#!/bin/sh
+# Builds plug-ins of the examples into build/examples, and prints where each is. By name, or all of them:
+#
+#     sh examples/build.sh countvowels-c newcomer
+#
+# CC, CXX and CARGO in the environment name other compilers, CFLAGS and CXXFLAGS add flags. The status is 3 when
+# something is missing that a plug-in needs; it is named with how to get it.
+set -eu
+cd "$(dirname "$0")/.."
+
+CC=${CC:-cc} CXX=${CXX:-c++} CARGO=${CARGO:-cargo}
+rustup="apt-get install cargo, or see https://rustup.rs"
+pic=-fPIC prefix=lib
+case $(uname -s) in
+Darwin) ext=dylib ;;
+MINGW* | MSYS* | CYGWIN*) ext=dll pic='' prefix='' ;;
+*) ext=so ;;
+esac
+
+missing() { # WHAT INSTALL
+    echo "examples/build.sh: $name: $1 is missing: $2" >&2
+    exit 3
+}
+need() { # PROGRAM INSTALL
+    command -v "${1%% *}" >/dev/null 2>&1 || missing "$1" "$2"
+}
+
+# A file that a running host has open keeps its content: the new one takes its place.
+place() { # BUILT
+    mv -f "$1" "build/examples/$name.$ext"
+    echo "build/examples/$name.$ext"
+}
+
+c() { # SOURCE FLAG...
+    need "$CC" "apt-get install gcc"
+    # shellcheck disable=SC2086 # both are lists of words
+    $CC -std=c11 -O2 -Wall -Wextra $pic -shared -Iinclude -Isdk-c/include ${CFLAGS:-} -o "$tmp" "$@"
+    place "$tmp"
+}
+
+cpp() { # SOURCE FLAG...
+    need "$CXX" "apt-get install g++"
+    # shellcheck disable=SC2086
+    $CXX -std=c++17 -O2 -Wall -Wextra $pic -shared -Iinclude -Isdk-c/include ${CXXFLAGS:-} -o "$tmp" "$@"
+    place "$tmp"
+}
+
+rust() { # CRATE
+    need "$CARGO" "$rustup"
+    $CARGO build --quiet --locked --release --manifest-path examples/Cargo.toml --target-dir examples/target -p "$1"
+    cp "examples/target/release/$prefix$1.$ext" "$tmp"
+    place "$tmp"
+}
+
+mkdir -p build/examples
+[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd thumbnail
+for name in "$@"; do
+    tmp=build/examples/$name.$$.tmp
+    case $name in
+    countvowels-c) c examples/countvowels/c/countvowels.c ;;
+    countvowels-cpp) cpp examples/countvowels/cpp/countvowels.cpp ;;
+    countvowels-rust) rust countvowels ;;
+    newcomer | loyal) rust "$name" ;;
+    zstd)
+        need "$CC" "apt-get install gcc"
+        flags=$(pkg-config --cflags --libs libzstd 2>/dev/null) || flags=-lzstd
+        # shellcheck disable=SC2086
+        echo '#include <zstd.h>' | $CC $flags -E -x c - >/dev/null 2>&1 ||
+            missing "zstd.h" "apt-get install libzstd-dev zstd"
+        # shellcheck disable=SC2086
+        c examples/zstd/c/zstd.c $flags
+        ;;
+    thumbnail)
+        need "$CARGO" "$rustup"
+        minor=$(rustc --version | cut -d. -f2)
+        [ "$minor" -ge 70 ] || missing "Rust 1.70 (found 1.$minor)" "see https://rustup.rs"
+        rust thumbnail
+        ;;
+    *)
+        echo "examples/build.sh: there is no plug-in $name" >&2
+        exit 2
+        ;;
+    esac
+done
