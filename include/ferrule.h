@@ -147,10 +147,12 @@
 #define FERRULE_C_ extern "C"
 #define FERRULE_CAST_(type, value) reinterpret_cast<type>(value)
 #define FERRULE_SIZE_(value) static_cast<size_t>(value)
+#define FERRULE_NULL_ nullptr
 #else
 #define FERRULE_C_ extern
 #define FERRULE_CAST_(type, value) ((type)(value))
 #define FERRULE_SIZE_(value) ((size_t)(value))
+#define FERRULE_NULL_ NULL
 #endif
 
 #if defined(__cplusplus)
@@ -290,7 +292,7 @@ static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
 /* The body of ferrule_batch; FERRULE_PLUGIN uses it. */
 static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames) {
     char *at = FERRULE_CAST_(char *, frames->calls);
-    uint8_t *room = frames->count ? frames->calls->out : NULL;
+    uint8_t *room = frames->count ? frames->calls->out : FERRULE_NULL_;
     size_t left = frames->count ? frames->calls->out_cap : 0;
     for (frames->done = 0; frames->done < frames->count; frames->done++, at += frames->stride) {
         ferrule_call *call = FERRULE_CAST_(ferrule_call *, FERRULE_CAST_(void *, at));

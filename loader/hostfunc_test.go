@@ -27,17 +27,21 @@ func openHost(t *testing.T, upper, again loader.HostFunc, opts ...loader.Option)
 func echo(_ context.Context, in []byte) ([]byte, error) { return in, nil }
 
 func TestHostFunc(t *testing.T) {
-	p := openHost(t, upper, echo)
-	for _, size := range sizes {
-		in := strings.Repeat("x", size)
-		for _, fn := range []string{"upper", "upper_fetched"} {
-			assert.Equal(t, strings.ToUpper(in), call(t, p, fn, in), "%s of %d bytes", fn, size)
+	for _, lib := range []string{"host", "host_pinned"} {
+		p := open(t, fixture.C(t, lib), loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", echo))
+		for _, size := range sizes {
+			in := strings.Repeat("x", size)
+			for _, fn := range []string{"upper", "upper_fetched"} {
+				assert.Equal(t, strings.ToUpper(in), call(t, p, fn, in), "%s of %d bytes", fn, size)
+			}
+			assert.Equal(t, in, call(t, p, "again", in), "a result that is the input")
 		}
-		assert.Equal(t, in, call(t, p, "again", in), "a result that is the input")
-	}
-	assert.Equal(t, "SECONDFIRST", call(t, p, "upper_two_kept", ""))
-	for range 100 {
-		call(t, p, "upper_left", strings.Repeat("x", 1<<20))
+		assert.Equal(t, "SECONDFIRST", call(t, p, "upper_two_kept", ""))
+		for range 100 {
+			call(t, p, "upper_left", strings.Repeat("x", 1<<20))
+		}
+		_, err := p.Call(ctx, "threads", nil)
+		require.NoError(t, err)
 	}
 }
 
@@ -84,19 +88,33 @@ func TestHostFuncPanics(t *testing.T) {
 	assert.ErrorIs(t, err, loader.ErrFailed)
 }
 
+func exit(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil }
+
+// A pinned instance's calls run on a goroutine of the loader's own: the caller gets an error, and the next call a new
+// thread.
+func TestHostFuncEndsItsGoroutinePinned(t *testing.T) {
+	p := open(t, fixture.C(t, "host_pinned"), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
+	within(t, func() {
+		for range 3 {
+			_, err := p.Call(ctx, "upper", nil)
+			assert.ErrorIs(t, err, loader.ErrPanic)
+			assert.Equal(t, "fine", call(t, p, "again", "fine"))
+		}
+		assert.NoError(t, p.Close())
+	})
+}
+
 // runtime.Goexit, and so testing.T.FailNow, in a host function ends the goroutine; nobody else must suffer from it.
 func TestHostFuncEndsItsGoroutine(t *testing.T) {
-	for _, name := range []string{"host", "host_misused"} {
-		p := open(t, fixture.C(t, name), loader.WithHostFunc("again", echo),
-			loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil }))
-		fn := map[string]string{"host": "upper", "host_misused": "misuse"}[name]
+	for _, c := range []struct{ lib, fn string }{{"host", "upper"}, {"host_misused", "misuse"}} {
+		p := open(t, fixture.C(t, c.lib), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
 		within(t, func() {
 			for range 3 {
 				ended := make(chan bool)
 				go func() {
 					returned := false
 					defer func() { ended <- !returned }()
-					_, _ = p.Call(ctx, fn, nil)
+					_, _ = p.Call(ctx, c.fn, nil)
 					returned = true
 				}()
 				assert.True(t, <-ended)
