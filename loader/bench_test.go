@@ -2,13 +2,19 @@ package loader_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/dl"
 )
+
+// What these are ratios of: BenchmarkCrossing in internal/cross, and the comparison with peers in bench.
 
 func benchFunc(b *testing.B, lib, fn string, opts ...loader.Option) *loader.Func {
 	f, err := open(b, fixture.C(b, lib), opts...).Func(fn)
@@ -16,9 +22,8 @@ func benchFunc(b *testing.B, lib, fn string, opts ...loader.Option) *loader.Func
 	return f
 }
 
-func BenchmarkAppend(b *testing.B) {
-	f := benchFunc(b, "echo", "echo")
-	in, dst := make([]byte, 64), make([]byte, 0, 64)
+func benchAppend(b *testing.B, ctx context.Context, f *loader.Func, size int) {
+	in, dst := make([]byte, size), make([]byte, 0, size)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := f.Append(ctx, dst, in); err != nil {
@@ -27,18 +32,34 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+func BenchmarkAppend(b *testing.B) { benchAppend(b, ctx, benchFunc(b, "echo", "echo"), 64) }
+
 func BenchmarkAppendCancellable(b *testing.B) {
-	f := benchFunc(b, "echo", "echo")
-	in, dst := make([]byte, 64), make([]byte, 0, 64)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b.ReportAllocs()
-	for b.Loop() {
+	benchAppend(b, ctx, benchFunc(b, "echo", "echo"), 64)
+}
+
+// A context of its own for each call, as requests have it.
+func BenchmarkAppendNewContext(b *testing.B) {
+	f := benchFunc(b, "echo", "echo")
+	one, cancel := context.WithCancel(ctx)
+	defer cancel()
+	two, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, dst := make([]byte, 64), make([]byte, 0, 64)
+	for i := 0; b.Loop(); i++ {
+		ctx := one
+		if i&1 == 0 {
+			ctx = two
+		}
 		if _, err := f.Append(ctx, dst, in); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
+
+func BenchmarkAppendSerial(b *testing.B) { benchAppend(b, ctx, benchFunc(b, "state", "next"), 64) }
 
 func BenchmarkCall(b *testing.B) {
 	f := benchFunc(b, "echo", "echo")
@@ -49,6 +70,36 @@ func BenchmarkCall(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func BenchmarkAppendParallel(b *testing.B) {
+	for _, perCore := range []int{1, 2, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", perCore), func(b *testing.B) {
+			f := benchFunc(b, "echo", "echo")
+			b.SetParallelism(perCore)
+			b.RunParallel(func(pb *testing.PB) {
+				in, dst := make([]byte, 64), make([]byte, 0, 64)
+				for pb.Next() {
+					if _, err := f.Append(ctx, dst, in); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkHostFunc(b *testing.B) {
+	out := make([]byte, 64)
+	f := benchFunc(b, "rounds", "rounds", loader.WithHostFunc("host", func(context.Context, []byte) ([]byte, error) { return out, nil }))
+	const rounds = 1000 // of the host function in one call, so that the call itself does not count
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := f.Append(ctx, nil, out); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rounds, "ns/round")
 }
 
 func BenchmarkBatch(b *testing.B) {
@@ -65,4 +116,96 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(in)), "ns/record")
+}
+
+func BenchmarkLarge(b *testing.B) {
+	for _, size := range []int{1 << 20, 64 << 20} {
+		b.Run(fmt.Sprintf("memcpy/%dMiB", size>>20), func(b *testing.B) {
+			in, dst := make([]byte, size), make([]byte, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				copy(dst, in)
+			}
+		})
+		b.Run(fmt.Sprintf("Append/%dMiB", size>>20), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			benchAppend(b, ctx, benchFunc(b, "echo", "echo"), size)
+		})
+		b.Run(fmt.Sprintf("View/%dMiB", size>>20), func(b *testing.B) {
+			f := benchFunc(b, "rounds", "static", loader.WithHostFunc("host", echo))
+			in := make([]byte, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				v, err := f.View(ctx, in)
+				if err != nil {
+					b.Fatal(err)
+				}
+				v.Release()
+			}
+		})
+	}
+}
+
+// Open against the dlopen and dlsym that it cannot do without: first of a file that is not loaded, then of one that is.
+func BenchmarkOpen(b *testing.B) {
+	symbols := []string{"ferrule_manifest", "ferrule_batch", "ferrule_fn_echo", "ferrule_fn_echo_own", "ferrule_fn_fail", "ferrule_fn_fail_own",
+		"ferrule_fn_held", "ferrule_fn_nothing", "ferrule_fn_pointers", "ferrule_fn_status", "ferrule_hook_before_echo"}
+	bare := func(b *testing.B, path string) dl.Library {
+		lib, err := dl.Open(path)
+		require.NoError(b, err)
+		for _, symbol := range symbols {
+			if _, err := lib.Lookup(symbol); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return lib
+	}
+	path := fixture.C(b, "echo")
+	copies := func(b *testing.B) func() string {
+		dir, n := b.TempDir(), 0
+		return func() string {
+			b.StopTimer()
+			defer b.StartTimer()
+			n++
+			return copyTo(b, path, filepath.Join(dir, fmt.Sprint(n)+".so"))
+		}
+	}
+	b.Run("bare/new", func(b *testing.B) {
+		next := copies(b)
+		for b.Loop() {
+			path := next()
+			lib := bare(b, path)
+			b.StopTimer()
+			require.NoError(b, lib.Close())
+			require.NoError(b, os.Remove(path))
+			b.StartTimer()
+		}
+	})
+	b.Run("Open/new", func(b *testing.B) {
+		next := copies(b)
+		for b.Loop() {
+			path := next()
+			p, err := loader.Open(path, loader.WithUnload())
+			require.NoError(b, err)
+			b.StopTimer()
+			require.NoError(b, p.Close())
+			require.NoError(b, os.Remove(path))
+			b.StartTimer()
+		}
+	})
+	b.Run("bare/loaded", func(b *testing.B) {
+		bare(b, path)
+		for b.Loop() {
+			lib := bare(b, path)
+			_ = lib.Close()
+		}
+	})
+	b.Run("Open/loaded", func(b *testing.B) {
+		open(b, path)
+		for b.Loop() {
+			p, err := loader.Open(path)
+			require.NoError(b, err)
+			_ = p.Close()
+		}
+	})
 }

@@ -38,6 +38,31 @@ func TestCancel(t *testing.T) {
 	assert.NoError(t, err, "the word is new for the next call")
 }
 
+// A call right behind one whose context has ended, while the watcher looks: it must not be taken for that one.
+func TestCancelIsNotInherited(t *testing.T) {
+	p := openHost(t, upper, echo)
+	wait, err := p.Func("wait")
+	require.NoError(t, err)
+	pass, err := p.Func("cancelled")
+	require.NoError(t, err)
+	live, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range 50 {
+		ended, cancel := context.WithTimeout(ctx, time.Millisecond)
+		_, err := wait.Call(ended, nil)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		for range 2000 {
+			_, err := pass.Call(live, nil)
+			require.NoError(t, err)
+			ended, cancel := context.WithCancel(ctx)
+			_, err = pass.Call(ended, nil)
+			require.NoError(t, err)
+			cancel() // the slot is left with a context that has ended
+		}
+	}
+}
+
 // Calls that start and end while the watcher comes and goes: each must hear of its own context, and of no other.
 func TestCancelWhileTheWatcherSleeps(t *testing.T) {
 	p := openHost(t, upper, echo)

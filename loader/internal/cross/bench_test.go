@@ -23,6 +23,7 @@ func BenchmarkCrossing(b *testing.B) {
 	frame.Size = unsafe.Sizeof(*frame)
 	b.ReportAllocs()
 	for b.Loop() {
-		cross.Call(fn, frame, in, out)
+		cross.Fill(frame, in, out)
+		cross.Enter(fn, frame)
 	}
 }

@@ -7,7 +7,6 @@
 package cross
 
 import (
-	"runtime"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -15,24 +14,26 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
-// Call fills the input and the room into the frame and enters fn with it. room's whole length is the room.
+// Fill puts the input and the room into the frame; room's whole length is the room.
 //
-// Sound because: the frame is on the heap (it is part of an arena that is never freed) and holds addresses only, which
-// the collector does not follow; cmem.Addr has moved in and room to the heap; both are kept alive until fn is back.
-// What fn leaves in the frame is native data, to be checked before use.
-func Call(fn uintptr, frame *abi.Call, in, room []byte) abi.Status {
+// Sound because the frame holds addresses only, which the collector does not follow, and because cmem.Addr moves in and
+// room to the heap. The caller keeps both alive until the call is over.
+func Fill(frame *abi.Call, in, room []byte) {
 	frame.In, frame.InLen = cmem.Addr(in), uintptr(len(in))
 	frame.Out, frame.OutLen, frame.OutCap = cmem.Addr(room), 0, uintptr(len(room))
 	frame.Release = 0
+}
+
+// Enter enters fn with the frame, which is on the heap: it is part of an arena that is never freed. What fn leaves in
+// the frame is native data, to be checked before use.
+func Enter(fn uintptr, frame *abi.Call) abi.Status {
 	stress.Cross()
 	status := enter(fn, unsafe.Pointer(frame))
 	stress.Cross()
-	runtime.KeepAlive(in)
-	runtime.KeepAlive(room)
 	return abi.Status(status)
 }
 
-// Batch enters ferrule_batch. Sound as Call is: everything that frames refers to is kept alive by the caller, and on the
+// Batch enters ferrule_batch. Sound as Enter is: everything that frames refers to is kept alive by the caller, and on the
 // heap.
 func Batch(batch uintptr, frames *abi.Frames) abi.Status {
 	stress.Cross()

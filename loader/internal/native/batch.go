@@ -96,7 +96,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
 	for len(in) > 0 {
 		n := min(len(in), batchSize)
-		s, err := e.acquire(ctx)
+		s, err := e.acquire(ctx, nil)
 		if err != nil {
 			return err
 		}

@@ -103,17 +103,37 @@ func (e *Engine) newSlot(inst *instance) *slot {
 	return s
 }
 
-// Append calls a function; see engine.Engine.
+// Append calls a function; see engine.Engine. It is the hot path, and so has in line what every call needs.
 func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	s, err := e.acquire(ctx)
-	if err != nil {
-		return dst, 0, err
+	slots := *e.slots.Load()
+	var s *slot
+	if len(slots) == 1 && slots[0].tryAcquire() {
+		s = slots[0]
+	} else if len(slots) > 1 {
+		if s = slots[cmem.Hint()%uint32(len(slots))]; !s.tryAcquire() {
+			s = nil
+		}
+	}
+	if s == nil || s.unready(e, ctx) {
+		var err error
+		if s, err = e.acquire(ctx, s); err != nil {
+			return dst, 0, err
+		}
 	}
 	room := dst[len(dst):cap(dst)]
 	if len(room) == 0 {
 		room = s.scratchRoom()
 	}
-	status := s.call(e.image.fns[fn], in, room)
+	s.prepare()
+	cross.Fill(&s.frame, in, room)
+	var status abi.Status
+	if s.inst.thread == nil {
+		status = cross.Enter(e.image.fns[fn], &s.frame)
+	} else {
+		status = s.enterOnThread(e.image.fns[fn])
+	}
+	runtime.KeepAlive(in)
+	var err error
 	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
 		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
 	} else {
@@ -140,10 +160,15 @@ func (s *slot) scratchRoom() []byte {
 // call enters fn with the slot's frame, on the instance's own thread where it has one.
 func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
-	if s.inst.thread != nil {
-		return s.run(func() abi.Status { return cross.Call(fn, &s.frame, in, room) })
-	}
-	return cross.Call(fn, &s.frame, in, room)
+	cross.Fill(&s.frame, in, room)
+	status := s.enterOnThread(fn)
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(room)
+	return status
+}
+
+func (s *slot) enterOnThread(fn uintptr) abi.Status {
+	return s.run(func() abi.Status { return cross.Enter(fn, &s.frame) })
 }
 
 // take appends to dst what a call left in the frame, and gives the plug-in's own memory back to it. room is what the
@@ -185,20 +210,17 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 	return dst, err
 }
 
-// acquire makes the caller the owner of a slot, ready for a call with ctx.
-func (e *Engine) acquire(ctx context.Context) (*slot, error) {
-	for {
-		slots := *e.slots.Load()
-		i := 0
-		if len(slots) > 1 {
-			i = int(cmem.Hint() % uint32(len(slots)))
-		} else if len(slots) == 0 {
-			return nil, engine.ErrClosed
-		}
-		s := slots[i]
-		if !s.tryAcquire() {
+// unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
+func (s *slot) unready(e *Engine, ctx context.Context) bool {
+	return s.engine != e || !cmem.Same(s.ctx, ctx) || s.cancellable || s.inst.poisoned.Load()
+}
+
+// acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, where the caller owns one already.
+func (e *Engine) acquire(ctx context.Context, s *slot) (*slot, error) {
+	for ; ; s = nil {
+		if s == nil {
 			var err error
-			if s, err = e.acquireSlow(ctx, slots, i); err != nil {
+			if s, err = e.acquireAny(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -227,9 +249,10 @@ func (e *Engine) acquire(ctx context.Context) (*slot, error) {
 	}
 }
 
-// acquireSlow takes any idle slot, makes one where the plug-in is concurrent, or waits for one.
-func (e *Engine) acquireSlow(ctx context.Context, slots []*slot, first int) (*slot, error) {
-	for i := 1; i < len(slots); i++ {
+// acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one.
+func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
+	slots := *e.slots.Load()
+	for i, first := 0, int(cmem.Hint()); i < len(slots); i++ {
 		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
 			return s, nil
 		}

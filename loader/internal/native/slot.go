@@ -162,9 +162,11 @@ func (s *slot) attend() {
 	}
 }
 
-// setContext makes ctx what host services use. Only the owner calls it.
+// setContext makes ctx what host services use. Only the owner calls it. Until it does, the watcher may take the slot for
+// the call before, whose context has ended.
 func (s *slot) setContext(ctx context.Context) {
 	s.lock()
+	s.cancel.Store(0)
 	s.ctx, s.cancellable = ctx, ctx.Done() != nil
 	s.scope.Store(nil)
 	s.unlock()

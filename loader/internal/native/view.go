@@ -37,7 +37,7 @@ func (v *views) wait() {
 // View calls a function and returns its output where the plug-in has it; see engine.Engine. The plug-in gets no room, so
 // that what it has goes into its own memory.
 func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	s, err := e.acquire(ctx)
+	s, err := e.acquire(ctx, nil)
 	if err != nil {
 		return nil, 0, err
 	}
