@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/dl"
 )
 
@@ -118,6 +123,36 @@ func BenchmarkBatch(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(in)), "ns/record")
 }
 
+// What of BenchmarkBatch is the plug-in's own work: its functions, and the loop that calls them.
+func BenchmarkBatchBare(b *testing.B) {
+	echo, batch := bare(b, "ferrule_fn_echo"), bare(b, "ferrule_batch")
+	in, out := make([]byte, 16), make([]byte, 16000)
+	frames, statuses := make([]abi.Call, 1000), make([]abi.Status, 1000)
+	for i := range frames {
+		frames[i].Size = unsafe.Sizeof(frames[i])
+		cross.Fill(&frames[i], in, out)
+	}
+	call := &abi.Frames{Size: unsafe.Sizeof(abi.Frames{}), Fn: echo, Calls: cmem.AddrOf(&frames[0]), Stride: unsafe.Sizeof(frames[0]),
+		Count: 1000, Statuses: cmem.AddrOf(&statuses[0])}
+	for b.Loop() {
+		if cross.Batch(batch, call) != 0 || call.Done != 1000 {
+			b.Fatal("the batch did not run")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/record")
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(out)
+}
+
+// bare returns the address of a symbol of the plug-in echo.
+func bare(b *testing.B, symbol string) uintptr {
+	lib, err := dl.Open(fixture.C(b, "echo"))
+	require.NoError(b, err)
+	addr, err := lib.Lookup(symbol)
+	require.NoError(b, err)
+	return addr
+}
+
 func BenchmarkLarge(b *testing.B) {
 	for _, size := range []int{1 << 20, 64 << 20} {
 		b.Run(fmt.Sprintf("memcpy/%dMiB", size>>20), func(b *testing.B) {
@@ -125,6 +160,14 @@ func BenchmarkLarge(b *testing.B) {
 			b.SetBytes(int64(size))
 			for b.Loop() {
 				copy(dst, in)
+			}
+		})
+		b.Run(fmt.Sprintf("memcpyOfC/%dMiB", size>>20), func(b *testing.B) {
+			echo, in, dst, frame := bare(b, "ferrule_fn_echo"), make([]byte, size), make([]byte, size), new(abi.Call)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				cross.Fill(frame, in, dst)
+				cross.Enter(echo, frame)
 			}
 		})
 		b.Run(fmt.Sprintf("Append/%dMiB", size>>20), func(b *testing.B) {
@@ -150,7 +193,7 @@ func BenchmarkLarge(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	symbols := []string{"ferrule_manifest", "ferrule_batch", "ferrule_fn_echo", "ferrule_fn_echo_own", "ferrule_fn_fail", "ferrule_fn_fail_own",
 		"ferrule_fn_held", "ferrule_fn_nothing", "ferrule_fn_pointers", "ferrule_fn_status", "ferrule_hook_before_echo"}
-	bare := func(b *testing.B, path string) dl.Library {
+	load := func(b *testing.B, path string) dl.Library {
 		lib, err := dl.Open(path)
 		require.NoError(b, err)
 		for _, symbol := range symbols {
@@ -174,7 +217,7 @@ func BenchmarkOpen(b *testing.B) {
 		next := copies(b)
 		for b.Loop() {
 			path := next()
-			lib := bare(b, path)
+			lib := load(b, path)
 			b.StopTimer()
 			require.NoError(b, lib.Close())
 			require.NoError(b, os.Remove(path))
@@ -194,9 +237,9 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	})
 	b.Run("bare/loaded", func(b *testing.B) {
-		bare(b, path)
+		load(b, path)
 		for b.Loop() {
-			lib := bare(b, path)
+			lib := load(b, path)
 			_ = lib.Close()
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // What a plug-in sees of other calls, for each word that it may declare.
@@ -148,4 +149,32 @@ func TestPanicsInParallel(t *testing.T) {
 	_, err := p.Call(ctx, "next", nil)
 	require.NoError(t, err)
 	assert.Equal(t, alive, call(t, p, "alive", ""))
+}
+
+// Many goroutines on few instances: no two calls of one instance at a time, and nobody waits for ever.
+func TestContention(t *testing.T) {
+	calls := 3000
+	if stress.Enabled {
+		calls = 50
+	}
+	for _, threads := range []string{"serial", "pinned"} {
+		p := open(t, tempLibrary(t, fixture.C(t, "threads_"+threads)))
+		within(t, func() {
+			var wg sync.WaitGroup
+			for range 32 {
+				wg.Go(func() {
+					for range calls {
+						_, err := p.Call(ctx, "count", nil)
+						assert.NoError(t, err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+		var counted, most, elsewhere int
+		_, err := fmt.Sscan(call(t, p, "report", ""), &counted, &most, &elsewhere)
+		require.NoError(t, err)
+		assert.Equal(t, 32*calls, counted, "the plug-in counts without a lock")
+		assert.Equal(t, 1, most)
+	}
 }

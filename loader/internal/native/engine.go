@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,10 @@ const maxInt = math.MaxInt
 // scratchRoom is the room, in bytes, for the output of a call whose caller brought none.
 const scratchRoom = 4 << 10
 
+// slotsPerCore is how many slots a concurrent plug-in has for each processor before calls look for an idle one among
+// those there are.
+const slotsPerCore = 16
+
 // Options is what New needs besides the library.
 type Options struct {
 	Host      engine.Host
@@ -99,7 +104,7 @@ func (e *Engine) newSlot(inst *instance) *slot {
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
-	s.state.Store(idle)
+	s.phase.Store(idle)
 	return s
 }
 
@@ -252,9 +257,14 @@ func (e *Engine) acquire(ctx context.Context, s *slot) (*slot, error) {
 // acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one.
 func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	slots := *e.slots.Load()
-	for i, first := 0, int(cmem.Hint()); i < len(slots); i++ {
-		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
-			return s, nil
+	concurrent := e.image.lib.Manifest.Threads == abi.Concurrent
+	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
+	// goroutines that keep to one slot would pass its cache line back and forth.
+	if !concurrent || len(slots) >= slotsPerCore*runtime.GOMAXPROCS(0) {
+		for i, first := 0, int(cmem.Hint()); i < len(slots); i++ {
+			if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
+				return s, nil
+			}
 		}
 	}
 	e.mu.Lock()
@@ -264,18 +274,18 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	}
 	slots = *e.slots.Load()
 	for _, s := range slots {
-		if s.tryAcquire() {
+		if !concurrent && s.tryAcquire() {
 			e.mu.Unlock()
 			return s, nil
 		}
 	}
-	if e.image.lib.Manifest.Threads == abi.Concurrent {
+	if concurrent {
 		more := append(make([]*slot, 0, 2*len(slots)), slots...)
 		for len(more) < cap(more) {
 			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)]))
 		}
 		s := more[len(slots)]
-		s.state.Store(busy)
+		s.phase.Store(busy)
 		e.slots.Store(&more)
 		e.mu.Unlock()
 		return s, nil
@@ -284,48 +294,60 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 		e.mu.Unlock()
 		return nil, engine.ErrReentrant
 	}
+	mine := make(chan *slot, 1)
 	for _, s := range slots {
-		for {
-			v := s.state.Load()
-			if v == idle {
-				if s.tryAcquire() {
-					e.mu.Unlock()
-					return s, nil
-				}
-			} else if s.state.CompareAndSwap(v, v|attend) {
-				break
-			}
+		s.attend()
+		if s.tryAcquire() {
+			e.mu.Unlock()
+			return s, nil
 		}
 	}
-	mine := make(chan *slot, 1)
 	e.waiting = append(e.waiting, mine)
 	e.mu.Unlock()
-	select {
-	case s := <-mine:
-		if s == nil {
-			return nil, engine.ErrClosed
-		}
-		return s, nil
-	case <-ctx.Done():
-		e.mu.Lock()
-		for i, c := range e.waiting {
-			if c == mine {
-				e.waiting = append(e.waiting[:i], e.waiting[i+1:]...)
-				e.mu.Unlock()
-				return nil, context.Cause(ctx)
+	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
+		select {
+		case s := <-mine:
+			if s == nil {
+				return nil, engine.ErrClosed
+			}
+			return s, nil
+		case <-ctx.Done():
+			if !e.stopWaiting(mine) {
+				if s := <-mine; s != nil { // it was handed over at the same moment
+					e.release(s)
+				}
+			}
+			return nil, context.Cause(ctx)
+		case <-time.After(again): // see giveBack
+			for _, s := range slots {
+				if s.tryAcquire() {
+					if e.stopWaiting(mine) {
+						return s, nil
+					}
+					e.release(s)
+					break
+				}
 			}
 		}
-		e.mu.Unlock()
-		if s := <-mine; s != nil { // it was handed over at the same moment
-			e.release(s)
-		}
-		return nil, context.Cause(ctx)
 	}
+}
+
+// stopWaiting takes a waiting call out of the queue, and reports false when it is not in there any more: its channel
+// has an answer then.
+func (e *Engine) stopWaiting(mine chan *slot) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.waiting, mine)
+	if i < 0 {
+		return false
+	}
+	e.waiting = slices.Delete(e.waiting, i, i+1)
+	return true
 }
 
 // release gives a slot back.
 func (e *Engine) release(s *slot) {
-	if !s.state.CompareAndSwap(busy, idle) {
+	if !s.giveBack() {
 		e.releaseSlow(s)
 	}
 }
@@ -340,21 +362,21 @@ func (e *Engine) releaseSlow(s *slot) {
 		e.closeSlot(s)
 	case len(e.waiting) > 0:
 		next := e.waiting[0]
-		e.waiting = e.waiting[1:]
-		if len(e.waiting) > 0 {
-			s.state.Store(busy | attend)
-		} else {
-			s.state.Store(busy)
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+		if len(e.waiting) == 0 {
+			s.others.And(^attend)
 		}
+		s.unlock()
 		next <- s
 	default:
-		s.state.Store(idle)
+		s.others.And(^attend)
+		s.phase.Store(idle)
 	}
 }
 
-// closeSlot ends a slot's use; the caller owns the slot and holds e.mu.
+// closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds e.mu.
 func (e *Engine) closeSlot(s *slot) {
-	s.state.Store(closed)
+	s.phase.Store(closed)
 	if e.open--; e.open == 0 {
 		close(e.drained)
 	}
@@ -375,21 +397,21 @@ func (e *Engine) close() error {
 	e.waiting = nil
 	slots := *e.slots.Load()
 	e.open = len(slots)
-	for _, s := range slots {
-		for {
-			v := s.state.Load()
-			if v == idle {
-				if s.tryAcquire() {
-					e.closeSlot(s)
-					break
-				}
-			} else if s.state.CompareAndSwap(v, v|attend) {
-				break // the call that runs closes it
+	e.mu.Unlock()
+	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
+		for _, s := range slots {
+			s.attend() // the call that runs closes it
+			if s.tryAcquire() {
+				e.releaseSlow(s)
 			}
 		}
+		select {
+		case <-e.drained:
+		case <-time.After(again): // see giveBack
+			continue
+		}
+		break
 	}
-	e.mu.Unlock()
-	<-e.drained
 	e.views.wait()
 	e.slots.Store(new([]*slot))
 	e.watch.stop()
@@ -399,7 +421,7 @@ func (e *Engine) close() error {
 		if inst.thread != nil {
 			inst.thread.stop()
 		}
-		inst.control.state.Store(closed)
+		inst.control.phase.Store(closed)
 		freeSlot(inst.control)
 	}
 	for _, s := range slots {
@@ -411,13 +433,13 @@ func (e *Engine) close() error {
 // controlCall runs start or stop, with the instance's own slot.
 func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
-	s.state.Store(busy)
+	s.phase.Store(busy)
 	room := make([]byte, scratchRoom)
 	status = s.call(fn, in, room)
 	state := s.frame.State
 	out, err = s.take(nil, room, status)
 	s.tidy()
-	s.state.Store(idle)
+	s.phase.Store(idle)
 	if err == nil && status == abi.StatusOK {
 		inst.state = state // R15: start has set it; after stop nobody reads it
 	}
@@ -481,7 +503,7 @@ func (inst *instance) renew(ctx context.Context) error {
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
 	for _, s := range *e.slots.Load() {
-		for wait := 10 * time.Microsecond; s.inst == inst && s.state.Load()&phase != idle; wait = min(2*wait, time.Millisecond) {
+		for wait := 10 * time.Microsecond; s.inst == inst && s.phase.Load() != idle; wait = min(2*wait, time.Millisecond) {
 			e.mu.Lock()
 			closing := e.closing
 			e.mu.Unlock()

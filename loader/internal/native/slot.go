@@ -13,18 +13,21 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 )
 
-// A slot's state word. The low two bits are its phase; a call that finds nothing out of the ordinary takes the slot and
-// gives it back with one compare-and-swap each, between exactly idle and busy. Everything else shows in other bits,
-// so that the second swap fails and the slow path looks.
+// The phases of a slot. A call that finds nothing out of the ordinary moves it from idle to busy by a compare-and-swap,
+// and back by a store.
 const (
-	idle   uint32 = 0 // nobody's
-	busy   uint32 = 1 // a call runs with this slot's frame; host services may be used with it
-	closed uint32 = 2 // for good: its engine is closed, or it is in the arena's free list
-	locked uint32 = 3 // its owner changes what host services read; they are refused
+	idle   uint32 = iota // nobody's
+	busy                 // a call runs with this slot's frame; host services may be used with it
+	locked               // its owner changes what host services read; they are refused
+	closed               // for good: its engine is closed, or it is in the arena's free list
+)
 
-	phase   uint32 = 3
-	attend  uint32 = 4 // giving the slot back needs attention: somebody waits for it, or a visitor left something
-	visitor uint32 = 8 // one host service (or the watcher) in progress; the rest of the word counts them
+// What others do with a slot that is not theirs shows in a word of its own, so that the owner need not touch the same
+// word by an atomic operation to give the slot back. The owner looks at it after taking the slot and around giving it
+// back.
+const (
+	attend  uint32 = 1 // giving the slot back needs attention: somebody waits for it, or a visitor left something
+	visitor uint32 = 2 // one host service (or the watcher) in progress; the rest of the word counts them
 )
 
 // slot is one call in the making: the frame that native code sees, and what belongs to it on the Go side. A slot serves
@@ -40,7 +43,8 @@ type slot struct {
 type slotBody struct {
 	frame  abi.Call // first, so that the frame's address is the slot's
 	cancel atomic.Uint32
-	state  atomic.Uint32
+	phase  atomic.Uint32
+	others atomic.Uint32
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
 	engine      *Engine
@@ -98,35 +102,49 @@ func held(ctx context.Context, e *Engine) (n int) {
 	}
 }
 
-// tryAcquire makes the caller the owner of an idle slot.
-func (s *slot) tryAcquire() bool { return s.state.CompareAndSwap(idle, busy) }
-
-// enter lets a host service in: the slot's call runs, and will not end, before exit.
-func (s *slot) enter() bool {
-	for {
-		v := s.state.Load()
-		if v&phase != busy {
-			return false
-		}
-		if s.state.CompareAndSwap(v, v+visitor) {
-			return true
-		}
+// tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on.
+func (s *slot) tryAcquire() bool {
+	if !s.phase.CompareAndSwap(idle, busy) {
+		return false
 	}
+	if s.others.Load() != 0 {
+		s.tidy()
+		s.unlock()
+	}
+	return true
 }
 
-func (s *slot) exit() { s.state.Add(^(visitor - 1)) }
+// giveBack makes the owner's slot idle, and reports whether it may leave it at that: if not, somebody wants attention,
+// and the slot is the caller's again. That is not certain to be noticed, because a processor may look at others before
+// it has told the rest of the machine that the slot is idle; who waits for a slot therefore looks again by itself.
+func (s *slot) giveBack() bool {
+	if s.others.Load() == 0 {
+		storeRelease(&s.phase, idle)
+		if s.others.Load() == 0 || !s.phase.CompareAndSwap(idle, busy) {
+			return true // another call has it by now, and looks at others when it gives it back
+		}
+	}
+	return false
+}
+
+// enter lets a host service in: the slot's call runs, and the slot serves no other before exit.
+func (s *slot) enter() bool {
+	s.others.Add(visitor)
+	if s.phase.Load() == busy {
+		return true
+	}
+	s.exit()
+	return false
+}
+
+func (s *slot) exit() { s.others.Add(^(visitor - 1)) }
 
 // lock shuts visitors out and waits for those who are in. Only the owner calls it.
 func (s *slot) lock() {
-	for {
-		v := s.state.Load()
-		if s.state.CompareAndSwap(v, v|locked) {
-			break
-		}
-	}
+	s.phase.Store(locked)
 	// A visitor is the watcher, for nanoseconds, or a thread of the plug-in's that still is in a host function when
 	// the call returned: it broke R14, and may take any time.
-	for n := 0; s.state.Load() >= visitor; n++ {
+	for n := 0; s.others.Load() >= visitor; n++ {
 		if n < 100 {
 			runtime.Gosched()
 		} else {
@@ -136,31 +154,17 @@ func (s *slot) lock() {
 }
 
 // unlock lets visitors in again. Only the owner calls it.
-func (s *slot) unlock() {
-	for {
-		v := s.state.Load()
-		if s.state.CompareAndSwap(v, v&^phase|busy) {
-			return
-		}
-	}
-}
+func (s *slot) unlock() { s.phase.Store(busy) }
 
-// tidy locks the slot and clears what visitors left in it. Only the owner calls it, when the call is over.
+// tidy locks the slot and clears what visitors left in it. Only the owner calls it, outside of a call.
 func (s *slot) tidy() {
 	s.lock()
 	s.cancel.Store(0)
 	s.kept.drop()
 }
 
-// attend has the owner take the slow path when it gives the slot back. Only visitors call it.
-func (s *slot) attend() {
-	for {
-		v := s.state.Load()
-		if s.state.CompareAndSwap(v, v|attend) {
-			return
-		}
-	}
-}
+// attend has the owner take the slow path when it gives the slot back.
+func (s *slot) attend() { s.others.Or(attend) }
 
 // setContext makes ctx what host services use. Only the owner calls it. Until it does, the watcher may take the slot for
 // the call before, whose context has ended.
@@ -242,7 +246,7 @@ func newSlot() *slot {
 		// Each chunk is larger than the one before, so that there are few to search.
 		slots := make([]slot, min(64<<len(chunks), 4096))
 		for i := len(slots) - 1; i >= 0; i-- {
-			slots[i].state.Store(closed)
+			slots[i].phase.Store(closed)
 			arena.free = append(arena.free, &slots[i])
 		}
 		chunks = append(chunks, chunk{cmem.AddrOf(&slots[0]), slots})
@@ -257,6 +261,7 @@ func newSlot() *slot {
 func freeSlot(s *slot) {
 	s.engine, s.inst, s.ctx, s.cancellable, s.scratch, s.done = nil, nil, nil, false, nil, nil
 	s.scope.Store(nil)
+	s.others.And(^attend)
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
 	arena.free = append(arena.free, s)

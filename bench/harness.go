@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+)
+
+// plan is what to measure, and how long.
+type plan struct {
+	contenders []*contender
+	cases      []work
+	rounds     int
+	target     time.Duration // how long one contender's part of a round shall last
+	opens      int           // new processes for each round of the opening
+}
+
+// cell is what one contender did in one case.
+type cell struct {
+	ns     []float64 // for each call, one value a round
+	allocs float64   // for each call, in the host's process
+	why    string    // why there is nothing
+}
+
+// results are by case and contender, in the plan's order.
+type results struct {
+	plan
+	cells [][]cell
+}
+
+// measure runs the plan. Every contender has a process of its own, which lives through all rounds, and is checked in
+// every case before anything is timed.
+func measure(ctx context.Context, p plan, at places, progress io.Writer) (*results, error) {
+	r := &results{p, make([][]cell, len(p.cases))}
+	for i := range r.cells {
+		r.cells[i] = make([]cell, len(p.contenders))
+	}
+	workers := make([]*process, len(p.contenders))
+	defer func() {
+		for _, w := range workers {
+			if w != nil {
+				w.end()
+			}
+		}
+	}()
+	for i, c := range p.contenders {
+		var err error
+		if workers[i], err = start(c, at); err != nil {
+			return nil, err
+		}
+	}
+	n, err := r.prepare(ctx, workers, at, progress)
+	if err != nil {
+		return nil, err
+	}
+	for round := range p.rounds {
+		fmt.Fprintf(progress, "round %d of %d\n", round+1, p.rounds)
+		for i, w := range p.cases {
+			for k := range p.contenders {
+				k = (k + round + i) % len(p.contenders)
+				if err := ctx.Err(); err != nil {
+					return nil, context.Cause(ctx)
+				}
+				cell := &r.cells[i][k]
+				if cell.why != "" {
+					continue
+				}
+				ns, allocs, err := r.once(w, workers[k], p.contenders[k], at, n[i][k])
+				if err != nil {
+					return nil, err
+				}
+				cell.ns = append(cell.ns, ns)
+				cell.allocs = allocs
+			}
+		}
+	}
+	return r, nil
+}
+
+// once measures one contender in one case of one round: nanoseconds and allocations of a call.
+func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, allocs float64, err error) {
+	if w.fn == opening {
+		var all []float64
+		for range r.opens {
+			t, a, err := open(c, at)
+			if err != nil {
+				return 0, 0, err
+			}
+			all = append(all, float64(t))
+			allocs = float64(a)
+		}
+		return median(all), allocs, nil
+	}
+	t, a, err := p.do("run %s %d %d %d", w.fn, w.size, w.goroutines(), n)
+	calls := float64(n * w.goroutines())
+	return float64(t) / calls, float64(a) / calls, err
+}
+
+// open is the opening, in a process that does nothing else.
+func open(c *contender, at places) (ns, allocs int64, err error) {
+	p, err := start(c, at)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer p.end()
+	return p.do("open")
+}
+
+func (w work) goroutines() int {
+	if w.parallel {
+		return runtime.GOMAXPROCS(0)
+	}
+	return 1
+}
+
+// prepare checks every contender in every case, and finds how many calls each does in a round, which warms it up.
+func (r *results) prepare(ctx context.Context, workers []*process, at places, progress io.Writer) ([][]int, error) {
+	n := make([][]int, len(r.cases))
+	for i, w := range r.cases {
+		n[i] = make([]int, len(workers))
+		for k, p := range workers {
+			if err := ctx.Err(); err != nil {
+				return nil, context.Cause(ctx)
+			}
+			if w.fn == opening {
+				if _, _, err := open(r.contenders[k], at); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			_, _, err := p.do("check %s %d", w.fn, w.size)
+			var no unsupported
+			if errors.As(err, &no) {
+				r.cells[i][k].why = string(no)
+				continue
+			}
+			if err == nil {
+				n[i][k], err = calibrate(p, w, r.target)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		fmt.Fprintf(progress, "checked: %s\n", w)
+	}
+	return n, nil
+}
+
+func calibrate(p *process, w work, target time.Duration) (int, error) {
+	for n := 1; ; n *= 4 {
+		ns, _, err := p.do("run %s %d %d %d", w.fn, w.size, w.goroutines(), n)
+		if err != nil {
+			return 0, err
+		}
+		if took := time.Duration(max(ns, 1)); took >= target/8 {
+			return max(1, int(float64(n)*float64(target)/float64(took))), nil
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// built builds everything, or skips where a tool is missing: in CI that is a failure.
+func built(t *testing.T) places {
+	t.Helper()
+	dir, err := moduleDir(t.Context())
+	require.NoError(t, err)
+	at, err := prepare(t.Context(), dir, all)
+	var missing errMissing
+	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	return at
+}
+
+// Every contender returns the right result in every case, or says why it has none; measuring gives a figure for each.
+func TestEveryContender(t *testing.T) {
+	at := built(t)
+	p := plan{contenders: all, cases: cases, rounds: 2, target: time.Millisecond, opens: 1}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			cell := r.cells[i][k]
+			none := c.name == "cgo-annotated" && w.fn == "ask" ||
+				c.name == "extism-own" && w.fn != "count_vowels" && w.fn != opening
+			require.Equal(t, none, cell.why != "", "%s, %s: %s", w, c.label, cell.why)
+			if none {
+				continue
+			}
+			require.Len(t, cell.ns, p.rounds, "%s, %s", w, c.label)
+			require.Positive(t, slices.Min(cell.ns), "%s, %s", w, c.label)
+		}
+	}
+}
+
+// No process of a contender's outlives its worker: neither when it ends nor when it is killed.
+func TestNoProcessIsLeft(t *testing.T) {
+	at := built(t)
+	grpc := slices.IndexFunc(all, func(c *contender) bool { return c.name == "go-plugin-grpc" })
+	for name, stop := range map[string]func(*process){
+		"end":  func(p *process) { p.end() },
+		"kill": func(p *process) { p.kill(); p.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := start(all[grpc], at)
+			require.NoError(t, err)
+			_, _, err = p.do("check echo 64")
+			require.NoError(t, err)
+			stop(p)
+			require.Eventually(t, func() bool { return syscall.Kill(-p.cmd.Process.Pid, 0) == syscall.ESRCH },
+				5*time.Second, 10*time.Millisecond)
+		})
+	}
+}
+
+// A run that is interrupted ends with the reason.
+func TestInterrupted(t *testing.T) {
+	at := built(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := plan{contenders: all[:1], cases: cases[:1], rounds: 1, target: time.Millisecond}
+	_, err := measure(ctx, p, at, io.Discard)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A worker that fails is an error that names the contender and what was asked of it.
+func TestWorkerFails(t *testing.T) {
+	at := built(t)
+	at.build += "/nowhere"
+	_, err := start(all[0], at)
+	require.ErrorContains(t, err, "nowhere")
+
+	p, err := start(all[0], built(t))
+	require.NoError(t, err)
+	defer p.end()
+	_, _, err = p.do("dance")
+	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check or run")
+	_, _, err = p.do("check no_such_function 64")
+	require.ErrorContains(t, err, "no_such_function")
+}
+
+func TestMissingToolsAreNamed(t *testing.T) {
+	dir, err := moduleDir(t.Context())
+	require.NoError(t, err)
+	t.Setenv("PATH", "")
+	_, err = buildAll(t.Context(), dir, all)
+	for tool, install := range tools {
+		require.ErrorContains(t, err, fmt.Sprintf("%s is missing: %s", tool, install))
+	}
+}
+
+func TestOnly(t *testing.T) {
+	ids := func(p plan) (ids []string) {
+		for _, c := range p.contenders {
+			ids = append(ids, c.id())
+		}
+		return ids
+	}
+	p := plan{contenders: all, cases: cases}
+	require.NoError(t, p.restrict("wazero"))
+	require.Equal(t, []string{subject, baseline, "wazero"}, ids(p), "what ratios are of stays")
+	require.Len(t, p.cases, len(cases))
+
+	p = plan{contenders: all, cases: cases}
+	require.NoError(t, p.restrict("^host function"))
+	require.Len(t, p.contenders, len(all))
+	require.Len(t, p.cases, 1)
+
+	require.ErrorContains(t, p.restrict("nonsense"), "matches no contender and no case")
+	require.Error(t, p.restrict("("))
+}
+
+// Rows and columns are told apart by what the report and the workers know them by.
+func TestNamesAreUnique(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, c := range all {
+		require.False(t, seen[c.id()] || seen[c.label], c.label)
+		seen[c.id()], seen[c.label] = true, true
+	}
+	for _, w := range cases {
+		require.False(t, seen[w.String()], w.String())
+		seen[w.String()] = true
+	}
+	require.True(t, seen[baseline] && seen[subject])
+}

@@ -1,0 +1,214 @@
+// Package shared is what the host and the plug-in of go-plugin share: the interface, and its two ways over the wire. It
+// is set up as go-plugin's examples/grpc and examples/bidirectional are, but that the way back to the host is dialled
+// once instead of in each call.
+package shared
+
+import (
+	"context"
+	"net/rpc"
+	"sync"
+
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/ferrule-dev/ferrule/bench/hashicorp/proto"
+)
+
+// The names under which plug-ins are dispensed.
+const (
+	NetRPC = "work_netrpc"
+	GRPC   = "work_grpc"
+)
+
+// Handshake is what host and plug-in agree on.
+var Handshake = plugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "WORK_PLUGIN", MagicCookieValue: "work"}
+
+// Plugins is the host's set.
+var Plugins = map[string]plugin.Plugin{NetRPC: &NetRPCPlugin{}, GRPC: &GRPCPlugin{}}
+
+// Work is the interface of the plug-in.
+type Work interface {
+	Echo(in []byte) ([]byte, error)
+	CountVowels(in []byte) ([]byte, error)
+	Ask(in []byte) ([]byte, error)
+	// Connect makes the host's Echo available to Ask. It is for the host, and called once.
+	Connect() error
+}
+
+// Impl is what the plug-in does with each input, apart from asking the host.
+type Impl struct {
+	Echo, CountVowels func(in []byte) []byte
+}
+
+// NetRPCPlugin is the way over net/rpc.
+type NetRPCPlugin struct{ Impl Impl }
+
+// Server returns what the plug-in serves.
+func (p *NetRPCPlugin) Server(broker *plugin.MuxBroker) (any, error) {
+	return &rpcServer{impl: p.Impl, broker: broker}, nil
+}
+
+// Client returns a Work.
+func (*NetRPCPlugin) Client(broker *plugin.MuxBroker, c *rpc.Client) (any, error) {
+	return &rpcClient{client: c, broker: broker}, nil
+}
+
+type rpcClient struct {
+	client *rpc.Client
+	broker *plugin.MuxBroker
+}
+
+func (c *rpcClient) call(method string, in []byte) (out []byte, err error) {
+	err = c.client.Call(method, in, &out)
+	return out, err
+}
+
+func (c *rpcClient) Echo(in []byte) ([]byte, error)        { return c.call("Plugin.Echo", in) }
+func (c *rpcClient) CountVowels(in []byte) ([]byte, error) { return c.call("Plugin.CountVowels", in) }
+func (c *rpcClient) Ask(in []byte) ([]byte, error)         { return c.call("Plugin.Ask", in) }
+
+func (c *rpcClient) Connect() error {
+	id := c.broker.NextId()
+	go c.broker.AcceptAndServe(id, hostServer{})
+	return c.client.Call("Plugin.Connect", id, new(bool))
+}
+
+// hostServer is what the host serves over net/rpc.
+type hostServer struct{}
+
+// Echo returns in.
+func (hostServer) Echo(in []byte, out *[]byte) error {
+	*out = in
+	return nil
+}
+
+type rpcServer struct {
+	impl   Impl
+	broker *plugin.MuxBroker
+	mu     sync.RWMutex
+	host   *rpc.Client
+}
+
+// Echo returns in.
+func (s *rpcServer) Echo(in []byte, out *[]byte) error {
+	*out = s.impl.Echo(in)
+	return nil
+}
+
+// CountVowels returns the number of vowels.
+func (s *rpcServer) CountVowels(in []byte, out *[]byte) error {
+	*out = s.impl.CountVowels(in)
+	return nil
+}
+
+// Ask returns what the host's Echo returns.
+func (s *rpcServer) Ask(in []byte, out *[]byte) error {
+	s.mu.RLock()
+	host := s.host
+	s.mu.RUnlock()
+	return host.Call("Plugin.Echo", in, out)
+}
+
+// Connect dials the host.
+func (s *rpcServer) Connect(id uint32, _ *bool) error {
+	conn, err := s.broker.Dial(id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.host = rpc.NewClient(conn)
+	return nil
+}
+
+// GRPCPlugin is the way over gRPC.
+type GRPCPlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	Impl Impl
+}
+
+// GRPCServer registers what the plug-in serves.
+func (p *GRPCPlugin) GRPCServer(broker *plugin.GRPCBroker, s *grpc.Server) error {
+	proto.RegisterWorkServer(s, &grpcServer{impl: p.Impl, broker: broker})
+	return nil
+}
+
+// GRPCClient returns a Work.
+func (*GRPCPlugin) GRPCClient(_ context.Context, broker *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return &grpcClient{client: proto.NewWorkClient(c), broker: broker}, nil
+}
+
+type grpcClient struct {
+	client proto.WorkClient
+	broker *plugin.GRPCBroker
+}
+
+func (c *grpcClient) Echo(in []byte) ([]byte, error) {
+	out, err := c.client.Echo(context.Background(), &proto.Bytes{Data: in})
+	return out.GetData(), err
+}
+
+func (c *grpcClient) CountVowels(in []byte) ([]byte, error) {
+	out, err := c.client.CountVowels(context.Background(), &proto.Bytes{Data: in})
+	return out.GetData(), err
+}
+
+func (c *grpcClient) Ask(in []byte) ([]byte, error) {
+	out, err := c.client.Ask(context.Background(), &proto.Bytes{Data: in})
+	return out.GetData(), err
+}
+
+func (c *grpcClient) Connect() error {
+	id := c.broker.NextId()
+	go c.broker.AcceptAndServe(id, func(opts []grpc.ServerOption) *grpc.Server {
+		s := grpc.NewServer(opts...)
+		proto.RegisterHostServer(s, grpcHost{})
+		return s
+	})
+	_, err := c.client.Connect(context.Background(), &proto.Broker{Id: id})
+	return err
+}
+
+// grpcHost is what the host serves over gRPC.
+type grpcHost struct{ proto.UnimplementedHostServer }
+
+// Echo returns in.
+func (grpcHost) Echo(_ context.Context, in *proto.Bytes) (*proto.Bytes, error) { return in, nil }
+
+type grpcServer struct {
+	proto.UnimplementedWorkServer
+	impl   Impl
+	broker *plugin.GRPCBroker
+	mu     sync.RWMutex
+	host   proto.HostClient
+}
+
+// Echo returns in.
+func (s *grpcServer) Echo(_ context.Context, in *proto.Bytes) (*proto.Bytes, error) {
+	return &proto.Bytes{Data: s.impl.Echo(in.Data)}, nil
+}
+
+// CountVowels returns the number of vowels.
+func (s *grpcServer) CountVowels(_ context.Context, in *proto.Bytes) (*proto.Bytes, error) {
+	return &proto.Bytes{Data: s.impl.CountVowels(in.Data)}, nil
+}
+
+// Ask returns what the host's Echo returns.
+func (s *grpcServer) Ask(ctx context.Context, in *proto.Bytes) (*proto.Bytes, error) {
+	s.mu.RLock()
+	host := s.host
+	s.mu.RUnlock()
+	return host.Echo(ctx, in)
+}
+
+// Connect dials the host.
+func (s *grpcServer) Connect(_ context.Context, at *proto.Broker) (*proto.Empty, error) {
+	conn, err := s.broker.Dial(at.Id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.host = proto.NewHostClient(conn)
+	return &proto.Empty{}, nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// machine is what the figures depend on.
+type machine struct {
+	lines [][2]string // what, and which
+}
+
+func thisMachine(ctx context.Context, dir string, contenders []*contender) (*machine, error) {
+	m := new(machine)
+	add := func(what, which string) { m.lines = append(m.lines, [2]string{what, which}) }
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	add("CPU", field(string(info), "model name", ":"))
+	add("cores", fmt.Sprint(runtime.NumCPU()))
+	release, _ := os.ReadFile("/etc/os-release")
+	add("system", strings.Trim(field(string(release), "PRETTY_NAME", "="), `"`)+", "+runtime.GOOS+"/"+runtime.GOARCH)
+	kernel, err := output(ctx, dir, "uname", "-r")
+	if err != nil {
+		kernel = "unknown"
+	}
+	add("kernel", kernel)
+	version, err := output(ctx, dir, "go", "env", "GOVERSION")
+	if err != nil {
+		return nil, err
+	}
+	add("Go", version)
+	seen := make(map[string]bool)
+	for _, c := range contenders {
+		names := []string{"gcc"}
+		for _, a := range c.needs {
+			names = append(names, strings.Fields(a.command)[0])
+		}
+		for _, name := range names {
+			if name == "go" || seen[name] {
+				continue
+			}
+			seen[name] = true
+			text, err := output(ctx, dir, name, "--version")
+			if err != nil {
+				return nil, err
+			}
+			text, _, _ = strings.Cut(text, "\n")
+			add(name, text)
+		}
+	}
+	for _, c := range contenders {
+		if c.module == "" || seen[c.module] {
+			continue
+		}
+		seen[c.module] = true
+		version, err := output(ctx, dir, "go", "list", "-m", "-f", "{{.Version}}", c.module)
+		if err != nil {
+			return nil, err
+		}
+		add(c.module, version)
+	}
+	return m, nil
+}
+
+// field returns what follows the separator in the first line of text that begins with key.
+func field(text, key, separator string) string {
+	for line := range strings.Lines(text) {
+		if left, right, ok := strings.Cut(line, separator); ok && strings.TrimSpace(left) == key {
+			return strings.TrimSpace(right)
+		}
+	}
+	return "unknown"
+}
+
+func (m *machine) get(what string) string {
+	for _, line := range m.lines {
+		if line[0] == what {
+			return line[1]
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sample is a small comparison with known figures.
+func sample() *results {
+	return &results{
+		plan: plan{rounds: 3, cases: []work{{fn: "count_vowels", size: 64}, {fn: "ask", size: 64}},
+			contenders: []*contender{
+				{name: subject, label: "Ferrule `Append`", build: workerCgo, ours: true, work: "C"},
+				{name: baseline, label: "cgo by hand", build: workerCgo, work: "C"},
+				{name: "slow", label: "slow & <far>", build: workerCgo, work: "Go"},
+			}},
+		cells: [][]cell{
+			{{ns: []float64{40, 50, 60}}, {ns: []float64{80, 100, 120}}, {ns: []float64{4e4, 5e4, 6e4}, allocs: 13}},
+			{{ns: []float64{40, 50, 60}}, {ns: []float64{80, 100, 120}}, {why: "it has none"}},
+		},
+	}
+}
+
+var sampleMachine = &machine{lines: [][2]string{{"CPU", "a <CPU>"}, {"Go", "go1.26"}}}
+
+func TestTable(t *testing.T) {
+	require.Equal(t, strings.Join([]string{
+		"| case | contender | median | quartiles | to cgo by hand | to Ferrule | allocations |",
+		"|---|---|--:|--:|--:|--:|--:|",
+		"| count_vowels, 64 B | Ferrule `Append` | 50.0 ns | 45.0 ns to 55.0 ns | 0.500 × | 1.00 × | 0 |",
+		"| count_vowels, 64 B | cgo by hand | 100 ns | 90.0 ns to 110 ns | 1.00 × | 2.00 × | 0 |",
+		"| count_vowels, 64 B | slow & <far> | 50.0 µs | 45.0 µs to 55.0 µs | 500 × | 1000 × | 13 |",
+		"| host function, 64 B | Ferrule `Append` | 50.0 ns | 45.0 ns to 55.0 ns | 0.500 × | 1.00 × | 0 |",
+		"| host function, 64 B | cgo by hand | 100 ns | 90.0 ns to 110 ns | 1.00 × | 2.00 × | 0 |",
+		"| host function, 64 B | slow & <far> | none: it has none | | | | |",
+		"",
+	}, "\n"), sample().table())
+}
+
+func TestReportIsReproducible(t *testing.T) {
+	first, second := sample().report(sampleMachine), sample().report(sampleMachine)
+	require.Equal(t, first, second)
+	require.Contains(t, first, "| CPU | a <CPU> |")
+	require.Contains(t, first, "| slow & <far> | Go | 50.0 µs | |")
+	require.Contains(t, first, sample().table())
+}
+
+// The drawing is well-formed XML, every bar starts at the axis, and its length follows the logarithm.
+func TestChart(t *testing.T) {
+	svg := sample().chart(work{fn: "count_vowels", size: 64}, sampleMachine)
+	var text strings.Builder
+	var widths []float64
+	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		switch token := token.(type) {
+		case xml.CharData:
+			text.Write(token)
+		case xml.StartElement:
+			for _, a := range token.Attr {
+				if token.Name.Local == "rect" && a.Name.Local == "width" {
+					w, err := strconv.ParseFloat(a.Value, 64)
+					require.NoError(t, err)
+					widths = append(widths, w)
+				}
+			}
+		}
+	}
+	require.Len(t, widths, 3)
+	// 50 ns and 50 µs are three decades apart, 50 ns and 100 ns 0.301 of one.
+	decade := (widths[2] - widths[0]) / 3
+	require.InDelta(t, 0.301*decade, widths[1]-widths[0], 0.2)
+	for _, want := range []string{"50.0 ns", "100 ns", "50.0 µs", "Ferrule Append", "slow & <far>", "a <CPU>"} {
+		require.Contains(t, text.String(), want)
+	}
+	require.Contains(t, svg, "prefers-color-scheme: dark")
+	require.Empty(t, sample().chart(work{fn: "echo", size: 64}, sampleMachine), "a case that was not measured")
+}
+
+func TestDecades(t *testing.T) {
+	for _, c := range []struct {
+		in        []float64
+		low, high float64
+	}{{[]float64{50}, 1, 2}, {[]float64{10}, 1, 2}, {[]float64{5, 2e5}, 0, 6}} {
+		low, high := decades(c.in)
+		require.Equal(t, []float64{c.low, c.high}, []float64{low, high}, "%v", c.in)
+	}
+}
