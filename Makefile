@@ -1,5 +1,5 @@
 # Ferrule. `make demo` shows what it does, `make test` tests it; both work in a bare checkout.
-# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv check install clean.
+# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv bench check install clean.
 
 GO    ?= go
 CC    ?= cc
@@ -94,8 +94,24 @@ cross: ## Builds and vets, tests included, for every platform
 		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" ./... || exit 1; \
 	done; done
 
+.PHONY: bench
+bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RESULTS.md and bench/results.svg
+	$(NEED_GO)
+	$(NEED_CC)
+	cd bench && $(GO) run .
+
+.PHONY: bench-quick
+bench-quick: ## The same in less than two minutes, without writing anything
+	$(NEED_GO)
+	$(NEED_CC)
+	cd bench && $(GO) run . -quick
+
+.PHONY: bench-test
+bench-test: ## That every contender of the comparison does the same work
+	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff && $(GO) test ./...
+
 .PHONY: check
-check: lint test race portable stress cross ## Everything but fuzzing; leaves a clean tree
+check: lint test bench-test race portable stress cross ## Everything but fuzzing; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
 
 .PHONY: install
@@ -104,7 +120,7 @@ install: ## The header and the C SDK, with pkg-config and CMake files: DESTDIR, 
 
 .PHONY: clean
 clean:
-	rm -rf build sdk-rust/target examples/target
+	rm -rf build sdk-rust/target examples/target bench/build
 
 .PHONY: help
 help:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,9 @@ func TestCallSizes(t *testing.T) {
 	for _, name := range []string{"echo", "echo_own"} {
 		f, err := p.Func(name)
 		require.NoError(t, err)
-		for _, size := range sizes {
+		upAndDown := slices.Concat(sizes, sizes)
+		slices.Reverse(upAndDown[len(sizes):])
+		for _, size := range upAndDown { // room is made as the result before was long
 			in := make([]byte, size)
 			for i := range in {
 				in[i] = byte(rand.Uint32())

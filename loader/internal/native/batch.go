@@ -146,6 +146,7 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	}
 	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: cmem.AddrOf(&f.frames[0]),
 		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: cmem.AddrOf(&f.statuses[0])}
+	s.claim()
 	s.run(func() abi.Status { return cross.Batch(s.engine.image.batch, &f.call) })
 	runtime.KeepAlive(in)
 	runtime.KeepAlive(room)

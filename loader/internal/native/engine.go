@@ -28,6 +28,9 @@ type Engine struct {
 	host  engine.Host
 	table uintptr // address of the host's services
 
+	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
+	calledBack bool            // whether calls are expected to use host functions on the thread they came on
+
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
 	instances []*instance
 	config    []byte
@@ -76,6 +79,8 @@ type Options struct {
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
 	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
+	e.lengths = make([]atomic.Uint32, len(image.fns))
+	e.calledBack = len(image.lib.Imports) > 0 && image.lib.Manifest.Threads != abi.Pinned
 	e.watch.engine = e
 	e.views.none.L = &e.views.mu
 	slots := make([]*slot, 0, o.Instances)
@@ -126,10 +131,17 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 		}
 	}
 	room := dst[len(dst):cap(dst)]
+	var expected uint32
 	if len(room) == 0 {
-		room = s.scratchRoom()
+		if expected = e.lengths[fn].Load(); expected > 0 {
+			dst = slices.Grow(dst, int(expected))
+			room = dst[len(dst):cap(dst)]
+		} else {
+			room = s.scratchRoom()
+		}
 	}
 	s.prepare()
+	s.claim()
 	cross.Fill(&s.frame, in, room)
 	var status abi.Status
 	if s.inst.thread == nil {
@@ -145,7 +157,12 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 		var violation *engine.Violation
 		if dst, violation = s.take(dst, room, status); violation != nil {
 			err = violation
+		} else {
+			e.remember(fn, s.frame.OutLen, expected)
 		}
+	}
+	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
+		e.remember(fn, s.frame.OutLen, expected)
 	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
@@ -153,6 +170,19 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	e.release(s)
 	return dst, status, err
 }
+
+// remember keeps how long a function's output was when it was far from expected: a caller who brings no room gets that
+// much the next time, so that a long output is written once, to where it stays. More than maxRemembered is not trusted.
+func (e *Engine) remember(fn engine.Fn, n uintptr, expected uint32) {
+	if n <= scratchRoom || n > maxRemembered {
+		n = 0
+	}
+	if uint32(n) != expected {
+		e.lengths[fn].Store(uint32(n))
+	}
+}
+
+const maxRemembered = 64 << 20
 
 // scratchRoom returns room for the output of a call whose caller brought none.
 func (s *slot) scratchRoom() []byte {
@@ -165,6 +195,7 @@ func (s *slot) scratchRoom() []byte {
 // call enters fn with the slot's frame, on the instance's own thread where it has one.
 func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
+	s.claim()
 	cross.Fill(&s.frame, in, room)
 	status := s.enterOnThread(fn)
 	runtime.KeepAlive(in)
@@ -260,13 +291,13 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	concurrent := e.image.lib.Manifest.Threads == abi.Concurrent
 	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
 	// goroutines that keep to one slot would pass its cache line back and forth.
-	if !concurrent || len(slots) >= slotsPerCore*runtime.GOMAXPROCS(0) {
-		for i, first := 0, int(cmem.Hint()); i < len(slots); i++ {
-			if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
-				return s, nil
-			}
+	few := concurrent && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
+	for i, first := 0, int(cmem.Hint()); i < len(slots) && !few; i++ {
+		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
+			return s, nil
 		}
 	}
+	seen := len(slots)
 	e.mu.Lock()
 	if e.closing {
 		e.mu.Unlock()
@@ -274,7 +305,10 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	}
 	slots = *e.slots.Load()
 	for _, s := range slots {
-		if !concurrent && s.tryAcquire() {
+		if few && len(slots) == seen {
+			break // nobody else has made more meanwhile
+		}
+		if s.tryAcquire() {
 			e.mu.Unlock()
 			return s, nil
 		}

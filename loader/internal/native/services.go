@@ -6,6 +6,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/hostcall"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
@@ -19,12 +20,18 @@ func hostTable() uintptr {
 func serviceCall(frame, request uintptr) abi.Status {
 	stress.Cross()
 	s := findSlot(frame)
-	if s == nil || !s.enter() {
+	if s == nil {
+		return abi.StatusMisuse
+	}
+	counted, ok := s.visit()
+	if !ok {
 		return abi.StatusMisuse
 	}
 	returned := false
 	defer func() {
-		s.exit()
+		if counted {
+			s.exit()
+		}
 		if !returned && s.inst.thread == nil {
 			// A host function called runtime.Goexit: this goroutine ends without going back into the plug-in, whose
 			// frames are skipped, nor into Append, whose duties are done here.
@@ -80,15 +87,29 @@ func (s *slot) serve(request uintptr) abi.Status {
 func serviceLog(frame uintptr, level uint32, text, textLen uintptr) abi.Status {
 	stress.Cross()
 	s := findSlot(frame)
-	if s == nil || !s.enter() {
+	if s == nil {
 		return abi.StatusMisuse
 	}
-	defer s.exit()
+	counted, ok := s.visit()
+	if !ok {
+		return abi.StatusMisuse
+	}
+	if counted {
+		defer s.exit()
+	}
 	if text == 0 && textLen != 0 || textLen > math.MaxInt {
 		return abi.StatusMisuse
 	}
 	s.engine.host.Log(s.hostContext(), abi.Level(level), cmem.Bytes(text, int(textLen)))
 	return abi.StatusOK
+}
+
+// claim tells host services which goroutine enters the plug-in. What they do for a plug-in without imports, writing a
+// log line, costs so much that it does not pay there.
+func (s *slot) claim() {
+	if s.engine.calledBack {
+		storeOwner(&s.owner, cross.Goroutine())
+	}
 }
 
 // prepare sets the members of the frame that are the same for every call of the instance. A plug-in may have written

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 )
 
 // The phases of a slot. A call that finds nothing out of the ordinary moves it from idle to busy by a compare-and-swap,
@@ -45,6 +46,7 @@ type slotBody struct {
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
+	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when that is not known
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
 	engine      *Engine
@@ -119,7 +121,7 @@ func (s *slot) tryAcquire() bool {
 // it has told the rest of the machine that the slot is idle; who waits for a slot therefore looks again by itself.
 func (s *slot) giveBack() bool {
 	if s.others.Load() == 0 {
-		storeRelease(&s.phase, idle)
+		storePhase(&s.phase, idle)
 		if s.others.Load() == 0 || !s.phase.CompareAndSwap(idle, busy) {
 			return true // another call has it by now, and looks at others when it gives it back
 		}
@@ -127,7 +129,17 @@ func (s *slot) giveBack() bool {
 	return false
 }
 
-// enter lets a host service in: the slot's call runs, and the slot serves no other before exit.
+// visit is enter for a host service. On the goroutine of the call itself nothing is to be counted: it cannot give the
+// slot back while it is here. counted says whether exit is due.
+func (s *slot) visit() (counted, ok bool) {
+	if owner := s.owner.Load(); owner != 0 && owner == cross.Goroutine() {
+		return false, s.phase.Load() == busy
+	}
+	ok = s.enter()
+	return ok, ok
+}
+
+// enter lets a visitor in: the slot's call runs, and the slot serves no other before exit.
 func (s *slot) enter() bool {
 	s.others.Add(visitor)
 	if s.phase.Load() == busy {
@@ -154,7 +166,7 @@ func (s *slot) lock() {
 }
 
 // unlock lets visitors in again. Only the owner calls it.
-func (s *slot) unlock() { s.phase.Store(busy) }
+func (s *slot) unlock() { storePhase(&s.phase, busy) }
 
 // tidy locks the slot and clears what visitors left in it. Only the owner calls it, outside of a call.
 func (s *slot) tidy() {
@@ -170,9 +182,13 @@ func (s *slot) attend() { s.others.Or(attend) }
 // the call before, whose context has ended.
 func (s *slot) setContext(ctx context.Context) {
 	s.lock()
-	s.cancel.Store(0)
+	if s.cancel.Load() != 0 { // a load costs nothing beside a store
+		s.cancel.Store(0)
+	}
+	if s.scope.Load() != nil {
+		s.scope.Store(nil)
+	}
 	s.ctx, s.cancellable = ctx, ctx.Done() != nil
-	s.scope.Store(nil)
 	s.unlock()
 }
 
@@ -244,7 +260,7 @@ func newSlot() *slot {
 			chunks = append(chunks, *old...)
 		}
 		// Each chunk is larger than the one before, so that there are few to search.
-		slots := make([]slot, min(64<<len(chunks), 4096))
+		slots := make([]slot, 64<<min(len(chunks), 6))
 		for i := len(slots) - 1; i >= 0; i-- {
 			slots[i].phase.Store(closed)
 			arena.free = append(arena.free, &slots[i])
@@ -262,6 +278,7 @@ func freeSlot(s *slot) {
 	s.engine, s.inst, s.ctx, s.cancellable, s.scratch, s.done = nil, nil, nil, false, nil, nil
 	s.scope.Store(nil)
 	s.others.And(^attend)
+	s.owner.Store(0)
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
 	arena.free = append(arena.free, s)
