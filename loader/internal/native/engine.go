@@ -29,6 +29,7 @@ type Engine struct {
 	table uintptr // address of the host's services
 
 	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
+	imports    uint32          // how many ordinals there are
 	calledBack bool            // whether calls are expected to use host functions on the thread they came on
 
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
@@ -80,7 +81,8 @@ type Options struct {
 func New(image *Image, o Options) (*Engine, error) {
 	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
 	e.lengths = make([]atomic.Uint32, len(image.fns))
-	e.calledBack = len(image.lib.Imports) > 0 && image.lib.Manifest.Threads != abi.Pinned
+	e.imports = uint32(len(image.lib.Imports))
+	e.calledBack = e.imports > 0 && image.lib.Manifest.Threads != abi.Pinned
 	e.watch.engine = e
 	e.views.none.L = &e.views.mu
 	slots := make([]*slot, 0, o.Instances)

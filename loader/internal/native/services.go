@@ -63,7 +63,7 @@ func (s *slot) serve(request uintptr) abi.Status {
 			return abi.StatusMisuse
 		}
 	} else {
-		if uint64(ordinal) >= uint64(len(s.engine.image.lib.Imports)) {
+		if ordinal >= s.engine.imports {
 			return abi.StatusMisuse
 		}
 		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, cmem.Bytes(in, int(inLen)))
