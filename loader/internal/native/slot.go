@@ -189,7 +189,11 @@ func (s *slot) setContext(ctx context.Context) {
 		s.scope.Store(nil)
 	}
 	s.ctx, s.cancellable = ctx, ctx.Done() != nil
-	s.unlock()
+	if s.cancellable {
+		s.phase.Store(busy) // before the caller looks for a running watcher: one that ends looks at slots last
+	} else {
+		s.unlock()
+	}
 }
 
 // hostContext returns the context that host functions get. Only visitors call it.
