@@ -108,7 +108,7 @@ func serviceLog(frame uintptr, level uint32, text, textLen uintptr) abi.Status {
 // log line, costs so much that it does not pay there.
 func (s *slot) claim() {
 	if s.engine.calledBack {
-		storeOwner(&s.owner, cross.Goroutine())
+		cmem.StoreUintptr(&s.owner, cross.Goroutine())
 	}
 }
 

@@ -121,7 +121,7 @@ func (s *slot) tryAcquire() bool {
 // it has told the rest of the machine that the slot is idle; who waits for a slot therefore looks again by itself.
 func (s *slot) giveBack() bool {
 	if s.others.Load() == 0 {
-		storePhase(&s.phase, idle)
+		cmem.StoreUint32(&s.phase, idle)
 		if s.others.Load() == 0 || !s.phase.CompareAndSwap(idle, busy) {
 			return true // another call has it by now, and looks at others when it gives it back
 		}
@@ -166,7 +166,7 @@ func (s *slot) lock() {
 }
 
 // unlock lets visitors in again. Only the owner calls it.
-func (s *slot) unlock() { storePhase(&s.phase, busy) }
+func (s *slot) unlock() { cmem.StoreUint32(&s.phase, busy) }
 
 // tidy locks the slot and clears what visitors left in it. Only the owner calls it, outside of a call.
 func (s *slot) tidy() {
