@@ -189,66 +189,56 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
-// Open against the dlopen and dlsym that it cannot do without: first of a file that is not loaded, then of one that is.
+// Open against the dlopen and dlsym that it cannot do without, of a small library in C and one in Rust with its runtime:
+// first of files that are not loaded, then of one that is.
 func BenchmarkOpen(b *testing.B) {
-	symbols := []string{"ferrule_manifest", "ferrule_batch", "ferrule_fn_echo", "ferrule_fn_echo_own", "ferrule_fn_fail", "ferrule_fn_fail_own",
-		"ferrule_fn_held", "ferrule_fn_nothing", "ferrule_fn_pointers", "ferrule_fn_status", "ferrule_hook_before_echo"}
-	load := func(b *testing.B, path string) dl.Library {
-		lib, err := dl.Open(path)
+	for language, path := range map[string]string{"C": fixture.C(b, "echo"), "Rust": fixture.Rust(b, "fixture-json")} {
+		info, err := loader.Inspect(path)
 		require.NoError(b, err)
-		for _, symbol := range symbols {
-			if _, err := lib.Lookup(symbol); err != nil {
-				b.Fatal(err)
+		symbols := []string{abi.SymbolManifest, abi.SymbolBatch}
+		for _, f := range info.Funcs {
+			symbols = append(symbols, abi.PrefixFunc+f.Name)
+		}
+		var opts []loader.Option
+		for _, f := range info.Imports {
+			symbols = append(symbols, abi.PrefixImport+f.Name)
+			opts = append(opts, loader.WithHostFunc(f.Name, echo))
+		}
+		bare := func(b *testing.B, path string) func() error {
+			lib, err := dl.Open(path)
+			require.NoError(b, err)
+			for _, symbol := range symbols {
+				if _, err := lib.Lookup(symbol); err != nil {
+					b.Fatal(err)
+				}
 			}
+			return lib.Close
 		}
-		return lib
-	}
-	path := fixture.C(b, "echo")
-	copies := func(b *testing.B) func() string {
-		dir, n := b.TempDir(), 0
-		return func() string {
-			b.StopTimer()
-			defer b.StartTimer()
-			n++
-			return copyTo(b, path, filepath.Join(dir, fmt.Sprint(n)+".so"))
-		}
-	}
-	b.Run("bare/new", func(b *testing.B) {
-		next := copies(b)
-		for b.Loop() {
-			path := next()
-			lib := load(b, path)
-			b.StopTimer()
-			require.NoError(b, lib.Close())
-			require.NoError(b, os.Remove(path))
-			b.StartTimer()
-		}
-	})
-	b.Run("Open/new", func(b *testing.B) {
-		next := copies(b)
-		for b.Loop() {
-			path := next()
-			p, err := loader.Open(path, loader.WithUnload())
+		full := func(b *testing.B, path string) func() error {
+			p, err := loader.Open(path, append(opts, loader.WithUnload())...)
 			require.NoError(b, err)
-			b.StopTimer()
-			require.NoError(b, p.Close())
-			require.NoError(b, os.Remove(path))
-			b.StartTimer()
+			return p.Close
 		}
-	})
-	b.Run("bare/loaded", func(b *testing.B) {
-		load(b, path)
-		for b.Loop() {
-			lib := load(b, path)
-			_ = lib.Close()
+		for name, load := range map[string]func(*testing.B, string) func() error{"bare": bare, "Open": full} {
+			b.Run(language+"/new/"+name, func(b *testing.B) {
+				dir := b.TempDir()
+				for i := 0; b.Loop(); i++ {
+					b.StopTimer()
+					path := copyTo(b, path, filepath.Join(dir, fmt.Sprint(i)+".so"))
+					b.StartTimer()
+					unload := load(b, path)
+					b.StopTimer()
+					require.NoError(b, unload())
+					require.NoError(b, os.Remove(path))
+					b.StartTimer()
+				}
+			})
+			b.Run(language+"/loaded/"+name, func(b *testing.B) {
+				open(b, path, opts...)
+				for b.Loop() {
+					_ = load(b, path)()
+				}
+			})
 		}
-	})
-	b.Run("Open/loaded", func(b *testing.B) {
-		open(b, path)
-		for b.Loop() {
-			p, err := loader.Open(path)
-			require.NoError(b, err)
-			_ = p.Close()
-		}
-	})
+	}
 }

@@ -28,15 +28,8 @@ func newServices(lib *inspect.Library, o *options) *services {
 	return s
 }
 
-// Call runs a host function and turns its error or panic into a status.
-func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) (out []byte, status abi.Status) {
-	defer func() {
-		if r := recover(); r != nil {
-			text := fmt.Sprintf("host function %s panicked: %v", s.names[ordinal], r)
-			s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
-			out, status = []byte(text), abi.StatusFailed
-		}
-	}()
+// Call runs a host function and turns its error into a status.
+func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
 	out, err := s.funcs[ordinal](ctx, in)
 	if err != nil {
 		status := statusOf(err)
@@ -44,6 +37,13 @@ func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) (out []b
 		return []byte(strings.TrimSuffix(err.Error(), ": "+status.String())), status
 	}
 	return out, abi.StatusOK
+}
+
+// Panicked turns a host function's panic into a status, and logs where it came from.
+func (s *services) Panicked(ctx context.Context, ordinal uint32, value any) ([]byte, abi.Status) {
+	text := fmt.Sprintf("host function %s panicked: %v", s.names[ordinal], value)
+	s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
+	return []byte(text), abi.StatusFailed
 }
 
 // statusOf chooses the status that a plug-in gets for a host function's error.

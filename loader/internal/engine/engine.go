@@ -61,8 +61,11 @@ type View struct {
 // the same time.
 type Host interface {
 	// Call runs the host function with this ordinal, which the engine has checked. in is borrowed until Call returns;
-	// the output is not written to afterwards. It does not panic.
+	// the output is not written to afterwards. It may panic; what then goes to the plug-in is Panicked's to say.
 	Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status)
+	// Panicked says what a plug-in gets for a host function that panicked with value. It is called while the panic
+	// unwinds, and does not panic.
+	Panicked(ctx context.Context, ordinal uint32, value any) ([]byte, abi.Status)
 	// Log takes one line of a plug-in; text is borrowed until Log returns. It does not panic.
 	Log(ctx context.Context, level abi.Level, text []byte)
 }

@@ -16,8 +16,8 @@ func hostTable() uintptr {
 	return hostcall.Table(hostcall.Services{Call: serviceCall, Log: serviceLog})
 }
 
-// serviceCall is host->call (R18).
-func serviceCall(frame, request uintptr) abi.Status {
+// serviceCall is host->call (R18). It has the one deferred function on the way, for whatever a host function does.
+func serviceCall(frame, request uintptr) (status abi.Status) {
 	stress.Cross()
 	s := findSlot(frame)
 	if s == nil {
@@ -29,19 +29,46 @@ func serviceCall(frame, request uintptr) abi.Status {
 	}
 	returned := false
 	defer func() {
+		var value any
+		if !returned {
+			if value = recover(); value != nil {
+				status = s.panicked(request, value)
+			}
+		}
 		if counted {
 			s.exit()
 		}
-		if !returned && s.inst.thread == nil {
-			// A host function called runtime.Goexit: this goroutine ends without going back into the plug-in, whose
-			// frames are skipped, nor into Append, whose duties are done here.
-			s.inst.poisoned.Store(true)
-			s.engine.release(s)
+		if !returned && value == nil {
+			s.abandon()
 		}
 	}()
-	status := s.serve(request)
+	status = s.serve(request)
 	returned = true
 	return status
+}
+
+// panicked ends a service whose host function panicked with value.
+func (s *slot) panicked(request uintptr, value any) abi.Status {
+	// Read again, and so checked again: the plug-in's threads may have written meanwhile.
+	r := cmem.Request(request)
+	if r == nil {
+		return abi.StatusMisuse
+	}
+	out, outCap, ordinal := r.Out, r.OutCap, r.Ordinal
+	if out == 0 && outCap != 0 || outCap > math.MaxInt || ordinal >= s.engine.imports {
+		return abi.StatusMisuse
+	}
+	message, status := s.engine.host.Panicked(s.hostContext(), ordinal, value)
+	return s.deliver(r, keptResult{message, status}, 0, out, outCap)
+}
+
+// abandon is for a host function that called runtime.Goexit: this goroutine ends without going back into the plug-in,
+// whose frames are skipped, nor into Append, whose duties are done here. A pinned instance's thread does them itself.
+func (s *slot) abandon() {
+	if s.inst.thread == nil {
+		s.inst.poisoned.Store(true)
+		s.engine.release(s)
+	}
 }
 
 // serve runs one host->call. Only visitors call it.
@@ -69,6 +96,12 @@ func (s *slot) serve(request uintptr) abi.Status {
 		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, cmem.Bytes(in, int(inLen)))
 		stress.Cross()
 	}
+	return s.deliver(r, result, number, out, outCap)
+}
+
+// deliver writes a host function's result to the plug-in's room, or keeps it when it does not fit; number is that of a
+// result that is kept already, or 0.
+func (s *slot) deliver(r *abi.Request, result keptResult, number uint32, out, outCap uintptr) abi.Status {
 	r.OutLen = uintptr(len(result.out))
 	if r.OutLen > outCap {
 		if number == 0 {
