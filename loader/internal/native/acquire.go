@@ -77,8 +77,9 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 		if few && len(slots) == seen {
 			break // nobody else has made more meanwhile
 		}
-		if s.tryAcquire() {
+		if s.claimIdle() {
 			e.mu.Unlock()
+			s.clean()
 			return s, nil
 		}
 	}
@@ -100,8 +101,9 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	mine := make(chan *slot, 1)
 	for _, s := range slots {
 		s.attend()
-		if s.tryAcquire() {
+		if s.claimIdle() {
 			e.mu.Unlock()
+			s.clean()
 			return s, nil
 		}
 	}

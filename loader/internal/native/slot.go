@@ -104,16 +104,27 @@ func held(ctx context.Context, e *Engine) (n int) {
 	}
 }
 
-// tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on.
+// tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on,
+// which may have to wait for a visitor, who may want any lock: so it is not for use under one.
 func (s *slot) tryAcquire() bool {
-	if !s.phase.CompareAndSwap(idle, busy) {
+	if !s.claimIdle() {
 		return false
 	}
+	if s.others.Load() != 0 {
+		s.clean()
+	}
+	return true
+}
+
+// claimIdle makes the caller the owner of an idle slot, who calls clean next.
+func (s *slot) claimIdle() bool { return s.phase.CompareAndSwap(idle, busy) }
+
+// clean clears what others left in a slot that was just claimed.
+func (s *slot) clean() {
 	if s.others.Load() != 0 {
 		s.tidy()
 		s.unlock()
 	}
-	return true
 }
 
 // giveBack makes the owner's slot idle, and reports whether it may leave it at that: if not, somebody wants attention,
