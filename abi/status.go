@@ -30,6 +30,10 @@ var statusNames = [...]string{
 	StatusMore: "more room needed",
 }
 
+// Reserved reports whether the number is kept for later versions of the contract: to this one it reads as StatusFailed
+// (rule R10).
+func (s Status) Reserved() bool { return s > StatusMore && s < StatusOwn }
+
 // String returns the status in words, or its number where the contract has no word for it.
 func (s Status) String() string {
 	if s >= 0 && int(s) < len(statusNames) {

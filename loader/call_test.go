@@ -97,6 +97,7 @@ func TestCallErrors(t *testing.T) {
 		require.ErrorAs(t, err, &e, "%s %q", c.fn, c.in)
 		assert.Equal(t, loader.CallError{Plugin: "echo", Func: c.fn, Status: c.status, Message: c.message}, *e)
 		assert.ErrorIs(t, err, c.status)
+		assert.Equal(t, c.status == loader.ErrFailed || c.status == 500, errors.Is(err, loader.ErrFailed), "R10: %d", c.status)
 		assert.Equal(t, "kept", string(out))
 	}
 	assert.Equal(t, "0", call(t, p, "held", ""))

@@ -85,12 +85,17 @@ func (e *CallError) Error() string {
 	return text
 }
 
-// Unwrap returns the status, and the context's error when the call ended because of it.
+// Unwrap returns the status, ErrFailed beside one that is reserved for later versions of the contract (R10), and the
+// context's error when the call ended because of it.
 func (e *CallError) Unwrap() []error {
-	if e.cause != nil {
-		return []error{e.Status, e.cause}
+	errs := []error{e.Status}
+	if e.Status.Reserved() {
+		errs = append(errs, ErrFailed)
 	}
-	return []error{e.Status}
+	if e.cause != nil {
+		errs = append(errs, e.cause)
+	}
+	return errs
 }
 
 // ContractError says which rule of ferrule.h a plug-in broke in a call. Its output was dropped. It is a mistake in the

@@ -288,3 +288,31 @@ func TestReentranceWithInstances(t *testing.T) {
 	})
 	assert.Equal(t, 3, depth)
 }
+
+// A context that a host function kept is no sign of re-entrance once its call is over: the caller waits like any other.
+func TestReentranceOfAContextThatWasKept(t *testing.T) {
+	var kept context.Context
+	entered, leave := make(chan bool, 1), make(chan bool)
+	first := true
+	p := open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(ctx context.Context, _ []byte) ([]byte, error) {
+		if first {
+			first, kept = false, ctx
+		} else if len(entered) == 0 {
+			entered <- true
+			<-leave
+		}
+		return nil, nil
+	}))
+	within(t, func() {
+		_, err := p.Call(context.WithValue(ctx, key{}, 1), "misuse", nil)
+		require.NoError(t, err)
+		results := make(chan error, 2)
+		go func() { _, err := p.Call(context.WithValue(ctx, key{}, 2), "misuse", nil); results <- err }()
+		require.Eventually(t, func() bool { return len(entered) == 1 }, 10*time.Second, time.Millisecond)
+		go func() { _, err := p.Call(kept, "misuse", nil); results <- err }()
+		time.Sleep(5 * time.Millisecond)
+		close(leave)
+		assert.NoError(t, <-results)
+		assert.NoError(t, <-results)
+	})
+}

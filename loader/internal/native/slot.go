@@ -76,8 +76,12 @@ type keptResult struct {
 // scope is the context of one call as its host functions see it. It never changes, so it may outlive the call.
 type scope struct {
 	context.Context
-	slot *slot
+	engine *Engine
+	slot   *slot
 }
+
+// runs reports whether a call with this scope is in progress: a host function may have kept its context for longer.
+func (s *scope) runs() bool { return s.slot.scope.Load() == s && s.slot.phase.Load() == busy }
 
 type scopeKey struct{}
 
@@ -97,7 +101,7 @@ func held(ctx context.Context, e *Engine) (n int) {
 		if !ok {
 			return n
 		}
-		if s.slot.engine == e {
+		if s.engine == e && s.runs() {
 			n++
 		}
 		ctx = s.Context
@@ -212,7 +216,7 @@ func (s *slot) hostContext() context.Context {
 	if c := s.scope.Load(); c != nil {
 		return c
 	}
-	c := &scope{s.ctx, s}
+	c := &scope{s.ctx, s.engine, s}
 	s.scope.Store(c)
 	return c
 }
