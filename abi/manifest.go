@@ -62,10 +62,14 @@ func ParseText(data []byte) (Text, error) {
 	if len(data) > MaxText {
 		data = data[:MaxText]
 	}
+	if end := bytes.Index(data, []byte{0, 0}); end >= 0 {
+		data = data[:end+2]
+	}
+	rest := string(data) // once, for all keys and values
 	var text Text
-	seen := make(map[string]bool)
+	seen := make(map[string]bool, 8)
 	for {
-		end := bytes.IndexByte(data, 0)
+		end := strings.IndexByte(rest, 0)
 		if end < 0 {
 			return nil, &TextError{Rule: "R1", Found: "no empty text that ends it",
 				Expected: fmt.Sprintf("a NUL after the last value's own NUL, within %d bytes", MaxText)}
@@ -73,8 +77,8 @@ func ParseText(data []byte) (Text, error) {
 		if end == 0 {
 			return text, nil
 		}
-		item := string(data[:end])
-		data = data[end+1:]
+		item := rest[:end]
+		rest = rest[end+1:]
 		key, value, ok := strings.Cut(item, "=")
 		if !ok {
 			return nil, &TextError{Rule: "R1", Found: quoteShort(item), Expected: "key=value"}
@@ -90,6 +94,9 @@ func ParseText(data []byte) (Text, error) {
 			return nil, &TextError{Rule: "R3", Key: key, Found: "it twice", Expected: "each key once"}
 		}
 		seen[key] = true
+		if text == nil {
+			text = make(Text, 0, 8)
+		}
 		text = append(text, KeyValue{key, value})
 	}
 }

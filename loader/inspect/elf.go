@@ -61,9 +61,36 @@ type elfFile struct {
 	wide    bool // 64-bit
 	machine uint16
 	note    string // the version of Go that a note speaks for: goUnknown or ""
-	dynamic map[uint64]uint64
+	dynamic dynamicTable
 	needed  []uint64
 	names   names
+}
+
+// dynamicTable is what the dynamic section says, by tag. It is short, and asked a few times: a map costs more.
+type dynamicTable []struct{ tag, value uint64 }
+
+func (t dynamicTable) find(tag uint64) (value uint64, ok bool) {
+	for _, e := range t {
+		if e.tag == tag {
+			return e.value, true
+		}
+	}
+	return 0, false
+}
+
+func (t dynamicTable) get(tag uint64) uint64 {
+	value, _ := t.find(tag)
+	return value
+}
+
+func (t *dynamicTable) set(tag, value uint64) {
+	for i := range *t {
+		if (*t)[i].tag == tag {
+			(*t)[i].value = value
+			return
+		}
+	}
+	*t = append(*t, struct{ tag, value uint64 }{tag, value})
 }
 
 // word returns the machine word at b[at32:], or at b[at64:] in 64-bit files.
@@ -86,7 +113,7 @@ func (f *elfFile) pick(in32, in64 uint64) uint64 {
 // only to see that the file is whole and to find Go's build information sooner.
 func (lib *Library) readELF(m *image) error {
 	lib.Format = ELF
-	f := &elfFile{image: m, dynamic: map[uint64]uint64{}}
+	f := &elfFile{image: m, dynamic: make(dynamicTable, 0, 32)}
 	ident, err := m.view("the ELF header", 0, 16)
 	if err != nil {
 		return err
@@ -172,19 +199,20 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	if err != nil {
 		return err
 	}
-	var dynamic, notes []segment
+	var dynamic []segment
+	notes := make([]segment, 0, 4)
 	interp, last := false, uint64(0)
 	for i := 0; len(table) > 0; i++ {
 		var h []byte
 		h, table = table[:f.pick(32, 56)], table[f.pick(32, 56):]
-		s := segment{name: fmt.Sprintf("segment %d", i), off: f.word(h, 4, 8), addr: f.word(h, 8, 16),
+		s := segment{index: i, off: f.word(h, 4, 8), addr: f.word(h, 8, 16),
 			inFile: f.word(h, 16, 32), size: f.word(h, 20, 40)}
 		flags, align := f.u32(h[f.pick(24, 4):]), f.word(h, 28, 48)
 		s.write, s.exec = flags&pfWrite != 0, flags&pfExec != 0
 		switch f.u32(h) {
 		case ptLoad:
 			if align > 1 && (align&(align-1) != 0 || (s.addr-s.off)&(align-1) != 0) || s.addr < last {
-				return malformed("%s at offset %#x and address %#x with alignment %#x", s.name, s.off, s.addr, align)
+				return malformed("%s at offset %#x and address %#x with alignment %#x", s.String(), s.off, s.addr, align)
 			}
 			last = s.addr
 			if err := f.addSegment(s); err != nil {
@@ -217,7 +245,7 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	}
 	// Programs are ET_DYN, too, when they are position-independent. Older linkers did not flag them; all give a program
 	// DT_DEBUG. PT_INTERP alone is no sign: libc has it.
-	if _, debug := f.dynamic[dtDebug]; f.dynamic[dtFlags1]&df1PIE != 0 || interp && debug {
+	if _, debug := f.dynamic.find(dtDebug); f.dynamic.get(dtFlags1)&df1PIE != 0 || interp && debug {
 		return notLibrary("an executable program (ELF, position-independent)")
 	}
 	for i := range notes {
@@ -246,7 +274,7 @@ func (f *elfFile) readDynamicTable(s segment) error {
 			f.needed = append(f.needed, value)
 		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug,
 			dtTextRel, dtRunPath, dtFlags, dtRelrSize, dtRelr, dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo:
-			f.dynamic[tag] = value
+			f.dynamic.set(tag, value)
 		}
 	}
 	return malformed("a dynamic section without end")
@@ -283,14 +311,11 @@ func (lib *Library) readNotes(f *elfFile, s *segment) error {
 
 // readNeeded reads the string table and what the library is linked to.
 func (lib *Library) readNeeded(f *elfFile) error {
-	strs, err := f.at("its string table", f.dynamic[dtStrTab], f.dynamic[dtStrSize])
+	strs, err := f.at("its string table", f.dynamic.get(dtStrTab), f.dynamic.get(dtStrSize))
 	if err != nil {
 		return err
 	}
-	if len(strs) <= windowSize {
-		strs = append([]byte(nil), strs...) // the next view would overwrite it
-	}
-	f.names = strs
+	f.names = f.keepNames(strs)
 	for _, off := range f.needed {
 		name, err := f.names.str("the name of a needed library", off)
 		if err != nil {
@@ -299,7 +324,7 @@ func (lib *Library) readNeeded(f *elfFile) error {
 		lib.Needed = append(lib.Needed, name)
 	}
 	for _, tag := range [...]uint64{dtSOName, dtRPath, dtRunPath} { // a DT_RUNPATH makes ld.so ignore DT_RPATH
-		off, ok := f.dynamic[tag]
+		off, ok := f.dynamic.find(tag)
 		if !ok {
 			continue
 		}
@@ -326,14 +351,14 @@ func (f *elfFile) readSymbols(x *exports) error {
 		return tooLong(end, "symbols")
 	}
 	entry := f.pick(16, 24)
-	start, rest := f.inFile(f.dynamic[dtSymTab])
+	start, rest := f.inFile(f.dynamic.get(dtSymTab))
 	if end > rest/entry {
 		return malformed("a symbol table of %d entries at address %#x, more than the file has", end,
-			f.dynamic[dtSymTab])
+			f.dynamic.get(dtSymTab))
 	}
 	other, section, value, size := f.pick(13, 5), f.pick(14, 6), f.pick(4, 8), f.pick(8, 16)
 	info := other - 1
-	var at []uint64 // the index of each export, for its version
+	at := make([]uint64, 0, usualExports) // the index of each export, for its version
 	for i := first; i < end; {
 		n := min(end-i, windowSize/entry)
 		table, err := f.view("its symbol table", start+i*entry, n*entry)
@@ -357,18 +382,18 @@ func (f *elfFile) readSymbols(x *exports) error {
 			if kind == 6 {
 				e.elsewhere = "a thread-local variable"
 			}
-			if err := x.add(cstr(f.names[name:], maxSymbol), "", e); err != nil {
+			if err := x.add(f.names.at(name, maxSymbol), "", e); err != nil {
 				return err
 			}
 			at = append(at, i)
 		}
 	}
-	if f.dynamic[dtVerSym] == 0 {
+	if f.dynamic.get(dtVerSym) == 0 {
 		return nil
 	}
 	for k, i := range at {
 		const hidden, index = 0x8000, 0x7fff // 0 and 1 are no versions
-		b, err := f.at("its symbol versions", saturate(f.dynamic[dtVerSym], 2*i), 2)
+		b, err := f.at("its symbol versions", saturate(f.dynamic.get(dtVerSym), 2*i), 2)
 		if err != nil {
 			return err
 		}
@@ -381,10 +406,10 @@ func (f *elfFile) readSymbols(x *exports) error {
 // symbolRange returns the range of the symbols that ld.so can find: ELF has the size of the symbol table nowhere, only
 // its hash tables know. Like ld.so it prefers the GNU one, which has the defined symbols only.
 func (f *elfFile) symbolRange() (first, end uint64, err error) {
-	if addr, ok := f.dynamic[dtGNUHash]; ok {
+	if addr, ok := f.dynamic.find(dtGNUHash); ok {
 		return f.gnuHashRange(addr)
 	}
-	if addr, ok := f.dynamic[dtHash]; ok {
+	if addr, ok := f.dynamic.find(dtHash); ok {
 		if f.wide && (f.machine == emS390 || f.machine == emAlpha) { // the two whose hash table has 64-bit words
 			b, err := f.at("its hash table", addr, 16)
 			if err != nil {
@@ -399,7 +424,7 @@ func (f *elfFile) symbolRange() (first, end uint64, err error) {
 		return 1, uint64(f.u32(b[4:])), nil
 	}
 	if f.machine == emMIPS { // its own hash table is sorted otherwise; it also has the number
-		return 1, f.dynamic[dtMIPSSymTabNo], nil
+		return 1, f.dynamic.get(dtMIPSSymTabNo), nil
 	}
 	return 0, 0, nil
 }
@@ -447,7 +472,7 @@ func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
 
 // relocations looks for one that writes to any of the spans. Memory that is never writable has none.
 func (f *elfFile) relocations(spans []span) (addr uint64, found bool, err error) {
-	if _, ok := f.dynamic[dtTextRel]; !ok && f.dynamic[dtFlags]&dfTextRel == 0 {
+	if _, ok := f.dynamic.find(dtTextRel); !ok && f.dynamic.get(dtFlags)&dfTextRel == 0 {
 		spans = slices.DeleteFunc(spans, func(s span) bool { return !f.find(s.lo).write })
 	}
 	if len(spans) == 0 {
@@ -460,8 +485,8 @@ func (f *elfFile) relocations(spans []span) (addr uint64, found bool, err error)
 		}
 	}
 	each := func(table, size, entry uint64, visit func(entry []byte)) {
-		left := f.dynamic[size] / entry * entry
-		off, rest := f.inFile(f.dynamic[table])
+		left := f.dynamic.get(size) / entry * entry
+		off, rest := f.inFile(f.dynamic.get(table))
 		switch {
 		case err != nil:
 		case left > rest:

@@ -5,16 +5,21 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
 )
 
 // Limits that keep a hostile file from costing the host more than a real library would.
 const (
-	windowSize = 16 << 10  // bytes that one read of the file fetches
+	headSize   = 8 << 10   // bytes of the file that are read first, and kept
+	windowSize = 16 << 10  // bytes of the longest window on the rest, and of a short table
+	windowStep = 4 << 10   // bytes that one read of the file fetches at least
 	maxTable   = 256 << 20 // bytes of the longest table: of strings, exports, relocations
 	maxCount   = 1 << 24   // entries of the longest symbol table
 	maxSymbol  = 1 << 10   // bytes of the longest exported name that is looked at
@@ -31,8 +36,10 @@ type image struct {
 	r    io.ReaderAt
 	size uint64
 
+	head     []byte // the first bytes of the file: there is most of what says where the rest is
 	window   []byte // bytes of the file from windowAt on
 	windowAt uint64
+	buffers  *buffers // what window and a short string table lie in; made when first needed, see done
 
 	segments []segment // sorted by address, none overlaps another; see seal
 	relro    segment   // ELF: the part that the dynamic linker makes read-only again
@@ -45,11 +52,28 @@ type image struct {
 
 // segment is a run of addresses with one protection: an ELF or Mach-O segment, a PE section.
 type segment struct {
-	name        string // for errors
+	name        string // for errors; see String
+	index       int    // where it has no name: its number
 	addr, size  uint64
 	off, inFile uint64 // the first inFile bytes are the file's, from off on; the others are zero
 	write, exec bool
 }
+
+// String names the segment in errors.
+func (s *segment) String() string {
+	if s.name == "" {
+		return fmt.Sprintf("segment %d", s.index)
+	}
+	return s.name
+}
+
+// buffers are memory that reading one library needs and nobody keeps.
+type buffers struct {
+	head          [headSize]byte
+	window, names [windowSize]byte
+}
+
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 
 // span is the addresses from lo up to hi, without hi.
 type span struct{ lo, hi uint64 }
@@ -94,6 +118,9 @@ func (m *image) view(what string, off, n uint64) ([]byte, error) {
 	if off > m.size || n > m.size-off {
 		return nil, truncated(what, saturate(off, n), m.size)
 	}
+	if off+n <= uint64(len(m.head)) {
+		return m.head[off:][:n], nil
+	}
 	if off >= m.windowAt && off-m.windowAt <= uint64(len(m.window)) && n <= uint64(len(m.window))-(off-m.windowAt) {
 		return m.window[off-m.windowAt:][:n], nil
 	}
@@ -104,15 +131,31 @@ func (m *image) view(what string, off, n uint64) ([]byte, error) {
 		table := make([]byte, n)
 		return table, m.read(table, off)
 	}
-	if m.window == nil {
-		m.window = make([]byte, windowSize)
+	if m.buffers == nil {
+		m.buffers = bufferPool.Get().(*buffers)
 	}
-	m.windowAt, m.window = off, m.window[:min(windowSize, m.size-off)]
+	if m.head == nil {
+		head := m.buffers.head[:min(headSize, m.size)]
+		if err := m.read(head, 0); err != nil {
+			return nil, err
+		}
+		m.head = head
+		return m.view(what, off, n)
+	}
+	m.windowAt, m.window = off, m.buffers.window[:min(max(n, windowStep), m.size-off)]
 	if err := m.read(m.window, off); err != nil {
 		m.window = m.window[:0]
 		return nil, err
 	}
 	return m.window[:n], nil
+}
+
+// done ends the reading: what view returned is somebody else's from now on.
+func (m *image) done() {
+	if m.buffers != nil {
+		bufferPool.Put(m.buffers)
+		m.head, m.window, m.buffers = nil, nil, nil
+	}
 }
 
 func (m *image) read(b []byte, off uint64) error {
@@ -137,10 +180,10 @@ func saturate(a, b uint64) uint64 {
 // addSegment refuses a segment that the file does not cover: reading such memory ends the process with SIGBUS.
 func (m *image) addSegment(s segment) error {
 	if s.inFile > 0 && saturate(s.off, s.inFile) > m.size {
-		return truncated(s.name, saturate(s.off, s.inFile), m.size)
+		return truncated(s.String(), saturate(s.off, s.inFile), m.size)
 	}
 	if s.inFile > s.size || s.addr > math.MaxUint64-s.size {
-		return malformed("%s with %d bytes in the file and %d at address %#x in memory", s.name, s.inFile, s.size,
+		return malformed("%s with %d bytes in the file and %d at address %#x in memory", s.String(), s.inFile, s.size,
 			s.addr)
 	}
 	if s.size > 0 {
@@ -154,7 +197,7 @@ func (m *image) seal() error {
 	slices.SortFunc(m.segments, func(a, b segment) int { return cmp.Compare(a.addr, b.addr) })
 	for i := 1; i < len(m.segments); i++ {
 		if a, b := &m.segments[i-1], &m.segments[i]; a.addr+a.size > b.addr {
-			return malformed("%s and %s at the same address", a.name, b.name)
+			return malformed("%s and %s at the same address", a.String(), b.String())
 		}
 	}
 	return nil
@@ -243,30 +286,54 @@ func cstr(b []byte, limit int) string {
 }
 
 // names is a string table.
-type names []byte
+type names struct {
+	bytes []byte
+	text  string // of a short table, the same: its parts are strings without being copied
+}
+
+// keepNames makes a string table of what view returned, which stays valid until the file has been read.
+func (m *image) keepNames(table []byte) names {
+	if len(table) == 0 || len(table) > windowSize {
+		return names{bytes: table} // a view of its own
+	}
+	return names{m.buffers.names[:copy(m.buffers.names[:], table)], string(table)}
+}
 
 // hasPrefix reports whether the string at off starts with lead and ferrule_. It is asked for each symbol.
 func (t names) hasPrefix(off uint32, lead string) bool {
 	const n = len(abi.SymbolPrefix)
 	from := uint64(off) + uint64(len(lead))
-	return from+uint64(n) <= uint64(len(t)) && string(t[from:from+uint64(n)]) == abi.SymbolPrefix &&
-		string(t[off:from]) == lead
+	return from+uint64(n) <= uint64(len(t.bytes)) && string(t.bytes[from:from+uint64(n)]) == abi.SymbolPrefix &&
+		string(t.bytes[off:from]) == lead
+}
+
+// at returns the string at off, which is in the table, cut at limit bytes.
+func (t names) at(off uint32, limit int) string {
+	if t.text == "" {
+		return cstr(t.bytes[off:], limit)
+	}
+	s := t.text[off:]
+	s = s[:min(len(s), limit)]
+	if end := strings.IndexByte(s, 0); end >= 0 {
+		s = s[:end]
+	}
+	return s
 }
 
 // str returns the string at off, cut at maxPath bytes.
 func (t names) str(what string, off uint64) (string, error) {
-	if off >= uint64(len(t)) {
+	if off >= uint64(len(t.bytes)) {
 		return "", malformed("%s beyond the end of the string table", what)
 	}
-	return cstr(t[off:], maxPath), nil
+	return t.at(uint32(off), maxPath), nil
 }
 
 // containing returns the first string that has word in it, or "".
 func (t names) containing(word string) string {
-	at := bytes.Index(t, []byte(word))
+	at := bytes.Index(t.bytes, []byte(word))
 	if at < 0 {
 		return ""
 	}
 	from := max(0, at-maxSymbol)
-	return cstr(t[from+bytes.LastIndexByte(t[from:at], 0)+1:], 2*maxSymbol)
+	return cstr(t.bytes[from+bytes.LastIndexByte(t.bytes[from:at], 0)+1:], 2*maxSymbol)
 }

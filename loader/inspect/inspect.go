@@ -30,6 +30,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // Format is a file format of libraries.
@@ -99,25 +100,19 @@ func File(path string) (*Library, error) {
 }
 
 func readFile(path string) (*Library, error) {
-	info, err := os.Stat(path)
+	info, err := libfile.Stat(path)
 	if err != nil {
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check the path"}
 	}
-	if !info.Mode().IsRegular() { // before it is opened: opening a fifo waits, opening a device may do anything
-		return nil, notRegular(info.Mode())
+	f, mode, err := libfile.Open(path, info)
+	if err == libfile.ErrNotRegular {
+		return nil, notRegular(mode)
 	}
-	f, err := os.Open(path)
 	if err != nil {
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check its permissions"}
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return nil, &Error{Kind: ErrRead, Err: err}
-	}
-	if !info.Mode().IsRegular() {
-		return nil, notRegular(info.Mode())
-	}
-	lib, err := Read(f, info.Size())
+	lib, err := Read(f, f.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +142,9 @@ func Read(r io.ReaderAt, size int64) (*Library, error) {
 		return nil, notLibrary("an empty file")
 	}
 	lib := &Library{Size: size}
-	if err := lib.read(&image{r: r, size: uint64(size)}); err != nil {
+	m := &image{r: r, size: uint64(size)}
+	defer m.done()
+	if err := lib.read(m); err != nil {
 		return nil, err
 	}
 	return lib, nil
@@ -180,6 +177,9 @@ type export struct {
 	elsewhere  string // not "" when it has no address in this library: what it is instead
 }
 
+// usualExports is for how many of them there is memory at first.
+const usualExports = 32
+
 // exports collects the exported symbols of the contract.
 type exports struct {
 	list []export
@@ -199,6 +199,9 @@ func (x *exports) add(raw, lead string, e export) error {
 		return malformed("more than %d exported ferrule_ symbols", maxExports)
 	}
 	e.name = name
+	if x.list == nil {
+		x.list = make([]export, 0, usualExports)
+	}
 	x.list = append(x.list, e)
 	return nil
 }
@@ -221,6 +224,8 @@ func (lib *Library) readContract(m *image, x *exports) error {
 		return err
 	}
 	metas := map[string]abi.Text{} // by the name of the symbol that they are about
+	// Sorted by their names, the functions come first, then the hooks, then the imports.
+	symbols := make([]Symbol, 0, len(list))
 	for i := range list {
 		e := &list[i]
 		kind, name := abi.ParseSymbol(e.name)
@@ -234,11 +239,14 @@ func (lib *Library) readContract(m *image, x *exports) error {
 		}
 		switch kind {
 		case abi.KindFunc:
-			lib.Funcs = append(lib.Funcs, Symbol{Name: name})
+			symbols = append(symbols, Symbol{Name: name})
+			lib.Funcs = symbols
 		case abi.KindHook:
-			lib.Hooks = append(lib.Hooks, Symbol{Name: name})
+			symbols = append(symbols, Symbol{Name: name})
+			lib.Hooks = symbols[len(lib.Funcs):]
 		case abi.KindImport:
-			lib.Imports = append(lib.Imports, Symbol{Name: name})
+			symbols = append(symbols, Symbol{Name: name})
+			lib.Imports = symbols[len(lib.Funcs)+len(lib.Hooks):]
 			if err := m.checkSlot(e); err != nil {
 				return err
 			}
@@ -262,6 +270,7 @@ func (lib *Library) readContract(m *image, x *exports) error {
 			}
 		}
 	}
+	lib.Funcs, lib.Hooks, lib.Imports = slices.Clip(lib.Funcs), slices.Clip(lib.Hooks), slices.Clip(lib.Imports)
 	if err := t.checkRelocated(); err != nil {
 		return err
 	}

@@ -118,6 +118,7 @@ func (lib *Library) readFat(m *image) error {
 		lib.Archs = append(lib.Archs, goarch)
 	}
 	slice := &image{r: io.NewSectionReader(m.r, int64(off), int64(size)), size: size}
+	defer slice.done()
 	if head, err = slice.view("the start of a slice", 0, min(size, 4096)); err != nil {
 		return err
 	}
@@ -384,10 +385,7 @@ func (f *machoFile) trieExport(info []byte) (e export, ok bool) {
 // strings reads the string table.
 func (f *machoFile) strings() (names, error) {
 	strs, err := f.view("its string table", f.strOff, f.strLen)
-	if len(strs) <= windowSize {
-		strs = append([]byte(nil), strs...) // the next view would overwrite it
-	}
-	return strs, err
+	return f.keepNames(strs), err
 }
 
 // readSymTab collects the exports from the symbol table.
@@ -428,7 +426,7 @@ func (f *machoFile) readSymTab(x *exports) error {
 			default:
 				continue
 			}
-			if err := x.add(cstr(strs[name:], maxSymbol), machoLead, e); err != nil {
+			if err := x.add(strs.at(name, maxSymbol), machoLead, e); err != nil {
 				return err
 			}
 		}

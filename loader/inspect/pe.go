@@ -89,7 +89,8 @@ func (lib *Library) readPE(m *image) error {
 		return err
 	}
 	x := &exports{strings: func() (names, error) {
-		return m.at("its exports", f.dirs[dirExport].addr, f.dirs[dirExport].size)
+		b, err := m.at("its exports", f.dirs[dirExport].addr, f.dirs[dirExport].size)
+		return names{bytes: b}, err
 	}}
 	if lib.SOName, err = f.readExports(x); err != nil {
 		return err

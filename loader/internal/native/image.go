@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // Image is a library that is loaded into this process, with its symbols resolved and its imports bound. Plug-ins opened
@@ -38,6 +40,7 @@ type Image struct {
 var images struct {
 	mu    sync.Mutex
 	byKey map[string]*Image
+	byID  map[uint64][]*Image // by libfile.ID of the files that they were loaded from; private copies are not in here
 }
 
 // The kinds of OpenErrors that come from loading, rather than from reading the file.
@@ -74,7 +77,7 @@ func Load(path string, o LoadOptions) (*Image, error) {
 	if o.SHA256 != nil {
 		return loadPrivate(path, abs, o)
 	}
-	file, err := os.Stat(abs)
+	file, err := libfile.Stat(abs)
 	if err != nil {
 		if _, err := inspect.File(path); err != nil { // it says what is wrong
 			return nil, err
@@ -82,20 +85,47 @@ func Load(path string, o LoadOptions) (*Image, error) {
 		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "a file that comes while it is opened",
 			Expected: "a file that stays", Remedy: "open it again", Err: err}
 	}
-	if m := images.byKey["path "+abs]; m != nil && unchanged(m.file, file) {
-		return m.use(o)
+	key := "path " + abs
+	if m := images.byKey[key]; m != nil {
+		if unchanged(m.file, file) {
+			return m.use(o)
+		}
+		return loadPrivate(path, abs, o) // the system would hand out what it has loaded from this path before
 	}
-	for _, m := range images.byKey {
-		// The system would hand out what it has loaded from this path or this file before.
-		if m.key == "path "+abs || m.file != nil && os.SameFile(m.file, file) && !unchanged(m.file, file) {
-			return loadPrivate(path, abs, o)
+	for _, m := range images.byID[libfile.ID(file)] {
+		if os.SameFile(m.file, file) && !unchanged(m.file, file) {
+			return loadPrivate(path, abs, o) // and what it has loaded from this file
 		}
 	}
-	lib, err := inspect.File(path)
+	lib, err := read(path, abs, file)
 	if err != nil {
 		return nil, err
 	}
-	return load(&Image{lib: lib, key: "path " + abs, file: file}, abs, o)
+	return load(&Image{lib: lib, key: key, file: file}, abs, o)
+}
+
+// read is inspect.File of a file about which the system was asked already.
+func read(path, abs string, info fs.FileInfo) (*inspect.Library, error) {
+	f, _, err := libfile.Open(abs, info)
+	if err != nil {
+		return inspect.File(path) // it says what is wrong
+	}
+	defer f.Close()
+	return inspectAt(path, f, f.Size)
+}
+
+// inspectAt is inspect.Read for a file that the user knows by path.
+func inspectAt(path string, r io.ReaderAt, size int64) (*inspect.Library, error) {
+	lib, err := inspect.Read(r, size)
+	if err != nil {
+		var e *inspect.Error
+		if errors.As(err, &e) {
+			e.Path = path
+		}
+		return nil, err
+	}
+	lib.Path = path
+	return lib, nil
 }
 
 // loadPrivate loads a copy of the file that nobody else can change, under the digest of its bytes.
@@ -124,15 +154,10 @@ func loadPrivate(path, abs string, o LoadOptions) (*Image, error) {
 	if m := images.byKey[key]; m != nil {
 		return m.use(o)
 	}
-	lib, err := inspect.Read(copy, copy.size)
+	lib, err := inspectAt(path, copy, copy.size)
 	if err != nil {
-		var e *inspect.Error
-		if errors.As(err, &e) {
-			e.Path = path
-		}
 		return nil, err
 	}
-	lib.Path = path
 	at, err := copy.path(sum, filepath.Base(abs))
 	if err != nil {
 		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "no way to make a private copy", Err: err}
@@ -160,9 +185,13 @@ func load(m *Image, at string, o LoadOptions) (_ *Image, err error) {
 	m.unload = o.Unload
 	m.refs = 1
 	if images.byKey == nil {
-		images.byKey = make(map[string]*Image)
+		images.byKey, images.byID = make(map[string]*Image), make(map[uint64][]*Image)
 	}
 	images.byKey[m.key] = m
+	if m.file != nil {
+		id := libfile.ID(m.file)
+		images.byID[id] = append(images.byID[id], m)
+	}
 	return m, nil
 }
 
@@ -185,6 +214,12 @@ func (m *Image) Release() error {
 		return nil
 	}
 	delete(images.byKey, m.key)
+	if m.file != nil {
+		id := libfile.ID(m.file)
+		if images.byID[id] = slices.DeleteFunc(images.byID[id], func(other *Image) bool { return other == m }); len(images.byID[id]) == 0 {
+			delete(images.byID, id)
+		}
+	}
 	if err := m.dl.Close(); err != nil {
 		return fmt.Errorf("unloading %s: %w", m.lib.Path, err)
 	}
