@@ -161,6 +161,10 @@ func (e *CodecError) Unwrap() error { return e.Err }
 func callError(plugin, fn string, status Status, message []byte, err, ctxErr error) error {
 	var violation *engine.Violation
 	var start *engine.StartError
+	var crash *engine.Crash
+	var overrun *engine.Overrun
+	var open *OpenError
+	var long *engine.TooLong
 	switch {
 	case err == nil:
 		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
@@ -170,6 +174,14 @@ func callError(plugin, fn string, status Status, message []byte, err, ctxErr err
 		return e
 	case errors.As(err, &start):
 		return startError(plugin, "", start)
+	case errors.As(err, &crash):
+		return crashError(plugin, fn, crash)
+	case errors.As(err, &overrun):
+		return &DeadlineError{plugin, fn, overrun.Grace, overrun.Cause}
+	case errors.As(err, &open):
+		return open
+	case errors.As(err, &long):
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrNoMemory, Message: long.Text}
 	case errors.As(err, &violation):
 		return &ContractError{plugin, fn, violation.Rule, violation.Found, violation.Expected}
 	case errors.Is(err, engine.ErrClosed):

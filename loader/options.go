@@ -8,10 +8,20 @@ import (
 	"log/slog"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // Option is one choice of Open's; see the With… functions.
 type Option func(*options) error
+
+func init() {
+	engine.OptionOf = func(s engine.Starter, err error) any {
+		return Option(func(o *options) error {
+			o.starter = s
+			return err
+		})
+	}
+}
 
 type options struct {
 	hostFuncs map[string]HostFunc
@@ -20,6 +30,7 @@ type options struct {
 	instances int
 	sha256    []byte
 	unload    bool
+	starter   engine.Starter // nil is the native engine
 }
 
 // HostFunc is a function that the host offers to plug-ins.

@@ -36,14 +36,9 @@ func Open(path string, opts ...Option) (*Plugin, error) {
 			return nil, err
 		}
 	}
-	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, Accept: o.accept})
+	eng, info, err := o.start(path)
 	if err != nil {
 		return nil, err
-	}
-	info := image.Library()
-	eng, err := native.New(image, native.Options{Host: newServices(info, &o), Config: o.config, Instances: o.instances})
-	if err != nil {
-		return nil, startError(info.Manifest.Name, path, err.(*engine.StartError))
 	}
 	p := &Plugin{info: info, engine: eng, funcs: make(map[string]*Func), hooks: make(map[string]*Func)}
 	for i, s := range info.Funcs {
@@ -53,6 +48,23 @@ func Open(path string, opts ...Option) (*Plugin, error) {
 		p.hooks[s.Name] = &Func{p, engine.Fn(len(info.Funcs) + i), s.Name}
 	}
 	return p, nil
+}
+
+// start starts the engine that the options ask for.
+func (o *options) start(path string) (engine.Engine, *inspect.Library, error) {
+	if o.starter != nil {
+		return o.startIsolated(path)
+	}
+	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, Accept: o.accept})
+	if err != nil {
+		return nil, nil, err
+	}
+	info := image.Library()
+	eng, err := native.New(image, native.Options{Host: newServices(info, o), Config: o.config, Instances: o.instances})
+	if err != nil {
+		return nil, nil, startError(info.Manifest.Name, path, err.(*engine.StartError))
+	}
+	return eng, info, nil
 }
 
 // accept reports which host functions the library needs and the options do not offer.
@@ -81,6 +93,14 @@ func (o *options) accept(lib *inspect.Library) error {
 // their documentation, hooks, imports, format and platform. It reads ELF, Mach-O and PE files on any system. The error
 // is an *OpenError.
 func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) }
+
+// Isolation says where the plug-in runs: false when it is in this process, otherwise its worker.
+func (p *Plugin) Isolation() (Isolation, bool) {
+	if e, ok := p.engine.(engine.Isolated); ok {
+		return e.Isolation(), true
+	}
+	return Isolation{}, false
+}
 
 // Name returns the name in the plug-in's manifest.
 func (p *Plugin) Name() string { return p.info.Manifest.Name }

@@ -4,6 +4,7 @@ package cmem
 
 import (
 	"context"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -82,4 +83,26 @@ func Same(a, b context.Context) bool {
 func Hint() uint32 {
 	var here byte
 	return uint32(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B1 >> 16
+}
+
+// At returns the T that lies at b[off:], in memory that is mapped rather than allocated, and shared with another process.
+// Sound because b covers all of it, because it is aligned, and as long as b stays mapped and T has no pointers in it. It
+// panics where the first two do not hold.
+func At[T any](b []byte, off int) *T {
+	var t T
+	p := unsafe.Pointer(unsafe.SliceData(b[off : off+int(unsafe.Sizeof(t))]))
+	if uintptr(p)%unsafe.Alignof(t) != 0 {
+		panic("cmem.At: not aligned")
+	}
+	return (*T)(p)
+}
+
+// Word returns the address of a word for a system call, or for native code.
+//
+// Sound for words in mapped memory, and for those of the heap that the caller keeps alive: neither moves.
+func Word(word *atomic.Uint32) uintptr { return uintptr(unsafe.Pointer(word)) }
+
+// SameMemory reports whether a begins where b's backing memory does.
+func SameMemory(a, b []byte) bool {
+	return unsafe.SliceData(a) == unsafe.SliceData(b)
 }

@@ -9,8 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // Engine runs one open plug-in. Its methods may be called from any goroutine, at any time.
@@ -110,3 +113,76 @@ func (e *StartError) Unwrap() error {
 	}
 	return e.Status
 }
+
+// Starter opens plug-ins with an engine other than the native one.
+type Starter interface {
+	// Start opens the library at path. accept is asked first, with what its file says, and returns the host for it or an
+	// error, which Start returns then. The error is an *inspect.Error, a *StartError, a *Crash, or accept's.
+	Start(path string, o StartOptions, accept func(*inspect.Library) (Host, error)) (Engine, *inspect.Library, error)
+}
+
+// StartOptions are the options of Open that a Starter needs.
+type StartOptions struct {
+	SHA256    []byte // the digest that the file must have, or nil
+	Config    []byte
+	Instances int
+}
+
+// Isolated is what an engine adds that runs its plug-in in another process.
+type Isolated interface {
+	Isolation() Isolation
+}
+
+// Isolation is the state of an isolated plug-in.
+type Isolation struct {
+	PID     int      // of the worker; 0 when there is none
+	Attempt int      // how many workers there have been
+	Layers  []string // of the sandbox and of the process itself that are active
+}
+
+// Crash says that the worker ended while a call ran in it, or could not be used.
+type Crash struct {
+	Signal  os.Signal // that ended it, or nil
+	Code    int       // its exit code; -1 with a signal
+	Reason  string    // in words, where the host ended it or it could not be started; may be empty
+	Stderr  []string  // the last lines that it wrote to its standard streams
+	Attempt int       // which worker it was, from 1
+
+	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
+}
+
+// Error says how the worker ended.
+func (c *Crash) Error() string {
+	text := fmt.Sprintf("the worker ended with exit code %d", c.Code)
+	switch {
+	case c.Reason != "":
+		text = "the worker was " + c.Reason
+	case c.Signal != nil:
+		text = fmt.Sprintf("the worker was ended by the signal %q", c.Signal)
+	}
+	if c.Suspended > 0 {
+		text = fmt.Sprintf("suspended for another %v, because workers keep crashing; the last: %s", c.Suspended.Round(time.Millisecond), text)
+	}
+	return text
+}
+
+// Overrun says that a call did not come back in time after its context had ended, and its worker was killed.
+type Overrun struct {
+	Grace time.Duration // how long it had
+	Cause error         // why the context had ended
+}
+
+// Error says how long the call had.
+func (o *Overrun) Error() string {
+	return fmt.Sprintf("it was asked to stop (%v) and had not %v later", o.Cause, o.Grace)
+}
+
+// TooLong says that an output could not be carried over.
+type TooLong struct{ Text string }
+
+// Error returns the worker's words.
+func (t *TooLong) Error() string { return t.Text }
+
+// OptionOf makes an option of package loader from a Starter, or one that fails with err; package loader sets it. It
+// stands here because only a package of this module may choose an engine.
+var OptionOf func(s Starter, err error) any

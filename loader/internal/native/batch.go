@@ -183,7 +183,7 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 // runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.
 func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 	for _, data := range in {
-		if s.cancel.Load() != 0 {
+		if s.word.Load() != 0 {
 			return
 		}
 		room := room(b, 1)

@@ -35,6 +35,7 @@ type Engine struct {
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
 	instances []*instance
 	config    []byte
+	base      context.Context // of ferrule_start and ferrule_stop
 	watch     watcher
 	views     views
 
@@ -59,12 +60,18 @@ type Options struct {
 	Host      engine.Host
 	Config    []byte // what ferrule_start gets; kept, for instances that are started later
 	Instances int    // at least 1
+
+	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
+	Context context.Context
 }
 
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
 	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
+	if e.base = o.Context; e.base == nil {
+		e.base = context.Background()
+	}
 	e.lengths = make([]atomic.Uint32, len(image.fns))
 	e.imports = uint32(len(image.lib.Imports))
 	e.calledBack = e.imports > 0 && image.lib.Manifest.Threads != abi.Pinned
@@ -82,7 +89,7 @@ func New(image *Image, o Options) (*Engine, error) {
 	}
 	e.slots.Store(&slots)
 	for _, inst := range e.instances {
-		if err := inst.start(); err != nil {
+		if err := inst.start(e.base); err != nil {
 			_ = e.Close() // the failure to start is what the caller needs to know
 			return nil, err
 		}
@@ -92,7 +99,7 @@ func New(image *Image, o Options) (*Engine, error) {
 
 func (e *Engine) newSlot(inst *instance) *slot {
 	s := newSlot()
-	s.engine, s.inst, s.ctx = e, inst, context.Background()
+	s.engine, s.inst, s.ctx, s.word = e, inst, context.Background(), &s.cancel
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
@@ -276,7 +283,7 @@ func (e *Engine) close() error {
 	e.watch.stop()
 	for _, inst := range e.instances {
 		inst.renewing <- struct{}{} // a call that renews the instance ends first
-		inst.stop()
+		inst.stop(e.base)
 		if inst.thread != nil {
 			inst.thread.stop()
 		}

@@ -57,6 +57,8 @@ type LoadOptions struct {
 	SHA256 []byte
 	// Unload closes the library after the last plug-in that uses it.
 	Unload bool
+	// AllowGo loads a library with a Go runtime of its own, too.
+	AllowGo bool
 	// Accept is asked, before any code of the library runs, whether it is one that the caller can use.
 	Accept func(*inspect.Library) error
 }
@@ -167,7 +169,7 @@ func loadPrivate(path, abs string, o LoadOptions) (*Image, error) {
 
 // load loads what inspection found good, from the path at. The caller holds images.mu.
 func load(m *Image, at string, o LoadOptions) (_ *Image, err error) {
-	if err := runnable(m.lib); err != nil {
+	if err := Runnable(m.lib, o.AllowGo); err != nil {
 		return nil, err
 	}
 	if err := o.Accept(m.lib); err != nil {
@@ -273,15 +275,15 @@ func (m *Image) resolve() error {
 	return nil
 }
 
-// runnable reports why this process cannot run the library.
-func runnable(lib *inspect.Library) error {
+// Runnable reports why this process cannot run the library.
+func Runnable(lib *inspect.Library, allowGo bool) error {
 	if lib.OS != runtime.GOOS || lib.Arch != runtime.GOARCH {
 		return &inspect.Error{Path: lib.Path, Kind: ErrPlatform,
 			Found:    fmt.Sprintf("%s for %s/%s", lib.Format, lib.OS, orElse(lib.Arch, lib.Machine)),
 			Expected: runtime.GOOS + "/" + runtime.GOARCH,
 			Remedy:   "build the plug-in for this platform, or run the host on the plug-in's"}
 	}
-	if lib.GoVersion != "" {
+	if lib.GoVersion != "" && !allowGo {
 		return &inspect.Error{Path: lib.Path, Kind: ErrGoRuntime, Found: "a library built by " + lib.GoVersion,
 			Expected: "one without a Go runtime: two of them in one process take each other's signals",
 			Remedy:   "write the plug-in in C, C++ or Rust, or call it in a process of its own"}

@@ -23,13 +23,15 @@ type instance struct {
 }
 
 // controlCall runs start or stop, with the instance's own slot.
-func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
+func (inst *instance) controlCall(ctx context.Context, fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
 	s.phase.Store(busy)
+	s.setContext(context.WithoutCancel(ctx)) // a start or stop is not given up half way
 	room := make([]byte, scratchRoom)
 	status = s.call(fn, in, room)
 	state := s.frame.State
 	out, err = s.take(nil, room, status)
+	s.setContext(context.Background())
 	s.tidy()
 	s.phase.Store(idle)
 	if err == nil && status == abi.StatusOK {
@@ -39,10 +41,10 @@ func (inst *instance) controlCall(fn uintptr, in []byte) (out []byte, status abi
 }
 
 // start makes the instance's state. No call of it runs.
-func (inst *instance) start() error {
+func (inst *instance) start(ctx context.Context) error {
 	inst.state = 0
 	if fn := inst.engine.image.start; fn != 0 {
-		out, status, err := inst.controlCall(fn, inst.engine.config)
+		out, status, err := inst.controlCall(ctx, fn, inst.engine.config)
 		if err != nil {
 			return &engine.StartError{Err: err}
 		}
@@ -56,7 +58,7 @@ func (inst *instance) start() error {
 
 // stop drops the instance's state, if it has one. No call of it runs. What goes wrong is logged: there is nobody who
 // could do something about it.
-func (inst *instance) stop() {
+func (inst *instance) stop(ctx context.Context) {
 	if !inst.running {
 		return
 	}
@@ -65,7 +67,7 @@ func (inst *instance) stop() {
 	if fn == 0 {
 		return
 	}
-	out, status, err := inst.controlCall(fn, nil)
+	out, status, err := inst.controlCall(ctx, fn, nil)
 	var text string
 	switch {
 	case err != nil:
@@ -75,7 +77,7 @@ func (inst *instance) stop() {
 	default:
 		return
 	}
-	inst.engine.host.Log(context.Background(), abi.LogWarn, []byte(text))
+	inst.engine.host.Log(ctx, abi.LogWarn, []byte(text))
 }
 
 // renew stops a poisoned instance, once its running calls have ended, and starts it anew (R16).
@@ -90,7 +92,7 @@ func (inst *instance) renew(ctx context.Context) error {
 		return nil
 	}
 	e := inst.engine
-	if held(ctx, e) > 0 {
+	if held(ctx, e) > 0 || ctx.Value(Nested) != nil {
 		return engine.ErrReentrant // it would wait for itself
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
@@ -109,8 +111,8 @@ func (inst *instance) renew(ctx context.Context) error {
 			}
 		}
 	}
-	inst.stop()
-	if err := inst.start(); err != nil {
+	inst.stop(ctx)
+	if err := inst.start(ctx); err != nil {
 		return err
 	}
 	inst.poisoned.Store(false)

@@ -152,5 +152,5 @@ func (s *slot) prepare() {
 	f.Size = unsafe.Sizeof(*f)
 	f.State = s.inst.state
 	f.Host = s.engine.table
-	f.Cancel = cmem.AddrOf(&s.cancel)
+	f.Cancel = cmem.Word(s.word)
 }

@@ -52,6 +52,7 @@ type slotBody struct {
 	engine      *Engine
 	inst        *instance
 	ctx         context.Context
+	word        *atomic.Uint32        // the cancellation word that the plug-in gets: cancel, or the context's own
 	cancellable bool                  // whether ctx can end
 	scope       atomic.Pointer[scope] // what host functions get as their context; made when one is first called
 
@@ -84,6 +85,19 @@ type scope struct {
 func (s *scope) runs() bool { return s.slot.scope.Load() == s && s.slot.phase.Load() == busy }
 
 type scopeKey struct{}
+
+// Canceller is a context that has a cancellation word of its own, in memory that is not Go's or lives as long as the
+// process. Its Done is nil: nobody needs to watch it.
+type Canceller interface {
+	context.Context
+	CancelWord() *atomic.Uint32
+}
+
+// Nested is a key of contexts: a call whose context has a value for it comes from a host function that a call of the same
+// plug-in called, in another process.
+var Nested nestedKey
+
+type nestedKey struct{}
 
 // Value adds one value to the caller's context: the scope itself, by which a call that a host function makes is known
 // to come from this one.
@@ -203,7 +217,10 @@ func (s *slot) setContext(ctx context.Context) {
 	if s.scope.Load() != nil {
 		s.scope.Store(nil)
 	}
-	s.ctx, s.cancellable = ctx, ctx.Done() != nil
+	s.ctx, s.cancellable, s.word = ctx, ctx.Done() != nil, &s.cancel
+	if own, ok := ctx.(Canceller); ok {
+		s.word = own.CancelWord()
+	}
 	if s.cancellable {
 		s.phase.Store(busy) // before the caller looks for a running watcher: one that ends looks at slots last
 	} else {
@@ -294,7 +311,7 @@ func newSlot() *slot {
 
 // freeSlot gives a closed slot back to the arena.
 func freeSlot(s *slot) {
-	s.engine, s.inst, s.ctx, s.cancellable, s.scratch, s.done = nil, nil, nil, false, nil, nil
+	s.engine, s.inst, s.ctx, s.word, s.cancellable, s.scratch, s.done = nil, nil, nil, nil, false, nil, nil
 	s.scope.Store(nil)
 	s.others.And(^attend)
 	s.owner.Store(0)

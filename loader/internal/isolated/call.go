@@ -1,0 +1,218 @@
+package isolated
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// call is one call in progress. It is part of its lane, so that a call allocates nothing.
+type call struct {
+	*Engine
+	lane  *lane
+	ctx   context.Context
+	scope *scope // what host functions get as their context; made when one is first called
+
+	detached bool // somebody else ends the call
+}
+
+// begin starts a call on a lane that the caller owns.
+func (e *Engine) begin(l *lane, ctx context.Context) *call {
+	l.call = call{Engine: e, lane: l, ctx: ctx}
+	return &l.call
+}
+
+// end gives the lane back.
+func (c *call) end() {
+	if c.detached {
+		return
+	}
+	if c.scope != nil {
+		c.scope.over.Store(true)
+	}
+	c.disown(c.lane)
+}
+
+func (c *call) flags() uint32 {
+	if _, nested := c.ctx.Value(scopeKey{}).(*scope); nested && held(c.ctx, c.Engine) > 0 {
+		return transport.FlagNested
+	}
+	return 0
+}
+
+// awaitStep is how long a call sleeps before it looks by itself whether the worker is still there and still sane.
+const awaitStep = 200 * time.Millisecond
+
+// finish waits for the end of the call and serves what the plug-in asks of its host meanwhile.
+func (c *call) finish() (transport.Message, error) {
+	for {
+		m, ok, err := c.lane.Await(awaitStep)
+		if err != nil {
+			return m, c.garbage(err)
+		}
+		if !ok {
+			if c.lane.worker.dead.Load() {
+				// It may have answered before it died.
+				if m, ok, err = c.lane.Await(0); err != nil || !ok {
+					return m, c.crashed()
+				}
+			} else {
+				continue
+			}
+		}
+		switch m.Op {
+		case transport.OpDone:
+			c.lane.worker.worked.Store(true)
+			return m, nil
+		case transport.OpFailed:
+			return m, c.failure(m)
+		case transport.OpHostCall:
+			err = c.hostCall(m)
+		case transport.OpLog:
+			var text []byte
+			if text, err = c.copyIn(m); err == nil {
+				c.host.Log(c.hostContext(), abi.Level(m.Fn), text)
+				err = c.lane.Answer(0, nil)
+			}
+		case transport.OpGrow:
+			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
+		default:
+			err = fmt.Errorf("the message %d", m.Op)
+		}
+		if err != nil {
+			return m, c.garbage(err)
+		}
+	}
+}
+
+// copyIn returns what the plug-in passes to its host, in memory that the worker cannot change. It is valid until the next
+// time.
+func (c *call) copyIn(m transport.Message) ([]byte, error) {
+	in, err := c.lane.UpInput(m)
+	if err != nil {
+		return nil, err
+	}
+	c.lane.scratch = append(c.lane.scratch[:0], in...)
+	defer func() {
+		if cap(c.lane.scratch) > 1<<20 {
+			c.lane.scratch = nil
+		}
+	}()
+	return c.lane.scratch, nil
+}
+
+func (c *call) hostContext() context.Context {
+	if c.scope == nil {
+		c.scope = &scope{Context: c.ctx, engine: c.Engine}
+	}
+	return c.scope
+}
+
+// hostCall runs a host function for the plug-in.
+func (c *call) hostCall(m transport.Message) (err error) {
+	if m.Fn >= uint32(len(c.lib.Imports)) {
+		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports))
+	}
+	in, err := c.copyIn(m)
+	if err != nil {
+		return err
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		var out []byte
+		var status abi.Status
+		value := recover()
+		if value != nil {
+			out, status = c.host.Panicked(c.hostContext(), m.Fn, value)
+			err = c.answer(status, out)
+			return
+		}
+		// runtime.Goexit: this goroutine ends. Somebody else waits for what the worker has to say.
+		c.detached = true
+		go func() {
+			if c.answer(abi.StatusFailed, []byte("the host function ended its goroutine")) == nil {
+				_, _ = c.finish()
+			}
+			c.detached = false
+			c.end()
+		}()
+	}()
+	out, status := c.host.Call(c.hostContext(), m.Fn, in)
+	returned = true
+	return c.answer(status, out)
+}
+
+// answer gives a host function's result to the plug-in.
+func (c *call) answer(status abi.Status, out []byte) error {
+	if c.lane.Answer(int32(status), out) == nil {
+		return nil
+	}
+	return c.lane.Answer(int32(abi.StatusNoMemory), []byte("no memory for the host function's result"))
+}
+
+// failure makes an error of a call that ended without a status.
+func (c *call) failure(m transport.Message) error {
+	text, err := c.lane.Output(m)
+	if err != nil {
+		return c.garbage(err)
+	}
+	switch transport.Failure(m.Fn) {
+	case transport.FailedClosed:
+		return engine.ErrClosed
+	case transport.FailedReentrant:
+		return engine.ErrReentrant
+	case transport.FailedTooLong:
+		return &engine.TooLong{Text: string(text)}
+	case transport.FailedRule:
+		c.lane.worker.worked.Store(true)
+		violation, err := wire.ParseViolation(text)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return violation
+	case transport.FailedStart:
+		start, err := wire.ParseStartError(text)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return start
+	case transport.FailedOpen:
+		err := wire.ParseOpenError(text, c.lib.Path)
+		return err
+	default:
+		return c.garbage(fmt.Errorf("the failure %d", m.Fn))
+	}
+}
+
+// garbage ends a worker that does not keep to the protocol: something has written over the shared memory.
+func (c *call) garbage(err error) error {
+	c.lane.worker.kill(fmt.Sprintf("killed by the host, because the memory shared with it was overwritten (%v)", err))
+	return c.crashed()
+}
+
+// wasOverdue reports whether the call was asked to stop because it had taken its time.
+func (c *call) wasOverdue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lane.overdue
+}
+
+// crashed waits until all is known about the worker's end, and makes the call's error of it.
+func (c *call) crashed() error {
+	w := c.lane.worker
+	<-w.gone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lane.killed {
+		return &engine.Overrun{Grace: c.options.Grace, Cause: c.lane.cause}
+	}
+	return w.crash
+}

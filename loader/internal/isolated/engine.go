@@ -1,0 +1,287 @@
+// Package isolated is the engine that runs a plug-in in a worker process: it starts workers, carries calls over shared
+// memory, and makes errors of whatever ends a worker.
+//
+// An Engine has at most one worker at a time. A call takes a lane of it and owns the lane until it is over. When the
+// worker ends, exactly the calls that own a lane fail, and the next call starts another one.
+package isolated
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// Options say how to isolate. Package isolate documents them.
+type Options struct {
+	Binary       string // "" is this program
+	Env          []string
+	Stderr       io.Writer // nil drops what is not kept for errors
+	Grace        time.Duration
+	StartTimeout time.Duration
+	CallTimeout  time.Duration // 0 is none
+	MaxMessage   int64
+	Restart      Restart
+	Sandbox      json.RawMessage // nil is none
+}
+
+// Restart says how soon a worker is started after others crashed.
+type Restart struct {
+	Delay    time.Duration // before the third of workers that crash one after the other; it doubles from there
+	MaxDelay time.Duration
+	Limit    int           // after that many workers that crash one after the other, none is started for Suspend
+	Suspend  time.Duration // doubles each time up to 16 times, until a call succeeds
+}
+
+// Engine runs one plug-in in worker processes.
+type Engine struct {
+	lib     *inspect.Library
+	path    string // absolute
+	host    engine.Host
+	options Options
+	start   engine.StartOptions
+	lanes   int // how many calls there may be at a time
+
+	expected []atomic.Uint32 // by function: how long its last long output was
+
+	mu       sync.Mutex
+	worker   *worker         // nil when there is none that calls may use
+	starting chan struct{}   // not nil while one is started; closed at the end of it
+	startErr error           // of the last start
+	waiting  []chan struct{} // calls that wait for a lane, first come first served; closed to have them look
+	calls    int             // that own a lane
+	closing  bool
+	drained  chan struct{} // closed when closing and calls is 0
+	trimming bool
+
+	attempt     int // workers started so far
+	streak      int // of them, the last ones that crashed without a call that succeeded
+	suspensions int
+	earliest    time.Time // before which no worker is started
+	lastCrash   *engine.Crash
+
+	watching bool
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Starter opens plug-ins isolated.
+type Starter struct{ Options }
+
+// Start is engine.Starter's.
+func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect.Library) (engine.Host, error)) (engine.Engine, *inspect.Library, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, &inspect.Error{Path: path, Kind: native.ErrLoad, Err: err}
+	}
+	lib, err := inspect.File(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := native.Runnable(lib, true); err != nil {
+		return nil, nil, err
+	}
+	host, err := accept(lib)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := &Engine{lib: lib, path: abs, host: host, options: s.Options, start: o, drained: make(chan struct{})}
+	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
+	e.lanes = transport.MaxLanes
+	if lib.Manifest.Threads != abi.Concurrent {
+		e.lanes = min(e.lanes, o.Instances)
+	}
+	w, err := e.launch()
+	if err != nil {
+		return nil, nil, err
+	}
+	e.worker = w
+	return e, lib, nil
+}
+
+// Append calls a function; see engine.Engine.
+func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return dst, 0, err
+	}
+	c := e.begin(l, ctx)
+	defer c.end()
+	out, status, err := c.call(fn, in, cap(dst)-len(dst))
+	if err != nil {
+		return dst, 0, err
+	}
+	return append(dst, out...), status, nil
+}
+
+// View calls a function and returns its output in the lane's memory; see engine.Engine. The lane is the view's until it
+// is released.
+func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	c := e.begin(l, ctx)
+	held := false
+	defer func() {
+		if !held {
+			c.end()
+		}
+	}()
+	out, status, err := c.call(fn, in, 0)
+	if err != nil {
+		return nil, status, err
+	}
+	held = true
+	c.lane.settle()
+	return &engine.View{Bytes: out, Release: c.end}, status, nil
+}
+
+// call runs a function on the call's lane and returns its output, in the lane's memory.
+func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, error) {
+	expected := int(c.expected[fn].Load())
+	room = max(room, expected)
+	if room > maxRoom {
+		room = maxRoom
+	}
+	area, err := c.lane.Room(len(in), room)
+	if err != nil {
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %d bytes: %v", len(in), err)}
+	}
+	copy(area, in)
+	c.lane.Call(transport.OpCall, uint32(fn), len(in), c.flags())
+	m, err := c.finish()
+	if err != nil {
+		return nil, 0, err
+	}
+	if m.Status < 0 {
+		return nil, 0, c.garbage(fmt.Errorf("the status %d", m.Status))
+	}
+	out, err := c.lane.Output(m)
+	if err != nil {
+		return nil, 0, c.garbage(err)
+	}
+	if n := len(out); n > longOutput && n <= maxRoom || expected > 0 && n < expected/2 {
+		if n <= longOutput {
+			n = 0
+		}
+		c.expected[fn].Store(uint32(n))
+	}
+	return out, abi.Status(m.Status), nil
+}
+
+// An output of more than longOutput bytes is remembered, so that the next one of the function finds room; up to maxRoom.
+const (
+	longOutput = 32 << 10
+	maxRoom    = 1 << 30
+)
+
+// batchLimit is how many bytes of inputs go to the worker at once, if there is more than one input.
+const batchLimit = 1 << 20
+
+// Batch calls a function with each input; see engine.Engine.
+func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	for len(in) > 0 {
+		n, size := 0, 0
+		for n < len(in) && (n == 0 || size+len(in[n]) <= batchLimit) && n < 1<<16 {
+			size += len(in[n])
+			n++
+		}
+		ran, err := e.part(ctx, fn, in[:n], b)
+		if err != nil {
+			return err
+		}
+		in = in[ran:]
+		if ran < n {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// part runs some inputs of a batch in one message.
+func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, err error) {
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c := e.begin(l, ctx)
+	defer c.end()
+	size := wire.BatchSize(in)
+	area, err := l.Room(size, size+len(in)*64)
+	if err != nil {
+		return 0, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
+	}
+	wire.PutBatch(area, in)
+	l.Call(transport.OpBatch, uint32(fn), size, c.flags())
+	m, err := c.finish()
+	if err != nil {
+		return 0, err
+	}
+	out, err := l.Output(m)
+	if err != nil {
+		return 0, c.garbage(err)
+	}
+	before := len(b.Records)
+	if _, err := wire.ParseOutcome(out, len(in), b); err != nil {
+		return 0, c.garbage(err)
+	}
+	ran = len(b.Records) - before
+	if ran < len(in) && ctx.Err() == nil {
+		if c.wasOverdue() {
+			return ran, context.DeadlineExceeded
+		}
+		return 0, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
+	}
+	return ran, nil
+}
+
+// Isolation is engine.Isolated's.
+func (e *Engine) Isolation() engine.Isolation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := engine.Isolation{Attempt: e.attempt}
+	if e.worker != nil && !e.worker.dead.Load() {
+		i.PID, i.Layers = e.worker.pid(), slices.Clone(e.worker.layers)
+	}
+	return i
+}
+
+// Close ends the engine; see engine.Engine.
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() { e.closeErr = e.close() })
+	return e.closeErr
+}
+
+func (e *Engine) close() error {
+	e.mu.Lock()
+	e.closing = true
+	e.wakeAll()
+	if e.calls == 0 && e.starting == nil {
+		close(e.drained)
+	}
+	e.mu.Unlock()
+	<-e.drained
+	e.mu.Lock()
+	w := e.worker
+	e.worker = nil
+	e.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return w.stop()
+}

@@ -1,0 +1,302 @@
+package isolated
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+)
+
+// lane is a lane of a worker. What is not the transport's is guarded by the engine's mu, or belongs to the call.
+type lane struct {
+	*transport.HostLane
+	worker *worker
+
+	ctx     context.Context // of the call that owns it, nil when none does or its worker is not in it any more
+	asked   time.Time       // when its call was asked to stop; zero when it was not
+	begun   time.Time       // when its call began, where there is a limit to how long it runs; else zero
+	cause   error           // why it was asked to stop
+	overdue bool            // its call was asked to stop because of the limit; written before cause
+	killed  bool            // its call is why the worker was killed
+
+	scratch []byte // a host function's input
+	call    call   // the owner's
+}
+
+// scope is the context of one call as its host functions see it.
+type scope struct {
+	context.Context
+	engine *Engine
+	over   atomic.Bool // a host function may keep it for longer
+}
+
+type scopeKey struct{}
+
+// Value adds one value to the caller's context: the scope itself, by which a call that a host function makes is known to
+// come from this one.
+func (s *scope) Value(key any) any {
+	if key == (scopeKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+// held reports how many of an engine's lanes are in use by the calls that led to ctx.
+func held(ctx context.Context, e *Engine) (n int) {
+	for {
+		s, ok := ctx.Value(scopeKey{}).(*scope)
+		if !ok {
+			return n
+		}
+		if s.engine == e && !s.over.Load() {
+			n++
+		}
+		ctx = s.Context
+	}
+}
+
+// acquire makes the caller the owner of a lane of a living worker.
+func (e *Engine) acquire(ctx context.Context) (*lane, error) {
+	cancellable := ctx.Done() != nil
+	for tried := false; ; {
+		if cancellable && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		e.mu.Lock()
+		if e.closing {
+			e.mu.Unlock()
+			return nil, engine.ErrClosed
+		}
+		if e.worker != nil && e.worker.dead.Load() {
+			e.bury(e.worker)
+		}
+		w := e.worker
+		if w == nil {
+			if tried && e.starting == nil && e.startErr != nil {
+				err := e.startErr
+				e.mu.Unlock()
+				return nil, err
+			}
+			wait, err := e.restart()
+			e.mu.Unlock()
+			if err != nil {
+				return nil, err
+			}
+			tried = true
+			select {
+			case <-wait:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		l := w.idle()
+		if l == nil && len(w.lanes) < e.lanes {
+			l = w.addLane()
+		}
+		if l != nil {
+			e.own(l, ctx, cancellable)
+			e.mu.Unlock()
+			return l, nil
+		}
+		if held(ctx, e) >= e.lanes {
+			e.mu.Unlock()
+			return nil, engine.ErrReentrant
+		}
+		look := make(chan struct{})
+		e.waiting = append(e.waiting, look)
+		e.mu.Unlock()
+		select {
+		case <-look:
+		case <-ctx.Done():
+			e.mu.Lock()
+			if i := slices.Index(e.waiting, look); i >= 0 {
+				e.waiting = slices.Delete(e.waiting, i, i+1)
+			} else {
+				e.wakeOne() // the lane that it was woken for is another's now
+			}
+			e.mu.Unlock()
+		}
+	}
+}
+
+// own makes a call the owner of the lane. The caller holds e.mu.
+func (e *Engine) own(l *lane, ctx context.Context, cancellable bool) {
+	e.calls++
+	l.worker.refs++
+	l.ctx, l.begun, l.asked, l.cause, l.overdue, l.killed = ctx, time.Time{}, time.Time{}, nil, false, false
+	if e.options.CallTimeout > 0 {
+		l.begun = time.Now()
+		cancellable = true
+	}
+	if cancellable && !e.watching {
+		e.watching = true
+		go e.watch()
+	}
+}
+
+// disown ends that.
+func (e *Engine) disown(l *lane) {
+	if l.Extended() > keepExtended {
+		l.Trim()
+	}
+	extended := l.Extended() > 0
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.ctx, l.cause = nil, nil
+	w := l.worker
+	if w == e.worker && !w.dead.Load() {
+		w.free = append(w.free, l)
+	}
+	w.unref()
+	e.wakeOne()
+	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
+		close(e.drained)
+	}
+	if extended && !e.trimming {
+		e.trimming = true
+		time.AfterFunc(trimAfter, e.trim)
+	}
+}
+
+// A lane keeps memory for long payloads of up to keepExtended bytes, until trimAfter later.
+const (
+	keepExtended = 256 << 20
+	trimAfter    = 2 * time.Second
+)
+
+// trim gives back what idle lanes have kept.
+func (e *Engine) trim() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.trimming = false // a lane in use asks again when it is given back
+	w := e.worker
+	if w == nil {
+		return
+	}
+	var long []*lane
+	w.free = slices.DeleteFunc(w.free, func(l *lane) bool {
+		if l.Extended() == 0 {
+			return false
+		}
+		long = append(long, l)
+		return true
+	})
+	w.refs++
+	e.mu.Unlock()
+	for _, l := range long {
+		l.Trim()
+	}
+	e.mu.Lock()
+	if w == e.worker {
+		w.free = append(long, w.free...)
+		for range long {
+			e.wakeOne()
+		}
+	}
+	w.unref()
+}
+
+// wakeOne has the first call that waits look for a lane. The caller holds e.mu.
+func (e *Engine) wakeOne() {
+	if len(e.waiting) > 0 {
+		close(e.waiting[0])
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+	}
+}
+
+func (e *Engine) wakeAll() {
+	for len(e.waiting) > 0 {
+		e.wakeOne()
+	}
+}
+
+// idle takes the lane that was used last: the worker is most likely to wait for it awake. The caller holds the engine's
+// mu, as for the methods that follow.
+func (w *worker) idle() *lane {
+	if len(w.free) == 0 {
+		return nil
+	}
+	l := w.free[len(w.free)-1]
+	w.free = w.free[:len(w.free)-1]
+	return l
+}
+
+func (w *worker) addLane() *lane {
+	l := &lane{HostLane: w.memory.NewLane(), worker: w}
+	w.lanes = append(w.lanes, l)
+	return l
+}
+
+// unref ends one use of the worker's memory.
+func (w *worker) unref() {
+	if w.refs--; w.refs == 0 {
+		w.memory.Close()
+	}
+}
+
+// The watcher asks calls to stop whose context has ended, and kills the worker of those that do not. It is one goroutine
+// for an engine, and only while calls that can be asked are in progress; see package native.
+const (
+	watchInterval = time.Millisecond
+	watchIdle     = 50 // intervals without such a call after which it ends
+)
+
+func (e *Engine) watch() {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for quiet := 0; ; <-tick.C {
+		e.mu.Lock()
+		if e.look(time.Now()) {
+			quiet = 0
+		} else if quiet++; quiet >= watchIdle {
+			e.watching = false
+			e.mu.Unlock()
+			return
+		}
+		e.mu.Unlock()
+	}
+}
+
+// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds e.mu.
+func (e *Engine) look(now time.Time) (found bool) {
+	w := e.worker
+	if w == nil {
+		return false
+	}
+	limit := e.options.CallTimeout
+	for _, l := range w.lanes {
+		if l.ctx == nil {
+			continue
+		}
+		if l.ctx.Done() == nil && l.begun.IsZero() {
+			continue
+		}
+		found = true
+		switch {
+		case !l.asked.IsZero():
+			l.Cancel() // once more: the call may have begun after the first time
+			if now.Sub(l.asked) > e.options.Grace && !w.dead.Load() && !l.killed {
+				l.killed = true
+				w.kill("killed by the host, because another call did not end in time")
+			}
+		case l.ctx.Err() != nil:
+			l.asked, l.cause = now, context.Cause(l.ctx)
+			l.Cancel()
+		case !l.begun.IsZero() && now.Sub(l.begun) > limit:
+			l.asked, l.overdue, l.cause = now, true, context.DeadlineExceeded
+			l.Cancel()
+		}
+	}
+	return found
+}
+
+// settle says that the worker is not in the lane any more: nothing is to be asked of it.
+func (l *lane) settle() {
+	e := l.worker.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.ctx, l.begun = context.Background(), time.Time{}
+}

@@ -1,0 +1,52 @@
+//go:build linux && !ferrule_portable
+
+package transport
+
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// bell wakes the other side of a lane, and waits to be woken by it: a futex on the word itself, which is known to the
+// kernel by the file that the memory is mapped from.
+type bell struct{}
+
+const (
+	futexWait = 0
+	futexWake = 1
+)
+
+// wait sleeps while word is value, until it is woken or limit is over. It may also return for no reason.
+func (*bell) wait(word *atomic.Uint32, value uint32, limit time.Duration) {
+	var ts *unix.Timespec
+	if limit != Forever {
+		t := unix.NsecToTimespec(limit.Nanoseconds())
+		ts = &t
+	}
+	// Blocking: the runtime gives this thread's processor to others meanwhile.
+	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(word), futexWait, uintptr(value), cmem.AddrOf(ts), 0, 0)
+}
+
+// ring wakes whoever waits for word.
+func (*bell) ring(word *atomic.Uint32) {
+	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(word), futexWake, 1<<30, 0, 0, 0)
+}
+
+// alarm wakes this side.
+func (b *bell) alarm(word *atomic.Uint32) { b.ring(word) }
+
+// bells are the bells of one side. The word is all that a futex needs.
+type bells struct{ one bell }
+
+// bellPipes is how many pipes this platform's bells need in each direction.
+const bellPipes = 0
+
+func newBells(_, _ *os.File) *bells { return new(bells) }
+
+func (bs *bells) at(int) *bell { return &bs.one }

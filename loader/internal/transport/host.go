@@ -1,0 +1,244 @@
+package transport
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// Host is the host's side of the memory that it shares with one worker.
+type Host struct {
+	memory *memory
+	header *header
+	bells  *bells
+	pipes  [4]*os.File // with bells that need them: the host's read and write end, the worker's
+	lanes  atomic.Uint32
+}
+
+// NewHost makes the shared memory.
+func NewHost() (*Host, error) {
+	m, err := newMemory()
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{memory: m, header: cmem.At[header](m.base, 0)}
+	if bellPipes > 0 {
+		if h.pipes[0], h.pipes[3], err = os.Pipe(); err == nil {
+			h.pipes[2], h.pipes[1], err = os.Pipe()
+		}
+		if err != nil {
+			h.Close()
+			return nil, fmt.Errorf("the pipes of the shared memory: %w", err)
+		}
+	}
+	h.bells = newBells(h.pipes[0], h.pipes[1])
+	h.header.magic.Store(magic)
+	return h, nil
+}
+
+// Files returns what the worker is to inherit, for Attach in this order. They stay the host's.
+func (h *Host) Files() []*os.File {
+	if bellPipes == 0 {
+		return h.memory.files()
+	}
+	return append(h.memory.files(), h.pipes[2], h.pipes[3])
+}
+
+// Started closes what only the worker is to have open.
+func (h *Host) Started() {
+	for _, i := range []int{2, 3} {
+		if h.pipes[i] != nil {
+			h.pipes[i].Close()
+			h.pipes[i] = nil
+		}
+	}
+}
+
+// Close frees the memory. No lane is used any more.
+func (h *Host) Close() {
+	for _, f := range h.pipes {
+		if f != nil {
+			f.Close()
+		}
+	}
+	h.memory.close()
+}
+
+// NewLane adds a lane, which the worker then serves. There are MaxLanes; it is called by one goroutine at a time.
+func (h *Host) NewLane() *HostLane {
+	i := int(h.lanes.Load())
+	l := &HostLane{lane: newLane(h.memory.base, i), host: h, bell: h.bells.at(i)}
+	l.turn.Store(turnHost)
+	h.lanes.Store(uint32(i + 1))
+	h.header.wanted.Store(uint32(i + 1))
+	if h.header.sleeps.Load() != 0 {
+		h.bells.at(MaxLanes).ring(&h.header.wanted)
+	}
+	return l
+}
+
+// HostLane is the host's end of a lane. It is for one goroutine at a time, but for Cancel and Alarm.
+type HostLane struct {
+	lane
+	host *Host
+	bell *bell
+	spin spinner
+
+	extents [2]*extent // by Region; nil where the room in the lane itself is used
+	outAt   int        // where in RegionCall the room for the output begins
+	out     []byte     // the room for the output
+}
+
+// bytes returns the memory of a region.
+func (l *HostLane) bytes(r Region) []byte {
+	switch {
+	case l.extents[r] != nil:
+		return l.extents[r].bytes
+	case r == RegionCall:
+		return l.call
+	default:
+		return l.lane.up
+	}
+}
+
+// ensure makes the region at least n bytes long. What was in it is lost.
+func (l *HostLane) ensure(r Region, n uint64) error {
+	if uint64(len(l.bytes(r))) >= n {
+		return nil
+	}
+	e, err := l.host.memory.alloc(n)
+	if err != nil {
+		return err
+	}
+	l.drop(r)
+	l.extents[r] = e
+	return nil
+}
+
+func (l *HostLane) drop(r Region) {
+	if e := l.extents[r]; e != nil {
+		l.extents[r] = nil
+		l.host.memory.release(e)
+	}
+}
+
+// Trim gives memory back that only long payloads needed.
+func (l *HostLane) Trim() {
+	l.drop(RegionCall)
+	l.drop(RegionUp)
+	l.out = nil
+}
+
+// Extended reports whether there is something for Trim.
+func (l *HostLane) Extended() int {
+	return len(l.bytes(RegionCall)) - callArea + len(l.bytes(RegionUp)) - upArea
+}
+
+// Room makes room for a call: in is where its input of inLen bytes is to be written; its output gets at least outLen
+// bytes.
+func (l *HostLane) Room(inLen, outLen int) (in []byte, err error) {
+	at := (uint64(inLen) + align - 1) &^ (align - 1)
+	if err := l.ensure(RegionCall, at+uint64(outLen)); err != nil {
+		return nil, err
+	}
+	b := l.bytes(RegionCall)
+	l.outAt = int(min(at, uint64(len(b))))
+	l.out = b[l.outAt:]
+	return b[:inLen:inLen], nil
+}
+
+// Call hands the turn to the worker, with the input that was written to what Room returned.
+func (l *HostLane) Call(op Op, fn uint32, inLen int, flags uint32) {
+	m := Message{Op: op, Fn: fn, Flags: flags, Len: uint64(inLen), OutAt: uint64(l.outAt), OutCap: uint64(len(l.out))}
+	m.Extent, m.Size = l.place(RegionCall)
+	l.drop(RegionUp) // the worker takes it that a call begins without
+	l.cancel.Store(0)
+	l.post(&m)
+}
+
+// place says to the worker where a region is.
+func (l *HostLane) place(r Region) (id, size uint64) {
+	if e := l.extents[r]; e != nil {
+		return e.id, e.size
+	}
+	return 0, uint64(len(l.bytes(r)))
+}
+
+func (l *HostLane) post(m *Message) {
+	l.down = *m
+	l.turn.Store(turnWorker)
+	if l.workerSleeps.Load() != 0 {
+		l.bell.ring(&l.turn)
+	}
+}
+
+// Await waits for the worker's message, for limit at most. ok is false when there is none yet. The error says that the
+// worker has written where it must not.
+func (l *HostLane) Await(limit time.Duration) (m Message, ok bool, err error) {
+	l.spin.await(&l.turn, turnWorker, &l.hostSleeps, l.bell, limit)
+	switch turn := l.turn.Load(); turn {
+	case turnWorker:
+		return m, false, nil
+	case turnHost:
+		return l.lane.control.up, true, nil
+	default:
+		return m, false, fmt.Errorf("%#x where the lane's turn is", turn)
+	}
+}
+
+// Output returns the output that a message of the worker's tells of. It is the worker's memory: it may change while it
+// is read.
+func (l *HostLane) Output(m Message) ([]byte, error) {
+	if m.Len > uint64(len(l.out)) {
+		return nil, fmt.Errorf("an output of %d bytes in a room of %d", m.Len, len(l.out))
+	}
+	return l.out[:m.Len:m.Len], nil
+}
+
+// UpInput returns what the plug-in passes to a host function or to the log. It is the worker's memory.
+func (l *HostLane) UpInput(m Message) ([]byte, error) {
+	b := l.bytes(RegionUp)
+	if m.Len > uint64(len(b)) {
+		return nil, fmt.Errorf("an input of %d bytes for the host in a region of %d", m.Len, len(b))
+	}
+	return b[:m.Len:m.Len], nil
+}
+
+// Answer gives the result of a host function to the worker, and the turn.
+func (l *HostLane) Answer(status int32, out []byte) error {
+	if err := l.ensure(RegionUp, uint64(len(out))); err != nil {
+		return err
+	}
+	copy(l.bytes(RegionUp), out)
+	m := Message{Op: OpAnswer, Status: status, Len: uint64(len(out))}
+	m.Extent, m.Size = l.place(RegionUp)
+	l.post(&m)
+	return nil
+}
+
+// Grow answers OpGrow: it makes room for m.Len bytes in a region of the worker's choice, limit at most. The worker is told
+// of no room where there is none to be had.
+func (l *HostLane) Grow(m Message, limit uint64) error {
+	region, n := Region(m.Fn), m.Len
+	if region > RegionUp {
+		return fmt.Errorf("the region %d", region)
+	}
+	answer := Message{Op: OpAnswer}
+	if n <= limit && l.ensure(region, n) == nil {
+		answer.Extent, answer.Size = l.place(region)
+		if region == RegionCall {
+			l.outAt, l.out = 0, l.bytes(region)
+		}
+	}
+	l.post(&answer)
+	return nil
+}
+
+// Cancel sets the call's cancellation word. It may be called at any time; a call that begins clears it.
+func (l *HostLane) Cancel() { l.cancel.Store(1) }
+
+// Alarm has an Await that sleeps look again at once. It may be called at any time.
+func (l *HostLane) Alarm() { l.bell.alarm(&l.turn) }

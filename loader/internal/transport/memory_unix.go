@@ -1,0 +1,127 @@
+//go:build unix
+
+package transport
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// memory is the host's side of the shared memory: a file without a name. It only grows; what is not used any more is
+// given back to the system, and its place in the file is used again.
+type memory struct {
+	file *os.File
+	base []byte // the header and the lanes
+
+	mu   sync.Mutex
+	tail uint64              // where the file ends
+	free map[uint64][]uint64 // the places of unused extents, by size
+}
+
+// extent is a piece of memory behind the lanes.
+type extent struct {
+	id, size uint64 // id is its place in the file, never 0
+	bytes    []byte // size of them, mapped in this process
+}
+
+func newMemory() (*memory, error) {
+	file, err := createFile()
+	if err != nil {
+		return nil, err
+	}
+	m := &memory{file: file, tail: baseSize, free: make(map[uint64][]uint64)}
+	if err = unix.Ftruncate(int(file.Fd()), baseSize); err == nil {
+		if err = sealFile(file); err == nil {
+			m.base, err = mapFile(int(file.Fd()), 0, baseSize)
+		}
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return m, nil
+}
+
+func mapFile(fd int, at uint64, size uint64) ([]byte, error) {
+	if at > math.MaxInt64 || size > math.MaxInt {
+		return nil, unix.EINVAL
+	}
+	return unix.Mmap(fd, int64(at), int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// extentSize returns how long the extent is that gets n bytes: a quarter more at most, so that there are few sizes.
+func extentSize(n uint64) uint64 {
+	step := uint64(1) << max(20, bits.Len64(n)-3)
+	return (n + step - 1) / step * step
+}
+
+// alloc adds an extent of at least n bytes, all zero. Memory is used where it is written or read.
+func (m *memory) alloc(n uint64) (*extent, error) {
+	if n > math.MaxInt64/4 {
+		return nil, unix.ENOMEM
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := &extent{size: extentSize(n)}
+	if free := m.free[e.size]; len(free) > 0 {
+		e.id = free[len(free)-1]
+		m.free[e.size] = free[:len(free)-1]
+	} else {
+		if err := unix.Ftruncate(int(m.file.Fd()), int64(m.tail+e.size)); err != nil {
+			return nil, fmt.Errorf("shared memory: %w", err)
+		}
+		e.id = m.tail
+		m.tail += e.size
+	}
+	var err error
+	if e.bytes, err = mapFile(int(m.file.Fd()), e.id, e.size); err != nil {
+		m.free[e.size] = append(m.free[e.size], e.id)
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return e, nil
+}
+
+// release gives an extent back. Nobody uses its bytes any more.
+func (m *memory) release(e *extent) {
+	_ = unix.Munmap(e.bytes)
+	punch(m.file, e.id, e.size)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.free[e.size] = append(m.free[e.size], e.id)
+}
+
+func (m *memory) close() {
+	_ = unix.Munmap(m.base)
+	_ = m.file.Close()
+}
+
+// files are what the worker inherits.
+func (m *memory) files() []*os.File { return []*os.File{m.file} }
+
+// mapping is the worker's side.
+type mapping struct {
+	fd   int
+	base []byte
+}
+
+func attachMemory(file *os.File) (*mapping, error) {
+	var stat unix.Stat_t
+	fd := int(file.Fd())
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Size < baseSize {
+		return nil, fmt.Errorf("no shared memory of a host (%d bytes, %v)", stat.Size, err)
+	}
+	base, err := mapFile(fd, 0, baseSize)
+	if err != nil {
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return &mapping{fd, base}, nil
+}
+
+func (m *mapping) extent(id, size uint64) ([]byte, error) { return mapFile(m.fd, id, size) }
+
+func (m *mapping) drop(b []byte) { _ = unix.Munmap(b) }

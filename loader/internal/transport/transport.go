@@ -1,0 +1,206 @@
+// Package transport carries calls between a host and a worker process through shared memory.
+//
+// The memory begins with a header and a fixed number of lanes. A lane serves one call at a time. It has a word that says
+// whose turn it is, a message in each direction, room for small payloads, and room for those of host functions. A
+// payload that does not fit there gets an extent: a piece of memory behind the lanes, which the host adds when it is
+// needed. Whoever has the turn owns the lane's memory; it writes a message, hands over the turn, and wakes the other side
+// if that sleeps.
+//
+// # What the host trusts
+//
+// Nothing that the worker can write. The host keeps where the regions are to itself, takes one copy of a message before
+// it looks at it, and checks each length in it against what it knows itself. A turn that is nobody's means that
+// the worker has written where it must not.
+package transport
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// The layout of the shared memory.
+const (
+	MaxLanes   = 256
+	laneSize   = 128 << 10
+	headerSize = 4 << 10
+	baseSize   = headerSize + MaxLanes*laneSize
+
+	controlSize = 512
+	callArea    = 64<<10 - controlSize // of a lane, in bytes: a call's input and the room for its output
+	upArea      = 64 << 10             // of a lane, in bytes: what host functions get and return
+	align       = 64                   // of the output's room: the plug-in's and the host's bytes share no cache line
+)
+
+const magic = 0x31_52_52_46 // "FRR1": the header's first word; the version of this layout
+
+// The turns. No memory that is filled with one byte reads as one of them.
+const (
+	turnHost   = 0x54_53_4f_48 // "HOST"
+	turnWorker = 0x4b_52_4f_57 // "WORK"
+)
+
+// header is the first part of the shared memory. The host writes it.
+type header struct {
+	magic   atomic.Uint32
+	wanted  atomic.Uint32 // how many lanes the host uses: the worker serves that many
+	sleeps  atomic.Uint32 // whether the worker sleeps until wanted changes
+	_       [13]uint32
+	started [MaxLanes]atomic.Uint32 // by lane, 1 when the worker serves it; for nobody but debuggers
+}
+
+// control is the first part of a lane.
+//
+// Layout: three cache lines and the rest of 512 bytes unused.
+type control struct {
+	turn         atomic.Uint32
+	hostSleeps   atomic.Uint32
+	workerSleeps atomic.Uint32
+	cancel       atomic.Uint32 // R17: the host sets it, the plug-in polls it
+	_            [12]uint32
+	down         Message // the host writes it while it has the turn
+	up           Message // the worker writes it while it has the turn
+}
+
+// Op says what a message is.
+type Op uint32
+
+// What the host sends.
+const (
+	OpOpen   Op = 1 + iota // load the plug-in and start it; the input is a JSON Open
+	OpStop                 // stop the plug-in
+	OpCall                 // call function Fn
+	OpBatch                // call function Fn with each input; see batch.go
+	OpAnswer               // of an upcall: Status and the result of a host function, or the region of OpGrow
+)
+
+// What the worker sends.
+const (
+	OpDone     Op = 101 + iota // the call is over: Status, and the output in the call's region
+	OpFailed                   // the call is over without a status: Fn is a Failure
+	OpHostCall                 // call host function Fn; the input is in the region for host functions
+	OpLog                      // a log line of level Fn
+	OpGrow                     // Len bytes of room are needed in region Fn
+)
+
+// Failure says why there is no status.
+type Failure uint32
+
+// The failures. All but the first two have a text: JSON of the error.
+const (
+	FailedClosed    Failure = 1 + iota
+	FailedReentrant         // every instance is in use
+	FailedTooLong           // the output is longer than the host takes, or there is no memory for it
+	FailedRule              // an engine.Violation
+	FailedStart             // an engine.StartError
+	FailedOpen              // an inspect.Error
+)
+
+// Region is one of the two parts of a lane that hold payloads.
+type Region uint32
+
+// The regions: of the call itself, and of the host functions that it calls.
+const (
+	RegionCall Region = iota
+	RegionUp
+)
+
+// Flags of a message.
+const FlagNested = 1 // the call comes from a host function that this plug-in called
+
+// Message is what one side tells the other.
+//
+// Layout: four 32-bit words, six 64-bit words; 64 bytes.
+type Message struct {
+	Op     Op
+	Fn     uint32 // a function, an ordinal, a level, a region or a failure
+	Status int32
+	Flags  uint32
+	Extent uint64 // the number of the region's extent, or 0 for the room in the lane itself
+	Size   uint64 // of the extent, in bytes
+	Len    uint64 // of the input, the output or the text, in bytes
+	OutAt  uint64 // where in the region the room for the output begins
+	OutCap uint64 // of the room for the output, in bytes
+	_      uint64
+}
+
+var _ [64 - unsafe.Sizeof(Message{})]struct{}
+var _ [controlSize - unsafe.Sizeof(control{})]struct{}
+var _ [headerSize - unsafe.Sizeof(header{})]struct{}
+
+// lane is what both sides know of one.
+type lane struct {
+	*control
+	call, up []byte // the room in the lane itself
+	index    int
+}
+
+func newLane(base []byte, i int) lane {
+	b := base[headerSize+i*laneSize:][:laneSize]
+	return lane{cmem.At[control](b, 0), b[controlSize:][:callArea:callArea], b[controlSize+callArea:], i}
+}
+
+// maxSpin is the longest that a side spins for the other one's turn. It is the bound of what a call can cost in
+// processor time on each side beyond its work.
+const maxSpin = 50 * time.Microsecond
+
+// processors are those of the machine that this process may use.
+var processors = runtime.NumCPU()
+
+// spinners is how many of this process's goroutines spin: never more than leave the other side a processor each.
+var spinners atomic.Int32
+
+// spinner decides how long to spin before sleeping, from how long the waits before took.
+type spinner struct{ usual time.Duration }
+
+// budget returns how long to spin: twice the usual wait, or not at all where that is too long to spin for.
+func (s *spinner) budget() time.Duration {
+	if s.usual > maxSpin {
+		return 0
+	}
+	return min(maxSpin, 2*s.usual+2*time.Microsecond)
+}
+
+// note takes in how long a wait took. One long wait is forgotten after some short ones.
+func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*maxSpin)) / 2 }
+
+// await waits until word is not value any more, at most for about limit. sleeps says so to the other side while it
+// sleeps.
+func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32, b *bell, limit time.Duration) {
+	start := time.Now()
+	if budget := s.budget(); budget > 0 && word.Load() == value {
+		if n := spinners.Add(1); int(n) <= processors/2 {
+			for {
+				for range 32 {
+					pause()
+					if word.Load() != value {
+						spinners.Add(-1)
+						s.note(time.Since(start))
+						return
+					}
+				}
+				if time.Since(start) > budget {
+					break
+				}
+			}
+		}
+		spinners.Add(-1)
+	}
+	for word.Load() == value && limit > 0 {
+		sleeps.Store(1)
+		if word.Load() == value {
+			b.wait(word, value, limit)
+		}
+		sleeps.Store(0)
+		if limit != Forever && time.Since(start) > limit {
+			break
+		}
+	}
+	s.note(time.Since(start))
+}
+
+// Forever is a limit that does not end.
+const Forever = time.Duration(1<<63 - 1)

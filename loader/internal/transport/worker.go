@@ -1,0 +1,237 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+)
+
+// Worker is the worker's side of the memory that it shares with its host.
+type Worker struct {
+	memory *mapping
+	header *header
+	bells  *bells
+}
+
+// FilesOfWorker is how many files Attach takes.
+const FilesOfWorker = 1 + bellPipes*2
+
+// Attach maps the memory that the host has made. files are what its Files returned, inherited.
+func Attach(files []*os.File) (*Worker, error) {
+	if len(files) != FilesOfWorker {
+		return nil, fmt.Errorf("%d inherited files, not %d", len(files), FilesOfWorker)
+	}
+	m, err := attachMemory(files[0])
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{memory: m, header: cmem.At[header](m.base, 0)}
+	if got := w.header.magic.Load(); got != magic {
+		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
+	}
+	if bellPipes > 0 {
+		w.bells = newBells(files[1], files[2])
+	} else {
+		w.bells = newBells(nil, nil)
+	}
+	return w, nil
+}
+
+// Lanes calls serve with each lane, in a goroutine of its own, as the host adds them. It does not return.
+func (w *Worker) Lanes(serve func(*WorkerLane)) {
+	var spin spinner
+	spin.usual = 10 * maxSpin // lanes are rare
+	for n := uint32(0); ; {
+		for wanted := min(w.header.wanted.Load(), MaxLanes); n < wanted; n++ {
+			l := &WorkerLane{lane: newLane(w.memory.base, int(n)), worker: w, bell: w.bells.at(int(n))}
+			w.header.started[n].Store(1)
+			go serve(l)
+		}
+		spin.await(&w.header.wanted, n, &w.header.sleeps, w.bells.at(MaxLanes), Forever)
+	}
+}
+
+// WorkerLane is the worker's end of a lane. It is for one goroutine at a time, but for HostCall and Log.
+type WorkerLane struct {
+	lane
+	worker *Worker
+	bell   *bell
+	spin   spinner
+
+	mapped [2]mapped // by Region: the extent that is mapped
+	room   []byte    // for the output
+
+	asking sync.Mutex // host functions are called one after the other
+	hostly []byte     // where RegionUp is; guarded by asking
+}
+
+type mapped struct {
+	id    uint64
+	bytes []byte
+}
+
+// ErrGarbage says that the shared memory is not what it was.
+var ErrGarbage = errors.New("the memory shared with the host was overwritten")
+
+// Word returns the call's cancellation word, which the host sets.
+func (l *WorkerLane) Word() *atomic.Uint32 { return &l.cancel }
+
+// Next waits for the host's next call and returns it with its input and the room for its output.
+func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
+	if m, err = l.await(); err != nil {
+		return m, nil, nil, err
+	}
+	b, err := l.region(RegionCall, &m)
+	if err != nil {
+		return m, nil, nil, err
+	}
+	if m.Len > uint64(len(b)) || m.OutAt > uint64(len(b)) || m.OutCap > uint64(len(b))-m.OutAt {
+		return m, nil, nil, ErrGarbage
+	}
+	l.room, l.hostly = b[m.OutAt:][:m.OutCap:m.OutCap], l.lane.up
+	return m, b[:m.Len:m.Len], l.room, nil
+}
+
+func (l *WorkerLane) await() (Message, error) {
+	l.spin.await(&l.turn, turnHost, &l.workerSleeps, l.bell, Forever)
+	if l.turn.Load() != turnWorker {
+		return Message{}, ErrGarbage
+	}
+	return l.down, nil
+}
+
+// region returns the memory of a region, where the host's message says that it is. What was returned for the region
+// before is not used any more.
+func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
+	if m.Extent == 0 {
+		if r == RegionCall {
+			return l.call, nil
+		}
+		return l.lane.up, nil
+	}
+	if old := &l.mapped[r]; old.id != m.Extent || uint64(len(old.bytes)) != m.Size {
+		if old.bytes != nil {
+			l.worker.memory.drop(old.bytes)
+		}
+		*old = mapped{}
+		b, err := l.worker.memory.extent(m.Extent, m.Size)
+		if err != nil {
+			return nil, err
+		}
+		*old = mapped{m.Extent, b}
+	}
+	return l.mapped[r].bytes, nil
+}
+
+func (l *WorkerLane) post(m *Message) {
+	l.control.up = *m
+	l.turn.Store(turnHost)
+	if l.hostSleeps.Load() != 0 {
+		l.bell.ring(&l.turn)
+	}
+}
+
+// Done ends the call with an output, which may lie in the room that Next returned.
+func (l *WorkerLane) Done(status int32, out []byte) error {
+	if err := l.write(out); err != nil {
+		return l.tooLong(len(out), err)
+	}
+	l.post(&Message{Op: OpDone, Status: status, Len: uint64(len(out))})
+	return nil
+}
+
+// Fail ends the call without a status.
+func (l *WorkerLane) Fail(failure Failure, text []byte) error {
+	if err := l.write(text); err != nil {
+		return l.tooLong(len(text), err)
+	}
+	l.post(&Message{Op: OpFailed, Fn: uint32(failure), Len: uint64(len(text))})
+	return nil
+}
+
+func (l *WorkerLane) tooLong(n int, err error) error {
+	if errors.Is(err, ErrGarbage) {
+		return err
+	}
+	text := fmt.Appendf(nil, "an output of %d bytes: %v", n, err)
+	text = text[:copy(l.room, text)]
+	l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
+	return nil
+}
+
+// write puts the output where the host expects it.
+func (l *WorkerLane) write(out []byte) error {
+	if len(out) == 0 || cmem.SameMemory(out, l.room) {
+		return nil
+	}
+	if len(out) > len(l.room) {
+		room, err := l.grow(RegionCall, len(out))
+		if err != nil {
+			if err != errNoRoom {
+				l.room = nil // the host has the room elsewhere by now
+			}
+			return err
+		}
+		l.room = room
+	}
+	copy(l.room, out)
+	return nil
+}
+
+var errNoRoom = errors.New("the host has no room for it (see isolate.WithMaxMessage)")
+
+// grow asks the host for n bytes in a region.
+func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
+	l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n)})
+	m, err := l.await()
+	if err != nil {
+		return nil, err
+	}
+	if m.Size < uint64(n) {
+		return nil, errNoRoom
+	}
+	return l.region(r, &m)
+}
+
+// HostCall calls a host function. The output is the caller's. It may be called by any goroutine while the lane's call
+// runs.
+func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int32, err error) {
+	return l.ask(&Message{Op: OpHostCall, Fn: ordinal}, in)
+}
+
+// Log gives a log line to the host, as HostCall does.
+func (l *WorkerLane) Log(level uint32, text []byte) error {
+	_, _, err := l.ask(&Message{Op: OpLog, Fn: level}, text)
+	return err
+}
+
+func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if len(in) > len(l.hostly) {
+		region, err := l.grow(RegionUp, len(in))
+		if err != nil {
+			return nil, 0, err
+		}
+		l.hostly = region
+	}
+	copy(l.hostly, in)
+	m.Len = uint64(len(in))
+	l.post(m)
+	answer, err := l.await()
+	if err != nil {
+		return nil, 0, err
+	}
+	region, err := l.region(RegionUp, &answer)
+	if err != nil {
+		return nil, 0, err
+	}
+	if l.hostly = region; answer.Len > uint64(len(region)) {
+		return nil, 0, ErrGarbage
+	}
+	return append([]byte(nil), region[:answer.Len]...), answer.Status, nil
+}

@@ -1,0 +1,259 @@
+// Package wire is how the payloads are written that a host and its worker exchange beside those of plug-ins: what to
+// open, errors, batches. Either side parses what the other one wrote; the host takes nothing in it for granted.
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
+)
+
+// Open is the input of transport.OpOpen, as JSON.
+type Open struct {
+	Path      string          // of the library, absolute
+	SHA256    []byte          // that it must have, or nil
+	Instances int             // how many to start
+	Config    []byte          // what ferrule_start gets
+	RunPath   []string        // folders that the library's own libraries may be in, absolute
+	Sandbox   json.RawMessage // what the sandbox is to be; null without one
+}
+
+// Opened is the output of transport.OpOpen, as JSON.
+type Opened struct {
+	Layers []string // of the sandbox that are active
+}
+
+// openError is an inspect.Error.
+type openError struct {
+	Kind, Symbol, Found, Expected, Remedy, Cause string
+}
+
+// startError is an engine.StartError.
+type startError struct {
+	Status    abi.Status
+	Message   string
+	Violation *engine.Violation
+}
+
+// kinds are those of the OpenErrors that a worker can meet.
+var kinds = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrary, inspect.ErrTruncated,
+	inspect.ErrMalformed, inspect.ErrNoContract, inspect.ErrManifest, inspect.ErrMajor, inspect.ErrName,
+	inspect.ErrDuplicate, inspect.ErrSymbol, native.ErrPlatform, native.ErrGoRuntime, native.ErrDigest, native.ErrLoad,
+	ErrSandbox}
+
+// ErrSandbox is the kind of the error that says that a sandbox cannot be had.
+var ErrSandbox = errors.New("the sandbox asked for cannot be had")
+
+// maxText bounds the texts of errors that come from a worker, in bytes.
+const maxText = 1 << 20
+
+// OpenError writes err, an *inspect.Error, as JSON.
+func OpenError(err error) []byte {
+	var e *inspect.Error
+	if !errors.As(err, &e) {
+		e = &inspect.Error{Kind: native.ErrLoad, Found: err.Error()}
+	}
+	o := openError{Symbol: e.Symbol, Found: e.Found, Expected: e.Expected, Remedy: e.Remedy}
+	if e.Kind != nil {
+		o.Kind = e.Kind.Error()
+	}
+	if e.Err != nil {
+		o.Cause = e.Err.Error()
+	}
+	return mustJSON(o)
+}
+
+// ParseOpenError reads what OpenError wrote.
+func ParseOpenError(data []byte, path string) error {
+	var o openError
+	if err := parse(data, &o); err != nil {
+		return err
+	}
+	e := &inspect.Error{Path: path, Kind: native.ErrLoad, Symbol: o.Symbol, Found: o.Found, Expected: o.Expected, Remedy: o.Remedy}
+	for _, kind := range kinds {
+		if kind.Error() == o.Kind {
+			e.Kind = kind
+		}
+	}
+	if o.Cause != "" {
+		e.Err = errors.New(o.Cause)
+	}
+	return e
+}
+
+// StartError writes an engine.StartError as JSON.
+func StartError(e *engine.StartError) []byte {
+	s := startError{Status: e.Status, Message: e.Message}
+	errors.As(e.Err, &s.Violation)
+	return mustJSON(s)
+}
+
+// ParseStartError reads what StartError wrote.
+func ParseStartError(data []byte) (*engine.StartError, error) {
+	var s startError
+	if err := parse(data, &s); err != nil {
+		return nil, err
+	}
+	e := &engine.StartError{Status: s.Status, Message: s.Message}
+	switch {
+	case s.Violation != nil:
+		e.Err = s.Violation
+	case s.Status <= abi.StatusOK:
+		return nil, fmt.Errorf("the status %d of a failed start", s.Status)
+	}
+	return e, nil
+}
+
+// Violation writes an engine.Violation as JSON.
+func Violation(v *engine.Violation) []byte { return mustJSON(v) }
+
+// ParseViolation reads what Violation wrote.
+func ParseViolation(data []byte) (*engine.Violation, error) {
+	v := new(engine.Violation)
+	return v, parse(data, v)
+}
+
+// Marshal writes an Open or Opened.
+func Marshal(v any) []byte { return mustJSON(v) }
+
+// Unmarshal reads an Open, in a worker that trusts its host.
+func Unmarshal(data []byte, v *Open) error { return json.Unmarshal(data, v) }
+
+// ParseOpened reads an Opened.
+func ParseOpened(data []byte) (o Opened, err error) { return o, parse(data, &o) }
+
+func mustJSON(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // structures of strings and numbers
+	}
+	return data
+}
+
+// parse reads JSON out of memory that may change meanwhile.
+func parse(data []byte, v any) error {
+	if len(data) > maxText {
+		return fmt.Errorf("a text of %d bytes", len(data))
+	}
+	return json.Unmarshal(append([]byte(nil), data...), v)
+}
+
+var order = binary.LittleEndian
+
+// BatchSize returns how long the inputs of a batch are in the shared memory, in bytes.
+func BatchSize(in [][]byte) (n int) {
+	n = 4 + 8*len(in)
+	for _, b := range in {
+		n += len(b)
+	}
+	return n
+}
+
+// PutBatch writes the inputs of a batch to b, which is BatchSize long: their number in 32 bits, the length of each in 64,
+// and then their bytes.
+func PutBatch(b []byte, in [][]byte) {
+	order.PutUint32(b, uint32(len(in)))
+	at := 4 + 8*len(in)
+	for i, data := range in {
+		order.PutUint64(b[4+8*i:], uint64(len(data)))
+		at += copy(b[at:], data)
+	}
+}
+
+// ErrBatch says that the bytes of a batch make no sense.
+var ErrBatch = errors.New("a batch that makes no sense")
+
+// ParseBatch returns the inputs that PutBatch wrote, as parts of b.
+func ParseBatch(b []byte, in [][]byte) ([][]byte, error) {
+	if len(b) < 4 {
+		return in, ErrBatch
+	}
+	n := uint64(order.Uint32(b))
+	if n > uint64(len(b)-4)/8 {
+		return in, ErrBatch
+	}
+	lengths, rest := b[4:4+8*n], b[4+8*n:]
+	for ; len(lengths) > 0; lengths = lengths[8:] {
+		size := order.Uint64(lengths)
+		if size > uint64(len(rest)) {
+			return in, ErrBatch
+		}
+		in = append(in, rest[:size:size])
+		rest = rest[size:]
+	}
+	return in, nil
+}
+
+// The parts of a batch's outcome, in bytes.
+const (
+	headSize   = 16 // the number of records, whether it was cancelled, the length of the outputs
+	recordSize = 24 // start, end, status, and the length of the violation's text
+)
+
+// AppendOutcome writes the outcome of a batch behind b: a head, a record for each input that ran, the outputs, and the
+// texts of violations.
+func AppendOutcome(b []byte, batch *engine.Batch, cancelled bool) []byte {
+	b = order.AppendUint32(b, uint32(len(batch.Records)))
+	flag := uint32(0)
+	if cancelled {
+		flag = 1
+	}
+	b = order.AppendUint32(b, flag)
+	b = order.AppendUint64(b, uint64(len(batch.Out)))
+	var texts []byte
+	for i := range batch.Records {
+		r := &batch.Records[i]
+		b = order.AppendUint64(b, uint64(r.Start))
+		b = order.AppendUint64(b, uint64(r.End))
+		b = order.AppendUint32(b, uint32(r.Status))
+		n := 0
+		if r.Err != nil {
+			text := Violation(r.Err)
+			texts, n = append(texts, text...), len(text)
+		}
+		b = order.AppendUint32(b, uint32(n))
+	}
+	b = append(b, batch.Out...)
+	return append(b, texts...)
+}
+
+// ParseOutcome reads what AppendOutcome wrote for at most max records, and adds it to batch. b may change meanwhile:
+// nothing is read twice.
+func ParseOutcome(b []byte, max int, batch *engine.Batch) (cancelled bool, err error) {
+	if len(b) < headSize {
+		return false, ErrBatch
+	}
+	n, flag, outLen := uint64(order.Uint32(b)), order.Uint32(b[4:]), order.Uint64(b[8:])
+	b = b[headSize:]
+	if n > uint64(max) || n > uint64(len(b))/recordSize || outLen > uint64(len(b))-n*recordSize {
+		return false, ErrBatch
+	}
+	records, out, texts := b[:n*recordSize], b[n*recordSize:][:outLen], b[n*recordSize+outLen:]
+	first := len(batch.Out)
+	batch.Out = append(batch.Out, out...)
+	for ; len(records) > 0; records = records[recordSize:] {
+		start, end := order.Uint64(records), order.Uint64(records[8:])
+		status, textLen := abi.Status(order.Uint32(records[16:])), uint64(order.Uint32(records[20:]))
+		if start > end || end > outLen || textLen > uint64(len(texts)) || textLen > math.MaxInt32 {
+			return false, ErrBatch
+		}
+		r := engine.Record{Start: first + int(start), End: first + int(end), Status: status}
+		if textLen > 0 {
+			if r.Err, err = ParseViolation(texts[:textLen]); err != nil {
+				return false, ErrBatch
+			}
+			texts = texts[textLen:]
+		} else if status < 0 {
+			return false, ErrBatch
+		}
+		batch.Records = append(batch.Records, r)
+	}
+	return flag != 0, nil
+}

@@ -1,0 +1,277 @@
+// Package worker is what runs in a worker process: it serves the lanes of the memory that it shares with its host, with
+// the engine that runs plug-ins natively.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// Variable is the environment variable that makes a process a worker: Value's text.
+const Variable = "FERRULE_WORKER"
+
+const version = "1"
+
+// Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
+// open as long as it lives, and then what transport.Attach takes.
+func Value(sandbox bool, handles ...uintptr) string {
+	text := version + " plain"
+	if sandbox {
+		text = version + " sandbox"
+	}
+	for _, h := range handles {
+		text += " " + strconv.FormatUint(uint64(h), 10)
+	}
+	return text
+}
+
+// The exit codes by which a worker says what went wrong before it could serve, or while it did.
+const (
+	ExitProtocol = 97 // started by another version of this package, or not by one
+	ExitGarbage  = 98 // the shared memory was overwritten
+)
+
+// Sandbox shuts the process in; see package sandbox. libraries are the files and folders that the library needs. It
+// returns the layers that are active.
+type Sandbox func(config []byte, libraries []string) (layers []string, err error)
+
+// Requested reports whether this process was started as a worker, and whether with a sandbox.
+func Requested() (worker, sandbox bool) {
+	text := os.Getenv(Variable)
+	return text != "", strings.HasPrefix(text, version+" sandbox")
+}
+
+// Main serves the host until it is gone, and ends the process. sandbox is nil where the program has none.
+func Main(sandbox Sandbox) {
+	fields := strings.Fields(os.Getenv(Variable))
+	_ = os.Unsetenv(Variable)
+	if len(fields) != 3+transport.FilesOfWorker || fields[0] != version {
+		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
+	}
+	var files []*os.File
+	for _, field := range fields[2:] {
+		handle, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			fail(ExitProtocol, err.Error())
+		}
+		files = append(files, os.NewFile(uintptr(handle), "inherited"))
+	}
+	surrender()
+	go dieWithHost(files[0])
+	memory, err := transport.Attach(files[1:])
+	if err != nil {
+		fail(ExitProtocol, err.Error())
+	}
+	s := &server{sandbox: sandbox}
+	memory.Lanes(s.serve)
+}
+
+func fail(code int, text string) {
+	fmt.Fprintln(os.Stderr, "ferrule worker: "+text)
+	os.Exit(code)
+}
+
+// server runs one plug-in for its host.
+type server struct {
+	sandbox Sandbox
+	mu      sync.Mutex // guards opening
+	engine  atomic.Pointer[native.Engine]
+}
+
+// serve serves one lane.
+func (s *server) serve(l *transport.WorkerLane) {
+	plain, nested := &laneContext{lane: l}, &laneContext{lane: l, nested: true}
+	var batch engine.Batch
+	var inputs [][]byte
+	for {
+		m, in, room, err := l.Next()
+		switch ctx := plain; {
+		case err != nil:
+		case m.Op == transport.OpCall || m.Op == transport.OpBatch:
+			if m.Flags&transport.FlagNested != 0 {
+				ctx = nested
+			}
+			e := s.engine.Load()
+			switch {
+			case e == nil:
+				err = l.Fail(transport.FailedClosed, nil)
+			case m.Op == transport.OpCall:
+				out, status, failure := e.Append(ctx, engine.Fn(m.Fn), room[:0], in)
+				err = answer(l, out, status, failure)
+			default:
+				if inputs, err = wire.ParseBatch(in, inputs[:0]); err != nil {
+					break
+				}
+				failure := e.Batch(ctx, engine.Fn(m.Fn), inputs, &batch)
+				cancelled := errors.Is(failure, context.Canceled)
+				if failure != nil && !cancelled {
+					err = answer(l, nil, 0, failure)
+					break
+				}
+				err = l.Done(0, wire.AppendOutcome(room[:0], &batch, cancelled))
+			}
+		case m.Op == transport.OpOpen:
+			err = s.open(plain, in)
+		case m.Op == transport.OpStop:
+			if e := s.engine.Load(); e != nil {
+				_ = e.Close() // unloading is the system's, at the end of the process
+			}
+			if err = l.Done(0, nil); err == nil {
+				os.Exit(0)
+			}
+		default:
+			err = transport.ErrGarbage
+		}
+		if err != nil {
+			fail(ExitGarbage, err.Error())
+		}
+	}
+}
+
+// answer ends a call as the engine did.
+func answer(l *transport.WorkerLane, out []byte, status abi.Status, err error) error {
+	var violation *engine.Violation
+	var start *engine.StartError
+	switch {
+	case err == nil:
+		return l.Done(int32(status), out)
+	case errors.As(err, &violation):
+		return l.Fail(transport.FailedRule, wire.Violation(violation))
+	case errors.As(err, &start):
+		return l.Fail(transport.FailedStart, wire.StartError(start))
+	case errors.Is(err, engine.ErrReentrant):
+		return l.Fail(transport.FailedReentrant, nil)
+	case errors.Is(err, engine.ErrClosed):
+		return l.Fail(transport.FailedClosed, nil)
+	default:
+		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+	}
+}
+
+// open loads the plug-in and starts its instances.
+func (s *server) open(ctx *laneContext, in []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := ctx.lane
+	if s.engine.Load() != nil {
+		return transport.ErrGarbage
+	}
+	var o wire.Open
+	if err := wire.Unmarshal(in, &o); err != nil {
+		return err
+	}
+	var opened wire.Opened
+	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
+		layers, err := s.shutIn(&o)
+		if err != nil {
+			return l.Fail(transport.FailedOpen, wire.OpenError(err))
+		}
+		opened.Layers = layers
+	}
+	image, err := native.Load(o.Path, native.LoadOptions{SHA256: o.SHA256, AllowGo: true,
+		Accept: func(*inspect.Library) error { return nil }}) // the host has looked
+	if err != nil {
+		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+	}
+	e, err := native.New(image, native.Options{Host: proxy{}, Config: o.Config, Instances: o.Instances, Context: ctx})
+	if err != nil {
+		return answer(l, nil, 0, err)
+	}
+	s.engine.Store(e)
+	return l.Done(0, wire.Marshal(opened))
+}
+
+// shutIn applies the sandbox, before anything of the library is touched.
+func (s *server) shutIn(o *wire.Open) ([]string, error) {
+	if s.sandbox == nil {
+		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
+			Expected: "one that imports it", Remedy: "import loader/isolate/sandbox in the worker's program"}
+	}
+	layers, err := s.sandbox(o.Sandbox, append([]string{o.Path}, o.RunPath...))
+	if err != nil {
+		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "every layer that was asked for",
+			Remedy: "set BestEffort to go on without it"}
+	}
+	return layers, nil
+}
+
+// proxy is the host of the plug-ins in this process: it hands on to the process's own host.
+type proxy struct{}
+
+func (proxy) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
+	out, status, err := laneOf(ctx).HostCall(ordinal, in)
+	if err != nil {
+		return hostGone(err)
+	}
+	return out, abi.Status(status)
+}
+
+// hostGone is what a plug-in gets where its host has no answer.
+func hostGone(err error) ([]byte, abi.Status) {
+	if errors.Is(err, transport.ErrGarbage) {
+		fail(ExitGarbage, err.Error())
+	}
+	return []byte("host function: " + err.Error()), abi.StatusNoMemory
+}
+
+func (proxy) Panicked(_ context.Context, _ uint32, value any) ([]byte, abi.Status) {
+	return fmt.Appendf(nil, "the worker panicked: %v", value), abi.StatusFailed
+}
+
+func (proxy) Log(ctx context.Context, level abi.Level, text []byte) {
+	if err := laneOf(ctx).Log(uint32(level), text); errors.Is(err, transport.ErrGarbage) {
+		fail(ExitGarbage, err.Error())
+	}
+}
+
+// laneContext is the context of the calls on a lane. It ends when the host has set the lane's cancellation word.
+type laneContext struct {
+	lane   *transport.WorkerLane
+	nested bool
+}
+
+var _ native.Canceller = (*laneContext)(nil)
+
+type laneKey struct{}
+
+func laneOf(ctx context.Context) *transport.WorkerLane {
+	return ctx.Value(laneKey{}).(*transport.WorkerLane) // every call of this process is on a lane
+}
+
+func (*laneContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (*laneContext) Done() <-chan struct{}       { return nil }
+
+func (c *laneContext) Err() error {
+	if c.lane.Word().Load() != 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (c *laneContext) Value(key any) any {
+	switch key {
+	case laneKey{}:
+		return c.lane
+	case native.Nested:
+		if c.nested {
+			return true
+		}
+	}
+	return nil
+}
+
+func (c *laneContext) CancelWord() *atomic.Uint32 { return c.lane.Word() }

@@ -1,0 +1,155 @@
+// Package isolate opens plug-ins in worker processes, where a crash is an error value.
+//
+//	p, err := loader.Open("libresize.so", isolate.InWorker())
+//
+// The file, the calls and the results are those of a plug-in in this process. The worker is this program's own binary,
+// started again: importing this package is what makes it a worker then, before main and most other packages' init
+// functions. Calls travel through shared memory.
+//
+// When a worker ends, the calls that were in it fail with a *loader.CrashError, and the next call starts another one, with
+// a new state. Nothing of a worker outlives the host.
+//
+// # What it protects from
+//
+// By itself it protects the host from mistakes: wild pointers, aborts, endless loops, leaks. It does not stop code that
+// means harm, which runs with all the rights of this user; see package sandbox for that, and docs/isolation.md.
+package isolate
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/worker"
+)
+
+// Option is one choice of InWorker's; see the With… functions.
+type Option func(*isolated.Options) error
+
+// InWorker has loader.Open run the plug-in in a worker process.
+//
+// The other options of loader.Open mean the same as without it, but for WithUnload: closing the plug-in ends its worker
+// anyway. At most 256 calls run at a time; others wait.
+func InWorker(opts ...Option) loader.Option {
+	o := isolated.Options{
+		Grace:        500 * time.Millisecond,
+		StartTimeout: 30 * time.Second,
+		MaxMessage:   2 << 30,
+		Restart:      isolated.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
+	}
+	var failed error
+	for _, opt := range opts {
+		if err := opt(&o); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	return engine.OptionOf(&isolated.Starter{Options: o}, failed).(loader.Option)
+}
+
+func optionError(option, found, expected string) error {
+	return &loader.OpenError{Kind: loader.ErrOption, Found: "isolate." + option + " with " + found, Expected: expected,
+		Remedy: "change the call of InWorker"}
+}
+
+func positive(option string, d time.Duration) error {
+	if d <= 0 {
+		return optionError(option, d.String(), "more than 0")
+	}
+	return nil
+}
+
+// WithBinary sets the program that is started as the worker, in place of this one. It must import this package, and
+// package sandbox where that is used.
+func WithBinary(path string) Option {
+	return func(o *isolated.Options) error {
+		if path == "" {
+			return optionError("WithBinary", "an empty path", "the path of a program")
+		}
+		o.Binary = path
+		return nil
+	}
+}
+
+// WithEnv sets the worker's environment, as KEY=value; without it the environment is empty.
+func WithEnv(env ...string) Option {
+	return func(o *isolated.Options) error {
+		o.Env = append([]string(nil), env...)
+		return nil
+	}
+}
+
+// WithOutput sets where what the plug-in writes to its standard output and standard error goes; without it only the last
+// lines are kept, for errors. It is written to by one goroutine for each worker.
+func WithOutput(w io.Writer) Option {
+	return func(o *isolated.Options) error {
+		o.Stderr = w
+		return nil
+	}
+}
+
+// WithGrace sets how long a function may go on after its context has ended, before its worker is killed; without it half
+// a second. Other calls in that worker fail, too.
+func WithGrace(d time.Duration) Option {
+	return func(o *isolated.Options) error {
+		o.Grace = d
+		return positive("WithGrace", d)
+	}
+}
+
+// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances, and to stop them; without
+// it 30 seconds.
+func WithStartTimeout(d time.Duration) Option {
+	return func(o *isolated.Options) error {
+		o.StartTimeout = d
+		return positive("WithStartTimeout", d)
+	}
+}
+
+// WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. Then it is
+// asked to stop, and after the grace period its worker is killed.
+func WithCallTimeout(d time.Duration) Option {
+	return func(o *isolated.Options) error {
+		o.CallTimeout = d
+		return positive("WithCallTimeout", d)
+	}
+}
+
+// WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 2
+// GiB. It bounds what a worker can make the host allocate for one call.
+func WithMaxMessage(n int64) Option {
+	return func(o *isolated.Options) error {
+		o.MaxMessage = n
+		if n < 1 {
+			return optionError("WithMaxMessage", fmt.Sprint(n), "1 or more")
+		}
+		return nil
+	}
+}
+
+// WithRestart sets what happens when workers crash one after the other, without a call in between that came back: the
+// first two are started at once, the next after delay, which doubles up to a second; after limit crashes calls fail at
+// once, and a worker is tried again after suspend, which doubles each time, up to 16 times of it. Without it these are 10
+// ms, 5, and 5 s.
+func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
+	return func(o *isolated.Options) error {
+		o.Restart.Delay, o.Restart.Limit, o.Restart.Suspend = delay, limit, suspend
+		o.Restart.MaxDelay = max(delay, o.Restart.MaxDelay)
+		if limit < 1 {
+			return optionError("WithRestart", fmt.Sprintf("limit %d", limit), "1 or more")
+		}
+		if err := positive("WithRestart", delay); err != nil {
+			return err
+		}
+		return positive("WithRestart", suspend)
+	}
+}
+
+func init() {
+	// A program with package sandbox is taken over by that, once it is ready.
+	if requested, sandbox := worker.Requested(); requested && !sandbox {
+		worker.Main(nil)
+	}
+}

@@ -1,0 +1,51 @@
+package isolate_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+var ctx = context.Background()
+
+func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	p, err := loader.Open(path, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+func TestEcho(t *testing.T) {
+	start := time.Now()
+	p := open(t, fixture.C(t, "echo"), isolate.InWorker())
+	t.Log(time.Since(start))
+	for _, size := range []int{0, 1, 64, 4096, 60 << 10, 1 << 20, 64 << 20} {
+		in := bytes.Repeat([]byte("x"), size)
+		start := time.Now()
+		out, err := p.Call(ctx, "echo", in)
+		t.Log(size, time.Since(start))
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(in, out))
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	f, err := open(b, fixture.C(b, "echo"), isolate.InWorker()).Func("echo")
+	require.NoError(b, err)
+	in, dst := make([]byte, 64), make([]byte, 0, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := f.Append(ctx, dst, in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

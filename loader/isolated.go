@@ -1,0 +1,107 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// Isolation is the state of a plug-in that runs in a worker process; see package isolate. PID is the worker's, 0 while
+// there is none; Attempt says how many workers there have been; Layers names what shuts the worker in.
+type Isolation = engine.Isolation
+
+// The kinds of an OpenError, and of a CrashError, that only isolated plug-ins bring up.
+var (
+	ErrSandbox   = wire.ErrSandbox                                          // a sandbox that was asked for cannot be had
+	ErrCrash     = errors.New("the worker crashed")                         // a CrashError
+	ErrSuspended = errors.New("no worker is started, because they crashed") // a CrashError with Suspended
+)
+
+// CrashError says that the worker process of an isolated plug-in ended while a function ran in it, or that none is
+// started because too many have crashed. What the function has done until then is not known. The next call runs in a new
+// worker, with new instances.
+type CrashError struct {
+	Plugin    string        // the plug-in's name
+	Func      string        // the function's name; empty when it was loaded or started
+	Signal    os.Signal     // the signal that ended the worker, or nil
+	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
+	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
+	Stderr    []string      // the last lines that the worker wrote to its standard output and standard error
+	Attempt   int           // which of the plug-in's workers it was, from 1
+	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
+}
+
+// Error says how the worker ended, with the last line that it wrote.
+func (e *CrashError) Error() string {
+	text := "plug-in " + e.Plugin + ": "
+	if e.Func != "" {
+		text += e.Func + ": "
+	}
+	text += (&engine.Crash{Signal: e.Signal, Code: e.ExitCode, Reason: e.Reason, Suspended: e.Suspended}).Error()
+	if n := len(e.Stderr); n > 0 {
+		text += fmt.Sprintf("; its last line: %s", e.Stderr[n-1])
+	}
+	return text
+}
+
+// Unwrap returns ErrCrash, and ErrSuspended when the function was not called.
+func (e *CrashError) Unwrap() []error {
+	if e.Suspended > 0 {
+		return []error{ErrCrash, ErrSuspended}
+	}
+	return []error{ErrCrash}
+}
+
+// DeadlineError says that a function of an isolated plug-in did not return in time after its context had ended, and that
+// its worker was killed. The next call runs in a new worker, with new instances.
+type DeadlineError struct {
+	Plugin string        // the plug-in's name
+	Func   string        // the function's name
+	Grace  time.Duration // how long it had to return
+	Cause  error         // the context's; context.DeadlineExceeded for isolate.WithCallTimeout
+}
+
+// Error says how long the function had.
+func (e *DeadlineError) Error() string {
+	return fmt.Sprintf("plug-in %s: %s: %v, and it did not return within %v; its worker was killed", e.Plugin, e.Func, e.Cause, e.Grace)
+}
+
+// Unwrap returns ErrCancelled and the context's error.
+func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause} }
+
+// startIsolated starts the engine that an option has chosen.
+func (o *options) startIsolated(path string) (engine.Engine, *inspect.Library, error) {
+	name := path
+	eng, info, err := o.starter.Start(path, engine.StartOptions{SHA256: o.sha256, Config: o.config, Instances: o.instances},
+		func(lib *inspect.Library) (engine.Host, error) {
+			name = lib.Manifest.Name
+			if err := o.accept(lib); err != nil {
+				return nil, err
+			}
+			return newServices(lib, o), nil
+		})
+	var start *engine.StartError
+	var crash *engine.Crash
+	switch {
+	case errors.As(err, &start):
+		err = startError(name, path, start)
+	case errors.As(err, &crash):
+		err = crashAtOpen(name, path, crash)
+	}
+	return eng, info, err
+}
+
+func crashAtOpen(plugin, path string, crash *engine.Crash) error {
+	return &OpenError{Path: path, Kind: ErrStart, Err: crashError(plugin, "", crash),
+		Remedy: "look for a fault in the library's constructors or its ferrule_start"}
+}
+
+func crashError(plugin, fn string, c *engine.Crash) error {
+	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, ExitCode: c.Code, Reason: c.Reason, Stderr: c.Stderr,
+		Attempt: c.Attempt, Suspended: c.Suspended}
+}
