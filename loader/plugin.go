@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
@@ -143,7 +144,15 @@ func (p *Plugin) Call(ctx context.Context, name string, in []byte) ([]byte, erro
 // library stays loaded, see WithUnload. Calls that come later, or still wait for an instance, fail with ErrClosed. A second
 // Close waits for the first and returns the same. Close must not be called by a host function in a call of this
 // plug-in: it would wait for itself.
-func (p *Plugin) Close() error { return p.engine.Close() }
+//
+// The worker of an isolated plug-in ends with it; a crash on the way is a *CrashError.
+func (p *Plugin) Close() error {
+	err := p.engine.Close()
+	if crash, ok := err.(*engine.Crash); ok {
+		return crashError(p.Name(), abi.SymbolStop, crash)
+	}
+	return err
+}
 
 func (p *Plugin) noFunc(name string, symbols []inspect.Symbol) error {
 	names := make([]string, len(symbols))

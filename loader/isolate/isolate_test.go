@@ -3,6 +3,8 @@ package isolate_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +25,28 @@ func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
 }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// logger returns a logger and what it has written so far.
+func logger() (*slog.Logger, func() string) {
+	var mu sync.Mutex
+	var text bytes.Buffer
+	write := writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(p)
+	})
+	return slog.New(slog.NewTextHandler(write, nil)), func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.String()
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestEcho(t *testing.T) {
 	start := time.Now()

@@ -67,7 +67,6 @@ func (c *call) finish() (transport.Message, error) {
 		}
 		switch m.Op {
 		case transport.OpDone:
-			c.lane.worker.worked.Store(true)
 			return m, nil
 		case transport.OpFailed:
 			return m, c.failure(m)
@@ -172,7 +171,6 @@ func (c *call) failure(m transport.Message) error {
 	case transport.FailedTooLong:
 		return &engine.TooLong{Text: string(text)}
 	case transport.FailedRule:
-		c.lane.worker.worked.Store(true)
 		violation, err := wire.ParseViolation(text)
 		if err != nil {
 			return c.garbage(err)

@@ -170,6 +170,7 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 	if m.Status < 0 {
 		return nil, 0, c.garbage(fmt.Errorf("the status %d", m.Status))
 	}
+	c.lane.worker.worked.Store(true)
 	out, err := c.lane.Output(m)
 	if err != nil {
 		return nil, 0, c.garbage(err)
@@ -236,6 +237,7 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 	if err != nil {
 		return 0, c.garbage(err)
 	}
+	l.worker.worked.Store(true)
 	before := len(b.Records)
 	if _, err := wire.ParseOutcome(out, len(in), b); err != nil {
 		return 0, c.garbage(err)

@@ -70,10 +70,12 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			e.mu.Unlock()
 			return nil, engine.ErrClosed
 		}
-		if e.worker != nil && e.worker.dead.Load() {
-			e.bury(e.worker)
-		}
 		w := e.worker
+		if w != nil && w.dead.Load() {
+			e.mu.Unlock()
+			<-w.gone // soon
+			continue
+		}
 		if w == nil {
 			if tried && e.starting == nil && e.startErr != nil {
 				err := e.startErr

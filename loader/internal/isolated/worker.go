@@ -32,7 +32,7 @@ type worker struct {
 	dead   atomic.Bool   // it has ended, or is about to
 	gone   chan struct{} // closed when crash is set
 	crash  *engine.Crash // what its end looks like to calls
-	worked atomic.Bool   // a call has come back from it
+	worked atomic.Bool   // a call of a function has come back from it
 
 	killing sync.Once
 	reason  string // why the host killed it; written before it was
@@ -183,13 +183,15 @@ func (w *worker) await() {
 		crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
 	}
 	w.crash = crash
-	close(w.gone)
 	e := w.engine
+	e.mu.Lock()
+	if e.worker == w {
+		e.bury(w)
+	}
+	e.mu.Unlock()
+	close(w.gone)
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		e.mu.Lock()
-		if e.worker == w {
-			e.bury(w)
-		}
 		busy := false
 		for _, l := range w.lanes {
 			if l.ctx != nil {
@@ -208,25 +210,19 @@ func (w *worker) await() {
 // bury takes a dead worker out of use. The caller holds e.mu.
 func (e *Engine) bury(w *worker) {
 	e.worker = nil
-	idle := len(w.free) == len(w.lanes)
-	w.free = nil
 	if w.worked.Load() {
 		e.streak, e.suspensions = 0, 0
 	}
-	go func() {
-		<-w.gone
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		_ = e.failed(w.crash)
-		if idle && !e.closing {
-			lines := ""
-			if n := len(w.crash.Stderr); n > 0 {
-				lines = "; its last line: " + w.crash.Stderr[n-1]
-			}
-			go e.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "the worker ended while no call ran in it: %s%s", w.crash, lines))
+	_ = e.failed(w.crash)
+	if len(w.free) == len(w.lanes) && !e.closing {
+		last := ""
+		if n := len(w.crash.Stderr); n > 0 {
+			last = "; its last line: " + w.crash.Stderr[n-1]
 		}
-		w.unref()
-	}()
+		go e.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", w.crash, last))
+	}
+	w.free = nil
+	w.unref()
 	e.wakeAll()
 }
 

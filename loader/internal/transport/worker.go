@@ -127,12 +127,17 @@ func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
 	return l.mapped[r].bytes, nil
 }
 
-func (l *WorkerLane) post(m *Message) {
+// post hands the turn to the host. It is the worker's until then, unless something has written over it.
+func (l *WorkerLane) post(m *Message) error {
+	if l.turn.Load() != turnWorker {
+		return ErrGarbage
+	}
 	l.control.up = *m
 	l.turn.Store(turnHost)
 	if l.hostSleeps.Load() != 0 {
 		l.bell.ring(&l.turn)
 	}
+	return nil
 }
 
 // Done ends the call with an output, which may lie in the room that Next returned.
@@ -140,8 +145,7 @@ func (l *WorkerLane) Done(status int32, out []byte) error {
 	if err := l.write(out); err != nil {
 		return l.tooLong(len(out), err)
 	}
-	l.post(&Message{Op: OpDone, Status: status, Len: uint64(len(out))})
-	return nil
+	return l.post(&Message{Op: OpDone, Status: status, Len: uint64(len(out))})
 }
 
 // Fail ends the call without a status.
@@ -149,8 +153,7 @@ func (l *WorkerLane) Fail(failure Failure, text []byte) error {
 	if err := l.write(text); err != nil {
 		return l.tooLong(len(text), err)
 	}
-	l.post(&Message{Op: OpFailed, Fn: uint32(failure), Len: uint64(len(text))})
-	return nil
+	return l.post(&Message{Op: OpFailed, Fn: uint32(failure), Len: uint64(len(text))})
 }
 
 func (l *WorkerLane) tooLong(n int, err error) error {
@@ -159,8 +162,7 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 	}
 	text := fmt.Appendf(nil, "an output of %d bytes: %v", n, err)
 	text = text[:copy(l.room, text)]
-	l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
-	return nil
+	return l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
 }
 
 // write puts the output where the host expects it.
@@ -186,7 +188,9 @@ var errNoRoom = errors.New("the host has no room for it (see isolate.WithMaxMess
 
 // grow asks the host for n bytes in a region.
 func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
-	l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n)})
+	if err := l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n)}); err != nil {
+		return nil, err
+	}
 	m, err := l.await()
 	if err != nil {
 		return nil, err
@@ -221,7 +225,9 @@ func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err e
 	}
 	copy(l.hostly, in)
 	m.Len = uint64(len(in))
-	l.post(m)
+	if err := l.post(m); err != nil {
+		return nil, 0, err
+	}
 	answer, err := l.await()
 	if err != nil {
 		return nil, 0, err

@@ -1,0 +1,167 @@
+//go:build linux
+
+package isolate_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+// Goroutines call while workers are killed at random moments: every call ends, in its own answer or a typed error, and
+// nothing is left behind. FERRULE_TEST_KILLS sets how many workers are killed.
+func TestKilledUnderLoad(t *testing.T) {
+	kills := 100
+	if text := os.Getenv("FERRULE_TEST_KILLS"); text != "" {
+		_, err := fmt.Sscan(text, &kills)
+		require.NoError(t, err)
+	}
+	logger := quiet
+	path := fixture.C(t, "fault_none")
+	p, err := loader.Open(path, loader.WithLogger(logger),
+		isolate.InWorker(isolate.WithRestart(time.Millisecond, 1000000, time.Second)))
+	require.NoError(t, err)
+	call(t, p, "echo", "")
+	files, memory := openFiles(t), resident(t)
+
+	var stop atomic.Bool
+	var answers, crashes atomic.Int64
+	var wg sync.WaitGroup
+	const goroutines = 64
+	for g := range goroutines {
+		wg.Go(func() {
+			var dst []byte
+			for i := 0; !stop.Load(); i++ {
+				size := rand.IntN(200)
+				if i%50 == 0 {
+					size = 1 << rand.IntN(21)
+				}
+				in := append(fmt.Appendf(nil, "%d of %d:", i, g), bytes.Repeat([]byte{byte('a' + g%26)}, size)...)
+				f, err := p.Func("echo")
+				if !assert.NoError(t, err) {
+					return
+				}
+				out, err := f.Append(ctx, dst[:0], in)
+				if err == nil {
+					answers.Add(1)
+					if !assert.True(t, bytes.Equal(in, out), "another's bytes") {
+						return
+					}
+					dst = out
+					continue
+				}
+				crashes.Add(1)
+				var e *loader.CrashError
+				if !assert.ErrorAs(t, err, &e) {
+					return
+				}
+				if !assert.Zero(t, e.Suspended) {
+					return
+				}
+			}
+		})
+	}
+	pids := map[int]bool{}
+	for killed := 0; killed < kills; {
+		time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+		isolation, _ := p.Isolation()
+		if isolation.PID == 0 || pids[isolation.PID] {
+			continue
+		}
+		pids[isolation.PID] = true
+		if err := syscall.Kill(isolation.PID, syscall.SIGKILL); err == nil {
+			killed++
+		} else {
+			require.ErrorIs(t, err, syscall.ESRCH)
+		}
+	}
+	stop.Store(true)
+	within(t, time.Minute, wg.Wait)
+	assert.Equal(t, "works", eventually(t, p))
+	t.Logf("%d answers and %d crash errors from %d workers", answers.Load(), crashes.Load(), len(pids))
+	assert.Greater(t, answers.Load(), int64(kills))
+	assert.Greater(t, crashes.Load(), int64(0))
+
+	require.Eventually(t, func() bool { return openFiles(t) <= files }, 5*time.Second, 10*time.Millisecond, "file descriptors: %d before", files)
+	// Memory for long payloads is kept for some seconds.
+	require.Eventually(t, func() bool { return resident(t) < memory+48<<20 }, 10*time.Second, 10*time.Millisecond, "memory: %d before", memory)
+	require.NoError(t, p.Close())
+	for pid := range pids {
+		assertGone(t, fmt.Sprint(pid))
+	}
+	assert.Empty(t, left(t), "shared memory with a name")
+}
+
+func eventually(t *testing.T, p *loader.Plugin) (out string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		b, err := p.Call(ctx, "echo", []byte("works"))
+		out = string(b)
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+	return out
+}
+
+func openFiles(t testing.TB) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+func resident(t testing.TB) int {
+	text, err := os.ReadFile("/proc/self/statm")
+	require.NoError(t, err)
+	var size, pages int
+	_, err = fmt.Sscan(string(text), &size, &pages)
+	require.NoError(t, err)
+	return pages * os.Getpagesize()
+}
+
+var ours = regexp.MustCompile(`^ferrule[0-9]+$`)
+
+// left returns the names of what a transport might leave behind.
+func left(t testing.TB) (names []string) {
+	for _, dir := range []string{os.TempDir(), "/dev/shm"} {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		for _, e := range entries {
+			if ours.MatchString(e.Name()) {
+				names = append(names, dir+"/"+e.Name())
+			}
+		}
+	}
+	return names
+}
+
+// within fails the test when fn takes so long that it must be stuck.
+func within(t testing.TB, limit time.Duration, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		panic("stuck") // with all goroutines' stacks
+	}
+}

@@ -1,0 +1,150 @@
+// Package sandbox bounds what an isolated plug-in can do: which files, ports and processes it has, and how much memory,
+// processor time and wall-clock time. The worker process takes these bounds upon itself before the plug-in's library is
+// opened, so that the library's constructors are already under them, and nothing in it can take them off again.
+//
+//	p, err := loader.Open(path, isolate.InWorker(sandbox.With(sandbox.Policy{
+//		Read:   []string{"/usr/share/fonts"},
+//		Memory: 256 << 20,
+//	})))
+//
+// The zero Policy gives least: the plug-in computes on what it is called with. README.md says which layer of the system
+// refuses what, and what none of them refuses.
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own library
+// and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: they have no strictest value that
+// works, so zero means that there is none.
+type Policy struct {
+	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each must
+	// exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders, and these
+	// without listing them.
+	Read []string `json:"read,omitempty"`
+
+	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them. It
+	// implies Read. Each must exist. Modes, owners and times of files cannot be changed even there. Empty: the plug-in
+	// writes no file at all.
+	Write []string `json:"write,omitempty"`
+
+	// Connect lists the TCP ports that the plug-in may connect to, on any host. There is no UDP, and so no look-up of
+	// names: hand it addresses. Empty: no connections.
+	Connect []uint16 `json:"connect,omitempty"`
+
+	// Listen lists the TCP ports that the plug-in may listen on; 0 among them stands for one that the system chooses.
+	// Empty: none.
+	Listen []uint16 `json:"listen,omitempty"`
+
+	// Memory is how many bytes of address space the plug-in may have beyond those that the worker has when it starts.
+	// What it shares with the host and the worker's own stacks and heap count, too, so leave 64 MiB for these. 0: no
+	// limit.
+	Memory int64 `json:"memory,omitempty"`
+
+	// CPU is how much processor time the worker may use in its life, all threads together, the few milliseconds of its
+	// start included. It is rounded up to seconds. Then the worker ends by SIGXCPU. 0: no limit.
+	CPU time.Duration `json:"cpu,omitempty"`
+
+	// Time is how long the worker may live, by the clock on the wall. Then it ends by SIGKILL. A call's own deadline is
+	// that of its context. 0: no limit.
+	Time time.Duration `json:"time,omitempty"`
+
+	// Processes is how many processes the plug-in may have at a time beside the worker; they are under the same policy,
+	// and may execute what the plug-in may read. The system counts all threads and processes of the worker's user for
+	// it, not only the plug-in's, and does not count for root. 0: none, and no other program in place of the worker.
+	Processes int `json:"processes,omitempty"`
+
+	// Files is how many descriptors (files, sockets, pipes) the plug-in may have open at a time. 0: 64.
+	Files int `json:"files,omitempty"`
+
+	// BestEffort leaves out the layers that this system lacks, where Open would fail otherwise. The plug-in's report of
+	// layers then says which there are.
+	BestEffort bool `json:"bestEffort,omitempty"`
+}
+
+const defaultFiles = 64
+
+// check says what is wrong with the policy, for the one who wrote it.
+func (p *Policy) check() error {
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{{"Memory", p.Memory}, {"CPU", int64(p.CPU)}, {"Time", int64(p.Time)}, {"Processes", int64(p.Processes)}, {"Files", int64(p.Files)}} {
+		if field.value < 0 {
+			return fmt.Errorf("sandbox: Policy.%s is %d, expected 0 or more", field.name, field.value)
+		}
+	}
+	for _, port := range p.Connect {
+		if port == 0 {
+			return fmt.Errorf("sandbox: Policy.Connect has port 0, expected 1 to 65535")
+		}
+	}
+	for _, list := range []struct {
+		name  string
+		paths []string
+	}{{"Read", p.Read}, {"Write", p.Write}} {
+		for _, path := range list.paths {
+			if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
+				return fmt.Errorf("sandbox: Policy.%s has %q, expected an absolute path", list.name, path)
+			}
+		}
+	}
+	return nil
+}
+
+// encode is what the host hands to the worker. Relative paths are the host's, so it makes them absolute.
+func (p Policy) encode() ([]byte, error) {
+	for _, list := range []*[]string{&p.Read, &p.Write} {
+		paths := make([]string, len(*list))
+		for i, path := range *list {
+			if path == "" {
+				return nil, fmt.Errorf("sandbox: the policy has an empty path, expected a file or a folder")
+			}
+			var err error
+			if paths[i], err = filepath.Abs(path); err != nil {
+				return nil, fmt.Errorf("sandbox: %w", err)
+			}
+		}
+		*list = paths
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(p)
+}
+
+// decode is encode's reverse, in the worker. A field that it does not know is one that it cannot keep to, so it fails.
+func decode(config []byte) (Policy, error) {
+	var p Policy
+	d := json.NewDecoder(bytes.NewReader(config))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return p, fmt.Errorf("sandbox: the policy that the host sent: %w; is the worker of the same version as the host?", err)
+	}
+	return p, p.check()
+}
+
+// report collects which layers there are, and which were asked for and cannot be had.
+type report struct {
+	layers  []string
+	missing []string
+}
+
+func (r *report) has(layer string) { r.layers = append(r.layers, layer) }
+
+func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+": "+why) }
+
+// err is the error for what is missing, unless the policy goes without it.
+func (r *report) err(p *Policy) error {
+	if len(r.missing) == 0 || p.BestEffort {
+		return nil
+	}
+	return fmt.Errorf("sandbox: this system cannot give what the policy asks for: %s; "+
+		"set Policy.BestEffort to open the plug-in without", strings.Join(r.missing, "; "))
+}
