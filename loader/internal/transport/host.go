@@ -3,7 +3,6 @@ package transport
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
@@ -15,7 +14,7 @@ type Host struct {
 	header *header
 	bells  *bells
 	pipes  [4]*os.File // with bells that need them: the host's read and write end, the worker's
-	lanes  atomic.Uint32
+	lanes  []*HostLane
 }
 
 // NewHost makes the shared memory.
@@ -64,15 +63,18 @@ func (h *Host) Close() {
 			f.Close()
 		}
 	}
+	for _, l := range h.lanes {
+		l.Trim()
+	}
 	h.memory.close()
 }
 
 // NewLane adds a lane, which the worker then serves. There are MaxLanes; it is called by one goroutine at a time.
 func (h *Host) NewLane() *HostLane {
-	i := int(h.lanes.Load())
+	i := len(h.lanes)
 	l := &HostLane{lane: newLane(h.memory.base, i), host: h, bell: h.bells.at(i)}
 	l.turn.Store(turnHost)
-	h.lanes.Store(uint32(i + 1))
+	h.lanes = append(h.lanes, l)
 	h.header.wanted.Store(uint32(i + 1))
 	if h.header.sleeps.Load() != 0 {
 		h.bells.at(MaxLanes).ring(&h.header.wanted)
