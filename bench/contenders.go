@@ -35,6 +35,8 @@ var all = []*contender{
 		needs: []artifact{ferrulePlugin}, work: "C"},
 	{name: "ferrule-append", label: "Ferrule `Append`, portable", build: workerPortable, ours: true,
 		needs: []artifact{ferrulePlugin}, work: "C"},
+	{name: "ferrule-isolated", label: "Ferrule `Append`, isolated", build: workerCgo, ours: true,
+		needs: []artifact{ferrulePlugin}, work: "C"},
 	{name: "cgo", label: "cgo by hand", build: workerCgo, work: "C"},
 	{name: "cgo-annotated", label: "cgo by hand, noescape + nocallback", build: workerCgo, work: "C"},
 	{name: "purego-syscalln", label: "purego `SyscallN`", build: workerCgo, needs: []artifact{library}, work: "C",

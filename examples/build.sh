@@ -53,11 +53,12 @@ rust() { # CRATE
 }
 
 mkdir -p build/examples
-[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd thumbnail
+[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd thumbnail untrusted
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
     case $name in
     countvowels-c) c examples/countvowels/c/countvowels.c ;;
+    untrusted) c examples/untrusted/c/sum.c ;;
     countvowels-cpp) cpp examples/countvowels/cpp/countvowels.cpp ;;
     countvowels-rust) rust countvowels ;;
     newcomer | loyal) rust "$name" ;;

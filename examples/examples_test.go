@@ -50,6 +50,7 @@ func TestREADMEs(t *testing.T) {
 		{"checkout", []string{"newcomer", "loyal"}, nil},
 		{"zstd", []string{"zstd"}, map[string]string{"zstd": "apt-get install zstd"}},
 		{"thumbnail", []string{"thumbnail"}, nil},
+		{"untrusted", []string{"untrusted"}, nil},
 	} {
 		t.Run(example.name, func(t *testing.T) {
 			for _, plugin := range example.plugins {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 func init() {
@@ -13,6 +14,12 @@ func init() {
 			return func(dst, in []byte) ([]byte, error) { return f.Append(ctx, dst, in) }
 		})
 	}
+	contenders["ferrule-isolated"] = func(e env) (*peer, error) {
+		return openFerrule(e, func(f *loader.Func) call {
+			ctx := context.Background()
+			return func(dst, in []byte) ([]byte, error) { return f.Append(ctx, dst, in) }
+		}, isolate.InWorker())
+	}
 	contenders["ferrule-call"] = func(e env) (*peer, error) {
 		return openFerrule(e, func(f *loader.Func) call {
 			ctx := context.Background()
@@ -21,9 +28,9 @@ func init() {
 	}
 }
 
-func openFerrule(e env, how func(*loader.Func) call) (*peer, error) {
-	p, err := loader.Open(e.path("ferrule_work.so"),
-		loader.WithHostFunc("host_echo", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }))
+func openFerrule(e env, how func(*loader.Func) call, opts ...loader.Option) (*peer, error) {
+	p, err := loader.Open(e.path("ferrule_work.so"), append(opts,
+		loader.WithHostFunc("host_echo", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }))...)
 	if err != nil {
 		return nil, err
 	}

@@ -61,15 +61,3 @@ func TestEcho(t *testing.T) {
 		assert.True(t, bytes.Equal(in, out))
 	}
 }
-
-func BenchmarkAppend(b *testing.B) {
-	f, err := open(b, fixture.C(b, "echo"), isolate.InWorker()).Func("echo")
-	require.NoError(b, err)
-	in, dst := make([]byte, 64), make([]byte, 0, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := f.Append(ctx, dst, in); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"sync"
@@ -125,8 +126,10 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
-func resident(t testing.TB) int {
-	text, err := os.ReadFile("/proc/self/statm")
+func resident(t testing.TB) int { return residentOf(t, os.Getpid()) }
+
+func residentOf(t testing.TB, pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	require.NoError(t, err)
 	var size, pages int
 	_, err = fmt.Sscan(string(text), &size, &pages)
@@ -166,4 +169,64 @@ func within(t testing.TB, limit time.Duration, fn func()) {
 	case <-time.After(limit):
 		panic("stuck") // with all goroutines' stacks
 	}
+}
+
+// processorTime returns how long all threads of a process have run.
+func processorTime(t testing.TB, pid int) (d time.Duration) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	require.NoError(t, err)
+	require.NotEmpty(t, tasks)
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue
+		}
+		require.NoError(t, err)
+		var ns int64
+		_, err = fmt.Sscan(string(text), &ns)
+		require.NoError(t, err)
+		d += time.Duration(ns)
+	}
+	return d
+}
+
+// An idle worker uses no processor time, whatever was called before.
+func TestIdleWorker(t *testing.T) {
+	p := open(t, fixture.C(t, "fault_none"), isolate.InWorker())
+	for range 1000 {
+		call(t, p, "echo", "x")
+	}
+	isolation, _ := p.Isolation()
+	time.Sleep(100 * time.Millisecond)
+	before := processorTime(t, isolation.PID)
+	time.Sleep(time.Second)
+	assert.Less(t, processorTime(t, isolation.PID)-before, 10*time.Millisecond, "in a second; spinning would be all of it")
+}
+
+// FERRULE_TEST_LARGE is how many MiB are echoed; the memory for six times that is needed.
+func TestLarge(t *testing.T) {
+	size := 64
+	if text := os.Getenv("FERRULE_TEST_LARGE"); text != "" {
+		_, err := fmt.Sscan(text, &size)
+		require.NoError(t, err)
+	}
+	p := open(t, fixture.C(t, "echo"), isolate.InWorker())
+	in := bytes.Repeat([]byte("0123456789abcdef"), size<<20/16)
+	for _, name := range []string{"echo", "echo_own"} {
+		out, err := p.Call(ctx, name, in)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(in, out))
+	}
+	f, err := p.Func("echo")
+	require.NoError(t, err)
+	v, err := f.View(ctx, in)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(in, v.Bytes()))
+	v.Release()
+
+	limited := open(t, fixture.C(t, "echo"), isolate.InWorker(isolate.WithMaxMessage(1<<20)))
+	_, err = limited.Call(ctx, "echo", in)
+	assert.ErrorIs(t, err, loader.ErrNoMemory)
+	assert.ErrorContains(t, err, "WithMaxMessage")
+	assert.Equal(t, "works", call(t, limited, "echo", "works"))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -76,3 +77,6 @@ func (b *bell) alarm(*atomic.Uint32) {
 	default:
 	}
 }
+
+// yield lets another goroutine have the processor that waits for it.
+func yield() { runtime.Gosched() }

@@ -46,14 +46,15 @@ func (h *Host) Files() []*os.File {
 	return append(h.memory.files(), h.pipes[2], h.pipes[3])
 }
 
-// Started closes what only the worker is to have open.
-func (h *Host) Started() {
+// Started tells of the worker's process, and closes what only the worker is to have open. It comes before the first lane.
+func (h *Host) Started(p *os.Process) error {
 	for _, i := range []int{2, 3} {
 		if h.pipes[i] != nil {
 			h.pipes[i].Close()
 			h.pipes[i] = nil
 		}
 	}
+	return h.memory.started(p)
 }
 
 // Close frees the memory. No lane is used any more.

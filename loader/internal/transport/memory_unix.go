@@ -5,7 +5,6 @@ package transport
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"os"
 	"sync"
 
@@ -54,12 +53,6 @@ func mapFile(fd int, at uint64, size uint64) ([]byte, error) {
 	return unix.Mmap(fd, int64(at), int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// extentSize returns how long the extent is that gets n bytes: a quarter more at most, so that there are few sizes.
-func extentSize(n uint64) uint64 {
-	step := uint64(1) << max(20, bits.Len64(n)-3)
-	return (n + step - 1) / step * step
-}
-
 // alloc adds an extent of at least n bytes, all zero. Memory is used where it is written or read.
 func (m *memory) alloc(n uint64) (*extent, error) {
 	if n > math.MaxInt64/4 {
@@ -100,12 +93,15 @@ func (m *memory) close() {
 	_ = m.file.Close()
 }
 
+// started is told of the worker's process, which needs nothing beyond what it inherited.
+func (m *memory) started(*os.Process) error { return nil }
+
 // files are what the worker inherits.
 func (m *memory) files() []*os.File { return []*os.File{m.file} }
 
 // mapping is the worker's side.
 type mapping struct {
-	fd   int
+	file *os.File
 	base []byte
 }
 
@@ -119,9 +115,9 @@ func attachMemory(file *os.File) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	return &mapping{fd, base}, nil
+	return &mapping{file, base}, nil
 }
 
-func (m *mapping) extent(id, size uint64) ([]byte, error) { return mapFile(m.fd, id, size) }
+func (m *mapping) extent(id, size uint64) ([]byte, error) { return mapFile(int(m.file.Fd()), id, size) }
 
 func (m *mapping) drop(b []byte) { _ = unix.Munmap(b) }

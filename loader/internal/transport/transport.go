@@ -170,22 +170,16 @@ func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*ma
 // await waits until word is not value any more, at most for about limit. sleeps says so to the other side while it
 // sleeps.
 func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32, b *bell, limit time.Duration) {
+	if word.Load() != value {
+		s.note(0)
+		return
+	}
 	start := time.Now()
-	if budget := s.budget(); budget > 0 && word.Load() == value {
-		if n := spinners.Add(1); int(n) <= processors/2 {
-			for {
-				for range 32 {
-					pause()
-					if word.Load() != value {
-						spinners.Add(-1)
-						s.note(time.Since(start))
-						return
-					}
-				}
-				if time.Since(start) > budget {
-					break
-				}
-			}
+	if budget := s.budget(); budget > 0 {
+		if spinners.Add(1) <= int32(processors) && s.spin(word, value, start, budget) {
+			spinners.Add(-1)
+			s.note(time.Since(start))
+			return
 		}
 		spinners.Add(-1)
 	}
@@ -200,6 +194,29 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 		}
 	}
 	s.note(time.Since(start))
+}
+
+// alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
+// that very one.
+const alone = 3 * time.Microsecond
+
+// spin spins until word is not value any more, and reports false when budget is spent before.
+func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Time, budget time.Duration) bool {
+	for {
+		for range 16 {
+			pause()
+			if word.Load() != value {
+				return true
+			}
+		}
+		spent := time.Since(start)
+		if spent > budget {
+			return false
+		}
+		if spent > alone || processors == 1 {
+			yield()
+		}
+	}
 }
 
 // Forever is a limit that does not end.

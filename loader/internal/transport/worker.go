@@ -92,7 +92,8 @@ func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
 	if m.Len > uint64(len(b)) || m.OutAt > uint64(len(b)) || m.OutCap > uint64(len(b))-m.OutAt {
 		return m, nil, nil, ErrGarbage
 	}
-	l.room, l.hostly = b[m.OutAt:][:m.OutCap:m.OutCap], l.lane.up
+	l.room = b[m.OutAt:][:m.OutCap:m.OutCap]
+	l.hostly, _ = l.region(RegionUp, &Message{}) // the host has none for it yet
 	return m, b[:m.Len:m.Len], l.room, nil
 }
 
@@ -107,24 +108,24 @@ func (l *WorkerLane) await() (Message, error) {
 // region returns the memory of a region, where the host's message says that it is. What was returned for the region
 // before is not used any more.
 func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
-	if m.Extent == 0 {
-		if r == RegionCall {
-			return l.call, nil
-		}
-		return l.lane.up, nil
-	}
-	if old := &l.mapped[r]; old.id != m.Extent || uint64(len(old.bytes)) != m.Size {
-		if old.bytes != nil {
-			l.worker.memory.drop(old.bytes)
-		}
+	old := &l.mapped[r]
+	if old.bytes != nil && (old.id != m.Extent || uint64(len(old.bytes)) != m.Size) {
+		l.worker.memory.drop(old.bytes)
 		*old = mapped{}
+	}
+	switch {
+	case m.Extent == 0 && r == RegionCall:
+		return l.call, nil
+	case m.Extent == 0:
+		return l.lane.up, nil
+	case old.bytes == nil:
 		b, err := l.worker.memory.extent(m.Extent, m.Size)
 		if err != nil {
 			return nil, err
 		}
 		*old = mapped{m.Extent, b}
 	}
-	return l.mapped[r].bytes, nil
+	return old.bytes, nil
 }
 
 // post hands the turn to the host. It is the worker's until then, unless something has written over it.
