@@ -153,10 +153,7 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 // call runs a function on the call's lane and returns its output, in the lane's memory.
 func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, error) {
 	expected := int(c.expected[fn].Load())
-	room = max(room, expected)
-	if room > maxRoom {
-		room = maxRoom
-	}
+	room = min(max(room, expected, leastRoom), maxRoom)
 	area, err := c.lane.Room(len(in), room)
 	if err != nil {
 		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %d bytes: %v", len(in), err)}
@@ -185,7 +182,9 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 }
 
 // An output of more than longOutput bytes is remembered, so that the next one of the function finds room; up to maxRoom.
+// There is always leastRoom, for messages.
 const (
+	leastRoom  = 4 << 10
 	longOutput = 32 << 10
 	maxRoom    = 1 << 30
 )
