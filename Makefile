@@ -30,7 +30,7 @@ test-go:
 	$(NEED_CC)
 	$(GO) test ./...
 	CGO_ENABLED=0 $(GO) test ./loader/... ./abi/...
-	$(GO) test -tags ferrule_portable ./loader
+	$(GO) test -tags ferrule_portable ./loader ./loader/isolate
 
 .PHONY: test-c
 test-c:
@@ -53,7 +53,7 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress ./loader/...
 	$(STATICCHECK) ./...
 	$(GO) mod tidy -diff
-	for workspace in sdk-rust examples; do (cd $$workspace && $(CARGO) fmt --check && \
+	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features
 
@@ -71,7 +71,8 @@ portable: ## The portable crossing, with cgo and without
 	CGO_ENABLED=0 $(GO) test -tags ferrule_portable ./loader/...
 
 .PHONY: stress
-stress: ## Garbage collections and stack moves at each crossing
+stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; long payloads
+	FERRULE_TEST_KILLS=1000 FERRULE_TEST_LARGE=1024 $(GO) test -run 'KilledUnderLoad|Large' ./loader/isolate
 	$(GO) test -tags ferrule_stress -timeout 20m ./loader
 	CGO_ENABLED=0 $(GO) test -tags ferrule_stress -timeout 20m ./loader
 	$(GO) test -tags ferrule_stress,ferrule_portable -timeout 20m ./loader

@@ -12,7 +12,7 @@ import (
 func (r *results) chart(of work, m *machine) string {
 	at := -1
 	for i, w := range r.cases {
-		if w.fn == of.fn && w.size == of.size && w.parallel == of.parallel {
+		if w.fn == of.fn && w.size == of.size && w.parallel == of.parallel && w.tail == of.tail {
 			at = i
 		}
 	}

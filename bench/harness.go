@@ -94,6 +94,10 @@ func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, 
 		}
 		return median(all), allocs, nil
 	}
+	if w.tail {
+		t, a, err := p.do("tail %s %d 1 %d", w.fn, w.size, n)
+		return float64(t), float64(a) / float64(n), err
+	}
 	t, a, err := p.do("run %s %d %d %d", w.fn, w.size, w.goroutines(), n)
 	calls := float64(n * w.goroutines())
 	return float64(t) / calls, float64(a) / calls, err

@@ -16,121 +16,170 @@ import (
 )
 
 func TestCancel(t *testing.T) {
-	p := openHost(t, upper, echo)
-	for range 20 {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	bothWays(t, func(t *testing.T, w way) {
+		p := openHost(t, w, upper, echo)
+		for range 20 {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			_, err := p.Call(ctx, "wait", nil)
+			cancel()
+			assert.ErrorIs(t, err, loader.ErrCancelled)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		why := errors.New("the customer left")
+		ctx, cancel := context.WithCancelCause(ctx)
+		time.AfterFunc(5*time.Millisecond, func() { cancel(why) })
 		_, err := p.Call(ctx, "wait", nil)
-		cancel()
-		assert.ErrorIs(t, err, loader.ErrCancelled)
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-	}
-	why := errors.New("the customer left")
-	ctx, cancel := context.WithCancelCause(ctx)
-	time.AfterFunc(5*time.Millisecond, func() { cancel(why) })
-	_, err := p.Call(ctx, "wait", nil)
-	assert.ErrorIs(t, err, why)
-	_, err = p.Call(ctx, "cancelled", nil)
-	assert.ErrorIs(t, err, why, "not called at all")
-	var e *loader.CallError
-	require.ErrorAs(t, err, &e)
-	assert.Equal(t, loader.ErrCancelled, e.Status)
-	_, err = p.Call(context.Background(), "cancelled", nil)
-	assert.NoError(t, err, "the word is new for the next call")
+		assert.ErrorIs(t, err, why)
+		_, err = p.Call(ctx, "cancelled", nil)
+		assert.ErrorIs(t, err, why, "not called at all")
+		var e *loader.CallError
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, loader.ErrCancelled, e.Status)
+		_, err = p.Call(context.Background(), "cancelled", nil)
+		assert.NoError(t, err, "the word is new for the next call")
+	})
 }
 
 // A call right behind one whose context has ended, while the watcher looks: it must not be taken for that one.
 func TestCancelIsNotInherited(t *testing.T) {
-	p := openHost(t, upper, echo)
-	wait, err := p.Func("wait")
-	require.NoError(t, err)
-	pass, err := p.Func("cancelled")
-	require.NoError(t, err)
-	live, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for range 50 {
-		ended, cancel := context.WithTimeout(ctx, time.Millisecond)
-		_, err := wait.Call(ended, nil)
-		cancel()
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		for range 2000 {
-			_, err := pass.Call(live, nil)
-			require.NoError(t, err)
-			ended, cancel := context.WithCancel(ctx)
-			_, err = pass.Call(ended, nil)
-			require.NoError(t, err)
-			cancel() // the slot is left with a context that has ended
+	bothWays(t, func(t *testing.T, w way) {
+		p := openHost(t, w, upper, echo)
+		wait, err := p.Func("wait")
+		require.NoError(t, err)
+		pass, err := p.Func("cancelled")
+		require.NoError(t, err)
+		live, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for range 50 {
+			ended, cancel := context.WithTimeout(ctx, time.Millisecond)
+			_, err := wait.Call(ended, nil)
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			for range w.rounds(2000, 500) {
+				_, err := pass.Call(live, nil)
+				require.NoError(t, err)
+				ended, cancel := context.WithCancel(ctx)
+				_, err = pass.Call(ended, nil)
+				require.NoError(t, err)
+				cancel() // the slot is left with a context that has ended
+			}
 		}
-	}
+	})
 }
 
 // Calls that start and end while the watcher comes and goes: each must hear of its own context, and of no other.
 func TestCancelWhileTheWatcherSleeps(t *testing.T) {
-	p := openHost(t, upper, echo)
-	for _, pause := range []time.Duration{0, 20 * time.Millisecond, 49 * time.Millisecond, 51 * time.Millisecond, 80 * time.Millisecond} {
-		time.Sleep(pause)
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Millisecond)
-		within(t, func() {
-			_, err := p.Call(ctx, "wait", nil)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-		})
-		cancel()
-		_, err := p.Call(context.Background(), "cancelled", nil)
-		assert.NoError(t, err)
-	}
+	bothWays(t, func(t *testing.T, w way) {
+		p := openHost(t, w, upper, echo)
+		for _, pause := range []time.Duration{0, 20 * time.Millisecond, 49 * time.Millisecond, 51 * time.Millisecond, 80 * time.Millisecond} {
+			time.Sleep(pause)
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Millisecond)
+			within(t, func() {
+				_, err := p.Call(ctx, "wait", nil)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+			cancel()
+			_, err := p.Call(context.Background(), "cancelled", nil)
+			assert.NoError(t, err)
+		}
+	})
 }
 
 func TestCancelWhileWaitingForAnInstance(t *testing.T) {
-	p := open(t, fixture.C(t, "threads_serial"))
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 20 {
-				_, err := p.Call(ctx, "stay", nil)
-				assert.NoError(t, err)
-			}
-		})
-	}
-	cancelled := 0
-	for range 20 {
-		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
-		if _, err := p.Call(ctx, "stay", nil); err != nil {
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.ErrorIs(t, err, loader.ErrCancelled)
-			cancelled++
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "threads_serial"))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 20 {
+					_, err := p.Call(ctx, "stay", nil)
+					assert.NoError(t, err)
+				}
+			})
 		}
-		cancel()
-	}
-	wg.Wait()
-	assert.Positive(t, cancelled)
-	_, err := p.Call(ctx, "stay", nil)
-	assert.NoError(t, err, "no instance was lost")
+		cancelled := 0
+		for range 20 {
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			if _, err := p.Call(ctx, "stay", nil); err != nil {
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.ErrorIs(t, err, loader.ErrCancelled)
+				cancelled++
+			}
+			cancel()
+		}
+		wg.Wait()
+		assert.Positive(t, cancelled)
+		_, err := p.Call(ctx, "stay", nil)
+		assert.NoError(t, err, "no instance was lost")
+	})
+}
+
+// A call that waits for an instance to be renewed, which waits for another call's end, gives up with its context.
+func TestCancelWhileAnInstanceIsRenewed(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		entered, leave := make(chan bool), make(chan bool)
+		logger, _ := logger()
+		p := w.open(t, fixture.SDK(t, "entries.cpp"), loader.WithConfig([]byte("7")), loader.WithLogger(logger),
+			loader.WithHostFunc("repeat", echo), loader.WithHostFunc("refuse", echo), loader.WithHostFunc("silent", echo),
+			loader.WithHostFunc("echo", func(_ context.Context, in []byte) ([]byte, error) {
+				entered <- true
+				<-leave
+				return in, nil
+			}))
+		running := make(chan error)
+		go func() { _, err := p.Call(ctx, "import_echo", nil); running <- err }()
+		<-entered
+		_, err := p.Call(ctx, "throws", []byte("int"))
+		require.ErrorIs(t, err, loader.ErrPanic)
+		within(t, func() {
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+					defer cancel()
+					_, err := p.Call(ctx, "get", nil)
+					var e *loader.CallError
+					if assert.ErrorAs(t, err, &e) {
+						assert.Equal(t, "not called: context deadline exceeded", e.Message)
+						assert.ErrorIs(t, err, context.DeadlineExceeded)
+					}
+				})
+			}
+			wg.Wait()
+		})
+		close(leave)
+		assert.NoError(t, <-running)
+		assert.Equal(t, "7", call(t, p, "get", ""))
+	})
 }
 
 // What watches contexts ends by itself, and forgets the contexts of calls that are over.
 func TestNothingIsLeftOfContexts(t *testing.T) {
-	p := openHost(t, upper, echo)
-	before := runtime.NumGoroutine()
-	collected := make(chan bool)
-	func() {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		value := new([64]byte)
-		runtime.AddCleanup(value, func(int) { close(collected) }, 0)
-		_, err := p.Call(context.WithValue(ctx, key{}, value), "cancelled", nil)
-		require.NoError(t, err)
-	}()
-	// No helper that runs conditions in goroutines of its own: they would be counted.
-	within(t, func() {
-		for runtime.NumGoroutine() > before+1 { // one is this function's
-			time.Sleep(time.Millisecond)
-		}
-		for {
-			runtime.GC()
-			select {
-			case <-collected:
-				return
-			case <-time.After(time.Millisecond):
+	bothWays(t, func(t *testing.T, w way) {
+		p := openHost(t, w, upper, echo)
+		before := runtime.NumGoroutine()
+		collected := make(chan bool)
+		func() {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			value := new([64]byte)
+			runtime.AddCleanup(value, func(int) { close(collected) }, 0)
+			_, err := p.Call(context.WithValue(ctx, key{}, value), "cancelled", nil)
+			require.NoError(t, err)
+		}()
+		// No helper that runs conditions in goroutines of its own: they would be counted.
+		within(t, func() {
+			for runtime.NumGoroutine() > before+1 { // one is this function's
+				time.Sleep(time.Millisecond)
 			}
-		}
+			for {
+				runtime.GC()
+				select {
+				case <-collected:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
 	})
 }

@@ -17,129 +17,142 @@ import (
 )
 
 func TestClosed(t *testing.T) {
-	p := open(t, fixture.C(t, "echo"))
-	f, err := p.Func("echo")
-	require.NoError(t, err)
-	require.NoError(t, p.Close())
-	require.NoError(t, p.Close(), "twice")
-	_, err = f.Call(ctx, nil)
-	var e *loader.UsageError
-	require.ErrorAs(t, err, &e)
-	assert.ErrorIs(t, err, loader.ErrClosed)
-	_, err = p.Call(ctx, "echo", nil)
-	assert.ErrorIs(t, err, loader.ErrClosed)
-	assert.Equal(t, "echo", p.Name())
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "echo"))
+		f, err := p.Func("echo")
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		require.NoError(t, p.Close(), "twice")
+		_, err = f.Call(ctx, nil)
+		var e *loader.UsageError
+		require.ErrorAs(t, err, &e)
+		assert.ErrorIs(t, err, loader.ErrClosed)
+		_, err = p.Call(ctx, "echo", nil)
+		assert.ErrorIs(t, err, loader.ErrClosed)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err = p.Call(ended, "echo", nil)
+		assert.ErrorIs(t, err, loader.ErrClosed)
+		assert.Equal(t, "echo", p.Name())
+	})
 }
 
 func TestCloseWaitsForRunningCalls(t *testing.T) {
-	for _, name := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
-		p := open(t, fixture.C(t, name))
-		var mu sync.Mutex
-		running := 0
-		var wg sync.WaitGroup
-		for range 6 {
-			wg.Go(func() {
-				for {
-					mu.Lock()
-					running++
-					mu.Unlock()
-					_, err := p.Call(ctx, "stay", nil)
-					mu.Lock()
-					running--
-					mu.Unlock()
-					if err != nil {
-						assert.ErrorIs(t, err, loader.ErrClosed)
-						return
+	bothWays(t, func(t *testing.T, w way) {
+		for _, name := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
+			p := w.open(t, fixture.C(t, name))
+			var mu sync.Mutex
+			running := 0
+			var wg sync.WaitGroup
+			for range 6 {
+				wg.Go(func() {
+					for {
+						mu.Lock()
+						running++
+						mu.Unlock()
+						_, err := p.Call(ctx, "stay", nil)
+						mu.Lock()
+						running--
+						mu.Unlock()
+						if err != nil {
+							assert.ErrorIs(t, err, loader.ErrClosed)
+							return
+						}
 					}
-				}
-			})
+				})
+			}
+			time.Sleep(10 * time.Millisecond)
+			within(t, func() { assert.NoError(t, p.Close()) })
+			within(t, wg.Wait)
+			assert.Zero(t, running)
 		}
-		time.Sleep(10 * time.Millisecond)
-		within(t, func() { assert.NoError(t, p.Close()) })
-		within(t, wg.Wait)
-		assert.Zero(t, running)
-	}
+	})
 }
 
 // Close, calls, and new plug-ins that take over the closed one's call slots, all at once.
 func TestCloseAgainstCalls(t *testing.T) {
-	rounds := 300
-	if stress.Enabled {
-		rounds = 10
-	}
-	path := fixture.C(t, "echo")
-	for range rounds {
-		p, err := loader.Open(path, loader.WithInstances(2))
-		require.NoError(t, err)
-		f, err := p.Func("echo")
-		require.NoError(t, err)
-		var wg sync.WaitGroup
-		start := make(chan struct{})
-		for range 4 {
+	bothWays(t, func(t *testing.T, w way) {
+		rounds := w.rounds(300, 20)
+		if stress.Enabled {
+			rounds = 10
+		}
+		path := fixture.C(t, "echo")
+		for range rounds {
+			p, err := w.try(path, loader.WithInstances(2))
+			require.NoError(t, err)
+			f, err := p.Func("echo")
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			start := make(chan struct{})
+			for range 4 {
+				wg.Go(func() {
+					<-start
+					for {
+						out, err := f.Append(ctx, nil, []byte("ping"))
+						if err != nil {
+							assert.ErrorIs(t, err, loader.ErrClosed)
+							return
+						}
+						if !assert.Equal(t, "ping", string(out)) {
+							return
+						}
+					}
+				})
+			}
 			wg.Go(func() {
 				<-start
-				for {
-					out, err := f.Append(ctx, nil, []byte("ping"))
-					if err != nil {
-						assert.ErrorIs(t, err, loader.ErrClosed)
-						return
-					}
-					if !assert.Equal(t, "ping", string(out)) {
-						return
-					}
+				runtime.Gosched()
+				assert.NoError(t, p.Close())
+			})
+			wg.Go(func() {
+				<-start
+				other, err := w.try(path)
+				if assert.NoError(t, err) {
+					_, err = other.Call(ctx, "nothing", nil)
+					assert.NoError(t, err)
+					assert.NoError(t, other.Close())
 				}
 			})
+			close(start)
+			within(t, wg.Wait)
 		}
-		wg.Go(func() {
-			<-start
-			runtime.Gosched()
-			assert.NoError(t, p.Close())
-		})
-		wg.Go(func() {
-			<-start
-			other, err := loader.Open(path)
-			if assert.NoError(t, err) {
-				_, err = other.Call(ctx, "nothing", nil)
-				assert.NoError(t, err)
-				assert.NoError(t, other.Close())
-			}
-		})
-		close(start)
-		within(t, wg.Wait)
-	}
+	})
 }
 
 func TestCloseReleasesThoseWhoWait(t *testing.T) {
-	entered := make(chan struct{})
-	leave := make(chan struct{})
-	p, err := loader.Open(fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) {
-		close(entered)
-		<-leave
-		return nil, nil
-	}))
-	require.NoError(t, err)
-	results := make(chan error, 3)
-	go func() { _, err := p.Call(ctx, "misuse", nil); results <- err }()
-	<-entered
-	for range 2 {
+	bothWays(t, func(t *testing.T, w way) {
+		entered := make(chan struct{})
+		leave := make(chan struct{})
+		p, err := w.try(fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) {
+			close(entered)
+			<-leave
+			return nil, nil
+		}))
+		require.NoError(t, err)
+		results := make(chan error, 3)
 		go func() { _, err := p.Call(ctx, "misuse", nil); results <- err }()
-	}
-	time.Sleep(5 * time.Millisecond)
-	done := make(chan error)
-	go func() { done <- p.Close() }()
-	assert.ErrorIs(t, <-results, loader.ErrClosed)
-	assert.ErrorIs(t, <-results, loader.ErrClosed)
-	select {
-	case <-done:
-		t.Fatal("Close did not wait")
-	case <-time.After(5 * time.Millisecond):
-	}
-	close(leave)
-	assert.NoError(t, <-results, "the call that ran had its answer")
-	assert.NoError(t, <-done)
+		<-entered
+		for range 2 {
+			go func() { _, err := p.Call(ctx, "misuse", nil); results <- err }()
+		}
+		time.Sleep(5 * time.Millisecond)
+		done := make(chan error)
+		go func() { done <- p.Close() }()
+		assert.ErrorIs(t, <-results, loader.ErrClosed)
+		assert.ErrorIs(t, <-results, loader.ErrClosed)
+		select {
+		case <-done:
+			t.Fatal("Close did not wait")
+		case <-time.After(5 * time.Millisecond):
+		}
+		close(leave)
+		assert.NoError(t, <-results, "the call that ran had its answer")
+		assert.NoError(t, <-done)
+	})
 }
 
-// Memory, goroutines and threads stay flat over many lives of a plug-in.
+// Memory, goroutines and threads stay flat over many lives of a plug-in. In-process: it is this process's memory; that of
+// workers is looked at in package isolate.
 func TestTenThousandLives(t *testing.T) {
 	cycles := 10_000
 	if stress.Enabled {
@@ -170,23 +183,25 @@ func TestTenThousandLives(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
-	path := fixture.C(t, "state")
-	plugins := make([]*loader.Plugin, 1000)
-	var errs []error
-	for i := range plugins {
-		p, err := loader.Open(path)
-		require.NoError(t, err)
-		plugins[i] = p
-	}
-	for i, p := range plugins {
-		for range i%3 + 1 {
-			_, err := p.Call(ctx, "next", nil)
-			errs = append(errs, err)
+	bothWays(t, func(t *testing.T, w way) {
+		path := fixture.C(t, "state")
+		plugins := make([]*loader.Plugin, w.rounds(1000, 20))
+		var errs []error
+		for i := range plugins {
+			p, err := w.try(path)
+			require.NoError(t, err)
+			plugins[i] = p
 		}
-	}
-	for i, p := range plugins {
-		assert.Equal(t, []string{"2", "3", "4"}[i%3], call(t, p, "next", ""))
-		errs = append(errs, p.Close())
-	}
-	assert.NoError(t, errors.Join(errs...))
+		for i, p := range plugins {
+			for range i%3 + 1 {
+				_, err := p.Call(ctx, "next", nil)
+				errs = append(errs, err)
+			}
+		}
+		for i, p := range plugins {
+			assert.Equal(t, []string{"2", "3", "4"}[i%3], call(t, p, "next", ""))
+			errs = append(errs, p.Close())
+		}
+		assert.NoError(t, errors.Join(errs...))
+	})
 }

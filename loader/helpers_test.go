@@ -15,16 +15,54 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 var ctx = context.Background()
 
-func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
+// way is one of the two ways in which a plug-in runs.
+type way struct{ isolated bool }
+
+var inProcess, isolated = way{false}, way{true}
+
+// bothWays runs a test with plug-ins in this process, and with the same ones in workers. What must hold is the same, but
+// where the test asks w.isolated, and says why.
+func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
-	p, err := loader.Open(path, opts...)
+	t.Run("in-process", func(t *testing.T) { test(t, inProcess) })
+	t.Run("isolated", func(t *testing.T) { test(t, isolated) })
+}
+
+// try opens a plug-in.
+func (w way) try(path string, opts ...loader.Option) (*loader.Plugin, error) {
+	if w.isolated {
+		opts = append(opts[:len(opts):len(opts)], isolate.InWorker())
+	}
+	return loader.Open(path, opts...)
+}
+
+// open opens a plug-in until the end of the test.
+func (w way) open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	p, err := w.try(path, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	_, isolated := p.Isolation()
+	require.Equal(t, w.isolated, isolated)
 	return p
+}
+
+// rounds is how often a test does something that takes its time: less often where each time starts a worker.
+func (w way) rounds(inProcess, isolated int) int {
+	if w.isolated {
+		return isolated
+	}
+	return inProcess
+}
+
+func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	return inProcess.open(t, path, opts...)
 }
 
 func call(t testing.TB, p *loader.Plugin, name, in string) string {
@@ -98,13 +136,18 @@ func tempLibrary(t testing.TB, from string) string {
 // within fails the test when fn takes so long that it must be stuck.
 func within(t testing.TB, fn func()) {
 	t.Helper()
-	done := make(chan struct{})
+	done := make(chan bool, 1)
 	go func() {
-		defer close(done)
+		returned := false
+		defer func() { done <- returned }()
 		fn()
+		returned = true
 	}()
 	select {
-	case <-done:
+	case returned := <-done:
+		if !returned && !t.Failed() {
+			t.Fatal("the goroutine was ended")
+		}
 	case <-time.After(30 * time.Second):
 		buf := make([]byte, 1<<20)
 		t.Fatalf("stuck:\n%s", buf[:runtime.Stack(buf, true)])

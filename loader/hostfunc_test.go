@@ -19,79 +19,85 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
-func openHost(t *testing.T, upper, again loader.HostFunc, opts ...loader.Option) *loader.Plugin {
+func openHost(t *testing.T, w way, upper, again loader.HostFunc, opts ...loader.Option) *loader.Plugin {
 	t.Helper()
-	return open(t, fixture.C(t, "host"), append(opts, loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", again))...)
+	return w.open(t, fixture.C(t, "host"), append(opts, loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", again))...)
 }
 
 func echo(_ context.Context, in []byte) ([]byte, error) { return in, nil }
 
 func TestHostFunc(t *testing.T) {
-	for _, lib := range []string{"host", "host_pinned"} {
-		p := open(t, fixture.C(t, lib), loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", echo))
-		for _, size := range sizes {
-			in := strings.Repeat("x", size)
-			for _, fn := range []string{"upper", "upper_fetched"} {
-				assert.Equal(t, strings.ToUpper(in), call(t, p, fn, in), "%s of %d bytes", fn, size)
+	bothWays(t, func(t *testing.T, w way) {
+		for _, lib := range []string{"host", "host_pinned"} {
+			p := w.open(t, fixture.C(t, lib), loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", echo))
+			for _, size := range sizes {
+				in := strings.Repeat("x", size)
+				for _, fn := range []string{"upper", "upper_fetched"} {
+					assert.Equal(t, strings.ToUpper(in), call(t, p, fn, in), "%s of %d bytes", fn, size)
+				}
+				assert.Equal(t, in, call(t, p, "again", in), "a result that is the input")
 			}
-			assert.Equal(t, in, call(t, p, "again", in), "a result that is the input")
+			assert.Equal(t, "SECONDFIRST", call(t, p, "upper_two_kept", ""))
+			for range 100 {
+				call(t, p, "upper_left", strings.Repeat("x", 1<<20))
+			}
+			_, err := p.Call(ctx, "threads", nil)
+			require.NoError(t, err)
 		}
-		assert.Equal(t, "SECONDFIRST", call(t, p, "upper_two_kept", ""))
-		for range 100 {
-			call(t, p, "upper_left", strings.Repeat("x", 1<<20))
-		}
-		_, err := p.Call(ctx, "threads", nil)
-		require.NoError(t, err)
-	}
+	})
 }
 
 func TestHostFuncErrors(t *testing.T) {
-	var fail error
-	p := openHost(t, func(context.Context, []byte) ([]byte, error) { return []byte("dropped"), fail }, echo)
-	for _, c := range []struct {
-		err    error
-		status loader.Status
-	}{
-		{errors.New("no connection"), loader.ErrFailed},
-		{fmt.Errorf("no customer: %w", loader.ErrInvalid), loader.ErrInvalid},
-		{loader.ErrUnsupported, loader.ErrUnsupported},
-		{loader.Status(1234), 1234},
-		{loader.Status(-1), loader.ErrFailed},
-		{loader.Status(0), loader.ErrFailed},
-		{loader.ErrPanic, loader.ErrFailed},
-		{fmt.Errorf("late: %w", context.DeadlineExceeded), loader.ErrCancelled},
-		{&loader.CallError{Plugin: "other", Func: "f", Status: loader.ErrNoMemory}, loader.ErrNoMemory},
-	} {
-		fail = c.err
-		for _, fn := range []string{"upper", "upper_fetched"} {
-			_, err := p.Call(ctx, fn, nil)
-			var e *loader.CallError
-			require.ErrorAs(t, err, &e)
-			assert.Equal(t, c.status, e.Status, "%v", c.err)
-			assert.Equal(t, strings.TrimSuffix(c.err.Error(), ": "+c.status.String()), e.Message)
+	bothWays(t, func(t *testing.T, w way) {
+		var fail error
+		p := openHost(t, w, func(context.Context, []byte) ([]byte, error) { return []byte("dropped"), fail }, echo)
+		for _, c := range []struct {
+			err    error
+			status loader.Status
+		}{
+			{errors.New("no connection"), loader.ErrFailed},
+			{fmt.Errorf("no customer: %w", loader.ErrInvalid), loader.ErrInvalid},
+			{loader.ErrUnsupported, loader.ErrUnsupported},
+			{loader.Status(1234), 1234},
+			{loader.Status(-1), loader.ErrFailed},
+			{loader.Status(0), loader.ErrFailed},
+			{loader.ErrPanic, loader.ErrFailed},
+			{fmt.Errorf("late: %w", context.DeadlineExceeded), loader.ErrCancelled},
+			{&loader.CallError{Plugin: "other", Func: "f", Status: loader.ErrNoMemory}, loader.ErrNoMemory},
+		} {
+			fail = c.err
+			for _, fn := range []string{"upper", "upper_fetched"} {
+				_, err := p.Call(ctx, fn, nil)
+				var e *loader.CallError
+				require.ErrorAs(t, err, &e)
+				assert.Equal(t, c.status, e.Status, "%v", c.err)
+				assert.Equal(t, strings.TrimSuffix(c.err.Error(), ": "+c.status.String()), e.Message)
+			}
 		}
-	}
+	})
 }
 
 func TestHostFuncPanics(t *testing.T) {
-	logger, lines := logger()
-	p := openHost(t, func(context.Context, []byte) ([]byte, error) { panic("oh no") }, echo, loader.WithLogger(logger))
-	_, err := p.Call(ctx, "upper", nil)
-	var e *loader.CallError
-	require.ErrorAs(t, err, &e)
-	assert.Equal(t, loader.ErrFailed, e.Status)
-	assert.Equal(t, "host function upper panicked: oh no", e.Message)
-	assert.Contains(t, lines.all()[0], "hostfunc_test.go", "the stack is logged")
-	assert.Equal(t, "fine", call(t, p, "again", "fine"))
-	// From the plug-in's own threads, where nothing but the callback could recover.
-	_, err = p.Call(ctx, "threads", nil)
-	assert.ErrorIs(t, err, loader.ErrFailed)
+	bothWays(t, func(t *testing.T, w way) {
+		logger, lines := logger()
+		p := openHost(t, w, func(context.Context, []byte) ([]byte, error) { panic("oh no") }, echo, loader.WithLogger(logger))
+		_, err := p.Call(ctx, "upper", nil)
+		var e *loader.CallError
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, loader.ErrFailed, e.Status)
+		assert.Equal(t, "host function upper panicked: oh no", e.Message)
+		assert.Contains(t, lines.all()[0], "hostfunc_test.go", "the stack is logged")
+		assert.Equal(t, "fine", call(t, p, "again", "fine"))
+		// From the plug-in's own threads, where nothing but the callback could recover.
+		_, err = p.Call(ctx, "threads", nil)
+		assert.ErrorIs(t, err, loader.ErrFailed)
+	})
 }
 
 func exit(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil }
 
 // A pinned instance's calls run on a goroutine of the loader's own: the caller gets an error, and the next call a new
-// thread.
+// thread. In-process: isolated, host functions run on the caller's goroutine, whatever the plug-in's threads are.
 func TestHostFuncEndsItsGoroutinePinned(t *testing.T) {
 	p := open(t, fixture.C(t, "host_pinned"), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
 	within(t, func() {
@@ -106,43 +112,52 @@ func TestHostFuncEndsItsGoroutinePinned(t *testing.T) {
 
 // runtime.Goexit, and so testing.T.FailNow, in a host function ends the goroutine; nobody else must suffer from it.
 func TestHostFuncEndsItsGoroutine(t *testing.T) {
-	for _, c := range []struct{ lib, fn string }{{"host", "upper"}, {"host_misused", "misuse"}} {
-		p := open(t, fixture.C(t, c.lib), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
-		within(t, func() {
-			for range 3 {
-				ended := make(chan bool)
-				go func() {
-					returned := false
-					defer func() { ended <- !returned }()
-					_, _ = p.Call(ctx, c.fn, nil)
-					returned = true
-				}()
-				assert.True(t, <-ended)
-			}
-			assert.NoError(t, p.Close())
-		})
-	}
+	bothWays(t, func(t *testing.T, w way) {
+		cases := []struct{ lib, fn string }{{"host", "upper"}, {"host_misused", "misuse"}}
+		if w.isolated {
+			cases = append(cases, struct{ lib, fn string }{"host_pinned", "upper"})
+		}
+		for _, c := range cases {
+			p := w.open(t, fixture.C(t, c.lib), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
+			within(t, func() {
+				for range 3 {
+					ended := make(chan bool)
+					go func() {
+						returned := false
+						defer func() { ended <- !returned }()
+						_, _ = p.Call(ctx, c.fn, nil)
+						returned = true
+					}()
+					assert.True(t, <-ended)
+				}
+				assert.NoError(t, p.Close())
+			})
+		}
+	})
 }
 
 type key struct{}
 
 func TestHostFuncContext(t *testing.T) {
-	var got context.Context
-	p := openHost(t, func(ctx context.Context, in []byte) ([]byte, error) { got = ctx; return nil, nil }, echo)
-	ctx, cancel := context.WithCancel(context.WithValue(ctx, key{}, "mine"))
-	_, err := p.Call(ctx, "upper", nil)
-	require.NoError(t, err)
-	assert.Equal(t, "mine", got.Value(key{}))
-	assert.NoError(t, got.Err())
-	cancel()
-	assert.ErrorIs(t, got.Err(), context.Canceled, "it is the caller's, also when the call is over")
+	bothWays(t, func(t *testing.T, w way) {
+		var got context.Context
+		p := openHost(t, w, func(ctx context.Context, in []byte) ([]byte, error) { got = ctx; return nil, nil }, echo)
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, key{}, "mine"))
+		_, err := p.Call(ctx, "upper", nil)
+		require.NoError(t, err)
+		assert.Equal(t, "mine", got.Value(key{}))
+		assert.NoError(t, got.Err())
+		cancel()
+		assert.ErrorIs(t, got.Err(), context.Canceled, "it is the caller's, also when the call is over")
+	})
 }
 
+// In-process: isolated, a host function's input is copied to where the worker cannot change it.
 func TestHostFuncDoesNotAllocate(t *testing.T) {
 	if stress.Enabled {
 		t.Skip("the stress tag allocates at each crossing")
 	}
-	p := openHost(t, func(context.Context, []byte) ([]byte, error) { return nil, nil }, echo)
+	p := openHost(t, inProcess, func(context.Context, []byte) ([]byte, error) { return nil, nil }, echo)
 	f, err := p.Func("upper")
 	require.NoError(t, err)
 	assert.LessOrEqual(t, testing.AllocsPerRun(100, func() {
@@ -153,63 +168,77 @@ func TestHostFuncDoesNotAllocate(t *testing.T) {
 }
 
 func TestHostServicesMisused(t *testing.T) {
-	p := open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", upper))
-	_, err := p.Call(ctx, "misuse", nil)
-	require.NoError(t, err)
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", upper))
+		_, err := p.Call(ctx, "misuse", nil)
+		require.NoError(t, err)
+	})
 }
 
 func TestOwnThreads(t *testing.T) {
-	logger, lines := logger()
-	p := openHost(t, upper, echo, loader.WithLogger(logger))
-	for range 20 {
-		_, err := p.Call(ctx, "threads", nil)
-		require.NoError(t, err)
-	}
-	assert.Len(t, lines.all(), 80)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
+	bothWays(t, func(t *testing.T, w way) {
+		logger, lines := logger()
+		p := openHost(t, w, upper, echo, loader.WithLogger(logger))
+		for range 20 {
 			_, err := p.Call(ctx, "threads", nil)
-			assert.NoError(t, err)
-		})
-	}
-	wg.Wait()
+			require.NoError(t, err)
+		}
+		assert.Len(t, lines.all(), 80)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				_, err := p.Call(ctx, "threads", nil)
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // A thread that uses the frame after its call is refused, before and after Close.
 func TestLateThread(t *testing.T) {
-	path := tempLibrary(t, fixture.C(t, "late_thread"))
-	p, err := loader.Open(path, loader.WithHostFunc("upper", upper))
-	require.NoError(t, err)
-	other := open(t, path, loader.WithHostFunc("upper", upper))
-	counts := func() (refused, accepted int) {
-		_, err := fmt.Sscan(call(t, other, "counts", ""), &refused, &accepted)
+	bothWays(t, func(t *testing.T, w way) {
+		path := tempLibrary(t, fixture.C(t, "late_thread"))
+		p, err := w.try(path, loader.WithHostFunc("upper", upper))
 		require.NoError(t, err)
-		return
-	}
-	grows := func() {
-		before, _ := counts()
-		require.Eventually(t, func() bool { after, _ := counts(); return after > before+5 }, 10*time.Second, time.Millisecond)
-	}
-	call(t, p, "leave_thread", "")
-	grows()
-	require.NoError(t, p.Close())
-	grows()
-	call(t, other, "end_thread", "")
+		other := w.open(t, path, loader.WithHostFunc("upper", upper))
+		if w.isolated {
+			other = p // each worker has its own counts
+		}
+		counts := func() (refused, accepted int) {
+			_, err := fmt.Sscan(call(t, other, "counts", ""), &refused, &accepted)
+			require.NoError(t, err)
+			return
+		}
+		grows := func() {
+			before, _ := counts()
+			require.Eventually(t, func() bool { after, _ := counts(); return after > before+5 }, 10*time.Second, time.Millisecond)
+		}
+		call(t, p, "leave_thread", "")
+		grows()
+		require.NoError(t, p.Close())
+		if w.isolated {
+			return // the thread has ended with its worker
+		}
+		grows()
+		call(t, other, "end_thread", "")
+	})
 }
 
 func TestLog(t *testing.T) {
-	logger, lines := logger()
-	p := openHost(t, upper, echo, loader.WithLogger(logger.With(slog.String("app", "test"))))
-	call(t, p, "log", "")
-	var want []string
-	for _, line := range []string{
-		`level=ERROR msg="an error"`, `level=WARN msg="a warning"`, `level=INFO msg="a line"`,
-		`level=DEBUG msg="a detail"`, `level=DEBUG-4 msg="a trace"`, `level=INFO msg="an unknown level"`, `level=INFO msg=""`,
-	} {
-		want = append(want, line+" app=test plugin=host")
-	}
-	assert.Equal(t, want, lines.all())
+	bothWays(t, func(t *testing.T, w way) {
+		logger, lines := logger()
+		p := openHost(t, w, upper, echo, loader.WithLogger(logger.With(slog.String("app", "test"))))
+		call(t, p, "log", "")
+		var want []string
+		for _, line := range []string{
+			`level=ERROR msg="an error"`, `level=WARN msg="a warning"`, `level=INFO msg="a line"`,
+			`level=DEBUG msg="a detail"`, `level=DEBUG-4 msg="a trace"`, `level=INFO msg="an unknown level"`, `level=INFO msg=""`,
+		} {
+			want = append(want, line+" app=test plugin=host")
+		}
+		assert.Equal(t, want, lines.all())
+	})
 }
 
 type panicHandler struct{ slog.Handler }
@@ -217,102 +246,128 @@ type panicHandler struct{ slog.Handler }
 func (panicHandler) Handle(context.Context, slog.Record) error { panic("handler") }
 
 func TestLogHandlerPanics(t *testing.T) {
-	logger, _ := logger()
-	p := openHost(t, upper, echo, loader.WithLogger(slog.New(panicHandler{logger.Handler()})))
-	call(t, p, "log", "")
+	bothWays(t, func(t *testing.T, w way) {
+		logger, _ := logger()
+		p := openHost(t, w, upper, echo, loader.WithLogger(slog.New(panicHandler{logger.Handler()})))
+		call(t, p, "log", "")
+	})
 }
 
 func TestStopFailureIsLogged(t *testing.T) {
-	logger, lines := logger()
-	p, err := loader.Open(fixture.C(t, "stop_fails"), loader.WithLogger(logger))
-	require.NoError(t, err)
-	require.NoError(t, p.Close())
-	assert.Equal(t, []string{`level=WARN msg="ferrule_stop: failed: cannot stop" plugin=stop_fails`}, lines.all())
+	bothWays(t, func(t *testing.T, w way) {
+		logger, lines := logger()
+		p, err := w.try(fixture.C(t, "stop_fails"), loader.WithLogger(logger))
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		const line = `level=WARN msg="ferrule_stop: failed: cannot stop" plugin=stop_fails`
+		assert.Equal(t, []string{line}, lines.all())
+
+		p, err = w.try(fixture.C(t, "stop_fails"), loader.WithLogger(logger), loader.WithInstances(2))
+		require.NoError(t, err)
+		f, err := p.Func("answer")
+		require.NoError(t, err)
+		one, err := f.View(ctx, nil)
+		require.NoError(t, err)
+		two, err := f.View(ctx, nil)
+		require.NoError(t, err)
+		one.Release()
+		two.Release() // isolated, stop comes on another way than start did
+		require.NoError(t, p.Close())
+		assert.Equal(t, []string{line, line, line}, lines.all())
+	})
 }
 
 func TestJSONFunc(t *testing.T) {
-	p := openHost(t, loader.JSONFunc(func(_ context.Context, p point) (int, error) { return p.X + p.Y, nil }), echo)
-	sum, err := loader.CallJSON[point, int](ctx, p, "upper", point{2, 3})
-	require.NoError(t, err)
-	assert.Equal(t, 5, sum)
-	_, err = p.Call(ctx, "upper", []byte("{"))
-	assert.ErrorIs(t, err, loader.ErrInvalid)
-	assert.EqualError(t, err, "plug-in host: upper: invalid input: unexpected end of JSON input")
+	bothWays(t, func(t *testing.T, w way) {
+		p := openHost(t, w, loader.JSONFunc(func(_ context.Context, p point) (int, error) { return p.X + p.Y, nil }), echo)
+		sum, err := loader.CallJSON[point, int](ctx, p, "upper", point{2, 3})
+		require.NoError(t, err)
+		assert.Equal(t, 5, sum)
+		_, err = p.Call(ctx, "upper", []byte("{"))
+		assert.ErrorIs(t, err, loader.ErrInvalid)
+		assert.EqualError(t, err, "plug-in host: upper: invalid input: unexpected end of JSON input")
+	})
 }
 
 // Plug-ins may call each other through host functions; a call that would wait for itself is refused.
 func TestReentrance(t *testing.T) {
-	within(t, func() {
-		var concurrent, serial *loader.Plugin
-		var inner error
-		loop := true
-		concurrent = openHost(t, upper, func(ctx context.Context, in []byte) ([]byte, error) {
-			if loop {
-				_, inner = serial.Call(ctx, "misuse", nil)
-			}
-			return nil, nil
-		})
-		serial = open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
-			_, err := concurrent.Call(ctx, "again", nil)
-			return nil, err
-		}))
-		_, err := serial.Call(ctx, "misuse", nil)
-		require.NoError(t, err, "the outer calls end well")
-		var e *loader.UsageError
-		require.ErrorAs(t, inner, &e, "serial was called by what it called")
-		assert.ErrorIs(t, inner, loader.ErrReentrant)
-		assert.Contains(t, e.Remedy, "WithInstances")
+	bothWays(t, func(t *testing.T, w way) {
+		within(t, func() {
+			var concurrent, serial *loader.Plugin
+			var inner error
+			loop := true
+			concurrent = openHost(t, w, upper, func(ctx context.Context, in []byte) ([]byte, error) {
+				if loop {
+					_, inner = serial.Call(ctx, "misuse", nil)
+				}
+				return nil, nil
+			})
+			serial = w.open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
+				_, err := concurrent.Call(ctx, "again", nil)
+				return nil, err
+			}))
+			_, err := serial.Call(ctx, "misuse", nil)
+			require.NoError(t, err, "the outer calls end well")
+			var e *loader.UsageError
+			require.ErrorAs(t, inner, &e, "serial was called by what it called")
+			assert.ErrorIs(t, inner, loader.ErrReentrant)
+			assert.Contains(t, e.Remedy, "WithInstances")
 
-		loop, inner = false, nil
-		_, err = serial.Call(ctx, "misuse", nil)
-		require.NoError(t, err)
-		assert.NoError(t, inner)
+			loop, inner = false, nil
+			_, err = serial.Call(ctx, "misuse", nil)
+			require.NoError(t, err)
+			assert.NoError(t, inner)
+		})
 	})
 }
 
 // A plug-in with instances to spare may be entered again.
 func TestReentranceWithInstances(t *testing.T) {
-	var p *loader.Plugin
-	depth := 0
-	p = open(t, fixture.C(t, "host_misused"), loader.WithInstances(3), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
-		if depth++; depth == 3 {
+	bothWays(t, func(t *testing.T, w way) {
+		var p *loader.Plugin
+		depth := 0
+		p = w.open(t, fixture.C(t, "host_misused"), loader.WithInstances(3), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
+			if depth++; depth == 3 {
+				_, err := p.Call(ctx, "misuse", nil)
+				assert.ErrorIs(t, err, loader.ErrReentrant)
+				return nil, nil
+			}
+			return p.Call(ctx, "misuse", nil)
+		}))
+		within(t, func() {
 			_, err := p.Call(ctx, "misuse", nil)
-			assert.ErrorIs(t, err, loader.ErrReentrant)
-			return nil, nil
-		}
-		return p.Call(ctx, "misuse", nil)
-	}))
-	within(t, func() {
-		_, err := p.Call(ctx, "misuse", nil)
-		assert.NoError(t, err)
+			assert.NoError(t, err)
+		})
+		assert.Equal(t, 3, depth)
 	})
-	assert.Equal(t, 3, depth)
 }
 
 // A context that a host function kept is no sign of re-entrance once its call is over: the caller waits like any other.
 func TestReentranceOfAContextThatWasKept(t *testing.T) {
-	var kept context.Context
-	entered, leave := make(chan bool, 1), make(chan bool)
-	first := true
-	p := open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(ctx context.Context, _ []byte) ([]byte, error) {
-		if first {
-			first, kept = false, ctx
-		} else if len(entered) == 0 {
-			entered <- true
-			<-leave
-		}
-		return nil, nil
-	}))
-	within(t, func() {
-		_, err := p.Call(context.WithValue(ctx, key{}, 1), "misuse", nil)
-		require.NoError(t, err)
-		results := make(chan error, 2)
-		go func() { _, err := p.Call(context.WithValue(ctx, key{}, 2), "misuse", nil); results <- err }()
-		require.Eventually(t, func() bool { return len(entered) == 1 }, 10*time.Second, time.Millisecond)
-		go func() { _, err := p.Call(kept, "misuse", nil); results <- err }()
-		time.Sleep(5 * time.Millisecond)
-		close(leave)
-		assert.NoError(t, <-results)
-		assert.NoError(t, <-results)
+	bothWays(t, func(t *testing.T, w way) {
+		var kept context.Context
+		entered, leave := make(chan bool, 1), make(chan bool)
+		first := true
+		p := w.open(t, fixture.C(t, "host_misused"), loader.WithHostFunc("upper", func(ctx context.Context, _ []byte) ([]byte, error) {
+			if first {
+				first, kept = false, ctx
+			} else if len(entered) == 0 {
+				entered <- true
+				<-leave
+			}
+			return nil, nil
+		}))
+		within(t, func() {
+			_, err := p.Call(context.WithValue(ctx, key{}, 1), "misuse", nil)
+			require.NoError(t, err)
+			results := make(chan error, 2)
+			go func() { _, err := p.Call(context.WithValue(ctx, key{}, 2), "misuse", nil); results <- err }()
+			require.Eventually(t, func() bool { return len(entered) == 1 }, 10*time.Second, time.Millisecond)
+			go func() { _, err := p.Call(kept, "misuse", nil); results <- err }()
+			time.Sleep(5 * time.Millisecond)
+			close(leave)
+			assert.NoError(t, <-results)
+			assert.NoError(t, <-results)
+		})
 	})
 }

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,14 +22,21 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	p := open(t, fixture.C(t, "echo"))
-	assert.Equal(t, "echo", p.Name())
-	assert.Equal(t, "1.2.3", p.Version())
-	assert.Equal(t, abi.Concurrent, p.Info().Manifest.Threads)
-	assert.Equal(t, "blue", p.Info().Manifest.Keys.Get("x-colour"))
-	assert.Equal(t, "hello", call(t, p, "echo", "hello"))
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "echo"))
+		assert.Equal(t, "echo", p.Name())
+		assert.Equal(t, "1.2.3", p.Version())
+		assert.Equal(t, abi.Concurrent, p.Info().Manifest.Threads)
+		assert.Equal(t, "blue", p.Info().Manifest.Keys.Get("x-colour"))
+		assert.Equal(t, "hello", call(t, p, "echo", "hello"))
+		if runtime.GOOS == "linux" { // whose file names are bytes
+			p := w.open(t, copyTo(t, fixture.C(t, "echo"), filepath.Join(t.TempDir(), "caf\xe9 \n\"\U0001F980.so")))
+			assert.Equal(t, "hello", call(t, p, "echo", "hello"))
+		}
+	})
 }
 
+// In-process: nothing is opened.
 func TestInspectRunsNothing(t *testing.T) {
 	path := filepath.Join("inspect", "testdata")
 	require.DirExists(t, path)
@@ -47,148 +56,174 @@ func TestInspectRunsNothing(t *testing.T) {
 
 // Every fixture with a defect that Open finds: the kind of the error, and what its text must tell a reader.
 func TestOpenDefects(t *testing.T) {
-	for name, want := range map[string]struct {
-		kind error
-		text string
-	}{
-		"no_manifest":              {loader.ErrNoContract, "FERRULE_PLUGIN"},
-		"manifest_without_end":     {loader.ErrManifest, "R1"},
-		"manifest_newer_major":     {loader.ErrMajor, "ferrule=2"},
-		"manifest_without_name":    {loader.ErrManifest, "name"},
-		"manifest_without_version": {loader.ErrManifest, "version"},
-		"manifest_without_major":   {loader.ErrManifest, "ferrule=1"},
-		"manifest_duplicate_name":  {loader.ErrManifest, `"name"`},
-		"manifest_unknown_threads": {loader.ErrManifest, "parallel"},
-		"manifest_not_utf8":        {loader.ErrManifest, "UTF-8"},
-		"meta_without_end":         {loader.ErrManifest, "answer"},
-		"function_name_too_long":   {loader.ErrName, "128"},
-		"duplicate_symbol":         {loader.ErrDuplicate, "ferrule_fn_answer"},
-		"import_not_offered":       {loader.ErrMissingImport, `["loyalty_pionts" "zzz"]`},
-		"undefined_symbol":         {loader.ErrLoad, "ferrules_nobody_defines"},
-		"start_fails":              {loader.ErrStart, "the configuration's own words"},
-		"start_breaks_a_rule":      {loader.ErrStart, "R10"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := fixture.C(t, name)
-			_, err := loader.Open(path, loader.WithConfig([]byte("the configuration's own words")),
-				loader.WithHostFunc("loyalty_points", upper))
-			var e *loader.OpenError
-			require.ErrorAs(t, err, &e)
-			assert.ErrorIs(t, err, want.kind)
-			assert.Equal(t, path, e.Path)
-			if want.kind != loader.ErrStart { // whose cause says it
-				assert.NotEmpty(t, e.Found)
-				assert.NotEmpty(t, e.Expected)
-			}
-			assert.NotEmpty(t, e.Remedy)
-			assert.ErrorContains(t, err, want.text)
-			t.Log(err)
-		})
-	}
+	bothWays(t, func(t *testing.T, w way) {
+		for name, want := range map[string]struct {
+			kind error
+			text string
+		}{
+			"no_manifest":              {loader.ErrNoContract, "FERRULE_PLUGIN"},
+			"manifest_without_end":     {loader.ErrManifest, "R1"},
+			"manifest_newer_major":     {loader.ErrMajor, "ferrule=2"},
+			"manifest_without_name":    {loader.ErrManifest, "name"},
+			"manifest_without_version": {loader.ErrManifest, "version"},
+			"manifest_without_major":   {loader.ErrManifest, "ferrule=1"},
+			"manifest_duplicate_name":  {loader.ErrManifest, `"name"`},
+			"manifest_unknown_threads": {loader.ErrManifest, "parallel"},
+			"manifest_not_utf8":        {loader.ErrManifest, "UTF-8"},
+			"meta_without_end":         {loader.ErrManifest, "answer"},
+			"function_name_too_long":   {loader.ErrName, "128"},
+			"duplicate_symbol":         {loader.ErrDuplicate, "ferrule_fn_answer"},
+			"import_not_offered":       {loader.ErrMissingImport, `["loyalty_pionts" "zzz"]`},
+			"undefined_symbol":         {loader.ErrLoad, "ferrules_nobody_defines"},
+			"start_fails":              {loader.ErrStart, "the configuration's own words"},
+			"start_breaks_a_rule":      {loader.ErrStart, "R10"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				path := fixture.C(t, name)
+				_, err := w.try(path, loader.WithConfig([]byte("the configuration's own words")),
+					loader.WithHostFunc("loyalty_points", upper))
+				var e *loader.OpenError
+				require.ErrorAs(t, err, &e)
+				assert.ErrorIs(t, err, want.kind)
+				assert.Equal(t, path, e.Path)
+				if want.kind != loader.ErrStart { // whose cause says it
+					assert.NotEmpty(t, e.Found)
+					assert.NotEmpty(t, e.Expected)
+				}
+				assert.NotEmpty(t, e.Remedy)
+				assert.ErrorContains(t, err, want.text)
+				t.Log(err)
+			})
+		}
+	})
 }
 
 func TestOpenStartError(t *testing.T) {
-	_, err := loader.Open(fixture.C(t, "start_fails"), loader.WithConfig([]byte("no such table")))
-	var call *loader.CallError
-	require.ErrorAs(t, err, &call)
-	assert.Equal(t, loader.CallError{Plugin: "start_fails", Func: "ferrule_start", Status: loader.ErrInvalid, Message: "no such table"}, *call)
-	assert.ErrorIs(t, err, loader.ErrInvalid)
-	assert.ErrorContains(t, err, ": could not be started: plug-in start_fails: ferrule_start: invalid input: no such table. ")
-	var contract *loader.ContractError
-	_, err = loader.Open(fixture.C(t, "start_breaks_a_rule"))
-	require.ErrorAs(t, err, &contract)
-	assert.Equal(t, "R10", contract.Rule)
+	bothWays(t, func(t *testing.T, w way) {
+		_, err := w.try(fixture.C(t, "start_fails"), loader.WithConfig([]byte("no such table")))
+		var call *loader.CallError
+		require.ErrorAs(t, err, &call)
+		assert.Equal(t, loader.CallError{Plugin: "start_fails", Func: "ferrule_start", Status: loader.ErrInvalid, Message: "no such table"}, *call)
+		assert.ErrorIs(t, err, loader.ErrInvalid)
+		assert.ErrorContains(t, err, ": could not be started: plug-in start_fails: ferrule_start: invalid input: no such table. ")
+		_, err = w.try(fixture.C(t, "start_fails"), loader.WithConfig([]byte("caf\xe9\xe9")))
+		require.ErrorAs(t, err, &call)
+		assert.Equal(t, "caf\uFFFD", call.Message)
+		var contract *loader.ContractError
+		_, err = w.try(fixture.C(t, "start_breaks_a_rule"))
+		require.ErrorAs(t, err, &contract)
+		assert.Equal(t, "R10", contract.Rule)
+	})
 }
 
 // Files that are no plug-in for this process, each of its own kind.
 func TestOpenFiles(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, data, 0o644))
-		return path
-	}
-	whole, err := os.ReadFile(fixture.C(t, "echo"))
-	require.NoError(t, err)
-	otherArch := "elf-arm64-gcc.so"
-	if runtime.GOARCH == "arm64" {
-		otherArch = "elf-amd64-gcc.so"
-	}
-	for name, c := range map[string]struct {
-		path string
-		kind error
-		text string
-	}{
-		"missing":            {filepath.Join(dir, "missing.so"), fs.ErrNotExist, "missing.so"},
-		"empty path":         {"", loader.ErrNotRegular, "empty path"},
-		"path with a NUL":    {fixture.C(t, "echo") + "\x00.so", loader.ErrRead, "invalid argument"},
-		"directory":          {dir, loader.ErrNotRegular, "directory"},
-		"empty file":         {write("empty.so", nil), loader.ErrNotLibrary, "empty"},
-		"text file":          {write("text.so", []byte("Dear Sir or Madam,\n")), loader.ErrNotLibrary, "text"},
-		"truncated":          {write("truncated.so", whole[:len(whole)*2/5]), loader.ErrTruncated, ""},
-		"other architecture": {filepath.Join("inspect", "testdata", otherArch), loader.ErrPlatform, runtime.GOARCH},
-		"other system":       {filepath.Join("inspect", "testdata", map[bool]string{true: "elf-amd64-gcc.so", false: "pe-amd64-mingw.dll"}[runtime.GOOS == "windows"]), loader.ErrPlatform, runtime.GOOS},
-		"Go c-shared":        {fixture.Go(t), loader.ErrGoRuntime, "go1."},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := loader.Open(c.path)
-			var e *loader.OpenError
-			require.ErrorAs(t, err, &e)
-			assert.ErrorIs(t, err, c.kind)
-			assert.ErrorContains(t, err, c.text)
-			assert.NotEmpty(t, e.Remedy)
-			t.Log(err)
-		})
-	}
+	bothWays(t, func(t *testing.T, w way) {
+		dir := t.TempDir()
+		write := func(name string, data []byte) string {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(path, data, 0o644))
+			return path
+		}
+		whole, err := os.ReadFile(fixture.C(t, "echo"))
+		require.NoError(t, err)
+		otherArch := "elf-arm64-gcc.so"
+		if runtime.GOARCH == "arm64" {
+			otherArch = "elf-amd64-gcc.so"
+		}
+		for name, c := range map[string]struct {
+			path string
+			kind error
+			text string
+		}{
+			"missing":            {filepath.Join(dir, "missing.so"), fs.ErrNotExist, "missing.so"},
+			"empty path":         {"", loader.ErrNotRegular, "empty path"},
+			"path with a NUL":    {fixture.C(t, "echo") + "\x00.so", loader.ErrRead, "invalid argument"},
+			"directory":          {dir, loader.ErrNotRegular, "directory"},
+			"empty file":         {write("empty.so", nil), loader.ErrNotLibrary, "empty"},
+			"text file":          {write("text.so", []byte("Dear Sir or Madam,\n")), loader.ErrNotLibrary, "text"},
+			"truncated":          {write("truncated.so", whole[:len(whole)*2/5]), loader.ErrTruncated, ""},
+			"other architecture": {filepath.Join("inspect", "testdata", otherArch), loader.ErrPlatform, runtime.GOARCH},
+			"other system":       {filepath.Join("inspect", "testdata", map[bool]string{true: "elf-amd64-gcc.so", false: "pe-amd64-mingw.dll"}[runtime.GOOS == "windows"]), loader.ErrPlatform, runtime.GOOS},
+			"Go c-shared":        {fixture.Go(t), loader.ErrGoRuntime, "go1."},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if w.isolated && c.kind == loader.ErrGoRuntime { // in a process of its own it may have one
+					assert.Equal(t, "works", call(t, w.open(t, c.path), "echo", "works"))
+					return
+				}
+				_, err := w.try(c.path)
+				var e *loader.OpenError
+				require.ErrorAs(t, err, &e)
+				assert.ErrorIs(t, err, c.kind)
+				assert.ErrorContains(t, err, c.text)
+				assert.NotEmpty(t, e.Remedy)
+				t.Log(err)
+			})
+		}
+	})
 }
 
 func TestOpenMissingImportNamesNearOne(t *testing.T) {
-	_, err := loader.Open(fixture.C(t, "import_not_offered"), loader.WithHostFunc("loyalty_points", upper), loader.WithHostFunc("zzz", upper))
-	assert.ErrorIs(t, err, loader.ErrMissingImport)
-	assert.ErrorContains(t, err, `did you mean "loyalty_points"?`)
+	bothWays(t, func(t *testing.T, w way) {
+		_, err := w.try(fixture.C(t, "import_not_offered"), loader.WithHostFunc("loyalty_points", upper), loader.WithHostFunc("zzz", upper))
+		assert.ErrorIs(t, err, loader.ErrMissingImport)
+		assert.ErrorContains(t, err, `did you mean "loyalty_points"?`)
+	})
 }
 
 func TestOpenOptions(t *testing.T) {
-	for name, opt := range map[string]loader.Option{
-		"host function without a name":        loader.WithHostFunc("", upper),
-		"host function with a name from afar": loader.WithHostFunc("loyalty-points", upper),
-		"nil host function":                   loader.WithHostFunc("f", nil),
-		"nil logger":                          loader.WithLogger(nil),
-		"no instance":                         loader.WithInstances(0),
-		"digest of another length":            loader.WithSHA256("abcd"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := loader.Open(fixture.C(t, "echo"), opt)
-			assert.ErrorIs(t, err, loader.ErrOption)
-			t.Log(err)
-		})
-	}
-	_, err := loader.Open(fixture.C(t, "echo"), loader.WithHostFunc("f", upper), loader.WithHostFunc("f", upper))
-	assert.ErrorIs(t, err, loader.ErrOption, "two functions of one name")
+	bothWays(t, func(t *testing.T, w way) {
+		for name, opt := range map[string]loader.Option{
+			"host function without a name":        loader.WithHostFunc("", upper),
+			"host function with a name from afar": loader.WithHostFunc("loyalty-points", upper),
+			"nil host function":                   loader.WithHostFunc("f", nil),
+			"nil logger":                          loader.WithLogger(nil),
+			"no instance":                         loader.WithInstances(0),
+			"digest of another length":            loader.WithSHA256("abcd"),
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, err := w.try(fixture.C(t, "echo"), opt)
+				assert.ErrorIs(t, err, loader.ErrOption)
+				t.Log(err)
+			})
+		}
+		_, err := w.try(fixture.C(t, "echo"), loader.WithHostFunc("f", upper), loader.WithHostFunc("f", upper))
+		assert.ErrorIs(t, err, loader.ErrOption, "two functions of one name")
+	})
 }
 
 func TestOpenDigest(t *testing.T) {
-	path := fixture.C(t, "state")
-	data, err := os.ReadFile(path)
-	require.NoError(t, err)
-	sum := sha256.Sum256(data)
-	p := open(t, path, loader.WithSHA256(hex.EncodeToString(sum[:])))
-	assert.Equal(t, "1", call(t, p, "next", ""))
-	again := open(t, path, loader.WithSHA256(strings.ToUpper(hex.EncodeToString(sum[:]))))
-	assert.Equal(t, "1", call(t, again, "next", ""))
-	assert.Equal(t, "2", call(t, again, "alive", ""), "one image for one content")
-	sum[0] ^= 1
-	_, err = loader.Open(path, loader.WithSHA256(hex.EncodeToString(sum[:])))
-	assert.ErrorIs(t, err, loader.ErrDigest)
-	assert.ErrorContains(t, err, hex.EncodeToString(sum[:]))
-	if runtime.GOOS == "linux" {
-		maps, err := os.ReadFile("/proc/self/maps")
+	bothWays(t, func(t *testing.T, w way) {
+		path := fixture.C(t, "state")
+		data, err := os.ReadFile(path)
 		require.NoError(t, err)
-		assert.Contains(t, string(maps), "memfd:ferrule", "what was verified is what is loaded")
-	}
+		sum := sha256.Sum256(data)
+		p := w.open(t, path, loader.WithSHA256(hex.EncodeToString(sum[:])))
+		assert.Equal(t, "1", call(t, p, "next", ""))
+		again := w.open(t, path, loader.WithSHA256(strings.ToUpper(hex.EncodeToString(sum[:]))))
+		assert.Equal(t, "1", call(t, again, "next", ""))
+		if !w.isolated { // each worker has its own image
+			assert.Equal(t, "2", call(t, again, "alive", ""), "one image for one content")
+		}
+		sum[0] ^= 1
+		_, err = w.try(path, loader.WithSHA256(hex.EncodeToString(sum[:])))
+		assert.ErrorIs(t, err, loader.ErrDigest)
+		assert.ErrorContains(t, err, hex.EncodeToString(sum[:]))
+		if runtime.GOOS == "linux" {
+			process := "self"
+			if isolation, isolated := p.Isolation(); isolated {
+				process = strconv.Itoa(isolation.PID)
+			}
+			maps, err := os.ReadFile("/proc/" + process + "/maps")
+			require.NoError(t, err)
+			assert.Regexp(t, "r-xp .*memfd:ferrule", string(maps), "what was verified is what is loaded")
+		}
+	})
 }
 
 // A file that is replaced while its first version is loaded: the system alone would hand out the first one again.
+// In-process: a worker loads one version.
 func TestOpenReplacedFile(t *testing.T) {
 	for name, replace := range map[string]func(path, with string){
 		"renamed over": func(path, with string) {
@@ -217,6 +252,33 @@ func TestOpenReplacedFile(t *testing.T) {
 	}
 }
 
+// A worker that is started anew finds another file where the first one was: its functions have other numbers there, which
+// the host must not call. Isolated: in this process nothing is loaded twice.
+func TestOpenReplacedFileWhenRestarted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "plugin"+fixture.Ext())
+	replace := func(with string) { require.NoError(t, os.Rename(copyTo(t, with, path+".new"), path)) }
+	replace(fixture.C(t, "echo"))
+	p := isolated.open(t, path)
+	assert.Equal(t, "before", call(t, p, "echo", "before"))
+	replace(fixture.C(t, "state"))
+	assert.Equal(t, "after", call(t, p, "echo", "after"), "the worker has its file")
+	isolation, _ := p.Isolation()
+	worker, err := os.FindProcess(isolation.PID)
+	require.NoError(t, err)
+	require.NoError(t, worker.Kill())
+	var e *loader.OpenError
+	require.Eventually(t, func() bool { // until its death is known, calls may find it alive
+		_, err = p.Call(ctx, "echo", nil)
+		return errors.As(err, &e)
+	}, 10*time.Second, time.Millisecond)
+	assert.ErrorIs(t, err, loader.ErrDigest)
+	assert.Equal(t, path, e.Path)
+	assert.ErrorContains(t, err, "another library than when it was opened")
+	replace(fixture.C(t, "echo"))
+	assert.Equal(t, "again", call(t, p, "echo", "again"))
+}
+
+// In-process: it is this process that keeps the library, or not.
 func TestOpenUnload(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what is mapped is read from /proc, which only Linux has")
@@ -245,24 +307,27 @@ func TestOpenUnload(t *testing.T) {
 // Opening must say what is wrong with its own file, whatever else fails at the same time: dlerror keeps its text
 // where another call can overwrite it.
 func TestOpenErrorsAreNotMixedUp(t *testing.T) {
-	dir := t.TempDir()
-	errs := make(chan error)
-	const goroutines, rounds = 8, 200
-	undefined := fixture.C(t, "undefined_symbol")
-	for g := range goroutines {
-		path := copyTo(t, undefined, filepath.Join(dir, "copy"+string(rune('a'+g))+".so"))
-		go func() {
-			for range rounds {
-				_, err := loader.Open(path)
-				if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") {
-					errs <- errors.Join(errors.New("the text of another failure"), err)
-					return
+	bothWays(t, func(t *testing.T, w way) {
+		dir := t.TempDir()
+		errs := make(chan error)
+		const goroutines = 8
+		rounds := w.rounds(200, 5)
+		undefined := fixture.C(t, "undefined_symbol")
+		for g := range goroutines {
+			path := copyTo(t, undefined, filepath.Join(dir, "copy"+string(rune('a'+g))+".so"))
+			go func() {
+				for range rounds {
+					_, err := w.try(path)
+					if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") {
+						errs <- errors.Join(errors.New("the text of another failure"), err)
+						return
+					}
 				}
-			}
-			errs <- nil
-		}()
-	}
-	for range goroutines {
-		assert.NoError(t, <-errs)
-	}
+				errs <- nil
+			}()
+		}
+		for range goroutines {
+			assert.NoError(t, <-errs)
+		}
+	})
 }

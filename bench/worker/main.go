@@ -4,6 +4,7 @@
 //	open                        opens the contender and makes a first call, timed: only as the first command
 //	check FN SIZE               calls once in each of GOMAXPROCS goroutines and compares the results
 //	run FN SIZE GOROUTINES N    N calls in each goroutine, timed
+//	tail FN SIZE 1 N            N calls, each timed: the time that 99 of 100 take at most
 //
 // The answers are `ok NANOSECONDS ALLOCATIONS`, `unsupported WHY` and `error WHY`. One process for each contender keeps
 // the garbage of one out of the figures of another.
@@ -19,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,8 +125,32 @@ func (w *worker) do(line string) (ns, allocs int64, err error) {
 		return 0, 0, w.check(fn, text(size))
 	case "run":
 		return w.run(fn, text(size), goroutines, n)
+	case "tail":
+		return w.tail(fn, text(size), n)
 	}
-	return 0, 0, fmt.Errorf("command %q, expected open, check or run", line)
+	return 0, 0, fmt.Errorf("command %q, expected open, check, run or tail", line)
+}
+
+// tail is the time that 99 of 100 calls take at most. Looking at the clock, some 50 ns, is in it.
+func (w *worker) tail(fn string, in []byte, n int) (ns, allocs int64, err error) {
+	calls, err := w.goroutines(fn, 1)
+	if err != nil {
+		return 0, 0, err
+	}
+	dst, times := make([]byte, 0, len(in)+64), make([]time.Duration, n)
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range times {
+		start := time.Now()
+		if _, err := calls[0](dst, in); err != nil {
+			return 0, 0, err
+		}
+		times[i] = time.Since(start)
+	}
+	runtime.ReadMemStats(&after)
+	slices.Sort(times)
+	return times[n*99/100].Nanoseconds(), int64(after.Mallocs - before.Mallocs), nil
 }
 
 // first is how long it takes from nothing to the first result.

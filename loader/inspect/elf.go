@@ -11,16 +11,17 @@ import (
 const (
 	etRel, etExec, etDyn, etCore = 1, 2, 3, 4
 
-	ptLoad, ptDynamic, ptInterp, ptNote, ptRelro = 1, 2, 3, 4, 0x6474e552
-	pfExec, pfWrite                              = 1, 2
+	ptLoad, ptDynamic, ptInterp, ptNote, ptStack, ptRelro = 1, 2, 3, 4, 0x6474e551, 0x6474e552
+	pfExec, pfWrite                                       = 1, 2
 
 	dtNull, dtNeeded, dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize = 0, 1, 4, 5, 6, 7, 8
 	dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug          = 10, 14, 15, 17, 18, 21
-	dtTextRel, dtRunPath, dtFlags, dtRelrSize, dtRelr                = 22, 29, 30, 35, 36
+	dtTextRel, dtBindNow, dtRunPath, dtFlags, dtRelrSize, dtRelr     = 22, 24, 29, 30, 35, 36
 	dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo                    = 0x6ffffef5, 0x6ffffff0, 0x6ffffffb, 0x70000011
-	dfTextRel, df1PIE                                                = 4, 0x08000000
+	dfTextRel, dfBindNow, df1Now, df1PIE                             = 4, 8, 1, 0x08000000
 
-	emMIPS, emPPC64, emS390, emAlpha = 8, 21, 22, 0x9026
+	emMIPS, emPPC64, emS390, emIA64, emAlpha         = 8, 21, 22, 50, 0x9026
+	emNios2, emAArch64, emRISCV, emCSKY, emLoongArch = 113, 183, 243, 252, 258
 )
 
 // elfMachines are the machines by e_machine: in words, and as GOARCH for 32 and 64 bits, little- and big-endian.
@@ -202,6 +203,7 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	var dynamic []segment
 	notes := make([]segment, 0, 4)
 	interp, last := false, uint64(0)
+	relro, stack := false, !slices.Contains(stackSafe[:], f.machine)
 	for i := 0; len(table) > 0; i++ {
 		var h []byte
 		h, table = table[:f.pick(32, 56)], table[f.pick(32, 56):]
@@ -224,8 +226,10 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 			interp = true
 		case ptNote:
 			notes = append(notes, s)
+		case ptStack:
+			stack = s.exec
 		case ptRelro:
-			f.relro = s
+			f.relro, relro = s, true
 		}
 	}
 	if err := f.seal(); err != nil {
@@ -253,7 +257,31 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 			return err
 		}
 	}
+	lib.Hardening = f.hardening(relro, stack)
 	return nil
+}
+
+// stackSafe are the machines whose C libraries leave stacks alone for a library without PT_GNU_STACK.
+var stackSafe = [...]uint16{emIA64, emNios2, emAArch64, emRISCV, emCSKY, emLoongArch}
+
+// hardening sums up what the segments and the dynamic section say.
+func (f *elfFile) hardening(relro, execStack bool) Hardening {
+	h := Hardening{ASLR: true, ExecStack: execStack, WriteExec: f.writeExec(), TextRel: f.hasTextRel(), RELRO: RELRONone}
+	_, now := f.dynamic.find(dtBindNow)
+	h.BindNow = now || f.dynamic.get(dtFlags)&dfBindNow != 0 || f.dynamic.get(dtFlags1)&df1Now != 0
+	switch {
+	case relro && h.BindNow:
+		h.RELRO = RELROFull
+	case relro:
+		h.RELRO = RELROPartial
+	}
+	return h
+}
+
+// hasTextRel reports whether there are relocations of memory that is not writable.
+func (f *elfFile) hasTextRel() bool {
+	_, ok := f.dynamic.find(dtTextRel)
+	return ok || f.dynamic.get(dtFlags)&dfTextRel != 0
 }
 
 func (f *elfFile) readDynamicTable(s segment) error {
@@ -273,7 +301,7 @@ func (f *elfFile) readDynamicTable(s segment) error {
 			}
 			f.needed = append(f.needed, value)
 		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug,
-			dtTextRel, dtRunPath, dtFlags, dtRelrSize, dtRelr, dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo:
+			dtTextRel, dtBindNow, dtRunPath, dtFlags, dtRelrSize, dtRelr, dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo:
 			f.dynamic.set(tag, value)
 		}
 	}
@@ -472,7 +500,7 @@ func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
 
 // relocations looks for one that writes to any of the spans. Memory that is never writable has none.
 func (f *elfFile) relocations(spans []span) (addr uint64, found bool, err error) {
-	if _, ok := f.dynamic.find(dtTextRel); !ok && f.dynamic.get(dtFlags)&dfTextRel == 0 {
+	if !f.hasTextRel() {
 		spans = slices.DeleteFunc(spans, func(s span) bool { return !f.find(s.lo).write })
 	}
 	if len(spans) == 0 {

@@ -203,6 +203,11 @@ func (m *image) seal() error {
 	return nil
 }
 
+// writeExec reports whether a segment is writable and executable at the same time.
+func (m *image) writeExec() bool {
+	return slices.ContainsFunc(m.segments, func(s segment) bool { return s.write && s.exec })
+}
+
 // find returns the segment at addr, or nil.
 func (m *image) find(addr uint64) *segment {
 	i, _ := slices.BinarySearchFunc(m.segments, addr, func(s segment, addr uint64) int {

@@ -73,7 +73,48 @@ type Library struct {
 	// GoVersion is not empty when the library embeds a Go runtime (-buildmode=c-shared), also when it is stripped: the
 	// version, such as "go1.26.0", or "unknown".
 	GoVersion string
+
+	Hardening Hardening
 }
+
+// Hardening is what the file asks of the system that loads it, to make the library's faults harder to abuse. What a
+// format does not have is false or empty.
+type Hardening struct {
+	// ASLR says that the library may be loaded at any address, as position-independent code may: each ELF and Mach-O
+	// library, and a PE one that asks for it (DYNAMIC_BASE) and kept its relocations.
+	ASLR bool
+	// HighEntropy (PE) says that it may also be above the first 4 GiB.
+	HighEntropy bool
+
+	// ExecStack says that the process's stacks may become executable: with PT_GNU_STACK executable, or without one on
+	// machines where that means the same; in Mach-O by MH_ALLOW_STACK_EXECUTION, in PE without NX_COMPAT.
+	ExecStack bool
+	// WriteExec says that a part of the library is writable and executable at the same time.
+	WriteExec bool
+	// TextRel (ELF) says that the dynamic linker has to write to code.
+	TextRel bool
+
+	// RELRO (ELF) says how much of what the dynamic linker fills in is made read-only afterwards.
+	RELRO RELRO
+	// BindNow (ELF) says that every imported symbol is looked up when the library is loaded, not when it is first used.
+	BindNow bool
+
+	// GuardCF (PE) says that indirect calls are checked: Control Flow Guard.
+	GuardCF bool
+
+	// Signed says that a signature is in the file: LC_CODE_SIGNATURE in Mach-O, Authenticode in PE. It is not verified.
+	Signed bool
+}
+
+// RELRO is a level of protection of what the dynamic linker fills in.
+type RELRO string
+
+// The levels, from the least to the most. Only ELF has them.
+const (
+	RELRONone    RELRO = "none"    // no PT_GNU_RELRO
+	RELROPartial RELRO = "partial" // all but the table of functions that are looked up when they are first used
+	RELROFull    RELRO = "full"    // that, too: PT_GNU_RELRO with BindNow
+)
 
 // Symbol is a function, a hook or an import of a library, with what its meta text says.
 type Symbol struct {

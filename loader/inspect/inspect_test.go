@@ -121,7 +121,8 @@ func TestCommittedLibraries(t *testing.T) {
 			want := Library{Path: path, Size: info.Size(), Format: c.format, OS: c.os, Arch: c.arch, Machine: c.machine,
 				Archs: []string{c.arch}, SOName: c.soName, Needed: c.needed, RunPath: c.runPath,
 				Manifest: lib.Manifest, Funcs: lib.Funcs, Hooks: lib.Hooks, Imports: lib.Imports,
-				HasStart: true, HasStop: true, HasBatch: true, Reserved: lib.Reserved}
+				HasStart: true, HasStop: true, HasBatch: true, Reserved: lib.Reserved,
+				Hardening: committedHardening(c.file, c.format)}
 			require.Equal(t, want, *lib)
 		})
 	}

@@ -13,9 +13,11 @@ import (
 
 // The numbers of Mach-O that this reader knows.
 const (
-	mhDylib, mhBundle = 6, 8
+	mhDylib, mhBundle     = 6, 8
+	mhAllowStackExecution = 0x20000
 
 	lcSegment, lcSegment64, lcSymTab, lcBuildVersion        = 0x1, 0x19, 0x2, 0x32
+	lcCodeSignature                                         = 0x1d
 	lcLoadDylib, lcIDDylib, lcLazyLoadDylib                 = 0xc, 0xd, 0x20
 	lcLoadWeakDylib, lcReexportDylib, lcLoadUpwardDylib     = 0x80000018, 0x8000001f, 0x80000023
 	lcRPath, lcDyldInfo, lcDyldInfoOnly, lcDyldExportsTrie  = 0x8000001c, 0x22, 0x80000022, 0x80000033
@@ -168,6 +170,7 @@ func (lib *Library) readMachO(m *image) error {
 		}
 		return malformed("the Mach-O file type %d", kind)
 	}
+	lib.Hardening = Hardening{ASLR: true, ExecStack: m.u32(head[24:])&mhAllowStackExecution != 0}
 	n, size := m.u32(head[16:]), uint64(m.u32(head[20:]))
 	commands, err := m.view("its load commands", headSize, size)
 	if err != nil {
@@ -192,6 +195,7 @@ func (lib *Library) readMachO(m *image) error {
 	if len(m.segments) == 0 {
 		return malformed("no segment to load")
 	}
+	lib.Hardening.WriteExec = m.writeExec()
 	x := &exports{strings: f.strings}
 	if f.trieLen > 0 {
 		err = f.readTrie(x)
@@ -242,6 +246,8 @@ func (lib *Library) readCommand(f *machoFile, kind uint32, c []byte) error {
 		f.trieOff, f.trieLen = uint64(f.u32(c[40:])), uint64(f.u32(c[44:]))
 	case lcDyldExportsTrie:
 		f.trieOff, f.trieLen = uint64(f.u32(c[8:])), uint64(f.u32(c[12:]))
+	case lcCodeSignature:
+		lib.Hardening.Signed = true
 	case lcVersionMinIOS:
 		lib.OS = "ios"
 	case lcVersionMinTV, lcVersionMinWatch:

@@ -9,7 +9,10 @@ import (
 
 // The numbers of PE that this reader knows.
 const (
-	peDLL = 0x2000 // the characteristic of a library
+	peRelocsStripped, peDLL = 0x1, 0x2000 // characteristics: without base relocations, a library
+
+	// DLL characteristics.
+	dllHighEntropy, dllDynamicBase, dllNXCompat, dllGuardCF = 0x20, 0x40, 0x100, 0x4000
 
 	dirExport, dirImport, dirCertificate, dirReloc, dirDelayImport, dirCLR = 0, 1, 4, 5, 13, 14
 	dirCount                                                               = 16
@@ -42,7 +45,8 @@ func isCOFFObject(head []byte) bool {
 // peFile is a PE file while it is read. Addresses are relative to the image's base, as PE has them.
 type peFile struct {
 	*image
-	dirs [dirCount]struct{ addr, size uint64 }
+	dirs  [dirCount]struct{ addr, size uint64 }
+	flags uint16 // the DLL characteristics
 }
 
 // readPE reads what the Windows loader reads: the headers and the directories of exports and imports.
@@ -85,6 +89,9 @@ func (lib *Library) readPE(m *image) error {
 	if d := f.dirs[dirCertificate]; saturate(d.addr, d.size) > m.size { // the one directory that is placed by offset
 		return truncated("its certificates", saturate(d.addr, d.size), m.size)
 	}
+	lib.Hardening = Hardening{ASLR: f.flags&dllDynamicBase != 0 && kind&peRelocsStripped == 0,
+		HighEntropy: f.flags&dllHighEntropy != 0, ExecStack: f.flags&dllNXCompat == 0, WriteExec: m.writeExec(),
+		GuardCF: f.flags&dllGuardCF != 0, Signed: f.dirs[dirCertificate].size != 0}
 	if lib.Needed, err = f.readNeeded(); err != nil {
 		return err
 	}
@@ -126,6 +133,7 @@ func (f *peFile) readOptional(off, size uint64) error {
 	if len(head) < at+4 {
 		return malformed("an optional header of %d bytes", size)
 	}
+	f.flags = f.u16(head[70:])
 	n := min(f.u32(head[at:]), dirCount)
 	if head = head[at+4:]; uint64(len(head)) < 8*uint64(n) {
 		return malformed("%d directories in an optional header of %d bytes", n, size)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -171,6 +172,17 @@ func within(t testing.TB, limit time.Duration, fn func()) {
 	}
 }
 
+// available returns how much memory there is to be had, in MiB.
+func available(t testing.TB) (mib int) {
+	text, err := os.ReadFile("/proc/meminfo")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(text), "MemAvailable:")
+	require.True(t, ok)
+	_, err = fmt.Sscan(rest, &mib)
+	require.NoError(t, err)
+	return mib >> 10
+}
+
 // processorTime returns how long all threads of a process have run.
 func processorTime(t testing.TB, pid int) (d time.Duration) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
@@ -203,13 +215,17 @@ func TestIdleWorker(t *testing.T) {
 	assert.Less(t, processorTime(t, isolation.PID)-before, 10*time.Millisecond, "in a second; spinning would be all of it")
 }
 
-// FERRULE_TEST_LARGE is how many MiB are echoed; the memory for six times that is needed.
+// FERRULE_TEST_LARGE is how many MiB are echoed, where there is memory for eight times that.
 func TestLarge(t *testing.T) {
 	size := 64
 	if text := os.Getenv("FERRULE_TEST_LARGE"); text != "" {
 		_, err := fmt.Sscan(text, &size)
 		require.NoError(t, err)
 	}
+	for size > 64 && available(t) < 8*size {
+		size /= 2
+	}
+	t.Logf("%d MiB", size)
 	p := open(t, fixture.C(t, "echo"), isolate.InWorker())
 	in := bytes.Repeat([]byte("0123456789abcdef"), size<<20/16)
 	for _, name := range []string{"echo", "echo_own"} {

@@ -2,7 +2,9 @@ package isolated
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -18,7 +20,8 @@ type call struct {
 	ctx   context.Context
 	scope *scope // what host functions get as their context; made when one is first called
 
-	detached bool // somebody else ends the call
+	apart    bool          // host functions run on a goroutine of their own
+	detached chan struct{} // not nil when another goroutine ends the call; closed when this one is done with it
 }
 
 // begin starts a call on a lane that the caller owns.
@@ -29,13 +32,16 @@ func (e *Engine) begin(l *lane, ctx context.Context) *call {
 
 // end gives the lane back.
 func (c *call) end() {
-	if c.detached {
+	if c.detached != nil {
+		close(c.detached)
 		return
 	}
 	if c.scope != nil {
 		c.scope.over.Store(true)
 	}
-	c.disown(c.lane)
+	e, l := c.Engine, c.lane
+	l.call = call{} // no context is kept
+	e.disown(l)
 }
 
 func (c *call) flags() uint32 {
@@ -70,14 +76,13 @@ func (c *call) finish() (transport.Message, error) {
 			return m, nil
 		case transport.OpFailed:
 			return m, c.failure(m)
-		case transport.OpHostCall:
+		}
+		if c.lane.worker.dead.Load() { // what it has left behind may write for ever
+			return m, c.crashed()
+		}
+		switch m.Op {
+		case transport.OpHostCall, transport.OpLog:
 			err = c.hostCall(m)
-		case transport.OpLog:
-			var text []byte
-			if text, err = c.copyIn(m); err == nil {
-				c.host.Log(c.hostContext(), abi.Level(m.Fn), text)
-				err = c.lane.Answer(0, nil)
-			}
 		case transport.OpGrow:
 			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
 		default:
@@ -112,41 +117,67 @@ func (c *call) hostContext() context.Context {
 	return c.scope
 }
 
-// hostCall runs a host function for the plug-in.
+// hostCall runs a host function for the plug-in, or takes a log line of it.
 func (c *call) hostCall(m transport.Message) (err error) {
-	if m.Fn >= uint32(len(c.lib.Imports)) {
+	if m.Op == transport.OpHostCall && m.Fn >= uint32(len(c.lib.Imports)) {
 		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports))
 	}
 	in, err := c.copyIn(m)
 	if err != nil {
 		return err
 	}
+	if int64(len(in)) > c.options.MaxMessage && m.Op == transport.OpHostCall {
+		return c.answer(abi.StatusNoMemory, []byte("host function: "+noRoom))
+	}
+	if c.apart { // this goroutine has more to do, whatever the host does to its own
+		var status abi.Status
+		var out []byte
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			status, out = abi.StatusFailed, []byte(endedGoroutine)
+			out, status = c.runHost(m, in)
+		}()
+		<-done
+		return c.answer(status, out)
+	}
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
-		var out []byte
-		var status abi.Status
-		value := recover()
-		if value != nil {
-			out, status = c.host.Panicked(c.hostContext(), m.Fn, value)
-			err = c.answer(status, out)
-			return
-		}
-		// runtime.Goexit: this goroutine ends. Somebody else waits for what the worker has to say.
-		c.detached = true
+		// runtime.Goexit: this goroutine ends. Another one waits for what the worker has to say, and then for this one to
+		// be done with the call, which is part of the lane.
+		c.detached, c.apart = make(chan struct{}), true
 		go func() {
-			if c.answer(abi.StatusFailed, []byte("the host function ended its goroutine")) == nil {
+			if c.answer(abi.StatusFailed, []byte(endedGoroutine)) == nil {
 				_, _ = c.finish()
 			}
-			c.detached = false
+			<-c.detached
+			c.detached = nil
 			c.end()
 		}()
 	}()
-	out, status := c.host.Call(c.hostContext(), m.Fn, in)
+	out, status := c.runHost(m, in)
 	returned = true
 	return c.answer(status, out)
+}
+
+const endedGoroutine = "the host function ended its goroutine"
+
+// runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
+func (c *call) runHost(m transport.Message, in []byte) (out []byte, status abi.Status) {
+	ctx := c.hostContext()
+	if m.Op == transport.OpLog {
+		c.host.Log(ctx, abi.Level(m.Fn), in)
+		return nil, abi.StatusOK
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			out, status = c.host.Panicked(ctx, m.Fn, value)
+		}
+	}()
+	return c.host.Call(ctx, m.Fn, in)
 }
 
 // answer gives a host function's result to the plug-in.
@@ -160,16 +191,20 @@ func (c *call) answer(status abi.Status, out []byte) error {
 // failure makes an error of a call that ended without a status.
 func (c *call) failure(m transport.Message) error {
 	text, err := c.lane.Output(m)
+	if err == nil && m.OutAt > m.Len {
+		err = fmt.Errorf("a text at %d of %d bytes", m.OutAt, m.Len)
+	}
 	if err != nil {
 		return c.garbage(err)
 	}
+	text = text[m.OutAt:]
 	switch transport.Failure(m.Fn) {
 	case transport.FailedClosed:
 		return engine.ErrClosed
 	case transport.FailedReentrant:
 		return engine.ErrReentrant
 	case transport.FailedTooLong:
-		return &engine.TooLong{Text: string(text)}
+		return &engine.TooLong{Text: strings.ToValidUTF8(string(text[:min(len(text), leastRoom)]), "\uFFFD")}
 	case transport.FailedRule:
 		violation, err := wire.ParseViolation(text)
 		if err != nil {
@@ -182,9 +217,20 @@ func (c *call) failure(m transport.Message) error {
 			return c.garbage(err)
 		}
 		return start
+	case transport.FailedCancelled:
+		switch {
+		case c.ctx.Err() != nil:
+			return context.Cause(c.ctx)
+		case c.wasOverdue():
+			return context.DeadlineExceeded
+		}
+		return c.garbage(errors.New("a call that nobody cancelled"))
 	case transport.FailedOpen:
-		err := wire.ParseOpenError(text, c.lib.Path)
-		return err
+		open, err := wire.ParseOpenError(text, c.lib.Path)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return open
 	default:
 		return c.garbage(fmt.Errorf("the failure %d", m.Fn))
 	}

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -52,16 +51,17 @@ type Engine struct {
 	host    engine.Host
 	options Options
 	start   engine.StartOptions
-	lanes   int // how many calls there may be at a time
+	lanes   int // how many calls may run at a time
+	run     func(*worker) (child, error)
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
 	mu       sync.Mutex
-	worker   *worker         // nil when there is none that calls may use
-	starting chan struct{}   // not nil while one is started; closed at the end of it
-	startErr error           // of the last start
-	waiting  []chan struct{} // calls that wait for a lane, first come first served; closed to have them look
-	calls    int             // that own a lane
+	worker   *worker       // nil when there is none that calls may use
+	starting chan struct{} // not nil while one is started; closed at the end of it
+	startErr error         // of the last start
+	waiting  []*waiter     // calls that wait for a lane, first come first served
+	calls    int           // that own a lane, or several to trim them
 	closing  bool
 	drained  chan struct{} // closed when closing and calls is 0
 	trimming bool
@@ -83,9 +83,9 @@ type Starter struct{ Options }
 
 // Start is engine.Starter's.
 func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect.Library) (engine.Host, error)) (engine.Engine, *inspect.Library, error) {
-	abs, err := filepath.Abs(path)
+	abs, err := native.Absolute(path)
 	if err != nil {
-		return nil, nil, &inspect.Error{Path: path, Kind: native.ErrLoad, Err: err}
+		return nil, nil, err
 	}
 	lib, err := inspect.File(path)
 	if err != nil {
@@ -98,18 +98,27 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 	if err != nil {
 		return nil, nil, err
 	}
-	e := &Engine{lib: lib, path: abs, host: host, options: s.Options, start: o, drained: make(chan struct{})}
+	e := newEngine(lib, abs, host, s.Options, o)
+	w, err := e.launch()
+	if err != nil {
+		return nil, nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.adopt(w)
+	return e, lib, nil
+}
+
+// newEngine makes an engine without a worker.
+func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o engine.StartOptions) *Engine {
+	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
+	e.run = (*worker).startProcess
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
 		e.lanes = min(e.lanes, o.Instances)
 	}
-	w, err := e.launch()
-	if err != nil {
-		return nil, nil, err
-	}
-	e.worker = w
-	return e, lib, nil
+	return e
 }
 
 // Append calls a function; see engine.Engine.
@@ -146,6 +155,9 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 		return nil, status, err
 	}
 	held = true
+	if c.scope != nil {
+		c.scope.over.Store(true)
+	}
 	c.lane.settle()
 	return &engine.View{Bytes: out, Release: c.end}, status, nil
 }
@@ -172,6 +184,13 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 	if err != nil {
 		return nil, 0, c.garbage(err)
 	}
+	longest := c.options.MaxMessage
+	if m.Status != 0 {
+		longest = max(longest, leastRoom) // it is a message
+	}
+	if int64(len(out)) > longest { // there was room, but not for this
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %s", len(out), noRoom)}
+	}
 	if n := len(out); n > longOutput && n <= maxRoom || expected > 0 && n < expected/2 {
 		if n <= longOutput {
 			n = 0
@@ -188,6 +207,9 @@ const (
 	longOutput = 32 << 10
 	maxRoom    = 1 << 30
 )
+
+// noRoom is what a plug-in and its caller get to read where something is longer than WithMaxMessage; see package transport.
+const noRoom = "the host has no room for it (see isolate.WithMaxMessage)"
 
 // batchLimit is how many bytes of inputs go to the worker at once, if there is more than one input.
 const batchLimit = 1 << 20
@@ -228,13 +250,22 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 	}
 	wire.PutBatch(area, in)
 	l.Call(transport.OpBatch, uint32(fn), size, c.flags())
-	m, err := c.finish()
-	if err != nil {
-		return 0, err
+	m, failed := c.finish()
+	switch failed.(type) {
+	case nil:
+	case *engine.Crash, *engine.Overrun: // whatever the message says, it was not checked
+		return 0, failed
+	default:
+		if m.OutAt == 0 {
+			return 0, failed
+		}
 	}
 	out, err := l.Output(m)
 	if err != nil {
 		return 0, c.garbage(err)
+	}
+	if failed != nil {
+		out = out[:m.OutAt] // of the inputs that ran before it; checked with the failure
 	}
 	l.worker.worked.Store(true)
 	before := len(b.Records)
@@ -242,6 +273,9 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 		return 0, c.garbage(err)
 	}
 	ran = len(b.Records) - before
+	if failed != nil {
+		return ran, failed
+	}
 	if ran < len(in) && ctx.Err() == nil {
 		if c.wasOverdue() {
 			return ran, context.DeadlineExceeded

@@ -21,6 +21,7 @@ type lane struct {
 	cause   error           // why it was asked to stop
 	overdue bool            // its call was asked to stop because of the limit; written before cause
 	killed  bool            // its call is why the worker was killed
+	viewed  bool            // its call is over, and its output still read in place
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
@@ -62,13 +63,18 @@ func held(ctx context.Context, e *Engine) (n int) {
 func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 	cancellable := ctx.Done() != nil
 	for tried := false; ; {
-		if cancellable && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+		ended := cancellable && ctx.Err() != nil
 		e.mu.Lock()
 		if e.closing {
 			e.mu.Unlock()
 			return nil, engine.ErrClosed
+		}
+		if ended {
+			e.mu.Unlock()
+			if held(ctx, e) >= e.lanes {
+				return nil, engine.ErrReentrant // also where it could have waited for longer
+			}
+			return nil, context.Cause(ctx)
 		}
 		w := e.worker
 		if w != nil && w.dead.Load() {
@@ -94,9 +100,11 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			}
 			continue
 		}
-		l := w.idle()
-		if l == nil && len(w.lanes) < e.lanes {
-			l = w.addLane()
+		var l *lane
+		if len(w.lanes)-len(w.free)-w.views < e.lanes {
+			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes {
+				l = w.addLane()
+			}
 		}
 		if l != nil {
 			e.own(l, ctx, cancellable)
@@ -107,21 +115,40 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		look := make(chan struct{})
-		e.waiting = append(e.waiting, look)
+		mine := &waiter{ctx, cancellable, make(chan *lane, 1)}
+		e.waiting = append(e.waiting, mine)
 		e.mu.Unlock()
 		select {
-		case <-look:
+		case l = <-mine.lane:
 		case <-ctx.Done():
 			e.mu.Lock()
-			if i := slices.Index(e.waiting, look); i >= 0 {
+			i := slices.Index(e.waiting, mine)
+			if i >= 0 {
 				e.waiting = slices.Delete(e.waiting, i, i+1)
-			} else {
-				e.wakeOne() // the lane that it was woken for is another's now
 			}
 			e.mu.Unlock()
+			if i < 0 { // it was answered at the same moment
+				if l = <-mine.lane; l == nil {
+					e.mu.Lock()
+					e.wakeOne() // another one is to look
+					e.mu.Unlock()
+				}
+			}
+		}
+		if l != nil {
+			if !l.worker.dead.Load() && (!cancellable || ctx.Err() == nil) {
+				return l, nil
+			}
+			e.disown(l)
 		}
 	}
+}
+
+// waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
+type waiter struct {
+	ctx         context.Context
+	cancellable bool
+	lane        chan *lane
 }
 
 // own makes a call the owner of the lane. The caller holds e.mu.
@@ -149,17 +176,34 @@ func (e *Engine) disown(l *lane) {
 	defer e.mu.Unlock()
 	l.ctx, l.cause = nil, nil
 	w := l.worker
-	if w == e.worker && !w.dead.Load() {
+	if l.viewed {
+		l.viewed = false
+		w.views--
+	}
+	switch {
+	case w != e.worker || w.dead.Load():
+		e.wakeOne()
+	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
+		next := e.waiting[0]
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+		e.own(l, next.ctx, next.cancellable)
+		next.lane <- l
+	default:
 		w.free = append(w.free, l)
+		e.wakeOne()
 	}
 	w.unref()
-	e.wakeOne()
-	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
-		close(e.drained)
-	}
+	e.called()
 	if extended && !e.trimming {
 		e.trimming = true
 		time.AfterFunc(trimAfter, e.trim)
+	}
+}
+
+// called ends what e.calls counted. The caller holds e.mu.
+func (e *Engine) called() {
+	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
+		close(e.drained)
 	}
 }
 
@@ -175,7 +219,7 @@ func (e *Engine) trim() {
 	defer e.mu.Unlock()
 	e.trimming = false // a lane in use asks again when it is given back
 	w := e.worker
-	if w == nil {
+	if w == nil || e.closing {
 		return
 	}
 	var long []*lane
@@ -187,6 +231,7 @@ func (e *Engine) trim() {
 		return true
 	})
 	w.refs++
+	e.calls++ // Close needs an idle lane, and waits
 	e.mu.Unlock()
 	for _, l := range long {
 		l.Trim()
@@ -199,12 +244,13 @@ func (e *Engine) trim() {
 		}
 	}
 	w.unref()
+	e.called()
 }
 
 // wakeOne has the first call that waits look for a lane. The caller holds e.mu.
 func (e *Engine) wakeOne() {
 	if len(e.waiting) > 0 {
-		close(e.waiting[0])
+		e.waiting[0].lane <- nil
 		e.waiting = slices.Delete(e.waiting, 0, 1)
 	}
 }
@@ -295,10 +341,12 @@ func (e *Engine) look(now time.Time) (found bool) {
 	return found
 }
 
-// settle says that the worker is not in the lane any more: nothing is to be asked of it.
+// settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
 func (l *lane) settle() {
 	e := l.worker.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.ctx, l.begun = context.Background(), time.Time{}
+	l.ctx, l.begun, l.viewed = nil, time.Time{}, true
+	l.worker.views++
+	e.wakeOne()
 }

@@ -7,18 +7,18 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
 )
 
-// process is a worker's process.
-type process struct {
-	*os.Process
-	alive *os.File // the end of a pipe that is closed when this process ends
+// system is what this system needs to know of a process: nothing but its number.
+type system struct{}
 
-	mu     sync.Mutex
-	reaped bool // its number may be another process's
-	bare   bool // its environment is empty
+func (system) layers() []string { return []string{"dies with the host"} }
+
+// start starts the process.
+func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
+	attr.Sys = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	onForkThread(func() { p.Process, err = os.StartProcess(binary, argv, attr) })
+	return err
 }
 
 // forks are served by one thread that never ends: the parent-death signal is sent when the thread ends that started the
@@ -43,92 +43,11 @@ func onForkThread(fn func()) {
 	<-done
 }
 
-// startProcess starts binary as a worker that inherits files, and writes its streams to output.
-func startProcess(binary, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
-	var pipes [4]*os.File // output, alive: the read and the write end of each
-	var null *os.File
-	var err error
-	defer func() {
-		for _, i := range []int{1, 2} { // the worker's
-			if pipes[i] != nil {
-				pipes[i].Close()
-			}
-		}
-		if null != nil {
-			null.Close()
-		}
-	}()
-	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if pipes[2], pipes[3], err = os.Pipe(); err == nil {
-		null, err = os.Open(os.DevNull)
-	}
-	p := &process{alive: pipes[3], bare: len(env) == 0}
-	if err == nil {
-		inherited := append([]*os.File{null, pipes[1], pipes[1], pipes[2]}, files...)
-		var handles []uintptr
-		for i := range inherited[3:] {
-			handles = append(handles, uintptr(3+i))
-		}
-		attr := &os.ProcAttr{
-			Dir:   "/",
-			Env:   append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...)),
-			Files: inherited,
-			Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
-		}
-		onForkThread(func() { p.Process, err = os.StartProcess(binary, []string{name}, attr) })
-	}
-	if err != nil {
-		pipes[0].Close()
-		if pipes[3] != nil {
-			pipes[3].Close()
-		}
-		return nil, err
-	}
-	output.read(pipes[0])
-	return p, nil
-}
-
-func (p *process) pid() int { return p.Pid }
-
-// layers are what the process itself has of a sandbox.
-func (p *process) layers() []string {
-	layers := []string{"own session", "own descriptors", "dies with the host"}
-	if p.bare {
-		layers = append(layers, "empty environment")
-	}
-	return layers
-}
-
-// kill ends the process and those that it has started, as long as they have not left its session.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.reaped {
-		_ = unix.Kill(-p.Pid, unix.SIGKILL)
-		_ = unix.Kill(p.Pid, unix.SIGKILL)
-	}
-}
-
-// wait waits for the process to end, and says how. What it has started ends with it.
-func (p *process) wait() (os.Signal, int) {
-	for { // without reaping it: its number stays its own, so that kill meets nobody else
+// ended waits for the process to end, and does not reap it.
+func (p *process) ended() {
+	for {
 		if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
-			break
+			return
 		}
 	}
-	p.kill()
-	p.mu.Lock()
-	p.reaped = true
-	p.mu.Unlock()
-	state, err := p.Process.Wait()
-	p.alive.Close()
-	if err != nil {
-		return nil, -1
-	}
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return status.Signal(), -1
-	}
-	return nil, state.ExitCode()
 }

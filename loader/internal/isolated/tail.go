@@ -52,7 +52,10 @@ func (t *tail) read(pipe *os.File) {
 
 // finish waits for the end of the output, but not for processes that the worker has left behind with its streams.
 func (t *tail) finish() {
-	_ = t.pipe.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	const patience = 100 * time.Millisecond
+	if t.pipe.SetReadDeadline(time.Now().Add(patience)) != nil { // pipes have none on Windows
+		defer time.AfterFunc(patience, func() { t.pipe.Close() }).Stop()
+	}
 	<-t.done
 }
 

@@ -24,7 +24,7 @@ import (
 type worker struct {
 	engine  *Engine
 	memory  *transport.Host
-	process *process
+	process child
 	attempt int
 	layers  []string
 	output  *tail
@@ -38,9 +38,19 @@ type worker struct {
 	reason  string // why the host killed it; written before it was
 
 	// Guarded by the engine's mu.
+	ended bool    // crash is set, and the worker was buried if it was the engine's
 	lanes []*lane // all
 	free  []*lane // those that nobody owns; the last one was used last
+	views int     // how many are owned by calls that are over, for their output
 	refs  int     // one for the process, one for each owned lane: who uses memory
+}
+
+// child is what a worker runs in: a process of this system.
+type child interface {
+	pid() int
+	layers() []string       // what it has of a sandbox by itself
+	kill()                  // ends it, and what it has started; does nothing when it has ended
+	wait() (os.Signal, int) // waits for its end, and says how; called once
 }
 
 // launch starts a worker and has it open the plug-in. It is called by one goroutine at a time, and no call uses the
@@ -71,27 +81,41 @@ func (e *Engine) launch() (*worker, error) {
 	return w, nil
 }
 
-// spawn starts the process.
+// spawn makes the memory and starts what is to share it.
 func (w *worker) spawn() (err error) {
-	o := &w.engine.options
 	if w.memory, err = transport.NewHost(); err != nil {
 		return err
 	}
+	w.output = newTail(w.engine.options.Stderr)
+	if w.process, err = w.engine.run(w); err != nil {
+		w.memory.Close()
+	}
+	return err
+}
+
+// startProcess starts a process of the program that the options name; it is the run of every engine but those of tests.
+func (w *worker) startProcess() (child, error) {
+	o := &w.engine.options
+	var err error
 	binary := o.Binary
 	if binary == "" {
-		if binary, err = self(); err != nil {
-			w.memory.Close()
-			return err
-		}
+		binary, err = self()
+	} else {
+		binary, err = filepath.Abs(binary) // a worker begins in another folder
 	}
-	w.output = newTail(o.Stderr)
-	w.process, err = startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, o.Env, o.Sandbox != nil, w.memory.Files(), w.output)
 	if err != nil {
-		w.memory.Close()
-		return err
+		return nil, err
 	}
-	w.memory.Started()
-	return nil
+	p, err := startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, o.Env, o.Sandbox != nil, w.memory.Files(), w.output)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.memory.Started(p.Process); err != nil {
+		p.kill()
+		p.wait()
+		return nil, err
+	}
+	return p, nil
 }
 
 // open has the worker load the plug-in and start its instances.
@@ -103,13 +127,14 @@ func (w *worker) open() error {
 	l.ctx = context.Background()
 	e.mu.Unlock()
 	c := e.begin(l, context.Background())
-	request := wire.Open{Path: e.path, SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
+	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
 		RunPath: runPath(e.lib, e.path), Sandbox: e.options.Sandbox}
 	late := time.AfterFunc(e.options.StartTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})
 	defer late.Stop()
 	out, err := c.control(transport.OpOpen, wire.Marshal(request))
+	err = c.openError(err)
 	if c.scope != nil {
 		c.scope.over.Store(true)
 	}
@@ -129,8 +154,25 @@ func (w *worker) open() error {
 	return nil
 }
 
+// openError turns what a call may fail with, and opening may not, into what it may; see engine.Starter.
+func (c *call) openError(err error) error {
+	var open *inspect.Error
+	var start *engine.StartError
+	var crash *engine.Crash
+	var long *engine.TooLong
+	switch {
+	case err == nil, errors.As(err, &open), errors.As(err, &start), errors.As(err, &crash):
+		return err
+	case errors.As(err, &long):
+		return &engine.StartError{Status: abi.StatusNoMemory, Message: long.Text}
+	default:
+		return c.garbage(err)
+	}
+}
+
 // control runs a call that is not one of the plug-in's functions.
 func (c *call) control(op transport.Op, in []byte) ([]byte, error) {
+	c.apart = true
 	area, err := c.lane.Room(len(in), 4<<10)
 	if err != nil {
 		return nil, &engine.Crash{Code: -1, Reason: err.Error(), Attempt: c.lane.worker.attempt}
@@ -149,12 +191,12 @@ func (c *call) control(op transport.Op, in []byte) ([]byte, error) {
 }
 
 // runPath returns the folders in which the library says that what it links to is.
-func runPath(lib *inspect.Library, path string) (folders []string) {
+func runPath(lib *inspect.Library, path string) (folders [][]byte) {
 	origin := filepath.Dir(path)
 	for _, folder := range lib.RunPath {
 		folder = strings.NewReplacer("$ORIGIN", origin, "${ORIGIN}", origin, "@loader_path", origin).Replace(folder)
 		if filepath.IsAbs(folder) {
-			folders = append(folders, filepath.Clean(folder))
+			folders = append(folders, []byte(filepath.Clean(folder)))
 		}
 	}
 	return folders
@@ -179,12 +221,16 @@ func (w *worker) await() {
 	w.killing.Do(func() { w.process.kill() }) // what it has started
 	reason = w.reason
 	crash := &engine.Crash{Signal: signal, Code: code, Reason: reason, Stderr: w.output.lines(), Attempt: w.attempt}
-	if reason == "" && signal == nil && code == workerside.ExitGarbage {
-		crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
+	if reason == "" && signal == nil {
+		crash.Reason = explain(code)
+		if code == workerside.ExitGarbage {
+			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
+		}
 	}
 	w.crash = crash
 	e := w.engine
 	e.mu.Lock()
+	w.ended = true
 	if e.worker == w {
 		e.bury(w)
 	}
@@ -204,6 +250,14 @@ func (w *worker) await() {
 			return
 		}
 		time.Sleep(wait)
+	}
+}
+
+// adopt makes a worker that was launched the one that calls use. The caller holds e.mu.
+func (e *Engine) adopt(w *worker) {
+	e.worker = w
+	if w.ended { // since it was launched: await has left it to us
+		e.bury(w)
 	}
 }
 
@@ -266,7 +320,7 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 		defer e.mu.Unlock()
 		e.starting, e.startErr = nil, err
 		if err == nil {
-			e.worker = w
+			e.adopt(w)
 		}
 		close(done)
 		e.wakeAll()
@@ -284,6 +338,7 @@ func (w *worker) stop() error {
 	l := w.idle()
 	if l == nil || w.dead.Load() {
 		e.mu.Unlock()
+		w.kill("")
 		<-w.gone
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -298,6 +353,11 @@ func (w *worker) stop() error {
 		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})
 	_, err := c.control(transport.OpStop, nil)
+	if err != nil {
+		if _, crashed := err.(*engine.Crash); !crashed {
+			err = c.garbage(err)
+		}
+	}
 	if c.scope != nil {
 		c.scope.over.Store(true)
 	}
@@ -308,7 +368,7 @@ func (w *worker) stop() error {
 	if err == nil {
 		select { // it ends by itself; what it has started does not
 		case <-w.gone:
-		case <-time.After(time.Second):
+		case <-time.After(min(time.Second, e.options.StartTimeout)):
 		}
 	}
 	w.kill("")

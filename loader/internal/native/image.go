@@ -66,13 +66,9 @@ type LoadOptions struct {
 // Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
 // *inspect.Error, or what Accept returned.
 func Load(path string, o LoadOptions) (*Image, error) {
-	if path == "" {
-		return nil, &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
-			Remedy: "pass the path of a .so, .dylib or .dll file"}
-	}
-	abs, err := filepath.Abs(path)
+	abs, err := Absolute(path)
 	if err != nil {
-		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Err: err}
+		return nil, err
 	}
 	images.mu.Lock()
 	defer images.mu.Unlock()
@@ -104,6 +100,19 @@ func Load(path string, o LoadOptions) (*Image, error) {
 		return nil, err
 	}
 	return load(&Image{lib: lib, key: key, file: file}, abs, o)
+}
+
+// Absolute returns the library's path from the root of the file system.
+func Absolute(path string) (string, error) {
+	if path == "" {
+		return "", &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
+			Remedy: "pass the path of a .so, .dylib or .dll file"}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", &inspect.Error{Path: path, Kind: ErrLoad, Err: err}
+	}
+	return abs, nil
 }
 
 // read is inspect.File of a file about which the system was asked already.

@@ -82,12 +82,19 @@ func (inst *instance) stop(ctx context.Context) {
 
 // renew stops a poisoned instance, once its running calls have ended, and starts it anew (R16).
 func (inst *instance) renew(ctx context.Context) error {
-	select {
-	case inst.renewing <- struct{}{}:
-		defer func() { <-inst.renewing }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for wait, locked := 10*time.Microsecond, false; !locked; wait = min(2*wait, time.Millisecond) {
+		select {
+		case inst.renewing <- struct{}{}:
+			locked = true
+		case <-time.After(wait): // a Canceller has no Done
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	defer func() { <-inst.renewing }()
 	if !inst.poisoned.Load() {
 		return nil
 	}
@@ -108,6 +115,9 @@ func (inst *instance) renew(ctx context.Context) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case <-time.After(wait):
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
 			}
 		}
 	}

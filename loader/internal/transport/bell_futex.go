@@ -47,9 +47,11 @@ type bells struct{ one bell }
 // bellPipes is how many pipes this platform's bells need in each direction.
 const bellPipes = 0
 
-func newBells(_, _ *os.File) *bells { return new(bells) }
+func newBells(_, _ *os.File, _ bool) *bells { return new(bells) }
 
 func (bs *bells) at(int) *bell { return &bs.one }
+
+func (*bells) close() {}
 
 // yield lets another thread have the processor that waits for it.
 func yield() { _, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

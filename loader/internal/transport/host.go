@@ -33,7 +33,7 @@ func NewHost() (*Host, error) {
 			return nil, fmt.Errorf("the pipes of the shared memory: %w", err)
 		}
 	}
-	h.bells = newBells(h.pipes[0], h.pipes[1])
+	h.bells = newBells(h.pipes[0], h.pipes[1], true)
 	h.header.magic.Store(magic)
 	return h, nil
 }
@@ -59,6 +59,9 @@ func (h *Host) Started(p *os.Process) error {
 
 // Close frees the memory. No lane is used any more.
 func (h *Host) Close() {
+	if h.bells != nil {
+		h.bells.close()
+	}
 	for _, f := range h.pipes {
 		if f != nil {
 			f.Close()

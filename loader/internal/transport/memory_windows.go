@@ -35,7 +35,6 @@ func newMemory() (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Until there is a worker this process plays it, as tests do.
 	return &memory{file: os.NewFile(uintptr(handle), "mapping"), base: base, worker: windows.CurrentProcess()}, nil
 }
 
@@ -66,8 +65,11 @@ func mapView(handle windows.Handle, size uint64) ([]byte, error) {
 
 func unmap(b []byte) { _ = windows.UnmapViewOfFile(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-// started is told of the worker's process.
+// started is told of the worker's process; nil is this one, as in tests.
 func (m *memory) started(p *os.Process) (err error) {
+	if p == nil {
+		return nil
+	}
 	err1 := p.WithHandle(func(handle uintptr) {
 		err = windows.DuplicateHandle(windows.CurrentProcess(), windows.Handle(handle), windows.CurrentProcess(), &m.worker,
 			windows.PROCESS_DUP_HANDLE, false, 0)

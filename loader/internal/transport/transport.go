@@ -89,10 +89,11 @@ const (
 // Failure says why there is no status.
 type Failure uint32
 
-// The failures. All but the first two have a text: JSON of the error.
+// The failures. All but the first three have a text: JSON of the error.
 const (
 	FailedClosed    Failure = 1 + iota
 	FailedReentrant         // every instance is in use
+	FailedCancelled         // the host had cancelled the call before the function was entered
 	FailedTooLong           // the output is longer than the host takes, or there is no memory for it
 	FailedRule              // an engine.Violation
 	FailedStart             // an engine.StartError
@@ -122,7 +123,7 @@ type Message struct {
 	Extent uint64 // the number of the region's extent, or 0 for the room in the lane itself
 	Size   uint64 // of the extent, in bytes
 	Len    uint64 // of the input, the output or the text, in bytes
-	OutAt  uint64 // where in the region the room for the output begins
+	OutAt  uint64 // where in the region the room for the output begins; of OpFailed: where in the output the text begins
 	OutCap uint64 // of the room for the output, in bytes
 	_      uint64
 }
@@ -174,11 +175,11 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 		s.note(0)
 		return
 	}
-	start := time.Now()
+	start := now()
 	if budget := s.budget(); budget > 0 {
 		if spinners.Add(1) <= int32(processors) && s.spin(word, value, start, budget) {
 			spinners.Add(-1)
-			s.note(time.Since(start))
+			s.note(now() - start)
 			return
 		}
 		spinners.Add(-1)
@@ -189,11 +190,11 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 			b.wait(word, value, limit)
 		}
 		sleeps.Store(0)
-		if limit != Forever && time.Since(start) > limit {
+		if limit != Forever && now()-start > limit {
 			break
 		}
 	}
-	s.note(time.Since(start))
+	s.note(now() - start)
 }
 
 // alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
@@ -201,7 +202,7 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 const alone = 3 * time.Microsecond
 
 // spin spins until word is not value any more, and reports false when budget is spent before.
-func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Time, budget time.Duration) bool {
+func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Duration, budget time.Duration) bool {
 	for {
 		for range 16 {
 			pause()
@@ -209,7 +210,7 @@ func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Time, budge
 				return true
 			}
 		}
-		spent := time.Since(start)
+		spent := now() - start
 		if spent > budget {
 			return false
 		}

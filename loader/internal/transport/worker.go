@@ -34,9 +34,9 @@ func Attach(files []*os.File) (*Worker, error) {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
 	}
 	if bellPipes > 0 {
-		w.bells = newBells(files[1], files[2])
+		w.bells = newBells(files[1], files[2], false)
 	} else {
-		w.bells = newBells(nil, nil)
+		w.bells = newBells(nil, nil, false)
 	}
 	return w, nil
 }
@@ -157,6 +157,15 @@ func (l *WorkerLane) Fail(failure Failure, text []byte) error {
 	return l.post(&Message{Op: OpFailed, Fn: uint32(failure), Len: uint64(len(text))})
 }
 
+// FailBatch is Fail for a batch of which some inputs ran: their outcome stands before the text.
+func (l *WorkerLane) FailBatch(failure Failure, outcome, text []byte) error {
+	out := append(outcome, text...)
+	if err := l.write(out); err != nil {
+		return l.tooLong(len(out), err)
+	}
+	return l.post(&Message{Op: OpFailed, Fn: uint32(failure), Len: uint64(len(out)), OutAt: uint64(len(outcome))})
+}
+
 func (l *WorkerLane) tooLong(n int, err error) error {
 	if errors.Is(err, ErrGarbage) {
 		return err
@@ -168,8 +177,8 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 
 // write puts the output where the host expects it.
 func (l *WorkerLane) write(out []byte) error {
-	if len(out) == 0 || cmem.SameMemory(out, l.room) {
-		return nil
+	if len(out) == 0 || len(out) <= len(l.room) && cmem.SameMemory(out, l.room) {
+		return nil // an empty room may seem to begin anywhere
 	}
 	if len(out) > len(l.room) {
 		room, err := l.grow(RegionCall, len(out))

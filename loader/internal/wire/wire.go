@@ -17,12 +17,25 @@ import (
 
 // Open is the input of transport.OpOpen, as JSON.
 type Open struct {
-	Path      string          // of the library, absolute
+	Path      []byte          // of the library, absolute; any bytes, as file names are
 	SHA256    []byte          // that it must have, or nil
 	Instances int             // how many to start
 	Config    []byte          // what ferrule_start gets
-	RunPath   []string        // folders that the library's own libraries may be in, absolute
+	RunPath   [][]byte        // folders that the library's own libraries may be in, absolute
+	Contents  []string        // Contents of the library
 	Sandbox   json.RawMessage // what the sandbox is to be; null without one
+}
+
+// Contents returns what a host knows of a library whose functions it calls by their numbers: a library with other contents
+// is another one for it, wherever it lies.
+func Contents(lib *inspect.Library) []string {
+	list := []string{lib.Manifest.Name, fmt.Sprint(lib.Manifest.Threads)}
+	for kind, symbols := range [][]inspect.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
+		for _, s := range symbols {
+			list = append(list, fmt.Sprint(kind, " ", s.Name))
+		}
+	}
+	return list
 }
 
 // Opened is the output of transport.OpOpen, as JSON.
@@ -32,13 +45,14 @@ type Opened struct {
 
 // openError is an inspect.Error.
 type openError struct {
-	Kind, Symbol, Found, Expected, Remedy, Cause string
+	Kind, Symbol, Expected, Remedy string
+	Found, Cause                   []byte // may quote paths
 }
 
 // startError is an engine.StartError.
 type startError struct {
 	Status    abi.Status
-	Message   string
+	Message   []byte // the plug-in's, in UTF-8 or not
 	Violation *engine.Violation
 }
 
@@ -60,37 +74,37 @@ func OpenError(err error) []byte {
 	if !errors.As(err, &e) {
 		e = &inspect.Error{Kind: native.ErrLoad, Found: err.Error()}
 	}
-	o := openError{Symbol: e.Symbol, Found: e.Found, Expected: e.Expected, Remedy: e.Remedy}
+	o := openError{Symbol: e.Symbol, Found: []byte(e.Found), Expected: e.Expected, Remedy: e.Remedy}
 	if e.Kind != nil {
 		o.Kind = e.Kind.Error()
 	}
 	if e.Err != nil {
-		o.Cause = e.Err.Error()
+		o.Cause = []byte(e.Err.Error())
 	}
 	return mustJSON(o)
 }
 
 // ParseOpenError reads what OpenError wrote.
-func ParseOpenError(data []byte, path string) error {
+func ParseOpenError(data []byte, path string) (*inspect.Error, error) {
 	var o openError
 	if err := parse(data, &o); err != nil {
-		return err
+		return nil, err
 	}
-	e := &inspect.Error{Path: path, Kind: native.ErrLoad, Symbol: o.Symbol, Found: o.Found, Expected: o.Expected, Remedy: o.Remedy}
+	e := &inspect.Error{Path: path, Kind: native.ErrLoad, Symbol: o.Symbol, Found: string(o.Found), Expected: o.Expected, Remedy: o.Remedy}
 	for _, kind := range kinds {
 		if kind.Error() == o.Kind {
 			e.Kind = kind
 		}
 	}
-	if o.Cause != "" {
-		e.Err = errors.New(o.Cause)
+	if len(o.Cause) > 0 {
+		e.Err = errors.New(string(o.Cause))
 	}
-	return e
+	return e, nil
 }
 
 // StartError writes an engine.StartError as JSON.
 func StartError(e *engine.StartError) []byte {
-	s := startError{Status: e.Status, Message: e.Message}
+	s := startError{Status: e.Status, Message: []byte(e.Message[:min(len(e.Message), maxText/2)])}
 	errors.As(e.Err, &s.Violation)
 	return mustJSON(s)
 }
@@ -101,7 +115,7 @@ func ParseStartError(data []byte) (*engine.StartError, error) {
 	if err := parse(data, &s); err != nil {
 		return nil, err
 	}
-	e := &engine.StartError{Status: s.Status, Message: s.Message}
+	e := &engine.StartError{Status: s.Status, Message: string(s.Message)}
 	switch {
 	case s.Violation != nil:
 		e.Err = s.Violation
@@ -224,8 +238,8 @@ func AppendOutcome(b []byte, batch *engine.Batch, cancelled bool) []byte {
 	return append(b, texts...)
 }
 
-// ParseOutcome reads what AppendOutcome wrote for at most max records, and adds it to batch. b may change meanwhile:
-// nothing is read twice.
+// ParseOutcome reads what AppendOutcome wrote for at most max records, and adds it to batch, all of it or nothing. b may
+// change meanwhile: nothing is read twice.
 func ParseOutcome(b []byte, max int, batch *engine.Batch) (cancelled bool, err error) {
 	if len(b) < headSize {
 		return false, ErrBatch
@@ -236,14 +250,20 @@ func ParseOutcome(b []byte, max int, batch *engine.Batch) (cancelled bool, err e
 		return false, ErrBatch
 	}
 	records, out, texts := b[:n*recordSize], b[n*recordSize:][:outLen], b[n*recordSize+outLen:]
-	first := len(batch.Out)
+	first, before := len(batch.Out), len(batch.Records)
+	defer func() {
+		if err != nil {
+			batch.Out, batch.Records = batch.Out[:first], batch.Records[:before]
+		}
+	}()
 	batch.Out = append(batch.Out, out...)
-	for ; len(records) > 0; records = records[recordSize:] {
+	for left := outLen; len(records) > 0; records = records[recordSize:] {
 		start, end := order.Uint64(records), order.Uint64(records[8:])
 		status, textLen := abi.Status(order.Uint32(records[16:])), uint64(order.Uint32(records[20:]))
-		if start > end || end > outLen || textLen > uint64(len(texts)) || textLen > math.MaxInt32 {
+		if start > end || end > outLen || end-start > left || textLen > uint64(len(texts)) || textLen > math.MaxInt32 {
 			return false, ErrBatch
 		}
+		left -= end - start // outputs do not share bytes, so there is no more in them than came over
 		r := engine.Record{Start: first + int(start), End: first + int(end), Status: status}
 		if textLen > 0 {
 			if r.Err, err = ParseViolation(texts[:textLen]); err != nil {

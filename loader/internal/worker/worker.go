@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,9 +69,11 @@ func Main(sandbox Sandbox) {
 		if err != nil {
 			fail(ExitProtocol, err.Error())
 		}
+		keep(uintptr(handle))
 		files = append(files, os.NewFile(uintptr(handle), "inherited"))
 	}
 	surrender()
+	admitThreads()
 	go dieWithHost(files[0])
 	memory, err := transport.Attach(files[1:])
 	if err != nil {
@@ -90,6 +93,7 @@ type server struct {
 	sandbox Sandbox
 	mu      sync.Mutex // guards opening
 	engine  atomic.Pointer[native.Engine]
+	control controlContext
 }
 
 // serve serves one lane.
@@ -119,15 +123,16 @@ func (s *server) serve(l *transport.WorkerLane) {
 				failure := e.Batch(ctx, engine.Fn(m.Fn), inputs, &batch)
 				cancelled := errors.Is(failure, context.Canceled)
 				if failure != nil && !cancelled {
-					err = answer(l, nil, 0, failure)
+					err = answer(batchAnswers{l, &batch}, nil, 0, failure)
 					break
 				}
 				err = l.Done(0, wire.AppendOutcome(room[:0], &batch, cancelled))
 			}
 		case m.Op == transport.OpOpen:
-			err = s.open(plain, in)
+			err = s.open(l, in)
 		case m.Op == transport.OpStop:
 			if e := s.engine.Load(); e != nil {
+				s.control.lane.Store(l)
 				_ = e.Close() // unloading is the system's, at the end of the process
 			}
 			if err = l.Done(0, nil); err == nil {
@@ -142,17 +147,39 @@ func (s *server) serve(l *transport.WorkerLane) {
 	}
 }
 
+// answers is how a lane ends a call.
+type answers interface {
+	Done(status int32, out []byte) error
+	Fail(failure transport.Failure, text []byte) error
+}
+
+// batchAnswers does so for a batch.
+type batchAnswers struct {
+	*transport.WorkerLane
+	batch *engine.Batch
+}
+
+// Fail says what became of the inputs that ran, too.
+func (a batchAnswers) Fail(failure transport.Failure, text []byte) error {
+	if len(a.batch.Records) == 0 {
+		return a.WorkerLane.Fail(failure, text)
+	}
+	return a.FailBatch(failure, wire.AppendOutcome(nil, a.batch, false), text)
+}
+
 // answer ends a call as the engine did.
-func answer(l *transport.WorkerLane, out []byte, status abi.Status, err error) error {
+func answer(l answers, out []byte, status abi.Status, err error) error {
 	var violation *engine.Violation
 	var start *engine.StartError
 	switch {
 	case err == nil:
 		return l.Done(int32(status), out)
+	case errors.As(err, &start): // first: its cause may be a violation
+		return l.Fail(transport.FailedStart, wire.StartError(start))
 	case errors.As(err, &violation):
 		return l.Fail(transport.FailedRule, wire.Violation(violation))
-	case errors.As(err, &start):
-		return l.Fail(transport.FailedStart, wire.StartError(start))
+	case errors.Is(err, context.Canceled):
+		return l.Fail(transport.FailedCancelled, nil)
 	case errors.Is(err, engine.ErrReentrant):
 		return l.Fail(transport.FailedReentrant, nil)
 	case errors.Is(err, engine.ErrClosed):
@@ -163,10 +190,9 @@ func answer(l *transport.WorkerLane, out []byte, status abi.Status, err error) e
 }
 
 // open loads the plug-in and starts its instances.
-func (s *server) open(ctx *laneContext, in []byte) error {
+func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := ctx.lane
 	if s.engine.Load() != nil {
 		return transport.ErrGarbage
 	}
@@ -174,6 +200,7 @@ func (s *server) open(ctx *laneContext, in []byte) error {
 	if err := wire.Unmarshal(in, &o); err != nil {
 		return err
 	}
+	s.control.lane.Store(l)
 	var opened wire.Opened
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
 		layers, err := s.shutIn(&o)
@@ -182,12 +209,18 @@ func (s *server) open(ctx *laneContext, in []byte) error {
 		}
 		opened.Layers = layers
 	}
-	image, err := native.Load(o.Path, native.LoadOptions{SHA256: o.SHA256, AllowGo: true,
-		Accept: func(*inspect.Library) error { return nil }}) // the host has looked
+	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, AllowGo: true,
+		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
+			if slices.Equal(wire.Contents(lib), o.Contents) {
+				return nil
+			}
+			return &inspect.Error{Kind: native.ErrDigest, Found: "another library than when it was opened",
+				Expected: "the same functions, hooks, imports and threads", Remedy: "close the plug-in and open it again"}
+		}})
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
 	}
-	e, err := native.New(image, native.Options{Host: proxy{}, Config: o.Config, Instances: o.Instances, Context: ctx})
+	e, err := native.New(image, native.Options{Host: proxy{}, Config: o.Config, Instances: o.Instances, Context: &s.control})
 	if err != nil {
 		return answer(l, nil, 0, err)
 	}
@@ -201,7 +234,11 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
 			Expected: "one that imports it", Remedy: "import loader/isolate/sandbox in the worker's program"}
 	}
-	layers, err := s.sandbox(o.Sandbox, append([]string{o.Path}, o.RunPath...))
+	libraries := []string{string(o.Path)}
+	for _, folder := range o.RunPath {
+		libraries = append(libraries, string(folder))
+	}
+	layers, err := s.sandbox(o.Sandbox, libraries)
 	if err != nil {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "every layer that was asked for",
 			Remedy: "set BestEffort to go on without it"}
@@ -275,3 +312,20 @@ func (c *laneContext) Value(key any) any {
 }
 
 func (c *laneContext) CancelWord() *atomic.Uint32 { return c.lane.Word() }
+
+// controlContext is the context of ferrule_start and ferrule_stop when the host opens and closes the plug-in, which may be
+// on different lanes.
+type controlContext struct {
+	lane atomic.Pointer[transport.WorkerLane]
+}
+
+func (*controlContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (*controlContext) Done() <-chan struct{}       { return nil }
+func (*controlContext) Err() error                  { return nil }
+
+func (c *controlContext) Value(key any) any {
+	if key == (laneKey{}) {
+		return c.lane.Load()
+	}
+	return nil
+}

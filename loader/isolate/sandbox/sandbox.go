@@ -20,18 +20,18 @@ import (
 	"time"
 )
 
-// Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own library
-// and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: they have no strictest value that
-// works, so zero means that there is none.
+// Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own
+// library and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: they have no
+// strictest value that works, so zero means that there is none.
 type Policy struct {
-	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each must
-	// exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders, and these
-	// without listing them.
+	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
+	// must exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders,
+	// and these without listing them.
 	Read []string `json:"read,omitempty"`
 
-	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them. It
-	// implies Read. Each must exist. Modes, owners and times of files cannot be changed even there. Empty: the plug-in
-	// writes no file at all.
+	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
+	// It implies Read. Each must exist. Modes, owners and times of files cannot be changed even there. Empty: the
+	// plug-in writes no file at all.
 	Write []string `json:"write,omitempty"`
 
 	// Connect lists the TCP ports that the plug-in may connect to, on any host. There is no UDP, and so no look-up of
@@ -42,9 +42,9 @@ type Policy struct {
 	// Empty: none.
 	Listen []uint16 `json:"listen,omitempty"`
 
-	// Memory is how many bytes of address space the plug-in may have beyond those that the worker has when it starts.
-	// What it shares with the host and the worker's own stacks and heap count, too, so leave 64 MiB for these. 0: no
-	// limit.
+	// Memory is how many bytes of memory the plug-in may have beyond what the worker has when it starts: heap, writable
+	// data of libraries, and stacks, which are 8 MiB for a thread. The worker's own threads and its heap count, too, so
+	// leave 64 MiB for these. What it shares with the host does not count. 0: no limit.
 	Memory int64 `json:"memory,omitempty"`
 
 	// CPU is how much processor time the worker may use in its life, all threads together, the few milliseconds of its
@@ -68,14 +68,13 @@ type Policy struct {
 	BestEffort bool `json:"bestEffort,omitempty"`
 }
 
-const defaultFiles = 64
-
 // check says what is wrong with the policy, for the one who wrote it.
 func (p *Policy) check() error {
 	for _, field := range []struct {
 		name  string
 		value int64
-	}{{"Memory", p.Memory}, {"CPU", int64(p.CPU)}, {"Time", int64(p.Time)}, {"Processes", int64(p.Processes)}, {"Files", int64(p.Files)}} {
+	}{{"Memory", p.Memory}, {"CPU", int64(p.CPU)}, {"Time", int64(p.Time)}, {"Processes", int64(p.Processes)},
+		{"Files", int64(p.Files)}} {
 		if field.value < 0 {
 			return fmt.Errorf("sandbox: Policy.%s is %d, expected 0 or more", field.name, field.value)
 		}
@@ -125,7 +124,7 @@ func decode(config []byte) (Policy, error) {
 	d := json.NewDecoder(bytes.NewReader(config))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
-		return p, fmt.Errorf("sandbox: the policy that the host sent: %w; is the worker of the same version as the host?", err)
+		return p, fmt.Errorf("sandbox: the policy that the host sent: %w; is the worker of the host's version?", err)
 	}
 	return p, p.check()
 }
@@ -135,8 +134,6 @@ type report struct {
 	layers  []string
 	missing []string
 }
-
-func (r *report) has(layer string) { r.layers = append(r.layers, layer) }
 
 func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+": "+why) }
 

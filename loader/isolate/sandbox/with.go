@@ -1,13 +1,27 @@
-//go:build ignore
-
 package sandbox
 
-import "github.com/ferrule-dev/ferrule/loader/isolate"
+import (
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/worker"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
 
-func init() { isolate.RegisterSandbox("policy", apply) }
+func init() {
+	if requested, sandbox := worker.Requested(); requested && sandbox {
+		worker.Main(apply)
+	}
+}
 
 // With puts the worker under the policy before it opens the plug-in's library.
 func With(p Policy) isolate.Option {
-	config, err := p.encode()
-	return isolate.Sandbox("policy", config, err)
+	return func(o *isolated.Options) error {
+		config, err := p.encode()
+		if err != nil {
+			return &loader.OpenError{Kind: loader.ErrOption, Found: err.Error(),
+				Expected: "a policy that can be kept to", Remedy: "change the call of sandbox.With"}
+		}
+		o.Sandbox = config
+		return nil
+	}
 }

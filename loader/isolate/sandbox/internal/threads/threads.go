@@ -2,9 +2,9 @@
 
 // Package threads makes a system call on every thread of the process, for the calls whose effect is one thread's.
 //
-// It is for programs without cgo that use purego: there syscall.AllThreadsSyscall answers ENOTSUP, because threads are made
-// by the C library, and libpsx, which does this for programs with cgo, is C. It works as both of them do: a signal
-// whose handler makes the call.
+// It is for programs without cgo that use purego: there syscall.AllThreadsSyscall answers ENOTSUP, because threads
+// are made by the C library, and libpsx, which does this for programs with cgo, is C. It works as both of them do: a
+// signal whose handler makes the call.
 package threads
 
 import (
@@ -23,8 +23,8 @@ import (
 // Supported says whether Syscall works in this build.
 const Supported = true
 
-// sig is the last real-time signal. Nobody sends it, and Go leaves it unblocked.
-const sig = 64
+// sig is a real-time signal that nobody is known to send. Go leaves it unblocked. (Not the last ones: they are qemu's.)
+const sig = 60
 
 // What the handler reads and writes; see the assembly.
 var (
@@ -89,7 +89,8 @@ func Syscall(nr uintptr, args ...uintptr) error {
 }
 
 func sigaction(set, old *action) error {
-	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)),
+		unsafe.Sizeof(set.mask), 0, 0)
 	if e != 0 {
 		return fmt.Errorf("rt_sigaction: %w", e)
 	}
@@ -133,10 +134,14 @@ func signalOne(pid, tid int) error {
 		if err := unix.Tgkill(pid, tid, 0); err != nil {
 			return ended(err)
 		}
-		if time.Since(start) > wait {
+		switch since := time.Since(start); {
+		case since > wait:
 			return fmt.Errorf("thread %d has not run a signal handler for %v; does it block signal %d?", tid, wait, sig)
+		case since > time.Millisecond:
+			time.Sleep(time.Millisecond)
+		default: // it takes some microseconds; time.Sleep would hand this thread's work to another one
+			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		}
-		time.Sleep(20 * time.Microsecond)
 	}
 	if e := atomic.LoadUint32(&failed); e != 0 {
 		return fmt.Errorf("on thread %d: %w", tid, unix.Errno(e))

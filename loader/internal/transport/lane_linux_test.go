@@ -1,0 +1,59 @@
+package transport
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// A worker that makes the file shorter would end its host by SIGBUS.
+func TestSealed(t *testing.T) {
+	h, _ := pair(t)
+	fd := int(h.memory.file.Fd())
+	assert.Equal(t, unix.EPERM, unix.Ftruncate(fd, 0))
+	assert.Equal(t, unix.EPERM, unix.Ftruncate(fd, baseSize-1))
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+	assert.Equal(t, unix.EPERM, err)
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW)
+	assert.Equal(t, unix.EPERM, err)
+}
+
+// A worker that makes the file longer has the host go without extents, and nothing more.
+func TestGrownByTheWorker(t *testing.T) {
+	h, w := pair(t)
+	l := h.NewLane()
+	require.NoError(t, unix.Ftruncate(int(w.memory.file.Fd()), 1<<40))
+	if _, err := l.Room(1<<20, 0); err != nil {
+		assert.ErrorContains(t, err, "shared memory")
+	}
+	_, err := l.Room(100, 100)
+	assert.NoError(t, err)
+}
+
+// Hosts that come and go leave no descriptors and no mappings.
+func TestCloseLeavesNothing(t *testing.T) {
+	count := func() int {
+		maps, err := os.ReadFile("/proc/self/maps")
+		require.NoError(t, err)
+		descriptors, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return strings.Count(string(maps), "memfd:ferrule") + len(descriptors)
+	}
+	before := count()
+	for range 20 {
+		h, err := NewHost()
+		require.NoError(t, err)
+		l := h.NewLane()
+		for _, size := range []int{100, 1 << 20, 5 << 20} {
+			_, err = l.Room(size, size)
+			require.NoError(t, err)
+			require.NoError(t, l.Grow(Message{Fn: uint32(RegionUp), Len: uint64(size)}, 1<<30))
+		}
+		h.Close()
+	}
+	assert.LessOrEqual(t, count(), before)
+}

@@ -1,0 +1,142 @@
+package transport
+
+import (
+	"math"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What a wait may cost in processor time is bounded, whatever the waits before took.
+func TestSpinnerBudget(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before []time.Duration
+		least  time.Duration
+		most   time.Duration
+	}{
+		{"the first wait", nil, time.Microsecond, 5 * time.Microsecond},
+		{"short waits", []time.Duration{time.Microsecond, time.Microsecond, time.Microsecond}, time.Microsecond, 5 * time.Microsecond},
+		{"a steady wait is spun through", repeat(20*time.Microsecond, 20), 30 * time.Microsecond, 45 * time.Microsecond},
+		{"nearly too long", repeat(maxSpin, 20), maxSpin, maxSpin},
+		{"too long to spin for", repeat(2*maxSpin, 20), 0, 0},
+		{"for ever", repeat(Forever, 20), 0, 0},
+		{"one long wait", append(repeat(time.Microsecond, 20), time.Hour), 0, 0},
+		{"a clock that went back", repeat(-time.Microsecond, 20), 0, 2 * time.Microsecond},
+	} {
+		var s spinner
+		for _, took := range c.before {
+			s.note(took)
+		}
+		assert.GreaterOrEqual(t, s.budget(), c.least, c.name)
+		assert.LessOrEqual(t, s.budget(), c.most, c.name)
+	}
+}
+
+func TestSpinnerForgetsALongWait(t *testing.T) {
+	var s spinner
+	s.note(time.Hour)
+	for n := 0; s.budget() == 0; n++ {
+		assert.Less(t, n, 3, "short waits after which it still does not spin")
+		s.note(time.Microsecond)
+	}
+}
+
+func repeat(d time.Duration, n int) []time.Duration {
+	all := make([]time.Duration, n)
+	for i := range all {
+		all[i] = d
+	}
+	return all
+}
+
+func TestExtentSize(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct{ n, want uint64 }{
+		{1, mib}, {mib - 1, mib}, {mib, mib}, {mib + 1, 2 * mib}, {7*mib + 1, 8 * mib}, {8 * mib, 8 * mib},
+		{8*mib + 1, 10 * mib}, {10 * mib, 10 * mib}, {1 << 30, 1 << 30}, {1<<30 + 1, 1<<30 + 1<<28}, {1 << 40, 1 << 40},
+	} {
+		assert.Equal(t, c.want, extentSize(c.n), "%d", c.n)
+	}
+	sizes := make(map[uint64]bool)
+	last := uint64(0)
+	for n := uint64(1); n < math.MaxInt64/4; n += 1 + n/100 {
+		size := extentSize(n)
+		assert.GreaterOrEqual(t, size, n)
+		assert.LessOrEqual(t, size, max(n+n/4+1, n+mib), "%d", n)
+		assert.Zero(t, size%mib, "%d", n)
+		assert.GreaterOrEqual(t, size, last, "%d", n)
+		assert.Equal(t, size, extentSize(size), "%d", n)
+		sizes[size], last = true, size
+	}
+	assert.Less(t, len(sizes), 300, "a freed extent is used again only for one of the same size")
+}
+
+func newBell(t *testing.T) *bell {
+	t.Helper()
+	h, err := NewHost()
+	require.NoError(t, err)
+	t.Cleanup(h.Close)
+	return h.bells.at(0)
+}
+
+// A wait ends when the word changes, and no later than its limit says; nobody is left counted as spinning.
+func TestAwait(t *testing.T) {
+	before := spinners.Load()
+	var word, sleeps atomic.Uint32
+	b := newBell(t)
+
+	var s spinner
+	start := time.Now()
+	s.await(&word, 1, &sleeps, b, Forever)
+	assert.Less(t, time.Since(start), time.Second, "the word is another one already")
+
+	for _, limit := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
+		start = time.Now()
+		s.await(&word, 0, &sleeps, b, limit)
+		assert.GreaterOrEqual(t, time.Since(start), limit)
+		assert.Less(t, time.Since(start), limit+5*time.Second)
+		assert.Zero(t, sleeps.Load())
+	}
+
+	for _, delay := range []time.Duration{0, 10 * time.Microsecond, 10 * time.Millisecond} {
+		word.Store(0)
+		go func() {
+			time.Sleep(delay)
+			word.Store(1)
+			b.alarm(&word)
+		}()
+		s.await(&word, 0, &sleeps, b, Forever)
+		assert.Equal(t, uint32(1), word.Load())
+		assert.Zero(t, sleeps.Load())
+	}
+	assert.Equal(t, before, spinners.Load())
+}
+
+// Whoever is woken for nothing goes on waiting, but not beyond the limit.
+func TestAwaitWokenForNothing(t *testing.T) {
+	var word, sleeps atomic.Uint32
+	b := newBell(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				b.alarm(&word)
+			}
+		}
+	}()
+	var s spinner
+	start := time.Now()
+	s.await(&word, 0, &sleeps, b, 30*time.Millisecond)
+	assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+	assert.Less(t, time.Since(start), 10*time.Second)
+	close(stop)
+	<-stopped
+}

@@ -1,0 +1,82 @@
+//go:build unix
+
+package wire
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// changing is memory that somebody else writes to while the host reads it. It is mapped, as what a host shares with a
+// worker is: the race detector is not to find what cannot be helped.
+func changing(t testing.TB, size int) []byte {
+	t.Helper()
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_SHARED)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Munmap(b)) })
+	return b
+}
+
+// FuzzParseChanging parses what changes meanwhile between two states, 32 bytes of it at a time.
+func FuzzParseChanging(f *testing.F) {
+	good := AppendOutcome(nil, batchOf("a", "!b", "c", "!d", "!"), false)
+	for _, b := range lies {
+		f.Add(good, b, 5)
+		f.Add(b, good, 5)
+	}
+	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false), AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
+	f.Fuzz(func(t *testing.T, one, other []byte, most int) {
+		size := max(len(one), len(other))
+		if size == 0 || size > 1<<16 {
+			return
+		}
+		most = max(most, 0)
+		b := changing(t, size)
+		copy(b, one)
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for !stop.Load() {
+				for _, state := range [][]byte{other, one} {
+					for at := 0; at < len(state); at += 32 {
+						copy(b[at:], state[at:min(at+32, len(state))])
+					}
+					runtime.Gosched()
+				}
+			}
+		}()
+		defer wg.Wait()
+		defer stop.Store(true)
+		var inputs [][]byte
+		for range 20 {
+			got := batchOf("before", "!", "!")
+			_, err := ParseOutcome(b, most, got)
+			checkOutcome(t, got, b, most, err)
+
+			inputs, _ = ParseBatch(b, inputs[:0])
+			total := 0
+			for _, in := range inputs {
+				total += len(in)
+			}
+			require.LessOrEqual(t, total+8*len(inputs), size)
+
+			if v, err := ParseViolation(b); err == nil {
+				require.NotNil(t, v)
+			}
+			if e, err := ParseStartError(b); err == nil {
+				require.True(t, e.Status > 0 || e.Err != nil, "%v", e)
+			}
+			if e, err := ParseOpenError(b, ""); err == nil {
+				require.NotEmpty(t, e.Error())
+			}
+			_, _ = ParseOpened(b)
+		}
+	})
+}

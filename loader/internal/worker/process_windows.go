@@ -1,0 +1,29 @@
+package worker
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// keep makes an inherited handle this process's own: what the plug-in starts does not inherit it.
+func keep(handle uintptr) {
+	_ = windows.SetHandleInformation(windows.Handle(handle), windows.HANDLE_FLAG_INHERIT, 0)
+}
+
+// dieWithHost ends the process when the host is gone. The system does that by itself, when the host's job object goes with
+// it; this is for a host that was gone before this process was put into the job. It reads past os.File, so that a handle
+// that the plug-in has closed is no reason to end.
+func dieWithHost(alive *os.File) {
+	var one [1]byte
+	var n uint32
+	for {
+		switch err := windows.ReadFile(windows.Handle(alive.Fd()), one[:], &n, nil); err {
+		case nil:
+		case windows.ERROR_BROKEN_PIPE:
+			os.Exit(0)
+		default:
+			return
+		}
+	}
+}

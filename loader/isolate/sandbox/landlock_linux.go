@@ -1,0 +1,207 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox/internal/threads"
+)
+
+// From which version on Landlock has what.
+const (
+	landlockTCP         = 4 // rules for TCP ports, Linux 6.7
+	landlockScopes      = 6 // no signals to processes outside, Linux 6.12
+	landlockThreadsSync = 8 // one call for all threads, Linux 7.0
+)
+
+// configs is what each version can refuse; all of it is.
+var configs = []landlock.Config{{}, landlock.V1, landlock.V2, landlock.V3, landlock.V4, landlock.V5, landlock.V6,
+	landlock.V7, landlock.V8, landlock.V9, landlock.V10, landlock.V11}
+
+// landlockABI returns the version of Landlock that this process can use, or why there is none.
+func landlockABI() (abi int, why string) {
+	version, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	switch e {
+	case 0:
+	case unix.ENOSYS:
+		return 0, "the kernel has no Landlock, Linux 5.13 has"
+	case unix.EOPNOTSUPP:
+		return 0, "the kernel's Landlock is off; the boot parameter lsm= must name landlock"
+	default:
+		return 0, fmt.Sprintf("the kernel answers %v; does a container's seccomp profile refuse it?", e)
+	}
+	abi = min(int(version), len(configs)-1)
+	if abi >= landlockScopes {
+		// Before the second erratum was mended a thread could not signal the others of its process.
+		errata, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_ERRATA)
+		if e != 0 || errata&2 == 0 {
+			abi = landlockScopes - 1
+		}
+	}
+	if abi < landlockThreadsSync && !haveCgo && !threads.Supported {
+		return 0, fmt.Sprintf("the kernel's Landlock v%d is for one thread; build with cgo, or use Linux 7.0", abi)
+	}
+	return abi, ""
+}
+
+// The rights on files, as sets of what Landlock knows.
+const (
+	mayList   = unix.LANDLOCK_ACCESS_FS_READ_DIR
+	mayRead   = unix.LANDLOCK_ACCESS_FS_READ_FILE
+	mayRun    = unix.LANDLOCK_ACCESS_FS_EXECUTE
+	mayChange = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_REFER |
+		unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_SYM |
+		unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR
+	ofFiles = mayRead | mayRun | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+)
+
+// grant is the right to do something with a file, or with all that is beneath a folder.
+type grant struct {
+	path   string
+	rights landlock.AccessFSSet
+}
+
+// systemLibraries is where dlopen looks for what a library needs, and what it reads to know where.
+var systemLibraries = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64",
+	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path"}
+
+// grants returns what the policy and the libraries come to. All of it exists.
+func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
+	var runs landlock.AccessFSSet
+	if p.Processes > 0 {
+		runs = mayRun
+	}
+	handled := configs[abi].HandledAccessFS
+	var all []grant
+	add := func(path string, rights landlock.AccessFSSet) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			rights &= ofFiles
+		}
+		all = append(all, grant{path, rights & handled})
+		return nil
+	}
+	for _, pattern := range systemLibraries {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		libraries = append(libraries[:len(libraries):len(libraries)], paths...)
+	}
+	for _, path := range libraries {
+		// Landlock knows no files in memory, and lets them through. What cannot be looked at is not for the plug-in
+		// either.
+		if !strings.HasPrefix(path, "/proc/self/fd/") {
+			_ = add(path, mayRead|runs)
+		}
+	}
+	for _, path := range p.Read {
+		if err := add(path, mayRead|mayList|runs); err != nil {
+			return nil, fmt.Errorf("Policy.Read: %w; leave out what is not there", err)
+		}
+	}
+	for _, path := range p.Write {
+		if err := add(path, mayRead|mayList|runs|mayChange); err != nil {
+			return nil, fmt.Errorf("Policy.Write: %w; make it before the plug-in is opened", err)
+		}
+	}
+	return all, nil
+}
+
+// applyLandlock closes the file system but for what is granted, the TCP ports but for those of the policy, and the ways
+// to signal, or to trace, a process outside.
+func applyLandlock(abi int, p *Policy, libraries []string) (layers []string, err error) {
+	granted, err := grants(abi, p, libraries)
+	if err != nil {
+		return nil, err
+	}
+	layers = []string{fmt.Sprintf("landlock v%d: files", abi)}
+	connect, listen := p.Connect, p.Listen
+	if abi < landlockTCP {
+		connect, listen = nil, nil
+	} else {
+		layers = append(layers, fmt.Sprintf("landlock v%d: tcp", abi))
+	}
+	if abi >= landlockScopes {
+		layers = append(layers, fmt.Sprintf("landlock v%d: signals", abi))
+	}
+	if haveCgo || abi >= landlockThreadsSync {
+		return layers, restrict(configs[abi], granted, connect, listen)
+	}
+	return layers, restrictThreads(configs[abi], granted, connect, listen)
+}
+
+// restrict does it by the library: on all threads by the kernel itself, or by libpsx, which is C.
+func restrict(config landlock.Config, granted []grant, connect, listen []uint16) error {
+	var rules []landlock.Rule
+	for _, g := range granted {
+		rules = append(rules, landlock.PathAccess(g.rights, g.path))
+	}
+	for _, port := range connect {
+		rules = append(rules, landlock.ConnectTCP(port))
+	}
+	for _, port := range listen {
+		rules = append(rules, landlock.BindTCP(port))
+	}
+	return config.Restrict(rules...)
+}
+
+// restrictThreads does it where the library cannot: without cgo, on kernels that restrict one thread at a time. There
+// the library uses syscall.AllThreadsSyscall, which answers ENOTSUP in every program with purego.
+func restrictThreads(config landlock.Config, granted []grant, connect, listen []uint16) error {
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: uint64(config.HandledAccessFS),
+		Handled_access_net: uint64(config.HandledAccessNet), Scoped: uint64(config.Scoped)}
+	// Sound, here and below, because the kernel copies the structures, and does not keep the pointers.
+	ruleset, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)),
+		unsafe.Sizeof(attr), 0)
+	if e != 0 {
+		return fmt.Errorf("landlock_create_ruleset: %w", e)
+	}
+	defer unix.Close(int(ruleset))
+	addRule := func(kind uintptr, rule unsafe.Pointer) error {
+		if _, _, e := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, ruleset, kind, uintptr(rule), 0, 0, 0); e != 0 {
+			return fmt.Errorf("landlock_add_rule: %w", e)
+		}
+		return nil
+	}
+	for _, g := range granted {
+		fd, err := unix.Open(g.path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.path, err)
+		}
+		err = addRule(unix.LANDLOCK_RULE_PATH_BENEATH,
+			unsafe.Pointer(&unix.LandlockPathBeneathAttr{Allowed_access: uint64(g.rights), Parent_fd: int32(fd)}))
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.path, err)
+		}
+	}
+	const rulePort = 2 // LANDLOCK_RULE_NET_PORT
+	for _, open := range []struct {
+		right uint64
+		ports []uint16
+	}{{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, connect}, {unix.LANDLOCK_ACCESS_NET_BIND_TCP, listen}} {
+		for _, port := range open.ports {
+			rule := struct{ rights, port uint64 }{open.right, uint64(port)}
+			if err := addRule(rulePort, unsafe.Pointer(&rule)); err != nil {
+				return fmt.Errorf("port %d: %w", port, err)
+			}
+		}
+	}
+	if err := threads.Syscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	if err := threads.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0); err != nil {
+		return fmt.Errorf("landlock_restrict_self: %w", err)
+	}
+	return nil
+}

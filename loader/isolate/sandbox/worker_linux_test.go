@@ -1,0 +1,135 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+)
+
+func open(t testing.TB, name string, p sandbox.Policy, opts ...isolate.Option) *loader.Plugin {
+	t.Helper()
+	plugin, err := loader.Open(fixture.C(t, name), isolate.InWorker(append(opts, sandbox.With(p))...))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, plugin.Close()) })
+	return plugin
+}
+
+// Everything that a plug-in needs works in the strictest sandbox, in a worker as hosts have it.
+func TestInWorker(t *testing.T) {
+	p := open(t, "echo", sandbox.Policy{Memory: 512 << 20})
+	isolation, ok := p.Isolation()
+	require.True(t, ok)
+	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "no core dumps", "own session",
+		"dies with the host", "empty environment"} {
+		assert.Contains(t, isolation.Layers, layer)
+	}
+	assert.True(t, slices.ContainsFunc(isolation.Layers, func(s string) bool { return len(s) > 8 && s[:8] == "landlock" }))
+	for _, size := range []int{0, 64, 1 << 20, 32 << 20} {
+		in := bytes.Repeat([]byte("x"), size)
+		for _, fn := range []string{"echo", "echo_own"} {
+			out, err := p.Call(context.Background(), fn, in)
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(in, out))
+		}
+	}
+}
+
+// What the plug-in tries against its host and the rest of the machine is refused; the same plug-in without a sandbox
+// can do it all, so that each refusal is the sandbox's.
+func TestAttemptsInWorker(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	free, err := loader.Open(fixture.C(t, "sandbox_attempts"), isolate.InWorker())
+	require.NoError(t, err)
+	defer free.Close()
+	shut := open(t, "sandbox_attempts", sandbox.Policy{})
+	host := strconv.Itoa(os.Getpid())
+	for _, c := range []struct{ fn, in string }{
+		{"read_file", secret},
+		{"write_file", filepath.Join(filepath.Dir(secret), "new")},
+		{"list_folder", filepath.Dir(secret)},
+		{"connect", port},
+		{"listen", "0"},
+		{"fork", ""},
+		{"kill", host + " 0"},
+		{"open_memory", host},
+	} {
+		_, err := free.Call(context.Background(), c.fn, []byte(c.in))
+		assert.NoError(t, err, "%s without a sandbox", c.fn)
+		_, err = shut.Call(context.Background(), c.fn, []byte(c.in))
+		assert.ErrorIs(t, err, loader.ErrFailed, "%s in the sandbox", c.fn)
+	}
+	// Another program takes the worker's place, and ends.
+	_, err = free.Call(context.Background(), "exec", []byte("/bin/true"))
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
+	assert.Equal(t, 0, crash.ExitCode)
+	_, err = shut.Call(context.Background(), "exec", []byte("/bin/true"))
+	assert.ErrorIs(t, err, loader.ErrFailed)
+	// Some of it, where it is allowed.
+	some := open(t, "sandbox_attempts", sandbox.Policy{Read: []string{filepath.Dir(secret)}})
+	out, err := some.Call(context.Background(), "read_file", []byte(secret))
+	assert.NoError(t, err)
+	assert.NotEmpty(t, out)
+}
+
+// Bombs of every kind end at the limit: with an error of the plug-in's own, or with its worker.
+func TestBombs(t *testing.T) {
+	for _, c := range []struct {
+		fixture, in string
+		policy      sandbox.Policy
+	}{
+		{"fault_memory_bomb", fmt.Sprint(8 << 30), sandbox.Policy{Memory: 256 << 20}},
+		{"fault_thread_bomb", "100000", sandbox.Policy{Memory: 256 << 20}},
+		{"fault_fork_bomb", "20", sandbox.Policy{}},
+		{"fault_infinite_loop", "", sandbox.Policy{CPU: time.Second}},
+	} {
+		p := open(t, c.fixture, c.policy)
+		start := time.Now()
+		_, err := p.Call(context.Background(), "fault", []byte(c.in))
+		assert.Error(t, err, c.fixture)
+		t.Logf("%s: %v after %v", c.fixture, err, time.Since(start))
+		require.Eventually(t, func() bool {
+			out, err := p.Call(context.Background(), "echo", []byte("works"))
+			return err == nil && string(out) == "works"
+		}, 10*time.Second, time.Millisecond, c.fixture)
+	}
+}
+
+func TestOptionErrors(t *testing.T) {
+	_, err := loader.Open(fixture.C(t, "echo"), isolate.InWorker(sandbox.With(sandbox.Policy{Memory: -1})))
+	assert.ErrorIs(t, err, loader.ErrOption)
+	assert.ErrorContains(t, err, "Memory")
+	_, err = loader.Open(fixture.C(t, "echo"), isolate.InWorker(sandbox.With(sandbox.Policy{Read: []string{"/no/such/folder"}})))
+	assert.ErrorIs(t, err, loader.ErrSandbox)
+	assert.ErrorContains(t, err, "/no/such/folder")
+}
+
+// The price of a sandbox when a worker starts.
+func BenchmarkOpen(b *testing.B) {
+	path := fixture.C(b, "echo")
+	for b.Loop() {
+		p, err := loader.Open(path, isolate.InWorker(sandbox.With(sandbox.Policy{Memory: 256 << 20})))
+		require.NoError(b, err)
+		require.NoError(b, p.Close())
+	}
+}
