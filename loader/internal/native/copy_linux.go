@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// privateCopy is a file in memory, sealed: nobody can write to it any more. It has no name in any file system, and is
+// PrivateCopy is a file in memory, sealed: nobody can write to it any more. It has no name in any file system, and is
 // gone when the last mapping of it is.
-type privateCopy struct {
+type PrivateCopy struct {
 	*os.File
 	size int64
 }
 
-func copyFile(path string) (*privateCopy, error) {
+// MakeCopy makes a private copy of the file at path.
+func MakeCopy(path string) (*PrivateCopy, error) {
 	src, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -42,14 +43,14 @@ func copyFile(path string) (*privateCopy, error) {
 		f.Close()
 		return nil, err
 	}
-	return &privateCopy{f, size}, nil
+	return &PrivateCopy{f, size}, nil
 }
 
 var copies atomic.Uint64
 
 // path returns where the system's loader finds the copy, as long as it is open. The loader takes two libraries with one
 // path for the same, and a descriptor's number comes back; so each path is spelled differently.
-func (c *privateCopy) path([]byte, string) (string, error) {
+func (c *PrivateCopy) path([]byte, string) (string, error) {
 	var spelling strings.Builder
 	for n := copies.Add(1); n > 0; n >>= 1 {
 		spelling.WriteString([]string{"/", "/."}[n&1])
@@ -57,4 +58,4 @@ func (c *privateCopy) path([]byte, string) (string, error) {
 	return fmt.Sprintf("/proc/self/fd%s/%d", spelling.String(), c.Fd()), nil
 }
 
-func (c *privateCopy) close() { _ = c.Close() }
+func (c *PrivateCopy) close() { _ = c.Close() }

@@ -9,26 +9,27 @@ import (
 	"path/filepath"
 )
 
-// privateCopy is a copy in memory, which path writes to a folder that only this user can change.
-type privateCopy struct {
+// PrivateCopy is a copy in memory, which path writes to a folder that only this user can change.
+type PrivateCopy struct {
 	*bytes.Reader
 	data    []byte
 	size    int64
 	written string
 }
 
-func copyFile(path string) (*privateCopy, error) {
+// MakeCopy makes a private copy of the file at path.
+func MakeCopy(path string) (*PrivateCopy, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return &privateCopy{Reader: bytes.NewReader(data), data: data, size: int64(len(data))}, nil
+	return &PrivateCopy{Reader: bytes.NewReader(data), data: data, size: int64(len(data))}, nil
 }
 
 // path writes the copy under its digest in the user's cache folder, and returns where. Windows cannot remove a library
 // that is loaded, so there the file stays, one for each content; the next process writes it anew, if it can, or finds
 // the same bytes in it.
-func (c *privateCopy) path(digest []byte, base string) (string, error) {
+func (c *PrivateCopy) path(digest []byte, base string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
@@ -61,7 +62,7 @@ func (c *privateCopy) path(digest []byte, base string) (string, error) {
 }
 
 // close removes what path wrote; a library that is loaded stays usable without its file.
-func (c *privateCopy) close() {
+func (c *PrivateCopy) close() {
 	if c.written != "" && os.Remove(c.written) == nil {
 		_ = os.Remove(filepath.Dir(c.written))
 	}

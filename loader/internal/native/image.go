@@ -55,6 +55,8 @@ var (
 type LoadOptions struct {
 	// SHA256 is the digest that the file must have, or nil. The bytes that were compared are the bytes that are loaded.
 	SHA256 []byte
+	// Copy is a copy of the file that was made before, for a process that can make none any more, or nil. It is closed.
+	Copy *PrivateCopy
 	// Unload closes the library after the last plug-in that uses it.
 	Unload bool
 	// AllowGo loads a library with a Go runtime of its own, too.
@@ -72,7 +74,7 @@ func Load(path string, o LoadOptions) (*Image, error) {
 	}
 	images.mu.Lock()
 	defer images.mu.Unlock()
-	if o.SHA256 != nil {
+	if o.SHA256 != nil || o.Copy != nil {
 		return loadPrivate(path, abs, o)
 	}
 	file, err := libfile.Stat(abs)
@@ -145,10 +147,13 @@ func loadPrivate(path, abs string, o LoadOptions) (*Image, error) {
 	if _, err := inspect.File(path); err != nil {
 		return nil, err
 	}
-	copy, err := copyFile(abs)
-	if err != nil {
-		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "no way to make a private copy",
-			Expected: "a copy to load", Remedy: "see the cause", Err: err}
+	copy := o.Copy
+	if copy == nil {
+		var err error
+		if copy, err = MakeCopy(abs); err != nil {
+			return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "no way to make a private copy",
+				Expected: "a copy to load", Remedy: "see the cause", Err: err}
+		}
 	}
 	defer copy.close()
 	digest := sha256.New()

@@ -202,14 +202,18 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	}
 	s.control.lane.Store(l)
 	var opened wire.Opened
+	var copy *native.PrivateCopy
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
+		if o.SHA256 != nil {
+			copy, _ = native.MakeCopy(string(o.Path)) // in the sandbox none can be made; without one, Load says why not
+		}
 		layers, err := s.shutIn(&o)
 		if err != nil {
 			return l.Fail(transport.FailedOpen, wire.OpenError(err))
 		}
 		opened.Layers = layers
 	}
-	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, AllowGo: true,
+	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, Copy: copy, AllowGo: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
 			if slices.Equal(wire.Contents(lib), o.Contents) {
 				return nil
@@ -240,8 +244,8 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 	}
 	layers, err := s.sandbox(o.Sandbox, libraries)
 	if err != nil {
-		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "every layer that was asked for",
-			Remedy: "set BestEffort to go on without it"}
+		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "all that the policy asks for",
+			Remedy: "change the policy or the system"}
 	}
 	return layers, nil
 }
