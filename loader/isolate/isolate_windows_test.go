@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -120,6 +124,87 @@ func TestKilled(t *testing.T) {
 		}, 10*time.Second, time.Millisecond)
 		call(t, p, "echo", "works")
 		require.False(t, runs(isolation.PID))
+	}
+}
+
+// Goroutines call with short and long payloads while workers are ended: every call ends in its own answer or a typed
+// error, and no handles are left behind on either side.
+func TestKilledUnderLoad(t *testing.T) {
+	p := open(t, fixture.C(t, "fault_none"), loader.WithLogger(quiet),
+		isolate.InWorker(isolate.WithRestart(time.Millisecond, 1000000, time.Second)))
+	call(t, p, "echo", "")
+	before := openHandles(t)
+	var stop atomic.Bool
+	var answers, crashes atomic.Int64
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := 0; !stop.Load(); i++ {
+				size := rand.IntN(200)
+				if i%10 == 0 {
+					size = 1 << rand.IntN(23)
+				}
+				in := append(fmt.Appendf(nil, "%d of %d:", i, g), bytes.Repeat([]byte{byte('a' + g)}, size)...)
+				out, err := p.Call(ctx, "echo", in)
+				if err == nil {
+					answers.Add(1)
+					if !assert.True(t, bytes.Equal(in, out), "another's bytes") {
+						return
+					}
+					continue
+				}
+				crashes.Add(1)
+				var e *loader.CrashError
+				if !assert.ErrorAs(t, err, &e) {
+					return
+				}
+			}
+		})
+	}
+	const kills = 20
+	for killed, last := 0, 0; killed < kills; {
+		time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
+		isolation, _ := p.Isolation()
+		if isolation.PID == 0 || isolation.Attempt == last {
+			continue
+		}
+		if handle, err := windows.OpenProcess(windows.PROCESS_TERMINATE, false, uint32(isolation.PID)); err == nil {
+			_ = windows.TerminateProcess(handle, 123)
+			_ = windows.CloseHandle(handle)
+			last = isolation.Attempt
+			killed++
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	require.Eventually(t, func() bool {
+		_, err := p.Call(ctx, "echo", nil)
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+	t.Logf("%d answers and %d crash errors", answers.Load(), crashes.Load())
+	assert.Greater(t, answers.Load(), int64(kills))
+	assert.Greater(t, crashes.Load(), int64(0))
+	// The Go runtime keeps some for each thread that it has had.
+	const threads = 5 * 40
+	t.Logf("handles: %d before, %d now", before, openHandles(t))
+	require.Eventually(t, func() bool { return openHandles(t) <= before+threads }, 10*time.Second, 10*time.Millisecond,
+		"handles: %d before, %d now", before, openHandles(t))
+}
+
+// openHandles returns how many handles this process has.
+func openHandles(t testing.TB) uint32 {
+	t.Helper()
+	buf := make([]uint64, 1<<17)
+	size := uint32(len(buf) * 8)
+	require.NoError(t, windows.NtQuerySystemInformation(windows.SystemProcessInformation, unsafe.Pointer(&buf[0]), size, &size))
+	for at := uintptr(0); ; {
+		p := (*windows.SYSTEM_PROCESS_INFORMATION)(unsafe.Add(unsafe.Pointer(&buf[0]), at))
+		if int(p.UniqueProcessID) == os.Getpid() {
+			require.NotZero(t, p.HandleCount)
+			return p.HandleCount
+		}
+		require.NotZero(t, p.NextEntryOffset)
+		at += uintptr(p.NextEntryOffset)
 	}
 }
 

@@ -112,7 +112,7 @@ func (c *call) copyIn(m transport.Message) ([]byte, error) {
 
 func (c *call) hostContext() context.Context {
 	if c.scope == nil {
-		c.scope = &scope{Context: c.ctx, engine: c.Engine}
+		c.scope = &scope{Context: c.ctx, engine: c.Engine, opens: c.apart}
 	}
 	return c.scope
 }
@@ -129,17 +129,24 @@ func (c *call) hostCall(m transport.Message) (err error) {
 	if int64(len(in)) > c.options.MaxMessage && m.Op == transport.OpHostCall {
 		return c.answer(abi.StatusNoMemory, []byte("host function: "+noRoom))
 	}
-	if c.apart { // this goroutine has more to do, whatever the host does to its own
+	ctx := c.hostContext()
+	if c.apart { // this goroutine has more to do, whatever the host does to its own, or does not
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
+		e := c.Engine
 		go func() {
 			defer close(done)
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
-			out, status = c.runHost(m, in)
+			out, status = e.runHost(ctx, m, in)
 		}()
-		<-done
-		return c.answer(status, out)
+		select {
+		case <-done:
+			return c.answer(status, out)
+		case <-c.lane.worker.gone:
+			c.lane.scratch = nil // is still read
+			return nil
+		}
 	}
 	returned := false
 	defer func() {
@@ -158,7 +165,7 @@ func (c *call) hostCall(m transport.Message) (err error) {
 			c.end()
 		}()
 	}()
-	out, status := c.runHost(m, in)
+	out, status := c.runHost(ctx, m, in)
 	returned = true
 	return c.answer(status, out)
 }
@@ -166,18 +173,17 @@ func (c *call) hostCall(m transport.Message) (err error) {
 const endedGoroutine = "the host function ended its goroutine"
 
 // runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
-func (c *call) runHost(m transport.Message, in []byte) (out []byte, status abi.Status) {
-	ctx := c.hostContext()
+func (e *Engine) runHost(ctx context.Context, m transport.Message, in []byte) (out []byte, status abi.Status) {
 	if m.Op == transport.OpLog {
-		c.host.Log(ctx, abi.Level(m.Fn), in)
+		e.host.Log(ctx, abi.Level(m.Fn), in)
 		return nil, abi.StatusOK
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			out, status = c.host.Panicked(ctx, m.Fn, value)
+			out, status = e.host.Panicked(ctx, m.Fn, value)
 		}
 	}()
-	return c.host.Call(ctx, m.Fn, in)
+	return e.host.Call(ctx, m.Fn, in)
 }
 
 // answer gives a host function's result to the plug-in.

@@ -63,6 +63,7 @@ type Engine struct {
 	waiting  []*waiter     // calls that wait for a lane, first come first served
 	calls    int           // that own a lane, or several to trim them
 	closing  bool
+	closed   chan struct{} // closed with closing
 	drained  chan struct{} // closed when closing and calls is 0
 	trimming bool
 
@@ -112,7 +113,7 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 // newEngine makes an engine without a worker.
 func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o engine.StartOptions) *Engine {
 	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
-	e.run = (*worker).startProcess
+	e.run, e.closed = (*worker).startProcess, make(chan struct{})
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
@@ -305,6 +306,7 @@ func (e *Engine) Close() error {
 func (e *Engine) close() error {
 	e.mu.Lock()
 	e.closing = true
+	close(e.closed)
 	e.wakeAll()
 	if e.calls == 0 && e.starting == nil {
 		close(e.drained)

@@ -31,6 +31,7 @@ type lane struct {
 type scope struct {
 	context.Context
 	engine *Engine
+	opens  bool        // the call opens the plug-in, or closes it
 	over   atomic.Bool // a host function may keep it for longer
 }
 
@@ -54,6 +55,20 @@ func held(ctx context.Context, e *Engine) (n int) {
 		}
 		if s.engine == e && !s.over.Load() {
 			n++
+		}
+		ctx = s.Context
+	}
+}
+
+// opening reports whether ctx comes from a call by which e's worker starts: to wait for its end is to wait for oneself.
+func opening(ctx context.Context, e *Engine) bool {
+	for {
+		s, ok := ctx.Value(scopeKey{}).(*scope)
+		if !ok {
+			return false
+		}
+		if s.engine == e && s.opens && !s.over.Load() {
+			return true
 		}
 		ctx = s.Context
 	}
@@ -87,6 +102,10 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 				err := e.startErr
 				e.mu.Unlock()
 				return nil, err
+			}
+			if opening(ctx, e) {
+				e.mu.Unlock()
+				return nil, engine.ErrReentrant
 			}
 			wait, err := e.restart()
 			e.mu.Unlock()
@@ -155,7 +174,7 @@ type waiter struct {
 func (e *Engine) own(l *lane, ctx context.Context, cancellable bool) {
 	e.calls++
 	l.worker.refs++
-	l.ctx, l.begun, l.asked, l.cause, l.overdue, l.killed = ctx, time.Time{}, time.Time{}, nil, false, false
+	l.renew(ctx)
 	if e.options.CallTimeout > 0 {
 		l.begun = time.Now()
 		cancellable = true
@@ -164,6 +183,11 @@ func (e *Engine) own(l *lane, ctx context.Context, cancellable bool) {
 		e.watching = true
 		go e.watch()
 	}
+}
+
+// renew forgets the call before. The caller holds e.mu.
+func (l *lane) renew(ctx context.Context) {
+	l.ctx, l.begun, l.asked, l.cause, l.overdue, l.killed = ctx, time.Time{}, time.Time{}, nil, false, false
 }
 
 // disown ends that.

@@ -124,7 +124,7 @@ func (w *worker) open() error {
 	e.mu.Lock()
 	l := w.addLane()
 	w.refs++
-	l.ctx = context.Background()
+	l.renew(context.Background())
 	e.mu.Unlock()
 	c := e.begin(l, context.Background())
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
@@ -314,8 +314,13 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 	done := make(chan struct{})
 	e.starting = done
 	go func() {
-		time.Sleep(delay)
-		w, err := e.launch()
+		var w *worker
+		err := engine.ErrClosed
+		select {
+		case <-time.After(delay):
+			w, err = e.launch()
+		case <-e.closed:
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.starting, e.startErr = nil, err
@@ -346,7 +351,7 @@ func (w *worker) stop() error {
 		return nil
 	}
 	w.refs++
-	l.ctx = context.Background()
+	l.renew(context.Background())
 	e.mu.Unlock()
 	c := e.begin(l, context.Background())
 	late := time.AfterFunc(e.options.StartTimeout, func() {

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
 )
 
 // PrivateCopy is a copy in memory, which path writes to a folder that only this user can change.
@@ -30,7 +32,7 @@ func MakeCopy(path string) (*PrivateCopy, error) {
 // that is loaded, so there the file stays, one for each content; the next process writes it anew, if it can, or finds
 // the same bytes in it.
 func (c *PrivateCopy) path(digest []byte, base string) (string, error) {
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
@@ -59,6 +61,25 @@ func (c *PrivateCopy) path(digest []byte, base string) (string, error) {
 	}
 	c.written = at
 	return at, nil
+}
+
+// cacheDir returns the user's cache folder, also where the environment does not say where that is: a worker's is empty.
+func cacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err == nil {
+		return dir, nil
+	}
+	u, err1 := user.Current()
+	if err1 != nil || u.HomeDir == "" {
+		return "", err
+	}
+	switch runtime.GOOS {
+	case "windows":
+		return filepath.Join(u.HomeDir, "AppData", "Local"), nil
+	case "darwin", "ios":
+		return filepath.Join(u.HomeDir, "Library", "Caches"), nil
+	}
+	return filepath.Join(u.HomeDir, ".cache"), nil
 }
 
 // close removes what path wrote; a library that is loaded stays usable without its file.

@@ -181,8 +181,8 @@ func (l *HostLane) post(m *Message) {
 	}
 }
 
-// Await waits for the worker's message, for limit at most. ok is false when there is none yet. The error says that the
-// worker has written where it must not.
+// Await waits for the worker's message, for limit at most, or until Alarm. ok is false when there is none yet. The error
+// says that the worker has written where it must not.
 func (l *HostLane) Await(limit time.Duration) (m Message, ok bool, err error) {
 	l.spin.await(&l.turn, turnWorker, &l.hostSleeps, l.bell, limit)
 	switch turn := l.turn.Load(); turn {

@@ -501,6 +501,22 @@ func TestAlarm(t *testing.T) {
 	assert.Equal(t, OpDone, m.Op)
 	assert.True(t, alarmed.Load())
 	assert.Less(t, time.Since(start), 30*time.Second)
+
+	// Or it has said nothing: whoever knows that it is dead has the host look at that.
+	l.Call(OpCall, 0, 0, 0)
+	go func() {
+		wl := workerLane(w, l)
+		for wl.hostSleeps.Load() == 0 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(time.Millisecond) // it has said that it will sleep, and does soon
+		l.Alarm()
+	}()
+	start = time.Now()
+	_, ok, err = l.Await(time.Minute)
+	require.NoError(t, err)
+	assert.False(t, ok)
+	assert.Less(t, time.Since(start), 30*time.Second)
 }
 
 // What a turn may be is the host's to say.

@@ -168,8 +168,8 @@ func (s *spinner) budget() time.Duration {
 // note takes in how long a wait took. One long wait is forgotten after some short ones.
 func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*maxSpin)) / 2 }
 
-// await waits until word is not value any more, at most for about limit. sleeps says so to the other side while it
-// sleeps.
+// await waits until word is not value any more, at most for about limit, and with a limit also no longer than until it is
+// woken: the caller has more to look at than the word. sleeps says so to the other side while it sleeps.
 func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32, b *bell, limit time.Duration) {
 	if word.Load() != value {
 		s.note(0)
@@ -190,7 +190,7 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 			b.wait(word, value, limit)
 		}
 		sleeps.Store(0)
-		if limit != Forever && now()-start > limit {
+		if limit != Forever {
 			break
 		}
 	}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crossing"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+func init() { verbs = append(verbs, benchVerb) }
+
+// benchOptions are the flags of the verb.
+type benchOptions struct {
+	in, config        string
+	hook              bool
+	answers           []string // NAME=TEXT
+	duration, timeout time.Duration
+	parallel          int
+}
+
+func benchVerb(a *app) *cobra.Command {
+	var o benchOptions
+	cmd := &cobra.Command{
+		Use:   "bench FILE FUNCTION",
+		Short: "Measure what a call of a function costs, in-process and isolated",
+		Long: `Measure how long calls of a plug-in's function take, in this process and in a worker process, side by side, with
+the bare crossing as the baseline.
+
+The bare crossing is the least that any call of native code from Go costs: a call, by the way in that the loader
+uses, of a function of the system that does next to nothing (abs of the C library, GetCurrentThreadId on
+Windows). What in-process has beyond it is the loader's work and the function's own.
+
+All of them take turns, in rounds, so that what else the machine does meets all alike. In one part of its turn
+calls run one after the other without a look at the clock; the mean and calls/s are from there. In the other
+part every call is timed by itself; the percentiles and the histogram are from there, less what reading the
+clock takes, and right to 1 % or to the clock's own step. Processors do some of a quick call while they read the
+clock, so its percentiles may be below its mean. Calls that take longer than 10 µs are all timed. The first
+calls of each turn do not count.
+
+The function is called in a worker first, so that one that crashes or hangs is an error and not the end of this
+command. A call that fails ends the measurement with its error. Log lines of the plug-in are dropped. Calls have
+a context that cannot end.
+
+With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
+each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
+ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none.`,
+		Example: `  ferrule bench plugin.so count_vowels --in @README.md
+  ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
+  ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeCall,
+		RunE: func(_ *cobra.Command, args []string) error {
+			result, err := o.bench(a, args[0], args[1])
+			if err != nil {
+				return failure(err)
+			}
+			return a.print(result, func(w io.Writer) error { return result.print(w, terminal(w)) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.in, "in", "", "the input: `TEXT` or @FILE, as for call; without it the input is empty")
+	flags.StringVar(&o.config, "config", "", "the configuration that ferrule_start gets: `TEXT` or @FILE")
+	flags.BoolVar(&o.hook, "hook", false,
+		"measure what the plug-in attaches to an extension point with this name, not a function")
+	flags.StringArrayVar(&o.answers, "answer", nil,
+		"answer an import with these bytes: `NAME=TEXT` or NAME=@FILE; once for each import")
+	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long the first call may take")
+	flags.IntVar(&o.parallel, "parallel", 1, "how many calls to make at a time, with as many instances of the plug-in")
+	return cmd
+}
+
+// benchResult is what was measured; it is printed as JSON as it is.
+type benchResult struct {
+	File        string  `json:"file"`
+	Plugin      string  `json:"plugin"`
+	Version     string  `json:"version"`
+	Function    string  `json:"function"`
+	InputBytes  int     `json:"input_bytes"`
+	OutputBytes int     `json:"output_bytes"` // of the first call
+	Parallel    int     `json:"parallel"`
+	Seconds     float64 `json:"seconds"`
+	ClockNS     int64   `json:"clock_ns"`
+	Bare        *costs  `json:"bare"`
+	InProcess   *costs  `json:"in_process"`
+	Isolated    *costs  `json:"isolated"`
+}
+
+// costs are what the calls of one kind cost.
+type costs struct {
+	Calls     int64   `json:"calls"`
+	MeanNS    float64 `json:"mean_ns"`
+	P50       int64   `json:"p50_ns"`
+	P90       int64   `json:"p90_ns"`
+	P99       int64   `json:"p99_ns"`
+	P999      int64   `json:"p999_ns"`
+	Max       int64   `json:"max_ns"`
+	PerSecond float64 `json:"per_second"`
+	Ratio     float64 `json:"ratio,omitempty"`
+
+	times *latencies
+}
+
+// bench measures one function.
+func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
+	switch {
+	case o.duration <= 0:
+		return nil, usage("--duration: found %v, expected more than 0", o.duration)
+	case o.timeout <= 0:
+		return nil, usage("--timeout: found %v, expected more than 0", o.timeout)
+	case o.parallel < 1 || o.parallel > 256:
+		return nil, usage("--parallel: found %d, expected 1 to 256", o.parallel)
+	}
+	in, err := source{text: o.in}.read(a, "--in")
+	if err != nil {
+		return nil, err
+	}
+	opts, err := o.open(a)
+	if err != nil {
+		return nil, err
+	}
+	r := &benchResult{File: file, Function: fn, InputBytes: len(in), Parallel: o.parallel}
+
+	bare, err := crossing.Bare()
+	if err != nil {
+		return nil, fmt.Errorf("the bare crossing cannot be measured: %w", err)
+	}
+	crossed := &target{call: func(dst []byte) ([]byte, error) { bare(); return dst, nil }}
+	r.Bare = &crossed.costs
+
+	// Isolated first: whatever the function does to its process, it does it there.
+	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker())...)
+	if err != nil {
+		return nil, hostFunctions(err)
+	}
+	defer isolated.Close()
+	inWorker, err := o.first(isolated, fn, in)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := loader.Open(file, opts...)
+	if err != nil {
+		return nil, hostFunctions(err)
+	}
+	defer opened.Close()
+	inProcess, err := o.first(opened, fn, in)
+	if err != nil {
+		return nil, err
+	}
+	r.Plugin, r.Version, r.OutputBytes = opened.Name(), opened.Version(), inProcess.room
+	r.InProcess, r.Isolated = &inProcess.costs, &inWorker.costs
+
+	clock, seconds, err := measure([]*target{crossed, inProcess, inWorker}, o.parallel, o.duration)
+	if err != nil {
+		return nil, err
+	}
+	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
+	r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS
+	r.Isolated.Ratio = r.Isolated.MeanNS / r.InProcess.MeanNS
+	return r, nil
+}
+
+// open returns the options to open the plug-in with.
+func (o *benchOptions) open(a *app) ([]loader.Option, error) {
+	config, err := source{text: o.config}.read(a, "--config")
+	if err != nil {
+		return nil, err
+	}
+	opts := []loader.Option{
+		loader.WithConfig(config), loader.WithInstances(o.parallel), loader.WithLogger(slog.New(slog.DiscardHandler)),
+	}
+	for _, answer := range o.answers {
+		name, text, ok := strings.Cut(answer, "=")
+		if !ok || name == "" {
+			return nil, usage("--answer: found %q, expected NAME=TEXT or NAME=@FILE", answer)
+		}
+		out, err := source{text: text}.read(a, "--answer")
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, loader.WithHostFunc(name, func(context.Context, []byte) ([]byte, error) { return out, nil }))
+	}
+	return opts, nil
+}
+
+// hostFunctions says how this command offers the host functions that a plug-in lacks.
+func hostFunctions(err error) error {
+	var open *loader.OpenError
+	if !errors.As(err, &open) || !errors.Is(err, loader.ErrMissingImport) {
+		return err
+	}
+	said := *open
+	said.Remedy = "give each an answer with --answer NAME=TEXT"
+	return &said
+}
+
+// first finds the function, and calls it for the first time, to see that it works.
+func (o *benchOptions) first(p *loader.Plugin, fn string, in []byte) (*target, error) {
+	find := p.Func
+	if o.hook {
+		find = p.Hook
+	}
+	f, err := find(fn)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
+	defer cancel()
+	start := time.Now()
+	out, err := f.Call(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return &target{
+		first: time.Since(start),
+		room:  len(out),
+		call:  func(dst []byte) ([]byte, error) { return f.Append(context.Background(), dst, in) },
+	}, nil
+}
+
+// print prints the figures for people.
+func (r *benchResult) print(w io.Writer, pretty bool) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s of %s %s: %d bytes in, %d out, %d at a time, %.1f s\n\n",
+		r.Function, r.Plugin, r.Version, r.InputBytes, r.OutputBytes, r.Parallel, r.Seconds)
+	fmt.Fprintf(&b, "%-14s%9s%9s%9s%9s%9s%9s%13s\n", "", "mean", "p50", "p90", "p99", "p99.9", "max", "calls/s")
+	row := func(name string, c *costs) {
+		fmt.Fprintf(&b, "%-14s", name)
+		b.WriteString(padded(nanoseconds(c.MeanNS), 9))
+		for _, ns := range []int64{c.P50, c.P90, c.P99, c.P999, c.Max} {
+			b.WriteString(padded(nanoseconds(float64(ns)), 9))
+		}
+		fmt.Fprintf(&b, "%13.0f\n", c.PerSecond)
+	}
+	row("bare crossing", r.Bare)
+	row("in-process", r.InProcess)
+	row("isolated", r.Isolated)
+	fmt.Fprintf(&b, "\nIn-process is %s bare crossings, isolated %s calls in-process.\n",
+		threeDigits(r.InProcess.Ratio), threeDigits(r.Isolated.Ratio))
+	histogram(&b, pretty, []string{"in-process", "isolated"}, []*latencies{r.InProcess.times, r.Isolated.times})
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+func TestCheckPasses(t *testing.T) {
+	stdout, stderr, code := ferrule(t, "", "check", "--seed", "1", fixture.C(t, "rounds"))
+	assert.Equal(t, exitOK, code, stdout)
+	assert.Empty(t, stderr)
+	assert.Contains(t, stdout, "passed  room-sizes\n")
+	assert.Contains(t, stdout, " passes: ")
+	assert.Contains(t, stdout, "; 0 errors, 0 warnings (--level 8 --seed 1)\n")
+	assert.NotContains(t, stdout, "\x1b", "no colours where no terminal is")
+	assert.NotContains(t, stdout, "leaks", "a case of level 9")
+}
+
+func TestCheckDoesNotPass(t *testing.T) {
+	stdout, stderr, code := ferrule(t, "", "check", "--level", "3", fixture.C(t, "check_input_guard"))
+	assert.Equal(t, exitFailed, code)
+	assert.Empty(t, stderr, "the finding is a fact")
+	assert.Contains(t, stdout, "failed  input-guard\n        error R7: measure with ")
+	assert.Contains(t, stdout, "ending where memory ends: the process died of SIGSEGV")
+	assert.Contains(t, stdout, "\n                expected: in_len bytes to be read, and no more\n                to mend: ")
+	assert.Contains(t, stdout, "measure was left out of later cases: it ended the process in case input-guard\n")
+	assert.Contains(t, stdout, " does not pass: ")
+	assert.Contains(t, stdout, "; 1 error, 0 warnings (--level 3 --seed ")
+}
+
+func TestCheckWarnings(t *testing.T) {
+	stdout, _, code := ferrule(t, "", "check", "--level", "1", fixture.C(t, "check_foreign_export"))
+	assert.Equal(t, exitOK, code, "a warning is no failure")
+	assert.Contains(t, stdout, "warned  symbols\n        warning R2: 1 more exported names: compress\n")
+}
+
+// The verdict for machines has what the one for people has.
+func TestCheckJSON(t *testing.T) {
+	stdout, stderr, code := ferrule(t, "", "check", "--json", "--only", "batch,room-sizes,config", "--seed", "7", fixture.C(t, "check_room_sizes"))
+	assert.Equal(t, exitFailed, code)
+	assert.Empty(t, stderr)
+	var v check.Verdict
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&v), stdout)
+	assert.Equal(t, "check_room_sizes", v.Name)
+	assert.Equal(t, uint64(7), v.Seed)
+	assert.False(t, v.Pass)
+	assert.Equal(t, 1, v.Errors)
+	require.Len(t, v.Results, 3)
+	assert.Equal(t, []string{"room-sizes", "batch", "config"}, []string{v.Results[0].Case, v.Results[1].Case, v.Results[2].Case})
+	assert.Equal(t, check.Skipped, v.Results[2].Outcome)
+	assert.Equal(t, "the library has no ferrule_start", v.Results[2].Reason)
+	require.Len(t, v.Results[0].Findings, 1)
+	f := v.Results[0].Findings[0]
+	assert.Equal(t, check.Finding{Case: "room-sizes", Rule: "R8", Severity: "error", Function: "answer", Seen: f.Seen, Expected: f.Expected, Mend: f.Mend}, f)
+	assert.Equal(t, "answer with no input, in a room of 0 bytes: 0 bytes instead of 10", f.Seen)
+}
+
+func TestCheckList(t *testing.T) {
+	stdout, _, code := ferrule(t, "", "check", "--list")
+	assert.Equal(t, exitOK, code)
+	assert.Equal(t, len(check.Cases(10)), strings.Count(stdout, "\n"))
+	assert.Contains(t, stdout, " 4  room-guard         R8 ")
+	stdout, _, _ = ferrule(t, "", "check", "--list", "--level", "1", "--json")
+	var cases []check.Case
+	require.NoError(t, json.Unmarshal([]byte(stdout), &cases))
+	assert.Len(t, cases, len(check.Cases(1)))
+	assert.NotEmpty(t, cases[0].Rules)
+}
+
+// What is given to functions and to start comes from the command line or from files.
+func TestCheckInputs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "status")
+	require.NoError(t, os.WriteFile(file, []byte("-3"), 0o600))
+	for _, in := range []string{"status=-3", "status=@" + file} {
+		stdout, _, code := ferrule(t, "", "check", "--only", "status", "--in", in, fixture.C(t, "echo"))
+		assert.Equal(t, exitFailed, code, in)
+		assert.Contains(t, stdout, "error R10: the status -3, with the input of --in\n", in)
+	}
+	_, _, code := ferrule(t, "", "check", "--only", "start", "--config", "7", fixture.C(t, "state"))
+	assert.Equal(t, exitOK, code)
+	stdout, _, code := ferrule(t, "", "check", "--only", "start", "--config", strings.Repeat("7", 40), fixture.C(t, "state"))
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, "the configuration is long")
+}
+
+func TestCheckUsage(t *testing.T) {
+	echo := fixture.C(t, "echo")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{}, "accepts 1 arg(s), received 0"},
+		{[]string{echo, echo}, "accepts 1 arg(s), received 2"},
+		{[]string{"--list", echo}, "unknown command"},
+		{[]string{"--level", "11", echo}, "found --level 11, expected 1 to 10"},
+		{[]string{"--timeout", "0s", echo}, "found --timeout 0s"},
+		{[]string{"--only", "room-size", echo}, `there is no case "room-size"; did you mean "room-sizes"?`},
+		{[]string{"--only", "everything", echo}, "see ferrule check --list"},
+		{[]string{"--in", "echo", echo}, "found --in echo, expected FUNCTION=TEXT"},
+		{[]string{"--in", "ehco=x", echo}, `the library has no function "ehco"; did you mean "echo"?`},
+		{[]string{"--config", "@/nowhere/at/all", echo}, "--config: open /nowhere/at/all"},
+		{[]string{"--in", "echo=" + strings.Repeat("x", 100), "--in", "echo=@/dev/null", "--seed", "x", echo}, "invalid argument"},
+	} {
+		stdout, stderr, code := ferrule(t, "", append([]string{"check"}, c.args...)...)
+		assert.Equal(t, exitUsage, code, "%v", c.args)
+		assert.Empty(t, stdout, "%v", c.args)
+		assert.Contains(t, stderr, c.want, "%v", c.args)
+	}
+}
+
+// Files that are no libraries cannot be opened; a library that breaks the contract does not pass.
+func TestCheckFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		return path
+	}
+	whole, err := os.ReadFile(fixture.C(t, "echo"))
+	require.NoError(t, err)
+	for path, want := range map[string]string{
+		filepath.Join(dir, "missing.so"):         "no such file",
+		dir:                                      "not a regular file",
+		write("text.so", []byte("no library\n")): "not a shared library",
+		write("empty.so", nil):                   "not a shared library",
+		write("truncated.so", whole[:len(whole)/2]):        "truncated",
+		write("zeros.so", bytes.Repeat([]byte{0}, 64<<10)): "not a shared library",
+	} {
+		stdout, stderr, code := ferrule(t, "", "check", path)
+		assert.Equal(t, exitOpen, code, path)
+		assert.Empty(t, stdout, path)
+		assert.Contains(t, stderr, "ferrule: "+path, path)
+		assert.Contains(t, stderr, want, path)
+	}
+	stdout, _, code := ferrule(t, "", "check", fixture.C(t, "no_manifest"))
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, "failed  manifest\n        error R1: ")
+	other := filepath.Join(fixture.Root(), "loader", "inspect", "testdata", "elf-riscv64-clang.so")
+	stdout, _, code = ferrule(t, "", "check", other)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, "failed  architecture\n        error R4: a library for linux/riscv64\n")
+	assert.Contains(t, stdout, "a library for linux/riscv64 does not run here")
+}
+
+func TestCheckHelp(t *testing.T) {
+	stdout, _, code := ferrule(t, "", "check", "--help")
+	assert.Equal(t, exitOK, code)
+	assert.GreaterOrEqual(t, strings.Count(stdout, "\n  ferrule check "), 2, "examples")
+	stdout, _, _ = ferrule(t, "", "--help")
+	assert.NotContains(t, stdout, checkCase, "the worker's verb is hidden")
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+var update = flag.Bool("update", false, "write the pages in docs that are made from the command's help")
+
+const docsUpdate = "go test ./cmd/ferrule -run TestDocs -update"
+
+// TestDocs holds the manual in docs to the command's help, from which it is made.
+func TestDocs(t *testing.T) {
+	root := command(&app{})
+	pages := map[string]string{"ferrule.md": overview(root)}
+	for _, verb := range manual(root) {
+		pages[pageOf(verb)] = page(verb)
+	}
+	folder := filepath.Join(fixture.Root(), "docs")
+	there, err := filepath.Glob(filepath.Join(folder, "ferrule*.md"))
+	require.NoError(t, err)
+	if *update {
+		for _, path := range there {
+			if pages[filepath.Base(path)] == "" {
+				require.NoError(t, os.Remove(path))
+			}
+		}
+		for name, text := range pages {
+			require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o666))
+		}
+		return
+	}
+	for _, path := range there {
+		assert.Contains(t, pages, filepath.Base(path), "a page without a verb; "+docsUpdate)
+	}
+	for name, want := range pages {
+		got, err := os.ReadFile(filepath.Join(folder, name))
+		require.NoError(t, err, docsUpdate)
+		assert.Equal(t, want, strings.ReplaceAll(string(got), "\r\n", "\n"), docsUpdate)
+	}
+}
+
+// manual are the verbs with a page.
+func manual(root *cobra.Command) (verbs []*cobra.Command) {
+	for _, verb := range root.Commands() {
+		if !verb.Hidden {
+			verbs = append(verbs, verb)
+		}
+	}
+	return verbs
+}
+
+func pageOf(verb *cobra.Command) string { return "ferrule-" + verb.Name() + ".md" }
+
+const docsNote = "<!-- Made from the command's help: " + docsUpdate + " -->\n\n"
+
+// overview is the page of the command as a whole.
+func overview(root *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# ferrule\n\n%s%s\n", docsNote, markdown(root.Long))
+	fmt.Fprintf(&b, "```sh\ngo install github.com/ferrule-dev/ferrule/cmd/ferrule@latest\n```\n\n")
+	b.WriteString("| Command | |\n|---|---|\n")
+	for _, verb := range manual(root) {
+		fmt.Fprintf(&b, "| [ferrule %s](%s) | %s |\n", verb.Name(), pageOf(verb), cell(verb.Short))
+	}
+	b.WriteString("\n" + examples(root) + options("Options of all commands", root.PersistentFlags()))
+	b.WriteString("Colours are for terminals only, and not where `NO_COLOR` is set. `ferrule --version` says which version\n" +
+		"it is.\n\n" +
+		"`ferrule completion bash` (or `zsh`, `fish`, `powershell`) prints a script that completes verbs, options,\n" +
+		"libraries and the names of a library's functions; `ferrule completion bash --help` says where it goes.\n")
+	return b.String()
+}
+
+// page is a verb's page.
+func page(verb *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# ferrule %s\n\n%s```text\nferrule %s [options]\n```\n\n%s\n", verb.Name(), docsNote, verb.Use,
+		markdown(verb.Long))
+	b.WriteString(examples(verb) + options("Options", verb.LocalNonPersistentFlags()))
+	b.WriteString("And those of all commands: [ferrule](ferrule.md).\n")
+	return b.String()
+}
+
+func examples(cmd *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString("## Examples\n\n```sh\n")
+	for line := range strings.Lines(cmd.Example) {
+		b.WriteString(strings.TrimPrefix(strings.TrimRight(line, "\n"), "  ") + "\n")
+	}
+	b.WriteString("```\n\n")
+	return b.String()
+}
+
+func options(title string, flags *pflag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n| Option | |\n|---|---|\n", title)
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		value, usage := pflag.UnquoteUsage(f)
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + ", " + name
+		}
+		if value != "" {
+			name += " " + value
+		}
+		switch f.DefValue {
+		case "", "false", "[]", "0", "0s":
+		default:
+			usage += " (without it: " + f.DefValue + ")"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(usage))
+	})
+	b.WriteString("\n")
+	return b.String()
+}
+
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(strings.TrimSpace(text))
+}
+
+// markdown turns a help text into Markdown: its indented lists are lists, and other indented lines stay as they are.
+func markdown(help string) string {
+	var b strings.Builder
+	const text, list, block = 0, 1, 2
+	in := text
+	for line := range strings.Lines(help + "\n") {
+		line = strings.TrimRight(line, "\n")
+		next := text
+		switch {
+		case strings.HasPrefix(line, "  - "), in == list && strings.HasPrefix(line, "    "):
+			next = list
+		case strings.HasPrefix(line, "  "):
+			next = block
+		}
+		if next != in {
+			if in == block {
+				b.WriteString("```\n")
+			}
+			if line != "" {
+				b.WriteString("\n")
+			}
+			if next == block {
+				b.WriteString("```text\n")
+			}
+			in = next
+		}
+		switch in {
+		case text:
+			line = strings.ReplaceAll(line, "<", "&lt;")
+		default:
+			line = strings.TrimPrefix(line, "  ")
+		}
+		b.WriteString(line + "\n")
+	}
+	if in == block {
+		b.WriteString("```\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+func TestMarkdown(t *testing.T) {
+	for _, c := range []struct{ help, want string }{
+		{"One line\nand two.", "One line\nand two.\n"},
+		{"List:\n  - one\n    goes on\n  - two\nText.", "List:\n\n- one\n  goes on\n- two\n\nText.\n"},
+		{"Codes:\n  0  good\n  1  bad <x>\n\nText <y>.", "Codes:\n\n```text\n0  good\n1  bad <x>\n```\n\nText &lt;y>.\n"},
+		{"Codes:\n  0  good", "Codes:\n\n```text\n0  good\n```\n"},
+	} {
+		assert.Equal(t, c.want, markdown(c.help))
+	}
+}

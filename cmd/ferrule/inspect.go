@@ -1,0 +1,411 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+)
+
+func init() { verbs = append(verbs, inspectCommand) }
+
+// libraries completes the names of library files.
+func libraries(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"so", "dylib", "dll"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+func inspectCommand(a *app) *cobra.Command {
+	diff := false
+	cmd := &cobra.Command{
+		Use:   "inspect FILE...",
+		Short: "Say what plug-ins are, without running any of them",
+		Long: `Say what plug-ins are: name, version, functions, hooks, imports, platform, linked libraries, hardening and
+digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on any system. Of a fat
+file all slices are named, and the one for this machine is described, or else the first.
+
+Of several files each is described; those that are no plug-ins are said on the standard error, and the exit code is 3.
+
+With --diff there are two files, and what the second adds, removes and changes is listed. The exit code is 1 when
+something of it could break a host that uses the first:
+  - another plug-in name; a function or a hook that is gone
+  - a media type or a schema that is another one or no longer declared; one that is declared for the first time breaks
+    nothing
+  - a new import, which the host may not offer
+  - threads=concurrent that became serial or pinned in a plug-in with imports: a host function that calls the plug-in
+    back is refused then. Without imports calls only wait for each other; other changes of threads break nothing
+  - an operating system or an architecture that is no longer served
+  - a newly linked library that is not the system's own; a Go runtime inside, which hosts refuse to load
+Version, documentation, other keys, own name, search path and hardening break nothing.
+
+With --json there is one object for each file, one after the other. Its fields keep their names:
+  file, error               the path; where it is no plug-in, only why: kind, symbol, found, expected, remedy, text
+  name, version, abi,       of the manifest; abi is the contract's major version
+    threads, description
+  keys                      the whole manifest
+  functions, hooks,         each with name, doc, in, out, schema, and keys, which has all of its meta text
+    imports
+  start, stop, batch        whether ferrule_start, ferrule_stop and ferrule_batch are exported
+  reserved                  exported ferrule_ names that mean nothing to the contract
+  format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is
+    machine, slices
+  needed, soname, runpath   linked libraries, its own name, where the system looks for linked ones first
+  goVersion                 of an embedded Go runtime
+  hardening                 execStack, writeExec, aslr; relro (none, partial, full), bindNow, textRel (ELF);
+                            highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified)
+  size, sha256              of the file
+
+With --json --diff there is one object:
+  old, new                  each with file, name, version, sha256
+  breaking                  whether any change could break a host
+  changes                   each with what, name, change (added, removed, changed), field, old, new, breaking, why`,
+		Example: `  ferrule inspect plugin.so
+  ferrule inspect --json plugins/*.so | jq -r 'select(.name) | .name + " " + .version'
+  ferrule inspect --diff released/plugin.so build/plugin.so || echo "raise the major version"`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: libraries,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if !diff {
+				return a.inspect(args)
+			}
+			if len(args) != 2 {
+				return &exit{exitUsage, fmt.Errorf("--diff takes two files, old and new; there are %d", len(args))}
+			}
+			return a.diff(args[0], args[1])
+		},
+	}
+	cmd.Flags().BoolVar(&diff, "diff", false,
+		"say what the second file changes against the first; exit code 1 when that could break a host")
+	return cmd
+}
+
+// description is what is known of a library's file. Its JSON is documented in the command's help and grows only.
+type description struct {
+	File  string        `json:"file"`
+	Error *errorDetails `json:"error,omitempty"`
+	*facts
+}
+
+type facts struct {
+	Name        string            `json:"name"`
+	Version     string            `json:"version"`
+	ABI         int               `json:"abi"`
+	Threads     string            `json:"threads"`
+	Description string            `json:"description,omitempty"`
+	Keys        map[string]string `json:"keys"`
+	Functions   []symbol          `json:"functions"`
+	Hooks       []symbol          `json:"hooks"`
+	Imports     []symbol          `json:"imports"`
+	Start       bool              `json:"start"`
+	Stop        bool              `json:"stop"`
+	Batch       bool              `json:"batch"`
+	Reserved    []string          `json:"reserved"`
+	Format      string            `json:"format"`
+	OS          string            `json:"os"`
+	Arch        string            `json:"arch"`
+	Machine     string            `json:"machine"`
+	Slices      []string          `json:"slices"`
+	Needed      []string          `json:"needed"`
+	SOName      string            `json:"soname,omitempty"`
+	RunPath     []string          `json:"runpath"`
+	GoVersion   string            `json:"goVersion,omitempty"`
+	Hardening   hardening         `json:"hardening"`
+	Size        int64             `json:"size"`
+	SHA256      string            `json:"sha256"`
+	manifest    abi.Text          // in its author's order
+}
+
+type symbol struct {
+	Name   string            `json:"name"`
+	Doc    string            `json:"doc,omitempty"`
+	In     string            `json:"in,omitempty"`
+	Out    string            `json:"out,omitempty"`
+	Schema string            `json:"schema,omitempty"`
+	Keys   map[string]string `json:"keys,omitempty"`
+}
+
+type hardening struct {
+	RELRO       string `json:"relro,omitempty"`
+	BindNow     *bool  `json:"bindNow,omitempty"`
+	TextRel     *bool  `json:"textRel,omitempty"`
+	ExecStack   bool   `json:"execStack"`
+	WriteExec   bool   `json:"writeExec"`
+	ASLR        bool   `json:"aslr"`
+	HighEntropy *bool  `json:"highEntropy,omitempty"`
+	GuardCF     *bool  `json:"guardCF,omitempty"`
+	Signed      *bool  `json:"signed,omitempty"`
+}
+
+// errorDetails says why a file is no plug-in.
+type errorDetails struct {
+	Kind     string `json:"kind"`
+	Symbol   string `json:"symbol,omitempty"`
+	Found    string `json:"found,omitempty"`
+	Expected string `json:"expected,omitempty"`
+	Remedy   string `json:"remedy,omitempty"`
+	Text     string `json:"text"`
+}
+
+// inspect describes each file, and then fails when some could not be described.
+func (a *app) inspect(paths []string) error {
+	bad := 0
+	for i, path := range paths {
+		d, err := describe(path)
+		if err != nil {
+			if len(paths) == 1 && !a.json {
+				return failure(err)
+			}
+			bad++
+			fmt.Fprintf(a.err, "ferrule: %s\n", printable(err.Error()))
+			if !a.json {
+				continue
+			}
+		}
+		if err := a.print(d, func(w io.Writer) error {
+			if i > bad { // not the first that is described
+				fmt.Fprintln(w)
+			}
+			return d.write(w)
+		}); err != nil {
+			return err
+		}
+	}
+	switch {
+	case bad == 0:
+		return nil
+	case len(paths) == 1:
+		return &exit{code: exitOpen}
+	default:
+		return &exit{exitOpen, fmt.Errorf("not plug-ins: %d of %d files", bad, len(paths))}
+	}
+}
+
+// describe reads the library at path. With an error the description has that.
+func describe(path string) (*description, error) {
+	d := &description{File: path}
+	lib, err := loader.Inspect(path)
+	if err == nil {
+		d.facts = factsOf(lib)
+		d.SHA256, err = digest(path, lib.Size)
+	}
+	if err != nil {
+		d.facts = nil
+		d.Error = &errorDetails{Text: err.Error()}
+		if open := new(loader.OpenError); errors.As(err, &open) {
+			d.Error.Kind, d.Error.Symbol = open.Kind.Error(), open.Symbol
+			d.Error.Found, d.Error.Expected, d.Error.Remedy = open.Found, open.Expected, open.Remedy
+		}
+	}
+	return d, err
+}
+
+// digest is the SHA-256 digest of the file at path, which had size bytes when it was inspected.
+func digest(path string, size int64) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err, Remedy: "Check its permissions"}
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err == nil && n != size {
+		err = fmt.Errorf("it changed from %d to %d bytes while it was read", size, n)
+	}
+	if err != nil {
+		return "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func factsOf(lib *inspect.Library) *facts {
+	m, h := lib.Manifest, lib.Hardening
+	f := &facts{
+		Name: m.Name, Version: m.Version, ABI: abi.Major, Threads: m.Threads.String(), Description: m.Description,
+		Keys: keysOf(m.Keys), Functions: symbolsOf(lib.Funcs), Hooks: symbolsOf(lib.Hooks),
+		Imports: symbolsOf(lib.Imports), Start: lib.HasStart, Stop: lib.HasStop, Batch: lib.HasBatch,
+		Reserved: orEmpty(lib.Reserved), Format: string(lib.Format), OS: lib.OS, Arch: lib.Arch, Machine: lib.Machine,
+		Slices: orEmpty(lib.Archs), Needed: orEmpty(lib.Needed), SOName: lib.SOName, RunPath: orEmpty(lib.RunPath),
+		GoVersion: lib.GoVersion, Size: lib.Size, manifest: m.Keys,
+		Hardening: hardening{RELRO: string(h.RELRO), ExecStack: h.ExecStack, WriteExec: h.WriteExec, ASLR: h.ASLR},
+	}
+	switch lib.Format {
+	case inspect.ELF:
+		f.Hardening.BindNow, f.Hardening.TextRel = &h.BindNow, &h.TextRel
+	case inspect.MachO:
+		f.Hardening.Signed = &h.Signed
+	case inspect.PE:
+		f.Hardening.HighEntropy, f.Hardening.GuardCF, f.Hardening.Signed = &h.HighEntropy, &h.GuardCF, &h.Signed
+	}
+	return f
+}
+
+// orEmpty is list, and in JSON an array in any case.
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+func keysOf(text abi.Text) map[string]string {
+	keys := make(map[string]string, len(text))
+	for _, e := range text {
+		keys[e.Key] = e.Value
+	}
+	return keys
+}
+
+func symbolsOf(list []inspect.Symbol) []symbol {
+	symbols := make([]symbol, len(list))
+	for i, s := range list {
+		symbols[i] = symbol{s.Name, s.Doc, s.In, s.Out, s.Schema, keysOf(s.Keys)}
+	}
+	return symbols
+}
+
+// write writes the description for people.
+func (d *description) write(w io.Writer) error {
+	f, paint := d.facts, painter(w)
+	title := printable(f.Name + " " + f.Version)
+	fmt.Fprintf(w, "%s  %s\n", paint(bold, title), printable(d.File))
+	if f.Description != "" {
+		writeText(w, "  ", f.Description)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(table, "  %s\t%s\n", name, oneLine(fmt.Sprintf(format, args...)))
+	}
+	row("contract", "%d", f.ABI)
+	row("threads", "%s", f.Threads)
+	var exports []string
+	for _, e := range []struct {
+		there bool
+		name  string
+	}{{f.Start, "start"}, {f.Stop, "stop"}, {f.Batch, "batch"}} {
+		if e.there {
+			exports = append(exports, e.name)
+		}
+	}
+	row("also has", "%s", cmp.Or(strings.Join(exports, ", "), "none of start, stop, batch"))
+	row("platform", "%s/%s, %s, %s", cmp.Or(f.OS, "unknown"), cmp.Or(f.Arch, "unknown"), f.Format, f.Machine)
+	if len(f.Slices) > 1 {
+		row("slices", "%s (%s is described here)", strings.Join(f.Slices, ", "), cmp.Or(f.Arch, f.Machine))
+	}
+	if f.GoVersion != "" {
+		row("Go runtime", "%s; hosts refuse to load it into their process", f.GoVersion)
+	}
+	row("needs", "%s", cmp.Or(strings.Join(f.Needed, ", "), "no library"))
+	if f.SOName != "" {
+		row("own name", "%s", f.SOName)
+	}
+	if len(f.RunPath) > 0 {
+		row("search path", "%s", strings.Join(f.RunPath, ":"))
+	}
+	row("hardening", "%s", strings.Join(f.Hardening.words(), ", "))
+	row("size", "%d bytes", f.Size)
+	row("sha256", "%s", f.SHA256)
+	for _, e := range f.manifest {
+		switch e.Key {
+		case "ferrule", "name", "version", "threads", "description":
+		default:
+			row(e.Key, "%s", e.Value)
+		}
+	}
+	for _, name := range f.Reserved {
+		row("reserved", "%s, which means nothing to the contract", name)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		title   string
+		symbols []symbol
+	}{{"functions", f.Functions}, {"hooks", f.Hooks}, {"imports", f.Imports}} {
+		if len(part.symbols) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "  %s\n", part.title)
+		for _, s := range part.symbols {
+			s.write(w, paint)
+		}
+	}
+	return nil
+}
+
+// write writes a symbol with what its meta text says.
+func (s *symbol) write(w io.Writer, paint func(colour, text string) string) {
+	types := ""
+	if s.In != "" || s.Out != "" {
+		types = fmt.Sprintf("  %s -> %s", cmp.Or(s.In, "?"), cmp.Or(s.Out, "?"))
+	}
+	fmt.Fprintf(w, "    %s%s\n", paint(bold, printable(s.Name)), oneLine(types))
+	if s.Doc != "" {
+		writeText(w, "      ", s.Doc)
+	}
+	if s.Schema != "" {
+		fmt.Fprintf(w, "      schema %s\n", oneLine(s.Schema))
+	}
+	for _, key := range sortedKeys(s.Keys) {
+		switch key {
+		case "doc", "in", "out", "schema":
+		default:
+			fmt.Fprintf(w, "      %s %s\n", key, oneLine(s.Keys[key]))
+		}
+	}
+}
+
+// writeText writes a text of some lines, each behind indent.
+func writeText(w io.Writer, indent, text string) {
+	for line := range strings.Lines(strings.TrimSpace(printable(text))) {
+		fmt.Fprintln(w, strings.TrimRight(indent+line, " \t\n"))
+	}
+}
+
+// oneLine is a text that must stay in its line.
+func oneLine(text string) string {
+	return printable(strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(text))
+}
+
+// words says for people what the library is hardened with, and then what it lacks.
+func (h *hardening) words() []string {
+	var words []string
+	say := func(there bool, yes, no string) {
+		if there {
+			words = append(words, yes)
+		} else if no != "" {
+			words = append(words, no)
+		}
+	}
+	if h.RELRO != "" {
+		say(h.RELRO != string(inspect.RELRONone), h.RELRO+" RELRO", "no RELRO")
+	}
+	if h.BindNow != nil {
+		say(*h.BindNow, "bound at load", "bound lazily")
+	}
+	say(h.ExecStack, "EXECUTABLE STACK", "NX stack")
+	say(h.WriteExec, "WRITABLE CODE", "")
+	if h.TextRel != nil {
+		say(*h.TextRel, "TEXT RELOCATIONS", "")
+	}
+	say(h.ASLR, "any address", "FIXED ADDRESS")
+	if h.HighEntropy != nil {
+		say(*h.HighEntropy, "64-bit addresses", "")
+	}
+	if h.GuardCF != nil {
+		say(*h.GuardCF, "control flow guard", "no control flow guard")
+	}
+	if h.Signed != nil {
+		say(*h.Signed, "signed (not verified)", "not signed")
+	}
+	return words
+}

@@ -1,0 +1,229 @@
+// Package check is the conformance kit: it tests a plug-in library against the rules of ferrule.h.
+//
+// Each Case tries one thing. Static ones read the file; the others run in a worker process of their own, with a time
+// limit, so that whatever the library does, it is a Finding and no more. The worker calls the library with frames that
+// it builds itself, from package abi: a host is never so unfriendly, but may be so, and the contract says so.
+package check
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+)
+
+// The severities of findings. A library with errors does not pass; with warnings it does.
+const (
+	Error   = "error"
+	Warning = "warning"
+)
+
+// Finding is one thing that a case found.
+type Finding struct {
+	Case     string `json:"case"`
+	Rule     string `json:"rule"` // of ferrule.h
+	Severity string `json:"severity"`
+	Function string `json:"function,omitempty"` // which function it is about, if one
+	Seen     string `json:"seen"`
+	Expected string `json:"expected"`
+	Mend     string `json:"mend"`
+}
+
+// The outcomes of cases.
+const (
+	Passed  = "passed"
+	Failed  = "failed"  // it found an error
+	Warned  = "warned"  // it found nothing worse than a warning
+	Skipped = "skipped" // it did not run; Reason says why
+)
+
+// Result is what came of one case.
+type Result struct {
+	Case         string    `json:"case"`
+	Level        int       `json:"level"`
+	Rules        []string  `json:"rules"`
+	Outcome      string    `json:"outcome"`
+	Reason       string    `json:"reason,omitempty"` // why it was skipped
+	Notes        []string  `json:"notes,omitempty"`  // what it could not try
+	Findings     []Finding `json:"findings,omitempty"`
+	Milliseconds int64     `json:"milliseconds"`
+}
+
+// Verdict is what came of all of them.
+type Verdict struct {
+	File     string   `json:"file"`
+	Name     string   `json:"name,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Level    int      `json:"level"`
+	Seed     uint64   `json:"seed"`
+	Pass     bool     `json:"pass"`
+	Errors   int      `json:"errors"`
+	Warnings int      `json:"warnings"`
+	Results  []Result `json:"results"`
+
+	// Without are the functions that later cases left out, and why: an earlier one found them broken, or running until
+	// they are cancelled.
+	Without map[string]string `json:"without,omitempty"`
+}
+
+// Case is one thing that the kit tries.
+type Case struct {
+	Name  string   `json:"name"`
+	Level int      `json:"level"` // 1 to 10: from what every library must do to what only long runs find
+	Rules []string `json:"rules"` // those of ferrule.h that it is about
+	Does  string   `json:"does"`  // in a sentence
+
+	static  func(*static)
+	dynamic func(*kit)
+}
+
+// Cases returns the cases up to a level, in the order in which they run.
+func Cases(level int) []Case {
+	return slices.DeleteFunc(slices.Clone(cases), func(c Case) bool { return c.Level > level })
+}
+
+// Options is what Run needs.
+type Options struct {
+	Worker  []string          // the command that runs a worker: a program, and what comes before its own arguments
+	Level   int               // which cases run: those of this level or a lower one
+	Only    []string          // if not empty, only these, of any level
+	Seed    uint64            // of random inputs
+	Timeout time.Duration     // of each case
+	Config  []byte            // what ferrule_start gets; at most MaxInput bytes
+	Inputs  map[string][]byte // one more input for a function, by its name, or "hook " and its name
+	Done    func(Result)      // called after each case; may be nil
+}
+
+// UnknownCaseError says that Options.Only names a case that there is not.
+type UnknownCaseError struct{ Name string }
+
+// Error says which.
+func (e *UnknownCaseError) Error() string {
+	return fmt.Sprintf("there is no case %q; --list shows those that there are", e.Name)
+}
+
+// UnknownFunctionError says that Options.Inputs has an input for a function that the library does not have.
+type UnknownFunctionError struct {
+	Name      string
+	Functions []string // those that it has
+}
+
+// Error says which.
+func (e *UnknownFunctionError) Error() string {
+	return fmt.Sprintf("the library has no function %q; it has %s", e.Name, list(e.Functions))
+}
+
+// fatal are the kinds of errors for which there is nothing to check: the file is no library that could be read.
+var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrary, inspect.ErrTruncated, inspect.ErrMalformed}
+
+// Run checks the library at path. The error is an *UnknownCaseError, an
+// *UnknownFunctionError, an *inspect.Error when the file is no library at all, or says that no worker could be run. What
+// breaks the contract is no error of Run: the verdict has it.
+func Run(path string, o Options) (*Verdict, error) {
+	chosen := Cases(o.Level)
+	if len(o.Only) > 0 {
+		chosen = nil
+		for _, name := range o.Only {
+			if !slices.ContainsFunc(cases, func(c Case) bool { return c.Name == name }) {
+				return nil, &UnknownCaseError{name}
+			}
+		}
+		for _, c := range cases {
+			if slices.Contains(o.Only, c.Name) {
+				chosen = append(chosen, c)
+			}
+		}
+	}
+	lib, err := inspect.File(path)
+	for _, kind := range fatal {
+		if errors.Is(err, kind) {
+			return nil, err
+		}
+	}
+	if lib != nil {
+		var names []string
+		for _, f := range functions(lib, func(string) uintptr { return 0 }) {
+			names = append(names, f.label)
+		}
+		for name := range o.Inputs {
+			if !slices.Contains(names, name) {
+				return nil, &UnknownFunctionError{name, names}
+			}
+		}
+	}
+	v := &Verdict{File: path, Level: o.Level, Seed: o.Seed, Pass: true}
+	if lib != nil {
+		v.Name, v.Version = lib.Manifest.Name, lib.Manifest.Version
+	}
+	p := &parent{path: path, options: o, without: map[string]string{}}
+	if err != nil {
+		p.stop = "the file breaks the contract before it is loaded"
+	} else if found := foreign(lib); found != "" {
+		p.stop = "a library for " + found + " does not run here"
+	}
+	for _, c := range chosen {
+		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
+		begun := time.Now()
+		switch {
+		case c.static != nil:
+			c.static(&static{path, lib, err, &r})
+		case p.stop != "":
+			r.Reason = p.stop
+		default:
+			if err := p.run(c, &r); err != nil {
+				return nil, err
+			}
+		}
+		r.Milliseconds = time.Since(begun).Milliseconds()
+		r.Outcome = Passed
+		if r.Reason != "" {
+			r.Outcome = Skipped
+		}
+		for i, f := range r.Findings {
+			r.Findings[i].Case = c.Name
+			if f.Severity == Error {
+				r.Outcome = Failed
+				v.Errors++
+			} else {
+				v.Warnings++
+				if r.Outcome != Failed {
+					r.Outcome = Warned
+				}
+			}
+		}
+		v.Results = append(v.Results, r)
+		if o.Done != nil {
+			o.Done(r)
+		}
+	}
+	// A file that could not be opened does not pass, also when only cases were chosen that could not run because of that.
+	if err != nil && v.Errors == 0 {
+		for _, c := range cases {
+			if c.static != nil && v.Errors == 0 {
+				r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules, Outcome: Failed}
+				c.static(&static{path, lib, err, &r})
+				if r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool { return f.Severity != Error }); len(r.Findings) > 0 {
+					v.Errors += len(r.Findings)
+					for i := range r.Findings {
+						r.Findings[i].Case = c.Name
+					}
+					v.Results = append(v.Results, r)
+				}
+			}
+		}
+	}
+	v.Pass = v.Errors == 0
+	v.Without = p.without
+	return v, nil
+}
+
+// list writes a list for people, cut where it is long.
+func list(words []string) string {
+	if len(words) > 6 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:6], ", "), len(words)-6)
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,358 @@
+package check_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+)
+
+// The test's own binary is the worker.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "check-worker" {
+		if err := check.Work(os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func options(t *testing.T) check.Options {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	return check.Options{Worker: []string{self, "check-worker"}, Level: 10, Seed: 1, Timeout: 20 * time.Second}
+}
+
+// findings are a verdict's, as "case severity rule", each once.
+func findings(v *check.Verdict) []string {
+	var all []string
+	for _, r := range v.Results {
+		for _, f := range r.Findings {
+			all = append(all, fmt.Sprintf("%s %s %s", f.Case, f.Severity, f.Rule))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Each fixture has one defect, and the kit finds that and nothing else.
+func TestFindings(t *testing.T) {
+	elsewhere := "elf-riscv64-clang.so"
+	if runtime.GOARCH == "riscv64" {
+		elsewhere = "elf-amd64-clang.so"
+	}
+	for _, c := range []struct {
+		fixture string
+		want    string // findings; several with a comma
+		seen    string // a part of what the first finding says that was seen
+		linux   bool   // on other systems the case is skipped
+		only    string // the cases to run, where all would take long
+	}{
+		{"no_manifest", "manifest error R1", "", false, ""},
+		{"manifest_without_end", "manifest error R1", "", false, ""},
+		{"manifest_without_major", "manifest error R1", "", false, ""},
+		{"manifest_newer_major", "manifest error R1", "ferrule=2", false, ""},
+		{"manifest_not_utf8", "manifest error R1", "", false, ""},
+		{"manifest_without_name", "manifest error R1", "", false, ""},
+		{"manifest_duplicate_name", "manifest error R3", "name", false, ""},
+		{"manifest_unknown_threads", "manifest error R13", "", false, ""},
+		{"meta_without_end", "manifest error R1", "ferrule_meta_fn_", false, ""},
+		{"function_name_too_long", "names error R2", "nnnn", false, ""},
+		{"duplicate_symbol", "names error R2", "ferrule_fn_answer", true, ""},
+		{"check_reserved_name", "names warning R2", "ferrule_pause", false, ""},
+		{"../" + elsewhere, "architecture error R4", "linux/", false, "architecture"},
+		{"check_foreign_export", "symbols warning R2", "compress", false, ""},
+		{"check_no_function", "symbols warning R2", "no exported ferrule_fn_", false, ""},
+		{"undefined_symbol", "open error R4", "ferrules_nobody_defines", false, ""},
+		{"check_constructor", "open error R4", "opening the library: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"start_fails", "start error R15", "ferrule_start failed", false, ""},
+		{"check_start_crashes", "start error R15", "ferrule_start: the process died of SIGSEGV", false, ""},
+		{"check_stop_fails", "start warning R15", "ferrule_stop failed", false, ""},
+		{"check_input_empty", "input-empty error R7", "take with no input: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"check_input_byte", "input-byte error R7", `take with the byte 'a'`, false, ""},
+		{"check_input_text", "input-text error R7", "take with a text", false, ""},
+		{"check_exit", "input-empty error R12", "the process ended with exit code 3", false, ""},
+		{"check_hang", "input-empty error R17", "work with no input: not done after 1s", false, "input-empty,input-byte"},
+		{"out_len_beyond_out_cap", "output error R8", "out_len 65537 in a room of 65536 bytes", false, ""},
+		{"out_len_beyond_ptrdiff_max", "output error R8", "", false, ""},
+		{"null_out_with_length", "output error R8", "out NULL", false, ""},
+		{"foreign_out_without_release", "output error R8", "another pointer", false, ""},
+		{"state", "output error R8", "without room", false, ""},
+		{"negative_status", "status error R10", "the status -7", false, ""},
+		{"check_status_reserved", "status error R10", "the status 9", false, ""},
+		{"check_input_not_utf8", "input-not-utf8 error R7", "a byte of another encoding", false, ""},
+		{"check_input_random", "input-random error R7", "random bytes (--seed 1)", false, ""},
+		{"check_input_large", "input-large error R7", "1 MiB", false, ""},
+		{"check_input_read_only", "input-read-only error R7", "on a read-only page", false, ""},
+		{"check_input_guard", "input-guard error R7", "ending where memory ends", false, ""},
+		{"check_message_not_utf8", "message error R11", `"caf\xe9"`, false, ""},
+		{"check_message_newline", "message warning R11", `"no way\n"`, false, ""},
+		{"check_room_guard", "room-guard error R8", "in a room of 0 bytes where memory ends", false, ""},
+		{"check_room_sizes", "room-sizes error R8", "0 bytes instead of 10", false, ""},
+		{"check_frame", "frame error R6", "the frame's in was changed", false, ""},
+		{"check_release_thread", "release error R9", "released on another thread", false, ""},
+		{"check_release_host", "release error R9", "host->log in release", false, ""},
+		{"host_misused", "services error R18,services error R21,services error R5", "", false, "services"},
+		{"check_request_size", "services error R21", "size is 8", false, ""},
+		{"check_ordinal", "services error R5", "the ordinal 7, of 1 imports", false, ""},
+		{"check_log_not_utf8", "services error R18", `"caf\xe9"`, false, ""},
+		{"check_frame_tail", "frame-size error R21", "with noise behind the frame's size", false, ""},
+		{"check_frame_size", "frame-size error R21", "with a longer frame", false, ""},
+		{"check_frame_write", "frame-size error R21", "written over", false, ""},
+		{"check_host_tail", "host-size error R21", "with noise behind the host table's size", false, ""},
+		{"check_host_size", "host-size error R21", "with a longer host table", false, ""},
+		{"check_import_fails", "import-fails error R18", "SIGSEGV", false, ""},
+		{"check_import_empty", "import-empty error R18", "SIGSEGV", false, ""},
+		{"check_import_large", "import-large error R18", "not done after 1s", false, "import-fails,import-empty,import-large"},
+		{"check_cancel_ignored", "cancel-set error R17", "cancelled on entry", false, "cancel-set,cancel-middle"},
+		{"check_cancel_once", "cancel-middle error R17", "cancelled after 10ms", false, "cancel-set,cancel-middle"},
+		{"batch_runs_nothing", "batch error R19", "done 0", false, "batch"},
+		{"batch_counts_too_much", "batch error R19", "done", false, "batch"},
+		{"check_batch_cancel", "batch error R19", "cancelled before it began", false, ""},
+		{"check_batch_differs", "batch error R19", "record 2 of 4", false, ""},
+		{"check_instances", "instances warning R13", "beside a second instance", false, ""},
+		{"check_config", "config error R15", "a configuration of 1 MiB", false, ""},
+		{"check_signal_handler", "signal-handlers error R20", "after answer: the handler of SIGUSR2", true, ""},
+		{"check_signal_mask", "signal-mask error R20", "after answer: the signal mask", true, ""},
+		{"check_working_directory", "working-directory error R20", "is /", false, ""},
+		{"check_locale", "locale error R20", `after ferrule_start: the locale was "C", is "C.UTF-8"`, true, ""},
+		{"check_floating_point", "floating-point error R20", "after answer: ", true, ""},
+		{"check_environment", "environment error R20", "CHECK_ENVIRONMENT was not there", true, ""},
+		{"check_stdout", "standard-streams error R20", `"here I am`, true, ""},
+		{"check_stdin_closed", "standard-streams error R20", "the standard input was file", true, ""},
+		{"check_threads", "threads error R13", "2 instances on 4 threads each", false, ""},
+		{"check_threads_serial", "threads error R13", "4 instances at the same time", false, ""},
+		{"check_threads_pinned", "threads error R13", "4 instances at the same time", false, ""},
+		{"check_late_frame", "late-frames error R14", "host->log with a frame whose call is over", false, ""},
+		{"check_release_late", "release-late error R9", "after ferrule_stop", false, ""},
+		{"check_threads_left", "threads-end error R15", "1, 2, 3 and 4 threads more", true, "threads-end"},
+		{"check_thread_kept", "threads-end warning R15", "1, 1, 1 and 1 threads more", true, ""},
+		{"check_stop_leaks", "start-stop error R15", "more bytes after each 1000 instances", true, ""},
+		{"check_call_leaks", "leaks error R9", "more bytes after each 1000 calls", true, ""},
+		{"check_random_many", "random-many error R7", "random input", false, ""},
+	} {
+		t.Run(c.fixture, func(t *testing.T) {
+			if c.linux && runtime.GOOS != "linux" {
+				t.Skip("the case is skipped on this system")
+			}
+			t.Parallel()
+			path := ""
+			if name, ok := strings.CutPrefix(c.fixture, "../"); ok {
+				path = filepath.Join(fixture.Root(), "loader", "inspect", "testdata", name)
+			} else {
+				path = fixture.C(t, c.fixture)
+			}
+			o := options(t)
+			if c.only != "" {
+				o.Only = strings.Split(c.only, ",")
+			}
+			if strings.Contains(c.seen, "not done after 1s") {
+				o.Timeout = time.Second
+			}
+			v, err := check.Run(path, o)
+			require.NoError(t, err)
+			assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
+			assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
+			for _, r := range v.Results {
+				for _, f := range r.Findings {
+					assert.Contains(t, append(r.Rules, "R12", "R17"), f.Rule, "a rule that the case is about, or that the function returns: %+v", f)
+					assert.NotEmpty(t, f.Seen, "%+v", f)
+					assert.NotEmpty(t, f.Expected, "%+v", f)
+					assert.NotEmpty(t, f.Mend, "%+v", f)
+				}
+			}
+			i := slices.IndexFunc(v.Results, func(r check.Result) bool { return len(r.Findings) > 0 })
+			require.GreaterOrEqual(t, i, 0)
+			assert.Contains(t, v.Results[i].Findings[0].Seen, c.seen)
+		})
+	}
+}
+
+// Plug-ins that keep to the contract pass at the highest level, with no more warnings than are listed.
+func TestPasses(t *testing.T) {
+	for _, c := range []struct {
+		name, path string
+		want       []string
+		skipped    []string // the cases that may be skipped on Linux
+	}{
+		{name: "echo", path: "echo", want: []string{"message warning R11"}, // it gives its input back as a message
+			skipped: []string{"import-fails", "import-empty", "import-large", "config", "release-late", "start-stop"}},
+		{name: "host", path: "host", skipped: []string{"config", "release-late", "start-stop"}},
+		{name: "host_pinned", path: "host_pinned", skipped: []string{"config", "release-late", "start-stop"}},
+		{name: "rounds", path: "rounds", skipped: []string{"config", "release-late", "start-stop"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v, err := check.Run(fixture.C(t, c.path), options(t))
+			require.NoError(t, err)
+			passes(t, v, c.want, c.skipped)
+		})
+	}
+}
+
+// passes asserts that a verdict is a pass, with these warnings and without these cases.
+func passes(t *testing.T, v *check.Verdict, want, skipped []string) {
+	t.Helper()
+	assert.True(t, v.Pass)
+	assert.ElementsMatch(t, want, findings(v), "%+v", v.Results)
+	assert.Len(t, v.Results, len(check.Cases(10)), "every case has its result")
+	if runtime.GOOS == "linux" {
+		for _, r := range v.Results {
+			assert.Equal(t, slices.Contains(skipped, r.Case), r.Outcome == check.Skipped, "%s %s", r.Case, r.Reason)
+		}
+	}
+}
+
+// The examples are built as their users build them.
+func TestExamplesPass(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the examples are built by a shell script")
+	}
+	stateless := []string{"config", "release-late", "start-stop"}
+	noImports := []string{"import-fails", "import-empty", "import-large"}
+	cart := []byte(`{"customer": "ada", "items": [], "total_cents": 12000}`)
+	for _, c := range []struct {
+		name, tool string
+		inputs     map[string][]byte
+		config     string
+		skipped    []string
+	}{
+		{"countvowels-c", "cc", nil, "", slices.Concat(stateless, noImports)},
+		{"countvowels-cpp", "c++", nil, "", slices.Concat(stateless, noImports)},
+		{"untrusted", "cc", nil, "", slices.Concat(stateless, noImports)},
+		{"zstd", "cc", nil, "level=1", noImports},
+		{"countvowels-rust", "cargo", nil, "", slices.Concat(stateless, noImports)},
+		{"newcomer", "cargo", map[string][]byte{"before_checkout": cart}, "", stateless},
+		{"loyal", "cargo", map[string][]byte{"before_checkout": cart}, "", stateless},
+		{"thumbnail", "cargo", nil, `{"size": 64}`, noImports},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fixture.Tool(t, c.tool, "apt-get install gcc g++ cargo")
+			build := exec.Command("sh", "examples/build.sh", c.name)
+			build.Dir = fixture.Root()
+			out, err := build.CombinedOutput()
+			if missing := new(exec.ExitError); errors.As(err, &missing) && missing.ExitCode() == 3 {
+				t.Skipf("%s", out)
+			}
+			require.NoError(t, err, "%s", out)
+			t.Parallel()
+			o := options(t)
+			o.Inputs, o.Config = c.inputs, []byte(c.config)
+			v, err := check.Run(filepath.Join(fixture.Root(), strings.TrimSpace(string(out))), o)
+			require.NoError(t, err)
+			passes(t, v, nil, c.skipped)
+		})
+	}
+}
+
+func TestCases(t *testing.T) {
+	known := map[string]bool{}
+	for _, c := range check.Cases(10) {
+		assert.Regexp(t, `^[a-z0-9]+(-[a-z0-9]+)*$`, c.Name)
+		assert.False(t, known[c.Name], c.Name)
+		known[c.Name] = true
+		assert.True(t, c.Level >= 1 && c.Level <= 10, c.Name)
+		assert.NotEmpty(t, c.Rules, c.Name)
+		assert.Regexp(t, `^[A-Z0-9f].*\.$`, c.Does, c.Name)
+	}
+	for level := 1; level < 10; level++ {
+		assert.Less(t, len(check.Cases(level)), len(check.Cases(level+1)), "each level has cases of its own: %d", level+1)
+	}
+}
+
+// The same seed gives the same random inputs, wherever the case runs.
+func TestSeed(t *testing.T) {
+	seen := map[string]bool{}
+	for _, seed := range []uint64{7, 7, 8} {
+		o := options(t)
+		o.Seed, o.Only = seed, []string{"random-many"}
+		v, err := check.Run(fixture.C(t, "check_random_many"), o)
+		require.NoError(t, err)
+		require.Len(t, v.Results, 1)
+		require.Len(t, v.Results[0].Findings, 1)
+		seen[v.Results[0].Findings[0].Seen] = true
+		assert.Contains(t, v.Results[0].Findings[0].Seen, fmt.Sprintf("--seed %d", seed))
+	}
+	assert.Len(t, seen, 2)
+}
+
+// A library that does not open does not pass, whichever cases were chosen.
+func TestDoesNotOpen(t *testing.T) {
+	for _, name := range []string{"undefined_symbol", "no_manifest", "check_constructor", "check_start_crashes", "start_fails"} {
+		o := options(t)
+		o.Only = []string{"room-sizes", "leaks"}
+		v, err := check.Run(fixture.C(t, name), o)
+		require.NoError(t, err, name)
+		assert.False(t, v.Pass, name)
+		assert.Equal(t, check.Skipped, v.Results[1].Outcome, name)
+	}
+}
+
+func TestRunErrors(t *testing.T) {
+	_, err := check.Run(filepath.Join(t.TempDir(), "missing.so"), options(t))
+	assert.ErrorIs(t, err, inspect.ErrRead)
+	text := filepath.Join(t.TempDir(), "text.so")
+	require.NoError(t, os.WriteFile(text, []byte("not a library"), 0o600))
+	_, err = check.Run(text, options(t))
+	assert.ErrorIs(t, err, inspect.ErrNotLibrary)
+	o := options(t)
+	o.Only = []string{"room-size"}
+	_, err = check.Run(fixture.C(t, "echo"), o)
+	var unknown *check.UnknownCaseError
+	require.ErrorAs(t, err, &unknown)
+	assert.Equal(t, "room-size", unknown.Name)
+	o = options(t)
+	o.Worker = []string{filepath.Join(t.TempDir(), "missing")}
+	_, err = check.Run(fixture.C(t, "echo"), o)
+	assert.ErrorContains(t, err, "a worker cannot be started")
+}
+
+// A function that is broken is left out of the cases after the one that found it, and the verdict says so.
+func TestLeftOut(t *testing.T) {
+	v, err := check.Run(fixture.C(t, "check_input_empty"), options(t))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"take": "it ended the process in case input-empty"}, v.Without)
+	v, err = check.Run(fixture.C(t, "host"), options(t))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"wait": "it runs until it is cancelled"}, v.Without)
+}
+
+// A function may need an input of a certain form, and the library a configuration.
+func TestInputs(t *testing.T) {
+	o := options(t)
+	o.Only = []string{"status"}
+	o.Inputs = map[string][]byte{"status": []byte("-3")}
+	v, err := check.Run(fixture.C(t, "echo"), o)
+	require.NoError(t, err)
+	require.Equal(t, []string{"status error R10"}, findings(v))
+	assert.Equal(t, "the status -3, with the input of --in", v.Results[0].Findings[0].Seen)
+
+	o.Inputs = map[string][]byte{"before_echo": nil}
+	_, err = check.Run(fixture.C(t, "echo"), o)
+	var unknown *check.UnknownFunctionError
+	require.ErrorAs(t, err, &unknown)
+	assert.Contains(t, unknown.Functions, "hook before_echo")
+
+	o = options(t)
+	o.Only = []string{"start"}
+	o.Config = []byte("this is longer than what the fixture takes")
+	v, err = check.Run(fixture.C(t, "state"), o)
+	require.NoError(t, err)
+	require.Equal(t, []string{"start error R15"}, findings(v))
+	assert.Contains(t, v.Results[0].Findings[0].Seen, "the configuration is long")
+}

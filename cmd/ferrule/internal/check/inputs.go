@@ -1,0 +1,254 @@
+package check
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+func checkOpen(k *kit) { k.open() }
+
+func checkStart(k *kit) {
+	if !k.open() {
+		return
+	}
+	if i := k.begin(k.lane(), k.Config); i != nil {
+		if r := i.end(); r != nil && r.status != 0 {
+			k.find(Finding{Rule: "R15", Severity: Warning, Seen: fmt.Sprintf("ferrule_stop failed with %v: %q", r.status, r.out),
+				Expected: "a stop that works", Mend: "Return FERRULE_OK: the host can do no more than to log it"})
+		}
+	}
+}
+
+// calls calls the function with each of the inputs, as long as it is not one that runs until it is cancelled.
+func (i *instance) calls(f function, inputs []input, o options, do func(input, *outcome)) {
+	for _, in := range inputs {
+		if i.k.slow[f.label] {
+			i.k.note("%s was called with %s only: it runs until it is cancelled", f.label, inputs[0].name)
+			return
+		}
+		r := i.call(f, in, o)
+		if do != nil {
+			do(in, r)
+		}
+	}
+}
+
+const (
+	anyInput  = "a status, whatever the input is"
+	mendInput = "Check in_len before reading, and return FERRULE_INVALID for what the function does not take"
+)
+
+func checkInputEmpty(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) { i.calls(f, []input{{"no input", nil}}, options{}, nil) })
+}
+
+func checkInputByte(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		var all []input
+		for _, b := range []byte("a0 {[\"\n\x00") {
+			all = append(all, input{fmt.Sprintf("the byte %q", b), []byte{b}})
+		}
+		i.calls(f, all, options{}, nil)
+	})
+}
+
+func checkInputText(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) { i.calls(f, k.samples(f)[2:], options{}, nil) })
+}
+
+// notUTF8 are texts that are not.
+var notUTF8 = []input{
+	{"a byte of another encoding", []byte("caf\xe9")},
+	{"a character cut off", []byte("caf\xc3")},
+	{"a surrogate in UTF-8", []byte("\xed\xa0\x80")},
+	{"an overlong character", []byte("\xc0\xaf")},
+	{"bytes 0xFF", []byte("\xff\xff\xff\xff\xff")},
+}
+
+func checkInputNotUTF8(k *kit) {
+	k.expect("R7", anyInput, mendInput+"; a text may hold any bytes")
+	k.each(func(i *instance, f function) { i.calls(f, notUTF8, options{}, nil) })
+}
+
+// bytes returns n random bytes.
+func (k *kit) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(k.random.Uint32())
+	}
+	return b
+}
+
+func checkInputRandom(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		for _, n := range []int{2, 7, 16, 100, 1000, 4096, 10_000} {
+			i.calls(f, []input{{fmt.Sprintf("%d random bytes (--seed %d)", n, k.Seed), k.bytes(n)}}, options{}, nil)
+		}
+	})
+}
+
+func checkInputLarge(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, []input{
+			{"1 MiB of one letter", bytes.Repeat([]byte("a"), MaxInput)},
+			{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox jumps over a lazy dog 12345 times, and more\n"), MaxInput/64)},
+			{fmt.Sprintf("1 MiB of random bytes (--seed %d)", k.Seed), k.bytes(MaxInput)},
+		}, options{}, nil)
+	})
+}
+
+func checkInputReadOnly(k *kit) {
+	k.expect("R7", "an input that is only read", "Copy what is to be changed; the host's input is const")
+	k.each(func(i *instance, f function) {
+		i.calls(f, append(k.samples(f), notUTF8...), options{name: "on a read-only page", readOnly: true}, nil)
+	})
+}
+
+func checkInputGuard(k *kit) {
+	k.expect("R7", "in_len bytes to be read, and no more", "Mind in_len in every read; no NUL follows the last byte")
+	k.each(func(i *instance, f function) {
+		all := append(k.samples(f), notUTF8...)
+		for _, n := range []int{3, 15, 16, 17, 31, 33, 63, 65, 4096} {
+			all = append(all, input{fmt.Sprintf("%d letters", n), bytes.Repeat([]byte("a"), n)})
+		}
+		i.calls(f, all, options{name: "ending where memory ends", guardIn: true}, nil)
+	})
+}
+
+func checkStatus(k *kit) {
+	k.expect("R10", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
+			finding := Finding{Rule: "R10", Severity: Error, Function: f.label, Seen: fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
+				Expected: "0 for a result, 1 to 8 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
+			if r.status < 0 || r.status.Reserved() {
+				k.find(finding)
+			}
+		})
+	})
+}
+
+func checkMessage(k *kit) {
+	k.expect("R11", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
+			if r.status == 0 || r.breach != nil {
+				return
+			}
+			finding := Finding{Rule: "R11", Severity: Error, Function: f.label, Seen: fmt.Sprintf("the message %.80q, with %s", r.out, in.name),
+				Expected: "a message in UTF-8", Mend: "Turn what the message quotes into UTF-8"}
+			switch {
+			case !utf8.Valid(r.out):
+				if !utf8.Valid(in.bytes) {
+					finding.Severity = Warning // it quotes the input; the host replaces what is not UTF-8
+				}
+				k.find(finding)
+			case bytes.HasSuffix(r.out, []byte("\n")):
+				finding.Severity, finding.Expected, finding.Mend = Warning, "no newline at its end", "Leave the newline out"
+				k.find(finding)
+			}
+		})
+	})
+}
+
+// soon is how long a function may take that is cancelled. It is much more than the contract has in mind, for machines
+// that have other things to do.
+const soon = 300 * time.Millisecond
+
+// cancellable are inputs that may take long.
+func (k *kit) cancellable(f function) []input {
+	return append(k.samples(f)[1:], input{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox\n"), MaxInput/20)})
+}
+
+func (k *kit) cancel(o options) {
+	k.expect("R17", "a function that returns soon", "Poll ferrule_cancelled in every loop that may run long")
+	// Those that run until they are cancelled are what this case is for.
+	for name, why := range k.Without {
+		if why == "it runs until it is cancelled" {
+			delete(k.Without, name)
+		}
+	}
+	k.each(func(i *instance, f function) {
+		for _, in := range k.cancellable(f) {
+			r := i.call(f, in, o)
+			if r.late > soon {
+				k.find(Finding{Rule: "R17", Severity: Error, Function: f.label,
+					Seen:     fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, o.name, r.late.Round(time.Millisecond)),
+					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: k.mend})
+				k.send(event{Broken: f.label})
+				return
+			}
+		}
+	})
+}
+
+func checkCancelSet(k *kit) { k.cancel(options{name: "cancelled on entry", cancelled: true}) }
+func checkCancelMiddle(k *kit) {
+	k.cancel(options{name: "cancelled after 10ms", cancelAfter: 10 * time.Millisecond})
+}
+
+func checkConfig(k *kit) {
+	if !k.open() {
+		return
+	}
+	if k.start == 0 {
+		k.skip("the library has no ferrule_start")
+		return
+	}
+	l := k.lane()
+	for _, c := range []struct {
+		in input
+		o  options
+	}{
+		{input{"the configuration on a read-only page", k.Config}, options{readOnly: true}},
+		{input{"the configuration ending where memory ends", k.Config}, options{guardIn: true}},
+		{input{"no configuration", nil}, options{guardIn: true}},
+		{input{"a configuration of one byte", []byte("x")}, options{guardIn: true}},
+		{input{"a configuration that is not UTF-8", []byte("caf\xe9")}, options{guardIn: true}},
+		{input{fmt.Sprintf("a configuration of 1,000 random bytes (--seed %d)", k.Seed), k.bytes(1000)}, options{guardIn: true}},
+		{input{"a configuration of 1 MiB", bytes.Repeat([]byte("x"), MaxInput)}, options{guardIn: true}},
+		{input{"the configuration, and no room for a message", k.Config}, options{noRoom: true, guardRoom: true}},
+	} {
+		k.send(event{Step: &step{What: "ferrule_start with " + c.in.name, Rule: "R15", Expected: "a status, whatever the configuration is",
+			Mend: "Check the configuration, and return FERRULE_INVALID with a message"}})
+		c.o.cancelAfter = time.Hour
+		r, state := k.enter(l, k.start, 0, c.in.bytes, c.o)
+		if r.breach != nil {
+			k.find(Finding{Rule: "R8", Severity: Error, Seen: "ferrule_start with " + c.in.name + ": " + r.breach.seen,
+				Expected: r.breach.expected, Mend: r.breach.mend})
+		}
+		if r.status == 0 {
+			(&instance{k, l, state}).end()
+		}
+	}
+}
+
+func checkRandomMany(k *kit) {
+	k.expect("R7", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		begun := time.Now()
+		for n := range 500 {
+			if time.Since(begun) > time.Second {
+				k.note("%s takes long: %d random inputs", f.label, n)
+				return
+			}
+			size := k.random.IntN(1 << (1 + k.random.IntN(13)))
+			b := k.bytes(size)
+			if n%2 == 1 { // what looks like a text goes further in than noise
+				const letters = "abcxyz019 \n\t\"'{}[]()<>,.:;=+-*/\\_%$&?!"
+				for j := range b {
+					b[j] = letters[int(b[j])%len(letters)]
+				}
+			}
+			i.calls(f, []input{{fmt.Sprintf("random input %d of %d bytes (--seed %d)", n, size, k.Seed), b}},
+				options{guardIn: true, guardRoom: true, readOnly: true, room: 1 + k.random.IntN(100)}, nil)
+		}
+	})
+}

@@ -1,0 +1,21 @@
+//go:build unix
+
+package check
+
+import "github.com/ebitengine/purego"
+
+// openLibrary opens the library with every symbol bound at once, and its own ones kept from other libraries.
+func openLibrary(path string) (uintptr, error) {
+	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+}
+
+func findSymbol(library uintptr, name string) (uintptr, error) { return purego.Dlsym(library, name) }
+
+// libc returns a function or a variable of the C library, or 0.
+func libc(name string) uintptr {
+	a, err := purego.Dlsym(purego.RTLD_DEFAULT, name)
+	if err != nil {
+		return 0
+	}
+	return a
+}

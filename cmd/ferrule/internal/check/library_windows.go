@@ -1,0 +1,16 @@
+package check
+
+import "golang.org/x/sys/windows"
+
+// openLibrary opens the library; what it links to is searched for in its own folder and in the system's.
+func openLibrary(path string) (uintptr, error) {
+	h, err := windows.LoadLibraryEx(path, 0, windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR|windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
+	return uintptr(h), err
+}
+
+func findSymbol(library uintptr, name string) (uintptr, error) {
+	return windows.GetProcAddress(windows.Handle(library), name)
+}
+
+// libc returns a function or a variable of the C library, or 0: a process of Windows may have several C libraries.
+func libc(string) uintptr { return 0 }

@@ -1,0 +1,435 @@
+package check
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebitengine/purego"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// runBatch runs a function over inputs with ferrule_batch. done is what it says it has run; the outcomes are those of the
+// inputs, as far as done says.
+func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) (outcomes []*outcome, status abi.Status, done uintptr) {
+	l := i.l
+	control, err := guarded(4096)
+	if err != nil {
+		panic(err)
+	}
+	word := cancelWord(l)
+	word.Store(0)
+	if cancelled {
+		word.Store(1)
+	}
+	var before []abi.Call
+	used := 0
+	for n, in := range inputs {
+		copy(l.in[used:], in.bytes)
+		c := abi.Call{Size: sizeCall, State: i.state, In: addr(l.in) + uintptr(used), InLen: uintptr(len(in.bytes)),
+			Host: addr(k.table), Cancel: addr(l.frames[frameArea-frameSlot:])}
+		if n == 0 {
+			c.Out, c.OutCap = addr(l.room), usualRoom
+		}
+		*at[abi.Call](l.frames, n*frameSlot) = c
+		k.setState(addr(l.frames[n*frameSlot:]), running)
+		before = append(before, c)
+		used += len(in.bytes)
+	}
+	frames := at[abi.Frames](control, 0)
+	*frames = abi.Frames{Size: sizeFrames, Fn: f.addr, Calls: addr(l.frames), Stride: frameSlot, Count: uintptr(len(inputs)),
+		Statuses: addr(control[1024:])}
+	r, _, _ := purego.SyscallN(k.bulk, addr(control))
+	done = frames.Done
+	for n := range inputs {
+		k.setState(addr(l.frames[n*frameSlot:]), idle)
+	}
+	for n := range min(done, uintptr(len(inputs))) {
+		c := at[abi.Call](l.frames, int(n)*frameSlot)
+		o := &outcome{status: abi.Status(*at[int32](control, 1024+int(n)*4)), own: c.Release != 0}
+		before[n].Out, before[n].OutCap = c.Out, usualRoom // each record's room begins where the one before it ended
+		o.take(&before[n], c)
+		if o.own {
+			k.setState(addr(l.frames[int(n)*frameSlot:]), releasing)
+			purego.SyscallN(c.Release, addr(l.frames[int(n)*frameSlot:]))
+			k.setState(addr(l.frames[int(n)*frameSlot:]), idle)
+		}
+		outcomes = append(outcomes, o)
+	}
+	return outcomes, abi.Status(int32(r)), done
+}
+
+func checkBatch(k *kit) {
+	if !k.lib.HasBatch {
+		k.skip("the library has no ferrule_batch")
+		return
+	}
+	const mend = "Let FERRULE_PLUGIN or the SDK define ferrule_batch"
+	k.expect("R19", "what single calls give", mend)
+	// fresh calls do with a new instance, which is alone.
+	l := k.lane()
+	fresh := func(do func(i *instance)) {
+		if i := k.begin(l, k.Config); i != nil {
+			do(i)
+			i.end()
+		}
+	}
+	if !k.open() {
+		return
+	}
+	for _, f := range k.functions {
+		inputs := k.samples(f)
+		// Two instances tell whether the function can be compared at all.
+		var want [2][]*outcome
+		for n := range want {
+			fresh(func(i *instance) {
+				i.calls(f, inputs, options{}, func(_ input, r *outcome) { want[n] = append(want[n], r) })
+			})
+		}
+		switch {
+		case len(want[1]) < len(inputs) || slices.ContainsFunc(want[1], func(o *outcome) bool { return o.breach != nil || o.status == abi.StatusPanic }):
+			k.note("%s was not compared: it does not come to an end with each input", f.label)
+		case !slices.EqualFunc(want[0], want[1], (*outcome).same):
+			k.note("%s was not compared: it does not do the same in each new instance", f.label)
+		default:
+			fresh(func(i *instance) { i.compareBatch(f, inputs, want[1]) })
+		}
+	}
+}
+
+// compareBatch runs the inputs as a batch, which must give what single calls gave, and a cancelled one.
+func (i *instance) compareBatch(f function, inputs []input, want []*outcome) {
+	k := i.k
+	find := func(seen, expected string) {
+		k.find(Finding{Rule: "R19", Severity: Error, Function: f.label, Seen: "ferrule_batch of " + f.label + ": " + seen,
+			Expected: expected, Mend: k.mend})
+	}
+	k.send(event{Step: &step{What: "ferrule_batch of " + f.label, Function: f.label, Rule: "R19", Expected: k.expected, Mend: k.mend}})
+	got, status, done := k.runBatch(i, f, inputs, false)
+	switch {
+	case status != abi.StatusOK || done != uintptr(len(inputs)):
+		find(fmt.Sprintf("status %d and done %d", int32(status), done), fmt.Sprintf("status 0 and done %d, for as many records", len(inputs)))
+		return
+	default:
+		for n := range want {
+			if !got[n].same(want[n]) && got[n].status != abi.StatusNoMemory {
+				find(fmt.Sprintf("record %d of %d has %s", n+1, len(inputs), differs(want[n], got[n])), "what single calls give")
+				return
+			}
+		}
+	}
+	if _, _, done := k.runBatch(i, f, inputs, true); done >= uintptr(len(inputs)) {
+		find(fmt.Sprintf("cancelled before it began, it ran all %d records", done), "a batch that stops when it is cancelled")
+	}
+}
+
+// sequence is what an instance answers to the same calls.
+func (i *instance) sequence(f function) (all []*outcome) {
+	for range 2 {
+		i.calls(f, i.k.samples(f), options{}, func(_ input, r *outcome) { all = append(all, r) })
+	}
+	return all
+}
+
+func checkInstances(k *kit) {
+	k.expect("R15", anyInput, mendInput)
+	if !k.open() {
+		return
+	}
+	l, m := k.lane(), k.lane()
+	for _, f := range k.functions {
+		// Two instances, one after the other, tell what the function does when it is alone, if it always does the same.
+		var alone []*outcome
+		comparable := true
+		for range 2 {
+			i := k.begin(l, k.Config)
+			if i == nil {
+				return
+			}
+			got := i.sequence(f)
+			i.end()
+			comparable = comparable && (alone == nil || slices.EqualFunc(alone, got, (*outcome).same)) && !k.slow[f.label]
+			alone = got
+		}
+		if !comparable {
+			k.note("%s was not compared: it does not do the same in each new instance", f.label)
+			continue
+		}
+		a, b := k.begin(l, k.Config), k.begin(m, k.Config)
+		if a == nil || b == nil {
+			return
+		}
+		n := 0
+		for range 2 {
+			for _, in := range k.samples(f) {
+				for _, i := range []*instance{a, b} {
+					if r := i.call(f, in, options{}); n < len(alone) && !r.same(alone[n]) {
+						k.find(Finding{Rule: "R13", Severity: Warning, Function: f.label,
+							Seen:     fmt.Sprintf("%s with %s, beside a second instance: %s", f.label, in.name, differs(alone[n], r)),
+							Expected: "what it gives in an instance that is alone",
+							Mend:     "Keep what a call leaves for the next in call->state; static variables are shared by all instances"})
+					}
+				}
+				n++
+			}
+		}
+		a.end()
+		b.end()
+	}
+}
+
+// hammerTime is how long each function is called on all threads.
+const hammerTime = 40 * time.Millisecond
+
+func checkThreads(k *kit) {
+	if !k.open() {
+		return
+	}
+	word := k.lib.Manifest.Threads
+	instances, threads := 4, 1
+	if word == abi.Concurrent {
+		instances, threads = 2, 4
+	}
+	k.expect("R13", "what one thread gets", "Guard what calls share, or declare what the library keeps to: threads=serial")
+	if word != abi.Concurrent {
+		k.mend = "Guard static variables with a lock, or keep their content in call->state: instances run at the same time"
+	}
+	who := fmt.Sprintf("%d instances at the same time", instances)
+	if word == abi.Concurrent {
+		who = fmt.Sprintf("%d instances on %d threads each, at the same time", instances, threads)
+	}
+
+	// member is one thread with the instance that it calls. The instance's first thread starts and stops it.
+	type member struct {
+		i    *instance
+		work chan func(m *instance)
+		done chan struct{}
+	}
+	var members []*member
+	run := func(m *member, do func(*instance)) { m.work <- do; <-m.done }
+	all := func(do func(*instance)) {
+		for _, m := range members {
+			m.work <- do
+		}
+		for _, m := range members {
+			<-m.done
+		}
+	}
+	for range instances {
+		var first *member
+		for range threads {
+			m := &member{work: make(chan func(*instance)), done: make(chan struct{})}
+			go func() {
+				runtime.LockOSThread()
+				for do := range m.work {
+					do(m.i)
+					m.done <- struct{}{}
+				}
+			}()
+			if first == nil {
+				first = m
+				run(m, func(*instance) { m.i = k.begin(k.lane(), k.Config) })
+			} else if first.i != nil {
+				m.i = &instance{k, k.lane(), first.i.state}
+			}
+			if m.i == nil {
+				return
+			}
+			members = append(members, m)
+		}
+	}
+	for _, f := range k.functions {
+		inputs := k.samples(f)
+		baseline := map[*instance][]*outcome{}
+		sure := true
+		measure := func() bool { // one after the other
+			same := true
+			for _, m := range members {
+				run(m, func(i *instance) {
+					for n, in := range inputs {
+						r, ok := i.sure(f, in)
+						if !ok {
+							same = false
+							return
+						}
+						if n >= len(baseline[i]) {
+							baseline[i] = append(baseline[i], r)
+						} else {
+							same = same && r.same(baseline[i][n])
+						}
+					}
+				})
+				if !same {
+					return false
+				}
+			}
+			return same
+		}
+		if sure = measure(); !sure {
+			continue
+		}
+		k.send(event{Step: &step{What: f.label + ", " + who, Function: f.label, Rule: "R13", Expected: k.expected, Mend: k.mend}})
+		var mu sync.Mutex
+		var wrong string
+		all(func(i *instance) {
+			for begun := time.Now(); time.Since(begun) < hammerTime; {
+				for n, in := range inputs {
+					r, _ := k.enter(i.l, f.addr, i.state, in.bytes, options{quiet: true})
+					if !r.same(baseline[i][n]) {
+						mu.Lock()
+						if wrong == "" {
+							wrong = f.label + " with " + in.name + ", " + who + ": " + differs(baseline[i][n], r)
+						}
+						mu.Unlock()
+					}
+				}
+			}
+		})
+		if wrong == "" {
+			continue
+		}
+		if !measure() {
+			k.note("%s was not compared: it does not do the same twice", f.label)
+			continue
+		}
+		k.find(Finding{Rule: "R13", Severity: Error, Function: f.label, Seen: wrong, Expected: k.expected, Mend: k.mend})
+		k.send(event{Broken: f.label})
+	}
+	// All functions at once: what they get is not compared, as one may say what another does. They must live through it.
+	k.send(event{Step: &step{What: "all functions, " + who, Rule: "R13", Expected: "calls that return", Mend: k.mend}})
+	var turn atomic.Int64
+	all(func(i *instance) {
+		mine := int(turn.Add(1))
+		for begun := time.Now(); time.Since(begun) < 3*hammerTime; mine++ {
+			if len(k.functions) == 0 {
+				return
+			}
+			f := k.functions[mine%len(k.functions)]
+			if k.slow[f.label] {
+				continue
+			}
+			for _, in := range k.samples(f) {
+				k.enter(i.l, f.addr, i.state, in.bytes, options{quiet: true})
+			}
+		}
+	})
+	for n, m := range members {
+		if n%threads == 0 {
+			run(m, func(i *instance) { i.end() })
+		}
+	}
+}
+
+// The least growth in one block of calls that counts as a leak, and the number of blocks that must all grow: memory that
+// is kept for later, the library's or Go's own, stops growing before that.
+const (
+	leak   = 32 << 10
+	blocks = 8
+)
+
+// growth runs blocks of work until one leaves the process's memory as it was. It returns how many bytes each block left
+// behind when all did; ok is false where the system does not tell.
+func growth(block func() bool) (bytes []int, ok bool) {
+	before := 0
+	for n := range blocks + 1 {
+		if !block() {
+			return nil, true
+		}
+		runtime.GC()
+		debug.FreeOSMemory() // Go's own memory, as flat as it gets
+		now, ok := resident()
+		if !ok {
+			return nil, false
+		}
+		if n > 0 {
+			if now-before < leak {
+				return nil, true
+			}
+			bytes = append(bytes, now-before)
+		}
+		before = now
+	}
+	return bytes, true
+}
+
+func checkStartStop(k *kit) {
+	if !k.open() {
+		return
+	}
+	if k.start == 0 {
+		k.skip("the library has no ferrule_start")
+		return
+	}
+	l := k.lane()
+	if k.begin(l, k.Config).end() == nil && k.stop != 0 {
+		return
+	}
+	k.send(event{Step: &step{What: "ferrule_start and ferrule_stop, 1,000 times", Rule: "R15", Expected: "an instance each time",
+		Mend: "Let ferrule_stop undo what ferrule_start did"}})
+	failed, count := "", 0
+	g, ok := growth(func() bool {
+		begun := time.Now()
+		for count = 0; count < 1000 && failed == "" && time.Since(begun) < time.Second; count++ {
+			r, state := k.enter(l, k.start, 0, k.Config, options{quiet: true})
+			if r.status != 0 {
+				failed = fmt.Sprintf("ferrule_start failed with %v: %q", r.status, r.out)
+			} else if k.stop != 0 {
+				k.enter(l, k.stop, state, nil, options{quiet: true})
+			}
+		}
+		return failed == ""
+	})
+	switch {
+	case failed != "":
+		k.find(Finding{Rule: "R15", Severity: Error, Seen: fmt.Sprintf("%s, after it had worked before", failed),
+			Expected: "an instance each time", Mend: "Let ferrule_stop undo what ferrule_start did"})
+	case !ok:
+		k.note("memory was not measured: not done on this system")
+	case g != nil:
+		k.find(Finding{Rule: "R15", Severity: Error,
+			Seen:     fmt.Sprintf("%d more bytes after each %d instances", slices.Min(g), count),
+			Expected: "memory as before, when every instance has stopped", Mend: "Free in ferrule_stop what ferrule_start and the calls made"})
+	}
+}
+
+func checkLeaks(k *kit) {
+	if _, ok := resident(); !ok {
+		k.skip("memory is not measured on this system")
+		return
+	}
+	k.expect("R9", "calls that return", mendInput)
+	k.each(func(i *instance, f function) {
+		inputs := k.samples(f)
+		i.calls(f, inputs, options{}, nil)
+		if k.slow[f.label] {
+			return
+		}
+		count := 0
+		g, _ := growth(func() bool {
+			begun := time.Now()
+			for count = 0; count < 1000 && time.Since(begun) < 200*time.Millisecond; count++ {
+				o := options{quiet: true, noRoom: count%2 == 0}
+				if r, _ := k.enter(i.l, f.addr, i.state, inputs[count%len(inputs)].bytes, o); r.status == abi.StatusPanic {
+					i.end()
+					j := k.begin(i.l, k.Config)
+					if j == nil {
+						return false
+					}
+					i.state = j.state
+				}
+			}
+			return true
+		})
+		if g != nil {
+			k.find(Finding{Rule: "R9", Severity: Error, Function: f.label,
+				Seen:     fmt.Sprintf("%s: %d more bytes after each %d calls", f.label, slices.Min(g), count),
+				Expected: "memory as before, when every result was released",
+				Mend:     "Free what a call makes before it returns, and its result in release"})
+		}
+	})
+}

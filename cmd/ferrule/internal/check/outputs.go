@@ -1,0 +1,317 @@
+package check
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// rooms are sizes of the room that a host may bring.
+var rooms = []options{
+	{name: "in a room of 64 KiB"},
+	{name: "in a room of 1 byte", room: 1},
+	{name: "in a room of 8 bytes", room: 8},
+	{name: "without room", noRoom: true},
+}
+
+func checkOutput(k *kit) {
+	k.expect("R8", "a result within the room, or in memory of its own", "Compare with out_cap before writing")
+	k.each(func(i *instance, f function) {
+		for _, o := range rooms {
+			i.calls(f, k.samples(f), o, func(in input, r *outcome) {
+				if r.breach == nil {
+					return
+				}
+				k.find(Finding{Rule: r.breach.rule, Severity: Error, Function: f.label,
+					Seen:     f.label + " with " + in.name + ", " + o.name + ": " + r.breach.seen,
+					Expected: r.breach.expected, Mend: r.breach.mend})
+				k.send(event{Broken: f.label})
+			})
+		}
+	})
+}
+
+func checkRoomGuard(k *kit) {
+	k.expect("R8", "at most out_cap bytes written", "Compare with out_cap before writing; return memory of your own with release where it is too little")
+	k.each(func(i *instance, f function) {
+		for _, size := range []int{0, 1, 2, 7, 8, 16, 64, 1000} {
+			i.calls(f, k.samples(f), options{name: fmt.Sprintf("in a room of %d bytes where memory ends", size), room: size, noRoom: size == 0,
+				guardRoom: true}, nil)
+		}
+	})
+}
+
+// sure calls a function twice, and reports whether it does the same both times, as far as that shows: what differs from
+// one call to the next cannot be compared.
+func (i *instance) sure(f function, in input) (*outcome, bool) {
+	if i.k.slow[f.label] {
+		return nil, false
+	}
+	a := i.call(f, in, options{})
+	if i.k.slow[f.label] {
+		return nil, false
+	}
+	b := i.call(f, in, options{})
+	if a.breach != nil || !a.same(b) {
+		i.k.note("%s was not compared: it does not do the same twice", f.label)
+		return nil, false
+	}
+	return a, true
+}
+
+// differs describes how an outcome differs from the expected one.
+func differs(want, got *outcome) string {
+	switch {
+	case want.status != got.status:
+		return fmt.Sprintf("the status %d instead of %d", int32(got.status), int32(want.status))
+	case got.breach != nil:
+		return got.breach.seen
+	case len(want.out) != len(got.out):
+		return fmt.Sprintf("%d bytes instead of %d", len(got.out), len(want.out))
+	}
+	for n := range want.out {
+		if want.out[n] != got.out[n] {
+			return fmt.Sprintf("another byte at %d of %d", n, len(want.out))
+		}
+	}
+	return "the same"
+}
+
+// compare calls a function with something different about the call, and reports a result that differs. tooLittle says that
+// FERRULE_NO_MEMORY is a right answer, too.
+func (i *instance) compare(f function, in input, want *outcome, o options, tooLittle bool, finding Finding) bool {
+	r := i.call(f, in, o)
+	if r.same(want) || r.breach != nil && tooLittle || tooLittle && r.status == abi.StatusNoMemory {
+		return true
+	}
+	if again := i.call(f, in, options{}); !again.same(want) {
+		i.k.note("%s was not compared: it does not do the same each time", f.label)
+		return true
+	}
+	finding.Severity, finding.Function = Error, f.label
+	finding.Seen = f.label + " with " + in.name + ", " + o.name + ": " + differs(want, r)
+	i.k.find(finding)
+	return false
+}
+
+func checkRoomSizes(k *kit) {
+	k.expect("R8", "the same result in every room", "Compare with out_cap before writing")
+	k.each(func(i *instance, f function) {
+		for _, in := range k.samples(f) {
+			want, ok := i.sure(f, in)
+			if !ok {
+				continue
+			}
+			n := len(want.out)
+			for _, size := range []int{0, 1, n - 1, n, n + 1, 1 << 20} {
+				if size < 0 || size > maxRoom {
+					continue
+				}
+				// R8 and the statuses: where the room is too little, a function uses memory of its own, or says NO_MEMORY.
+				if !i.compare(f, in, want, options{name: fmt.Sprintf("in a room of %d bytes", size), room: size, noRoom: size == 0}, size < n,
+					Finding{Rule: "R8", Expected: fmt.Sprintf("the %d bytes that it has in a larger room, or FERRULE_NO_MEMORY where they do not fit", n),
+						Mend: "Return memory of your own with release where the room is too little"}) {
+					break
+				}
+			}
+		}
+	})
+}
+
+func checkFrame(k *kit) {
+	k.expect("R6", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, k.samples(f), options{}, func(in input, r *outcome) {
+			if r.changed != "" {
+				k.find(Finding{Rule: "R6", Severity: Error, Function: f.label, Seen: "the frame's " + r.changed + " was changed, with " + in.name,
+					Expected: "out, out_len and release set, and nothing else", Mend: "Keep values of your own in variables of your own"})
+			}
+		})
+	})
+}
+
+func checkFrameSize(k *kit) {
+	const expected = "what a frame of exactly this version gets"
+	const mend = "Test FERRULE_HAS before a member that the first version did not have, and take any size that is large enough"
+	k.expect("R21", expected, mend)
+	k.each(func(i *instance, f function) {
+		for _, in := range k.samples(f) {
+			want, ok := i.sure(f, in)
+			if !ok {
+				continue
+			}
+			for _, o := range []options{
+				{name: "with noise behind the frame's size", poison: true},
+				{name: "with a longer frame", poison: true, tail: 64},
+				{name: "with a frame where memory ends", guardFrame: true},
+			} {
+				i.compare(f, in, want, o, false, Finding{Rule: "R21", Expected: expected, Mend: mend})
+			}
+			if i.call(f, in, options{name: "with noise behind the frame's size", poison: true}).tail {
+				k.find(Finding{Rule: "R21", Severity: Error, Function: f.label, Seen: "bytes behind the frame's size were written over",
+					Expected: "the frame's own bytes written, and no others", Mend: mend})
+			}
+		}
+	})
+}
+
+func checkHostSize(k *kit) {
+	const expected = "what a table of exactly this version gets"
+	const mend = "Test FERRULE_HAS before a service that the first version did not have, and take any size that is large enough"
+	k.expect("R21", expected, mend)
+	// Tables of other lengths: a noisy one, a longer one, and one where memory ends.
+	exact := *at[abi.Host](k.table, 0)
+	var tables []uintptr
+	for n := range 3 {
+		b, err := guarded(4096)
+		if err != nil {
+			panic(err)
+		}
+		off := 0
+		if n == 2 {
+			off = len(b) - int(sizeHost)
+		} else {
+			for i := int(sizeHost); i < 256; i++ {
+				b[i] = poisonByte
+			}
+		}
+		table := exact
+		if n == 1 {
+			table.Size += 64
+		}
+		*at[abi.Host](b, off) = table
+		tables = append(tables, addr(b[off:]))
+	}
+	k.each(func(i *instance, f function) {
+		for _, in := range k.samples(f) {
+			want, ok := i.sure(f, in)
+			if !ok {
+				continue
+			}
+			for n, name := range []string{"with noise behind the host table's size", "with a longer host table", "with a host table where memory ends"} {
+				i.compare(f, in, want, options{name: name, table: tables[n]}, false, Finding{Rule: "R21", Expected: expected, Mend: mend})
+			}
+		}
+	})
+}
+
+// elsewhere runs do on another thread, which ends with it.
+func elsewhere(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread is done after this
+		do()
+	}()
+	<-done
+}
+
+func checkRelease(k *kit) {
+	k.expect("R9", "a release that works on any thread", "Let release depend on nothing but the bytes that it releases: no thread's own variables")
+	k.each(func(i *instance, f function) {
+		for _, in := range k.samples(f) {
+			for _, o := range []options{{name: "without room, released on another thread", noRoom: true, keep: true},
+				{name: "released on another thread", keep: true}} {
+				if k.slow[f.label] {
+					continue
+				}
+				r := i.call(f, in, o)
+				if r.release == nil {
+					continue
+				}
+				begun := time.Now()
+				elsewhere(r.release)
+				if took := time.Since(begun); took > time.Second {
+					k.find(Finding{Rule: "R9", Severity: Error, Function: f.label, Seen: fmt.Sprintf("release took %v", took.Round(time.Millisecond)),
+						Expected: "a release that comes back soon", Mend: "Only free the memory there"})
+				}
+				k.misuses(f.label, "R9")
+			}
+		}
+	})
+}
+
+func checkReleaseLate(k *kit) {
+	k.expect("R9", "a release that relies on nothing but the bytes it releases", "Let release use neither the state nor what ferrule_stop frees")
+	if k.lib.HasStop {
+		k.each(func(i *instance, f function) {
+			if k.slow[f.label] {
+				return
+			}
+			var late []func()
+			i.calls(f, k.samples(f), options{name: "without room, released after ferrule_stop", noRoom: true, keep: true}, func(_ input, r *outcome) {
+				if r.release != nil {
+					late = append(late, r.release)
+				}
+			})
+			i.end()
+			k.send(event{Step: &step{What: f.label + "'s release, after ferrule_stop", Function: f.label, Rule: k.rule, Expected: k.expected, Mend: k.mend}})
+			for _, release := range late {
+				release()
+			}
+			if j := k.begin(i.l, k.Config); j != nil { // for what each does afterwards
+				i.state = j.state
+			}
+		})
+		return
+	}
+	k.skip("the library has no ferrule_stop")
+}
+
+func checkServices(k *kit) {
+	k.expect("R18", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(input, *outcome) { k.misuses(f.label, "R5", "R18", "R21") })
+	})
+}
+
+func checkLateFrames(k *kit) {
+	k.expect("R14", anyInput, mendInput)
+	k.each(func(i *instance, f function) {
+		i.calls(f, k.samples(f), options{}, nil)
+		time.Sleep(20 * time.Millisecond)
+		k.misuses(f.label, "R14")
+	})
+}
+
+// imports runs a case about host functions.
+func (k *kit) imports(serve ...func(uint32, []byte) (abi.Status, []byte)) {
+	if len(k.lib.Imports) == 0 {
+		k.skip("the library imports nothing")
+		return
+	}
+	k.expect("R18", "a status, whatever a host function returns", "Look at the status first, then at out_len; for FERRULE_MORE give the same request more room")
+	k.each(func(i *instance, f function) {
+		for _, s := range serve {
+			k.serve = s
+			i.calls(f, k.samples(f), options{}, nil)
+			i.calls(f, k.samples(f), options{name: "without room", noRoom: true}, nil)
+		}
+	})
+	if k.served.Load() == 0 {
+		k.skip("no host function was called; --in gives a function an input with which it calls one")
+	}
+}
+
+func checkImportFails(k *kit) {
+	fails := func(status abi.Status, message string) func(uint32, []byte) (abi.Status, []byte) {
+		return func(uint32, []byte) (abi.Status, []byte) { return status, []byte(message) }
+	}
+	k.imports(fails(abi.StatusFailed, "no connection to the database"), fails(abi.StatusFailed, ""),
+		fails(abi.StatusMisuse, ""), fails(abi.StatusCancelled, "cancelled"), fails(abi.StatusOwn+234, "a status of the host's own"))
+}
+
+func checkImportEmpty(k *kit) {
+	k.imports(func(uint32, []byte) (abi.Status, []byte) { return abi.StatusOK, nil })
+}
+
+func checkImportLarge(k *kit) {
+	large := make([]byte, 1<<20)
+	for i := range large {
+		large[i] = "0123456789abcdef"[i%16]
+	}
+	k.imports(func(uint32, []byte) (abi.Status, []byte) { return abi.StatusOK, large },
+		func(uint32, []byte) (abi.Status, []byte) { return abi.StatusFailed, large })
+}

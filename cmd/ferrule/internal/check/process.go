@@ -1,0 +1,152 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+)
+
+// facts are what a snapshot of a part of the process's state says.
+type facts map[string]string
+
+// untouched runs a case about what a plug-in leaves as it found it (R20). snapshot returns nil where it cannot say, and why.
+func (k *kit) untouched(expected, mend string, snapshot func() (facts, string)) {
+	before, why := snapshot()
+	if before == nil {
+		k.skip("%s", why)
+		return
+	}
+	k.expect("R20", expected, mend)
+	compare := func(who string) {
+		after, _ := snapshot()
+		for _, name := range slices.Sorted(maps.Keys(before)) {
+			if after[name] != before[name] {
+				k.find(Finding{Rule: "R20", Severity: Error, Seen: fmt.Sprintf("%s: %s was %s, is %s", who, name, or(before[name]), or(after[name])),
+					Expected: expected, Mend: mend})
+				return
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(after)) {
+			if _, known := before[name]; !known {
+				k.find(Finding{Rule: "R20", Severity: Error, Seen: fmt.Sprintf("%s: %s was not there, is %s", who, name, or(after[name])),
+					Expected: expected, Mend: mend})
+				return
+			}
+		}
+	}
+	if !k.open() {
+		return
+	}
+	compare("after opening the library")
+	l := k.lane()
+	if len(k.functions) == 0 {
+		if i := k.begin(l, k.Config); i != nil {
+			i.end()
+			compare("after ferrule_start and ferrule_stop")
+		}
+	}
+	for _, f := range k.functions {
+		i := k.begin(l, k.Config)
+		if i == nil {
+			return
+		}
+		compare("after ferrule_start")
+		i.calls(f, append(k.samples(f), notUTF8...), options{}, nil)
+		compare("after " + f.label)
+		i.end()
+		compare("after ferrule_stop")
+	}
+}
+
+func or(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+func checkWorkingDirectory(k *kit) {
+	k.untouched("the working directory as it was", "Use absolute paths, or openat", func() (facts, string) {
+		dir, err := os.Getwd()
+		if err != nil {
+			return nil, err.Error()
+		}
+		return facts{"the working directory": dir}, ""
+	})
+}
+
+func checkSignalHandlers(k *kit) {
+	k.untouched("every signal's handler as it was", "Leave signals to the host", signalHandlers)
+}
+
+func checkSignalMask(k *kit) {
+	k.untouched("the thread's signal mask as it was", "Restore the mask before the call ends; block signals in threads of your own only", signalMask)
+}
+
+func checkLocale(k *kit) {
+	k.untouched("the locale as it was", "Use functions that take a locale (newlocale, strtod_l), or uselocale and restore it", locale)
+}
+
+func checkFloatingPoint(k *kit) {
+	k.untouched("rounding and exceptions as they were", "Restore with fesetenv what fegetenv gave, before the call ends", floatingPoint)
+}
+
+func checkEnvironment(k *kit) {
+	k.untouched("the environment as it was", "Do without setenv and putenv: other threads read the environment", environment)
+}
+
+func checkStreams(k *kit) {
+	k.untouched("the standard streams open, to what they were", "Do without freopen, dup2 and close on 0, 1 and 2", streams)
+}
+
+func checkThreadsEnd(k *kit) {
+	if _, ok := threads(); !ok {
+		k.skip("threads are not counted on this system")
+		return
+	}
+	if !k.open() {
+		return
+	}
+	k.expect("R15", anyInput, mendInput)
+	// Go makes threads of its own when it needs them, and keeps them: more than this case needs are there before it begins.
+	l := k.lane()
+	begin := make(chan struct{})
+	for range 16 {
+		go elsewhereAndBack(begin)
+	}
+	time.Sleep(5 * time.Millisecond)
+	close(begin)
+	time.Sleep(5 * time.Millisecond)
+	before, _ := threads()
+	left := make([]int, 4) // threads more than before, after each round
+	for round := range left {
+		i := k.begin(l, k.Config)
+		if i == nil {
+			return
+		}
+		for _, f := range k.functions {
+			i.calls(f, k.samples(f), options{}, nil)
+		}
+		i.end()
+		for range 50 {
+			now, _ := threads()
+			if left[round] = now - before; left[round] <= 0 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	f := Finding{Rule: "R15", Expected: "as many threads as before, when every instance has stopped",
+		Mend: "End and join in ferrule_stop the threads that the instance started"}
+	f.Seen = fmt.Sprintf("%d, %d, %d and %d threads more after 1, 2, 3 and 4 instances that have stopped", left[0], left[1], left[2], left[3])
+	switch {
+	case left[3] > left[1] && left[1] > 0:
+		f.Severity = Error
+		k.find(f)
+	case left[3] > 0: // they are the library's, and not the instance's: a pool, or a runtime of its own
+		f.Severity = Warning
+		k.find(f)
+	}
+}

@@ -1,0 +1,147 @@
+package check
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/ebitengine/purego"
+	"golang.org/x/sys/unix"
+)
+
+// resident returns the bytes of this process's memory that no file backs.
+func resident() (int, bool) {
+	text, err := os.ReadFile("/proc/self/smaps_rollup")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		if kB, ok := strings.CutPrefix(line, "Anonymous:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kB), "kB")))
+			return n << 10, err == nil
+		}
+	}
+	return 0, false
+}
+
+// threads returns how many threads this process has.
+func threads() (int, bool) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	return len(tasks), err == nil
+}
+
+// elsewhereAndBack takes a thread until the channel is closed, and leaves it to Go.
+func elsewhereAndBack(until chan struct{}) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	<-until
+}
+
+// scratch is memory for what the system writes.
+var scratch []byte
+
+func fresh() []byte {
+	if scratch == nil {
+		var err error
+		if scratch, err = guarded(4096); err != nil {
+			panic(err)
+		}
+	}
+	clear(scratch)
+	return scratch
+}
+
+const kernelSet = 8 // bytes of the kernel's sigset_t
+
+func signalHandlers() (facts, string) {
+	all := facts{}
+	for n := 1; n <= 64; n++ {
+		if n >= 32 && n <= 34 || n == int(unix.SIGKILL) || n == int(unix.SIGSTOP) {
+			continue // the C library's own, and those that have no handler
+		}
+		b := fresh()
+		if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(n), 0, addr(b), kernelSet, 0, 0); e != 0 {
+			return nil, "signal handlers cannot be read: " + e.Error()
+		}
+		name := unix.SignalName(unix.Signal(n))
+		if name == "" {
+			name = "signal " + strconv.Itoa(n)
+		}
+		all["the handler of "+name] = fmt.Sprintf("%#x with flags %#x", binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[8:]))
+	}
+	return all, ""
+}
+
+func signalMask() (facts, string) {
+	b := fresh()
+	if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, 0, 0, addr(b), kernelSet, 0, 0); e != 0 {
+		return nil, "the signal mask cannot be read: " + e.Error()
+	}
+	return facts{"the signal mask": fmt.Sprintf("%#x", binary.NativeEndian.Uint64(b))}, ""
+}
+
+func locale() (facts, string) {
+	const all = 6 // LC_ALL
+	set, use := libc("setlocale"), libc("uselocale")
+	if set == 0 || use == 0 {
+		return nil, "the C library has no setlocale and uselocale"
+	}
+	name, _, _ := purego.SyscallN(set, all, 0)
+	own, _, _ := purego.SyscallN(use, 0)
+	return facts{"the locale": strconv.Quote(text(name)), "the thread's locale": fmt.Sprintf("%#x", own)}, ""
+}
+
+func floatingPoint() (facts, string) {
+	get := libc("fegetenv")
+	for _, name := range []string{"libm.so.6", "libm.so", "libc.so"} {
+		if get == 0 {
+			if m, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL); err == nil {
+				get, _ = purego.Dlsym(m, "fegetenv")
+			}
+		}
+	}
+	if get == 0 {
+		return nil, "the C library has no fegetenv"
+	}
+	b := fresh()
+	purego.SyscallN(get, addr(b))
+	switch runtime.GOARCH {
+	case "amd64":
+		const modes = 0xFFC0 // of MXCSR: all but the flags of what has happened
+		return facts{"the x87 control word": fmt.Sprintf("%#x", binary.NativeEndian.Uint16(b)),
+			"MXCSR": fmt.Sprintf("%#x", binary.NativeEndian.Uint32(b[28:])&modes)}, ""
+	case "arm64":
+		return facts{"FPCR": fmt.Sprintf("%#x", binary.NativeEndian.Uint32(b))}, ""
+	}
+	return nil, "the floating-point environment is not read on " + runtime.GOARCH
+}
+
+func environment() (facts, string) {
+	variable := libc("environ")
+	if variable == 0 {
+		return nil, "the C library has no environ"
+	}
+	all := facts{}
+	for p := word(variable); p != 0 && word(p) != 0; p += sizeWord {
+		name, value, _ := strings.Cut(text(word(p)), "=")
+		all["the variable "+name] = strconv.Quote(value)
+	}
+	return all, ""
+}
+
+func streams() (facts, string) {
+	all := facts{}
+	for fd, name := range []string{"the standard input", "the standard output", "the standard error output"} {
+		var s unix.Stat_t
+		if err := unix.Fstat(fd, &s); err != nil {
+			all[name] = "closed"
+			continue
+		}
+		flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		all[name] = fmt.Sprintf("file %d:%d with flags %#x", s.Dev, s.Ino, flags)
+	}
+	return all, ""
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package check
+
+import "runtime"
+
+const notHere = "not looked at on this system"
+
+func resident() (int, bool)           { return 0, false }
+func threads() (int, bool)            { return 0, false }
+func signalHandlers() (facts, string) { return nil, notHere }
+func signalMask() (facts, string)     { return nil, notHere }
+func locale() (facts, string)         { return nil, notHere }
+func floatingPoint() (facts, string)  { return nil, notHere }
+func environment() (facts, string)    { return nil, notHere }
+func streams() (facts, string)        { return nil, notHere }
+func elsewhereAndBack(until chan struct{}) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	<-until
+}

@@ -1,0 +1,171 @@
+package check
+
+import (
+	"debug/elf"
+	"debug/macho"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+)
+
+// static is what a static case has: the file as inspect read it, or its error.
+type static struct {
+	path   string
+	lib    *inspect.Library // nil with an error
+	err    error
+	result *Result
+}
+
+func (s *static) find(f Finding) { s.result.Findings = append(s.result.Findings, f) }
+
+// refused reports inspect's error, if it is of one of these kinds.
+func (s *static) refused(rule, mend string, kinds ...error) {
+	e, ok := errors.AsType[*inspect.Error](s.err)
+	if !ok || !slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(e, kind) }) {
+		return
+	}
+	f := Finding{Rule: rule, Severity: Error, Seen: e.Found, Expected: e.Expected, Mend: mend}
+	if e.Remedy != "" {
+		f.Mend = e.Remedy
+	}
+	if cause, ok := errors.AsType[*abi.TextError](e.Err); ok {
+		f.Rule, f.Seen, f.Expected = cause.Rule, cause.Found, cause.Expected
+		if cause.Key != "" {
+			f.Seen = "the key " + cause.Key + ": " + f.Seen
+		}
+	} else if cause, ok := errors.AsType[*abi.MajorError](e.Err); ok {
+		f.Seen, f.Expected = "ferrule="+cause.Found, fmt.Sprintf("ferrule=%d", abi.Major)
+	}
+	if f.Seen == "" {
+		f.Seen = e.Kind.Error()
+	}
+	if f.Expected == "" {
+		f.Expected = "a library that follows the rule"
+	}
+	if e.Symbol != "" {
+		f.Seen = e.Symbol + ": " + f.Seen
+	}
+	s.find(f)
+}
+
+func checkManifest(s *static) {
+	s.refused("R1", "Write the manifest with FERRULE_PLUGIN", inspect.ErrNoContract, inspect.ErrManifest, inspect.ErrMajor)
+}
+
+func checkNames(s *static) {
+	s.refused("R2", "Give each function, hook and import a C identifier of its own, and export code for functions, data for the rest",
+		inspect.ErrName, inspect.ErrDuplicate, inspect.ErrSymbol)
+	if s.lib != nil && len(s.lib.Reserved) > 0 {
+		s.find(Finding{Rule: "R2", Severity: Warning, Seen: "the exported names " + list(s.lib.Reserved),
+			Expected: "no ferrule_ names but the contract's, and no text about a symbol that is not there",
+			Mend:     "Rename them; names that start with ferrule_ belong to later versions of the contract"})
+	}
+}
+
+// foreign returns what the library is built for, when that is not this system.
+func foreign(lib *inspect.Library) string {
+	if lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+		return ""
+	}
+	arch := lib.Machine
+	if lib.Arch != "" {
+		arch = strings.Join(lib.Archs, ", ")
+	}
+	if lib.OS == "" {
+		return arch
+	}
+	return lib.OS + "/" + arch
+}
+
+func checkArchitecture(s *static) {
+	if s.lib == nil {
+		s.result.Reason = "the file cannot be read as a plug-in"
+		return
+	}
+	if found := foreign(s.lib); found != "" {
+		s.find(Finding{Rule: "R4", Severity: Error, Seen: "a library for " + found,
+			Expected: runtime.GOOS + "/" + runtime.GOARCH + ", where it is to be checked",
+			Mend:     "Build it for this system, or check it on the system that it is for"})
+	}
+}
+
+// byLinkers are names that linkers and compilers export on their own.
+var byLinkers = []string{"_init", "_fini", "_start", "_end", "end", "_edata", "edata", "_etext", "etext", "__bss_start", "__bss_start__",
+	"__bss_end__", "_bss_end__", "__end__", "_dyld_private", "__mh_dylib_header", "rust_eh_personality"}
+
+func checkSymbols(s *static) {
+	if s.lib == nil {
+		s.result.Reason = "the file cannot be read as a plug-in"
+		return
+	}
+	if len(s.lib.Funcs) == 0 && len(s.lib.Hooks) == 0 {
+		s.find(Finding{Rule: "R2", Severity: Warning, Seen: "no exported ferrule_fn_ and no ferrule_hook_",
+			Expected: "a function or a hook, for the host to call",
+			Mend:     "Write one with FERRULE_FN or #[ferrule::export], and see that the linker does not hide it"})
+	}
+	names, reason := exported(s.path, s.lib)
+	if reason != "" {
+		s.result.Notes = append(s.result.Notes, reason)
+	}
+	var other []string
+	for _, name := range names {
+		if strings.HasPrefix(name, "_ZTI") || strings.HasPrefix(name, "_ZTS") {
+			continue // types of C++, which are visible so that exceptions find them
+		}
+		if kind, _ := abi.ParseSymbol(name); kind == abi.KindOther && !slices.Contains(byLinkers, name) {
+			other = append(other, name)
+		}
+	}
+	if len(other) > 0 {
+		slices.Sort(other)
+		s.find(Finding{Rule: "R2", Severity: Warning, Seen: fmt.Sprintf("%d more exported names: %s", len(other), list(other)),
+			Expected: "only what starts with ferrule_",
+			Mend:     "Compile with -fvisibility=hidden, or link with a version script: other libraries may have the same names"})
+	}
+}
+
+// exported returns the names that the library exports, or why it cannot say.
+func exported(path string, lib *inspect.Library) (names []string, reason string) {
+	switch lib.Format {
+	case inspect.ELF:
+		f, err := elf.Open(path)
+		if err != nil {
+			return nil, "other exported names were not looked at: " + err.Error()
+		}
+		defer f.Close()
+		symbols, err := f.DynamicSymbols()
+		if err != nil {
+			return nil, "other exported names were not looked at: " + err.Error()
+		}
+		for _, s := range symbols {
+			bind, visible := elf.ST_BIND(s.Info), elf.ST_VISIBILITY(s.Other)
+			if s.Section != elf.SHN_UNDEF && s.Section != elf.SHN_ABS && s.Name != "" &&
+				(bind == elf.STB_GLOBAL || bind == elf.STB_WEAK) && (visible == elf.STV_DEFAULT || visible == elf.STV_PROTECTED) {
+				names = append(names, s.Name)
+			}
+		}
+		return slices.Compact(names), ""
+	case inspect.MachO:
+		f, err := macho.Open(path)
+		if err != nil {
+			return nil, "other exported names were not looked at: " + err.Error()
+		}
+		defer f.Close()
+		if f.Symtab == nil {
+			return nil, "other exported names were not looked at: the file has no symbol table"
+		}
+		for _, s := range f.Symtab.Syms {
+			const external, private, stab, kind = 0x01, 0x10, 0xe0, 0x0e
+			if s.Type&external != 0 && s.Type&(private|stab) == 0 && s.Type&kind != 0 {
+				names = append(names, strings.TrimPrefix(s.Name, "_"))
+			}
+		}
+		return names, ""
+	}
+	return nil, fmt.Sprintf("other exported names were not looked at: not done for %s files", lib.Format)
+}

@@ -1,0 +1,209 @@
+// Command ferrule creates, inspects, calls, checks and measures plug-ins. Its manual is in docs/ferrule.md, made from
+// its own help.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	_ "github.com/ferrule-dev/ferrule/loader/isolate" // this program is its own worker
+)
+
+// The exit codes, which scripts rely on.
+const (
+	exitOK      = 0 // a result
+	exitFailed  = 1 // the plug-in failed, or does not pass
+	exitUsage   = 2 // the command line is wrong
+	exitOpen    = 3 // the file cannot be opened as a plug-in
+	exitCrashed = 4 // the plug-in crashed, or ran out of time
+
+	exitInterrupted = 130 // Ctrl-C, as shells have it
+)
+
+// exit is an error with an exit code. Its err may be nil: everything was said already.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exit) Unwrap() error { return e.err }
+
+// failure gives an error the exit code that its kind has.
+func failure(err error) error {
+	var known *exit
+	var open *loader.OpenError
+	var crash *loader.CrashError
+	var deadline *loader.DeadlineError
+	var usage *loader.UsageError
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.Is(err, context.Canceled):
+		return &exit{exitInterrupted, err}
+	case errors.As(err, &crash), errors.As(err, &deadline), errors.Is(err, context.DeadlineExceeded):
+		return &exit{exitCrashed, err}
+	case errors.As(err, &open):
+		return &exit{exitOpen, err}
+	case errors.As(err, &usage):
+		return &exit{exitUsage, err}
+	default:
+		return &exit{exitFailed, err}
+	}
+}
+
+// app is what the verbs have in common: their streams, and how to print facts.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	json     bool // --json
+}
+
+// print prints facts: as JSON where that was asked for, otherwise as text does.
+func (a *app) print(facts any, text func(io.Writer) error) error {
+	if !a.json {
+		return failure(text(a.out))
+	}
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return failure(e.Encode(facts))
+}
+
+// colours reports whether w is a terminal that shows colours.
+func colours(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(f.Fd()) && escapes(f.Fd())
+}
+
+// The colours that text for people is in: a name, what is wrong, what is well.
+const (
+	bold  = "1"
+	red   = "31"
+	green = "32"
+)
+
+// painter returns a function that puts a colour around a text where w shows colours, and none where it does not.
+func painter(w io.Writer) func(colour, text string) string {
+	if !colours(w) {
+		return func(_, text string) string { return text }
+	}
+	return func(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
+}
+
+// printable is a text from a plug-in or a file on its way to a terminal, which control characters would steer. Lines
+// stay lines.
+func printable(text string) string {
+	plain := func(r rune) bool {
+		return unicode.IsGraphic(r) && r != unicode.ReplacementChar || r == '\n' || r == '\t'
+	}
+	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case plain(r), r == unicode.ReplacementChar:
+			b.WriteRune(r)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		}
+	}
+	return b.String()
+}
+
+// terminal reports whether stream, a reader or a writer, is a terminal.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && isTerminal(f.Fd())
+}
+
+// verbs are the commands, each in a file of its own, which adds to it in an init function.
+var verbs []func(*app) *cobra.Command
+
+// command returns the whole command line.
+func command(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ferrule",
+		Short: "Create, inspect, call, check and measure native plug-ins",
+		Long: `Create, inspect, call, check and measure native plug-ins for Go programs.
+
+Facts and results go to the standard output, messages to the standard error. Exit codes:
+  0    a result
+  1    the plug-in failed, or does not pass
+  2    the command line is wrong
+  3    the file cannot be opened as a plug-in
+  4    the plug-in crashed or ran out of time
+  130  interrupted`,
+		Example: `  ferrule new --lang c greeter                      # a plug-in to start from
+  ferrule inspect plugin.so                         # what it is, without running any of it
+  ferrule call plugin.so count_vowels --in hello
+  ferrule check plugin.so                           # does it keep to the contract?
+  ferrule bench plugin.so count_vowels --in hello   # what does a call cost?`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts as JSON")
+	for _, verb := range verbs {
+		root.AddCommand(verb(a))
+	}
+	return root
+}
+
+// run runs one command line and returns its exit code.
+func run(args []string, in io.Reader, out, stderr io.Writer) int {
+	root := command(&app{in: in, out: out, err: stderr})
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return exitOK
+	}
+	var e *exit
+	if !errors.As(err, &e) {
+		e = &exit{exitUsage, err} // cobra's own: an unknown verb, a wrong number of arguments
+	}
+	if e.err != nil {
+		fmt.Fprintf(stderr, "ferrule: %s\n", strings.TrimRight(printable(e.err.Error()), "\n"))
+		if e.code == exitUsage {
+			fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
+		}
+	}
+	return e.code
+}
+
+// version says which command this is.
+func version() string {
+	v := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		v = info.Main.Version
+	}
+	return fmt.Sprintf("%s, contract %d, %s %s/%s", v, abi.Major, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+func main() { os.Exit(guarded(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))) }

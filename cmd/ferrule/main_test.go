@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// binary is the built command, which the tests run as a user would.
+var binary string
+
+func TestMain(m *testing.M) {
+	code, err := withBinary(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// withBinary builds the command into a folder of its own for as long as tests runs.
+func withBinary(tests func() int) (int, error) {
+	dir, err := os.MkdirTemp("", "ferrule-command-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "ferrule")
+	if runtime.GOOS == "windows" {
+		binary += ".exe"
+	}
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return tests(), nil
+}
+
+// ferrule runs the command with args and stdin, and returns what it wrote and its exit code.
+func ferrule(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewBufferString(stdin), &out, &errs
+	err := cmd.Run()
+	require.NoError(t, ctx.Err(), "%v: out of time\n%s", args, &errs)
+	if ended := new(exec.ExitError); !errors.As(err, &ended) {
+		require.NoError(t, err, "%v", args)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestHelp(t *testing.T) {
+	stdout, stderr, code := ferrule(t, "", "--help")
+	assert.Zero(t, code)
+	assert.Empty(t, stderr)
+	for _, verb := range command(&app{}).Commands() {
+		assert.Contains(t, stdout, verb.Short)
+		if verb.Hidden || verb.Name() == "completion" || verb.Name() == "help" {
+			continue
+		}
+		assert.GreaterOrEqual(t, strings.Count(verb.Example, "ferrule "+verb.Name()), 2, "%s: two examples", verb.Name())
+		help, _, code := ferrule(t, "", verb.Name(), "--help")
+		assert.Zero(t, code)
+		assert.Contains(t, help, verb.Example)
+	}
+}
+
+func TestUnknownVerb(t *testing.T) {
+	stdout, stderr, code := ferrule(t, "", "inspct", "file")
+	assert.Equal(t, 2, code)
+	assert.Empty(t, stdout)
+	assert.Contains(t, stderr, "Did you mean this?\n\tinspect")
+	assert.Contains(t, stderr, "See 'ferrule --help'.")
+	_, stderr, code = ferrule(t, "", "--no-such-flag")
+	assert.Equal(t, 2, code)
+	assert.Contains(t, stderr, "unknown flag")
+}
+
+func TestVersion(t *testing.T) {
+	stdout, _, code := ferrule(t, "", "--version")
+	assert.Zero(t, code)
+	assert.Regexp(t, `^ferrule \S.*, contract 1, go\d.* `+runtime.GOOS+"/"+runtime.GOARCH+"\n$", stdout)
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		stdout, _, code := ferrule(t, "", "completion", shell)
+		assert.Zero(t, code)
+		assert.Contains(t, stdout, "ferrule")
+	}
+	stdout, _, code := ferrule(t, "", "__complete", "call", fixture.C(t, "echo"), "ec")
+	assert.Zero(t, code)
+	assert.Contains(t, stdout, "echo\tReturns its input.\necho_own\n")
+	stdout, _, code = ferrule(t, "", "__complete", "call", "--hook", fixture.C(t, "echo"), "")
+	assert.Zero(t, code)
+	assert.Contains(t, stdout, "before_echo\t")
+	stdout, _, _ = ferrule(t, "", "__complete", "inspect", "")
+	assert.True(t, strings.HasPrefix(stdout, "so\ndylib\ndll\n"), stdout)
+}

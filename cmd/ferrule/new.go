@@ -1,0 +1,442 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/include"
+	sdkc "github.com/ferrule-dev/ferrule/sdk-c"
+	sdkrust "github.com/ferrule-dev/ferrule/sdk-rust"
+)
+
+func init() { verbs = append(verbs, newVerb) }
+
+// templates are the files of new plug-ins: those of the folder all, and those that a language names. In a path, NAME
+// stands for the plug-in's name, and gitignore for .gitignore.
+//
+//go:embed templates
+var templates embed.FS
+
+// language is a language to make plug-ins in.
+type language struct {
+	Language string // as people write it
+	folders  []string
+	copies   []copied
+	build    string // the command that builds the plug-in in the folder %s
+	library  string // where that puts the library; %s is the plug-in's name in it
+	valid    func(name string) error
+
+	Compiler, Flags, Standard string // for make
+}
+
+// copied are files of the SDK that a new plug-in gets as they are: the folder from of files, as the folder to.
+type copied struct {
+	files    fs.FS
+	from, to string
+}
+
+// nativeHeaders are for C and C++.
+var nativeHeaders = []copied{{include.Files, ".", "include"}, {sdkc.Files, "include", "include"}}
+
+// languages are the words that --lang takes.
+var languages = map[string]*language{
+	"c": {
+		Language: "C", folders: []string{"all", "native", "c"}, copies: nativeHeaders,
+		build: "make -C %s", library: "%s" + libraryExt(), valid: validName,
+		Compiler: "CC", Flags: "CFLAGS", Standard: "c11",
+	},
+	"cpp": {
+		Language: "C++", folders: []string{"all", "native", "cpp"}, copies: nativeHeaders,
+		build: "make -C %s", library: "%s" + libraryExt(), valid: validName,
+		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
+	},
+	"rust": {
+		Language: "Rust", folders: []string{"all", "rust"},
+		copies: []copied{
+			{sdkrust.Files, "ferrule", "vendor/ferrule"},
+			{sdkrust.Files, "ferrule-macros", "vendor/ferrule-macros"},
+		},
+		build:   "cargo build --release --manifest-path %s/Cargo.toml",
+		library: "target/release/" + libraryPrefix() + "%s" + libraryExt(),
+		valid:   validCrate,
+	},
+}
+
+const languageWords = "c, cpp or rust"
+
+// plugin is what the templates know of a new plug-in; and, as JSON, what `ferrule new` says of it.
+type plugin struct {
+	*language `json:"-"`
+	Name      string   `json:"name"`
+	Lang      string   `json:"lang"`
+	Dir       string   `json:"dir"`
+	Files     []string `json:"files"`   // within Dir, with slashes
+	Library   string   `json:"library"` // within Dir, once it is built
+	Next      []string `json:"next"`    // the commands to go on with
+
+	Commands []string `json:"-"` // the three commands from nothing to a result
+	Source   string   `json:"-"`
+	SDK      string   `json:"-"` // the version of the Rust SDK
+}
+
+func newVerb(a *app) *cobra.Command {
+	var lang, name string
+	cmd := &cobra.Command{
+		Use:   "new --lang c|cpp|rust DIR",
+		Short: "Make a plug-in to start from",
+		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
+its build file, a test, a README, and what it needs of the SDK, so that the SDK has not to be installed.
+
+C and C++ get a Makefile and the headers in DIR/include. Rust gets a package with the crate ferrule in
+DIR/vendor; the four small crates that its macros are made with come from crates.io, or from what cargo has of
+it.
+
+DIR is made where it is missing, and must be empty where it is not. Its last part is the plug-in's name, unless
+--name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; one in Rust begins with a
+letter or '_' and has no '.'.
+
+With --json: name, lang, dir, files, library and next, the commands to go on with.`,
+		Example: `  # From nothing to a result
+  ferrule new --lang c greeter
+  make -C greeter
+  ferrule call greeter/greeter.so greet --in Ada
+
+  # A package for cargo, under another name than its folder's
+  ferrule new --lang rust --name word-count plugins/rust
+
+  # In this folder, which is empty
+  ferrule new --lang cpp .`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := newPlugin(lang, name, args[0])
+			if err != nil {
+				return err
+			}
+			if err := p.write(); err != nil {
+				return failure(err)
+			}
+			return a.print(p, p.print)
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	}
+	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the language: "+languageWords)
+	cmd.Flags().StringVar(&name, "name", "", "the plug-in's name; without it the last part of DIR")
+	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo"}
+	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // the flag is there
+	}
+	return cmd
+}
+
+// newPlugin looks at what was asked for. Its errors are for whoever typed it.
+func newPlugin(lang, name, dir string) (*plugin, error) {
+	l := languages[lang]
+	switch {
+	case lang == "":
+		return nil, usage("which language? Add --lang c, --lang cpp or --lang rust")
+	case l == nil:
+		return nil, usage("found the language %q, expected %s", lang, languageWords)
+	}
+	whole, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, failure(err)
+	}
+	given := name != ""
+	if !given {
+		name = filepath.Base(whole)
+	}
+	if err := l.valid(name); err != nil {
+		remedy := "; choose another with --name"
+		if better := mended(name); !given && l.valid(better) == nil {
+			remedy += ", such as --name " + better
+		}
+		return nil, usage("%w%s", err, remedy)
+	}
+	switch entries, err := os.ReadDir(dir); {
+	case err == nil && len(entries) > 0:
+		return nil, usage("%s is not empty: found %s in it; expected an empty folder, or one to be made",
+			dir, entries[0].Name())
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+	default:
+		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
+			return nil, usage("%s is a file; expected an empty folder, or one to be made", dir)
+		}
+		return nil, failure(err)
+	}
+
+	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang}
+	file := name
+	if lang == "rust" {
+		file = strings.ReplaceAll(name, "-", "_")
+		if p.SDK, err = sdkVersion(); err != nil {
+			return nil, err
+		}
+	}
+	p.Library = fmt.Sprintf(l.library, file)
+	commands := func(dir string) []string {
+		library := path.Join(dir, p.Library)
+		if strings.HasPrefix(library, "-") {
+			library = "./" + library
+		}
+		return []string{fmt.Sprintf(l.build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
+	}
+	p.Commands = append([]string{"ferrule new --lang " + lang + " " + name}, commands(name)...)
+	slashed := filepath.ToSlash(dir)
+	p.Next = append(commands(slashed), "ferrule check "+shellWord(path.Join(slashed, p.Library)))
+	return p, nil
+}
+
+// print tells people what there is and how to go on.
+func (p *plugin) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "Made %s, a plug-in in %s, in %s. Go on with\n\n    %s\n",
+		p.Name, p.Language, p.Dir, strings.Join(p.Next, "\n    "))
+	return err
+}
+
+// write writes the plug-in's files, and lists them in p.Files.
+func (p *plugin) write() error {
+	for _, folder := range p.folders {
+		folder = path.Join("templates", folder)
+		err := eachFile(templates, folder, func(name string, text []byte) error {
+			t, err := template.New(name).Option("missingkey=error").Parse(string(text))
+			if err != nil {
+				return err
+			}
+			var b bytes.Buffer
+			if err := t.Execute(&b, p); err != nil {
+				return err
+			}
+			name = strings.ReplaceAll(name, "NAME", p.Name)
+			if name == "gitignore" {
+				name = ".gitignore"
+			}
+			return p.put(name, b.Bytes())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	license, err := templates.ReadFile("templates/LICENSE")
+	if err != nil {
+		return err
+	}
+	for i, c := range p.copies {
+		if i == 0 {
+			if err := p.put(path.Join(strings.Split(c.to, "/")[0], "LICENSE"), license); err != nil {
+				return err
+			}
+		}
+		err := eachFile(c.files, c.from, func(name string, text []byte) error { return p.put(path.Join(c.to, name), text) })
+		if err != nil {
+			return err
+		}
+	}
+	if p.Lang == "rust" {
+		lock, err := lockFile(p.Name)
+		if err != nil {
+			return err
+		}
+		if err := p.put("Cargo.lock", lock); err != nil {
+			return err
+		}
+	}
+	slices.Sort(p.Files)
+	return nil
+}
+
+// put writes one file. It never writes over one: the folder was empty.
+func (p *plugin) put(name string, text []byte) error {
+	to := filepath.Join(p.Dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	p.Files = append(p.Files, name)
+	return errors.Join(err, f.Close())
+}
+
+// eachFile calls do for every file in a folder of files, with its path within the folder.
+func eachFile(files fs.FS, folder string, do func(name string, text []byte) error) error {
+	folders, err := fs.Sub(files, folder)
+	if err != nil {
+		return err
+	}
+	return fs.WalkDir(folders, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(folders, name)
+		if err != nil {
+			return err
+		}
+		return do(name, text)
+	})
+}
+
+// validName holds a name to rule R1 of the contract.
+func validName(name string) error {
+	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`).MatchString(name) || strings.Trim(name, ".") == "" {
+		return fmt.Errorf("found the name %q, expected letters, digits, '_', '-' and '.', 128 of them at most", name)
+	}
+	if strings.HasPrefix(name, "-") {
+		return fmt.Errorf("found the name %q, which compilers would take for a flag; expected a letter, a digit or '_' first",
+			name)
+	}
+	return nil
+}
+
+// validCrate holds a name to what cargo takes as well.
+func validCrate(name string) error {
+	if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`).MatchString(name) {
+		return fmt.Errorf("found the name %q, expected a letter or '_', and then letters, digits, '_' and '-', 64 of them "+
+			"at most: it is the package's, too", name)
+	}
+	lock, err := lockedPackages()
+	if err != nil {
+		return err
+	}
+	taken := []string{"core", "std", "alloc", "proc_macro", "test"}
+	for _, p := range lock {
+		taken = append(taken, strings.ReplaceAll(p.name, "-", "_"))
+	}
+	if slices.Contains(taken, strings.ReplaceAll(name, "-", "_")) {
+		return fmt.Errorf("found the name %q, which is a crate that the plug-in is built with", name)
+	}
+	return nil
+}
+
+// mended makes a valid name of most that are not.
+func mended(name string) string {
+	name = regexp.MustCompile(`[^A-Za-z0-9_-]+`).ReplaceAllString(name, "-")
+	name = strings.Trim(name, "-")
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		name = "plugin-" + name
+	}
+	return name
+}
+
+// lockedPackage is one package of a Cargo.lock.
+type lockedPackage struct{ name, text string }
+
+// lockedPackages are the packages that a plug-in without features is built from: those of the SDK's own lock file, so
+// that they are the newest ones that the oldest compiler takes.
+func lockedPackages() ([]lockedPackage, error) {
+	lock, err := sdkrust.Files.ReadFile("Cargo.lock")
+	if err != nil {
+		return nil, err
+	}
+	// Of the two packages of the SDK, without what only their features and tests need.
+	needs := map[string][]string{"ferrule": {"ferrule-macros"}, "ferrule-macros": {"proc-macro2", "quote", "syn"}}
+	all := map[string]lockedPackage{}
+	_, text, _ := strings.Cut(string(lock), "\n[[package]]\n")
+	for block := range strings.SplitSeq(text, "\n[[package]]\n") {
+		name := submatch(`(?m)^name = "(.*)"$`, block)
+		if own, ok := needs[name]; ok {
+			version := submatch(`(?m)^version = "(.*)"$`, block)
+			block = lockText(name, version, own...)
+		} else {
+			for _, line := range strings.Split(submatch(`(?s)\ndependencies = \[\n(.*?)\]`, block), "\n") {
+				if need := strings.Trim(line, ` ",`); need != "" {
+					needs[name] = append(needs[name], need)
+				}
+			}
+		}
+		all[name] = lockedPackage{name, strings.TrimRight(block, "\n") + "\n"}
+	}
+	var found []lockedPackage
+	for next, seen := []string{"ferrule"}, map[string]bool{}; len(next) > 0; next = next[1:] {
+		name := next[0]
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		p, ok := all[name]
+		if !ok {
+			return nil, fmt.Errorf("the SDK's Cargo.lock has no package %s", name)
+		}
+		found, next = append(found, p), append(next, needs[name]...)
+	}
+	return found, nil
+}
+
+// lockFile returns the Cargo.lock of a plug-in with this name, as cargo would write it.
+func lockFile(name string) ([]byte, error) {
+	packages, err := lockedPackages()
+	if err != nil {
+		return nil, err
+	}
+	packages = append(packages, lockedPackage{name, lockText(name, "0.1.0", "ferrule")})
+	slices.SortFunc(packages, func(a, b lockedPackage) int { return strings.Compare(a.name, b.name) })
+	var b bytes.Buffer
+	b.WriteString("# This file is automatically @generated by Cargo.\n# It is not intended for manual editing.\n")
+	b.WriteString("version = 3\n") // of the file: cargo 1.63 knows no later one
+	for _, p := range packages {
+		b.WriteString("\n[[package]]\n" + p.text)
+	}
+	return b.Bytes(), nil
+}
+
+// lockText is the text of a package that does not come from a registry.
+func lockText(name, version string, needs ...string) string {
+	return fmt.Sprintf("name = %q\nversion = %q\ndependencies = [\n \"%s\",\n]\n", name, version, strings.Join(needs, "\",\n \""))
+}
+
+// sdkVersion returns the version of the Rust SDK.
+func sdkVersion() (string, error) {
+	text, err := sdkrust.Files.ReadFile("ferrule/Cargo.toml")
+	return submatch(`(?m)^version = "(.*)"$`, string(text)), err
+}
+
+func submatch(pattern, text string) string {
+	if found := regexp.MustCompile(pattern).FindStringSubmatch(text); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+// shellWord quotes a word for a shell, where it has to be.
+func shellWord(word string) string {
+	if regexp.MustCompile(`^[A-Za-z0-9_./:+,@%=-]+$`).MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// libraryExt is how the names of libraries end on this system, libraryPrefix how cargo begins them.
+func libraryExt() string {
+	switch runtime.GOOS {
+	case "windows":
+		return ".dll"
+	case "darwin":
+		return ".dylib"
+	}
+	return ".so"
+}
+
+func libraryPrefix() string {
+	if runtime.GOOS == "windows" {
+		return ""
+	}
+	return "lib"
+}

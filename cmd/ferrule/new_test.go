@@ -1,0 +1,304 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+// needed are the programs that building a plug-in takes, each with how to install it.
+var needed = map[string][][2]string{
+	"c":    {{"make", "apt-get install make"}, {"cc", "apt-get install gcc"}},
+	"cpp":  {{"make", "apt-get install make"}, {"c++", "apt-get install g++"}},
+	"rust": {{"cargo", "apt-get install cargo, or see https://rustup.rs"}},
+}
+
+// The way that new prints: build, call, check; then the plug-in's own tests.
+func TestNewFromNothingToAResult(t *testing.T) {
+	for _, lang := range []string{"c", "cpp", "rust"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			need(t, lang)
+			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
+			stdout, stderr, code := ferrule(t, "", "new", "--lang", lang, dir)
+			require.Equal(t, 0, code, stderr)
+			assert.Empty(t, stderr)
+			_, commands, ok := strings.Cut(stdout, "Go on with\n\n")
+			require.True(t, ok, stdout)
+			require.Len(t, strings.Split(strings.TrimSpace(commands), "\n"), 3)
+
+			out := shell(t, ".", strings.ReplaceAll(commands, "ferrule check", "ferrule check --level 10"))
+			assert.Contains(t, out, "Hello, Ada!")
+			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 10 ")
+			assert.NotContains(t, out, "warning:", "of a compiler")
+
+			library := filepath.Join(dir, made(t, lang, "greeter-1").Library)
+			about, err := loader.Inspect(library)
+			require.NoError(t, err)
+			assert.Equal(t, "greeter-1", about.Manifest.Name)
+			assert.Equal(t, "0.1.0", about.Manifest.Version)
+			require.Len(t, about.Funcs, 1)
+			assert.Equal(t, "greet", about.Funcs[0].Name)
+			assert.Equal(t, "Greets whoever the input names.", about.Funcs[0].Doc)
+			assert.True(t, strings.HasPrefix(about.Funcs[0].In, "text/plain"), about.Funcs[0].In)
+			assert.Empty(t, about.Imports)
+
+			for _, in := range []string{"", "\xff\x00", strings.Repeat("x", 1<<20)} {
+				got, err := openCall(t, library, in)
+				switch {
+				case lang == "rust" && in == "\xff\x00":
+					assert.ErrorIs(t, err, loader.ErrInvalid)
+				case in == "":
+					require.NoError(t, err)
+					assert.Equal(t, "Hello, world!", got)
+				default:
+					require.NoError(t, err)
+					assert.Equal(t, "Hello, "+in+"!", got)
+				}
+			}
+
+			if lang == "rust" {
+				out = shell(t, dir, "cargo test --release --locked\nsh test.sh "+made(t, lang, "greeter-1").Library)
+				assert.Contains(t, out, "test tests::greets ... ok")
+			} else {
+				out = shell(t, dir, "make test\nmake clean")
+				assert.NoFileExists(t, library)
+			}
+			assert.NotContains(t, out, "warning:")
+		})
+	}
+}
+
+// A plug-in's own test finds what is wrong with it.
+func TestNewTestCanFail(t *testing.T) {
+	need(t, "c")
+	dir := filepath.Join(t.TempDir(), "greeter")
+	_, stderr, code := ferrule(t, "", "new", "--lang", "c", dir)
+	require.Equal(t, 0, code, stderr)
+	source := filepath.Join(dir, "greeter.c")
+	text, err := os.ReadFile(source)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(source, []byte(strings.Replace(string(text), `"Hello, "`, `"Howdy, "`, 1)), 0o666))
+
+	out, err := inShell(t, dir, "make test").CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "test.sh: greet of 'Ada': found 'Howdy, Ada!', expected 'Hello, Ada!'")
+
+	cmd := inShell(t, dir, "make test FERRULE=no-such-command")
+	out, err = cmd.CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "no-such-command is missing: go install github.com/ferrule-dev/ferrule/cmd/ferrule@latest")
+}
+
+// The plug-ins compile without a warning of either compiler, and cargo's formatter leaves the package as it is.
+func TestNewIsTidy(t *testing.T) {
+	for compiler, lang := range map[string]string{"gcc": "c", "clang": "c", "g++": "cpp", "clang++": "cpp"} {
+		t.Run(compiler, func(t *testing.T) {
+			need(t, lang)
+			fixture.Tool(t, compiler, "apt-get install gcc g++ clang")
+			dir := made(t, lang, "greeter").Dir
+			l := languages[lang]
+			shell(t, dir, "make "+l.Compiler+"="+compiler+" "+l.Flags+"='-O2 -Wall -Wextra -pedantic -Werror'")
+		})
+	}
+	t.Run("cargo fmt", func(t *testing.T) {
+		need(t, "rust")
+		fixture.Tool(t, "rustfmt", "rustup component add rustfmt")
+		shell(t, made(t, "rust", "greeter").Dir, "cargo fmt --check")
+	})
+}
+
+// What a plug-in gets of the SDK is what the SDK has.
+func TestNewCopies(t *testing.T) {
+	same := func(dir, name, original string) {
+		want, err := os.ReadFile(filepath.Join(fixture.Root(), filepath.FromSlash(original)))
+		require.NoError(t, err)
+		got, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(got), name)
+	}
+	for _, lang := range []string{"c", "cpp"} {
+		dir := made(t, lang, "greeter").Dir
+		same(dir, "include/ferrule.h", "include/ferrule.h")
+		same(dir, "include/ferrule/sdk.h", "sdk-c/include/ferrule/sdk.h")
+		same(dir, "include/ferrule/sdk.hpp", "sdk-c/include/ferrule/sdk.hpp")
+		same(dir, "include/LICENSE", "LICENSE")
+	}
+
+	p := made(t, "rust", "greeter")
+	same(p.Dir, "vendor/LICENSE", "LICENSE")
+	sources := 0
+	for _, crate := range []string{"ferrule", "ferrule-macros"} {
+		same(p.Dir, "vendor/"+crate+"/Cargo.toml", "sdk-rust/"+crate+"/Cargo.toml")
+		files, err := filepath.Glob(filepath.Join(fixture.Root(), "sdk-rust", crate, "src", "*.rs"))
+		require.NoError(t, err)
+		for _, file := range files {
+			name := crate + "/src/" + filepath.Base(file)
+			same(p.Dir, "vendor/"+name, "sdk-rust/"+name)
+			sources++
+		}
+	}
+	assert.Greater(t, sources, 10)
+	same(p.Dir, "vendor/ferrule/build.rs", "sdk-rust/ferrule/build.rs")
+	manifest, err := os.ReadFile(filepath.Join(p.Dir, "Cargo.toml"))
+	require.NoError(t, err)
+	assert.Regexp(t, `ferrule = \{ version = "\d+\.\d+\.\d+", default-features = false \}`, string(manifest))
+}
+
+// --json names the files that are there, and the README has the same three commands as the usage.
+func TestNewJSON(t *testing.T) {
+	for _, lang := range []string{"c", "cpp", "rust"} {
+		p := made(t, lang, "greeter")
+		var there []string
+		require.NoError(t, filepath.WalkDir(p.Dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				name, _ := filepath.Rel(p.Dir, path)
+				there = append(there, filepath.ToSlash(name))
+			}
+			return err
+		}))
+		slices.Sort(there)
+		assert.Equal(t, there, p.Files)
+		assert.Equal(t, "greeter", p.Name)
+		assert.Equal(t, lang, p.Lang)
+
+		readme, err := os.ReadFile(filepath.Join(p.Dir, "README.md"))
+		require.NoError(t, err)
+		want := "```sh\nferrule new --lang " + lang + " greeter\n" +
+			strings.ReplaceAll(strings.Join(p.Next[:2], "\n"), filepath.ToSlash(p.Dir), "greeter") + "\n```"
+		assert.Contains(t, string(readme), want)
+		for _, name := range there {
+			text, err := os.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(name)))
+			require.NoError(t, err)
+			if !strings.HasPrefix(name, "vendor/") {
+				assert.NotContains(t, string(text), "{{", name)
+				assert.NotContains(t, string(text), "NAME.", name)
+			}
+		}
+	}
+}
+
+func TestNewNames(t *testing.T) {
+	for name, langs := range map[string]string{ // the languages that take it
+		"greeter": "c cpp rust", "_x": "c cpp rust", "word-count": "c cpp rust", "A1": "c cpp rust", "fn": "c cpp rust",
+		"a.b": "c cpp", "7zip": "c cpp", "syn": "c cpp", "ferrule": "c cpp", "ferrule_macros": "c cpp", "std": "c cpp",
+		strings.Repeat("n", 128): "c cpp", strings.Repeat("n", 129): "",
+		"two words": "", "-flag": "", "a/b": "", "naïve": "", "..": "", "a;b": "", "a\nb": "",
+	} {
+		for _, lang := range []string{"c", "cpp", "rust"} {
+			dir := filepath.Join(t.TempDir(), "made")
+			_, stderr, code := ferrule(t, "", "new", "--lang", lang, "--name="+name, dir)
+			if slices.Contains(strings.Fields(langs), lang) {
+				assert.Equal(t, 0, code, "%s %q: %s", lang, name, stderr)
+			} else {
+				assert.Equal(t, 2, code, "%s %q", lang, name)
+				assert.Contains(t, stderr, "found the name ")
+				assert.Contains(t, stderr, "choose another with --name\n")
+				assert.NoDirExists(t, dir)
+			}
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--lang", "c", dir, "--name", "n"}, dir + " is not empty: found file in it"},
+		{[]string{"--lang", "c", file}, file + " is a file; expected an empty folder"},
+		{[]string{filepath.Join(dir, "new")}, "which language? Add --lang c, --lang cpp or --lang rust"},
+		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp or rust`},
+		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "choose another with --name, such as --name my-plugin\n"},
+		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "choose another with --name, such as --name plugin-7-zip\n"},
+		{[]string{"--lang", "c"}, "accepts 1 arg(s), received 0"},
+		{[]string{"--lang", "c", "--colour", filepath.Join(dir, "new")}, "unknown flag: --colour"},
+	} {
+		stdout, stderr, code := ferrule(t, "", append([]string{"new"}, test.args...)...)
+		assert.Equal(t, 2, code, test.args)
+		assert.Contains(t, stderr, test.want)
+		assert.Contains(t, stderr, "See 'ferrule new --help'.")
+		assert.Empty(t, stdout)
+	}
+	found, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, found, 1, "nothing was made")
+
+	_, stderr, code := ferrule(t, "", "new", "--lang", "c", filepath.Join(file, "below"))
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stderr, file)
+}
+
+// An empty folder that is there is used, and one within a cargo workspace is a workspace of its own.
+func TestNewInAFolderThatIsThere(t *testing.T) {
+	need(t, "rust")
+	dir := filepath.Join(t.TempDir(), "inner")
+	require.NoError(t, os.Mkdir(dir, 0o777))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "..", "Cargo.toml"), []byte("[workspace]\nmembers = []\n"), 0o666))
+	shell(t, dir, "ferrule new --lang rust .\ncargo metadata --format-version 1 --locked >metadata")
+	metadata, err := os.ReadFile(filepath.Join(dir, "metadata"))
+	require.NoError(t, err)
+	var found struct {
+		Members []string `json:"workspace_members"`
+	}
+	require.NoError(t, json.Unmarshal(metadata, &found))
+	require.Len(t, found.Members, 1)
+	assert.Contains(t, found.Members[0], "inner")
+}
+
+// made makes a plug-in and returns what `ferrule new --json` says of it.
+func made(t *testing.T, lang, name string) plugin {
+	t.Helper()
+	stdout, stderr, code := ferrule(t, "", "new", "--json", "--lang", lang, filepath.Join(t.TempDir(), name))
+	require.Equal(t, 0, code, stderr)
+	var p plugin
+	require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+	return p
+}
+
+func openCall(t *testing.T, library, in string) (string, error) {
+	t.Helper()
+	p, err := loader.Open(library)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, p.Close()) }()
+	out, err := p.Call(t.Context(), "greet", []byte(in))
+	return string(out), err
+}
+
+func need(t *testing.T, lang string) {
+	t.Helper()
+	fixture.Tool(t, "sh", "on Windows see https://gitforwindows.org")
+	for _, tool := range needed[lang] {
+		fixture.Tool(t, tool[0], tool[1])
+	}
+}
+
+// shell runs commands in a folder, with the command ferrule in the path, and returns what they print.
+func shell(t *testing.T, dir, commands string) string {
+	t.Helper()
+	out, err := inShell(t, dir, commands).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}
+
+func inShell(t *testing.T, dir, commands string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-ec", commands)
+	cmd.Dir = dir
+	path := filepath.Dir(binary) + string(os.PathListSeparator) + os.Getenv("PATH")
+	cmd.Env = append(os.Environ(), "PATH="+path, "CARGO_TERM_COLOR=never")
+	return cmd
+}
