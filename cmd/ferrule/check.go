@@ -128,7 +128,8 @@ func checkText(text string) ([]byte, error) {
 func listCases(a *app, cases []check.Case) error {
 	return a.print(cases, func(w io.Writer) error {
 		for _, c := range cases {
-			if _, err := fmt.Fprintf(w, "%2d  %-18s %-12s %s\n", c.Level, c.Name, strings.Join(c.Rules, " "), c.Does); err != nil {
+			if _, err := fmt.Fprintf(w, "%2d  %-18s %-12s %s\n", c.Level, c.Name, strings.Join(c.Rules, " "),
+				c.Does); err != nil {
 				return err
 			}
 		}
@@ -161,7 +162,8 @@ func runCheck(a *app, path string, o check.Options) error {
 		}
 		return &exit{exitUsage, fmt.Errorf("there is no case %q; %s", noCase.Name, near)}
 	case errors.As(err, &noFunction):
-		return &exit{exitUsage, fmt.Errorf("--in: the library has no function %q; %s", noFunction.Name, nearest(noFunction.Name, noFunction.Functions))}
+		return &exit{exitUsage, fmt.Errorf("--in: the library has no function %q; %s", noFunction.Name,
+			nearest(noFunction.Name, noFunction.Functions))}
 	case errors.As(err, &unread):
 		return &exit{exitOpen, err}
 	case err != nil:
@@ -179,7 +181,8 @@ func runCheck(a *app, path string, o check.Options) error {
 		if !v.Pass {
 			verdict = "does not pass"
 		}
-		_, err := fmt.Fprintf(w, "\n%s %s: %d cases, %d skipped; %s, %s (--level %d --seed %d)\n", path, verdict, len(v.Results),
+		_, err := fmt.Fprintf(w, "\n%s %s: %d cases, %d skipped; %s, %s (--level %d --seed %d)\n", path, verdict,
+			len(v.Results),
 			counts[check.Skipped], plural(v.Errors, "error"), plural(v.Warnings, "warning"), v.Level, v.Seed)
 		return err
 	})
@@ -206,7 +209,8 @@ func printResult(w io.Writer, r check.Result, paint func(string) string) {
 	}
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-18s %s", paint(r.Outcome), r.Case, line), " "))
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule, oneLine(f.Seen), f.Expected, f.Mend)
+		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule,
+			oneLine(f.Seen), f.Expected, f.Mend)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "        note: %s\n", oneLine(n))

@@ -117,7 +117,8 @@ func (e *UnknownFunctionError) Error() string {
 }
 
 // fatal are the kinds of errors for which there is nothing to check: the file is no library that could be read.
-var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrary, inspect.ErrTruncated, inspect.ErrMalformed}
+var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrary, inspect.ErrTruncated,
+	inspect.ErrMalformed}
 
 // Run checks the library at path. The error is an *UnknownCaseError, an
 // *UnknownFunctionError, an *inspect.Error when the file is no library at all, or says that no worker could be run. What
@@ -178,39 +179,15 @@ func Run(path string, o Options) (*Verdict, error) {
 			}
 		}
 		r.Milliseconds = time.Since(begun).Milliseconds()
-		r.Outcome = Passed
-		if r.Reason != "" {
-			r.Outcome = Skipped
-		}
-		for i, f := range r.Findings {
-			r.Findings[i].Case = c.Name
-			if f.Severity == Error {
-				r.Outcome = Failed
-				v.Errors++
-			} else {
-				v.Warnings++
-				if r.Outcome != Failed {
-					r.Outcome = Warned
-				}
-			}
-		}
-		v.Results = append(v.Results, r)
-		if o.Done != nil {
-			o.Done(r)
-		}
+		v.add(r, o.Done)
 	}
-	// A file that could not be opened does not pass, also when only cases were chosen that could not run because of that.
+	// A file that breaks the contract does not pass, also when only cases were chosen that could not run because of that.
 	if err != nil && v.Errors == 0 {
 		for _, c := range cases {
-			if c.static != nil && v.Errors == 0 {
-				r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules, Outcome: Failed}
-				c.static(&static{path, lib, err, &r})
-				if r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool { return f.Severity != Error }); len(r.Findings) > 0 {
-					v.Errors += len(r.Findings)
-					for i := range r.Findings {
-						r.Findings[i].Case = c.Name
-					}
-					v.Results = append(v.Results, r)
+			if c.static != nil && !slices.ContainsFunc(chosen, func(d Case) bool { return d.Name == c.Name }) {
+				r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
+				if c.static(&static{path, lib, err, &r}); len(r.Findings) > 0 {
+					v.add(r, o.Done)
 				}
 			}
 		}
@@ -218,6 +195,32 @@ func Run(path string, o Options) (*Verdict, error) {
 	v.Pass = v.Errors == 0
 	v.Without = p.without
 	return v, nil
+}
+
+// add adds the result of a case, with its outcome.
+func (v *Verdict) add(r Result, done func(Result)) {
+	r.Outcome = Passed
+	if r.Reason != "" {
+		r.Outcome = Skipped
+	}
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.Case = r.Case
+		switch {
+		case f.Severity == Error:
+			v.Errors++
+			r.Outcome = Failed
+		default:
+			v.Warnings++
+			if r.Outcome != Failed {
+				r.Outcome = Warned
+			}
+		}
+	}
+	v.Results = append(v.Results, r)
+	if done != nil {
+		done(r)
+	}
 }
 
 // list writes a list for people, cut where it is long.

@@ -25,7 +25,7 @@ func checkStart(k *kit) {
 func (i *instance) calls(f function, inputs []input, o options, do func(input, *outcome)) {
 	for _, in := range inputs {
 		if i.k.slow[f.label] {
-			i.k.note("%s was called with %s only: it runs until it is cancelled", f.label, inputs[0].name)
+			i.k.note("%s was not called with every input: %s", f.label, untilCancelled)
 			return
 		}
 		r := i.call(f, in, o)
@@ -98,7 +98,8 @@ func checkInputLarge(k *kit) {
 	k.each(func(i *instance, f function) {
 		i.calls(f, []input{
 			{"1 MiB of one letter", bytes.Repeat([]byte("a"), MaxInput)},
-			{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox jumps over a lazy dog 12345 times, and more\n"), MaxInput/64)},
+			{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox jumps over a lazy dog 12345 times, and more\n"),
+				MaxInput/64)},
 			{fmt.Sprintf("1 MiB of random bytes (--seed %d)", k.Seed), k.bytes(MaxInput)},
 		}, options{}, nil)
 	})
@@ -126,7 +127,8 @@ func checkStatus(k *kit) {
 	k.expect("R10", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
 		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
-			finding := Finding{Rule: "R10", Severity: Error, Function: f.label, Seen: fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
+			finding := Finding{Rule: "R10", Severity: Error, Function: f.label,
+				Seen:     fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
 				Expected: "0 for a result, 1 to 8 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
 			if r.status < 0 || r.status.Reserved() {
 				k.find(finding)
@@ -142,7 +144,8 @@ func checkMessage(k *kit) {
 			if r.status == 0 || r.breach != nil {
 				return
 			}
-			finding := Finding{Rule: "R11", Severity: Error, Function: f.label, Seen: fmt.Sprintf("the message %.80q, with %s", r.out, in.name),
+			finding := Finding{Rule: "R11", Severity: Error, Function: f.label,
+				Seen:     fmt.Sprintf("the message %.80q, with %s", r.out, in.name),
 				Expected: "a message in UTF-8", Mend: "Turn what the message quotes into UTF-8"}
 			switch {
 			case !utf8.Valid(r.out):
@@ -171,16 +174,22 @@ func (k *kit) cancel(o options) {
 	k.expect("R17", "a function that returns soon", "Poll ferrule_cancelled in every loop that may run long")
 	// Those that run until they are cancelled are what this case is for.
 	for name, why := range k.Without {
-		if why == "it runs until it is cancelled" {
+		if why == untilCancelled {
 			delete(k.Without, name)
 		}
 	}
 	k.each(func(i *instance, f function) {
 		for _, in := range k.cancellable(f) {
-			r := i.call(f, in, o)
+			var r *outcome
+			for range 3 { // again, because a machine that is busy with other things is slow, too
+				if r = i.call(f, in, o); r.late <= soon {
+					break
+				}
+			}
 			if r.late > soon {
 				k.find(Finding{Rule: "R17", Severity: Error, Function: f.label,
-					Seen:     fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, o.name, r.late.Round(time.Millisecond)),
+					Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, o.name,
+						r.late.Round(time.Millisecond)),
 					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: k.mend})
 				k.send(event{Broken: f.label})
 				return
@@ -212,12 +221,14 @@ func checkConfig(k *kit) {
 		{input{"no configuration", nil}, options{guardIn: true}},
 		{input{"a configuration of one byte", []byte("x")}, options{guardIn: true}},
 		{input{"a configuration that is not UTF-8", []byte("caf\xe9")}, options{guardIn: true}},
-		{input{fmt.Sprintf("a configuration of 1,000 random bytes (--seed %d)", k.Seed), k.bytes(1000)}, options{guardIn: true}},
+		{input{fmt.Sprintf("a configuration of 1,000 random bytes (--seed %d)", k.Seed), k.bytes(1000)},
+			options{guardIn: true}},
 		{input{"a configuration of 1 MiB", bytes.Repeat([]byte("x"), MaxInput)}, options{guardIn: true}},
 		{input{"the configuration, and no room for a message", k.Config}, options{noRoom: true, guardRoom: true}},
 	} {
-		k.send(event{Step: &step{What: "ferrule_start with " + c.in.name, Rule: "R15", Expected: "a status, whatever the configuration is",
-			Mend: "Check the configuration, and return FERRULE_INVALID with a message"}})
+		k.send(event{Step: &step{What: "ferrule_start with " + c.in.name, Rule: "R15",
+			Expected: "a status, whatever the configuration is",
+			Mend:     "Check the configuration, and return FERRULE_INVALID with a message"}})
 		c.o.cancelAfter = time.Hour
 		r, state := k.enter(l, k.start, 0, c.in.bytes, c.o)
 		if r.breach != nil {

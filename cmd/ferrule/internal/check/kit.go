@@ -41,7 +41,8 @@ type kit struct {
 	mu     sync.Mutex
 	report *os.File
 	found  map[Finding]bool
-	slow   map[string]bool
+	over   map[string]bool    // functions of which a call took longer than budget
+	slow   map[string]bool    // those of which two did
 	events map[misuse]bool    // what the library's use of host services showed
 	live   map[uintptr]*frame // the frames that were ever handed out
 	serve  func(ordinal uint32, in []byte) (abi.Status, []byte)
@@ -60,7 +61,8 @@ type misuse struct{ rule, seen, expected, mend string }
 // Work is a worker: it reads a task from r, runs the case, and writes what it finds to the task's report.
 func Work(r io.Reader) error {
 	runtime.LockOSThread() // for pinned plug-ins, and for what belongs to a thread: its mask, its rounding mode
-	k := &kit{found: map[Finding]bool{}, slow: map[string]bool{}, events: map[misuse]bool{}, live: map[uintptr]*frame{}}
+	k := &kit{found: map[Finding]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
+		live: map[uintptr]*frame{}}
 	if err := json.NewDecoder(r).Decode(&k.task); err != nil {
 		return fmt.Errorf("the task cannot be read: %w", err)
 	}
@@ -301,9 +303,12 @@ func (i *instance) call(f function, in input, o options) *outcome {
 	}
 	r, _ := k.enter(i.l, f.addr, i.state, in.bytes, o)
 	if r.took > budget && o.cancelAfter == 0 && !o.cancelled && !o.quiet {
-		if len(in.bytes) < 64<<10 && !k.slow[f.label] {
-			k.slow[f.label] = true
-			k.send(event{Slow: f.label})
+		if len(in.bytes) < 64<<10 {
+			// Twice, because once may be the machine's doing.
+			if k.slow[f.label] = k.over[f.label]; k.slow[f.label] {
+				k.send(event{Slow: f.label})
+			}
+			k.over[f.label] = true
 		}
 		if r.late > 2*time.Second {
 			k.ignoresCancel(f, in, r)
@@ -320,7 +325,8 @@ func (i *instance) call(f function, in input, o options) *outcome {
 
 func (k *kit) ignoresCancel(f function, in input, r *outcome) {
 	k.find(Finding{Rule: "R17", Severity: Error, Function: f.label,
-		Seen:     fmt.Sprintf("%s with %s ran for %v after its cancel word was set", f.label, in.name, r.late.Round(time.Millisecond)),
+		Seen: fmt.Sprintf("%s with %s ran for %v after its cancel word was set", f.label, in.name,
+			r.late.Round(time.Millisecond)),
 		Expected: "a function that returns soon after that", Mend: "Poll ferrule_cancelled in every loop that may run long"})
 	k.send(event{Broken: f.label})
 }
@@ -502,9 +508,25 @@ func (i *instance) end() *outcome {
 	return r
 }
 
+// openFunctions is open for cases that need a function to call.
+func (k *kit) openFunctions() bool {
+	if !k.open() {
+		return false
+	}
+	if len(k.functions) == 0 {
+		why := "the library has no function to call"
+		if len(k.Without) > 0 {
+			why = "every function is left out, for what earlier cases found"
+		}
+		k.skip("%s", why)
+		return false
+	}
+	return true
+}
+
 // each opens the library and calls do for each function with an instance of its own, which it stops afterwards.
 func (k *kit) each(do func(i *instance, f function)) {
-	if !k.open() {
+	if !k.openFunctions() {
 		return
 	}
 	l := k.lane()
@@ -627,9 +649,11 @@ func (k *kit) service(at uintptr, name string) *frame {
 		k.misuse("R18", "host->"+name+" with a frame that is not the host's", "the frame of the running call",
 			"Pass the pointer that the function got")
 	case state == releasing:
-		k.misuse("R9", "host->"+name+" in release", "a release that does not use the host", "Log or call before the function returns")
+		k.misuse("R9", "host->"+name+" in release", "a release that does not use the host",
+			"Log or call before the function returns")
 	case state == idle:
-		k.misuse("R14", "host->"+name+" with a frame whose call is over", "threads that have stopped using the frame when the function returns",
+		k.misuse("R14", "host->"+name+" with a frame whose call is over",
+			"threads that have stopped using the frame when the function returns",
 			"Join the threads, or tell them to stop and wait until they did")
 	default:
 		return f

@@ -4,7 +4,8 @@ import "golang.org/x/sys/windows"
 
 // openLibrary opens the library; what it links to is searched for in its own folder and in the system's.
 func openLibrary(path string) (uintptr, error) {
-	h, err := windows.LoadLibraryEx(path, 0, windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR|windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
+	h, err := windows.LoadLibraryEx(path, 0,
+		windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR|windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
 	return uintptr(h), err
 }
 

@@ -16,7 +16,8 @@ import (
 
 // runBatch runs a function over inputs with ferrule_batch. done is what it says it has run; the outcomes are those of the
 // inputs, as far as done says.
-func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) (outcomes []*outcome, status abi.Status, done uintptr) {
+func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) (outcomes []*outcome,
+	status abi.Status, done uintptr) {
 	l := i.l
 	control, err := guarded(4096)
 	if err != nil {
@@ -42,7 +43,8 @@ func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) 
 		used += len(in.bytes)
 	}
 	frames := at[abi.Frames](control, 0)
-	*frames = abi.Frames{Size: sizeFrames, Fn: f.addr, Calls: addr(l.frames), Stride: frameSlot, Count: uintptr(len(inputs)),
+	*frames = abi.Frames{Size: sizeFrames, Fn: f.addr, Calls: addr(l.frames), Stride: frameSlot,
+		Count:    uintptr(len(inputs)),
 		Statuses: addr(control[1024:])}
 	r, _, _ := purego.SyscallN(k.bulk, addr(control))
 	done = frames.Done
@@ -79,7 +81,7 @@ func checkBatch(k *kit) {
 			i.end()
 		}
 	}
-	if !k.open() {
+	if !k.openFunctions() {
 		return
 	}
 	for _, f := range k.functions {
@@ -92,7 +94,8 @@ func checkBatch(k *kit) {
 			})
 		}
 		switch {
-		case len(want[1]) < len(inputs) || slices.ContainsFunc(want[1], func(o *outcome) bool { return o.breach != nil || o.status == abi.StatusPanic }):
+		case len(want[1]) < len(inputs) || slices.ContainsFunc(want[1],
+			func(o *outcome) bool { return o.breach != nil || o.status == abi.StatusPanic }):
 			k.note("%s was not compared: it does not come to an end with each input", f.label)
 		case !slices.EqualFunc(want[0], want[1], (*outcome).same):
 			k.note("%s was not compared: it does not do the same in each new instance", f.label)
@@ -109,11 +112,13 @@ func (i *instance) compareBatch(f function, inputs []input, want []*outcome) {
 		k.find(Finding{Rule: "R19", Severity: Error, Function: f.label, Seen: "ferrule_batch of " + f.label + ": " + seen,
 			Expected: expected, Mend: k.mend})
 	}
-	k.send(event{Step: &step{What: "ferrule_batch of " + f.label, Function: f.label, Rule: "R19", Expected: k.expected, Mend: k.mend}})
+	k.send(event{Step: &step{What: "ferrule_batch of " + f.label, Function: f.label, Rule: "R19", Expected: k.expected,
+		Mend: k.mend}})
 	got, status, done := k.runBatch(i, f, inputs, false)
 	switch {
 	case status != abi.StatusOK || done != uintptr(len(inputs)):
-		find(fmt.Sprintf("status %d and done %d", int32(status), done), fmt.Sprintf("status 0 and done %d, for as many records", len(inputs)))
+		find(fmt.Sprintf("status %d and done %d", int32(status), done),
+			fmt.Sprintf("status 0 and done %d, for as many records", len(inputs)))
 		return
 	default:
 		for n := range want {
@@ -138,7 +143,7 @@ func (i *instance) sequence(f function) (all []*outcome) {
 
 func checkInstances(k *kit) {
 	k.expect("R15", anyInput, mendInput)
-	if !k.open() {
+	if !k.openFunctions() {
 		return
 	}
 	l, m := k.lane(), k.lane()
@@ -187,7 +192,7 @@ func checkInstances(k *kit) {
 const hammerTime = 40 * time.Millisecond
 
 func checkThreads(k *kit) {
-	if !k.open() {
+	if !k.openFunctions() {
 		return
 	}
 	word := k.lib.Manifest.Threads
@@ -273,7 +278,8 @@ func checkThreads(k *kit) {
 		if sure = measure(); !sure {
 			continue
 		}
-		k.send(event{Step: &step{What: f.label + ", " + who, Function: f.label, Rule: "R13", Expected: k.expected, Mend: k.mend}})
+		k.send(event{Step: &step{What: f.label + ", " + who, Function: f.label, Rule: "R13", Expected: k.expected,
+			Mend: k.mend}})
 		var mu sync.Mutex
 		var wrong string
 		all(func(i *instance) {
@@ -300,15 +306,22 @@ func checkThreads(k *kit) {
 		k.find(Finding{Rule: "R13", Severity: Error, Function: f.label, Seen: wrong, Expected: k.expected, Mend: k.mend})
 		k.send(event{Broken: f.label})
 	}
+	defer func() {
+		for n, m := range members {
+			if n%threads == 0 {
+				run(m, func(i *instance) { i.end() })
+			}
+		}
+	}()
+	if len(k.functions) < 2 {
+		return
+	}
 	// All functions at once: what they get is not compared, as one may say what another does. They must live through it.
 	k.send(event{Step: &step{What: "all functions, " + who, Rule: "R13", Expected: "calls that return", Mend: k.mend}})
 	var turn atomic.Int64
 	all(func(i *instance) {
 		mine := int(turn.Add(1))
 		for begun := time.Now(); time.Since(begun) < 3*hammerTime; mine++ {
-			if len(k.functions) == 0 {
-				return
-			}
 			f := k.functions[mine%len(k.functions)]
 			if k.slow[f.label] {
 				continue
@@ -318,11 +331,6 @@ func checkThreads(k *kit) {
 			}
 		}
 	})
-	for n, m := range members {
-		if n%threads == 0 {
-			run(m, func(i *instance) { i.end() })
-		}
-	}
 }
 
 // The least growth in one block of calls that counts as a leak, and the number of blocks that must all grow: memory that
@@ -366,11 +374,14 @@ func checkStartStop(k *kit) {
 		return
 	}
 	l := k.lane()
-	if k.begin(l, k.Config).end() == nil && k.stop != 0 {
+	i := k.begin(l, k.Config)
+	if i == nil {
 		return
 	}
-	k.send(event{Step: &step{What: "ferrule_start and ferrule_stop, 1,000 times", Rule: "R15", Expected: "an instance each time",
-		Mend: "Let ferrule_stop undo what ferrule_start did"}})
+	i.end()
+	k.send(event{Step: &step{What: "ferrule_start and ferrule_stop, 1,000 times", Rule: "R15",
+		Expected: "an instance each time",
+		Mend:     "Let ferrule_stop undo what ferrule_start did"}})
 	failed, count := "", 0
 	g, ok := growth(func() bool {
 		begun := time.Now()

@@ -2,7 +2,6 @@ package check
 
 import (
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -11,7 +10,8 @@ import (
 func guarded(size int) ([]byte, error) {
 	page := os.Getpagesize()
 	size = (size + page - 1) / page * page
-	start, err := windows.VirtualAlloc(0, uintptr(size+page), windows.MEM_RESERVE|windows.MEM_COMMIT, windows.PAGE_READWRITE)
+	start, err := windows.VirtualAlloc(0, uintptr(size+page), windows.MEM_RESERVE|windows.MEM_COMMIT,
+		windows.PAGE_READWRITE)
 	if err != nil {
 		return nil, err
 	}
@@ -19,7 +19,7 @@ func guarded(size int) ([]byte, error) {
 	if err := windows.VirtualProtect(start+uintptr(size), uintptr(page), windows.PAGE_NOACCESS, &old); err != nil {
 		return nil, err
 	}
-	return unsafe.Slice((*byte)(pointer(start)), size), nil
+	return view(start, uintptr(size)), nil
 }
 
 // protect makes memory of guarded read-only, or writable again.

@@ -46,15 +46,14 @@ func nativeRequest(addr uintptr) *abi.Request {
 // word and setUint32 read and write one word of a library's data.
 func word(addr uintptr) uintptr        { return *(*uintptr)(pointer(addr)) }
 func setUint32(addr uintptr, v uint32) { *(*uint32)(pointer(addr)) = v }
-func text(addr uintptr) string         { return string(view(addr, textLen(addr))) }
-func textLen(addr uintptr) (n uintptr) {
-	if addr == 0 {
-		return 0
-	}
-	for *(*byte)(pointer(addr + n)) != 0 {
+
+// text returns a copy of the C library's NUL-terminated text; "" for NULL.
+func text(addr uintptr) string {
+	n := uintptr(0)
+	for addr != 0 && *(*byte)(pointer(addr + n)) != 0 {
 		n++
 	}
-	return n
+	return string(view(addr, n))
 }
 
 // The sizes of what this version of the contract has.

@@ -34,10 +34,12 @@ func checkOutput(k *kit) {
 }
 
 func checkRoomGuard(k *kit) {
-	k.expect("R8", "at most out_cap bytes written", "Compare with out_cap before writing; return memory of your own with release where it is too little")
+	k.expect("R8", "at most out_cap bytes written",
+		"Compare with out_cap before writing; return memory of your own with release where it is too little")
 	k.each(func(i *instance, f function) {
 		for _, size := range []int{0, 1, 2, 7, 8, 16, 64, 1000} {
-			i.calls(f, k.samples(f), options{name: fmt.Sprintf("in a room of %d bytes where memory ends", size), room: size, noRoom: size == 0,
+			i.calls(f, k.samples(f), options{name: fmt.Sprintf("in a room of %d bytes where memory ends", size), room: size,
+				noRoom:    size == 0,
 				guardRoom: true}, nil)
 		}
 	})
@@ -110,7 +112,8 @@ func checkRoomSizes(k *kit) {
 					continue
 				}
 				// R8 and the statuses: where the room is too little, a function uses memory of its own, or says NO_MEMORY.
-				if !i.compare(f, in, want, options{name: fmt.Sprintf("in a room of %d bytes", size), room: size, noRoom: size == 0}, size < n,
+				if !i.compare(f, in, want, options{name: fmt.Sprintf("in a room of %d bytes", size), room: size,
+					noRoom: size == 0}, size < n,
 					Finding{Rule: "R8", Expected: fmt.Sprintf("the %d bytes that it has in a larger room, or FERRULE_NO_MEMORY where they do not fit", n),
 						Mend: "Return memory of your own with release where the room is too little"}) {
 					break
@@ -125,7 +128,8 @@ func checkFrame(k *kit) {
 	k.each(func(i *instance, f function) {
 		i.calls(f, k.samples(f), options{}, func(in input, r *outcome) {
 			if r.changed != "" {
-				k.find(Finding{Rule: "R6", Severity: Error, Function: f.label, Seen: "the frame's " + r.changed + " was changed, with " + in.name,
+				k.find(Finding{Rule: "R6", Severity: Error, Function: f.label,
+					Seen:     "the frame's " + r.changed + " was changed, with " + in.name,
 					Expected: "out, out_len and release set, and nothing else", Mend: "Keep values of your own in variables of your own"})
 			}
 		})
@@ -150,7 +154,8 @@ func checkFrameSize(k *kit) {
 				i.compare(f, in, want, o, false, Finding{Rule: "R21", Expected: expected, Mend: mend})
 			}
 			if i.call(f, in, options{name: "with noise behind the frame's size", poison: true}).tail {
-				k.find(Finding{Rule: "R21", Severity: Error, Function: f.label, Seen: "bytes behind the frame's size were written over",
+				k.find(Finding{Rule: "R21", Severity: Error, Function: f.label,
+					Seen:     "bytes behind the frame's size were written over",
 					Expected: "the frame's own bytes written, and no others", Mend: mend})
 			}
 		}
@@ -190,8 +195,10 @@ func checkHostSize(k *kit) {
 			if !ok {
 				continue
 			}
-			for n, name := range []string{"with noise behind the host table's size", "with a longer host table", "with a host table where memory ends"} {
-				i.compare(f, in, want, options{name: name, table: tables[n]}, false, Finding{Rule: "R21", Expected: expected, Mend: mend})
+			for n, name := range []string{"with noise behind the host table's size", "with a longer host table",
+				"with a host table where memory ends"} {
+				i.compare(f, in, want, options{name: name, table: tables[n]}, false,
+					Finding{Rule: "R21", Expected: expected, Mend: mend})
 			}
 		}
 	})
@@ -209,7 +216,8 @@ func elsewhere(do func()) {
 }
 
 func checkRelease(k *kit) {
-	k.expect("R9", "a release that works on any thread", "Let release depend on nothing but the bytes that it releases: no thread's own variables")
+	k.expect("R9", "a release that works on any thread",
+		"Let release depend on nothing but the bytes that it releases: no thread's own variables")
 	k.each(func(i *instance, f function) {
 		for _, in := range k.samples(f) {
 			for _, o := range []options{{name: "without room, released on another thread", noRoom: true, keep: true},
@@ -224,7 +232,8 @@ func checkRelease(k *kit) {
 				begun := time.Now()
 				elsewhere(r.release)
 				if took := time.Since(begun); took > time.Second {
-					k.find(Finding{Rule: "R9", Severity: Error, Function: f.label, Seen: fmt.Sprintf("release took %v", took.Round(time.Millisecond)),
+					k.find(Finding{Rule: "R9", Severity: Error, Function: f.label,
+						Seen:     fmt.Sprintf("release took %v", took.Round(time.Millisecond)),
 						Expected: "a release that comes back soon", Mend: "Only free the memory there"})
 				}
 				k.misuses(f.label, "R9")
@@ -234,20 +243,23 @@ func checkRelease(k *kit) {
 }
 
 func checkReleaseLate(k *kit) {
-	k.expect("R9", "a release that relies on nothing but the bytes it releases", "Let release use neither the state nor what ferrule_stop frees")
+	k.expect("R9", "a release that relies on nothing but the bytes it releases",
+		"Let release use neither the state nor what ferrule_stop frees")
 	if k.lib.HasStop {
 		k.each(func(i *instance, f function) {
 			if k.slow[f.label] {
 				return
 			}
 			var late []func()
-			i.calls(f, k.samples(f), options{name: "without room, released after ferrule_stop", noRoom: true, keep: true}, func(_ input, r *outcome) {
-				if r.release != nil {
-					late = append(late, r.release)
-				}
-			})
+			i.calls(f, k.samples(f), options{name: "without room, released after ferrule_stop", noRoom: true, keep: true},
+				func(_ input, r *outcome) {
+					if r.release != nil {
+						late = append(late, r.release)
+					}
+				})
 			i.end()
-			k.send(event{Step: &step{What: f.label + "'s release, after ferrule_stop", Function: f.label, Rule: k.rule, Expected: k.expected, Mend: k.mend}})
+			k.send(event{Step: &step{What: f.label + "'s release, after ferrule_stop", Function: f.label, Rule: k.rule,
+				Expected: k.expected, Mend: k.mend}})
 			for _, release := range late {
 				release()
 			}
@@ -263,7 +275,8 @@ func checkReleaseLate(k *kit) {
 func checkServices(k *kit) {
 	k.expect("R18", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
-		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(input, *outcome) { k.misuses(f.label, "R5", "R18", "R21") })
+		i.calls(f, append(k.samples(f), notUTF8...), options{},
+			func(input, *outcome) { k.misuses(f.label, "R5", "R18", "R21") })
 	})
 }
 
@@ -282,7 +295,8 @@ func (k *kit) imports(serve ...func(uint32, []byte) (abi.Status, []byte)) {
 		k.skip("the library imports nothing")
 		return
 	}
-	k.expect("R18", "a status, whatever a host function returns", "Look at the status first, then at out_len; for FERRULE_MORE give the same request more room")
+	k.expect("R18", "a status, whatever a host function returns",
+		"Look at the status first, then at out_len; for FERRULE_MORE give the same request more room")
 	k.each(func(i *instance, f function) {
 		for _, s := range serve {
 			k.serve = s
@@ -300,7 +314,8 @@ func checkImportFails(k *kit) {
 		return func(uint32, []byte) (abi.Status, []byte) { return status, []byte(message) }
 	}
 	k.imports(fails(abi.StatusFailed, "no connection to the database"), fails(abi.StatusFailed, ""),
-		fails(abi.StatusMisuse, ""), fails(abi.StatusCancelled, "cancelled"), fails(abi.StatusOwn+234, "a status of the host's own"))
+		fails(abi.StatusMisuse, ""), fails(abi.StatusCancelled, "cancelled"), fails(abi.StatusOwn+234,
+			"a status of the host's own"))
 }
 
 func checkImportEmpty(k *kit) {

@@ -23,14 +23,16 @@ func (k *kit) untouched(expected, mend string, snapshot func() (facts, string)) 
 		after, _ := snapshot()
 		for _, name := range slices.Sorted(maps.Keys(before)) {
 			if after[name] != before[name] {
-				k.find(Finding{Rule: "R20", Severity: Error, Seen: fmt.Sprintf("%s: %s was %s, is %s", who, name, or(before[name]), or(after[name])),
+				k.find(Finding{Rule: "R20", Severity: Error,
+					Seen:     fmt.Sprintf("%s: %s was %s, is %s", who, name, or(before[name]), or(after[name])),
 					Expected: expected, Mend: mend})
 				return
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(after)) {
 			if _, known := before[name]; !known {
-				k.find(Finding{Rule: "R20", Severity: Error, Seen: fmt.Sprintf("%s: %s was not there, is %s", who, name, or(after[name])),
+				k.find(Finding{Rule: "R20", Severity: Error,
+					Seen:     fmt.Sprintf("%s: %s was not there, is %s", who, name, or(after[name])),
 					Expected: expected, Mend: mend})
 				return
 			}
@@ -82,7 +84,8 @@ func checkSignalHandlers(k *kit) {
 }
 
 func checkSignalMask(k *kit) {
-	k.untouched("the thread's signal mask as it was", "Restore the mask before the call ends; block signals in threads of your own only", signalMask)
+	k.untouched("the thread's signal mask as it was",
+		"Restore the mask before the call ends; block signals in threads of your own only", signalMask)
 }
 
 func checkLocale(k *kit) {
@@ -90,15 +93,18 @@ func checkLocale(k *kit) {
 }
 
 func checkFloatingPoint(k *kit) {
-	k.untouched("rounding and exceptions as they were", "Restore with fesetenv what fegetenv gave, before the call ends", floatingPoint)
+	k.untouched("rounding and exceptions as they were", "Restore with fesetenv what fegetenv gave, before the call ends",
+		floatingPoint)
 }
 
 func checkEnvironment(k *kit) {
-	k.untouched("the environment as it was", "Do without setenv and putenv: other threads read the environment", environment)
+	k.untouched("the environment as it was", "Do without setenv and putenv: other threads read the environment",
+		environment)
 }
 
 func checkStreams(k *kit) {
-	k.untouched("the standard streams open, to what they were", "Do without freopen, dup2 and close on 0, 1 and 2", streams)
+	k.untouched("the standard streams open, to what they were", "Do without freopen, dup2 and close on 0, 1 and 2",
+		streams)
 }
 
 func checkThreadsEnd(k *kit) {
@@ -140,7 +146,8 @@ func checkThreadsEnd(k *kit) {
 	}
 	f := Finding{Rule: "R15", Expected: "as many threads as before, when every instance has stopped",
 		Mend: "End and join in ferrule_stop the threads that the instance started"}
-	f.Seen = fmt.Sprintf("%d, %d, %d and %d threads more after 1, 2, 3 and 4 instances that have stopped", left[0], left[1], left[2], left[3])
+	f.Seen = fmt.Sprintf("%d, %d, %d and %d threads more after 1, 2, 3 and 4 instances that have stopped", left[0],
+		left[1], left[2], left[3])
 	switch {
 	case left[3] > left[1] && left[1] > 0:
 		f.Severity = Error

@@ -70,7 +70,8 @@ func signalHandlers() (facts, string) {
 		if name == "" {
 			name = "signal " + strconv.Itoa(n)
 		}
-		all["the handler of "+name] = fmt.Sprintf("%#x with flags %#x", binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[8:]))
+		all["the handler of "+name] = fmt.Sprintf("%#x with flags %#x", binary.NativeEndian.Uint64(b),
+			binary.NativeEndian.Uint64(b[8:]))
 	}
 	return all, ""
 }

@@ -58,6 +58,9 @@ type parent struct {
 	stop    string // why no other case can run
 }
 
+// untilCancelled is why later cases leave a function out that is not broken, but takes too long to be called often.
+const untilCancelled = "it runs until it is cancelled"
+
 // maxCrashes is how many functions of a library may end the worker in one case before the case is given up.
 const maxCrashes = 16
 
@@ -75,6 +78,9 @@ func (p *parent) run(c Case, r *Result) error {
 	}
 	for name, why := range left {
 		p.without[name] = why
+	}
+	if len(r.Findings) > 0 {
+		r.Reason = "" // it ran, until no function was left
 	}
 	slices.Sort(r.Notes)
 	r.Notes = slices.Compact(r.Notes)
@@ -154,7 +160,7 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 			case e.Note != "":
 				r.Notes = append(r.Notes, e.Note)
 			case e.Slow != "":
-				left[e.Slow] = "it runs until it is cancelled"
+				left[e.Slow] = untilCancelled
 			case e.Broken != "":
 				left[e.Broken] = "case " + c.Name + " found it broken"
 			case e.Skip != "":
@@ -169,7 +175,7 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 		return false, nil
 	}
 	if last.What == "" {
-		return false, fmt.Errorf("a worker ended before it began: %v: %s", cmd.ProcessState, head(stderr))
+		return false, fmt.Errorf("a worker ended before it began: %v: %s", cmd.ProcessState, tail(stderr))
 	}
 	f := Finding{Rule: last.Rule, Severity: Error, Function: last.Function, Expected: last.Expected, Mend: last.Mend}
 	if late {
@@ -179,7 +185,7 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	} else {
-		how := death(cmd.ProcessState, head(stderr))
+		how := death(cmd.ProcessState, tail(stderr))
 		f.Seen = last.What + ": " + how
 		if last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")) {
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
@@ -218,18 +224,34 @@ func (p *parent) streams(c Case, r *Result, stdout *os.File) {
 	}
 }
 
-func head(f *os.File) string {
-	b, _ := io.ReadAll(io.NewSectionReader(f, 0, 2000))
+// head and tail are the first and the last of what is in a file.
+func head(f *os.File) string { return part(f, 0, 200) }
+
+func tail(f *os.File) string {
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	const n = 16 << 10 // Go says much when a signal ends it
+	return part(f, max(0, info.Size()-n), n)
+}
+
+func part(f *os.File, from, n int64) string {
+	b, _ := io.ReadAll(io.NewSectionReader(f, from, n))
 	return string(b)
 }
 
 var (
 	signalName = regexp.MustCompile(`\bSIG[A-Z]{2,7}\b`)
 	signalAddr = regexp.MustCompile(`\b(?:addr=|fault address )(0x[0-9a-f]+)`)
+	exception  = regexp.MustCompile(`\bException (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
 )
 
 // death says how a process ended, from its state and from what Go's runtime wrote about it.
 func death(state *os.ProcessState, stderr string) string {
+	if code := state.ExitCode(); code >= 0 && code != 2 { // 2 is what Go ends with when it catches a signal
+		return fmt.Sprintf("the process ended with exit code %d", code)
+	}
 	if name := signalName.FindString(stderr); name != "" {
 		if m := signalAddr.FindStringSubmatch(stderr); m != nil && name != "SIGABRT" {
 			return "the process died of " + name + " at the address " + m[1]
@@ -238,6 +260,9 @@ func death(state *os.ProcessState, stderr string) string {
 	}
 	if m := signalAddr.FindStringSubmatch(stderr); m != nil {
 		return "the process died of a fault at the address " + m[1]
+	}
+	if m := exception.FindStringSubmatch(stderr); m != nil {
+		return "the process died of the exception " + m[1] + " at the address " + m[2]
 	}
 	if state.ExitCode() >= 0 {
 		return fmt.Sprintf("the process ended with exit code %d", state.ExitCode())

@@ -95,7 +95,8 @@ func checkArchitecture(s *static) {
 }
 
 // byLinkers are names that linkers and compilers export on their own.
-var byLinkers = []string{"_init", "_fini", "_start", "_end", "end", "_edata", "edata", "_etext", "etext", "__bss_start", "__bss_start__",
+var byLinkers = []string{"_init", "_fini", "_start", "_end", "end", "_edata", "edata", "_etext", "etext",
+	"__bss_start", "__bss_start__",
 	"__bss_end__", "_bss_end__", "__end__", "_dyld_private", "__mh_dylib_header", "rust_eh_personality"}
 
 func checkSymbols(s *static) {
@@ -123,7 +124,8 @@ func checkSymbols(s *static) {
 	}
 	if len(other) > 0 {
 		slices.Sort(other)
-		s.find(Finding{Rule: "R2", Severity: Warning, Seen: fmt.Sprintf("%d more exported names: %s", len(other), list(other)),
+		s.find(Finding{Rule: "R2", Severity: Warning,
+			Seen:     fmt.Sprintf("%d more exported names: %s", len(other), list(other)),
 			Expected: "only what starts with ferrule_",
 			Mend:     "Compile with -fvisibility=hidden, or link with a version script: other libraries may have the same names"})
 	}
