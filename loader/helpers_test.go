@@ -36,7 +36,7 @@ func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 // try opens a plug-in.
 func (w way) try(path string, opts ...loader.Option) (*loader.Plugin, error) {
 	if w.isolated {
-		opts = append(opts[:len(opts):len(opts)], isolate.InWorker())
+		opts = append(opts[:len(opts):len(opts)], isolate.InWorker(isolate.WithEnv(workerEnv...)))
 	}
 	return loader.Open(path, opts...)
 }

@@ -5,6 +5,7 @@ package isolated
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -421,6 +422,8 @@ var cases = []struct {
 	{"a batch of nothing", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stDone, zero)}, "a batch that makes no sense"},
 	{"a batch of records that are not there", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 11, stDone, few)}, "a batch that makes no sense"},
 	{"a batch that ran too little", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 13, stDone, 4)}, "ran 0 of 5"},
+	{"a batch that failed at 2^63, from what is left behind", attack{traits: mute | orphan, how: howBatch, size: 2,
+		script: script(stReceive, stOutlive, stFail, rule, few, most)}, "deadline exceeded"},
 	{"a batch that failed at 2^63", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stFail, rule, few, most)}, "a text at 9223372036854775808"},
 
 	{"the lane overwritten with 0xff", attack{traits: mute, script: script(stReceive, stFill, 255)}, "0xffffffff where the lane's turn is"},
@@ -451,6 +454,8 @@ func TestLayout(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = h.world.workers[0].lanes[0].UpInput(transport.Message{Len: laneSize - upAt + 1})
 	assert.Error(t, err)
+	*h.up() = transport.Message{Len: 0x1234}
+	assert.Equal(t, uint64(0x1234), binary.LittleEndian.Uint64(h.at()[lenAt:]))
 	w.end()
 }
 
@@ -477,6 +482,121 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// engineFor makes an engine with patience, whose workers do what the script says, and starts it.
+func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Engine, *worker, error) {
+	t.Helper()
+	w := &world{t: t, script: steps, traits: traits}
+	e := newEngine(library, library.Path, host, Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
+		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}, engine.StartOptions{Instances: 2})
+	e.run = w.start
+	if o, ok := host.(*opener); ok {
+		o.engine = e
+	}
+	t.Cleanup(w.end)
+	t.Cleanup(func() { within(t, "closing", func() { _ = e.Close() }) })
+	var first *worker
+	var err error
+	within(t, "opening", func() { first, err = e.launch() })
+	return e, first, err
+}
+
+// A worker may have ended when calls are about to use it.
+func TestAdoptsTheDead(t *testing.T) {
+	e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+	require.NoError(t, err)
+	w.kill("")
+	<-w.gone
+	e.mu.Lock()
+	e.adopt(w)
+	e.mu.Unlock()
+	within(t, "calling", func() {
+		out, _, err := e.Append(context.Background(), 0, nil, []byte("again"))
+		require.NoError(t, err, "in the next one")
+		assert.Equal(t, "again", string(out))
+	})
+	assert.Equal(t, 2, e.Isolation().Attempt)
+}
+
+// The call before on a lane may be why its worker was killed, and have come to its end nevertheless.
+func TestKilledForAnotherCall(t *testing.T) {
+	e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, mute, script(stReceive, stHonest, stReceive, stExit))
+	require.NoError(t, err)
+	e.mu.Lock()
+	e.adopt(w)
+	e.mu.Unlock()
+	within(t, "calling", func() {
+		_, _, err = e.Append(context.Background(), 0, nil, nil)
+		require.NoError(t, err)
+	})
+	e.mu.Lock()
+	w.free[0].killed = true
+	e.mu.Unlock()
+	within(t, "closing", func() { err = e.Close() })
+	assert.IsType(t, (*engine.Crash)(nil), err)
+}
+
+// Lanes that are trimmed are not free, although nobody calls.
+func TestCloseWhileTrimming(t *testing.T) {
+	for range 20 {
+		e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+		require.NoError(t, err)
+		e.mu.Lock()
+		e.adopt(w)
+		e.mu.Unlock()
+		within(t, "calling", func() { _, _, _ = e.Append(context.Background(), 0, nil, make([]byte, 8<<20)) })
+		go e.trim()
+		within(t, "closing", func() { err = e.Close() })
+		assert.NoError(t, err)
+		assert.Nil(t, w.crash.Signal, "it was asked to stop, not killed")
+	}
+}
+
+// opener is a host whose function is called while the plug-in is opened.
+type opener struct {
+	victim
+	function func(ctx context.Context, e *Engine) ([]byte, abi.Status)
+}
+
+func (o *opener) Call(ctx context.Context, _ uint32, _ []byte) ([]byte, abi.Status) {
+	return o.function(ctx, o.engine)
+}
+
+// Whatever a host function does while its plug-in is opened, opening comes to an end.
+func TestHostFunctionsWhileOpening(t *testing.T) {
+	answered := script(stReceive, stCall, 2, few, stHonest)
+	var nested error
+	released := make(chan struct{})
+	defer close(released)
+	for _, c := range []struct {
+		name     string
+		steps    []byte
+		function func(ctx context.Context, e *Engine) ([]byte, abi.Status)
+		want     string
+	}{
+		{"returns", answered, func(context.Context, *Engine) ([]byte, abi.Status) { return nil, abi.StatusOK }, ""},
+		{"calls the plug-in", answered, func(ctx context.Context, e *Engine) ([]byte, abi.Status) {
+			_, _, nested = e.Append(ctx, 0, nil, nil)
+			return nil, abi.StatusOK
+		}, ""},
+		{"panics", answered, func(context.Context, *Engine) ([]byte, abi.Status) { panic("so") }, ""},
+		{"ends its goroutine", answered, func(context.Context, *Engine) ([]byte, abi.Status) { runtime.Goexit(); return nil, 0 }, ""},
+		{"does not return", script(stReceive, stCall, 0, few, stOutlive), func(context.Context, *Engine) ([]byte, abi.Status) {
+			<-released
+			return nil, abi.StatusOK
+		}, "had not started"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := engineFor(t, &opener{victim{t: t, most: 1 << 20}, c.function}, tame|hostileOpen|orphan, c.steps)
+			if c.want == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, c.want)
+			}
+		})
+	}
+	assert.Equal(t, engine.ErrReentrant, nested)
+}
+
 // A host function that ends its goroutine takes the call with it, once.
 func TestHostileGoexit(t *testing.T) {
 	for range 50 {
@@ -492,7 +612,7 @@ func FuzzHostile(f *testing.F) {
 	for _, c := range cases {
 		f.Add(c.bytes())
 	}
-	for where := range 8 { // while the host reads
+	for where := range areas { // while the host reads
 		for value := range 4 {
 			for how := range 4 {
 				f.Add(attack{traits: tame, how: byte(how), size: byte(2 + value), callers: byte(value),

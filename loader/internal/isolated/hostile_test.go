@@ -33,6 +33,7 @@ const (
 	upAt       = 64 << 10
 	downMsg    = 64
 	upMsg      = 128
+	lenAt      = upMsg + 32 // the length in it
 	baseSize   = headerSize + transport.MaxLanes*laneSize
 
 	turnHost   = 0x54_53_4f_48
@@ -83,9 +84,10 @@ type hostile struct {
 	ending sync.Once
 	signal os.Signal
 
-	lane     int           // the one that it plays with
-	noises   int           // that it has started
-	patience time.Duration // for once
+	lane     int                       // the one that it plays with
+	noises   int                       // that it has started
+	patience time.Duration             // for once
+	asked    [served]transport.Message // by lane: the call that it is in
 }
 
 // start is an engine's run.
@@ -207,9 +209,8 @@ func (h *hostile) live() {
 	case tame:
 		for !h.stopped() {
 			if h.receive() {
-				stop := h.down().Op == transport.OpStop
 				h.honest()
-				if stop {
+				if h.asked[h.lane].Op == transport.OpStop {
 					h.exit(nil)
 				}
 			}
@@ -249,6 +250,9 @@ func (h *hostile) receive() bool {
 			lane := (h.lane + i) % served
 			if cmem.At[atomic.Uint32](h.mem, headerSize+lane*laneSize).Load() == turnWorker {
 				h.lane = lane
+				if m := *h.down(); m.Op != transport.OpAnswer {
+					h.asked[lane] = m
+				}
 				return true
 			}
 		}
@@ -267,7 +271,7 @@ func (h *hostile) receive() bool {
 
 // honest answers as a worker does whose plug-in returns what it got.
 func (h *hostile) honest() {
-	m := *h.down()
+	m := h.asked[h.lane]
 	reply := transport.Message{Op: transport.OpDone}
 	call := h.at()[callAt:upAt]
 	switch m.Op {
@@ -312,8 +316,8 @@ func (h *hostile) noise(where int, value byte) {
 	lane := h.at()
 	area := [][]byte{
 		h.mem[:headerSize], lane[upMsg : upMsg+64], lane[downMsg : downMsg+64], lane[4:16], lane[callAt : callAt+4096], lane[callAt:upAt],
-		lane[upAt : upAt+4096], lane[:4],
-	}[where%8]
+		lane[upAt : upAt+4096], lane[:4], lane[lenAt : lenAt+8], lane[lenAt+8 : lenAt+16], lane[lenAt-24 : lenAt-20], lane[lenAt-20 : lenAt-16],
+	}[where%areas]
 	go func() {
 		defer h.writers.Done()
 		random := uint32(value)*2654435761 | 1
@@ -334,10 +338,15 @@ func (h *hostile) noise(where int, value byte) {
 				}
 				cmem.At[atomic.Uint32](area, at).Store(v)
 			}
-			runtime.Gosched()
+			if n%16 == 0 {
+				runtime.Gosched()
+			}
 		}
 	}()
 }
+
+// areas are those of noise.
+const areas = 12
 
 // steps are a script that is being read.
 type steps struct {
@@ -422,6 +431,7 @@ const (
 	stSleep          // a little
 	stExit           // end the process
 	stExtend         // number: make the file longer
+	stOutlive        // wait for the process to be ended
 	stWords          // byte: write to the words beside the turn
 	stepKinds
 )
@@ -452,7 +462,7 @@ func (h *hostile) step(s *steps) {
 	case stFail:
 		h.send(transport.Message{Op: transport.OpFailed, Fn: uint32(int8(s.next())), Len: s.number(), OutAt: s.number()})
 	case stSay:
-		at := min(h.down().OutAt, upAt-callAt)
+		at := min(h.asked[h.lane].OutAt, upAt-callAt)
 		copy(h.at()[callAt+at:upAt], sayings[int(s.next())%len(sayings)])
 	case stCall:
 		h.send(transport.Message{Op: transport.OpHostCall, Fn: uint32(int8(s.next())), Len: s.number()})
@@ -487,6 +497,11 @@ func (h *hostile) step(s *steps) {
 		h.exit(nil)
 	case stExtend:
 		_ = unix.Ftruncate(h.file, int64(min(s.number(), 1<<40)))
+	case stOutlive:
+		select {
+		case <-h.ended:
+		case <-time.After(20 * time.Millisecond):
+		}
 	case stWords:
 		for at := 4; at < 16; at += 4 {
 			h.word(at).Store(uint32(s.next()) & 1)

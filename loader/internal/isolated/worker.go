@@ -222,9 +222,13 @@ func (w *worker) await() {
 	reason = w.reason
 	crash := &engine.Crash{Signal: signal, Code: code, Reason: reason, Stderr: w.output.lines(), Attempt: w.attempt}
 	if reason == "" && signal == nil {
-		crash.Reason = explain(code)
-		if code == workerside.ExitGarbage {
+		switch code {
+		case workerside.ExitGarbage:
 			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
+		case workerside.ExitLost:
+			crash.Reason = "ended by itself, because the pipe that the host wakes it by was closed"
+		default:
+			crash.Reason = explain(code)
 		}
 	}
 	w.crash = crash

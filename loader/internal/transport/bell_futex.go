@@ -42,7 +42,10 @@ func (*bell) ring(word *atomic.Uint32) {
 func (b *bell) alarm(word *atomic.Uint32) { b.ring(word) }
 
 // bells are the bells of one side. The word is all that a futex needs.
-type bells struct{ one bell }
+type bells struct {
+	one  bell
+	lost chan error // nil: there is nothing to lose
+}
 
 // bellPipes is how many pipes this platform's bells need in each direction.
 const bellPipes = 0

@@ -23,6 +23,7 @@ type bell struct {
 // bells are the bells of one side, over one pipe in each direction.
 type bells struct {
 	out   *os.File
+	lost  chan error         // gets why nothing more comes from the other side
 	list  [MaxLanes + 1]bell // the last is the header's
 	queue chan uint16        // of the host: what is to be rung, each bell once, so that there is always room
 }
@@ -33,7 +34,7 @@ const bellPipes = 1
 // newBells makes the bells of one side. The host's never wait for the pipe, but have a goroutine do so: a worker that does
 // not read could have it wait for ever, with locks held.
 func newBells(in, out *os.File, host bool) *bells {
-	bs := &bells{out: out}
+	bs := &bells{out: out, lost: make(chan error, 1)}
 	for i := range bs.list {
 		b := &bs.list[i]
 		b.bells, b.index, b.rung = bs, uint16(i), make(chan struct{}, 1)
@@ -42,6 +43,7 @@ func newBells(in, out *os.File, host bool) *bells {
 		var number [2]byte
 		for {
 			if _, err := io.ReadFull(in, number[:]); err != nil {
+				bs.lost <- err
 				return
 			}
 			if i := int(binary.LittleEndian.Uint16(number[:])); i < len(bs.list) {

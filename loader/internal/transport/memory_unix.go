@@ -33,7 +33,7 @@ func newMemory() (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &memory{file: file, tail: baseSize, free: make(map[uint64][]uint64)}
+	m := &memory{file: file, tail: (baseSize + granule - 1) / granule * granule, free: make(map[uint64][]uint64)}
 	if err = unix.Ftruncate(int(file.Fd()), baseSize); err == nil {
 		if err = sealFile(file); err == nil {
 			m.base, err = mapFile(int(file.Fd()), 0, baseSize)
@@ -46,6 +46,9 @@ func newMemory() (*memory, error) {
 	return m, nil
 }
 
+// granule is what the places of extents are multiples of, so that they can be mapped: of a page, on every system.
+const granule = 64 << 10
+
 func mapFile(fd int, at uint64, size uint64) ([]byte, error) {
 	if at > math.MaxInt64 || size > math.MaxInt {
 		return nil, unix.EINVAL
@@ -53,7 +56,8 @@ func mapFile(fd int, at uint64, size uint64) ([]byte, error) {
 	return unix.Mmap(fd, int64(at), int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// alloc adds an extent of at least n bytes, all zero. Memory is used where it is written or read.
+// alloc adds an extent of at least n bytes. Memory is used where it is written or read. What it holds is zero, or what an
+// extent of this worker held before.
 func (m *memory) alloc(n uint64) (*extent, error) {
 	if n > math.MaxInt64/4 {
 		return nil, unix.ENOMEM

@@ -151,7 +151,8 @@ const maxSpin = 50 * time.Microsecond
 // processors are those of the machine that this process may use.
 var processors = runtime.NumCPU()
 
-// spinners is how many of this process's goroutines spin: never more than leave the other side a processor each.
+// spinners is how many of this process's goroutines spin: never more than there are processors. After a moment each of
+// them offers its own to whoever wants it.
 var spinners atomic.Int32
 
 // spinner decides how long to spin before sleeping, from how long the waits before took.
@@ -194,8 +195,12 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 			break
 		}
 	}
-	s.note(now() - start)
+	s.note(max(0, now()-start-wakeUp))
 }
+
+// wakeUp is how much of a wait that was slept through may be the waking up itself. Without taking it off, two sides that
+// are slow to wake would keep each other asleep.
+const wakeUp = 50 * time.Microsecond
 
 // alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
 // that very one.

@@ -41,6 +41,10 @@ func Attach(files []*os.File) (*Worker, error) {
 	return w, nil
 }
 
+// Lost returns a channel that gets an error when the host cannot wake this process any more: io.EOF when it is gone, or
+// else the plug-in has closed what is not its own.
+func (w *Worker) Lost() <-chan error { return w.bells.lost }
+
 // Lanes calls serve with each lane, in a goroutine of its own, as the host adds them. It does not return.
 func (w *Worker) Lanes(serve func(*WorkerLane)) {
 	var spin spinner

@@ -3,6 +3,8 @@
 package wire
 
 import (
+	"bytes"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -29,6 +31,15 @@ func FuzzParseChanging(f *testing.F) {
 		f.Add(good, b, 5)
 		f.Add(b, good, 5)
 	}
+	// The same but for one word.
+	truth := outcome(u32(2), u32(0), u64(4), u64(0), u64(2), u32(0), u32(0), u64(2), u64(4), u32(0), u32(0), "four")
+	for at := 0; at < len(truth); at += 4 {
+		for _, word := range []uint32{0, 1, 5, 1 << 31, math.MaxUint32} {
+			lie := bytes.Clone(truth)
+			order.PutUint32(lie[at:], word)
+			f.Add(truth, lie, 2)
+		}
+	}
 	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false), AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
 	f.Fuzz(func(t *testing.T, one, other []byte, most int) {
 		size := max(len(one), len(other))
@@ -43,11 +54,13 @@ func FuzzParseChanging(f *testing.F) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for !stop.Load() {
+			for n := 0; !stop.Load(); n++ {
 				for _, state := range [][]byte{other, one} {
 					for at := 0; at < len(state); at += 32 {
 						copy(b[at:], state[at:min(at+32, len(state))])
 					}
+				}
+				if n%16 == 0 {
 					runtime.Gosched()
 				}
 			}
@@ -55,7 +68,7 @@ func FuzzParseChanging(f *testing.F) {
 		defer wg.Wait()
 		defer stop.Store(true)
 		var inputs [][]byte
-		for range 20 {
+		for range 30 {
 			got := batchOf("before", "!", "!")
 			_, err := ParseOutcome(b, most, got)
 			checkOutcome(t, got, b, most, err)

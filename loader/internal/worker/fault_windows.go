@@ -9,11 +9,17 @@ import (
 )
 
 // What fault needs to know: where this program's own code is, and the address of TerminateProcess.
-var imageStart, imageEnd, terminate uintptr
+var (
+	imageStart, imageEnd uintptr
+	//lint:ignore U1000 fault reads it
+	terminate uintptr
+)
 
 // fault is a vectored continue handler in the system's calling convention. It ends the process with the exception's code
 // when a library has raised an exception that is an error. It returns 0, and so leaves the exception to the next handler,
 // where it is none or comes from this program's own code, to which the Go runtime gives a meaning.
+//
+//lint:ignore U1000 the system calls it
 func fault()
 
 // addressOfFault returns where fault begins.

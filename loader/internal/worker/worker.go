@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -44,6 +45,7 @@ func Value(sandbox bool, handles ...uintptr) string {
 const (
 	ExitProtocol = 97 // started by another version of this package, or not by one
 	ExitGarbage  = 98 // the shared memory was overwritten
+	ExitLost     = 99 // the pipe that the host wakes the worker by was closed
 )
 
 // Sandbox shuts the process in; see package sandbox. libraries are the files and folders that the library needs. It
@@ -79,6 +81,13 @@ func Main(sandbox Sandbox) {
 	if err != nil {
 		fail(ExitProtocol, err.Error())
 	}
+	go func() {
+		err := <-memory.Lost()
+		if errors.Is(err, io.EOF) {
+			time.Sleep(time.Second) // dieWithHost ends this process, and does it better
+		}
+		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
+	}()
 	s := &server{sandbox: sandbox}
 	memory.Lanes(s.serve)
 }

@@ -135,6 +135,8 @@ type report struct {
 	missing []string
 }
 
+func (r *report) has(layer string) { r.layers = append(r.layers, layer) }
+
 func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+": "+why) }
 
 // err is the error for what is missing, unless the policy goes without it.
