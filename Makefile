@@ -6,6 +6,7 @@ CC    ?= cc
 CARGO ?= cargo
 PREFIX ?= /usr/local
 FUZZTIME ?= 200000x
+FUZZTIME_HOSTILE ?= 3000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
@@ -79,11 +80,12 @@ stress: ## Garbage collections and stack moves at each crossing; a thousand kill
 
 .PHONY: fuzz
 # Executions rather than seconds: at the end of a time Go may call the last execution a failure.
-fuzz: ## Every fuzz target, FUZZTIME executions each
+fuzz: ## Every fuzz target, FUZZTIME executions each; FUZZTIME_HOSTILE of the one that plays a whole worker in each
 	@for dir in $$($(GO) list -f '{{.Dir}}' ./abi/... ./loader/...); do \
 		for target in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p'); do \
 			echo "$$target in $$dir" | sed "s|$(CURDIR)/||"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir || exit 1; \
+			n=$(FUZZTIME); [ $$target != FuzzHostile ] || n=$(FUZZTIME_HOSTILE); \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $$n -fuzzminimizetime 10x $$dir || exit 1; \
 		done; \
 	done
 

@@ -126,6 +126,8 @@ type attack struct {
 	size    byte // of the inputs
 	callers byte // at the same time
 	script  []byte
+
+	slow bool // with more time for everything, for tests that know what is to come of it
 }
 
 const (
@@ -146,7 +148,7 @@ func attackOf(data []byte) (a attack, ok bool) {
 	if len(data) < 4 || len(data) > 4<<10 {
 		return a, false
 	}
-	return attack{trait(data[0]), data[1], data[2], data[3], data[4:]}, true
+	return attack{trait(data[0]), data[1], data[2], data[3], data[4:], false}, true
 }
 
 var inputSizes = []int{0, 1, 100, 4000, 60 << 10, 64 << 10, 200 << 10, 2 << 20}
@@ -160,16 +162,20 @@ type result struct {
 
 // run has the engine meet hostile workers. It returns the outcomes of the first caller's calls, and of opening and closing.
 func (a attack) run(t testing.TB) (results []result, opened, closed error) {
-	w := &world{t: t, script: a.script, traits: a.traits}
+	pace := time.Duration(1)
+	if a.slow {
+		pace = 20
+	}
+	w := &world{t: t, script: a.script, traits: a.traits, pace: pace}
 	host := &victim{t: t, most: 1 << 20}
-	o := Options{Grace: 2 * time.Millisecond, StartTimeout: 20 * time.Millisecond, MaxMessage: 1 << 20,
+	o := Options{Grace: 2 * pace * time.Millisecond, StartTimeout: 20 * pace * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: 50 * time.Microsecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Millisecond}}
 	if a.how&narrow != 0 {
 		o.MaxMessage, host.most = 1000, 1000
 	}
-	timeout := 6 * time.Millisecond
+	timeout := 6 * pace * time.Millisecond
 	if a.how&timed != 0 {
-		o.CallTimeout, timeout = 6*time.Millisecond, time.Hour
+		o.CallTimeout, timeout = timeout, time.Hour
 	}
 	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 3})
 	e.run = w.start
@@ -437,7 +443,7 @@ var cases = []struct {
 }
 
 func TestLayout(t *testing.T) {
-	w := &world{t: t, traits: mute}
+	w := &world{t: t, traits: mute, pace: 1}
 	host := &victim{t: t, most: 1 << 20}
 	e := newEngine(library, library.Path, host, Options{StartTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}, engine.StartOptions{Instances: 1})
 	w.traits |= hostileOpen
@@ -462,6 +468,8 @@ func TestLayout(t *testing.T) {
 func TestHostile(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // most of them wait
+			c.slow = true
 			results, opened, _ := c.run(t)
 			if c.want == "-" {
 				assert.Error(t, opened)
@@ -485,7 +493,7 @@ func TestHostile(t *testing.T) {
 // engineFor makes an engine with patience, whose workers do what the script says, and starts it.
 func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Engine, *worker, error) {
 	t.Helper()
-	w := &world{t: t, script: steps, traits: traits}
+	w := &world{t: t, script: steps, traits: traits, pace: 20}
 	e := newEngine(library, library.Path, host, Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}, engine.StartOptions{Instances: 2})
 	e.run = w.start
@@ -600,7 +608,7 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 // A host function that ends its goroutine takes the call with it, once.
 func TestHostileGoexit(t *testing.T) {
 	for range 50 {
-		results, opened, _ := attack{traits: tame, callers: 3, script: script(stReceive, stCall, 4, few, stHonest, stReceive, stCall, 4, zero, stHonest)}.run(t)
+		results, opened, _ := attack{traits: tame, callers: 3, slow: true, script: script(stReceive, stCall, 4, few, stHonest, stReceive, stCall, 4, zero, stHonest)}.run(t)
 		require.NoError(t, opened)
 		assert.LessOrEqual(t, len(results), 2)
 	}
@@ -616,10 +624,11 @@ func FuzzHostile(f *testing.F) {
 		for value := range 4 {
 			for how := range 4 {
 				f.Add(attack{traits: tame, how: byte(how), size: byte(2 + value), callers: byte(value),
-					script: script(stNoise, where, 4+value, stReceive, stHonest, stReceive, stHonest)}.bytes())
+					script: script(stReceive, stNoise, where, 4+value, stHonest, stReceive, stHonest)}.bytes())
 			}
 			f.Add(attack{traits: again | orphan, how: howAll, size: 3, callers: 2,
-				script: script(stNoise, where, 8+value, stReceive, stCall, value, few, stGrow, 0, mib, stLog, 1, few, stHonest)}.bytes())
+				script: script(stReceive, stNoise, where, 8+value, stCall, value, few, stGrow, 0, mib, stLog, 1, few, stHonest)}.bytes())
+			f.Add(attack{traits: tame | hostileOpen, script: script(stNoise, where, 4+value, stReceive, stCall, value, few, stHonest)}.bytes())
 		}
 	}
 	for n := range numbers {

@@ -48,6 +48,7 @@ type world struct {
 	t      testing.TB
 	script []byte
 	traits trait
+	pace   time.Duration // 1, or more where there is to be time for everything
 
 	over    atomic.Bool // the test has ended: nothing writes any more
 	writers sync.WaitGroup
@@ -243,7 +244,7 @@ func (h *hostile) ring() {
 
 // receive waits a little for a lane whose turn is the worker's.
 func (h *hostile) receive() bool {
-	patience := max(h.patience, 3*time.Millisecond)
+	patience := max(h.patience, h.pace*3*time.Millisecond)
 	h.patience = 0
 	for start := time.Now(); !h.stopped(); {
 		for i := range served {
@@ -500,7 +501,7 @@ func (h *hostile) step(s *steps) {
 	case stOutlive:
 		select {
 		case <-h.ended:
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(h.pace * 20 * time.Millisecond):
 		}
 	case stWords:
 		for at := 4; at < 16; at += 4 {

@@ -76,7 +76,8 @@ func closes(pc uintptr) (function, variable uintptr) {
 		}
 	case "arm64": // ADRP page, Rn; MOVD offset(Rn), R0; BL function
 		adrp, ldr, bl := word(0), word(4), word(8)
-		if pc%4 == 0 && adrp&0x9f000000 == 0x90000000 && ldr&0xffc0001f == 0xf9400000 && ldr>>5&31 == adrp&31 && bl>>26 == 0b100101 {
+		known := adrp&0x9f000000 == 0x90000000 && ldr&0xffc0001f == 0xf9400000 && bl>>26 == 0b100101
+		if known && pc%4 == 0 && ldr>>5&31 == adrp&31 {
 			page := pc&^0xfff + extended(adrp>>5&0x7ffff<<2|adrp>>29&3, 21)<<12
 			return pc + 8 + extended(bl, 26)<<2, page + uintptr(ldr>>10&0xfff)<<3
 		}
