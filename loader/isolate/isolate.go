@@ -32,7 +32,9 @@ type Option func(*isolated.Options) error
 // InWorker has loader.Open run the plug-in in a worker process.
 //
 // The other options of loader.Open mean the same as without it, but for WithUnload: closing the plug-in ends its worker
-// anyway. At most 256 calls run at a time; others wait.
+// anyway. At most 256 calls run at a time, views that are not released included; others wait. Host functions that several
+// threads of the plug-in call in one call run one after the other. The worker's working directory is the root. A worker
+// that is started later loads the file that is at the path then, if it offers the same.
 func InWorker(opts ...Option) loader.Option {
 	o := isolated.Options{
 		Grace:        500 * time.Millisecond,

@@ -151,6 +151,10 @@ func (w *worker) open() error {
 		return &engine.Crash{Code: -1, Reason: "not understood: " + err.Error(), Attempt: w.attempt}
 	}
 	w.layers = append(w.process.layers(), opened.Layers...)
+	if opened.Deaf {
+		go e.host.Log(context.Background(), abi.LogWarn, []byte("threads that the plug-in starts cannot use host services in this worker: "+
+			"the worker's program was built with a version of Go, or for an architecture, that is not known to this package"))
+	}
 	return nil
 }
 

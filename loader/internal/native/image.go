@@ -300,7 +300,7 @@ func Runnable(lib *inspect.Library, allowGo bool) error {
 	if lib.GoVersion != "" && !allowGo {
 		return &inspect.Error{Path: lib.Path, Kind: ErrGoRuntime, Found: "a library built by " + lib.GoVersion,
 			Expected: "one without a Go runtime: two of them in one process take each other's signals",
-			Remedy:   "write the plug-in in C, C++ or Rust, or call it in a process of its own"}
+			Remedy:   "write the plug-in in C, C++ or Rust, or open it in a process of its own (isolate.InWorker)"}
 	}
 	return nil
 }

@@ -33,13 +33,21 @@ func FuzzParseChanging(f *testing.F) {
 		f.Add(b, good, 5)
 	}
 	// The same but for one word.
-	truth := outcome(u32(2), u32(0), u64(4), u64(0), u64(2), u32(0), u32(0), u64(2), u64(4), u32(0), u32(0), "four")
-	for at := 0; at < len(truth); at += 4 {
-		for _, word := range []uint32{0, 1, 5, 1 << 31, math.MaxUint32} {
-			lie := bytes.Clone(truth)
-			order.PutUint32(lie[at:], word)
-			f.Add(truth, lie, 2)
+	for _, truth := range [][]byte{
+		outcome(u32(2), u32(0), u64(4), u64(0), u64(2), u32(0), u32(0), u64(2), u64(4), u32(0), u32(0), "four"),
+		AppendOutcome(nil, batchOf("!b"), false),
+	} {
+		for at := 0; at < min(len(truth), headSize+2*recordSize); at += 4 {
+			for _, word := range []uint32{0, 1, 5, 1 << 31, math.MaxUint32} {
+				lie := bytes.Clone(truth)
+				order.PutUint32(lie[at:], word)
+				f.Add(truth, lie, 2)
+			}
 		}
+	}
+	for _, text := range texts {
+		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(`"`), []byte("[")), 2)
+		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(":"), []byte(",")), 2)
 	}
 	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false), AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
 	f.Fuzz(func(t *testing.T, one, other []byte, most int) {

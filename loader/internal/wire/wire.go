@@ -41,6 +41,7 @@ func Contents(lib *inspect.Library) []string {
 // Opened is the output of transport.OpOpen, as JSON.
 type Opened struct {
 	Layers []string // of the sandbox that are active
+	Deaf   bool     // threads of the plug-in's own wait for ever when they use a host service
 }
 
 // openError is an inspect.Error.

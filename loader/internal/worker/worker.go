@@ -75,7 +75,7 @@ func Main(sandbox Sandbox) {
 		files = append(files, os.NewFile(uintptr(handle), "inherited"))
 	}
 	surrender()
-	admitThreads()
+	admits := admitThreads()
 	go dieWithHost(files[0])
 	memory, err := transport.Attach(files[1:])
 	if err != nil {
@@ -88,7 +88,7 @@ func Main(sandbox Sandbox) {
 		}
 		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
 	}()
-	s := &server{sandbox: sandbox}
+	s := &server{sandbox: sandbox, admits: admits}
 	memory.Lanes(s.serve)
 }
 
@@ -100,6 +100,7 @@ func fail(code int, text string) {
 // server runs one plug-in for its host.
 type server struct {
 	sandbox Sandbox
+	admits  bool       // whether the plug-in's own threads can use host services
 	mu      sync.Mutex // guards opening
 	engine  atomic.Pointer[native.Engine]
 	control controlContext
@@ -210,7 +211,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		return err
 	}
 	s.control.lane.Store(l)
-	var opened wire.Opened
+	opened := wire.Opened{Deaf: !s.admits}
 	var copy *native.PrivateCopy
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
 		if o.SHA256 != nil {
