@@ -56,7 +56,7 @@ type Record struct {
 
 // View is an output that is still where the plug-in has it.
 type View struct {
-	Bytes   []byte // valid until Release
+	Bytes   []byte // valid until Release; the memory of a worker may change while it is read
 	Release func() // gives the memory back; called once
 }
 

@@ -50,13 +50,17 @@ func (t *tail) read(pipe *os.File) {
 	}()
 }
 
-// finish waits for the end of the output, but not for processes that the worker has left behind with its streams.
+// finish waits for the end of the output, but not for processes that the worker has left behind with its streams, nor for
+// ever for whoever takes the output.
 func (t *tail) finish() {
 	const patience = 100 * time.Millisecond
 	if t.pipe.SetReadDeadline(time.Now().Add(patience)) != nil { // pipes have none on Windows
 		defer time.AfterFunc(patience, func() { t.pipe.Close() }).Stop()
 	}
-	<-t.done
+	select {
+	case <-t.done:
+	case <-time.After(10 * patience):
+	}
 }
 
 // lines returns the last lines.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -58,3 +59,24 @@ func (*bells) close() {}
 
 // yield lets another thread have the processor that waits for it.
 func yield() { _, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+// processor returns the number of the processor that this thread runs on.
+func processor() uint32 {
+	var cpu uint32
+	// Sound because the kernel writes the number and does not keep the pointer.
+	_, _, _ = syscall.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+	return cpu
+}
+
+// leave moves this thread to another processor, where it may use another one.
+func leave() {
+	var all unix.CPUSet
+	if unix.SchedGetaffinity(0, &all) != nil || all.Count() < 2 {
+		return
+	}
+	others := all
+	others.Clear(int(processor()))
+	if unix.SchedSetaffinity(0, &others) == nil {
+		_ = unix.SchedSetaffinity(0, &all)
+	}
+}

@@ -111,3 +111,7 @@ func (b *bell) alarm(*atomic.Uint32) {
 
 // yield lets another goroutine have the processor that waits for it.
 func yield() { runtime.Gosched() }
+
+// processor and leave are for systems that tell; here it is the system's business alone.
+func processor() uint32 { return 0 }
+func leave()            {}

@@ -77,6 +77,7 @@ func (h *Host) Close() {
 func (h *Host) NewLane() *HostLane {
 	i := len(h.lanes)
 	l := &HostLane{lane: newLane(h.memory.base, i), host: h, bell: h.bells.at(i)}
+	l.spin.cpu = &l.hostCPU
 	l.turn.Store(turnHost)
 	h.lanes = append(h.lanes, l)
 	h.header.wanted.Store(uint32(i + 1))

@@ -60,7 +60,8 @@ type control struct {
 	hostSleeps   atomic.Uint32
 	workerSleeps atomic.Uint32
 	cancel       atomic.Uint32 // R17: the host sets it, the plug-in polls it
-	_            [12]uint32
+	hostCPU      atomic.Uint32 // on which processor the host spins, counted from 1; 0 when that is not known
+	_            [11]uint32
 	down         Message // the host writes it while it has the turn
 	up           Message // the worker writes it while it has the turn
 }
@@ -156,7 +157,29 @@ var processors = runtime.NumCPU()
 var spinners atomic.Int32
 
 // spinner decides how long to spin before sleeping, from how long the waits before took.
-type spinner struct{ usual time.Duration }
+type spinner struct {
+	usual time.Duration
+
+	// Two sides on one processor wait for each other's turn on it, which takes ten times as long as anything else here. So
+	// the host says where it is, and the worker leaves from there.
+	cpu    *atomic.Uint32 // control.hostCPU, or nil
+	worker bool           // whether this is the worker's side
+	left   time.Duration  // when it left, by now
+}
+
+// apart sees to it that the two sides are not on the same processor.
+func (s *spinner) apart() {
+	const again = 200 * time.Microsecond // after that, at the earliest
+	switch {
+	case s.cpu == nil:
+	case !s.worker:
+		s.cpu.Store(processor() + 1)
+	case s.cpu.Load() != 0 && now()-s.left > again && s.cpu.Load() == processor()+1:
+		s.left = now()
+		s.cpu.Store(0)
+		leave()
+	}
+}
 
 // budget returns how long to spin: twice the usual wait, or not at all where that is too long to spin for.
 func (s *spinner) budget() time.Duration {
@@ -195,11 +218,15 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 			break
 		}
 	}
-	s.note(max(0, now()-start-wakeUp))
+	took := now() - start
+	if took < maxSpin+wakeUp {
+		took = min(took, maxSpin)
+	}
+	s.note(took)
 }
 
-// wakeUp is how much of a wait that was slept through may be the waking up itself. Without taking it off, two sides that
-// are slow to wake would keep each other asleep.
+// wakeUp is how much of a wait that was slept through may be the waking up itself. Two sides that took it for the other's
+// work would keep each other asleep.
 const wakeUp = 50 * time.Microsecond
 
 // alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
@@ -208,7 +235,7 @@ const alone = 3 * time.Microsecond
 
 // spin spins until word is not value any more, and reports false when budget is spent before.
 func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Duration, budget time.Duration) bool {
-	for {
+	for long := false; ; {
 		for range 16 {
 			pause()
 			if word.Load() != value {
@@ -220,6 +247,10 @@ func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Duration, b
 			return false
 		}
 		if spent > alone || processors == 1 {
+			if !long && processors > 1 {
+				s.apart()
+			}
+			long = true
 			yield()
 		}
 	}

@@ -52,6 +52,7 @@ func (w *Worker) Lanes(serve func(*WorkerLane)) {
 	for n := uint32(0); ; {
 		for wanted := min(w.header.wanted.Load(), MaxLanes); n < wanted; n++ {
 			l := &WorkerLane{lane: newLane(w.memory.base, int(n)), worker: w, bell: w.bells.at(int(n))}
+			l.spin.cpu, l.spin.worker = &l.hostCPU, true
 			w.header.started[n].Store(1)
 			go serve(l)
 		}
