@@ -103,7 +103,9 @@ func TestKilledUnderLoad(t *testing.T) {
 	require.Eventually(t, func() bool { return openFiles(t) <= files }, 5*time.Second, 10*time.Millisecond, "file descriptors: %d before", files)
 	debug.FreeOSMemory()
 	// Memory for long payloads is kept for some seconds.
-	require.Eventually(t, func() bool { return resident(t) < memory+48<<20 }, 10*time.Second, 10*time.Millisecond, "memory: %d before", memory)
+	if !raceDetector { // which keeps shadows of memory
+		require.Eventually(t, func() bool { return resident(t) < memory+48<<20 }, 10*time.Second, 10*time.Millisecond, "memory: %d before", memory)
+	}
 	require.NoError(t, p.Close())
 	for pid := range pids {
 		assertGone(t, fmt.Sprint(pid))

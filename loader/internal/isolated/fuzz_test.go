@@ -37,7 +37,8 @@ var library = &inspect.Library{
 	Manifest: &abi.Manifest{Name: "hostile", Threads: abi.Serial},
 	Funcs:    []inspect.Symbol{{Name: "one"}, {Name: "two"}},
 	Hooks:    []inspect.Symbol{{Name: "hook"}},
-	Imports:  []inspect.Symbol{{Name: "echo"}, {Name: "refuse"}, {Name: "panic"}, {Name: "call"}, {Name: "exit"}, {Name: "large"}},
+	Imports: []inspect.Symbol{{Name: "echo"}, {Name: "refuse"}, {Name: "panic"}, {Name: "call"}, {Name: "exit"},
+		{Name: "large"}},
 }
 
 // victim is the host of the tests: what its functions do is what a careless host's would.
@@ -214,7 +215,8 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 }
 
 func (a attack) calls(t testing.TB, e *Engine, longest int64, timeout time.Duration) []result {
-	in := bytes.Repeat([]byte("input."), inputSizes[int(a.size)%len(inputSizes)]/6+1)[:inputSizes[int(a.size)%len(inputSizes)]]
+	size := inputSizes[int(a.size)%len(inputSizes)]
+	in := bytes.Repeat([]byte("input."), size/6+1)[:size]
 	var mu sync.Mutex
 	var results []result
 	var callers sync.WaitGroup
@@ -377,76 +379,124 @@ var cases = []struct {
 	{"silence", attack{traits: mute}, "deadline exceeded"},
 	{"silence, and a time limit", attack{traits: mute, how: timed}, "deadline exceeded"},
 	{"an end at once", attack{}, "*"},
-	{"a turn that is nobody's", attack{traits: tame, script: script(stReceive, stTurn, 2)}, "0x0 where the lane's turn is"},
-	{"a turn of 2^32-1", attack{traits: tame, script: script(stReceive, stTurn, 4)}, "0xffffffff where the lane's turn is"},
-	{"a turn that is nearly the host's", attack{traits: tame, script: script(stReceive, stTurn, 5)}, "0x54534f49 where"},
+	{"a turn that is nobody's", attack{traits: tame,
+		script: script(stReceive, stTurn, 2)}, "0x0 where the lane's turn is"},
+	{"a turn of 2^32-1", attack{traits: tame,
+		script: script(stReceive, stTurn, 4)}, "0xffffffff where the lane's turn is"},
+	{"a turn that is nearly the host's", attack{traits: tame,
+		script: script(stReceive, stTurn, 5)}, "0x54534f49 where"},
 	{"the turn given back", attack{traits: mute, script: script(stReceive, stTurn, 1)}, "deadline exceeded"},
-	{"a message of kind 0", attack{traits: tame, script: script(stReceive, stMessage, 5, 0, 0, zero, zero, stPost)}, "the message 0"},
-	{"a message of the host's kind", attack{traits: tame, script: script(stReceive, stMessage, 8, 0, 0, zero, zero, stPost)}, "the message 3"},
-	{"a message of kind 2^32-1", attack{traits: tame, script: script(stReceive, stMessage, 14, 0, 0, zero, zero, stPost)}, "the message 4294967295"},
-	{"a status of -1", attack{traits: tame, script: script(stReceive, stMessage, 0, 0, 10, zero, zero, stPost)}, "the status -1"},
-	{"a status of -2^31", attack{traits: tame, script: script(stReceive, stMessage, 0, 0, 11, zero, zero, stPost)}, "the status -2147483648"},
+	{"a message of kind 0", attack{traits: tame,
+		script: script(stReceive, stMessage, 5, 0, 0, zero, zero, stPost)}, "the message 0"},
+	{"a message of the host's kind", attack{traits: tame,
+		script: script(stReceive, stMessage, 8, 0, 0, zero, zero, stPost)}, "the message 3"},
+	{"a message of kind 2^32-1", attack{traits: tame,
+		script: script(stReceive, stMessage, 14, 0, 0, zero, zero, stPost)}, "the message 4294967295"},
+	{"a status of -1", attack{traits: tame,
+		script: script(stReceive, stMessage, 0, 0, 10, zero, zero, stPost)}, "the status -1"},
+	{"a status of -2^31", attack{traits: tame,
+		script: script(stReceive, stMessage, 0, 0, 11, zero, zero, stPost)}, "the status -2147483648"},
 
-	{"an output of 2^63 bytes", attack{traits: tame, script: script(stReceive, stDone, most)}, "an output of 9223372036854775808 bytes"},
-	{"an output of 2^64-1 bytes", attack{traits: tame, script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
-	{"an output of 1 MiB where there is no room", attack{traits: tame, script: script(stReceive, stDone, mib)}, "an output of 1048576 bytes"},
-	{"a view of 2^64-1 bytes", attack{traits: tame, how: howView, script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
-	{"a batch of 2^64-1 bytes", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
-	{"an extent and its size are the host's to say", attack{script: script(stReceive, stMessage, 0, 0, 0, few, all, stPost, stReceive, stHonest), traits: tame}, ""},
-	{"an output that grew into an extent", attack{traits: tame, script: script(stReceive, stGrow, 0, mib, stDone, mib)}, ""},
-	{"an output beyond its extent", attack{traits: tame, script: script(stReceive, stGrow, 0, mib, stDone, above)}, "an output of 1048577 bytes"},
-	{"room for more than is allowed", attack{traits: tame, script: script(stReceive, stGrow, 0, above, stDone, above)}, "an output of 1048577 bytes"},
-	{"room for 2^63 bytes", attack{traits: tame, script: script(stReceive, stGrow, 0, most, stDone, most)}, "an output of 9223372036854775808 bytes"},
-	{"room for 2^64-1 bytes", attack{traits: tame, script: script(stReceive, stGrow, 1, all, stGrow, 0, all, stDone, few)}, ""},
+	{"an output of 2^63 bytes", attack{traits: tame,
+		script: script(stReceive, stDone, most)}, "an output of 9223372036854775808 bytes"},
+	{"an output of 2^64-1 bytes", attack{traits: tame,
+		script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
+	{"an output of 1 MiB where there is no room", attack{traits: tame,
+		script: script(stReceive, stDone, mib)}, "an output of 1048576 bytes"},
+	{"a view of 2^64-1 bytes", attack{traits: tame, how: howView,
+		script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
+	{"a batch of 2^64-1 bytes", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stDone, all)}, "an output of 18446744073709551615 bytes"},
+	{"an extent and its size are the host's to say", attack{
+		script: script(stReceive, stMessage, 0, 0, 0, few, all, stPost, stReceive, stHonest), traits: tame}, ""},
+	{"an output that grew into an extent", attack{traits: tame,
+		script: script(stReceive, stGrow, 0, mib, stDone, mib)}, ""},
+	{"an output beyond its extent", attack{traits: tame,
+		script: script(stReceive, stGrow, 0, mib, stDone, above)}, "an output of 1048577 bytes"},
+	{"room for more than is allowed", attack{traits: tame,
+		script: script(stReceive, stGrow, 0, above, stDone, above)}, "an output of 1048577 bytes"},
+	{"room for 2^63 bytes", attack{traits: tame,
+		script: script(stReceive, stGrow, 0, most, stDone, most)}, "an output of 9223372036854775808 bytes"},
+	{"room for 2^64-1 bytes", attack{traits: tame,
+		script: script(stReceive, stGrow, 1, all, stGrow, 0, all, stDone, few)}, ""},
 	{"room in region 2", attack{traits: tame, script: script(stReceive, stGrow, 2, few)}, "the region 2"},
-	{"room in region 2^32-1", attack{traits: tame, script: script(stReceive, stGrow, 255, few)}, "the region 4294967295"},
-	{"room for ever", attack{traits: again, script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib, stGrow, 0, few, stGrow, 0, above, stGrow, 1, most)}, "deadline exceeded"},
-	{"room for ever, from what is left behind", attack{traits: again | orphan, script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib)}, "deadline exceeded"},
+	{"room in region 2^32-1", attack{traits: tame,
+		script: script(stReceive, stGrow, 255, few)}, "the region 4294967295"},
+	{"room for ever", attack{traits: again,
+		script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib, stGrow, 0, few, stGrow, 0, above, stGrow, 1, most)}, "deadline exceeded"},
+	{"room for ever, from what is left behind", attack{traits: again | orphan,
+		script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib)}, "deadline exceeded"},
 
-	{"host function 6 of 6", attack{traits: tame, script: script(stReceive, stCall, 6, zero)}, "the host function 6 of 6"},
-	{"host function 2^32-1", attack{traits: tame, script: script(stReceive, stCall, 255, zero)}, "the host function 4294967295 of 6"},
-	{"a host function's input of 2^63 bytes", attack{traits: tame, script: script(stReceive, stCall, 0, most)}, "an input of 9223372036854775808 bytes"},
-	{"a host function's input of 2^64-1 bytes", attack{traits: tame, script: script(stReceive, stCall, 0, all)}, "an input of 18446744073709551615 bytes"},
-	{"a host function's input beyond the narrow limit", attack{traits: tame, how: narrow, script: script(stReceive, stCall, 0, 12, stDone, few)}, ""},
-	{"a log line of 2^64-1 bytes", attack{traits: tame, script: script(stReceive, stLog, 1, all)}, "an input of 18446744073709551615 bytes"},
+	{"host function 6 of 6", attack{traits: tame,
+		script: script(stReceive, stCall, 6, zero)}, "the host function 6 of 6"},
+	{"host function 2^32-1", attack{traits: tame,
+		script: script(stReceive, stCall, 255, zero)}, "the host function 4294967295 of 6"},
+	{"a host function's input of 2^63 bytes", attack{traits: tame,
+		script: script(stReceive, stCall, 0, most)}, "an input of 9223372036854775808 bytes"},
+	{"a host function's input of 2^64-1 bytes", attack{traits: tame,
+		script: script(stReceive, stCall, 0, all)}, "an input of 18446744073709551615 bytes"},
+	{"a host function's input beyond the narrow limit", attack{traits: tame, how: narrow,
+		script: script(stReceive, stCall, 0, 12, stDone, few)}, ""},
+	{"a log line of 2^64-1 bytes", attack{traits: tame,
+		script: script(stReceive, stLog, 1, all)}, "an input of 18446744073709551615 bytes"},
 	{"a log line of level 2^32-1", attack{traits: tame, script: script(stReceive, stLog, 255, few, stDone, few)}, ""},
 	{"log lines for ever", attack{traits: again, script: script(stReceive, stLog, 1, few)}, "deadline exceeded"},
-	{"log lines for ever, from what is left behind", attack{traits: again | orphan, script: script(stReceive, stLog, 1, few)}, "deadline exceeded"},
-	{"host functions for ever", attack{traits: again, script: script(stReceive, stCall, 0, few, stCall, 1, zero, stCall, 2, few)}, "deadline exceeded"},
-	{"host functions for ever, in time", attack{traits: again | orphan, how: timed, script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "deadline exceeded"},
+	{"log lines for ever, from what is left behind", attack{traits: again | orphan,
+		script: script(stReceive, stLog, 1, few)}, "deadline exceeded"},
+	{"host functions for ever", attack{traits: again,
+		script: script(stReceive, stCall, 0, few, stCall, 1, zero, stCall, 2, few)}, "deadline exceeded"},
+	{"host functions for ever, in time", attack{traits: again | orphan, how: timed,
+		script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "deadline exceeded"},
 	{"calls in calls", attack{traits: again, callers: 2, script: script(stReceive, stCall, 3, few)}, "*"},
 	{"a host function that panics", attack{traits: tame, script: script(stReceive, stCall, 2, few, stDone, few)}, ""},
 
 	{"a failure of no kind", attack{traits: tame, script: script(stReceive, stFail, 99, zero, zero)}, "the failure 99"},
-	{"a failure with a text of 2^64-1 bytes", attack{traits: tame, script: script(stReceive, stFail, rule, all, zero)}, "an output of 18446744073709551615 bytes"},
-	{"a failure with a text from 2^63 on", attack{traits: tame, script: script(stReceive, stFail, rule, few, most)}, "a text at 9223372036854775808"},
-	{"a failure with a text that is none", attack{traits: tame, script: script(stReceive, stSay, 9, stFail, rule, 3, zero)}, "overwritten"},
-	{"a start that failed without having failed", attack{traits: tame, script: script(stReceive, stSay, 5, stFail, int(transport.FailedStart), 4, zero)}, "overwritten"},
-	{"an open error that is none", attack{traits: tame, script: script(stReceive, stSay, 9, stFail, int(transport.FailedOpen), 3, zero)}, "overwritten"},
-	{"a cancellation that nobody asked for", attack{traits: tame, script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "nobody cancelled"},
-	{"too long, in many words", attack{traits: tame, how: roomy, script: script(stReceive, stFail, int(transport.FailedTooLong), mib, zero)}, "\x00"},
+	{"a failure with a text of 2^64-1 bytes", attack{traits: tame,
+		script: script(stReceive, stFail, rule, all, zero)}, "an output of 18446744073709551615 bytes"},
+	{"a failure with a text from 2^63 on", attack{traits: tame,
+		script: script(stReceive, stFail, rule, few, most)}, "a text at 9223372036854775808"},
+	{"a failure with a text that is none", attack{traits: tame,
+		script: script(stReceive, stSay, 9, stFail, rule, 3, zero)}, "overwritten"},
+	{"a start that failed without having failed", attack{traits: tame,
+		script: script(stReceive, stSay, 5, stFail, int(transport.FailedStart), 4, zero)}, "overwritten"},
+	{"an open error that is none", attack{traits: tame,
+		script: script(stReceive, stSay, 9, stFail, int(transport.FailedOpen), 3, zero)}, "overwritten"},
+	{"a cancellation that nobody asked for", attack{traits: tame,
+		script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "nobody cancelled"},
+	{"too long, in many words", attack{traits: tame, how: roomy,
+		script: script(stReceive, stFail, int(transport.FailedTooLong), mib, zero)}, "\x00"},
 
-	{"a batch of nothing", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stDone, zero)}, "a batch that makes no sense"},
-	{"a batch of records that are not there", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 11, stDone, few)}, "a batch that makes no sense"},
-	{"a batch that ran too little", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 13, stDone, 4)}, "ran 0 of 5"},
+	{"a batch of nothing", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stDone, zero)}, "a batch that makes no sense"},
+	{"a batch of records that are not there", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stSay, 11, stDone, few)}, "a batch that makes no sense"},
+	{"a batch that ran too little", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stSay, 13, stDone, 4)}, "ran 0 of 5"},
 	{"a batch that failed at 2^63, from what is left behind", attack{traits: mute | orphan, how: howBatch, size: 2,
 		script: script(stReceive, stOutlive, stFail, rule, few, most)}, "deadline exceeded"},
-	{"a batch that failed at 2^63", attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stFail, rule, few, most)}, "a text at 9223372036854775808"},
+	{"a batch that failed at 2^63", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stFail, rule, few, most)}, "a text at 9223372036854775808"},
 
-	{"the lane overwritten with 0xff", attack{traits: mute, script: script(stReceive, stFill, 255)}, "0xffffffff where the lane's turn is"},
-	{"the lane overwritten with 0", attack{traits: mute, script: script(stReceive, stFill, 0)}, "0x0 where the lane's turn is"},
+	{"the lane overwritten with 0xff", attack{traits: mute,
+		script: script(stReceive, stFill, 255)}, "0xffffffff where the lane's turn is"},
+	{"the lane overwritten with 0", attack{traits: mute,
+		script: script(stReceive, stFill, 0)}, "0x0 where the lane's turn is"},
 	{"a wrong opening", attack{traits: tame | hostileOpen, script: script(stReceive, stDone, few)}, "-"},
-	{"an opening that nobody understands", attack{traits: tame | hostileOpen, script: script(stReceive, stSay, 9, stDone, 3)}, "-"},
+	{"an opening that nobody understands", attack{traits: tame | hostileOpen,
+		script: script(stReceive, stSay, 9, stDone, 3)}, "-"},
 	{"no opening", attack{traits: mute | hostileOpen}, "-"},
-	{"an opening that says closed", attack{traits: tame | hostileOpen, script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "-"},
-	{"an opening that calls the host for ever", attack{traits: again | orphan | hostileOpen, script: script(stReceive, stCall, 0, few, stCall, 4, few)}, "-"},
+	{"an opening that says closed", attack{traits: tame | hostileOpen,
+		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "-"},
+	{"an opening that calls the host for ever", attack{traits: again | orphan | hostileOpen,
+		script: script(stReceive, stCall, 0, few, stCall, 4, few)}, "-"},
 	{"an end right after the opening", attack{traits: hostileOpen, script: script(stReceive, stHonest, stExit)}, "*"},
 }
 
 func TestLayout(t *testing.T) {
 	w := &world{t: t, traits: mute, pace: 1}
 	host := &victim{t: t, most: 1 << 20}
-	e := newEngine(library, library.Path, host, Options{StartTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}, engine.StartOptions{Instances: 1})
+	o := Options{StartTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}
+	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 1})
 	w.traits |= hostileOpen
 	e.run = w.start
 	_, err := e.launch()
@@ -495,8 +545,9 @@ func TestHostile(t *testing.T) {
 func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Engine, *worker, error) {
 	t.Helper()
 	w := &world{t: t, script: steps, traits: traits, pace: 20}
-	e := newEngine(library, library.Path, host, Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
-		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}, engine.StartOptions{Instances: 2})
+	o := Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
+		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}
+	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 2})
 	e.run = w.start
 	if o, ok := host.(*opener); ok {
 		o.engine = e
@@ -629,7 +680,8 @@ func TestOutputThatNobodyTakes(t *testing.T) {
 // A host function that ends its goroutine takes the call with it, once.
 func TestHostileGoexit(t *testing.T) {
 	for range 50 {
-		results, opened, _ := attack{traits: tame, callers: 3, slow: true, script: script(stReceive, stCall, 4, few, stHonest, stReceive, stCall, 4, zero, stHonest)}.run(t)
+		results, opened, _ := attack{traits: tame, callers: 3, slow: true,
+			script: script(stReceive, stCall, 4, few, stHonest, stReceive, stCall, 4, zero, stHonest)}.run(t)
 		require.NoError(t, opened)
 		assert.LessOrEqual(t, len(results), 2)
 	}
@@ -649,19 +701,24 @@ func FuzzHostile(f *testing.F) {
 			}
 			f.Add(attack{traits: again | orphan, how: howAll, size: 3, callers: 2,
 				script: script(stReceive, stNoise, where, 8+value, stCall, value, few, stGrow, 0, mib, stLog, 1, few, stHonest)}.bytes())
-			f.Add(attack{traits: tame | hostileOpen, script: script(stNoise, where, 4+value, stReceive, stCall, value, few, stHonest)}.bytes())
+			f.Add(attack{traits: tame | hostileOpen,
+				script: script(stNoise, where, 4+value, stReceive, stCall, value, few, stHonest)}.bytes())
 		}
 	}
 	for n := range numbers {
 		f.Add(attack{traits: tame, how: howAll, size: 6, callers: 1, script: script(stReceive, stGrow, 0, n, stDone, n)}.bytes())
-		f.Add(attack{traits: tame, how: narrow, size: 1, script: script(stReceive, stGrow, 1, n, stCall, 0, n, stLog, 0, n, stDone, n)}.bytes())
-		f.Add(attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 12, stNumber, 1, 64, n, stDone, few)}.bytes())
+		f.Add(attack{traits: tame, how: narrow, size: 1,
+			script: script(stReceive, stGrow, 1, n, stCall, 0, n, stLog, 0, n, stDone, n)}.bytes())
+		f.Add(attack{traits: tame, how: howBatch, size: 2,
+			script: script(stReceive, stSay, 12, stNumber, 1, 64, n, stDone, few)}.bytes())
 		f.Add(attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 12, stFail, n%9, n, 2)}.bytes())
 		f.Add(attack{traits: tame, size: 6, script: script(stReceive, stExtend, n, stGrow, 0, mib, stDone, n)}.bytes())
 		f.Add(attack{traits: tame, script: script(stHeader, n, n, stHeader, 0, n, stReceive, stHonest)}.bytes())
 	}
-	f.Add(attack{traits: again | noisy, how: howAll, size: 7, callers: 3, script: script(stWords, 1, 1, 1, stHonest, stRing, stSleep, stReceive)}.bytes())
-	f.Add(attack{traits: tame, how: howAll, callers: 3, script: script(stReceive, stCall, 4, few, stCall, 3, few, stHonest, strings.Repeat(string(rune(stPost)), 20))}.bytes())
+	f.Add(attack{traits: again | noisy, how: howAll, size: 7, callers: 3,
+		script: script(stWords, 1, 1, 1, stHonest, stRing, stSleep, stReceive)}.bytes())
+	f.Add(attack{traits: tame, how: howAll, callers: 3,
+		script: script(stReceive, stCall, 4, few, stCall, 3, few, stHonest, strings.Repeat(string(rune(stPost)), 20))}.bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if a, ok := attackOf(data); ok {
 			a.run(t)

@@ -316,8 +316,9 @@ func (h *hostile) noise(where int, value byte) {
 	h.writers.Add(1)
 	lane := h.at()
 	area := [][]byte{
-		h.mem[:headerSize], lane[upMsg : upMsg+64], lane[downMsg : downMsg+64], lane[4:16], lane[callAt : callAt+4096], lane[callAt:upAt],
-		lane[upAt : upAt+4096], lane[:4], lane[lenAt : lenAt+8], lane[lenAt+8 : lenAt+16], lane[lenAt-24 : lenAt-20], lane[lenAt-20 : lenAt-16],
+		h.mem[:headerSize], lane[upMsg : upMsg+64], lane[downMsg : downMsg+64], lane[4:16],
+		lane[callAt : callAt+4096], lane[callAt:upAt], lane[upAt : upAt+4096], lane[:4],
+		lane[lenAt : lenAt+8], lane[lenAt+8 : lenAt+16], lane[lenAt-24 : lenAt-20], lane[lenAt-20 : lenAt-16],
 	}[where%areas]
 	go func() {
 		defer h.writers.Done()
@@ -383,8 +384,9 @@ func (s *steps) number() uint64 {
 	return numbers[int(i)%len(numbers)]
 }
 
-var numbers = []uint64{0, 1, 2, 8, 16, 63, 64, 65, 1000, 1001, 4095, 4096, 4097, upAt - callAt - 1, upAt - callAt, upAt - callAt + 1, 1<<16 - 1, 1 << 16,
-	1<<16 + 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5 << 18, 1 << 21, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1 << 40, 1 << 62, 1<<63 - 1, 1 << 63,
+var numbers = []uint64{0, 1, 2, 8, 16, 63, 64, 65, 1000, 1001, 4095, 4096, 4097,
+	upAt - callAt - 1, upAt - callAt, upAt - callAt + 1, 1<<16 - 1, 1 << 16, 1<<16 + 1, 1<<20 - 1, 1 << 20, 1<<20 + 1,
+	5 << 18, 1 << 21, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1 << 40, 1 << 62, 1<<63 - 1, 1 << 63,
 	math.MaxUint64 - 63, math.MaxUint64 - 1, math.MaxUint64}
 
 // Where numbers are in numbers.
@@ -398,13 +400,14 @@ const (
 )
 
 var (
-	kinds = []transport.Op{transport.OpDone, transport.OpFailed, transport.OpHostCall, transport.OpLog, transport.OpGrow, 0, 1, 2, 3, 4, 5, 100, 106,
-		255, math.MaxUint32}
+	kinds = []transport.Op{transport.OpDone, transport.OpFailed, transport.OpHostCall, transport.OpLog, transport.OpGrow,
+		0, 1, 2, 3, 4, 5, 100, 106, 255, math.MaxUint32}
 	states = []int32{0, 1, 2, 3, 4, 5, 6, 7, 255, math.MaxInt32, -1, math.MinInt32}
 	turns  = []uint32{turnHost, turnWorker, 0, 1, math.MaxUint32, turnHost + 1, 0x01010101, 0x53535353}
 	// What a worker says at the end of a call, and what is nearly that.
-	sayings = []string{"", "{}", "null", `{"Rule":"R8","Found":"x","Expected":"y"}`, `{"Status":1,"Message":"bm8="}`, `{"Status":-1}`, `{"Kind":"x"}`,
-		`{"Layers":["a"]}`, `{"Violation":{}}`, "[[[[[[[[[[[[", "\x00\x00\x00\x00", "\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
+	sayings = []string{"", "{}", "null", `{"Rule":"R8","Found":"x","Expected":"y"}`, `{"Status":1,"Message":"bm8="}`,
+		`{"Status":-1}`, `{"Kind":"x"}`, `{"Layers":["a"]}`, `{"Violation":{}}`, "[[[[[[[[[[[[", "\x00\x00\x00\x00",
+		"\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
 		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a"), []byte("bc")}), false)),
 		string(wire.AppendOutcome(nil, new(engine.Batch), false))}
 )
@@ -454,8 +457,9 @@ func (h *hostile) step(s *steps) {
 		h.word(0).Store(turns[int(s.next())%len(turns)])
 		h.ring()
 	case stMessage:
-		*h.up() = transport.Message{Op: kinds[int(s.next())%len(kinds)], Fn: uint32(int8(s.next())), Status: states[int(s.next())%len(states)],
-			Len: s.number(), OutAt: s.number(), Extent: baseSize, Size: math.MaxUint64}
+		*h.up() = transport.Message{Op: kinds[int(s.next())%len(kinds)], Fn: uint32(int8(s.next())),
+			Status: states[int(s.next())%len(states)],
+			Len:    s.number(), OutAt: s.number(), Extent: baseSize, Size: math.MaxUint64}
 	case stRaw:
 		copy(h.at()[upMsg:upMsg+64], s.take(64))
 	case stDone:

@@ -228,7 +228,10 @@ func TestLimits(t *testing.T) {
 	for _, c := range []struct {
 		in   []byte
 		want Op
-	}{{[]byte{0, 9}, OpDone}, {[]byte{1, 0}, OpDone}, {[]byte{1, 1}, OpFailed}, {[]byte{200, 0}, OpFailed}, {[]byte{1, 0}, OpDone}} {
+	}{
+		{[]byte{0, 9}, OpDone}, {[]byte{1, 0}, OpDone}, {[]byte{1, 1}, OpFailed}, {[]byte{200, 0}, OpFailed},
+		{[]byte{1, 0}, OpDone},
+	} {
 		got := roundTrip(t, l, c.in, 100, limit)
 		assert.Equal(t, c.want, got.message.Op, "%v", c.in)
 		if c.want == OpDone {
@@ -585,7 +588,9 @@ func TestLengthsOfTheHost(t *testing.T) {
 		_, _, _, err := wl.Next()
 		assert.Equal(t, ErrGarbage, err, "%+v", m)
 	}
-	for _, m := range []Message{{Extent: 1, Size: 1 << 20}, {Extent: 1 << 63, Size: 1 << 20}, {Extent: baseSize, Size: 1 << 63}, {Extent: baseSize}} {
+	for _, m := range []Message{
+		{Extent: 1, Size: 1 << 20}, {Extent: 1 << 63, Size: 1 << 20}, {Extent: baseSize, Size: 1 << 63}, {Extent: baseSize},
+	} {
 		l.post(&m)
 		_, _, _, err := wl.Next()
 		assert.Error(t, err, "%+v", m)

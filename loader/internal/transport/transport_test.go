@@ -19,7 +19,7 @@ func TestSpinnerBudget(t *testing.T) {
 		most   time.Duration
 	}{
 		{"the first wait", nil, time.Microsecond, 5 * time.Microsecond},
-		{"short waits", []time.Duration{time.Microsecond, time.Microsecond, time.Microsecond}, time.Microsecond, 5 * time.Microsecond},
+		{"short waits", repeat(time.Microsecond, 3), time.Microsecond, 5 * time.Microsecond},
 		{"a steady wait is spun through", repeat(20*time.Microsecond, 20), 30 * time.Microsecond, 45 * time.Microsecond},
 		{"nearly too long", repeat(maxSpin, 20), maxSpin, maxSpin},
 		{"too long to spin for", repeat(2*maxSpin, 20), 0, 0},

@@ -49,7 +49,8 @@ func FuzzParseChanging(f *testing.F) {
 		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(`"`), []byte("[")), 2)
 		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(":"), []byte(",")), 2)
 	}
-	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false), AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
+	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false),
+		AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
 	f.Fuzz(func(t *testing.T, one, other []byte, most int) {
 		size := max(len(one), len(other))
 		if size == 0 || size > 1<<16 {

@@ -20,7 +20,8 @@ import (
 
 func TestOpenError(t *testing.T) {
 	for _, kind := range kinds {
-		in := &inspect.Error{Path: "there", Kind: kind, Symbol: "ferrule_start", Found: "a", Expected: "b", Remedy: "c", Err: errors.New("why")}
+		in := &inspect.Error{Path: "there", Kind: kind, Symbol: "ferrule_start", Found: "a", Expected: "b", Remedy: "c",
+			Err: errors.New("why")}
 		out, err := ParseOpenError(OpenError(in), "here")
 		require.NoError(t, err)
 		assert.ErrorIs(t, out, kind)
@@ -35,7 +36,8 @@ func TestOpenError(t *testing.T) {
 		{errors.New("something else"), &inspect.Error{Kind: native.ErrLoad, Found: "something else"}},
 		{&inspect.Error{Found: "without a kind"}, &inspect.Error{Kind: native.ErrLoad, Found: "without a kind"}},
 		{&inspect.Error{Kind: errors.New("of its own")}, &inspect.Error{Kind: native.ErrLoad}},
-		{&inspect.Error{Kind: inspect.ErrRead, Found: "not \xff UTF-8"}, &inspect.Error{Kind: inspect.ErrRead, Found: "not \xff UTF-8"}},
+		{&inspect.Error{Kind: inspect.ErrRead, Found: "not \xff UTF-8"},
+			&inspect.Error{Kind: inspect.ErrRead, Found: "not \xff UTF-8"}},
 	} {
 		c.want.Path = "here"
 		out, err := ParseOpenError(OpenError(c.in), "here")
@@ -73,7 +75,8 @@ func TestViolationAndOpened(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, in, out)
 	}
-	in := Open{Path: []byte("/\xff"), SHA256: []byte{1}, Instances: 3, Config: []byte("c"), RunPath: [][]byte{[]byte("/lib")}, Contents: []string{"name"}, Sandbox: json.RawMessage(`{"Read":["/usr"]}`)}
+	in := Open{Path: []byte("/\xff"), SHA256: []byte{1}, Instances: 3, Config: []byte("c"),
+		RunPath: [][]byte{[]byte("/lib")}, Contents: []string{"name"}, Sandbox: json.RawMessage(`{"Read":["/usr"]}`)}
 	var out Open
 	require.NoError(t, Unmarshal(Marshal(in), &out))
 	assert.Equal(t, in, out)
@@ -83,7 +86,8 @@ func TestViolationAndOpened(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	long := `"` + strings.Repeat("x", maxText) + `"`
 	deep := strings.Repeat("[", 20_000)
-	for _, text := range []string{"", " ", "{", "[]", `"text"`, "1", "nul", `{"Status":1} {}`, "\x00", "\xff", long, deep, `{"Layers":` + deep, `{"Layers":5,"Violation":5,"Rule":5,"Kind":5}`} {
+	for _, text := range []string{"", " ", "{", "[]", `"text"`, "1", "nul", `{"Status":1} {}`, "\x00", "\xff",
+		long, deep, `{"Layers":` + deep, `{"Layers":5,"Violation":5,"Rule":5,"Kind":5}`} {
 		_, err := ParseOpenError([]byte(text), "")
 		assert.Error(t, err, "%.20q", text)
 		_, err = ParseStartError([]byte(text))
@@ -332,7 +336,8 @@ func FuzzParseBatch(f *testing.F) {
 	})
 }
 
-var texts = []string{"", "{}", "null", "[]", `""`, `{"Status":1,"Message":"bm8="}`, `{"Status":1,"Message":"no base64"}`, `{"Status":-1}`, `{"Status":2147483648}`,
+var texts = []string{"", "{}", "null", "[]", `""`, `{"Status":1,"Message":"bm8="}`,
+	`{"Status":1,"Message":"no base64"}`, `{"Status":-1}`, `{"Status":2147483648}`,
 	`{"Violation":{"Rule":"R8","Found":"x","Expected":"y"}}`, `{"Violation":null,"Status":0}`, `{"Rule":"\ud800"}`,
 	`{"Kind":"cannot be read","Symbol":"s","Found":"/w==","Cause":"d2h5"}`, `{"Layers":["a","b"]}`, `{"Layers":null}`, `{"layers":[[]]}`,
 	"{\"Found\":\"\xff\"}", `{"Status":1e3}`, `{"Status":1e999}`, "[[[[[[[["}
