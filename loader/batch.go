@@ -83,7 +83,8 @@ func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
 	return nil, callError(f.plugin.Name(), f.name, status, message, err, context.Cause(ctx))
 }
 
-// Bytes returns the result: the plug-in's memory, to be read only, and only until Release. After Release it is nil.
+// Bytes returns the result: the plug-in's memory, to be read only, and only until Release. After Release it is nil. A
+// hostile plug-in may change it while it is read, in-process and isolated: copy what is checked before it is used.
 func (v *View) Bytes() []byte {
 	if v.view == nil {
 		return nil
