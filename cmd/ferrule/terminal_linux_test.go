@@ -21,7 +21,7 @@ func onTerminal(t *testing.T, env []string, args ...string) string {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("no pseudo-terminal to be had: %v", err)
 	}
 	defer screen.Close()
 	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
@@ -29,7 +29,7 @@ func onTerminal(t *testing.T, env []string, args ...string) string {
 	require.NoError(t, unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0))
 	line, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("no pseudo-terminal to be had: %v", err)
 	}
 	assert.True(t, terminal(line))
 	cmd := exec.Command(binary, args...)
