@@ -90,7 +90,7 @@ func TestWorkerFails(t *testing.T) {
 	require.NoError(t, err)
 	defer p.end()
 	_, _, err = p.do("dance")
-	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check or run")
+	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check, run or tail")
 	_, _, err = p.do("check no_such_function 64")
 	require.ErrorContains(t, err, "no_such_function")
 }
