@@ -279,9 +279,9 @@ struct ferrule_frames {
 #define FERRULE_HAS(p, member)                                                                                         \
     (FERRULE_SIZE_(FERRULE_CAST_(const char *, &(p)->member + 1) - FERRULE_CAST_(const char *, (p))) <= (p)->size)
 
-/* Does the host still want the result (R17)? 1 when it does not. [thread] any. Costs one load: poll it often. */
+/* Does the host still want the result (R17)? 1 when it does not. [thread] any. Costs some loads: poll it often. */
 static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
-    if (!call->cancel) return 0;
+    if (!FERRULE_HAS(call, cancel) || !call->cancel) return 0;
 #if defined(__GNUC__) || defined(__clang__)
     return __atomic_load_n(call->cancel, __ATOMIC_ACQUIRE) != 0;
 #else
@@ -291,9 +291,13 @@ static inline int FERRULE_UNUSED_ ferrule_cancelled(const ferrule_call *call) {
 
 /* The body of ferrule_batch; FERRULE_PLUGIN uses it. */
 static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames) {
-    char *at = FERRULE_CAST_(char *, frames->calls);
-    uint8_t *room = frames->count ? frames->calls->out : FERRULE_NULL_;
-    size_t left = frames->count ? frames->calls->out_cap : 0;
+    char *at;
+    uint8_t *room;
+    size_t left;
+    if (!FERRULE_HAS(frames, done)) return FERRULE_MISUSE; /* R21 */
+    at = FERRULE_CAST_(char *, frames->calls);
+    room = frames->count ? frames->calls->out : FERRULE_NULL_;
+    left = frames->count ? frames->calls->out_cap : 0;
     for (frames->done = 0; frames->done < frames->count; frames->done++, at += frames->stride) {
         ferrule_call *call = FERRULE_CAST_(ferrule_call *, FERRULE_CAST_(void *, at));
         if (ferrule_cancelled(call)) return FERRULE_CANCELLED;

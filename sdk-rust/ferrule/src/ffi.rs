@@ -363,23 +363,30 @@ pub fn batch(frames: RawFrames) -> i32 {
             return abi::OK;
         }
         let mut at = (*frames).calls;
-        let mut room = (*at).out;
-        let mut left = (*at).out_cap;
+        let mut rest = None; // the room that the records share: the first one's
         while (*frames).done < (*frames).count {
-            if Frame(at).cancelled() {
-                return abi::CANCELLED;
+            // A frame of less than version 1's size is for the function to refuse: neither its word nor its room is here
+            // for sure.
+            let whole = RawCall(at).is_valid();
+            if whole {
+                if Frame(at).cancelled() {
+                    return abi::CANCELLED;
+                }
+                let (room, left) = *rest.get_or_insert(((*at).out, (*at).out_cap));
+                (*at).out = room;
+                (*at).out_cap = left;
             }
-            (*at).out = room;
-            (*at).out_cap = left;
             let status = ((*frames).r#fn)(at);
             *(*frames).statuses.add((*frames).done) = status;
             (*frames).done += 1;
             if status == abi::PANIC {
                 return abi::PANIC;
             }
-            if (*at).release.is_none() && (*at).out == room && (*at).out_len <= left {
-                room = room.add((*at).out_len);
-                left -= (*at).out_len;
+            if let (true, Some((room, left))) = (whole, &mut rest) {
+                if (*at).release.is_none() && (*at).out == *room && (*at).out_len <= *left {
+                    *room = room.add((*at).out_len);
+                    *left -= (*at).out_len;
+                }
             }
             at = at.cast::<u8>().wrapping_add((*frames).stride).cast();
         }
