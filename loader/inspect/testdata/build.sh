@@ -51,3 +51,28 @@ arm64 arm64
 END
 llvm-lipo -create macho-amd64-clang.dylib macho-arm64-clang.dylib -output macho-fat-lipo.dylib
 chmod 644 ./*.so ./*.dll ./*.dylib
+
+# Plug-ins on the SDKs, against macOS's own headers and libraries, which zig has: stock.c as zig links it, words.cpp as a
+# newer lld does, with chained fixups. For these: apt-get install lld-19; pip install ziglang==0.17.0.
+sdk="-I ../../../include -I ../../../sdk-c/include -Os -g0 -fPIC -Wall -Werror"
+system=$(python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/lib/libc/darwin/libSystem.tbd
+sed 's/arm64e\.x1-[a-z]*,* *//g' "$system" >"$tmp/libSystem.tbd" # an architecture that this lld does not know yet
+for arch in aarch64 x86_64; do
+    python3 -m ziglang cc -target $arch-macos.11.0 $sdk -std=c99 -shared -Wl,-install_name,@rpath/libstock.dylib \
+        -Wl,-rpath,@loader_path/../lib macho/stock.c -o "$tmp/stock-$arch.dylib"
+    object=$tmp/words-$arch.o
+    python3 -m ziglang c++ -target $arch-macos.11.0 $sdk -std=c++17 -fvisibility=hidden -fvisibility-inlines-hidden \
+        -c macho/words.cpp -o "$object"
+    # In place of libc++'s own list of what it exports: all that the object lacks and that libSystem, named first, has not.
+    {
+        printf -- '--- !tapi-tbd\ntbd-version: 4\ntargets: [ x86_64-macos, arm64-macos ]\n'
+        printf "install-name: '/usr/lib/libc++.1.dylib'\nexports:\n  - targets: [ x86_64-macos, arm64-macos ]\n"
+        printf '    symbols: [ %s ]\n...\n' "$(llvm-nm -u -j "$object" | paste -sd, -)"
+    } >"$tmp/libc++.tbd"
+    /usr/lib/llvm-19/bin/ld64.lld -dylib -arch "$(echo $arch | sed s/aarch64/arm64/)" -platform_version macos 13.0 14.0 \
+        -fixup_chains -install_name @rpath/libwords.dylib -rpath @executable_path/../Frameworks -rpath @loader_path \
+        -x -dead_strip "$object" "$tmp/libSystem.tbd" "$tmp/libc++.tbd" -o "$tmp/words-$arch.dylib"
+done
+llvm-lipo -create "$tmp"/stock-*.dylib -output macho/stock-c.dylib
+llvm-lipo -create "$tmp"/words-*.dylib -output macho/words-cpp.dylib
+chmod 644 macho/*.dylib

@@ -10,6 +10,7 @@ import (
 )
 
 // system is what these systems need to wait for a process without reaping it: a kernel queue that tells of its end.
+// Built, not run: see docs/macos.md for what it relies on.
 type system struct{ queue int } // -1 when it ended before the queue was told of it
 
 // layers is empty: nothing but the worker itself ends it when the host is gone.
@@ -37,7 +38,7 @@ func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err er
 	switch err {
 	case nil:
 		return nil
-	case unix.ESRCH: // a zombie by now: it is this process's child, and nobody else reaps it
+	case unix.ESRCH: // a zombie by now, or about to be one: it is this process's child, and nobody else reaps it
 		_ = unix.Close(p.queue)
 		p.queue = -1
 		return nil

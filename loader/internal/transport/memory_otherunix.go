@@ -5,7 +5,8 @@ package transport
 import "os"
 
 // createFile makes a file in the folder for temporary files and takes its name away at once, so that nothing of it
-// remains, whoever crashes.
+// remains, whoever crashes. It is no shm_open: macOS lets such memory be given its length only once, and it has to grow.
+// Built, not run: see docs/macos.md for what it relies on.
 func createFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "ferrule")
 	if err != nil {

@@ -14,13 +14,18 @@ import (
 // signal itself. The Go runtime would print its own state and exit with code 2, and so does for a fault of its own.
 //
 // It asks the C library, because these systems promise no system calls. signal is ISO C: two words, no structure whose
-// layout is the system's; a null handler is SIG_DFL on all of them.
+// layout is the system's; a null handler is SIG_DFL on all of them. Built, not run: see
+// docs/macos.md for what it relies on.
+//
+// SIGXCPU is among them because the Go runtime ignores it, and macOS sends nothing else when RLIMIT_CPU is reached, the
+// hard limit included.
 func surrender() {
 	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
 	if err != nil {
 		return // a fault is exit code 2 then
 	}
-	for _, sig := range []syscall.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS} {
+	for _, sig := range []syscall.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS,
+		unix.SIGXCPU} {
 		_, _, _ = purego.SyscallN(set, uintptr(sig), 0)
 	}
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // apply takes the bounds of a policy upon this process, as far as resource limits do. Files, the network and processes
-// cannot be refused here to a process that is running, so that every policy needs BestEffort.
+// cannot be refused here to a process that is running, so that every policy needs BestEffort. Built, not run: see
+// docs/macos.md for what it relies on.
 func apply(config []byte, _ []string) ([]string, error) {
 	p, err := decode(config)
 	if err != nil {
