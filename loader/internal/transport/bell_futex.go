@@ -57,9 +57,6 @@ func (bs *bells) at(int) *bell { return &bs.one }
 
 func (*bells) close() {}
 
-// yield lets another thread have the processor that waits for it.
-func yield() { _, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
 // processor returns the number of the processor that this thread runs on.
 func processor() uint32 {
 	var cpu uint32

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -108,9 +107,6 @@ func (b *bell) alarm(*atomic.Uint32) {
 	default:
 	}
 }
-
-// yield lets another goroutine have the processor that waits for it.
-func yield() { runtime.Gosched() }
 
 // processor and leave are for systems that tell; here it is the system's business alone.
 func processor() uint32 { return 0 }

@@ -77,7 +77,7 @@ func (h *Host) Close() {
 func (h *Host) NewLane() *HostLane {
 	i := len(h.lanes)
 	l := &HostLane{lane: newLane(h.memory.base, i), host: h, bell: h.bells.at(i)}
-	l.spin.cpu = &l.hostCPU
+	l.spin.cpu, l.spin.ours, l.spin.theirs = &l.hostCPU, &l.hostTook, &l.workerTook
 	l.turn.Store(turnHost)
 	h.lanes = append(h.lanes, l)
 	h.header.wanted.Store(uint32(i + 1))
@@ -178,6 +178,7 @@ func (l *HostLane) post(m *Message) {
 	l.down = *m
 	l.turn.Store(turnWorker)
 	if l.workerSleeps.Load() != 0 {
+		l.spin.tell()
 		l.bell.ring(&l.turn)
 	}
 }

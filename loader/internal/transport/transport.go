@@ -14,6 +14,7 @@
 package transport
 
 import (
+	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,9 @@ type control struct {
 	workerSleeps atomic.Uint32
 	cancel       atomic.Uint32 // R17: the host sets it, the plug-in polls it
 	hostCPU      atomic.Uint32 // on which processor the host spins, counted from 1; 0 when that is not known
-	_            [11]uint32
+	hostTook     atomic.Uint32 // how long the host had the turn, in ns, when the worker slept meanwhile
+	workerTook   atomic.Uint32 // how long the worker had it, when the host slept
+	_            [9]uint32
 	down         Message // the host writes it while it has the turn
 	up           Message // the worker writes it while it has the turn
 }
@@ -145,9 +148,19 @@ func newLane(base []byte, i int) lane {
 	return lane{cmem.At[control](b, 0), b[controlSize:][:callArea:callArea], b[controlSize+callArea:], i}
 }
 
-// maxSpin is the longest that a side spins for the other one's turn. It is the bound of what a call can cost in
-// processor time on each side beyond its work.
+// maxSpin is the longest that a side spins for the other one's turn, but for probes. It is the bound of what a call can cost
+// in processor time on each side beyond its work.
 const maxSpin = 50 * time.Microsecond
+
+// Two sides that both sleep stay asleep: each one's spin is over before the other has been woken, which takes the longer
+// the slower a system's way to do that is. So a side that slept through so many waits although the other's work was short
+// spins once for as long as waking up may take; the other one then finds it awake, and answers in time for the next spin.
+// As long as that does not help it does so ever more rarely: in the end it costs 1/64 of probeSpin a wait.
+const (
+	firstProbe = 4
+	lastProbe  = 64
+	probeSpin  = time.Millisecond
+)
 
 // processors are those of the machine that this process may use.
 var processors = runtime.NumCPU()
@@ -159,6 +172,12 @@ var spinners atomic.Int32
 // spinner decides how long to spin before sleeping, from how long the waits before took.
 type spinner struct {
 	usual time.Duration
+	slept int // waits slept through since the last probe, or since the other side's work was too long to spin for
+	probe int // how many of them before the next probe
+
+	// How long each side has the turn goes to the other one when that sleeps: it cannot tell the work from the waking up.
+	noticed      time.Duration // when the turn came, by now; 0 when that is not known
+	ours, theirs *atomic.Uint32
 
 	// Two sides on one processor wait for each other's turn on it, which takes ten times as long as anything else here. So
 	// the host says where it is, and the worker leaves from there.
@@ -183,6 +202,9 @@ func (s *spinner) apart() {
 
 // budget returns how long to spin: twice the usual wait, or not at all where that is too long to spin for.
 func (s *spinner) budget() time.Duration {
+	if s.slept >= max(s.probe, firstProbe) {
+		return probeSpin
+	}
 	if s.usual > maxSpin {
 		return 0
 	}
@@ -192,21 +214,49 @@ func (s *spinner) budget() time.Duration {
 // note takes in how long a wait took. One long wait is forgotten after some short ones.
 func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*maxSpin)) / 2 }
 
+// woken takes in a wait that was slept through, and how long the other side says that it worked meanwhile. A side that
+// lies has this one spin in vain, within the bounds.
+func (s *spinner) woken(took time.Duration) {
+	if s.theirs != nil {
+		took = min(took, time.Duration(s.theirs.Load()))
+	}
+	s.note(took)
+	if took <= maxSpin {
+		s.slept++
+	} else {
+		s.slept = 0
+	}
+}
+
+// tell says to the other side, which sleeps, how long this one had the turn.
+func (s *spinner) tell() {
+	if s.ours != nil && s.noticed != 0 {
+		s.ours.Store(uint32(min(max(now()-s.noticed, 0), math.MaxUint32)))
+	}
+}
+
 // await waits until word is not value any more, at most for about limit, and with a limit also no longer than until it is
 // woken: the caller has more to look at than the word. sleeps says so to the other side while it sleeps.
 func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32, b *bell, limit time.Duration) {
 	if word.Load() != value {
+		s.noticed = 0
 		s.note(0)
 		return
 	}
 	start := now()
 	if budget := s.budget(); budget > 0 {
-		if spinners.Add(1) <= int32(processors) && s.spin(word, value, start, budget) {
-			spinners.Add(-1)
-			s.note(now() - start)
+		spun := spinners.Add(1) <= int32(processors) && s.spin(word, value, start, budget)
+		spinners.Add(-1)
+		if budget == probeSpin {
+			s.slept, s.probe = 0, min(2*max(s.probe, firstProbe), lastProbe)
+		} else if spun {
+			s.probe = firstProbe
+		}
+		if spun {
+			s.noticed = now()
+			s.note(s.noticed - start)
 			return
 		}
-		spinners.Add(-1)
 	}
 	for word.Load() == value && limit > 0 {
 		sleeps.Store(1)
@@ -218,16 +268,13 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 			break
 		}
 	}
-	took := now() - start
-	if took < maxSpin+wakeUp {
-		took = min(took, maxSpin)
+	s.noticed = now()
+	if word.Load() == value { // the limit is over, or it was an alarm
+		s.note(s.noticed - start)
+	} else {
+		s.woken(s.noticed - start)
 	}
-	s.note(took)
 }
-
-// wakeUp is how much of a wait that was slept through may be the waking up itself. Two sides that took it for the other's
-// work would keep each other asleep.
-const wakeUp = 50 * time.Microsecond
 
 // alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
 // that very one.

@@ -52,7 +52,7 @@ func (w *Worker) Lanes(serve func(*WorkerLane)) {
 	for n := uint32(0); ; {
 		for wanted := min(w.header.wanted.Load(), MaxLanes); n < wanted; n++ {
 			l := &WorkerLane{lane: newLane(w.memory.base, int(n)), worker: w, bell: w.bells.at(int(n))}
-			l.spin.cpu, l.spin.worker = &l.hostCPU, true
+			l.spin.cpu, l.spin.worker, l.spin.ours, l.spin.theirs = &l.hostCPU, true, &l.workerTook, &l.hostTook
 			w.header.started[n].Store(1)
 			go serve(l)
 		}
@@ -141,6 +141,7 @@ func (l *WorkerLane) post(m *Message) error {
 	l.control.up = *m
 	l.turn.Store(turnHost)
 	if l.hostSleeps.Load() != 0 {
+		l.spin.tell()
 		l.bell.ring(&l.turn)
 	}
 	return nil
