@@ -130,7 +130,19 @@ func copyTo(t testing.TB, from, to string) string {
 }
 
 func tempLibrary(t testing.TB, from string) string {
-	return copyTo(t, from, filepath.Join(t.TempDir(), filepath.Base(from)))
+	return copyTo(t, from, filepath.Join(tempDir(t), filepath.Base(from)))
+}
+
+// tempDir is TempDir for libraries: on Windows one that stays loaded for good, as some do here by design, cannot be
+// deleted by the process that loaded it.
+func tempDir(t testing.TB) string {
+	if runtime.GOOS != "windows" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("", "ferrule-*")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // within fails the test when fn takes so long that it must be stuck.

@@ -112,7 +112,7 @@ func Absolute(path string) (string, error) {
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return "", &inspect.Error{Path: path, Kind: ErrLoad, Err: err}
+		return "", &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: "Check the path"}
 	}
 	return abs, nil
 }

@@ -99,7 +99,7 @@ public:
     context(const context &) = delete;
     context &operator=(const context &) = delete;
 
-    /* Has the host lost interest in the result (R17)? Costs one load: ask often. */
+    /* Has the host lost interest in the result (R17)? Costs some loads: ask often. */
     bool cancelled() const noexcept { return ferrule_cancelled(call_) != 0; }
 
     /* Ends the call with FERRULE_CANCELLED, by an exception, when the host has lost interest. */
