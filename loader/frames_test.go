@@ -210,6 +210,9 @@ func withGuests(t *testing.T, isFor func(*guest) bool, test func(t *testing.T, g
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			if g.rust {
+				fixture.NotMusl(t, "there are no plug-ins in Rust: those at hand are made for glibc")
+			}
 			g.meet(t)
 			test(t, g)
 		})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
@@ -52,12 +53,17 @@ func (w way) open(t testing.TB, path string, opts ...loader.Option) *loader.Plug
 	return p
 }
 
-// rounds is how often a test does something that takes its time: less often where each time starts a worker.
+// rounds is how often a test does something that takes its time: less often where each time starts a worker, and in short
+// tests.
 func (w way) rounds(inProcess, isolated int) int {
+	n := inProcess
 	if w.isolated {
-		return isolated
+		n = isolated
 	}
-	return inProcess
+	if testing.Short() {
+		n = max(1, n/5)
+	}
+	return n
 }
 
 func open(t testing.TB, path string, opts ...loader.Option) *loader.Plugin {
@@ -105,6 +111,9 @@ func logger() (*slog.Logger, *lines) {
 // residentBytes returns the memory of this process that is in RAM.
 func residentBytes(t testing.TB) int {
 	t.Helper()
+	if os.Getenv(fixture.Emulated) != "" {
+		t.Skip("an emulator has memory of its own beside the program's")
+	}
 	if runtime.GOOS != "linux" {
 		t.Skip("resident memory is read from /proc, which only Linux has")
 	}

@@ -98,19 +98,23 @@ func TestInstancesRunAtTheSameTime(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "pinned"} {
 			p := w.open(t, fixture.C(t, "threads_"+threads), loader.WithInstances(3))
-			var wg sync.WaitGroup
-			for range 9 {
-				wg.Go(func() {
-					_, err := p.Call(ctx, "stay", nil)
-					assert.NoError(t, err)
-				})
-			}
-			wg.Wait()
-			for range 20 {
-				var calls, most, elsewhere int
-				_, err := fmt.Sscan(call(t, p, "report", ""), &calls, &most, &elsewhere)
-				require.NoError(t, err)
-				assert.Equal(t, 1, most)
+			for idle := true; idle; { // an instance that had no call yet: the others were done sooner than it was asked
+				idle = false
+				var wg sync.WaitGroup
+				for range 9 {
+					wg.Go(func() {
+						_, err := p.Call(ctx, "stay", nil)
+						assert.NoError(t, err)
+					})
+				}
+				wg.Wait()
+				for range 20 {
+					var calls, most, elsewhere int
+					_, err := fmt.Sscan(call(t, p, "report", ""), &calls, &most, &elsewhere)
+					require.NoError(t, err)
+					require.LessOrEqual(t, most, 1)
+					idle = idle || most == 0
+				}
 			}
 		}
 	})

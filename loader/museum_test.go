@@ -159,6 +159,9 @@ func TestMuseum(t *testing.T) {
 			if !slices.Contains(libraries(t, exhibit), name) {
 				t.Skipf("the museum has no %s of %s", name, exhibit)
 			}
+			if strings.HasPrefix(exhibit, "rust-") {
+				fixture.NotMusl(t, "there is no exhibit in Rust: those for Linux are made for glibc")
+			}
 			bothWays(t, func(t *testing.T, w way) {
 				script, err := os.ReadFile(museum(exhibit, "transcript.txt"))
 				require.NoError(t, err)

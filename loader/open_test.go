@@ -116,6 +116,8 @@ func TestOpenStartError(t *testing.T) {
 	})
 }
 
+const goOnMusl = "a Go library cannot be loaded: its thread-local variables are for programs"
+
 // Files that are no plug-in for this process, each of its own kind.
 func TestOpenFiles(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
@@ -149,6 +151,7 @@ func TestOpenFiles(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				if w.isolated && c.kind == loader.ErrGoRuntime { // in a process of its own it may have one
+					fixture.NotMusl(t, goOnMusl)
 					assert.Equal(t, "works", call(t, w.open(t, c.path), "echo", "works"))
 					return
 				}
@@ -217,6 +220,9 @@ func TestOpenDigest(t *testing.T) {
 			}
 			maps, err := os.ReadFile("/proc/" + process + "/maps")
 			require.NoError(t, err)
+			if os.Getenv(fixture.Emulated) != "" {
+				return // qemu's map has no rights: what is executed is the emulator
+			}
 			assert.Regexp(t, "r-xp .*memfd:ferrule", string(maps), "what was verified is what is loaded")
 		}
 	})
@@ -291,6 +297,7 @@ func TestOpenUnload(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what is mapped is read from /proc, which only Linux has")
 	}
+	fixture.NotMusl(t, "no library is ever unmapped")
 	path := tempLibrary(t, fixture.C(t, "echo"))
 	mapped := func() bool {
 		maps, err := os.ReadFile("/proc/self/maps")
@@ -326,7 +333,7 @@ func TestOpenErrorsAreNotMixedUp(t *testing.T) {
 			go func() {
 				for range rounds {
 					_, err := w.try(path)
-					if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") {
+					if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") && !strings.Contains(err.Error(), "relocating "+path) {
 						errs <- errors.Join(errors.New("the text of another failure"), err)
 						return
 					}

@@ -11,20 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
-
-// needTool skips a test that needs a tool which is not installed; in CI, where all are, it fails.
-func needTool(t testing.TB, tool, install string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing: %s", tool, install)
-	}
-	t.Skipf("%s is missing: %s", tool, install)
-}
 
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
@@ -39,7 +28,7 @@ func needCC(t testing.TB) {
 	if runtime.GOOS != "linux" {
 		t.Skip("makes ELF files with the system's C compiler, which makes other files here")
 	}
-	needTool(t, "cc", "apt-get install gcc")
+	fixture.Tool(t, "cc", "apt-get install gcc")
 }
 
 // buildELF compiles source, C after ferrule.h, and returns the library's path.
@@ -326,7 +315,7 @@ func TestProgramsAreNoLibraries(t *testing.T) {
 		requireError(t, err, ErrNotLibrary, "position-independent")
 	})
 	t.Run("debug information", func(t *testing.T) {
-		needTool(t, "objcopy", "apt-get install binutils")
+		fixture.Tool(t, "objcopy", "apt-get install binutils")
 		path := filepath.Join(dir, "debug.so")
 		run(t, "objcopy", "--only-keep-debug", buildELF(t, probeSource(t), "-g"), path)
 		_, err := File(path)
@@ -337,7 +326,7 @@ func TestProgramsAreNoLibraries(t *testing.T) {
 // TestMinGW builds DLLs with the C library, and defects that are PE's own.
 func TestMinGW(t *testing.T) {
 	const cc = "x86_64-w64-mingw32-gcc"
-	needTool(t, cc, "apt-get install mingw-w64")
+	fixture.Tool(t, cc, "apt-get install mingw-w64")
 	build := func(t *testing.T, source string, flags ...string) (*Library, error) {
 		return File(build(t, cc, "plugin.dll", "#include \"ferrule.h\"\n"+source, flags...))
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -117,7 +118,7 @@ func TestSDKDylibs(t *testing.T) {
 					if b.skip {
 						t.Skip(compiler + " makes other files on this system")
 					}
-					needTool(t, compiler, b.install)
+					fixture.Tool(t, compiler, b.install)
 					out := filepath.Join(t.TempDir(), b.output)
 					run(t, compiler, append(b.flags, c.std, "-shared", "-O1", "-I../../include", "-I../../sdk-c/include",
 						"-o", out, filepath.Join("testdata", "macho", c.source))...)
@@ -160,8 +161,8 @@ var appleTargets = map[string]string{"amd64": "x86_64-apple-macos11", "arm64": "
 // buildDylib compiles source, C after ferrule.h, without the system's headers and libraries, and returns the path.
 func buildDylib(t *testing.T, target, source string, flags ...string) string {
 	t.Helper()
-	needTool(t, "clang", "apt-get install clang")
-	needTool(t, "ld.lld", "apt-get install lld") // which brings ld64.lld, next to LLVM's own clang
+	fixture.Tool(t, "clang", "apt-get install clang")
+	fixture.Tool(t, "ld.lld", "apt-get install lld") // which brings ld64.lld, next to LLVM's own clang
 	dir := t.TempDir()
 	from, path := filepath.Join(dir, "plugin.c"), filepath.Join(dir, "plugin.dylib")
 	require.NoError(t, os.WriteFile(from, []byte("#include \"ferrule.h\"\n"+source), 0o600))

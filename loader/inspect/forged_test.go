@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,7 +27,7 @@ func TestFIFO(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no fifos in its file system")
 	}
-	needTool(t, "mkfifo", "apt-get install coreutils")
+	fixture.Tool(t, "mkfifo", "apt-get install coreutils")
 	path := filepath.Join(t.TempDir(), "fifo.so")
 	run(t, "mkfifo", path)
 	_, err := File(path) // opening it would wait for a writer
@@ -626,7 +627,7 @@ func TestGoRuntime(t *testing.T) {
 	}
 	t.Run("ELF", func(t *testing.T) {
 		needCC(t)
-		needTool(t, "strip", "apt-get install binutils")
+		fixture.Tool(t, "strip", "apt-get install binutils")
 		path := goBuild(t, "go.so")
 		check(t, read(t, path), runtime.Version())
 		run(t, "strip", "-s", path)
@@ -637,7 +638,7 @@ func TestGoRuntime(t *testing.T) {
 	})
 	t.Run("PE", func(t *testing.T) {
 		const cc = "x86_64-w64-mingw32-"
-		needTool(t, cc+"gcc", "apt-get install mingw-w64")
+		fixture.Tool(t, cc+"gcc", "apt-get install mingw-w64")
 		path := goBuild(t, "go.dll", "GOOS=windows", "GOARCH=amd64", "CC="+cc+"gcc")
 		check(t, read(t, path), runtime.Version())
 		run(t, cc+"strip", "-s", path)
@@ -686,7 +687,7 @@ func BenchmarkFile10MBNoSections(b *testing.B) {
 // BenchmarkDLL10MB is the same library in PE.
 func BenchmarkDLL10MB(b *testing.B) {
 	const cc = "x86_64-w64-mingw32-gcc"
-	needTool(b, cc, "apt-get install mingw-w64")
+	fixture.Tool(b, cc, "apt-get install mingw-w64")
 	benchmarkFile(b, build(b, cc, "big.dll", "#include \"ferrule.h\"\n"+bigSource(), "-O0", "-s",
 		"-Wl,--export-all-symbols"))
 }

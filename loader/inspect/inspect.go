@@ -500,7 +500,8 @@ func (m *image) checkCode(e *export) error {
 
 // checkSlot refuses an import slot that would end the process when the loader writes it.
 func (m *image) checkSlot(e *export) error {
-	const slot = 4 // bytes of a uint32_t
+	const slot = 4     // bytes of a uint32_t
+	const redZone = 32 // Clang's address sanitizer counts its red zone as part of what it guards, in multiples of this
 	if e.elsewhere != "" {
 		return notHere(e, "a slot in this library")
 	}
@@ -510,7 +511,7 @@ func (m *image) checkSlot(e *export) error {
 	case s == nil || !s.write || s.size-(e.addr-s.addr) < slot:
 	case saturate(e.addr, slot) > m.relro.addr && e.addr < saturate(m.relro.addr, m.relro.size):
 		found = m.place(e.addr) + " that is made read-only after relocation"
-	case e.size != 0 && e.size != slot:
+	case e.size != 0 && e.size != slot && e.size%redZone != 0:
 		found = fmt.Sprintf("%d bytes", e.size)
 	default:
 		return nil

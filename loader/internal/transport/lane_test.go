@@ -242,7 +242,7 @@ func TestLimits(t *testing.T) {
 		}
 		assert.LessOrEqual(t, l.Extended(), int(extentSize(limit)+extentSize(2*limit))) // the host's answer is twice as long
 	}
-	_, err := l.Room(math.MaxInt64/2, 0)
+	_, err := l.Room(math.MaxInt/2, 0)
 	assert.Error(t, err, "more than there can be")
 	_, err = l.Room(10, math.MaxInt-10)
 	assert.Error(t, err, "more than there can be")

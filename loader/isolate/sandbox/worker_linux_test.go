@@ -99,7 +99,7 @@ func TestBombs(t *testing.T) {
 		fixture, in string
 		policy      sandbox.Policy
 	}{
-		{"fault_memory_bomb", fmt.Sprint(8 << 30), sandbox.Policy{Memory: 256 << 20}},
+		{"fault_memory_bomb", fmt.Sprint(uint64(8 << 30)), sandbox.Policy{Memory: 256 << 20}},
 		{"fault_thread_bomb", "100000", sandbox.Policy{Memory: 256 << 20}},
 		{"fault_fork_bomb", "20", sandbox.Policy{}},
 		{"fault_infinite_loop", "", sandbox.Policy{CPU: time.Second}},
