@@ -36,9 +36,12 @@ for family in $families; do
     c=${family%:*}
     cpp=${family#*:}
     host $c $c $c -O2
-    for std in c99 c11 c17 c2x; do plugin $c helpers $c "-std=$std -O2" tests/helpers.c; done
-    plugin $c helpers $cpp "-std=c++11 -O2 -x c++" tests/helpers.c
-    for std in c++17 c++20; do plugin $c entries $cpp "-std=$std -O2 -Wold-style-cast" tests/entries.cpp; done
+    for std in c99 c11 c17 $(newest $c c c23 c2x); do plugin $c helpers $c "-std=$std -O2" tests/helpers.c; done
+    newest_cpp=$(newest $cpp c++ c++23 c++2b)
+    for std in c++11 $newest_cpp; do plugin $c helpers $cpp "-std=$std -O2 -x c++" tests/helpers.c; done
+    for std in c++17 c++20 $newest_cpp; do
+        plugin $c entries $cpp "-std=$std -O2 -Wold-style-cast" tests/entries.cpp
+    done
     plugin $c readme $c "-std=c99 -O2" "$BUILD/readme.c"
     plugin $c readme $cpp "-std=c++17 -O2 -Wold-style-cast" "$BUILD/readme.cpp"
 
@@ -52,3 +55,27 @@ for family in $families; do
     host $c-tsan $c $cpp "-O1 $tsan"
     plugin $c-tsan entries $cpp "-std=c++17 -O1 $tsan" tests/entries.cpp
 done
+
+# 32 bits, which an x86-64 machine runs. tests/helpers.c asks for more memory than that has addresses.
+cross=i686-linux-gnu
+if [ "$(uname -m)" = x86_64 ] && need $cross-gcc gcc-i686-linux-gnu; then
+    root=/usr/$cross/lib
+    for source in host test_readme; do
+        run $cross-gcc -std=c11 -D_DEFAULT_SOURCE -O2 $warnings $INCLUDES -c "tests/$source.c" -o "$BUILD/$source.o"
+    done
+    run $cross-gcc "$BUILD/host.o" "$BUILD/test_readme.o" -pthread -ldl -Wl,--dynamic-linker=$root/ld-linux.so.2 \
+        -Wl,-rpath,$root -o "$BUILD/readme-$cross"
+    for std in c99 $(newest $cross-gcc c c23 c2x); do
+        plugin $cross readme $cross-gcc "-std=$std -O2" "$BUILD/readme.c"
+    done
+fi
+
+# Zig's C compiler, without and with the checks that it adds to code that is not optimized.
+if have_zig; then
+    host=${families%%:*}
+    host=${host# }
+    for std in c99 $(newest "$zig cc" c c23 c2x); do
+        plugin $host helpers "$zig cc" "-std=$std -O2" tests/helpers.c
+    done
+    for level in -O0 -O2; do plugin $host readme "$zig cc" "-std=c99 $level" "$BUILD/readme.c"; done
+fi

@@ -14,6 +14,33 @@ need() {
     return 1
 }
 
+# have_zig: is there a Zig? Then $zig is its command: the words of ZIG in the environment, or the program in PATH. Debian
+# has no package of it, so it is left out where there is none, also in CI; a ZIG that does not run is a failure.
+have_zig() {
+    zig=${ZIG:-zig}
+    if $zig version >/dev/null 2>&1; then return 0; fi
+    if [ -n "${ZIG:-}" ]; then
+        echo "ZIG is \"$ZIG\", which does not run; expected a command such as \"python3 -m ziglang\"" >&2
+        exit 1
+    fi
+    echo "left out: zig is missing; install it with: pip install ziglang, and set ZIG=\"python3 -m ziglang\"" >&2
+    return 1
+}
+
+# newest COMPILER LANGUAGE NAME…: the first name of a language version that the compiler knows.
+newest() {
+    newest_of="$1 -x $2"
+    shift 2
+    for name in "$@"; do
+        if $newest_of -std="$name" -c /dev/null -o "$BUILD/newest.o" >/dev/null 2>&1; then
+            echo "$name"
+            return 0
+        fi
+    done
+    echo "${newest_of%% *} knows none of: $*" >&2
+    return 1
+}
+
 # run COMMAND…: shows the command when it fails.
 run() {
     "$@" || {

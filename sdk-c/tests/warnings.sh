@@ -1,4 +1,5 @@
-# Compiles the headers, alone and in a plug-in, in every language version with every warning on: gcc, clang, MinGW.
+# Compiles the headers, alone and in a plug-in, in every language version with every warning on: gcc, clang, MinGW,
+# Zig, for 64 bits and for 32.
 . tests/common.sh
 
 echo '#include <ferrule.h>' >"$BUILD/contract.c"
@@ -36,26 +37,40 @@ compile() {
     done
 }
 
-for family in gcc:g++ clang:clang++ x86_64-w64-mingw32-gcc:x86_64-w64-mingw32-g++; do
-    c=${family%:*}
-    cpp=${family#*:}
-    package=$c
-    case $c in x86_64*) package=gcc-mingw-w64-x86-64 ;; esac
-    need $c $package || continue
-    for std in c99 c11 c17 c2x gnu17; do
-        compile $c $std -Wpadded contract.c plugin.c
-        compile $c $std "" sdk.c vowels.c readme.c
+# family C CPP: compiles everything with a C and a C++ compiler, each a command of one word or more.
+family() {
+    newest_c=$(newest "$1" c c23 c2x)
+    for std in c99 c11 c17 $newest_c gnu17; do
+        compile "$1" $std -Wpadded contract.c plugin.c
+        compile "$1" $std "" sdk.c vowels.c readme.c
     done
-    echo "ok: $c"
-    case $c in gcc) package=g++ ;; x86_64*) package=g++-mingw-w64-x86-64 ;; esac
-    need $cpp $package || continue
-    for std in c++11 c++17 c++20; do
-        compile $cpp $std "-Wpadded -Wold-style-cast" contract.cpp plugin.cpp
-        compile $cpp $std -Wold-style-cast sdk.cpp vowels.cpp
+    echo "ok: $1, c99 to $newest_c"
+    [ -n "$2" ] || return 0
+    newest_cpp=$(newest "$2" c++ c++23 c++2b)
+    for std in c++11 c++14 c++17 c++20 $newest_cpp; do
+        compile "$2" $std "-Wpadded -Wold-style-cast" contract.cpp plugin.cpp
+        compile "$2" $std -Wold-style-cast sdk.cpp vowels.cpp
     done
-    for std in c++17 c++20 gnu++17; do compile $cpp $std -Wold-style-cast sdkpp.cpp readme.cpp; done
-    compile $cpp c++17 -fno-rtti sdkpp.cpp
-    echo "ok: $cpp"
+    for std in c++17 c++20 $newest_cpp gnu++17; do compile "$2" $std -Wold-style-cast sdkpp.cpp readme.cpp; done
+    compile "$2" c++17 -fno-rtti sdkpp.cpp
+    echo "ok: $2, c++11 to $newest_cpp"
+}
+
+if need gcc gcc && need g++ g++; then family gcc g++; fi
+if need clang clang; then family clang clang++; fi
+mingw=x86_64-w64-mingw32
+if need $mingw-gcc gcc-mingw-w64-x86-64 && need $mingw-g++ g++-mingw-w64-x86-64; then family $mingw-gcc $mingw-g++; fi
+if need i686-linux-gnu-gcc gcc-i686-linux-gnu; then family i686-linux-gnu-gcc ""; fi
+if have_zig; then family "$zig cc" "$zig c++"; fi
+# The contract needs no C library, nor its headers.
+for c in gcc clang; do
+    need $c $c || continue
+    for bits in -m32 -m64; do
+        for std in c99 $(newest $c c c23 c2x); do
+            compile $c $std "$bits -ffreestanding -Wpadded" contract.c plugin.c
+        done
+    done
+    echo "ok: $c -ffreestanding, 32 and 64 bits"
 done
 
 # Left out of -Weverything, because no header for old and new compilers can be without them:
@@ -66,11 +81,13 @@ done
 everything="-Weverything -Wno-unused-macros -Wno-used-but-marked-unused -Wno-c++98-compat -Wno-c++98-compat-pedantic \
     -Wno-unknown-warning-option -Wno-unsafe-buffer-usage"
 if need clang clang; then
-    for std in c99 c11 c17 c2x; do
+    for std in c99 c11 c17 $(newest clang c c23 c2x); do
         compile clang $std "$everything" contract.c plugin.c
         compile clang $std "$everything -Wno-padded" sdk.c vowels.c
     done
-    for std in c++11 c++17 c++20; do compile clang++ $std "$everything" contract.cpp plugin.cpp; done
+    for std in c++11 c++14 c++17 c++20 $(newest clang++ c++ c++23 c++2b); do
+        compile clang++ $std "$everything" contract.cpp plugin.cpp
+    done
     echo "ok: clang -Weverything"
 fi
 
