@@ -1,5 +1,5 @@
 # Ferrule. `make demo` shows what it does, `make test` tests it; both work in a bare checkout.
-# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv bench check install clean.
+# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv platforms bench check install clean.
 
 GO    ?= go
 CC    ?= cc
@@ -98,6 +98,20 @@ cross: ## Builds and vets, tests included, for every platform
 		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" ./... || exit 1; \
 	done; done
 
+.PHONY: compilers
+compilers: ## The headers and the SDKs with every compiler at hand, for minutes
+	$(MAKE) -C sdk-c compilers
+
+.PHONY: platforms
+platforms: ## The tests on every other platform that a Debian machine can be made to have; installs what it needs
+	$(NEED_GO)
+	$(GO) run ./internal/platforms $(if $(ONLY),-only '$(ONLY)')
+
+.PHONY: platforms-update
+platforms-update: ## The same, and writes README's table and docs/platforms.md
+	$(NEED_GO)
+	$(GO) run ./internal/platforms -update
+
 .PHONY: bench
 bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RESULTS.md and bench/results.svg
 	$(NEED_GO)
@@ -115,7 +129,7 @@ bench-test: ## That every contender of the comparison does the same work
 	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff && $(GO) test ./...
 
 .PHONY: check
-check: lint test bench-test race portable stress cross ## Everything but fuzzing; leaves a clean tree
+check: lint test compilers bench-test race portable stress cross ## Everything but fuzzing; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
 
 .PHONY: install
