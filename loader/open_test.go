@@ -29,6 +29,8 @@ func TestOpen(t *testing.T) {
 		assert.Equal(t, abi.Concurrent, p.Info().Manifest.Threads)
 		assert.Equal(t, "blue", p.Info().Manifest.Keys.Get("x-colour"))
 		assert.Equal(t, "hello", call(t, p, "echo", "hello"))
+		p = w.open(t, copyTo(t, fixture.C(t, "echo"), filepath.Join(tempDir(t), "a plug-in (Größe 大)"+fixture.Ext())))
+		assert.Equal(t, "hello", call(t, p, "echo", "hello"))
 		if runtime.GOOS == "linux" { // whose file names are bytes
 			p := w.open(t, copyTo(t, fixture.C(t, "echo"), filepath.Join(tempDir(t), "caf\xe9 \n\"\U0001F980.so")))
 			assert.Equal(t, "hello", call(t, p, "echo", "hello"))

@@ -121,6 +121,8 @@ func (m *machine) try(p *platform) (*outcome, error) {
 		switch {
 		case r.make != nil:
 			res, err = m.make(r)
+		case r.programs != nil:
+			res, err = m.programs(r)
 		case len(r.tests) > 0:
 			o.tested = append(o.tested, *r)
 			res, err = m.test(r)

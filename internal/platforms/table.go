@@ -31,6 +31,7 @@ type run struct {
 	exec         []string
 	env          []string
 	flags        []string // of go test
+	programs     []string // the C compiler for a plug-in that the project's own programs are run with, in place of tests
 	make         []string // the arguments of make, in place of all the above
 }
 
@@ -49,18 +50,20 @@ func platforms() []*platform {
 		{name: "linux/arm64", note: "but for the sandbox: qemu has no Landlock", prepare: arm64, runs: []run{
 			{goarch: "arm64", cgo: true, tests: []string{"./abi", "./loader", "./loader/inspect", "./loader/isolate", "./loader/internal/..."}, flags: []string{"-short"}},
 			{goarch: "arm64", tests: calls, flags: []string{"-short"}},
+			{goarch: "arm64", programs: []string{"aarch64-linux-gnu-gcc", "-fPIC"}},
 			{goarch: "arm64"},
 			{goarch: "arm64", portable: true},
 		}},
-		{name: "linux/386", prepare: layout("386", "i686-linux-gnu-gcc", ""), runs: []run{
+		{name: "linux/386", note: "the contract", prepare: layout("386", "i686-linux-gnu-gcc", ""), runs: []run{
 			{goarch: "386", tests: []string{"./abi"}}, {goarch: "386"}}},
-		{name: "linux/riscv64", prepare: layout("riscv64", "riscv64-linux-gnu-gcc", "qemu-riscv64"), runs: []run{
+		{name: "linux/riscv64", note: "the contract", prepare: layout("riscv64", "riscv64-linux-gnu-gcc", "qemu-riscv64"), runs: []run{
 			{goarch: "riscv64", tests: []string{"./abi"}}, {goarch: "riscv64"}}},
 		{name: "linux/s390x", note: "the contract and Inspect; purego does not have it", prepare: layout("s390x", "s390x-linux-gnu-gcc", "qemu-s390x"), runs: []run{
 			{goarch: "s390x", tests: []string{"./abi", "./loader/inspect"}, flags: []string{"-short"}},
 			{goarch: "s390x", builds: []string{"./abi", "./loader/inspect"}}}},
 		{name: "windows/amd64", prepare: windows, runs: []run{
 			{goos: "windows", goarch: "amd64", portable: true, tests: whole},
+			{goos: "windows", goarch: "amd64", portable: true, programs: []string{"x86_64-w64-mingw32-gcc", "-static"}},
 			{goos: "windows", goarch: "amd64", portable: true},
 		}},
 		{name: "windows/arm64", runs: []run{{goos: "windows", goarch: "arm64", portable: true}}},
@@ -131,7 +134,7 @@ func arm64(m *machine, p *platform) error {
 	if err := m.packages("gcc-aarch64-linux-gnu", "g++-aarch64-linux-gnu"); err != nil {
 		return err
 	}
-	if err := m.emulator("aarch64", "aarch64-linux-gnu", elf64); err != nil {
+	if err := m.emulator(); err != nil {
 		return err
 	}
 	p.how = "qemu-user " + version("qemu-aarch64", "--version")

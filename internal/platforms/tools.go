@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
@@ -21,6 +22,7 @@ type machine struct {
 	work string    // for what is not installed, but made or unpacked
 	log  io.Writer // gets what the programs say
 	done map[string]error
+	ends []func() // what end does
 }
 
 // once does something the first time that it is asked for, and returns the same error each time.
@@ -39,7 +41,7 @@ func (m *machine) run(program string, args ...string) error { return m.in("", ni
 // in runs a program in a folder, with more in its environment.
 func (m *machine) in(dir string, env []string, program string, args ...string) error {
 	cmd := exec.CommandContext(m.ctx, program, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, append(os.Environ(), env...), 10*time.Second // what it leaves behind may keep its output open
 	out, err := cmd.CombinedOutput()
 	fmt.Fprintf(m.log, "$ %s %s\n%s", program, strings.Join(args, " "), out)
 	if err != nil {
@@ -88,72 +90,68 @@ func (m *machine) wine() ([]string, error) {
 	root := filepath.Join(m.work, "_wine")
 	command := []string{"sh", filepath.Join(fixture.Root(), "internal", "platforms", "wine.sh"), root}
 	if os.Getuid() != 0 {
-		command = append([]string{"sudo", "--preserve-env=TMPDIR," + fixture.Built + ",CI"}, command...)
+		command = append([]string{"sudo", "--preserve-env=TMPDIR,CI," + fixture.Built + "," + fixture.Emulated}, command...)
 	}
 	return command, m.once("wine", func() error {
 		if err := m.packages("debootstrap"); err != nil {
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(root, "var", "lib", "wine", "system.reg")); err == nil {
-			return nil
+		if !exists(filepath.Join(root, "usr", "lib", "wine")) {
+			if err := m.root("debootstrap", "--variant=minbase", "--include=wine64", "trixie", root); err != nil {
+				return err
+			}
 		}
-		if err := m.root("debootstrap", "--variant=minbase", "--include=wine64", "trixie", root); err != nil {
+		// Wine's services live for as long as a program does, and keep the output of the one that started them open. So one
+		// that has no output comes first, which makes the folder that stands for a Windows, and then one that stays until its
+		// input ends.
+		if err := exec.CommandContext(m.ctx, command[0], append(command[1:], "wineboot")...).Run(); err != nil {
+			return fmt.Errorf("wineboot: %w", err)
+		}
+		stays := exec.CommandContext(m.ctx, command[0], append(command[1:], "cmd", "/k")...)
+		input, err := stays.StdinPipe()
+		if err != nil {
 			return err
 		}
-		return m.run(command[0], append(command[1:], "wineboot")...)
+		if err := stays.Start(); err != nil {
+			return err
+		}
+		m.ends = append(m.ends, func() { _ = input.Close(); _ = stays.Wait() })
+		return nil
 	})
 }
 
-// emulator has the kernel run programs of another architecture in qemu-user, their workers included, with the libraries of
+// binfmt is where the kernel is told of interpreters.
+const binfmt, binfmtRule = "/proc/sys/fs/binfmt_misc", "ferrule-aarch64"
+
+// emulator has the kernel run programs for arm64 in qemu-user, the workers that tests start included, with the libraries of
 // Debian's cross compiler.
-func (m *machine) emulator(arch, triple string, magic []byte) error {
-	return m.once("emulator "+arch, func() error {
-		const folder = "/proc/sys/fs/binfmt_misc"
+func (m *machine) emulator() error {
+	return m.once("emulator", func() error {
 		if err := m.packages("qemu-user"); err != nil {
 			return err
 		}
-		if err := m.root("sh", "-c", fmt.Sprintf(`
-			[ -e %[1]s/register ] || mount -t binfmt_misc binfmt_misc %[1]s
-			mkdir -p /etc/qemu-binfmt
-			[ -e /etc/qemu-binfmt/%[2]s ] || ln -s /usr/%[3]s /etc/qemu-binfmt/%[2]s`, folder, arch, triple)); err != nil {
+		if err := m.root("sh", "-c", "[ -e "+binfmt+"/register ] || mount -t binfmt_misc binfmt_misc "+binfmt+
+			"; mkdir -p /etc/qemu-binfmt; [ -e /etc/qemu-binfmt/aarch64 ] || ln -s /usr/aarch64-linux-gnu /etc/qemu-binfmt/aarch64"); err != nil {
 			return err
 		}
-		if entries, err := filepath.Glob(folder + "/*" + arch + "*"); err != nil || len(entries) > 0 {
-			return err
+		if rules, err := filepath.Glob(binfmt + "/*aarch64*"); err != nil || len(rules) > 0 {
+			return err // it knows already
 		}
-		var value, mask strings.Builder // of the ELF header: class, order of bytes, any program or library, and the machine
-		for i := range 20 {
-			b, all := byte(0), byte(0xff)
-			switch {
-			case i < len(magic):
-				b = magic[i]
-			case i == 16:
-				b, all = 2, 0xfe
-			case i == 18:
-				b = magicMachine[arch]
-			}
-			if i == 7 {
-				all = 0
-			}
-			fmt.Fprintf(&value, `\x%02x`, b)
-			fmt.Fprintf(&mask, `\x%02x`, all)
-		}
-		rule := fmt.Sprintf(":ferrule-%s:M::%s:%s:/usr/bin/qemu-%s:", arch, value.String(), mask.String(), arch)
-		return m.root("sh", "-c", "printf '%s' \"$1\" >"+folder+"/register", "sh", rule)
+		// The header of an ELF file: 64 bits, the low byte first, System V; a program or a library; for this processor.
+		const magic = `\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00`
+		const mask = `\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff`
+		rule := ":" + binfmtRule + ":M::" + magic + ":" + mask + ":/usr/bin/qemu-aarch64:"
+		m.ends = append(m.ends, func() {
+			_ = m.root("sh", "-c", "printf -- -1 >"+binfmt+"/"+binfmtRule+"; rm -f /etc/qemu-binfmt/aarch64")
+		})
+		return m.root("sh", "-c", "printf '%s' \"$1\" >"+binfmt+"/register", "sh", rule)
 	})
 }
 
-var magicMachine = map[string]byte{"aarch64": 0xb7}
-
-// elf64 is how the header of an ELF file for 64 bits with the low byte first begins.
-var elf64 = []byte{0x7f, 'E', 'L', 'F', 2, 1, 1}
-
-// end takes back what emulator told the kernel.
+// end ends what was started, and takes back what the kernel was told.
 func (m *machine) end() {
-	for arch := range magicMachine {
-		if rule := "/proc/sys/fs/binfmt_misc/ferrule-" + arch; exists(rule) {
-			_ = m.root("sh", "-c", "printf -- -1 >"+rule)
-		}
+	for _, end := range m.ends {
+		end()
 	}
 }
 

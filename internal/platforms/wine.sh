@@ -6,6 +6,7 @@ set -eu
 checkout=$(cd "$(dirname "$0")/../.." && pwd)
 ROOT=$1 CHECKOUT=$checkout TEMP_HERE=${TMPDIR:-/tmp}
 export ROOT CHECKOUT TEMP_HERE WINEPREFIX=/var/lib/wine WINEDEBUG=-all XDG_RUNTIME_DIR=/run
+unset TMPDIR # with it Wine aborts before it begins
 shift
 exec unshare --mount sh -c '
     for dir in /proc /dev "$TEMP_HERE" "$CHECKOUT"; do

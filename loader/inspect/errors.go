@@ -58,7 +58,7 @@ func (e *Error) Error() string {
 		if path, ok := errors.AsType[*fs.PathError](cause); ok {
 			cause = path.Err // its text repeats the path
 		}
-		b.WriteString(": " + cause.Error())
+		b.WriteString(": " + strings.TrimSuffix(cause.Error(), ".")) // Windows' words end with it
 	}
 	if e.Remedy != "" {
 		b.WriteString(". " + e.Remedy + ".")

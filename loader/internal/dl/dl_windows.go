@@ -1,6 +1,10 @@
 package dl
 
-import "golang.org/x/sys/windows"
+import (
+	"strings"
+
+	"golang.org/x/sys/windows"
+)
 
 // Open loads the library at path, an absolute path. What it links to is searched for in its own folder, in the
 // program's and in the system's, and nowhere else: not in the working directory, not along PATH.
@@ -11,7 +15,7 @@ func Open(path string) (Library, error) {
 	const search = windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
 	handle, err := windows.LoadLibraryEx(path, 0, search)
 	if err != nil {
-		return Library{}, &Error{err.Error()}
+		return Library{}, &Error{strings.TrimSuffix(err.Error(), ".")}
 	}
 	return Library{uintptr(handle)}, nil
 }
