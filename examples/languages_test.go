@@ -71,22 +71,6 @@ func languages(t *testing.T, section string, env ...string) {
 	}
 }
 
-// countVowels calls a plug-in with texts of all kinds.
-func countVowels(t *testing.T, p *loader.Plugin) {
-	t.Helper()
-	assert.Equal(t, "vowels", p.Name())
-	require.Len(t, p.Info().Funcs, 1)
-	assert.Equal(t, "Counts the vowels of a text.", p.Info().Funcs[0].Doc)
-	for text, want := range map[string]string{
-		"": "0", "rhythm": "0", "aeiouAEIOU": "10", "\x00a\x00": "1", "café": "1",
-		strings.Repeat("The quick brown fox. ", 100000): "500000",
-	} {
-		got, err := p.Call(t.Context(), "count_vowels", []byte(text))
-		require.NoError(t, err)
-		assert.Equal(t, want, string(got), "%.20q", text)
-	}
-}
-
 // zig returns a folder with a program zig, which runs the command that ZIG in the environment names, or the one in PATH.
 // Where neither is, the test is skipped.
 func zig(t *testing.T) string {
