@@ -214,9 +214,20 @@ func (s *spinner) budget() time.Duration {
 // note takes in how long a wait took. One long wait is forgotten after some short ones.
 func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*maxSpin)) / 2 }
 
+// slowBells says that waking up takes so long here that it hides how long the other side worked. Where it is quick, as a
+// futex is, nothing has to be found out by probes.
+const slowBells = bellPipes > 0
+
 // woken takes in a wait that was slept through, and how long the other side says that it worked meanwhile. A side that
 // lies has this one spin in vain, within the bounds.
 func (s *spinner) woken(took time.Duration) {
+	if !slowBells { // some of it is the waking up, and two sides that took that for work would keep each other asleep
+		if took < 2*maxSpin {
+			took = min(took, maxSpin)
+		}
+		s.note(took)
+		return
+	}
 	if s.theirs != nil {
 		took = min(took, time.Duration(s.theirs.Load()))
 	}
