@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 func TestOpen(t *testing.T) {
@@ -186,11 +190,36 @@ func TestOpenOptions(t *testing.T) {
 			"nil logger":                          loader.WithLogger(nil),
 			"no instance":                         loader.WithInstances(0),
 			"digest of another length":            loader.WithSHA256("abcd"),
+			"nil option":                          nil,
+			"nil option of InWorker":              isolate.InWorker(nil),
+			"nil option behind a good one":        isolate.InWorker(isolate.WithGrace(time.Second), nil),
+			"nil output":                          isolate.InWorker(isolate.WithOutput(nil)),
+			"no grace":                            isolate.InWorker(isolate.WithGrace(-1)),
+			"policy with less than nothing":       isolate.InWorker(sandbox.With(sandbox.Policy{Memory: -1})),
 		} {
 			t.Run(name, func(t *testing.T) {
-				_, err := w.try(fixture.C(t, "echo"), opt)
-				assert.ErrorIs(t, err, loader.ErrOption)
-				t.Log(err)
+				for _, opts := range [][]loader.Option{{opt}, {opt, loader.WithInstances(2)}, {loader.WithInstances(2), opt}} {
+					_, err := w.try(fixture.C(t, "echo"), opts...)
+					assert.ErrorIs(t, err, loader.ErrOption)
+					var e *loader.OpenError
+					require.ErrorAs(t, err, &e)
+					assert.NotEmpty(t, e.Found)
+					assert.NotEmpty(t, e.Expected)
+					assert.NotEmpty(t, e.Remedy)
+					t.Log(err)
+				}
+			})
+			// An option may be used for many Opens, at the same time: what each returns is its own.
+			t.Run(name+", twice", func(t *testing.T) {
+				var errs [2]error
+				var both sync.WaitGroup
+				for i := range errs {
+					both.Go(func() { _, errs[i] = w.try(fmt.Sprint("file", i), opt) })
+				}
+				both.Wait()
+				assert.NotSame(t, errs[0], errs[1])
+				assert.ErrorContains(t, errs[0], "file0: ")
+				assert.ErrorContains(t, errs[1], "file1: ")
 			})
 		}
 		_, err := w.try(fixture.C(t, "echo"), loader.WithHostFunc("f", upper), loader.WithHostFunc("f", upper))

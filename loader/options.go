@@ -127,6 +127,25 @@ func WithUnload() Option {
 	}
 }
 
+// apply takes the options of an Open of path. An option's error is one value however often the option is used, and what each
+// Open returns is its own: so it is copied.
+func (o *options) apply(path string, opts []Option) error {
+	for i, opt := range opts {
+		var err error
+		if opt == nil {
+			err = optionError("Open", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…, or by InWorker")
+		} else {
+			err = opt(o)
+		}
+		if err != nil {
+			own := *err.(*OpenError) // no option makes another
+			own.Path = path
+			return &own
+		}
+	}
+	return nil
+}
+
 func optionError(option, found, expected string) error {
 	return &OpenError{Kind: ErrOption, Found: option + " with " + found, Expected: expected, Remedy: "change the call of Open"}
 }

@@ -31,11 +31,8 @@ type Plugin struct {
 // failed stays loaded (see WithUnload).
 func Open(path string, opts ...Option) (*Plugin, error) {
 	o := options{instances: 1, logger: slog.Default()}
-	for _, opt := range opts {
-		if err := opt(&o); err != nil {
-			err.(*OpenError).Path = path
-			return nil, err
-		}
+	if err := o.apply(path, opts); err != nil {
+		return nil, err
 	}
 	eng, info, err := o.start(path)
 	if err != nil {

@@ -43,8 +43,14 @@ func InWorker(opts ...Option) loader.Option {
 		Restart:      isolated.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
 	}
 	var failed error
-	for _, opt := range opts {
-		if err := opt(&o); err != nil && failed == nil {
+	for i, opt := range opts {
+		var err error
+		if opt == nil {
+			err = optionError("InWorker", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…, or by sandbox.With")
+		} else {
+			err = opt(&o)
+		}
+		if failed == nil {
 			failed = err
 		}
 	}
@@ -88,6 +94,9 @@ func WithEnv(env ...string) Option {
 func WithOutput(w io.Writer) Option {
 	return func(o *isolated.Options) error {
 		o.Stderr = w
+		if w == nil {
+			return optionError("WithOutput", "nil", "a writer; io.Discard drops it all")
+		}
 		return nil
 	}
 }
