@@ -232,7 +232,7 @@ func (o *benchOptions) first(p *loader.Plugin, fn string, in []byte) (*target, e
 func (r *benchResult) print(w io.Writer, pretty bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s %s: %d bytes in, %d out, %d at a time, %.1f s\n\n",
-		r.Function, r.Plugin, r.Version, r.InputBytes, r.OutputBytes, r.Parallel, r.Seconds)
+		oneLine(r.Function), oneLine(r.Plugin), oneLine(r.Version), r.InputBytes, r.OutputBytes, r.Parallel, r.Seconds)
 	fmt.Fprintf(&b, "%-14s%9s%9s%9s%9s%9s%9s%13s\n", "", "mean", "p50", "p90", "p99", "p99.9", "max", "calls/s")
 	row := func(name string, c *costs) {
 		fmt.Fprintf(&b, "%-14s", name)

@@ -105,7 +105,7 @@ func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, c
 	var names []string
 	for _, s := range symbols {
 		doc, _, _ := strings.Cut(s.Doc, "\n")
-		names = append(names, s.Name+"\t"+printable(doc))
+		names = append(names, oneLine(s.Name)+"\t"+oneLine(doc))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -39,7 +39,7 @@ func (p *progress) run(name string) {
 			select {
 			case <-p.done:
 			default:
-				fmt.Fprintf(p.w, "\r%s: %.1f s", name, elapsed.Seconds())
+				fmt.Fprintf(p.w, "\r%s: %.1f s", oneLine(name), elapsed.Seconds())
 				p.shown = true
 			}
 			p.mu.Unlock()

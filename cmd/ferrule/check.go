@@ -171,7 +171,7 @@ func runCheck(a *app, path string, o check.Options) error {
 	}
 	err = a.print(v, func(w io.Writer) error {
 		for _, name := range slices.Sorted(maps.Keys(v.Without)) {
-			fmt.Fprintf(w, "%s was left out of later cases: %s\n", name, v.Without[name])
+			fmt.Fprintf(w, "%s was left out of later cases: %s\n", oneLine(name), oneLine(v.Without[name]))
 		}
 		counts := map[string]int{}
 		for _, r := range v.Results {
@@ -181,7 +181,7 @@ func runCheck(a *app, path string, o check.Options) error {
 		if !v.Pass {
 			verdict = "does not pass"
 		}
-		_, err := fmt.Fprintf(w, "\n%s %s: %d cases, %d skipped; %s, %s (--level %d --seed %d)\n", path, verdict,
+		_, err := fmt.Fprintf(w, "\n%s %s: %d cases, %d skipped; %s, %s (--level %d --seed %d)\n", oneLine(path), verdict,
 			len(v.Results),
 			counts[check.Skipped], plural(v.Errors, "error"), plural(v.Warnings, "warning"), v.Level, v.Seed)
 		return err
@@ -205,12 +205,12 @@ func plural(n int, what string) string {
 func printResult(w io.Writer, r check.Result, paint func(string) string) {
 	line := ""
 	if r.Reason != "" {
-		line = r.Reason
+		line = oneLine(r.Reason)
 	}
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-18s %s", paint(r.Outcome), r.Case, line), " "))
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule,
-			oneLine(f.Seen), f.Expected, f.Mend)
+			oneLine(f.Seen), oneLine(f.Expected), oneLine(f.Mend))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "        note: %s\n", oneLine(n))

@@ -166,7 +166,7 @@ func (a *app) inspect(paths []string) error {
 				return failure(err)
 			}
 			bad++
-			fmt.Fprintf(a.err, "ferrule: %s\n", printable(err.Error()))
+			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(err.Error()))
 			if !a.json {
 				continue
 			}
@@ -276,14 +276,14 @@ func symbolsOf(list []inspect.Symbol) []symbol {
 // write writes the description for people.
 func (d *description) write(w io.Writer) error {
 	f, paint := d.facts, painter(w)
-	title := printable(f.Name + " " + f.Version)
-	fmt.Fprintf(w, "%s  %s\n", paint(bold, title), printable(d.File))
+	title := oneLine(f.Name + " " + f.Version)
+	fmt.Fprintf(w, "%s  %s\n", paint(bold, title), oneLine(d.File))
 	if f.Description != "" {
 		writeText(w, "  ", f.Description)
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(table, "  %s\t%s\n", name, oneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(table, "  %s\t%s\n", oneLine(name), oneLine(fmt.Sprintf(format, args...)))
 	}
 	row("contract", "%d", f.ABI)
 	row("threads", "%s", f.Threads)
@@ -348,7 +348,7 @@ func (s *symbol) write(w io.Writer, paint func(colour, text string) string) {
 	if s.In != "" || s.Out != "" {
 		types = fmt.Sprintf("  %s -> %s", cmp.Or(s.In, "?"), cmp.Or(s.Out, "?"))
 	}
-	fmt.Fprintf(w, "    %s%s\n", paint(bold, printable(s.Name)), oneLine(types))
+	fmt.Fprintf(w, "    %s%s\n", paint(bold, oneLine(s.Name)), oneLine(types))
 	if s.Doc != "" {
 		writeText(w, "      ", s.Doc)
 	}
@@ -359,7 +359,7 @@ func (s *symbol) write(w io.Writer, paint func(colour, text string) string) {
 		switch key {
 		case "doc", "in", "out", "schema":
 		default:
-			fmt.Fprintf(w, "      %s %s\n", key, oneLine(s.Keys[key]))
+			fmt.Fprintf(w, "      %s %s\n", oneLine(key), oneLine(s.Keys[key]))
 		}
 	}
 }
@@ -369,11 +369,6 @@ func writeText(w io.Writer, indent, text string) {
 	for line := range strings.Lines(strings.TrimSpace(printable(text))) {
 		fmt.Fprintln(w, strings.TrimRight(indent+line, " \t\n"))
 	}
-}
-
-// oneLine is a text that must stay in its line.
-func oneLine(text string) string {
-	return printable(strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(text))
 }
 
 // words says for people what the library is hardened with, and then what it lacks.

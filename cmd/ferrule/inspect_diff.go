@@ -232,7 +232,7 @@ func systemLibrary(name string) bool {
 // write writes the comparison for people.
 func (c *comparison) write(w io.Writer) error {
 	paint := painter(w)
-	title := func(id identity) string { return printable(id.Name + " " + id.Version) }
+	title := func(id identity) string { return oneLine(id.Name + " " + id.Version) }
 	fmt.Fprintf(w, "%s -> %s\n", paint(bold, title(c.Old)), paint(bold, title(c.New)))
 	if len(c.Changes) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing has changed for hosts.")

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -109,29 +108,6 @@ func painter(w io.Writer) func(colour, text string) string {
 	return func(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
 }
 
-// printable is a text from a plug-in or a file on its way to a terminal, which control characters would steer. Lines
-// stay lines.
-func printable(text string) string {
-	plain := func(r rune) bool {
-		return unicode.IsGraphic(r) && r != unicode.ReplacementChar || r == '\n' || r == '\t'
-	}
-	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case plain(r), r == unicode.ReplacementChar:
-			b.WriteRune(r)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			fmt.Fprintf(&b, `\u{%x}`, r)
-		}
-	}
-	return b.String()
-}
-
 // terminal reports whether stream, a reader or a writer, is a terminal.
 func terminal(stream any) bool {
 	f, ok := stream.(*os.File)
@@ -185,11 +161,13 @@ func run(args []string, in io.Reader, out, stderr io.Writer) int {
 		return exitOK
 	}
 	var e *exit
+	text := oneLine
 	if !errors.As(err, &e) {
-		e = &exit{exitUsage, err} // cobra's own: an unknown verb, a wrong number of arguments
+		e = &exit{exitUsage, err} // cobra's own, such as an unknown verb with suggestions, which have lines of their own
+		text = printable
 	}
 	if e.err != nil {
-		fmt.Fprintf(stderr, "ferrule: %s\n", strings.TrimRight(printable(e.err.Error()), "\n"))
+		fmt.Fprintf(stderr, "ferrule: %s\n", text(strings.TrimRight(e.err.Error(), "\n")))
 		if e.code == exitUsage {
 			fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
 		}

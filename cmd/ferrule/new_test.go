@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // needed are the programs that building a plug-in takes, each with how to install it.
@@ -98,6 +99,54 @@ func TestNewTestCanFail(t *testing.T) {
 	out, err = cmd.CombinedOutput()
 	require.Error(t, err)
 	assert.Contains(t, string(out), "no-such-command is missing: go install github.com/ferrule-dev/ferrule/cmd/ferrule@latest")
+}
+
+// A second file is built and linked, a name that nothing defines fails when linking, and the library is hardened.
+func TestNewSecondFile(t *testing.T) {
+	for _, lang := range []string{"c", "cpp"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			need(t, lang)
+			p := made(t, lang, "greeter")
+			shell(t, p.Dir, "make")
+			write := func(name, text string) {
+				f, err := os.OpenFile(filepath.Join(p.Dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+				require.NoError(t, err)
+				_, err = f.WriteString(text)
+				require.NoError(t, err)
+				require.NoError(t, f.Close())
+			}
+			write("helper."+lang, "#include \"helper.h\"\nint helper(void) { return 3 + elsewhere; }\n")
+			write("helper.h", "enum { elsewhere = 0 };\nint helper(void);\n")
+			write("greeter."+lang, "\n#include \"helper.h\"\nFERRULE_FN(three) { return ferrule_replyf(call, \"%d\", helper()); }\n")
+			shell(t, p.Dir, "make")
+			library := filepath.Join(p.Dir, p.Library)
+			three := func() string {
+				stdout, stderr, code := ferrule(t, "", "call", library, "three", "--in", "")
+				require.Zero(t, code, stderr)
+				return stdout
+			}
+			assert.Equal(t, "3", three())
+			stdout, _, _ := ferrule(t, "", "check", "--only", "symbols", library)
+			assert.Contains(t, stdout, "0 errors, 0 warnings", "the helper is not exported")
+
+			write("helper.h", "#define elsewhere 1\n") // a header is a source, too
+			shell(t, p.Dir, "make")
+			assert.Equal(t, "4", three())
+
+			lib, err := loader.Inspect(library)
+			require.NoError(t, err)
+			if lib.Format == inspect.ELF {
+				assert.Equal(t, inspect.RELROFull, lib.Hardening.RELRO)
+				assert.True(t, lib.Hardening.BindNow)
+			}
+
+			write("greeter."+lang, "int nobody_defines(void);\nFERRULE_FN(f) { return nobody_defines(); }\n")
+			out, err := inShell(t, p.Dir, "make").CombinedOutput()
+			require.Error(t, err, "%s", out)
+			assert.Contains(t, string(out), "nobody_defines")
+		})
+	}
 }
 
 // The plug-ins compile without a warning of either compiler, and cargo's formatter leaves the package as it is.

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What a plug-in says and what a file has in it is foreign: it may hold what steers a terminal, what cannot be seen, and
+// what looks like a line of this command's. Everything foreign that is printed for people goes through one of
+// printable, oneLine and foreignLines.
+
+// printable is a text that may have several lines, each of which is indented or otherwise set off where it is printed.
+// Control characters, formatting characters (they turn the direction of writing or have no width) and bytes that are not
+// UTF-8 are written out.
+func printable(text string) string { return escaped(text, "\n\t") }
+
+// oneLine is a text that stays in its line.
+func oneLine(text string) string { return escaped(text, "") }
+
+// escaped is text with all that cannot be seen written out, but for the characters in keep.
+func escaped(text, keep string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return !plain(r, keep) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case r == utf8.RuneError, plain(r, keep):
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		}
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// plain reports whether a character shows what it is.
+func plain(r rune, keep string) bool {
+	if r < 0x7f { // most are
+		return r >= ' ' || strings.ContainsRune(keep, r)
+	}
+	return unicode.IsGraphic(r) && r != utf8.RuneError &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// longLine is how many bytes without a newline make a line.
+const longLine = 64 << 10
+
+// foreignLines writes what a plug-in writes to its own streams, in whole lines, so that none of them mixes with a line
+// of this command's, and none looks like one. It is for any goroutine.
+type foreignLines struct {
+	to io.Writer
+
+	mu   sync.Mutex
+	rest []byte // of the line that has not ended
+}
+
+// Write writes the lines that have ended.
+func (f *foreignLines) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rest = append(f.rest, b...)
+	var lines []byte
+	for {
+		end := bytes.IndexByte(f.rest, '\n')
+		line := end
+		if end < 0 {
+			if len(f.rest) < longLine {
+				break
+			}
+			line, end = longLine, longLine-1
+		}
+		lines = append(lines, foreignLine(f.rest[:line])...)
+		f.rest = f.rest[end+1:]
+	}
+	f.rest = bytes.Clone(f.rest)
+	if len(lines) > 0 {
+		if _, err := f.to.Write(lines); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+// end writes the line that has not ended.
+func (f *foreignLines) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.rest) > 0 {
+		_, _ = f.to.Write(foreignLine(f.rest))
+		f.rest = nil
+	}
+}
+
+// ownLines are how lines of this command's begin.
+var ownLines = []string{"ferrule:", "See 'ferrule", "level="}
+
+// foreignLine is a line of a plug-in's as it is printed, with its newline.
+func foreignLine(line []byte) []byte {
+	text := escaped(string(bytes.TrimSuffix(line, []byte("\r"))), "\t")
+	for _, own := range ownLines {
+		if strings.HasPrefix(text, own) {
+			text = "plug-in: " + text
+			break
+		}
+	}
+	return []byte(text + "\n")
+}
