@@ -1,12 +1,13 @@
 # Ferrule. `make demo` shows what it does, `make test` tests it; both work in a bare checkout.
-# The rest of the targets, quick ones first: lint race portable stress fuzz cross msrv platforms bench check install clean.
+# The rest of the targets: make help.
 
 GO    ?= go
 CC    ?= cc
 CARGO ?= cargo
 PREFIX ?= /usr/local
-FUZZTIME ?= 200000x
-FUZZTIME_HOSTILE ?= 3000x
+# What runs tests: `go test`, or a program that takes its arguments.
+GOTEST ?= $(GO) test
+export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
@@ -25,13 +26,19 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 .PHONY: test
 test: test-go test-c test-rust ## Everything that is quick, on this machine
 
+# The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
+# off. Everything else, workers included, is tested once; `make portable` does not leave it out.
+NATIVE = ./loader ./loader/internal/cmem ./loader/internal/cross ./loader/internal/dl ./loader/internal/hostcall ./loader/internal/native
+IN_PROCESS = -skip '/^isolated$$|//^isolated$$|///^isolated$$'
+
 .PHONY: test-go
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GO) test ./...
-	CGO_ENABLED=0 $(GO) test ./loader/... ./abi/...
-	$(GO) test -tags ferrule_portable ./loader ./loader/isolate
+	$(GOTEST) ./...
+	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
+	$(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
+	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
 .PHONY: test-c
 test-c:
@@ -64,30 +71,29 @@ msrv: ## The Rust SDK with the oldest compiler it promises, Debian 12's
 
 .PHONY: race
 race: ## The race detector, in a random order, more than once
-	$(GO) test -race -shuffle=on -count=2 ./loader/... ./abi/...
+	$(GOTEST) -race -shuffle=on -count=2 ./loader/... ./abi/...
 
 .PHONY: portable
-portable: ## The portable crossing, with cgo and without
-	$(GO) test -tags ferrule_portable ./loader/...
-	CGO_ENABLED=0 $(GO) test -tags ferrule_portable ./loader/...
+portable: ## The portable crossing, with cgo and without, workers included
+	$(GOTEST) -tags ferrule_portable ./loader/...
+	CGO_ENABLED=0 $(GOTEST) -tags ferrule_portable ./loader/...
 
 .PHONY: stress
-stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; long payloads
-	FERRULE_TEST_KILLS=1000 FERRULE_TEST_LARGE=1024 $(GO) test -run 'KilledUnderLoad|Large' ./loader/isolate
-	$(GO) test -tags ferrule_stress -timeout 20m ./loader
-	CGO_ENABLED=0 $(GO) test -tags ferrule_stress -timeout 20m ./loader
-	$(GO) test -tags ferrule_stress,ferrule_portable -timeout 20m ./loader
+stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; long payloads. DURATION=1h: for so long
+	@DURATION="$(DURATION)" sh internal/soak/soak.sh stress
 
 .PHONY: fuzz
-# Executions rather than seconds: at the end of a time Go may call the last execution a failure.
-fuzz: ## Every fuzz target, FUZZTIME executions each; FUZZTIME_HOSTILE of the one that plays a whole worker in each
-	@for dir in $$($(GO) list -f '{{.Dir}}' ./abi/... ./loader/...); do \
-		for target in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p'); do \
-			echo "$$target in $$dir" | sed "s|$(CURDIR)/||"; \
-			n=$(FUZZTIME); [ $$target != FuzzHostile ] || n=$(FUZZTIME_HOSTILE); \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $$n -fuzzminimizetime 10x $$dir || exit 1; \
-		done; \
-	done
+fuzz: ## Every fuzz target in turn, with more executions each time, for DURATION (3m)
+	@DURATION="$(or $(DURATION),3m)" sh internal/soak/soak.sh fuzz
+
+.PHONY: soak
+soak: ## Stress and fuzz in turn, over and over, for DURATION (1h)
+	@DURATION="$(or $(DURATION),1h)" sh internal/soak/soak.sh soak
+
+.PHONY: fixtures
+fixtures: ## The plug-ins that the tests load, so that no test has to wait for a compiler
+	$(NEED_GO)
+	@$(GO) run ./internal/fixture/build
 
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 .PHONY: cross
@@ -126,10 +132,10 @@ bench-quick: ## The same in less than two minutes, without writing anything
 
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
-	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff && $(GO) test ./...
+	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff && $(GOTEST) ./...
 
 .PHONY: check
-check: lint test compilers bench-test race portable stress cross ## Everything but fuzzing; leaves a clean tree
+check: lint test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
 
 .PHONY: install
