@@ -31,3 +31,19 @@ func TestProjectREADME(t *testing.T) {
 		assert.LessOrEqual(t, strings.Count(snippet, "\n"), 8, "%s fits beside the others", file)
 	}
 }
+
+// So is the code by which it opens a plug-in that is not trusted, which does not fall back to fewer layers than it names.
+func TestProjectREADMEOfIsolation(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(readme), "\n## When you do not trust it\n")
+	require.True(t, ok)
+	_, rest, ok := strings.Cut(section, "```go\n")
+	require.True(t, ok)
+	snippet, _, _ := strings.Cut(rest, "```")
+	source, err := os.ReadFile("untrusted/main.go")
+	require.NoError(t, err)
+	assert.Contains(t, string(source), snippet)
+	assert.Contains(t, snippet, "sandbox.With(")
+	assert.NotContains(t, string(source), "BestEffort")
+}

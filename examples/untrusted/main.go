@@ -27,8 +27,7 @@ func main() {
 }
 
 func run(plugin string, documents []string) error {
-	// BestEffort: on a system without Landlock, say, the other layers are better than none.
-	policy := sandbox.Policy{Memory: 256 << 20, BestEffort: true}
+	policy := sandbox.Policy{Memory: 256 << 20}
 	p, err := loader.Open(plugin, isolate.InWorker(sandbox.With(policy), isolate.WithGrace(100*time.Millisecond)))
 	if err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The kinds of errors, to be matched with errors.Is.
@@ -61,9 +63,10 @@ func (e *Error) Error() string {
 		b.WriteString(": " + strings.TrimSuffix(cause.Error(), ".")) // Windows' words end with it
 	}
 	if e.Remedy != "" {
-		b.WriteString(". " + e.Remedy + ".")
+		first, size := utf8.DecodeRuneInString(e.Remedy)
+		b.WriteString(". " + string(unicode.ToUpper(first)) + e.Remedy[size:] + ".")
 	}
-	return b.String()
+	return strings.TrimPrefix(b.String(), ": ") // where there is neither a path nor a kind
 }
 
 // Unwrap returns the kind and the cause, those that are there.

@@ -81,7 +81,8 @@ func WithBinary(path string) Option {
 	}
 }
 
-// WithEnv sets the worker's environment, as KEY=value; without it the environment is empty.
+// WithEnv sets the worker's environment, as KEY=value; without it the environment is empty. TZ is this process's, where it
+// is set here and env does not set it: a plug-in's local time is the host's.
 func WithEnv(env ...string) Option {
 	return func(o *isolated.Options) error {
 		o.Env = append([]string(nil), env...)

@@ -19,8 +19,8 @@ type process struct {
 	alive *os.File // the end of a pipe that is closed when this process ends
 
 	mu     sync.Mutex
-	reaped bool // its number may be another process's
-	bare   bool // its environment is empty
+	reaped bool   // its number may be another process's
+	bare   string // the layer that its environment is; may be empty
 }
 
 // startProcess starts binary as a worker that inherits files, and writes its streams to output.
@@ -44,7 +44,7 @@ func startProcess(binary, name string, env []string, sandbox bool, files []*os.F
 	if pipes[2], pipes[3], err = os.Pipe(); err == nil {
 		null, err = os.Open(os.DevNull)
 	}
-	p := &process{alive: pipes[3], bare: len(env) == 0}
+	p := &process{alive: pipes[3], bare: bareLayer(env)}
 	if err == nil {
 		inherited := append([]*os.File{null, pipes[1], pipes[1], pipes[2]}, files...)
 		var handles []uintptr
@@ -73,8 +73,8 @@ func (p *process) pid() int { return p.Pid }
 // layers are what the process itself has of a sandbox.
 func (p *process) layers() []string {
 	layers := append([]string{"own session", "own descriptors"}, p.system.layers()...)
-	if p.bare {
-		layers = append(layers, "empty environment")
+	if p.bare != "" {
+		layers = append(layers, p.bare)
 	}
 	return layers
 }

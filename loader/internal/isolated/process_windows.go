@@ -23,7 +23,7 @@ type process struct {
 	mu     sync.Mutex
 	job    windows.Handle // 0 when it is over
 	killed bool
-	bare   bool // its environment is empty
+	bare   string // the layer that its environment is; may be empty
 }
 
 // exitKilled is the exit code of processes that kill ends.
@@ -36,7 +36,7 @@ const exitKilled = 0x46_52_4b // "FRK"
 func startProcess(binary, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
 	var pipes [4]*os.File // output, alive: the read and the write end of each
 	var null *os.File
-	p := &process{bare: len(env) == 0}
+	p := &process{bare: bareLayer(env, systemRoot)}
 	started := false
 	defer func() {
 		keep := map[int]bool{0: started, 3: started} // the rest is the worker's
@@ -155,8 +155,8 @@ func (p *process) pid() int { return p.Pid }
 // layers are what the process itself has of a sandbox.
 func (p *process) layers() []string {
 	layers := []string{"own job", "own handles", "no console", "dies with the host"}
-	if p.bare {
-		layers = append(layers, "empty environment but "+systemRoot)
+	if p.bare != "" {
+		layers = append(layers, p.bare)
 	}
 	return layers
 }

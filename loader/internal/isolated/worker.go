@@ -106,7 +106,7 @@ func (w *worker) startProcess() (child, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, o.Env, o.Sandbox != nil, w.memory.Files(), w.output)
+	p, err := startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env), o.Sandbox != nil, w.memory.Files(), w.output)
 	if err != nil {
 		return nil, err
 	}

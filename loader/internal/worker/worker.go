@@ -246,18 +246,25 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 func (s *server) shutIn(o *wire.Open) ([]string, error) {
 	if s.sandbox == nil {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
-			Expected: "one that imports it", Remedy: "import loader/isolate/sandbox in the worker's program"}
+			Expected: "one that imports it", Remedy: "Import loader/isolate/sandbox in the worker's program"}
 	}
 	libraries := []string{string(o.Path)}
 	for _, folder := range o.RunPath {
 		libraries = append(libraries, string(folder))
 	}
 	layers, err := s.sandbox(o.Sandbox, libraries)
-	if err != nil {
-		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "all that the policy asks for",
-			Remedy: "change the policy or the system"}
+	var mistake *inspect.Error
+	switch {
+	case err == nil:
+		return layers, nil
+	case errors.As(err, &mistake):
+		refused := *mistake
+		refused.Kind = wire.ErrSandbox
+		return nil, &refused
+	default: // the system said no where it should have said yes
+		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: err.Error(), Expected: "a system that lets the worker give up rights",
+			Remedy: "Look for what refuses it: a container's seccomp profile, or limits of the user's"}
 	}
-	return layers, nil
 }
 
 // proxy is the host of the plug-ins in this process: it hands on to the process's own host.

@@ -58,26 +58,26 @@ func apply(config []byte, libraries []string) ([]string, error) {
 	}
 	// What is measured for the limits is in /proc, which Landlock closes.
 	if err := applyLimits(&p, &r, uncounted == ""); err != nil {
-		return nil, fmt.Errorf("sandbox: %w", err)
+		return nil, fmt.Errorf("%w", err)
 	}
 	if abi > 0 {
 		layers, err := applyLandlock(abi, &p, libraries)
 		if err != nil {
-			return nil, fmt.Errorf("sandbox: landlock: %w", err)
+			return nil, fmt.Errorf("landlock: %w", err)
 		}
 		r.layers = append(r.layers, layers...)
 	}
 	// Landlock's own descriptors are closed by now.
 	if err := limitFiles(&p, &r); err != nil {
-		return nil, fmt.Errorf("sandbox: rlimit files: %w", err)
+		return nil, fmt.Errorf("rlimit files: %w", err)
 	}
 	timer, err := applyTime(&p, &r)
 	if err != nil {
-		return nil, fmt.Errorf("sandbox: wall time: %w", err)
+		return nil, fmt.Errorf("wall time: %w", err)
 	}
 	if noSeccomp == "" {
 		if err := applySeccomp(&p, timer, abi >= landlockScopes); err != nil {
-			return nil, fmt.Errorf("sandbox: seccomp: %w", err)
+			return nil, fmt.Errorf("seccomp: %w", err)
 		}
 		r.has("seccomp")
 	}

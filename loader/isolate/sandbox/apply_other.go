@@ -53,12 +53,12 @@ func apply(config []byte, _ []string) ([]string, error) {
 	for _, w := range wants {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(w.which, &l); err != nil {
-			return nil, fmt.Errorf("sandbox: %s: %w", w.layer, err)
+			return nil, fmt.Errorf("%s: %w", w.layer, err)
 		}
 		lower(&l.Cur, w.value)
 		lower(&l.Max, w.value)
 		if err := unix.Setrlimit(w.which, &l); err != nil {
-			return nil, fmt.Errorf("sandbox: %s: %w", w.layer, err)
+			return nil, fmt.Errorf("%s: %w", w.layer, err)
 		}
 		r.has(w.layer)
 	}

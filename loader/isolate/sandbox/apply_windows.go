@@ -29,7 +29,7 @@ func apply(config []byte, _ []string) ([]string, error) {
 		return nil, err
 	}
 	if err := applyJob(&p, &r); err != nil {
-		return nil, fmt.Errorf("sandbox: job object: %w", err)
+		return nil, fmt.Errorf("job object: %w", err)
 	}
 	return r.layers, nil
 }

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,9 +69,11 @@ type grant struct {
 	rights landlock.AccessFSSet
 }
 
-// systemLibraries is where dlopen looks for what a library needs, and what it reads to know where.
-var systemLibraries = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64",
-	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path"}
+// systemFiles is what every plug-in may read: where dlopen looks for what a library needs, what it reads to know where,
+// and the time zones, without which the C library tells another time and no error.
+var systemFiles = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64",
+	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path",
+	"/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo", "/share/zoneinfo"}
 
 // grants returns what the policy and the libraries come to. All of it exists.
 func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
@@ -90,7 +94,7 @@ func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
 		all = append(all, grant{path, rights & handled})
 		return nil
 	}
-	for _, pattern := range systemLibraries {
+	for _, pattern := range systemFiles {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, err
@@ -106,15 +110,24 @@ func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
 	}
 	for _, path := range p.Read {
 		if err := add(path, mayRead|mayList|runs); err != nil {
-			return nil, fmt.Errorf("Policy.Read: %w; leave out what is not there", err)
+			return nil, unusable("Read", path, err, "Leave out what is not there")
 		}
 	}
 	for _, path := range p.Write {
 		if err := add(path, mayRead|mayList|runs|mayChange); err != nil {
-			return nil, fmt.Errorf("Policy.Write: %w; make it before the plug-in is opened", err)
+			return nil, unusable("Write", path, err, "Make it before the plug-in is opened")
 		}
 	}
 	return all, nil
+}
+
+// unusable is the error for a path of a policy that there can be no rule for.
+func unusable(field, path string, err error, remedy string) error {
+	var why *fs.PathError
+	if errors.As(err, &why) {
+		err = why.Err // its text repeats the path
+	}
+	return mistake(fmt.Sprintf("Policy.%s with %q: %v", field, path, err), "files and folders that the worker can see", remedy)
 }
 
 // applyLandlock closes the file system but for what is granted, the TCP ports but for those of the policy, and the ways

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own
@@ -25,8 +27,8 @@ import (
 // strictest value that works, so zero means that there is none.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
-	// must exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders,
-	// and these without listing them.
+	// must exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders
+	// and time zones, and these without listing them.
 	Read []string `json:"read,omitempty"`
 
 	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
@@ -68,6 +70,12 @@ type Policy struct {
 	BestEffort bool `json:"bestEffort,omitempty"`
 }
 
+// mistake is an error about a policy: what was found, what was expected, and what to do. Who returns it to the user sets
+// its Kind.
+func mistake(found, expected, remedy string) error {
+	return &inspect.Error{Found: found, Expected: expected, Remedy: remedy}
+}
+
 // check says what is wrong with the policy, for the one who wrote it.
 func (p *Policy) check() error {
 	for _, field := range []struct {
@@ -76,12 +84,12 @@ func (p *Policy) check() error {
 	}{{"Memory", p.Memory}, {"CPU", int64(p.CPU)}, {"Time", int64(p.Time)}, {"Processes", int64(p.Processes)},
 		{"Files", int64(p.Files)}} {
 		if field.value < 0 {
-			return fmt.Errorf("sandbox: Policy.%s is %d, expected 0 or more", field.name, field.value)
+			return mistake(fmt.Sprintf("Policy.%s with %d", field.name, field.value), "0 or more", "Change Policy."+field.name)
 		}
 	}
 	for _, port := range p.Connect {
 		if port == 0 {
-			return fmt.Errorf("sandbox: Policy.Connect has port 0, expected 1 to 65535")
+			return mistake("Policy.Connect with port 0", "ports from 1 to 65535", "Leave port 0 out of Policy.Connect")
 		}
 	}
 	for _, list := range []struct {
@@ -90,7 +98,7 @@ func (p *Policy) check() error {
 	}{{"Read", p.Read}, {"Write", p.Write}} {
 		for _, path := range list.paths {
 			if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
-				return fmt.Errorf("sandbox: Policy.%s has %q, expected an absolute path", list.name, path)
+				return mistake(fmt.Sprintf("Policy.%s with %q", list.name, path), "absolute paths", "Change the path in Policy."+list.name)
 			}
 		}
 	}
@@ -99,18 +107,23 @@ func (p *Policy) check() error {
 
 // encode is what the host hands to the worker. Relative paths are the host's, so it makes them absolute.
 func (p Policy) encode() ([]byte, error) {
-	for _, list := range []*[]string{&p.Read, &p.Write} {
-		paths := make([]string, len(*list))
-		for i, path := range *list {
+	for _, list := range []struct {
+		name  string
+		paths *[]string
+	}{{"Read", &p.Read}, {"Write", &p.Write}} {
+		paths := make([]string, len(*list.paths))
+		for i, path := range *list.paths {
 			if path == "" {
-				return nil, fmt.Errorf("sandbox: the policy has an empty path, expected a file or a folder")
+				return nil, mistake("Policy."+list.name+" with an empty path", "the paths of files and folders",
+					"Change the path in Policy."+list.name)
 			}
 			var err error
 			if paths[i], err = filepath.Abs(path); err != nil {
-				return nil, fmt.Errorf("sandbox: %w", err)
+				return nil, mistake(fmt.Sprintf("Policy.%s with %q: %v", list.name, path, err), "a path that can be made absolute",
+					"Give an absolute path in Policy."+list.name)
 			}
 		}
-		*list = paths
+		*list.paths = paths
 	}
 	if err := p.check(); err != nil {
 		return nil, err
@@ -124,7 +137,8 @@ func decode(config []byte) (Policy, error) {
 	d := json.NewDecoder(bytes.NewReader(config))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
-		return p, fmt.Errorf("sandbox: the policy that the host sent: %w; is the worker of the host's version?", err)
+		return p, mistake("a policy that this worker does not understand: "+err.Error(), "one of its own version of package sandbox",
+			"Build the worker's program (isolate.WithBinary) with the version of Ferrule that the host has")
 	}
 	return p, p.check()
 }
@@ -137,13 +151,13 @@ type report struct {
 
 func (r *report) has(layer string) { r.layers = append(r.layers, layer) }
 
-func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+": "+why) }
+func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+" ("+why+")") }
 
 // err is the error for what is missing, unless the policy goes without it.
 func (r *report) err(p *Policy) error {
 	if len(r.missing) == 0 || p.BestEffort {
 		return nil
 	}
-	return fmt.Errorf("sandbox: this system cannot give what the policy asks for: %s; "+
-		"set Policy.BestEffort to open the plug-in without", strings.Join(r.missing, "; "))
+	return mistake("a system without "+strings.Join(r.missing, ", nor "), "all the layers that the policy needs",
+		"Give the system what it lacks, or set Policy.BestEffort to open the plug-in without")
 }

@@ -385,8 +385,8 @@ func TestProcessesOfRootAreNotCounted(t *testing.T) {
 		t.Skip("for root")
 	}
 	j := job{Policy: Policy{Processes: 4}}
-	assert.Contains(t, calls(t, j).first.Err, "rlimit processes: the worker runs as root, for whom the system does not "+
-		"count processes; set Policy.BestEffort")
+	assert.Contains(t, calls(t, j).first.Err, "rlimit processes (the worker runs as root, for whom the system does not "+
+		"count processes), expected all the layers that the policy needs. ")
 	j.Policy.BestEffort = true
 	layers := calls(t, j).first.Layers
 	assert.NotContains(t, layers, "rlimit processes")
@@ -449,13 +449,13 @@ func TestMissingLayers(t *testing.T) {
 	none, old := 0, 3
 	ports, effort := Policy{Connect: []uint16{80}}, Policy{BestEffort: true}
 	for want, j := range map[string]job{
-		"landlock: files: not in this test":                                             {ABI: &none},
-		"seccomp: not in this test":                                                     {NoSeccomp: true},
-		"landlock: files: not in this test; seccomp: not in this test":                  {ABI: &none, NoSeccomp: true},
-		"landlock: tcp: the kernel's Landlock v3 has no rules for ports, Linux 6.7 has": {ABI: &old, Policy: ports},
+		"landlock: files (not in this test)":                                             {ABI: &none},
+		"seccomp (not in this test)":                                                     {NoSeccomp: true},
+		"landlock: files (not in this test), nor seccomp (not in this test)":             {ABI: &none, NoSeccomp: true},
+		"landlock: tcp (the kernel's Landlock v3 has no rules for ports, Linux 6.7 has)": {ABI: &old, Policy: ports},
 	} {
-		assert.Equal(t, "sandbox: this system cannot give what the policy asks for: "+want+
-			"; set Policy.BestEffort to open the plug-in without", calls(t, j).first.Err)
+		assert.Equal(t, "found a system without "+want+", expected all the layers that the policy needs. "+
+			"Give the system what it lacks, or set Policy.BestEffort to open the plug-in without.", calls(t, j).first.Err)
 	}
 	ports.BestEffort = true
 	for _, c := range []struct {
@@ -498,10 +498,12 @@ func TestOlderVersionsOfLandlock(t *testing.T) {
 func TestPathThatIsNotThere(t *testing.T) {
 	missing := filepath.Join(dir(t), "missing")
 	for want, p := range map[string]Policy{
-		"Policy.Read: stat " + missing + ": no such file or directory":  {Read: []string{missing}},
-		"Policy.Write: stat " + missing + ": no such file or directory": {Write: []string{missing}, BestEffort: true},
+		"found Policy.Read with %q: no such file or directory, expected files and folders that the worker can see. " +
+			"Leave out what is not there.": {Read: []string{missing}},
+		"found Policy.Write with %q: no such file or directory, expected files and folders that the worker can see. " +
+			"Make it before the plug-in is opened.": {Write: []string{missing}, BestEffort: true},
 	} {
-		assert.Contains(t, calls(t, job{Policy: p}).first.Err, want)
+		assert.Contains(t, calls(t, job{Policy: p}).first.Err, fmt.Sprintf(want, missing))
 	}
 }
 

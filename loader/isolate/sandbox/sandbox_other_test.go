@@ -14,8 +14,8 @@ func TestWhatThisSystemLacksIsSaid(t *testing.T) {
 		assert.NoError(t, err)
 		layers, err := apply(config, nil)
 		assert.Empty(t, layers)
-		assert.ErrorContains(t, err, "files: ")
-		assert.ErrorContains(t, err, "network: ")
+		assert.ErrorContains(t, err, "files (")
+		assert.ErrorContains(t, err, "network (")
 		assert.ErrorContains(t, err, "set Policy.BestEffort")
 	}
 	_, err := apply([]byte(`{"telepathy":true}`), nil)

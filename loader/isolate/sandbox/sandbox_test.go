@@ -41,30 +41,31 @@ func TestRelativePathsAreTheHosts(t *testing.T) {
 
 func TestPolicyThatMakesNoSense(t *testing.T) {
 	for want, p := range map[string]Policy{
-		"Policy.Memory is -1":                            {Memory: -1},
-		"Policy.CPU is -1":                               {CPU: -1},
-		"Policy.Time is -1":                              {Time: -1},
-		"Policy.Processes is -1":                         {Processes: -1},
-		"Policy.Files is -1":                             {Files: -1},
-		"Policy.Connect has port 0, expected 1 to 65535": {Connect: []uint16{80, 0}},
-		"empty path":                                     {Write: []string{""}},
+		"found Policy.Memory with -1, expected 0 or more. Change Policy.Memory.":                                           {Memory: -1},
+		"found Policy.CPU with -1, expected 0 or more. Change Policy.CPU.":                                                 {CPU: -1},
+		"found Policy.Time with -1, expected 0 or more. Change Policy.Time.":                                               {Time: -1},
+		"found Policy.Processes with -1, expected 0 or more. Change Policy.Processes.":                                     {Processes: -1},
+		"found Policy.Files with -1, expected 0 or more. Change Policy.Files.":                                             {Files: -1},
+		"found Policy.Connect with port 0, expected ports from 1 to 65535. Leave port 0 out of Policy.Connect.":            {Connect: []uint16{80, 0}},
+		"found Policy.Read with an empty path, expected the paths of files and folders. Change the path in Policy.Read.":   {Read: []string{"/", ""}},
+		"found Policy.Write with an empty path, expected the paths of files and folders. Change the path in Policy.Write.": {Write: []string{""}},
 	} {
 		_, err := p.encode()
-		assert.ErrorContains(t, err, want)
+		assert.EqualError(t, err, want)
 	}
 	if runtime.GOOS != "windows" {
 		_, err := Policy{Read: []string{"a\x00b"}}.encode()
-		assert.ErrorContains(t, err, `a\x00b", expected an absolute path`)
+		assert.ErrorContains(t, err, `a\x00b", expected absolute paths. Change the path in Policy.Read.`)
 	}
 }
 
 func TestWorkerRefusesWhatItDoesNotKnow(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"memory":1,"stars":5}`: "stars",
-		`{"read":["relative"]}`:  `Policy.Read has "relative", expected an absolute path`,
-		`{"memory":-5}`:          "Policy.Memory is -5",
-		``:                       "the policy that the host sent",
-		`{"memory":"much"}`:      "the policy that the host sent",
+		`{"read":["relative"]}`:  `Policy.Read with "relative", expected absolute paths`,
+		`{"memory":-5}`:          "Policy.Memory with -5",
+		``:                       "a policy that this worker does not understand",
+		`{"memory":"much"}`:      "a policy that this worker does not understand",
 	} {
 		_, err := decode([]byte(config))
 		assert.ErrorContains(t, err, want, config)
@@ -77,7 +78,7 @@ func TestReportSaysAllThatIsMissing(t *testing.T) {
 	r.lacks("one layer", "there is none")
 	r.lacks("another", "it is broken")
 	assert.EqualError(t, r.err(&Policy{}),
-		"sandbox: this system cannot give what the policy asks for: one layer: there is none; "+
-			"another: it is broken; set Policy.BestEffort to open the plug-in without")
+		"found a system without one layer (there is none), nor another (it is broken), expected all the layers that the policy needs. "+
+			"Give the system what it lacks, or set Policy.BestEffort to open the plug-in without.")
 	assert.NoError(t, r.err(&Policy{BestEffort: true}))
 }

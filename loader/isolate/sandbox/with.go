@@ -18,8 +18,9 @@ func With(p Policy) isolate.Option {
 	return func(o *isolated.Options) error {
 		config, err := p.encode()
 		if err != nil {
-			return &loader.OpenError{Kind: loader.ErrOption, Found: err.Error(),
-				Expected: "a policy that can be kept to", Remedy: "change the call of sandbox.With"}
+			e := *err.(*loader.OpenError) // every error of encode's is a mistake in the policy
+			e.Kind = loader.ErrOption
+			return &e
 		}
 		o.Sandbox = config
 		return nil

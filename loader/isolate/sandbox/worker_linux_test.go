@@ -8,8 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ func TestInWorker(t *testing.T) {
 	isolation, ok := p.Isolation()
 	require.True(t, ok)
 	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "no core dumps", "own session",
-		"dies with the host", "empty environment"} {
+		"dies with the host"} {
 		assert.Contains(t, isolation.Layers, layer)
 	}
 	assert.True(t, slices.ContainsFunc(isolation.Layers, func(s string) bool { return len(s) > 8 && s[:8] == "landlock" }))
@@ -142,6 +145,62 @@ func TestOptionErrors(t *testing.T) {
 	_, err = loader.Open(fixture.C(t, "echo"), isolate.InWorker(sandbox.With(sandbox.Policy{Read: []string{"/no/such/folder"}})))
 	assert.ErrorIs(t, err, loader.ErrSandbox)
 	assert.ErrorContains(t, err, "/no/such/folder")
+}
+
+// A policy that cannot be kept to is refused in three sentences: found, expected, remedy. Every field of a policy that can
+// be wrong is here.
+func TestPolicyErrorsOfEveryField(t *testing.T) {
+	cases := map[string]sandbox.Policy{
+		"Read":      {Read: []string{filepath.Join(t.TempDir(), "missing")}},
+		"Write":     {Write: []string{filepath.Join(t.TempDir(), "missing")}},
+		"Connect":   {Connect: []uint16{0}},
+		"Memory":    {Memory: -1},
+		"CPU":       {CPU: -1},
+		"Time":      {Time: -1},
+		"Processes": {Processes: -1},
+		"Files":     {Files: -1},
+	}
+	neverWrong := []string{"Listen", "BestEffort"}
+	words := regexp.MustCompile(`^(an option is not valid|the sandbox asked for cannot be had): found ([^.;]|\.\w|/\S+)+, expected [^.;]+\. [A-Z][^;]+\w\.$`)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[sandbox.Policy]()) {
+		p, ok := cases[field.Name]
+		require.Equal(t, !slices.Contains(neverWrong, field.Name), ok, field.Name)
+		if !ok {
+			continue
+		}
+		path := fixture.C(t, "echo")
+		_, err := loader.Open(path, isolate.InWorker(sandbox.With(p)))
+		var open *loader.OpenError
+		require.ErrorAs(t, err, &open, field.Name)
+		text := strings.TrimPrefix(err.Error(), path+": ")
+		assert.Regexp(t, words, text, field.Name)
+		assert.Contains(t, open.Found, "Policy."+field.Name)
+		assert.NotEmpty(t, open.Remedy)
+	}
+}
+
+// The C library reads its time zones when the sandbox is up, and without them tells another time and no error.
+func TestTimeZones(t *testing.T) {
+	if _, err := os.Stat("/usr/share/zoneinfo/Europe/Berlin"); err != nil {
+		t.Skip("no time zones here: apt-get install tzdata")
+	}
+	shut := open(t, "sandbox_attempts", sandbox.Policy{})
+	out, err := shut.Call(context.Background(), "local_time", []byte("Europe/Berlin"))
+	require.NoError(t, err)
+	assert.Equal(t, "17:06 CEST", string(out))
+
+	t.Setenv("TZ", "Asia/Tokyo")
+	own := open(t, "sandbox_attempts", sandbox.Policy{})
+	out, err = own.Call(context.Background(), "local_time", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "00:06 JST", string(out), "the host's own time zone")
+	isolation, _ := own.Isolation()
+	assert.Contains(t, isolation.Layers, "empty environment but TZ")
+
+	given := open(t, "sandbox_attempts", sandbox.Policy{}, isolate.WithEnv("TZ=UTC"))
+	out, err = given.Call(context.Background(), "local_time", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "15:06 UTC", string(out))
 }
 
 // The price of a sandbox when a worker starts.
