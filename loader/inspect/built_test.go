@@ -117,6 +117,7 @@ func TestRunPath(t *testing.T) {
 			"-Wl,--no-as-needed"))
 		require.NoError(t, err)
 		require.Equal(t, []string{"/a", "/b"}, lib.RunPath)
+		require.Equal(t, flag == "-Wl,--disable-new-dtags", lib.RPath)
 		require.Equal(t, "p.so.1", lib.SOName)
 		require.Contains(t, lib.Needed, "libc.so.6")
 	}

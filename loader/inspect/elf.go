@@ -363,7 +363,7 @@ func (lib *Library) readNeeded(f *elfFile) error {
 		if tag == dtSOName {
 			lib.SOName = s
 		} else {
-			lib.RunPath = strings.Split(s, ":")
+			lib.RunPath, lib.RPath = strings.Split(s, ":"), tag == dtRPath
 		}
 	}
 	return nil

@@ -69,6 +69,7 @@ type Library struct {
 	Needed  []string // the libraries that it is linked to, as it names them
 	SOName  string   // its own name in the file: DT_SONAME, LC_ID_DYLIB, the export directory's name; may be empty
 	RunPath []string // where the dynamic linker looks for Needed first: DT_RUNPATH or DT_RPATH, LC_RPATH
+	RPath   bool     // RunPath is DT_RPATH, which also counts for what the libraries in Needed are linked to
 
 	// GoVersion is not empty when the library embeds a Go runtime (-buildmode=c-shared), also when it is stripped: the
 	// version, such as "go1.26.0", or "unknown".
