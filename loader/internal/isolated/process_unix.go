@@ -72,7 +72,7 @@ func (p *process) pid() int { return p.Pid }
 
 // layers are what the process itself has of a sandbox.
 func (p *process) layers() []string {
-	layers := append([]string{"own session", "own descriptors"}, p.system.layers()...)
+	layers := append([]string{"own session"}, p.system.layers()...)
 	if p.bare != "" {
 		layers = append(layers, p.bare)
 	}

@@ -11,6 +11,9 @@ func keep(handle uintptr) {
 	_ = windows.SetHandleInformation(windows.Handle(handle), windows.HANDLE_FLAG_INHERIT, 0)
 }
 
+// closeOthers does nothing: the host has listed what this process inherits, which is what its layer "own handles" says.
+func closeOthers([]uintptr) bool { return false }
+
 // dieWithHost ends the process when the host is gone. The system does that by itself, when the host's job object goes with
 // it; this is for a host that was gone before this process was put into the job. It reads past os.File, so that a handle
 // that the plug-in has closed is no reason to end.

@@ -66,13 +66,18 @@ func Main(sandbox Sandbox) {
 		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
 	}
 	var files []*os.File
+	var handles []uintptr
 	for _, field := range fields[2:] {
 		handle, err := strconv.ParseUint(field, 10, 64)
 		if err != nil {
 			fail(ExitProtocol, err.Error())
 		}
-		keep(uintptr(handle))
-		files = append(files, os.NewFile(uintptr(handle), "inherited"))
+		handles = append(handles, uintptr(handle))
+	}
+	alone := closeOthers(handles)
+	for _, handle := range handles {
+		keep(handle)
+		files = append(files, os.NewFile(handle, "inherited"))
 	}
 	surrender()
 	admits := admitThreads()
@@ -88,7 +93,7 @@ func Main(sandbox Sandbox) {
 		}
 		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
 	}()
-	s := &server{sandbox: sandbox, admits: admits}
+	s := &server{sandbox: sandbox, admits: admits, alone: alone}
 	memory.Lanes(s.serve)
 }
 
@@ -101,6 +106,7 @@ func fail(code int, text string) {
 type server struct {
 	sandbox Sandbox
 	admits  bool       // whether the plug-in's own threads can use host services
+	alone   bool       // whether the process has no descriptors but its own
 	mu      sync.Mutex // guards opening
 	engine  atomic.Pointer[native.Engine]
 	control controlContext
@@ -212,6 +218,9 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	}
 	s.control.lane.Store(l)
 	opened := wire.Opened{Deaf: !s.admits}
+	if s.alone {
+		opened.Layers = append(opened.Layers, "own descriptors")
+	}
 	var copy *native.PrivateCopy
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
 		if o.SHA256 != nil {
@@ -221,7 +230,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		if err != nil {
 			return l.Fail(transport.FailedOpen, wire.OpenError(err))
 		}
-		opened.Layers = layers
+		opened.Layers = append(opened.Layers, layers...)
 	}
 	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, Copy: copy, AllowGo: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -210,5 +211,30 @@ func BenchmarkOpen(b *testing.B) {
 		p, err := loader.Open(path, isolate.InWorker(sandbox.With(sandbox.Policy{Memory: 256 << 20})))
 		require.NoError(b, err)
 		require.NoError(b, p.Close())
+	}
+}
+
+// A worker has no descriptors but its own, sandboxed or not: not those that its host leaks, at low and high numbers.
+func TestOwnDescriptors(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	file, err := os.Open(secret)
+	require.NoError(t, err)
+	defer file.Close()
+	for _, least := range []int{5, 100, 2000} {
+		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD, least) // without the mark to be closed at exec
+		require.NoError(t, err)
+		defer unix.Close(fd)
+	}
+	for _, opts := range [][]isolate.Option{nil, {sandbox.With(sandbox.Policy{})}} {
+		p, err := loader.Open(fixture.C(t, "sandbox_attempts"), isolate.InWorker(opts...))
+		require.NoError(t, err)
+		isolation, _ := p.Isolation()
+		assert.Contains(t, isolation.Layers, "own descriptors")
+		out, err := p.Call(context.Background(), "list_descriptors", nil)
+		require.NoError(t, err)
+		assert.Contains(t, string(out), "0 /dev/null\n")
+		assert.NotContains(t, string(out), secret)
+		require.NoError(t, p.Close())
 	}
 }
