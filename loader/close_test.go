@@ -179,7 +179,11 @@ func TestTenThousandLives(t *testing.T) {
 	grown := settle() - before
 	t.Logf("resident memory grew by %d KiB over %d lives", grown>>10, cycles)
 	assert.Less(t, grown, 8<<20)
-	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines+2)
+	within(t, func() { // they end by themselves, soon; this function's is one
+		for runtime.NumGoroutine() > goroutines+3 {
+			time.Sleep(time.Millisecond)
+		}
+	})
 }
 
 func TestManyAtOnce(t *testing.T) {

@@ -108,6 +108,21 @@ func logger() (*slog.Logger, *lines) {
 		}})), l
 }
 
+// whenBegun returns a logger that does something each time that a plug-in's log line says that a call has begun. Whoever ends
+// a call's context so ends a call that runs, on a busy machine too; a time may be over before the call is entered.
+func whenBegun(do func()) *slog.Logger {
+	return slog.New(slog.NewTextHandler(writer(func(line []byte) (int, error) {
+		if bytes.Contains(line, []byte("msg=begun")) {
+			do()
+		}
+		return len(line), nil
+	}), &slog.HandlerOptions{Level: loader.LevelTrace}))
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
 // residentBytes returns the memory of this process that is in RAM.
 func residentBytes(t testing.TB) int {
 	t.Helper()

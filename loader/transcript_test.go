@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -73,6 +72,7 @@ type recording struct {
 
 	mu    sync.Mutex
 	lines []string
+	begun func() // done when a plug-in says so, if not nil
 }
 
 func (r *recording) say(format string, args ...any) {
@@ -84,6 +84,9 @@ func (r *recording) say(format string, args ...any) {
 // Write takes the logger's lines.
 func (r *recording) Write(line []byte) (int, error) {
 	r.say("  log: %s", bytes.TrimSuffix(line, []byte("\n")))
+	if r.begun != nil && bytes.Contains(line, []byte("msg=begun")) {
+		r.begun()
+	}
 	return len(line), nil
 }
 
@@ -263,16 +266,24 @@ func batches(fn string, inputs ...string) step {
 	}
 }
 
-// ends calls a function with a context that ends after a while, or has ended when after is 0.
-func ends(fn string, after time.Duration, why error) step {
+// ends calls a function with a context that ends when the function says that it has begun: a time could be over before.
+func ends(fn string, why error) step {
 	return func(r *recording) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		if after == 0 {
-			cancel(why)
-		} else {
-			time.AfterFunc(after, func() { cancel(why) })
-		}
+		r.begun = func() { cancel(why) }
+		defer func() { r.begun = nil }()
+		r.calls++
+		out, err := r.p.Call(ctx, fn, nil)
+		r.outcome(fn+" until it is cancelled", out, err)
+	}
+}
+
+// ended calls a function with a context that has ended.
+func ended(fn string, why error) step {
+	return func(r *recording) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(why)
 		r.calls++
 		out, err := r.p.Call(ctx, fn, nil)
 		r.outcome(fn+" until it is cancelled", out, err)
@@ -345,16 +356,16 @@ var transcripts = []transcript{
 		batches("echo"), batches("echo", "a", "", long, "b"), batches("fail_own", "a", ""),
 		batches("status", "0", "1", "-1", "1000", "9"),
 		jsons[point, point]("echo", point{1, 2}), jsons[string, point]("echo", "text"), jsons[func(), int]("echo", nil),
-		ends("echo", 0, context.Canceled), ends("echo", 0, errLeft), calls("held"),
-		closes, calls("echo", "late"), views("echo", ""), batches("echo", ""), ends("echo", 0, errLeft),
+		ended("echo", context.Canceled), ended("echo", errLeft), calls("held"),
+		closes, calls("echo", "late"), views("echo", ""), batches("echo", ""), ended("echo", errLeft),
 	}},
 	{name: "host", library: c("host"), funcs: map[string]loader.HostFunc{"upper": upper, "again": echo}, steps: []step{
 		calls("upper", "", "a", strings.Repeat("a", 64), strings.Repeat("a", 65), long),
 		calls("upper_fetched", "", "b", long),
 		calls("again", "the same", long), calls("upper_two_kept"), calls("upper_left", "x", long), calls("log"),
-		calls("cancelled"), ends("wait", 5*time.Millisecond, context.DeadlineExceeded),
-		ends("wait", 5*time.Millisecond, errLeft),
-		ends("cancelled", 0, errLeft), batches("upper", "a", long, ""),
+		calls("cancelled"), ends("wait", context.DeadlineExceeded),
+		ends("wait", errLeft),
+		ended("cancelled", errLeft), batches("upper", "a", long, ""),
 	}},
 	{name: "host functions that fail", library: c("host"), funcs: map[string]loader.HostFunc{"upper": panics,
 		"again": failing(loader.ErrUnsupported)}, steps: []step{
@@ -371,7 +382,7 @@ var transcripts = []transcript{
 			batches("upper", "a", "b")}},
 	{name: "pinned host", library: c("host_pinned"), funcs: map[string]loader.HostFunc{"upper": back("again"),
 		"again": upper}, steps: []step{
-		calls("again", "x"), calls("upper", "x"), calls("log"), ends("wait", 5*time.Millisecond, errLeft),
+		calls("again", "x"), calls("upper", "x"), calls("log"), ends("wait", errLeft),
 		batches("again", "a", "b"),
 	}},
 	{name: "pinned host with instances", library: c("host_pinned"), options: []loader.Option{loader.WithInstances(2)},

@@ -509,16 +509,24 @@ func TestAlarm(t *testing.T) {
 
 	// Or it has said nothing: whoever knows that it is dead has the host look at that.
 	l.Call(OpCall, 0, 0, 0)
+	ended := make(chan struct{})
 	go func() {
 		wl := workerLane(w, l)
 		for wl.hostSleeps.Load() == 0 {
 			time.Sleep(100 * time.Microsecond)
 		}
-		time.Sleep(time.Millisecond) // it has said that it will sleep, and does soon
-		l.Alarm()
+		for { // it has said that it will sleep; when it does nobody knows, and who is not asleep is not woken
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+				l.Alarm()
+			}
+		}
 	}()
 	start = time.Now()
 	_, ok, err = l.Await(time.Minute)
+	close(ended)
 	require.NoError(t, err)
 	assert.False(t, ok)
 	assert.Less(t, time.Since(start), 30*time.Second)
