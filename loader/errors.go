@@ -38,7 +38,7 @@ var (
 	ErrLoad          = native.ErrLoad                                          // the system's loader refused it
 	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
 	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError
-	ErrOption        = errors.New("an option is not valid")                    // of Open's own arguments
+	ErrOption        = engine.ErrOption                                        // of Open's own arguments
 )
 
 // The kinds of a UsageError.

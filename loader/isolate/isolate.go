@@ -18,6 +18,7 @@ package isolate
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
@@ -69,14 +70,19 @@ func positive(option string, d time.Duration) error {
 	return nil
 }
 
-// WithBinary sets the program that is started as the worker, in place of this one. It must import this package, and
-// package sandbox where that is used.
+// WithBinary sets the program that is started as the worker, in place of this one. It must import this package, of the same
+// version, and package sandbox where that is used: Open looks for that in its file, and fails with an *OpenError of the kind
+// loader.ErrOption before anything of it runs. A relative path is resolved here.
 func WithBinary(path string) Option {
 	return func(o *isolated.Options) error {
 		if path == "" {
 			return optionError("WithBinary", "an empty path", "the path of a program")
 		}
-		o.Binary = path
+		abs, err := filepath.Abs(path) // a worker begins in another folder, and this process may change its own
+		if err != nil {
+			return optionError("WithBinary", err.Error(), "a path that can be made absolute")
+		}
+		o.Binary = abs
 		return nil
 	}
 }
@@ -160,6 +166,7 @@ func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
 }
 
 func init() {
+	worker.Mark(worker.MarkerPlain)
 	// A program with package sandbox is taken over by that, once it is ready.
 	if requested, sandbox := worker.Requested(); requested && !sandbox {
 		worker.Main(nil)

@@ -73,6 +73,9 @@ type Host interface {
 	Log(ctx context.Context, level abi.Level, text []byte)
 }
 
+// ErrOption is the kind of an inspect.Error that says that an option of Open's is not valid.
+var ErrOption = errors.New("an option is not valid")
+
 // The errors of Append that say nothing about the function itself.
 var (
 	ErrClosed    = errors.New("the plug-in is closed")

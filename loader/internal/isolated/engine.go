@@ -44,6 +44,14 @@ type Restart struct {
 	Suspend  time.Duration // doubles each time up to 16 times, until a call succeeds
 }
 
+// checkProgram refuses a program that is not fit to be a worker; see the function. This program itself is.
+func (o *Options) checkProgram() error {
+	if o.Binary == "" {
+		return nil
+	}
+	return checkProgram(o.Binary, o.Sandbox != nil)
+}
+
 // Engine runs one plug-in in worker processes.
 type Engine struct {
 	lib     *inspect.Library
@@ -97,6 +105,9 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 	}
 	host, err := accept(lib)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.checkProgram(); err != nil {
 		return nil, nil, err
 	}
 	e := newEngine(lib, abs, host, s.Options, o)

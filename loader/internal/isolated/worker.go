@@ -100,10 +100,11 @@ func (w *worker) startProcess() (child, error) {
 	binary := o.Binary
 	if binary == "" {
 		binary, err = self()
-	} else {
-		binary, err = filepath.Abs(binary) // a worker begins in another folder
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := o.checkProgram(); err != nil {
 		return nil, err
 	}
 	p, err := startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env), o.Sandbox != nil, w.memory.Files(), w.output)

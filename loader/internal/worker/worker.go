@@ -31,9 +31,9 @@ const version = "1"
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
 // open as long as it lives, and then what transport.Attach takes.
 func Value(sandbox bool, handles ...uintptr) string {
-	text := version + " plain"
+	text := version + " " + plain
 	if sandbox {
-		text = version + " sandbox"
+		text = version + " " + sandboxed
 	}
 	for _, h := range handles {
 		text += " " + strconv.FormatUint(uint64(h), 10)
@@ -55,7 +55,7 @@ type Sandbox func(config []byte, libraries []string) (layers []string, err error
 // Requested reports whether this process was started as a worker, and whether with a sandbox.
 func Requested() (worker, sandbox bool) {
 	text := os.Getenv(Variable)
-	return text != "", strings.HasPrefix(text, version+" sandbox")
+	return text != "", strings.HasPrefix(text, version+" "+sandboxed)
 }
 
 // Main serves the host until it is gone, and ends the process. sandbox is nil where the program has none.

@@ -8,6 +8,7 @@ import (
 )
 
 func init() {
+	worker.Mark(worker.MarkerSandbox)
 	if requested, sandbox := worker.Requested(); requested && sandbox {
 		worker.Main(apply)
 	}

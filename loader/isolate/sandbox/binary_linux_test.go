@@ -1,0 +1,83 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+)
+
+// A program that would be no worker is refused before anything of it runs, with words that say what it is and what to do.
+func TestWithBinary(t *testing.T) {
+	dir := t.TempDir()
+	unboxed := filepath.Join(dir, "unboxed")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", unboxed, "./testdata/unboxed")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	program, err := os.ReadFile(unboxed)
+	require.NoError(t, err)
+	marker := []byte("this program can be a worker: plain/")
+	at := bytes.Index(program, marker)
+	require.Positive(t, at)
+	program[at+len(marker)] = '0'
+	other := filepath.Join(dir, "other-version")
+	require.NoError(t, os.WriteFile(other, program, 0o700))
+	script := filepath.Join(dir, "script")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ntouch \"$0.main-ran\"\n"), 0o700))
+	self, err := os.Executable()
+	require.NoError(t, err)
+
+	const plain = "github.com/ferrule-dev/ferrule/loader/isolate"
+	for _, c := range []struct {
+		path           string
+		boxed          bool
+		found, advised string // nothing where it is a worker
+	}{
+		{filepath.Join(dir, "nonexistent"), false, "no such file", "path of such a program"},
+		{filepath.Join(dir, "nonexistent"), true, "no such file", "path of such a program"},
+		{dir, false, "a folder", "path of such a program"},
+		{"/dev/null", false, "no regular file", "path of such a program"},
+		{"/bin/true", false, "no worker", plain},
+		{"/bin/true", true, "no worker", plain},
+		{script, false, "a script", "path of such a program"},
+		{other, false, "another version", "same version"},
+		{other, true, "another version", "same version"},
+		{unboxed, true, "cannot be sandboxed", plain + "/sandbox"},
+		{unboxed, false, "", ""},
+		{self, false, "", ""},
+		{self, true, "", ""},
+	} {
+		opts := []isolate.Option{isolate.WithBinary(c.path)}
+		if c.boxed {
+			opts = append(opts, sandbox.With(sandbox.Policy{}))
+		}
+		p, err := loader.Open(fixture.C(t, "echo"), isolate.InWorker(opts...))
+		if c.found == "" {
+			require.NoError(t, err)
+			out, err := p.Call(context.Background(), "echo", []byte("works"))
+			assert.NoError(t, err)
+			assert.Equal(t, "works", string(out))
+			require.NoError(t, p.Close())
+			continue
+		}
+		var open *loader.OpenError
+		require.ErrorAs(t, err, &open, c.path)
+		assert.ErrorIs(t, err, loader.ErrOption)
+		assert.Contains(t, open.Found, c.path)
+		assert.Contains(t, open.Found, c.found)
+		assert.Contains(t, open.Remedy, c.advised)
+	}
+	ran, err := filepath.Glob(filepath.Join(dir, "*.main-ran"))
+	require.NoError(t, err)
+	assert.Empty(t, ran, "the main function of a program that is no worker")
+}
