@@ -1,8 +1,8 @@
 /* ferrule.h: the contract between a native plug-in and its host. SPDX-License-Identifier: MIT
  *
  * A plug-in is a shared library (.so, .dylib, .dll) that exports the symbols described here. This one file is the
- * whole contract: who reads it can write a correct plug-in without another line of ours. The helpers in
- * ferrule/sdk.h (C), ferrule/sdk.hpp (C++) and the crate `ferrule` (Rust) are conveniences over it.
+ * whole contract: if you read it, you need nothing else to write a correct plug-in. The helpers in ferrule/sdk.h (C),
+ * ferrule/sdk.hpp (C++) and the crate `ferrule` (Rust) are conveniences over it.
  *
  *     #include <string.h>
  *     #include "ferrule.h"
@@ -54,8 +54,8 @@
  *     outside a call. The manifest, names and meta texts are read from the file, before any code of it runs.
  *     Broken: a constructor that crashes takes the process that loads it along.
  * R5  IMPORTS. Each `ferrule_import_<name>` is a `uint32_t` that the host sets before anything runs: the ordinal to
- *     pass as ferrule_request.ordinal. It is the place of <name> among this library's import names sorted by byte
- *     values, so it is the same in every host. The plug-in only reads it.
+ *     pass as ferrule_request.ordinal. It is the index, from 0, of <name> in this library's import names sorted by
+ *     byte values, so it is the same in every host. The plug-in only reads it.
  *     Broken: an import that the host does not offer fails at open, by name. A wrong ordinal gets FERRULE_MISUSE.
  * R6  FRAME. The frame is the host's and lives until the function returns. The plug-in may set out, out_len and
  *     release, and in ferrule_start also state; once it has set release, out_cap is a word of its own, which release
@@ -103,7 +103,7 @@
  *     Broken: start's failure makes open fail with its message; stop's is logged.
  * R16 PANIC. After FERRULE_PANIC the instance is poisoned: the host lets its running calls end, calls nothing more of
  *     it but ferrule_stop, and makes a new instance with ferrule_start before the next call.
- *     Broken: (the host's duty.)
+ *     Broken: a plug-in cannot break this rule; it binds the host.
  * R17 CANCELLATION. `cancel` is NULL or points at a word that turns from 0 to non-zero when the host no longer wants
  *     the result. Functions that may run for more than some milliseconds poll it (ferrule_cancelled), and return
  *     FERRULE_CANCELLED soon after.
@@ -114,7 +114,7 @@
  * R19 BATCHES. `ferrule_batch`, where exported, runs one function over many frames; FERRULE_PLUGIN defines it.
  *     It stops when the batch is cancelled (R17), and after a record that returned FERRULE_PANIC (R16). Where it is
  *     missing the host calls the function for each frame; the results are the same.
- *     Broken: as the rule that the record's own frame broke.
+ *     Broken: the record fails as a single call would.
  * R20 THE PROCESS is the host's: a plug-in leaves signal handlers, the signal mask, the working directory, the locale,
  *     the floating-point environment, the environment and the standard streams as it finds them.
  *     Broken: the conformance kit reports it; in-process the host cannot repair it.

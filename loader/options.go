@@ -116,8 +116,8 @@ func WithSHA256(digest string) Option {
 // WithUnload has Close unload the library from the process, when every plug-in opened from the same file was opened
 // so and is closed. Without it the library stays until the process ends, at the cost of its memory.
 //
-// Unloading is for libraries known to bear it. It is the end of the process when a thread of the library's still runs,
-// or anything still holds a function of it, such as an exit handler. And it often does nothing: C++ libraries with
+// Use it only for libraries that support it: if a thread of the library still runs, or something still holds one of its
+// functions, such as an exit handler, the process crashes. And it often does nothing: C++ libraries with
 // unique symbols, Rust libraries that used thread-local storage with destructors, libraries linked with -z nodelete,
 // and every library on musl stay.
 func WithUnload() Option {

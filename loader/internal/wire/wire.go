@@ -26,8 +26,8 @@ type Open struct {
 	Sandbox   json.RawMessage // what the sandbox is to be; null without one
 }
 
-// Contents returns what a host knows of a library whose functions it calls by their numbers: a library with other contents
-// is another one for it, wherever it lies.
+// Contents returns what a host knows of a library whose functions it calls by their numbers: if the contents differ, the host
+// treats it as a different library, whatever its path.
 func Contents(lib *inspect.Library) []string {
 	list := []string{lib.Manifest.Name, fmt.Sprint(lib.Manifest.Threads)}
 	for kind, symbols := range [][]inspect.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {

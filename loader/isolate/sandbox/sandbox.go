@@ -23,8 +23,8 @@ import (
 )
 
 // Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own
-// library and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: they have no
-// strictest value that works, so zero means that there is none.
+// library and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: zero means
+// no limit.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
 	// must exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders

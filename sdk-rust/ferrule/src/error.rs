@@ -82,7 +82,7 @@ impl fmt::Debug for Status {
 /// A status and a message for people.
 ///
 /// `?` makes one, with the status FAILED, of every [`std::error::Error`]; its sources are appended to the message.
-/// So that this can be, `Error` is no `std::error::Error` itself.
+/// For this to work, `Error` does not implement `std::error::Error`.
 ///
 /// ```
 /// use ferrule::{Error, Status};
