@@ -4,6 +4,7 @@ package transport
 
 import (
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,7 +32,9 @@ func (*bell) wait(word *atomic.Uint32, value uint32, limit time.Duration) {
 		ts = &t
 	}
 	// Blocking: the runtime gives this thread's processor to others meanwhile.
+	// The kernel reads the limit when the call has begun; the compiler takes it for dead by then.
 	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(word), futexWait, uintptr(value), cmem.AddrOf(ts), 0, 0)
+	runtime.KeepAlive(ts)
 }
 
 // ring wakes whoever waits for word.

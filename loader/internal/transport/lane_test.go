@@ -653,3 +653,90 @@ func TestAttachRefuses(t *testing.T) {
 	_, err = Attach(files)
 	assert.ErrorContains(t, err, "another kind")
 }
+
+// unmappable is memory of which nothing more can be mapped, as where the process has none left.
+func unmappable(w *Worker) (restore func()) {
+	file := w.memory.file
+	w.memory.file = nil
+	return func() { w.memory.file = file }
+}
+
+// The host has put the region elsewhere, and the worker cannot follow: what it passes on afterwards is what the host
+// reads, or is refused.
+func TestBytesAfterFailedMapping(t *testing.T) {
+	long := make([]byte, 1<<20)
+	for _, c := range []struct {
+		name string
+		fail func(l *WorkerLane) error // has the mapping of the region fail
+		host func(m Message) []byte    // its answer to a host function
+	}{
+		{"of a host function's input", func(l *WorkerLane) error {
+			_, _, err := l.HostCall(1, long)
+			return err
+		}, func(Message) []byte { return nil }},
+		{"of a host function's answer", func(l *WorkerLane) error {
+			_, _, err := l.HostCall(1, nil)
+			return err
+		}, func(m Message) []byte {
+			if m.Fn == 1 {
+				return long
+			}
+			return nil
+		}},
+		{"of a log line", func(l *WorkerLane) error { return l.Log(1, long) }, func(Message) []byte { return nil }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, w := pair(t)
+			l := h.NewLane()
+			serve(t, w, l, func(wl *WorkerLane, _ Message, _, _ []byte) error {
+				restore := unmappable(w)
+				assert.Error(t, c.fail(wl))
+				_, _, err := wl.HostCall(2, []byte("while it fails"))
+				assert.Error(t, err, "there is no place that both sides know")
+				restore()
+				for _, text := range []string{"short", "", string(long[:100<<10])} {
+					if _, _, err := wl.HostCall(2, []byte(text)); err != nil {
+						return err
+					}
+				}
+				return wl.Done(0, nil)
+			})
+			_, err := l.Room(0, 64)
+			require.NoError(t, err)
+			l.Call(OpCall, 0, 0, 0)
+			var got []string
+			for {
+				m, ok, err := l.Await(20 * time.Second)
+				require.NoError(t, err)
+				require.True(t, ok, "no message")
+				switch m.Op {
+				case OpDone:
+					assert.Equal(t, []string{"short", "", string(long[:100<<10])}, got)
+					return
+				case OpGrow:
+					require.NoError(t, l.Grow(m, 1<<30))
+				default:
+					in, err := l.UpInput(m)
+					require.NoError(t, err)
+					if m.Fn == 2 {
+						got = append(got, string(in))
+					}
+					require.NoError(t, l.Answer(0, c.host(m)))
+				}
+			}
+		})
+	}
+}
+
+func TestCut(t *testing.T) {
+	text := []byte("äöü" + string(make([]byte, 100)))
+	assert.Equal(t, text, Cut(text, len(text)))
+	assert.Equal(t, "ä … (cut: it has 106 bytes)", string(Cut(text, 31)), "not within a character")
+	assert.Equal(t, "äö … (cut: it has 106 bytes)", string(Cut(text, 32)))
+	assert.Equal(t, " … (cut: it has 106 bytes)", string(Cut(text, 3)))
+	for n := range 200 {
+		cut := Cut(text, n)
+		assert.LessOrEqual(t, len(cut), max(n, 28))
+	}
+	assert.Equal(t, "äöü", string(text[:6]), "text is the caller's")
+}

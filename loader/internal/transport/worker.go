@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 )
@@ -71,7 +72,7 @@ type WorkerLane struct {
 	room   []byte    // for the output
 
 	asking sync.Mutex // host functions are called one after the other
-	hostly []byte     // where RegionUp is; guarded by asking
+	where  Message    // where the host said last that RegionUp is; guarded by asking
 }
 
 type mapped struct {
@@ -98,7 +99,7 @@ func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
 		return m, nil, nil, ErrGarbage
 	}
 	l.room = b[m.OutAt:][:m.OutCap:m.OutCap]
-	l.hostly, _ = l.region(RegionUp, &Message{}) // the host has none for it yet
+	l.where = Message{} // the host has no extent for it yet
 	return m, b[:m.Len:m.Len], l.room, nil
 }
 
@@ -214,6 +215,9 @@ func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
 	if m.Size < uint64(n) {
 		return nil, errNoRoom
 	}
+	if r == RegionUp {
+		l.where = m
+	}
 	return l.region(r, &m)
 }
 
@@ -223,23 +227,45 @@ func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int
 	return l.ask(&Message{Op: OpHostCall, Fn: ordinal}, in)
 }
 
-// Log gives a log line to the host, as HostCall does.
+// Log gives a log line to the host, as HostCall does. A line that the host has no room for is cut, and says so at its end.
 func (l *WorkerLane) Log(level uint32, text []byte) error {
 	_, _, err := l.ask(&Message{Op: OpLog, Fn: level}, text)
+	if err == nil || errors.Is(err, ErrGarbage) {
+		return err
+	}
+	_, _, err = l.ask(&Message{Op: OpLog, Fn: level}, Cut(text, upArea))
 	return err
+}
+
+// Cut returns text where it has no more than n bytes, and else its beginning, with what was cut off said behind it. That is
+// longer than n where n is not enough for these words.
+func Cut(text []byte, n int) []byte {
+	if len(text) <= n {
+		return text
+	}
+	mark := fmt.Appendf(nil, " … (cut: it has %d bytes)", len(text))
+	end := max(0, n-len(mark))
+	for back := 0; back < utf8.UTFMax && end > 0 && !utf8.RuneStart(text[end]); back++ { // not within a character
+		end--
+	}
+	return append(text[:end:end], mark...)
 }
 
 func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err error) {
 	l.asking.Lock()
 	defer l.asking.Unlock()
-	if len(in) > len(l.hostly) {
-		region, err := l.grow(RegionUp, len(in))
-		if err != nil {
+	// Not what was mapped the last time: the host takes its input from where it has the region now, also when it could
+	// not be mapped here then.
+	region, err := l.region(RegionUp, &l.where)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(in) > len(region) {
+		if region, err = l.grow(RegionUp, len(in)); err != nil {
 			return nil, 0, err
 		}
-		l.hostly = region
 	}
-	copy(l.hostly, in)
+	copy(region, in)
 	m.Len = uint64(len(in))
 	if err := l.post(m); err != nil {
 		return nil, 0, err
@@ -248,11 +274,11 @@ func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err e
 	if err != nil {
 		return nil, 0, err
 	}
-	region, err := l.region(RegionUp, &answer)
-	if err != nil {
+	l.where = answer
+	if region, err = l.region(RegionUp, &answer); err != nil {
 		return nil, 0, err
 	}
-	if l.hostly = region; answer.Len > uint64(len(region)) {
+	if answer.Len > uint64(len(region)) {
 		return nil, 0, ErrGarbage
 	}
 	return append([]byte(nil), region[:answer.Len]...), answer.Status, nil
