@@ -45,6 +45,7 @@ var (
 var (
 	ErrClosed    = engine.ErrClosed
 	ErrReentrant = engine.ErrReentrant
+	ErrViews     = engine.ErrViews // isolated: all lanes are held by views; see View.Release
 	ErrNoFunc    = errors.New("no such function")
 )
 
@@ -117,7 +118,7 @@ func (e *ContractError) Error() string {
 type UsageError struct {
 	Plugin string // the plug-in's name
 	Func   string // the function's name; may be empty
-	Kind   error  // ErrClosed, ErrReentrant or ErrNoFunc
+	Kind   error  // ErrClosed, ErrReentrant, ErrViews or ErrNoFunc
 	Remedy string // what to do
 }
 
@@ -136,6 +137,24 @@ func (e *UsageError) Error() string {
 
 // Unwrap returns the kind.
 func (e *UsageError) Unwrap() error { return e.Kind }
+
+// ShutdownError says that the context of Plugin.Shutdown ended before the plug-in was closed, and what still runs. The rest
+// is done in the background, when that is back.
+type ShutdownError struct {
+	Plugin string // the plug-in's name
+	Calls  int    // in progress
+	Views  int    // not released
+	Cause  error  // why the context had ended
+}
+
+// Error says what still runs, and what becomes of it.
+func (e *ShutdownError) Error() string {
+	unfinished := engine.Unfinished{Calls: e.Calls, Views: e.Views, Cause: e.Cause}
+	return fmt.Sprintf("plug-in %s: %v; the rest is done in the background", e.Plugin, &unfinished)
+}
+
+// Unwrap returns the context's error.
+func (e *ShutdownError) Unwrap() error { return e.Cause }
 
 // CodecError says that a Go value could not be encoded for a plug-in, or its result not decoded.
 type CodecError struct {
@@ -189,6 +208,8 @@ func callError(plugin, fn string, status Status, message []byte, err, ctxErr err
 	case errors.Is(err, engine.ErrReentrant):
 		return &UsageError{plugin, fn, ErrReentrant,
 			"open it with more instances (WithInstances), or do not call a plug-in from the host functions it calls"}
+	case errors.Is(err, engine.ErrViews):
+		return &UsageError{plugin, fn, ErrViews, "release each View once its bytes were read (View.Release)"}
 	default: // the context's
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err}
 	}

@@ -143,10 +143,30 @@ func (p *Plugin) Call(ctx context.Context, name string, in []byte) ([]byte, erro
 // plug-in: it would wait for itself.
 //
 // The worker of an isolated plug-in ends with it; a crash on the way is a *CrashError.
-func (p *Plugin) Close() error {
-	err := p.engine.Close()
-	if crash, ok := err.(*engine.Crash); ok {
-		return crashError(p.Name(), abi.SymbolStop, crash)
+func (p *Plugin) Close() error { return p.closed(p.engine.Close()) }
+
+// Shutdown is Close with a bound. It refuses new calls at once. When ctx ends before the plug-in is closed, it returns, at
+// most some 100 ms later, and what is left to do is done in the background.
+//
+// Isolated, the worker is killed when ctx ends: calls in it fail with a *CrashError, and Shutdown returns one, too; or a
+// *ShutdownError, when calls have not come back although their worker is dead, because a host function or whoever holds a
+// View has them. In this process nothing can be ended: the error is a *ShutdownError that says what still runs.
+//
+// A Close or another Shutdown at the same time waits for the same end, each within its own bound.
+func (p *Plugin) Shutdown(ctx context.Context) error {
+	if e, ok := p.engine.(interface{ Shutdown(context.Context) error }); ok {
+		return p.closed(e.Shutdown(ctx))
+	}
+	return p.Close()
+}
+
+// closed dresses an engine's error of Close or Shutdown.
+func (p *Plugin) closed(err error) error {
+	switch err := err.(type) {
+	case *engine.Crash:
+		return crashError(p.Name(), abi.SymbolStop, err)
+	case *engine.Unfinished:
+		return &ShutdownError{p.Name(), err.Calls, err.Views, err.Cause}
 	}
 	return err
 }

@@ -40,6 +40,7 @@ func InWorker(opts ...Option) loader.Option {
 	o := isolated.Options{
 		Grace:        500 * time.Millisecond,
 		StartTimeout: 30 * time.Second,
+		StopTimeout:  2 * time.Second,
 		MaxMessage:   2 << 30,
 		Restart:      isolated.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
 	}
@@ -97,7 +98,9 @@ func WithEnv(env ...string) Option {
 }
 
 // WithOutput sets where what the plug-in writes to its standard output and standard error goes; without it only the last
-// lines are kept, for errors. It is written to by one goroutine for each worker.
+// lines are kept, for errors. It is written to by a goroutine for each worker, of which two may run at a time when one
+// worker has ended. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
+// a line in its place says.
 func WithOutput(w io.Writer) Option {
 	return func(o *isolated.Options) error {
 		o.Stderr = w
@@ -117,8 +120,16 @@ func WithGrace(d time.Duration) Option {
 	}
 }
 
-// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances, and to stop them; without
-// it 30 seconds.
+// WithStopTimeout sets how long ferrule_stop may take, in all instances, when the plug-in is closed, before its worker is
+// killed; without it 2 seconds. Plugin.Shutdown has a bound of its own.
+func WithStopTimeout(d time.Duration) Option {
+	return func(o *isolated.Options) error {
+		o.StopTimeout = d
+		return positive("WithStopTimeout", d)
+	}
+}
+
+// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances; without it 30 seconds.
 func WithStartTimeout(d time.Duration) Option {
 	return func(o *isolated.Options) error {
 		o.StartTimeout = d

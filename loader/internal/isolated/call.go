@@ -126,8 +126,12 @@ func (c *call) hostCall(m transport.Message) (err error) {
 	if err != nil {
 		return err
 	}
-	if int64(len(in)) > c.options.MaxMessage && m.Op == transport.OpHostCall {
-		return c.answer(abi.StatusNoMemory, []byte("host function: "+noRoom))
+	if int64(len(in)) > c.options.MaxMessage {
+		if m.Op == transport.OpLog {
+			in = transport.Cut(in, int(c.options.MaxMessage))
+		} else {
+			return c.answer(abi.StatusNoMemory, []byte("host function: "+noRoom))
+		}
 	}
 	ctx := c.hostContext()
 	if c.apart { // this goroutine has more to do, whatever the host does to its own, or does not
@@ -143,7 +147,7 @@ func (c *call) hostCall(m transport.Message) (err error) {
 		select {
 		case <-done:
 			return c.answer(status, out)
-		case <-c.lane.worker.gone:
+		case <-c.lane.worker.dying:
 			c.lane.scratch = nil // is still read
 			return nil
 		}
@@ -204,10 +208,14 @@ func (c *call) failure(m transport.Message) error {
 		return c.garbage(err)
 	}
 	text = text[m.OutAt:]
+	// What the host itself would know is believed only where it fits what it knows.
 	switch transport.Failure(m.Fn) {
-	case transport.FailedClosed:
-		return engine.ErrClosed
+	case transport.FailedClosed: // no call goes to a worker that is not opened yet, or closed already
+		return c.garbage(errors.New("a plug-in that is closed, which it is not"))
 	case transport.FailedReentrant:
+		if c.apart || c.flags()&transport.FlagNested == 0 {
+			return c.garbage(errors.New("a call that is re-entrant, which it is not"))
+		}
 		return engine.ErrReentrant
 	case transport.FailedTooLong:
 		return &engine.TooLong{Text: strings.ToValidUTF8(string(text[:min(len(text), leastRoom)]), "\uFFFD")}
@@ -218,6 +226,9 @@ func (c *call) failure(m transport.Message) error {
 		}
 		return violation
 	case transport.FailedStart:
+		if !c.apart && !c.lane.batch && !c.panicked() { // a batch's own records are looked at first; see part
+			return c.garbage(errors.New("an instance that could not be started again, which none has to be"))
+		}
 		start, err := wire.ParseStartError(text)
 		if err != nil {
 			return c.garbage(err)
@@ -232,6 +243,9 @@ func (c *call) failure(m transport.Message) error {
 		}
 		return c.garbage(errors.New("a call that nobody cancelled"))
 	case transport.FailedOpen:
+		if !c.apart {
+			return c.garbage(errors.New("a plug-in that could not be opened, which it is"))
+		}
 		open, err := wire.ParseOpenError(text, c.lib.Path)
 		if err != nil {
 			return c.garbage(err)
@@ -240,6 +254,20 @@ func (c *call) failure(m transport.Message) error {
 	default:
 		return c.garbage(fmt.Errorf("the failure %d", m.Fn))
 	}
+}
+
+// panicked reports whether a call has come back from the worker with abi.StatusPanic, or just may have: its goroutine may
+// not have looked yet.
+func (c *call) panicked() bool {
+	w := c.lane.worker
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range w.lanes {
+		if l != c.lane && l.ctx != nil && (l.batch || l.Done(int32(abi.StatusPanic))) {
+			return true
+		}
+	}
+	return w.wears.Load() // last, because whoever has looked is not to be missed
 }
 
 // garbage ends a worker that does not keep to the protocol: something has written over the shared memory.
@@ -255,14 +283,24 @@ func (c *call) wasOverdue() bool {
 	return c.lane.overdue
 }
 
-// crashed waits until all is known about the worker's end, and makes the call's error of it.
+// crashed makes the call's error of the end of its worker. It waits a moment for what is not known yet.
 func (c *call) crashed() error {
 	w := c.lane.worker
-	<-w.gone
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.lane.killed {
-		return &engine.Overrun{Grace: c.options.Grace, Cause: c.lane.cause}
+	t := time.NewTimer(burialPatience)
+	defer t.Stop()
+	select {
+	case <-w.gone:
+	case <-t.C:
 	}
-	return w.crash
+	crash := w.report()
+	c.mu.Lock()
+	killed, overdue := c.lane.killed, c.lane.overdue
+	c.mu.Unlock()
+	switch {
+	case killed && overdue:
+		return &engine.Overrun{Grace: c.options.Grace, Cause: context.DeadlineExceeded}
+	case killed:
+		return &engine.Overrun{Grace: c.options.Grace, Cause: context.Cause(c.ctx)}
+	}
+	return &crash
 }

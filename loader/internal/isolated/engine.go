@@ -8,6 +8,7 @@ package isolated
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -30,6 +31,7 @@ type Options struct {
 	Stderr       io.Writer // nil drops what is not kept for errors
 	Grace        time.Duration
 	StartTimeout time.Duration
+	StopTimeout  time.Duration
 	CallTimeout  time.Duration // 0 is none
 	MaxMessage   int64
 	Restart      Restart
@@ -64,26 +66,33 @@ type Engine struct {
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
-	mu       sync.Mutex
-	worker   *worker       // nil when there is none that calls may use
-	starting chan struct{} // not nil while one is started; closed at the end of it
-	startErr error         // of the last start
-	waiting  []*waiter     // calls that wait for a lane, first come first served
-	calls    int           // that own a lane, or several to trim them
-	closing  bool
-	closed   chan struct{} // closed with closing
-	drained  chan struct{} // closed when closing and calls is 0
-	trimming bool
+	mu        sync.Mutex
+	worker    *worker       // nil when there is none that calls may use
+	unburied  []*worker     // those of which something is left, or may be
+	launching *worker       // that starts, and that no call uses yet; or nil
+	starting  chan struct{} // not nil while one is started; closed at the end of it
+	startErr  error         // of the last start
+	waiting   []*waiter     // calls that wait for a lane, first come first served
+	calls     int           // that own a lane, or several to trim them
+	views     int           // of them, those that are over, for their output; of all workers
+	closing   bool
+	closed    chan struct{} // closed with closing
+	drained   chan struct{} // closed when closing and calls is 0
+	trimming  bool
 
 	attempt     int // workers started so far
 	streak      int // of them, the last ones that crashed without a call that succeeded
 	suspensions int
-	earliest    time.Time // before which no worker is started
-	lastCrash   *engine.Crash
+	earliest    time.Time           // before which no worker is started
+	lastCrash   func() engine.Crash // what is known of it; called with mu held. nil before the first
 
 	watching bool
 
 	closeOnce sync.Once
+	hurryOnce sync.Once
+	cut       *worker       // was killed with calls in it, because closing was to take no more time; guarded by mu
+	hurry     chan struct{} // closed when closing is to take no more time
+	over      chan struct{} // closed when closeErr is set
 	closeErr  error
 }
 
@@ -124,6 +133,7 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 // newEngine makes an engine without a worker.
 func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o engine.StartOptions) *Engine {
 	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
+	e.hurry, e.over = make(chan struct{}), make(chan struct{})
 	e.run, e.closed = (*worker).startProcess, make(chan struct{})
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
@@ -192,6 +202,9 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		return nil, 0, c.garbage(fmt.Errorf("the status %d", m.Status))
 	}
 	c.lane.worker.worked.Store(true)
+	if m.Status == int32(abi.StatusPanic) {
+		c.lane.worker.wears.Store(true)
+	}
 	out, err := c.lane.Output(m)
 	if err != nil {
 		return nil, 0, c.garbage(err)
@@ -261,6 +274,9 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 		return 0, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
 	}
 	wire.PutBatch(area, in)
+	e.mu.Lock()
+	l.batch = true
+	e.mu.Unlock()
 	l.Call(transport.OpBatch, uint32(fn), size, c.flags())
 	m, failed := c.finish()
 	switch failed.(type) {
@@ -269,7 +285,7 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 		return 0, failed
 	default:
 		if m.OutAt == 0 {
-			return 0, failed
+			return 0, c.ofBatch(failed)
 		}
 	}
 	out, err := l.Output(m)
@@ -285,8 +301,13 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 		return 0, c.garbage(err)
 	}
 	ran = len(b.Records) - before
+	for _, r := range b.Records[before:] {
+		if r.Status == abi.StatusPanic {
+			l.worker.wears.Store(true)
+		}
+	}
 	if failed != nil {
-		return ran, failed
+		return ran, c.ofBatch(failed)
 	}
 	if ran < len(in) && ctx.Err() == nil {
 		if c.wasOverdue() {
@@ -295,6 +316,14 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 		return 0, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
 	}
 	return ran, nil
+}
+
+// ofBatch judges a batch's failure once its records were looked at.
+func (c *call) ofBatch(failed error) error {
+	if _, start := failed.(*engine.StartError); start && !c.panicked() {
+		return c.garbage(errors.New("an instance that could not be started again, which none has to be"))
+	}
+	return failed
 }
 
 // Isolation is engine.Isolated's.
@@ -309,27 +338,91 @@ func (e *Engine) Isolation() engine.Isolation {
 }
 
 // Close ends the engine; see engine.Engine.
-func (e *Engine) Close() error {
-	e.closeOnce.Do(func() { e.closeErr = e.close() })
-	return e.closeErr
+func (e *Engine) Close() error { return e.Shutdown(context.Background()) }
+
+// Shutdown is Close within the time that ctx gives; see engine.Engine. When ctx ends the worker is killed, and the calls
+// that are in it end.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.closeOnce.Do(func() {
+		e.mu.Lock()
+		e.closing = true
+		close(e.closed)
+		if e.launching != nil {
+			e.launching.leave("killed by the host, because the plug-in was closed")
+		}
+		e.wakeAll()
+		if e.calls == 0 && e.starting == nil {
+			close(e.drained)
+		}
+		e.mu.Unlock()
+		go func() {
+			e.closeErr = e.close()
+			close(e.over)
+		}()
+	})
+	select {
+	case <-e.over:
+		return e.closeErr
+	case <-ctx.Done():
+	}
+	e.hurryOnce.Do(func() { close(e.hurry) })
+	t := time.NewTimer(hurryPatience)
+	defer t.Stop()
+	select {
+	case <-e.over:
+		return e.closeErr
+	case <-t.C:
+	}
+	cause := context.Cause(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &engine.Unfinished{Calls: e.calls - e.views, Views: e.views, Cause: cause}
 }
 
-func (e *Engine) close() error {
-	e.mu.Lock()
-	e.closing = true
-	close(e.closed)
-	e.wakeAll()
-	if e.calls == 0 && e.starting == nil {
-		close(e.drained)
-	}
-	e.mu.Unlock()
+// How long closing waits for what is usually over at once: hurryPatience, after the worker was killed because closing was
+// to take no more time; and leftPatience, for the end of all processes, before it leaves the rest to the background.
+const (
+	hurryPatience = 100 * time.Millisecond
+	leftPatience  = time.Second
+)
+
+// close does what comes after no call can begin any more.
+func (e *Engine) close() (err error) {
+	go func() {
+		select {
+		case <-e.over:
+			return
+		case <-e.hurry:
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.worker != nil {
+			e.cut = e.worker
+		}
+		for _, w := range e.unburied {
+			w.leave("killed by the host, because the context of Shutdown had ended")
+		}
+	}()
 	<-e.drained
 	e.mu.Lock()
-	w := e.worker
+	w, cut := e.worker, e.cut
 	e.worker = nil
+	left := slices.Clone(e.unburied)
 	e.mu.Unlock()
-	if w == nil {
-		return nil
+	switch {
+	case w != nil:
+		err = w.stop()
+	case cut != nil:
+		crash := cut.report()
+		err = &crash
 	}
-	return w.stop()
+	for deadline := time.Now().Add(leftPatience); len(left) > 0; left = left[1:] {
+		if !left[0].awaitBurial(time.Until(deadline)) && err == nil {
+			crash := left[0].report()
+			crash.Reason = fmt.Sprintf("killed by the host, and something of it was still there %v later (process %d)", leftPatience, left[0].pid())
+			err = &crash
+		}
+		left[0].output.flush()
+	}
+	return err
 }

@@ -104,6 +104,23 @@ func checkError(t testing.TB, err error) {
 	}
 }
 
+// checkForged checks that an error of a call is not one that only the host may make, and did not.
+func checkForged(t testing.TB, e *Engine, ctx context.Context, err error) {
+	t.Helper()
+	assert.NotErrorIs(t, err, engine.ErrClosed, "it is open")
+	assert.NotErrorIs(t, err, engine.ErrReentrant, "no host function has called")
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		assert.True(t, ctx.Err() != nil || e.options.CallTimeout > 0, "nothing has ended: %v", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.startErr != nil { // a later worker said so when it was to open the plug-in
+		return
+	}
+	var open *inspect.Error
+	assert.False(t, errors.As(err, &open), "it is open: %v", err)
+}
+
 // checkCall checks what may come of a call, whatever the worker has done.
 func checkCall(t testing.TB, longest int64, dst, out []byte, status abi.Status, err error) {
 	t.Helper()
@@ -150,7 +167,7 @@ func attackOf(data []byte) (a attack, ok bool) {
 	if len(data) < 4 || len(data) > 4<<10 {
 		return a, false
 	}
-	return attack{trait(data[0]), data[1], data[2], data[3], data[4:], false}, true
+	return attack{trait(data[0]) &^ (unkillable | unreapable), data[1], data[2], data[3], data[4:], false}, true
 }
 
 var inputSizes = []int{0, 1, 100, 4000, 60 << 10, 64 << 10, 200 << 10, 2 << 20}
@@ -170,7 +187,7 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 	}
 	w := &world{t: t, script: a.script, traits: a.traits, pace: pace}
 	host := &victim{t: t, most: 1 << 20}
-	o := Options{Grace: 2 * pace * time.Millisecond, StartTimeout: 20 * pace * time.Millisecond, MaxMessage: 1 << 20,
+	o := Options{Grace: 2 * pace * time.Millisecond, StartTimeout: 20 * pace * time.Millisecond, StopTimeout: 20 * pace * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: 50 * time.Microsecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Millisecond}}
 	if a.how&narrow != 0 {
 		o.MaxMessage, host.most = 1000, 1000
@@ -228,6 +245,7 @@ func (a attack) calls(t testing.TB, e *Engine, longest int64, timeout time.Durat
 				ctx, cancel := context.WithTimeout(context.Background(), timeout)
 				defer cancel()
 				r := a.call(t, ctx, e, engine.Fn((g+i)%3), g+i, longest, in)
+				checkForged(t, e, ctx, r.err)
 				if g == 0 {
 					mu.Lock()
 					results = append(results, r)
@@ -363,6 +381,14 @@ func script(steps ...any) (b []byte) {
 
 const rule = int(transport.FailedRule)
 
+// Numbers that are the lengths of sayings.
+const (
+	startText    = 35
+	openText     = 36
+	startedAfter = 37
+	batchText    = 38
+)
+
 // cases are attacks of which it is known what is to come: want is a part of the first call's error, or
 // "" when it works, "*" for any error, and "-" for one of opening.
 var cases = []struct {
@@ -461,6 +487,22 @@ var cases = []struct {
 		script: script(stReceive, stSay, 5, stFail, int(transport.FailedStart), 4, zero)}, "overwritten"},
 	{"an open error that is none", attack{traits: tame,
 		script: script(stReceive, stSay, 9, stFail, int(transport.FailedOpen), 3, zero)}, "overwritten"},
+	{"a closed plug-in", attack{traits: tame,
+		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
+	{"a closed plug-in, in a batch", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
+	{"a call that is re-entrant", attack{traits: tame,
+		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
+	{"a call that is re-entrant, in place", attack{traits: tame, how: howView,
+		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
+	{"a start that failed when none was needed", attack{traits: tame,
+		script: script(stReceive, stSay, 4, stFail, int(transport.FailedStart), startText, zero)}, "which none has to be"},
+	{"a start that failed when none was needed, in a batch", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stSay, 4, stFail, int(transport.FailedStart), startText, zero)}, "which none has to be"},
+	{"a start that failed after a batch's records without a panic", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stSay, 14, stFail, int(transport.FailedStart), startedAfter, batchText)}, "which none has to be"},
+	{"an open error of a plug-in that is open", attack{traits: tame,
+		script: script(stReceive, stSay, 6, stFail, int(transport.FailedOpen), openText, zero)}, "could not be opened, which it is"},
 	{"a cancellation that nobody asked for", attack{traits: tame,
 		script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "nobody cancelled"},
 	{"too long, in many words", attack{traits: tame, how: roomy,
@@ -487,6 +529,10 @@ var cases = []struct {
 	{"no opening", attack{traits: mute | hostileOpen}, "-"},
 	{"an opening that says closed", attack{traits: tame | hostileOpen,
 		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "-"},
+	{"an opening that says re-entrant", attack{traits: tame | hostileOpen,
+		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "-"},
+	{"an opening that says cancelled", attack{traits: tame | hostileOpen,
+		script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "-"},
 	{"an opening that calls the host for ever", attack{traits: again | orphan | hostileOpen,
 		script: script(stReceive, stCall, 0, few, stCall, 4, few)}, "-"},
 	{"an end right after the opening", attack{traits: hostileOpen, script: script(stReceive, stHonest, stExit)}, "*"},
@@ -495,7 +541,7 @@ var cases = []struct {
 func TestLayout(t *testing.T) {
 	w := &world{t: t, traits: mute, pace: 1}
 	host := &victim{t: t, most: 1 << 20}
-	o := Options{StartTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}
+	o := Options{StartTimeout: 50 * time.Millisecond, StopTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}
 	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 1})
 	w.traits |= hostileOpen
 	e.run = w.start
@@ -545,7 +591,7 @@ func TestHostile(t *testing.T) {
 func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Engine, *worker, error) {
 	t.Helper()
 	w := &world{t: t, script: steps, traits: traits, pace: 20}
-	o := Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
+	o := Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, StopTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}
 	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 2})
 	e.run = w.start
@@ -607,7 +653,7 @@ func TestCloseWhileTrimming(t *testing.T) {
 		go e.trim()
 		within(t, "closing", func() { err = e.Close() })
 		assert.NoError(t, err)
-		assert.Nil(t, w.crash.Signal, "it was asked to stop, not killed")
+		assert.Nil(t, w.report().Signal, "it was asked to stop, not killed")
 	}
 }
 

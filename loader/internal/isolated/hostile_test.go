@@ -48,6 +48,7 @@ type world struct {
 	t      testing.TB
 	script []byte
 	traits trait
+	later  trait         // of workers other than the first, where it is not 0; they have no script
 	pace   time.Duration // 1, or more where there is to be time for everything
 
 	over    atomic.Bool // the test has ended: nothing writes any more
@@ -71,11 +72,16 @@ const (
 	mute  = 1 << 3 // it does nothing more
 	tame  = 2 << 3 // it answers everything
 	again = 3 << 3 // it begins again
+
+	unkillable trait = 1 << 5 // it does not end before the world does, as where the host lacks the rights
+	unreapable trait = 1 << 6 // it does nothing more when it is killed, but the host does not learn of its end
 )
 
 // hostile is one of them; it is what the engine takes for a process.
 type hostile struct {
 	*world
+	traits trait
+	script []byte
 	mem    []byte
 	file   int
 	bell   int // the pipe that rings the host, or -1 where a futex does
@@ -95,8 +101,12 @@ type hostile struct {
 func (wo *world) start(w *worker) (child, error) {
 	wo.mu.Lock()
 	wo.workers = append(wo.workers, w)
+	first := len(wo.workers) == 1
 	wo.mu.Unlock()
-	h := &hostile{world: wo, bell: -1, ended: make(chan struct{})}
+	h := &hostile{world: wo, traits: wo.traits, script: wo.script, bell: -1, ended: make(chan struct{})}
+	if !first && wo.later != 0 {
+		h.traits, h.script = wo.later, nil
+	}
 	files := w.memory.Files()
 	var err error
 	if h.file, err = unix.Dup(int(files[0].Fd())); err != nil {
@@ -133,10 +143,14 @@ func (wo *world) start(w *worker) (child, error) {
 // end ends the world: when it returns, nothing is left of its workers.
 func (wo *world) end() {
 	wo.over.Store(true)
+	for _, h := range wo.all {
+		h.exit(syscall.SIGKILL)
+	}
 	wo.writers.Wait()
 	for _, h := range wo.all {
 		h.free()
 	}
+	wo.all = nil
 }
 
 func (h *hostile) free() {
@@ -151,7 +165,11 @@ func (h *hostile) free() {
 
 func (*hostile) pid() int         { return 1 << 30 }
 func (*hostile) layers() []string { return []string{"none"} }
-func (h *hostile) kill()          { h.exit(syscall.SIGKILL) }
+func (h *hostile) kill() {
+	if h.traits&unkillable == 0 {
+		h.exit(syscall.SIGKILL)
+	}
+}
 
 func (h *hostile) exit(signal os.Signal) {
 	h.ending.Do(func() {
@@ -160,8 +178,13 @@ func (h *hostile) exit(signal os.Signal) {
 	})
 }
 
+func (*hostile) bury() {}
+
 func (h *hostile) wait() (os.Signal, int) {
 	<-h.ended
+	for h.traits&unreapable != 0 && !h.over.Load() {
+		time.Sleep(time.Millisecond)
+	}
 	h.output.Close()
 	if h.signal != nil {
 		return h.signal, -1
@@ -387,7 +410,8 @@ func (s *steps) number() uint64 {
 var numbers = []uint64{0, 1, 2, 8, 16, 63, 64, 65, 1000, 1001, 4095, 4096, 4097,
 	upAt - callAt - 1, upAt - callAt, upAt - callAt + 1, 1<<16 - 1, 1 << 16, 1<<16 + 1, 1<<20 - 1, 1 << 20, 1<<20 + 1,
 	5 << 18, 1 << 21, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1 << 40, 1 << 62, 1<<63 - 1, 1 << 63,
-	math.MaxUint64 - 63, math.MaxUint64 - 1, math.MaxUint64}
+	math.MaxUint64 - 63, math.MaxUint64 - 1, math.MaxUint64,
+	uint64(len(sayings[4])), uint64(len(sayings[6])), uint64(len(sayings[14])), uint64(len(sayings[14]) - len(sayings[4]))}
 
 // Where numbers are in numbers.
 const (
@@ -409,7 +433,8 @@ var (
 		`{"Status":-1}`, `{"Kind":"x"}`, `{"Layers":["a"]}`, `{"Violation":{}}`, "[[[[[[[[[[[[", "\x00\x00\x00\x00",
 		"\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
 		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a"), []byte("bc")}), false)),
-		string(wire.AppendOutcome(nil, new(engine.Batch), false))}
+		string(wire.AppendOutcome(nil, new(engine.Batch), false)),
+		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a")}), false)) + `{"Status":1,"Message":"bm8="}`}
 )
 
 // The steps of a script. Each is a byte, and those for what it needs.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
@@ -16,11 +17,12 @@ type lane struct {
 	worker *worker
 
 	ctx     context.Context // of the call that owns it, nil when none does or its worker is not in it any more
+	done    <-chan struct{} // of ctx, which is not asked again: it is foreign code, and e.mu is held
 	asked   time.Time       // when its call was asked to stop; zero when it was not
 	begun   time.Time       // when its call began, where there is a limit to how long it runs; else zero
-	cause   error           // why it was asked to stop
-	overdue bool            // its call was asked to stop because of the limit; written before cause
+	overdue bool            // its call was asked to stop because of the limit
 	killed  bool            // its call is why the worker was killed
+	batch   bool            // its call is a batch
 	viewed  bool            // its call is over, and its output still read in place
 
 	scratch []byte // a host function's input
@@ -74,11 +76,12 @@ func opening(ctx context.Context, e *Engine) bool {
 	}
 }
 
-// acquire makes the caller the owner of a lane of a living worker.
+// acquire makes the caller the owner of a lane of a living worker. ctx is foreign code: it is not called with e.mu held.
 func (e *Engine) acquire(ctx context.Context) (*lane, error) {
-	cancellable := ctx.Done() != nil
+	done := ctx.Done()
+	nested, inside := -1, false // how many lanes the calls have that led to this one, once it is needed; whether one opens
 	for tried := false; ; {
-		ended := cancellable && ctx.Err() != nil
+		ended := done != nil && ctx.Err() != nil
 		e.mu.Lock()
 		if e.closing {
 			e.mu.Unlock()
@@ -92,18 +95,18 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			return nil, context.Cause(ctx)
 		}
 		w := e.worker
-		if w != nil && w.dead.Load() {
-			e.mu.Unlock()
-			<-w.gone // soon
-			continue
-		}
 		if w == nil {
 			if tried && e.starting == nil && e.startErr != nil {
 				err := e.startErr
 				e.mu.Unlock()
-				return nil, err
+				return nil, own(err)
 			}
-			if opening(ctx, e) {
+			if nested < 0 {
+				e.mu.Unlock()
+				nested, inside = held(ctx, e), opening(ctx, e)
+				continue
+			}
+			if inside {
 				e.mu.Unlock()
 				return nil, engine.ErrReentrant
 			}
@@ -115,7 +118,7 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			tried = true
 			select {
 			case <-wait:
-			case <-ctx.Done():
+			case <-done:
 			}
 			continue
 		}
@@ -126,68 +129,105 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			}
 		}
 		if l != nil {
-			e.own(l, ctx, cancellable)
+			e.give(l, ctx, done)
 			e.mu.Unlock()
 			return l, nil
 		}
-		if held(ctx, e) >= e.lanes {
+		if nested < 0 {
+			e.mu.Unlock()
+			nested, inside = held(ctx, e), opening(ctx, e)
+			continue
+		}
+		if nested >= e.lanes {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		mine := &waiter{ctx, cancellable, make(chan *lane, 1)}
+		mine := &waiter{ctx, done, make(chan *lane, 1)}
 		e.waiting = append(e.waiting, mine)
+		var patience <-chan time.Time
+		if w.views == transport.MaxLanes { // whoever waits may be the one who is to release them
+			t := time.NewTimer(viewPatience)
+			defer t.Stop()
+			patience = t.C
+		}
 		e.mu.Unlock()
+		late := false
 		select {
 		case l = <-mine.lane:
-		case <-ctx.Done():
-			e.mu.Lock()
-			i := slices.Index(e.waiting, mine)
-			if i >= 0 {
-				e.waiting = slices.Delete(e.waiting, i, i+1)
-			}
-			e.mu.Unlock()
-			if i < 0 { // it was answered at the same moment
-				if l = <-mine.lane; l == nil {
-					e.mu.Lock()
-					e.wakeOne() // another one is to look
-					e.mu.Unlock()
-				}
-			}
+		case <-done:
+			l = e.giveUp(mine)
+		case <-patience:
+			l, late = e.giveUp(mine), true
 		}
 		if l != nil {
-			if !l.worker.dead.Load() && (!cancellable || ctx.Err() == nil) {
+			if !l.worker.dead.Load() && (done == nil || ctx.Err() == nil) {
 				return l, nil
 			}
 			e.disown(l)
+		} else if late {
+			return nil, engine.ErrViews
 		}
 	}
+}
+
+// viewPatience is how long a call waits while all lanes are held by views, before it takes it that nobody releases one.
+const viewPatience = time.Second
+
+// own returns an error that only its caller has: what several calls get is a copy for each.
+func own(err error) error {
+	switch err := err.(type) {
+	case *engine.Crash:
+		mine := *err
+		return &mine
+	case *engine.StartError:
+		mine := *err
+		return &mine
+	case *inspect.Error:
+		mine := *err
+		return &mine
+	}
+	return err
 }
 
 // waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
 type waiter struct {
-	ctx         context.Context
-	cancellable bool
-	lane        chan *lane
+	ctx  context.Context
+	done <-chan struct{} // its
+	lane chan *lane
 }
 
-// own makes a call the owner of the lane. The caller holds e.mu.
-func (e *Engine) own(l *lane, ctx context.Context, cancellable bool) {
+// giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
+func (e *Engine) giveUp(mine *waiter) *lane {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.Index(e.waiting, mine); i >= 0 {
+		e.waiting = slices.Delete(e.waiting, i, i+1)
+		return nil
+	}
+	l := <-mine.lane // it was answered before
+	if l == nil {
+		e.wakeOne() // another one is to look
+	}
+	return l
+}
+
+// give makes a call the owner of the lane. The caller holds e.mu.
+func (e *Engine) give(l *lane, ctx context.Context, done <-chan struct{}) {
 	e.calls++
 	l.worker.refs++
-	l.renew(ctx)
+	l.renew(ctx, done)
 	if e.options.CallTimeout > 0 {
 		l.begun = time.Now()
-		cancellable = true
 	}
-	if cancellable && !e.watching {
+	if !e.watching && (done != nil || e.options.CallTimeout > 0) {
 		e.watching = true
 		go e.watch()
 	}
 }
 
 // renew forgets the call before. The caller holds e.mu.
-func (l *lane) renew(ctx context.Context) {
-	l.ctx, l.begun, l.asked, l.cause, l.overdue, l.killed = ctx, time.Time{}, time.Time{}, nil, false, false
+func (l *lane) renew(ctx context.Context, done <-chan struct{}) {
+	l.ctx, l.done, l.begun, l.asked, l.overdue, l.killed, l.batch = ctx, done, time.Time{}, time.Time{}, false, false, false
 }
 
 // disown ends that.
@@ -198,11 +238,12 @@ func (e *Engine) disown(l *lane) {
 	extended := l.Extended() > 0
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.ctx, l.cause = nil, nil
+	l.ctx, l.done = nil, nil
 	w := l.worker
 	if l.viewed {
 		l.viewed = false
 		w.views--
+		e.views--
 	}
 	switch {
 	case w != e.worker || w.dead.Load():
@@ -210,7 +251,7 @@ func (e *Engine) disown(l *lane) {
 	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
 		next := e.waiting[0]
 		e.waiting = slices.Delete(e.waiting, 0, 1)
-		e.own(l, next.ctx, next.cancellable)
+		e.give(l, next.ctx, next.done)
 		next.lane <- l
 	default:
 		w.free = append(w.free, l)
@@ -343,26 +384,37 @@ func (e *Engine) look(now time.Time) (found bool) {
 		if l.ctx == nil {
 			continue
 		}
-		if l.ctx.Done() == nil && l.begun.IsZero() {
+		if l.done == nil && l.begun.IsZero() {
 			continue
 		}
 		found = true
 		switch {
 		case !l.asked.IsZero():
 			l.Cancel() // once more: the call may have begun after the first time
-			if now.Sub(l.asked) > e.options.Grace && !w.dead.Load() && !l.killed {
+			if now.Sub(l.asked) > e.options.Grace {
 				l.killed = true
-				w.kill("killed by the host, because another call did not end in time")
+				w.leave("killed by the host, because another call did not end in time")
+				return true
 			}
-		case l.ctx.Err() != nil:
-			l.asked, l.cause = now, context.Cause(l.ctx)
+		case over(l.done):
+			l.asked = now
 			l.Cancel()
 		case !l.begun.IsZero() && now.Sub(l.begun) > limit:
-			l.asked, l.overdue, l.cause = now, true, context.DeadlineExceeded
+			l.asked, l.overdue = now, true
 			l.Cancel()
 		}
 	}
 	return found
+}
+
+// over reports whether a context with this channel has ended.
+func over(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
@@ -370,7 +422,8 @@ func (l *lane) settle() {
 	e := l.worker.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.ctx, l.begun, l.viewed = nil, time.Time{}, true
+	l.ctx, l.done, l.begun, l.viewed = nil, nil, time.Time{}, true
 	l.worker.views++
+	e.views++
 	e.wakeOne()
 }

@@ -1,8 +1,11 @@
 package isolated
 
 import (
+	"bytes"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -50,4 +53,51 @@ func (p *process) ended() {
 			return
 		}
 	}
+}
+
+// endSession ends the processes of a session whose leader has ended and was not reaped, so that its number is its own.
+// They may start others meanwhile.
+func endSession(session int) {
+	for range 10 {
+		found := false
+		for _, pid := range processes() {
+			if state, of := stat(pid); of == session && state != 'Z' && pid != session {
+				found = true
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		if !found {
+			return
+		}
+	}
+}
+
+// processes returns those that this one sees.
+func processes() (pids []int) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// stat returns a process's state, as a letter, and its session.
+func stat(pid int) (state byte, session int) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 'Z', 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // the name before may have blanks in it
+	if len(fields) < 4 {
+		return 'Z', 0
+	}
+	session, _ = strconv.Atoi(fields[3])
+	return fields[0][0], session
 }

@@ -79,25 +79,28 @@ func (p *process) layers() []string {
 	return layers
 }
 
-// kill ends the process and those that it has started, as long as they have not left its session.
+// kill ends the process and those that it has started, as long as they have not left its session. A process that may not
+// be killed, because this one has given up its rights since, ends by itself: the pipe is closed by which it knows that its
+// host is there.
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.alive.Close()
 	if !p.reaped {
 		_ = unix.Kill(-p.Pid, unix.SIGKILL)
 		_ = unix.Kill(p.Pid, unix.SIGKILL)
 	}
 }
 
-// wait waits for the process to end, and says how. What it has started ends with it.
+// wait waits for the process to end, and says how.
 func (p *process) wait() (os.Signal, int) {
 	p.ended() // without reaping it: its number stays its own, so that kill meets nobody else
 	p.kill()
+	endSession(p.Pid)
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
 	state, err := p.Process.Wait()
-	p.alive.Close()
 	if err != nil {
 		return nil, -1
 	}
@@ -106,6 +109,9 @@ func (p *process) wait() (os.Signal, int) {
 	}
 	return nil, state.ExitCode()
 }
+
+// bury has nothing to wait for.
+func (p *process) bury() {}
 
 // explain says in words what an exit code means to the system: here nothing, faults are signals.
 func explain(int) string { return "" }

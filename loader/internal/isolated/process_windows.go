@@ -189,6 +189,9 @@ func (p *process) wait() (os.Signal, int) {
 	return nil, state.ExitCode()
 }
 
+// bury has nothing to wait for: the job's processes end with it.
+func (p *process) bury() {}
+
 // exceptions are the exit codes of processes that ended by an exception which nothing handled.
 var exceptions = map[uint32]string{
 	0x80000003: "a breakpoint",

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +21,10 @@ import (
 )
 
 // worker is one worker process, from its start until nothing of it is left.
+//
+// It goes through these, each once: it is used; it is dying, when it has ended or the host has decided that it is to end,
+// and no call uses it any more; it is gone, when all is known about its end; it is buried, when nothing of it is left. No
+// call waits for more than the first two: a process that cannot be killed, or not be reaped, takes its time.
 type worker struct {
 	engine  *Engine
 	memory  *transport.Host
@@ -29,28 +33,31 @@ type worker struct {
 	layers  []string
 	output  *tail
 
-	dead   atomic.Bool   // it has ended, or is about to
-	gone   chan struct{} // closed when crash is set
-	crash  *engine.Crash // what its end looks like to calls
+	dead   atomic.Bool   // it is dying
+	dying  chan struct{} // closed with dead
+	gone   chan struct{} // closed when what report says does not change any more
+	buried chan struct{} // closed when nothing is left of the process and of what it has started
 	worked atomic.Bool   // a call of a function has come back from it
-
-	killing sync.Once
-	reason  string // why the host killed it; written before it was
+	wears  atomic.Bool   // a call has come back from it with abi.StatusPanic: an instance is started again, which may fail
 
 	// Guarded by the engine's mu.
-	ended bool    // crash is set, and the worker was buried if it was the engine's
-	lanes []*lane // all
-	free  []*lane // those that nobody owns; the last one was used last
-	views int     // how many are owned by calls that are over, for their output
-	refs  int     // one for the process, one for each owned lane: who uses memory
+	reason string    // why the host ended it; "" when it was not the host
+	ended  bool      // the process has: the next two say how
+	signal os.Signal // that ended it, or nil
+	code   int       // its exit code, or -1
+	lanes  []*lane   // all
+	free   []*lane   // those that nobody owns; the last one was used last
+	views  int       // how many are owned by calls that are over, for their output
+	refs   int       // one until it is dying, one until it is launched, one for each owned lane: who uses memory
 }
 
 // child is what a worker runs in: a process of this system.
 type child interface {
 	pid() int
 	layers() []string       // what it has of a sandbox by itself
-	kill()                  // ends it, and what it has started; does nothing when it has ended
-	wait() (os.Signal, int) // waits for its end, and says how; called once
+	kill()                  // has it end, with what it has started; it does not wait, and may be called at any time
+	wait() (os.Signal, int) // waits for its end, and says how: nothing and -1 when the system does not; called once
+	bury()                  // waits until nothing is left of it and of what it has started; called once, after wait
 }
 
 // launch starts a worker and has it open the plug-in. It is called by one goroutine at a time, and no call uses the
@@ -58,27 +65,41 @@ type child interface {
 func (e *Engine) launch() (*worker, error) {
 	e.mu.Lock()
 	e.attempt++
-	w := &worker{engine: e, attempt: e.attempt, gone: make(chan struct{}), refs: 1}
+	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1,
+		dying: make(chan struct{}), gone: make(chan struct{}), buried: make(chan struct{})}
 	e.mu.Unlock()
 	if err := w.spawn(); err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		return nil, e.failed(&engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt})
+		crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt}
+		e.failed(func() engine.Crash { return crash })
+		return nil, &crash
 	}
+	e.mu.Lock()
+	e.launching = w
+	e.unburied = append(e.unburied, w)
 	go w.await()
-	if err := w.open(); err != nil {
-		w.kill("")
-		<-w.gone
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		w.unref()
-		var crash *engine.Crash
-		if errors.As(err, &crash) {
-			return nil, e.failed(crash)
-		}
-		return nil, err
+	if e.closing {
+		w.leave("killed by the host, because the plug-in was closed")
 	}
-	return w, nil
+	e.mu.Unlock()
+	err := w.open()
+	if err != nil {
+		w.kill("")
+		w.awaitBurial(burialPatience)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.launching = nil
+	w.unref()
+	if err == nil {
+		return w, nil
+	}
+	var crash *engine.Crash
+	if errors.As(err, &crash) {
+		e.failed(func() engine.Crash { return *crash })
+	}
+	return nil, err
 }
 
 // spawn makes the memory and starts what is to share it.
@@ -125,7 +146,7 @@ func (w *worker) open() error {
 	e.mu.Lock()
 	l := w.addLane()
 	w.refs++
-	l.renew(context.Background())
+	l.renew(context.Background(), nil)
 	e.mu.Unlock()
 	c := e.begin(l, context.Background())
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
@@ -209,44 +230,41 @@ func runPath(lib *inspect.Library, path string) (folders [][]byte) {
 
 func (w *worker) pid() int { return w.process.pid() }
 
-// kill ends the process and all that it has started. reason is for the calls in it; the first one counts.
+// kill ends the process and all that it has started. reason is for the calls in it; the first one counts. It does not wait.
 func (w *worker) kill(reason string) {
-	w.killing.Do(func() {
-		w.reason = reason
-		w.process.kill()
-	})
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	w.leave(reason)
 }
 
-// await waits for the end of the process, tells the calls in it, and frees what it had.
-func (w *worker) await() {
-	signal, code := w.process.wait()
+// leave is kill for a caller that holds the engine's mu. From here on the worker is out of use, whether its process can
+// be ended or not: calls that are in it end, and others take the next worker.
+func (w *worker) leave(reason string) {
+	if w.dead.Load() {
+		return
+	}
+	e := w.engine
+	w.reason = reason
 	w.dead.Store(true)
-	w.output.finish()
-	reason := ""
-	w.killing.Do(func() { w.process.kill() }) // what it has started
-	reason = w.reason
-	crash := &engine.Crash{Signal: signal, Code: code, Reason: reason, Stderr: w.output.lines(), Attempt: w.attempt}
-	if reason == "" && signal == nil {
-		switch code {
-		case workerside.ExitGarbage:
-			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
-		case workerside.ExitLost:
-			crash.Reason = "ended by itself, because the pipe that the host wakes it by was closed"
-		default:
-			crash.Reason = explain(code)
+	close(w.dying)
+	if e.worker == w {
+		e.worker = nil
+		e.count(w)
+		if len(w.free) == len(w.lanes) && !e.closing {
+			go w.mourn()
 		}
 	}
-	w.crash = crash
-	e := w.engine
-	e.mu.Lock()
-	w.ended = true
-	if e.worker == w {
-		e.bury(w)
-	}
-	e.mu.Unlock()
-	close(w.gone)
+	w.free = nil
+	w.process.kill()
+	w.unref()
+	e.wakeAll()
+	go w.alarm()
+}
+
+// alarm wakes the calls that are in a dying worker, until there are none.
+func (w *worker) alarm() {
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		e.mu.Lock()
+		w.engine.mu.Lock()
 		busy := false
 		for _, l := range w.lanes {
 			if l.ctx != nil {
@@ -254,7 +272,7 @@ func (w *worker) await() {
 				l.Alarm()
 			}
 		}
-		e.mu.Unlock()
+		w.engine.mu.Unlock()
 		if !busy {
 			return
 		}
@@ -262,36 +280,98 @@ func (w *worker) await() {
 	}
 }
 
-// adopt makes a worker that was launched the one that calls use. The caller holds e.mu.
-func (e *Engine) adopt(w *worker) {
-	e.worker = w
-	if w.ended { // since it was launched: await has left it to us
-		e.bury(w)
+// await waits for the end of the process, and sees to it that nothing of it is left.
+func (w *worker) await() {
+	e := w.engine
+	signal, code := w.process.wait()
+	e.mu.Lock()
+	w.ended, w.signal, w.code = true, signal, code
+	w.leave("")
+	e.mu.Unlock()
+	w.output.finish()
+	close(w.gone)
+	w.process.bury()
+	e.mu.Lock()
+	e.unburied = slices.DeleteFunc(e.unburied, func(other *worker) bool { return other == w })
+	e.mu.Unlock()
+	close(w.buried)
+}
+
+// burialPatience is how long to wait for what is known about a worker's end, or is still left of it, where that is usually
+// there at once.
+const burialPatience = 50 * time.Millisecond
+
+func (w *worker) awaitBurial(limit time.Duration) bool {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-w.buried:
+		return true
+	case <-t.C:
+		return false
 	}
 }
 
-// bury takes a dead worker out of use. The caller holds e.mu.
-func (e *Engine) bury(w *worker) {
-	e.worker = nil
+// mourn logs the end of a worker that no call was in.
+func (w *worker) mourn() {
+	select {
+	case <-w.gone:
+	case <-time.After(time.Second):
+	}
+	crash, last := w.report(), ""
+	if n := len(crash.Stderr); n > 0 {
+		last = "; its last line: " + crash.Stderr[n-1]
+	}
+	w.engine.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last))
+}
+
+// report says what is known about the worker's end: all, once it is gone.
+func (w *worker) report() engine.Crash {
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	return w.words()
+}
+
+// words is report for a caller that holds the engine's mu.
+func (w *worker) words() engine.Crash {
+	crash := engine.Crash{Signal: w.signal, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
+	if w.ended && w.reason == "" && w.signal == nil {
+		switch w.code {
+		case workerside.ExitGarbage:
+			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"
+		case workerside.ExitLost:
+			crash.Reason = "ended by itself, because the pipe that the host wakes it by was closed"
+		case -1:
+			crash.Reason = "gone, and the system did not say how it ended (a process that ignores SIGCHLD does not get to know)"
+		default:
+			crash.Reason = explain(w.code)
+		}
+	}
+	return crash
+}
+
+// adopt makes a worker that was launched the one that calls use. The caller holds e.mu.
+func (e *Engine) adopt(w *worker) {
+	if w.dead.Load() { // since it was launched
+		e.count(w)
+		go w.mourn()
+		e.wakeAll()
+		return
+	}
+	e.worker = w
+}
+
+// count takes in that a worker that calls could use is dying. The caller holds e.mu.
+func (e *Engine) count(w *worker) {
 	if w.worked.Load() {
 		e.streak, e.suspensions = 0, 0
 	}
-	_ = e.failed(w.crash)
-	if len(w.free) == len(w.lanes) && !e.closing {
-		last := ""
-		if n := len(w.crash.Stderr); n > 0 {
-			last = "; its last line: " + w.crash.Stderr[n-1]
-		}
-		go e.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", w.crash, last))
-	}
-	w.free = nil
-	w.unref()
-	e.wakeAll()
+	e.failed(w.words)
 }
 
-// failed takes in that a worker crashed: when the next one may be started. The caller holds e.mu.
-func (e *Engine) failed(crash *engine.Crash) *engine.Crash {
-	e.lastCrash = crash
+// failed takes in that a worker crashed: when the next one may be started. words are called with e.mu held, as failed is.
+func (e *Engine) failed(words func() engine.Crash) {
+	e.lastCrash = words
 	e.streak++
 	r := &e.options.Restart
 	switch {
@@ -302,7 +382,6 @@ func (e *Engine) failed(crash *engine.Crash) *engine.Crash {
 	case e.streak >= 2:
 		e.earliest = time.Now().Add(min(r.MaxDelay, r.Delay<<min(e.streak-2, 20)))
 	}
-	return crash
 }
 
 // restart has a worker started, unless that is under way, and returns what is closed when it is over. The error is a
@@ -315,7 +394,7 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 	if delay > 0 && e.suspensions > 0 {
 		crash := engine.Crash{Code: -1}
 		if e.lastCrash != nil {
-			crash = *e.lastCrash
+			crash = e.lastCrash()
 		}
 		crash.Suspended = delay
 		return nil, &crash
@@ -345,26 +424,23 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 	return done, nil
 }
 
-// stop ends the worker after it has stopped the plug-in.
+// stop ends the worker after it has stopped the plug-in, within WithStopTimeout.
 func (w *worker) stop() error {
 	e := w.engine
 	e.mu.Lock()
 	l := w.idle()
 	if l == nil || w.dead.Load() {
+		w.leave("")
 		e.mu.Unlock()
-		w.kill("")
-		<-w.gone
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		w.unref()
 		return nil
 	}
 	w.refs++
-	l.renew(context.Background())
+	l.renew(context.Background(), nil)
 	e.mu.Unlock()
 	c := e.begin(l, context.Background())
-	late := time.AfterFunc(e.options.StartTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
+	deadline := time.Now().Add(e.options.StopTimeout)
+	late := time.AfterFunc(e.options.StopTimeout, func() {
+		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", e.options.StopTimeout))
 	})
 	_, err := c.control(transport.OpStop, nil)
 	if err != nil {
@@ -380,16 +456,17 @@ func (w *worker) stop() error {
 	l.ctx = nil
 	e.mu.Unlock()
 	if err == nil {
+		t := time.NewTimer(max(0, min(time.Second, time.Until(deadline))))
+		defer t.Stop()
 		select { // it ends by itself; what it has started does not
-		case <-w.gone:
-		case <-time.After(min(time.Second, e.options.StartTimeout)):
+		case <-w.dying:
+		case <-e.hurry:
+		case <-t.C:
 		}
 	}
-	w.kill("")
-	<-w.gone
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w.unref()
+	w.leave("")
 	w.unref()
 	return err
 }

@@ -197,6 +197,12 @@ func (l *HostLane) Await(limit time.Duration) (m Message, ok bool, err error) {
 	}
 }
 
+// Done reports whether the worker has ended the call with this status and Await has not been asked since, or was and no
+// other call has begun. It may be called at any time while a call owns the lane, and takes nothing from Await.
+func (l *HostLane) Done(status int32) bool {
+	return l.turn.Load() == turnHost && l.lane.control.up.Op == OpDone && l.lane.control.up.Status == status
+}
+
 // Output returns the output that a message of the worker's tells of. It is the worker's memory: it may change while it
 // is read.
 func (l *HostLane) Output(m Message) ([]byte, error) {
