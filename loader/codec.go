@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 )
 
 // Codec turns Go values into the bytes that plug-ins take and return, and back. Its methods are called from any
@@ -34,16 +35,46 @@ func CallJSON[In, Out any](ctx context.Context, p *Plugin, name string, in In) (
 func CallWith[In, Out any](ctx context.Context, p *Plugin, codec Codec, name string, in In) (out Out, err error) {
 	data, err := codec.Marshal(in)
 	if err != nil {
-		return out, &CodecError{p.Name(), name, "encode", err}
+		return out, &CodecError{Plugin: p.Name(), Func: name, Op: "encode", Err: err,
+			Found: "a Go value of the type " + reflect.TypeFor[In]().String(), Expected: "one that can be encoded as " + format(codec),
+			Remedy: "call it with another type, or give this one the method that the codec looks for"}
 	}
 	result, err := p.Call(ctx, name, data)
 	if err != nil {
 		return out, err
 	}
 	if err := codec.Unmarshal(result, &out); err != nil {
-		return out, &CodecError{p.Name(), name, "decode", err}
+		return out, &CodecError{Plugin: p.Name(), Func: name, Op: "decode", Err: err, Found: excerpt(result),
+			Expected: format(codec) + " for the Go type " + reflect.TypeFor[Out]().String(), Remedy: p.decodeRemedy(name)}
 	}
 	return out, nil
+}
+
+// format names what a codec writes.
+func format(codec Codec) string {
+	if _, ok := codec.(jsonCodec); ok {
+		return "JSON"
+	}
+	return fmt.Sprintf("what the codec %T writes", codec)
+}
+
+// excerpt shows the beginning of data that could not be decoded.
+func excerpt(data []byte) string {
+	const most = 60
+	if len(data) > most {
+		return fmt.Sprintf("%q… (%d bytes)", data[:most], len(data))
+	}
+	return fmt.Sprintf("%q", data)
+}
+
+// decodeRemedy says what to do about a result that could not be decoded.
+func (p *Plugin) decodeRemedy(fn string) string {
+	for _, s := range p.info.Funcs {
+		if s.Name == fn && s.Out != "" {
+			return fmt.Sprintf("the function says that its result is %s: use a Go type and a codec for that, or Call, which gives the bytes", s.Out)
+		}
+	}
+	return "use a Go type and a codec for what the function gives, or Call, which gives the bytes"
 }
 
 // JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON.
@@ -56,12 +87,18 @@ func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := codec.Unmarshal(data, &in); err != nil {
-			return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
+			return nil, fmt.Errorf("the host function's input: found %s, expected %s for the Go type %s: %w: %w",
+				excerpt(data), format(codec), reflect.TypeFor[In](), err, ErrInvalid)
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
 			return nil, err
 		}
-		return codec.Marshal(out)
+		data, err = codec.Marshal(out)
+		if err != nil {
+			return nil, fmt.Errorf("the host function's result: found a Go value of the type %s, expected one that can be encoded as %s: %w",
+				reflect.TypeFor[Out](), format(codec), err)
+		}
+		return data, nil
 	}
 }

@@ -158,19 +158,22 @@ func (e *ShutdownError) Unwrap() error { return e.Cause }
 
 // CodecError says that a Go value could not be encoded for a plug-in, or its result not decoded.
 type CodecError struct {
-	Plugin string // the plug-in's name
-	Func   string // the function's name
-	Op     string // "encode" or "decode"
-	Err    error  // the codec's
+	Plugin   string // the plug-in's name
+	Func     string // the function's name
+	Op       string // "encode" or "decode"
+	Found    string // the Go type that was to be encoded, or how the function's result begins
+	Expected string // the codec's format, and for which Go type
+	Remedy   string // what to do
+	Err      error  // the codec's
 }
 
-// Error gives the codec's error.
+// Error says what was found, what was expected, what the codec said, and what to do.
 func (e *CodecError) Error() string {
 	what := "encoding the input"
 	if e.Op == "decode" {
 		what = "decoding the result"
 	}
-	return fmt.Sprintf("plug-in %s: %s: %s: %v", e.Plugin, e.Func, what, e.Err)
+	return fmt.Sprintf("plug-in %s: %s: %s: found %s, expected %s: %v; %s", e.Plugin, e.Func, what, e.Found, e.Expected, e.Err, e.Remedy)
 }
 
 // Unwrap returns the codec's error.

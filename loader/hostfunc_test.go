@@ -285,7 +285,8 @@ func TestJSONFunc(t *testing.T) {
 		assert.Equal(t, 5, sum)
 		_, err = p.Call(ctx, "upper", []byte("{"))
 		assert.ErrorIs(t, err, loader.ErrInvalid)
-		assert.EqualError(t, err, "plug-in host: upper: invalid input: unexpected end of JSON input")
+		assert.EqualError(t, err, `plug-in host: upper: invalid input: the host function's input: found "{", `+
+			`expected JSON for the Go type loader_test.point: unexpected end of JSON input`)
 	})
 }
 
