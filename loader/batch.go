@@ -12,7 +12,7 @@ import (
 // it has grown to its work. It is for one goroutine at a time.
 type Batch struct {
 	fn     *Func
-	ctx    context.Context
+	cause  error // why the batch's context had ended, or nil
 	result engine.Batch
 }
 
@@ -23,10 +23,13 @@ type Batch struct {
 // The error says why not all records ran: those that did are in b. It is a *CallError when ctx ended, or what Append
 // returns when the plug-in is closed or an instance could not be started anew.
 func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
-	b.fn, b.ctx = f, ctx
+	b.fn, b.cause = f, nil
 	err := f.plugin.engine.Batch(ctx, f.fn, in, &b.result)
+	if slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {
+		b.cause = context.Cause(ctx) // the context itself is not kept
+	}
 	if err != nil {
-		return callError(f.plugin.Name(), f.name, 0, nil, err, nil)
+		return callError(f.plugin.Name(), f.name, 0, nil, err, ctx)
 	}
 	return nil
 }
@@ -46,7 +49,11 @@ func (b *Batch) Result(i int) ([]byte, error) {
 	if r.Err != nil {
 		err = r.Err
 	}
-	return nil, callError(b.fn.plugin.Name(), b.fn.name, r.Status, out, err, context.Cause(b.ctx))
+	err = callError(b.fn.plugin.Name(), b.fn.name, r.Status, out, err, context.Background())
+	if call, ok := err.(*CallError); ok && r.Status == ErrCancelled {
+		call.cause = b.cause
+	}
+	return nil, err
 }
 
 // Err returns the errors of all records that failed, joined, or nil.
@@ -80,7 +87,7 @@ func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
 		message = slices.Clone(v.Bytes)
 		v.Release()
 	}
-	return nil, callError(f.plugin.Name(), f.name, status, message, err, context.Cause(ctx))
+	return nil, callError(f.plugin.Name(), f.name, status, message, err, ctx)
 }
 
 // Bytes returns the result: the plug-in's memory, to be read only, and only until Release. After Release it is nil. A

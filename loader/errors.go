@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,10 +44,13 @@ var (
 
 // The kinds of a UsageError.
 var (
-	ErrClosed    = engine.ErrClosed
-	ErrReentrant = engine.ErrReentrant
-	ErrViews     = engine.ErrViews // isolated: all lanes are held by views; see View.Release
-	ErrNoFunc    = errors.New("no such function")
+	ErrClosed     = engine.ErrClosed
+	ErrReentrant  = engine.ErrReentrant // the call would wait for itself
+	ErrTooDeep    = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
+	ErrDeadlock   = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
+	ErrNilContext = engine.ErrNilContext
+	ErrViews      = engine.ErrViews // isolated: all lanes are held by views; see View.Release
+	ErrNoFunc     = errors.New("no such function")
 )
 
 // Status is what a plug-in's function returns. It is an error, so that errors.Is(err, loader.ErrInvalid) finds it in a
@@ -118,7 +122,7 @@ func (e *ContractError) Error() string {
 type UsageError struct {
 	Plugin string // the plug-in's name
 	Func   string // the function's name; may be empty
-	Kind   error  // ErrClosed, ErrReentrant, ErrViews or ErrNoFunc
+	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrViews, ErrNoFunc
 	Remedy string // what to do
 }
 
@@ -179,19 +183,20 @@ func (e *CodecError) Error() string {
 // Unwrap returns the codec's error.
 func (e *CodecError) Unwrap() error { return e.Err }
 
-// callError dresses what an engine returned for a call. err comes before status; message is the plug-in's.
-func callError(plugin, fn string, status Status, message []byte, err, ctxErr error) error {
+// callError dresses what an engine returned for a call with ctx. err comes before status; message is the plug-in's.
+func callError(plugin, fn string, status Status, message []byte, err error, ctx context.Context) error {
 	var violation *engine.Violation
 	var start *engine.StartError
 	var crash *engine.Crash
 	var overrun *engine.Overrun
 	var open *OpenError
 	var long *engine.TooLong
+	var deadlock *engine.Deadlock
 	switch {
 	case err == nil:
 		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
 		if status == ErrCancelled {
-			e.cause = ctxErr
+			e.cause = context.Cause(ctx)
 		}
 		return e
 	case errors.As(err, &start):
@@ -208,6 +213,13 @@ func callError(plugin, fn string, status Status, message []byte, err, ctxErr err
 		return &ContractError{plugin, fn, violation.Rule, violation.Found, violation.Expected}
 	case errors.Is(err, engine.ErrClosed):
 		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it"}
+	case errors.Is(err, engine.ErrNilContext):
+		return &UsageError{plugin, fn, ErrNilContext, "pass context.Background() where there is no other"}
+	case errors.Is(err, engine.ErrTooDeep):
+		return &UsageError{plugin, fn, ErrTooDeep, "end the recursion between the plug-in and its host functions"}
+	case errors.As(err, &deadlock):
+		return &UsageError{plugin, fn, deadlock,
+			"open one of them with more instances (WithInstances), or do not call plug-ins from host functions of each other"}
 	case errors.Is(err, engine.ErrReentrant):
 		return &UsageError{plugin, fn, ErrReentrant,
 			"open it with more instances (WithInstances), or do not call a plug-in from the host functions it calls"}

@@ -153,12 +153,7 @@ func (p *Plugin) Close() error { return p.closed(p.engine.Close()) }
 // View has them. In this process nothing can be ended: the error is a *ShutdownError that says what still runs.
 //
 // A Close or another Shutdown at the same time waits for the same end, each within its own bound.
-func (p *Plugin) Shutdown(ctx context.Context) error {
-	if e, ok := p.engine.(interface{ Shutdown(context.Context) error }); ok {
-		return p.closed(e.Shutdown(ctx))
-	}
-	return p.Close()
-}
+func (p *Plugin) Shutdown(ctx context.Context) error { return p.closed(p.engine.Shutdown(ctx)) }
 
 // closed dresses an engine's error of Close or Shutdown.
 func (p *Plugin) closed(err error) error {
@@ -167,6 +162,9 @@ func (p *Plugin) closed(err error) error {
 		return crashError(p.Name(), abi.SymbolStop, err)
 	case *engine.Unfinished:
 		return &ShutdownError{p.Name(), err.Calls, err.Views, err.Cause}
+	}
+	if err == engine.ErrNilContext {
+		return callError(p.Name(), "", 0, nil, err, nil)
 	}
 	return err
 }
@@ -204,7 +202,7 @@ func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.A
 func (f *Func) Append(ctx context.Context, dst, in []byte) ([]byte, error) {
 	out, status, err := f.plugin.engine.Append(ctx, f.fn, dst, in)
 	if err != nil || status != 0 {
-		return dst, callError(f.plugin.Name(), f.name, status, out[len(dst):], err, context.Cause(ctx))
+		return dst, callError(f.plugin.Name(), f.name, status, out[len(dst):], err, ctx)
 	}
 	return out, nil
 }

@@ -56,6 +56,9 @@ func statusOf(err error) abi.Status {
 			// These say something about the plug-in's own call, which another plug-in's must not be mistaken for.
 			return abi.StatusFailed
 		}
+		if status.Reserved() {
+			return abi.StatusFailed // which is how a plug-in has to read it (R10)
+		}
 		return max(status, abi.StatusFailed)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return abi.StatusCancelled
@@ -77,8 +80,9 @@ func (s *services) Log(ctx context.Context, level abi.Level, text []byte) {
 	case abi.LogTrace:
 		to = LevelTrace
 	}
+	defer func() { _ = recover() }() // as in log; the handler is asked here already
 	if s.logger.Enabled(ctx, to) {
-		s.log(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"))
+		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"))
 	}
 }
 

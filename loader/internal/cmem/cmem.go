@@ -4,6 +4,7 @@ package cmem
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"unsafe"
 
@@ -47,8 +48,14 @@ func AddrOf[T any](p *T) uintptr {
 // in Go memory that the caller keeps alive otherwise. The detour over memory tells vet that this is meant.
 func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
 
+// Valid reports whether n bytes at addr can be native memory: addr is not NULL unless n is 0, and they do not go beyond
+// PTRDIFF_MAX bytes or the end of the address space. Whether they may be read is the native side's promise.
+func Valid(addr, n uintptr) bool {
+	return n == 0 || addr != 0 && n <= math.MaxInt && addr+(n-1) >= addr
+}
+
 // Bytes returns a view of n bytes of native memory. It is valid as long as the native side's promise about that memory
-// is (R7 to R9); nothing may hold it longer. n is not negative, and addr not 0 unless n is 0.
+// is (R7 to R9); nothing may hold it longer. addr and n are Valid.
 func Bytes(addr uintptr, n int) []byte {
 	if n == 0 {
 		return nil

@@ -1,4 +1,4 @@
-//go:build (amd64 || arm64) && !race
+//go:build amd64 || arm64 || 386 || arm || riscv64 || loong64 || ppc64le || s390x
 
 package cross
 

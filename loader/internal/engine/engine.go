@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -36,6 +37,10 @@ type Engine interface {
 	// Close refuses new calls, waits for those that run, stops every instance and frees what the engine holds. A
 	// second Close waits for the first one, and returns the same.
 	Close() error
+
+	// Shutdown is Close with a bound. When ctx ends first, it returns an *Unfinished with what still runs. What runs in
+	// this process goes on then, and Close's work is finished behind it; what runs in another one is killed.
+	Shutdown(ctx context.Context) error
 }
 
 // Fn is one exported function or hook: its index in the library's Funcs, or, behind those, in its Hooks.
@@ -78,9 +83,32 @@ var ErrOption = errors.New("an option is not valid")
 
 // The errors of Append that say nothing about the function itself.
 var (
-	ErrClosed    = errors.New("the plug-in is closed")
-	ErrReentrant = errors.New("every instance of the plug-in is in use by the calls that led to this one")
+	ErrClosed     = errors.New("the plug-in is closed")
+	ErrReentrant  = errors.New("every instance of the plug-in is in use by the calls that led to this one")
+	ErrNilContext = errors.New("the context is nil")
+
+	ErrTooDeep  error = &reentrant{"256 calls are in progress one within the other, through host functions"}
+	ErrDeadlock error = &reentrant{"the call and calls of other plug-ins would wait for each other for ever"}
 )
+
+// reentrant is a special case of ErrReentrant.
+type reentrant struct{ text string }
+
+func (e *reentrant) Error() string        { return e.text }
+func (e *reentrant) Is(target error) bool { return target == ErrReentrant }
+
+// Deadlock says that a call was refused because it would have closed a circle of calls that wait for each other.
+type Deadlock struct {
+	Plugins []string // each waits for the next one, and the last for the first
+}
+
+// Error names the circle.
+func (d *Deadlock) Error() string {
+	return fmt.Sprintf("%v: %s → %s", ErrDeadlock, strings.Join(d.Plugins, " → "), d.Plugins[0])
+}
+
+// Unwrap returns ErrDeadlock.
+func (d *Deadlock) Unwrap() error { return ErrDeadlock }
 
 // Violation says which rule of the contract a plug-in broke in a call.
 type Violation struct {

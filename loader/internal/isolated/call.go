@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -16,18 +18,19 @@ import (
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.
 type call struct {
 	*Engine
-	lane  *lane
-	ctx   context.Context
-	scope *scope // what host functions get as their context; made when one is first called
+	lane    *lane
+	caller  callctx.Caller
+	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
 	apart    bool          // host functions run on a goroutine of their own
 	detached chan struct{} // not nil when another goroutine ends the call; closed when this one is done with it
 }
 
 // begin starts a call on a lane that the caller owns.
-func (e *Engine) begin(l *lane, ctx context.Context) *call {
-	l.call = call{Engine: e, lane: l, ctx: ctx}
-	return &l.call
+func (e *Engine) begin(l *lane, caller callctx.Caller) *call {
+	c := &l.call
+	c.Engine, c.lane, c.caller, c.apart, c.detached = e, l, caller, false, nil
+	return c
 }
 
 // end gives the lane back.
@@ -36,17 +39,25 @@ func (c *call) end() {
 		close(c.detached)
 		return
 	}
-	if c.scope != nil {
-		c.scope.over.Store(true)
-	}
+	c.over()
 	e, l := c.Engine, c.lane
-	l.call = call{} // no context is kept
+	c.Engine, c.lane, c.caller = nil, nil, callctx.Caller{} // no context is kept
 	e.disown(l)
 }
 
+// over says that the call is over to those who have its context.
+func (c *call) over() {
+	if current := c.current.Load(); current != nil {
+		current.End()
+		c.current.Store(nil)
+	}
+}
+
 func (c *call) flags() uint32 {
-	if _, nested := c.ctx.Value(scopeKey{}).(*scope); nested && held(c.ctx, c.Engine) > 0 {
-		return transport.FlagNested
+	for outer := range c.caller.Outer.Running() {
+		if held := outer.Holds(); held == any(c.Engine) || held == any(control{c.Engine}) {
+			return transport.FlagNested
+		}
 	}
 	return 0
 }
@@ -111,10 +122,16 @@ func (c *call) copyIn(m transport.Message) ([]byte, error) {
 }
 
 func (c *call) hostContext() context.Context {
-	if c.scope == nil {
-		c.scope = &scope{Context: c.ctx, engine: c.Engine, opens: c.apart}
+	if current := c.current.Load(); current != nil {
+		return current
 	}
-	return c.scope
+	var holds any = c.Engine
+	if c.apart {
+		holds = control{c.Engine}
+	}
+	current := callctx.NewCalls(c.caller, holds, 1).Next()
+	c.current.Store(current)
+	return current
 }
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
@@ -160,6 +177,9 @@ func (c *call) hostCall(m transport.Message) (err error) {
 		// runtime.Goexit: this goroutine ends. Another one waits for what the worker has to say, and then for this one to
 		// be done with the call, which is part of the lane.
 		c.detached, c.apart = make(chan struct{}), true
+		c.mu.Lock()
+		c.lane.goroutine = 0 // it may be another one's number soon
+		c.mu.Unlock()
 		go func() {
 			if c.answer(abi.StatusFailed, []byte(endedGoroutine)) == nil {
 				_, _ = c.finish()
@@ -236,8 +256,8 @@ func (c *call) failure(m transport.Message) error {
 		return start
 	case transport.FailedCancelled:
 		switch {
-		case c.ctx.Err() != nil:
-			return context.Cause(c.ctx)
+		case c.caller.Ended():
+			return c.caller.Cause()
 		case c.wasOverdue():
 			return context.DeadlineExceeded
 		}
@@ -263,7 +283,7 @@ func (c *call) panicked() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range w.lanes {
-		if l != c.lane && l.ctx != nil && (l.batch || l.Done(int32(abi.StatusPanic))) {
+		if l != c.lane && l.owned && (l.batch || l.Done(int32(abi.StatusPanic))) {
 			return true
 		}
 	}
@@ -300,7 +320,7 @@ func (c *call) crashed() error {
 	case killed && overdue:
 		return &engine.Overrun{Grace: c.options.Grace, Cause: context.DeadlineExceeded}
 	case killed:
-		return &engine.Overrun{Grace: c.options.Grace, Cause: context.Cause(c.ctx)}
+		return &engine.Overrun{Grace: c.options.Grace, Cause: c.caller.Cause()}
 	}
 	return &crash
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
@@ -145,11 +146,15 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 
 // Append calls a function; see engine.Engine.
 func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	l, err := e.acquire(ctx)
+	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return dst, 0, err
 	}
-	c := e.begin(l, ctx)
+	l, err := e.acquire(&caller)
+	if err != nil {
+		return dst, 0, err
+	}
+	c := e.begin(l, caller)
 	defer c.end()
 	out, status, err := c.call(fn, in, cap(dst)-len(dst))
 	if err != nil {
@@ -161,11 +166,15 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 // View calls a function and returns its output in the lane's memory; see engine.Engine. The lane is the view's until it
 // is released.
 func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	l, err := e.acquire(ctx)
+	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	c := e.begin(l, ctx)
+	l, err := e.acquire(&caller)
+	if err != nil {
+		return nil, 0, err
+	}
+	c := e.begin(l, caller)
 	held := false
 	defer func() {
 		if !held {
@@ -177,9 +186,7 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 		return nil, status, err
 	}
 	held = true
-	if c.scope != nil {
-		c.scope.over.Store(true)
-	}
+	c.over()
 	c.lane.settle()
 	return &engine.View{Bytes: out, Release: c.end}, status, nil
 }
@@ -242,31 +249,35 @@ const batchLimit = 1 << 20
 // Batch calls a function with each input; see engine.Engine.
 func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	caller, err := callctx.Ask(ctx)
+	if err != nil {
+		return err
+	}
 	for len(in) > 0 {
 		n, size := 0, 0
 		for n < len(in) && (n == 0 || size+len(in[n]) <= batchLimit) && n < 1<<16 {
 			size += len(in[n])
 			n++
 		}
-		ran, err := e.part(ctx, fn, in[:n], b)
+		ran, err := e.part(caller, fn, in[:n], b)
 		if err != nil {
 			return err
 		}
 		in = in[ran:]
 		if ran < n {
-			return context.Cause(ctx)
+			return caller.Cause()
 		}
 	}
 	return nil
 }
 
 // part runs some inputs of a batch in one message.
-func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, err error) {
-	l, err := e.acquire(ctx)
+func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, err error) {
+	l, err := e.acquire(&caller)
 	if err != nil {
 		return 0, err
 	}
-	c := e.begin(l, ctx)
+	c := e.begin(l, caller)
 	defer c.end()
 	size := wire.BatchSize(in)
 	area, err := l.Room(size, size+len(in)*64)
@@ -309,7 +320,7 @@ func (e *Engine) part(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.
 	if failed != nil {
 		return ran, c.ofBatch(failed)
 	}
-	if ran < len(in) && ctx.Err() == nil {
+	if ran < len(in) && !caller.Ended() {
 		if c.wasOverdue() {
 			return ran, context.DeadlineExceeded
 		}
@@ -343,6 +354,10 @@ func (e *Engine) Close() error { return e.Shutdown(context.Background()) }
 // Shutdown is Close within the time that ctx gives; see engine.Engine. When ctx ends the worker is killed, and the calls
 // that are in it end.
 func (e *Engine) Shutdown(ctx context.Context) error {
+	caller, err := callctx.Ask(ctx)
+	if err != nil && err != engine.ErrTooDeep {
+		return err
+	}
 	e.closeOnce.Do(func() {
 		e.mu.Lock()
 		e.closing = true
@@ -363,7 +378,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	select {
 	case <-e.over:
 		return e.closeErr
-	case <-ctx.Done():
+	case <-caller.Done:
 	}
 	e.hurryOnce.Do(func() { close(e.hurry) })
 	t := time.NewTimer(hurryPatience)
@@ -373,7 +388,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return e.closeErr
 	case <-t.C:
 	}
-	cause := context.Cause(ctx)
+	cause := caller.Cause()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return &engine.Unfinished{Calls: e.calls - e.views, Views: e.views, Cause: cause}

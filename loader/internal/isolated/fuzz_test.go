@@ -334,7 +334,7 @@ func checkRoom(t testing.TB, e *Engine, longest int64, input int) {
 	defer e.mu.Unlock()
 	if e.worker != nil {
 		for _, l := range e.worker.lanes {
-			if l.ctx == nil && l.viewed == false { // nobody uses it
+			if !l.owned && !l.viewed { // nobody uses it
 				// Room for the input and for what was asked for, and the answer of the largest host function.
 				assert.LessOrEqual(t, int64(l.Extended()), 2*(2*int64(input)+longest+4<<20), "of one lane")
 			}

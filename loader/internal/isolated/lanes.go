@@ -1,12 +1,12 @@
 package isolated
 
 import (
-	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
@@ -16,83 +16,87 @@ type lane struct {
 	*transport.HostLane
 	worker *worker
 
-	ctx     context.Context // of the call that owns it, nil when none does or its worker is not in it any more
-	done    <-chan struct{} // of ctx, which is not asked again: it is foreign code, and e.mu is held
-	asked   time.Time       // when its call was asked to stop; zero when it was not
-	begun   time.Time       // when its call began, where there is a limit to how long it runs; else zero
-	overdue bool            // its call was asked to stop because of the limit
-	killed  bool            // its call is why the worker was killed
-	batch   bool            // its call is a batch
-	viewed  bool            // its call is over, and its output still read in place
+	owned     bool           // a call owns it, and its worker may be in it
+	caller    callctx.Caller // the call's
+	goroutine uintptr        // the one that the call is on, or 0
+	asked     time.Time      // when its call was asked to stop; zero when it was not
+	begun     time.Time      // when its call began, where there is a limit to how long it runs; else zero
+	overdue   bool           // its call was asked to stop because of the limit
+	killed    bool           // its call is why the worker was killed
+	batch     bool           // its call is a batch
+	viewed    bool           // its call is over, and its output still read in place
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
 }
 
-// scope is the context of one call as its host functions see it.
-type scope struct {
-	context.Context
-	engine *Engine
-	opens  bool        // the call opens the plug-in, or closes it
-	over   atomic.Bool // a host function may keep it for longer
-}
+// The calls of an engine hold, for package callctx, the engine; one that opens the plug-in, or closes it, holds control.
+type control struct{ engine *Engine }
 
-type scopeKey struct{}
-
-// Value adds one value to the caller's context: the scope itself, by which a call that a host function makes is known to
-// come from this one.
-func (s *scope) Value(key any) any {
-	if key == (scopeKey{}) {
-		return s
+// inside returns how many of the engine's lanes are in use by the calls that a call comes from: by its context, and by the
+// goroutine that it is on. The caller holds e.mu.
+func (e *Engine) inside(c *callctx.Caller) int {
+	byContext, byGoroutine := 0, 0
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any(e) {
+			byContext++
+		}
 	}
-	return s.Context.Value(key)
-}
-
-// held reports how many of an engine's lanes are in use by the calls that led to ctx.
-func held(ctx context.Context, e *Engine) (n int) {
-	for {
-		s, ok := ctx.Value(scopeKey{}).(*scope)
-		if !ok {
-			return n
+	if w, me := e.worker, cross.Goroutine(); w != nil && me != 0 {
+		for _, l := range w.lanes {
+			if l.owned && l.goroutine == me {
+				byGoroutine++
+			}
 		}
-		if s.engine == e && !s.over.Load() {
-			n++
-		}
-		ctx = s.Context
 	}
+	return max(byContext, byGoroutine)
 }
 
-// opening reports whether ctx comes from a call by which e's worker starts: to wait for its end is to wait for oneself.
-func opening(ctx context.Context, e *Engine) bool {
-	for {
-		s, ok := ctx.Value(scopeKey{}).(*scope)
-		if !ok {
-			return false
-		}
-		if s.engine == e && s.opens && !s.over.Load() {
+// opening reports whether a call comes from one by which e's worker starts: to wait for its end is to wait for oneself.
+func opening(c *callctx.Caller, e *Engine) bool {
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any(control{e}) {
 			return true
 		}
-		ctx = s.Context
 	}
+	return false
 }
 
-// acquire makes the caller the owner of a lane of a living worker. ctx is foreign code: it is not called with e.mu held.
-func (e *Engine) acquire(ctx context.Context) (*lane, error) {
-	done := ctx.Done()
-	nested, inside := -1, false // how many lanes the calls have that led to this one, once it is needed; whether one opens
+// Plugin is callctx.Wanted's.
+func (e *Engine) Plugin() string { return e.lib.Manifest.Name }
+
+// Holders is callctx.Wanted's: calls wait for any lane.
+func (e *Engine) Holders() (calls []*callctx.Call, all bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.worker
+	if w == nil || len(w.lanes)-len(w.free)-w.views < e.lanes {
+		return nil, false
+	}
+	for _, l := range w.lanes {
+		if l.owned {
+			calls = append(calls, l.call.current.Load())
+		}
+	}
+	return calls, false
+}
+
+// acquire makes the caller the owner of a lane of a living worker.
+func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 	for tried := false; ; {
-		ended := done != nil && ctx.Err() != nil
+		ended := c.Ended()
 		e.mu.Lock()
 		if e.closing {
 			e.mu.Unlock()
 			return nil, engine.ErrClosed
 		}
 		if ended {
+			inside := e.inside(c)
 			e.mu.Unlock()
-			if held(ctx, e) >= e.lanes {
+			if inside >= e.lanes {
 				return nil, engine.ErrReentrant // also where it could have waited for longer
 			}
-			return nil, context.Cause(ctx)
+			return nil, c.Cause()
 		}
 		w := e.worker
 		if w == nil {
@@ -101,12 +105,7 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 				e.mu.Unlock()
 				return nil, own(err)
 			}
-			if nested < 0 {
-				e.mu.Unlock()
-				nested, inside = held(ctx, e), opening(ctx, e)
-				continue
-			}
-			if inside {
+			if opening(c, e) {
 				e.mu.Unlock()
 				return nil, engine.ErrReentrant
 			}
@@ -118,7 +117,7 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			tried = true
 			select {
 			case <-wait:
-			case <-done:
+			case <-c.Done:
 			}
 			continue
 		}
@@ -129,20 +128,16 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			}
 		}
 		if l != nil {
-			e.give(l, ctx, done)
+			e.give(l, c)
+			l.goroutine = cross.Goroutine()
 			e.mu.Unlock()
 			return l, nil
 		}
-		if nested < 0 {
-			e.mu.Unlock()
-			nested, inside = held(ctx, e), opening(ctx, e)
-			continue
-		}
-		if nested >= e.lanes {
+		if e.inside(c) >= e.lanes {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		mine := &waiter{ctx, done, make(chan *lane, 1)}
+		mine := &waiter{c, make(chan *lane, 1)}
 		e.waiting = append(e.waiting, mine)
 		var patience <-chan time.Time
 		if w.views == transport.MaxLanes { // whoever waits may be the one who is to release them
@@ -151,16 +146,27 @@ func (e *Engine) acquire(ctx context.Context) (*lane, error) {
 			patience = t.C
 		}
 		e.mu.Unlock()
+		waits, err := callctx.Wait(c.Outer, e)
+		if err != nil {
+			if l = e.giveUp(mine); l != nil {
+				e.disown(l)
+			}
+			return nil, err
+		}
 		late := false
 		select {
 		case l = <-mine.lane:
-		case <-done:
+		case <-c.Done:
 			l = e.giveUp(mine)
 		case <-patience:
 			l, late = e.giveUp(mine), true
 		}
+		waits.Done()
 		if l != nil {
-			if !l.worker.dead.Load() && (done == nil || ctx.Err() == nil) {
+			if !l.worker.dead.Load() && !c.Ended() {
+				e.mu.Lock()
+				l.goroutine = cross.Goroutine()
+				e.mu.Unlock()
 				return l, nil
 			}
 			e.disown(l)
@@ -191,9 +197,8 @@ func own(err error) error {
 
 // waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
 type waiter struct {
-	ctx  context.Context
-	done <-chan struct{} // its
-	lane chan *lane
+	caller *callctx.Caller
+	lane   chan *lane
 }
 
 // giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
@@ -212,22 +217,28 @@ func (e *Engine) giveUp(mine *waiter) *lane {
 }
 
 // give makes a call the owner of the lane. The caller holds e.mu.
-func (e *Engine) give(l *lane, ctx context.Context, done <-chan struct{}) {
+func (e *Engine) give(l *lane, c *callctx.Caller) {
 	e.calls++
 	l.worker.refs++
-	l.renew(ctx, done)
+	l.renew(*c)
 	if e.options.CallTimeout > 0 {
 		l.begun = time.Now()
 	}
-	if !e.watching && (done != nil || e.options.CallTimeout > 0) {
+	if !e.watching && (c.Done != nil || e.options.CallTimeout > 0) {
 		e.watching = true
 		go e.watch()
 	}
 }
 
 // renew forgets the call before. The caller holds e.mu.
-func (l *lane) renew(ctx context.Context, done <-chan struct{}) {
-	l.ctx, l.done, l.begun, l.asked, l.overdue, l.killed, l.batch = ctx, done, time.Time{}, time.Time{}, false, false, false
+func (l *lane) renew(c callctx.Caller) {
+	l.owned, l.caller, l.goroutine = true, c, 0
+	l.begun, l.asked, l.overdue, l.killed, l.batch = time.Time{}, time.Time{}, false, false, false
+}
+
+// clear says that no call is in the lane. The caller holds e.mu.
+func (l *lane) clear() {
+	l.owned, l.caller, l.goroutine, l.begun = false, callctx.Caller{}, 0, time.Time{}
 }
 
 // disown ends that.
@@ -238,7 +249,7 @@ func (e *Engine) disown(l *lane) {
 	extended := l.Extended() > 0
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.ctx, l.done = nil, nil
+	l.clear()
 	w := l.worker
 	if l.viewed {
 		l.viewed = false
@@ -251,7 +262,7 @@ func (e *Engine) disown(l *lane) {
 	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
 		next := e.waiting[0]
 		e.waiting = slices.Delete(e.waiting, 0, 1)
-		e.give(l, next.ctx, next.done)
+		e.give(l, next.caller)
 		next.lane <- l
 	default:
 		w.free = append(w.free, l)
@@ -381,10 +392,7 @@ func (e *Engine) look(now time.Time) (found bool) {
 	}
 	limit := e.options.CallTimeout
 	for _, l := range w.lanes {
-		if l.ctx == nil {
-			continue
-		}
-		if l.done == nil && l.begun.IsZero() {
+		if !l.owned || l.caller.Done == nil && l.begun.IsZero() {
 			continue
 		}
 		found = true
@@ -396,7 +404,7 @@ func (e *Engine) look(now time.Time) (found bool) {
 				w.leave("killed by the host, because another call did not end in time")
 				return true
 			}
-		case over(l.done):
+		case l.caller.Ended():
 			l.asked = now
 			l.Cancel()
 		case !l.begun.IsZero() && now.Sub(l.begun) > limit:
@@ -407,22 +415,13 @@ func (e *Engine) look(now time.Time) (found bool) {
 	return found
 }
 
-// over reports whether a context with this channel has ended.
-func over(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
-}
-
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
 func (l *lane) settle() {
 	e := l.worker.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.ctx, l.done, l.begun, l.viewed = nil, nil, time.Time{}, true
+	l.clear()
+	l.viewed = true
 	l.worker.views++
 	e.views++
 	e.wakeOne()

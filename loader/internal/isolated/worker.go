@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -146,9 +147,9 @@ func (w *worker) open() error {
 	e.mu.Lock()
 	l := w.addLane()
 	w.refs++
-	l.renew(context.Background(), nil)
+	l.renew(callctx.Background)
 	e.mu.Unlock()
-	c := e.begin(l, context.Background())
+	c := e.begin(l, callctx.Background)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
 		RunPath: runPath(e.lib, e.path), Sandbox: e.options.Sandbox}
 	late := time.AfterFunc(e.options.StartTimeout, func() {
@@ -157,13 +158,11 @@ func (w *worker) open() error {
 	defer late.Stop()
 	out, err := c.control(transport.OpOpen, wire.Marshal(request))
 	err = c.openError(err)
-	if c.scope != nil {
-		c.scope.over.Store(true)
-	}
+	c.over()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.refs--
-	l.ctx = nil
+	l.clear()
 	if err != nil {
 		return err
 	}
@@ -267,7 +266,7 @@ func (w *worker) alarm() {
 		w.engine.mu.Lock()
 		busy := false
 		for _, l := range w.lanes {
-			if l.ctx != nil {
+			if l.owned {
 				busy = true
 				l.Alarm()
 			}
@@ -435,9 +434,9 @@ func (w *worker) stop() error {
 		return nil
 	}
 	w.refs++
-	l.renew(context.Background(), nil)
+	l.renew(callctx.Background)
 	e.mu.Unlock()
-	c := e.begin(l, context.Background())
+	c := e.begin(l, callctx.Background)
 	deadline := time.Now().Add(e.options.StopTimeout)
 	late := time.AfterFunc(e.options.StopTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", e.options.StopTimeout))
@@ -448,12 +447,10 @@ func (w *worker) stop() error {
 			err = c.garbage(err)
 		}
 	}
-	if c.scope != nil {
-		c.scope.over.Store(true)
-	}
+	c.over()
 	late.Stop()
 	e.mu.Lock()
-	l.ctx = nil
+	l.clear()
 	e.mu.Unlock()
 	if err == nil {
 		t := time.NewTimer(max(0, min(time.Second, time.Until(deadline))))

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
@@ -15,17 +15,18 @@ import (
 // those there are.
 const slotsPerCore = 16
 
-// unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
-func (s *slot) unready(e *Engine, ctx context.Context) bool {
-	return s.engine != e || !cmem.Same(s.ctx, ctx) || s.cancellable || s.inst.poisoned.Load()
+// unready reports whether something is to be done before a call with ctx, which comes from outer, can use the slot. Only
+// the owner calls it.
+func (s *slot) unready(e *Engine, ctx context.Context, outer *callctx.Call) bool {
+	return s.engine != e || !cmem.Same(s.caller.Context, ctx) || s.cancellable || s.caller.Outer != outer || s.inst.poisoned.Load()
 }
 
-// acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, where the caller owns one already.
-func (e *Engine) acquire(ctx context.Context, s *slot) (*slot, error) {
+// acquire makes the caller the owner of a slot, ready for a call. It is s, where the caller owns one already.
+func (e *Engine) acquire(c *callctx.Caller, s *slot) (*slot, error) {
 	for ; ; s = nil {
 		if s == nil {
 			var err error
-			if s, err = e.acquireAny(ctx); err != nil {
+			if s, err = e.acquireAny(c); err != nil {
 				return nil, err
 			}
 		}
@@ -33,39 +34,40 @@ func (e *Engine) acquire(ctx context.Context, s *slot) (*slot, error) {
 			s.engine.release(s)
 			return nil, engine.ErrClosed
 		}
-		if !cmem.Same(s.ctx, ctx) {
-			s.setContext(ctx)
+		if c.Ended() {
+			e.release(s)
+			return nil, c.Cause()
 		}
-		if s.cancellable {
-			if ctx.Err() != nil {
-				e.release(s)
-				return nil, context.Cause(ctx)
-			}
-			e.watch.ensure()
+		if !cmem.Same(s.caller.Context, c.Context) || s.caller.Done != c.Done || s.caller.Outer != c.Outer {
+			s.setCaller(*c)
+		}
+		if s.cancellable && !s.watched {
+			e.watch.add(s)
 		}
 		if !s.inst.poisoned.Load() {
 			return s, nil
 		}
 		inst := s.inst
 		e.release(s)
-		if err := inst.renew(ctx); err != nil {
+		if err := inst.renew(c); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one.
-func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
+// acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one. It may be another engine's,
+// when this one was closed meanwhile.
+func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	slots := *e.slots.Load()
-	concurrent := e.image.lib.Manifest.Threads == abi.Concurrent
 	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
 	// goroutines that keep to one slot would pass its cache line back and forth.
-	few := concurrent && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
+	few := len(slots) < e.mostSlots && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
 	for i, first := 0, int(cmem.Hint()); i < len(slots) && !few; i++ {
 		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
 			return s, nil
 		}
 	}
+	inside := e.inside(c)
 	seen := len(slots)
 	e.mu.Lock()
 	if e.closing {
@@ -83,8 +85,8 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 			return s, nil
 		}
 	}
-	if concurrent {
-		more := append(make([]*slot, 0, 2*len(slots)), slots...)
+	if len(slots) < e.mostSlots && (inside < callctx.MaxDepth || len(slots) < callctx.MaxDepth) {
+		more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
 		for len(more) < cap(more) {
 			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)]))
 		}
@@ -94,9 +96,13 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 		e.mu.Unlock()
 		return s, nil
 	}
-	if held(ctx, e) >= len(slots) {
+	if inside >= len(slots) {
 		e.mu.Unlock()
 		return nil, engine.ErrReentrant
+	}
+	if len(slots) < e.mostSlots {
+		e.mu.Unlock()
+		return nil, engine.ErrTooDeep
 	}
 	mine := make(chan *slot, 1)
 	for _, s := range slots {
@@ -109,32 +115,85 @@ func (e *Engine) acquireAny(ctx context.Context) (*slot, error) {
 	}
 	e.waiting = append(e.waiting, mine)
 	e.mu.Unlock()
-	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
+	return e.wait(c, slots, mine)
+}
+
+// inside returns how many of the engine's slots are in use by calls that the call comes from: by its context, and by the
+// goroutine that it is on.
+func (e *Engine) inside(c *callctx.Caller) int {
+	byContext, byGoroutine := 0, 0
+	for outer := range c.Outer.Running() {
+		if inst, ok := outer.Holds().(*instance); ok && inst.engine == e {
+			byContext++
+		}
+	}
+	for _, s := range *e.slots.Load() {
+		if s.ownGoroutine() {
+			byGoroutine++
+		}
+	}
+	return max(byContext, byGoroutine)
+}
+
+// wait waits for a slot that is handed over in mine, which is in the queue.
+func (e *Engine) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
+	waiter, err := callctx.Wait(c.Outer, e)
+	if err != nil {
+		e.giveUp(mine)
+		return nil, err
+	}
+	defer waiter.Done()
+	again := 50 * time.Microsecond
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	for {
 		select {
 		case s := <-mine:
 			if s == nil {
 				return nil, engine.ErrClosed
 			}
 			return s, nil
-		case <-ctx.Done():
-			if !e.stopWaiting(mine) {
-				if s := <-mine; s != nil { // it was handed over at the same moment
-					e.release(s)
-				}
-			}
-			return nil, context.Cause(ctx)
-		case <-time.After(again): // see giveBack
+		case <-c.Done:
+			e.giveUp(mine)
+			return nil, c.Cause()
+		case <-timer.C: // see giveBack
 			for _, s := range slots {
 				if s.tryAcquire() {
-					if e.stopWaiting(mine) {
+					if s.engine == e && e.stopWaiting(mine) {
 						return s, nil
 					}
-					e.release(s)
+					s.engine.release(s)
 					break
 				}
 			}
+			again = min(4*again, time.Second)
+			timer.Reset(again)
 		}
 	}
+}
+
+// giveUp takes a waiting call out of the queue, or gives back what it was handed at the same moment.
+func (e *Engine) giveUp(mine chan *slot) {
+	if !e.stopWaiting(mine) {
+		if s := <-mine; s != nil {
+			e.release(s)
+		}
+	}
+}
+
+// Plugin is callctx.Wanted's.
+func (e *Engine) Plugin() string { return e.image.lib.Manifest.Name }
+
+// Holders is callctx.Wanted's: calls wait for any slot.
+func (e *Engine) Holders() (calls []*callctx.Call, all bool) {
+	for _, s := range *e.slots.Load() {
+		var c *callctx.Call
+		if s.phase.Load() == busy {
+			c = s.current.Load()
+		}
+		calls = append(calls, c)
+	}
+	return calls, false
 }
 
 // stopWaiting takes a waiting call out of the queue, and reports false when it is not in there any more: its channel
@@ -150,8 +209,13 @@ func (e *Engine) stopWaiting(mine chan *slot) bool {
 	return true
 }
 
-// release gives a slot back.
+// release gives a slot back. s is e's.
 func (e *Engine) release(s *slot) {
+	s.endCall()
+	cmem.StoreUintptr(&s.owner, 0)
+	if s.transient {
+		s.setCaller(callctx.Background)
+	}
 	if !s.giveBack() {
 		e.releaseSlow(s)
 	}

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -94,9 +95,13 @@ func (s *slot) batchFrames() *batchFrames {
 // Batch calls a function with each input; see engine.Engine.
 func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	caller, err := callctx.Ask(ctx)
+	if err != nil {
+		return err
+	}
 	for len(in) > 0 {
 		n := min(len(in), batchSize)
-		s, err := e.acquire(ctx, nil)
+		s, err := e.acquire(&caller, nil)
 		if err != nil {
 			return err
 		}
@@ -108,12 +113,18 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			s.runEach(e.image.fns[fn], in[:n], b)
 		}
 		ran := len(b.Records) - before
+		if s.left.Swap(false) && ran > 0 {
+			r := &b.Records[len(b.Records)-1]
+			r.Start, r.Status, r.Err = len(b.Out), abi.StatusPanic, nil
+			b.Out = append(b.Out, endedGoroutine...)
+			r.End = len(b.Out)
+		}
 		if ran > 0 && b.Records[len(b.Records)-1].Status == abi.StatusPanic {
 			s.inst.poisoned.Store(true) // the records that follow run on a new one
 		}
 		e.release(s)
-		if ran < n && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if ran < n && (caller.Ended() || cancelled(&caller)) {
+			return caller.Cause()
 		}
 		in = in[ran:]
 	}

@@ -7,6 +7,7 @@
 package native
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -28,14 +30,14 @@ type Engine struct {
 	host  engine.Host
 	table uintptr // address of the host's services
 
-	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
-	imports    uint32          // how many ordinals there are
-	calledBack bool            // whether calls are expected to use host functions on the thread they came on
+	lengths   []atomic.Uint32 // of each function's last output that was too long for a room; see remember
+	imports   uint32          // how many ordinals there are
+	mostSlots int             // how many calls may run at a time
 
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
 	instances []*instance
 	config    []byte
-	base      context.Context // of ferrule_start and ferrule_stop
+	base      callctx.Caller // of ferrule_start and ferrule_stop
 	watch     watcher
 	views     views
 
@@ -46,7 +48,8 @@ type Engine struct {
 	drained chan struct{} // closed when open has come to 0
 
 	closeOnce sync.Once
-	closeErr  error
+	finished  chan struct{} // closed when Close's work is done
+	closeErr  error         // written before that
 }
 
 // maxInt is the longest output there can be: PTRDIFF_MAX.
@@ -60,21 +63,32 @@ type Options struct {
 	Host      engine.Host
 	Config    []byte // what ferrule_start gets; kept, for instances that are started later
 	Instances int    // at least 1
+	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is DefaultMaxCalls
 
 	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
 	Context context.Context
 }
 
+// DefaultMaxCalls is how many calls of a concurrent plug-in may run at a time when nothing else is said: each that blocks
+// in the plug-in takes a thread, of which a Go process has 10,000.
+const DefaultMaxCalls = 256
+
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
-	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{})}
-	if e.base = o.Context; e.base == nil {
-		e.base = context.Background()
+	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{}), finished: make(chan struct{})}
+	e.base = callctx.Background
+	if o.Context != nil {
+		e.base.Context = o.Context
 	}
 	e.lengths = make([]atomic.Uint32, len(image.fns))
 	e.imports = uint32(len(image.lib.Imports))
-	e.calledBack = e.imports > 0 && image.lib.Manifest.Threads != abi.Pinned
+	e.mostSlots = o.Instances
+	if image.lib.Manifest.Threads == abi.Concurrent {
+		if e.mostSlots = o.MaxCalls; e.mostSlots == 0 {
+			e.mostSlots = DefaultMaxCalls
+		}
+	}
 	e.watch.engine = e
 	e.views.none.L = &e.views.mu
 	slots := make([]*slot, 0, o.Instances)
@@ -85,7 +99,9 @@ func New(image *Image, o Options) (*Engine, error) {
 		}
 		inst.control = e.newSlot(inst)
 		e.instances = append(e.instances, inst)
-		slots = append(slots, e.newSlot(inst))
+		if len(slots) < e.mostSlots {
+			slots = append(slots, e.newSlot(inst))
+		}
 	}
 	e.slots.Store(&slots)
 	for _, inst := range e.instances {
@@ -99,7 +115,7 @@ func New(image *Image, o Options) (*Engine, error) {
 
 func (e *Engine) newSlot(inst *instance) *slot {
 	s := newSlot()
-	s.engine, s.inst, s.ctx, s.word = e, inst, context.Background(), &s.cancel
+	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
@@ -109,6 +125,13 @@ func (e *Engine) newSlot(inst *instance) *slot {
 
 // Append calls a function; see engine.Engine. It is the hot path, and so has in line what every call needs.
 func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	caller := callctx.Caller{Context: ctx}
+	if !cmem.Same(ctx, callctx.Background.Context) {
+		var err error
+		if caller, err = callctx.Ask(ctx); err != nil {
+			return dst, 0, err
+		}
+	}
 	slots := *e.slots.Load()
 	var s *slot
 	if len(slots) == 1 && slots[0].tryAcquire() {
@@ -118,12 +141,13 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 			s = nil
 		}
 	}
-	if s == nil || s.unready(e, ctx) {
+	if s == nil || s.unready(e, ctx, caller.Outer) {
 		var err error
-		if s, err = e.acquire(ctx, s); err != nil {
+		if s, err = e.acquire(&caller, s); err != nil {
 			return dst, 0, err
 		}
 	}
+	before := len(dst)
 	room := dst[len(dst):cap(dst)]
 	var expected uint32
 	if len(room) == 0 {
@@ -157,6 +181,12 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	}
 	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
 		e.remember(fn, s.frame.OutLen, expected)
+		dst = bytes.Clone(dst) // or else it would keep the memory that was expected to be needed
+	}
+	if s.current.Load() != nil && s.left.Load() {
+		status, err = abi.StatusPanic, nil
+		dst = append(dst[:before], endedGoroutine...)
+		s.left.Store(false)
 	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
@@ -249,21 +279,61 @@ func (e *Engine) closeSlot(s *slot) {
 }
 
 // Close ends the engine; see engine.Engine.
-func (e *Engine) Close() error {
-	e.closeOnce.Do(func() { e.closeErr = e.close() })
-	return e.closeErr
+func (e *Engine) Close() error { return e.Shutdown(context.Background()) }
+
+// Shutdown ends the engine; see engine.Engine.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	caller, err := callctx.Ask(ctx)
+	if err != nil && err != engine.ErrTooDeep {
+		return err
+	}
+	e.closeOnce.Do(func() {
+		e.refuse()
+		// On a goroutine of its own: it may take longer than this call, and ferrule_stop may call back.
+		go func() {
+			defer close(e.finished)
+			e.closeErr = e.finish()
+		}()
+	})
+	select {
+	case <-e.finished:
+		return e.closeErr
+	case <-caller.Done:
+	}
+	select { // when both have happened, it is closed
+	case <-e.finished:
+		return e.closeErr
+	default:
+		unfinished := e.unfinished()
+		unfinished.Cause = caller.Cause()
+		return unfinished
+	}
 }
 
-func (e *Engine) close() error {
+// refuse has new calls refused, and those that wait.
+func (e *Engine) refuse() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.closing = true
 	for _, c := range e.waiting {
 		c <- nil
 	}
 	e.waiting = nil
+	e.open = len(*e.slots.Load())
+}
+
+// unfinished says what keeps Close from its end.
+func (e *Engine) unfinished() *engine.Unfinished {
+	u := &engine.Unfinished{Views: e.views.count()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	u.Calls = e.open
+	return u
+}
+
+// finish waits for the calls that run, and then stops and frees everything.
+func (e *Engine) finish() error {
 	slots := *e.slots.Load()
-	e.open = len(slots)
-	e.mu.Unlock()
 	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
 		for _, s := range slots {
 			s.attend() // the call that runs closes it

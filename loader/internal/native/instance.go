@@ -1,13 +1,14 @@
 package native
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
@@ -22,16 +23,31 @@ type instance struct {
 	renewing chan struct{} // a lock that a context can give up waiting for
 }
 
-// controlCall runs start or stop, with the instance's own slot.
-func (inst *instance) controlCall(ctx context.Context, fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
+// change is an instance that is started or stopped, for the calls that do it.
+type change instance
+
+// controlCall runs start or stop, with the instance's own slot. It is on a goroutine of its own, because a host function
+// may end it, and on the instance's thread where it has one.
+func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
 	s.phase.Store(busy)
-	s.setContext(context.WithoutCancel(ctx)) // a start or stop is not given up half way
+	s.setCaller(c.WithoutCancel()) // a start or stop is not given up half way
 	room := make([]byte, scratchRoom)
-	status = s.call(fn, in, room)
+	ended := true
+	apart(func() {
+		status = s.call(fn, in, room)
+		ended = false
+	})
+	if ended {
+		s.frame.Out, s.frame.OutLen, s.frame.Release, status = 0, 0, 0, abi.StatusPanic
+	}
 	state := s.frame.State
 	out, err = s.take(nil, room, status)
-	s.setContext(context.Background())
+	if ended || s.left.Swap(false) {
+		out, status, err = []byte(endedGoroutine), abi.StatusPanic, nil
+	}
+	cmem.StoreUintptr(&s.owner, 0)
+	s.setCaller(callctx.Background)
 	s.tidy()
 	s.phase.Store(idle)
 	if err == nil && status == abi.StatusOK {
@@ -40,11 +56,23 @@ func (inst *instance) controlCall(ctx context.Context, fn uintptr, in []byte) (o
 	return out, status, err
 }
 
+// apart runs fn on a goroutine of its own, and returns when it has returned or ended the goroutine.
+func apart(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	<-done
+}
+
+const endedGoroutine = "a host function ended its goroutine"
+
 // start makes the instance's state. No call of it runs.
-func (inst *instance) start(ctx context.Context) error {
+func (inst *instance) start(c callctx.Caller) error {
 	inst.state = 0
 	if fn := inst.engine.image.start; fn != 0 {
-		out, status, err := inst.controlCall(ctx, fn, inst.engine.config)
+		out, status, err := inst.controlCall(c, fn, inst.engine.config)
 		if err != nil {
 			return &engine.StartError{Err: err}
 		}
@@ -58,7 +86,7 @@ func (inst *instance) start(ctx context.Context) error {
 
 // stop drops the instance's state, if it has one. No call of it runs. What goes wrong is logged: there is nobody who
 // could do something about it.
-func (inst *instance) stop(ctx context.Context) {
+func (inst *instance) stop(c callctx.Caller) {
 	if !inst.running {
 		return
 	}
@@ -67,7 +95,7 @@ func (inst *instance) stop(ctx context.Context) {
 	if fn == 0 {
 		return
 	}
-	out, status, err := inst.controlCall(ctx, fn, nil)
+	out, status, err := inst.controlCall(c, fn, nil)
 	var text string
 	switch {
 	case err != nil:
@@ -77,31 +105,37 @@ func (inst *instance) stop(ctx context.Context) {
 	default:
 		return
 	}
-	inst.engine.host.Log(ctx, abi.LogWarn, []byte(text))
+	apart(func() { inst.engine.host.Log(c.Context, abi.LogWarn, []byte(text)) })
 }
 
 // renew stops a poisoned instance, once its running calls have ended, and starts it anew (R16).
-func (inst *instance) renew(ctx context.Context) error {
-	for wait, locked := 10*time.Microsecond, false; !locked; wait = min(2*wait, time.Millisecond) {
+func (inst *instance) renew(c *callctx.Caller) error {
+	if inst.needs(c) {
+		return engine.ErrReentrant // it would wait for itself
+	}
+	waiter, err := callctx.Wait(c.Outer, inst)
+	if err != nil {
+		return err
+	}
+	defer waiter.Done()
+	for wait := 10 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		select {
 		case inst.renewing <- struct{}{}:
-			locked = true
 		case <-time.After(wait): // a Canceller has no Done
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+			if c.Ended() || cancelled(c) {
+				return c.Cause()
 			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
+			continue
+		case <-c.Done:
+			return c.Cause()
 		}
+		break
 	}
 	defer func() { <-inst.renewing }()
 	if !inst.poisoned.Load() {
 		return nil
 	}
 	e := inst.engine
-	if held(ctx, e) > 0 || ctx.Value(Nested) != nil {
-		return engine.ErrReentrant // it would wait for itself
-	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
 	for _, s := range *e.slots.Load() {
 		for wait := 10 * time.Microsecond; s.inst == inst && s.phase.Load() != idle; wait = min(2*wait, time.Millisecond) {
@@ -112,21 +146,66 @@ func (inst *instance) renew(ctx context.Context) error {
 				return engine.ErrClosed
 			}
 			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			case <-c.Done:
+				return c.Cause()
 			case <-time.After(wait):
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
+				if cancelled(c) {
+					return c.Cause()
 				}
 			}
 		}
 	}
-	inst.stop(ctx)
-	if err := inst.start(ctx); err != nil {
+	inst.stop(*c)
+	if err := inst.start(*c); err != nil {
 		return err
 	}
 	inst.poisoned.Store(false)
 	return nil
+}
+
+// cancelled reports whether the context of c is a Canceller that has ended.
+func cancelled(c *callctx.Caller) bool {
+	own, ok := c.Context.(Canceller)
+	return ok && own.CancelWord().Load() != 0
+}
+
+// needs reports whether the call comes from one that runs on the instance, or starts or stops it: by its context, or by
+// its goroutine.
+func (inst *instance) needs(c *callctx.Caller) bool {
+	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
+		return true
+	}
+	for outer := range c.Outer.Running() {
+		switch held := outer.Holds().(type) {
+		case *instance:
+			if held == inst {
+				return true
+			}
+		case *change:
+			if (*instance)(held) == inst {
+				return true
+			}
+		}
+	}
+	for _, s := range *inst.engine.slots.Load() {
+		if s.ownGoroutine() && s.inst == inst {
+			return true
+		}
+	}
+	return inst.control.ownGoroutine()
+}
+
+// Plugin is callctx.Wanted's.
+func (inst *instance) Plugin() string { return inst.engine.Plugin() }
+
+// Holders is callctx.Wanted's: to be renewed, an instance waits for all its calls, and for who renews it already.
+func (inst *instance) Holders() (calls []*callctx.Call, all bool) {
+	for _, s := range append([]*slot{inst.control}, *inst.engine.slots.Load()...) {
+		if c := s.current.Load(); c != nil && s.phase.Load() == busy && (c.Holds() == any(inst) || c.Holds() == any((*change)(inst))) {
+			calls = append(calls, c)
+		}
+	}
+	return calls, true
 }
 
 // run crosses on the instance's own thread where it has one, else on this one.
@@ -160,12 +239,14 @@ func (t *thread) serve() {
 	defer func() {
 		if current != nil { // a host function called runtime.Goexit; see serviceCall
 			go t.serve()
+			current.left.Store(true)
 			current.frame.Out, current.frame.OutLen, current.frame.Release = 0, 0, 0
 			current.done <- abi.StatusPanic
 		}
 	}()
 	for j := range t.jobs {
 		current = j.slot
+		current.claim()
 		status := j.crossing()
 		current = nil
 		j.slot.done <- status

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 )
@@ -46,15 +47,21 @@ type slotBody struct {
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
-	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when that is not known
+	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
 	engine      *Engine
 	inst        *instance
-	ctx         context.Context
-	word        *atomic.Uint32        // the cancellation word that the plug-in gets: cancel, or the context's own
-	cancellable bool                  // whether ctx can end
-	scope       atomic.Pointer[scope] // what host functions get as their context; made when one is first called
+	caller      callctx.Caller
+	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
+	cancellable bool           // whether the context can end; then it is watched
+	transient   bool           // whether the context may hold values, and nobody watches it: it goes with the call
+
+	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
+	making  sync.Mutex                   // for the one who makes it
+	calls   *callctx.Calls               // where it comes from; nil, or of caller
+	left    atomic.Bool                  // a host function of the call ended its goroutine, on a thread of the plug-in's
+	watched bool                         // it is in the watcher's list; only for the owner
 
 	kept    kept
 	scratch []byte          // room for callers who brought none
@@ -74,18 +81,6 @@ type keptResult struct {
 	status abi.Status
 }
 
-// scope is the context of one call as its host functions see it. It never changes, so it may outlive the call.
-type scope struct {
-	context.Context
-	engine *Engine
-	slot   *slot
-}
-
-// runs reports whether a call with this scope is in progress: a host function may have kept its context for longer.
-func (s *scope) runs() bool { return s.slot.scope.Load() == s && s.slot.phase.Load() == busy }
-
-type scopeKey struct{}
-
 // Canceller is a context that has a cancellation word of its own, in memory that is not Go's or lives as long as the
 // process. Its Done is nil: nobody needs to watch it.
 type Canceller interface {
@@ -98,29 +93,6 @@ type Canceller interface {
 var Nested nestedKey
 
 type nestedKey struct{}
-
-// Value adds one value to the caller's context: the scope itself, by which a call that a host function makes is known
-// to come from this one.
-func (s *scope) Value(key any) any {
-	if key == (scopeKey{}) {
-		return s
-	}
-	return s.Context.Value(key)
-}
-
-// held reports how many of an engine's slots are in use by the calls that led to ctx.
-func held(ctx context.Context, e *Engine) (n int) {
-	for {
-		s, ok := ctx.Value(scopeKey{}).(*scope)
-		if !ok {
-			return n
-		}
-		if s.engine == e && s.runs() {
-			n++
-		}
-		ctx = s.Context
-	}
-}
 
 // tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on,
 // which may have to wait for a visitor, who may want any lock: so it is not for use under one.
@@ -158,14 +130,27 @@ func (s *slot) giveBack() bool {
 	return false
 }
 
-// visit is enter for a host service. On the goroutine of the call itself nothing is to be counted: it cannot give the
-// slot back while it is here. counted says whether exit is due.
-func (s *slot) visit() (counted, ok bool) {
-	if owner := s.owner.Load(); owner != 0 && owner == cross.Goroutine() {
-		return false, s.phase.Load() == busy
+// visit is enter for a host service. own says that it comes on the goroutine of the call itself: then nothing is to be
+// counted, because the goroutine cannot give the slot back while it is here. Else exit is due. Under the race detector all
+// are counted, so that it sees who comes after whom.
+func (s *slot) visit() (own, ok bool) {
+	if own = s.ownGoroutine(); own && !raceEnabled {
+		return true, s.phase.Load() == busy
 	}
-	ok = s.enter()
-	return ok, ok
+	return own, s.enter()
+}
+
+// ownGoroutine reports whether this goroutine is the one that is in the plug-in with the slot.
+func (s *slot) ownGoroutine() bool {
+	owner := s.owner.Load()
+	return owner != 0 && owner == cross.Goroutine()
+}
+
+// leave ends a visit.
+func (s *slot) leave(own bool) {
+	if !own || raceEnabled {
+		s.exit()
+	}
 }
 
 // enter lets a visitor in: the slot's call runs, and the slot serves no other before exit.
@@ -202,39 +187,74 @@ func (s *slot) tidy() {
 	s.lock()
 	s.cancel.Store(0)
 	s.kept.drop()
+	s.left.Store(false)
+	s.endCall()
+}
+
+// endCall says that the call is over to those who have its context. Only the owner calls it.
+func (s *slot) endCall() {
+	if c := s.current.Load(); c != nil {
+		c.End()
+		s.current.Store(nil)
+	}
 }
 
 // attend has the owner take the slow path when it gives the slot back.
 func (s *slot) attend() { s.others.Or(attend) }
 
-// setContext makes ctx what host services use. Only the owner calls it. Until it does, the watcher may take the slot for
-// the call before, whose context has ended.
-func (s *slot) setContext(ctx context.Context) {
+// setCaller makes c's context what host services use. Only the owner calls it. Until it does, the watcher may take the
+// slot for the call before, whose context has ended. It runs no foreign code.
+func (s *slot) setCaller(c callctx.Caller) {
 	s.lock()
+	s.endCall()
 	if s.cancel.Load() != 0 { // a load costs nothing beside a store
 		s.cancel.Store(0)
 	}
-	if s.scope.Load() != nil {
-		s.scope.Store(nil)
+	s.caller, s.calls, s.cancellable, s.word = c, nil, c.Done != nil, &s.cancel
+	s.transient = !s.cancellable && !cmem.Same(c.Context, callctx.Background.Context)
+	if own, ok := c.Context.(Canceller); ok {
+		s.word, s.transient = own.CancelWord(), false
 	}
-	s.ctx, s.cancellable, s.word = ctx, ctx.Done() != nil, &s.cancel
-	if own, ok := ctx.(Canceller); ok {
-		s.word = own.CancelWord()
-	}
-	if s.cancellable {
-		s.phase.Store(busy) // before the caller looks for a running watcher: one that ends looks at slots last
-	} else {
-		s.unlock()
-	}
+	s.unlock()
 }
 
-// hostContext returns the context that host functions get. Only visitors call it.
-func (s *slot) hostContext() context.Context {
-	if c := s.scope.Load(); c != nil {
+// hostContext returns the context that host functions get. Only visitors call it; a call may have several at a time.
+func (s *slot) hostContext() *callctx.Call {
+	if c := s.current.Load(); c != nil {
 		return c
 	}
-	c := &scope{s.ctx, s.engine, s}
-	s.scope.Store(c)
+	return s.makeCall()
+}
+
+// callsAtOnce is how many identities of calls are made at once.
+const callsAtOnce = 16
+
+// holds returns what a call has of its engine: the instance, or that it changes it.
+func (s *slot) holds() any {
+	if s == s.inst.control {
+		return (*change)(s.inst)
+	}
+	return s.inst
+}
+
+func (s *slot) makeCall() *callctx.Call {
+	s.making.Lock()
+	defer s.making.Unlock()
+	c := s.current.Load()
+	if c != nil {
+		return c
+	}
+	if s.calls != nil {
+		c = s.calls.Next()
+	}
+	if c == nil {
+		s.calls = callctx.NewCalls(s.caller, s.holds(), callsAtOnce)
+		c = s.calls.Next()
+	}
+	s.current.Store(c)
+	if !s.ownGoroutine() {
+		s.attend() // the owner may just be giving the slot back: whoever has it next tidies up
+	}
 	return c
 }
 
@@ -311,8 +331,10 @@ func newSlot() *slot {
 
 // freeSlot gives a closed slot back to the arena.
 func freeSlot(s *slot) {
-	s.engine, s.inst, s.ctx, s.word, s.cancellable, s.scratch, s.done = nil, nil, nil, nil, false, nil, nil
-	s.scope.Store(nil)
+	s.endCall()
+	s.engine, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
+	s.transient, s.watched = false, false
+	s.left.Store(false)
 	s.others.And(^attend)
 	s.owner.Store(0)
 	arena.mu.Lock()

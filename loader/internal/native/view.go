@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -26,6 +27,12 @@ func (v *views) add(n int) {
 	}
 }
 
+func (v *views) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.open
+}
+
 func (v *views) wait() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -37,16 +44,31 @@ func (v *views) wait() {
 // View calls a function and returns its output where the plug-in has it; see engine.Engine. The plug-in gets no room, so
 // that what it has goes into its own memory.
 func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	s, err := e.acquire(ctx, nil)
+	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer e.release(s)
-	status := s.call(e.image.fns[fn], in, nil)
+	s, err := e.acquire(&caller, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	v, status, err := e.view(s, fn, in)
+	if s.left.Swap(false) {
+		if v != nil {
+			v.Release()
+		}
+		v, status, err = &engine.View{Bytes: []byte(endedGoroutine), Release: func() {}}, abi.StatusPanic, nil
+	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
-	if f := s.frame; f.Release != 0 && status >= 0 && f.OutLen < maxInt && (f.Out != 0 || f.OutLen == 0) {
+	e.release(s) // not deferred: where a host function ends this goroutine, abandon does it
+	return v, status, err
+}
+
+func (e *Engine) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	status := s.call(e.image.fns[fn], in, nil)
+	if f := s.frame; f.Release != 0 && status >= 0 && cmem.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
 		e.views.add(1)
 		return &engine.View{Bytes: cmem.Bytes(f.Out, int(f.OutLen)), Release: func() {

@@ -1,86 +1,117 @@
 package native
 
 import (
-	"context"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 )
 
 // watcher sets the cancellation word of calls whose context has ended (R17). It is one goroutine for each plug-in, and
 // only while calls with a context that can end are in progress: a timer or a goroutine for each call would cost more
-// than the call does. It looks every watchInterval, so that is how late a plug-in may hear of it.
+// than the call does. It looks every watchInterval, so that is how late a plug-in may hear of it. It looks at the slots in
+// its list, which are those that had such a call lately, and asks no context: it has the channels that they gave.
 type watcher struct {
-	engine  *Engine
-	running atomic.Bool
-	stopped atomic.Bool
+	engine *Engine
+
+	mu      sync.Mutex
+	running bool
+	stopped bool
+	more    []*slot // to be watched from the next look on
 }
 
 const (
 	watchInterval = time.Millisecond
-	watchIdle     = 50 // intervals without a call after which the watcher ends
+	watchIdle     = 50 // looks in a row that find a slot idle, after which it is not watched any more
 )
 
-// ensure has the watcher run. The caller's slot is busy by now: a watcher that is about to end looks once more after
-// it has said so, and finds it.
-func (w *watcher) ensure() {
-	if !w.running.Load() {
-		w.launch()
-	}
-}
-
-func (w *watcher) launch() {
-	if w.running.CompareAndSwap(false, true) {
+// add has the watcher watch a slot, whose owner the caller is.
+func (w *watcher) add(s *slot) {
+	s.watched = true
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.more = append(w.more, s)
+	if !w.running && !w.stopped {
+		w.running = true
 		go w.run()
 	}
 }
 
 // stop ends the watcher soon; no call is in progress any more, and none will be.
-func (w *watcher) stop() { w.stopped.Store(true) }
+func (w *watcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped, w.more = true, nil
+}
+
+// watched is a slot in the list.
+type watched struct {
+	slot *slot
+	idle int // looks in a row that found it idle
+}
 
 func (w *watcher) run() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	for quiet := 0; !w.stopped.Load(); <-tick.C {
-		if w.look() {
-			quiet = 0
-			continue
-		}
-		if quiet++; quiet < watchIdle {
-			continue
-		}
-		w.forget()
-		w.running.Store(false)
-		if !w.look() || !w.running.CompareAndSwap(false, true) {
-			return
-		}
-		quiet = 0
-	}
-}
-
-// look visits every call in progress, and reports whether one of them has a context that can end.
-func (w *watcher) look() (found bool) {
-	for _, s := range *w.engine.slots.Load() {
-		if !s.enter() {
-			continue
-		}
-		if s.engine == w.engine && s.cancellable {
-			found = true
-			if s.ctx.Err() != nil {
-				s.cancel.Store(1)
-				s.attend()
+	var list []watched
+	for ; w.next(&list); <-tick.C {
+		kept := list[:0]
+		for _, entry := range list {
+			if w.look(&entry) {
+				kept = append(kept, entry)
 			}
 		}
-		s.exit()
+		clear(list[len(kept):])
+		list = kept
 	}
-	return found
 }
 
-// forget drops the contexts of calls that are over, and what they refer to.
-func (w *watcher) forget() {
-	for _, s := range *w.engine.slots.Load() {
-		if s.tryAcquire() {
-			s.setContext(context.Background())
-			s.engine.release(s)
-		}
+// next takes over what was added, and reports whether there is anything to look at.
+func (w *watcher) next(list *[]watched) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.more {
+		*list = append(*list, watched{slot: s})
 	}
+	w.more = nil
+	if len(*list) == 0 || w.stopped {
+		w.running = false
+		return false
+	}
+	return true
+}
+
+// look visits a slot's call, and reports whether the slot is to be looked at again.
+func (w *watcher) look(entry *watched) bool {
+	s := entry.slot
+	if !s.enter() {
+		if entry.idle++; entry.idle < watchIdle {
+			return true
+		}
+		return !w.forget(s)
+	}
+	defer s.exit()
+	entry.idle = 0
+	if s.engine != w.engine {
+		return false // it went to another plug-in, since this one was closed
+	}
+	if s.cancellable && s.caller.Ended() {
+		s.cancel.Store(1)
+		s.attend()
+	}
+	return true
+}
+
+// forget drops the context of an idle slot's last call, and what it refers to. It reports whether the slot is not to be
+// watched any more.
+func (w *watcher) forget(s *slot) bool {
+	if !s.tryAcquire() {
+		return s.phase.Load() == closed
+	}
+	if s.engine == w.engine {
+		s.setCaller(callctx.Background)
+		s.watched = false
+	}
+	s.engine.release(s)
+	return true
 }

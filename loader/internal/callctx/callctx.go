@@ -1,0 +1,149 @@
+// Package callctx is the chain of calls that a context carries. A host function gets a context that names the call it
+// serves; a call that is made with that context, or with one derived from it, is known to come from there, whatever
+// plug-in and engine it goes to. So a call that would wait for itself is refused instead of waiting for ever.
+package callctx
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// MaxDepth is how many calls may be in progress one within the other, through host functions. It keeps endless recursion
+// from using up the stack of the thread that all of them are on in-process.
+const MaxDepth = 256
+
+// Caller is what an engine needs to know of the context of a call. A context is foreign code, which may panic, end its
+// goroutine, block or call back; so Ask asks it once, before the call has taken anything.
+type Caller struct {
+	Context context.Context
+	Done    <-chan struct{} // nil when the context cannot end
+	Outer   *Call           // the innermost call in progress that the context comes from, or nil
+}
+
+// Background is the Caller of context.Background().
+var Background = Caller{Context: context.Background()}
+
+// Ask returns the context's Caller. The error is engine.ErrNilContext, or engine.ErrTooDeep when the call would nest deeper
+// than MaxDepth.
+func Ask(ctx context.Context) (Caller, error) {
+	if ctx == nil {
+		return Caller{}, engine.ErrNilContext
+	}
+	c := Caller{Context: ctx, Done: ctx.Done()}
+	c.Outer, _ = ctx.Value(key{}).(*Call)
+	if c.Outer != nil {
+		c.Outer = c.Outer.running()
+		if c.Outer != nil && c.Outer.depth >= MaxDepth && depth(c.Outer) >= MaxDepth {
+			return Caller{}, engine.ErrTooDeep
+		}
+	}
+	return c, nil
+}
+
+// Ended reports whether the context has ended. It runs no foreign code.
+func (c *Caller) Ended() bool {
+	if c.Done == nil {
+		return false
+	}
+	select {
+	case <-c.Done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Cause returns why the context has ended, never nil. It runs foreign code.
+func (c *Caller) Cause() error {
+	if err := context.Cause(c.Context); err != nil {
+		return err
+	}
+	return context.Canceled // its Done is closed, whatever else it says
+}
+
+// WithoutCancel returns the Caller for what is not to be given up half way. It runs no foreign code.
+func (c *Caller) WithoutCancel() Caller {
+	return Caller{Context: context.WithoutCancel(c.Context), Outer: c.Outer}
+}
+
+// Call is one call in progress. It is the context that the call's host functions get, so they may keep it for longer.
+type Call struct {
+	*Calls
+	over atomic.Uint32
+}
+
+type key struct{}
+
+// Value adds one value to the caller's context: the call itself.
+func (c *Call) Value(k any) any {
+	if k == (key{}) {
+		return c
+	}
+	return c.Context.Value(k)
+}
+
+// End says that the call is over.
+func (c *Call) End() { cmem.StoreUint32(&c.over, 1) }
+
+// Holds returns what the call was made with: what it has of its engine.
+func (c *Call) Holds() any { return c.holds }
+
+// running returns c when it is in progress, else the innermost call in progress that it came from, or nil.
+func (c *Call) running() *Call {
+	for c != nil && c.over.Load() != 0 {
+		c = c.outer
+	}
+	return c
+}
+
+// Running yields the calls in progress that led to c, c included, the innermost first. c may be nil.
+func (c *Call) Running() iter.Seq[*Call] {
+	return func(yield func(*Call) bool) {
+		for at := c.running(); at != nil; at = at.outer.running() {
+			if !yield(at) {
+				return
+			}
+		}
+	}
+}
+
+func depth(c *Call) (n int) {
+	for range c.Running() {
+		n++
+	}
+	return n
+}
+
+// Calls makes the Calls that have one Caller and hold the same, one after the other: each needs an identity of its own,
+// and not an allocation of its own. It is for one goroutine at a time.
+type Calls struct {
+	context.Context // the caller's
+	outer           *Call
+	depth           int // how many calls are in progress with one of these; may be too high, because others ended since
+	holds           any
+	calls           []Call // not yet given out
+}
+
+// NewCalls returns a source of n Calls.
+func NewCalls(c Caller, holds any, n int) *Calls {
+	calls := &Calls{Context: c.Context, outer: c.Outer.running(), depth: 1, holds: holds, calls: make([]Call, n)}
+	if calls.outer != nil {
+		calls.depth += calls.outer.depth
+	}
+	return calls
+}
+
+// Next returns the next Call, or nil when there is no other.
+func (c *Calls) Next() *Call {
+	if len(c.calls) == 0 {
+		return nil
+	}
+	next := &c.calls[0]
+	c.calls = c.calls[1:]
+	next.Calls = c
+	return next
+}

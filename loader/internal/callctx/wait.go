@@ -1,0 +1,143 @@
+package callctx
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// Wanted is what a call may have to wait for. Its methods run under the lock of this package, and so wait for nothing
+// and run no foreign code.
+type Wanted interface {
+	// Plugin returns the name of the plug-in that it belongs to.
+	Plugin() string
+	// Holders returns the calls that hold it now, with nil for one that is in no host function, or for what is free.
+	// all says whether the call that waits needs all of them to end, and not just one.
+	Holders() (calls []*Call, all bool)
+}
+
+// Waiter is a call that waits.
+type Waiter struct {
+	within []*Call // the calls in progress that it was made in
+	want   Wanted
+}
+
+// waits knows the calls that wait, where they were made within other calls: only those can close a circle.
+var waits struct {
+	mu     sync.Mutex
+	within map[*Call][]*Waiter
+}
+
+// Wait says that a call made within outer is about to wait for want. The error is an *engine.Deadlock when it would wait
+// for ever, because those who hold what it wants wait for those who led to it; else Done is due when the wait is over.
+//
+// A call is taken to wait for what was called with its context. A host function that starts something with its context,
+// and does not wait for it, may be refused what it could have had.
+func Wait(outer *Call, want Wanted) (*Waiter, error) {
+	w := &Waiter{slices.Collect(outer.Running()), want}
+	if len(w.within) == 0 {
+		return w, nil
+	}
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	if waits.within == nil {
+		waits.within = make(map[*Call][]*Waiter)
+	}
+	for _, c := range w.within {
+		waits.within[c] = append(waits.within[c], w)
+	}
+	if circle := w.circle(); circle != nil {
+		w.forget()
+		return nil, circle
+	}
+	return w, nil
+}
+
+// Done says that the wait is over.
+func (w *Waiter) Done() {
+	if len(w.within) > 0 {
+		waits.mu.Lock()
+		defer waits.mu.Unlock()
+		w.forget()
+	}
+}
+
+func (w *Waiter) forget() {
+	for _, c := range w.within {
+		others := waits.within[c]
+		if i := slices.Index(others, w); i >= 0 {
+			others = slices.Delete(others, i, i+1)
+		}
+		if len(others) == 0 {
+			delete(waits.within, c)
+		} else {
+			waits.within[c] = others
+		}
+	}
+}
+
+// circle returns not nil when w would wait for ever: when nobody that it depends on can go on.
+func (w *Waiter) circle() *engine.Deadlock {
+	// All whom w depends on, with what they wait for. What stays in stuck cannot go on.
+	type wait struct {
+		holders []*Call
+		all     bool
+	}
+	stuck := make(map[*Waiter]wait)
+	for todo := []*Waiter{w}; len(todo) > 0; {
+		next := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if _, seen := stuck[next]; seen {
+			continue
+		}
+		holders, all := next.want.Holders()
+		stuck[next] = wait{holders, all}
+		if next == w && !all && slices.ContainsFunc(holders, func(c *Call) bool { return len(waits.within[c]) == 0 }) {
+			return nil // the usual case
+		}
+		for _, c := range holders {
+			todo = append(todo, waits.within[c]...)
+		}
+	}
+	// waiting returns a waiter within c that is stuck, or nil.
+	waiting := func(c *Call) *Waiter {
+		for _, other := range waits.within[c] {
+			if _, ok := stuck[other]; ok {
+				return other
+			}
+		}
+		return nil
+	}
+	for changed := true; changed; {
+		changed = false
+		for other, its := range stuck {
+			goesOn := func(c *Call) bool { return waiting(c) == nil }
+			free := slices.ContainsFunc(its.holders, goesOn)
+			if its.all {
+				free = !slices.ContainsFunc(its.holders, func(c *Call) bool { return !goesOn(c) })
+			}
+			if free || len(its.holders) == 0 {
+				delete(stuck, other)
+				changed = true
+			}
+		}
+	}
+	if _, ok := stuck[w]; !ok {
+		return nil
+	}
+	circle := new(engine.Deadlock)
+	seen := make(map[*Waiter]bool)
+	for at := w; at != nil && !seen[at]; {
+		seen[at] = true
+		circle.Plugins = append(circle.Plugins, at.want.Plugin())
+		var next *Waiter
+		for _, c := range stuck[at].holders {
+			if next = waiting(c); next != nil {
+				break
+			}
+		}
+		at = next
+	}
+	return circle
+}
