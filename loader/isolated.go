@@ -31,7 +31,7 @@ type CrashError struct {
 	Signal    os.Signal     // the signal that ended the worker, or nil
 	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
-	Stderr    []string      // the last lines that the worker wrote to its standard output and standard error
+	Stderr    []string      // the last lines that the worker wrote: to its standard error, and to its standard output as well
 	Attempt   int           // which of the plug-in's workers it was, from 1
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
 }

@@ -101,6 +101,8 @@ func WithEnv(env ...string) Option {
 // lines are kept, for errors. It is written to by a goroutine for each worker, of which two may run at a time when one
 // worker has ended. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
 // a line in its place says.
+// What C code prints arrives line by line, and the rest by Close at the latest: the worker ends as a C program does, exit
+// handlers and static destructors included.
 func WithOutput(w io.Writer) Option {
 	return func(o *isolated.Options) error {
 		o.Stderr = w

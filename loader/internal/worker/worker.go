@@ -79,6 +79,7 @@ func Main(sandbox Sandbox) {
 		keep(handle)
 		files = append(files, os.NewFile(handle, "inherited"))
 	}
+	prepareLibc()
 	surrender()
 	admits := admitThreads()
 	go dieWithHost(files[0])
@@ -152,7 +153,7 @@ func (s *server) serve(l *transport.WorkerLane) {
 				_ = e.Close() // unloading is the system's, at the end of the process
 			}
 			if err = l.Done(0, nil); err == nil {
-				os.Exit(0)
+				leave()
 			}
 		default:
 			err = transport.ErrGarbage

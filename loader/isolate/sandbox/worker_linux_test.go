@@ -238,3 +238,14 @@ func TestOwnDescriptors(t *testing.T) {
 		require.NoError(t, p.Close())
 	}
 }
+
+// A sandboxed worker ends as a C program does, too: what was printed arrives by Close.
+func TestOutputByClose(t *testing.T) {
+	var out bytes.Buffer
+	p, err := loader.Open(fixture.C(t, "fault_prints"), isolate.InWorker(isolate.WithOutput(&out), sandbox.With(sandbox.Policy{})))
+	require.NoError(t, err)
+	_, err = p.Call(context.Background(), "print_part", nil)
+	require.NoError(t, err)
+	require.NoError(t, p.Close())
+	assert.Equal(t, "part exit handler ran\ndestructor of object ran, last words", out.String())
+}

@@ -1,0 +1,72 @@
+//go:build unix
+
+package isolate_test
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+// output is a WithOutput that remembers.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// What a plug-in prints arrives although it flushes nothing: lines at once, the rest by Close, with the words of exit handlers
+// and destructors.
+func TestPrintedOutput(t *testing.T) {
+	var out output
+	p, err := loader.Open(fixture.C(t, "fault_prints"), isolate.InWorker(isolate.WithOutput(&out)))
+	require.NoError(t, err)
+	call(t, p, "print", "xyz")
+	require.Eventually(t, func() bool { return out.String() == "line of 3 bytes\n" }, 10*time.Second, time.Millisecond, "%q", &out)
+	call(t, p, "print_part", "")
+	require.NoError(t, p.Close())
+	assert.Equal(t, "line of 3 bytes\npart exit handler ran\ndestructor of object ran, last words", out.String())
+}
+
+// The last words that a plug-in printed are those of its crash.
+func TestPrintedLastWords(t *testing.T) {
+	p := open(t, fixture.C(t, "fault_prints"), isolate.InWorker())
+	_, err := p.Call(ctx, "fault", nil)
+	assert.Equal(t, []string{"words before the end"}, crash(t, err).Stderr)
+	assert.ErrorContains(t, err, "words before the end")
+}
+
+// An exit handler that does not return does not hold up Close.
+func TestExitHandlerThatHangs(t *testing.T) {
+	var out output
+	p, err := loader.Open(fixture.C(t, "fault_exit_hang"), isolate.InWorker(isolate.WithOutput(&out)))
+	require.NoError(t, err)
+	closed := make(chan error)
+	go func() { closed <- p.Close() }()
+	select {
+	case err := <-closed:
+		assert.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "Close waits for the exit handler")
+	}
+	assert.Equal(t, "exit handler hangs\n", out.String())
+}
