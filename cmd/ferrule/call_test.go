@@ -332,10 +332,12 @@ func TestCallSandbox(t *testing.T) {
 	const reads = `#include <stdio.h>
 		FERRULE_PLUGIN(FERRULE_NAME("reads") FERRULE_VERSION("1"));
 		FERRULE_FN(passwd) { return fopen("/etc/passwd", "r") ? FERRULE_OK : FERRULE_FAILED; }`
-	library := compiled(t, reads)
-	for want, args := range map[int][]string{0: {"--isolated"}, 1: {"--sandbox"}} {
-		_, stderr, code := ferrule(t, "", append([]string{"call", "--in", "", library, "passwd"}, args...)...)
-		assert.Equal(t, want, code, stderr)
+	for _, flags := range [][]string{nil, {"-Wl,-rpath,/"}, {"-Wl,--disable-new-dtags,-rpath,$ORIGIN/../../../../..:/etc"}} {
+		library := compiled(t, reads, flags...)
+		for want, args := range map[int][]string{0: {"--isolated"}, 1: {"--sandbox"}} {
+			_, stderr, code := ferrule(t, "", append([]string{"call", "--in", "", library, "passwd"}, args...)...)
+			assert.Equal(t, want, code, "linked with %q: %s", flags, stderr)
+		}
 	}
 }
 

@@ -57,13 +57,15 @@ func (o *Options) checkProgram() error {
 
 // Engine runs one plug-in in worker processes.
 type Engine struct {
-	lib     *inspect.Library
-	path    string // absolute
-	host    engine.Host
-	options Options
-	start   engine.StartOptions
-	lanes   int // how many calls may run at a time
-	run     func(*worker) (child, error)
+	lib  *inspect.Library
+	path string // absolute
+	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
+	libraries []wire.Library
+	host      engine.Host
+	options   Options
+	start     engine.StartOptions
+	lanes     int // how many calls may run at a time
+	run       func(*worker) (child, error)
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
@@ -121,6 +123,11 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 		return nil, nil, err
 	}
 	e := newEngine(lib, abs, host, s.Options, o)
+	if s.Sandbox != nil {
+		if e.libraries, err = grants(abs, lib); err != nil {
+			return nil, nil, err
+		}
+	}
 	w, err := e.launch()
 	if err != nil {
 		return nil, nil, err

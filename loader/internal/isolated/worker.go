@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -151,7 +149,7 @@ func (w *worker) open() error {
 	e.mu.Unlock()
 	c := e.begin(l, callctx.Background)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
-		RunPath: runPath(e.lib, e.path), Sandbox: e.options.Sandbox}
+		Libraries: e.libraries, Sandbox: e.options.Sandbox}
 	late := time.AfterFunc(e.options.StartTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})
@@ -213,18 +211,6 @@ func (c *call) control(op transport.Op, in []byte) ([]byte, error) {
 		return nil, c.garbage(err)
 	}
 	return out, nil
-}
-
-// runPath returns the folders in which the library says that what it links to is.
-func runPath(lib *inspect.Library, path string) (folders [][]byte) {
-	origin := filepath.Dir(path)
-	for _, folder := range lib.RunPath {
-		folder = strings.NewReplacer("$ORIGIN", origin, "${ORIGIN}", origin, "@loader_path", origin).Replace(folder)
-		if filepath.IsAbs(folder) {
-			folders = append(folders, []byte(filepath.Clean(folder)))
-		}
-	}
-	return folders
 }
 
 func (w *worker) pid() int { return w.process.pid() }

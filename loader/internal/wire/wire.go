@@ -21,9 +21,15 @@ type Open struct {
 	SHA256    []byte          // that it must have, or nil
 	Instances int             // how many to start
 	Config    []byte          // what ferrule_start gets
-	RunPath   [][]byte        // folders that the library's own libraries may be in, absolute
+	Libraries []Library       // that the library brings along and that a sandbox is to let it read
 	Contents  []string        // Contents of the library
 	Sandbox   json.RawMessage // what the sandbox is to be; null without one
+}
+
+// Library is a file that the host has found, for the worker to find the same.
+type Library struct {
+	Path          []byte // absolute, without symbolic links when it was found
+	Device, Inode uint64 // of the file; both 0 where any file at the path will do
 }
 
 // Contents returns what a host knows of a library whose functions it calls by their numbers: if the contents differ, the host

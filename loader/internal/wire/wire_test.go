@@ -76,7 +76,7 @@ func TestViolationAndOpened(t *testing.T) {
 		assert.Equal(t, in, out)
 	}
 	in := Open{Path: []byte("/\xff"), SHA256: []byte{1}, Instances: 3, Config: []byte("c"),
-		RunPath: [][]byte{[]byte("/lib")}, Contents: []string{"name"}, Sandbox: json.RawMessage(`{"Read":["/usr"]}`)}
+		Libraries: []Library{{[]byte("/lib/liba.so"), 1, 2}}, Contents: []string{"name"}, Sandbox: json.RawMessage(`{"Read":["/usr"]}`)}
 	var out Open
 	require.NoError(t, Unmarshal(Marshal(in), &out))
 	assert.Equal(t, in, out)

@@ -48,9 +48,9 @@ const (
 	ExitLost     = 99 // the pipe that the host wakes the worker by was closed
 )
 
-// Sandbox shuts the process in; see package sandbox. libraries are the files and folders that the library needs. It
-// returns the layers that are active.
-type Sandbox func(config []byte, libraries []string) (layers []string, err error)
+// Sandbox shuts the process in; see package sandbox. libraries are the files that it needs: the plug-in's library, and those
+// that the host has found for it. It returns the layers that are active.
+type Sandbox func(config []byte, libraries []wire.Library) (layers []string, err error)
 
 // Requested reports whether this process was started as a worker, and whether with a sandbox.
 func Requested() (worker, sandbox bool) {
@@ -258,11 +258,7 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
 			Expected: "one that imports it", Remedy: "Import loader/isolate/sandbox in the worker's program"}
 	}
-	libraries := []string{string(o.Path)}
-	for _, folder := range o.RunPath {
-		libraries = append(libraries, string(folder))
-	}
-	layers, err := s.sandbox(o.Sandbox, libraries)
+	layers, err := s.sandbox(o.Sandbox, append([]wire.Library{{Path: o.Path}}, o.Libraries...))
 	var mistake *inspect.Error
 	switch {
 	case err == nil:

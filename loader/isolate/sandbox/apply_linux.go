@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // system is what this system has; tests put something less in its place. The functions say why not, or nothing.
@@ -20,9 +22,9 @@ var system = struct {
 }{landlockABI, seccompLacks}
 
 // apply takes the bounds of a policy, as encode writes it, upon this process: all its threads, for as long as it lives.
-// libraries are the plug-in's file and the folders in which its dependencies are looked for. It returns the layers that
+// libraries are the plug-in's file and those that it brings along. It returns the layers that
 // are active. After an error some may be, and the process should end.
-func apply(config []byte, libraries []string) ([]string, error) {
+func apply(config []byte, libraries []wire.Library) ([]string, error) {
 	p, err := decode(config)
 	if err != nil {
 		return nil, err

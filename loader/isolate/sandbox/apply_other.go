@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
 // apply takes the bounds of a policy upon this process, as far as resource limits do. Files, the network and processes
 // cannot be refused here to a process that is running, so that every policy needs BestEffort. Built, not run: see
 // docs/macos.md for what it relies on.
-func apply(config []byte, _ []string) ([]string, error) {
+func apply(config []byte, _ []wire.Library) ([]string, error) {
 	p, err := decode(config)
 	if err != nil {
 		return nil, err

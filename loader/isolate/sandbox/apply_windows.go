@@ -5,13 +5,14 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 	"golang.org/x/sys/windows"
 )
 
 // apply takes the bounds of a policy upon this process, by a job object of its own inside the one that the host has put it
 // in: memory, processor time and the number of processes. What is left cannot be refused to a process that is running, so
 // every policy needs BestEffort.
-func apply(config []byte, _ []string) ([]string, error) {
+func apply(config []byte, _ []wire.Library) ([]string, error) {
 	p, err := decode(config)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // The tests start their own binary again, as a worker is: it takes the sandbox upon itself, opens a plug-in in
@@ -131,7 +132,7 @@ func child() {
 		}
 		config, err := j.Policy.encode()
 		must(err)
-		first.Layers, err = apply(config, []string{path})
+		first.Layers, err = apply(config, []wire.Library{{Path: []byte(path)}})
 		must(err)
 	}
 	p, err := loader.Open(path)

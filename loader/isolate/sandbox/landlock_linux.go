@@ -12,6 +12,7 @@ import (
 	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox/internal/threads"
 )
 
@@ -67,6 +68,7 @@ const (
 type grant struct {
 	path   string
 	rights landlock.AccessFSSet
+	file   int // a descriptor of it, open until the rules are made; -1 where what is at the path then will do
 }
 
 // systemFiles is what every plug-in may read: where dlopen looks for what a library needs, what it reads to know where,
@@ -76,7 +78,7 @@ var systemFiles = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/loc
 	"/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo", "/share/zoneinfo"}
 
 // grants returns what the policy and the libraries come to. All of it exists.
-func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
+func grants(abi int, p *Policy, libraries []wire.Library) ([]grant, error) {
 	var runs landlock.AccessFSSet
 	if p.Processes > 0 {
 		runs = mayRun
@@ -91,7 +93,7 @@ func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
 		if !info.IsDir() {
 			rights &= ofFiles
 		}
-		all = append(all, grant{path, rights & handled})
+		all = append(all, grant{path, rights & handled, -1})
 		return nil
 	}
 	for _, pattern := range systemFiles {
@@ -99,12 +101,20 @@ func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
 		if err != nil {
 			return nil, err
 		}
-		libraries = append(libraries[:len(libraries):len(libraries)], paths...)
+		for _, path := range paths {
+			_ = add(path, mayRead|runs) // what cannot be looked at is not for the plug-in either
+		}
 	}
-	for _, path := range libraries {
-		// Landlock knows no files in memory, and lets them through. What cannot be looked at is not for the plug-in
-		// either.
-		if !strings.HasPrefix(path, "/proc/self/fd/") {
+	for _, l := range libraries {
+		path := string(l.Path)
+		switch {
+		case l.Inode != 0:
+			fd, err := open(l)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, grant{path, mayRead & handled, fd})
+		case !strings.HasPrefix(path, "/proc/self/fd/"): // Landlock knows no files in memory, and lets them through
 			_ = add(path, mayRead|runs)
 		}
 	}
@@ -121,6 +131,28 @@ func grants(abi int, p *Policy, libraries []string) ([]grant, error) {
 	return all, nil
 }
 
+// open opens the file that the host has found. What the plug-in is linked to is its own word, so that what lies at the
+// path must not decide: it may have become a link to something else meanwhile.
+func open(l wire.Library) (fd int, err error) {
+	var stat unix.Stat_t
+	fd, err = unix.Open(string(l.Path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Fstat(fd, &stat)
+	}
+	found := "another file"
+	switch {
+	case err != nil:
+		found = err.Error()
+	case uint64(stat.Dev) == l.Device && stat.Ino == l.Inode:
+		return fd, nil
+	}
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+	return -1, mistake(fmt.Sprintf("at %q, which the plug-in is linked to: %s", l.Path, found), "the library that was there when the plug-in was opened",
+		"Close the plug-in and open it again")
+}
+
 // unusable is the error for a path of a policy that there can be no rule for.
 func unusable(field, path string, err error, remedy string) error {
 	var why *fs.PathError
@@ -132,11 +164,18 @@ func unusable(field, path string, err error, remedy string) error {
 
 // applyLandlock closes the file system but for what is granted, the TCP ports but for those of the policy, and the ways
 // to signal, or to trace, a process outside.
-func applyLandlock(abi int, p *Policy, libraries []string) (layers []string, err error) {
+func applyLandlock(abi int, p *Policy, libraries []wire.Library) (layers []string, err error) {
 	granted, err := grants(abi, p, libraries)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		for _, g := range granted {
+			if g.file >= 0 {
+				_ = unix.Close(g.file)
+			}
+		}
+	}()
 	layers = []string{fmt.Sprintf("landlock v%d: files", abi)}
 	connect, listen := p.Connect, p.Listen
 	if abi < landlockTCP {
@@ -146,6 +185,11 @@ func applyLandlock(abi int, p *Policy, libraries []string) (layers []string, err
 	}
 	if abi >= landlockScopes {
 		layers = append(layers, fmt.Sprintf("landlock v%d: signals", abi))
+	}
+	for _, l := range libraries {
+		if l.Inode != 0 {
+			layers = append(layers, "library "+string(l.Path))
+		}
 	}
 	if haveCgo || abi >= landlockThreadsSync {
 		return layers, restrict(configs[abi], granted, connect, listen)
@@ -157,7 +201,11 @@ func applyLandlock(abi int, p *Policy, libraries []string) (layers []string, err
 func restrict(config landlock.Config, granted []grant, connect, listen []uint16) error {
 	var rules []landlock.Rule
 	for _, g := range granted {
-		rules = append(rules, landlock.PathAccess(g.rights, g.path))
+		path := g.path
+		if g.file >= 0 {
+			path = fmt.Sprintf("/proc/self/fd/%d", g.file)
+		}
+		rules = append(rules, landlock.PathAccess(g.rights, path))
 	}
 	for _, port := range connect {
 		rules = append(rules, landlock.ConnectTCP(port))
@@ -187,13 +235,17 @@ func restrictThreads(config landlock.Config, granted []grant, connect, listen []
 		return nil
 	}
 	for _, g := range granted {
-		fd, err := unix.Open(g.path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("%s: %w", g.path, err)
+		fd, err := g.file, error(nil)
+		if fd < 0 {
+			if fd, err = unix.Open(g.path, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+				return fmt.Errorf("%s: %w", g.path, err)
+			}
 		}
 		err = addRule(unix.LANDLOCK_RULE_PATH_BENEATH,
 			unsafe.Pointer(&unix.LandlockPathBeneathAttr{Allowed_access: uint64(g.rights), Parent_fd: int32(fd)}))
-		unix.Close(fd)
+		if fd != g.file {
+			_ = unix.Close(fd)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", g.path, err)
 		}

@@ -27,8 +27,8 @@ import (
 // no limit.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
-	// must exist. Empty: only the plug-in's library, the folders of its RUNPATH, and the system's library folders
-	// and time zones, and these without listing them.
+	// must exist. Empty: only the plug-in's library, the libraries that it brings along (README.md says which it
+	// may), and the system's library folders and time zones, and these without listing them.
 	Read []string `json:"read,omitempty"`
 
 	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
