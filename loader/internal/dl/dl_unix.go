@@ -6,18 +6,23 @@ import (
 	"runtime"
 
 	"github.com/ebitengine/purego"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
 )
 
 // Open loads the library at path, an absolute path. All its symbols are bound now rather than when they are first used,
 // so that a missing one is an error here, and they stay invisible to other libraries.
 //
-// dlerror keeps its text per thread and purego fetches it by a second call, so the goroutine stays on one thread.
+// dlerror keeps its text per thread and purego fetches it by a second call, so the goroutine stays on one thread. So does
+// what the library's constructors leave there of their own; the floating-point control is put back.
 func Open(path string) (Library, error) {
 	if err := check(path); err != nil {
 		return Library{}, err
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	control := fpenv.Get()
+	defer control.Set()
 	handle, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return Library{}, &Error{err.Error()}
@@ -40,6 +45,8 @@ func (l Library) Lookup(symbol string) (uintptr, error) {
 func (l Library) Close() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	control := fpenv.Get()
+	defer control.Set()
 	if err := purego.Dlclose(l.handle); err != nil {
 		return &Error{err.Error()}
 	}

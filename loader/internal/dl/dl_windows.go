@@ -1,17 +1,25 @@
 package dl
 
 import (
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
 )
 
 // Open loads the library at path, an absolute path. What it links to is searched for in its own folder, in the
-// program's and in the system's, and nowhere else: not in the working directory, not along PATH.
+// program's and in the system's, and nowhere else: not in the working directory, not along PATH. The thread's
+// floating-point control is put back, which code that runs meanwhile may change.
 func Open(path string) (Library, error) {
 	if err := check(path); err != nil {
 		return Library{}, err
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	control := fpenv.Get()
+	defer control.Set()
 	const search = windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
 	handle, err := windows.LoadLibraryEx(path, 0, search)
 	if err != nil {
@@ -31,6 +39,10 @@ func (l Library) Lookup(symbol string) (uintptr, error) {
 
 // Close drops one reference to the library; the system unmaps it after the last one.
 func (l Library) Close() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	control := fpenv.Get()
+	defer control.Set()
 	if err := windows.FreeLibrary(windows.Handle(l.handle)); err != nil {
 		return &Error{err.Error()}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
 )
 
 // instance is one plug-in state.
@@ -210,11 +211,26 @@ func (inst *instance) Holders() (calls []*callctx.Call, all bool) {
 
 // run crosses on the instance's own thread where it has one, else on this one.
 func (s *slot) run(crossing func() abi.Status) abi.Status {
+	if s == s.inst.control {
+		crossing = keepControl(crossing)
+	}
 	if t := s.inst.thread; t != nil {
 		t.jobs <- job{s, crossing}
 		return <-s.done
 	}
 	return crossing()
+}
+
+// keepControl is crossing, after which the thread has the floating-point control that it had before. It is for start and
+// stop, where libraries set things up; that a function's call leaves it alone is rule R20.
+func keepControl(crossing func() abi.Status) func() abi.Status {
+	return func() abi.Status {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		control := fpenv.Get()
+		defer control.Set()
+		return crossing()
+	}
 }
 
 // thread is the one operating system thread on which a pinned instance runs.

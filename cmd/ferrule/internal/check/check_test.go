@@ -136,6 +136,7 @@ func TestFindings(t *testing.T) {
 		{"check_working_directory", "working-directory error R20", "is /", false, ""},
 		{"check_locale", "locale error R20", `after ferrule_start: the locale was "C", is "C.UTF-8"`, true, ""},
 		{"check_floating_point", "floating-point error R20", "after answer: ", true, ""},
+		{"check_fast_math", "floating-point error R20", "after opening the library: ", true, "floating-point"},
 		{"check_environment", "environment error R20", "CHECK_ENVIRONMENT was not there", true, ""},
 		{"check_stdout", "standard-streams error R20", `"here I am`, true, ""},
 		{"check_stdin_closed", "standard-streams error R20", "the standard input was file", true, ""},
@@ -378,4 +379,23 @@ func TestInputs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"start error R15"}, findings(v))
 	assert.Contains(t, v.Results[0].Findings[0].Seen, "the configuration is long")
+}
+
+// What helps is said: a constructor's change is not undone before a call ends.
+func TestFastMathIsALinkersFlag(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the case is skipped on this system")
+	}
+	for name, mend := range map[string]string{"check_fast_math": "Link without -ffast-math", "check_floating_point": "Restore with fesetenv"} {
+		o := options(t)
+		o.Only = []string{"floating-point"}
+		v, err := check.Run(fixture.C(t, name), o)
+		require.NoError(t, err)
+		for _, r := range v.Results {
+			for _, f := range r.Findings {
+				assert.Contains(t, f.Mend, mend)
+			}
+		}
+		assert.Equal(t, []string{"floating-point error R20"}, findings(v))
+	}
 }

@@ -11,8 +11,12 @@ import (
 // facts are what a snapshot of a part of the process's state says.
 type facts map[string]string
 
+const afterLoading = "after opening the library"
+
 // untouched runs a case about what a plug-in leaves as it found it (R20). snapshot returns nil where it cannot say, and why.
-func (k *kit) untouched(expected, mend string, snapshot func() (facts, string)) {
+//
+// loading is what to do about what the library does when it is loaded, where that is something else than mend.
+func (k *kit) untouched(expected, mend string, snapshot func() (facts, string), loading ...string) {
 	before, why := snapshot()
 	if before == nil {
 		k.skip("%s", why)
@@ -20,6 +24,10 @@ func (k *kit) untouched(expected, mend string, snapshot func() (facts, string)) 
 	}
 	k.expect("R20", expected, mend)
 	compare := func(who string) {
+		mend := mend
+		if who == afterLoading && len(loading) > 0 {
+			mend = loading[0]
+		}
 		after, _ := snapshot()
 		for _, name := range slices.Sorted(maps.Keys(before)) {
 			if after[name] != before[name] {
@@ -41,7 +49,7 @@ func (k *kit) untouched(expected, mend string, snapshot func() (facts, string)) 
 	if !k.open() {
 		return
 	}
-	compare("after opening the library")
+	compare(afterLoading)
 	l := k.lane()
 	if len(k.functions) == 0 {
 		if i := k.begin(l, k.Config); i != nil {
@@ -94,7 +102,8 @@ func checkLocale(k *kit) {
 
 func checkFloatingPoint(k *kit) {
 	k.untouched("rounding and exceptions as they were", "Restore with fesetenv what fegetenv gave, before the call ends",
-		floatingPoint)
+		floatingPoint, "Link without -ffast-math, -funsafe-math-optimizations and -mdaz-ftz, compile with them: linked with them "+
+			"a constructor has subnormal numbers be 0 in the thread that loads the library")
 }
 
 func checkEnvironment(k *kit) {
