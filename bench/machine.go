@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 )
@@ -21,11 +23,8 @@ func thisMachine(ctx context.Context, dir string, contenders []*contender) (*mac
 	add("cores", fmt.Sprint(runtime.NumCPU()))
 	release, _ := os.ReadFile("/etc/os-release")
 	add("system", strings.Trim(field(string(release), "PRETTY_NAME", "="), `"`)+", "+runtime.GOOS+"/"+runtime.GOARCH)
-	kernel, err := output(ctx, dir, "uname", "-r")
-	if err != nil {
-		kernel = "unknown"
-	}
-	add("kernel", kernel)
+	uname, _ := output(ctx, dir, "uname", "-r")
+	add("kernel", kernelVersion(uname))
 	version, err := output(ctx, dir, "go", "env", "GOVERSION")
 	if err != nil {
 		return nil, err
@@ -62,6 +61,12 @@ func thisMachine(ctx context.Context, dir string, contenders []*contender) (*mac
 		add(c.module, version)
 	}
 	return m, nil
+}
+
+// kernelVersion returns the major and minor version in what uname says: what follows tells machines apart, not kernels.
+func kernelVersion(release string) string {
+	version := regexp.MustCompile(`^\d+\.\d+`).FindString(release)
+	return cmp.Or(version, "unknown")
 }
 
 // field returns what follows the separator in the first line of text that begins with key.

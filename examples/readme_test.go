@@ -3,6 +3,7 @@ package examples_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -46,4 +47,60 @@ func TestProjectREADMEOfIsolation(t *testing.T) {
 	assert.Contains(t, string(source), snippet)
 	assert.Contains(t, snippet, "sandbox.With(")
 	assert.NotContains(t, string(source), "BestEffort")
+}
+
+// The version of Go that the project's README names is that of go.mod, wherever it names one.
+func TestProjectREADMENamesGo(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	require.NoError(t, err)
+	mod, err := os.ReadFile(filepath.Join(fixture.Root(), "go.mod"))
+	require.NoError(t, err)
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)
+	require.NotNil(t, version)
+	named := regexp.MustCompile(`Go (\d+\.\d+)`).FindAllSubmatch(readme, -1)
+	require.NotEmpty(t, named)
+	for _, found := range named {
+		assert.Equal(t, string(version[1]), string(found[1]), "%s", found[0])
+	}
+}
+
+// Pages that the documentation links to are there, and the sections of them.
+func TestLinks(t *testing.T) {
+	root := fixture.Root()
+	pages := []string{"README.md", "RATIONALE.md", "bench/README.md", "sdk-c/README.md", "sdk-rust/README.md", "examples/README.md",
+		"loader/inspect/README.md", "loader/isolate/sandbox/README.md"}
+	more, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	require.NoError(t, err)
+	for _, page := range more {
+		pages = append(pages, "docs/"+filepath.Base(page))
+	}
+	links := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		require.NoError(t, err)
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			target, section, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			links++
+			file := filepath.Join(root, filepath.FromSlash(page))
+			if target != "" {
+				file = filepath.Join(filepath.Dir(file), filepath.FromSlash(target))
+			}
+			if !assert.FileExists(t, file, "%s links to %s", page, link[1]) || section == "" {
+				continue
+			}
+			linked, err := os.ReadFile(file)
+			require.NoError(t, err)
+			anchors := map[string]bool{}
+			for _, heading := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(string(linked), -1) {
+				plain := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+				anchors[strings.ReplaceAll(plain, " ", "-")] = true
+			}
+			section = regexp.MustCompile(`-\d+$`).ReplaceAllString(section, "") // of headings with the same words
+			assert.True(t, anchors[section], "%s links to %s", page, link[1])
+		}
+	}
+	assert.Greater(t, links, 50)
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What the project's README says of speed is what RESULTS.md has: whoever writes new results looks at the sentences, too.
+func TestREADMESaysWhatWasMeasured(t *testing.T) {
+	results, err := os.ReadFile("RESULTS.md")
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	require.NoError(t, err)
+	text := strings.Join(strings.Fields(string(readme)), " ")
+	// rows returns a column of the table of all figures: 2 is the time, in µs, 4 the ratio to cgo, 5 that to Ferrule.
+	rows := func(column int, contenders string, cases ...string) (figures []float64) {
+		for line := range strings.Lines(string(results)) {
+			cells := strings.Split(line, " | ")
+			if len(cells) < 7 || !slices.Contains(cases, strings.TrimPrefix(cells[0], "| ")) || !regexp.MustCompile(contenders).MatchString(cells[1]) {
+				continue
+			}
+			number, unit, _ := strings.Cut(cells[column], " ")
+			figure, err := strconv.ParseFloat(number, 64)
+			require.NoError(t, err, line)
+			figures = append(figures, figure*map[string]float64{"ns": 1e-3, "µs": 1, "ms": 1e3, "×": 1}[unit])
+		}
+		require.NotEmpty(t, figures, "%s in %q", contenders, cases)
+		return figures
+	}
+	small, parallel := []string{"echo, 64 B", "count_vowels, 64 B"}, []string{"echo, 64 B, parallel", "count_vowels, 64 B, parallel"}
+	for sentence, figures := range map[string][]float64{
+		`calls it in some (\S+)() ns, `:                                 {1e3 * rows(2, "^Ferrule `Append`$", "echo, 64 B")[0]},
+		`ns, (\S+)() times a call by hand-written cgo`:                  rows(4, "^Ferrule `Append`$", "echo, 64 B"),
+		`a call costs (\S+) to (\S+) times one that is written by hand`: rows(4, "^Ferrule `Append`$", small...),
+		`By go-plugin it takes (\S+) to (\S+) times as long`:            rows(5, "^go-plugin", small...),
+		`compiled to WebAssembly, (\S+) to (\S+) times`:                 rows(5, "^Extism, the same C", small...),
+		`counting vowels in 1 MiB: (\S+) to (\S+) and`:                  rows(5, "^go-plugin", "count_vowels, 1 MiB"),
+		`counting vowels in 1 MiB: \S+ to \S+ and (\S+)() times`:        rows(5, "^Extism, the same C", "count_vowels, 1 MiB"),
+		`a worker process a call costs (\S+)() µs`:                      rows(2, "isolated$", small...),
+		`A call takes (\S+)() µs over shared memory`:                    rows(2, "isolated$", small...),
+		`and (\S+) to (\S+) µs where two cores make calls in parallel`:  rows(2, "isolated$", parallel...),
+	} {
+		found := regexp.MustCompile(sentence).FindStringSubmatch(text)
+		require.NotNil(t, found, sentence)
+		least := number(t, found[1])
+		most := least
+		if found[2] != "" {
+			most = number(t, found[2])
+		}
+		near := func(said, is float64) bool { return math.Abs(said-is) <= 0.15*is }
+		require.True(t, near(least, slices.Min(figures)) && near(most, slices.Max(figures)), "README: %q; RESULTS.md: %.3g", found[0], figures)
+	}
+}
+
+func number(t *testing.T, text string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
+	require.NoError(t, err)
+	return n
+}
