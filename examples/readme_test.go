@@ -1,9 +1,13 @@
 package examples_test
 
 import (
+	"debug/elf"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,4 +107,23 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	assert.Greater(t, links, 50)
+}
+
+// A host is linked dynamically without cgo, too, as README and the operator's page say.
+func TestHostsAreDynamic(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere all programs are")
+	}
+	host := filepath.Join(t.TempDir(), "host")
+	cmd := exec.Command("go", "build", "-o", host, "./countvowels")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	file, err := elf.Open(host)
+	require.NoError(t, err)
+	defer file.Close()
+	needs, err := file.ImportedLibraries()
+	require.NoError(t, err)
+	assert.Contains(t, strings.Join(needs, " "), "libc.so")
+	assert.True(t, slices.ContainsFunc(file.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }))
 }
