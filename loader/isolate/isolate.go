@@ -41,7 +41,6 @@ func InWorker(opts ...Option) loader.Option {
 		Grace:        500 * time.Millisecond,
 		StartTimeout: 30 * time.Second,
 		StopTimeout:  2 * time.Second,
-		MaxMessage:   2 << 30,
 		Restart:      isolated.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
 	}
 	var failed error
@@ -56,8 +55,17 @@ func InWorker(opts ...Option) loader.Option {
 			failed = err
 		}
 	}
+	if o.MaxMessage == 0 {
+		o.MaxMessage = maxMessage
+		if o.Memory > 0 {
+			o.MaxMessage = min(o.MaxMessage, o.Memory)
+		}
+	}
 	return engine.OptionOf(&isolated.Starter{Options: o}, failed).(loader.Option)
 }
+
+// maxMessage is what there is without WithMaxMessage.
+const maxMessage = 256 << 20
 
 func optionError(option, found, expected string) error {
 	return &loader.OpenError{Kind: loader.ErrOption, Found: "isolate." + option + " with " + found, Expected: expected,
@@ -148,8 +156,11 @@ func WithCallTimeout(d time.Duration) Option {
 	}
 }
 
-// WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 2
-// GiB. It bounds what a worker can make the host allocate for one call.
+// WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 256
+// MiB, or sandbox.Policy.Memory where that is less. What is longer fails with loader.ErrNoMemory.
+//
+// It bounds what a worker can make this process use for one call: twice as much, once in the shared memory and once in the
+// caller's copy, which View does without; and as much again while a host function runs with such an input.
 func WithMaxMessage(n int64) Option {
 	return func(o *isolated.Options) error {
 		o.MaxMessage = n

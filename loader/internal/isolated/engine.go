@@ -37,6 +37,7 @@ type Options struct {
 	MaxMessage   int64
 	Restart      Restart
 	Sandbox      json.RawMessage // nil is none
+	Memory       int64           // that the sandbox leaves the worker; 0 without a limit
 }
 
 // Restart says how soon a worker is started after others crashed.
@@ -266,30 +267,30 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			size += len(in[n])
 			n++
 		}
-		ran, err := e.part(caller, fn, in[:n], b)
+		ran, full, err := e.part(caller, fn, in[:n], b)
 		if err != nil {
 			return err
 		}
 		in = in[ran:]
-		if ran < n {
+		if ran < n && !full {
 			return caller.Cause()
 		}
 	}
 	return nil
 }
 
-// part runs some inputs of a batch in one message.
-func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, err error) {
+// part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest.
+func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
 	l, err := e.acquire(&caller)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	c := e.begin(l, caller)
 	defer c.end()
 	size := wire.BatchSize(in)
 	area, err := l.Room(size, size+len(in)*64)
 	if err != nil {
-		return 0, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
+		return 0, false, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
 	}
 	wire.PutBatch(area, in)
 	e.mu.Lock()
@@ -300,23 +301,24 @@ func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engin
 	switch failed.(type) {
 	case nil:
 	case *engine.Crash, *engine.Overrun: // whatever the message says, it was not checked
-		return 0, failed
+		return 0, false, failed
 	default:
 		if m.OutAt == 0 {
-			return 0, c.ofBatch(failed)
+			return 0, false, c.ofBatch(failed)
 		}
 	}
 	out, err := l.Output(m)
 	if err != nil {
-		return 0, c.garbage(err)
+		return 0, false, c.garbage(err)
 	}
 	if failed != nil {
 		out = out[:m.OutAt] // of the inputs that ran before it; checked with the failure
 	}
 	l.worker.worked.Store(true)
 	before := len(b.Records)
-	if _, err := wire.ParseOutcome(out, len(in), b); err != nil {
-		return 0, c.garbage(err)
+	ending, err := wire.ParseOutcome(out, len(in), b)
+	if err != nil {
+		return 0, false, c.garbage(err)
 	}
 	ran = len(b.Records) - before
 	for _, r := range b.Records[before:] {
@@ -325,15 +327,18 @@ func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engin
 		}
 	}
 	if failed != nil {
-		return ran, c.ofBatch(failed)
+		return ran, false, c.ofBatch(failed)
+	}
+	if ending == wire.EndingFull && ran > 0 {
+		return ran, true, nil
 	}
 	if ran < len(in) && !caller.Ended() {
 		if c.wasOverdue() {
-			return ran, context.DeadlineExceeded
+			return ran, false, context.DeadlineExceeded
 		}
-		return 0, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
+		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
 	}
-	return ran, nil
+	return ran, false, nil
 }
 
 // ofBatch judges a batch's failure once its records were looked at.

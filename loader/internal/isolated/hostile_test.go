@@ -312,7 +312,7 @@ func (h *hostile) honest() {
 		if m.Extent == 0 {
 			in, err := wire.ParseBatch(call[:min(m.Len, uint64(len(call)))], nil)
 			if err == nil && m.OutAt <= uint64(len(call)) {
-				reply.Len = uint64(copy(call[m.OutAt:], wire.AppendOutcome(nil, echoes(in), false)))
+				reply.Len = uint64(copy(call[m.OutAt:], wire.AppendOutcome(nil, echoes(in), wire.EndingNone)))
 			}
 		}
 	}
@@ -432,9 +432,9 @@ var (
 	sayings = []string{"", "{}", "null", `{"Rule":"R8","Found":"x","Expected":"y"}`, `{"Status":1,"Message":"bm8="}`,
 		`{"Status":-1}`, `{"Kind":"x"}`, `{"Layers":["a"]}`, `{"Violation":{}}`, "[[[[[[[[[[[[", "\x00\x00\x00\x00",
 		"\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
-		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a"), []byte("bc")}), false)),
-		string(wire.AppendOutcome(nil, new(engine.Batch), false)),
-		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a")}), false)) + `{"Status":1,"Message":"bm8="}`}
+		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a"), []byte("bc")}), wire.EndingNone)),
+		string(wire.AppendOutcome(nil, new(engine.Batch), wire.EndingNone)),
+		string(wire.AppendOutcome(nil, echoes([][]byte{[]byte("a")}), wire.EndingNone)) + `{"Status":1,"Message":"bm8="}`}
 )
 
 // The steps of a script. Each is a byte, and those for what it needs.

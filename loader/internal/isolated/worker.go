@@ -149,7 +149,7 @@ func (w *worker) open() error {
 	e.mu.Unlock()
 	c := e.begin(l, callctx.Background)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
-		Libraries: e.libraries, Sandbox: e.options.Sandbox}
+		Libraries: e.libraries, Sandbox: e.options.Sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
 	late := time.AfterFunc(e.options.StartTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -22,6 +23,10 @@ const batchSize = 256
 
 // recordRoom is the room, in bytes, that a record is expected to need when nothing is known about it.
 const recordRoom = 32
+
+// maxBatchRoom is how much room is made beforehand for the outputs that are expected of a batch. Longer ones go into the
+// plug-in's own memory first.
+const maxBatchRoom = 4 << 20
 
 // batchFrames are the frames of one slot's batches. Like slots they live as long as the process, and for the same
 // reason.
@@ -100,7 +105,10 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		return err
 	}
 	for len(in) > 0 {
-		n := min(len(in), batchSize)
+		n := min(len(in), batchSize, e.fits(b))
+		if n == 0 {
+			return ErrFull
+		}
 		s, err := e.acquire(&caller, nil)
 		if err != nil {
 			return err
@@ -131,6 +139,22 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 	return nil
 }
 
+// fits returns how many more records are expected to fit into the batch: the next ones may be longer than those before, so
+// they are few at first.
+func (e *Engine) fits(b *engine.Batch) int {
+	stop := e.outputs.StopBatch
+	switch {
+	case stop == 0:
+		return batchSize
+	case len(b.Records) == 0:
+		return 1
+	case len(b.Out) >= stop:
+		return 0
+	default:
+		return max(1, min(4*len(b.Records), (stop-len(b.Out))/(len(b.Out)/len(b.Records)+1)))
+	}
+}
+
 // room returns b.Out's spare capacity: enough for n more records as long as those before, and never less than what a
 // call without a room of its own gets.
 func room(b *engine.Batch, n int) []byte {
@@ -138,7 +162,7 @@ func room(b *engine.Batch, n int) []byte {
 	if len(b.Records) > 0 {
 		each = len(b.Out)/len(b.Records) + 1
 	}
-	b.Out = slices.Grow(b.Out, n*each+scratchRoom)
+	b.Out = slices.Grow(b.Out, min(n*each, maxBatchRoom)+scratchRoom)
 	return b.Out[len(b.Out):cap(b.Out)]
 }
 
@@ -210,6 +234,14 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 // takeRecord adds to the batch what a record left in the slot's frame.
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	r.Start = len(b.Out)
+	if n, most := s.ownLength(r.Status), s.engine.outputs.MaxBatch; most > 0 && n > most-len(b.Out) {
+		s.release()
+		b.Out = fmt.Appendf(b.Out, "an output of %d bytes in a batch: there is no room for it beside the others", n)
+		if r.End = len(b.Out); r.Status != abi.StatusPanic {
+			r.Status = abi.StatusNoMemory
+		}
+		return
+	}
 	// take wants the room to be the spare capacity it writes to, or apart from it.
 	out, err := s.take(b.Out, room, r.Status)
 	b.Out, r.End = out, len(out)

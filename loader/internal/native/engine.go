@@ -9,6 +9,7 @@ package native
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -26,9 +27,10 @@ import (
 
 // Engine runs one plug-in in this process.
 type Engine struct {
-	image *Image
-	host  engine.Host
-	table uintptr // address of the host's services
+	image   *Image
+	host    engine.Host
+	outputs Outputs
+	table   uintptr // address of the host's services
 
 	lengths   []atomic.Uint32 // of each function's last output that was too long for a room; see remember
 	imports   uint32          // how many ordinals there are
@@ -65,6 +67,8 @@ type Options struct {
 	Instances int    // at least 1
 	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is DefaultMaxCalls
 
+	Outputs Outputs // of a worker process; the zero value is for any other
+
 	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
 	Context context.Context
 }
@@ -73,10 +77,25 @@ type Options struct {
 // in the plug-in takes a thread, of which a Go process has 10,000.
 const DefaultMaxCalls = 256
 
+// Outputs bounds what outputs cost in this process, and says where long ones go. The plug-in's own memory is not copied to Go's
+// heap before it is known that there is room for the copy: a process whose memory is limited would end for want of it.
+type Outputs struct {
+	// Room returns dst with room for n more bytes, for the output of a call with this context that dst has no room for; nil
+	// lets dst grow in Go's heap. The error is Append's.
+	Room func(ctx context.Context, dst []byte, n int) ([]byte, error)
+
+	// MaxBatch is how many bytes of outputs a batch may hold: a record whose output is beyond gets abi.StatusNoMemory. When
+	// the outputs have come to StopBatch, Batch ends with ErrFull, and the records until then. 0 is no limit.
+	MaxBatch, StopBatch int
+}
+
+// ErrFull says that a batch ended before its last input, because of Outputs.StopBatch.
+var ErrFull = errors.New("the batch's outputs have come to their limit")
+
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
-	e := &Engine{image: image, host: o.Host, table: hostTable(), config: o.Config, drained: make(chan struct{}), finished: make(chan struct{})}
+	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, drained: make(chan struct{}), finished: make(chan struct{})}
 	e.base = callctx.Background
 	if o.Context != nil {
 		e.base.Context = o.Context
@@ -172,10 +191,7 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
 		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
 	} else {
-		var violation *engine.Violation
-		if dst, violation = s.take(dst, room, status); violation != nil {
-			err = violation
-		} else {
+		if dst, err = s.takeLong(dst, room, status); err == nil {
 			e.remember(fn, s.frame.OutLen, expected)
 		}
 	}
@@ -231,6 +247,41 @@ func (s *slot) enterOnThread(fn uintptr) abi.Status {
 	return s.run(func() abi.Status { return cross.Enter(fn, &s.frame) })
 }
 
+// takeLong is take where the output may be longer than dst's room, and may have to go elsewhere.
+func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
+	if n := s.ownLength(status); n > cap(dst)-len(dst) && s.engine.outputs.Room != nil {
+		s.lock() // Room may use what host services use
+		larger, err := s.engine.outputs.Room(s.caller.Context, dst, n)
+		s.unlock()
+		if err != nil {
+			s.release()
+			return dst, err
+		}
+		dst = larger
+	}
+	dst, violation := s.take(dst, room, status)
+	if violation != nil {
+		return dst, violation
+	}
+	return dst, nil
+}
+
+// ownLength returns the length of the output that a call has left in the plug-in's own memory, 0 where there is none, or none
+// that is valid.
+func (s *slot) ownLength(status abi.Status) int {
+	if f := &s.frame; f.Release != 0 && status >= 0 && f.Out != 0 && f.OutLen <= maxInt {
+		return int(f.OutLen)
+	}
+	return 0
+}
+
+// release gives the plug-in's own memory back to it.
+func (s *slot) release() {
+	s.lock() // R9: release must not use the host
+	cross.Release(&s.frame)
+	s.unlock()
+}
+
 // take appends to dst what a call left in the frame, and gives the plug-in's own memory back to it. room is what the
 // call was entered with: dst's own spare capacity, or scratch.
 func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violation) {
@@ -263,9 +314,7 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 			Expected: "release set when out is the plug-in's own memory"}
 	}
 	if release != 0 {
-		s.lock() // R9: release must not use the host
-		cross.Release(&s.frame)
-		s.unlock()
+		s.release()
 	}
 	return dst, err
 }

@@ -16,6 +16,7 @@ type Worker struct {
 	memory *mapping
 	header *header
 	bells  *bells
+	admit  func(n int) error // nil admits any
 }
 
 // FilesOfWorker is how many files Attach takes.
@@ -41,6 +42,10 @@ func Attach(files []*os.File) (*Worker, error) {
 	}
 	return w, nil
 }
+
+// Admit has admit asked before a host function's result of n bytes is copied to Go's heap. Its error is HostCall's. It is
+// called before the lanes are used for that.
+func (w *Worker) Admit(admit func(n int) error) { w.admit = admit }
 
 // Lost returns a channel that gets an error when the host cannot wake this process any more: io.EOF when it is gone, or
 // else the plug-in has closed what is not its own.
@@ -182,22 +187,32 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 	return l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
 }
 
+// Room makes room for an output of n bytes, in the host's memory, and returns it. What Next returned is not used any more.
+// Done and Fail copy nothing that lies in it. The error says that there is none.
+func (l *WorkerLane) Room(n int) ([]byte, error) {
+	if n > len(l.room) {
+		room, err := l.grow(RegionCall, n)
+		if err != nil {
+			if err != errNoRoom {
+				l.room = nil // the host has the room elsewhere by now
+			}
+			return nil, err
+		}
+		l.room = room
+	}
+	return l.room, nil
+}
+
 // write puts the output where the host expects it.
 func (l *WorkerLane) write(out []byte) error {
 	if len(out) == 0 || len(out) <= len(l.room) && cmem.SameMemory(out, l.room) {
 		return nil // an empty room may seem to begin anywhere
 	}
-	if len(out) > len(l.room) {
-		room, err := l.grow(RegionCall, len(out))
-		if err != nil {
-			if err != errNoRoom {
-				l.room = nil // the host has the room elsewhere by now
-			}
-			return err
-		}
-		l.room = room
+	room, err := l.Room(len(out))
+	if err != nil {
+		return err
 	}
-	copy(l.room, out)
+	copy(room, out)
 	return nil
 }
 
@@ -280,6 +295,11 @@ func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err e
 	}
 	if answer.Len > uint64(len(region)) {
 		return nil, 0, ErrGarbage
+	}
+	if admit := l.worker.admit; admit != nil {
+		if err := admit(int(answer.Len)); err != nil {
+			return nil, 0, err
+		}
 	}
 	return append([]byte(nil), region[:answer.Len]...), answer.Status, nil
 }

@@ -27,7 +27,7 @@ func changing(t testing.TB, size int) []byte {
 
 // FuzzParseChanging parses what changes meanwhile between two states, 32 bytes of it at a time.
 func FuzzParseChanging(f *testing.F) {
-	good := AppendOutcome(nil, batchOf("a", "!b", "c", "!d", "!"), false)
+	good := AppendOutcome(nil, batchOf("a", "!b", "c", "!d", "!"), EndingNone)
 	for _, b := range lies {
 		f.Add(good, b, 5)
 		f.Add(b, good, 5)
@@ -35,7 +35,7 @@ func FuzzParseChanging(f *testing.F) {
 	// The same but for one word.
 	for _, truth := range [][]byte{
 		outcome(u32(2), u32(0), u64(4), u64(0), u64(2), u32(0), u32(0), u64(2), u64(4), u32(0), u32(0), "four"),
-		AppendOutcome(nil, batchOf("!b"), false),
+		AppendOutcome(nil, batchOf("!b"), EndingNone),
 	} {
 		for at := 0; at < min(len(truth), headSize+2*recordSize); at += 4 {
 			for _, word := range []uint32{0, 1, 5, 1 << 31, math.MaxUint32} {
@@ -49,8 +49,8 @@ func FuzzParseChanging(f *testing.F) {
 		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(`"`), []byte("[")), 2)
 		f.Add([]byte(text), bytes.ReplaceAll([]byte(text), []byte(":"), []byte(",")), 2)
 	}
-	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), false),
-		AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), false), 2)
+	f.Add(AppendOutcome(nil, batchOf("aaaaaaaaaaaaaaaaaaaaaaaa", "b"), EndingNone),
+		AppendOutcome(nil, batchOf("a", "bbbbbbbbbbbbbbbbbbbbbbbbbbb"), EndingNone), 2)
 	f.Fuzz(func(t *testing.T, one, other []byte, most int) {
 		size := max(len(one), len(other))
 		if size == 0 || size > 1<<16 {

@@ -24,6 +24,8 @@ type Open struct {
 	Libraries []Library       // that the library brings along and that a sandbox is to let it read
 	Contents  []string        // Contents of the library
 	Sandbox   json.RawMessage // what the sandbox is to be; null without one
+	Longest   int64           // WithMaxMessage
+	Memory    int64           // that the sandbox leaves the worker; 0 without a limit
 }
 
 // Library is a file that the host has found, for the worker to find the same.
@@ -214,19 +216,30 @@ func ParseBatch(b []byte, in [][]byte) ([][]byte, error) {
 
 // The parts of a batch's outcome, in bytes.
 const (
-	headSize   = 16 // the number of records, whether it was cancelled, the length of the outputs
+	headSize   = 16 // the number of records, why it ended, the length of the outputs
 	recordSize = 24 // start, end, status, and the length of the violation's text
 )
 
+// Ending says why a batch ended before its last input.
+type Ending uint32
+
+// The endings.
+const (
+	EndingNone      Ending = iota // it did not
+	EndingCancelled               // the host had cancelled it
+	EndingFull                    // its outputs are long: the rest is for another message
+)
+
+// OutcomeSize returns how long AppendOutcome's text is, in bytes, without those of violations.
+func OutcomeSize(batch *engine.Batch) int {
+	return headSize + recordSize*len(batch.Records) + len(batch.Out)
+}
+
 // AppendOutcome writes the outcome of a batch behind b: a head, a record for each input that ran, the outputs, and the
 // texts of violations.
-func AppendOutcome(b []byte, batch *engine.Batch, cancelled bool) []byte {
+func AppendOutcome(b []byte, batch *engine.Batch, ending Ending) []byte {
 	b = order.AppendUint32(b, uint32(len(batch.Records)))
-	flag := uint32(0)
-	if cancelled {
-		flag = 1
-	}
-	b = order.AppendUint32(b, flag)
+	b = order.AppendUint32(b, uint32(ending))
 	b = order.AppendUint64(b, uint64(len(batch.Out)))
 	var texts []byte
 	for i := range batch.Records {
@@ -247,14 +260,14 @@ func AppendOutcome(b []byte, batch *engine.Batch, cancelled bool) []byte {
 
 // ParseOutcome reads what AppendOutcome wrote for at most max records, and adds it to batch, all of it or nothing. b may
 // change meanwhile: nothing is read twice.
-func ParseOutcome(b []byte, max int, batch *engine.Batch) (cancelled bool, err error) {
+func ParseOutcome(b []byte, max int, batch *engine.Batch) (ending Ending, err error) {
 	if len(b) < headSize {
-		return false, ErrBatch
+		return 0, ErrBatch
 	}
 	n, flag, outLen := uint64(order.Uint32(b)), order.Uint32(b[4:]), order.Uint64(b[8:])
 	b = b[headSize:]
 	if n > uint64(max) || n > uint64(len(b))/recordSize || outLen > uint64(len(b))-n*recordSize {
-		return false, ErrBatch
+		return 0, ErrBatch
 	}
 	records, out, texts := b[:n*recordSize], b[n*recordSize:][:outLen], b[n*recordSize+outLen:]
 	first, before := len(batch.Out), len(batch.Records)
@@ -268,19 +281,19 @@ func ParseOutcome(b []byte, max int, batch *engine.Batch) (cancelled bool, err e
 		start, end := order.Uint64(records), order.Uint64(records[8:])
 		status, textLen := abi.Status(order.Uint32(records[16:])), uint64(order.Uint32(records[20:]))
 		if start > end || end > outLen || end-start > left || textLen > uint64(len(texts)) || textLen > math.MaxInt32 {
-			return false, ErrBatch
+			return 0, ErrBatch
 		}
 		left -= end - start // outputs do not share bytes, so there is no more in them than came over
 		r := engine.Record{Start: first + int(start), End: first + int(end), Status: status}
 		if textLen > 0 {
 			if r.Err, err = ParseViolation(texts[:textLen]); err != nil {
-				return false, ErrBatch
+				return 0, ErrBatch
 			}
 			texts = texts[textLen:]
 		} else if status < 0 {
-			return false, ErrBatch
+			return 0, ErrBatch
 		}
 		batch.Records = append(batch.Records, r)
 	}
-	return flag != 0, nil
+	return Ending(flag), nil
 }

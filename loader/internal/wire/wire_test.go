@@ -141,12 +141,13 @@ func TestOutcome(t *testing.T) {
 	for _, batch := range []*engine.Batch{
 		{}, batchOf(""), batchOf("one"), batchOf("one", "", "three"), batchOf("!why"), batchOf("a", "!b", "c", "!d", "!"),
 	} {
-		for _, cancelled := range []bool{false, true} {
-			b := AppendOutcome(nil, batch, cancelled)
+		for _, ending := range []Ending{EndingNone, EndingCancelled, EndingFull} {
+			b := AppendOutcome(nil, batch, ending)
+			assert.GreaterOrEqual(t, len(b), OutcomeSize(batch))
 			got := engine.Batch{}
 			was, err := ParseOutcome(b, len(batch.Records), &got)
 			require.NoError(t, err)
-			assert.Equal(t, cancelled, was)
+			assert.Equal(t, ending, was)
 			assert.Equal(t, batch.Records, got.Records)
 			assert.Equal(t, batch.Out, got.Out)
 
@@ -259,16 +260,16 @@ func FuzzParseOutcome(f *testing.F) {
 		f.Add(b, 3)
 	}
 	for _, batch := range []*engine.Batch{{}, batchOf("one", "", "three"), batchOf("a", "!b", "c", "!d", "!")} {
-		f.Add(AppendOutcome(nil, batch, true), len(batch.Records))
+		f.Add(AppendOutcome(nil, batch, EndingCancelled), len(batch.Records))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, most int) {
 		if most < 0 {
 			most = 0 // of inputs
 		}
 		got := batchOf("before", "!", "!")
-		var cancelled bool
+		var ending Ending
 		var err error
-		spent := allocated(func() { cancelled, err = ParseOutcome(data, most, got) })
+		spent := allocated(func() { ending, err = ParseOutcome(data, most, got) })
 		assert.LessOrEqual(t, spent, affordable(len(data)))
 		checkOutcome(t, got, data, most, err)
 		if err != nil {
@@ -279,11 +280,11 @@ func FuzzParseOutcome(f *testing.F) {
 		_, err = ParseOutcome(data, most, got)
 		require.NoError(t, err)
 		again := new(engine.Batch)
-		was, err := ParseOutcome(AppendOutcome(nil, got, cancelled), most, again)
+		was, err := ParseOutcome(AppendOutcome(nil, got, ending), most, again)
 		require.NoError(t, err)
 		assert.Equal(t, got.Records, again.Records)
 		assert.True(t, bytes.Equal(got.Out, again.Out))
-		assert.Equal(t, cancelled, was)
+		assert.Equal(t, ending, was)
 	})
 }
 

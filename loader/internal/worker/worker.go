@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -94,7 +95,7 @@ func Main(sandbox Sandbox) {
 		}
 		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
 	}()
-	s := &server{sandbox: sandbox, admits: admits, alone: alone}
+	s := &server{memory: memory, sandbox: sandbox, admits: admits, alone: alone}
 	memory.Lanes(s.serve)
 }
 
@@ -105,6 +106,7 @@ func fail(code int, text string) {
 
 // server runs one plug-in for its host.
 type server struct {
+	memory  *transport.Worker
 	sandbox Sandbox
 	admits  bool       // whether the plug-in's own threads can use host services
 	alone   bool       // whether the process has no descriptors but its own
@@ -137,13 +139,10 @@ func (s *server) serve(l *transport.WorkerLane) {
 				if inputs, err = wire.ParseBatch(in, inputs[:0]); err != nil {
 					break
 				}
-				failure := e.Batch(ctx, engine.Fn(m.Fn), inputs, &batch)
-				cancelled := errors.Is(failure, context.Canceled)
-				if failure != nil && !cancelled {
-					err = answer(batchAnswers{l, &batch}, nil, 0, failure)
-					break
+				err = answerBatch(l, room, &batch, e.Batch(ctx, engine.Fn(m.Fn), inputs, &batch))
+				if cap(batch.Out) > keepBatch {
+					batch.Out = nil
 				}
-				err = l.Done(0, wire.AppendOutcome(room[:0], &batch, cancelled))
 			}
 		case m.Op == transport.OpOpen:
 			err = s.open(l, in)
@@ -164,6 +163,73 @@ func (s *server) serve(l *transport.WorkerLane) {
 	}
 }
 
+// keepBatch is how much memory for the outputs of batches a lane keeps, in bytes.
+const keepBatch = 4 << 20
+
+// answerBatch ends a batch as the engine did.
+func answerBatch(l *transport.WorkerLane, room []byte, batch *engine.Batch, failure error) error {
+	ending := wire.EndingNone
+	switch {
+	case errors.Is(failure, context.Canceled):
+		ending = wire.EndingCancelled
+	case errors.Is(failure, native.ErrFull):
+		ending = wire.EndingFull
+	case failure != nil:
+		return answer(batchAnswers{l, batch}, nil, 0, failure)
+	}
+	if n := wire.OutcomeSize(batch); n > len(room) { // written where it goes, and not copied there
+		if larger, err := l.Room(n); err == nil {
+			room = larger
+		} else if errors.Is(err, transport.ErrGarbage) {
+			return err
+		} else {
+			return answer(l, nil, 0, tooLong(n, err))
+		}
+	}
+	return l.Done(0, wire.AppendOutcome(room[:0], batch, ending))
+}
+
+func tooLong(n int, why error) error {
+	return &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %v", n, why)}
+}
+
+// outputs says where the outputs of calls go that are too long for the room that came with the call: to memory of the
+// host's, to which they are copied from the plug-in's own. Nothing is copied before there is room for it.
+func outputs(o *wire.Open) native.Outputs {
+	most := int64(math.MaxInt)
+	if o.Memory > 0 {
+		most = copyShare(o.Memory)
+	}
+	if o.Longest > 0 {
+		most = min(most, o.Longest)
+	}
+	const stop = 16 << 20
+	return native.Outputs{MaxBatch: int(most), StopBatch: int(min(stop, most/2+1)),
+		Room: func(ctx context.Context, _ []byte, n int) ([]byte, error) {
+			room, err := laneOf(ctx).Room(n)
+			if errors.Is(err, transport.ErrGarbage) {
+				fail(ExitGarbage, err.Error())
+			} else if err != nil {
+				return nil, tooLong(n, err)
+			}
+			return room[:0], nil
+		}}
+}
+
+// copyShare is how much of the memory that a sandbox leaves the worker may go into one copy in Go's heap, in bytes. Such a
+// copy may be there twice, and as much again that is garbage; the Go runtime ends the process when there is no memory for it.
+func copyShare(memory int64) int64 { return memory / 8 }
+
+// admit returns what transport.Worker.Admit takes for a worker with so much memory.
+func admit(memory int64) func(n int) error {
+	return func(n int) error {
+		if share := copyShare(memory); int64(n) > share {
+			return fmt.Errorf("a result of %d bytes, and the worker takes %d with the memory that it has (sandbox.Policy.Memory)", n, share)
+		}
+		return nil
+	}
+}
+
 // answers is how a lane ends a call.
 type answers interface {
 	Done(status int32, out []byte) error
@@ -181,16 +247,19 @@ func (a batchAnswers) Fail(failure transport.Failure, text []byte) error {
 	if len(a.batch.Records) == 0 {
 		return a.WorkerLane.Fail(failure, text)
 	}
-	return a.FailBatch(failure, wire.AppendOutcome(nil, a.batch, false), text)
+	return a.FailBatch(failure, wire.AppendOutcome(nil, a.batch, wire.EndingNone), text)
 }
 
 // answer ends a call as the engine did.
 func answer(l answers, out []byte, status abi.Status, err error) error {
 	var violation *engine.Violation
 	var start *engine.StartError
+	var long *engine.TooLong
 	switch {
 	case err == nil:
 		return l.Done(int32(status), out)
+	case errors.As(err, &long):
+		return l.Fail(transport.FailedTooLong, []byte(long.Text))
 	case errors.As(err, &start): // first: its cause may be a violation
 		return l.Fail(transport.FailedStart, wire.StartError(start))
 	case errors.As(err, &violation):
@@ -218,6 +287,9 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		return err
 	}
 	s.control.lane.Store(l)
+	if o.Memory > 0 {
+		s.memory.Admit(admit(o.Memory))
+	}
 	opened := wire.Opened{Deaf: !s.admits}
 	if s.alone {
 		opened.Layers = append(opened.Layers, "own descriptors")
@@ -244,7 +316,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
 	}
-	e, err := native.New(image, native.Options{Host: proxy{}, Config: o.Config, Instances: o.Instances, Context: &s.control})
+	e, err := native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, Instances: o.Instances, Context: &s.control})
 	if err != nil {
 		return answer(l, nil, 0, err)
 	}

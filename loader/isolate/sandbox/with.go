@@ -23,7 +23,7 @@ func With(p Policy) isolate.Option {
 			e.Kind = loader.ErrOption
 			return &e
 		}
-		o.Sandbox = config
+		o.Sandbox, o.Memory = config, p.Memory
 		return nil
 	}
 }
