@@ -56,7 +56,7 @@ type Frames struct {
 	Fn       uintptr // ferrule_function, one of the library's own
 	Calls    uintptr // ferrule_call *, Count of them, Stride bytes apart
 	Stride   uintptr // bytes
-	Count    uintptr
+	Count    uintptr // how many records there are
 	Statuses uintptr // int32_t *, Count of them, written by the plug-in
 	Done     uintptr // how many records have run, written by the plug-in
 }

@@ -13,8 +13,8 @@ const MaxText = 64 << 10
 
 // KeyValue is one `key=value` of a manifest or of a meta text.
 type KeyValue struct {
-	Key   string
-	Value string
+	Key   string // 1 to 64 bytes of a-z 0-9 _ - . (rule R3)
+	Value string // UTF-8 without NUL; may be empty
 }
 
 // Text is a parsed manifest or meta text, in the order in which its author wrote it; no key stands twice.
@@ -34,8 +34,8 @@ func (t Text) Get(key string) string {
 type TextError struct {
 	Rule     string // the rule of ferrule.h that is broken: R1, R3 or R13
 	Key      string // the key it is about; "" when it is about the text as a whole
-	Found    string
-	Expected string
+	Found    string // what stands there, shortened
+	Expected string // what the rule asks for
 }
 
 // Error says what was found and what was expected.

@@ -10,8 +10,8 @@ import (
 // Codec turns Go values into the bytes that plug-ins take and return, and back. Its methods are called from any
 // goroutine at the same time.
 type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(data []byte, v any) error
+	Marshal(v any) ([]byte, error)      // the bytes for a value, which are the caller's to keep
+	Unmarshal(data []byte, v any) error // reads data into what v points to; data is only read, and not kept
 }
 
 // JSON is the codec that CallJSON and JSONFunc use, over encoding/json.

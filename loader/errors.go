@@ -109,8 +109,8 @@ type ContractError struct {
 	Plugin   string // the plug-in's name
 	Func     string // the function's name, or ferrule_start
 	Rule     string // "R1" to "R21"
-	Found    string
-	Expected string
+	Found    string // what the plug-in did
+	Expected string // what the rule asks for
 }
 
 // Error says what was found and what was expected.

@@ -47,7 +47,7 @@ const (
 type Library struct {
 	Path   string // as it was given to File; "" from Read
 	Size   int64  // of the whole file, in bytes
-	Format Format
+	Format Format // ELF, MachO or PE
 
 	OS      string   // a GOOS word, such as linux, darwin, windows; "" when Go has no word for it
 	Arch    string   // a GOARCH word; "" when Go has no word for it
@@ -75,7 +75,7 @@ type Library struct {
 	// version, such as "go1.26.0", or "unknown".
 	GoVersion string
 
-	Hardening Hardening
+	Hardening Hardening // what makes its faults harder to abuse
 }
 
 // Hardening is what the file asks of the system that loads it, to make the library's faults harder to abuse. What a
