@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,15 +14,16 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crossing"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 func init() { verbs = append(verbs, benchVerb) }
 
 // benchOptions are the flags of the verb.
 type benchOptions struct {
-	in, config        string
+	in                string
 	hook              bool
-	answers           []string // NAME=TEXT
+	host              hostFlags
 	duration, timeout time.Duration
 	parallel          int
 }
@@ -49,33 +49,36 @@ calls of each turn do not count.
 
 The function is called in a worker first, so that one that crashes or hangs is an error and not the end of this
 command. A call that fails ends the measurement with its error. Log lines of the plug-in are dropped. Calls have
-a context that cannot end.
+a context that cannot end. All of it is in a child of this command, which has no terminal and is killed, with all that
+it has started, when the plug-in keeps it from going on.
+
+With --sandbox the worker is in that sandbox, and there are no calls in-process, which it cannot bound. With --import
+the command runs once for each call of the import, and what it costs is measured, too.
 
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
 each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
-ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none.`,
+ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
+in_process, and isolated has no ratio.`,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
-		Args:              cobra.ExactArgs(2),
+		Args:              arguments("FILE", "FUNCTION"),
 		ValidArgsFunction: completeCall,
 		RunE: func(_ *cobra.Command, args []string) error {
 			result, err := o.bench(a, args[0], args[1])
-			if err != nil {
+			if err != nil || result == nil { // a guarded child has printed it
 				return failure(err)
 			}
-			return a.print(result, func(w io.Writer) error { return result.print(w, terminal(w)) })
+			return a.print(result, func(w io.Writer) error { return result.print(w, a.terminal()) })
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.in, "in", "", "the input: `TEXT` or @FILE, as for call; without it the input is empty")
-	flags.StringVar(&o.config, "config", "", "the configuration that ferrule_start gets: `TEXT` or @FILE")
 	flags.BoolVar(&o.hook, "hook", false,
 		"measure what the plug-in attaches to an extension point with this name, not a function")
-	flags.StringArrayVar(&o.answers, "answer", nil,
-		"answer an import with these bytes: `NAME=TEXT` or NAME=@FILE; once for each import")
+	o.host.add(flags)
 	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together")
-	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long the first call may take")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long opening the plug-in and any call may take")
 	flags.IntVar(&o.parallel, "parallel", 1, "how many calls to make at a time, with as many instances of the plug-in")
 	return cmd
 }
@@ -92,7 +95,7 @@ type benchResult struct {
 	Seconds     float64 `json:"seconds"`
 	ClockNS     int64   `json:"clock_ns"`
 	Bare        *costs  `json:"bare"`
-	InProcess   *costs  `json:"in_process"`
+	InProcess   *costs  `json:"in_process,omitempty"` // not with a sandbox
 	Isolated    *costs  `json:"isolated"`
 }
 
@@ -115,21 +118,54 @@ type costs struct {
 func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	switch {
 	case o.duration <= 0:
-		return nil, usage("--duration: found %v, expected more than 0", o.duration)
+		return nil, usage(fmt.Sprintf("--duration %v", o.duration), "more than 0", "")
 	case o.timeout <= 0:
-		return nil, usage("--timeout: found %v, expected more than 0", o.timeout)
+		return nil, usage(fmt.Sprintf("--timeout %v", o.timeout), "more than 0", "")
 	case o.parallel < 1 || o.parallel > 256:
-		return nil, usage("--parallel: found %d, expected 1 to 256", o.parallel)
+		return nil, usage(fmt.Sprintf("--parallel %d", o.parallel), "1 to 256", "")
 	}
-	in, err := source{text: o.in}.read(a, "--in")
+	policy, err := o.host.policy()
 	if err != nil {
 		return nil, err
 	}
-	opts, err := o.open(a)
+	imports, err := o.host.imports(a)
 	if err != nil {
 		return nil, err
 	}
-	r := &benchResult{File: file, Function: fn, InputBytes: len(in), Parallel: o.parallel}
+	in, err := a.read(source{text: o.in}, "--in")
+	if err != nil {
+		return nil, err
+	}
+	config, err := a.read(source{text: o.host.config}, "--config")
+	if err != nil {
+		return nil, err
+	}
+	lib, err := loader.Inspect(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSymbol(lib, fn, o.hook); err != nil {
+		return nil, err
+	}
+	if err := checkImports(lib, imports); err != nil {
+		return nil, err
+	}
+	if !guarding {
+		return nil, a.guard(lib.Manifest.Name, fn, o.timeout)
+	}
+	messages := &foreignLines{to: a.err}
+	opts := []loader.Option{
+		loader.WithConfig(config), loader.WithInstances(o.parallel), loader.WithLogger(slog.New(slog.DiscardHandler)),
+	}
+	for name, s := range imports {
+		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(messages)))
+	}
+	worker := []isolate.Option{isolate.WithStartTimeout(o.timeout)}
+	if policy != nil {
+		worker = append(worker, sandbox.With(*policy))
+	}
+	r := &benchResult{File: file, Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: fn, InputBytes: len(in),
+		Parallel: o.parallel}
 
 	bare, err := crossing.Bare()
 	if err != nil {
@@ -137,71 +173,48 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	}
 	crossed := &target{call: func(dst []byte) ([]byte, error) { bare(); return dst, nil }}
 	r.Bare = &crossed.costs
+	targets := []*target{crossed}
 
-	// Isolated first: whatever the function does to its process, it does it there.
-	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker())...)
+	// Isolated first: whatever the function does to its process, it does it there. Each step has a time of its own, after
+	// which this process is killed; a call that is measured may be late once for each target.
+	deadline(2*o.timeout + grace + guardSlack)
+	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker(worker...))...)
 	if err != nil {
-		return nil, hostFunctions(err)
+		return nil, err
 	}
 	defer isolated.Close()
 	inWorker, err := o.first(isolated, fn, in)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := loader.Open(file, opts...)
-	if err != nil {
-		return nil, hostFunctions(err)
-	}
-	defer opened.Close()
-	inProcess, err := o.first(opened, fn, in)
-	if err != nil {
-		return nil, err
-	}
-	r.Plugin, r.Version, r.OutputBytes = opened.Name(), opened.Version(), inProcess.room
-	r.InProcess, r.Isolated = &inProcess.costs, &inWorker.costs
-
-	clock, seconds, err := measure([]*target{crossed, inProcess, inWorker}, o.parallel, o.duration)
-	if err != nil {
-		return nil, err
-	}
-	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
-	r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS
-	r.Isolated.Ratio = r.Isolated.MeanNS / r.InProcess.MeanNS
-	return r, nil
-}
-
-// open returns the options to open the plug-in with.
-func (o *benchOptions) open(a *app) ([]loader.Option, error) {
-	config, err := source{text: o.config}.read(a, "--config")
-	if err != nil {
-		return nil, err
-	}
-	opts := []loader.Option{
-		loader.WithConfig(config), loader.WithInstances(o.parallel), loader.WithLogger(slog.New(slog.DiscardHandler)),
-	}
-	for _, answer := range o.answers {
-		name, text, ok := strings.Cut(answer, "=")
-		if !ok || name == "" {
-			return nil, usage("--answer: found %q, expected NAME=TEXT or NAME=@FILE", answer)
-		}
-		out, err := source{text: text}.read(a, "--answer")
+	r.OutputBytes = inWorker.room
+	if policy == nil {
+		deadline(o.timeout + grace + guardSlack)
+		opened, err := loader.Open(file, opts...)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, loader.WithHostFunc(name, func(context.Context, []byte) ([]byte, error) { return out, nil }))
+		defer opened.Close()
+		inProcess, err := o.first(opened, fn, in)
+		if err != nil {
+			return nil, err
+		}
+		r.InProcess, targets = &inProcess.costs, append(targets, inProcess)
 	}
-	return opts, nil
-}
+	r.Isolated, targets = &inWorker.costs, append(targets, inWorker)
 
-// hostFunctions says how this command offers the host functions that a plug-in lacks.
-func hostFunctions(err error) error {
-	var open *loader.OpenError
-	if !errors.As(err, &open) || !errors.Is(err, loader.ErrMissingImport) {
-		return err
+	deadline(2*o.duration + time.Duration(8*len(targets))*o.timeout)
+	clock, seconds, err := measure(targets, o.parallel, o.duration)
+	if err != nil {
+		return nil, err
 	}
-	said := *open
-	said.Remedy = "give each an answer with --answer NAME=TEXT"
-	return &said
+	deadline(2*o.timeout + guardSlack) // for ferrule_stop
+	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
+	if r.InProcess != nil {
+		r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS
+		r.Isolated.Ratio = r.Isolated.MeanNS / r.InProcess.MeanNS
+	}
+	return r, nil
 }
 
 // first finds the function, and calls it for the first time, to see that it works.
@@ -231,8 +244,8 @@ func (o *benchOptions) first(p *loader.Plugin, fn string, in []byte) (*target, e
 // print prints the figures for people.
 func (r *benchResult) print(w io.Writer, pretty bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s of %s %s: %d bytes in, %d out, %d at a time, %.1f s\n\n",
-		oneLine(r.Function), oneLine(r.Plugin), oneLine(r.Version), r.InputBytes, r.OutputBytes, r.Parallel, r.Seconds)
+	fmt.Fprintf(&b, "%s of %s %s: %s in, %d out, %d at a time, %.1f s\n\n",
+		oneLine(r.Function), oneLine(r.Plugin), oneLine(r.Version), plural(r.InputBytes, "byte"), r.OutputBytes, r.Parallel, r.Seconds)
 	fmt.Fprintf(&b, "%-14s%9s%9s%9s%9s%9s%9s%13s\n", "", "mean", "p50", "p90", "p99", "p99.9", "max", "calls/s")
 	row := func(name string, c *costs) {
 		fmt.Fprintf(&b, "%-14s", name)
@@ -243,11 +256,16 @@ func (r *benchResult) print(w io.Writer, pretty bool) error {
 		fmt.Fprintf(&b, "%13.0f\n", c.PerSecond)
 	}
 	row("bare crossing", r.Bare)
-	row("in-process", r.InProcess)
-	row("isolated", r.Isolated)
-	fmt.Fprintf(&b, "\nIn-process is %s bare crossings, isolated %s calls in-process.\n",
-		threeDigits(r.InProcess.Ratio), threeDigits(r.Isolated.Ratio))
-	histogram(&b, pretty, []string{"in-process", "isolated"}, []*latencies{r.InProcess.times, r.Isolated.times})
+	if r.InProcess == nil {
+		row("in a sandbox", r.Isolated)
+		histogram(&b, pretty, []string{"in a sandbox"}, []*latencies{r.Isolated.times})
+	} else {
+		row("in-process", r.InProcess)
+		row("isolated", r.Isolated)
+		fmt.Fprintf(&b, "\nIn-process is %s bare crossings, isolated %s calls in-process.\n",
+			threeDigits(r.InProcess.Ratio), threeDigits(r.Isolated.Ratio))
+		histogram(&b, pretty, []string{"in-process", "isolated"}, []*latencies{r.InProcess.times, r.Isolated.times})
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

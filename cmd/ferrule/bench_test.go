@@ -78,6 +78,7 @@ func TestBenchKinds(t *testing.T) {
 		{fixture.C(t, "state"), "next", "--parallel", "3"},
 		{fixture.C(t, "echo"), "before_echo", "--hook"},
 		{fixture.C(t, "rounds"), "rounds", "--answer", "host=" + strings.Repeat("x", 64)},
+		{fixture.C(t, "host"), "upper", "--in", "a", "--import", "upper=cat", "--answer", "again=x"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"bench", "--json", "--duration", "200ms"}, args...)...)
 		require.Equal(t, 0, code, stderr)
@@ -115,18 +116,20 @@ func TestBenchFails(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{echo, "ecko"}, 2, `ecko: no such function; did you mean "echo"?`},
-		{[]string{echo}, 2, "accepts 2 arg(s), received 1"},
-		{[]string{echo, "echo", "--duration", "0s"}, 2, "--duration: found 0s, expected more than 0"},
-		{[]string{echo, "echo", "--timeout", "-1s"}, 2, "--timeout: found -1s, expected more than 0"},
-		{[]string{echo, "echo", "--parallel", "0"}, 2, "--parallel: found 0, expected 1 to 256"},
+		{[]string{echo, "ecko"}, 2, `found no function "ecko" in plug-in echo, expected one that it has. Did you mean "echo"?`},
+		{[]string{echo}, 2, "expected the arguments FILE FUNCTION"},
+		{[]string{echo, "echo", "--duration", "0s"}, 2, "found --duration 0s, expected more than 0"},
+		{[]string{echo, "echo", "--timeout", "-1s"}, 2, "found --timeout -1s, expected more than 0"},
+		{[]string{echo, "echo", "--parallel", "0"}, 2, "found --parallel 0, expected 1 to 256"},
 		{[]string{echo, "echo", "--in", "@" + dir + "/missing"}, 2, "--in: open "},
 		{[]string{echo, "echo", "--config", "@" + dir + "/missing"}, 2, "--config: open "},
-		{[]string{echo, "echo", "--answer", "x"}, 2, `--answer: found "x", expected NAME=TEXT or NAME=@FILE`},
+		{[]string{echo, "echo", "--answer", "x"}, 2, `found --answer x, expected NAME=TEXT or NAME=@FILE`},
 		{[]string{text, "echo"}, 3, "not a shared library: found a text file"},
 		{[]string{dir, "echo"}, 3, "not a regular file"},
 		{[]string{dir + "/missing.so", "echo"}, 3, "missing.so"},
-		{[]string{fixture.C(t, "import_not_offered"), "answer"}, 3, "--answer NAME=TEXT"},
+		{[]string{fixture.C(t, "import_not_offered"), "answer"}, 2, "--answer loyalty_pionts=7"},
+		{[]string{echo, "echo", "--import", "x=y"}, 2, "an answer for x, which plug-in echo does not import"},
+		{[]string{echo, "echo", "--allow-read", "/"}, 2, "found --allow-read without --sandbox"},
 		{[]string{echo, "fail", "--in", "no reason"}, 1, "no reason"},
 		{[]string{fixture.C(t, "fault_sigsegv"), "fault"}, 4, "segmentation fault"},
 		{[]string{fixture.C(t, "fault_infinite_loop"), "fault", "--timeout", "100ms"}, 4, "fault_infinite_loop"},

@@ -2,22 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -26,21 +25,32 @@ func init() { verbs = append(verbs, callCommand) }
 
 func callCommand(a *app) *cobra.Command {
 	c := &caller{app: a}
-	var in, config, memory string
+	var in string
 	cmd := &cobra.Command{
-		Use:   "call FILE FUNCTION",
+		Use:   "call FILE [FUNCTION]",
 		Short: "Call a function of a plug-in, and print its result",
-		Long: `Call a function of a plug-in. Its result goes to the standard output, byte for byte; messages and the plug-in's log
-lines go to the standard error. The input is the standard input, or what --in says.
+		Long: `Call a function of a plug-in. Its result, and nothing else, goes to the standard output, byte for byte; messages,
+the plug-in's log lines and what it prints itself go to the standard error. The input is the standard input, or what
+--in says. Without a FUNCTION the plug-in's functions are listed.
 
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
 the result. When its exit code is not 0 the plug-in gets the status FAILED, with the command's standard error as the
-message. The system's shell runs it (sh -c, cmd /C), once for each call of the import.
+message. The system's shell runs it (sh -c, cmd /C), once for each call of the import. With --answer the result is
+always the same.
 
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
-With --isolated it is in a worker process, as hosts have it that do not trust it: its environment is empty, and a
-function that does not return in time is killed. With --sandbox the worker may also read no files but itself and the
-system's libraries, and use neither the network nor other processes.
+It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
+started; so are those that it leaves at the end. With --isolated it is in a worker process, as hosts have it that do not
+trust it: its environment is empty, and a function that does not return in time is killed. With --sandbox the worker may
+also read no files but itself and the system's libraries, and use neither the network nor other processes, but for what
+--allow-read, --allow-write, --allow-connect and --procs name.
+
+What a plug-in says is escaped where it could steer the terminal; a line that it prints itself and that begins like one
+of this command's gets "plug-in: " before it.
+
+With --json there is one object: plugin, version, function, status (0 for a result), result, encoding (how result is
+written: "text" when it is UTF-8, otherwise "base64") and duration_ns, of the call alone. Where there is no result,
+message is the plug-in's own, and error has kind, found, expected, remedy and text, those that there are.
 
 Exit codes:
   0    a result
@@ -49,39 +59,34 @@ Exit codes:
   3    the file cannot be opened as a plug-in, or its ferrule_start failed
   4    the plug-in crashed or ran out of time
   130  interrupted`,
-		Example: `  ferrule call plugin.so count_vowels --in hello
+		Example: `  ferrule call plugin.so
+  ferrule call plugin.so count_vowels --in hello
   ferrule call resize.so thumbnail <photo.jpeg >small.jpeg
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
+  ferrule call --sandbox --allow-read /usr/share/fonts --memory 256MiB render.so page --in @page.html >page.png
   ferrule call checkout.so total --in @cart.json --config '{"currency":"EUR"}' --import 'points=jq .customer.points'`,
-		Args:              cobra.ExactArgs(2),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return nil
+			}
+			return arguments("FILE", "FUNCTION")(cmd, args)
+		},
 		ValidArgsFunction: completeCall,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if a.json {
-				return usage("call prints the function's result as it is; --json is for facts")
-			}
-			if c.memory > 0 || cmd.Flags().Changed("memory") {
-				var err error
-				if c.memory, err = parseSize(memory); err != nil {
-					return usage("--memory %s: %w", memory, err)
-				}
-				if !c.sandbox {
-					return usage("--memory is a limit of the sandbox: add --sandbox")
-				}
+			if len(args) == 1 {
+				return c.list(args[0])
 			}
 			if c.timeout < 0 {
-				return usage("--timeout %v: give a time that is not negative", c.timeout)
+				return usage(fmt.Sprintf("--timeout %v", c.timeout), "a time that is not negative", "")
 			}
-			return c.run(args[0], args[1], source{in, !cmd.Flags().Changed("in")}, source{text: config})
+			return c.run(args[0], args[1], source{in, !cmd.Flags().Changed("in")})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&in, "in", "", "the input: `TEXT`, @FILE, @- for the standard input, @@… for a text that starts with @")
-	f.StringVar(&config, "config", "", "the configuration that ferrule_start gets: `TEXT` or @FILE, as for --in")
 	f.BoolVar(&c.hook, "hook", false, "call the hook for the extension point with this name, not a function")
-	f.StringArrayVar(&c.imports, "import", nil, "serve an import by a command: `NAME=COMMAND`; once for each import")
 	f.BoolVar(&c.isolated, "isolated", false, "load the plug-in into a worker process, where a crash costs nothing")
-	f.BoolVar(&c.sandbox, "sandbox", false, "take files, network and processes from the worker, too; implies --isolated")
-	f.StringVar(&memory, "memory", "", "with --sandbox: how much memory the plug-in may have, a `SIZE` such as 256MiB")
+	c.host.add(f)
 	f.DurationVar(&c.timeout, "timeout", 0, "how long opening the plug-in and the call may take, such as 500ms or 2s")
 	f.StringVar(&c.level, "log-level", "info", "show log lines from this `LEVEL` on: error, warn, info, debug or trace")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(
@@ -110,30 +115,70 @@ func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, c
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-func usage(format string, args ...any) error { return &exit{exitUsage, fmt.Errorf(format, args...)} }
-
 // caller is one run of `ferrule call`.
 type caller struct {
 	*app
-	hook, isolated, sandbox bool
-	imports                 []string // NAME=COMMAND
-	memory                  int64
-	timeout                 time.Duration
-	level                   string
+	hook, isolated bool
+	host           hostFlags
+	timeout        time.Duration
+	level          string
+}
+
+// called is what --json says of a call.
+type called struct {
+	Plugin     string        `json:"plugin"`
+	Version    string        `json:"version"`
+	Function   string        `json:"function"`
+	Status     *int32        `json:"status,omitempty"`
+	Message    string        `json:"message,omitempty"`
+	Result     *string       `json:"result,omitempty"`
+	Encoding   string        `json:"encoding,omitempty"`
+	DurationNS int64         `json:"duration_ns,omitempty"`
+	Error      *errorDetails `json:"error,omitempty"`
 }
 
 // grace is how long a function in this process may go on after its context has ended, before this process ends.
 const grace = 500 * time.Millisecond
 
-func (c *caller) run(path, name string, in, config source) error {
-	c.isolated = c.isolated || c.sandbox
+// list lists what can be called.
+func (c *caller) list(path string) error {
+	lib, err := loader.Inspect(path)
+	if err != nil {
+		return failure(err)
+	}
+	what, flag, symbols := "functions", "", lib.Funcs
+	if c.hook {
+		what, flag, symbols = "hooks", "--hook ", lib.Hooks
+	}
+	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version, what: symbolsOf(symbols)}
+	return c.print(facts, func(w io.Writer) error {
+		if len(symbols) == 0 {
+			_, err := fmt.Fprintf(w, "%s %s has no %s.\n", oneLine(lib.Manifest.Name), oneLine(lib.Manifest.Version), what)
+			return err
+		}
+		paint := painter(w)
+		fmt.Fprintf(w, "%s of %s %s:\n", capital(what), oneLine(lib.Manifest.Name), oneLine(lib.Manifest.Version))
+		for _, s := range symbolsOf(symbols) {
+			s.write(w, paint)
+		}
+		_, err := fmt.Fprintf(w, "Call one with: ferrule call %s%s %s --in TEXT\n", flag, oneLine(shellWord(path)), oneLine(symbols[0].Name))
+		return err
+	})
+}
+
+func (c *caller) run(path, name string, in source) error {
 	var level slog.Level
 	if c.level == "trace" {
 		level = loader.LevelTrace
 	} else if err := level.UnmarshalText([]byte(c.level)); err != nil {
-		return usage("--log-level %s: it is error, warn, info, debug or trace", c.level)
+		return usage("--log-level "+c.level, "error, warn, info, debug or trace", "")
 	}
-	commands, err := importCommands(c.imports)
+	policy, err := c.host.policy()
+	if err != nil {
+		return err
+	}
+	c.isolated = c.isolated || policy != nil
+	imports, err := c.host.imports(c.app)
 	if err != nil {
 		return err
 	}
@@ -142,37 +187,46 @@ func (c *caller) run(path, name string, in, config source) error {
 	if err != nil {
 		return failure(err)
 	}
-	if err := c.check(lib, name, commands); err != nil {
+	if err := checkSymbol(lib, name, c.hook); err != nil {
 		return err
 	}
+	if err := checkImports(lib, imports); err != nil {
+		return err
+	}
+	input, err := c.read(in, "--in")
+	if err != nil {
+		return err
+	}
+	configuration, err := c.read(source{text: c.host.config}, "--config")
+	if err != nil {
+		return err
+	}
+	facts := &called{Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: name}
 	if !c.isolated && !guarding {
-		return c.guard(lib.Manifest.Name, name)
+		return c.fail(facts, c.guard(lib.Manifest.Name, name, c.timeout))
 	}
-	input, err := in.read(c.app, "--in")
-	if err != nil {
-		return err
-	}
-	configuration, err := config.read(c.app, "--config")
-	if err != nil {
-		return err
+	if c.timeout > 0 {
+		deadline(c.timeout + grace + guardSlack)
 	}
 
 	ctx, stop := interruptible(c.timeout)
 	defer stop()
 	progress := startProgress(c.err, name)
 	defer progress.stop()
-	handler := slog.NewTextHandler(progress, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})
+	foreign := &foreignLines{to: progress}
+	defer foreign.end()
+	handler := slog.NewTextHandler(escapedLines{progress}, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})
 	opts := []loader.Option{loader.WithConfig(configuration), loader.WithLogger(slog.New(handler))}
-	for name, command := range commands {
-		opts = append(opts, loader.WithHostFunc(name, command.serve(progress)))
+	for name, s := range imports {
+		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(foreign)))
 	}
 	if c.isolated {
-		worker := []isolate.Option{isolate.WithOutput(progress)}
+		worker := []isolate.Option{isolate.WithOutput(foreign)}
 		if c.timeout > 0 {
 			worker = append(worker, isolate.WithStartTimeout(c.timeout))
 		}
-		if c.sandbox {
-			worker = append(worker, sandbox.With(sandbox.Policy{Memory: c.memory}))
+		if policy != nil {
+			worker = append(worker, sandbox.With(*policy))
 		}
 		opts = append(opts, isolate.InWorker(worker...))
 	}
@@ -191,62 +245,83 @@ func (c *caller) run(path, name string, in, config source) error {
 		if err != nil {
 			return err
 		}
+		begun := time.Now()
 		result, err = fn.Call(ctx, input)
+		facts.DurationNS = time.Since(begun).Nanoseconds()
 		return err
 	})
-	progress.stop()
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w (--timeout %v)", err, c.timeout)
-	}
 	if errors.As(err, new(*hang)) {
-		return failure(err) // the plug-in is in use: it cannot be closed
+		return c.fail(facts, c.inTime(err)) // the plug-in is in use: it cannot be closed
 	}
-	if err == nil {
-		err = c.write(result)
+	var written error
+	if err == nil && !c.json { // also when ferrule_stop does not return
+		written = c.write(result)
 	}
+	var closing error
 	if p != nil {
-		err = errors.Join(err, c.bounded(ctx, lib.Manifest.Name, "ferrule_stop", p.Close))
+		closing = c.bounded(ctx, lib.Manifest.Name, "ferrule_stop", p.Close)
 	}
-	return failure(err)
+	foreign.end()
+	progress.stop()
+	switch {
+	case err != nil:
+		if closing != nil {
+			fmt.Fprintf(c.err, "ferrule: %s\n", oneLine(closing.Error()))
+		}
+		return c.fail(facts, c.inTime(err))
+	case written != nil:
+		return written
+	case !c.json:
+		return failure(c.inTime(closing))
+	}
+	text := string(result)
+	facts.Encoding = "text"
+	if !utf8.Valid(result) {
+		facts.Encoding, text = "base64", base64.StdEncoding.EncodeToString(result)
+	}
+	facts.Result, facts.Status = &text, new(int32)
+	if closing != nil {
+		return c.fail(facts, c.inTime(closing))
+	}
+	return c.print(facts, nil)
 }
 
-// check refuses what the file shows to be wrong with the command line.
-func (c *caller) check(lib *inspect.Library, name string, commands map[string]shellCommand) error {
-	names := func(symbols []inspect.Symbol) (names []string) {
-		for _, s := range symbols {
-			names = append(names, s.Name)
-		}
-		return names
+// inTime says whose limit it was that a call did not keep to.
+func (c *caller) inTime(err error) error {
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w (--timeout %v)", err, c.timeout)
 	}
-	functions, hooks, imports := names(lib.Funcs), names(lib.Hooks), names(lib.Imports)
-	kind, there, others, flag := "function", functions, hooks, "it is a hook: add --hook"
-	if c.hook {
-		kind, there, others, flag = "hook", hooks, functions, "it is a function: leave out --hook"
+	return err
+}
+
+// write writes the result.
+func (c *caller) write(result []byte) error {
+	if n := len(result); n > 0 && result[n-1] != '\n' && c.terminal() {
+		result = append(result, '\n') // the prompt goes on a line of its own
 	}
-	if !slices.Contains(there, name) {
-		remedy := nearest(name, there)
-		if slices.Contains(others, name) {
-			remedy = flag
-		}
-		return usage("plug-in %s has no %s %q; %s", lib.Manifest.Name, kind, name, remedy)
+	if _, err := c.out.Write(result); err != nil {
+		return fmt.Errorf("writing the result: %w", err)
 	}
-	var missing []string
-	for _, name := range imports {
-		if _, ok := commands[name]; !ok {
-			missing = append(missing, name)
-		}
+	return nil
+}
+
+// fail is the end of a call with an error, which --json prints, too. A guarded child has printed it already where err
+// has a code only.
+func (c *caller) fail(facts *called, err error) error {
+	err = failure(err)
+	var e *exit
+	if !c.json || !errors.As(err, &e) || e.err == nil {
+		return err
 	}
-	if len(missing) == 0 {
-		return nil
+	if call := new(loader.CallError); errors.As(err, &call) && call.Func == facts.Function {
+		status := int32(call.Status)
+		facts.Status, facts.Message = &status, call.Message
 	}
-	text := fmt.Sprintf("plug-in %s needs host functions: %s; serve each with a command, such as --import '%s=cat'",
-		lib.Manifest.Name, strings.Join(missing, ", "), missing[0])
-	for given := range commands {
-		if !slices.Contains(imports, given) {
-			text += fmt.Sprintf("; it does not import %s, %s", given, nearest(given, imports))
-		}
+	facts.Error = detailsOf(err)
+	if printed := c.print(facts, nil); printed != nil {
+		return printed
 	}
-	return usage("%s", text)
+	return &exit{code: e.code, err: e.err, reported: true}
 }
 
 // hang says that a function in this process does not return.
@@ -282,17 +357,6 @@ func (c *caller) bounded(ctx context.Context, plugin, fn string, do func() error
 	}
 }
 
-// write writes the result.
-func (c *caller) write(result []byte) error {
-	if _, err := c.out.Write(result); err != nil {
-		return fmt.Errorf("writing the result: %w", err)
-	}
-	if n := len(result); n > 0 && result[n-1] != '\n' && terminal(c.out) && terminal(c.err) {
-		fmt.Fprintln(c.err) // the prompt goes on a line of its own
-	}
-	return nil
-}
-
 // withoutTime leaves out what a person who waits for the line knows.
 func withoutTime(_ []string, attr slog.Attr) slog.Attr {
 	switch attr.Key {
@@ -312,6 +376,23 @@ type source struct {
 	stdin bool // nothing was given: the standard input
 }
 
+// read reads a source, and keeps what it has for a guarded child, which is handed that.
+func (a *app) read(s source, flag string) ([]byte, error) {
+	if h := a.handed; h != nil {
+		if len(h.Given) == 0 {
+			return nil, errors.New("the guarded process reads another source than this command")
+		}
+		data := h.Given[0]
+		h.Given = h.Given[1:]
+		return data, nil
+	}
+	data, err := s.read(a, flag)
+	if err == nil {
+		a.given = append(a.given, data)
+	}
+	return data, err
+}
+
 func (s source) read(a *app, flag string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(s.text, "@")
 	switch {
@@ -321,7 +402,7 @@ func (s source) read(a *app, flag string) ([]byte, error) {
 		}
 		data, err := io.ReadAll(a.in)
 		if err != nil {
-			return nil, usage("reading the standard input: %w", err)
+			return nil, unreadable("the standard input", err)
 		}
 		return data, nil
 	case !isFile:
@@ -331,7 +412,7 @@ func (s source) read(a *app, flag string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return nil, usage("%s: %w", flag, err)
+		return nil, unreadable(flag, err)
 	}
 	return data, nil
 }
@@ -345,30 +426,14 @@ func interruptible(timeout time.Duration) (context.Context, context.CancelFunc) 
 		ctx, stop = context.WithTimeout(ctx, timeout)
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-signals
 		cancel()
-		first := time.Now()
-		for range signals {
-			if time.Since(first) > 200*time.Millisecond { // not the same one, from the terminal and from guard
-				os.Exit(guarded(exitInterrupted))
-			}
-		}
+		<-signals
+		os.Exit(exitInterrupted)
 	}()
 	return ctx, func() { stop(); cancel() }
-}
-
-// parseSize reads a number of bytes with a unit.
-func parseSize(text string) (int64, error) {
-	shifts := map[string]uint{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30}
-	number := strings.TrimRight(text, "KMGiB")
-	shift, ok := shifts[text[len(number):]]
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !ok || n <= 0 || n > 1<<62>>shift {
-		return 0, errors.New("give a size such as 256MiB or 1GiB")
-	}
-	return n << shift, nil
 }
 
 // nearest says which candidate was meant, or which there are.

@@ -107,31 +107,40 @@ func TestCallUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{echo}, "accepts 2 arg(s), received 1"},
-		{[]string{echo, "ecko"}, `plug-in echo has no function "ecko"; did you mean "echo"?`},
-		{[]string{echo, "zzzzzzzz"}, "there is echo, echo_own, fail"},
-		{[]string{echo, "before_echo"}, "it is a hook: add --hook"},
-		{[]string{"--hook", echo, "echo"}, "it is a function: leave out --hook"},
-		{[]string{"--hook", echo, "before_ecko"}, `no hook "before_ecko"; did you mean "before_echo"?`},
-		{[]string{"--hook", host, "f"}, "it has none"},
+		{nil, "found no argument, expected the arguments FILE FUNCTION"},
+		{[]string{echo, "echo", "x"}, "found 3 arguments: " + echo + " echo x, expected FILE FUNCTION"},
+		{[]string{echo, "ecko"}, `found no function "ecko" in plug-in echo, expected one that it has. Did you mean "echo"?`},
+		{[]string{echo, "zzzzzzzz"}, "There is echo, echo_own, fail"},
+		{[]string{echo, "before_echo"}, "It is a hook: add --hook."},
+		{[]string{"--hook", echo, "echo"}, "It is a function: leave out --hook."},
+		{[]string{"--hook", echo, "before_ecko"}, `no hook "before_ecko" in plug-in echo, expected one that it has. Did you mean "before_echo"?`},
+		{[]string{"--hook", host, "f"}, "It has none."},
 		{[]string{"--in", "@" + missing, echo, "echo"}, missing},
 		{[]string{"--config", "@" + missing, echo, "echo"}, missing},
-		{[]string{"--timeout", "soon", echo, "echo"}, "invalid argument"},
+		{[]string{"--timeout", "soon", echo, "echo"}, "found --timeout soon, expected a time such as 500ms or 2s"},
 		{[]string{"--timeout", "-1s", echo, "echo"}, "not negative"},
+		{[]string{echo, "echo", "--in"}, "found --in without a value, expected --in TEXT"},
 		{[]string{"--no-such-flag", echo, "echo"}, "unknown flag"},
-		{[]string{"--json", echo, "echo"}, "--json is for facts"},
 		{[]string{"--log-level", "loud", echo, "echo"}, "error, warn, info, debug or trace"},
-		{[]string{"--memory", "1GiB", echo, "echo"}, "add --sandbox"},
+		{[]string{"--memory", "1GiB", echo, "echo"}, "Add --sandbox."},
+		{[]string{"--allow-write", "/", echo, "echo"}, "Add --sandbox."},
+		{[]string{"--procs", "1", echo, "echo"}, "Add --sandbox."},
 		{[]string{"--sandbox", "--memory", "much", echo, "echo"}, "256MiB"},
-		{[]string{"--import", "upper", host, "upper"}, "give NAME=COMMAND"},
-		{[]string{"--import", "upper=", host, "upper"}, "give NAME=COMMAND"},
+		{[]string{"--sandbox", "--allow-connect", "http", echo, "echo"}, "expected a TCP port, 1 to 65535"},
+		{[]string{"--sandbox", "--allow-read", "", echo, "echo"}, "found --allow-read without a path"},
+		{[]string{"--sandbox", "--procs", "-1", echo, "echo"}, "found --procs -1, expected 0 or more"},
+		{[]string{"--import", "upper", host, "upper"}, "expected NAME=COMMAND"},
+		{[]string{"--import", "upper=", host, "upper"}, "expected NAME=COMMAND"},
+		{[]string{"--answer", "upper", host, "upper"}, "expected NAME=TEXT or NAME=@FILE"},
 		{[]string{"--import", "a.b=cat", host, "upper"}, "C identifier"},
-		{[]string{"--import", "upper=cat", "--import", "upper=tr a b", host, "upper"}, "two commands for upper"},
-		{[]string{host, "upper"}, "plug-in host needs host functions: again, upper; " +
-			"serve each with a command, such as --import 'again=cat'"},
+		{[]string{"--import", "upper=cat", "--import", "upper=tr a b", host, "upper"}, "another for upper before it"},
+		{[]string{"--import", "upper=cat", "--answer", "upper=x", host, "upper"}, "another for upper before it"},
+		{[]string{host, "upper"}, "found plug-in host, which needs host functions: again, upper, expected each of them to be " +
+			"served. Serve each by a command, such as --import 'again=cat'"},
 		{[]string{"--import", "again=cat", "--import", "uper=cat", host, "upper"},
-			"needs host functions: upper; serve each with a command, such as --import 'upper=cat'; " +
-				`it does not import uper, did you mean "upper"?`},
+			"needs host functions: upper, expected each of them to be served. Serve each by a command, such as --import " +
+				`'upper=cat', or with fixed bytes, such as --answer upper=7; uper is none of its imports, did you mean "upper"?`},
+		{[]string{"--import", "x=cat", echo, "echo"}, "an answer for x, which plug-in echo does not import"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"call"}, c.args...)...)
 		assert.Equal(t, 2, code, "%v: %s", c.args, stderr)
@@ -188,6 +197,7 @@ func TestCallImports(t *testing.T) {
 				"ferrule: plug-in host: upper: failed: no such customer\n", 1},
 			{"upper", "x", "exit 3", "", "exit status 3", 1},
 			{"upper", "x", "no-such-command-at-all", "", "no-such-command-at-all", 1},
+			{"upper", "x", "echo 'ferrule: forged' >&2", "", "plug-in: ferrule: forged\n", 0},
 		} {
 			stdout, stderr, code := ferrule(t, "", call("--in", c.in, "--import", "upper="+c.command,
 				"--import", "again=cat", host, c.function)...)
@@ -198,6 +208,9 @@ func TestCallImports(t *testing.T) {
 			}
 			assert.Contains(t, stderr, c.stderr)
 		}
+		stdout, stderr, code := ferrule(t, "", call("--in", "x", "--answer", "upper==7", "--import", "again=cat", host, "upper")...)
+		assert.Zero(t, code, stderr)
+		assert.Equal(t, "=7", stdout)
 	})
 }
 

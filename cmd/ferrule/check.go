@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,12 +27,12 @@ const defaultCheckLevel = 8
 func checkVerb(a *app) *cobra.Command {
 	o := check.Options{}
 	var list bool
-	var config string
+	var host hostFlags
 	var inputs []string
 	cmd := &cobra.Command{
-		Use:   "check FILE",
-		Short: "Test a plug-in against the rules of the contract",
-		Long: `Test a plug-in against the rules of the contract, R1 to R21 of ferrule.h.
+		Use:   "check FILE...",
+		Short: "Test plug-ins against the rules of the contract",
+		Long: `Test plug-ins against the rules of the contract, R1 to R21 of ferrule.h. Of a folder, the libraries in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 A finding says which rule it is about, what was seen, what was expected and how to mend it. An error is a broken rule; a
@@ -39,14 +40,28 @@ warning is not, but likely to be meant otherwise. A function that ends the proce
 
 Levels go from 1, what takes no time, to 10, everything. Functions are called with inputs of all kinds; where one needs
 an input of a certain form to do its work, give it one with --in. Inputs are never written to, and functions are called
-thousands of times: do not check a plug-in whose functions do what is not to be done.
+thousands of times: do not check a plug-in whose functions have harmful side effects.
 
-Exit codes: 0 the plug-in passes; 1 it does not; 2 the command line is wrong; 3 the file is no library.`,
+Cases run in an empty folder, which is removed: a relative path in the configuration or an input is one in there. What
+the plug-in makes in that folder is a finding, and so are processes that it leaves; these are killed. (On Linux all of
+them are found; elsewhere those that stay in their process group are killed, and not reported.)
+
+Host functions answer what --import or --answer says, or some text. With --sandbox one more case opens the plug-in in a
+worker with that sandbox, and compares.
+
+Exit codes: 0 all plug-ins pass; 1 one does not; 2 the command line is wrong; 3 a file is no library; 130 interrupted.
+With --json there is one object for each file, one after the other.`,
 		Example: `  # The cases of the usual levels
   ferrule check libgreeter.so
 
+  # All libraries of a folder; a warning is enough not to pass
+  ferrule check --strict build/
+
   # Everything, with an input for the function resize and a configuration
   ferrule check --level 10 --in resize=@cat.png --config '{"size": 64}' libresize.so
+
+  # Does it work in the sandbox that the host has in mind?
+  ferrule check --sandbox --allow-read /usr/share/fonts --memory 256MiB librender.so
 
   # Two cases only, with the random inputs of an earlier run, as JSON
   ferrule check --only input-random,room-sizes --seed 7 --json libgreeter.so
@@ -55,13 +70,14 @@ Exit codes: 0 the plug-in passes; 1 it does not; 2 the command line is wrong; 3 
   ferrule check --list`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if list {
-				return cobra.NoArgs(cmd, args)
+				return arguments()(cmd, args)
 			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return arguments("FILE...")(cmd, args)
 		},
+		ValidArgsFunction: libraries,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Level < 1 || o.Level > 10 {
-				return &exit{exitUsage, fmt.Errorf("found --level %d, expected 1 to 10", o.Level)}
+				return usage(fmt.Sprintf("--level %d", o.Level), "1 to 10", "")
 			}
 			if list {
 				if !cmd.Flags().Changed("level") {
@@ -70,59 +86,67 @@ Exit codes: 0 the plug-in passes; 1 it does not; 2 the command line is wrong; 3 
 				return listCases(a, check.Cases(o.Level))
 			}
 			if o.Timeout <= 0 {
-				return &exit{exitUsage, fmt.Errorf("found --timeout %v, expected more than 0", o.Timeout)}
+				return usage(fmt.Sprintf("--timeout %v", o.Timeout), "more than 0", "")
 			}
 			if !cmd.Flags().Changed("seed") {
 				o.Seed = rand.Uint64N(1e6)
 			}
 			var err error
-			if o.Config, err = checkText(config); err != nil {
-				return &exit{exitUsage, fmt.Errorf("--config: %w", err)}
+			if o.Config, err = checkText(a, host.config, "--config"); err != nil {
+				return err
 			}
 			o.Inputs = map[string][]byte{}
 			for _, in := range inputs {
 				name, value, ok := strings.Cut(in, "=")
 				if !ok {
-					return &exit{exitUsage, fmt.Errorf("found --in %s, expected FUNCTION=TEXT or FUNCTION=@FILE", in)}
+					return usage("--in "+in, "FUNCTION=TEXT or FUNCTION=@FILE", "")
 				}
-				text, err := checkText(value)
-				if err != nil {
-					return &exit{exitUsage, fmt.Errorf("--in %s: %w", name, err)}
+				if o.Inputs[name], err = checkText(a, value, "--in "+name); err != nil {
+					return err
 				}
-				o.Inputs[name] = text
+			}
+			imports, err := host.imports(a)
+			if err != nil {
+				return err
+			}
+			o.Imports = map[string]check.Import{}
+			for name, s := range imports {
+				o.Imports[name] = check.Import(s)
+			}
+			if o.Sandbox, err = host.policy(); err != nil {
+				return err
 			}
 			self, err := os.Executable()
 			if err != nil {
-				return &exit{exitFailed, err}
+				return failure(err)
 			}
 			o.Worker = []string{self, checkCase}
-			return runCheck(a, args[0], o)
+			files, err := libraryFiles(args)
+			if err != nil {
+				return err
+			}
+			return checkAll(a, files, o)
 		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.Level, "level", defaultCheckLevel, "run the cases up to this level, `1..10`")
-	f.StringSliceVar(&o.Only, "only", nil, "run only these `cases`, of any level")
+	f.StringSliceVar(&o.Only, "only", nil, "run only these `CASES`, of any level")
 	f.BoolVar(&list, "list", false, "list the cases and run nothing")
-	f.Uint64Var(&o.Seed, "seed", 0, "the `seed` of random inputs; it is printed (default a random one)")
+	f.BoolVar(&o.Strict, "strict", false, "a plug-in with warnings does not pass")
+	f.Uint64Var(&o.Seed, "seed", 0, "the `SEED` of random inputs; it is printed (default a random one)")
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "the time limit of each case")
-	f.StringVar(&config, "config", "", "the configuration, or @`file`")
-	f.StringArrayVar(&inputs, "in", nil, "one more input for a function, `function=text` or function=@file; may be repeated")
+	f.StringArrayVar(&inputs, "in", nil, "one more input for a function: `FUNCTION=TEXT` or FUNCTION=@FILE; may be repeated")
+	host.add(f)
 	return cmd
 }
 
 // checkText returns a text of the command line, or what is in the file that it names after an @.
-func checkText(text string) ([]byte, error) {
-	b := []byte(text)
-	if path, ok := strings.CutPrefix(text, "@"); ok {
-		var err error
-		if b, err = os.ReadFile(path); err != nil {
-			return nil, err
-		}
+func checkText(a *app, text, flag string) ([]byte, error) {
+	b, err := a.read(source{text: text}, flag)
+	if err == nil && len(b) > check.MaxInput {
+		return nil, usage(flag+" with "+plural(len(b), "byte"), fmt.Sprintf("at most %d", check.MaxInput), "")
 	}
-	if len(b) > check.MaxInput {
-		return nil, fmt.Errorf("found %d bytes, expected at most %d", len(b), check.MaxInput)
-	}
-	return b, nil
+	return b, err
 }
 
 func listCases(a *app, cases []check.Case) error {
@@ -137,8 +161,42 @@ func listCases(a *app, cases []check.Case) error {
 	})
 }
 
+// checkAll checks files one after the other, and fails as the worst of them does.
+func checkAll(a *app, files []string, o check.Options) error {
+	ctx, stop := interruptible(0)
+	defer stop()
+	if len(files) == 1 {
+		return runCheck(ctx, a, files[0], o)
+	}
+	worst, bad := 0, 0
+	for i, file := range files {
+		if i > 0 && !a.json {
+			fmt.Fprintln(a.out)
+		}
+		err := runCheck(ctx, a, file, o)
+		var e *exit
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &e) || e.code != exitFailed && e.code != exitOpen:
+			return err
+		case e.err != nil: // the others are checked nevertheless
+			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(e.err.Error()))
+			if a.json {
+				_ = a.print(description{File: file, Error: detailsOf(e.err)}, nil)
+			}
+		}
+		worst = max(worst, e.code)
+		bad++
+	}
+	if bad == 0 {
+		return nil
+	}
+	return &exit{worst, fmt.Errorf("%d of %s did not pass", bad, plural(len(files), "file")), true}
+}
+
 // runCheck checks a file, and prints each case's result when there is one.
-func runCheck(a *app, path string, o check.Options) error {
+func runCheck(ctx context.Context, a *app, path string, o check.Options) error {
 	paint := func(outcome string) string { return fmt.Sprintf("%-7s", outcome) }
 	if colours(a.out) {
 		codes := map[string]string{check.Passed: "32", check.Failed: "1;31", check.Warned: "33", check.Skipped: "2"}
@@ -147,7 +205,7 @@ func runCheck(a *app, path string, o check.Options) error {
 	if !a.json {
 		o.Done = func(r check.Result) { printResult(a.out, r, paint) }
 	}
-	v, err := check.Run(path, o)
+	v, err := check.Run(ctx, path, o)
 	noCase, noFunction := new(check.UnknownCaseError), new(check.UnknownFunctionError)
 	unread := new(inspect.Error)
 	switch {
@@ -160,14 +218,16 @@ func runCheck(a *app, path string, o check.Options) error {
 		if len(names) > 12 && !strings.HasPrefix(near, "did you mean") {
 			near = "see ferrule check --list"
 		}
-		return &exit{exitUsage, fmt.Errorf("there is no case %q; %s", noCase.Name, near)}
+		return usage(fmt.Sprintf("--only %s", noCase.Name), "the name of a case", capital(near))
 	case errors.As(err, &noFunction):
-		return &exit{exitUsage, fmt.Errorf("--in: the library has no function %q; %s", noFunction.Name,
-			nearest(noFunction.Name, noFunction.Functions))}
+		return usage(fmt.Sprintf("--in for %q, and the library has no such function", noFunction.Name), "one of its functions",
+			capital(nearest(noFunction.Name, noFunction.Functions)))
 	case errors.As(err, &unread):
-		return &exit{exitOpen, err}
+		return &exit{code: exitOpen, err: err}
+	case errors.Is(err, context.Canceled):
+		return &exit{code: exitInterrupted, err: errors.New("interrupted; what the plug-in has started was ended")}
 	case err != nil:
-		return &exit{exitFailed, err}
+		return failure(err)
 	}
 	err = a.print(v, func(w io.Writer) error {
 		for _, name := range slices.Sorted(maps.Keys(v.Without)) {
@@ -181,8 +241,8 @@ func runCheck(a *app, path string, o check.Options) error {
 		if !v.Pass {
 			verdict = "does not pass"
 		}
-		_, err := fmt.Fprintf(w, "\n%s %s: %d cases, %d skipped; %s, %s (--level %d --seed %d)\n", oneLine(path), verdict,
-			len(v.Results),
+		_, err := fmt.Fprintf(w, "\n%s %s: %s, %d skipped; %s, %s (--level %d --seed %d)\n", oneLine(path), verdict,
+			plural(len(v.Results), "case"),
 			counts[check.Skipped], plural(v.Errors, "error"), plural(v.Warnings, "warning"), v.Level, v.Seed)
 		return err
 	})
@@ -190,16 +250,9 @@ func runCheck(a *app, path string, o check.Options) error {
 		return failure(err)
 	}
 	if !v.Pass {
-		return &exit{exitFailed, nil}
+		return &exit{code: exitFailed}
 	}
 	return nil
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func printResult(w io.Writer, r check.Result, paint func(string) string) {
@@ -226,9 +279,11 @@ func checkCaseVerb(a *app) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			err := check.Work(a.in)
+			err := check.Work(a.in, func(line string, in []byte) ([]byte, error) {
+				return shellCommand(line).run(context.Background(), in, io.Discard)
+			})
 			if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
-				return &exit{exitUsage, err}
+				return &exit{code: exitUsage, err: err}
 			}
 			return failure(err)
 		},

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -105,23 +107,99 @@ func TestCheckUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{}, "accepts 1 arg(s), received 0"},
-		{[]string{echo, echo}, "accepts 1 arg(s), received 2"},
-		{[]string{"--list", echo}, "unknown command"},
+		{[]string{}, "found no argument, expected the arguments FILE..."},
+		{[]string{"--list", echo}, "found the argument " + echo + ", expected none"},
+		{[]string{echo, t.TempDir()}, "without a library, expected a library (.so, .dylib or .dll), or a folder with some. Name "},
+		{[]string{"--memory", "1GiB", echo}, "found --memory without --sandbox"},
+		{[]string{"--sandbox", "--allow-connect", "0", echo}, "found --allow-connect 0, expected a TCP port, 1 to 65535"},
 		{[]string{"--level", "11", echo}, "found --level 11, expected 1 to 10"},
 		{[]string{"--timeout", "0s", echo}, "found --timeout 0s"},
-		{[]string{"--only", "room-size", echo}, `there is no case "room-size"; did you mean "room-sizes"?`},
-		{[]string{"--only", "everything", echo}, "see ferrule check --list"},
+		{[]string{"--only", "room-size", echo}, `found --only room-size, expected the name of a case. Did you mean "room-sizes"?`},
+		{[]string{"--only", "everything", echo}, "See ferrule check --list."},
 		{[]string{"--in", "echo", echo}, "found --in echo, expected FUNCTION=TEXT"},
-		{[]string{"--in", "ehco=x", echo}, `the library has no function "ehco"; did you mean "echo"?`},
+		{[]string{"--in", "ehco=x", echo}, `found --in for "ehco", and the library has no such function, expected one of its functions. Did you mean "echo"?`},
 		{[]string{"--config", "@/nowhere/at/all", echo}, "--config: open /nowhere/at/all"},
 		{[]string{"--in", "echo=" + strings.Repeat("x", 100), "--in", "echo=@/dev/null", "--seed", "x", echo},
-			"invalid argument"},
+			"found --seed x, expected a whole number that is not negative"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"check"}, c.args...)...)
 		assert.Equal(t, exitUsage, code, "%v", c.args)
 		assert.Empty(t, stdout, "%v", c.args)
 		assert.Contains(t, stderr, c.want, "%v", c.args)
+	}
+}
+
+// Several files and folders are checked one after the other, and the worst of them is the exit code.
+func TestCheckSeveral(t *testing.T) {
+	dir, empty := t.TempDir(), t.TempDir()
+	put := func(name, from string) string {
+		data, err := os.ReadFile(from)
+		require.NoError(t, err)
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	good := put("a"+fixture.Ext(), fixture.C(t, "rounds"))
+	warns := put("b"+fixture.Ext(), fixture.C(t, "check_foreign_export"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "README"), []byte("no library"), 0o600))
+	only := []string{"check", "--only", "symbols"}
+	for _, c := range []struct {
+		args []string
+		code int
+		in   []string // in this order
+	}{
+		{[]string{good, warns}, 0, []string{good + " passes", warns + " passes"}},
+		{[]string{warns, good}, 0, []string{warns + " passes", good + " passes"}},
+		{[]string{dir}, 0, []string{good + " passes", warns + " passes"}},
+		{[]string{"--strict", dir}, 1, []string{good + " passes", warns + " does not pass"}},
+	} {
+		stdout, stderr, code := ferrule(t, "", append(only, c.args...)...)
+		assert.Equal(t, c.code, code, "%v: %s", c.args, stdout)
+		assert.Equal(t, c.code != 0, strings.Contains(stderr, "ferrule: 1 of 2 files did not pass\n"), stderr)
+		at := 0
+		for _, want := range c.in {
+			i := strings.Index(stdout[at:], want)
+			require.GreaterOrEqual(t, i, 0, "%v: %q in %s", c.args, want, stdout)
+			at += i
+		}
+	}
+	text := filepath.Join(empty, "text.so")
+	require.NoError(t, os.WriteFile(text, []byte("no library\n"), 0o600))
+	stdout, stderr, code := ferrule(t, "", append(only, text, good, "--json")...)
+	assert.Equal(t, exitOpen, code)
+	assert.Contains(t, stderr, "ferrule: 1 of 2 files did not pass\n")
+	d := json.NewDecoder(strings.NewReader(stdout))
+	var bad description
+	require.NoError(t, d.Decode(&bad))
+	assert.Equal(t, text, bad.File)
+	assert.Equal(t, "not a shared library", bad.Error.Kind)
+	var v check.Verdict
+	require.NoError(t, d.Decode(&v))
+	assert.True(t, v.Pass)
+	assert.False(t, d.More())
+}
+
+// Whatever a plug-in leaves, check leaves nothing of it, not where it runs either, and says so.
+func TestCheckLeaves(t *testing.T) {
+	dir := t.TempDir()
+	for name, want := range map[string]string{
+		"check_file_left":      `warning R20: in the working folder: "left.txt"`,
+		"check_process_left":   "error R15: left after every instance had stopped: 1 process, ",
+		"check_process_daemon": "error R15: left after every instance had stopped: 1 process, ",
+		"check_child_taken":    "error R20: answer has taken the exit status of a child process of the host's",
+	} {
+		if runtime.GOOS != "linux" && name != "check_file_left" {
+			continue // what there is to be found, is killed elsewhere, and not seen
+		}
+		cmd := exec.Command(binary, "check", "--level", "7", "--only", "input-empty,input-text,children", fixture.C(t, name))
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TMP="+dir)
+		out, err := cmd.Output()
+		assert.Equal(t, strings.HasPrefix(want, "error"), err != nil)
+		assert.Equal(t, 1, strings.Count(string(out), want), "once: %s", out)
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, left, name)
 	}
 }
 
@@ -136,10 +214,9 @@ func TestCheckFiles(t *testing.T) {
 	whole, err := os.ReadFile(fixture.C(t, "echo"))
 	require.NoError(t, err)
 	for path, want := range map[string]string{
-		filepath.Join(dir, "missing.so"):         "no such file",
-		dir:                                      "not a regular file",
-		write("text.so", []byte("no library\n")): "not a shared library",
-		write("empty.so", nil):                   "not a shared library",
+		filepath.Join(dir, "missing.so"):                   "no such file",
+		write("text.so", []byte("no library\n")):           "not a shared library",
+		write("empty.so", nil):                             "not a shared library",
 		write("truncated.so", whole[:len(whole)/2]):        "truncated",
 		write("zeros.so", bytes.Repeat([]byte{0}, 64<<10)): "not a shared library",
 	} {

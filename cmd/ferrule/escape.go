@@ -121,3 +121,14 @@ func foreignLine(line []byte) []byte {
 	}
 	return []byte(text + "\n")
 }
+
+// escapedLines writes lines of this command's own that have foreign text in them, such as log lines.
+type escapedLines struct{ to io.Writer }
+
+// Write writes one line or some, and takes each newline for one of this command's.
+func (e escapedLines) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(e.to, printable(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +33,8 @@ func inspectCommand(a *app) *cobra.Command {
 digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on any system. Of a fat
 file all slices are named, and the one for this machine is described, or else the first.
 
-Of several files each is described; those that are no plug-ins are said on the standard error, and the exit code is 3.
+Of several files each is described; files that are not plug-ins are reported on
+standard error, and the exit code is 3.
 
 With --diff there are two files, and what the second adds, removes and changes is listed. The exit code is 1 when
 something of it could break a host that uses the first:
@@ -72,14 +72,14 @@ With --json --diff there is one object:
 		Example: `  ferrule inspect plugin.so
   ferrule inspect --json plugins/*.so | jq -r 'select(.name) | .name + " " + .version'
   ferrule inspect --diff released/plugin.so build/plugin.so || echo "raise the major version"`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              arguments("FILE..."),
 		ValidArgsFunction: libraries,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !diff {
 				return a.inspect(args)
 			}
 			if len(args) != 2 {
-				return &exit{exitUsage, fmt.Errorf("--diff takes two files, old and new; there are %d", len(args))}
+				return usage(plural(len(args), "file")+" with --diff", "two, the old one and the new one", "")
 			}
 			return a.diff(args[0], args[1])
 		},
@@ -146,16 +146,6 @@ type hardening struct {
 	Signed      *bool  `json:"signed,omitempty"`
 }
 
-// errorDetails says why a file is no plug-in.
-type errorDetails struct {
-	Kind     string `json:"kind"`
-	Symbol   string `json:"symbol,omitempty"`
-	Found    string `json:"found,omitempty"`
-	Expected string `json:"expected,omitempty"`
-	Remedy   string `json:"remedy,omitempty"`
-	Text     string `json:"text"`
-}
-
 // inspect describes each file, and then fails when some could not be described.
 func (a *app) inspect(paths []string) error {
 	bad := 0
@@ -186,7 +176,7 @@ func (a *app) inspect(paths []string) error {
 	case len(paths) == 1:
 		return &exit{code: exitOpen}
 	default:
-		return &exit{exitOpen, fmt.Errorf("not plug-ins: %d of %d files", bad, len(paths))}
+		return &exit{exitOpen, fmt.Errorf("not plug-ins: %d of %d files", bad, len(paths)), true}
 	}
 }
 
@@ -200,11 +190,7 @@ func describe(path string) (*description, error) {
 	}
 	if err != nil {
 		d.facts = nil
-		d.Error = &errorDetails{Text: err.Error()}
-		if open := new(loader.OpenError); errors.As(err, &open) {
-			d.Error.Kind, d.Error.Symbol = open.Kind.Error(), open.Symbol
-			d.Error.Found, d.Error.Expected, d.Error.Remedy = open.Found, open.Expected, open.Remedy
-		}
+		d.Error = detailsOf(err)
 	}
 	return d, err
 }

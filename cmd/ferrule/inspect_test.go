@@ -359,7 +359,7 @@ func TestDiff(t *testing.T) {
 	t.Run("wrong uses", func(t *testing.T) {
 		_, stderr, code := ferrule(t, "", "inspect", "--diff", old)
 		assert.Equal(t, 2, code)
-		assert.Contains(t, stderr, "--diff takes two files")
+		assert.Contains(t, stderr, "with --diff, expected two, the old one and the new one")
 		missing := filepath.Join(t.TempDir(), "missing")
 		for _, pair := range [][]string{{missing, old}, {old, missing}} {
 			stdout, stderr, code := ferrule(t, "", "inspect", "--diff", pair[0], pair[1])

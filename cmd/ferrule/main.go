@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,8 +34,9 @@ const (
 
 // exit is an error with an exit code. Its err may be nil: everything was said already.
 type exit struct {
-	code int
-	err  error
+	code     int
+	err      error
+	reported bool // --json: an object that was printed says so
 }
 
 func (e *exit) Error() string {
@@ -57,15 +59,15 @@ func failure(err error) error {
 	case err == nil || errors.As(err, &known):
 		return err
 	case errors.Is(err, context.Canceled):
-		return &exit{exitInterrupted, err}
+		return &exit{code: exitInterrupted, err: err}
 	case errors.As(err, &crash), errors.As(err, &deadline), errors.Is(err, context.DeadlineExceeded):
-		return &exit{exitCrashed, err}
+		return &exit{code: exitCrashed, err: err}
 	case errors.As(err, &open):
-		return &exit{exitOpen, err}
+		return &exit{code: exitOpen, err: err}
 	case errors.As(err, &usage):
-		return &exit{exitUsage, err}
+		return &exit{code: exitUsage, err: err}
 	default:
-		return &exit{exitFailed, err}
+		return &exit{code: exitFailed, err: err}
 	}
 }
 
@@ -74,6 +76,17 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	json     bool // --json
+
+	given  [][]byte // what was read of each source, in their order
+	handed *handed  // in a guarded child, what the command has handed it
+}
+
+// terminal reports whether the command's standard output is a terminal.
+func (a *app) terminal() bool {
+	if a.handed != nil {
+		return a.handed.Terminal
+	}
+	return terminal(a.out)
 }
 
 // print prints facts: as JSON where that was asked for, otherwise as text does.
@@ -144,8 +157,8 @@ Facts and results go to the standard output, messages to the standard error. Exi
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts as JSON")
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts, results and errors as JSON")
 	for _, verb := range verbs {
 		root.AddCommand(verb(a))
 	}
@@ -154,7 +167,11 @@ Facts and results go to the standard output, messages to the standard error. Exi
 
 // run runs one command line and returns its exit code.
 func run(args []string, in io.Reader, out, stderr io.Writer) int {
-	root := command(&app{in: in, out: out, err: stderr})
+	return (&app{in: in, out: out, err: stderr}).run(args)
+}
+
+func (a *app) run(args []string) int {
+	root := command(a)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
@@ -163,14 +180,21 @@ func run(args []string, in io.Reader, out, stderr io.Writer) int {
 	var e *exit
 	text := oneLine
 	if !errors.As(err, &e) {
-		e = &exit{exitUsage, err} // cobra's own, such as an unknown verb with suggestions, which have lines of their own
+		e = &exit{code: exitUsage, err: err} // cobra's own, such as an unknown verb with suggestions, which have lines of their own
 		text = printable
 	}
-	if e.err != nil {
-		fmt.Fprintf(stderr, "ferrule: %s\n", text(strings.TrimRight(e.err.Error(), "\n")))
-		if e.code == exitUsage {
-			fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
-		}
+	if e.err == nil {
+		return e.code
+	}
+	fmt.Fprintf(a.err, "ferrule: %s\n", text(strings.TrimRight(e.err.Error(), "\n")))
+	if e.code == exitUsage {
+		fmt.Fprintf(a.err, "See '%s --help'.\n", cmd.CommandPath())
+	}
+	// The parser may have stopped before it came to --json.
+	if a.json = a.json || slices.Contains(args, "--json"); a.json && !e.reported {
+		_ = a.print(struct {
+			Error *errorDetails `json:"error"`
+		}{detailsOf(e.err)}, nil)
 	}
 	return e.code
 }
@@ -184,4 +208,12 @@ func version() string {
 	return fmt.Sprintf("%s, contract %d, %s %s/%s", v, abi.Major, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-func main() { os.Exit(guarded(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))) }
+func main() {
+	if guarding {
+		os.Exit(child(os.Args[1:]))
+	}
+	restore := keepTerminal()
+	code := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	restore()
+	os.Exit(code)
+}

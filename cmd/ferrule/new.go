@@ -120,7 +120,7 @@ With --json: name, lang, dir, files, library and next, the commands to go on wit
 
   # In this folder, which is empty
   ferrule new --lang cpp .`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := newPlugin(lang, name, args[0])
 			if err != nil {
@@ -150,9 +150,9 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 	l := languages[lang]
 	switch {
 	case lang == "":
-		return nil, usage("which language? Add --lang c, --lang cpp or --lang rust")
+		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust")
 	case l == nil:
-		return nil, usage("found the language %q, expected %s", lang, languageWords)
+		return nil, usage(fmt.Sprintf("the language %q", lang), languageWords, "")
 	}
 	whole, err := filepath.Abs(dir)
 	if err != nil {
@@ -163,20 +163,23 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 		name = filepath.Base(whole)
 	}
 	if err := l.valid(name); err != nil {
-		remedy := "; choose another with --name"
+		remedy := "Choose another with --name"
 		if better := mended(name); !given && l.valid(better) == nil {
 			remedy += ", such as --name " + better
 		}
-		return nil, usage("%w%s", err, remedy)
+		if bad := new(wrong); errors.As(err, &bad) {
+			return nil, usage(bad.found, bad.expected, remedy)
+		}
+		return nil, failure(err)
 	}
 	switch entries, err := os.ReadDir(dir); {
 	case err == nil && len(entries) > 0:
-		return nil, usage("%s is not empty: found %s in it; expected an empty folder, or one to be made",
-			dir, entries[0].Name())
+		return nil, usage(fmt.Sprintf("%s in %s", entries[0].Name(), dir), "an empty folder, or one to be made",
+			"Name another folder")
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 	default:
 		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
-			return nil, usage("%s is a file; expected an empty folder, or one to be made", dir)
+			return nil, usage("a file at "+dir, "an empty folder, or one to be made", "Name another folder")
 		}
 		return nil, failure(err)
 	}
@@ -297,11 +300,10 @@ func eachFile(files fs.FS, folder string, do func(name string, text []byte) erro
 // validName holds a name to rule R1 of the contract.
 func validName(name string) error {
 	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`).MatchString(name) || strings.Trim(name, ".") == "" {
-		return fmt.Errorf("found the name %q, expected letters, digits, '_', '-' and '.', 128 of them at most", name)
+		return &wrong{fmt.Sprintf("the name %q", name), "letters, digits, '_', '-' and '.', 128 of them at most", ""}
 	}
 	if strings.HasPrefix(name, "-") {
-		return fmt.Errorf("found the name %q, which compilers would take for a flag; expected a letter, a digit or '_' first",
-			name)
+		return &wrong{fmt.Sprintf("the name %q, which compilers would take for a flag", name), "a letter, a digit or '_' first", ""}
 	}
 	return nil
 }
@@ -309,8 +311,8 @@ func validName(name string) error {
 // validCrate holds a name to what cargo takes as well.
 func validCrate(name string) error {
 	if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`).MatchString(name) {
-		return fmt.Errorf("found the name %q, expected a letter or '_', and then letters, digits, '_' and '-', 64 of them "+
-			"at most: it is the package's, too", name)
+		return &wrong{fmt.Sprintf("the name %q", name), "a letter or '_', and then letters, digits, '_' and '-', 64 of them " +
+			"at most: it is the package's, too", ""}
 	}
 	lock, err := lockedPackages()
 	if err != nil {
@@ -321,7 +323,7 @@ func validCrate(name string) error {
 		taken = append(taken, strings.ReplaceAll(p.name, "-", "_"))
 	}
 	if slices.Contains(taken, strings.ReplaceAll(name, "-", "_")) {
-		return fmt.Errorf("found the name %q, which is a crate that the plug-in is built with", name)
+		return &wrong{fmt.Sprintf("the name %q, which is a crate that the plug-in is built with", name), "another", ""}
 	}
 	return nil
 }

@@ -252,7 +252,7 @@ func TestNewNames(t *testing.T) {
 			} else {
 				assert.Equal(t, 2, code, "%s %q", lang, name)
 				assert.Contains(t, stderr, "found the name ")
-				assert.Contains(t, stderr, "choose another with --name\n")
+				assert.Contains(t, stderr, "Choose another with --name.\n")
 				assert.NoDirExists(t, dir)
 			}
 		}
@@ -267,13 +267,13 @@ func TestNewRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--lang", "c", dir, "--name", "n"}, dir + " is not empty: found file in it"},
-		{[]string{"--lang", "c", file}, file + " is a file; expected an empty folder"},
-		{[]string{filepath.Join(dir, "new")}, "which language? Add --lang c, --lang cpp or --lang rust"},
+		{[]string{"--lang", "c", dir, "--name", "n"}, "found file in " + dir + ", expected an empty folder, or one to be made"},
+		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
+		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp or rust. Add --lang c, --lang cpp or --lang rust"},
 		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp or rust`},
-		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "choose another with --name, such as --name my-plugin\n"},
-		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "choose another with --name, such as --name plugin-7-zip\n"},
-		{[]string{"--lang", "c"}, "accepts 1 arg(s), received 0"},
+		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
+		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
+		{[]string{"--lang", "c"}, "found no argument, expected the arguments DIR"},
 		{[]string{"--lang", "c", "--colour", filepath.Join(dir, "new")}, "unknown flag: --colour"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"new"}, test.args...)...)

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -82,4 +85,146 @@ func TestProgress(t *testing.T) {
 	assert.NotContains(t, stderr, "\r")
 	assert.Equal(t, "hello\r\n", onTerminal(t, nil, "call", "--in", "hello", fixture.C(t, "echo"), "echo"),
 		"the prompt is on a line of its own")
+}
+
+// screen is a terminal that a command runs on.
+type screen struct {
+	t      *testing.T
+	master *os.File
+	line   *os.File // the other side, which keeps the terminal
+	cmd    *exec.Cmd
+
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// newScreen makes a terminal.
+func newScreen(t *testing.T) *screen {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminal to be had: %v", err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	s := &screen{t: t, master: master}
+	if s.line, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Skipf("no pseudo-terminal to be had: %v", err)
+	}
+	t.Cleanup(func() {
+		s.line.Close()
+		master.Close()
+	})
+	return s
+}
+
+// start starts the command as the terminal's foreground process.
+func (s *screen) start(env []string, args ...string) {
+	s.t.Helper()
+	s.cmd = exec.Command(binary, args...)
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = s.line, s.line, s.line
+	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(s.t, s.cmd.Start())
+	s.t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	master := s.master
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := master.Read(b)
+			s.mu.Lock()
+			s.text.Write(b[:n])
+			s.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+func (s *screen) shown() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// types types on the terminal.
+func (s *screen) types(text string) {
+	s.t.Helper()
+	_, err := s.master.WriteString(text)
+	require.NoError(s.t, err)
+}
+
+// ends waits for the command, and returns its exit code.
+func (s *screen) ends() int {
+	s.t.Helper()
+	over := make(chan struct{})
+	go func() { _ = s.cmd.Wait(); close(over) }()
+	select {
+	case <-over:
+	case <-time.After(time.Minute):
+		s.t.Fatalf("out of time; on the screen: %q", s.shown())
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// TestInterrupt: Ctrl-C on the terminal ends each verb, whatever the plug-in does, and nothing of it is left.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"call", []string{"call", library, "stop_self"}},
+		{"call of a loop", []string{"call", fixture.C(t, "fault_infinite_loop"), "fault"}},
+		{"call isolated", []string{"call", "--isolated", fixture.C(t, "fault_infinite_loop"), "fault"}},
+		{"bench", []string{"bench", "--timeout", "1h", library, "stop_self"}},
+		{"check", []string{"check", "--timeout", "1h", fixture.C(t, "check_hang")}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "pids")
+			args := c.args
+			if c.args[0] != "check" {
+				args = append(args, "--in", file)
+			}
+			tmp := t.TempDir()
+			s := newScreen(t)
+			s.start([]string{"TMPDIR=" + tmp}, args...)
+			assert.Eventually(t, func() bool { // until it is at work
+				text, err := os.ReadFile(file)
+				return err == nil && bytes.HasSuffix(text, []byte("\n")) ||
+					c.args[0] == "check" && strings.Contains(s.shown(), " start\r\n") ||
+					c.args[0] == "call" && c.args[len(c.args)-1] == "fault" && strings.Contains(s.shown(), " s")
+			}, time.Minute, 5*time.Millisecond)
+			s.types("\x03")
+			assert.Equal(t, exitInterrupted, s.ends(), s.shown())
+			assert.Eventually(t, func() bool { return strings.Contains(s.shown(), "ferrule: ") }, time.Minute,
+				5*time.Millisecond, "what was said may be on its way to the screen")
+			if strings.HasPrefix(c.args[len(c.args)-1], "stop") {
+				assertGone(t, numbers(t, file))
+			}
+			left, err := os.ReadDir(tmp)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+// TestTerminalRestored: the terminal has its settings after the command, whatever the plug-in does to it.
+func TestTerminalRestored(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	for _, function := range []string{"has_terminal", "breaks_terminal"} {
+		s := newScreen(t)
+		before, err := unix.IoctlGetTermios(int(s.line.Fd()), unix.TCGETS)
+		require.NoError(t, err)
+		s.start(nil, "call", library, function, "--in", s.line.Name())
+		assert.Zero(t, s.ends(), s.shown())
+		after, err := unix.IoctlGetTermios(int(s.line.Fd()), unix.TCGETS)
+		require.NoError(t, err)
+		assert.Equal(t, before, after)
+	}
 }

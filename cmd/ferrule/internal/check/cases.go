@@ -3,6 +3,9 @@ package check
 // caseStreams is the case for which the parent looks at what was written to the standard output.
 const caseStreams = "standard-streams"
 
+// caseSandbox is the case that runs only with Options.Sandbox.
+const caseSandbox = "sandbox"
+
 var cases []Case
 
 // The order is that in which they run, in each level what explains other findings first: a function that breaks the
@@ -19,6 +22,8 @@ func init() {
 		{"open", 1, []string{"R2", "R4", "R5"}, "It opens with all its symbols bound and none of them shared.", nil,
 			checkOpen},
 		{"start", 1, []string{"R15"}, "An instance starts and stops.", nil, checkStart},
+		{caseSandbox, 1, []string{"R20"}, "With --sandbox: every function gives in that sandbox what it gives without.", nil,
+			checkSandbox},
 
 		{"input-empty", 2, []string{"R7", "R12"}, "Every function takes no input at all.", nil, checkInputEmpty},
 		{"input-byte", 2, []string{"R7", "R12"}, "Every function takes one byte, of several values.", nil, checkInputByte},
@@ -61,6 +66,7 @@ func init() {
 
 		{"signal-handlers", 7, []string{"R20"}, "Signal handlers are as they were.", nil, checkSignalHandlers},
 		{"signal-mask", 7, []string{"R20"}, "The signal mask is as it was.", nil, checkSignalMask},
+		{"children", 7, []string{"R20"}, "The host's own child processes are the host's to wait for.", nil, checkChildren},
 		{"working-directory", 7, []string{"R20"}, "The working directory is as it was.", nil, checkWorkingDirectory},
 		{"locale", 7, []string{"R20"}, "The locale is as it was.", nil, checkLocale},
 		{"floating-point", 7, []string{"R20"}, "Rounding and the other floating-point modes are as they were.", nil,

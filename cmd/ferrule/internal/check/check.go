@@ -6,6 +6,8 @@
 package check
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 // The severities of findings. A library with errors does not pass; with warnings it does.
@@ -60,6 +63,7 @@ type Verdict struct {
 	Level    int      `json:"level"`
 	Seed     uint64   `json:"seed"`
 	Pass     bool     `json:"pass"`
+	Strict   bool     `json:"strict,omitempty"` // warnings count, too
 	Errors   int      `json:"errors"`
 	Warnings int      `json:"warnings"`
 	Results  []Result `json:"results"`
@@ -94,7 +98,18 @@ type Options struct {
 	Timeout time.Duration     // of each case
 	Config  []byte            // what ferrule_start gets; at most MaxInput bytes
 	Inputs  map[string][]byte // one more input for a function, by its name, or "hook " and its name
+	Imports map[string]Import // how host functions answer, by their names; those that are missing with some text
+	Sandbox *sandbox.Policy   // if not nil, the sandbox that the case sandbox tries
+	Strict  bool              // a library with warnings does not pass
 	Done    func(Result)      // called after each case; may be nil
+
+	policy json.RawMessage // Sandbox
+}
+
+// Import is how a host function answers: with what a command line of the system's shell makes of its input, or with bytes.
+type Import struct {
+	Command string `json:"command,omitempty"`
+	Answer  []byte `json:"answer,omitempty"`
 }
 
 // UnknownCaseError says that Options.Only names a case that there is not.
@@ -121,10 +136,17 @@ var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrar
 	inspect.ErrMalformed}
 
 // Run checks the library at path. The error is an *UnknownCaseError, an
-// *UnknownFunctionError, an *inspect.Error when the file is no library at all, or says that no worker could be run. What
-// breaks the contract is no error of Run: the verdict has it.
-func Run(path string, o Options) (*Verdict, error) {
-	chosen := Cases(o.Level)
+// *UnknownFunctionError, an *inspect.Error when the file is no library at all, the context's, or says that no worker could
+// be run. What breaks the contract is no error of Run: the verdict has it. No process and no file of the library's is left,
+// also when the context has ended.
+func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
+	chosen := slices.DeleteFunc(Cases(o.Level), func(c Case) bool { return c.Name == caseSandbox && o.Sandbox == nil })
+	if o.Sandbox != nil {
+		var err error
+		if o.policy, err = json.Marshal(o.Sandbox); err != nil {
+			return nil, err
+		}
+	}
 	if len(o.Only) > 0 {
 		chosen = nil
 		for _, name := range o.Only {
@@ -155,7 +177,7 @@ func Run(path string, o Options) (*Verdict, error) {
 			}
 		}
 	}
-	v := &Verdict{File: path, Level: o.Level, Seed: o.Seed, Pass: true}
+	v := &Verdict{File: path, Level: o.Level, Seed: o.Seed, Pass: true, Strict: o.Strict}
 	if lib != nil {
 		v.Name, v.Version = lib.Manifest.Name, lib.Manifest.Version
 	}
@@ -174,7 +196,7 @@ func Run(path string, o Options) (*Verdict, error) {
 		case p.stop != "":
 			r.Reason = p.stop
 		default:
-			if err := p.run(c, &r); err != nil {
+			if err := p.run(ctx, c, &r); err != nil {
 				return nil, err
 			}
 		}
@@ -192,7 +214,7 @@ func Run(path string, o Options) (*Verdict, error) {
 			}
 		}
 	}
-	v.Pass = v.Errors == 0
+	v.Pass = v.Errors == 0 && (v.Warnings == 0 || !o.Strict)
 	v.Without = p.without
 	return v, nil
 }

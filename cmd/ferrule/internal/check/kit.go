@@ -47,6 +47,23 @@ type kit struct {
 	live   map[uintptr]*frame // the frames that were ever handed out
 	serve  func(ordinal uint32, in []byte) (abi.Status, []byte)
 	served atomic.Int64 // calls of host functions
+	shell  func(line string, in []byte) ([]byte, error)
+}
+
+// answer is how a host function answers that no case has an answer of its own for.
+func (k *kit) answer(ordinal uint32, in []byte) (abi.Status, []byte) {
+	i, ok := k.Imports[k.lib.Imports[ordinal].Name]
+	switch {
+	case !ok:
+		return abi.StatusOK, []byte("import")
+	case i.Command == "":
+		return abi.StatusOK, i.Answer
+	}
+	out, err := k.shell(i.Command, in)
+	if err != nil {
+		return abi.StatusFailed, []byte(err.Error())
+	}
+	return abi.StatusOK, out
 }
 
 // function is an exported function or hook.
@@ -59,12 +76,17 @@ type function struct {
 type misuse struct{ rule, seen, expected, mend string }
 
 // Work is a worker: it reads a task from r, runs the case, and writes what it finds to the task's report.
-func Work(r io.Reader) error {
+// shell runs a command line that serves an import.
+func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error {
 	runtime.LockOSThread() // for pinned plug-ins, and for what belongs to a thread: its mask, its rounding mode
 	k := &kit{found: map[Finding]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
 		live: map[uintptr]*frame{}}
 	if err := json.NewDecoder(r).Decode(&k.task); err != nil {
 		return fmt.Errorf("the task cannot be read: %w", err)
+	}
+	if k.Case == child {
+		_, err := io.Copy(io.Discard, r)
+		return err
 	}
 	i := slices.IndexFunc(cases, func(c Case) bool { return c.Name == k.Case })
 	if i < 0 || cases[i].dynamic == nil {
@@ -78,7 +100,8 @@ func Work(r io.Reader) error {
 		return err
 	}
 	k.random = rand.New(rand.NewPCG(k.Seed, uint64(i)))
-	k.serve = func(uint32, []byte) (abi.Status, []byte) { return abi.StatusOK, []byte("import") }
+	k.serve = k.answer
+	k.shell = shell
 	if k.table, err = guarded(4096); err != nil {
 		return err
 	}

@@ -106,6 +106,39 @@ func checkFloatingPoint(k *kit) {
 			"a constructor has subnormal numbers be 0 in the thread that loads the library")
 }
 
+// child is the case of a worker that is a child process of another one: it lives until its input ends.
+const child = "child"
+
+// checkChildren has a child process when the library is called, whose end this process is to learn of.
+func checkChildren(k *kit) {
+	const expected = "the host's children waited for by the host, whatever the library does with its own"
+	k.expect("R20", anyInput, mendInput)
+	if ignored, why := childrenIgnored(); why != "" {
+		k.skip("%s", why)
+		return
+	} else if ignored {
+		k.skip("SIGCHLD is ignored in this process: the system reaps its children")
+		return
+	}
+	k.each(func(i *instance, f function) {
+		c, err := k.newChild()
+		if err != nil {
+			k.note("%s was not tried: no child process can be started: %v", f.label, err)
+			return
+		}
+		i.calls(f, k.samples(f), options{}, nil)
+		if c.taken() {
+			if ignored, _ := childrenIgnored(); ignored {
+				k.note("%s has SIGCHLD ignored, see case signal-handlers", f.label)
+				return
+			}
+			k.find(Finding{Rule: "R20", Severity: Error, Function: f.label,
+				Seen:     f.label + " has taken the exit status of a child process of the host's",
+				Expected: expected, Mend: "Wait for the processes that you have started, by their numbers (waitpid(pid, …)), never for any (-1)"})
+		}
+	})
+}
+
 func checkEnvironment(k *kit) {
 	k.untouched("the environment as it was", "Do without setenv and putenv: other threads read the environment",
 		environment)

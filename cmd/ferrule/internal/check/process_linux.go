@@ -2,8 +2,10 @@ package check
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -145,4 +147,58 @@ func streams() (facts, string) {
 		all[name] = fmt.Sprintf("file %d:%d with flags %#x", s.Dev, s.Ino, flags)
 	}
 	return all, ""
+}
+
+// childrenIgnored reports whether the system reaps this process's children by itself, or why that is not known.
+func childrenIgnored() (ignored bool, why string) {
+	b := fresh()
+	if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, addr(b), kernelSet, 0, 0); e != 0 {
+		return false, "signal handlers cannot be read: " + e.Error()
+	}
+	const ignore = 1 // SIG_IGN
+	return binary.NativeEndian.Uint64(b) == ignore, ""
+}
+
+// hostChild is a child process that has ended and that nobody has waited for.
+type hostChild struct{ pid int }
+
+// newChild starts one. It is this program again, which is there for certain.
+func (k *kit) newChild() (*hostChild, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	task, err := json.Marshal(task{Case: child})
+	if err == nil {
+		_, err = in.Write(task)
+	}
+	if closed := in.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &hostChild{cmd.Process.Pid}
+	for { // until it has ended; it stays to be waited for
+		if err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
+			return c, err
+		}
+	}
+}
+
+// taken reports whether somebody else has waited for the child.
+func (c *hostChild) taken() bool {
+	for {
+		if _, err := unix.Wait4(c.pid, nil, unix.WNOHANG, nil); err != unix.EINTR {
+			return err == unix.ECHILD
+		}
+	}
 }

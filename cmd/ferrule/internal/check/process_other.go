@@ -2,7 +2,10 @@
 
 package check
 
-import "runtime"
+import (
+	"errors"
+	"runtime"
+)
 
 const notHere = "not looked at on this system"
 
@@ -14,6 +17,13 @@ func locale() (facts, string)         { return nil, notHere }
 func floatingPoint() (facts, string)  { return nil, notHere }
 func environment() (facts, string)    { return nil, notHere }
 func streams() (facts, string)        { return nil, notHere }
+func childrenIgnored() (bool, string) { return false, notHere }
+
+type hostChild struct{}
+
+func (*kit) newChild() (*hostChild, error) { return nil, errors.New(notHere) }
+func (*hostChild) taken() bool             { return false }
+
 func elsewhereAndBack(until chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -2,10 +2,12 @@ package check
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
 )
 
 // step says what a worker is about to do. When the process does not live to say that it is done, the step is what it died
@@ -48,6 +52,8 @@ type task struct {
 	Config  []byte            `json:"config"`
 	Inputs  map[string][]byte `json:"inputs"`
 	Without map[string]string `json:"without"` // functions not to call, and why
+	Imports map[string]Import `json:"imports"`
+	Policy  json.RawMessage   `json:"policy,omitempty"`
 }
 
 // parent runs cases in workers, and keeps what one case found out for the next.
@@ -56,6 +62,8 @@ type parent struct {
 	options Options
 	without map[string]string
 	stop    string // why no other case can run
+
+	processes, files bool // findings about what it leaves were made
 }
 
 // untilCancelled is why later cases leave a function out that is not broken, but takes too long to be called often.
@@ -65,10 +73,10 @@ const untilCancelled = "it runs until it is cancelled"
 const maxCrashes = 16
 
 // run runs one case: again without the function, as long as functions end the process.
-func (p *parent) run(c Case, r *Result) error {
+func (p *parent) run(ctx context.Context, c Case, r *Result) error {
 	left := map[string]string{}
 	for range maxCrashes {
-		again, err := p.once(c, r, left)
+		again, err := p.once(ctx, c, r, left)
 		if err != nil {
 			return err
 		}
@@ -87,13 +95,17 @@ func (p *parent) run(c Case, r *Result) error {
 	return nil
 }
 
-// once runs one worker. It adds functions to be left out from now on to left; again says that one ended the process.
-func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, err error) {
+// leftGrace is how long processes that a library has started may take to end by themselves, once its own has ended.
+const leftGrace = 500 * time.Millisecond
+
+// once runs one worker, in an empty folder, which is removed with all that is in it, and ends all the processes that it
+// has started. It adds functions to be left out from now on to left; again says that one ended the process.
+func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]string) (again bool, err error) {
 	dir, err := os.MkdirTemp("", "ferrule-check-")
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(dir)
+	defer removeAll(dir)
 	without := map[string]string{}
 	for _, from := range []map[string]string{p.without, left} {
 		for name, why := range from {
@@ -104,11 +116,23 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 	if err != nil {
 		return false, err
 	}
-	report := filepath.Join(dir, "report")
-	input, err := json.Marshal(task{path, c.Name, p.options.Seed, report, p.options.Config, p.options.Inputs, without})
+	report, work := filepath.Join(dir, "report"), filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return false, err
+	}
+	o := &p.options
+	input, err := json.Marshal(task{path, c.Name, o.Seed, report, o.Config, o.Inputs, without, o.Imports, o.policy})
 	if err != nil {
 		return false, err
 	}
+	if err := os.WriteFile(filepath.Join(dir, "task"), input, 0o600); err != nil {
+		return false, err
+	}
+	stdin, err := os.Open(filepath.Join(dir, "task"))
+	if err != nil {
+		return false, err
+	}
+	defer stdin.Close()
 	stdout, err := os.Create(filepath.Join(dir, "stdout"))
 	if err != nil {
 		return false, err
@@ -119,21 +143,29 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 		return false, err
 	}
 	defer stderr.Close()
-	cmd := exec.Command(p.options.Worker[0], p.options.Worker[1:]...)
-	cmd.Stdin = strings.NewReader(string(input))
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd := exec.Command(o.Worker[0], o.Worker[1:]...)
+	cmd.Dir = work
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	process, err := supervise.Start(cmd)
+	if err != nil {
 		return false, fmt.Errorf("a worker cannot be started: %w", err)
 	}
-	late := false
-	limit := time.AfterFunc(p.options.Timeout, func() { _ = cmd.Process.Kill() })
-	err = cmd.Wait()
-	late = !limit.Stop()
-	var failed *exec.ExitError
-	if err != nil && !errors.As(err, &failed) && !errors.Is(err, exec.ErrWaitDelay) {
-		return false, fmt.Errorf("a worker failed: %w", err)
+	limit := time.NewTimer(o.Timeout)
+	defer limit.Stop()
+	late, grace := false, leftGrace
+	select {
+	case <-process.Done():
+	case <-limit.C:
+		late = true
+	case <-ctx.Done():
+	}
+	if late || p.processes || ctx.Err() != nil {
+		grace = 0
+	}
+	processes := process.End(grace)
+	if err := ctx.Err(); err != nil {
+		return false, err
 	}
 
 	events, err := os.Open(report)
@@ -170,12 +202,14 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 			}
 		}
 	}
+	p.leavesFiles(r, work)
 	if done {
+		p.leavesProcesses(r, processes)
 		p.streams(c, r, stdout)
 		return false, nil
 	}
 	if last.What == "" {
-		return false, fmt.Errorf("a worker ended before it began: %v: %s", cmd.ProcessState, tail(stderr))
+		return false, fmt.Errorf("a worker ended before it began: %v: %s", process.State(), tail(stderr))
 	}
 	f := Finding{Rule: last.Rule, Severity: Error, Function: last.Function, Expected: last.Expected, Mend: last.Mend}
 	if late {
@@ -185,7 +219,7 @@ func (p *parent) once(c Case, r *Result, left map[string]string) (again bool, er
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	} else {
-		how := death(cmd.ProcessState, tail(stderr))
+		how := death(process.State(), tail(stderr))
 		f.Seen = last.What + ": " + how
 		if last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")) {
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
@@ -211,6 +245,65 @@ func (r *Result) add(f Finding) {
 	}) {
 		r.Findings = append(r.Findings, f)
 	}
+}
+
+// leavesProcesses reports processes that a library has left, once: whatever the case is about.
+func (p *parent) leavesProcesses(r *Result, names []string) {
+	if len(names) == 0 || p.processes {
+		return
+	}
+	p.processes = true
+	r.add(Finding{Rule: "R15", Severity: Error,
+		Seen:     fmt.Sprintf("left after every instance had stopped: %s, %s", processWord(len(names)), supervise.Names(names)),
+		Expected: "no process of the library's own when every instance has stopped",
+		Mend:     "End the processes that an instance has started, and wait for them, before the call or ferrule_stop returns"})
+}
+
+func processWord(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
+}
+
+// leavesFiles reports files that a library has made in its working folder, once: whatever the case is about.
+func (p *parent) leavesFiles(r *Result, folder string) {
+	if p.files {
+		return
+	}
+	var names []string
+	_ = filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && path != folder {
+			if name, err := filepath.Rel(folder, path); err == nil {
+				names = append(names, strconv.Quote(name))
+			}
+		}
+		if len(names) > 100 {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if len(names) == 0 {
+		return
+	}
+	p.files = true
+	r.add(Finding{Rule: "R20", Severity: Warning, Seen: "in the working folder: " + list(names),
+		Expected: "files where the host wants them, and none in its working folder",
+		Mend:     "Make files where an absolute path of the configuration or the input says"})
+}
+
+// removeAll removes a folder, also when somebody has made folders in it that may not be written to.
+func removeAll(dir string) {
+	if os.RemoveAll(dir) == nil {
+		return
+	}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	_ = os.RemoveAll(dir)
 }
 
 // streams looks at what a library wrote to the standard output, in the case that is about that.

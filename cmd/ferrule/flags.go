@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+)
+
+// wrong says what is wrong with the command line: what was found, what was expected, what to do.
+type wrong struct{ found, expected, remedy string }
+
+func (w *wrong) Error() string {
+	text := "found " + w.found + ", expected " + w.expected
+	if w.remedy == "" {
+		return text
+	}
+	if text += ". " + w.remedy; strings.HasSuffix(text, "?") {
+		return text
+	}
+	return text + "."
+}
+
+// usage is an error of the command line. found and expected are parts of one sentence, remedy is one of its own without
+// its full stop.
+func usage(found, expected, remedy string) error {
+	return &exit{code: exitUsage, err: &wrong{found, expected, remedy}}
+}
+
+// unreadable is an error of what the command line names.
+func unreadable(flag string, err error) error {
+	return &exit{code: exitUsage, err: fmt.Errorf("%s: %w", flag, err)}
+}
+
+// flagError has the parser's errors in the words of this command.
+func flagError(_ *cobra.Command, err error) error {
+	var value *pflag.InvalidValueError
+	var missing *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &value):
+		f := value.GetFlag()
+		expected := map[string]string{"duration": "a time such as 500ms or 2s", "int": "a whole number",
+			"uint64": "a whole number that is not negative", "bool": "true or false, or no value"}[f.Value.Type()]
+		if expected != "" {
+			return usage("--"+f.Name+" "+value.GetValue(), expected, "")
+		}
+	case errors.As(err, &missing):
+		word, _ := pflag.UnquoteUsage(missing.GetFlag())
+		return usage("--"+missing.GetFlag().Name+" without a value", "--"+missing.GetFlag().Name+" "+word, "")
+	}
+	return &exit{code: exitUsage, err: err} // an unknown flag, which is named
+}
+
+// arguments checks how many arguments there are. names are those that there must be, in order; more may follow when the
+// last one ends with dots.
+func arguments(names ...string) cobra.PositionalArgs {
+	last := ""
+	if len(names) > 0 {
+		last = names[len(names)-1]
+	}
+	more := strings.HasSuffix(last, "...")
+	return func(cmd *cobra.Command, args []string) error {
+		switch n := len(args); {
+		case n < len(names):
+			found := "no argument"
+			if n > 0 {
+				found = "only " + strings.Join(args, " ")
+			}
+			return usage(found, "the arguments "+strings.Join(names, " "), "")
+		case n > len(names) && !more && len(names) == 0:
+			return usage("the argument "+args[0], "none", "")
+		case n > len(names) && !more:
+			return usage(plural(n, "argument")+": "+strings.Join(args, " "), strings.Join(names, " "), "")
+		}
+		return nil
+	}
+}
+
+// hostFlags are the flags that say which host a plug-in is to have: they mean the same for call, check and bench.
+type hostFlags struct {
+	config    string
+	commands  []string // --import
+	answers   []string // --answer
+	sandboxed bool
+	read      []string
+	write     []string
+	connect   []string
+	memory    string
+	procs     int
+}
+
+// add adds the flags to a command.
+func (h *hostFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&h.config, "config", "", "the configuration that ferrule_start gets: `TEXT`, @FILE, @@… for a text that starts with @")
+	f.StringArrayVar(&h.commands, "import", nil, "serve an import by a command: `NAME=COMMAND`; once for each import")
+	f.StringArrayVar(&h.answers, "answer", nil, "answer an import with these bytes: `NAME=TEXT` or NAME=@FILE; once for each import")
+	f.BoolVar(&h.sandboxed, "sandbox", false, "take files, network and processes from the plug-in; what --allow-… names it keeps")
+	f.StringArrayVar(&h.read, "allow-read", nil, "with --sandbox: let the plug-in read a `FILE` or a folder with what is in it")
+	f.StringArrayVar(&h.write, "allow-write", nil, "with --sandbox: let it read and change a `FILE` or a folder with what is in it")
+	f.StringSliceVar(&h.connect, "allow-connect", nil, "with --sandbox: let it connect to a TCP `PORT`, on any host")
+	f.StringVar(&h.memory, "memory", "", "with --sandbox: how much memory the plug-in may have, a `SIZE` such as 256MiB")
+	f.IntVar(&h.procs, "procs", 0, "with --sandbox: `HOW MANY` processes the plug-in may have beside its own")
+}
+
+// policy is the sandbox that the flags ask for, or nil.
+func (h *hostFlags) policy() (*sandbox.Policy, error) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"--allow-read", h.read != nil}, {"--allow-write", h.write != nil}, {"--allow-connect", h.connect != nil},
+		{"--memory", h.memory != ""}, {"--procs", h.procs != 0}} {
+		if f.given && !h.sandboxed {
+			return nil, usage(f.name+" without --sandbox", "both, as it is about the sandbox", "Add --sandbox")
+		}
+	}
+	if !h.sandboxed {
+		return nil, nil
+	}
+	p := &sandbox.Policy{Processes: h.procs}
+	for _, list := range []struct {
+		name string
+		from []string
+		to   *[]string
+	}{{"--allow-read", h.read, &p.Read}, {"--allow-write", h.write, &p.Write}} {
+		for _, path := range list.from {
+			if path == "" {
+				return nil, usage(list.name+" without a path", "a file or a folder that is there", "")
+			}
+			whole, err := filepath.Abs(path)
+			if err != nil {
+				return nil, unreadable(list.name, err)
+			}
+			*list.to = append(*list.to, whole)
+		}
+	}
+	for _, text := range h.connect {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return nil, usage("--allow-connect "+text, "a TCP port, 1 to 65535", "")
+		}
+		p.Connect = append(p.Connect, uint16(port))
+	}
+	if h.memory != "" {
+		n, err := parseSize(h.memory)
+		if err != nil {
+			return nil, usage("--memory "+h.memory, "a size such as 256MiB or 1GiB", "")
+		}
+		p.Memory = n
+	}
+	if h.procs < 0 || h.procs > math.MaxInt32 {
+		return nil, usage(fmt.Sprintf("--procs %d", h.procs), "0 or more", "")
+	}
+	return p, nil
+}
+
+// parseSize reads a number of bytes with a unit.
+func parseSize(text string) (int64, error) {
+	shifts := map[string]uint{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30}
+	number := strings.TrimRight(text, "KMGiB")
+	shift, ok := shifts[text[len(number):]]
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !ok || n <= 0 || n > 1<<62>>shift {
+		return 0, errors.New("not a size")
+	}
+	return n << shift, nil
+}
+
+// served is how an import is served: by a command, or by an answer.
+type served struct {
+	Command string
+	Answer  []byte
+}
+
+// imports reads --import and --answer. The answers are read in their order.
+func (h *hostFlags) imports(a *app) (map[string]served, error) {
+	all := make(map[string]served)
+	split := func(flag, text, example string) (name, value string, err error) {
+		name, value, ok := strings.Cut(text, "=")
+		switch _, known := all[name]; {
+		case !ok || flag == "--import" && strings.TrimSpace(value) == "":
+			err = usage(flag+" "+text, example, "")
+		case !abi.ValidName(name):
+			err = usage(fmt.Sprintf("%s %s, where %q is the import's name", flag, text, name), "a C identifier", "")
+		case known:
+			err = usage(flag+" "+text+", and another for "+name+" before it", "one --import or --answer for each import", "")
+		}
+		return name, value, err
+	}
+	for _, text := range h.commands {
+		name, line, err := split("--import", text, "NAME=COMMAND, such as --import 'upper=tr a-z A-Z'")
+		if err != nil {
+			return nil, err
+		}
+		all[name] = served{Command: line}
+	}
+	for _, text := range h.answers {
+		name, value, err := split("--answer", text, "NAME=TEXT or NAME=@FILE")
+		if err != nil {
+			return nil, err
+		}
+		answer, err := a.read(source{text: value}, "--answer")
+		if err != nil {
+			return nil, err
+		}
+		all[name] = served{Answer: answer}
+	}
+	return all, nil
+}
+
+// hostFunc is an import as a host function. What a command writes to its standard error goes to messages.
+func (s served) hostFunc(messages *foreignLines) loader.HostFunc {
+	if s.Command != "" {
+		return shellCommand(s.Command).serve(messages)
+	}
+	return func(context.Context, []byte) ([]byte, error) { return s.Answer, nil }
+}
+
+// checkImports refuses imports that the plug-in has and the command line does not serve, and the other way round.
+func checkImports(lib *inspect.Library, all map[string]served) error {
+	imports := namesOf(lib.Imports)
+	var missing, unknown []string
+	for _, name := range imports {
+		if _, ok := all[name]; !ok {
+			missing = append(missing, name)
+		}
+	}
+	for name := range all {
+		if !slices.Contains(imports, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	switch {
+	case len(missing) > 0:
+		remedy := fmt.Sprintf("Serve each by a command, such as --import '%s=cat', or with fixed bytes, such as --answer %s=7",
+			missing[0], missing[0])
+		if len(unknown) > 0 {
+			remedy += "; " + unknown[0] + " is none of its imports, " + nearest(unknown[0], imports)
+		}
+		return usage(fmt.Sprintf("plug-in %s, which needs host functions: %s", lib.Manifest.Name, strings.Join(missing, ", ")),
+			"each of them to be served", remedy)
+	case len(unknown) > 0:
+		return usage(fmt.Sprintf("an answer for %s, which plug-in %s does not import", unknown[0], lib.Manifest.Name),
+			"the name of an import", capital(nearest(unknown[0], imports)))
+	}
+	return nil
+}
+
+// checkSymbol refuses a function or a hook that is not there.
+func checkSymbol(lib *inspect.Library, name string, hook bool) error {
+	there, others, kind := namesOf(lib.Funcs), namesOf(lib.Hooks), "function"
+	remedy := "It is a hook: add --hook"
+	if hook {
+		there, others, kind = others, there, "hook"
+		remedy = "It is a function: leave out --hook"
+	}
+	if slices.Contains(there, name) {
+		return nil
+	}
+	if !slices.Contains(others, name) {
+		remedy = capital(nearest(name, there))
+	}
+	return usage(fmt.Sprintf("no %s %q in plug-in %s", kind, name, lib.Manifest.Name), "one that it has", remedy)
+}
+
+func namesOf(symbols []inspect.Symbol) (names []string) {
+	for _, s := range symbols {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// capital is a text as a sentence begins.
+func capital(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// plural is a number of things.
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

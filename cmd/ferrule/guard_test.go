@@ -1,0 +1,478 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// hostile is a plug-in that does to its process what a function's name says. Processes that it starts write their number
+// to the file that the input names.
+const hostile = `#define _GNU_SOURCE 1
+	#include <fcntl.h>
+	#include <signal.h>
+	#include <stdio.h>
+	#include <stdlib.h>
+	#include <string.h>
+	#include <sys/wait.h>
+	#include <termios.h>
+	#include <unistd.h>
+	FERRULE_PLUGIN(FERRULE_NAME("hostile") FERRULE_VERSION("1"));
+	static int stop_in_stop;
+	static void tell(ferrule_call *call, pid_t pid) {
+		char path[512] = {0}, text[16];
+		if (call->in_len >= sizeof path) return;
+		memcpy(path, call->in, call->in_len);
+		int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+		int n = snprintf(text, sizeof text, "%d\n", (int)pid);
+		if (write(fd, text, n) != n) abort();
+		close(fd);
+	}
+	static void forked(ferrule_call *call, int daemon) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (daemon) {
+				setsid();
+				if (fork() != 0) _exit(0);
+			}
+			tell(call, getpid());
+			for (;;) pause();
+		}
+		if (daemon) waitpid(pid, NULL, 0);
+	}
+	static int32_t reply(ferrule_call *call, const char *text) {
+		memcpy(call->out, text, call->out_len = strlen(text));
+		return FERRULE_OK;
+	}
+	FERRULE_FN(stop_self) { tell(call, getpid()); kill(getpid(), SIGSTOP); for (;;) pause(); }
+	FERRULE_FN(replaced) { tell(call, getpid()); execl("/bin/sleep", "sleep", "1000", (char *)NULL); return FERRULE_FAILED; }
+	FERRULE_FN(forks) { forked(call, 0); return reply(call, "RESULT"); }
+	FERRULE_FN(forks_daemon) { forked(call, 1); return reply(call, "RESULT"); }
+	FERRULE_FN(forks_and_stops) { forked(call, 0); forked(call, 1); kill(getpid(), SIGSTOP); for (;;) pause(); }
+	FERRULE_FN(returns_twice) { if (fork() == 0) tell(call, getpid()); return reply(call, "RESULT"); }
+	FERRULE_FN(stops_later) { stop_in_stop = 1; return reply(call, "RESULT"); }
+	FERRULE_FN(message) {
+		const char *text = "\033[31mred\033[0m\r\nferrule: forged line";
+		memcpy(call->out, text, call->out_len = strlen(text));
+		return FERRULE_FAILED;
+	}
+	FERRULE_FN(prints) {
+		fprintf(stderr, "\033]0;owned\007\033[2Jdying\nferrule: forged line\n");
+		return reply(call, "RESULT");
+	}
+	FERRULE_FN(aborts) { fprintf(stderr, "\033[2Jlast words"); abort(); }
+	FERRULE_FN(logs) {
+		const char *text = "a\nferrule: forged \033[2J\xe3\x85\xa4";
+		call->host->log(call, FERRULE_LOG_INFO, text, strlen(text));
+		return FERRULE_OK;
+	}
+	FERRULE_FN(flushed) { printf("DEBUG LINE\n"); fflush(stdout); return reply(call, "RESULT"); }
+	FERRULE_FN(buffered) { printf("DEBUG LINE\n"); return reply(call, "RESULT"); }
+	FERRULE_FN(reads_stdin) { return getchar() == EOF ? FERRULE_OK : FERRULE_FAILED; }
+	FERRULE_FN(has_terminal) { return open("/dev/tty", O_RDWR) >= 0 ? FERRULE_FAILED : FERRULE_OK; }
+	FERRULE_FN(breaks_terminal) {
+		char path[512] = {0};
+		struct termios t;
+		if (call->in_len >= sizeof path) return FERRULE_INVALID;
+		memcpy(path, call->in, call->in_len);
+		int fd = open(path, O_RDWR | O_NOCTTY);
+		if (fd < 0 || tcgetattr(fd, &t)) return FERRULE_FAILED;
+		t.c_lflag &= ~(ECHO | ICANON | ISIG);
+		return tcsetattr(fd, TCSANOW, &t) ? FERRULE_FAILED : FERRULE_OK;
+	}
+	FERRULE_FN(bytes) { memcpy(call->out, "\xff\n\x00", call->out_len = 3); return FERRULE_OK; }
+	FERRULE_STOP { (void)call; if (stop_in_stop) for (kill(getpid(), SIGSTOP);;) pause(); return FERRULE_OK; }`
+
+func hostilePlugin(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has none of these signals, nor fork")
+	}
+	return compiled(t, hostile)
+}
+
+// numbers are the processes that a plug-in has written to a file.
+func numbers(t *testing.T, file string) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		pid, err := strconv.Atoi(strings.TrimSpace(line))
+		require.NoError(t, err)
+		pids = append(pids, pid)
+	}
+	require.NotEmpty(t, pids)
+	return pids
+}
+
+func assertGone(t *testing.T, pids []int) {
+	t.Helper()
+	for _, pid := range pids {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		assert.Equal(t, syscall.ESRCH, syscall.Kill(pid, 0), "the process %d lives: %s", pid, stat)
+	}
+}
+
+// TestGuardTime: whatever the plug-in does to its process, the command ends in time, and nothing of it is left.
+func TestGuardTime(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	for _, c := range []struct {
+		function string
+		args     []string
+		stdout   string
+		want     string
+	}{
+		{"stop_self", []string{"call", "--timeout", "300ms"}, "", "hostile: stop_self: out of time (--timeout 300ms)"},
+		{"replaced", []string{"call", "--timeout", "30s"}, "", "hostile: replaced: it replaced the process"},
+		{"replaced", []string{"call"}, "", "it replaced the process"},
+		{"forks_and_stops", []string{"call", "--timeout", "300ms"}, "", "out of time (--timeout 300ms)"},
+		{"stop_self", []string{"bench", "--timeout", "300ms"}, "", "hostile: stop_self: "},
+		{"replaced", []string{"bench", "--timeout", "300ms"}, "", "hostile: replaced: "},
+		{"forks_and_stops", []string{"bench", "--timeout", "300ms"}, "", "hostile: forks_and_stops: "},
+	} {
+		t.Run(strings.Join(append(c.args, c.function), " "), func(t *testing.T) {
+			t.Parallel()
+			if runtime.GOOS != "linux" && c.function == "forks_and_stops" {
+				t.Skip("what leaves the session is found on Linux only")
+			}
+			file := filepath.Join(t.TempDir(), "pids")
+			begun := time.Now()
+			stdout, stderr, code := ferrule(t, "", append(c.args, library, c.function, "--in", file)...)
+			assert.Equal(t, exitCrashed, code, stderr)
+			assert.Equal(t, c.stdout, stdout)
+			assert.Contains(t, stderr, c.want)
+			assert.Less(t, time.Since(begun), 30*time.Second)
+			assertGone(t, numbers(t, file))
+		})
+	}
+}
+
+// TestGuardLeft: what a plug-in starts ends with the command, which does not wait for it.
+func TestGuardLeft(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	for _, function := range []string{"forks", "forks_daemon", "returns_twice"} {
+		t.Run(function, func(t *testing.T) {
+			t.Parallel()
+			if runtime.GOOS != "linux" && function == "forks_daemon" {
+				t.Skip("what leaves the session is found on Linux only")
+			}
+			file := filepath.Join(t.TempDir(), "pids")
+			stdout, stderr, code := ferrule(t, "", "call", library, function, "--in", file)
+			assert.Zero(t, code, stderr)
+			assert.Equal(t, "RESULT", stdout, "once")
+			assert.Empty(t, stderr)
+			if function != "returns_twice" { // whose copy may end before it comes to that
+				assertGone(t, numbers(t, file))
+			}
+		})
+	}
+}
+
+// TestGuardStop: a plug-in that stops its process in ferrule_stop does so after it has given its result.
+func TestGuardStop(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, code := ferrule(t, "", "call", "--timeout", "300ms", hostilePlugin(t), "stops_later", "--in", "")
+	assert.Equal(t, exitCrashed, code)
+	assert.Equal(t, "RESULT", stdout)
+	assert.Contains(t, stderr, "out of time (--timeout 300ms)")
+}
+
+// TestGuardInterrupted: a signal ends the command, also when the plug-in's process does not answer any more.
+func TestGuardInterrupted(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	for _, verb := range []string{"call", "bench"} {
+		for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			t.Run(verb+" "+s.String(), func(t *testing.T) {
+				t.Parallel()
+				file := filepath.Join(t.TempDir(), "pids")
+				cmd := exec.Command(binary, verb, library, "stop_self", "--in", file)
+				if verb == "bench" {
+					cmd.Args = append(cmd.Args, "--timeout", "1h")
+				}
+				var stderr bytes.Buffer
+				cmd.Stderr = &stderr
+				require.NoError(t, cmd.Start())
+				defer func() { _ = cmd.Process.Kill() }()
+				require.Eventually(t, func() bool {
+					text, err := os.ReadFile(file)
+					return err == nil && bytes.HasSuffix(text, []byte("\n"))
+				}, time.Minute, 5*time.Millisecond)
+				require.NoError(t, cmd.Process.Signal(s))
+				assert.Error(t, cmd.Wait())
+				assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), stderr.String())
+				assert.Contains(t, stderr.String(), "hostile: stop_self: interrupted")
+				assertGone(t, numbers(t, file))
+			})
+		}
+	}
+}
+
+// TestGuardOutput: the result is alone on the standard output, and nothing that the plug-in says looks like a line of this
+// command's or reaches a terminal as it is.
+func TestGuardOutput(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	inEachWay(t, func(t *testing.T, isolated bool, call func(args ...string) []string) {
+		for _, c := range []struct{ function, stdout, stderr string }{
+			{"flushed", "RESULT", "DEBUG LINE\n"},
+			{"buffered", "RESULT", "DEBUG LINE\n"},
+			{"prints", "RESULT", `\x1b]0;owned\x07\x1b[2Jdying` + "\nplug-in: ferrule: forged line\n"},
+			{"message", "", "ferrule: plug-in hostile: message: failed: " + `\x1b[31mred\x1b[0m\x0d\nferrule: forged line` + "\n"},
+			{"logs", "", "level=INFO msg=\"a\\nferrule: forged \\x1b[2J\\u{3164}\" plugin=hostile\n"},
+			{"reads_stdin", "", ""},
+			{"bytes", "\xff\n\x00", ""},
+		} {
+			if isolated && c.function == "buffered" {
+				continue // the worker's to flush, see package isolate
+			}
+			stdout, stderr, _ := ferrule(t, "the command's input", call(library, c.function, "--in", "")...)
+			assert.Equal(t, c.stdout, stdout, c.function)
+			assert.Equal(t, c.stderr, stderr, c.function)
+		}
+		stdout, stderr, code := ferrule(t, "", call(library, "aborts", "--in", "")...)
+		assert.Equal(t, exitCrashed, code)
+		assert.Empty(t, stdout)
+		assert.True(t, strings.HasPrefix(stderr, `\x1b[2Jlast words`+"\nferrule: plug-in hostile: aborts: "), stderr)
+		assert.NotContains(t, stderr, "\x1b")
+	})
+}
+
+// TestCallJSON: one object, whatever comes of the call, and the exit code that there is without --json.
+func TestCallJSON(t *testing.T) {
+	t.Parallel()
+	echo := fixture.C(t, "echo")
+	inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
+		var got called
+		decode := func(code int, args ...string) {
+			t.Helper()
+			stdout, stderr, exit := ferrule(t, "", call(append(args, "--json")...)...)
+			require.Equal(t, code, exit, stderr)
+			assert.Equal(t, code == 0, stderr == "", "people are told, too: %s", stderr)
+			got = called{}
+			d := json.NewDecoder(strings.NewReader(stdout))
+			d.DisallowUnknownFields()
+			require.NoError(t, d.Decode(&got), stdout)
+			assert.False(t, d.More(), "one object")
+		}
+		decode(0, echo, "echo", "--in", "hello\n")
+		assert.Equal(t, "hello\n", *got.Result)
+		assert.Equal(t, "text", got.Encoding)
+		assert.Zero(t, *got.Status)
+		assert.Equal(t, []string{"echo", "1.2.3", "echo"}, []string{got.Plugin, got.Version, got.Function})
+		assert.Positive(t, got.DurationNS)
+		assert.Nil(t, got.Error)
+
+		file := filepath.Join(t.TempDir(), "bytes")
+		require.NoError(t, os.WriteFile(file, []byte("\xff\x00"), 0o600))
+		decode(0, echo, "echo", "--in", "@"+file)
+		assert.Equal(t, "base64", got.Encoding)
+		assert.Equal(t, base64.StdEncoding.EncodeToString([]byte("\xff\x00")), *got.Result)
+
+		decode(1, echo, "status", "--in", "1234")
+		assert.Equal(t, int32(1234), *got.Status)
+		assert.Nil(t, got.Result)
+		decode(1, echo, "fail", "--in", "no such customer")
+		assert.Equal(t, "no such customer", got.Message)
+		assert.Equal(t, "failed", got.Error.Kind)
+
+		decode(1, fixture.C(t, "out_len_beyond_out_cap"), "answer", "--in", "")
+		assert.Equal(t, "R8", got.Error.Rule)
+		assert.NotEmpty(t, got.Error.Found)
+		assert.NotEmpty(t, got.Error.Expected)
+		decode(3, fixture.C(t, "start_fails"), "answer", "--in", "")
+		assert.NotEmpty(t, got.Error.Remedy)
+		decode(4, fixture.C(t, "fault_abort"), "fault", "--in", "")
+		assert.Nil(t, got.Status)
+		assert.Contains(t, got.Error.Text, "plug-in fault_abort: fault: ")
+		decode(4, fixture.C(t, "fault_infinite_loop"), "fault", "--in", "", "--timeout", "100ms")
+		assert.Contains(t, got.Error.Text, "--timeout 100ms")
+	})
+}
+
+// TestErrorsJSON: --json has every verb's errors as an object, with the exit code that there is without it.
+func TestErrorsJSON(t *testing.T) {
+	t.Parallel()
+	echo, text := fixture.C(t, "echo"), filepath.Join(t.TempDir(), "text.so")
+	require.NoError(t, os.WriteFile(text, []byte("no library\n"), 0o600))
+	for _, args := range [][]string{
+		{"call", echo, "ecko"}, {"call", text, "echo"}, {"call", echo, "echo", "--timeout", "soon"}, {"call"},
+		{"check", echo, "--level", "11"}, {"check", text}, {"check", "--only", "room-size", echo},
+		{"bench", echo, "ecko"}, {"bench", text, "echo"}, {"bench", echo, "fail"}, {"bench", echo, "echo", "--parallel", "0"},
+		{"bench", fixture.C(t, "fault_abort"), "fault"},
+		{"inspect", text}, {"inspect"}, {"inspect", "--diff", echo},
+		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
+	} {
+		_, plain, code := ferrule(t, "", args...)
+		stdout, stderr, withJSON := ferrule(t, "", append(args, "--json")...)
+		assert.NotZero(t, code, "%v", args)
+		assert.Equal(t, code, withJSON, "%v", args)
+		assert.Equal(t, plain, stderr, "%v", args)
+		var got struct {
+			Error errorDetails `json:"error"`
+		}
+		d := json.NewDecoder(strings.NewReader(stdout))
+		require.NoError(t, d.Decode(&got), "%v: %s", args, stdout)
+		assert.False(t, d.More(), "%v: one object", args)
+		assert.NotEmpty(t, got.Error.Text, "%v", args)
+		assert.Contains(t, stderr, oneLine(strings.SplitN(got.Error.Text, "\n", 2)[0]), "%v", args)
+		if strings.Contains(got.Error.Text, "expected ") {
+			assert.NotEmpty(t, got.Error.Expected, "%v", args)
+		}
+	}
+}
+
+// TestCallLists: without a function there is a list.
+func TestCallLists(t *testing.T) {
+	t.Parallel()
+	echo := fixture.C(t, "echo")
+	stdout, stderr, code := ferrule(t, "", "call", echo)
+	assert.Zero(t, code)
+	assert.Empty(t, stderr)
+	assert.Contains(t, stdout, "Functions of echo 1.2.3:\n")
+	assert.Contains(t, stdout, "\n    echo")
+	assert.Contains(t, stdout, "Returns its input.")
+	stdout, _, _ = ferrule(t, "", "call", "--hook", echo)
+	assert.Contains(t, stdout, "Hooks of echo 1.2.3:\n    before_echo")
+	stdout, _, _ = ferrule(t, "", "call", "--hook", fixture.C(t, "host"))
+	assert.Contains(t, stdout, "has no hooks.")
+	stdout, _, code = ferrule(t, "", "call", "--json", echo)
+	assert.Zero(t, code)
+	var got struct {
+		Plugin, Version string
+		Functions       []symbol
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	assert.Equal(t, "echo", got.Functions[0].Name)
+	_, _, code = ferrule(t, "", "call", filepath.Join(t.TempDir(), "missing.so"))
+	assert.Equal(t, exitOpen, code)
+}
+
+// TestPolicy: --sandbox with what it leaves, tried for real.
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the layers are those of Linux")
+	}
+	library := compiled(t, `#include <stdio.h>
+		#include <stdlib.h>
+		#include <string.h>
+		#include <sys/socket.h>
+		#include <sys/wait.h>
+		#include <netinet/in.h>
+		#include <arpa/inet.h>
+		#include <unistd.h>
+		FERRULE_PLUGIN(FERRULE_NAME("tries") FERRULE_VERSION("1"));
+		static char *text(ferrule_call *call) {
+			static char t[512];
+			memset(t, 0, sizeof t);
+			if (call->in_len < sizeof t) memcpy(t, call->in, call->in_len);
+			return t;
+		}
+		static int32_t opened(ferrule_call *call, const char *mode) {
+			FILE *f = fopen(text(call), mode);
+			if (!f) return FERRULE_FAILED;
+			fclose(f);
+			return FERRULE_OK;
+		}
+		FERRULE_FN(reads) { return opened(call, "r"); }
+		FERRULE_FN(writes) { return opened(call, "w"); }
+		FERRULE_FN(connects) {
+			struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(text(call)))};
+			inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+			int s = socket(AF_INET, SOCK_STREAM, 0);
+			return s >= 0 && !connect(s, (struct sockaddr *)&a, sizeof a) ? FERRULE_OK : FERRULE_FAILED;
+		}
+		FERRULE_FN(forks) {
+			pid_t pid = fork();
+			if (pid == 0) _exit(0);
+			return pid > 0 && waitpid(pid, NULL, 0) == pid ? FERRULE_OK : FERRULE_FAILED;
+		}
+		FERRULE_FN(fills) {
+			char *p = malloc(300 << 20);
+			if (!p) return FERRULE_NO_MEMORY;
+			memset(p, 1, 300 << 20);
+			free(p);
+			return FERRULE_OK;
+		}`)
+	_, stderr, code := ferrule(t, "", "call", "--sandbox", library, "reads", "--in", library)
+	if code == exitOpen && strings.Contains(stderr, "sandbox") {
+		t.Skipf("the kernel lacks layers: %s", stderr)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	port := listen(t)
+	for _, c := range []struct {
+		function, in string
+		without      int      // the exit code in a sandbox with nothing
+		allow        []string // and with this it works
+	}{
+		{"reads", file, 1, []string{"--allow-read", dir}},
+		{"reads", file, 1, []string{"--allow-write", file}},
+		{"writes", file, 1, []string{"--allow-write", dir}},
+		{"connects", port, 1, []string{"--allow-connect", "1,2", "--allow-connect", port}},
+		{"forks", "", 1, []string{"--procs", "1000"}},
+	} {
+		if c.function == "forks" && os.Geteuid() == 0 {
+			continue // for root the system does not count processes, which the sandbox refuses to call a limit
+		}
+		args := []string{"call", "--sandbox", library, c.function, "--in", c.in}
+		_, stderr, code := ferrule(t, "", args...)
+		assert.Equal(t, c.without, code, "%v: %s", args, stderr)
+		_, stderr, code = ferrule(t, "", append(args, c.allow...)...)
+		assert.Zero(t, code, "%v %v: %s", args, c.allow, stderr)
+	}
+	_, _, code = ferrule(t, "", "call", "--sandbox", library, "fills", "--in", "")
+	assert.Zero(t, code)
+	_, _, code = ferrule(t, "", "call", "--sandbox", "--memory", "128MiB", library, "fills", "--in", "")
+	assert.NotZero(t, code, "and not what it costs the worker: its end, or the status NO_MEMORY")
+
+	// The others take the same flags.
+	stdout, stderr, code := ferrule(t, "", "bench", library, "reads", "--in", file, "--sandbox", "--allow-read", dir,
+		"--duration", "100ms", "--json")
+	assert.Zero(t, code, stderr)
+	assert.NotContains(t, stdout, "in_process", "which no sandbox bounds")
+	assert.Contains(t, stdout, `"isolated"`)
+	stdout, _, _ = ferrule(t, "", "bench", library, "reads", "--in", file, "--sandbox", "--allow-read", dir, "--duration", "100ms")
+	assert.Contains(t, stdout, "in a sandbox")
+	_, _, code = ferrule(t, "", "bench", library, "reads", "--in", file, "--sandbox", "--duration", "100ms")
+	assert.Equal(t, exitFailed, code)
+	check := []string{"check", "--only", "sandbox", "--in", "reads=" + file, library, "--sandbox"}
+	stdout, _, code = ferrule(t, "", check...)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, "error R20: reads with the input of --in, in the sandbox: ")
+	stdout, _, code = ferrule(t, "", append(check, "--allow-read", dir)...)
+	assert.Equal(t, exitFailed, code, "others write files and start processes")
+	assert.NotContains(t, stdout, ": reads ")
+	assert.Contains(t, stdout, "note: the sandbox has the layers: ")
+}
+
+// listen has a TCP port accept connections, and returns its number.
+func listen(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
+}

@@ -1,0 +1,54 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"github.com/ebitengine/purego"
+	"golang.org/x/sys/unix"
+)
+
+// inherit has the guarded child inherit a file as its channel.
+func inherit(cmd *exec.Cmd, f *os.File) error {
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.Env = append(os.Environ(), guardEnv+"=3")
+	return nil
+}
+
+// inherited is the file in a guarded child. What that starts does not inherit it.
+func inherited(value string) (*os.File, error) {
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
+		return nil, errors.New("no descriptor")
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "channel"), nil
+}
+
+// surrender gives the signals of faults back to the system, so that a fault of the plug-in's ends this process with the
+// signal itself. The Go runtime would print its own state, which says nothing about the plug-in, and exit with code 2.
+func surrender() {
+	signal, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
+	if err != nil {
+		return // a fault ends the process with the runtime's report
+	}
+	const systemDefault = 0 // SIG_DFL
+	for _, s := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGABRT,
+		syscall.SIGTRAP, syscall.SIGSYS} {
+		_, _, _ = purego.SyscallN(signal, uintptr(s), systemDefault)
+	}
+}
+
+// flushC writes out what is in the buffers of the C library's streams: this process ends without C's exit.
+func flushC() {
+	if flush, err := purego.Dlsym(purego.RTLD_DEFAULT, "fflush"); err == nil {
+		_, _, _ = purego.SyscallN(flush, 0)
+	}
+}

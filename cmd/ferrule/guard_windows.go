@@ -1,0 +1,51 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// inherit has the guarded child inherit a file as its channel.
+func inherit(cmd *exec.Cmd, f *os.File) error {
+	h := syscall.Handle(f.Fd())
+	if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT,
+		windows.HANDLE_FLAG_INHERIT); err != nil {
+		return err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{AdditionalInheritedHandles: []syscall.Handle{h}}
+	cmd.Env = append(os.Environ(), guardEnv+"="+strconv.FormatUint(uint64(h), 10))
+	return nil
+}
+
+// inherited is the file in a guarded child. What that starts does not inherit it.
+func inherited(value string) (*os.File, error) {
+	h, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT, 0); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(h), "channel"), nil
+}
+
+// surrender does nothing here: a fault ends the process with the Go runtime's own report.
+func surrender() {}
+
+// flushC writes out what is in the buffers of the C libraries' streams: this process ends without C's exit.
+func flushC() {
+	for _, name := range []string{"ucrtbase.dll", "msvcrt.dll"} {
+		var library windows.Handle
+		text, err := windows.UTF16PtrFromString(name)
+		if err != nil || windows.GetModuleHandleEx(windows.GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, text, &library) != nil {
+			continue // nothing has loaded it
+		}
+		if flush, err := windows.GetProcAddress(library, "fflush"); err == nil {
+			_, _, _ = syscall.SyscallN(flush, 0)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+//go:build unix
+
+package supervise_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+)
+
+// start runs a script, and returns it with the line that it writes when it is ready.
+func start(t *testing.T, script string) (*supervise.Process, string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Stdout = w
+	p, err := supervise.Start(cmd)
+	w.Close()
+	require.NoError(t, err)
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	return p, strings.TrimSpace(line)
+}
+
+// gone reports whether a process is there no more, not even as a zombie.
+func gone(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && n > 1 && syscall.Kill(n, 0) == syscall.ESRCH
+}
+
+// Whatever the child and what it has started do, they are gone after End, also when they have left the session.
+func TestEnd(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		linux        bool // other systems do not find it
+		left         int  // on Linux
+	}{
+		{"runs", "echo $$; exec sleep 1000", false, 0},
+		{"stopped", "echo $$; kill -STOP $$; sleep 1000", false, 0},
+		{"a child", "sleep 1000 >/dev/null & echo $!", false, 1},
+		{"a child of a stopped one", "sleep 1000 >/dev/null & echo $!; kill -STOP $$", false, 1},
+		{"a group of its own", "timeout 1000 sleep 1000 >/dev/null & echo $!", true, 2},
+		{"a session of its own", "setsid sh -c 'echo $$; exec sleep 1000 >/dev/null' &", true, 1},
+		{"a daemon", "setsid sh -c 'sleep 1000 >/dev/null & echo $!'", true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.linux && runtime.GOOS != "linux" {
+				t.Skip("only Linux finds it")
+			}
+			p, pid := start(t, c.script)
+			if !strings.Contains(c.script, "STOP") && c.left > 0 {
+				<-p.Done()
+			}
+			if strings.HasPrefix(c.name, "a group") { // timeout has started its child
+				assert.Eventually(t, func() bool {
+					out, _ := exec.Command("ps", "-o", "pid=", "--ppid", pid).Output()
+					return len(out) > 0
+				}, 20*time.Second, 5*time.Millisecond)
+			}
+			left := p.End(0)
+			assert.Eventually(t, func() bool { return gone(pid) }, 20*time.Second, 5*time.Millisecond,
+				"elsewhere than on Linux it is the system that reaps it")
+			if runtime.GOOS == "linux" {
+				assert.Len(t, left, c.left)
+				for _, name := range left {
+					assert.Contains(t, []string{"sh", "sleep", "timeout"}, name)
+				}
+			}
+		})
+	}
+}
+
+// What ends by itself in its time was not left.
+func TestGrace(t *testing.T) {
+	p, pid := start(t, "sleep 0.1 >/dev/null & echo $!")
+	<-p.Done()
+	assert.Empty(t, p.End(20*time.Second))
+	assert.True(t, gone(pid))
+	assert.True(t, p.State().Success())
+}
+
+// A process that starts others as fast as it can is killed with them.
+func TestForkBomb(t *testing.T) {
+	p, _ := start(t, "bomb() { sleep 1000 & [ $1 = 0 ] || { bomb $(($1 - 1)) & }; }; bomb 60 >/dev/null; echo ready")
+	p.End(0)
+	if runtime.GOOS == "linux" {
+		assert.Empty(t, p.End(0), "all were killed")
+	}
+}
+
+// Children that others have started are left alone.
+func TestOthers(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	require.NoError(t, cmd.Start())
+	other, _ := start(t, "echo $$; exec sleep 1000")
+	p, _ := start(t, "echo ready")
+	<-p.Done()
+	assert.Empty(t, p.End(0))
+	assert.NoError(t, cmd.Process.Signal(syscall.Signal(0)))
+	assert.NoError(t, other.Signal(syscall.Signal(0)))
+	other.End(0)
+	_ = cmd.Process.Kill()
+	assert.Error(t, cmd.Wait())
+}
+
+func TestNames(t *testing.T) {
+	assert.Equal(t, "3 of cat, sleep", supervise.Names([]string{"cat", "sleep", "cat", "cat"}))
+	assert.Equal(t, "a, b, c, d, e, f, and 2 more", supervise.Names(strings.Split("hgfedcba", "")))
+}
