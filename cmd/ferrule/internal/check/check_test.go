@@ -515,7 +515,7 @@ func TestFastMathIsALinkersFlag(t *testing.T) {
 	for name, mend := range map[string]string{"check_fast_math": "Link without -ffast-math", "check_floating_point": "Restore with fesetenv"} {
 		o := options(t)
 		o.Only = []string{"floating-point"}
-		v, err := check.Run(fixture.C(t, name), o)
+		v, err := check.Run(t.Context(), fixture.C(t, name), o)
 		require.NoError(t, err)
 		for _, r := range v.Results {
 			for _, f := range r.Findings {
