@@ -1,0 +1,6 @@
+package keeper
+
+const (
+	machine    = 183 // EM_AARCH64
+	maxProgram = 2 << 10
+)

@@ -1,0 +1,399 @@
+#include "textflag.h"
+
+// The keeper's program, and how it is started. See doc.go for what it does and program.go for its descriptors. Both parts use
+// no memory but their stack, or what they are handed: the first is copied into a file of its own, and the second runs in a
+// process that shares the memory of this one.
+
+// System calls. The kernel keeps every register but AX, CX and R11.
+#define read 0
+#define write 1
+#define close 3
+#define rt_sigaction 13
+#define rt_sigprocmask 14
+#define clone 56
+#define exit 60
+#define wait4 61
+#define kill 62
+#define fcntl 72
+#define chdir 80
+#define fchdir 81
+#define setsid 112
+#define prctl 157
+#define chroot 161
+#define openat 257
+#define ppoll 271
+#define signalfd4 289
+#define dup3 292
+#define execveat 322
+#define close_range 436
+
+#define SYS(n) MOVL $n, AX; SYSCALL
+
+#define VFORK 0x4111 // CLONE_VM | CLONE_VFORK | SIGCHLD
+
+// The keeper's scratch memory, below its stack.
+#define ALL 0(BX)       // a set of all signals
+#define NONE 8(BX)      // a set of none, and other zeros
+#define ERRNO 16(BX)    // of the worker's exec
+#define STATUS 24(BX)   // of wait4
+#define ACTION 32(BX)   // a struct sigaction of zeros, 32 bytes
+#define SIGNALS 64(BX)  // a struct pollfd: the signals' descriptor
+#define CONTROL 72(BX)  // another one: the host's
+#define TIMEOUT 80(BX)  // a struct timespec
+#define MESSAGE 96(BX)
+#define CHILDREN 104(BX) // "thread-self/children"
+#define INFO 128(BX)    // a struct signalfd_siginfo, 128 bytes
+#define ROOT 256(BX)    // "/"
+#define EMPTY 257(BX)   // ""
+#define HERE 258(BX)    // "."
+#define PAUSE 264(BX)   // how long to wait for those that were killed, in ns
+#define TEXT_ 512(BX)   // 4096 bytes
+
+// func program()
+TEXT ·program(SB),NOSPLIT,$0-0
+	// What the kernel has put on the stack: argc, argv, NULL, the environment, NULL.
+	MOVQ	SP, BX
+	MOVQ	0(BX), CX
+	LEAQ	16(BX), R12            // the worker's arguments: all but the first
+	LEAQ	16(BX)(CX*8), R13      // its environment
+	SUBQ	$8192, BX
+	ANDQ	$~63, BX
+
+	XORL	AX, AX
+	MOVQ	AX, NONE
+	MOVQ	AX, ERRNO
+	MOVQ	AX, STATUS
+	MOVQ	AX, 32(BX)
+	MOVQ	AX, 40(BX)
+	MOVQ	AX, 48(BX)
+	MOVQ	AX, 56(BX)
+	MOVQ	AX, 80(BX)
+	MOVQ	AX, 88(BX)
+	NOTQ	AX
+	MOVQ	AX, ALL
+	MOVL	$500000, AX
+	MOVQ	AX, PAUSE
+	MOVL	$0x002e002f, ROOT      // "/", "", "."
+	MOVQ	$0x732d646165726874, AX // "thread-s"
+	MOVQ	AX, 104(BX)
+	MOVQ	$0x6c6968632f666c65, AX // "elf/chil"
+	MOVQ	AX, 112(BX)
+	MOVQ	$0x6e657264, AX         // "dren"
+	MOVQ	AX, 120(BX)
+
+	MOVL	$2, DI                 // SIG_SETMASK
+	LEAQ	ALL, SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYS(rt_sigprocmask)
+	MOVL	$17, DI                // SIGCHLD: a host that ignores it would have it ignored here, too
+	LEAQ	ACTION, SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYS(rt_sigaction)
+	SYS(setsid)
+	MOVL	$36, DI                // PR_SET_CHILD_SUBREAPER
+	MOVL	$1, SI
+	SYS(prctl)
+	MOVL	$1, DI                 // PR_SET_PDEATHSIG
+	MOVL	$10, SI                // SIGUSR1, which is blocked and read from a descriptor
+	SYS(prctl)
+	MOVL	$4, DI                 // PR_SET_DUMPABLE
+	XORL	SI, SI
+	SYS(prctl)
+	MOVL	$21, DI
+	MOVL	$-1, SI
+	XORL	DX, DX
+	SYS(close_range)
+	MOVL	$16, DI
+cloexec:
+	MOVL	$2, SI                 // F_SETFD
+	MOVL	$1, DX                 // FD_CLOEXEC
+	SYS(fcntl)
+	INCL	DI
+	CMPL	DI, $21
+	JLT	cloexec
+	MOVL	$20, DI
+	SYS(fchdir)
+	TESTQ	AX, AX
+	JLT	rooted                 // there is none
+	LEAQ	HERE, DI
+	SYS(chroot)                // where this process may
+rooted:
+	LEAQ	ROOT, DI
+	SYS(chdir)
+	MOVL	$0x10200, AX           // SIGCHLD and SIGUSR1
+	MOVQ	AX, MESSAGE
+	MOVL	$-1, DI
+	LEAQ	MESSAGE, SI
+	MOVL	$8, DX
+	MOVL	$0x80000, R10          // SFD_CLOEXEC
+	SYS(signalfd4)
+	MOVL	AX, SIGNALS
+	MOVL	$1, 68(BX)             // POLLIN
+	MOVL	$16, CONTROL
+	MOVL	$1, 76(BX)
+
+	MOVL	$VFORK, DI
+	XORL	SI, SI                 // the same stack: neither side pushes anything
+	XORL	DX, DX
+	XORL	R10, R10
+	XORL	R8, R8
+	SYS(clone)
+	TESTQ	AX, AX
+	JNZ	started
+
+	// The worker, until it is another program.
+	SYS(setsid)
+	MOVL	$1, DI                 // PR_SET_PDEATHSIG
+	MOVL	$9, SI                 // SIGKILL
+	SYS(prctl)
+	MOVL	$2, DI
+	LEAQ	NONE, SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYS(rt_sigprocmask)
+	MOVL	$17, DI
+	LEAQ	EMPTY, SI
+	MOVQ	R12, DX
+	MOVQ	R13, R10
+	MOVL	$0x1000, R8            // AT_EMPTY_PATH
+	SYS(execveat)
+	MOVQ	AX, ERRNO
+	MOVL	$127, DI
+	SYS(exit)
+
+started:
+	MOVQ	AX, R14                // the worker; 0 when it has ended
+	XORL	R12, R12               // whether all is to end
+	MOVL	AX, MESSAGE
+	MOVQ	ERRNO, CX
+	TESTQ	CX, CX
+	JZ	tell
+	MOVL	CX, MESSAGE
+	XORL	R14, R14               // it is no worker
+	MOVL	$1, R12
+tell:
+	MOVL	$16, DI
+	LEAQ	MESSAGE, SI
+	MOVL	$4, DX
+	SYS(write)
+	MOVL	$17, DI
+	SYS(close)
+	XORL	DI, DI
+closing:
+	SYS(close)
+	INCL	DI
+	CMPL	DI, $16
+	JLT	closing
+
+reap:
+	MOVL	$-1, DI
+	LEAQ	STATUS, SI
+	MOVL	$1, DX                 // WNOHANG
+	XORL	R10, R10
+	SYS(wait4)
+	TESTQ	AX, AX
+	JZ	running
+	JLT	failed
+	CMPQ	AX, R14
+	JNE	reap
+	XORL	R14, R14
+	MOVL	$1, R12
+	MOVL	$16, DI
+	LEAQ	STATUS, SI
+	MOVL	$4, DX
+	SYS(write)
+	JMP	reap
+failed:
+	CMPQ	AX, $-4                // EINTR
+	JEQ	reap
+over:
+	XORL	DI, DI
+	SYS(exit)
+
+running:
+	TESTL	R12, R12
+	JNZ	ending
+	LEAQ	SIGNALS, DI
+	MOVL	$2, SI
+	XORL	DX, DX                 // for ever
+	JMP	poll
+
+ending:
+	TESTQ	R14, R14
+	JZ	orphans
+	MOVQ	R14, DI
+	MOVL	$9, SI
+	SYS(kill)
+	MOVQ	R14, DI
+	NEGQ	DI
+	SYS(kill)
+orphans:
+	MOVL	$18, DI
+	LEAQ	CHILDREN, SI
+	MOVL	$0x80000, DX           // O_RDONLY | O_CLOEXEC
+	XORL	R10, R10
+	SYS(openat)
+	TESTQ	AX, AX
+	JLT	blind
+	MOVQ	AX, R13
+	XORL	R10, R10               // the number that is being read
+	MOVL	$0, MESSAGE
+more:
+	MOVQ	R13, DI
+	LEAQ	TEXT_, SI
+	MOVL	$4096, DX
+	SYS(read)
+	TESTQ	AX, AX
+	JLE	end
+	MOVQ	SI, R8
+	LEAQ	(SI)(AX*1), R9
+next:
+	CMPQ	R8, R9
+	JGE	more
+	MOVBLZX	(R8), AX
+	INCQ	R8
+	SUBL	$48, AX
+	CMPL	AX, $9
+	JHI	ends
+	IMULQ	$10, R10
+	ADDQ	AX, R10
+	JMP	next
+ends:
+	TESTQ	R10, R10
+	JZ	next
+	MOVQ	R10, DI
+	XORL	R10, R10
+	MOVL	$9, SI
+	SYS(kill)
+	JMP	next
+end:
+	MOVQ	R13, DI
+	SYS(close)
+	JMP	wait
+blind:
+	TESTQ	R14, R14
+	JZ	over                   // who they are is not to be had
+wait:
+	MOVQ	PAUSE, AX              // twice as long each time, from 1 ms to 128
+	CMPQ	AX, $100000000
+	JGT	same
+	SHLQ	$1, AX
+	MOVQ	AX, PAUSE
+same:
+	MOVQ	AX, 88(BX)             // the kernel writes there what is left of it
+	LEAQ	SIGNALS, DI
+	MOVL	$1, SI
+	LEAQ	TIMEOUT, DX
+poll:
+	MOVW	$0, 70(BX)
+	MOVW	$0, 78(BX)
+	XORL	R10, R10
+	MOVL	$8, R8
+	SYS(ppoll)
+	MOVWLZX	70(BX), AX
+	TESTL	AX, AX
+	JZ	asked
+	MOVL	SIGNALS, DI
+	LEAQ	INFO, SI
+	MOVL	$128, DX
+	SYS(read)
+	MOVL	INFO, AX
+	CMPL	AX, $10                // the host has ended
+	JNE	asked
+	MOVL	$1, R12
+asked:
+	MOVWLZX	78(BX), AX
+	TESTL	AX, AX
+	JZ	reap
+	MOVL	$1, R12                // the host is gone, or has closed its end
+	JMP	reap
+	// By this, whoever copies the program knows where it ends.
+	QUAD	$0x504545b4c455252f
+	UNDEF
+
+// func programAddr() uintptr
+TEXT ·programAddr(SB),NOSPLIT,$0-8
+	MOVQ	$·program(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// func spawn(r *request) int
+//
+// No Go code runs in the child, and nothing that needs Go's: it has a stack of its own, and all signals are blocked.
+TEXT ·spawn(SB),NOSPLIT,$0-16
+	MOVQ	r+0(FP), BX
+	MOVL	$2, DI
+	LEAQ	0(BX), SI
+	LEAQ	8(BX), DX
+	MOVL	$8, R10
+	SYS(rt_sigprocmask)
+	MOVL	$VFORK, DI
+	MOVQ	16(BX), SI
+	XORL	DX, DX
+	XORL	R10, R10
+	XORL	R8, R8
+	SYS(clone)
+	TESTQ	AX, AX
+	JZ	child
+	MOVQ	AX, R12
+	MOVL	$2, DI
+	LEAQ	8(BX), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYS(rt_sigprocmask)
+	MOVQ	R12, ret+8(FP)
+	RET
+
+child:
+	// Descriptors move out of the way of those that they are to be.
+	MOVQ	72(BX), R12
+	MOVQ	64(BX), R13
+move:
+	MOVQ	0(R12), DI
+	MOVL	$1030, SI              // F_DUPFD_CLOEXEC
+	MOVL	$32, DX
+	SYS(fcntl)
+	TESTQ	AX, AX
+	JLT	fails
+	MOVQ	AX, 0(R12)
+	ADDQ	$16, R12
+	DECQ	R13
+	JNZ	move
+	MOVQ	24(BX), DI
+	MOVL	$1030, SI
+	MOVL	$32, DX
+	SYS(fcntl)
+	TESTQ	AX, AX
+	JLT	fails
+	MOVQ	AX, 24(BX)
+	XORL	DI, DI
+clear:
+	SYS(close)
+	INCL	DI
+	CMPL	DI, $32
+	JLT	clear
+	MOVQ	72(BX), R12
+	MOVQ	64(BX), R13
+place:
+	MOVQ	0(R12), DI
+	MOVQ	8(R12), SI
+	XORL	DX, DX
+	SYS(dup3)
+	TESTQ	AX, AX
+	JLT	fails
+	ADDQ	$16, R12
+	DECQ	R13
+	JNZ	place
+	MOVQ	24(BX), DI
+	MOVQ	32(BX), SI
+	MOVQ	40(BX), DX
+	MOVQ	48(BX), R10
+	MOVL	$0x1000, R8
+	SYS(execveat)
+fails:
+	MOVQ	AX, 56(BX)
+	MOVL	$127, DI
+	SYS(exit)
+	UNDEF
