@@ -64,6 +64,7 @@ type Engine struct {
 	libraries []wire.Library
 	host      engine.Host
 	options   Options
+	program   executable
 	start     engine.StartOptions
 	lanes     int // how many calls may run at a time
 	run       func(*worker) (child, error)
@@ -120,10 +121,18 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.checkProgram(); err != nil {
+	program, err := openExecutable(&s.Options)
+	if err != nil {
 		return nil, nil, err
 	}
+	started := false
+	defer func() {
+		if !started {
+			program.close()
+		}
+	}()
 	e := newEngine(lib, abs, host, s.Options, o)
+	e.program = program
 	if s.Sandbox != nil {
 		if e.libraries, err = grants(abs, lib); err != nil {
 			return nil, nil, err
@@ -136,6 +145,7 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.adopt(w)
+	started = true
 	return e, lib, nil
 }
 
@@ -451,5 +461,6 @@ func (e *Engine) close() (err error) {
 		}
 		left[0].output.flush()
 	}
+	e.program.close() // nothing is started any more
 	return err
 }

@@ -34,15 +34,12 @@ func startProcess(binary, name string, env []string, sandbox bool, files []*os.F
 				pipes[i].Close()
 			}
 		}
-		if null != nil {
-			null.Close()
-		}
 	}()
 	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
 		return nil, err
 	}
 	if pipes[2], pipes[3], err = os.Pipe(); err == nil {
-		null, err = os.Open(os.DevNull)
+		null, err = nullFile()
 	}
 	p := &process{alive: pipes[3], bare: bareLayer(env)}
 	if err == nil {

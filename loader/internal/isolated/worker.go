@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -115,19 +114,19 @@ func (w *worker) spawn() (err error) {
 
 // startProcess starts a process of the program that the options name; it is the run of every engine but those of tests.
 func (w *worker) startProcess() (child, error) {
-	o := &w.engine.options
-	var err error
-	binary := o.Binary
-	if binary == "" {
-		binary, err = self()
-	}
-	if err != nil {
+	o, x := &w.engine.options, &w.engine.program
+	if err := x.check(o); err != nil {
 		return nil, err
 	}
-	if err := o.checkProgram(); err != nil {
-		return nil, err
+	name, env := "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env)
+	c, err := startKept(x, name, env, o.Sandbox != nil, w.memory.Files(), w.output)
+	if err != errNoKeeper {
+		if err == nil {
+			err = w.memory.Started(nil)
+		}
+		return c, err
 	}
-	p, err := startProcess(binary, "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env), o.Sandbox != nil, w.memory.Files(), w.output)
+	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.memory.Files(), w.output)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +137,9 @@ func (w *worker) startProcess() (child, error) {
 	}
 	return p, nil
 }
+
+// errNoKeeper says that a worker is to be started without a keeper.
+var errNoKeeper = errors.New("there are no keepers here")
 
 // open has the worker load the plug-in and start its instances.
 func (w *worker) open() error {
@@ -452,17 +454,6 @@ func (w *worker) stop() error {
 	w.leave("")
 	w.unref()
 	return err
-}
-
-// self returns this program's own file.
-func self() (string, error) {
-	if runtime.GOOS == "linux" {
-		const exe = "/proc/self/exe" // also when the file was replaced or deleted since
-		if _, err := os.Stat(exe); err == nil {
-			return exe, nil
-		}
-	}
-	return os.Executable()
 }
 
 var (

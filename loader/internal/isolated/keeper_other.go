@@ -1,0 +1,10 @@
+//go:build !linux || (!amd64 && !arm64)
+
+package isolated
+
+import "os"
+
+// startKept is for systems that have keepers.
+func startKept(*executable, string, []string, bool, []*os.File, *tail) (child, error) {
+	return nil, errNoKeeper
+}

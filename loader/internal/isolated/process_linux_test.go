@@ -1,0 +1,288 @@
+//go:build amd64 || arm64
+
+package isolated_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+// What these tests need of their host cannot be taken back, or ends it: each is another process of this program, which
+// says what it sees line by line.
+
+const hostVariable = "FERRULE_TEST_ISOLATED_HOST"
+
+// hang is after how long something that must have ended is taken to hang. The machine may be busy.
+const hang = 30 * time.Second
+
+// hosts are what such a process does, by name; without a keeper where the name begins with that.
+var hosts = map[string]func(t *testing.T, args []string){
+	"children": hostOfChildren, "setuid": hostWithoutRights, "chroot": hostElsewhere, "sigchld": hostWithoutSIGCHLD,
+}
+
+// TestHost is that process.
+func TestHost(t *testing.T) {
+	args := strings.Fields(os.Getenv(hostVariable))
+	if len(args) == 0 {
+		t.Skip("it is started by the other tests")
+	}
+	*isolated.WithKeeper = args[0] == "kept"
+	hosts[args[1]](t, args[2:])
+}
+
+// host starts a host.
+func host(t *testing.T, kept bool, args ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	how := "bare"
+	if kept {
+		how = "kept"
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestHost$", "-test.v")
+	cmd.Env = append(os.Environ(), hostVariable+"="+how+" "+strings.Join(args, " "))
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	cmd.Stdout, cmd.Stderr = write, os.Stderr
+	require.NoError(t, cmd.Start())
+	write.Close()
+	t.Cleanup(func() {
+		read.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	_ = read.SetReadDeadline(time.Now().Add(2 * hang))
+	return cmd, bufio.NewReader(read)
+}
+
+// say is a line for the test, and hear what it finds.
+func say(what string, value any) { fmt.Printf("\n%s: %v\n", what, value) }
+
+func hear(t *testing.T, from *bufio.Reader, what string) string {
+	t.Helper()
+	for {
+		line, err := from.ReadString('\n')
+		require.NoError(t, err, "waiting for %q", what)
+		if rest, ok := strings.CutPrefix(line, what+": "); ok {
+			return strings.TrimSpace(rest)
+		}
+		if !strings.HasPrefix(line, "=== ") && strings.TrimSpace(line) != "" {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+func open(t testing.TB, name string, opts ...isolate.Option) *loader.Plugin {
+	p, err := loader.Open(fixture.C(t, name), isolate.InWorker(opts...))
+	require.NoError(t, err)
+	return p
+}
+
+func call(t testing.TB, p *loader.Plugin, fn, in string) string {
+	out, err := p.Call(context.Background(), fn, []byte(in))
+	require.NoError(t, err)
+	return string(out)
+}
+
+// runs reports whether a process is there and no zombie.
+func runs(t testing.TB, pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+var waysToStay = []string{"plain", "setpgid", "orphan", "setpgid-orphan", "setsid", "setsid-orphan"}
+
+// Nothing that a plug-in has started outlives its worker or its host, however the one or the other ends.
+func TestNothingOutlives(t *testing.T) {
+	for _, end := range []string{"close", "crash", "kill", "host"} {
+		t.Run(end, func(t *testing.T) {
+			cmd, from := host(t, true, "children", end)
+			pids := strings.Fields(hear(t, from, "children"))
+			require.Len(t, pids, len(waysToStay)+1)
+			if end == "host" {
+				require.NoError(t, cmd.Process.Kill())
+			} else {
+				hear(t, from, "ended")
+			}
+			for i, pid := range pids {
+				assert.Eventually(t, func() bool { return !runs(t, pid) }, hang, time.Millisecond, "%d: %s", i, pid)
+			}
+		})
+	}
+}
+
+// Without a keeper that is so for what has not left the worker's session, as long as the host is there.
+func TestNothingOutlivesWithoutKeeper(t *testing.T) {
+	for _, end := range []string{"close", "crash", "kill"} {
+		t.Run(end, func(t *testing.T) {
+			_, from := host(t, false, "children", end)
+			pids := strings.Fields(hear(t, from, "children"))
+			hear(t, from, "ended")
+			for i, how := range append([]string{"worker"}, waysToStay...) {
+				if !strings.HasPrefix(how, "setsid") {
+					assert.Eventually(t, func() bool { return !runs(t, pids[i]) }, hang, time.Millisecond, how)
+				}
+			}
+		})
+	}
+}
+
+func hostOfChildren(t *testing.T, args []string) {
+	p := open(t, "fault_children")
+	pids := []string{call(t, p, "pid", "")}
+	for _, how := range waysToStay {
+		pids = append(pids, call(t, p, "fault", how))
+	}
+	say("children", strings.Join(pids, " "))
+	switch args[0] {
+	case "close":
+		say("ended", p.Close())
+		for _, pid := range pids { // not some time later
+			if *isolated.WithKeeper {
+				assert.False(t, runs(t, pid))
+			}
+		}
+	case "crash":
+		_, err := p.Call(context.Background(), "crash", nil)
+		say("ended", err)
+	case "kill":
+		n, err := strconv.Atoi(pids[0])
+		require.NoError(t, err)
+		say("ended", syscall.Kill(n, syscall.SIGKILL))
+	}
+	time.Sleep(time.Minute)
+}
+
+// A host that was started by root gives up its rights when everything is open, as servers do: deadlines and Close are kept,
+// by a keeper that has the rights still, or by a worker that ends when its host lets go of it.
+func TestWithoutRights(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root has rights to give up")
+	}
+	for _, kept := range []bool{true, false} {
+		t.Run(fmt.Sprint("keeper ", kept), func(t *testing.T) {
+			cmd, from := host(t, kept, "setuid")
+			pid := hear(t, from, "worker")
+			assert.Contains(t, hear(t, from, "the hanging call"), "it did not return within 100ms; its worker was killed")
+			hear(t, from, "closed")
+			assert.Eventually(t, func() bool { return !runs(t, pid) }, hang, time.Millisecond)
+			require.NoError(t, cmd.Wait())
+		})
+	}
+}
+
+func hostWithoutRights(t *testing.T, _ []string) {
+	p := open(t, "fault_children", isolate.WithGrace(100*time.Millisecond))
+	say("worker", call(t, p, "pid", ""))
+	require.NoError(t, syscall.Setresgid(65534, 65534, 65534))
+	require.NoError(t, syscall.Setresuid(65534, 65534, 65534))
+	soon, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := p.Call(soon, "hang", nil)
+	say("the hanging call", err)
+	// The next worker has this user's rights, and may not be able to read the plug-in. That is said in time.
+	_, err = p.Call(context.Background(), "echo", nil)
+	say("the next call", err)
+	say("closed", p.Close())
+}
+
+// A host that changes its root, and whose program was replaced, starts workers all the same.
+func TestElsewhere(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may change its root")
+	}
+	_, from := host(t, true, "chroot", t.TempDir())
+	assert.Contains(t, hear(t, from, "the crash"), "aborted")
+	assert.Equal(t, "works", hear(t, from, "the next worker"))
+	assert.Equal(t, "<nil>", hear(t, from, "closed"))
+}
+
+func hostElsewhere(t *testing.T, args []string) {
+	p := open(t, "fault_children")
+	require.NoError(t, syscall.Chroot(args[0]))
+	_, err := p.Call(context.Background(), "crash", nil)
+	say("the crash", err)
+	out, err := p.Call(context.Background(), "echo", []byte("works"))
+	if err != nil {
+		out = []byte(err.Error())
+	}
+	say("the next worker", string(out))
+	say("closed", p.Close())
+}
+
+// A host that ignores SIGCHLD is told how its workers end, or that nobody says so.
+func TestWithoutSIGCHLD(t *testing.T) {
+	_, from := host(t, true, "sigchld")
+	assert.Contains(t, hear(t, from, "crash"), `ended by the signal "aborted"`)
+	_, from = host(t, false, "sigchld")
+	assert.Contains(t, hear(t, from, "crash"), "the system did not say how it ended")
+}
+
+func hostWithoutSIGCHLD(t *testing.T, _ []string) {
+	signal.Ignore(syscall.SIGCHLD)
+	p := open(t, "fault_children")
+	_, err := p.Call(context.Background(), "crash", nil)
+	say("crash", err)
+	_ = p.Close()
+}
+
+// A worker costs its host no thread that waits for it, and three descriptors.
+func TestManyWorkers(t *testing.T) {
+	count := func(what string) int {
+		entries, err := os.ReadDir("/proc/self/" + what)
+		require.NoError(t, err)
+		return len(entries)
+	}
+	first := open(t, "fault_children")
+	defer first.Close()
+	call(t, first, "echo", "")
+	threads, files := count("task"), count("fd")
+	const many = 40
+	for range many {
+		p := open(t, "fault_children")
+		defer p.Close()
+		call(t, p, "echo", "")
+	}
+	assert.Less(t, count("task"), threads+many/2)
+	assert.LessOrEqual(t, count("fd"), files+3*many+2)
+}
+
+// A program that starts workers by its path, where there are no keepers, is told what is wrong with them.
+func TestReplacedBinary(t *testing.T) {
+	path := t.TempDir() + "/worker"
+	source, err := os.Open(os.Args[0])
+	require.NoError(t, err)
+	defer source.Close()
+	target, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
+	require.NoError(t, err)
+	_, err = io.Copy(target, source)
+	require.NoError(t, err)
+	require.NoError(t, target.Close())
+	p := open(t, "fault_children", isolate.WithBinary(path))
+	defer p.Close()
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700))
+	_, err = p.Call(context.Background(), "crash", nil)
+	assert.ErrorIs(t, err, loader.ErrCrash)
+	assert.Equal(t, "works", call(t, p, "echo", "works"), "in a worker of the program that Open saw")
+}
