@@ -238,6 +238,9 @@ func (c *call) failure(m transport.Message) error {
 		}
 		return engine.ErrReentrant
 	case transport.FailedTooLong:
+		if len(text) == 0 { // not even for that
+			return &engine.TooLong{Text: "the worker has no memory for the call's input or output"}
+		}
 		return &engine.TooLong{Text: strings.ToValidUTF8(string(text[:min(len(text), leastRoom)]), "\uFFFD")}
 	case transport.FailedRule:
 		violation, err := wire.ParseViolation(text)

@@ -91,13 +91,15 @@ var ErrGarbage = errors.New("the memory shared with the host was overwritten")
 // Word returns the call's cancellation word, which the host sets.
 func (l *WorkerLane) Word() *atomic.Uint32 { return &l.cancel }
 
-// Next waits for the host's next call and returns it with its input and the room for its output.
+// Next waits for the host's next call and returns it with its input and the room for its output. An error other than
+// ErrGarbage says that there is no memory to map them; Fail then ends the call.
 func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
 	if m, err = l.await(); err != nil {
 		return m, nil, nil, err
 	}
 	b, err := l.region(RegionCall, &m)
-	if err != nil {
+	if err != nil { // what there was before is not mapped any more
+		l.room, l.where = nil, Message{}
 		return m, nil, nil, err
 	}
 	if m.Len > uint64(len(b)) || m.OutAt > uint64(len(b)) || m.OutCap > uint64(len(b))-m.OutAt {

@@ -123,6 +123,8 @@ func (s *server) serve(l *transport.WorkerLane) {
 	for {
 		m, in, room, err := l.Next()
 		switch ctx := plain; {
+		case err != nil && !errors.Is(err, transport.ErrGarbage):
+			err = answer(l, nil, 0, tooLong(int(m.Len), err))
 		case err != nil:
 		case m.Op == transport.OpCall || m.Op == transport.OpBatch:
 			if m.Flags&transport.FlagNested != 0 {

@@ -89,14 +89,18 @@ func apply(config []byte, libraries []wire.Library) ([]string, error) {
 // applyLimits sets resource limits, as hard ones: seccomp refuses to set them again, and without it only root can.
 func applyLimits(p *Policy, r *report, countable bool) error {
 	if p.Memory > 0 {
-		// Not RLIMIT_AS: it counts addresses, of which the C library reserves 64 MiB and more for each thread, and
-		// the Go runtime a gigabyte at once. This counts what is writable and private; seccomp refuses what it does
-		// not count.
-		used, err := writableMemory()
+		// RLIMIT_AS counts addresses, of which the C library reserves 64 MiB and more for each thread, and the Go
+		// runtime a gigabyte at once. RLIMIT_DATA counts what is writable and private; seccomp refuses what it does not
+		// count. What neither sees are the page tables of large mappings that are read here and there: of these the
+		// limit of addresses is the bound, and generous otherwise.
+		addresses, writable, err := memoryInUse()
 		if err != nil {
 			return fmt.Errorf("rlimit memory: %w", err)
 		}
-		if err := limit(unix.RLIMIT_DATA, add(used, uint64(p.Memory)), 0); err != nil {
+		if err := limit(unix.RLIMIT_DATA, add(writable, uint64(p.Memory)), 0); err != nil {
+			return fmt.Errorf("rlimit memory: %w", err)
+		}
+		if err := limit(unix.RLIMIT_AS, add(addresses, addressSpace(p.Memory)), 0); err != nil {
 			return fmt.Errorf("rlimit memory: %w", err)
 		}
 		if err := limit(unix.RLIMIT_STACK, mainStack, 0); err != nil {
@@ -167,19 +171,48 @@ func add(a, b uint64) uint64 {
 	return a + b
 }
 
-// writableMemory returns how many bytes of memory this process has that RLIMIT_DATA counts.
-func writableMemory() (uint64, error) {
+// addressSpace returns how many bytes of addresses a plug-in with so much memory may map. A page of tables, 4 KiB, serves 2 MiB
+// of them, so that they come to a quarter of the memory and 8 MiB.
+func addressSpace(memory int64) uint64 {
+	const generous = 128
+	if memory > math.MaxInt64/generous {
+		return math.MaxInt64
+	}
+	return add(generous*uint64(memory), 4<<30)
+}
+
+// memoryInUse returns how many bytes of memory this process has that RLIMIT_AS and RLIMIT_DATA count.
+func memoryInUse() (addresses, writable uint64, err error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	found := 0
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmData:" && fields[2] == "kB" {
-			n, err := strconv.ParseUint(fields[1], 10, 48)
-			return n << 10, err
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[2] != "kB" {
+			continue
 		}
+		var to *uint64
+		switch fields[0] {
+		case "VmSize:":
+			to = &addresses
+		case "VmData:":
+			to = &writable
+		default:
+			continue
+		}
+		n, err := strconv.ParseUint(fields[1], 10, 53)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/self/status: %w", err)
+		}
+		*to = n << 10
+		found++
 	}
-	return 0, fmt.Errorf("/proc/self/status has no line VmData")
+	if found != 2 {
+		return 0, 0, fmt.Errorf("/proc/self/status has no lines VmSize and VmData")
+	}
+	return addresses, writable, nil
 }
 
 // limitFiles leaves the plug-in its number of descriptors. The system limits how high they may be, so what counts is

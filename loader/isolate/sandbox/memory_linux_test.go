@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -144,4 +145,43 @@ func TestHostMemory(t *testing.T) {
 	t.Logf("host: %d MiB at most", used)
 	const own, garbage = 64, mib // of the program, and a result before that was not collected yet
 	assert.LessOrEqual(t, used, 2*mib+garbage+own)
+}
+
+// The page tables of mappings that are read here and there are bounded, too, which no limit of memory counts.
+func TestPageTables(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector has page tables of its own")
+	}
+	const memory = 64 << 20
+	p := open(t, "sandbox_attempts", sandbox.Policy{Memory: memory})
+	ctx := context.Background()
+	tables := func() int {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid(t, p)))
+		require.NoError(t, err)
+		found := regexp.MustCompile(`VmPTE:\s+(\d+) kB`).FindSubmatch(status)
+		require.NotNil(t, found)
+		kib, err := strconv.Atoi(string(found[1]))
+		require.NoError(t, err)
+		return kib << 10
+	}
+	own := tables()
+	for _, gib := range []string{"1024", "128", "16"} {
+		_, err := p.Call(ctx, "map_sparsely", []byte(gib))
+		assert.ErrorContains(t, err, "Cannot allocate memory", "%s GiB", gib)
+	}
+	mapped := 0
+	for ; mapped < 100; mapped++ {
+		if _, err := p.Call(ctx, "map_sparsely", []byte("1")); err != nil {
+			assert.ErrorContains(t, err, "Cannot allocate memory")
+			break
+		}
+	}
+	assert.Greater(t, mapped, 8, "what is mapped honestly has room")
+	assert.Less(t, mapped, 13)
+	assert.LessOrEqual(t, tables()-own, memory/4+8<<20)
+	assert.Equal(t, "works", func() string {
+		out, err := p.Call(ctx, "local_time", []byte("UTC"))
+		require.NoError(t, err)
+		return strings.Replace(string(out), "15:06 UTC", "works", 1)
+	}())
 }

@@ -32,8 +32,8 @@ type Policy struct {
 	Read []string `json:"read,omitempty"`
 
 	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
-	// It implies Read. Each must exist. Modes, owners and times of files cannot be changed even there. Empty: the
-	// plug-in writes no file at all.
+	// It implies Read. Each must exist. Modes, owners and times of files cannot be changed even there, and no
+	// symbolic links are made. Empty: the plug-in writes no file at all, and locks none.
 	Write []string `json:"write,omitempty"`
 
 	// Connect lists the TCP ports that the plug-in may connect to, on any host. There is no UDP, and so no look-up of

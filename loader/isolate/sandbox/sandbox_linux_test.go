@@ -518,3 +518,19 @@ func TestConfigOfAnotherVersion(t *testing.T) {
 	assert.ErrorContains(t, err, "telepathy")
 	assert.Empty(t, layers)
 }
+
+// What may only be read may not be locked, which would keep others from writing it; and no symbolic link is made, which the
+// host might follow to where the plug-in may not.
+func TestLocksAndLinks(t *testing.T) {
+	read, write := dir(t), dir(t)
+	secret, link := filepath.Join(read, "secret"), filepath.Join(write, "link")
+	locks := func(answer string) []try {
+		return []try{{"lock_whole_file", secret, answer}, {"lock_of_process", secret, answer}, {"lock_of_description", secret, answer}}
+	}
+	expect(t, job{Bare: true}, append(locks(ok), try{"link_to_elsewhere", link, ok})...)
+	require.NoError(t, os.Remove(link))
+	expect(t, job{Policy: Policy{Read: []string{read}}}, locks(forbidden)...)
+	expect(t, job{Policy: Policy{Read: []string{read}, Write: []string{write}}}, append(locks(ok), try{"link_to_elsewhere", link, forbidden})...)
+	_, err := os.Lstat(link)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}

@@ -35,8 +35,8 @@ const (
 		getdents64 fstatfs fadvise64 readahead`
 
 	// With Policy.Write. Not truncate, chmod, chown, utimes and setxattr: Landlock would not, or not always, keep them
-	// to the folders of the policy.
-	writing = `mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat ftruncate
+	// to the folders of the policy. Not symlink: the host may follow what it finds there, to where the plug-in may not.
+	writing = `mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat ftruncate
 		fallocate fsync fdatasync sync_file_range flock copy_file_range sendfile`
 
 	// With Policy.Connect or Policy.Listen, and with the one or the other.
@@ -109,12 +109,15 @@ const (
 // conditions are the bounds on the arguments of allowed calls. timer is the one that ends the process, or -1. scoped
 // says that Landlock keeps signals from processes outside.
 func conditions(p *Policy, pid int, timer int32, scoped bool) []condition {
+	commands := []uint64{unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
+		unix.F_GETLK, unix.F_OFD_GETLK, unix.F_GETPIPE_SZ, getSeals}
+	if len(p.Write) > 0 { // a lock on what may only be read would keep others from writing it
+		commands = append(commands, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)
+	}
 	all := []condition{
 		// Owners and signals of descriptors (F_SETOWN, F_SETSIG) would send any signal to any process of this user, and
 		// seals are the host's, whose memory this is.
-		refuse("fcntl", unless(1, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL,
-			unix.F_SETFL, unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK,
-			unix.F_OFD_SETLKW, unix.F_GETPIPE_SZ, getSeals)),
+		refuse("fcntl", unless(1, commands...)),
 		refuse("ioctl", unless(1, unix.TCGETS, unix.TIOCGWINSZ, fionread, fionbio, fioclex, fionclex)),
 		// Not the parent-death signal, and not whether the process may be dumped or traced.
 		refuse("prctl", unless(0, unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_GET_DUMPABLE, unix.PR_SET_NO_NEW_PRIVS,
