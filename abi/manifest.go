@@ -91,7 +91,7 @@ func ParseText(data []byte) (Text, error) {
 			return nil, &TextError{Rule: "R1", Key: key, Found: quoteShort(value), Expected: "UTF-8"}
 		}
 		if seen[key] {
-			return nil, &TextError{Rule: "R3", Key: key, Found: "it twice", Expected: "each key once"}
+			return nil, &TextError{Rule: "R3", Key: key, Found: "two values", Expected: "each key once"}
 		}
 		seen[key] = true
 		if text == nil {

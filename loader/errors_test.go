@@ -58,6 +58,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"Error", "no library", opening(text)},
 		{"Error", "no plug-in", opening(fixture.C(t, "no_manifest"))},
 		{"Error", "no host function", opening(fixture.C(t, "host"))},
+		{"Error", "no host functions", opening(fixture.C(t, "host"), loader.WithHostFunc("uper", upper))},
 		{"Error", "an option", opening(echoPath, loader.WithInstances(0))},
 		{"Error", "an option of isolate's", opening(echoPath, isolate.InWorker(isolate.WithGrace(-time.Second)))},
 		{"Error", "another digest", opening(echoPath, loader.WithSHA256(strings.Repeat("ab", 32)))},
@@ -130,6 +131,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			says(e.Plugin, e.Func, e.Grace.String(), e.Cause.Error(), "its worker was killed")
 		}
 	}
+	assert.ErrorContains(t, opening(fixture.C(t, "host")), "found imports without a host function: again, upper, expected every import on offer. Pass loader.")
 	for _, kind := range errorTypes(t, ".", "inspect", "isolate", filepath.Join("isolate", "sandbox")) {
 		assert.True(t, asked[kind], "the error type %s is not in this test", kind)
 	}

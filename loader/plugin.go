@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -82,7 +83,7 @@ func (o *options) accept(lib *inspect.Library) error {
 	}
 	slices.Sort(offered)
 	return &OpenError{Path: lib.Path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
-		Found:    fmt.Sprintf("imports without a host function: %q", missing),
+		Found:    "imports without a host function: " + strings.Join(missing, ", "),
 		Expected: "every import on offer",
 		Remedy:   fmt.Sprintf("pass loader.WithHostFunc(%q, …) to Open; of what is offered: %s", missing[0], didYouMean(missing[0], offered))}
 }
