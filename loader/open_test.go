@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -376,4 +377,35 @@ func TestOpenErrorsAreNotMixedUp(t *testing.T) {
 			assert.NoError(t, <-errs)
 		}
 	})
+}
+
+// TestLinkedForAnotherSystem: a library that nothing but what it is linked to gives away as another system's is refused
+// before the system's loader sees it.
+func TestLinkedForAnotherSystem(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the library is made with the system's C compiler, for an ELF system that is not this one")
+	}
+	cc := fixture.Tool(t, "cc", "apt-get install gcc")
+	dir := tempDir(t)
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o666))
+		return path
+	}
+	build := func(args ...string) {
+		out, err := exec.Command(cc, append([]string{"-shared", "-fPIC", "-nostdlib"}, args...)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	libc, plugin := filepath.Join(dir, "libc.so.7"), filepath.Join(dir, "plugin.so")
+	build("-Wl,-soname,libc.so.7", "-Wl,--version-script="+write("libc.map", "FBSD_1.0 { global: *; };\n"), "-o", libc,
+		write("libc.c", "int arc4random_uniform(unsigned n) { return n ? 0 : 1; }\n"))
+	build("-I", filepath.Join(fixture.Root(), "include"), "-o", plugin, write("plugin.c", `#include "ferrule.h"
+		FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1.0.0"));
+		extern int arc4random_uniform(unsigned);
+		FERRULE_FN(f) { (void)call; return arc4random_uniform(1); }`), libc)
+	for _, opts := range [][]loader.Option{nil, {isolate.InWorker()}} {
+		_, err := loader.Open(plugin, opts...)
+		require.ErrorIs(t, err, loader.ErrPlatform)
+		require.ErrorContains(t, err, "ELF for freebsd/"+runtime.GOARCH)
+	}
 }

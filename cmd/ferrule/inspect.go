@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -29,12 +30,13 @@ func inspectCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE...",
 		Short: "Say what plug-ins are, without running any of them",
-		Long: `Say what plug-ins are: name, version, functions, hooks, imports, platform, linked libraries, hardening and
-digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on any system. Of a fat
-file all slices are named, and the one for this machine is described, or else the first.
+		Long: `Say what plug-ins are: name, version, functions, hooks, imports, platform, linked libraries, what they need of the
+system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on
+any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
 
-Of several files each is described; files that are not plug-ins are reported on
-standard error, and the exit code is 3.
+A library that is no plug-in is described, too, as far as it goes. Of several files each
+is described; files that are not plug-ins are reported on standard error, and the exit
+code is 3.
 
 With --diff there are two files, and what the second adds, removes and changes is listed. The exit code is 1 when
 something of it could break a host that uses the first:
@@ -49,7 +51,8 @@ something of it could break a host that uses the first:
 Version, documentation, other keys, own name, search path and hardening break nothing.
 
 With --json there is one object for each file, one after the other. Its fields keep their names:
-  file, error               the path; where it is no plug-in, only why: kind, symbol, found, expected, remedy, text
+  file, error               the path; where it is no plug-in, why: kind, symbol, found, expected, remedy, text. Then the
+                            fields of a plug-in, down to reserved, are not there, and of what is no library none
   name, version, abi,       of the manifest; abi is the contract's major version
     threads, description
   keys                      the whole manifest
@@ -59,7 +62,12 @@ With --json there is one object for each file, one after the other. Its fields k
   reserved                  exported ferrule_ names that mean nothing to the contract
   format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is
     machine, slices
+  cLibrary, minGlibc        glibc, musl or bionic, and the newest version of glibc that it needs (ELF); not there
+                            where the file does not say, as minOS
+  minOS                     the oldest macOS (Mach-O) or Windows (PE; 6.1 is Windows 7) that it says it runs on
   needed, soname, runpath   linked libraries, its own name, where the system looks for linked ones first
+  exports                   the number of names that it exports
+  staticTLS                 whether it may fail to load in a process that runs, for lack of thread-local memory (ELF)
   goVersion                 of an embedded Go runtime
   hardening                 execStack, writeExec, aslr; relro (none, partial, full), bindNow, textRel (ELF);
                             highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified)
@@ -93,10 +101,12 @@ With --json --diff there is one object:
 type description struct {
 	File  string        `json:"file"`
 	Error *errorDetails `json:"error,omitempty"`
-	*facts
+	*pluginFacts
+	*libraryFacts
 }
 
-type facts struct {
+// pluginFacts are what only a plug-in has.
+type pluginFacts struct {
 	Name        string            `json:"name"`
 	Version     string            `json:"version"`
 	ABI         int               `json:"abi"`
@@ -110,19 +120,28 @@ type facts struct {
 	Stop        bool              `json:"stop"`
 	Batch       bool              `json:"batch"`
 	Reserved    []string          `json:"reserved"`
-	Format      string            `json:"format"`
-	OS          string            `json:"os"`
-	Arch        string            `json:"arch"`
-	Machine     string            `json:"machine"`
-	Slices      []string          `json:"slices"`
-	Needed      []string          `json:"needed"`
-	SOName      string            `json:"soname,omitempty"`
-	RunPath     []string          `json:"runpath"`
-	GoVersion   string            `json:"goVersion,omitempty"`
-	Hardening   hardening         `json:"hardening"`
-	Size        int64             `json:"size"`
-	SHA256      string            `json:"sha256"`
 	manifest    abi.Text          // in its author's order
+}
+
+// libraryFacts are what every library has.
+type libraryFacts struct {
+	Format    string    `json:"format"`
+	OS        string    `json:"os"`
+	Arch      string    `json:"arch"`
+	Machine   string    `json:"machine"`
+	Slices    []string  `json:"slices"`
+	CLibrary  string    `json:"cLibrary,omitempty"`
+	MinGlibc  string    `json:"minGlibc,omitempty"`
+	MinOS     string    `json:"minOS,omitempty"`
+	Needed    []string  `json:"needed"`
+	SOName    string    `json:"soname,omitempty"`
+	RunPath   []string  `json:"runpath"`
+	Exports   int       `json:"exports"`
+	StaticTLS *bool     `json:"staticTLS,omitempty"`
+	GoVersion string    `json:"goVersion,omitempty"`
+	Hardening hardening `json:"hardening"`
+	Size      int64     `json:"size"`
+	SHA256    string    `json:"sha256"`
 }
 
 type symbol struct {
@@ -148,26 +167,26 @@ type hardening struct {
 
 // inspect describes each file, and then fails when some could not be described.
 func (a *app) inspect(paths []string) error {
-	bad := 0
-	for i, path := range paths {
+	bad, shown := 0, 0
+	for _, path := range paths {
 		d, err := describe(path)
+		if a.json || d.libraryFacts != nil {
+			if err := a.print(d, func(w io.Writer) error {
+				if shown > 0 {
+					fmt.Fprintln(w)
+				}
+				return d.write(w)
+			}); err != nil {
+				return err
+			}
+			shown++
+		}
 		if err != nil {
 			if len(paths) == 1 && !a.json {
 				return failure(err)
 			}
 			bad++
 			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(err.Error()))
-			if !a.json {
-				continue
-			}
-		}
-		if err := a.print(d, func(w io.Writer) error {
-			if i > bad { // not the first that is described
-				fmt.Fprintln(w)
-			}
-			return d.write(w)
-		}); err != nil {
-			return err
 		}
 	}
 	switch {
@@ -180,16 +199,24 @@ func (a *app) inspect(paths []string) error {
 	}
 }
 
-// describe reads the library at path. With an error the description has that.
+// describe reads the library at path. With an error the description has that, and what is known of the library all the
+// same.
 func describe(path string) (*description, error) {
 	d := &description{File: path}
-	lib, err := loader.Inspect(path)
+	lib, err := inspect.Describe(path)
 	if err == nil {
-		d.facts = factsOf(lib)
-		d.SHA256, err = digest(path, lib.Size)
+		d.libraryFacts = libraryFactsOf(lib)
+		if lib.NotPlugin != nil {
+			err = lib.NotPlugin
+		} else {
+			d.pluginFacts = pluginFactsOf(lib)
+		}
+		var failed error
+		if d.SHA256, failed = digest(path, lib.Size); failed != nil {
+			d.pluginFacts, d.libraryFacts, err = nil, nil, failed
+		}
 	}
 	if err != nil {
-		d.facts = nil
 		d.Error = detailsOf(err)
 	}
 	return d, err
@@ -213,20 +240,28 @@ func digest(path string, size int64) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func factsOf(lib *inspect.Library) *facts {
-	m, h := lib.Manifest, lib.Hardening
-	f := &facts{
+func pluginFactsOf(lib *inspect.Library) *pluginFacts {
+	m := lib.Manifest
+	return &pluginFacts{
 		Name: m.Name, Version: m.Version, ABI: abi.Major, Threads: m.Threads.String(), Description: m.Description,
 		Keys: keysOf(m.Keys), Functions: symbolsOf(lib.Funcs), Hooks: symbolsOf(lib.Hooks),
 		Imports: symbolsOf(lib.Imports), Start: lib.HasStart, Stop: lib.HasStop, Batch: lib.HasBatch,
-		Reserved: orEmpty(lib.Reserved), Format: string(lib.Format), OS: lib.OS, Arch: lib.Arch, Machine: lib.Machine,
-		Slices: orEmpty(lib.Archs), Needed: orEmpty(lib.Needed), SOName: lib.SOName, RunPath: orEmpty(lib.RunPath),
-		GoVersion: lib.GoVersion, Size: lib.Size, manifest: m.Keys,
+		Reserved: orEmpty(lib.Reserved), manifest: m.Keys,
+	}
+}
+
+func libraryFactsOf(lib *inspect.Library) *libraryFacts {
+	h := lib.Hardening
+	f := &libraryFacts{
+		Format: string(lib.Format), OS: lib.OS, Arch: lib.Arch, Machine: lib.Machine, Slices: orEmpty(lib.Archs),
+		CLibrary: string(lib.CLibrary), MinGlibc: lib.MinGlibc, MinOS: lib.MinOS, Needed: orEmpty(lib.Needed),
+		SOName: lib.SOName, RunPath: orEmpty(lib.RunPath), Exports: len(lib.Exports), GoVersion: lib.GoVersion,
+		Size:      lib.Size,
 		Hardening: hardening{RELRO: string(h.RELRO), ExecStack: h.ExecStack, WriteExec: h.WriteExec, ASLR: h.ASLR},
 	}
 	switch lib.Format {
 	case inspect.ELF:
-		f.Hardening.BindNow, f.Hardening.TextRel = &h.BindNow, &h.TextRel
+		f.Hardening.BindNow, f.Hardening.TextRel, f.StaticTLS = &h.BindNow, &h.TextRel, &lib.StaticTLS
 	case inspect.MachO:
 		f.Hardening.Signed = &h.Signed
 	case inspect.PE:
@@ -261,9 +296,14 @@ func symbolsOf(list []inspect.Symbol) []symbol {
 
 // write writes the description for people.
 func (d *description) write(w io.Writer) error {
-	f, paint := d.facts, painter(w)
-	title := oneLine(f.Name + " " + f.Version)
-	fmt.Fprintf(w, "%s  %s\n", paint(bold, title), oneLine(d.File))
+	f, l, paint := d.pluginFacts, d.libraryFacts, painter(w)
+	title := ""
+	if f != nil {
+		title = f.Name + " " + f.Version
+	} else {
+		f, title = &pluginFacts{}, filepath.Base(d.File)+", "+d.Error.Kind
+	}
+	fmt.Fprintf(w, "%s  %s\n", paint(bold, oneLine(title)), oneLine(d.File))
 	if f.Description != "" {
 		writeText(w, "  ", f.Description)
 	}
@@ -271,35 +311,21 @@ func (d *description) write(w io.Writer) error {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(table, "  %s\t%s\n", oneLine(name), oneLine(fmt.Sprintf(format, args...)))
 	}
-	row("contract", "%d", f.ABI)
-	row("threads", "%s", f.Threads)
-	var exports []string
-	for _, e := range []struct {
-		there bool
-		name  string
-	}{{f.Start, "start"}, {f.Stop, "stop"}, {f.Batch, "batch"}} {
-		if e.there {
-			exports = append(exports, e.name)
+	if d.pluginFacts != nil {
+		row("contract", "%d", f.ABI)
+		row("threads", "%s", f.Threads)
+		var exports []string
+		for _, e := range []struct {
+			there bool
+			name  string
+		}{{f.Start, "start"}, {f.Stop, "stop"}, {f.Batch, "batch"}} {
+			if e.there {
+				exports = append(exports, e.name)
+			}
 		}
+		row("also has", "%s", cmp.Or(strings.Join(exports, ", "), "none of start, stop, batch"))
 	}
-	row("also has", "%s", cmp.Or(strings.Join(exports, ", "), "none of start, stop, batch"))
-	row("platform", "%s/%s, %s, %s", cmp.Or(f.OS, "unknown"), cmp.Or(f.Arch, "unknown"), f.Format, f.Machine)
-	if len(f.Slices) > 1 {
-		row("slices", "%s (%s is described here)", strings.Join(f.Slices, ", "), cmp.Or(f.Arch, f.Machine))
-	}
-	if f.GoVersion != "" {
-		row("Go runtime", "%s; hosts refuse to load it into their process", f.GoVersion)
-	}
-	row("needs", "%s", cmp.Or(strings.Join(f.Needed, ", "), "no library"))
-	if f.SOName != "" {
-		row("own name", "%s", f.SOName)
-	}
-	if len(f.RunPath) > 0 {
-		row("search path", "%s", strings.Join(f.RunPath, ":"))
-	}
-	row("hardening", "%s", strings.Join(f.Hardening.words(), ", "))
-	row("size", "%d bytes", f.Size)
-	row("sha256", "%s", f.SHA256)
+	l.write(row)
 	for _, e := range f.manifest {
 		switch e.Key {
 		case "ferrule", "name", "version", "threads", "description":
@@ -326,6 +352,51 @@ func (d *description) write(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// write writes what every library has, as rows.
+func (l *libraryFacts) write(row func(name, format string, args ...any)) {
+	row("platform", "%s/%s, %s, %s", cmp.Or(l.OS, "unknown"), cmp.Or(l.Arch, "unknown"), l.Format, l.Machine)
+	if len(l.Slices) > 1 {
+		row("slices", "%s (%s is described here)", strings.Join(l.Slices, ", "), cmp.Or(l.Arch, l.Machine))
+	}
+	l.writeSystem(row)
+	if l.GoVersion != "" {
+		row("Go runtime", "%s; hosts refuse to load it into their process", l.GoVersion)
+	}
+	row("needs", "%s", cmp.Or(strings.Join(l.Needed, ", "), "no library"))
+	row("exports", "%d names", l.Exports)
+	if l.StaticTLS != nil && *l.StaticTLS {
+		row("static TLS", "yes; loading it may fail in a process that runs")
+	}
+	if l.SOName != "" {
+		row("own name", "%s", l.SOName)
+	}
+	if len(l.RunPath) > 0 {
+		row("search path", "%s", strings.Join(l.RunPath, ":"))
+	}
+	row("hardening", "%s", strings.Join(l.Hardening.words(), ", "))
+	row("size", "%d bytes", l.Size)
+	row("sha256", "%s", l.SHA256)
+}
+
+// writeSystem writes what the library needs of the system that it runs on.
+func (l *libraryFacts) writeSystem(row func(name, format string, args ...any)) {
+	switch {
+	case l.MinGlibc != "":
+		row("C library", "%s, version %s or newer", l.CLibrary, l.MinGlibc)
+	case l.CLibrary != "":
+		row("C library", "%s", l.CLibrary)
+	}
+	switch {
+	case l.MinOS == "":
+	case l.Format == string(inspect.PE):
+		row("system", "Windows %s or newer", l.MinOS)
+	case l.OS == "darwin":
+		row("system", "macOS %s or newer", l.MinOS)
+	default:
+		row("system", "version %s or newer", l.MinOS)
+	}
 }
 
 // write writes a symbol with what its meta text says.

@@ -62,7 +62,7 @@ func compare(old, new *description) *comparison {
 		New: identity{new.File, new.Name, new.Version, new.SHA256}, Changes: []change{}}
 	c.fact("name", old.Name, new.Name, true, "hosts take it for another plug-in")
 	c.fact("version", old.Version, new.Version, false, "")
-	c.threads(old.facts, new.facts)
+	c.threads(old.pluginFacts, new.pluginFacts)
 	c.symbols("function", old.Functions, new.Functions)
 	c.symbols("hook", old.Hooks, new.Hooks)
 	c.symbols("import", old.Imports, new.Imports)
@@ -120,7 +120,7 @@ func (c *comparison) fact(what, old, new string, breaking bool, why string) {
 }
 
 // threads compares what may run at the same time.
-func (c *comparison) threads(old, new *facts) {
+func (c *comparison) threads(old, new *pluginFacts) {
 	if old.Threads == new.Threads {
 		return
 	}

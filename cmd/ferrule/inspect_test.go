@@ -126,6 +126,7 @@ func TestInspectJSON(t *testing.T) {
 		"start": true, "stop": true, "batch": true,
 		"reserved": []any{"ferrule_future", "ferrule_meta_fn_nothing"},
 		"format":   "ELF", "os": "linux", "arch": "amd64", "machine": "x86-64 (EM 62)", "slices": []any{"amd64"},
+		"cLibrary": "glibc", "exports": 15.0, "staticTLS": false,
 		"needed": []any{"libc.so.6"}, "soname": "libprobe.so", "runpath": []any{"/opt/probe", "$ORIGIN"},
 		"hardening": map[string]any{"relro": "partial", "bindNow": false, "textRel": false, "execStack": false,
 			"writeExec": false, "aslr": true},
@@ -193,7 +194,9 @@ func TestInspectBadFiles(t *testing.T) {
 	for path, want := range badFiles(t) {
 		stdout, stderr, code := ferrule(t, "", "inspect", path)
 		assert.Equal(t, 3, code, path)
-		assert.Empty(t, stdout, path)
+		library := strings.Contains(path, "manifest") // of a library that is no plug-in the rest is said
+		assert.Equal(t, library, strings.Contains(stdout, "\n  hardening  "), path)
+		assert.Equal(t, library, stdout != "", path)
 		assert.Contains(t, stderr, want)
 		assert.Contains(t, stderr, path)
 
@@ -203,11 +206,49 @@ func TestInspectBadFiles(t *testing.T) {
 		assert.Equal(t, path, o["file"])
 		assert.Contains(t, o["error"].(map[string]any)["text"], want)
 		assert.NotContains(t, o, "name")
+		assert.Equal(t, library, o["os"] != nil, path)
 	}
 	stdout, stderr, code := ferrule(t, "", "inspect")
 	assert.Equal(t, 2, code)
 	assert.Empty(t, stdout)
 	assert.Contains(t, stderr, "See 'ferrule inspect --help'.")
+}
+
+// TestInspectAnyLibrary: what every library has is said of one that is no plug-in, too.
+func TestInspectAnyLibrary(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the library is made with the options of the GNU linker")
+	}
+	path := compiled(t, `#include <math.h>
+		#include <stdlib.h>
+		__thread int counter __attribute__((tls_model("initial-exec")));
+		double answer(double x) { counter++; free(malloc(3)); return pow(x, x); }`, "-Wl,--no-as-needed", "-lm", "-fPIC")
+	stdout, stderr, code := ferrule(t, "", "inspect", path)
+	assert.Equal(t, 3, code)
+	assert.Contains(t, stderr, "not a Ferrule plug-in")
+	assert.Contains(t, stdout, filepath.Base(path)+", not a Ferrule plug-in  "+path+"\n")
+	assert.Regexp(t, `\n  C library +glibc, version 2\.\d+(\.\d+)? or newer\n`, stdout)
+	assert.Regexp(t, `\n  exports +[1-9]\d* names\n`, stdout)
+	assert.Contains(t, stdout, "\n  static TLS  yes")
+	assert.NotContains(t, stdout, "contract")
+	echo := fixture.C(t, "echo")
+	stdout, stderr, code = ferrule(t, "", "inspect", path, echo)
+	assert.Equal(t, 3, code)
+	assert.Contains(t, stdout, "\n\necho 1.2.3  ")
+	assert.Contains(t, stderr, "not plug-ins: 1 of 2 files")
+	stdout, _, code = ferrule(t, "", "inspect", "--json", path)
+	assert.Equal(t, 3, code)
+	o := object(t, stdout)
+	assert.Equal(t, "not a Ferrule plug-in", o["error"].(map[string]any)["kind"])
+	assert.Equal(t, []any{"glibc", true, "linux"}, []any{o["cLibrary"], o["staticTLS"], o["os"]})
+	for _, field := range []string{"name", "functions", "abi", "start"} {
+		assert.NotContains(t, o, field)
+	}
+
+	stdout, _, _ = ferrule(t, "", "inspect", committed("macho-amd64-clang.dylib"))
+	assert.Regexp(t, `\n  system +macOS 11\.0 or newer\n`, stdout)
+	stdout, _, _ = ferrule(t, "", "inspect", committed("pe-arm64-lld.dll"))
+	assert.Regexp(t, `\n  system +Windows 6\.0 or newer\n`, stdout)
 }
 
 // TestInspectSeveral: each file is described, whatever the others are.

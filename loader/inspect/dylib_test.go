@@ -25,12 +25,13 @@ var sdkDylibs = []struct {
 	needed, runPath   []string
 	exports           uint32 // the load command with the exports
 	fixups            uint32 // the load command with what dyld writes to
+	minOS             string
 }{
 	{"stock-c.dylib", "stock.c", "-std=c99", "@rpath/libstock.dylib", []string{"/usr/lib/libSystem.B.dylib"},
-		[]string{"@loader_path/../lib"}, lcDyldInfoOnly, lcDyldInfoOnly},
+		[]string{"@loader_path/../lib"}, lcDyldInfoOnly, lcDyldInfoOnly, "11.0"},
 	{"words-cpp.dylib", "words.cpp", "-std=c++17", "@rpath/libwords.dylib",
 		[]string{"/usr/lib/libSystem.B.dylib", "/usr/lib/libc++.1.dylib"},
-		[]string{"@executable_path/../Frameworks", "@loader_path"}, lcDyldExportsTrie, lcDyldChainedFixups},
+		[]string{"@executable_path/../Frameworks", "@loader_path"}, lcDyldExportsTrie, lcDyldChainedFixups, "13.0"},
 }
 
 // contractOf returns the part of lib that does not depend on what it is built for.
@@ -83,6 +84,7 @@ func TestSDKDylibs(t *testing.T) {
 				want.Size, want.Format, want.OS, want.Arch, want.Machine = int64(len(slice)), MachO, "darwin", arch, machine
 				want.Archs, want.Needed, want.SOName, want.RunPath = []string{arch}, c.needed, c.soName, c.runPath
 				want.Hardening = Hardening{ASLR: true, Signed: arch == "arm64"} // which loads nothing else
+				want.MinOS = c.minOS
 				require.Equal(t, want, *lib)
 
 				want.Archs, want.Size = []string{"amd64", "arm64"}, int64(len(data))
@@ -206,7 +208,7 @@ func TestDylibVariants(t *testing.T) {
 				want.Path, want.Size, want.Format = path, lib.Size, MachO
 				want.OS, want.Arch, want.Archs = "darwin", arch, []string{arch}
 				want.Machine, want.SOName = lib.Machine, path // where it is not named, after its file
-				want.Hardening = Hardening{ASLR: true, Signed: arch == "arm64"}
+				want.Hardening, want.MinOS = Hardening{ASLR: true, Signed: arch == "arm64"}, "11.0"
 				if c.want != nil {
 					c.want(&want)
 				}

@@ -12,13 +12,20 @@ const (
 	etRel, etExec, etDyn, etCore = 1, 2, 3, 4
 
 	ptLoad, ptDynamic, ptInterp, ptNote, ptStack, ptRelro = 1, 2, 3, 4, 0x6474e551, 0x6474e552
-	pfExec, pfWrite                                       = 1, 2
+	ptPhdr, ptTLS, ptEHFrame, ptProperty                  = 6, 7, 0x6474e550, 0x6474e553
+	pfExec, pfWrite, pfRead                               = 1, 2, 4
+	sttTLS, sttIFunc, shnAbs                              = 6, 10, 0xfff1
 
 	dtNull, dtNeeded, dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize = 0, 1, 4, 5, 6, 7, 8
 	dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug          = 10, 14, 15, 17, 18, 21
 	dtTextRel, dtBindNow, dtRunPath, dtFlags, dtRelrSize, dtRelr     = 22, 24, 29, 30, 35, 36
 	dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo                    = 0x6ffffef5, 0x6ffffff0, 0x6ffffffb, 0x70000011
-	dfTextRel, dfBindNow, df1Now, df1PIE                             = 4, 8, 1, 0x08000000
+	dtVerDef, dtVerNeed, dtRelaCount, dtRelCount                     = 0x6ffffffc, 0x6ffffffe, 0x6ffffff9, 0x6ffffffa
+	dtPLTRelSize, dtPLTGot, dtRelaEntry, dtInit, dtFini, dtRelEntry  = 2, 3, 9, 12, 13, 19
+	dtPLTRel, dtJmpRel, dtInitArray, dtFiniArray, dtInitArraySize    = 20, 23, 25, 26, 27
+	dtFiniArraySize, dtRelrEntry, dtSymEntry                         = 28, 37, 11
+	dtAndroidRel, dtAndroidRela, dtAndroidRelr                       = 0x6000000f, 0x60000011, 0x6fffe000
+	dfTextRel, dfBindNow, dfStaticTLS, df1Now, df1PIE                = 4, 8, 0x10, 1, 0x08000000
 
 	emMIPS, emPPC64, emS390, emIA64, emAlpha         = 8, 21, 22, 50, 0x9026
 	emNios2, emAArch64, emRISCV, emCSKY, emLoongArch = 113, 183, 243, 252, 258
@@ -49,19 +56,21 @@ var elfMachines = map[uint16]struct {
 	0x9026: {"Alpha", [4]string{}},
 }
 
-// elfOS are the systems by EI_OSABI. 0 says nothing, Linux libraries have it.
-var elfOS = map[byte]string{0: "linux", 2: "netbsd", 3: "linux", 6: "solaris", 9: "freebsd", 12: "openbsd"}
-
-// elfNotes are the systems by the owner of a note that identifies one.
-var elfNotes = map[string]string{"Android": "android", "FreeBSD": "freebsd", "NetBSD": "netbsd", "OpenBSD": "openbsd",
-	"DragonFly": "dragonfly"}
-
 // elfFile is an ELF file while it is read.
 type elfFile struct {
 	*image
 	wide    bool // 64-bit
 	machine uint16
 	note    string // the version of Go that a note speaks for: goUnknown or ""
+	tls     bool   // it has thread-local variables
+
+	dynamicAt span   // the dynamic section
+	headers   uint64 // the end of the headers at the start of the file
+
+	symbols, symbolsAt uint64 // the number of symbols, 0 when that is not known, and where in the file they are
+	maxVersion         uint16 // the highest number of a symbol version that it needs or defines
+
+	system  elfSystem
 	dynamic dynamicTable
 	needed  []uint64
 	names   names
@@ -112,7 +121,7 @@ func (f *elfFile) pick(in32, in64 uint64) uint64 {
 
 // readELF reads what ld.so reads: the program headers and what the dynamic section points to. Section headers are used
 // only to see that the file is whole and to find Go's build information sooner.
-func (lib *Library) readELF(m *image) error {
+func (lib *Library) readELF(m *image, x *exports) error {
 	lib.Format = ELF
 	f := &elfFile{image: m, dynamic: make(dynamicTable, 0, 32)}
 	ident, err := m.view("the ELF header", 0, 16)
@@ -129,7 +138,9 @@ func (lib *Library) readELF(m *image) error {
 		return err
 	}
 	f.machine = m.u16(head[18:])
-	lib.setELFMachine(f, osabi)
+	f.system.abi(osabi)
+	m.opd = f.machine == emPPC64 && bool(m.order)
+	lib.setELFMachine(f)
 	switch kind := m.u16(head[16:]); kind {
 	case etDyn:
 	case etRel:
@@ -151,6 +162,10 @@ func (lib *Library) readELF(m *image) error {
 			return truncated("its section headers", end, m.size)
 		}
 	}
+	f.headers = f.pick(52, 64)
+	if phoff == f.headers {
+		f.headers += uint64(phnum) * uint64(phsize)
+	}
 	if phnum == 0 || uint64(phsize) != f.pick(32, 56) {
 		return malformed("%d program headers of %d bytes", phnum, phsize)
 	}
@@ -160,11 +175,18 @@ func (lib *Library) readELF(m *image) error {
 	if err := lib.readNeeded(f); err != nil {
 		return err
 	}
-	x := &exports{strings: func() (names, error) { return f.names, nil }}
+	if err := f.readVersions(lib.Needed); err != nil {
+		return err
+	}
+	lib.OS, lib.CLibrary, lib.MinGlibc = f.system.decide()
+	lib.StaticTLS = f.dynamic.get(dtFlags)&dfStaticTLS != 0
+	x.strings = func() (names, error) { return f.names, nil }
 	if err := f.readSymbols(x); err != nil {
 		return err
 	}
-	m.opd = f.machine == emPPC64 && bool(m.order)
+	if err := f.checkRelocations(f.dynamicAt); err != nil {
+		return err
+	}
 	m.relocated = f.relocations
 	if err := lib.readContract(m, x); err != nil {
 		return err
@@ -173,7 +195,7 @@ func (lib *Library) readELF(m *image) error {
 	return err
 }
 
-func (lib *Library) setELFMachine(f *elfFile, osabi byte) {
+func (lib *Library) setELFMachine(f *elfFile) {
 	known := elfMachines[f.machine]
 	i, bits, endian := 0, 32, "little"
 	if f.order {
@@ -182,7 +204,7 @@ func (lib *Library) setELFMachine(f *elfFile, osabi byte) {
 	if f.wide {
 		i, bits = i+2, 64
 	}
-	lib.OS, lib.Arch = elfOS[osabi], known.goarch[i]
+	lib.Arch = known.goarch[i]
 	switch {
 	case known.words == "":
 		lib.Machine = fmt.Sprintf("EM %d, %d-bit, %s-endian", f.machine, bits, endian)
@@ -202,6 +224,7 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	}
 	var dynamic []segment
 	notes := make([]segment, 0, 4)
+	parts := make([]part, 0, 4)
 	interp, last := false, uint64(0)
 	relro, stack := false, !slices.Contains(stackSafe[:], f.machine)
 	for i := 0; len(table) > 0; i++ {
@@ -210,7 +233,7 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 		s := segment{index: i, off: f.word(h, 4, 8), addr: f.word(h, 8, 16),
 			inFile: f.word(h, 16, 32), size: f.word(h, 20, 40)}
 		flags, align := f.u32(h[f.pick(24, 4):]), f.word(h, 28, 48)
-		s.write, s.exec = flags&pfWrite != 0, flags&pfExec != 0
+		s.read, s.write, s.exec = flags&pfRead != 0, flags&pfWrite != 0, flags&pfExec != 0
 		switch f.u32(h) {
 		case ptLoad:
 			if align > 1 && (align&(align-1) != 0 || (s.addr-s.off)&(align-1) != 0) || s.addr < last {
@@ -222,8 +245,14 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 			}
 		case ptDynamic:
 			dynamic = append(dynamic, s)
+		case ptPhdr, ptTLS, ptEHFrame, ptProperty:
+			f.tls = f.tls || f.u32(h) == ptTLS && s.size > 0
+			parts = append(parts, part{s, f.u32(h), align})
 		case ptInterp:
 			interp = true
+			if err := f.readInterp(s); err != nil {
+				return err
+			}
 		case ptNote:
 			notes = append(notes, s)
 		case ptStack:
@@ -244,6 +273,15 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	if _, rest := f.inFile(dynamic[0].addr); rest == 0 {
 		return notLibrary("an ELF file without the bytes of its segments (separate debug information?)")
 	}
+	for i := range f.segments {
+		var before *segment
+		if i > 0 {
+			before = &f.segments[i-1]
+		}
+		if err := f.checkSegment(&f.segments[i], before); err != nil {
+			return err
+		}
+	}
 	if err := f.readDynamicTable(dynamic[0]); err != nil {
 		return err
 	}
@@ -252,8 +290,15 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	if _, debug := f.dynamic.find(dtDebug); f.dynamic.get(dtFlags1)&df1PIE != 0 || interp && debug {
 		return notLibrary("an executable program (ELF, position-independent)")
 	}
+	if err := f.checkDynamic(&dynamic[0]); err != nil {
+		return err
+	}
+	if err := f.checkParts(phoff, size, parts); err != nil {
+		return err
+	}
+	f.dynamicAt = span{dynamic[0].addr, saturate(dynamic[0].addr, dynamic[0].size)}
 	for i := range notes {
-		if err := lib.readNotes(f, &notes[i]); err != nil {
+		if err := f.readNotes(&notes[i]); err != nil {
 			return err
 		}
 	}
@@ -300,8 +345,11 @@ func (f *elfFile) readDynamicTable(s segment) error {
 				return malformed("more than %d needed libraries", maxNeeded)
 			}
 			f.needed = append(f.needed, value)
-		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtStrSize, dtSOName, dtRPath, dtRel, dtRelSize, dtDebug,
-			dtTextRel, dtBindNow, dtRunPath, dtFlags, dtRelrSize, dtRelr, dtGNUHash, dtVerSym, dtFlags1, dtMIPSSymTabNo:
+		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtRelaEntry, dtStrSize, dtSymEntry, dtInit, dtFini,
+			dtSOName, dtRPath, dtRel, dtRelSize, dtRelEntry, dtPLTRel, dtDebug, dtTextRel, dtJmpRel, dtBindNow,
+			dtInitArray, dtFiniArray, dtInitArraySize, dtFiniArraySize, dtRunPath, dtFlags, dtRelrSize, dtRelr,
+			dtRelrEntry, dtPLTRelSize, dtPLTGot, dtGNUHash, dtVerSym, dtVerDef, dtVerNeed, dtRelaCount, dtRelCount,
+			dtFlags1, dtMIPSSymTabNo, dtAndroidRel, dtAndroidRela, dtAndroidRelr:
 			f.dynamic.set(tag, value)
 		}
 	}
@@ -309,7 +357,7 @@ func (f *elfFile) readDynamicTable(s segment) error {
 }
 
 // readNotes looks for the system that the library is for, and for the Go linker's mark.
-func (lib *Library) readNotes(f *elfFile, s *segment) error {
+func (f *elfFile) readNotes(s *segment) error {
 	if s.inFile > windowSize || saturate(s.off, s.inFile) > f.size {
 		return nil // nothing that ld.so minds
 	}
@@ -327,10 +375,11 @@ func (lib *Library) readNotes(f *elfFile, s *segment) error {
 		switch owner := cstr(b[head:head+nameSize], maxSymbol); {
 		case owner == "Go":
 			f.note = goUnknown
-		case owner == "GNU" && kind == 1 && descSize >= 4 && f.u32(b[desc:]) == 3:
-			lib.OS = "freebsd"
-		case kind == 1 && elfNotes[owner] != "":
-			lib.OS = elfNotes[owner]
+		case kind != 1: // not what identifies a system
+		case owner == "GNU" && descSize >= 4:
+			f.system.gnuNote(f.u32(b[desc:]))
+		default:
+			f.system.note(owner)
 		}
 		b = b[min(uint64(len(b)), (desc+descSize+3)&^3):]
 	}
@@ -343,6 +392,9 @@ func (lib *Library) readNeeded(f *elfFile) error {
 	if err != nil {
 		return err
 	}
+	if len(strs) == 0 || strs[len(strs)-1] != 0 {
+		return malformed("a string table of %d bytes without a NUL at its end", len(strs))
+	}
 	f.names = f.keepNames(strs)
 	for _, off := range f.needed {
 		name, err := f.names.str("the name of a needed library", off)
@@ -350,6 +402,7 @@ func (lib *Library) readNeeded(f *elfFile) error {
 			return err
 		}
 		lib.Needed = append(lib.Needed, name)
+		f.system.needs(name)
 	}
 	for _, tag := range [...]uint64{dtSOName, dtRPath, dtRunPath} { // a DT_RUNPATH makes ld.so ignore DT_RPATH
 		off, ok := f.dynamic.find(tag)
@@ -369,13 +422,13 @@ func (lib *Library) readNeeded(f *elfFile) error {
 	return nil
 }
 
-// readSymbols collects the symbols that a look-up in this library can find.
+// readSymbols collects the symbols that a look-up in this library can find, and checks all that ld.so reads.
 func (f *elfFile) readSymbols(x *exports) error {
 	first, end, err := f.symbolRange()
-	if err != nil || first >= end {
+	if err != nil {
 		return err
 	}
-	if end > maxCount {
+	if end = max(first, end); end > maxCount {
 		return tooLong(end, "symbols")
 	}
 	entry := f.pick(16, 24)
@@ -384,49 +437,64 @@ func (f *elfFile) readSymbols(x *exports) error {
 		return malformed("a symbol table of %d entries at address %#x, more than the file has", end,
 			f.dynamic.get(dtSymTab))
 	}
+	f.symbols, f.symbolsAt = end, start
+	versions, err := f.versionsOfSymbols()
+	if err != nil {
+		return err
+	}
 	other, section, value, size := f.pick(13, 5), f.pick(14, 6), f.pick(4, 8), f.pick(8, 16)
 	info := other - 1
-	at := make([]uint64, 0, usualExports) // the index of each export, for its version
-	for i := first; i < end; {
+	for i := uint64(0); i < end; {
 		n := min(end-i, windowSize/entry)
 		table, err := f.view("its symbol table", start+i*entry, n*entry)
 		if err != nil {
 			return err
 		}
 		for ; len(table) > 0; i, table = i+1, table[entry:] {
-			name := f.u32(table)
-			if !f.names.hasPrefix(name, "") {
+			sym := table[:entry]
+			name := f.u32(sym)
+			if uint64(name) >= uint64(len(f.names.bytes)) {
+				return malformed("the symbol %d with a name beyond the end of the string table", i)
+			}
+			ours := f.names.hasPrefix(name, "")
+			kind := sym[info] & 15
+			if !ours && !x.all && kind != sttIFunc {
 				continue
 			}
-			sym := table[:entry]
-			bind, kind, visibility, where := sym[info]>>4, sym[info]&15, sym[other]&3, f.u16(sym[section:])
-			if where == 0 || // undefined
-				bind != 1 && bind != 2 && bind != 10 || // neither global, weak nor unique
-				visibility != 0 && visibility != 3 || // neither default nor protected
-				kind > 2 && kind != 5 && kind != 6 && kind != 10 { // a section, a file
+			bind, visibility, where := sym[info]>>4, sym[other]&3, f.u16(sym[section:])
+			if where == 0 { // undefined
 				continue
 			}
 			e := export{addr: f.word(sym[value:], 0, 0), size: f.word(sym[size:], 0, 0)}
-			if kind == 6 {
+			if kind == sttIFunc && where != shnAbs && !f.isCode(e.addr) {
+				return &Error{Symbol: f.names.at(name, maxSymbol), Kind: ErrMalformed,
+					Found: "a resolver (STT_GNU_IFUNC) in " + f.place(e.addr), Expected: "code", Remedy: copyAgain}
+			}
+			if i < first ||
+				bind != 1 && bind != 2 && bind != 10 || // neither global, weak nor unique
+				visibility != 0 && visibility != 3 || // neither default nor protected
+				kind > 2 && kind != 5 && kind != sttTLS && kind != sttIFunc { // a section, a file
+				continue
+			}
+			if kind == sttTLS {
 				e.elsewhere = "a thread-local variable"
 			}
-			if err := x.add(f.names.at(name, maxSymbol), "", e); err != nil {
-				return err
+			if versions != nil {
+				const hidden, index = 0x8000, 0x7fff // 0 and 1 are no versions
+				v := f.u16(versions[2*i:])
+				e.hidden = v&hidden != 0 && v&index > 1
 			}
-			at = append(at, i)
+			if x.all && !e.hidden {
+				if err := x.name(f.names, name); err != nil {
+					return err
+				}
+			}
+			if ours {
+				if err := x.add(f.names.at(name, maxSymbol), "", e); err != nil {
+					return err
+				}
+			}
 		}
-	}
-	if f.dynamic.get(dtVerSym) == 0 {
-		return nil
-	}
-	for k, i := range at {
-		const hidden, index = 0x8000, 0x7fff // 0 and 1 are no versions
-		b, err := f.at("its symbol versions", saturate(f.dynamic.get(dtVerSym), 2*i), 2)
-		if err != nil {
-			return err
-		}
-		v := f.u16(b)
-		x.list[k].hidden = v&hidden != 0 && v&index > 1
 	}
 	return nil
 }

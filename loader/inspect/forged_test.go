@@ -67,6 +67,7 @@ func TestHugeFiles(t *testing.T) {
 		data := bytes.Clone(data)
 		binary.LittleEndian.PutUint64(data[64+56+32:], size) // p_filesz, behind PT_PHDR
 		binary.LittleEndian.PutUint64(data[64+56+40:], size)
+		binary.LittleEndian.PutUint32(data[64+56+4:], pfRead|pfWrite)
 		for j := range int(le32(data, 56) & 0xffff) { // and the only one, with the dynamic section
 			if p := data[64+56*j:]; le32(p, 0) == ptLoad && j > 1 {
 				binary.LittleEndian.PutUint32(p, 0)
@@ -514,6 +515,15 @@ func TestExportTrie(t *testing.T) {
 		require.ElementsMatch(t, []export{{name: "ferrule_fn_a", addr: 0x1010}, {name: "ferrule_fn_ab",
 			addr: 0x1010}}, x.list)
 	})
+	t.Run("a name on the way to another, as Apple's classic linker has it", func(t *testing.T) {
+		x, err := walk(encodeTrie([]trieNode{
+			{edges: []trieEdge{{"_ferrule_fn_a", 1}}},
+			{edges: []trieEdge{{"b", 2}, {"", 3}}}, leaf, leaf,
+		}))
+		require.NoError(t, err)
+		require.ElementsMatch(t, []export{{name: "ferrule_fn_a", addr: 0x1010}, {name: "ferrule_fn_ab",
+			addr: 0x1010}}, x.list)
+	})
 	t.Run("long names", func(t *testing.T) {
 		long := strings.Repeat("x", 5000)
 		x, err := walk(encodeTrie([]trieNode{{edges: []trieEdge{{"_" + long, 1}, {"_ferrule_manifest", 2}}}, leaf,
@@ -526,7 +536,7 @@ func TestExportTrie(t *testing.T) {
 	for name, nodes := range map[string][]trieNode{
 		"loop":         {{edges: []trieEdge{{"_ferrule_", 1}}}, {edges: []trieEdge{{"a", 1}}}},
 		"loop to root": {{edges: []trieEdge{{"_", 0}}}},
-		"empty edge":   {{edges: []trieEdge{{"", 1}}}, leaf},
+		"empty edges":  {{edges: []trieEdge{{"", 0}}}},
 		"beyond":       {{edges: []trieEdge{{"_ferrule_", 1}}}},
 		"shared nodes": {{edges: []trieEdge{{"_ferrule_", 1}}}, {edges: []trieEdge{{"a", 2}, {"b", 2}}},
 			{edges: []trieEdge{{"a", 3}, {"b", 3}}}, leaf},

@@ -57,6 +57,7 @@ type segment struct {
 	addr, size  uint64
 	off, inFile uint64 // the first inFile bytes are the file's, from off on; the others are zero
 	write, exec bool
+	read        bool // ELF only
 }
 
 // String names the segment in errors.

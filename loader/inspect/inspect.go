@@ -54,7 +54,10 @@ type Library struct {
 	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"
 	Archs   []string // of each slice of a fat Mach-O file, else of the one there is: Arch, or Machine where that is ""
 
-	Manifest *abi.Manifest // never nil
+	// Manifest is nil only from Describe, of a library that is no plug-in: NotPlugin says why, and what belongs to the
+	// contract, down to Reserved, is empty.
+	Manifest  *abi.Manifest
+	NotPlugin *Error
 
 	// What the host may call, what attaches to its extension points, and the host functions that the library needs.
 	// Sorted by name, by byte values: an import's index is its ordinal (rule R5).
@@ -76,6 +79,23 @@ type Library struct {
 	GoVersion string
 
 	Hardening Hardening // what makes its faults harder to abuse
+
+	// CLibrary is the C library that it is linked to, with ELF: "" when it is linked to none, or to that of a system
+	// that has only one.
+	CLibrary CLibrary
+	// MinGlibc is the newest version of glibc that it needs a symbol of, such as "2.34": it loads on no older one.
+	// "" when it needs none.
+	MinGlibc string
+	// MinOS is the oldest version of the system that it says it runs on: of macOS (iOS …), such as "11.0", or of
+	// Windows (the subsystem version: "6.1" is Windows 7). "" where the file does not say, as ELF never does.
+	MinOS string
+	// StaticTLS (ELF: DF_STATIC_TLS) says that its thread-local variables need room that a process has little of once
+	// it runs: loading it may fail there.
+	StaticTLS bool
+
+	// Exports are all names that a look-up finds in the library, sorted, the contract's and others, as C writes them.
+	// Only Describe lists them; nil otherwise.
+	Exports []string
 }
 
 // Hardening is what the file asks of the system that loads it, to make the library's faults harder to abuse. What a
@@ -133,15 +153,26 @@ type Symbol struct {
 //
 // Every error is an *Error whose Kind is one of this package's Err variables. A missing file also matches
 // fs.ErrNotExist.
-func File(path string) (*Library, error) {
-	lib, err := readFile(path)
+func File(path string) (*Library, error) { return file(path, Read) }
+
+// Describe reads the library at path as File does, and also one that is no plug-in, or whose contract is faulty: then
+// Manifest is nil, and NotPlugin is the error that File returns. It lists all exported names, too, so it takes longer.
+//
+// Its errors are those of File about files that are no library at all, or a damaged one.
+func Describe(path string) (*Library, error) { return file(path, DescribeReader) }
+
+func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
+	lib, err := readFile(path, read)
 	if e, ok := err.(*Error); ok {
 		e.Path = path
+	}
+	if lib != nil && lib.NotPlugin != nil {
+		lib.NotPlugin.Path = path
 	}
 	return lib, err
 }
 
-func readFile(path string) (*Library, error) {
+func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
 	info, err := libfile.Stat(path)
 	if err != nil {
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check the path"}
@@ -154,7 +185,7 @@ func readFile(path string) (*Library, error) {
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check its permissions"}
 	}
 	defer f.Close()
-	lib, err := Read(f, f.Size)
+	lib, err := read(f, f.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -179,34 +210,44 @@ func notRegular(mode os.FileMode) error {
 }
 
 // Read reads the library whose size bytes are in r. Its errors are those of File, without a Path.
-func Read(r io.ReaderAt, size int64) (*Library, error) {
+func Read(r io.ReaderAt, size int64) (*Library, error) { return read(r, size, false) }
+
+// DescribeReader is Describe of the library whose size bytes are in r.
+func DescribeReader(r io.ReaderAt, size int64) (*Library, error) { return read(r, size, true) }
+
+func read(r io.ReaderAt, size int64, all bool) (*Library, error) {
 	if size <= 0 {
 		return nil, notLibrary("an empty file")
 	}
 	lib := &Library{Size: size}
 	m := &image{r: r, size: uint64(size)}
 	defer m.done()
-	if err := lib.read(m); err != nil {
+	x := &exports{all: all}
+	if err := lib.read(m, x); err != nil {
 		return nil, err
+	}
+	if all {
+		slices.Sort(x.names)
+		lib.Exports = slices.Compact(x.names)
 	}
 	return lib, nil
 }
 
 // read fills lib from the file in m.
-func (lib *Library) read(m *image) error {
+func (lib *Library) read(m *image, x *exports) error {
 	head, err := m.view("the start of the file", 0, min(m.size, 4096))
 	if err != nil {
 		return err
 	}
 	switch {
 	case hasPrefix(head, "\x7fELF"):
-		return lib.readELF(m)
+		return lib.readELF(m, x)
 	case isMachO(head):
-		return lib.readMachO(m)
+		return lib.readMachO(m, x)
 	case isFat(head):
-		return lib.readFat(m)
+		return lib.readFat(m, x)
 	case hasPrefix(head, "MZ"):
-		return lib.readPE(m)
+		return lib.readPE(m, x)
 	}
 	return notLibrary(describe(head))
 }
@@ -222,12 +263,30 @@ type export struct {
 // usualExports is for how many of them there is memory at first.
 const usualExports = 32
 
-// exports collects the exported symbols of the contract.
+// exports collects the exported symbols of the contract, and the names of all others where all is set.
 type exports struct {
-	list []export
+	list  []export
+	all   bool
+	names []string
+	bytes uint64 // of the names
+
 	// strings returns a table where a name may stand that is only almost the contract's; for the error of a file that
 	// exports no manifest.
 	strings func() (names, error)
+}
+
+// name takes the name at off in a string table, of any exported symbol.
+func (x *exports) name(table names, off uint32) error {
+	return x.addName(table.at(off, len(table.bytes)))
+}
+
+// addName takes the name of any exported symbol.
+func (x *exports) addName(name string) error {
+	if x.bytes += uint64(len(name)); x.bytes > maxTable {
+		return tooLong(x.bytes, "bytes of exported names")
+	}
+	x.names = append(x.names, name)
+	return nil
 }
 
 // add takes a symbol under its raw name: what the format puts before names of C, ferrule_, and so on.
@@ -248,8 +307,21 @@ func (x *exports) add(raw, lead string, e export) error {
 	return nil
 }
 
-// readContract fills lib from what the file exports.
+// readContract fills lib from what the file exports. Where all libraries are described, a fault in the contract is a fact.
 func (lib *Library) readContract(m *image, x *exports) error {
+	err := lib.readPlugin(m, x)
+	fault, ok := err.(*Error)
+	if !ok || !x.all || fault.Kind == ErrRead || fault.Kind == ErrTruncated || fault.Kind == ErrMalformed {
+		return err
+	}
+	lib.Manifest, lib.NotPlugin = nil, fault
+	lib.Funcs, lib.Hooks, lib.Imports, lib.Reserved = nil, nil, nil, nil
+	lib.HasStart, lib.HasStop, lib.HasBatch = false, false, false
+	return nil
+}
+
+// readPlugin fills lib from what the file exports of the contract.
+func (lib *Library) readPlugin(m *image, x *exports) error {
 	list, err := x.visible()
 	if err != nil {
 		return err
@@ -487,12 +559,18 @@ func (t *texts) checkRelocated() error {
 	return failed
 }
 
+// isCode reports whether addr may be called.
+func (m *image) isCode(addr uint64) bool {
+	s := m.find(addr)
+	return s != nil && (s.exec || m.opd)
+}
+
 // checkCode refuses a function that would end the process when it is called.
 func (m *image) checkCode(e *export) error {
 	if e.elsewhere != "" {
 		return notHere(e, "a function in this library")
 	}
-	if s := m.find(e.addr); s == nil || !s.exec && !m.opd {
+	if !m.isCode(e.addr) {
 		return &Error{Symbol: e.name, Kind: ErrSymbol, Found: m.place(e.addr), Expected: "code (rule R2)",
 			Remedy: "Export a function under this name (FERRULE_FN, FERRULE_HOOK), not data"}
 	}

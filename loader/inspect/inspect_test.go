@@ -32,12 +32,14 @@ var committed = []struct {
 	soName  string
 	needed  []string
 	runPath []string
+	libc    CLibrary
+	minOS   string
 }{
 	{file: "elf-386-gcc.so", format: ELF, os: "linux", arch: "386", machine: "x86 (EM 3)"},
 	{file: "elf-amd64-clang.so", format: ELF, os: "linux", arch: "amd64", machine: "x86-64 (EM 62)"},
 	{file: "elf-amd64-freebsd.so", format: ELF, os: "freebsd", arch: "amd64", machine: "x86-64 (EM 62)"},
 	{file: "elf-amd64-gcc.so", format: ELF, os: "linux", arch: "amd64", machine: "x86-64 (EM 62)",
-		soName: "libprobe.so", needed: []string{"libc.so.6"}, runPath: []string{"/opt/probe", "$ORIGIN"}},
+		soName: "libprobe.so", needed: []string{"libc.so.6"}, runPath: []string{"/opt/probe", "$ORIGIN"}, libc: Glibc},
 	{file: "elf-amd64-rust.so", format: ELF, os: "linux", arch: "amd64", machine: "x86-64 (EM 62)"},
 	{file: "elf-arm-clang.so", format: ELF, os: "linux", arch: "arm", machine: "ARM (EM 40)"},
 	{file: "elf-arm64-gcc.so", format: ELF, os: "linux", arch: "arm64", machine: "AArch64 (EM 183)"},
@@ -47,15 +49,17 @@ var committed = []struct {
 	{file: "elf-riscv64-clang.so", format: ELF, os: "linux", arch: "riscv64", machine: "RISC-V (EM 243)"},
 	{file: "elf-s390x-sysv.so", format: ELF, os: "linux", arch: "s390x", machine: "S/390 (EM 22)"},
 	{file: "macho-amd64-clang.dylib", format: MachO, os: "darwin", arch: "amd64",
-		machine: "x86-64 (CPU type 0x1000007)", soName: "@rpath/libprobe.dylib", runPath: []string{"@loader_path"}},
+		machine: "x86-64 (CPU type 0x1000007)", soName: "@rpath/libprobe.dylib", runPath: []string{"@loader_path"},
+		minOS: "11.0"},
 	{file: "macho-arm64-clang.dylib", format: MachO, os: "darwin", arch: "arm64",
-		machine: "ARM64 (CPU type 0x100000c)", soName: "@rpath/libprobe.dylib", runPath: []string{"@loader_path"}},
+		machine: "ARM64 (CPU type 0x100000c)", soName: "@rpath/libprobe.dylib", runPath: []string{"@loader_path"},
+		minOS: "11.0"},
 	{file: "pe-386-mingw.dll", format: PE, os: "windows", arch: "386", machine: "x86 (machine 0x14c)",
-		soName: "pe-386-mingw.dll"},
+		soName: "pe-386-mingw.dll", minOS: "4.0"},
 	{file: "pe-amd64-mingw.dll", format: PE, os: "windows", arch: "amd64", machine: "x86-64 (machine 0x8664)",
-		soName: "pe-amd64-mingw.dll"},
+		soName: "pe-amd64-mingw.dll", minOS: "5.2"},
 	{file: "pe-arm64-lld.dll", format: PE, os: "windows", arch: "arm64", machine: "ARM64 (machine 0xaa64)",
-		soName: "pe-arm64-lld.dll", needed: []string{"now.dll", "later.dll"}},
+		soName: "pe-arm64-lld.dll", needed: []string{"now.dll", "later.dll"}, minOS: "6.0"},
 }
 
 const fatFile = "macho-fat-lipo.dylib"
@@ -122,7 +126,7 @@ func TestCommittedLibraries(t *testing.T) {
 				Archs: []string{c.arch}, SOName: c.soName, Needed: c.needed, RunPath: c.runPath,
 				Manifest: lib.Manifest, Funcs: lib.Funcs, Hooks: lib.Hooks, Imports: lib.Imports,
 				HasStart: true, HasStop: true, HasBatch: true, Reserved: lib.Reserved,
-				Hardening: committedHardening(c.file, c.format)}
+				Hardening: committedHardening(c.file, c.format), CLibrary: c.libc, MinOS: c.minOS}
 			require.Equal(t, want, *lib)
 		})
 	}

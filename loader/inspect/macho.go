@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
 )
@@ -80,7 +81,7 @@ func machoMachine(cpu, subtype uint32) (goarch, words string) {
 }
 
 // readFat reads the slice that a host of this architecture would load, or else the first.
-func (lib *Library) readFat(m *image) error {
+func (lib *Library) readFat(m *image, x *exports) error {
 	lib.Format = MachO
 	head, err := m.view("the fat header", 0, 8)
 	if err != nil {
@@ -127,7 +128,7 @@ func (lib *Library) readFat(m *image) error {
 	if !isMachO(head) {
 		return notLibrary("a fat file of which a slice is " + describe(head))
 	}
-	return lib.readMachO(slice)
+	return lib.readMachO(slice, x)
 }
 
 // machoFile is a Mach-O file, or a slice of a fat one, while it is read.
@@ -144,7 +145,7 @@ type machoFile struct {
 // readMachO reads what dyld reads: the load commands, and the export trie. Only a library without one, as old linkers
 // made them, is looked up in the symbol table; where there is a trie, the symbol table may be stripped or say other
 // things, and dlsym does not mind.
-func (lib *Library) readMachO(m *image) error {
+func (lib *Library) readMachO(m *image, x *exports) error {
 	lib.Format, lib.OS = MachO, "darwin"
 	magic, err := m.view("the Mach-O header", 0, 4)
 	if err != nil {
@@ -196,7 +197,7 @@ func (lib *Library) readMachO(m *image) error {
 		return malformed("no segment to load")
 	}
 	lib.Hardening.WriteExec = m.writeExec()
-	x := &exports{strings: f.strings}
+	x.strings = f.strings
 	if f.trieLen > 0 {
 		err = f.readTrie(x)
 	} else {
@@ -228,9 +229,9 @@ func (lib *Library) readCommand(f *machoFile, kind uint32, c []byte) error {
 		need = 24
 	case lcDyldInfo, lcDyldInfoOnly:
 		need = 48
-	case lcDyldExportsTrie:
+	case lcDyldExportsTrie, lcBuildVersion, lcVersionMinMacOS, lcVersionMinIOS, lcVersionMinTV, lcVersionMinWatch:
 		need = 16
-	case lcRPath, lcBuildVersion:
+	case lcRPath:
 		need = 12
 	}
 	if len(c) < need {
@@ -248,12 +249,14 @@ func (lib *Library) readCommand(f *machoFile, kind uint32, c []byte) error {
 		f.trieOff, f.trieLen = uint64(f.u32(c[8:])), uint64(f.u32(c[12:]))
 	case lcCodeSignature:
 		lib.Hardening.Signed = true
+	case lcVersionMinMacOS:
+		lib.OS, lib.MinOS = "darwin", machoVersion(f.u32(c[8:]))
 	case lcVersionMinIOS:
-		lib.OS = "ios"
+		lib.OS, lib.MinOS = "ios", machoVersion(f.u32(c[8:]))
 	case lcVersionMinTV, lcVersionMinWatch:
-		lib.OS = ""
+		lib.OS, lib.MinOS = "", machoVersion(f.u32(c[8:]))
 	case lcBuildVersion:
-		lib.OS = machoOS[f.u32(c[8:])]
+		lib.OS, lib.MinOS = machoOS[f.u32(c[8:])], machoVersion(f.u32(c[12:]))
 	case lcIDDylib, lcRPath, lcLoadDylib, lcLoadWeakDylib, lcReexportDylib, lcLoadUpwardDylib, lcLazyLoadDylib:
 		at := f.u32(c[8:])
 		if uint64(at) >= uint64(len(c)) {
@@ -272,6 +275,14 @@ func (lib *Library) readCommand(f *machoFile, kind uint32, c []byte) error {
 		}
 	}
 	return nil
+}
+
+// machoVersion is a version of a system in words: 16 bits, 8 bits, and 8 bits that are mostly 0.
+func machoVersion(v uint32) string {
+	if v&0xff == 0 {
+		return fmt.Sprintf("%d.%d", v>>16, v>>8&0xff)
+	}
+	return fmt.Sprintf("%d.%d.%d", v>>16, v>>8&0xff, v&0xff)
 }
 
 func (f *machoFile) readSegment(c []byte, wide bool) error {
@@ -302,7 +313,7 @@ func (f *machoFile) readSegment(c []byte, wide bool) error {
 
 // readTrie collects the exports from the export trie. A node of the trie has what the name that leads to it stands for,
 // if it is one, and then edges, each with what it adds to the name and the offset of its node. Only the edges are
-// followed that lead to names of the contract.
+// followed that lead to names of the contract, or all of them where all names are wanted.
 func (f *machoFile) readTrie(x *exports) error {
 	const prefix = machoLead + abi.SymbolPrefix
 	trie, err := f.view("its export trie", f.trieOff, f.trieLen)
@@ -314,6 +325,7 @@ func (f *machoFile) readTrie(x *exports) error {
 		node uint64
 		name string
 	}
+	walked := uint64(0)
 	left := len(trie) // bytes that no node has: in a tree no two share one
 	for todo := []step{{}}; len(todo) > 0; {
 		at := todo[len(todo)-1]
@@ -327,7 +339,12 @@ func (f *machoFile) readTrie(x *exports) error {
 			return bad("a node that is cut off")
 		}
 		info := b[n:][:size]
-		if size > 0 && len(at.name) >= len(prefix) {
+		if size > 0 && x.all && strings.HasPrefix(at.name, machoLead) {
+			if err := x.addName(at.name[len(machoLead):]); err != nil {
+				return err
+			}
+		}
+		if size > 0 && strings.HasPrefix(at.name, prefix) {
 			e, ok := f.trieExport(info)
 			if !ok {
 				return bad("an export that is cut off")
@@ -344,19 +361,26 @@ func (f *machoFile) readTrie(x *exports) error {
 			}
 			edge := b[:end]
 			node, n := binary.Uvarint(b[end+1:])
-			if n <= 0 || end == 0 {
-				return bad("an edge without a name or a node")
+			if n <= 0 { // an edge without a name is sound: Apple's classic linker adds one for a name that others begin with
+				return bad("an edge without a node")
 			}
 			b = b[end+1+n:]
-			if rest := prefix[min(len(prefix), len(at.name)):]; !bytes.HasPrefix(edge, []byte(rest[:min(len(rest),
-				end)])) {
-				continue
+			name := at.name
+			if len(name) < len(prefix) || x.all { // otherwise it has the prefix
+				name += string(edge[:min(end, maxPath)])
+				if ours := prefix[:min(len(prefix), len(name))]; !x.all && !strings.HasPrefix(name, ours) {
+					continue
+				}
+			} else {
+				name += string(edge[:min(end, maxSymbol)])
 			}
-			if len(at.name)+end < maxSymbol {
-				todo = append(todo, step{node, at.name + string(edge)})
-			} else { // every name from here on is too long
-				return x.add(at.name+string(edge[:min(end, maxSymbol)]), machoLead, export{})
+			if walked += uint64(len(name)); walked > maxTable {
+				return tooLong(walked, "bytes of names in its export trie")
 			}
+			if len(name) >= maxSymbol && strings.HasPrefix(name, prefix) { // every name from here on is too long
+				return x.add(name, machoLead, export{})
+			}
+			todo = append(todo, step{node, name})
 		}
 		if left -= len(trie) - int(at.node) - len(b); left < 0 {
 			return bad("nodes that overlap")
@@ -418,7 +442,8 @@ func (f *machoFile) readSymTab(x *exports) error {
 		}
 		for i += n; len(table) > 0; table = table[entry:] {
 			name, kind := f.u32(table), table[4]
-			if !strs.hasPrefix(name, machoLead) || kind&nStab != 0 || kind&nExternal == 0 || kind&nPrivate != 0 {
+			ours := strs.hasPrefix(name, machoLead)
+			if !ours && !x.all || kind&nStab != 0 || kind&nExternal == 0 || kind&nPrivate != 0 {
 				continue
 			}
 			e := export{addr: uint64(f.u32(table[8:]))}
@@ -430,6 +455,14 @@ func (f *machoFile) readSymTab(x *exports) error {
 			case nIndirect:
 				e.elsewhere = "an alias of another symbol"
 			default:
+				continue
+			}
+			if x.all && uint64(name) < uint64(len(strs.bytes)) && strs.bytes[name] == machoLead[0] {
+				if err := x.name(strs, name+1); err != nil {
+					return err
+				}
+			}
+			if !ours {
 				continue
 			}
 			if err := x.add(strs.at(name, maxSymbol), machoLead, e); err != nil {

@@ -47,10 +47,11 @@ type peFile struct {
 	*image
 	dirs  [dirCount]struct{ addr, size uint64 }
 	flags uint16 // the DLL characteristics
+	minOS string // the subsystem version
 }
 
 // readPE reads what the Windows loader reads: the headers and the directories of exports and imports.
-func (lib *Library) readPE(m *image) error {
+func (lib *Library) readPE(m *image, x *exports) error {
 	lib.Format, lib.OS = PE, "windows"
 	f := &peFile{image: m}
 	dos, err := m.view("the DOS header", 0, 64)
@@ -89,16 +90,17 @@ func (lib *Library) readPE(m *image) error {
 	if d := f.dirs[dirCertificate]; saturate(d.addr, d.size) > m.size { // the one directory that is placed by offset
 		return truncated("its certificates", saturate(d.addr, d.size), m.size)
 	}
+	lib.MinOS = f.minOS
 	lib.Hardening = Hardening{ASLR: f.flags&dllDynamicBase != 0 && kind&peRelocsStripped == 0,
 		HighEntropy: f.flags&dllHighEntropy != 0, ExecStack: f.flags&dllNXCompat == 0, WriteExec: m.writeExec(),
 		GuardCF: f.flags&dllGuardCF != 0, Signed: f.dirs[dirCertificate].size != 0}
 	if lib.Needed, err = f.readNeeded(); err != nil {
 		return err
 	}
-	x := &exports{strings: func() (names, error) {
+	x.strings = func() (names, error) {
 		b, err := m.at("its exports", f.dirs[dirExport].addr, f.dirs[dirExport].size)
 		return names{bytes: b}, err
-	}}
+	}
 	if lib.SOName, err = f.readExports(x); err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (f *peFile) readOptional(off, size uint64) error {
 	if len(head) < at+4 {
 		return malformed("an optional header of %d bytes", size)
 	}
-	f.flags = f.u16(head[70:])
+	f.flags, f.minOS = f.u16(head[70:]), fmt.Sprintf("%d.%d", f.u16(head[48:]), f.u16(head[50:]))
 	n := min(f.u32(head[at:]), dirCount)
 	if head = head[at+4:]; uint64(len(head)) < 8*uint64(n) {
 		return malformed("%d directories in an optional header of %d bytes", n, size)
@@ -231,6 +233,10 @@ func (f *peFile) readExports(x *exports) (name string, err error) {
 	if err != nil {
 		return "", err
 	}
+	longest := uint64(maxSymbol)
+	if x.all {
+		longest = maxPath // C++ names may be longer
+	}
 	table = append([]byte(nil), table...) // the next view may overwrite it
 	var at []uint64                       // where each export's name stands in the table, and then its ordinal
 	var in segment                        // the section of the last name: names stand together
@@ -243,9 +249,14 @@ func (f *peFile) readExports(x *exports) (name string, err error) {
 			}
 			in = *s
 		}
-		b, err := f.view(what, in.off+(addr-in.addr), min(in.inFile-(addr-in.addr), maxSymbol))
+		b, err := f.view(what, in.off+(addr-in.addr), min(in.inFile-(addr-in.addr), longest))
 		if err != nil {
 			return "", err
+		}
+		if x.all {
+			if err := x.addName(cstr(b, maxPath)); err != nil {
+				return "", err
+			}
 		}
 		if !hasPrefix(b, abi.SymbolPrefix) {
 			continue
