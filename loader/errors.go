@@ -36,6 +36,7 @@ var (
 	ErrPlatform      = native.ErrPlatform                                      // made for another system or architecture
 	ErrGoRuntime     = native.ErrGoRuntime                                     // a Go c-shared library: two Go runtimes break each other
 	ErrDigest        = native.ErrDigest                                        // not the bytes that WithSHA256 expects
+	ErrExecStack     = native.ErrExecStack                                     // it asks for an executable stack; see WithExecutableStack
 	ErrLoad          = native.ErrLoad                                          // the system's loader refused it
 	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
 	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError

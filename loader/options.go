@@ -30,6 +30,7 @@ type options struct {
 	instances int
 	sha256    []byte
 	unload    bool
+	execStack bool
 	starter   engine.Starter // nil is the native engine
 }
 
@@ -123,6 +124,17 @@ func WithSHA256(digest string) Option {
 func WithUnload() Option {
 	return func(o *options) error {
 		o.unload = true
+		return nil
+	}
+}
+
+// WithExecutableStack also opens a library that asks for an executable stack, or is linked to one that does; without it that
+// is an OpenError of kind ErrExecStack. The C library then makes the stacks of the whole process executable, the host's
+// included (isolated: the worker's), and an overflow of a buffer on one of them can run code. It is for old libraries that
+// nobody can link anew; newer C libraries (glibc as of 2.41) refuse them all the same.
+func WithExecutableStack() Option {
+	return func(o *options) error {
+		o.execStack = true
 		return nil
 	}
 }

@@ -54,7 +54,7 @@ func (o *options) start(path string) (engine.Engine, *inspect.Library, error) {
 	if o.starter != nil {
 		return o.startIsolated(path)
 	}
-	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, Accept: o.accept})
+	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, ExecStack: o.execStack, Accept: o.accept})
 	if err != nil {
 		return nil, nil, err
 	}

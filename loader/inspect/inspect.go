@@ -175,14 +175,14 @@ func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Librar
 func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
 	info, err := libfile.Stat(path)
 	if err != nil {
-		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check the path"}
+		return nil, &Error{Kind: ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
 	f, mode, err := libfile.Open(path, info)
 	if err == libfile.ErrNotRegular {
 		return nil, notRegular(mode)
 	}
 	if err != nil {
-		return nil, &Error{Kind: ErrRead, Err: err, Remedy: "Check its permissions"}
+		return nil, &Error{Kind: ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
 	defer f.Close()
 	lib, err := read(f, f.Size)

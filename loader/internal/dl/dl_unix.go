@@ -30,6 +30,14 @@ func Open(path string) (Library, error) {
 	return Library{handle}, nil
 }
 
+// Musl reports whether the C library of this process is musl, on Linux.
+func Musl() bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, err := purego.Dlsym(purego.RTLD_DEFAULT, "gnu_get_libc_version")
+	return err != nil
+}
+
 // Lookup returns the address of an exported symbol.
 func (l Library) Lookup(symbol string) (uintptr, error) {
 	runtime.LockOSThread()

@@ -28,6 +28,9 @@ func Open(path string) (Library, error) {
 	return Library{uintptr(handle)}, nil
 }
 
+// Musl reports whether the C library of this process is musl, on Linux.
+func Musl() bool { return false }
+
 // Lookup returns the address of an exported symbol.
 func (l Library) Lookup(symbol string) (uintptr, error) {
 	addr, err := windows.GetProcAddress(windows.Handle(l.handle), symbol)

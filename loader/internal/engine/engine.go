@@ -157,6 +157,7 @@ type StartOptions struct {
 	SHA256    []byte // the digest that the file must have, or nil
 	Config    []byte
 	Instances int
+	ExecStack bool // whether a library that asks for an executable stack is opened, too
 }
 
 // Isolated is what an engine adds that runs its plug-in in another process.

@@ -114,7 +114,7 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := native.Runnable(lib, true); err != nil {
+	if err := native.Runnable(lib, true, o.ExecStack); err != nil {
 		return nil, nil, err
 	}
 	host, err := accept(lib)

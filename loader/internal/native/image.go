@@ -61,6 +61,8 @@ type LoadOptions struct {
 	Unload bool
 	// AllowGo loads a library with a Go runtime of its own, too.
 	AllowGo bool
+	// ExecStack loads a library that asks for an executable stack, too.
+	ExecStack bool
 	// Accept is asked, before any code of the library runs, whether it is one that the caller can use.
 	Accept func(*inspect.Library) error
 }
@@ -183,16 +185,14 @@ func loadPrivate(path, abs string, o LoadOptions) (*Image, error) {
 
 // load loads what inspection found good, from the path at. The caller holds images.mu.
 func load(m *Image, at string, o LoadOptions) (_ *Image, err error) {
-	if err := Runnable(m.lib, o.AllowGo); err != nil {
+	if err := Runnable(m.lib, o.AllowGo, o.ExecStack); err != nil {
 		return nil, err
 	}
 	if err := o.Accept(m.lib); err != nil {
 		return nil, err
 	}
 	if m.dl, err = dl.Open(at); err != nil {
-		return nil, &inspect.Error{Path: m.lib.Path, Kind: ErrLoad, Found: err.Error(),
-			Expected: "a library whose own dependencies can be found",
-			Remedy:   "install what it links to" + needed(m.lib) + ", or put it where the system's loader looks"}
+		return nil, reason(m.lib, at, err)
 	}
 	if err := m.resolve(); err != nil {
 		_ = m.dl.Close() // nothing of it ran but its constructors
@@ -289,8 +289,8 @@ func (m *Image) resolve() error {
 	return nil
 }
 
-// Runnable reports why this process cannot run the library.
-func Runnable(lib *inspect.Library, allowGo bool) error {
+// Runnable reports why this process cannot, or must not, run the library.
+func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
 	if lib.OS != runtime.GOOS || lib.Arch != runtime.GOARCH {
 		return &inspect.Error{Path: lib.Path, Kind: ErrPlatform,
 			Found:    fmt.Sprintf("%s for %s/%s", lib.Format, lib.OS, orElse(lib.Arch, lib.Machine)),
@@ -302,14 +302,10 @@ func Runnable(lib *inspect.Library, allowGo bool) error {
 			Expected: "one without a Go runtime: two of them in one process take each other's signals",
 			Remedy:   "write the plug-in in C, C++ or Rust, or open it in a process of its own (isolate.InWorker)"}
 	}
-	return nil
-}
-
-func needed(lib *inspect.Library) string {
-	if len(lib.Needed) == 0 {
-		return ""
+	if !execStack {
+		return checkStack(lib.Path, lib)
 	}
-	return fmt.Sprintf(" (%q)", lib.Needed)
+	return nil
 }
 
 func unchanged(a, b fs.FileInfo) bool {

@@ -68,7 +68,7 @@ type startError struct {
 // kinds are those of the OpenErrors that a worker can meet.
 var kinds = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrary, inspect.ErrTruncated,
 	inspect.ErrMalformed, inspect.ErrNoContract, inspect.ErrManifest, inspect.ErrMajor, inspect.ErrName,
-	inspect.ErrDuplicate, inspect.ErrSymbol, native.ErrPlatform, native.ErrGoRuntime, native.ErrDigest, native.ErrLoad,
+	inspect.ErrDuplicate, inspect.ErrSymbol, native.ErrPlatform, native.ErrGoRuntime, native.ErrDigest, native.ErrLoad, native.ErrExecStack,
 	ErrSandbox}
 
 // ErrSandbox is the kind of the error that says that a sandbox cannot be had.

@@ -307,7 +307,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		}
 		opened.Layers = append(opened.Layers, layers...)
 	}
-	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, Copy: copy, AllowGo: true,
+	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, Copy: copy, AllowGo: true, ExecStack: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
 			if slices.Equal(wire.Contents(lib), o.Contents) {
 				return nil

@@ -17,6 +17,7 @@ func init() {
 		{"names", 1, []string{"R2"}, "Names of functions, hooks and imports are valid and unique, and none is reserved.",
 			checkNames, nil},
 		{"architecture", 1, []string{"R4"}, "The library is for this system.", checkArchitecture, nil},
+		{"stack", 1, []string{"R20"}, "It asks for no executable stack.", checkStack, nil},
 		{"symbols", 1, []string{"R2"}, "What the contract needs is exported, and nothing but the contract's names.",
 			checkSymbols, nil},
 		{"open", 1, []string{"R2", "R4", "R5"}, "It opens with all its symbols bound and none of them shared.", nil,

@@ -150,6 +150,7 @@ func TestFindings(t *testing.T) {
 		{"check_working_directory", "working-directory error R20", "is /", false, ""},
 		{"check_locale", "locale error R20", `after ferrule_start: the locale was "C", is "C.UTF-8"`, true, ""},
 		{"check_floating_point", "floating-point error R20", "after answer: ", true, ""},
+		{"check_executable_stack", "stack error R20", "executable", true, "stack"},
 		{"check_fast_math", "floating-point error R20", "after opening the library: ", true, "floating-point"},
 		{"check_environment", "environment error R20", "CHECK_ENVIRONMENT was not there", true, ""},
 		{"check_stdout", "standard-streams error R20", `"here I am`, true, ""},

@@ -94,6 +94,17 @@ func checkArchitecture(s *static) {
 	}
 }
 
+func checkStack(s *static) {
+	switch {
+	case s.lib == nil:
+		s.result.Reason = "the file cannot be read as a plug-in"
+	case s.lib.Format == inspect.ELF && s.lib.Hardening.ExecStack: // other systems make no stack executable for a library
+		s.find(Finding{Rule: "R20", Severity: Error, Seen: "a library that has the stacks of the whole process made executable",
+			Expected: "stacks that are data; loader.Open refuses others, unless the host allows them (WithExecutableStack)",
+			Mend:     "Link with -Wl,-z,noexecstack, and give assembly files .section .note.GNU-stack,\"\",%progbits"})
+	}
+}
+
 // byLinkers are names that linkers and compilers export on their own.
 var byLinkers = []string{"_init", "_fini", "_start", "_end", "end", "_edata", "edata", "_etext", "etext",
 	"__bss_start", "__bss_start__",

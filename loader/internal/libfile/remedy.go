@@ -1,0 +1,27 @@
+package libfile
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+)
+
+// NoDescriptors is what to do about a process that has no file descriptor left.
+const NoDescriptors = "Close files and connections that are not needed, or raise the limit (ulimit -n; Policy.Files in a sandbox)"
+
+// Remedy returns what to do about an error of Stat or Open, or of reading.
+func Remedy(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return NoDescriptors
+	case errors.Is(err, syscall.ENFILE):
+		return "Close files that are not needed, or raise the system's limit (sysctl fs.file-max)"
+	case errors.Is(err, syscall.ENOMEM):
+		return "Free memory, or raise the limit that the process has"
+	case errors.Is(err, fs.ErrPermission):
+		return "Check its permissions, and those of the folders on the way"
+	case errors.Is(err, syscall.EIO):
+		return "Look after the disk, or copy the file from elsewhere"
+	}
+	return "Check the path"
+}

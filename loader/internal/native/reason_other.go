@@ -1,0 +1,6 @@
+//go:build !linux
+
+package native
+
+func noexec(string) bool { return false }
+func procMounted() bool  { return true }

@@ -1,0 +1,267 @@
+package loader_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+// linker builds libraries in a folder of its own.
+type linker struct {
+	t   *testing.T
+	dir string
+}
+
+func newLinker(t *testing.T) linker {
+	t.Helper()
+	fixture.Tool(t, "cc", "apt-get install gcc")
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	return linker{t, dir}
+}
+
+// path replaces @ by the folder.
+func (l linker) path(text string) string { return strings.ReplaceAll(text, "@", l.dir) }
+
+func (l linker) write(name, text string) string {
+	path := l.path(name)
+	require.NoError(l.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(l.t, os.WriteFile(path, []byte(text), 0o644))
+	return path
+}
+
+// cc compiles source to the library at a path, which it returns. In all of them @ is the folder.
+func (l linker) cc(to, source string, args ...string) string {
+	l.t.Helper()
+	to = l.path(to)
+	from := l.write("@/"+filepath.Base(to)+".c", source)
+	require.NoError(l.t, os.MkdirAll(filepath.Dir(to), 0o755))
+	all := []string{"-shared", "-fPIC", "-w", "-I", filepath.Join(fixture.Root(), "include"), "-o", to, from}
+	for _, arg := range args {
+		all = append(all, l.path(arg))
+	}
+	text, err := exec.Command("cc", all...).CombinedOutput()
+	require.NoError(l.t, err, "%s", text)
+	return to
+}
+
+// plugin compiles a plug-in that begins with source.
+func (l linker) plugin(source string, args ...string) string {
+	l.t.Helper()
+	return l.cc("@/p.so", source+`
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1.0.0"));
+FERRULE_FN(f) { (void)call; return FERRULE_OK; }
+`, args...)
+}
+
+const usesDep = "extern int dep(void); int uses(void) { return dep(); }"
+
+// Each cause of a library's not being loaded, made for real, has its own words and its own remedy, in both ways.
+func TestReasons(t *testing.T) {
+	fixture.NotMusl(t, "the dynamic linker has other words")
+	for name, c := range map[string]struct {
+		build         func(t *testing.T, l linker) string
+		symbol        string   // of the error
+		found, remedy []string // what they say
+		not           string   // what the text does not say
+	}{
+		"undefined symbol": {func(t *testing.T, l linker) string { return l.plugin(usesDep, "-Wl,-z,now") },
+			"dep", nil, []string{"Link the library that defines dep", "-Wl,--no-undefined"}, "nstall"},
+		"missing library": {func(t *testing.T, l linker) string {
+			l.cc("@/stub/libferrulemissing.so", "int dep(void) { return 1; }")
+			return l.plugin(usesDep, "-L@/stub", "-lferrulemissing", "-lm")
+		}, "", []string{"linked to libferrulemissing.so, which is not found"}, []string{"Install libferrulemissing.so", "$ORIGIN"}, "libc.so.6"},
+		"library of a library missing": {func(t *testing.T, l linker) string {
+			l.cc("@/stub/libferrulemissing.so", "int dep(void) { return 1; }")
+			l.cc("@/libmiddle.so", usesDep, "-L@/stub", "-lferrulemissing")
+			return l.plugin("extern int uses(void); int more(void) { return uses(); }", "@/libmiddle.so", "-Wl,--allow-shlib-undefined")
+		}, "", []string{"libferrulemissing.so"}, []string{"Install libferrulemissing.so"}, ""},
+		"a version that the installed one lacks": {func(t *testing.T, l linker) string {
+			one, two := l.write("@/1.map", "DEP_1 { global: dep; };"), l.write("@/2.map", "DEP_1 { global: other; }; DEP_2 { global: dep; } DEP_1;")
+			l.cc("@/new/libdep.so.1", "int dep(void) { return 1; } int other;", "-Wl,-soname,libdep.so.1,--version-script="+two)
+			l.cc("@/old/libdep.so.1", "int dep(void) { return 1; } int other;", "-Wl,-soname,libdep.so.1,--version-script="+one)
+			return l.plugin(usesDep, "@/new/libdep.so.1", "-Wl,-rpath,@/old")
+		}, "", []string{"libdep.so.1 without the version DEP_2"}, []string{"libdep.so.1 is too old", "DEP_2"}, "$ORIGIN"},
+		"a newer glibc": {func(t *testing.T, l linker) string {
+			script := l.write("@/c.map", "GLIBC_9.87 { global: dep; };")
+			l.cc("@/libc.so.6", "int dep(void) { return 1; }", "-Wl,-soname,libc.so.6,--version-script="+script)
+			return l.plugin(usesDep, "-nostdlib", "@/libc.so.6")
+		}, "", []string{"GLIBC_9.87"}, []string{"oldest glibc", "9.87"}, "nstall"},
+		"a newer libstdc++": {func(t *testing.T, l linker) string {
+			script := l.write("@/c.map", "GLIBCXX_9.8.7 { global: dep; };")
+			l.cc("@/new/libstdc++.so.6", "int dep(void) { return 1; }", "-Wl,-soname,libstdc++.so.6,--version-script="+script)
+			l.cc("@/old/libstdc++.so.6", "int dep(void) { return 1; }", "-Wl,-soname,libstdc++.so.6,--version-script="+l.write("@/d.map", "GLIBCXX_3 { global: dep; };"))
+			return l.plugin(usesDep, "@/new/libstdc++.so.6", "-Wl,-rpath,@/old")
+		}, "", []string{"GLIBCXX_9.8.7"}, []string{"-static-libstdc++"}, "too old"},
+		"static TLS": {func(t *testing.T, l linker) string {
+			return l.plugin(`__thread char block[65536] __attribute__((tls_model("initial-exec"))); char *at(void) { return block; }`)
+		}, "", []string{"initial-exec"}, []string{"-ftls-model=global-dynamic", "isolate.InWorker"}, "nstall"},
+		"musl": {func(t *testing.T, l linker) string {
+			l.cc("@/libc.so", "int dep(void) { return 1; }", "-nostdlib", "-Wl,-soname,libc.so")
+			return l.plugin(usesDep, "-nostdlib", "@/libc.so")
+		}, "", []string{"built for musl"}, []string{"system with glibc"}, "nstall"},
+		"musl of a distribution": {func(t *testing.T, l linker) string {
+			l.cc("@/libc.so", "int dep(void) { return 1; }", "-nostdlib", "-Wl,-soname,libc.musl-x86_64.so.1")
+			return l.plugin(usesDep, "-nostdlib", "@/libc.so")
+		}, "", []string{"built for musl"}, []string{"system with glibc"}, "nstall"},
+		"a library of another word size": {func(t *testing.T, l linker) string {
+			path := l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so")
+			p := l.plugin(usesDep, path, "-Wl,-rpath,$ORIGIN")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			data[4] = 1 // ELFCLASS32
+			require.NoError(t, os.WriteFile(path, data, 0o644))
+			return p
+		}, "", []string{"libdep.so", "word size"}, []string{"Install libdep.so for"}, ""},
+		"a text in place of a library": {func(t *testing.T, l linker) string {
+			p := l.plugin(usesDep, l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so"), "-Wl,-rpath,$ORIGIN")
+			l.write("@/libdep.so", strings.Repeat("INPUT(-lother)\n", 10))
+			return p
+		}, "", []string{"libdep.so: invalid ELF header"}, []string{"libdep.so"}, ""},
+		"a library that is cut": {func(t *testing.T, l linker) string {
+			p := l.plugin(usesDep, l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so"), "-Wl,-rpath,$ORIGIN")
+			require.NoError(t, os.Truncate(l.path("@/libdep.so"), 20))
+			return p
+		}, "", []string{"libdep.so: file too short"}, []string{"Install libdep.so anew"}, ""},
+		"more memory than there is": {func(t *testing.T, l linker) string {
+			return l.plugin("char block[1ull << 46]; char *at(void) { return block; }")
+		}, "", []string{"not enough memory"}, []string{"Free memory"}, "nstall"},
+		"noexec": {func(t *testing.T, l linker) string {
+			p := l.plugin("")
+			mount := filepath.Join(l.dir, "mount")
+			require.NoError(t, os.Mkdir(mount, 0o755))
+			if err := unix.Mount("tmpfs", mount, "tmpfs", unix.MS_NOEXEC, "size=4m"); err != nil {
+				t.Skipf("a file system is mounted: %v", err)
+			}
+			t.Cleanup(func() { assert.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) })
+			return copyTo(t, p, filepath.Join(mount, "p.so"))
+		}, "", []string{"mounted noexec"}, []string{"another file system"}, "nstall"},
+		"a library on noexec": {func(t *testing.T, l linker) string {
+			mount := filepath.Join(l.dir, "mount")
+			require.NoError(t, os.Mkdir(mount, 0o755))
+			if err := unix.Mount("tmpfs", mount, "tmpfs", unix.MS_NOEXEC, "size=4m"); err != nil {
+				t.Skipf("a file system is mounted: %v", err)
+			}
+			t.Cleanup(func() { assert.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) })
+			return l.plugin(usesDep, l.cc("@/mount/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so"), "-Wl,-rpath,$ORIGIN/mount")
+		}, "", []string{"/mount/libdep.so is mounted noexec"}, []string{"another file system"}, "nstall"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := c.build(t, newLinker(t))
+			bothWays(t, func(t *testing.T, w way) {
+				_, err := w.try(path)
+				var e *loader.OpenError
+				require.ErrorAs(t, err, &e)
+				t.Log(err)
+				assert.ErrorIs(t, err, loader.ErrLoad)
+				assert.Equal(t, path, e.Path)
+				assert.Equal(t, c.symbol, e.Symbol)
+				for _, text := range c.found {
+					assert.Contains(t, e.Found, text)
+				}
+				for _, text := range c.remedy {
+					assert.Contains(t, e.Remedy, text)
+				}
+				assert.NotEmpty(t, e.Expected)
+				assert.NotContains(t, err.Error(), `["`, "no syntax of Go")
+				if c.not != "" {
+					assert.NotContains(t, err.Error(), c.not)
+				}
+				assert.Error(t, e.Err, "the loader's own words")
+			})
+		})
+	}
+}
+
+const descriptorsVariable = "FERRULE_TEST_DESCRIPTORS" // the library, for a process that runs this test only
+
+// A process without a free descriptor is told so, whether it is reading or loading that finds it out.
+func TestNoDescriptors(t *testing.T) {
+	path := os.Getenv(descriptorsVariable)
+	if path == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestNoDescriptors$", "-test.v")
+		cmd.Env = append(os.Environ(), descriptorsVariable+"="+fixture.C(t, "start_once"))
+		text, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", text)
+		require.Contains(t, string(text), "--- PASS: TestNoDescriptors")
+		return
+	}
+	open(t, fixture.C(t, "echo")) // what Open needs once is there
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}))
+	var files []int
+	for {
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			require.ErrorIs(t, err, unix.EMFILE)
+			break
+		}
+		files = append(files, fd)
+	}
+	for free := range 3 { // so many are free
+		_, err := loader.Open(path)
+		if err == nil {
+			require.NotZero(t, free)
+			break
+		}
+		t.Log(err)
+		var e *loader.OpenError
+		require.ErrorAs(t, err, &e)
+		assert.Contains(t, e.Remedy, "ulimit -n", "%d free: %v", free, err)
+		_ = unix.Close(files[free])
+	}
+	for _, fd := range files[3:] {
+		_ = unix.Close(fd)
+	}
+}
+
+// A library that asks for an executable stack makes the stacks of the whole process executable. It is refused, and so is
+// one that brings such a library along, unless an option allows it.
+func TestExecutableStack(t *testing.T) {
+	l := newLinker(t)
+	l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-z,execstack", "-Wl,-soname,libdep.so")
+	linked := l.plugin(usesDep, "@/libdep.so", "-Wl,-rpath,$ORIGIN")
+	require.NoError(t, os.Rename(linked, l.path("@/linked.so")))
+	stacks := `#include <stdio.h>
+#include <string.h>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1.0.0"));
+FERRULE_FN(f) {
+	char line[512];
+	FILE *maps = fopen("/proc/self/maps", "r");
+	while (maps && fgets(line, sizeof line, maps))
+		if (strstr(line, "[stack]")) call->out_len = (size_t)snprintf((char *)call->out, call->out_cap, "%.4s", strchr(line, ' ') + 1);
+	if (maps) fclose(maps);
+	return FERRULE_OK;
+}`
+	asks, plain := l.cc("@/asks.so", stacks, "-Wl,-z,execstack"), l.cc("@/plain.so", stacks)
+	isolatedOnly := isolated // the test's own process keeps its stacks
+	for path, who := range map[string]string{asks: "the library", l.path("@/linked.so"): l.path("@/libdep.so")} {
+		bothWays(t, func(t *testing.T, w way) {
+			_, err := w.try(path)
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, loader.ErrExecStack)
+			assert.Contains(t, e.Found, who)
+			assert.Contains(t, e.Remedy, "-Wl,-z,noexecstack")
+			assert.Contains(t, e.Remedy, "loader.WithExecutableStack")
+			t.Log(err)
+		})
+		p, err := isolatedOnly.try(path, loader.WithExecutableStack())
+		if err != nil { // glibc as of 2.41 refuses it
+			assert.ErrorIs(t, err, loader.ErrExecStack)
+			continue
+		}
+		assert.NoError(t, p.Close())
+	}
+	assert.Equal(t, "rw-p", call(t, isolatedOnly.open(t, plain), "f", ""))
+}
