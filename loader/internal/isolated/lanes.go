@@ -137,7 +137,7 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		mine := &waiter{c, make(chan *lane, 1)}
+		mine := &waiter{*c, make(chan *lane, 1)}
 		e.waiting = append(e.waiting, mine)
 		var patience <-chan time.Time
 		if w.views == transport.MaxLanes { // whoever waits may be the one who is to release them
@@ -197,7 +197,7 @@ func own(err error) error {
 
 // waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
 type waiter struct {
-	caller *callctx.Caller
+	caller callctx.Caller // not a pointer: then every call's would be on the heap
 	lane   chan *lane
 }
 
@@ -262,7 +262,7 @@ func (e *Engine) disown(l *lane) {
 	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
 		next := e.waiting[0]
 		e.waiting = slices.Delete(e.waiting, 0, 1)
-		e.give(l, next.caller)
+		e.give(l, &next.caller)
 		next.lane <- l
 	default:
 		w.free = append(w.free, l)

@@ -16,8 +16,8 @@ import (
 )
 
 // bell wakes the other side of a lane, and waits to be woken by it: a futex on the word itself, which is known to the
-// kernel by the file that the memory is mapped from.
-type bell struct{}
+// kernel by the file that the memory is mapped from. One goroutine waits at a time.
+type bell struct{ limit unix.Timespec } // of a wait, here so that a wait allocates nothing
 
 const (
 	futexWait = 0
@@ -25,11 +25,11 @@ const (
 )
 
 // wait sleeps while word is value, until it is woken or limit is over. It may also return for no reason.
-func (*bell) wait(word *atomic.Uint32, value uint32, limit time.Duration) {
+func (b *bell) wait(word *atomic.Uint32, value uint32, limit time.Duration) {
 	var ts *unix.Timespec
 	if limit != Forever {
-		t := unix.NsecToTimespec(limit.Nanoseconds())
-		ts = &t
+		b.limit = unix.NsecToTimespec(limit.Nanoseconds())
+		ts = &b.limit
 	}
 	// Blocking: the runtime gives this thread's processor to others meanwhile.
 	// The kernel reads the limit when the call has begun; the compiler takes it for dead by then.
@@ -45,10 +45,10 @@ func (*bell) ring(word *atomic.Uint32) {
 // alarm wakes this side.
 func (b *bell) alarm(word *atomic.Uint32) { b.ring(word) }
 
-// bells are the bells of one side. The word is all that a futex needs.
+// bells are the bells of one side.
 type bells struct {
-	one  bell
-	lost chan error // nil: there is nothing to lose
+	list [MaxLanes + 1]bell // the last is the header's
+	lost chan error         // nil: there is nothing to lose
 }
 
 // bellPipes is how many pipes this platform's bells need in each direction.
@@ -56,7 +56,7 @@ const bellPipes = 0
 
 func newBells(_, _ *os.File, _ bool) *bells { return new(bells) }
 
-func (bs *bells) at(int) *bell { return &bs.one }
+func (bs *bells) at(i int) *bell { return &bs.list[i] }
 
 func (*bells) close() {}
 
