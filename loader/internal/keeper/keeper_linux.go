@@ -138,7 +138,8 @@ func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
 	said, err := p.read()
 	switch {
 	case err != nil:
-		err = fmt.Errorf("the keeper ended before it had started anything: %w", err)
+		// Where a child does not share its parent's memory, as in an emulator, this is how its exec fails.
+		err = &ExecError{fmt.Errorf("it ended before it had started anything: %w", err)}
 	case said <= 0:
 		err = os.NewSyscallError("execveat", syscall.Errno(-said))
 	default:
@@ -150,7 +151,8 @@ func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
 	return nil, err
 }
 
-// ExecError says that the keeper itself could not be started: the system does not run programs that lie in memory.
+// ExecError says that the keeper itself could not be started: the system does not run programs that lie in memory. Nothing
+// of the command has run.
 type ExecError struct{ Err error }
 
 func (e *ExecError) Error() string { return "the keeper: " + e.Err.Error() }
