@@ -180,6 +180,9 @@ type Crash struct {
 	Stderr  []string  // the last lines that it wrote to its standard streams
 	Attempt int       // which worker it was, from 1
 
+	Unserved bool  // it ended before anything of the plug-in's ran in it
+	Err      error // why it could not be started, or nil
+
 	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
 }
 

@@ -149,12 +149,17 @@ func (t *tail) flush() {
 	}
 }
 
-// lines returns the last lines.
-func (t *tail) lines() []string {
+// text returns what is kept.
+func (t *tail) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := string(t.kept[max(0, len(t.kept)-tailBytes):])
-	text = strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n")
+	return strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n")
+}
+
+// lines returns the last lines.
+func (t *tail) lines() []string {
+	text := t.text()
 	if text == "" {
 		return nil
 	}

@@ -39,14 +39,15 @@ type worker struct {
 	wears  atomic.Bool   // a call has come back from it with abi.StatusPanic: an instance is started again, which may fail
 
 	// Guarded by the engine's mu.
-	reason string    // why the host ended it; "" when it was not the host
-	ended  bool      // the process has: the next two say how
-	signal os.Signal // that ended it, or nil
-	code   int       // its exit code, or -1
-	lanes  []*lane   // all
-	free   []*lane   // those that nobody owns; the last one was used last
-	views  int       // how many are owned by calls that are over, for their output
-	refs   int       // one until it is dying, one until it is launched, one for each owned lane: who uses memory
+	reason   string    // why the host ended it; "" when it was not the host
+	ended    bool      // the process has: the next two say how
+	signal   os.Signal // that ended it, or nil
+	code     int       // its exit code, or -1
+	unserved bool      // it had not come as far as to serve
+	lanes    []*lane   // all
+	free     []*lane   // those that nobody owns; the last one was used last
+	views    int       // how many are owned by calls that are over, for their output
+	refs     int       // one until it is dying, one until it is launched, one for each owned lane: who uses memory
 }
 
 // child is what a worker runs in: a process of this system.
@@ -69,7 +70,7 @@ func (e *Engine) launch() (*worker, error) {
 	if err := w.spawn(); err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt}
+		crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt, Err: err}
 		e.failed(func() engine.Crash { return crash })
 		return nil, &crash
 	}
@@ -273,6 +274,9 @@ func (w *worker) await() {
 	signal, code := w.process.wait()
 	e.mu.Lock()
 	w.ended, w.signal, w.code = true, signal, code
+	if !w.dead.Load() { // the memory is there
+		w.unserved = !w.memory.Served()
+	}
 	w.leave("")
 	e.mu.Unlock()
 	w.output.finish()
@@ -322,7 +326,9 @@ func (w *worker) report() engine.Crash {
 // words is report for a caller that holds the engine's mu.
 func (w *worker) words() engine.Crash {
 	crash := engine.Crash{Signal: w.signal, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
-	if w.ended && w.reason == "" && w.signal == nil {
+	if crash.Unserved = w.unserved; w.unserved {
+		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
+	} else if w.ended && w.reason == "" && w.signal == nil {
 		switch w.code {
 		case workerside.ExitGarbage:
 			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"

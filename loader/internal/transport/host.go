@@ -57,6 +57,10 @@ func (h *Host) Started(p *os.Process) error {
 	return h.memory.started(p)
 }
 
+// Served reports whether the worker has served a lane: before that nothing but its program's own code has run in it. It is
+// the worker's word.
+func (h *Host) Served() bool { return h.header.started[0].Load() != 0 }
+
 // Close frees the memory. No lane is used any more.
 func (h *Host) Close() {
 	if h.bells != nil {

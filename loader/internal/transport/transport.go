@@ -50,7 +50,7 @@ type header struct {
 	wanted  atomic.Uint32 // how many lanes the host uses: the worker serves that many
 	sleeps  atomic.Uint32 // whether the worker sleeps until wanted changes
 	_       [13]uint32
-	started [MaxLanes]atomic.Uint32 // by lane, 1 when the worker serves it; for nobody but debuggers
+	started [MaxLanes]atomic.Uint32 // by lane, 1 when the worker serves it; for debuggers and Host.Served
 }
 
 // control is the first part of a lane.
