@@ -20,10 +20,13 @@
 //
 // # Errors
 //
-// Open returns an *OpenError. A call returns a *CallError when the plug-in answered with a status other than OK, a
-// *ContractError when it broke a rule of the contract, and a *UsageError when it was not called at all. errors.Is finds
-// the statuses (ErrInvalid …) and the kinds (ErrClosed, ErrNoContract …) in them, and context.Canceled where a context
-// ended.
+// Open returns an *OpenError. A call returns a *CallError when the plug-in answered with a status other than OK or its
+// context had ended before it was called, a *ContractError when it broke a rule of the contract, and a *UsageError when it
+// was not called at all. CallJSON and CallWith also return a *CodecError. Isolated, there are a *CrashError, when the worker
+// ended, and a *DeadlineError, when it had to be killed. Shutdown returns a *ShutdownError when its context ends first.
+//
+// errors.Is finds the statuses (ErrInvalid …) and the kinds (ErrClosed, ErrNoContract …) in them, and context.Canceled where
+// a context ended.
 //
 // # Caveats
 //

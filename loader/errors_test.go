@@ -132,8 +132,14 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		}
 	}
 	assert.ErrorContains(t, opening(fixture.C(t, "host")), "found imports without a host function: again, upper, expected every import on offer. Pass loader.")
+	doc, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
 	for _, kind := range errorTypes(t, ".", "inspect", "isolate", filepath.Join("isolate", "sandbox")) {
 		assert.True(t, asked[kind], "the error type %s is not in this test", kind)
+		if kind == "Error" { // of inspect, which is OpenError here
+			kind = "OpenError"
+		}
+		assert.Contains(t, string(doc), "*"+kind, "the package comment names it")
 	}
 }
 
