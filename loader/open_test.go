@@ -365,7 +365,8 @@ func TestOpenErrorsAreNotMixedUp(t *testing.T) {
 			go func() {
 				for range rounds {
 					_, err := w.try(path)
-					if err == nil || !strings.Contains(err.Error(), path+": undefined symbol") && !strings.Contains(err.Error(), "relocating "+path) {
+					e, _ := errors.AsType[*loader.OpenError](err)
+					if e == nil || e.Err == nil || !strings.Contains(e.Err.Error(), path+": undefined symbol") && !strings.Contains(e.Err.Error(), "relocating "+path) {
 						errs <- errors.Join(errors.New("the text of another failure"), err)
 						return
 					}

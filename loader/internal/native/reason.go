@@ -21,8 +21,9 @@ import (
 func reason(lib *inspect.Library, at string, err error) error {
 	e := &inspect.Error{Path: lib.Path, Kind: ErrLoad, Err: err}
 	text := err.Error()
-	if lib.Path != "" {
-		text = strings.ReplaceAll(text, at, lib.Path)
+	if lib.Path != "" && at != lib.Path && strings.Contains(text, at) {
+		text = strings.ReplaceAll(text, at, lib.Path) // the path of a copy is nobody's to know
+		e.Err = &dl.Error{Text: text}
 	}
 	f := failure{lib: lib, at: at, text: text}
 	switch {
