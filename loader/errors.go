@@ -214,6 +214,8 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 		return &ContractError{plugin, fn, violation.Rule, violation.Found, violation.Expected}
 	case errors.Is(err, engine.ErrClosed):
 		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it"}
+	case errors.Is(err, engine.ErrEnded):
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrPanic, Message: err.Error()}
 	case errors.Is(err, engine.ErrNilContext):
 		return &UsageError{plugin, fn, ErrNilContext, "pass context.Background() where there is no other"}
 	case errors.Is(err, engine.ErrTooDeep):

@@ -28,6 +28,7 @@ type options struct {
 	config    []byte
 	logger    *slog.Logger
 	instances int
+	maxCalls  int // 0 is the default
 	sha256    []byte
 	unload    bool
 	execStack bool
@@ -87,7 +88,8 @@ func WithLogger(logger *slog.Logger) Option {
 }
 
 // WithInstances sets how many instances of the plug-in there are, each with its own state; the default is 1. It is how
-// many calls of a serial or pinned plug-in run at the same time.
+// many calls of a serial or pinned plug-in run at the same time. A pinned plug-in, whose instances each take a thread, can have
+// 1,024; Open refuses more.
 func WithInstances(n int) Option {
 	return func(o *options) error {
 		if n < 1 || n > maxInstances {
@@ -99,6 +101,26 @@ func WithInstances(n int) Option {
 }
 
 const maxInstances = 1 << 16
+
+// maxPinned is how many instances of a pinned plug-in there can be: each has a thread of its own, of which a Go process has
+// 10,000 (see debug.SetMaxThreads), and it ends where they are used up.
+const maxPinned = 1 << 10
+
+// WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most; the default is 256. Others wait, until their
+// context ends. A call that blocks in the plug-in takes a thread, of which a Go process has 10,000 (see
+// debug.SetMaxThreads), so this bounds what one plug-in can take of them. Serial and pinned plug-ins run as many calls as
+// they have instances (WithInstances). Isolated, 256 calls run at a time at most, whatever n is.
+func WithMaxCalls(n int) Option {
+	return func(o *options) error {
+		if n < 1 || n > maxCalls {
+			return optionError("WithMaxCalls", fmt.Sprint(n), fmt.Sprintf("1 to %d", maxCalls))
+		}
+		o.maxCalls = n
+		return nil
+	}
+}
+
+const maxCalls = 1 << 13
 
 // WithSHA256 opens the library only when its SHA-256 digest, in hexadecimal, is this one. The bytes that were compared
 // are the bytes that are loaded: on Linux a sealed copy in memory, elsewhere a copy in the user's cache folder. A library

@@ -59,15 +59,21 @@ func (o *options) start(path string) (engine.Engine, *inspect.Library, error) {
 		return nil, nil, err
 	}
 	info := image.Library()
-	eng, err := native.New(image, native.Options{Host: newServices(info, o), Config: o.config, Instances: o.instances})
+	eng, err := native.New(image, native.Options{Host: newServices(info, o), Config: o.config, Instances: o.instances, MaxCalls: o.maxCalls})
 	if err != nil {
 		return nil, nil, startError(info.Manifest.Name, path, err.(*engine.StartError))
 	}
 	return eng, info, nil
 }
 
-// accept reports which host functions the library needs and the options do not offer.
+// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
 func (o *options) accept(lib *inspect.Library) error {
+	if lib.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
+		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
+			fmt.Sprintf("1 to %d: each has a thread of its own", maxPinned)).(*OpenError)
+		err.Path = lib.Path
+		return err
+	}
 	var missing []string
 	for _, s := range lib.Imports {
 		if o.hostFuncs[s.Name] == nil {

@@ -21,6 +21,7 @@ const MaxDepth = 256
 type Caller struct {
 	Context context.Context
 	Done    <-chan struct{} // nil when the context cannot end
+	Over    bool            // it had ended when it was asked
 	Outer   *Call           // the innermost call in progress that the context comes from, or nil
 }
 
@@ -30,10 +31,14 @@ var Background = Caller{Context: context.Background()}
 // Ask returns the context's Caller. The error is engine.ErrNilContext, or engine.ErrTooDeep when the call would nest deeper
 // than MaxDepth.
 func Ask(ctx context.Context) (Caller, error) {
+	if cmem.IsBackground(ctx) {
+		return Background, nil
+	}
 	if ctx == nil {
 		return Caller{}, engine.ErrNilContext
 	}
 	c := Caller{Context: ctx, Done: ctx.Done()}
+	c.Over = c.Done != nil && ctx.Err() != nil
 	c.Outer, _ = ctx.Value(key{}).(*Call)
 	if c.Outer != nil {
 		c.Outer = c.Outer.running()

@@ -85,6 +85,18 @@ func Same(a, b context.Context) bool {
 	return *(*[2]uintptr)(unsafe.Pointer(&a)) == *(*[2]uintptr)(unsafe.Pointer(&b))
 }
 
+// IsBackground reports whether ctx is context.Background(), which is the only value of its type.
+func IsBackground(ctx context.Context) bool { return typeWord(ctx) == backgroundType }
+
+var backgroundType = typeWord(context.Background())
+
+func typeWord(ctx context.Context) uintptr { return (*[2]uintptr)(unsafe.Pointer(&ctx))[0] }
+
+// ContextWord returns a number that two contexts which are the same have in common, and others seldom.
+func ContextWord(ctx context.Context) uintptr {
+	return (*[2]uintptr)(unsafe.Pointer(&ctx))[1]
+}
+
 // Hint returns a number that is likely to stay the same for one goroutine and to differ between goroutines: where its
 // stack is. It only spreads load; nothing depends on it.
 func Hint() uint32 {

@@ -86,6 +86,7 @@ var (
 	ErrClosed     = errors.New("the plug-in is closed")
 	ErrReentrant  = errors.New("every instance of the plug-in is in use by the calls that led to this one")
 	ErrNilContext = errors.New("the context is nil")
+	ErrEnded      = errors.New("a host function ended its goroutine") // on a thread of the plug-in's; a panic of the call
 
 	ErrTooDeep  error = &reentrant{"256 calls are in progress one within the other, through host functions"}
 	ErrDeadlock error = &reentrant{"the call and calls of other plug-ins would wait for each other for ever"}
@@ -158,6 +159,7 @@ type StartOptions struct {
 	Config    []byte
 	Instances int
 	ExecStack bool // whether a library that asks for an executable stack is opened, too
+	MaxCalls  int  // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
 }
 
 // Isolated is what an engine adds that runs its plug-in in another process.

@@ -158,6 +158,8 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
 		e.lanes = min(e.lanes, o.Instances)
+	} else if o.MaxCalls > 0 {
+		e.lanes = min(e.lanes, o.MaxCalls)
 	}
 	return e
 }

@@ -15,33 +15,62 @@ import (
 // those there are.
 const slotsPerCore = 16
 
-// unready reports whether something is to be done before a call with ctx, which comes from outer, can use the slot. Only
-// the owner calls it.
-func (s *slot) unready(e *Engine, ctx context.Context, outer *callctx.Call) bool {
-	return s.engine != e || !cmem.Same(s.caller.Context, ctx) || s.cancellable || s.caller.Outer != outer || s.inst.poisoned.Load()
+// choose returns the slot that a call tries first, or nil when the engine has none any more.
+func (e *Engine) choose() *slot {
+	slots := *e.slots.Load()
+	switch n := uint32(len(slots)); n {
+	case 0:
+		return nil
+	case 1:
+		return slots[0]
+	default:
+		return slots[cmem.Hint()%n]
+	}
 }
 
-// acquire makes the caller the owner of a slot, ready for a call. It is s, where the caller owns one already.
-func (e *Engine) acquire(c *callctx.Caller, s *slot) (*slot, error) {
-	for ; ; s = nil {
-		if s == nil {
+// unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
+func (s *slot) unready(e *Engine, ctx context.Context) bool {
+	return s.engine != e || !cmem.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
+}
+
+// acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, if that can be had; owned says that it
+// was. No foreign code runs while a slot is taken: the context is asked before, unless the slot knows it.
+func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
+	c := callctx.Background
+	switch {
+	case cmem.IsBackground(ctx):
+	case owned && s.engine == e && cmem.Same(s.caller.Context, ctx):
+		c = s.caller // Append has seen that it has not ended
+	default:
+		if owned {
+			s.engine.release(s)
+		}
+		var err error
+		if c, err = callctx.Ask(ctx); err != nil {
+			return nil, err
+		}
+		owned = s != nil && s.tryAcquire()
+	}
+	for ended := c.Over; ; owned = false {
+		if !owned {
 			var err error
-			if s, err = e.acquireAny(c); err != nil {
+			if s, err = e.acquireAny(&c); err != nil {
 				return nil, err
 			}
+			ended = c.Ended()
 		}
 		if s.engine != e { // closed meanwhile, and the slot went to another plug-in
 			s.engine.release(s)
 			return nil, engine.ErrClosed
 		}
-		if c.Ended() {
+		if ended {
 			e.release(s)
 			return nil, c.Cause()
 		}
-		if !cmem.Same(s.caller.Context, c.Context) || s.caller.Done != c.Done || s.caller.Outer != c.Outer {
-			s.setCaller(*c)
+		if !cmem.Same(s.caller.Context, ctx) {
+			s.setCaller(c)
 		}
-		if s.cancellable && !s.watched {
+		if s.unwatched {
 			e.watch.add(s)
 		}
 		if !s.inst.poisoned.Load() {
@@ -49,7 +78,7 @@ func (e *Engine) acquire(c *callctx.Caller, s *slot) (*slot, error) {
 		}
 		inst := s.inst
 		e.release(s)
-		if err := inst.renew(c); err != nil {
+		if err := inst.renew(&c); err != nil {
 			return nil, err
 		}
 	}
@@ -128,7 +157,7 @@ func (e *Engine) inside(c *callctx.Caller) int {
 		}
 	}
 	for _, s := range *e.slots.Load() {
-		if s.ownGoroutine() {
+		if s.outerOfGoroutine() {
 			byGoroutine++
 		}
 	}
@@ -211,10 +240,8 @@ func (e *Engine) stopWaiting(mine chan *slot) bool {
 
 // release gives a slot back. s is e's.
 func (e *Engine) release(s *slot) {
-	s.endCall()
-	cmem.StoreUintptr(&s.owner, 0)
-	if s.transient {
-		s.setCaller(callctx.Background)
+	if s.marked() {
+		s.unmark()
 	}
 	if !s.giveBack() {
 		e.releaseSlow(s)

@@ -11,7 +11,6 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -100,16 +99,15 @@ func (s *slot) batchFrames() *batchFrames {
 // Batch calls a function with each input; see engine.Engine.
 func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
-	caller, err := callctx.Ask(ctx)
-	if err != nil {
-		return err
+	if ctx == nil {
+		return engine.ErrNilContext
 	}
 	for len(in) > 0 {
 		n := min(len(in), batchSize, e.fits(b))
 		if n == 0 {
 			return ErrFull
 		}
-		s, err := e.acquire(&caller, nil)
+		s, err := e.acquire(ctx, e.choose(), false)
 		if err != nil {
 			return err
 		}
@@ -121,7 +119,8 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			s.runEach(e.image.fns[fn], in[:n], b)
 		}
 		ran := len(b.Records) - before
-		if s.left.Swap(false) && ran > 0 {
+		caller := s.caller
+		if s.marked() && s.unmark() && ran > 0 {
 			r := &b.Records[len(b.Records)-1]
 			r.Start, r.Status, r.Err = len(b.Out), abi.StatusPanic, nil
 			b.Out = append(b.Out, endedGoroutine...)

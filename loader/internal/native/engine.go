@@ -32,9 +32,10 @@ type Engine struct {
 	outputs Outputs
 	table   uintptr // address of the host's services
 
-	lengths   []atomic.Uint32 // of each function's last output that was too long for a room; see remember
-	imports   uint32          // how many ordinals there are
-	mostSlots int             // how many calls may run at a time
+	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
+	imports    uint32          // how many ordinals there are
+	calledBack bool            // whether calls are expected to use host functions
+	mostSlots  int             // how many calls may run at a time
 
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
 	instances []*instance
@@ -102,6 +103,7 @@ func New(image *Image, o Options) (*Engine, error) {
 	}
 	e.lengths = make([]atomic.Uint32, len(image.fns))
 	e.imports = uint32(len(image.lib.Imports))
+	e.calledBack = e.imports > 0
 	e.mostSlots = o.Instances
 	if image.lib.Manifest.Threads == abi.Concurrent {
 		if e.mostSlots = o.MaxCalls; e.mostSlots == 0 {
@@ -135,6 +137,7 @@ func New(image *Image, o Options) (*Engine, error) {
 func (e *Engine) newSlot(inst *instance) *slot {
 	s := newSlot()
 	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
+	s.asked.Store(cmem.ContextWord(s.caller.Context))
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
@@ -144,29 +147,18 @@ func (e *Engine) newSlot(inst *instance) *slot {
 
 // Append calls a function; see engine.Engine. It is the hot path, and so has in line what every call needs.
 func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	caller := callctx.Caller{Context: ctx}
-	if !cmem.Same(ctx, callctx.Background.Context) {
-		var err error
-		if caller, err = callctx.Ask(ctx); err != nil {
-			return dst, 0, err
-		}
-	}
-	slots := *e.slots.Load()
-	var s *slot
-	if len(slots) == 1 && slots[0].tryAcquire() {
-		s = slots[0]
-	} else if len(slots) > 1 {
-		if s = slots[cmem.Hint()%uint32(len(slots))]; !s.tryAcquire() {
+	s, owned := e.choose(), false
+	if s != nil && (cmem.IsBackground(ctx) || s.asked.Load() == cmem.ContextWord(ctx) && ctx.Err() == nil) {
+		if owned = s.tryAcquire(); !owned {
 			s = nil
 		}
 	}
-	if s == nil || s.unready(e, ctx, caller.Outer) {
+	if !owned || s.unready(e, ctx) {
 		var err error
-		if s, err = e.acquire(&caller, s); err != nil {
+		if s, err = e.acquire(ctx, s, owned); err != nil {
 			return dst, 0, err
 		}
 	}
-	before := len(dst)
 	room := dst[len(dst):cap(dst)]
 	var expected uint32
 	if len(room) == 0 {
@@ -199,15 +191,15 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 		e.remember(fn, s.frame.OutLen, expected)
 		dst = bytes.Clone(dst) // or else it would keep the memory that was expected to be needed
 	}
-	if s.current.Load() != nil && s.left.Load() {
-		status, err = abi.StatusPanic, nil
-		dst = append(dst[:before], endedGoroutine...)
-		s.left.Store(false)
-	}
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
-	e.release(s)
+	if s.marked() && s.unmark() {
+		err = engine.ErrEnded
+	}
+	if !s.giveBack() {
+		e.releaseSlow(s)
+	}
 	return dst, status, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
 )
@@ -67,7 +68,7 @@ func apart(fn func()) {
 	<-done
 }
 
-const endedGoroutine = "a host function ended its goroutine"
+var endedGoroutine = engine.ErrEnded.Error()
 
 // start makes the instance's state. No call of it runs.
 func (inst *instance) start(c callctx.Caller) error {
@@ -189,11 +190,11 @@ func (inst *instance) needs(c *callctx.Caller) bool {
 		}
 	}
 	for _, s := range *inst.engine.slots.Load() {
-		if s.ownGoroutine() && s.inst == inst {
+		if s.outerOfGoroutine() && s.inst == inst {
 			return true
 		}
 	}
-	return inst.control.ownGoroutine()
+	return inst.control.outerOfGoroutine()
 }
 
 // Plugin is callctx.Wanted's.
@@ -262,7 +263,7 @@ func (t *thread) serve() {
 	}()
 	for j := range t.jobs {
 		current = j.slot
-		current.claim()
+		cmem.StoreUintptr(&current.owner, cross.Goroutine())
 		status := j.crossing()
 		current = nil
 		j.slot.done <- status

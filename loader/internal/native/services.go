@@ -23,19 +23,9 @@ type service struct {
 	text, textLen uintptr
 }
 
-// serviceCall is host->call (R18).
-func serviceCall(frame, request uintptr) abi.Status {
-	return serviceOf(frame, service{request: request})
-}
-
-// serviceLog is host->log (R18).
-func serviceLog(frame uintptr, level uint32, text, textLen uintptr) abi.Status {
-	return serviceOf(frame, service{log: true, level: level, text: text, textLen: textLen})
-}
-
-// serviceOf finds the call that a service is used by. What the host does there is foreign code: it may panic, end its
-// goroutine, take any time, or call back.
-func serviceOf(frame uintptr, use service) (status abi.Status) {
+// serviceCall is host->call (R18). What the host does there is foreign code: it may panic, end its goroutine, take any
+// time, or call back. There is one deferred function on the way, for all of that.
+func serviceCall(frame, request uintptr) (status abi.Status) {
 	stress.Cross()
 	s := findSlot(frame)
 	if s == nil {
@@ -45,49 +35,92 @@ func serviceOf(frame uintptr, use service) (status abi.Status) {
 	if !ok {
 		return abi.StatusMisuse
 	}
-	if !own && cross.Goroutine() != 0 {
-		// This goroutine is on a thread of the plug-in's, where nothing may end it.
-		defer s.leave(false)
-		status, ended := abi.StatusOK, true
-		apart(func() {
-			status = s.guarded(use)
-			ended = false
-		})
-		if ended {
-			s.left.Store(true)
-			status = s.ended(use)
-		}
-		return status
+	if !own {
+		return s.apart(service{request: request})
 	}
 	returned := false
 	defer func() {
-		s.leave(own)
-		if !returned {
-			s.abandon()
+		if returned {
+			s.leave(true)
+		} else {
+			s.cutShort(service{request: request}, recover(), &status)
 		}
 	}()
-	status = s.guarded(use)
+	status = s.serve(request)
 	returned = true
 	return status
 }
 
-// guarded runs a service. It does not panic, but it may end the goroutine. It has the one deferred function on the way
-// that recovers.
-func (s *slot) guarded(use service) (status abi.Status) {
+// serviceLog is host->log (R18), where the handler is foreign code.
+func serviceLog(frame uintptr, level uint32, text, textLen uintptr) (status abi.Status) {
+	stress.Cross()
+	s := findSlot(frame)
+	if s == nil {
+		return abi.StatusMisuse
+	}
+	own, ok := s.visit()
+	if !ok {
+		return abi.StatusMisuse
+	}
+	use := service{log: true, level: level, text: text, textLen: textLen}
+	if !own {
+		return s.apart(use)
+	}
 	returned := false
 	defer func() {
-		if !returned {
-			if value := recover(); value != nil {
-				status = s.panicked(use, value)
-			}
+		if returned {
+			s.leave(true)
+		} else {
+			s.cutShort(use, recover(), &status)
 		}
 	}()
-	if use.log {
-		status = s.log(use)
-	} else {
-		status = s.serve(use.request)
-	}
+	status = s.log(use)
 	returned = true
+	return status
+}
+
+// cutShort ends a service on the call's own goroutine that did not return, because it panicked with value, or because it
+// ends the goroutine when value is nil. Saying what the plug-in gets for a panic may end it, too.
+func (s *slot) cutShort(use service, value any, status *abi.Status) {
+	said := false
+	defer func() {
+		s.leave(true)
+		if !said {
+			s.abandon()
+		}
+	}()
+	if value != nil {
+		*status = s.panicked(use, value)
+		said = true
+	}
+}
+
+// apart runs a service on a goroutine of its own. This one is on a thread of the plug-in's, where the end of a goroutine is
+// the end of the process; or it is not known where it is.
+func (s *slot) apart(use service) (status abi.Status) {
+	defer s.leave(false)
+	said := false
+	apart(func() {
+		returned := false
+		defer func() {
+			if !returned {
+				if value := recover(); value != nil {
+					status = s.panicked(use, value)
+					said = true
+				}
+			}
+		}()
+		if use.log {
+			status = s.log(use)
+		} else {
+			status = s.serve(use.request)
+		}
+		returned, said = true, true
+	})
+	if !said {
+		s.left.Store(true)
+		status = s.ended(use)
+	}
 	return status
 }
 
@@ -198,8 +231,13 @@ func (s *slot) log(use service) abi.Status {
 	return abi.StatusOK
 }
 
-// claim tells host services which goroutine enters the plug-in.
-func (s *slot) claim() { cmem.StoreUintptr(&s.owner, cross.Goroutine()) }
+// claim tells host services which goroutine enters the plug-in. A plug-in without imports can only write log lines, which
+// cost so much that it does not pay there.
+func (s *slot) claim() {
+	if s.engine.calledBack {
+		cmem.StoreUintptr(&s.owner, cross.Goroutine())
+	}
+}
 
 // prepare sets the members of the frame that are the same for every call of the instance. A plug-in may have written
 // over them in the call before (R6).

@@ -47,6 +47,7 @@ type slotBody struct {
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
+	asked  atomic.Uintptr // cmem.ContextWord of caller.Context: a hint for those who do not own the slot
 	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
@@ -54,8 +55,9 @@ type slotBody struct {
 	inst        *instance
 	caller      callctx.Caller
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
-	cancellable bool           // whether the context can end; then it is watched
-	transient   bool           // whether the context may hold values, and nobody watches it: it goes with the call
+	cancellable bool           // whether the context can end
+	unwatched   bool           // whether it can, and the watcher is still to be told
+	transient   bool           // whether it may hold values, and nobody watches it: it goes with the call
 
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 	making  sync.Mutex                   // for the one who makes it
@@ -130,9 +132,9 @@ func (s *slot) giveBack() bool {
 	return false
 }
 
-// visit is enter for a host service. own says that it comes on the goroutine of the call itself: then nothing is to be
-// counted, because the goroutine cannot give the slot back while it is here. Else exit is due. Under the race detector all
-// are counted, so that it sees who comes after whom.
+// visit is enter for a host service. own says that it comes on the goroutine of the call itself, as far as is known: then
+// nothing is to be counted, because the goroutine cannot give the slot back while it is here. Else exit is due. Under the
+// race detector all are counted, so that it sees who comes after whom.
 func (s *slot) visit() (own, ok bool) {
 	if own = s.ownGoroutine(); own && !raceEnabled {
 		return true, s.phase.Load() == busy
@@ -145,6 +147,10 @@ func (s *slot) ownGoroutine() bool {
 	owner := s.owner.Load()
 	return owner != 0 && owner == cross.Goroutine()
 }
+
+// outerOfGoroutine reports whether this goroutine is in a host function of the slot's call, or in what it called. The owner
+// of a slot may be that of the call before, but such a call is in no host function.
+func (s *slot) outerOfGoroutine() bool { return s.current.Load() != nil && s.ownGoroutine() }
 
 // leave ends a visit.
 func (s *slot) leave(own bool) {
@@ -202,6 +208,24 @@ func (s *slot) endCall() {
 // attend has the owner take the slow path when it gives the slot back.
 func (s *slot) attend() { s.others.Or(attend) }
 
+// marked reports whether a call has left what goes with it, for unmark. Only the owner calls it.
+func (s *slot) marked() bool { return s.current.Load() != nil || s.transient }
+
+// unmark ends the call for those who have its context, and forgets its own where nobody else does. It reports whether a
+// host function of the call ended its goroutine on a thread of the plug-in's; the instance is poisoned then. Only the owner
+// calls it.
+func (s *slot) unmark() (left bool) {
+	s.endCall()
+	if s.transient {
+		s.setCaller(callctx.Background)
+	}
+	if left = s.left.Load(); left {
+		s.left.Store(false)
+		s.inst.poisoned.Store(true)
+	}
+	return left
+}
+
 // setCaller makes c's context what host services use. Only the owner calls it. Until it does, the watcher may take the
 // slot for the call before, whose context has ended. It runs no foreign code.
 func (s *slot) setCaller(c callctx.Caller) {
@@ -211,6 +235,8 @@ func (s *slot) setCaller(c callctx.Caller) {
 		s.cancel.Store(0)
 	}
 	s.caller, s.calls, s.cancellable, s.word = c, nil, c.Done != nil, &s.cancel
+	cmem.StoreUintptr(&s.asked, cmem.ContextWord(c.Context))
+	s.unwatched = s.cancellable && !s.watched
 	s.transient = !s.cancellable && !cmem.Same(c.Context, callctx.Background.Context)
 	if own, ok := c.Context.(Canceller); ok {
 		s.word, s.transient = own.CancelWord(), false
@@ -333,7 +359,8 @@ func newSlot() *slot {
 func freeSlot(s *slot) {
 	s.endCall()
 	s.engine, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
-	s.transient, s.watched = false, false
+	s.unwatched, s.transient, s.watched = false, false, false
+	s.owner.Store(0)
 	s.left.Store(false)
 	s.others.And(^attend)
 	s.owner.Store(0)

@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -44,23 +43,19 @@ func (v *views) wait() {
 // View calls a function and returns its output where the plug-in has it; see engine.Engine. The plug-in gets no room, so
 // that what it has goes into its own memory.
 func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	caller, err := callctx.Ask(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	s, err := e.acquire(&caller, nil)
+	s, err := e.acquire(ctx, e.choose(), false)
 	if err != nil {
 		return nil, 0, err
 	}
 	v, status, err := e.view(s, fn, in)
-	if s.left.Swap(false) {
+	if status == abi.StatusPanic {
+		s.inst.poisoned.Store(true)
+	}
+	if s.marked() && s.unmark() {
 		if v != nil {
 			v.Release()
 		}
-		v, status, err = &engine.View{Bytes: []byte(endedGoroutine), Release: func() {}}, abi.StatusPanic, nil
-	}
-	if status == abi.StatusPanic {
-		s.inst.poisoned.Store(true)
+		v, err = nil, engine.ErrEnded
 	}
 	e.release(s) // not deferred: where a host function ends this goroutine, abandon does it
 	return v, status, err

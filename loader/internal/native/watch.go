@@ -27,7 +27,7 @@ const (
 
 // add has the watcher watch a slot, whose owner the caller is.
 func (w *watcher) add(s *slot) {
-	s.watched = true
+	s.watched, s.unwatched = true, false
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.more = append(w.more, s)
@@ -109,8 +109,8 @@ func (w *watcher) forget(s *slot) bool {
 		return s.phase.Load() == closed
 	}
 	if s.engine == w.engine {
-		s.setCaller(callctx.Background)
 		s.watched = false
+		s.setCaller(callctx.Background)
 	}
 	s.engine.release(s)
 	return true
