@@ -118,6 +118,14 @@ platforms-update: ## The same, and writes README's table and docs/platforms.md
 	$(NEED_GO)
 	$(GO) run ./internal/platforms -update
 
+.PHONY: corpus
+corpus: ## The reader of libraries against LIEF, on more than a thousand real ones of 19 platforms: downloads 600 MB into build/corpus, once
+	$(NEED_GO)
+	$(call need,python3,apt-get install python3 python3-venv)
+	$(call need,npm,apt-get install npm)
+	$(call need,apt-get,it is there on Debian only)
+	$(GO) run ./internal/corpus
+
 .PHONY: bench
 bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RESULTS.md and bench/results.svg
 	$(NEED_GO)
