@@ -36,10 +36,18 @@ func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 
 // try opens a plug-in.
 func (w way) try(path string, opts ...loader.Option) (*loader.Plugin, error) {
+	return loader.Open(path, w.options(opts)...)
+}
+
+func (w way) openContext(ctx context.Context, path string, opts ...loader.Option) (*loader.Plugin, error) {
+	return loader.OpenContext(ctx, path, w.options(opts)...)
+}
+
+func (w way) options(opts []loader.Option) []loader.Option {
 	if w.isolated {
 		opts = append(opts[:len(opts):len(opts)], isolate.InWorker(isolate.WithEnv(workerEnv...)))
 	}
-	return loader.Open(path, opts...)
+	return opts
 }
 
 // open opens a plug-in until the end of the test.

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,9 +78,9 @@ func (e *DeadlineError) Error() string {
 func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause} }
 
 // startIsolated starts the engine that an option has chosen.
-func (o *options) startIsolated(path string) (engine.Engine, *inspect.Library, error) {
+func (o *options) startIsolated(ctx context.Context, path string) (engine.Engine, *inspect.Library, error) {
 	name := path
-	eng, info, err := o.starter.Start(path, engine.StartOptions{SHA256: o.sha256, Config: o.config, Instances: o.instances, MaxCalls: o.maxCalls, ExecStack: o.execStack},
+	eng, info, err := o.starter.Start(ctx, path, engine.StartOptions{SHA256: o.sha256, Config: o.config, Instances: o.instances, MaxCalls: o.maxCalls, ExecStack: o.execStack},
 		func(lib *inspect.Library) (engine.Host, error) {
 			name = lib.Manifest.Name
 			if err := o.accept(lib); err != nil {

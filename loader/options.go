@@ -3,12 +3,14 @@ package loader
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // Option is one choice of Open's; see the With… functions.
@@ -29,7 +31,8 @@ type options struct {
 	logger    *slog.Logger
 	instances int
 	maxCalls  int // 0 is the default
-	sha256    []byte
+	sha256    *libfile.Digest
+	private   bool
 	unload    bool
 	execStack bool
 	starter   engine.Starter // nil is the native engine
@@ -123,15 +126,30 @@ func WithMaxCalls(n int) Option {
 const maxCalls = 1 << 13
 
 // WithSHA256 opens the library only when its SHA-256 digest, in hexadecimal, is this one. The bytes that were compared
-// are the bytes that are loaded: on Linux a sealed copy in memory, elsewhere a copy in the user's cache folder. A library
-// that finds what it links to by its own folder ($ORIGIN) does not find it then.
+// are the bytes that are loaded, from a private copy as in WithPrivateCopy.
 func WithSHA256(digest string) Option {
 	return func(o *options) error {
 		sum, err := hex.DecodeString(digest)
-		if err != nil || len(sum) != 32 {
+		if err != nil || len(sum) != sha256.Size {
 			return optionError("WithSHA256", fmt.Sprintf("%q", digest), "64 hexadecimal digits")
 		}
-		o.sha256 = sum
+		o.sha256 = (*libfile.Digest)(sum)
+		return nil
+	}
+}
+
+// WithPrivateCopy loads a private copy of the file, made when it is opened, in place of the file itself: what happens to the
+// file later does not change what runs. On Linux the copy is sealed, in memory, and has the file's name for profilers and
+// debuggers; elsewhere it is a file in a folder of the user's cache that no other process uses, removed once it is loaded
+// (on Windows by a later process). Plug-ins with the same bytes share one. It costs as much memory as the file is long, and
+// the time to read it. The library's own path is another one then, for dladdr and the like; what it links to is found by
+// its own folder ($ORIGIN) all the same.
+//
+// An isolated plug-in always runs from such a copy, which all its workers share; so does one in this process that is opened
+// with a digest, or whose file was replaced while its library was loaded.
+func WithPrivateCopy() Option {
+	return func(o *options) error {
+		o.private = true
 		return nil
 	}
 }
@@ -142,7 +160,8 @@ func WithSHA256(digest string) Option {
 // Use it only for libraries that support it: if a thread of the library still runs, or something still holds one of its
 // functions, such as an exit handler, the process crashes. And it often does nothing: C++ libraries with
 // unique symbols, Rust libraries that used thread-local storage with destructors, libraries linked with -z nodelete,
-// and every library on musl stay.
+// and every library on musl stay. When the file of one that stayed is replaced and opened again, a private copy is loaded.
+// Close waits for the system's loader then, which waits for the constructors of a library that is being loaded.
 func WithUnload() Option {
 	return func(o *options) error {
 		o.unload = true

@@ -24,18 +24,84 @@ type Plugin struct {
 // Open loads the plug-in at path and starts it. The error is an *OpenError.
 //
 // Opening the same file again gives another plug-in with its own instances, on the library that is loaded already. A
-// file that was replaced since then is loaded anew, from a private copy of it as in WithSHA256: the system would hand
+// file that was replaced since then is loaded anew, from a private copy of it as in WithPrivateCopy: the system would hand
 // out the old one.
+//
+// The file that was opened is the file: it is opened once, and what was read from it is what is loaded, and what the
+// workers of an isolated plug-in load later, whatever is at the path by then. But the library of a plug-in in this process
+// is the file itself, which the system reads from as it runs: never overwrite it in place (cp, a linker, rsync --inplace),
+// or the process runs a mixture of both, or ends by SIGBUS. Write the new version beside it and rename it over the old one
+// (mv, install), or open it with WithPrivateCopy, or isolated.
 //
 // Before anything of the library runs, its file was read and found to be a plug-in for this platform, with every host
 // function that it needs on offer. Nothing is left behind when Open fails, but that a library whose ferrule_start
 // failed stays loaded (see WithUnload).
+//
+// While a library's constructors run, the system's loader lets no other library be loaded or unloaded; nothing else waits
+// for them. See OpenContext for a bound.
 func Open(path string, opts ...Option) (*Plugin, error) {
+	return OpenContext(context.Background(), path, opts...)
+}
+
+// OpenContext is Open, which it gives up when ctx ends. The error is an *OpenError then, which wraps the cause of ctx.
+//
+// What was given up goes on in the background as far as it cannot be ended: in this process the library's constructors and
+// its ferrule_start do. When they return, the plug-in is closed; the library stays loaded, as after Close. The worker of an
+// isolated plug-in is killed.
+//
+// Only Open itself is bound to ctx: the plug-in is not, and host functions do not get it when ferrule_start calls them.
+func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, error) {
 	o := options{instances: 1, logger: slog.Default()}
 	if err := o.apply(path, opts); err != nil {
 		return nil, err
 	}
-	eng, info, err := o.start(path)
+	if ctx == nil {
+		return nil, &OpenError{Path: path, Kind: ErrOption, Found: "OpenContext with nil for a context", Expected: "a context",
+			Remedy: "call Open, or pass context.Background()"}
+	}
+	if ctx.Err() != nil {
+		return nil, gaveUp(path, ctx)
+	}
+	done := ctx.Done()
+	if done == nil {
+		return o.open(ctx, path)
+	}
+	type outcome struct {
+		plugin *Plugin
+		err    error
+	}
+	opened := make(chan outcome)
+	go func() {
+		// Also when a host function, called by ferrule_start, ends this goroutine.
+		r := outcome{err: &OpenError{Path: path, Kind: ErrStart, Found: "a host function that ended the goroutine in which ferrule_start ran",
+			Expected: "one that returns", Remedy: "do not call runtime.Goexit, or t.FailNow, in a host function"}}
+		defer func() {
+			select {
+			case opened <- r:
+			case <-done:
+				if r.plugin != nil {
+					_ = r.plugin.Close() // there is nobody to tell
+				}
+			}
+		}()
+		r.plugin, r.err = o.open(ctx, path)
+	}()
+	select {
+	case r := <-opened:
+		return r.plugin, r.err
+	case <-done:
+		return nil, gaveUp(path, ctx)
+	}
+}
+
+func gaveUp(path string, ctx context.Context) error {
+	return &OpenError{Path: path, Kind: ErrStart, Err: context.Cause(ctx),
+		Remedy: "give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
+}
+
+// open is OpenContext without giving up where the native engine cannot.
+func (o *options) open(ctx context.Context, path string) (*Plugin, error) {
+	eng, info, err := o.start(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +116,17 @@ func Open(path string, opts ...Option) (*Plugin, error) {
 }
 
 // start starts the engine that the options ask for.
-func (o *options) start(path string) (engine.Engine, *inspect.Library, error) {
+func (o *options) start(ctx context.Context, path string) (engine.Engine, *inspect.Library, error) {
 	if o.starter != nil {
-		return o.startIsolated(path)
+		return o.startIsolated(ctx, path)
 	}
-	image, err := native.Load(path, native.LoadOptions{SHA256: o.sha256, Unload: o.unload, ExecStack: o.execStack, Accept: o.accept})
+	image, err := native.Load(ctx, path, native.LoadOptions{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Accept: o.accept})
+	if err == nil && ctx.Err() != nil {
+		_ = image.Release()
+	}
+	if ctx.Err() != nil {
+		return nil, nil, gaveUp(path, ctx)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -63,6 +63,16 @@ func Bytes(addr uintptr, n int) []byte {
 	return unsafe.Slice((*byte)(pointer(addr)), n)
 }
 
+// Reads reports whether native memory begins with text. It reads no further than to the first byte that differs.
+func Reads(addr uintptr, text string) bool {
+	for i := range len(text) {
+		if *(*byte)(pointer(addr + uintptr(i))) != text[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // Request returns the plug-in's request at addr, or nil when addr cannot be one. The plug-in owns it; it is valid
 // until the host service returns, and only its first version's members may be touched unless Size says more.
 func Request(addr uintptr) *abi.Request {

@@ -60,3 +60,18 @@ func (l Library) Close() error {
 	}
 	return nil
 }
+
+// Loaded reports whether the system has a library for this path, without loading it; also where the system does not say.
+func Loaded(path string) bool {
+	if noLoad == 0 || check(path) != nil {
+		return true
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	handle, err := purego.Dlopen(path, purego.RTLD_LAZY|noLoad)
+	if err != nil || handle == 0 {
+		return false
+	}
+	_ = purego.Dlclose(handle)
+	return true
+}

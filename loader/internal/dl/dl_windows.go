@@ -51,3 +51,13 @@ func (l Library) Close() error {
 	}
 	return nil
 }
+
+// Loaded reports whether the system has a library for this path, without loading it.
+func Loaded(path string) bool {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return false
+	}
+	var handle windows.Handle
+	return windows.GetModuleHandleEx(windows.GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, name, &handle) == nil
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // Engine runs one open plug-in. Its methods may be called from any goroutine, at any time.
@@ -149,13 +150,14 @@ func (e *StartError) Unwrap() error {
 // Starter opens plug-ins with an engine other than the native one.
 type Starter interface {
 	// Start opens the library at path. accept is asked first, with what its file says, and returns the host for it or an
-	// error, which Start returns then. The error is an *inspect.Error, a *StartError, a *Crash, or accept's.
-	Start(path string, o StartOptions, accept func(*inspect.Library) (Host, error)) (Engine, *inspect.Library, error)
+	// error, which Start returns then. The error is an *inspect.Error, a *StartError, a *Crash, or accept's. When ctx ends,
+	// so does what was started, and the error does not matter.
+	Start(ctx context.Context, path string, o StartOptions, accept func(*inspect.Library) (Host, error)) (Engine, *inspect.Library, error)
 }
 
 // StartOptions are the options of Open that a Starter needs.
 type StartOptions struct {
-	SHA256    []byte // the digest that the file must have, or nil
+	SHA256    *libfile.Digest // the digest that the file must have, or nil
 	Config    []byte
 	Instances int
 	ExecStack bool // whether a library that asks for an executable stack is opened, too

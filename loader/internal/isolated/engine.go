@@ -20,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -59,7 +60,8 @@ func (o *Options) checkProgram() error {
 // Engine runs one plug-in in worker processes.
 type Engine struct {
 	lib  *inspect.Library
-	path string // absolute
+	path string        // absolute
+	file *libfile.Copy // what every worker loads
 	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
 	libraries []wire.Library
 	host      engine.Host
@@ -75,6 +77,7 @@ type Engine struct {
 	worker    *worker       // nil when there is none that calls may use
 	unburied  []*worker     // those of which something is left, or may be
 	launching *worker       // that starts, and that no call uses yet; or nil
+	abandoned bool          // the one who opened the plug-in has given up
 	starting  chan struct{} // not nil while one is started; closed at the end of it
 	startErr  error         // of the last start
 	waiting   []*waiter     // calls that wait for a lane, first come first served
@@ -105,16 +108,27 @@ type Engine struct {
 type Starter struct{ Options }
 
 // Start is engine.Starter's.
-func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect.Library) (engine.Host, error)) (engine.Engine, *inspect.Library, error) {
-	abs, err := native.Absolute(path)
+func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions, accept func(*inspect.Library) (engine.Host, error)) (engine.Engine, *inspect.Library, error) {
+	f, err := native.OpenFile(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	lib, err := inspect.File(path)
+	defer f.Close()
+	if err := native.Runnable(f.Library, true, o.ExecStack); err != nil {
+		return nil, nil, err
+	}
+	file, err := f.ForWorkers(o.SHA256)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := native.Runnable(lib, true, o.ExecStack); err != nil {
+	keep := false
+	defer func() {
+		if !keep {
+			file.Release()
+		}
+	}()
+	lib, err := native.InspectCopy(path, file)
+	if err != nil {
 		return nil, nil, err
 	}
 	host, err := accept(lib)
@@ -131,17 +145,21 @@ func (s *Starter) Start(path string, o engine.StartOptions, accept func(*inspect
 			program.close()
 		}
 	}()
-	e := newEngine(lib, abs, host, s.Options, o)
+	e := newEngine(lib, f.Absolute, host, s.Options, o)
 	e.program = program
+	e.file = file
 	if s.Sandbox != nil {
-		if e.libraries, err = grants(abs, lib); err != nil {
+		if e.libraries, err = grants(f.Absolute, lib); err != nil {
 			return nil, nil, err
 		}
 	}
+	stop := context.AfterFunc(ctx, e.abandon)
+	defer stop()
 	w, err := e.launch()
 	if err != nil {
 		return nil, nil, err
 	}
+	keep = true
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.adopt(w)
@@ -162,6 +180,28 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 		e.lanes = min(e.lanes, o.MaxCalls)
 	}
 	return e
+}
+
+// abandon kills the first worker, which nobody waits for any more.
+func (e *Engine) abandon() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.abandoned = true
+	if e.launching != nil {
+		e.launching.leave(openGivenUp)
+	}
+}
+
+const openGivenUp = "killed by the host, because the context of OpenContext had ended"
+
+// check reports whether the library is what it was when it was opened. A copy always is.
+func (e *Engine) check() error {
+	if e.file == nil || e.file.Check() == nil {
+		return nil
+	}
+	return &inspect.Error{Path: e.path, Kind: native.ErrDigest, Found: "a file that was overwritten in place since it was opened",
+		Expected: "the same bytes; the file is too large for a copy of it to be kept", Remedy: "rename new versions over old ones; " +
+			"close the plug-in and open it again"}
 }
 
 // Append calls a function; see engine.Engine.
@@ -427,6 +467,11 @@ const (
 
 // close does what comes after no call can begin any more.
 func (e *Engine) close() (err error) {
+	defer func() {
+		if e.file != nil {
+			e.file.Release()
+		}
+	}()
 	go func() {
 		select {
 		case <-e.over:

@@ -81,6 +81,9 @@ func (e *Engine) launch() (*worker, error) {
 	if e.closing {
 		w.leave("killed by the host, because the plug-in was closed")
 	}
+	if e.abandoned {
+		w.leave(openGivenUp)
+	}
 	e.mu.Unlock()
 	err := w.open()
 	if err != nil {
@@ -120,14 +123,14 @@ func (w *worker) startProcess() (child, error) {
 		return nil, err
 	}
 	name, env := "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env)
-	c, err := startKept(x, name, env, o.Sandbox != nil, w.memory.Files(), w.output)
+	c, err := startKept(x, name, env, o.Sandbox != nil, w.files(), w.output)
 	if err != errNoKeeper {
 		if err == nil {
 			err = w.memory.Started(nil)
 		}
 		return c, err
 	}
-	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.memory.Files(), w.output)
+	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.files(), w.output)
 	if err != nil {
 		return nil, err
 	}
@@ -142,17 +145,32 @@ func (w *worker) startProcess() (child, error) {
 // errNoKeeper says that a worker is to be started without a keeper.
 var errNoKeeper = errors.New("there are no keepers here")
 
+// files are what the worker inherits.
+func (w *worker) files() []*os.File {
+	files := w.memory.Files()
+	if library := w.engine.file.Handoff(); library != nil {
+		files = append(files[:len(files):len(files)], library)
+	}
+	return files
+}
+
 // open has the worker load the plug-in and start its instances.
 func (w *worker) open() error {
 	e := w.engine
+	if err := e.check(); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	l := w.addLane()
 	w.refs++
 	l.renew(callctx.Background)
 	e.mu.Unlock()
 	c := e.begin(l, callctx.Background)
-	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), SHA256: e.start.SHA256, Instances: e.start.Instances, Config: e.start.Config,
+	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), Instances: e.start.Instances, Config: e.start.Config,
 		Libraries: e.libraries, Sandbox: e.options.Sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
+	if e.file != nil {
+		request.Copy, request.Held = []byte(e.file.At()), e.file.Held()
+	}
 	late := time.AfterFunc(e.options.StartTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})

@@ -1,19 +1,87 @@
 // Package libfile opens the files of libraries for reading: regular files and nothing else, without waiting, and with as
-// few system calls as that takes, because it is part of opening every plug-in.
+// few system calls as that takes, because it is part of opening every plug-in. What was opened is then the file, whatever
+// is at its path later: it is read, hashed and copied by its descriptor.
 package libfile
 
 import (
+	"crypto/sha256"
 	"errors"
+	"hash"
+	"io"
 	"io/fs"
 	"os"
+	"sync"
 )
 
 // ErrNotRegular is what Open returns, with the mode, for a directory, a device and the like.
 var ErrNotRegular = errors.New("not a regular file")
 
+// ErrChanged is what reading a file ends in that somebody writes to meanwhile.
+var ErrChanged = errors.New("the file was changed while it was read")
+
 // Stat is os.Stat, and the first half of opening a library: its outcome goes to Open. A device is recognized here,
 // before it is opened, which may do anything.
 func Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
-// ID returns a number that differs between most files; what os.SameFile calls the same have the same.
-func ID(info fs.FileInfo) uint64 { return id(info) }
+// Unchanged reports whether nobody has written to the file since it was opened, as far as the system's times tell.
+func (f *File) Unchanged() bool {
+	now, err := f.identify()
+	return err == nil && now == f.identity
+}
+
+// Identity tells the file from every other one, and from itself after a change. It is as of when the file was opened.
+func (f *File) Identity() Identity { return f.identity }
+
+// SHA256 returns the digest of the file's bytes, in little memory however many they are.
+// A second time the bytes are not read again, if they are the same.
+func (f *File) SHA256() (Digest, error) {
+	if f.sum == nil {
+		sum, err := digestOf(f, f.Size)
+		if err != nil {
+			return sum, err
+		}
+		f.sum = &sum
+	}
+	if !f.Unchanged() {
+		return *f.sum, ErrChanged
+	}
+	return *f.sum, nil
+}
+
+// Digest is an SHA-256.
+type Digest [sha256.Size]byte
+
+// blocks are buffers for reading files.
+var blocks = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+func digestOf(r io.ReaderAt, size int64) (sum Digest, err error) {
+	h := sha256.New()
+	err = readAll(r, 0, size, func(b []byte, _ int64) error { return feed(h, b) })
+	h.Sum(sum[:0])
+	return sum, err
+}
+
+func feed(h hash.Hash, b []byte) error {
+	_, err := h.Write(b)
+	return err
+}
+
+// readAll hands the bytes of r from at up to end to take, block by block.
+func readAll(r io.ReaderAt, at, end int64, take func(b []byte, at int64) error) error {
+	block := blocks.Get().(*[256 << 10]byte)
+	defer blocks.Put(block)
+	for at < end {
+		b := block[:min(int64(len(block)), end-at)]
+		if n, err := r.ReadAt(b, at); n < len(b) {
+			if err == nil || err == io.EOF { // it was longer when it was opened
+				err = ErrChanged
+			}
+			return err
+		}
+		if err := take(b, at); err != nil {
+			return err
+		}
+		at += int64(len(b))
+	}
+	return nil
+}

@@ -10,12 +10,45 @@ import (
 // File is an open library.
 type File struct {
 	*os.File
-	Size int64 // in bytes, when it was opened
+	Size     int64 // in bytes, when it was opened
+	identity Identity
+	sum      *Digest // once SHA256 was called
 }
 
-// Open opens the file at path, of which Stat has said info.
+// Identity is what the system says of a file. Its comparison says whether it is the same file, and unchanged. Here the
+// system's loader knows a file by its path, and so does this package.
+type Identity struct {
+	ID
+	size, modified int64
+}
+
+// ID tells a file from every other one that there is at the same time.
+type ID struct{ path string }
+
+func identityOf(path string, info fs.FileInfo) Identity {
+	return Identity{ID{path}, info.Size(), info.ModTime().UnixNano()}
+}
+
+// Identify returns the identity and the kind of the file that is at path now.
+func Identify(path string) (Identity, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	return identityOf(path, info), info.Mode().Type(), nil
+}
+
+func (f *File) identify() (Identity, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Identity{}, err
+	}
+	return identityOf(f.identity.path, info), nil
+}
+
+// Open opens the file at path, of which Stat has said info; or, with nil, Identify that it is a regular one.
 func Open(path string, info fs.FileInfo) (*File, fs.FileMode, error) {
-	if !info.Mode().IsRegular() {
+	if info != nil && !info.Mode().IsRegular() {
 		return nil, info.Mode(), ErrNotRegular
 	}
 	f, err := os.Open(path)
@@ -29,10 +62,8 @@ func Open(path string, info fs.FileInfo) (*File, fs.FileMode, error) {
 		f.Close()
 		return nil, info.Mode(), err
 	}
-	return &File{f, info.Size()}, 0, nil
+	return &File{File: f, Size: info.Size(), identity: identityOf(path, info)}, 0, nil
 }
 
 // Close closes the file.
 func (f *File) Close() { _ = f.File.Close() }
-
-func id(fs.FileInfo) uint64 { return 0 }

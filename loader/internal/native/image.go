@@ -1,13 +1,12 @@
 package native
 
 import (
-	"crypto/sha256"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -29,18 +28,37 @@ type Image struct {
 	start, stop uintptr   // 0 where not exported
 	batch       uintptr   // 0 where not exported
 
-	key    string
-	file   fs.FileInfo // of the file it was loaded from; nil for a private copy
-	refs   int         // plug-ins that use it; guarded by images.mu
-	unload bool        // whether to close the library after the last of them
+	key  string
+	file libfile.Identity // of the file that the system loaded; zero for a private copy
+	at   string           // the path by which the system knows it
+
+	// Guarded by images.mu.
+	state  state
+	over   chan struct{} // closed when the state is another than loading or unloading
+	refs   int           // plug-ins that use it
+	unload bool          // whether to close the library after the last of them
 }
 
-// images holds every library that this package has loaded and not unloaded. The system's loader hands out a library that
-// is still loaded for its path, even when another file is there by now; this is how that is noticed.
+// state is what the system's loader does with an image.
+type state int
+
+const (
+	loading   state = iota // its constructors may run
+	loaded                 // plug-ins may use it
+	unloading              // its destructors may run
+	lingering              // it was closed, and the system has kept it: it hands it out for its path, and for its file
+	gone                   // it is in no table
+)
+
+// images holds every library that this package has loaded and that the system has, as far as is known. The system's loader
+// hands out a library that it still has for its path, even when another file is there by now; this is how that is noticed.
+//
+// No code of a library, no system call on a file and no function of the caller's runs with mu held: each may take as long
+// as it likes.
 var images struct {
 	mu    sync.Mutex
 	byKey map[string]*Image
-	byID  map[uint64][]*Image // by libfile.ID of the files that they were loaded from; private copies are not in here
+	byID  map[libfile.ID][]*Image // by the files that they were loaded from; private copies are not in here
 }
 
 // The kinds of OpenErrors that come from loading, rather than from reading the file.
@@ -54,9 +72,14 @@ var (
 // LoadOptions say how to load.
 type LoadOptions struct {
 	// SHA256 is the digest that the file must have, or nil. The bytes that were compared are the bytes that are loaded.
-	SHA256 []byte
-	// Copy is a copy of the file that was made before, for a process that can make none any more, or nil. It is closed.
-	Copy *PrivateCopy
+	SHA256 *libfile.Digest
+	// Private loads a private copy of the file, as SHA256 does.
+	Private bool
+	// Copy is a copy of the file that another process has made, or nil: it is loaded then, and not what is at the path. It
+	// is released.
+	Copy *libfile.Copy
+	// Brought is what goes with Copy; see Bring. nil is found out.
+	Brought *Brought
 	// Unload closes the library after the last plug-in that uses it.
 	Unload bool
 	// AllowGo loads a library with a Go runtime of its own, too.
@@ -67,43 +90,201 @@ type LoadOptions struct {
 	Accept func(*inspect.Library) error
 }
 
-// Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
-// *inspect.Error, or what Accept returned.
-func Load(path string, o LoadOptions) (*Image, error) {
+// File is a library's file while it is opened, with what was read from it. What was opened is the file: nothing of what
+// follows looks at the path again to find out what is in it.
+type File struct {
+	*libfile.File
+	Path     string // as the user gave it
+	Absolute string
+	Library  *inspect.Library
+}
+
+// OpenFile opens the file at path and inspects it. The error is an *inspect.Error.
+func OpenFile(path string) (*File, error) {
 	abs, err := Absolute(path)
 	if err != nil {
 		return nil, err
 	}
-	images.mu.Lock()
-	defer images.mu.Unlock()
-	if o.SHA256 != nil || o.Copy != nil {
-		return loadPrivate(path, abs, o)
+	if _, mode, err := libfile.Identify(abs); err != nil {
+		return nil, openError(path, 0, err)
+	} else if !mode.IsRegular() {
+		return nil, openError(path, mode, libfile.ErrNotRegular)
 	}
-	file, err := libfile.Stat(abs)
+	return openFile(path, abs)
+}
+
+// openFile is OpenFile of a file that was regular just now.
+func openFile(path, abs string) (*File, error) {
+	f, mode, err := libfile.Open(abs, nil)
 	if err != nil {
-		if _, err := inspect.File(path); err != nil { // it says what is wrong
-			return nil, err
-		}
-		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "a file that comes while it is opened",
-			Expected: "a file that stays", Remedy: "open it again", Err: err}
+		return nil, openError(path, mode, err)
 	}
-	key := "path " + abs
-	if m := images.byKey[key]; m != nil {
-		if unchanged(m.file, file) {
-			return m.use(o)
-		}
-		return loadPrivate(path, abs, o) // the system would hand out what it has loaded from this path before
+	lib, err := inspectAt(path, f, f.Size)
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
-	for _, m := range images.byID[libfile.ID(file)] {
-		if os.SameFile(m.file, file) && !unchanged(m.file, file) {
-			return loadPrivate(path, abs, o) // and what it has loaded from this file
-		}
+	return &File{f, path, abs, lib}, nil
+}
+
+// openError says why the file at path cannot be opened, as inspect.File does.
+func openError(path string, mode fs.FileMode, err error) error {
+	if err != libfile.ErrNotRegular {
+		return &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
-	lib, err := read(path, abs, file)
+	found := "a special file"
+	switch {
+	case mode.IsDir():
+		found = "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		found = "a fifo"
+	case mode&fs.ModeDevice != 0:
+		found = "a device"
+	case mode&fs.ModeSocket != 0:
+		found = "a socket"
+	}
+	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: found, Expected: "ELF (.so), Mach-O (.dylib) or PE (.dll)",
+		Remedy: "Give the path of the library itself"}
+}
+
+// Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
+// *inspect.Error, what Accept returned, or the context's cause: ctx is how long to wait for others who load the same file.
+func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
+	abs, err := Absolute(path)
 	if err != nil {
 		return nil, err
 	}
-	return load(&Image{lib: lib, key: key, file: file}, abs, o)
+	if o.Copy != nil {
+		defer o.Copy.Release()
+		return loadCopy(ctx, "copy", path, abs, o.Copy, o)
+	}
+	id, mode, err := libfile.Identify(abs)
+	if err != nil {
+		return nil, openError(path, 0, err)
+	}
+	if !mode.IsRegular() {
+		return nil, openError(path, mode, libfile.ErrNotRegular)
+	}
+	private := o.Private || o.SHA256 != nil
+	key := "path " + abs
+	if !private {
+		if m, err := use(ctx, key, id, o); m != nil || err != nil {
+			return m, err
+		}
+	}
+	f, err := openFile(path, abs)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if !private {
+		m, err := loadFile(ctx, key, f, o)
+		if m != nil || err != nil {
+			return m, err
+		}
+	}
+	return loadPrivate(ctx, f, o)
+}
+
+// use returns the image with this key, of the file id, for another plug-in; nil when there is none. It waits for one that is
+// being loaded.
+func use(ctx context.Context, key string, id libfile.Identity, o LoadOptions) (*Image, error) {
+	for {
+		images.mu.Lock()
+		m := images.byKey[key]
+		if m == nil || m.file != id || m.state == lingering {
+			images.mu.Unlock()
+			return nil, nil
+		}
+		if m.state == loaded {
+			m.refs++
+			images.mu.Unlock()
+			if err := o.Accept(m.lib); err != nil {
+				_ = m.Release()
+				return nil, err
+			}
+			if !o.Unload {
+				images.mu.Lock()
+				m.unload = false
+				images.mu.Unlock()
+			}
+			return m, nil
+		}
+		over := m.over
+		images.mu.Unlock()
+		select {
+		case <-over: // if it failed, this one tries
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// loadFile has the system load the file from its path. It returns nil when it would hand out, or has handed out, another one.
+func loadFile(ctx context.Context, key string, f *File, o LoadOptions) (*Image, error) {
+	if err := acceptable(f.Library, o); err != nil {
+		return nil, err
+	}
+	m := &Image{lib: f.Library, key: key, file: f.Identity(), at: f.Absolute}
+	for {
+		if other, err := use(ctx, key, m.file, o); other != nil || err != nil {
+			return other, err
+		}
+		switch m.register() {
+		case registered:
+		case again:
+			continue
+		case taken:
+			return nil, nil
+		}
+		break
+	}
+	err := m.load(f.Absolute)
+	if err == nil && m.isOther() {
+		_ = m.dl.Close()
+		m.leave(true)
+		return nil, nil
+	}
+	if err != nil {
+		m.leave(false)
+		return nil, err
+	}
+	m.ready(o)
+	return m, nil
+}
+
+// isOther reports whether what the system has loaded may be something else than what was inspected: another file came to
+// the path in between, or this one was written to; or the system took the path for the name of a library that it had.
+func (m *Image) isOther() bool {
+	if now, _, err := libfile.Identify(m.at); err != nil || now != m.file {
+		return true
+	}
+	images.mu.Lock()
+	for _, other := range images.byKey {
+		if other != m && other.state == loaded && other.dl == m.dl && other.file.ID != m.file.ID {
+			images.mu.Unlock()
+			return true
+		}
+	}
+	images.mu.Unlock()
+	return !m.says()
+}
+
+// says reports whether the manifest in memory is the file's.
+func (m *Image) says() bool {
+	at, err := m.dl.Lookup(abi.SymbolManifest)
+	if err != nil {
+		return false
+	}
+	for _, kv := range m.lib.Manifest.Keys {
+		for _, part := range []string{kv.Key, "=", kv.Value, "\x00"} {
+			if !cmem.Reads(at, part) { // another manifest ends here, or before
+				return false
+			}
+			at += uintptr(len(part))
+		}
+	}
+	return true
 }
 
 // Absolute returns the library's path from the root of the file system.
@@ -117,16 +298,6 @@ func Absolute(path string) (string, error) {
 		return "", &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: "Check the path"}
 	}
 	return abs, nil
-}
-
-// read is inspect.File of a file about which the system was asked already.
-func read(path, abs string, info fs.FileInfo) (*inspect.Library, error) {
-	f, _, err := libfile.Open(abs, info)
-	if err != nil {
-		return inspect.File(path) // it says what is wrong
-	}
-	defer f.Close()
-	return inspectAt(path, f, f.Size)
 }
 
 // inspectAt is inspect.Read for a file that the user knows by path.
@@ -144,99 +315,219 @@ func inspectAt(path string, r io.ReaderAt, size int64) (*inspect.Library, error)
 }
 
 // loadPrivate loads a copy of the file that nobody else can change, under the digest of its bytes.
-func loadPrivate(path, abs string, o LoadOptions) (*Image, error) {
-	// The file is looked at before it is copied, so that a device or a file without an end is not.
-	if _, err := inspect.File(path); err != nil {
+func loadPrivate(ctx context.Context, f *File, o LoadOptions) (*Image, error) {
+	sum, err := f.SHA256() // before it takes any memory
+	if err != nil {
+		return nil, f.failed("a file that cannot be read", err)
+	}
+	if o.SHA256 != nil && sum != *o.SHA256 {
+		return nil, f.otherDigest(sum, *o.SHA256)
+	}
+	if err := acceptable(f.Library, o); err != nil {
 		return nil, err
 	}
-	copy := o.Copy
-	if copy == nil {
-		var err error
-		if copy, err = MakeCopy(abs); err != nil {
-			return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "no way to make a private copy",
-				Expected: "a copy to load", Remedy: "see the cause", Err: err}
-		}
+	key := "sha256 " + hex.EncodeToString(sum[:])
+	if m, err := use(ctx, key, libfile.Identity{}, o); m != nil || err != nil {
+		return m, err
 	}
-	defer copy.close()
-	digest := sha256.New()
-	if _, err := io.Copy(digest, io.NewSectionReader(copy, 0, copy.size)); err != nil {
-		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "a copy that cannot be read", Err: err}
-	}
-	sum := digest.Sum(nil)
-	if o.SHA256 != nil && string(sum) != string(o.SHA256) {
-		return nil, &inspect.Error{Path: path, Kind: ErrDigest, Found: "SHA-256 " + hex.EncodeToString(sum),
-			Expected: "SHA-256 " + hex.EncodeToString(o.SHA256),
-			Remedy:   "get the library from where its digest comes from, or update the digest if the change is meant"}
-	}
-	key := "sha256 " + hex.EncodeToString(sum)
-	if m := images.byKey[key]; m != nil {
-		return m.use(o)
-	}
-	lib, err := inspectAt(path, copy, copy.size)
+	copy, err := f.Copy(&sum)
 	if err != nil {
 		return nil, err
 	}
-	at, err := copy.path(sum, filepath.Base(abs))
-	if err != nil {
-		return nil, &inspect.Error{Path: path, Kind: ErrLoad, Found: "no way to make a private copy", Err: err}
-	}
-	return load(&Image{lib: lib, key: key}, at, o)
+	defer copy.Release()
+	return loadCopy(ctx, key, f.Path, f.Absolute, copy, o)
 }
 
-// load loads what inspection found good, from the path at. The caller holds images.mu.
-func load(m *Image, at string, o LoadOptions) (_ *Image, err error) {
-	if err := Runnable(m.lib, o.AllowGo, o.ExecStack); err != nil {
+// Copy returns a private copy of the file, with this digest if it is not nil. The error is an *inspect.Error.
+func (f *File) Copy(digest *libfile.Digest) (*libfile.Copy, error) {
+	copy, err := libfile.Share(f.File, filepath.Base(f.Absolute), digest)
+	var other *libfile.DigestError
+	switch {
+	case errors.As(err, &other):
+		return nil, f.otherDigest(other.Found, *digest)
+	case err != nil:
+		return nil, f.failed("no way to make a private copy", err)
+	}
+	return copy, nil
+}
+
+// ForWorkers returns what the workers of a plug-in load: a copy with the digest, if there is one; or, of a large file without
+// one, the file itself. The error is an *inspect.Error.
+func (f *File) ForWorkers(digest *libfile.Digest) (*libfile.Copy, error) {
+	if digest != nil || !libfile.TooLarge(f.File) {
+		return f.Copy(digest)
+	}
+	held, err := libfile.Hold(f.File)
+	if err != nil {
+		return nil, f.failed("no way to keep it open", err)
+	}
+	return held, nil
+}
+
+// InspectCopy reads a copy of the library that was at path.
+func InspectCopy(path string, copy *libfile.Copy) (*inspect.Library, error) {
+	return inspectAt(path, copy, copy.Size())
+}
+
+func (f *File) otherDigest(found, expected libfile.Digest) error {
+	return &inspect.Error{Path: f.Path, Kind: ErrDigest, Found: fmt.Sprintf("SHA-256 %x", found),
+		Expected: fmt.Sprintf("SHA-256 %x", expected),
+		Remedy:   "get the library from where its digest comes from, or update the digest if the change is meant"}
+}
+
+func (f *File) failed(found string, err error) error {
+	if errors.Is(err, libfile.ErrChanged) {
+		return &inspect.Error{Path: f.Path, Kind: ErrLoad, Found: "a file that is written to while it is opened",
+			Expected: "one that stays as it is", Remedy: "put a new version beside it and rename it over the old one, and open it again", Err: err}
+	}
+	return &inspect.Error{Path: f.Path, Kind: ErrLoad, Found: found + ": " + err.Error(), Expected: "a copy to load",
+		Remedy: "see the cause", Err: err}
+}
+
+// loadCopy loads a copy of the file that was at path.
+func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o LoadOptions) (*Image, error) {
+	lib, err := InspectCopy(path, copy)
+	if err != nil {
 		return nil, err
 	}
-	if err := o.Accept(m.lib); err != nil {
+	if err := acceptable(lib, o); err != nil {
 		return nil, err
 	}
+	m := &Image{lib: lib, key: key}
+	for m.register() != registered {
+		if other, err := use(ctx, key, m.file, o); other != nil || err != nil {
+			return other, err
+		}
+	}
+	if o.Brought == nil {
+		o.Brought = Bring(abs, copy, lib)
+	}
+	defer o.Brought.release()
+	done := o.Brought.load()
+	defer done()
+	if err := m.load(copy.Path()); err != nil {
+		m.leave(false)
+		return nil, err
+	}
+	m.ready(o)
+	return m, nil
+}
+
+// acceptable reports why the library is not to be loaded.
+func acceptable(lib *inspect.Library, o LoadOptions) error {
+	if err := Runnable(lib, o.AllowGo, o.ExecStack); err != nil {
+		return err
+	}
+	return o.Accept(lib)
+}
+
+// load has the system load what inspection found good, from the path at, and finds its symbols: no call asks the system's
+// loader for one, which would wait while the constructors of another library run.
+func (m *Image) load(at string) (err error) {
 	if m.dl, err = dl.Open(at); err != nil {
-		return nil, reason(m.lib, at, err)
+		return reason(m.lib, at, err)
 	}
 	if err := m.resolve(); err != nil {
 		_ = m.dl.Close() // nothing of it ran but its constructors
-		return nil, err
+		return err
 	}
-	m.unload = o.Unload
-	m.refs = 1
-	if images.byKey == nil {
-		images.byKey, images.byID = make(map[string]*Image), make(map[uint64][]*Image)
-	}
-	images.byKey[m.key] = m
-	if m.file != nil {
-		id := libfile.ID(m.file)
-		images.byID[id] = append(images.byID[id], m)
-	}
-	return m, nil
+	return nil
 }
 
-// use is another plug-in on a library that is loaded. The caller holds images.mu.
-func (m *Image) use(o LoadOptions) (*Image, error) {
-	if err := o.Accept(m.lib); err != nil {
-		return nil, err
+// The outcomes of register.
+type claim int
+
+const (
+	registered claim = iota // the image is in the tables, and to be loaded
+	again                   // another one with its key is, which use returns or waits for
+	taken                   // the system has another file's library for its path, or has this file as it was before
+)
+
+// register puts an image that is to be loaded into the tables, unless they have something against it.
+func (m *Image) register() claim {
+	images.mu.Lock()
+	defer images.mu.Unlock()
+	before := images.byKey[m.key]
+	switch {
+	case before == nil:
+	case before.file != m.file:
+		return taken
+	case before.state != lingering:
+		return again
 	}
-	m.refs++
-	m.unload = m.unload && o.Unload
-	return m, nil
+	if m.file != (libfile.Identity{}) {
+		for _, other := range images.byID[m.file.ID] {
+			if other.file != m.file {
+				return taken
+			}
+		}
+	}
+	if before != nil { // the system hands out the same again
+		before.remove()
+	}
+	if images.byKey == nil {
+		images.byKey, images.byID = make(map[string]*Image), make(map[libfile.ID][]*Image)
+	}
+	m.state, m.over = loading, make(chan struct{})
+	images.byKey[m.key] = m
+	if m.file != (libfile.Identity{}) {
+		images.byID[m.file.ID] = append(images.byID[m.file.ID], m)
+	}
+	return registered
+}
+
+// ready lets plug-ins use an image that was loaded; the caller's is the first.
+func (m *Image) ready(o LoadOptions) {
+	images.mu.Lock()
+	defer images.mu.Unlock()
+	m.state, m.refs, m.unload = loaded, 1, o.Unload
+	close(m.over)
+}
+
+// leave ends the use of an image that is closed, or could not be loaded. What the system has not let go of (as it never does
+// with -z nodelete, unique symbols of C++, thread-local storage of Rust) stays in the tables: for its path, and for its file,
+// the system hands it out again, whatever is there by then. With other it is not the file that was expected there.
+func (m *Image) leave(other bool) {
+	still := m.at != "" && dl.Loaded(m.at)
+	images.mu.Lock()
+	defer images.mu.Unlock()
+	switch {
+	case !still:
+		m.remove()
+	case other:
+		m.remove()
+		m.file, m.state = libfile.Identity{}, lingering
+		images.byKey[m.key] = m
+	default:
+		m.state = lingering
+	}
+	close(m.over)
+}
+
+// remove takes the image out of the tables. The caller holds images.mu.
+func (m *Image) remove() {
+	m.state = gone
+	delete(images.byKey, m.key)
+	if same := slices.DeleteFunc(images.byID[m.file.ID], func(other *Image) bool { return other == m }); len(same) > 0 {
+		images.byID[m.file.ID] = same
+	} else {
+		delete(images.byID, m.file.ID)
+	}
 }
 
 // Release ends the use of the image by one plug-in.
 func (m *Image) Release() error {
 	images.mu.Lock()
-	defer images.mu.Unlock()
 	m.refs--
 	if m.refs > 0 || !m.unload {
+		images.mu.Unlock()
 		return nil
 	}
-	delete(images.byKey, m.key)
-	if m.file != nil {
-		id := libfile.ID(m.file)
-		if images.byID[id] = slices.DeleteFunc(images.byID[id], func(other *Image) bool { return other == m }); len(images.byID[id]) == 0 {
-			delete(images.byID, id)
-		}
-	}
-	if err := m.dl.Close(); err != nil {
+	m.state, m.over = unloading, make(chan struct{})
+	images.mu.Unlock()
+	err := m.dl.Close()
+	m.leave(false)
+	if err != nil {
 		return fmt.Errorf("unloading %s: %w", m.lib.Path, err)
 	}
 	return nil
@@ -306,10 +597,6 @@ func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
 		return checkStack(lib.Path, lib)
 	}
 	return nil
-}
-
-func unchanged(a, b fs.FileInfo) bool {
-	return a != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // orElse returns v, or alternative when v is the zero value.

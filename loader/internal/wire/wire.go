@@ -18,7 +18,8 @@ import (
 // Open is the input of transport.OpOpen, as JSON.
 type Open struct {
 	Path      []byte          // of the library, absolute; any bytes, as file names are
-	SHA256    []byte          // that it must have, or nil
+	Copy      []byte          // the path of the copy that is loaded; "" where its descriptor was inherited
+	Held      bool            // the descriptor is that of the library's file, not of a copy in memory
 	Instances int             // how many to start
 	Config    []byte          // what ferrule_start gets
 	Libraries []Library       // that the library brings along and that a sandbox is to let it read

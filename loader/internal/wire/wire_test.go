@@ -75,7 +75,7 @@ func TestViolationAndOpened(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, in, out)
 	}
-	in := Open{Path: []byte("/\xff"), SHA256: []byte{1}, Instances: 3, Config: []byte("c"),
+	in := Open{Path: []byte("/\xff"), Copy: []byte("/\xfe"), Held: true, Instances: 3, Config: []byte("c"),
 		Libraries: []Library{{[]byte("/lib/liba.so"), 1, 2}}, Contents: []string{"name"}, Sandbox: json.RawMessage(`{"Read":["/usr"]}`)}
 	var out Open
 	require.NoError(t, Unmarshal(Marshal(in), &out))

@@ -19,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -27,10 +28,10 @@ import (
 // Variable is the environment variable that makes a process a worker: Value's text.
 const Variable = "FERRULE_WORKER"
 
-const version = "1"
+const version = "2"
 
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
-// open as long as it lives, and then what transport.Attach takes.
+// open as long as it lives, then what transport.Attach takes, and then, where a library is handed over so, its own.
 func Value(sandbox bool, handles ...uintptr) string {
 	text := version + " " + plain
 	if sandbox {
@@ -63,7 +64,7 @@ func Requested() (worker, sandbox bool) {
 func Main(sandbox Sandbox) {
 	fields := strings.Fields(os.Getenv(Variable))
 	_ = os.Unsetenv(Variable)
-	if len(fields) != 3+transport.FilesOfWorker || fields[0] != version {
+	if len(fields) != 3+transport.FilesOfWorker+libfile.Handoffs || fields[0] != version {
 		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
 	}
 	var files []*os.File
@@ -84,7 +85,7 @@ func Main(sandbox Sandbox) {
 	surrender()
 	admits := admitThreads()
 	go dieWithHost(files[0])
-	memory, err := transport.Attach(files[1:])
+	memory, err := transport.Attach(files[1:][:transport.FilesOfWorker])
 	if err != nil {
 		fail(ExitProtocol, err.Error())
 	}
@@ -96,6 +97,9 @@ func Main(sandbox Sandbox) {
 		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
 	}()
 	s := &server{memory: memory, sandbox: sandbox, admits: admits, alone: alone}
+	if libfile.Handoffs > 0 {
+		s.library = files[len(files)-1]
+	}
 	memory.Lanes(s.serve)
 }
 
@@ -111,6 +115,7 @@ type server struct {
 	admits  bool       // whether the plug-in's own threads can use host services
 	alone   bool       // whether the process has no descriptors but its own
 	mu      sync.Mutex // guards opening
+	library *os.File   // what to load, or nil where its path is sent
 	engine  atomic.Pointer[native.Engine]
 	control controlContext
 }
@@ -296,18 +301,23 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	if s.alone {
 		opened.Layers = append(opened.Layers, "own descriptors")
 	}
-	var copy *native.PrivateCopy
+	copy, err := libfile.Received(s.library, string(o.Copy))
+	if err != nil {
+		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+	}
+	lib, err := native.InspectCopy(string(o.Path), copy)
+	if err != nil {
+		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+	}
+	brought := native.Bring(string(o.Path), copy, lib)
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
-		if o.SHA256 != nil {
-			copy, _ = native.MakeCopy(string(o.Path)) // in the sandbox none can be made; without one, Load says why not
-		}
 		layers, err := s.shutIn(&o)
 		if err != nil {
 			return l.Fail(transport.FailedOpen, wire.OpenError(err))
 		}
 		opened.Layers = append(opened.Layers, layers...)
 	}
-	image, err := native.Load(string(o.Path), native.LoadOptions{SHA256: o.SHA256, Copy: copy, AllowGo: true, ExecStack: true,
+	image, err := native.Load(context.Background(), string(o.Path), native.LoadOptions{Copy: copy, Brought: brought, AllowGo: true, ExecStack: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
 			if slices.Equal(wire.Contents(lib), o.Contents) {
 				return nil
@@ -332,7 +342,14 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
 			Expected: "one that imports it", Remedy: "Import loader/isolate/sandbox in the worker's program"}
 	}
-	layers, err := s.sandbox(o.Sandbox, append([]wire.Library{{Path: o.Path}}, o.Libraries...))
+	libraries := o.Libraries
+	switch {
+	case o.Held: // the descriptor's file, whatever is at its path by now
+		libraries = append(libraries, wire.Library{Path: fmt.Appendf(nil, "/proc/thread-self/fd/%d", s.library.Fd())})
+	case len(o.Copy) > 0:
+		libraries = append(libraries, wire.Library{Path: o.Copy})
+	}
+	layers, err := s.sandbox(o.Sandbox, libraries)
 	var mistake *inspect.Error
 	switch {
 	case err == nil:

@@ -1,0 +1,189 @@
+package libfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// private is a file in memory, sealed: nobody can write to it any more. It has no name in any file system, and is gone when
+// the last descriptor and the last mapping of it are. Or it is the descriptor of a file that is too large to be copied.
+type private struct {
+	file *os.File
+	size int64
+	held *Identity // of a file that is not in memory, when it was opened
+}
+
+// makeCopy makes a private copy of the file. Holes stay holes: a sparse file takes as much memory as it takes on its disk.
+func makeCopy(f *File, name string) (private, error) {
+	fd, err := memoryFile(name)
+	if err != nil {
+		return private{}, err
+	}
+	p := private{file: os.NewFile(uintptr(fd), "memfd:"+name), size: f.Size}
+	if err = unix.Ftruncate(fd, f.Size); err == nil {
+		err = copyData(fd, f)
+	}
+	if err == nil && !f.Unchanged() {
+		err = ErrChanged
+	}
+	if err == nil {
+		const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		p.close()
+		return private{}, err
+	}
+	return p, nil
+}
+
+// Memory returns a copy of these bytes, under a name.
+func Memory(name string, file []byte) (*Copy, error) {
+	fd, err := memoryFile(name)
+	if err != nil {
+		return nil, err
+	}
+	p := private{file: os.NewFile(uintptr(fd), "memfd:"+name), size: int64(len(file))}
+	if _, err := p.file.Write(file); err != nil {
+		p.close()
+		return nil, err
+	}
+	return alone(p), nil
+}
+
+// memoryFile makes a file in memory. Profilers and debuggers show its name where they would show a file's.
+func memoryFile(name string) (int, error) {
+	const longest = 249 // bytes that the system takes
+	name = name[:min(len(name), longest)]
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3 does not know MFD_EXEC, and does not need it
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
+	return fd, nil
+}
+
+// copyData copies what of the file is no hole.
+func copyData(to int, f *File) error {
+	for at := int64(0); at < f.Size; {
+		data, err := unix.Seek(f.fd, at, unix.SEEK_DATA)
+		if err == unix.ENXIO { // the rest is a hole
+			return nil
+		}
+		if err != nil { // a file system that does not say
+			data = at
+		}
+		end, err := unix.Seek(f.fd, data, unix.SEEK_HOLE)
+		if err != nil {
+			end = f.Size
+		}
+		end = min(end, f.Size)
+		if end <= data { // it has become shorter
+			return ErrChanged
+		}
+		err = readAll(f, data, end, func(b []byte, at int64) error {
+			for len(b) > 0 {
+				n, err := unix.Pwrite(to, b, at)
+				if err != nil && err != unix.EINTR {
+					return err
+				}
+				b, at = b[max(n, 0):], at+int64(max(n, 0))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
+}
+
+// Hold returns the file itself in the place of a copy: nobody can put another in its place, but it can be overwritten.
+// Then Check says so.
+func Hold(f *File) (*Copy, error) {
+	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	id := f.identity
+	return alone(private{os.NewFile(uintptr(fd), "library"), f.Size, &id}), nil
+}
+
+// TooLarge reports whether the file has so much data that a worker is to be given the file rather than a copy.
+func TooLarge(f *File) bool {
+	if f.Size <= tooLarge {
+		return false
+	}
+	var s unix.Stat_t
+	return unix.Fstat(f.fd, &s) == nil && s.Blocks > tooLarge/512
+}
+
+// tooLarge is in bytes; see RATIONALE.md.
+const tooLarge = 64 << 20
+
+// Check returns ErrChanged when the bytes may be others than when the file was opened. Those of a copy never are.
+func (p private) Check() error {
+	if p.held == nil {
+		return nil
+	}
+	var s unix.Stat_t
+	if err := unix.Fstat(int(p.file.Fd()), &s); err != nil {
+		return err
+	}
+	// The time of change moves, too, when the file is renamed, linked or removed, which does not matter here.
+	if now := identityOf(&s); now.size != p.held.size || now.modified != p.held.modified {
+		return ErrChanged
+	}
+	return nil
+}
+
+// Received returns a copy that another process has handed to this one, by Handoff or under the path At. It takes the
+// descriptor over.
+func Received(file *os.File, _ string) (*Copy, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return alone(private{file: file, size: info.Size()}), nil
+}
+
+// Held reports whether it is the file itself.
+func (p private) Held() bool { return p.held != nil }
+
+// Handoffs is how many descriptors a worker inherits with a copy.
+const Handoffs = 1
+
+// Handoff returns what a worker is to inherit, or nil. It stays the copy's.
+func (p private) Handoff() *os.File { return p.file }
+
+// At returns the path by which other processes find the copy, or "".
+func (private) At() string { return "" }
+
+// Size returns how many bytes there are.
+func (p private) Size() int64 { return p.size }
+
+// ReadAt is io.ReaderAt's.
+func (p private) ReadAt(b []byte, off int64) (int, error) { return readAt(int(p.file.Fd()), b, off) }
+
+var paths atomic.Uint64
+
+// Path returns where this process's loader finds the copy, as long as it is not released. The loader takes two libraries
+// with one path for the same, and a descriptor's number comes back; so each path is spelled differently.
+func (p private) Path() string {
+	var spelling strings.Builder
+	for n := paths.Add(1); n > 0; n >>= 1 {
+		spelling.WriteString([]string{"/", "/."}[n&1])
+	}
+	return fmt.Sprintf("/proc/self/fd%s/%d", spelling.String(), p.file.Fd())
+}
+
+func (p private) close() { _ = p.file.Close() }

@@ -1,0 +1,160 @@
+package native
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/deps"
+	"github.com/ferrule-dev/ferrule/loader/internal/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+)
+
+// Brought is what a library brings along that a copy of it would not find: what it links to, where the file that was opened
+// says so by $ORIGIN, its own folder. It is loaded before the copy, from where it is; the system's loader does not search for
+// what it has.
+type Brought struct {
+	paths []string
+	names []*libfile.Copy // see alias; nil where the library's own name is the one that is asked for
+}
+
+// Bring finds what the library that was at path, and of which copy is one, brings along. A process in a sandbox does it
+// before. What is not found is left to the system, whose words say what is missing.
+func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
+	b := new(Brought)
+	if !slices.ContainsFunc(lib.RunPath, func(folder string) bool { return strings.Contains(folder, "ORIGIN") }) {
+		return b
+	}
+	found, err := deps.Resolve(path, lib)
+	if err != nil {
+		return b
+	}
+	for _, dep := range found {
+		var name *libfile.Copy
+		if dep.SOName != dep.Name && !strings.Contains(dep.Name, "/") {
+			if file, err := alias(copy, dep.Name, dep.Path); err == nil {
+				name, _ = libfile.Memory(dep.Name, file)
+			}
+		}
+		b.paths, b.names = append(b.paths, dep.Path), append(b.names, name)
+	}
+	return b
+}
+
+// load loads it. done lets go of it, once the library itself holds it.
+func (b *Brought) load() (done func()) {
+	var held []dl.Library
+	open := func(path string) {
+		if l, err := dl.Open(path); err == nil {
+			held = append(held, l)
+		}
+	}
+	for i, path := range b.paths {
+		open(path)
+		if b.names[i] != nil {
+			open(b.names[i].Path())
+		}
+	}
+	return func() {
+		for _, l := range slices.Backward(held) {
+			_ = l.Close()
+		}
+	}
+}
+
+// release gives back what Bring has made.
+func (b *Brought) release() {
+	for _, name := range b.names {
+		if name != nil {
+			name.Release()
+		}
+	}
+}
+
+// alias makes a library under one name that has nothing but another library to offer, which it needs by its path. glibc
+// knows a library by the name in its file (DT_SONAME), and not by that of its file: one that has none is asked for by a
+// name that only a search would find. like is a library of the same platform.
+func alias(like *libfile.Copy, name, path string) ([]byte, error) {
+	var ident [64]byte
+	if _, err := like.ReadAt(ident[:], 0); err != nil {
+		return nil, err
+	}
+	wide := ident[4] == 2
+	var order binary.ByteOrder = binary.LittleEndian
+	if ident[5] == 2 {
+		order = binary.BigEndian
+	}
+	word, headSize, programSize, symbolSize := uint64(4), uint64(52), uint64(32), uint64(16)
+	if wide {
+		word, headSize, programSize, symbolSize = 8, 64, 56, 24
+	}
+	const programs = 3
+	strs := "\x00" + name + "\x00" + path + "\x00"
+	dynamicAt := headSize + programs*programSize
+	const entries = 8
+	hashAt := dynamicAt + entries*2*word
+	symbolsAt := (hashAt + 4*4 + 7) / 8 * 8
+	stringsAt := symbolsAt + symbolSize
+	size := stringsAt + uint64(len(strs))
+
+	b := make([]byte, size)
+	at := uint64(0)
+	half := func(v uint16) { order.PutUint16(b[at:], v); at += 2 }
+	four := func(v uint32) { order.PutUint32(b[at:], v); at += 4 }
+	long := func(v uint64) {
+		if wide {
+			order.PutUint64(b[at:], v)
+		} else {
+			order.PutUint32(b[at:], uint32(v))
+		}
+		at += word
+	}
+	copy(b, ident[:16])
+	at = 16
+	half(3) // ET_DYN
+	half(order.Uint16(ident[18:]))
+	four(1)
+	long(0)
+	long(headSize)
+	long(0)
+	flags := 36
+	if wide {
+		flags = 48
+	}
+	four(order.Uint32(ident[flags:]))
+	half(uint16(headSize))
+	half(uint16(programSize))
+	half(programs)
+	at = headSize
+	const readWrite = 6
+	for _, p := range [programs]struct {
+		kind              uint32
+		from, size, align uint64
+	}{{1, 0, size, 64 << 10}, {2, dynamicAt, entries * 2 * word, word}, {0x6474e551, 0, 0, 16}} { // PT_LOAD, PT_DYNAMIC, PT_GNU_STACK
+		four(p.kind)
+		if wide {
+			four(readWrite)
+		}
+		long(p.from) // in the file
+		long(p.from) // in memory
+		long(p.from)
+		long(p.size)
+		long(p.size)
+		if !wide {
+			four(readWrite)
+		}
+		long(p.align)
+	}
+	at = dynamicAt
+	for _, d := range [entries][2]uint64{{1, 2 + uint64(len(name))}, {14, 1}, {4, hashAt}, {5, stringsAt}, {6, symbolsAt}, {10, uint64(len(strs))},
+		{11, symbolSize}, {0, 0}} { // DT_NEEDED, SONAME, HASH, STRTAB, SYMTAB, STRSZ, SYMENT
+		long(d[0])
+		long(d[1])
+	}
+	at = hashAt
+	four(1) // bucket
+	four(1) // symbol: the one that is none
+	copy(b[stringsAt:], strs)
+	return b, nil
+}
