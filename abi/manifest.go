@@ -34,13 +34,13 @@ func (t Text) Get(key string) string {
 type TextError struct {
 	Rule     string // the rule of ferrule.h that is broken: R1, R3 or R13
 	Key      string // the key it is about; "" when it is about the text as a whole
-	Found    string // what stands there, shortened
+	Found    string // what stands there, shortened; it names the key where it begins with "the key "
 	Expected string // what the rule asks for
 }
 
 // Error says what was found and what was expected.
 func (e *TextError) Error() string {
-	if e.Key == "" {
+	if e.Key == "" || strings.HasPrefix(e.Found, "the key ") {
 		return fmt.Sprintf("found %s, expected %s (rule %s)", e.Found, e.Expected, e.Rule)
 	}
 	return fmt.Sprintf("key %q: found %s, expected %s (rule %s)", e.Key, e.Found, e.Expected, e.Rule)
@@ -81,7 +81,7 @@ func ParseText(data []byte) (Text, error) {
 		rest = rest[end+1:]
 		key, value, ok := strings.Cut(item, "=")
 		if !ok {
-			return nil, &TextError{Rule: "R1", Found: quoteShort(item), Expected: "key=value"}
+			return nil, &TextError{Rule: "R3", Found: quoteShort(item), Expected: "key=value"}
 		}
 		if !validKey(key) {
 			return nil, &TextError{Rule: "R3", Found: "the key " + quoteShort(key),
@@ -91,7 +91,7 @@ func ParseText(data []byte) (Text, error) {
 			return nil, &TextError{Rule: "R1", Key: key, Found: quoteShort(value), Expected: "UTF-8"}
 		}
 		if seen[key] {
-			return nil, &TextError{Rule: "R3", Key: key, Found: "two values", Expected: "each key once"}
+			return nil, &TextError{Rule: "R3", Key: key, Found: fmt.Sprintf("the key %q twice", key), Expected: "each key once"}
 		}
 		seen[key] = true
 		if text == nil {

@@ -50,13 +50,13 @@ func TestParseTextErrors(t *testing.T) {
 		{"no NUL", "a=1", "R1", "", "no empty text that ends it"},
 		{"one NUL", "a=1\x00", "R1", "", "no empty text that ends it"},
 		{"too long", "k=" + strings.Repeat("v", abi.MaxText-3) + "\x00\x00", "R1", "", "within 65536 bytes"},
-		{"no equals sign", "a\x00\x00", "R1", "", `found "a", expected key=value`},
+		{"no equals sign", "a\x00\x00", "R3", "", `found "a", expected key=value`},
 		{"no key", "=1\x00\x00", "R3", "", `the key ""`},
 		{"capital letter", "Doc=1\x00\x00", "R3", "", `the key "Doc"`},
 		{"space", "a b=1\x00\x00", "R3", "", `the key "a b"`},
 		{"key of 65 bytes", strings.Repeat("k", 65) + "=1\x00\x00", "R3", "", "1 to 64 bytes"},
 		{"not UTF-8", "a=\xff\x00\x00", "R1", "a", `key "a": found "\xff", expected UTF-8`},
-		{"twice", "a=1\x00b=2\x00a=1\x00\x00", "R3", "a", `key "a": found two values`},
+		{"twice", "a=1\x00b=2\x00a=1\x00\x00", "R3", "a", `found the key "a" twice, expected each key once`},
 		{"long value in the message", "a=" + strings.Repeat("x", 100) + "\xff\x00\x00", "R1", "a", "x…"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestParseManifestErrors(t *testing.T) {
 		{"empty version", "ferrule=1\x00name=p\x00version=\x00\x00", "R1", "version", "found none"},
 		{"unknown threads", head + "threads=many\x00\x00", "R13", "threads", `found "many"`},
 		{"threads in capitals", head + "threads=Serial\x00\x00", "R13", "threads", `found "Serial"`},
-		{"key twice", head + "name=q\x00\x00", "R3", "name", "two values"},
+		{"key twice", head + "name=q\x00\x00", "R3", "name", `the key "name" twice`},
 		{"bad key", head + "Key=1\x00\x00", "R3", "", `the key "Key"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

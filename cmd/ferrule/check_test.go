@@ -43,7 +43,7 @@ func TestCheckDoesNotPass(t *testing.T) {
 func TestCheckWarnings(t *testing.T) {
 	stdout, _, code := ferrule(t, "", "check", "--level", "1", fixture.C(t, "check_foreign_export"))
 	assert.Equal(t, exitOK, code, "a warning is no failure")
-	assert.Contains(t, stdout, "warned  symbols\n        warning R2: 1 more exported names: compress\n")
+	assert.Contains(t, stdout, "warned  symbols\n        warning R2: 1 more exported name: compress\n")
 }
 
 // The verdict for machines has what the one for people has.

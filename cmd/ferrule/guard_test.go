@@ -45,6 +45,9 @@ const hostile = `#define _GNU_SOURCE 1
 		close(fd);
 	}
 	static void forked(ferrule_call *call, int daemon) {
+		int told[2];
+		char byte;
+		if (pipe(told)) abort();
 		pid_t pid = fork();
 		if (pid == 0) {
 			if (daemon) {
@@ -52,8 +55,10 @@ const hostile = `#define _GNU_SOURCE 1
 				if (fork() != 0) _exit(0);
 			}
 			tell(call, getpid());
+			if (write(told[1], "x", 1) != 1) abort();
 			for (;;) pause();
 		}
+		if (read(told[0], &byte, 1) != 1) abort();
 		if (daemon) waitpid(pid, NULL, 0);
 	}
 	static int32_t reply(ferrule_call *call, const char *text) {

@@ -376,7 +376,7 @@ func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 		row("search path", "%s", strings.Join(l.RunPath, ":"))
 	}
 	row("hardening", "%s", strings.Join(l.Hardening.words(), ", "))
-	row("size", "%d bytes", l.Size)
+	row("size", "%s", plural(int(l.Size), "byte"))
 	row("sha256", "%s", l.SHA256)
 }
 

@@ -175,7 +175,7 @@ func TestDefects(t *testing.T) {
 		{"manifest without name", `const char ferrule_manifest[] = "ferrule=1\0version=1\0";`, "",
 			"ferrule_manifest", ErrManifest, `key "name"`},
 		{"manifest key twice", `FERRULE_PLUGIN(FERRULE_NAME("a") FERRULE_NAME("b") FERRULE_VERSION("1"));`, "",
-			"ferrule_manifest", ErrManifest, `key "name" two values`},
+			"ferrule_manifest", ErrManifest, `found the key "name" twice`},
 		{"manifest of another major", `const char ferrule_manifest[] = "ferrule=2\0other";
 			int ferrule_fn_7(void) { return 0; } int ferrule_start;`, "",
 			"ferrule_manifest", ErrMajor, "found ferrule=2, expected ferrule=1"},

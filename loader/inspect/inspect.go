@@ -528,7 +528,9 @@ func (t *texts) failed(e *export, err error) error {
 	if text, ok := err.(*abi.TextError); ok {
 		failed.Found, failed.Expected = text.Found, fmt.Sprintf("%s (rule %s)", text.Expected, text.Rule)
 		if text.Key != "" {
-			failed.Found = fmt.Sprintf("for the key %q %s", text.Key, text.Found)
+			if !strings.HasPrefix(text.Found, "the key ") {
+				failed.Found = fmt.Sprintf("for the key %q %s", text.Key, text.Found)
+			}
 			failed.Remedy = "Correct the key"
 		}
 	}

@@ -252,3 +252,14 @@ func list(words []string) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// plural is a number of things.
+func plural(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		return fmt.Sprintf("%d %ses", n, what)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -144,7 +144,13 @@ func TestFindings(t *testing.T) {
 		{"check_config", "config error R15", "a configuration of 1 MiB", false, ""},
 		{"check_signal_handler", "signal-handlers error R20", "after answer: the handler of SIGUSR2", true, ""},
 		{"check_signal_mask", "signal-mask error R20", "after answer: the signal mask", true, ""},
+		{"check_room_forgotten", "output warning R8", "answer writes into the room, and leaves out_len 0", false, ""},
+		{"check_always_fails", "status warning R10", "answer has failed with every input that was tried", false, ""},
+		{"check_always_panics", "status warning R12", "answer has panicked", false, ""},
+		{"check_stack_overflow", "input-empty error R7", "answer with no input: the process died of a stack overflow", true, ""},
+		{"check_state_on_stack", "input-empty error R7", "SIGSEGV at the address 0x8", false, ""},
 		{"check_child_taken", "children error R20", "answer has taken the exit status of a child", true, ""},
+		{"check_children_ignored", "children error R20,signal-handlers error R20", "after ignore: the handler of SIGCHLD", true, ""},
 		{"check_process_left", "input-empty error R15", "left after every instance had stopped: 1 process, ", true, ""},
 		{"check_file_left", "input-empty warning R20", `in the working folder: "left.txt"`, false, ""},
 		{"check_working_directory", "working-directory error R20", "is /", false, ""},
@@ -506,6 +512,18 @@ func TestInputs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"start error R15"}, findings(v))
 	assert.Contains(t, v.Results[0].Findings[0].Seen, "the configuration is long")
+}
+
+// A crash is blamed on the input and, where there is one, on the state.
+func TestStateIsBlamed(t *testing.T) {
+	for name, state := range map[string]bool{"check_state_on_stack": true, "check_input_empty": false} {
+		o := options(t)
+		o.Only = []string{"input-empty"}
+		v, err := check.Run(t.Context(), fixture.C(t, name), o)
+		require.NoError(t, err)
+		require.Len(t, v.Results[0].Findings, 1)
+		assert.Equal(t, state, strings.Contains(v.Results[0].Findings[0].Mend, "call->state points to must outlive ferrule_start"))
+	}
 }
 
 // What helps is said: a constructor's change is not undone before a call ends.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/abi"
 )
 
 func checkOpen(k *kit) { k.open() }
@@ -126,7 +128,10 @@ func checkInputGuard(k *kit) {
 func checkStatus(k *kit) {
 	k.expect("R10", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
+		statuses := map[abi.Status]int{}
+		defer func() { k.alwaysFails(f, statuses) }()
 		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
+			statuses[r.status]++
 			finding := Finding{Rule: "R10", Severity: Error, Function: f.label,
 				Seen:     fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
 				Expected: "0 for a result, 1 to 8 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
@@ -135,6 +140,32 @@ func checkStatus(k *kit) {
 			}
 		})
 	})
+}
+
+// alwaysFails reports a function that no input has had a result of. What it does then was not tried by any case.
+func (k *kit) alwaysFails(f function, statuses map[abi.Status]int) {
+	if len(statuses) == 0 || statuses[abi.StatusOK] > 0 {
+		return
+	}
+	for status := range statuses {
+		if status < 0 || status.Reserved() {
+			return // which is worse, and said
+		}
+	}
+	finding := Finding{Rule: "R10", Severity: Warning, Function: f.label, Expected: "a result, with one input at least",
+		Mend: "Give check an input that the function takes: --in " + f.label + "=TEXT or --in " + f.label + "=@FILE"}
+	switch {
+	case statuses[abi.StatusPanic] > 0:
+		finding.Rule, finding.Seen = "R12", f.label+" has panicked, and has given no result, with every input that was tried"
+		finding.Expected, finding.Mend = "a result, or a status that says what is wrong with the input",
+			"See where it panics: ferrule call prints its message"
+	case len(statuses) == 1 && statuses[abi.StatusInvalid] > 0:
+		k.note("%s has called every input invalid that was tried: give it one that it takes, --in %s=@FILE", f.label, f.label)
+		return
+	default:
+		finding.Seen = f.label + " has failed with every input that was tried"
+	}
+	k.find(finding)
 }
 
 func checkMessage(k *kit) {
@@ -258,7 +289,7 @@ func checkRandomMany(k *kit) {
 					b[j] = letters[int(b[j])%len(letters)]
 				}
 			}
-			i.calls(f, []input{{fmt.Sprintf("random input %d of %d bytes (--seed %d)", n, size, k.Seed), b}},
+			i.calls(f, []input{{fmt.Sprintf("random input %d of %s (--seed %d)", n, plural(size, "byte"), k.Seed), b}},
 				options{guardIn: true, guardRoom: true, readOnly: true, room: 1 + k.random.IntN(100)}, nil)
 		}
 	})

@@ -153,7 +153,13 @@ func (k *kit) note(format string, args ...any) { k.send(event{Note: fmt.Sprintf(
 func (k *kit) skip(format string, args ...any) { k.send(event{Skip: fmt.Sprintf(format, args...)}) }
 
 // expect says which rule the calls that follow are about: what to say when the process does not live through one.
-func (k *kit) expect(rule, expected, mend string) { k.rule, k.expected, k.mend = rule, expected, mend }
+func (k *kit) expect(rule, expected, mend string) {
+	if rule == "R7" && k.lib.HasStart {
+		mend += ". Where it is not the input, it is the state: what call->state points to must outlive ferrule_start, and so be no " +
+			"variable of that function"
+	}
+	k.rule, k.expected, k.mend = rule, expected, mend
+}
 
 // open opens the library and binds its imports. When that fails it reports so, and no other case can run.
 func (k *kit) open() bool {
@@ -166,6 +172,9 @@ func (k *kit) open() bool {
 			Mend: "Link to the libraries that define what is missing; cc -Wl,--no-undefined tells when building"})
 		k.send(event{Stop: "the library cannot be opened"})
 		return false
+	}
+	if bottom := stackBottom(); bottom != 0 {
+		k.send(event{Stack: uint64(bottom)})
 	}
 	symbol := func(name string) uintptr {
 		a, err := findSymbol(k.library, name)
@@ -290,6 +299,7 @@ type outcome struct {
 	out     []byte  // a copy
 	breach  *misuse // how what the call left in the frame breaks R8
 	own     bool    // the result is the plug-in's memory
+	wrote   bool    // something was written into the room, and there is no result
 	changed string  // which other members of the frame differ from what the host put there
 	tail    bool    // what stood behind the frame was written over
 	took    time.Duration
@@ -302,7 +312,10 @@ func (o *outcome) same(p *outcome) bool {
 	return o.status == p.status && string(o.out) == string(p.out) && (o.breach == nil) == (p.breach == nil)
 }
 
-const poisonByte = 0xA5
+const (
+	poisonByte = 0xA5 // behind a frame
+	freshByte  = 0xEE // in a room before the call
+)
 
 const usualRoom = 64 << 10
 
@@ -375,7 +388,7 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		room = l.room[len(l.room)-size:]
 	}
 	for i := range min(len(room), 4<<10) {
-		room[i] = 0xEE
+		room[i] = freshByte
 	}
 	off := l.next % (frameArea/frameSlot - 1) * frameSlot // the last slot has the cancel word
 	l.next++
@@ -449,6 +462,9 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		r.tail = slices.ContainsFunc(behind, func(b byte) bool { return b != poisonByte })
 	}
 	r.take(&before, &after)
+	if !r.own && len(r.out) == 0 {
+		r.wrote = slices.ContainsFunc(room[:min(len(room), 4<<10)], func(b byte) bool { return b != freshByte })
+	}
 	if o.readOnly {
 		if err := protect(l.in, false); err != nil {
 			panic(err)
@@ -489,7 +505,7 @@ func (r *outcome) take(before, after *abi.Call) {
 	case r.own:
 		r.out = slices.Clone(view(after.Out, n))
 	case n > before.OutCap:
-		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, before.OutCap),
+		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d in a room of %s, without release", n, plural(int(before.OutCap), "byte")),
 			"out_len of out_cap at most, or release set", mend + "; mind that snprintf returns what it would have written"}
 	case after.Out != before.Out && n > 0:
 		r.breach = &misuse{"R8", "another pointer in out, without release",
@@ -511,7 +527,7 @@ func (k *kit) begin(l *lane, config []byte) *instance {
 	if r.status != abi.StatusOK {
 		k.find(Finding{Rule: "R15", Severity: Error,
 			Seen:     fmt.Sprintf("ferrule_start failed with %v: %q", r.status, r.out),
-			Expected: fmt.Sprintf("an instance, with a configuration of %d bytes", len(config)),
+			Expected: "an instance, with a configuration of " + plural(len(config), "byte"),
 			Mend:     "Pass a configuration that it takes with --config"})
 		k.send(event{Stop: "ferrule_start fails"})
 		return nil

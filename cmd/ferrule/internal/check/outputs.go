@@ -19,9 +19,16 @@ var rooms = []options{
 func checkOutput(k *kit) {
 	k.expect("R8", "a result within the room, or in memory of its own", "Compare with out_cap before writing")
 	k.each(func(i *instance, f function) {
+		results, lost := 0, 0 // all, and those that were written and are empty
 		for _, o := range rooms {
 			i.calls(f, k.samples(f), o, func(in input, r *outcome) {
 				if r.breach == nil {
+					if r.status == abi.StatusOK {
+						results++
+					}
+					if r.status == abi.StatusOK && (r.wrote || len(r.out) == 0 && o.noRoom) {
+						lost++
+					}
 					return
 				}
 				k.find(Finding{Rule: r.breach.rule, Severity: Error, Function: f.label,
@@ -29,6 +36,14 @@ func checkOutput(k *kit) {
 					Expected: r.breach.expected, Mend: r.breach.mend})
 				k.send(event{Broken: f.label})
 			})
+		}
+		if lost > 0 && lost == results {
+			wrote := i.call(f, k.samples(f)[0], options{})
+			if wrote.wrote {
+				k.find(Finding{Rule: "R8", Severity: Warning, Function: f.label,
+					Seen:     f.label + " writes into the room, and leaves out_len 0, with every input that was tried",
+					Expected: "out_len set to the length of the result", Mend: "Set call->out_len, or use the SDK's ferrule_reply"})
+			}
 		}
 	})
 }
@@ -38,7 +53,7 @@ func checkRoomGuard(k *kit) {
 		"Compare with out_cap before writing; return memory of your own with release where it is too little")
 	k.each(func(i *instance, f function) {
 		for _, size := range []int{0, 1, 2, 7, 8, 16, 64, 1000} {
-			i.calls(f, k.samples(f), options{name: fmt.Sprintf("in a room of %d bytes where memory ends", size), room: size,
+			i.calls(f, k.samples(f), options{name: "in a room of " + plural(size, "byte") + " where memory ends", room: size,
 				noRoom:    size == 0,
 				guardRoom: true}, nil)
 		}
@@ -71,7 +86,7 @@ func differs(want, got *outcome) string {
 	case got.breach != nil:
 		return got.breach.seen
 	case len(want.out) != len(got.out):
-		return fmt.Sprintf("%d bytes instead of %d", len(got.out), len(want.out))
+		return fmt.Sprintf("%s instead of %d", plural(len(got.out), "byte"), len(want.out))
 	}
 	for n := range want.out {
 		if want.out[n] != got.out[n] {
@@ -112,9 +127,9 @@ func checkRoomSizes(k *kit) {
 					continue
 				}
 				// R8 and the statuses: where the room is too little, a function uses memory of its own, or says NO_MEMORY.
-				if !i.compare(f, in, want, options{name: fmt.Sprintf("in a room of %d bytes", size), room: size,
+				if !i.compare(f, in, want, options{name: "in a room of " + plural(size, "byte"), room: size,
 					noRoom: size == 0}, size < n,
-					Finding{Rule: "R8", Expected: fmt.Sprintf("the %d bytes that it has in a larger room, or FERRULE_NO_MEMORY where they do not fit", n),
+					Finding{Rule: "R8", Expected: "the " + plural(n, "byte") + " of the result in a larger room, or FERRULE_NO_MEMORY where it does not fit",
 						Mend: "Return memory of your own with release where the room is too little"}) {
 					break
 				}

@@ -113,25 +113,20 @@ const child = "child"
 func checkChildren(k *kit) {
 	const expected = "the host's children waited for by the host, whatever the library does with its own"
 	k.expect("R20", anyInput, mendInput)
-	if ignored, why := childrenIgnored(); why != "" {
+	h, why := childHandler()
+	if why != "" {
 		k.skip("%s", why)
-		return
-	} else if ignored {
-		k.skip("SIGCHLD is ignored in this process: the system reaps its children")
 		return
 	}
 	k.each(func(i *instance, f function) {
+		defer h.restore() // for the next function; that this one has changed it is what case signal-handlers says
 		c, err := k.newChild()
 		if err != nil {
 			k.note("%s was not tried: no child process can be started: %v", f.label, err)
 			return
 		}
 		i.calls(f, k.samples(f), options{}, nil)
-		if c.taken() {
-			if ignored, _ := childrenIgnored(); ignored {
-				k.note("%s has SIGCHLD ignored, see case signal-handlers", f.label)
-				return
-			}
+		if !h.ignores() && c.taken() {
 			k.find(Finding{Rule: "R20", Severity: Error, Function: f.label,
 				Seen:     f.label + " has taken the exit status of a child process of the host's",
 				Expected: expected, Mend: "Wait for the processes that you have started, by their numbers (waitpid(pid, …)), never for any (-1)"})

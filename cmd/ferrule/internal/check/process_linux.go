@@ -149,14 +149,34 @@ func streams() (facts, string) {
 	return all, ""
 }
 
-// childrenIgnored reports whether the system reaps this process's children by itself, or why that is not known.
-func childrenIgnored() (ignored bool, why string) {
-	b := fresh()
-	if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, addr(b), kernelSet, 0, 0); e != 0 {
-		return false, "signal handlers cannot be read: " + e.Error()
+// handler is what a process does with SIGCHLD.
+type handler struct{ action []byte }
+
+// childHandler returns what this process does with it now, or why that is not known.
+func childHandler() (*handler, string) {
+	b, err := guarded(4096)
+	if err != nil {
+		return nil, err.Error()
 	}
+	if e := childAction(0, addr(b)); e != 0 {
+		return nil, "signal handlers cannot be read: " + e.Error()
+	}
+	return &handler{b}, ""
+}
+
+func childAction(set, get uintptr) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), set, get, kernelSet, 0, 0)
+	return e
+}
+
+// restore puts it back.
+func (h *handler) restore() { childAction(addr(h.action), 0) }
+
+// ignores reports whether it is ignored now, so that the system reaps this process's children by itself.
+func (h *handler) ignores() bool {
+	b := fresh()
 	const ignore = 1 // SIG_IGN
-	return binary.NativeEndian.Uint64(b) == ignore, ""
+	return childAction(0, addr(b)) == 0 && binary.NativeEndian.Uint64(b) == ignore
 }
 
 // hostChild is a child process that has ended and that nobody has waited for.
@@ -201,4 +221,22 @@ func (c *hostChild) taken() bool {
 			return err == unix.ECHILD
 		}
 	}
+}
+
+// stackBottom is the lowest address of this thread's stack of the system, on which native code runs, or 0.
+func stackBottom() uintptr {
+	self, of, get := libc("pthread_self"), libc("pthread_getattr_np"), libc("pthread_attr_getstack")
+	if self == 0 || of == 0 || get == 0 {
+		return 0
+	}
+	b := fresh() // more than any pthread_attr_t has
+	const bottom, size = 2048, 2048 + 64
+	thread, _, _ := purego.SyscallN(self)
+	if failed, _, _ := purego.SyscallN(of, thread, addr(b)); int32(failed) != 0 {
+		return 0
+	}
+	if failed, _, _ := purego.SyscallN(get, addr(b), addr(b[bottom:]), addr(b[size:])); int32(failed) != 0 {
+		return 0
+	}
+	return word(addr(b[bottom:]))
 }

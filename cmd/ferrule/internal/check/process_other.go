@@ -11,15 +11,22 @@ const notHere = "not looked at on this system"
 
 func resident() (int, bool)           { return 0, false }
 func threads() (int, bool)            { return 0, false }
+func stackBottom() uintptr            { return 0 }
 func signalHandlers() (facts, string) { return nil, notHere }
 func signalMask() (facts, string)     { return nil, notHere }
 func locale() (facts, string)         { return nil, notHere }
 func floatingPoint() (facts, string)  { return nil, notHere }
 func environment() (facts, string)    { return nil, notHere }
 func streams() (facts, string)        { return nil, notHere }
-func childrenIgnored() (bool, string) { return false, notHere }
 
-type hostChild struct{}
+type (
+	handler   struct{}
+	hostChild struct{}
+)
+
+func childHandler() (*handler, string) { return nil, notHere }
+func (*handler) restore()              {}
+func (*handler) ignores() bool         { return false }
 
 func (*kit) newChild() (*hostChild, error) { return nil, errors.New(notHere) }
 func (*hostChild) taken() bool             { return false }

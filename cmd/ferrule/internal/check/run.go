@@ -39,7 +39,8 @@ type event struct {
 	Slow    string   `json:"slow,omitempty"`   // a function that runs until it is cancelled
 	Broken  string   `json:"broken,omitempty"` // a function that later cases leave out
 	Skip    string   `json:"skip,omitempty"`
-	Stop    string   `json:"stop,omitempty"` // why no other case can run
+	Stop    string   `json:"stop,omitempty"`  // why no other case can run
+	Stack   uint64   `json:"stack,omitempty"` // the lowest address of the stack that functions run on
 	Done    bool     `json:"done,omitempty"`
 }
 
@@ -173,6 +174,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, err
 	}
 	var last step
+	var stack uint64
 	done := false
 	if err == nil {
 		defer events.Close()
@@ -199,6 +201,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				r.Reason = e.Skip
 			case e.Stop != "":
 				p.stop = e.Stop
+			case e.Stack != 0:
+				stack = e.Stack
 			}
 		}
 	}
@@ -219,11 +223,17 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	} else {
-		how := death(process.State(), tail(stderr))
+		said := tail(stderr)
+		how := death(process.State(), said)
 		f.Seen = last.What + ": " + how
 		if last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")) {
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
 			f.Mend = "Catch what may be thrown, and return a status with a message"
+		}
+		if overflowed(stack, said) {
+			f.Seen = last.What + ": the process died of a stack overflow"
+			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
+				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
 		}
 	}
 	r.add(f)
@@ -254,16 +264,9 @@ func (p *parent) leavesProcesses(r *Result, names []string) {
 	}
 	p.processes = true
 	r.add(Finding{Rule: "R15", Severity: Error,
-		Seen:     fmt.Sprintf("left after every instance had stopped: %s, %s", processWord(len(names)), supervise.Names(names)),
+		Seen:     fmt.Sprintf("left after every instance had stopped: %s, %s", plural(len(names), "process"), supervise.Names(names)),
 		Expected: "no process of the library's own when every instance has stopped",
 		Mend:     "End the processes that an instance has started, and wait for them, before the call or ferrule_stop returns"})
-}
-
-func processWord(n int) string {
-	if n == 1 {
-		return "1 process"
-	}
-	return fmt.Sprintf("%d processes", n)
 }
 
 // leavesFiles reports files that a library has made in its working folder, once: whatever the case is about.
@@ -339,6 +342,17 @@ var (
 	signalAddr = regexp.MustCompile(`\b(?:addr=|fault address )(0x[0-9a-f]+)`)
 	exception  = regexp.MustCompile(`\bException (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
 )
+
+// overflowed reports whether a process died right below the lowest address of its stack, or at it.
+func overflowed(bottom uint64, stderr string) bool {
+	m := signalAddr.FindStringSubmatch(stderr)
+	if m == nil || bottom == 0 || !strings.Contains(stderr, "SIGSEGV") {
+		return false
+	}
+	address, err := strconv.ParseUint(m[1], 0, 64)
+	const below, above = 1 << 20, 64 << 10 // a frame that is entered may be large
+	return err == nil && address < bottom+above && address+below >= bottom
+}
 
 // death says how a process ended, from its state and from what Go's runtime wrote about it.
 func death(state *os.ProcessState, stderr string) string {

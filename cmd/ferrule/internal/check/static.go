@@ -35,7 +35,7 @@ func (s *static) refused(rule, mend string, kinds ...error) {
 	}
 	if cause, ok := errors.AsType[*abi.TextError](e.Err); ok {
 		f.Rule, f.Seen, f.Expected = cause.Rule, cause.Found, cause.Expected
-		if cause.Key != "" {
+		if cause.Key != "" && !strings.HasPrefix(cause.Found, "the key ") {
 			f.Seen = "the key " + cause.Key + ": " + f.Seen
 		}
 	} else if cause, ok := errors.AsType[*abi.MajorError](e.Err); ok {
@@ -136,7 +136,7 @@ func checkSymbols(s *static) {
 	if len(other) > 0 {
 		slices.Sort(other)
 		s.find(Finding{Rule: "R2", Severity: Warning,
-			Seen:     fmt.Sprintf("%d more exported names: %s", len(other), list(other)),
+			Seen:     fmt.Sprintf("%s: %s", plural(len(other), "more exported name"), list(other)),
 			Expected: "only what starts with ferrule_",
 			Mend:     "Compile with -fvisibility=hidden, or link with a version script: other libraries may have the same names"})
 	}
