@@ -121,11 +121,7 @@ With --json there is one object for each file, one after the other.`,
 				return failure(err)
 			}
 			o.Worker = []string{self, checkCase}
-			files, err := libraryFiles(args)
-			if err != nil {
-				return err
-			}
-			return checkAll(a, files, o)
+			return checkAll(a, libraryFiles(args), o)
 		},
 	}
 	f := cmd.Flags()

@@ -109,7 +109,6 @@ func TestCheckUsage(t *testing.T) {
 	}{
 		{[]string{}, "found no argument, expected the arguments FILE..."},
 		{[]string{"--list", echo}, "found the argument " + echo + ", expected none"},
-		{[]string{echo, t.TempDir()}, "without a library, expected a library (.so, .dylib or .dll), or a folder with some. Name "},
 		{[]string{"--memory", "1GiB", echo}, "found --memory without --sandbox"},
 		{[]string{"--sandbox", "--allow-connect", "0", echo}, "found --allow-connect 0, expected a TCP port, 1 to 65535"},
 		{[]string{"--level", "11", echo}, "found --level 11, expected 1 to 10"},

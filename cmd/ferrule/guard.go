@@ -5,7 +5,6 @@ import (
 	"bytes"
 	encoding "encoding/binary"
 	"encoding/gob"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -186,7 +185,7 @@ func (a *app) guard(plugin, fn string, timeout time.Duration) error {
 		over: make(chan struct{}), code: -1}
 	go up.read(pipes[2])
 
-	fate := watch(p, up, interrupts)
+	ending := watch(p, up, interrupts)
 	p.End(0)
 	for _, end := range []<-chan struct{}{up.over, streams} {
 		select {
@@ -206,19 +205,28 @@ func (a *app) guard(plugin, fn string, timeout time.Duration) error {
 		}
 		return &exit{code: code} // the child has said why
 	}
-	what := fmt.Sprintf("plug-in %s: %s: ", plugin, fn)
-	switch fate {
+	e := &fate{kind: "the plug-in crashed", plugin: plugin, fn: fn}
+	switch ending {
 	case interrupted:
-		return &exit{code: exitInterrupted, err: errors.New(what + "interrupted")}
+		e.kind, e.text = "interrupted", "interrupted"
+		return &exit{code: exitInterrupted, err: e}
 	case outOfTime:
-		return &exit{code: exitCrashed, err: fmt.Errorf("%sout of time (--timeout %v): the process that it was loaded into "+
-			"did not answer any more, and was killed", what, timeout)}
+		e.kind = "out of time"
+		e.text = fmt.Sprintf("out of time (--timeout %v): the process that it was loaded into did not answer any more, and was killed",
+			timeout)
 	case closed:
-		return &exit{code: exitCrashed, err: errors.New(what + "it replaced the process that it was loaded into by another " +
-			"program, or closed its descriptors; the process was killed")}
+		e.text = "it replaced the process that it was loaded into by another program, or closed its descriptors; the process " +
+			"was killed"
+	default:
+		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", p.State())
 	}
-	return &exit{code: exitCrashed, err: fmt.Errorf("%sit ended the process that it was loaded into: %v", what, p.State())}
+	return &exit{code: exitCrashed, err: e}
 }
+
+// fate says what has become of a guarded child.
+type fate struct{ kind, plugin, fn, text string }
+
+func (f *fate) Error() string { return fmt.Sprintf("plug-in %s: %s: %s", f.plugin, f.fn, f.text) }
 
 // The fates of a guarded child.
 const (

@@ -308,8 +308,11 @@ func TestCallJSON(t *testing.T) {
 		decode(4, fixture.C(t, "fault_abort"), "fault", "--in", "")
 		assert.Nil(t, got.Status)
 		assert.Contains(t, got.Error.Text, "plug-in fault_abort: fault: ")
+		assert.Equal(t, []string{"the plug-in crashed", "fault_abort", "fault"},
+			[]string{got.Error.Kind, got.Error.Plugin, got.Error.Function})
 		decode(4, fixture.C(t, "fault_infinite_loop"), "fault", "--in", "", "--timeout", "100ms")
 		assert.Contains(t, got.Error.Text, "--timeout 100ms")
+		assert.Equal(t, "out of time", got.Error.Kind)
 	})
 }
 

@@ -34,9 +34,8 @@ func inspectCommand(a *app) *cobra.Command {
 system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on
 any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
 
-A library that is no plug-in is described, too, as far as it goes. Of several files each
-is described; files that are not plug-ins are reported on standard error, and the exit
-code is 3.
+A library that is no plug-in is described, too, as far as it goes. Of several files, and of a folder's libraries, each is
+described; files that are not plug-ins are reported on standard error, and the exit code is 3.
 
 With --diff there are two files, and what the second adds, removes and changes is listed. The exit code is 1 when
 something of it could break a host that uses the first:
@@ -84,7 +83,7 @@ With --json --diff there is one object:
 		ValidArgsFunction: libraries,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !diff {
-				return a.inspect(args)
+				return a.inspect(libraryFiles(args))
 			}
 			if len(args) != 2 {
 				return usage(plural(len(args), "file")+" with --diff", "two, the old one and the new one", "")

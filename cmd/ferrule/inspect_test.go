@@ -56,7 +56,7 @@ func badFiles(t *testing.T) map[string]string {
 		file("text.so", []byte("this is no library\n")): "not a shared library: found a text file",
 		file("empty.so", nil):                           "not a shared library: found an empty file",
 		file("truncated.so", whole[:len(whole)/2]):      "the file is truncated",
-		dir:                                                 "not a regular file: found a directory",
+		t.TempDir():                                         "not a regular file: found a directory", // with no library
 		filepath.Join(dir, "missing.so"):                    "Check the path",
 		fixture.C(t, "no_manifest"):                         "not a Ferrule plug-in",
 		fixture.C(t, "manifest_newer_major"):                "found ferrule=2, expected ferrule=1",
@@ -65,6 +65,21 @@ func badFiles(t *testing.T) map[string]string {
 		file("archive.so", []byte("!<arch>\nlib.o/  \n")):   "an archive of object files",
 		file("almost.so", []byte("\x7fELF\x02\x01\x01pad")): "the file is truncated",
 	}
+}
+
+// Of a folder the libraries are described.
+func TestInspectFolder(t *testing.T) {
+	dir := t.TempDir()
+	for from, name := range map[string]string{fixture.C(t, "echo"): "a.so", fixture.C(t, "state"): "b.DLL"} {
+		data, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder.so"), 0o700))
+	stdout, stderr, code := ferrule(t, "", "inspect", dir)
+	require.Zero(t, code, stderr)
+	assert.Regexp(t, `(?s)^echo 1\.2\.3 .*\nstate `, stdout)
 }
 
 func TestInspect(t *testing.T) {

@@ -30,7 +30,13 @@ func detailsOf(err error) *errorDetails {
 	var call *loader.CallError
 	var crash *loader.CrashError
 	var late *loader.DeadlineError
+	var guarded *fate
+	var stuck *hang
 	switch {
+	case errors.As(err, &guarded):
+		d.Kind, d.Plugin, d.Function = guarded.kind, guarded.plugin, guarded.fn
+	case errors.As(err, &stuck):
+		d.Kind, d.Plugin, d.Function = "out of time", stuck.plugin, stuck.fn
 	case errors.As(err, &line):
 		d.Kind, d.Found, d.Expected, d.Remedy = "the command line is wrong", line.found, line.expected, line.remedy
 	case errors.As(err, &open):
