@@ -23,7 +23,9 @@ func TestCheckPasses(t *testing.T) {
 	assert.Empty(t, stderr)
 	assert.Contains(t, stdout, "passed  room-sizes\n")
 	assert.Contains(t, stdout, " passes: ")
-	assert.Contains(t, stdout, "; 0 errors, 0 warnings (--level 8 --seed 1)\n")
+	assert.Contains(t, stdout, "; 0 errors, 1 warning (--level 8 --seed 1)\n")
+	assert.Contains(t, stdout, "rounds has failed with every input that was tried", "it wants 64 bytes of its host")
+	assert.Contains(t, stdout, "--answer host=TEXT\n")
 	assert.NotContains(t, stdout, "\x1b", "no colours where no terminal is")
 	assert.NotContains(t, stdout, "leaks", "a case of level 9")
 }

@@ -128,10 +128,15 @@ func checkInputGuard(k *kit) {
 func checkStatus(k *kit) {
 	k.expect("R10", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
-		statuses := map[abi.Status]int{}
-		defer func() { k.alwaysFails(f, statuses) }()
+		statuses, panicked := map[abi.Status]int{}, ""
+		defer func() { k.alwaysFails(f, statuses, panicked) }()
 		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
-			statuses[r.status]++
+			if r.breach == nil {
+				statuses[r.status]++
+			}
+			if r.status == abi.StatusPanic && panicked == "" {
+				panicked = in.name
+			}
 			finding := Finding{Rule: "R10", Severity: Error, Function: f.label,
 				Seen:     fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
 				Expected: "0 for a result, 1 to 8 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
@@ -142,21 +147,30 @@ func checkStatus(k *kit) {
 	})
 }
 
-// alwaysFails reports a function that no input has had a result of. What it does then was not tried by any case.
-func (k *kit) alwaysFails(f function, statuses map[abi.Status]int) {
-	if len(statuses) == 0 || statuses[abi.StatusOK] > 0 {
-		return
-	}
-	for status := range statuses {
-		if status < 0 || status.Reserved() {
+// alwaysFails reports a function that no input has had a result of: what it does then was not tried by any case. And one
+// that panics, with the first input that it does so with.
+func (k *kit) alwaysFails(f function, statuses map[abi.Status]int, panicked string) {
+	all := 0
+	for status, n := range statuses {
+		if all += n; status < 0 || status.Reserved() {
 			return // which is worse, and said
 		}
 	}
+	if all == 0 || statuses[abi.StatusOK] > 0 && panicked == "" {
+		return
+	}
 	finding := Finding{Rule: "R10", Severity: Warning, Function: f.label, Expected: "a result, with one input at least",
 		Mend: "Give check an input that the function takes: --in " + f.label + "=TEXT or --in " + f.label + "=@FILE"}
-	switch {
-	case statuses[abi.StatusPanic] > 0:
-		finding.Rule, finding.Seen = "R12", f.label+" has panicked, and has given no result, with every input that was tried"
+	if len(k.lib.Imports) > 0 {
+		finding.Mend += "; and its host functions the answers that it needs: --answer " + k.lib.Imports[0].Name + "=TEXT"
+	}
+	switch n := statuses[abi.StatusPanic]; {
+	case n > 0:
+		finding.Rule, finding.Seen = "R12", fmt.Sprintf("%s has panicked with %d of %d inputs that were tried, first with %s", f.label, n, all,
+			panicked)
+		if n == all {
+			finding.Seen = f.label + " has panicked with every input that was tried"
+		}
 		finding.Expected, finding.Mend = "a result, or a status that says what is wrong with the input",
 			"See where it panics: ferrule call prints its message"
 	case len(statuses) == 1 && statuses[abi.StatusInvalid] > 0:
