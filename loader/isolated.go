@@ -33,6 +33,7 @@ type CrashError struct {
 	Func      string        // the function's name; empty when it was loaded or started
 	Signal    os.Signal     // the signal that ended the worker, or nil
 	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
+	Fault     string        // where the fault was, where that is known: the address, and the code by function or offset; in words
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
 	Stderr    []string      // the last lines that the worker wrote: to its standard error, and to its standard output as well
 	Attempt   int           // which of the plug-in's workers it was, from 1
@@ -45,7 +46,7 @@ func (e *CrashError) Error() string {
 	if e.Func != "" {
 		text += e.Func + ": "
 	}
-	text += (&engine.Crash{Signal: e.Signal, Code: e.ExitCode, Reason: e.Reason, Suspended: e.Suspended}).Error()
+	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Suspended: e.Suspended}).Error()
 	if n := len(e.Stderr); n > 0 {
 		text += fmt.Sprintf("; its last line: %s", e.Stderr[n-1])
 	}
@@ -118,6 +119,6 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 }
 
 func crashError(plugin, fn string, c *engine.Crash) error {
-	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, ExitCode: c.Code, Reason: c.Reason, Stderr: c.Stderr,
+	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Stderr: c.Stderr,
 		Attempt: c.Attempt, Suspended: c.Suspended}
 }

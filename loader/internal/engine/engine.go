@@ -184,8 +184,9 @@ type Crash struct {
 	Stderr  []string  // the last lines that it wrote to its standard streams
 	Attempt int       // which worker it was, from 1
 
-	Unserved bool  // it ended before anything of the plug-in's ran in it
-	Err      error // why it could not be started, or nil
+	Fault    string // where in the code the fault was, in words; may be empty
+	Unserved bool   // it ended before anything of the plug-in's ran in it
+	Err      error  // why it could not be started, or nil
 
 	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
 }
@@ -198,6 +199,9 @@ func (c *Crash) Error() string {
 		text = "the worker was " + c.Reason
 	case c.Signal != nil:
 		text = fmt.Sprintf("the worker was ended by the signal %q", c.Signal)
+		if c.Fault != "" {
+			text += " (" + c.Fault + ")"
+		}
 	}
 	if c.Suspended > 0 {
 		text = fmt.Sprintf("suspended for another %v, because workers keep crashing; the last: %s", c.Suspended.Round(time.Millisecond), text)

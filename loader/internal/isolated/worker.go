@@ -44,6 +44,7 @@ type worker struct {
 	signal   os.Signal // that ended it, or nil
 	code     int       // its exit code, or -1
 	unserved bool      // it had not come as far as to serve
+	where    string    // its fault was, in words; may be empty
 	lanes    []*lane   // all
 	free     []*lane   // those that nobody owns; the last one was used last
 	views    int       // how many are owned by calls that are over, for their output
@@ -292,11 +293,20 @@ func (w *worker) await() {
 	signal, code := w.process.wait()
 	e.mu.Lock()
 	w.ended, w.signal, w.code = true, signal, code
+	var fault transport.FaultReport
+	var faulted bool
 	if !w.dead.Load() { // the memory is there
 		w.unserved = !w.memory.Served()
+		fault, faulted = w.memory.Fault()
 	}
 	w.leave("")
 	e.mu.Unlock()
+	if faulted { // outside of the lock: it reads the library's file
+		text := where(fault, signal, e.path)
+		e.mu.Lock()
+		w.where = text
+		e.mu.Unlock()
+	}
 	w.output.finish()
 	close(w.gone)
 	w.process.bury()
@@ -343,7 +353,7 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the engine's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
+	crash := engine.Crash{Signal: w.signal, Fault: w.where, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
 	} else if w.ended && w.reason == "" && w.signal == nil {

@@ -607,3 +607,13 @@ func orElse[T comparable](v, alternative T) T {
 	}
 	return v
 }
+
+// Anchor returns where a symbol that every plug-in exports is in memory, by which addresses are told from the file's; 0 when
+// that is not known.
+func (m *Image) Anchor() uintptr {
+	addr, err := m.dl.Lookup(abi.SymbolManifest)
+	if err != nil {
+		return 0
+	}
+	return addr
+}

@@ -61,6 +61,14 @@ func (h *Host) Started(p *os.Process) error {
 // the worker's word.
 func (h *Host) Served() bool { return h.header.started[0].Load() != 0 }
 
+// Fault returns where the worker's first fault was. It is the worker's word.
+func (h *Host) Fault() (f FaultReport, ok bool) {
+	if h.header.fault.state.Load() != 2 {
+		return f, false
+	}
+	return h.header.fault.FaultReport, true
+}
+
 // Close frees the memory. No lane is used any more.
 func (h *Host) Close() {
 	if h.bells != nil {

@@ -51,6 +51,23 @@ type header struct {
 	sleeps  atomic.Uint32 // whether the worker sleeps until wanted changes
 	_       [13]uint32
 	started [MaxLanes]atomic.Uint32 // by lane, 1 when the worker serves it; for debuggers and Host.Served
+	fault   Fault                   // the worker writes it
+}
+
+// Fault is where the worker's first fault was. A handler of signals writes it, in assembly.
+//
+// Layout: two 32-bit words, four 64-bit words.
+type Fault struct {
+	state atomic.Uint32 // 0, 1 while it is written, 2 when it is whole
+	FaultReport
+}
+
+// FaultReport is what a Fault tells.
+type FaultReport struct {
+	Signal  uint32
+	Address uint64 // that the instruction could not use, or its own
+	PC, SP  uint64 // of the thread
+	Anchor  uint64 // where the library's ferrule_manifest is, or 0; written before there is a fault
 }
 
 // control is the first part of a lane.

@@ -47,6 +47,9 @@ func Attach(files []*os.File) (*Worker, error) {
 // called before the lanes are used for that.
 func (w *Worker) Admit(admit func(n int) error) { w.admit = admit }
 
+// Fault returns the place for the process's first fault, in the shared memory.
+func (w *Worker) Fault() *Fault { return &w.header.fault }
+
 // Lost returns a channel that gets an error when the host cannot wake this process any more: io.EOF when it is gone, or
 // else the plug-in has closed what is not its own.
 func (w *Worker) Lost() <-chan error { return w.bells.lost }

@@ -89,6 +89,7 @@ func Main(sandbox Sandbox) {
 	if err != nil {
 		fail(ExitProtocol, err.Error())
 	}
+	recordFaults(memory.Fault())
 	go func() {
 		err := <-memory.Lost()
 		if errors.Is(err, io.EOF) {
@@ -328,6 +329,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
 	}
+	s.memory.Fault().Anchor = uint64(image.Anchor())
 	e, err := native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, Instances: o.Instances, Context: &s.control})
 	if err != nil {
 		return answer(l, nil, 0, err)

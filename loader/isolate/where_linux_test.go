@@ -1,0 +1,54 @@
+//go:build amd64 || arm64
+
+package isolate_test
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+)
+
+// A crash says where it was: the address, and the code by function and library.
+func TestWhereItCrashed(t *testing.T) {
+	if os.Getenv(fixture.Emulated) != "" {
+		t.Skip("an emulator has frames of signals of its own")
+	}
+	for name, want := range map[string]string{
+		"fault_sigsegv":        `^at the address 0x8, in "(fault_fault|wild_write|ferrule_fn_fault)"\+0x[0-9a-f]+ \(fault_sigsegv\.so\+0x[0-9a-f]+\)$`,
+		"fault_stack_overflow": `^stack overflow, at the address 0x[0-9a-f]+, in "\w+"\+0x[0-9a-f]+ \(fault_stack_overflow\.so\+0x[0-9a-f]+\)$`,
+		"fault_sigfpe":         `^in "\w+"\+0x[0-9a-f]+ \(fault_sigfpe\.so\+0x[0-9a-f]+\)$`,
+		"fault_handler":        `^at the address 0x8, in "\w+"\+0x[0-9a-f]+ \(fault_handler\.so\+0x[0-9a-f]+\)$`,
+		"fault_abort":          `^$`,
+	} {
+		p := open(t, fixture.C(t, name), isolate.InWorker())
+		for range 2 {
+			_, err := p.Call(ctx, "fault", nil)
+			e := crash(t, err)
+			assert.Regexp(t, want, e.Fault, name)
+			if e.Fault != "" {
+				assert.ErrorContains(t, err, " ("+e.Fault+")")
+			}
+		}
+		if name == "fault_handler" {
+			_, err := p.Call(ctx, "fault", nil)
+			assert.Equal(t, []string{"handed on"}, crash(t, err).Stderr, "once: the default follows")
+		}
+	}
+}
+
+// The fault of a process that the plug-in has forked, and a signal that somebody sends, are not taken for one of the worker's.
+func TestFaultsThatAreNotTheWorkers(t *testing.T) {
+	p := open(t, fixture.C(t, "fault_handler"), isolate.InWorker())
+	assert.Equal(t, "11", call(t, p, "fault_in_child", ""))
+	_, err := p.Call(ctx, "fault", nil)
+	assert.Contains(t, crash(t, err).Fault, "at the address 0x8, in ", "the child's was none")
+	_, err = p.Call(ctx, "fault_sent", nil)
+	e := crash(t, err)
+	assert.Equal(t, syscall.SIGSEGV, e.Signal)
+	assert.Empty(t, e.Fault)
+}
