@@ -80,7 +80,7 @@ func TestOpenDefects(t *testing.T) {
 			"meta_without_end":         {loader.ErrManifest, "answer"},
 			"function_name_too_long":   {loader.ErrName, "128"},
 			"duplicate_symbol":         {loader.ErrDuplicate, "ferrule_fn_answer"},
-			"import_not_offered":       {loader.ErrMissingImport, `["loyalty_pionts" "zzz"]`},
+			"import_not_offered":       {loader.ErrMissingImport, `loyalty_pionts, zzz`},
 			"undefined_symbol":         {loader.ErrLoad, "ferrules_nobody_defines"},
 			"start_fails":              {loader.ErrStart, "the configuration's own words"},
 			"start_breaks_a_rule":      {loader.ErrStart, "R10"},
