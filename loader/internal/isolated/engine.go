@@ -70,10 +70,12 @@ type Engine struct {
 	start     engine.StartOptions
 	lanes     int // how many calls may run at a time
 	run       func(*worker) (child, error)
+	open      func(*worker) error // has a worker load the plug-in
+	halt      func(*call) error   // has it stop the plug-in
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
-	mu        sync.Mutex
+	mu        mutex
 	worker    *worker       // nil when there is none that calls may use
 	unburied  []*worker     // those of which something is left, or may be
 	launching *worker       // that starts, and that no call uses yet; or nil
@@ -102,6 +104,20 @@ type Engine struct {
 	hurry     chan struct{} // closed when closing is to take no more time
 	over      chan struct{} // closed when closeErr is set
 	closeErr  error
+}
+
+// mutex guards an Engine. Every step of taking, giving back, waiting, dying and closing is one holding of it, so that a test
+// that has a say in who gets it next goes through the orders in which things can happen.
+type mutex struct {
+	sync.Mutex
+	step func() // called before each locking where it is not nil; set before the engine is used
+}
+
+func (m *mutex) Lock() {
+	if m.step != nil {
+		m.step()
+	}
+	m.Mutex.Lock()
 }
 
 // Starter opens plug-ins isolated.
@@ -171,7 +187,7 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o engine.StartOptions) *Engine {
 	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
 	e.hurry, e.over = make(chan struct{}), make(chan struct{})
-	e.run, e.closed = (*worker).startProcess, make(chan struct{})
+	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {

@@ -86,7 +86,7 @@ func (e *Engine) launch() (*worker, error) {
 		w.leave(openGivenUp)
 	}
 	e.mu.Unlock()
-	err := w.open()
+	err := e.open(w)
 	if err != nil {
 		w.kill("")
 		w.awaitBurial(burialPatience)
@@ -445,6 +445,17 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 	return done, nil
 }
 
+// halt has the worker stop the plug-in.
+func (c *call) halt() error {
+	_, err := c.control(transport.OpStop, nil)
+	if err != nil {
+		if _, crashed := err.(*engine.Crash); !crashed {
+			err = c.garbage(err)
+		}
+	}
+	return err
+}
+
 // stop ends the worker after it has stopped the plug-in, within WithStopTimeout.
 func (w *worker) stop() error {
 	e := w.engine
@@ -463,12 +474,7 @@ func (w *worker) stop() error {
 	late := time.AfterFunc(e.options.StopTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", e.options.StopTimeout))
 	})
-	_, err := c.control(transport.OpStop, nil)
-	if err != nil {
-		if _, crashed := err.(*engine.Crash); !crashed {
-			err = c.garbage(err)
-		}
-	}
+	err := e.halt(c)
 	c.over()
 	late.Stop()
 	e.mu.Lock()
