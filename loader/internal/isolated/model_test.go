@@ -231,6 +231,9 @@ func (m *model) check() {
 			m.fail("worker %d: lanes to be had of a dying one", w.attempt)
 		}
 	}
+	if e.worker == nil && len(e.waiting) > 0 {
+		m.fail("%d calls wait for a lane of no worker", len(e.waiting))
+	}
 	if len(m.owners) > e.calls {
 		m.fail("%d calls have a lane, and %d are counted", len(m.owners), e.calls)
 	}
