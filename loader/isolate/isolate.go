@@ -7,7 +7,13 @@
 // functions. Calls travel through shared memory.
 //
 // When a worker ends, the calls that were in it fail with a *loader.CrashError, and the next call starts another one, with
-// a new state. Nothing of a worker outlives the host.
+// a new state. No call waits for the old one's end.
+//
+// Nothing of a worker outlives it or the host, on Linux (amd64, arm64) and Windows: the processes that it has started end with
+// it, in whatever group and session they are. What remains is a plug-in without a sandbox that kills its keeper on purpose,
+// what others start on its behalf, and systems that have no keepers, where the layer "leaves no processes" is missing in
+// Isolation.Layers: there, what has left the worker's session stays, and after SIGKILL of the host all but the worker does; on
+// macOS what has left its process group. See docs/isolation.md.
 //
 // # What it protects from
 //
@@ -33,8 +39,8 @@ type Option func(*isolated.Options) error
 // InWorker has loader.Open run the plug-in in a worker process.
 //
 // The other options of loader.Open mean the same as without it, but for WithUnload: closing the plug-in ends its worker
-// anyway. At most 256 calls run at a time, views that are not released included; others wait. Host functions that several
-// threads of the plug-in call in one call run one after the other. The worker's working directory is the root. Every
+// anyway. At most 256 calls run at a time, views that are not released included; others wait, but where all 256 are views and
+// none is released within a second: then they fail with loader.ErrViews. Host functions that several threads of the plug-in call in one call run one after the other. The worker's working directory is the root. Every
 // worker, also one that is started later, loads the bytes that were at the path when the plug-in was opened: a private copy
 // of the file (see loader.WithPrivateCopy), of which there is one for all plug-ins of this process that opened it. Of a file
 // of more than 64 MiB, without a digest, it is the file itself, by its descriptor; if that is overwritten in place, no
