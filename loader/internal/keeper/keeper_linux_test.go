@@ -298,6 +298,41 @@ func TestSignalsDoNotEndTheKeeper(t *testing.T) {
 	within(t, "the end", func() { _, _ = p.Wait(); p.Bury() })
 }
 
+// A keeper sleeps as long as nothing happens: it makes no system call but the one that it waits in.
+func TestKeeperSleeps(t *testing.T) {
+	p, _ := shell(t, "exec sleep 1000")
+	before := make(map[string]bool)
+	assert.Eventually(t, func() bool { // the same number of switches twice, and asleep: it is in its place
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.keeper))
+		require.NoError(t, err)
+		var state, switches string
+		for line := range strings.Lines(string(status)) {
+			if strings.HasPrefix(line, "State:") {
+				state = line
+			} else if strings.Contains(line, "ctxt_switches") {
+				switches += line
+			}
+		}
+		seen := before[switches] && strings.Contains(state, "S (")
+		before[switches] = true
+		return seen
+	}, hang, 100*time.Millisecond)
+	schedstat := func() (spent, waited, slices int64) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", p.keeper))
+		require.NoError(t, err)
+		_, err = fmt.Sscan(string(text), &spent, &waited, &slices)
+		require.NoError(t, err)
+		return
+	}
+	spent, _, slices := schedstat()
+	time.Sleep(300 * time.Millisecond)
+	later, _, times := schedstat()
+	assert.Equal(t, slices, times, "how often it ran")
+	assert.Equal(t, spent, later, "processor time")
+	p.Kill()
+	within(t, "the end", func() { _, _ = p.Wait(); p.Bury() })
+}
+
 func TestNotStarted(t *testing.T) {
 	c, _ := shellCommand(t, "exit 0")
 	text, err := os.CreateTemp(t.TempDir(), "")

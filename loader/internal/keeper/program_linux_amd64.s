@@ -129,6 +129,10 @@ rooted:
 	MOVL	$8, DX
 	MOVL	$0x80000, R10          // SFD_CLOEXEC
 	SYS(signalfd4)
+	MOVL	AX, DI                 // it may be one of the worker's numbers, which are closed below
+	MOVL	$1030, SI              // F_DUPFD_CLOEXEC
+	MOVL	$21, DX
+	SYS(fcntl)
 	MOVL	AX, SIGNALS
 	MOVL	$1, 68(BX)             // POLLIN
 	MOVL	$16, CONTROL

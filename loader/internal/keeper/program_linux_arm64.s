@@ -126,6 +126,9 @@ rooted:
 	MOVD	$8, R2
 	MOVD	$0x80000, R3
 	SYS(signalfd4)
+	MOVD	$1030, R1
+	MOVD	$21, R2
+	SYS(fcntl)
 	MOVW	R0, SIGNALS(R19)
 	MOVD	$1, R1
 	MOVW	R1, 68(R19)
