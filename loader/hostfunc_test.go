@@ -61,6 +61,10 @@ func TestHostFuncErrors(t *testing.T) {
 			{loader.Status(1234), 1234},
 			{loader.Status(-1), loader.ErrFailed},
 			{loader.Status(0), loader.ErrFailed},
+			{loader.Status(9), loader.ErrFailed}, // reserved (R10)
+			{loader.Status(500), loader.ErrFailed},
+			{loader.Status(999), loader.ErrFailed},
+			{loader.Status(1000), 1000},
 			{loader.ErrPanic, loader.ErrFailed},
 			{fmt.Errorf("late: %w", context.DeadlineExceeded), loader.ErrCancelled},
 			{&loader.CallError{Plugin: "other", Func: "f", Status: loader.ErrNoMemory}, loader.ErrNoMemory},

@@ -9,6 +9,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // slotsPerCore is how many slots a concurrent plug-in has for each processor before calls look for an idle one among
@@ -78,6 +79,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		}
 		inst := s.inst
 		e.release(s)
+		stress.Yield()
 		if err := inst.renew(&c); err != nil {
 			return nil, err
 		}
@@ -136,6 +138,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	mine := make(chan *slot, 1)
 	for _, s := range slots {
 		s.attend()
+		stress.Yield()
 		if s.claimIdle() {
 			e.mu.Unlock()
 			s.clean()
@@ -144,6 +147,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	}
 	e.waiting = append(e.waiting, mine)
 	e.mu.Unlock()
+	stress.Yield()
 	return e.wait(c, slots, mine)
 }
 
@@ -243,6 +247,7 @@ func (e *Engine) release(s *slot) {
 	if s.marked() {
 		s.unmark()
 	}
+	s.disclaim()
 	if !s.giveBack() {
 		e.releaseSlow(s)
 	}
@@ -251,6 +256,7 @@ func (e *Engine) release(s *slot) {
 // releaseSlow shuts the slot's visitors out, tidies up behind them, and hands it to the next call that waits.
 func (e *Engine) releaseSlow(s *slot) {
 	s.tidy()
+	stress.Yield()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {

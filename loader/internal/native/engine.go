@@ -48,6 +48,7 @@ type Engine struct {
 	waiting []chan *slot // calls that wait for a slot, first come first served
 	closing bool
 	open    int           // slots that are not closed yet, once closing
+	refused chan struct{} // closed with closing
 	drained chan struct{} // closed when open has come to 0
 
 	closeOnce sync.Once
@@ -96,7 +97,7 @@ var ErrFull = errors.New("the batch's outputs have come to their limit")
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
-	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, drained: make(chan struct{}), finished: make(chan struct{})}
+	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), finished: make(chan struct{})}
 	e.base = callctx.Background
 	if o.Context != nil {
 		e.base.Context = o.Context
@@ -197,6 +198,7 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if s.marked() && s.unmark() {
 		err = engine.ErrEnded
 	}
+	s.disclaim()
 	if !s.giveBack() {
 		e.releaseSlow(s)
 	}
@@ -261,7 +263,7 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 // ownLength returns the length of the output that a call has left in the plug-in's own memory, 0 where there is none, or none
 // that is valid.
 func (s *slot) ownLength(status abi.Status) int {
-	if f := &s.frame; f.Release != 0 && status >= 0 && f.Out != 0 && f.OutLen <= maxInt {
+	if f := &s.frame; f.Release != 0 && status >= 0 && cmem.Valid(f.Out, f.OutLen) {
 		return int(f.OutLen)
 	}
 	return 0
@@ -295,6 +297,9 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 			Expected: "out to point at the result"}
 	case n > maxInt:
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
+	case !cmem.Valid(out, n):
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, out),
+			Expected: "out to point at out_len bytes"}
 	case release != 0:
 		dst = append(dst, cmem.Bytes(out, int(n))...)
 	case n > uintptr(len(room)):
@@ -356,6 +361,7 @@ func (e *Engine) refuse() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closing = true
+	close(e.refused)
 	for _, c := range e.waiting {
 		c <- nil
 	}

@@ -115,6 +115,7 @@ func (inst *instance) renew(c *callctx.Caller) error {
 	if inst.needs(c) {
 		return engine.ErrReentrant // it would wait for itself
 	}
+	e := inst.engine
 	waiter, err := callctx.Wait(c.Outer, inst)
 	if err != nil {
 		return err
@@ -130,6 +131,8 @@ func (inst *instance) renew(c *callctx.Caller) error {
 			continue
 		case <-c.Done:
 			return c.Cause()
+		case <-e.refused: // Close keeps the lock
+			return engine.ErrClosed
 		}
 		break
 	}
@@ -137,17 +140,12 @@ func (inst *instance) renew(c *callctx.Caller) error {
 	if !inst.poisoned.Load() {
 		return nil
 	}
-	e := inst.engine
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
 	for _, s := range *e.slots.Load() {
 		for wait := 10 * time.Microsecond; s.inst == inst && s.phase.Load() != idle; wait = min(2*wait, time.Millisecond) {
-			e.mu.Lock()
-			closing := e.closing
-			e.mu.Unlock()
-			if closing {
-				return engine.ErrClosed
-			}
 			select {
+			case <-e.refused:
+				return engine.ErrClosed
 			case <-c.Done:
 				return c.Cause()
 			case <-time.After(wait):

@@ -13,6 +13,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // The phases of a slot. A call that finds nothing out of the ordinary moves it from idle to busy by a compare-and-swap,
@@ -99,9 +100,11 @@ type nestedKey struct{}
 // tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on,
 // which may have to wait for a visitor, who may want any lock: so it is not for use under one.
 func (s *slot) tryAcquire() bool {
+	stress.Yield()
 	if !s.claimIdle() {
 		return false
 	}
+	stress.Yield()
 	if s.others.Load() != 0 {
 		s.clean()
 	}
@@ -124,7 +127,9 @@ func (s *slot) clean() {
 // it has told the rest of the machine that the slot is idle; who waits for a slot therefore looks again by itself.
 func (s *slot) giveBack() bool {
 	if s.others.Load() == 0 {
+		stress.Yield()
 		cmem.StoreUint32(&s.phase, idle)
+		stress.Yield()
 		if s.others.Load() == 0 || !s.phase.CompareAndSwap(idle, busy) {
 			return true // another call has it by now, and looks at others when it gives it back
 		}
@@ -148,8 +153,7 @@ func (s *slot) ownGoroutine() bool {
 	return owner != 0 && owner == cross.Goroutine()
 }
 
-// outerOfGoroutine reports whether this goroutine is in a host function of the slot's call, or in what it called. The owner
-// of a slot may be that of the call before, but such a call is in no host function.
+// outerOfGoroutine reports whether this goroutine is in a host function of the slot's call, or in what it called.
 func (s *slot) outerOfGoroutine() bool { return s.current.Load() != nil && s.ownGoroutine() }
 
 // leave ends a visit.
@@ -162,6 +166,7 @@ func (s *slot) leave(own bool) {
 // enter lets a visitor in: the slot's call runs, and the slot serves no other before exit.
 func (s *slot) enter() bool {
 	s.others.Add(visitor)
+	stress.Yield()
 	if s.phase.Load() == busy {
 		return true
 	}
@@ -173,7 +178,9 @@ func (s *slot) exit() { s.others.Add(^(visitor - 1)) }
 
 // lock shuts visitors out and waits for those who are in. Only the owner calls it.
 func (s *slot) lock() {
+	stress.Yield()
 	s.phase.Store(locked)
+	stress.Yield()
 	// A visitor is the watcher, for nanoseconds, or a thread of the plug-in's that still is in a host function when
 	// the call returned: it broke R14, and may take any time.
 	for n := 0; s.others.Load() >= visitor; n++ {
@@ -201,6 +208,7 @@ func (s *slot) tidy() {
 func (s *slot) endCall() {
 	if c := s.current.Load(); c != nil {
 		c.End()
+		stress.Yield()
 		s.current.Store(nil)
 	}
 }

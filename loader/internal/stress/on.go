@@ -6,8 +6,10 @@
 package stress
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // Enabled reports whether the build tag ferrule_stress is set.
@@ -24,6 +26,16 @@ func Cross() {
 		runtime.GC()
 	}
 	overwrite()
+}
+
+// Yield stands at each step of the protocol by which calls take slots and give them back: others may come in between.
+func Yield() {
+	switch n := rand.Uint32N(256); {
+	case n == 0:
+		time.Sleep(time.Microsecond)
+	case n < 64:
+		runtime.Gosched()
+	}
 }
 
 // growStack recurses through frames of 4 KiB, so that the stack is copied to a larger one; collections shrink it again.

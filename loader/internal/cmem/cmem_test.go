@@ -1,0 +1,89 @@
+package cmem
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+func TestValid(t *testing.T) {
+	const last = ^uintptr(0)
+	for _, c := range []struct {
+		addr, n uintptr
+		valid   bool
+	}{
+		{0, 0, true}, {last, 0, true}, {1, 1, true}, {last, 1, true}, {last - 15, 16, true},
+		{0, 1, false}, {last, 2, false}, {last - 15, 17, false}, {last - 15, 1000, false},
+		{1, math.MaxInt + 1, false}, {1, last, false}, {last, last, false},
+	} {
+		assert.Equal(t, c.valid, Valid(c.addr, c.n), "%d bytes at %#x", c.n, c.addr)
+	}
+}
+
+func TestAddr(t *testing.T) {
+	assert.NotZero(t, Addr(nil), "the contract promises a pointer that is not NULL")
+	assert.NotZero(t, Addr([]byte{}))
+	b := []byte("hello")
+	assert.Equal(t, b, Bytes(Addr(b), len(b)))
+	assert.Nil(t, Bytes(0, 0))
+	Bytes(Addr(b), len(b))[0] = 'J'
+	assert.Equal(t, "Jello", string(b), "it is the same memory")
+}
+
+func TestRequest(t *testing.T) {
+	var words [1 + unsafe.Sizeof(abi.Request{})/unsafe.Sizeof(uintptr(0))]uintptr
+	r := (*abi.Request)(unsafe.Pointer(&words[0]))
+	r.Size = unsafe.Sizeof(*r)
+	assert.Same(t, r, Request(AddrOf(r)))
+	r.Size--
+	assert.Nil(t, Request(AddrOf(r)), "shorter than the first version")
+	r.Size = ^uintptr(0)
+	assert.Same(t, r, Request(AddrOf(r)), "a later version's")
+	assert.Nil(t, Request(0))
+	assert.Nil(t, Request(AddrOf(r)+1), "not aligned")
+}
+
+type incomparable struct {
+	context.Context
+	_ []int
+}
+
+func TestContexts(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	assert.True(t, Same(ctx, ctx))
+	assert.False(t, Same(ctx, context.Background()))
+	odd := context.Context(incomparable{Context: ctx})
+	assert.True(t, Same(odd, odd))
+	assert.True(t, IsBackground(context.Background()))
+	for _, other := range []context.Context{ctx, context.TODO(), odd, nil} {
+		assert.False(t, IsBackground(other))
+	}
+	assert.Equal(t, ContextWord(ctx), ContextWord(ctx))
+	assert.NotEqual(t, ContextWord(ctx), ContextWord(context.Background()))
+}
+
+func TestStore(t *testing.T) {
+	var word atomic.Uint32
+	StoreUint32(&word, 7)
+	assert.EqualValues(t, 7, word.Load())
+	var ptr atomic.Uintptr
+	StoreUintptr(&ptr, 8)
+	assert.EqualValues(t, 8, ptr.Load())
+}
+
+func TestAt(t *testing.T) {
+	words := make([]uint64, 4)
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 32)
+	*At[uint64](b, 8) = 42
+	assert.EqualValues(t, 42, words[1])
+	assert.Panics(t, func() { At[uint64](b, 4) }, "not aligned")
+	assert.Panics(t, func() { At[uint64](b, 32) }, "beyond the memory")
+	assert.Panics(t, func() { At[uint64](b, -8) })
+}

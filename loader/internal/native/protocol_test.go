@@ -1,0 +1,331 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
+)
+
+type noHost struct{}
+
+func (noHost) Call(context.Context, uint32, []byte) ([]byte, abi.Status) { return nil, 0 }
+func (noHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
+	return nil, abi.StatusFailed
+}
+func (noHost) Log(context.Context, abi.Level, []byte) {}
+
+func start(t *testing.T, library string, o Options) *Engine {
+	t.Helper()
+	image, err := Load(fixture.C(t, library), LoadOptions{Accept: func(*inspect.Library) error { return nil }})
+	require.NoError(t, err)
+	o.Host = noHost{}
+	e, err := New(image, o)
+	require.NoError(t, err)
+	return e
+}
+
+// within fails the test when fn takes so long that it must be stuck.
+func within(t *testing.T, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); fn() }()
+	select {
+	case <-done:
+	case <-time.After(40 * time.Second):
+		stacks := make([]byte, 1<<20)
+		panic(fmt.Sprintf("stuck:\n%s", stacks[:runtime.Stack(stacks, true)])) // on whatever goroutine this is
+	}
+}
+
+// model is what must hold of slots, whatever the schedule: a slot has one owner at most, who took it from its own engine,
+// and none when the engine is closed.
+type model struct {
+	t      *testing.T
+	mu     sync.Mutex
+	owners map[*slot]*Engine
+	closed map[*Engine]bool
+}
+
+func (m *model) took(e *Engine, s *slot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !assert.Nil(m.t, m.owners[s], "a slot has two owners") || !assert.Same(m.t, e, s.engine, "a slot of another engine") {
+		return
+	}
+	assert.False(m.t, m.closed[e], "a slot of a closed engine")
+	m.owners[s] = e
+}
+
+func (m *model) gives(e *Engine, s *slot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	assert.Same(m.t, e, m.owners[s], "the owner has lost it")
+	delete(m.owners, s)
+}
+
+// closes says that Close has returned.
+func (m *model) closes(e *Engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed[e] = true
+	for _, owner := range m.owners {
+		assert.NotSame(m.t, e, owner, "Close has not waited")
+	}
+}
+
+// life is one engine from its start to its end, with calls, threads of a plug-in and panics, all at once.
+func (m *model) life(library string, o Options, calls, threads int, random *rand.Rand) {
+	e := start(m.t, library, o)
+	e.calledBack = true
+	all := *e.slots.Load()
+	var work sync.WaitGroup
+	var over atomic.Bool
+	for range calls {
+		seed := random.Uint64()
+		work.Go(func() {
+			random := rand.New(rand.NewPCG(seed, 1))
+			for {
+				ctx, cancel := context.Background(), context.CancelFunc(func() {})
+				switch random.IntN(4) {
+				case 0:
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(300))*time.Microsecond)
+				case 1:
+					ctx, cancel = context.WithCancel(ctx)
+				case 2:
+					ctx = context.WithValue(ctx, m, 1)
+				}
+				stress.Yield()
+				s, err := e.acquire(ctx, e.choose(), false)
+				if err != nil {
+					cancel()
+					if errors.Is(err, engine.ErrClosed) {
+						return
+					}
+					assert.ErrorIs(m.t, err, context.DeadlineExceeded)
+					continue
+				}
+				m.took(e, s)
+				s.claim()
+				for range random.IntN(3) {
+					stress.Yield()
+					runtime.Gosched()
+				}
+				if random.IntN(3) == 0 { // a host function is called
+					own, ok := s.visit()
+					assert.True(m.t, ok, "the owner's own service is refused")
+					c := s.hostContext()
+					assert.Same(m.t, c, s.hostContext(), "one call has one context")
+					s.leave(own)
+				}
+				if random.IntN(40) == 0 {
+					s.inst.poisoned.Store(true)
+				}
+				m.gives(e, s)
+				e.release(s)
+				cancel()
+			}
+		})
+	}
+	// Threads of the plug-in that use frames whenever they like, for host functions whose result is kept.
+	for range threads {
+		seed := random.Uint64()
+		work.Go(func() {
+			random := rand.New(rand.NewPCG(seed, 2))
+			for !over.Load() {
+				s := all[random.IntN(len(all))]
+				if s.enter() {
+					stress.Yield()
+					if s.engine == e {
+						_ = s.hostContext()
+						s.kept.keep([]byte("kept"), abi.StatusOK)
+						s.attend()
+					}
+					s.exit()
+				}
+				runtime.Gosched()
+			}
+		})
+	}
+	time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+	within(m.t, func() { assert.NoError(m.t, e.Close()) })
+	m.closes(e)
+	over.Store(true)
+	within(m.t, work.Wait)
+}
+
+// The protocol by which slots are taken, given back, waited for, renewed and closed, against the model. With the build tag
+// ferrule_stress each step of it is a place where others may come in between.
+func TestSlotProtocol(t *testing.T) {
+	for _, c := range []struct {
+		name, library string
+		options       Options
+	}{
+		{"serial", "threads_serial", Options{Instances: 1}},
+		{"two instances", "threads_serial", Options{Instances: 2}},
+		{"concurrent", "threads_concurrent", Options{Instances: 1}},
+		{"concurrent, bounded", "threads_concurrent", Options{Instances: 2, MaxCalls: 3}},
+		{"pinned", "threads_pinned", Options{Instances: 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := range uint64(12) {
+				random := rand.New(rand.NewPCG(seed, 0))
+				m := &model{t: t, owners: make(map[*slot]*Engine), closed: make(map[*Engine]bool)}
+				// Lives one after the other and beside each other: they take over each other's slots.
+				var lives sync.WaitGroup
+				for range 2 {
+					own := rand.New(rand.NewPCG(random.Uint64(), 0))
+					lives.Go(func() {
+						for range 3 {
+							m.life(c.library, c.options, 6, 2, own)
+						}
+					})
+				}
+				lives.Wait()
+				assert.Empty(t, m.owners)
+				if t.Failed() {
+					t.Fatalf("with the seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+// A call that has the slots of an engine that was closed meanwhile, when they are another engine's: it gives them back to
+// where they belong, wherever on its way it finds out.
+func TestSlotsOfAClosedEngine(t *testing.T) {
+	a := start(t, "threads_serial", Options{Instances: 2})
+	stale := *a.slots.Load()
+	require.NoError(t, a.Close())
+	b := start(t, "threads_serial", Options{Instances: 2})
+	same := 0
+	for _, s := range *b.slots.Load() {
+		for _, old := range stale {
+			if s == old {
+				same++
+			}
+		}
+		s.attend() // as if a call of b waited
+	}
+	require.Positive(t, same, "the arena hands slots out again")
+
+	mine := make(chan *slot, 1) // not in the queue: Close has answered
+	mine <- nil
+	_, err := a.wait(&callctx.Background, stale, mine)
+	assert.ErrorIs(t, err, engine.ErrClosed)
+	a.mu.Lock()
+	a.waiting = append(a.waiting, make(chan *slot, 1))
+	a.mu.Unlock()
+	soon, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	caller, err := callctx.Ask(soon)
+	require.NoError(t, err)
+	late := make(chan *slot, 1)
+	a.mu.Lock()
+	a.waiting = append(a.waiting, late)
+	a.mu.Unlock()
+	_, err = a.wait(&caller, stale, late) // its timer finds b's slots idle
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+
+	a.slots.Store(&stale)
+	for range 8 {
+		_, err := a.acquire(context.Background(), a.choose(), false)
+		if err == nil {
+			t.Fatal("not given back")
+		}
+		assert.ErrorIs(t, err, engine.ErrClosed)
+	}
+	for _, s := range *b.slots.Load() {
+		assert.Equal(t, idle, s.phase.Load())
+		assert.Same(t, b, s.engine)
+	}
+	within(t, func() {
+		_, _, err := b.Append(context.Background(), 0, nil, nil)
+		assert.NoError(t, err)
+		assert.NoError(t, b.Close())
+	})
+}
+
+// The watcher looks at the slots that have calls which can end, and not at those of a spike that is over.
+func TestWatcherForgets(t *testing.T) {
+	e := start(t, "threads_concurrent", Options{Instances: 1, MaxCalls: 2000})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var spike []*slot
+	for range 1000 {
+		s, err := e.acquire(ctx, nil, false)
+		require.NoError(t, err)
+		assert.True(t, s.watched)
+		spike = append(spike, s)
+	}
+	for _, s := range spike {
+		e.release(s)
+	}
+	held, err := e.acquire(ctx, nil, false)
+	require.NoError(t, err)
+	watched := func() (n int) {
+		for _, s := range *e.slots.Load() {
+			if s == held {
+				continue
+			}
+			if s.tryAcquire() {
+				if s.watched {
+					n++
+				}
+				e.release(s)
+			}
+		}
+		return n
+	}
+	within(t, func() {
+		for watched() > 0 {
+			time.Sleep(100 * time.Millisecond) // longer than it takes the watcher to find a slot idle for long
+		}
+	})
+	assert.True(t, held.watched, "its call runs")
+	cancel()
+	within(t, func() {
+		for held.cancel.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	e.release(held)
+	require.NoError(t, e.Close())
+}
+
+// Shutdown refuses calls at once, says what still runs when its context ends, and leaves the rest to the background.
+func TestShutdown(t *testing.T) {
+	e := start(t, "threads_serial", Options{Instances: 2})
+	s, err := e.acquire(context.Background(), nil, false)
+	require.NoError(t, err)
+	soon, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	within(t, func() {
+		err = e.Shutdown(soon)
+		var unfinished *engine.Unfinished
+		if assert.ErrorAs(t, err, &unfinished) {
+			assert.Equal(t, engine.Unfinished{Calls: 1, Cause: context.DeadlineExceeded}, *unfinished)
+		}
+		_, err = e.acquire(context.Background(), nil, false)
+		assert.ErrorIs(t, err, engine.ErrClosed)
+		assert.ErrorIs(t, e.Shutdown(nil), engine.ErrNilContext) //nolint:staticcheck // that is what is tested
+	})
+	e.release(s)
+	within(t, func() { assert.NoError(t, e.Shutdown(context.Background()), "in the background it went on") })
+	assert.NoError(t, e.Shutdown(soon), "it is closed, whatever the context")
+}

@@ -1,0 +1,302 @@
+package loader_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+)
+
+// A host function that ferrule_start calls while an instance is renewed, and that calls the plug-in, would wait for itself.
+func TestReentranceWhileAnInstanceIsRenewed(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, threads := range []string{"serial", "concurrent", "pinned"} {
+			f := openForeign(t, w, threads, loader.WithConfig([]byte("ask")))
+			_, err := f.Call(ctx, "fails", nil)
+			require.ErrorIs(t, err, loader.ErrPanic)
+			inner := make(chan error, 1)
+			do := func(ctx context.Context) { _, err := f.Call(ctx, "ok", nil); inner <- err }
+			f.host.Store(&do)
+			within(t, func() {
+				_, err = f.Call(ctx, "ok", nil)
+				assert.NoError(t, err, threads)
+				assert.ErrorIs(t, <-inner, loader.ErrReentrant, threads)
+			})
+			f.sound(t)
+			require.NoError(t, f.Close())
+		}
+	})
+}
+
+// Two first host calls of one call at the same time: both have its context.
+func TestReentranceFromSeveralThreads(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		within(t, func() {
+			var p *loader.Plugin
+			again := func(ctx context.Context, in []byte) ([]byte, error) {
+				_, err := p.Call(ctx, "nothing_such", nil)
+				assert.ErrorIs(t, err, loader.ErrNoFunc)
+				return in, nil
+			}
+			p = openHost(t, w, func(ctx context.Context, in []byte) ([]byte, error) { return upper(ctx, in) }, again)
+			for range 50 {
+				_, err := p.Call(ctx, "threads", nil)
+				require.NoError(t, err)
+			}
+		})
+	})
+}
+
+// A context that a host function kept is over with its call, also when the call that runs now has the same parent.
+func TestReentranceOfAContextWithTheSameParent(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, threads := range []string{"serial", "pinned"} {
+			f := openForeign(t, w, threads)
+			var kept context.Context
+			keep := func(ctx context.Context) { kept = ctx }
+			f.host.Store(&keep)
+			_, err := f.Call(ctx, "ask", nil)
+			require.NoError(t, err)
+			inside, leave := make(chan bool), make(chan bool)
+			block := func(context.Context) { inside <- true; <-leave }
+			f.host.Store(&block)
+			running := on(func() { _, err := f.Call(ctx, "ask", nil); assert.NoError(t, err) })
+			<-inside
+			waited := on(func() { _, err := f.Call(kept, "ok", nil); assert.NoError(t, err, threads) })
+			select {
+			case <-waited:
+				t.Error("it did not wait")
+			case <-time.After(10 * time.Millisecond):
+			}
+			close(leave)
+			within(t, func() { <-running; <-waited })
+			f.sound(t)
+			require.NoError(t, f.Close())
+		}
+	})
+}
+
+// A plug-in and its host that call each other without end are refused at a depth, whatever bounds there are beside it: by the
+// context, and by the goroutine where the context is another one.
+func TestRecursionEnds(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, c := range []struct {
+			name    string
+			pass    func(context.Context) context.Context
+			opts    []loader.Option
+			threads string
+		}{
+			{"its context", func(ctx context.Context) context.Context { return ctx }, nil, "concurrent"},
+			{"its context, more calls", func(ctx context.Context) context.Context { return ctx }, []loader.Option{loader.WithMaxCalls(5000)}, "concurrent"},
+			{"background", func(context.Context) context.Context { return context.Background() }, nil, "concurrent"},
+			{"background, serial", func(context.Context) context.Context { return context.Background() }, nil, "serial"},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				if cross.Goroutine() == 0 {
+					t.Skip("on this architecture goroutines have no number")
+				}
+				f := openForeign(t, w, c.threads, c.opts...)
+				depth, refused := 0, error(nil)
+				var again func(ctx context.Context)
+				again = func(ctx context.Context) {
+					depth++
+					if _, err := f.Call(c.pass(ctx), "ask", nil); err != nil && refused == nil {
+						refused = err
+					}
+				}
+				f.host.Store(&again)
+				within(t, func() {
+					_, err := f.Call(ctx, "ask", nil)
+					assert.NoError(t, err)
+				})
+				assert.ErrorIs(t, refused, loader.ErrReentrant)
+				most := 256
+				if c.threads == "serial" {
+					most = 1
+				}
+				assert.Equal(t, most, depth)
+				f.sound(t)
+				require.NoError(t, f.Close())
+			})
+		}
+	})
+}
+
+// Plug-ins that call each other in a circle, each with all its instances in use: the last one to wait is refused, by name.
+func TestCircleOfPlugins(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, n := range []int{2, 3} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				plugins := make([]*foreign, n)
+				for i := range plugins {
+					plugins[i] = openForeign(t, w, "serial")
+				}
+				var all sync.WaitGroup
+				all.Add(n)
+				var refused, done atomic.Int32
+				for i, f := range plugins {
+					next := plugins[(i+1)%n]
+					var once sync.Once
+					do := func(ctx context.Context) {
+						once.Do(func() {
+							all.Done()
+							all.Wait() // all instances are in use
+							ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+							defer cancel()
+							if _, err := next.Call(ctx, "ok", nil); err != nil {
+								refused.Add(1)
+								assert.ErrorIs(t, err, loader.ErrDeadlock)
+								assert.ErrorIs(t, err, loader.ErrReentrant)
+								assert.ErrorContains(t, err, "foreign_serial → foreign_serial")
+							} else {
+								done.Add(1)
+							}
+						})
+					}
+					f.host.Store(&do)
+				}
+				within(t, func() {
+					var calls sync.WaitGroup
+					for _, f := range plugins {
+						calls.Go(func() { _, err := f.Call(ctx, "ask", nil); assert.NoError(t, err) })
+					}
+					calls.Wait()
+				})
+				assert.EqualValues(t, 1, refused.Load())
+				assert.EqualValues(t, n-1, done.Load())
+				for _, f := range plugins {
+					f.sound(t)
+					require.NoError(t, f.Close())
+				}
+			})
+		}
+	})
+}
+
+// A plug-in that waits for another one, which others use for as long as they like, is in no circle.
+func TestWaitingIsNoCircle(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		one, two := openForeign(t, w, "serial"), openForeign(t, w, "serial")
+		inside, leave := make(chan bool), make(chan bool)
+		block := func(context.Context) { inside <- true; <-leave }
+		two.host.Store(&block)
+		held := on(func() { _, err := two.Call(ctx, "ask", nil); assert.NoError(t, err) })
+		<-inside
+		pass := func(ctx context.Context) { _, err := two.Call(ctx, "ok", nil); assert.NoError(t, err) }
+		one.host.Store(&pass)
+		waits := on(func() { _, err := one.Call(ctx, "ask", nil); assert.NoError(t, err) })
+		time.Sleep(10 * time.Millisecond)
+		close(leave)
+		within(t, func() { <-held; <-waits })
+		one.sound(t)
+		two.sound(t)
+		require.NoError(t, one.Close())
+		require.NoError(t, two.Close())
+	})
+}
+
+// At most n calls of a concurrent plug-in are in it at a time; the others wait.
+func TestMaxCalls(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		f := openForeign(t, w, "concurrent", loader.WithMaxCalls(3))
+		inside, leave := make(chan bool, 10), make(chan bool)
+		block := func(context.Context) { inside <- true; <-leave }
+		f.host.Store(&block)
+		var calls sync.WaitGroup
+		for range 10 {
+			calls.Go(func() { _, err := f.Call(ctx, "ask", nil); assert.NoError(t, err) })
+		}
+		for range 3 {
+			<-inside
+		}
+		soon, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		_, err := f.Call(soon, "ok", nil)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Empty(t, inside)
+		close(leave)
+		within(t, calls.Wait)
+		f.sound(t)
+		require.NoError(t, f.Close())
+	})
+}
+
+// A pinned plug-in has a thread for each instance, which a process has not got without end.
+func TestPinnedInstancesAreBounded(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		_, err := w.try(fixture.C(t, "foreign_pinned"), loader.WithInstances(12000), loader.WithHostFunc("host", echo))
+		var e *loader.OpenError
+		require.ErrorAs(t, err, &e)
+		assert.ErrorIs(t, err, loader.ErrOption)
+		assert.Contains(t, e.Expected, "1 to 1024")
+		assert.NotEmpty(t, e.Path)
+	})
+}
+
+// A short result does not keep the memory that a long one before it made the loader expect.
+func TestShortResultAfterLongOne(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		f, err := w.open(t, fixture.C(t, "echo")).Func("echo")
+		require.NoError(t, err)
+		for range 3 {
+			long, err := f.Call(ctx, make([]byte, 8<<20))
+			require.NoError(t, err)
+			require.Len(t, long, 8<<20)
+			short, err := f.Call(ctx, []byte("x"))
+			require.NoError(t, err)
+			assert.Equal(t, "x", string(short))
+			assert.LessOrEqual(t, cap(short), 64)
+		}
+	})
+}
+
+// Values of a context go with the call that had it.
+func TestContextsAreNotKept(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		f := openForeign(t, w, "concurrent")
+		for _, cancellable := range []bool{false, true} {
+			for _, fn := range []string{"ok", "ask"} {
+				collected := make(chan bool)
+				func() {
+					ctx, cancel := context.WithCancel(ctx)
+					defer cancel()
+					if !cancellable {
+						ctx = context.Background()
+					}
+					value := new([1 << 10]byte)
+					runtime.AddCleanup(value, func(int) { close(collected) }, 0)
+					function, err := f.Func(fn)
+					require.NoError(t, err)
+					with := context.WithValue(ctx, key{}, value)
+					var b loader.Batch
+					require.NoError(t, function.Batch(with, [][]byte{nil}, &b))
+					_, err = function.Call(with, nil)
+					require.NoError(t, err)
+					runtime.KeepAlive(&b)
+				}()
+				within(t, func() {
+					for {
+						runtime.GC()
+						select {
+						case <-collected:
+							return
+						case <-time.After(time.Millisecond):
+						}
+					}
+				})
+			}
+		}
+		f.sound(t)
+		require.NoError(t, f.Close())
+	})
+}
