@@ -16,7 +16,13 @@
 // # Threads
 //
 // Everything here may be used from any goroutine at the same time. How many calls a plug-in runs at once is what its
-// manifest says: by default one for each instance, and the others wait, until their context ends; see WithInstances.
+// manifest says: by default one for each instance, and the others wait, until their context ends; see WithInstances, and
+// WithMaxCalls for concurrent plug-ins.
+//
+// A host function may call plug-ins, with the context that it got or one derived from it. A call that would then wait for
+// itself is refused: because its instances are in use by the calls that it comes from (ErrReentrant), because plug-ins would
+// wait for each other in a circle (ErrDeadlock), or because more than 256 calls would be in progress one within the other
+// (ErrTooDeep). With another context that is recognised only on the host function's own goroutine, and without the circle.
 //
 // # Errors
 //
@@ -32,6 +38,10 @@
 //
 // A plug-in runs in this process. A fault in it, such as a wild pointer or an abort, ends the process: no Go code can
 // recover it. A context's end asks the plug-in to stop, by its cancellation word, and then waits for it to do so.
-// A host function should not call runtime.Goexit, and so no testing.T.FailNow: it skips the plug-in's frames, with what
-// they would have freed, and the instance is replaced as after a panic.
+//
+// What the host passes in, which are contexts, host functions and log handlers, may panic, block or call plug-ins: nothing of
+// the plug-in's is locked meanwhile, but for the instance whose call it is. It should not call runtime.Goexit, and so no
+// testing.T.FailNow: that skips the plug-in's frames, with what they would have freed, and the instance is replaced as after a
+// panic. On a thread of the plug-in's own, in a pinned plug-in, and in one that imports nothing, it is the call that fails then,
+// and no goroutine of the caller's ends.
 package loader

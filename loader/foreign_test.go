@@ -317,6 +317,39 @@ func TestForeignContextWhileItRuns(t *testing.T) {
 	})
 }
 
+// A plug-in that imports nothing can still write lines. In-process it is not known which goroutine its calls are on, so the
+// handler is on another one.
+func TestForeignHandlerOfAPluginWithoutImports(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		f := new(foreign)
+		p, err := w.try(fixture.C(t, "check_log_not_utf8"), loader.WithLogger(slog.New(f)))
+		require.NoError(t, err)
+		for _, at := range []*atomic.Pointer[func(context.Context)]{&f.enabled, &f.handle} {
+			exit := func(context.Context) { runtime.Goexit() }
+			at.Store(&exit)
+			returned := false
+			ended := on(func() { _, err = p.Call(ctx, "log", nil); returned = true })
+			within(t, func() { <-ended })
+			assert.Equal(t, !w.isolated, returned)
+			if returned {
+				assert.ErrorIs(t, err, loader.ErrPanic)
+			}
+			fail := func(context.Context) { panic("on purpose") }
+			at.Store(&fail)
+			within(t, func() {
+				_, err = p.Call(ctx, "log", nil)
+				assert.NoError(t, err)
+			})
+			at.Store(nil)
+		}
+		within(t, func() {
+			_, err = p.Call(ctx, "log", nil)
+			assert.NoError(t, err)
+			assert.NoError(t, p.Close())
+		})
+	})
+}
+
 // ferrule_start and ferrule_stop call the host, too: at Open, at renewal and at Close.
 func TestForeignHostCodeAtStart(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {

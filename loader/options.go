@@ -41,11 +41,13 @@ type options struct {
 // HostFunc is a function that the host offers to plug-ins.
 //
 // in is the plug-in's memory, valid until the function returns: copy what is kept. The result is copied at once.
-// ctx is the one of the call in which the plug-in is; passed on to a call of another plug-in, it lets a loop back into
-// the same instance be refused instead of waiting for ever.
+// ctx is the one of the call in which the plug-in is; passed on to calls of plug-ins, it lets a loop back into the same
+// instance be refused instead of waiting for ever. It may be kept: when the call is over, it is the caller's context and no
+// more.
 //
 // An error becomes the status and the message that the plug-in gets: a Status that it wraps, ErrCancelled for a
-// context's error, otherwise ErrFailed. A panic becomes ErrFailed and a log line. It may be called from several
+// context's error, otherwise ErrFailed. A Status that the contract reserves
+// becomes ErrFailed. A panic becomes ErrFailed and a log line. It may be called from several
 // goroutines at the same time, on any thread.
 type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
 
@@ -112,7 +114,7 @@ const maxPinned = 1 << 10
 // WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most; the default is 256. Others wait, until their
 // context ends. A call that blocks in the plug-in takes a thread, of which a Go process has 10,000 (see
 // debug.SetMaxThreads), so this bounds what one plug-in can take of them. Serial and pinned plug-ins run as many calls as
-// they have instances (WithInstances). Isolated, 256 calls run at a time at most, whatever n is.
+// they have instances (WithInstances). Isolated, no more than 256 calls run at a time.
 func WithMaxCalls(n int) Option {
 	return func(o *options) error {
 		if n < 1 || n > maxCalls {
