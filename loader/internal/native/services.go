@@ -240,11 +240,7 @@ func (s *slot) claim() {
 }
 
 // disclaim ends that, or else a call that this goroutine makes later might be taken for one from within this.
-func (s *slot) disclaim() {
-	if s.engine.calledBack {
-		cmem.StoreUintptr(&s.owner, 0)
-	}
-}
+func (s *slot) disclaim() { cmem.StoreUintptr(&s.owner, 0) }
 
 // prepare sets the members of the frame that are the same for every call of the instance. A plug-in may have written
 // over them in the call before (R6).
