@@ -32,7 +32,7 @@ func (noHost) Log(context.Context, abi.Level, []byte) {}
 
 func start(t *testing.T, library string, o Options) *Engine {
 	t.Helper()
-	image, err := Load(fixture.C(t, library), LoadOptions{Accept: func(*inspect.Library) error { return nil }})
+	image, err := Load(context.Background(), fixture.C(t, library), LoadOptions{Accept: func(*inspect.Library) error { return nil }})
 	require.NoError(t, err)
 	o.Host = noHost{}
 	e, err := New(image, o)
