@@ -119,7 +119,7 @@ platforms-update: ## The same, and writes README's table and docs/platforms.md
 	$(GO) run ./internal/platforms -update
 
 .PHONY: corpus
-corpus: ## The reader of libraries against LIEF, on more than a thousand real ones of 19 platforms: downloads 600 MB into build/corpus, once
+corpus: ## The reader of libraries against LIEF, on more than a thousand real ones of 19 platforms: downloads some 500 MB into build/corpus, once
 	$(NEED_GO)
 	$(call need,python3,apt-get install python3 python3-venv)
 	$(call need,npm,apt-get install npm)

@@ -456,12 +456,16 @@ func (f *elfFile) readSymbols(x *exports) error {
 			if uint64(name) >= uint64(len(f.names.bytes)) {
 				return malformed("the symbol %d with a name beyond the end of the string table", i)
 			}
+			where := f.u16(sym[section:])
+			if where == 0 && sym[info]>>4 == 0 && i > 0 { // ld.so takes it for an address in this library
+				return malformed("the symbol %d, which is local and undefined", i)
+			}
 			ours := f.names.hasPrefix(name, "")
 			kind := sym[info] & 15
 			if !ours && !x.all && kind != sttIFunc {
 				continue
 			}
-			bind, visibility, where := sym[info]>>4, sym[other]&3, f.u16(sym[section:])
+			bind, visibility := sym[info]>>4, sym[other]&3
 			if where == 0 { // undefined
 				continue
 			}
@@ -506,23 +510,46 @@ func (f *elfFile) symbolRange() (first, end uint64, err error) {
 		return f.gnuHashRange(addr)
 	}
 	if addr, ok := f.dynamic.find(dtHash); ok {
-		if f.wide && (f.machine == emS390 || f.machine == emAlpha) { // the two whose hash table has 64-bit words
-			b, err := f.at("its hash table", addr, 16)
-			if err != nil {
-				return 0, 0, err
-			}
-			return 1, f.u64(b[8:]), nil
-		}
-		b, err := f.at("its hash table", addr, 8)
-		if err != nil {
-			return 0, 0, err
-		}
-		return 1, uint64(f.u32(b[4:])), nil
+		return f.hashRange(addr)
 	}
 	if f.machine == emMIPS { // its own hash table is sorted otherwise; it also has the number
 		return 1, f.dynamic.get(dtMIPSSymTabNo), nil
 	}
 	return 0, 0, nil
+}
+
+// hashRange also refuses a chain of symbols that leads out of the table, or back to itself: ld.so follows it.
+func (f *elfFile) hashRange(addr uint64) (first, end uint64, err error) {
+	const what = "its hash table"
+	entry, word := uint64(4), func(b []byte) uint64 { return uint64(f.u32(b)) }
+	if f.wide && (f.machine == emS390 || f.machine == emAlpha) { // the two whose hash table has 64-bit words
+		entry, word = 8, f.u64
+	}
+	head, err := f.at(what, addr, 2*entry)
+	if err != nil {
+		return 0, 0, err
+	}
+	buckets, symbols := word(head), word(head[entry:])
+	if buckets > maxCount || symbols > maxCount {
+		return 0, 0, tooLong(max(buckets, symbols), "entries in its hash table")
+	}
+	table, err := f.at(what, addr+2*entry, (buckets+symbols)*entry)
+	if err != nil {
+		return 0, 0, err
+	}
+	chains := table[buckets*entry:]
+	steps := uint64(0)
+	for i := range buckets {
+		for at := word(table[i*entry:]); at != 0; at = word(chains[at*entry:]) {
+			if at >= symbols {
+				return 0, 0, malformed("the symbol %d of %d in its hash table", at, symbols)
+			}
+			if steps++; steps > symbols {
+				return 0, 0, malformed("a chain without end in its hash table")
+			}
+		}
+	}
+	return 1, symbols, nil
 }
 
 func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
@@ -532,6 +559,9 @@ func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
 		return 0, 0, err
 	}
 	buckets, first, bloom := uint64(f.u32(head)), uint64(f.u32(head[4:])), uint64(f.u32(head[8:]))
+	if bloom == 0 || bloom&(bloom-1) != 0 { // ld.so stops the process
+		return 0, 0, malformed("%d words of the filter in its hash table, expected a power of two", bloom)
+	}
 	off, rest := f.inFile(addr)
 	skip := 16 + bloom*f.pick(4, 8)
 	if skip > rest || buckets > (rest-skip)/4 {
@@ -547,7 +577,11 @@ func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
 			return 0, 0, err
 		}
 		for i := 0; i < len(b); i += 4 {
-			last = max(last, uint64(f.u32(b[i:])))
+			bucket := uint64(f.u32(b[i:]))
+			if bucket != 0 && bucket < first {
+				return 0, 0, malformed("the symbol %d in its hash table, which starts at %d", bucket, first)
+			}
+			last = max(last, bucket)
 		}
 		off, rest = off+uint64(len(b)), rest-uint64(len(b))
 	}

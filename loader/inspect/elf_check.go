@@ -22,18 +22,19 @@ const maxInit = 1 << 16
 type elfRelocs struct {
 	rela                     bool // in DT_RELA, and not in DT_REL
 	relative, copy, resolver uint32
-	tls                      [4]uint32 // what concerns thread-local variables
+	tls                      [4]uint32 // of thread-local variables
+	symbol                   [3]uint32 // a symbol's address: anywhere, in the GOT, in the PLT's part of it
 }
 
 var elfRelocKinds = map[uint16]elfRelocs{
-	3:           {false, 8, 5, 42, [4]uint32{14, 35, 36, 41}},
-	40:          {false, 23, 20, 160, [4]uint32{13, 17, 18, 19}},
-	62:          {true, 8, 5, 37, [4]uint32{16, 17, 18, 36}},
-	emPPC64:     {true, 22, 19, 248, [4]uint32{68, 73, 78}},
-	emS390:      {true, 12, 9, 61, [4]uint32{54, 55, 56}},
-	emAArch64:   {true, 1027, 1024, 1032, [4]uint32{1028, 1029, 1030, 1031}},
-	emRISCV:     {true, 3, 4, 58, [4]uint32{7, 9, 11, 12}},
-	emLoongArch: {true, 3, 4, 12, [4]uint32{7, 9, 11, 14}},
+	3:           {false, 8, 5, 42, [4]uint32{14, 35, 36, 41}, [3]uint32{1, 6, 7}},
+	40:          {false, 23, 20, 160, [4]uint32{13, 17, 18, 19}, [3]uint32{2, 21, 22}},
+	62:          {true, 8, 5, 37, [4]uint32{16, 17, 18, 36}, [3]uint32{1, 6, 7}},
+	emPPC64:     {true, 22, 19, 248, [4]uint32{68, 73, 78}, [3]uint32{}},
+	emS390:      {true, 12, 9, 61, [4]uint32{54, 55, 56}, [3]uint32{}},
+	emAArch64:   {true, 1027, 1024, 1032, [4]uint32{1028, 1029, 1030, 1031}, [3]uint32{257, 1025, 1026}},
+	emRISCV:     {true, 3, 4, 58, [4]uint32{7, 9, 11, 12}, [3]uint32{}},
+	emLoongArch: {true, 3, 4, 12, [4]uint32{7, 9, 11, 14}, [3]uint32{}},
 }
 
 func badEntry(tag, found, expected string) error {
@@ -161,8 +162,7 @@ func (f *elfFile) checkDynamic(s *segment) error {
 		name string
 		tag  uint64
 	}{{"DT_INIT", dtInit}, {"DT_FINI", dtFini}} {
-		if addr, ok := f.dynamic.find(e.tag); ok && (!f.isCode(addr) || f.isTable(addr)) &&
-			(addr != 0 || f.system.nullInit()) {
+		if addr, ok := f.dynamic.find(e.tag); ok && (!f.isCode(addr) || f.isTable(addr)) {
 			return badEntry(e.name, f.place(addr), "code")
 		}
 	}
@@ -184,9 +184,6 @@ func (f *elfFile) isTable(addr uint64) bool {
 
 // relroSlack is how far PT_GNU_RELRO may go beyond its segment: up to the end of the page, of the longest size.
 const relroSlack = 64<<10 - 1
-
-// nullInit reports whether the system calls a function at address 0 of the library. Those that are not known may not.
-func (s *elfSystem) nullInit() bool { return s.libc == Glibc }
 
 // checkParts refuses what remains: what the other program headers describe, once all segments are known.
 func (f *elfFile) checkParts(phoff, size uint64, parts []part) error {
@@ -399,6 +396,10 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 	case w.kinds.copy:
 		if kind != 0 {
 			return "a copy of another library's data"
+		}
+	case w.kinds.symbol[0], w.kinds.symbol[1], w.kinds.symbol[2]:
+		if kind != 0 && (symbol == 0 || kind != w.kinds.symbol[0] && at%w.word != 0) {
+			return fmt.Sprintf("the address of symbol %d at address %#x", symbol, at)
 		}
 	case w.kinds.resolver:
 		if kind != 0 && rela && !w.isCode(addend) {

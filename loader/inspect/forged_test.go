@@ -157,7 +157,9 @@ func TestForgedELF(t *testing.T) {
 		{"hash buckets", func(t *testing.T, d []byte) { section(t, d, ".gnu.hash")[3] = 0xff }, ErrMalformed,
 			"buckets"},
 		{"hash bloom words", func(t *testing.T, d []byte) { section(t, d, ".gnu.hash")[11] = 0xff }, ErrMalformed,
-			"buckets"},
+			"expected a power of two"},
+		{"hash words beyond the end", func(t *testing.T, d []byte) { section(t, d, ".gnu.hash")[11], section(t, d, ".gnu.hash")[8] = 0x80, 0 },
+			ErrMalformed, "buckets behind"},
 		{"hash bucket beyond the chain", func(t *testing.T, d []byte) {
 			b := section(t, d, ".gnu.hash")
 			b[16+8*int(le32(b, 8))+3] = 0x7f

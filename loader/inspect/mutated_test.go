@@ -124,20 +124,43 @@ func words(t testing.TB, data []byte) (list []word) {
 				break
 			}
 			list = append(list, word{tag.String(), entry + 8}, word{tag.String() + "'s tag", entry})
+			switch table := le.Uint64(data[entry+8:]); tag {
+			case elf.DT_HASH, elf.DT_GNU_HASH, elf.DT_VERSYM, elf.DT_VERNEED, elf.DT_VERDEF, elf.DT_SYMTAB, elf.DT_RELA,
+				elf.DT_JMPREL: // in the first segment, where addresses are offsets
+				words := uint64(18)
+				if tag == elf.DT_JMPREL {
+					words = 3 // it may have one entry only, and code behind it
+				}
+				for k := range words {
+					list = append(list, word{fmt.Sprintf("word %d of %v", k, tag), table + 8*k})
+				}
+			}
 		}
 	}
 	require.NotEmpty(t, list)
 	return list
 }
 
-// TestMutatedHeaders sets each entry of the dynamic section, and each field of each program header, to values of all
-// sorts. What passes may be no plug-in any more, but the dynamic linker must not die of it.
+// TestMutatedHeaders sets each entry of the dynamic section, each field of each program header, and the first words of the
+// tables, to values of all sorts. What passes may be no plug-in any more, but the dynamic linker must not die of it.
 func TestMutatedHeaders(t *testing.T) {
 	l := newLinker(t)
 	for name, base := range mutants(t) {
 		require.Equal(t, "opened", l.open(t, base, "close"))
 		_, err := readBytes(base)
 		require.NoError(t, err)
+		f, err := elf.NewFile(bytes.NewReader(base))
+		require.NoError(t, err)
+		isCode := func(addr uint64) bool {
+			return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool {
+				return p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && addr-p.Vaddr < p.Memsz
+			})
+		}
+		tags, err := f.DynValue(elf.DT_RELA)
+		require.NoError(t, err)
+		sizes, err := f.DynValue(elf.DT_RELASZ)
+		require.NoError(t, err)
+		rela, relaSize := tags[0], sizes[0]
 		size, accepted, crashed := uint64(len(base)), 0, 0
 		for _, w := range words(t, base) {
 			old := binary.LittleEndian.Uint64(base[w.at:])
@@ -145,8 +168,8 @@ func TestMutatedHeaders(t *testing.T) {
 				^uint64(0), old + 1, old + 8, old - 8, old + 0x1000, old - 0x1000, old * 2, old / 2, old ^ 0x10} {
 				data := bytes.Clone(base)
 				binary.LittleEndian.PutUint64(data[w.at:], value)
-				code := strings.HasPrefix(w.name, "DT_INIT") || strings.HasPrefix(w.name, "DT_FINI")
-				if value == old || code && value-old+0x2000 <= 0x4000 { // code nearby is code, too
+				// Other code is code, too, and a relocation may be relative wherever a pointer is.
+				if value == old || isCode(old) && isCode(value) || value == 8 && w.at-rela < relaSize && (w.at-rela)%24 == 8 {
 					continue
 				}
 				if _, err := readBytes(data); err != nil {
