@@ -1,9 +1,9 @@
+//go:build unix
+
 package main
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -18,8 +18,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
 // hostile is a plug-in that does to its process what a function's name says. Processes that it starts write their number
@@ -106,9 +104,6 @@ const hostile = `#define _GNU_SOURCE 1
 
 func hostilePlugin(t *testing.T) string {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has none of these signals, nor fork")
-	}
 	return compiled(t, hostile)
 }
 
@@ -259,119 +254,6 @@ func TestGuardOutput(t *testing.T) {
 		assert.True(t, strings.HasPrefix(stderr, `\x1b[2Jlast words`+"\nferrule: plug-in hostile: aborts: "), stderr)
 		assert.NotContains(t, stderr, "\x1b")
 	})
-}
-
-// TestCallJSON: one object, whatever comes of the call, and the exit code that there is without --json.
-func TestCallJSON(t *testing.T) {
-	t.Parallel()
-	echo := fixture.C(t, "echo")
-	inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
-		var got called
-		decode := func(code int, args ...string) {
-			t.Helper()
-			stdout, stderr, exit := ferrule(t, "", call(append(args, "--json")...)...)
-			require.Equal(t, code, exit, stderr)
-			assert.Equal(t, code == 0, stderr == "", "people are told, too: %s", stderr)
-			got = called{}
-			d := json.NewDecoder(strings.NewReader(stdout))
-			d.DisallowUnknownFields()
-			require.NoError(t, d.Decode(&got), stdout)
-			assert.False(t, d.More(), "one object")
-		}
-		decode(0, echo, "echo", "--in", "hello\n")
-		assert.Equal(t, "hello\n", *got.Result)
-		assert.Equal(t, "text", got.Encoding)
-		assert.Zero(t, *got.Status)
-		assert.Equal(t, []string{"echo", "1.2.3", "echo"}, []string{got.Plugin, got.Version, got.Function})
-		assert.Positive(t, got.DurationNS)
-		assert.Nil(t, got.Error)
-
-		file := filepath.Join(t.TempDir(), "bytes")
-		require.NoError(t, os.WriteFile(file, []byte("\xff\x00"), 0o600))
-		decode(0, echo, "echo", "--in", "@"+file)
-		assert.Equal(t, "base64", got.Encoding)
-		assert.Equal(t, base64.StdEncoding.EncodeToString([]byte("\xff\x00")), *got.Result)
-
-		decode(1, echo, "status", "--in", "1234")
-		assert.Equal(t, int32(1234), *got.Status)
-		assert.Nil(t, got.Result)
-		decode(1, echo, "fail", "--in", "no such customer")
-		assert.Equal(t, "no such customer", got.Message)
-		assert.Equal(t, "failed", got.Error.Kind)
-
-		decode(1, fixture.C(t, "out_len_beyond_out_cap"), "answer", "--in", "")
-		assert.Equal(t, "R8", got.Error.Rule)
-		assert.NotEmpty(t, got.Error.Found)
-		assert.NotEmpty(t, got.Error.Expected)
-		decode(3, fixture.C(t, "start_fails"), "answer", "--in", "")
-		assert.NotEmpty(t, got.Error.Remedy)
-		decode(4, fixture.C(t, "fault_abort"), "fault", "--in", "")
-		assert.Nil(t, got.Status)
-		assert.Contains(t, got.Error.Text, "plug-in fault_abort: fault: ")
-		assert.Equal(t, []string{"the plug-in crashed", "fault_abort", "fault"},
-			[]string{got.Error.Kind, got.Error.Plugin, got.Error.Function})
-		decode(4, fixture.C(t, "fault_infinite_loop"), "fault", "--in", "", "--timeout", "100ms")
-		assert.Contains(t, got.Error.Text, "--timeout 100ms")
-		assert.Equal(t, "out of time", got.Error.Kind)
-	})
-}
-
-// TestErrorsJSON: --json has every verb's errors as an object, with the exit code that there is without it.
-func TestErrorsJSON(t *testing.T) {
-	t.Parallel()
-	echo, text := fixture.C(t, "echo"), filepath.Join(t.TempDir(), "text.so")
-	require.NoError(t, os.WriteFile(text, []byte("no library\n"), 0o600))
-	for _, args := range [][]string{
-		{"call", echo, "ecko"}, {"call", text, "echo"}, {"call", echo, "echo", "--timeout", "soon"}, {"call"},
-		{"check", echo, "--level", "11"}, {"check", text}, {"check", "--only", "room-size", echo},
-		{"bench", echo, "ecko"}, {"bench", text, "echo"}, {"bench", echo, "fail"}, {"bench", echo, "echo", "--parallel", "0"},
-		{"bench", fixture.C(t, "fault_abort"), "fault"},
-		{"inspect", text}, {"inspect"}, {"inspect", "--diff", echo},
-		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
-	} {
-		_, plain, code := ferrule(t, "", args...)
-		stdout, stderr, withJSON := ferrule(t, "", append(args, "--json")...)
-		assert.NotZero(t, code, "%v", args)
-		assert.Equal(t, code, withJSON, "%v", args)
-		assert.Equal(t, plain, stderr, "%v", args)
-		var got struct {
-			Error errorDetails `json:"error"`
-		}
-		d := json.NewDecoder(strings.NewReader(stdout))
-		require.NoError(t, d.Decode(&got), "%v: %s", args, stdout)
-		assert.False(t, d.More(), "%v: one object", args)
-		assert.NotEmpty(t, got.Error.Text, "%v", args)
-		assert.Contains(t, stderr, oneLine(strings.SplitN(got.Error.Text, "\n", 2)[0]), "%v", args)
-		if strings.Contains(got.Error.Text, "expected ") {
-			assert.NotEmpty(t, got.Error.Expected, "%v", args)
-		}
-	}
-}
-
-// TestCallLists: without a function there is a list.
-func TestCallLists(t *testing.T) {
-	t.Parallel()
-	echo := fixture.C(t, "echo")
-	stdout, stderr, code := ferrule(t, "", "call", echo)
-	assert.Zero(t, code)
-	assert.Empty(t, stderr)
-	assert.Contains(t, stdout, "Functions of echo 1.2.3:\n")
-	assert.Contains(t, stdout, "\n    echo")
-	assert.Contains(t, stdout, "Returns its input.")
-	stdout, _, _ = ferrule(t, "", "call", "--hook", echo)
-	assert.Contains(t, stdout, "Hooks of echo 1.2.3:\n    before_echo")
-	stdout, _, _ = ferrule(t, "", "call", "--hook", fixture.C(t, "host"))
-	assert.Contains(t, stdout, "has no hooks.")
-	stdout, _, code = ferrule(t, "", "call", "--json", echo)
-	assert.Zero(t, code)
-	var got struct {
-		Plugin, Version string
-		Functions       []symbol
-	}
-	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
-	assert.Equal(t, "echo", got.Functions[0].Name)
-	_, _, code = ferrule(t, "", "call", filepath.Join(t.TempDir(), "missing.so"))
-	assert.Equal(t, exitOpen, code)
 }
 
 // TestPolicy: --sandbox with what it leaves, tried for real.
