@@ -252,7 +252,8 @@ func TestForeignContexts(t *testing.T) {
 			},
 		}
 		for entry, call := range entries {
-			err := call(nil) //nolint:staticcheck // that it is refused is what is tested
+			var none context.Context
+			err := call(none)
 			assert.ErrorIs(t, err, loader.ErrNilContext, entry)
 			var usage *loader.UsageError
 			assert.ErrorAs(t, err, &usage, entry)

