@@ -54,9 +54,11 @@ type Library struct {
 	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"
 	Archs   []string // of each slice of a fat Mach-O file, else of the one there is: Arch, or Machine where that is ""
 
-	// Manifest is nil only from Describe, of a library that is no plug-in: NotPlugin says why, and what belongs to the
-	// contract, down to Reserved, is empty.
-	Manifest  *abi.Manifest
+	// Manifest is nil only from Describe, of a library that is no plug-in: then what belongs to the contract, down to
+	// Reserved, is empty.
+	Manifest *abi.Manifest
+	// NotPlugin says why a library that Describe read is no plug-in, or a faulty one: the error that File returns. nil of
+	// a plug-in.
 	NotPlugin *Error
 
 	// What the host may call, what attaches to its extension points, and the host functions that the library needs.
