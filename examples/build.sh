@@ -10,12 +10,14 @@ cd "$(dirname "$0")/.."
 
 CC=${CC:-cc} CXX=${CXX:-c++} CARGO=${CARGO:-cargo}
 rustup="apt-get install cargo, or see https://rustup.rs"
-pic=-fPIC prefix=lib
+pic=-fPIC prefix=lib safe=
 case $(uname -s) in
 Darwin) ext=dylib ;;
 MINGW* | MSYS* | CYGWIN*) ext=dll pic='' prefix='' ;;
-*) ext=so ;;
+*) ext=so safe="-Wl,--no-undefined -Wl,-z,relro -Wl,-z,now" ;;
 esac
+# Nothing is exported but the contract's symbols, which say so themselves: no host or other library can take a name's place.
+hidden=-fvisibility=hidden
 
 missing() { # WHAT INSTALL
     echo "examples/build.sh: $name: $1 is missing: $2" >&2
@@ -34,14 +36,14 @@ place() { # BUILT
 c() { # SOURCE FLAG...
     need "$CC" "apt-get install gcc"
     # shellcheck disable=SC2086 # both are lists of words
-    $CC -std=c11 -O2 -Wall -Wextra $pic -shared -Iinclude -Isdk-c/include ${CFLAGS:-} -o "$tmp" "$@"
+    $CC -std=c11 -O2 -Wall -Wextra $pic $hidden -shared -Iinclude -Isdk-c/include $safe ${CFLAGS:-} -o "$tmp" "$@"
     place "$tmp"
 }
 
 cpp() { # SOURCE FLAG...
     need "$CXX" "apt-get install g++"
     # shellcheck disable=SC2086
-    $CXX -std=c++17 -O2 -Wall -Wextra $pic -shared -Iinclude -Isdk-c/include ${CXXFLAGS:-} -o "$tmp" "$@"
+    $CXX -std=c++17 -O2 -Wall -Wextra $pic $hidden -fvisibility-inlines-hidden -shared -Iinclude -Isdk-c/include $safe ${CXXFLAGS:-} -o "$tmp" "$@"
     place "$tmp"
 }
 

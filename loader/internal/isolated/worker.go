@@ -129,11 +129,11 @@ func (w *worker) startProcess() (child, error) {
 		if err == nil {
 			err = w.memory.Started(nil)
 		}
-		return c, err
+		return c, notStarted(x.path, err)
 	}
 	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.files(), w.output)
 	if err != nil {
-		return nil, err
+		return nil, notStarted(x.path, err)
 	}
 	if err := w.memory.Started(p.Process); err != nil {
 		p.kill()

@@ -102,17 +102,18 @@ var reasons = sync.OnceValue(func() []knownReason {
 		rule(`undefined symbol: ([^ ,]+)`, undefined),
 		rule(`(?i)symbol not found(?: in flat namespace)?:? '?_?([A-Za-z0-9_$.]+)`, undefined), // dyld
 		rule(`Error relocating [^:]*: ([^ :]+): symbol not found`, undefined),                  // musl
-		rule(`(?i)cannot allocate memory|out of memory|not enough memory|cannot map zero-fill pages`, says("not enough memory to load it", "memory for its code, its data and its thread-local variables",
-			"Free memory, or raise the limit (ulimit -v, a memory cgroup; Policy.Memory in a sandbox)")),
+		rule(`(?i)cannot allocate memory|out of memory|not enough memory|cannot map zero-fill pages`, noMemory),
 		rule(`^(.*): (?:failed to map segment from shared object|cannot change memory protections)`, func(f *failure, m []string, e *inspect.Error) {
 			file := f.resolve(m[1])
 			switch {
 			case noexec(file):
 				e.Found, e.Expected = "that the file system of "+file+" is mounted noexec", "one from which programs and libraries may be run"
 				e.Remedy = "Put the library on another file system, or mount that one without noexec"
+			case mappable(file): // so it is not the file
+				noMemory(f, m, e)
 			default:
 				e.Found, e.Expected = f.text, "a file that may be mapped as code"
-				e.Remedy = "See what keeps it from being mapped: the mount's options, SELinux or AppArmor, or a limit of memory (ulimit -v)"
+				e.Remedy = "See what keeps it from being run: SELinux or AppArmor"
 			}
 		}),
 		rule(`wrong ELF class`, func(f *failure, m []string, e *inspect.Error) {
@@ -144,6 +145,12 @@ var reasons = sync.OnceValue(func() []knownReason {
 			"Link the host dynamically: without -static")),
 	}
 })
+
+// noMemory is what to do where memory is short.
+func noMemory(_ *failure, _ []string, e *inspect.Error) {
+	e.Found, e.Expected = "not enough memory to load it", "memory for its code, its data and its thread-local variables"
+	e.Remedy = "Free memory, or raise the limit (ulimit -v, a memory cgroup; Policy.Memory in a sandbox)"
+}
 
 // missing is what to do about a library that is not found, or not to be read: m has its name and the system's words.
 func missing(f *failure, m []string, e *inspect.Error) {

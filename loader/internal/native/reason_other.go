@@ -2,5 +2,6 @@
 
 package native
 
-func noexec(string) bool { return false }
-func procMounted() bool  { return true }
+func noexec(string) bool   { return false }
+func mappable(string) bool { return false }
+func procMounted() bool    { return true }

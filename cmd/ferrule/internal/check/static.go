@@ -138,7 +138,7 @@ func checkSymbols(s *static) {
 		s.find(Finding{Rule: "R2", Severity: Warning,
 			Seen:     fmt.Sprintf("%s: %s", plural(len(other), "more exported name"), list(other)),
 			Expected: "only what starts with ferrule_",
-			Mend:     "Compile with -fvisibility=hidden, or link with a version script: other libraries may have the same names"})
+			Mend:     "Compile with -fvisibility=hidden, or link with a version script: where the host exports a name as well (-rdynamic), the library calls the host's"})
 	}
 }
 
