@@ -21,6 +21,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 // The file that was opened is the file: what was read from it is what runs, whatever is at the path later.
@@ -599,6 +601,44 @@ FERRULE_FN(crash) { (void)call; abort(); }
 					}
 				}
 			})
+		})
+	}
+}
+
+// A file with too much data for a copy is held open: what comes to its path does not matter, and that somebody writes into it
+// is found out before another worker is started.
+func TestFileTooLargeToCopy(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems load a library by its path, so that it is copied however large it is")
+	}
+	const large = 65 << 20
+	for name, option := range map[string]isolate.Option{"plain": isolate.WithEnv(workerEnv...),
+		"sandbox": sandbox.With(sandbox.Policy{BestEffort: true})} {
+		t.Run(name, func(t *testing.T) {
+			path := versioned(t, "version", filepath.Join(tempDir(t), "large.so"), "1.0.0")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(path, append(data, bytes.Repeat([]byte("x"), large)...), 0o755))
+			p, err := loader.Open(path, isolate.InWorker(option))
+			require.NoError(t, err)
+			defer p.Close()
+			for _, file := range openFiles(t) {
+				assert.NotContains(t, file, "memfd:large.so")
+			}
+			require.NoError(t, os.Rename(path, path+".old"))
+			versioned(t, "version", path, "2.0.0")
+			for range 2 {
+				assertRuns(t, p, "1.0.0")
+				_, err = p.Call(ctx, "crash", nil)
+				assert.ErrorIs(t, err, loader.ErrCrash)
+			}
+			require.NoError(t, os.WriteFile(path+".old", data, 0o755))
+			_, err = p.Call(ctx, "version", nil)
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, loader.ErrDigest)
+			assert.ErrorContains(t, err, "overwritten in place")
+			assert.NotEmpty(t, e.Remedy)
 		})
 	}
 }

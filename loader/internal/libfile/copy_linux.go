@@ -120,11 +120,17 @@ func Hold(f *File) (*Copy, error) {
 
 // TooLarge reports whether the file has so much data that a worker is to be given the file rather than a copy.
 func TooLarge(f *File) bool {
-	if f.Size <= tooLarge {
-		return false
-	}
+	return f.data() > tooLarge
+}
+
+// data returns how many bytes of the file are no holes, at most.
+func (f *File) data() int64 {
+	const block = 512
 	var s unix.Stat_t
-	return unix.Fstat(f.fd, &s) == nil && s.Blocks > tooLarge/512
+	if unix.Fstat(f.fd, &s) != nil {
+		return f.Size
+	}
+	return min(f.Size, s.Blocks*block)
 }
 
 // tooLarge is in bytes; see RATIONALE.md.

@@ -87,6 +87,9 @@ func Hold(*File) (*Copy, error) {
 // TooLarge reports whether the file is to be given to a worker rather than a copy: never, where it is given by its name.
 func TooLarge(*File) bool { return false }
 
+// data returns how many bytes of the file are no holes, at most.
+func (f *File) data() int64 { return f.Size }
+
 // Check returns ErrChanged when the bytes may be others than when the file was opened. Those of a copy never are.
 func (private) Check() error { return nil }
 

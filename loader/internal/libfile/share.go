@@ -36,12 +36,12 @@ type entry struct {
 }
 
 // Share returns a copy of the file, whose name, the last element of a path, the copy carries. The caller gives it back by
-// Release. With a digest, it is one with that, or a *DigestError comes back; that needs no memory for a file that does not
-// have it.
+// Release. With a digest, it is one with that, or a *DigestError comes back: a file with more than a little data is read for
+// that before any memory is taken for it.
 func Share(f *File, name string, digest *Digest) (*Copy, error) {
 	copies.mu.Lock()
 	e := copies.byFile[f.Identity()]
-	if e == nil && digest != nil {
+	if e == nil && digest != nil && f.data() > little {
 		copies.mu.Unlock()
 		sum, err := f.SHA256()
 		if err != nil {
@@ -82,9 +82,22 @@ func Share(f *File, name string, digest *Digest) (*Copy, error) {
 			c.Release()
 			return nil, err
 		}
+		copies.mu.Lock()
+		other := copies.byHash[sum]
+		if other != nil && other != e {
+			other.refs++
+		}
+		copies.mu.Unlock()
+		if other != nil && other != e { // there was one with this digest before
+			c.Release()
+			return &Copy{other.private, other}, nil
+		}
 	}
 	return c, nil
 }
+
+// little is as many bytes as are copied before their digest is known, in place of reading them twice.
+const little = 16 << 20
 
 // DigestError says that a file has another digest than was asked for.
 type DigestError struct{ Found Digest }

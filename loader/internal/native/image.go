@@ -316,25 +316,19 @@ func inspectAt(path string, r io.ReaderAt, size int64) (*inspect.Library, error)
 
 // loadPrivate loads a copy of the file that nobody else can change, under the digest of its bytes.
 func loadPrivate(ctx context.Context, f *File, o LoadOptions) (*Image, error) {
-	sum, err := f.SHA256() // before it takes any memory
+	copy, err := f.Copy(o.SHA256)
 	if err != nil {
-		return nil, f.failed("a file that cannot be read", err)
-	}
-	if o.SHA256 != nil && sum != *o.SHA256 {
-		return nil, f.otherDigest(sum, *o.SHA256)
-	}
-	if err := acceptable(f.Library, o); err != nil {
 		return nil, err
+	}
+	defer copy.Release()
+	sum, err := copy.SHA256()
+	if err != nil {
+		return nil, f.failed("a copy that cannot be read", err)
 	}
 	key := "sha256 " + hex.EncodeToString(sum[:])
 	if m, err := use(ctx, key, libfile.Identity{}, o); m != nil || err != nil {
 		return m, err
 	}
-	copy, err := f.Copy(&sum)
-	if err != nil {
-		return nil, err
-	}
-	defer copy.Release()
 	return loadCopy(ctx, key, f.Path, f.Absolute, copy, o)
 }
 

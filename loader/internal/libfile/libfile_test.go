@@ -1,0 +1,124 @@
+package libfile
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func write(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, data, 0o644))
+	return path
+}
+
+func open(t *testing.T, path string) *File {
+	t.Helper()
+	f, _, err := Open(path, nil)
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// contents reads a copy to its end.
+func contents(t *testing.T, c *Copy) []byte {
+	t.Helper()
+	data := make([]byte, c.Size())
+	_, err := c.ReadAt(data, 0)
+	require.NoError(t, err)
+	return data
+}
+
+// An identity is the same by every path to a file, and another after each change.
+func TestIdentity(t *testing.T) {
+	path := write(t, "lib.so", []byte("one"))
+	before, kind, err := Identify(path)
+	require.NoError(t, err)
+	assert.Zero(t, kind)
+	f := open(t, path)
+	assert.Equal(t, before, f.Identity())
+	assert.True(t, f.Unchanged())
+	require.NoError(t, os.WriteFile(path, []byte("longer"), 0o644))
+	after, _, err := Identify(path)
+	require.NoError(t, err)
+	assert.NotEqual(t, before, after)
+	assert.Equal(t, before.ID, after.ID)
+	assert.False(t, f.Unchanged())
+	_, err = f.SHA256()
+	assert.ErrorIs(t, err, ErrChanged)
+
+	_, _, err = Identify(filepath.Join(filepath.Dir(path), "missing"))
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	_, kind, err = Identify(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.True(t, kind.IsDir())
+	_, kind, err = Open(filepath.Dir(path), nil)
+	assert.Equal(t, ErrNotRegular, err)
+	assert.True(t, kind.IsDir())
+}
+
+// A file that has become shorter since it was opened is no file of zeros.
+func TestFileCutShort(t *testing.T) {
+	path := write(t, "lib.so", bytes.Repeat([]byte("x"), 1<<20))
+	f := open(t, path)
+	require.NoError(t, os.Truncate(path, 1000))
+	_, err := f.SHA256()
+	assert.ErrorIs(t, err, ErrChanged)
+	_, err = Share(f, "lib.so", nil)
+	assert.ErrorIs(t, err, ErrChanged)
+	assert.Empty(t, copies.byFile, "a failure is not kept")
+}
+
+// Those who open one file share a copy, and so do those who know that their files have the same digest; the last one ends it.
+func TestShare(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	data := bytes.Repeat([]byte("library "), 100_000)
+	sum := Digest(sha256.Sum256(data))
+	path, other := write(t, "lib.so", data), write(t, "lib.so", data)
+	var shared [20]*Copy
+	var all sync.WaitGroup
+	for i := range shared {
+		f := open(t, path)
+		all.Go(func() {
+			var digest *Digest
+			if i%2 == 0 {
+				digest = &sum
+			}
+			c, err := Share(f, "lib.so", digest)
+			assert.NoError(t, err)
+			shared[i] = c
+		})
+	}
+	all.Wait()
+	byDigest, err := Share(open(t, other), "lib.so", &sum)
+	require.NoError(t, err)
+	for _, c := range shared {
+		require.NotNil(t, c)
+		assert.Same(t, byDigest.entry, c.entry)
+	}
+	require.NoError(t, os.WriteFile(path, []byte("overwritten"), 0o644))
+	assert.True(t, bytes.Equal(data, contents(t, byDigest)))
+	assert.NoError(t, byDigest.Check())
+
+	wrong := Digest{1}
+	_, err = Share(open(t, other), "lib.so", &wrong)
+	assert.Equal(t, &DigestError{sum}, err)
+	_, err = Share(open(t, path), "lib.so", &wrong)
+	assert.Equal(t, &DigestError{Digest(sha256.Sum256([]byte("overwritten")))}, err)
+
+	for _, c := range shared {
+		assert.True(t, bytes.Equal(data[:100], contents(t, c)[:100]))
+		c.Release()
+	}
+	byDigest.Release()
+	assert.Empty(t, copies.byFile)
+	assert.Empty(t, copies.byHash)
+}
