@@ -506,7 +506,8 @@ func TestOpenContextGivesUp(t *testing.T) {
 			assertGaveUp(t, err, context.Canceled)
 		})
 		t.Run("nil", func(t *testing.T) {
-			_, err := w.openContext(nil, fixture.C(t, "echo")) //nolint:staticcheck // it is what is tested
+			//lint:ignore SA1012 it is what is tested
+			_, err := w.openContext(nil, fixture.C(t, "echo"))
 			assert.ErrorIs(t, err, loader.ErrOption)
 		})
 		t.Run("in time", func(t *testing.T) {

@@ -107,8 +107,7 @@ func TestRecursionEnds(t *testing.T) {
 				}
 				f := openForeign(t, w, c.threads, c.opts...)
 				depth, refused := 0, error(nil)
-				var again func(ctx context.Context)
-				again = func(ctx context.Context) {
+				again := func(ctx context.Context) {
 					depth++
 					if _, err := f.Call(c.pass(ctx), "ask", nil); err != nil && refused == nil {
 						refused = err

@@ -39,6 +39,8 @@ type Process struct {
 }
 
 // program and programAddr: see the assembly. program is never called here.
+//
+//lint:ignore U1000 its bytes are what is run
 func program()
 func programAddr() uintptr
 
@@ -46,15 +48,17 @@ func programAddr() uintptr
 //
 // Layout: as the assembly has it.
 type request struct {
-	all, old uint64 // sets of signals: all of them, and the thread's own
-	stack    uintptr
-	program  int64 // the descriptor of the keeper's program
-	path     uintptr
-	args     uintptr
-	env      uintptr
-	errno    int64 // why it did not start, negative; or 0
-	n        int64
-	moves    uintptr // n of them
+	all uint64 // the set of all signals
+	//lint:ignore U1000 the assembly writes and reads it
+	old     uint64 // the thread's own
+	stack   uintptr
+	program int64 // the descriptor of the keeper's program
+	path    uintptr
+	args    uintptr
+	env     uintptr
+	errno   int64 // why it did not start, negative; or 0
+	n       int64
+	moves   uintptr // n of them
 }
 
 type move struct{ from, to int64 }

@@ -13,7 +13,9 @@ import (
 
 // What the handler of faults uses. It is read and written in assembly.
 var (
-	faultRecord  *transport.Fault // in the memory shared with the host, or nil
+	//lint:ignore U1000 the handler reads it
+	faultRecord *transport.Fault // in the memory shared with the host, or nil
+	//lint:ignore U1000 the handler reads it
 	faultProcess int32
 	//lint:ignore U1000 the handler reads it
 	faultDefault [32]byte // a struct sigaction: SIG_DFL

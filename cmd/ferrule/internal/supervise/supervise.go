@@ -18,6 +18,7 @@ import (
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
+	//lint:ignore U1000 on Windows there is something in it
 	system
 }
 

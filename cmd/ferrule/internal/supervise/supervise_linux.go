@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+//lint:ignore U1000 on Windows there is something in it
 type system struct{}
 
 func (*Process) prepare(cmd *exec.Cmd) error {

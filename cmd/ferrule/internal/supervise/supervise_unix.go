@@ -7,6 +7,7 @@ import (
 	"syscall"
 )
 
+//lint:ignore U1000 on Windows there is something in it
 type system struct{}
 
 func (*Process) prepare(cmd *exec.Cmd) error {
