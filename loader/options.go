@@ -11,6 +11,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
 )
 
 // Option is one choice of Open's; see the With… functions.
@@ -111,10 +112,12 @@ const maxInstances = 1 << 16
 // 10,000 (see debug.SetMaxThreads), and it ends where they are used up.
 const maxPinned = 1 << 10
 
-// WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most; the default is 256. Others wait, until their
-// context ends. A call that blocks in the plug-in takes a thread, of which a Go process has 10,000 (see
-// debug.SetMaxThreads), so this bounds what one plug-in can take of them. Serial and pinned plug-ins run as many calls as
-// they have instances (WithInstances). Isolated, no more than 256 calls run at a time.
+// WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most; others wait, until their context ends. A
+// call that blocks in the plug-in, or in a host function, takes a thread, and a Go process that wants more than 10,000 ends
+// (see debug.SetMaxThreads). The default is half of what debug.SetMaxThreads allowed when the first plug-in was opened: a
+// host that opens several plug-ins whose calls block gives each of them less. Serial and pinned plug-ins run as many calls
+// as they have instances (WithInstances). Isolated, no more than 256 calls run at a time, and the host's threads are not
+// concerned.
 func WithMaxCalls(n int) Option {
 	return func(o *options) error {
 		if n < 1 || n > maxCalls {
@@ -125,7 +128,7 @@ func WithMaxCalls(n int) Option {
 	}
 }
 
-const maxCalls = 1 << 13
+const maxCalls = native.MostCalls
 
 // WithSHA256 opens the library only when its SHA-256 digest, in hexadecimal, is this one. The bytes that were compared
 // are the bytes that are loaded, from a private copy as in WithPrivateCopy.

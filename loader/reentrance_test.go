@@ -3,7 +3,10 @@ package loader_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -298,4 +301,38 @@ func TestContextsAreNotKept(t *testing.T) {
 		f.sound(t)
 		require.NoError(t, f.Close())
 	})
+}
+
+// Calls that block in a plug-in take threads, and a Go process that wants more than it may have ends. So a concurrent plug-in
+// takes half of them by itself, whatever number of calls comes.
+func TestBlockedCallsLeaveThreads(t *testing.T) {
+	if os.Getenv("FERRULE_TEST_THREADS") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "FERRULE_TEST_THREADS=300")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "--- PASS: "+t.Name())
+		return
+	}
+	debug.SetMaxThreads(300)
+	var inside, most atomic.Int32
+	leave := make(chan bool)
+	f := openForeign(t, inProcess, "concurrent")
+	block := func(context.Context) {
+		if n := inside.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		<-leave
+		inside.Add(-1)
+	}
+	f.host.Store(&block)
+	var calls sync.WaitGroup
+	for range 1000 {
+		calls.Go(func() { _, err := f.Call(ctx, "ask", nil); assert.NoError(t, err) })
+	}
+	require.Eventually(t, func() bool { return inside.Load() == 150 }, time.Minute, time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // for one too many
+	close(leave)
+	within(t, calls.Wait)
+	assert.LessOrEqual(t, most.Load(), int32(150))
 }

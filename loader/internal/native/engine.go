@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -67,7 +68,7 @@ type Options struct {
 	Host      engine.Host
 	Config    []byte // what ferrule_start gets; kept, for instances that are started later
 	Instances int    // at least 1
-	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is DefaultMaxCalls
+	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
 
 	Outputs Outputs // of a worker process; the zero value is for any other
 
@@ -75,9 +76,17 @@ type Options struct {
 	Context context.Context
 }
 
-// DefaultMaxCalls is how many calls of a concurrent plug-in may run at a time when nothing else is said: each that blocks
-// in the plug-in takes a thread, of which a Go process has 10,000.
-const DefaultMaxCalls = 256
+// defaultMaxCalls returns how many calls of a concurrent plug-in may run at a time when nothing else is said. Each that
+// blocks in the plug-in, or in a host function, takes a thread, and Go ends a process that wants more threads than
+// debug.SetMaxThreads allows. So one plug-in gets half of them. The process is asked once, because asking sets them.
+var defaultMaxCalls = sync.OnceValue(func() int {
+	threads := debug.SetMaxThreads(math.MaxInt32)
+	debug.SetMaxThreads(threads)
+	return min(max(1, threads/2), MostCalls)
+})
+
+// MostCalls is the highest Options.MaxCalls.
+const MostCalls = 1 << 13
 
 // Outputs bounds what outputs cost in this process, and says where long ones go. The plug-in's own memory is not copied to Go's
 // heap before it is known that there is room for the copy: a process whose memory is limited would end for want of it.
@@ -108,7 +117,7 @@ func New(image *Image, o Options) (*Engine, error) {
 	e.mostSlots = o.Instances
 	if image.lib.Manifest.Threads == abi.Concurrent {
 		if e.mostSlots = o.MaxCalls; e.mostSlots == 0 {
-			e.mostSlots = DefaultMaxCalls
+			e.mostSlots = defaultMaxCalls()
 		}
 	}
 	e.watch.engine = e
