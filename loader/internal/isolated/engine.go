@@ -79,7 +79,8 @@ type Engine struct {
 	worker    *worker       // nil when there is none that calls may use
 	unburied  []*worker     // those of which something is left, or may be
 	launching *worker       // that starts, and that no call uses yet; or nil
-	abandoned bool          // the one who opened the plug-in has given up
+	isOpen    bool          // the first worker was launched
+	abandoned bool          // before that, the one who opened the plug-in has given up
 	starting  chan struct{} // not nil while one is started; closed at the end of it
 	startErr  error         // of the last start
 	waiting   []*waiter     // calls that wait for a lane, first come first served
@@ -176,11 +177,17 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 		return nil, nil, err
 	}
 	keep = true
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.adopt(w)
+	e.opened(w)
 	started = true
 	return e, lib, nil
+}
+
+// opened says that the first worker was launched: the plug-in is open, and giving up comes too late.
+func (e *Engine) opened(w *worker) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.isOpen, e.abandoned = true, false
+	e.adopt(w)
 }
 
 // newEngine makes an engine without a worker.
@@ -202,6 +209,9 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 func (e *Engine) abandon() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.isOpen { // the context has ended when the opening was over already
+		return
+	}
 	e.abandoned = true
 	if e.launching != nil {
 		e.launching.leave(openGivenUp)

@@ -424,5 +424,9 @@ func (l *lane) settle() {
 	l.viewed = true
 	l.worker.views++
 	e.views++
+	if l.worker.views == transport.MaxLanes { // those who wait did not know: nothing but patience ends it now
+		e.wakeAll()
+		return
+	}
 	e.wakeOne()
 }

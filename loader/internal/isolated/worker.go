@@ -257,8 +257,8 @@ func (w *worker) leave(reason string) {
 	if e.worker == w {
 		e.worker = nil
 		e.count(w)
-		if len(w.free) == len(w.lanes) && !e.closing {
-			go w.mourn()
+		if !slices.ContainsFunc(w.lanes, func(l *lane) bool { return l.owned }) && !e.closing {
+			go w.mourn() // no call tells of it: a view that is held is of one that is over
 		}
 	}
 	w.free = nil
