@@ -77,21 +77,6 @@ func TestFaults(t *testing.T) {
 	assert.Equal(t, besidePID, call(t, beside, "pid", ""), "the plug-in beside it has its worker still")
 }
 
-func crash(t testing.TB, err error) *loader.CrashError {
-	t.Helper()
-	var e *loader.CrashError
-	require.ErrorAs(t, err, &e)
-	require.ErrorIs(t, err, loader.ErrCrash)
-	return e
-}
-
-func call(t testing.TB, p *loader.Plugin, fn, in string) string {
-	t.Helper()
-	out, err := p.Call(ctx, fn, []byte(in))
-	require.NoError(t, err)
-	return string(out)
-}
-
 // assertGone fails when there is a process with this number, be it a zombie.
 func assertGone(t testing.TB, pid string) {
 	t.Helper()

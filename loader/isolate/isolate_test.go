@@ -72,3 +72,18 @@ func TestEcho(t *testing.T) {
 		assert.True(t, bytes.Equal(in, out))
 	}
 }
+
+func crash(t testing.TB, err error) *loader.CrashError {
+	t.Helper()
+	var e *loader.CrashError
+	require.ErrorAs(t, err, &e)
+	require.ErrorIs(t, err, loader.ErrCrash)
+	return e
+}
+
+func call(t testing.TB, p *loader.Plugin, fn, in string) string {
+	t.Helper()
+	out, err := p.Call(ctx, fn, []byte(in))
+	require.NoError(t, err)
+	return string(out)
+}

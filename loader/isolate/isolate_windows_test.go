@@ -25,21 +25,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
-func crash(t testing.TB, err error) *loader.CrashError {
-	t.Helper()
-	var e *loader.CrashError
-	require.ErrorAs(t, err, &e)
-	require.ErrorIs(t, err, loader.ErrCrash)
-	return e
-}
-
-func call(t testing.TB, p *loader.Plugin, fn, in string) string {
-	t.Helper()
-	out, err := p.Call(ctx, fn, []byte(in))
-	require.NoError(t, err)
-	return string(out)
-}
-
 // runs reports whether there is a process with this number.
 func runs(pid int) bool {
 	handle, err := windows.OpenProcess(windows.SYNCHRONIZE, false, uint32(pid))
