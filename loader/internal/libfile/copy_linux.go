@@ -107,6 +107,14 @@ func copyData(to int, f *File) error {
 	return nil
 }
 
+// What to do where a copy cannot be made. See vm.memfd_noexec in the kernel's documentation.
+const (
+	copyForbidden = "Let programs in memory run (sysctl vm.memfd_noexec=0 or 1, which a process's PID namespace may have for itself), " +
+		"and memfd_create in the filter of system calls that the process is under"
+	copyNoSpace   = "Free memory: the copy lies in it, and counts for the limit of the process's memory cgroup"
+	copyElsewhere = "Let the process use memfd_create, and files in memory that are sealed"
+)
+
 // Hold returns the file itself in the place of a copy: nobody can put another in its place, but it can be overwritten.
 // Then Check says so.
 func Hold(f *File) (*Copy, error) {

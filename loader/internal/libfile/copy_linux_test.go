@@ -2,6 +2,7 @@ package libfile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"strings"
@@ -120,4 +121,31 @@ func BenchmarkShare(b *testing.B) {
 		b.Run(fmt.Sprintf("copy/%dKiB", size>>10), func(b *testing.B) { share(b, false) })
 		b.Run(fmt.Sprintf("digest/%dKiB", size>>10), func(b *testing.B) { share(b, true) })
 	}
+}
+
+// What nobody shares has a digest, too, which nobody finds it by.
+func TestDigestOfWhatNobodyShares(t *testing.T) {
+	data := []byte("library")
+	memory, err := Memory("x", data)
+	require.NoError(t, err)
+	defer memory.Release()
+	held, err := Hold(open(t, write(t, "lib.so", data)))
+	require.NoError(t, err)
+	defer held.Release()
+	for _, c := range []*Copy{memory, held} {
+		sum, err := c.SHA256()
+		require.NoError(t, err)
+		assert.Equal(t, Digest(sha256.Sum256(data)), sum)
+		assert.Empty(t, copies.byHash)
+	}
+}
+
+// What cannot be copied says what to do about it, not to see the cause.
+func TestCopyRemedy(t *testing.T) {
+	for err, want := range map[error]string{unix.EMFILE: "ulimit -n", unix.ENFILE: "fs.file-max", unix.ENOMEM: "Free memory", unix.EIO: "disk",
+		unix.ENOSPC: "Free memory", unix.EACCES: "vm.memfd_noexec", unix.EPERM: "memfd_create", unix.ENOSYS: "memfd_create", unix.EFBIG: "ulimit -f"} {
+		assert.Contains(t, CopyRemedy(fmt.Errorf("memfd_create: %w", err)), want, "%v", err)
+	}
+	assert.Contains(t, Remedy(unix.EACCES), "permissions")
+	assert.Contains(t, Remedy(unix.ENOENT), "path")
 }

@@ -57,6 +57,13 @@ func makeCopy(f *File, name string) (private, error) {
 	return p, nil
 }
 
+// What to do where a copy cannot be made.
+const (
+	copyForbidden = "Let the process write to the folder ferrule in the user's cache folder"
+	copyNoSpace   = "Free space where the user's cache folder is"
+	copyElsewhere = "See that the user has a cache folder, to which the process can write"
+)
+
 // prefix begins the name of a process's folder; its number follows.
 const prefix = "process-"
 

@@ -104,6 +104,10 @@ func TestShare(t *testing.T) {
 		require.NotNil(t, c)
 		assert.Same(t, byDigest.entry, c.entry)
 	}
+	withoutDigest, err := Share(open(t, other), "lib.so", nil)
+	require.NoError(t, err)
+	assert.Same(t, byDigest.entry, withoutDigest.entry, "it is known by now that the other file is the same")
+	withoutDigest.Release()
 	require.NoError(t, os.WriteFile(path, []byte("overwritten"), 0o644))
 	assert.True(t, bytes.Equal(data, contents(t, byDigest)))
 	assert.NoError(t, byDigest.Check())

@@ -11,6 +11,33 @@ const NoDescriptors = "Close files and connections that are not needed, or raise
 
 // Remedy returns what to do about an error of Stat or Open, or of reading.
 func Remedy(err error) string {
+	if remedy := known(err); remedy != "" {
+		return remedy
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "Check its permissions, and those of the folders on the way"
+	}
+	return "Check the path"
+}
+
+// CopyRemedy returns what to do about an error of Share, Hold or a copy's SHA256.
+func CopyRemedy(err error) string {
+	if remedy := known(err); remedy != "" {
+		return remedy
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return copyForbidden
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return copyNoSpace
+	case errors.Is(err, syscall.EFBIG):
+		return "Raise the limit of the length of files (ulimit -f)"
+	}
+	return copyElsewhere
+}
+
+// known returns what to do about an error, whatever was done; "" when that depends on it.
+func known(err error) string {
 	switch {
 	case errors.Is(err, syscall.EMFILE):
 		return NoDescriptors
@@ -18,10 +45,8 @@ func Remedy(err error) string {
 		return "Close files that are not needed, or raise the system's limit (sysctl fs.file-max)"
 	case errors.Is(err, syscall.ENOMEM):
 		return "Free memory, or raise the limit that the process has"
-	case errors.Is(err, fs.ErrPermission):
-		return "Check its permissions, and those of the folders on the way"
 	case errors.Is(err, syscall.EIO):
 		return "Look after the disk, or copy the file from elsewhere"
 	}
-	return "Check the path"
+	return ""
 }

@@ -86,6 +86,10 @@ func Share(f *File, name string, digest *Digest) (*Copy, error) {
 		other := copies.byHash[sum]
 		if other != nil && other != e {
 			other.refs++
+			if id := f.Identity(); copies.byFile[id] == e { // the next one who opens this file finds it at once
+				copies.byFile[id] = other
+				other.files = append(other.files, id)
+			}
 		}
 		copies.mu.Unlock()
 		if other != nil && other != e { // there was one with this digest before
@@ -105,14 +109,15 @@ type DigestError struct{ Found Digest }
 // Error gives the digest that the file has.
 func (e *DigestError) Error() string { return fmt.Sprintf("SHA-256 %x", e.Found) }
 
-// SHA256 returns the digest of the copy's bytes. It is made once.
+// SHA256 returns the digest of the copy's bytes. It is made once. Those who ask for a copy with this digest share it from
+// then on, unless it is one that nobody shares: a file that is held may be overwritten.
 func (c *Copy) SHA256() (Digest, error) {
 	e := c.entry
 	e.hash.Do(func() {
 		e.sum, e.sumErr = digestOf(c, c.Size())
 		copies.mu.Lock()
 		defer copies.mu.Unlock()
-		if e.sumErr == nil && copies.byHash[e.sum] == nil && e.refs > 0 {
+		if e.sumErr == nil && len(e.files) > 0 && copies.byHash[e.sum] == nil && e.refs > 0 {
 			copies.byHash[e.sum], e.hashed = e, true
 		}
 	})
@@ -127,7 +132,9 @@ func (c *Copy) Release() {
 	last := e.refs == 0
 	if last {
 		for _, id := range e.files {
-			delete(copies.byFile, id)
+			if copies.byFile[id] == e {
+				delete(copies.byFile, id)
+			}
 		}
 		if e.hashed {
 			delete(copies.byHash, e.sum)
