@@ -344,6 +344,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 	e.closeOnce.Do(func() {
 		e.refuse()
+		e.closeIdle() // what is open from here on are calls
 		// On a goroutine of its own: it may take longer than this call, and ferrule_stop may call back.
 		go func() {
 			defer close(e.finished)
@@ -355,15 +356,28 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return e.closeErr
 	case <-caller.Done:
 	}
-	select { // when both have happened, it is closed
+	unfinished := e.unfinished()
+	var over <-chan time.Time
+	if unfinished.Calls == 0 && unfinished.Views == 0 { // closing is over in a moment, unless ferrule_stop takes its time
+		t := time.NewTimer(stopPatience)
+		defer t.Stop()
+		over = t.C
+	} else {
+		ended := make(chan time.Time)
+		close(ended)
+		over = ended
+	}
+	select {
 	case <-e.finished:
 		return e.closeErr
-	default:
-		unfinished := e.unfinished()
-		unfinished.Cause = caller.Cause()
-		return unfinished
+	case <-over:
 	}
+	unfinished.Cause = caller.Cause()
+	return unfinished
 }
+
+// stopPatience is how long Shutdown waits for the rest after its context has ended, where no call is in its way.
+const stopPatience = 100 * time.Millisecond
 
 // refuse has new calls refused, and those that wait.
 func (e *Engine) refuse() {
@@ -376,6 +390,16 @@ func (e *Engine) refuse() {
 	}
 	e.waiting = nil
 	e.open = len(*e.slots.Load())
+}
+
+// closeIdle closes the slots that no call has; the calls that have the others close those.
+func (e *Engine) closeIdle() {
+	for _, s := range *e.slots.Load() {
+		s.attend()
+		if s.tryAcquire() {
+			e.releaseSlow(s)
+		}
+	}
 }
 
 // unfinished says what keeps Close from its end.
@@ -391,12 +415,7 @@ func (e *Engine) unfinished() *engine.Unfinished {
 func (e *Engine) finish() error {
 	slots := *e.slots.Load()
 	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
-		for _, s := range slots {
-			s.attend() // the call that runs closes it
-			if s.tryAcquire() {
-				e.releaseSlow(s)
-			}
-		}
+		e.closeIdle()
 		select {
 		case <-e.drained:
 		case <-time.After(again): // see giveBack

@@ -330,3 +330,21 @@ func TestShutdown(t *testing.T) {
 	within(t, func() { assert.NoError(t, e.Shutdown(context.Background()), "in the background it went on") })
 	assert.NoError(t, e.Shutdown(soon), "it is closed, whatever the context")
 }
+
+// A plug-in that nothing runs in is closed by Shutdown, also when the context has ended; one that something runs in says how
+// many calls, and not how many there may be.
+func TestShutdownOfIdlePlugin(t *testing.T) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, library := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
+		e := start(t, library, Options{Instances: 8})
+		assert.NoError(t, e.Shutdown(ended), library)
+
+		e = start(t, library, Options{Instances: 8})
+		s, err := e.acquire(context.Background(), nil, false)
+		require.NoError(t, err)
+		assert.Equal(t, &engine.Unfinished{Calls: 1, Cause: context.Canceled}, e.Shutdown(ended), library)
+		e.release(s)
+		within(t, func() { assert.NoError(t, e.Close()) })
+	}
+}
