@@ -3,6 +3,7 @@ package loader_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -348,6 +349,74 @@ func TestForeignHandlerOfAPluginWithoutImports(t *testing.T) {
 			assert.NoError(t, err)
 			assert.NoError(t, p.Close())
 		})
+	})
+}
+
+// attrs is a log handler whose WithAttrs does what a test says.
+type attrs struct {
+	slog.Handler
+	do func()
+}
+
+func (a attrs) WithAttrs([]slog.Attr) slog.Handler { a.do(); return a.Handler }
+
+// Open calls WithAttrs of the handler, on whatever goroutine it is: a panic is its error, and nothing is left taken, so that
+// the library is unloaded as ever.
+func TestForeignHandlerAtOpen(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		long, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		path := tempLibrary(t, fixture.C(t, "version"))
+		p := w.open(t, path, loader.WithUnload())
+		for _, c := range []context.Context{ctx, long} {
+			for _, opts := range [][]loader.Option{nil, {loader.WithPrivateCopy()}, {loader.WithUnload()}} {
+				for found, do := range map[string]func(){
+					"panicked: on purpose": func() { panic("on purpose") },
+					"ended its goroutine":  runtime.Goexit,
+				} {
+					within(t, func() {
+						_, err := w.openContext(c, path, append(opts, loader.WithLogger(slog.New(attrs{slog.DiscardHandler, do})))...)
+						var e *loader.OpenError
+						if assert.ErrorAs(t, err, &e) {
+							assert.ErrorIs(t, err, loader.ErrOption)
+							assert.Contains(t, e.Found, found)
+							assert.Equal(t, path, e.Path)
+							assert.Contains(t, e.Remedy, "WithAttrs")
+						}
+					})
+				}
+			}
+		}
+		require.NoError(t, p.Close())
+		if !w.isolated && runtime.GOOS == "linux" {
+			fixture.NotMusl(t, "no library is ever unmapped")
+			maps, err := os.ReadFile("/proc/self/maps")
+			require.NoError(t, err)
+			assert.NotContains(t, string(maps), path, "the last reference to it is gone")
+		}
+	})
+}
+
+// The context of OpenContext is asked once, by its caller's goroutine, before anything begins; a panic is the caller's.
+func TestForeignContextAtOpen(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		inner, cancel := context.WithCancel(ctx)
+		defer cancel()
+		path := fixture.C(t, "echo")
+		p, err := w.openContext(&foreignContext{Context: inner, value: func() { panic("on purpose") }}, path)
+		require.NoError(t, err, "it has no use for its values")
+		require.NoError(t, p.Close())
+		var asked atomic.Int32
+		p, err = w.openContext(&foreignContext{Context: inner, err: func() {
+			if asked.Add(1) > 1 {
+				panic("on purpose")
+			}
+		}}, path)
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		for _, c := range []*foreignContext{{Context: inner, done: func() { panic("on purpose") }}, {Context: inner, err: func() { panic("on purpose") }}} {
+			assert.PanicsWithValue(t, "on purpose", func() { _, _ = w.openContext(c, path) })
+		}
 	})
 }
 

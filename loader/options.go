@@ -30,13 +30,16 @@ type options struct {
 	hostFuncs map[string]HostFunc
 	config    []byte
 	logger    *slog.Logger
-	instances int
-	maxCalls  int // 0 is the default
-	sha256    *libfile.Digest
-	private   bool
-	unload    bool
-	execStack bool
-	starter   engine.Starter // nil is the native engine
+	// pluginLogger is logger for the plug-in with the name pluginName; see makeLogger.
+	pluginLogger *slog.Logger
+	pluginName   string
+	instances    int
+	maxCalls     int // 0 is the default
+	sha256       *libfile.Digest
+	private      bool
+	unload       bool
+	execStack    bool
+	starter      engine.Starter // nil is the native engine
 }
 
 // HostFunc is a function that the host offers to plug-ins.
@@ -47,9 +50,8 @@ type options struct {
 // more.
 //
 // An error becomes the status and the message that the plug-in gets: a Status that it wraps, ErrCancelled for a
-// context's error, otherwise ErrFailed. A Status that the contract reserves
-// becomes ErrFailed. A panic becomes ErrFailed and a log line. It may be called from several
-// goroutines at the same time, on any thread.
+// context's error, otherwise ErrFailed. A Status that the contract reserves becomes ErrFailed. A panic becomes ErrFailed
+// and a log line. It may be called from several goroutines at the same time, on any thread.
 type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
 
 // WithHostFunc offers a function to the plug-in, under the name that it imports. One that the plug-in does not import
@@ -82,7 +84,8 @@ func WithConfig(config []byte) Option {
 }
 
 // WithLogger sets where the plug-in's log lines go, with the attribute plugin set to its name; without it they go to
-// slog.Default().
+// slog.Default(). The handler's WithAttrs is called by Open, on a goroutine of its own; when it panics or ends that, Open
+// fails with an OpenError of kind ErrOption. When Enabled or Handle panics, the line is lost.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {

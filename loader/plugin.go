@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -64,7 +65,7 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 	}
 	done := ctx.Done()
 	if done == nil {
-		return o.open(ctx, path)
+		return o.open(context.Background(), path)
 	}
 	type outcome struct {
 		plugin *Plugin
@@ -84,22 +85,46 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 				}
 			}
 		}()
-		r.plugin, r.err = o.open(ctx, path)
+		r.plugin, r.err = o.open(bound{context.Background(), done}, path)
 	}()
 	select {
 	case r := <-opened:
+		if r.err == errGivenUp {
+			return nil, gaveUp(path, ctx)
+		}
 		return r.plugin, r.err
 	case <-done:
 		return nil, gaveUp(path, ctx)
 	}
 }
 
+// bound ends when a caller's context does. Nothing else of that is asked but by the caller's own goroutine: a context is
+// foreign code, which may panic where nobody is to recover, or while something is taken.
+type bound struct {
+	context.Context // the background
+	done            <-chan struct{}
+}
+
+func (b bound) Done() <-chan struct{} { return b.done }
+
+func (b bound) Err() error {
+	select {
+	case <-b.done:
+		return errGivenUp
+	default:
+		return nil
+	}
+}
+
+// errGivenUp becomes what gaveUp says.
+var errGivenUp = errors.New("given up")
+
 func gaveUp(path string, ctx context.Context) error {
 	return &OpenError{Path: path, Kind: ErrStart, Err: context.Cause(ctx),
 		Remedy: "give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
 }
 
-// open is OpenContext without giving up where the native engine cannot.
+// open is OpenContext without giving up where the native engine cannot. ctx is a bound, or the background.
 func (o *options) open(ctx context.Context, path string) (*Plugin, error) {
 	eng, info, err := o.start(ctx, path)
 	if err != nil {
@@ -121,13 +146,11 @@ func (o *options) start(ctx context.Context, path string) (engine.Engine, *inspe
 		return o.startIsolated(ctx, path)
 	}
 	image, err := native.Load(ctx, path, native.LoadOptions{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Accept: o.accept})
-	if err == nil && ctx.Err() != nil {
-		_ = image.Release()
-	}
-	if ctx.Err() != nil {
-		return nil, nil, gaveUp(path, ctx)
-	}
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		_ = image.Release()
 		return nil, nil, err
 	}
 	info := image.Library()
@@ -138,7 +161,8 @@ func (o *options) start(ctx context.Context, path string) (engine.Engine, *inspe
 	return eng, info, nil
 }
 
-// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
+// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear. It makes the
+// plug-in's logger, too, while nothing is taken yet: that runs the host's code.
 func (o *options) accept(lib *inspect.Library) error {
 	if lib.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
 		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
@@ -153,7 +177,7 @@ func (o *options) accept(lib *inspect.Library) error {
 		}
 	}
 	if len(missing) == 0 {
-		return nil
+		return o.makeLogger(lib)
 	}
 	offered := make([]string, 0, len(o.hostFuncs))
 	for name := range o.hostFuncs {

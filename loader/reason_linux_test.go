@@ -207,6 +207,14 @@ func TestNoDescriptors(t *testing.T) {
 		}
 		files = append(files, fd)
 	}
+	_ = unix.Close(files[0]) // for the file, and not for its copy
+	_, err := loader.Open(path, loader.WithPrivateCopy())
+	var copying *loader.OpenError
+	require.ErrorAs(t, err, &copying)
+	assert.ErrorContains(t, err, "memfd_create")
+	assert.Contains(t, copying.Remedy, "ulimit -n", "%v", err)
+	_, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
 	for free := range 3 { // so many are free
 		_, err := loader.Open(path)
 		if err == nil {
@@ -224,9 +232,24 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
+const stackVariable = "FERRULE_TEST_STACK" // the library, for a process that runs this test only, whose stacks become executable
+
 // A library that asks for an executable stack makes the stacks of the whole process executable. It is refused, and so is
 // one that brings such a library along, unless an option allows it.
 func TestExecutableStack(t *testing.T) {
+	if path := os.Getenv(stackVariable); path != "" {
+		for _, opts := range [][]loader.Option{nil, {loader.WithPrivateCopy()}} {
+			p, err := loader.Open(path, append(opts, loader.WithExecutableStack())...)
+			if err != nil { // glibc as of 2.41
+				require.ErrorIs(t, err, loader.ErrExecStack)
+				continue
+			}
+			defer func() { require.NoError(t, p.Close()) }()
+			_, err = loader.Open(path, opts...)
+			assert.ErrorIs(t, err, loader.ErrExecStack)
+		}
+		return
+	}
 	l := newLinker(t)
 	l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-z,execstack", "-Wl,-soname,libdep.so")
 	linked := l.plugin(usesDep, "@/libdep.so", "-Wl,-rpath,$ORIGIN")
@@ -244,6 +267,14 @@ FERRULE_FN(f) {
 	return FERRULE_OK;
 }`
 	asks, plain := l.cc("@/asks.so", stacks, "-Wl,-z,execstack"), l.cc("@/plain.so", stacks)
+	// What is refused does not depend on what was opened before.
+	again := l.plugin("int again(void) { return 1; }", "-Wl,-z,execstack")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestExecutableStack$", "-test.v")
+	cmd.Env = append(os.Environ(), stackVariable+"="+again)
+	text, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	require.Contains(t, string(text), "--- PASS: TestExecutableStack")
+
 	isolatedOnly := isolated // the test's own process keeps its stacks
 	for path, who := range map[string]string{asks: "the library", l.path("@/linked.so"): l.path("@/libdep.so")} {
 		bothWays(t, func(t *testing.T, w way) {

@@ -20,12 +20,39 @@ type services struct {
 }
 
 func newServices(lib *inspect.Library, o *options) *services {
-	s := &services{logger: o.logger.With(slog.String("plugin", lib.Manifest.Name))}
+	s := &services{logger: o.pluginLogger}
 	for _, imp := range lib.Imports {
 		s.names = append(s.names, imp.Name)
 		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
 	}
 	return s
+}
+
+// makeLogger makes the logger of the plug-in that the library is. The handler's WithAttrs is foreign code, like all of a
+// handler's methods, and runs on a goroutine of its own: it may end that.
+func (o *options) makeLogger(lib *inspect.Library) error {
+	name := lib.Manifest.Name
+	if o.pluginLogger != nil && o.pluginName == name { // the library is looked at again, in a copy
+		return nil
+	}
+	logger, found := (*slog.Logger)(nil), "a handler whose WithAttrs ended its goroutine"
+	made := make(chan struct{})
+	go func() {
+		defer close(made)
+		defer func() {
+			if value := recover(); value != nil {
+				found = fmt.Sprintf("a handler whose WithAttrs panicked: %v", value)
+			}
+		}()
+		logger = o.logger.With(slog.String("plugin", name))
+	}()
+	<-made
+	if logger == nil {
+		return &OpenError{Path: lib.Path, Kind: ErrOption, Found: "WithLogger with " + found, Expected: "one that returns a handler",
+			Remedy: "mend the handler's WithAttrs"}
+	}
+	o.pluginLogger, o.pluginName = logger, name
+	return nil
 }
 
 // Call runs a host function and turns its error into a status.

@@ -134,6 +134,9 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 	if err := native.Runnable(f.Library, true, o.ExecStack); err != nil {
 		return nil, nil, err
 	}
+	if _, err := accept(f.Library); err != nil { // before the file is copied, which may be long
+		return nil, nil, err
+	}
 	file, err := f.ForWorkers(o.SHA256)
 	if err != nil {
 		return nil, nil, err

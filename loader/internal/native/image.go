@@ -32,6 +32,8 @@ type Image struct {
 	file libfile.Identity // of the file that the system loaded; zero for a private copy
 	at   string           // the path by which the system knows it
 
+	noStack bool // it was found to ask for no executable stack, when it was loaded
+
 	// Guarded by images.mu.
 	state  state
 	over   chan struct{} // closed when the state is another than loading or unloading
@@ -148,7 +150,8 @@ func openError(path string, mode fs.FileMode, err error) error {
 }
 
 // Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
-// *inspect.Error, what Accept returned, or the context's cause: ctx is how long to wait for others who load the same file.
+// *inspect.Error, what Accept returned, or the context's error: ctx, which must be no foreign code, is how long to wait for
+// others who load the same file. Accept may be foreign code, and is asked when nothing is taken.
 func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 	abs, err := Absolute(path)
 	if err != nil {
@@ -189,6 +192,7 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 // use returns the image with this key, of the file id, for another plug-in; nil when there is none. It waits for one that is
 // being loaded.
 func use(ctx context.Context, key string, id libfile.Identity, o LoadOptions) (*Image, error) {
+	var asked *Image // whether it is acceptable, and it is
 	for {
 		images.mu.Lock()
 		m := images.byKey[key]
@@ -197,17 +201,19 @@ func use(ctx context.Context, key string, id libfile.Identity, o LoadOptions) (*
 			return nil, nil
 		}
 		if m.state == loaded {
-			m.refs++
-			images.mu.Unlock()
-			if err := o.Accept(m.lib); err != nil {
-				_ = m.Release()
-				return nil, err
-			}
-			if !o.Unload {
-				images.mu.Lock()
-				m.unload = false
+			if m != asked { // before anything is taken: it is the caller's code, which may not return
 				images.mu.Unlock()
+				asks := o
+				asks.ExecStack = o.ExecStack || m.noStack
+				if err := acceptable(m.lib, asks); err != nil {
+					return nil, err
+				}
+				asked = m
+				continue
 			}
+			m.refs++
+			m.unload = m.unload && o.Unload
+			images.mu.Unlock()
 			return m, nil
 		}
 		over := m.over
@@ -215,7 +221,7 @@ func use(ctx context.Context, key string, id libfile.Identity, o LoadOptions) (*
 		select {
 		case <-over: // if it failed, this one tries
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -225,7 +231,7 @@ func loadFile(ctx context.Context, key string, f *File, o LoadOptions) (*Image, 
 	if err := acceptable(f.Library, o); err != nil {
 		return nil, err
 	}
-	m := &Image{lib: f.Library, key: key, file: f.Identity(), at: f.Absolute}
+	m := &Image{lib: f.Library, key: key, file: f.Identity(), at: f.Absolute, noStack: !o.ExecStack}
 	for {
 		if other, err := use(ctx, key, m.file, o); other != nil || err != nil {
 			return other, err
@@ -316,6 +322,11 @@ func inspectAt(path string, r io.ReaderAt, size int64) (*inspect.Library, error)
 
 // loadPrivate loads a copy of the file that nobody else can change, under the digest of its bytes.
 func loadPrivate(ctx context.Context, f *File, o LoadOptions) (*Image, error) {
+	asks := o
+	asks.ExecStack = true                               // that is looked at once, in the copy
+	if err := acceptable(f.Library, asks); err != nil { // before the file is copied, which may be long
+		return nil, err
+	}
 	copy, err := f.Copy(o.SHA256)
 	if err != nil {
 		return nil, err
@@ -375,7 +386,7 @@ func (f *File) failed(found string, err error) error {
 			Expected: "one that stays as it is", Remedy: "put a new version beside it and rename it over the old one, and open it again", Err: err}
 	}
 	return &inspect.Error{Path: f.Path, Kind: ErrLoad, Found: found + ": " + err.Error(), Expected: "a copy to load",
-		Remedy: "see the cause", Err: err}
+		Remedy: libfile.CopyRemedy(err), Err: err}
 }
 
 // loadCopy loads a copy of the file that was at path.
@@ -387,7 +398,7 @@ func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o 
 	if err := acceptable(lib, o); err != nil {
 		return nil, err
 	}
-	m := &Image{lib: lib, key: key}
+	m := &Image{lib: lib, key: key, noStack: !o.ExecStack}
 	for m.register() != registered {
 		if other, err := use(ctx, key, m.file, o); other != nil || err != nil {
 			return other, err
