@@ -57,6 +57,7 @@ var wides = []wide{
 // widen builds the plug-ins, and what lies around them, in a folder whose secrets are the user's.
 func widen(t *testing.T, uid int) string {
 	t.Helper()
+	fixture.NotMusl(t, "the libraries of this test are linked by cc, for glibc")
 	fixture.Tool(t, "cc", "apt-get install gcc")
 	dir, err := os.MkdirTemp("", "widen")
 	require.NoError(t, err)
