@@ -23,6 +23,9 @@ type Batch struct {
 // The error says why not all records ran: those that did are in b. It is a *CallError when ctx ended, or what Append
 // returns when the plug-in is closed or an instance could not be started anew.
 func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
+	if b == nil {
+		return &UsageError{f.plugin.Name(), f.name, ErrNilArgument, "Batch was given nil for the results: pass a *Batch, such as new(loader.Batch)"}
+	}
 	b.fn, b.cause = f, nil
 	err := f.plugin.engine.Batch(ctx, f.fn, in, &b.result)
 	if slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {

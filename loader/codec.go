@@ -33,6 +33,9 @@ func CallJSON[In, Out any](ctx context.Context, p *Plugin, name string, in In) (
 
 // CallWith is CallJSON with another codec.
 func CallWith[In, Out any](ctx context.Context, p *Plugin, codec Codec, name string, in In) (out Out, err error) {
+	if codec == nil {
+		return out, &UsageError{p.Name(), name, ErrNilArgument, "CallWith was given nil for a codec: pass one, such as loader.JSON"}
+	}
 	data, err := codec.Marshal(in)
 	if err != nil {
 		return out, &CodecError{Plugin: p.Name(), Func: name, Op: "encode", Err: err,
@@ -77,13 +80,18 @@ func (p *Plugin) decodeRemedy(fn string) string {
 	return "use a Go type and a codec for what the function gives, or Call, which gives the bytes"
 }
 
-// JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON.
+// JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON. Of nil it makes nil, which WithHostFunc
+// refuses.
 func JSONFunc[In, Out any](fn func(context.Context, In) (Out, error)) HostFunc {
 	return FuncWith(JSON, fn)
 }
 
-// FuncWith is JSONFunc with another codec. Input that the codec cannot decode gets the plug-in ErrInvalid.
+// FuncWith is JSONFunc with another codec. Input that the codec cannot decode gets the plug-in ErrInvalid. Without
+// a codec or a function it is nil, which WithHostFunc refuses.
 func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error)) HostFunc {
+	if codec == nil || fn == nil {
+		return nil
+	}
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := codec.Unmarshal(data, &in); err != nil {

@@ -45,13 +45,14 @@ var (
 
 // The kinds of a UsageError.
 var (
-	ErrClosed     = engine.ErrClosed
-	ErrReentrant  = engine.ErrReentrant // the call would wait for itself
-	ErrTooDeep    = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
-	ErrDeadlock   = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
-	ErrNilContext = engine.ErrNilContext
-	ErrViews      = engine.ErrViews // isolated: all lanes are held by views; see View.Release
-	ErrNoFunc     = errors.New("no such function")
+	ErrClosed      = engine.ErrClosed
+	ErrReentrant   = engine.ErrReentrant // the call would wait for itself
+	ErrTooDeep     = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
+	ErrDeadlock    = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
+	ErrNilContext  = engine.ErrNilContext
+	ErrNilArgument = errors.New("an argument is nil") // a codec, or a *Batch
+	ErrViews       = engine.ErrViews                  // isolated: all lanes are held by views; see View.Release
+	ErrNoFunc      = errors.New("no such function")
 )
 
 // Status is what a plug-in's function returns. It is an error, so that errors.Is(err, loader.ErrInvalid) finds it in a
@@ -123,7 +124,7 @@ func (e *ContractError) Error() string {
 type UsageError struct {
 	Plugin string // the plug-in's name
 	Func   string // the function's name; may be empty
-	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrViews, ErrNoFunc
+	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrNilArgument, ErrViews, ErrNoFunc
 	Remedy string // what to do
 }
 

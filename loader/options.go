@@ -14,12 +14,20 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 )
 
-// Option is one choice of Open's; see the With… functions.
+// Option is one choice of Open's; see the With… functions, and package isolate.
+//
+// No option replaces another: one that is given twice is an OpenError of the kind ErrOption, whatever it says. WithHostFunc is
+// given once for each name; isolate.InWorker is given once, with all its options. Those without a value, such as
+// WithPrivateCopy, can be given again.
 type Option func(*options) error
 
 func init() {
 	engine.OptionOf = func(s engine.Starter, err error) any {
 		return Option(func(o *options) error {
+			if err == nil && o.starter != nil { // of two sandboxes, which?
+				return &OpenError{Kind: ErrOption, Found: "isolate.InWorker twice", Expected: "it once",
+					Remedy: "give one InWorker all the options, those of a sandbox included"}
+			}
 			o.starter = s
 			return err
 		})
@@ -40,6 +48,21 @@ type options struct {
 	unload       bool
 	execStack    bool
 	starter      engine.Starter // nil is the native engine
+	given        map[string]bool
+}
+
+// once makes an option that can be given once.
+func once(name string, set func(*options) error) Option {
+	return func(o *options) error {
+		if o.given[name] {
+			return &OpenError{Kind: ErrOption, Found: name + " twice", Expected: "it once", Remedy: "leave one of them out: none replaces another"}
+		}
+		if o.given == nil {
+			o.given = make(map[string]bool)
+		}
+		o.given[name] = true
+		return set(o)
+	}
 }
 
 // HostFunc is a function that the host offers to plug-ins.
@@ -62,7 +85,7 @@ func WithHostFunc(name string, fn HostFunc) Option {
 		case !abi.ValidName(name):
 			return optionError("WithHostFunc", fmt.Sprintf("the name %q", name), "a C identifier of at most 128 bytes")
 		case fn == nil:
-			return optionError("WithHostFunc", fmt.Sprintf("nil for %q", name), "a function")
+			return optionError("WithHostFunc", fmt.Sprintf("nil for %q", name), "a function; JSONFunc and FuncWith make none of nil")
 		case o.hostFuncs[name] != nil:
 			return optionError("WithHostFunc", fmt.Sprintf("two functions for %q", name), "one")
 		}
@@ -77,36 +100,36 @@ func WithHostFunc(name string, fn HostFunc) Option {
 // WithConfig gives the plug-in its configuration: the bytes that ferrule_start gets, in whatever format the plug-in
 // documents. They are copied.
 func WithConfig(config []byte) Option {
-	return func(o *options) error {
+	return once("WithConfig", func(o *options) error {
 		o.config = bytes.Clone(config)
 		return nil
-	}
+	})
 }
 
 // WithLogger sets where the plug-in's log lines go, with the attribute plugin set to its name; without it they go to
 // slog.Default(). The handler's WithAttrs is called by Open, on a goroutine of its own; when it panics or ends that, Open
 // fails with an OpenError of kind ErrOption. When Enabled or Handle panics, the line is lost.
 func WithLogger(logger *slog.Logger) Option {
-	return func(o *options) error {
+	return once("WithLogger", func(o *options) error {
 		if logger == nil {
 			return optionError("WithLogger", "nil", "a logger; slog.New(slog.DiscardHandler) drops all lines")
 		}
 		o.logger = logger
 		return nil
-	}
+	})
 }
 
 // WithInstances sets how many instances of the plug-in there are, each with its own state; the default is 1. It is how
 // many calls of a serial or pinned plug-in run at the same time. A pinned plug-in, whose instances each take a thread, can have
 // 1,024; Open refuses more.
 func WithInstances(n int) Option {
-	return func(o *options) error {
+	return once("WithInstances", func(o *options) error {
 		if n < 1 || n > maxInstances {
 			return optionError("WithInstances", fmt.Sprint(n), fmt.Sprintf("1 to %d", maxInstances))
 		}
 		o.instances = n
 		return nil
-	}
+	})
 }
 
 const maxInstances = 1 << 16
@@ -122,13 +145,13 @@ const maxPinned = 1 << 10
 // as they have instances (WithInstances). Isolated, no more than 256 calls run at a time, and the host's threads are not
 // concerned.
 func WithMaxCalls(n int) Option {
-	return func(o *options) error {
+	return once("WithMaxCalls", func(o *options) error {
 		if n < 1 || n > maxCalls {
 			return optionError("WithMaxCalls", fmt.Sprint(n), fmt.Sprintf("1 to %d", maxCalls))
 		}
 		o.maxCalls = n
 		return nil
-	}
+	})
 }
 
 const maxCalls = native.MostCalls
@@ -136,14 +159,14 @@ const maxCalls = native.MostCalls
 // WithSHA256 opens the library only when its SHA-256 digest, in hexadecimal, is this one. The bytes that were compared
 // are the bytes that are loaded, from a private copy as in WithPrivateCopy.
 func WithSHA256(digest string) Option {
-	return func(o *options) error {
+	return once("WithSHA256", func(o *options) error {
 		sum, err := hex.DecodeString(digest)
 		if err != nil || len(sum) != sha256.Size {
 			return optionError("WithSHA256", fmt.Sprintf("%q", digest), "64 hexadecimal digits")
 		}
 		o.sha256 = (*libfile.Digest)(sum)
 		return nil
-	}
+	})
 }
 
 // WithPrivateCopy loads a private copy of the file, made when it is opened, in place of the file itself: what happens to the

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
@@ -33,8 +34,19 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/worker"
 )
 
-// Option is one choice of InWorker's; see the With… functions.
+// Option is one choice of InWorker's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,
+// as with loader.Option.
 type Option func(*isolated.Options) error
+
+// once makes an option that can be given once.
+func once(name string, set func(*isolated.Options) error) Option {
+	return func(o *isolated.Options) error {
+		if err := o.Once("isolate." + name); err != nil {
+			return err
+		}
+		return set(o)
+	}
+}
 
 // InWorker has loader.Open run the plug-in in a worker process.
 //
@@ -93,7 +105,7 @@ func positive(option string, d time.Duration) error {
 // version, and package sandbox where that is used: Open looks for that in its file, and fails with an *OpenError of the kind
 // loader.ErrOption before anything of it runs. A relative path is resolved here.
 func WithBinary(path string) Option {
-	return func(o *isolated.Options) error {
+	return once("WithBinary", func(o *isolated.Options) error {
 		if path == "" {
 			return optionError("WithBinary", "an empty path", "the path of a program")
 		}
@@ -103,16 +115,26 @@ func WithBinary(path string) Option {
 		}
 		o.Binary = abs
 		return nil
-	}
+	})
 }
 
 // WithEnv sets the worker's environment, as KEY=value; without it the environment is empty. TZ is this process's, where it
-// is set here and env does not set it: a plug-in's local time is the host's.
+// is set here and env does not set it: a plug-in's local time is the host's. FERRULE_WORKER is the host's own word to the
+// worker, and cannot be set.
 func WithEnv(env ...string) Option {
-	return func(o *isolated.Options) error {
+	return once("WithEnv", func(o *isolated.Options) error {
+		for _, variable := range env {
+			name, _, ok := strings.Cut(strings.TrimPrefix(variable, "="), "=") // Windows has some that begin with it; see os.Environ
+			switch {
+			case !ok || name == "" || strings.ContainsRune(variable, 0):
+				return optionError("WithEnv", fmt.Sprintf("%q", variable), "KEY=value, without NUL bytes")
+			case strings.EqualFold(name, worker.Variable):
+				return optionError("WithEnv", fmt.Sprintf("%q", variable), "no "+worker.Variable+", by which the host starts its worker")
+			}
+		}
 		o.Env = append([]string(nil), env...)
 		return nil
-	}
+	})
 }
 
 // WithOutput sets where what the plug-in writes to its standard output and standard error goes; without it only the last
@@ -122,48 +144,49 @@ func WithEnv(env ...string) Option {
 // What C code prints arrives line by line, and the rest by Close at the latest: the worker ends as a C program does, exit
 // handlers and static destructors included.
 func WithOutput(w io.Writer) Option {
-	return func(o *isolated.Options) error {
+	return once("WithOutput", func(o *isolated.Options) error {
 		o.Stderr = w
 		if w == nil {
 			return optionError("WithOutput", "nil", "a writer; io.Discard drops it all")
 		}
 		return nil
-	}
+	})
 }
 
 // WithGrace sets how long a function may go on after its context has ended, before its worker is killed; without it half
-// a second. Other calls in that worker fail, too.
+// a second. Other calls in that worker fail, too. d is more than 0: no function returns within no time.
 func WithGrace(d time.Duration) Option {
-	return func(o *isolated.Options) error {
+	return once("WithGrace", func(o *isolated.Options) error {
 		o.Grace = d
 		return positive("WithGrace", d)
-	}
+	})
 }
 
 // WithStopTimeout sets how long ferrule_stop may take, in all instances, when the plug-in is closed, before its worker is
-// killed; without it 2 seconds. Plugin.Shutdown has a bound of its own.
+// killed; without it 2 seconds. d is more than 0. Plugin.Shutdown has a bound of its own.
 func WithStopTimeout(d time.Duration) Option {
-	return func(o *isolated.Options) error {
+	return once("WithStopTimeout", func(o *isolated.Options) error {
 		o.StopTimeout = d
 		return positive("WithStopTimeout", d)
-	}
+	})
 }
 
-// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances; without it 30 seconds.
+// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances; without it 30 seconds. d is more
+// than 0.
 func WithStartTimeout(d time.Duration) Option {
-	return func(o *isolated.Options) error {
+	return once("WithStartTimeout", func(o *isolated.Options) error {
 		o.StartTimeout = d
 		return positive("WithStartTimeout", d)
-	}
+	})
 }
 
 // WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. Then it is
 // asked to stop, and after the grace period its worker is killed.
 func WithCallTimeout(d time.Duration) Option {
-	return func(o *isolated.Options) error {
+	return once("WithCallTimeout", func(o *isolated.Options) error {
 		o.CallTimeout = d
 		return positive("WithCallTimeout", d)
-	}
+	})
 }
 
 // WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 256
@@ -172,13 +195,13 @@ func WithCallTimeout(d time.Duration) Option {
 // It bounds what a worker can make this process use for one call: twice as much, once in the shared memory and once in the
 // caller's copy, which View does without; and as much again while a host function runs with such an input.
 func WithMaxMessage(n int64) Option {
-	return func(o *isolated.Options) error {
+	return once("WithMaxMessage", func(o *isolated.Options) error {
 		o.MaxMessage = n
 		if n < 1 {
 			return optionError("WithMaxMessage", fmt.Sprint(n), "1 or more")
 		}
 		return nil
-	}
+	})
 }
 
 // WithRestart sets what happens when workers crash one after the other, without a call in between that came back: the
@@ -186,7 +209,7 @@ func WithMaxMessage(n int64) Option {
 // once, and a worker is tried again after suspend, which doubles each time, up to 16 times of it. Without it these are 10
 // ms, 5, and 5 s.
 func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
-	return func(o *isolated.Options) error {
+	return once("WithRestart", func(o *isolated.Options) error {
 		o.Restart.Delay, o.Restart.Limit, o.Restart.Suspend = delay, limit, suspend
 		o.Restart.MaxDelay = max(delay, o.Restart.MaxDelay)
 		if limit < 1 {
@@ -196,7 +219,7 @@ func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
 			return err
 		}
 		return positive("WithRestart", suspend)
-	}
+	})
 }
 
 func init() {

@@ -39,6 +39,19 @@ type Options struct {
 	Restart      Restart
 	Sandbox      json.RawMessage // nil is none
 	Memory       int64           // that the sandbox leaves the worker; 0 without a limit
+	given        map[string]bool
+}
+
+// Once takes in that an option is given, and refuses it the second time: none replaces another.
+func (o *Options) Once(name string) error {
+	if o.given[name] {
+		return &inspect.Error{Kind: engine.ErrOption, Found: name + " twice", Expected: "it once", Remedy: "leave one of them out: none replaces another"}
+	}
+	if o.given == nil {
+		o.given = make(map[string]bool)
+	}
+	o.given[name] = true
+	return nil
 }
 
 // Restart says how soon a worker is started after others crashed.

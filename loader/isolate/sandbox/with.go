@@ -14,9 +14,12 @@ func init() {
 	}
 }
 
-// With puts the worker under the policy before it opens the plug-in's library.
+// With puts the worker under the policy before it opens the plug-in's library. It is given once: a second one is an error.
 func With(p Policy) isolate.Option {
 	return func(o *isolated.Options) error {
+		if err := o.Once("sandbox.With"); err != nil {
+			return err
+		}
 		config, err := p.encode()
 		if err != nil {
 			e := *err.(*loader.OpenError) // every error of encode's is a mistake in the policy
