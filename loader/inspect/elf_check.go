@@ -254,9 +254,14 @@ type relocWalk struct {
 	slots     [2]span // of DT_INIT_ARRAY and DT_FINI_ARRAY
 	seen      [2][]bool
 	last      segment // the one of the relocation before: mostly that of the next, too
-	textRel   bool
-	word      uint64
-	mips64    bool
+
+	// An address that is less than open.hi-open.lo behind open.lo is one that a relocation may write a word to, whatever
+	// its kind: in last, and in none of protected and slots. Nearly all are such.
+	open span
+
+	textRel bool
+	word    uint64
+	mips64  bool
 }
 
 var slotNames = [2]string{"DT_INIT_ARRAY", "DT_FINI_ARRAY"}
@@ -338,6 +343,11 @@ func (w *relocWalk) table(name string, addr, size, count uint64, rela bool) erro
 		}
 		off, size = off+uint64(len(b)), size-uint64(len(b))
 		for ; len(b) > 0; b, i = b[entry:], i+1 {
+			if n := w.plain(b, entry); n > 0 {
+				if i, b = i+n, b[n*entry:]; len(b) == 0 {
+					break
+				}
+			}
 			at, info, addend := w.elfFile.word(b, 0, 0), w.elfFile.word(b, 4, 8), uint64(0)
 			if rela {
 				addend = w.elfFile.word(b, 8, 16)
@@ -360,27 +370,38 @@ func (w *relocWalk) table(name string, addr, size, count uint64, rela bool) erro
 	return nil
 }
 
+// plain returns how many relocations at the start of b check would find nothing in: relative ones without a symbol, as most
+// are, in w.open. Only 64-bit files have so many that it matters.
+func (w *relocWalk) plain(b []byte, entry uint64) (n uint64) {
+	lo, length, relative, order := w.open.lo, w.open.hi-w.open.lo, uint64(w.kinds.relative), w.order
+	if relative == 0 || !w.wide {
+		return 0
+	}
+	for ; uint64(len(b)) >= entry && len(b) >= 16; n++ {
+		if order.u64(b[8:]) != relative || order.u64(b)-lo >= length {
+			break
+		}
+		b = b[entry:]
+	}
+	return n
+}
+
 // check says what is wrong with a relocation, or "".
 func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, relative bool) string {
-	if at-w.last.addr >= w.last.size {
-		s := w.find(at)
-		if s == nil || !s.write && !w.textRel {
-			return w.place(at)
+	ordinary := at-w.open.lo < w.open.hi-w.open.lo
+	if !ordinary {
+		if why := w.checkPlace(at); why != "" {
+			return why
 		}
-		w.last = *s
 	}
 	switch {
-	case w.last.size-(at-w.last.addr) < 4:
-		return fmt.Sprintf("the address %#x, the end of a segment", at)
-	case touched(w.protected, at, w.word):
-		return fmt.Sprintf("the address %#x, in a table that the dynamic linker reads", at)
 	case relative && w.kinds.relative != 0 && kind != w.kinds.relative:
 		return fmt.Sprintf("kind %d among the relative ones", kind)
 	case symbol != 0 && symbol >= w.symbols && w.symbols != 0:
 		return fmt.Sprintf("symbol %d of %d", symbol, w.symbols)
 	}
 	for i := range w.slots {
-		if n := at - w.slots[i].lo; n < w.slots[i].hi-w.slots[i].lo {
+		if n := at - w.slots[i].lo; !ordinary && n < w.slots[i].hi-w.slots[i].lo {
 			if kind == w.kinds.relative && rela && w.kinds.relative != 0 && (!w.isCode(addend) || w.isTable(addend)) {
 				return fmt.Sprintf("%s as a function of %s", w.place(addend), slotNames[i])
 			}
@@ -410,6 +431,43 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 			return "a thread-local variable where the library has none"
 		}
 	}
+	return ""
+}
+
+// checkPlace says what is wrong with the place that a relocation writes to, or "". Then w.open is what is around it: up to
+// the next table, array and end of the segment, on both sides.
+func (w *relocWalk) checkPlace(at uint64) string {
+	if at-w.last.addr >= w.last.size {
+		s := w.find(at)
+		if s == nil || !s.write && !w.textRel {
+			return w.place(at)
+		}
+		w.last = *s
+	}
+	switch {
+	case w.last.size-(at-w.last.addr) < 4:
+		return fmt.Sprintf("the address %#x, the end of a segment", at)
+	case touched(w.protected, at, w.word):
+		return fmt.Sprintf("the address %#x, in a table that the dynamic linker reads", at)
+	}
+	open := span{w.last.addr, w.last.addr + w.last.size}
+	narrow := func(s span) {
+		switch {
+		case s.lo >= s.hi || s.hi <= open.lo || s.lo >= open.hi:
+		case s.hi <= at:
+			open.lo = min(s.hi, open.hi)
+		default: // behind at, or around it
+			open.hi = max(open.lo, s.lo)
+		}
+	}
+	for _, s := range w.protected {
+		narrow(s)
+	}
+	for _, s := range w.slots {
+		narrow(s)
+	}
+	open.hi -= min(w.word-1, open.hi-open.lo) // where a whole word no longer fits
+	w.open = open
 	return ""
 }
 

@@ -17,9 +17,9 @@ import (
 
 // Limits that keep a hostile file from costing the host more than a real library would.
 const (
-	headSize   = 8 << 10   // bytes of the file that are read first, and kept
-	windowSize = 16 << 10  // bytes of the longest window on the rest, and of a short table
-	windowStep = 4 << 10   // bytes that one read of the file fetches at least
+	headSize   = 24 << 10  // bytes of the file that are read first, and kept: all of a small library
+	windowSize = 16 << 10  // bytes of the longest view on the rest without a buffer of its own, and of a short table
+	windowStep = 4 << 10   // bytes of a page: reads of the file start and end at one
 	maxTable   = 256 << 20 // bytes of the longest table: of strings, exports, relocations
 	maxCount   = 1 << 24   // entries of the longest symbol table
 	maxSymbol  = 1 << 10   // bytes of the longest exported name that is looked at
@@ -70,8 +70,9 @@ func (s *segment) String() string {
 
 // buffers are memory that reading one library needs and nobody keeps.
 type buffers struct {
-	head          [headSize]byte
-	window, names [windowSize]byte
+	head   [headSize]byte
+	window [windowSize + windowStep]byte
+	names  [windowSize]byte
 }
 
 var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
@@ -143,12 +144,14 @@ func (m *image) view(what string, off, n uint64) ([]byte, error) {
 		m.head = head
 		return m.view(what, off, n)
 	}
-	m.windowAt, m.window = off, m.buffers.window[:min(max(n, windowStep), m.size-off)]
-	if err := m.read(m.window, off); err != nil {
+	// Whole pages: what belongs together is mostly in one, and asked for in any order.
+	m.windowAt = off &^ (windowStep - 1)
+	m.window = m.buffers.window[:min((off+n+windowStep-1)&^(windowStep-1), m.size)-m.windowAt]
+	if err := m.read(m.window, m.windowAt); err != nil {
 		m.window = m.window[:0]
 		return nil, err
 	}
-	return m.window[:n], nil
+	return m.window[off-m.windowAt:][:n], nil
 }
 
 // done ends the reading: what view returned is somebody else's from now on.

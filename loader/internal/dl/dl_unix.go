@@ -4,6 +4,9 @@ package dl
 
 import (
 	"runtime"
+	"strings"
+	"sync"
+	"unsafe"
 
 	"github.com/ebitengine/purego"
 
@@ -38,8 +41,26 @@ func Musl() bool {
 	return err != nil
 }
 
+// dlsym is the address of the function, 0 where it does not find itself.
+var dlsym = sync.OnceValue(func() uintptr {
+	if runtime.GOOS != "linux" { // elsewhere it may not be the one that programs get
+		return 0
+	}
+	addr, _ := purego.Dlsym(purego.RTLD_DEFAULT, "dlsym")
+	return addr
+})
+
 // Lookup returns the address of an exported symbol.
 func (l Library) Lookup(symbol string) (uintptr, error) {
+	// purego's function finds the same by way of reflection, which costs more than the look-up. It also has the text of the
+	// error, and so comes second.
+	if at := dlsym(); at != 0 && strings.IndexByte(symbol, 0) < 0 {
+		name := append([]byte(symbol), 0)
+		// Sound: SyscallN keeps what its arguments point to alive, and on the heap, until it returns.
+		if addr, _, _ := purego.SyscallN(at, l.handle, uintptr(unsafe.Pointer(&name[0]))); addr != 0 {
+			return addr, nil
+		}
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	addr, err := purego.Dlsym(l.handle, symbol)

@@ -342,15 +342,19 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	if err != nil && err != engine.ErrTooDeep {
 		return err
 	}
+	first := false
 	e.closeOnce.Do(func() {
 		e.refuse()
 		e.closeIdle() // what is open from here on are calls
-		// On a goroutine of its own: it may take longer than this call, and ferrule_stop may call back.
-		go func() {
-			defer close(e.finished)
-			e.closeErr = e.finish()
-		}()
+		first = true
 	})
+	switch { // outside Once: others have a bound of their own
+	case !first:
+	case caller.Done == nil:
+		e.end()
+	default: // it may take longer than this call
+		go e.end()
+	}
 	select {
 	case <-e.finished:
 		return e.closeErr
@@ -378,6 +382,12 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 
 // stopPatience is how long Shutdown waits for the rest after its context has ended, where no call is in its way.
 const stopPatience = 100 * time.Millisecond
+
+// end does Close's work.
+func (e *Engine) end() {
+	defer close(e.finished)
+	e.closeErr = e.finish()
+}
 
 // refuse has new calls refused, and those that wait.
 func (e *Engine) refuse() {
@@ -417,9 +427,13 @@ func (e *Engine) finish() error {
 	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
 		e.closeIdle()
 		select {
-		case <-e.drained:
-		case <-time.After(again): // see giveBack
-			continue
+		case <-e.drained: // mostly so: no timer is needed
+		default:
+			select {
+			case <-e.drained:
+			case <-time.After(again): // see giveBack
+				continue
+			}
 		}
 		break
 	}

@@ -61,6 +61,7 @@ var images struct {
 	mu    sync.Mutex
 	byKey map[string]*Image
 	byID  map[libfile.ID][]*Image // by the files that they were loaded from; private copies are not in here
+	byLib map[dl.Library][]*Image // those that are loaded, by what the system calls them: it may be the same for two
 }
 
 // The kinds of OpenErrors that come from loading, rather than from reading the file.
@@ -266,8 +267,8 @@ func (m *Image) isOther() bool {
 		return true
 	}
 	images.mu.Lock()
-	for _, other := range images.byKey {
-		if other != m && other.state == loaded && other.dl == m.dl && other.file.ID != m.file.ID {
+	for _, other := range images.byLib[m.dl] {
+		if other.file.ID != m.file.ID {
 			images.mu.Unlock()
 			return true
 		}
@@ -472,6 +473,7 @@ func (m *Image) register() claim {
 	}
 	if images.byKey == nil {
 		images.byKey, images.byID = make(map[string]*Image), make(map[libfile.ID][]*Image)
+		images.byLib = make(map[dl.Library][]*Image)
 	}
 	m.state, m.over = loading, make(chan struct{})
 	images.byKey[m.key] = m
@@ -486,6 +488,7 @@ func (m *Image) ready(o LoadOptions) {
 	images.mu.Lock()
 	defer images.mu.Unlock()
 	m.state, m.refs, m.unload = loaded, 1, o.Unload
+	images.byLib[m.dl] = append(images.byLib[m.dl], m)
 	close(m.over)
 }
 
@@ -513,10 +516,15 @@ func (m *Image) leave(other bool) {
 func (m *Image) remove() {
 	m.state = gone
 	delete(images.byKey, m.key)
-	if same := slices.DeleteFunc(images.byID[m.file.ID], func(other *Image) bool { return other == m }); len(same) > 0 {
-		images.byID[m.file.ID] = same
+	without(images.byID, m.file.ID, m)
+}
+
+// without takes the image out of the list at key.
+func without[K comparable](lists map[K][]*Image, key K, m *Image) {
+	if rest := slices.DeleteFunc(lists[key], func(other *Image) bool { return other == m }); len(rest) > 0 {
+		lists[key] = rest
 	} else {
-		delete(images.byID, m.file.ID)
+		delete(lists, key)
 	}
 }
 
@@ -529,6 +537,7 @@ func (m *Image) Release() error {
 		return nil
 	}
 	m.state, m.over = unloading, make(chan struct{})
+	without(images.byLib, m.dl, m)
 	images.mu.Unlock()
 	err := m.dl.Close()
 	m.leave(false)
