@@ -606,6 +606,39 @@ FERRULE_FN(crash) { (void)call; abort(); }
 	}
 }
 
+// A library that names another by a path from its own folder, and not by a folder to look in, cannot run from a copy. The error
+// says so, and not where the copy is.
+func TestCopyWithoutFolder(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("$ORIGIN is for ELF")
+	}
+	fixture.NotMusl(t, "$ORIGIN is part of a name there")
+	cc := fixture.Tool(t, "cc", "apt-get install gcc")
+	for _, origin := range []string{"$ORIGIN", "${ORIGIN}"} {
+		dir := tempDir(t)
+		beside, source, path := filepath.Join(dir, "libbeside.so"), filepath.Join(dir, "source.c"), filepath.Join(dir, "plugin.so")
+		require.NoError(t, os.WriteFile(source, []byte("int beside(void) { return 42; }"), 0o644))
+		run(t, cc, "-shared", "-fPIC", "-Wl,-soname,"+origin+"/libbeside.so", "-o", beside, source)
+		require.NoError(t, os.WriteFile(source, []byte(`#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("brings") FERRULE_VERSION("1.0.0"));
+int beside(void);
+FERRULE_FN(beside) { call->out[0] = (uint8_t)beside(); call->out_len = 1; return FERRULE_OK; }
+`), 0o644))
+		run(t, cc, "-shared", "-fPIC", "-I", filepath.Join(fixture.Root(), "include"), "-o", path, source, beside)
+		assert.Equal(t, "*", call(t, open(t, path), "beside", ""), "where it lies it runs")
+		bothWays(t, func(t *testing.T, w way) {
+			_, err := w.try(path, loader.WithPrivateCopy())
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, loader.ErrLoad)
+			assert.Contains(t, e.Found, origin+"/libbeside.so")
+			assert.Contains(t, e.Expected, "private copy")
+			assert.Contains(t, e.Remedy, "-rpath")
+			assert.NotContains(t, err.Error(), "/proc/")
+		})
+	}
+}
+
 // A file with too much data for a copy is held open: what comes to its path does not matter, and that somebody writes into it
 // is found out before another worker is started.
 func TestFileTooLargeToCopy(t *testing.T) {

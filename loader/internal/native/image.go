@@ -81,7 +81,7 @@ type LoadOptions struct {
 	// Copy is a copy of the file that another process has made, or nil: it is loaded then, and not what is at the path. It
 	// is released.
 	Copy *libfile.Copy
-	// Brought is what goes with Copy; see Bring. nil is found out.
+	// Brought is what goes with Copy; see Bring. nil is found out. It is released.
 	Brought *Brought
 	// Unload closes the library after the last plug-in that uses it.
 	Unload bool
@@ -392,11 +392,19 @@ func (f *File) failed(found string, err error) error {
 
 // loadCopy loads a copy of the file that was at path.
 func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o LoadOptions) (*Image, error) {
+	defer func() {
+		if o.Brought != nil {
+			o.Brought.release()
+		}
+	}()
 	lib, err := InspectCopy(path, copy)
 	if err != nil {
 		return nil, err
 	}
 	if err := acceptable(lib, o); err != nil {
+		return nil, err
+	}
+	if err := withoutFolder(lib); err != nil {
 		return nil, err
 	}
 	m := &Image{lib: lib, key: key, noStack: !o.ExecStack}
@@ -408,7 +416,6 @@ func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o 
 	if o.Brought == nil {
 		o.Brought = Bring(abs, copy, lib)
 	}
-	defer o.Brought.release()
 	done := o.Brought.load()
 	defer done()
 	if err := m.load(copy.Path()); err != nil {

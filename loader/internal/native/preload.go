@@ -2,6 +2,7 @@ package native
 
 import (
 	"encoding/binary"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -40,6 +41,20 @@ func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
 		b.paths, b.names = append(b.paths, dep.Path), append(b.names, name)
 	}
 	return b
+}
+
+// withoutFolder reports why a copy of the library cannot be loaded, which lies in no folder: it names what it is linked to by
+// its own, in the name itself, which the system's loader then takes for a path in the copy's.
+func withoutFolder(lib *inspect.Library) error {
+	for _, name := range lib.Needed {
+		if lib.Format == inspect.ELF && (strings.Contains(name, "$ORIGIN") || strings.Contains(name, "${ORIGIN}")) {
+			base := filepath.Base(name)
+			return &inspect.Error{Path: lib.Path, Kind: ErrLoad, Found: "that it is linked to " + name + ", by a path from its own folder",
+				Expected: "the plain name " + base + ": it runs from a private copy, which lies in no folder",
+				Remedy:   "Give " + base + " that name in its file (-Wl,-soname," + base + "), and link the plug-in to it with -Wl,-rpath,'$ORIGIN'"}
+		}
+	}
+	return nil
 }
 
 // load loads it. done lets go of it, once the library itself holds it.
