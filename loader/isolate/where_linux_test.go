@@ -4,10 +4,12 @@ package isolate_test
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -51,4 +53,33 @@ func TestFaultsThatAreNotTheWorkers(t *testing.T) {
 	e := crash(t, err)
 	assert.Equal(t, syscall.SIGSEGV, e.Signal)
 	assert.Empty(t, e.Fault)
+}
+
+// The names in what is said of a crash are those of the library that ran, whatever has come to its path.
+func TestWhereItCrashedInAReplacedFile(t *testing.T) {
+	if os.Getenv(fixture.Emulated) != "" {
+		t.Skip("an emulator has frames of signals of its own")
+	}
+	for name, replace := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return os.Rename(copyOf(t, "fault_count"), path) },
+	} {
+		path := copyOf(t, "fault_sigsegv")
+		p := open(t, path, isolate.InWorker())
+		require.NoError(t, replace(path), name)
+		for range 2 {
+			_, err := p.Call(ctx, "fault", nil)
+			assert.Regexp(t, `^at the address 0x8, in "(fault_fault|wild_write|ferrule_fn_fault)"\+0x[0-9a-f]+ \(lib\.so\+0x[0-9a-f]+\)$`, crash(t, err).Fault, name)
+		}
+	}
+}
+
+// copyOf returns the path of a copy of a fixture, which is the test's to replace.
+func copyOf(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(fixture.C(t, name))
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "lib.so")
+	require.NoError(t, os.WriteFile(path, data, 0o755))
+	return path
 }

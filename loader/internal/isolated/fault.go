@@ -8,12 +8,13 @@ import (
 	"syscall"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // where says in words where a worker's fault was, or nothing. f is the worker's word, so none of its text is: the names are
-// those of the library's file.
-func where(f transport.FaultReport, ended os.Signal, path string) string {
+// those of what the worker has loaded, whatever is at the library's path by now.
+func where(f transport.FaultReport, ended os.Signal, path string, library *libfile.Copy) string {
 	if signal, ok := ended.(syscall.Signal); !ok || uint32(signal) != f.Signal {
 		return ""
 	}
@@ -27,20 +28,23 @@ func where(f transport.FaultReport, ended os.Signal, path string) string {
 	if f.Address != f.PC { // of an instruction that is not one, it is the instruction's
 		address = fmt.Sprintf("at the address %#x, ", f.Address)
 	}
-	return kind + address + "in " + place(f.PC, f.Anchor, path)
+	return kind + address + "in " + place(f.PC, f.Anchor, filepath.Base(path), library)
 }
 
 // anchorSymbol is the symbol whose address the worker tells, for the library's place in its memory.
 const anchorSymbol = abi.SymbolManifest
 
-// place names the instruction at pc: by the function and the library's file, where it is in that.
-func place(pc, anchor uint64, path string) string {
+// place names the instruction at pc: by the function and the library's name, where it is in that.
+func place(pc, anchor uint64, base string, library *libfile.Copy) string {
 	elsewhere := fmt.Sprintf("code outside of the plug-in's file (%#x)", pc)
-	file, err := elf.Open(path)
-	if err != nil || anchor == 0 {
-		return fmt.Sprintf("the code at %#x", pc)
+	unknown := fmt.Sprintf("the code at %#x", pc)
+	if anchor == 0 || library == nil || library.Check() != nil {
+		return unknown
 	}
-	defer file.Close()
+	file, err := elf.NewFile(library)
+	if err != nil {
+		return unknown
+	}
 	exported, _ := file.DynamicSymbols()
 	all, _ := file.Symbols() // of a file that is not stripped
 	offset, known := uint64(0), false
@@ -50,7 +54,7 @@ func place(pc, anchor uint64, path string) string {
 		}
 	}
 	if !known {
-		return fmt.Sprintf("the code at %#x", pc)
+		return unknown
 	}
 	inside := false
 	for _, p := range file.Progs {
@@ -61,7 +65,7 @@ func place(pc, anchor uint64, path string) string {
 	if !inside {
 		return elsewhere
 	}
-	name := fmt.Sprintf("%s+%#x", filepath.Base(path), offset)
+	name := fmt.Sprintf("%s+%#x", base, offset)
 	for _, s := range append(all, exported...) {
 		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && offset-s.Value < s.Size {
 			return fmt.Sprintf("%q+%#x (%s)", s.Name, offset-s.Value, name)

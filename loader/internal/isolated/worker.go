@@ -43,6 +43,7 @@ type worker struct {
 	ended    bool      // the process has: the next two say how
 	signal   os.Signal // that ended it, or nil
 	code     int       // its exit code, or -1
+	opened   bool      // it has opened the plug-in
 	unserved bool      // it had not come as far as to serve
 	where    string    // its fault was, in words; may be empty
 	lanes    []*lane   // all
@@ -186,6 +187,7 @@ func (w *worker) open() error {
 	if err != nil {
 		return err
 	}
+	w.opened = true
 	w.free = append(w.free, l)
 	opened, err := wire.ParseOpened(out)
 	if err != nil {
@@ -296,13 +298,13 @@ func (w *worker) await() {
 	var fault transport.FaultReport
 	var faulted bool
 	if !w.dead.Load() { // the memory is there
-		w.unserved = !w.memory.Served()
+		w.unserved = !w.opened && !w.memory.Served() // the plug-in may have overwritten the memory
 		fault, faulted = w.memory.Fault()
 	}
 	w.leave("")
 	e.mu.Unlock()
-	if faulted { // outside of the lock: it reads the library's file
-		text := where(fault, signal, e.path)
+	if faulted { // outside of the lock: it reads the library
+		text := where(fault, signal, e.path, e.file)
 		e.mu.Lock()
 		w.where = text
 		e.mu.Unlock()
