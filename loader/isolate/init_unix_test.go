@@ -36,7 +36,7 @@ func TestProgramThatEndsInInit(t *testing.T) {
 		return opened, crash
 	}
 	opened, _ := open()
-	assert.Nil(t, opened, "a worker like any other")
+	require.Nil(t, opened, "a worker like any other: %v", opened)
 
 	opened, crash := open(isolate.WithEnv("FERRULE_TEST_INIT=panic"))
 	require.NotNil(t, opened)
