@@ -22,13 +22,14 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
-// Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read its own
-// library and the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: zero means
+// Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read the libraries
+// that it is linked to, of its own and of the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: zero means
 // no limit.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
-	// must exist. Empty: only the plug-in's library, the libraries that it brings along (README.md says which it
-	// may), and the system's library folders and time zones, and these without listing them.
+	// must exist. Empty: only the libraries that the plug-in brings along (README.md says which it may), and the system's
+	// library folders and time zones, and these without listing them. The plug-in's own library is not read by its
+	// path: it runs from a sealed copy, or where it is too large for that from the file that the host holds open.
 	Read []string `json:"read,omitempty"`
 
 	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
