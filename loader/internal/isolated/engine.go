@@ -74,7 +74,7 @@ func (o *Options) checkProgram() error {
 type Engine struct {
 	lib  *inspect.Library
 	path string        // absolute
-	file *libfile.Copy // what every worker loads
+	file *libfile.Copy // what every worker loads; see useFile
 	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
 	libraries []wire.Library
 	host      engine.Host
@@ -83,8 +83,9 @@ type Engine struct {
 	start     engine.StartOptions
 	lanes     int // how many calls may run at a time
 	run       func(*worker) (child, error)
-	open      func(*worker) error // has a worker load the plug-in
-	halt      func(*call) error   // has it stop the plug-in
+	open      func(*worker) error                       // has a worker load the plug-in
+	halt      func(*call) error                         // has it stop the plug-in
+	locate    func(e *Engine, pc, anchor uint64) string // names the code at pc
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
@@ -109,6 +110,9 @@ type Engine struct {
 	suspensions int
 	earliest    time.Time           // before which no worker is started
 	lastCrash   func() engine.Crash // what is known of it; called with mu held. nil before the first
+
+	fileUses   int  // of file, beside the engine's own
+	fileClosed bool // the engine's own is over
 
 	watching bool
 
@@ -211,6 +215,7 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
 	e.hurry, e.over = make(chan struct{}), make(chan struct{})
 	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
+	e.locate = (*Engine).place
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
@@ -510,9 +515,7 @@ const (
 // close does what comes after no call can begin any more.
 func (e *Engine) close() (err error) {
 	defer func() {
-		if e.file != nil {
-			e.file.Release()
-		}
+		e.closeFile()
 	}()
 	go func() {
 		select {

@@ -45,7 +45,7 @@ type worker struct {
 	code     int       // its exit code, or -1
 	opened   bool      // it has opened the plug-in
 	unserved bool      // it had not come as far as to serve
-	where    string    // its fault was, in words; may be empty
+	place    string    // its fault was, in words; may be empty
 	lanes    []*lane   // all
 	free     []*lane   // those that nobody owns; the last one was used last
 	views    int       // how many are owned by calls that are over, for their output
@@ -303,15 +303,18 @@ func (w *worker) await() {
 	}
 	w.leave("")
 	e.mu.Unlock()
-	if faulted { // outside of the lock: it reads the library
-		text := where(fault, signal, e.path, e.file)
-		e.mu.Lock()
-		w.where = text
-		e.mu.Unlock()
-	}
-	w.output.finish()
-	close(w.gone)
+	go func() { // burying does not wait for what is to be told
+		if faulted {
+			text := w.where(fault, signal)
+			e.mu.Lock()
+			w.place = text
+			e.mu.Unlock()
+		}
+		w.output.finish()
+		close(w.gone)
+	}()
 	w.process.bury()
+	<-w.gone
 	e.mu.Lock()
 	e.unburied = slices.DeleteFunc(e.unburied, func(other *worker) bool { return other == w })
 	e.mu.Unlock()
@@ -355,7 +358,7 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the engine's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Fault: w.where, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
+	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
 	} else if w.ended && w.reason == "" && w.signal == nil {
