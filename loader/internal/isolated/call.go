@@ -94,6 +94,8 @@ func (c *call) finish() (transport.Message, error) {
 		switch m.Op {
 		case transport.OpHostCall, transport.OpLog:
 			err = c.hostCall(m)
+		case transport.OpLayers:
+			err = c.takeLayers(m)
 		case transport.OpGrow:
 			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
 		default:
@@ -208,6 +210,30 @@ func (e *Engine) runHost(ctx context.Context, m transport.Message, in []byte) (o
 		}
 	}()
 	return e.host.Call(ctx, m.Fn, in)
+}
+
+// takeLayers takes the worker's word for what shuts it in, once, while it opens the plug-in: the first time nothing of the
+// plug-in's has run in it.
+func (c *call) takeLayers(m transport.Message) error {
+	in, err := c.copyIn(m)
+	if err != nil {
+		return err
+	}
+	layers, err := wire.ParseLayers(in, c.libraries)
+	if err != nil {
+		return err
+	}
+	w := c.lane.worker
+	c.mu.Lock()
+	twice := w.told
+	if !twice {
+		w.told, w.layers = true, append(w.layers, layers...)
+	}
+	c.mu.Unlock()
+	if twice {
+		return errors.New("layers that were told before")
+	}
+	return c.lane.Answer(int32(abi.StatusOK), nil)
 }
 
 // answer gives a host function's result to the plug-in.

@@ -28,7 +28,6 @@ type worker struct {
 	memory  *transport.Host
 	process child
 	attempt int
-	layers  []string
 	output  *tail
 
 	dead   atomic.Bool   // it is dying
@@ -39,6 +38,8 @@ type worker struct {
 	wears  atomic.Bool   // a call has come back from it with abi.StatusPanic: an instance is started again, which may fail
 
 	// Guarded by the engine's mu.
+	layers   []string  // what shuts it in
+	told     bool      // it has said what of them it has made itself, or may not say it any more
 	reason   string    // why the host ended it; "" when it was not the host
 	ended    bool      // the process has: the next two say how
 	signal   os.Signal // that ended it, or nil
@@ -166,6 +167,7 @@ func (w *worker) open() error {
 	l := w.addLane()
 	w.refs++
 	l.renew(callctx.Background)
+	w.layers = w.process.layers()
 	e.mu.Unlock()
 	c := e.begin(l, callctx.Background)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), Instances: e.start.Instances, Config: e.start.Config,
@@ -193,7 +195,7 @@ func (w *worker) open() error {
 	if err != nil {
 		return &engine.Crash{Code: -1, Reason: "not understood: " + err.Error(), Attempt: w.attempt}
 	}
-	w.layers = append(w.process.layers(), opened.Layers...)
+	w.told = true // too late now
 	if opened.Deaf {
 		go e.host.Log(context.Background(), abi.LogWarn, []byte("threads that the plug-in starts cannot use host services in this worker: "+
 			"the worker's program was built with a version of Go, or for an architecture, that is not known to this package"))

@@ -105,6 +105,7 @@ const (
 	OpHostCall                 // call host function Fn; the input is in the region for host functions
 	OpLog                      // a log line of level Fn
 	OpGrow                     // Len bytes of room are needed in region Fn
+	OpLayers                   // while it opens the plug-in, once, before anything of the library runs: what shuts the worker in
 )
 
 // Failure says why there is no status.

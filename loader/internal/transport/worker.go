@@ -257,6 +257,12 @@ func (l *WorkerLane) Log(level uint32, text []byte) error {
 	return err
 }
 
+// Layers tells the host what shuts the worker in, and returns when the host knows.
+func (l *WorkerLane) Layers(list []byte) error {
+	_, _, err := l.ask(&Message{Op: OpLayers}, list)
+	return err
+}
+
 // Cut returns text where it has no more than n bytes, and else its beginning, with what was cut off said behind it. That is
 // longer than n where n is not enough for these words.
 func Cut(text []byte, n int) []byte {

@@ -49,8 +49,7 @@ func Contents(lib *inspect.Library) []string {
 
 // Opened is the output of transport.OpOpen, as JSON.
 type Opened struct {
-	Layers []string // that the worker has made itself: its own descriptors, and those of the sandbox
-	Deaf   bool     // threads of the plug-in's own wait for ever when they use a host service
+	Deaf bool // threads of the plug-in's own wait for ever when they use a host service
 }
 
 // openError is an inspect.Error.

@@ -70,7 +70,7 @@ func TestViolationAndOpened(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, violation, got)
 
-	for _, in := range []Opened{{}, {Layers: []string{"no-new-privs", "landlock v5: files"}}} {
+	for _, in := range []Opened{{}, {Deaf: true}} {
 		out, err := ParseOpened(Marshal(in))
 		require.NoError(t, err)
 		assert.Equal(t, in, out)
@@ -87,7 +87,7 @@ func TestParseRefuses(t *testing.T) {
 	long := `"` + strings.Repeat("x", maxText) + `"`
 	deep := strings.Repeat("[", 20_000)
 	for _, text := range []string{"", " ", "{", "[]", `"text"`, "1", "nul", `{"Status":1} {}`, "\x00", "\xff",
-		long, deep, `{"Layers":` + deep, `{"Layers":5,"Violation":5,"Rule":5,"Kind":5}`} {
+		long, deep, `{"Deaf":` + deep, `{"Deaf":5,"Violation":5,"Rule":5,"Kind":5}`} {
 		_, err := ParseOpenError([]byte(text), "")
 		assert.Error(t, err, "%.20q", text)
 		_, err = ParseStartError([]byte(text))
@@ -340,7 +340,7 @@ func FuzzParseBatch(f *testing.F) {
 var texts = []string{"", "{}", "null", "[]", `""`, `{"Status":1,"Message":"bm8="}`,
 	`{"Status":1,"Message":"no base64"}`, `{"Status":-1}`, `{"Status":2147483648}`,
 	`{"Violation":{"Rule":"R8","Found":"x","Expected":"y"}}`, `{"Violation":null,"Status":0}`, `{"Rule":"\ud800"}`,
-	`{"Kind":"cannot be read","Symbol":"s","Found":"/w==","Cause":"d2h5"}`, `{"Layers":["a","b"]}`, `{"Layers":null}`, `{"layers":[[]]}`,
+	`{"Kind":"cannot be read","Symbol":"s","Found":"/w==","Cause":"d2h5"}`, `{"Deaf":true}`, `{"Deaf":null}`, `{"deaf":false}`,
 	"{\"Found\":\"\xff\"}", `{"Status":1e3}`, `{"Status":1e999}`, "[[[[[[[["}
 
 func FuzzParseOpenError(f *testing.F) {

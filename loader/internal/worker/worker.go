@@ -28,7 +28,7 @@ import (
 // Variable is the environment variable that makes a process a worker: Value's text.
 const Variable = "FERRULE_WORKER"
 
-const version = "2"
+const version = "3"
 
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
 // open as long as it lives, then what transport.Attach takes, and then, where a library is handed over so, its own.
@@ -298,9 +298,9 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	if o.Memory > 0 {
 		s.memory.Admit(admit(o.Memory))
 	}
-	opened := wire.Opened{Deaf: !s.admits}
+	var layers []string
 	if s.alone {
-		opened.Layers = append(opened.Layers, "own descriptors")
+		layers = append(layers, "own descriptors")
 	}
 	copy, err := libfile.Received(s.library, string(o.Copy))
 	if err != nil {
@@ -312,11 +312,15 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	}
 	brought := native.Bring(string(o.Path), copy, lib)
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
-		layers, err := s.shutIn(&o)
+		boxed, err := s.shutIn(&o)
 		if err != nil {
 			return l.Fail(transport.FailedOpen, wire.OpenError(err))
 		}
-		opened.Layers = append(opened.Layers, layers...)
+		layers = append(layers, boxed...)
+	}
+	// Before the library's constructors run, which could say anything in this memory.
+	if err := l.Layers(wire.Layers(layers)); err != nil {
+		return err
 	}
 	image, err := native.Load(context.Background(), string(o.Path), native.LoadOptions{Copy: copy, Brought: brought, AllowGo: true, ExecStack: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
@@ -335,7 +339,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		return answer(l, nil, 0, err)
 	}
 	s.engine.Store(e)
-	return l.Done(0, wire.Marshal(opened))
+	return l.Done(0, wire.Marshal(wire.Opened{Deaf: !s.admits}))
 }
 
 // shutIn applies the sandbox, before anything of the library is touched.

@@ -188,7 +188,7 @@ func applyLandlock(abi int, p *Policy, libraries []wire.Library) (layers []strin
 	}
 	for _, l := range libraries {
 		if l.Inode != 0 {
-			layers = append(layers, "library "+string(l.Path))
+			layers = append(layers, wire.LayerLibrary+string(l.Path))
 		}
 	}
 	if haveCgo || abi >= landlockThreadsSync {
