@@ -18,6 +18,7 @@ import (
 
 // A worker's program that does not come as far as to serve is told apart from a library that crashes it.
 func TestProgramThatEndsInInit(t *testing.T) {
+	fixture.NotMusl(t, "a program that go builds uses glibc")
 	program := filepath.Join(t.TempDir(), "badinit")
 	out, err := exec.Command("go", "build", "-o", program, "./testdata/badinit").CombinedOutput()
 	require.NoError(t, err, "%s", out)
