@@ -236,7 +236,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 
 func startError(plugin, path string, start *engine.StartError) error {
 	e := &OpenError{Path: path, Kind: ErrStart,
-		Remedy: "it was started with the configuration that Open was given (WithConfig)"}
+		Remedy: "It was started with the configuration that Open was given (WithConfig)"}
 	var violation *engine.Violation
 	if errors.As(start.Err, &violation) {
 		e.Err = &ContractError{plugin, abi.SymbolStart, violation.Rule, violation.Found, violation.Expected}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
@@ -84,6 +85,15 @@ func call(t testing.TB, p *loader.Plugin, name, in string) string {
 	out, err := p.Call(ctx, name, []byte(in))
 	require.NoError(t, err)
 	return string(out)
+}
+
+// assertSentence checks that an error says what to do in a sentence that begins as one and ends with one mark.
+func assertSentence(t testing.TB, e *loader.OpenError) {
+	t.Helper()
+	if assert.NotEmpty(t, e.Remedy) {
+		assert.Regexp(t, `^[A-Z].*[^.!]$`, e.Remedy)
+		assert.Regexp(t, `[^.?!][.?]$`, e.Error())
+	}
 }
 
 // lines is a logger's output.

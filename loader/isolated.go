@@ -101,18 +101,18 @@ func (o *options) startIsolated(ctx context.Context, path string) (engine.Engine
 }
 
 func crashAtOpen(plugin, path string, crash *engine.Crash) error {
-	remedy := "look for a fault in the library's constructors or its ferrule_start"
+	remedy := "Look for a fault in the library's constructors or its ferrule_start"
 	switch {
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
-		remedy = "raise the limit of open descriptors (ulimit -n), or close what is not needed"
+		remedy = "Raise the limit of open descriptors (ulimit -n), or close what is not needed"
 	case errors.Is(crash.Err, syscall.ENOMEM), errors.Is(crash.Err, syscall.EAGAIN):
-		remedy = "free memory, or raise the limit of the user's processes (ulimit -u)"
+		remedy = "Free memory, or raise the limit of the user's processes (ulimit -u)"
 	case errors.Is(crash.Err, fs.ErrNotExist), errors.Is(crash.Err, fs.ErrPermission):
-		remedy = "give a program that this process can execute with isolate.WithBinary"
+		remedy = "Give a program that this process can execute with isolate.WithBinary"
 	case crash.Err != nil:
-		remedy = "see why the system does not start the worker's program"
+		remedy = "See why the system does not start the worker's program"
 	case crash.Unserved:
-		remedy = "see that no init function of the worker's program panics or ends it where FERRULE_WORKER is set (that is this " +
+		remedy = "See that no init function of the worker's program panics or ends it where FERRULE_WORKER is set (that is this " +
 			"program unless isolate.WithBinary names another), or name one with isolate.WithBinary that imports little else"
 	}
 	return &OpenError{Path: path, Kind: ErrStart, Err: crashError(plugin, "", crash), Remedy: remedy}

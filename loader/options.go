@@ -174,7 +174,7 @@ func WithSHA256(digest string) Option {
 // debuggers; elsewhere it is a file in a folder of the user's cache that no other process uses, removed once it is loaded
 // (on Windows by a later process). Plug-ins with the same bytes share one. It costs as much memory as the file is long, and
 // the time to read it. The library's own path is another one then, for dladdr and the like; what it links to is found by
-// its own folder ($ORIGIN) all the same.
+// its own folder ($ORIGIN) all the same. A file on a file system that is mounted noexec is refused, as without a copy.
 //
 // An isolated plug-in always runs from such a copy, which all its workers share; so does one in this process that is opened
 // with a digest, or whose file was replaced while its library was loaded.
@@ -231,5 +231,5 @@ func (o *options) apply(path string, opts []Option) error {
 }
 
 func optionError(option, found, expected string) error {
-	return &OpenError{Kind: ErrOption, Found: option + " with " + found, Expected: expected, Remedy: "change the call of Open"}
+	return &OpenError{Kind: ErrOption, Found: option + " with " + found, Expected: expected, Remedy: "Change the call of Open"}
 }

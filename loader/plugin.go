@@ -58,7 +58,7 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 	}
 	if ctx == nil {
 		return nil, &OpenError{Path: path, Kind: ErrOption, Found: "OpenContext with nil for a context", Expected: "a context",
-			Remedy: "call Open, or pass context.Background()"}
+			Remedy: "Call Open, or pass context.Background()"}
 	}
 	if ctx.Err() != nil {
 		return nil, gaveUp(path, ctx)
@@ -75,7 +75,7 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 	go func() {
 		// Also when a host function, called by ferrule_start, ends this goroutine.
 		r := outcome{err: &OpenError{Path: path, Kind: ErrStart, Found: "a host function that ended the goroutine in which ferrule_start ran",
-			Expected: "one that returns", Remedy: "do not call runtime.Goexit, or t.FailNow, in a host function"}}
+			Expected: "one that returns", Remedy: "Do not call runtime.Goexit, or t.FailNow, in a host function"}}
 		defer func() {
 			select {
 			case opened <- r:
@@ -121,7 +121,7 @@ var errGivenUp = errors.New("given up")
 
 func gaveUp(path string, ctx context.Context) error {
 	return &OpenError{Path: path, Kind: ErrStart, Err: context.Cause(ctx),
-		Remedy: "give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
+		Remedy: "Give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
 }
 
 // open is OpenContext without giving up where the native engine cannot. ctx is a bound, or the background.
@@ -187,7 +187,7 @@ func (o *options) accept(lib *inspect.Library) error {
 	return &OpenError{Path: lib.Path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
 		Found:    "imports without a host function: " + strings.Join(missing, ", "),
 		Expected: "every import on offer",
-		Remedy:   fmt.Sprintf("pass loader.WithHostFunc(%q, …) to Open; of what is offered: %s", missing[0], didYouMean(missing[0], offered))}
+		Remedy:   fmt.Sprintf("Pass loader.WithHostFunc(%q, …) to Open; of what is offered: %s", missing[0], didYouMean(missing[0], offered))}
 }
 
 // Inspect reads what the plug-in at path says of itself, without running any of it: name and version, functions with

@@ -13,6 +13,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 // linker builds libraries in a folder of its own.
@@ -66,7 +68,8 @@ FERRULE_FN(f) { (void)call; return FERRULE_OK; }
 
 const usesDep = "extern int dep(void); int uses(void) { return dep(); }"
 
-// Each cause of a library's not being loaded, made for real, has its own words and its own remedy, in both ways.
+// Each cause of a library's not being loaded, made for real, has its own words and its own remedy, the same ones whether the
+// file is loaded or a copy of it, and in which process.
 func TestReasons(t *testing.T) {
 	fixture.NotMusl(t, "the dynamic linker has other words")
 	for name, c := range map[string]struct {
@@ -122,7 +125,7 @@ func TestReasons(t *testing.T) {
 			data[4] = 1 // ELFCLASS32
 			require.NoError(t, os.WriteFile(path, data, 0o644))
 			return p
-		}, "", []string{"libdep.so", "word size"}, []string{"Install libdep.so for"}, ""},
+		}, "", []string{"/libdep.so of another word size"}, []string{"Install libdep.so for"}, ""},
 		"a text in place of a library": {func(t *testing.T, l linker) string {
 			p := l.plugin(usesDep, l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so"), "-Wl,-rpath,$ORIGIN")
 			l.write("@/libdep.so", strings.Repeat("INPUT(-lother)\n", 10))
@@ -133,6 +136,37 @@ func TestReasons(t *testing.T) {
 			require.NoError(t, os.Truncate(l.path("@/libdep.so"), 20))
 			return p
 		}, "", []string{"libdep.so: file too short"}, []string{"Install libdep.so anew"}, ""},
+		"a library for another processor": {func(t *testing.T, l linker) string {
+			path := l.cc("@/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so")
+			p := l.plugin(usesDep, path, "-Wl,-rpath,$ORIGIN")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			data[18], data[19] = 2, 0 // EM_SPARC
+			require.NoError(t, os.WriteFile(path, data, 0o644))
+			return p
+		}, "", []string{"/libdep.so made for another platform"}, []string{"Install libdep.so for"}, "static"},
+		"a folder in place of a library": {func(t *testing.T, l linker) string {
+			p := l.plugin(usesDep, l.cc("@/stub/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so"), "-Wl,-rpath,$ORIGIN")
+			require.NoError(t, os.Mkdir(l.path("@/libdep.so"), 0o755))
+			return p
+		}, "", []string{"/libdep.so: "}, []string{"Install libdep.so anew"}, ""},
+		"a library of a library that is cut": {func(t *testing.T, l linker) string {
+			l.cc("@/deep/libdep.so", "int dep(void) { return 1; }", "-Wl,-soname,libdep.so")
+			l.cc("@/libmiddle.so", usesDep, "-L@/deep", "-ldep", "-Wl,-rpath,$ORIGIN/deep,-soname,libmiddle.so")
+			p := l.plugin("extern int uses(void); int more(void) { return uses(); }", "-L@", "-lmiddle", "-Wl,-rpath,$ORIGIN,-rpath-link,@/deep")
+			require.NoError(t, os.Truncate(l.path("@/deep/libdep.so"), 20))
+			return p
+		}, "", []string{"/deep/libdep.so: file too short"}, []string{"Install libdep.so anew"}, ""},
+		"a library whose end is missing": {func(t *testing.T, l linker) string {
+			path := l.cc("@/libdep.so", "char block[100000] = {1}; int dep(void) { return 1; }", "-Wl,-soname,libdep.so")
+			p := l.plugin(usesDep, path, "-Wl,-rpath,$ORIGIN")
+			require.NoError(t, os.Truncate(path, 9000))
+			return p
+		}, "", []string{"/libdep.so: "}, []string{"Install libdep.so anew"}, ""},
+		"a library of a library that lacks a symbol": {func(t *testing.T, l linker) string {
+			l.cc("@/libmiddle.so", usesDep, "-Wl,-z,now,-soname,libmiddle.so")
+			return l.plugin("extern int uses(void); int more(void) { return uses(); }", "-L@", "-lmiddle", "-Wl,-rpath,$ORIGIN,--allow-shlib-undefined")
+		}, "dep", nil, []string{"Link the library that defines dep"}, "nstall"},
 		"more memory than there is": {func(t *testing.T, l linker) string {
 			return l.plugin("char block[1ull << 46]; char *at(void) { return block; }")
 		}, "", []string{"not enough memory"}, []string{"Free memory"}, "nstall"},
@@ -158,8 +192,9 @@ func TestReasons(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := c.build(t, newLinker(t))
-			bothWays(t, func(t *testing.T, w way) {
-				_, err := w.try(path)
+			var first *loader.OpenError // in-process, from the file itself
+			everyWay(t, path, func(t *testing.T, w way, opts ...loader.Option) {
+				_, err := w.try(path, opts...)
 				var e *loader.OpenError
 				require.ErrorAs(t, err, &e)
 				t.Log(err)
@@ -173,14 +208,32 @@ func TestReasons(t *testing.T) {
 					assert.Contains(t, e.Remedy, text)
 				}
 				assert.NotEmpty(t, e.Expected)
+				assertSentence(t, e)
 				assert.NotContains(t, err.Error(), `["`, "no syntax of Go")
 				if c.not != "" {
 					assert.NotContains(t, err.Error(), c.not)
 				}
 				assert.Error(t, e.Err, "the loader's own words")
+				if first == nil {
+					first = e
+				}
+				assert.Equal(t, first.Found, e.Found)
+				assert.Equal(t, first.Remedy, e.Remedy)
 			})
 		})
 	}
+}
+
+// everyWay runs a test of the library at path in both ways, in a sandbox, and in this process with the options that load a
+// copy.
+func everyWay(t *testing.T, path string, test func(t *testing.T, w way, opts ...loader.Option)) {
+	t.Helper()
+	bothWays(t, func(t *testing.T, w way) { test(t, w) })
+	t.Run("private copy", func(t *testing.T) { test(t, inProcess, loader.WithPrivateCopy()) })
+	t.Run("sandbox", func(t *testing.T) {
+		test(t, inProcess, isolate.InWorker(isolate.WithEnv(workerEnv...), sandbox.With(sandbox.Policy{BestEffort: true})))
+	})
+	t.Run("digest", func(t *testing.T) { test(t, inProcess, loader.WithSHA256(digestOf(t, path))) })
 }
 
 const descriptorsVariable = "FERRULE_TEST_DESCRIPTORS" // the library, for a process that runs this test only

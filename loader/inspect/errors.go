@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // The kinds of errors, to be matched with errors.Is.
@@ -32,7 +30,7 @@ type Error struct {
 	Kind     error  // one of the Err variables of this package, or of the package that made the Error
 	Found    string // what the file has; may be empty
 	Expected string // what it should have; may be empty
-	Remedy   string // what to do, as a sentence without its full stop; may be empty
+	Remedy   string // what to do, as a sentence without its full stop, or as a question; may be empty
 	Err      error  // the cause: *fs.PathError, *abi.TextError, *abi.MajorError …, or nil
 }
 
@@ -63,8 +61,10 @@ func (e *Error) Error() string {
 		b.WriteString(": " + strings.TrimSuffix(cause.Error(), ".")) // Windows' words end with it
 	}
 	if e.Remedy != "" {
-		first, size := utf8.DecodeRuneInString(e.Remedy)
-		b.WriteString(". " + string(unicode.ToUpper(first)) + e.Remedy[size:] + ".")
+		b.WriteString(". " + e.Remedy)
+		if !strings.HasSuffix(e.Remedy, "?") {
+			b.WriteString(".")
+		}
 	}
 	return strings.TrimPrefix(b.String(), ": ") // where there is neither a path nor a kind
 }

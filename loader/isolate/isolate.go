@@ -91,7 +91,7 @@ const maxMessage = 256 << 20
 
 func optionError(option, found, expected string) error {
 	return &loader.OpenError{Kind: loader.ErrOption, Found: "isolate." + option + " with " + found, Expected: expected,
-		Remedy: "change the call of InWorker"}
+		Remedy: "Change the call of InWorker"}
 }
 
 func positive(option string, d time.Duration) error {

@@ -34,6 +34,16 @@ type Library struct {
 	ExecStack bool
 }
 
+// Unfit is a file that the search for a library led to, and that cannot be loaded.
+type Unfit struct {
+	Name string // as the library that needs it names it
+	Path string // absolute
+	// Err says why: ErrWordSize, ErrForeign, ErrShort, ErrNoExec, an error of the system's, or what else is wrong with it.
+	Err error
+	// Final says that the dynamic linker fails there. It passes over others, and may find the name elsewhere.
+	Final bool
+}
+
 // Limits of what is followed.
 const (
 	maxLibraries = 256  // libraries that one brings along
@@ -44,18 +54,20 @@ const (
 // what package inspect read from it. It reads files only where the library has a search path of its own, or needs a
 // library by a path. Formats other than ELF have none of it: nil.
 //
+// unfit are the files that were found and are not among them, for an error to name.
+//
 // The error is an *inspect.Error without a Path, for a library that asks for more than any real one.
-func Resolve(path string, lib *inspect.Library) ([]Library, error) {
+func Resolve(path string, lib *inspect.Library) (found []Library, unfit []Unfit, err error) {
 	if lib.Format != inspect.ELF || len(lib.Needed) == 0 || len(lib.RunPath) == 0 && !slices.ContainsFunc(lib.Needed, isPath) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	m, ok := machines[lib.Arch]
 	if !ok {
-		return nil, nil
+		return nil, nil, nil
 	}
-	path, err := filepath.Abs(path)
+	path, err = filepath.Abs(path)
 	if err != nil {
-		return nil, nil // without a working directory; what is relative is not found then
+		return nil, nil, nil // without a working directory; what is relative is not found then
 	}
 	root := &node{header: &header{needed: lib.Needed, soName: lib.SOName}, origin: filepath.Dir(path)}
 	root.lib.File, _ = os.Stat(path) // a library may need itself
@@ -70,14 +82,14 @@ func Resolve(path string, lib *inspect.Library) ([]Library, error) {
 		for _, name := range n.needed {
 			found, err := r.find(n, name)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if found != nil {
 				n.needs = append(n.needs, found)
 			}
 		}
 	}
-	return root.inOrder(nil), nil
+	return root.inOrder(nil), r.unfit, nil
 }
 
 // node is a library while its dependencies are followed.
@@ -106,6 +118,7 @@ func (n *node) inOrder(list []Library) []Library {
 type resolver struct {
 	machine machine
 	all     []*node // the root first
+	unfit   []Unfit
 	lookups int
 }
 
@@ -164,11 +177,15 @@ func (r *resolver) try(n *node, name, path string) (found *node, over bool, err 
 	if err != nil {
 		return nil, false, nil
 	}
+	unfit := func(why error, final bool) {
+		r.unfit = append(r.unfit, Unfit{name, path, why, final})
+	}
 	info, err := libfile.Stat(path)
 	if err != nil {
 		return nil, false, nil
 	}
 	if !info.Mode().IsRegular() {
+		unfit(libfile.ErrNotRegular, true)
 		return nil, true, nil
 	}
 	for _, other := range r.all {
@@ -187,12 +204,19 @@ func (r *resolver) try(n *node, name, path string) (found *node, over bool, err 
 	}
 	f, _, err := libfile.Open(real, info)
 	if err != nil {
+		unfit(err, false)
 		return nil, false, nil
 	}
 	defer f.Close()
+	if f.NoExec() {
+		unfit(ErrNoExec, true)
+		return nil, true, nil
+	}
 	h, err := r.machine.read(f, f.Size)
 	if err != nil {
-		return nil, err != errForeign, nil
+		final := err != ErrForeign && err != ErrWordSize
+		unfit(err, final)
+		return nil, final, nil
 	}
 	if len(r.all) > maxLibraries {
 		return nil, true, tooMuch(fmt.Sprintf("a library that brings more than %d others along", maxLibraries))

@@ -3,7 +3,6 @@ package deps
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // library is a library to be written: the least that the dynamic linker accepts.
@@ -107,7 +107,7 @@ func (l library) inspected() *inspect.Library {
 // resolve returns what Resolve finds, by name, with paths from dir on.
 func resolve(t testing.TB, dir string, root library) map[string]string {
 	t.Helper()
-	list, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
+	list, _, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
 	require.NoError(t, err)
 	found := map[string]string{}
 	for _, l := range list {
@@ -192,6 +192,42 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// A file that the search leads to and that cannot be loaded is named, with what is wrong with it, and whether the dynamic
+// linker searches on.
+func TestUnfit(t *testing.T) {
+	for name, c := range map[string]struct {
+		file  []byte // nil is a folder
+		err   error
+		final bool
+	}{
+		"of another word size":  {library{class: 1}.bytes(), ErrWordSize, false},
+		"for another processor": {library{machine: 183}.bytes(), ErrForeign, false},
+		"a text":                {bytes.Repeat([]byte("INPUT(libb.so)\n"), 9), errHeader, true},
+		"empty":                 {[]byte{}, ErrShort, true},
+		"cut in its header":     {library{}.bytes()[:63], ErrShort, true},
+		"cut behind its header": {library{}.bytes()[:64], errNoELF, true},
+		"without its end":       {library{}.bytes()[:len(library{}.bytes())-1], ErrShort, true},
+		"an object file":        {library{kind: 1}.bytes(), errNoELF, true},
+		"a folder":              {nil, libfile.ErrNotRegular, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := realDir(t)
+			path := filepath.Join(dir, "1", "liba.so")
+			if c.file == nil {
+				require.NoError(t, os.MkdirAll(path, 0o755))
+			} else {
+				write(t, path, c.file)
+			}
+			write(t, filepath.Join(dir, "2", "liba.so"), library{}.bytes())
+			root := library{needed: []string{"liba.so"}, runPath: "$ORIGIN/1:$ORIGIN/2"}
+			found, unfit, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
+			require.NoError(t, err)
+			assert.Equal(t, []Unfit{{"liba.so", path, c.err, c.final}}, unfit)
+			assert.Equal(t, c.final, len(found) == 0)
+		})
+	}
+}
+
 // What is relative is so to the working directory, as for the dynamic linker.
 func TestRelative(t *testing.T) {
 	dir := realDir(t)
@@ -209,7 +245,7 @@ func TestOrder(t *testing.T) {
 	write(t, filepath.Join(dir, "liba.so"), library{needed: []string{"libb.so", "libc.so"}, runPath: "$ORIGIN", soName: "a"}.bytes())
 	write(t, filepath.Join(dir, "libb.so"), library{needed: []string{"libd.so"}, runPath: "$ORIGIN", stack: 7}.bytes())
 	write(t, filepath.Join(dir, "libd.so"), library{}.bytes())
-	list, err := Resolve(filepath.Join(dir, "p.so"), library{needed: []string{"libd.so", "liba.so"}, runPath: "$ORIGIN"}.inspected())
+	list, _, err := Resolve(filepath.Join(dir, "p.so"), library{needed: []string{"libd.so", "liba.so"}, runPath: "$ORIGIN"}.inspected())
 	require.NoError(t, err)
 	var names []string
 	for _, l := range list {
@@ -237,7 +273,7 @@ func TestBounds(t *testing.T) {
 		for _, file := range many[:300] {
 			write(t, filepath.Join(dir, file), library{}.bytes())
 		}
-		_, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
+		_, _, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
 		var e *inspect.Error
 		require.ErrorAs(t, err, &e, name)
 		assert.ErrorIs(t, err, inspect.ErrMalformed)
@@ -263,7 +299,9 @@ func TestReadBroken(t *testing.T) {
 			b[random.IntN(len(b))] = byte(random.Uint32())
 		}
 		_, err := m.read(bytes.NewReader(b), int64(len(b)))
-		require.True(t, err == nil || errors.Is(err, errForeign) || errors.Is(err, errNoELF), "%v", err)
+		if err != nil {
+			require.Contains(t, []error{ErrWordSize, ErrForeign, ErrShort, errHeader, errNoELF}, err)
+		}
 	}
 }
 
@@ -358,7 +396,7 @@ func TestAsDynamicLinker(t *testing.T) {
 			want[real] = name
 		}
 		t.Chdir(dir)
-		list, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
+		list, _, err := Resolve(filepath.Join(dir, "p.so"), root.inspected())
 		require.NoError(t, err)
 		got := map[string]string{}
 		for _, l := range list {

@@ -48,24 +48,34 @@ var machines = map[string]machine{
 	"s390x":    {wide: true, big: true, number: 22, noteless: true},
 }
 
+// Why a file is not what it is looked for as. The dynamic linker passes over the first two in its search, and fails at others.
 var (
-	errForeign = errors.New("made for another platform")
-	errNoELF   = errors.New("not a shared library (ELF)")
+	ErrWordSize = errors.New("of another word size (32 and 64 bits)")
+	ErrForeign  = errors.New("made for another platform")
+	ErrShort    = errors.New("file too short") // the dynamic linker says the same, or crashes
+	ErrNoExec   = errors.New("on a file system that is mounted noexec")
+	errHeader   = errors.New("invalid ELF header")
+	errNoELF    = errors.New("not a shared library (ELF)")
 )
 
-// read returns what the library in r, size bytes long, says of itself. The error is errForeign for what the dynamic
-// linker passes over in its search, errNoELF for what ends the search, or that of reading.
+// read returns what the library in r, size bytes long, says of itself. The error is one of those above, or that of reading.
 func (m machine) read(r io.ReaderAt, size int64) (*header, error) {
 	f := elf{machine: m, r: r, size: uint64(size)}
+	if f.size < f.pick(52, 64) {
+		return nil, ErrShort
+	}
 	head, err := f.bytes(0, f.pick(52, 64))
 	if err != nil {
 		return nil, err
 	}
 	if string(head[:4]) != "\x7fELF" || head[6] != 1 {
-		return nil, errNoELF
+		return nil, errHeader
 	}
-	if (head[4] == 2) != m.wide || (head[5] == 2) != m.big || f.u16(head[18:]) != m.number {
-		return nil, errForeign
+	if (head[4] == 2) != m.wide {
+		return nil, ErrWordSize
+	}
+	if (head[5] == 2) != m.big || f.u16(head[18:]) != m.number {
+		return nil, ErrForeign
 	}
 	rest := head[f.pick(28, 32):]
 	table := f.word(rest)
@@ -85,6 +95,9 @@ func (m machine) read(r io.ReaderAt, size int64) (*header, error) {
 		const load, dynamicSection, gnuStack, executable = 1, 2, 0x6474e551, 1
 		switch f.u32(segments) {
 		case load:
+			if s.off > f.size || s.size > f.size-s.off {
+				return nil, ErrShort
+			}
 			f.segments = append(f.segments, s)
 		case dynamicSection:
 			dynamic = s

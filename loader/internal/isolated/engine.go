@@ -247,7 +247,7 @@ func (e *Engine) check() error {
 		return nil
 	}
 	return &inspect.Error{Path: e.path, Kind: native.ErrDigest, Found: "a file that was overwritten in place since it was opened",
-		Expected: "the same bytes; the file is too large for a copy of it to be kept", Remedy: "rename new versions over old ones; " +
+		Expected: "the same bytes; the file is too large for a copy of it to be kept", Remedy: "Rename new versions over old ones; " +
 			"close the plug-in and open it again"}
 }
 

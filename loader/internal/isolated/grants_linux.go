@@ -18,7 +18,7 @@ import (
 // shared library that its search path leads to, and either lies in the plug-in's own folder or beneath it, or is there
 // for every user of the machine to read.
 func grants(path string, lib *inspect.Library) ([]wire.Library, error) {
-	found, err := deps.Resolve(path, lib)
+	found, _, err := deps.Resolve(path, lib)
 	if err != nil {
 		var e *inspect.Error
 		if errors.As(err, &e) {

@@ -246,7 +246,7 @@ func loadFile(ctx context.Context, key string, f *File, o LoadOptions) (*Image, 
 		}
 		break
 	}
-	err := m.load(f.Absolute)
+	err := m.load(f.Absolute, nil)
 	if err == nil && m.isOther() {
 		_ = m.dl.Close()
 		m.leave(true)
@@ -298,7 +298,7 @@ func (m *Image) says() bool {
 func Absolute(path string) (string, error) {
 	if path == "" {
 		return "", &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
-			Remedy: "pass the path of a .so, .dylib or .dll file"}
+			Remedy: "Pass the path of a .so, .dylib or .dll file"}
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -346,6 +346,9 @@ func loadPrivate(ctx context.Context, f *File, o LoadOptions) (*Image, error) {
 
 // Copy returns a private copy of the file, with this digest if it is not nil. The error is an *inspect.Error.
 func (f *File) Copy(digest *libfile.Digest) (*libfile.Copy, error) {
+	if err := f.executable(); err != nil {
+		return nil, err
+	}
 	copy, err := libfile.Share(f.File, filepath.Base(f.Absolute), digest)
 	var other *libfile.DigestError
 	switch {
@@ -357,11 +360,25 @@ func (f *File) Copy(digest *libfile.Digest) (*libfile.Copy, error) {
 	return copy, nil
 }
 
+// executable refuses a file on a file system from which nothing may be run. A copy in memory could be run whatever the file
+// lies on; that none is to be run from there is the administrator's will all the same.
+func (f *File) executable() error {
+	if !f.NoExec() {
+		return nil
+	}
+	e := &inspect.Error{Path: f.Path, Kind: ErrLoad, Err: fs.ErrPermission}
+	onNoexec(f.Absolute, e)
+	return e
+}
+
 // ForWorkers returns what the workers of a plug-in load: a copy with the digest, if there is one; or, of a large file without
 // one, the file itself. The error is an *inspect.Error.
 func (f *File) ForWorkers(digest *libfile.Digest) (*libfile.Copy, error) {
 	if digest != nil || !libfile.TooLarge(f.File) {
 		return f.Copy(digest)
+	}
+	if err := f.executable(); err != nil {
+		return nil, err
 	}
 	held, err := libfile.Hold(f.File)
 	if err != nil {
@@ -378,13 +395,13 @@ func InspectCopy(path string, copy *libfile.Copy) (*inspect.Library, error) {
 func (f *File) otherDigest(found, expected libfile.Digest) error {
 	return &inspect.Error{Path: f.Path, Kind: ErrDigest, Found: fmt.Sprintf("SHA-256 %x", found),
 		Expected: fmt.Sprintf("SHA-256 %x", expected),
-		Remedy:   "get the library from where its digest comes from, or update the digest if the change is meant"}
+		Remedy:   "Get the library from where its digest comes from, or update the digest if the change is meant"}
 }
 
 func (f *File) failed(found string, err error) error {
 	if errors.Is(err, libfile.ErrChanged) {
 		return &inspect.Error{Path: f.Path, Kind: ErrLoad, Found: "a file that is written to while it is opened",
-			Expected: "one that stays as it is", Remedy: "put a new version beside it and rename it over the old one, and open it again", Err: err}
+			Expected: "one that stays as it is", Remedy: "Put a new version beside it and rename it over the old one, and open it again", Err: err}
 	}
 	return &inspect.Error{Path: f.Path, Kind: ErrLoad, Found: found + ": " + err.Error(), Expected: "a copy to load",
 		Remedy: libfile.CopyRemedy(err), Err: err}
@@ -416,9 +433,14 @@ func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o 
 	if o.Brought == nil {
 		o.Brought = Bring(abs, copy, lib)
 	}
-	done := o.Brought.load()
+	at := copy.Path()
+	done, err := o.Brought.load(lib, at)
+	if err != nil {
+		m.leave(false)
+		return nil, err
+	}
 	defer done()
-	if err := m.load(copy.Path()); err != nil {
+	if err := m.load(at, o.Brought); err != nil {
 		m.leave(false)
 		return nil, err
 	}
@@ -436,9 +458,10 @@ func acceptable(lib *inspect.Library, o LoadOptions) error {
 
 // load has the system load what inspection found good, from the path at, and finds its symbols: no call asks the system's
 // loader for one, which would wait while the constructors of another library run.
-func (m *Image) load(at string) (err error) {
+// b is what was loaded for it before, where at is a copy's.
+func (m *Image) load(at string, b *Brought) (err error) {
 	if m.dl, err = dl.Open(at); err != nil {
-		return reason(m.lib, at, err)
+		return reason(m.lib, at, b, err)
 	}
 	if err := m.resolve(); err != nil {
 		_ = m.dl.Close() // nothing of it ran but its constructors
@@ -566,7 +589,7 @@ func (m *Image) resolve() error {
 	missing := func(symbol string) error {
 		return &inspect.Error{Path: m.lib.Path, Symbol: symbol, Kind: ErrLoad,
 			Found: "a symbol that the file lists and the system's loader does not find", Expected: "both to agree",
-			Remedy: "link the library anew"}
+			Remedy: "Link the library anew"}
 	}
 	for _, group := range []struct {
 		prefix  string
@@ -607,17 +630,14 @@ func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
 		return &inspect.Error{Path: lib.Path, Kind: ErrPlatform,
 			Found:    fmt.Sprintf("%s for %s/%s", lib.Format, lib.OS, orElse(lib.Arch, lib.Machine)),
 			Expected: runtime.GOOS + "/" + runtime.GOARCH,
-			Remedy:   "build the plug-in for this platform, or run the host on the plug-in's"}
+			Remedy:   "Build the plug-in for this platform, or run the host on the plug-in's"}
 	}
 	if lib.GoVersion != "" && !allowGo {
 		return &inspect.Error{Path: lib.Path, Kind: ErrGoRuntime, Found: "a library built by " + lib.GoVersion,
 			Expected: "one without a Go runtime: two of them in one process take each other's signals",
-			Remedy:   "write the plug-in in C, C++ or Rust, or open it in a process of its own (isolate.InWorker)"}
+			Remedy:   "Write the plug-in in C, C++ or Rust, or open it in a process of its own (isolate.InWorker)"}
 	}
-	if !execStack {
-		return checkStack(lib.Path, lib)
-	}
-	return nil
+	return checkLibraries(lib, execStack)
 }
 
 // orElse returns v, or alternative when v is the zero value.

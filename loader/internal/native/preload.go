@@ -16,8 +16,10 @@ import (
 // says so by $ORIGIN, its own folder. It is loaded before the copy, from where it is; the system's loader does not search for
 // what it has.
 type Brought struct {
-	paths []string
-	names []*libfile.Copy // see alias; nil where the library's own name is the one that is asked for
+	libs  []deps.Library
+	names []*libfile.Copy  // see alias; nil where the library's own name is the one that is asked for
+	unfit []deps.Unfit     // what was found in their place
+	kept  map[string]error // by its name, what load could not load and left to the system
 }
 
 // Bring finds what the library that was at path, and of which copy is one, brings along. A process in a sandbox does it
@@ -27,10 +29,11 @@ func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
 	if !slices.ContainsFunc(lib.RunPath, func(folder string) bool { return strings.Contains(folder, "ORIGIN") }) {
 		return b
 	}
-	found, err := deps.Resolve(path, lib)
+	found, unfit, err := deps.Resolve(path, lib)
 	if err != nil {
 		return b
 	}
+	b.libs, b.unfit = found, unfit
 	for _, dep := range found {
 		var name *libfile.Copy
 		if dep.SOName != dep.Name && !strings.Contains(dep.Name, "/") {
@@ -38,7 +41,7 @@ func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
 				name, _ = libfile.Memory(dep.Name, file)
 			}
 		}
-		b.paths, b.names = append(b.paths, dep.Path), append(b.names, name)
+		b.names = append(b.names, name)
 	}
 	return b
 }
@@ -57,25 +60,50 @@ func withoutFolder(lib *inspect.Library) error {
 	return nil
 }
 
-// load loads it. done lets go of it, once the library itself holds it.
-func (b *Brought) load() (done func()) {
+// load loads it for lib, of which at is the path of a copy. done lets go of it, once the library itself holds it. The error
+// is the one that the library gets where it is not a copy: the system would search on for what its own search found and
+// cannot load, and take something else or say that there is none.
+func (b *Brought) load(lib *inspect.Library, at string) (done func(), err error) {
 	var held []dl.Library
-	open := func(path string) {
-		if l, err := dl.Open(path); err == nil {
-			held = append(held, l)
-		}
-	}
-	for i, path := range b.paths {
-		open(path)
-		if b.names[i] != nil {
-			open(b.names[i].Path())
-		}
-	}
-	return func() {
+	letGo := func() {
 		for _, l := range slices.Backward(held) {
 			_ = l.Close()
 		}
 	}
+	defer func() {
+		if err != nil {
+			letGo()
+		}
+	}()
+	for _, u := range b.unfit {
+		if u.Final && !dl.Loaded(u.Name) { // the system takes what it has, without a search
+			e := &inspect.Error{Path: lib.Path, Kind: ErrLoad}
+			notFit(u, e)
+			return nil, e
+		}
+	}
+	for i, dep := range b.libs {
+		l, err := dl.Open(dep.Path)
+		if err != nil {
+			e := reason(lib, at, b, err)
+			// The library itself may define a symbol, and the system searches on after a file that it may not read.
+			if e.Symbol == "" && !strings.Contains(err.Error(), "Permission denied") && !dl.Loaded(dep.Name) {
+				return nil, e
+			}
+			if b.kept == nil {
+				b.kept = make(map[string]error)
+			}
+			b.kept[dep.Name] = err
+			continue
+		}
+		held = append(held, l)
+		if b.names[i] != nil {
+			if l, err := dl.Open(b.names[i].Path()); err == nil {
+				held = append(held, l)
+			}
+		}
+	}
+	return letGo, nil
 }
 
 // release gives back what Bring has made.

@@ -3,6 +3,7 @@ package native
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -17,15 +18,24 @@ import (
 )
 
 // reason returns the error for a library that the system's loader refused, with what to do about that very cause. at is the
-// path that the loader was given: the library's own, or a private copy's. The loader's own words are the error's cause.
-func reason(lib *inspect.Library, at string, err error) error {
+// path that the loader was given: the library's own, or a private copy's; b is what was loaded before a copy, or nil. The
+// loader's own words are the error's cause.
+func reason(lib *inspect.Library, at string, b *Brought, err error) *inspect.Error {
+	if b != nil {
+		for name, cause := range b.kept { // the system has not found it in the place where load found it
+			if strings.Contains(err.Error(), name+": ") {
+				err = cause
+				break
+			}
+		}
+	}
 	e := &inspect.Error{Path: lib.Path, Kind: ErrLoad, Err: err}
 	text := err.Error()
 	if lib.Path != "" && at != lib.Path && strings.Contains(text, at) {
 		text = strings.ReplaceAll(text, at, lib.Path) // the path of a copy is nobody's to know
 		e.Err = &dl.Error{Text: text}
 	}
-	f := failure{lib: lib, at: at, text: text}
+	f := failure{lib: lib, at: at, text: text, brought: b}
 	switch {
 	case f.otherLibc(e):
 	case f.noProc(e):
@@ -53,6 +63,7 @@ func otherwise(lib *inspect.Library) string {
 type failure struct {
 	lib      *inspect.Library
 	at, text string
+	brought  *Brought
 }
 
 // knownReason is a cause, by what system loaders say about it.
@@ -106,9 +117,9 @@ var reasons = sync.OnceValue(func() []knownReason {
 		rule(`^(.*): (?:failed to map segment from shared object|cannot change memory protections)`, func(f *failure, m []string, e *inspect.Error) {
 			file := f.resolve(m[1])
 			switch {
+			case f.wasUnfit(m[1], e):
 			case noexec(file):
-				e.Found, e.Expected = "that the file system of "+file+" is mounted noexec", "one from which programs and libraries may be run"
-				e.Remedy = "Put the library on another file system, or mount that one without noexec"
+				onNoexec(file, e)
 			case mappable(file): // so it is not the file
 				noMemory(f, m, e)
 			default:
@@ -118,15 +129,17 @@ var reasons = sync.OnceValue(func() []knownReason {
 		}),
 		rule(`wrong ELF class`, func(f *failure, m []string, e *inspect.Error) {
 			name, _, _ := strings.Cut(f.text, ": ")
-			e.Found, e.Expected = name+" of another word size (32 and 64 bits)", "libraries for "+runtime.GOARCH
-			e.Remedy = "Install " + filepath.Base(name) + " for " + runtime.GOARCH
+			if !f.wasUnfit(name, e) {
+				notFit(deps.Unfit{Path: name, Err: deps.ErrWordSize}, e)
+			}
 		}),
 		rule(`CPU ISA level is lower than required`, says("code for a newer processor than this one", "code that this processor runs",
 			"Build the library for an older processor (-march=x86-64), or run it on a newer one")),
 		rule(`^(.*?): (?:invalid ELF header|file too short|ELF file's phentsize|ELF load command|object file has no (?:loadable segments|dynamic section)|only ET_DYN and ET_EXEC|cannot dynamically load (?:position-independent )?executable|ELF file (?:version|OS ABI|ABI version|data encoding)|cannot read file data)`,
 			func(f *failure, m []string, e *inspect.Error) {
-				e.Found, e.Expected = f.text, "each library that it is linked to, and all of it"
-				e.Remedy = "Install " + filepath.Base(m[1]) + " anew, or link to another one"
+				if !f.wasUnfit(m[1], e) {
+					notFit(deps.Unfit{Path: m[1], Err: errors.New(strings.TrimPrefix(f.text, m[1]+": "))}, e)
+				}
 			}),
 		rule(`^(.*?): cannot open shared object file: (.*)`, missing),
 		rule(`Error loading shared library ([^:]*): (.*?)(?: \(needed by .*)?$`, missing), // musl
@@ -146,6 +159,51 @@ var reasons = sync.OnceValue(func() []knownReason {
 	}
 })
 
+// onNoexec says that a file lies where nothing may be run from.
+func onNoexec(file string, e *inspect.Error) {
+	e.Found, e.Expected = "that the file system of "+file+" is mounted noexec", "one from which programs and libraries may be run"
+	e.Remedy = "Put the library on another file system, or mount that one without noexec"
+}
+
+// wasUnfit says what is wrong with the file that the search for a name led to. It reports whether there was one.
+func (f *failure) wasUnfit(name string, e *inspect.Error) bool {
+	var unfit []deps.Unfit
+	if f.brought != nil { // as it was before a sandbox kept it from being read
+		unfit = f.brought.unfit
+	}
+	if unfit == nil {
+		_, unfit, _ = deps.Resolve(f.lib.Path, f.lib)
+	}
+	for _, u := range unfit {
+		if u.Name == name || u.Path == name {
+			notFit(u, e)
+			return true
+		}
+	}
+	return false
+}
+
+// notFit says what to do about a file that cannot be loaded.
+func notFit(u deps.Unfit, e *inspect.Error) {
+	base := filepath.Base(u.Path)
+	if e.Err == nil {
+		e.Err = fmt.Errorf("%s: %w", u.Path, u.Err)
+	}
+	switch {
+	case errors.Is(u.Err, deps.ErrWordSize), errors.Is(u.Err, deps.ErrForeign):
+		e.Found, e.Expected = u.Path+" "+u.Err.Error(), "libraries for "+runtime.GOOS+"/"+runtime.GOARCH
+		e.Remedy = "Install " + base + " for " + runtime.GOARCH
+	case errors.Is(u.Err, deps.ErrNoExec):
+		onNoexec(u.Path, e)
+	case errors.Is(u.Err, fs.ErrPermission):
+		e.Found, e.Expected = "that it is linked to "+u.Path+", which the process may not read", "to be able to read it"
+		e.Remedy = "Check its permissions; in a sandbox, list it in Policy.Read unless it lies in the plug-in's own folder"
+	default:
+		e.Found, e.Expected = u.Path+": "+u.Err.Error(), "each library that it is linked to, and all of it"
+		e.Remedy = "Install " + base + " anew, or link to another one"
+	}
+}
+
 // noMemory is what to do where memory is short.
 func noMemory(_ *failure, _ []string, e *inspect.Error) {
 	e.Found, e.Expected = "not enough memory to load it", "memory for its code, its data and its thread-local variables"
@@ -160,17 +218,15 @@ func missing(f *failure, m []string, e *inspect.Error) {
 		return
 	}
 	base := filepath.Base(name)
+	if f.wasUnfit(name, e) {
+		return
+	}
 	if strings.Contains(words, "Permission denied") {
-		e.Found, e.Expected = "that it is linked to "+name+", which the process may not read", "to be able to read it"
-		e.Remedy = "Check its permissions; in a sandbox, list it in Policy.Read unless it lies in the plug-in's own folder"
+		notFit(deps.Unfit{Path: name, Err: fs.ErrPermission}, e)
 		return
 	}
 	e.Found, e.Expected = "that it is linked to "+name+", which is not found", "all that it is linked to"
 	e.Remedy = "Install " + base + ", or link it statically"
-	if found := f.beside(base); found != "" {
-		e.Remedy = found + " is what it means, by $ORIGIN, which does not work in a private copy; link with the folder's whole path (-Wl,-rpath), or put " + base + " where the system looks"
-		return
-	}
 	if len(f.lib.RunPath) > 0 {
 		e.Remedy += "; it was looked for in " + strings.Join(f.lib.RunPath, ", ") + ", and where the system has its libraries"
 	} else if f.lib.Format == inspect.ELF {
@@ -178,23 +234,9 @@ func missing(f *failure, m []string, e *inspect.Error) {
 	}
 }
 
-// beside returns the file that the library means by a name, where that lies beside it and it was loaded from elsewhere.
-func (f *failure) beside(name string) string {
-	if f.at == f.lib.Path || f.lib.Path == "" || !slices.ContainsFunc(f.lib.RunPath, func(s string) bool { return strings.Contains(s, "ORIGIN") }) {
-		return ""
-	}
-	if abs, err := filepath.Abs(f.lib.Path); err != nil || abs == f.at {
-		return ""
-	}
-	if path := f.resolve(name); path != name {
-		return path
-	}
-	return ""
-}
-
 // resolve returns the path of the file that the library means by a name; the name itself where that is not known.
 func (f *failure) resolve(name string) string {
-	found, err := deps.Resolve(f.lib.Path, f.lib)
+	found, _, err := deps.Resolve(f.lib.Path, f.lib)
 	if err != nil {
 		return name
 	}
@@ -266,26 +308,34 @@ func executableStack(e *inspect.Error, who string) {
 // ErrExecStack is the kind of the error for a library that asks for an executable stack.
 var ErrExecStack = errors.New("asks for an executable stack")
 
-// checkStack refuses a library that asks for an executable stack, or brings one along that does. The stacks of the whole
-// process would become executable.
-func checkStack(path string, lib *inspect.Library) error {
+// checkLibraries refuses a library that asks for an executable stack, or brings one along that does: the stacks of the whole
+// process would become executable. It refuses one that brings a file along whose end is missing: the dynamic linker maps it
+// and gets a fault of the bus, which nobody can return as an error.
+func checkLibraries(lib *inspect.Library, execStack bool) error {
 	if lib.Format != inspect.ELF {
 		return nil // other systems do not make stacks executable for a library
 	}
 	e := &inspect.Error{Path: lib.Path}
-	if lib.Hardening.ExecStack {
+	if lib.Hardening.ExecStack && !execStack {
 		executableStack(e, "the library")
 		return e
 	}
-	found, err := deps.Resolve(path, lib)
+	found, unfit, err := deps.Resolve(lib.Path, lib)
 	if err != nil {
 		if errors.As(err, &e) {
 			e.Path = lib.Path
 		}
 		return err
 	}
+	for _, u := range unfit {
+		if errors.Is(u.Err, deps.ErrShort) && !dl.Loaded(u.Name) {
+			e.Kind = ErrLoad
+			notFit(u, e)
+			return e
+		}
+	}
 	for _, l := range found {
-		if l.ExecStack {
+		if l.ExecStack && !execStack {
 			executableStack(e, l.Path+", which it is linked to,")
 			return e
 		}

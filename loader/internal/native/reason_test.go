@@ -44,7 +44,7 @@ func TestReasonByWords(t *testing.T) {
 	} {
 		lib := &inspect.Library{Path: "/p.so", Format: inspect.ELF, OS: runtime.GOOS, Needed: []string{"liba.so", "libb.so"}}
 		words := errors.New(c.words)
-		err := reason(lib, "/p.so", words)
+		err := reason(lib, "/p.so", nil, words)
 		var e *inspect.Error
 		require.ErrorAs(t, err, &e)
 		assert.ErrorIs(t, err, words)
@@ -58,6 +58,6 @@ func TestReasonByWords(t *testing.T) {
 // A library that lies beside the plug-in and is not found from a copy of it is told from one that is nowhere.
 func TestReasonNamesTheFile(t *testing.T) {
 	lib := &inspect.Library{Path: "/opt/p.so", Format: inspect.ELF, OS: "linux", Needed: []string{"liba.so"}, RunPath: []string{"$ORIGIN"}}
-	err := reason(lib, "/proc/self/fd/9", errors.New("/proc/self/fd/9: undefined symbol: f"))
+	err := reason(lib, "/proc/self/fd/9", nil, errors.New("/proc/self/fd/9: undefined symbol: f"))
 	assert.NotContains(t, err.Error(), "/proc/self/fd", "the path of a copy is nobody's to know")
 }

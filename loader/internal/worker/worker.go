@@ -328,7 +328,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 				return nil
 			}
 			return &inspect.Error{Kind: native.ErrDigest, Found: "another library than when it was opened",
-				Expected: "the same functions, hooks, imports and threads", Remedy: "close the plug-in and open it again"}
+				Expected: "the same functions, hooks, imports and threads", Remedy: "Close the plug-in and open it again"}
 		}})
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
