@@ -3,6 +3,7 @@ package loader_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -185,5 +186,68 @@ func TestNothingIsLeftOfContexts(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// The cause of a context is its caller's, and whatever it is or wraps: it says nothing about the plug-in that was to be called.
+func TestCausesThatWrapErrorsOfOthers(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		var cancel context.CancelCauseFunc
+		var cause error
+		p := w.open(t, fixture.C(t, "batch_serial"), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
+			cancel(cause)
+			return in, nil
+		}))
+		f, err := p.Func("record")
+		require.NoError(t, err)
+		var record [][]byte
+		for range 2000 {
+			record = append(record, []byte("h"))
+		}
+		for _, its := range []error{
+			loader.ErrClosed, loader.ErrReentrant, loader.ErrTooDeep, loader.ErrDeadlock, loader.ErrViews, loader.ErrNilContext,
+			&loader.UsageError{Plugin: "other", Kind: loader.ErrClosed},
+			&loader.UsageError{Plugin: "other", Kind: loader.ErrViews},
+			&loader.OpenError{Path: "/other", Kind: loader.ErrRead},
+			&loader.CrashError{Plugin: "other"},
+			&loader.ContractError{Plugin: "other", Rule: "R8"},
+		} {
+			for _, cause = range []error{its, fmt.Errorf("a sibling of the group: %w", its)} {
+				calls := map[string]func(ctx context.Context) error{
+					"Call": func(ctx context.Context) error { _, err := f.Call(ctx, []byte("e")); return err },
+					"View": func(ctx context.Context) error { _, err := f.View(ctx, []byte("e")); return err },
+					"Batch": func(ctx context.Context) error {
+						var b loader.Batch
+						return f.Batch(ctx, [][]byte{[]byte("e")}, &b)
+					},
+					"Batch that runs": func(context.Context) error {
+						var b loader.Batch
+						var ctx context.Context
+						ctx, cancel = context.WithCancelCause(context.Background())
+						err := f.Batch(ctx, record, &b)
+						assert.Less(t, b.Len(), len(record))
+						return err
+					},
+				}
+				for name, call := range calls {
+					ended, end := context.WithCancelCause(ctx)
+					end(cause)
+					var e *loader.CallError
+					err := call(ended)
+					if assert.IsType(t, e, err, "%s: %v", name, cause) && assert.ErrorAs(t, err, &e) {
+						assert.Equal(t, loader.ErrCancelled, e.Status)
+						assert.ErrorIs(t, err, cause)
+					}
+				}
+				ended, end := context.WithCancelCause(ctx)
+				end(cause)
+				_, err := w.openContext(ended, fixture.C(t, "echo"))
+				var e *loader.OpenError
+				if assert.IsType(t, e, err) && assert.ErrorAs(t, err, &e) {
+					assert.Equal(t, loader.ErrStart, e.Kind)
+					assert.Equal(t, fixture.C(t, "echo"), e.Path)
+				}
+			}
+		}
 	})
 }

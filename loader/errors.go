@@ -187,50 +187,47 @@ func (e *CodecError) Unwrap() error { return e.Err }
 
 // callError dresses what an engine returned for a call with ctx. err comes before status; message is the plug-in's.
 func callError(plugin, fn string, status Status, message []byte, err error, ctx context.Context) error {
-	var violation *engine.Violation
-	var start *engine.StartError
-	var crash *engine.Crash
-	var overrun *engine.Overrun
-	var open *OpenError
-	var long *engine.TooLong
-	var deadlock *engine.Deadlock
-	switch {
-	case err == nil:
+	switch err := err.(type) { // not errors.As: what an error wraps may be another plug-in's
+	case nil:
 		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
 		if status == ErrCancelled {
 			e.cause = context.Cause(ctx)
 		}
 		return e
-	case errors.As(err, &start):
-		return startError(plugin, "", start)
-	case errors.As(err, &crash):
-		return crashError(plugin, fn, crash)
-	case errors.As(err, &overrun):
-		return &DeadlineError{plugin, fn, overrun.Grace, overrun.Cause}
-	case errors.As(err, &open):
-		return open
-	case errors.As(err, &long):
-		return &CallError{Plugin: plugin, Func: fn, Status: ErrNoMemory, Message: long.Text}
-	case errors.As(err, &violation):
-		return &ContractError{plugin, fn, violation.Rule, violation.Found, violation.Expected}
-	case errors.Is(err, engine.ErrClosed):
+	case *engine.Ended:
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err.Cause}
+	case *engine.StartError:
+		return startError(plugin, "", err)
+	case *engine.Crash:
+		return crashError(plugin, fn, err)
+	case *engine.Overrun:
+		return &DeadlineError{plugin, fn, err.Grace, err.Cause}
+	case *OpenError:
+		return err
+	case *engine.TooLong:
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrNoMemory, Message: err.Text}
+	case *engine.Violation:
+		return &ContractError{plugin, fn, err.Rule, err.Found, err.Expected}
+	case *engine.Deadlock:
+		return &UsageError{plugin, fn, ErrDeadlock, "they are " + err.Circle() +
+			": open one of them with more instances (WithInstances), or do not call plug-ins from host functions of each other"}
+	}
+	switch err {
+	case engine.ErrClosed:
 		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it"}
-	case errors.Is(err, engine.ErrEnded):
+	case engine.ErrEnded:
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrPanic, Message: err.Error()}
-	case errors.Is(err, engine.ErrNilContext):
+	case engine.ErrNilContext:
 		return &UsageError{plugin, fn, ErrNilContext, "pass context.Background() where there is no other"}
-	case errors.Is(err, engine.ErrTooDeep):
+	case engine.ErrTooDeep:
 		return &UsageError{plugin, fn, ErrTooDeep, "end the recursion between the plug-in and its host functions"}
-	case errors.As(err, &deadlock):
-		return &UsageError{plugin, fn, deadlock,
-			"open one of them with more instances (WithInstances), or do not call plug-ins from host functions of each other"}
-	case errors.Is(err, engine.ErrReentrant):
+	case engine.ErrReentrant:
 		return &UsageError{plugin, fn, ErrReentrant,
 			"open it with more instances (WithInstances), or do not call a plug-in from the host functions it calls"}
-	case errors.Is(err, engine.ErrViews):
+	case engine.ErrViews:
 		return &UsageError{plugin, fn, ErrViews, "release each View once its bytes were read (View.Release)"}
-	default: // the context's
-		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err}
+	default: // engine.Engine promises no other
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrFailed, Message: "not called: " + err.Error(), cause: err}
 	}
 }
 

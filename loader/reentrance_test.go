@@ -2,7 +2,9 @@ package loader_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
@@ -159,7 +161,11 @@ func TestCircleOfPlugins(t *testing.T) {
 								refused.Add(1)
 								assert.ErrorIs(t, err, loader.ErrDeadlock)
 								assert.ErrorIs(t, err, loader.ErrReentrant)
-								assert.ErrorContains(t, err, "foreign_serial → foreign_serial")
+								var usage *loader.UsageError
+								if assert.ErrorAs(t, err, &usage) {
+									assert.Equal(t, loader.ErrDeadlock, usage.Kind)
+									assert.Contains(t, usage.Remedy, "foreign_serial → foreign_serial")
+								}
 							} else {
 								done.Add(1)
 							}
@@ -335,4 +341,113 @@ func TestBlockedCallsLeaveThreads(t *testing.T) {
 	close(leave)
 	within(t, calls.Wait)
 	assert.LessOrEqual(t, most.Load(), int32(150))
+}
+
+// A host function that a thread of the plug-in called, and that calls the plug-in when the call which it serves has returned
+// (R14): the call keeps its instance until the host function has returned, so it would wait for itself.
+func TestReentranceOfAHostCallThatOutlastsItsCall(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for range w.rounds(10, 2) {
+			var p *loader.Plugin
+			ended, cancel := context.WithCancel(ctx)
+			inner := make(chan error, 1)
+			p = w.open(t, fixture.C(t, "host_call_outlasts"), loader.WithHostFunc("host", func(ctx context.Context, _ []byte) ([]byte, error) {
+				cancel()
+				time.Sleep(20 * time.Millisecond) // so that the call has returned, if the machine is not busy
+				_, err := p.Call(context.WithoutCancel(ctx), "ok", nil)
+				inner <- err
+				return nil, nil
+			}))
+			within(t, func() {
+				_, err := p.Call(ended, "leave_thread", nil)
+				assert.NoError(t, err)
+				assert.ErrorIs(t, <-inner, loader.ErrReentrant)
+				_, err = p.Call(ctx, "ok", nil)
+				assert.NoError(t, err)
+			})
+		}
+	})
+}
+
+// A log handler that calls the plug-in again, without the call's context: a call is known by its goroutine, also where the
+// plug-in imports nothing.
+func TestReentranceOfALogHandler(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		if cross.Goroutine() == 0 {
+			t.Skip("on this architecture goroutines have no number")
+		}
+		for _, fn := range []string{"log", "log_on_thread"} {
+			var p *loader.Plugin
+			inner := make(chan error, 1)
+			f := new(foreign)
+			p = w.open(t, fixture.C(t, "log_without_imports"), loader.WithLogger(slog.New(f)))
+			again := func(context.Context) { _, err := p.Call(context.Background(), fn, nil); inner <- err }
+			for range 3 {
+				f.handle.Store(&again)
+				within(t, func() {
+					_, err := p.Call(ctx, fn, nil)
+					assert.NoError(t, err, fn)
+					assert.ErrorIs(t, <-inner, loader.ErrReentrant, fn)
+				})
+				f.handle.Store(nil)
+				within(t, func() {
+					_, err := p.Call(ctx, fn, nil)
+					assert.NoError(t, err, fn)
+				})
+			}
+		}
+	})
+}
+
+// asking is a context that runs a function when it is asked why it has ended.
+type asking struct {
+	context.Context
+	done chan struct{}
+	err  func() error
+}
+
+func (c *asking) Done() <-chan struct{} { return c.done }
+func (c *asking) Value(any) any         { return nil }
+func (c *asking) Err() error {
+	select {
+	case <-c.done:
+		return c.err()
+	default:
+		return nil
+	}
+}
+
+// A context is asked why it has ended when its call holds nothing that other calls need, wherever the call waits: for an
+// instance, or until one can be renewed.
+func TestContextsAreAskedOutsideOfLocks(t *testing.T) {
+	everyForeign(t, func(t *testing.T, w way, f *foreign) {
+		for _, panics := range []bool{false, true} {
+			inside, leave := make(chan bool), make(chan bool)
+			block := func(context.Context) { inside <- true; <-leave }
+			f.host.Store(&block)
+			held := on(func() { _, err := f.Call(ctx, "ask", nil); assert.NoError(t, err) })
+			<-inside
+			f.host.Store(nil)
+			if panics && f.threads == "concurrent" {
+				_, err := f.Call(ctx, "fails", nil)
+				assert.ErrorIs(t, err, loader.ErrPanic)
+			}
+			left := errors.New("left")
+			c := &asking{ctx, make(chan struct{}), func() error {
+				_, err := f.Call(ctx, "ok", nil)
+				assert.NoError(t, err)
+				return left
+			}}
+			waits := on(func() {
+				if _, err := f.Call(c, "ok", nil); err != nil {
+					assert.ErrorIs(t, err, left)
+				}
+			})
+			time.Sleep(10 * time.Millisecond) // so that it waits
+			close(c.done)
+			time.Sleep(10 * time.Millisecond) // so that it asks
+			close(leave)
+			within(t, func() { <-held; <-waits })
+		}
+	})
 }

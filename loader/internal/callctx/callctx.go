@@ -29,7 +29,7 @@ type Caller struct {
 var Background = Caller{Context: context.Background()}
 
 // Ask returns the context's Caller. The error is engine.ErrNilContext, or engine.ErrTooDeep when the call would nest deeper
-// than MaxDepth.
+// than MaxDepth: the Caller is good for what is no call then.
 func Ask(ctx context.Context) (Caller, error) {
 	if cmem.IsBackground(ctx) {
 		return Background, nil
@@ -43,7 +43,7 @@ func Ask(ctx context.Context) (Caller, error) {
 	if c.Outer != nil {
 		c.Outer = c.Outer.running()
 		if c.Outer != nil && c.Outer.depth >= MaxDepth && depth(c.Outer) >= MaxDepth {
-			return Caller{}, engine.ErrTooDeep
+			return c, engine.ErrTooDeep
 		}
 	}
 	return c, nil
@@ -69,6 +69,9 @@ func (c *Caller) Cause() error {
 	}
 	return context.Canceled // its Done is closed, whatever else it says
 }
+
+// GaveUp returns the error of a call that was not made, or not finished, because the context has ended. It runs foreign code.
+func (c *Caller) GaveUp() error { return &engine.Ended{Cause: c.Cause()} }
 
 // WithoutCancel returns the Caller for what is not to be given up half way. It runs no foreign code.
 func (c *Caller) WithoutCancel() Caller {

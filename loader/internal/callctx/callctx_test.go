@@ -69,9 +69,13 @@ func TestDepth(t *testing.T) {
 		c := within(t, ctx, nil)
 		all, ctx = append(all, c), c
 	}
-	_, err := Ask(context.WithoutCancel(ctx))
+	ending, cancel := context.WithCancel(ctx)
+	caller, err := Ask(ending)
 	assert.ErrorIs(t, err, engine.ErrTooDeep)
 	assert.ErrorIs(t, err, engine.ErrReentrant)
+	cancel()
+	assert.True(t, caller.Ended(), "it is good for what is no call")
+	assert.ErrorIs(t, caller.Cause(), context.Canceled)
 	all[0].End()
 	ask(t, ctx) // one level less is in progress
 
@@ -141,5 +145,24 @@ func TestCircles(t *testing.T) {
 	outside, err := Wait(nil, a)
 	require.NoError(t, err, "a call that comes from none closes no circle")
 	outside.Done()
+	assert.Empty(t, waits.within)
+}
+
+// What leads to a circle is not part of it.
+func TestCircleWithoutItsHead(t *testing.T) {
+	x, y := &plugin{name: "x"}, &plugin{name: "y"}
+	inX, inY, last := within(t, context.Background(), x), within(t, context.Background(), y), within(t, context.Background(), y)
+	x.holders, y.holders = []*Call{inX}, []*Call{inY, last}
+	one, err := Wait(inX, y)
+	require.NoError(t, err, "one call of y goes on")
+	two, err := Wait(inY, x)
+	require.NoError(t, err, "and so does x")
+	_, err = Wait(last, x)
+	var circle *engine.Deadlock
+	require.ErrorAs(t, err, &circle)
+	assert.Equal(t, []string{"y", "x"}, circle.Plugins)
+	assert.Equal(t, "y → x → y", circle.Circle())
+	one.Done()
+	two.Done()
 	assert.Empty(t, waits.within)
 }

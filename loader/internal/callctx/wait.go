@@ -127,9 +127,13 @@ func (w *Waiter) circle() *engine.Deadlock {
 		return nil
 	}
 	circle := new(engine.Deadlock)
-	seen := make(map[*Waiter]bool)
-	for at := w; at != nil && !seen[at]; {
-		seen[at] = true
+	seen := make(map[*Waiter]int)
+	for at := w; at != nil; {
+		if first, ok := seen[at]; ok {
+			circle.Plugins = circle.Plugins[first:] // what leads to the circle is not part of it
+			break
+		}
+		seen[at] = len(circle.Plugins)
 		circle.Plugins = append(circle.Plugins, at.want.Plugin())
 		var next *Waiter
 		for _, c := range stuck[at].holders {

@@ -23,12 +23,13 @@ type Engine interface {
 	// Append calls function fn with in, and appends its output to dst. With a status other than abi.StatusOK what was
 	// appended is the message. in and dst are the caller's again on return; neither is kept.
 	//
-	// The error is not nil when there is no status: one of the errors below, a *Violation, a *StartError, or
-	// context.Cause(ctx) when ctx ended before the function was entered. dst is returned as it was then.
+	// The error is not nil when there is no status: one of the errors below, a *Violation, a *StartError, or an *Ended when
+	// ctx ended before the function was entered. It is that error itself, and wraps none of them. dst is returned as it was
+	// then.
 	Append(ctx context.Context, fn Fn, dst, in []byte) ([]byte, abi.Status, error)
 
-	// Batch calls function fn with each of in, and writes what came of it to b. The error is as Append's, or
-	// context.Cause(ctx) when ctx ended on the way; b then holds the records that ran.
+	// Batch calls function fn with each of in, and writes what came of it to b. The error is as Append's, or an *Ended when
+	// ctx ended on the way; b then holds the records that ran.
 	Batch(ctx context.Context, fn Fn, in [][]byte, b *Batch) error
 
 	// View calls function fn with in and returns its output where the plug-in has it. status and err are as
@@ -99,14 +100,27 @@ type reentrant struct{ text string }
 func (e *reentrant) Error() string        { return e.text }
 func (e *reentrant) Is(target error) bool { return target == ErrReentrant }
 
+// Ended says that a call was given up because its context has ended. Its cause is the caller's own, and may be or wrap
+// anything, an error of this package or of another plug-in's call, too.
+type Ended struct{ Cause error }
+
+// Error returns the cause's words.
+func (e *Ended) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *Ended) Unwrap() error { return e.Cause }
+
 // Deadlock says that a call was refused because it would have closed a circle of calls that wait for each other.
 type Deadlock struct {
 	Plugins []string // each waits for the next one, and the last for the first
 }
 
 // Error names the circle.
-func (d *Deadlock) Error() string {
-	return fmt.Sprintf("%v: %s → %s", ErrDeadlock, strings.Join(d.Plugins, " → "), d.Plugins[0])
+func (d *Deadlock) Error() string { return fmt.Sprintf("%v: %s", ErrDeadlock, d.Circle()) }
+
+// Circle names its members, the first one at its end again.
+func (d *Deadlock) Circle() string {
+	return fmt.Sprintf("%s → %s", strings.Join(d.Plugins, " → "), d.Plugins[0])
 }
 
 // Unwrap returns ErrDeadlock.

@@ -286,9 +286,9 @@ func (c *call) failure(m transport.Message) error {
 	case transport.FailedCancelled:
 		switch {
 		case c.caller.Ended():
-			return c.caller.Cause()
+			return c.caller.GaveUp()
 		case c.wasOverdue():
-			return context.DeadlineExceeded
+			return &engine.Ended{Cause: context.DeadlineExceeded}
 		}
 		return c.garbage(errors.New("a call that nobody cancelled"))
 	case transport.FailedOpen:

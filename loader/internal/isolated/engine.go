@@ -372,7 +372,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		}
 		in = in[ran:]
 		if ran < n && !full {
-			return caller.Cause()
+			return caller.GaveUp()
 		}
 	}
 	return nil
@@ -433,7 +433,7 @@ func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engin
 	}
 	if ran < len(in) && !caller.Ended() {
 		if c.wasOverdue() {
-			return ran, false, context.DeadlineExceeded
+			return ran, false, &engine.Ended{Cause: context.DeadlineExceeded}
 		}
 		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
 	}

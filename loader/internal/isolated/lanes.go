@@ -96,7 +96,7 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			if inside >= e.lanes {
 				return nil, engine.ErrReentrant // also where it could have waited for longer
 			}
-			return nil, c.Cause()
+			return nil, c.GaveUp()
 		}
 		w := e.worker
 		if w == nil {

@@ -40,6 +40,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 	c := callctx.Background
 	switch {
 	case cmem.IsBackground(ctx):
+		owned = owned || s != nil && s.tryAcquire()
 	case owned && s.engine == e && cmem.Same(s.caller.Context, ctx):
 		c = s.caller // Append has seen that it has not ended
 	default:
@@ -66,7 +67,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		}
 		if ended {
 			e.release(s)
-			return nil, c.Cause()
+			return nil, c.GaveUp()
 		}
 		if !cmem.Same(s.caller.Context, ctx) {
 			s.setCaller(c)
@@ -119,10 +120,13 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	if len(slots) < e.mostSlots && (inside < callctx.MaxDepth || len(slots) < callctx.MaxDepth) {
 		more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
 		for len(more) < cap(more) {
-			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)]))
+			phase := idle
+			if len(more) == len(slots) {
+				phase = busy // the call's own
+			}
+			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)], phase))
 		}
 		s := more[len(slots)]
-		s.phase.Store(busy)
 		e.slots.Store(&more)
 		e.mu.Unlock()
 		return s, nil
@@ -170,10 +174,19 @@ func (e *Engine) inside(c *callctx.Caller) int {
 
 // wait waits for a slot that is handed over in mine, which is in the queue.
 func (e *Engine) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
+	s, ended, err := e.handed(c, slots, mine)
+	if ended {
+		return nil, c.GaveUp() // it is asked for why when it does not wait any more
+	}
+	return s, err
+}
+
+// handed is wait, which says that the call's context has ended instead of why.
+func (e *Engine) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
 	waiter, err := callctx.Wait(c.Outer, e)
 	if err != nil {
 		e.giveUp(mine)
-		return nil, err
+		return nil, false, err
 	}
 	defer waiter.Done()
 	again := 50 * time.Microsecond
@@ -183,17 +196,17 @@ func (e *Engine) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot,
 		select {
 		case s := <-mine:
 			if s == nil {
-				return nil, engine.ErrClosed
+				return nil, false, engine.ErrClosed
 			}
-			return s, nil
+			return s, false, nil
 		case <-c.Done:
 			e.giveUp(mine)
-			return nil, c.Cause()
+			return nil, true, nil
 		case <-timer.C: // see giveBack
 			for _, s := range slots {
 				if s.tryAcquire() {
 					if s.engine == e && e.stopWaiting(mine) {
-						return s, nil
+						return s, false, nil
 					}
 					s.engine.release(s)
 					break
@@ -221,7 +234,7 @@ func (e *Engine) Plugin() string { return e.image.lib.Manifest.Name }
 func (e *Engine) Holders() (calls []*callctx.Call, all bool) {
 	for _, s := range *e.slots.Load() {
 		var c *callctx.Call
-		if s.phase.Load() == busy {
+		if s.inUse() {
 			c = s.current.Load()
 		}
 		calls = append(calls, c)

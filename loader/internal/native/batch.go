@@ -122,16 +122,15 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		caller := s.caller
 		if s.marked() && s.unmark() && ran > 0 {
 			r := &b.Records[len(b.Records)-1]
-			r.Start, r.Status, r.Err = len(b.Out), abi.StatusPanic, nil
-			b.Out = append(b.Out, endedGoroutine...)
-			r.End = len(b.Out)
+			r.Status, r.Err = abi.StatusPanic, nil
+			e.say(b, r, endedGoroutine)
 		}
 		if ran > 0 && b.Records[len(b.Records)-1].Status == abi.StatusPanic {
 			s.inst.poisoned.Store(true) // the records that follow run on a new one
 		}
 		e.release(s)
 		if ran < n && (caller.Ended() || cancelled(&caller)) {
-			return caller.Cause()
+			return caller.GaveUp()
 		}
 		in = in[ran:]
 	}
@@ -154,21 +153,37 @@ func (e *Engine) fits(b *engine.Batch) int {
 	}
 }
 
+// left returns how many more bytes of outputs the batch may hold.
+func (e *Engine) left(b *engine.Batch) int {
+	if most := e.outputs.MaxBatch; most > 0 {
+		return max(0, most-len(b.Out))
+	}
+	return maxInt
+}
+
+// say makes a text the record's message, as much of it as the batch may still hold.
+func (e *Engine) say(b *engine.Batch, r *engine.Record, text string) {
+	r.Start = len(b.Out)
+	b.Out = append(b.Out, text[:min(len(text), e.left(b))]...)
+	r.End = len(b.Out)
+}
+
 // room returns b.Out's spare capacity: enough for n more records as long as those before, and never less than what a
-// call without a room of its own gets.
-func room(b *engine.Batch, n int) []byte {
+// call without a room of its own gets, but where the batch may not hold so much.
+func (e *Engine) room(b *engine.Batch, n int) []byte {
 	each := recordRoom
 	if len(b.Records) > 0 {
 		each = len(b.Out)/len(b.Records) + 1
 	}
 	b.Out = slices.Grow(b.Out, min(n*each, maxBatchRoom)+scratchRoom)
-	return b.Out[len(b.Out):cap(b.Out)]
+	room := b.Out[len(b.Out):cap(b.Out)]
+	return room[:min(len(room), e.left(b))]
 }
 
 // runBatch runs the inputs in one crossing. Fewer records than inputs are added when the batch was cancelled.
 func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	f := s.batchFrames()
-	room := room(b, len(in))
+	room := s.engine.room(b, len(in))
 	base, roomLen := cmem.Addr(room), uintptr(len(room))
 	s.prepare()
 	frame := s.frame // what all have in common
@@ -220,7 +235,7 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 		if s.word.Load() != 0 {
 			return
 		}
-		room := room(b, 1)
+		room := s.engine.room(b, 1)
 		r := engine.Record{Start: len(b.Out), Status: s.call(fn, data, room)}
 		s.takeRecord(b, &r, room)
 		b.Records = append(b.Records, r)
@@ -233,10 +248,10 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 // takeRecord adds to the batch what a record left in the slot's frame.
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	r.Start = len(b.Out)
-	if n, most := s.ownLength(r.Status), s.engine.outputs.MaxBatch; most > 0 && n > most-len(b.Out) {
+	if n := s.ownLength(r.Status); n > s.engine.left(b) { // what is in the room is not longer than the room
 		s.release()
-		b.Out = fmt.Appendf(b.Out, "an output of %d bytes in a batch: there is no room for it beside the others", n)
-		if r.End = len(b.Out); r.Status != abi.StatusPanic {
+		s.engine.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
+		if r.Status != abi.StatusPanic {
 			r.Status = abi.StatusNoMemory
 		}
 		return

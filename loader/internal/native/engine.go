@@ -128,10 +128,10 @@ func New(image *Image, o Options) (*Engine, error) {
 		if image.lib.Manifest.Threads == abi.Pinned {
 			inst.thread = startThread()
 		}
-		inst.control = e.newSlot(inst)
+		inst.control = e.newSlot(inst, locked)
 		e.instances = append(e.instances, inst)
 		if len(slots) < e.mostSlots {
-			slots = append(slots, e.newSlot(inst))
+			slots = append(slots, e.newSlot(inst, idle))
 		}
 	}
 	e.slots.Store(&slots)
@@ -144,14 +144,16 @@ func New(image *Image, o Options) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) newSlot(inst *instance) *slot {
+// newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has
+// the slots of a closed engine, of which this was one, may take it at once when it is idle.
+func (e *Engine) newSlot(inst *instance, phase uint32) *slot {
 	s := newSlot()
 	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
 	s.asked.Store(cmem.ContextWord(s.caller.Context))
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
-	s.phase.Store(idle)
+	s.phase.Store(phase)
 	return s
 }
 
@@ -278,8 +280,11 @@ func (s *slot) ownLength(status abi.Status) int {
 	return 0
 }
 
-// release gives the plug-in's own memory back to it.
+// release gives the plug-in's own memory back to it, where the call has left any.
 func (s *slot) release() {
+	if s.frame.Release == 0 {
+		return
+	}
 	s.lock() // R9: release must not use the host
 	cross.Release(&s.frame)
 	s.unlock()
@@ -319,9 +324,7 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release",
 			Expected: "release set when out is the plug-in's own memory"}
 	}
-	if release != 0 {
-		s.release()
-	}
+	s.release()
 	return dst, err
 }
 

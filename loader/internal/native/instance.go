@@ -18,7 +18,7 @@ import (
 type instance struct {
 	engine   *Engine
 	state    uintptr // what ferrule_start left in the frame; written when no call of the instance runs
-	control  *slot   // for start and stop, outside the slots that calls take
+	control  *slot   // for start and stop, outside the slots that calls take; locked but while controlCall runs, so that none does
 	thread   *thread // pinned instances only
 	running  bool    // started and not yet stopped; guarded by renewing, or by open and close being alone
 	poisoned atomic.Bool
@@ -32,8 +32,7 @@ type change instance
 // may end it, and on the instance's thread where it has one.
 func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
-	s.phase.Store(busy)
-	s.setCaller(c.WithoutCancel()) // a start or stop is not given up half way
+	s.setCaller(c.WithoutCancel()) // a start or stop is not given up half way; the slot is busy from here on
 	room := make([]byte, scratchRoom)
 	ended := true
 	apart(func() {
@@ -50,8 +49,7 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	}
 	cmem.StoreUintptr(&s.owner, 0)
 	s.setCaller(callctx.Background)
-	s.tidy()
-	s.phase.Store(idle)
+	s.tidy() // and locked from here on
 	if err == nil && status == abi.StatusOK {
 		inst.state = state // R15: start has set it; after stop nobody reads it
 	}
@@ -115,10 +113,20 @@ func (inst *instance) renew(c *callctx.Caller) error {
 	if inst.needs(c) {
 		return engine.ErrReentrant // it would wait for itself
 	}
+	ended, err := inst.tryRenew(c)
+	if ended {
+		return c.GaveUp() // it is asked for why when nothing is held that others may want
+	}
+	return err
+}
+
+// tryRenew is renew for a call that does not come from one that it would wait for. ended says that it gave up because the
+// call's context has ended.
+func (inst *instance) tryRenew(c *callctx.Caller) (ended bool, err error) {
 	e := inst.engine
 	waiter, err := callctx.Wait(c.Outer, inst)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer waiter.Done()
 	for wait := 10 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
@@ -126,41 +134,41 @@ func (inst *instance) renew(c *callctx.Caller) error {
 		case inst.renewing <- struct{}{}:
 		case <-time.After(wait): // a Canceller has no Done
 			if c.Ended() || cancelled(c) {
-				return c.Cause()
+				return true, nil
 			}
 			continue
 		case <-c.Done:
-			return c.Cause()
+			return true, nil
 		case <-e.refused: // Close keeps the lock
-			return engine.ErrClosed
+			return false, engine.ErrClosed
 		}
 		break
 	}
 	defer func() { <-inst.renewing }()
 	if !inst.poisoned.Load() {
-		return nil
+		return false, nil
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
 	for _, s := range *e.slots.Load() {
 		for wait := 10 * time.Microsecond; s.inst == inst && s.phase.Load() != idle; wait = min(2*wait, time.Millisecond) {
 			select {
 			case <-e.refused:
-				return engine.ErrClosed
+				return false, engine.ErrClosed
 			case <-c.Done:
-				return c.Cause()
+				return true, nil
 			case <-time.After(wait):
 				if cancelled(c) {
-					return c.Cause()
+					return true, nil
 				}
 			}
 		}
 	}
 	inst.stop(*c)
 	if err := inst.start(*c); err != nil {
-		return err
+		return false, err
 	}
 	inst.poisoned.Store(false)
-	return nil
+	return false, nil
 }
 
 // cancelled reports whether the context of c is a Canceller that has ended.
@@ -201,7 +209,7 @@ func (inst *instance) Plugin() string { return inst.engine.Plugin() }
 // Holders is callctx.Wanted's: to be renewed, an instance waits for all its calls, and for who renews it already.
 func (inst *instance) Holders() (calls []*callctx.Call, all bool) {
 	for _, s := range append([]*slot{inst.control}, *inst.engine.slots.Load()...) {
-		if c := s.current.Load(); c != nil && s.phase.Load() == busy && (c.Holds() == any(inst) || c.Holds() == any((*change)(inst))) {
+		if c := s.current.Load(); c != nil && s.inUse() && (c.Holds() == any(inst) || c.Holds() == any((*change)(inst))) {
 			calls = append(calls, c)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,12 +55,29 @@ func within(t *testing.T, fn func()) {
 }
 
 // model is what must hold of slots, whatever the schedule: a slot has one owner at most, who took it from its own engine,
-// and none when the engine is closed.
+// and none when the engine is closed. An instance's control slot is nobody's to take.
 type model struct {
 	t      *testing.T
 	mu     sync.Mutex
 	owners map[*slot]*Engine
 	closed map[*Engine]bool
+	known  []*slot // of all engines, the closed ones, too
+}
+
+// knows says that somebody has, and may keep, the slots of an engine.
+func (m *model) knows(e *Engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known = append(m.known, *e.slots.Load()...)
+	for _, inst := range e.instances {
+		m.known = append(m.known, inst.control)
+	}
+}
+
+func (m *model) any(random *rand.Rand) *slot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known[random.IntN(len(m.known))]
 }
 
 func (m *model) took(e *Engine, s *slot) {
@@ -93,6 +111,7 @@ func (m *model) closes(e *Engine) {
 func (m *model) life(library string, o Options, calls, threads int, random *rand.Rand) {
 	e := start(m.t, library, o)
 	e.calledBack = true
+	m.knows(e)
 	all := *e.slots.Load()
 	var work sync.WaitGroup
 	var over atomic.Bool
@@ -162,6 +181,23 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 			}
 		})
 	}
+	// One that has the slots of engines that are closed, and takes whatever is idle, as a call does that comes late.
+	seed := random.Uint64()
+	work.Go(func() {
+		random := rand.New(rand.NewPCG(seed, 3))
+		for !over.Load() {
+			if s := m.any(random); s.tryAcquire() {
+				its := s.engine
+				if assert.NotSame(m.t, s, s.inst.control, "it is for ferrule_start and ferrule_stop") {
+					m.took(its, s)
+					stress.Yield()
+					m.gives(its, s)
+				}
+				its.release(s)
+			}
+			runtime.Gosched()
+		}
+	})
 	time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
 	within(m.t, func() { assert.NoError(m.t, e.Close()) })
 	m.closes(e)
@@ -346,5 +382,79 @@ func TestShutdownOfIdlePlugin(t *testing.T) {
 		assert.Equal(t, &engine.Unfinished{Calls: 1, Cause: context.Canceled}, e.Shutdown(ended), library)
 		e.release(s)
 		within(t, func() { assert.NoError(t, e.Close()) })
+	}
+}
+
+// View and Batch take the slot that is there, as Append does, and make no other one.
+func TestSlotsDoNotGrow(t *testing.T) {
+	e := start(t, "threads_concurrent", Options{Instances: 1})
+	count := fnOf(t, e, "count")
+	for range 100 {
+		v, _, err := e.View(context.Background(), count, nil)
+		require.NoError(t, err)
+		v.Release()
+		var b engine.Batch
+		require.NoError(t, e.Batch(context.Background(), count, [][]byte{nil}, &b))
+		_, _, err = e.Append(context.Background(), count, nil, nil)
+		require.NoError(t, err)
+	}
+	assert.Len(t, *e.slots.Load(), 1)
+	require.NoError(t, e.Close())
+}
+
+func fnOf(t *testing.T, e *Engine, name string) engine.Fn {
+	t.Helper()
+	for i, f := range e.image.lib.Funcs {
+		if f.Name == name {
+			return engine.Fn(i)
+		}
+	}
+	t.Fatalf("no function %s", name)
+	return 0
+}
+
+// A batch holds no more than it may, whatever its records leave where, and those that come when it is full are judged like
+// others.
+func TestBatchLimit(t *testing.T) {
+	long := func(letter string, n int) []byte { return []byte(strings.Repeat(letter, n)) }
+	for _, library := range []string{"batch_missing", "batch_serial", "batch_pinned"} {
+		for _, c := range []struct {
+			name string
+			in   [][]byte
+			want []abi.Status // -1 is a violation
+		}{
+			{"own memory", [][]byte{long("o", 60), long("o", 60), long("z", 1), long("o", 1)}, []abi.Status{0, abi.StatusNoMemory, 0, abi.StatusNoMemory}},
+			{"in the room", [][]byte{long("e", 60), long("e", 60), long("z", 1), long("e", 41)}, []abi.Status{0, abi.StatusNoMemory, 0, abi.StatusNoMemory}},
+			{"just full", [][]byte{long("e", 60), long("e", 40), long("z", 1), long("n", 1)}, []abi.Status{0, 0, 0, -1}},
+			{"messages", [][]byte{long("f", 60), long("f", 60), long("z", 1), long("p", 1)}, []abi.Status{abi.StatusFailed, abi.StatusNoMemory, 0, abi.StatusPanic}},
+			{"broken rules", [][]byte{long("o", 60), long("o", 60), long("n", 1), long("l", 1), long("z", 1)}, []abi.Status{0, abi.StatusNoMemory, -1, -1, 0}},
+		} {
+			t.Run(library+", "+c.name, func(t *testing.T) {
+				const most = 100
+				e := start(t, library, Options{Instances: 1, Outputs: Outputs{MaxBatch: most}})
+				var b engine.Batch
+				for range 2 { // the second time with what the first one has grown
+					within(t, func() { require.NoError(t, e.Batch(context.Background(), fnOf(t, e, "record"), c.in, &b)) })
+					require.Len(t, b.Records, len(c.in))
+					assert.LessOrEqual(t, len(b.Out), most)
+					for i, r := range b.Records {
+						require.True(t, 0 <= r.Start && r.Start <= r.End && r.End <= len(b.Out), "record %d", i)
+						if c.want[i] < 0 {
+							assert.NotNil(t, r.Err, "record %d", i)
+							continue
+						}
+						assert.Nil(t, r.Err, "record %d", i)
+						assert.Equal(t, c.want[i], r.Status, "record %d", i)
+						if r.Status == 0 && c.in[i][0] != 'z' {
+							assert.Equal(t, c.in[i], b.Out[r.Start:r.End])
+						}
+					}
+					out, _, err := e.Append(context.Background(), fnOf(t, e, "report"), nil, []byte("."))
+					require.NoError(t, err)
+					assert.Regexp(t, "^[0-9]+ 0$", string(out), "what the plug-in had of its own memory is released")
+				}
+				require.NoError(t, e.Close())
+			})
+		}
 	}
 }

@@ -110,6 +110,7 @@ func (s *slot) apart(use service) (status abi.Status) {
 				}
 			}
 		}()
+		defer s.lend()()
 		if use.log {
 			status = s.log(use)
 		} else {
@@ -237,6 +238,18 @@ func (s *slot) claim() {
 	if s.engine.calledBack {
 		cmem.StoreUintptr(&s.owner, cross.Goroutine())
 	}
+}
+
+// lend tells a slot that nobody has claimed that this goroutine is in its call, until the function that it returns: so a
+// log handler that calls the plug-in again is known by its goroutine, without a cost for calls that write no lines. Only
+// visitors on a goroutine of their own call it.
+func (s *slot) lend() func() {
+	_ = s.hostContext() // while it is known who made it; see makeCall
+	me := cross.Goroutine()
+	if !s.owner.CompareAndSwap(0, me) {
+		return func() {}
+	}
+	return func() { s.owner.CompareAndSwap(me, 0) }
 }
 
 // disclaim ends that, or else a call that this goroutine makes later might be taken for one from within this.

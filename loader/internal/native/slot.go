@@ -114,6 +114,12 @@ func (s *slot) tryAcquire() bool {
 // claimIdle makes the caller the owner of an idle slot, who calls clean next.
 func (s *slot) claimIdle() bool { return s.phase.CompareAndSwap(idle, busy) }
 
+// inUse reports whether a call has the slot: it runs, or tidies up, which may have to wait for visitors.
+func (s *slot) inUse() bool {
+	phase := s.phase.Load()
+	return phase == busy || phase == locked
+}
+
 // clean clears what others left in a slot that was just claimed.
 func (s *slot) clean() {
 	if s.others.Load() != 0 {
@@ -204,13 +210,32 @@ func (s *slot) tidy() {
 	s.endCall()
 }
 
-// endCall says that the call is over to those who have its context. Only the owner calls it.
+// endCall says that the call is over to those who have its context. Only the owner calls it, when there are no visitors.
 func (s *slot) endCall() {
 	if c := s.current.Load(); c != nil {
 		c.End()
 		stress.Yield()
 		s.current.Store(nil)
 	}
+}
+
+// endVisited is endCall where visitors may be in. What they call is within the call until they have left, because the slot
+// is not given back before: ended earlier, it would wait for the slot, and the slot for it.
+func (s *slot) endVisited() {
+	c := s.current.Swap(nil)
+	if c == nil {
+		return
+	}
+	stress.Yield()
+	if s.others.Load() >= visitor { // it may have the call's context; who comes from now on gets another
+		s.current.CompareAndSwap(nil, c) // for Holders
+		s.lock()
+		c.End()
+		s.endCall()
+		s.unlock()
+		return
+	}
+	c.End()
 }
 
 // attend has the owner take the slow path when it gives the slot back.
@@ -223,7 +248,7 @@ func (s *slot) marked() bool { return s.current.Load() != nil || s.transient }
 // host function of the call ended its goroutine on a thread of the plug-in's; the instance is poisoned then. Only the owner
 // calls it.
 func (s *slot) unmark() (left bool) {
-	s.endCall()
+	s.endVisited()
 	if s.transient {
 		s.setCaller(callctx.Background)
 	}
@@ -371,7 +396,6 @@ func freeSlot(s *slot) {
 	s.owner.Store(0)
 	s.left.Store(false)
 	s.others.And(^attend)
-	s.owner.Store(0)
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
 	arena.free = append(arena.free, s)

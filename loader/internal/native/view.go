@@ -10,8 +10,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
-// views counts the outputs that callers still read in place; Close waits for them, because release is the plug-in's
-// code, and may use the instance's state.
+// views counts the outputs that callers still read in place; Close waits for them, because they and their release, which is
+// the plug-in's code, need the library loaded. They need no instance (R9): one that is renewed meanwhile does not wait.
 type views struct {
 	mu   sync.Mutex
 	open int
