@@ -90,16 +90,17 @@ type Engine struct {
 	expected []atomic.Uint32 // by function: how long its last long output was
 
 	mu        mutex
-	worker    *worker       // nil when there is none that calls may use
-	unburied  []*worker     // those of which something is left, or may be
-	launching *worker       // that starts, and that no call uses yet; or nil
-	isOpen    bool          // the first worker was launched
-	abandoned bool          // before that, the one who opened the plug-in has given up
-	starting  chan struct{} // not nil while one is started; closed at the end of it
-	startErr  error         // of the last start
-	waiting   []*waiter     // calls that wait for a lane, first come first served
-	calls     int           // that own a lane, or several to trim them
-	views     int           // of them, those that are over, for their output; of all workers
+	worker    *worker                 // nil when there is none that calls may use
+	unburied  []*worker               // those of which something is left, or may be
+	launching *worker                 // that starts, and that no call uses yet; or nil
+	isOpen    bool                    // the first worker was launched
+	spawning  context.CancelCauseFunc // gives up the worker whose process the system is making; or nil
+	abandoned bool                    // before that, the one who opened the plug-in has given up
+	starting  chan struct{}           // not nil while one is started; closed at the end of it
+	startErr  error                   // of the last start
+	waiting   []*waiter               // calls that wait for a lane, first come first served
+	calls     int                     // that own a lane, or several to trim them
+	views     int                     // of them, those that are over, for their output; of all workers
 	closing   bool
 	closed    chan struct{} // closed with closing
 	drained   chan struct{} // closed when closing and calls is 0
@@ -234,9 +235,7 @@ func (e *Engine) abandon() {
 		return
 	}
 	e.abandoned = true
-	if e.launching != nil {
-		e.launching.leave(openGivenUp)
-	}
+	e.giveUpLaunch()
 }
 
 const openGivenUp = "killed by the host, because the context of OpenContext had ended"
@@ -473,9 +472,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		e.mu.Lock()
 		e.closing = true
 		close(e.closed)
-		if e.launching != nil {
-			e.launching.leave("killed by the host, because the plug-in was closed")
-		}
+		e.giveUpLaunch()
 		e.wakeAll()
 		if e.calls == 0 && e.starting == nil {
 			close(e.drained)

@@ -1,7 +1,9 @@
 package isolated
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,8 +29,9 @@ func openExecutable(o *Options) (x executable, err error) {
 		if x.path, err = self(); err != nil {
 			return x, err
 		}
-		x.file, x.root = ownFile(), rootFolder()
-		return x, nil
+		x.file, err = ownFile()
+		x.root = rootFolder()
+		return x, err
 	}
 	if err := o.checkProgram(); err != nil {
 		return x, err
@@ -93,17 +96,22 @@ func nullFile() (*os.File, error) {
 // selfLink is this process's program, also when its file was replaced or deleted.
 const selfLink = "/proc/self/exe"
 
-// ownFile returns this program's file, or nil where it cannot be had.
-func ownFile() *os.File {
+// ownFile returns this program's file, or nil where the system does not give it. Other errors, such as a lack of descriptors,
+// may be over the next time: they must not make workers that have no keeper.
+func ownFile() (*os.File, error) {
 	if runtime.GOOS != "linux" {
-		return nil
+		return nil, nil
 	}
 	opened.mu.Lock()
 	defer opened.mu.Unlock()
 	if opened.file == nil {
-		opened.file, _ = os.Open(selfLink)
+		var err error
+		opened.file, err = os.Open(selfLink)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
 	}
-	return opened.file
+	return opened.file, nil
 }
 
 // rootFolder returns the folder that is the root at this time, or nil where it cannot be had.

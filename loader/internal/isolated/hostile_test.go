@@ -178,7 +178,8 @@ func (h *hostile) exit(signal os.Signal) {
 	})
 }
 
-func (*hostile) bury() {}
+func (*hostile) bury()          {}
+func (*hostile) unsaid() string { return unsaidBySystem }
 
 func (h *hostile) wait() (os.Signal, int) {
 	<-h.ended

@@ -3,7 +3,7 @@
 package isolated
 
 import (
-	"errors"
+	"context"
 	"os"
 	"syscall"
 
@@ -14,15 +14,17 @@ import (
 // kept is a worker's process under a keeper, which ends all that it has started.
 type kept struct {
 	*keeper.Process
-	bare string
+	alive *os.File // the end of a pipe that is closed when this process ends: the worker ends by that, too
+	bare  string
 }
 
 // withKeeper is whether workers are started under keepers where there are some. Tests set it.
 var withKeeper = true
 
-// startKept is startProcess with a keeper. The error is errNoKeeper where there is none to be had.
-func startKept(x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (child, error) {
-	if !withKeeper || x.file == nil || 4+len(files) > keeper.MaxFiles {
+// startKept is startProcess with a keeper. The error is errNoKeeper where the system has none; what may be over the next time
+// is an error like others.
+func startKept(ctx context.Context, x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (child, error) {
+	if !withKeeper || x.file == nil {
 		return nil, errNoKeeper
 	}
 	var pipes [4]*os.File // output, alive: the read and the write end of each
@@ -31,7 +33,7 @@ func startKept(x *executable, name string, env []string, sandbox bool, files []*
 	started := false
 	defer func() {
 		for i, f := range pipes {
-			if f != nil && !(started && i == 0) {
+			if f != nil && !(started && (i == 0 || i == 3)) {
 				f.Close()
 			}
 		}
@@ -52,9 +54,8 @@ func startKept(x *executable, name string, env []string, sandbox bool, files []*
 	}
 	c := keeper.Command{Program: x.file, Root: x.root, Args: []string{name}, Files: inherited,
 		Env: append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...))}
-	p, err := keeper.Start(c, pipes[3], onForkThread)
-	var exec *keeper.ExecError
-	if err == keeper.ErrUnsupported || errors.As(err, &exec) {
+	p, err := keeper.Start(ctx, c, onForkThread)
+	if err == keeper.ErrUnsupported {
 		return nil, errNoKeeper
 	}
 	if err != nil {
@@ -62,31 +63,43 @@ func startKept(x *executable, name string, env []string, sandbox bool, files []*
 	}
 	started = true
 	output.read(pipes[0])
-	return &kept{p, bareLayer(env)}, nil
+	return &kept{p, pipes[3], bareLayer(env)}, nil
 }
 
 func (k *kept) pid() int { return k.PID() }
 
 // layers are what the process itself has of a sandbox.
 func (k *kept) layers() []string {
-	layers := []string{"own session", "dies with the host", "leaves no processes"}
+	layers := []string{"own session", "dies with the host"}
+	if keeper.FindsAll() {
+		layers = append(layers, "leaves no processes")
+	}
 	if k.bare != "" {
 		layers = append(layers, k.bare)
 	}
 	return layers
 }
 
-func (k *kept) kill() { k.Kill() }
+// kill ends the worker in two ways that do not need its keeper, which may be stopped. The second one is for a host that has
+// given up the right to kill it.
+func (k *kept) kill() {
+	k.Kill()
+	k.alive.Close()
+}
 
 func (k *kept) wait() (os.Signal, int) {
 	status, ok := k.Wait()
 	switch {
-	case !ok: // somebody has killed the keeper; the kernel kills the worker then
+	case !ok:
 		return nil, -1
 	case status.Signaled():
 		return status.Signal(), -1
 	}
 	return nil, syscall.WaitStatus(status).ExitStatus()
+}
+
+func (k *kept) unsaid() string {
+	return "ended by the host, because somebody had killed its keeper; what it had started may be there still"
 }
 
 func (k *kept) bury() { k.Bury() }

@@ -2,9 +2,12 @@
 
 package isolated
 
-import "os"
+import (
+	"context"
+	"os"
+)
 
 // startKept is for systems that have keepers.
-func startKept(*executable, string, []string, bool, []*os.File, *tail) (child, error) {
+func startKept(context.Context, *executable, string, []string, bool, []*os.File, *tail) (child, error) {
 	return nil, errNoKeeper
 }

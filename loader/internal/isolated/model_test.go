@@ -56,7 +56,8 @@ func (s *still) wait() (os.Signal, int) {
 	<-s.ended
 	return syscall.SIGKILL, -1
 }
-func (*still) bury() {}
+func (*still) bury()          {}
+func (*still) unsaid() string { return unsaidBySystem }
 func (s *still) kill() {
 	if s.stays {
 		time.AfterFunc(time.Hour, s.die)

@@ -72,8 +72,11 @@ func endSession(session int) {
 	}
 }
 
-// processes returns those that this one sees.
+// processes returns those that this one sees: none where /proc is of another PID namespace, whose numbers are others' here.
 func processes() (pids []int) {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil

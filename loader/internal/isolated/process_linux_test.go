@@ -250,7 +250,7 @@ func hostWithoutSIGCHLD(t *testing.T, _ []string) {
 	_ = p.Close()
 }
 
-// A worker costs its host no thread that waits for it, and three descriptors.
+// A worker costs its host no thread that waits for it, and six descriptors.
 func TestManyWorkers(t *testing.T) {
 	count := func(what string) int {
 		entries, err := os.ReadDir("/proc/self/" + what)
@@ -268,7 +268,7 @@ func TestManyWorkers(t *testing.T) {
 		call(t, p, "echo", "")
 	}
 	assert.Less(t, count("task"), threads+many/2)
-	assert.LessOrEqual(t, count("fd"), files+3*many+2)
+	assert.LessOrEqual(t, count("fd"), files+6*many+2)
 }
 
 // A program that starts workers by its path, where there are no keepers, is told what is wrong with them.

@@ -107,6 +107,8 @@ func (p *process) wait() (os.Signal, int) {
 	return nil, state.ExitCode()
 }
 
+func (p *process) unsaid() string { return unsaidBySystem }
+
 // bury has nothing to wait for.
 func (p *process) bury() {}
 

@@ -189,6 +189,8 @@ func (p *process) wait() (os.Signal, int) {
 	return nil, state.ExitCode()
 }
 
+func (p *process) unsaid() string { return unsaidBySystem }
+
 // bury has nothing to wait for: the job's processes end with it.
 func (p *process) bury() {}
 

@@ -29,6 +29,7 @@ type worker struct {
 	process child
 	attempt int
 	output  *tail
+	spawned context.Context // ends when its process is to be waited for no more, while the system makes it
 
 	dead   atomic.Bool   // it is dying
 	dying  chan struct{} // closed with dead
@@ -59,8 +60,12 @@ type child interface {
 	layers() []string       // what it has of a sandbox by itself
 	kill()                  // has it end, with what it has started; it does not wait, and may be called at any time
 	wait() (os.Signal, int) // waits for its end, and says how: nothing and -1 when the system does not; called once
+	unsaid() string         // what there is to say where wait did not say how it ended
 	bury()                  // waits until nothing is left of it and of what it has started; called once, after wait
 }
+
+// unsaidBySystem is unsaid of a process that this one waits for itself.
+const unsaidBySystem = "gone, and the system did not say how it ended (a process that ignores SIGCHLD does not get to know)"
 
 // launch starts a worker and has it open the plug-in. It is called by one goroutine at a time, and no call uses the
 // worker before it returns.
@@ -69,26 +74,29 @@ func (e *Engine) launch() (*worker, error) {
 	e.attempt++
 	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1,
 		dying: make(chan struct{}), gone: make(chan struct{}), buried: make(chan struct{})}
+	late := fmt.Errorf("killed by the host, because it had not started after %v (isolate.WithStartTimeout)", e.options.StartTimeout)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), e.options.StartTimeout, late)
+	defer cancel()
+	ctx, e.spawning = context.WithCancelCause(ctx)
+	w.spawned = ctx
+	e.giveUpLaunch()
 	e.mu.Unlock()
-	if err := w.spawn(); err != nil {
-		e.mu.Lock()
+	err := w.spawn()
+	e.mu.Lock()
+	e.spawning(nil)
+	e.spawning = nil
+	if err != nil {
 		defer e.mu.Unlock()
 		crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt, Err: err}
 		e.failed(func() engine.Crash { return crash })
 		return nil, &crash
 	}
-	e.mu.Lock()
 	e.launching = w
 	e.unburied = append(e.unburied, w)
 	go w.await()
-	if e.closing {
-		w.leave("killed by the host, because the plug-in was closed")
-	}
-	if e.abandoned {
-		w.leave(openGivenUp)
-	}
+	e.giveUpLaunch()
 	e.mu.Unlock()
-	err := e.open(w)
+	err = e.open(w)
 	if err != nil {
 		w.kill("")
 		w.awaitBurial(burialPatience)
@@ -105,6 +113,25 @@ func (e *Engine) launch() (*worker, error) {
 		e.failed(func() engine.Crash { return *crash })
 	}
 	return nil, err
+}
+
+// giveUpLaunch ends the worker that starts, if there is one and it is to start no more: its process, or before there is one,
+// the waiting for the system to make it. The caller holds e.mu.
+func (e *Engine) giveUpLaunch() {
+	var why string
+	switch {
+	case e.closing:
+		why = "killed by the host, because the plug-in was closed"
+	case e.abandoned:
+		why = openGivenUp
+	default:
+		return
+	}
+	if e.launching != nil {
+		e.launching.leave(why)
+	} else if e.spawning != nil {
+		e.spawning(errors.New(why))
+	}
 }
 
 // spawn makes the memory and starts what is to share it.
@@ -126,12 +153,21 @@ func (w *worker) startProcess() (child, error) {
 		return nil, err
 	}
 	name, env := "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env)
-	c, err := startKept(x, name, env, o.Sandbox != nil, w.files(), w.output)
-	if err != errNoKeeper {
+	c, err := startKept(w.spawned, x, name, env, o.Sandbox != nil, w.files(), w.output)
+	if err == nil {
+		err = w.memory.Started(nil)
 		if err == nil {
-			err = w.memory.Started(nil)
+			return c, nil
 		}
-		return c, notStarted(x.path, err)
+		c.kill()
+		go func() {
+			c.wait()
+			c.bury()
+		}()
+		return nil, err
+	}
+	if err != errNoKeeper {
+		return nil, notStarted(x.path, err)
 	}
 	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.files(), w.output)
 	if err != nil {
@@ -370,7 +406,7 @@ func (w *worker) words() engine.Crash {
 		case workerside.ExitLost:
 			crash.Reason = "ended by itself, because the pipe that the host wakes it by was closed"
 		case -1:
-			crash.Reason = "gone, and the system did not say how it ended (a process that ignores SIGCHLD does not get to know)"
+			crash.Reason = w.process.unsaid()
 		default:
 			crash.Reason = explain(w.code)
 		}

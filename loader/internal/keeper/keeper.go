@@ -4,7 +4,10 @@
 // The keeper is the program's parent, and the reaper of its orphans: whoever loses its parent beneath it becomes the
 // keeper's child, also when it has left its process group or its session. When the program ends, when the host asks for it,
 // and when the host is gone, the keeper kills its children until there are none, and ends. The kernel kills the program
-// when somebody has killed the keeper.
+// when somebody has killed the keeper, and the host does, so that a keeper that is stopped holds up nothing; it wakes that, too.
+//
+// A keeper may not kill what has changed its real user, by a program such as sudo, unless it is root's. It goes on trying
+// as long as the host is there, and for some ten seconds more.
 //
 // It is not a Go program, because there is one for each worker: a Go program takes a millisecond to start and some
 // megabytes; this one takes a tenth of that, and four pages. It is a page of machine code in this package, and never runs
@@ -30,4 +33,4 @@ type Command struct {
 const MaxFiles = 16
 
 // ErrUnsupported says that this system has no keepers.
-var ErrUnsupported = errors.New("keepers are for Linux on amd64 and arm64")
+var ErrUnsupported = errors.New("keepers are for Linux on amd64 and arm64, where programs in memory are run")

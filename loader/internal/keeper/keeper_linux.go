@@ -3,13 +3,16 @@
 package keeper
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -23,8 +26,7 @@ import (
 const (
 	fdControl = 16 + iota // to the host: what it closes asks for the end
 	fdProgram
-	fdProc  // the folder /proc, or none
-	fdAlive // the end of a pipe that the program sees closed when the keeper is gone
+	fdProc // the folder /proc, or none
 	fdRoot
 )
 
@@ -33,9 +35,12 @@ type Process struct {
 	pid     int // the program's
 	keeper  int // the keeper's own
 	control *os.File
+	// What signals are sent by, so that they reach nobody else. nil where the system has no such descriptors, before Linux 5.3.
+	program, own *os.File
 
 	mu     sync.Mutex
-	closed bool // control is shut down for writing, or closed
+	closed bool          // control is shut down for writing, or closed
+	buried chan struct{} // closed when nothing is left
 }
 
 // program and programAddr: see the assembly. program is never called here.
@@ -74,12 +79,12 @@ var _ [80 - unsafe.Sizeof(request{})]struct{}
 // ends that has started the child.
 type Spawner func(func())
 
-// Start starts a command. alive, if it is not nil, is the write end of a pipe of which the program has the read end among
-// its files; the keeper holds it and nobody else does.
-func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
+// Start starts a command, and waits until the system has started the program or ctx ends. A file system that does not answer
+// can make that long. The error is ErrUnsupported where the system runs no programs that lie in memory.
+func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 	image, err := imageFile()
 	if err != nil {
-		return nil, err
+		return nil, refused("memfd_create", err)
 	}
 	if len(c.Files) > MaxFiles {
 		return nil, fmt.Errorf("%d descriptors, not %d at most", len(c.Files), MaxFiles)
@@ -97,7 +102,7 @@ func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	_ = unix.SetNonblock(pair[0], true) // it is waited for by the runtime's poller, not in a thread
-	p := &Process{control: os.NewFile(uintptr(pair[0]), "keeper")}
+	p := &Process{control: os.NewFile(uintptr(pair[0]), "keeper"), buried: make(chan struct{})}
 	var moves []move
 	for i, f := range c.Files {
 		moves = append(moves, move{int64(f.Fd()), int64(i)})
@@ -106,7 +111,7 @@ func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
 	for _, own := range []struct {
 		f  *os.File
 		to int64
-	}{{proc(), fdProc}, {alive, fdAlive}, {c.Root, fdRoot}} {
+	}{{proc(), fdProc}, {c.Root, fdRoot}} {
 		if own.f != nil {
 			moves = append(moves, move{int64(own.f.Fd()), own.to})
 		}
@@ -127,49 +132,118 @@ func Start(c Command, alive *os.File, on Spawner) (*Process, error) {
 	runtime.KeepAlive(env)
 	runtime.KeepAlive(moves)
 	runtime.KeepAlive(c)
-	runtime.KeepAlive(alive)
 	unix.Close(pair[1])
 	if pid < 0 {
 		p.control.Close()
 		return nil, os.NewSyscallError("clone", syscall.Errno(-pid))
 	}
-	p.keeper = pid
+	p.keeper, p.own = pid, pidfd(pid)
 	if r.errno != 0 {
-		p.control.Close()
-		p.reap()
-		return nil, &ExecError{os.NewSyscallError("execveat", syscall.Errno(-r.errno))}
+		p.Bury()
+		return nil, refused("execveat", syscall.Errno(-r.errno))
 	}
+	stop := context.AfterFunc(ctx, func() {
+		// It waits for the system, and does not look at control. The program gets SIGKILL from the kernel with that.
+		p.signal(p.own, unix.SIGKILL)
+		_ = p.control.SetReadDeadline(time.Unix(1, 0))
+	})
 	said, err := p.read()
+	if !stop() {
+		go p.Bury() // which may take as long as the file system does
+		return nil, fmt.Errorf("the system had not started the program: %w", context.Cause(ctx))
+	}
 	switch {
 	case err != nil:
-		// Where a child does not share its parent's memory, as in an emulator, this is how its exec fails.
-		err = &ExecError{fmt.Errorf("it ended before it had started anything: %w", err)}
+		status, ok := p.bury()
+		switch {
+		case ok && status.Exited() && status.ExitStatus() != 0: // a child that does not share this memory; see the assembly
+			return nil, refused("execveat", syscall.Errno(status.ExitStatus()))
+		case ok && status.Signaled():
+			return nil, fmt.Errorf("the keeper was ended by the signal %q before it had started the program", status.Signal())
+		}
+		return nil, fmt.Errorf("the keeper had ended before it had started the program: %w", err)
 	case said <= 0:
-		err = os.NewSyscallError("execveat", syscall.Errno(-said))
-	default:
-		p.pid = int(said)
-		return p, nil
+		p.Bury()
+		return nil, os.NewSyscallError("execveat", syscall.Errno(-said))
 	}
-	p.Kill()
-	p.Bury()
-	return nil, err
+	p.pid = int(said)
+	if p.program = pidfd(p.pid); p.program != nil {
+		// The keeper tells of the program's end before it reaps it. So what has this number now is the program, or it has told.
+		if p.told() {
+			p.program.Close()
+			p.program = nil
+		} else {
+			go p.watch()
+		}
+	}
+	return p, nil
 }
 
-// ExecError says that the keeper itself could not be started: the system does not run programs that lie in memory. Nothing
-// of the command has run.
-type ExecError struct{ Err error }
+// memoryRefused is whether the system was found not to run programs that lie in memory. It does not change its mind.
+var memoryRefused atomic.Bool
 
-func (e *ExecError) Error() string { return "the keeper: " + e.Err.Error() }
+// refused tells the errors by which the system says that from those that may be over the next time, such as a lack of
+// descriptors or of memory: those must not make a worker that has no keeper.
+func refused(call string, err error) error {
+	switch {
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOEXEC):
+		memoryRefused.Store(true)
+		return ErrUnsupported
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		err = os.NewSyscallError(call, errno)
+	}
+	return fmt.Errorf("the keeper: %w", err)
+}
 
-// Unwrap returns the system's error.
-func (e *ExecError) Unwrap() error { return e.Err }
+// pidfd returns a descriptor of a process, or nil where there is none to be had.
+func pidfd(pid int) *os.File {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	_ = unix.SetNonblock(fd, true) // for the runtime's poller
+	return os.NewFile(uintptr(fd), "pidfd")
+}
 
-// vector is what execve takes: addresses of strings that end in 0.
+// signal sends a signal to one of the two processes, if its descriptor is there.
+func (p *Process) signal(to *os.File, sig unix.Signal) {
+	if to == nil {
+		return
+	}
+	if c, err := to.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	}
+}
+
+// told reports whether control has something to be read.
+func (p *Process) told() (yes bool) {
+	if c, err := p.control.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { yes = readable(fd) })
+	}
+	return yes
+}
+
+func readable(fd uintptr) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(poll, 0)
+	return n > 0 && err == nil
+}
+
+// watch waits for the program's end by itself: its keeper may be stopped, and not tell.
+func (p *Process) watch() {
+	if c, err := p.program.SyscallConn(); err == nil && c.Read(readable) == nil {
+		p.Kill()
+	}
+}
+
+// vectors is what execve takes: addresses of strings that end in 0.
 type vectors struct {
 	pointers []uintptr
 	text     []byte
 }
 
+// vector makes one, which the caller keeps alive.
 func vector(all []string) (*vectors, error) {
 	v := new(vectors)
 	for _, s := range all {
@@ -199,7 +273,8 @@ func indexNull(s string) int {
 // PID returns the program's number.
 func (p *Process) PID() int { return p.pid }
 
-// Kill has the program end, and all that it has started. It does not wait.
+// Kill has the program end, and all that it has started. It does not wait. The program gets SIGKILL from here, whatever the
+// keeper does; the rest is the keeper's, which is woken for it when somebody has stopped it.
 func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,8 +282,35 @@ func (p *Process) Kill() {
 		return
 	}
 	p.closed = true
+	p.signal(p.program, unix.SIGKILL)
 	if c, err := p.control.SyscallConn(); err == nil {
 		_ = c.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	}
+	p.signal(p.own, unix.SIGCONT)
+	go p.press()
+}
+
+// patience is for how long a keeper that is stopped again and again gets SIGCONT, before it gets SIGKILL.
+var patience = 10 * time.Second
+
+// press wakes the keeper as often as it is stopped, until all is over.
+func (p *Process) press() {
+	began := time.Now()
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		select {
+		case <-p.buried:
+			return
+		case <-time.After(wait):
+		}
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, p.keeper, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Signo == 0 {
+			continue
+		}
+		if time.Since(began) > patience {
+			p.signal(p.own, unix.SIGKILL)
+			return
+		}
+		p.signal(p.own, unix.SIGCONT)
 	}
 }
 
@@ -216,12 +318,18 @@ func (p *Process) Kill() {
 // called once.
 func (p *Process) Wait() (status syscall.WaitStatus, ok bool) {
 	said, err := p.read()
+	if err != nil {
+		p.Kill() // the kernel does that as well, unless the program has asked it not to
+	}
 	return syscall.WaitStatus(said), err == nil
 }
 
 // Bury waits until the keeper has ended, which it does when all is gone that the program had started. It is called once,
 // after Wait.
-func (p *Process) Bury() {
+func (p *Process) Bury() { p.bury() }
+
+// bury is Bury, and returns how the keeper has ended, where the system says it.
+func (p *Process) bury() (status syscall.WaitStatus, ok bool) {
 	for {
 		if _, err := p.read(); err != nil {
 			break
@@ -231,15 +339,23 @@ func (p *Process) Bury() {
 	p.closed = true
 	p.mu.Unlock()
 	p.control.Close()
-	p.reap()
+	status, ok = p.reap()
+	close(p.buried)
+	for _, f := range []*os.File{p.program, p.own} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	return status, ok
 }
 
 // reap waits for the keeper, which has closed its end and so is about to end.
-func (p *Process) reap() {
+func (p *Process) reap() (syscall.WaitStatus, bool) {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		pid, err := unix.Wait4(p.keeper, nil, unix.WNOHANG, nil)
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(p.keeper, &status, unix.WNOHANG, nil)
 		if pid != 0 && err != unix.EINTR { // it, or ECHILD where this process ignores SIGCHLD
-			return
+			return syscall.WaitStatus(status), err == nil
 		}
 		time.Sleep(wait)
 	}
@@ -253,28 +369,56 @@ func (p *Process) read() (int32, error) {
 }
 
 var (
-	imageOnce sync.Once
-	image     *os.File
-	imageErr  error
+	imageMu sync.Mutex
+	image   *os.File
 
 	procOnce sync.Once
 	procDir  *os.File
 )
 
-// proc returns the folder /proc, which is opened once, or nil.
+// proc returns the folder /proc, which is opened once, or nil where a keeper does not find its children by it: that is
+// where there is none, where it is of another PID namespace, whose numbers are others' here, and where the kernel lacks
+// CONFIG_PROC_CHILDREN.
 func proc() *os.File {
-	procOnce.Do(func() {
-		if fd, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			procDir = os.NewFile(uintptr(fd), "/proc")
-		}
-	})
+	procOnce.Do(func() { procDir = openProc("/proc") })
 	return procDir
 }
 
+func openProc(path string) *os.File {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	folder := os.NewFile(uintptr(fd), path)
+	var self [24]byte
+	n, err := unix.Readlinkat(fd, "self", self[:])
+	if err == nil && string(self[:n]) == strconv.Itoa(os.Getpid()) {
+		var children int
+		if children, err = unix.Openat(fd, "thread-self/children", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+			unix.Close(children)
+			return folder
+		}
+	}
+	folder.Close()
+	return nil
+}
+
+// FindsAll reports whether keepers find all that a program has started. Where they do not, the program's process group ends
+// with it, and what has left that stays.
+func FindsAll() bool { return proc() != nil }
+
 // imageFile returns the keeper's program as a file in memory that nobody can change.
 func imageFile() (*os.File, error) {
-	imageOnce.Do(func() { image, imageErr = makeImage() })
-	return image, imageErr
+	if memoryRefused.Load() {
+		return nil, unix.EACCES
+	}
+	imageMu.Lock()
+	defer imageMu.Unlock()
+	var err error
+	if image == nil {
+		image, err = makeImage()
+	}
+	return image, err
 }
 
 // endOfProgram is what stands behind the program's code.

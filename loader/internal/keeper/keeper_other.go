@@ -2,7 +2,7 @@
 
 package keeper
 
-import "os"
+import "context"
 
 // Process is a keeper with the program that it has started.
 type Process struct{}
@@ -11,4 +11,4 @@ type Process struct{}
 type Spawner func(func())
 
 // Start returns ErrUnsupported.
-func Start(Command, *os.File, Spawner) (*Process, error) { return nil, ErrUnsupported }
+func Start(context.Context, Command, Spawner) (*Process, error) { return nil, ErrUnsupported }

@@ -1,7 +1,7 @@
 #include "textflag.h"
 
-// The keeper's program, and how it is started. See doc.go for what it does and program.go for its descriptors. Both parts use
-// no memory but their stack, or what they are handed: the first is copied into a file of its own, and the second runs in a
+// The keeper's program, and how it is started. See keeper.go for what it does, and keeper_linux.go for its descriptors. Both
+// parts use no memory but their stack, or what they are handed: the first is copied into a file of its own, and the second runs in a
 // process that shares the memory of this one.
 
 // System calls. The kernel keeps every register but AX, CX and R11.
@@ -17,9 +17,11 @@
 #define fcntl 72
 #define chdir 80
 #define fchdir 81
+#define setpgid 109
 #define setsid 112
 #define prctl 157
 #define chroot 161
+#define waitid 247
 #define openat 257
 #define ppoll 271
 #define signalfd4 289
@@ -35,19 +37,23 @@
 #define ALL 0(BX)       // a set of all signals
 #define NONE 8(BX)      // a set of none, and other zeros
 #define ERRNO 16(BX)    // of the worker's exec
-#define STATUS 24(BX)   // of wait4
+#define STATUS 24(BX)   // how the worker has ended, as wait4 says it
 #define ACTION 32(BX)   // a struct sigaction of zeros, 32 bytes
 #define SIGNALS 64(BX)  // a struct pollfd: the signals' descriptor
 #define CONTROL 72(BX)  // another one: the host's
 #define TIMEOUT 80(BX)  // a struct timespec
 #define MESSAGE 96(BX)
 #define CHILDREN 104(BX) // "thread-self/children"
-#define INFO 128(BX)    // a struct signalfd_siginfo, 128 bytes
+#define INFO 128(BX)    // a struct signalfd_siginfo or siginfo, 128 bytes
 #define ROOT 256(BX)    // "/"
 #define EMPTY 257(BX)   // ""
 #define HERE 258(BX)    // "."
 #define PAUSE 264(BX)   // how long to wait for those that were killed, in ns
+#define DENIED 272(BX)  // how often in a row none of those that are left could be killed
 #define TEXT_ 512(BX)   // 4096 bytes
+
+// After so many rounds in which it may kill none of its children, some 10 s, a keeper without a host gives up.
+#define GIVEUP 75
 
 // func program()
 TEXT ·program(SB),NOSPLIT,$0-0
@@ -69,6 +75,7 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVQ	AX, 56(BX)
 	MOVQ	AX, 80(BX)
 	MOVQ	AX, 88(BX)
+	MOVQ	AX, DENIED
 	NOTQ	AX
 	MOVQ	AX, ALL
 	MOVL	$500000, AX
@@ -91,7 +98,9 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	XORL	DX, DX
 	MOVL	$8, R10
 	SYS(rt_sigaction)
-	SYS(setsid)
+	XORL	DI, DI                 // a group of its own, in the host's session: so the kernel sends SIGCONT to a keeper that
+	XORL	SI, SI                 // is stopped when the host ends, because its group is an orphan then
+	SYS(setpgid)
 	MOVL	$36, DI                // PR_SET_CHILD_SUBREAPER
 	MOVL	$1, SI
 	SYS(prctl)
@@ -101,7 +110,7 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVL	$4, DI                 // PR_SET_DUMPABLE
 	XORL	SI, SI
 	SYS(prctl)
-	MOVL	$21, DI
+	MOVL	$20, DI
 	MOVL	$-1, SI
 	XORL	DX, DX
 	SYS(close_range)
@@ -111,9 +120,9 @@ cloexec:
 	MOVL	$1, DX                 // FD_CLOEXEC
 	SYS(fcntl)
 	INCL	DI
-	CMPL	DI, $21
+	CMPL	DI, $20
 	JLT	cloexec
-	MOVL	$20, DI
+	MOVL	$19, DI
 	SYS(fchdir)
 	TESTQ	AX, AX
 	JLT	rooted                 // there is none
@@ -131,7 +140,7 @@ rooted:
 	SYS(signalfd4)
 	MOVL	AX, DI                 // it may be one of the worker's numbers, which are closed below
 	MOVL	$1030, SI              // F_DUPFD_CLOEXEC
-	MOVL	$21, DX
+	MOVL	$20, DX
 	SYS(fcntl)
 	MOVL	AX, SIGNALS
 	MOVL	$1, 68(BX)             // POLLIN
@@ -192,22 +201,49 @@ closing:
 	JLT	closing
 
 reap:
-	MOVL	$-1, DI
-	LEAQ	STATUS, SI
-	MOVL	$1, DX                 // WNOHANG
-	XORL	R10, R10
-	SYS(wait4)
+	XORL	DI, DI                 // P_ALL
+	XORL	SI, SI
+	LEAQ	INFO, DX
+	MOVL	$0x1000005, R10        // WNOHANG | WEXITED | WNOWAIT
+	XORL	R8, R8
+	SYS(waitid)
 	TESTQ	AX, AX
-	JZ	running
 	JLT	failed
-	CMPQ	AX, R14
-	JNE	reap
-	XORL	R14, R14
-	MOVL	$1, R12
+	MOVL	144(BX), DI            // si_pid
+	TESTL	DI, DI
+	JZ	running
+	CMPQ	DI, R14
+	JNE	bury
+
+	// The worker has ended. As long as it is not reaped its number is its own, and its group's: it is killed now. The host
+	// is told before, too: what it gets by that number until then is the worker.
+	MOVL	152(BX), AX            // si_status
+	MOVL	136(BX), CX            // si_code
+	CMPL	CX, $1                 // CLD_EXITED
+	JNE	signaled
+	ANDL	$255, AX
+	SHLL	$8, AX
+signaled:
+	CMPL	CX, $3                 // CLD_DUMPED
+	JNE	told
+	ORL	$128, AX
+told:
+	MOVL	AX, STATUS
+	NEGQ	DI
+	MOVL	$9, SI
+	SYS(kill)
 	MOVL	$16, DI
 	LEAQ	STATUS, SI
 	MOVL	$4, DX
 	SYS(write)
+	MOVQ	R14, DI
+	XORL	R14, R14
+	MOVL	$1, R12
+bury:
+	XORL	SI, SI
+	XORL	DX, DX
+	XORL	R10, R10
+	SYS(wait4)
 	JMP	reap
 failed:
 	CMPQ	AX, $-4                // EINTR
@@ -225,12 +261,16 @@ running:
 	JMP	poll
 
 ending:
+	INCQ	DENIED
 	TESTQ	R14, R14
 	JZ	orphans
 	MOVQ	R14, DI
 	MOVL	$9, SI
 	SYS(kill)
-	MOVQ	R14, DI
+	TESTQ	AX, AX
+	JNZ	group
+	MOVQ	AX, DENIED
+group:
 	NEGQ	DI
 	SYS(kill)
 orphans:
@@ -271,6 +311,9 @@ ends:
 	XORL	R10, R10
 	MOVL	$9, SI
 	SYS(kill)
+	TESTQ	AX, AX
+	JNZ	next
+	MOVQ	AX, DENIED
 	JMP	next
 end:
 	MOVQ	R13, DI
@@ -280,6 +323,21 @@ blind:
 	TESTQ	R14, R14
 	JZ	over                   // who they are is not to be had
 wait:
+	MOVQ	DENIED, AX
+	CMPQ	AX, $GIVEUP
+	JLT	pause
+	MOVQ	$0, 88(BX)
+	MOVW	$0, 78(BX)
+	LEAQ	CONTROL, DI
+	MOVL	$1, SI
+	LEAQ	TIMEOUT, DX
+	XORL	R10, R10
+	MOVL	$8, R8
+	SYS(ppoll)
+	MOVWLZX	78(BX), AX
+	TESTL	$16, AX                // POLLHUP: the host is gone, and not only its wish that the worker lives
+	JNZ	over
+pause:
 	MOVQ	PAUSE, AX              // twice as long each time, from 1 ms to 128
 	CMPQ	AX, $100000000
 	JGT	same
@@ -398,6 +456,7 @@ place:
 	SYS(execveat)
 fails:
 	MOVQ	AX, 56(BX)
-	MOVL	$127, DI
+	MOVQ	AX, DI                 // where it does not share the memory, as in an emulator, its exit code says why
+	NEGQ	DI
 	SYS(exit)
 	UNDEF

@@ -14,9 +14,11 @@
 #define ppoll 73
 #define signalfd4 74
 #define exit 93
+#define waitid 95
 #define kill 129
 #define rt_sigaction 134
 #define rt_sigprocmask 135
+#define setpgid 154
 #define setsid 157
 #define prctl 167
 #define clone 220
@@ -44,7 +46,10 @@
 #define EMPTY 257
 #define HERE 258
 #define PAUSE 264
+#define DENIED 272
 #define TEXT_ 512
+
+#define GIVEUP 75
 
 // func program()
 TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
@@ -64,6 +69,7 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	ZR, 56(R19)
 	MOVD	ZR, 80(R19)
 	MOVD	ZR, 88(R19)
+	MOVD	ZR, DENIED(R19)
 	MOVD	$-1, R0
 	MOVD	R0, ALL(R19)
 	MOVD	$500000, R0
@@ -87,7 +93,9 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	ZR, R2
 	MOVD	$8, R3
 	SYS(rt_sigaction)
-	SYS(setsid)
+	MOVD	ZR, R0
+	MOVD	ZR, R1
+	SYS(setpgid)
 	MOVD	$36, R0
 	MOVD	$1, R1
 	SYS(prctl)
@@ -97,7 +105,7 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	$4, R0
 	MOVD	ZR, R1
 	SYS(prctl)
-	MOVD	$21, R0
+	MOVD	$20, R0
 	MOVD	$0xffffffff, R1
 	MOVD	ZR, R2
 	SYS(close_range)
@@ -108,9 +116,9 @@ cloexec:
 	MOVD	$1, R2
 	SYS(fcntl)
 	ADD	$1, R20
-	CMP	$21, R20
+	CMP	$20, R20
 	BLT	cloexec
-	MOVD	$20, R0
+	MOVD	$19, R0
 	SYS(fchdir)
 	CMP	$0, R0
 	BLT	rooted
@@ -127,7 +135,7 @@ rooted:
 	MOVD	$0x80000, R3
 	SYS(signalfd4)
 	MOVD	$1030, R1
-	MOVD	$21, R2
+	MOVD	$20, R2
 	SYS(fcntl)
 	MOVW	R0, SIGNALS(R19)
 	MOVD	$1, R1
@@ -188,22 +196,46 @@ closing:
 	BLT	closing
 
 reap:
-	MOVD	$-1, R0
-	ADD	$STATUS, R19, R1
-	MOVD	$1, R2
-	MOVD	ZR, R3
-	SYS(wait4)
+	MOVD	ZR, R0
+	MOVD	ZR, R1
+	ADD	$INFO, R19, R2
+	MOVD	$0x1000005, R3
+	MOVD	ZR, R4
+	SYS(waitid)
 	CMP	$0, R0
-	BEQ	running
 	BLT	failed
+	MOVWU	144(R19), R0           // si_pid
+	CBZ	R0, running
 	CMP	R23, R0
-	BNE	reap
-	MOVD	ZR, R23
-	MOVD	$1, R24
+	BNE	bury
+
+	MOVWU	152(R19), R1           // si_status
+	MOVWU	136(R19), R2           // si_code
+	CMP	$1, R2
+	BNE	signaled
+	AND	$255, R1, R1
+	LSL	$8, R1, R1
+signaled:
+	CMP	$3, R2
+	BNE	told
+	ORR	$128, R1, R1
+told:
+	MOVW	R1, STATUS(R19)
+	NEG	R23, R0
+	MOVD	$9, R1
+	SYS(kill)
 	MOVD	$16, R0
 	ADD	$STATUS, R19, R1
 	MOVD	$4, R2
 	SYS(write)
+	MOVD	R23, R0
+	MOVD	ZR, R23
+	MOVD	$1, R24
+bury:
+	MOVD	ZR, R1
+	MOVD	ZR, R2
+	MOVD	ZR, R3
+	SYS(wait4)
 	B	reap
 failed:
 	CMN	$4, R0
@@ -220,10 +252,16 @@ running:
 	B	poll
 
 ending:
+	MOVD	DENIED(R19), R0
+	ADD	$1, R0
+	MOVD	R0, DENIED(R19)
 	CBZ	R23, orphans
 	MOVD	R23, R0
 	MOVD	$9, R1
 	SYS(kill)
+	CBNZ	R0, group
+	MOVD	ZR, DENIED(R19)
+group:
 	NEG	R23, R0
 	SYS(kill)
 orphans:
@@ -263,6 +301,8 @@ ends:
 	MOVD	ZR, R21
 	MOVD	$9, R1
 	SYS(kill)
+	CBNZ	R0, next
+	MOVD	ZR, DENIED(R19)
 	B	next
 end:
 	MOVD	R22, R0
@@ -271,6 +311,20 @@ end:
 blind:
 	CBZ	R23, over
 wait:
+	MOVD	DENIED(R19), R0
+	CMP	$GIVEUP, R0
+	BLT	pause
+	MOVD	ZR, 88(R19)
+	MOVH	ZR, 78(R19)
+	ADD	$CONTROL, R19, R0
+	MOVD	$1, R1
+	ADD	$TIMEOUT, R19, R2
+	MOVD	ZR, R3
+	MOVD	$8, R4
+	SYS(ppoll)
+	MOVHU	78(R19), R0
+	TBNZ	$4, R0, over           // POLLHUP
+pause:
 	MOVD	PAUSE(R19), R0
 	MOVD	$100000000, R1
 	CMP	R1, R0
@@ -385,6 +439,6 @@ place:
 	SYS(execveat)
 fails:
 	MOVD	R0, 56(R19)
-	MOVD	$127, R0
+	NEG	R0, R0
 	SYS(exit)
 	UNDEF

@@ -22,6 +22,7 @@ func closeOthers(own []uintptr) bool {
 		keep = append(keep, int(fd))
 	}
 	all, complete := openDescriptors()
+	sure := true
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
 		defer unix.Close(null)
@@ -31,11 +32,13 @@ func closeOthers(own []uintptr) bool {
 			continue
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		runtimes, known := ofRuntime(fd)
 		switch {
 		case err != nil: // it was what the list was read by
 		case flags&unix.FD_CLOEXEC == 0:
 			_ = unix.Close(fd)
-		case ofRuntime(fd):
+		case runtimes:
+			sure = sure && known
 			keep = append(keep, fd)
 		case null < 0 || unix.Dup3(null, fd, unix.O_CLOEXEC) != nil:
 			_ = unix.Close(fd)
@@ -44,7 +47,7 @@ func closeOthers(own []uintptr) bool {
 		}
 	}
 	above := max(slices.Max(keep), null) + 1
-	return unix.CloseRange(uint(above), math.MaxUint32, 0) == nil || complete
+	return (unix.CloseRange(uint(above), math.MaxUint32, 0) == nil || complete) && sure
 }
 
 // openDescriptors lists the open descriptors, and reports whether that is certain to be all of them. Without /proc it looks at
@@ -73,20 +76,21 @@ func openDescriptors() (all []int, complete bool) {
 }
 
 // ofRuntime reports whether a descriptor that this process has opened may be one that the Go runtime uses: its poller, what
-// wakes that, and the limits of its control group. None of these gives access to anything else.
-func ofRuntime(fd int) bool {
+// wakes that, and the limits of its control group. None of these gives access to anything else. Without /proc it is not sure
+// which of the anonymous ones it is, and the runtime must not lose its own.
+func ofRuntime(fd int) (yes, sure bool) {
 	const anonymousInodes = 0x09041934 // ANON_INODE_FS_MAGIC
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) != nil {
-		return false
+		return false, true
 	}
 	switch fs.Type {
 	case unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC:
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		return err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY
+		return err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY, true
 	case anonymousInodes:
 		target, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-		return err != nil || target == "anon_inode:[eventpoll]" || target == "anon_inode:[eventfd]"
+		return err != nil || target == "anon_inode:[eventpoll]" || target == "anon_inode:[eventfd]", err == nil
 	}
-	return false
+	return false, true
 }
