@@ -37,8 +37,9 @@ type Options struct {
 	CallTimeout  time.Duration // 0 is none
 	MaxMessage   int64
 	Restart      Restart
-	Sandbox      json.RawMessage // nil is none
-	Memory       int64           // that the sandbox leaves the worker; 0 without a limit
+	Sandbox      func() ([]byte, error) // what all workers of a plug-in that is opened now get; nil is none
+	Memory       int64                  // that the sandbox leaves the worker; 0 without a limit
+	Time         time.Duration          // that the sandbox gives a worker to live; 0 without a limit
 	given        map[string]bool
 }
 
@@ -77,6 +78,7 @@ type Engine struct {
 	file *libfile.Copy // what every worker loads; see useFile
 	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
 	libraries []wire.Library
+	sandbox   json.RawMessage // likewise; nil is none
 	host      engine.Host
 	options   Options
 	program   executable
@@ -187,6 +189,9 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 	e.program = program
 	e.file = file
 	if s.Sandbox != nil {
+		if e.sandbox, err = s.Sandbox(); err != nil {
+			return nil, nil, sandboxError(f.Absolute, err)
+		}
 		if e.libraries, err = grants(f.Absolute, lib); err != nil {
 			return nil, nil, err
 		}

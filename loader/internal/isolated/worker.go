@@ -93,6 +93,7 @@ func (e *Engine) launch() (*worker, error) {
 	}
 	e.launching = w
 	e.unburied = append(e.unburied, w)
+	w.watch()
 	go w.await()
 	e.giveUpLaunch()
 	e.mu.Unlock()
@@ -207,7 +208,7 @@ func (w *worker) open() error {
 	e.mu.Unlock()
 	c := e.begin(l, callctx.Background)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), Instances: e.start.Instances, Config: e.start.Config,
-		Libraries: e.libraries, Sandbox: e.options.Sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
+		Libraries: e.libraries, Sandbox: e.sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
 	if e.file != nil {
 		request.Copy, request.Held = []byte(e.file.At()), e.file.Held()
 	}

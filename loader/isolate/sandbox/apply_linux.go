@@ -21,14 +21,15 @@ var system = struct {
 	seccomp  func() (why string)
 }{landlockABI, seccompLacks}
 
-// apply takes the bounds of a policy, as encode writes it, upon this process: all its threads, for as long as it lives.
+// apply takes the bounds of a policy, as resolve writes it, upon this process: all its threads, for as long as it lives.
 // libraries are the plug-in's file and those that it brings along. It returns the layers that
 // are active. After an error some may be, and the process should end.
-func apply(config []byte, libraries []wire.Library) ([]string, error) {
-	p, err := decode(config)
+func apply(text []byte, libraries []wire.Library) ([]string, error) {
+	c, err := decodeConfig(text)
 	if err != nil {
 		return nil, err
 	}
+	p := c.Policy
 	// Much of what follows concerns one thread, and is passed on from it to the others in the end.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -63,7 +64,7 @@ func apply(config []byte, libraries []wire.Library) ([]string, error) {
 		return nil, fmt.Errorf("%w", err)
 	}
 	if abi > 0 {
-		layers, err := applyLandlock(abi, &p, libraries)
+		layers, err := applyLandlock(abi, &c, libraries)
 		if err != nil {
 			return nil, fmt.Errorf("landlock: %w", err)
 		}

@@ -130,7 +130,9 @@ func child() {
 		if j.NoSeccomp {
 			system.seccomp = func() string { return "not in this test" }
 		}
-		config, err := j.Policy.encode()
+		policy, err := j.Policy.absolute()
+		must(err)
+		config, err := policy.resolve()
 		must(err)
 		first.Layers, err = apply(config, []wire.Library{{Path: []byte(path)}})
 		must(err)

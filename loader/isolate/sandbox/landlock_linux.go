@@ -77,10 +77,11 @@ var systemFiles = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/loc
 	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path",
 	"/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo", "/share/zoneinfo"}
 
-// grants returns what the policy and the libraries come to. All of it exists.
-func grants(abi int, p *Policy, libraries []wire.Library) ([]grant, error) {
+// grants returns what the policy and the libraries come to. All of it exists. The caller closes the descriptors, also after an
+// error.
+func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
 	var runs landlock.AccessFSSet
-	if p.Processes > 0 {
+	if c.Processes > 0 {
 		runs = mayRun
 	}
 	handled := configs[abi].HandledAccessFS
@@ -99,7 +100,7 @@ func grants(abi int, p *Policy, libraries []wire.Library) ([]grant, error) {
 	for _, pattern := range systemFiles {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		for _, path := range paths {
 			_ = add(path, mayRead|runs) // what cannot be looked at is not for the plug-in either
@@ -111,46 +112,94 @@ func grants(abi int, p *Policy, libraries []wire.Library) ([]grant, error) {
 		case l.Inode != 0:
 			fd, err := open(l)
 			if err != nil {
-				return nil, err
+				return all, err
 			}
 			all = append(all, grant{path, mayRead & handled, fd})
 		case !strings.HasPrefix(path, "/proc/self/fd/"): // Landlock knows no files in memory, and lets them through
 			_ = add(path, mayRead|runs)
 		}
 	}
-	for _, path := range p.Read {
-		if err := add(path, mayRead|mayList|runs); err != nil {
-			return nil, unusable("Read", path, err, "Leave out what is not there")
-		}
+	if len(c.Found) != len(c.Read)+len(c.Write) {
+		return all, mistake(fmt.Sprintf("a policy with %d paths, of which the host has found %d", len(c.Read)+len(c.Write), len(c.Found)),
+			"all of them", "Build the worker's program (isolate.WithBinary) with the version of Ferrule that the host has")
 	}
-	for _, path := range p.Write {
-		if err := add(path, mayRead|mayList|runs|mayChange); err != nil {
-			return nil, unusable("Write", path, err, "Make it before the plug-in is opened")
+	for i, found := range c.Found {
+		field, remedy, rights := "Read", readRemedy, landlock.AccessFSSet(mayRead|mayList)|runs
+		var path string
+		if i < len(c.Read) {
+			path = c.Read[i]
+		} else {
+			path = c.Write[i-len(c.Read)]
+			field, remedy, rights = "Write", writeRemedy, rights|mayChange
 		}
+		fd, err := openFound(found, field, path, remedy)
+		if err != nil {
+			return all, err
+		}
+		var stat unix.Stat_t
+		if err := unix.Fstat(fd, &stat); err != nil {
+			_ = unix.Close(fd)
+			return all, unusable(field, path, err, remedy)
+		}
+		if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+			rights &= ofFiles
+		}
+		all = append(all, grant{string(found.Path), rights & handled, fd})
 	}
 	return all, nil
 }
 
-// open opens the file that the host has found. What the plug-in is linked to is its own word, so that what lies at the
+// openFound opens what a path of the policy led to when the plug-in was opened. The plug-in may have renamed something else
+// into its place since.
+func openFound(found wire.Library, field, path, remedy string) (int, error) {
+	if found.Inode == 0 {
+		if !isOwn(path) {
+			return -1, unusable(field, path, errors.New("the host has not found it"), remedy)
+		}
+		fd, err := openOwn(path)
+		if err != nil {
+			return -1, unusable(field, path, err, remedy)
+		}
+		return fd, nil
+	}
+	fd, what := openSame(found)
+	if fd < 0 {
+		return -1, mistake(fmt.Sprintf("Policy.%s with %q, and at %q: %s", field, path, found.Path, what),
+			"the file or folder that was there when the plug-in was opened",
+			"Close the plug-in and open it again, if it is yours that was replaced, and grant the folder of a file that is replaced now and then")
+	}
+	return fd, nil
+}
+
+// open opens the library that the host has found. What the plug-in is linked to is its own word, so that what lies at the
 // path must not decide: it may have become a link to something else meanwhile.
-func open(l wire.Library) (fd int, err error) {
+func open(l wire.Library) (int, error) {
+	fd, found := openSame(l)
+	if fd < 0 {
+		return -1, mistake(fmt.Sprintf("at %q, which the plug-in is linked to: %s", l.Path, found), "the library that was there when the plug-in was opened",
+			"Close the plug-in and open it again")
+	}
+	return fd, nil
+}
+
+// openSame opens the file or folder that the host has found, or says what is there instead.
+func openSame(l wire.Library) (fd int, found string) {
 	var stat unix.Stat_t
-	fd, err = unix.Open(string(l.Path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(string(l.Path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Fstat(fd, &stat)
 	}
-	found := "another file"
+	found = "something else"
 	switch {
 	case err != nil:
 		found = err.Error()
 	case uint64(stat.Dev) == l.Device && stat.Ino == l.Inode:
-		return fd, nil
+		return fd, ""
 	}
 	if fd >= 0 {
 		_ = unix.Close(fd)
 	}
-	return -1, mistake(fmt.Sprintf("at %q, which the plug-in is linked to: %s", l.Path, found), "the library that was there when the plug-in was opened",
-		"Close the plug-in and open it again")
+	return -1, found
 }
 
 // unusable is the error for a path of a policy that there can be no rule for.
@@ -164,11 +213,8 @@ func unusable(field, path string, err error, remedy string) error {
 
 // applyLandlock closes the file system but for what is granted, the TCP ports but for those of the policy, and the ways
 // to signal, or to trace, a process outside.
-func applyLandlock(abi int, p *Policy, libraries []wire.Library) (layers []string, err error) {
-	granted, err := grants(abi, p, libraries)
-	if err != nil {
-		return nil, err
-	}
+func applyLandlock(abi int, c *config, libraries []wire.Library) (layers []string, err error) {
+	granted, err := grants(abi, c, libraries)
 	defer func() {
 		for _, g := range granted {
 			if g.file >= 0 {
@@ -176,8 +222,11 @@ func applyLandlock(abi int, p *Policy, libraries []wire.Library) (layers []strin
 			}
 		}
 	}()
+	if err != nil {
+		return nil, err
+	}
 	layers = []string{fmt.Sprintf("landlock v%d: files", abi)}
-	connect, listen := p.Connect, p.Listen
+	connect, listen := c.Connect, c.Listen
 	if abi < landlockTCP {
 		connect, listen = nil, nil
 	} else {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read the libraries
@@ -27,9 +28,11 @@ import (
 // no limit.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
-	// must exist. Empty: only the libraries that the plug-in brings along (README.md says which it may), and the system's
-	// library folders and time zones, and these without listing them. The plug-in's own library is not read by its
-	// path: it runs from a sealed copy, or where it is too large for that from the file that the host holds open.
+	// must exist. Open follows links in the path, once: if another file or folder is there later, when a crashed worker
+	// is replaced, no worker starts; so grant the folder of a file that is replaced. Empty: only the libraries that the
+	// plug-in brings along (README.md says which it may), and the system's library folders and time zones, and these
+	// without listing them. The plug-in's own library is not read by its path: it runs from a sealed copy, or where it
+	// is too large for that from the file that the host holds open.
 	Read []string `json:"read,omitempty"`
 
 	// Write lists files and folders that the plug-in may also change: write, make, rename and remove what is in them.
@@ -47,14 +50,16 @@ type Policy struct {
 
 	// Memory is how many bytes of memory the plug-in may have beyond what the worker has when it starts: heap, writable
 	// data of libraries, and stacks, which are 8 MiB for a thread. The worker's own threads and its heap count, too, so
-	// leave 64 MiB for these. What it shares with the host does not count. 0: no limit.
+	// leave 64 MiB for these. What it shares with the host does not count. Memory that the plug-in has written to and then made
+	// read-only does not count either, until the host sees it, every 100 ms: it ends a worker that has 72 MiB too much. 0: no limit.
 	Memory int64 `json:"memory,omitempty"`
 
 	// CPU is how much processor time the worker may use in its life, all threads together, the few milliseconds of its
 	// start included. It is rounded up to seconds. Then the worker ends by SIGXCPU. 0: no limit.
 	CPU time.Duration `json:"cpu,omitempty"`
 
-	// Time is how long the worker may live, by the clock on the wall. Then it ends by SIGKILL. A call's own deadline is
+	// Time is how long the worker may live, by the clock on the wall. Then it ends by SIGKILL, also when another program
+	// has taken its place. A call's own deadline is
 	// that of its context. 0: no limit.
 	Time time.Duration `json:"time,omitempty"`
 
@@ -106,8 +111,24 @@ func (p *Policy) check() error {
 	return nil
 }
 
-// encode is what the host hands to the worker. Relative paths are the host's, so it makes them absolute.
+// config is what the worker gets: the policy, and the files and folders that its paths led to when the plug-in was opened, those
+// of Read and then those of Write. No later worker looks the paths up again, because the plug-in may have put links there.
+type config struct {
+	Policy
+	Found []wire.Library `json:"found,omitempty"`
+}
+
+// encode is the policy as the worker reads it, without what its paths lead to.
 func (p Policy) encode() ([]byte, error) {
+	p, err := p.absolute()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(p)
+}
+
+// absolute checks the policy, and makes its paths absolute: relative ones are the host's.
+func (p Policy) absolute() (Policy, error) {
 	for _, list := range []struct {
 		name  string
 		paths *[]string
@@ -115,33 +136,35 @@ func (p Policy) encode() ([]byte, error) {
 		paths := make([]string, len(*list.paths))
 		for i, path := range *list.paths {
 			if path == "" {
-				return nil, mistake("Policy."+list.name+" with an empty path", "the paths of files and folders",
+				return p, mistake("Policy."+list.name+" with an empty path", "the paths of files and folders",
 					"Change the path in Policy."+list.name)
 			}
 			var err error
 			if paths[i], err = filepath.Abs(path); err != nil {
-				return nil, mistake(fmt.Sprintf("Policy.%s with %q: %v", list.name, path, err), "a path that can be made absolute",
+				return p, mistake(fmt.Sprintf("Policy.%s with %q: %v", list.name, path, err), "a path that can be made absolute",
 					"Give an absolute path in Policy."+list.name)
 			}
 		}
 		*list.paths = paths
 	}
-	if err := p.check(); err != nil {
-		return nil, err
-	}
-	return json.Marshal(p)
+	return p, p.check()
 }
 
 // decode is encode's reverse, in the worker. A field that it does not know is one that it cannot keep to, so it fails.
-func decode(config []byte) (Policy, error) {
-	var p Policy
-	d := json.NewDecoder(bytes.NewReader(config))
+func decode(text []byte) (Policy, error) {
+	c, err := decodeConfig(text)
+	return c.Policy, err
+}
+
+func decodeConfig(text []byte) (config, error) {
+	var c config
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return p, mistake("a policy that this worker does not understand: "+err.Error(), "one of its own version of package sandbox",
+	if err := d.Decode(&c); err != nil {
+		return c, mistake("a policy that this worker does not understand: "+err.Error(), "one of its own version of package sandbox",
 			"Build the worker's program (isolate.WithBinary) with the version of Ferrule that the host has")
 	}
-	return p, p.check()
+	return c, c.check()
 }
 
 // report collects which layers there are, and which were asked for and cannot be had.

@@ -17,7 +17,7 @@ import (
 const (
 	// For the Go runtime, the C library, and code that computes.
 	always = `
-		brk mmap munmap mremap mprotect madvise mincore msync mlock mlock2 munlock mseal membarrier
+		brk mmap munmap mprotect madvise mincore msync mlock mlock2 munlock mseal membarrier
 		clone exit exit_group futex futex_waitv futex_wait futex_wake futex_requeue set_robust_list set_tid_address rseq
 		arch_prctl prctl prlimit64 getrlimit getrusage getpid gettid getppid getpgrp getuid geteuid getgid getegid
 		getresuid getresgid getgroups getcpu sysinfo uname getrandom
@@ -46,6 +46,10 @@ const (
 
 	// With Policy.Processes.
 	starting = `fork vfork execve wait4 waitid`
+
+	// Without Policy.Memory. A mapping of a stack keeps its mark when it is moved and made larger, and RLIMIT_DATA does not
+	// count stacks. Where it is refused with ENOMEM, realloc allocates and copies.
+	moving = `mremap`
 
 	// What the C library does without where it is missing, but not where it is refused. The arguments of these lie in
 	// memory, where no filter can look.
@@ -182,6 +186,9 @@ func allowed(p *Policy) []string {
 	if p.Processes > 0 {
 		names = append(names, strings.Fields(starting)...)
 	}
+	if p.Memory == 0 {
+		names = append(names, strings.Fields(moving)...)
+	}
 	return names
 }
 
@@ -213,6 +220,10 @@ func filters(p *Policy, pid int, timer int32, scoped bool) ([]seccomp.Policy, er
 	}
 	last := seccomp.Policy{DefaultAction: seccomp.ActionErrno, Syscalls: []seccomp.SyscallGroup{
 		{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: known(strings.Fields(unknown))}}}
+	if p.Memory > 0 {
+		last.Syscalls = append(last.Syscalls, seccomp.SyscallGroup{
+			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOMEM), Names: known(strings.Fields(moving))})
+	}
 	for group := range slices.Chunk(known(allowed(p)), 100) { // a jump reaches 255 instructions
 		last.Syscalls = append(last.Syscalls, seccomp.SyscallGroup{Action: seccomp.ActionAllow, Names: group})
 	}

@@ -20,13 +20,13 @@ func With(p Policy) isolate.Option {
 		if err := o.Once("sandbox.With"); err != nil {
 			return err
 		}
-		config, err := p.encode()
+		p, err := p.absolute()
 		if err != nil {
-			e := *err.(*loader.OpenError) // every error of encode's is a mistake in the policy
+			e := *err.(*loader.OpenError) // every error of absolute's is a mistake in the policy
 			e.Kind = loader.ErrOption
 			return &e
 		}
-		o.Sandbox, o.Memory = config, p.Memory
+		o.Sandbox, o.Memory, o.Time = p.resolve, p.Memory, p.Time
 		return nil
 	}
 }

@@ -1,0 +1,146 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+)
+
+// replaceWorker ends the plug-in's worker, and calls until another one answers, or none can be had.
+func replaceWorker(t *testing.T, p *loader.Plugin, fn, in string) (string, error) {
+	t.Helper()
+	before, _ := p.Isolation()
+	process, err := os.FindProcess(before.PID)
+	require.NoError(t, err)
+	require.NoError(t, process.Kill())
+	for {
+		out, err := p.Call(context.Background(), fn, []byte(in))
+		if _, crashed := err.(*loader.CrashError); crashed {
+			continue
+		}
+		if now, _ := p.Isolation(); now.PID == before.PID {
+			continue // it is not gone yet
+		}
+		return string(out), err
+	}
+}
+
+// A plug-in that renames a link into the place of what it is granted gets, in its next worker, not what the link leads to.
+func TestPathOfPolicyIsSwapped(t *testing.T) {
+	for name, c := range map[string]struct {
+		granted string      // beneath the folder that the plug-in may write
+		renames [][2]string // likewise
+		secret  string      // what would have become readable; beneath the folder beside it
+		keeps   bool        // whether the next worker starts, because its grants are where they were
+	}{
+		"a folder":       {"granted", [][2]string{{"granted", "old"}, {"link", "granted"}}, "secret", false},
+		"a file":         {"file", [][2]string{{"filelink", "file"}}, "secret", false},
+		"above a folder": {"granted/deep", [][2]string{{"granted", "old"}, {"link", "granted"}}, "deep/secret", false},
+		"it is gone":     {"granted", [][2]string{{"granted", "old"}}, "secret", false},
+		"a link":         {"alias", [][2]string{{"link", "alias"}}, "secret", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := filepath.EvalSymlinks(t.TempDir())
+			require.NoError(t, err)
+			at := func(path string) string { return filepath.Join(dir, path) }
+			for _, folder := range []string{"w/granted/deep", "vault/deep"} {
+				require.NoError(t, os.MkdirAll(at(folder), 0o755))
+			}
+			for _, file := range []string{"w/file", "vault/secret", "vault/deep/secret"} {
+				require.NoError(t, os.WriteFile(at(file), []byte("text"), 0o644))
+			}
+			require.NoError(t, os.Symlink("../vault", at("w/link")))
+			require.NoError(t, os.Symlink("../vault/secret", at("w/filelink")))
+			require.NoError(t, os.Symlink("granted", at("w/alias")))
+			secret := at("vault/" + c.secret)
+
+			p := open(t, "sandbox_attempts", sandbox.Policy{Write: []string{at("w")}, Read: []string{at("w/" + c.granted)}})
+			_, err = p.Call(context.Background(), "read_file", []byte(secret))
+			require.ErrorContains(t, err, "Permission denied")
+			for _, r := range c.renames {
+				_, err := p.Call(context.Background(), "rename", []byte(at("w/"+r[0])+"\n"+at("w/"+r[1])))
+				require.NoError(t, err)
+			}
+			_, err = replaceWorker(t, p, "read_file", secret)
+			if c.keeps {
+				assert.ErrorIs(t, err, loader.ErrFailed)
+				assert.ErrorContains(t, err, "Permission denied")
+				return
+			}
+			var e *loader.OpenError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, loader.ErrSandbox)
+			assert.Contains(t, e.Found, "Policy.Read with")
+			assert.Contains(t, e.Found, at("w/"+c.granted))
+			assert.NotEmpty(t, e.Expected)
+			assert.NotEmpty(t, e.Remedy)
+		})
+	}
+}
+
+// What is the worker's own in /proc is the worker's, not the host's.
+func TestOwnFolderOfProc(t *testing.T) {
+	p := open(t, "sandbox_attempts", sandbox.Policy{Read: []string{"/proc/self/task"}})
+	_, err := p.Call(context.Background(), "list_folder", []byte("/proc/self/task"))
+	assert.NoError(t, err)
+	_, err = loader.Open(fixture.C(t, "sandbox_attempts"), isolate.InWorker(sandbox.With(sandbox.Policy{Read: []string{"/proc/self/root"}})))
+	assert.ErrorIs(t, err, loader.ErrSandbox, "a link to the whole file system")
+}
+
+// A stack that is moved and made longer is memory, too; and without moving, what realloc does still works.
+func TestMovedStackIsMemory(t *testing.T) {
+	free := open(t, "sandbox_attempts", sandbox.Policy{})
+	_, err := free.Call(context.Background(), "grow_stack", []byte("100"))
+	require.NoError(t, err, "without a limit of memory")
+	shut := open(t, "sandbox_attempts", sandbox.Policy{Memory: 64 << 20})
+	_, err = shut.Call(context.Background(), "grow_stack", []byte("100"))
+	assertNoMemory(t, err)
+	out, err := shut.Call(context.Background(), "reallocate", []byte("20"))
+	require.NoError(t, err)
+	assert.Equal(t, "reallocated", string(out))
+}
+
+// Memory that was written to and then made read-only is memory.
+func TestReadOnlyMemoryIsMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector has memory of its own, which the limit lets a worker have")
+	}
+	p := open(t, "sandbox_attempts", sandbox.Policy{Memory: 64 << 20})
+	var err error
+	for err == nil { // it stays in the worker from call to call; at most what 64 MiB in 128 times as many addresses take
+		_, err = p.Call(context.Background(), "hoard_read_only", []byte("64"))
+		time.Sleep(10 * time.Millisecond)
+	}
+	var crash *loader.CrashError
+	if errors.As(err, &crash) {
+		assert.Contains(t, crash.Reason, "sandbox.Policy.Memory")
+	} else {
+		assert.NoError(t, err)
+	}
+}
+
+// A program that takes the worker's place has no more time than the worker.
+func TestTimeOfAnotherProgram(t *testing.T) {
+	if _, err := os.Stat("/bin/sleep"); err != nil {
+		t.Skip("no /bin/sleep")
+	}
+	p := open(t, "sandbox_attempts", sandbox.Policy{Time: 3 * time.Second, Processes: 4, BestEffort: true, Read: []string{"/bin/sleep"}})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, err := p.Call(ctx, "exec_sleep", nil)
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
+	assert.True(t, strings.Contains(crash.Reason, "sandbox.Policy.Time"), "%v", err)
+}
