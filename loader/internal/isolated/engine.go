@@ -177,7 +177,7 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 	}
 	program, err := openExecutable(&s.Options)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, noProgram(err)
 	}
 	started := false
 	defer func() {

@@ -55,6 +55,15 @@ func openExecutable(o *Options) (x executable, err error) {
 	return x, nil
 }
 
+// noProgram is the error for a worker whose program cannot be opened.
+func noProgram(err error) error {
+	var known *inspect.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: 1, Err: err}
+}
+
 // check checks the program again where it was overwritten since.
 func (x *executable) check(o *Options) error {
 	if x.info != nil {
@@ -149,6 +158,9 @@ func self() (string, error) {
 	path, err := os.Executable()
 	if err != nil && runtime.GOOS == "linux" && opened.file != nil {
 		return selfLink, nil // it is not started by its path
+	}
+	if err != nil && runtime.GOOS == "linux" {
+		err = fmt.Errorf("/proc is not mounted, by which this program finds its own file, and workers find what they load: mount it (%v)", err)
 	}
 	opened.path = path
 	return path, err

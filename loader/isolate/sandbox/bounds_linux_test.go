@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -143,4 +146,35 @@ func TestTimeOfAnotherProgram(t *testing.T) {
 	var crash *loader.CrashError
 	require.ErrorAs(t, err, &crash)
 	assert.True(t, strings.Contains(crash.Reason, "sandbox.Policy.Time"), "%v", err)
+}
+
+const noProcVariable = "FERRULE_TEST_NO_PROC" // the library's path, for a process that runs this test only
+
+// Where /proc is not mounted, Open says so.
+func TestOpenWithoutProc(t *testing.T) {
+	if path := os.Getenv(noProcVariable); path != "" {
+		require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		require.NoError(t, unix.Unmount("/proc", unix.MNT_DETACH))
+		_, err := loader.Open(path, isolate.InWorker())
+		var e *loader.OpenError
+		require.ErrorAs(t, err, &e)
+		require.ErrorIs(t, err, loader.ErrStart)
+		require.ErrorContains(t, err, "/proc is not mounted")
+		require.NotEmpty(t, e.Remedy)
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root has a file system of its own")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, "-test.run=^TestOpenWithoutProc$", "-test.v")
+	cmd.Env = append(os.Environ(), noProcVariable+"="+fixture.C(t, "echo"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	text, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("this root may not have a file system of its own")
+	}
+	require.NoError(t, err, "%s", text)
+	assert.Contains(t, string(text), "--- PASS: TestOpenWithoutProc")
 }
