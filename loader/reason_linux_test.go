@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -217,12 +218,15 @@ func TestReasons(t *testing.T) {
 				if first == nil {
 					first = e
 				}
-				assert.Equal(t, first.Found, e.Found)
+				// A process that has a libstdc++ already, from another test, takes that one, in whatever folder it is.
+				assert.Equal(t, libstdcxx.ReplaceAllString(first.Found, "libstdc++"), libstdcxx.ReplaceAllString(e.Found, "libstdc++"))
 				assert.Equal(t, first.Remedy, e.Remedy)
 			})
 		})
 	}
 }
+
+var libstdcxx = regexp.MustCompile(`\S*/libstdc\+\+`)
 
 // everyWay runs a test of the library at path in both ways, in a sandbox, and in this process with the options that load a
 // copy.
