@@ -130,6 +130,9 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		return nil, err
 	}
 	m := &Manifest{Name: text.Get("name"), Version: text.Get("version"), Description: text.Get("description"), Keys: text}
+	if m.Name == "" {
+		return nil, &TextError{Rule: "R1", Key: "name", Found: "no name", Expected: "one: add FERRULE_NAME"}
+	}
 	if !validPluginName(m.Name) {
 		return nil, &TextError{Rule: "R1", Key: "name", Found: quoteShort(m.Name),
 			Expected: "1 to 128 letters, digits, _, - or ."}

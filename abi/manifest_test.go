@@ -119,7 +119,7 @@ func TestParseManifestErrors(t *testing.T) {
 		{"major is negative", "ferrule=-1\x00\x00", "R1", "ferrule", `found "-1"`},
 		{"major is too large", "ferrule=99999999999999999999\x00\x00", "R1", "ferrule", "a major version"},
 		{"no end", "ferrule=1\x00name=p\x00version=1", "R1", "", "no empty text that ends it"},
-		{"no name", "ferrule=1\x00version=1\x00\x00", "R1", "name", `found ""`},
+		{"no name", "ferrule=1\x00version=1\x00\x00", "R1", "name", `found no name, expected one: add FERRULE_NAME`},
 		{"name with a space", "ferrule=1\x00name=a b\x00version=1\x00\x00", "R1", "name", `found "a b"`},
 		{"name with an umlaut", "ferrule=1\x00name=ä\x00version=1\x00\x00", "R1", "name", `found "ä"`},
 		{"name with a slash", "ferrule=1\x00name=a/b\x00version=1\x00\x00", "R1", "name", `found "a/b"`},

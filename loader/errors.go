@@ -45,15 +45,22 @@ var (
 
 // The kinds of a UsageError.
 var (
-	ErrClosed      = engine.ErrClosed
-	ErrReentrant   = engine.ErrReentrant // the call would wait for itself
-	ErrTooDeep     = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
-	ErrDeadlock    = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
-	ErrNilContext  = engine.ErrNilContext
-	ErrNilArgument = errors.New("an argument is nil") // a codec, or a *Batch
-	ErrViews       = engine.ErrViews                  // isolated: all lanes are held by views; see View.Release
-	ErrNoFunc      = errors.New("no such function")
+	ErrClosed            = engine.ErrClosed
+	ErrReentrant         = engine.ErrReentrant // the call would wait for itself
+	ErrTooDeep           = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
+	ErrDeadlock          = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
+	ErrNilContext        = engine.ErrNilContext
+	ErrNilArgument       = errors.New("an argument is nil") // a codec, or a *Batch
+	ErrViews             = engine.ErrViews                  // isolated: all lanes are held by views; see View.Release
+	ErrNoFunc            = errors.New("no such function")
+	ErrNoHook      error = noHook{} // an ErrNoFunc: the plug-in does not attach to that point
 )
+
+// noHook is ErrNoHook, an ErrNoFunc.
+type noHook struct{}
+
+func (noHook) Error() string        { return "no such hook" }
+func (noHook) Is(target error) bool { return target == ErrNoFunc }
 
 // Status is what a plug-in's function returns. It is an error, so that errors.Is(err, loader.ErrInvalid) finds it in a
 // *CallError, and so that a host function chooses the status that the plug-in gets by wrapping one:
@@ -88,6 +95,9 @@ func (e *CallError) Error() string {
 	text := fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Status)
 	if e.Message != "" {
 		text += ": " + e.Message
+	}
+	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
+		text += ": " + e.cause.Error()
 	}
 	return text
 }
@@ -124,7 +134,7 @@ func (e *ContractError) Error() string {
 type UsageError struct {
 	Plugin string // the plug-in's name
 	Func   string // the function's name; may be empty
-	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrNilArgument, ErrViews, ErrNoFunc
+	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrNilArgument, ErrViews, ErrNoFunc, ErrNoHook
 	Remedy string // what to do
 }
 
@@ -191,9 +201,11 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	case nil:
 		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
 		if status == ErrCancelled {
-			e.cause = context.Cause(ctx)
+			e.cause = engine.Cause(ctx)
 		}
 		return e
+	case *engine.Limited:
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: strings.ToValidUTF8(err.Message, "\uFFFD"), cause: err.Limit}
 	case *engine.Ended:
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err.Cause}
 	case *engine.StartError:
@@ -246,7 +258,8 @@ func startError(plugin, path string, start *engine.StartError) error {
 
 // didYouMean returns a remedy that names the candidate nearest to name, or all when none is near and they are few.
 func didYouMean(name string, candidates []string) string {
-	best, distance := "", 3
+	// Of a short name, half is enough to be another one.
+	best, distance := "", min(3, 1+len(name)/2)
 	for _, c := range candidates {
 		if d := editDistance(name, c, distance); d < distance {
 			best, distance = c, d

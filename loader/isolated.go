@@ -37,7 +37,10 @@ type CrashError struct {
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
 	Stderr    []string      // the last lines that the worker wrote: to its standard error, and to its standard output as well
 	Attempt   int           // which of the plug-in's workers it was, from 1
+	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
+
+	cause error // the context's of Shutdown, when that is why
 }
 
 // Error says how the worker ended, with the last line that it wrote.
@@ -46,19 +49,24 @@ func (e *CrashError) Error() string {
 	if e.Func != "" {
 		text += e.Func + ": "
 	}
-	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Suspended: e.Suspended}).Error()
+	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended}).Error()
 	if n := len(e.Stderr); n > 0 {
 		text += fmt.Sprintf("; its last line: %s", e.Stderr[n-1])
 	}
 	return text
 }
 
-// Unwrap returns ErrCrash, and ErrSuspended when the function was not called.
+// Unwrap returns ErrCrash, ErrSuspended when the function was not called, and the context's error when the worker was killed
+// because the context of Shutdown had ended.
 func (e *CrashError) Unwrap() []error {
+	errs := []error{ErrCrash}
 	if e.Suspended > 0 {
-		return []error{ErrCrash, ErrSuspended}
+		errs = append(errs, ErrSuspended)
 	}
-	return []error{ErrCrash}
+	if e.cause != nil {
+		errs = append(errs, e.cause)
+	}
+	return errs
 }
 
 // DeadlineError says that a function of an isolated plug-in did not return in time after its context had ended, and that
@@ -67,12 +75,16 @@ type DeadlineError struct {
 	Plugin string        // the plug-in's name
 	Func   string        // the function's name
 	Grace  time.Duration // how long it had to return
-	Cause  error         // the context's; context.DeadlineExceeded for isolate.WithCallTimeout
+	Cause  error         // the context's; one that wraps context.DeadlineExceeded for isolate.WithCallTimeout
 }
 
 // Error says how long the function had.
 func (e *DeadlineError) Error() string {
-	return fmt.Sprintf("plug-in %s: %s: %v, and it did not return within %v; its worker was killed", e.Plugin, e.Func, e.Cause, e.Grace)
+	after := fmt.Sprintf("after its context had ended (%v)", e.Cause)
+	if limit, ok := e.Cause.(*engine.Limit); ok {
+		after = limit.Error()
+	}
+	return fmt.Sprintf("plug-in %s: %s did not return %s and %v more (isolate.WithGrace); its worker was killed", e.Plugin, e.Func, after, e.Grace)
 }
 
 // Unwrap returns ErrCancelled and the context's error.
@@ -120,5 +132,5 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 
 func crashError(plugin, fn string, c *engine.Crash) error {
 	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Stderr: c.Stderr,
-		Attempt: c.Attempt, Suspended: c.Suspended}
+		Attempt: c.Attempt, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp}
 }

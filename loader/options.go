@@ -26,7 +26,7 @@ func init() {
 		return Option(func(o *options) error {
 			if err == nil && o.starter != nil { // of two sandboxes, which?
 				return &OpenError{Kind: ErrOption, Found: "isolate.InWorker twice", Expected: "it once",
-					Remedy: "give one InWorker all the options, those of a sandbox included"}
+					Remedy: "Give one InWorker all the options, those of a sandbox included"}
 			}
 			o.starter = s
 			return err
@@ -55,7 +55,7 @@ type options struct {
 func once(name string, set func(*options) error) Option {
 	return func(o *options) error {
 		if o.given[name] {
-			return &OpenError{Kind: ErrOption, Found: name + " twice", Expected: "it once", Remedy: "leave one of them out: none replaces another"}
+			return &OpenError{Kind: ErrOption, Found: name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
 		}
 		if o.given == nil {
 			o.given = make(map[string]bool)

@@ -61,7 +61,8 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 			Remedy: "Call Open, or pass context.Background()"}
 	}
 	if ctx.Err() != nil {
-		return nil, gaveUp(path, ctx)
+		return nil, &OpenError{Path: path, Kind: ErrStart, Err: fmt.Errorf("not opened: the context had ended before: %w", engine.Cause(ctx)),
+			Remedy: "Pass a context that has not ended"}
 	}
 	done := ctx.Done()
 	if done == nil {
@@ -120,7 +121,7 @@ func (b bound) Err() error {
 var errGivenUp = errors.New("given up")
 
 func gaveUp(path string, ctx context.Context) error {
-	return &OpenError{Path: path, Kind: ErrStart, Err: context.Cause(ctx),
+	return &OpenError{Path: path, Kind: ErrStart, Err: engine.Cause(ctx),
 		Remedy: "Give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
 }
 
@@ -184,10 +185,14 @@ func (o *options) accept(lib *inspect.Library) error {
 		offered = append(offered, name)
 	}
 	slices.Sort(offered)
+	offers := "the host offers none"
+	if len(offered) > 0 {
+		offers = "of what is offered: " + didYouMean(missing[0], offered)
+	}
 	return &OpenError{Path: lib.Path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
 		Found:    "imports without a host function: " + strings.Join(missing, ", "),
 		Expected: "every import on offer",
-		Remedy:   fmt.Sprintf("Pass loader.WithHostFunc(%q, …) to Open; of what is offered: %s", missing[0], didYouMean(missing[0], offered))}
+		Remedy:   fmt.Sprintf("Pass loader.WithHostFunc(%q, …) to Open; %s", missing[0], offers)}
 }
 
 // Inspect reads what the plug-in at path says of itself, without running any of it: name and version, functions with
@@ -218,7 +223,10 @@ func (p *Plugin) Func(name string) (*Func, error) {
 	if f := p.funcs[name]; f != nil {
 		return f, nil
 	}
-	return nil, p.noFunc(name, p.info.Funcs)
+	if p.hooks[name] != nil {
+		return nil, &UsageError{p.Name(), name, ErrNoFunc, name + " is a hook: use Hook"}
+	}
+	return nil, p.noFunc(name, ErrNoFunc, p.info.Funcs)
 }
 
 // Hook returns what the plug-in attaches to the extension point, as Func does for functions. The error is a
@@ -227,7 +235,10 @@ func (p *Plugin) Hook(point string) (*Func, error) {
 	if f := p.hooks[point]; f != nil {
 		return f, nil
 	}
-	return nil, p.noFunc(point, p.info.Hooks)
+	if p.funcs[point] != nil {
+		return nil, &UsageError{p.Name(), point, ErrNoHook, point + " is a function: use Func"}
+	}
+	return nil, p.noFunc(point, ErrNoHook, p.info.Hooks)
 }
 
 // Call calls the exported function with this name and returns its result, which is the caller's. in is only read, and
@@ -262,6 +273,9 @@ func (p *Plugin) Shutdown(ctx context.Context) error { return p.closed(p.engine.
 func (p *Plugin) closed(err error) error {
 	switch err := err.(type) {
 	case *engine.Crash:
+		if err.Unasked {
+			return crashError(p.Name(), "", err)
+		}
 		return crashError(p.Name(), abi.SymbolStop, err)
 	case *engine.Unfinished:
 		return &ShutdownError{p.Name(), err.Calls, err.Views, err.Cause}
@@ -272,12 +286,12 @@ func (p *Plugin) closed(err error) error {
 	return err
 }
 
-func (p *Plugin) noFunc(name string, symbols []inspect.Symbol) error {
+func (p *Plugin) noFunc(name string, kind error, symbols []inspect.Symbol) error {
 	names := make([]string, len(symbols))
 	for i, s := range symbols {
 		names[i] = s.Name
 	}
-	return &UsageError{p.Name(), name, ErrNoFunc, didYouMean(name, names)}
+	return &UsageError{p.Name(), name, kind, didYouMean(name, names)}
 }
 
 // Func is one exported function or hook of an open plug-in. It may be used from any goroutine at the same time.

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The kinds of errors, to be matched with errors.Is.
@@ -38,13 +40,10 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.Path != "" {
-		b.WriteString(e.Path + ": ")
+		b.WriteString(quoted(e.Path) + ": ")
 	}
 	if symbol := e.Symbol; symbol != "" {
-		if !strconv.CanBackquote(symbol) { // what a hostile library wrote, on its way to a terminal
-			symbol = strconv.Quote(symbol)
-		}
-		b.WriteString(symbol + ": ")
+		b.WriteString(quoted(symbol) + ": ")
 	}
 	if e.Kind != nil {
 		b.WriteString(e.Kind.Error())
@@ -67,6 +66,14 @@ func (e *Error) Error() string {
 		}
 	}
 	return strings.TrimPrefix(b.String(), ": ") // where there is neither a path nor a kind
+}
+
+// quoted quotes text that a terminal would not show as it is: a hostile library's symbol, a path with control characters.
+func quoted(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // Unwrap returns the kind and the cause, those that are there.

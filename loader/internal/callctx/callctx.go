@@ -64,7 +64,7 @@ func (c *Caller) Ended() bool {
 
 // Cause returns why the context has ended, never nil. It runs foreign code.
 func (c *Caller) Cause() error {
-	if err := context.Cause(c.Context); err != nil {
+	if err := engine.Cause(c.Context); err != nil {
 		return err
 	}
 	return context.Canceled // its Done is closed, whatever else it says

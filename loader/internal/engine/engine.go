@@ -202,6 +202,10 @@ type Crash struct {
 	Unserved bool   // it ended before anything of the plug-in's ran in it
 	Err      error  // why it could not be started, or nil
 
+	Others  int   // how many other calls were in the worker, any of which may be why
+	Unasked bool  // it was killed before it was asked to stop the plug-in
+	GivenUp error // why the context of Shutdown had ended, where that is why; or nil
+
 	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
 }
 
@@ -216,6 +220,9 @@ func (c *Crash) Error() string {
 		if c.Fault != "" {
 			text += " (" + c.Fault + ")"
 		}
+	}
+	if c.Others > 0 {
+		text += fmt.Sprintf("; %s in the worker", Count(c.Others, "other call"))
 	}
 	if c.Suspended > 0 {
 		text = fmt.Sprintf("suspended for another %v, because workers keep crashing; the last: %s", c.Suspended.Round(time.Millisecond), text)

@@ -14,17 +14,23 @@ type Unfinished struct {
 
 // Error says what still runs.
 func (u *Unfinished) Error() string {
+	what := u.What()
+	if what == "" {
+		what = "its instances not stopped"
+	}
+	return fmt.Sprintf("not closed yet, with %s: %v", what, u.Cause)
+}
+
+// What says which calls and views there are, or nothing.
+func (u *Unfinished) What() string {
 	var what []string
 	if u.Calls > 0 {
-		what = append(what, fmt.Sprintf("%d calls in progress", u.Calls))
+		what = append(what, Count(u.Calls, "call")+" in progress")
 	}
 	if u.Views > 0 {
-		what = append(what, fmt.Sprintf("%d views not released", u.Views))
+		what = append(what, Count(u.Views, "view")+" not released")
 	}
-	if len(what) == 0 {
-		what = append(what, "its instances not stopped")
-	}
-	return fmt.Sprintf("not closed yet, with %s: %v", strings.Join(what, " and "), u.Cause)
+	return strings.Join(what, " and ")
 }
 
 // Unwrap returns the context's error.

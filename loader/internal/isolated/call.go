@@ -288,7 +288,7 @@ func (c *call) failure(m transport.Message) error {
 		case c.caller.Ended():
 			return c.caller.GaveUp()
 		case c.wasOverdue():
-			return &engine.Ended{Cause: context.DeadlineExceeded}
+			return &engine.Ended{Cause: c.limit()}
 		}
 		return c.garbage(errors.New("a call that nobody cancelled"))
 	case transport.FailedOpen:
@@ -332,6 +332,9 @@ func (c *call) wasOverdue() bool {
 	return c.lane.overdue
 }
 
+// limit is why a call ended that wasOverdue.
+func (c *call) limit() *engine.Limit { return &engine.Limit{After: c.options.CallTimeout} }
+
 // crashed makes the call's error of the end of its worker. It waits a moment for what is not known yet.
 func (c *call) crashed() error {
 	w := c.lane.worker
@@ -344,10 +347,13 @@ func (c *call) crashed() error {
 	crash := w.report()
 	c.mu.Lock()
 	killed, overdue := c.lane.killed, c.lane.overdue
+	if c.lane.owned {
+		crash.Others = max(0, w.inside-1)
+	}
 	c.mu.Unlock()
 	switch {
 	case killed && overdue:
-		return &engine.Overrun{Grace: c.options.Grace, Cause: context.DeadlineExceeded}
+		return &engine.Overrun{Grace: c.options.Grace, Cause: c.limit()}
 	case killed:
 		return &engine.Overrun{Grace: c.options.Grace, Cause: c.caller.Cause()}
 	}

@@ -46,7 +46,7 @@ type Options struct {
 // Once takes in that an option is given, and refuses it the second time: none replaces another.
 func (o *Options) Once(name string) error {
 	if o.given[name] {
-		return &inspect.Error{Kind: engine.ErrOption, Found: name + " twice", Expected: "it once", Remedy: "leave one of them out: none replaces another"}
+		return &inspect.Error{Kind: engine.ErrOption, Found: name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
 	}
 	if o.given == nil {
 		o.given = make(map[string]bool)
@@ -340,6 +340,9 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		}
 		c.expected[fn].Store(uint32(n))
 	}
+	if m.Status == int32(abi.StatusCancelled) && c.options.CallTimeout > 0 && c.wasOverdue() && !c.caller.Ended() {
+		return nil, 0, &engine.Limited{Message: string(out), Limit: c.limit()}
+	}
 	return out, abi.Status(m.Status), nil
 }
 
@@ -437,7 +440,7 @@ func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engin
 	}
 	if ran < len(in) && !caller.Ended() {
 		if c.wasOverdue() {
-			return ran, false, &engine.Ended{Cause: context.DeadlineExceeded}
+			return ran, false, &engine.Ended{Cause: c.limit()}
 		}
 		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
 	}
@@ -496,12 +499,17 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	e.hurryOnce.Do(func() { close(e.hurry) })
 	t := time.NewTimer(hurryPatience)
 	defer t.Stop()
+	cause := caller.Cause()
 	select {
 	case <-e.over:
+		if crash, ok := e.closeErr.(*engine.Crash); ok {
+			own := *crash
+			own.GivenUp = cause
+			return &own
+		}
 		return e.closeErr
 	case <-t.C:
 	}
-	cause := caller.Cause()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return &engine.Unfinished{Calls: e.calls - e.views, Views: e.views, Cause: cause}
@@ -530,8 +538,12 @@ func (e *Engine) close() (err error) {
 		if e.worker != nil {
 			e.cut = e.worker
 		}
+		reason := "killed by the host, because the context of Shutdown had ended"
+		if what := (&engine.Unfinished{Calls: e.calls - e.views, Views: e.views}).What(); what != "" {
+			reason += ", with " + what
+		}
 		for _, w := range e.unburied {
-			w.leave("killed by the host, because the context of Shutdown had ended")
+			w.leave(reason)
 		}
 	}()
 	<-e.drained
@@ -545,6 +557,7 @@ func (e *Engine) close() (err error) {
 		err = w.stop()
 	case cut != nil:
 		crash := cut.report()
+		crash.Unasked = true
 		err = &crash
 	}
 	for deadline := time.Now().Add(leftPatience); len(left) > 0; left = left[1:] {

@@ -403,7 +403,7 @@ var cases = []struct {
 	{"longer than the narrow limit, in place", attack{traits: tame, how: narrow | howView, size: 3}, "WithMaxMessage"},
 
 	{"silence", attack{traits: mute}, "deadline exceeded"},
-	{"silence, and a time limit", attack{traits: mute, how: timed}, "deadline exceeded"},
+	{"silence, and a time limit", attack{traits: mute, how: timed}, "isolate.WithCallTimeout"},
 	{"an end at once", attack{}, "*"},
 	{"a turn that is nobody's", attack{traits: tame,
 		script: script(stReceive, stTurn, 2)}, "0x0 where the lane's turn is"},
@@ -472,7 +472,7 @@ var cases = []struct {
 	{"host functions for ever", attack{traits: again,
 		script: script(stReceive, stCall, 0, few, stCall, 1, zero, stCall, 2, few)}, "deadline exceeded"},
 	{"host functions for ever, in time", attack{traits: again | orphan, how: timed,
-		script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "deadline exceeded"},
+		script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "isolate.WithCallTimeout"},
 	{"calls in calls", attack{traits: again, callers: 2, script: script(stReceive, stCall, 3, few)}, "*"},
 	{"a host function that panics", attack{traits: tame, script: script(stReceive, stCall, 2, few, stDone, few)}, ""},
 

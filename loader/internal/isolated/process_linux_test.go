@@ -187,7 +187,7 @@ func TestWithoutRights(t *testing.T) {
 		t.Run(fmt.Sprint("keeper ", kept), func(t *testing.T) {
 			cmd, from := host(t, kept, "setuid")
 			pid := hear(t, from, "worker")
-			assert.Contains(t, hear(t, from, "the hanging call"), "it did not return within 100ms; its worker was killed")
+			assert.Contains(t, hear(t, from, "the hanging call"), "and 100ms more (isolate.WithGrace); its worker was killed")
 			hear(t, from, "closed")
 			assert.Eventually(t, func() bool { return !runs(t, pid) }, hang, time.Millisecond)
 			require.NoError(t, cmd.Wait())

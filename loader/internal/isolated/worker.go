@@ -51,6 +51,7 @@ type worker struct {
 	lanes    []*lane   // all
 	free     []*lane   // those that nobody owns; the last one was used last
 	views    int       // how many are owned by calls that are over, for their output
+	inside   int       // how many calls were in it when it began to die
 	refs     int       // one until it is dying, one until it is launched, one for each owned lane: who uses memory
 }
 
@@ -293,6 +294,12 @@ func (w *worker) leave(reason string) {
 	}
 	e := w.engine
 	w.reason = reason
+	w.inside = -w.views
+	for _, l := range w.lanes {
+		if l.owned {
+			w.inside++
+		}
+	}
 	w.dead.Store(true)
 	close(w.dying)
 	if e.worker == w {
