@@ -84,7 +84,7 @@ func (e *DeadlineError) Error() string {
 	if limit, ok := e.Cause.(*engine.Limit); ok {
 		after = limit.Error()
 	}
-	return fmt.Sprintf("plug-in %s: %s did not return %s and %v more (isolate.WithGrace); its worker was killed", e.Plugin, e.Func, after, e.Grace)
+	return fmt.Sprintf("plug-in %s: %s: it did not return %s and %v more (isolate.WithGrace); its worker was killed", e.Plugin, e.Func, after, e.Grace)
 }
 
 // Unwrap returns ErrCancelled and the context's error.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -20,7 +21,8 @@ import (
 func TestProgramThatEndsInInit(t *testing.T) {
 	fixture.NotMusl(t, "a program that go builds uses glibc")
 	program := filepath.Join(t.TempDir(), "badinit")
-	out, err := exec.Command("go", "build", "-o", program, "./testdata/badinit").CombinedOutput()
+	// By the tags of this test, which decide what a worker inherits.
+	out, err := exec.Command("go", "build", "-tags", buildTags(), "-o", program, "./testdata/badinit").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	open := func(opts ...isolate.Option) (*loader.OpenError, *loader.CrashError) {
 		p, err := loader.Open(fixture.C(t, "echo"), isolate.InWorker(append(opts, isolate.WithBinary(program))...))
@@ -60,4 +62,16 @@ func TestProgramThatEndsInInit(t *testing.T) {
 	// The library's own crash still is one.
 	_, err = loader.Open(fixture.C(t, "fault_constructor"), isolate.InWorker())
 	assert.ErrorContains(t, err, "constructors")
+}
+
+// buildTags returns the tags that this test was built with.
+func buildTags() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "-tags" {
+				return s.Value
+			}
+		}
+	}
+	return ""
 }
