@@ -502,6 +502,8 @@ func (r *outcome) take(before, after *abi.Call) {
 		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d", n), "PTRDIFF_MAX at most", mend}
 	case after.Out == 0 && n > 0:
 		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d with out NULL", n), "out to point at the result", mend}
+	case !valid(after.Out, n):
+		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, after.Out), "out to point at out_len bytes", mend}
 	case r.own:
 		r.out = slices.Clone(view(after.Out, n))
 	case n > before.OutCap:
@@ -616,8 +618,8 @@ func (k *kit) hostCall(at, request uintptr) abi.Status {
 			fmt.Sprintf("sizeof(ferrule_request), %d", sizeRequest), "Set every member; memset the request to 0 first")
 	}
 	in, inLen, out, outCap, ordinal, number := r.In, r.InLen, r.Out, r.OutCap, r.Ordinal, r.Kept
-	if in == 0 && inLen != 0 || inLen > math.MaxInt || out == 0 && outCap != 0 || outCap > math.MaxInt {
-		return k.misuse("R18", "a ferrule_request with a NULL pointer and a length, or a length over PTRDIFF_MAX",
+	if !valid(in, inLen) || !valid(out, outCap) {
+		return k.misuse("R18", "a ferrule_request with a NULL pointer and a length, or a length beyond the end of memory",
 			"in and out that hold what their lengths say", "Set every member; memset the request to 0 first")
 	}
 	var a reply
@@ -665,8 +667,8 @@ func (k *kit) hostLog(at, text, n uintptr) abi.Status {
 	if k.service(at, "log") == nil {
 		return abi.StatusMisuse
 	}
-	if text == 0 && n != 0 || n > math.MaxInt {
-		return k.misuse("R18", "a log line that is NULL, with a length", "the line's bytes", "Pass the text with its length")
+	if !valid(text, n) {
+		return k.misuse("R18", "a log line that is NULL, with a length, or that goes beyond the end of memory", "the line's bytes", "Pass the text with its length")
 	}
 	if line := view(text, n); !utf8.Valid(line) {
 		k.misuse("R18", fmt.Sprintf("the log line %.60q", line), "UTF-8", "Turn texts into UTF-8 before they are logged")

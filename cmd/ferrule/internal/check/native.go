@@ -1,6 +1,7 @@
 package check
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -26,6 +27,11 @@ func at[T any](b []byte, off int) *T {
 // pointer turns an address that native code gave into a pointer. Sound because native code has no addresses of Go's heap.
 // The detour over memory tells vet that this is meant.
 func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+
+// valid reports whether n bytes can lie at addr, as far as the numbers tell.
+func valid(addr, n uintptr) bool {
+	return n == 0 || addr != 0 && n <= math.MaxInt && addr+(n-1) >= addr
+}
 
 // view returns n bytes of native memory. Where the plug-in lied about them the process dies, which is a finding.
 func view(addr, n uintptr) []byte {
