@@ -177,6 +177,7 @@ func TestNamedAsAnotherFile(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the libraries of other systems have no DT_SONAME")
 	}
+	fixture.Loadable(t)
 	cc := fixture.Tool(t, "cc", "apt-get install gcc")
 	dir := tempDir(t)
 	victim := versioned(t, "version", filepath.Join(dir, "victim.so"), "1.0.0")
@@ -566,6 +567,7 @@ func TestCopyFindsWhatItBrings(t *testing.T) {
 		t.Skip("$ORIGIN is for ELF")
 	}
 	fixture.NotMusl(t, "a library is known by its file's name only")
+	fixture.Loadable(t)
 	cc := fixture.Tool(t, "cc", "apt-get install gcc")
 	include := filepath.Join(fixture.Root(), "include")
 	for name, c := range map[string]struct{ soName, path string }{
@@ -613,6 +615,7 @@ func TestCopyWithoutFolder(t *testing.T) {
 		t.Skip("$ORIGIN is for ELF")
 	}
 	fixture.NotMusl(t, "$ORIGIN is part of a name there")
+	fixture.Loadable(t)
 	cc := fixture.Tool(t, "cc", "apt-get install gcc")
 	for _, origin := range []string{"$ORIGIN", "${ORIGIN}"} {
 		dir := tempDir(t)

@@ -362,6 +362,7 @@ func TestLinkedForAnotherSystem(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the library is made with the system's C compiler, for an ELF system that is not this one")
 	}
+	fixture.Loadable(t)
 	cc := fixture.Tool(t, "cc", "apt-get install gcc")
 	dir := tempDir(t)
 	write := func(name, text string) string {

@@ -26,6 +26,7 @@ type linker struct {
 
 func newLinker(t *testing.T) linker {
 	t.Helper()
+	fixture.Loadable(t)
 	fixture.Tool(t, "cc", "apt-get install gcc")
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 // A worker's program that does not come as far as to serve is told apart from a library that crashes it.
 func TestProgramThatEndsInInit(t *testing.T) {
 	fixture.NotMusl(t, "a program that go builds uses glibc")
+	fixture.Loadable(t)
 	program := filepath.Join(t.TempDir(), "badinit")
 	// By the tags of this test, which decide what a worker inherits.
 	out, err := exec.Command("go", "build", "-tags", buildTags(), "-o", program, "./testdata/badinit").CombinedOutput()

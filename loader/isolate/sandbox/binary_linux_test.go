@@ -20,6 +20,7 @@ import (
 // A program that would be no worker is refused before anything of it runs, with words that say what it is and what to do.
 func TestWithBinary(t *testing.T) {
 	fixture.NotMusl(t, "a program that go builds uses glibc")
+	fixture.Loadable(t)
 	dir := t.TempDir()
 	unboxed := filepath.Join(dir, "unboxed")
 	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", unboxed, "./testdata/unboxed")

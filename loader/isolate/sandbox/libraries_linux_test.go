@@ -58,6 +58,7 @@ var wides = []wide{
 func widen(t *testing.T, uid int) string {
 	t.Helper()
 	fixture.NotMusl(t, "the libraries of this test are linked by cc, for glibc")
+	fixture.Loadable(t)
 	fixture.Tool(t, "cc", "apt-get install gcc")
 	dir, err := os.MkdirTemp("", "widen")
 	require.NoError(t, err)
