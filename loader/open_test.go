@@ -258,7 +258,8 @@ func TestOpenDigest(t *testing.T) {
 			if os.Getenv(fixture.Emulated) != "" {
 				return // qemu's map has no rights: what is executed is the emulator
 			}
-			assert.Regexp(t, `r-xp .*memfd:state\.so`, string(maps), "what was verified is what is loaded, under its name")
+			// Under the name of the file that had these bytes first, which another test may have opened.
+			assert.Regexp(t, `r-xp .*memfd:\S+\.so`, string(maps), "what was verified is what is loaded, under a file's name")
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -277,7 +278,13 @@ func (m *model) run(seed uint64) {
 		}
 		return nil
 	}
-	m.e.mu.step = m.step
+	// A timer of the engine's may look at step at any time, so it is not written again: over ends what it does.
+	var over atomic.Bool
+	m.e.mu.step = func() {
+		if !over.Load() {
+			m.step()
+		}
+	}
 
 	actors := 2 + m.random.IntN(5)
 	m.running = actors
@@ -338,7 +345,7 @@ func (m *model) run(seed uint64) {
 			}
 		}
 	}
-	m.e.mu.step = nil
+	over.Store(true)
 	time.Sleep(2 * time.Hour) // what does not end when it is killed does by then
 	synctest.Wait()
 	m.e.mu.Lock()
