@@ -366,7 +366,7 @@ func TestForeignHandlerAtOpen(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		long, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		path := tempLibrary(t, fixture.C(t, "version"))
+		path := tempLibrary(t, fixture.C(t, "echo"))
 		p := w.open(t, path, loader.WithUnload())
 		for _, c := range []context.Context{ctx, long} {
 			for _, opts := range [][]loader.Option{nil, {loader.WithPrivateCopy()}, {loader.WithUnload()}} {

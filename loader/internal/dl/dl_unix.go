@@ -18,7 +18,9 @@ import (
 //
 // dlerror keeps its text per thread and purego fetches it by a second call, so the goroutine stays on one thread. So does
 // what the library's constructors leave there of their own; the floating-point control is put back.
-func Open(path string) (Library, error) {
+//
+// The second parameter is for Windows: here the system's loader has a library's search path from the library alone.
+func Open(path string, _ ...string) (Library, error) {
 	if err := check(path); err != nil {
 		return Library{}, err
 	}

@@ -12,7 +12,10 @@ import (
 // Open loads the library at path, an absolute path. What it links to is searched for in its own folder, in the
 // program's and in the system's, and nowhere else: not in the working directory, not along PATH. The thread's
 // floating-point control is put back, which code that runs meanwhile may change.
-func Open(path string) (Library, error) {
+//
+// beside are further folders to search, absolute paths: the folder that a copy of a library comes from. They are the
+// process's for as long as this takes, behind the library's own.
+func Open(path string, beside ...string) (Library, error) {
 	if err := check(path); err != nil {
 		return Library{}, err
 	}
@@ -21,6 +24,17 @@ func Open(path string) (Library, error) {
 	control := fpenv.Get()
 	defer control.Set()
 	const search = windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
+	for _, folder := range beside {
+		name, err := windows.UTF16PtrFromString(folder)
+		if err != nil {
+			return Library{}, errPath
+		}
+		cookie, err := windows.AddDllDirectory(name)
+		if err != nil {
+			return Library{}, &Error{strings.TrimSuffix(err.Error(), ".")}
+		}
+		defer func() { _ = windows.RemoveDllDirectory(cookie) }()
+	}
 	handle, err := windows.LoadLibraryEx(path, 0, search)
 	if err != nil {
 		return Library{}, &Error{strings.TrimSuffix(err.Error(), ".")}

@@ -460,7 +460,11 @@ func acceptable(lib *inspect.Library, o LoadOptions) error {
 // loader for one, which would wait while the constructors of another library run.
 // b is what was loaded for it before, where at is a copy's.
 func (m *Image) load(at string, b *Brought) (err error) {
-	if m.dl, err = dl.Open(at); err != nil {
+	var beside []string
+	if b != nil {
+		beside = append(beside, b.folder)
+	}
+	if m.dl, err = dl.Open(at, beside...); err != nil {
 		return reason(m.lib, at, b, err)
 	}
 	if err := m.resolve(); err != nil {

@@ -16,16 +16,17 @@ import (
 // says so by $ORIGIN, its own folder. It is loaded before the copy, from where it is; the system's loader does not search for
 // what it has.
 type Brought struct {
-	libs  []deps.Library
-	names []*libfile.Copy  // see alias; nil where the library's own name is the one that is asked for
-	unfit []deps.Unfit     // what was found in their place
-	kept  map[string]error // by its name, what load could not load and left to the system
+	folder string // where the library was, for a system that can be told to search there
+	libs   []deps.Library
+	names  []*libfile.Copy  // see alias; nil where the library's own name is the one that is asked for
+	unfit  []deps.Unfit     // what was found in their place
+	kept   map[string]error // by its name, what load could not load and left to the system
 }
 
 // Bring finds what the library that was at path, and of which copy is one, brings along. A process in a sandbox does it
 // before. What is not found is left to the system, whose words say what is missing.
 func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
-	b := new(Brought)
+	b := &Brought{folder: filepath.Dir(path)}
 	if !slices.ContainsFunc(lib.RunPath, func(folder string) bool { return strings.Contains(folder, "ORIGIN") }) {
 		return b
 	}
