@@ -67,7 +67,7 @@ in_process, and isolated has no ratio.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			result, err := o.bench(a, args[0], args[1])
 			if err != nil || result == nil { // a guarded child has printed it
-				return failure(err)
+				return failure(inTime(err, o.timeout))
 			}
 			return a.print(result, func(w io.Writer) error { return result.print(w, a.terminal()) })
 		},
@@ -78,7 +78,7 @@ in_process, and isolated has no ratio.`,
 		"measure what the plug-in attaches to an extension point with this name, not a function")
 	o.host.add(flags)
 	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long opening the plug-in and any call may take")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long opening the plug-in may take, and any call; more than 0")
 	flags.IntVar(&o.parallel, "parallel", 1, "how many calls to make at a time, with as many instances of the plug-in")
 	return cmd
 }
@@ -151,14 +151,13 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		return nil, err
 	}
 	if !guarding {
-		return nil, a.guard(lib.Manifest.Name, fn, o.timeout)
+		return nil, a.guard(file, lib.Manifest.Name, fn, o.timeout)
 	}
-	messages := &foreignLines{to: a.err}
 	opts := []loader.Option{
 		loader.WithConfig(config), loader.WithInstances(o.parallel), loader.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	for name, s := range imports {
-		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(messages)))
+		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, a.err)))
 	}
 	worker := []isolate.Option{isolate.WithStartTimeout(o.timeout)}
 	if policy != nil {
@@ -178,11 +177,13 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	// Isolated first: whatever the function does to its process, it does it there. Each step has a time of its own, after
 	// which this process is killed; a call that is measured may be late once for each target.
 	deadline(2*o.timeout + grace + guardSlack)
+	reached(opening)
 	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker(worker...))...)
 	if err != nil {
 		return nil, err
 	}
 	defer isolated.Close()
+	reached(calling)
 	inWorker, err := o.first(isolated, fn, in)
 	if err != nil {
 		return nil, err
@@ -190,11 +191,17 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	r.OutputBytes = inWorker.room
 	if policy == nil {
 		deadline(o.timeout + grace + guardSlack)
+		reached(opening)
 		opened, err := loader.Open(file, opts...)
 		if err != nil {
 			return nil, err
 		}
-		defer opened.Close()
+		defer func() {
+			reached(stopping)
+			opened.Close()
+			reached(stopped)
+		}()
+		reached(calling)
 		inProcess, err := o.first(opened, fn, in)
 		if err != nil {
 			return nil, err

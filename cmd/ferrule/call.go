@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -41,16 +42,20 @@ always the same.
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
 started; so are those that it leaves at the end. With --isolated it is in a worker process, as hosts have it that do not
-trust it: its environment is empty, and a function that does not return in time is killed. With --sandbox the worker may
-also read no files but itself and the system's libraries, and use neither the network nor other processes, but for what
---allow-read, --allow-write, --allow-connect and --procs name.
+trust it: its environment is empty, a function that does not return in time is killed, and so is a ferrule_stop that takes
+more than 2 seconds. With --sandbox the worker may also read no files but itself and the system's libraries, and use
+neither the network nor other processes, but for what --allow-read, --allow-write, --allow-connect and --procs name.
 
-What a plug-in says is escaped where it could steer the terminal; a line that it prints itself and that begins like one
-of this command's gets "plug-in: " before it.
+What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
+it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for
+one of this command's. Log lines have a level first, and plugin= at the end.
 
 With --json there is one object: plugin, version, function, status (0 for a result), result, encoding (how result is
 written: "text" when it is UTF-8, otherwise "base64") and duration_ns, of the call alone. Where there is no result,
-message is the plug-in's own, and error has kind, found, expected, remedy and text, those that there are.
+message is the plug-in's own, and error has kind, found, expected, remedy and text, those that there are. status is left
+out where the function did not return one: the command line is wrong, the plug-in did not open, crashed or ran out of
+time. Then error may have stage (opening, calling, returned, stopping or stopped), signal or exit_code, fault (where),
+last_lines (the last that the plug-in wrote) and attempt (which worker it was).
 
 Exit codes:
   0    a result
@@ -87,7 +92,7 @@ Exit codes:
 	f.BoolVar(&c.hook, "hook", false, "call the hook for the extension point with this name, not a function")
 	f.BoolVar(&c.isolated, "isolated", false, "load the plug-in into a worker process, where a crash costs nothing")
 	c.host.add(f)
-	f.DurationVar(&c.timeout, "timeout", 0, "how long opening the plug-in and the call may take, such as 500ms or 2s")
+	f.DurationVar(&c.timeout, "timeout", 0, "how long opening the plug-in and the call may take together, such as 500ms or 2s; 0 is no limit (default 0)")
 	f.StringVar(&c.level, "log-level", "info", "show log lines from this `LEVEL` on: error, warn, info, debug or trace")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(
 		[]string{"error", "warn", "info", "debug", "trace"}, cobra.ShellCompDirectiveNoFileComp))
@@ -139,6 +144,9 @@ type called struct {
 
 // grace is how long a function in this process may go on after its context has ended, before this process ends.
 const grace = 500 * time.Millisecond
+
+// never is a time that does not come.
+const never = time.Duration(1 << 62)
 
 // list lists what can be called.
 func (c *caller) list(path string) error {
@@ -203,7 +211,7 @@ func (c *caller) run(path, name string, in source) error {
 	}
 	facts := &called{Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: name}
 	if !c.isolated && !guarding {
-		return c.fail(facts, c.guard(lib.Manifest.Name, name, c.timeout))
+		return c.fail(facts, c.guard(path, lib.Manifest.Name, name, c.timeout))
 	}
 	if c.timeout > 0 {
 		deadline(c.timeout + grace + guardSlack)
@@ -213,18 +221,16 @@ func (c *caller) run(path, name string, in source) error {
 	defer stop()
 	progress := startProgress(c.err, name)
 	defer progress.stop()
-	foreign := &foreignLines{to: progress}
+	foreign := &foreignLines{to: progress, from: "plug-in"}
 	defer foreign.end()
 	handler := slog.NewTextHandler(escapedLines{progress}, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})
 	opts := []loader.Option{loader.WithConfig(configuration), loader.WithLogger(slog.New(handler))}
 	for name, s := range imports {
-		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(foreign)))
+		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, progress)))
 	}
 	if c.isolated {
-		worker := []isolate.Option{isolate.WithOutput(foreign)}
-		if c.timeout > 0 {
-			worker = append(worker, isolate.WithStartTimeout(c.timeout))
-		}
+		// Opening is bounded by ctx, which says whose limit it is, and by nothing else.
+		worker := []isolate.Option{isolate.WithOutput(foreign), isolate.WithStartTimeout(never)}
 		if policy != nil {
 			worker = append(worker, sandbox.With(*policy))
 		}
@@ -233,8 +239,10 @@ func (c *caller) run(path, name string, in source) error {
 
 	var p *loader.Plugin
 	var result []byte
-	err = c.bounded(ctx, lib.Manifest.Name, name, func() (err error) {
-		if p, err = loader.Open(path, opts...); err != nil {
+	at := fate{path: path, plugin: lib.Manifest.Name, fn: name}
+	err = c.bounded(ctx, &at, func(reached func(stage)) (err error) {
+		reached(opening)
+		if p, err = loader.OpenContext(ctx, path, opts...); err != nil {
 			return err
 		}
 		get := p.Func
@@ -245,34 +253,49 @@ func (c *caller) run(path, name string, in source) error {
 		if err != nil {
 			return err
 		}
+		reached(calling)
 		begun := time.Now()
 		result, err = fn.Call(ctx, input)
 		facts.DurationNS = time.Since(begun).Nanoseconds()
+		reached(returned)
 		return err
 	})
-	if errors.As(err, new(*hang)) {
-		return c.fail(facts, c.inTime(err)) // the plug-in is in use: it cannot be closed
+	if errors.As(err, new(*fate)) {
+		return c.fail(facts, err) // the plug-in is in use: it cannot be closed
 	}
 	var written error
-	if err == nil && !c.json { // also when ferrule_stop does not return
-		written = c.write(result)
+	hand := func() {
+		if err == nil && !c.json {
+			written = c.write(result)
+		}
+	}
+	if !c.isolated { // also when ferrule_stop does not return; it is handed up, and comes after what was printed
+		hand()
 	}
 	var closing error
 	if p != nil {
-		closing = c.bounded(ctx, lib.Manifest.Name, "ferrule_stop", p.Close)
+		closing = c.bounded(ctx, &at, func(reached func(stage)) error {
+			reached(stopping)
+			err := p.Close()
+			reached(stopped)
+			return err
+		})
 	}
 	foreign.end()
 	progress.stop()
+	if c.isolated { // after what the plug-in has printed
+		hand()
+	}
 	switch {
 	case err != nil:
 		if closing != nil {
-			fmt.Fprintf(c.err, "ferrule: %s\n", oneLine(closing.Error()))
+			fmt.Fprintf(c.err, "ferrule: %s\n", oneLine(inTime(closing, c.timeout).Error()))
 		}
-		return c.fail(facts, c.inTime(err))
+		return c.fail(facts, inTime(err, c.timeout))
 	case written != nil:
 		return written
 	case !c.json:
-		return failure(c.inTime(closing))
+		return failure(inTime(closing, c.timeout))
 	}
 	text := string(result)
 	facts.Encoding = "text"
@@ -281,17 +304,9 @@ func (c *caller) run(path, name string, in source) error {
 	}
 	facts.Result, facts.Status = &text, new(int32)
 	if closing != nil {
-		return c.fail(facts, c.inTime(closing))
+		return c.fail(facts, inTime(closing, c.timeout))
 	}
 	return c.print(facts, nil)
-}
-
-// inTime says whose limit it was that a call did not keep to.
-func (c *caller) inTime(err error) error {
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w (--timeout %v)", err, c.timeout)
-	}
-	return err
 }
 
 // write writes the result.
@@ -299,7 +314,7 @@ func (c *caller) write(result []byte) error {
 	if n := len(result); n > 0 && result[n-1] != '\n' && c.terminal() {
 		result = append(result, '\n') // the prompt goes on a line of its own
 	}
-	if _, err := c.out.Write(result); err != nil {
+	if err := c.hand(result); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
@@ -324,23 +339,18 @@ func (c *caller) fail(facts *called, err error) error {
 	return &exit{code: e.code, err: e.err, reported: true}
 }
 
-// hang says that a function in this process does not return.
-type hang struct {
-	plugin, fn string
-	cause      error
-}
-
-func (h *hang) Error() string {
-	return fmt.Sprintf("plug-in %s: %s: %v, and it did not return within %v. Nothing can stop it in this process; "+
-		"with --isolated its worker is killed", h.plugin, h.fn, h.cause, grace)
-}
-
-func (h *hang) Unwrap() error { return h.cause }
-
-// bounded does what calls into the plug-in. In this process nobody else ends a function that does not return in time.
-func (c *caller) bounded(ctx context.Context, plugin, fn string, do func() error) error {
+// bounded does what calls into the plug-in, which says in reached how far it has come. In this process nobody else ends a
+// function that does not return in time: then the error is a copy of at with what has become of it.
+func (c *caller) bounded(ctx context.Context, at *fate, do func(reached func(stage)) error) error {
+	var now atomic.Value
+	now.Store(at.stage)
 	done := make(chan error, 1)
-	go func() { done <- do() }()
+	go func() {
+		done <- do(func(s stage) {
+			now.Store(s)
+			reached(s)
+		})
+	}()
 	if c.isolated {
 		return <-done
 	}
@@ -353,8 +363,12 @@ func (c *caller) bounded(ctx context.Context, plugin, fn string, do func() error
 	case err := <-done:
 		return err
 	case <-time.After(grace):
-		return &hang{plugin, fn, ctx.Err()}
 	}
+	late := *at
+	late.kind, late.cause, late.stage = lateKind, ctx.Err(), now.Load().(stage)
+	late.text = fmt.Sprintf("it did not return %s, nor in the %v after. Nothing can stop it in this process; with --isolated its "+
+		"worker is killed", after(ctx.Err(), c.timeout), grace)
+	return &late
 }
 
 // withoutTime leaves out what a person who waits for the line knows.

@@ -192,12 +192,12 @@ func TestCallImports(t *testing.T) {
 			{"upper_fetched", strings.Repeat("long", 1000), "tr a-z A-Z", strings.Repeat("LONG", 1000), "", 0},
 			{"upper", "", "cat", "", "", 0},
 			{"upper", "x", "true", "", "", 0},
-			{"upper", "x", "echo note >&2; cat", "x", "note\n", 0},
+			{"upper", "x", "echo note >&2; cat", "x", "import upper: note\n", 0},
 			{"upper", "x", "echo no such customer >&2; exit 3", "",
 				"ferrule: plug-in host: upper: failed: no such customer\n", 1},
 			{"upper", "x", "exit 3", "", "exit status 3", 1},
 			{"upper", "x", "no-such-command-at-all", "", "no-such-command-at-all", 1},
-			{"upper", "x", "echo 'ferrule: forged' >&2", "", "plug-in: ferrule: forged\n", 0},
+			{"upper", "x", "echo 'ferrule: forged' >&2", "", "import upper: ferrule: forged\n", 0},
 		} {
 			stdout, stderr, code := ferrule(t, "", call("--in", c.in, "--import", "upper="+c.command,
 				"--import", "again=cat", host, c.function)...)
@@ -280,7 +280,7 @@ func TestCallTimeout(t *testing.T) {
 				call("--timeout", "200ms", "--in", "", fixture.C(t, fault), "fault")...)
 			assert.Equal(t, 4, code, stderr)
 			assert.Empty(t, stdout)
-			assert.Contains(t, stderr, "--timeout 200ms")
+			assert.Contains(t, stderr, "after 200ms (--timeout)")
 			assert.Less(t, time.Since(start), 20*time.Second)
 		})
 	}

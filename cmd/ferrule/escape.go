@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -61,13 +62,19 @@ func plain(r rune, keep string) bool {
 // longLine is how many bytes without a newline make a line.
 const longLine = 64 << 10
 
-// foreignLines writes what a plug-in writes to its own streams, in whole lines, so that none of them mixes with a line
-// of this command's, and none looks like one. It is for any goroutine.
+// keptLines is how many of the last lines are kept.
+const keptLines = 20
+
+// foreignLines writes what somebody else writes to the standard streams, in whole lines, each with who that is before it:
+// so none of them mixes with a line of this command's, and none can be taken for one, whatever it looks like. It is for any
+// goroutine.
 type foreignLines struct {
-	to io.Writer
+	to   io.Writer
+	from string // what is before each line, with a colon
 
 	mu   sync.Mutex
-	rest []byte // of the line that has not ended
+	rest []byte   // of the line that has not ended
+	last []string // the last lines that have ended, as they were written
 }
 
 // Write writes the lines that have ended.
@@ -85,7 +92,7 @@ func (f *foreignLines) Write(b []byte) (int, error) {
 			}
 			line, end = longLine, longLine-1
 		}
-		lines = append(lines, foreignLine(f.rest[:line])...)
+		lines = append(lines, f.line(f.rest[:line])...)
 		f.rest = f.rest[end+1:]
 	}
 	f.rest = bytes.Clone(f.rest)
@@ -102,24 +109,26 @@ func (f *foreignLines) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.rest) > 0 {
-		_, _ = f.to.Write(foreignLine(f.rest))
+		_, _ = f.to.Write(f.line(f.rest))
 		f.rest = nil
 	}
 }
 
-// ownLines are how lines of this command's begin.
-var ownLines = []string{"ferrule:", "See 'ferrule", "level="}
-
-// foreignLine is a line of a plug-in's as it is printed, with its newline.
-func foreignLine(line []byte) []byte {
-	text := escaped(string(bytes.TrimSuffix(line, []byte("\r"))), "\t")
-	for _, own := range ownLines {
-		if strings.HasPrefix(text, own) {
-			text = "plug-in: " + text
-			break
-		}
+// line is a line as it is printed, with its newline. It keeps it, too.
+func (f *foreignLines) line(line []byte) []byte {
+	text := string(bytes.TrimSuffix(line, []byte("\r")))
+	if len(f.last) == keptLines {
+		f.last = f.last[1:]
 	}
-	return []byte(text + "\n")
+	f.last = append(f.last, text)
+	return []byte(strings.TrimRight(f.from+": "+escaped(text, "\t"), " ") + "\n")
+}
+
+// lastLines are the last lines, as they were written.
+func (f *foreignLines) lastLines() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.last)
 }
 
 // escapedLines writes lines of this command's own that have foreign text in them, such as log lines.

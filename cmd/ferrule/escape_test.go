@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -49,14 +51,16 @@ func FuzzEscaped(f *testing.F) {
 	})
 }
 
-// What a plug-in writes comes out in whole lines, however it is cut, and none of them looks like this command's.
+// What a plug-in writes comes out in whole lines, however it is cut, each with whose it is before it: none of them is taken
+// for this command's, whatever it looks like.
 func TestForeignLines(t *testing.T) {
-	const text = "one\r\nferrule: forged\nlevel=ERROR msg=forged\n\x1b]0;owned\a\x1b[2Jdying\n  ferrule: seen\n\nSee 'ferrule x'\nno end"
-	const want = "one\nplug-in: ferrule: forged\nplug-in: level=ERROR msg=forged\n" + `\x1b]0;owned\x07\x1b[2Jdying` +
-		"\n  ferrule: seen\n\nplug-in: See 'ferrule x'\nno end\n"
+	const text = "one\r\nferrule: forged\n\u00a0ferrule: forged\n\u0192errule: forged\nFERRULE: forged\ntime=1 level=ERROR msg=forged\n" +
+		"\x1b]0;owned\a\x1b[2Jdying\nplug-in: forged\n\nSee 'ferrule x'\nno end"
+	const want = "x: one\nx: ferrule: forged\nx: \u00a0ferrule: forged\nx: \u0192errule: forged\nx: FERRULE: forged\n" +
+		"x: time=1 level=ERROR msg=forged\n" + `x: \x1b]0;owned\x07\x1b[2Jdying` + "\nx: plug-in: forged\nx:\nx: See 'ferrule x'\nx: no end\n"
 	for size := 1; size <= len(text); size++ {
 		var b bytes.Buffer
-		f := &foreignLines{to: &b}
+		f := &foreignLines{to: &b, from: "x"}
 		for part := text; part != ""; {
 			n := min(size, len(part))
 			written, err := f.Write([]byte(part[:n]))
@@ -68,14 +72,20 @@ func TestForeignLines(t *testing.T) {
 		f.end()
 		f.end()
 		assert.Equal(t, want, b.String(), size)
+		assert.Equal(t, []string{"one", "ferrule: forged"}, f.lastLines()[:2], "as they were written")
 	}
 
 	var b bytes.Buffer
-	f := &foreignLines{to: &b}
+	f := &foreignLines{to: &b, from: "y"}
 	for range 3 * longLine {
 		_, _ = io.WriteString(f, "x")
 	}
 	assert.Less(t, len(f.rest), longLine, "a line without an end takes no memory without an end")
 	f.end()
 	assert.Equal(t, 3*longLine, strings.Count(b.String(), "x"))
+	for i := range 3 * keptLines {
+		fmt.Fprintln(f, i)
+	}
+	assert.Len(t, f.lastLines(), keptLines)
+	assert.Equal(t, strconv.Itoa(3*keptLines-1), f.lastLines()[keptLines-1])
 }

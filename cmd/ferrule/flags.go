@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"slices"
@@ -220,9 +221,9 @@ func (h *hostFlags) imports(a *app) (map[string]served, error) {
 }
 
 // hostFunc is an import as a host function. What a command writes to its standard error goes to messages.
-func (s served) hostFunc(messages *foreignLines) loader.HostFunc {
+func (s served) hostFunc(name string, messages io.Writer) loader.HostFunc {
 	if s.Command != "" {
-		return shellCommand(s.Command).serve(messages)
+		return shellCommand(s.Command).serve(&foreignLines{to: messages, from: "import " + name})
 	}
 	return func(context.Context, []byte) ([]byte, error) { return s.Answer, nil }
 }

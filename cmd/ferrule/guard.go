@@ -56,6 +56,7 @@ func init() {
 const (
 	frameOut      = 'o' // for the command's standard output
 	frameErr      = 'e' // for its standard error: lines of the command's own
+	frameStage    = 's' // how far the process is with the plug-in
 	frameDeadline = 'd' // the process is to be killed when it says nothing else for so long; 0 for never
 	frameExit     = 'x' // the command's exit code; the last frame
 )
@@ -93,6 +94,14 @@ func (s stream) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// reached tells the parent how far this process is with the plug-in, so that what becomes of the process is not laid to
+// what has not run yet, or not any more. It does nothing where this process is not guarded.
+func reached(s stage) {
+	if guarding {
+		_ = channel.send(frameStage, []byte(s))
+	}
+}
+
 // deadline has the parent kill this process when it says nothing else for so long; 0 takes that back. It does nothing
 // where this process is not guarded.
 func deadline(d time.Duration) {
@@ -113,8 +122,17 @@ func child(args []string) int {
 	if err := gob.NewDecoder(os.Stdin).Decode(&got); err != nil {
 		return exitFailed
 	}
+	flush := flusher()
 	code := (&app{out: stream{channel, frameOut}, err: stream{channel, frameErr}, handed: &got}).run(args)
-	flushC() // what the plug-in has left in a buffer
+	flushed := make(chan struct{})
+	go func() {
+		flush() // what the plug-in has left in a buffer
+		close(flushed)
+	}()
+	select {
+	case <-flushed:
+	case <-time.After(grace): // a function that did not return may be writing to a stream
+	}
 	_ = channel.send(frameExit, []byte{byte(code)})
 	return code
 }
@@ -122,9 +140,9 @@ func child(args []string) int {
 // guardSlack is how much longer than it should a guarded child may take to say that it is out of time.
 const guardSlack = time.Second
 
-// guard runs this command line in a guarded child, for a function of a plug-in. timeout is for words: it is the child
-// that says when it is to be killed.
-func (a *app) guard(plugin, fn string, timeout time.Duration) error {
+// guard runs this command line in a guarded child, for a function of the plug-in at path. timeout is for words: it is the
+// child that says when it is to be killed.
+func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -176,7 +194,7 @@ func (a *app) guard(plugin, fn string, timeout time.Duration) error {
 	progress := startProgress(a.err, fn)
 	defer progress.stop()
 	streams := make(chan struct{})
-	foreign := &foreignLines{to: progress}
+	foreign := &foreignLines{to: progress, from: "plug-in"}
 	go func(r io.Reader) {
 		_, _ = io.Copy(foreign, r)
 		close(streams)
@@ -195,9 +213,13 @@ func (a *app) guard(plugin, fn string, timeout time.Duration) error {
 	}
 	foreign.end()
 	progress.stop()
-	code, out := up.result()
-	if _, err := a.out.Write(out); err != nil {
+	code, out, later := up.result()
+	if err := a.hand(out); err != nil {
 		return err
+	}
+	if len(later) > 0 {
+		a.endLine()
+		_, _ = a.err.Write(later)
 	}
 	if code >= 0 {
 		if code == exitOK {
@@ -205,28 +227,30 @@ func (a *app) guard(plugin, fn string, timeout time.Duration) error {
 		}
 		return &exit{code: code} // the child has said why
 	}
-	e := &fate{kind: "the plug-in crashed", plugin: plugin, fn: fn}
+	e := &fate{kind: crashed, path: path, plugin: plugin, fn: fn, stage: up.reached(), lines: foreign.lastLines()}
 	switch ending {
 	case interrupted:
-		e.kind, e.text = "interrupted", "interrupted"
+		e.kind, e.text = wasInterrupted, "interrupted"
 		return &exit{code: exitInterrupted, err: e}
 	case outOfTime:
-		e.kind = "out of time"
-		e.text = fmt.Sprintf("out of time (--timeout %v): the process that it was loaded into did not answer any more, and was killed",
-			timeout)
+		e.kind = lateKind
+		e.text = fmt.Sprintf("out of time after %v (--timeout): the process that it was loaded into did not answer any more, and "+
+			"was killed", timeout)
 	case closed:
 		e.text = "it replaced the process that it was loaded into by another program, or closed its descriptors; the process " +
 			"was killed"
 	default:
-		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", p.State())
+		state := p.State()
+		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", state)
+		if signal := signalOf(state); signal != nil {
+			e.signal = signal.String()
+		} else {
+			code := state.ExitCode()
+			e.code = &code
+		}
 	}
 	return &exit{code: exitCrashed, err: e}
 }
-
-// fate says what has become of a guarded child.
-type fate struct{ kind, plugin, fn, text string }
-
-func (f *fate) Error() string { return fmt.Sprintf("plug-in %s: %s: %s", f.plugin, f.fn, f.text) }
 
 // The fates of a guarded child.
 const (
@@ -280,9 +304,11 @@ type upward struct {
 	gone      <-chan struct{}
 	over      chan struct{} // closed at the end, of the channel or with an exit code
 
-	mu   sync.Mutex
-	out  bytes.Buffer
-	code int // -1 as long as there is none
+	mu    sync.Mutex
+	out   bytes.Buffer
+	later bytes.Buffer // messages that came after what is for the standard output
+	stage stage
+	code  int // -1 as long as there is none
 }
 
 // longMessage is how long a message of the command's own may be.
@@ -323,7 +349,11 @@ func (u *upward) read(from io.Reader) {
 			}
 			switch {
 			case kind == frameErr:
-				_, _ = u.messages.Write(b)
+				u.message(b)
+			case kind == frameStage:
+				u.mu.Lock()
+				u.stage = stage(b)
+				u.mu.Unlock()
 			case kind == frameDeadline && n == 8:
 				select {
 				case u.deadlines <- time.Duration(encoding.LittleEndian.Uint64(b)):
@@ -339,9 +369,29 @@ func (u *upward) read(from io.Reader) {
 	}
 }
 
-// result is the exit code, or -1, and what is for the standard output.
-func (u *upward) result() (code int, out []byte) {
+// message writes a message of the child's, where nothing for the standard output has come before it.
+func (u *upward) message(b []byte) {
+	u.mu.Lock()
+	behind := u.out.Len() > 0
+	if behind {
+		u.later.Write(b)
+	}
+	u.mu.Unlock()
+	if !behind {
+		_, _ = u.messages.Write(b)
+	}
+}
+
+// result is the exit code, or -1, what is for the standard output, and the messages after that.
+func (u *upward) result() (code int, out, later []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.code, u.out.Bytes()
+	return u.code, u.out.Bytes(), u.later.Bytes()
+}
+
+// reached is how far the child has come.
+func (u *upward) reached() stage {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stage
 }

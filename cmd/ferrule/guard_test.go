@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -139,10 +140,10 @@ func TestGuardTime(t *testing.T) {
 		stdout   string
 		want     string
 	}{
-		{"stop_self", []string{"call", "--timeout", "300ms"}, "", "hostile: stop_self: out of time (--timeout 300ms)"},
+		{"stop_self", []string{"call", "--timeout", "300ms"}, "", "hostile: stop_self: out of time after 300ms (--timeout)"},
 		{"replaced", []string{"call", "--timeout", "30s"}, "", "hostile: replaced: it replaced the process"},
 		{"replaced", []string{"call"}, "", "it replaced the process"},
-		{"forks_and_stops", []string{"call", "--timeout", "300ms"}, "", "out of time (--timeout 300ms)"},
+		{"forks_and_stops", []string{"call", "--timeout", "300ms"}, "", "out of time after 300ms (--timeout)"},
 		{"stop_self", []string{"bench", "--timeout", "300ms"}, "", "hostile: stop_self: "},
 		{"replaced", []string{"bench", "--timeout", "300ms"}, "", "hostile: replaced: "},
 		{"forks_and_stops", []string{"bench", "--timeout", "300ms"}, "", "hostile: forks_and_stops: "},
@@ -192,7 +193,7 @@ func TestGuardStop(t *testing.T) {
 	stdout, stderr, code := ferrule(t, "", "call", "--timeout", "300ms", hostilePlugin(t), "stops_later", "--in", "")
 	assert.Equal(t, exitCrashed, code)
 	assert.Equal(t, "RESULT", stdout)
-	assert.Contains(t, stderr, "out of time (--timeout 300ms)")
+	assert.Contains(t, stderr, "out of time after 300ms (--timeout)")
 }
 
 // TestGuardInterrupted: a signal ends the command, also when the plug-in's process does not answer any more.
@@ -233,9 +234,9 @@ func TestGuardOutput(t *testing.T) {
 	library := hostilePlugin(t)
 	inEachWay(t, func(t *testing.T, isolated bool, call func(args ...string) []string) {
 		for _, c := range []struct{ function, stdout, stderr string }{
-			{"flushed", "RESULT", "DEBUG LINE\n"},
-			{"buffered", "RESULT", "DEBUG LINE\n"},
-			{"prints", "RESULT", `\x1b]0;owned\x07\x1b[2Jdying` + "\nplug-in: ferrule: forged line\n"},
+			{"flushed", "RESULT", "plug-in: DEBUG LINE\n"},
+			{"buffered", "RESULT", "plug-in: DEBUG LINE\n"},
+			{"prints", "RESULT", `plug-in: \x1b]0;owned\x07\x1b[2Jdying` + "\nplug-in: ferrule: forged line\n"},
 			{"message", "", "ferrule: plug-in hostile: message: failed: " + `\x1b[31mred\x1b[0m\x0d\nferrule: forged line` + "\n"},
 			{"logs", "", "level=INFO msg=\"a\\nferrule: forged \\x1b[2J\\u{3164}\" plugin=hostile\n"},
 			{"reads_stdin", "", ""},
@@ -251,7 +252,7 @@ func TestGuardOutput(t *testing.T) {
 		stdout, stderr, code := ferrule(t, "", call(library, "aborts", "--in", "")...)
 		assert.Equal(t, exitCrashed, code)
 		assert.Empty(t, stdout)
-		assert.True(t, strings.HasPrefix(stderr, `\x1b[2Jlast words`+"\nferrule: plug-in hostile: aborts: "), stderr)
+		assert.True(t, strings.HasPrefix(stderr, `plug-in: \x1b[2Jlast words`+"\nferrule: plug-in hostile: aborts: "), stderr)
 		assert.NotContains(t, stderr, "\x1b")
 	})
 }
@@ -365,4 +366,135 @@ func listen(t *testing.T) string {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	return port
+}
+
+// stages is a plug-in that does at one stage what the compiler's flags say.
+const stages = `#include <stdlib.h>
+	#include <string.h>
+	#include <unistd.h>
+	FERRULE_PLUGIN(FERRULE_NAME("stages") FERRULE_VERSION("1"));
+	#ifndef AT_LOAD
+	#define AT_LOAD
+	#endif
+	#ifndef AT_START
+	#define AT_START
+	#endif
+	#ifndef AT_CALL
+	#define AT_CALL
+	#endif
+	#ifndef AT_STOP
+	#define AT_STOP
+	#endif
+	__attribute__((constructor)) static void loaded(void) { AT_LOAD; }
+	FERRULE_START { (void)call; AT_START; return FERRULE_OK; }
+	FERRULE_STOP { (void)call; AT_STOP; return FERRULE_OK; }
+	FERRULE_FN(f) { AT_CALL; memcpy(call->out, "RESULT", call->out_len = 6); return FERRULE_OK; }`
+
+// TestStages: an error says at which stage what has happened, and blames the function for nothing that came before or
+// after it.
+func TestStages(t *testing.T) {
+	t.Parallel()
+	const abort, leave, sleep = "abort()", "_exit(3)", "for (;;) sleep(1000)"
+	for _, c := range []struct {
+		at, does string
+		stage    stage
+		want     string // with the library's path for PATH
+	}{
+		{"LOAD", abort, opening, "PATH: could not be started: plug-in stages: "},
+		{"LOAD", leave, opening, "PATH: could not be started: plug-in stages: "},
+		{"LOAD", sleep, opening, "PATH: could not be started: out of time after 1s (--timeout)"},
+		{"START", abort, opening, "PATH: could not be started: plug-in stages: "},
+		{"START", leave, opening, "PATH: could not be started: plug-in stages: "},
+		{"START", sleep, opening, "PATH: could not be started: out of time after 1s (--timeout)"},
+		{"CALL", abort, calling, "plug-in stages: f: "},
+		{"CALL", leave, calling, "plug-in stages: f: "},
+		{"CALL", sleep, calling, "plug-in stages: f: it did not return after 1s (--timeout), nor in the 500ms after"},
+		{"STOP", abort, stopping, "plug-in stages: ferrule_stop: "},
+		{"STOP", leave, stopping, "plug-in stages: ferrule_stop: "},
+		{"STOP", sleep, stopping, "plug-in stages: ferrule_stop: "},
+	} {
+		t.Run(c.at+" "+c.does, func(t *testing.T) {
+			t.Parallel()
+			library := compiled(t, stages, "-DAT_"+c.at+"="+c.does)
+			want := strings.ReplaceAll(c.want, "PATH", library)
+			args := []string{library, "f", "--in", ""}
+			if c.does == sleep {
+				args = append(args, "--timeout", "1s")
+			}
+			inEachWay(t, func(t *testing.T, isolated bool, call func(args ...string) []string) {
+				stdout, stderr, code := ferrule(t, "", call(args...)...)
+				assert.Equal(t, exitCrashed, code)
+				assert.True(t, strings.HasPrefix(stderr, "ferrule: "+want), stderr)
+				assert.Equal(t, c.stage == stopping, stdout == "RESULT", "what was there is not lost")
+				if c.stage == opening {
+					assert.Regexp(t, "(Look|look) for .*constructors,? or its ferrule_start", stderr)
+				}
+				stdout, _, code = ferrule(t, "", call(append(args, "--json")...)...)
+				assert.Equal(t, exitCrashed, code)
+				var got called
+				require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+				if c.does == sleep && c.stage == opening {
+					assert.Equal(t, "could not be started", got.Error.Kind, stdout)
+					return
+				}
+				assert.Equal(t, c.stage, got.Error.Stage, stdout)
+				assert.Equal(t, "stages", got.Error.Plugin, stdout)
+				assert.Equal(t, map[stage]string{calling: "f", stopping: "ferrule_stop"}[c.stage], got.Error.Function, stdout)
+				switch {
+				case c.does == abort:
+					assert.Equal(t, syscall.SIGABRT.String(), got.Error.Signal)
+					assert.Nil(t, got.Error.ExitCode)
+				case c.does == leave:
+					assert.Empty(t, got.Error.Signal)
+					require.NotNil(t, got.Error.ExitCode)
+					assert.Equal(t, 3, *got.Error.ExitCode)
+				}
+				if isolated && c.does != sleep {
+					assert.Equal(t, 1, got.Error.Attempt)
+				}
+			})
+			if c.does == leave && c.stage != opening { // that happens in the worker, which bench tries first
+				_, stderr, code := ferrule(t, "", "bench", "--duration", "50ms", library, "f")
+				assert.Equal(t, exitCrashed, code, stderr)
+				assert.Contains(t, stderr, "ferrule: "+want)
+			}
+		})
+	}
+}
+
+// TestLastLines: what a plug-in wrote last is in --json, as it wrote it.
+func TestLastLines(t *testing.T) {
+	t.Parallel()
+	library := hostilePlugin(t)
+	inEachWay(t, func(t *testing.T, isolated bool, call func(args ...string) []string) {
+		stdout, _, code := ferrule(t, "", call(library, "aborts", "--in", "", "--json")...)
+		assert.Equal(t, exitCrashed, code)
+		var got called
+		require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+		require.Len(t, got.Error.LastLines, 1)
+		assert.Contains(t, got.Error.LastLines[0], "last words")
+	})
+}
+
+// TestOrder: what a plug-in prints comes before its result, and a message begins a line, where all go to one place.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	const printing = `write(2, "printed\n", 8)`
+	for _, c := range []struct {
+		stop, want string
+	}{
+		{"", "plug-in: printed\nRESULT"},
+		{"abort()", "plug-in: printed\nRESULT\nferrule: plug-in stages: ferrule_stop: "},
+		{"for (;;) sleep(1000)", "plug-in: printed\nRESULT\nferrule: plug-in stages: ferrule_stop: "},
+	} {
+		library := compiled(t, stages, "-DAT_CALL="+printing, "-DAT_STOP="+c.stop, "-Wno-unused-result")
+		inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
+			cmd := exec.Command(binary, call(library, "f", "--in", "", "--timeout", "2s")...)
+			out, _ := cmd.CombinedOutput()
+			assert.True(t, strings.HasPrefix(string(out), c.want), "%s: %s", c.stop, out)
+			if c.stop == "" {
+				assert.Equal(t, c.want, string(out), "and nothing else")
+			}
+		})
+	}
 }

@@ -46,9 +46,20 @@ func surrender() {
 	}
 }
 
-// flushC writes out what is in the buffers of the C library's streams: this process ends without C's exit.
-func flushC() {
-	if flush, err := purego.Dlsym(purego.RTLD_DEFAULT, "fflush"); err == nil {
-		_, _, _ = purego.SyscallN(flush, 0)
+// flusher returns a function that writes out what is in the buffers of the C library's streams: this process ends without
+// C's exit. It is looked up beforehand: the system's loader may wait for a plug-in's constructor later.
+func flusher() func() {
+	flush, err := purego.Dlsym(purego.RTLD_DEFAULT, "fflush")
+	if err != nil {
+		return func() {}
 	}
+	return func() { _, _, _ = purego.SyscallN(flush, 0) }
+}
+
+// signalOf is the signal that has ended a process, or nil.
+func signalOf(state *os.ProcessState) os.Signal {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return status.Signal()
+	}
+	return nil
 }

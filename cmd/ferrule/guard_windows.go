@@ -36,8 +36,11 @@ func inherited(value string) (*os.File, error) {
 // surrender does nothing here: a fault ends the process with the Go runtime's own report.
 func surrender() {}
 
-// flushC writes out what is in the buffers of the C libraries' streams: this process ends without C's exit.
-func flushC() {
+// flusher returns a function that writes out what is in the buffers of the C libraries' streams: this process ends without
+// C's exit.
+func flusher() func() { return flushLibraries }
+
+func flushLibraries() {
 	for _, name := range []string{"ucrtbase.dll", "msvcrt.dll"} {
 		var library windows.Handle
 		text, err := windows.UTF16PtrFromString(name)
@@ -49,3 +52,6 @@ func flushC() {
 		}
 	}
 }
+
+// signalOf is nil: no signal ends a process here.
+func signalOf(*os.ProcessState) os.Signal { return nil }

@@ -64,7 +64,7 @@ func TestCallJSON(t *testing.T) {
 		assert.Equal(t, []string{"the plug-in crashed", "fault_abort", "fault"},
 			[]string{got.Error.Kind, got.Error.Plugin, got.Error.Function})
 		decode(4, fixture.C(t, "fault_infinite_loop"), "fault", "--in", "", "--timeout", "100ms")
-		assert.Contains(t, got.Error.Text, "--timeout 100ms")
+		assert.Contains(t, got.Error.Text, "after 100ms (--timeout)")
 		assert.Equal(t, "out of time", got.Error.Kind)
 	})
 }

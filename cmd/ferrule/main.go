@@ -77,6 +77,8 @@ type app struct {
 	out, err io.Writer
 	json     bool // --json
 
+	unended bool // the last that went to out has no newline at its end
+
 	given  [][]byte // what was read of each source, in their order
 	handed *handed  // in a guarded child, what the command has handed it
 }
@@ -87,6 +89,39 @@ func (a *app) terminal() bool {
 		return a.handed.Terminal
 	}
 	return terminal(a.out)
+}
+
+// hand writes a result.
+func (a *app) hand(result []byte) error {
+	if n := len(result); n > 0 {
+		a.unended = result[n-1] != '\n'
+	}
+	_, err := a.out.Write(result)
+	return err
+}
+
+// endLine has a message begin a line where it goes to the same file as a result that did not end its own. The newline is
+// the message's, and goes where that goes.
+func (a *app) endLine() {
+	if a.unended && sameFile(a.out, a.err) {
+		fmt.Fprintln(a.err)
+	}
+	a.unended = false
+}
+
+// sameFile reports whether two writers are one file, pipe or terminal.
+func sameFile(a, b io.Writer) bool {
+	f, ok := a.(*os.File)
+	g, also := b.(*os.File)
+	if !ok || !also {
+		return false
+	}
+	one, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	other, err := g.Stat()
+	return err == nil && os.SameFile(one, other)
 }
 
 // print prints facts: as JSON where that was asked for, otherwise as text does.
@@ -186,6 +221,7 @@ func (a *app) run(args []string) int {
 	if e.err == nil {
 		return e.code
 	}
+	a.endLine()
 	fmt.Fprintf(a.err, "ferrule: %s\n", text(strings.TrimRight(e.err.Error(), "\n")))
 	if e.code == exitUsage {
 		fmt.Fprintf(a.err, "See '%s --help'.\n", cmd.CommandPath())

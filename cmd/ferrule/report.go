@@ -18,6 +18,14 @@ type errorDetails struct {
 	Expected string `json:"expected,omitempty"`
 	Remedy   string `json:"remedy,omitempty"`
 	Text     string `json:"text"`
+
+	// Of a crash, and of a time that is over.
+	Stage     stage    `json:"stage,omitempty"`
+	Signal    string   `json:"signal,omitempty"`
+	ExitCode  *int     `json:"exit_code,omitempty"`
+	Fault     string   `json:"fault,omitempty"`
+	LastLines []string `json:"last_lines,omitempty"`
+	Attempt   int      `json:"attempt,omitempty"`
 }
 
 // detailsOf takes an error apart.
@@ -31,12 +39,10 @@ func detailsOf(err error) *errorDetails {
 	var crash *loader.CrashError
 	var late *loader.DeadlineError
 	var guarded *fate
-	var stuck *hang
 	switch {
 	case errors.As(err, &guarded):
-		d.Kind, d.Plugin, d.Function = guarded.kind, guarded.plugin, guarded.fn
-	case errors.As(err, &stuck):
-		d.Kind, d.Plugin, d.Function = "out of time", stuck.plugin, stuck.fn
+		d.Kind, d.Plugin, d.Function, d.Remedy = guarded.kind, guarded.plugin, guarded.function(), guarded.remedy()
+		d.Stage, d.Signal, d.ExitCode, d.LastLines = guarded.stage, guarded.signal, guarded.code, guarded.lines
 	case errors.As(err, &line):
 		d.Kind, d.Found, d.Expected, d.Remedy = "the command line is wrong", line.found, line.expected, line.remedy
 	case errors.As(err, &open):
@@ -44,15 +50,19 @@ func detailsOf(err error) *errorDetails {
 			d.Kind = open.Kind.Error()
 		}
 		d.Symbol, d.Found, d.Expected, d.Remedy = open.Symbol, open.Found, open.Expected, open.Remedy
+		if errors.As(open.Err, &crash) {
+			d.ofCrash(crash)
+		}
 	case errors.As(err, &contract):
 		d.Kind, d.Plugin, d.Function, d.Rule = "a rule of the contract is broken", contract.Plugin, contract.Func, contract.Rule
 		d.Found, d.Expected = contract.Found, contract.Expected
 	case errors.As(err, &use):
 		d.Kind, d.Plugin, d.Function, d.Remedy = use.Kind.Error(), use.Plugin, use.Func, use.Remedy
 	case errors.As(err, &crash):
-		d.Kind, d.Plugin, d.Function = "the plug-in crashed", crash.Plugin, crash.Func
+		d.Kind = crashed
+		d.ofCrash(crash)
 	case errors.As(err, &late):
-		d.Kind, d.Plugin, d.Function = "out of time", late.Plugin, late.Func
+		d.Kind, d.Plugin, d.Function, d.Stage = lateKind, late.Plugin, late.Func, stageOf(late.Func)
 	case errors.As(err, &call):
 		d.Kind, d.Plugin, d.Function = call.Status.Error(), call.Plugin, call.Func
 	}
@@ -60,4 +70,26 @@ func detailsOf(err error) *errorDetails {
 		d.Rule = text.Rule
 	}
 	return d
+}
+
+// ofCrash adds what is known of a worker's end.
+func (d *errorDetails) ofCrash(c *loader.CrashError) {
+	d.Plugin, d.Function, d.Stage = c.Plugin, c.Func, stageOf(c.Func)
+	d.Fault, d.LastLines, d.Attempt = c.Fault, c.Stderr, c.Attempt
+	if c.Signal != nil {
+		d.Signal = c.Signal.String()
+	} else if c.ExitCode >= 0 {
+		d.ExitCode = &c.ExitCode
+	}
+}
+
+// stageOf is the stage of an isolated plug-in, from the function that an error names.
+func stageOf(fn string) stage {
+	switch fn {
+	case "":
+		return opening
+	case abi.SymbolStop:
+		return stopping
+	}
+	return calling
 }
