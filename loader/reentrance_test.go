@@ -43,6 +43,72 @@ func TestReentranceWhileAnInstanceIsRenewed(t *testing.T) {
 	})
 }
 
+// A call that comes from an instance which was poisoned meanwhile, or is just renewed, has the others: it is refused only when
+// there is none. Neither does it wait for that instance, nor do calls that come from nowhere.
+func TestPoisonedInstanceAmongOthers(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		nested := func(ctx context.Context, f *foreign, want error) {
+			for range 50 {
+				_, err := f.Call(ctx, "ok", nil)
+				assert.ErrorIs(t, err, want)
+				_, err = f.Call(context.Background(), "ok", nil)
+				if want == nil || !w.isolated { // an isolated one waits for the instance
+					assert.ErrorIs(t, err, want)
+				}
+			}
+		}
+		t.Run("poisoned", func(t *testing.T) {
+			for _, instances := range []int{4, 1} {
+				f := openForeign(t, w, "concurrent", loader.WithInstances(instances))
+				do := func(ctx context.Context) {
+					for range 8 * instances { // until the instance of the call around this one is among those that failed
+						within, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+						_, err := f.Call(within, "fails", nil)
+						cancel()
+						assert.Error(t, err)
+					}
+					if instances > 1 {
+						nested(ctx, f, nil)
+					} else {
+						_, err := f.Call(ctx, "ok", nil)
+						assert.ErrorIs(t, err, loader.ErrReentrant)
+					}
+				}
+				f.host.Store(&do)
+				within(t, func() {
+					_, err := f.Call(ctx, "ask", nil)
+					assert.NoError(t, err)
+				})
+				f.sound(t)
+				require.NoError(t, f.Close())
+			}
+		})
+		t.Run("renewed", func(t *testing.T) {
+			for _, threads := range []string{"serial", "concurrent", "pinned"} {
+				f := openForeign(t, w, threads, loader.WithInstances(2), loader.WithConfig([]byte("ask")))
+				started := 0
+				do := func(ctx context.Context) { started++; nested(ctx, f, nil) }
+				f.host.Store(&do)
+				within(t, func() {
+					for range 100 {
+						if _, err := f.Call(ctx, "ok", nil); started > 0 {
+							break
+						} else {
+							assert.NoError(t, err)
+						}
+						_, err := f.Call(ctx, "fails", nil)
+						assert.ErrorIs(t, err, loader.ErrPanic)
+					}
+				})
+				assert.Positive(t, started)
+				f.host.Store(nil)
+				f.sound(t)
+				require.NoError(t, f.Close())
+			}
+		})
+	})
+}
+
 // Two first host calls of one call at the same time: both have its context.
 func TestReentranceFromSeveralThreads(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {

@@ -106,11 +106,17 @@ func TestEnded(t *testing.T) {
 type plugin struct {
 	name    string
 	holders []*Call
-	all     bool
+	all     bool      // whether who waits needs all of them to end
+	others  [][]*Call // more sets
 }
 
-func (p *plugin) Plugin() string           { return p.name }
-func (p *plugin) Holders() ([]*Call, bool) { return p.holders, p.all }
+func (p *plugin) Plugin() string { return p.name }
+func (p *plugin) Holders() [][]*Call {
+	if p.all {
+		return append([][]*Call{p.holders}, p.others...)
+	}
+	return append(Each(p.holders), p.others...)
+}
 
 func TestCircles(t *testing.T) {
 	a, b, c := &plugin{name: "a"}, &plugin{name: "b"}, &plugin{name: "c"}
@@ -135,7 +141,14 @@ func TestCircles(t *testing.T) {
 	a.all = true // who waits for all calls of a waits for the one in a, too
 	_, err = Wait(inC, a)
 	assert.ErrorIs(t, err, engine.ErrDeadlock)
-	a.holders, a.all = a.holders[:1], false
+	a.others = [][]*Call{{inB}}
+	_, err = Wait(inC, a)
+	assert.ErrorIs(t, err, engine.ErrDeadlock, "the other way goes by one that waits as well")
+	a.others = [][]*Call{{inB}, {nil, nil}}
+	three, err = Wait(inC, a)
+	require.NoError(t, err, "or for others, who go on")
+	three.Done()
+	a.holders, a.all, a.others = a.holders[:1], false, nil
 
 	two.Done()
 	three, err = Wait(inC, a)

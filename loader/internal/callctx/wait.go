@@ -12,9 +12,18 @@ import (
 type Wanted interface {
 	// Plugin returns the name of the plug-in that it belongs to.
 	Plugin() string
-	// Holders returns the calls that hold it now, with nil for one that is in no host function, or for what is free.
-	// all says whether the call that waits needs all of them to end, and not just one.
-	Holders() (calls []*Call, all bool)
+	// Holders returns who holds it now: the wait ends when all calls of any one set have ended. nil stands for a call that
+	// is in no host function, and for what is free.
+	Holders() (sets [][]*Call)
+}
+
+// Each returns sets of one call each: any of them is enough.
+func Each(calls []*Call) [][]*Call {
+	sets := make([][]*Call, len(calls))
+	for i := range calls {
+		sets[i] = calls[i : i+1]
+	}
+	return sets
 }
 
 // Waiter is a call that waits.
@@ -80,23 +89,20 @@ func (w *Waiter) forget() {
 // circle returns not nil when w would wait for ever: when nobody that it depends on can go on.
 func (w *Waiter) circle() *engine.Deadlock {
 	// All whom w depends on, with what they wait for. What stays in stuck cannot go on.
-	type wait struct {
-		holders []*Call
-		all     bool
-	}
-	stuck := make(map[*Waiter]wait)
+	stuck := make(map[*Waiter][][]*Call)
 	for todo := []*Waiter{w}; len(todo) > 0; {
 		next := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if _, seen := stuck[next]; seen {
 			continue
 		}
-		holders, all := next.want.Holders()
-		stuck[next] = wait{holders, all}
-		if next == w && !all && slices.ContainsFunc(holders, func(c *Call) bool { return len(waits.within[c]) == 0 }) {
+		sets := next.want.Holders()
+		stuck[next] = sets
+		waiting := func(c *Call) bool { return len(waits.within[c]) > 0 }
+		if next == w && slices.ContainsFunc(sets, func(set []*Call) bool { return !slices.ContainsFunc(set, waiting) }) {
 			return nil // the usual case
 		}
-		for _, c := range holders {
+		for _, c := range slices.Concat(sets...) {
 			todo = append(todo, waits.within[c]...)
 		}
 	}
@@ -111,13 +117,10 @@ func (w *Waiter) circle() *engine.Deadlock {
 	}
 	for changed := true; changed; {
 		changed = false
-		for other, its := range stuck {
-			goesOn := func(c *Call) bool { return waiting(c) == nil }
-			free := slices.ContainsFunc(its.holders, goesOn)
-			if its.all {
-				free = !slices.ContainsFunc(its.holders, func(c *Call) bool { return !goesOn(c) })
-			}
-			if free || len(its.holders) == 0 {
+		for other, sets := range stuck {
+			stays := func(c *Call) bool { return waiting(c) != nil }
+			free := slices.ContainsFunc(sets, func(set []*Call) bool { return !slices.ContainsFunc(set, stays) })
+			if free || len(sets) == 0 {
 				delete(stuck, other)
 				changed = true
 			}
@@ -136,7 +139,7 @@ func (w *Waiter) circle() *engine.Deadlock {
 		seen[at] = len(circle.Plugins)
 		circle.Plugins = append(circle.Plugins, at.want.Plugin())
 		var next *Waiter
-		for _, c := range stuck[at].holders {
+		for _, c := range slices.Concat(stuck[at]...) {
 			if next = waiting(c); next != nil {
 				break
 			}

@@ -66,19 +66,20 @@ func opening(c *callctx.Caller, e *Engine) bool {
 func (e *Engine) Plugin() string { return e.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any lane.
-func (e *Engine) Holders() (calls []*callctx.Call, all bool) {
+func (e *Engine) Holders() [][]*callctx.Call {
+	var calls []*callctx.Call
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := e.worker
 	if w == nil || len(w.lanes)-len(w.free)-w.views < e.lanes {
-		return nil, false
+		return nil
 	}
 	for _, l := range w.lanes {
 		if l.owned {
 			calls = append(calls, l.call.current.Load())
 		}
 	}
-	return calls, false
+	return callctx.Each(calls)
 }
 
 // acquire makes the caller the owner of a lane of a living worker.

@@ -53,7 +53,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		}
 		owned = s != nil && s.tryAcquire()
 	}
-	for ended := c.Over; ; owned = false {
+	for ended := c.Over; ; {
 		if !owned {
 			var err error
 			if s, err = e.acquireAny(&c); err != nil {
@@ -81,9 +81,11 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		inst := s.inst
 		e.release(s)
 		stress.Yield()
-		if err := inst.renew(&c); err != nil {
+		var err error
+		if s, err = inst.renew(&c); err != nil {
 			return nil, err
 		}
+		owned, ended = s != nil, c.Ended()
 	}
 }
 
@@ -117,17 +119,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 			return s, nil
 		}
 	}
-	if len(slots) < e.mostSlots && (inside < callctx.MaxDepth || len(slots) < callctx.MaxDepth) {
-		more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
-		for len(more) < cap(more) {
-			phase := idle
-			if len(more) == len(slots) {
-				phase = busy // the call's own
-			}
-			more = append(more, e.newSlot(e.instances[len(more)%len(e.instances)], phase))
-		}
-		s := more[len(slots)]
-		e.slots.Store(&more)
+	if s := e.makeSlots(inside); s != nil {
 		e.mu.Unlock()
 		return s, nil
 	}
@@ -154,6 +146,36 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	stress.Yield()
 	return e.wait(c, slots, mine)
 }
+
+// makeSlots makes more slots, where there may be more and the call, which comes from so many others of the plug-in's, is not
+// the innermost of an endless recursion. It returns one that is the caller's, or nil: of an instance that is not poisoned,
+// where one gets a slot. The caller holds e.mu.
+func (e *Engine) makeSlots(inside int) *slot {
+	slots := *e.slots.Load()
+	if len(slots) >= e.mostSlots || inside >= callctx.MaxDepth && len(slots) >= callctx.MaxDepth {
+		return nil
+	}
+	more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
+	own := len(slots)
+	for i := own; i < cap(more); i++ {
+		if !e.instanceOf(i).poisoned.Load() {
+			own = i
+			break
+		}
+	}
+	for i := len(slots); i < cap(more); i++ {
+		phase := idle
+		if i == own {
+			phase = busy
+		}
+		more = append(more, e.newSlot(e.instanceOf(i), phase))
+	}
+	e.slots.Store(&more)
+	return more[own]
+}
+
+// instanceOf returns the instance of the engine's slot i. The slot itself says so to its owner only.
+func (e *Engine) instanceOf(i int) *instance { return e.instances[i%len(e.instances)] }
 
 // inside returns how many of the engine's slots are in use by calls that the call comes from: by its context, and by the
 // goroutine that it is on.
@@ -231,15 +253,20 @@ func (e *Engine) giveUp(mine chan *slot) {
 func (e *Engine) Plugin() string { return e.image.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any slot.
-func (e *Engine) Holders() (calls []*callctx.Call, all bool) {
+func (e *Engine) Holders() [][]*callctx.Call {
+	var calls []*callctx.Call
 	for _, s := range *e.slots.Load() {
-		var c *callctx.Call
-		if s.inUse() {
-			c = s.current.Load()
-		}
-		calls = append(calls, c)
+		calls = append(calls, s.holder())
 	}
-	return calls, false
+	return callctx.Each(calls)
+}
+
+// holder returns the call in a host function that has the slot, or nil.
+func (s *slot) holder() *callctx.Call {
+	if s.inUse() {
+		return s.current.Load()
+	}
+	return nil
 }
 
 // stopWaiting takes a waiting call out of the queue, and reports false when it is not in there any more: its channel

@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // instance is one plug-in state.
@@ -22,7 +24,8 @@ type instance struct {
 	thread   *thread // pinned instances only
 	running  bool    // started and not yet stopped; guarded by renewing, or by open and close being alone
 	poisoned atomic.Bool
-	renewing chan struct{} // a lock that a context can give up waiting for
+	renewing chan struct{} // a lock that nobody has to wait for
+	renewals uint          // guarded by renewing
 }
 
 // change is an instance that is started or stopped, for the calls that do it.
@@ -108,67 +111,180 @@ func (inst *instance) stop(c callctx.Caller) {
 	apart(func() { inst.engine.host.Log(c.Context, abi.LogWarn, []byte(text)) })
 }
 
-// renew stops a poisoned instance, once its running calls have ended, and starts it anew (R16).
-func (inst *instance) renew(c *callctx.Caller) error {
-	if inst.needs(c) {
-		return engine.ErrReentrant // it would wait for itself
-	}
-	ended, err := inst.tryRenew(c)
+// renew has a call go on that has found the instance poisoned. It stops the instance, once its running calls have ended, and
+// starts it anew (R16); or else, where the call need not wait so long, it returns a slot of another instance, of which the
+// caller is the owner then. Where the call comes from the instance itself, others are all that it can have.
+func (inst *instance) renew(c *callctx.Caller) (*slot, error) {
+	s, ended, err := inst.tryRenew(c)
 	if ended {
-		return c.GaveUp() // it is asked for why when nothing is held that others may want
+		return nil, c.GaveUp() // it is asked for why when nothing is held that others may want
 	}
-	return err
+	return s, err
 }
 
-// tryRenew is renew for a call that does not come from one that it would wait for. ended says that it gave up because the
-// call's context has ended.
-func (inst *instance) tryRenew(c *callctx.Caller) (ended bool, err error) {
+// tryRenew is renew. ended says that it gave up because the call's context has ended.
+func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err error) {
 	e := inst.engine
-	waiter, err := callctx.Wait(c.Outer, inst)
-	if err != nil {
-		return false, err
-	}
-	defer waiter.Done()
+	var own quiet
 	for wait := 10 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
-		select {
-		case inst.renewing <- struct{}{}:
-		case <-time.After(wait): // a Canceller has no Done
-			if c.Ended() || cancelled(c) {
-				return true, nil
-			}
-			continue
-		case <-c.Done:
-			return true, nil
-		case <-e.refused: // Close keeps the lock
-			return false, engine.ErrClosed
+		if e.isRefused() { // Close keeps the locks
+			return nil, false, engine.ErrClosed
 		}
-		break
+		if done, err := inst.renewNow(c, &own); done || err != nil {
+			return nil, false, err
+		}
+		stress.Yield()
+		if s := e.takeSound(c); s != nil {
+			return s, false, nil
+		}
+		again := false
+		for _, other := range e.instances {
+			if other != inst && other.poisoned.Load() {
+				done, err := other.renewNow(c, new(quiet))
+				if err != nil {
+					return nil, false, err
+				}
+				again = again || done
+			}
+		}
+		if again {
+			continue
+		}
+		want := e.repairs(c)
+		if want == nil && e.isRefused() { // and has taken the slots away
+			return nil, false, engine.ErrClosed
+		} else if want == nil {
+			return nil, false, engine.ErrReentrant // it would wait for itself
+		}
+		waiter, err := callctx.Wait(c.Outer, want) // again each time: what it waits for changes
+		if err != nil {
+			return nil, false, err
+		}
+		select {
+		case <-time.After(wait): // a Canceller has no Done
+			ended = cancelled(c)
+		case <-c.Done:
+			ended = true
+		case <-e.refused:
+		}
+		waiter.Done()
+		if ended {
+			return nil, true, nil
+		}
+	}
+}
+
+// isRefused reports whether the engine is closed, or about to be.
+func (e *Engine) isRefused() bool {
+	select {
+	case <-e.refused:
+		return true
+	default:
+		return false
+	}
+}
+
+// quiet is how far a look at an instance's slots has come that finds out whether its calls have ended since it was poisoned.
+type quiet struct {
+	renewals uint // of the instance, when the look began
+	slots    int  // of the engine's, those before which have been idle since
+}
+
+// renewNow renews the instance where nothing keeps it from that now, and reports whether it is, by whomever, no longer
+// poisoned.
+func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err error) {
+	select {
+	case inst.renewing <- struct{}{}:
+	default:
+		return false, nil
 	}
 	defer func() { <-inst.renewing }()
 	if !inst.poisoned.Load() {
-		return false, nil
+		return true, nil
+	}
+	if q.renewals != inst.renewals {
+		*q = quiet{renewals: inst.renewals}
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
-	for _, s := range *e.slots.Load() {
-		for wait := 10 * time.Microsecond; s.inst == inst && s.phase.Load() != idle; wait = min(2*wait, time.Millisecond) {
-			select {
-			case <-e.refused:
-				return false, engine.ErrClosed
-			case <-c.Done:
-				return true, nil
-			case <-time.After(wait):
-				if cancelled(c) {
-					return true, nil
-				}
-			}
+	for slots := *inst.engine.slots.Load(); q.slots < len(slots); q.slots++ {
+		if inst.engine.instanceOf(q.slots) == inst && slots[q.slots].phase.Load() != idle {
+			return false, nil
 		}
 	}
 	inst.stop(*c)
 	if err := inst.start(*c); err != nil {
 		return false, err
 	}
+	inst.renewals++
 	inst.poisoned.Store(false)
-	return false, nil
+	return true, nil
+}
+
+// takeSound takes an idle slot of an instance that is not poisoned, or makes one; nil where neither can be.
+func (e *Engine) takeSound(c *callctx.Caller) *slot {
+	sound := func(inst *instance) bool { return !inst.poisoned.Load() }
+	if !slices.ContainsFunc(e.instances, sound) {
+		return nil
+	}
+	for i, s := range *e.slots.Load() {
+		if sound(e.instanceOf(i)) && s.tryAcquire() {
+			return s
+		}
+	}
+	inside := e.inside(c)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil
+	}
+	return e.makeSlots(inside)
+}
+
+// repair is what a call waits for that has found an instance poisoned: that an instance can be renewed, or a slot of one that
+// need not be.
+type repair struct {
+	*Engine
+	outer []bool // for each instance, whether the call comes from it, which so cannot be renewed
+}
+
+// repairs returns what the call, which has found an instance poisoned, can wait for; nil when that would be itself.
+func (e *Engine) repairs(c *callctx.Caller) *repair {
+	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
+		return nil // any of the calls that run may be one that it comes from
+	}
+	r := &repair{e, make([]bool, len(e.instances))}
+	possible := false
+	for i, inst := range e.instances {
+		inside := inst.inside(c)
+		r.outer[i] = inside > 0 || inst.changes(c)
+		if inst.poisoned.Load() {
+			possible = possible || !r.outer[i]
+			continue
+		}
+		for at := i; at < len(*e.slots.Load()); at += len(e.instances) {
+			inside--
+		}
+		possible = possible || inside < 0 // not all of its slots are those of calls that this one comes from
+	}
+	if !possible {
+		return nil
+	}
+	return r
+}
+
+// Holders is callctx.Wanted's.
+func (r *repair) Holders() (sets [][]*callctx.Call) {
+	for i, inst := range r.instances {
+		if inst.poisoned.Load() && !r.outer[i] {
+			sets = append(sets, inst.holders())
+		}
+	}
+	for i, s := range *r.slots.Load() {
+		if !r.instanceOf(i).poisoned.Load() {
+			sets = append(sets, []*callctx.Call{s.holder()})
+		}
+	}
+	return sets
 }
 
 // cancelled reports whether the context of c is a Canceller that has ended.
@@ -177,43 +293,44 @@ func cancelled(c *callctx.Caller) bool {
 	return ok && own.CancelWord().Load() != 0
 }
 
-// needs reports whether the call comes from one that runs on the instance, or starts or stops it: by its context, or by
-// its goroutine.
-func (inst *instance) needs(c *callctx.Caller) bool {
-	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
-		return true
-	}
+// inside returns how many calls that run on the instance the call comes from: by its context, or by its goroutine.
+func (inst *instance) inside(c *callctx.Caller) int {
+	byContext, byGoroutine := 0, 0
 	for outer := range c.Outer.Running() {
-		switch held := outer.Holds().(type) {
-		case *instance:
-			if held == inst {
-				return true
-			}
-		case *change:
-			if (*instance)(held) == inst {
-				return true
-			}
+		if outer.Holds() == any(inst) {
+			byContext++
 		}
 	}
-	for _, s := range *inst.engine.slots.Load() {
-		if s.outerOfGoroutine() && s.inst == inst {
+	for i, s := range *inst.engine.slots.Load() {
+		if inst.engine.instanceOf(i) == inst && s.outerOfGoroutine() {
+			byGoroutine++
+		}
+	}
+	return max(byContext, byGoroutine)
+}
+
+// changes reports whether the call comes from the start or the stop of the instance.
+func (inst *instance) changes(c *callctx.Caller) bool {
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any((*change)(inst)) {
 			return true
 		}
 	}
 	return inst.control.outerOfGoroutine()
 }
 
-// Plugin is callctx.Wanted's.
-func (inst *instance) Plugin() string { return inst.engine.Plugin() }
-
-// Holders is callctx.Wanted's: to be renewed, an instance waits for all its calls, and for who renews it already.
-func (inst *instance) Holders() (calls []*callctx.Call, all bool) {
-	for _, s := range append([]*slot{inst.control}, *inst.engine.slots.Load()...) {
-		if c := s.current.Load(); c != nil && s.inUse() && (c.Holds() == any(inst) || c.Holds() == any((*change)(inst))) {
-			calls = append(calls, c)
+// holders returns the calls in host functions that the instance's renewal waits for: all that it runs, and who starts or
+// stops it already.
+func (inst *instance) holders() (calls []*callctx.Call) {
+	for i, s := range *inst.engine.slots.Load() {
+		if inst.engine.instanceOf(i) == inst && s.inUse() {
+			calls = append(calls, s.current.Load())
 		}
 	}
-	return calls, true
+	if c := inst.control.current.Load(); c != nil && inst.control.inUse() {
+		calls = append(calls, c)
+	}
+	return calls
 }
 
 // run crosses on the instance's own thread where it has one, else on this one.
