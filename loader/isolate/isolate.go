@@ -32,6 +32,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/worker"
 )
 
@@ -104,7 +105,9 @@ func positive(option string, d time.Duration) error {
 
 // WithBinary sets the program that is started as the worker, in place of this one. It must import this package, of the same
 // version, and package sandbox where that is used: Open looks for that in its file, and fails with an *OpenError of the kind
-// loader.ErrOption before anything of it runs. A relative path is resolved here.
+// loader.ErrOption before anything of it runs. A program that carries such a one as data is refused as well. Every worker
+// of the plug-in runs the file that Open saw: on Linux by its descriptor; elsewhere by its path, and none is started when
+// another file is there. None is started when it was overwritten in place. A relative path is resolved here.
 func WithBinary(path string) Option {
 	return once("WithBinary", func(o *isolated.Options) error {
 		if path == "" {
@@ -224,7 +227,7 @@ func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
 }
 
 func init() {
-	worker.Mark(worker.MarkerPlain)
+	mark.OfWorker()
 	// A program with package sandbox is taken over by that, once it is ready.
 	if requested, sandbox := worker.Requested(); requested && !sandbox {
 		worker.Main(nil)

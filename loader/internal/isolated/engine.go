@@ -63,14 +63,6 @@ type Restart struct {
 	Suspend  time.Duration // doubles each time up to 16 times, until a call succeeds
 }
 
-// checkProgram refuses a program that is not fit to be a worker; see the function. This program itself is.
-func (o *Options) checkProgram() error {
-	if o.Binary == "" {
-		return nil
-	}
-	return checkProgram(o.Binary, o.Sandbox != nil)
-}
-
 // Engine runs one plug-in in worker processes.
 type Engine struct {
 	lib  *inspect.Library

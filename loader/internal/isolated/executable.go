@@ -11,16 +11,18 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // executable is the program that a plug-in's workers run. Its file is opened once, when the plug-in is: later workers run
-// it, too, when the file was replaced or deleted, and when this process has changed its root.
+// it, too, when the file was replaced or deleted, and when this process has changed its root. What is checked is what is
+// started: both are of the one descriptor.
 type executable struct {
 	path string
-	file *os.File    // nil where the system starts programs by path only
-	info os.FileInfo // of file, when it was opened
-	root *os.File    // the root folder at that time; likewise
-	own  bool        // file is this plug-in's alone
+	file *os.File         // nil where the system starts programs by path only
+	seen libfile.Identity // of the file that isolate.WithBinary names, when it was checked
+	root *os.File         // the root folder when it was opened; nil as file
+	own  bool             // isolate.WithBinary names it: file is this plug-in's alone
 }
 
 // openExecutable opens the program that the options name.
@@ -29,30 +31,26 @@ func openExecutable(o *Options) (x executable, err error) {
 		if x.path, err = self(); err != nil {
 			return x, err
 		}
-		x.file, err = ownFile()
-		x.root = rootFolder()
-		return x, err
+		if x.file, err = ownFile(); err != nil {
+			return x, err
+		}
+	} else {
+		x.own = true
+		if x.path, err = filepath.Abs(o.Binary); err != nil {
+			return x, err
+		}
+		if x.file, x.seen, err = openProgram(x.path, o.Sandbox != nil); err != nil {
+			return x, err
+		}
+		if !startsByDescriptor {
+			x.file.Close()
+			x.file = nil
+		}
 	}
-	if err := o.checkProgram(); err != nil {
-		return x, err
-	}
-	if x.path, err = filepath.Abs(o.Binary); err != nil || runtime.GOOS != "linux" {
-		return x, err
-	}
-	if x.file, err = os.Open(x.path); err != nil {
-		return x, err
-	}
-	x.own, x.root = true, rootFolder()
-	checked, err := os.Stat(x.path)
-	if err == nil {
-		x.info, err = x.file.Stat()
-	}
-	if err != nil || !os.SameFile(checked, x.info) {
+	if x.root, err = rootFolder(); err != nil {
 		x.close()
-		return x, &inspect.Error{Kind: engine.ErrOption, Found: fmt.Sprintf("isolate.WithBinary with %q, which is replaced at this moment", o.Binary),
-			Expected: "a file that stays", Remedy: "Open the plug-in again"}
 	}
-	return x, nil
+	return x, err
 }
 
 // noProgram is the error for a worker whose program cannot be opened.
@@ -64,19 +62,50 @@ func noProgram(err error) error {
 	return &engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: 1, Err: err}
 }
 
-// check checks the program again where it was overwritten since.
-func (x *executable) check(o *Options) error {
-	if x.info != nil {
-		now, err := x.file.Stat()
-		if err == nil && now.Size() == x.info.Size() && now.ModTime().Equal(x.info.ModTime()) {
-			return nil
+// check refuses a program that is not what it was when the plug-in was opened. It is called by one goroutine at a time.
+func (x *executable) check(o *Options) (err error) {
+	if !x.own {
+		return nil
+	}
+	var now libfile.Identity
+	if x.file != nil {
+		now, _, err = libfile.IdentifyOpen(x.file)
+	} else {
+		now, _, err = libfile.Identify(x.path)
+	}
+	if err != nil {
+		return unreadable(x.path, err)
+	}
+	if now == x.seen {
+		return nil
+	}
+	if now.Renamed(x.seen) { // or its times were set back by who has written to it
+		file := x.file
+		if file == nil {
+			if file, now, err = openProgram(x.path, o.Sandbox != nil); err == nil {
+				file.Close()
+			}
+		} else {
+			err = checkProgram(file, x.path, now, o.Sandbox != nil)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return o.checkProgram()
+	if !now.Renamed(x.seen) {
+		what := "was overwritten in place"
+		if x.file == nil {
+			what = "was replaced or overwritten"
+		}
+		return programError(x.path, "which "+what+" since the plug-in was opened", "the program that was checked then",
+			"Rename new versions over old ones; close the plug-in and open it again")
+	}
+	x.seen = now
+	return nil
 }
 
 func (x *executable) close() {
-	if x.own {
+	if x.own && x.file != nil {
 		x.file.Close()
 	}
 }
@@ -116,31 +145,40 @@ func ownFile() (*os.File, error) {
 	if opened.file == nil {
 		var err error
 		opened.file, err = os.Open(selfLink)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		if err = unlessForbidden(err); err != nil {
 			return nil, err
 		}
 	}
 	return opened.file, nil
 }
 
-// rootFolder returns the folder that is the root at this time, or nil where it cannot be had.
-func rootFolder() *os.File {
+// rootFolder returns the folder that is the root at this time, or nil where it cannot be had. Other errors are as ownFile's.
+func rootFolder() (*os.File, error) {
 	if runtime.GOOS != "linux" {
-		return nil
+		return nil, nil
 	}
 	opened.mu.Lock()
 	defer opened.mu.Unlock()
 	info, err := os.Stat("/")
 	if err != nil {
-		return nil
+		return nil, unlessForbidden(err)
 	}
 	if opened.root == nil || !os.SameFile(info, opened.info) {
-		if opened.root, err = os.Open("/"); err != nil { // the one before may be in use, and the process's root seldom changes
-			return nil
+		root, err := os.Open("/") // the one before may be in use, and the process's root seldom changes
+		if err != nil {
+			return nil, unlessForbidden(err)
 		}
-		opened.info = info
+		opened.root, opened.info = root, info
 	}
-	return opened.root
+	return opened.root, nil
+}
+
+// unlessForbidden returns an error that may be over the next time.
+func unlessForbidden(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // self returns this program's path.

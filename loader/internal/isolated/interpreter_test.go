@@ -28,12 +28,12 @@ func TestWithoutDynamicLinker(t *testing.T) {
 	require.NoError(t, os.WriteFile(program, data, 0o755))
 	started := exec.Command(program).Start()
 	require.Error(t, started)
-	err = notStarted(program, started)
+	err = (&executable{path: program}).notStarted(started)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	assert.ErrorContains(t, err, "its dynamic linker /")
 	assert.ErrorContains(t, err, "CGO_ENABLED=0")
 
 	missing := filepath.Join(t.TempDir(), "missing")
 	started = exec.Command(missing).Start()
-	assert.Equal(t, started, notStarted(missing, started))
+	assert.Equal(t, started, (&executable{path: missing}).notStarted(started))
 }

@@ -8,7 +8,6 @@ import (
 	"syscall"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/keeper"
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
 )
 
 // kept is a worker's process under a keeper, which ends all that it has started.
@@ -27,43 +26,21 @@ func startKept(ctx context.Context, x *executable, name string, env []string, sa
 	if !withKeeper || x.file == nil {
 		return nil, errNoKeeper
 	}
-	var pipes [4]*os.File // output, alive: the read and the write end of each
-	var null *os.File
-	var err error
-	started := false
-	defer func() {
-		for i, f := range pipes {
-			if f != nil && !(started && (i == 0 || i == 3)) {
-				f.Close()
-			}
-		}
-	}()
-	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if pipes[2], pipes[3], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if null, err = nullFile(); err != nil {
-		return nil, err
-	}
-	inherited := append([]*os.File{null, pipes[1], pipes[1], pipes[2]}, files...)
-	var handles []uintptr
-	for i := range inherited[3:] {
-		handles = append(handles, uintptr(3+i))
-	}
-	c := keeper.Command{Program: x.file, Root: x.root, Args: []string{name}, Files: inherited,
-		Env: append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...))}
-	p, err := keeper.Start(ctx, c, onForkThread)
-	if err == keeper.ErrUnsupported {
-		return nil, errNoKeeper
-	}
+	f, err := newOutfit(env, sandbox, files)
 	if err != nil {
 		return nil, err
 	}
-	started = true
-	output.read(pipes[0])
-	return &kept{p, pipes[3], bareLayer(env)}, nil
+	c := keeper.Command{Program: x.file, Root: x.root, Args: []string{name}, Files: f.files, Env: f.env}
+	p, err := keeper.Start(ctx, c, onForkThread)
+	if err != nil {
+		f.close()
+		if err == keeper.ErrUnsupported {
+			err = errNoKeeper
+		}
+		return nil, err
+	}
+	f.started(output)
+	return &kept{p, f.alive, bareLayer(env)}, nil
 }
 
 func (k *kept) pid() int { return k.PID() }

@@ -16,6 +16,9 @@ type system struct{ queue int } // -1 when it ended before the queue was told of
 // layers is empty: nothing but the worker itself ends it when the host is gone.
 func (system) layers() []string { return nil }
 
+// byPath returns the path that x is started by, and what the process inherits.
+func (x *executable) byPath(files []*os.File) (string, []*os.File) { return x.path, files }
+
 // start starts the process.
 func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
 	attr.Sys = &syscall.SysProcAttr{Setsid: true}

@@ -17,6 +17,15 @@ type system struct{}
 
 func (system) layers() []string { return []string{"dies with the host"} }
 
+// byPath returns the path that x is started by, and what the process inherits: a program that was checked by its descriptor is
+// started by it. The worker closes it, as all that is not its own.
+func (x *executable) byPath(files []*os.File) (string, []*os.File) {
+	if !x.own {
+		return x.path, files
+	}
+	return "/proc/self/fd/" + strconv.Itoa(len(files)), append(files[:len(files):len(files)], x.file)
+}
+
 // start starts the process.
 func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
 	attr.Sys = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}

@@ -36,6 +36,7 @@ const hang = 30 * time.Second
 // hosts are what such a process does, by name; without a keeper where the name begins with that.
 var hosts = map[string]func(t *testing.T, args []string){
 	"children": hostOfChildren, "setuid": hostWithoutRights, "chroot": hostElsewhere, "sigchld": hostWithoutSIGCHLD,
+	"swapped": hostOfSwapped, "overwritten": hostOfOverwritten,
 }
 
 // TestHost is that process.
@@ -274,6 +275,18 @@ func TestManyWorkers(t *testing.T) {
 // A program that starts workers by its path, where there are no keepers, is told what is wrong with them.
 func TestReplacedBinary(t *testing.T) {
 	path := t.TempDir() + "/worker"
+	copyOfThis(t, path)
+	p := open(t, "fault_children", isolate.WithBinary(path))
+	defer p.Close()
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700))
+	_, err := p.Call(context.Background(), "crash", nil)
+	assert.ErrorIs(t, err, loader.ErrCrash)
+	assert.Equal(t, "works", call(t, p, "echo", "works"), "in a worker of the program that Open saw")
+}
+
+// copyOfThis copies this test's program, which is a worker.
+func copyOfThis(t testing.TB, path string) {
 	source, err := os.Open(os.Args[0])
 	require.NoError(t, err)
 	defer source.Close()
@@ -282,11 +295,110 @@ func TestReplacedBinary(t *testing.T) {
 	_, err = io.Copy(target, source)
 	require.NoError(t, err)
 	require.NoError(t, target.Close())
+}
+
+// What was checked is what is started, whatever is at its path by then, with a keeper and without.
+func TestProgramIsSwapped(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		t.Run(fmt.Sprint("keeper ", kept), func(t *testing.T) {
+			dir := t.TempDir()
+			_, from := host(t, kept, "swapped", dir)
+			assert.Equal(t, "works", hear(t, from, "the next worker"))
+			opened, err := strconv.Atoi(hear(t, from, "opened"))
+			require.NoError(t, err)
+			refused, err := strconv.Atoi(hear(t, from, "refused"))
+			require.NoError(t, err)
+			t.Log("opened", opened, "refused", refused)
+			assert.Positive(t, opened+refused)
+			_, err = os.Stat(dir + "/ran")
+			assert.ErrorIs(t, err, os.ErrNotExist, "a program ran that is no worker")
+		})
+	}
+}
+
+func hostOfSwapped(t *testing.T, args []string) {
+	dir := args[0]
+	path, worker, other := dir+"/program", dir+"/worker", dir+"/other"
+	copyOfThis(t, worker)
+	require.NoError(t, os.WriteFile(other, []byte("#!/bin/sh\necho > "+dir+"/ran\n"), 0o700))
+	swap := func(to string) {
+		require.NoError(t, os.Link(to, path+".new"))
+		require.NoError(t, os.Rename(path+".new", path))
+	}
+	swap(worker)
 	p := open(t, "fault_children", isolate.WithBinary(path))
-	defer p.Close()
-	require.NoError(t, os.Remove(path))
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700))
-	_, err = p.Call(context.Background(), "crash", nil)
+	swap(other)
+	_, err := p.Call(context.Background(), "crash", nil)
 	assert.ErrorIs(t, err, loader.ErrCrash)
-	assert.Equal(t, "works", call(t, p, "echo", "works"), "in a worker of the program that Open saw")
+	say("the next worker", call(t, p, "echo", "works"))
+	require.NoError(t, p.Close())
+	done, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				swap(worker)
+				swap(other)
+			}
+		}
+	}()
+	opened, refused := 0, 0
+	for range 60 {
+		p, err := loader.Open(fixture.C(t, "fault_children"), isolate.InWorker(isolate.WithBinary(path)))
+		if err != nil {
+			assert.ErrorIs(t, err, loader.ErrOption)
+			refused++
+			continue
+		}
+		opened++
+		assert.NoError(t, p.Close())
+	}
+	close(done)
+	<-stopped
+	say("opened", opened)
+	say("refused", refused)
+}
+
+// A program that is overwritten in place is started no more, and the error says so; one that is only renamed, or whose rights
+// are changed, is.
+func TestProgramIsOverwritten(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		t.Run(fmt.Sprint("keeper ", kept), func(t *testing.T) {
+			_, from := host(t, kept, "overwritten", t.TempDir())
+			assert.Equal(t, "works", hear(t, from, "renamed"))
+			reason := hear(t, from, "overwritten")
+			assert.Contains(t, reason, "overwritten in place since the plug-in was opened")
+			assert.Contains(t, reason, "isolate.WithBinary")
+		})
+	}
+}
+
+func hostOfOverwritten(t *testing.T, args []string) {
+	path := args[0] + "/program"
+	copyOfThis(t, path)
+	p := open(t, "fault_children", isolate.WithBinary(path))
+	crash := func() {
+		_, err := p.Call(context.Background(), "crash", nil)
+		assert.ErrorIs(t, err, loader.ErrCrash)
+	}
+	crash()
+	require.NoError(t, os.Chmod(path, 0o755))
+	require.NoError(t, os.Rename(path, path+".old"))
+	say("renamed", call(t, p, "echo", "works"))
+	crash()
+	var file *os.File
+	require.Eventually(t, func() (ok bool) { // the system lets nobody write as long as it runs
+		var err error
+		file, err = os.OpenFile(path+".old", os.O_WRONLY|os.O_APPEND, 0)
+		return err == nil
+	}, hang, time.Millisecond)
+	_, err := file.WriteString("more")
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	_, err = p.Call(context.Background(), "echo", nil)
+	say("overwritten", err)
+	_ = p.Close()
 }

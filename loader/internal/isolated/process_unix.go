@@ -23,45 +23,73 @@ type process struct {
 	bare   string // the layer that its environment is; may be empty
 }
 
-// startProcess starts binary as a worker that inherits files, and writes its streams to output.
-func startProcess(binary, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
-	var pipes [4]*os.File // output, alive: the read and the write end of each
-	var null *os.File
-	var err error
+// openFlags are what a program's file is opened with: what is at its path may be a pipe by now, on which opening would wait.
+const openFlags = unix.O_NONBLOCK | unix.O_NOCTTY
+
+// outfit is what a worker's process begins with, and what its host keeps of that.
+type outfit struct {
+	files         []*os.File // its descriptors, from 0 on
+	env           []string
+	output, alive *os.File    // the host's: the end that its output is read from, and the one that tells that the host is there
+	inner         [2]*os.File // the other ends
+}
+
+// newOutfit makes one of the environment and the files that a worker is to have.
+func newOutfit(env []string, sandbox bool, files []*os.File) (f *outfit, err error) {
+	f = new(outfit)
 	defer func() {
-		for _, i := range []int{1, 2} { // the worker's
-			if pipes[i] != nil {
-				pipes[i].Close()
-			}
+		if err != nil {
+			f.close()
 		}
 	}()
-	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
+	if f.output, f.inner[0], err = os.Pipe(); err != nil {
 		return nil, err
 	}
-	if pipes[2], pipes[3], err = os.Pipe(); err == nil {
-		null, err = nullFile()
+	if f.inner[1], f.alive, err = os.Pipe(); err != nil {
+		return nil, err
 	}
-	p := &process{alive: pipes[3], bare: bareLayer(env)}
-	if err == nil {
-		inherited := append([]*os.File{null, pipes[1], pipes[1], pipes[2]}, files...)
-		var handles []uintptr
-		for i := range inherited[3:] {
-			handles = append(handles, uintptr(3+i))
-		}
-		err = p.start(binary, []string{name}, &os.ProcAttr{
-			Dir:   "/",
-			Env:   append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...)),
-			Files: inherited,
-		})
-	}
+	null, err := nullFile()
 	if err != nil {
-		pipes[0].Close()
-		if pipes[3] != nil {
-			pipes[3].Close()
-		}
 		return nil, err
 	}
-	output.read(pipes[0])
+	f.files = append([]*os.File{null, f.inner[0], f.inner[0], f.inner[1]}, files...)
+	var handles []uintptr
+	for i := range f.files[3:] {
+		handles = append(handles, uintptr(3+i))
+	}
+	f.env = append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...))
+	return f, nil
+}
+
+// started is called when the process has its own.
+func (f *outfit) started(output *tail) {
+	f.inner[0].Close()
+	f.inner[1].Close()
+	output.read(f.output)
+}
+
+// close is called when there is no process.
+func (f *outfit) close() {
+	for _, file := range []*os.File{f.output, f.alive, f.inner[0], f.inner[1]} {
+		if file != nil {
+			file.Close()
+		}
+	}
+}
+
+// startProcess starts x as a worker that inherits files, and writes its streams to output.
+func startProcess(x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
+	f, err := newOutfit(env, sandbox, files)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{alive: f.alive, bare: bareLayer(env)}
+	path, all := x.byPath(f.files)
+	if err := p.start(path, []string{name}, &os.ProcAttr{Dir: "/", Env: f.env, Files: all}); err != nil {
+		f.close()
+		return nil, err
+	}
+	f.started(output)
 	return p, nil
 }
 

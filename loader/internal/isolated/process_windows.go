@@ -29,11 +29,14 @@ type process struct {
 // exitKilled is the exit code of processes that kill ends.
 const exitKilled = 0x46_52_4b // "FRK"
 
-// startProcess starts binary as a worker that inherits files, and writes its streams to output.
+// openFlags: there is nothing here that opening would wait for.
+const openFlags = 0
+
+// startProcess starts x as a worker that inherits files, and writes its streams to output.
 //
 // The process is in its job from right after its start: until then, if this process ends, it finds out by the pipe and
 // ends, too. Nothing of the plug-in runs before this function returns.
-func startProcess(binary, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
+func startProcess(x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
 	var pipes [4]*os.File // output, alive: the read and the write end of each
 	var null *os.File
 	p := &process{bare: bareLayer(env, systemRoot)}
@@ -79,7 +82,7 @@ func startProcess(binary, name string, env []string, sandbox bool, files []*os.F
 		handles = append(handles, uintptr(h))
 	}
 	env = append(withRoot(env), workerside.Variable+"="+workerside.Value(sandbox, handles...))
-	p.Process, err = os.StartProcess(binary, []string{name}, &os.ProcAttr{
+	p.Process, err = os.StartProcess(x.path, []string{name}, &os.ProcAttr{
 		Dir:   filepath.VolumeName(os.Getenv(systemRoot)) + `\`,
 		Env:   env,
 		Files: []*os.File{null, pipes[1], pipes[1]},

@@ -1,60 +1,66 @@
 package isolated
 
 import (
-	"bytes"
-	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
-	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
+	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 )
 
-// Markers are found wherever the file's parts are cut, and nothing else is taken for one.
-func TestFindMarks(t *testing.T) {
-	plain, boxed := []byte(workerside.MarkerPlain), []byte(workerside.MarkerSandbox)
-	both := marks{"plain": {workerside.Version: true}, "sandbox": {workerside.Version: true}}
-	for _, before := range []int{0, 1, 256<<10 - len(plain) - 1, 256<<10 - len(plain)/2, 256 << 10, 1 << 20} {
-		file := append(bytes.Repeat([]byte("github.com/"), before/11+1)[:before:before], plain...)
-		file = append(append(file, make([]byte, 300<<10)...), boxed...)
-		for name, reader := range map[string]io.Reader{
-			"whole":      bytes.NewReader(file),
-			"odd pieces": &pieces{file, 1013},
-			"data error": iotest.DataErrReader(bytes.NewReader(file)),
-		} {
-			found, err := findMarks(reader)
-			require.NoError(t, err)
-			assert.Equal(t, both, found, "%d bytes before, %s", before, name)
+// A file that takes long to be read holds up nobody who names another one.
+func TestSlowProgramHoldsUpNothing(t *testing.T) {
+	reading, release := make(chan bool), make(chan bool)
+	was := findMarks
+	defer func() { findMarks = was }()
+	worker := mark.Found{mark.Worker: {mark.Version: true}}
+	findMarks = func(file io.ReaderAt) (mark.Found, error) {
+		if filepath.Base(file.(*os.File).Name()) == "slow" {
+			reading <- true
+			<-release
 		}
+		return worker, nil
 	}
-	for _, file := range []string{"", "x", workerside.MarkerBegin, workerside.MarkerBegin + "plain/1",
-		workerside.MarkerBegin + "plain" + workerside.MarkerEnd[1:],
-		workerside.MarkerBegin + string(make([]byte, 100)) + workerside.MarkerEnd, workerside.MarkerPlain[1:]} {
-		found, err := findMarks(bytes.NewReader([]byte(file)))
-		require.NoError(t, err)
-		assert.Empty(t, found, "%q", file)
+	dir := t.TempDir()
+	open := func(name string) error {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte("a program"), 0o700))
+		file, _, err := openProgram(path, false)
+		if err == nil {
+			file.Close()
+		}
+		return err
 	}
-	found, err := findMarks(bytes.NewReader([]byte(workerside.MarkerBegin + workerside.MarkerBegin + "plain/7" + workerside.MarkerEnd)))
-	require.NoError(t, err)
-	assert.Equal(t, marks{"plain": {"7": true}}, found, "the beginning alone is in every host")
-	_, err = findMarks(iotest.ErrReader(errors.New("no disk")))
-	assert.ErrorContains(t, err, "no disk")
+	slow := make(chan error)
+	go func() { slow <- open("slow") }()
+	<-reading
+	quick := make(chan error)
+	go func() { quick <- open("quick") }()
+	select {
+	case err := <-quick:
+		assert.NoError(t, err)
+	case <-time.After(time.Minute):
+		t.Error("it waits for the other file")
+	}
+	close(release)
+	assert.NoError(t, <-slow)
 }
 
-// pieces reads n bytes at a time.
-type pieces struct {
-	data []byte
-	n    int
-}
-
-func (p *pieces) Read(b []byte) (int, error) {
-	if len(p.data) == 0 {
-		return 0, io.EOF
+// What is written while it is read is refused.
+func TestProgramIsOverwrittenWhileRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("a program"), 0o700))
+	was := findMarks
+	defer func() { findMarks = was }()
+	findMarks = func(io.ReaderAt) (mark.Found, error) {
+		require.NoError(t, os.WriteFile(path, []byte("another program"), 0o700))
+		return mark.Found{mark.Worker: {mark.Version: true}}, nil
 	}
-	n := copy(b, p.data[:min(p.n, len(p.data))])
-	p.data = p.data[n:]
-	return n, nil
+	_, _, err := openProgram(path, false)
+	assert.ErrorContains(t, err, "overwritten at this moment")
 }

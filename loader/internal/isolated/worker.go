@@ -169,11 +169,11 @@ func (w *worker) startProcess() (child, error) {
 		return nil, err
 	}
 	if err != errNoKeeper {
-		return nil, notStarted(x.path, err)
+		return nil, x.notStarted(err)
 	}
-	p, err := startProcess(x.path, name, env, o.Sandbox != nil, w.files(), w.output)
+	p, err := startProcess(x, name, env, o.Sandbox != nil, w.files(), w.output)
 	if err != nil {
-		return nil, notStarted(x.path, err)
+		return nil, x.notStarted(err)
 	}
 	if err := w.memory.Started(p.Process); err != nil {
 		p.kill()

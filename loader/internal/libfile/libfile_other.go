@@ -38,6 +38,19 @@ func Identify(path string) (Identity, fs.FileMode, error) {
 	return identityOf(path, info), info.Mode().Type(), nil
 }
 
+// IdentifyOpen is Identify of a file that is open.
+func IdentifyOpen(f *os.File) (Identity, fs.FileMode, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	return identityOf(f.Name(), info), info.Mode().Type(), nil
+}
+
+// Renamed reports whether what differs between the two may come from renaming or linking the file, and from changing its
+// rights. Here nothing tells of these.
+func (i Identity) Renamed(since Identity) bool { return i == since }
+
 func (f *File) identify() (Identity, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -5,6 +5,7 @@ package libfile
 import (
 	"io"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,31 @@ func Identify(path string) (Identity, fs.FileMode, error) {
 		return Identity{}, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return identityOf(&s), kindOf(&s), nil
+}
+
+// IdentifyOpen is Identify of a file that is open.
+func IdentifyOpen(f *os.File) (Identity, fs.FileMode, error) {
+	var s unix.Stat_t
+	c, err := f.SyscallConn()
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	failed := c.Control(func(fd uintptr) {
+		err = again(func() error { return unix.Fstat(int(fd), &s) })
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return Identity{}, 0, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return identityOf(&s), kindOf(&s), nil
+}
+
+// Renamed reports whether what differs between the two may come from renaming or linking the file, and from changing its
+// rights: what it contains, as far as its length and time tell, is the same.
+func (i Identity) Renamed(since Identity) bool {
+	return i.ID == since.ID && i.size == since.size && i.modified == since.modified
 }
 
 func (f *File) identify() (Identity, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -28,7 +29,10 @@ import (
 // Variable is the environment variable that makes a process a worker: Value's text.
 const Variable = "FERRULE_WORKER"
 
-const version = "3"
+// version is the protocol's, as Value has it.
+var version = strconv.Itoa(mark.Version)
+
+const plain, sandboxed = "plain", "sandbox"
 
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
 // open as long as it lives, then what transport.Attach takes, and then, where a library is handed over so, its own.

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,24 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
+
+// launcherSource is a program that carries a worker as data, and would start it.
+const launcherSource = `package main
+
+import (
+	_ "embed"
+	"os"
+)
+
+//go:embed worker
+var worker []byte
+
+func main() { os.WriteFile(os.Args[0]+".main-ran", worker[:1], 0o600) }
+`
 
 // A program that would be no worker is refused before anything of it runs, with words that say what it is and what to do.
 func TestWithBinary(t *testing.T) {
@@ -28,10 +44,19 @@ func TestWithBinary(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	program, err := os.ReadFile(unboxed)
 	require.NoError(t, err)
-	marker := []byte("this program can be a worker: plain/")
-	at := bytes.Index(program, marker)
+	launcher := filepath.Join(dir, "launcher")
+	build = exec.Command("go", "build", "-o", launcher, ".")
+	build.Dir, build.Env = t.TempDir(), append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	for name, text := range map[string][]byte{"go.mod": []byte("module launcher\n"), "worker": program, "main.go": []byte(launcherSource)} {
+		require.NoError(t, os.WriteFile(filepath.Join(build.Dir, name), text, 0o600))
+	}
+	out, err = build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	at := bytes.Index(program, mark.Number)
 	require.Positive(t, at)
-	program[at+len(marker)] = '0'
+	version := program[at+len(mark.Number)+4:]
+	require.Equal(t, mark.Version, int(binary.NativeEndian.Uint32(version)))
+	binary.NativeEndian.PutUint32(version, mark.Version+1)
 	other := filepath.Join(dir, "other-version")
 	require.NoError(t, os.WriteFile(other, program, 0o700))
 	script := filepath.Join(dir, "script")
@@ -51,6 +76,8 @@ func TestWithBinary(t *testing.T) {
 		{"/dev/null", false, "no regular file", "path of such a program"},
 		{"/bin/true", false, "no worker", plain},
 		{"/bin/true", true, "no worker", plain},
+		{launcher, false, "no worker", plain},
+		{launcher, true, "no worker", plain},
 		{script, false, "a script", "path of such a program"},
 		{other, false, "another version", "same version"},
 		{other, true, "another version", "same version"},

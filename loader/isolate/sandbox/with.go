@@ -3,12 +3,13 @@ package sandbox
 import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/worker"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 func init() {
-	worker.Mark(worker.MarkerSandbox)
+	mark.OfSandbox()
 	if requested, sandbox := worker.Requested(); requested && sandbox {
 		worker.Main(apply)
 	}

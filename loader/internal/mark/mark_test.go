@@ -1,0 +1,171 @@
+package mark
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+var want = Found{Worker: {Version: true}}
+
+func build(t *testing.T, dir string, env []string, args ...string) string {
+	t.Helper()
+	fixture.Loadable(t)
+	program := filepath.Join(t.TempDir(), "program")
+	cmd := exec.Command("go", append([]string{"build", "-o", program}, args...)...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
+
+func find(t *testing.T, path string) Found {
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	found, err := Find(f)
+	require.NoError(t, err)
+	return found
+}
+
+// The mark is found in programs of every format, however they are linked, and with nothing but what runs left in them.
+func TestFind(t *testing.T) {
+	const program = "./testdata/marked"
+	for name, how := range map[string]struct {
+		env  []string
+		args []string
+	}{
+		"plain":    {nil, nil},
+		"stripped": {nil, []string{"-ldflags=-s -w"}},
+		"debug":    {nil, []string{"-gcflags=-N -l"}},
+		"pie":      {[]string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
+		"windows":  {[]string{"GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
+		"darwin":   {[]string{"GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
+		"arm64":    {[]string{"GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0"}, nil},
+		"arm":      {[]string{"GOOS=linux", "GOARCH=arm", "CGO_ENABLED=0"}, nil},
+		"riscv64":  {[]string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, want, find(t, build(t, ".", how.env, append(how.args, program)...)))
+		})
+	}
+}
+
+// So it is where the C compiler links the program.
+func TestFindLinkedByC(t *testing.T) {
+	for _, mode := range []string{"exe", "pie"} {
+		program := build(t, ".", []string{"CGO_ENABLED=1"}, "-buildmode="+mode, "-ldflags=-s -w -linkmode=external", "./testdata/linkedbyc")
+		assert.Equal(t, want, find(t, program), mode)
+	}
+}
+
+// A program that carries a worker as data is none, wherever and however it does.
+func TestCarried(t *testing.T) {
+	for _, system := range []string{"linux/amd64", "linux/arm64", "windows/amd64", "darwin/arm64"} {
+		goos, arch, _ := strings.Cut(system, "/")
+		env := []string{"GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "GOOS=" + goos, "GOARCH=" + arch}
+		worker, err := os.ReadFile(build(t, ".", env[2:], "./testdata/marked"))
+		require.NoError(t, err)
+		for _, kind := range []string{"[]byte", "string"} {
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module launcher\n"), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "worker"), worker, 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n\nimport _ \"embed\"\n\n//go:embed worker\nvar carried "+kind+
+				"\n\nfunc main() { println(len(carried)) }\n"), 0o600))
+			for _, mode := range []string{"exe", "pie"} {
+				launcher, err := os.ReadFile(build(t, dir, env, "-buildmode="+mode, "."))
+				require.NoError(t, err)
+				require.True(t, bytes.Contains(launcher, worker), "it does carry it")
+				found, err := Find(bytes.NewReader(launcher))
+				require.NoError(t, err)
+				assert.Empty(t, found, "%s, %s, %s", system, kind, mode)
+				if kind == "string" {
+					found, err = Find(bytes.NewReader(append(launcher, worker...)))
+					require.NoError(t, err)
+					assert.Empty(t, found, "at the end of the file")
+				}
+			}
+		}
+	}
+}
+
+// Another version is told by its number, and several by all of them.
+func TestFindOthers(t *testing.T) {
+	program, err := os.ReadFile(build(t, ".", nil, "./testdata/marked"))
+	require.NoError(t, err)
+	at := bytes.Index(program, Number)
+	require.Positive(t, at)
+	kind, version := program[at+16:at+20], program[at+20:at+24]
+	find := func() Found {
+		found, err := Find(bytes.NewReader(program))
+		require.NoError(t, err)
+		return found
+	}
+	assert.Equal(t, want, find())
+	binary.NativeEndian.PutUint32(version, 7)
+	assert.Equal(t, Found{Worker: {7: true}}, find())
+	binary.NativeEndian.PutUint32(kind, uint32(Sandboxed))
+	assert.Equal(t, Found{Sandboxed: {7: true}}, find())
+	program[at]++
+	assert.Empty(t, find())
+	program[at]--
+	copy(program[at+24:], program[at:at+20])
+	binary.NativeEndian.PutUint32(program[at+44:], 8)
+	assert.Equal(t, Found{Sandboxed: {7: true, 8: true}}, find())
+}
+
+// What is no program has no mark, and neither reading nor a header that lies ends in a panic.
+func TestFindInGarbage(t *testing.T) {
+	for _, file := range []string{"", "x", "#!/bin/sh\n", strings.Repeat("MZ", 100), "\x7fELF\x02" + strings.Repeat("\xff", 200),
+		"\xcf\xfa\xed\xfe" + strings.Repeat("\xff", 200), "\xcf\xfa\xed\xfe" + strings.Repeat("\x01\x00\x00\x00", 50), string(Number)} {
+		found, err := Find(strings.NewReader(file))
+		require.NoError(t, err)
+		assert.Empty(t, found, "%q", file)
+	}
+	_, err := Find(broken{})
+	assert.ErrorIs(t, err, errDisk)
+}
+
+var errDisk = errors.New("no disk")
+
+type broken struct{}
+
+func (broken) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
+
+// A mark is found wherever the code is cut to be read.
+func TestFindAtEdges(t *testing.T) {
+	mark := append(bytes.Clone(Number), 0, 0, 0, 0, 0, 0, 0, 0)
+	binary.NativeEndian.PutUint32(mark[16:], uint32(Worker))
+	binary.NativeEndian.PutUint32(mark[20:], Version)
+	const window = 256 << 10
+	for _, before := range []int{0, 1, window - 25, window - 24, window - 23, window - 1, window, 2*window - 30, 2*window - 46} {
+		for _, after := range []int{0, 1, window} {
+			found, err := findIn(bytes.NewReader(append(append(make([]byte, before), mark...), make([]byte, after)...)))
+			require.NoError(t, err)
+			assert.Equal(t, want, found, "%d bytes before, %d after", before, after)
+		}
+		found, err := findIn(bytes.NewReader(append(make([]byte, before), mark[:23]...)))
+		require.NoError(t, err)
+		assert.Empty(t, found, "a part of one")
+	}
+}
+
+func FuzzFind(f *testing.F) {
+	for _, head := range []string{"\x7fELF\x02\x01\x01", "MZ", "\xcf\xfa\xed\xfe"} {
+		f.Add([]byte(head))
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		_, err := Find(bytes.NewReader(file))
+		assert.NoError(t, err)
+	})
+}

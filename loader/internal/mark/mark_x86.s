@@ -1,0 +1,11 @@
+//go:build 386 || amd64
+
+#include "mark.h"
+
+// func OfWorker()
+TEXT ·OfWorker(SB), NOSPLIT, $0-0
+	WORDS(LONG, const_Worker)
+
+// func OfSandbox()
+TEXT ·OfSandbox(SB), NOSPLIT, $0-0
+	WORDS(LONG, const_Sandboxed)

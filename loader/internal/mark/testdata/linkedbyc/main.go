@@ -1,0 +1,10 @@
+// Command linkedbyc has the mark of a worker, and is linked by the C compiler.
+package main
+
+import "C"
+
+import "github.com/ferrule-dev/ferrule/loader/internal/mark"
+
+func init() { mark.OfWorker() }
+
+func main() {}

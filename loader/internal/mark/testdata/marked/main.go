@@ -1,0 +1,8 @@
+// Command marked has the mark of a worker, and is none.
+package main
+
+import "github.com/ferrule-dev/ferrule/loader/internal/mark"
+
+func init() { mark.OfWorker() }
+
+func main() {}
