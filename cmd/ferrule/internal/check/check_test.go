@@ -19,6 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -488,6 +489,61 @@ func TestLeftOut(t *testing.T) {
 	v, err = check.Run(t.Context(), fixture.C(t, "host"), options(t))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"wait": "it runs until it is cancelled"}, v.Without)
+}
+
+// What does not return in time has not ended the process, and nobody says so.
+func TestNotInTime(t *testing.T) {
+	o := options(t)
+	o.Timeout = time.Second
+	o.Only = []string{"input-empty", "input-byte"}
+	v, err := check.Run(t.Context(), fixture.C(t, "check_hang"), o)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"work": "it did not return in 1s in case input-empty"}, v.Without)
+	o.Only = []string{"open", "input-byte"}
+	v, err = check.Run(t.Context(), fixture.C(t, "fault_constructor_hang"), o)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"open error R4"}, findings(v))
+	assert.Equal(t, "opening the library did not return in 1s in case open", v.Results[1].Reason)
+}
+
+// Why a library cannot be opened, and what to do, is said in the words that a host gets to read.
+func TestReason(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere the linker refuses what is missing")
+	}
+	fixture.NotMusl(t, "the dynamic linker has other words")
+	cc := fixture.Tool(t, "cc", "apt-get install gcc")
+	dir := t.TempDir()
+	compile := func(to, source string, args ...string) string {
+		from, to := filepath.Join(dir, to+".c"), filepath.Join(dir, to)
+		require.NoError(t, os.WriteFile(from, []byte(source), 0o600))
+		args = append([]string{"-shared", "-fPIC", "-I", filepath.Join(fixture.Root(), "include"), "-o", to, from}, args...)
+		text, err := exec.Command(cc, args...).CombinedOutput()
+		require.NoError(t, err, "%s", text)
+		return to
+	}
+	needed := compile("libferrulemissing.so", "int needed(void) { return 0; }")
+	missing := compile("p.so", `#include "ferrule.h"
+		FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+		extern int needed(void);
+		FERRULE_FN(f) { (void)call; return needed(); }`, "-L"+dir, "-lferrulemissing")
+	require.NoError(t, os.Remove(needed))
+	for path, mend := range map[string]string{
+		missing: "Install libferrulemissing.so", fixture.C(t, "undefined_symbol"): "Link the library that defines ferrules_nobody_defines",
+	} {
+		_, err := loader.Open(path)
+		why, ok := errors.AsType[*loader.OpenError](err)
+		require.True(t, ok, "%v", err)
+		o := options(t)
+		o.Only = []string{"open"}
+		v, err := check.Run(t.Context(), path, o)
+		require.NoError(t, err)
+		require.Equal(t, []string{"open error R4"}, findings(v))
+		f := v.Results[0].Findings[0]
+		assert.Contains(t, f.Seen, why.Found)
+		assert.Equal(t, []string{why.Expected, why.Remedy}, []string{f.Expected, f.Mend})
+		assert.Contains(t, f.Mend, mend)
+	}
 }
 
 // A function may need an input of a certain form, and the library a configuration.

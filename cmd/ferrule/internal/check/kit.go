@@ -1,14 +1,18 @@
 package check
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
@@ -168,8 +173,12 @@ func (k *kit) open() bool {
 		Mend: "Do nothing in constructors; a host does not expect code to run before ferrule_start", Fatal: true}})
 	var err error
 	if k.library, err = openLibrary(k.Path); err != nil {
-		k.find(Finding{Rule: "R4", Severity: Error, Seen: err.Error(), Expected: expected,
-			Mend: "Link to the libraries that define what is missing; cc -Wl,--no-undefined tells when building"})
+		f := Finding{Rule: "R4", Severity: Error, Seen: err.Error(), Expected: expected, Mend: "Build the library for this system"}
+		if why := k.reason(); why != nil {
+			f.Seen, f.Mend = strings.TrimPrefix(why.Symbol+": ", ": ")+why.Kind.Error()+": found "+why.Found, why.Remedy
+			f.Expected = why.Expected
+		}
+		k.find(f)
 		k.send(event{Stop: "the library cannot be opened"})
 		return false
 	}
@@ -204,6 +213,25 @@ func (k *kit) open() bool {
 		k.bulk = symbol(abi.SymbolBatch)
 	}
 	return true
+}
+
+// reason is why the library cannot be opened, as a host gets to read it, or nil where a host can open it.
+func (k *kit) reason() *loader.OpenError {
+	none := func(context.Context, []byte) ([]byte, error) { return nil, nil }
+	opts := []loader.Option{loader.WithExecutableStack(), loader.WithLogger(slog.New(slog.DiscardHandler))}
+	for _, i := range k.lib.Imports {
+		opts = append(opts, loader.WithHostFunc(i.Name, none))
+	}
+	p, err := loader.Open(k.Path, opts...)
+	if err == nil {
+		_ = p.Close()
+		return nil
+	}
+	why, ok := errors.AsType[*loader.OpenError](err)
+	if !ok || why.Kind == nil || why.Found == "" {
+		return nil
+	}
+	return why
 }
 
 // functions are what a host may call, with the addresses of their symbols.

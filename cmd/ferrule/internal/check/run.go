@@ -23,7 +23,7 @@ import (
 // step says what a worker is about to do. When the process does not live to say that it is done, the step is what it died
 // of.
 type step struct {
-	What     string `json:"what"`               // as "function echo with one byte"
+	What     string `json:"what"`               // as "echo with one byte", or "opening the library"
 	Function string `json:"function,omitempty"` // as label has it
 	Rule     string `json:"rule"`
 	Expected string `json:"expected"`
@@ -100,7 +100,8 @@ func (p *parent) run(ctx context.Context, c Case, r *Result) error {
 const leftGrace = 500 * time.Millisecond
 
 // once runs one worker, in an empty folder, which is removed with all that is in it, and ends all the processes that it
-// has started. It adds functions to be left out from now on to left; again says that one ended the process.
+// has started. It adds functions to be left out from now on to left; again says that one ended the process, or
+// did not return.
 func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]string) (again bool, err error) {
 	dir, err := os.MkdirTemp("", "ferrule-check-")
 	if err != nil {
@@ -237,14 +238,18 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	r.add(f)
+	did := "ended the process"
+	if late {
+		did = fmt.Sprintf("did not return in %v", o.Timeout)
+	}
 	if last.Fatal {
-		p.stop = "case " + c.Name + " ended the process"
+		p.stop = fmt.Sprintf("%s %s in case %s", last.What, did, c.Name)
 		return false, nil
 	}
 	if last.Function == "" || left[last.Function] != "" {
 		return false, nil
 	}
-	left[last.Function] = "it ended the process in case " + c.Name
+	left[last.Function] = fmt.Sprintf("it %s in case %s", did, c.Name)
 	return true, nil
 }
 
