@@ -219,7 +219,7 @@ func runCheck(ctx context.Context, a *app, path string, o check.Options) error {
 		return usage(fmt.Sprintf("--in for %q, and the library has no such function", noFunction.Name), "one of its functions",
 			capital(nearest(noFunction.Name, noFunction.Functions)))
 	case errors.As(err, &unread):
-		return &exit{code: exitOpen, err: err}
+		return failure(err)
 	case errors.Is(err, context.Canceled):
 		return &exit{code: exitInterrupted, err: errors.New("interrupted; what the plug-in has started was ended")}
 	case err != nil:

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	_ "github.com/ferrule-dev/ferrule/loader/isolate" // this program is its own worker
 )
@@ -48,13 +49,14 @@ func (e *exit) Error() string {
 
 func (e *exit) Unwrap() error { return e.err }
 
-// failure gives an error the exit code that its kind has.
+// failure gives an error the exit code that its kind has, and this command's words.
 func failure(err error) error {
 	var known *exit
 	var open *loader.OpenError
 	var crash *loader.CrashError
 	var deadline *loader.DeadlineError
 	var usage *loader.UsageError
+	err = words.Error(err)
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err

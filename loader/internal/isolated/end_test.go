@@ -337,7 +337,7 @@ func TestOutputDropped(t *testing.T) {
 	close(blocked)
 	within(t, "the end of the output", func() { <-tail.written })
 	assert.Less(t, len(got), 2*pendingBytes+1000)
-	assert.Regexp(t, `\[\d+ bytes dropped: the writer of isolate.WithOutput was too slow\]`, string(got[len(got)-100:]))
+	assert.Regexp(t, `\[\d+ bytes dropped: they came faster than they were taken\]`, string(got[len(got)-100:]))
 }
 
 type writerFunc func([]byte) (int, error)

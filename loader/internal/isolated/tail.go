@@ -87,7 +87,7 @@ func (t *tail) pend(b []byte) {
 // mark says to the writer what it has missed. The caller holds t.mu.
 func (t *tail) mark() {
 	if t.dropped > 0 {
-		t.pending = fmt.Appendf(t.pending, "\n[%d bytes dropped: the writer of isolate.WithOutput was too slow]\n", t.dropped)
+		t.pending = fmt.Appendf(t.pending, "\n[%d bytes dropped: they came faster than they were taken]\n", t.dropped)
 		t.dropped = 0
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -227,7 +228,7 @@ func (k *kit) reason() *loader.OpenError {
 		_ = p.Close()
 		return nil
 	}
-	why, ok := errors.AsType[*loader.OpenError](err)
+	why, ok := errors.AsType[*loader.OpenError](words.Error(err))
 	if !ok || why.Kind == nil || why.Found == "" {
 		return nil
 	}

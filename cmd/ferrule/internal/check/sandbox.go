@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
@@ -30,7 +31,7 @@ func checkSandbox(k *kit) {
 		return
 	}
 	opts := []loader.Option{loader.WithConfig(k.Config), loader.WithLogger(slog.New(slog.DiscardHandler)),
-		isolate.InWorker(sandbox.With(policy))}
+		isolate.InWorker(sandbox.With(policy), isolate.WithStartTimeout(24*time.Hour))} // the case's own limit ends it
 	for ordinal, i := range k.lib.Imports {
 		opts = append(opts, loader.WithHostFunc(i.Name, func(_ context.Context, in []byte) ([]byte, error) {
 			if status, out := k.serve(uint32(ordinal), in); status != abi.StatusOK {
@@ -40,10 +41,12 @@ func checkSandbox(k *kit) {
 			}
 		}))
 	}
+	const opens = "a library that opens in the sandbox, as it does without"
+	k.send(event{Step: &step{What: "opening the library in the sandbox", Rule: "R20", Expected: opens, Mend: mend}})
 	p, err := loader.Open(k.Path, opts...)
 	if err != nil {
-		k.find(Finding{Rule: "R20", Severity: Error, Seen: "in the sandbox it does not open: " + err.Error(),
-			Expected: "a library that opens in the sandbox, as it does without", Mend: mend})
+		k.find(Finding{Rule: "R20", Severity: Error, Seen: "in the sandbox it does not open: " + words.Error(err).Error(),
+			Expected: opens, Mend: mend})
 		return
 	}
 	defer p.Close()
@@ -69,7 +72,7 @@ func checkSandbox(k *kit) {
 			defer cancel()
 			if _, err := fn.Call(ctx, in.bytes); err != nil {
 				k.find(Finding{Rule: "R20", Severity: Error, Function: f.label,
-					Seen: fmt.Sprintf("%s with %s, in the sandbox: %v", f.label, in.name, err), Expected: expected, Mend: mend})
+					Seen: fmt.Sprintf("%s with %s, in the sandbox: %v", f.label, in.name, words.Error(err)), Expected: expected, Mend: mend})
 			}
 		})
 	})
