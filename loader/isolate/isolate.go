@@ -168,6 +168,9 @@ func WithGrace(d time.Duration) Option {
 
 // WithStopTimeout sets how long ferrule_stop may take, in all instances, when the plug-in is closed, before its worker is
 // killed; without it 2 seconds. d is more than 0. Plugin.Shutdown has a bound of its own.
+//
+// What is left of it, and 1 second at most, is for what runs after ferrule_stop: the exit handlers and destructors of the plug-in
+// and of its libraries. If these take longer the worker is killed as well, and that is no error of Close's.
 func WithStopTimeout(d time.Duration) Option {
 	return once("WithStopTimeout", func(o *isolated.Options) error {
 		o.StopTimeout = d

@@ -3,18 +3,26 @@
 package isolated
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
@@ -151,6 +159,108 @@ func TestCloseWhileStarting(t *testing.T) {
 func TestStopTimeout(t *testing.T) {
 	e, _ := stubborn(t, mute, nil, func(o *Options) { o.StartTimeout, o.StopTimeout = time.Hour, 20*time.Millisecond })
 	within(t, "closing", func() { assert.ErrorContains(t, e.Close(), "WithStopTimeout") })
+}
+
+// What runs in an orderly end after ferrule_stop has what is left of the time for that, and a bound of its own, and costs no error.
+func TestExitPatience(t *testing.T) {
+	for name, c := range map[string]struct {
+		stop, exit time.Duration
+		give       func(*testing.T, *Engine) error
+	}{
+		"what is left":     {20 * time.Millisecond, time.Hour, func(_ *testing.T, e *Engine) error { return e.Close() }},
+		"its own bound":    {time.Hour, 20 * time.Millisecond, func(_ *testing.T, e *Engine) error { return e.Close() }},
+		"Shutdown's bound": {time.Hour, time.Hour, func(t *testing.T, e *Engine) error { return e.Shutdown(soon(t)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, w := stubborn(t, mute, nil, func(o *Options) { o.StopTimeout = c.stop })
+			e.halt = func(*call) error { return nil } // and the process goes on
+			e.exitPatience = c.exit
+			within(t, "closing", func() { assert.NoError(t, c.give(t, e)) })
+			w.checkGone(t, e)
+		})
+	}
+}
+
+// A process that the system does not get to start, because the file system of its program does not answer, holds up neither the
+// launch, nor who gives up opening, nor closing: here because of a lease.
+func TestLaunchHangs(t *testing.T) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("there are no keepers, and nothing else waits with a bound")
+	}
+	text, err := os.ReadFile("/proc/self/exe")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, text, 0o755))
+	held, err := os.Open(path)
+	require.NoError(t, err)
+	defer held.Close()
+	if _, err := unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("this file system has no leases: ", err)
+	}
+	for name, c := range map[string]struct {
+		end  func(e *Engine)
+		want string
+	}{
+		"the time to start":         {func(*Engine) {}, "had not started after 100ms (isolate.WithStartTimeout)"},
+		"who opens gives up":        {(*Engine).abandon, openGivenUp},
+		"it is closed":              {func(e *Engine) { _ = e.Close() }, "because the plug-in was closed"},
+		"it is given up beforehand": {nil, openGivenUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+			require.NoError(t, err)
+			o := Options{StartTimeout: time.Hour, StopTimeout: time.Second, MaxMessage: 1 << 20}
+			if name == "the time to start" {
+				o.StartTimeout = 100 * time.Millisecond
+			}
+			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, engine.StartOptions{Instances: 1})
+			library, err := native.OpenFile(fixture.C(t, "echo"))
+			require.NoError(t, err)
+			e.file, err = library.ForWorkers(nil)
+			require.NoError(t, err)
+			library.Close()
+			defer e.closeFile()
+			e.program = executable{path: path, file: os.NewFile(uintptr(fd), path)}
+			defer e.program.file.Close()
+			if c.end == nil {
+				e.abandon()
+			}
+			launched := make(chan error, 1)
+			go func() {
+				_, err := e.launch()
+				launched <- err
+			}()
+			if c.end != nil {
+				require.Eventually(t, func() bool {
+					e.mu.Lock()
+					defer e.mu.Unlock()
+					return e.spawning != nil
+				}, hang, time.Millisecond)
+				time.Sleep(5 * time.Millisecond) // it may still be on its way to the system
+				within(t, "the end", func() { c.end(e) })
+			}
+			within(t, "the launch", func() { err = <-launched })
+			require.IsType(t, (*engine.Crash)(nil), err)
+			assert.ErrorContains(t, err, c.want)
+			assert.ErrorContains(t, err, "not started: ")
+		})
+	}
+	require.Eventually(t, func() bool { return len(childrenOf(t)) == 0 }, hang, time.Millisecond, "something of them is left")
+}
+
+// childrenOf returns this process's children.
+func childrenOf(t *testing.T) (pids []int) {
+	for _, pid := range processes() {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if fields[1] == strconv.Itoa(os.Getpid()) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Shutdown's context bounds stopping, and the calls that run.

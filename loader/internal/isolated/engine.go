@@ -69,17 +69,18 @@ type Engine struct {
 	path string        // absolute
 	file *libfile.Copy // what every worker loads; see useFile
 	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
-	libraries []wire.Library
-	sandbox   json.RawMessage // likewise; nil is none
-	host      engine.Host
-	options   Options
-	program   executable
-	start     engine.StartOptions
-	lanes     int // how many calls may run at a time
-	run       func(*worker) (child, error)
-	open      func(*worker) error                       // has a worker load the plug-in
-	halt      func(*call) error                         // has it stop the plug-in
-	locate    func(e *Engine, pc, anchor uint64) string // names the code at pc
+	libraries    []wire.Library
+	sandbox      json.RawMessage // likewise; nil is none
+	host         engine.Host
+	options      Options
+	program      executable
+	start        engine.StartOptions
+	lanes        int // how many calls may run at a time
+	run          func(*worker) (child, error)
+	open         func(*worker) error                       // has a worker load the plug-in
+	halt         func(*call) error                         // has it stop the plug-in
+	locate       func(e *Engine, pc, anchor uint64) string // names the code at pc
+	exitPatience time.Duration                             // the constant, but in tests
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
@@ -213,7 +214,7 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
 	e.hurry, e.over = make(chan struct{}), make(chan struct{})
 	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
-	e.locate = (*Engine).place
+	e.locate, e.exitPatience = (*Engine).place, exitPatience
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = transport.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {

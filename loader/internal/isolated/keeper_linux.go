@@ -20,27 +20,20 @@ type kept struct {
 // withKeeper is whether workers are started under keepers where there are some. Tests set it.
 var withKeeper = true
 
-// startKept is startProcess with a keeper. The error is errNoKeeper where the system has none; what may be over the next time
+// startKept starts a worker under a keeper. The error is errNoKeeper where the system has none; what may be over the next time
 // is an error like others.
-func startKept(ctx context.Context, x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (child, error) {
+func startKept(ctx context.Context, x *executable, name string, env []string, files []*os.File, alive *os.File, bare string) (child, error) {
 	if !withKeeper || x.file == nil {
 		return nil, errNoKeeper
 	}
-	f, err := newOutfit(env, sandbox, files)
-	if err != nil {
-		return nil, err
+	p, err := keeper.Start(ctx, keeper.Command{Program: x.file, Root: x.root, Args: []string{name}, Files: files, Env: env}, onForkThread)
+	switch err {
+	case nil:
+		return &kept{p, alive, bare}, nil
+	case keeper.ErrUnsupported:
+		return nil, errNoKeeper
 	}
-	c := keeper.Command{Program: x.file, Root: x.root, Args: []string{name}, Files: f.files, Env: f.env}
-	p, err := keeper.Start(ctx, c, onForkThread)
-	if err != nil {
-		f.close()
-		if err == keeper.ErrUnsupported {
-			err = errNoKeeper
-		}
-		return nil, err
-	}
-	f.started(output)
-	return &kept{p, f.alive, bareLayer(env)}, nil
+	return nil, err
 }
 
 func (k *kept) pid() int { return k.PID() }

@@ -1,4 +1,4 @@
-//go:build !linux || (!amd64 && !arm64)
+//go:build unix && !(linux && (amd64 || arm64))
 
 package isolated
 
@@ -8,6 +8,6 @@ import (
 )
 
 // startKept is for systems that have keepers.
-func startKept(context.Context, *executable, string, []string, bool, []*os.File, *tail) (child, error) {
+func startKept(context.Context, *executable, string, []string, []*os.File, *os.File, string) (child, error) {
 	return nil, errNoKeeper
 }

@@ -3,6 +3,8 @@
 package isolated
 
 import (
+	"context"
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -26,70 +28,41 @@ type process struct {
 // openFlags are what a program's file is opened with: what is at its path may be a pipe by now, on which opening would wait.
 const openFlags = unix.O_NONBLOCK | unix.O_NOCTTY
 
-// outfit is what a worker's process begins with, and what its host keeps of that.
-type outfit struct {
-	files         []*os.File // its descriptors, from 0 on
-	env           []string
-	output, alive *os.File    // the host's: the end that its output is read from, and the one that tells that the host is there
-	inner         [2]*os.File // the other ends
-}
-
-// newOutfit makes one of the environment and the files that a worker is to have.
-func newOutfit(env []string, sandbox bool, files []*os.File) (f *outfit, err error) {
-	f = new(outfit)
-	defer func() {
-		if err != nil {
-			f.close()
-		}
-	}()
-	if f.output, f.inner[0], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if f.inner[1], f.alive, err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	null, err := nullFile()
+// start starts x as a worker that inherits files, and writes its streams to output. ctx is how long to wait for it.
+func start(ctx context.Context, x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (child, *os.Process, error) {
+	f, err := newOutfit()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	f.files = append([]*os.File{null, f.inner[0], f.inner[0], f.inner[1]}, files...)
+	inherited := append([]*os.File{f.null, f.inner[0], f.inner[0], f.inner[1]}, files...)
 	var handles []uintptr
-	for i := range f.files[3:] {
+	for i := range inherited[3:] {
 		handles = append(handles, uintptr(3+i))
 	}
-	f.env = append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...))
-	return f, nil
-}
-
-// started is called when the process has its own.
-func (f *outfit) started(output *tail) {
-	f.inner[0].Close()
-	f.inner[1].Close()
-	output.read(f.output)
-}
-
-// close is called when there is no process.
-func (f *outfit) close() {
-	for _, file := range []*os.File{f.output, f.alive, f.inner[0], f.inner[1]} {
-		if file != nil {
-			file.Close()
-		}
+	bare := bareLayer(env)
+	env = append(env[:len(env):len(env)], workerside.Variable+"="+workerside.Value(sandbox, handles...))
+	c, err := startKept(ctx, x, name, env, inherited, f.alive, bare)
+	if err == errNoKeeper {
+		c, err = startAlone(x, name, env, inherited, f.alive, bare)
 	}
-}
-
-// startProcess starts x as a worker that inherits files, and writes its streams to output.
-func startProcess(x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
-	f, err := newOutfit(env, sandbox, files)
 	if err != nil {
-		return nil, err
-	}
-	p := &process{alive: f.alive, bare: bareLayer(env)}
-	path, all := x.byPath(f.files)
-	if err := p.start(path, []string{name}, &os.ProcAttr{Dir: "/", Env: f.env, Files: all}); err != nil {
 		f.close()
-		return nil, err
+		return nil, nil, err
 	}
 	f.started(output)
+	return c, nil, nil
+}
+
+// errNoKeeper says that a worker is to be started without a keeper.
+var errNoKeeper = errors.New("there are no keepers here")
+
+// startAlone starts a worker without a keeper.
+func startAlone(x *executable, name string, env []string, files []*os.File, alive *os.File, bare string) (child, error) {
+	p := &process{alive: alive, bare: bare}
+	path, files := x.byPath(files)
+	if err := p.start(path, []string{name}, &os.ProcAttr{Dir: "/", Env: env, Files: files}); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -1,6 +1,7 @@
 package isolated
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -32,50 +33,38 @@ const exitKilled = 0x46_52_4b // "FRK"
 // openFlags: there is nothing here that opening would wait for.
 const openFlags = 0
 
-// startProcess starts x as a worker that inherits files, and writes its streams to output.
+// start starts x as a worker that inherits files, and writes its streams to output. It does not wait for anything.
 //
 // The process is in its job from right after its start: until then, if this process ends, it finds out by the pipe and
 // ends, too. Nothing of the plug-in runs before this function returns.
-func startProcess(x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (*process, error) {
-	var pipes [4]*os.File // output, alive: the read and the write end of each
-	var null *os.File
+func start(_ context.Context, x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (_ child, _ *os.Process, err error) {
 	p := &process{bare: bareLayer(env, systemRoot)}
-	started := false
+	f, err := newOutfit()
+	if err != nil {
+		return nil, nil, err
+	}
 	defer func() {
-		keep := map[int]bool{0: started, 3: started} // the rest is the worker's
-		for i, f := range pipes {
-			if f != nil && !keep[i] {
-				f.Close()
-			}
+		if err == nil {
+			f.started(output)
+			return
 		}
-		if null != nil {
-			null.Close()
-		}
-		if !started && p.job != 0 {
+		f.close()
+		if p.job != 0 {
 			windows.CloseHandle(p.job)
 		}
 	}()
-	var err error
+	p.alive = f.alive
 	if p.job, err = newJob(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if pipes[2], pipes[3], err = os.Pipe(); err != nil {
-		return nil, err
-	}
-	if null, err = os.Open(os.DevNull); err != nil {
-		return nil, err
-	}
-	inherited, err := inheritable(append([]*os.File{pipes[2]}, files...))
+	inherited, err := inheritable(append([]*os.File{f.inner[1]}, files...))
 	defer func() {
 		for _, h := range inherited {
 			windows.CloseHandle(windows.Handle(h))
 		}
 	}()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var handles []uintptr
 	for _, h := range inherited {
@@ -85,7 +74,7 @@ func startProcess(x *executable, name string, env []string, sandbox bool, files 
 	p.Process, err = os.StartProcess(x.path, []string{name}, &os.ProcAttr{
 		Dir:   filepath.VolumeName(os.Getenv(systemRoot)) + `\`,
 		Env:   env,
-		Files: []*os.File{null, pipes[1], pipes[1]},
+		Files: []*os.File{f.null, f.inner[0], f.inner[0]},
 		Sys: &syscall.SysProcAttr{
 			HideWindow:                 true,
 			CreationFlags:              windows.DETACHED_PROCESS, // Ctrl-C is the host's, and there is no window for a console
@@ -93,7 +82,7 @@ func startProcess(x *executable, name string, env []string, sandbox bool, files 
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err1 := p.WithHandle(func(handle uintptr) {
 		err = windows.AssignProcessToJobObject(p.job, windows.Handle(handle))
@@ -101,12 +90,9 @@ func startProcess(x *executable, name string, env []string, sandbox bool, files 
 	if err = errors.Join(err, err1); err != nil {
 		_ = p.Process.Kill()
 		_, _ = p.Process.Wait()
-		return nil, fmt.Errorf("the worker's job: %w", os.NewSyscallError("AssignProcessToJobObject", err))
+		return nil, nil, fmt.Errorf("the worker's job: %w", os.NewSyscallError("AssignProcessToJobObject", err))
 	}
-	started = true
-	p.alive = pipes[3]
-	output.read(pipes[0])
-	return p, nil
+	return p, p.Process, nil
 }
 
 // newJob makes a job whose processes end when its last handle is closed, which is when this process ends at the latest.

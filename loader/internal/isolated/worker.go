@@ -154,13 +154,12 @@ func (w *worker) startProcess() (child, error) {
 	if err := x.check(o); err != nil {
 		return nil, err
 	}
-	name, env := "ferrule-worker: "+w.engine.lib.Manifest.Name, environment(o.Env)
-	c, err := startKept(w.spawned, x, name, env, o.Sandbox != nil, w.files(), w.output)
-	if err == nil {
-		err = w.memory.Started(nil)
-		if err == nil {
-			return c, nil
-		}
+	name := "ferrule-worker: " + w.engine.lib.Manifest.Name
+	c, process, err := start(w.spawned, x, name, environment(o.Env), o.Sandbox != nil, w.files(), w.output)
+	if err != nil {
+		return nil, x.notStarted(err)
+	}
+	if err := w.memory.Started(process); err != nil {
 		c.kill()
 		go func() {
 			c.wait()
@@ -168,23 +167,8 @@ func (w *worker) startProcess() (child, error) {
 		}()
 		return nil, err
 	}
-	if err != errNoKeeper {
-		return nil, x.notStarted(err)
-	}
-	p, err := startProcess(x, name, env, o.Sandbox != nil, w.files(), w.output)
-	if err != nil {
-		return nil, x.notStarted(err)
-	}
-	if err := w.memory.Started(p.Process); err != nil {
-		p.kill()
-		p.wait()
-		return nil, err
-	}
-	return p, nil
+	return c, nil
 }
-
-// errNoKeeper says that a worker is to be started without a keeper.
-var errNoKeeper = errors.New("there are no keepers here")
 
 // files are what the worker inherits.
 func (w *worker) files() []*os.File {
@@ -507,7 +491,12 @@ func (c *call) halt() error {
 	return err
 }
 
-// stop ends the worker after it has stopped the plug-in, within WithStopTimeout.
+// exitPatience is how long the C library's exit handlers and destructors may take at most, in an orderly end.
+const exitPatience = time.Second
+
+// stop ends the worker after it has stopped the plug-in, within WithStopTimeout: that is for ferrule_stop, and what is left of it,
+// up to exitPatience, for what runs after that when the process ends by itself. Then it is killed, which is no error: the
+// plug-in has been stopped.
 func (w *worker) stop() error {
 	e := w.engine
 	e.mu.Lock()
@@ -532,7 +521,7 @@ func (w *worker) stop() error {
 	l.clear()
 	e.mu.Unlock()
 	if err == nil {
-		t := time.NewTimer(max(0, min(time.Second, time.Until(deadline))))
+		t := time.NewTimer(max(0, min(e.exitPatience, time.Until(deadline))))
 		defer t.Stop()
 		select { // it ends by itself; what it has started does not
 		case <-w.dying:

@@ -39,7 +39,8 @@ const ptrSize = 4 << (^uintptr(0) >> 63)
 
 // leave ends the process after an orderly stop, as a C program ends: what stdio has buffered is written, and the handlers of
 // atexit and the destructors of static objects run. (Functions that a library marks as destructors do with cgo only: without it
-// nobody has told glibc about them at the program's start.) The host kills the process where they take too long.
+// nobody has told glibc about them at the program's start.) The host kills the process when they take
+// longer than it has for an orderly end; see isolate.WithStopTimeout.
 func leave() {
 	if cExit != 0 {
 		_, _, _ = purego.SyscallN(cExit, 0)
