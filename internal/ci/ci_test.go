@@ -131,3 +131,33 @@ func TestBudget(t *testing.T) {
 		assert.True(t, lines[step[1]], "the step "+step[1]+" has no line")
 	}
 }
+
+// What a package wrote is shown where it failed, also when none of its tests did.
+func TestGotest(t *testing.T) {
+	t.Parallel()
+	bash := fixture.Tool(t, "bash", "apt-get install bash")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module m\n\ngo 1.26\n",
+		"a/a_test.go": "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"testing\"\n)\n\n" +
+			"func TestMain(m *testing.M) { m.Run(); fmt.Println(\"the end is bad\"); os.Exit(3) }\n" +
+			"func TestSays(t *testing.T) { fmt.Println(\"of no interest\") }\n",
+		"b/b_test.go": "package b\n\nimport (\n\t\"fmt\"\n\t\"testing\"\n)\n\n" +
+			"func TestGood(t *testing.T) { fmt.Println(\"of no interest\") }\n" +
+			"func TestBad(t *testing.T) { t.Run(\"part\", func(t *testing.T) { fmt.Println(\"in a bad part\"); t.Fail() }) }\n",
+		"c/c_test.go": "package c\n\nimport (\n\t\"fmt\"\n\t\"testing\"\n)\n\nfunc TestGood(t *testing.T) { fmt.Println(\"of no interest\") }\n",
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o666))
+	}
+	cmd := exec.Command(bash, filepath.Join(fixture.Root(), ".ci", "gotest"), "./...")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	assert.Error(t, err)
+	for _, want := range []string{`(?m)^the end is bad$`, `(?m)^FAIL m/a .*: 1 passed, 0 failed, 0 left out$`, `(?m)^in a bad part$`,
+		`(?m)^ +--- FAIL: TestBad/part`, `(?m)^FAIL m/b .*: 1 passed, 1 failed, 0 left out$`, `(?m)^ok m/c .*: 1 passed, 0 failed, 0 left out$`} {
+		assert.Regexp(t, want, string(out))
+	}
+	assert.NotContains(t, string(out), "of no interest")
+}

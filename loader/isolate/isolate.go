@@ -11,7 +11,7 @@
 //
 // Nothing of a worker outlives it or the host, on Linux (amd64, arm64) and Windows: the processes that it has started end with
 // it, in whatever group and session they are. What remains is a plug-in without a sandbox that kills its keeper on purpose,
-// or stops it again and again, and may clear PR_SET_PDEATHSIG; what has changed its real user (sudo);
+// and may clear PR_SET_PDEATHSIG, or stops it again and again after SIGKILL of the host; what has changed its real user (sudo);
 // what others start on its behalf, and systems that have no keepers, or no /proc of their own, where the layer "leaves no processes" is missing in
 // Isolation.Layers: there, what has left the worker's session stays, and after SIGKILL of the host all but the worker does; on
 // macOS what has left its process group. See docs/isolation.md.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -133,12 +134,12 @@ func TestKeeperStopped(t *testing.T) {
 	}
 }
 
-// The program is ended from here, and not only by its keeper, which does nothing in this test: it is held back by what
-// stops it again and again.
+// The keeper does nothing in this test: it is held back by what stops it again and again. All is ended from here.
 func TestKeeperHeldBack(t *testing.T) {
 	defer func(d time.Duration) { patience = d }(patience)
 	patience = 200 * time.Millisecond
-	p, _ := shell(t, "sleep 1000")
+	p, out := shell(t, offspring+"sleep 1000")
+	pids := append(children(t, out), p.PID())
 	over := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
@@ -160,7 +161,39 @@ func TestKeeperHeldBack(t *testing.T) {
 	})
 	close(over)
 	<-done
-	assert.Eventually(t, func() bool { return !runs(p.PID()) }, hang, time.Millisecond)
+	for _, pid := range pids {
+		assert.Eventually(t, func() bool { return !runs(pid) }, hang, time.Millisecond, "process %d", pid)
+	}
+}
+
+// The keeper cannot even be woken: it is held by a tracer. All is ended from here, and the keeper at last.
+func TestKeeperTraced(t *testing.T) {
+	defer func(d time.Duration) { patience = d }(patience)
+	patience = 200 * time.Millisecond
+	p, out := shell(t, offspring+"sleep 1000")
+	pids := append(children(t, out), p.PID())
+	runtime.LockOSThread() // and not unlocked: this thread is the tracer
+	if err := unix.PtraceSeize(p.keeper); err != nil {
+		p.Kill()
+		p.Bury()
+		t.Skip("it may not be traced here: ", err)
+	}
+	require.NoError(t, unix.PtraceInterrupt(p.keeper))
+	require.Eventually(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.keeper))
+		return err == nil && strings.Contains(string(stat), ") t ")
+	}, hang, time.Millisecond)
+	began := time.Now()
+	p.Kill()
+	within(t, "the end", func() {
+		_, ok := p.Wait()
+		assert.False(t, ok, "it did say something")
+		p.Bury()
+	})
+	assert.GreaterOrEqual(t, time.Since(began), patience)
+	for _, pid := range append(pids, p.keeper) {
+		assert.Eventually(t, func() bool { return !runs(pid) }, hang, time.Millisecond, "process %d", pid)
+	}
 }
 
 func init() {
@@ -185,6 +218,58 @@ func TestHostKilledKeeperStopped(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	assertGone(t, pids...)
+}
+
+func init() {
+	parts["host"] = func() {
+		p := startShell("exec sleep 1000", nullOut())
+		fmt.Println(p.keeper, p.PID())
+		time.Sleep(time.Minute)
+	}
+}
+
+// The host ends by SIGKILL when its keeper has been sent SIGSTOP, and has not stopped yet: no group with a stopped process
+// becomes an orphan by that, and the kernel wakes none. The signal of the host's end does.
+func TestHostKilledAsKeeperStops(t *testing.T) {
+	runtime.LockOSThread() // and not unlocked: the thread has an affinity
+	var here unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &here))
+	for cpu := range 1024 {
+		if here.IsSet(cpu) {
+			here.Zero()
+			here.Set(cpu)
+			break
+		}
+	}
+	require.NoError(t, unix.SchedSetaffinity(0, &here))
+	for range 3 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), partVariable+"=host")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		defer read.Close()
+		cmd.Stdout, cmd.Stderr = write, os.Stderr
+		require.NoError(t, cmd.Start())
+		write.Close()
+		_ = read.SetReadDeadline(time.Now().Add(hang))
+		var keeper, program int
+		_, err = fmt.Sscan(line(t, bufio.NewReader(read)), &keeper, &program)
+		require.NoError(t, err)
+		defer unix.Kill(keeper, unix.SIGKILL) // if the test fails
+		// The keeper runs only when nothing else wants its processor, which is this thread's, and that does not wait.
+		require.NoError(t, unix.SchedSetaffinity(keeper, &here))
+		require.NoError(t, unix.SchedSetAttr(keeper, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0))
+		require.NoError(t, unix.Kill(keeper, unix.SIGSTOP))
+		require.NoError(t, unix.Kill(cmd.Process.Pid, unix.SIGKILL))
+		for {
+			if pid, err := unix.Wait4(cmd.Process.Pid, nil, unix.WNOHANG, nil); pid != 0 || err != nil && err != unix.EINTR {
+				break
+			}
+		}
+		require.NoError(t, unix.SchedSetAttr(keeper, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0))
+		assertGone(t, keeper, program)
+	}
 }
 
 // Where a keeper does not find its children, the program's process group ends with it, also when it ends by itself.

@@ -4,7 +4,8 @@
 // The keeper is the program's parent, and the reaper of its orphans: whoever loses its parent beneath it becomes the
 // keeper's child, also when it has left its process group or its session. When the program ends, when the host asks for it,
 // and when the host is gone, the keeper kills its children until there are none, and ends. The kernel kills the program
-// when somebody has killed the keeper, and the host does, so that a keeper that is stopped holds up nothing; it wakes that, too.
+// when somebody has killed the keeper, and the host does, so that a keeper that is stopped holds up nothing: the host wakes it, and
+// kills its children as long as somebody stops it again. When the host is gone the kernel wakes it, once.
 //
 // A keeper may not kill what has changed its real user, by a program such as sudo, unless it is root's. It goes on trying
 // as long as the host is there, and for some ten seconds more.

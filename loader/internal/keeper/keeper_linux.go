@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -293,7 +294,8 @@ func (p *Process) Kill() {
 // patience is for how long a keeper that is stopped again and again gets SIGCONT, before it gets SIGKILL.
 var patience = 10 * time.Second
 
-// press wakes the keeper as often as it is stopped, until all is over.
+// press wakes the keeper as often as it is stopped, until all is over. Whoever stops it is most likely what it is to end, so
+// what it would kill is killed from here. What is left when patience is over has no reaper from then on.
 func (p *Process) press() {
 	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -306,12 +308,65 @@ func (p *Process) press() {
 		if err := unix.Waitid(unix.P_PID, p.keeper, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Signo == 0 {
 			continue
 		}
-		if time.Since(began) > patience {
+		alive := p.killChildren()
+		if alive > 0 {
+			wait = time.Millisecond // those whose parent it was come next
+		}
+		if lasts := time.Since(began); lasts > 2*patience || lasts > patience && alive == 0 {
 			p.signal(p.own, unix.SIGKILL)
 			return
 		}
 		p.signal(p.own, unix.SIGCONT)
 	}
+}
+
+// killChildren does what the keeper does, and returns how many there were that had not ended yet.
+func (p *Process) killChildren() (alive int) {
+	// A number is a child's for as long as the keeper has not reaped that. What has it when its descriptor is opened, and is
+	// there still when the signal is sent, had it all the time in between: so it is the child that is listed in between.
+	descriptors := make(map[int]*os.File)
+	for _, pid := range p.children() {
+		if fd := pidfd(pid); fd != nil {
+			descriptors[pid] = fd
+			defer fd.Close()
+		}
+	}
+	for _, pid := range p.children() {
+		fd := descriptors[pid]
+		if fd == nil {
+			continue
+		}
+		if c, err := fd.SyscallConn(); err == nil {
+			_ = c.Control(func(fd uintptr) {
+				if !readable(fd) { // or it has ended, and is not reaped
+					alive++
+				}
+			})
+		}
+		p.signal(fd, unix.SIGKILL)
+	}
+	return alive
+}
+
+// children returns the numbers of the keeper's children, or none where they are not to be had.
+func (p *Process) children() (pids []int) {
+	dir := proc()
+	if dir == nil {
+		return nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), fmt.Sprintf("%d/task/%[1]d/children", p.keeper), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "children")
+	defer f.Close()
+	text, _ := io.ReadAll(f)
+	for field := range strings.FieldsSeq(string(text)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Wait waits for the program's end. ok is false when nobody says how it ended, because the keeper was killed. It is
@@ -425,6 +480,11 @@ func imageFile() (*os.File, error) {
 const endOfProgram = 0x504545b4c455252f
 
 func makeImage() (*os.File, error) {
+	// A system without execveat must not come as far as spawn: in an emulator that is qemu-user, whose fork in place of vfork
+	// may hang in the child. This call asks for a file that is not there.
+	if _, _, err := unix.Syscall6(unix.SYS_EXECVEAT, ^uintptr(0), uintptr(unsafe.Pointer(new(byte))), 0, 0, unix.AT_EMPTY_PATH, 0); err == unix.ENOSYS {
+		return nil, err
+	}
 	code := cmem.Bytes(programAddr(), maxProgram)
 	length := -1
 	for i := 0; i+8 <= len(code) && length < 0; i++ {

@@ -18,6 +18,7 @@
 #define chdir 80
 #define fchdir 81
 #define setpgid 109
+#define getppid 110
 #define setsid 112
 #define prctl 157
 #define chroot 161
@@ -50,6 +51,7 @@
 #define HERE 258(BX)    // "."
 #define PAUSE 264(BX)   // how long to wait for those that were killed, in ns
 #define DENIED 272(BX)  // how often in a row none of those that are left could be killed
+#define HOST 280(BX)    // the host's number
 #define TEXT_ 512(BX)   // 4096 bytes
 
 // After so many rounds in which it may kill none of its children, some 10 s, a keeper without a host gives up.
@@ -104,8 +106,10 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVL	$36, DI                // PR_SET_CHILD_SUBREAPER
 	MOVL	$1, SI
 	SYS(prctl)
+	SYS(getppid)
+	MOVL	AX, HOST
 	MOVL	$1, DI                 // PR_SET_PDEATHSIG
-	MOVL	$10, SI                // SIGUSR1, which is blocked and read from a descriptor
+	MOVL	$18, SI                // SIGCONT, which is read from a descriptor; it also wakes a keeper that is stopped, or is about to be
 	SYS(prctl)
 	MOVL	$4, DI                 // PR_SET_DUMPABLE
 	XORL	SI, SI
@@ -131,7 +135,7 @@ cloexec:
 rooted:
 	LEAQ	ROOT, DI
 	SYS(chdir)
-	MOVL	$0x10200, AX           // SIGCHLD and SIGUSR1
+	MOVL	$0x30000, AX           // SIGCHLD and SIGCONT
 	MOVQ	AX, MESSAGE
 	MOVL	$-1, DI
 	LEAQ	MESSAGE, SI
@@ -362,8 +366,14 @@ poll:
 	MOVL	$128, DX
 	SYS(read)
 	MOVL	INFO, AX
-	CMPL	AX, $10                // the host has ended
+	CMPL	AX, $18
 	JNE	asked
+	SYS(getppid)
+	TESTL	AX, AX
+	JZ	gone                   // the host's number is not to be had here: it is in another PID namespace
+	CMPL	AX, HOST
+	JEQ	asked                  // somebody has woken it; control says why, if it was the host
+gone:
 	MOVL	$1, R12
 asked:
 	MOVWLZX	78(BX), AX

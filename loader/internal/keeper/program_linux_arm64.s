@@ -21,6 +21,7 @@
 #define setpgid 154
 #define setsid 157
 #define prctl 167
+#define getppid 173
 #define clone 220
 #define wait4 260
 #define execveat 281
@@ -47,6 +48,7 @@
 #define HERE 258
 #define PAUSE 264
 #define DENIED 272
+#define HOST 280
 #define TEXT_ 512
 
 #define GIVEUP 75
@@ -99,8 +101,10 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	$36, R0
 	MOVD	$1, R1
 	SYS(prctl)
+	SYS(getppid)
+	MOVW	R0, HOST(R19)
 	MOVD	$1, R0
-	MOVD	$10, R1
+	MOVD	$18, R1
 	SYS(prctl)
 	MOVD	$4, R0
 	MOVD	ZR, R1
@@ -127,7 +131,7 @@ cloexec:
 rooted:
 	ADD	$ROOT, R19, R0
 	SYS(chdir)
-	MOVD	$0x10200, R0
+	MOVD	$0x30000, R0
 	MOVD	R0, MESSAGE(R19)
 	MOVD	$-1, R0
 	ADD	$MESSAGE, R19, R1
@@ -349,8 +353,14 @@ poll:
 	MOVD	$128, R2
 	SYS(read)
 	MOVWU	INFO(R19), R0
-	CMP	$10, R0
+	CMP	$18, R0
 	BNE	asked
+	SYS(getppid)
+	CBZ	R0, gone
+	MOVWU	HOST(R19), R1
+	CMP	R1, R0
+	BEQ	asked
+gone:
 	MOVD	$1, R24
 asked:
 	MOVHU	78(R19), R0
