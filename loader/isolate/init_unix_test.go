@@ -23,7 +23,7 @@ func TestProgramThatEndsInInit(t *testing.T) {
 	fixture.Loadable(t)
 	program := filepath.Join(t.TempDir(), "badinit")
 	// By the tags of this test, which decide what a worker inherits.
-	out, err := exec.Command("go", "build", "-tags", buildTags(), "-o", program, "./testdata/badinit").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", buildSetting("-tags"), "-o", program, "./testdata/badinit").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	open := func(opts ...isolate.Option) (*loader.OpenError, *loader.CrashError) {
 		p, err := loader.Open(fixture.C(t, "echo"), isolate.InWorker(append(opts, isolate.WithBinary(program))...))
@@ -65,11 +65,11 @@ func TestProgramThatEndsInInit(t *testing.T) {
 	assert.ErrorContains(t, err, "constructors")
 }
 
-// buildTags returns the tags that this test was built with.
-func buildTags() string {
+// buildSetting returns what this test was built with, such as its tags.
+func buildSetting(key string) string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
-			if s.Key == "-tags" {
+			if s.Key == key {
 				return s.Value
 			}
 		}

@@ -146,7 +146,8 @@ func WithEnv(env ...string) Option {
 // worker has ended. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
 // a line in its place says.
 // What C code prints arrives line by line, and the rest by Close at the latest: the worker ends as a C program does, exit
-// handlers and static destructors included.
+// handlers and static destructors included. Functions that a library marks as its destructors (DT_FINI) run as well, but not with
+// glibc where the worker's program is built with CGO_ENABLED=0: it has not begun as a C program.
 func WithOutput(w io.Writer) Option {
 	return once("WithOutput", func(o *isolated.Options) error {
 		o.Stderr = w

@@ -4,6 +4,7 @@ package isolate_test
 
 import (
 	"bytes"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -53,6 +54,23 @@ func TestPrintedLastWords(t *testing.T) {
 	_, err := p.Call(ctx, "fault", nil)
 	assert.Equal(t, []string{"words before the end"}, crash(t, err).Stderr)
 	assert.ErrorContains(t, err, "words before the end")
+}
+
+// What a library marks as its destructor runs in an orderly end where the worker's program has cgo; exit handlers always do.
+func TestDestructors(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("that is glibc's")
+	}
+	fixture.NotMusl(t, "that is glibc's")
+	var out output
+	p, err := loader.Open(fixture.C(t, "fault_destructor"), isolate.InWorker(isolate.WithOutput(&out)))
+	require.NoError(t, err)
+	require.NoError(t, p.Close())
+	want := "constructor handler "
+	if buildSetting("CGO_ENABLED") == "1" {
+		want += "destructor "
+	}
+	assert.Equal(t, want, out.String())
 }
 
 // An exit handler that does not return does not hold up Close.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
@@ -41,6 +42,23 @@ func TestWhereItCrashed(t *testing.T) {
 			assert.Equal(t, []string{"handed on"}, crash(t, err).Stderr, "once: the default follows")
 		}
 	}
+}
+
+// So does one in a constructor, when the library is not loaded yet; what it was before the plug-in had begun is said as well.
+func TestWhereAConstructorCrashed(t *testing.T) {
+	if os.Getenv(fixture.Emulated) != "" {
+		t.Skip("an emulator has frames of signals of its own")
+	}
+	for range 2 {
+		_, err := loader.Open(fixture.C(t, "fault_constructor"), isolate.InWorker())
+		e := crash(t, err)
+		assert.Equal(t, syscall.SIGSEGV, e.Signal)
+		assert.Regexp(t, `^at the address 0x8, in "(construct|wild_write)"\+0x[0-9a-f]+ \(fault_constructor\.so\+0x[0-9a-f]+\)$`, e.Fault)
+		assert.ErrorContains(t, err, " ("+e.Fault+")")
+		assert.ErrorContains(t, err, "constructors")
+	}
+	_, err := loader.Open(fixture.C(t, "fault_start"), isolate.InWorker(), loader.WithConfig([]byte("crash")))
+	assert.Regexp(t, ` in "\w+"\+0x[0-9a-f]+ \(fault_start\.so\+0x[0-9a-f]+\)$`, crash(t, err).Fault)
 }
 
 // The fault of a process that the plug-in has forked, and a signal that somebody sends, are not taken for one of the worker's.

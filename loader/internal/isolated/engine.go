@@ -77,10 +77,10 @@ type Engine struct {
 	start        engine.StartOptions
 	lanes        int // how many calls may run at a time
 	run          func(*worker) (child, error)
-	open         func(*worker) error                       // has a worker load the plug-in
-	halt         func(*call) error                         // has it stop the plug-in
-	locate       func(e *Engine, pc, anchor uint64) string // names the code at pc
-	exitPatience time.Duration                             // the constant, but in tests
+	open         func(*worker) error                     // has a worker load the plug-in
+	halt         func(*call) error                       // has it stop the plug-in
+	locate       func(e *Engine, pc, base uint64) string // names the code at pc
+	exitPatience time.Duration                           // the constant, but in tests
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 

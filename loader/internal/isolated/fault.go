@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
@@ -33,7 +32,7 @@ func (w *worker) where(f transport.FaultReport, ended os.Signal) string {
 	found := make(chan string, 1)
 	go func() {
 		defer func() { <-finding }()
-		found <- w.engine.locate(w.engine, f.PC, f.Anchor)
+		found <- w.engine.locate(w.engine, f.PC, f.Base)
 	}()
 	var place string
 	select {
@@ -54,14 +53,11 @@ func (w *worker) where(f transport.FaultReport, ended os.Signal) string {
 	return kind + address + "in " + place
 }
 
-// anchorSymbol is the symbol whose address the worker tells, for the library's place in its memory.
-const anchorSymbol = abi.SymbolManifest
-
 // place names the instruction at pc: by the function and the library's file, where it is in that. It reads what the workers
 // load, whatever is at the path by now.
-func (e *Engine) place(pc, anchor uint64) string {
+func (e *Engine) place(pc, base uint64) string {
 	unknown := fmt.Sprintf("the code at %#x", pc)
-	if anchor == 0 || !e.useFile() {
+	if base == 0 || !e.useFile() {
 		return unknown
 	}
 	defer e.dropFile()
@@ -72,11 +68,7 @@ func (e *Engine) place(pc, anchor uint64) string {
 	if !ok {
 		return unknown
 	}
-	base, ok := file.address(anchorSymbol)
-	if !ok {
-		return unknown
-	}
-	offset := pc - (anchor - base)
+	offset := pc - base
 	if !file.runs(offset) {
 		return fmt.Sprintf("code outside of the plug-in's file (%#x)", pc)
 	}

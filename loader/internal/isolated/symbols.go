@@ -20,7 +20,6 @@ const (
 	mostSegments = 256
 	mostSections = 4096
 	mostSymbols  = 1 << 20 // of all tables together: 24 MiB
-	mostNames    = 1 << 16 // that are compared
 	mostName     = 256     // bytes of a name that is told
 )
 
@@ -100,23 +99,6 @@ func (s *symbols) name(symbol elf.Sym64, names *elf.Section64, room []byte) (nam
 		return room[:end], true
 	}
 	return room[:n], false
-}
-
-// address returns the address of an exported variable.
-func (s *symbols) address(name string) (address uint64, ok bool) {
-	room, left := make([]byte, len(name)+1), mostNames
-	s.each(elf.SHT_DYNSYM, func(symbol elf.Sym64, names *elf.Section64) bool {
-		if kind := elf.ST_TYPE(symbol.Info); symbol.Shndx == 0 || kind != elf.STT_OBJECT && kind != elf.STT_NOTYPE {
-			return false
-		}
-		if found, whole := s.name(symbol, names, room); whole && string(found) == name {
-			address, ok = symbol.Value, true
-			return true
-		}
-		left--
-		return left <= 0
-	})
-	return address, ok
 }
 
 // function returns the function that an address is in, and where it begins.

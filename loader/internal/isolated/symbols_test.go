@@ -15,13 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An ELF file with an executable segment of 4 KiB at 0x1000, the anchor at 0x3000, and a function at 0x1100 that is named in
+// An ELF file with an executable segment of 4 KiB at 0x1000, and a function at 0x1100 that is named in
 // .dynsym, .symtab or both. A change is made to its section headers: 1 is .dynsym, 2 its names, 3 .symtab, 4 its names.
 func elfWith(t *testing.T, exported, local string, change func(sections []elf.Section64, file []byte) []byte) []byte {
 	t.Helper()
-	names := func(name string) []byte { return []byte("\x00" + anchorSymbol + "\x00" + name + "\x00") }
-	function := elf.Sym64{Name: uint32(len(anchorSymbol) + 2), Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC), Shndx: 9, Value: 0x1100, Size: 0x100}
-	anchor := elf.Sym64{Name: 1, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT), Shndx: 9, Value: 0x3000, Size: 8}
+	names := func(name string) []byte { return []byte("\x00" + name + "\x00") }
+	function := elf.Sym64{Name: 1, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC), Shndx: 9, Value: 0x1100, Size: 0x100}
+	variable := elf.Sym64{Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT), Shndx: 9, Value: 0x1180, Size: 8}
 	var file bytes.Buffer
 	put := func(v any) (at uint64) {
 		at = uint64(file.Len())
@@ -38,9 +38,9 @@ func elfWith(t *testing.T, exported, local string, change func(sections []elf.Se
 		sections[i+1] = elf.Section64{Type: uint32(elf.SHT_STRTAB), Off: put(names(name)), Size: uint64(len(names(name)))}
 	}
 	if exported == "" {
-		table(1, elf.SHT_DYNSYM, "", elf.Sym64{}, anchor)
+		table(1, elf.SHT_DYNSYM, "", elf.Sym64{}, variable)
 	} else {
-		table(1, elf.SHT_DYNSYM, exported, elf.Sym64{}, anchor, function)
+		table(1, elf.SHT_DYNSYM, exported, elf.Sym64{}, variable, function)
 	}
 	if local != "" {
 		table(3, elf.SHT_SYMTAB, local, elf.Sym64{}, function)
@@ -77,9 +77,6 @@ func find(t *testing.T, r io.ReaderAt) (string, bool) {
 	t.Helper()
 	s, ok := newSymbols(r)
 	require.True(t, ok)
-	at, ok := s.address(anchorSymbol)
-	require.True(t, ok)
-	assert.Equal(t, uint64(0x3000), at)
 	assert.True(t, s.runs(0x1180))
 	assert.False(t, s.runs(0x2000))
 	name, start, ok := s.function(0x1180)
@@ -142,22 +139,6 @@ func TestSymbolsBounds(t *testing.T) {
 	assert.False(t, ok)
 	assert.Less(t, endless.bytes, int64(bound))
 
-	anchors := &readings{file: elfWith(t, "", "", func(s []elf.Section64, file []byte) []byte {
-		symbols := make([]elf.Sym64, 4*mostNames) // all of them may be the anchor, and none is
-		for i := range symbols {
-			symbols[i] = elf.Sym64{Name: 2, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT), Shndx: 9}
-		}
-		s[1].Off, s[1].Size = uint64(len(file)), uint64(len(symbols)*elf.Sym64Size)
-		file, err := binary.Append(file, binary.LittleEndian, symbols)
-		require.NoError(t, err)
-		return file
-	})}
-	s, ok := newSymbols(anchors)
-	require.True(t, ok)
-	_, ok = s.address(anchorSymbol)
-	assert.False(t, ok)
-	assert.Less(t, anchors.calls, 2*mostNames)
-
 	many := elfWith(t, "", "", nil)
 	binary.LittleEndian.PutUint16(many[60:], mostSections+1)
 	_, ok = newSymbols(&readings{file: many})
@@ -176,7 +157,6 @@ func FuzzSymbols(f *testing.F) {
 		copy(file[at%uint64(len(file)):], noise)
 		r := &readings{file: file}
 		if s, ok := newSymbols(r); ok {
-			s.address(anchorSymbol)
 			name, _, _ := s.function(0x1180)
 			assert.LessOrEqual(t, len(name), mostName+1+len("…"))
 		}

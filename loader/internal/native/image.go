@@ -91,6 +91,8 @@ type LoadOptions struct {
 	ExecStack bool
 	// Accept is asked, before any code of the library runs, whether it is one that the caller can use.
 	Accept func(*inspect.Library) error
+	// Loading is called right before the system's loader gets Copy: what that loads next is the library. It may be nil.
+	Loading func()
 }
 
 // File is a library's file while it is opened, with what was read from it. What was opened is the file: nothing of what
@@ -440,6 +442,9 @@ func loadCopy(ctx context.Context, key, path, abs string, copy *libfile.Copy, o 
 		return nil, err
 	}
 	defer done()
+	if o.Loading != nil {
+		o.Loading()
+	}
 	if err := m.load(at, o.Brought); err != nil {
 		m.leave(false)
 		return nil, err
@@ -651,14 +656,4 @@ func orElse[T comparable](v, alternative T) T {
 		return alternative
 	}
 	return v
-}
-
-// Anchor returns where a symbol that every plug-in exports is in memory, by which addresses are told from the file's; 0 when
-// that is not known.
-func (m *Image) Anchor() uintptr {
-	addr, err := m.dl.Lookup(abi.SymbolManifest)
-	if err != nil {
-		return 0
-	}
-	return addr
 }

@@ -67,7 +67,7 @@ type FaultReport struct {
 	Signal  uint32
 	Address uint64 // that the instruction could not use, or its own
 	PC, SP  uint64 // of the thread
-	Anchor  uint64 // where the library's ferrule_manifest is, or 0; written before there is a fault
+	Base    uint64 // what is added to the library's own addresses, or 0; written before there is a fault where the library is loaded
 }
 
 // control is the first part of a lane.

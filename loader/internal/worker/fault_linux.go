@@ -6,8 +6,10 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/ebitengine/purego"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
@@ -19,7 +21,36 @@ var (
 	faultProcess int32
 	//lint:ignore U1000 the handler reads it
 	faultDefault [32]byte // a struct sigaction: SIG_DFL
+	// Where the system's loader puts what it loads next: the last link of its list, which points to a struct link_map when there
+	// is a next one, which begins with what is added to the library's own addresses. 0 where that is not known.
+	faultNext uintptr
 )
+
+// beforeLoading finds the end of the loader's list. The library is what is put there first; its own libraries follow.
+//
+// Sound because the handle of the program itself is the list's first link (glibc, musl), as is its layout, which debuggers
+// rely on, and because nothing else loads or unloads libraries meanwhile.
+func beforeLoading() {
+	dlopen, err := purego.Dlsym(purego.RTLD_DEFAULT, "dlopen")
+	if err != nil {
+		return
+	}
+	link, _, _ := purego.SyscallN(dlopen, 0, uintptr(purego.RTLD_LAZY))
+	for link != 0 {
+		faultNext = link + 3*ptrSize // l_addr, l_name, l_ld, l_next
+		link = wordAt(faultNext)
+	}
+}
+
+// loadedAt returns what is added to the library's own addresses when it is loaded, or 0.
+func loadedAt() uintptr {
+	if faultNext == 0 || wordAt(faultNext) == 0 {
+		return 0
+	}
+	return wordAt(wordAt(faultNext))
+}
+
+func wordAt(addr uintptr) uintptr { return *cmem.At[uintptr](cmem.Bytes(addr, ptrSize), 0) }
 
 func faultAddresses() (handler, restorer uintptr)
 

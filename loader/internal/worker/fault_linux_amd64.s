@@ -29,6 +29,17 @@ TEXT ·faultHandler(SB), NOSPLIT|NOFRAME, $0
 	MOVQ AX, 24(BX)
 	MOVQ 160(R14), AX       // rsp
 	MOVQ AX, 32(BX)
+	CMPQ 40(BX), $0
+	JNE  whole              // the library is loaded, and this is known
+	MOVQ ·faultNext(SB), AX
+	TESTQ AX, AX
+	JZ   whole
+	MOVQ 0(AX), AX          // its link: a constructor runs
+	TESTQ AX, AX
+	JZ   whole
+	MOVQ 0(AX), AX
+	MOVQ AX, 40(BX)
+whole:
 	MOVL $2, 0(BX)          // it is whole
 raise:
 	// The default again, also where a handler of the plug-in's has called this one, and the signal once more: it is pending

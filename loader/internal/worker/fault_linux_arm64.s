@@ -30,6 +30,15 @@ claim:
 	MOVD R14, 24(R13)
 	MOVD 432(R11), R14      // sp
 	MOVD R14, 32(R13)
+	MOVD 40(R13), R14
+	CBNZ R14, whole         // the library is loaded, and this is known
+	MOVD ·faultNext(SB), R14
+	CBZ  R14, whole
+	MOVD 0(R14), R14        // its link: a constructor runs
+	CBZ  R14, whole
+	MOVD 0(R14), R14
+	MOVD R14, 40(R13)
+whole:
 	MOVD $2, R14
 	STLRW R14, (R13)        // it is whole
 raise:

@@ -6,3 +6,7 @@ import "github.com/ferrule-dev/ferrule/loader/internal/transport"
 
 // recordFaults does nothing: there is no handler for this system.
 func recordFaults(*transport.Fault) {}
+
+func beforeLoading() {}
+
+func loadedAt() uintptr { return 0 }

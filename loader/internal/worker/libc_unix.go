@@ -31,11 +31,11 @@ func prepareLibc() {
 		return
 	}
 	// Sound because the symbol is a variable of the C library, a FILE *, which is there as long as the process.
-	file := *cmem.At[uintptr](cmem.Bytes(stdout, int(ptrSize)), 0)
+	file := *cmem.At[uintptr](cmem.Bytes(stdout, ptrSize), 0)
 	_, _, _ = purego.SyscallN(setvbuf, file, 0, lineBuffered, 0)
 }
 
-const ptrSize = 4 << (^uintptr(0) >> 63)
+const ptrSize = 4 << (^uintptr(0) >> 63) // bytes
 
 // leave ends the process after an orderly stop, as a C program ends: what stdio has buffered is written, and the handlers of
 // atexit and the destructors of static objects run. (Functions that a library marks as destructors do with cgo only: without it

@@ -333,11 +333,11 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 			}
 			return &inspect.Error{Kind: native.ErrDigest, Found: "another library than when it was opened",
 				Expected: "the same functions, hooks, imports and threads", Remedy: "Close the plug-in and open it again"}
-		}})
+		}, Loading: beforeLoading})
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
 	}
-	s.memory.Fault().Anchor = uint64(image.Anchor())
+	s.memory.Fault().Base = uint64(loadedAt())
 	e, err := native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, Instances: o.Instances, Context: &s.control})
 	if err != nil {
 		return answer(l, nil, 0, err)
