@@ -107,7 +107,8 @@ func WithConfig(config []byte) Option {
 }
 
 // WithLogger sets where the plug-in's log lines go, with the attribute plugin set to its name; without it they go to
-// slog.Default(). The handler's WithAttrs is called by Open, on a goroutine of its own; when it panics or ends that, Open
+// slog.Default(). So do the loader's own about it: a host function that panicked, a ferrule_stop that failed, and, on Linux,
+// symbols that the library defines and does not get, because the process has others of the same name. The handler's WithAttrs is called by Open, on a goroutine of its own; when it panics or ends that, Open
 // fails with an OpenError of kind ErrOption. When Enabled or Handle panics, the line is lost.
 func WithLogger(logger *slog.Logger) Option {
 	return once("WithLogger", func(o *options) error {

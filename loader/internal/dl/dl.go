@@ -10,6 +10,12 @@ import (
 // Library is an open shared library.
 type Library struct{ handle uintptr }
 
+// Replaced is a symbol of a library in whose place the library itself gets another one.
+type Replaced struct {
+	Name string
+	By   string // the path of what has the other one, as the system's loader knows it
+}
+
 // Error is what the system's loader said.
 type Error struct{ Text string }
 

@@ -135,6 +135,9 @@ func New(image *Image, o Options) (*Engine, error) {
 		}
 	}
 	e.slots.Store(&slots)
+	if image.replaced != "" { // before it may matter
+		e.warn(e.base.Context, image.replaced)
+	}
 	for _, inst := range e.instances {
 		if err := inst.start(e.base); err != nil {
 			_ = e.Close() // the failure to start is what the caller needs to know
@@ -142,6 +145,11 @@ func New(image *Image, o Options) (*Engine, error) {
 		}
 	}
 	return e, nil
+}
+
+// warn writes a line of the loader's own to the plug-in's log. The handler may end its goroutine.
+func (e *Engine) warn(ctx context.Context, text string) {
+	apart(func() { e.host.Log(ctx, abi.LogWarn, []byte(text)) })
 }
 
 // newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -32,7 +34,8 @@ type Image struct {
 	file libfile.Identity // of the file that the system loaded; zero for a private copy
 	at   string           // the path by which the system knows it
 
-	noStack bool // it was found to ask for no executable stack, when it was loaded
+	noStack  bool   // it was found to ask for no executable stack, when it was loaded
+	replaced string // a warning of symbols that the library does not get, "" where there is none
 
 	// Guarded by images.mu.
 	state  state
@@ -476,7 +479,32 @@ func (m *Image) load(at string, b *Brought) (err error) {
 		_ = m.dl.Close() // nothing of it ran but its constructors
 		return err
 	}
+	m.replaced = replaced(m.dl.Replaced())
 	return nil
+}
+
+// replaced says what it means that a library does not get its own symbols.
+func replaced(symbols []dl.Replaced) string {
+	if len(symbols) == 0 {
+		return ""
+	}
+	const most = 8
+	var names, by []string
+	for _, s := range symbols {
+		names = append(names, s.Name)
+		holder := s.By
+		if holder == os.Args[0] { // as the system's loader calls it
+			holder = "the program itself"
+		}
+		if !slices.Contains(by, holder) {
+			by = append(by, holder)
+		}
+	}
+	if n := len(names) - most; n > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", n))
+	}
+	return fmt.Sprintf("the library does not get its own %s: the process has others of these names, in %s, and the system's loader takes those; compile it with -fvisibility=hidden",
+		strings.Join(names, ", "), strings.Join(by, ", "))
 }
 
 // The outcomes of register.

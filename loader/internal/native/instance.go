@@ -108,7 +108,7 @@ func (inst *instance) stop(c callctx.Caller) {
 	default:
 		return
 	}
-	apart(func() { inst.engine.host.Log(c.Context, abi.LogWarn, []byte(text)) })
+	inst.engine.warn(c.Context, text)
 }
 
 // renew has a call go on that has found the instance poisoned. It stops the instance, once its running calls have ended, and
