@@ -48,9 +48,14 @@ clock, so its percentiles may be below its mean. Calls that take longer than 10 
 calls of each turn do not count.
 
 The function is called in a worker first, so that one that crashes or hangs is an error and not the end of this
-command. A call that fails ends the measurement with its error. Log lines of the plug-in are dropped. Calls have
-a context that cannot end. All of it is in a child of this command, which has no terminal and is killed, with all that
-it has started, when the plug-in keeps it from going on.
+command. A call that fails ends the measurement with its error. Log lines of the plug-in are dropped. All of it is in a
+child of this command, which has no terminal and is killed, with all that it has started, when the plug-in keeps it from
+going on.
+
+--timeout is for opening the plug-in (its constructors and ferrule_start), for its first call, and for its ferrule_stop,
+each by itself, in the worker and again in-process; what goes on for longer is ended within two seconds. Calls that are
+measured have a context that cannot end: a turn of them is ended when it takes three times --timeout longer than its part
+of --duration.
 
 With --sandbox the worker is in that sandbox, and there are no calls in-process, which it cannot bound. With --import
 the command runs once for each call of the import, and what it costs is measured, too.
@@ -77,9 +82,9 @@ in_process, and isolated has no ratio.`,
 	flags.BoolVar(&o.hook, "hook", false,
 		"measure what the plug-in attaches to an extension point with this name, not a function")
 	o.host.add(flags)
-	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long opening the plug-in may take, and any call; more than 0")
-	flags.IntVar(&o.parallel, "parallel", 1, "how many calls to make at a time, with as many instances of the plug-in")
+	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together: a `TIME` such as 500ms or 2s")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "the `TIME` that opening the plug-in, its first call and its ferrule_stop may take, each; more than 0")
+	flags.IntVar(&o.parallel, "parallel", 1, "`HOW MANY` calls to make at a time, with as many instances of the plug-in")
 	return cmd
 }
 
@@ -159,7 +164,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	for name, s := range imports {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, a.err)))
 	}
-	worker := []isolate.Option{isolate.WithStartTimeout(o.timeout)}
+	worker := []isolate.Option{isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)}
 	if policy != nil {
 		worker = append(worker, sandbox.With(*policy))
 	}
@@ -175,33 +180,39 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	targets := []*target{crossed}
 
 	// Isolated first: whatever the function does to its process, it does it there. Each step has a time of its own, after
-	// which this process is killed; a call that is measured may be late once for each target.
-	deadline(2*o.timeout + grace + guardSlack)
-	reached(opening)
+	// which this process is killed.
+	step := func(s stage) {
+		deadline(o.timeout + grace + guardSlack)
+		reached(s)
+	}
+	step(opening)
 	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker(worker...))...)
 	if err != nil {
 		return nil, err
 	}
-	defer isolated.Close()
-	reached(calling)
+	defer func() {
+		step(stopping)
+		isolated.Close()
+		step(stopped)
+	}()
+	step(calling)
 	inWorker, err := o.first(isolated, fn, in)
 	if err != nil {
 		return nil, err
 	}
 	r.OutputBytes = inWorker.room
 	if policy == nil {
-		deadline(o.timeout + grace + guardSlack)
-		reached(opening)
+		step(opening)
 		opened, err := loader.Open(file, opts...)
 		if err != nil {
 			return nil, err
 		}
 		defer func() {
-			reached(stopping)
+			step(stopping)
 			opened.Close()
-			reached(stopped)
+			step(stopped)
 		}()
-		reached(calling)
+		step(calling)
 		inProcess, err := o.first(opened, fn, in)
 		if err != nil {
 			return nil, err
@@ -210,12 +221,12 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	}
 	r.Isolated, targets = &inWorker.costs, append(targets, inWorker)
 
-	deadline(2*o.duration + time.Duration(8*len(targets))*o.timeout)
-	clock, seconds, err := measure(targets, o.parallel, o.duration)
+	clock, seconds, err := measure(targets, o.parallel, o.duration, func(length time.Duration) {
+		deadline(length + 3*o.timeout + guardSlack) // there are three parts of a turn with one call at least
+	})
 	if err != nil {
 		return nil, err
 	}
-	deadline(2*o.timeout + guardSlack) // for ferrule_stop
 	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
 	if r.InProcess != nil {
 		r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS

@@ -34,8 +34,8 @@ const (
 )
 
 // measure has the targets take turns for the duration, each with parallel goroutines, and says what a reading of the clock
-// takes and how long it all took. A call that fails ends it.
-func measure(targets []*target, parallel int, duration time.Duration) (clock, took time.Duration, err error) {
+// takes and how long it all took. A call that fails ends it. It says before each turn how long that is to be.
+func measure(targets []*target, parallel int, duration time.Duration, begin func(length time.Duration)) (clock, took time.Duration, err error) {
 	clock = clockCost()
 	for _, t := range targets {
 		t.lanes = make([]lane, parallel)
@@ -48,6 +48,7 @@ func measure(targets []*target, parallel int, duration time.Duration) (clock, to
 			start := time.Now()
 			const some = 5
 			for range some {
+				begin(0)
 				if _, err := t.call(t.lanes[0].dst[:0]); err != nil {
 					return 0, 0, err
 				}
@@ -59,6 +60,7 @@ func measure(targets []*target, parallel int, duration time.Duration) (clock, to
 	start := time.Now()
 	for took == 0 || took < duration {
 		for _, t := range targets {
+			begin(turn)
 			if err := t.turn(turn, clock); err != nil {
 				return 0, 0, err
 			}

@@ -111,6 +111,9 @@ func TestBenchFails(t *testing.T) {
 	text := filepath.Join(dir, "text.so")
 	require.NoError(t, os.WriteFile(text, []byte("not a library\n"), 0o666))
 	echo := fixture.C(t, "echo")
+	hangs := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("hangs") FERRULE_VERSION("1"));
+		static int calls;
+		FERRULE_FN(f) { (void)call; while (calls++ >= 50) calls--; return FERRULE_OK; }`)
 	for _, test := range []struct {
 		args []string
 		code int
@@ -125,13 +128,14 @@ func TestBenchFails(t *testing.T) {
 		{[]string{echo, "echo", "--config", "@" + dir + "/missing"}, 2, "--config: open "},
 		{[]string{echo, "echo", "--answer", "x"}, 2, `found --answer x, expected NAME=TEXT or NAME=@FILE`},
 		{[]string{text, "echo"}, 3, "not a shared library: found a text file"},
-		{[]string{dir, "echo"}, 3, "not a regular file"},
+		{[]string{dir, "echo"}, 3, "found a folder, expected"},
 		{[]string{dir + "/missing.so", "echo"}, 3, "missing.so"},
 		{[]string{fixture.C(t, "import_not_offered"), "answer"}, 2, "--answer loyalty_pionts=7"},
 		{[]string{echo, "echo", "--import", "x=y"}, 2, "an answer for x, which plug-in echo does not import"},
 		{[]string{echo, "echo", "--allow-read", "/"}, 2, "found --allow-read without --sandbox"},
 		{[]string{echo, "fail", "--in", "no reason"}, 1, "no reason"},
 		{[]string{fixture.C(t, "fault_sigsegv"), "fault"}, 4, "segmentation fault"},
+		{[]string{hangs, "f", "--timeout", "300ms", "--duration", "100ms"}, 4, "plug-in hangs: f: out of time after 300ms (--timeout)"},
 		{[]string{fixture.C(t, "fault_infinite_loop"), "fault", "--timeout", "100ms"}, 4, "fault_infinite_loop"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"bench"}, test.args...)...)

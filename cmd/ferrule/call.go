@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -32,7 +33,11 @@ func callCommand(a *app) *cobra.Command {
 		Short: "Call a function of a plug-in, and print its result",
 		Long: `Call a function of a plug-in. Its result, and nothing else, goes to the standard output, byte for byte; messages,
 the plug-in's log lines and what it prints itself go to the standard error. The input is the standard input, or what
---in says. Without a FUNCTION the plug-in's functions are listed.
+--in says. Without a FUNCTION the plug-in's functions and hooks are listed.
+
+--timeout begins when the input was read. It is for opening the plug-in (its constructors and ferrule_start) and for the
+call, together, and ends the commands that serve imports. A function has half a second more, in which it may see that it is
+cancelled and return. Its ferrule_stop has what is left of the time and half a second, with --isolated always 2 seconds.
 
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
 the result. When its exit code is not 0 the plug-in gets the status FAILED, with the command's standard error as the
@@ -42,9 +47,9 @@ always the same.
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
 started; so are those that it leaves at the end. With --isolated it is in a worker process, as hosts have it that do not
-trust it: its environment is empty, a function that does not return in time is killed, and so is a ferrule_stop that takes
-more than 2 seconds. With --sandbox the worker may also read no files but itself and the system's libraries, and use
-neither the network nor other processes, but for what --allow-read, --allow-write, --allow-connect and --procs name.
+trust it: its environment is empty, and a function that does not return in time is killed. With --sandbox the worker may
+also read no files but itself and the system's libraries, and use neither the network nor other processes, but for what
+--allow-read, --allow-write, --allow-connect and --procs name.
 
 What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
 it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for
@@ -74,7 +79,7 @@ Exit codes:
 			if len(args) == 1 {
 				return nil
 			}
-			return arguments("FILE", "FUNCTION")(cmd, args)
+			return arguments("FILE", "[FUNCTION]")(cmd, args)
 		},
 		ValidArgsFunction: completeCall,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -92,7 +97,7 @@ Exit codes:
 	f.BoolVar(&c.hook, "hook", false, "call the hook for the extension point with this name, not a function")
 	f.BoolVar(&c.isolated, "isolated", false, "load the plug-in into a worker process, where a crash costs nothing")
 	c.host.add(f)
-	f.DurationVar(&c.timeout, "timeout", 0, "how long opening the plug-in and the call may take together, such as 500ms or 2s; 0 is no limit (default 0)")
+	f.DurationVar(&c.timeout, "timeout", 0, "the `TIME` that opening the plug-in and the call may take together, such as 500ms or 2s; 0 is no limit (default 0)")
 	f.StringVar(&c.level, "log-level", "info", "show log lines from this `LEVEL` on: error, warn, info, debug or trace")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(
 		[]string{"error", "warn", "info", "debug", "trace"}, cobra.ShellCompDirectiveNoFileComp))
@@ -154,24 +159,60 @@ func (c *caller) list(path string) error {
 	if err != nil {
 		return failure(err)
 	}
-	what, flag, symbols := "functions", "", lib.Funcs
+	kinds := []struct {
+		what, flag string
+		symbols    []inspect.Symbol
+	}{{"functions", "", lib.Funcs}, {"hooks", "--hook ", lib.Hooks}}
 	if c.hook {
-		what, flag, symbols = "hooks", "--hook ", lib.Hooks
+		kinds = kinds[1:]
 	}
-	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version, what: symbolsOf(symbols)}
+	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version}
+	for _, k := range kinds {
+		facts[k.what] = symbolsOf(k.symbols)
+	}
 	return c.print(facts, func(w io.Writer) error {
-		if len(symbols) == 0 {
-			_, err := fmt.Fprintf(w, "%s %s has no %s.\n", oneLine(lib.Manifest.Name), oneLine(lib.Manifest.Version), what)
+		plugin := oneLine(lib.Manifest.Name) + " " + oneLine(lib.Manifest.Version)
+		example := ""
+		for _, k := range kinds {
+			if len(k.symbols) == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "%s of %s:\n", capital(k.what), plugin)
+			for _, s := range symbolsOf(k.symbols) {
+				s.write(w, painter(w))
+			}
+			if example == "" {
+				example = exampleCall(path, k.flag, k.symbols[0], lib.Imports)
+			}
+		}
+		if example == "" {
+			names := "functions and no hooks"
+			if c.hook {
+				names = "hooks"
+			}
+			_, err := fmt.Fprintf(w, "%s has no %s.\n", plugin, names)
 			return err
 		}
-		paint := painter(w)
-		fmt.Fprintf(w, "%s of %s %s:\n", capital(what), oneLine(lib.Manifest.Name), oneLine(lib.Manifest.Version))
-		for _, s := range symbolsOf(symbols) {
-			s.write(w, paint)
-		}
-		_, err := fmt.Fprintf(w, "Call one with: ferrule call %s%s %s --in TEXT\n", flag, oneLine(shellWord(path)), oneLine(symbols[0].Name))
+		_, err := fmt.Fprintf(w, "\nCall one with\n\n    %s\n", oneLine(example))
 		return err
 	})
+}
+
+// exampleCall is a command line for a shell that calls a function, whatever the plug-in imports.
+func exampleCall(path, flag string, s inspect.Symbol, imports []inspect.Symbol) string {
+	if strings.HasPrefix(path, "-") {
+		path = "./" + path
+	}
+	line := "ferrule call " + flag + shellWord(path) + " " + s.Name + " --in "
+	if strings.HasSuffix(s.In, "json") {
+		line += "'{}'"
+	} else {
+		line += "TEXT"
+	}
+	for _, i := range imports {
+		line += " --answer " + i.Name + "=TEXT"
+	}
+	return line
 }
 
 func (c *caller) run(path, name string, in source) error {

@@ -107,8 +107,8 @@ func TestCallUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "found no argument, expected the arguments FILE FUNCTION"},
-		{[]string{echo, "echo", "x"}, "found 3 arguments: " + echo + " echo x, expected FILE FUNCTION"},
+		{nil, "found no argument, expected the arguments FILE [FUNCTION]"},
+		{[]string{echo, "echo", "x"}, "found 3 arguments: " + echo + " echo x, expected FILE [FUNCTION]"},
 		{[]string{echo, "ecko"}, `found no function "ecko" in plug-in echo, expected one that it has. Did you mean "echo"?`},
 		{[]string{echo, "zzzzzzzz"}, "There is echo, echo_own, fail"},
 		{[]string{echo, "before_echo"}, "It is a hook: add --hook."},
@@ -120,7 +120,7 @@ func TestCallUsage(t *testing.T) {
 		{[]string{"--timeout", "soon", echo, "echo"}, "found --timeout soon, expected a time such as 500ms or 2s"},
 		{[]string{"--timeout", "-1s", echo, "echo"}, "not negative"},
 		{[]string{echo, "echo", "--in"}, "found --in without a value, expected --in TEXT"},
-		{[]string{"--no-such-flag", echo, "echo"}, "unknown flag"},
+		{[]string{"--no-such-flag", echo, "echo"}, "found --no-such-flag, expected an option of ferrule call\n"},
 		{[]string{"--log-level", "loud", echo, "echo"}, "error, warn, info, debug or trace"},
 		{[]string{"--memory", "1GiB", echo, "echo"}, "Add --sandbox."},
 		{[]string{"--allow-write", "/", echo, "echo"}, "Add --sandbox."},

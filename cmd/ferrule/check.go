@@ -35,6 +35,8 @@ func checkVerb(a *app) *cobra.Command {
 		Long: `Test plug-ins against the rules of the contract, R1 to R21 of ferrule.h. Of a folder, the libraries in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
+The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as
+much time, without a function that has ended its process or did not return.
 A finding says which rule it is about, what was seen, what was expected and how to mend it. An error is a broken rule; a
 warning is not, but likely to be meant otherwise. A function that ends the process is left out of the cases after that.
 
@@ -130,7 +132,7 @@ With --json there is one object for each file, one after the other.`,
 	f.BoolVar(&list, "list", false, "list the cases and run nothing")
 	f.BoolVar(&o.Strict, "strict", false, "a plug-in with warnings does not pass")
 	f.Uint64Var(&o.Seed, "seed", 0, "the `SEED` of random inputs; it is printed (default a random one)")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "the time limit of each case")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "the `TIME` that each case may take, all its calls together; more than 0")
 	f.StringArrayVar(&inputs, "in", nil, "one more input for a function: `FUNCTION=TEXT` or FUNCTION=@FILE; may be repeated")
 	host.add(f)
 	return cmd

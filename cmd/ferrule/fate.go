@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
@@ -111,7 +110,7 @@ func (w *worded) Unwrap() error { return w.err }
 
 // inTime says whose limit it was that a plug-in did not keep to.
 func inTime(err error, timeout time.Duration) error {
-	err = words.Error(err)
+	err = inWords(err)
 	late, open := new(loader.DeadlineError), new(loader.OpenError)
 	switch known := errors.As(err, new(*fate)); {
 	case err == nil, known:

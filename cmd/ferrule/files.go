@@ -5,22 +5,51 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
+	"github.com/ferrule-dev/ferrule/loader"
 )
 
 // libraryFiles are the files that the command line names. A folder stands for the libraries in it; where it has none it
-// stays, and whoever opens it says what is wrong.
+// stays, and inWords says what is wrong.
 func libraryFiles(paths []string) (files []string) {
 	for _, path := range paths {
-		before := len(files)
-		entries, _ := os.ReadDir(path)
-		for _, e := range entries {
-			if slices.Contains([]string{".so", ".dylib", ".dll"}, strings.ToLower(filepath.Ext(e.Name()))) && !e.IsDir() {
-				files = append(files, filepath.Join(path, e.Name()))
-			}
-		}
-		if len(files) == before {
+		if found, _ := librariesIn(path); len(found) > 0 {
+			files = append(files, found...)
+		} else {
 			files = append(files, path)
 		}
 	}
 	return files
+}
+
+// librariesIn are the libraries in a folder, by their names; isFolder is false where path is none.
+func librariesIn(path string) (files []string, isFolder bool) {
+	entries, err := os.ReadDir(path)
+	for _, e := range entries {
+		if slices.Contains([]string{".so", ".dylib", ".dll"}, strings.ToLower(filepath.Ext(e.Name()))) && !e.IsDir() {
+			files = append(files, filepath.Join(path, e.Name()))
+		}
+	}
+	return files, err == nil
+}
+
+// inWords is an error in the words of this command. Of a folder in place of a library it says what is in it.
+func inWords(err error) error {
+	err = words.Error(err)
+	open, ok := err.(*loader.OpenError)
+	if !ok || open.Kind != loader.ErrNotRegular {
+		return err
+	}
+	found, isFolder := librariesIn(open.Path)
+	switch {
+	case !isFolder:
+		return err
+	case len(found) == 0:
+		open.Found, open.Expected = "a folder with no library in it", "a file whose name ends with .so, .dylib or .dll"
+		open.Remedy = "Build the library, or give its own path: folders in a folder are not looked into"
+	default:
+		open.Found, open.Remedy = "a folder", "Give the path of a library in it, such as "+shellWord(found[0])
+	}
+	return open
 }

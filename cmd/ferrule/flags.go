@@ -46,22 +46,116 @@ func unreadable(flag string, err error) error {
 }
 
 // flagError has the parser's errors in the words of this command.
-func flagError(_ *cobra.Command, err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	var value *pflag.InvalidValueError
 	var missing *pflag.ValueRequiredError
+	var unknown *pflag.NotExistError
+	var syntax *pflag.InvalidSyntaxError
 	switch {
 	case errors.As(err, &value):
 		f := value.GetFlag()
 		expected := map[string]string{"duration": "a time such as 500ms or 2s", "int": "a whole number",
-			"uint64": "a whole number that is not negative", "bool": "true or false, or no value"}[f.Value.Type()]
+			"uint64": "a whole number that is not negative", "bool": "true or false, or no value",
+			"stringSlice": "values with commas between them, in double quotes where one has a comma or such a quote"}[f.Value.Type()]
 		if expected != "" {
 			return usage("--"+f.Name+" "+value.GetValue(), expected, "")
 		}
 	case errors.As(err, &missing):
 		word, _ := pflag.UnquoteUsage(missing.GetFlag())
 		return usage("--"+missing.GetFlag().Name+" without a value", "--"+missing.GetFlag().Name+" "+word, "")
+	case errors.As(err, &syntax):
+		return usage(syntax.GetSpecifiedFlag(), "an option, such as --json", "Put -- before arguments that begin with -")
+	case errors.As(err, &unknown):
+		return unknownFlag(cmd, unknown)
 	}
-	return &exit{code: exitUsage, err: err} // an unknown flag, which is named
+	return &exit{code: exitUsage, err: err} // the parser knows no other
+}
+
+// unknownFlag is the error for a flag that a verb does not have: with what was meant, or who has it.
+func unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
+	name, verb := err.GetSpecifiedName(), cmd.CommandPath()
+	flags := func(c *cobra.Command) (names []string) {
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		return names
+	}
+	if letters := err.GetSpecifiedShortnames(); letters != "" {
+		remedy := ""
+		if slices.Contains(flags(cmd), letters) {
+			remedy = "Write --" + letters
+		}
+		return usage("-"+letters, "an option of "+verb, remedy)
+	}
+	remedy := didYouMean("--"+name, dashed(flags(cmd)))
+	var others []string
+	for _, c := range cmd.Root().Commands() {
+		if slices.Contains(flags(c), name) && !c.Hidden {
+			others = append(others, c.CommandPath())
+		}
+	}
+	if len(others) > 0 {
+		remedy = "It is one of " + strings.Join(others, ", ")
+	}
+	return usage("--"+name, "an option of "+verb, remedy)
+}
+
+func dashed(names []string) []string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = "--" + name
+	}
+	return all
+}
+
+// unknownVerb is the error for a verb that there is not.
+func unknownVerb(root *cobra.Command, args []string) error {
+	name := args[slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") })]
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return usage(name, "one of the commands "+strings.Join(names, ", "), didYouMean(name, names))
+}
+
+// didYouMean is the remedy for a name that is near to one of the candidates; "" for another.
+func didYouMean(name string, candidates []string) string {
+	if near := nearest(name, candidates); strings.HasPrefix(near, "did you mean") {
+		return capital(near)
+	}
+	return ""
+}
+
+// helpVerb is the verb help.
+func helpVerb() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Long:  "Show what a command does, its options and examples, as --help does.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 && of != cmd.Root() {
+				return usage("the arguments "+strings.Join(args, " "), "one command", "")
+			}
+			if err != nil || len(rest) > 0 {
+				return unknownVerb(cmd.Root(), args)
+			}
+			of.InitDefaultHelpFlag() // to be shown
+			of.InitDefaultVersionFlag()
+			return failure(of.Help())
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if len(args) == 0 {
+				for _, c := range cmd.Root().Commands() {
+					if c.IsAvailableCommand() && strings.HasPrefix(c.Name(), prefix) {
+						names = append(names, c.Name()+"\t"+c.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // arguments checks how many arguments there are. names are those that there must be, in order; more may follow when the

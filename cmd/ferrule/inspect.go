@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -216,7 +215,7 @@ func describe(path string) (*description, error) {
 			d.pluginFacts, d.libraryFacts, err = nil, nil, failed
 		}
 	}
-	if err = words.Error(err); err != nil {
+	if err = inWords(err); err != nil {
 		d.Error = detailsOf(err)
 	}
 	return d, err

@@ -56,7 +56,7 @@ func badFiles(t *testing.T) map[string]string {
 		file("text.so", []byte("this is no library\n")): "not a shared library: found a text file",
 		file("empty.so", nil):                           "not a shared library: found an empty file",
 		file("truncated.so", whole[:len(whole)/2]):      "the file is truncated",
-		t.TempDir():                                         "not a regular file: found a directory", // with no library
+		t.TempDir():                                         "not a regular file: found a folder with no library in it", // with no library
 		filepath.Join(dir, "missing.so"):                    "Check the path",
 		fixture.C(t, "no_manifest"):                         "not a Ferrule plug-in",
 		fixture.C(t, "manifest_newer_major"):                "found ferrule=2, expected ferrule=1",

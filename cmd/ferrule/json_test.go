@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -111,18 +113,96 @@ func TestCallLists(t *testing.T) {
 	assert.Contains(t, stdout, "Functions of echo 1.2.3:\n")
 	assert.Contains(t, stdout, "\n    echo")
 	assert.Contains(t, stdout, "Returns its input.")
+	assert.Contains(t, stdout, "Hooks of echo 1.2.3:\n    before_echo")
 	stdout, _, _ = ferrule(t, "", "call", "--hook", echo)
 	assert.Contains(t, stdout, "Hooks of echo 1.2.3:\n    before_echo")
+	assert.NotContains(t, stdout, "Functions")
 	stdout, _, _ = ferrule(t, "", "call", "--hook", fixture.C(t, "host"))
 	assert.Contains(t, stdout, "has no hooks.")
 	stdout, _, code = ferrule(t, "", "call", "--json", echo)
 	assert.Zero(t, code)
 	var got struct {
-		Plugin, Version string
-		Functions       []symbol
+		Plugin, Version  string
+		Functions, Hooks []symbol
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
 	assert.Equal(t, "echo", got.Functions[0].Name)
+	assert.Equal(t, "before_echo", got.Hooks[0].Name)
 	_, _, code = ferrule(t, "", "call", filepath.Join(t.TempDir(), "missing.so"))
 	assert.Equal(t, exitOpen, code)
+}
+
+// TestCallListCopied: the last line of the list is a command that works.
+func TestCallListCopied(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("it is for a Unix shell")
+	}
+	dir := t.TempDir()
+	put := func(name, source string) string {
+		data, err := os.ReadFile(compiled(t, source))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+		return name
+	}
+	const head = "FERRULE_PLUGIN(FERRULE_NAME(\"p\") FERRULE_VERSION(\"1\"));\n"
+	for _, c := range []struct{ path, want string }{
+		{put("plain.so", head+`FERRULE_FN(f) { for (; call->out_len < call->in_len; call->out_len++) call->out[call->out_len] = call->in[call->out_len]; return FERRULE_OK; }`), "TEXT"},
+		{put("-it's here;.so", head+`FERRULE_FN(f) { (void)call; return FERRULE_OK; }`), ""},
+		{put("hook.so", head+`FERRULE_HOOK(before) { (void)call; return FERRULE_OK; }`), ""},
+		{put("json.so", head+`FERRULE_FN_META(f, FERRULE_IN("application/json"));
+			FERRULE_FN(f) { return call->in_len == 2 && call->in[0] == '{' ? FERRULE_OK : FERRULE_INVALID; }`), ""},
+		{put("imports.so", head+`FERRULE_IMPORT(one); FERRULE_IMPORT(two); FERRULE_FN(f) { (void)call; return FERRULE_OK; }`), ""},
+	} {
+		list := exec.Command(binary, "call", "--", c.path)
+		list.Dir = dir
+		out, err := list.Output()
+		require.NoError(t, err, c.path)
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		copied := exec.Command("sh", "-c", lines[len(lines)-1])
+		copied.Dir = dir
+		copied.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+		got, err := copied.CombinedOutput()
+		assert.NoError(t, err, "%s: %s", lines[len(lines)-1], got)
+		assert.Equal(t, c.want, string(got))
+	}
+	stdout, _, code := ferrule(t, "", "call", compiled(t, head))
+	assert.Zero(t, code)
+	assert.Equal(t, "p 1 has no functions and no hooks.\n", stdout)
+}
+
+// TestFolders: a folder in place of a library is said to be one, with what to do.
+func TestFolders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	empty, full := filepath.Join(dir, "empty"), filepath.Join(dir, "full")
+	require.NoError(t, os.MkdirAll(filepath.Join(empty, "target"), 0o700))
+	require.NoError(t, os.MkdirAll(full, 0o700))
+	library := filepath.Join(full, "text.so")
+	require.NoError(t, os.WriteFile(library, []byte("text"), 0o600))
+	const none, some = "found a folder with no library in it, expected a file whose name ends with .so, .dylib or .dll. Build the library",
+		"not a regular file: found a folder, expected ELF (.so), Mach-O (.dylib) or PE (.dll). Give the path of a library in it, such as "
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"inspect", empty}, none},
+		{[]string{"inspect", library, empty}, none},
+		{[]string{"check", empty}, none},
+		{[]string{"check", library, empty}, none},
+		{[]string{"call", empty}, none},
+		{[]string{"call", empty, "f"}, none},
+		{[]string{"bench", empty, "f"}, none},
+		{[]string{"inspect", "--diff", empty, full}, none},
+		{[]string{"call", full}, some + shellWord(library)},
+		{[]string{"call", "--isolated", full, "f"}, some + shellWord(library)},
+		{[]string{"bench", full, "f"}, some + shellWord(library)},
+		{[]string{"inspect", "--diff", full, empty}, some + shellWord(library)},
+		{[]string{"inspect", full}, library + ": not a shared library"},
+		{[]string{"check", full}, library + ": not a shared library"},
+	} {
+		_, stderr, code := ferrule(t, "", c.args...)
+		assert.Equal(t, exitOpen, code, "%v", c.args)
+		assert.Contains(t, stderr, c.want, "%v", c.args)
+	}
 }

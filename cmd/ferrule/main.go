@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	_ "github.com/ferrule-dev/ferrule/loader/isolate" // this program is its own worker
 )
@@ -56,7 +55,7 @@ func failure(err error) error {
 	var crash *loader.CrashError
 	var deadline *loader.DeadlineError
 	var usage *loader.UsageError
-	err = words.Error(err)
+	err = inWords(err)
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
@@ -195,6 +194,7 @@ Facts and results go to the standard output, messages to the standard error. Exi
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpVerb())
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts, results and errors as JSON")
 	for _, verb := range verbs {
 		root.AddCommand(verb(a))
@@ -214,10 +214,13 @@ func (a *app) run(args []string) int {
 	if err == nil {
 		return exitOK
 	}
+	if _, _, unknown := root.Find(args); unknown != nil {
+		cmd, err = root, unknownVerb(root, args)
+	}
 	var e *exit
 	text := oneLine
 	if !errors.As(err, &e) {
-		e = &exit{code: exitUsage, err: err} // cobra's own, such as an unknown verb with suggestions, which have lines of their own
+		e = &exit{code: exitUsage, err: err} // cobra's own, of a verb of its own
 		text = printable
 	}
 	if e.err == nil {

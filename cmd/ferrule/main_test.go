@@ -80,15 +80,43 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestUnknownVerb(t *testing.T) {
-	stdout, stderr, code := ferrule(t, "", "inspct", "file")
-	assert.Equal(t, 2, code)
-	assert.Empty(t, stdout)
-	assert.Contains(t, stderr, "Did you mean this?\n\tinspect")
-	assert.Contains(t, stderr, "See 'ferrule --help'.")
-	_, stderr, code = ferrule(t, "", "--no-such-flag")
-	assert.Equal(t, 2, code)
-	assert.Contains(t, stderr, "unknown flag")
+// TestParserWords: what the parser of the command line finds wrong is said as everything else is: what was found, what was
+// expected, what to do.
+func TestParserWords(t *testing.T) {
+	const verbs = "expected one of the commands bench, call, check, completion, inspect, new"
+	for line, want := range map[string]string{
+		"inspct file":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
+		"help inspct":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
+		"frobnicate":           "found frobnicate, " + verbs + "\n",
+		"help call check":      "found the arguments call check, expected one command\n",
+		"--no-such-flag":       "found --no-such-flag, expected an option of ferrule\n",
+		"call --tiemout 2s":    `found --tiemout, expected an option of ferrule call. Did you mean "--timeout"?`,
+		"inspect --timeout 2s": "found --timeout, expected an option of ferrule inspect. It is one of ferrule bench, ferrule call, ferrule check.\n",
+		"call -x":              "found -x, expected an option of ferrule call\n",
+		"call -json":           "found -json, expected an option of ferrule call. Write --json.\n",
+		"call ---":             "found ---, expected an option, such as --json. Put -- before arguments that begin with -.\n",
+		"call --timeout soon":  "found --timeout soon, expected a time such as 500ms or 2s\n",
+		"call --json=maybe":    "found --json maybe, expected true or false, or no value\n",
+		"check --only \"a":     "found --only \"a, expected values with commas between them",
+		"bench --parallel x":   "found --parallel x, expected a whole number\n",
+		"call --in":            "found --in without a value, expected --in TEXT\n",
+		"new -l":               "found --lang without a value, expected --lang LANGUAGE\n",
+		"call":                 "found no argument, expected the arguments FILE [FUNCTION]\n",
+		"call a b c":           "found 3 arguments: a b c, expected FILE [FUNCTION]\n",
+	} {
+		stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)
+		assert.Equal(t, exitUsage, code, line)
+		assert.Empty(t, stdout, line)
+		assert.Contains(t, stderr, "ferrule: "+want, line)
+		assert.Regexp(t, "(?m)^See 'ferrule.* --help'\\.$", stderr, line)
+	}
+	for _, verb := range append(manual(command(&app{})), helpVerb()) {
+		help, _, code := ferrule(t, "", verb.Name(), "--help")
+		assert.Zero(t, code)
+		same, _, code := ferrule(t, "", "help", verb.Name())
+		assert.Zero(t, code)
+		assert.Equal(t, help, same)
+	}
 }
 
 func TestVersion(t *testing.T) {

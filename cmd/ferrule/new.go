@@ -135,8 +135,8 @@ With --json: name, lang, dir, files, library and next, the commands to go on wit
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
 	}
-	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the language: "+languageWords)
-	cmd.Flags().StringVar(&name, "name", "", "the plug-in's name; without it the last part of DIR")
+	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the `LANGUAGE`: "+languageWords)
+	cmd.Flags().StringVar(&name, "name", "", "the plug-in's `NAME`; without it the last part of DIR")
 	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo"}
 	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
@@ -153,6 +153,9 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust")
 	case l == nil:
 		return nil, usage(fmt.Sprintf("the language %q", lang), languageWords, "")
+	}
+	if dir == "" {
+		return nil, usage("an empty path", "the path of a folder", "For this folder it is a dot")
 	}
 	whole, err := filepath.Abs(dir)
 	if err != nil {
@@ -174,7 +177,7 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 	}
 	switch entries, err := os.ReadDir(dir); {
 	case err == nil && len(entries) > 0:
-		return nil, usage(fmt.Sprintf("%s in %s", entries[0].Name(), dir), "an empty folder, or one to be made",
+		return nil, usage(fmt.Sprintf("%q in %s", entries[0].Name(), place(dir)), "an empty folder, or one to be made",
 			"Name another folder")
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 	default:
@@ -206,10 +209,18 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 	return p, nil
 }
 
+// place is a folder in a sentence.
+func place(dir string) string {
+	if filepath.Clean(dir) == "." {
+		return "this folder"
+	}
+	return dir
+}
+
 // print tells people what there is and how to go on.
 func (p *plugin) print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "Made %s, a plug-in in %s, in %s. Go on with\n\n    %s\n",
-		p.Name, p.Language, p.Dir, strings.Join(p.Next, "\n    "))
+		p.Name, p.Language, place(p.Dir), strings.Join(p.Next, "\n    "))
 	return err
 }
 

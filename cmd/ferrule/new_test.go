@@ -267,14 +267,15 @@ func TestNewRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--lang", "c", dir, "--name", "n"}, "found file in " + dir + ", expected an empty folder, or one to be made"},
+		{[]string{"--lang", "c", dir, "--name", "n"}, "found \"file\" in " + dir + ", expected an empty folder, or one to be made"},
 		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
 		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp or rust. Add --lang c, --lang cpp or --lang rust"},
 		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp or rust`},
 		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
 		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
+		{[]string{"--lang", "c", ""}, "found an empty path, expected the path of a folder. For this folder it is a dot.\n"},
 		{[]string{"--lang", "c"}, "found no argument, expected the arguments DIR"},
-		{[]string{"--lang", "c", "--colour", filepath.Join(dir, "new")}, "unknown flag: --colour"},
+		{[]string{"--lang", "c", "--colour", filepath.Join(dir, "new")}, "found --colour, expected an option of ferrule new"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"new"}, test.args...)...)
 		assert.Equal(t, 2, code, test.args)
@@ -289,6 +290,21 @@ func TestNewRefuses(t *testing.T) {
 	_, stderr, code := ferrule(t, "", "new", "--lang", "c", filepath.Join(file, "below"))
 	assert.Equal(t, 1, code)
 	assert.Contains(t, stderr, file)
+}
+
+// The folder in which the command runs has no name in what is said, and the commands to go on with work from there.
+func TestNewHere(t *testing.T) {
+	need(t, "c")
+	dir := filepath.Join(t.TempDir(), "here")
+	require.NoError(t, os.Mkdir(dir, 0o777))
+	out := shell(t, dir, "ferrule new --lang c .")
+	said, commands, found := strings.Cut(out, "\n\n")
+	require.True(t, found, out)
+	assert.Equal(t, "Made here, a plug-in in C, in this folder. Go on with", said)
+	assert.Contains(t, shell(t, dir, commands), "Hello, Ada!")
+	text, err := inShell(t, dir, "ferrule new --lang c .").CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(text), " in this folder, expected an empty folder, or one to be made. Name another folder.\n")
 }
 
 // An empty folder that is there is used, and one within a cargo workspace is a workspace of its own.
