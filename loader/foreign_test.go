@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 // foreign is a plug-in of the fixtures foreign_…, with a host function and a log handler that do what a test says.
@@ -317,6 +318,43 @@ func TestForeignContextWhileItRuns(t *testing.T) {
 		close(leave)
 		within(t, func() { <-over })
 	})
+}
+
+// Why a context has ended is asked when nothing is held any more: while it does not say, the plug-in can be closed, and others
+// are served.
+func TestForeignCause(t *testing.T) {
+	p, err := loader.Open(fixture.C(t, "fault_infinite_loop"), isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithGrace(20*time.Millisecond)))
+	require.NoError(t, err)
+	f, err := p.Func("fault")
+	require.NoError(t, err)
+	entries := map[string]func(context.Context) error{
+		"Append": func(ctx context.Context) error { _, err := f.Append(ctx, nil, nil); return err },
+		"View":   func(ctx context.Context) error { _, err := f.View(ctx, nil); return err },
+		"Batch":  func(ctx context.Context) error { return f.Batch(ctx, [][]byte{nil}, new(loader.Batch)) },
+	}
+	asked, leave := make(chan bool, len(entries)), make(chan bool)
+	over := make(chan error, len(entries))
+	for _, call := range entries {
+		inner, cancel := context.WithCancel(ctx)
+		var ended atomic.Bool
+		c := &foreignContext{Context: inner}
+		c.value = func() {
+			if ended.Load() {
+				c.value = nil // it is asked by one goroutine
+				asked <- true
+				<-leave
+			}
+		}
+		time.AfterFunc(50*time.Millisecond, func() { ended.Store(true); cancel() })
+		go func() { over <- call(c) }()
+		within(t, func() { <-asked })
+	}
+	assert.Equal(t, "works", call(t, p, "echo", "works"))
+	within(t, func() { assert.NoError(t, p.Close()) })
+	close(leave)
+	for range entries {
+		within(t, func() { assert.ErrorIs(t, <-over, context.Canceled) })
+	}
 }
 
 // A plug-in that imports nothing can still write lines. In-process it is not known which goroutine its calls are on, so the

@@ -194,6 +194,37 @@ func TestCallTimeout(t *testing.T) {
 	assert.Equal(t, pid, call(t, polite, "pid", ""), "who stops when asked keeps its worker")
 }
 
+// A batch has the time of a call for all the records that the worker is given at once. Those that ran are the caller's.
+func TestCallTimeoutOfBatch(t *testing.T) {
+	in := make([][]byte, 60)
+	for i := range in {
+		in[i] = []byte("10") // milliseconds
+	}
+	for limit, enough := range map[time.Duration]bool{200 * time.Millisecond: false, time.Hour: true} {
+		p := open(t, fixture.C(t, "fault_slow"), isolate.InWorker(isolate.WithGrace(time.Minute), isolate.WithCallTimeout(limit)))
+		f, err := p.Func("fault")
+		require.NoError(t, err)
+		var b loader.Batch
+		err = f.Batch(ctx, in, &b)
+		if enough {
+			require.NoError(t, err)
+			assert.Equal(t, len(in), b.Len())
+		} else {
+			var e *loader.CallError
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "after 200ms (isolate.WithCallTimeout)")
+			assert.Less(t, b.Len(), len(in))
+		}
+		for i := range b.Len() {
+			out, err := b.Result(i)
+			require.NoError(t, err)
+			assert.Equal(t, "10", string(out))
+		}
+		assert.Equal(t, "works", call(t, p, "echo", "works"))
+	}
+}
+
 // A call that does not end takes the calls beside it along: they are told why.
 func TestKilledBecauseOfAnother(t *testing.T) {
 	begun := make(chan bool, 2)

@@ -190,6 +190,11 @@ func WithStartTimeout(d time.Duration) Option {
 
 // WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. Then it is
 // asked to stop, and after the grace period its worker is killed.
+//
+// It bounds what the worker is given at a time. A batch goes there in parts, of at most 65,536 records and 1 MiB of inputs (or
+// one record whose input is longer), and each part may run as long as one call. When the time is over, Func.Batch returns an
+// error that names the limit, and the records that ran until then are in the Batch. The time that host functions take counts;
+// the time until the worker is given the call does not.
 func WithCallTimeout(d time.Duration) Option {
 	return once("WithCallTimeout", func(o *isolated.Options) error {
 		o.CallTimeout = d

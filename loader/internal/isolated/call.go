@@ -286,7 +286,7 @@ func (c *call) failure(m transport.Message) error {
 	case transport.FailedCancelled:
 		switch {
 		case c.caller.Ended():
-			return c.caller.GaveUp()
+			return new(engine.Ended)
 		case c.wasOverdue():
 			return &engine.Ended{Cause: c.limit()}
 		}
@@ -335,6 +335,22 @@ func (c *call) wasOverdue() bool {
 // limit is why a call ended that wasOverdue.
 func (c *call) limit() *engine.Limit { return &engine.Limit{After: c.options.CallTimeout} }
 
+// because adds to a call's error why the context has ended, where that is still to be asked: after the lane was given back,
+// because the answer is foreign code.
+func because(caller *callctx.Caller, err error) error {
+	switch err := err.(type) {
+	case *engine.Ended:
+		if err.Cause == nil {
+			err.Cause = caller.Cause()
+		}
+	case *engine.Overrun:
+		if err.Cause == nil {
+			err.Cause = caller.Cause()
+		}
+	}
+	return err
+}
+
 // crashed makes the call's error of the end of its worker. It waits a moment for what is not known yet.
 func (c *call) crashed() error {
 	w := c.lane.worker
@@ -355,7 +371,7 @@ func (c *call) crashed() error {
 	case killed && overdue:
 		return &engine.Overrun{Grace: c.options.Grace, Cause: c.limit()}
 	case killed:
-		return &engine.Overrun{Grace: c.options.Grace, Cause: c.caller.Cause()}
+		return &engine.Overrun{Grace: c.options.Grace}
 	}
 	return &crash
 }

@@ -254,15 +254,24 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if err != nil {
 		return dst, 0, err
 	}
+	out, status, err := e.append(caller, fn, dst, in)
+	if err != nil {
+		return dst, 0, because(&caller, err)
+	}
+	return out, status, nil
+}
+
+// append is Append, which leaves to because what is missing in its error.
+func (e *Engine) append(caller callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
 	l, err := e.acquire(&caller)
 	if err != nil {
-		return dst, 0, err
+		return nil, 0, err
 	}
 	c := e.begin(l, caller)
 	defer c.end()
 	out, status, err := c.call(fn, in, cap(dst)-len(dst))
 	if err != nil {
-		return dst, 0, err
+		return nil, 0, err
 	}
 	return append(dst, out...), status, nil
 }
@@ -274,6 +283,15 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 	if err != nil {
 		return nil, 0, err
 	}
+	v, status, err := e.view(caller, fn, in)
+	if err != nil {
+		return nil, status, because(&caller, err)
+	}
+	return v, status, nil
+}
+
+// view is View, which leaves to because what is missing in its error.
+func (e *Engine) view(caller callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	l, err := e.acquire(&caller)
 	if err != nil {
 		return nil, 0, err
@@ -368,7 +386,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		}
 		ran, full, err := e.part(caller, fn, in[:n], b)
 		if err != nil {
-			return err
+			return because(&caller, err)
 		}
 		in = in[ran:]
 		if ran < n && !full {
@@ -378,7 +396,8 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 	return nil
 }
 
-// part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest.
+// part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest. It leaves
+// to because what is missing in its error.
 func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
 	l, err := e.acquire(&caller)
 	if err != nil {
