@@ -10,11 +10,15 @@
 // a new state. No call waits for the old one's end.
 //
 // Nothing of a worker outlives it or the host, on Linux (amd64, arm64) and Windows: the processes that it has started end with
-// it, in whatever group and session they are. What remains is a plug-in without a sandbox that kills its keeper on purpose,
-// and may clear PR_SET_PDEATHSIG, or stops it again and again after SIGKILL of the host; what has changed its real user (sudo);
-// what others start on its behalf, and systems that have no keepers, or no /proc of their own, where the layer "leaves no processes" is missing in
-// Isolation.Layers: there, what has left the worker's session stays, and after SIGKILL of the host all but the worker does; on
-// macOS what has left its process group. See docs/isolation.md.
+// it, in whatever group and session they are, also after SIGKILL of the host. On Linux a keeper sees to that, a process between
+// the two; the layer "leaves no processes" in Isolation.Layers says that there is one. What remains (docs/isolation.md has it in
+// full):
+//
+//   - a plug-in without a sandbox can kill its keeper, on purpose, or never cease to stop it after SIGKILL of the host;
+//   - what has changed its real user (sudo) stays, unless the keeper is root's;
+//   - what something else starts on the plug-in's behalf (a service manager, cron) is not its child;
+//   - where the layer is missing, what has left the worker's process group stays (without a /proc of this PID namespace; macOS), or,
+//     where there is no keeper on Linux, what has left its session, and after SIGKILL of the host all but the worker.
 //
 // # What it protects from
 //

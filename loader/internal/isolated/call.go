@@ -149,7 +149,7 @@ func (c *call) hostCall(m transport.Message) (err error) {
 		if m.Op == transport.OpLog {
 			in = transport.Cut(in, int(c.options.MaxMessage))
 		} else {
-			return c.answer(abi.StatusNoMemory, []byte("host function: "+noRoom))
+			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
 		}
 	}
 	ctx := c.hostContext()

@@ -40,6 +40,7 @@ type Options struct {
 	Sandbox      func() ([]byte, error) // what all workers of a plug-in that is opened now get; nil is none
 	Memory       int64                  // that the sandbox leaves the worker; 0 without a limit
 	Time         time.Duration          // that the sandbox gives a worker to live; 0 without a limit
+	CPU          time.Duration          // that the sandbox gives it of processors' time; 0 without a limit
 	given        map[string]bool
 }
 
@@ -343,7 +344,7 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		longest = max(longest, leastRoom) // it is a message
 	}
 	if int64(len(out)) > longest { // there was room, but not for this
-		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %s", len(out), noRoom)}
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %s", len(out), c.options.noRoom())}
 	}
 	if n := len(out); n > longOutput && n <= maxRoom || expected > 0 && n < expected/2 {
 		if n <= longOutput {
@@ -365,8 +366,8 @@ const (
 	maxRoom    = 1 << 30
 )
 
-// noRoom is what a plug-in and its caller get to read where something is longer than WithMaxMessage; see package transport.
-const noRoom = "the host has no room for it (see isolate.WithMaxMessage)"
+// noRoom is what a plug-in and its caller get to read where something is longer than MaxMessage.
+func (o *Options) noRoom() string { return transport.NoRoom(o.MaxMessage, o.Memory).Error() }
 
 // batchLimit is how many bytes of inputs go to the worker at once, if there is more than one input.
 const batchLimit = 1 << 20

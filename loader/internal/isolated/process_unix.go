@@ -113,5 +113,8 @@ func (p *process) unsaid() string { return unsaidBySystem }
 // bury has nothing to wait for.
 func (p *process) bury() {}
 
+// outOfTime reports whether a signal is the one of a process that has used up its limit of processor time.
+func outOfTime(signal os.Signal) bool { return signal == syscall.SIGXCPU }
+
 // explain says in words what an exit code means to the system: here nothing, faults are signals.
 func explain(int) string { return "" }

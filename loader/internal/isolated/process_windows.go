@@ -183,6 +183,9 @@ func (p *process) unsaid() string { return unsaidBySystem }
 // bury has nothing to wait for: the job's processes end with it.
 func (p *process) bury() {}
 
+// outOfTime knows no signals.
+func outOfTime(os.Signal) bool { return false }
+
 // exceptions are the exit codes of processes that ended by an exception which nothing handled.
 var exceptions = map[uint32]string{
 	0x80000003: "a breakpoint",

@@ -27,6 +27,7 @@ type worker struct {
 	engine  *Engine
 	memory  *transport.Host
 	process child
+	began   time.Time
 	attempt int
 	output  *tail
 	spawned context.Context // ends when its process is to be waited for no more, while the system makes it
@@ -39,20 +40,21 @@ type worker struct {
 	wears  atomic.Bool   // a call has come back from it with abi.StatusPanic: an instance is started again, which may fail
 
 	// Guarded by the engine's mu.
-	layers   []string  // what shuts it in
-	told     bool      // it has said what of them it has made itself, or may not say it any more
-	reason   string    // why the host ended it; "" when it was not the host
-	ended    bool      // the process has: the next two say how
-	signal   os.Signal // that ended it, or nil
-	code     int       // its exit code, or -1
-	opened   bool      // it has opened the plug-in
-	unserved bool      // it had not come as far as to serve
-	place    string    // its fault was, in words; may be empty
-	lanes    []*lane   // all
-	free     []*lane   // those that nobody owns; the last one was used last
-	views    int       // how many are owned by calls that are over, for their output
-	inside   int       // how many calls were in it when it began to die
-	refs     int       // one until it is dying, one until it is launched, one for each owned lane: who uses memory
+	layers   []string      // what shuts it in
+	told     bool          // it has said what of them it has made itself, or may not say it any more
+	reason   string        // why the host ended it; "" when it was not the host
+	ended    bool          // the process has: the next two say how
+	signal   os.Signal     // that ended it, or nil
+	code     int           // its exit code, or -1
+	lived    time.Duration // from before its start to after its end
+	opened   bool          // it has opened the plug-in
+	unserved bool          // it had not come as far as to serve
+	place    string        // its fault was, in words; may be empty
+	lanes    []*lane       // all
+	free     []*lane       // those that nobody owns; the last one was used last
+	views    int           // how many are owned by calls that are over, for their output
+	inside   int           // how many calls were in it when it began to die
+	refs     int           // one until it is dying, one until it is launched, one for each owned lane: who uses memory
 }
 
 // child is what a worker runs in: a process of this system.
@@ -73,7 +75,7 @@ const unsaidBySystem = "gone, and the system did not say how it ended (a process
 func (e *Engine) launch() (*worker, error) {
 	e.mu.Lock()
 	e.attempt++
-	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1,
+	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1, began: time.Now(),
 		dying: make(chan struct{}), gone: make(chan struct{}), buried: make(chan struct{})}
 	late := fmt.Errorf("killed by the host, because it had not started after %v (isolate.WithStartTimeout)", e.options.StartTimeout)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), e.options.StartTimeout, late)
@@ -324,7 +326,7 @@ func (w *worker) await() {
 	e := w.engine
 	signal, code := w.process.wait()
 	e.mu.Lock()
-	w.ended, w.signal, w.code = true, signal, code
+	w.ended, w.signal, w.code, w.lived = true, signal, code, time.Since(w.began)
 	var fault transport.FaultReport
 	var faulted bool
 	if !w.dead.Load() { // the memory is there
@@ -391,7 +393,10 @@ func (w *worker) words() engine.Crash {
 	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
-	} else if w.ended && w.reason == "" && w.signal == nil {
+	} else if w.ended && w.reason == "" {
+		crash.Reason = w.boundReached(crash.Stderr)
+	}
+	if w.ended && crash.Reason == "" && w.signal == nil {
 		switch w.code {
 		case workerside.ExitGarbage:
 			crash.Reason = "ended by itself, because the memory shared with the host was overwritten"

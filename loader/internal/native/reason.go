@@ -116,6 +116,9 @@ var reasons = sync.OnceValue(func() []knownReason {
 		rule(`(?i)cannot allocate memory|out of memory|not enough memory|cannot map zero-fill pages`, noMemory),
 		rule(`^(.*): (?:failed to map segment from shared object|cannot change memory protections)`, func(f *failure, m []string, e *inspect.Error) {
 			file := f.resolve(m[1])
+			if file == f.lib.Path { // which a sandbox need not grant
+				file = f.at
+			}
 			switch {
 			case f.wasUnfit(m[1], e):
 			case noexec(file):

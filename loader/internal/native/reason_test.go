@@ -55,6 +55,19 @@ func TestReasonByWords(t *testing.T) {
 	}
 }
 
+// Where the file can be mapped, by what it was loaded from, it is memory that lacks: a sandbox need not let the library's path be read.
+func TestReasonOfAFailedMapping(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("glibc's words")
+	}
+	lib := &inspect.Library{Path: "/not/there/p.so", Format: inspect.ELF, OS: runtime.GOOS}
+	err := reason(lib, "/proc/self/exe", nil, errors.New("/not/there/p.so: failed to map segment from shared object"))
+	var e *inspect.Error
+	require.ErrorAs(t, err, &e)
+	assert.Contains(t, e.Found, "not enough memory")
+	assert.Contains(t, e.Remedy, "Policy.Memory")
+}
+
 // A library that lies beside the plug-in and is not found from a copy of it is told from one that is nowhere.
 func TestReasonNamesTheFile(t *testing.T) {
 	lib := &inspect.Library{Path: "/opt/p.so", Format: inspect.ELF, OS: "linux", Needed: []string{"liba.so"}, RunPath: []string{"$ORIGIN"}}

@@ -220,7 +220,7 @@ func TestLimits(t *testing.T) {
 	const limit = 2 << 20
 	serve(t, w, l, func(l *WorkerLane, m Message, in, room []byte) error {
 		_, _, err := l.HostCall(0, make([]byte, limit+1))
-		assert.Equal(t, errNoRoom, err)
+		assert.Equal(t, NoRoom(0, 0), err)
 		_, _, err = l.HostCall(0, make([]byte, limit))
 		assert.NoError(t, err)
 		return l.Done(0, make([]byte, int(in[0])*limit+int(in[1])))

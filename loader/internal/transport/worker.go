@@ -17,6 +17,7 @@ type Worker struct {
 	header *header
 	bells  *bells
 	admit  func(n int) error // nil admits any
+	noRoom error             // what the host has no room for fails with
 }
 
 // FilesOfWorker is how many files Attach takes.
@@ -31,7 +32,7 @@ func Attach(files []*os.File) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{memory: m, header: cmem.At[header](m.base, 0)}
+	w := &Worker{memory: m, header: cmem.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
 	if got := w.header.magic.Load(); got != magic {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
 	}
@@ -43,9 +44,22 @@ func Attach(files []*os.File) (*Worker, error) {
 	return w, nil
 }
 
-// Admit has admit asked before a host function's result of n bytes is copied to Go's heap. Its error is HostCall's. It is
-// called before the lanes are used for that.
-func (w *Worker) Admit(admit func(n int) error) { w.admit = admit }
+// Bounds says how long an output may be, and how much memory the worker may have, or 0, for errors; and has admit, unless that is
+// nil, asked before a host function's result of n bytes is copied to Go's heap. Its error is HostCall's. It is called before the
+// lanes are used for that.
+func (w *Worker) Bounds(longest, memory int64, admit func(n int) error) {
+	w.admit, w.noRoom = admit, NoRoom(longest, memory)
+}
+
+// NoRoom is the error, which a plug-in and its caller get to read, of what is longer than the host takes: by isolate.WithMaxMessage,
+// or by the sandbox's memory where that is the limit.
+func NoRoom(longest, memory int64) error {
+	limit := "isolate.WithMaxMessage"
+	if memory > 0 && longest == memory {
+		limit = "sandbox.Policy.Memory, which is the limit where isolate.WithMaxMessage is not given"
+	}
+	return errors.New("the host has no room for it (see " + limit + ")")
+}
 
 // Fault returns the place for the process's first fault, in the shared memory.
 func (w *Worker) Fault() *Fault { return &w.header.fault }
@@ -198,7 +212,7 @@ func (l *WorkerLane) Room(n int) ([]byte, error) {
 	if n > len(l.room) {
 		room, err := l.grow(RegionCall, n)
 		if err != nil {
-			if err != errNoRoom {
+			if err != l.worker.noRoom {
 				l.room = nil // the host has the room elsewhere by now
 			}
 			return nil, err
@@ -221,8 +235,6 @@ func (l *WorkerLane) write(out []byte) error {
 	return nil
 }
 
-var errNoRoom = errors.New("the host has no room for it (see isolate.WithMaxMessage)")
-
 // grow asks the host for n bytes in a region.
 func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
 	if err := l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n)}); err != nil {
@@ -233,7 +245,7 @@ func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
 		return nil, err
 	}
 	if m.Size < uint64(n) {
-		return nil, errNoRoom
+		return nil, l.worker.noRoom
 	}
 	if r == RegionUp {
 		l.where = m

@@ -232,8 +232,11 @@ func outputs(o *wire.Open) native.Outputs {
 // copy may be there twice, and as much again that is garbage; the Go runtime ends the process when there is no memory for it.
 func copyShare(memory int64) int64 { return memory / 8 }
 
-// admit returns what transport.Worker.Admit takes for a worker with so much memory.
+// admit returns what transport.Worker.Bounds takes for a worker with so much memory; 0 is no limit.
 func admit(memory int64) func(n int) error {
+	if memory == 0 {
+		return nil
+	}
 	return func(n int) error {
 		if share := copyShare(memory); int64(n) > share {
 			return fmt.Errorf("a result of %d bytes, and the worker takes %d with the memory that it has (sandbox.Policy.Memory)", n, share)
@@ -299,9 +302,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 		return err
 	}
 	s.control.lane.Store(l)
-	if o.Memory > 0 {
-		s.memory.Admit(admit(o.Memory))
-	}
+	s.memory.Bounds(o.Longest, o.Memory, admit(o.Memory))
 	var layers []string
 	if s.alone {
 		layers = append(layers, "own descriptors")

@@ -115,23 +115,34 @@ func TestMovedStackIsMemory(t *testing.T) {
 	assert.Equal(t, "reallocated", string(out))
 }
 
-// Memory that was written to and then made read-only is memory.
-func TestReadOnlyMemoryIsMemory(t *testing.T) {
+// Memory that the system's limit does not count is memory: what was written to and then made read-only, and what was mapped in
+// place of something else.
+func TestUncountedMemoryIsMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector has memory of its own, which the limit lets a worker have")
 	}
-	p := open(t, "sandbox_attempts", sandbox.Policy{Memory: 64 << 20})
-	var err error
-	for err == nil { // it stays in the worker from call to call; at most what 64 MiB in 128 times as many addresses take
-		_, err = p.Call(context.Background(), "hoard_read_only", []byte("64"))
-		time.Sleep(10 * time.Millisecond)
+	for _, how := range []string{"hoard_read_only", "hoard_in_place"} {
+		p := open(t, "sandbox_attempts", sandbox.Policy{Memory: 64 << 20})
+		var err error
+		for err == nil { // it stays in the worker from call to call; at most what 64 MiB in 128 times as many addresses take
+			_, err = p.Call(context.Background(), how, []byte("512"))
+			time.Sleep(10 * time.Millisecond)
+		}
+		var crash *loader.CrashError
+		if assert.ErrorAs(t, err, &crash, how) {
+			assert.Contains(t, crash.Reason, "sandbox.Policy.Memory", how)
+		}
 	}
+}
+
+// A worker that has used up its processor time says so by the policy's name, also in the error.
+func TestCPUIsNamed(t *testing.T) {
+	p := open(t, "fault_infinite_loop", sandbox.Policy{CPU: time.Second})
+	_, err := p.Call(context.Background(), "fault", nil)
 	var crash *loader.CrashError
-	if errors.As(err, &crash) {
-		assert.Contains(t, crash.Reason, "sandbox.Policy.Memory")
-	} else {
-		assert.NoError(t, err)
-	}
+	require.ErrorAs(t, err, &crash)
+	assert.Equal(t, syscall.SIGXCPU, crash.Signal)
+	assert.ErrorContains(t, err, "used 1s of processor time (sandbox.Policy.CPU)")
 }
 
 // A program that takes the worker's place has no more time than the worker.

@@ -30,6 +30,7 @@ type wide struct {
 // wides are ways to ask for more, and ways to ask for what a library may have.
 var wides = []wide{
 	{"runpath-none", nil, true, nil},
+	{"manifest", nil, true, nil}, // asks there; see asking
 	{"runpath-root", []string{"-Wl,-rpath,/"}, true, nil},
 	{"runpath-etc", []string{"-Wl,-rpath,/etc:/usr/bin:/bin"}, true, nil},
 	{"runpath-up", []string{"-Wl,-rpath,$ORIGIN/../../../../../../.."}, true, nil},
@@ -53,6 +54,10 @@ var wides = []wide{
 	{"needs-secret-library-by-link", []string{"-Wl,-rpath,@/app/links", "@/stub/libvault.so"}, false, nil},
 	{"needs-closed-library", []string{"@/closed/libclosed.so"}, false, nil}, // it could be read, but not its folder
 }
+
+// asking are keys of a manifest that would widen a sandbox if anybody heeded them.
+const asking = `FERRULE_KEY("sandbox", "off") FERRULE_KEY("isolate", "false") FERRULE_KEY("read", "/") FERRULE_KEY("policy.read", "/etc:/bin") ` +
+	`FERRULE_KEY("libraries", "/etc/passwd") FERRULE_KEY("runpath", "/") FERRULE_KEY("processes", "100") FERRULE_KEY("best-effort", "true")`
 
 // widen builds the plug-ins, and what lies around them, in a folder whose secrets are the user's.
 func widen(t *testing.T, uid int) string {
@@ -98,10 +103,21 @@ func widen(t *testing.T, uid int) string {
 	require.NoError(t, os.Symlink("../../key", at("@/app/links/libkey.so")))
 	require.NoError(t, os.Symlink("../../vault/libsecret.so", at("@/app/links/libvault.so")))
 	require.NoError(t, os.Symlink("../app/lib/libsibling.so.1", at("@/lib/libsibling.so")))
-	cc("@/attempts.o", "-c", "-O1", "-I", filepath.Join(fixture.Root(), "include"), "-I", filepath.Join(fixture.Root(), "sdk-c", "include"),
-		filepath.Join(fixture.Root(), "internal", "fixture", "c", "sandbox_attempts.c"))
+	attempts := filepath.Join(fixture.Root(), "internal", "fixture", "c", "sandbox_attempts.c")
+	source, err := os.ReadFile(attempts)
+	require.NoError(t, err)
+	const key = `FERRULE_THREADS("concurrent")`
+	require.Contains(t, string(source), key)
+	require.NoError(t, os.WriteFile(at("@/asks.c"), []byte(strings.Replace(string(source), key, key+" "+asking, 1)), 0o644))
+	for object, source := range map[string]string{"@/attempts.o": attempts, "@/asks.o": "@/asks.c"} {
+		cc(object, "-c", "-O1", "-I", filepath.Join(fixture.Root(), "include"), "-I", filepath.Join(fixture.Root(), "sdk-c", "include"), source)
+	}
 	for _, w := range wides {
-		cc("@/app/"+w.name+".so", append([]string{"-pthread", "@/attempts.o"}, w.flags...)...)
+		object := "@/attempts.o"
+		if w.name == "manifest" {
+			object = "@/asks.o"
+		}
+		cc("@/app/"+w.name+".so", append([]string{"-pthread", object}, w.flags...)...)
 	}
 	cc("@/app/another.so", empty)
 	require.NoError(t, os.Chmod(at("@/vault/libsecret.so"), 0o600))
@@ -117,7 +133,7 @@ func widen(t *testing.T, uid int) string {
 const wideVariable = "FERRULE_TEST_WIDE" // the folder, for a process that runs this test only
 
 // A library cannot widen its sandbox: not by where it has libraries searched for, not by what it calls itself or what it
-// is linked to. What it may have, libraries in its own folder and those that everybody may read, it gets file by file.
+// is linked to, not by what its manifest says. What it may have, libraries in its own folder and those that everybody may read, it gets file by file.
 func TestLibraryCannotWidenSandbox(t *testing.T) {
 	if dir := os.Getenv(wideVariable); dir != "" {
 		tryWide(t, dir)

@@ -55,7 +55,7 @@ func TestLongResultsOfAWorkerWithLittleMemory(t *testing.T) {
 				out, err := p.Call(ctx, "result", []byte(strconv.Itoa(mib)))
 				if name == "MaxMessage as Memory" && mib<<20 > memory {
 					assert.ErrorIs(t, err, loader.ErrNoMemory)
-					assert.ErrorContains(t, err, fmt.Sprintf("an output of %d bytes: the host has no room for it (see isolate.WithMaxMessage)", mib<<20))
+					assert.ErrorContains(t, err, fmt.Sprintf("an output of %d bytes: the host has no room for it (see sandbox.Policy.Memory, which", mib<<20))
 				} else {
 					assert.NoError(t, err, "%d MiB", mib)
 					assert.Len(t, out, mib<<20)

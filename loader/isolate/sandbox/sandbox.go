@@ -50,8 +50,8 @@ type Policy struct {
 
 	// Memory is how many bytes of memory the plug-in may have beyond what the worker has when it starts: heap, writable
 	// data of libraries, and stacks, which are 8 MiB for a thread. The worker's own threads and its heap count, too, so
-	// leave 64 MiB for these. What it shares with the host does not count. Memory that the plug-in has written to and then made
-	// read-only does not count either, until the host sees it, every 100 ms: it ends a worker that has 72 MiB too much. 0: no limit.
+	// leave 64 MiB for these. What it shares with the host does not count. What it has beyond that, by ways
+	// that the system does not count (README.md), the host sees every 100 ms: it ends a worker that has 72 MiB too much. 0: no limit.
 	Memory int64 `json:"memory,omitempty"`
 
 	// CPU is how much processor time the worker may use in its life, all threads together, the few milliseconds of its

@@ -27,7 +27,7 @@ func With(p Policy) isolate.Option {
 			e.Kind = loader.ErrOption
 			return &e
 		}
-		o.Sandbox, o.Memory, o.Time = p.resolve, p.Memory, p.Time
+		o.Sandbox, o.Memory, o.Time, o.CPU = p.resolve, p.Memory, p.Time, p.CPU
 		return nil
 	}
 }
