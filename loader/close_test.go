@@ -37,6 +37,42 @@ func TestClosed(t *testing.T) {
 	})
 }
 
+// A library whose destructor takes its time holds up Shutdown no longer than its context allows, and nothing else.
+func TestShutdownWhileALibraryIsUnloaded(t *testing.T) {
+	fixture.NotMusl(t, "no library is unloaded")
+	g := newGate(t)
+	t.Cleanup(func() { g.let("end") })
+	g.let("go")
+	p, err := loader.Open(g.path, loader.WithUnload(), loader.WithConfig([]byte("unload")))
+	require.NoError(t, err)
+	other := open(t, fixture.C(t, "echo"))
+	ending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- p.Shutdown(ending) }()
+	g.reached("ending")
+	assert.Equal(t, "x", call(t, other, "echo", "x"))
+	cancel()
+	within(t, func() {
+		err := <-closed
+		var e *loader.ShutdownError
+		require.ErrorAs(t, err, &e)
+		assert.Zero(t, e.Calls+e.Views)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.ErrorContains(t, err, "not closed yet, with its library not unloaded: context canceled; the rest is done in the background")
+		assert.ErrorIs(t, p.Shutdown(ending), context.Canceled, "again")
+		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		_, err = loader.OpenContext(short, g.path)
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "it waits for the library's end")
+	})
+	g.let("end")
+	within(t, func() { assert.NoError(t, p.Close()) })
+	again, err := loader.Open(g.path)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+}
+
 func TestCloseWaitsForRunningCalls(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		for _, name := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {

@@ -161,11 +161,13 @@ type ShutdownError struct {
 	Calls  int    // in progress
 	Views  int    // not released
 	Cause  error  // why the context had ended
+
+	unloading bool // no instance runs any more
 }
 
 // Error says what still runs, and what becomes of it.
 func (e *ShutdownError) Error() string {
-	unfinished := engine.Unfinished{Calls: e.Calls, Views: e.Views, Cause: e.Cause}
+	unfinished := engine.Unfinished{Calls: e.Calls, Views: e.Views, Unloading: e.unloading, Cause: e.Cause}
 	return fmt.Sprintf("plug-in %s: %v; the rest is done in the background", e.Plugin, &unfinished)
 }
 

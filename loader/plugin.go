@@ -264,7 +264,8 @@ func (p *Plugin) Close() error { return p.closed(p.engine.Close()) }
 //
 // Isolated, the worker is killed when ctx ends: calls in it fail with a *CrashError, and Shutdown returns one, too; or a
 // *ShutdownError, when calls have not come back although their worker is dead, because a host function or whoever holds a
-// View has them. In this process nothing can be ended: the error is a *ShutdownError that says what still runs.
+// View has them. In this process nothing can be ended: the error is a *ShutdownError that says what still runs. It may be the
+// library's destructors, with WithUnload.
 //
 // A Close or another Shutdown at the same time waits for the same end, each within its own bound.
 func (p *Plugin) Shutdown(ctx context.Context) error { return p.closed(p.engine.Shutdown(ctx)) }
@@ -278,7 +279,7 @@ func (p *Plugin) closed(err error) error {
 		}
 		return crashError(p.Name(), abi.SymbolStop, err)
 	case *engine.Unfinished:
-		return &ShutdownError{p.Name(), err.Calls, err.Views, err.Cause}
+		return &ShutdownError{p.Name(), err.Calls, err.Views, err.Cause, err.Unloading}
 	}
 	if err == engine.ErrNilContext {
 		return callError(p.Name(), "", 0, nil, err, nil)

@@ -7,15 +7,20 @@ import (
 
 // Unfinished says that Shutdown's context ended first, and what still runs.
 type Unfinished struct {
-	Calls int   // in progress
-	Views int   // not released
-	Cause error // the context's
+	Calls     int   // in progress
+	Views     int   // not released
+	Unloading bool  // everything is stopped, and the library not unloaded yet
+	Cause     error // the context's
 }
 
 // Error says what still runs.
 func (u *Unfinished) Error() string {
 	what := u.What()
-	if what == "" {
+	switch {
+	case what != "":
+	case u.Unloading:
+		what = "its library not unloaded"
+	default:
 		what = "its instances not stopped"
 	}
 	return fmt.Sprintf("not closed yet, with %s: %v", what, u.Cause)

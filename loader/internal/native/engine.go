@@ -24,6 +24,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // Engine runs one plug-in in this process.
@@ -55,6 +56,7 @@ type Engine struct {
 	closeOnce sync.Once
 	finished  chan struct{} // closed when Close's work is done
 	closeErr  error         // written before that
+	stopped   atomic.Bool   // all that is left of Close is the library
 }
 
 // maxInt is the longest output there can be: PTRDIFF_MAX.
@@ -413,11 +415,13 @@ func (e *Engine) refuse() {
 	e.open = len(*e.slots.Load())
 }
 
-// closeIdle closes the slots that no call has; the calls that have the others close those.
+// closeIdle closes the slots that no call has; the calls that have the others close those. It waits for no foreign code: a
+// host service that comes to an idle slot now, by a frame that is not valid any more (R14), is never let in.
 func (e *Engine) closeIdle() {
 	for _, s := range *e.slots.Load() {
 		s.attend()
-		if s.tryAcquire() {
+		stress.Yield()
+		if s.phase.CompareAndSwap(idle, locked) {
 			e.releaseSlow(s)
 		}
 	}
@@ -425,7 +429,7 @@ func (e *Engine) closeIdle() {
 
 // unfinished says what keeps Close from its end.
 func (e *Engine) unfinished() *engine.Unfinished {
-	u := &engine.Unfinished{Views: e.views.count()}
+	u := &engine.Unfinished{Views: e.views.count(), Unloading: e.stopped.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	u.Calls = e.open
@@ -463,5 +467,6 @@ func (e *Engine) finish() error {
 	for _, s := range slots {
 		freeSlot(s)
 	}
+	e.stopped.Store(true)
 	return e.image.Release()
 }

@@ -409,6 +409,33 @@ func TestShutdownOfIdlePlugin(t *testing.T) {
 	}
 }
 
+// Who comes with the frame of a call that is over finds no call when the slot is closed.
+func TestClosingLetsNobodyIn(t *testing.T) {
+	for range 200 {
+		e := start(t, "threads_serial", Options{Instances: 1})
+		s := (*e.slots.Load())[0]
+		closed, gone := make(chan bool), make(chan bool)
+		go func() {
+			defer close(gone)
+			for {
+				select {
+				case <-closed:
+					return
+				default:
+				}
+				if s.enter() {
+					s.exit()
+					t.Error("a host service is let in, and no call runs")
+					return
+				}
+			}
+		}()
+		require.NoError(t, e.Close())
+		close(closed)
+		<-gone
+	}
+}
+
 // View and Batch take the slot that is there, as Append does, and make no other one.
 func TestSlotsDoNotGrow(t *testing.T) {
 	e := start(t, "threads_concurrent", Options{Instances: 1})
