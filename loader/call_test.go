@@ -266,11 +266,20 @@ func TestCallJSON(t *testing.T) {
 		var codec *loader.CodecError
 		require.ErrorAs(t, err, &codec)
 		assert.Equal(t, "encode", codec.Op)
+		const octets = "application/octet-stream"
+		assert.Equal(t, octets, codec.MediaType)
+		assert.ErrorContains(t, err, "; the function says that its input is "+octets)
 		_, err = loader.CallJSON[string, point](ctx, p, "echo", "text")
 		require.ErrorAs(t, err, &codec)
 		assert.Equal(t, "decode", codec.Op)
+		assert.Equal(t, octets, codec.MediaType)
+		assert.ErrorContains(t, err, "; the function says that its result is "+octets)
 		var typeError *json.UnmarshalTypeError
 		assert.ErrorAs(t, err, &typeError)
+		_, err = loader.CallJSON[string, point](ctx, p, "echo_own", "text")
+		require.ErrorAs(t, err, &codec)
+		assert.Empty(t, codec.MediaType, "it does not say")
+		assert.NotContains(t, err.Error(), "says that")
 		_, err = loader.CallJSON[string, string](ctx, p, "fail", "text")
 		assert.ErrorIs(t, err, loader.ErrFailed)
 	})

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // Codec turns Go values into the bytes that plug-ins take and return, and back. Its methods are called from any
@@ -38,19 +40,38 @@ func CallWith[In, Out any](ctx context.Context, p *Plugin, codec Codec, name str
 	}
 	data, err := codec.Marshal(in)
 	if err != nil {
-		return out, &CodecError{Plugin: p.Name(), Func: name, Op: "encode", Err: err,
+		e := &CodecError{Plugin: p.Name(), Func: name, Op: "encode", MediaType: p.symbol(name).In, Err: err,
 			Found: "a Go value of the type " + reflect.TypeFor[In]().String(), Expected: "one that can be encoded as " + format(codec),
 			Remedy: "call it with another type, or give this one the method that the codec looks for"}
+		if e.MediaType != "" {
+			e.Remedy += "; the function says that its input is " + e.MediaType
+		}
+		return out, e
 	}
 	result, err := p.Call(ctx, name, data)
 	if err != nil {
 		return out, err
 	}
 	if err := codec.Unmarshal(result, &out); err != nil {
-		return out, &CodecError{Plugin: p.Name(), Func: name, Op: "decode", Err: err, Found: excerpt(result),
-			Expected: format(codec) + " for the Go type " + reflect.TypeFor[Out]().String(), Remedy: p.decodeRemedy(name)}
+		e := &CodecError{Plugin: p.Name(), Func: name, Op: "decode", MediaType: p.symbol(name).Out, Err: err, Found: excerpt(result),
+			Expected: format(codec) + " for the Go type " + reflect.TypeFor[Out]().String(),
+			Remedy:   "use a Go type and a codec for what the function gives, or Call, which gives the bytes"}
+		if e.MediaType != "" {
+			e.Remedy = fmt.Sprintf("the function says that its result is %s: use a Go type and a codec for that, or Call, which gives the bytes", e.MediaType)
+		}
+		return out, e
 	}
 	return out, nil
+}
+
+// symbol returns what the plug-in says of the function; nothing of one that it does not have.
+func (p *Plugin) symbol(fn string) inspect.Symbol {
+	for _, s := range p.info.Funcs {
+		if s.Name == fn {
+			return s
+		}
+	}
+	return inspect.Symbol{}
 }
 
 // format names what a codec writes.
@@ -70,16 +91,6 @@ func excerpt(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// decodeRemedy says what to do about a result that could not be decoded.
-func (p *Plugin) decodeRemedy(fn string) string {
-	for _, s := range p.info.Funcs {
-		if s.Name == fn && s.Out != "" {
-			return fmt.Sprintf("the function says that its result is %s: use a Go type and a codec for that, or Call, which gives the bytes", s.Out)
-		}
-	}
-	return "use a Go type and a codec for what the function gives, or Call, which gives the bytes"
-}
-
 // JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON. Of nil it makes nil, which WithHostFunc
 // refuses.
 func JSONFunc[In, Out any](fn func(context.Context, In) (Out, error)) HostFunc {
@@ -95,8 +106,8 @@ func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := codec.Unmarshal(data, &in); err != nil {
-			return nil, fmt.Errorf("the host function's input: found %s, expected %s for the Go type %s: %w: %w",
-				excerpt(data), format(codec), reflect.TypeFor[In](), err, ErrInvalid)
+			return nil, &hostCodecError{fmt.Sprintf("its input is not %s for the Go type %s: found %s: %v", format(codec), reflect.TypeFor[In](), excerpt(data), err),
+				true, fmt.Errorf("%w: %w", err, ErrInvalid)}
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
@@ -104,9 +115,32 @@ func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error
 		}
 		data, err = codec.Marshal(out)
 		if err != nil {
-			return nil, fmt.Errorf("the host function's result: found a Go value of the type %s, expected one that can be encoded as %s: %w",
-				reflect.TypeFor[Out](), format(codec), err)
+			return nil, &hostCodecError{fmt.Sprintf("its result is a Go value of the type %s, which cannot be encoded as %s: %v", reflect.TypeFor[Out](), format(codec), err),
+				false, err}
 		}
 		return data, nil
 	}
+}
+
+// hostCodecError says that a codec could not read a host function's input, or not write its result. The function does not know by
+// which name it is offered: whoever calls it for a plug-in adds that.
+type hostCodecError struct {
+	what  string // what follows the name
+	input bool   // whether it is about the input
+	err   error
+}
+
+func (e *hostCodecError) Error() string { return "host function: " + e.what }
+func (e *hostCodecError) Unwrap() error { return e.err }
+
+// of is what the plug-in gets to read that imports the function as s.
+func (e *hostCodecError) of(s inspect.Symbol) string {
+	text := "host function " + s.Name + ": " + e.what
+	switch {
+	case e.input && s.In != "":
+		text += "; the plug-in says that it passes " + s.In
+	case !e.input && s.Out != "":
+		text += "; the plug-in says that it expects " + s.Out
+	}
+	return text
 }

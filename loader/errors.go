@@ -183,6 +183,10 @@ type CodecError struct {
 	Expected string // the codec's format, and for which Go type
 	Remedy   string // what to do
 	Err      error  // the codec's
+
+	// MediaType is what the plug-in says of the function's input (encode) or result (decode), such as "text/plain"; "" when it
+	// does not say.
+	MediaType string
 }
 
 // Error says what was found, what was expected, what the codec said, and what to do.

@@ -283,14 +283,30 @@ func TestStopFailureIsLogged(t *testing.T) {
 
 func TestJSONFunc(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
-		p := openHost(t, w, loader.JSONFunc(func(_ context.Context, p point) (int, error) { return p.X + p.Y, nil }), echo)
-		sum, err := loader.CallJSON[point, int](ctx, p, "upper", point{2, 3})
-		require.NoError(t, err)
-		assert.Equal(t, 5, sum)
-		_, err = p.Call(ctx, "upper", []byte("{"))
+		add := loader.JSONFunc(func(_ context.Context, p point) (int, error) { return p.X + p.Y, nil })
+		p := openHost(t, w, add, add)
+		for _, name := range []string{"upper", "again"} {
+			sum, err := loader.CallJSON[point, int](ctx, p, name, point{2, 3})
+			require.NoError(t, err)
+			assert.Equal(t, 5, sum)
+		}
+		// It says which function, what it was given, and what it is to be given.
+		const wrong = `invalid input: host function %s: its input is not JSON for the Go type loader_test.point: found "{": unexpected end of JSON input`
+		_, err := p.Call(ctx, "again", []byte("{"))
 		assert.ErrorIs(t, err, loader.ErrInvalid)
-		assert.EqualError(t, err, `plug-in host: upper: invalid input: the host function's input: found "{", `+
-			`expected JSON for the Go type loader_test.point: unexpected end of JSON input`)
+		assert.EqualError(t, err, "plug-in host: again: "+fmt.Sprintf(wrong, "again"))
+		_, err = p.Call(ctx, "upper", []byte("{"))
+		assert.EqualError(t, err, "plug-in host: upper: "+fmt.Sprintf(wrong, "upper")+"; the plug-in says that it passes text/plain")
+
+		p = openHost(t, w, loader.JSONFunc(func(context.Context, point) (func(), error) { return nil, nil }),
+			loader.FuncWith(words{}, func(context.Context, []string) (int, error) { return 1, nil }))
+		_, err = p.Call(ctx, "upper", []byte("{}"))
+		assert.ErrorIs(t, err, loader.ErrFailed)
+		assert.EqualError(t, err, "plug-in host: upper: failed: host function upper: its result is a Go value of the type func(), which cannot be encoded as JSON: "+
+			"json: unsupported type: func(); the plug-in says that it expects text/html")
+		_, err = p.Call(ctx, "again", []byte("{}"))
+		assert.EqualError(t, err, "plug-in host: again: failed: host function again: its result is a Go value of the type int, which cannot be encoded as "+
+			"what the codec loader_test.words writes: not words")
 	})
 }
 

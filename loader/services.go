@@ -14,15 +14,14 @@ import (
 
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
 type services struct {
-	logger *slog.Logger
-	names  []string   // of the imports, by ordinal
-	funcs  []HostFunc // by ordinal; none is nil
+	logger  *slog.Logger
+	imports []inspect.Symbol // by ordinal
+	funcs   []HostFunc       // by ordinal; none is nil
 }
 
 func newServices(lib *inspect.Library, o *options) *services {
-	s := &services{logger: o.pluginLogger}
+	s := &services{logger: o.pluginLogger, imports: lib.Imports}
 	for _, imp := range lib.Imports {
-		s.names = append(s.names, imp.Name)
 		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
 	}
 	return s
@@ -60,6 +59,9 @@ func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte,
 	out, err := s.funcs[ordinal](ctx, in)
 	if err != nil {
 		status := statusOf(err)
+		if e, ok := err.(*hostCodecError); ok {
+			return []byte(e.of(s.imports[ordinal])), status
+		}
 		// The status travels beside the message: fmt.Errorf("no customer: %w", ErrInvalid) need not say it twice.
 		return []byte(strings.TrimSuffix(err.Error(), ": "+status.String())), status
 	}
@@ -68,7 +70,7 @@ func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte,
 
 // Panicked turns a host function's panic into a status, and logs where it came from.
 func (s *services) Panicked(ctx context.Context, ordinal uint32, value any) ([]byte, abi.Status) {
-	text := fmt.Sprintf("host function %s panicked: %v", s.names[ordinal], value)
+	text := fmt.Sprintf("host function %s panicked: %v", s.imports[ordinal].Name, value)
 	s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
 	return []byte(text), abi.StatusFailed
 }
