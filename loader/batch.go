@@ -28,13 +28,13 @@ func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
 	}
 	b.fn, b.cause = f, nil
 	err := f.plugin.engine.Batch(ctx, f.fn, in, &b.result)
-	if slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {
+	if b.result.Failed && slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {
 		b.cause = engine.Cause(ctx) // the context itself is not kept
 	}
-	if limit := (*engine.Limit)(nil); b.cause == nil && errors.As(err, &limit) {
-		b.cause = limit
-	}
 	if err != nil {
+		if limit := (*engine.Limit)(nil); b.cause == nil && errors.As(err, &limit) {
+			b.cause = limit
+		}
 		return callError(f.plugin.Name(), f.name, 0, nil, err, ctx)
 	}
 	return nil

@@ -52,6 +52,7 @@ type Fn int
 type Batch struct {
 	Out     []byte   // the outputs, one somewhere after the other
 	Records []Record // one for each input that ran, in the order of the inputs
+	Failed  bool     // some record's status is not abi.StatusOK: who looks for one need not where it is false
 }
 
 // Record is the outcome of one input.

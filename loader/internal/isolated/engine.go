@@ -374,7 +374,7 @@ const batchLimit = 1 << 20
 
 // Batch calls a function with each input; see engine.Engine.
 func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
-	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return err
@@ -440,10 +440,9 @@ func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engin
 		return 0, false, c.garbage(err)
 	}
 	ran = len(b.Records) - before
-	for _, r := range b.Records[before:] {
-		if r.Status == abi.StatusPanic {
-			l.worker.wears.Store(true)
-		}
+	panicked := func(r engine.Record) bool { return r.Status == abi.StatusPanic }
+	if b.Failed && slices.ContainsFunc(b.Records[before:], panicked) {
+		l.worker.wears.Store(true)
 	}
 	if failed != nil {
 		return ran, false, c.ofBatch(failed)

@@ -98,7 +98,7 @@ func (s *slot) batchFrames() *batchFrames {
 
 // Batch calls a function with each input; see engine.Engine.
 func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
-	b.Out, b.Records = b.Out[:0], slices.Grow(b.Records[:0], len(in))
+	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	if ctx == nil {
 		return engine.ErrNilContext
 	}
@@ -122,7 +122,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		caller := s.caller
 		if s.marked() && s.unmark() && ran > 0 {
 			r := &b.Records[len(b.Records)-1]
-			r.Status, r.Err = abi.StatusPanic, nil
+			r.Status, r.Err, b.Failed = abi.StatusPanic, nil, true
 			e.say(b, r, endedGoroutine)
 		}
 		if ran > 0 && b.Records[len(b.Records)-1].Status == abi.StatusPanic {
@@ -201,10 +201,15 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	runtime.KeepAlive(room)
 	done := int(min(f.call.Done, uintptr(len(in)))) // the plug-in wrote it; it may say too much
 	for i, status := range f.statuses[:done] {
+		if status == abi.StatusOK {
+			continue
+		}
 		if status == notRun {
 			done = i
 			break
-		} else if status == abi.StatusPanic {
+		}
+		b.Failed = true
+		if status == abi.StatusPanic {
 			done = i + 1
 			break
 		}
@@ -239,6 +244,7 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 		r := engine.Record{Start: len(b.Out), Status: s.call(fn, data, room)}
 		s.takeRecord(b, &r, room)
 		b.Records = append(b.Records, r)
+		b.Failed = b.Failed || r.Status != abi.StatusOK
 		if r.Status == abi.StatusPanic {
 			return
 		}
@@ -252,7 +258,7 @@ func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 		s.release()
 		s.engine.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
 		if r.Status != abi.StatusPanic {
-			r.Status = abi.StatusNoMemory
+			r.Status, b.Failed = abi.StatusNoMemory, true
 		}
 		return
 	}

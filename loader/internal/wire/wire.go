@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -270,13 +271,7 @@ func ParseOutcome(b []byte, max int, batch *engine.Batch) (ending Ending, err er
 		return 0, ErrBatch
 	}
 	records, out, texts := b[:n*recordSize], b[n*recordSize:][:outLen], b[n*recordSize+outLen:]
-	first, before := len(batch.Out), len(batch.Records)
-	defer func() {
-		if err != nil {
-			batch.Out, batch.Records = batch.Out[:first], batch.Records[:before]
-		}
-	}()
-	batch.Out = append(batch.Out, out...)
+	first, list, seen := len(batch.Out), slices.Grow(batch.Records, int(n)), abi.StatusOK
 	for left := outLen; len(records) > 0; records = records[recordSize:] {
 		start, end := order.Uint64(records), order.Uint64(records[8:])
 		status, textLen := abi.Status(order.Uint32(records[16:])), uint64(order.Uint32(records[20:]))
@@ -293,7 +288,9 @@ func ParseOutcome(b []byte, max int, batch *engine.Batch) (ending Ending, err er
 		} else if status < 0 {
 			return 0, ErrBatch
 		}
-		batch.Records = append(batch.Records, r)
+		seen |= status
+		list = append(list, r)
 	}
+	batch.Out, batch.Records, batch.Failed = append(batch.Out, out...), list, batch.Failed || seen != abi.StatusOK
 	return Ending(flag), nil
 }
