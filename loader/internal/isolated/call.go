@@ -19,7 +19,6 @@ import (
 type call struct {
 	*Engine
 	lane    *lane
-	caller  callctx.Caller
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
 	apart    bool          // host functions run on a goroutine of their own
@@ -27,9 +26,9 @@ type call struct {
 }
 
 // begin starts a call on a lane that the caller owns.
-func (e *Engine) begin(l *lane, caller callctx.Caller) *call {
+func (e *Engine) begin(l *lane) *call {
 	c := &l.call
-	c.Engine, c.lane, c.caller, c.apart, c.detached = e, l, caller, false, nil
+	c.Engine, c.lane, c.apart, c.detached = e, l, false, nil
 	return c
 }
 
@@ -41,7 +40,7 @@ func (c *call) end() {
 	}
 	c.over()
 	e, l := c.Engine, c.lane
-	c.Engine, c.lane, c.caller = nil, nil, callctx.Caller{} // no context is kept
+	c.Engine, c.lane = nil, nil
 	e.disown(l)
 }
 
@@ -54,7 +53,7 @@ func (c *call) over() {
 }
 
 func (c *call) flags() uint32 {
-	for outer := range c.caller.Outer.Running() {
+	for outer := range c.lane.caller.Outer.Running() {
 		if held := outer.Holds(); held == any(c.Engine) || held == any(control{c.Engine}) {
 			return transport.FlagNested
 		}
@@ -131,7 +130,7 @@ func (c *call) hostContext() context.Context {
 	if c.apart {
 		holds = control{c.Engine}
 	}
-	current := callctx.NewCalls(c.caller, holds, 1).Next()
+	current := callctx.NewCalls(c.lane.caller, holds, 1).Next()
 	c.current.Store(current)
 	return current
 }
@@ -285,7 +284,7 @@ func (c *call) failure(m transport.Message) error {
 		return start
 	case transport.FailedCancelled:
 		switch {
-		case c.caller.Ended():
+		case c.lane.caller.Ended():
 			return new(engine.Ended)
 		case c.wasOverdue():
 			return &engine.Ended{Cause: c.limit()}

@@ -255,7 +255,7 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if err != nil {
 		return dst, 0, err
 	}
-	out, status, err := e.append(caller, fn, dst, in)
+	out, status, err := e.append(&caller, fn, dst, in)
 	if err != nil {
 		return dst, 0, because(&caller, err)
 	}
@@ -263,12 +263,12 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 }
 
 // append is Append, which leaves to because what is missing in its error.
-func (e *Engine) append(caller callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	l, err := e.acquire(&caller)
+func (e *Engine) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	l, err := e.acquire(caller)
 	if err != nil {
 		return nil, 0, err
 	}
-	c := e.begin(l, caller)
+	c := e.begin(l)
 	defer c.end()
 	out, status, err := c.call(fn, in, cap(dst)-len(dst))
 	if err != nil {
@@ -284,7 +284,7 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 	if err != nil {
 		return nil, 0, err
 	}
-	v, status, err := e.view(caller, fn, in)
+	v, status, err := e.view(&caller, fn, in)
 	if err != nil {
 		return nil, status, because(&caller, err)
 	}
@@ -292,12 +292,12 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 }
 
 // view is View, which leaves to because what is missing in its error.
-func (e *Engine) view(caller callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	l, err := e.acquire(&caller)
+func (e *Engine) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	l, err := e.acquire(caller)
 	if err != nil {
 		return nil, 0, err
 	}
-	c := e.begin(l, caller)
+	c := e.begin(l)
 	held := false
 	defer func() {
 		if !held {
@@ -352,7 +352,7 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		}
 		c.expected[fn].Store(uint32(n))
 	}
-	if m.Status == int32(abi.StatusCancelled) && c.options.CallTimeout > 0 && c.wasOverdue() && !c.caller.Ended() {
+	if m.Status == int32(abi.StatusCancelled) && c.options.CallTimeout > 0 && c.wasOverdue() && !c.lane.caller.Ended() {
 		return nil, 0, &engine.Limited{Message: string(out), Limit: c.limit()}
 	}
 	return out, abi.Status(m.Status), nil
@@ -385,7 +385,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			size += len(in[n])
 			n++
 		}
-		ran, full, err := e.part(caller, fn, in[:n], b)
+		ran, full, err := e.part(&caller, fn, in[:n], b)
 		if err != nil {
 			return because(&caller, err)
 		}
@@ -399,12 +399,12 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest. It leaves
 // to because what is missing in its error.
-func (e *Engine) part(caller callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
-	l, err := e.acquire(&caller)
+func (e *Engine) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
+	l, err := e.acquire(caller)
 	if err != nil {
 		return 0, false, err
 	}
-	c := e.begin(l, caller)
+	c := e.begin(l)
 	defer c.end()
 	size := wire.BatchSize(in)
 	area, err := l.Room(size, size+len(in)*64)

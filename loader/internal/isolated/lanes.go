@@ -17,7 +17,7 @@ type lane struct {
 	worker *worker
 
 	owned     bool           // a call owns it, and its worker may be in it
-	caller    callctx.Caller // the call's
+	caller    callctx.Caller // the call's, which reads it without the lock: it changes when nobody owns the lane
 	goroutine uintptr        // the one that the call is on, or 0
 	asked     time.Time      // when its call was asked to stop; zero when it was not
 	begun     time.Time      // when its call began, where there is a limit to how long it runs; else zero

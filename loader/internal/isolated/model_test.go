@@ -139,7 +139,7 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 			continue
 		}
 		m.own(l, number)
-		c := m.e.begin(l, caller)
+		c := m.e.begin(l)
 		if random.IntN(4) == 0 {
 			if _, err := l.Room(200<<10, 0); err != nil { // something to trim
 				m.t.Error(err)

@@ -66,7 +66,7 @@ func TestLastLaneBecomesAView(t *testing.T) {
 		take := func() *lane {
 			l, err := e.acquire(&background)
 			require.NoError(t, err)
-			e.begin(l, background)
+			e.begin(l)
 			return l
 		}
 		for range transport.MaxLanes - 1 {
@@ -109,7 +109,7 @@ func TestDeathBesideAView(t *testing.T) {
 		background := callctx.Background
 		l, err := e.acquire(&background)
 		require.NoError(t, err)
-		e.begin(l, background)
+		e.begin(l)
 		l.settle()
 		l.worker.process.(*still).die()
 		time.Sleep(2 * time.Second) // of the bubble: for what the worker had said to come
@@ -128,7 +128,7 @@ func TestDeathBesideACall(t *testing.T) {
 		background := callctx.Background
 		l, err := e.acquire(&background)
 		require.NoError(t, err)
-		e.begin(l, background)
+		e.begin(l)
 		l.worker.process.(*still).die()
 		time.Sleep(2 * time.Second) // of the bubble: for what the worker had said to come
 		l.call.end()

@@ -193,7 +193,7 @@ func (w *worker) open() error {
 	l.renew(callctx.Background)
 	w.layers = w.process.layers()
 	e.mu.Unlock()
-	c := e.begin(l, callctx.Background)
+	c := e.begin(l)
 	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), Instances: e.start.Instances, Config: e.start.Config,
 		Libraries: e.libraries, Sandbox: e.sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
 	if e.file != nil {
@@ -514,7 +514,7 @@ func (w *worker) stop() error {
 	w.refs++
 	l.renew(callctx.Background)
 	e.mu.Unlock()
-	c := e.begin(l, callctx.Background)
+	c := e.begin(l)
 	deadline := time.Now().Add(e.options.StopTimeout)
 	late := time.AfterFunc(e.options.StopTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", e.options.StopTimeout))

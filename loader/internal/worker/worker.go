@@ -267,12 +267,13 @@ func (a batchAnswers) Fail(failure transport.Failure, text []byte) error {
 
 // answer ends a call as the engine did.
 func answer(l answers, out []byte, status abi.Status, err error) error {
+	if err == nil {
+		return l.Done(int32(status), out)
+	}
 	var violation *engine.Violation
 	var start *engine.StartError
 	var long *engine.TooLong
 	switch {
-	case err == nil:
-		return l.Done(int32(status), out)
 	case errors.As(err, &long):
 		return l.Fail(transport.FailedTooLong, []byte(long.Text))
 	case errors.As(err, &start): // first: its cause may be a violation
