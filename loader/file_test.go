@@ -608,6 +608,104 @@ FERRULE_FN(crash) { (void)call; abort(); }
 	}
 }
 
+// builds builds libraries from C, each with its compiler's arguments, in a folder of their own: name.so from source, the
+// plug-in last. It returns the folder.
+func builds(t *testing.T, libraries ...[]string) (dir string) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("$ORIGIN is for ELF")
+	}
+	fixture.NotMusl(t, "a library is known by its file's name only")
+	fixture.Loadable(t)
+	cc := fixture.Tool(t, "cc", "apt-get install gcc")
+	dir = tempDir(t)
+	for _, l := range libraries {
+		out, source := filepath.Join(dir, l[0]+".so"), filepath.Join(dir, l[0]+".c")
+		require.NoError(t, os.MkdirAll(filepath.Dir(out), 0o755))
+		require.NoError(t, os.WriteFile(source, []byte(l[1]), 0o644))
+		run(t, cc, append([]string{"-shared", "-fPIC", "-I", filepath.Join(fixture.Root(), "include"), "-o", out, source, "-L" + dir}, l[2:]...)...)
+		require.NoError(t, os.Remove(source))
+	}
+	return dir
+}
+
+// A library that is beside the plug-in's file may use what the plug-in defines: its copy runs as the file does. What nothing
+// defines is named.
+func TestCopyThatOthersNeed(t *testing.T) {
+	const plugin = `#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("brings") FERRULE_VERSION("1.0.0"));
+int beside(void), own(void);
+int own(void) { return 40; }
+FERRULE_FN(beside) { call->out[0] = (uint8_t)beside(); call->out_len = 1; return FERRULE_OK; }
+`
+	for name, soName := range map[string]func(string) string{"named in its file": func(name string) string { return "-Wl,-soname," + name + ".so" },
+		"not named in its file": func(string) string { return "-Wl,--build-id" }} {
+		t.Run(name, func(t *testing.T) {
+			dir := builds(t,
+				[]string{"libdeep", "int own(void), deep(void); int deep(void) { return own() + 1; }", soName("libdeep")},
+				[]string{"libbeside", "int own(void), deep(void), beside(void); int beside(void) { return own() + deep() - 39; }", soName("libbeside"), "-ldeep", "-Wl,-rpath,$ORIGIN"},
+				[]string{"plugin", plugin, "-lbeside", "-Wl,-rpath,$ORIGIN"})
+			path := filepath.Join(dir, "plugin.so")
+			sandboxed := isolate.InWorker(isolate.WithEnv(workerEnv...), sandbox.With(sandbox.Policy{BestEffort: true}))
+			for i, opts := range [][]loader.Option{ // the file last: what it brings along stays, and others would find it loaded
+				{loader.WithPrivateCopy(), loader.WithUnload()}, {loader.WithPrivateCopy(), loader.WithUnload()},
+				isolated.options(nil), {sandboxed}, nil,
+			} {
+				p, err := loader.Open(path, opts...)
+				if assert.NoError(t, err, i) {
+					assert.Equal(t, "*", call(t, p, "beside", ""), i)
+					assert.NoError(t, p.Close(), i)
+				}
+			}
+		})
+	}
+	dir := builds(t,
+		[]string{"liblacks", "int nowhere(void), own(void), beside(void); int beside(void) { return own() + nowhere(); }", "-Wl,-soname,liblacks.so"},
+		[]string{"plugin", plugin, "-llacks", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"})
+	bothWays(t, func(t *testing.T, w way) {
+		_, err := w.try(filepath.Join(dir, "plugin.so"), loader.WithPrivateCopy())
+		var e *loader.OpenError
+		require.ErrorAs(t, err, &e)
+		assert.ErrorIs(t, err, loader.ErrLoad)
+		assert.Equal(t, "nowhere", e.Symbol)
+		assert.NotContains(t, err.Error(), "/proc/")
+	})
+}
+
+// Where LD_LIBRARY_PATH and the plug-in's search path lead to different files, a copy gets the one that the file gets:
+// LD_LIBRARY_PATH comes before DT_RUNPATH, and after DT_RPATH. It is the one of the process that loads it.
+func TestCopyAndLibraryPath(t *testing.T) {
+	const plugin = `#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("brings") FERRULE_VERSION("1.0.0"));
+const char *beside(void);
+FERRULE_FN(beside) { const char *s = beside(); while (*s) call->out[call->out_len++] = (uint8_t)*s++; return FERRULE_OK; }
+`
+	beside := func(whose string) string {
+		return "const char *beside(void); const char *beside(void) { return \"" + whose + "\"; }"
+	}
+	for tags, before := range map[string]string{"-Wl,--enable-new-dtags": "other", "-Wl,--disable-new-dtags": "own"} {
+		dir := builds(t,
+			[]string{"libbeside", beside("own"), "-Wl,-soname,libbeside.so"},
+			[]string{"other/libbeside", beside("other"), "-Wl,-soname,libbeside.so"},
+			[]string{"foreign/libnothing", "int x;"},
+			[]string{"plugin", plugin, "-lbeside", tags, "-Wl,-rpath,$ORIGIN"})
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "foreign", "libbeside.so"), 0o755))
+		for folders, whose := range map[string]string{
+			"":                               "own",
+			filepath.Join(dir, "other"):      before,
+			"/nowhere:" + dir + "/other":     before,
+			filepath.Join(dir, "foreign"):    "own",
+			dir + "/plugin.so:" + dir + "/x": "own",
+		} {
+			p, err := loader.Open(filepath.Join(dir, "plugin.so"),
+				isolate.InWorker(isolate.WithEnv(append(workerEnv[:len(workerEnv):len(workerEnv)], "LD_LIBRARY_PATH="+folders)...)))
+			require.NoError(t, err)
+			assert.Equal(t, whose, call(t, p, "beside", ""), "%s %s", tags, folders)
+			require.NoError(t, p.Close())
+		}
+	}
+}
+
 // A library that names another by a path from its own folder, and not by a folder to look in, cannot run from a copy. The error
 // says so, and not where the copy is.
 func TestCopyWithoutFolder(t *testing.T) {

@@ -5,7 +5,7 @@
 //
 // # Caveats
 //
-//   - LD_LIBRARY_PATH, which comes before DT_RUNPATH, is not looked at: a worker has none.
+//   - LD_LIBRARY_PATH, which comes before DT_RUNPATH, is looked at by ResolveHere only: a worker has another one.
 //   - Libraries that the system's folders serve are not read. What they need is found by their own search path, and not
 //     by an inherited DT_RPATH of a library that this package has read.
 //   - The folders tls and x86_64, where glibc looked before version 2.37 beneath each folder, are left out.
@@ -58,6 +58,20 @@ const (
 //
 // The error is an *inspect.Error without a Path, for a library that asks for more than any real one.
 func Resolve(path string, lib *inspect.Library) (found []Library, unfit []Unfit, err error) {
+	return follow(path, lib, nil)
+}
+
+// ResolveHere is Resolve for a library that this process is to load: what is in a folder of its LD_LIBRARY_PATH is found there
+// by the system, and is not among the files.
+func ResolveHere(path string, lib *inspect.Library) (found []Library, unfit []Unfit, err error) {
+	return follow(path, lib, libraryPath)
+}
+
+// libraryPath is LD_LIBRARY_PATH as the dynamic linker reads it: when the process starts.
+var libraryPath = strings.FieldsFunc(os.Getenv("LD_LIBRARY_PATH"), func(r rune) bool { return r == ':' || r == ';' })
+
+// follow is Resolve where the system looks in the folders before first.
+func follow(path string, lib *inspect.Library, before []string) (found []Library, unfit []Unfit, err error) {
 	if lib.Format != inspect.ELF || len(lib.Needed) == 0 || len(lib.RunPath) == 0 && !slices.ContainsFunc(lib.Needed, isPath) {
 		return nil, nil, nil
 	}
@@ -76,7 +90,7 @@ func Resolve(path string, lib *inspect.Library) (found []Library, unfit []Unfit,
 	} else {
 		root.runPath = lib.RunPath
 	}
-	r := &resolver{machine: m, all: []*node{root}}
+	r := &resolver{machine: m, all: []*node{root}, before: before}
 	for i := 0; i < len(r.all); i++ { // breadth first, as the dynamic linker goes: it decides which of two names counts
 		n := r.all[i]
 		for _, name := range n.needed {
@@ -120,6 +134,7 @@ type resolver struct {
 	all     []*node // the root first
 	unfit   []Unfit
 	lookups int
+	before  []string // folders in which the system looks before those of DT_RUNPATH, and after those of DT_RPATH
 }
 
 // find returns the library that name stands for in n; nil is one that is left to the system.
@@ -142,6 +157,9 @@ func (r *resolver) find(n *node, name string) (*node, error) {
 		return nil, nil
 	}
 	if n.runPath != nil {
+		if r.isBefore(n, name) {
+			return nil, nil
+		}
 		return r.search(n, name, n.runPath, n.origin)
 	}
 	for l := n; l != nil; l = l.loader { // the DT_RPATH of those that led here counts, too
@@ -150,6 +168,31 @@ func (r *resolver) find(n *node, name string) (*node, error) {
 		}
 	}
 	return nil, nil
+}
+
+// isBefore reports whether the system finds name for n in its own folders first.
+func (r *resolver) isBefore(n *node, name string) bool {
+	for _, entry := range r.before {
+		for _, folder := range expand(entry, n.origin) {
+			for _, sub := range subfolders() {
+				path := filepath.Join(folder, sub, name)
+				info, err := libfile.Stat(path)
+				if err != nil || !info.Mode().IsRegular() {
+					continue
+				}
+				f, _, err := libfile.Open(path, info)
+				if err != nil {
+					continue
+				}
+				_, err = r.machine.read(f, f.Size)
+				f.Close()
+				if err != ErrForeign && err != ErrWordSize { // of others it says what is wrong with them
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // search looks for name in the folders of a search path.

@@ -18,7 +18,8 @@ import (
 type Brought struct {
 	folder string // where the library was, for a system that can be told to search there
 	libs   []deps.Library
-	names  []*libfile.Copy  // see alias; nil where the library's own name is the one that is asked for
+	names  []*libfile.Copy  // see linked; nil where the library's own name is the one that is asked for
+	all    *libfile.Copy    // a library that is linked to the copy and to all of these; nil where there are none
 	unfit  []deps.Unfit     // what was found in their place
 	kept   map[string]error // by its name, what load could not load and left to the system
 }
@@ -30,19 +31,29 @@ func Bring(path string, copy *libfile.Copy, lib *inspect.Library) *Brought {
 	if !slices.ContainsFunc(lib.RunPath, func(folder string) bool { return strings.Contains(folder, "ORIGIN") }) {
 		return b
 	}
-	found, unfit, err := deps.Resolve(path, lib)
+	found, unfit, err := deps.ResolveHere(path, lib)
 	if err != nil {
 		return b
 	}
 	b.libs, b.unfit = found, unfit
+	paths := []string{copy.Path()}
 	for _, dep := range found {
 		var name *libfile.Copy
 		if dep.SOName != dep.Name && !strings.Contains(dep.Name, "/") {
-			if file, err := alias(copy, dep.Name, dep.Path); err == nil {
+			if file, err := linked(copy, dep.Name, dep.Path); err == nil {
 				name, _ = libfile.Memory(dep.Name, file)
 			}
 		}
 		b.names = append(b.names, name)
+		paths = append(paths, dep.Path)
+		if name != nil {
+			paths = append(paths, name.Path())
+		}
+	}
+	if len(found) > 0 {
+		if file, err := linked(copy, "", paths...); err == nil {
+			b.all, _ = libfile.Memory("all", file)
+		}
 	}
 	return b
 }
@@ -83,12 +94,14 @@ func (b *Brought) load(lib *inspect.Library, at string) (done func(), err error)
 			return nil, e
 		}
 	}
+	together := false // the library itself may define a symbol that one of them uses
 	for i, dep := range b.libs {
 		l, err := dl.Open(dep.Path)
 		if err != nil {
 			e := reason(lib, at, b, err)
-			// The library itself may define a symbol, and the system searches on after a file that it may not read.
-			if e.Symbol == "" && !strings.Contains(err.Error(), "Permission denied") && !dl.Loaded(dep.Name) {
+			together = together || e.Symbol != ""
+			// The system searches on after a file that it may not read.
+			if !together && !strings.Contains(err.Error(), "Permission denied") && !dl.Loaded(dep.Name) {
 				return nil, e
 			}
 			if b.kept == nil {
@@ -104,22 +117,27 @@ func (b *Brought) load(lib *inspect.Library, at string) (done func(), err error)
 			}
 		}
 	}
+	if together && b.all != nil { // so all of them are there before the symbols of any are looked up
+		if l, err := dl.Open(b.all.Path()); err == nil { // or else the library's own error says why
+			held = append(held, l)
+		}
+	}
 	return letGo, nil
 }
 
 // release gives back what Bring has made.
 func (b *Brought) release() {
-	for _, name := range b.names {
-		if name != nil {
-			name.Release()
+	for _, file := range append(b.names, b.all) {
+		if file != nil {
+			file.Release()
 		}
 	}
 }
 
-// alias makes a library under one name that has nothing but another library to offer, which it needs by its path. glibc
-// knows a library by the name in its file (DT_SONAME), and not by that of its file: one that has none is asked for by a
-// name that only a search would find. like is a library of the same platform.
-func alias(like *libfile.Copy, name, path string) ([]byte, error) {
+// linked makes a library that has nothing to offer but what it is linked to, by these paths. With a name it stands for what is
+// at a path: glibc knows a library by the name in its file (DT_SONAME), and not by that of its file, so one that has none is
+// asked for by a name that only a search would find. like is a library of the same platform.
+func linked(like *libfile.Copy, name string, paths ...string) ([]byte, error) {
 	var ident [64]byte
 	if _, err := like.ReadAt(ident[:], 0); err != nil {
 		return nil, err
@@ -134,9 +152,17 @@ func alias(like *libfile.Copy, name, path string) ([]byte, error) {
 		word, headSize, programSize, symbolSize = 8, 64, 56, 24
 	}
 	const programs = 3
-	strs := "\x00" + name + "\x00" + path + "\x00"
+	strs := "\x00" + name + "\x00"
+	var dynamic [][2]uint64
+	for _, path := range paths {
+		dynamic = append(dynamic, [2]uint64{1, uint64(len(strs))}) // DT_NEEDED
+		strs += path + "\x00"
+	}
+	if name != "" {
+		dynamic = append(dynamic, [2]uint64{14, 1}) // DT_SONAME
+	}
 	dynamicAt := headSize + programs*programSize
-	const entries = 8
+	entries := uint64(len(dynamic)) + 6
 	hashAt := dynamicAt + entries*2*word
 	symbolsAt := (hashAt + 4*4 + 7) / 8 * 8
 	stringsAt := symbolsAt + symbolSize
@@ -191,8 +217,8 @@ func alias(like *libfile.Copy, name, path string) ([]byte, error) {
 		long(p.align)
 	}
 	at = dynamicAt
-	for _, d := range [entries][2]uint64{{1, 2 + uint64(len(name))}, {14, 1}, {4, hashAt}, {5, stringsAt}, {6, symbolsAt}, {10, uint64(len(strs))},
-		{11, symbolSize}, {0, 0}} { // DT_NEEDED, SONAME, HASH, STRTAB, SYMTAB, STRSZ, SYMENT
+	for _, d := range append(dynamic, [][2]uint64{{4, hashAt}, {5, stringsAt}, {6, symbolsAt}, {10, uint64(len(strs))}, {11, symbolSize},
+		{0, 0}}...) { // DT_HASH, STRTAB, SYMTAB, STRSZ, SYMENT
 		long(d[0])
 		long(d[1])
 	}
