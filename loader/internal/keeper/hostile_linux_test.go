@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -400,6 +401,72 @@ func TestStartHangs(t *testing.T) {
 		_, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		return err == unix.ECHILD
 	}, hang, time.Millisecond, "nothing of it is left")
+}
+
+// A keeper that is stopped before it has said anything is woken: the program starts. A lease holds the program up until it is stopped.
+func TestStoppedBeforeItSaysAnything(t *testing.T) {
+	c, out := shellCommand(t, "echo started; exit 4")
+	path := filepath.Join(t.TempDir(), "program")
+	text, err := io.ReadAll(c.Program)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, text, 0o755))
+	held, err := os.Open(path)
+	require.NoError(t, err)
+	defer held.Close()
+	if _, err := unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("this file system has no leases: ", err)
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	c.Program = os.NewFile(uintptr(fd), path)
+	defer c.Program.Close()
+	before := ownChildren(t)
+	started := make(chan *Process, 1)
+	on := here(t)
+	go func() {
+		p, err := Start(t.Context(), c, on)
+		assert.NoError(t, err)
+		started <- p
+	}()
+	var keeper int
+	require.Eventually(t, func() bool {
+		for _, pid := range ownChildren(t) {
+			// Its child waits for the lease: before that it is not yet the keeper.
+			if kids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)); len(kids) > 0 && !slices.Contains(before, pid) {
+				keeper = pid
+			}
+		}
+		return keeper > 0
+	}, hang, time.Millisecond)
+	require.NoError(t, unix.Kill(keeper, unix.SIGSTOP))
+	_, err = unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	require.NoError(t, err)
+	within(t, "starting", func() {
+		p := <-started
+		c.Files[1].Close()
+		require.NotNil(t, p)
+		assert.Equal(t, keeper, p.keeper)
+		status, ok := p.Wait()
+		assert.True(t, ok)
+		assert.Equal(t, 4, status.ExitStatus())
+		p.Bury()
+	})
+	assert.Equal(t, "started", all(t, out))
+}
+
+// ownChildren returns this process's children.
+func ownChildren(t *testing.T) (pids []int) {
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	require.NoError(t, err)
+	for _, file := range tasks {
+		text, _ := os.ReadFile(file)
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			require.NoError(t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func init() {

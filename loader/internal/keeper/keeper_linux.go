@@ -148,7 +148,7 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 		p.signal(p.own, unix.SIGKILL)
 		_ = p.control.SetReadDeadline(time.Unix(1, 0))
 	})
-	said, err := p.read()
+	said, err := p.first(ctx)
 	if !stop() {
 		go p.Bury() // which may take as long as the file system does
 		return nil, fmt.Errorf("the system had not started the program: %w", context.Cause(ctx))
@@ -178,6 +178,23 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 		}
 	}
 	return p, nil
+}
+
+// first reads the keeper's first number, and wakes the keeper when somebody has stopped it before that. ctx ends the waiting.
+func (p *Process) first(ctx context.Context) (said int32, err error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		_ = p.control.SetReadDeadline(time.Now().Add(wait))
+		if ctx.Err() != nil {
+			_ = p.control.SetReadDeadline(time.Unix(1, 0)) // as it was set when ctx ended
+		}
+		if said, err = p.read(); !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			_ = p.control.SetReadDeadline(time.Time{})
+			return said, err
+		}
+		if p.stopped() {
+			p.signal(p.own, unix.SIGCONT)
+		}
+	}
 }
 
 // memoryRefused is whether the system was found not to run programs that lie in memory. It does not change its mind.
@@ -294,6 +311,13 @@ func (p *Process) Kill() {
 // patience is for how long a keeper that is stopped again and again gets SIGCONT, before it gets SIGKILL.
 var patience = 10 * time.Second
 
+// stopped reports whether somebody has stopped the keeper. It is not called once that is reaped.
+func (p *Process) stopped() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.keeper, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
+}
+
 // press wakes the keeper as often as it is stopped, until all is over. Whoever stops it is most likely what it is to end, so
 // what it would kill is killed from here. What is left when patience is over has no reaper from then on.
 func (p *Process) press() {
@@ -304,8 +328,7 @@ func (p *Process) press() {
 			return
 		case <-time.After(wait):
 		}
-		var info unix.Siginfo
-		if err := unix.Waitid(unix.P_PID, p.keeper, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Signo == 0 {
+		if !p.stopped() {
 			continue
 		}
 		alive := p.killChildren()

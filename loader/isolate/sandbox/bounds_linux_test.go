@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -159,33 +160,67 @@ func TestTimeOfAnotherProgram(t *testing.T) {
 	assert.True(t, strings.Contains(crash.Reason, "sandbox.Policy.Time"), "%v", err)
 }
 
-const noProcVariable = "FERRULE_TEST_NO_PROC" // the library's path, for a process that runs this test only
+const noProcVariable = "FERRULE_TEST_NO_PROC" // the library's path, for a process that runs one of these tests only
 
-// Where /proc is not mounted, Open says so.
-func TestOpenWithoutProc(t *testing.T) {
-	if path := os.Getenv(noProcVariable); path != "" {
-		require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-		require.NoError(t, unix.Unmount("/proc", unix.MNT_DETACH))
-		_, err := loader.Open(path, isolate.InWorker())
-		var e *loader.OpenError
-		require.ErrorAs(t, err, &e)
-		require.ErrorIs(t, err, loader.ErrStart)
-		require.ErrorContains(t, err, "/proc is not mounted")
-		require.NotEmpty(t, e.Remedy)
-		return
-	}
+// elsewhere runs a test in a process with namespaces of its own.
+func elsewhere(t *testing.T, namespaces uintptr) {
 	if os.Getuid() != 0 {
 		t.Skip("only root has a file system of its own")
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, "-test.run=^TestOpenWithoutProc$", "-test.v")
+	cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), noProcVariable+"="+fixture.C(t, "echo"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	text, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) {
 		t.Skip("this root may not have a file system of its own")
 	}
 	require.NoError(t, err, "%s", text)
-	assert.Contains(t, string(text), "--- PASS: TestOpenWithoutProc")
+	assert.Contains(t, string(text), "--- PASS: "+t.Name())
+}
+
+// Where /proc is not mounted, Open says so, whatever the worker's program is.
+func TestOpenWithoutProc(t *testing.T) {
+	path := os.Getenv(noProcVariable)
+	if path == "" {
+		elsewhere(t, unix.CLONE_NEWNS)
+		return
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	require.NoError(t, unix.Unmount("/proc", unix.MNT_DETACH))
+	var e *loader.OpenError
+	_, err = loader.Open(path, isolate.InWorker())
+	require.ErrorAs(t, err, &e)
+	require.ErrorIs(t, err, loader.ErrStart)
+	require.ErrorContains(t, err, "/proc is not mounted")
+	require.NotEmpty(t, e.Remedy)
+	_, err = loader.Open(path, isolate.InWorker(isolate.WithBinary(self)))
+	require.ErrorAs(t, err, &e)
+	require.ErrorIs(t, err, loader.ErrLoad, "the worker runs, and cannot load its copy")
+	require.Contains(t, e.Found, "no /proc")
+	require.Contains(t, e.Remedy, "Mount /proc")
+}
+
+// Where /proc is that of another PID namespace, a keeper does not find what it is to end, and no layer says that it does.
+func TestLayersWithAnotherProc(t *testing.T) {
+	const layer = "leaves no processes"
+	path := os.Getenv(noProcVariable)
+	if path == "" {
+		if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+			state, _ := open(t, "echo", sandbox.Policy{}).Isolation()
+			require.Contains(t, state.Layers, layer)
+		}
+		elsewhere(t, unix.CLONE_NEWPID)
+		return
+	}
+	p, err := loader.Open(path, isolate.InWorker())
+	require.NoError(t, err)
+	state, _ := p.Isolation()
+	assert.NotContains(t, state.Layers, layer)
+	assert.Contains(t, state.Layers, "own session")
+	assert.Contains(t, state.Layers, "dies with the host")
+	assert.NoError(t, p.Close())
 }
