@@ -28,59 +28,36 @@ type elfSystem struct {
 	glibc                string // that version
 }
 
+// What the witnesses call each system, as GOOS words where Go has one. Each system's C library has a number of its own.
+var (
+	elfABIs  = map[byte]string{0: "", 3: "", 1: "hpux", 2: "netbsd", 6: "solaris", 9: "freebsd", 12: "openbsd"} // 3: GNU extensions, which other systems' linkers write, too
+	gnuNotes = map[uint32]string{0: "linux", 1: "hurd", 2: "solaris", 3: "freebsd", 4: "netbsd"}
+	owners   = map[string]string{"Android": "android", "FreeBSD": "freebsd", "NetBSD": "netbsd", "OpenBSD": "openbsd", "DragonFly": "dragonfly"}
+	numbers  = map[string]string{"7": "freebsd", "8": "dragonfly", "12": "netbsd", "1": "solaris"}
+)
+
 // abi hears EI_OSABI.
 func (s *elfSystem) abi(osabi byte) {
 	s.minor = -1
-	switch osabi {
-	case 0, 3: // nothing; GNU extensions, which other systems' linkers write, too
-	case 1:
-		s.osabi = "hpux"
-	case 2:
-		s.osabi = "netbsd"
-	case 6:
-		s.osabi = "solaris"
-	case 9:
-		s.osabi = "freebsd"
-	case 12:
-		s.osabi = "openbsd"
-	default:
-		s.osabi = "another"
+	system, known := elfABIs[osabi]
+	if !known {
+		system = "another"
 	}
+	s.osabi = system
 }
 
 // gnuNote hears the system of a note NT_GNU_ABI_TAG.
-func (s *elfSystem) gnuNote(system uint32) {
-	switch system {
-	case 0:
-		s.noted = "linux"
-	case 1:
-		s.noted = "hurd"
-	case 2:
-		s.noted = "solaris"
-	case 3:
-		s.noted = "freebsd"
-	case 4:
-		s.noted = "netbsd"
-	}
-}
+func (s *elfSystem) gnuNote(system uint32) { s.noted = cmp.Or(gnuNotes[system], s.noted) }
 
 // note hears the owner of another note of the same number.
 func (s *elfSystem) note(owner string) {
-	switch owner {
-	case "Android":
-		s.noted, s.libc = "android", Bionic
-	case "FreeBSD":
-		s.noted = "freebsd"
-	case "NetBSD":
-		s.noted = "netbsd"
-	case "OpenBSD":
-		s.noted = "openbsd"
-	case "DragonFly":
-		s.noted = "dragonfly"
+	s.noted = cmp.Or(owners[owner], s.noted)
+	if owner == "Android" {
+		s.libc = Bionic
 	}
 }
 
-// needs hears the name of a library that the file is linked to. Each system's C library has a number of its own.
+// needs hears the name of a library that the file is linked to.
 func (s *elfSystem) needs(name string) {
 	base, number, _ := strings.Cut(name, ".so")
 	number = strings.TrimPrefix(number, ".")
@@ -99,14 +76,8 @@ func (s *elfSystem) needs(name string) {
 		if number == "0.3" {
 			s.linked = "hurd"
 		}
-	case number == "7":
-		s.is("freebsd", "")
-	case number == "8":
-		s.is("dragonfly", "")
-	case number == "12":
-		s.is("netbsd", "")
-	case number == "1":
-		s.is("solaris", "")
+	case numbers[number] != "":
+		s.is(numbers[number], "")
 	case number == "":
 		s.plainLibc = true
 	case strings.Contains(number, "."): // libc.so.97.1

@@ -25,7 +25,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -175,13 +174,9 @@ func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Librar
 }
 
 func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
-	info, err := libfile.Stat(path)
-	if err != nil {
-		return nil, &Error{Kind: ErrRead, Err: err, Remedy: libfile.Remedy(err)}
-	}
-	f, mode, err := libfile.Open(path, info)
+	f, kind, err := libfile.Open(path)
 	if err == libfile.ErrNotRegular {
-		return nil, notRegular(mode)
+		return nil, &Error{Kind: ErrNotRegular, Found: libfile.Kind(kind), Expected: wantLibrary, Remedy: "Give the path of the library itself"}
 	}
 	if err != nil {
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: libfile.Remedy(err)}
@@ -193,22 +188,6 @@ func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Li
 	}
 	lib.Path = path
 	return lib, nil
-}
-
-func notRegular(mode os.FileMode) error {
-	found := "a special file"
-	switch {
-	case mode.IsDir():
-		found = "a directory"
-	case mode&os.ModeNamedPipe != 0:
-		found = "a fifo"
-	case mode&os.ModeDevice != 0:
-		found = "a device"
-	case mode&os.ModeSocket != 0:
-		found = "a socket"
-	}
-	return &Error{Kind: ErrNotRegular, Found: found, Expected: wantLibrary,
-		Remedy: "Give the path of the library itself"}
 }
 
 // Read reads the library whose size bytes are in r. Its errors are those of File, without a Path.

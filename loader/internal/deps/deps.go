@@ -175,12 +175,7 @@ func (r *resolver) isBefore(n *node, name string) bool {
 	for _, entry := range r.before {
 		for _, folder := range expand(entry, n.origin) {
 			for _, sub := range subfolders() {
-				path := filepath.Join(folder, sub, name)
-				info, err := libfile.Stat(path)
-				if err != nil || !info.Mode().IsRegular() {
-					continue
-				}
-				f, _, err := libfile.Open(path, info)
+				f, _, err := libfile.Open(filepath.Join(folder, sub, name))
 				if err != nil {
 					continue
 				}
@@ -223,7 +218,7 @@ func (r *resolver) try(n *node, name, path string) (found *node, over bool, err 
 	unfit := func(why error, final bool) {
 		r.unfit = append(r.unfit, Unfit{name, path, why, final})
 	}
-	info, err := libfile.Stat(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, false, nil
 	}
@@ -245,7 +240,7 @@ func (r *resolver) try(n *node, name, path string) (found *node, over bool, err 
 	if again, err := os.Lstat(real); err != nil || !os.SameFile(info, again) {
 		return nil, true, nil // it comes and goes: the dynamic linker will say what it finds
 	}
-	f, _, err := libfile.Open(real, info)
+	f, _, err := libfile.Open(real)
 	if err != nil {
 		unfit(err, false)
 		return nil, false, nil

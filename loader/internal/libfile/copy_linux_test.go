@@ -15,7 +15,7 @@ import (
 
 // Nobody can write to a copy, not even through its descriptor, and it has the file's name and no path.
 func TestCopyIsSealed(t *testing.T) {
-	f := open(t, write(t, "lib.so", []byte("library")))
+	f := opened(t, write(t, "lib.so", []byte("library")))
 	c, err := Share(f, strings.Repeat("n", 300), nil)
 	require.NoError(t, err)
 	defer c.Release()
@@ -45,7 +45,7 @@ func TestCopyOfSparseFile(t *testing.T) {
 	_, err = file.WriteAt([]byte("the middle"), long/2)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
-	f := open(t, path)
+	f := opened(t, path)
 	assert.False(t, TooLarge(f), "it is long, and not large")
 
 	_, err = Share(f, "lib.so", &Digest{})
@@ -71,7 +71,7 @@ func TestCopyOfSparseFile(t *testing.T) {
 // What is held in place of a copy is the file, wherever it is put, until somebody writes to it.
 func TestHold(t *testing.T) {
 	path := write(t, "lib.so", bytes.Repeat([]byte("x"), 1000))
-	f := open(t, path)
+	f := opened(t, path)
 	c, err := Hold(f)
 	require.NoError(t, err)
 	defer c.Release()
@@ -87,13 +87,13 @@ func TestHold(t *testing.T) {
 // A fifo that comes to the path once it was looked at is refused; nobody waits for its writer.
 func TestFifoInPlace(t *testing.T) {
 	path := write(t, "lib.so", []byte("library"))
-	info, err := Stat(path)
-	require.NoError(t, err)
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, unix.Mkfifo(path, 0o644))
-	_, mode, err := Open(path, info)
-	assert.Equal(t, ErrNotRegular, err)
-	assert.NotZero(t, mode&os.ModeNamedPipe)
+	for _, open := range []func(string) (*File, os.FileMode, error){Open, open} {
+		_, kind, err := open(path)
+		assert.Equal(t, ErrNotRegular, err)
+		assert.Equal(t, "a fifo", Kind(kind))
+	}
 }
 
 // What a copy costs, and what a digest does on top of it.
@@ -104,7 +104,7 @@ func BenchmarkShare(b *testing.B) {
 		share := func(b *testing.B, digest bool) {
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				f, _, err := Open(path, nil)
+				f, _, err := Open(path)
 				require.NoError(b, err)
 				var sum *Digest
 				if digest {
@@ -129,7 +129,7 @@ func TestDigestOfWhatNobodyShares(t *testing.T) {
 	memory, err := Memory("x", data)
 	require.NoError(t, err)
 	defer memory.Release()
-	held, err := Hold(open(t, write(t, "lib.so", data)))
+	held, err := Hold(opened(t, write(t, "lib.so", data)))
 	require.NoError(t, err)
 	defer held.Release()
 	for _, c := range []*Copy{memory, held} {

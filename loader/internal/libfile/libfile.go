@@ -9,19 +9,25 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 )
 
-// ErrNotRegular is what Open returns, with the mode, for a directory, a device and the like.
+// ErrNotRegular is what Open returns for a directory, a device and the like. Kind names it.
 var ErrNotRegular = errors.New("not a regular file")
 
 // ErrChanged is what reading a file ends in that somebody writes to meanwhile.
 var ErrChanged = errors.New("the file was changed while it was read")
 
-// Stat is os.Stat, and the first half of opening a library: its outcome goes to Open. A device is recognized here,
-// before it is opened, which may do anything.
-func Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+// Open opens the file at path. With ErrNotRegular it returns the kind of what is there. It looks before it opens, because
+// opening a device may do anything.
+func Open(path string) (*File, fs.FileMode, error) {
+	if _, kind, err := Identify(path); err != nil {
+		return nil, 0, err
+	} else if kind != 0 {
+		return nil, kind, ErrNotRegular
+	}
+	return open(path)
+}
 
 // Unchanged reports whether nobody has written to the file since it was opened, as far as the system's times tell.
 func (f *File) Unchanged() bool {

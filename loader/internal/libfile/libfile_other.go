@@ -59,21 +59,20 @@ func (f *File) identify() (Identity, error) {
 	return identityOf(f.identity.path, info), nil
 }
 
-// Open opens the file at path, of which Stat has said info; or, with nil, Identify that it is a regular one.
-func Open(path string, info fs.FileInfo) (*File, fs.FileMode, error) {
-	if info != nil && !info.Mode().IsRegular() {
-		return nil, info.Mode(), ErrNotRegular
-	}
+// open opens what was a regular file just now.
+func open(path string) (*File, fs.FileMode, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = ErrNotRegular
-	}
+	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, info.Mode(), err
+		return nil, 0, err
+	}
+	if kind := info.Mode().Type(); kind != 0 {
+		f.Close()
+		return nil, kind, ErrNotRegular
 	}
 	return &File{File: f, Size: info.Size(), identity: identityOf(path, info)}, 0, nil
 }

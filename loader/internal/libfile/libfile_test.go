@@ -20,9 +20,9 @@ func write(t *testing.T, name string, data []byte) string {
 	return path
 }
 
-func open(t *testing.T, path string) *File {
+func opened(t *testing.T, path string) *File {
 	t.Helper()
-	f, _, err := Open(path, nil)
+	f, _, err := Open(path)
 	require.NoError(t, err)
 	t.Cleanup(f.Close)
 	return f
@@ -43,7 +43,7 @@ func TestIdentity(t *testing.T) {
 	before, kind, err := Identify(path)
 	require.NoError(t, err)
 	assert.Zero(t, kind)
-	f := open(t, path)
+	f := opened(t, path)
 	assert.Equal(t, before, f.Identity())
 	assert.True(t, f.Unchanged())
 	require.NoError(t, os.WriteFile(path, []byte("longer"), 0o644))
@@ -60,7 +60,7 @@ func TestIdentity(t *testing.T) {
 	_, kind, err = Identify(filepath.Dir(path))
 	require.NoError(t, err)
 	assert.True(t, kind.IsDir())
-	_, kind, err = Open(filepath.Dir(path), nil)
+	_, kind, err = Open(filepath.Dir(path))
 	assert.Equal(t, ErrNotRegular, err)
 	assert.True(t, kind.IsDir())
 }
@@ -68,7 +68,7 @@ func TestIdentity(t *testing.T) {
 // A file that has become shorter since it was opened is no file of zeros.
 func TestFileCutShort(t *testing.T) {
 	path := write(t, "lib.so", bytes.Repeat([]byte("x"), 1<<20))
-	f := open(t, path)
+	f := opened(t, path)
 	require.NoError(t, os.Truncate(path, 1000))
 	_, err := f.SHA256()
 	assert.ErrorIs(t, err, ErrChanged)
@@ -86,7 +86,7 @@ func TestShare(t *testing.T) {
 	var shared [20]*Copy
 	var all sync.WaitGroup
 	for i := range shared {
-		f := open(t, path)
+		f := opened(t, path)
 		all.Go(func() {
 			var digest *Digest
 			if i%2 == 0 {
@@ -98,13 +98,13 @@ func TestShare(t *testing.T) {
 		})
 	}
 	all.Wait()
-	byDigest, err := Share(open(t, other), "lib.so", &sum)
+	byDigest, err := Share(opened(t, other), "lib.so", &sum)
 	require.NoError(t, err)
 	for _, c := range shared {
 		require.NotNil(t, c)
 		assert.Same(t, byDigest.entry, c.entry)
 	}
-	withoutDigest, err := Share(open(t, other), "lib.so", nil)
+	withoutDigest, err := Share(opened(t, other), "lib.so", nil)
 	require.NoError(t, err)
 	assert.Same(t, byDigest.entry, withoutDigest.entry, "it is known by now that the other file is the same")
 	withoutDigest.Release()
@@ -113,9 +113,9 @@ func TestShare(t *testing.T) {
 	assert.NoError(t, byDigest.Check())
 
 	wrong := Digest{1}
-	_, err = Share(open(t, other), "lib.so", &wrong)
+	_, err = Share(opened(t, other), "lib.so", &wrong)
 	assert.Equal(t, &DigestError{sum}, err)
-	_, err = Share(open(t, path), "lib.so", &wrong)
+	_, err = Share(opened(t, path), "lib.so", &wrong)
 	assert.Equal(t, &DigestError{Digest(sha256.Sum256([]byte("overwritten")))}, err)
 
 	for _, c := range shared {

@@ -91,14 +91,11 @@ func kindOf(s *unix.Stat_t) fs.FileMode {
 	return fs.ModeIrregular
 }
 
-// Open opens the file at path, of which Stat has said info; or, with nil, Identify that it is a regular one.
+// open opens what was a regular file just now.
 //
 // It goes past package os, whose files are made ready for the poller first, in six system calls that a regular file has
 // no use for.
-func Open(path string, info fs.FileInfo) (*File, fs.FileMode, error) {
-	if info != nil && !info.Mode().IsRegular() {
-		return nil, info.Mode(), ErrNotRegular
-	}
+func open(path string) (*File, fs.FileMode, error) {
 	f := new(File)
 	// It may be something else by now, on which opening would wait.
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY

@@ -9,7 +9,7 @@ import (
 // NoDescriptors is what to do about a process that has no file descriptor left.
 const NoDescriptors = "Close files and connections that are not needed, or raise the limit (ulimit -n; Policy.Files in a sandbox)"
 
-// Remedy returns what to do about an error of Stat or Open, or of reading.
+// Remedy returns what to do about an error of Identify or Open, or of reading.
 func Remedy(err error) string {
 	if remedy := known(err); remedy != "" {
 		return remedy
@@ -18,6 +18,21 @@ func Remedy(err error) string {
 		return "Check its permissions, and those of the folders on the way"
 	}
 	return "Check the path"
+}
+
+// Kind names what there is in place of a regular file.
+func Kind(kind fs.FileMode) string {
+	switch {
+	case kind.IsDir():
+		return "a directory"
+	case kind&fs.ModeNamedPipe != 0:
+		return "a fifo"
+	case kind&fs.ModeDevice != 0:
+		return "a device"
+	case kind&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a special file"
 }
 
 // CopyRemedy returns what to do about an error of Share, Hold or a copy's SHA256.

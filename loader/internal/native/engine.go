@@ -151,7 +151,7 @@ func New(image *Image, o Options) (*Engine, error) {
 
 // warn writes a line of the loader's own to the plug-in's log. The handler may end its goroutine.
 func (e *Engine) warn(ctx context.Context, text string) {
-	apart(func() { e.host.Log(ctx, abi.LogWarn, []byte(text)) })
+	onAnotherGoroutine(func() { e.host.Log(ctx, abi.LogWarn, []byte(text)) })
 }
 
 // newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has

@@ -113,19 +113,14 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, mode, err := libfile.Identify(abs); err != nil {
-		return nil, openError(path, 0, err)
-	} else if !mode.IsRegular() {
-		return nil, openError(path, mode, libfile.ErrNotRegular)
-	}
 	return openFile(path, abs)
 }
 
-// openFile is OpenFile of a file that was regular just now.
+// openFile is OpenFile of a path of which abs is the absolute one.
 func openFile(path, abs string) (*File, error) {
-	f, mode, err := libfile.Open(abs, nil)
+	f, kind, err := libfile.Open(abs)
 	if err != nil {
-		return nil, openError(path, mode, err)
+		return nil, openError(path, kind, err)
 	}
 	lib, err := inspectAt(path, f, f.Size)
 	if err != nil {
@@ -135,23 +130,12 @@ func openFile(path, abs string) (*File, error) {
 	return &File{f, path, abs, lib}, nil
 }
 
-// openError says why the file at path cannot be opened, as inspect.File does.
-func openError(path string, mode fs.FileMode, err error) error {
+// openError says why the file at path cannot be opened, as inspect.File does. kind is what is there with libfile.ErrNotRegular.
+func openError(path string, kind fs.FileMode, err error) error {
 	if err != libfile.ErrNotRegular {
 		return &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
-	found := "a special file"
-	switch {
-	case mode.IsDir():
-		found = "a directory"
-	case mode&fs.ModeNamedPipe != 0:
-		found = "a fifo"
-	case mode&fs.ModeDevice != 0:
-		found = "a device"
-	case mode&fs.ModeSocket != 0:
-		found = "a socket"
-	}
-	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: found, Expected: "ELF (.so), Mach-O (.dylib) or PE (.dll)",
+	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: libfile.Kind(kind), Expected: "ELF (.so), Mach-O (.dylib) or PE (.dll)",
 		Remedy: "Give the path of the library itself"}
 }
 
@@ -167,12 +151,12 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 		defer o.Copy.Release()
 		return loadCopy(ctx, "copy", path, abs, o.Copy, o)
 	}
-	id, mode, err := libfile.Identify(abs)
+	id, kind, err := libfile.Identify(abs)
 	if err != nil {
 		return nil, openError(path, 0, err)
 	}
-	if !mode.IsRegular() {
-		return nil, openError(path, mode, libfile.ErrNotRegular)
+	if kind != 0 {
+		return nil, openError(path, kind, libfile.ErrNotRegular)
 	}
 	private := o.Private || o.SHA256 != nil
 	key := "path " + abs

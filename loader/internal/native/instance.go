@@ -38,7 +38,7 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	s.setCaller(c.WithoutCancel()) // a start or stop is not given up half way; the slot is busy from here on
 	room := make([]byte, scratchRoom)
 	ended := true
-	apart(func() {
+	onAnotherGoroutine(func() {
 		status = s.call(fn, in, room)
 		ended = false
 	})
@@ -59,8 +59,8 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	return out, status, err
 }
 
-// apart runs fn on a goroutine of its own, and returns when it has returned or ended the goroutine.
-func apart(fn func()) {
+// onAnotherGoroutine runs fn on a goroutine of its own, and returns when it has returned or ended the goroutine.
+func onAnotherGoroutine(fn func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

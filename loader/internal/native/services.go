@@ -36,7 +36,7 @@ func serviceCall(frame, request uintptr) (status abi.Status) {
 		return abi.StatusMisuse
 	}
 	if !own {
-		return s.apart(service{request: request})
+		return s.serveOnAnotherGoroutine(service{request: request})
 	}
 	returned := false
 	defer func() {
@@ -64,7 +64,7 @@ func serviceLog(frame uintptr, level uint32, text, textLen uintptr) (status abi.
 	}
 	use := service{log: true, level: level, text: text, textLen: textLen}
 	if !own {
-		return s.apart(use)
+		return s.serveOnAnotherGoroutine(use)
 	}
 	returned := false
 	defer func() {
@@ -95,12 +95,12 @@ func (s *slot) cutShort(use service, value any, status *abi.Status) {
 	}
 }
 
-// apart runs a service on a goroutine of its own. This one is on a thread of the plug-in's, where the end of a goroutine is
+// serveOnAnotherGoroutine runs a service on a goroutine of its own. This one is on a thread of the plug-in's, where the end of a goroutine is
 // the end of the process; or it is not known where it is.
-func (s *slot) apart(use service) (status abi.Status) {
+func (s *slot) serveOnAnotherGoroutine(use service) (status abi.Status) {
 	defer s.leave(false)
 	said := false
-	apart(func() {
+	onAnotherGoroutine(func() {
 		returned := false
 		defer func() {
 			if !returned {
