@@ -41,7 +41,8 @@ import (
 )
 
 // Option is one choice of InWorker's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,
-// as with loader.Option.
+// as with loader.Option. Making one does not fail: what is wrong with it is an *loader.OpenError of the kind loader.ErrOption,
+// which Open returns. An Option can be used several times, by any goroutine.
 type Option func(*isolated.Options) error
 
 // once makes an option that can be given once.
@@ -54,7 +55,14 @@ func once(name string, set func(*isolated.Options) error) Option {
 	}
 }
 
-// InWorker has loader.Open run the plug-in in a worker process.
+// InWorker has loader.Open run the plug-in in a worker process, which is started by Open, and anew by the call after it has ended.
+// The last one ends by Plugin.Close, or with this process. Without options a worker has an empty environment, the rights of
+// this process, and no limits but those that the With… functions name. What InWorker returns can be used for several plug-ins, at
+// the same time too: each gets its own worker. It keeps copies of what the options were given, but for WithOutput's writer.
+//
+// Open fails with an *loader.OpenError of the kind loader.ErrOption where an option is wrong, loader.ErrSandbox where a sandbox cannot be
+// had, loader.ErrStart where the worker ended or was not started, which wraps a *loader.CrashError, and with those of a plug-in in
+// the process. Calls fail in addition with a *loader.CrashError, a *loader.DeadlineError, loader.ErrSuspended and loader.ErrViews.
 //
 // The other options of loader.Open mean the same as without it, but for WithUnload: closing the plug-in ends its worker
 // anyway. At most 256 calls run at a time, views that are not released included; others wait, but where all 256 are views and
@@ -111,7 +119,7 @@ func positive(option string, d time.Duration) error {
 // version, and package sandbox where that is used: Open looks for that in its file, and fails with an *OpenError of the kind
 // loader.ErrOption before anything of it runs. A program that carries such a one as data is refused as well. Every worker
 // of the plug-in runs the file that Open saw: on Linux by its descriptor; elsewhere by its path, and none is started when
-// another file is there. None is started when it was overwritten in place. A relative path is resolved here.
+// another file is there. None is started when it was overwritten in place. A relative path is resolved when InWorker is called.
 func WithBinary(path string) Option {
 	return once("WithBinary", func(o *isolated.Options) error {
 		if path == "" {
@@ -128,7 +136,7 @@ func WithBinary(path string) Option {
 
 // WithEnv sets the worker's environment, as KEY=value; without it the environment is empty. TZ is this process's, where it
 // is set here and env does not set it: a plug-in's local time is the host's. FERRULE_WORKER is the host's own word to the
-// worker, and cannot be set.
+// worker, and cannot be set: that is an error, as is what is not KEY=value or has a NUL byte in it.
 func WithEnv(env ...string) Option {
 	return once("WithEnv", func(o *isolated.Options) error {
 		for _, variable := range env {
@@ -147,7 +155,8 @@ func WithEnv(env ...string) Option {
 
 // WithOutput sets where what the plug-in writes to its standard output and standard error goes; without it only the last
 // lines are kept, for errors. It is written to by a goroutine for each worker, of which two may run at a time when one
-// worker has ended. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
+// worker has ended: w is to allow that. It is never closed. Close gives it 100 ms for what it
+// has not taken yet; what is left is written later. Its errors and panics are dropped, and nil is an error. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
 // a line in its place says.
 // What C code prints arrives line by line, and the rest by Close at the latest: the worker ends as a C program does, exit
 // handlers and static destructors included. Functions that a library marks as its destructors (DT_FINI) run as well, but not with
@@ -163,7 +172,8 @@ func WithOutput(w io.Writer) Option {
 }
 
 // WithGrace sets how long a function may go on after its context has ended, before its worker is killed; without it half
-// a second. Other calls in that worker fail, too. d is more than 0: no function returns within no time.
+// a second. The call fails with a *loader.DeadlineError then, and others in that worker with a *loader.CrashError. d is more than 0:
+// no function returns within no time.
 func WithGrace(d time.Duration) Option {
 	return once("WithGrace", func(o *isolated.Options) error {
 		o.Grace = d
@@ -172,7 +182,7 @@ func WithGrace(d time.Duration) Option {
 }
 
 // WithStopTimeout sets how long ferrule_stop may take, in all instances, when the plug-in is closed, before its worker is
-// killed; without it 2 seconds. d is more than 0. Plugin.Shutdown has a bound of its own.
+// killed; without it 2 seconds. d is more than 0. Close returns a *loader.CrashError then. Plugin.Shutdown has a bound of its own.
 //
 // What is left of it, and 1 second at most, is for what runs after ferrule_stop: the exit handlers and destructors of the plug-in
 // and of its libraries. If these take longer the worker is killed as well, and that is no error of Close's.
@@ -183,8 +193,9 @@ func WithStopTimeout(d time.Duration) Option {
 	})
 }
 
-// WithStartTimeout sets how long a worker may take to load the plug-in and start its instances; without it 30 seconds. d is more
-// than 0.
+// WithStartTimeout sets how long the system may take to start a worker, and how long the worker may take to load the plug-in and start
+// its instances; without it 30 seconds for each. d is more than 0. Then the worker is killed: Open fails with loader.ErrStart, and a call
+// that needs a new worker with a *loader.CrashError. loader.OpenContext has a bound of its own.
 func WithStartTimeout(d time.Duration) Option {
 	return once("WithStartTimeout", func(o *isolated.Options) error {
 		o.StartTimeout = d
@@ -192,8 +203,8 @@ func WithStartTimeout(d time.Duration) Option {
 	})
 }
 
-// WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. Then it is
-// asked to stop, and after the grace period its worker is killed.
+// WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. d is more than 0. Then it
+// is asked to stop, and after the grace period its worker is killed: a *loader.DeadlineError.
 //
 // It bounds what the worker is given at a time. A batch goes there in parts, of at most 65,536 records and 1 MiB of inputs (or
 // one record whose input is longer), and each part may run as long as one call. When the time is over, Func.Batch returns an
@@ -207,7 +218,8 @@ func WithCallTimeout(d time.Duration) Option {
 }
 
 // WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 256
-// MiB, or sandbox.Policy.Memory where that is less. What is longer fails with loader.ErrNoMemory.
+// MiB, or sandbox.Policy.Memory where that is less. n is 1 or more; messages may always have 4 KiB. What is longer fails with
+// loader.ErrNoMemory.
 //
 // It bounds what a worker can make this process use for one call: twice as much, once in the shared memory and once in the
 // caller's copy, which View does without; and as much again while a host function runs with such an input.
@@ -223,8 +235,8 @@ func WithMaxMessage(n int64) Option {
 
 // WithRestart sets what happens when workers crash one after the other, without a call in between that came back: the
 // first two are started at once, the next after delay, which doubles up to a second; after limit crashes calls fail at
-// once, and a worker is tried again after suspend, which doubles each time, up to 16 times of it. Without it these are 10
-// ms, 5, and 5 s.
+// once, with loader.ErrSuspended, and a worker is tried again after suspend, which doubles each time, up to 16 times of it. Without
+// it these are 10 ms, 5, and 5 s. delay and suspend are more than 0, limit is 1 or more.
 func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
 	return once("WithRestart", func(o *isolated.Options) error {
 		o.Restart.Delay, o.Restart.Limit, o.Restart.Suspend = delay, limit, suspend

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,10 +26,10 @@ import (
 
 // Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read the libraries
 // that it is linked to, of its own and of the system's, and nothing more. The limits (Memory, CPU, Time) are the exception: zero means
-// no limit.
+// no limit. Numbers below 0 are errors. All limits are each worker's: a new one, after a crash, begins anew.
 type Policy struct {
 	// Read lists files that the plug-in may read, and folders that it may list, with all that is beneath them. Each
-	// must exist. Open follows links in the path, once: if another file or folder is there later, when a crashed worker
+	// must exist. A relative path is one of this process, when isolate.InWorker is called. Open follows links in the path, once: if another file or folder is there later, when a crashed worker
 	// is replaced, no worker starts; so grant the folder of a file that is replaced. Empty: only the libraries that the
 	// plug-in brings along (README.md says which it may), and the system's library folders and time zones, and these
 	// without listing them. The plug-in's own library is not read by its path: it runs from a sealed copy, or where it
@@ -51,15 +52,17 @@ type Policy struct {
 	// Memory is how many bytes of memory the plug-in may have beyond what the worker has when it starts: heap, writable
 	// data of libraries, and stacks, which are 8 MiB for a thread. The worker's own threads and its heap count, too, so
 	// leave 64 MiB for these. What it shares with the host does not count. What it has beyond that, by ways
-	// that the system does not count (README.md), the host sees every 100 ms: it ends a worker that has 72 MiB too much. 0: no limit.
+	// that the system does not count (README.md), the host sees every 100 ms: it ends a worker that has 72 MiB too much, and the
+	// *loader.CrashError's Reason names this field. 0: no limit.
 	Memory int64 `json:"memory,omitempty"`
 
 	// CPU is how much processor time the worker may use in its life, all threads together, the few milliseconds of its
-	// start included. It is rounded up to seconds. Then the worker ends by SIGXCPU. 0: no limit.
+	// start included. It is rounded up to seconds. Then the worker ends by SIGXCPU: the calls in it fail with a
+	// *loader.CrashError whose Reason names this field. 0: no limit.
 	CPU time.Duration `json:"cpu,omitempty"`
 
 	// Time is how long the worker may live, by the clock on the wall. Then it ends by SIGKILL, also when another program
-	// has taken its place. A call's own deadline is
+	// has taken its place: the calls in it fail with a *loader.CrashError whose Reason names this field. A call's own deadline is
 	// that of its context. 0: no limit.
 	Time time.Duration `json:"time,omitempty"`
 
@@ -147,6 +150,7 @@ func (p Policy) absolute() (Policy, error) {
 		}
 		*list.paths = paths
 	}
+	p.Connect, p.Listen = slices.Clone(p.Connect), slices.Clone(p.Listen)
 	return p, p.check()
 }
 

@@ -39,6 +39,19 @@ func TestRelativePathsAreTheHosts(t *testing.T) {
 	assert.Equal(t, []string{"fonts"}, p.Read, "the caller's own list")
 }
 
+// A policy that its owner changes later is what it was.
+func TestPolicyIsCopied(t *testing.T) {
+	p := Policy{Read: []string{"/a"}, Write: []string{"/b"}, Connect: []uint16{1}, Listen: []uint16{2}}
+	copied, err := p.absolute()
+	require.NoError(t, err)
+	want, err := copied.encode()
+	require.NoError(t, err)
+	p.Read[0], p.Write[0], p.Connect[0], p.Listen[0] = "/other", "/other", 99, 99
+	got, err := copied.encode()
+	require.NoError(t, err)
+	assert.Equal(t, string(want), string(got))
+}
+
 func TestPolicyThatMakesNoSense(t *testing.T) {
 	for want, p := range map[string]Policy{
 		"found Policy.Memory with -1, expected 0 or more. Change Policy.Memory.":                                           {Memory: -1},

@@ -15,7 +15,12 @@ func init() {
 	}
 }
 
-// With puts the worker under the policy before it opens the plug-in's library. It is given once: a second one is an error.
+// With puts the worker under the policy before it opens the plug-in's library. It is given once: a second one is an error. The policy
+// is copied when isolate.InWorker is called.
+//
+// Open fails with an *loader.OpenError of the kind loader.ErrOption where the policy makes no sense, and of the kind loader.ErrSandbox where
+// this system cannot keep to it, or a path is not there; a call that needs a new worker fails with the latter when a path leads to
+// something else by then. What keeps to it is in Plugin.Isolation's Layers.
 func With(p Policy) isolate.Option {
 	return func(o *isolated.Options) error {
 		if err := o.Once("sandbox.With"); err != nil {
