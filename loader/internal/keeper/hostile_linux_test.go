@@ -206,6 +206,7 @@ func init() {
 
 // The host ends by SIGKILL while the keeper is stopped: the kernel wakes that, because its group is an orphan from then on.
 func TestHostKilledKeeperStopped(t *testing.T) {
+	needsKeepers(t)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), partVariable+"=host with a stopped keeper")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -232,6 +233,7 @@ func init() {
 // The host ends by SIGKILL when its keeper has been sent SIGSTOP, and has not stopped yet: no group with a stopped process
 // becomes an orphan by that, and the kernel wakes none. The signal of the host's end does.
 func TestHostKilledAsKeeperStops(t *testing.T) {
+	needsKeepers(t)
 	runtime.LockOSThread() // and not unlocked: the thread has an affinity
 	var here unix.CPUSet
 	require.NoError(t, unix.SchedGetaffinity(0, &here))
@@ -335,6 +337,7 @@ func nullOut() *os.File {
 
 // A /proc of another PID namespace has other numbers: it is as if there were none.
 func TestForeignProc(t *testing.T) {
+	needsKeepers(t)
 	needsRoot(t)
 	out := part(t, "foreign proc", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID})
 	assert.Equal(t, "finds all: false", line(t, out))
@@ -343,6 +346,7 @@ func TestForeignProc(t *testing.T) {
 
 // Where the system runs no programs that lie in memory, there are no keepers.
 func TestMemoryRefused(t *testing.T) {
+	needsKeepers(t)
 	needsRoot(t)
 	if _, err := os.Stat("/proc/sys/vm/memfd_noexec"); err != nil {
 		t.Skip("before Linux 6.3 it cannot be refused")
@@ -370,7 +374,12 @@ func TestLackOfDescriptors(t *testing.T) {
 		assert.NotErrorIs(t, refused("memfd_create", err), ErrUnsupported)
 		assert.ErrorIs(t, refused("memfd_create", err), err)
 	}
+	assert.NotErrorIs(t, refused("memfd_create", unix.ENOENT), ErrUnsupported)
 	assert.False(t, memoryRefused.Load())
+	for _, err := range []error{unix.EACCES, unix.EPERM, unix.ENOSYS, unix.ENOEXEC, unix.ENOENT} {
+		assert.ErrorIs(t, refused("execveat", err), ErrUnsupported)
+	}
+	assert.True(t, memoryRefused.Swap(false))
 }
 
 // Starting has a bound where the file system that the program is on does not answer: here because of a lease.
@@ -484,6 +493,7 @@ func init() {
 
 // What has become another user's may not be killed: the keeper gives up when the host is gone.
 func TestAnotherUsers(t *testing.T) {
+	needsKeepers(t)
 	needsRoot(t)
 	folder, err := os.MkdirTemp("", "") // each folder to it is anybody's to search
 	require.NoError(t, err)

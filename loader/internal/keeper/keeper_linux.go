@@ -204,7 +204,8 @@ var memoryRefused atomic.Bool
 // descriptors or of memory: those must not make a worker that has no keeper.
 func refused(call string, err error) error {
 	switch {
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOEXEC):
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOEXEC),
+		errors.Is(err, unix.ENOENT) && call == "execveat": // an emulator is to open it, by a path that there is not
 		memoryRefused.Store(true)
 		return ErrUnsupported
 	}

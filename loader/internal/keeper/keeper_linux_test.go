@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
 // hang is after how long something that must have ended is taken to hang.
@@ -40,6 +42,13 @@ func here(t testing.TB) Spawner {
 	}
 }
 
+// needsKeepers skips a test in an emulator that has none.
+func needsKeepers(t testing.TB) {
+	if _, err := imageFile(); err == unix.ENOSYS && os.Getenv(fixture.Emulated) != "" {
+		t.Skip("there are no keepers: the emulator lacks execveat")
+	}
+}
+
 // shell starts a shell under a keeper, and returns what it writes to its standard output.
 func shell(t testing.TB, script string) (*Process, *os.File) {
 	t.Helper()
@@ -51,6 +60,7 @@ func shell(t testing.TB, script string) (*Process, *os.File) {
 }
 
 func shellCommand(t testing.TB, script string) (Command, *os.File) {
+	needsKeepers(t)
 	path, err := exec.LookPath("sh")
 	require.NoError(t, err)
 	program, err := os.Open(path)
@@ -125,6 +135,7 @@ func TestStatus(t *testing.T) {
 
 // A host that ignores SIGCHLD is told how its workers ended, too. That cannot be taken back, so it is another process.
 func TestStatusWithoutSIGCHLD(t *testing.T) {
+	needsKeepers(t)
 	const variable = "FERRULE_TEST_SIGCHLD"
 	if os.Getenv(variable) == "" {
 		host := exec.Command(os.Args[0], "-test.run", "^TestStatusWithoutSIGCHLD$")
@@ -244,6 +255,7 @@ sleep 0.2; echo all; sleep 1000`)
 
 // The host ends by SIGKILL: nothing is left, of the keeper neither.
 func TestHostKilled(t *testing.T) {
+	needsKeepers(t)
 	host := exec.Command(os.Args[0], "-test.run", "^TestHostToKill$", "-test.v")
 	host.Env = append(os.Environ(), "FERRULE_TEST_KEEPER=1")
 	read, write, err := os.Pipe()
