@@ -155,9 +155,10 @@ func WithEnv(env ...string) Option {
 
 // WithOutput sets where what the plug-in writes to its standard output and standard error goes; without it only the last
 // lines are kept, for errors. It is written to by a goroutine for each worker, of which two may run at a time when one
-// worker has ended: w is to allow that. It is never closed. Close gives it 100 ms for what it
-// has not taken yet; what is left is written later. Its errors and panics are dropped, and nil is an error. Nothing waits for it: while it is slow up to 256 KiB are kept for it, and then output is dropped, which
-// a line in its place says.
+// worker has ended: w is to allow that. It is never closed. Close gives it 100 ms for what it has not taken yet; what is left is
+// written later. Its errors and panics are dropped, and nil is an error. Nothing waits for it: while it is slow up to 256 KiB are
+// kept for it, and then output is dropped, which a line in its place says.
+//
 // What C code prints arrives line by line, and the rest by Close at the latest: the worker ends as a C program does, exit
 // handlers and static destructors included. Functions that a library marks as its destructors (DT_FINI) run as well, but not with
 // glibc where the worker's program is built with CGO_ENABLED=0: it has not begun as a C program.

@@ -296,7 +296,7 @@ func (f *failure) noProc(e *inspect.Error) bool {
 		return false
 	}
 	e.Found, e.Expected = "no /proc in this process's file system", "to load the private copy through /proc/self/fd"
-	e.Remedy = "Mount /proc where the host runs (mount -t proc proc /proc), or open the library without a digest or a private copy"
+	e.Remedy = "Mount /proc where the host runs (mount -t proc proc /proc); or open the library in the process, without a digest or a private copy"
 	return true
 }
 

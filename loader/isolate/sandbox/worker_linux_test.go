@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,4 +249,19 @@ func TestOutputByClose(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
 	assert.Equal(t, "part exit handler ran\ndestructor of object ran, last words", out.String())
+}
+
+// A crash says where it was under a sandbox, too, and in a constructor.
+func TestWhereItCrashedInASandbox(t *testing.T) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("there is no handler of faults")
+	}
+	_, err := loader.Open(fixture.C(t, "fault_constructor"), isolate.InWorker(sandbox.With(sandbox.Policy{})))
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
+	assert.Regexp(t, `^at the address 0x8, in "\w+"\+0x[0-9a-f]+ \(fault_constructor\.so\+0x[0-9a-f]+\)$`, crash.Fault)
+	p := open(t, "fault_sigsegv", sandbox.Policy{Memory: 64 << 20})
+	_, err = p.Call(context.Background(), "fault", nil)
+	require.ErrorAs(t, err, &crash)
+	assert.Regexp(t, `^at the address 0x8, in "\w+"\+0x[0-9a-f]+ \(fault_sigsegv\.so\+0x[0-9a-f]+\)$`, crash.Fault)
 }
