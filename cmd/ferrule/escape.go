@@ -59,7 +59,7 @@ func plain(r rune, keep string) bool {
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// longLine is how many bytes without a newline make a line.
+// longLine is the length, in bytes, from which on a line is cut into several ones.
 const longLine = 64 << 10
 
 // keptLines is how many of the last lines are kept.
@@ -84,24 +84,40 @@ func (f *foreignLines) Write(b []byte) (int, error) {
 	f.rest = append(f.rest, b...)
 	var lines []byte
 	for {
-		end := bytes.IndexByte(f.rest, '\n')
-		line := end
-		if end < 0 {
-			if len(f.rest) < longLine {
-				break
-			}
-			line, end = longLine, longLine-1
+		line, next := bytes.IndexByte(f.rest, '\n'), 0
+		switch {
+		case line >= 0 && line < longLine:
+			next = line + 1
+		case len(f.rest) >= longLine:
+			line = wholeRunes(f.rest[:longLine])
+			next = line
+		}
+		if next == 0 {
+			break
 		}
 		lines = append(lines, f.line(f.rest[:line])...)
-		f.rest = f.rest[end+1:]
+		f.rest = f.rest[next:]
 	}
-	f.rest = bytes.Clone(f.rest)
 	if len(lines) > 0 {
+		f.rest = bytes.Clone(f.rest) // without what was written
 		if _, err := f.to.Write(lines); err != nil {
 			return 0, err
 		}
 	}
 	return len(b), nil
+}
+
+// wholeRunes is how much of a text to cut off so that no character is cut, where it is one of UTF-8.
+func wholeRunes(b []byte) int {
+	for n := len(b) - 1; n > len(b)-utf8.UTFMax; n-- {
+		if utf8.RuneStart(b[n]) {
+			if utf8.FullRune(b[n:]) {
+				break
+			}
+			return n
+		}
+	}
+	return len(b)
 }
 
 // end writes the line that has not ended.

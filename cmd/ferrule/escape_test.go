@@ -83,6 +83,17 @@ func TestForeignLines(t *testing.T) {
 	assert.Less(t, len(f.rest), longLine, "a line without an end takes no memory without an end")
 	f.end()
 	assert.Equal(t, 3*longLine, strings.Count(b.String(), "x"))
+	b.Reset()
+	_, _ = io.WriteString(f, "a"+strings.Repeat("€", longLine)+"\nnext\n")
+	shown := strings.Split(b.String(), "\n")
+	require.Len(t, shown, 6, "three that were cut, the end of the fourth, the next one, and nothing")
+	for _, line := range shown[:4] {
+		assert.Regexp(t, "^y: a?€+$", line, "no character is cut, and each line is somebody's")
+		assert.Less(t, len(line), longLine+len("y: ")+1)
+	}
+	assert.Equal(t, []string{"y: next", ""}, shown[4:])
+	_, _ = io.WriteString(f, strings.Repeat("\x80", longLine+1)+"\n") // no UTF-8, as long as there is
+	assert.Equal(t, longLine+1, strings.Count(b.String(), `\x80`))
 	for i := range 3 * keptLines {
 		fmt.Fprintln(f, i)
 	}
