@@ -46,10 +46,10 @@ always the same.
 
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
-started; so are those that it leaves at the end. With --isolated it is in a worker process, as hosts have it that do not
-trust it: its environment is empty, and a function that does not return in time is killed. With --sandbox the worker may
-also read no files but itself and the system's libraries, and use neither the network nor other processes, but for what
---allow-read, --allow-write, --allow-connect and --procs name.
+started; so are those that it leaves at the end, on Linux also when this command itself is killed. With --isolated it is
+in a worker process, as hosts have it that do not trust it: its environment is empty, and a function that does not
+return in time is killed. With --sandbox the worker may also read no files but itself and the system's libraries, and
+use neither the network nor other processes, but for what --allow-read, --allow-write, --allow-connect and --procs name.
 
 What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
 it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for

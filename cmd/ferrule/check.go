@@ -45,8 +45,11 @@ an input of a certain form to do its work, give it one with --in. Inputs are nev
 thousands of times: do not check a plug-in whose functions have harmful side effects.
 
 Cases run in an empty folder, which is removed: a relative path in the configuration or an input is one in there. What
-the plug-in makes in that folder is a finding, and so are processes that it leaves; these are killed. (On Linux all of
-them are found; elsewhere those that stay in their process group are killed, and not reported.)
+the plug-in makes in that folder is a finding, and so are processes that it leaves; these are killed. On Linux all of them
+are found, also those with a session of their own, and also when this command itself is killed; then only the folder stays.
+(But for a plug-in that first kills its keeper, the process that starts it, and for processes that have become another
+user's.) On Windows all of them end with this command, and are not reported; on macOS those that stay in their process
+group, and not when this command itself is killed.
 
 Host functions answer what --import or --answer says, or some text. With --sandbox one more case opens the plug-in in a
 worker with that sandbox, and compares.

@@ -242,7 +242,7 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	default:
 		state := p.State()
 		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", state)
-		if signal := signalOf(state); signal != nil {
+		if signal := state.Signal(); signal != nil {
 			e.signal = signal.String()
 		} else {
 			code := state.ExitCode()

@@ -227,6 +227,82 @@ func TestGuardInterrupted(t *testing.T) {
 	}
 }
 
+// stays is a plug-in that starts processes, one of them in a session of its own, whose numbers are then in the file that the
+// input or the environment names, and that does not return.
+const stays = `#include <stdio.h>
+	#include <stdlib.h>
+	#include <string.h>
+	#include <unistd.h>
+	FERRULE_PLUGIN(FERRULE_NAME("stays") FERRULE_VERSION("1"));
+	FERRULE_FN(f) {
+		char path[512] = {0};
+		const char *name = getenv("STAYS");
+		if (call->in_len > 0 && call->in_len < sizeof path) name = memcpy(path, call->in, call->in_len);
+		if (!name) return FERRULE_INVALID;
+		int numbers[2];
+		if (pipe(numbers)) return FERRULE_FAILED;
+		for (int own = 0; own < 3; own++) {
+			if (fork() != 0) continue;
+			if (own) setsid();
+			if (own == 2 && fork() != 0) _exit(0);
+			pid_t pid = getpid();
+			if (write(numbers[1], &pid, sizeof pid) != sizeof pid) abort();
+			for (;;) pause();
+		}
+		pid_t pids[4] = {getpid()};
+		for (int n = 1; n < 4; n++) if (read(numbers[0], &pids[n], sizeof pids[n]) != sizeof pids[n]) return FERRULE_FAILED;
+		FILE *file = fopen(name, "w");
+		for (int n = 0; n < 4; n++) fprintf(file, "%d\n", (int)pids[n]);
+		fprintf(file, "0\n");
+		fclose(file);
+		for (;;) pause();
+	}`
+
+// TestKilled: when the command itself is killed, which nothing can catch, nothing of the plug-in is left, not even what is in a
+// session of its own.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not end what leaves the session")
+	}
+	library := compiled(t, stays)
+	for name, args := range map[string][]string{
+		"call":          {"call", library, "f"},
+		"call isolated": {"call", "--isolated", library, "f"},
+		"bench":         {"bench", "--timeout", "1h", library, "f"},
+		"check":         {"check", "--only", "input-empty", "--timeout", "1h", library},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "pids")
+			if name != "check" {
+				args = append(args, "--in", file)
+			}
+			cmd := exec.Command(binary, args...)
+			cmd.Env = append(os.Environ(), "STAYS="+file, "TMPDIR="+t.TempDir())
+			require.NoError(t, cmd.Start())
+			defer func() { _ = cmd.Process.Kill() }()
+			require.Eventually(t, func() bool {
+				text, err := os.ReadFile(file)
+				return err == nil && bytes.HasSuffix(text, []byte("\n0\n"))
+			}, time.Minute, 5*time.Millisecond)
+			require.NoError(t, cmd.Process.Kill())
+			assert.Error(t, cmd.Wait())
+			pids := numbers(t, file)
+			pids = pids[:len(pids)-1]
+			require.Len(t, pids, 4)
+			assert.Eventually(t, func() bool {
+				for _, pid := range pids {
+					if syscall.Kill(pid, 0) != syscall.ESRCH {
+						return false
+					}
+				}
+				return true
+			}, time.Minute, 5*time.Millisecond, "%v", pids)
+		})
+	}
+}
+
 // TestGuardOutput: the result is alone on the standard output, and nothing that the plug-in says looks like a line of this
 // command's or reaches a terminal as it is.
 func TestGuardOutput(t *testing.T) {

@@ -55,11 +55,3 @@ func flusher() func() {
 	}
 	return func() { _, _, _ = purego.SyscallN(flush, 0) }
 }
-
-// signalOf is the signal that has ended a process, or nil.
-func signalOf(state *os.ProcessState) os.Signal {
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return status.Signal()
-	}
-	return nil
-}

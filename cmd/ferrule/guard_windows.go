@@ -52,6 +52,3 @@ func flushLibraries() {
 		}
 	}
 }
-
-// signalOf is nil: no signal ends a process here.
-func signalOf(*os.ProcessState) os.Signal { return nil }

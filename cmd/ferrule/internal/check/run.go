@@ -360,7 +360,7 @@ func overflowed(bottom uint64, stderr string) bool {
 }
 
 // death says how a process ended, from its state and from what Go's runtime wrote about it.
-func death(state *os.ProcessState, stderr string) string {
+func death(state supervise.State, stderr string) string {
 	if code := state.ExitCode(); code >= 0 && code != 2 { // 2 is what Go ends with when it catches a signal
 		return fmt.Sprintf("the process ended with exit code %d", code)
 	}

@@ -6,55 +6,41 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
 // Process is a child, in a session of its own where the system has sessions: it has no terminal, and what is typed on
 // one does not reach it. Its methods are for any goroutine.
 type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	//lint:ignore U1000 on Windows there is something in it
+	pid   int
+	done  chan struct{}
+	state State
 	system
 }
 
-// live are the processes that were started here and whose End has not come: what they have started is theirs.
-var (
-	liveMu sync.Mutex
-	live   = map[int]bool{}
-)
+// State is how a child ended.
+type State struct {
+	code   int
+	signal os.Signal
+	text   string
+}
+
+// ExitCode is the child's exit code, or -1 when a signal ended it.
+func (s State) ExitCode() int { return s.code }
+
+// Signal is the signal that ended the child, or nil.
+func (s State) Signal() os.Signal { return s.signal }
+
+// String says it in words, as os.ProcessState does.
+func (s State) String() string { return s.text }
 
 // Start starts a command whose streams are files, or nil. The child is killed when this process dies, where the system
-// offers that. End must be called.
+// offers that; on Linux so is all that it has started. End must be called.
 func Start(cmd *exec.Cmd) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
-	if err := p.prepare(cmd); err != nil {
-		return nil, err
-	}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // Linux sends the parent-death signal when the thread ends that started the child
-		defer runtime.UnlockOSThread()
-		liveMu.Lock() // before it is looked at as somebody's orphan
-		err := cmd.Start()
-		if err == nil {
-			live[cmd.Process.Pid] = true
-		}
-		liveMu.Unlock()
-		if err == nil {
-			p.started()
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // State has what it says
-			close(p.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	p := &Process{done: make(chan struct{})}
+	if err := p.start(cmd); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -64,13 +50,10 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // State is how the child ended. Done must be closed.
-func (p *Process) State() *os.ProcessState { return p.cmd.ProcessState }
-
-// Signal sends the child a signal.
-func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+func (p *Process) State() State { return p.state }
 
 // Pid is the child's number.
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
+func (p *Process) Pid() int { return p.pid }
 
 // endTime is how long End goes on where processes start others as fast as they are killed.
 const endTime = 5 * time.Second
@@ -89,23 +72,20 @@ func (p *Process) End(grace time.Duration) (left []string) {
 		}
 	default:
 		maps.Copy(names, p.left())
-		_ = p.cmd.Process.Kill()
+		_ = p.Signal(os.Kill)
 		p.killAll()
-		<-p.done
+		p.await()
 	}
 	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
 		found := p.left()
 		maps.Copy(names, found)
 		p.killAll()
 		p.kill(found)
-		if len(found) == 0 || time.Since(begun) > endTime {
+		if len(found) == 0 && p.reaped() || time.Since(begun) > endTime {
 			break
 		}
 	}
 	p.ended()
-	liveMu.Lock()
-	delete(live, p.Pid())
-	liveMu.Unlock()
 	return slices.Sorted(maps.Values(names))
 }
 

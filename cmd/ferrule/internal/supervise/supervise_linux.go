@@ -2,28 +2,188 @@ package supervise
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-//lint:ignore U1000 on Windows there is something in it
-type system struct{}
+// system is the child's keeper: its parent, in a process of its own, which becomes the parent of all that loses its own
+// beneath it, and ends all of that when this process is gone; see keep.
+type system struct {
+	keeper  *exec.Cmd
+	control *os.File // to the keeper: what it closes asks for the end
+	over    chan struct{}
+}
 
-func (*Process) prepare(cmd *exec.Cmd) error {
+// live are the processes that were started here and whose End has not come: what they have started is theirs.
+var (
+	liveMu sync.Mutex
+	live   = map[int]bool{}
+)
+
+func (p *Process) start(cmd *exec.Cmd) error {
+	if cmd.Err != nil {
+		return cmd.Err
+	}
+	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	_ = unix.SetNonblock(pair[0], true) // it is waited for by the runtime's poller
+	p.control = os.NewFile(uintptr(pair[0]), "control")
+	other := os.NewFile(uintptr(pair[1]), "control")
+	defer other.Close()
+	k := exec.Command(self)
+	k.Args = append([]string{"ferrule-keeper", cmd.Path}, cmd.Args...)
+	k.Dir, k.Env = cmd.Dir, append(cmd.Environ(), fmt.Sprintf("%s=%d", keeperEnv, 3+len(cmd.ExtraFiles)))
+	k.Stdin, k.Stdout, k.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
+	k.ExtraFiles = append(cmd.ExtraFiles[:len(cmd.ExtraFiles):len(cmd.ExtraFiles)], other)
+	k.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.keeper, p.over = k, make(chan struct{})
+	liveMu.Lock() // before it is looked at as somebody's orphan
+	err = k.Start()
+	if err == nil {
+		live[k.Process.Pid] = true
+	}
+	liveMu.Unlock()
+	if err != nil {
+		p.control.Close()
+		return err
+	}
+	go func() {
+		_ = k.Wait()
+		close(p.over)
+	}()
+	other.Close()
+	m, err := p.receive()
+	if err != nil || m.kind != started {
+		p.ended()
+		if err == nil {
+			err = fmt.Errorf("%s: %w", cmd.Path, syscall.Errno(m.value))
+		}
+		return err
+	}
+	p.pid = int(m.value)
+	liveMu.Lock()
+	live[p.pid] = true
+	liveMu.Unlock()
+	go func() {
+		defer close(p.done)
+		if m, err := p.receive(); err == nil && m.kind == ended {
+			p.state = stateOf(syscall.WaitStatus(m.value))
+		} else {
+			p.state = p.inherit()
+		}
+	}()
 	return nil
 }
 
-func (*Process) started() {}
-func (*Process) ended()   {}
+// receive waits for a message of the keeper's, which the child may have stopped: it is woken again and again.
+func (p *Process) receive() (message, error) {
+	var b [messageSize]byte
+	for n := 0; ; {
+		_ = p.control.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		more, err := io.ReadFull(p.control, b[n:])
+		switch n += more; {
+		case err == nil:
+			return decoded(b), nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return message{}, err
+		}
+		_ = p.keeper.Process.Signal(unix.SIGCONT)
+	}
+}
+
+// inherit ends the child when somebody has killed its keeper: it is this process's child now.
+func (p *Process) inherit() State {
+	<-p.over
+	_ = unix.Kill(p.pid, unix.SIGKILL)
+	status := syscall.WaitStatus(syscall.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(p.pid, &status, 0, nil); err != syscall.EINTR {
+			return stateOf(status)
+		}
+	}
+}
+
+// stateOf has the words of os.ProcessState.
+func stateOf(w syscall.WaitStatus) State {
+	s := State{code: w.ExitStatus()}
+	if w.Signaled() {
+		s.signal, s.text = w.Signal(), "signal: "+w.Signal().String()
+	} else {
+		s.text = "exit status " + strconv.Itoa(s.code)
+	}
+	if w.CoreDump() {
+		s.text += " (core dumped)"
+	}
+	return s
+}
+
+// Signal sends the child a signal. The number is the child's as long as Done is not closed, but for the blink of an eye.
+func (p *Process) Signal(s os.Signal) error {
+	select {
+	case <-p.done:
+		return os.ErrProcessDone
+	default:
+		return unix.Kill(p.pid, s.(syscall.Signal))
+	}
+}
+
+// await waits for the child, which was killed. Its keeper may have been stopped: it is woken, and killed when that does not
+// help.
+func (p *Process) await() {
+	for begun := time.Now(); ; {
+		_ = p.keeper.Process.Signal(unix.SIGCONT)
+		select {
+		case <-p.done:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Since(begun) > endTime {
+			_ = p.keeper.Process.Kill()
+		}
+	}
+}
+
+// reaped wakes the keeper, and reports whether it has no children any more, not even such as have ended.
+func (p *Process) reaped() bool {
+	_ = p.keeper.Process.Signal(unix.SIGCONT)
+	for _, s := range processes() {
+		if s.parent == p.keeper.Process.Pid {
+			return false
+		}
+	}
+	return true
+}
+
+// ended ends the keeper, which has nothing to keep any more.
+func (p *Process) ended() {
+	_ = p.keeper.Process.Kill()
+	<-p.over
+	p.control.Close()
+	liveMu.Lock()
+	delete(live, p.keeper.Process.Pid)
+	delete(live, p.pid)
+	liveMu.Unlock()
+}
 
 // killAll kills the child's process group at once, so that none of it starts another one meanwhile, and the other
 // processes of its session. The session's number is nobody else's as long as it has a member, which is looked at first.
@@ -31,14 +191,14 @@ func (p *Process) killAll() {
 	all := processes()
 	group := len(all) == 0 // there is no /proc
 	for pid, s := range all {
-		if s.session == p.Pid() && s.group == p.Pid() {
+		if s.session == p.pid && s.group == p.pid {
 			group = true
-		} else if s.session == p.Pid() {
+		} else if s.session == p.pid {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
 	if group {
-		_ = unix.Kill(-p.Pid(), unix.SIGKILL)
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
 	}
 }
 
@@ -50,8 +210,8 @@ func (p *Process) kill(found map[int]string) {
 	}
 }
 
-// left returns the processes that the child has left, and their names: those of its session, and orphans, which the
-// system has made children of this process.
+// left returns the processes that the child has left and that run, with their names: those of its session, and orphans, which
+// the system has made children of the keeper, or of this process when that was killed.
 func (p *Process) left() map[int]string {
 	liveMu.Lock()
 	defer liveMu.Unlock()
@@ -59,12 +219,12 @@ func (p *Process) left() map[int]string {
 	if err != nil {
 		return nil
 	}
-	self := os.Getpid()
+	self, keeper := os.Getpid(), p.keeper.Process.Pid
 	found := map[int]string{}
 	for pid, s := range processes() {
 		switch {
 		case live[pid] || pid == self:
-		case s.session == p.Pid(), s.parent == self && s.session != own && !live[s.session]:
+		case s.session == p.pid, s.parent == keeper, s.parent == self && s.session != own && !live[s.session]:
 			if s.zombie && s.parent != self {
 				continue // its parent is to reap it, and this process when that one has ended
 			}

@@ -4,8 +4,10 @@ package supervise_test
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -55,6 +57,9 @@ func TestEnd(t *testing.T) {
 		{"a group of its own", "timeout 1000 sleep 1000 >/dev/null & echo $!", true, 2},
 		{"a session of its own", "setsid sh -c 'echo $$; exec sleep 1000 >/dev/null' &", true, 1},
 		{"a daemon", "setsid sh -c 'sleep 1000 >/dev/null & echo $!'", true, 1},
+		{"stops its keeper", "kill -STOP $PPID; echo $$; exec sleep 1000", true, 0},
+		{"stops its keeper and ends", "kill -STOP $PPID; sleep 1000 >/dev/null & echo $!", true, 1},
+		{"kills its keeper", "setsid sh -c 'echo $$; exec sleep 1000 >/dev/null' & sleep 0.2; kill -KILL $PPID; exec sleep 1000", true, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.linux && runtime.GOOS != "linux" {
@@ -83,13 +88,64 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+// The state of a child is what os/exec says of one.
+func TestState(t *testing.T) {
+	for _, script := range []string{"exit 0", "exit 3", "kill -TERM $$", "kill -KILL $$", "kill -SEGV $$"} {
+		p, _ := start(t, "echo ready; ulimit -c 0; "+script)
+		<-p.Done()
+		assert.Empty(t, p.End(0))
+		cmd := exec.Command("sh", "-c", "ulimit -c 0; "+script)
+		_ = cmd.Run()
+		assert.Equal(t, cmd.ProcessState.String(), p.State().String())
+		assert.Equal(t, cmd.ProcessState.ExitCode(), p.State().ExitCode())
+		if w := cmd.ProcessState.Sys().(syscall.WaitStatus); w.Signaled() {
+			assert.Equal(t, os.Signal(w.Signal()), p.State().Signal())
+		} else {
+			assert.Nil(t, p.State().Signal())
+		}
+	}
+	_, err := supervise.Start(exec.Command("/nowhere/at/all"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "/nowhere/at/all")
+	_, err = supervise.Start(exec.Command("no-such-program-in-the-path"))
+	assert.ErrorIs(t, err, exec.ErrNotFound)
+}
+
+// A child gets its arguments, its environment, its folder and its files, and nothing of the keeper's: as os/exec gives them.
+func TestGiven(t *testing.T) {
+	given := func(run func(cmd *exec.Cmd)) string {
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		defer r.Close()
+		cmd := exec.Command("sh", "-c", `echo "$@"; env; pwd; [ ! -e /proc/self/fd ] || ls /proc/self/fd`, "sh", "a b", "c")
+		cmd.Dir, cmd.Env = t.TempDir(), []string{"GIVEN=x y", "PATH=" + os.Getenv("PATH")}
+		cmd.Dir = filepath.Dir(cmd.Dir) // which is the same for both
+		cmd.Stdout, cmd.ExtraFiles = w, []*os.File{w, w}
+		run(cmd)
+		w.Close()
+		text, err := io.ReadAll(r) // its end comes with the child's, though the keeper is there
+		require.NoError(t, err)
+		return string(text)
+	}
+	want := given(func(cmd *exec.Cmd) { require.NoError(t, cmd.Run()) })
+	assert.Contains(t, want, "GIVEN=x y\n")
+	var p *supervise.Process
+	assert.Equal(t, want, given(func(cmd *exec.Cmd) {
+		var err error
+		p, err = supervise.Start(cmd)
+		require.NoError(t, err)
+		<-p.Done()
+	}))
+	assert.Empty(t, p.End(0))
+}
+
 // What ends by itself in its time was not left.
 func TestGrace(t *testing.T) {
 	p, pid := start(t, "sleep 0.1 >/dev/null & echo $!")
 	<-p.Done()
 	assert.Empty(t, p.End(20*time.Second))
 	assert.True(t, gone(pid))
-	assert.True(t, p.State().Success())
+	assert.Zero(t, p.State().ExitCode())
 }
 
 // A process that starts others as fast as it can is killed with them.

@@ -7,18 +7,20 @@ import (
 	"syscall"
 )
 
-//lint:ignore U1000 on Windows there is something in it
-type system struct{}
+type system struct{ cmd *exec.Cmd }
 
-func (*Process) prepare(cmd *exec.Cmd) error {
+func (p *Process) start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.run(cmd)
 	return nil
 }
 
-func (*Process) started()             {}
 func (*Process) ended()               {}
 func (*Process) left() map[int]string { return nil }
 func (*Process) kill(map[int]string)  {}
 
 // killAll kills the child's process group. Right after the child was reaped its number is hardly another group's.
-func (p *Process) killAll() { _ = syscall.Kill(-p.Pid(), syscall.SIGKILL) }
+func (p *Process) killAll() { _ = syscall.Kill(-p.pid, syscall.SIGKILL) }

@@ -8,9 +8,12 @@ import (
 )
 
 // system is a job, which ends with all that is in it when its last handle is closed: also when this process dies.
-type system struct{ job windows.Handle }
+type system struct {
+	cmd *exec.Cmd
+	job windows.Handle
+}
 
-func (p *Process) prepare(*exec.Cmd) (err error) {
+func (p *Process) start(cmd *exec.Cmd) (err error) {
 	if p.job, err = windows.CreateJobObject(nil, nil); err != nil {
 		return err
 	}
@@ -19,20 +22,21 @@ func (p *Process) prepare(*exec.Cmd) (err error) {
 	// Sound: limits lives until the system has read it.
 	_, err = windows.SetInformationJobObject(p.job, windows.JobObjectExtendedLimitInformation,
 		uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		windows.CloseHandle(p.job)
+		return err
 	}
-	return err
-}
-
-// started puts the child into its job. Foreign code runs later than this, because the child has its own start to do.
-func (p *Process) started() {
-	h, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(p.Pid()))
-	if err != nil {
-		return
+	// Foreign code runs later than this, because the child has its own start to do.
+	h, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid))
+	if err == nil {
+		_ = windows.AssignProcessToJobObject(p.job, h)
+		windows.CloseHandle(h)
 	}
-	defer windows.CloseHandle(h)
-	_ = windows.AssignProcessToJobObject(p.job, h)
+	p.run(cmd)
+	return nil
 }
 
 func (p *Process) killAll()             { _ = windows.TerminateJobObject(p.job, 1) }

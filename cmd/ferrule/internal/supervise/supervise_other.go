@@ -1,0 +1,28 @@
+//go:build !linux
+
+package supervise
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// run waits for the child, which was started, and says how it has ended.
+func (p *Process) run(cmd *exec.Cmd) {
+	p.cmd, p.pid = cmd, cmd.Process.Pid
+	go func() {
+		_ = cmd.Wait()
+		p.state = State{code: cmd.ProcessState.ExitCode(), text: cmd.ProcessState.String()}
+		if w, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+			p.state.signal = w.Signal()
+		}
+		close(p.done)
+	}()
+}
+
+// Signal sends the child a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+func (p *Process) await()     { <-p.done }
+func (*Process) reaped() bool { return true }
