@@ -85,7 +85,8 @@ static inline void FERRULE_UNUSED_ ferrule_drop_(ferrule_call *call) {
 }
 
 /* A pointer to room for at least len bytes of result: the host's where it is enough, memory of the plug-in's that the
- * host gives back otherwise. Write there and set call->out_len to what you wrote. NULL when there is no memory. */
+ * host gives back otherwise. Write there and set call->out_len to what you wrote. NULL when there is no memory.
+ * [lifetime] until the call returns, or the next reply, failure or reserve. */
 static inline uint8_t *FERRULE_UNUSED_ ferrule_reserve(ferrule_call *call, size_t len) {
     uint8_t *block;
     /* With an earlier reply in memory of the plug-in's, the address of the host's room is gone. */
@@ -110,7 +111,8 @@ FERRULE_NOINLINE_ int32_t ferrule_reply_copy_(ferrule_call *call, const void *by
     return FERRULE_NO_MEMORY;
 }
 
-/* Replies with a copy of len bytes: in the host's room when they fit there, which costs a comparison and a move. */
+/* Replies with a copy of len bytes: in the host's room when they fit there, which costs a comparison and a move.
+ * FERRULE_NO_MEMORY when they do not, and there is no memory. */
 static inline int32_t FERRULE_UNUSED_ ferrule_reply(ferrule_call *call, const void *bytes, size_t len) {
     if (len > call->out_cap || call->release) return ferrule_reply_copy_(call, bytes, len);
     if (len) memmove(call->out, bytes, len);
