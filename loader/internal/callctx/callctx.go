@@ -31,22 +31,33 @@ var Background = Caller{Context: context.Background()}
 // Ask returns the context's Caller. The error is engine.ErrNilContext, or engine.ErrTooDeep when the call would nest deeper
 // than MaxDepth: the Caller is good for what is no call then.
 func Ask(ctx context.Context) (Caller, error) {
+	var c Caller
+	err := c.Ask(ctx)
+	return c, err
+}
+
+// Ask is the function Ask into c, field by field. It is for calls with a context that the slot does not know: copying what
+// was just written costs as much as all the rest, because the processor waits for the narrow writes before the wide reads.
+func (c *Caller) Ask(ctx context.Context) error {
 	if cmem.IsBackground(ctx) {
-		return Background, nil
+		*c = Background
+		return nil
 	}
 	if ctx == nil {
-		return Caller{}, engine.ErrNilContext
+		return engine.ErrNilContext
 	}
-	c := Caller{Context: ctx, Done: ctx.Done()}
-	c.Over = c.Done != nil && ctx.Err() != nil
+	c.Context, c.Done, c.Over = ctx, ctx.Done(), false
+	if c.Done != nil {
+		c.Over = ctx.Err() != nil
+	}
 	c.Outer, _ = ctx.Value(key{}).(*Call)
 	if c.Outer != nil {
 		c.Outer = c.Outer.running()
 		if c.Outer != nil && c.Outer.depth >= MaxDepth && depth(c.Outer) >= MaxDepth {
-			return c, engine.ErrTooDeep
+			return engine.ErrTooDeep
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // Ended reports whether the context has ended. It runs no foreign code.

@@ -47,8 +47,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		if owned {
 			s.engine.release(s)
 		}
-		var err error
-		if c, err = callctx.Ask(ctx); err != nil {
+		if err := c.Ask(ctx); err != nil {
 			return nil, err
 		}
 		owned = s != nil && s.tryAcquire()
@@ -70,7 +69,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 			return nil, c.GaveUp()
 		}
 		if !cmem.Same(s.caller.Context, ctx) {
-			s.setCaller(c)
+			s.setCaller(&c)
 		}
 		if s.unwatched {
 			e.watch.add(s)

@@ -35,7 +35,8 @@ type change instance
 // may end it, and on the instance's thread where it has one.
 func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out []byte, status abi.Status, err *engine.Violation) {
 	s := inst.control
-	s.setCaller(c.WithoutCancel()) // a start or stop is not given up half way; the slot is busy from here on
+	lasting := c.WithoutCancel()
+	s.setCaller(&lasting) // a start or stop is not given up half way; the slot is busy from here on
 	room := make([]byte, scratchRoom)
 	ended := true
 	onAnotherGoroutine(func() {
@@ -51,7 +52,7 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 		out, status, err = []byte(endedGoroutine), abi.StatusPanic, nil
 	}
 	cmem.StoreUintptr(&s.owner, 0)
-	s.setCaller(callctx.Background)
+	s.setCaller(&callctx.Background)
 	s.tidy() // and locked from here on
 	if err == nil && status == abi.StatusOK {
 		inst.state = state // R15: start has set it; after stop nobody reads it

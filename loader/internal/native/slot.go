@@ -250,7 +250,7 @@ func (s *slot) marked() bool { return s.current.Load() != nil || s.transient }
 func (s *slot) unmark() (left bool) {
 	s.endVisited()
 	if s.transient {
-		s.setCaller(callctx.Background)
+		s.setCaller(&callctx.Background)
 	}
 	if left = s.left.Load(); left {
 		s.left.Store(false)
@@ -261,13 +261,13 @@ func (s *slot) unmark() (left bool) {
 
 // setCaller makes c's context what host services use. Only the owner calls it. Until it does, the watcher may take the
 // slot for the call before, whose context has ended. It runs no foreign code.
-func (s *slot) setCaller(c callctx.Caller) {
+func (s *slot) setCaller(c *callctx.Caller) {
 	s.lock()
 	s.endCall()
 	if s.cancel.Load() != 0 { // a load costs nothing beside a store
 		s.cancel.Store(0)
 	}
-	s.caller, s.calls, s.cancellable, s.word = c, nil, c.Done != nil, &s.cancel
+	s.caller, s.calls, s.cancellable, s.word = *c, nil, c.Done != nil, &s.cancel
 	cmem.StoreUintptr(&s.asked, cmem.ContextWord(c.Context))
 	s.unwatched = s.cancellable && !s.watched
 	s.transient = !s.cancellable && !cmem.Same(c.Context, callctx.Background.Context)

@@ -110,7 +110,7 @@ func (w *watcher) forget(s *slot) bool {
 	}
 	if s.engine == w.engine {
 		s.watched = false
-		s.setCaller(callctx.Background)
+		s.setCaller(&callctx.Background)
 	}
 	s.engine.release(s)
 	return true
