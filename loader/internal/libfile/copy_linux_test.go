@@ -89,7 +89,7 @@ func TestFifoInPlace(t *testing.T) {
 	path := write(t, "lib.so", []byte("library"))
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, unix.Mkfifo(path, 0o644))
-	for _, open := range []func(string) (*File, os.FileMode, error){Open, open} {
+	for _, open := range []func(string) (*File, os.FileMode, error){Open, OpenRegular} {
 		_, kind, err := open(path)
 		assert.Equal(t, ErrNotRegular, err)
 		assert.Equal(t, "a fifo", Kind(kind))

@@ -26,7 +26,7 @@ func Open(path string) (*File, fs.FileMode, error) {
 	} else if kind != 0 {
 		return nil, kind, ErrNotRegular
 	}
-	return open(path)
+	return OpenRegular(path)
 }
 
 // Unchanged reports whether nobody has written to the file since it was opened, as far as the system's times tell.

@@ -59,8 +59,8 @@ func (f *File) identify() (Identity, error) {
 	return identityOf(f.identity.path, info), nil
 }
 
-// open opens what was a regular file just now.
-func open(path string) (*File, fs.FileMode, error) {
+// OpenRegular is the second half of Open, for a path at which Identify has just found a regular file.
+func OpenRegular(path string) (*File, fs.FileMode, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err

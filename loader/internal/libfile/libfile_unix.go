@@ -91,11 +91,11 @@ func kindOf(s *unix.Stat_t) fs.FileMode {
 	return fs.ModeIrregular
 }
 
-// open opens what was a regular file just now.
+// OpenRegular is the second half of Open, for a path at which Identify has just found a regular file.
 //
 // It goes past package os, whose files are made ready for the poller first, in six system calls that a regular file has
 // no use for.
-func open(path string) (*File, fs.FileMode, error) {
+func OpenRegular(path string) (*File, fs.FileMode, error) {
 	f := new(File)
 	// It may be something else by now, on which opening would wait.
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY

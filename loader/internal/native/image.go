@@ -113,12 +113,12 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openFile(path, abs)
+	return newFile(path, abs, libfile.Open)
 }
 
-// openFile is OpenFile of a path of which abs is the absolute one.
-func openFile(path, abs string) (*File, error) {
-	f, kind, err := libfile.Open(abs)
+// newFile is OpenFile of a path of which abs is the absolute one, by one of libfile's functions.
+func newFile(path, abs string, open func(string) (*libfile.File, fs.FileMode, error)) (*File, error) {
+	f, kind, err := open(abs)
 	if err != nil {
 		return nil, openError(path, kind, err)
 	}
@@ -165,7 +165,7 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 			return m, err
 		}
 	}
-	f, err := openFile(path, abs)
+	f, err := newFile(path, abs, libfile.OpenRegular)
 	if err != nil {
 		return nil, err
 	}
