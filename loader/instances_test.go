@@ -172,7 +172,7 @@ func TestPanicsInParallel(t *testing.T) {
 // Many goroutines on few instances: no two calls of one instance at a time, and nobody waits for ever.
 func TestContention(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
-		calls := w.rounds(3000, 500)
+		calls := w.rounds(3000, 200)
 		if stress.Enabled {
 			calls = 50
 		}
