@@ -56,8 +56,8 @@ func (e *MajorError) Error() string {
 	return fmt.Sprintf("the manifest says ferrule=%s, this host speaks ferrule=%d", e.Found, Major)
 }
 
-// ParseText reads NUL-separated `key=value` texts up to the empty one that ends them; data may go on behind it.
-// It returns a *TextError when data has no end, or when a key or a value is not as rules R1 and R3 have it.
+// ParseText reads NUL-separated `key=value` texts up to the empty one that ends them; data may go on behind it,
+// and is only read, and not kept. It returns a *TextError when data has no end, or when a key or a value is not as rules R1 and R3 have it.
 func ParseText(data []byte) (Text, error) {
 	if len(data) > MaxText {
 		data = data[:MaxText]
@@ -110,7 +110,8 @@ type Manifest struct {
 	Keys        Text    // everything, with the keys above and those that this package does not know
 }
 
-// ParseManifest reads the bytes at the symbol ferrule_manifest; data may go on behind the manifest's end. The error is
+// ParseManifest reads the bytes at the symbol ferrule_manifest; data may go on behind the manifest's end, and
+// is only read, and not kept. The error is
 // a *MajorError when the library speaks another major version of the contract, otherwise a *TextError.
 func ParseManifest(data []byte) (*Manifest, error) {
 	// The first key comes before the rest is judged: another major version may have another syntax.

@@ -20,8 +20,9 @@ type Batch struct {
 // earlier results it overwrites. The results are the same as from calls one by one; a record that fails does not keep
 // the others from running, and its error is b.Result's.
 //
-// The error says why not all records ran: those that did are in b. It is a *CallError when ctx ended, or what Append
-// returns when the plug-in is closed or an instance could not be started anew.
+// The error says why not all records ran: those that did are in b. It is a *CallError when ctx ended, a *UsageError when b or
+// ctx is nil, or what Append returns when the plug-in is closed, an instance could not be started anew or the worker ended.
+// in is only read, and not kept.
 func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
 	if b == nil {
 		return &UsageError{f.plugin.Name(), f.name, ErrNilArgument, "Batch was given nil for the results: pass a *Batch, such as new(loader.Batch)"}
@@ -40,11 +41,11 @@ func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
 	return nil
 }
 
-// Len returns how many records ran.
+// Len returns how many records ran: those of the first inputs, in their order.
 func (b *Batch) Len() int { return len(b.result.Records) }
 
-// Result returns the result of record i, or its error as Append has it. The result is valid until b is used again, and
-// shares memory with no other.
+// Result returns the result of record i, from 0 to Len()-1, or its error as Append has it. The result is valid until b is used
+// again, also after Close, and shares memory with no other. It panics for any other i.
 func (b *Batch) Result(i int) ([]byte, error) {
 	r := &b.result.Records[i]
 	out := b.result.Out[r.Start:r.End:r.End]
@@ -62,7 +63,7 @@ func (b *Batch) Result(i int) ([]byte, error) {
 	return nil, err
 }
 
-// Err returns the errors of all records that failed, joined, or nil.
+// Err returns the errors of all records that failed, joined (errors.Join), or nil. Why others did not run is Func.Batch's error.
 func (b *Batch) Err() error {
 	var errs []error
 	for i := range b.result.Records {
@@ -82,7 +83,8 @@ type View struct {
 // View calls the function with in and returns its result without copying it, for results that are large and read once.
 // The errors are Append's.
 //
-// The caller calls Release when it is done. Close waits for every view to be released.
+// The caller calls Release when it is done. Close waits for every view to be released. Until then the view holds, isolated, one
+// of the 256 places for calls and views that a worker has; in this process it holds only the memory.
 func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
 	v, status, err := f.plugin.engine.View(ctx, f.fn, in)
 	if err == nil && status == 0 {
@@ -105,8 +107,8 @@ func (v *View) Bytes() []byte {
 	return v.view.Bytes
 }
 
-// Release gives the memory back to the plug-in. It may be called from any goroutine, once; more often does nothing, but
-// not at the same time.
+// Release gives the memory back to the plug-in, whose code may run for that, on the calling goroutine's thread. It may be called
+// from any goroutine, once; more often does nothing, but not at the same time.
 func (v *View) Release() {
 	if v.view != nil {
 		release := v.view.Release

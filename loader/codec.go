@@ -33,7 +33,7 @@ func CallJSON[In, Out any](ctx context.Context, p *Plugin, name string, in In) (
 	return CallWith[In, Out](ctx, p, JSON, name, in)
 }
 
-// CallWith is CallJSON with another codec.
+// CallWith is CallJSON with another codec. A nil codec is a *UsageError.
 func CallWith[In, Out any](ctx context.Context, p *Plugin, codec Codec, name string, in In) (out Out, err error) {
 	if codec == nil {
 		return out, &UsageError{p.Name(), name, ErrNilArgument, "CallWith was given nil for a codec: pass one, such as loader.JSON"}
@@ -91,14 +91,14 @@ func excerpt(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON. Of nil it makes nil, which WithHostFunc
-// refuses.
+// JSONFunc makes a HostFunc of a function on Go values, which plug-ins call with JSON. The In is fn's own, and may be kept. Input
+// that is no JSON for it gets the plug-in ErrInvalid, and a result that cannot be encoded ErrFailed, with a message that names
+// the function; fn's own errors are as HostFunc's. Of nil it makes nil, which WithHostFunc refuses.
 func JSONFunc[In, Out any](fn func(context.Context, In) (Out, error)) HostFunc {
 	return FuncWith(JSON, fn)
 }
 
-// FuncWith is JSONFunc with another codec. Input that the codec cannot decode gets the plug-in ErrInvalid. Without
-// a codec or a function it is nil, which WithHostFunc refuses.
+// FuncWith is JSONFunc with another codec. Without a codec or a function it is nil, which WithHostFunc refuses.
 func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error)) HostFunc {
 	if codec == nil || fn == nil {
 		return nil

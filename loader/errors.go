@@ -45,15 +45,15 @@ var (
 
 // The kinds of a UsageError.
 var (
-	ErrClosed            = engine.ErrClosed
-	ErrReentrant         = engine.ErrReentrant // the call would wait for itself
-	ErrTooDeep           = engine.ErrTooDeep   // an ErrReentrant: calls through host functions nest deeper than 256
-	ErrDeadlock          = engine.ErrDeadlock  // an ErrReentrant: calls of several plug-ins would wait for each other
-	ErrNilContext        = engine.ErrNilContext
+	ErrClosed            = engine.ErrClosed                 // Close or Shutdown was called before
+	ErrReentrant         = engine.ErrReentrant              // the call would wait for itself
+	ErrTooDeep           = engine.ErrTooDeep                // an ErrReentrant: calls through host functions nest deeper than 256
+	ErrDeadlock          = engine.ErrDeadlock               // an ErrReentrant: calls of several plug-ins would wait for each other
+	ErrNilContext        = engine.ErrNilContext             // a context is nil
 	ErrNilArgument       = errors.New("an argument is nil") // a codec, or a *Batch
-	ErrViews             = engine.ErrViews                  // isolated: all lanes are held by views; see View.Release
-	ErrNoFunc            = errors.New("no such function")
-	ErrNoHook      error = noHook{} // an ErrNoFunc: the plug-in does not attach to that point
+	ErrViews             = engine.ErrViews                  // isolated: 256 views are not released; see View.Release
+	ErrNoFunc            = errors.New("no such function")   // the plug-in exports none of that name
+	ErrNoHook      error = noHook{}                         // an ErrNoFunc: the plug-in does not attach to that point
 )
 
 // noHook is ErrNoHook, an ErrNoFunc.

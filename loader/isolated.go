@@ -35,7 +35,7 @@ type CrashError struct {
 	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
 	Fault     string        // where the fault was, where that is known: the address, and the code by function or offset; in words
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
-	Stderr    []string      // the last lines that the worker wrote: to its standard error, and to its standard output as well
+	Stderr    []string      // the last lines, 20 at most, that the worker wrote: to its standard error, and to its standard output as well
 	Attempt   int           // which of the plug-in's workers it was, from 1
 	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started

@@ -78,7 +78,8 @@ func once(name string, set func(*options) error) Option {
 type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
 
 // WithHostFunc offers a function to the plug-in, under the name that it imports. One that the plug-in does not import
-// is not an error: hosts offer the same set to all.
+// is not an error: hosts offer the same set to all. A name that is no C identifier of at most 128 bytes, one that was given
+// before, and a nil fn are an OpenError of kind ErrOption.
 func WithHostFunc(name string, fn HostFunc) Option {
 	return func(o *options) error {
 		switch {
@@ -120,7 +121,7 @@ func WithLogger(logger *slog.Logger) Option {
 	})
 }
 
-// WithInstances sets how many instances of the plug-in there are, each with its own state; the default is 1. It is how
+// WithInstances sets how many instances of the plug-in there are, 1 to 65,536, each with its own state; the default is 1. It is how
 // many calls of a serial or pinned plug-in run at the same time. A pinned plug-in, whose instances each take a thread, can have
 // 1,024; Open refuses more.
 func WithInstances(n int) Option {
@@ -139,7 +140,7 @@ const maxInstances = 1 << 16
 // 10,000 (see debug.SetMaxThreads), and it ends where they are used up.
 const maxPinned = 1 << 10
 
-// WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most; others wait, until their context ends. A
+// WithMaxCalls sets how many calls of a concurrent plug-in run at a time at most, 1 to 8,192; others wait, until their context ends. A
 // call that blocks in the plug-in, or in a host function, takes a thread, and a Go process that wants more than 10,000 ends
 // (see debug.SetMaxThreads). The default is half of what debug.SetMaxThreads allowed when the first plug-in was opened: a
 // host that opens several plug-ins whose calls block gives each of them less. Serial and pinned plug-ins run as many calls

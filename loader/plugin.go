@@ -200,7 +200,8 @@ func (o *options) accept(lib *inspect.Library) error {
 // is an *OpenError.
 func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) }
 
-// Isolation says where the plug-in runs: false when it is in this process, otherwise its worker.
+// Isolation says where the plug-in runs: false when it is in this process, otherwise its worker, as it is now. The Isolation
+// is the caller's.
 func (p *Plugin) Isolation() (Isolation, bool) {
 	if e, ok := p.engine.(engine.Isolated); ok {
 		return e.Isolation(), true
@@ -208,13 +209,13 @@ func (p *Plugin) Isolation() (Isolation, bool) {
 	return Isolation{}, false
 }
 
-// Name returns the name in the plug-in's manifest.
+// Name returns the name in the plug-in's manifest, as it was when the plug-in was opened; also after Close.
 func (p *Plugin) Name() string { return p.info.Manifest.Name }
 
-// Version returns the version in the plug-in's manifest.
+// Version returns the version in the plug-in's manifest, as Name does.
 func (p *Plugin) Version() string { return p.info.Manifest.Version }
 
-// Info returns what Inspect found in the file. It is shared: read it only.
+// Info returns what Inspect found in the file that was opened. It is shared, and valid after Close, too: read it only.
 func (p *Plugin) Info() *inspect.Library { return p.info }
 
 // Func returns the exported function with this name; its Append is the hot path. The error is a *UsageError. A Func
@@ -256,7 +257,8 @@ func (p *Plugin) Call(ctx context.Context, name string, in []byte) ([]byte, erro
 // Close waits for the first and returns the same. Close must not be called by a host function in a call of this
 // plug-in: it would wait for itself.
 //
-// The worker of an isolated plug-in ends with it; a crash on the way is a *CrashError.
+// The worker of an isolated plug-in ends with it; a crash on the way is a *CrashError. In this process the error is nil, or, with
+// WithUnload, what the system says that cannot unload the library. A ferrule_stop that fails is a log line.
 func (p *Plugin) Close() error { return p.closed(p.engine.Close()) }
 
 // Shutdown is Close with a bound. It refuses new calls at once. When ctx ends before the plug-in is closed, it returns, at
@@ -267,7 +269,8 @@ func (p *Plugin) Close() error { return p.closed(p.engine.Close()) }
 // View has them. In this process nothing can be ended: the error is a *ShutdownError that says what still runs. It may be the
 // library's destructors, with WithUnload.
 //
-// A Close or another Shutdown at the same time waits for the same end, each within its own bound.
+// A Close or another Shutdown at the same time waits for the same end, each within its own bound. Without a bound, as when ctx
+// cannot end, the errors are those of Close. A nil ctx is a *UsageError, and closes nothing.
 func (p *Plugin) Shutdown(ctx context.Context) error { return p.closed(p.engine.Shutdown(ctx)) }
 
 // closed dresses an engine's error of Close or Shutdown.
@@ -305,7 +308,7 @@ type Func struct {
 // Name returns the function's name, or the hook's extension point.
 func (f *Func) Name() string { return f.name }
 
-// Call is Append into a new slice.
+// Call is Append into a new slice, which is the caller's.
 func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.Append(ctx, nil, in) }
 
 // Append calls the function with in, and appends its result to dst, as the built-in append does: into dst's spare
@@ -315,8 +318,11 @@ func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.A
 // When ctx ends while the function runs, it is asked to stop, and Append returns what it then returns. When ctx has
 // ended before, or ends while Append waits for an instance, the function is not called.
 //
-// With an error, dst is returned as it was. The error is a *CallError, a *ContractError or a *UsageError, or an
-// *OpenError when the instance had panicked before and could not be started anew.
+// With an error, dst is returned as it was, and its spare capacity may have been written to. The error is a *CallError, a
+// *ContractError or a *UsageError, or an *OpenError when the instance had panicked before and could not be started anew.
+// Isolated, it may be a *CrashError or a *DeadlineError, and an *OpenError when a new worker could not open the plug-in.
+//
+// In this process the function runs on the thread of the calling goroutine, or on the instance's own with threads=pinned.
 func (f *Func) Append(ctx context.Context, dst, in []byte) ([]byte, error) {
 	out, status, err := f.plugin.engine.Append(ctx, f.fn, dst, in)
 	if err != nil || status != 0 {
