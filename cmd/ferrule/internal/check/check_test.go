@@ -36,10 +36,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// shell serves imports in a worker. It knows one command line.
+// shell serves imports in a worker. It knows two command lines.
 func shell(line string, in []byte) ([]byte, error) {
 	if line == "fails" {
 		return nil, errors.New("it fails")
+	}
+	if line == "takes long" {
+		time.Sleep(600 * time.Millisecond) // more than a call's budget
 	}
 	return in, nil
 }
@@ -489,6 +492,17 @@ func TestLeftOut(t *testing.T) {
 	v, err = check.Run(t.Context(), fixture.C(t, "host"), options(t))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"wait": "it runs until it is cancelled"}, v.Without)
+}
+
+// The time that a host function takes is not that of the function that calls it.
+func TestHostTakesLong(t *testing.T) {
+	o := options(t)
+	o.Only = []string{"cancel-set"}
+	o.Imports = map[string]check.Import{"host": {Command: "takes long"}}
+	v, err := check.Run(t.Context(), fixture.C(t, "rounds"), o)
+	require.NoError(t, err)
+	assert.Empty(t, findings(v))
+	assert.Empty(t, v.Without)
 }
 
 // What does not return in time has not ended the process, and nobody says so.

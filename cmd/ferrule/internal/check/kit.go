@@ -44,16 +44,17 @@ type kit struct {
 	// What follows is what the step says of the calls that come, set by expect.
 	rule, expected, mend string
 
-	mu     sync.Mutex
-	report *os.File
-	found  map[Finding]bool
-	over   map[string]bool    // functions of which a call took longer than budget
-	slow   map[string]bool    // those of which two did
-	events map[misuse]bool    // what the library's use of host services showed
-	live   map[uintptr]*frame // the frames that were ever handed out
-	serve  func(ordinal uint32, in []byte) (abi.Status, []byte)
-	served atomic.Int64 // calls of host functions
-	shell  func(line string, in []byte) ([]byte, error)
+	mu      sync.Mutex
+	report  *os.File
+	found   map[Finding]bool
+	over    map[string]bool    // functions of which a call took longer than budget
+	slow    map[string]bool    // those of which two did
+	events  map[misuse]bool    // what the library's use of host services showed
+	live    map[uintptr]*frame // the frames that were ever handed out
+	serve   func(ordinal uint32, in []byte) (abi.Status, []byte)
+	served  atomic.Int64 // calls of host functions
+	longest atomic.Int64 // how long the longest of these took in the call that is measured, in nanoseconds
+	shell   func(line string, in []byte) ([]byte, error)
 }
 
 // answer is how a host function answers that no case has an answer of its own for.
@@ -332,7 +333,7 @@ type outcome struct {
 	changed string  // which other members of the frame differ from what the host put there
 	tail    bool    // what stood behind the frame was written over
 	took    time.Duration
-	late    time.Duration // how long it ran after its cancel word was set
+	late    time.Duration // how long it ran after its cancel word was set, but for one host function, and for what the thread waited for a processor
 	release func()        // with options.keep, and when release was set
 }
 
@@ -460,12 +461,18 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		timer := time.AfterFunc(after, func() { set.Store(int64(time.Since(begun))); word.Store(1) })
 		defer timer.Stop()
 	}
+	var had time.Duration
+	if !o.quiet {
+		had = waited()
+		k.longest.Store(0)
+	}
 	status, _, _ := purego.SyscallN(fn, frameAddr)
 	r := &outcome{status: abi.Status(int32(status)), took: time.Since(begun)}
-	if o.cancelled {
-		r.late = r.took
-	} else if at := set.Load(); at > 0 {
-		r.late = r.took - time.Duration(at)
+	if at := time.Duration(set.Load()); at > 0 || o.cancelled {
+		r.late = r.took - at
+		if !o.quiet { // what is not the function's own does not count
+			r.late -= min(r.late, waited()-had+time.Duration(k.longest.Load()))
+		}
 	}
 	k.setState(frameAddr, idle)
 	after := *c
@@ -633,6 +640,7 @@ func (k *kit) samples(f function) []input {
 // hostCall is host->call. It runs on any thread.
 func (k *kit) hostCall(at, request uintptr) abi.Status {
 	k.served.Add(1)
+	defer func(begun time.Time) { k.longest.Store(max(k.longest.Load(), int64(time.Since(begun)))) }(time.Now())
 	f := k.service(at, "call")
 	if f == nil {
 		return abi.StatusMisuse

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ebitengine/purego"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,17 @@ func resident() (int, bool) {
 func threads() (int, bool) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	return len(tasks), err == nil
+}
+
+// waited is how long this thread has waited for a processor since it began; 0 where the system does not say.
+func waited() time.Duration {
+	text, err := os.ReadFile("/proc/thread-self/schedstat")
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(fields[1], 10, 64)
+	return time.Duration(n)
 }
 
 // elsewhereAndBack takes a thread until the channel is closed, and leaves it to Go.
