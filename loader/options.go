@@ -38,17 +38,14 @@ type options struct {
 	hostFuncs map[string]HostFunc
 	config    []byte
 	logger    *slog.Logger
-	// pluginLogger is logger for the plug-in with the name pluginName; see makeLogger.
-	pluginLogger *slog.Logger
-	pluginName   string
-	instances    int
-	maxCalls     int // 0 is the default
-	sha256       *libfile.Digest
-	private      bool
-	unload       bool
-	execStack    bool
-	starter      engine.Starter // nil is the native engine
-	given        map[string]bool
+	instances int
+	maxCalls  int // 0 is the default
+	sha256    *libfile.Digest
+	private   bool
+	unload    bool
+	execStack bool
+	starter   engine.Starter // nil is the native engine
+	given     map[string]bool
 }
 
 // once makes an option that can be given once.
@@ -109,8 +106,8 @@ func WithConfig(config []byte) Option {
 
 // WithLogger sets where the plug-in's log lines go, with the attribute plugin set to its name; without it they go to
 // slog.Default(). So do the loader's own about it: a host function that panicked, a ferrule_stop that failed, and, on Linux,
-// symbols that the library defines and does not get, because the process has others of the same name. The handler's WithAttrs is called by Open, on a goroutine of its own; when it panics or ends that, Open
-// fails with an OpenError of kind ErrOption. When Enabled or Handle panics, the line is lost.
+// symbols that the library defines and does not get, because the process has others of the same name. The attribute comes with
+// each line: of the handler's methods Enabled and Handle are called, and no others. When one panics, the line is lost.
 func WithLogger(logger *slog.Logger) Option {
 	return once("WithLogger", func(o *options) error {
 		if logger == nil {

@@ -162,8 +162,7 @@ func (o *options) start(ctx context.Context, path string) (engine.Engine, *inspe
 	return eng, info, nil
 }
 
-// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear. It makes the
-// plug-in's logger, too, while nothing is taken yet: that runs the host's code.
+// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
 func (o *options) accept(lib *inspect.Library) error {
 	if lib.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
 		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
@@ -178,7 +177,7 @@ func (o *options) accept(lib *inspect.Library) error {
 		}
 	}
 	if len(missing) == 0 {
-		return o.makeLogger(lib)
+		return nil
 	}
 	offered := make([]string, 0, len(o.hostFuncs))
 	for name := range o.hostFuncs {

@@ -15,43 +15,17 @@ import (
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
 type services struct {
 	logger  *slog.Logger
+	plugin  slog.Attr        // its name, with each line
 	imports []inspect.Symbol // by ordinal
 	funcs   []HostFunc       // by ordinal; none is nil
 }
 
 func newServices(lib *inspect.Library, o *options) *services {
-	s := &services{logger: o.pluginLogger, imports: lib.Imports}
+	s := &services{logger: o.logger, plugin: slog.String("plugin", lib.Manifest.Name), imports: lib.Imports}
 	for _, imp := range lib.Imports {
 		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
 	}
 	return s
-}
-
-// makeLogger makes the logger of the plug-in that the library is. The handler's WithAttrs is foreign code, like all of a
-// handler's methods, and runs on a goroutine of its own: it may end that.
-func (o *options) makeLogger(lib *inspect.Library) error {
-	name := lib.Manifest.Name
-	if o.pluginLogger != nil && o.pluginName == name { // the library is looked at again, in a copy
-		return nil
-	}
-	logger, found := (*slog.Logger)(nil), "a handler whose WithAttrs ended its goroutine"
-	made := make(chan struct{})
-	go func() {
-		defer close(made)
-		defer func() {
-			if value := recover(); value != nil {
-				found = fmt.Sprintf("a handler whose WithAttrs panicked: %v", value)
-			}
-		}()
-		logger = o.logger.With(slog.String("plugin", name))
-	}()
-	<-made
-	if logger == nil {
-		return &OpenError{Path: lib.Path, Kind: ErrOption, Found: "WithLogger with " + found, Expected: "one that returns a handler",
-			Remedy: "mend the handler's WithAttrs"}
-	}
-	o.pluginLogger, o.pluginName = logger, name
-	return nil
 }
 
 // Call runs a host function and turns its error into a status.
@@ -111,7 +85,7 @@ func (s *services) Log(ctx context.Context, level abi.Level, text []byte) {
 	}
 	defer func() { _ = recover() }() // as in log; the handler is asked here already
 	if s.logger.Enabled(ctx, to) {
-		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"))
+		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"), s.plugin)
 	}
 }
 
@@ -121,5 +95,5 @@ const LevelTrace = slog.LevelDebug - 4
 // log writes a line; a handler that panics must not unwind through the plug-in.
 func (s *services) log(ctx context.Context, level slog.Level, text string, attrs ...slog.Attr) {
 	defer func() { _ = recover() }()
-	s.logger.LogAttrs(ctx, level, text, attrs...)
+	s.logger.LogAttrs(ctx, level, text, append([]slog.Attr{s.plugin}, attrs...)...)
 }
