@@ -54,11 +54,10 @@ func (w *Worker) Bounds(longest, memory int64, admit func(n int) error) {
 // NoRoom is the error, which a plug-in and its caller get to read, of what is longer than the host takes: by isolate.WithMaxMessage,
 // or by the sandbox's memory where that is the limit.
 func NoRoom(longest, memory int64) error {
-	limit := "isolate.WithMaxMessage"
 	if memory > 0 && longest == memory {
-		limit = "sandbox.Policy.Memory, which is the limit where isolate.WithMaxMessage is not given"
+		return errors.New("the host has no room for it (see sandbox.Policy.Memory, which is the limit where isolate.WithMaxMessage is not given)")
 	}
-	return errors.New("the host has no room for it (see " + limit + ")")
+	return errors.New("the host has no room for it (see isolate.WithMaxMessage)")
 }
 
 // Fault returns the place for the process's first fault, in the shared memory.

@@ -34,6 +34,22 @@ func (p *Process) start(cmd *exec.Cmd) error {
 	if cmd.Err != nil {
 		return cmd.Err
 	}
+	for tries := 1; ; tries++ {
+		err := p.startKept(cmd)
+		if err == io.EOF && tries < 10 {
+			// What is typed on the terminal reaches the keeper as long as it has no session of its own, and this process, too,
+			// which is the one that knows what to do about it.
+			switch w, _ := p.keeper.ProcessState.Sys().(syscall.WaitStatus); w.Signal() {
+			case unix.SIGINT, unix.SIGQUIT, unix.SIGHUP:
+				continue
+			}
+		}
+		return err
+	}
+}
+
+// startKept is start, and returns io.EOF when the keeper has ended before it has said anything.
+func (p *Process) startKept(cmd *exec.Cmd) error {
 	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)

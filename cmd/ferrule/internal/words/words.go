@@ -24,6 +24,7 @@ var terms = strings.NewReplacer(
 	"Install this command anew: it is the worker's program, too, and that ended before it served",
 	"Build the worker's program (isolate.WithBinary) with the version of Ferrule that the host has", "Install this command anew",
 	"set Policy.BestEffort to open the plug-in without", "leave out --sandbox; ferrule call --isolated protects from mistakes",
+	"(see sandbox.Policy.Memory, which is the limit where isolate.WithMaxMessage is not given)", "(see --memory)",
 	"(see isolate.WithMaxMessage)", "(this command has room for 256 MiB, and with --memory for no more than that)",
 	"(ulimit -n; Policy.Files in a sandbox)", "(ulimit -n)",
 	"in a sandbox, list it in Policy.Read", "with --sandbox, name it by --allow-read",
@@ -74,7 +75,8 @@ func Error(err error) error {
 }
 
 // rooms are what package loader says, in place of a plug-in, about a result that is too long. A plug-in may pass it on.
-var rooms = []string{"the host has no room for it (see isolate.WithMaxMessage)", "with the memory that it has (sandbox.Policy.Memory)"}
+var rooms = []string{"the host has no room for it (see isolate.WithMaxMessage)",
+	"the host has no room for it (see sandbox.Policy.Memory, which is the limit where isolate.WithMaxMessage is not given)", "with the memory that it has (sandbox.Policy.Memory)"}
 
 // reworded is an error with another text.
 type reworded struct {

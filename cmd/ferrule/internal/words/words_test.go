@@ -36,7 +36,7 @@ func init() {
 		"it passes one, and a valid one": "InWorker isolate.InWorker isolate.FIELD sandbox.With WithConfig WithOutput WithStartTimeout",
 		"--parallel is looked at before, and host functions call no plug-in": "WithInstances",
 		"its context has not ended before":                                   "OpenContext",
-		"there is no flag":                                                   "sandbox.Policy.Time Policy.Time Policy.CPU Policy.Files",
+		"there is no flag":                                                   "sandbox.Policy.Time Policy.Time sandbox.Policy.CPU Policy.CPU Policy.Files",
 	} {
 		for _, name := range strings.Fields(names) {
 			others[name] = why
