@@ -21,7 +21,7 @@
 //
 // A host function may call plug-ins, with the context that it got or one derived from it. A call that would then wait for
 // itself is refused: because its instances are in use by the calls that it comes from (ErrReentrant), because plug-ins would
-// wait for each other in a circle (ErrDeadlock), or because more than 256 calls would be in progress one within the other
+// wait for each other in a circle (ErrDeadlock), or because more than 64 calls would be in progress one within the other
 // (ErrTooDeep). With another context that is recognised only on the host function's own goroutine, and without the circle.
 //
 // # Errors

@@ -47,7 +47,7 @@ var (
 var (
 	ErrClosed            = engine.ErrClosed                 // Close or Shutdown was called before
 	ErrReentrant         = engine.ErrReentrant              // the call would wait for itself
-	ErrTooDeep           = engine.ErrTooDeep                // an ErrReentrant: calls through host functions nest deeper than 256
+	ErrTooDeep           = engine.ErrTooDeep                // an ErrReentrant: calls through host functions nest deeper than 64
 	ErrDeadlock          = engine.ErrDeadlock               // an ErrReentrant: calls of several plug-ins would wait for each other
 	ErrNilContext        = engine.ErrNilContext             // a context is nil
 	ErrNilArgument       = errors.New("an argument is nil") // a codec, or a *Batch

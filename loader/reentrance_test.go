@@ -190,7 +190,7 @@ func TestRecursionEnds(t *testing.T) {
 					assert.NoError(t, err)
 				})
 				assert.ErrorIs(t, refused, loader.ErrReentrant)
-				most := 256
+				most := 64
 				if c.threads == "serial" {
 					most = 1
 				}

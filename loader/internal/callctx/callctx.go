@@ -13,8 +13,8 @@ import (
 )
 
 // MaxDepth is how many calls may be in progress one within the other, through host functions. It keeps endless recursion
-// from using up the stack of the thread that all of them are on in-process.
-const MaxDepth = 256
+// from using up the stack of the thread that all of them are on in-process: with musl that is 128 KiB, 2 for each call.
+const MaxDepth = 64
 
 // Caller is what an engine needs to know of the context of a call. A context is foreign code, which may panic, end its
 // goroutine, block or call back; so Ask asks it once, before the call has taken anything.

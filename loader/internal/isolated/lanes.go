@@ -124,7 +124,8 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 		}
 		var l *lane
 		if len(w.lanes)-len(w.free)-w.views < e.lanes {
-			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes {
+			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes &&
+				(len(w.lanes) < callctx.MaxDepth || e.inside(c) < callctx.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
 		}
@@ -134,7 +135,7 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			e.mu.Unlock()
 			return l, nil
 		}
-		if e.inside(c) >= e.lanes {
+		if e.inside(c) >= min(e.lanes, callctx.MaxDepth) {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
