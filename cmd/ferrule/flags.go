@@ -108,7 +108,7 @@ func dashed(names []string) []string {
 
 // unknownVerb is the error for a verb that there is not.
 func unknownVerb(root *cobra.Command, args []string) error {
-	name := args[slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") })]
+	name := args[max(0, slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") }))]
 	var names []string
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,7 +150,8 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 		_ = p.control.SetReadDeadline(time.Unix(1, 0))
 	})
 	said, err := p.first(ctx)
-	if !stop() {
+	if !stop() || errors.Is(err, os.ErrDeadlineExceeded) { // which is seen before what ends with ctx is begun
+		p.signal(p.own, unix.SIGKILL)
 		go p.Bury() // which may take as long as the file system does
 		return nil, fmt.Errorf("the system had not started the program: %w", context.Cause(ctx))
 	}
@@ -187,9 +189,13 @@ func (p *Process) first(ctx context.Context) (said int32, err error) {
 		if ctx.Err() != nil {
 			_ = p.control.SetReadDeadline(time.Unix(1, 0)) // as it was set when ctx ended
 		}
-		if said, err = p.read(); !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+		said, err = p.read()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			_ = p.control.SetReadDeadline(time.Time{})
 			return said, err
+		}
+		if ctx.Err() != nil {
+			return said, err // and the deadline stays: nothing is read any more
 		}
 		if p.stopped() {
 			p.signal(p.own, unix.SIGCONT)
@@ -348,26 +354,31 @@ func (p *Process) press() {
 func (p *Process) killChildren() (alive int) {
 	// A number is a child's for as long as the keeper has not reaped that. What has it when its descriptor is opened, and is
 	// there still when the signal is sent, had it all the time in between: so it is the child that is listed in between.
-	descriptors := make(map[int]*os.File)
-	for _, pid := range p.children() {
-		if fd := pidfd(pid); fd != nil {
-			descriptors[pid] = fd
-			defer fd.Close()
+	const atOnce = 64 // the host needs descriptors, too
+	for pids := range slices.Chunk(p.children(), atOnce) {
+		descriptors := make(map[int]*os.File)
+		for _, pid := range pids {
+			if fd := pidfd(pid); fd != nil {
+				descriptors[pid] = fd
+			}
 		}
-	}
-	for _, pid := range p.children() {
-		fd := descriptors[pid]
-		if fd == nil {
-			continue
+		for _, pid := range p.children() {
+			fd := descriptors[pid]
+			if fd == nil {
+				continue
+			}
+			if c, err := fd.SyscallConn(); err == nil {
+				_ = c.Control(func(fd uintptr) {
+					if !readable(fd) { // or it has ended, and is not reaped
+						alive++
+					}
+				})
+			}
+			p.signal(fd, unix.SIGKILL)
 		}
-		if c, err := fd.SyscallConn(); err == nil {
-			_ = c.Control(func(fd uintptr) {
-				if !readable(fd) { // or it has ended, and is not reaped
-					alive++
-				}
-			})
+		for _, fd := range descriptors {
+			fd.Close()
 		}
-		p.signal(fd, unix.SIGKILL)
 	}
 	return alive
 }
@@ -506,7 +517,8 @@ const endOfProgram = 0x504545b4c455252f
 func makeImage() (*os.File, error) {
 	// A system without execveat must not come as far as spawn: in an emulator that is qemu-user, whose fork in place of vfork
 	// may hang in the child. This call asks for a file that is not there.
-	if _, _, err := unix.Syscall6(unix.SYS_EXECVEAT, ^uintptr(0), uintptr(unsafe.Pointer(new(byte))), 0, 0, unix.AT_EMPTY_PATH, 0); err == unix.ENOSYS {
+	args := [2]*byte{new(byte), nil} // none at all would be a line in the kernel's log
+	if _, _, err := unix.Syscall6(unix.SYS_EXECVEAT, ^uintptr(0), uintptr(unsafe.Pointer(new(byte))), uintptr(unsafe.Pointer(&args)), 0, unix.AT_EMPTY_PATH, 0); err == unix.ENOSYS {
 		return nil, err
 	}
 	code := cmem.Bytes(programAddr(), maxProgram)

@@ -51,7 +51,7 @@
 #define HERE 258(BX)    // "."
 #define PAUSE 264(BX)   // how long to wait for those that were killed, in ns
 #define DENIED 272(BX)  // how often in a row none of those that are left could be killed
-#define HOST 280(BX)    // the host's number
+#define HOST 280(BX)    // the host's number; 0 where that is in another PID namespace, and control alone tells of its end
 #define TEXT_ 512(BX)   // 4096 bytes
 
 // After so many rounds in which it may kill none of its children, some 10 s, a keeper without a host gives up.
@@ -369,11 +369,8 @@ poll:
 	CMPL	AX, $18
 	JNE	asked
 	SYS(getppid)
-	TESTL	AX, AX
-	JZ	gone                   // the host's number is not to be had here: it is in another PID namespace
 	CMPL	AX, HOST
 	JEQ	asked                  // somebody has woken it; control says why, if it was the host
-gone:
 	MOVL	$1, R12
 asked:
 	MOVWLZX	78(BX), AX

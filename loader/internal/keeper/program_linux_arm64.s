@@ -356,11 +356,9 @@ poll:
 	CMP	$18, R0
 	BNE	asked
 	SYS(getppid)
-	CBZ	R0, gone
 	MOVWU	HOST(R19), R1
 	CMP	R1, R0
 	BEQ	asked
-gone:
 	MOVD	$1, R24
 asked:
 	MOVHU	78(R19), R0

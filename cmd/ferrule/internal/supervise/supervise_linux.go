@@ -37,12 +37,15 @@ func (p *Process) start(cmd *exec.Cmd) error {
 	for tries := 1; ; tries++ {
 		err := p.startKept(cmd)
 		if err == io.EOF && tries < 10 {
-			// What is typed on the terminal reaches the keeper as long as it has no session of its own, and this process, too,
+			// What is typed on the terminal, or sent to the process group, reaches the keeper as long as it has no session of its own, and this process, too,
 			// which is the one that knows what to do about it.
 			switch w, _ := p.keeper.ProcessState.Sys().(syscall.WaitStatus); w.Signal() {
-			case unix.SIGINT, unix.SIGQUIT, unix.SIGHUP:
+			case unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM:
 				continue
 			}
+		}
+		if err == io.EOF {
+			err = fmt.Errorf("%s: its keeper has ended before it was started: %v", cmd.Path, p.keeper.ProcessState)
 		}
 		return err
 	}
