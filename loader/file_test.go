@@ -637,6 +637,7 @@ FERRULE_PLUGIN(FERRULE_NAME("brings") FERRULE_VERSION("1.0.0"));
 int beside(void), own(void);
 int own(void) { return 40; }
 FERRULE_FN(beside) { call->out[0] = (uint8_t)beside(); call->out_len = 1; return FERRULE_OK; }
+FERRULE_FN(crash) { (void)call; *(volatile int *)8 = 1; return FERRULE_OK; }
 `
 	for name, soName := range map[string]func(string) string{"named in its file": func(name string) string { return "-Wl,-soname," + name + ".so" },
 		"not named in its file": func(string) string { return "-Wl,--build-id" }} {
@@ -654,6 +655,10 @@ FERRULE_FN(beside) { call->out[0] = (uint8_t)beside(); call->out_len = 1; return
 				p, err := loader.Open(path, opts...)
 				if assert.NoError(t, err, i) {
 					assert.Equal(t, "*", call(t, p, "beside", ""), i)
+					if i == 2 && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") && os.Getenv(fixture.Emulated) == "" {
+						_, err := p.Call(ctx, "crash", nil)
+						assert.ErrorContains(t, err, "ferrule_fn_crash", "where it was, although it was loaded together with the others")
+					}
 					assert.NoError(t, p.Close(), i)
 				}
 			}

@@ -83,9 +83,12 @@ func (l Library) Replaced() []Replaced {
 			if bound == base+uintptr(order.Uint64(symbol[8:])) {
 				continue
 			}
-			// It is still its own where it is chosen by code (STT_GNU_IFUNC), or is looked up later.
+			// It is still its own where it is chosen by code (STT_GNU_IFUNC), or is looked up later; and a constructor may have
+			// written something else there, which has another name.
 			if holder, by := holder(bound); holder != 0 && holder != own {
-				found = append(found, Replaced{cText(names + uintptr(order.Uint32(symbol))), by})
+				if name := cText(names + uintptr(order.Uint32(symbol))); program(name) == bound {
+					found = append(found, Replaced{name, by})
+				}
 			}
 		}
 	}
@@ -108,7 +111,7 @@ func cText(addr uintptr) string {
 	}
 }
 
-// program is a function of the process's C library, 0 where it has none of that name.
+// program is what the process has by this name for all to see, 0 where there is nothing.
 func program(name string) uintptr {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -134,6 +137,12 @@ func (l Library) linkMap() (base, dynamic uintptr, ok bool) {
 	}
 	m := cmem.Bytes(*entry, 24) // l_addr, l_name, l_ld
 	return uintptr(binary.LittleEndian.Uint64(m)), uintptr(binary.LittleEndian.Uint64(m[16:])), true
+}
+
+// Base returns what is added to the addresses in the library's file, 0 where that is not known.
+func (l Library) Base() uintptr {
+	base, _, _ := l.linkMap()
+	return base
 }
 
 // holder returns the start of the library that has addr, 0 where none has, and its path.

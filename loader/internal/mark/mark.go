@@ -13,6 +13,7 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"io"
+	"runtime"
 )
 
 // Version is that of the protocol between hosts and workers.
@@ -104,6 +105,11 @@ func codeOf(file io.ReaderAt) (io.ReaderAt, error) {
 			if s := f.Section(".text"); s != nil && s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_COMPRESSED == 0 {
 				return s.ReaderAt, nil
 			}
+			for _, p := range f.Progs {
+				if len(f.Sections) == 0 && p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 { // they were stripped as well
+					return p.ReaderAt, nil
+				}
+			}
 		}
 	case string(head[:2]) == "MZ":
 		if f, err := pe.NewFile(file); err == nil {
@@ -117,6 +123,16 @@ func codeOf(file io.ReaderAt) (io.ReaderAt, error) {
 				return s.ReaderAt, nil
 			}
 		}
+	case binary.BigEndian.Uint32(head[:]) == macho.MagicFat: // several programs in one: this machine's runs
+		if f, err := macho.NewFatFile(file); err == nil {
+			for _, a := range f.Arches {
+				if s := a.Section("__text"); s != nil && a.Cpu == machine {
+					return s.ReaderAt, nil
+				}
+			}
+		}
 	}
 	return nil, nil
 }
+
+var machine = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}[runtime.GOARCH]

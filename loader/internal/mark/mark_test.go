@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -59,6 +60,54 @@ func TestFind(t *testing.T) {
 			assert.Equal(t, want, find(t, build(t, ".", how.env, append(how.args, program)...)))
 		})
 	}
+}
+
+// So it is in one without section headers, and in this machine's part of a universal program.
+func TestFindInOtherFiles(t *testing.T) {
+	bare, err := os.ReadFile(build(t, ".", []string{"GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0"}, "./testdata/marked"))
+	require.NoError(t, err)
+	copy(bare[40:48], make([]byte, 8)) // e_shoff
+	copy(bare[60:64], make([]byte, 4)) // e_shnum, e_shstrndx
+	found, err := Find(bytes.NewReader(bare))
+	require.NoError(t, err)
+	assert.Equal(t, want, found)
+
+	if machine == 0 {
+		t.Skip("no Mac has this processor")
+	}
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	marked := func(arch string) []byte {
+		program, err := os.ReadFile(build(t, ".", []string{"GOOS=darwin", "GOARCH=" + arch, "CGO_ENABLED=0"}, "./testdata/marked"))
+		require.NoError(t, err)
+		return program
+	}
+	own, foreign := marked(runtime.GOARCH), marked(other)
+	for name, c := range map[string]struct {
+		own, foreign []byte
+		want         Found
+	}{
+		"both":        {own, foreign, want},
+		"own alone":   {own, unmarked(foreign), want},
+		"other alone": {unmarked(own), foreign, nil},
+	} {
+		const page = 1 << 14
+		at := (page + len(c.foreign) + page - 1) / page * page
+		fat := binary.BigEndian.AppendUint32(nil, 0xcafebabe)
+		for _, v := range []uint32{2, uint32(cpuOf(c.foreign)), 0, page, uint32(len(c.foreign)), 14, uint32(cpuOf(c.own)), 3, uint32(at), uint32(len(c.own)), 14} {
+			fat = binary.BigEndian.AppendUint32(fat, v)
+		}
+		fat = append(append(fat, make([]byte, page-len(fat))...), c.foreign...)
+		fat = append(append(fat, make([]byte, at-len(fat))...), c.own...)
+		found, err := Find(bytes.NewReader(fat))
+		require.NoError(t, err)
+		assert.Equal(t, c.want, found, name)
+	}
+}
+
+func cpuOf(program []byte) uint32 { return binary.LittleEndian.Uint32(program[4:]) }
+
+func unmarked(program []byte) []byte {
+	return bytes.ReplaceAll(program, Number, make([]byte, len(Number)))
 }
 
 // So it is where the C compiler links the program.

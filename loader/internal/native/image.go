@@ -669,3 +669,6 @@ func orElse[T comparable](v, alternative T) T {
 	}
 	return v
 }
+
+// Base returns what is added to the library's own addresses, 0 where that is not known.
+func (m *Image) Base() uintptr { return m.dl.Base() }

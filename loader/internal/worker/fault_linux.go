@@ -42,13 +42,8 @@ func beforeLoading() {
 	}
 }
 
-// loadedAt returns what is added to the library's own addresses when it is loaded, or 0.
-func loadedAt() uintptr {
-	if faultNext == 0 || wordAt(faultNext) == 0 {
-		return 0
-	}
-	return wordAt(wordAt(faultNext))
-}
+// afterLoading ends what beforeLoading has begun: what is loaded from now on is not the library.
+func afterLoading() { faultNext = 0 }
 
 func wordAt(addr uintptr) uintptr { return *cmem.At[uintptr](cmem.Bytes(addr, ptrSize), 0) }
 

@@ -339,7 +339,8 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	if err != nil {
 		return l.Fail(transport.FailedOpen, wire.OpenError(err))
 	}
-	s.memory.Fault().Base = uint64(loadedAt())
+	s.memory.Fault().Base = uint64(image.Base())
+	afterLoading()
 	e, err := native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, Instances: o.Instances, Context: &s.control})
 	if err != nil {
 		return answer(l, nil, 0, err)
