@@ -232,7 +232,7 @@ func TestLarge(t *testing.T) {
 		size /= 2
 	}
 	t.Logf("%d MiB", size)
-	p := open(t, fixture.C(t, "echo"), isolate.InWorker())
+	p := open(t, fixture.C(t, "echo"), isolate.InWorker(isolate.WithMaxMessage(int64(size)<<20)))
 	in := bytes.Repeat([]byte("0123456789abcdef"), size<<20/16)
 	for _, name := range []string{"echo", "echo_own"} {
 		out, err := p.Call(ctx, name, in)
