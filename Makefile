@@ -70,8 +70,9 @@ msrv: ## The Rust SDK with the oldest compiler it promises, Debian 12's
 	cd sdk-rust && ./check-msrv.sh
 
 .PHONY: race
-race: ## The race detector, in a random order, more than once
-	$(GOTEST) -race -shuffle=on -count=2 ./loader/... ./abi/...
+race: ## The race detector, in a random order; what is concurrent by itself twice
+	$(GOTEST) -race -shuffle=on -count=1 ./loader/... ./abi/...
+	$(GOTEST) -race -shuffle=on -count=1 ./loader/internal/...
 
 .PHONY: portable
 portable: ## The portable crossing, with cgo and without, workers included

@@ -43,6 +43,9 @@ func pid(t testing.TB, p *loader.Plugin) int {
 // A result that is longer than what the worker may hold comes through, or is refused in words; it never ends the worker. So
 // it is with results of host functions and with batches.
 func TestLongResultsOfAWorkerWithLittleMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector has memory of its own for all memory")
+	}
 	ctx := context.Background()
 	const memory = 128 << 20
 	for name, p := range map[string]*loader.Plugin{
