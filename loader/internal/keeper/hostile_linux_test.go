@@ -382,23 +382,31 @@ func TestLackOfDescriptors(t *testing.T) {
 	assert.True(t, memoryRefused.Swap(false))
 }
 
-// Starting has a bound where the file system that the program is on does not answer: here because of a lease.
-func TestStartHangs(t *testing.T) {
-	c, _ := shellCommand(t, "exit 0")
+// holdUp has a lease hold up the start of the command's program, until the file that it returns is closed.
+func holdUp(t *testing.T, c *Command) (held *os.File) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "program")
 	text, err := io.ReadAll(c.Program)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, text, 0o755))
-	held, err := os.Open(path)
+	held, err = os.Open(path)
 	require.NoError(t, err)
-	defer held.Close()
+	t.Cleanup(func() { held.Close() })
 	if _, err := unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		t.Skip("this file system has no leases: ", err)
 	}
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
-	c.Program = os.NewFile(uintptr(fd), path)
-	defer c.Program.Close()
+	program := os.NewFile(uintptr(fd), path)
+	c.Program = program
+	t.Cleanup(func() { program.Close() })
+	return held
+}
+
+// Starting has a bound where the file system that the program is on does not answer: here because of a lease.
+func TestStartHangs(t *testing.T) {
+	c, _ := shellCommand(t, "exit 0")
+	holdUp(t, &c)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	on := here(t)
@@ -415,20 +423,7 @@ func TestStartHangs(t *testing.T) {
 // A keeper that is stopped before it has said anything is woken: the program starts. A lease holds the program up until it is stopped.
 func TestStoppedBeforeItSaysAnything(t *testing.T) {
 	c, out := shellCommand(t, "echo started; exit 4")
-	path := filepath.Join(t.TempDir(), "program")
-	text, err := io.ReadAll(c.Program)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, text, 0o755))
-	held, err := os.Open(path)
-	require.NoError(t, err)
-	defer held.Close()
-	if _, err := unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("this file system has no leases: ", err)
-	}
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	require.NoError(t, err)
-	c.Program = os.NewFile(uintptr(fd), path)
-	defer c.Program.Close()
+	held := holdUp(t, &c)
 	before := ownChildren(t)
 	started := make(chan *Process, 1)
 	on := here(t)
@@ -448,7 +443,7 @@ func TestStoppedBeforeItSaysAnything(t *testing.T) {
 		return keeper > 0
 	}, hang, time.Millisecond)
 	require.NoError(t, unix.Kill(keeper, unix.SIGSTOP))
-	_, err = unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	_, err := unix.FcntlInt(held.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 	require.NoError(t, err)
 	within(t, "starting", func() {
 		p := <-started
