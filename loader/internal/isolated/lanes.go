@@ -267,7 +267,7 @@ func (e *Engine) disown(l *lane) {
 		e.give(l, &next.caller)
 		next.lane <- l
 	default:
-		w.free = append(w.free, l)
+		w.offer(l)
 		e.wakeOne()
 	}
 	w.unref()
@@ -348,6 +348,13 @@ func (w *worker) idle() *lane {
 	l := w.free[len(w.free)-1]
 	w.free = w.free[:len(w.free)-1]
 	return l
+}
+
+// offer has l among the lanes that are to be had, unless the worker is dying: those have none.
+func (w *worker) offer(l *lane) {
+	if !w.dead.Load() {
+		w.free = append(w.free, l)
+	}
 }
 
 func (w *worker) addLane() *lane {

@@ -262,7 +262,7 @@ func (m *model) run(seed uint64) {
 	m.e.open = func(w *worker) error {
 		m.e.mu.Lock()
 		defer m.e.mu.Unlock()
-		w.free = append(w.free, w.addLane())
+		w.offer(w.addLane())
 		return nil
 	}
 	hangs := m.random.IntN(3) == 0

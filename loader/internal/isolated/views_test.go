@@ -47,7 +47,7 @@ func stillEngine(t *testing.T, host engine.Host) *Engine {
 	e.open = func(w *worker) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		w.free = append(w.free, w.addLane())
+		w.offer(w.addLane())
 		return nil
 	}
 	e.halt = func(c *call) error { c.lane.worker.process.(*still).die(); return nil }

@@ -214,7 +214,7 @@ func (w *worker) open() error {
 		return err
 	}
 	w.opened = true
-	w.free = append(w.free, l)
+	w.offer(l)
 	opened, err := wire.ParseOpened(out)
 	if err != nil {
 		return &engine.Crash{Code: -1, Reason: "not understood: " + err.Error(), Attempt: w.attempt}
