@@ -695,10 +695,16 @@ FERRULE_FN(beside) { const char *s = beside(); while (*s) call->out[call->out_le
 			[]string{"foreign/libnothing", "int x;"},
 			[]string{"plugin", plugin, "-lbeside", tags, "-Wl,-rpath,$ORIGIN"})
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "foreign", "libbeside.so"), 0o755))
+		program, err := os.Executable()
+		require.NoError(t, err)
+		up, err := filepath.Rel(filepath.Dir(program), dir)
+		require.NoError(t, err)
 		for folders, whose := range map[string]string{
 			"":                               "own",
 			filepath.Join(dir, "other"):      before,
 			"/nowhere:" + dir + "/other":     before,
+			"$ORIGIN/" + up + "/other":       before, // the program's folder, not the plug-in's
+			"$ORIGIN/other":                  "own",
 			filepath.Join(dir, "foreign"):    "own",
 			dir + "/plugin.so:" + dir + "/x": "own",
 		} {

@@ -304,15 +304,20 @@ type upward struct {
 	gone      <-chan struct{}
 	over      chan struct{} // closed at the end, of the channel or with an exit code
 
-	mu    sync.Mutex
-	out   bytes.Buffer
-	later bytes.Buffer // messages that came after what is for the standard output
-	stage stage
-	code  int // -1 as long as there is none
+	mu      sync.Mutex
+	out     bytes.Buffer
+	later   bytes.Buffer // messages that came after what is for the standard output
+	dropped int          // such messages beyond laterMessages
+	stage   stage
+	code    int // -1 as long as there is none
 }
 
 // longMessage is how long a message of the command's own may be.
 const longMessage = 64 << 20
+
+// laterMessages is how many bytes of messages are kept while what is for the standard output is on its way: the order of the
+// two counts, and a plug-in that logs without end may not fill the memory.
+const laterMessages = 1 << 20
 
 func (u *upward) read(from io.Reader) {
 	defer close(u.over)
@@ -373,8 +378,12 @@ func (u *upward) read(from io.Reader) {
 func (u *upward) message(b []byte) {
 	u.mu.Lock()
 	behind := u.out.Len() > 0
-	if behind {
+	switch {
+	case !behind:
+	case u.later.Len()+len(b) <= laterMessages:
 		u.later.Write(b)
+	default:
+		u.dropped++
 	}
 	u.mu.Unlock()
 	if !behind {
@@ -386,6 +395,10 @@ func (u *upward) message(b []byte) {
 func (u *upward) result() (code int, out, later []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.dropped > 0 {
+		fmt.Fprintf(&u.later, "ferrule: %d more messages that came after the result were left out\n", u.dropped)
+		u.dropped = 0
+	}
 	return u.code, u.out.Bytes(), u.later.Bytes()
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -200,8 +201,14 @@ func TestGuardStop(t *testing.T) {
 func TestGuardInterrupted(t *testing.T) {
 	t.Parallel()
 	library := hostilePlugin(t)
+	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+	for _, s := range signals { // the command leaves ignored what it finds ignored, as under nohup: it does not find it so
+		heard := make(chan os.Signal, 1)
+		signal.Notify(heard, s)
+		t.Cleanup(func() { signal.Stop(heard) })
+	}
 	for _, verb := range []string{"call", "bench"} {
-		for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		for _, s := range signals {
 			t.Run(verb+" "+s.String(), func(t *testing.T) {
 				t.Parallel()
 				file := filepath.Join(t.TempDir(), "pids")
@@ -573,4 +580,24 @@ func TestOrder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A plug-in that logs without end after its result does not fill the command's memory, and the command says what it left out.
+func TestMessagesBehindAResultAreBounded(t *testing.T) {
+	var up, before bytes.Buffer
+	f := &frames{w: &up}
+	message := append(bytes.Repeat([]byte("m"), laterMessages-3), '\n')
+	require.NoError(t, f.send(frameErr, []byte("first\n")))
+	require.NoError(t, f.send(frameOut, []byte("RESULT")))
+	for _, m := range [][]byte{message, []byte("xy\n"), []byte("z\n"), []byte("w\n")} {
+		require.NoError(t, f.send(frameErr, m))
+	}
+	require.NoError(t, f.send(frameExit, []byte{exitOK}))
+	u := &upward{messages: &before, pid: uint32(os.Getpid()), over: make(chan struct{}), code: -1}
+	u.read(&up)
+	code, out, later := u.result()
+	assert.Equal(t, exitOK, code)
+	assert.Equal(t, "RESULT", string(out))
+	assert.Equal(t, "first\n", before.String())
+	assert.Equal(t, string(message)+"z\n"+"ferrule: 2 more messages that came after the result were left out\n", string(later))
 }

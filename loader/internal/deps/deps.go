@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
@@ -64,11 +65,29 @@ func Resolve(path string, lib *inspect.Library) (found []Library, unfit []Unfit,
 // ResolveHere is Resolve for a library that this process is to load: what is in a folder of its LD_LIBRARY_PATH is found there
 // by the system, and is not among the files.
 func ResolveHere(path string, lib *inspect.Library) (found []Library, unfit []Unfit, err error) {
-	return follow(path, lib, libraryPath)
+	return follow(path, lib, libraryPath())
 }
 
-// libraryPath is LD_LIBRARY_PATH as the dynamic linker reads it: when the process starts.
-var libraryPath = strings.FieldsFunc(os.Getenv("LD_LIBRARY_PATH"), func(r rune) bool { return r == ':' || r == ';' })
+// startLibraryPath is LD_LIBRARY_PATH as the dynamic linker reads it: when the process starts.
+var startLibraryPath = os.Getenv("LD_LIBRARY_PATH")
+
+var libraryPath = sync.OnceValue(func() []string { return folders(startLibraryPath) })
+
+// folders returns what LD_LIBRARY_PATH names, as glibc reads it: an empty one is the working directory, and tokens stand for
+// what they are for the program.
+func folders(text string) (all []string) {
+	if text == "" {
+		return nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		program = "/"
+	}
+	for _, entry := range strings.Split(strings.ReplaceAll(text, ";", ":"), ":") {
+		all = append(all, expand(entry, filepath.Dir(program))...)
+	}
+	return all
+}
 
 // follow is Resolve where the system looks in the folders before first.
 func follow(path string, lib *inspect.Library, before []string) (found []Library, unfit []Unfit, err error) {
@@ -157,7 +176,7 @@ func (r *resolver) find(n *node, name string) (*node, error) {
 		return nil, nil
 	}
 	if n.runPath != nil {
-		if r.isBefore(n, name) {
+		if r.isBefore(name) {
 			return nil, nil
 		}
 		return r.search(n, name, n.runPath, n.origin)
@@ -171,19 +190,17 @@ func (r *resolver) find(n *node, name string) (*node, error) {
 }
 
 // isBefore reports whether the system finds name for n in its own folders first.
-func (r *resolver) isBefore(n *node, name string) bool {
-	for _, entry := range r.before {
-		for _, folder := range expand(entry, n.origin) {
-			for _, sub := range subfolders() {
-				f, _, err := libfile.Open(filepath.Join(folder, sub, name))
-				if err != nil {
-					continue
-				}
-				_, err = r.machine.read(f, f.Size)
-				f.Close()
-				if err != ErrForeign && err != ErrWordSize { // of others it says what is wrong with them
-					return true
-				}
+func (r *resolver) isBefore(name string) bool {
+	for _, folder := range r.before {
+		for _, sub := range subfolders() {
+			f, _, err := libfile.Open(filepath.Join(folder, sub, name))
+			if err != nil {
+				continue
+			}
+			_, err = r.machine.read(f, f.Size)
+			f.Close()
+			if err != ErrForeign && err != ErrWordSize { // of others it says what is wrong with them
+				return true
 			}
 		}
 	}

@@ -416,3 +416,31 @@ func realDir(t testing.TB) string {
 	require.NoError(t, err)
 	return dir
 }
+
+// LD_LIBRARY_PATH is read as glibc reads it.
+func TestFolders(t *testing.T) {
+	program, err := os.Executable()
+	require.NoError(t, err)
+	origin := filepath.Dir(program)
+	for text, want := range map[string][]string{
+		"":                    nil,
+		"/a":                  {"/a"},
+		"/a:/b;c":             {"/a", "/b", "c"},
+		":":                   {"", ""},
+		"/a:":                 {"/a", ""},
+		"$ORIGIN/x:${ORIGIN}": {origin + "/x", origin},
+		"/$ORIGINAL":          {"/$ORIGINAL"},
+	} {
+		assert.Equal(t, want, folders(text), "%q", text)
+	}
+	dir := realDir(t)
+	write(t, filepath.Join(dir, "own", "liba.so"), library{}.bytes())
+	write(t, filepath.Join(dir, "other", "liba.so"), library{}.bytes())
+	root := library{needed: []string{"liba.so"}, runPath: "$ORIGIN/own"}
+	t.Chdir(filepath.Join(dir, "other"))
+	for text, want := range map[string]int{"/nowhere": 1, "/nowhere:": 0, "$ORIGIN/other": 1, "own": 1, "../other": 0} {
+		found, _, err := follow(filepath.Join(dir, "p.so"), root.inspected(), folders(text))
+		require.NoError(t, err)
+		assert.Len(t, found, want, "%q: what is not found by the system is found beside the library", text)
+	}
+}

@@ -451,27 +451,32 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	frameAddr := addr(l.frames[off:])
 	k.setState(frameAddr, running)
 
-	var set atomic.Int64
+	var set, had atomic.Int64 // when the word was set, and how long the thread had waited by then, in nanoseconds
 	begun := time.Now()
+	self := thread()
+	if !o.quiet {
+		had.Store(int64(waited(self)))
+		k.longest.Store(0)
+	}
 	if !o.cancelled && !o.quiet {
 		after := o.cancelAfter
 		if after == 0 {
 			after = budget
 		}
-		timer := time.AfterFunc(after, func() { set.Store(int64(time.Since(begun))); word.Store(1) })
+		timer := time.AfterFunc(after, func() {
+			had.Store(int64(waited(self)))
+			k.longest.Store(0)
+			set.Store(int64(time.Since(begun)))
+			word.Store(1)
+		})
 		defer timer.Stop()
-	}
-	var had time.Duration
-	if !o.quiet {
-		had = waited()
-		k.longest.Store(0)
 	}
 	status, _, _ := purego.SyscallN(fn, frameAddr)
 	r := &outcome{status: abi.Status(int32(status)), took: time.Since(begun)}
 	if at := time.Duration(set.Load()); at > 0 || o.cancelled {
 		r.late = r.took - at
 		if !o.quiet { // what is not the function's own does not count
-			r.late -= min(r.late, waited()-had+time.Duration(k.longest.Load()))
+			r.late -= min(r.late, waited(self)-time.Duration(had.Load())+time.Duration(k.longest.Load()))
 		}
 	}
 	k.setState(frameAddr, idle)
@@ -640,7 +645,12 @@ func (k *kit) samples(f function) []input {
 // hostCall is host->call. It runs on any thread.
 func (k *kit) hostCall(at, request uintptr) abi.Status {
 	k.served.Add(1)
-	defer func(begun time.Time) { k.longest.Store(max(k.longest.Load(), int64(time.Since(begun)))) }(time.Now())
+	defer func(begun time.Time) {
+		took := int64(time.Since(begun))
+		for longest := k.longest.Load(); took > longest && !k.longest.CompareAndSwap(longest, took); {
+			longest = k.longest.Load()
+		}
+	}(time.Now())
 	f := k.service(at, "call")
 	if f == nil {
 		return abi.StatusMisuse

@@ -36,9 +36,12 @@ func threads() (int, bool) {
 	return len(tasks), err == nil
 }
 
-// waited is how long this thread has waited for a processor since it began; 0 where the system does not say.
-func waited() time.Duration {
-	text, err := os.ReadFile("/proc/thread-self/schedstat")
+// thread is this thread's number.
+func thread() int { return unix.Gettid() }
+
+// waited is how long a thread has waited for a processor since it began; 0 where the system does not say.
+func waited(thread int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/schedstat", thread))
 	fields := strings.Fields(string(text))
 	if err != nil || len(fields) < 2 {
 		return 0

@@ -12,7 +12,8 @@ const notHere = "not looked at on this system"
 
 func resident() (int, bool)           { return 0, false }
 func threads() (int, bool)            { return 0, false }
-func waited() time.Duration           { return 0 }
+func thread() int                     { return 0 }
+func waited(int) time.Duration        { return 0 }
 func stackBottom() uintptr            { return 0 }
 func signalHandlers() (facts, string) { return nil, notHere }
 func signalMask() (facts, string)     { return nil, notHere }

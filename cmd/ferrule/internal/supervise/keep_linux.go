@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -82,12 +83,13 @@ func keep(fd int) {
 	child := cmd.Process.Pid
 	message{started, uint32(child)}.write(control)
 
+	var reaped atomic.Bool
 	alone := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, control) // up to its end
 		close(alone)
 		for begun := time.Now(); time.Since(begun) < keepTime; time.Sleep(time.Millisecond) {
-			endChildren(child)
+			endChildren(child, &reaped)
 		}
 		os.Exit(1)
 	}()
@@ -99,16 +101,20 @@ func keep(fd int) {
 			<-alone
 			os.Exit(0)
 		case pid == child:
+			reaped.Store(true)
 			message{ended, uint32(status)}.write(control)
 		}
 	}
 }
 
 // endChildren kills this process's children, and the session of the one that it has started. What these have started become
-// children of this process.
-func endChildren(child int) {
-	self := os.Getpid()
-	for pid, s := range processes() {
+// children of this process. Without /proc it kills the group of the one that it has started, as long as that has a number.
+func endChildren(child int, reaped *atomic.Bool) {
+	self, all := os.Getpid(), processes()
+	if len(all) == 0 && !reaped.Load() {
+		_ = unix.Kill(-child, unix.SIGKILL)
+	}
+	for pid, s := range all {
 		if s.parent == self || s.session == child {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}

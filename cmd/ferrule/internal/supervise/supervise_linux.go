@@ -130,14 +130,19 @@ func (p *Process) receive() (message, error) {
 	}
 }
 
-// inherit ends the child when somebody has killed its keeper: it is this process's child now.
+// inherit ends the child when somebody has killed its keeper: it is this process's child now, unless the keeper has reaped it
+// and could not say so. Its number is somebody else's then.
 func (p *Process) inherit() State {
 	<-p.over
-	_ = unix.Kill(p.pid, unix.SIGKILL)
 	status := syscall.WaitStatus(syscall.SIGKILL)
-	for {
-		if _, err := syscall.Wait4(p.pid, &status, 0, nil); err != syscall.EINTR {
+	for options := syscall.WNOHANG; ; {
+		switch pid, err := syscall.Wait4(p.pid, &status, options, nil); {
+		case err == syscall.EINTR:
+		case err != nil || pid == p.pid:
 			return stateOf(status)
+		default:
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+			options = 0
 		}
 	}
 }
