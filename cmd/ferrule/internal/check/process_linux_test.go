@@ -41,11 +41,11 @@ func TestWaited(t *testing.T) {
 			assert.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &u))
 			return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 		}
-		begun, before, had := time.Now(), used(), waited()
-		for waited()-had < 200*time.Millisecond && time.Since(begun) < time.Minute {
+		begun, before, had := time.Now(), used(), waited(thread())
+		for waited(thread())-had < 200*time.Millisecond && time.Since(begun) < time.Minute {
 		}
 		took := time.Since(begun)
-		waits, works := waited()-had, used()-before
+		waits, works := waited(thread())-had, used()-before
 		assert.GreaterOrEqual(t, waits, 200*time.Millisecond, "the other thread has the processor half of the time")
 		assert.InDelta(t, works.Seconds(), (took - waits).Seconds(), took.Seconds()/4, "%v of %v waited, %v worked", waits, took, works)
 	}()
