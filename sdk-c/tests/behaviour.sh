@@ -1,4 +1,5 @@
-# Runs the test plug-ins under the host of tests/host.c: every language version, plain and with sanitizers.
+# Runs the test plug-ins under the host of tests/host.c: every language version, plain and with sanitizers. With one family of
+# compilers, or with every one that is there where EVERY is set.
 . tests/common.sh
 
 asan="-DSANITIZED -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -32,6 +33,10 @@ families=
 if need gcc gcc && need g++ g++; then families="gcc:g++"; fi
 if need clang clang && need clang++ clang; then families="$families clang:clang++"; fi
 if [ -z "$families" ]; then exit 1; fi
+if [ -z "${EVERY-}" ]; then
+    families=${families# }
+    families=${families%% *}
+fi
 for family in $families; do
     c=${family%:*}
     cpp=${family#*:}
@@ -71,7 +76,7 @@ if [ "$(uname -m)" = x86_64 ] && need $cross-gcc gcc-i686-linux-gnu; then
 fi
 
 # Zig's C compiler, without and with the checks that it adds to code that is not optimized.
-if have_zig; then
+if [ -n "${EVERY-}" ] && have_zig; then
     host=${families%%:*}
     host=${host# }
     for std in c99 $(newest "$zig cc" c c23 c2x); do
