@@ -200,6 +200,9 @@ func TestRecursionEnds(t *testing.T) {
 					most = 1
 				}
 				assert.Equal(t, most, depth)
+				if errors.Is(refused, loader.ErrTooDeep) {
+					assert.ErrorContains(t, refused, fmt.Sprintf("%d calls", depth))
+				}
 				f.sound(t)
 				require.NoError(t, f.Close())
 			})

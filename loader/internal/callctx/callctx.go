@@ -12,10 +12,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
-// MaxDepth is how many calls may be in progress one within the other, through host functions. It keeps endless recursion
-// from using up the stack of the thread that all of them are on in-process: with musl that is 128 KiB, 2 for each call.
-const MaxDepth = 64
-
 // Caller is what an engine needs to know of the context of a call. A context is foreign code, which may panic, end its
 // goroutine, block or call back; so Ask asks it once, before the call has taken anything.
 type Caller struct {
@@ -29,7 +25,7 @@ type Caller struct {
 var Background = Caller{Context: context.Background()}
 
 // Ask returns the context's Caller. The error is engine.ErrNilContext, or engine.ErrTooDeep when the call would nest deeper
-// than MaxDepth: the Caller is good for what is no call then.
+// than engine.MaxDepth: the Caller is good for what is no call then.
 func Ask(ctx context.Context) (Caller, error) {
 	var c Caller
 	err := c.Ask(ctx)
@@ -53,7 +49,7 @@ func (c *Caller) Ask(ctx context.Context) error {
 	c.Outer, _ = ctx.Value(key{}).(*Call)
 	if c.Outer != nil {
 		c.Outer = c.Outer.running()
-		if c.Outer != nil && c.Outer.depth >= MaxDepth && depth(c.Outer) >= MaxDepth {
+		if c.Outer != nil && c.Outer.depth >= engine.MaxDepth && depth(c.Outer) >= engine.MaxDepth {
 			return engine.ErrTooDeep
 		}
 	}

@@ -65,7 +65,7 @@ func TestCallsHaveIdentities(t *testing.T) {
 func TestDepth(t *testing.T) {
 	ctx := context.Background()
 	var all []*Call
-	for range MaxDepth {
+	for range engine.MaxDepth {
 		c := within(t, ctx, nil)
 		all, ctx = append(all, c), c
 	}
@@ -81,7 +81,7 @@ func TestDepth(t *testing.T) {
 
 	// Calls one after the other, each with the context of the one before, may go on for ever.
 	ctx = context.Background()
-	for range 3 * MaxDepth {
+	for range 3 * engine.MaxDepth {
 		c := within(t, ctx, nil)
 		c.End()
 		ctx = c

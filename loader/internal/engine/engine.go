@@ -91,9 +91,13 @@ var (
 	ErrNilContext = errors.New("the context is nil")
 	ErrEnded      = errors.New("a host function ended its goroutine") // on a thread of the plug-in's; a panic of the call
 
-	ErrTooDeep  error = &reentrant{"256 calls are in progress one within the other, through host functions"}
+	ErrTooDeep  error = &reentrant{fmt.Sprintf("%d calls are in progress one within the other, through host functions", MaxDepth)}
 	ErrDeadlock error = &reentrant{"the call and calls of other plug-ins would wait for each other for ever"}
 )
+
+// MaxDepth is how many calls may be in progress one within the other, through host functions. It keeps endless recursion
+// from using up the stack of the thread that all of them are on in-process: with musl that is 128 KiB, 2 for each call.
+const MaxDepth = 64
 
 // reentrant is a special case of ErrReentrant.
 type reentrant struct{ text string }

@@ -125,7 +125,7 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 		var l *lane
 		if len(w.lanes)-len(w.free)-w.views < e.lanes {
 			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes &&
-				(len(w.lanes) < callctx.MaxDepth || e.inside(c) < callctx.MaxDepth) { // or it is the innermost of an endless recursion
+				(len(w.lanes) < engine.MaxDepth || e.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
 		}
@@ -135,7 +135,7 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			e.mu.Unlock()
 			return l, nil
 		}
-		if e.inside(c) >= min(e.lanes, callctx.MaxDepth) {
+		if e.inside(c) >= min(e.lanes, engine.MaxDepth) {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}

@@ -151,7 +151,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 // where one gets a slot. The caller holds e.mu.
 func (e *Engine) makeSlots(inside int) *slot {
 	slots := *e.slots.Load()
-	if len(slots) >= e.mostSlots || inside >= callctx.MaxDepth && len(slots) >= callctx.MaxDepth {
+	if len(slots) >= e.mostSlots || inside >= engine.MaxDepth && len(slots) >= engine.MaxDepth {
 		return nil
 	}
 	more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
