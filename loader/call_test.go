@@ -251,6 +251,19 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}), "Call allocates its result")
+	for _, name := range []string{"batch_serial", "batch_missing"} {
+		f, err := open(t, fixture.C(t, name), loader.WithHostFunc("upper", upper)).Func("record")
+		require.NoError(t, err)
+		for _, n := range []int{1, 100, 1000} { // crossings of 256 records
+			var b loader.Batch
+			ins := slices.Repeat([][]byte{[]byte("echo")}, n)
+			assert.LessOrEqual(t, testing.AllocsPerRun(20, func() {
+				if err := f.Batch(ctx, ins, &b); err != nil {
+					t.Fatal(err)
+				}
+			}), float64(portableAllocs*n), "%s of %d records", name, n)
+		}
+	}
 }
 
 type point struct{ X, Y int }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
@@ -85,12 +86,12 @@ type CallError struct {
 	Plugin  string // the plug-in's name
 	Func    string // the function's name, or ferrule_start
 	Status  Status // never OK
-	Message string // the plug-in's own words; may be empty
+	Message string // the plug-in's own words, as it said them: they may hold what steers a terminal; may be empty
 
 	cause error // the context's, when that is why
 }
 
-// Error gives the status with the plug-in's own words.
+// Error gives the status with the plug-in's own words, in which what steers a terminal is written out.
 func (e *CallError) Error() string {
 	text := fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Status)
 	if e.Message != "" {
@@ -99,7 +100,7 @@ func (e *CallError) Error() string {
 	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
 		text += ": " + e.cause.Error()
 	}
-	return text
+	return escape.Lines(text)
 }
 
 // Unwrap returns the status, ErrFailed beside one that is reserved for later versions of the contract (R10), and the
@@ -127,7 +128,7 @@ type ContractError struct {
 
 // Error says what was found and what was expected.
 func (e *ContractError) Error() string {
-	return fmt.Sprintf("plug-in %s: %s broke rule %s of ferrule.h: found %s, expected %s", e.Plugin, e.Func, e.Rule, e.Found, e.Expected)
+	return escape.Lines(fmt.Sprintf("plug-in %s: %s broke rule %s of ferrule.h: found %s, expected %s", e.Plugin, e.Func, e.Rule, e.Found, e.Expected))
 }
 
 // UsageError says why a function was not called.
@@ -195,7 +196,7 @@ func (e *CodecError) Error() string {
 	if e.Op == "decode" {
 		what = "decoding the result"
 	}
-	return fmt.Sprintf("plug-in %s: %s: %s: found %s, expected %s: %v; %s", e.Plugin, e.Func, what, e.Found, e.Expected, e.Err, e.Remedy)
+	return escape.Lines(fmt.Sprintf("plug-in %s: %s: %s: found %s, expected %s: %v; %s", e.Plugin, e.Func, what, e.Found, e.Expected, e.Err, e.Remedy))
 }
 
 // Unwrap returns the codec's error.

@@ -183,3 +183,30 @@ func errorTypes(t *testing.T, folders ...string) (names []string) {
 	require.Contains(t, names, "CallError")
 	return names
 }
+
+// What a plug-in says steers no terminal that an error is shown on. The fields have it as it was said.
+func TestErrorsSteerNoTerminal(t *testing.T) {
+	const said = "\x1b[31mred\u202e\nsecond\x07"
+	const shown = `\x1b[31mred\u{202e}` + "\n" + `second\x07`
+	bothWays(t, func(t *testing.T, w way) {
+		_, err := w.open(t, fixture.C(t, "echo")).Call(ctx, "fail", []byte(said))
+		var e *loader.CallError
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, said, e.Message)
+		assert.Equal(t, "plug-in echo: fail: failed: "+shown, err.Error())
+	})
+	dir := builds(t, []string{"dies", `#include "ferrule.h"
+#include <stdio.h>
+#include <stdlib.h>
+FERRULE_PLUGIN(FERRULE_NAME("dies") FERRULE_VERSION("1.0.0"));
+FERRULE_FN(f) { fwrite(call->in, 1, call->in_len, stderr); abort(); }
+`})
+	p, err := loader.Open(filepath.Join(dir, "dies.so"), isolate.InWorker(isolate.WithEnv(workerEnv...)))
+	require.NoError(t, err)
+	defer p.Close()
+	_, err = p.Call(ctx, "f", []byte(said))
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
+	assert.Equal(t, []string{"\x1b[31mred\u202e", "second\x07"}, crash.Stderr)
+	assert.True(t, strings.HasSuffix(err.Error(), `its last line: second\x07`), err.Error())
+}

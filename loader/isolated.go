@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/wire"
@@ -43,7 +44,8 @@ type CrashError struct {
 	cause error // the context's of Shutdown, when that is why
 }
 
-// Error says how the worker ended, with the last line that it wrote.
+// Error says how the worker ended, with the last line that it wrote, which may be of an earlier call. What steers a terminal
+// is written out.
 func (e *CrashError) Error() string {
 	text := "plug-in " + e.Plugin + ": "
 	if e.Func != "" {
@@ -51,9 +53,9 @@ func (e *CrashError) Error() string {
 	}
 	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended}).Error()
 	if n := len(e.Stderr); n > 0 {
-		text += fmt.Sprintf("; its last line: %s", e.Stderr[n-1])
+		text += "; its last line: " + e.Stderr[n-1]
 	}
-	return text
+	return escape.Lines(text)
 }
 
 // Unwrap returns ErrCrash, ErrSuspended when the function was not called, and the context's error when the worker was killed

@@ -96,7 +96,7 @@ func WithHostFunc(name string, fn HostFunc) Option {
 }
 
 // WithConfig gives the plug-in its configuration: the bytes that ferrule_start gets, in whatever format the plug-in
-// documents. They are copied.
+// documents. They are copied. A plug-in that exports no ferrule_start gets none, and is opened as without.
 func WithConfig(config []byte) Option {
 	return once("WithConfig", func(o *options) error {
 		o.config = bytes.Clone(config)

@@ -2,13 +2,13 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/internal/escape"
 )
 
 // What a plug-in says and what a file has in it is foreign: it may hold what steers a terminal, what cannot be seen, and
@@ -18,46 +18,10 @@ import (
 // printable is a text that may have several lines, each of which is indented or otherwise set off where it is printed.
 // Control characters, formatting characters (they turn the direction of writing or have no width) and bytes that are not
 // UTF-8 are written out.
-func printable(text string) string { return escaped(text, "\n\t") }
+func printable(text string) string { return escape.Lines(text) }
 
 // oneLine is a text that stays in its line.
-func oneLine(text string) string { return escaped(text, "") }
-
-// escaped is text with all that cannot be seen written out, but for the characters in keep.
-func escaped(text, keep string) string {
-	if strings.IndexFunc(text, func(r rune) bool { return !plain(r, keep) }) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for len(text) > 0 {
-		r, n := utf8.DecodeRuneInString(text)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[0])
-		case r == utf8.RuneError, plain(r, keep):
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			fmt.Fprintf(&b, `\u{%x}`, r)
-		}
-		text = text[n:]
-	}
-	return b.String()
-}
-
-// plain reports whether a character shows what it is.
-func plain(r rune, keep string) bool {
-	if r < 0x7f { // most are
-		return r >= ' ' || strings.ContainsRune(keep, r)
-	}
-	return unicode.IsGraphic(r) && r != utf8.RuneError &&
-		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-}
+func oneLine(text string) string { return escape.Line(text) }
 
 // longLine is the length, in bytes, from which on a line is cut into several ones.
 const longLine = 64 << 10
@@ -137,7 +101,7 @@ func (f *foreignLines) line(line []byte) []byte {
 		f.last = f.last[1:]
 	}
 	f.last = append(f.last, text)
-	return []byte(strings.TrimRight(f.from+": "+escaped(text, "\t"), " ") + "\n")
+	return []byte(strings.TrimRight(f.from+": "+escape.Text(text, "\t"), " ") + "\n")
 }
 
 // lastLines are the last lines, as they were written.

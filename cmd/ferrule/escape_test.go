@@ -7,49 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func TestEscaped(t *testing.T) {
-	for in, want := range map[string]string{ // in one line
-		"plain, ä 日本 🙂":       "plain, ä 日本 🙂",
-		`C:\plugins`:          `C:\plugins`,
-		"two\nlines\tand\r":   `two\nlines\tand\x0d`,
-		"\x1b[2J\x07\x7f\x00": `\x1b[2J\x07\x7f\x00`,
-		"a\xffb\xed\xa0\x80":  `a\xffb\xed\xa0\x80`,
-		"a\ufffdb":            "a\ufffdb", // which a host has put there
-		"\u009b1m\u0085":      `\u{9b}1m\u{85}`,
-		"\u202egpj.exe":       `\u{202e}gpj.exe`,
-		"\u2066a\u2069":       `\u{2066}a\u{2069}`,
-		"a\u200b\u200d\ufeff": `a\u{200b}\u{200d}\u{feff}`,
-		"a\u2028b\u2029":      `a\u{2028}b\u{2029}`,
-		"a\u00ad\u034f":       `a\u{ad}\u{34f}`,
-		"\u3164\uffa0\u115f":  `\u{3164}\u{ffa0}\u{115f}`,
-		"a\ufe0f\U000e0100":   `a\u{fe0f}\u{e0100}`,
-		"\U000e0041":          `\u{e0041}`,
-		"\ue000\ufdd0":        `\u{e000}\u{fdd0}`,
-	} {
-		assert.Equal(t, want, oneLine(in))
-	}
-	assert.Equal(t, "a\n\tb", printable("a\n\tb"))
-	assert.Equal(t, `a\x0d`+"\n", printable("a\r\n"))
-}
-
-// FuzzEscaped: nothing that cannot be seen is left, and what can be seen is left as it is.
-func FuzzEscaped(f *testing.F) {
-	f.Add("a\xff\x1b\u202e\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		one := oneLine(text)
-		for _, r := range one {
-			assert.True(t, unicode.IsPrint(r) || unicode.Is(unicode.Zs, r), "%q", r)
-		}
-		assert.Equal(t, one, oneLine(one), "again")
-		assert.Equal(t, strings.Count(text, "\n"), strings.Count(printable(text), "\n"))
-	})
-}
 
 // What a plug-in writes comes out in whole lines, however it is cut, each with whose it is before it: none of them is taken
 // for this command's, whatever it looks like.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/internal/escape"
 )
 
 // The kinds of errors, to be matched with errors.Is.
@@ -65,7 +67,7 @@ func (e *Error) Error() string {
 			b.WriteString(".")
 		}
 	}
-	return strings.TrimPrefix(b.String(), ": ") // where there is neither a path nor a kind
+	return escape.Lines(strings.TrimPrefix(b.String(), ": ")) // where there is neither a path nor a kind
 }
 
 // quoted quotes text that a terminal would not show as it is: a hostile library's symbol, a path with control characters.

@@ -219,8 +219,8 @@ func WithCallTimeout(d time.Duration) Option {
 }
 
 // WithMaxMessage sets the longest output of a function, and the longest input of a host function, in bytes; without it 256
-// MiB, or sandbox.Policy.Memory where that is less. n is 1 or more; messages may always have 4 KiB. What is longer fails with
-// loader.ErrNoMemory.
+// MiB, or sandbox.Policy.Memory where that is less. n is 1 or more. What is longer fails with loader.ErrNoMemory. The words of a
+// function that fails (loader.CallError's Message) are no output: they may always have 4 KiB.
 //
 // It bounds what a worker can make this process use for one call: twice as much, once in the shared memory and once in the
 // caller's copy, which View does without; and as much again while a host function runs with such an input.

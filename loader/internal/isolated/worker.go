@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -376,7 +377,7 @@ func (w *worker) mourn() {
 	}
 	crash, last := w.report(), ""
 	if n := len(crash.Stderr); n > 0 {
-		last = "; its last line: " + crash.Stderr[n-1]
+		last = "; its last line: " + escape.Line(crash.Stderr[n-1])
 	}
 	w.engine.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last))
 }

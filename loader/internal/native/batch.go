@@ -196,7 +196,11 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: cmem.AddrOf(&f.frames[0]),
 		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: cmem.AddrOf(&f.statuses[0])}
 	s.claim()
-	s.run(func() abi.Status { return cross.Batch(s.engine.image.batch, &f.call) })
+	if s.inst.thread == nil {
+		cross.Batch(s.engine.image.batch, &f.call) // not through run, which allocates
+	} else {
+		s.runOnThread(f)
+	}
 	runtime.KeepAlive(in)
 	runtime.KeepAlive(room)
 	done := int(min(f.call.Done, uintptr(len(in)))) // the plug-in wrote it; it may say too much
@@ -232,6 +236,10 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 			s.takeRecord(b, r, room[r.Start-start:])
 		}
 	}
+}
+
+func (s *slot) runOnThread(f *batchFrames) {
+	s.run(func() abi.Status { return cross.Batch(s.engine.image.batch, &f.call) })
 }
 
 // runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.

@@ -259,7 +259,12 @@ func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
 	s.claim()
 	cross.Fill(&s.frame, in, room)
-	status := s.enterOnThread(fn)
+	var status abi.Status
+	if s.inst.thread == nil && s != s.inst.control {
+		status = cross.Enter(fn, &s.frame) // not through run, which allocates
+	} else {
+		status = s.enterOnThread(fn)
+	}
 	runtime.KeepAlive(in)
 	runtime.KeepAlive(room)
 	return status

@@ -68,7 +68,8 @@ type Policy struct {
 
 	// Processes is how many processes the plug-in may have at a time beside the worker; they are under the same policy,
 	// and may execute what the plug-in may read. The system counts all threads and processes of the worker's user for
-	// it, not only the plug-in's, and does not count for root. 0: none, and no other program in place of the worker.
+	// it, not only the plug-in's, and does not count for root. Of these the worker's own threads have 64; those that it does
+	// not need a plug-in may have as processes beside its n. 0: none, and no other program in place of the worker.
 	Processes int `json:"processes,omitempty"`
 
 	// Files is how many descriptors (files, sockets, pipes) the plug-in may have open at a time. 0: 64.

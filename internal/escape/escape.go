@@ -1,0 +1,53 @@
+// Package escape makes foreign text fit to be shown: what a plug-in says and what a file has in it may hold what steers a
+// terminal, what cannot be seen, and what looks like a line of somebody else's.
+package escape
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Lines is a text that may have several lines. Control characters, formatting characters (they turn the direction of writing
+// or have no width) and bytes that are not UTF-8 are written out. What Lines returns it leaves as it is.
+func Lines(text string) string { return Text(text, "\n\t") }
+
+// Line is a text that stays in its line.
+func Line(text string) string { return Text(text, "") }
+
+// Text is text with all that cannot be seen written out, but for the characters in keep.
+func Text(text, keep string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return !plain(r, keep) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case r == utf8.RuneError, plain(r, keep):
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		}
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// plain reports whether a character shows what it is.
+func plain(r rune, keep string) bool {
+	if r < 0x7f { // most are
+		return r >= ' ' || strings.ContainsRune(keep, r)
+	}
+	return unicode.IsGraphic(r) && r != utf8.RuneError &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
