@@ -33,16 +33,18 @@ func callCommand(a *app) *cobra.Command {
 		Short: "Call a function of a plug-in, and print its result",
 		Long: `Call a function of a plug-in. Its result, and nothing else, goes to the standard output, byte for byte; messages,
 the plug-in's log lines and what it prints itself go to the standard error. The input is the standard input, or what
---in says. Without a FUNCTION the plug-in's functions and hooks are listed.
+--in says. Without a FUNCTION the plug-in's functions and hooks are listed; options of a call are refused then, and --hook
+lists the hooks only.
 
 --timeout begins when the input was read. It is for opening the plug-in (its constructors and ferrule_start) and for the
-call, together, and ends the commands that serve imports. A function has half a second more, in which it may see that it is
-cancelled and return. Its ferrule_stop has what is left of the time and half a second, with --isolated always 2 seconds.
+call, together, and ends the commands that serve imports, with all that these have started. A function has half a second
+more, in which it may see that it is cancelled and return. Its ferrule_stop has what is left of the time and half a second,
+with --isolated always 2 seconds.
 
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
 the result. When its exit code is not 0 the plug-in gets the status FAILED, with the command's standard error as the
-message. The system's shell runs it (sh -c, cmd /C), once for each call of the import. With --answer the result is
-always the same.
+message. The system's shell runs it (sh -c, cmd /C), once for each call of the import, without a terminal. With --answer
+the result is always the same.
 
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
@@ -84,6 +86,10 @@ Exit codes:
 		ValidArgsFunction: completeCall,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
+				if f := givenBeside(cmd.Flags(), "hook", "json"); f != "" {
+					return usage("--"+f+" without a FUNCTION", "both, as it is about a call", "Name a function: ferrule call "+
+						shellWord(args[0])+" says which there are")
+				}
 				return c.list(args[0])
 			}
 			if c.timeout < 0 {

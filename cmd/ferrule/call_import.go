@@ -24,7 +24,9 @@ func (c shellCommand) run(ctx context.Context, in []byte, messages io.Writer) ([
 	cmd := inShellOf(ctx, string(c))
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errs
-	cmd.WaitDelay = grace // what it has started may keep its streams open
+	// What it has started may keep its streams open, also when it has left the command's group. A function whose context has
+	// ended has to return within grace.
+	cmd.WaitDelay = grace / 2
 	err := cmd.Run()
 	switch text := strings.TrimSpace(errs.String()); {
 	case ctx.Err() != nil:

@@ -51,8 +51,8 @@ are found, also those with a session of their own, and also when this command it
 user's.) On Windows all of them end with this command, and are not reported; on macOS those that stay in their process
 group, and not when this command itself is killed.
 
-Host functions answer what --import or --answer says, or some text. With --sandbox one more case opens the plug-in in a
-worker with that sandbox, and compares.
+Host functions answer what --import or --answer says, or some text. With --sandbox one more case, sandbox, opens the
+plug-in in a worker with that sandbox, and compares. With --only, too, --sandbox and that case go together.
 
 Exit codes: 0 all plug-ins pass; 1 one does not; 2 the command line is wrong; 3 a file is no library; 130 interrupted.
 With --json there is one object for each file, one after the other.`,
@@ -85,6 +85,9 @@ With --json there is one object for each file, one after the other.`,
 				return usage(fmt.Sprintf("--level %d", o.Level), "1 to 10", "")
 			}
 			if list {
+				if f := givenBeside(cmd.Flags(), "list", "level", "json"); f != "" {
+					return usage("--list with --"+f, "--list alone or with --level, as nothing runs", "Leave one of them out")
+				}
 				if !cmd.Flags().Changed("level") {
 					o.Level = 10
 				}
@@ -120,6 +123,13 @@ With --json there is one object for each file, one after the other.`,
 			}
 			if o.Sandbox, err = host.policy(); err != nil {
 				return err
+			}
+			switch named := slices.Contains(o.Only, check.CaseSandbox); {
+			case named && o.Sandbox == nil:
+				return usage("--only "+check.CaseSandbox+" without --sandbox", "both, as the case tries that sandbox", "Add --sandbox")
+			case len(o.Only) > 0 && !named && o.Sandbox != nil:
+				return usage("--sandbox, and --only without the case "+check.CaseSandbox, "both, as no other case is in the sandbox",
+					"Add "+check.CaseSandbox+" to --only, or leave out --sandbox")
 			}
 			self, err := os.Executable()
 			if err != nil {

@@ -52,6 +52,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var syntax *pflag.InvalidSyntaxError
 	switch {
+	case errors.Is(err, errTwice) && errors.As(err, &value):
+		name := "--" + value.GetFlag().Name
+		return usage(name+" "+value.GetValue()+", and another "+name+" before it", name+" once", "")
 	case errors.As(err, &value):
 		f := value.GetFlag()
 		expected := map[string]string{"duration": "a time such as 500ms or 2s", "int": "a whole number",
@@ -69,6 +72,47 @@ func flagError(cmd *cobra.Command, err error) error {
 		return unknownFlag(cmd, unknown)
 	}
 	return &exit{code: exitUsage, err: err} // the parser knows no other
+}
+
+// errTwice is the error of a flag that has a value already.
+var errTwice = errors.New("given twice")
+
+// onceValue is the value of a flag that may be given once.
+type onceValue struct {
+	pflag.Value
+	given bool
+}
+
+func (v *onceValue) Set(text string) error {
+	if v.given {
+		return errTwice
+	}
+	v.given = true
+	return v.Value.Set(text)
+}
+
+// once has every flag that takes one value refuse a second one. The parser would take the last. Flags that collect values
+// take more, and those that only say yes say the same twice.
+func once(flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if _, collects := f.Value.(pflag.SliceValue); collects || f.NoOptDefVal != "" {
+			return
+		}
+		if f.DefValue == "0s" {
+			f.DefValue = "0" // which help leaves out, whatever the type
+		}
+		f.Value = &onceValue{Value: f.Value}
+	})
+}
+
+// givenBeside is the first flag on the command line beside these, or "".
+func givenBeside(flags *pflag.FlagSet, names ...string) (other string) {
+	flags.Visit(func(f *pflag.Flag) {
+		if other == "" && !slices.Contains(names, f.Name) {
+			other = f.Name
+		}
+	})
+	return other
 }
 
 // unknownFlag is the error for a flag that a verb does not have: with what was meant, or who has it.

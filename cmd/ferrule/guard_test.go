@@ -601,3 +601,54 @@ func TestMessagesBehindAResultAreBounded(t *testing.T) {
 	assert.Equal(t, "first\n", before.String())
 	assert.Equal(t, string(message)+"z\n"+"ferrule: 2 more messages that came after the result were left out\n", string(later))
 }
+
+// TestCallImportEnds: the commands that serve imports end with the time, and with an interruption, with all that they have
+// started: the plug-in, which waits for them, is not to blame.
+func TestCallImportEnds(t *testing.T) {
+	t.Parallel()
+	library := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("asks") FERRULE_VERSION("1"));
+		FERRULE_IMPORT(back);
+		FERRULE_FN(ask) {
+			ferrule_request request = {0};
+			request.size = sizeof request;
+			request.ordinal = FERRULE_ORDINAL(back);
+			request.out = call->out;
+			request.out_cap = call->out_cap;
+			int32_t status = call->host->call(call, &request);
+			call->out_len = request.out_len;
+			return status;
+		}`)
+	for how, c := range map[string]struct {
+		command, timeout string
+		code             int
+		want             string
+	}{
+		"timeout": {"sleep 1000 & echo $! >$F.new; mv $F.new $F; wait", "2s", exitCrashed,
+			"ferrule: plug-in asks: ask: cancelled: out of time after 2s (--timeout)\n"},
+		"interrupt": {"echo $$ >$F.new; mv $F.new $F; sleep 1000; true", "2m", exitInterrupted,
+			"ferrule: plug-in asks: ask: cancelled: interrupted\n"},
+	} {
+		inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
+			file := filepath.Join(t.TempDir(), "pids")
+			cmd := exec.Command(binary, call("--in", "", "--timeout", c.timeout, "--import", "back=F="+file+"; "+c.command,
+				library, "ask")...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			require.NoError(t, cmd.Start())
+			if how == "interrupt" {
+				require.Eventually(t, func() bool {
+					_, err := os.Stat(file)
+					return err == nil
+				}, time.Minute, 10*time.Millisecond)
+				require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			}
+			assert.Error(t, cmd.Wait())
+			assert.Equal(t, c.code, cmd.ProcessState.ExitCode())
+			assert.Equal(t, c.want, stderr.String())
+			for _, pid := range numbers(t, file) {
+				assert.Eventually(t, func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH }, time.Minute, 10*time.Millisecond,
+					"the process %d lives", pid)
+			}
+		})
+	}
+}

@@ -173,7 +173,8 @@ func command(a *app) *cobra.Command {
 		Short: "Create, inspect, call, check and measure native plug-ins",
 		Long: `Create, inspect, call, check and measure native plug-ins for Go programs.
 
-Facts and results go to the standard output, messages to the standard error. Exit codes:
+Facts and results go to the standard output, messages to the standard error. An option that takes one value may be given
+once. Exit codes:
   0    a result
   1    the plug-in failed, or does not pass
   2    the command line is wrong
@@ -197,7 +198,9 @@ Facts and results go to the standard output, messages to the standard error. Exi
 	root.SetHelpCommand(helpVerb())
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts, results and errors as JSON")
 	for _, verb := range verbs {
-		root.AddCommand(verb(a))
+		cmd := verb(a)
+		once(cmd.Flags())
+		root.AddCommand(cmd)
 	}
 	return root
 }

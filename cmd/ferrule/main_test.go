@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -116,6 +117,40 @@ func TestParserWords(t *testing.T) {
 		same, _, code := ferrule(t, "", "help", verb.Name())
 		assert.Zero(t, code)
 		assert.Equal(t, help, same)
+	}
+}
+
+// TestGivenTwice: no option with one value takes a second one silently, whatever the verb.
+func TestGivenTwice(t *testing.T) {
+	values := map[string]string{"stringSlice": "x", "stringArray": "x", "string": "x", "int": "1", "uint64": "1", "duration": "1s"}
+	refused := 0
+	for _, verb := range command(&app{}).Commands() {
+		verb.Flags().VisitAll(func(f *pflag.Flag) {
+			value := values[f.Value.Type()]
+			if value == "" {
+				return // it takes none
+			}
+			err := verb.ParseFlags([]string{"--" + f.Name, value, "--" + f.Name, value})
+			if f.Value.Type() == "stringSlice" || f.Value.Type() == "stringArray" {
+				assert.NoError(t, err, "ferrule %s --%s", verb.Name(), f.Name)
+				return
+			}
+			refused++
+			want := "found --" + f.Name + " " + value + ", and another --" + f.Name + " before it, expected --" + f.Name + " once"
+			assert.ErrorContains(t, flagError(verb, err), want, "ferrule %s", verb.Name())
+		})
+	}
+	assert.Greater(t, refused, 15)
+	for line, want := range map[string]string{
+		"call --in a --in b f g":          "ferrule: found --in b, and another --in before it, expected --in once\n",
+		"new -l c --lang rust x":          "ferrule: found --lang rust, and another --lang before it, expected --lang once\n",
+		"check --level 1 --level=1 x":     "ferrule: found --level 1, and another --level before it, expected --level once\n",
+		"bench --timeout 1s --timeout 2s": "ferrule: found --timeout 2s, and another --timeout before it, expected --timeout once\n",
+	} {
+		stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)
+		assert.Equal(t, exitUsage, code, line)
+		assert.Empty(t, stdout, line)
+		assert.Contains(t, stderr, want, line)
 	}
 }
 

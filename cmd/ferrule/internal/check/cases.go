@@ -3,8 +3,8 @@ package check
 // caseStreams is the case for which the parent looks at what was written to the standard output.
 const caseStreams = "standard-streams"
 
-// caseSandbox is the case that runs only with Options.Sandbox.
-const caseSandbox = "sandbox"
+// CaseSandbox is the case that runs only with Options.Sandbox.
+const CaseSandbox = "sandbox"
 
 var cases []Case
 
@@ -23,7 +23,7 @@ func init() {
 		{"open", 1, []string{"R2", "R4", "R5"}, "It opens with all its symbols bound and none of them shared.", nil,
 			checkOpen},
 		{"start", 1, []string{"R15"}, "An instance starts and stops.", nil, checkStart},
-		{caseSandbox, 1, []string{"R20"}, "With --sandbox: every function gives in that sandbox what it gives without.", nil,
+		{CaseSandbox, 1, []string{"R20"}, "With --sandbox: every function gives in that sandbox what it gives without.", nil,
 			checkSandbox},
 
 		{"input-empty", 2, []string{"R7", "R12"}, "Every function takes no input at all.", nil, checkInputEmpty},

@@ -140,7 +140,7 @@ var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrar
 // be run. What breaks the contract is no error of Run: the verdict has it. No process and no file of the library's is left,
 // also when the context has ended.
 func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
-	chosen := slices.DeleteFunc(Cases(o.Level), func(c Case) bool { return c.Name == caseSandbox && o.Sandbox == nil })
+	chosen := slices.DeleteFunc(Cases(o.Level), func(c Case) bool { return c.Name == CaseSandbox && o.Sandbox == nil })
 	if o.Sandbox != nil {
 		var err error
 		if o.policy, err = json.Marshal(o.Sandbox); err != nil {
