@@ -226,6 +226,66 @@ func TestCallParallel(t *testing.T) {
 	})
 }
 
+// A result that no memory holds, or that this process has none for, or that is not where the plug-in says: the host gets an
+// error for it, the plug-in its memory back, and the next call its instance, whatever asks for the result.
+func TestResultsThatCannotBeHad(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, threads := range []string{"", "_pinned", "_concurrent"} {
+			p := w.open(t, fixture.C(t, "out_len_beyond_memory"+threads))
+			calls := 0
+			for _, c := range []struct {
+				fn   string
+				in   byte // the length, or the address, is 2 to the power of this
+				want error
+			}{{"answer", 63, nil}, {"answer", 57, nil}, {"answer", 48, loader.ErrNoMemory}, {"nowhere", 6, nil}, {"nowhere", 15, nil}} {
+				if w.isolated && c.in == 15 {
+					continue // the worker ends of that
+				}
+				f, err := p.Func(c.fn)
+				require.NoError(t, err)
+				ins := [][]byte{{c.in}, {c.in}}
+				var b loader.Batch
+				for how, ask := range map[string]func() error{
+					"Call":   func() error { _, err := f.Call(ctx, ins[0]); return err },
+					"Append": func() error { _, err := f.Append(ctx, make([]byte, 1, 10), ins[0]); return err },
+					"Batch": func() error {
+						require.NoError(t, f.Batch(ctx, ins, &b))
+						require.Equal(t, 2, b.Len())
+						calls++
+						_, err := b.Result(1)
+						return err
+					},
+					"View": func() error {
+						if v, err := f.View(ctx, ins[0]); err != nil {
+							return err
+						} else if w.isolated || c.want == nil && c.in != 15 {
+							t.Errorf("a view of %s, %d", c.fn, c.in)
+						} else {
+							v.Release() // it was not read
+						}
+						return nil
+					},
+				} {
+					err := ask()
+					calls++
+					switch {
+					case err == nil && how == "View" && !w.isolated:
+					case c.want != nil:
+						assert.ErrorIs(t, err, c.want, "%s of 2 to the power of %d", how, c.in)
+					default:
+						var e *loader.ContractError
+						if assert.ErrorAs(t, err, &e, "%s of %s, %d", how, c.fn, c.in) {
+							assert.Equal(t, "R8", e.Rule)
+						}
+					}
+					assert.Equal(t, fmt.Sprint(calls), call(t, p, "released", ""), "%s of %s, %d", how, c.fn, c.in)
+				}
+			}
+			within(t, func() { require.NoError(t, p.Close()) })
+		}
+	})
+}
+
 // In-process: isolated, the plug-in's side of a call is in another process, and package isolate counts the host's.
 func TestAppendDoesNotAllocate(t *testing.T) {
 	if stress.Enabled {

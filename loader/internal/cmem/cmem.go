@@ -48,10 +48,23 @@ func AddrOf[T any](p *T) uintptr {
 // in Go memory that the caller keeps alive otherwise. The detour over memory tells vet that this is meant.
 func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
 
-// Valid reports whether n bytes at addr can be native memory: addr is not NULL unless n is 0, and they do not go beyond
-// PTRDIFF_MAX bytes or the end of the address space. Whether they may be read is the native side's promise.
+// firstPage is where the first page ends.
+const firstPage = 1 << 12
+
+// Valid reports whether n bytes at addr can be native memory: unless n is 0, addr is not on the first page, which no system
+// maps and where Go ends a process that has a pointer to it on its stack; and they are neither more than any processor has
+// addresses for a process, 2^56, nor beyond the end of the address space. Whether they may be read is the native side's promise.
 func Valid(addr, n uintptr) bool {
-	return n == 0 || addr != 0 && n <= math.MaxInt && addr+(n-1) >= addr
+	return n == 0 || addr >= firstPage && n <= math.MaxInt && uint64(n) <= 1<<56 && addr+(n-1) >= addr
+}
+
+// Allocatable reports whether Go can have memory for n bytes behind some others. Where it cannot, append panics, or ends the
+// process: so a length that native code says is asked for first. The system is asked for 1 GiB or more only: the memory for
+// less is small beside what a process has, and asking takes a microsecond or two.
+func Allocatable(some, n int) bool {
+	const asked, addresses = 1 << 30, 1 << 47
+	total := uint64(some) + uint64(n)
+	return total < asked || total < addresses && obtainable(total)
 }
 
 // Bytes returns a view of n bytes of native memory. It is valid as long as the native side's promise about that memory
@@ -76,7 +89,7 @@ func Reads(addr uintptr, text string) bool {
 // Request returns the plug-in's request at addr, or nil when addr cannot be one. The plug-in owns it; it is valid
 // until the host service returns, and only its first version's members may be touched unless Size says more.
 func Request(addr uintptr) *abi.Request {
-	if addr == 0 || addr%unsafe.Alignof(abi.Request{}) != 0 {
+	if addr < firstPage || addr%unsafe.Alignof(abi.Request{}) != 0 {
 		return nil
 	}
 	r := (*abi.Request)(pointer(addr))

@@ -18,11 +18,21 @@ func TestValid(t *testing.T) {
 		addr, n uintptr
 		valid   bool
 	}{
-		{0, 0, true}, {last, 0, true}, {1, 1, true}, {last, 1, true}, {last - 15, 16, true},
-		{0, 1, false}, {last, 2, false}, {last - 15, 17, false}, {last - 15, 1000, false},
-		{1, math.MaxInt + 1, false}, {1, last, false}, {last, last, false},
+		{0, 0, true}, {last, 0, true}, {1, 0, true}, {4096, 1, true}, {last, 1, true}, {last - 15, 16, true},
+		{0, 1, false}, {1, 1, false}, {4095, 1 << 20, false}, {last, 2, false}, {last - 15, 17, false}, {last - 15, 1000, false},
+		{4096, math.MaxInt + 1, false}, {4096, math.MaxInt, false}, {4096, last, false}, {last, last, false},
 	} {
 		assert.Equal(t, c.valid, Valid(c.addr, c.n), "%d bytes at %#x", c.n, c.addr)
+	}
+}
+
+func TestAllocatable(t *testing.T) {
+	assert.True(t, Allocatable(0, 0))
+	assert.True(t, Allocatable(1000, 1<<20))
+	assert.True(t, Allocatable(0, 1<<30), "a system that has no GiB cannot run the tests")
+	for _, n := range []int{math.MaxInt, math.MaxInt / 2, 1 << 47} {
+		assert.False(t, Allocatable(0, n))
+		assert.False(t, Allocatable(math.MaxInt, n))
 	}
 }
 
@@ -45,7 +55,9 @@ func TestRequest(t *testing.T) {
 	assert.Nil(t, Request(AddrOf(r)), "shorter than the first version")
 	r.Size = ^uintptr(0)
 	assert.Same(t, r, Request(AddrOf(r)), "a later version's")
-	assert.Nil(t, Request(0))
+	for _, addr := range []uintptr{0, 8, 4088} {
+		assert.Nil(t, Request(addr), "on the first page: %#x", addr)
+	}
 	assert.Nil(t, Request(AddrOf(r)+1), "not aligned")
 }
 

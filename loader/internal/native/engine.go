@@ -276,7 +276,9 @@ func (s *slot) enterOnThread(fn uintptr) abi.Status {
 
 // takeLong is take where the output may be longer than dst's room, and may have to go elsewhere.
 func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
-	if n := s.ownLength(status); n > cap(dst)-len(dst) && s.engine.outputs.Room != nil {
+	switch n := s.ownLength(status); {
+	case n <= cap(dst)-len(dst):
+	case s.engine.outputs.Room != nil:
 		s.lock() // Room may use what host services use
 		larger, err := s.engine.outputs.Room(s.caller.Context, dst, n)
 		s.unlock()
@@ -285,6 +287,9 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 			return dst, err
 		}
 		dst = larger
+	case !cmem.Allocatable(len(dst), n):
+		s.release()
+		return dst, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: this process has no memory for it", n)}
 	}
 	dst, violation := s.take(dst, room, status)
 	if violation != nil {
@@ -336,8 +341,17 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 	case !cmem.Valid(out, n):
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, out),
 			Expected: "out to point at out_len bytes"}
+	case release != 0 && !cmem.Allocatable(len(dst), int(n)):
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d, for which this process has no memory", n),
+			Expected: "a result that can be had"}
 	case release != 0:
-		dst = append(dst, cmem.Bytes(out, int(n))...)
+		larger, ok := copyOwn(dst, out, int(n))
+		if !ok {
+			err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, where they cannot be read", n, out),
+				Expected: "out to point at out_len bytes"}
+			break
+		}
+		dst = larger
 	case n > uintptr(len(room)):
 		err = &engine.Violation{Rule: "R8",
 			Found:    fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, len(room)),
@@ -348,6 +362,18 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 	}
 	s.release()
 	return dst, err
+}
+
+// copyOwn appends n bytes of the plug-in's own memory to dst. It reports false where they cannot be read: nothing else of this
+// can panic.
+func copyOwn(dst []byte, out uintptr, n int) (_ []byte, ok bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return append(dst, cmem.Bytes(out, n)...), true
 }
 
 // closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds e.mu.

@@ -28,9 +28,12 @@ func at[T any](b []byte, off int) *T {
 // The detour over memory tells vet that this is meant.
 func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
 
+// firstPage is where the first page ends, which no system maps.
+const firstPage = 1 << 12
+
 // valid reports whether n bytes can lie at addr, as far as the numbers tell.
 func valid(addr, n uintptr) bool {
-	return n == 0 || addr != 0 && n <= math.MaxInt && addr+(n-1) >= addr
+	return n == 0 || addr >= firstPage && n <= math.MaxInt && addr+(n-1) >= addr
 }
 
 // view returns n bytes of native memory. Where the plug-in lied about them the process dies, which is a finding.
@@ -43,7 +46,7 @@ func view(addr, n uintptr) []byte {
 
 // nativeRequest returns the plug-in's request, or nil when there cannot be one at this address.
 func nativeRequest(addr uintptr) *abi.Request {
-	if addr == 0 || addr%unsafe.Alignof(abi.Request{}) != 0 {
+	if addr < firstPage || addr%unsafe.Alignof(abi.Request{}) != 0 {
 		return nil
 	}
 	return (*abi.Request)(pointer(addr))
