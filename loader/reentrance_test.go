@@ -162,6 +162,39 @@ func TestReentranceOfAContextWithTheSameParent(t *testing.T) {
 	})
 }
 
+// Thousands of calls find the instance of a plug-in poisoned, and wait until the last call in it is over: a few look for that, and
+// tell the others.
+func TestManyWaitForARenewal(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		f := openForeign(t, w, "concurrent")
+		in, out := make(chan struct{}), make(chan struct{})
+		do := func(context.Context) {
+			close(in)
+			<-out
+		}
+		f.host.Store(&do)
+		var over sync.WaitGroup
+		over.Go(func() {
+			_, err := f.Call(ctx, "ask", nil)
+			assert.NoError(t, err)
+		})
+		<-in
+		_, err := f.Call(ctx, "fails", nil)
+		assert.ErrorIs(t, err, loader.ErrPanic)
+		for range 2000 {
+			over.Go(func() {
+				_, err := f.Call(ctx, "ok", nil)
+				assert.NoError(t, err)
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		close(out)
+		within(t, over.Wait)
+		f.sound(t)
+		require.NoError(t, f.Close())
+	})
+}
+
 // A plug-in and its host that call each other without end are refused at a depth, whatever bounds there are beside it: by the
 // context, and by the goroutine where the context is another one.
 func TestRecursionEnds(t *testing.T) {

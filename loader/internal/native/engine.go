@@ -52,6 +52,9 @@ type Engine struct {
 	open    int           // slots that are not closed yet, once closing
 	refused chan struct{} // closed with closing
 	drained chan struct{} // closed when open has come to 0
+	renewed chan struct{} // closed, and made anew, when an instance has been renewed
+
+	renewers atomic.Int32 // calls that have found an instance poisoned, and wait
 
 	closeOnce sync.Once
 	finished  chan struct{} // closed when Close's work is done
@@ -108,7 +111,7 @@ var ErrFull = errors.New("the batch's outputs have come to their limit")
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Engine, error) {
-	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), finished: make(chan struct{})}
+	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
 	e.base = callctx.Background
 	if o.Context != nil {
 		e.base.Context = o.Context

@@ -126,8 +126,14 @@ func (inst *instance) renew(c *callctx.Caller) (*slot, error) {
 // tryRenew is renew. ended says that it gave up because the call's context has ended.
 func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err error) {
 	e := inst.engine
+	most := time.Millisecond
+	if e.renewers.Add(1) > lookers {
+		most = 100 * time.Millisecond
+	}
+	defer e.renewers.Add(-1)
 	var own quiet
-	for wait := 10 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
+	for wait := 10 * time.Microsecond; ; wait = min(2*wait, most) {
+		renewed := e.nextRenewal()
 		if e.isRefused() { // Close keeps the locks
 			return nil, false, engine.ErrClosed
 		}
@@ -166,6 +172,7 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 			ended = cancelled(c)
 		case <-c.Done:
 			ended = true
+		case <-renewed:
 		case <-e.refused:
 		}
 		waiter.Done()
@@ -173,6 +180,24 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 			return nil, true, nil
 		}
 	}
+}
+
+// lookers is how many calls that wait for a renewal look every millisecond. The others look rarely, and hear of it: thousands
+// that looked would leave the calls that they wait for no processor.
+const lookers = 4
+
+// nextRenewal returns what is closed when the next instance has been renewed.
+func (e *Engine) nextRenewal() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.renewed
+}
+
+func (e *Engine) announceRenewal() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.renewed)
+	e.renewed = make(chan struct{})
 }
 
 // isRefused reports whether the engine is closed, or about to be.
@@ -218,6 +243,7 @@ func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err erro
 	}
 	inst.renewals++
 	inst.poisoned.Store(false)
+	inst.engine.announceRenewal()
 	return true, nil
 }
 
