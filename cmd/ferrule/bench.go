@@ -63,7 +63,15 @@ the command runs once for each call of the import, and what it costs is measured
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
 each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
 ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
-in_process, and isolated has no ratio.`,
+in_process, and isolated has no ratio.
+
+Exit codes:
+  0    a result
+  1    the plug-in failed: the function returned another status, or broke a rule of the contract
+  2    the command line is wrong, such as a function that is not there, or an import without a command
+  3    the file cannot be opened as a plug-in, or its ferrule_start failed
+  4    the plug-in crashed or ran out of time
+  130  interrupted`,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,

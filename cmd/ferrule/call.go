@@ -8,10 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -487,7 +485,7 @@ func interruptible(timeout time.Duration) (context.Context, context.CancelFunc) 
 		ctx, stop = context.WithTimeout(ctx, timeout)
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	notify(signals)
 	go func() {
 		<-signals
 		cancel()

@@ -54,7 +54,13 @@ group, and not when this command itself is killed.
 Host functions answer what --import or --answer says, or some text. With --sandbox one more case, sandbox, opens the
 plug-in in a worker with that sandbox, and compares. With --only, too, --sandbox and that case go together.
 
-Exit codes: 0 all plug-ins pass; 1 one does not; 2 the command line is wrong; 3 a file is no library; 130 interrupted.
+Exit codes:
+  0    all plug-ins pass
+  1    one does not
+  2    the command line is wrong
+  3    a file is no library
+  130  interrupted
+
 With --json there is one object for each file, one after the other.`,
 		Example: `  # The cases of the usual levels
   ferrule check libgreeter.so

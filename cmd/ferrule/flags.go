@@ -162,6 +162,29 @@ func unknownVerb(root *cobra.Command, args []string) error {
 	return usage(name, "one of the commands "+strings.Join(names, ", "), didYouMean(name, names))
 }
 
+// completionNeedsShell has the verb completion, which is the parser's own, refuse a command line without a shell: it would
+// print its help as if that were a script.
+func completionNeedsShell(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		var shells []string
+		for _, c := range cmd.Commands() {
+			shells = append(shells, c.Name())
+		}
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(_ *cobra.Command, args []string) error {
+			found := "no shell"
+			if len(args) > 0 {
+				found = strings.Join(args, " ")
+			}
+			return usage(found, "one of the shells "+strings.Join(shells, ", "), "")
+		}
+	}
+}
+
 // didYouMean is the remedy for a name that is near to one of the candidates; "" for another.
 func didYouMean(name string, candidates []string) string {
 	if near := nearest(name, candidates); strings.HasPrefix(near, "did you mean") {

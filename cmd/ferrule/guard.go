@@ -171,11 +171,7 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	}
 
 	interrupts := make(chan os.Signal, 2)
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signal.Notify(interrupts, s)
-		}
-	}
+	notify(interrupts)
 	defer signal.Stop(interrupts)
 	p, err := supervise.Start(cmd)
 	if err != nil {
@@ -291,6 +287,9 @@ func watch(p *supervise.Process, up *upward, interrupts <-chan os.Signal) int {
 				return reason
 			}
 			reason, kill = interrupted, time.After(grace+guardSlack)
+			if s == syscall.SIGQUIT {
+				s = os.Interrupt // a child that does not heed it yet would print the runtime's state
+			}
 			_ = p.Signal(s) // on Windows the terminal has told the child, too
 		}
 	}

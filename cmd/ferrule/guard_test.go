@@ -201,7 +201,7 @@ func TestGuardStop(t *testing.T) {
 func TestGuardInterrupted(t *testing.T) {
 	t.Parallel()
 	library := hostilePlugin(t)
-	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 	for _, s := range signals { // the command leaves ignored what it finds ignored, as under nohup: it does not find it so
 		heard := make(chan os.Signal, 1)
 		signal.Notify(heard, s)
@@ -232,6 +232,30 @@ func TestGuardInterrupted(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestQuit: Ctrl-\ interrupts a verb that only reads, too, and the Go runtime says nothing.
+func TestQuit(t *testing.T) {
+	t.Parallel()
+	read, write, err := os.Pipe() // an input without end
+	require.NoError(t, err)
+	defer write.Close()
+	defer read.Close()
+	cmd := exec.Command(binary, "call", hostilePlugin(t), "logs", "--log-level", "error")
+	cmd.Stdin = read
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill() }()
+	for written := 0; written < 1<<20; { // it reads: it has begun
+		n, err := write.Write(make([]byte, 1<<16))
+		require.NoError(t, err)
+		written += n
+	}
+	require.NoError(t, cmd.Process.Signal(syscall.SIGQUIT))
+	assert.Error(t, cmd.Wait())
+	assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode())
+	assert.Empty(t, stderr.String())
 }
 
 // stays is a plug-in that starts processes, one of them in a session of its own, whose numbers are then in the file that the

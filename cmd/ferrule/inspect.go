@@ -34,11 +34,18 @@ func inspectCommand(a *app) *cobra.Command {
 system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on
 any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
 
-A library that is no plug-in is described, too, as far as it goes. Of several files, and of a folder's libraries, each is
-described; files that are not plug-ins are reported on standard error, and the exit code is 3.
+Exit codes:
+  0    all files are plug-ins; with --diff: no change could break a host
+  1    with --diff: a change could break a host
+  2    the command line is wrong
+  3    a file is no plug-in, or cannot be read
+  130  interrupted
 
-With --diff there are two files, and what the second adds, removes and changes is listed. The exit code is 1 when
-something of it could break a host that uses the first:
+A library that is no plug-in is described, too, as far as it goes. Of several files, and of a folder's libraries, each is
+described; files that are not plug-ins are reported on standard error.
+
+With --diff there are two files, and what the second adds, removes and changes is listed. These changes could break a
+host that uses the first:
   - another plug-in name; a function or a hook that is gone
   - a media type or a schema that is another one or no longer declared; one that is declared for the first time breaks
     nothing

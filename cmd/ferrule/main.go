@@ -9,10 +9,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -180,7 +183,7 @@ once. Exit codes:
   2    the command line is wrong
   3    the file cannot be opened as a plug-in
   4    the plug-in crashed or ran out of time
-  130  interrupted`,
+  130  interrupted, such as by Ctrl-C or Ctrl-\`,
 		Example: `  ferrule new --lang c greeter                      # a plug-in to start from
   ferrule inspect plugin.so                         # what it is, without running any of it
   ferrule call plugin.so count_vowels --in hello
@@ -213,6 +216,7 @@ func run(args []string, in io.Reader, out, stderr io.Writer) int {
 func (a *app) run(args []string) int {
 	root := command(a)
 	root.SetArgs(args)
+	completionNeedsShell(root)
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitOK
@@ -252,11 +256,33 @@ func version() string {
 	return fmt.Sprintf("%s, contract %d, %s %s/%s", v, abi.Major, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
+// heeded says that a verb itself ends on signals.
+var heeded atomic.Bool
+
+// notify relays the signals that interrupt this command. What it finds ignored, as under nohup, it leaves ignored.
+func notify(to chan<- os.Signal) {
+	heeded.Store(true)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		if !signal.Ignored(s) {
+			signal.Notify(to, s)
+		}
+	}
+}
+
 func main() {
 	if guarding {
 		os.Exit(child(os.Args[1:]))
 	}
 	restore := keepTerminal()
+	quits := make(chan os.Signal, 1)
+	signal.Notify(quits, syscall.SIGQUIT) // the runtime would print its own state, and exit with code 2
+	go func() {
+		<-quits
+		if !heeded.Load() {
+			restore()
+			os.Exit(exitInterrupted)
+		}
+	}()
 	code := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	restore()
 	os.Exit(code)

@@ -103,6 +103,9 @@ func TestParserWords(t *testing.T) {
 		"call --in":            "found --in without a value, expected --in TEXT\n",
 		"new -l":               "found --lang without a value, expected --lang LANGUAGE\n",
 		"call":                 "found no argument, expected the arguments FILE [FUNCTION]\n",
+		"completion":           "found no shell, expected one of the shells bash, fish, powershell, zsh\n",
+		"completion tcsh":      "found tcsh, expected one of the shells bash, fish, powershell, zsh\n",
+		"completion elvish x":  "found elvish x, expected one of the shells bash, fish, powershell, zsh\n",
 		"call a b c":           "found 3 arguments: a b c, expected FILE [FUNCTION]\n",
 	} {
 		stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/template"
 
 	"github.com/spf13/cobra"
@@ -109,7 +110,12 @@ DIR is made where it is missing, and must be empty where it is not. Its last par
 --name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; one in Rust begins with a
 letter or '_' and has no '.'.
 
-With --json: name, lang, dir, files, library and next, the commands to go on with.`,
+With --json: name, lang, dir, files and library, both within dir, and next, the commands to go on with.
+
+Exit codes:
+  0    the plug-in was made
+  2    the command line is wrong, such as a name that no plug-in can have, or a folder that is not empty or cannot be made
+  130  interrupted`,
 		Example: `  # From nothing to a result
   ferrule new --lang c greeter
   make -C greeter
@@ -127,7 +133,7 @@ With --json: name, lang, dir, files, library and next, the commands to go on wit
 				return err
 			}
 			if err := p.write(); err != nil {
-				return failure(err)
+				return unmade(args[0], err)
 			}
 			return a.print(p, p.print)
 		},
@@ -184,7 +190,7 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
 			return nil, usage("a file at "+dir, "an empty folder, or one to be made", "Name another folder")
 		}
-		return nil, failure(err)
+		return nil, unmade(dir, err)
 	}
 
 	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang}
@@ -207,6 +213,22 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 	slashed := filepath.ToSlash(dir)
 	p.Next = append(commands(slashed), "ferrule check "+shellWord(path.Join(slashed, p.Library)))
 	return p, nil
+}
+
+// unmade is the error for a folder that cannot be made, read or written to.
+func unmade(dir string, err error) error {
+	at := new(fs.PathError)
+	if !errors.As(err, &at) {
+		return failure(err) // of what is in this program
+	}
+	remedy := "Name another folder"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		remedy += ", or change the permissions of this one"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		remedy += ", or make room where this one is"
+	}
+	return usage(fmt.Sprintf("the folder %s, where this cannot be done: %v", dir, err), "an empty folder, or one to be made", remedy)
 }
 
 // place is a folder in a sentence.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -287,9 +288,20 @@ func TestNewRefuses(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, found, 1, "nothing was made")
 
-	_, stderr, code := ferrule(t, "", "new", "--lang", "c", filepath.Join(file, "below"))
-	assert.Equal(t, 1, code)
-	assert.Contains(t, stderr, file)
+	// What cannot be made, and what cannot be looked at.
+	for _, at := range []string{filepath.Join(file, "below"), filepath.Join(file, "far", "below"), "/proc/x"} {
+		if strings.HasPrefix(at, "/proc") && runtime.GOOS != "linux" {
+			continue
+		}
+		stdout, stderr, code := ferrule(t, "", "new", "--lang", "c", "--json", at)
+		assert.Equal(t, exitUsage, code)
+		assert.Contains(t, stderr, "ferrule: found the folder "+at+", where this cannot be done: ")
+		assert.Contains(t, stderr, ", expected an empty folder, or one to be made. Name another folder")
+		var got struct{ Error errorDetails }
+		require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+		assert.Equal(t, "the command line is wrong", got.Error.Kind)
+		assert.Contains(t, got.Error.Remedy, "Name another folder")
+	}
 }
 
 // The folder in which the command runs has no name in what is said, and the commands to go on with work from there.

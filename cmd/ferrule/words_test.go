@@ -59,6 +59,11 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		"thread-local variables":     {[]string{"call", storage, "f"}, "GLIBC_TUNABLES="},
 		"the same of check":          {[]string{"check", "--only", "open", storage}, "GLIBC_TUNABLES="},
 		"an executable stack":        {[]string{"call", stack, "f"}, "-Wl,-z,noexecstack"},
+		"no time at all":             {[]string{"call", "--isolated", "--timeout", "1ns", "--in", "", large, "f"}, ": could not be started: not opened: out of time after 1ns (--timeout). Give it more time (--timeout).\n"},
+		"an empty path":              {[]string{"inspect", ""}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in call":     {[]string{"call", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in check":    {[]string{"check", ""}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in bench":    {[]string{"bench", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
 		"a start that does not end":  {[]string{"bench", "--timeout", "1s", waits, "f"}, "--timeout"},
 		"a start in check's sandbox": {[]string{"check", "--only", "sandbox", "--sandbox", "--timeout", "1s", waits}, "opening the library in the sandbox: not done after 1s"},
 	} {

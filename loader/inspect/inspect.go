@@ -174,6 +174,9 @@ func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Librar
 }
 
 func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
+	if path == "" {
+		return nil, &Error{Kind: ErrNotRegular, Found: "an empty path", Expected: wantLibrary, Remedy: "Give the path of a library"}
+	}
 	f, kind, err := libfile.Open(path)
 	if err == libfile.ErrNotRegular {
 		return nil, &Error{Kind: ErrNotRegular, Found: libfile.Kind(kind), Expected: wantLibrary, Remedy: "Give the path of the library itself"}

@@ -49,7 +49,7 @@ func apply(text []byte, libraries []wire.Library) ([]string, error) {
 	var uncounted string
 	if p.Processes > 0 {
 		if uncounted = uncountedUser(); uncounted != "" {
-			r.lacks("rlimit processes", uncounted)
+			r.lacksFor("rlimit processes", uncounted, "run as another user, or do without Policy.Processes")
 		}
 	}
 	if err := r.err(&p); err != nil {

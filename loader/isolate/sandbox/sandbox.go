@@ -174,19 +174,29 @@ func decodeConfig(text []byte) (config, error) {
 
 // report collects which layers there are, and which were asked for and cannot be had.
 type report struct {
-	layers  []string
-	missing []string
+	layers   []string
+	missing  []string
+	remedies []string
 }
 
 func (r *report) has(layer string) { r.layers = append(r.layers, layer) }
 
-func (r *report) lacks(layer, why string) { r.missing = append(r.missing, layer+" ("+why+")") }
+func (r *report) lacks(layer, why string) { r.lacksFor(layer, why, "give the system what it lacks") }
+
+// lacksFor is lacks with another remedy, which begins like a part of a sentence.
+func (r *report) lacksFor(layer, why, remedy string) {
+	r.missing = append(r.missing, layer+" ("+why+")")
+	if !slices.Contains(r.remedies, remedy) {
+		r.remedies = append(r.remedies, remedy)
+	}
+}
 
 // err is the error for what is missing, unless the policy goes without it.
 func (r *report) err(p *Policy) error {
 	if len(r.missing) == 0 || p.BestEffort {
 		return nil
 	}
+	remedy := strings.Join(r.remedies, "; ")
 	return mistake("a system without "+strings.Join(r.missing, ", nor "), "all the layers that the policy needs",
-		"Give the system what it lacks, or set Policy.BestEffort to open the plug-in without")
+		strings.ToUpper(remedy[:1])+remedy[1:]+", or set Policy.BestEffort to open the plug-in without")
 }

@@ -386,7 +386,7 @@ func TestProcessesOfRootAreNotCounted(t *testing.T) {
 	}
 	j := job{Policy: Policy{Processes: 4}}
 	assert.Contains(t, calls(t, j).first.Err, "rlimit processes (the worker runs as root, for whom the system does not "+
-		"count processes), expected all the layers that the policy needs. ")
+		"count processes), expected all the layers that the policy needs. Run as another user, or do without Policy.Processes, or set ")
 	j.Policy.BestEffort = true
 	layers := calls(t, j).first.Layers
 	assert.NotContains(t, layers, "rlimit processes")

@@ -94,4 +94,6 @@ func TestReportSaysAllThatIsMissing(t *testing.T) {
 		"found a system without one layer (there is none), nor another (it is broken), expected all the layers that the policy needs. "+
 			"Give the system what it lacks, or set Policy.BestEffort to open the plug-in without.")
 	assert.NoError(t, r.err(&Policy{BestEffort: true}))
+	r.lacksFor("a third", "it does not count", "run as another user")
+	assert.ErrorContains(t, r.err(&Policy{}), "Give the system what it lacks; run as another user, or set Policy.BestEffort ")
 }

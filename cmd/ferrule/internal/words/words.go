@@ -29,6 +29,7 @@ var terms = strings.NewReplacer(
 	"(ulimit -n; Policy.Files in a sandbox)", "(ulimit -n)",
 	"in a sandbox, list it in Policy.Read", "with --sandbox, name it by --allow-read",
 	"Policy.Memory in a sandbox", "--memory in a sandbox",
+	"Pass a context that has not ended", "Give it more time (--timeout)",
 	"because the context of OpenContext had ended", "because it was to end before it had started",
 	" (isolate.WithStopTimeout)", "",
 	" (isolate.WithGrace)", "",
@@ -53,6 +54,11 @@ func Error(err error) error {
 	case *loader.OpenError:
 		own := *e
 		own.Found, own.Expected, own.Remedy, own.Err = Of(e.Found), Of(e.Expected), Of(e.Remedy), Error(e.Err)
+		if own.Err != nil {
+			if cause, ok := strings.CutPrefix(own.Err.Error(), "not opened: the context had ended before: "); ok {
+				own.Err = &reworded{"not opened: " + cause, own.Err}
+			}
+		}
 		return &own
 	case *loader.CrashError:
 		own := *e

@@ -22,7 +22,7 @@ import (
 )
 
 // option finds the names of options in a text for programmers.
-var option = regexp.MustCompile(`\b(?:sandbox\.)?Policy\.\w+|\b(?:loader|isolate|sandbox)\.[A-Z]\w*|\bWith[A-Z]\w*|\bInWorker\b|\bOpenContext\b`)
+var option = regexp.MustCompile(`\b(?:sandbox\.)?Policy\.\w+|\b(?:loader|isolate|sandbox)\.[A-Z]\w*|\bWith[A-Z]\w*|\bInWorker\b|\bOpenContext\b|\b[Cc]ontext that\b|Pass a context`)
 
 // others are the options that the command never gets to read of, and why.
 var others = map[string]string{}
@@ -147,6 +147,10 @@ func TestError(t *testing.T) {
 	late := words.Error(&loader.DeadlineError{Plugin: "p", Func: "f", Grace: 1, Cause: context.DeadlineExceeded})
 	assert.NotContains(t, late.Error(), "isolate.")
 	assert.ErrorIs(t, late, context.DeadlineExceeded)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := loader.OpenContext(ended, "p.so")
+	assert.EqualError(t, words.Error(err), "p.so: could not be started: not opened: context canceled. Give it more time (--timeout).")
 	assert.NoError(t, words.Error(nil))
 	assert.Equal(t, fs.ErrExist, words.Error(fs.ErrExist))
 }
