@@ -19,6 +19,9 @@ import (
 
 func init() { verbs = append(verbs, benchVerb) }
 
+// maxParallel is how many instances package loader opens at most.
+const maxParallel = 256
+
 // benchOptions are the flags of the verb.
 type benchOptions struct {
 	in                string
@@ -63,7 +66,7 @@ the command runs once for each call of the import, and what it costs is measured
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
 each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
 ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
-in_process, and isolated has no ratio.
+in_process, and isolated has no ratio. Where there is no result, there is error, as call has it.
 
 Exit codes:
   0    a result
@@ -92,7 +95,7 @@ Exit codes:
 	o.host.add(flags)
 	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together: a `TIME` such as 500ms or 2s")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "the `TIME` that opening the plug-in, its first call and its ferrule_stop may take, each; more than 0")
-	flags.IntVar(&o.parallel, "parallel", 1, "`HOW MANY` calls to make at a time, with as many instances of the plug-in")
+	flags.IntVar(&o.parallel, "parallel", 1, fmt.Sprintf("`HOW MANY` calls to make at a time, 1 to %d, with as many instances of the plug-in", maxParallel))
 	return cmd
 }
 
@@ -134,8 +137,8 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		return nil, usage(fmt.Sprintf("--duration %v", o.duration), "more than 0", "")
 	case o.timeout <= 0:
 		return nil, usage(fmt.Sprintf("--timeout %v", o.timeout), "more than 0", "")
-	case o.parallel < 1 || o.parallel > 256:
-		return nil, usage(fmt.Sprintf("--parallel %d", o.parallel), "1 to 256", "")
+	case o.parallel < 1 || o.parallel > maxParallel:
+		return nil, usage(fmt.Sprintf("--parallel %d", o.parallel), fmt.Sprintf("1 to %d", maxParallel), "")
 	}
 	policy, err := o.host.policy()
 	if err != nil {
@@ -161,6 +164,9 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		return nil, err
 	}
 	if err := checkImports(lib, imports); err != nil {
+		return nil, err
+	}
+	if err := o.host.checkConfig(lib); err != nil {
 		return nil, err
 	}
 	if !guarding {

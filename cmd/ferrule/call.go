@@ -57,10 +57,11 @@ one of this command's. Log lines have a level first, and plugin= at the end.
 
 With --json there is one object: plugin, version, function, status (0 for a result), result, encoding (how result is
 written: "text" when it is UTF-8, otherwise "base64") and duration_ns, of the call alone. Where there is no result,
-message is the plug-in's own, and error has kind, found, expected, remedy and text, those that there are. status is left
-out where the function did not return one: the command line is wrong, the plug-in did not open, crashed or ran out of
-time. Then error may have stage (opening, calling, returned, stopping or stopped), signal or exit_code, fault (where),
-last_lines (the last that the plug-in wrote) and attempt (which worker it was).
+message is the plug-in's own, and error has kind, plugin, function, symbol, rule (of the contract), found, expected, remedy
+and text, those that there are. status is left out where the function did not return one: the command line is wrong, the
+plug-in did not open, crashed or ran out of time. Then error may have stage (opening, calling, returned, stopping or stopped), signal or exit_code, fault (where),
+last_lines (the last that the plug-in wrote) and attempt (which worker it was). Without a FUNCTION the object has plugin,
+version, functions (not with --hook), hooks and imports, each of these with what inspect says of it.
 
 Exit codes:
   0    a result
@@ -170,7 +171,7 @@ func (c *caller) list(path string) error {
 	if c.hook {
 		kinds = kinds[1:]
 	}
-	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version}
+	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version, "imports": symbolsOf(lib.Imports)}
 	for _, k := range kinds {
 		facts[k.what] = symbolsOf(k.symbols)
 	}
@@ -244,6 +245,9 @@ func (c *caller) run(path, name string, in source) error {
 		return err
 	}
 	if err := checkImports(lib, imports); err != nil {
+		return err
+	}
+	if err := c.host.checkConfig(lib); err != nil {
 		return err
 	}
 	input, err := c.read(in, "--in")

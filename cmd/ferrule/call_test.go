@@ -118,8 +118,11 @@ func TestCallUsage(t *testing.T) {
 		{[]string{"--in", "x", echo}, "found --in without a FUNCTION, expected both, as it is about a call. Name a function: ferrule call " + echo},
 		{[]string{"--hook", "--answer", "x=y", echo}, "found --answer without a FUNCTION"},
 		{[]string{"--isolated", echo}, "found --isolated without a FUNCTION"},
+		{[]string{"--config", "{}", echo, "echo"}, "found --config for plug-in echo, which takes no configuration: it has no ferrule_start, " +
+			"expected one that takes it. Leave out --config."},
+		{[]string{"--isolated", "--config", "@" + missing, echo, "echo"}, "it has no ferrule_start"},
 		{[]string{"--in", "@" + missing, echo, "echo"}, missing},
-		{[]string{"--config", "@" + missing, echo, "echo"}, missing},
+		{[]string{"--config", "@" + missing, fixture.C(t, "state"), "next"}, missing},
 		{[]string{"--timeout", "soon", echo, "echo"}, "found --timeout soon, expected a time such as 500ms or 2s"},
 		{[]string{"--timeout", "-1s", echo, "echo"}, "not negative"},
 		{[]string{echo, "echo", "--in"}, "found --in without a value, expected --in TEXT"},

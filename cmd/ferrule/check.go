@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
@@ -61,7 +62,18 @@ Exit codes:
   3    a file is no library
   130  interrupted
 
-With --json there is one object for each file, one after the other.`,
+With --json there is one object for each file, one after the other:
+  file, name, version       the path, and what the plug-in's manifest says
+  level, seed, strict       the options that were in force; strict is there with --strict
+  pass, errors, warnings    whether it passes, and how many findings there are
+  results                   each with case, level, rules, outcome (passed, failed, warned, skipped), reason (why it was
+                            skipped), notes (what it could not try), findings, milliseconds
+    findings                each with case, rule, severity (error, warning), function, seen, expected, mend
+  without                   functions that later cases left out, and why
+  error                     in place of all but file: why nothing was checked, as call has it; alone where the command
+                            line is wrong whatever the file
+
+With --list --json there is one list of cases, each with name, level, rules and does, what it tries.`,
 		Example: `  # The cases of the usual levels
   ferrule check libgreeter.so
 
@@ -142,7 +154,7 @@ With --json there is one object for each file, one after the other.`,
 				return failure(err)
 			}
 			o.Worker = []string{self, checkCase}
-			return checkAll(a, libraryFiles(args), o)
+			return checkAll(a, libraryFiles(args), &host, o)
 		},
 	}
 	f := cmd.Flags()
@@ -179,29 +191,30 @@ func listCases(a *app, cases []check.Case) error {
 }
 
 // checkAll checks files one after the other, and fails as the worst of them does.
-func checkAll(a *app, files []string, o check.Options) error {
+func checkAll(a *app, files []string, host *hostFlags, o check.Options) error {
 	ctx, stop := interruptible(0)
 	defer stop()
-	if len(files) == 1 {
-		return runCheck(ctx, a, files[0], o)
-	}
 	worst, bad := 0, 0
 	for i, file := range files {
 		if i > 0 && !a.json {
 			fmt.Fprintln(a.out)
 		}
-		err := runCheck(ctx, a, file, o)
-		var e *exit
-		switch {
-		case err == nil:
+		err := runCheck(ctx, a, file, host, o)
+		if err == nil {
 			continue
-		case !errors.As(err, &e) || e.code != exitFailed && e.code != exitOpen:
+		}
+		var e *exit
+		if !errors.As(err, &e) {
 			return err
-		case e.err != nil: // the others are checked nevertheless
+		}
+		if a.json && e.err != nil {
+			_ = a.print(description{File: file, Error: detailsOf(e.err)}, nil)
+		}
+		if len(files) == 1 || e.code != exitFailed && e.code != exitOpen {
+			return &exit{e.code, e.err, true}
+		}
+		if e.err != nil { // the others are checked nevertheless
 			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(e.err.Error()))
-			if a.json {
-				_ = a.print(description{File: file, Error: detailsOf(e.err)}, nil)
-			}
 		}
 		worst = max(worst, e.code)
 		bad++
@@ -213,7 +226,12 @@ func checkAll(a *app, files []string, o check.Options) error {
 }
 
 // runCheck checks a file, and prints each case's result when there is one.
-func runCheck(ctx context.Context, a *app, path string, o check.Options) error {
+func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check.Options) error {
+	if lib, err := loader.Inspect(path); err == nil { // another error is a finding
+		if err := host.checkConfig(lib); err != nil {
+			return err
+		}
+	}
 	paint := func(outcome string) string { return fmt.Sprintf("%-7s", outcome) }
 	if colours(a.out) {
 		codes := map[string]string{check.Passed: "32", check.Failed: "1;31", check.Warned: "33", check.Skipped: "2"}
@@ -242,7 +260,7 @@ func runCheck(ctx context.Context, a *app, path string, o check.Options) error {
 	case errors.As(err, &unread):
 		return failure(err)
 	case errors.Is(err, context.Canceled):
-		return &exit{code: exitInterrupted, err: errors.New("interrupted; what the plug-in has started was ended")}
+		return &exit{code: exitInterrupted, err: &worded{"interrupted; what the plug-in has started was ended", err}}
 	case err != nil:
 		return failure(err)
 	}

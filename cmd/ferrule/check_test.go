@@ -116,6 +116,7 @@ func TestCheckUsage(t *testing.T) {
 		{[]string{"--only", "symbols,sandbox", echo}, "found --only sandbox without --sandbox, expected both"},
 		{[]string{"--only", "symbols", "--sandbox", echo}, "found --sandbox, and --only without the case sandbox, expected both"},
 		{[]string{"--list", "--only", "symbols"}, "found --list with --only, expected --list alone or with --level"},
+		{[]string{"--config", "x", echo}, "found --config for plug-in echo, which takes no configuration"},
 		{[]string{"--level", "11", echo}, "found --level 11, expected 1 to 10"},
 		{[]string{"--timeout", "0s", echo}, "found --timeout 0s"},
 		{[]string{"--only", "room-size", echo}, `found --only room-size, expected the name of a case. Did you mean "room-sizes"?`},

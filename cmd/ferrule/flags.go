@@ -265,7 +265,7 @@ type hostFlags struct {
 
 // add adds the flags to a command.
 func (h *hostFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&h.config, "config", "", "the configuration that ferrule_start gets: `TEXT`, @FILE, @@… for a text that starts with @")
+	f.StringVar(&h.config, "config", "", "the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
 	f.StringArrayVar(&h.commands, "import", nil, "serve an import by a command: `NAME=COMMAND`; once for each import")
 	f.StringArrayVar(&h.answers, "answer", nil, "answer an import with these bytes: `NAME=TEXT` or NAME=@FILE; once for each import")
 	f.BoolVar(&h.sandboxed, "sandbox", false, "take files, network and processes from the plug-in; what --allow-… names it keeps")
@@ -418,6 +418,15 @@ func checkImports(lib *inspect.Library, all map[string]served) error {
 			"the name of an import", capital(nearest(unknown[0], imports)))
 	}
 	return nil
+}
+
+// checkConfig refuses a configuration for a plug-in that takes none: without a ferrule_start nothing would read it.
+func (h *hostFlags) checkConfig(lib *inspect.Library) error {
+	if h.config == "" || lib.HasStart {
+		return nil
+	}
+	return usage(fmt.Sprintf("--config for plug-in %s, which takes no configuration: it has no ferrule_start", lib.Manifest.Name),
+		"one that takes it", "Leave out --config")
 }
 
 // checkSymbol refuses a function or a hook that is not there.

@@ -258,6 +258,37 @@ func TestQuit(t *testing.T) {
 	assert.Empty(t, stderr.String())
 }
 
+// TestCheckInterruptedJSON: the object of an interrupted check says which file it was, and of which kind the error is.
+func TestCheckInterruptedJSON(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not end what leaves the session")
+	}
+	file := filepath.Join(t.TempDir(), "pids")
+	library := compiled(t, stays)
+	cmd := exec.Command(binary, "check", "--json", "--timeout", "1h", "--only", "input-empty", library)
+	cmd.Env = append(os.Environ(), "STAYS="+file)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill() }()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(file)
+		return err == nil
+	}, time.Minute, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGQUIT))
+	assert.Error(t, cmd.Wait())
+	assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), stderr.String())
+	var got struct {
+		File  string
+		Error errorDetails
+	}
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &got), "%s", &stdout)
+	assert.Equal(t, library, got.File)
+	assert.Equal(t, "interrupted", got.Error.Kind)
+	assert.Contains(t, got.Error.Text, "interrupted; what the plug-in has started was ended")
+}
+
 // stays is a plug-in that starts processes, one of them in a session of its own, whose numbers are then in the file that the
 // input or the environment names, and that does not return.
 const stays = `#include <stdio.h>

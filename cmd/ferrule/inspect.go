@@ -238,7 +238,7 @@ func digest(path string, size int64) (string, error) {
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err == nil && n != size {
-		err = fmt.Errorf("it changed from %d to %d bytes while it was read", size, n)
+		err = fmt.Errorf("it had %s, and %d while it was read", plural(int(size), "byte"), n)
 	}
 	if err != nil {
 		return "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}
@@ -371,7 +371,7 @@ func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 		row("Go runtime", "%s; hosts refuse to load it into their process", l.GoVersion)
 	}
 	row("needs", "%s", cmp.Or(strings.Join(l.Needed, ", "), "no library"))
-	row("exports", "%d names", l.Exports)
+	row("exports", "%s", plural(l.Exports, "name"))
 	if l.StaticTLS != nil && *l.StaticTLS {
 		row("static TLS", "yes; loading it may fail in a process that runs")
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
@@ -103,6 +106,31 @@ func TestErrorsJSON(t *testing.T) {
 	}
 }
 
+// TestJSONIsDocumented: the help of a verb, and so its page, names every field of its JSON.
+func TestJSONIsDocumented(t *testing.T) {
+	for verb, facts := range map[string][]any{
+		"call":    {called{}, errorDetails{}},
+		"check":   {check.Verdict{}, check.Result{}, check.Finding{}, check.Case{}},
+		"bench":   {benchResult{}, costs{}},
+		"inspect": {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
+		"new":     {plugin{}},
+	} {
+		cmd, _, err := command(&app{}).Find([]string{verb})
+		require.NoError(t, err)
+		words := map[string]bool{}
+		for _, word := range regexp.MustCompile(`\w+`).FindAllString(cmd.Long, -1) {
+			words[word] = true
+		}
+		for _, f := range facts {
+			of := reflect.TypeOf(f)
+			for i := range of.NumField() {
+				name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+				assert.True(t, name == "" || name == "-" || words[name], "ferrule %s: %s of %v", verb, name, of)
+			}
+		}
+	}
+}
+
 // TestCallLists: without a function there is a list.
 func TestCallLists(t *testing.T) {
 	t.Parallel()
@@ -128,6 +156,9 @@ func TestCallLists(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
 	assert.Equal(t, "echo", got.Functions[0].Name)
 	assert.Equal(t, "before_echo", got.Hooks[0].Name)
+	stdout, _, code = ferrule(t, "", "call", "--json", fixture.C(t, "import_not_offered"))
+	assert.Zero(t, code)
+	assert.Contains(t, stdout, `"name": "loyalty_pionts"`, "the import that a call needs")
 	_, _, code = ferrule(t, "", "call", filepath.Join(t.TempDir(), "missing.so"))
 	assert.Equal(t, exitOpen, code)
 }

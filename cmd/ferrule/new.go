@@ -107,8 +107,9 @@ DIR/vendor; the four small crates that its macros are made with come from crates
 it.
 
 DIR is made where it is missing, and must be empty where it is not. Its last part is the plug-in's name, unless
---name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; one in Rust begins with a
-letter or '_' and has no '.'.
+--name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; it is not dots alone and does not
+begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
+that the plug-in is built with, such as std, test or ferrule.
 
 With --json: name, lang, dir, files and library, both within dir, and next, the commands to go on with.
 
@@ -333,7 +334,7 @@ func eachFile(files fs.FS, folder string, do func(name string, text []byte) erro
 // validName holds a name to rule R1 of the contract.
 func validName(name string) error {
 	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`).MatchString(name) || strings.Trim(name, ".") == "" {
-		return &wrong{fmt.Sprintf("the name %q", name), "letters, digits, '_', '-' and '.', 128 of them at most", ""}
+		return &wrong{fmt.Sprintf("the name %q", name), "letters, digits, '_', '-' and '.', 128 of them at most, not dots alone", ""}
 	}
 	if strings.HasPrefix(name, "-") {
 		return &wrong{fmt.Sprintf("the name %q, which compilers would take for a flag", name), "a letter, a digit or '_' first", ""}

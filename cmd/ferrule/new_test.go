@@ -150,6 +150,19 @@ func TestNewSecondFile(t *testing.T) {
 	}
 }
 
+// A source that has the name of the build file, or of a target, does not confuse make.
+func TestNewNamesOfMake(t *testing.T) {
+	for _, lang := range []string{"c", "cpp"} {
+		need(t, lang)
+		for _, name := range []string{"Makefile", "test"} {
+			shell(t, made(t, lang, name).Dir, "make -n && make -n test && make -n clean") // with -n, too, it makes the build file anew
+		}
+	}
+	p := made(t, "c", "Makefile")
+	shell(t, p.Dir, "make")
+	assert.FileExists(t, filepath.Join(p.Dir, p.Library))
+}
+
 // The plug-ins compile without a warning of either compiler, and cargo's formatter leaves the package as it is.
 func TestNewIsTidy(t *testing.T) {
 	for compiler, lang := range map[string]string{"gcc": "c", "clang": "c", "g++": "cpp", "clang++": "cpp"} {
@@ -243,7 +256,7 @@ func TestNewNames(t *testing.T) {
 		"greeter": "c cpp rust", "_x": "c cpp rust", "word-count": "c cpp rust", "A1": "c cpp rust", "fn": "c cpp rust",
 		"a.b": "c cpp", "7zip": "c cpp", "syn": "c cpp", "ferrule": "c cpp", "ferrule_macros": "c cpp", "std": "c cpp",
 		strings.Repeat("n", 128): "c cpp", strings.Repeat("n", 129): "",
-		"two words": "", "-flag": "", "a/b": "", "naïve": "", "..": "", "a;b": "", "a\nb": "",
+		"two words": "", "-flag": "", "a/b": "", "naïve": "", ".": "", "..": "", "Makefile": "c cpp rust", "test": "c cpp", strings.Repeat("n", 64): "c cpp rust", strings.Repeat("n", 65): "c cpp", "a;b": "", "a\nb": "",
 	} {
 		for _, lang := range []string{"c", "cpp", "rust"} {
 			dir := filepath.Join(t.TempDir(), "made")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -65,6 +66,13 @@ func detailsOf(err error) *errorDetails {
 		d.Kind, d.Plugin, d.Function, d.Stage = lateKind, late.Plugin, late.Func, stageOf(late.Func)
 	case errors.As(err, &call):
 		d.Kind, d.Plugin, d.Function = call.Status.Error(), call.Plugin, call.Func
+	}
+	switch {
+	case d.Kind != "":
+	case errors.Is(err, context.Canceled):
+		d.Kind = wasInterrupted
+	case errors.Is(err, context.DeadlineExceeded):
+		d.Kind = lateKind
 	}
 	if text := new(abi.TextError); d.Rule == "" && errors.As(err, &text) {
 		d.Rule = text.Rule
