@@ -288,7 +288,7 @@ func watch(p *supervise.Process, up *upward, interrupts <-chan os.Signal) int {
 			}
 			reason, kill = interrupted, time.After(grace+guardSlack)
 			if s == syscall.SIGQUIT {
-				s = os.Interrupt // a child that does not heed it yet would print the runtime's state
+				s = syscall.SIGTERM // a child that does not heed it yet would print the runtime's state
 			}
 			_ = p.Signal(s) // on Windows the terminal has told the child, too
 		}
