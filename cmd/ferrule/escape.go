@@ -32,6 +32,8 @@ const keptLines = 20
 // foreignLines writes what somebody else writes to the standard streams, in whole lines, each with who that is before it:
 // so none of them mixes with a line of this command's, and none can be taken for one, whatever it looks like. It is for any
 // goroutine.
+//
+// What cannot be written is dropped: whoever reads for it must go on to read, because the plug-in waits for that.
 type foreignLines struct {
 	to   io.Writer
 	from string // what is before each line, with a colon
@@ -41,7 +43,7 @@ type foreignLines struct {
 	last []string // the last lines that have ended, as they were written
 }
 
-// Write writes the lines that have ended.
+// Write writes the lines that have ended. It takes all that it is given, and returns no error.
 func (f *foreignLines) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,9 +66,7 @@ func (f *foreignLines) Write(b []byte) (int, error) {
 	}
 	if len(lines) > 0 {
 		f.rest = bytes.Clone(f.rest) // without what was written
-		if _, err := f.to.Write(lines); err != nil {
-			return 0, err
-		}
+		_, _ = f.to.Write(lines)
 	}
 	return len(b), nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -184,6 +185,66 @@ func TestGuardLeft(t *testing.T) {
 			if function != "returns_twice" { // whose copy may end before it comes to that
 				assertGone(t, numbers(t, file))
 			}
+		})
+	}
+}
+
+// TestMessagesLost: where the standard error cannot be written, a plug-in that says much is not held up: what it says is dropped,
+// and its result is printed.
+func TestMessagesLost(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("this system has no file that is always full: ", err)
+	}
+	t.Cleanup(func() { full.Close() })
+	library := compiled(t, `#include <stdio.h>
+		#include <string.h>
+		FERRULE_PLUGIN(FERRULE_NAME("talker") FERRULE_VERSION("1"));
+		FERRULE_IMPORT(loud);
+		static int32_t done(ferrule_call *call) { memcpy(call->out, "RESULT", call->out_len = 6); return FERRULE_OK; }
+		FERRULE_FN(prints) {
+			for (int i = 0; i < 5000; i++) printf("line %d, and more so that no pipe holds them all\n", i);
+			fflush(stdout);
+			return done(call);
+		}
+		FERRULE_FN(logs) {
+			const char *text = "a line, and more so that no pipe holds them all";
+			for (int i = 0; i < 5000; i++) call->host->log(call, FERRULE_LOG_INFO, text, strlen(text));
+			return done(call);
+		}
+		FERRULE_FN(imports) {
+			ferrule_request request = {0};
+			request.size = sizeof request;
+			request.ordinal = FERRULE_ORDINAL(loud);
+			request.out = call->out;
+			request.out_cap = call->out_cap;
+			int32_t status = call->host->call(call, &request);
+			return status ? status : done(call);
+		}`)
+	loud := "loud=i=0; while [ $i -lt 5000 ]; do echo line $i, and more so that no pipe holds them all >&2; i=$((i + 1)); done"
+	for _, c := range []struct {
+		args   []string
+		stdout string
+	}{
+		{[]string{"call", "--in", "", library, "prints"}, "^RESULT$"},
+		{[]string{"call", "--in", "", library, "logs"}, "^RESULT$"},
+		{[]string{"call", "--in", "", library, "imports"}, "^RESULT$"},
+		{[]string{"call", "--isolated", "--in", "", library, "prints"}, "^RESULT$"},
+		{[]string{"call", "--isolated", "--in", "", library, "logs"}, "^RESULT$"},
+		{[]string{"call", "--isolated", "--in", "", library, "imports"}, "^RESULT$"},
+		{[]string{"bench", "--duration", "10ms", "--in", "", library, "prints"}, "calls/s"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, append(c.args, "--import", loud)...)
+			cmd.Stderr = full
+			out, err := cmd.Output()
+			require.NoError(t, ctx.Err(), "it hangs")
+			require.NoError(t, err)
+			assert.Regexp(t, c.stdout, string(out))
 		})
 	}
 }
