@@ -200,7 +200,7 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	go up.read(pipes[2])
 
 	ending := watch(p, up, interrupts)
-	p.End(0)
+	_, alive := p.End(0)
 	for _, end := range []<-chan struct{}{up.over, streams} {
 		select {
 		case <-end:
@@ -217,12 +217,22 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 		a.endLine()
 		_, _ = a.err.Write(later)
 	}
+	var outlived error
+	if len(alive) > 0 {
+		outlived = fmt.Errorf("plug-in %s: %s that it has started could not be ended, and may run on: %s", plugin,
+			plural(len(alive), "process"), supervise.Names(alive))
+	}
 	if code >= 0 {
+		if code == exitOK && outlived != nil {
+			return &exit{code: exitFailed, err: outlived, reported: true} // a result was printed
+		}
+		a.warn(outlived)
 		if code == exitOK {
 			return nil
 		}
 		return &exit{code: code} // the child has said why
 	}
+	a.warn(outlived)
 	e := &fate{kind: crashed, path: path, plugin: plugin, fn: fn, stage: up.reached(), lines: foreign.lastLines()}
 	switch ending {
 	case interrupted:
@@ -246,6 +256,14 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 		}
 	}
 	return &exit{code: exitCrashed, err: e}
+}
+
+// warn says what has gone wrong beside what the exit code is about. It does nothing without an error.
+func (a *app) warn(err error) {
+	if err != nil {
+		a.endLine()
+		fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(err.Error()))
+	}
 }
 
 // The fates of a guarded child.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -185,6 +186,70 @@ func TestGuardLeft(t *testing.T) {
 			if function != "returns_twice" { // whose copy may end before it comes to that
 				assertGone(t, numbers(t, file))
 			}
+		})
+	}
+}
+
+// TestGuardChain: processes each of which starts the next one, in a session of its own, and ends are ended with the command, too,
+// however short each of them lives. All of them have a FIFO open, so that its end is theirs.
+func TestGuardChain(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what leaves the session is found on Linux only")
+	}
+	library := compiled(t, `#define _GNU_SOURCE 1
+		#include <fcntl.h>
+		#include <signal.h>
+		#include <string.h>
+		#include <time.h>
+		#include <unistd.h>
+		FERRULE_PLUGIN(FERRULE_NAME("chain") FERRULE_VERSION("1"));
+		static void chains(ferrule_call *call, int life) {
+			char path[512] = {0};
+			if (call->in_len >= sizeof path) return;
+			memcpy(path, call->in, call->in_len);
+			int fd = open(path, O_WRONLY);
+			time_t end = time(NULL) + 20;
+			for (int i = 0; i < 20; i++) {
+				if (fork() != 0) continue;
+				setsid();
+				if (write(fd, "x", 1) != 1) _exit(1);
+				while (time(NULL) < end) {
+					int next = fork();
+					if (next == 0) setsid();
+					if (life > 0) usleep(life);
+					if (next > 0) _exit(0);
+				}
+				_exit(0);
+			}
+			close(fd);
+		}
+		FERRULE_FN(slow) { chains(call, 1000); return FERRULE_OK; }
+		FERRULE_FN(fast) { chains(call, 0); return FERRULE_OK; }
+		FERRULE_FN(late) { chains(call, 1000); for (;;) pause(); }
+		FERRULE_FN(alone) { chains(call, 5000); kill(getppid(), SIGKILL); for (;;) pause(); }`)
+	for _, c := range []struct {
+		function string
+		args     []string
+		code     int
+	}{
+		{"slow", []string{"call"}, exitOK},
+		{"fast", []string{"call"}, exitOK},
+		{"slow", []string{"bench", "--duration", "1ms"}, exitOK},
+		{"late", []string{"call", "--timeout", "100ms"}, exitCrashed},
+		{"alone", []string{"call"}, exitCrashed},
+	} {
+		t.Run(c.args[0]+" "+c.function, func(t *testing.T) {
+			fifo := filepath.Join(t.TempDir(), "fifo")
+			require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+			alive, err := os.OpenFile(fifo, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			require.NoError(t, err)
+			defer alive.Close()
+			_, stderr, code := ferrule(t, "", append(c.args, library, c.function, "--in", fifo)...)
+			assert.Equal(t, c.code, code, stderr)
+			require.NoError(t, alive.SetReadDeadline(time.Now().Add(2*time.Second)))
+			begun, err := io.ReadAll(alive)
+			assert.NoError(t, err, "some of them live")
+			assert.NotEmpty(t, begun)
 		})
 	}
 }

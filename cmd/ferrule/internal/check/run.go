@@ -165,7 +165,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	if late || p.processes || ctx.Err() != nil {
 		grace = 0
 	}
-	processes := process.End(grace)
+	processes, alive := process.End(grace)
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -209,7 +209,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	}
 	p.leavesFiles(r, work)
 	if done {
-		p.leavesProcesses(r, processes)
+		p.leavesProcesses(r, processes, alive)
 		p.streams(c, r, stdout)
 		return false, nil
 	}
@@ -263,13 +263,16 @@ func (r *Result) add(f Finding) {
 }
 
 // leavesProcesses reports processes that a library has left, once: whatever the case is about.
-func (p *parent) leavesProcesses(r *Result, names []string) {
+func (p *parent) leavesProcesses(r *Result, names, alive []string) {
 	if len(names) == 0 || p.processes {
 		return
 	}
 	p.processes = true
-	r.add(Finding{Rule: "R15", Severity: Error,
-		Seen:     fmt.Sprintf("left after every instance had stopped: %s, %s", plural(len(names), "process"), supervise.Names(names)),
+	seen := fmt.Sprintf("left after every instance had stopped: %s, %s", plural(len(names), "process"), supervise.Names(names))
+	if len(alive) > 0 {
+		seen += fmt.Sprintf("; %s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive))
+	}
+	r.add(Finding{Rule: "R15", Severity: Error, Seen: seen,
 		Expected: "no process of the library's own when every instance has stopped",
 		Mend:     "End the processes that an instance has started, and wait for them, before the call or ferrule_stop returns"})
 }

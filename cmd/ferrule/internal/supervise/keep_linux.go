@@ -1,13 +1,14 @@
 package supervise
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,20 +27,32 @@ const (
 	started = 's' // with the child's number
 	failed  = 'f' // to start it, with the system's number of the error
 	ended   = 'e' // with the child's wait status
+	left    = 'l' // with the number and the name of a process that ran when the keeper was to end all
+	empty   = 'n' // there is nothing any more that the child has started
 )
 
 type message struct {
 	kind  byte
 	value uint32
+	name  string // as much of it as the system says, which is 15 bytes
 }
 
-func (m message) write(to io.Writer) {
-	_, _ = to.Write(binary.LittleEndian.AppendUint32([]byte{m.kind}, m.value))
+const (
+	nameSize    = 16
+	messageSize = 1 + 4 + nameSize
+)
+
+func (m message) encoded() []byte {
+	var b [messageSize]byte
+	b[0] = m.kind
+	binary.LittleEndian.PutUint32(b[1:], m.value)
+	copy(b[5:], m.name)
+	return b[:]
 }
 
-const messageSize = 1 + 4
-
-func decoded(b [messageSize]byte) message { return message{b[0], binary.LittleEndian.Uint32(b[1:])} }
+func decoded(b [messageSize]byte) message {
+	return message{b[0], binary.LittleEndian.Uint32(b[1:]), string(bytes.TrimRight(b[5:], "\x00"))}
+}
 
 func init() {
 	if text := os.Getenv(keeperEnv); text != "" {
@@ -69,7 +82,7 @@ func keep(fd int) {
 	if err := cmd.Start(); err != nil {
 		errno := syscall.EINVAL
 		errors.As(err, &errno)
-		message{failed, uint32(errno)}.write(control)
+		_, _ = control.Write(message{kind: failed, value: uint32(errno)}.encoded())
 		os.Exit(1)
 	}
 	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil { // whoever reads what the child writes sees its end
@@ -81,42 +94,64 @@ func keep(fd int) {
 		f.Close()
 	}
 	child := cmd.Process.Pid
-	message{started, uint32(child)}.write(control)
+	_, _ = control.Write(message{kind: started, value: uint32(child)}.encoded())
 
-	var reaped atomic.Bool
-	alone := make(chan struct{})
+	var mu sync.Mutex // the children's numbers are theirs as long as it is held
+	reaped := false   // the child
+	died := make(chan struct{}, 1)
+	asked := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, control) // up to its end
-		close(alone)
-		for begun := time.Now(); time.Since(begun) < keepTime; time.Sleep(time.Millisecond) {
-			endChildren(child, &reaped)
+		_, _ = io.Copy(io.Discard, control) // up to its end: the one who has started this process asks for that of all, or is gone
+		close(asked)
+		told := map[int]bool{child: true}
+		for begun := time.Now(); time.Since(begun) < keepTime; {
+			var lines []byte
+			mu.Lock()
+			found := sweep(os.Getpid(), func(int, stat) bool { return true })
+			for pid, s := range found {
+				if !s.zombie && !told[pid] {
+					told[pid] = true
+					lines = append(lines, message{left, uint32(pid), s.name}.encoded()...)
+				}
+			}
+			_, _ = control.Write(lines)
+			if !ownProc() && !reaped { // they are not to be had, but for the child's group, whose number is its own as long as the child has one
+				_ = unix.Kill(-child, unix.SIGKILL)
+			}
+			mu.Unlock()
+			select {
+			case <-died: // whose children are this process's now
+			case <-time.After(time.Millisecond):
+			}
 		}
 		os.Exit(1)
 	}()
 	for {
-		var status syscall.WaitStatus
-		switch pid, err := syscall.Wait4(-1, &status, 0, nil); {
-		case err == syscall.EINTR:
-		case err != nil: // nothing is left, and so nothing can come
-			<-alone
-			os.Exit(0)
-		case pid == child:
-			reaped.Store(true)
-			message{ended, uint32(status)}.write(control)
+		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		mu.Lock()
+		for err == nil {
+			var status syscall.WaitStatus
+			var pid int
+			if pid, err = syscall.Wait4(-1, &status, syscall.WNOHANG, nil); pid == child && !reaped { // whose number may be another one's later
+				reaped = true
+				if !ownProc() {
+					_ = unix.Kill(-child, unix.SIGKILL) // right after that its number is hardly another group's
+				}
+				_, _ = control.Write(message{kind: ended, value: uint32(status)}.encoded())
+			}
+			if pid <= 0 {
+				break
+			}
 		}
-	}
-}
-
-// endChildren kills this process's children, and the session of the one that it has started. What these have started become
-// children of this process. Without /proc it kills the group of the one that it has started, as long as that has a number.
-func endChildren(child int, reaped *atomic.Bool) {
-	self, all := os.Getpid(), processes()
-	if len(all) == 0 && !reaped.Load() {
-		_ = unix.Kill(-child, unix.SIGKILL)
-	}
-	for pid, s := range all {
-		if s.parent == self || s.session == child {
-			_ = unix.Kill(pid, unix.SIGKILL)
+		if err == unix.ECHILD { // nothing is left, and so nothing can come
+			_, _ = control.Write(message{kind: empty}.encoded())
+			<-asked
+			os.Exit(0)
+		}
+		mu.Unlock()
+		select {
+		case died <- struct{}{}:
+		default:
 		}
 	}
 }

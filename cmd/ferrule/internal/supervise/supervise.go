@@ -55,38 +55,24 @@ func (p *Process) State() State { return p.state }
 // Pid is the child's number.
 func (p *Process) Pid() int { return p.pid }
 
-// endTime is how long End goes on where processes start others as fast as they are killed.
+// endTime is how long End goes on where processes start others as fast as they are killed, or may not be killed.
 const endTime = 5 * time.Second
 
 // End kills the child and all that it has started, and waits until it is gone. It returns the names of the processes
-// that the child has left, which it does not kill before they have had grace to end by themselves.
+// that the child has left, which it does not kill before they have had grace to end by themselves, and among these the names of
+// those that are alive still: that is when they start others faster than these are found, or are another user's, and End has
+// given up after 5 seconds.
 //
-// On Linux it finds all of them, by the session and because orphans become children of this process. On other Unixes
-// those are found that have stayed in the child's process group, on Windows all of them; they are killed, but not named.
-func (p *Process) End(grace time.Duration) (left []string) {
-	names := map[int]string{}
+// On Linux it finds all of them, because orphans become children of the keeper; see keep. On other Unixes those are found
+// that have stayed in the child's process group, on Windows all of them; they are killed, but not named. End is called once.
+func (p *Process) End(grace time.Duration) (left, alive []string) {
 	select {
 	case <-p.done:
-		for begun := time.Now(); time.Since(begun) < grace && len(p.left()) > 0; {
-			time.Sleep(10 * time.Millisecond)
-		}
+		p.wait(grace)
 	default:
-		maps.Copy(names, p.left())
 		_ = p.Signal(os.Kill)
-		p.killAll()
-		p.await()
 	}
-	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
-		found := p.left()
-		maps.Copy(names, found)
-		p.killAll()
-		p.kill(found)
-		if len(found) == 0 && p.reaped() || time.Since(begun) > endTime {
-			break
-		}
-	}
-	p.ended()
-	return slices.Sorted(maps.Values(names))
+	return p.end()
 }
 
 // Names writes the names of processes for people: each once, with how many there are.

@@ -1,14 +1,14 @@
 package supervise
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,8 +20,13 @@ import (
 // beneath it, and ends all of that when this process is gone; see keep.
 type system struct {
 	keeper  *exec.Cmd
-	control *os.File // to the keeper: what it closes asks for the end
-	over    chan struct{}
+	control *os.File      // to the keeper: what is closed of it asks for the end
+	over    chan struct{} // closed when the keeper has ended
+	empty   chan struct{} // closed when the keeper has said that nothing is left
+	heard   chan struct{} // closed when the keeper says nothing any more
+
+	mu   sync.Mutex
+	left map[int]string // the names of what was found when the end was asked for
 }
 
 // live are the processes that were started here and whose End has not come: what they have started is theirs.
@@ -75,7 +80,8 @@ func (p *Process) startKept(cmd *exec.Cmd) error {
 	k.Stdin, k.Stdout, k.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
 	k.ExtraFiles = append(cmd.ExtraFiles[:len(cmd.ExtraFiles):len(cmd.ExtraFiles)], other)
 	k.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	p.keeper, p.over = k, make(chan struct{})
+	p.keeper, p.over, p.empty, p.heard = k, make(chan struct{}), make(chan struct{}), make(chan struct{})
+	p.left = map[int]string{}
 	liveMu.Lock() // before it is looked at as somebody's orphan
 	err = k.Start()
 	if err == nil {
@@ -88,6 +94,9 @@ func (p *Process) startKept(cmd *exec.Cmd) error {
 	}
 	go func() {
 		_ = k.Wait()
+		liveMu.Lock()
+		delete(live, k.Process.Pid)
+		liveMu.Unlock()
 		close(p.over)
 	}()
 	other.Close()
@@ -103,15 +112,34 @@ func (p *Process) startKept(cmd *exec.Cmd) error {
 	liveMu.Lock()
 	live[p.pid] = true
 	liveMu.Unlock()
-	go func() {
-		defer close(p.done)
-		if m, err := p.receive(); err == nil && m.kind == ended {
-			p.state = stateOf(syscall.WaitStatus(m.value))
-		} else {
-			p.state = p.inherit()
-		}
-	}()
+	go p.listen()
 	return nil
+}
+
+// listen takes the keeper's messages up to their end.
+func (p *Process) listen() {
+	defer close(p.heard)
+	known := false
+	for {
+		switch m, err := p.receive(); {
+		case err != nil:
+			if !known {
+				p.state = p.inherit()
+				close(p.done)
+			}
+			return
+		case m.kind == ended:
+			p.state, known = stateOf(syscall.WaitStatus(m.value)), true
+			close(p.done)
+		case m.kind == left:
+			p.mu.Lock()
+			p.left[int(m.value)] = m.name
+			p.mu.Unlock()
+		case m.kind == empty:
+			close(p.empty)
+			return
+		}
+	}
 }
 
 // receive waits for a message of the keeper's, which the child may have stopped: it is woken again and again.
@@ -171,31 +199,131 @@ func (p *Process) Signal(s os.Signal) error {
 	}
 }
 
-// await waits for the child, which was killed. Its keeper may have been stopped: it is woken, and killed when that does not
-// help.
-func (p *Process) await() {
-	for begun := time.Now(); ; {
+// wait gives what the child has left time to end by itself.
+func (p *Process) wait(grace time.Duration) {
+	select {
+	case <-p.empty:
+	case <-p.over: // somebody has killed the keeper
+	case <-time.After(grace):
+	}
+}
+
+// end has the keeper end all that the child has started, which was asked to end. Only the keeper knows that nothing is left:
+// then it has no child, and whoever has lost its parent beneath it would be one.
+func (p *Process) end() (left, alive []string) {
+	if c, err := p.control.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	}
+	keeper := p.keeper.Process.Pid
+	for begun, wait := time.Now(), time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		over := false
+		select {
+		case <-p.empty:
+			over = true
+		case <-p.over:
+			<-p.heard
+			over = true
+		case <-time.After(wait):
+		}
+		if over {
+			select {
+			case <-p.empty:
+			default: // somebody has killed the keeper
+				alive = p.endOrphans(begun)
+			}
+			p.ended()
+			return p.names(), alive
+		}
+		// What is to end may stop the keeper, again and again. All of it is ended from here then.
+		if s, ok := statOf(keeper); ok && s.stopped {
+			p.found(sweep(keeper, func(int, stat) bool { return true }))
+		}
 		_ = p.keeper.Process.Signal(unix.SIGCONT)
+		if time.Since(begun) < endTime {
+			continue
+		}
 		select {
 		case <-p.done:
-			return
-		case <-time.After(50 * time.Millisecond):
-		}
-		if time.Since(begun) > endTime {
+		default: // nobody says how the child has ended
 			_ = p.keeper.Process.Kill()
+			<-p.over
+			continue
+		}
+		descend(keeper, func(pid, _ int) bool {
+			s, ok := statOf(pid)
+			if ok && !s.zombie {
+				alive = append(alive, s.name)
+				p.found(map[int]stat{pid: s})
+			}
+			return ok
+		})
+		if len(alive) > 0 {
+			p.control.Close() // and the keeper goes on by itself, up to keepTime
+			liveMu.Lock()
+			delete(live, p.pid)
+			liveMu.Unlock()
+		} else { // it knows nothing more than this process does, where the system does not list its children
+			p.ended()
+		}
+		slices.Sort(alive)
+		return p.names(), alive
+	}
+}
+
+// found keeps the names of what has not ended by itself.
+func (p *Process) found(all map[int]stat) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for pid, s := range all {
+		if !s.zombie && pid != p.pid {
+			p.left[pid] = s.name
 		}
 	}
 }
 
-// reaped wakes the keeper, and reports whether it has no children any more, not even such as have ended.
-func (p *Process) reaped() bool {
-	_ = p.keeper.Process.Signal(unix.SIGCONT)
-	for _, s := range processes() {
-		if s.parent == p.keeper.Process.Pid {
-			return false
+func (p *Process) names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Values(p.left))
+}
+
+// endOrphans ends what has become this process's when the keeper was killed, and returns the names of what is left. This
+// process has other children, and so it is never told that it has none: nothing is found several times in a row.
+func (p *Process) endOrphans(begun time.Time) (alive []string) {
+	own, err := unix.Getsid(0)
+	if err != nil {
+		return nil
+	}
+	self := os.Getpid()
+	if !ownProc() {
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+	}
+	for none := 0; none < 5; {
+		liveMu.Lock()
+		all := sweep(self, func(pid int, s stat) bool {
+			return !live[pid] && (s.session == p.pid || s.session != own && !live[s.session])
+		})
+		for pid := range all { // those that are this one's children
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		}
+		liveMu.Unlock()
+		p.found(all)
+		if none++; len(all) > 0 {
+			none = 0
+		} else {
+			time.Sleep(time.Millisecond)
+		}
+		if time.Since(begun) > endTime {
+			for _, s := range all {
+				if !s.zombie {
+					alive = append(alive, s.name)
+				}
+			}
+			break
 		}
 	}
-	return true
+	slices.Sort(alive)
+	return alive
 }
 
 // ended ends the keeper, which has nothing to keep any more.
@@ -204,102 +332,6 @@ func (p *Process) ended() {
 	<-p.over
 	p.control.Close()
 	liveMu.Lock()
-	delete(live, p.keeper.Process.Pid)
 	delete(live, p.pid)
 	liveMu.Unlock()
-}
-
-// killAll kills the child's process group at once, so that none of it starts another one meanwhile, and the other
-// processes of its session. The session's number is nobody else's as long as it has a member, which is looked at first.
-func (p *Process) killAll() {
-	all := processes()
-	group := len(all) == 0 // there is no /proc
-	for pid, s := range all {
-		if s.session == p.pid && s.group == p.pid {
-			group = true
-		} else if s.session == p.pid {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-	}
-	if group {
-		_ = unix.Kill(-p.pid, unix.SIGKILL)
-	}
-}
-
-// kill kills processes, and reaps those that have become this one's children.
-func (p *Process) kill(found map[int]string) {
-	for pid := range found {
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
-	}
-}
-
-// left returns the processes that the child has left and that run, with their names: those of its session, and orphans, which
-// the system has made children of the keeper, or of this process when that was killed.
-func (p *Process) left() map[int]string {
-	liveMu.Lock()
-	defer liveMu.Unlock()
-	own, err := unix.Getsid(0)
-	if err != nil {
-		return nil
-	}
-	self, keeper := os.Getpid(), p.keeper.Process.Pid
-	found := map[int]string{}
-	for pid, s := range processes() {
-		switch {
-		case live[pid] || pid == self:
-		case s.session == p.pid, s.parent == keeper, s.parent == self && s.session != own && !live[s.session]:
-			if s.zombie && s.parent != self {
-				continue // its parent is to reap it, and this process when that one has ended
-			}
-			// A zombie cannot be reaped as long as a thread of it lives.
-			if reaped, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); !s.zombie || reaped != pid {
-				found[pid] = s.name
-			}
-		}
-	}
-	return found
-}
-
-// stat is what the system says of a process.
-type stat struct {
-	name                   string
-	parent, group, session int
-	zombie                 bool
-}
-
-// processes returns all processes of the system.
-func processes() map[int]stat {
-	folder, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer folder.Close()
-	names, _ := folder.Readdirnames(-1)
-	all := make(map[int]stat, len(names))
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		text, err := os.ReadFile("/proc/" + name + "/stat")
-		if err != nil {
-			continue // it has ended
-		}
-		// The name is in brackets, and may have any character in it.
-		from, to := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
-		if from < 0 || to < from {
-			continue
-		}
-		fields := strings.Fields(string(text[to+1:]))
-		if len(fields) < 4 {
-			continue
-		}
-		s := stat{name: string(text[from+1 : to]), zombie: fields[0] == "Z" || fields[0] == "X"}
-		s.parent, _ = strconv.Atoi(fields[1])
-		s.group, _ = strconv.Atoi(fields[2])
-		s.session, _ = strconv.Atoi(fields[3])
-		all[pid] = s
-	}
-	return all
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
 
 // run waits for the child, which was started, and says how it has ended.
@@ -24,5 +25,14 @@ func (p *Process) run(cmd *exec.Cmd) {
 // Signal sends the child a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-func (p *Process) await()     { <-p.done }
-func (*Process) reaped() bool { return true }
+// wait gives nothing time: what the child has left is not found before it is killed.
+func (p *Process) wait(time.Duration) {}
+
+// end ends all that is found. What the child's end has left is found after it.
+func (p *Process) end() (left, alive []string) {
+	p.killAll()
+	<-p.done
+	p.killAll()
+	p.ended()
+	return nil, nil
+}

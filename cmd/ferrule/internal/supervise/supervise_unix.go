@@ -18,9 +18,7 @@ func (p *Process) start(cmd *exec.Cmd) error {
 	return nil
 }
 
-func (*Process) ended()               {}
-func (*Process) left() map[int]string { return nil }
-func (*Process) kill(map[int]string)  {}
+func (*Process) ended() {}
 
 // killAll kills the child's process group. Right after the child was reaped its number is hardly another group's.
 func (p *Process) killAll() { _ = syscall.Kill(-p.pid, syscall.SIGKILL) }

@@ -39,7 +39,5 @@ func (p *Process) start(cmd *exec.Cmd) (err error) {
 	return nil
 }
 
-func (p *Process) killAll()             { _ = windows.TerminateJobObject(p.job, 1) }
-func (p *Process) left() map[int]string { return nil }
-func (p *Process) kill(map[int]string)  {}
-func (p *Process) ended()               { windows.CloseHandle(p.job) }
+func (p *Process) killAll() { _ = windows.TerminateJobObject(p.job, 1) }
+func (p *Process) ended()   { windows.CloseHandle(p.job) }
