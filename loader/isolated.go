@@ -116,11 +116,14 @@ func (o *options) startIsolated(ctx context.Context, path string) (engine.Engine
 
 func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 	remedy := "Look for a fault in the library's constructors or its ferrule_start"
+	var file *fs.PathError
 	switch {
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
 		remedy = "Raise the limit of open descriptors (ulimit -n), or close what is not needed"
 	case errors.Is(crash.Err, syscall.ENOMEM), errors.Is(crash.Err, syscall.EAGAIN):
 		remedy = "Free memory, or raise the limit of the user's processes (ulimit -u)"
+	case errors.As(crash.Err, &file) && file.Path == os.DevNull: // of which there may be none in a chroot or a container
+		remedy = "Have " + os.DevNull + " where this process can read it: it is the worker's standard input"
 	case errors.Is(crash.Err, fs.ErrNotExist), errors.Is(crash.Err, fs.ErrPermission):
 		remedy = "Give a program that this process can execute with isolate.WithBinary"
 	case crash.Err != nil:

@@ -252,7 +252,7 @@ type relocWalk struct {
 	kinds     elfRelocs
 	protected []span  // the tables that must stay as they are, in memory that can be written
 	slots     [2]span // of DT_INIT_ARRAY and DT_FINI_ARRAY
-	seen      [2][]bool
+	seen      [2][]slotState
 	last      segment // the one of the relocation before: mostly that of the next, too
 
 	// An address that is less than open.hi-open.lo behind open.lo is one that a relocation may write a word to, whatever
@@ -263,6 +263,15 @@ type relocWalk struct {
 	word    uint64
 	mips64  bool
 }
+
+// slotState is what the relocations say of an entry of an array of functions.
+type slotState uint8
+
+const (
+	slotRaw     slotState = iota // nothing: what is in the file is no address
+	slotByRela                   // its address is in the relocation, and is checked with that
+	slotInPlace                  // its address is what is in the file, as for DT_RELR and for the relative ones of DT_REL
+)
 
 var slotNames = [2]string{"DT_INIT_ARRAY", "DT_FINI_ARRAY"}
 
@@ -275,7 +284,7 @@ func (f *elfFile) checkRelocations(dynamic span) error {
 	for i, tags := range [...][2]uint64{{dtInitArray, dtInitArraySize}, {dtFiniArray, dtFiniArraySize}} {
 		addr, size := f.dynamic.get(tags[0]), f.dynamic.get(tags[1])
 		w.slots[i] = span{addr, addr + size/word*word}
-		w.seen[i] = make([]bool, size/word)
+		w.seen[i] = make([]slotState, size/word)
 	}
 	get := f.dynamic.get
 	if err := w.table("DT_RELA", get(dtRela), get(dtRelaSize), get(dtRelaCount), true); err != nil {
@@ -408,7 +417,18 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 			if kind != w.kinds.relative && symbol != 0 && !w.isFunction(symbol) {
 				return fmt.Sprintf("the symbol %d, which is no function of this library, in %s", symbol, slotNames[i])
 			}
-			w.seen[i][n/w.word] = n%w.word == 0
+			state := slotByRela
+			switch {
+			case n%w.word != 0:
+				state = slotRaw
+			case kind == w.kinds.relative && !rela:
+				state = slotInPlace
+			}
+			seen := &w.seen[i][n/w.word]
+			if *seen != slotRaw && (state == slotInPlace || *seen == slotInPlace) {
+				return fmt.Sprintf("the entry %d of %s, which another one relocates, too,", n/w.word, slotNames[i])
+			}
+			*seen = state
 		}
 	}
 	switch kind {
@@ -524,18 +544,18 @@ func (w *relocWalk) checkSlots() error {
 	for i := range w.slots {
 		for k, seen := range w.seen[i] {
 			at := w.slots[i].lo + uint64(k)*w.word
-			if !seen {
+			switch seen {
+			case slotRaw:
 				return badEntry(slotNames[i], fmt.Sprintf("entry %d without a relocation", k), "the address of a function")
-			}
-			if w.kinds.rela && w.elfFile.dynamic.get(dtRelrSize) == 0 {
-				continue // its address is in the relocation
+			case slotByRela:
+				continue
 			}
 			b, err := w.at("its functions to call at the start and at the end", at, w.word)
 			if err != nil {
 				return err
 			}
-			if v := w.elfFile.word(b, 0, 0); v != 0 && !w.isCode(v) {
-				return badEntry(slotNames[i], w.place(v), "the address of a function")
+			if v := w.elfFile.word(b, 0, 0); !w.isCode(v) || w.isTable(v) {
+				return badEntry(slotNames[i], w.place(v)+fmt.Sprintf(" as entry %d", k), "the address of a function")
 			}
 		}
 	}

@@ -5,7 +5,6 @@ package keeper
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -362,11 +361,13 @@ func TestLackOfDescriptors(t *testing.T) {
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
 	// The spawned process needs numbers from 32 on.
-	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 32, Max: before.Max}))
-	_, err := Start(t.Context(), c, on)
-	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
-	require.Error(t, err)
-	assert.False(t, errors.Is(err, ErrUnsupported), err)
+	for _, limit := range []uint64{firstMoved, firstMoved + 1} { // for which the system has two different errors
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: before.Max}))
+		_, err := Start(t.Context(), c, on)
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
+		assert.ErrorIs(t, err, unix.EMFILE, "a limit of %d", limit)
+		assert.NotErrorIs(t, err, ErrUnsupported)
+	}
 	p, err := Start(t.Context(), c, on)
 	require.NoError(t, err)
 	within(t, "the program", func() { _, _ = p.Wait(); p.Bury() })

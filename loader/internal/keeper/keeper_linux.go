@@ -142,7 +142,7 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 	p.keeper, p.own = pid, pidfd(pid)
 	if r.errno != 0 {
 		p.Bury()
-		return nil, refused("execveat", syscall.Errno(-r.errno))
+		return nil, notStarted(syscall.Errno(-r.errno))
 	}
 	stop := context.AfterFunc(ctx, func() {
 		// It waits for the system, and does not look at control. The program gets SIGKILL from the kernel with that.
@@ -160,7 +160,7 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 		status, ok := p.bury()
 		switch {
 		case ok && status.Exited() && status.ExitStatus() != 0: // a child that does not share this memory; see the assembly
-			return nil, refused("execveat", syscall.Errno(status.ExitStatus()))
+			return nil, notStarted(syscall.Errno(status.ExitStatus()))
 		case ok && status.Signaled():
 			return nil, fmt.Errorf("the keeper was ended by the signal %q before it had started the program", status.Signal())
 		}
@@ -219,6 +219,20 @@ func refused(call string, err error) error {
 		err = os.NewSyscallError(call, errno)
 	}
 	return fmt.Errorf("the keeper: %w", err)
+}
+
+// firstMoved is the number from which on the spawned process needs free descriptors. The assembly knows it.
+const firstMoved = 32
+
+// notStarted makes an error of the number by which a spawned process has ended. Where the limit of descriptors allows no number
+// as high as firstMoved, fcntl answers EINVAL, and not EMFILE as it does for a number too few.
+func notStarted(errno syscall.Errno) error {
+	var limit unix.Rlimit
+	if errno == unix.EINVAL && unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= firstMoved {
+		return fmt.Errorf("the keeper: it needs descriptors from %d on, and the limit is %d: %w", firstMoved, limit.Cur,
+			os.NewSyscallError("fcntl", unix.EMFILE))
+	}
+	return refused("execveat", errno)
 }
 
 // pidfd returns a descriptor of a process, or nil where there is none to be had.
