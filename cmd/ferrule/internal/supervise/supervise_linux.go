@@ -58,8 +58,9 @@ func (p *Process) start(cmd *exec.Cmd) error {
 
 // startKept is start, and returns io.EOF when the keeper has ended before it has said anything.
 func (p *Process) startKept(cmd *exec.Cmd) error {
-	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's, but where an emulator
+	// plays the system that does not know of this.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil && err != unix.EINVAL {
 		return os.NewSyscallError("prctl", err)
 	}
 	self, err := os.Executable()
