@@ -237,3 +237,25 @@ func TestFolders(t *testing.T) {
 		assert.Contains(t, stderr, c.want, "%v", c.args)
 	}
 }
+
+// TestJSONShows: a terminal shows JSON, and is not steered by it, whoever the text in it is from.
+func TestJSONShows(t *testing.T) {
+	t.Parallel()
+	const foreign = "\u009b31mred\u009d0;title\u009c \u202egnp.\U000e0041"
+	echo := fixture.C(t, "echo")
+	for _, args := range [][]string{
+		{"call", echo, "echo", "--in", foreign},
+		{"call", "--isolated", echo, "echo", "--in", foreign},
+		{"call", echo, "fail", "--in", foreign},
+		{"call", echo, foreign},
+		{"inspect", foreign},
+		{"check", foreign},
+		{"bench", foreign, "f"},
+		{"new", "--lang", foreign, "x"},
+	} {
+		stdout, _, _ := ferrule(t, "", append(args, "--json")...)
+		assert.Equal(t, printable(stdout), stdout, args)
+		assert.True(t, json.Valid([]byte(stdout)), args)
+		assert.Regexp(t, `\\u009b31mred\\+u009d0;title\\+u009c \\+u202egnp\.`, stdout, args) // quoted, as Go does it, or as JSON does
+	}
+}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
 	_ "github.com/ferrule-dev/ferrule/loader/isolate" // this program is its own worker
 )
@@ -133,10 +135,15 @@ func (a *app) print(facts any, text func(io.Writer) error) error {
 	if !a.json {
 		return failure(text(a.out))
 	}
-	e := json.NewEncoder(a.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return failure(e.Encode(facts))
+	if err := e.Encode(facts); err != nil {
+		return failure(err)
+	}
+	_, err := a.out.Write(escape.JSON(b.Bytes())) // a terminal may show it
+	return failure(err)
 }
 
 // colours reports whether w is a terminal that shows colours.
@@ -195,7 +202,6 @@ once. Exit codes:
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetIn(a.in)
-	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpVerb())
@@ -216,8 +222,13 @@ func run(args []string, in io.Reader, out, stderr io.Writer) int {
 func (a *app) run(args []string) int {
 	root := command(a)
 	root.SetArgs(args)
+	out := &lossless{w: a.out}
+	root.SetOut(out)
 	completionNeedsShell(root)
 	cmd, err := root.ExecuteC()
+	if out.err != nil {
+		err = failure(out.err)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -245,6 +256,20 @@ func (a *app) run(args []string) int {
 		}{detailsOf(e.err)}, nil)
 	}
 	return e.code
+}
+
+// lossless is a writer that keeps its first error. It is for the help, whose errors cobra drops.
+type lossless struct {
+	w   io.Writer
+	err error
+}
+
+func (l *lossless) Write(b []byte) (int, error) {
+	n, err := l.w.Write(b)
+	if l.err == nil {
+		l.err = err
+	}
+	return n, err
 }
 
 // version says which command this is.

@@ -178,3 +178,20 @@ func TestCompletion(t *testing.T) {
 	stdout, _, _ = ferrule(t, "", "__complete", "inspect", "")
 	assert.True(t, strings.HasPrefix(stdout, "so\ndylib\ndll\n"), stdout)
 }
+
+// TestOutputLost: help that cannot be written is an error, as all output is.
+func TestOutputLost(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("this system has no file that is always full: ", err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{nil, {"--help"}, {"new", "--help"}, {"help"}, {"help", "call"}, {"--version"}, {"completion", "bash"}, {"check", "--list"}} {
+		cmd := exec.CommandContext(t.Context(), binary, args...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		assert.Equal(t, exitFailed, cmd.ProcessState.ExitCode(), args)
+		assert.Regexp(t, "^ferrule: .*no space left on device\n$", stderr.String(), args)
+	}
+}

@@ -3,9 +3,11 @@
 package escape
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -41,6 +43,28 @@ func Text(text, keep string) string {
 		text = text[n:]
 	}
 	return b.String()
+}
+
+// JSON is a JSON document with all that cannot be seen written as JSON escapes, but for the newlines between its parts: it means
+// the same. A document that encoding/json has made has such characters in its strings only.
+func JSON(document []byte) []byte {
+	hidden := func(r rune) bool { return r != utf8.RuneError && !plain(r, "\n") }
+	if bytes.IndexFunc(document, hidden) < 0 {
+		return document
+	}
+	b := make([]byte, 0, len(document)+64)
+	for len(document) > 0 {
+		r, n := utf8.DecodeRune(document)
+		if hidden(r) {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				b = fmt.Appendf(b, `\u%04x`, unit)
+			}
+		} else {
+			b = append(b, document[:n]...)
+		}
+		document = document[n:]
+	}
+	return b
 }
 
 // plain reports whether a character shows what it is.

@@ -1,6 +1,8 @@
 package escape
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"unicode"
@@ -44,4 +46,26 @@ func FuzzEscape(f *testing.F) {
 		assert.Equal(t, one, Line(one), "again")
 		assert.Equal(t, strings.Count(text, "\n"), strings.Count(Lines(text), "\n"))
 	})
+}
+
+// A document with escapes means the same, and shows all that is in it.
+func TestJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"h\u00e9llo \U0001f600\n\"<":       "h\u00e9llo \U0001f600" + `\n\"<`,
+		"\u009b31m\u009d\u009c\x7f":        `\u009b31m\u009d\u009c\u007f`,
+		"\x1b\u202e\u2066\u3164\ufeff":     `\u001b\u202e\u2066\u3164\ufeff`,
+		"\U000e0041\U000e0100\U0010ffff":   `\udb40\udc41\udb40\udd00\udbff\udfff`,
+		"\u2028 and one of its own \ufffd": `\u2028 and one of its own ` + "\ufffd",
+	} {
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		assert.NoError(t, e.Encode([]string{text}))
+		got := JSON(b.Bytes())
+		assert.Equal(t, "[\n  \""+want+"\"\n]\n", string(got))
+		var back []string
+		assert.NoError(t, json.Unmarshal(got, &back))
+		assert.Equal(t, []string{text}, back)
+	}
 }
