@@ -204,8 +204,9 @@ func TestGuardChain(t *testing.T) {
 		#include <unistd.h>
 		FERRULE_PLUGIN(FERRULE_NAME("chain") FERRULE_VERSION("1"));
 		static void chains(ferrule_call *call, int life) {
+			static int begun;
 			char path[512] = {0};
-			if (call->in_len >= sizeof path) return;
+			if (call->in_len >= sizeof path || begun++) return; /* bench calls it many times */
 			memcpy(path, call->in, call->in_len);
 			int fd = open(path, O_WRONLY);
 			time_t end = time(NULL) + 20;
