@@ -35,8 +35,8 @@ the plug-in's log lines and what it prints itself go to the standard error. The 
 lists the hooks only.
 
 --timeout begins when the input was read. It is for opening the plug-in (its constructors and ferrule_start) and for the
-call, together, and ends the commands that serve imports, with all that these have started. A function has half a second
-more, in which it may see that it is cancelled and return. Its ferrule_stop has what is left of the time and half a second,
+call, together, and ends the commands that serve imports, on Linux with what is in their process group. A function has half
+a second more, in which it may see that it is cancelled and return. Its ferrule_stop has what is left of the time and half a second,
 with --isolated always 2 seconds.
 
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
@@ -374,7 +374,7 @@ func (c *caller) write(result []byte) error {
 func (c *caller) fail(facts *called, err error) error {
 	err = failure(err)
 	var e *exit
-	if !c.json || !errors.As(err, &e) || e.err == nil {
+	if !c.json || !errors.As(err, &e) || e.err == nil || e.reported {
 		return err
 	}
 	if call := new(loader.CallError); errors.As(err, &call) && call.Func == facts.Function {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/loader"
@@ -36,6 +37,8 @@ func (c shellCommand) run(ctx context.Context, in []byte, messages io.Writer) ([
 			_, _ = io.WriteString(messages, text+"\n")
 		}
 		return out.Bytes(), nil
+	case errors.Is(err, exec.ErrWaitDelay):
+		return nil, fmt.Errorf("%s: it has ended, and something that it has started keeps its output open: redirect the output of that", c)
 	case text != "":
 		return nil, errors.New(text)
 	default:

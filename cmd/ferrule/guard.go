@@ -210,9 +210,7 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	foreign.end()
 	progress.stop()
 	code, out, later := up.result()
-	if err := a.hand(out); err != nil {
-		return err
-	}
+	handed := a.hand(out)
 	if len(later) > 0 {
 		a.endLine()
 		_, _ = a.err.Write(later)
@@ -221,6 +219,10 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	if len(alive) > 0 {
 		outlived = fmt.Errorf("plug-in %s: %s that it has started could not be ended, and may run on: %s", plugin,
 			plural(len(alive), "process"), supervise.Names(alive))
+	}
+	if handed != nil {
+		a.warn(outlived)
+		return handed
 	}
 	if code >= 0 {
 		if code == exitOK && outlived != nil {

@@ -236,7 +236,7 @@ func TestGuardChain(t *testing.T) {
 		{"slow", []string{"call"}, exitOK},
 		{"fast", []string{"call"}, exitOK},
 		{"slow", []string{"bench", "--duration", "1ms"}, exitOK},
-		{"late", []string{"call", "--timeout", "100ms"}, exitCrashed},
+		{"late", []string{"call", "--timeout", "2s"}, exitCrashed},
 		{"alone", []string{"call"}, exitCrashed},
 	} {
 		t.Run(c.args[0]+" "+c.function, func(t *testing.T) {
@@ -805,8 +805,8 @@ func TestCallImportEnds(t *testing.T) {
 		code             int
 		want             string
 	}{
-		"timeout": {"sleep 1000 & echo $! >$F.new; mv $F.new $F; wait", "2s", exitCrashed,
-			"ferrule: plug-in asks: ask: cancelled: out of time after 2s (--timeout)\n"},
+		"timeout": {"sleep 1000 & echo $! >$F.new; mv $F.new $F; wait", "4s", exitCrashed,
+			"ferrule: plug-in asks: ask: cancelled: out of time after 4s (--timeout)\n"},
 		"interrupt": {"echo $$ >$F.new; mv $F.new $F; sleep 1000; true", "2m", exitInterrupted,
 			"ferrule: plug-in asks: ask: cancelled: interrupted\n"},
 	} {

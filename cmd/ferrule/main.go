@@ -284,7 +284,8 @@ func version() string {
 // heeded says that a verb itself ends on signals.
 var heeded atomic.Bool
 
-// notify relays the signals that interrupt this command. What it finds ignored, as under nohup, it leaves ignored.
+// notify relays the signals that interrupt this command. SIGINT and SIGHUP it leaves ignored where it finds
+// them so, as under nohup; of the others Go does not say.
 func notify(to chan<- os.Signal) {
 	heeded.Store(true)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {

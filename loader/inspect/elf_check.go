@@ -269,7 +269,7 @@ type slotState uint8
 
 const (
 	slotRaw     slotState = iota // nothing: what is in the file is no address
-	slotByRela                   // its address is in the relocation, and is checked with that
+	slotByRela                   // the relocation says its address: an addend, which is checked with it, or a symbol
 	slotInPlace                  // its address is what is in the file, as for DT_RELR and for the relative ones of DT_REL
 )
 
@@ -417,11 +417,11 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 			if kind != w.kinds.relative && symbol != 0 && !w.isFunction(symbol) {
 				return fmt.Sprintf("the symbol %d, which is no function of this library, in %s", symbol, slotNames[i])
 			}
+			if n%w.word != 0 {
+				return fmt.Sprintf("address %#x, a part of an entry of %s,", at, slotNames[i])
+			}
 			state := slotByRela
-			switch {
-			case n%w.word != 0:
-				state = slotRaw
-			case kind == w.kinds.relative && !rela:
+			if kind == w.kinds.relative && !rela {
 				state = slotInPlace
 			}
 			seen := &w.seen[i][n/w.word]

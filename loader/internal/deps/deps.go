@@ -189,7 +189,7 @@ func (r *resolver) find(n *node, name string) (*node, error) {
 	return nil, nil
 }
 
-// isBefore reports whether the system finds name for n in its own folders first.
+// isBefore reports whether the system finds name in its own folders first.
 func (r *resolver) isBefore(name string) bool {
 	for _, folder := range r.before {
 		for _, sub := range subfolders() {

@@ -262,7 +262,8 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 // takeRecord adds to the batch what a record left in the slot's frame.
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	r.Start = len(b.Out)
-	if n := s.ownLength(r.Status); n > s.engine.left(b) || !cmem.Allocatable(len(b.Out), n) { // what is in the room is not longer than the room
+	// What is in the room is not longer than the room.
+	if n := s.ownLength(r.Status); n > s.engine.left(b) || n > cap(b.Out)-len(b.Out) && !cmem.Allocatable(len(b.Out), n) {
 		s.release()
 		s.engine.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
 		if r.Status != abi.StatusPanic {

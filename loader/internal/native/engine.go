@@ -342,9 +342,9 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 	case n > maxInt:
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
 	case !cmem.Valid(out, n):
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, out),
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, where no memory can be", n, out),
 			Expected: "out to point at out_len bytes"}
-	case release != 0 && !cmem.Allocatable(len(dst), int(n)):
+	case release != 0 && int(n) > cap(dst)-len(dst) && !cmem.Allocatable(len(dst), int(n)): // of ferrule_start; calls have asked
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d, for which this process has no memory", n),
 			Expected: "a result that can be had"}
 	case release != 0:

@@ -126,13 +126,10 @@ func (inst *instance) renew(c *callctx.Caller) (*slot, error) {
 // tryRenew is renew. ended says that it gave up because the call's context has ended.
 func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err error) {
 	e := inst.engine
-	most := time.Millisecond
-	if e.renewers.Add(1) > lookers {
-		most = 100 * time.Millisecond
-	}
+	e.renewers.Add(1)
 	defer e.renewers.Add(-1)
 	var own quiet
-	for wait := 10 * time.Microsecond; ; wait = min(2*wait, most) {
+	for wait := 10 * time.Microsecond; ; wait = min(2*wait, rest(int(e.renewers.Load()))) {
 		renewed := e.nextRenewal()
 		if e.isRefused() { // Close keeps the locks
 			return nil, false, engine.ErrClosed
@@ -182,9 +179,12 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 	}
 }
 
-// lookers is how many calls that wait for a renewal look every millisecond. The others look rarely, and hear of it: thousands
-// that looked would leave the calls that they wait for no processor.
-const lookers = 4
+// rest is how long a call waits at most until it looks again, where so many wait for a renewal. All of them look some four times a
+// millisecond together, and hear of a renewal at once: thousands that looked every millisecond would leave the calls that they
+// wait for no processor.
+func rest(waiting int) time.Duration {
+	return min(max(1, time.Duration(waiting)/4)*time.Millisecond, 100*time.Millisecond)
+}
 
 // nextRenewal returns what is closed when the next instance has been renewed.
 func (e *Engine) nextRenewal() <-chan struct{} {

@@ -208,6 +208,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	p.leavesFiles(r, work)
+	if !done && len(alive) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
+	}
 	if done {
 		p.leavesProcesses(r, processes, alive)
 		p.streams(c, r, stdout)

@@ -73,7 +73,8 @@ const keepTime = 10 * time.Second
 func keep(fd int) {
 	unix.CloseOnExec(fd)
 	control := os.NewFile(uintptr(fd), "control")
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	// Where orphans are not this process's, or are not found, the child's group is ended: that is all that can be had.
+	groupOnly := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != nil || !ownProc()
 	cmd := exec.Cmd{Path: os.Args[1], Args: os.Args[2:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
 	for n := 3; n < fd; n++ {
@@ -115,7 +116,7 @@ func keep(fd int) {
 				}
 			}
 			_, _ = control.Write(lines)
-			if !ownProc() && !reaped { // they are not to be had, but for the child's group, whose number is its own as long as the child has one
+			if groupOnly && !reaped { // its number is its own as long as the child has one
 				_ = unix.Kill(-child, unix.SIGKILL)
 			}
 			mu.Unlock()
@@ -134,7 +135,7 @@ func keep(fd int) {
 			var pid int
 			if pid, err = syscall.Wait4(-1, &status, syscall.WNOHANG, nil); pid == child && !reaped { // whose number may be another one's later
 				reaped = true
-				if !ownProc() {
+				if groupOnly {
 					_ = unix.Kill(-child, unix.SIGKILL) // right after that its number is hardly another group's
 				}
 				_, _ = control.Write(message{kind: ended, value: uint32(status)}.encoded())

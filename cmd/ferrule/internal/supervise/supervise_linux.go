@@ -58,8 +58,8 @@ func (p *Process) start(cmd *exec.Cmd) error {
 
 // startKept is start, and returns io.EOF when the keeper has ended before it has said anything.
 func (p *Process) startKept(cmd *exec.Cmd) error {
-	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's, but where an emulator
-	// plays the system that does not know of this.
+	// A plug-in may kill the keeper. The child ends then, and what it has started becomes this process's. An emulator that does not
+	// know of this has no orphans found; see keep.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil && err != unix.EINVAL {
 		return os.NewSyscallError("prctl", err)
 	}
@@ -230,7 +230,7 @@ func (p *Process) end() (left, alive []string) {
 			select {
 			case <-p.empty:
 			default: // somebody has killed the keeper
-				alive = p.endOrphans(begun)
+				alive = p.endOrphans(time.Now())
 			}
 			p.ended()
 			return p.names(), alive
@@ -315,8 +315,9 @@ func (p *Process) endOrphans(begun time.Time) (alive []string) {
 			time.Sleep(time.Millisecond)
 		}
 		if time.Since(begun) > endTime {
-			for _, s := range all {
-				if !s.zombie {
+			time.Sleep(50 * time.Millisecond) // what was killed ends
+			for pid := range all {
+				if s, ok := statOf(pid); ok && !s.zombie {
 					alive = append(alive, s.name)
 				}
 			}
