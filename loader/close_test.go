@@ -214,7 +214,9 @@ func TestTenThousandLives(t *testing.T) {
 	live(cycles)
 	grown := settle() - before
 	t.Logf("resident memory grew by %d KiB over %d lives", grown>>10, cycles)
-	assert.Less(t, grown, 8<<20)
+	if !raceDetector { // which keeps a KiB of each life, and much of what tests before this one had
+		assert.Less(t, grown, 8<<20)
+	}
 	within(t, func() { // they end by themselves, soon; this function's is one
 		for runtime.NumGoroutine() > goroutines+3 {
 			time.Sleep(time.Millisecond)

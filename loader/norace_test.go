@@ -2,4 +2,6 @@
 
 package loader_test
 
+const raceDetector = false
+
 var workerEnv []string
