@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crossing"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
@@ -68,13 +69,7 @@ each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p
 ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
 in_process, and isolated has no ratio. Where there is no result, there is error, as call has it.
 
-Exit codes:
-  0    a result
-  1    the plug-in failed: the function returned another status, or broke a rule of the contract
-  2    the command line is wrong, such as a function that is not there, or an import without a command
-  3    the file cannot be opened as a plug-in, or its ferrule_start failed
-  4    the plug-in crashed or ran out of time
-  130  interrupted`,
+` + exitCodesOfCalls,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
@@ -277,7 +272,7 @@ func (o *benchOptions) first(p *loader.Plugin, fn string, in []byte) (*target, e
 func (r *benchResult) print(w io.Writer, pretty bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s %s: %s in, %d out, %d at a time, %.1f s\n\n",
-		oneLine(r.Function), oneLine(r.Plugin), oneLine(r.Version), plural(r.InputBytes, "byte"), r.OutputBytes, r.Parallel, r.Seconds)
+		escape.Line(r.Function), escape.Line(r.Plugin), escape.Line(r.Version), plural(r.InputBytes, "byte"), r.OutputBytes, r.Parallel, r.Seconds)
 	fmt.Fprintf(&b, "%-14s%9s%9s%9s%9s%9s%9s%13s\n", "", "mean", "p50", "p90", "p99", "p99.9", "max", "calls/s")
 	row := func(name string, c *costs) {
 		fmt.Fprintf(&b, "%-14s", name)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -22,6 +23,15 @@ import (
 )
 
 func init() { verbs = append(verbs, callCommand) }
+
+// exitCodesOfCalls are those of the verbs that call a function, for their help.
+const exitCodesOfCalls = `Exit codes:
+  0    a result
+  1    the plug-in failed: the function returned another status, or broke a rule of the contract
+  2    the command line is wrong, such as a function that is not there, or an import without a command
+  3    the file cannot be opened as a plug-in, or its ferrule_start failed
+  4    the plug-in crashed or ran out of time
+  130  interrupted`
 
 func callCommand(a *app) *cobra.Command {
 	c := &caller{app: a}
@@ -63,13 +73,7 @@ plug-in did not open, crashed or ran out of time. Then error may have stage (ope
 last_lines (the last that the plug-in wrote) and attempt (which worker it was). Without a FUNCTION the object has plugin,
 version, functions (not with --hook), hooks and imports, each of these with what inspect says of it.
 
-Exit codes:
-  0    a result
-  1    the plug-in failed: the function returned another status, or broke a rule of the contract
-  2    the command line is wrong, such as a function that is not there, or an import without a command
-  3    the file cannot be opened as a plug-in, or its ferrule_start failed
-  4    the plug-in crashed or ran out of time
-  130  interrupted`,
+` + exitCodesOfCalls,
 		Example: `  ferrule call plugin.so
   ferrule call plugin.so count_vowels --in hello
   ferrule call resize.so thumbnail <photo.jpeg >small.jpeg
@@ -125,7 +129,7 @@ func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, c
 	var names []string
 	for _, s := range symbols {
 		doc, _, _ := strings.Cut(s.Doc, "\n")
-		names = append(names, oneLine(s.Name)+"\t"+oneLine(doc))
+		names = append(names, escape.Line(s.Name)+"\t"+escape.Line(doc))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -176,7 +180,7 @@ func (c *caller) list(path string) error {
 		facts[k.what] = symbolsOf(k.symbols)
 	}
 	return c.print(facts, func(w io.Writer) error {
-		plugin := oneLine(lib.Manifest.Name) + " " + oneLine(lib.Manifest.Version)
+		plugin := escape.Line(lib.Manifest.Name) + " " + escape.Line(lib.Manifest.Version)
 		example := ""
 		for _, k := range kinds {
 			if len(k.symbols) == 0 {
@@ -198,7 +202,7 @@ func (c *caller) list(path string) error {
 			_, err := fmt.Fprintf(w, "%s has no %s.\n", plugin, names)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "\nCall one with\n\n    %s\n", oneLine(example))
+		_, err := fmt.Fprintf(w, "\nCall one with\n\n    %s\n", escape.Line(example))
 		return err
 	})
 }
@@ -338,7 +342,7 @@ func (c *caller) run(path, name string, in source) error {
 	switch {
 	case err != nil:
 		if closing != nil {
-			fmt.Fprintf(c.err, "ferrule: %s\n", oneLine(inTime(closing, c.timeout).Error()))
+			fmt.Fprintf(c.err, "ferrule: %s\n", escape.Line(inTime(closing, c.timeout).Error()))
 		}
 		return c.fail(facts, inTime(err, c.timeout))
 	case written != nil:

@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/internal/escape"
 )
 
 // progress writes messages to the standard error, and on a terminal a line that says how long the work takes, once that
@@ -39,7 +41,7 @@ func (p *progress) run(name string) {
 			select {
 			case <-p.done:
 			default:
-				fmt.Fprintf(p.w, "\r%s: %.1f s", oneLine(name), elapsed.Seconds())
+				fmt.Fprintf(p.w, "\r%s: %.1f s", escape.Line(name), elapsed.Seconds())
 				p.shown = true
 			}
 			p.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -214,7 +215,7 @@ func checkAll(a *app, files []string, host *hostFlags, o check.Options) error {
 			return &exit{e.code, e.err, true}
 		}
 		if e.err != nil { // the others are checked nevertheless
-			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(e.err.Error()))
+			fmt.Fprintf(a.err, "ferrule: %s\n", escape.Line(e.err.Error()))
 		}
 		worst = max(worst, e.code)
 		bad++
@@ -266,7 +267,7 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 	}
 	err = a.print(v, func(w io.Writer) error {
 		for _, name := range slices.Sorted(maps.Keys(v.Without)) {
-			fmt.Fprintf(w, "%s was left out of later cases: %s\n", oneLine(name), oneLine(v.Without[name]))
+			fmt.Fprintf(w, "%s was left out of later cases: %s\n", escape.Line(name), escape.Line(v.Without[name]))
 		}
 		counts := map[string]int{}
 		for _, r := range v.Results {
@@ -276,7 +277,7 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 		if !v.Pass {
 			verdict = "does not pass"
 		}
-		_, err := fmt.Fprintf(w, "\n%s %s: %s, %d skipped; %s, %s (--level %d --seed %d)\n", oneLine(path), verdict,
+		_, err := fmt.Fprintf(w, "\n%s %s: %s, %d skipped; %s, %s (--level %d --seed %d)\n", escape.Line(path), verdict,
 			plural(len(v.Results), "case"),
 			counts[check.Skipped], plural(v.Errors, "error"), plural(v.Warnings, "warning"), v.Level, v.Seed)
 		return err
@@ -293,15 +294,15 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 func printResult(w io.Writer, r check.Result, paint func(string) string) {
 	line := ""
 	if r.Reason != "" {
-		line = oneLine(r.Reason)
+		line = escape.Line(r.Reason)
 	}
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-18s %s", paint(r.Outcome), r.Case, line), " "))
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule,
-			oneLine(f.Seen), oneLine(f.Expected), oneLine(f.Mend))
+			escape.Line(f.Seen), escape.Line(f.Expected), escape.Line(f.Mend))
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(w, "        note: %s\n", oneLine(n))
+		fmt.Fprintf(w, "        note: %s\n", escape.Line(n))
 	}
 }
 

@@ -12,16 +12,8 @@ import (
 )
 
 // What a plug-in says and what a file has in it is foreign: it may hold what steers a terminal, what cannot be seen, and
-// what looks like a line of this command's. Everything foreign that is printed for people goes through one of
-// printable, oneLine and foreignLines.
-
-// printable is a text that may have several lines, each of which is indented or otherwise set off where it is printed.
-// Control characters, formatting characters (they turn the direction of writing or have no width) and bytes that are not
-// UTF-8 are written out.
-func printable(text string) string { return escape.Lines(text) }
-
-// oneLine is a text that stays in its line.
-func oneLine(text string) string { return escape.Line(text) }
+// what looks like a line of this command's. Everything foreign that is printed for people goes through package
+// escape or foreignLines.
 
 // longLine is the length, in bytes, from which on a line is cut into several ones.
 const longLine = 64 << 10
@@ -116,7 +108,7 @@ type escapedLines struct{ to io.Writer }
 
 // Write writes one line or some, and takes each newline for one of this command's.
 func (e escapedLines) Write(b []byte) (int, error) {
-	if _, err := io.WriteString(e.to, printable(string(b))); err != nil {
+	if _, err := io.WriteString(e.to, escape.Lines(string(b))); err != nil {
 		return 0, err
 	}
 	return len(b), nil

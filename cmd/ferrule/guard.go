@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 )
 
 // A plug-in that is loaded into a process can end it with any exit code, stop it, have it run another program, start
@@ -264,7 +265,7 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 func (a *app) warn(err error) {
 	if err != nil {
 		a.endLine()
-		fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(a.err, "ferrule: %s\n", escape.Line(err.Error()))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -192,7 +193,7 @@ func (a *app) inspect(paths []string) error {
 				return failure(err)
 			}
 			bad++
-			fmt.Fprintf(a.err, "ferrule: %s\n", oneLine(err.Error()))
+			fmt.Fprintf(a.err, "ferrule: %s\n", escape.Line(err.Error()))
 		}
 	}
 	switch {
@@ -309,13 +310,13 @@ func (d *description) write(w io.Writer) error {
 	} else {
 		f, title = &pluginFacts{}, filepath.Base(d.File)+", "+d.Error.Kind
 	}
-	fmt.Fprintf(w, "%s  %s\n", paint(bold, oneLine(title)), oneLine(d.File))
+	fmt.Fprintf(w, "%s  %s\n", paint(bold, escape.Line(title)), escape.Line(d.File))
 	if f.Description != "" {
 		writeText(w, "  ", f.Description)
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(table, "  %s\t%s\n", oneLine(name), oneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(table, "  %s\t%s\n", escape.Line(name), escape.Line(fmt.Sprintf(format, args...)))
 	}
 	if d.pluginFacts != nil {
 		row("contract", "%d", f.ABI)
@@ -411,25 +412,25 @@ func (s *symbol) write(w io.Writer, paint func(colour, text string) string) {
 	if s.In != "" || s.Out != "" {
 		types = fmt.Sprintf("  %s -> %s", cmp.Or(s.In, "?"), cmp.Or(s.Out, "?"))
 	}
-	fmt.Fprintf(w, "    %s%s\n", paint(bold, oneLine(s.Name)), oneLine(types))
+	fmt.Fprintf(w, "    %s%s\n", paint(bold, escape.Line(s.Name)), escape.Line(types))
 	if s.Doc != "" {
 		writeText(w, "      ", s.Doc)
 	}
 	if s.Schema != "" {
-		fmt.Fprintf(w, "      schema %s\n", oneLine(s.Schema))
+		fmt.Fprintf(w, "      schema %s\n", escape.Line(s.Schema))
 	}
 	for _, key := range sortedKeys(s.Keys) {
 		switch key {
 		case "doc", "in", "out", "schema":
 		default:
-			fmt.Fprintf(w, "      %s %s\n", oneLine(key), oneLine(s.Keys[key]))
+			fmt.Fprintf(w, "      %s %s\n", escape.Line(key), escape.Line(s.Keys[key]))
 		}
 	}
 }
 
 // writeText writes a text of some lines, each behind indent.
 func writeText(w io.Writer, indent, text string) {
-	for line := range strings.Lines(strings.TrimSpace(printable(text))) {
+	for line := range strings.Lines(strings.TrimSpace(escape.Lines(text))) {
 		fmt.Fprintln(w, strings.TrimRight(indent+line, " \t\n"))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 )
 
 // comparison is what a new version of a plug-in changes. Its JSON is documented in the command's help and grows only.
@@ -232,7 +233,7 @@ func systemLibrary(name string) bool {
 // write writes the comparison for people.
 func (c *comparison) write(w io.Writer) error {
 	paint := painter(w)
-	title := func(id identity) string { return oneLine(id.Name + " " + id.Version) }
+	title := func(id identity) string { return escape.Line(id.Name + " " + id.Version) }
 	fmt.Fprintf(w, "%s -> %s\n", paint(bold, title(c.Old)), paint(bold, title(c.New)))
 	if len(c.Changes) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing has changed for hosts.")
@@ -247,7 +248,7 @@ func (c *comparison) write(w io.Writer) error {
 			mark = "BREAKING"
 			breaking++
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\n", mark, oneLine(strings.TrimSpace(ch.What+" "+ch.Name)), oneLine(ch.text()))
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", mark, escape.Line(strings.TrimSpace(ch.What+" "+ch.Name)), escape.Line(ch.text()))
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
@@ -99,7 +100,7 @@ func TestErrorsJSON(t *testing.T) {
 		require.NoError(t, d.Decode(&got), "%v: %s", args, stdout)
 		assert.False(t, d.More(), "%v: one object", args)
 		assert.NotEmpty(t, got.Error.Text, "%v", args)
-		assert.Contains(t, stderr, oneLine(strings.SplitN(got.Error.Text, "\n", 2)[0]), "%v", args)
+		assert.Contains(t, stderr, escape.Line(strings.SplitN(got.Error.Text, "\n", 2)[0]), "%v", args)
 		if strings.Contains(got.Error.Text, "expected ") {
 			assert.NotEmpty(t, got.Error.Expected, "%v", args)
 		}
@@ -254,7 +255,7 @@ func TestJSONShows(t *testing.T) {
 		{"new", "--lang", foreign, "x"},
 	} {
 		stdout, _, _ := ferrule(t, "", append(args, "--json")...)
-		assert.Equal(t, printable(stdout), stdout, args)
+		assert.Equal(t, escape.Lines(stdout), stdout, args)
 		assert.True(t, json.Valid([]byte(stdout)), args)
 		assert.Regexp(t, `\\u009b31mred\\+u009d0;title\\+u009c \\+u202egnp\.`, stdout, args) // quoted, as Go does it, or as JSON does
 	}

@@ -236,10 +236,10 @@ func (a *app) run(args []string) int {
 		cmd, err = root, unknownVerb(root, args)
 	}
 	var e *exit
-	text := oneLine
+	text := escape.Line
 	if !errors.As(err, &e) {
 		e = &exit{code: exitUsage, err: err} // cobra's own, of a verb of its own
-		text = printable
+		text = escape.Lines
 	}
 	if e.err == nil {
 		return e.code

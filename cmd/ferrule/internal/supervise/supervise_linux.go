@@ -230,7 +230,7 @@ func (p *Process) end() (left, alive []string) {
 			select {
 			case <-p.empty:
 			default: // somebody has killed the keeper
-				alive = p.endOrphans(time.Now())
+				alive = p.endOrphans()
 			}
 			p.ended()
 			return p.names(), alive
@@ -290,7 +290,7 @@ func (p *Process) names() []string {
 
 // endOrphans ends what has become this process's when the keeper was killed, and returns the names of what is left. This
 // process has other children, and so it is never told that it has none: nothing is found several times in a row.
-func (p *Process) endOrphans(begun time.Time) (alive []string) {
+func (p *Process) endOrphans() (alive []string) {
 	own, err := unix.Getsid(0)
 	if err != nil {
 		return nil
@@ -299,7 +299,7 @@ func (p *Process) endOrphans(begun time.Time) (alive []string) {
 	if !ownProc() {
 		_ = unix.Kill(-p.pid, unix.SIGKILL)
 	}
-	for none := 0; none < 5; {
+	for none, begun := 0, time.Now(); none < 5; {
 		liveMu.Lock()
 		all := sweep(self, func(pid int, s stat) bool {
 			return !live[pid] && (s.session == p.pid || s.session != own && !live[s.session])
