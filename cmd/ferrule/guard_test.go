@@ -255,6 +255,12 @@ func TestGuardChain(t *testing.T) {
 	}
 }
 
+// asked is a function of a plug-in that calls an import without input, and has its result in the call's room.
+const asked = `static int32_t asked(ferrule_call *call, ferrule_request *request, uint32_t ordinal) {
+	*request = (ferrule_request){.size = sizeof *request, .ordinal = ordinal, .out = call->out, .out_cap = call->out_cap};
+	return call->host->call(call, request);
+}`
+
 // TestMessagesLost: where the standard error cannot be written, a plug-in that says much is not held up: what it says is dropped,
 // and its result is printed.
 func TestMessagesLost(t *testing.T) {
@@ -268,6 +274,7 @@ func TestMessagesLost(t *testing.T) {
 		#include <string.h>
 		FERRULE_PLUGIN(FERRULE_NAME("talker") FERRULE_VERSION("1"));
 		FERRULE_IMPORT(loud);
+		`+asked+`
 		static int32_t done(ferrule_call *call) { memcpy(call->out, "RESULT", call->out_len = 6); return FERRULE_OK; }
 		FERRULE_FN(prints) {
 			for (int i = 0; i < 5000; i++) printf("line %d, and more so that no pipe holds them all\n", i);
@@ -280,12 +287,8 @@ func TestMessagesLost(t *testing.T) {
 			return done(call);
 		}
 		FERRULE_FN(imports) {
-			ferrule_request request = {0};
-			request.size = sizeof request;
-			request.ordinal = FERRULE_ORDINAL(loud);
-			request.out = call->out;
-			request.out_cap = call->out_cap;
-			int32_t status = call->host->call(call, &request);
+			ferrule_request request;
+			int32_t status = asked(call, &request, FERRULE_ORDINAL(loud));
 			return status ? status : done(call);
 		}`)
 	loud := "loud=i=0; while [ $i -lt 5000 ]; do echo line $i, and more so that no pipe holds them all >&2; i=$((i + 1)); done"
@@ -790,13 +793,10 @@ func TestCallImportEnds(t *testing.T) {
 	t.Parallel()
 	library := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("asks") FERRULE_VERSION("1"));
 		FERRULE_IMPORT(back);
+		`+asked+`
 		FERRULE_FN(ask) {
-			ferrule_request request = {0};
-			request.size = sizeof request;
-			request.ordinal = FERRULE_ORDINAL(back);
-			request.out = call->out;
-			request.out_cap = call->out_cap;
-			int32_t status = call->host->call(call, &request);
+			ferrule_request request;
+			int32_t status = asked(call, &request, FERRULE_ORDINAL(back));
 			call->out_len = request.out_len;
 			return status;
 		}`)

@@ -108,10 +108,7 @@ func TestParserWords(t *testing.T) {
 		"completion elvish x":  "found elvish x, expected one of the shells bash, fish, powershell, zsh\n",
 		"call a b c":           "found 3 arguments: a b c, expected FILE [FUNCTION]\n",
 	} {
-		stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)
-		assert.Equal(t, exitUsage, code, line)
-		assert.Empty(t, stdout, line)
-		assert.Contains(t, stderr, "ferrule: "+want, line)
+		stderr := refused(t, line, "ferrule: "+want)
 		assert.Regexp(t, "(?m)^See 'ferrule.* --help'\\.$", stderr, line)
 	}
 	for _, verb := range append(manual(command(&app{})), helpVerb()) {
@@ -123,10 +120,20 @@ func TestParserWords(t *testing.T) {
 	}
 }
 
+// refused runs a command line that is wrong, and returns what it wrote to its standard error, which contains want.
+func refused(t *testing.T, line, want string) string {
+	t.Helper()
+	stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)
+	assert.Equal(t, exitUsage, code, line)
+	assert.Empty(t, stdout, line)
+	assert.Contains(t, stderr, want, line)
+	return stderr
+}
+
 // TestGivenTwice: no option with one value takes a second one silently, whatever the verb.
 func TestGivenTwice(t *testing.T) {
 	values := map[string]string{"stringSlice": "x", "stringArray": "x", "string": "x", "int": "1", "uint64": "1", "duration": "1s"}
-	refused := 0
+	once := 0
 	for _, verb := range command(&app{}).Commands() {
 		verb.Flags().VisitAll(func(f *pflag.Flag) {
 			value := values[f.Value.Type()]
@@ -138,22 +145,19 @@ func TestGivenTwice(t *testing.T) {
 				assert.NoError(t, err, "ferrule %s --%s", verb.Name(), f.Name)
 				return
 			}
-			refused++
+			once++
 			want := "found --" + f.Name + " " + value + ", and another --" + f.Name + " before it, expected --" + f.Name + " once"
 			assert.ErrorContains(t, flagError(verb, err), want, "ferrule %s", verb.Name())
 		})
 	}
-	assert.Greater(t, refused, 15)
+	assert.Greater(t, once, 15)
 	for line, want := range map[string]string{
 		"call --in a --in b f g":          "ferrule: found --in b, and another --in before it, expected --in once\n",
 		"new -l c --lang rust x":          "ferrule: found --lang rust, and another --lang before it, expected --lang once\n",
 		"check --level 1 --level=1 x":     "ferrule: found --level 1, and another --level before it, expected --level once\n",
 		"bench --timeout 1s --timeout 2s": "ferrule: found --timeout 2s, and another --timeout before it, expected --timeout once\n",
 	} {
-		stdout, stderr, code := ferrule(t, "", strings.Fields(line)...)
-		assert.Equal(t, exitUsage, code, line)
-		assert.Empty(t, stdout, line)
-		assert.Contains(t, stderr, want, line)
+		refused(t, line, want)
 	}
 }
 
