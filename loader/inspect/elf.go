@@ -245,8 +245,9 @@ func (lib *Library) readSegments(f *elfFile, phoff, size uint64) error {
 	if err != nil {
 		return err
 	}
-	var dynamic []segment
+	dynamic := make([]segment, 0, 1)
 	notes := make([]segment, 0, 4)
+	f.segments = make([]segment, 0, 8)
 	parts := make([]part, 0, 4)
 	interp, last := false, uint64(0)
 	relro, stack := false, !slices.Contains(stackSafe[:], f.machine)
@@ -366,6 +367,9 @@ func (f *elfFile) readDynamicTable(s segment) error {
 		case dtNeeded:
 			if len(f.needed) == maxNeeded {
 				return malformed("more than %d needed libraries", maxNeeded)
+			}
+			if f.needed == nil {
+				f.needed = make([]uint64, 0, 8)
 			}
 			f.needed = append(f.needed, value)
 		case dtHash, dtStrTab, dtSymTab, dtRela, dtRelaSize, dtRelaEntry, dtStrSize, dtSymEntry, dtInit, dtFini,

@@ -196,7 +196,7 @@ func TestMIPSHash(t *testing.T) {
 // exportsOf returns a DLL's export directory, and the file from an address in the same section on.
 func exportsOf(t *testing.T, data []byte) (dir []byte, at func(addr uint32) []byte) {
 	t.Helper()
-	m := &image{r: bytes.NewReader(data), size: uint64(len(data))}
+	m := newImage(bytes.NewReader(data), uint64(len(data)))
 	f := &peFile{image: m}
 	pe := uint64(le32(data, 60))
 	optional := uint64(binary.LittleEndian.Uint16(data[pe+20:]))
@@ -484,7 +484,7 @@ func encodeTrie(nodes []trieNode) []byte {
 
 func TestExportTrie(t *testing.T) {
 	walk := func(trie []byte) (*exports, error) {
-		f := &machoFile{image: &image{r: bytes.NewReader(trie), size: uint64(len(trie))}, trieLen: uint64(len(trie)),
+		f := &machoFile{image: newImage(bytes.NewReader(trie), uint64(len(trie))), trieLen: uint64(len(trie)),
 			base: 0x1000}
 		x := &exports{}
 		return x, f.readTrie(x)
@@ -576,7 +576,7 @@ func TestGoRuntimeForged(t *testing.T) {
 	t.Run("the version of before 1.18", func(t *testing.T) {
 		blob := goBlob("go1.17")
 		blob[15] = 0
-		m := &image{r: bytes.NewReader(blob), size: uint64(len(blob))}
+		m := newImage(bytes.NewReader(blob), uint64(len(blob)))
 		version, err := m.goVersion(0)
 		require.NoError(t, err)
 		require.Equal(t, goUnknown, version)
@@ -586,7 +586,7 @@ func TestGoRuntimeForged(t *testing.T) {
 			data := make([]byte, goScanSize+1000)
 			copy(data[8:], goMagic) // not where the linker would put it
 			copy(data[max(at, 32):], goBlob("go1.26.8"))
-			m := &image{r: bytes.NewReader(data), size: uint64(len(data))}
+			m := newImage(bytes.NewReader(data), uint64(len(data)))
 			version, err := m.scanGoVersion(&segment{addr: 0x5000, size: m.size, inFile: m.size})
 			require.NoError(t, err)
 			require.Equal(t, "go1.26.8", version, "at %d", at)

@@ -39,7 +39,7 @@ type image struct {
 	head     []byte // the first bytes of the file: there is most of what says where the rest is
 	window   []byte // bytes of the file from windowAt on
 	windowAt uint64
-	buffers  *buffers // what window and a short string table lie in; made when first needed, see done
+	buffers  *buffers // what window, a short string table and the list of exports lie in; see done
 
 	segments []segment // sorted by address, none overlaps another; see seal
 	relro    segment   // ELF: the part that the dynamic linker makes read-only again
@@ -70,12 +70,18 @@ func (s *segment) String() string {
 
 // buffers are memory that reading one library needs and nobody keeps.
 type buffers struct {
-	head   [headSize]byte
-	window [windowSize + windowStep]byte
-	names  [windowSize]byte
+	head    [headSize]byte
+	window  [windowSize + windowStep]byte
+	names   [windowSize]byte
+	exports [usualExports]export
 }
 
 var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
+
+// newImage begins the reading of the size bytes in r; done ends it.
+func newImage(r io.ReaderAt, size uint64) *image {
+	return &image{r: r, size: size, buffers: bufferPool.Get().(*buffers)}
+}
 
 // span is the addresses from lo up to hi, without hi.
 type span struct{ lo, hi uint64 }
@@ -133,9 +139,6 @@ func (m *image) view(what string, off, n uint64) ([]byte, error) {
 		table := make([]byte, n)
 		return table, m.read(table, off)
 	}
-	if m.buffers == nil {
-		m.buffers = bufferPool.Get().(*buffers)
-	}
 	if m.head == nil {
 		head := m.buffers.head[:min(headSize, m.size)]
 		if err := m.read(head, 0); err != nil {
@@ -156,10 +159,9 @@ func (m *image) view(what string, off, n uint64) ([]byte, error) {
 
 // done ends the reading: what view returned is somebody else's from now on.
 func (m *image) done() {
-	if m.buffers != nil {
-		bufferPool.Put(m.buffers)
-		m.head, m.window, m.buffers = nil, nil, nil
-	}
+	clear(m.buffers.exports[:]) // their names hold the string table
+	bufferPool.Put(m.buffers)
+	m.head, m.window, m.buffers = nil, nil, nil
 }
 
 func (m *image) read(b []byte, off uint64) error {

@@ -204,9 +204,9 @@ func read(r io.ReaderAt, size int64, all bool) (*Library, error) {
 		return nil, notLibrary("an empty file")
 	}
 	lib := &Library{Size: size}
-	m := &image{r: r, size: uint64(size)}
+	m := newImage(r, uint64(size))
 	defer m.done()
-	x := &exports{all: all}
+	x := &exports{all: all, list: m.buffers.exports[:0]}
 	if err := lib.read(m, x); err != nil {
 		return nil, err
 	}
@@ -244,7 +244,7 @@ type export struct {
 	elsewhere  string // not "" when it has no address in this library: what it is instead
 }
 
-// usualExports is for how many of them there is memory at first.
+// usualExports is how many of them the memory at first is for, which nobody keeps.
 const usualExports = 32
 
 // exports collects the exported symbols of the contract, and the names of all others where all is set.
@@ -284,9 +284,6 @@ func (x *exports) add(raw, lead string, e export) error {
 		return malformed("more than %d exported ferrule_ symbols", maxExports)
 	}
 	e.name = name
-	if x.list == nil {
-		x.list = make([]export, 0, usualExports)
-	}
 	x.list = append(x.list, e)
 	return nil
 }

@@ -120,7 +120,7 @@ func (lib *Library) readFat(m *image, x *exports) error {
 		}
 		lib.Archs = append(lib.Archs, goarch)
 	}
-	slice := &image{r: io.NewSectionReader(m.r, int64(off), int64(size)), size: size}
+	slice := newImage(io.NewSectionReader(m.r, int64(off), int64(size)), size)
 	defer slice.done()
 	if head, err = slice.view("the start of a slice", 0, min(size, 4096)); err != nil {
 		return err

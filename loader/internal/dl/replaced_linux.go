@@ -65,7 +65,7 @@ func (l Library) Replaced() []Replaced {
 			tables[0].skip = value * entrySize
 		}
 	}
-	own, _ := holder(dynamic)
+	var own uintptr // found out when first needed: it costs more than all that is read here
 	var found []Replaced
 	for _, table := range tables {
 		for off := table.skip; off+entrySize <= table.size && len(found) < mostReplaced; off += entrySize {
@@ -85,6 +85,9 @@ func (l Library) Replaced() []Replaced {
 			}
 			// It is still its own where it is chosen by code (STT_GNU_IFUNC), or is looked up later; and a constructor may have
 			// written something else there, which has another name.
+			if own == 0 {
+				own, _ = holder(dynamic)
+			}
 			if holder, by := holder(bound); holder != 0 && holder != own {
 				if name := cText(names + uintptr(order.Uint32(symbol))); program(name) == bound {
 					found = append(found, Replaced{name, by})
