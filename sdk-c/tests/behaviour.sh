@@ -22,11 +22,34 @@ host() {
     done
 }
 
-# plugin HOST TEST COMPILER FLAGS SOURCE: builds a plug-in and runs the test over it.
+# plugin HOST TEST COMPILER FLAGS SOURCE: builds a plug-in and runs the test over it, beside as many others as there are
+# processors. What fails is told by `finish`, which waits for all.
 plugin() {
-    run $3 -g $4 $warnings $INCLUDES -shared -fPIC -o "$BUILD/plugin.so" "$5"
-    run $fixed_addresses "$BUILD/$2-$1" "$BUILD/plugin.so"
-    echo "ok: $2, $3 $4"
+    n=$((n + 1))
+    (
+        run $3 -g $4 $warnings $INCLUDES -shared -fPIC -o "$BUILD/plugin-$n.so" "$5"
+        run $fixed_addresses "$BUILD/$2-$1" "$BUILD/plugin-$n.so"
+        echo "ok: $2, $3 $4"
+    ) &
+    running="$running $!"
+    if [ $(echo $running | wc -w) -ge "$processors" ]; then oldest; fi
+}
+n=0 running=
+processors=$(nproc 2>/dev/null || echo 2)
+
+# oldest waits for the job that began first, and fails as it does.
+oldest() {
+    first=${running# }
+    first=${first%% *}
+    running=${running#" $first"}
+    wait "$first" || { finish; exit 1; }
+}
+
+# finish waits for what still runs.
+finish() {
+    for job in $running; do wait "$job" || failed=1; done
+    running=
+    [ -z "${failed-}" ]
 }
 
 families=
@@ -84,3 +107,4 @@ if [ -n "${EVERY-}" ] && have_zig; then
     done
     for level in -O0 -O2; do plugin $host readme "$zig cc" "-std=c99 $level" "$BUILD/readme.c"; done
 fi
+finish
