@@ -24,10 +24,12 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 	@GO="$(GO)" CC="$(CC)" CARGO="$(CARGO)" sh examples/demo.sh
 
 .PHONY: test
-test: test-go test-c test-rust ## Everything that is quick, on this machine
+test: test-go ## Everything that is quick, on this machine
+	+$(MAKE) --jobs=2 --output-sync test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
-# off. Everything else, workers included, is tested once; `make portable` does not leave it out.
+# off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
+# does not leave it out.
 NATIVE = ./loader ./loader/internal/cmem ./loader/internal/cross ./loader/internal/dl ./loader/internal/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^isolated$$|//^isolated$$|///^isolated$$'
 
@@ -37,6 +39,9 @@ test-go:
 	$(NEED_CC)
 	$(GOTEST) ./...
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
+
+.PHONY: crossings
+crossings: ## The native engine with the portable crossing, with cgo and without
 	$(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
