@@ -35,7 +35,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/worker"
 )
@@ -43,11 +43,11 @@ import (
 // Option is one choice of InWorker's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,
 // as with loader.Option. Making one does not fail: what is wrong with it is an *loader.OpenError of the kind loader.ErrOption,
 // which Open returns. An Option can be used several times, by any goroutine.
-type Option func(*isolated.Options) error
+type Option func(*host.Options) error
 
 // once makes an option that can be given once.
-func once(name string, set func(*isolated.Options) error) Option {
-	return func(o *isolated.Options) error {
+func once(name string, set func(*host.Options) error) Option {
+	return func(o *host.Options) error {
 		if err := o.Once("isolate." + name); err != nil {
 			return err
 		}
@@ -73,11 +73,11 @@ func once(name string, set func(*isolated.Options) error) Option {
 // of more than 64 MiB, without a digest, it is the file itself, by its descriptor; if that is overwritten in place, no
 // worker is started any more.
 func InWorker(opts ...Option) loader.Option {
-	o := isolated.Options{
+	o := host.Options{
 		Grace:        500 * time.Millisecond,
 		StartTimeout: 30 * time.Second,
 		StopTimeout:  2 * time.Second,
-		Restart:      isolated.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
+		Restart:      host.Restart{Delay: 10 * time.Millisecond, MaxDelay: time.Second, Limit: 5, Suspend: 5 * time.Second},
 	}
 	var failed error
 	for i, opt := range opts {
@@ -97,7 +97,7 @@ func InWorker(opts ...Option) loader.Option {
 			o.MaxMessage = min(o.MaxMessage, o.Memory)
 		}
 	}
-	return engine.OptionOf(&isolated.Starter{Options: o}, failed).(loader.Option)
+	return engine.OptionOf(&host.Starter{Options: o}, failed).(loader.Option)
 }
 
 // maxMessage is what there is without WithMaxMessage.
@@ -121,7 +121,7 @@ func positive(option string, d time.Duration) error {
 // of the plug-in runs the file that Open saw: on Linux by its descriptor; elsewhere by its path, and none is started when
 // another file is there. None is started when it was overwritten in place. A relative path is resolved when InWorker is called.
 func WithBinary(path string) Option {
-	return once("WithBinary", func(o *isolated.Options) error {
+	return once("WithBinary", func(o *host.Options) error {
 		if path == "" {
 			return optionError("WithBinary", "an empty path", "the path of a program")
 		}
@@ -138,7 +138,7 @@ func WithBinary(path string) Option {
 // is set here and env does not set it: a plug-in's local time is the host's. FERRULE_WORKER is the host's own word to the
 // worker, and cannot be set: that is an error, as is what is not KEY=value or has a NUL byte in it.
 func WithEnv(env ...string) Option {
-	return once("WithEnv", func(o *isolated.Options) error {
+	return once("WithEnv", func(o *host.Options) error {
 		for _, variable := range env {
 			name, _, ok := strings.Cut(strings.TrimPrefix(variable, "="), "=") // Windows has some that begin with it; see os.Environ
 			switch {
@@ -163,7 +163,7 @@ func WithEnv(env ...string) Option {
 // handlers and static destructors included. Functions that a library marks as its destructors (DT_FINI) run as well, but not with
 // glibc where the worker's program is built with CGO_ENABLED=0: it has not begun as a C program.
 func WithOutput(w io.Writer) Option {
-	return once("WithOutput", func(o *isolated.Options) error {
+	return once("WithOutput", func(o *host.Options) error {
 		o.Stderr = w
 		if w == nil {
 			return optionError("WithOutput", "nil", "a writer; io.Discard drops it all")
@@ -176,7 +176,7 @@ func WithOutput(w io.Writer) Option {
 // a second. The call fails with a *loader.DeadlineError then, and others in that worker with a *loader.CrashError. d is more than 0:
 // no function returns within no time.
 func WithGrace(d time.Duration) Option {
-	return once("WithGrace", func(o *isolated.Options) error {
+	return once("WithGrace", func(o *host.Options) error {
 		o.Grace = d
 		return positive("WithGrace", d)
 	})
@@ -188,7 +188,7 @@ func WithGrace(d time.Duration) Option {
 // What is left of it, and 1 second at most, is for what runs after ferrule_stop: the exit handlers and destructors of the plug-in
 // and of its libraries. If these take longer the worker is killed as well, and that is no error of Close's.
 func WithStopTimeout(d time.Duration) Option {
-	return once("WithStopTimeout", func(o *isolated.Options) error {
+	return once("WithStopTimeout", func(o *host.Options) error {
 		o.StopTimeout = d
 		return positive("WithStopTimeout", d)
 	})
@@ -198,7 +198,7 @@ func WithStopTimeout(d time.Duration) Option {
 // its instances; without it 30 seconds for each. d is more than 0. Then the worker is killed: Open fails with loader.ErrStart, and a call
 // that needs a new worker with a *loader.CrashError. loader.OpenContext has a bound of its own.
 func WithStartTimeout(d time.Duration) Option {
-	return once("WithStartTimeout", func(o *isolated.Options) error {
+	return once("WithStartTimeout", func(o *host.Options) error {
 		o.StartTimeout = d
 		return positive("WithStartTimeout", d)
 	})
@@ -212,7 +212,7 @@ func WithStartTimeout(d time.Duration) Option {
 // error that names the limit, and the records that ran until then are in the Batch. The time that host functions take counts;
 // the time until the worker is given the call does not.
 func WithCallTimeout(d time.Duration) Option {
-	return once("WithCallTimeout", func(o *isolated.Options) error {
+	return once("WithCallTimeout", func(o *host.Options) error {
 		o.CallTimeout = d
 		return positive("WithCallTimeout", d)
 	})
@@ -225,7 +225,7 @@ func WithCallTimeout(d time.Duration) Option {
 // It bounds what a worker can make this process use for one call: twice as much, once in the shared memory and once in the
 // caller's copy, which View does without; and as much again while a host function runs with such an input.
 func WithMaxMessage(n int64) Option {
-	return once("WithMaxMessage", func(o *isolated.Options) error {
+	return once("WithMaxMessage", func(o *host.Options) error {
 		o.MaxMessage = n
 		if n < 1 {
 			return optionError("WithMaxMessage", fmt.Sprint(n), "1 or more")
@@ -239,7 +239,7 @@ func WithMaxMessage(n int64) Option {
 // once, with loader.ErrSuspended, and a worker is tried again after suspend, which doubles each time, up to 16 times of it. Without
 // it these are 10 ms, 5, and 5 s. delay and suspend are more than 0, limit is 1 or more.
 func WithRestart(delay time.Duration, limit int, suspend time.Duration) Option {
-	return once("WithRestart", func(o *isolated.Options) error {
+	return once("WithRestart", func(o *host.Options) error {
 		o.Restart.Delay, o.Restart.Limit, o.Restart.Suspend = delay, limit, suspend
 		o.Restart.MaxDelay = max(delay, o.Restart.MaxDelay)
 		if limit < 1 {

@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/isolated"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/worker"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -22,7 +22,7 @@ func init() {
 // this system cannot keep to it, or a path is not there; a call that needs a new worker fails with the latter when a path leads to
 // something else by then. What keeps to it is in Plugin.Isolation's Layers.
 func With(p Policy) isolate.Option {
-	return func(o *isolated.Options) error {
+	return func(o *host.Options) error {
 		if err := o.Once("sandbox.With"); err != nil {
 			return err
 		}

@@ -1,0 +1,376 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// call is one call in progress. It is part of its lane, so that a call allocates nothing.
+type call struct {
+	*Engine
+	lane    *lane
+	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
+
+	apart    bool          // host functions run on a goroutine of their own
+	detached chan struct{} // not nil when another goroutine ends the call; closed when this one is done with it
+}
+
+// begin starts a call on a lane that the caller owns.
+func (e *Engine) begin(l *lane) *call {
+	c := &l.call
+	c.Engine, c.lane, c.apart, c.detached = e, l, false, nil
+	return c
+}
+
+// end gives the lane back.
+func (c *call) end() {
+	if c.detached != nil {
+		close(c.detached)
+		return
+	}
+	c.over()
+	e, l := c.Engine, c.lane
+	c.Engine, c.lane = nil, nil
+	e.disown(l)
+}
+
+// over says that the call is over to those who have its context.
+func (c *call) over() {
+	if current := c.current.Load(); current != nil {
+		current.End()
+		c.current.Store(nil)
+	}
+}
+
+func (c *call) flags() uint32 {
+	for outer := range c.lane.caller.Outer.Running() {
+		if held := outer.Holds(); held == any(c.Engine) || held == any(control{c.Engine}) {
+			return transport.FlagNested
+		}
+	}
+	return 0
+}
+
+// awaitStep is how long a call sleeps before it looks by itself whether the worker is still there and still sane.
+const awaitStep = 200 * time.Millisecond
+
+// finish waits for the end of the call and serves what the plug-in asks of its host meanwhile.
+func (c *call) finish() (transport.Message, error) {
+	for {
+		m, ok, err := c.lane.Await(awaitStep)
+		if err != nil {
+			return m, c.garbage(err)
+		}
+		if !ok {
+			if c.lane.worker.dead.Load() {
+				// It may have answered before it died.
+				if m, ok, err = c.lane.Await(0); err != nil || !ok {
+					return m, c.crashed()
+				}
+			} else {
+				continue
+			}
+		}
+		switch m.Op {
+		case transport.OpDone:
+			return m, nil
+		case transport.OpFailed:
+			return m, c.failure(m)
+		}
+		if c.lane.worker.dead.Load() { // what it has left behind may write for ever
+			return m, c.crashed()
+		}
+		switch m.Op {
+		case transport.OpHostCall, transport.OpLog:
+			err = c.hostCall(m)
+		case transport.OpLayers:
+			err = c.takeLayers(m)
+		case transport.OpGrow:
+			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
+		default:
+			err = fmt.Errorf("the message %d", m.Op)
+		}
+		if err != nil {
+			return m, c.garbage(err)
+		}
+	}
+}
+
+// copyIn returns what the plug-in passes to its host, in memory that the worker cannot change. It is valid until the next
+// time.
+func (c *call) copyIn(m transport.Message) ([]byte, error) {
+	in, err := c.lane.UpInput(m)
+	if err != nil {
+		return nil, err
+	}
+	c.lane.scratch = append(c.lane.scratch[:0], in...)
+	defer func() {
+		if cap(c.lane.scratch) > 1<<20 {
+			c.lane.scratch = nil
+		}
+	}()
+	return c.lane.scratch, nil
+}
+
+func (c *call) hostContext() context.Context {
+	if current := c.current.Load(); current != nil {
+		return current
+	}
+	var holds any = c.Engine
+	if c.apart {
+		holds = control{c.Engine}
+	}
+	current := callctx.NewCalls(c.lane.caller, holds, 1).Next()
+	c.current.Store(current)
+	return current
+}
+
+// hostCall runs a host function for the plug-in, or takes a log line of it.
+func (c *call) hostCall(m transport.Message) (err error) {
+	if m.Op == transport.OpHostCall && m.Fn >= uint32(len(c.lib.Imports)) {
+		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports))
+	}
+	in, err := c.copyIn(m)
+	if err != nil {
+		return err
+	}
+	if int64(len(in)) > c.options.MaxMessage {
+		if m.Op == transport.OpLog {
+			in = transport.Cut(in, int(c.options.MaxMessage))
+		} else {
+			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
+		}
+	}
+	ctx := c.hostContext()
+	if c.apart { // this goroutine has more to do, whatever the host does to its own, or does not
+		var status abi.Status
+		var out []byte
+		done := make(chan struct{})
+		e := c.Engine
+		go func() {
+			defer close(done)
+			status, out = abi.StatusFailed, []byte(endedGoroutine)
+			out, status = e.runHost(ctx, m, in)
+		}()
+		select {
+		case <-done:
+			return c.answer(status, out)
+		case <-c.lane.worker.dying:
+			c.lane.scratch = nil // is still read
+			return nil
+		}
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// runtime.Goexit: this goroutine ends. Another one waits for what the worker has to say, and then for this one to
+		// be done with the call, which is part of the lane.
+		c.detached, c.apart = make(chan struct{}), true
+		c.mu.Lock()
+		c.lane.goroutine = 0 // it may be another one's number soon
+		c.mu.Unlock()
+		go func() {
+			if c.answer(abi.StatusFailed, []byte(endedGoroutine)) == nil {
+				_, _ = c.finish()
+			}
+			<-c.detached
+			c.detached = nil
+			c.end()
+		}()
+	}()
+	out, status := c.runHost(ctx, m, in)
+	returned = true
+	return c.answer(status, out)
+}
+
+const endedGoroutine = "the host function ended its goroutine"
+
+// runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
+func (e *Engine) runHost(ctx context.Context, m transport.Message, in []byte) (out []byte, status abi.Status) {
+	if m.Op == transport.OpLog {
+		e.host.Log(ctx, abi.Level(m.Fn), in)
+		return nil, abi.StatusOK
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			out, status = e.host.Panicked(ctx, m.Fn, value)
+		}
+	}()
+	return e.host.Call(ctx, m.Fn, in)
+}
+
+// takeLayers takes the worker's word for what shuts it in, once, while it opens the plug-in: the first time nothing of the
+// plug-in's has run in it.
+func (c *call) takeLayers(m transport.Message) error {
+	in, err := c.copyIn(m)
+	if err != nil {
+		return err
+	}
+	layers, err := wire.ParseLayers(in, c.libraries)
+	if err != nil {
+		return err
+	}
+	w := c.lane.worker
+	c.mu.Lock()
+	twice := w.told
+	if !twice {
+		w.told, w.layers = true, append(w.layers, layers...)
+	}
+	c.mu.Unlock()
+	if twice {
+		return errors.New("layers that were told before")
+	}
+	return c.lane.Answer(int32(abi.StatusOK), nil)
+}
+
+// answer gives a host function's result to the plug-in.
+func (c *call) answer(status abi.Status, out []byte) error {
+	if c.lane.Answer(int32(status), out) == nil {
+		return nil
+	}
+	return c.lane.Answer(int32(abi.StatusNoMemory), []byte("no memory for the host function's result"))
+}
+
+// failure makes an error of a call that ended without a status.
+func (c *call) failure(m transport.Message) error {
+	text, err := c.lane.Output(m)
+	if err == nil && m.OutAt > m.Len {
+		err = fmt.Errorf("a text at %d of %d bytes", m.OutAt, m.Len)
+	}
+	if err != nil {
+		return c.garbage(err)
+	}
+	text = text[m.OutAt:]
+	// What the host itself would know is believed only where it fits what it knows.
+	switch transport.Failure(m.Fn) {
+	case transport.FailedClosed: // no call goes to a worker that is not opened yet, or closed already
+		return c.garbage(errors.New("a plug-in that is closed, which it is not"))
+	case transport.FailedReentrant:
+		if c.apart || c.flags()&transport.FlagNested == 0 {
+			return c.garbage(errors.New("a call that is re-entrant, which it is not"))
+		}
+		return engine.ErrReentrant
+	case transport.FailedTooLong:
+		if len(text) == 0 { // not even for that
+			return &engine.TooLong{Text: "the worker has no memory for the call's input or output"}
+		}
+		return &engine.TooLong{Text: strings.ToValidUTF8(string(text[:min(len(text), leastRoom)]), "\uFFFD")}
+	case transport.FailedRule:
+		violation, err := wire.ParseViolation(text)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return violation
+	case transport.FailedStart:
+		if !c.apart && !c.lane.batch && !c.panicked() { // a batch's own records are looked at first; see part
+			return c.garbage(errors.New("an instance that could not be started again, which none has to be"))
+		}
+		start, err := wire.ParseStartError(text)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return start
+	case transport.FailedCancelled:
+		switch {
+		case c.lane.caller.Ended():
+			return new(engine.Ended)
+		case c.wasOverdue():
+			return &engine.Ended{Cause: c.limit()}
+		}
+		return c.garbage(errors.New("a call that nobody cancelled"))
+	case transport.FailedOpen:
+		if !c.apart {
+			return c.garbage(errors.New("a plug-in that could not be opened, which it is"))
+		}
+		open, err := wire.ParseOpenError(text, c.lib.Path)
+		if err != nil {
+			return c.garbage(err)
+		}
+		return open
+	default:
+		return c.garbage(fmt.Errorf("the failure %d", m.Fn))
+	}
+}
+
+// panicked reports whether a call has come back from the worker with abi.StatusPanic, or just may have: its goroutine may
+// not have looked yet.
+func (c *call) panicked() bool {
+	w := c.lane.worker
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range w.lanes {
+		if l != c.lane && l.owned && (l.batch || l.Done(int32(abi.StatusPanic))) {
+			return true
+		}
+	}
+	return w.wears.Load() // last, because whoever has looked is not to be missed
+}
+
+// garbage ends a worker that does not keep to the protocol: something has written over the shared memory.
+func (c *call) garbage(err error) error {
+	c.lane.worker.kill(fmt.Sprintf("killed by the host, because the memory shared with it was overwritten (%v)", err))
+	return c.crashed()
+}
+
+// wasOverdue reports whether the call was asked to stop because it had taken its time.
+func (c *call) wasOverdue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lane.overdue
+}
+
+// limit is why a call ended that wasOverdue.
+func (c *call) limit() *engine.Limit { return &engine.Limit{After: c.options.CallTimeout} }
+
+// because adds to a call's error why the context has ended, where that is still to be asked: after the lane was given back,
+// because the answer is foreign code.
+func because(caller *callctx.Caller, err error) error {
+	switch err := err.(type) {
+	case *engine.Ended:
+		if err.Cause == nil {
+			err.Cause = caller.Cause()
+		}
+	case *engine.Overrun:
+		if err.Cause == nil {
+			err.Cause = caller.Cause()
+		}
+	}
+	return err
+}
+
+// crashed makes the call's error of the end of its worker. It waits a moment for what is not known yet.
+func (c *call) crashed() error {
+	w := c.lane.worker
+	t := time.NewTimer(burialPatience)
+	defer t.Stop()
+	select {
+	case <-w.gone:
+	case <-t.C:
+	}
+	crash := w.report()
+	c.mu.Lock()
+	killed, overdue := c.lane.killed, c.lane.overdue
+	if c.lane.owned {
+		crash.Others = max(0, w.inside-1)
+	}
+	c.mu.Unlock()
+	switch {
+	case killed && overdue:
+		return &engine.Overrun{Grace: c.options.Grace, Cause: c.limit()}
+	case killed:
+		return &engine.Overrun{Grace: c.options.Grace}
+	}
+	return &crash
+}

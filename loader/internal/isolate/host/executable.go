@@ -1,0 +1,205 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+)
+
+// executable is the program that a plug-in's workers run. Its file is opened once, when the plug-in is: later workers run
+// it, too, when the file was replaced or deleted, and when this process has changed its root. What is checked is what is
+// started: both are of the one descriptor.
+type executable struct {
+	path string
+	file *os.File         // nil where the system starts programs by path only
+	seen libfile.Identity // of the file that isolate.WithBinary names, when it was checked
+	root *os.File         // the root folder when it was opened; nil as file
+	own  bool             // isolate.WithBinary names it: file is this plug-in's alone
+}
+
+// openExecutable opens the program that the options name.
+func openExecutable(o *Options) (x executable, err error) {
+	if o.Binary == "" {
+		if x.path, err = self(); err != nil {
+			return x, err
+		}
+		if x.file, err = ownFile(); err != nil {
+			return x, err
+		}
+	} else {
+		x.own = true
+		if x.path, err = filepath.Abs(o.Binary); err != nil {
+			return x, err
+		}
+		if x.file, x.seen, err = openProgram(x.path, o.Sandbox != nil); err != nil {
+			return x, err
+		}
+		if !startsByDescriptor {
+			x.file.Close()
+			x.file = nil
+		}
+	}
+	if x.root, err = rootFolder(); err != nil {
+		x.close()
+	}
+	return x, err
+}
+
+// noProgram is the error for a worker whose program cannot be opened.
+func noProgram(err error) error {
+	var known *inspect.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: 1, Err: err}
+}
+
+// check refuses a program that is not what it was when the plug-in was opened. It is called by one goroutine at a time.
+func (x *executable) check(o *Options) (err error) {
+	if !x.own {
+		return nil
+	}
+	var now libfile.Identity
+	if x.file != nil {
+		now, _, err = libfile.IdentifyOpen(x.file)
+	} else {
+		now, _, err = libfile.Identify(x.path)
+	}
+	if err != nil {
+		return unreadable(x.path, err)
+	}
+	if now == x.seen {
+		return nil
+	}
+	if now.Renamed(x.seen) { // or its times were set back by who has written to it
+		file := x.file
+		if file == nil {
+			if file, now, err = openProgram(x.path, o.Sandbox != nil); err == nil {
+				file.Close()
+			}
+		} else {
+			err = checkProgram(file, x.path, now, o.Sandbox != nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !now.Renamed(x.seen) {
+		what := "was overwritten in place"
+		if x.file == nil {
+			what = "was replaced or overwritten"
+		}
+		return programError(x.path, "which "+what+" since the plug-in was opened", "the program that was checked then",
+			"Rename new versions over old ones; close the plug-in and open it again")
+	}
+	x.seen = now
+	return nil
+}
+
+func (x *executable) close() {
+	if x.own && x.file != nil {
+		x.file.Close()
+	}
+}
+
+// What is opened once for all plug-ins.
+var opened struct {
+	mu   sync.Mutex
+	file *os.File
+	path string // that os.Executable has said, where file cannot be had
+	root *os.File
+	info os.FileInfo // of root
+	null *os.File
+}
+
+// nullFile returns what has nothing to be read, opened once: later there may be no such path.
+func nullFile() (*os.File, error) {
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	var err error
+	if opened.null == nil {
+		opened.null, err = os.Open(os.DevNull)
+	}
+	return opened.null, err
+}
+
+// selfLink is this process's program, also when its file was replaced or deleted.
+const selfLink = "/proc/self/exe"
+
+// ownFile returns this program's file, or nil where the system does not give it. Other errors, such as a lack of descriptors,
+// may be over the next time: they must not make workers that have no keeper.
+func ownFile() (*os.File, error) {
+	if runtime.GOOS != "linux" {
+		return nil, nil
+	}
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	if opened.file == nil {
+		var err error
+		opened.file, err = os.Open(selfLink)
+		if err = unlessForbidden(err); err != nil {
+			return nil, err
+		}
+	}
+	return opened.file, nil
+}
+
+// rootFolder returns the folder that is the root at this time, or nil where it cannot be had. Other errors are as ownFile's.
+func rootFolder() (*os.File, error) {
+	if runtime.GOOS != "linux" {
+		return nil, nil
+	}
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	info, err := os.Stat("/")
+	if err != nil {
+		return nil, unlessForbidden(err)
+	}
+	if opened.root == nil || !os.SameFile(info, opened.info) {
+		root, err := os.Open("/") // the one before may be in use, and the process's root seldom changes
+		if err != nil {
+			return nil, unlessForbidden(err)
+		}
+		opened.root, opened.info = root, info
+	}
+	return opened.root, nil
+}
+
+// unlessForbidden returns an error that may be over the next time.
+func unlessForbidden(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
+}
+
+// self returns this program's path.
+func self() (string, error) {
+	if runtime.GOOS == "linux" {
+		if _, err := os.Stat(selfLink); err == nil {
+			return selfLink, nil
+		}
+	}
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	if opened.path != "" {
+		return opened.path, nil
+	}
+	path, err := os.Executable()
+	if err != nil && runtime.GOOS == "linux" && opened.file != nil {
+		return selfLink, nil // it is not started by its path
+	}
+	if err != nil && runtime.GOOS == "linux" {
+		err = fmt.Errorf("/proc is not mounted, by which this program finds its own file, and workers find what they load: mount it (%v)", err)
+	}
+	opened.path = path
+	return path, err
+}

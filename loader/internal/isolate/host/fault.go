@@ -1,0 +1,112 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+)
+
+// faultPatience is how long a worker's end waits for the place of its fault to be found.
+const faultPatience = 500 * time.Millisecond
+
+// finding lets one place be found at a time: that there was a fault is the worker's word, and reading has its price.
+var finding = make(chan struct{}, 1)
+
+// where says in words where the worker's fault was, or nothing, also when that is not found in time. f is the worker's word,
+// so none of its text is: the names are those of the library's file.
+func (w *worker) where(f transport.FaultReport, ended os.Signal) string {
+	if signal, ok := ended.(syscall.Signal); !ok || uint32(signal) != f.Signal {
+		return ""
+	}
+	t := time.NewTimer(faultPatience)
+	defer t.Stop()
+	select {
+	case finding <- struct{}{}:
+	case <-t.C:
+		return ""
+	}
+	found := make(chan string, 1)
+	go func() {
+		defer func() { <-finding }()
+		found <- w.engine.locate(w.engine, f.PC, f.Base)
+	}()
+	var place string
+	select {
+	case place = <-found:
+	case <-t.C: // a file that is too large for a copy may lie where reading takes for ever
+		return ""
+	}
+	// A stack ends in a page that nobody may touch, near to which the stack pointer is then.
+	const near = 64 << 10
+	kind := ""
+	if ended == syscall.SIGSEGV && f.Address-f.SP+near < 2*near {
+		kind = "stack overflow, "
+	}
+	address := ""
+	if f.Address != f.PC { // of an instruction that is not one, it is the instruction's
+		address = fmt.Sprintf("at the address %#x, ", f.Address)
+	}
+	return kind + address + "in " + place
+}
+
+// place names the instruction at pc: by the function and the library's file, where it is in that. It reads what the workers
+// load, whatever is at the path by now.
+func (e *Engine) place(pc, base uint64) string {
+	unknown := fmt.Sprintf("the code at %#x", pc)
+	if base == 0 || !e.useFile() {
+		return unknown
+	}
+	defer e.dropFile()
+	if e.file.Check() != nil { // it is too large for a copy, and was overwritten
+		return unknown
+	}
+	file, ok := newSymbols(e.file)
+	if !ok {
+		return unknown
+	}
+	offset := pc - base
+	if !file.runs(offset) {
+		return fmt.Sprintf("code outside of the plug-in's file (%#x)", pc)
+	}
+	name := fmt.Sprintf("%s+%#x", filepath.Base(e.path), offset)
+	if function, start, ok := file.function(offset); ok {
+		return fmt.Sprintf("%q+%#x (%s)", function, offset-start, name)
+	}
+	return name
+}
+
+// useFile keeps the library's file open until dropFile, and reports whether it still is. The engine itself is the first
+// that uses it.
+func (e *Engine) useFile() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil || e.fileClosed {
+		return false
+	}
+	e.fileUses++
+	return true
+}
+
+func (e *Engine) dropFile() {
+	e.mu.Lock()
+	e.fileUses--
+	last := e.fileClosed && e.fileUses == 0
+	e.mu.Unlock()
+	if last {
+		e.file.Release()
+	}
+}
+
+// closeFile ends the engine's own use.
+func (e *Engine) closeFile() {
+	if e.useFile() {
+		e.mu.Lock()
+		e.fileClosed = true
+		e.mu.Unlock()
+		e.dropFile()
+	}
+}

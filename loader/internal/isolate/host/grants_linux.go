@@ -1,0 +1,59 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/deps"
+	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+)
+
+// grants returns the files that the library at path brings along and that a sandbox lets the worker read, beyond what the
+// policy says. Which files these are is the library's word, so it must not bring what is somebody's secret: each is a
+// shared library that its search path leads to, and either lies in the plug-in's own folder or beneath it, or is there
+// for every user of the machine to read.
+func grants(path string, lib *inspect.Library) ([]wire.Library, error) {
+	found, _, err := deps.Resolve(path, lib)
+	if err != nil {
+		var e *inspect.Error
+		if errors.As(err, &e) {
+			e.Path = path
+		}
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		folder = "" // nothing lies there
+	}
+	var list []wire.Library
+	for _, l := range found {
+		own := folder != "" && folder != "/" && strings.HasPrefix(l.Path, folder+"/")
+		if stat, ok := l.File.Sys().(*syscall.Stat_t); ok && (own || public(l.Path, l.File)) {
+			list = append(list, wire.Library{Path: []byte(l.Path), Device: uint64(stat.Dev), Inode: stat.Ino})
+		}
+	}
+	return list, nil
+}
+
+// public reports whether every user of this machine may read the file at path, which has no links in it.
+func public(path string, info fs.FileInfo) bool {
+	const read, search = 0o004, 0o001
+	if info.Mode()&read == 0 {
+		return false
+	}
+	for path != "/" {
+		path = filepath.Dir(path)
+		if folder, err := os.Lstat(path); err != nil || folder.Mode()&search == 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,441 @@
+package host
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+)
+
+// lane is a lane of a worker. What is not the transport's is guarded by the engine's mu, or belongs to the call.
+type lane struct {
+	*transport.HostLane
+	worker *worker
+
+	owned     bool           // a call owns it, and its worker may be in it
+	caller    callctx.Caller // the call's, which reads it without the lock: it changes when nobody owns the lane
+	goroutine uintptr        // the one that the call is on, or 0
+	asked     time.Time      // when its call was asked to stop; zero when it was not
+	begun     time.Time      // when its call began, where there is a limit to how long it runs; else zero
+	overdue   bool           // its call was asked to stop because of the limit
+	killed    bool           // its call is why the worker was killed
+	batch     bool           // its call is a batch
+	viewed    bool           // its call is over, and its output still read in place
+
+	scratch []byte // a host function's input
+	call    call   // the owner's
+}
+
+// The calls of an engine hold, for package callctx, the engine; one that opens the plug-in, or closes it, holds control.
+type control struct{ engine *Engine }
+
+// inside returns how many of the engine's lanes are in use by the calls that a call comes from: by its context, and by the
+// goroutine that it is on. The caller holds e.mu.
+func (e *Engine) inside(c *callctx.Caller) int {
+	byContext, byGoroutine := 0, 0
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any(e) {
+			byContext++
+		}
+	}
+	if w, me := e.worker, cross.Goroutine(); w != nil && me != 0 {
+		for _, l := range w.lanes {
+			if l.owned && l.goroutine == me {
+				byGoroutine++
+			}
+		}
+	}
+	return max(byContext, byGoroutine)
+}
+
+// opening reports whether a call comes from one by which e's worker starts: to wait for its end is to wait for oneself.
+func opening(c *callctx.Caller, e *Engine) bool {
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any(control{e}) {
+			return true
+		}
+	}
+	return false
+}
+
+// Plugin is callctx.Wanted's.
+func (e *Engine) Plugin() string { return e.lib.Manifest.Name }
+
+// Holders is callctx.Wanted's: calls wait for any lane.
+func (e *Engine) Holders() [][]*callctx.Call {
+	var calls []*callctx.Call
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.worker
+	if w == nil || len(w.lanes)-len(w.free)-w.views < e.lanes {
+		return nil
+	}
+	for _, l := range w.lanes {
+		if l.owned {
+			calls = append(calls, l.call.current.Load())
+		}
+	}
+	return callctx.Each(calls)
+}
+
+// acquire makes the caller the owner of a lane of a living worker.
+func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
+	for tried := false; ; {
+		ended := c.Ended()
+		e.mu.Lock()
+		if e.closing {
+			e.mu.Unlock()
+			return nil, engine.ErrClosed
+		}
+		if ended {
+			inside := e.inside(c)
+			e.mu.Unlock()
+			if inside >= e.lanes {
+				return nil, engine.ErrReentrant // also where it could have waited for longer
+			}
+			return nil, c.GaveUp()
+		}
+		w := e.worker
+		if w == nil {
+			if tried && e.starting == nil && e.startErr != nil {
+				err := e.startErr
+				e.mu.Unlock()
+				return nil, own(err)
+			}
+			if opening(c, e) {
+				e.mu.Unlock()
+				return nil, engine.ErrReentrant
+			}
+			wait, err := e.restart()
+			e.mu.Unlock()
+			if err != nil {
+				return nil, err
+			}
+			tried = true
+			select {
+			case <-wait:
+			case <-c.Done:
+			}
+			continue
+		}
+		var l *lane
+		if len(w.lanes)-len(w.free)-w.views < e.lanes {
+			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes &&
+				(len(w.lanes) < engine.MaxDepth || e.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
+				l = w.addLane()
+			}
+		}
+		if l != nil {
+			e.give(l, c)
+			l.goroutine = cross.Goroutine()
+			e.mu.Unlock()
+			return l, nil
+		}
+		if e.inside(c) >= min(e.lanes, engine.MaxDepth) {
+			e.mu.Unlock()
+			return nil, engine.ErrReentrant
+		}
+		mine := &waiter{*c, make(chan *lane, 1)}
+		e.waiting = append(e.waiting, mine)
+		var patience <-chan time.Time
+		if w.views == transport.MaxLanes { // whoever waits may be the one who is to release them
+			t := time.NewTimer(viewPatience)
+			defer t.Stop()
+			patience = t.C
+		}
+		e.mu.Unlock()
+		waits, err := callctx.Wait(c.Outer, e)
+		if err != nil {
+			if l = e.giveUp(mine); l != nil {
+				e.disown(l)
+			}
+			return nil, err
+		}
+		late := false
+		select {
+		case l = <-mine.lane:
+		case <-c.Done:
+			l = e.giveUp(mine)
+		case <-patience:
+			l, late = e.giveUp(mine), true
+		}
+		waits.Done()
+		if l != nil {
+			if !l.worker.dead.Load() && !c.Ended() {
+				e.mu.Lock()
+				l.goroutine = cross.Goroutine()
+				e.mu.Unlock()
+				return l, nil
+			}
+			e.disown(l)
+		} else if late {
+			return nil, engine.ErrViews
+		}
+	}
+}
+
+// viewPatience is how long a call waits while all lanes are held by views, before it takes it that nobody releases one.
+const viewPatience = time.Second
+
+// own returns an error that only its caller has: what several calls get is a copy for each.
+func own(err error) error {
+	switch err := err.(type) {
+	case *engine.Crash:
+		mine := *err
+		return &mine
+	case *engine.StartError:
+		mine := *err
+		return &mine
+	case *inspect.Error:
+		mine := *err
+		return &mine
+	}
+	return err
+}
+
+// waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
+type waiter struct {
+	caller callctx.Caller // not a pointer: then every call's would be on the heap
+	lane   chan *lane
+}
+
+// giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
+func (e *Engine) giveUp(mine *waiter) *lane {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.Index(e.waiting, mine); i >= 0 {
+		e.waiting = slices.Delete(e.waiting, i, i+1)
+		return nil
+	}
+	l := <-mine.lane // it was answered before
+	if l == nil {
+		e.wakeOne() // another one is to look
+	}
+	return l
+}
+
+// give makes a call the owner of the lane. The caller holds e.mu.
+func (e *Engine) give(l *lane, c *callctx.Caller) {
+	e.calls++
+	l.worker.refs++
+	l.renew(*c)
+	if e.options.CallTimeout > 0 {
+		l.begun = time.Now()
+	}
+	if !e.watching && (c.Done != nil || e.options.CallTimeout > 0) {
+		e.watching = true
+		go e.watch()
+	}
+}
+
+// renew forgets the call before. The caller holds e.mu.
+func (l *lane) renew(c callctx.Caller) {
+	l.owned, l.caller, l.goroutine = true, c, 0
+	l.begun, l.asked, l.overdue, l.killed, l.batch = time.Time{}, time.Time{}, false, false, false
+}
+
+// clear says that no call is in the lane. The caller holds e.mu.
+func (l *lane) clear() {
+	l.owned, l.caller, l.goroutine, l.begun = false, callctx.Caller{}, 0, time.Time{}
+}
+
+// disown ends that.
+func (e *Engine) disown(l *lane) {
+	if l.Extended() > keepExtended {
+		l.Trim()
+	}
+	extended := l.Extended() > 0
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.clear()
+	w := l.worker
+	if l.viewed {
+		l.viewed = false
+		w.views--
+		e.views--
+	}
+	switch {
+	case w != e.worker || w.dead.Load():
+		e.wakeOne()
+	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
+		next := e.waiting[0]
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+		e.give(l, &next.caller)
+		next.lane <- l
+	default:
+		w.offer(l)
+		e.wakeOne()
+	}
+	w.unref()
+	e.called()
+	if extended && !e.trimming {
+		e.trimming = true
+		time.AfterFunc(trimAfter, e.trim)
+	}
+}
+
+// called ends what e.calls counted. The caller holds e.mu.
+func (e *Engine) called() {
+	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
+		close(e.drained)
+	}
+}
+
+// A lane keeps memory for long payloads of up to keepExtended bytes, until trimAfter later.
+const (
+	keepExtended = 256 << 20
+	trimAfter    = 2 * time.Second
+)
+
+// trim gives back what idle lanes have kept.
+func (e *Engine) trim() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.trimming = false // a lane in use asks again when it is given back
+	w := e.worker
+	if w == nil || e.closing {
+		return
+	}
+	var long []*lane
+	w.free = slices.DeleteFunc(w.free, func(l *lane) bool {
+		if l.Extended() == 0 {
+			return false
+		}
+		long = append(long, l)
+		return true
+	})
+	w.refs++
+	e.calls++ // Close needs an idle lane, and waits
+	e.mu.Unlock()
+	for _, l := range long {
+		l.Trim()
+	}
+	e.mu.Lock()
+	if w == e.worker {
+		w.free = append(long, w.free...)
+		for range long {
+			e.wakeOne()
+		}
+	}
+	w.unref()
+	e.called()
+}
+
+// wakeOne has the first call that waits look for a lane. The caller holds e.mu.
+func (e *Engine) wakeOne() {
+	if len(e.waiting) > 0 {
+		e.waiting[0].lane <- nil
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+	}
+}
+
+func (e *Engine) wakeAll() {
+	for len(e.waiting) > 0 {
+		e.wakeOne()
+	}
+}
+
+// idle takes the lane that was used last: the worker is most likely to wait for it awake. The caller holds the engine's
+// mu, as for the methods that follow.
+func (w *worker) idle() *lane {
+	if len(w.free) == 0 {
+		return nil
+	}
+	l := w.free[len(w.free)-1]
+	w.free = w.free[:len(w.free)-1]
+	return l
+}
+
+// offer has l among the lanes that are to be had, unless the worker is dying: those have none.
+func (w *worker) offer(l *lane) {
+	if !w.dead.Load() {
+		w.free = append(w.free, l)
+	}
+}
+
+func (w *worker) addLane() *lane {
+	l := &lane{HostLane: w.memory.NewLane(), worker: w}
+	w.lanes = append(w.lanes, l)
+	return l
+}
+
+// unref ends one use of the worker's memory.
+func (w *worker) unref() {
+	if w.refs--; w.refs == 0 {
+		w.memory.Close()
+	}
+}
+
+// The watcher asks calls to stop whose context has ended, and kills the worker of those that do not. It is one goroutine
+// for an engine, and only while calls that can be asked are in progress; see package native.
+const (
+	watchInterval = time.Millisecond
+	watchIdle     = 50 // intervals without such a call after which it ends
+)
+
+func (e *Engine) watch() {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for quiet := 0; ; <-tick.C {
+		e.mu.Lock()
+		if e.look(time.Now()) {
+			quiet = 0
+		} else if quiet++; quiet >= watchIdle {
+			e.watching = false
+			e.mu.Unlock()
+			return
+		}
+		e.mu.Unlock()
+	}
+}
+
+// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds e.mu.
+func (e *Engine) look(now time.Time) (found bool) {
+	w := e.worker
+	if w == nil {
+		return false
+	}
+	limit := e.options.CallTimeout
+	for _, l := range w.lanes {
+		if !l.owned || l.caller.Done == nil && l.begun.IsZero() {
+			continue
+		}
+		found = true
+		switch {
+		case !l.asked.IsZero():
+			l.Cancel() // once more: the call may have begun after the first time
+			if now.Sub(l.asked) > e.options.Grace {
+				l.killed = true
+				w.leave("killed by the host, because another call did not end in time")
+				return true
+			}
+		case l.caller.Ended():
+			l.asked = now
+			l.Cancel()
+		case !l.begun.IsZero() && now.Sub(l.begun) > limit:
+			l.asked, l.overdue = now, true
+			l.Cancel()
+		}
+	}
+	return found
+}
+
+// settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
+func (l *lane) settle() {
+	e := l.worker.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.clear()
+	l.viewed = true
+	l.worker.views++
+	e.views++
+	if l.worker.views == transport.MaxLanes { // those who wait did not know: nothing but patience ends it now
+		e.wakeAll()
+		return
+	}
+	e.wakeOne()
+}
