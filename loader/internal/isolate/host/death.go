@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
+	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 )
 
 // beforeServing says in words how a process ended before it served a lane: nothing of the plug-in's had run in it, but init

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
+	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 )
 
 // process is a worker's process.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/worker"
+	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 )
 
 // process is a worker's process, in a job of its own with all that it starts.
