@@ -12,7 +12,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // Isolation is the state of a plug-in that runs in a worker process; see package isolate. PID is the worker's, 0 while

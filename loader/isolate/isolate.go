@@ -36,8 +36,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
-	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 )
 
 // Option is one choice of InWorker's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"golang.org/x/sys/unix"
 )
 

@@ -5,7 +5,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"golang.org/x/sys/windows"
 )
 

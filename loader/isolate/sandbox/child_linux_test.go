@@ -24,7 +24,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // The tests start their own binary again, as a worker is: it takes the sandbox upon itself, opens a plug-in in

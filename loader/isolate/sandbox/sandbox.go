@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // Policy says what a plug-in may do. What it does not say is refused: the zero Policy lets the plug-in read the libraries

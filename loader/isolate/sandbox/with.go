@@ -3,8 +3,8 @@ package sandbox
 import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
-	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // sandboxError is the error for a sandbox that the host finds cannot be had.

@@ -11,8 +11,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/deps"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // grants returns the files that the library at path brings along and that a sandbox lets the worker read, beyond what the

@@ -4,7 +4,7 @@ package host
 
 import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
 // grants returns nothing: no sandbox of these systems keeps files from a worker.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // A hostile worker, for tests: no process, but goroutines that have the shared memory mapped a second time and write there

@@ -10,8 +10,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
-	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 )
 
 // What a program must import to be a worker, and a sandboxed one.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/mark"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 )
 
 // A file that takes long to be read holds up nobody who names another one.

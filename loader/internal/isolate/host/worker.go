@@ -14,9 +14,9 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // worker is one worker process, from its start until nothing of it is left.

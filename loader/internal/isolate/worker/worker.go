@@ -19,11 +19,11 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
-	"github.com/ferrule-dev/ferrule/loader/internal/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
-	"github.com/ferrule-dev/ferrule/loader/internal/wire"
 )
 
 // Variable is the environment variable that makes a process a worker: Value's text.

@@ -3,7 +3,7 @@ package main
 
 import "C"
 
-import "github.com/ferrule-dev/ferrule/loader/internal/mark"
+import "github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 
 func init() { mark.OfWorker() }
 
