@@ -15,8 +15,8 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
-	"github.com/ferrule-dev/ferrule/loader/internal/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // What these are ratios of: BenchmarkCrossing in internal/cross, and the comparison with peers in bench.

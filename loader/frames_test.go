@@ -22,8 +22,8 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
-	"github.com/ferrule-dev/ferrule/loader/internal/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // Plug-ins and loaders of different versions: structs that end earlier, or later, than the other side knows (R21).

@@ -19,7 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // A host function that ferrule_start calls while an instance is renewed, and that calls the plug-in, would wait for itself.

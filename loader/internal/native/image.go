@@ -17,8 +17,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // Image is a library that is loaded into this process, with its symbols resolved and its imports bound. Plug-ins opened

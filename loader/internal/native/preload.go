@@ -8,8 +8,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/deps"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // Brought is what a library brings along that a copy of it would not find: what it links to, where the file that was opened

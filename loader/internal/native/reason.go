@@ -13,8 +13,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/deps"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // reason returns the error for a library that the system's loader refused, with what to do about that very cause. at is the

@@ -5,8 +5,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
-	"github.com/ferrule-dev/ferrule/loader/internal/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/hostcall"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/hostcall"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 

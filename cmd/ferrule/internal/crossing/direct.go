@@ -11,7 +11,7 @@ import (
 // Direct reports which way in this build has.
 const Direct = true
 
-// enter is runtime.cgocall, as in package loader: see loader/internal/cross. Sound because fn takes at most one argument
+// enter is runtime.cgocall, as in package loader: see loader/internal/native/cross. Sound because fn takes at most one argument
 // and keeps nothing, and arg points to the heap.
 //
 //go:linkname enter runtime.cgocall

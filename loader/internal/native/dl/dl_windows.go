@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/fpenv"
 )
 
 // Open loads the library at path, an absolute path. What it links to is searched for in its own folder, in the

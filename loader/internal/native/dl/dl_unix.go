@@ -10,7 +10,7 @@ import (
 
 	"github.com/ebitengine/purego"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/fpenv"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/fpenv"
 )
 
 // Open loads the library at path, an absolute path. All its symbols are bound now rather than when they are first used,

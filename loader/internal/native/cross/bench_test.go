@@ -8,8 +8,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
-	"github.com/ferrule-dev/ferrule/loader/internal/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
 // The crossing alone: what every other figure is a ratio of.
