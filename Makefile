@@ -30,7 +30,7 @@ test: test-go ## Everything that is quick, on this machine
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
 # does not leave it out.
-NATIVE = ./loader ./loader/internal/cmem ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
+NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^isolated$$|//^isolated$$|///^isolated$$'
 
 .PHONY: test-go

@@ -14,9 +14,9 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // What these are ratios of: BenchmarkCrossing in internal/cross, and the comparison with peers in bench.
@@ -132,8 +132,8 @@ func BenchmarkBatchBare(b *testing.B) {
 		frames[i].Size = unsafe.Sizeof(frames[i])
 		cross.Fill(&frames[i], in, out)
 	}
-	call := &abi.Frames{Size: unsafe.Sizeof(abi.Frames{}), Fn: echo, Calls: cmem.AddrOf(&frames[0]), Stride: unsafe.Sizeof(frames[0]),
-		Count: 1000, Statuses: cmem.AddrOf(&statuses[0])}
+	call := &abi.Frames{Size: unsafe.Sizeof(abi.Frames{}), Fn: echo, Calls: raw.AddrOf(&frames[0]), Stride: unsafe.Sizeof(frames[0]),
+		Count: 1000, Statuses: raw.AddrOf(&statuses[0])}
 	for b.Loop() {
 		if cross.Batch(batch, call) != 0 || call.Done != 1000 {
 			b.Fatal("the batch did not run")

@@ -21,9 +21,9 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Plug-ins and loaders of different versions: structs that end earlier, or later, than the other side knows (R21).
@@ -106,7 +106,7 @@ type lesserFrame struct {
 var (
 	lesserServices = sync.OnceValue(func() abi.Host {
 		return abi.Host{Call: purego.NewCallback(func(_, request uintptr) uintptr {
-			r := cmem.Request(request)
+			r := raw.Request(request)
 			if r == nil {
 				return uintptr(abi.StatusMisuse)
 			}
@@ -114,7 +114,7 @@ var (
 			if r.InLen > r.OutCap {
 				return uintptr(abi.StatusNoMemory)
 			}
-			copy(cmem.Bytes(r.Out, int(r.OutCap)), bytes.ToUpper(cmem.Bytes(r.In, int(r.InLen))))
+			copy(raw.Bytes(r.Out, int(r.OutCap)), bytes.ToUpper(raw.Bytes(r.In, int(r.InLen))))
 			return 0
 		}), Log: purego.NewCallback(func(_, _, _, _ uintptr) uintptr {
 			lesserLines++
@@ -149,7 +149,7 @@ func (h lesser) call(t *testing.T, g *guest, symbol, in string) answer {
 		}
 	}
 	if h.frame > offset[abi.Call]("Release") {
-		a.out = string(cmem.Bytes(f.Out, int(f.OutLen)))
+		a.out = string(raw.Bytes(f.Out, int(f.OutLen)))
 		if f.Release != 0 {
 			cross.Release(&f.Call)
 		}
@@ -169,7 +169,7 @@ func (h lesser) newFrame(state uintptr, in string) (*lesserFrame, any) {
 	}
 	m := &memory{table: lesserServices(), in: []byte(in)}
 	cut(&m.table, h.table)
-	f := &lesserFrame{Call: abi.Call{State: state, Host: cmem.AddrOf(&m.table), Cancel: cmem.AddrOf(&m.word)}}
+	f := &lesserFrame{Call: abi.Call{State: state, Host: raw.AddrOf(&m.table), Cancel: raw.AddrOf(&m.word)}}
 	cross.Fill(&f.Call, m.in, m.room[:])
 	if h.cancelled {
 		m.word = 1
@@ -191,7 +191,7 @@ func (g *guest) meet(t *testing.T) {
 	for i, s := range info.Imports { // as in R5: other tests may have loaded the same file
 		slot, err := g.lib.Lookup("ferrule_import_" + s.Name)
 		require.NoError(t, err)
-		cmem.SetUint32(slot, uint32(i))
+		raw.SetUint32(slot, uint32(i))
 	}
 	whole := lesser{frame: sizeOf[abi.Call](), table: sizeOf[abi.Host]()}
 	g.state = 0
@@ -336,8 +336,8 @@ func TestShortBatches(t *testing.T) {
 			first, keepFirst := h.newFrame(g.state, "ada")
 			second, keepSecond := h.newFrame(g.state, "byron")
 			calls, statuses := &[2]lesserFrame{*first, *second}, &[2]abi.Status{-7, -7}
-			f := &abi.Frames{Fn: echo, Calls: cmem.AddrOf(&calls[0]), Stride: sizeOf[lesserFrame](), Count: 2,
-				Statuses: cmem.AddrOf(&statuses[0])}
+			f := &abi.Frames{Fn: echo, Calls: raw.AddrOf(&calls[0]), Stride: sizeOf[lesserFrame](), Count: 2,
+				Statuses: raw.AddrOf(&statuses[0])}
 			cut(f, frames)
 			given := *f
 			status := cross.Batch(batch, f)
@@ -365,7 +365,7 @@ func TestShortBatches(t *testing.T) {
 			}
 			assert.Equal(t, [2]abi.Status{}, *statuses)
 			for i, want := range []string{"ada", "byron"} {
-				assert.Equal(t, want, string(cmem.Bytes(calls[i].Out, int(calls[i].OutLen))))
+				assert.Equal(t, want, string(raw.Bytes(calls[i].Out, int(calls[i].OutLen))))
 				assert.Zero(t, calls[i].Release, "there was room")
 			}
 		}

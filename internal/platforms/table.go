@@ -39,7 +39,7 @@ type run struct {
 // whole is everything; calls is what depends on the crossing: the native engine, and with it what is not run isolated.
 var (
 	whole = []string{"./abi/...", "./loader/..."}
-	calls = []string{"./loader", "./loader/internal/cmem", "./loader/internal/native/cross", "./loader/internal/native/dl", "./loader/internal/native/hostcall",
+	calls = []string{"./loader", "./loader/internal/raw", "./loader/internal/native/cross", "./loader/internal/native/dl", "./loader/internal/native/hostcall",
 		"./loader/internal/native"}
 	engines   = []string{"./loader", "./loader/isolate"}
 	inProcess = "-skip=/^isolated$|//^isolated$|///^isolated$"

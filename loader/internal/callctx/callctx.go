@@ -8,8 +8,8 @@ import (
 	"iter"
 	"sync/atomic"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Caller is what an engine needs to know of the context of a call. A context is foreign code, which may panic, end its
@@ -35,7 +35,7 @@ func Ask(ctx context.Context) (Caller, error) {
 // Ask is the function Ask into c, field by field. It is for calls with a context that the slot does not know: copying what
 // was just written costs as much as all the rest, because the processor waits for the narrow writes before the wide reads.
 func (c *Caller) Ask(ctx context.Context) error {
-	if cmem.IsBackground(ctx) {
+	if raw.IsBackground(ctx) {
 		*c = Background
 		return nil
 	}
@@ -102,7 +102,7 @@ func (c *Call) Value(k any) any {
 }
 
 // End says that the call is over.
-func (c *Call) End() { cmem.StoreUint32(&c.over, 1) }
+func (c *Call) End() { raw.StoreUint32(&c.over, 1) }
 
 // Holds returns what the call was made with: what it has of its engine.
 func (c *Call) Holds() any { return c.holds }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
@@ -25,13 +25,13 @@ func (e *Engine) choose() *slot {
 	case 1:
 		return slots[0]
 	default:
-		return slots[cmem.Hint()%n]
+		return slots[raw.Hint()%n]
 	}
 }
 
 // unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
 func (s *slot) unready(e *Engine, ctx context.Context) bool {
-	return s.engine != e || !cmem.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
+	return s.engine != e || !raw.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
 }
 
 // acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, if that can be had; owned says that it
@@ -39,9 +39,9 @@ func (s *slot) unready(e *Engine, ctx context.Context) bool {
 func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
 	c := callctx.Background
 	switch {
-	case cmem.IsBackground(ctx):
+	case raw.IsBackground(ctx):
 		owned = owned || s != nil && s.tryAcquire()
-	case owned && s.engine == e && cmem.Same(s.caller.Context, ctx):
+	case owned && s.engine == e && raw.Same(s.caller.Context, ctx):
 		c = s.caller // Append has seen that it has not ended
 	default:
 		if owned {
@@ -68,7 +68,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 			e.release(s)
 			return nil, c.GaveUp()
 		}
-		if !cmem.Same(s.caller.Context, ctx) {
+		if !raw.Same(s.caller.Context, ctx) {
 			s.setCaller(&c)
 		}
 		if s.unwatched {
@@ -95,7 +95,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
 	// goroutines that keep to one slot would pass its cache line back and forth.
 	few := len(slots) < e.mostSlots && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
-	for i, first := 0, int(cmem.Hint()); i < len(slots) && !few; i++ {
+	for i, first := 0, int(raw.Hint()); i < len(slots) && !few; i++ {
 		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
 			return s, nil
 		}

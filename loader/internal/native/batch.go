@@ -11,9 +11,9 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // batchSize is how many records cross at once: enough that the crossing does not count, and few enough that their
@@ -77,7 +77,7 @@ func findBatch(frame uintptr) *slot {
 func (s *slot) batchFrames() *batchFrames {
 	if s.batch == nil {
 		s.batch = new(batchFrames)
-		r := batchRange{cmem.AddrOf(&s.batch.frames[0]), s}
+		r := batchRange{raw.AddrOf(&s.batch.frames[0]), s}
 		batches.mu.Lock()
 		defer batches.mu.Unlock()
 		var ranges []batchRange
@@ -184,17 +184,17 @@ func (e *Engine) room(b *engine.Batch, n int) []byte {
 func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	f := s.batchFrames()
 	room := s.engine.room(b, len(in))
-	base, roomLen := cmem.Addr(room), uintptr(len(room))
+	base, roomLen := raw.Addr(room), uintptr(len(room))
 	s.prepare()
 	frame := s.frame // what all have in common
 	frame.Out, frame.OutLen, frame.OutCap, frame.Release = base, 0, roomLen, 0
 	for i, data := range in {
-		frame.In, frame.InLen = cmem.Addr(data), uintptr(len(data))
+		frame.In, frame.InLen = raw.Addr(data), uintptr(len(data))
 		f.frames[i] = frame
 		f.statuses[i] = notRun
 	}
-	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: cmem.AddrOf(&f.frames[0]),
-		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: cmem.AddrOf(&f.statuses[0])}
+	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: raw.AddrOf(&f.frames[0]),
+		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: raw.AddrOf(&f.statuses[0])}
 	s.claim()
 	if s.inst.thread == nil {
 		cross.Batch(s.engine.image.batch, &f.call) // not through run, which allocates
@@ -263,7 +263,7 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	r.Start = len(b.Out)
 	// What is in the room is not longer than the room.
-	if n := s.ownLength(r.Status); n > s.engine.left(b) || n > cap(b.Out)-len(b.Out) && !cmem.Allocatable(len(b.Out), n) {
+	if n := s.ownLength(r.Status); n > s.engine.left(b) || n > cap(b.Out)-len(b.Out) && !raw.Allocatable(len(b.Out), n) {
 		s.release()
 		s.engine.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
 		if r.Status != abi.StatusPanic {

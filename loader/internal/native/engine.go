@@ -21,9 +21,9 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
@@ -162,7 +162,7 @@ func (e *Engine) warn(ctx context.Context, text string) {
 func (e *Engine) newSlot(inst *instance, phase uint32) *slot {
 	s := newSlot()
 	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
-	s.asked.Store(cmem.ContextWord(s.caller.Context))
+	s.asked.Store(raw.ContextWord(s.caller.Context))
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
@@ -173,7 +173,7 @@ func (e *Engine) newSlot(inst *instance, phase uint32) *slot {
 // Append calls a function; see engine.Engine. It is the hot path, and so has in line what every call needs.
 func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
 	s, owned := e.choose(), false
-	if s != nil && (cmem.IsBackground(ctx) || s.asked.Load() == cmem.ContextWord(ctx) && ctx.Err() == nil) {
+	if s != nil && (raw.IsBackground(ctx) || s.asked.Load() == raw.ContextWord(ctx) && ctx.Err() == nil) {
 		if owned = s.tryAcquire(); !owned {
 			s = nil
 		}
@@ -205,9 +205,9 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	}
 	runtime.KeepAlive(in)
 	var err error
-	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
+	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
 		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
-	} else if f.Release == 0 && status >= 0 && f.Out == cmem.Addr(room) && f.OutLen <= uintptr(len(room)) {
+	} else if f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(len(room)) {
 		dst = appendOf(dst, room, f.OutLen) // the caller brought no room
 	} else {
 		if dst, err = s.takeLong(dst, room, status); err == nil {
@@ -290,7 +290,7 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 			return dst, err
 		}
 		dst = larger
-	case !cmem.Allocatable(len(dst), n):
+	case !raw.Allocatable(len(dst), n):
 		s.release()
 		return dst, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: this process has no memory for it", n)}
 	}
@@ -304,7 +304,7 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 // ownLength returns the length of the output that a call has left in the plug-in's own memory, 0 where there is none, or none
 // that is valid.
 func (s *slot) ownLength(status abi.Status) int {
-	if f := &s.frame; f.Release != 0 && status >= 0 && cmem.Valid(f.Out, f.OutLen) {
+	if f := &s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		return int(f.OutLen)
 	}
 	return 0
@@ -325,7 +325,7 @@ func (s *slot) release() {
 func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violation) {
 	f := &s.frame
 	out, n, release := f.Out, f.OutLen, f.Release
-	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == cmem.Addr(room) || n == 0) {
+	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == raw.Addr(room) || n == 0) {
 		if cap(dst) > len(dst) {
 			return dst[:len(dst)+int(n)], nil
 		}
@@ -341,10 +341,10 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 			Expected: "out to point at the result"}
 	case n > maxInt:
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
-	case !cmem.Valid(out, n):
+	case !raw.Valid(out, n):
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, where no memory can be", n, out),
 			Expected: "out to point at out_len bytes"}
-	case release != 0 && int(n) > cap(dst)-len(dst) && !cmem.Allocatable(len(dst), int(n)): // of ferrule_start; calls have asked
+	case release != 0 && int(n) > cap(dst)-len(dst) && !raw.Allocatable(len(dst), int(n)): // of ferrule_start; calls have asked
 		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d, for which this process has no memory", n),
 			Expected: "a result that can be had"}
 	case release != 0:
@@ -376,7 +376,7 @@ func copyOwn(dst []byte, out uintptr, n int) (_ []byte, ok bool) {
 			ok = false
 		}
 	}()
-	return append(dst, cmem.Bytes(out, n)...), true
+	return append(dst, raw.Bytes(out, n)...), true
 }
 
 // closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds e.mu.

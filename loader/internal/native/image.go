@@ -16,9 +16,9 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Image is a library that is loaded into this process, with its symbols resolved and its imports bound. Plug-ins opened
@@ -274,7 +274,7 @@ func (m *Image) says() bool {
 	}
 	for _, kv := range m.lib.Manifest.Keys {
 		for _, part := range []string{kv.Key, "=", kv.Value, "\x00"} {
-			if !cmem.Reads(at, part) { // another manifest ends here, or before
+			if !raw.Reads(at, part) { // another manifest ends here, or before
 				return false
 			}
 			at += uintptr(len(part))
@@ -629,7 +629,7 @@ func (m *Image) resolve() error {
 		if addr == 0 {
 			return missing(abi.PrefixImport + s.Name)
 		}
-		cmem.SetUint32(addr, uint32(i))
+		raw.SetUint32(addr, uint32(i))
 	}
 	for _, optional := range []struct {
 		has    bool

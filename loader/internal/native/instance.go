@@ -9,10 +9,10 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/fpenv"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
@@ -51,7 +51,7 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	if ended || s.left.Swap(false) {
 		out, status, err = []byte(endedGoroutine), abi.StatusPanic, nil
 	}
-	cmem.StoreUintptr(&s.owner, 0)
+	raw.StoreUintptr(&s.owner, 0)
 	s.setCaller(&callctx.Background)
 	s.tidy() // and locked from here on
 	if err == nil && status == abi.StatusOK {
@@ -413,7 +413,7 @@ func (t *thread) serve() {
 	}()
 	for j := range t.jobs {
 		current = j.slot
-		cmem.StoreUintptr(&current.owner, cross.Goroutine())
+		raw.StoreUintptr(&current.owner, cross.Goroutine())
 		status := j.crossing()
 		current = nil
 		j.slot.done <- status

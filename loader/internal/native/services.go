@@ -4,9 +4,9 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/hostcall"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
@@ -148,7 +148,7 @@ func (s *slot) ended(use service) abi.Status {
 
 // ordinal reads the request's ordinal again, and so checks it again: the plug-in's threads may have written meanwhile.
 func (s *slot) ordinal(use service) (uint32, bool) {
-	if r := cmem.Request(use.request); r != nil {
+	if r := raw.Request(use.request); r != nil {
 		ordinal := r.Ordinal
 		return ordinal, ordinal < s.engine.imports
 	}
@@ -157,12 +157,12 @@ func (s *slot) ordinal(use service) (uint32, bool) {
 
 // fail delivers the message of a host function that did not return.
 func (s *slot) fail(use service, message []byte, status abi.Status) abi.Status {
-	r := cmem.Request(use.request)
+	r := raw.Request(use.request)
 	if r == nil {
 		return abi.StatusMisuse
 	}
 	out, outCap := r.Out, r.OutCap
-	if !cmem.Valid(out, outCap) {
+	if !raw.Valid(out, outCap) {
 		return abi.StatusMisuse
 	}
 	return s.deliver(r, keptResult{message, status}, 0, out, outCap)
@@ -180,14 +180,14 @@ func (s *slot) abandon() {
 
 // serve runs one host->call. Only visitors call it.
 func (s *slot) serve(request uintptr) abi.Status {
-	r := cmem.Request(request)
+	r := raw.Request(request)
 	if r == nil {
 		return abi.StatusMisuse
 	}
 	// One reading of each member: the plug-in's threads may write them meanwhile.
 	in, inLen, out, outCap := r.In, r.InLen, r.Out, r.OutCap
 	ordinal, number := r.Ordinal, r.Kept
-	if !cmem.Valid(in, inLen) || !cmem.Valid(out, outCap) {
+	if !raw.Valid(in, inLen) || !raw.Valid(out, outCap) {
 		return abi.StatusMisuse
 	}
 	var result keptResult
@@ -200,7 +200,7 @@ func (s *slot) serve(request uintptr) abi.Status {
 		if ordinal >= s.engine.imports {
 			return abi.StatusMisuse
 		}
-		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, cmem.Bytes(in, int(inLen)))
+		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, raw.Bytes(in, int(inLen)))
 		stress.Cross()
 	}
 	return s.deliver(r, result, number, out, outCap)
@@ -218,17 +218,17 @@ func (s *slot) deliver(r *abi.Request, result keptResult, number uint32, out, ou
 		r.Kept = number
 		return abi.StatusMore
 	}
-	copy(cmem.Bytes(out, int(outCap)), result.out)
+	copy(raw.Bytes(out, int(outCap)), result.out)
 	r.Kept = 0
 	return result.status
 }
 
 // log runs one host->log. Only visitors call it.
 func (s *slot) log(use service) abi.Status {
-	if !cmem.Valid(use.text, use.textLen) {
+	if !raw.Valid(use.text, use.textLen) {
 		return abi.StatusMisuse
 	}
-	s.engine.host.Log(s.hostContext(), abi.Level(use.level), cmem.Bytes(use.text, int(use.textLen)))
+	s.engine.host.Log(s.hostContext(), abi.Level(use.level), raw.Bytes(use.text, int(use.textLen)))
 	return abi.StatusOK
 }
 
@@ -236,7 +236,7 @@ func (s *slot) log(use service) abi.Status {
 // cost so much that it does not pay there.
 func (s *slot) claim() {
 	if s.engine.calledBack {
-		cmem.StoreUintptr(&s.owner, cross.Goroutine())
+		raw.StoreUintptr(&s.owner, cross.Goroutine())
 	}
 }
 
@@ -253,7 +253,7 @@ func (s *slot) lend() func() {
 }
 
 // disclaim ends that, or else a call that this goroutine makes later might be taken for one from within this.
-func (s *slot) disclaim() { cmem.StoreUintptr(&s.owner, 0) }
+func (s *slot) disclaim() { raw.StoreUintptr(&s.owner, 0) }
 
 // prepare sets the members of the frame that are the same for every call of the instance. A plug-in may have written
 // over them in the call before (R6).
@@ -262,5 +262,5 @@ func (s *slot) prepare() {
 	f.Size = unsafe.Sizeof(*f)
 	f.State = s.inst.state
 	f.Host = s.engine.table
-	f.Cancel = cmem.Word(s.word)
+	f.Cancel = raw.Word(s.word)
 }

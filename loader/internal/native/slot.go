@@ -11,8 +11,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
@@ -48,7 +48,7 @@ type slotBody struct {
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
-	asked  atomic.Uintptr // cmem.ContextWord of caller.Context: a hint for those who do not own the slot
+	asked  atomic.Uintptr // raw.ContextWord of caller.Context: a hint for those who do not own the slot
 	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
@@ -134,7 +134,7 @@ func (s *slot) clean() {
 func (s *slot) giveBack() bool {
 	if s.others.Load() == 0 {
 		stress.Yield()
-		cmem.StoreUint32(&s.phase, idle)
+		raw.StoreUint32(&s.phase, idle)
 		stress.Yield()
 		if s.others.Load() == 0 || !s.phase.CompareAndSwap(idle, busy) {
 			return true // another call has it by now, and looks at others when it gives it back
@@ -199,7 +199,7 @@ func (s *slot) lock() {
 }
 
 // unlock lets visitors in again. Only the owner calls it.
-func (s *slot) unlock() { cmem.StoreUint32(&s.phase, busy) }
+func (s *slot) unlock() { raw.StoreUint32(&s.phase, busy) }
 
 // tidy locks the slot and clears what visitors left in it. Only the owner calls it, outside of a call.
 func (s *slot) tidy() {
@@ -268,9 +268,9 @@ func (s *slot) setCaller(c *callctx.Caller) {
 		s.cancel.Store(0)
 	}
 	s.caller, s.calls, s.cancellable, s.word = *c, nil, c.Done != nil, &s.cancel
-	cmem.StoreUintptr(&s.asked, cmem.ContextWord(c.Context))
+	raw.StoreUintptr(&s.asked, raw.ContextWord(c.Context))
 	s.unwatched = s.cancellable && !s.watched
-	s.transient = !s.cancellable && !cmem.Same(c.Context, callctx.Background.Context)
+	s.transient = !s.cancellable && !raw.Same(c.Context, callctx.Background.Context)
 	if own, ok := c.Context.(Canceller); ok {
 		s.word, s.transient = own.CancelWord(), false
 	}
@@ -380,7 +380,7 @@ func newSlot() *slot {
 			slots[i].phase.Store(closed)
 			arena.free = append(arena.free, &slots[i])
 		}
-		chunks = append(chunks, chunk{cmem.AddrOf(&slots[0]), slots})
+		chunks = append(chunks, chunk{raw.AddrOf(&slots[0]), slots})
 		arena.chunks.Store(&chunks)
 	}
 	s := arena.free[len(arena.free)-1]

@@ -5,9 +5,9 @@ import (
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // views counts the outputs that callers still read in place; Close waits for them, because they and their release, which is
@@ -63,10 +63,10 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 
 func (e *Engine) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	status := s.call(e.image.fns[fn], in, nil)
-	if f := s.frame; f.Release != 0 && status >= 0 && cmem.Valid(f.Out, f.OutLen) {
+	if f := s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
 		e.views.add(1)
-		return &engine.View{Bytes: cmem.Bytes(f.Out, int(f.OutLen)), Release: func() {
+		return &engine.View{Bytes: raw.Bytes(f.Out, int(f.OutLen)), Release: func() {
 			cross.Release(&f)
 			e.views.add(-1)
 		}}, status, nil

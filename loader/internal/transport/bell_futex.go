@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // bell wakes the other side of a lane, and waits to be woken by it: a futex on the word itself, which is known to the
@@ -33,13 +33,13 @@ func (b *bell) wait(word *atomic.Uint32, value uint32, limit time.Duration) {
 	}
 	// Blocking: the runtime gives this thread's processor to others meanwhile.
 	// The kernel reads the limit when the call has begun; the compiler takes it for dead by then.
-	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(word), futexWait, uintptr(value), cmem.AddrOf(ts), 0, 0)
+	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, raw.Word(word), futexWait, uintptr(value), raw.AddrOf(ts), 0, 0)
 	runtime.KeepAlive(ts)
 }
 
 // ring wakes whoever waits for word.
 func (*bell) ring(word *atomic.Uint32) {
-	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(word), futexWake, 1<<30, 0, 0, 0)
+	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, raw.Word(word), futexWake, 1<<30, 0, 0, 0)
 }
 
 // alarm wakes this side.

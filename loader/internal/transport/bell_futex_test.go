@@ -16,7 +16,7 @@ import (
 )
 
 // What a system call gets as a number is not kept alive by it, unless it is converted within the call. So whoever passes
-// an address that package cmem gave out says with runtime.KeepAlive how long that is needed; words in mapped memory need
+// an address that package raw gave out says with runtime.KeepAlive how long that is needed; words in mapped memory need
 // none.
 func TestSystemCallsKeepTheirArguments(t *testing.T) {
 	found := 0

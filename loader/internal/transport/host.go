@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Host is the host's side of the memory that it shares with one worker.
@@ -23,7 +23,7 @@ func NewHost() (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{memory: m, header: cmem.At[header](m.base, 0)}
+	h := &Host{memory: m, header: raw.At[header](m.base, 0)}
 	if bellPipes > 0 {
 		if h.pipes[0], h.pipes[3], err = os.Pipe(); err == nil {
 			h.pipes[2], h.pipes[1], err = os.Pipe()

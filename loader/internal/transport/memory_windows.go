@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // memory is the host's side of the shared memory: mappings of the page file, which have no names. The worker inherits the
@@ -60,7 +60,7 @@ func mapView(handle windows.Handle, size uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", os.NewSyscallError("MapViewOfFile", err))
 	}
-	return cmem.Bytes(addr, int(size)), nil
+	return raw.Bytes(addr, int(size)), nil
 }
 
 func unmap(b []byte) { _ = windows.UnmapViewOfFile(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }

@@ -20,7 +20,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // The layout of the shared memory.
@@ -163,7 +163,7 @@ type lane struct {
 
 func newLane(base []byte, i int) lane {
 	b := base[headerSize+i*laneSize:][:laneSize]
-	return lane{cmem.At[control](b, 0), b[controlSize:][:callArea:callArea], b[controlSize+callArea:], i}
+	return lane{raw.At[control](b, 0), b[controlSize:][:callArea:callArea], b[controlSize+callArea:], i}
 }
 
 // maxSpin is the longest that a side spins for the other one's turn, but for probes. It is the bound of what a call can cost

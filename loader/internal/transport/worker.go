@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Worker is the worker's side of the memory that it shares with its host.
@@ -32,7 +32,7 @@ func Attach(files []*os.File) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{memory: m, header: cmem.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
+	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
 	if got := w.header.magic.Load(); got != magic {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
 	}
@@ -223,7 +223,7 @@ func (l *WorkerLane) Room(n int) ([]byte, error) {
 
 // write puts the output where the host expects it.
 func (l *WorkerLane) write(out []byte) error {
-	if len(out) == 0 || len(out) <= len(l.room) && cmem.SameMemory(out, l.room) {
+	if len(out) == 0 || len(out) <= len(l.room) && raw.SameMemory(out, l.room) {
 		return nil // an empty room may seem to begin anywhere
 	}
 	room, err := l.Room(len(out))

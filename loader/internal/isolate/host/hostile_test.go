@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
@@ -246,9 +246,9 @@ func (h *hostile) live() {
 // at returns the memory of the lane that it plays with.
 func (h *hostile) at() []byte { return h.mem[headerSize+h.lane*laneSize:][:laneSize:laneSize] }
 
-func (h *hostile) word(at int) *atomic.Uint32    { return cmem.At[atomic.Uint32](h.at(), at) }
-func (h *hostile) down() *transport.Message      { return cmem.At[transport.Message](h.at(), downMsg) }
-func (h *hostile) up() *transport.Message        { return cmem.At[transport.Message](h.at(), upMsg) }
+func (h *hostile) word(at int) *atomic.Uint32    { return raw.At[atomic.Uint32](h.at(), at) }
+func (h *hostile) down() *transport.Message      { return raw.At[transport.Message](h.at(), downMsg) }
+func (h *hostile) up() *transport.Message        { return raw.At[transport.Message](h.at(), upMsg) }
 func (h *hostile) send(m transport.Message) bool { *h.up() = m; return h.post() }
 
 // post hands over the turn and wakes the host, whether it sleeps or not.
@@ -263,7 +263,7 @@ func (h *hostile) ring() {
 		_, _ = unix.Write(h.bell, []byte{byte(h.lane), byte(h.lane >> 8)})
 		return
 	}
-	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, cmem.Word(h.word(0)), 1, 1<<30, 0, 0, 0)
+	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, raw.Word(h.word(0)), 1, 1<<30, 0, 0, 0)
 }
 
 // receive waits a little for a lane whose turn is the worker's.
@@ -273,7 +273,7 @@ func (h *hostile) receive() bool {
 	for start := time.Now(); !h.stopped(); {
 		for i := range served {
 			lane := (h.lane + i) % served
-			if cmem.At[atomic.Uint32](h.mem, headerSize+lane*laneSize).Load() == turnWorker {
+			if raw.At[atomic.Uint32](h.mem, headerSize+lane*laneSize).Load() == turnWorker {
 				h.lane = lane
 				if m := *h.down(); m.Op != transport.OpAnswer {
 					h.asked[lane] = m
@@ -362,7 +362,7 @@ func (h *hostile) noise(where int, value byte) {
 				case 3: // something and nothing by turns
 					v = uint32(n%2) * math.MaxUint32
 				}
-				cmem.At[atomic.Uint32](area, at).Store(v)
+				raw.At[atomic.Uint32](area, at).Store(v)
 			}
 			if n%16 == 0 {
 				runtime.Gosched()

@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // The keeper's own descriptors, behind those of the program. The program in assembly knows them.
@@ -120,8 +120,8 @@ func Start(ctx context.Context, c Command, on Spawner) (*Process, error) {
 	}
 	stack := make([]byte, 4<<10)
 	var empty [1]byte
-	r := &request{all: ^uint64(0), stack: (cmem.Addr(stack) + uintptr(len(stack))) &^ 63, program: int64(image.Fd()), path: cmem.Addr(empty[:]),
-		args: cmem.AddrOf(&args.pointers[0]), env: cmem.AddrOf(&env.pointers[0]), n: int64(len(moves)), moves: cmem.AddrOf(&moves[0])}
+	r := &request{all: ^uint64(0), stack: (raw.Addr(stack) + uintptr(len(stack))) &^ 63, program: int64(image.Fd()), path: raw.Addr(empty[:]),
+		args: raw.AddrOf(&args.pointers[0]), env: raw.AddrOf(&env.pointers[0]), n: int64(len(moves)), moves: raw.AddrOf(&moves[0])}
 	var pid int
 	on(func() {
 		syscall.ForkLock.Lock()
@@ -291,7 +291,7 @@ func vector(all []string) (*vectors, error) {
 		}
 		v.text = append(append(v.text, s...), 0)
 	}
-	at := cmem.Addr(v.text)
+	at := raw.Addr(v.text)
 	for _, s := range all {
 		v.pointers = append(v.pointers, at)
 		at += uintptr(len(s)) + 1
@@ -535,7 +535,7 @@ func makeImage() (*os.File, error) {
 	if _, _, err := unix.Syscall6(unix.SYS_EXECVEAT, ^uintptr(0), uintptr(unsafe.Pointer(new(byte))), uintptr(unsafe.Pointer(&args)), 0, unix.AT_EMPTY_PATH, 0); err == unix.ENOSYS {
 		return nil, err
 	}
-	code := cmem.Bytes(programAddr(), maxProgram)
+	code := raw.Bytes(programAddr(), maxProgram)
 	length := -1
 	for i := 0; i+8 <= len(code) && length < 0; i++ {
 		if binary.LittleEndian.Uint64(code[i:]) == endOfProgram {

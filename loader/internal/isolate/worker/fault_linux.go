@@ -9,7 +9,7 @@ import (
 	"github.com/ebitengine/purego"
 	"golang.org/x/sys/unix"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
@@ -45,7 +45,7 @@ func beforeLoading() {
 // afterLoading ends what beforeLoading has begun: what is loaded from now on is not the library.
 func afterLoading() { faultNext = 0 }
 
-func wordAt(addr uintptr) uintptr { return *cmem.At[uintptr](cmem.Bytes(addr, ptrSize), 0) }
+func wordAt(addr uintptr) uintptr { return *raw.At[uintptr](raw.Bytes(addr, ptrSize), 0) }
 
 func faultAddresses() (handler, restorer uintptr)
 

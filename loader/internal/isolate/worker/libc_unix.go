@@ -7,7 +7,7 @@ import (
 
 	"github.com/ebitengine/purego"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // cExit is the address of the C library's exit, or 0. It is looked up before anything of the plug-in's is loaded.
@@ -31,7 +31,7 @@ func prepareLibc() {
 		return
 	}
 	// Sound because the symbol is a variable of the C library, a FILE *, which is there as long as the process.
-	file := *cmem.At[uintptr](cmem.Bytes(stdout, ptrSize), 0)
+	file := *raw.At[uintptr](raw.Bytes(stdout, ptrSize), 0)
 	_, _, _ = purego.SyscallN(setvbuf, file, 0, lineBuffered, 0)
 }
 

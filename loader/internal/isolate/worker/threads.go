@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // admitThreads lets the threads that a plug-in starts use its host's services, and reports whether it could.
@@ -22,7 +22,7 @@ func admitThreads() bool {
 		return false
 	}
 	// Sound because the runtime's variable, not this copy, is what keeps the channel.
-	done := *(*chan bool)(unsafe.Pointer(unsafe.SliceData(cmem.Bytes(at, int(unsafe.Sizeof(at))))))
+	done := *(*chan bool)(unsafe.Pointer(unsafe.SliceData(raw.Bytes(at, int(unsafe.Sizeof(at))))))
 	if done == nil || cap(done) != 0 {
 		return false
 	}
@@ -65,7 +65,7 @@ const maxLength = 12
 // closes reads the code at pc. Where it loads a variable into the first register for arguments, and calls a function, it
 // returns the addresses of both.
 func closes(pc uintptr) (function, variable uintptr) {
-	code := cmem.Bytes(pc, maxLength)
+	code := raw.Bytes(pc, maxLength)
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(code[i:]) }
 	// extended is the number in the lowest bits of v, with its sign.
 	extended := func(v uint32, bits int) uintptr { return uintptr(int64(int32(v<<(32-bits)) >> (32 - bits))) }

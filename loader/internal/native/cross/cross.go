@@ -10,17 +10,17 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
 // Fill puts the input and the room into the frame; room's whole length is the room.
 //
-// Sound because the frame holds addresses only, which the collector does not follow, and because cmem.Addr moves in and
+// Sound because the frame holds addresses only, which the collector does not follow, and because raw.Addr moves in and
 // room to the heap. The caller keeps both alive until the call is over.
 func Fill(frame *abi.Call, in, room []byte) {
-	frame.In, frame.InLen = cmem.Addr(in), uintptr(len(in))
-	frame.Out, frame.OutLen, frame.OutCap = cmem.Addr(room), 0, uintptr(len(room))
+	frame.In, frame.InLen = raw.Addr(in), uintptr(len(in))
+	frame.Out, frame.OutLen, frame.OutCap = raw.Addr(room), 0, uintptr(len(room))
 	frame.Release = 0
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ebitengine/purego"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // mostReplaced bounds the list of Replaced: who reads it needs no more.
@@ -43,7 +43,7 @@ func (l Library) Replaced() []Replaced {
 	}
 	const entry, entrySize, symbolSize = 16, 24, 24 // Elf64_Dyn, Elf64_Rela, Elf64_Sym
 	for next := dynamic; ; next += entry {
-		e := cmem.Bytes(next, entry)
+		e := raw.Bytes(next, entry)
 		tag, value := order.Uint64(e), order.Uint64(e[8:])
 		if tag == 0 {
 			break
@@ -69,17 +69,17 @@ func (l Library) Replaced() []Replaced {
 	var found []Replaced
 	for _, table := range tables {
 		for off := table.skip; off+entrySize <= table.size && len(found) < mostReplaced; off += entrySize {
-			e := cmem.Bytes(table.at+uintptr(off), entrySize)
+			e := raw.Bytes(table.at+uintptr(off), entrySize)
 			info, addend := order.Uint64(e[8:]), order.Uint64(e[16:])
 			if !slices.Contains(symbolAddress[:], uint32(info)) {
 				continue
 			}
-			symbol := cmem.Bytes(symbols+uintptr(info>>32)*symbolSize, symbolSize)
+			symbol := raw.Bytes(symbols+uintptr(info>>32)*symbolSize, symbolSize)
 			const global, undefined, absolute = 1, 0, 0xfff1
 			if where := order.Uint16(symbol[6:]); symbol[4]>>4 != global || symbol[5]&3 != 0 || where == undefined || where == absolute {
 				continue
 			}
-			bound := uintptr(order.Uint64(cmem.Bytes(base+uintptr(order.Uint64(e)), 8)) - addend)
+			bound := uintptr(order.Uint64(raw.Bytes(base+uintptr(order.Uint64(e)), 8)) - addend)
 			if bound == base+uintptr(order.Uint64(symbol[8:])) {
 				continue
 			}
@@ -106,7 +106,7 @@ var symbolAddress = map[string][3]uint32{"amd64": {6, 7, 1}, "arm64": {1025, 102
 func cText(addr uintptr) string {
 	var text []byte
 	for ; ; addr++ {
-		b := cmem.Bytes(addr, 1)[0]
+		b := raw.Bytes(addr, 1)[0]
 		if b == 0 {
 			return string(text)
 		}
@@ -138,7 +138,7 @@ func (l Library) linkMap() (base, dynamic uintptr, ok bool) {
 	if failed, _, _ := purego.SyscallN(dlinfo(), l.handle, linkMap, uintptr(unsafe.Pointer(entry))); int32(failed) != 0 || *entry == 0 {
 		return 0, 0, false
 	}
-	m := cmem.Bytes(*entry, 24) // l_addr, l_name, l_ld
+	m := raw.Bytes(*entry, 24) // l_addr, l_name, l_ld
 	return uintptr(binary.LittleEndian.Uint64(m)), uintptr(binary.LittleEndian.Uint64(m[16:])), true
 }
 

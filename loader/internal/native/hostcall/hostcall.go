@@ -10,7 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/cmem"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Services is what the table's entries lead to. The arguments are what native code passed: nothing about them is
@@ -33,5 +33,5 @@ func Table(s Services) uintptr {
 		table.Size = unsafe.Sizeof(table)
 		table.Call, table.Log = entries()
 	})
-	return cmem.AddrOf(&table)
+	return raw.AddrOf(&table)
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cmem
+package raw
 
 import "golang.org/x/sys/unix"
 

@@ -1,6 +1,6 @@
 //go:build !race
 
-package cmem
+package raw
 
 import (
 	"sync/atomic"

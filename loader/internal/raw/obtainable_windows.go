@@ -1,4 +1,4 @@
-package cmem
+package raw
 
 import "golang.org/x/sys/windows"
 

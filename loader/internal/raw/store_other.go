@@ -1,6 +1,6 @@
 //go:build race || !amd64
 
-package cmem
+package raw
 
 import "sync/atomic"
 

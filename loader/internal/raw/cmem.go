@@ -1,6 +1,6 @@
-// Package cmem is where memory is handled that Go's rules do not cover: addresses of Go memory that native code gets,
+// Package raw is where memory is handled that Go's rules do not cover: addresses of Go memory that native code gets,
 // and native memory that Go reads. It is small so that each line can be checked against the rule that makes it sound.
-package cmem
+package raw
 
 import (
 	"context"
