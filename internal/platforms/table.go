@@ -57,7 +57,7 @@ func platforms() []*platform {
 		{name: "linux/arm64", note: "but for the sandbox: qemu has no Landlock", prepare: arm64, runs: []run{
 			// Neither the tests of keepers, which an emulator without execveat lacks, nor those of workers that keep to a schedule.
 			{goarch: "arm64", cgo: true, flags: []string{"-short"}, tests: append([]string{"./abi", "./loader/inspect", "./loader/isolate", "./loader/internal/callctx",
-				"./loader/internal/deps", "./loader/internal/native/fpenv", "./loader/internal/libfile", "./loader/internal/transport", "./loader/internal/isolate/wire",
+				"./loader/internal/deps", "./loader/internal/native/fpenv", "./loader/internal/libfile", "./loader/internal/isolate/lane", "./loader/internal/isolate/wire",
 				"./loader/internal/isolate/worker"}, calls...)},
 			{goarch: "arm64", tests: calls, flags: []string{"-short", inProcess}},
 			{goarch: "arm64", programs: []string{"aarch64-linux-gnu-gcc", "-fPIC"}},

@@ -11,14 +11,14 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.
 type call struct {
 	*Engine
-	lane    *lane
+	lane    *hostLane
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
 	apart    bool          // host functions run on a goroutine of their own
@@ -26,7 +26,7 @@ type call struct {
 }
 
 // begin starts a call on a lane that the caller owns.
-func (e *Engine) begin(l *lane) *call {
+func (e *Engine) begin(l *hostLane) *call {
 	c := &l.call
 	c.Engine, c.lane, c.apart, c.detached = e, l, false, nil
 	return c
@@ -55,7 +55,7 @@ func (c *call) over() {
 func (c *call) flags() uint32 {
 	for outer := range c.lane.caller.Outer.Running() {
 		if held := outer.Holds(); held == any(c.Engine) || held == any(control{c.Engine}) {
-			return transport.FlagNested
+			return lane.FlagNested
 		}
 	}
 	return 0
@@ -65,7 +65,7 @@ func (c *call) flags() uint32 {
 const awaitStep = 200 * time.Millisecond
 
 // finish waits for the end of the call and serves what the plug-in asks of its host meanwhile.
-func (c *call) finish() (transport.Message, error) {
+func (c *call) finish() (lane.Message, error) {
 	for {
 		m, ok, err := c.lane.Await(awaitStep)
 		if err != nil {
@@ -82,20 +82,20 @@ func (c *call) finish() (transport.Message, error) {
 			}
 		}
 		switch m.Op {
-		case transport.OpDone:
+		case lane.OpDone:
 			return m, nil
-		case transport.OpFailed:
+		case lane.OpFailed:
 			return m, c.failure(m)
 		}
 		if c.lane.worker.dead.Load() { // what it has left behind may write for ever
 			return m, c.crashed()
 		}
 		switch m.Op {
-		case transport.OpHostCall, transport.OpLog:
+		case lane.OpHostCall, lane.OpLog:
 			err = c.hostCall(m)
-		case transport.OpLayers:
+		case lane.OpLayers:
 			err = c.takeLayers(m)
-		case transport.OpGrow:
+		case lane.OpGrow:
 			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
 		default:
 			err = fmt.Errorf("the message %d", m.Op)
@@ -108,7 +108,7 @@ func (c *call) finish() (transport.Message, error) {
 
 // copyIn returns what the plug-in passes to its host, in memory that the worker cannot change. It is valid until the next
 // time.
-func (c *call) copyIn(m transport.Message) ([]byte, error) {
+func (c *call) copyIn(m lane.Message) ([]byte, error) {
 	in, err := c.lane.UpInput(m)
 	if err != nil {
 		return nil, err
@@ -136,8 +136,8 @@ func (c *call) hostContext() context.Context {
 }
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
-func (c *call) hostCall(m transport.Message) (err error) {
-	if m.Op == transport.OpHostCall && m.Fn >= uint32(len(c.lib.Imports)) {
+func (c *call) hostCall(m lane.Message) (err error) {
+	if m.Op == lane.OpHostCall && m.Fn >= uint32(len(c.lib.Imports)) {
 		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports))
 	}
 	in, err := c.copyIn(m)
@@ -145,8 +145,8 @@ func (c *call) hostCall(m transport.Message) (err error) {
 		return err
 	}
 	if int64(len(in)) > c.options.MaxMessage {
-		if m.Op == transport.OpLog {
-			in = transport.Cut(in, int(c.options.MaxMessage))
+		if m.Op == lane.OpLog {
+			in = lane.Cut(in, int(c.options.MaxMessage))
 		} else {
 			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
 		}
@@ -198,8 +198,8 @@ func (c *call) hostCall(m transport.Message) (err error) {
 const endedGoroutine = "the host function ended its goroutine"
 
 // runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
-func (e *Engine) runHost(ctx context.Context, m transport.Message, in []byte) (out []byte, status abi.Status) {
-	if m.Op == transport.OpLog {
+func (e *Engine) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
+	if m.Op == lane.OpLog {
 		e.host.Log(ctx, abi.Level(m.Fn), in)
 		return nil, abi.StatusOK
 	}
@@ -213,7 +213,7 @@ func (e *Engine) runHost(ctx context.Context, m transport.Message, in []byte) (o
 
 // takeLayers takes the worker's word for what shuts it in, once, while it opens the plug-in: the first time nothing of the
 // plug-in's has run in it.
-func (c *call) takeLayers(m transport.Message) error {
+func (c *call) takeLayers(m lane.Message) error {
 	in, err := c.copyIn(m)
 	if err != nil {
 		return err
@@ -244,7 +244,7 @@ func (c *call) answer(status abi.Status, out []byte) error {
 }
 
 // failure makes an error of a call that ended without a status.
-func (c *call) failure(m transport.Message) error {
+func (c *call) failure(m lane.Message) error {
 	text, err := c.lane.Output(m)
 	if err == nil && m.OutAt > m.Len {
 		err = fmt.Errorf("a text at %d of %d bytes", m.OutAt, m.Len)
@@ -254,26 +254,26 @@ func (c *call) failure(m transport.Message) error {
 	}
 	text = text[m.OutAt:]
 	// What the host itself would know is believed only where it fits what it knows.
-	switch transport.Failure(m.Fn) {
-	case transport.FailedClosed: // no call goes to a worker that is not opened yet, or closed already
+	switch lane.Failure(m.Fn) {
+	case lane.FailedClosed: // no call goes to a worker that is not opened yet, or closed already
 		return c.garbage(errors.New("a plug-in that is closed, which it is not"))
-	case transport.FailedReentrant:
-		if c.apart || c.flags()&transport.FlagNested == 0 {
+	case lane.FailedReentrant:
+		if c.apart || c.flags()&lane.FlagNested == 0 {
 			return c.garbage(errors.New("a call that is re-entrant, which it is not"))
 		}
 		return engine.ErrReentrant
-	case transport.FailedTooLong:
+	case lane.FailedTooLong:
 		if len(text) == 0 { // not even for that
 			return &engine.TooLong{Text: "the worker has no memory for the call's input or output"}
 		}
 		return &engine.TooLong{Text: strings.ToValidUTF8(string(text[:min(len(text), leastRoom)]), "\uFFFD")}
-	case transport.FailedRule:
+	case lane.FailedRule:
 		violation, err := wire.ParseViolation(text)
 		if err != nil {
 			return c.garbage(err)
 		}
 		return violation
-	case transport.FailedStart:
+	case lane.FailedStart:
 		if !c.apart && !c.lane.batch && !c.panicked() { // a batch's own records are looked at first; see part
 			return c.garbage(errors.New("an instance that could not be started again, which none has to be"))
 		}
@@ -282,7 +282,7 @@ func (c *call) failure(m transport.Message) error {
 			return c.garbage(err)
 		}
 		return start
-	case transport.FailedCancelled:
+	case lane.FailedCancelled:
 		switch {
 		case c.lane.caller.Ended():
 			return new(engine.Ended)
@@ -290,7 +290,7 @@ func (c *call) failure(m transport.Message) error {
 			return &engine.Ended{Cause: c.limit()}
 		}
 		return c.garbage(errors.New("a call that nobody cancelled"))
-	case transport.FailedOpen:
+	case lane.FailedOpen:
 		if !c.apart {
 			return c.garbage(errors.New("a plug-in that could not be opened, which it is"))
 		}

@@ -22,8 +22,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // stubborn makes an engine whose first worker has these traits and does what the script says, and whose later ones answer
@@ -370,7 +370,7 @@ func TestErrorsOfOneEnd(t *testing.T) {
 // A start that failed is a word to believe when an instance had panicked.
 func TestFailedRestartOfInstance(t *testing.T) {
 	panics := script(stReceive, stMessage, 0, 0, int(abi.StatusPanic), zero, zero, stPost)
-	failed := script(stReceive, stSay, 4, stFail, int(transport.FailedStart), startText, zero)
+	failed := script(stReceive, stSay, 4, stFail, int(lane.FailedStart), startText, zero)
 	require.Equal(t, int32(abi.StatusPanic), states[abi.StatusPanic])
 	e, _ := stubborn(t, tame, append(panics, failed...), nil)
 	within(t, "calling", func() {

@@ -20,10 +20,10 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // Options say how to isolate. Package isolate documents them.
@@ -217,7 +217,7 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
 	e.locate, e.exitPatience = (*Engine).place, exitPatience
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
-	e.lanes = transport.MaxLanes
+	e.lanes = lane.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
 		e.lanes = min(e.lanes, o.Instances)
 	} else if o.MaxCalls > 0 {
@@ -323,7 +323,7 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %d bytes: %v", len(in), err)}
 	}
 	copy(area, in)
-	c.lane.Call(transport.OpCall, uint32(fn), len(in), c.flags())
+	c.lane.Call(lane.OpCall, uint32(fn), len(in), c.flags())
 	m, err := c.finish()
 	if err != nil {
 		return nil, 0, err
@@ -367,7 +367,7 @@ const (
 )
 
 // noRoom is what a plug-in and its caller get to read where something is longer than MaxMessage.
-func (o *Options) noRoom() string { return transport.NoRoom(o.MaxMessage, o.Memory).Error() }
+func (o *Options) noRoom() string { return lane.NoRoom(o.MaxMessage, o.Memory).Error() }
 
 // batchLimit is how many bytes of inputs go to the worker at once, if there is more than one input.
 const batchLimit = 1 << 20
@@ -415,7 +415,7 @@ func (e *Engine) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 	e.mu.Lock()
 	l.batch = true
 	e.mu.Unlock()
-	l.Call(transport.OpBatch, uint32(fn), size, c.flags())
+	l.Call(lane.OpBatch, uint32(fn), size, c.flags())
 	m, failed := c.finish()
 	switch failed.(type) {
 	case nil:

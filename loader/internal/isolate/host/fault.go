@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 )
 
 // faultPatience is how long a worker's end waits for the place of its fault to be found.
@@ -18,7 +18,7 @@ var finding = make(chan struct{}, 1)
 
 // where says in words where the worker's fault was, or nothing, also when that is not found in time. f is the worker's word,
 // so none of its text is: the names are those of the library's file.
-func (w *worker) where(f transport.FaultReport, ended os.Signal) string {
+func (w *worker) where(f lane.FaultReport, ended os.Signal) string {
 	if signal, ok := ended.(syscall.Signal); !ok || uint32(signal) != f.Signal {
 		return ""
 	}

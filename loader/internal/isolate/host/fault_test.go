@@ -12,11 +12,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 )
 
-// faultAt is where the shared memory has a worker's fault; see package transport.
-const faultAt = 16*4 + transport.MaxLanes*4
+// faultAt is where the shared memory has a worker's fault; see package lane.
+const faultAt = 16*4 + lane.MaxLanes*4
 
 // That there was a fault is the worker's word. What is read for it, and takes for ever, holds up neither the burial nor
 // closing, and the error of those who wait does without.
@@ -34,9 +34,9 @@ func TestBurialBesideSearch(t *testing.T) {
 			}
 			e.opened(w)
 			h := w.process.(*hostile)
-			report := h.mem[faultAt+unsafe.Offsetof(transport.Fault{}.FaultReport):]
+			report := h.mem[faultAt+unsafe.Offsetof(lane.Fault{}.FaultReport):]
 			binary.LittleEndian.PutUint32(report, uint32(syscall.SIGSEGV))
-			binary.LittleEndian.PutUint64(report[unsafe.Offsetof(transport.FaultReport{}.SP):], 1<<40) // the stack is elsewhere
+			binary.LittleEndian.PutUint64(report[unsafe.Offsetof(lane.FaultReport{}.SP):], 1<<40) // the stack is elsewhere
 			binary.LittleEndian.PutUint32(h.mem[faultAt:], 2)
 			h.exit(syscall.SIGSEGV)
 			assert.True(t, w.awaitBurial(hang))

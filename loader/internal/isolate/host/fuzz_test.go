@@ -25,7 +25,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 )
 
 // hang is after how long a call that must have ended is taken to hang. The machine may be busy.
@@ -379,7 +379,7 @@ func script(steps ...any) (b []byte) {
 	return b
 }
 
-const rule = int(transport.FailedRule)
+const rule = int(lane.FailedRule)
 
 // Numbers that are the lengths of sayings.
 const (
@@ -484,29 +484,29 @@ var cases = []struct {
 	{"a failure with a text that is none", attack{traits: tame,
 		script: script(stReceive, stSay, 9, stFail, rule, 3, zero)}, "overwritten"},
 	{"a start that failed without having failed", attack{traits: tame,
-		script: script(stReceive, stSay, 5, stFail, int(transport.FailedStart), 4, zero)}, "overwritten"},
+		script: script(stReceive, stSay, 5, stFail, int(lane.FailedStart), 4, zero)}, "overwritten"},
 	{"an open error that is none", attack{traits: tame,
-		script: script(stReceive, stSay, 9, stFail, int(transport.FailedOpen), 3, zero)}, "overwritten"},
+		script: script(stReceive, stSay, 9, stFail, int(lane.FailedOpen), 3, zero)}, "overwritten"},
 	{"a closed plug-in", attack{traits: tame,
-		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
+		script: script(stReceive, stFail, int(lane.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
 	{"a closed plug-in, in a batch", attack{traits: tame, how: howBatch, size: 2,
-		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
+		script: script(stReceive, stFail, int(lane.FailedClosed), zero, zero)}, "a plug-in that is closed, which it is not"},
 	{"a call that is re-entrant", attack{traits: tame,
-		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
+		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
 	{"a call that is re-entrant, in place", attack{traits: tame, how: howView,
-		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
+		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
 	{"a start that failed when none was needed", attack{traits: tame,
-		script: script(stReceive, stSay, 4, stFail, int(transport.FailedStart), startText, zero)}, "which none has to be"},
+		script: script(stReceive, stSay, 4, stFail, int(lane.FailedStart), startText, zero)}, "which none has to be"},
 	{"a start that failed when none was needed, in a batch", attack{traits: tame, how: howBatch, size: 2,
-		script: script(stReceive, stSay, 4, stFail, int(transport.FailedStart), startText, zero)}, "which none has to be"},
+		script: script(stReceive, stSay, 4, stFail, int(lane.FailedStart), startText, zero)}, "which none has to be"},
 	{"a start that failed after a batch's records without a panic", attack{traits: tame, how: howBatch, size: 2,
-		script: script(stReceive, stSay, 14, stFail, int(transport.FailedStart), startedAfter, batchText)}, "which none has to be"},
+		script: script(stReceive, stSay, 14, stFail, int(lane.FailedStart), startedAfter, batchText)}, "which none has to be"},
 	{"an open error of a plug-in that is open", attack{traits: tame,
-		script: script(stReceive, stSay, 6, stFail, int(transport.FailedOpen), openText, zero)}, "could not be opened, which it is"},
+		script: script(stReceive, stSay, 6, stFail, int(lane.FailedOpen), openText, zero)}, "could not be opened, which it is"},
 	{"a cancellation that nobody asked for", attack{traits: tame,
-		script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "nobody cancelled"},
+		script: script(stReceive, stFail, int(lane.FailedCancelled), zero, zero)}, "nobody cancelled"},
 	{"too long, in many words", attack{traits: tame, how: roomy,
-		script: script(stReceive, stFail, int(transport.FailedTooLong), mib, zero)}, "\x00"},
+		script: script(stReceive, stFail, int(lane.FailedTooLong), mib, zero)}, "\x00"},
 
 	{"a batch of nothing", attack{traits: tame, how: howBatch, size: 2,
 		script: script(stReceive, stDone, zero)}, "a batch that makes no sense"},
@@ -528,11 +528,11 @@ var cases = []struct {
 		script: script(stReceive, stSay, 9, stDone, 3)}, "-"},
 	{"no opening", attack{traits: mute | hostileOpen}, "-"},
 	{"an opening that says closed", attack{traits: tame | hostileOpen,
-		script: script(stReceive, stFail, int(transport.FailedClosed), zero, zero)}, "-"},
+		script: script(stReceive, stFail, int(lane.FailedClosed), zero, zero)}, "-"},
 	{"an opening that says re-entrant", attack{traits: tame | hostileOpen,
-		script: script(stReceive, stFail, int(transport.FailedReentrant), zero, zero)}, "-"},
+		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "-"},
 	{"an opening that says cancelled", attack{traits: tame | hostileOpen,
-		script: script(stReceive, stFail, int(transport.FailedCancelled), zero, zero)}, "-"},
+		script: script(stReceive, stFail, int(lane.FailedCancelled), zero, zero)}, "-"},
 	{"an opening that calls the host for ever", attack{traits: again | orphan | hostileOpen,
 		script: script(stReceive, stCall, 0, few, stCall, 4, few)}, "-"},
 	{"an end right after the opening", attack{traits: hostileOpen, script: script(stReceive, stHonest, stExit)}, "*"},
@@ -549,15 +549,15 @@ func TestLayout(t *testing.T) {
 	require.Error(t, err, "nobody answers")
 	h := w.all[0]
 	assert.Equal(t, uint32(turnWorker), h.word(0).Load())
-	assert.Equal(t, transport.OpOpen, h.down().Op)
+	assert.Equal(t, lane.OpOpen, h.down().Op)
 	text := h.at()[callAt:][:h.down().Len]
 	assert.True(t, bytes.HasPrefix(text, []byte("{")) && bytes.HasSuffix(text, []byte("}")), "%q", text)
 	assert.Equal(t, uint64(upAt-callAt), h.down().OutAt+h.down().OutCap)
-	_, err = h.world.workers[0].lanes[0].UpInput(transport.Message{Len: laneSize - upAt})
+	_, err = h.world.workers[0].lanes[0].UpInput(lane.Message{Len: laneSize - upAt})
 	assert.NoError(t, err)
-	_, err = h.world.workers[0].lanes[0].UpInput(transport.Message{Len: laneSize - upAt + 1})
+	_, err = h.world.workers[0].lanes[0].UpInput(lane.Message{Len: laneSize - upAt + 1})
 	assert.Error(t, err)
-	*h.up() = transport.Message{Len: 0x1234}
+	*h.up() = lane.Message{Len: 0x1234}
 	assert.Equal(t, uint64(0x1234), binary.LittleEndian.Uint64(h.at()[lenAt:]))
 	w.end()
 }

@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // A hostile worker, for tests: no process, but goroutines that have the shared memory mapped a second time and write there
 // what a script says, when it says so.
 
-// Where things are in the shared memory. Package transport keeps that to itself; TestLayout checks it.
+// Where things are in the shared memory. Package lane keeps that to itself; TestLayout checks it.
 const (
 	headerSize = 4 << 10
 	laneSize   = 128 << 10
@@ -34,7 +34,7 @@ const (
 	downMsg    = 64
 	upMsg      = 128
 	lenAt      = upMsg + 32 // the length in it
-	baseSize   = headerSize + transport.MaxLanes*laneSize
+	baseSize   = headerSize + lane.MaxLanes*laneSize
 
 	turnHost   = 0x54_53_4f_48
 	turnWorker = 0x4b_52_4f_57
@@ -91,10 +91,10 @@ type hostile struct {
 	ending sync.Once
 	signal os.Signal
 
-	lane     int                       // the one that it plays with
-	noises   int                       // that it has started
-	patience time.Duration             // for once
-	asked    [served]transport.Message // by lane: the call that it is in
+	lane     int                  // the one that it plays with
+	noises   int                  // that it has started
+	patience time.Duration        // for once
+	asked    [served]lane.Message // by lane: the call that it is in
 }
 
 // start is an engine's run.
@@ -235,7 +235,7 @@ func (h *hostile) live() {
 		for !h.stopped() {
 			if h.receive() {
 				h.honest()
-				if h.asked[h.lane].Op == transport.OpStop {
+				if h.asked[h.lane].Op == lane.OpStop {
 					h.exit(nil)
 				}
 			}
@@ -246,10 +246,10 @@ func (h *hostile) live() {
 // at returns the memory of the lane that it plays with.
 func (h *hostile) at() []byte { return h.mem[headerSize+h.lane*laneSize:][:laneSize:laneSize] }
 
-func (h *hostile) word(at int) *atomic.Uint32    { return raw.At[atomic.Uint32](h.at(), at) }
-func (h *hostile) down() *transport.Message      { return raw.At[transport.Message](h.at(), downMsg) }
-func (h *hostile) up() *transport.Message        { return raw.At[transport.Message](h.at(), upMsg) }
-func (h *hostile) send(m transport.Message) bool { *h.up() = m; return h.post() }
+func (h *hostile) word(at int) *atomic.Uint32 { return raw.At[atomic.Uint32](h.at(), at) }
+func (h *hostile) down() *lane.Message        { return raw.At[lane.Message](h.at(), downMsg) }
+func (h *hostile) up() *lane.Message          { return raw.At[lane.Message](h.at(), upMsg) }
+func (h *hostile) send(m lane.Message) bool   { *h.up() = m; return h.post() }
 
 // post hands over the turn and wakes the host, whether it sleeps or not.
 func (h *hostile) post() bool {
@@ -272,11 +272,11 @@ func (h *hostile) receive() bool {
 	h.patience = 0
 	for start := time.Now(); !h.stopped(); {
 		for i := range served {
-			lane := (h.lane + i) % served
-			if raw.At[atomic.Uint32](h.mem, headerSize+lane*laneSize).Load() == turnWorker {
-				h.lane = lane
-				if m := *h.down(); m.Op != transport.OpAnswer {
-					h.asked[lane] = m
+			n := (h.lane + i) % served
+			if raw.At[atomic.Uint32](h.mem, headerSize+n*laneSize).Load() == turnWorker {
+				h.lane = n
+				if m := *h.down(); m.Op != lane.OpAnswer {
+					h.asked[n] = m
 				}
 				return true
 			}
@@ -297,19 +297,19 @@ func (h *hostile) receive() bool {
 // honest answers as a worker does whose plug-in returns what it got.
 func (h *hostile) honest() {
 	m := h.asked[h.lane]
-	reply := transport.Message{Op: transport.OpDone}
+	reply := lane.Message{Op: lane.OpDone}
 	call := h.at()[callAt:upAt]
 	switch m.Op {
-	case transport.OpOpen:
+	case lane.OpOpen:
 		if m.Extent == 0 && m.OutAt <= uint64(len(call)) {
 			reply.Len = uint64(copy(call[m.OutAt:], "{}"))
 		}
-	case transport.OpCall:
+	case lane.OpCall:
 		reply.Len = min(m.Len, m.OutCap)
 		if m.Extent == 0 && m.OutAt <= uint64(len(call)) {
 			copy(call[m.OutAt:], call[:min(m.Len, uint64(len(call)))])
 		}
-	case transport.OpBatch:
+	case lane.OpBatch:
 		if m.Extent == 0 {
 			in, err := wire.ParseBatch(call[:min(m.Len, uint64(len(call)))], nil)
 			if err == nil && m.OutAt <= uint64(len(call)) {
@@ -425,8 +425,8 @@ const (
 )
 
 var (
-	kinds = []transport.Op{transport.OpDone, transport.OpFailed, transport.OpHostCall, transport.OpLog, transport.OpGrow,
-		0, 1, 2, 3, 4, 5, 100, transport.OpLayers, 255, math.MaxUint32, 107}
+	kinds = []lane.Op{lane.OpDone, lane.OpFailed, lane.OpHostCall, lane.OpLog, lane.OpGrow,
+		0, 1, 2, 3, 4, 5, 100, lane.OpLayers, 255, math.MaxUint32, 107}
 	states = []int32{0, 1, 2, 3, 4, 5, 6, 7, 255, math.MaxInt32, -1, math.MinInt32}
 	turns  = []uint32{turnHost, turnWorker, 0, 1, math.MaxUint32, turnHost + 1, 0x01010101, 0x53535353}
 	// What a worker says at the end of a call, and what is nearly that.
@@ -483,26 +483,26 @@ func (h *hostile) step(s *steps) {
 		h.word(0).Store(turns[int(s.next())%len(turns)])
 		h.ring()
 	case stMessage:
-		*h.up() = transport.Message{Op: kinds[int(s.next())%len(kinds)], Fn: uint32(int8(s.next())),
+		*h.up() = lane.Message{Op: kinds[int(s.next())%len(kinds)], Fn: uint32(int8(s.next())),
 			Status: states[int(s.next())%len(states)],
 			Len:    s.number(), OutAt: s.number(), Extent: baseSize, Size: math.MaxUint64}
 	case stRaw:
 		copy(h.at()[upMsg:upMsg+64], s.take(64))
 	case stDone:
-		h.send(transport.Message{Op: transport.OpDone, Len: s.number()})
+		h.send(lane.Message{Op: lane.OpDone, Len: s.number()})
 	case stFail:
-		h.send(transport.Message{Op: transport.OpFailed, Fn: uint32(int8(s.next())), Len: s.number(), OutAt: s.number()})
+		h.send(lane.Message{Op: lane.OpFailed, Fn: uint32(int8(s.next())), Len: s.number(), OutAt: s.number()})
 	case stSay:
 		at := min(h.asked[h.lane].OutAt, upAt-callAt)
 		copy(h.at()[callAt+at:upAt], sayings[int(s.next())%len(sayings)])
 	case stCall:
-		h.send(transport.Message{Op: transport.OpHostCall, Fn: uint32(int8(s.next())), Len: s.number()})
+		h.send(lane.Message{Op: lane.OpHostCall, Fn: uint32(int8(s.next())), Len: s.number()})
 		h.receive()
 	case stLog:
-		h.send(transport.Message{Op: transport.OpLog, Fn: uint32(int8(s.next())), Len: s.number()})
+		h.send(lane.Message{Op: lane.OpLog, Fn: uint32(int8(s.next())), Len: s.number()})
 		h.receive()
 	case stGrow:
-		h.send(transport.Message{Op: transport.OpGrow, Fn: uint32(int8(s.next())), Len: s.number()})
+		h.send(lane.Message{Op: lane.OpGrow, Fn: uint32(int8(s.next())), Len: s.number()})
 		h.receive()
 	case stWrite:
 		at := int(s.next())<<8 + int(s.next())

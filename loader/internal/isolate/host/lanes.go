@@ -7,13 +7,13 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
-// lane is a lane of a worker. What is not the transport's is guarded by the engine's mu, or belongs to the call.
-type lane struct {
-	*transport.HostLane
+// hostLane is a lane of a worker. What is not package lane's is guarded by the engine's mu, or belongs to the call.
+type hostLane struct {
+	*lane.HostLane
 	worker *worker
 
 	owned     bool           // a call owns it, and its worker may be in it
@@ -83,7 +83,7 @@ func (e *Engine) Holders() [][]*callctx.Call {
 }
 
 // acquire makes the caller the owner of a lane of a living worker.
-func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
+func (e *Engine) acquire(c *callctx.Caller) (*hostLane, error) {
 	for tried := false; ; {
 		ended := c.Ended()
 		e.mu.Lock()
@@ -122,9 +122,9 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			}
 			continue
 		}
-		var l *lane
+		var l *hostLane
 		if len(w.lanes)-len(w.free)-w.views < e.lanes {
-			if l = w.idle(); l == nil && len(w.lanes) < transport.MaxLanes &&
+			if l = w.idle(); l == nil && len(w.lanes) < lane.MaxLanes &&
 				(len(w.lanes) < engine.MaxDepth || e.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
@@ -139,10 +139,10 @@ func (e *Engine) acquire(c *callctx.Caller) (*lane, error) {
 			e.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		mine := &waiter{*c, make(chan *lane, 1)}
+		mine := &waiter{*c, make(chan *hostLane, 1)}
 		e.waiting = append(e.waiting, mine)
 		var patience <-chan time.Time
-		if w.views == transport.MaxLanes { // whoever waits may be the one who is to release them
+		if w.views == lane.MaxLanes { // whoever waits may be the one who is to release them
 			t := time.NewTimer(viewPatience)
 			defer t.Stop()
 			patience = t.C
@@ -200,11 +200,11 @@ func own(err error) error {
 // waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
 type waiter struct {
 	caller callctx.Caller // not a pointer: then every call's would be on the heap
-	lane   chan *lane
+	lane   chan *hostLane
 }
 
 // giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
-func (e *Engine) giveUp(mine *waiter) *lane {
+func (e *Engine) giveUp(mine *waiter) *hostLane {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := slices.Index(e.waiting, mine); i >= 0 {
@@ -219,7 +219,7 @@ func (e *Engine) giveUp(mine *waiter) *lane {
 }
 
 // give makes a call the owner of the lane. The caller holds e.mu.
-func (e *Engine) give(l *lane, c *callctx.Caller) {
+func (e *Engine) give(l *hostLane, c *callctx.Caller) {
 	e.calls++
 	l.worker.refs++
 	l.renew(*c)
@@ -233,18 +233,18 @@ func (e *Engine) give(l *lane, c *callctx.Caller) {
 }
 
 // renew forgets the call before. The caller holds e.mu.
-func (l *lane) renew(c callctx.Caller) {
+func (l *hostLane) renew(c callctx.Caller) {
 	l.owned, l.caller, l.goroutine = true, c, 0
 	l.begun, l.asked, l.overdue, l.killed, l.batch = time.Time{}, time.Time{}, false, false, false
 }
 
 // clear says that no call is in the lane. The caller holds e.mu.
-func (l *lane) clear() {
+func (l *hostLane) clear() {
 	l.owned, l.caller, l.goroutine, l.begun = false, callctx.Caller{}, 0, time.Time{}
 }
 
 // disown ends that.
-func (e *Engine) disown(l *lane) {
+func (e *Engine) disown(l *hostLane) {
 	if l.Extended() > keepExtended {
 		l.Trim()
 	}
@@ -300,8 +300,8 @@ func (e *Engine) trim() {
 	if w == nil || e.closing {
 		return
 	}
-	var long []*lane
-	w.free = slices.DeleteFunc(w.free, func(l *lane) bool {
+	var long []*hostLane
+	w.free = slices.DeleteFunc(w.free, func(l *hostLane) bool {
 		if l.Extended() == 0 {
 			return false
 		}
@@ -341,7 +341,7 @@ func (e *Engine) wakeAll() {
 
 // idle takes the lane that was used last: the worker is most likely to wait for it awake. The caller holds the engine's
 // mu, as for the methods that follow.
-func (w *worker) idle() *lane {
+func (w *worker) idle() *hostLane {
 	if len(w.free) == 0 {
 		return nil
 	}
@@ -351,14 +351,14 @@ func (w *worker) idle() *lane {
 }
 
 // offer has l among the lanes that are to be had, unless the worker is dying: those have none.
-func (w *worker) offer(l *lane) {
+func (w *worker) offer(l *hostLane) {
 	if !w.dead.Load() {
 		w.free = append(w.free, l)
 	}
 }
 
-func (w *worker) addLane() *lane {
-	l := &lane{HostLane: w.memory.NewLane(), worker: w}
+func (w *worker) addLane() *hostLane {
+	l := &hostLane{HostLane: w.memory.NewLane(), worker: w}
 	w.lanes = append(w.lanes, l)
 	return l
 }
@@ -425,7 +425,7 @@ func (e *Engine) look(now time.Time) (found bool) {
 }
 
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
-func (l *lane) settle() {
+func (l *hostLane) settle() {
 	e := l.worker.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -433,7 +433,7 @@ func (l *lane) settle() {
 	l.viewed = true
 	l.worker.views++
 	e.views++
-	if l.worker.views == transport.MaxLanes { // those who wait did not know: nothing but patience ends it now
+	if l.worker.views == lane.MaxLanes { // those who wait did not know: nothing but patience ends it now
 		e.wakeAll()
 		return
 	}

@@ -38,8 +38,8 @@ type model struct {
 	arrived []chan struct{} // those who are about to make a step
 	running int             // actors that are not done
 	workers []*worker
-	owners  map[*lane]int // who has it
-	viewed  map[*lane]bool
+	owners  map[*hostLane]int // who has it
+	viewed  map[*hostLane]bool
 	closed  bool // Close or Shutdown has returned
 }
 
@@ -91,7 +91,7 @@ func (m *model) fail(format string, args ...any) {
 }
 
 // own and disown keep the actors' books.
-func (m *model) own(l *lane, actor int) {
+func (m *model) own(l *hostLane, actor int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other, taken := m.owners[l]; taken {
@@ -100,7 +100,7 @@ func (m *model) own(l *lane, actor int) {
 	m.owners[l] = actor
 }
 
-func (m *model) disown(l *lane) {
+func (m *model) disown(l *hostLane) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.owners, l)
@@ -246,7 +246,7 @@ func (m *model) check() {
 
 func (m *model) run(seed uint64) {
 	m.random = rand.New(rand.NewPCG(seed, 1))
-	m.owners, m.viewed = make(map[*lane]int), make(map[*lane]bool)
+	m.owners, m.viewed = make(map[*hostLane]int), make(map[*hostLane]bool)
 	o := Options{Grace: 2 * time.Millisecond, StartTimeout: time.Second, StopTimeout: 5 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 1000, Suspend: time.Millisecond}}
 	m.e = newEngine(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, engine.StartOptions{Instances: 1 + m.random.IntN(3)})

@@ -16,7 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 )
 
 // diary is a host that keeps what is logged.
@@ -62,14 +62,14 @@ func TestLastLaneBecomesAView(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := stillEngine(t, &diary{})
 		background := callctx.Background
-		var views []*lane
-		take := func() *lane {
+		var views []*hostLane
+		take := func() *hostLane {
 			l, err := e.acquire(&background)
 			require.NoError(t, err)
 			e.begin(l)
 			return l
 		}
-		for range transport.MaxLanes - 1 {
+		for range lane.MaxLanes - 1 {
 			l := take()
 			l.settle()
 			views = append(views, l)

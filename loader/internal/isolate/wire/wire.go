@@ -16,7 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 )
 
-// Open is the input of transport.OpOpen, as JSON.
+// Open is the input of lane.OpOpen, as JSON.
 type Open struct {
 	Path      []byte          // of the library, absolute; any bytes, as file names are
 	Copy      []byte          // the path of the copy that is loaded; "" where its descriptor was inherited
@@ -48,7 +48,7 @@ func Contents(lib *inspect.Library) []string {
 	return list
 }
 
-// Opened is the output of transport.OpOpen, as JSON.
+// Opened is the output of lane.OpOpen, as JSON.
 type Opened struct {
 	Deaf bool // threads of the plug-in's own wait for ever when they use a host service
 }

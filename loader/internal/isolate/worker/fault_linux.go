@@ -9,14 +9,14 @@ import (
 	"github.com/ebitengine/purego"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // What the handler of faults uses. It is read and written in assembly.
 var (
 	//lint:ignore U1000 the handler reads it
-	faultRecord *transport.Fault // in the memory shared with the host, or nil
+	faultRecord *lane.Fault // in the memory shared with the host, or nil
 	//lint:ignore U1000 the handler reads it
 	faultProcess int32
 	//lint:ignore U1000 the handler reads it
@@ -51,7 +51,7 @@ func faultAddresses() (handler, restorer uintptr)
 
 // recordFaults has the first fault of this process written to record, before the signal ends it as by default. Threads of the
 // plug-in's own have no alternate stack: where theirs overflows the kernel ends the process by itself.
-func recordFaults(record *transport.Fault) {
+func recordFaults(record *lane.Fault) {
 	faultRecord, faultProcess = record, int32(unix.Getpid())
 	const restorerGiven, onStack, withInfo = 0x04000000, 0x08000000, 4
 	action := struct {

@@ -2,10 +2,10 @@
 
 package worker
 
-import "github.com/ferrule-dev/ferrule/loader/internal/transport"
+import "github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 
 // recordFaults does nothing: there is no handler for this system.
-func recordFaults(*transport.Fault) {}
+func recordFaults(*lane.Fault) {}
 
 func beforeLoading() {}
 

@@ -14,9 +14,9 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // worker is one worker process, from its start until nothing of it is left.
@@ -26,7 +26,7 @@ import (
 // call waits for more than the first two: a process that cannot be killed, or not be reaped, takes its time.
 type worker struct {
 	engine  *Engine
-	memory  *transport.Host
+	memory  *lane.Host
 	process child
 	began   time.Time
 	attempt int
@@ -51,8 +51,8 @@ type worker struct {
 	opened   bool          // it has opened the plug-in
 	unserved bool          // it had not come as far as to serve
 	place    string        // its fault was, in words; may be empty
-	lanes    []*lane       // all
-	free     []*lane       // those that nobody owns; the last one was used last
+	lanes    []*hostLane       // all
+	free     []*hostLane       // those that nobody owns; the last one was used last
 	views    int           // how many are owned by calls that are over, for their output
 	inside   int           // how many calls were in it when it began to die
 	refs     int           // one until it is dying, one until it is launched, one for each owned lane: who uses memory
@@ -141,7 +141,7 @@ func (e *Engine) giveUpLaunch() {
 
 // spawn makes the memory and starts what is to share it.
 func (w *worker) spawn() (err error) {
-	if w.memory, err = transport.NewHost(); err != nil {
+	if w.memory, err = lane.NewHost(); err != nil {
 		return err
 	}
 	w.output = newTail(w.engine.options.Stderr)
@@ -204,7 +204,7 @@ func (w *worker) open() error {
 		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
 	})
 	defer late.Stop()
-	out, err := c.control(transport.OpOpen, wire.Marshal(request))
+	out, err := c.control(lane.OpOpen, wire.Marshal(request))
 	err = c.openError(err)
 	c.over()
 	e.mu.Lock()
@@ -245,7 +245,7 @@ func (c *call) openError(err error) error {
 }
 
 // control runs a call that is not one of the plug-in's functions.
-func (c *call) control(op transport.Op, in []byte) ([]byte, error) {
+func (c *call) control(op lane.Op, in []byte) ([]byte, error) {
 	c.apart = true
 	area, err := c.lane.Room(len(in), 4<<10)
 	if err != nil {
@@ -292,7 +292,7 @@ func (w *worker) leave(reason string) {
 	if e.worker == w {
 		e.worker = nil
 		e.count(w)
-		if !slices.ContainsFunc(w.lanes, func(l *lane) bool { return l.owned }) && !e.closing {
+		if !slices.ContainsFunc(w.lanes, func(l *hostLane) bool { return l.owned }) && !e.closing {
 			go w.mourn() // no call tells of it: a view that is held is of one that is over
 		}
 	}
@@ -328,7 +328,7 @@ func (w *worker) await() {
 	signal, code := w.process.wait()
 	e.mu.Lock()
 	w.ended, w.signal, w.code, w.lived = true, signal, code, time.Since(w.began)
-	var fault transport.FaultReport
+	var fault lane.FaultReport
 	var faulted bool
 	if !w.dead.Load() { // the memory is there
 		w.unserved = !w.opened && !w.memory.Served() // the plug-in may have overwritten the memory
@@ -488,7 +488,7 @@ func (e *Engine) restart() (<-chan struct{}, error) {
 
 // halt has the worker stop the plug-in.
 func (c *call) halt() error {
-	_, err := c.control(transport.OpStop, nil)
+	_, err := c.control(lane.OpStop, nil)
 	if err != nil {
 		if _, crashed := err.(*engine.Crash); !crashed {
 			err = c.garbage(err)

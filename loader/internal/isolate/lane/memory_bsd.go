@@ -1,6 +1,6 @@
 //go:build unix && !linux && !darwin
 
-package transport
+package lane
 
 import "os"
 

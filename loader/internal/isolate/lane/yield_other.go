@@ -1,6 +1,6 @@
 //go:build !linux && !windows
 
-package transport
+package lane
 
 import "runtime"
 

@@ -1,6 +1,6 @@
 //go:build linux && !ferrule_portable
 
-package transport
+package lane
 
 import (
 	"go/ast"
@@ -42,7 +42,7 @@ func TestSystemCallsKeepTheirArguments(t *testing.T) {
 					kept = append(kept, called(call.Args[0]))
 				case strings.HasPrefix(name, "syscall.") || strings.HasPrefix(name, "unix."):
 					for _, arg := range call.Args {
-						if inner, ok := arg.(*ast.CallExpr); ok && (called(inner) == "cmem.AddrOf" || called(inner) == "cmem.Addr") {
+						if inner, ok := arg.(*ast.CallExpr); ok && (called(inner) == "raw.AddrOf" || called(inner) == "raw.Addr") {
 							passed = append(passed, called(inner.Args[0]))
 						}
 					}

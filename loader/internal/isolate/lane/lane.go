@@ -1,4 +1,4 @@
-// Package transport carries calls between a host and a worker process through shared memory.
+// Package lane carries calls between a host and a worker process through shared memory.
 //
 // The memory begins with a header and a fixed number of lanes. A lane serves one call at a time. It has a word that says
 // whose turn it is, a message in each direction, room for small payloads, and room for those of host functions. A
@@ -11,7 +11,7 @@
 // Nothing that the worker can write. The host keeps where the regions are to itself, takes one copy of a message before
 // it looks at it, and checks each length in it against what it knows itself. A turn that is nobody's means that
 // the worker has written where it must not.
-package transport
+package lane
 
 import (
 	"math"

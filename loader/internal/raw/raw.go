@@ -134,7 +134,7 @@ func At[T any](b []byte, off int) *T {
 	var t T
 	p := unsafe.Pointer(unsafe.SliceData(b[off : off+int(unsafe.Sizeof(t))]))
 	if uintptr(p)%unsafe.Alignof(t) != 0 {
-		panic("cmem.At: not aligned")
+		panic("raw.At: not aligned")
 	}
 	return (*T)(p)
 }

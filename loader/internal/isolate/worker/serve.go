@@ -19,11 +19,11 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
-	"github.com/ferrule-dev/ferrule/loader/internal/transport"
 )
 
 // Variable is the environment variable that makes a process a worker: Value's text.
@@ -35,7 +35,7 @@ var version = strconv.Itoa(mark.Version)
 const plain, sandboxed = "plain", "sandbox"
 
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
-// open as long as it lives, then what transport.Attach takes, and then, where a library is handed over so, its own.
+// open as long as it lives, then what lane.Attach takes, and then, where a library is handed over so, its own.
 func Value(sandbox bool, handles ...uintptr) string {
 	text := version + " " + plain
 	if sandbox {
@@ -68,7 +68,7 @@ func Requested() (worker, sandbox bool) {
 func Main(sandbox Sandbox) {
 	fields := strings.Fields(os.Getenv(Variable))
 	_ = os.Unsetenv(Variable)
-	if len(fields) != 3+transport.FilesOfWorker+libfile.Handoffs || fields[0] != version {
+	if len(fields) != 3+lane.FilesOfWorker+libfile.Handoffs || fields[0] != version {
 		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
 	}
 	var files []*os.File
@@ -89,7 +89,7 @@ func Main(sandbox Sandbox) {
 	surrender()
 	admits := admitThreads()
 	go dieWithHost(files[0])
-	memory, err := transport.Attach(files[1:][:transport.FilesOfWorker])
+	memory, err := lane.Attach(files[1:][:lane.FilesOfWorker])
 	if err != nil {
 		fail(ExitProtocol, err.Error())
 	}
@@ -115,7 +115,7 @@ func fail(code int, text string) {
 
 // server runs one plug-in for its host.
 type server struct {
-	memory  *transport.Worker
+	memory  *lane.Worker
 	sandbox Sandbox
 	admits  bool       // whether the plug-in's own threads can use host services
 	alone   bool       // whether the process has no descriptors but its own
@@ -126,25 +126,25 @@ type server struct {
 }
 
 // serve serves one lane.
-func (s *server) serve(l *transport.WorkerLane) {
+func (s *server) serve(l *lane.WorkerLane) {
 	plain, nested := &laneContext{lane: l}, &laneContext{lane: l, nested: true}
 	var batch engine.Batch
 	var inputs [][]byte
 	for {
 		m, in, room, err := l.Next()
 		switch ctx := plain; {
-		case err != nil && !errors.Is(err, transport.ErrGarbage):
+		case err != nil && !errors.Is(err, lane.ErrGarbage):
 			err = answer(l, nil, 0, tooLong(int(m.Len), err))
 		case err != nil:
-		case m.Op == transport.OpCall || m.Op == transport.OpBatch:
-			if m.Flags&transport.FlagNested != 0 {
+		case m.Op == lane.OpCall || m.Op == lane.OpBatch:
+			if m.Flags&lane.FlagNested != 0 {
 				ctx = nested
 			}
 			e := s.engine.Load()
 			switch {
 			case e == nil:
-				err = l.Fail(transport.FailedClosed, nil)
-			case m.Op == transport.OpCall:
+				err = l.Fail(lane.FailedClosed, nil)
+			case m.Op == lane.OpCall:
 				out, status, failure := e.Append(ctx, engine.Fn(m.Fn), room[:0], in)
 				err = answer(l, out, status, failure)
 			default:
@@ -156,9 +156,9 @@ func (s *server) serve(l *transport.WorkerLane) {
 					batch.Out = nil
 				}
 			}
-		case m.Op == transport.OpOpen:
+		case m.Op == lane.OpOpen:
 			err = s.open(l, in)
-		case m.Op == transport.OpStop:
+		case m.Op == lane.OpStop:
 			if e := s.engine.Load(); e != nil {
 				s.control.lane.Store(l)
 				_ = e.Close() // unloading is the system's, at the end of the process
@@ -167,7 +167,7 @@ func (s *server) serve(l *transport.WorkerLane) {
 				leave()
 			}
 		default:
-			err = transport.ErrGarbage
+			err = lane.ErrGarbage
 		}
 		if err != nil {
 			fail(ExitGarbage, err.Error())
@@ -179,7 +179,7 @@ func (s *server) serve(l *transport.WorkerLane) {
 const keepBatch = 4 << 20
 
 // answerBatch ends a batch as the engine did.
-func answerBatch(l *transport.WorkerLane, room []byte, batch *engine.Batch, failure error) error {
+func answerBatch(l *lane.WorkerLane, room []byte, batch *engine.Batch, failure error) error {
 	ending := wire.EndingNone
 	switch {
 	case errors.Is(failure, context.Canceled):
@@ -192,7 +192,7 @@ func answerBatch(l *transport.WorkerLane, room []byte, batch *engine.Batch, fail
 	if n := wire.OutcomeSize(batch); n > len(room) { // written where it goes, and not copied there
 		if larger, err := l.Room(n); err == nil {
 			room = larger
-		} else if errors.Is(err, transport.ErrGarbage) {
+		} else if errors.Is(err, lane.ErrGarbage) {
 			return err
 		} else {
 			return answer(l, nil, 0, tooLong(n, err))
@@ -219,7 +219,7 @@ func outputs(o *wire.Open) native.Outputs {
 	return native.Outputs{MaxBatch: int(most), StopBatch: int(min(stop, most/2+1)),
 		Room: func(ctx context.Context, _ []byte, n int) ([]byte, error) {
 			room, err := laneOf(ctx).Room(n)
-			if errors.Is(err, transport.ErrGarbage) {
+			if errors.Is(err, lane.ErrGarbage) {
 				fail(ExitGarbage, err.Error())
 			} else if err != nil {
 				return nil, tooLong(n, err)
@@ -232,7 +232,7 @@ func outputs(o *wire.Open) native.Outputs {
 // copy may be there twice, and as much again that is garbage; the Go runtime ends the process when there is no memory for it.
 func copyShare(memory int64) int64 { return memory / 8 }
 
-// admit returns what transport.Worker.Bounds takes for a worker with so much memory; 0 is no limit.
+// admit returns what lane.Worker.Bounds takes for a worker with so much memory; 0 is no limit.
 func admit(memory int64) func(n int) error {
 	if memory == 0 {
 		return nil
@@ -248,17 +248,17 @@ func admit(memory int64) func(n int) error {
 // answers is how a lane ends a call.
 type answers interface {
 	Done(status int32, out []byte) error
-	Fail(failure transport.Failure, text []byte) error
+	Fail(failure lane.Failure, text []byte) error
 }
 
 // batchAnswers does so for a batch.
 type batchAnswers struct {
-	*transport.WorkerLane
+	*lane.WorkerLane
 	batch *engine.Batch
 }
 
 // Fail says what became of the inputs that ran, too.
-func (a batchAnswers) Fail(failure transport.Failure, text []byte) error {
+func (a batchAnswers) Fail(failure lane.Failure, text []byte) error {
 	if len(a.batch.Records) == 0 {
 		return a.WorkerLane.Fail(failure, text)
 	}
@@ -275,28 +275,28 @@ func answer(l answers, out []byte, status abi.Status, err error) error {
 	var long *engine.TooLong
 	switch {
 	case errors.As(err, &long):
-		return l.Fail(transport.FailedTooLong, []byte(long.Text))
+		return l.Fail(lane.FailedTooLong, []byte(long.Text))
 	case errors.As(err, &start): // first: its cause may be a violation
-		return l.Fail(transport.FailedStart, wire.StartError(start))
+		return l.Fail(lane.FailedStart, wire.StartError(start))
 	case errors.As(err, &violation):
-		return l.Fail(transport.FailedRule, wire.Violation(violation))
+		return l.Fail(lane.FailedRule, wire.Violation(violation))
 	case errors.Is(err, context.Canceled):
-		return l.Fail(transport.FailedCancelled, nil)
+		return l.Fail(lane.FailedCancelled, nil)
 	case errors.Is(err, engine.ErrReentrant):
-		return l.Fail(transport.FailedReentrant, nil)
+		return l.Fail(lane.FailedReentrant, nil)
 	case errors.Is(err, engine.ErrClosed):
-		return l.Fail(transport.FailedClosed, nil)
+		return l.Fail(lane.FailedClosed, nil)
 	default:
-		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
 }
 
 // open loads the plug-in and starts its instances.
-func (s *server) open(l *transport.WorkerLane, in []byte) error {
+func (s *server) open(l *lane.WorkerLane, in []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.engine.Load() != nil {
-		return transport.ErrGarbage
+		return lane.ErrGarbage
 	}
 	var o wire.Open
 	if err := wire.Unmarshal(in, &o); err != nil {
@@ -310,17 +310,17 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 	}
 	copy, err := libfile.Received(s.library, string(o.Copy))
 	if err != nil {
-		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
 	lib, err := native.InspectCopy(string(o.Path), copy)
 	if err != nil {
-		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
 	brought := native.Bring(string(o.Path), copy, lib)
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
 		boxed, err := s.shutIn(&o)
 		if err != nil {
-			return l.Fail(transport.FailedOpen, wire.OpenError(err))
+			return l.Fail(lane.FailedOpen, wire.OpenError(err))
 		}
 		layers = append(layers, boxed...)
 	}
@@ -337,7 +337,7 @@ func (s *server) open(l *transport.WorkerLane, in []byte) error {
 				Expected: "the same functions, hooks, imports and threads", Remedy: "Close the plug-in and open it again"}
 		}, Loading: beforeLoading})
 	if err != nil {
-		return l.Fail(transport.FailedOpen, wire.OpenError(err))
+		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
 	s.memory.Fault().Base = uint64(image.Base())
 	afterLoading()
@@ -390,7 +390,7 @@ func (proxy) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.S
 
 // hostGone is what a plug-in gets where its host has no answer.
 func hostGone(err error) ([]byte, abi.Status) {
-	if errors.Is(err, transport.ErrGarbage) {
+	if errors.Is(err, lane.ErrGarbage) {
 		fail(ExitGarbage, err.Error())
 	}
 	return []byte("host function: " + err.Error()), abi.StatusNoMemory
@@ -401,14 +401,14 @@ func (proxy) Panicked(_ context.Context, _ uint32, value any) ([]byte, abi.Statu
 }
 
 func (proxy) Log(ctx context.Context, level abi.Level, text []byte) {
-	if err := laneOf(ctx).Log(uint32(level), text); errors.Is(err, transport.ErrGarbage) {
+	if err := laneOf(ctx).Log(uint32(level), text); errors.Is(err, lane.ErrGarbage) {
 		fail(ExitGarbage, err.Error())
 	}
 }
 
 // laneContext is the context of the calls on a lane. It ends when the host has set the lane's cancellation word.
 type laneContext struct {
-	lane   *transport.WorkerLane
+	lane   *lane.WorkerLane
 	nested bool
 }
 
@@ -416,8 +416,8 @@ var _ native.Canceller = (*laneContext)(nil)
 
 type laneKey struct{}
 
-func laneOf(ctx context.Context) *transport.WorkerLane {
-	return ctx.Value(laneKey{}).(*transport.WorkerLane) // every call of this process is on a lane
+func laneOf(ctx context.Context) *lane.WorkerLane {
+	return ctx.Value(laneKey{}).(*lane.WorkerLane) // every call of this process is on a lane
 }
 
 func (*laneContext) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -447,7 +447,7 @@ func (c *laneContext) CancelWord() *atomic.Uint32 { return c.lane.Word() }
 // controlContext is the context of ferrule_start and ferrule_stop when the host opens and closes the plug-in, which may be
 // on different lanes.
 type controlContext struct {
-	lane atomic.Pointer[transport.WorkerLane]
+	lane atomic.Pointer[lane.WorkerLane]
 }
 
 func (*controlContext) Deadline() (time.Time, bool) { return time.Time{}, false }

@@ -1,6 +1,6 @@
 //go:build !linux || ferrule_portable
 
-package transport
+package lane
 
 import (
 	"encoding/binary"
