@@ -1,5 +1,6 @@
 //! `#[ferrule::export]` and `#[ferrule::hook]`.
 
+use crate::common;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
 use syn::spanned::Spanned;
@@ -37,11 +38,11 @@ pub fn expand(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStr
 
 fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let attribute = kind.attribute();
-    crate::no_arguments(attribute, &arguments)?;
+    common::no_arguments(attribute, &arguments)?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), format!("#[ferrule::{attribute}] goes on a function: {error}")))?;
     let signature = &function.sig;
-    crate::check_signature(attribute, signature)?;
+    common::check_signature(attribute, signature)?;
 
     // `crate::…` finds what `plugin!` defines; its name is what the author reads when the macro is missing.
     let plugin = quote!(crate::ferrule_plugin_macro);
@@ -57,7 +58,7 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
             FnArg::Typed(parameter) => parameter,
             FnArg::Receiver(_) => unreachable!("check_signature refuses it"),
         };
-        let ty = crate::elide_lifetimes(parameter.ty.to_token_stream());
+        let ty = common::elide_lifetimes(parameter.ty.to_token_stream());
         let span = parameter.ty.span();
         let (seen, what) = match role(&parameter.ty) {
             Role::Context => {
@@ -89,18 +90,18 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
 
     let (output, output_span) = match &signature.output {
         ReturnType::Default => (quote!(()), signature.ident.span()),
-        ReturnType::Type(_, ty) => (crate::elide_lifetimes(ty.to_token_stream()), ty.span()),
+        ReturnType::Type(_, ty) => (common::elide_lifetimes(ty.to_token_stream()), ty.span()),
     };
     let output_type = quote_spanned!(output_span=> <#output as ::ferrule::Output>::MEDIA_TYPE);
     let output = quote_spanned!(output_span=> <#output as ::ferrule::Output>::into_bytes);
     let input = input.unwrap_or_else(|| quote!(""));
 
     let ident = &signature.ident;
-    let name = crate::symbol_name(ident);
+    let name = common::symbol_name(ident);
     let entry = format_ident!("ferrule_{}_{}", kind.prefix(), name, span = Span::call_site());
     let meta = format_ident!("ferrule_meta_{}_{}", kind.prefix(), name, span = Span::call_site());
-    let meta = crate::meta(&meta, &function.attrs, input, output_type);
-    let cfgs = crate::cfgs(&function.attrs);
+    let meta = common::meta(&meta, &function.attrs, input, output_type);
+    let cfgs = common::cfgs(&function.attrs);
     Ok(quote! {
         #(#cfgs)*
         const _: () = {
@@ -154,5 +155,76 @@ mod tests {
         for ty in ["&Counter", "&mut Counter", "&mut Context", "&(A, B)"] {
             assert!(matches!(role_of(ty), Role::State), "{ty}");
         }
+    }
+
+    fn expanded(kind: Kind, item: TokenStream) -> String {
+        expand(kind, TokenStream::new(), item).to_string()
+    }
+
+    #[test]
+    fn symbols_have_the_name_of_the_function() {
+        let item = quote!(
+            fn r#type(text: &str) {}
+        );
+        let export = expanded(Kind::Export, item.clone());
+        assert!(export.starts_with(&item.to_string()), "{export}");
+        assert!(
+            export.contains("fn ferrule_fn_type (") && export.contains("static ferrule_meta_fn_type :"),
+            "{export}"
+        );
+        let hook = expanded(Kind::Hook, item);
+        assert!(hook.contains("fn ferrule_hook_type (") && hook.contains("static ferrule_meta_hook_type :"), "{hook}");
+    }
+
+    #[test]
+    fn each_parameter_once() {
+        for (item, want) in [
+            (
+                quote!(
+                    fn f(a: &str, b: u8) {}
+                ),
+                "a second input",
+            ),
+            (
+                quote!(
+                    fn f(a: &Counter, b: &mut Counter) {}
+                ),
+                "a second state",
+            ),
+            (
+                quote!(
+                    fn f(a: &Context, b: &ferrule::Context) {}
+                ),
+                "a second `&Context`",
+            ),
+        ] {
+            let text = expanded(Kind::Export, item);
+            assert!(text.contains("compile_error") && text.contains(want), "{text}");
+        }
+        let all = expanded(
+            Kind::Export,
+            quote!(
+                fn f(a: &Context, b: &mut Counter, c: Vec<u8>) {}
+            ),
+        );
+        assert!(!all.contains("compile_error"), "{all}");
+    }
+
+    #[test]
+    fn what_is_no_function_stays_beside_its_error() {
+        let item = quote!(
+            struct S;
+        );
+        let text = expanded(Kind::Hook, item.clone());
+        assert!(text.starts_with(&item.to_string()) && text.contains("#[ferrule::hook] goes on a function"), "{text}");
+        let arguments = expand(
+            Kind::Hook,
+            quote!(name = "x"),
+            quote!(
+                fn f() {}
+            ),
+        )
+        .to_string();
+        assert!(arguments.contains("#[ferrule::hook] takes no arguments"), "{arguments}");
     }
 }

@@ -1,5 +1,6 @@
 //! `#[ferrule::import]`.
 
+use crate::common;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
 use syn::spanned::Spanned;
@@ -8,7 +9,7 @@ use syn::{Error, FnArg, ForeignItemFn, Result, ReturnType};
 const ATTRIBUTE: &str = "import";
 
 pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    crate::no_arguments(ATTRIBUTE, &arguments)?;
+    common::no_arguments(ATTRIBUTE, &arguments)?;
     let function: ForeignItemFn = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
@@ -19,7 +20,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
         )
     })?;
     let signature = &function.sig;
-    crate::check_signature(ATTRIBUTE, signature)?;
+    common::check_signature(ATTRIBUTE, signature)?;
 
     let mut arguments = signature.inputs.iter();
     let (value, input) = match arguments.next() {
@@ -29,7 +30,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                 syn::Pat::Ident(name) => &name.ident,
                 other => return Err(Error::new_spanned(other, "#[ferrule::import]: give the parameter a name")),
             };
-            let elided = crate::elide_lifetimes(ty.to_token_stream());
+            let elided = common::elide_lifetimes(ty.to_token_stream());
             let output = quote_spanned!(ty.span()=> <#elided as ::ferrule::Output>);
             (quote!(#output::into_bytes(#name)), quote!(#output::MEDIA_TYPE))
         }
@@ -59,12 +60,12 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     }
     let output = quote_spanned!(output.span()=> <#output as ::ferrule::__private::Imported>);
 
-    let name = crate::symbol_name(&signature.ident);
+    let name = common::symbol_name(&signature.ident);
     let slot = format_ident!("ferrule_import_{}", name, span = Span::call_site());
     let meta = format_ident!("ferrule_meta_import_{}", name, span = Span::call_site());
-    let meta = crate::meta(&meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
+    let meta = common::meta(&meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
     let (attributes, visibility) = (&function.attrs, &function.vis);
-    let cfgs = crate::cfgs(attributes);
+    let cfgs = common::cfgs(attributes);
     Ok(quote! {
         #(#attributes)*
         #visibility #signature {
@@ -76,4 +77,69 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
         #(#cfgs)*
         const _: () = { #meta };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_a_function_with_a_slot() {
+        let item = quote!(
+            #[cfg(unix)]
+            pub(crate) fn points(customer: &str) -> ferrule::Result<String>;
+        );
+        let text = expand(TokenStream::new(), item).unwrap().to_string();
+        let head = quote!(#[cfg(unix)] pub(crate) fn points(customer: &str) -> ferrule::Result<String>);
+        assert!(text.starts_with(&format!("{head} {{")), "{text}");
+        assert!(text.contains("static ferrule_import_points :"), "{text}");
+        assert!(text.contains("static ferrule_meta_import_points :"), "{text}");
+        // The condition is on the function and on its meta text.
+        assert_eq!(text.matches(&quote!(#[cfg(unix)]).to_string()).count(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_an_import_cannot_be() {
+        for (item, want) in [
+            (
+                quote!(
+                    fn f() -> Result<()> {}
+                ),
+                "without a body",
+            ),
+            (
+                quote!(
+                    fn f(a: u8, b: u8) -> Result<()>;
+                ),
+                "a second parameter",
+            ),
+            (
+                quote!(
+                    fn f((a, b): (u8, u8)) -> Result<()>;
+                ),
+                "give the parameter a name",
+            ),
+            (
+                quote!(
+                    fn f(a: u8);
+                ),
+                "return `ferrule::Result<()>`",
+            ),
+            (
+                quote!(
+                    fn f() -> Result<&'static str>;
+                ),
+                "return an owned type",
+            ),
+            (
+                quote!(
+                    fn f<T>(a: T) -> Result<()>;
+                ),
+                "generic",
+            ),
+        ] {
+            let error = expand(TokenStream::new(), item).unwrap_err().to_string();
+            assert!(error.contains("#[ferrule::import]") && error.contains(want), "{error}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `ferrule::plugin!`.
 
+use crate::common;
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned, ToTokens};
 use syn::ext::IdentExt;
@@ -25,7 +26,7 @@ impl Parse for Entry {
             true => input.parse()?,
             false => {
                 let name = input.call(Ident::parse_any)?;
-                LitStr::new(&crate::symbol_name(&name), name.span())
+                LitStr::new(&common::symbol_name(&name), name.span())
             }
         };
         input.parse::<Token![:]>()?;
@@ -101,7 +102,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
             }
         }
     });
-    let manifest = crate::text(&Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
+    let manifest = common::text(&Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
     Ok(quote! {
         #[allow(non_camel_case_types)]
         enum ferrule_plugin_macro {}
@@ -143,4 +144,70 @@ fn thread_rule(value: &Expr) -> Result<TokenStream> {
         }
     }
     Err(Error::new(value.span(), "expected \"serial\", \"concurrent\" or \"pinned\" (rule R13)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(input: TokenStream) -> String {
+        expand(input).unwrap_or_else(|error| panic!("{error}")).to_string()
+    }
+
+    #[test]
+    fn the_symbols_of_a_plug_in() {
+        let stateless = text(quote!(name: "a", version: "1"));
+        assert!(
+            stateless.contains("static ferrule_manifest :") && stateless.contains("fn ferrule_batch ("),
+            "{stateless}"
+        );
+        assert!(!stateless.contains("fn ferrule_start (") && !stateless.contains("fn ferrule_stop ("), "{stateless}");
+        let stateful = text(quote!(name: "a", version: "1", state: Counter<u8>,));
+        assert!(stateful.contains("fn ferrule_start (") && stateful.contains("fn ferrule_stop ("), "{stateful}");
+        assert!(
+            stateful.contains(
+                &quote!(
+                    type State = Counter<u8>;
+                )
+                .to_string()
+            ),
+            "{stateful}"
+        );
+    }
+
+    #[test]
+    fn pairs_stand_in_their_order_and_the_contract_first() {
+        let text = text(quote!(version: "1", "x-color.2": BLUE, name: "a"));
+        let places = ["\"ferrule\" , \"1\"", "\"version\"", "\"x-color.2\" , BLUE", "\"name\""]
+            .map(|pair| text.find(pair).unwrap_or_else(|| panic!("no {pair} in {text}")));
+        assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{text}");
+    }
+
+    #[test]
+    fn thread_rules() {
+        for (word, rule) in [("serial", "Serial"), ("concurrent", "Concurrent"), ("pinned", "Pinned")] {
+            let text = text(quote!(name: "a", version: "1", threads: #word));
+            assert!(text.contains(&format!(":: {rule} ;")), "{text}");
+        }
+        assert!(text(quote!(name: "a", version: "1")).contains(":: Serial ;"));
+        let error = expand(quote!(name: "a", version: "1", threads: WORD)).unwrap_err();
+        assert!(error.to_string().contains("rule R13"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_are_wrong() {
+        let long = "k".repeat(65);
+        for (input, want) in [
+            (quote!(name: "a"), "`version:` is missing"),
+            (quote!(version: "1"), "`name:` is missing"),
+            (quote!(name: "a", version: "1", name: "b"), "the key `name` stands twice"),
+            (quote!(name: "a", version: "1", Big: "b"), "a key is 1 to 64 bytes"),
+            (quote!(name: "a", version: "1", "": "b"), "a key is 1 to 64 bytes"),
+            (quote!(name: "a", version: "1", #long: "b"), "a key is 1 to 64 bytes"),
+            (quote!(name: "a", version: "1", ferrule: "2"), "is there already"),
+        ] {
+            let error = expand(input.clone()).unwrap_err().to_string();
+            assert!(error.contains(want), "{input}: {error}");
+        }
+    }
 }

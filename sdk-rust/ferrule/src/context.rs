@@ -1,25 +1,9 @@
 //! What the host offers while a call runs.
 
-use crate::{ffi, Error, Result};
-use std::borrow::Cow;
+use crate::current::{with_current, Current};
+use crate::host::Services;
+use crate::{Error, Level, Result};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// The importance of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum Level {
-    /// Something failed.
-    Error = crate::abi::LOG_ERROR,
-    /// Something looks wrong.
-    Warn = crate::abi::LOG_WARN,
-    /// What an operator may want to know.
-    Info = crate::abi::LOG_INFO,
-    /// What the author may want to know.
-    Debug = crate::abi::LOG_DEBUG,
-    /// Every step.
-    Trace = crate::abi::LOG_TRACE,
-}
 
 /// The running call, seen from inside: the host's logger, cancellation, and imports on the plug-in's own threads.
 ///
@@ -48,41 +32,24 @@ pub struct Context {
     services: Services,
 }
 
-enum Services {
-    Frame(ffi::Frame),
-    #[cfg(feature = "testing")]
-    Testing(crate::testing::Host),
-}
-
 impl Context {
-    pub(crate) fn of_frame(frame: ffi::Frame) -> Context {
-        Context { services: Services::Frame(frame) }
+    pub(crate) fn new(services: Services) -> Context {
+        Context { services }
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn of_test(host: crate::testing::Host) -> Context {
-        Context { services: Services::Testing(host) }
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Hands a line to the host's logger, which knows the plug-in's name. Newlines at its end are cut off.
     pub fn log(&self, level: Level, message: impl fmt::Display) {
-        let message = message.to_string();
-        let line = message.trim_end_matches('\n');
-        match &self.services {
-            Services::Frame(frame) => frame.log(level, line),
-            #[cfg(feature = "testing")]
-            Services::Testing(host) => host.log(level, line),
-        }
+        self.services.log(level, message);
     }
 
     /// Does the host no longer want the result (rule R17)? Poll it in whatever may run for more than some
     /// milliseconds, and return [`Error::cancelled`] soon after. Costs one load.
     pub fn cancelled(&self) -> bool {
-        match &self.services {
-            Services::Frame(frame) => frame.cancelled(),
-            #[cfg(feature = "testing")]
-            Services::Testing(host) => host.cancelled(),
-        }
+        self.services.cancelled()
     }
 
     /// [`cancelled`](Context::cancelled) for use with `?`.
@@ -97,19 +64,9 @@ impl Context {
     /// current call; on the thread on which the host called it is set already, on the plug-in's own threads this sets
     /// it.
     pub fn scope<R>(&self, work: impl FnOnce() -> R) -> R {
-        match ffi::with_current(|current| std::ptr::eq(current.context, self)) {
+        match with_current(|current| std::ptr::eq(current.services, &self.services)) {
             Some(true) => work(),
-            _ => ffi::Current::of_scope(self).run(work),
-        }
-    }
-
-    /// Calls the host function that the import `name` stands for.
-    fn import(&self, slot: &AtomicU32, name: &str, input: &[u8]) -> Result<Vec<u8>> {
-        match &self.services {
-            // Relaxed: the host wrote the slot before any code of this library ran (rule R5).
-            Services::Frame(frame) => frame.import(slot.load(Ordering::Relaxed), name, input),
-            #[cfg(feature = "testing")]
-            Services::Testing(host) => host.answer(name, input),
+            _ => Current::of_scope(&self.services).run(work),
         }
     }
 }
@@ -120,25 +77,58 @@ impl fmt::Debug for Context {
     }
 }
 
-/// What `#[ferrule::import]` expands to.
-pub fn import(slot: &AtomicU32, name: &str, input: Result<Cow<'_, [u8]>>) -> Result<Vec<u8>> {
-    let input = input?;
-    ffi::with_current(|current| current.context.import(slot, name, &input)).unwrap_or_else(|| {
-        Err(Error::failed(format_args!(
-            "the import `{name}` was called on a thread on which no call of the host is running; on a thread of the \
-             plug-in's own, call it inside Context::scope (rule R14)"
-        )))
-    })
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests {
-    use super::*;
+    use crate::testing::Host;
+    use crate::{Context, Level, Status};
 
     #[test]
-    fn an_import_without_a_call_is_an_error() {
-        static SLOT: AtomicU32 = AtomicU32::new(0);
-        let answer = import(&SLOT, "loyalty_points", Ok(b"ada"[..].into()));
-        assert!(answer.unwrap_err().message().contains("Context::scope"));
+    fn scope_makes_the_call_current_on_another_thread() {
+        let host = Host::new();
+        host.run(|ctx| {
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    assert!(crate::current::with_current(|_| ()).is_none());
+                    let result = ctx.scope(|| {
+                        crate::current::with_current(|current| {
+                            assert!(std::ptr::eq(current.services, ctx.services()));
+                        })
+                    });
+                    assert!(result.is_some());
+                    assert!(crate::current::with_current(|_| ()).is_none());
+                });
+            });
+        });
+    }
+
+    #[test]
+    fn the_scope_of_another_call_ends_with_it() {
+        let (outer, inner) = (Host::new(), Host::new());
+        let line = || crate::current::with_current(|current| current.services.log(Level::Info, "line"));
+        outer.run(|outer_ctx| {
+            inner.run(|_| {
+                outer_ctx.scope(line);
+                line();
+            });
+        });
+        assert_eq!((outer.lines().len(), inner.lines().len()), (1, 1));
+    }
+
+    #[test]
+    fn cancellation_and_what_debug_shows() {
+        let host = Host::new();
+        host.run(|ctx| {
+            assert_eq!((ctx.cancelled(), ctx.check_cancelled()), (false, Ok(())));
+            assert_eq!(format!("{ctx:?}"), "Context { cancelled: false, .. }");
+            host.cancel();
+            assert_eq!(ctx.check_cancelled().unwrap_err().status(), Status::CANCELLED);
+            assert_eq!(format!("{ctx:?}"), "Context { cancelled: true, .. }");
+        });
+    }
+
+    #[test]
+    fn threads_may_have_it() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Context>();
     }
 }

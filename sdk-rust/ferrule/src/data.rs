@@ -243,6 +243,49 @@ mod tests {
     use crate::Status;
 
     #[test]
+    fn inputs_are_the_bytes() {
+        assert_eq!(<&[u8]>::from_bytes(b"a\xff"), Ok(&b"a\xff"[..]));
+        assert_eq!(<Vec<u8>>::from_bytes(b"a\xff"), Ok(b"a\xff".to_vec()));
+        assert_eq!(String::from_bytes(b"a"), Ok("a".to_string()));
+        assert_eq!(<()>::from_bytes(b"ignored"), Ok(()));
+    }
+
+    #[test]
+    fn owned_results_are_handed_over_and_borrowed_ones_lent() {
+        assert!(matches!(b"a".to_vec().into_bytes(), Ok(Cow::Owned(bytes)) if bytes == b"a"));
+        assert!(matches!(Output::into_bytes("a".to_string()), Ok(Cow::Owned(bytes)) if bytes == b"a"));
+        assert!(matches!(b"a"[..].into_bytes(), Ok(Cow::Borrowed(b"a"))));
+        assert!(matches!("a".into_bytes(), Ok(Cow::Borrowed(b"a"))));
+        assert!(matches!(().into_bytes(), Ok(Cow::Borrowed(b""))));
+    }
+
+    #[test]
+    fn media_types_follow_the_type() {
+        fn both<T: for<'a> Input<'a> + Output>() -> (&'static str, &'static str) {
+            (<T as Input<'static>>::MEDIA_TYPE, <T as Output>::MEDIA_TYPE)
+        }
+        assert_eq!(both::<Vec<u8>>(), ("application/octet-stream", "application/octet-stream"));
+        assert_eq!(both::<String>(), ("text/plain; charset=utf-8", "text/plain; charset=utf-8"));
+        assert_eq!(both::<()>(), ("", ""));
+        assert_eq!((<&str as Input<'_>>::MEDIA_TYPE, <&[u8] as Output>::MEDIA_TYPE), (TEXT, BYTES));
+        // That of a Result is its value's.
+        assert_eq!(<Result<String> as Output>::MEDIA_TYPE, TEXT);
+        assert_eq!(<Result<Vec<u8>> as Imported>::MEDIA_TYPE, BYTES);
+        #[cfg(feature = "json")]
+        assert_eq!(both::<Json<u8>>(), ("application/json", "application/json"));
+    }
+
+    #[test]
+    fn the_error_of_a_result_is_passed_on() {
+        let failed: Result<&str> = Err(Error::invalid("no"));
+        assert_eq!(failed.into_bytes(), Err(Error::invalid("no")));
+        let other: std::result::Result<&str, std::num::ParseIntError> = "x".parse::<u8>().map(|_| "");
+        assert_eq!(other.into_bytes().unwrap_err().status(), Status::FAILED);
+        let answer: Result<String> = Imported::from_answer(Err(Error::unsupported("no")));
+        assert_eq!(answer, Err(Error::unsupported("no")));
+    }
+
+    #[test]
     fn text_must_be_utf8() {
         assert_eq!(<&str>::from_bytes("ö".as_bytes()).unwrap(), "ö");
         let error = String::from_bytes(b"a\xff").unwrap_err();

@@ -210,4 +210,23 @@ mod tests {
     fn own_statuses_start_at_1000() {
         Status::own(999);
     }
+
+    #[test]
+    fn what_statuses_are_called() {
+        let known = [Status::FAILED, Status::INVALID, Status::UNSUPPORTED, Status::CANCELLED, Status::NO_MEMORY];
+        let names = known.map(|status| status.to_string());
+        assert_eq!(names, ["failed", "invalid input", "unsupported", "cancelled", "out of memory"]);
+        assert_eq!([Status::PANIC, Status::MISUSE].map(|status| status.to_string()), ["panic", "misuse"]);
+        assert_eq!(format!("{} {:?}", Status::own(1001), Status::INVALID), "status 1001 Status(2: invalid input)");
+    }
+
+    #[test]
+    fn each_way_to_make_one_has_its_status() {
+        let errors = [Error::failed(1), Error::invalid(2), Error::unsupported(3), Error::cancelled()];
+        let numbers = errors.clone().map(|error| error.status().code());
+        assert_eq!(numbers, [abi::FAILED, abi::INVALID, abi::UNSUPPORTED, abi::CANCELLED]);
+        assert_eq!(errors.map(|error| error.to_string()), ["1", "2", "3", "cancelled"]);
+        // The message stays when the status changes.
+        assert_eq!(Error::failed("why").with_status(Status::INVALID), Error::invalid("why"));
+    }
 }

@@ -45,12 +45,18 @@ compile_error!(
 #[cfg(test)]
 extern crate self as ferrule;
 
+// From bottom to top: abi, text, error; data, host; current; context, logger, panics; plugin, testing; entry. A module
+// uses those below it, never one above: ferrule-macros/tests/modules.rs.
 pub mod abi;
 mod context;
+#[allow(unsafe_code)]
+mod current;
 mod data;
+#[allow(unsafe_code)]
+mod entry;
 mod error;
 #[allow(unsafe_code)]
-mod ffi;
+mod host;
 #[cfg(feature = "log")]
 mod logger;
 mod panics;
@@ -59,20 +65,21 @@ mod plugin;
 pub mod testing;
 mod text;
 
-pub use context::{Context, Level};
+pub use context::Context;
 #[cfg(feature = "json")]
 pub use data::Json;
 pub use data::{Input, Output};
 pub use error::{Error, Result, Status};
 pub use ferrule_macros::{export, hook, import, plugin};
+pub use host::Level;
 pub use plugin::State;
 
 /// What the macros expand to; no part of the public interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::context::import;
+    pub use crate::current::import;
     pub use crate::data::Imported;
-    pub use crate::ffi::{batch, run, start, stop, RawCall, RawFrames};
+    pub use crate::entry::{batch, run, start, stop, RawCall, RawFrames};
     pub use crate::plugin::{Concurrent, NoState, Pinned, Plugin, Serial, StateIs, StateParam};
     pub use crate::text::{plugin_name, plugin_version, text, text_len};
     pub use std::sync::atomic::AtomicU32;

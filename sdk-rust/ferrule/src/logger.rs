@@ -1,6 +1,7 @@
 //! The host as the logger of the `log` crate.
 
-use crate::{ffi, Level};
+use crate::current::with_current;
+use crate::Level;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::Once;
 
@@ -8,7 +9,7 @@ struct HostLogger;
 
 impl Log for HostLogger {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
-        ffi::with_current(|_| ()).is_some()
+        with_current(|_| ()).is_some()
     }
 
     /// A line on a thread without a current call is dropped: there is no frame to hand to the host (rule R14).
@@ -20,7 +21,7 @@ impl Log for HostLogger {
             log::Level::Debug => Level::Debug,
             log::Level::Trace => Level::Trace,
         };
-        ffi::with_current(|current| current.context.log(level, record.args()));
+        with_current(|current| current.services.log(level, record.args()));
     }
 
     fn flush(&self) {}
@@ -34,4 +35,39 @@ pub fn install() {
             log::set_max_level(LevelFilter::Trace);
         }
     });
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+
+    #[test]
+    fn the_macros_of_log_write_to_the_current_call() {
+        let host = Host::new();
+        host.run(|_| {
+            log::error!("{}", 1);
+            log::warn!("2");
+            log::info!("3");
+            log::debug!("4");
+            log::trace!("5\n");
+            assert!(log::log_enabled!(log::Level::Trace));
+        });
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        let want: Vec<_> = levels.iter().zip(1..).map(|(level, number)| (*level, number.to_string())).collect();
+        assert_eq!(host.lines(), want);
+    }
+
+    #[test]
+    fn without_a_call_nothing_is_enabled_and_a_line_is_dropped() {
+        let host = Host::new();
+        host.run(|_| {
+            let elsewhere = std::thread::spawn(|| {
+                log::error!("lost");
+                log::log_enabled!(log::Level::Error)
+            });
+            assert!(!elsewhere.join().unwrap());
+        });
+        assert!(host.lines().is_empty(), "{:?}", host.lines());
+    }
 }

@@ -138,3 +138,66 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Counter(u32);
+
+    impl State for Counter {
+        fn start(_: &Context, _: &[u8]) -> Result<Counter> {
+            Ok(Counter(0))
+        }
+    }
+
+    /// What `plugin!` writes for `threads: "serial"` and `state: Counter`.
+    enum SerialPlugin {}
+    impl Plugin for SerialPlugin {
+        const STATEFUL: bool = true;
+        type State = Counter;
+        type Threads = Serial;
+    }
+    impl StateIs<Counter> for SerialPlugin {}
+
+    fn parameter<'a, T: StateParam<'a, SerialPlugin>>(state: StateRef<'a, Counter>) -> T {
+        T::from_state(state)
+    }
+
+    #[test]
+    fn a_parameter_is_the_state_itself() {
+        let mut counter = Counter(1);
+        let shared: &Counter = parameter(StateRef::Shared(&counter));
+        assert!(std::ptr::eq(shared, &counter));
+        parameter::<&mut Counter>(StateRef::Exclusive(&mut counter)).0 += 1;
+        let lent: &Counter = parameter(StateRef::Exclusive(&mut counter));
+        assert_eq!(*lent, Counter(2));
+    }
+
+    #[test]
+    fn a_shared_state_is_never_made_exclusive() {
+        let counter = Counter(1);
+        let made = std::panic::catch_unwind(|| parameter::<&mut Counter>(StateRef::Shared(&counter)).0);
+        assert!(made.is_err());
+    }
+
+    #[test]
+    fn the_rules_of_threads() {
+        fn concurrent<R: ThreadRule<S>, S>() -> bool {
+            R::CONCURRENT
+        }
+        // Each with the least that the state has to be; more is asked for in ferrule-macros/tests/compile_fail.
+        assert!(!concurrent::<Serial, std::cell::Cell<u8>>());
+        assert!(concurrent::<Concurrent, std::sync::Mutex<u8>>());
+        assert!(!concurrent::<Pinned, std::rc::Rc<u8>>());
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn stop_is_optional() {
+        crate::testing::Host::new().run(|ctx| {
+            assert_eq!(Counter::start(ctx, b"").unwrap().stop(ctx), Ok(()));
+        });
+    }
+}

@@ -1,6 +1,7 @@
 //! A host for the plug-in's own tests, which run its functions as the ordinary Rust functions that they are.
 
-use crate::{ffi, Context, Error, Level, Result};
+use crate::host::{Services, StandIn};
+use crate::{Context, Error, Level, Result};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,24 +57,26 @@ impl Host {
     pub fn run<R>(&self, call: impl FnOnce(&Context) -> R) -> R {
         #[cfg(feature = "log")]
         crate::logger::install();
-        let context = Context::of_test(self.clone());
-        ffi::Current::of_scope(&context).run(|| call(&context))
+        let context = Context::new(Services::Testing(Box::new(self.clone())));
+        context.scope(|| call(&context))
     }
 
     /// The log lines so far.
     pub fn lines(&self) -> Vec<(Level, String)> {
         self.log.lock().unwrap().clone()
     }
+}
 
-    pub(crate) fn log(&self, level: Level, line: &str) {
+impl StandIn for Host {
+    fn log(&self, level: Level, line: &str) {
         self.log.lock().unwrap().push((level, line.to_string()));
     }
 
-    pub(crate) fn cancelled(&self) -> bool {
+    fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 
-    pub(crate) fn answer(&self, name: &str, input: &[u8]) -> Result<Vec<u8>> {
+    fn answer(&self, name: &str, input: &[u8]) -> Result<Vec<u8>> {
         match self.imports.get(name) {
             Some(answer) => answer(input),
             None => {
@@ -107,5 +110,33 @@ mod tests {
             assert_eq!(ctx.check_cancelled().unwrap_err().status(), Status::CANCELLED);
         });
         assert_eq!(host.lines(), [(Level::Warn, "line".to_string())]);
+    }
+
+    #[test]
+    fn imports_are_answered_by_name() {
+        let host = Host::new().import("double", |input| Ok([input, input].concat()));
+        assert_eq!(host.answer("double", b"ab"), Ok(b"abab".to_vec()));
+        let error = host.answer("triple", b"ab").unwrap_err();
+        assert_eq!(error.status(), Status::FAILED);
+        assert!(error.message().contains("no import `triple`; add it with Host::import"), "{error}");
+        // A second one of the name takes the first one's place.
+        assert_eq!(host.import("double", |_| Ok(Vec::new())).answer("double", b"ab"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_clone_is_the_same_host() {
+        let host = Host::new();
+        let clone = host.clone();
+        clone.run(|ctx| ctx.log(Level::Info, "line"));
+        clone.cancel();
+        assert!(host.run(|ctx| ctx.cancelled()));
+        assert_eq!(format!("{host:?}"), "Host { imports: [], lines: [(Info, \"line\")], .. }");
+    }
+
+    #[test]
+    fn a_panic_passes_through() {
+        let run = || Host::new().run(|_| -> u8 { std::panic::resume_unwind(Box::new("out")) });
+        let payload = std::panic::catch_unwind(run).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"out"));
     }
 }

@@ -101,4 +101,16 @@ mod tests {
             std::panic::catch_unwind(move || plugin_name(&name).len()).unwrap_err();
         }
     }
+
+    #[test]
+    fn a_value_has_no_nul() {
+        std::panic::catch_unwind(|| text_len(&[("doc", "a\0b")])).unwrap_err();
+        assert_eq!(text_len(&[("doc", "ab")]), "doc=ab\0\0".len());
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(plugin_version("1.0.0-rc.1"), "1.0.0-rc.1");
+        std::panic::catch_unwind(|| plugin_version("").len()).unwrap_err();
+    }
 }

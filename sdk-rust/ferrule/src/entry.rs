@@ -1,4 +1,5 @@
-//! The boundary: the one module with unsafe code, and the funnel that every entry from the host goes through.
+//! The entries from the host, and the funnel that each of them goes through. Nothing in the crate uses this module: it
+//! uses the others.
 //!
 //! What makes it sound, besides the comments below:
 //! - The host keeps to ferrule.h. A frame that the rules do not allow is refused where that can be seen (R21).
@@ -8,9 +9,11 @@
 //! - `start`, `run` and `stop` of one library are all used with the one [`Plugin`] type that `plugin!` defines, so
 //!   that the state behind the frame is of that type's.
 
-use crate::abi::{self, Call, Frames, Request};
+use crate::abi::{self, Call, Frames};
+use crate::current::Current;
+use crate::host::{Frame, Services};
 use crate::plugin::{Plugin, State, StateRef, ThreadRule};
-use crate::{panics, Context, Error, Level, Result, Status};
+use crate::{panics, Context, Error, Result, Status};
 use std::borrow::Cow;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::size_of;
@@ -25,143 +28,6 @@ pub struct RawCall(*mut Call);
 /// The argument of `ferrule_batch`.
 #[repr(transparent)]
 pub struct RawFrames(*mut Frames);
-
-/// The part of a running call that its context uses: the services and the cancellation word.
-///
-/// Invariant: the frame is valid as R6 and R21 have it, and the call runs for as long as this exists. The funnel makes
-/// it, its context owns it, and the author's code gets that context by reference only.
-pub struct Frame(*mut Call);
-
-// SAFETY: `host` and `cancel` of a frame may be used on any thread while the call runs (R14, R18), nobody writes these
-// two members meanwhile, and no method touches another member.
-unsafe impl Send for Frame {}
-// SAFETY: as above; every service may be called from several threads at a time (R18).
-unsafe impl Sync for Frame {}
-
-impl Frame {
-    /// The host's table, or None when it is smaller than the first version of it (R21).
-    fn host(&self) -> Option<&'static abi::Host> {
-        // SAFETY: the invariant; `host` is never null, and lives as long as the process (R18). Its first member is
-        // read on its own, because there need not be more.
-        unsafe {
-            let host = (*self.0).host;
-            (ptr::addr_of!((*host).size).read() >= size_of::<abi::Host>()).then(|| &*host)
-        }
-    }
-
-    pub fn cancelled(&self) -> bool {
-        // SAFETY: the invariant; `cancel` is null or points at a word that lives until the function returns (R17).
-        unsafe { (*self.0).cancel.as_ref() }.map_or(false, |word| word.load(Ordering::Acquire) != 0)
-    }
-
-    pub fn log(&self, level: Level, line: &str) {
-        if let Some(host) = self.host() {
-            // SAFETY: the frame is valid by the invariant, the text for the duration of the call. A refusal is no
-            // concern of the author's.
-            unsafe { (host.log)(self.0, level as u32, line.as_ptr().cast(), line.len()) };
-        }
-    }
-
-    /// Calls a host function, and fetches a result that is longer than the room it had at first (`kept`).
-    pub fn import(&self, ordinal: u32, name: &str, input: &[u8]) -> Result<Vec<u8>> {
-        let broken =
-            |what: &str| Err(Error::failed(format_args!("the host broke the contract in the import `{name}`: {what}")));
-        let host = match self.host() {
-            Some(host) => host,
-            None => return broken("its table is smaller than that of version 1 (rule R21)"),
-        };
-        let mut out: Vec<u8> = Vec::with_capacity(256);
-        let mut request = Request {
-            size: size_of::<Request>(),
-            r#in: input.as_ptr(),
-            in_len: input.len(),
-            out: ptr::null_mut(),
-            out_len: 0,
-            out_cap: 0,
-            ordinal,
-            kept: 0,
-        };
-        let status = loop {
-            request.out = out.as_mut_ptr();
-            request.out_cap = out.capacity();
-            request.out_len = 0;
-            // SAFETY: the frame is valid by the invariant; the request is filled, its `in` is borrowed and its `out`
-            // has room for out_cap bytes until the call returns.
-            let status = unsafe { (host.call)(self.0, &mut request) };
-            if status != abi::MORE {
-                break status;
-            }
-            if request.kept == 0 || request.out_len <= out.capacity() {
-                return broken("it asks for more room, and keeps no result that needs it");
-            }
-            if out.try_reserve_exact(request.out_len).is_err() {
-                return Err(Error::new(
-                    Status::NO_MEMORY,
-                    format_args!("no memory for the {} bytes that the import `{name}` returned", request.out_len),
-                ));
-            }
-        };
-        if request.out_len > out.capacity() {
-            return broken("its result is longer than the room (out_len over out_cap)");
-        }
-        // SAFETY: the host wrote out_len bytes at the Vec's start, as its status is not MORE; they are within it.
-        unsafe { out.set_len(request.out_len) };
-        if status == abi::OK {
-            return Ok(out);
-        }
-        Err(match (out.is_empty(), status) {
-            (false, _) => Error::new(Status::from_host(status), String::from_utf8_lossy(&out)),
-            (true, abi::MISUSE) => Error::failed(format_args!(
-                "the host refused the call of the import `{name}` (FERRULE_MISUSE): its call is over (rule R14), or \
-                 its slot does not hold what the host wrote there (rule R5)"
-            )),
-            (true, _) => {
-                let status = Status::from_host(status);
-                Error::new(status, format_args!("the host function `{name}` answered without a message: {status}"))
-            }
-        })
-    }
-}
-
-/// The call that is current on a thread. It lives on the stack of [`run`](Current::run)'s caller.
-pub struct Current<'a> {
-    pub context: &'a Context,
-    /// The last panic on this thread within a call, for the funnel's message. None on the plug-in's own threads, whose
-    /// panics no funnel sees.
-    pub panic: Option<&'a Cell<Option<panics::Panic>>>,
-}
-
-thread_local! {
-    /// Null, or the thread's innermost `Current` that runs. It has no destructor: one would keep the library mapped.
-    static CURRENT: Cell<*const Current<'static>> = const { Cell::new(ptr::null()) };
-}
-
-impl<'a> Current<'a> {
-    /// For a thread of the plug-in's own.
-    pub fn of_scope(context: &'a Context) -> Current<'a> {
-        Current { context, panic: None }
-    }
-
-    /// Runs `work` with this as the thread's current call, and sets the one before it again, come what may.
-    pub fn run<R>(&self, work: impl FnOnce() -> R) -> R {
-        struct Restore(*const Current<'static>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                CURRENT.with(|current| current.set(self.0));
-            }
-        }
-        let this: *const Current<'_> = self;
-        let _restore = Restore(CURRENT.with(|current| current.replace(this.cast())));
-        work()
-    }
-}
-
-/// Gives the thread's current call to `f`; None where there is none.
-pub fn with_current<R>(f: impl FnOnce(&Current<'_>) -> R) -> Option<R> {
-    // SAFETY: `run` has put the pointer there, on this thread, and takes it away before its borrow ends. `f` cannot
-    // keep the reference, as its lifetime is any.
-    unsafe { CURRENT.with(Cell::get).as_ref() }.map(f)
-}
 
 /// One instance: what `state` of the frame points at. Made by `start`, dropped by `stop`.
 struct Instance<S> {
@@ -262,9 +128,10 @@ impl RawCall {
         panics::install_hook();
         #[cfg(feature = "log")]
         crate::logger::install();
-        let context = Context::of_frame(Frame(self.0));
+        // SAFETY: `is_valid`; the context ends with this function, and the call after it.
+        let context = Context::new(Services::Frame(unsafe { Frame::new(self.0) }));
         let panic = Cell::new(None);
-        let current = Current { context: &context, panic: Some(&panic) };
+        let current = Current::of_call(context.services(), &panic);
         // What a panic leaves behind is the instance's state alone, and that is poisoned then.
         match catch_unwind(AssertUnwindSafe(|| current.run(|| body(&context)))) {
             Ok(Ok(())) => abi::OK,
@@ -369,7 +236,7 @@ pub fn batch(frames: RawFrames) -> i32 {
             // for sure.
             let whole = RawCall(at).is_valid();
             if whole {
-                if Frame(at).cancelled() {
+                if Frame::new(at).cancelled() {
                     return abi::CANCELLED;
                 }
                 let (room, left) = *rest.get_or_insert(((*at).out, (*at).out_cap));
