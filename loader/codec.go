@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/abi"
 )
 
 // Codec turns Go values into the bytes that plug-ins take and return, and back. Its methods are called from any
@@ -65,13 +65,13 @@ func CallWith[In, Out any](ctx context.Context, p *Plugin, codec Codec, name str
 }
 
 // symbol returns what the plug-in says of the function; nothing of one that it does not have.
-func (p *Plugin) symbol(fn string) inspect.Symbol {
+func (p *Plugin) symbol(fn string) abi.Symbol {
 	for _, s := range p.info.Funcs {
 		if s.Name == fn {
 			return s
 		}
 	}
-	return inspect.Symbol{}
+	return abi.Symbol{}
 }
 
 // format names what a codec writes.
@@ -134,7 +134,7 @@ func (e *hostCodecError) Error() string { return "host function: " + e.what }
 func (e *hostCodecError) Unwrap() error { return e.err }
 
 // of is what the plug-in gets to read that imports the function as s.
-func (e *hostCodecError) of(s inspect.Symbol) string {
+func (e *hostCodecError) of(s abi.Symbol) string {
 	text := "host function " + s.Name + ": " + e.what
 	switch {
 	case e.input && s.In != "":

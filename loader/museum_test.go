@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -131,7 +132,7 @@ func facts(lib *inspect.Library) string {
 	fmt.Fprintf(&b, "start %t, stop %t, batch %t\n", lib.HasStart, lib.HasStop, lib.HasBatch)
 	for _, kind := range []struct {
 		name    string
-		symbols []inspect.Symbol
+		symbols []abi.Symbol
 	}{{"function", lib.Funcs}, {"hook", lib.Hooks}, {"import", lib.Imports}} {
 		for _, s := range kind.symbols {
 			fmt.Fprintf(&b, "%s %s %q in %q out %q schema %q\n", kind.name, s.Name, s.Doc, s.In, s.Out, s.Schema)

@@ -289,7 +289,7 @@ func (p *Plugin) closed(err error) error {
 	return err
 }
 
-func (p *Plugin) noFunc(name string, kind error, symbols []inspect.Symbol) error {
+func (p *Plugin) noFunc(name string, kind error, symbols []abi.Symbol) error {
 	names := make([]string, len(symbols))
 	for i, s := range symbols {
 		names[i] = s.Name

@@ -15,9 +15,9 @@ import (
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
 type services struct {
 	logger  *slog.Logger
-	plugin  slog.Attr        // its name, with each line
-	imports []inspect.Symbol // by ordinal
-	funcs   []HostFunc       // by ordinal; none is nil
+	plugin  slog.Attr    // its name, with each line
+	imports []abi.Symbol // by ordinal
+	funcs   []HostFunc   // by ordinal; none is nil
 }
 
 func newServices(lib *inspect.Library, o *options) *services {

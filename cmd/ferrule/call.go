@@ -15,9 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -170,7 +170,7 @@ func (c *caller) list(path string) error {
 	}
 	kinds := []struct {
 		what, flag string
-		symbols    []inspect.Symbol
+		symbols    []abi.Symbol
 	}{{"functions", "", lib.Funcs}, {"hooks", "--hook ", lib.Hooks}}
 	if c.hook {
 		kinds = kinds[1:]
@@ -208,7 +208,7 @@ func (c *caller) list(path string) error {
 }
 
 // exampleCall is a command line for a shell that calls a function, whatever the plug-in imports.
-func exampleCall(path, flag string, s inspect.Symbol, imports []inspect.Symbol) string {
+func exampleCall(path, flag string, s abi.Symbol, imports []abi.Symbol) string {
 	if strings.HasPrefix(path, "-") {
 		path = "./" + path
 	}

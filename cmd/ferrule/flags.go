@@ -446,7 +446,7 @@ func checkSymbol(lib *inspect.Library, name string, hook bool) error {
 	return usage(fmt.Sprintf("no %s %q in plug-in %s", kind, name, lib.Manifest.Name), "one that it has", remedy)
 }
 
-func namesOf(symbols []inspect.Symbol) (names []string) {
+func namesOf(symbols []abi.Symbol) (names []string) {
 	for _, s := range symbols {
 		names = append(names, s.Name)
 	}

@@ -293,7 +293,7 @@ func keysOf(text abi.Text) map[string]string {
 	return keys
 }
 
-func symbolsOf(list []inspect.Symbol) []symbol {
+func symbolsOf(list []abi.Symbol) []symbol {
 	symbols := make([]symbol, len(list))
 	for i, s := range list {
 		symbols[i] = symbol{s.Name, s.Doc, s.In, s.Out, s.Schema, keysOf(s.Keys)}

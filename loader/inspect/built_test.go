@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
@@ -276,7 +277,7 @@ func TestUnusual(t *testing.T) {
 		name := strings.Repeat("n", 128)
 		lib, err := File(buildELF(t, plugin+"FERRULE_FN("+name+") { return 0; }"))
 		require.NoError(t, err)
-		require.Equal(t, []Symbol{{Name: name}}, lib.Funcs)
+		require.Equal(t, []abi.Symbol{{Name: name}}, lib.Funcs)
 	})
 	t.Run("the longest text", func(t *testing.T) {
 		value := strings.Repeat("x", 64<<10-len("doc=")-2)

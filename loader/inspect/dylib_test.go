@@ -36,8 +36,7 @@ var sdkDylibs = []struct {
 
 // contractOf returns the part of lib that does not depend on what it is built for.
 func contractOf(lib *Library) Library {
-	return Library{Manifest: lib.Manifest, Funcs: lib.Funcs, Hooks: lib.Hooks, Imports: lib.Imports,
-		HasStart: lib.HasStart, HasStop: lib.HasStop, HasBatch: lib.HasBatch, Reserved: lib.Reserved}
+	return Library{Description: lib.Description, Reserved: lib.Reserved}
 }
 
 // slicesOf returns the slices of a fat file by GOARCH, as debug/macho finds them.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
@@ -443,7 +444,7 @@ func TestOldMachO(t *testing.T) {
 		lib, err := readBytes(data)
 		require.NoError(t, err, c.machine)
 		require.Equal(t, "old", lib.Manifest.Name)
-		require.Equal(t, []Symbol{{Name: "f"}}, lib.Funcs, "a name without an underscore is not C's")
+		require.Equal(t, []abi.Symbol{{Name: "f"}}, lib.Funcs, "a name without an underscore is not C's")
 		require.Equal(t, c.arch, lib.Arch)
 		require.Equal(t, c.machine, lib.Machine)
 	}
@@ -629,7 +630,7 @@ func TestGoRuntime(t *testing.T) {
 		t.Helper()
 		lib, err := readBytes(data)
 		require.NoError(t, err)
-		require.Equal(t, []Symbol{{Name: "go"}}, lib.Funcs)
+		require.Equal(t, []abi.Symbol{{Name: "go"}}, lib.Funcs)
 		require.Equal(t, want, lib.GoVersion)
 	}
 	read := func(t *testing.T, path string) []byte {

@@ -53,18 +53,12 @@ type Library struct {
 	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"
 	Archs   []string // of each slice of a fat Mach-O file, else of the one there is: Arch, or Machine where that is ""
 
-	// Manifest is nil only from Describe, of a library that is no plug-in: then what belongs to the contract, down to
-	// Reserved, is empty.
-	Manifest *abi.Manifest
+	// Description is what it says as a plug-in. Manifest is nil only from Describe, of a library that is no plug-in: then
+	// what belongs to the contract, down to Reserved, is empty.
+	abi.Description
 	// NotPlugin says why a library that Describe read is no plug-in, or a faulty one: the error that File returns. nil of
 	// a plug-in.
 	NotPlugin *Error
-
-	// What the host may call, what attaches to its extension points, and the host functions that the library needs.
-	// Sorted by name, by byte values: an import's index is its ordinal (rule R5).
-	Funcs, Hooks, Imports []Symbol
-
-	HasStart, HasStop, HasBatch bool // whether ferrule_start, ferrule_stop and ferrule_batch are exported
 
 	// Reserved are the exported ferrule_ names that the contract does not know (rule R2), and texts about symbols that
 	// are not there, sorted.
@@ -137,16 +131,6 @@ const (
 	RELROPartial RELRO = "partial" // all but the table of functions that are looked up when they are first used
 	RELROFull    RELRO = "full"    // that, too: PT_GNU_RELRO with BindNow
 )
-
-// Symbol is a function, a hook or an import of a library, with what its meta text says.
-type Symbol struct {
-	Name   string   // without the prefix: count of ferrule_fn_count
-	Doc    string   // what it does, for people
-	In     string   // the media type of its input
-	Out    string   // the media type of its output
-	Schema string   // a schema of its input or output
-	Keys   abi.Text // its whole meta text, with the keys above; nil when there is none
-}
 
 // File reads the library at path. It never blocks on a fifo and opens nothing but regular files.
 //
@@ -320,7 +304,7 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 	}
 	metas := map[string]abi.Text{} // by the name of the symbol that they are about
 	// Sorted by their names, the functions come first, then the hooks, then the imports.
-	symbols := make([]Symbol, 0, len(list))
+	symbols := make([]abi.Symbol, 0, len(list))
 	for i := range list {
 		e := &list[i]
 		kind, name := abi.ParseSymbol(e.name)
@@ -334,13 +318,13 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 		}
 		switch kind {
 		case abi.KindFunc:
-			symbols = append(symbols, Symbol{Name: name})
+			symbols = append(symbols, abi.Symbol{Name: name})
 			lib.Funcs = symbols
 		case abi.KindHook:
-			symbols = append(symbols, Symbol{Name: name})
+			symbols = append(symbols, abi.Symbol{Name: name})
 			lib.Hooks = symbols[len(lib.Funcs):]
 		case abi.KindImport:
-			symbols = append(symbols, Symbol{Name: name})
+			symbols = append(symbols, abi.Symbol{Name: name})
 			lib.Imports = symbols[len(lib.Funcs)+len(lib.Hooks):]
 			if err := m.checkSlot(e); err != nil {
 				return err
@@ -380,7 +364,7 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 }
 
 // describeSymbols moves the meta texts to the symbols that they are about.
-func describeSymbols(symbols []Symbol, prefix string, metas map[string]abi.Text) {
+func describeSymbols(symbols []abi.Symbol, prefix string, metas map[string]abi.Text) {
 	for i := range symbols {
 		s := &symbols[i]
 		if text, ok := metas[prefix+s.Name]; ok {

@@ -65,28 +65,27 @@ var committed = []struct {
 const fatFile = "macho-fat-lipo.dylib"
 
 // probe is what every committed library says of itself.
-var probe = Library{
+var probe = Library{Description: abi.Description{
 	Manifest: &abi.Manifest{Name: "probe", Version: "1.2.3", Threads: abi.Concurrent, Description: "One of everything.",
 		Keys: abi.Text{{Key: "ferrule", Value: "1"}, {Key: "name", Value: "probe"}, {Key: "version", Value: "1.2.3"},
 			{Key: "threads", Value: "concurrent"}, {Key: "description", Value: "One of everything."},
 			{Key: "x-color", Value: "blue"}}},
-	Funcs: []Symbol{{Name: "add"}, {Name: "count", Doc: "Counts things.", In: "text/plain", Out: "application/json",
+	Funcs: []abi.Symbol{{Name: "add"}, {Name: "count", Doc: "Counts things.", In: "text/plain", Out: "application/json",
 		Schema: `{"type":"integer"}`, Keys: abi.Text{{Key: "doc", Value: "Counts things."},
 			{Key: "in", Value: "text/plain"}, {Key: "out", Value: "application/json"},
 			{Key: "schema", Value: `{"type":"integer"}`}, {Key: "x-cost", Value: "low"}}}},
-	Hooks: []Symbol{{Name: "before_checkout", Doc: "Runs before a cart is paid.",
+	Hooks: []abi.Symbol{{Name: "before_checkout", Doc: "Runs before a cart is paid.",
 		Keys: abi.Text{{Key: "doc", Value: "Runs before a cart is paid."}}}},
-	Imports: []Symbol{{Name: "Zone"}, {Name: "points", Doc: "The customer's points.",
+	Imports: []abi.Symbol{{Name: "Zone"}, {Name: "points", Doc: "The customer's points.",
 		Keys: abi.Text{{Key: "doc", Value: "The customer's points."}}}},
-	HasStart: true, HasStop: true, HasBatch: true,
+	HasStart: true, HasStop: true, HasBatch: true},
 	Reserved: []string{"ferrule_future", "ferrule_meta_fn_nothing"},
 }
 
 // requireProbe asserts that lib has the contract of probe.c.
 func requireProbe(t testing.TB, lib *Library) {
 	t.Helper()
-	got := Library{Manifest: lib.Manifest, Funcs: lib.Funcs, Hooks: lib.Hooks, Imports: lib.Imports,
-		HasStart: lib.HasStart, HasStop: lib.HasStop, HasBatch: lib.HasBatch, Reserved: lib.Reserved}
+	got := contractOf(lib)
 	require.Equal(t, probe, got)
 }
 
@@ -124,8 +123,7 @@ func TestCommittedLibraries(t *testing.T) {
 			require.NoError(t, err)
 			want := Library{Path: path, Size: info.Size(), Format: c.format, OS: c.os, Arch: c.arch, Machine: c.machine,
 				Archs: []string{c.arch}, SOName: c.soName, Needed: c.needed, RunPath: c.runPath,
-				Manifest: lib.Manifest, Funcs: lib.Funcs, Hooks: lib.Hooks, Imports: lib.Imports,
-				HasStart: true, HasStop: true, HasBatch: true, Reserved: lib.Reserved,
+				Description: lib.Description, Reserved: lib.Reserved,
 				Hardening: committedHardening(c.file, c.format), CLibrary: c.libc, MinOS: c.minOS}
 			require.Equal(t, want, *lib)
 		})
@@ -271,7 +269,7 @@ func TestOracles(t *testing.T) {
 			got := slices.Concat([]string{abi.SymbolManifest, abi.SymbolStart, abi.SymbolStop, abi.SymbolBatch},
 				lib.Reserved)
 			for _, list := range []struct {
-				symbols      []Symbol
+				symbols      []abi.Symbol
 				prefix, meta string
 			}{{lib.Funcs, abi.PrefixFunc, abi.PrefixFuncMeta}, {lib.Hooks, abi.PrefixHook, abi.PrefixHookMeta},
 				{lib.Imports, abi.PrefixImport, abi.PrefixImportMeta}} {
@@ -414,7 +412,7 @@ func checkAnswer(t testing.TB, lib *Library, err error) {
 	if lib.Manifest == nil || lib.Manifest.Name == "" || lib.Machine == "" || len(lib.Archs) == 0 || lib.Format == "" {
 		t.Fatalf("%#v", lib)
 	}
-	for _, list := range [][]Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
+	for _, list := range [][]abi.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
 		for i, s := range list {
 			if !abi.ValidName(s.Name) || i > 0 && list[i-1].Name >= s.Name {
 				t.Fatalf("%#v", list)

@@ -614,7 +614,7 @@ func (m *Image) resolve() error {
 	}
 	for _, group := range []struct {
 		prefix  string
-		symbols []inspect.Symbol
+		symbols []abi.Symbol
 	}{{abi.PrefixFunc, m.lib.Funcs}, {abi.PrefixHook, m.lib.Hooks}} {
 		for _, s := range group.symbols {
 			addr := lookup(group.prefix + s.Name)

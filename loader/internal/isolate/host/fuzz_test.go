@@ -33,13 +33,12 @@ const hang = 30 * time.Second
 
 // library is the plug-in that hostile workers claim to run.
 var library = &inspect.Library{
-	Path:     "/hostile.so",
-	Manifest: &abi.Manifest{Name: "hostile", Threads: abi.Serial},
-	Funcs:    []inspect.Symbol{{Name: "one"}, {Name: "two"}},
-	Hooks:    []inspect.Symbol{{Name: "hook"}},
-	Imports: []inspect.Symbol{{Name: "echo"}, {Name: "refuse"}, {Name: "panic"}, {Name: "call"}, {Name: "exit"},
-		{Name: "large"}},
-}
+	Path: "/hostile.so", Description: abi.Description{Manifest: &abi.Manifest{Name: "hostile", Threads: abi.Serial},
+		Funcs: []abi.Symbol{{Name: "one"}, {Name: "two"}},
+		Hooks: []abi.Symbol{{Name: "hook"}},
+		Imports: []abi.Symbol{{Name: "echo"}, {Name: "refuse"}, {Name: "panic"}, {Name: "call"}, {Name: "exit"},
+			{Name: "large"}},
+	}}
 
 // victim is the host of the tests: what its functions do is what a careless host's would.
 type victim struct {

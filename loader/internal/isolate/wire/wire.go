@@ -40,7 +40,7 @@ type Library struct {
 // treats it as a different library, whatever its path.
 func Contents(lib *inspect.Library) []string {
 	list := []string{lib.Manifest.Name, fmt.Sprint(lib.Manifest.Threads)}
-	for kind, symbols := range [][]inspect.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
+	for kind, symbols := range [][]abi.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
 		for _, s := range symbols {
 			list = append(list, fmt.Sprint(kind, " ", s.Name))
 		}
