@@ -41,6 +41,7 @@ var (
 	ErrLoad          = native.ErrLoad                                          // the system's loader refused it
 	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
 	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError
+	ErrNoEngine      = errors.New("no engine that was given opens it")         // see WithEngine
 	ErrOption        = engine.ErrOption                                        // of Open's own arguments
 )
 
@@ -245,7 +246,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 			"open it with more instances (WithInstances), or do not call a plug-in from the host functions it calls"}
 	case engine.ErrViews:
 		return &UsageError{plugin, fn, ErrViews, "release each View once its bytes were read (View.Release)"}
-	default: // engine.Engine promises no other
+	default: // engine.Plugin promises no other
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrFailed, Message: "not called: " + err.Error(), cause: err}
 	}
 }

@@ -207,6 +207,6 @@ FERRULE_FN(f) { fwrite(call->in, 1, call->in_len, stderr); abort(); }
 	_, err = p.Call(ctx, "f", []byte(said))
 	var crash *loader.CrashError
 	require.ErrorAs(t, err, &crash)
-	assert.Equal(t, []string{"\x1b[31mred\u202e", "second\x07"}, crash.Stderr)
+	assert.Equal(t, []string{"\x1b[31mred\u202e", "second\x07"}, crash.Output)
 	assert.True(t, strings.HasSuffix(err.Error(), `its last line: second\x07`), err.Error())
 }

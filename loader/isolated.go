@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,14 +9,16 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/internal/escape"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
-// Isolation is the state of a plug-in that runs in a worker process; see package isolate. PID is the worker's, 0 while
-// there is none; Attempt says how many workers there have been; Layers names what shuts the worker in.
-type Isolation = engine.Isolation
+// Isolation is the state of a plug-in that runs in a worker process; see package isolate.
+type Isolation struct {
+	PID     int      // the worker's process; 0 when there is none
+	Attempt int      // how many workers there have been
+	Layers  []string // what shuts the worker in: of the sandbox, and of the process itself
+}
 
 // The kinds of an OpenError, and of a CrashError, that only isolated plug-ins bring up.
 var (
@@ -36,7 +37,7 @@ type CrashError struct {
 	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
 	Fault     string        // where the fault was, where that is known: the address, and the code by function or offset; in words
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
-	Stderr    []string      // the last lines, 20 at most, that the worker wrote: to its standard error, and to its standard output as well
+	Output    []string      // the last lines, 20 at most, that the worker wrote to its standard output and its standard error
 	Attempt   int           // which of the plug-in's workers it was, from 1
 	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
@@ -52,8 +53,8 @@ func (e *CrashError) Error() string {
 		text += e.Func + ": "
 	}
 	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended}).Error()
-	if n := len(e.Stderr); n > 0 {
-		text += "; its last line: " + e.Stderr[n-1]
+	if n := len(e.Output); n > 0 {
+		text += "; its last line: " + e.Output[n-1]
 	}
 	return escape.Lines(text)
 }
@@ -92,28 +93,6 @@ func (e *DeadlineError) Error() string {
 // Unwrap returns ErrCancelled and the context's error.
 func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause} }
 
-// startIsolated starts the engine that an option has chosen.
-func (o *options) startIsolated(ctx context.Context, path string) (engine.Engine, *inspect.Library, error) {
-	name := path
-	eng, info, err := o.starter.Start(ctx, path, engine.StartOptions{SHA256: o.sha256, Config: o.config, Instances: o.instances, MaxCalls: o.maxCalls, ExecStack: o.execStack},
-		func(lib *inspect.Library) (engine.Host, error) {
-			name = lib.Manifest.Name
-			if err := o.accept(lib); err != nil {
-				return nil, err
-			}
-			return newServices(lib, o), nil
-		})
-	var start *engine.StartError
-	var crash *engine.Crash
-	switch {
-	case errors.As(err, &start):
-		err = startError(name, path, start)
-	case errors.As(err, &crash):
-		err = crashAtOpen(name, path, crash)
-	}
-	return eng, info, err
-}
-
 func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 	remedy := "Look for a fault in the library's constructors or its ferrule_start"
 	var file *fs.PathError
@@ -136,6 +115,6 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 }
 
 func crashError(plugin, fn string, c *engine.Crash) error {
-	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Stderr: c.Stderr,
+	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Output: c.Output,
 		Attempt: c.Attempt, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp}
 }

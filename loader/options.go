@@ -21,19 +21,6 @@ import (
 // WithPrivateCopy, can be given again.
 type Option func(*options) error
 
-func init() {
-	engine.OptionOf = func(s engine.Starter, err error) any {
-		return Option(func(o *options) error {
-			if err == nil && o.starter != nil { // of two sandboxes, which?
-				return &OpenError{Kind: ErrOption, Found: "isolate.InWorker twice", Expected: "it once",
-					Remedy: "Give one InWorker all the options, those of a sandbox included"}
-			}
-			o.starter = s
-			return err
-		})
-	}
-}
-
 type options struct {
 	hostFuncs map[string]HostFunc
 	config    []byte
@@ -44,9 +31,39 @@ type options struct {
 	private   bool
 	unload    bool
 	execStack bool
-	starter   engine.Starter // nil is the native engine
+	engines   []engine.Engine // none is the native one
 	given     map[string]bool
 }
+
+// WithEngine has Open run the plug-in with e: native code in this process with Native, which is what Open does by itself; in a
+// worker process with isolate.InWorker, which is such an option already; or Go functions with package builtin. Of several engines
+// the first one that recognises the file by its first bytes takes it, so that a host can open a folder of plug-ins of all kinds
+// with the same options. A file that none of them recognises is an *OpenError of the kind ErrNoEngine, which says which one would.
+//
+// Every engine is given once. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The
+// options of Open mean the same with each engine, or are of no use to it, as its package says.
+func WithEngine(e engine.Engine) Option {
+	return func(o *options) error {
+		if e == nil {
+			return optionError("WithEngine", "nil", "an engine, such as loader.Native()")
+		}
+		if err := e.Fault(); err != nil {
+			return err
+		}
+		for _, other := range o.engines {
+			if other.Name() == e.Name() { // of two sandboxes, which?
+				return &OpenError{Kind: ErrOption, Found: e.Name() + " twice", Expected: "it once",
+					Remedy: "Give one " + e.Name() + " all its options, those of a sandbox included"}
+			}
+		}
+		o.engines = append(o.engines, e)
+		return nil
+	}
+}
+
+// Native returns the engine that loads native code into this process. Open uses it where no engine is given; beside others it
+// is given as any: loader.WithEngine(loader.Native()).
+func Native() engine.Engine { return native.Engine{} }
 
 // once makes an option that can be given once.
 func once(name string, set func(*options) error) Option {

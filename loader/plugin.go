@@ -16,8 +16,8 @@ import (
 
 // Plugin is an open plug-in. Its methods may be called from any goroutine at the same time.
 type Plugin struct {
-	info   *inspect.Library
-	engine engine.Engine
+	info   *abi.Description
+	engine engine.Plugin
 	funcs  map[string]*Func
 	hooks  map[string]*Func
 }
@@ -141,37 +141,71 @@ func (o *options) open(ctx context.Context, path string) (*Plugin, error) {
 	return p, nil
 }
 
-// start starts the engine that the options ask for.
-func (o *options) start(ctx context.Context, path string) (engine.Engine, *inspect.Library, error) {
-	if o.starter != nil {
-		return o.startIsolated(ctx, path)
-	}
-	image, err := native.Load(ctx, path, native.LoadOptions{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Accept: o.accept})
+// start has the engine that the options ask for open the plug-in.
+func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.Description, error) {
+	f := &engine.File{Path: path}
+	defer f.Close()
+	e, err := o.engineFor(f)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		_ = image.Release()
-		return nil, nil, err
+	name := path
+	p, info, err := e.Open(ctx, f, &engine.Options{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Config: o.config,
+		Instances: o.instances, MaxCalls: o.maxCalls},
+		func(d *abi.Description) (engine.Host, error) {
+			name = d.Manifest.Name
+			if err := o.accept(path, d); err != nil {
+				return nil, err
+			}
+			return newServices(d, o), nil
+		})
+	switch err := err.(type) {
+	case nil:
+		return p, info, nil
+	case *engine.StartError:
+		return nil, nil, startError(name, path, err)
+	case *engine.Crash:
+		return nil, nil, crashAtOpen(name, path, err)
 	}
-	info := image.Library()
-	eng, err := native.New(image, native.Options{Host: newServices(info, o), Config: o.config, Instances: o.instances, MaxCalls: o.maxCalls})
+	return nil, nil, err
+}
+
+// engineFor returns the engine that opens the file: where there is a choice, the first one that recognises it.
+func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
+	switch len(o.engines) {
+	case 0:
+		return native.Engine{}, nil
+	case 1: // it knows best what is wrong with a file that is not for it
+		return o.engines[0], nil
+	}
+	names := make([]string, len(o.engines))
+	for i, e := range o.engines {
+		if e.Recognises(f) {
+			return e, nil
+		}
+		names[i] = e.Name()
+	}
+	head, err := f.Head()
 	if err != nil {
-		return nil, nil, startError(info.Manifest.Name, path, err.(*engine.StartError))
+		return nil, err
 	}
-	return eng, info, nil
+	found, remedy := "a file of another kind", "Give the engine that opens such files with loader.WithEngine"
+	if inspect.Recognises(head) {
+		found, remedy = "native code", "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"
+	}
+	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: "a file for " + strings.Join(names, " or "), Remedy: remedy}
 }
 
 // accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
-func (o *options) accept(lib *inspect.Library) error {
-	if lib.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
+func (o *options) accept(path string, d *abi.Description) error {
+	if d.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
 		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
 			fmt.Sprintf("1 to %d: each has a thread of its own", maxPinned)).(*OpenError)
-		err.Path = lib.Path
+		err.Path = path
 		return err
 	}
 	var missing []string
-	for _, s := range lib.Imports {
+	for _, s := range d.Imports {
 		if o.hostFuncs[s.Name] == nil {
 			missing = append(missing, s.Name)
 		}
@@ -188,7 +222,7 @@ func (o *options) accept(lib *inspect.Library) error {
 	if len(offered) > 0 {
 		offers = "of what is offered: " + didYouMean(missing[0], offered)
 	}
-	return &OpenError{Path: lib.Path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
+	return &OpenError{Path: path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
 		Found:    "imports without a host function: " + strings.Join(missing, ", "),
 		Expected: "every import on offer",
 		Remedy:   fmt.Sprintf("Pass loader.WithHostFunc(%q, …) to Open; %s", missing[0], offers)}
@@ -203,7 +237,7 @@ func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) 
 // is the caller's.
 func (p *Plugin) Isolation() (Isolation, bool) {
 	if e, ok := p.engine.(engine.Isolated); ok {
-		return e.Isolation(), true
+		return Isolation(e.Isolation()), true
 	}
 	return Isolation{}, false
 }
@@ -214,8 +248,18 @@ func (p *Plugin) Name() string { return p.info.Manifest.Name }
 // Version returns the version in the plug-in's manifest, as Name does.
 func (p *Plugin) Version() string { return p.info.Manifest.Version }
 
-// Info returns what Inspect found in the file that was opened. It is shared, and valid after Close, too: read it only.
-func (p *Plugin) Info() *inspect.Library { return p.info }
+// Info returns what the plug-in says of itself: its manifest, its functions, hooks and imports, as they were when it was opened.
+// It is shared, and valid after Close, too: read it only.
+func (p *Plugin) Info() *abi.Description { return p.info }
+
+// Library returns what Inspect found in the file that was opened, where the plug-in is native code, isolated or not; nil with
+// other engines. It is shared, and valid after Close, too: read it only.
+func (p *Plugin) Library() *inspect.Library {
+	if e, ok := p.engine.(interface{ Library() *inspect.Library }); ok {
+		return e.Library()
+	}
+	return nil
+}
 
 // Func returns the exported function with this name; its Append is the hot path. The error is a *UsageError. A Func
 // stays valid after Close, when its calls fail with ErrClosed.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
@@ -20,9 +19,9 @@ type services struct {
 	funcs   []HostFunc   // by ordinal; none is nil
 }
 
-func newServices(lib *inspect.Library, o *options) *services {
-	s := &services{logger: o.logger, plugin: slog.String("plugin", lib.Manifest.Name), imports: lib.Imports}
-	for _, imp := range lib.Imports {
+func newServices(d *abi.Description, o *options) *services {
+	s := &services{logger: o.logger, plugin: slog.String("plugin", d.Manifest.Name), imports: d.Imports}
+	for _, imp := range d.Imports {
 		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
 	}
 	return s

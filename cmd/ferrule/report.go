@@ -83,7 +83,7 @@ func detailsOf(err error) *errorDetails {
 // ofCrash adds what is known of a worker's end.
 func (d *errorDetails) ofCrash(c *loader.CrashError) {
 	d.Plugin, d.Function, d.Stage = c.Plugin, c.Func, stageOf(c.Func)
-	d.Fault, d.LastLines, d.Attempt = c.Fault, c.Stderr, c.Attempt
+	d.Fault, d.LastLines, d.Attempt = c.Fault, c.Output, c.Attempt
 	if c.Signal != nil {
 		d.Signal = c.Signal.String()
 	} else if c.ExitCode >= 0 {

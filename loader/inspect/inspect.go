@@ -177,6 +177,12 @@ func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Li
 	return lib, nil
 }
 
+// Recognises reports whether a file that begins with head is of a format that this package reads: the first 4 KiB are enough.
+// It may be broken, and it may be a program rather than a library.
+func Recognises(head []byte) bool {
+	return hasPrefix(head, "\x7fELF") || isMachO(head) || isFat(head) || hasPrefix(head, "MZ")
+}
+
 // Read reads the library whose size bytes are in r. Its errors are those of File, without a Path.
 func Read(r io.ReaderAt, size int64) (*Library, error) { return read(r, size, false) }
 

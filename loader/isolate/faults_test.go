@@ -64,8 +64,8 @@ func TestFaults(t *testing.T) {
 					assert.Equal(t, c.code, e.ExitCode)
 				}
 				if c.stderr != "" && os.Getenv(fixture.Emulated) == "" { // which has last words of its own
-					require.NotEmpty(t, e.Stderr)
-					assert.Contains(t, e.Stderr[len(e.Stderr)-1], c.stderr)
+					require.NotEmpty(t, e.Output)
+					assert.Contains(t, e.Output[len(e.Output)-1], c.stderr)
 					assert.ErrorContains(t, err, c.stderr)
 				}
 				assert.Equal(t, "works", call(t, p, "echo", "works"))
@@ -91,7 +91,7 @@ func TestFaultRustPanicAbort(t *testing.T) {
 	_, err := p.Call(ctx, "fault", nil)
 	e := crash(t, err)
 	assert.Equal(t, syscall.SIGABRT, e.Signal)
-	assert.Contains(t, strings.Join(e.Stderr, "\n"), "a panic that aborts")
+	assert.Contains(t, strings.Join(e.Output, "\n"), "a panic that aborts")
 	assert.Equal(t, "works", call(t, p, "echo", "works"))
 }
 
@@ -102,7 +102,7 @@ func TestGoPlugin(t *testing.T) {
 	for range 3 {
 		assert.Equal(t, "works", call(t, p, "echo", "works"))
 		_, err := p.Call(ctx, "fault", nil)
-		assert.Contains(t, strings.Join(crash(t, err).Stderr, "\n"), "a panic in Go")
+		assert.Contains(t, strings.Join(crash(t, err).Output, "\n"), "a panic in Go")
 	}
 }
 

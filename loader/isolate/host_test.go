@@ -70,7 +70,7 @@ func TestOutputThatBlocks(t *testing.T) {
 	dies := open(t, fixture.C(t, "fault_abort"), isolate.InWorker(isolate.WithOutput(block)))
 	within(t, time.Minute, func() {
 		_, err := dies.Call(ctx, "fault", nil)
-		assert.Contains(t, strings.Join(crash(t, err).Stderr, "\n"), "last words")
+		assert.Contains(t, strings.Join(crash(t, err).Output, "\n"), "last words")
 		assert.Equal(t, "works", call(t, dies, "echo", "works"))
 	})
 }

@@ -34,7 +34,6 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
@@ -97,7 +96,7 @@ func InWorker(opts ...Option) loader.Option {
 			o.MaxMessage = min(o.MaxMessage, o.Memory)
 		}
 	}
-	return engine.OptionOf(&host.Starter{Options: o}, failed).(loader.Option)
+	return loader.WithEngine(&host.Engine{Options: o, Wrong: failed})
 }
 
 // maxMessage is what there is without WithMaxMessage.
@@ -164,7 +163,7 @@ func WithEnv(env ...string) Option {
 // glibc where the worker's program is built with CGO_ENABLED=0: it has not begun as a C program.
 func WithOutput(w io.Writer) Option {
 	return once("WithOutput", func(o *host.Options) error {
-		o.Stderr = w
+		o.Output = w
 		if w == nil {
 			return optionError("WithOutput", "nil", "a writer; io.Discard drops it all")
 		}

@@ -79,7 +79,7 @@ func TestFaults(t *testing.T) {
 					assert.Empty(t, e.Reason)
 				}
 				assert.Contains(t, e.Reason, c.words)
-				assert.Contains(t, strings.Join(e.Stderr, "\n"), c.stderr)
+				assert.Contains(t, strings.Join(e.Output, "\n"), c.stderr)
 				assert.Equal(t, "works", call(t, p, "echo", "works"))
 				assert.NotEqual(t, fmt.Sprint(before), call(t, p, "pid", ""), "a new worker")
 				assert.False(t, runs(before))

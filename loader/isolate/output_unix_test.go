@@ -53,7 +53,7 @@ func TestPrintedOutput(t *testing.T) {
 func TestPrintedLastWords(t *testing.T) {
 	p := open(t, fixture.C(t, "fault_prints"), isolate.InWorker())
 	_, err := p.Call(ctx, "fault", nil)
-	said := crash(t, err).Stderr
+	said := crash(t, err).Output
 	if os.Getenv(fixture.Emulated) != "" { // which has last words of its own
 		assert.Contains(t, said, "words before the end")
 		return

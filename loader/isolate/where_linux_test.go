@@ -39,7 +39,7 @@ func TestWhereItCrashed(t *testing.T) {
 		}
 		if name == "fault_handler" {
 			_, err := p.Call(ctx, "fault", nil)
-			assert.Equal(t, []string{"handed on"}, crash(t, err).Stderr, "once: the default follows")
+			assert.Equal(t, []string{"handed on"}, crash(t, err).Output, "once: the default follows")
 		}
 	}
 }

@@ -110,7 +110,7 @@ type plugin struct {
 	others  [][]*Call // more sets
 }
 
-func (p *plugin) Plugin() string { return p.name }
+func (p *plugin) Owner() string { return p.name }
 func (p *plugin) Holders() [][]*Call {
 	if p.all {
 		return append([][]*Call{p.holders}, p.others...)

@@ -10,8 +10,8 @@ import (
 // Wanted is what a call may have to wait for. Its methods run under the lock of this package, and so wait for nothing
 // and run no foreign code.
 type Wanted interface {
-	// Plugin returns the name of the plug-in that it belongs to.
-	Plugin() string
+	// Owner returns the name of the plug-in that it belongs to.
+	Owner() string
 	// Holders returns who holds it now: the wait ends when all calls of any one set have ended. nil stands for a call that
 	// is in no host function, and for what is free.
 	Holders() (sets [][]*Call)
@@ -137,7 +137,7 @@ func (w *Waiter) circle() *engine.Deadlock {
 			break
 		}
 		seen[at] = len(circle.Plugins)
-		circle.Plugins = append(circle.Plugins, at.want.Plugin())
+		circle.Plugins = append(circle.Plugins, at.want.Owner())
 		var next *Waiter
 		for _, c := range slices.Concat(stuck[at]...) {
 			if next = waiting(c); next != nil {

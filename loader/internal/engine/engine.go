@@ -1,8 +1,9 @@
-// Package engine is the interface between package loader, which every host sees, and what runs a plug-in: natively in
-// this process (package native), or in a worker process.
+// Package engine is the interface between package loader, which every host sees, and what runs plug-ins: native code in
+// this process (package native) or in a worker process (package host), Go functions (package builtin).
 //
-// An engine speaks in statuses and violations; package loader dresses them as the errors that users match. Whatever
-// differs between engines stays behind this interface, so that one table of tests runs on all of them.
+// An Engine opens plug-ins of one kind; a Plugin is one that it has opened. They speak of a plug-in as its abi.Description
+// has it, in statuses and violations; package loader dresses these as the errors that users match. Whatever differs between
+// engines stays behind this interface, so that one table of tests runs on all of them.
 package engine
 
 import (
@@ -14,12 +15,48 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
-// Engine runs one open plug-in. Its methods may be called from any goroutine, at any time.
+// Engine opens plug-ins of one kind. Its methods may be called from any goroutine, at any time.
 type Engine interface {
+	// Name is what a host writes to get the engine, such as isolate.InWorker. Errors name it so; it tells engines apart.
+	Name() string
+
+	// Fault is what is wrong with the options that the engine was made with, an *inspect.Error of the kind ErrOption; nil
+	// where nothing is. No other method is called then.
+	Fault() error
+
+	// Recognises reports whether the engine opens such files, by as little of f as tells: which of several engines is to open it.
+	// What is broken is recognised as well, so that Open says what is wrong with it.
+	Recognises(f *File) bool
+
+	// Open opens f. Before any code of the plug-in runs, accept is asked, with what the plug-in says of itself; it returns the
+	// host for it, or an error, which Open returns then. It may be asked more than once; the last host counts. It may be foreign code,
+	// and is called with nothing locked.
+	//
+	// Otherwise the error is an *inspect.Error, a *StartError or a *Crash. When ctx ends, Open ends what it has started as
+	// far as that can be done, and the error does not matter. ctx is not the plug-in's: it is no foreign code, and nothing of it
+	// is kept.
+	Open(ctx context.Context, f *File, o *Options, accept Accept) (Plugin, *abi.Description, error)
+}
+
+// Accept is what a host says to a plug-in before anything of it runs; see Engine.Open.
+type Accept func(*abi.Description) (Host, error)
+
+// Options are the options of loader.Open. An engine for which one means nothing leaves it out of account.
+type Options struct {
+	SHA256    *libfile.Digest // the digest that the file must have, or nil
+	Private   bool            // load a copy that nobody else can write
+	Unload    bool            // give the plug-in's code back when it is closed
+	ExecStack bool            // open a library that asks for an executable stack, too
+	Config    []byte          // what ferrule_start gets
+	Instances int             // 1 or more
+	MaxCalls  int             // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
+}
+
+// Plugin is one open plug-in. Its methods may be called from any goroutine, at any time.
+type Plugin interface {
 	// Append calls function fn with in, and appends its output to dst. With a status other than abi.StatusOK what was
 	// appended is the message. in and dst are the caller's again on return; neither is kept.
 	//
@@ -48,7 +85,7 @@ type Engine interface {
 // Fn is one exported function or hook: its index in the library's Funcs, or, behind those, in its Hooks.
 type Fn int
 
-// Batch is the outcome of Engine.Batch. A second batch into the same one uses its memory again.
+// Batch is the outcome of Plugin.Batch. A second batch into the same one uses its memory again.
 type Batch struct {
 	Out     []byte   // the outputs, one somewhere after the other
 	Records []Record // one for each input that ran, in the order of the inputs
@@ -166,24 +203,7 @@ func (e *StartError) Unwrap() error {
 	return e.Status
 }
 
-// Starter opens plug-ins with an engine other than the native one.
-type Starter interface {
-	// Start opens the library at path. accept is asked first, with what its file says, and returns the host for it or an
-	// error, which Start returns then. The error is an *inspect.Error, a *StartError, a *Crash, or accept's. When ctx ends,
-	// so does what was started, and the error does not matter.
-	Start(ctx context.Context, path string, o StartOptions, accept func(*inspect.Library) (Host, error)) (Engine, *inspect.Library, error)
-}
-
-// StartOptions are the options of Open that a Starter needs.
-type StartOptions struct {
-	SHA256    *libfile.Digest // the digest that the file must have, or nil
-	Config    []byte
-	Instances int
-	ExecStack bool // whether a library that asks for an executable stack is opened, too
-	MaxCalls  int  // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
-}
-
-// Isolated is what an engine adds that runs its plug-in in another process.
+// Isolated is what a Plugin adds that runs in another process.
 type Isolated interface {
 	Isolation() Isolation
 }
@@ -200,7 +220,7 @@ type Crash struct {
 	Signal  os.Signal // that ended it, or nil
 	Code    int       // its exit code; -1 with a signal
 	Reason  string    // in words, where the host ended it or it could not be started; may be empty
-	Stderr  []string  // the last lines that it wrote to its standard streams
+	Output  []string  // the last lines that it wrote, to its standard output and its standard error
 	Attempt int       // which worker it was, from 1
 
 	Fault    string // where in the code the fault was, in words; may be empty
@@ -251,7 +271,3 @@ type TooLong struct{ Text string }
 
 // Error returns the worker's words.
 func (t *TooLong) Error() string { return t.Text }
-
-// OptionOf makes an option of package loader from a Starter, or one that fails with err; package loader sets it. It
-// stands here because only a package of this module may choose an engine.
-var OptionOf func(s Starter, err error) any

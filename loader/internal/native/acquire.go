@@ -17,7 +17,7 @@ import (
 const slotsPerCore = 16
 
 // choose returns the slot that a call tries first, or nil when the engine has none any more.
-func (e *Engine) choose() *slot {
+func (e *Plugin) choose() *slot {
 	slots := *e.slots.Load()
 	switch n := uint32(len(slots)); n {
 	case 0:
@@ -30,13 +30,13 @@ func (e *Engine) choose() *slot {
 }
 
 // unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
-func (s *slot) unready(e *Engine, ctx context.Context) bool {
+func (s *slot) unready(e *Plugin, ctx context.Context) bool {
 	return s.engine != e || !raw.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
 }
 
 // acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, if that can be had; owned says that it
 // was. No foreign code runs while a slot is taken: the context is asked before, unless the slot knows it.
-func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
+func (e *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
 	c := callctx.Background
 	switch {
 	case raw.IsBackground(ctx):
@@ -90,7 +90,7 @@ func (e *Engine) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 
 // acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one. It may be another engine's,
 // when this one was closed meanwhile.
-func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
+func (e *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 	slots := *e.slots.Load()
 	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
 	// goroutines that keep to one slot would pass its cache line back and forth.
@@ -149,7 +149,7 @@ func (e *Engine) acquireAny(c *callctx.Caller) (*slot, error) {
 // makeSlots makes more slots, where there may be more and the call, which comes from so many others of the plug-in's, is not
 // the innermost of an endless recursion. It returns one that is the caller's, or nil: of an instance that is not poisoned,
 // where one gets a slot. The caller holds e.mu.
-func (e *Engine) makeSlots(inside int) *slot {
+func (e *Plugin) makeSlots(inside int) *slot {
 	slots := *e.slots.Load()
 	if len(slots) >= e.mostSlots || inside >= engine.MaxDepth && len(slots) >= engine.MaxDepth {
 		return nil
@@ -174,11 +174,11 @@ func (e *Engine) makeSlots(inside int) *slot {
 }
 
 // instanceOf returns the instance of the engine's slot i. The slot itself says so to its owner only.
-func (e *Engine) instanceOf(i int) *instance { return e.instances[i%len(e.instances)] }
+func (e *Plugin) instanceOf(i int) *instance { return e.instances[i%len(e.instances)] }
 
 // inside returns how many of the engine's slots are in use by calls that the call comes from: by its context, and by the
 // goroutine that it is on.
-func (e *Engine) inside(c *callctx.Caller) int {
+func (e *Plugin) inside(c *callctx.Caller) int {
 	byContext, byGoroutine := 0, 0
 	for outer := range c.Outer.Running() {
 		if inst, ok := outer.Holds().(*instance); ok && inst.engine == e {
@@ -194,7 +194,7 @@ func (e *Engine) inside(c *callctx.Caller) int {
 }
 
 // wait waits for a slot that is handed over in mine, which is in the queue.
-func (e *Engine) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
+func (e *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
 	s, ended, err := e.handed(c, slots, mine)
 	if ended {
 		return nil, c.GaveUp() // it is asked for why when it does not wait any more
@@ -203,7 +203,7 @@ func (e *Engine) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot,
 }
 
 // handed is wait, which says that the call's context has ended instead of why.
-func (e *Engine) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
+func (e *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
 	waiter, err := callctx.Wait(c.Outer, e)
 	if err != nil {
 		e.giveUp(mine)
@@ -240,7 +240,7 @@ func (e *Engine) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *s
 }
 
 // giveUp takes a waiting call out of the queue, or gives back what it was handed at the same moment.
-func (e *Engine) giveUp(mine chan *slot) {
+func (e *Plugin) giveUp(mine chan *slot) {
 	if !e.stopWaiting(mine) {
 		if s := <-mine; s != nil {
 			e.release(s)
@@ -249,10 +249,10 @@ func (e *Engine) giveUp(mine chan *slot) {
 }
 
 // Plugin is callctx.Wanted's.
-func (e *Engine) Plugin() string { return e.image.lib.Manifest.Name }
+func (e *Plugin) Owner() string { return e.image.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any slot.
-func (e *Engine) Holders() [][]*callctx.Call {
+func (e *Plugin) Holders() [][]*callctx.Call {
 	var calls []*callctx.Call
 	for _, s := range *e.slots.Load() {
 		calls = append(calls, s.holder())
@@ -270,7 +270,7 @@ func (s *slot) holder() *callctx.Call {
 
 // stopWaiting takes a waiting call out of the queue, and reports false when it is not in there any more: its channel
 // has an answer then.
-func (e *Engine) stopWaiting(mine chan *slot) bool {
+func (e *Plugin) stopWaiting(mine chan *slot) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := slices.Index(e.waiting, mine)
@@ -282,7 +282,7 @@ func (e *Engine) stopWaiting(mine chan *slot) bool {
 }
 
 // release gives a slot back. s is e's.
-func (e *Engine) release(s *slot) {
+func (e *Plugin) release(s *slot) {
 	if s.marked() {
 		s.unmark()
 	}
@@ -293,7 +293,7 @@ func (e *Engine) release(s *slot) {
 }
 
 // releaseSlow shuts the slot's visitors out, tidies up behind them, and hands it to the next call that waits.
-func (e *Engine) releaseSlow(s *slot) {
+func (e *Plugin) releaseSlow(s *slot) {
 	s.tidy()
 	stress.Yield()
 	e.mu.Lock()

@@ -96,8 +96,8 @@ func (s *slot) batchFrames() *batchFrames {
 	return s.batch
 }
 
-// Batch calls a function with each input; see engine.Engine.
-func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+// Batch calls a function with each input; see engine.Plugin.
+func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	if ctx == nil {
 		return engine.ErrNilContext
@@ -139,7 +139,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // fits returns how many more records are expected to fit into the batch: the next ones may be longer than those before, so
 // they are few at first.
-func (e *Engine) fits(b *engine.Batch) int {
+func (e *Plugin) fits(b *engine.Batch) int {
 	stop := e.outputs.StopBatch
 	switch {
 	case stop == 0:
@@ -154,7 +154,7 @@ func (e *Engine) fits(b *engine.Batch) int {
 }
 
 // left returns how many more bytes of outputs the batch may hold.
-func (e *Engine) left(b *engine.Batch) int {
+func (e *Plugin) left(b *engine.Batch) int {
 	if most := e.outputs.MaxBatch; most > 0 {
 		return max(0, most-len(b.Out))
 	}
@@ -162,7 +162,7 @@ func (e *Engine) left(b *engine.Batch) int {
 }
 
 // say makes a text the record's message, as much of it as the batch may still hold.
-func (e *Engine) say(b *engine.Batch, r *engine.Record, text string) {
+func (e *Plugin) say(b *engine.Batch, r *engine.Record, text string) {
 	r.Start = len(b.Out)
 	b.Out = append(b.Out, text[:min(len(text), e.left(b))]...)
 	r.End = len(b.Out)
@@ -170,7 +170,7 @@ func (e *Engine) say(b *engine.Batch, r *engine.Record, text string) {
 
 // room returns b.Out's spare capacity: enough for n more records as long as those before, and never less than what a
 // call without a room of its own gets, but where the batch may not hold so much.
-func (e *Engine) room(b *engine.Batch, n int) []byte {
+func (e *Plugin) room(b *engine.Batch, n int) []byte {
 	each := recordRoom
 	if len(b.Records) > 0 {
 		each = len(b.Out)/len(b.Records) + 1

@@ -1,513 +1,54 @@
-// Package native is the engine that runs a plug-in in this process: it loads the library, binds its imports, keeps its
-// instances, enforces the threads that its manifest declares, and takes each call through the crossing and back.
-//
-// A call owns a slot while it runs: the frame that native code sees with its Go side. For a serial or pinned instance
-// the slot is the instance's only one, so that owning it is what keeps calls apart; a concurrent instance has at least as
-// many as calls were ever in progress. There is no lock and no shared counter on the way of a call that need not wait.
 package native
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"math"
-	"runtime"
-	"runtime/debug"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
-	"github.com/ferrule-dev/ferrule/loader/internal/raw"
-	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
 
-// Engine runs one plug-in in this process.
-type Engine struct {
-	image   *Image
-	host    engine.Host
-	outputs Outputs
-	table   uintptr // address of the host's services
+// Engine opens libraries in this process. It is loader.Native.
+type Engine struct{}
 
-	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
-	imports    uint32          // how many ordinals there are
-	calledBack bool            // whether calls are expected to use host functions
-	mostSlots  int             // how many calls may run at a time
+var _ engine.Engine = Engine{}
 
-	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
-	instances []*instance
-	config    []byte
-	base      callctx.Caller // of ferrule_start and ferrule_stop
-	watch     watcher
-	views     views
+// Name is engine.Engine's.
+func (Engine) Name() string { return "loader.Native" }
 
-	mu      sync.Mutex
-	waiting []chan *slot // calls that wait for a slot, first come first served
-	closing bool
-	open    int           // slots that are not closed yet, once closing
-	refused chan struct{} // closed with closing
-	drained chan struct{} // closed when open has come to 0
-	renewed chan struct{} // closed, and made anew, when an instance has been renewed
+// Fault is engine.Engine's: there are no options of its own.
+func (Engine) Fault() error { return nil }
 
-	renewers atomic.Int32 // calls that have found an instance poisoned, and wait
+// Recognises is engine.Engine's.
+func (Engine) Recognises(f *engine.File) bool { return IsLibrary(f) }
 
-	closeOnce sync.Once
-	finished  chan struct{} // closed when Close's work is done
-	closeErr  error         // written before that
-	stopped   atomic.Bool   // all that is left of Close is the library
+// IsLibrary reports whether the file is native code, by how it begins.
+func IsLibrary(f *engine.File) bool {
+	head, err := f.Head()
+	return err == nil && inspect.Recognises(head)
 }
 
-// maxInt is the longest output there can be: PTRDIFF_MAX.
-const maxInt = math.MaxInt
-
-// scratchRoom is the room, in bytes, for the output of a call whose caller brought none.
-const scratchRoom = 4 << 10
-
-// Options is what New needs besides the library.
-type Options struct {
-	Host      engine.Host
-	Config    []byte // what ferrule_start gets; kept, for instances that are started later
-	Instances int    // at least 1
-	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
-
-	Outputs Outputs // of a worker process; the zero value is for any other
-
-	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
-	Context context.Context
+// Open is engine.Engine's.
+func (Engine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	var host engine.Host
+	image, err := Load(ctx, f.Path, LoadOptions{File: f.Take(), SHA256: o.SHA256, Private: o.Private, Unload: o.Unload, ExecStack: o.ExecStack,
+		Accept: func(lib *inspect.Library) (err error) {
+			host, err = accept(&lib.Description)
+			return err
+		}})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		_ = image.Release()
+		return nil, nil, err
+	}
+	p, err := New(image, Options{Host: host, Config: o.Config, Instances: o.Instances, MaxCalls: o.MaxCalls})
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, &image.lib.Description, nil
 }
 
-// defaultMaxCalls returns how many calls of a concurrent plug-in may run at a time when nothing else is said. Each that
-// blocks in the plug-in, or in a host function, takes a thread, and Go ends a process that wants more threads than
-// debug.SetMaxThreads allows. So one plug-in gets half of them. The process is asked once, because asking sets them.
-var defaultMaxCalls = sync.OnceValue(func() int {
-	threads := debug.SetMaxThreads(math.MaxInt32)
-	debug.SetMaxThreads(threads)
-	return min(max(1, threads/2), MostCalls)
-})
-
-// MostCalls is the highest Options.MaxCalls.
-const MostCalls = 1 << 13
-
-// Outputs bounds what outputs cost in this process, and says where long ones go. The plug-in's own memory is not copied to Go's
-// heap before it is known that there is room for the copy: a process whose memory is limited would end for want of it.
-type Outputs struct {
-	// Room returns dst with room for n more bytes, for the output of a call with this context that dst has no room for; nil
-	// lets dst grow in Go's heap. The error is Append's.
-	Room func(ctx context.Context, dst []byte, n int) ([]byte, error)
-
-	// MaxBatch is how many bytes of outputs a batch may hold: a record whose output is beyond gets abi.StatusNoMemory. When
-	// the outputs have come to StopBatch, Batch ends with ErrFull, and the records until then. 0 is no limit.
-	MaxBatch, StopBatch int
-}
-
-// ErrFull says that a batch ended before its last input, because of Outputs.StopBatch.
-var ErrFull = errors.New("the batch's outputs have come to their limit")
-
-// New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
-// *engine.StartError.
-func New(image *Image, o Options) (*Engine, error) {
-	e := &Engine{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
-	e.base = callctx.Background
-	if o.Context != nil {
-		e.base.Context = o.Context
-	}
-	e.lengths = make([]atomic.Uint32, len(image.fns))
-	e.imports = uint32(len(image.lib.Imports))
-	e.calledBack = e.imports > 0
-	e.mostSlots = o.Instances
-	if image.lib.Manifest.Threads == abi.Concurrent {
-		if e.mostSlots = o.MaxCalls; e.mostSlots == 0 {
-			e.mostSlots = defaultMaxCalls()
-		}
-	}
-	e.watch.engine = e
-	e.views.none.L = &e.views.mu
-	slots := make([]*slot, 0, o.Instances)
-	for range o.Instances {
-		inst := &instance{engine: e, renewing: make(chan struct{}, 1)}
-		if image.lib.Manifest.Threads == abi.Pinned {
-			inst.thread = startThread()
-		}
-		inst.control = e.newSlot(inst, locked)
-		e.instances = append(e.instances, inst)
-		if len(slots) < e.mostSlots {
-			slots = append(slots, e.newSlot(inst, idle))
-		}
-	}
-	e.slots.Store(&slots)
-	if image.replaced != "" { // before it may matter
-		e.warn(e.base.Context, image.replaced)
-	}
-	for _, inst := range e.instances {
-		if err := inst.start(e.base); err != nil {
-			_ = e.Close() // the failure to start is what the caller needs to know
-			return nil, err
-		}
-	}
-	return e, nil
-}
-
-// warn writes a line of the loader's own to the plug-in's log. The handler may end its goroutine.
-func (e *Engine) warn(ctx context.Context, text string) {
-	onAnotherGoroutine(func() { e.host.Log(ctx, abi.LogWarn, []byte(text)) })
-}
-
-// newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has
-// the slots of a closed engine, of which this was one, may take it at once when it is idle.
-func (e *Engine) newSlot(inst *instance, phase uint32) *slot {
-	s := newSlot()
-	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
-	s.asked.Store(raw.ContextWord(s.caller.Context))
-	if inst.thread != nil {
-		s.done = make(chan abi.Status, 1)
-	}
-	s.phase.Store(phase)
-	return s
-}
-
-// Append calls a function; see engine.Engine. It is the hot path, and so has in line what every call needs.
-func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	s, owned := e.choose(), false
-	if s != nil && (raw.IsBackground(ctx) || s.asked.Load() == raw.ContextWord(ctx) && ctx.Err() == nil) {
-		if owned = s.tryAcquire(); !owned {
-			s = nil
-		}
-	}
-	if !owned || s.unready(e, ctx) {
-		var err error
-		if s, err = e.acquire(ctx, s, owned); err != nil {
-			return dst, 0, err
-		}
-	}
-	room := dst[len(dst):cap(dst)]
-	var expected uint32
-	if len(room) == 0 {
-		if expected = e.lengths[fn].Load(); expected > 0 {
-			dst = slices.Grow(dst, int(expected))
-			room = dst[len(dst):cap(dst)]
-		} else {
-			room = s.scratchRoom()
-		}
-	}
-	s.prepare()
-	s.claim()
-	cross.Fill(&s.frame, in, room)
-	var status abi.Status
-	if s.inst.thread == nil {
-		status = cross.Enter(e.image.fns[fn], &s.frame)
-	} else {
-		status = s.enterOnThread(e.image.fns[fn])
-	}
-	runtime.KeepAlive(in)
-	var err error
-	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
-		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
-	} else if f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(len(room)) {
-		dst = appendOf(dst, room, f.OutLen) // the caller brought no room
-	} else {
-		if dst, err = s.takeLong(dst, room, status); err == nil {
-			e.remember(fn, s.frame.OutLen, expected)
-		}
-	}
-	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
-		e.remember(fn, s.frame.OutLen, expected)
-		dst = bytes.Clone(dst) // or else it would keep the memory that was expected to be needed
-	}
-	if status == abi.StatusPanic {
-		s.inst.poisoned.Store(true)
-	}
-	if s.marked() && s.unmark() {
-		err = engine.ErrEnded
-	}
-	s.disclaim()
-	if !s.giveBack() {
-		e.releaseSlow(s)
-	}
-	return dst, status, err
-}
-
-// appendOf is append, kept out of line: what it takes in line makes Append slower where it is not needed.
-//
-//go:noinline
-func appendOf(dst, room []byte, n uintptr) []byte { return append(dst, room[:n]...) }
-
-// remember keeps how long a function's output was when it was far from expected: a caller who brings no room gets that
-// much the next time, so that a long output is written once, to where it stays. More than maxRemembered is not trusted.
-func (e *Engine) remember(fn engine.Fn, n uintptr, expected uint32) {
-	if n <= scratchRoom || n > maxRemembered {
-		n = 0
-	}
-	if uint32(n) != expected {
-		e.lengths[fn].Store(uint32(n))
-	}
-}
-
-const maxRemembered = 64 << 20
-
-// scratchRoom returns room for the output of a call whose caller brought none.
-func (s *slot) scratchRoom() []byte {
-	if s.scratch == nil {
-		s.scratch = make([]byte, scratchRoom)
-	}
-	return s.scratch
-}
-
-// call enters fn with the slot's frame, on the instance's own thread where it has one.
-func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
-	s.prepare()
-	s.claim()
-	cross.Fill(&s.frame, in, room)
-	var status abi.Status
-	if s.inst.thread == nil && s != s.inst.control {
-		status = cross.Enter(fn, &s.frame) // not through run, which allocates
-	} else {
-		status = s.enterOnThread(fn)
-	}
-	runtime.KeepAlive(in)
-	runtime.KeepAlive(room)
-	return status
-}
-
-func (s *slot) enterOnThread(fn uintptr) abi.Status {
-	return s.run(func() abi.Status { return cross.Enter(fn, &s.frame) })
-}
-
-// takeLong is take where the output may be longer than dst's room, and may have to go elsewhere.
-func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
-	switch n := s.ownLength(status); {
-	case n <= cap(dst)-len(dst):
-	case s.engine.outputs.Room != nil:
-		s.lock() // Room may use what host services use
-		larger, err := s.engine.outputs.Room(s.caller.Context, dst, n)
-		s.unlock()
-		if err != nil {
-			s.release()
-			return dst, err
-		}
-		dst = larger
-	case !raw.Allocatable(len(dst), n):
-		s.release()
-		return dst, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: this process has no memory for it", n)}
-	}
-	dst, violation := s.take(dst, room, status)
-	if violation != nil {
-		return dst, violation
-	}
-	return dst, nil
-}
-
-// ownLength returns the length of the output that a call has left in the plug-in's own memory, 0 where there is none, or none
-// that is valid.
-func (s *slot) ownLength(status abi.Status) int {
-	if f := &s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
-		return int(f.OutLen)
-	}
-	return 0
-}
-
-// release gives the plug-in's own memory back to it, where the call has left any.
-func (s *slot) release() {
-	if s.frame.Release == 0 {
-		return
-	}
-	s.lock() // R9: release must not use the host
-	cross.Release(&s.frame)
-	s.unlock()
-}
-
-// take appends to dst what a call left in the frame, and gives the plug-in's own memory back to it. room is what the
-// call was entered with: dst's own spare capacity, or scratch.
-func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violation) {
-	f := &s.frame
-	out, n, release := f.Out, f.OutLen, f.Release
-	if release == 0 && status >= 0 && n <= uintptr(len(room)) && (out == raw.Addr(room) || n == 0) {
-		if cap(dst) > len(dst) {
-			return dst[:len(dst)+int(n)], nil
-		}
-		return append(dst, room[:n]...), nil
-	}
-	var err *engine.Violation
-	switch {
-	case status < 0:
-		err = &engine.Violation{Rule: "R10", Found: fmt.Sprintf("the status %d", int32(status)),
-			Expected: "0 or a positive number"}
-	case out == 0 && n > 0:
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d with out NULL", n),
-			Expected: "out to point at the result"}
-	case n > maxInt:
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d", n), Expected: "PTRDIFF_MAX at most"}
-	case !raw.Valid(out, n):
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, where no memory can be", n, out),
-			Expected: "out to point at out_len bytes"}
-	case release != 0 && int(n) > cap(dst)-len(dst) && !raw.Allocatable(len(dst), int(n)): // of ferrule_start; calls have asked
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d, for which this process has no memory", n),
-			Expected: "a result that can be had"}
-	case release != 0:
-		larger, ok := copyOwn(dst, out, int(n))
-		if !ok {
-			err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d at %#x, where they cannot be read", n, out),
-				Expected: "out to point at out_len bytes"}
-			break
-		}
-		dst = larger
-	case n > uintptr(len(room)):
-		err = &engine.Violation{Rule: "R8",
-			Found:    fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, len(room)),
-			Expected: "out_len of out_cap at most, or release set"}
-	default:
-		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release",
-			Expected: "release set when out is the plug-in's own memory"}
-	}
-	s.release()
-	return dst, err
-}
-
-// copyOwn appends n bytes of the plug-in's own memory to dst. It reports false where they cannot be read: nothing else of this
-// can panic.
-func copyOwn(dst []byte, out uintptr, n int) (_ []byte, ok bool) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	return append(dst, raw.Bytes(out, n)...), true
-}
-
-// closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds e.mu.
-func (e *Engine) closeSlot(s *slot) {
-	s.phase.Store(closed)
-	if e.open--; e.open == 0 {
-		close(e.drained)
-	}
-}
-
-// Close ends the engine; see engine.Engine.
-func (e *Engine) Close() error { return e.Shutdown(context.Background()) }
-
-// Shutdown ends the engine; see engine.Engine.
-func (e *Engine) Shutdown(ctx context.Context) error {
-	caller, err := callctx.Ask(ctx)
-	if err != nil && err != engine.ErrTooDeep {
-		return err
-	}
-	first := false
-	e.closeOnce.Do(func() {
-		e.refuse()
-		e.closeIdle() // what is open from here on are calls
-		first = true
-	})
-	switch { // outside Once: others have a bound of their own
-	case !first:
-	case caller.Done == nil:
-		e.end()
-	default: // it may take longer than this call
-		go e.end()
-	}
-	select {
-	case <-e.finished:
-		return e.closeErr
-	case <-caller.Done:
-	}
-	unfinished := e.unfinished()
-	var over <-chan time.Time
-	if unfinished.Calls == 0 && unfinished.Views == 0 { // closing is over in a moment, unless ferrule_stop takes its time
-		t := time.NewTimer(stopPatience)
-		defer t.Stop()
-		over = t.C
-	} else {
-		ended := make(chan time.Time)
-		close(ended)
-		over = ended
-	}
-	select {
-	case <-e.finished:
-		return e.closeErr
-	case <-over:
-	}
-	unfinished.Cause = caller.Cause()
-	return unfinished
-}
-
-// stopPatience is how long Shutdown waits for the rest after its context has ended, where no call is in its way.
-const stopPatience = 100 * time.Millisecond
-
-// end does Close's work.
-func (e *Engine) end() {
-	defer close(e.finished)
-	e.closeErr = e.finish()
-}
-
-// refuse has new calls refused, and those that wait.
-func (e *Engine) refuse() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closing = true
-	close(e.refused)
-	for _, c := range e.waiting {
-		c <- nil
-	}
-	e.waiting = nil
-	e.open = len(*e.slots.Load())
-}
-
-// closeIdle closes the slots that no call has; the calls that have the others close those. It waits for no foreign code: a
-// host service that comes to an idle slot now, by a frame that is not valid any more (R14), is never let in.
-func (e *Engine) closeIdle() {
-	for _, s := range *e.slots.Load() {
-		s.attend()
-		stress.Yield()
-		if s.phase.CompareAndSwap(idle, locked) {
-			e.releaseSlow(s)
-		}
-	}
-}
-
-// unfinished says what keeps Close from its end.
-func (e *Engine) unfinished() *engine.Unfinished {
-	u := &engine.Unfinished{Views: e.views.count(), Unloading: e.stopped.Load()}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	u.Calls = e.open
-	return u
-}
-
-// finish waits for the calls that run, and then stops and frees everything.
-func (e *Engine) finish() error {
-	slots := *e.slots.Load()
-	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
-		e.closeIdle()
-		select {
-		case <-e.drained: // mostly so: no timer is needed
-		default:
-			select {
-			case <-e.drained:
-			case <-time.After(again): // see giveBack
-				continue
-			}
-		}
-		break
-	}
-	e.views.wait()
-	e.slots.Store(new([]*slot))
-	e.watch.stop()
-	for _, inst := range e.instances {
-		inst.renewing <- struct{}{} // a call that renews the instance ends first
-		inst.stop(e.base)
-		if inst.thread != nil {
-			inst.thread.stop()
-		}
-		inst.control.phase.Store(closed)
-		freeSlot(inst.control)
-	}
-	for _, s := range slots {
-		freeSlot(s)
-	}
-	e.stopped.Store(true)
-	return e.image.Release()
-}
+// Library returns what was read from the file that was opened.
+func (e *Plugin) Library() *inspect.Library { return e.image.lib }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -84,6 +85,8 @@ type LoadOptions struct {
 	// Copy is a copy of the file that another process has made, or nil: it is loaded then, and not what is at the path. It
 	// is released.
 	Copy *libfile.Copy
+	// File is the file at the path, which was opened already, or nil. It is closed.
+	File *libfile.File
 	// Brought is what goes with Copy; see Bring. nil is found out. It is released.
 	Brought *Brought
 	// Unload closes the library after the last plug-in that uses it.
@@ -107,42 +110,47 @@ type File struct {
 	Library  *inspect.Library
 }
 
-// OpenFile opens the file at path and inspects it. The error is an *inspect.Error.
-func OpenFile(path string) (*File, error) {
+// OpenFile opens the file at path, where taken is nil, and inspects it. What was taken belongs to it, also when it fails. The
+// error is an *inspect.Error.
+func OpenFile(path string, taken *libfile.File) (*File, error) {
 	abs, err := Absolute(path)
-	if err != nil {
-		return nil, err
+	if err == nil && taken == nil {
+		var kind fs.FileMode
+		if taken, kind, err = libfile.Open(abs); err != nil {
+			return nil, openError(path, kind, err)
+		}
 	}
-	return newFile(path, abs, libfile.Open)
+	var f *File
+	if err == nil {
+		f, err = newFile(path, abs, taken)
+	}
+	if err != nil && taken != nil {
+		taken.Close()
+	}
+	return f, err
 }
 
-// newFile is OpenFile of a path of which abs is the absolute one, by one of libfile's functions.
-func newFile(path, abs string, open func(string) (*libfile.File, fs.FileMode, error)) (*File, error) {
-	f, kind, err := open(abs)
-	if err != nil {
-		return nil, openError(path, kind, err)
-	}
+// newFile inspects a file that is open. abs is the absolute path.
+func newFile(path, abs string, f *libfile.File) (*File, error) {
 	lib, err := inspectAt(path, f, f.Size)
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
 	return &File{f, path, abs, lib}, nil
 }
 
-// openError says why the file at path cannot be opened, as inspect.File does. kind is what is there with libfile.ErrNotRegular.
+// openError says why the file at path cannot be opened, as inspect.File does.
 func openError(path string, kind fs.FileMode, err error) error {
-	if err != libfile.ErrNotRegular {
-		return &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: libfile.Remedy(err)}
-	}
-	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: libfile.Kind(kind), Expected: "ELF (.so), Mach-O (.dylib) or PE (.dll)",
-		Remedy: "Give the path of the library itself"}
+	return engine.OpenError(path, kind, err, "ELF (.so), Mach-O (.dylib) or PE (.dll)", "Give the path of the library itself")
 }
 
 // Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
 // *inspect.Error, what Accept returned, or the context's error: ctx, which must be no foreign code, is how long to wait for
 // others who load the same file. Accept may be foreign code, and is asked when nothing is taken.
 func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
+	if o.File != nil {
+		defer o.File.Close()
+	}
 	abs, err := Absolute(path)
 	if err != nil {
 		return nil, err
@@ -151,12 +159,17 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 		defer o.Copy.Release()
 		return loadCopy(ctx, "copy", path, abs, o.Copy, o)
 	}
-	id, kind, err := libfile.Identify(abs)
-	if err != nil {
-		return nil, openError(path, 0, err)
-	}
-	if kind != 0 {
-		return nil, openError(path, kind, libfile.ErrNotRegular)
+	var id libfile.Identity
+	if o.File != nil {
+		id = o.File.Identity()
+	} else {
+		var kind fs.FileMode
+		if id, kind, err = libfile.Identify(abs); err != nil {
+			return nil, openError(path, 0, err)
+		}
+		if kind != 0 {
+			return nil, openError(path, kind, libfile.ErrNotRegular)
+		}
 	}
 	private := o.Private || o.SHA256 != nil
 	key := "path " + abs
@@ -165,11 +178,18 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 			return m, err
 		}
 	}
-	f, err := newFile(path, abs, libfile.OpenRegular)
+	file := o.File
+	if file == nil {
+		var kind fs.FileMode
+		if file, kind, err = libfile.OpenRegular(abs); err != nil {
+			return nil, openError(path, kind, err)
+		}
+		defer file.Close()
+	}
+	f, err := newFile(path, abs, file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	if !private {
 		m, err := loadFile(ctx, key, f, o)
 		if m != nil || err != nil {

@@ -18,7 +18,7 @@ import (
 
 // instance is one plug-in state.
 type instance struct {
-	engine   *Engine
+	engine   *Plugin
 	state    uintptr // what ferrule_start left in the frame; written when no call of the instance runs
 	control  *slot   // for start and stop, outside the slots that calls take; locked but while controlCall runs, so that none does
 	thread   *thread // pinned instances only
@@ -187,13 +187,13 @@ func rest(waiting int) time.Duration {
 }
 
 // nextRenewal returns what is closed when the next instance has been renewed.
-func (e *Engine) nextRenewal() <-chan struct{} {
+func (e *Plugin) nextRenewal() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.renewed
 }
 
-func (e *Engine) announceRenewal() {
+func (e *Plugin) announceRenewal() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	close(e.renewed)
@@ -201,7 +201,7 @@ func (e *Engine) announceRenewal() {
 }
 
 // isRefused reports whether the engine is closed, or about to be.
-func (e *Engine) isRefused() bool {
+func (e *Plugin) isRefused() bool {
 	select {
 	case <-e.refused:
 		return true
@@ -248,7 +248,7 @@ func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err erro
 }
 
 // takeSound takes an idle slot of an instance that is not poisoned, or makes one; nil where neither can be.
-func (e *Engine) takeSound(c *callctx.Caller) *slot {
+func (e *Plugin) takeSound(c *callctx.Caller) *slot {
 	sound := func(inst *instance) bool { return !inst.poisoned.Load() }
 	if !slices.ContainsFunc(e.instances, sound) {
 		return nil
@@ -270,12 +270,12 @@ func (e *Engine) takeSound(c *callctx.Caller) *slot {
 // repair is what a call waits for that has found an instance poisoned: that an instance can be renewed, or a slot of one that
 // need not be.
 type repair struct {
-	*Engine
+	*Plugin
 	outer []bool // for each instance, whether the call comes from it, which so cannot be renewed
 }
 
 // repairs returns what the call, which has found an instance poisoned, can wait for; nil when that would be itself.
-func (e *Engine) repairs(c *callctx.Caller) *repair {
+func (e *Plugin) repairs(c *callctx.Caller) *repair {
 	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
 		return nil // any of the calls that run may be one that it comes from
 	}

@@ -31,7 +31,7 @@ func (noHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
 }
 func (noHost) Log(context.Context, abi.Level, []byte) {}
 
-func start(t *testing.T, library string, o Options) *Engine {
+func start(t *testing.T, library string, o Options) *Plugin {
 	t.Helper()
 	image, err := Load(context.Background(), fixture.C(t, library), LoadOptions{Accept: func(*inspect.Library) error { return nil }})
 	require.NoError(t, err)
@@ -59,14 +59,14 @@ func within(t *testing.T, fn func()) {
 type model struct {
 	t      *testing.T
 	mu     sync.Mutex
-	owners map[*slot]*Engine
-	closed map[*Engine]bool
+	owners map[*slot]*Plugin
+	closed map[*Plugin]bool
 	known  []*slot // of all engines, the closed ones, too
 	sound  bool    // whether each engine has an instance that is never poisoned, and slots without end: then no call is refused
 }
 
 // knows says that somebody has, and may keep, the slots of an engine.
-func (m *model) knows(e *Engine) {
+func (m *model) knows(e *Plugin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known = append(m.known, *e.slots.Load()...)
@@ -81,7 +81,7 @@ func (m *model) any(random *rand.Rand) *slot {
 	return m.known[random.IntN(len(m.known))]
 }
 
-func (m *model) took(e *Engine, s *slot) {
+func (m *model) took(e *Plugin, s *slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !assert.Nil(m.t, m.owners[s], "a slot has two owners") || !assert.Same(m.t, e, s.engine, "a slot of another engine") {
@@ -91,7 +91,7 @@ func (m *model) took(e *Engine, s *slot) {
 	m.owners[s] = e
 }
 
-func (m *model) gives(e *Engine, s *slot) {
+func (m *model) gives(e *Plugin, s *slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	assert.Same(m.t, e, m.owners[s], "the owner has lost it")
@@ -99,7 +99,7 @@ func (m *model) gives(e *Engine, s *slot) {
 }
 
 // nested makes a call that comes from the one that has s, whose instance is poisoned.
-func (m *model) nested(e *Engine, s *slot) {
+func (m *model) nested(e *Plugin, s *slot) {
 	own, ok := s.visit()
 	if !assert.True(m.t, ok) {
 		return
@@ -118,7 +118,7 @@ func (m *model) nested(e *Engine, s *slot) {
 }
 
 // closes says that Close has returned.
-func (m *model) closes(e *Engine) {
+func (m *model) closes(e *Plugin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed[e] = true
@@ -245,7 +245,7 @@ func TestSlotProtocol(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range uint64(12) {
 				random := rand.New(rand.NewPCG(seed, 0))
-				m := &model{t: t, owners: make(map[*slot]*Engine), closed: make(map[*Engine]bool), sound: c.options.Instances > 2}
+				m := &model{t: t, owners: make(map[*slot]*Plugin), closed: make(map[*Plugin]bool), sound: c.options.Instances > 2}
 				// Lives one after the other and beside each other: they take over each other's slots.
 				var lives sync.WaitGroup
 				for range 2 {
@@ -453,7 +453,7 @@ func TestSlotsDoNotGrow(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
-func fnOf(t *testing.T, e *Engine, name string) engine.Fn {
+func fnOf(t *testing.T, e *Plugin, name string) engine.Fn {
 	t.Helper()
 	for i, f := range e.image.lib.Funcs {
 		if f.Name == name {

@@ -52,7 +52,7 @@ type slotBody struct {
 	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
-	engine      *Engine
+	engine      *Plugin
 	inst        *instance
 	caller      callctx.Caller
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own

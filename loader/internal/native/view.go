@@ -40,9 +40,9 @@ func (v *views) wait() {
 	}
 }
 
-// View calls a function and returns its output where the plug-in has it; see engine.Engine. The plug-in gets no room, so
+// View calls a function and returns its output where the plug-in has it; see engine.Plugin. The plug-in gets no room, so
 // that what it has goes into its own memory.
-func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	s, err := e.acquire(ctx, e.choose(), false)
 	if err != nil {
 		return nil, 0, err
@@ -61,7 +61,7 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 	return v, status, err
 }
 
-func (e *Engine) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+func (e *Plugin) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	status := s.call(e.image.fns[fn], in, nil)
 	if f := s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.

@@ -12,7 +12,7 @@ import (
 // than the call does. It looks every watchInterval, so that is how late a plug-in may hear of it. It looks at the slots in
 // its list, which are those that had such a call lately, and asks no context: it has the channels that they gave.
 type watcher struct {
-	engine *Engine
+	engine *Plugin
 
 	mu      sync.Mutex
 	running bool

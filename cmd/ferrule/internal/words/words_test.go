@@ -139,7 +139,7 @@ func TestError(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, plugin, inner)
 
-	crash := &loader.CrashError{Plugin: "p", ExitCode: -1, Stderr: []string{"(sandbox.Policy.Memory)"},
+	crash := &loader.CrashError{Plugin: "p", ExitCode: -1, Output: []string{"(sandbox.Policy.Memory)"},
 		Reason: "killed by the host, because 9 MiB of memory were its own, where the limit is 8 MiB (sandbox.Policy.Memory)"}
 	assert.Contains(t, words.Error(crash).Error(), "limit is 8 MiB (--memory)")
 	assert.Contains(t, words.Error(crash).Error(), "its last line: (sandbox.Policy.Memory)")

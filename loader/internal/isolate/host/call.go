@@ -17,7 +17,7 @@ import (
 
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.
 type call struct {
-	*Engine
+	*Plugin
 	lane    *hostLane
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
@@ -26,9 +26,9 @@ type call struct {
 }
 
 // begin starts a call on a lane that the caller owns.
-func (e *Engine) begin(l *hostLane) *call {
+func (e *Plugin) begin(l *hostLane) *call {
 	c := &l.call
-	c.Engine, c.lane, c.apart, c.detached = e, l, false, nil
+	c.Plugin, c.lane, c.apart, c.detached = e, l, false, nil
 	return c
 }
 
@@ -39,8 +39,8 @@ func (c *call) end() {
 		return
 	}
 	c.over()
-	e, l := c.Engine, c.lane
-	c.Engine, c.lane = nil, nil
+	e, l := c.Plugin, c.lane
+	c.Plugin, c.lane = nil, nil
 	e.disown(l)
 }
 
@@ -54,7 +54,7 @@ func (c *call) over() {
 
 func (c *call) flags() uint32 {
 	for outer := range c.lane.caller.Outer.Running() {
-		if held := outer.Holds(); held == any(c.Engine) || held == any(control{c.Engine}) {
+		if held := outer.Holds(); held == any(c.Plugin) || held == any(control{c.Plugin}) {
 			return lane.FlagNested
 		}
 	}
@@ -126,9 +126,9 @@ func (c *call) hostContext() context.Context {
 	if current := c.current.Load(); current != nil {
 		return current
 	}
-	var holds any = c.Engine
+	var holds any = c.Plugin
 	if c.apart {
-		holds = control{c.Engine}
+		holds = control{c.Plugin}
 	}
 	current := callctx.NewCalls(c.lane.caller, holds, 1).Next()
 	c.current.Store(current)
@@ -156,7 +156,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
-		e := c.Engine
+		e := c.Plugin
 		go func() {
 			defer close(done)
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
@@ -198,7 +198,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 const endedGoroutine = "the host function ended its goroutine"
 
 // runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
-func (e *Engine) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
+func (e *Plugin) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
 	if m.Op == lane.OpLog {
 		e.host.Log(ctx, abi.Level(m.Fn), in)
 		return nil, abi.StatusOK

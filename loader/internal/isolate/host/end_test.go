@@ -28,7 +28,7 @@ import (
 
 // stubborn makes an engine whose first worker has these traits and does what the script says, and whose later ones answer
 // everything. Nothing waits for the first one's end: that comes when the test is over.
-func stubborn(t *testing.T, traits trait, steps []byte, change func(o *Options)) (*Engine, *world) {
+func stubborn(t *testing.T, traits trait, steps []byte, change func(o *Options)) (*Plugin, *world) {
 	t.Helper()
 	w := &world{t: t, script: steps, traits: traits, later: tame, pace: 20}
 	o := Options{Grace: 5 * time.Millisecond, StartTimeout: time.Second, StopTimeout: time.Second, MaxMessage: 1 << 20,
@@ -36,7 +36,7 @@ func stubborn(t *testing.T, traits trait, steps []byte, change func(o *Options))
 	if change != nil {
 		change(&o)
 	}
-	e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, engine.StartOptions{Instances: 3})
+	e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 3})
 	e.run = w.start
 	t.Cleanup(w.end)
 	within(t, "opening", func() {
@@ -117,7 +117,7 @@ func TestOpenWithStubborn(t *testing.T) {
 			t.Parallel()
 			w := &world{t: t, traits: traits | hostileOpen, pace: 20}
 			o := Options{StartTimeout: 20 * time.Millisecond, StopTimeout: time.Second, MaxMessage: 1 << 20}
-			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, engine.StartOptions{Instances: 1})
+			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
 			e.run = w.start
 			within(t, "opening", func() {
 				_, err := e.launch()
@@ -165,11 +165,11 @@ func TestStopTimeout(t *testing.T) {
 func TestExitPatience(t *testing.T) {
 	for name, c := range map[string]struct {
 		stop, exit time.Duration
-		give       func(*testing.T, *Engine) error
+		give       func(*testing.T, *Plugin) error
 	}{
-		"what is left":     {20 * time.Millisecond, time.Hour, func(_ *testing.T, e *Engine) error { return e.Close() }},
-		"its own bound":    {time.Hour, 20 * time.Millisecond, func(_ *testing.T, e *Engine) error { return e.Close() }},
-		"Shutdown's bound": {time.Hour, time.Hour, func(t *testing.T, e *Engine) error { return e.Shutdown(soon(t)) }},
+		"what is left":     {20 * time.Millisecond, time.Hour, func(_ *testing.T, e *Plugin) error { return e.Close() }},
+		"its own bound":    {time.Hour, 20 * time.Millisecond, func(_ *testing.T, e *Plugin) error { return e.Close() }},
+		"Shutdown's bound": {time.Hour, time.Hour, func(t *testing.T, e *Plugin) error { return e.Shutdown(soon(t)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, w := stubborn(t, mute, nil, func(o *Options) { o.StopTimeout = c.stop })
@@ -198,12 +198,12 @@ func TestLaunchHangs(t *testing.T) {
 		t.Skip("this file system has no leases: ", err)
 	}
 	for name, c := range map[string]struct {
-		end  func(e *Engine)
+		end  func(e *Plugin)
 		want string
 	}{
-		"the time to start":         {func(*Engine) {}, "had not started after 100ms (isolate.WithStartTimeout)"},
-		"who opens gives up":        {(*Engine).abandon, openGivenUp},
-		"it is closed":              {func(e *Engine) { _ = e.Close() }, "because the plug-in was closed"},
+		"the time to start":         {func(*Plugin) {}, "had not started after 100ms (isolate.WithStartTimeout)"},
+		"who opens gives up":        {(*Plugin).abandon, openGivenUp},
+		"it is closed":              {func(e *Plugin) { _ = e.Close() }, "because the plug-in was closed"},
 		"it is given up beforehand": {nil, openGivenUp},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,8 +213,8 @@ func TestLaunchHangs(t *testing.T) {
 			if name == "the time to start" {
 				o.StartTimeout = 100 * time.Millisecond
 			}
-			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, engine.StartOptions{Instances: 1})
-			library, err := native.OpenFile(fixture.C(t, "echo"))
+			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
+			library, err := native.OpenFile(fixture.C(t, "echo"), nil)
 			require.NoError(t, err)
 			e.file, err = library.ForWorkers(nil)
 			require.NoError(t, err)
@@ -288,7 +288,7 @@ func TestShutdown(t *testing.T) {
 	t.Run("a host function that hangs", func(t *testing.T) {
 		e, _ := stubborn(t, tame, script(stReceive, stCall, 0, zero, stHonest), forever)
 		release := make(chan struct{})
-		e.host = &opener{victim: victim{t: t, most: 1 << 20}, function: func(context.Context, *Engine) ([]byte, abi.Status) {
+		e.host = &opener{victim: victim{t: t, most: 1 << 20}, function: func(context.Context, *Plugin) ([]byte, abi.Status) {
 			<-release
 			return nil, abi.StatusOK
 		}}
@@ -328,7 +328,7 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-func untilCalls(t *testing.T, e *Engine, n int) {
+func untilCalls(t *testing.T, e *Plugin, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		e.mu.Lock()

@@ -55,7 +55,7 @@ func (w *worker) where(f lane.FaultReport, ended os.Signal) string {
 
 // place names the instruction at pc: by the function and the library's file, where it is in that. It reads what the workers
 // load, whatever is at the path by now.
-func (e *Engine) place(pc, base uint64) string {
+func (e *Plugin) place(pc, base uint64) string {
 	unknown := fmt.Sprintf("the code at %#x", pc)
 	if base == 0 || !e.useFile() {
 		return unknown
@@ -81,7 +81,7 @@ func (e *Engine) place(pc, base uint64) string {
 
 // useFile keeps the library's file open until dropFile, and reports whether it still is. The engine itself is the first
 // that uses it.
-func (e *Engine) useFile() bool {
+func (e *Plugin) useFile() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.file == nil || e.fileClosed {
@@ -91,7 +91,7 @@ func (e *Engine) useFile() bool {
 	return true
 }
 
-func (e *Engine) dropFile() {
+func (e *Plugin) dropFile() {
 	e.mu.Lock()
 	e.fileUses--
 	last := e.fileClosed && e.fileUses == 0
@@ -102,7 +102,7 @@ func (e *Engine) dropFile() {
 }
 
 // closeFile ends the engine's own use.
-func (e *Engine) closeFile() {
+func (e *Plugin) closeFile() {
 	if e.useFile() {
 		e.mu.Lock()
 		e.fileClosed = true

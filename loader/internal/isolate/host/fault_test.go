@@ -26,7 +26,7 @@ func TestBurialBesideSearch(t *testing.T) {
 			e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, mute, nil)
 			require.NoError(t, err)
 			release := make(chan struct{})
-			e.locate = func(*Engine, uint64, uint64) string {
+			e.locate = func(*Plugin, uint64, uint64) string {
 				if c.want == "" {
 					<-release
 				}

@@ -43,7 +43,7 @@ var library = &inspect.Library{
 // victim is the host of the tests: what its functions do is what a careless host's would.
 type victim struct {
 	t      testing.TB
-	engine *Engine
+	engine *Plugin
 	most   int64
 	calls  atomic.Int64
 }
@@ -104,7 +104,7 @@ func checkError(t testing.TB, err error) {
 }
 
 // checkForged checks that an error of a call is not one that only the host may make, and did not.
-func checkForged(t testing.TB, e *Engine, ctx context.Context, err error) {
+func checkForged(t testing.TB, e *Plugin, ctx context.Context, err error) {
 	t.Helper()
 	assert.NotErrorIs(t, err, engine.ErrClosed, "it is open")
 	assert.NotErrorIs(t, err, engine.ErrReentrant, "no host function has called")
@@ -195,7 +195,7 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 	if a.how&timed != 0 {
 		o.CallTimeout, timeout = timeout, time.Hour
 	}
-	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 3})
+	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 3})
 	e.run = w.start
 	host.engine = e
 
@@ -230,7 +230,7 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 	return results, opened, closed
 }
 
-func (a attack) calls(t testing.TB, e *Engine, longest int64, timeout time.Duration) []result {
+func (a attack) calls(t testing.TB, e *Plugin, longest int64, timeout time.Duration) []result {
 	size := inputSizes[int(a.size)%len(inputSizes)]
 	in := bytes.Repeat([]byte("input."), size/6+1)[:size]
 	var mu sync.Mutex
@@ -258,7 +258,7 @@ func (a attack) calls(t testing.TB, e *Engine, longest int64, timeout time.Durat
 	return results
 }
 
-func (a attack) call(t testing.TB, ctx context.Context, e *Engine, fn engine.Fn, n int, longest int64, in []byte) (r result) {
+func (a attack) call(t testing.TB, ctx context.Context, e *Plugin, fn engine.Fn, n int, longest int64, in []byte) (r result) {
 	how := int(a.how & 3)
 	if how == howAll {
 		how = n % 3
@@ -327,7 +327,7 @@ func within(t testing.TB, what string, fn func()) {
 }
 
 // checkRoom checks that workers got no more memory than the limits allow.
-func checkRoom(t testing.TB, e *Engine, longest int64, input int) {
+func checkRoom(t testing.TB, e *Plugin, longest int64, input int) {
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -345,7 +345,7 @@ func checkRoom(t testing.TB, e *Engine, longest int64, input int) {
 }
 
 // checkGone checks that a closed engine has let go of everything.
-func (w *world) checkGone(t testing.TB, e *Engine) {
+func (w *world) checkGone(t testing.TB, e *Plugin) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(100 * time.Microsecond) {
 		e.mu.Lock()
@@ -541,7 +541,7 @@ func TestLayout(t *testing.T) {
 	w := &world{t: t, traits: mute, pace: 1}
 	host := &victim{t: t, most: 1 << 20}
 	o := Options{StartTimeout: 50 * time.Millisecond, StopTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}
-	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 1})
+	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 1})
 	w.traits |= hostileOpen
 	e.run = w.start
 	_, err := e.launch()
@@ -587,12 +587,12 @@ func TestHostile(t *testing.T) {
 }
 
 // engineFor makes an engine with patience, whose workers do what the script says, and starts it.
-func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Engine, *worker, error) {
+func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Plugin, *worker, error) {
 	t.Helper()
 	w := &world{t: t, script: steps, traits: traits, pace: 20}
 	o := Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, StopTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}
-	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 2})
+	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 2})
 	e.run = w.start
 	if o, ok := host.(*opener); ok {
 		o.engine = e
@@ -660,7 +660,7 @@ func TestCloseWhileTrimming(t *testing.T) {
 // opener is a host whose function is called while the plug-in is opened.
 type opener struct {
 	victim
-	function func(ctx context.Context, e *Engine) ([]byte, abi.Status)
+	function func(ctx context.Context, e *Plugin) ([]byte, abi.Status)
 }
 
 func (o *opener) Call(ctx context.Context, _ uint32, _ []byte) ([]byte, abi.Status) {
@@ -676,17 +676,17 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		steps    []byte
-		function func(ctx context.Context, e *Engine) ([]byte, abi.Status)
+		function func(ctx context.Context, e *Plugin) ([]byte, abi.Status)
 		want     string
 	}{
-		{"returns", answered, func(context.Context, *Engine) ([]byte, abi.Status) { return nil, abi.StatusOK }, ""},
-		{"calls the plug-in", answered, func(ctx context.Context, e *Engine) ([]byte, abi.Status) {
+		{"returns", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { return nil, abi.StatusOK }, ""},
+		{"calls the plug-in", answered, func(ctx context.Context, e *Plugin) ([]byte, abi.Status) {
 			_, _, nested = e.Append(ctx, 0, nil, nil)
 			return nil, abi.StatusOK
 		}, ""},
-		{"panics", answered, func(context.Context, *Engine) ([]byte, abi.Status) { panic("so") }, ""},
-		{"ends its goroutine", answered, func(context.Context, *Engine) ([]byte, abi.Status) { runtime.Goexit(); return nil, 0 }, ""},
-		{"does not return", script(stReceive, stCall, 0, few, stOutlive), func(context.Context, *Engine) ([]byte, abi.Status) {
+		{"panics", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { panic("so") }, ""},
+		{"ends its goroutine", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { runtime.Goexit(); return nil, 0 }, ""},
+		{"does not return", script(stReceive, stCall, 0, few, stOutlive), func(context.Context, *Plugin) ([]byte, abi.Status) {
 			<-released
 			return nil, abi.StatusOK
 		}, "had not started"},

@@ -31,11 +31,11 @@ type hostLane struct {
 }
 
 // The calls of an engine hold, for package callctx, the engine; one that opens the plug-in, or closes it, holds control.
-type control struct{ engine *Engine }
+type control struct{ engine *Plugin }
 
 // inside returns how many of the engine's lanes are in use by the calls that a call comes from: by its context, and by the
 // goroutine that it is on. The caller holds e.mu.
-func (e *Engine) inside(c *callctx.Caller) int {
+func (e *Plugin) inside(c *callctx.Caller) int {
 	byContext, byGoroutine := 0, 0
 	for outer := range c.Outer.Running() {
 		if outer.Holds() == any(e) {
@@ -53,7 +53,7 @@ func (e *Engine) inside(c *callctx.Caller) int {
 }
 
 // opening reports whether a call comes from one by which e's worker starts: to wait for its end is to wait for oneself.
-func opening(c *callctx.Caller, e *Engine) bool {
+func opening(c *callctx.Caller, e *Plugin) bool {
 	for outer := range c.Outer.Running() {
 		if outer.Holds() == any(control{e}) {
 			return true
@@ -63,10 +63,10 @@ func opening(c *callctx.Caller, e *Engine) bool {
 }
 
 // Plugin is callctx.Wanted's.
-func (e *Engine) Plugin() string { return e.lib.Manifest.Name }
+func (e *Plugin) Owner() string { return e.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any lane.
-func (e *Engine) Holders() [][]*callctx.Call {
+func (e *Plugin) Holders() [][]*callctx.Call {
 	var calls []*callctx.Call
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -83,7 +83,7 @@ func (e *Engine) Holders() [][]*callctx.Call {
 }
 
 // acquire makes the caller the owner of a lane of a living worker.
-func (e *Engine) acquire(c *callctx.Caller) (*hostLane, error) {
+func (e *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 	for tried := false; ; {
 		ended := c.Ended()
 		e.mu.Lock()
@@ -204,7 +204,7 @@ type waiter struct {
 }
 
 // giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
-func (e *Engine) giveUp(mine *waiter) *hostLane {
+func (e *Plugin) giveUp(mine *waiter) *hostLane {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := slices.Index(e.waiting, mine); i >= 0 {
@@ -219,7 +219,7 @@ func (e *Engine) giveUp(mine *waiter) *hostLane {
 }
 
 // give makes a call the owner of the lane. The caller holds e.mu.
-func (e *Engine) give(l *hostLane, c *callctx.Caller) {
+func (e *Plugin) give(l *hostLane, c *callctx.Caller) {
 	e.calls++
 	l.worker.refs++
 	l.renew(*c)
@@ -244,7 +244,7 @@ func (l *hostLane) clear() {
 }
 
 // disown ends that.
-func (e *Engine) disown(l *hostLane) {
+func (e *Plugin) disown(l *hostLane) {
 	if l.Extended() > keepExtended {
 		l.Trim()
 	}
@@ -279,7 +279,7 @@ func (e *Engine) disown(l *hostLane) {
 }
 
 // called ends what e.calls counted. The caller holds e.mu.
-func (e *Engine) called() {
+func (e *Plugin) called() {
 	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
 		close(e.drained)
 	}
@@ -292,7 +292,7 @@ const (
 )
 
 // trim gives back what idle lanes have kept.
-func (e *Engine) trim() {
+func (e *Plugin) trim() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.trimming = false // a lane in use asks again when it is given back
@@ -326,14 +326,14 @@ func (e *Engine) trim() {
 }
 
 // wakeOne has the first call that waits look for a lane. The caller holds e.mu.
-func (e *Engine) wakeOne() {
+func (e *Plugin) wakeOne() {
 	if len(e.waiting) > 0 {
 		e.waiting[0].lane <- nil
 		e.waiting = slices.Delete(e.waiting, 0, 1)
 	}
 }
 
-func (e *Engine) wakeAll() {
+func (e *Plugin) wakeAll() {
 	for len(e.waiting) > 0 {
 		e.wakeOne()
 	}
@@ -377,7 +377,7 @@ const (
 	watchIdle     = 50 // intervals without such a call after which it ends
 )
 
-func (e *Engine) watch() {
+func (e *Plugin) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for quiet := 0; ; <-tick.C {
@@ -394,7 +394,7 @@ func (e *Engine) watch() {
 }
 
 // look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds e.mu.
-func (e *Engine) look(now time.Time) (found bool) {
+func (e *Plugin) look(now time.Time) (found bool) {
 	w := e.worker
 	if w == nil {
 		return false

@@ -25,7 +25,7 @@ import (
 // and no call uses it any more; it is gone, when all is known about its end; it is buried, when nothing of it is left. No
 // call waits for more than the first two: a process that cannot be killed, or not be reaped, takes its time.
 type worker struct {
-	engine  *Engine
+	engine  *Plugin
 	memory  *lane.Host
 	process child
 	began   time.Time
@@ -51,8 +51,8 @@ type worker struct {
 	opened   bool          // it has opened the plug-in
 	unserved bool          // it had not come as far as to serve
 	place    string        // its fault was, in words; may be empty
-	lanes    []*hostLane       // all
-	free     []*hostLane       // those that nobody owns; the last one was used last
+	lanes    []*hostLane   // all
+	free     []*hostLane   // those that nobody owns; the last one was used last
 	views    int           // how many are owned by calls that are over, for their output
 	inside   int           // how many calls were in it when it began to die
 	refs     int           // one until it is dying, one until it is launched, one for each owned lane: who uses memory
@@ -73,7 +73,7 @@ const unsaidBySystem = "gone, and the system did not say how it ended (a process
 
 // launch starts a worker and has it open the plug-in. It is called by one goroutine at a time, and no call uses the
 // worker before it returns.
-func (e *Engine) launch() (*worker, error) {
+func (e *Plugin) launch() (*worker, error) {
 	e.mu.Lock()
 	e.attempt++
 	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1, began: time.Now(),
@@ -122,7 +122,7 @@ func (e *Engine) launch() (*worker, error) {
 
 // giveUpLaunch ends the worker that starts, if there is one and it is to start no more: its process, or before there is one,
 // the waiting for the system to make it. The caller holds e.mu.
-func (e *Engine) giveUpLaunch() {
+func (e *Plugin) giveUpLaunch() {
 	var why string
 	switch {
 	case e.closing:
@@ -144,7 +144,7 @@ func (w *worker) spawn() (err error) {
 	if w.memory, err = lane.NewHost(); err != nil {
 		return err
 	}
-	w.output = newTail(w.engine.options.Stderr)
+	w.output = newTail(w.engine.options.Output)
 	if w.process, err = w.engine.run(w); err != nil {
 		w.memory.Close()
 	}
@@ -228,7 +228,7 @@ func (w *worker) open() error {
 	return nil
 }
 
-// openError turns what a call may fail with, and opening may not, into what it may; see engine.Starter.
+// openError turns what a call may fail with, and opening may not, into what it may; see engine.Engine.
 func (c *call) openError(err error) error {
 	var open *inspect.Error
 	var start *engine.StartError
@@ -376,8 +376,8 @@ func (w *worker) mourn() {
 	case <-time.After(time.Second):
 	}
 	crash, last := w.report(), ""
-	if n := len(crash.Stderr); n > 0 {
-		last = "; its last line: " + escape.Line(crash.Stderr[n-1])
+	if n := len(crash.Output); n > 0 {
+		last = "; its last line: " + escape.Line(crash.Output[n-1])
 	}
 	w.engine.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last))
 }
@@ -391,11 +391,11 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the engine's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Stderr: w.output.lines(), Attempt: w.attempt}
+	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Output: w.output.lines(), Attempt: w.attempt}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
 	} else if w.ended && w.reason == "" {
-		crash.Reason = w.boundReached(crash.Stderr)
+		crash.Reason = w.boundReached(crash.Output)
 	}
 	if w.ended && crash.Reason == "" && w.signal == nil {
 		switch w.code {
@@ -413,7 +413,7 @@ func (w *worker) words() engine.Crash {
 }
 
 // adopt makes a worker that was launched the one that calls use. The caller holds e.mu.
-func (e *Engine) adopt(w *worker) {
+func (e *Plugin) adopt(w *worker) {
 	if w.dead.Load() { // since it was launched
 		e.count(w)
 		go w.mourn()
@@ -424,7 +424,7 @@ func (e *Engine) adopt(w *worker) {
 }
 
 // count takes in that a worker that calls could use is dying. The caller holds e.mu.
-func (e *Engine) count(w *worker) {
+func (e *Plugin) count(w *worker) {
 	if w.worked.Load() {
 		e.streak, e.suspensions = 0, 0
 	}
@@ -432,7 +432,7 @@ func (e *Engine) count(w *worker) {
 }
 
 // failed takes in that a worker crashed: when the next one may be started. words are called with e.mu held, as failed is.
-func (e *Engine) failed(words func() engine.Crash) {
+func (e *Plugin) failed(words func() engine.Crash) {
 	e.lastCrash = words
 	e.streak++
 	r := &e.options.Restart
@@ -448,7 +448,7 @@ func (e *Engine) failed(words func() engine.Crash) {
 
 // restart has a worker started, unless that is under way, and returns what is closed when it is over. The error is a
 // *engine.Crash when none is to be started now. The caller holds e.mu.
-func (e *Engine) restart() (<-chan struct{}, error) {
+func (e *Plugin) restart() (<-chan struct{}, error) {
 	if e.starting != nil {
 		return e.starting, nil
 	}
@@ -543,7 +543,7 @@ func (w *worker) stop() error {
 }
 
 var (
+	_ engine.Plugin   = (*Plugin)(nil)
+	_ engine.Isolated = (*Plugin)(nil)
 	_ engine.Engine   = (*Engine)(nil)
-	_ engine.Isolated = (*Engine)(nil)
-	_ engine.Starter  = (*Starter)(nil)
 )

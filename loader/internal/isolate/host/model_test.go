@@ -31,7 +31,7 @@ import (
 type model struct {
 	t      *testing.T
 	random *rand.Rand
-	e      *Engine
+	e      *Plugin
 	log    []string
 
 	mu      sync.Mutex
@@ -249,7 +249,7 @@ func (m *model) run(seed uint64) {
 	m.owners, m.viewed = make(map[*hostLane]int), make(map[*hostLane]bool)
 	o := Options{Grace: 2 * time.Millisecond, StartTimeout: time.Second, StopTimeout: 5 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 1000, Suspend: time.Millisecond}}
-	m.e = newEngine(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, engine.StartOptions{Instances: 1 + m.random.IntN(3)})
+	m.e = newEngine(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, &engine.Options{Instances: 1 + m.random.IntN(3)})
 	m.e.run = func(w *worker) (child, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -39,10 +39,10 @@ func (d *diary) text() string {
 }
 
 // stillEngine makes an engine whose workers do nothing, and gives it the first one.
-func stillEngine(t *testing.T, host engine.Host) *Engine {
+func stillEngine(t *testing.T, host engine.Host) *Plugin {
 	t.Helper()
 	o := Options{MaxMessage: 1 << 20, Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 100, Suspend: time.Minute}}
-	e := newEngine(library, library.Path, host, o, engine.StartOptions{Instances: 1})
+	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 1})
 	e.run = func(*worker) (child, error) { return &still{ended: make(chan struct{})}, nil }
 	e.open = func(w *worker) error {
 		e.mu.Lock()

@@ -121,7 +121,7 @@ type server struct {
 	alone   bool       // whether the process has no descriptors but its own
 	mu      sync.Mutex // guards opening
 	library *os.File   // what to load, or nil where its path is sent
-	engine  atomic.Pointer[native.Engine]
+	engine  atomic.Pointer[native.Plugin]
 	control controlContext
 }
 

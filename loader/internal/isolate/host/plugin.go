@@ -1,7 +1,7 @@
 // Package host is the engine that runs a plug-in in a worker process: it starts workers, carries calls over shared
 // memory, and makes errors of whatever ends a worker.
 //
-// An Engine has at most one worker at a time. A call takes a lane of it and owns the lane until it is over. When the
+// A Plugin has at most one worker at a time. A call takes a lane of it and owns the lane until it is over. When the
 // worker ends, exactly the calls that own a lane fail, and the next call starts another one.
 package host
 
@@ -30,7 +30,7 @@ import (
 type Options struct {
 	Binary       string // "" is this program
 	Env          []string
-	Stderr       io.Writer // nil drops what is not kept for errors
+	Output       io.Writer // what it prints; nil drops what is not kept for errors
 	Grace        time.Duration
 	StartTimeout time.Duration
 	StopTimeout  time.Duration
@@ -64,8 +64,8 @@ type Restart struct {
 	Suspend  time.Duration // doubles each time up to 16 times, until a call succeeds
 }
 
-// Engine runs one plug-in in worker processes.
-type Engine struct {
+// Plugin runs one plug-in in worker processes.
+type Plugin struct {
 	lib  *inspect.Library
 	path string        // absolute
 	file *libfile.Copy // what every worker loads; see useFile
@@ -75,12 +75,12 @@ type Engine struct {
 	host         engine.Host
 	options      Options
 	program      executable
-	start        engine.StartOptions
+	start        *engine.Options
 	lanes        int // how many calls may run at a time
 	run          func(*worker) (child, error)
 	open         func(*worker) error                     // has a worker load the plug-in
 	halt         func(*call) error                       // has it stop the plug-in
-	locate       func(e *Engine, pc, base uint64) string // names the code at pc
+	locate       func(e *Plugin, pc, base uint64) string // names the code at pc
 	exitPatience time.Duration                           // the constant, but in tests
 
 	expected []atomic.Uint32 // by function: how long its last long output was
@@ -121,7 +121,7 @@ type Engine struct {
 	closeErr  error
 }
 
-// mutex guards an Engine. Every step of taking, giving back, waiting, dying and closing is one holding of it, so that a test
+// mutex guards a Plugin. Every step of taking, giving back, waiting, dying and closing is one holding of it, so that a test
 // that has a say in who gets it next goes through the orders in which things can happen.
 type mutex struct {
 	sync.Mutex
@@ -135,20 +135,37 @@ func (m *mutex) Lock() {
 	m.Mutex.Lock()
 }
 
-// Starter opens plug-ins isolated.
-type Starter struct{ Options }
+// Engine opens plug-ins isolated. It is isolate.InWorker.
+type Engine struct {
+	Options
+	Wrong error // what is wrong with the options; nil where nothing is
+}
 
-// Start is engine.Starter's.
-func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions, accept func(*inspect.Library) (engine.Host, error)) (engine.Engine, *inspect.Library, error) {
-	f, err := native.OpenFile(path)
+// Name is engine.Engine's.
+func (s *Engine) Name() string { return "isolate.InWorker" }
+
+// Fault is engine.Engine's.
+func (s *Engine) Fault() error { return s.Wrong }
+
+// Recognises is engine.Engine's.
+func (s *Engine) Recognises(f *engine.File) bool { return native.IsLibrary(f) }
+
+// Open is engine.Engine's.
+func (s *Engine) Open(ctx context.Context, file *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	f, err := native.OpenFile(file.Path, file.Take())
 	if err != nil {
 		return nil, nil, err
 	}
 	defer f.Close()
+	return s.open(ctx, f, o, accept)
+}
+
+// open is Open of a file that was found to be a library.
+func (s *Engine) open(ctx context.Context, f *native.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
 	if err := native.Runnable(f.Library, true, o.ExecStack); err != nil {
 		return nil, nil, err
 	}
-	if _, err := accept(f.Library); err != nil { // before the file is copied, which may be long
+	if _, err := accept(&f.Library.Description); err != nil { // before the file is copied, which may be long
 		return nil, nil, err
 	}
 	file, err := f.ForWorkers(o.SHA256)
@@ -161,11 +178,11 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 			file.Release()
 		}
 	}()
-	lib, err := native.InspectCopy(path, file)
+	lib, err := native.InspectCopy(f.Path, file)
 	if err != nil {
 		return nil, nil, err
 	}
-	host, err := accept(lib)
+	host, err := accept(&lib.Description)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -199,11 +216,11 @@ func (s *Starter) Start(ctx context.Context, path string, o engine.StartOptions,
 	keep = true
 	e.opened(w)
 	started = true
-	return e, lib, nil
+	return e, &lib.Description, nil
 }
 
 // opened says that the first worker was launched: the plug-in is open, and giving up comes too late.
-func (e *Engine) opened(w *worker) {
+func (e *Plugin) opened(w *worker) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.isOpen, e.abandoned = true, false
@@ -211,11 +228,11 @@ func (e *Engine) opened(w *worker) {
 }
 
 // newEngine makes an engine without a worker.
-func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o engine.StartOptions) *Engine {
-	e := &Engine{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
+func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o *engine.Options) *Plugin {
+	e := &Plugin{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
 	e.hurry, e.over = make(chan struct{}), make(chan struct{})
 	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
-	e.locate, e.exitPatience = (*Engine).place, exitPatience
+	e.locate, e.exitPatience = (*Plugin).place, exitPatience
 	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	e.lanes = lane.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
@@ -227,7 +244,7 @@ func newEngine(lib *inspect.Library, path string, host engine.Host, options Opti
 }
 
 // abandon kills the first worker, which nobody waits for any more.
-func (e *Engine) abandon() {
+func (e *Plugin) abandon() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isOpen { // the context has ended when the opening was over already
@@ -240,7 +257,7 @@ func (e *Engine) abandon() {
 const openGivenUp = "killed by the host, because the context of OpenContext had ended"
 
 // check reports whether the library is what it was when it was opened. A copy always is.
-func (e *Engine) check() error {
+func (e *Plugin) check() error {
 	if e.file == nil || e.file.Check() == nil {
 		return nil
 	}
@@ -249,8 +266,8 @@ func (e *Engine) check() error {
 			"close the plug-in and open it again"}
 }
 
-// Append calls a function; see engine.Engine.
-func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+// Append calls a function; see engine.Plugin.
+func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return dst, 0, err
@@ -263,7 +280,7 @@ func (e *Engine) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 }
 
 // append is Append, which leaves to because what is missing in its error.
-func (e *Engine) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+func (e *Plugin) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
 	l, err := e.acquire(caller)
 	if err != nil {
 		return nil, 0, err
@@ -277,9 +294,9 @@ func (e *Engine) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([
 	return append(dst, out...), status, nil
 }
 
-// View calls a function and returns its output in the lane's memory; see engine.Engine. The lane is the view's until it
+// View calls a function and returns its output in the lane's memory; see engine.Plugin. The lane is the view's until it
 // is released.
-func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -292,7 +309,7 @@ func (e *Engine) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 }
 
 // view is View, which leaves to because what is missing in its error.
-func (e *Engine) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+func (e *Plugin) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	l, err := e.acquire(caller)
 	if err != nil {
 		return nil, 0, err
@@ -372,8 +389,8 @@ func (o *Options) noRoom() string { return lane.NoRoom(o.MaxMessage, o.Memory).E
 // batchLimit is how many bytes of inputs go to the worker at once, if there is more than one input.
 const batchLimit = 1 << 20
 
-// Batch calls a function with each input; see engine.Engine.
-func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+// Batch calls a function with each input; see engine.Plugin.
+func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
@@ -399,7 +416,7 @@ func (e *Engine) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest. It leaves
 // to because what is missing in its error.
-func (e *Engine) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
+func (e *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
 	l, err := e.acquire(caller)
 	if err != nil {
 		return 0, false, err
@@ -467,8 +484,11 @@ func (c *call) ofBatch(failed error) error {
 	return failed
 }
 
+// Library returns what was read from the file that was opened.
+func (e *Plugin) Library() *inspect.Library { return e.lib }
+
 // Isolation is engine.Isolated's.
-func (e *Engine) Isolation() engine.Isolation {
+func (e *Plugin) Isolation() engine.Isolation {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := engine.Isolation{Attempt: e.attempt}
@@ -478,12 +498,12 @@ func (e *Engine) Isolation() engine.Isolation {
 	return i
 }
 
-// Close ends the engine; see engine.Engine.
-func (e *Engine) Close() error { return e.Shutdown(context.Background()) }
+// Close ends the engine; see engine.Plugin.
+func (e *Plugin) Close() error { return e.Shutdown(context.Background()) }
 
-// Shutdown is Close within the time that ctx gives; see engine.Engine. When ctx ends the worker is killed, and the calls
+// Shutdown is Close within the time that ctx gives; see engine.Plugin. When ctx ends the worker is killed, and the calls
 // that are in it end.
-func (e *Engine) Shutdown(ctx context.Context) error {
+func (e *Plugin) Shutdown(ctx context.Context) error {
 	caller, err := callctx.Ask(ctx)
 	if err != nil && err != engine.ErrTooDeep {
 		return err
@@ -535,7 +555,7 @@ const (
 )
 
 // close does what comes after no call can begin any more.
-func (e *Engine) close() (err error) {
+func (e *Plugin) close() (err error) {
 	defer func() {
 		e.closeFile()
 	}()

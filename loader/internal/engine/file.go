@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"io"
+	"io/fs"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+)
+
+// HeadSize is how many bytes Head returns at most.
+const HeadSize = 4 << 10
+
+// File is what a host asks to open. The file at the path is opened at most once: by whom first looks into it, and whoever
+// needs it afterwards gets the same. It is used by one goroutine at a time.
+type File struct {
+	Path string // as the host gave it; not the path of a file where the engine needs none
+
+	file *libfile.File // nil before it was opened, and after Take
+	head []byte
+	err  error // why it could not be opened, or read
+}
+
+// Head returns the file's first bytes, HeadSize at most. The error is an *inspect.Error.
+func (f *File) Head() ([]byte, error) {
+	if f.head != nil || f.err != nil {
+		return f.head, f.err
+	}
+	var kind fs.FileMode
+	if f.file, kind, f.err = libfile.Open(f.Path); f.err != nil {
+		f.err = OpenError(f.Path, kind, f.err, "a file", "Give the path of the file itself")
+		return nil, f.err
+	}
+	head := make([]byte, min(f.file.Size, HeadSize))
+	n, err := f.file.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		f.err = OpenError(f.Path, 0, err, "", "")
+		return nil, f.err
+	}
+	f.head = head[:n:n]
+	return f.head, nil
+}
+
+// Take returns the open file, which is the caller's to close, or nil when it was not opened yet.
+func (f *File) Take() *libfile.File {
+	file := f.file
+	f.file = nil
+	return file
+}
+
+// Close closes the file, where it was opened and not taken.
+func (f *File) Close() {
+	if file := f.Take(); file != nil {
+		file.Close()
+	}
+}
+
+// OpenError says why the file at path cannot be opened, or read. kind is what is there with libfile.ErrNotRegular, and expected and
+// remedy are for that.
+func OpenError(path string, kind fs.FileMode, err error, expected, remedy string) error {
+	if err != libfile.ErrNotRegular {
+		return &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: libfile.Remedy(err)}
+	}
+	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: libfile.Kind(kind), Expected: expected, Remedy: remedy}
+}
