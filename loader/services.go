@@ -2,13 +2,13 @@ package loader
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
@@ -31,12 +31,11 @@ func newServices(d *abi.Description, o *options) *services {
 func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
 	out, err := s.funcs[ordinal](ctx, in)
 	if err != nil {
-		status := statusOf(err)
+		message, status := engine.Failure(err)
 		if e, ok := err.(*hostCodecError); ok {
-			return []byte(e.of(s.imports[ordinal])), status
+			message = []byte(e.of(s.imports[ordinal]))
 		}
-		// The status travels beside the message: fmt.Errorf("no customer: %w", ErrInvalid) need not say it twice.
-		return []byte(strings.TrimSuffix(err.Error(), ": "+status.String())), status
+		return message, status
 	}
 	return out, abi.StatusOK
 }
@@ -46,27 +45,6 @@ func (s *services) Panicked(ctx context.Context, ordinal uint32, value any) ([]b
 	text := fmt.Sprintf("host function %s panicked: %v", s.imports[ordinal].Name, value)
 	s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
 	return []byte(text), abi.StatusFailed
-}
-
-// statusOf chooses the status that a plug-in gets for a host function's error.
-func statusOf(err error) abi.Status {
-	var status abi.Status
-	switch {
-	case errors.As(err, &status):
-		switch status {
-		case abi.StatusOK, abi.StatusPanic, abi.StatusMisuse, abi.StatusMore:
-			// These say something about the plug-in's own call, which another plug-in's must not be mistaken for.
-			return abi.StatusFailed
-		}
-		if status.Reserved() {
-			return abi.StatusFailed // which is how a plug-in has to read it (R10)
-		}
-		return max(status, abi.StatusFailed)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return abi.StatusCancelled
-	default:
-		return abi.StatusFailed
-	}
 }
 
 // Log writes one line of the plug-in's.

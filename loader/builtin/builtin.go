@@ -1,0 +1,129 @@
+// Package builtin opens Go functions as a plug-in: compiled into the host, behind the same *loader.Plugin as native code, with
+// functions, hooks, imports, configuration, state and errors.
+//
+//	greeter := &builtin.Plugin{Name: "greeter", Version: "1.0.0", Funcs: []builtin.Function{
+//		{Name: "greet", Call: func(ctx context.Context, in []byte) ([]byte, error) { return append([]byte("hello "), in...), nil }},
+//	}}
+//	p, err := builtin.Open(greeter)
+//
+// It is for two things: what an application does by itself where no plug-in is installed, and the double of a plug-in, by
+// which a host's own tests need no compiler and no native code.
+//
+// What the contract (include/ferrule.h) asks of a plug-in is asked of one in Go, and kept by the same rules: calls of a serial one never
+// run side by side in an instance, one that panicked is stopped and started anew, imports without a host function fail at Open. What it
+// does not have are the hazards: a Go function that panics is a status, and nothing needs to be isolated.
+package builtin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+// Func is a function or a hook of a plug-in. It is called by any goroutine, as Threads says.
+//
+// in is the caller's, valid until the function returns: copy what is kept. The result is copied before it is used, so it may
+// be in, or a part of it. ctx is the caller's context, and names the call: Import, Log and State need it, and calls that are made
+// with it are known to come from here. When it ends, the function should return soon, with its error.
+//
+// An error becomes the status and the message that the caller gets, as a *loader.CallError: a loader.Status that it wraps,
+// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed. A panic becomes loader.ErrPanic, with a line in the plug-in's
+// log, and the instance is started anew before its next call. A function that ends its goroutine (t.FailNow in a test) ends its caller's.
+type Func func(ctx context.Context, in []byte) ([]byte, error)
+
+// Function is a function or a hook with what is said of it.
+type Function struct {
+	Name   string // a C identifier of at most 128 bytes; for a hook, its extension point
+	Doc    string // what it does, for people; may be empty, as what follows
+	In     string // the media type of its input
+	Out    string // the media type of its output
+	Schema string // a schema of its input or output
+	Call   Func
+}
+
+// Plugin is a plug-in in Go, before it is opened. It can be opened any number of times, each with its own instances; it is only read.
+type Plugin struct {
+	Name        string // as a manifest's name=
+	Version     string // as a manifest's version=
+	Description string // may be empty
+	// Threads says how its functions may be called; see rule R13. abi.Serial, one call of an instance at a time, is the default.
+	// With abi.Pinned each instance has a goroutine that is locked to its thread.
+	Threads abi.Threads
+
+	Funcs, Hooks []Function
+	Imports      []string // the names of the host functions that it needs
+
+	// Start makes the state of one instance, which State returns: once for each instance when the plug-in is opened, and again
+	// after a panic. config is what loader.WithConfig was given, and only read. It may call host functions. An error fails
+	// Open as that of a function does. nil is a plug-in whose instances have no state, and no configuration.
+	Start func(ctx context.Context, config []byte) (state any, err error)
+	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked; or nil. No call of the
+	// instance runs. A panic of it is a line in the plug-in's log.
+	Stop func(state any)
+}
+
+// Open opens the plug-in with the options of loader.Open, whose errors it returns; Path is the plug-in's name in them. The options
+// that are about files (loader.WithPrivateCopy, WithUnload, WithExecutableStack) do nothing; loader.WithSHA256 is refused: there is
+// no file.
+func Open(p *Plugin, opts ...loader.Option) (*loader.Plugin, error) {
+	name := ""
+	if p != nil {
+		name = p.Name
+	}
+	return loader.Open(name, append([]loader.Option{loader.WithEngine(Engine(p))}, opts...)...)
+}
+
+// Import calls the host function with this name, of those that the plug-in's Imports have. ctx is the one that the plug-in's function was
+// given, or comes from it. The result is the plug-in's. The error is a *Refused with the host function's status and message; a panic of
+// it is loader.ErrFailed, as for native code. It panics where ctx is of no call in progress, or the name is no import: that
+// is a fault of the plug-in.
+func Import(ctx context.Context, name string, in []byte) ([]byte, error) {
+	return current(ctx, "Import").call(ctx, name, in)
+}
+
+// Refused is the error of Import: what the host function returned.
+type Refused struct {
+	Import  string     // the host function's name
+	Status  abi.Status // never abi.StatusOK
+	Message string
+}
+
+// Error gives the message, or the status where there is none.
+func (r *Refused) Error() string {
+	if r.Message == "" {
+		return fmt.Sprintf("%s: %s", r.Import, r.Status)
+	}
+	return fmt.Sprintf("%s: %s", r.Import, r.Message)
+}
+
+// Unwrap returns the status: a function that returns the error hands it on.
+func (r *Refused) Unwrap() error { return r.Status }
+
+// Log writes a line to the plug-in's log, which loader.WithLogger sets. ctx is as for Import, and so is the panic.
+func Log(ctx context.Context, level abi.Level, text string) {
+	current(ctx, "Log").open.host.Log(ctx, level, []byte(text))
+}
+
+// State returns what Start made for the instance that the call runs in; nil without a Start. ctx is as for Import, and so is the
+// panic.
+func State(ctx context.Context) any { return current(ctx, "State").inst.state }
+
+// JSON makes a Func of a function on Go values, which loader.CallJSON calls. Input that is no JSON for In is loader.ErrInvalid; fn's own
+// errors are as Func's. fn is not nil.
+func JSON[In, Out any](fn func(context.Context, In) (Out, error)) Func {
+	return func(ctx context.Context, data []byte) ([]byte, error) {
+		var in In
+		if err := json.Unmarshal(data, &in); err != nil {
+			return nil, fmt.Errorf("the input is not JSON for the Go type %s: %w: %w", reflect.TypeFor[In](), err, loader.ErrInvalid)
+		}
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(out)
+	}
+}
