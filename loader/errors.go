@@ -15,6 +15,16 @@ import (
 
 // OpenError says why a plug-in could not be opened or inspected: what was found, what was expected, what to do. Its Kind
 // is one of the Err… values below, which errors.Is finds; errors.Is(err, fs.ErrNotExist) finds a missing file.
+//
+// It is the Error of package inspect, with the fields
+//
+//	Path     string // as it was given; the plug-in's name where there is no file
+//	Symbol   string // the exported symbol it is about, or ""
+//	Kind     error  // one of the Err… values
+//	Found    string // what there is; may be empty
+//	Expected string // what there should be; may be empty
+//	Remedy   string // what to do, as a sentence without its full stop, or as a question; may be empty
+//	Err      error  // the cause, such as a *fs.PathError or a *CallError of ferrule_start; may be nil
 type OpenError = inspect.Error
 
 // The kinds of an OpenError that reading the file brings up, by Open and Inspect alike.
