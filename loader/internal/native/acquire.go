@@ -17,8 +17,8 @@ import (
 const slotsPerCore = 16
 
 // choose returns the slot that a call tries first, or nil when the engine has none any more.
-func (e *Plugin) choose() *slot {
-	slots := *e.slots.Load()
+func (p *Plugin) choose() *slot {
+	slots := *p.slots.Load()
 	switch n := uint32(len(slots)); n {
 	case 0:
 		return nil
@@ -30,22 +30,22 @@ func (e *Plugin) choose() *slot {
 }
 
 // unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
-func (s *slot) unready(e *Plugin, ctx context.Context) bool {
-	return s.engine != e || !raw.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
+func (s *slot) unready(p *Plugin, ctx context.Context) bool {
+	return s.plugin != p || !raw.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
 }
 
 // acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, if that can be had; owned says that it
 // was. No foreign code runs while a slot is taken: the context is asked before, unless the slot knows it.
-func (e *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
+func (p *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
 	c := callctx.Background
 	switch {
 	case raw.IsBackground(ctx):
 		owned = owned || s != nil && s.tryAcquire()
-	case owned && s.engine == e && raw.Same(s.caller.Context, ctx):
+	case owned && s.plugin == p && raw.Same(s.caller.Context, ctx):
 		c = s.caller // Append has seen that it has not ended
 	default:
 		if owned {
-			s.engine.release(s)
+			s.plugin.release(s)
 		}
 		if err := c.Ask(ctx); err != nil {
 			return nil, err
@@ -55,30 +55,30 @@ func (e *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 	for ended := c.Over; ; {
 		if !owned {
 			var err error
-			if s, err = e.acquireAny(&c); err != nil {
+			if s, err = p.acquireAny(&c); err != nil {
 				return nil, err
 			}
 			ended = c.Ended()
 		}
-		if s.engine != e { // closed meanwhile, and the slot went to another plug-in
-			s.engine.release(s)
+		if s.plugin != p { // closed meanwhile, and the slot went to another plug-in
+			s.plugin.release(s)
 			return nil, engine.ErrClosed
 		}
 		if ended {
-			e.release(s)
+			p.release(s)
 			return nil, c.GaveUp()
 		}
 		if !raw.Same(s.caller.Context, ctx) {
 			s.setCaller(&c)
 		}
 		if s.unwatched {
-			e.watch.add(s)
+			p.watch.add(s)
 		}
 		if !s.inst.poisoned.Load() {
 			return s, nil
 		}
 		inst := s.inst
-		e.release(s)
+		p.release(s)
 		stress.Yield()
 		var err error
 		if s, err = inst.renew(&c); err != nil {
@@ -90,44 +90,44 @@ func (e *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 
 // acquireAny takes any idle slot, makes one where the plug-in is concurrent, or waits for one. It may be another engine's,
 // when this one was closed meanwhile.
-func (e *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
-	slots := *e.slots.Load()
+func (p *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
+	slots := *p.slots.Load()
 	// A call that comes here found its first choice taken. Where more slots make that rarer, there soon are more: two
 	// goroutines that keep to one slot would pass its cache line back and forth.
-	few := len(slots) < e.mostSlots && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
+	few := len(slots) < p.mostSlots && len(slots) < slotsPerCore*runtime.GOMAXPROCS(0)
 	for i, first := 0, int(raw.Hint()); i < len(slots) && !few; i++ {
 		if s := slots[(first+i)%len(slots)]; s.tryAcquire() {
 			return s, nil
 		}
 	}
-	inside := e.inside(c)
+	inside := p.inside(c)
 	seen := len(slots)
-	e.mu.Lock()
-	if e.closing {
-		e.mu.Unlock()
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
 		return nil, engine.ErrClosed
 	}
-	slots = *e.slots.Load()
+	slots = *p.slots.Load()
 	for _, s := range slots {
 		if few && len(slots) == seen {
 			break // nobody else has made more meanwhile
 		}
 		if s.claimIdle() {
-			e.mu.Unlock()
+			p.mu.Unlock()
 			s.clean()
 			return s, nil
 		}
 	}
-	if s := e.makeSlots(inside); s != nil {
-		e.mu.Unlock()
+	if s := p.makeSlots(inside); s != nil {
+		p.mu.Unlock()
 		return s, nil
 	}
 	if inside >= len(slots) {
-		e.mu.Unlock()
+		p.mu.Unlock()
 		return nil, engine.ErrReentrant
 	}
-	if len(slots) < e.mostSlots {
-		e.mu.Unlock()
+	if len(slots) < p.mostSlots {
+		p.mu.Unlock()
 		return nil, engine.ErrTooDeep
 	}
 	mine := make(chan *slot, 1)
@@ -135,29 +135,29 @@ func (e *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 		s.attend()
 		stress.Yield()
 		if s.claimIdle() {
-			e.mu.Unlock()
+			p.mu.Unlock()
 			s.clean()
 			return s, nil
 		}
 	}
-	e.waiting = append(e.waiting, mine)
-	e.mu.Unlock()
+	p.waiting = append(p.waiting, mine)
+	p.mu.Unlock()
 	stress.Yield()
-	return e.wait(c, slots, mine)
+	return p.wait(c, slots, mine)
 }
 
 // makeSlots makes more slots, where there may be more and the call, which comes from so many others of the plug-in's, is not
 // the innermost of an endless recursion. It returns one that is the caller's, or nil: of an instance that is not poisoned,
-// where one gets a slot. The caller holds e.mu.
-func (e *Plugin) makeSlots(inside int) *slot {
-	slots := *e.slots.Load()
-	if len(slots) >= e.mostSlots || inside >= engine.MaxDepth && len(slots) >= engine.MaxDepth {
+// where one gets a slot. The caller holds p.mu.
+func (p *Plugin) makeSlots(inside int) *slot {
+	slots := *p.slots.Load()
+	if len(slots) >= p.mostSlots || inside >= engine.MaxDepth && len(slots) >= engine.MaxDepth {
 		return nil
 	}
-	more := append(make([]*slot, 0, min(2*len(slots), e.mostSlots)), slots...)
+	more := append(make([]*slot, 0, min(2*len(slots), p.mostSlots)), slots...)
 	own := len(slots)
 	for i := own; i < cap(more); i++ {
-		if !e.instanceOf(i).poisoned.Load() {
+		if !p.instanceOf(i).poisoned.Load() {
 			own = i
 			break
 		}
@@ -167,25 +167,25 @@ func (e *Plugin) makeSlots(inside int) *slot {
 		if i == own {
 			phase = busy
 		}
-		more = append(more, e.newSlot(e.instanceOf(i), phase))
+		more = append(more, p.newSlot(p.instanceOf(i), phase))
 	}
-	e.slots.Store(&more)
+	p.slots.Store(&more)
 	return more[own]
 }
 
 // instanceOf returns the instance of the engine's slot i. The slot itself says so to its owner only.
-func (e *Plugin) instanceOf(i int) *instance { return e.instances[i%len(e.instances)] }
+func (p *Plugin) instanceOf(i int) *instance { return p.instances[i%len(p.instances)] }
 
 // inside returns how many of the engine's slots are in use by calls that the call comes from: by its context, and by the
 // goroutine that it is on.
-func (e *Plugin) inside(c *callctx.Caller) int {
+func (p *Plugin) inside(c *callctx.Caller) int {
 	byContext, byGoroutine := 0, 0
 	for outer := range c.Outer.Running() {
-		if inst, ok := outer.Holds().(*instance); ok && inst.engine == e {
+		if inst, ok := outer.Holds().(*instance); ok && inst.plugin == p {
 			byContext++
 		}
 	}
-	for _, s := range *e.slots.Load() {
+	for _, s := range *p.slots.Load() {
 		if s.outerOfGoroutine() {
 			byGoroutine++
 		}
@@ -194,8 +194,8 @@ func (e *Plugin) inside(c *callctx.Caller) int {
 }
 
 // wait waits for a slot that is handed over in mine, which is in the queue.
-func (e *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
-	s, ended, err := e.handed(c, slots, mine)
+func (p *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
+	s, ended, err := p.handed(c, slots, mine)
 	if ended {
 		return nil, c.GaveUp() // it is asked for why when it does not wait any more
 	}
@@ -203,10 +203,10 @@ func (e *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot,
 }
 
 // handed is wait, which says that the call's context has ended instead of why.
-func (e *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
-	waiter, err := callctx.Wait(c.Outer, e)
+func (p *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
+	waiter, err := callctx.Wait(c.Outer, p)
 	if err != nil {
-		e.giveUp(mine)
+		p.giveUp(mine)
 		return nil, false, err
 	}
 	defer waiter.Done()
@@ -221,15 +221,15 @@ func (e *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *s
 			}
 			return s, false, nil
 		case <-c.Done:
-			e.giveUp(mine)
+			p.giveUp(mine)
 			return nil, true, nil
 		case <-timer.C: // see giveBack
 			for _, s := range slots {
 				if s.tryAcquire() {
-					if s.engine == e && e.stopWaiting(mine) {
+					if s.plugin == p && p.stopWaiting(mine) {
 						return s, false, nil
 					}
-					s.engine.release(s)
+					s.plugin.release(s)
 					break
 				}
 			}
@@ -240,21 +240,21 @@ func (e *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *s
 }
 
 // giveUp takes a waiting call out of the queue, or gives back what it was handed at the same moment.
-func (e *Plugin) giveUp(mine chan *slot) {
-	if !e.stopWaiting(mine) {
+func (p *Plugin) giveUp(mine chan *slot) {
+	if !p.stopWaiting(mine) {
 		if s := <-mine; s != nil {
-			e.release(s)
+			p.release(s)
 		}
 	}
 }
 
 // Plugin is callctx.Wanted's.
-func (e *Plugin) Owner() string { return e.image.lib.Manifest.Name }
+func (p *Plugin) Owner() string { return p.image.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any slot.
-func (e *Plugin) Holders() [][]*callctx.Call {
+func (p *Plugin) Holders() [][]*callctx.Call {
 	var calls []*callctx.Call
-	for _, s := range *e.slots.Load() {
+	for _, s := range *p.slots.Load() {
 		calls = append(calls, s.holder())
 	}
 	return callctx.Each(calls)
@@ -270,41 +270,41 @@ func (s *slot) holder() *callctx.Call {
 
 // stopWaiting takes a waiting call out of the queue, and reports false when it is not in there any more: its channel
 // has an answer then.
-func (e *Plugin) stopWaiting(mine chan *slot) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	i := slices.Index(e.waiting, mine)
+func (p *Plugin) stopWaiting(mine chan *slot) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.waiting, mine)
 	if i < 0 {
 		return false
 	}
-	e.waiting = slices.Delete(e.waiting, i, i+1)
+	p.waiting = slices.Delete(p.waiting, i, i+1)
 	return true
 }
 
 // release gives a slot back. s is e's.
-func (e *Plugin) release(s *slot) {
+func (p *Plugin) release(s *slot) {
 	if s.marked() {
 		s.unmark()
 	}
 	s.disclaim()
 	if !s.giveBack() {
-		e.releaseSlow(s)
+		p.releaseSlow(s)
 	}
 }
 
 // releaseSlow shuts the slot's visitors out, tidies up behind them, and hands it to the next call that waits.
-func (e *Plugin) releaseSlow(s *slot) {
+func (p *Plugin) releaseSlow(s *slot) {
 	s.tidy()
 	stress.Yield()
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
-	case e.closing:
-		e.closeSlot(s)
-	case len(e.waiting) > 0:
-		next := e.waiting[0]
-		e.waiting = slices.Delete(e.waiting, 0, 1)
-		if len(e.waiting) == 0 {
+	case p.closing:
+		p.closeSlot(s)
+	case len(p.waiting) > 0:
+		next := p.waiting[0]
+		p.waiting = slices.Delete(p.waiting, 0, 1)
+		if len(p.waiting) == 0 {
 			s.others.And(^attend)
 		}
 		s.unlock()

@@ -97,38 +97,38 @@ func (s *slot) batchFrames() *batchFrames {
 }
 
 // Batch calls a function with each input; see engine.Plugin.
-func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	if ctx == nil {
 		return engine.ErrNilContext
 	}
 	for len(in) > 0 {
-		n := min(len(in), batchSize, e.fits(b))
+		n := min(len(in), batchSize, p.fits(b))
 		if n == 0 {
 			return ErrFull
 		}
-		s, err := e.acquire(ctx, e.choose(), false)
+		s, err := p.acquire(ctx, p.choose(), false)
 		if err != nil {
 			return err
 		}
 		before := len(b.Records)
-		if e.image.batch != 0 {
-			s.runBatch(e.image.fns[fn], in[:n], b)
+		if p.image.batch != 0 {
+			s.runBatch(p.image.fns[fn], in[:n], b)
 		}
 		if len(b.Records) == before { // no ferrule_batch, or one that ran nothing
-			s.runEach(e.image.fns[fn], in[:n], b)
+			s.runEach(p.image.fns[fn], in[:n], b)
 		}
 		ran := len(b.Records) - before
 		caller := s.caller
 		if s.marked() && s.unmark() && ran > 0 {
 			r := &b.Records[len(b.Records)-1]
 			r.Status, r.Err, b.Failed = abi.StatusPanic, nil, true
-			e.say(b, r, endedGoroutine)
+			p.say(b, r, endedGoroutine)
 		}
 		if ran > 0 && b.Records[len(b.Records)-1].Status == abi.StatusPanic {
 			s.inst.poisoned.Store(true) // the records that follow run on a new one
 		}
-		e.release(s)
+		p.release(s)
 		if ran < n && (caller.Ended() || cancelled(&caller)) {
 			return caller.GaveUp()
 		}
@@ -139,8 +139,8 @@ func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // fits returns how many more records are expected to fit into the batch: the next ones may be longer than those before, so
 // they are few at first.
-func (e *Plugin) fits(b *engine.Batch) int {
-	stop := e.outputs.StopBatch
+func (p *Plugin) fits(b *engine.Batch) int {
+	stop := p.outputs.StopBatch
 	switch {
 	case stop == 0:
 		return batchSize
@@ -154,36 +154,36 @@ func (e *Plugin) fits(b *engine.Batch) int {
 }
 
 // left returns how many more bytes of outputs the batch may hold.
-func (e *Plugin) left(b *engine.Batch) int {
-	if most := e.outputs.MaxBatch; most > 0 {
+func (p *Plugin) left(b *engine.Batch) int {
+	if most := p.outputs.MaxBatch; most > 0 {
 		return max(0, most-len(b.Out))
 	}
 	return maxInt
 }
 
 // say makes a text the record's message, as much of it as the batch may still hold.
-func (e *Plugin) say(b *engine.Batch, r *engine.Record, text string) {
+func (p *Plugin) say(b *engine.Batch, r *engine.Record, text string) {
 	r.Start = len(b.Out)
-	b.Out = append(b.Out, text[:min(len(text), e.left(b))]...)
+	b.Out = append(b.Out, text[:min(len(text), p.left(b))]...)
 	r.End = len(b.Out)
 }
 
 // room returns b.Out's spare capacity: enough for n more records as long as those before, and never less than what a
 // call without a room of its own gets, but where the batch may not hold so much.
-func (e *Plugin) room(b *engine.Batch, n int) []byte {
+func (p *Plugin) room(b *engine.Batch, n int) []byte {
 	each := recordRoom
 	if len(b.Records) > 0 {
 		each = len(b.Out)/len(b.Records) + 1
 	}
 	b.Out = slices.Grow(b.Out, min(n*each, maxBatchRoom)+scratchRoom)
 	room := b.Out[len(b.Out):cap(b.Out)]
-	return room[:min(len(room), e.left(b))]
+	return room[:min(len(room), p.left(b))]
 }
 
 // runBatch runs the inputs in one crossing. Fewer records than inputs are added when the batch was cancelled.
 func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	f := s.batchFrames()
-	room := s.engine.room(b, len(in))
+	room := s.plugin.room(b, len(in))
 	base, roomLen := raw.Addr(room), uintptr(len(room))
 	s.prepare()
 	frame := s.frame // what all have in common
@@ -197,7 +197,7 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: raw.AddrOf(&f.statuses[0])}
 	s.claim()
 	if s.inst.thread == nil {
-		cross.Batch(s.engine.image.batch, &f.call) // not through run, which allocates
+		cross.Batch(s.plugin.image.batch, &f.call) // not through run, which allocates
 	} else {
 		s.runOnThread(f)
 	}
@@ -239,7 +239,7 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 }
 
 func (s *slot) runOnThread(f *batchFrames) {
-	s.run(func() abi.Status { return cross.Batch(s.engine.image.batch, &f.call) })
+	s.run(func() abi.Status { return cross.Batch(s.plugin.image.batch, &f.call) })
 }
 
 // runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.
@@ -248,7 +248,7 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 		if s.word.Load() != 0 {
 			return
 		}
-		room := s.engine.room(b, 1)
+		room := s.plugin.room(b, 1)
 		r := engine.Record{Start: len(b.Out), Status: s.call(fn, data, room)}
 		s.takeRecord(b, &r, room)
 		b.Records = append(b.Records, r)
@@ -263,9 +263,9 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	r.Start = len(b.Out)
 	// What is in the room is not longer than the room.
-	if n := s.ownLength(r.Status); n > s.engine.left(b) || n > cap(b.Out)-len(b.Out) && !raw.Allocatable(len(b.Out), n) {
+	if n := s.ownLength(r.Status); n > s.plugin.left(b) || n > cap(b.Out)-len(b.Out) && !raw.Allocatable(len(b.Out), n) {
 		s.release()
-		s.engine.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
+		s.plugin.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
 		if r.Status != abi.StatusPanic {
 			r.Status, b.Failed = abi.StatusNoMemory, true
 		}

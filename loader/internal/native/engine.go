@@ -51,4 +51,4 @@ func (Engine) Open(ctx context.Context, f *engine.File, o *engine.Options, accep
 }
 
 // Library returns what was read from the file that was opened.
-func (e *Plugin) Library() *inspect.Library { return e.image.lib }
+func (p *Plugin) Library() *inspect.Library { return p.image.lib }

@@ -18,7 +18,7 @@ import (
 
 // instance is one plug-in state.
 type instance struct {
-	engine   *Plugin
+	plugin   *Plugin
 	state    uintptr // what ferrule_start left in the frame; written when no call of the instance runs
 	control  *slot   // for start and stop, outside the slots that calls take; locked but while controlCall runs, so that none does
 	thread   *thread // pinned instances only
@@ -75,8 +75,8 @@ var endedGoroutine = engine.ErrEnded.Error()
 // start makes the instance's state. No call of it runs.
 func (inst *instance) start(c callctx.Caller) error {
 	inst.state = 0
-	if fn := inst.engine.image.start; fn != 0 {
-		out, status, err := inst.controlCall(c, fn, inst.engine.config)
+	if fn := inst.plugin.image.start; fn != 0 {
+		out, status, err := inst.controlCall(c, fn, inst.plugin.config)
 		if err != nil {
 			return &engine.StartError{Err: err}
 		}
@@ -95,7 +95,7 @@ func (inst *instance) stop(c callctx.Caller) {
 		return
 	}
 	inst.running = false
-	fn := inst.engine.image.stop
+	fn := inst.plugin.image.stop
 	if fn == 0 {
 		return
 	}
@@ -109,7 +109,7 @@ func (inst *instance) stop(c callctx.Caller) {
 	default:
 		return
 	}
-	inst.engine.warn(c.Context, text)
+	inst.plugin.warn(c.Context, text)
 }
 
 // renew has a call go on that has found the instance poisoned. It stops the instance, once its running calls have ended, and
@@ -125,24 +125,24 @@ func (inst *instance) renew(c *callctx.Caller) (*slot, error) {
 
 // tryRenew is renew. ended says that it gave up because the call's context has ended.
 func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err error) {
-	e := inst.engine
-	e.renewers.Add(1)
-	defer e.renewers.Add(-1)
+	p := inst.plugin
+	p.renewers.Add(1)
+	defer p.renewers.Add(-1)
 	var own quiet
-	for wait := 10 * time.Microsecond; ; wait = min(2*wait, rest(int(e.renewers.Load()))) {
-		renewed := e.nextRenewal()
-		if e.isRefused() { // Close keeps the locks
+	for wait := 10 * time.Microsecond; ; wait = min(2*wait, rest(int(p.renewers.Load()))) {
+		renewed := p.nextRenewal()
+		if p.isRefused() { // Close keeps the locks
 			return nil, false, engine.ErrClosed
 		}
 		if done, err := inst.renewNow(c, &own); done || err != nil {
 			return nil, false, err
 		}
 		stress.Yield()
-		if s := e.takeSound(c); s != nil {
+		if s := p.takeSound(c); s != nil {
 			return s, false, nil
 		}
 		again := false
-		for _, other := range e.instances {
+		for _, other := range p.instances {
 			if other != inst && other.poisoned.Load() {
 				done, err := other.renewNow(c, new(quiet))
 				if err != nil {
@@ -154,8 +154,8 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 		if again {
 			continue
 		}
-		want := e.repairs(c)
-		if want == nil && e.isRefused() { // and has taken the slots away
+		want := p.repairs(c)
+		if want == nil && p.isRefused() { // and has taken the slots away
 			return nil, false, engine.ErrClosed
 		} else if want == nil {
 			return nil, false, engine.ErrReentrant // it would wait for itself
@@ -170,7 +170,7 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 		case <-c.Done:
 			ended = true
 		case <-renewed:
-		case <-e.refused:
+		case <-p.refused:
 		}
 		waiter.Done()
 		if ended {
@@ -187,23 +187,23 @@ func rest(waiting int) time.Duration {
 }
 
 // nextRenewal returns what is closed when the next instance has been renewed.
-func (e *Plugin) nextRenewal() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.renewed
+func (p *Plugin) nextRenewal() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.renewed
 }
 
-func (e *Plugin) announceRenewal() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	close(e.renewed)
-	e.renewed = make(chan struct{})
+func (p *Plugin) announceRenewal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.renewed)
+	p.renewed = make(chan struct{})
 }
 
 // isRefused reports whether the engine is closed, or about to be.
-func (e *Plugin) isRefused() bool {
+func (p *Plugin) isRefused() bool {
 	select {
-	case <-e.refused:
+	case <-p.refused:
 		return true
 	default:
 		return false
@@ -232,8 +232,8 @@ func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err erro
 		*q = quiet{renewals: inst.renewals}
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
-	for slots := *inst.engine.slots.Load(); q.slots < len(slots); q.slots++ {
-		if inst.engine.instanceOf(q.slots) == inst && slots[q.slots].phase.Load() != idle {
+	for slots := *inst.plugin.slots.Load(); q.slots < len(slots); q.slots++ {
+		if inst.plugin.instanceOf(q.slots) == inst && slots[q.slots].phase.Load() != idle {
 			return false, nil
 		}
 	}
@@ -243,28 +243,28 @@ func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err erro
 	}
 	inst.renewals++
 	inst.poisoned.Store(false)
-	inst.engine.announceRenewal()
+	inst.plugin.announceRenewal()
 	return true, nil
 }
 
 // takeSound takes an idle slot of an instance that is not poisoned, or makes one; nil where neither can be.
-func (e *Plugin) takeSound(c *callctx.Caller) *slot {
+func (p *Plugin) takeSound(c *callctx.Caller) *slot {
 	sound := func(inst *instance) bool { return !inst.poisoned.Load() }
-	if !slices.ContainsFunc(e.instances, sound) {
+	if !slices.ContainsFunc(p.instances, sound) {
 		return nil
 	}
-	for i, s := range *e.slots.Load() {
-		if sound(e.instanceOf(i)) && s.tryAcquire() {
+	for i, s := range *p.slots.Load() {
+		if sound(p.instanceOf(i)) && s.tryAcquire() {
 			return s
 		}
 	}
-	inside := e.inside(c)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closing {
+	inside := p.inside(c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
 		return nil
 	}
-	return e.makeSlots(inside)
+	return p.makeSlots(inside)
 }
 
 // repair is what a call waits for that has found an instance poisoned: that an instance can be renewed, or a slot of one that
@@ -275,20 +275,20 @@ type repair struct {
 }
 
 // repairs returns what the call, which has found an instance poisoned, can wait for; nil when that would be itself.
-func (e *Plugin) repairs(c *callctx.Caller) *repair {
+func (p *Plugin) repairs(c *callctx.Caller) *repair {
 	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
 		return nil // any of the calls that run may be one that it comes from
 	}
-	r := &repair{e, make([]bool, len(e.instances))}
+	r := &repair{p, make([]bool, len(p.instances))}
 	possible := false
-	for i, inst := range e.instances {
+	for i, inst := range p.instances {
 		inside := inst.inside(c)
 		r.outer[i] = inside > 0 || inst.changes(c)
 		if inst.poisoned.Load() {
 			possible = possible || !r.outer[i]
 			continue
 		}
-		for at := i; at < len(*e.slots.Load()); at += len(e.instances) {
+		for at := i; at < len(*p.slots.Load()); at += len(p.instances) {
 			inside--
 		}
 		possible = possible || inside < 0 // not all of its slots are those of calls that this one comes from
@@ -328,8 +328,8 @@ func (inst *instance) inside(c *callctx.Caller) int {
 			byContext++
 		}
 	}
-	for i, s := range *inst.engine.slots.Load() {
-		if inst.engine.instanceOf(i) == inst && s.outerOfGoroutine() {
+	for i, s := range *inst.plugin.slots.Load() {
+		if inst.plugin.instanceOf(i) == inst && s.outerOfGoroutine() {
 			byGoroutine++
 		}
 	}
@@ -349,8 +349,8 @@ func (inst *instance) changes(c *callctx.Caller) bool {
 // holders returns the calls in host functions that the instance's renewal waits for: all that it runs, and who starts or
 // stops it already.
 func (inst *instance) holders() (calls []*callctx.Call) {
-	for i, s := range *inst.engine.slots.Load() {
-		if inst.engine.instanceOf(i) == inst && s.inUse() {
+	for i, s := range *inst.plugin.slots.Load() {
+		if inst.plugin.instanceOf(i) == inst && s.inUse() {
 			calls = append(calls, s.current.Load())
 		}
 	}

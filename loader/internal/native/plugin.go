@@ -111,57 +111,57 @@ var ErrFull = errors.New("the batch's outputs have come to their limit")
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Plugin, error) {
-	e := &Plugin{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
-	e.base = callctx.Background
+	p := &Plugin{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
+	p.base = callctx.Background
 	if o.Context != nil {
-		e.base.Context = o.Context
+		p.base.Context = o.Context
 	}
-	e.lengths = make([]atomic.Uint32, len(image.fns))
-	e.imports = uint32(len(image.lib.Imports))
-	e.calledBack = e.imports > 0
-	e.mostSlots = o.Instances
+	p.lengths = make([]atomic.Uint32, len(image.fns))
+	p.imports = uint32(len(image.lib.Imports))
+	p.calledBack = p.imports > 0
+	p.mostSlots = o.Instances
 	if image.lib.Manifest.Threads == abi.Concurrent {
-		if e.mostSlots = o.MaxCalls; e.mostSlots == 0 {
-			e.mostSlots = defaultMaxCalls()
+		if p.mostSlots = o.MaxCalls; p.mostSlots == 0 {
+			p.mostSlots = defaultMaxCalls()
 		}
 	}
-	e.watch.engine = e
-	e.views.none.L = &e.views.mu
+	p.watch.plugin = p
+	p.views.none.L = &p.views.mu
 	slots := make([]*slot, 0, o.Instances)
 	for range o.Instances {
-		inst := &instance{engine: e, renewing: make(chan struct{}, 1)}
+		inst := &instance{plugin: p, renewing: make(chan struct{}, 1)}
 		if image.lib.Manifest.Threads == abi.Pinned {
 			inst.thread = startThread()
 		}
-		inst.control = e.newSlot(inst, locked)
-		e.instances = append(e.instances, inst)
-		if len(slots) < e.mostSlots {
-			slots = append(slots, e.newSlot(inst, idle))
+		inst.control = p.newSlot(inst, locked)
+		p.instances = append(p.instances, inst)
+		if len(slots) < p.mostSlots {
+			slots = append(slots, p.newSlot(inst, idle))
 		}
 	}
-	e.slots.Store(&slots)
+	p.slots.Store(&slots)
 	if image.replaced != "" { // before it may matter
-		e.warn(e.base.Context, image.replaced)
+		p.warn(p.base.Context, image.replaced)
 	}
-	for _, inst := range e.instances {
-		if err := inst.start(e.base); err != nil {
-			_ = e.Close() // the failure to start is what the caller needs to know
+	for _, inst := range p.instances {
+		if err := inst.start(p.base); err != nil {
+			_ = p.Close() // the failure to start is what the caller needs to know
 			return nil, err
 		}
 	}
-	return e, nil
+	return p, nil
 }
 
 // warn writes a line of the loader's own to the plug-in's log. The handler may end its goroutine.
-func (e *Plugin) warn(ctx context.Context, text string) {
-	onAnotherGoroutine(func() { e.host.Log(ctx, abi.LogWarn, []byte(text)) })
+func (p *Plugin) warn(ctx context.Context, text string) {
+	onAnotherGoroutine(func() { p.host.Log(ctx, abi.LogWarn, []byte(text)) })
 }
 
 // newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has
 // the slots of a closed engine, of which this was one, may take it at once when it is idle.
-func (e *Plugin) newSlot(inst *instance, phase uint32) *slot {
+func (p *Plugin) newSlot(inst *instance, phase uint32) *slot {
 	s := newSlot()
-	s.engine, s.inst, s.caller, s.word = e, inst, callctx.Background, &s.cancel
+	s.plugin, s.inst, s.caller, s.word = p, inst, callctx.Background, &s.cancel
 	s.asked.Store(raw.ContextWord(s.caller.Context))
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
@@ -171,23 +171,23 @@ func (e *Plugin) newSlot(inst *instance, phase uint32) *slot {
 }
 
 // Append calls a function; see engine.Plugin. It is the hot path, and so has in line what every call needs.
-func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	s, owned := e.choose(), false
+func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	s, owned := p.choose(), false
 	if s != nil && (raw.IsBackground(ctx) || s.asked.Load() == raw.ContextWord(ctx) && ctx.Err() == nil) {
 		if owned = s.tryAcquire(); !owned {
 			s = nil
 		}
 	}
-	if !owned || s.unready(e, ctx) {
+	if !owned || s.unready(p, ctx) {
 		var err error
-		if s, err = e.acquire(ctx, s, owned); err != nil {
+		if s, err = p.acquire(ctx, s, owned); err != nil {
 			return dst, 0, err
 		}
 	}
 	room := dst[len(dst):cap(dst)]
 	var expected uint32
 	if len(room) == 0 {
-		if expected = e.lengths[fn].Load(); expected > 0 {
+		if expected = p.lengths[fn].Load(); expected > 0 {
 			dst = slices.Grow(dst, int(expected))
 			room = dst[len(dst):cap(dst)]
 		} else {
@@ -199,9 +199,9 @@ func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	cross.Fill(&s.frame, in, room)
 	var status abi.Status
 	if s.inst.thread == nil {
-		status = cross.Enter(e.image.fns[fn], &s.frame)
+		status = cross.Enter(p.image.fns[fn], &s.frame)
 	} else {
-		status = s.enterOnThread(e.image.fns[fn])
+		status = s.enterOnThread(p.image.fns[fn])
 	}
 	runtime.KeepAlive(in)
 	var err error
@@ -211,11 +211,11 @@ func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 		dst = appendOf(dst, room, f.OutLen) // the caller brought no room
 	} else {
 		if dst, err = s.takeLong(dst, room, status); err == nil {
-			e.remember(fn, s.frame.OutLen, expected)
+			p.remember(fn, s.frame.OutLen, expected)
 		}
 	}
 	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
-		e.remember(fn, s.frame.OutLen, expected)
+		p.remember(fn, s.frame.OutLen, expected)
 		dst = bytes.Clone(dst) // or else it would keep the memory that was expected to be needed
 	}
 	if status == abi.StatusPanic {
@@ -226,7 +226,7 @@ func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	}
 	s.disclaim()
 	if !s.giveBack() {
-		e.releaseSlow(s)
+		p.releaseSlow(s)
 	}
 	return dst, status, err
 }
@@ -238,12 +238,12 @@ func appendOf(dst, room []byte, n uintptr) []byte { return append(dst, room[:n].
 
 // remember keeps how long a function's output was when it was far from expected: a caller who brings no room gets that
 // much the next time, so that a long output is written once, to where it stays. More than maxRemembered is not trusted.
-func (e *Plugin) remember(fn engine.Fn, n uintptr, expected uint32) {
+func (p *Plugin) remember(fn engine.Fn, n uintptr, expected uint32) {
 	if n <= scratchRoom || n > maxRemembered {
 		n = 0
 	}
 	if uint32(n) != expected {
-		e.lengths[fn].Store(uint32(n))
+		p.lengths[fn].Store(uint32(n))
 	}
 }
 
@@ -281,9 +281,9 @@ func (s *slot) enterOnThread(fn uintptr) abi.Status {
 func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 	switch n := s.ownLength(status); {
 	case n <= cap(dst)-len(dst):
-	case s.engine.outputs.Room != nil:
+	case s.plugin.outputs.Room != nil:
 		s.lock() // Room may use what host services use
-		larger, err := s.engine.outputs.Room(s.caller.Context, dst, n)
+		larger, err := s.plugin.outputs.Room(s.caller.Context, dst, n)
 		s.unlock()
 		if err != nil {
 			s.release()
@@ -379,42 +379,42 @@ func copyOwn(dst []byte, out uintptr, n int) (_ []byte, ok bool) {
 	return append(dst, raw.Bytes(out, n)...), true
 }
 
-// closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds e.mu.
-func (e *Plugin) closeSlot(s *slot) {
+// closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds p.mu.
+func (p *Plugin) closeSlot(s *slot) {
 	s.phase.Store(closed)
-	if e.open--; e.open == 0 {
-		close(e.drained)
+	if p.open--; p.open == 0 {
+		close(p.drained)
 	}
 }
 
-// Close ends the engine; see engine.Plugin.
-func (e *Plugin) Close() error { return e.Shutdown(context.Background()) }
+// Close ends the plug-in; see engine.Plugin.
+func (p *Plugin) Close() error { return p.Shutdown(context.Background()) }
 
-// Shutdown ends the engine; see engine.Plugin.
-func (e *Plugin) Shutdown(ctx context.Context) error {
+// Shutdown ends the plug-in; see engine.Plugin.
+func (p *Plugin) Shutdown(ctx context.Context) error {
 	caller, err := callctx.Ask(ctx)
 	if err != nil && err != engine.ErrTooDeep {
 		return err
 	}
 	first := false
-	e.closeOnce.Do(func() {
-		e.refuse()
-		e.closeIdle() // what is open from here on are calls
+	p.closeOnce.Do(func() {
+		p.refuse()
+		p.closeIdle() // what is open from here on are calls
 		first = true
 	})
 	switch { // outside Once: others have a bound of their own
 	case !first:
 	case caller.Done == nil:
-		e.end()
+		p.end()
 	default: // it may take longer than this call
-		go e.end()
+		go p.end()
 	}
 	select {
-	case <-e.finished:
-		return e.closeErr
+	case <-p.finished:
+		return p.closeErr
 	case <-caller.Done:
 	}
-	unfinished := e.unfinished()
+	unfinished := p.unfinished()
 	var over <-chan time.Time
 	if unfinished.Calls == 0 && unfinished.Views == 0 { // closing is over in a moment, unless ferrule_stop takes its time
 		t := time.NewTimer(stopPatience)
@@ -426,8 +426,8 @@ func (e *Plugin) Shutdown(ctx context.Context) error {
 		over = ended
 	}
 	select {
-	case <-e.finished:
-		return e.closeErr
+	case <-p.finished:
+		return p.closeErr
 	case <-over:
 	}
 	unfinished.Cause = caller.Cause()
@@ -438,67 +438,67 @@ func (e *Plugin) Shutdown(ctx context.Context) error {
 const stopPatience = 100 * time.Millisecond
 
 // end does Close's work.
-func (e *Plugin) end() {
-	defer close(e.finished)
-	e.closeErr = e.finish()
+func (p *Plugin) end() {
+	defer close(p.finished)
+	p.closeErr = p.finish()
 }
 
 // refuse has new calls refused, and those that wait.
-func (e *Plugin) refuse() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closing = true
-	close(e.refused)
-	for _, c := range e.waiting {
+func (p *Plugin) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+	close(p.refused)
+	for _, c := range p.waiting {
 		c <- nil
 	}
-	e.waiting = nil
-	e.open = len(*e.slots.Load())
+	p.waiting = nil
+	p.open = len(*p.slots.Load())
 }
 
 // closeIdle closes the slots that no call has; the calls that have the others close those. It waits for no foreign code: a
 // host service that comes to an idle slot now, by a frame that is not valid any more (R14), is never let in.
-func (e *Plugin) closeIdle() {
-	for _, s := range *e.slots.Load() {
+func (p *Plugin) closeIdle() {
+	for _, s := range *p.slots.Load() {
 		s.attend()
 		stress.Yield()
 		if s.phase.CompareAndSwap(idle, locked) {
-			e.releaseSlow(s)
+			p.releaseSlow(s)
 		}
 	}
 }
 
 // unfinished says what keeps Close from its end.
-func (e *Plugin) unfinished() *engine.Unfinished {
-	u := &engine.Unfinished{Views: e.views.count(), Unloading: e.stopped.Load()}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	u.Calls = e.open
+func (p *Plugin) unfinished() *engine.Unfinished {
+	u := &engine.Unfinished{Views: p.views.count(), Unloading: p.stopped.Load()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u.Calls = p.open
 	return u
 }
 
 // finish waits for the calls that run, and then stops and frees everything.
-func (e *Plugin) finish() error {
-	slots := *e.slots.Load()
+func (p *Plugin) finish() error {
+	slots := *p.slots.Load()
 	for again := 50 * time.Microsecond; ; again = min(4*again, time.Second) {
-		e.closeIdle()
+		p.closeIdle()
 		select {
-		case <-e.drained: // mostly so: no timer is needed
+		case <-p.drained: // mostly so: no timer is needed
 		default:
 			select {
-			case <-e.drained:
+			case <-p.drained:
 			case <-time.After(again): // see giveBack
 				continue
 			}
 		}
 		break
 	}
-	e.views.wait()
-	e.slots.Store(new([]*slot))
-	e.watch.stop()
-	for _, inst := range e.instances {
+	p.views.wait()
+	p.slots.Store(new([]*slot))
+	p.watch.stop()
+	for _, inst := range p.instances {
 		inst.renewing <- struct{}{} // a call that renews the instance ends first
-		inst.stop(e.base)
+		inst.stop(p.base)
 		if inst.thread != nil {
 			inst.thread.stop()
 		}
@@ -508,6 +508,6 @@ func (e *Plugin) finish() error {
 	for _, s := range slots {
 		freeSlot(s)
 	}
-	e.stopped.Store(true)
-	return e.image.Release()
+	p.stopped.Store(true)
+	return p.image.Release()
 }

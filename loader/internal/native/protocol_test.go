@@ -36,9 +36,9 @@ func start(t *testing.T, library string, o Options) *Plugin {
 	image, err := Load(context.Background(), fixture.C(t, library), LoadOptions{Accept: func(*inspect.Library) error { return nil }})
 	require.NoError(t, err)
 	o.Host = noHost{}
-	e, err := New(image, o)
+	p, err := New(image, o)
 	require.NoError(t, err)
-	return e
+	return p
 }
 
 // within fails the test when fn takes so long that it must be stuck.
@@ -66,11 +66,11 @@ type model struct {
 }
 
 // knows says that somebody has, and may keep, the slots of an engine.
-func (m *model) knows(e *Plugin) {
+func (m *model) knows(p *Plugin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.known = append(m.known, *e.slots.Load()...)
-	for _, inst := range e.instances {
+	m.known = append(m.known, *p.slots.Load()...)
+	for _, inst := range p.instances {
 		m.known = append(m.known, inst.control)
 	}
 }
@@ -81,58 +81,58 @@ func (m *model) any(random *rand.Rand) *slot {
 	return m.known[random.IntN(len(m.known))]
 }
 
-func (m *model) took(e *Plugin, s *slot) {
+func (m *model) took(p *Plugin, s *slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !assert.Nil(m.t, m.owners[s], "a slot has two owners") || !assert.Same(m.t, e, s.engine, "a slot of another engine") {
+	if !assert.Nil(m.t, m.owners[s], "a slot has two owners") || !assert.Same(m.t, p, s.plugin, "a slot of another engine") {
 		return
 	}
-	assert.False(m.t, m.closed[e], "a slot of a closed engine")
-	m.owners[s] = e
+	assert.False(m.t, m.closed[p], "a slot of a closed engine")
+	m.owners[s] = p
 }
 
-func (m *model) gives(e *Plugin, s *slot) {
+func (m *model) gives(p *Plugin, s *slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	assert.Same(m.t, e, m.owners[s], "the owner has lost it")
+	assert.Same(m.t, p, m.owners[s], "the owner has lost it")
 	delete(m.owners, s)
 }
 
 // nested makes a call that comes from the one that has s, whose instance is poisoned.
-func (m *model) nested(e *Plugin, s *slot) {
+func (m *model) nested(p *Plugin, s *slot) {
 	own, ok := s.visit()
 	if !assert.True(m.t, ok) {
 		return
 	}
 	defer s.leave(own)
-	inner, err := e.acquire(s.hostContext(), e.choose(), false)
+	inner, err := p.acquire(s.hostContext(), p.choose(), false)
 	if errors.Is(err, engine.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
 	if assert.NoError(m.t, err, "another instance is sound") {
-		m.took(e, inner)
+		m.took(p, inner)
 		assert.NotSame(m.t, s.inst, inner.inst, "poisoned")
-		m.gives(e, inner)
-		e.release(inner)
+		m.gives(p, inner)
+		p.release(inner)
 	}
 }
 
 // closes says that Close has returned.
-func (m *model) closes(e *Plugin) {
+func (m *model) closes(p *Plugin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed[e] = true
+	m.closed[p] = true
 	for _, owner := range m.owners {
-		assert.NotSame(m.t, e, owner, "Close has not waited")
+		assert.NotSame(m.t, p, owner, "Close has not waited")
 	}
 }
 
 // life is one engine from its start to its end, with calls, threads of a plug-in and panics, all at once.
 func (m *model) life(library string, o Options, calls, threads int, random *rand.Rand) {
-	e := start(m.t, library, o)
-	e.calledBack = true
-	m.knows(e)
-	all := *e.slots.Load()
+	p := start(m.t, library, o)
+	p.calledBack = true
+	m.knows(p)
+	all := *p.slots.Load()
 	var work sync.WaitGroup
 	var over atomic.Bool
 	for range calls {
@@ -150,7 +150,7 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 					ctx = context.WithValue(ctx, m, 1)
 				}
 				stress.Yield()
-				s, err := e.acquire(ctx, e.choose(), false)
+				s, err := p.acquire(ctx, p.choose(), false)
 				if err != nil {
 					cancel()
 					if errors.Is(err, engine.ErrClosed) {
@@ -159,7 +159,7 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 					assert.ErrorIs(m.t, err, context.DeadlineExceeded)
 					continue
 				}
-				m.took(e, s)
+				m.took(p, s)
 				s.claim()
 				for range random.IntN(3) {
 					stress.Yield()
@@ -172,14 +172,14 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 					assert.Same(m.t, c, s.hostContext(), "one call has one context")
 					s.leave(own)
 				}
-				if random.IntN(40) == 0 && (!m.sound || s.inst != e.instances[0]) {
+				if random.IntN(40) == 0 && (!m.sound || s.inst != p.instances[0]) {
 					s.inst.poisoned.Store(true)
 					if m.sound {
-						m.nested(e, s)
+						m.nested(p, s)
 					}
 				}
-				m.gives(e, s)
-				e.release(s)
+				m.gives(p, s)
+				p.release(s)
 				cancel()
 			}
 		})
@@ -193,7 +193,7 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 				s := all[random.IntN(len(all))]
 				if s.enter() {
 					stress.Yield()
-					if s.engine == e {
+					if s.plugin == p {
 						_ = s.hostContext()
 						s.kept.keep([]byte("kept"), abi.StatusOK)
 						s.attend()
@@ -210,7 +210,7 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 		random := rand.New(rand.NewPCG(seed, 3))
 		for !over.Load() {
 			if s := m.any(random); s.tryAcquire() {
-				its := s.engine
+				its := s.plugin
 				if assert.NotSame(m.t, s, s.inst.control, "it is for ferrule_start and ferrule_stop") {
 					m.took(its, s)
 					stress.Yield()
@@ -222,8 +222,8 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 		}
 	})
 	time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
-	within(m.t, func() { assert.NoError(m.t, e.Close()) })
-	m.closes(e)
+	within(m.t, func() { assert.NoError(m.t, p.Close()) })
+	m.closes(p)
 	over.Store(true)
 	within(m.t, work.Wait)
 }
@@ -312,7 +312,7 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 	}
 	for _, s := range *b.slots.Load() {
 		assert.Equal(t, idle, s.phase.Load())
-		assert.Same(t, b, s.engine)
+		assert.Same(t, b, s.plugin)
 	}
 	within(t, func() {
 		_, _, err := b.Append(context.Background(), 0, nil, nil)
@@ -323,23 +323,23 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 
 // The watcher looks at the slots that have calls which can end, and not at those of a spike that is over.
 func TestWatcherForgets(t *testing.T) {
-	e := start(t, "threads_concurrent", Options{Instances: 1, MaxCalls: 2000})
+	p := start(t, "threads_concurrent", Options{Instances: 1, MaxCalls: 2000})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var spike []*slot
 	for range 1000 {
-		s, err := e.acquire(ctx, nil, false)
+		s, err := p.acquire(ctx, nil, false)
 		require.NoError(t, err)
 		assert.True(t, s.watched)
 		spike = append(spike, s)
 	}
 	for _, s := range spike {
-		e.release(s)
+		p.release(s)
 	}
-	held, err := e.acquire(ctx, nil, false)
+	held, err := p.acquire(ctx, nil, false)
 	require.NoError(t, err)
 	watched := func() (n int) {
-		for _, s := range *e.slots.Load() {
+		for _, s := range *p.slots.Load() {
 			if s == held {
 				continue
 			}
@@ -347,7 +347,7 @@ func TestWatcherForgets(t *testing.T) {
 				if s.watched {
 					n++
 				}
-				e.release(s)
+				p.release(s)
 			}
 		}
 		return n
@@ -364,31 +364,31 @@ func TestWatcherForgets(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	e.release(held)
-	require.NoError(t, e.Close())
+	p.release(held)
+	require.NoError(t, p.Close())
 }
 
 // Shutdown refuses calls at once, says what still runs when its context ends, and leaves the rest to the background.
 func TestShutdown(t *testing.T) {
-	e := start(t, "threads_serial", Options{Instances: 2})
-	s, err := e.acquire(context.Background(), nil, false)
+	p := start(t, "threads_serial", Options{Instances: 2})
+	s, err := p.acquire(context.Background(), nil, false)
 	require.NoError(t, err)
 	soon, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	var none context.Context
 	within(t, func() {
-		err = e.Shutdown(soon)
+		err = p.Shutdown(soon)
 		var unfinished *engine.Unfinished
 		if assert.ErrorAs(t, err, &unfinished) {
 			assert.Equal(t, engine.Unfinished{Calls: 1, Cause: context.DeadlineExceeded}, *unfinished)
 		}
-		_, err = e.acquire(context.Background(), nil, false)
+		_, err = p.acquire(context.Background(), nil, false)
 		assert.ErrorIs(t, err, engine.ErrClosed)
-		assert.ErrorIs(t, e.Shutdown(none), engine.ErrNilContext)
+		assert.ErrorIs(t, p.Shutdown(none), engine.ErrNilContext)
 	})
-	e.release(s)
-	within(t, func() { assert.NoError(t, e.Shutdown(context.Background()), "in the background it went on") })
-	assert.NoError(t, e.Shutdown(soon), "it is closed, whatever the context")
+	p.release(s)
+	within(t, func() { assert.NoError(t, p.Shutdown(context.Background()), "in the background it went on") })
+	assert.NoError(t, p.Shutdown(soon), "it is closed, whatever the context")
 }
 
 // A plug-in that nothing runs in is closed by Shutdown, also when the context has ended; one that something runs in says how
@@ -397,23 +397,23 @@ func TestShutdownOfIdlePlugin(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, library := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
-		e := start(t, library, Options{Instances: 8})
-		assert.NoError(t, e.Shutdown(ended), library)
+		p := start(t, library, Options{Instances: 8})
+		assert.NoError(t, p.Shutdown(ended), library)
 
-		e = start(t, library, Options{Instances: 8})
-		s, err := e.acquire(context.Background(), nil, false)
+		p = start(t, library, Options{Instances: 8})
+		s, err := p.acquire(context.Background(), nil, false)
 		require.NoError(t, err)
-		assert.Equal(t, &engine.Unfinished{Calls: 1, Cause: context.Canceled}, e.Shutdown(ended), library)
-		e.release(s)
-		within(t, func() { assert.NoError(t, e.Close()) })
+		assert.Equal(t, &engine.Unfinished{Calls: 1, Cause: context.Canceled}, p.Shutdown(ended), library)
+		p.release(s)
+		within(t, func() { assert.NoError(t, p.Close()) })
 	}
 }
 
 // Who comes with the frame of a call that is over finds no call when the slot is closed.
 func TestClosingLetsNobodyIn(t *testing.T) {
 	for range 200 {
-		e := start(t, "threads_serial", Options{Instances: 1})
-		s := (*e.slots.Load())[0]
+		p := start(t, "threads_serial", Options{Instances: 1})
+		s := (*p.slots.Load())[0]
 		closed, gone := make(chan bool), make(chan bool)
 		go func() {
 			defer close(gone)
@@ -430,7 +430,7 @@ func TestClosingLetsNobodyIn(t *testing.T) {
 				}
 			}
 		}()
-		require.NoError(t, e.Close())
+		require.NoError(t, p.Close())
 		close(closed)
 		<-gone
 	}
@@ -438,24 +438,24 @@ func TestClosingLetsNobodyIn(t *testing.T) {
 
 // View and Batch take the slot that is there, as Append does, and make no other one.
 func TestSlotsDoNotGrow(t *testing.T) {
-	e := start(t, "threads_concurrent", Options{Instances: 1})
-	count := fnOf(t, e, "count")
+	p := start(t, "threads_concurrent", Options{Instances: 1})
+	count := fnOf(t, p, "count")
 	for range 100 {
-		v, _, err := e.View(context.Background(), count, nil)
+		v, _, err := p.View(context.Background(), count, nil)
 		require.NoError(t, err)
 		v.Release()
 		var b engine.Batch
-		require.NoError(t, e.Batch(context.Background(), count, [][]byte{nil}, &b))
-		_, _, err = e.Append(context.Background(), count, nil, nil)
+		require.NoError(t, p.Batch(context.Background(), count, [][]byte{nil}, &b))
+		_, _, err = p.Append(context.Background(), count, nil, nil)
 		require.NoError(t, err)
 	}
-	assert.Len(t, *e.slots.Load(), 1)
-	require.NoError(t, e.Close())
+	assert.Len(t, *p.slots.Load(), 1)
+	require.NoError(t, p.Close())
 }
 
-func fnOf(t *testing.T, e *Plugin, name string) engine.Fn {
+func fnOf(t *testing.T, p *Plugin, name string) engine.Fn {
 	t.Helper()
-	for i, f := range e.image.lib.Funcs {
+	for i, f := range p.image.lib.Funcs {
 		if f.Name == name {
 			return engine.Fn(i)
 		}
@@ -482,10 +482,10 @@ func TestBatchLimit(t *testing.T) {
 		} {
 			t.Run(library+", "+c.name, func(t *testing.T) {
 				const most = 100
-				e := start(t, library, Options{Instances: 1, Outputs: Outputs{MaxBatch: most}})
+				p := start(t, library, Options{Instances: 1, Outputs: Outputs{MaxBatch: most}})
 				var b engine.Batch
 				for range 2 { // the second time with what the first one has grown
-					within(t, func() { require.NoError(t, e.Batch(context.Background(), fnOf(t, e, "record"), c.in, &b)) })
+					within(t, func() { require.NoError(t, p.Batch(context.Background(), fnOf(t, p, "record"), c.in, &b)) })
 					require.Len(t, b.Records, len(c.in))
 					assert.LessOrEqual(t, len(b.Out), most)
 					for i, r := range b.Records {
@@ -500,11 +500,11 @@ func TestBatchLimit(t *testing.T) {
 							assert.Equal(t, c.in[i], b.Out[r.Start:r.End])
 						}
 					}
-					out, _, err := e.Append(context.Background(), fnOf(t, e, "report"), nil, []byte("."))
+					out, _, err := p.Append(context.Background(), fnOf(t, p, "report"), nil, []byte("."))
 					require.NoError(t, err)
 					assert.Regexp(t, "^[0-9]+ 0$", string(out), "what the plug-in had of its own memory is released")
 				}
-				require.NoError(t, e.Close())
+				require.NoError(t, p.Close())
 			})
 		}
 	}

@@ -134,7 +134,7 @@ func (s *slot) panicked(use service, value any) abi.Status {
 	if !ok {
 		return abi.StatusMisuse
 	}
-	message, status := s.engine.host.Panicked(s.hostContext(), ordinal, value)
+	message, status := s.plugin.host.Panicked(s.hostContext(), ordinal, value)
 	return s.fail(use, message, status)
 }
 
@@ -150,7 +150,7 @@ func (s *slot) ended(use service) abi.Status {
 func (s *slot) ordinal(use service) (uint32, bool) {
 	if r := raw.Request(use.request); r != nil {
 		ordinal := r.Ordinal
-		return ordinal, ordinal < s.engine.imports
+		return ordinal, ordinal < s.plugin.imports
 	}
 	return 0, false
 }
@@ -174,7 +174,7 @@ func (s *slot) fail(use service, message []byte, status abi.Status) abi.Status {
 func (s *slot) abandon() {
 	if s.inst.thread == nil && s != s.inst.control {
 		s.inst.poisoned.Store(true)
-		s.engine.release(s)
+		s.plugin.release(s)
 	}
 }
 
@@ -197,10 +197,10 @@ func (s *slot) serve(request uintptr) abi.Status {
 			return abi.StatusMisuse
 		}
 	} else {
-		if ordinal >= s.engine.imports {
+		if ordinal >= s.plugin.imports {
 			return abi.StatusMisuse
 		}
-		result.out, result.status = s.engine.host.Call(s.hostContext(), ordinal, raw.Bytes(in, int(inLen)))
+		result.out, result.status = s.plugin.host.Call(s.hostContext(), ordinal, raw.Bytes(in, int(inLen)))
 		stress.Cross()
 	}
 	return s.deliver(r, result, number, out, outCap)
@@ -228,14 +228,14 @@ func (s *slot) log(use service) abi.Status {
 	if !raw.Valid(use.text, use.textLen) {
 		return abi.StatusMisuse
 	}
-	s.engine.host.Log(s.hostContext(), abi.Level(use.level), raw.Bytes(use.text, int(use.textLen)))
+	s.plugin.host.Log(s.hostContext(), abi.Level(use.level), raw.Bytes(use.text, int(use.textLen)))
 	return abi.StatusOK
 }
 
 // claim tells host services which goroutine enters the plug-in. A plug-in without imports can only write log lines, which
 // cost so much that it does not pay there.
 func (s *slot) claim() {
-	if s.engine.calledBack {
+	if s.plugin.calledBack {
 		raw.StoreUintptr(&s.owner, cross.Goroutine())
 	}
 }
@@ -261,6 +261,6 @@ func (s *slot) prepare() {
 	f := &s.frame
 	f.Size = unsafe.Sizeof(*f)
 	f.State = s.inst.state
-	f.Host = s.engine.table
+	f.Host = s.plugin.table
 	f.Cancel = raw.Word(s.word)
 }

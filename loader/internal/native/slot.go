@@ -52,7 +52,7 @@ type slotBody struct {
 	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
-	engine      *Plugin
+	plugin      *Plugin
 	inst        *instance
 	caller      callctx.Caller
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
@@ -391,7 +391,7 @@ func newSlot() *slot {
 // freeSlot gives a closed slot back to the arena.
 func freeSlot(s *slot) {
 	s.endCall()
-	s.engine, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
+	s.plugin, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
 	s.unwatched, s.transient, s.watched = false, false, false
 	s.owner.Store(0)
 	s.left.Store(false)

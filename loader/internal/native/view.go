@@ -42,12 +42,12 @@ func (v *views) wait() {
 
 // View calls a function and returns its output where the plug-in has it; see engine.Plugin. The plug-in gets no room, so
 // that what it has goes into its own memory.
-func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	s, err := e.acquire(ctx, e.choose(), false)
+func (p *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	s, err := p.acquire(ctx, p.choose(), false)
 	if err != nil {
 		return nil, 0, err
 	}
-	v, status, err := e.view(s, fn, in)
+	v, status, err := p.view(s, fn, in)
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
@@ -57,18 +57,18 @@ func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 		}
 		v, err = nil, engine.ErrEnded
 	}
-	e.release(s) // not deferred: where a host function ends this goroutine, abandon does it
+	p.release(s) // not deferred: where a host function ends this goroutine, abandon does it
 	return v, status, err
 }
 
-func (e *Plugin) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	status := s.call(e.image.fns[fn], in, nil)
+func (p *Plugin) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	status := s.call(p.image.fns[fn], in, nil)
 	if f := s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
-		e.views.add(1)
+		p.views.add(1)
 		return &engine.View{Bytes: raw.Bytes(f.Out, int(f.OutLen)), Release: func() {
 			cross.Release(&f)
-			e.views.add(-1)
+			p.views.add(-1)
 		}}, status, nil
 	}
 	out, violation := s.take(nil, nil, status)

@@ -12,7 +12,7 @@ import (
 // than the call does. It looks every watchInterval, so that is how late a plug-in may hear of it. It looks at the slots in
 // its list, which are those that had such a call lately, and asks no context: it has the channels that they gave.
 type watcher struct {
-	engine *Plugin
+	plugin *Plugin
 
 	mu      sync.Mutex
 	running bool
@@ -92,7 +92,7 @@ func (w *watcher) look(entry *watched) bool {
 	}
 	defer s.exit()
 	entry.idle = 0
-	if s.engine != w.engine {
+	if s.plugin != w.plugin {
 		return false // it went to another plug-in, since this one was closed
 	}
 	if s.cancellable && s.caller.Ended() {
@@ -108,10 +108,10 @@ func (w *watcher) forget(s *slot) bool {
 	if !s.tryAcquire() {
 		return s.phase.Load() == closed
 	}
-	if s.engine == w.engine {
+	if s.plugin == w.plugin {
 		s.watched = false
 		s.setCaller(&callctx.Background)
 	}
-	s.engine.release(s)
+	s.plugin.release(s)
 	return true
 }

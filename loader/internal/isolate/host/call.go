@@ -26,9 +26,9 @@ type call struct {
 }
 
 // begin starts a call on a lane that the caller owns.
-func (e *Plugin) begin(l *hostLane) *call {
+func (p *Plugin) begin(l *hostLane) *call {
 	c := &l.call
-	c.Plugin, c.lane, c.apart, c.detached = e, l, false, nil
+	c.Plugin, c.lane, c.apart, c.detached = p, l, false, nil
 	return c
 }
 
@@ -39,9 +39,9 @@ func (c *call) end() {
 		return
 	}
 	c.over()
-	e, l := c.Plugin, c.lane
+	p, l := c.Plugin, c.lane
 	c.Plugin, c.lane = nil, nil
-	e.disown(l)
+	p.disown(l)
 }
 
 // over says that the call is over to those who have its context.
@@ -156,11 +156,11 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
-		e := c.Plugin
+		p := c.Plugin
 		go func() {
 			defer close(done)
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
-			out, status = e.runHost(ctx, m, in)
+			out, status = p.runHost(ctx, m, in)
 		}()
 		select {
 		case <-done:
@@ -198,17 +198,17 @@ func (c *call) hostCall(m lane.Message) (err error) {
 const endedGoroutine = "the host function ended its goroutine"
 
 // runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
-func (e *Plugin) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
+func (p *Plugin) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
 	if m.Op == lane.OpLog {
-		e.host.Log(ctx, abi.Level(m.Fn), in)
+		p.host.Log(ctx, abi.Level(m.Fn), in)
 		return nil, abi.StatusOK
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			out, status = e.host.Panicked(ctx, m.Fn, value)
+			out, status = p.host.Panicked(ctx, m.Fn, value)
 		}
 	}()
-	return e.host.Call(ctx, m.Fn, in)
+	return p.host.Call(ctx, m.Fn, in)
 }
 
 // takeLayers takes the worker's word for what shuts it in, once, while it opens the plug-in: the first time nothing of the

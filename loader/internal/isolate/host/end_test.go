@@ -36,17 +36,17 @@ func stubborn(t *testing.T, traits trait, steps []byte, change func(o *Options))
 	if change != nil {
 		change(&o)
 	}
-	e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 3})
-	e.run = w.start
+	p := newPlugin(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 3})
+	p.run = w.start
 	t.Cleanup(w.end)
 	within(t, "opening", func() {
-		first, err := e.launch()
+		first, err := p.launch()
 		require.NoError(t, err)
-		e.mu.Lock()
-		e.adopt(first)
-		e.mu.Unlock()
+		p.mu.Lock()
+		p.adopt(first)
+		p.mu.Unlock()
 	})
-	return e, w
+	return p, w
 }
 
 // soon is a context that ends soon.
@@ -68,15 +68,15 @@ func TestDeadlineWithStubborn(t *testing.T) {
 	for name, traits := range kindsOfStubborn {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e, w := stubborn(t, traits, script(stReceive, stReceive), nil)
+			p, w := stubborn(t, traits, script(stReceive, stReceive), nil)
 			beside := make(chan error, 1)
 			go func() {
-				_, _, err := e.Append(context.Background(), 0, nil, nil)
+				_, _, err := p.Append(context.Background(), 0, nil, nil)
 				beside <- err
 			}()
 			within(t, "a call with a deadline", func() {
 				for {
-					_, _, err := e.Append(soon(t), 1, nil, nil)
+					_, _, err := p.Append(soon(t), 1, nil, nil)
 					overrun, ok := err.(*engine.Overrun)
 					if ok {
 						assert.Equal(t, context.DeadlineExceeded, overrun.Cause)
@@ -94,18 +94,18 @@ func TestDeadlineWithStubborn(t *testing.T) {
 				}
 			})
 			within(t, "a new call", func() {
-				out, _, err := e.Append(context.Background(), 0, nil, []byte("again"))
+				out, _, err := p.Append(context.Background(), 0, nil, []byte("again"))
 				require.NoError(t, err)
 				assert.Equal(t, "again", string(out))
 			})
-			assert.Equal(t, 2, e.Isolation().Attempt)
+			assert.Equal(t, 2, p.Isolation().Attempt)
 			var err error
-			within(t, "closing", func() { err = e.Close() })
+			within(t, "closing", func() { err = p.Close() })
 			if assert.IsType(t, (*engine.Crash)(nil), err) {
 				assert.ErrorContains(t, err, "something of it was still there")
 			}
 			w.end()
-			w.checkGone(t, e)
+			w.checkGone(t, p)
 		})
 	}
 }
@@ -117,10 +117,10 @@ func TestOpenWithStubborn(t *testing.T) {
 			t.Parallel()
 			w := &world{t: t, traits: traits | hostileOpen, pace: 20}
 			o := Options{StartTimeout: 20 * time.Millisecond, StopTimeout: time.Second, MaxMessage: 1 << 20}
-			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
-			e.run = w.start
+			p := newPlugin(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
+			p.run = w.start
 			within(t, "opening", func() {
-				_, err := e.launch()
+				_, err := p.launch()
 				assert.Error(t, err)
 			})
 			w.end()
@@ -130,35 +130,35 @@ func TestOpenWithStubborn(t *testing.T) {
 
 // A plug-in that is closed while its next worker starts does not wait for that one.
 func TestCloseWhileStarting(t *testing.T) {
-	e, w := stubborn(t, 0, nil, func(o *Options) { o.StartTimeout = time.Hour }) // the first one ends at once
+	p, w := stubborn(t, 0, nil, func(o *Options) { o.StartTimeout = time.Hour }) // the first one ends at once
 	w.later = mute | hostileOpen
 	failed := make(chan error, 1)
 	within(t, "the second worker", func() {
 		go func() {
-			_, _, err := e.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), 0, nil, nil)
 			for err != nil && err != engine.ErrClosed { // in the first one
-				_, _, err = e.Append(context.Background(), 0, nil, nil)
+				_, _, err = p.Append(context.Background(), 0, nil, nil)
 			}
 			failed <- err
 		}()
 		for {
-			e.mu.Lock()
-			starts := e.launching != nil
-			e.mu.Unlock()
+			p.mu.Lock()
+			starts := p.launching != nil
+			p.mu.Unlock()
 			if starts {
 				return
 			}
 			time.Sleep(time.Millisecond)
 		}
 	})
-	within(t, "closing", func() { assert.NoError(t, e.Close()) })
+	within(t, "closing", func() { assert.NoError(t, p.Close()) })
 	within(t, "the call", func() { assert.Equal(t, engine.ErrClosed, <-failed) })
 }
 
 // Stopping has a bound of its own.
 func TestStopTimeout(t *testing.T) {
-	e, _ := stubborn(t, mute, nil, func(o *Options) { o.StartTimeout, o.StopTimeout = time.Hour, 20*time.Millisecond })
-	within(t, "closing", func() { assert.ErrorContains(t, e.Close(), "WithStopTimeout") })
+	p, _ := stubborn(t, mute, nil, func(o *Options) { o.StartTimeout, o.StopTimeout = time.Hour, 20*time.Millisecond })
+	within(t, "closing", func() { assert.ErrorContains(t, p.Close(), "WithStopTimeout") })
 }
 
 // What runs in an orderly end after ferrule_stop has what is left of the time for that, and a bound of its own, and costs no error.
@@ -167,16 +167,16 @@ func TestExitPatience(t *testing.T) {
 		stop, exit time.Duration
 		give       func(*testing.T, *Plugin) error
 	}{
-		"what is left":     {20 * time.Millisecond, time.Hour, func(_ *testing.T, e *Plugin) error { return e.Close() }},
-		"its own bound":    {time.Hour, 20 * time.Millisecond, func(_ *testing.T, e *Plugin) error { return e.Close() }},
-		"Shutdown's bound": {time.Hour, time.Hour, func(t *testing.T, e *Plugin) error { return e.Shutdown(soon(t)) }},
+		"what is left":     {20 * time.Millisecond, time.Hour, func(_ *testing.T, p *Plugin) error { return p.Close() }},
+		"its own bound":    {time.Hour, 20 * time.Millisecond, func(_ *testing.T, p *Plugin) error { return p.Close() }},
+		"Shutdown's bound": {time.Hour, time.Hour, func(t *testing.T, p *Plugin) error { return p.Shutdown(soon(t)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, w := stubborn(t, mute, nil, func(o *Options) { o.StopTimeout = c.stop })
-			e.halt = func(*call) error { return nil } // and the process goes on
-			e.exitPatience = c.exit
-			within(t, "closing", func() { assert.NoError(t, c.give(t, e)) })
-			w.checkGone(t, e)
+			p, w := stubborn(t, mute, nil, func(o *Options) { o.StopTimeout = c.stop })
+			p.halt = func(*call) error { return nil } // and the process goes on
+			p.exitPatience = c.exit
+			within(t, "closing", func() { assert.NoError(t, c.give(t, p)) })
+			w.checkGone(t, p)
 		})
 	}
 }
@@ -198,12 +198,12 @@ func TestLaunchHangs(t *testing.T) {
 		t.Skip("this file system has no leases: ", err)
 	}
 	for name, c := range map[string]struct {
-		end  func(e *Plugin)
+		end  func(p *Plugin)
 		want string
 	}{
 		"the time to start":         {func(*Plugin) {}, "had not started after 100ms (isolate.WithStartTimeout)"},
 		"who opens gives up":        {(*Plugin).abandon, openGivenUp},
-		"it is closed":              {func(e *Plugin) { _ = e.Close() }, "because the plug-in was closed"},
+		"it is closed":              {func(p *Plugin) { _ = p.Close() }, "because the plug-in was closed"},
 		"it is given up beforehand": {nil, openGivenUp},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,31 +213,31 @@ func TestLaunchHangs(t *testing.T) {
 			if name == "the time to start" {
 				o.StartTimeout = 100 * time.Millisecond
 			}
-			e := newEngine(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
+			p := newPlugin(library, library.Path, &victim{t: t, most: 1 << 20}, o, &engine.Options{Instances: 1})
 			library, err := native.OpenFile(fixture.C(t, "echo"), nil)
 			require.NoError(t, err)
-			e.file, err = library.ForWorkers(nil)
+			p.file, err = library.ForWorkers(nil)
 			require.NoError(t, err)
 			library.Close()
-			defer e.closeFile()
-			e.program = executable{path: path, file: os.NewFile(uintptr(fd), path)}
-			defer e.program.file.Close()
+			defer p.closeFile()
+			p.program = executable{path: path, file: os.NewFile(uintptr(fd), path)}
+			defer p.program.file.Close()
 			if c.end == nil {
-				e.abandon()
+				p.abandon()
 			}
 			launched := make(chan error, 1)
 			go func() {
-				_, err := e.launch()
+				_, err := p.launch()
 				launched <- err
 			}()
 			if c.end != nil {
 				require.Eventually(t, func() bool {
-					e.mu.Lock()
-					defer e.mu.Unlock()
-					return e.spawning != nil
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					return p.spawning != nil
 				}, hang, time.Millisecond)
 				time.Sleep(5 * time.Millisecond) // it may still be on its way to the system
-				within(t, "the end", func() { c.end(e) })
+				within(t, "the end", func() { c.end(p) })
 			}
 			within(t, "the launch", func() { err = <-launched })
 			require.IsType(t, (*engine.Crash)(nil), err)
@@ -267,91 +267,91 @@ func childrenOf(t *testing.T) (pids []int) {
 func TestShutdown(t *testing.T) {
 	forever := func(o *Options) { o.StopTimeout = time.Hour }
 	t.Run("a stop that hangs", func(t *testing.T) {
-		e, _ := stubborn(t, mute, nil, forever)
+		p, _ := stubborn(t, mute, nil, forever)
 		within(t, "closing", func() {
-			assert.ErrorContains(t, e.Shutdown(soon(t)), "the context of Shutdown had ended")
-			assert.ErrorContains(t, e.Close(), "the context of Shutdown had ended", "the same for everybody")
+			assert.ErrorContains(t, p.Shutdown(soon(t)), "the context of Shutdown had ended")
+			assert.ErrorContains(t, p.Close(), "the context of Shutdown had ended", "the same for everybody")
 		})
 	})
 	t.Run("a call that hangs", func(t *testing.T) {
-		e, _ := stubborn(t, mute, script(stReceive), forever)
+		p, _ := stubborn(t, mute, script(stReceive), forever)
 		called := make(chan error, 1)
 		go func() {
-			_, _, err := e.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), 0, nil, nil)
 			called <- err
 		}()
-		untilCalls(t, e, 1)
-		within(t, "closing", func() { _ = e.Shutdown(soon(t)) })
+		untilCalls(t, p, 1)
+		within(t, "closing", func() { _ = p.Shutdown(soon(t)) })
 		within(t, "the call", func() { assert.ErrorContains(t, <-called, "the context of Shutdown had ended") })
-		within(t, "closing", func() { _ = e.Close() })
+		within(t, "closing", func() { _ = p.Close() })
 	})
 	t.Run("a host function that hangs", func(t *testing.T) {
-		e, _ := stubborn(t, tame, script(stReceive, stCall, 0, zero, stHonest), forever)
+		p, _ := stubborn(t, tame, script(stReceive, stCall, 0, zero, stHonest), forever)
 		release := make(chan struct{})
-		e.host = &opener{victim: victim{t: t, most: 1 << 20}, function: func(context.Context, *Plugin) ([]byte, abi.Status) {
+		p.host = &opener{victim: victim{t: t, most: 1 << 20}, function: func(context.Context, *Plugin) ([]byte, abi.Status) {
 			<-release
 			return nil, abi.StatusOK
 		}}
 		called := make(chan error, 1)
 		go func() {
-			_, _, err := e.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), 0, nil, nil)
 			called <- err
 		}()
-		untilCalls(t, e, 1)
+		untilCalls(t, p, 1)
 		within(t, "closing", func() {
-			err := e.Shutdown(soon(t))
+			err := p.Shutdown(soon(t))
 			unfinished, ok := err.(*engine.Unfinished)
 			if assert.True(t, ok, "%T: %v", err, err) {
 				assert.Equal(t, engine.Unfinished{Calls: 1, Cause: context.DeadlineExceeded}, *unfinished)
 			}
 		})
-		_, _, err := e.Append(context.Background(), 0, nil, nil)
+		_, _, err := p.Append(context.Background(), 0, nil, nil)
 		assert.Equal(t, engine.ErrClosed, err, "refused at once")
 		close(release)
-		within(t, "the rest, in the background", func() { <-called; _ = e.Close() })
+		within(t, "the rest, in the background", func() { <-called; _ = p.Close() })
 	})
 	t.Run("a view that is held", func(t *testing.T) {
-		e, w := stubborn(t, tame, nil, forever)
-		v, _, err := e.View(context.Background(), 0, []byte("view"))
+		p, w := stubborn(t, tame, nil, forever)
+		v, _, err := p.View(context.Background(), 0, []byte("view"))
 		require.NoError(t, err)
 		within(t, "closing", func() {
-			assert.Equal(t, &engine.Unfinished{Views: 1, Cause: context.DeadlineExceeded}, e.Shutdown(soon(t)))
+			assert.Equal(t, &engine.Unfinished{Views: 1, Cause: context.DeadlineExceeded}, p.Shutdown(soon(t)))
 		})
 		assert.Equal(t, "view", string(v.Bytes), "it can be read as long as it is held")
 		v.Release()
-		within(t, "the rest, in the background", func() { _ = e.Close() })
-		w.checkGone(t, e)
+		within(t, "the rest, in the background", func() { _ = p.Close() })
+		w.checkGone(t, p)
 	})
 	t.Run("nothing that takes time", func(t *testing.T) {
-		e, _ := stubborn(t, tame, nil, nil)
-		within(t, "closing", func() { assert.NoError(t, e.Shutdown(context.Background())) })
+		p, _ := stubborn(t, tame, nil, nil)
+		within(t, "closing", func() { assert.NoError(t, p.Shutdown(context.Background())) })
 	})
 }
 
-func untilCalls(t *testing.T, e *Plugin, n int) {
+func untilCalls(t *testing.T, p *Plugin, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return e.calls == n
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.calls == n
 	}, hang, time.Millisecond)
 	time.Sleep(5 * time.Millisecond) // it may still be on its way to the worker
 }
 
 // What several calls are told of one end is a value for each.
 func TestErrorsOfOneEnd(t *testing.T) {
-	e, _ := stubborn(t, mute, script(stReceive, stReceive), nil)
+	p, _ := stubborn(t, mute, script(stReceive, stReceive), nil)
 	errs := make(chan error, 3)
 	for range 3 {
 		go func() {
-			_, _, err := e.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), 0, nil, nil)
 			errs <- err
 		}()
 	}
-	untilCalls(t, e, 3)
-	e.mu.Lock()
-	w := e.worker
-	e.mu.Unlock()
+	untilCalls(t, p, 3)
+	p.mu.Lock()
+	w := p.worker
+	p.mu.Unlock()
 	w.kill("killed by the test")
 	seen := map[error]bool{}
 	within(t, "the calls", func() {
@@ -364,7 +364,7 @@ func TestErrorsOfOneEnd(t *testing.T) {
 		}
 	})
 	assert.Len(t, seen, 3)
-	within(t, "closing", func() { _ = e.Close() })
+	within(t, "closing", func() { _ = p.Close() })
 }
 
 // A start that failed is a word to believe when an instance had panicked.
@@ -372,15 +372,15 @@ func TestFailedRestartOfInstance(t *testing.T) {
 	panics := script(stReceive, stMessage, 0, 0, int(abi.StatusPanic), zero, zero, stPost)
 	failed := script(stReceive, stSay, 4, stFail, int(lane.FailedStart), startText, zero)
 	require.Equal(t, int32(abi.StatusPanic), states[abi.StatusPanic])
-	e, _ := stubborn(t, tame, append(panics, failed...), nil)
+	p, _ := stubborn(t, tame, append(panics, failed...), nil)
 	within(t, "calling", func() {
-		_, status, err := e.Append(context.Background(), 0, nil, nil)
+		_, status, err := p.Append(context.Background(), 0, nil, nil)
 		require.NoError(t, err)
 		assert.Equal(t, abi.StatusPanic, status)
-		_, _, err = e.Append(context.Background(), 0, nil, nil)
+		_, _, err = p.Append(context.Background(), 0, nil, nil)
 		assert.Equal(t, &engine.StartError{Status: abi.StatusFailed, Message: "no"}, err)
 	})
-	within(t, "closing", func() { assert.NoError(t, e.Close()) })
+	within(t, "closing", func() { assert.NoError(t, p.Close()) })
 }
 
 // A writer is foreign code: it may be slow, panic, end its goroutine or not return. The output goes on.

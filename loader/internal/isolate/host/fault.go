@@ -32,7 +32,7 @@ func (w *worker) where(f lane.FaultReport, ended os.Signal) string {
 	found := make(chan string, 1)
 	go func() {
 		defer func() { <-finding }()
-		found <- w.engine.locate(w.engine, f.PC, f.Base)
+		found <- w.plugin.locate(w.plugin, f.PC, f.Base)
 	}()
 	var place string
 	select {
@@ -55,16 +55,16 @@ func (w *worker) where(f lane.FaultReport, ended os.Signal) string {
 
 // place names the instruction at pc: by the function and the library's file, where it is in that. It reads what the workers
 // load, whatever is at the path by now.
-func (e *Plugin) place(pc, base uint64) string {
+func (p *Plugin) place(pc, base uint64) string {
 	unknown := fmt.Sprintf("the code at %#x", pc)
-	if base == 0 || !e.useFile() {
+	if base == 0 || !p.useFile() {
 		return unknown
 	}
-	defer e.dropFile()
-	if e.file.Check() != nil { // it is too large for a copy, and was overwritten
+	defer p.dropFile()
+	if p.file.Check() != nil { // it is too large for a copy, and was overwritten
 		return unknown
 	}
-	file, ok := newSymbols(e.file)
+	file, ok := newSymbols(p.file)
 	if !ok {
 		return unknown
 	}
@@ -72,7 +72,7 @@ func (e *Plugin) place(pc, base uint64) string {
 	if !file.runs(offset) {
 		return fmt.Sprintf("code outside of the plug-in's file (%#x)", pc)
 	}
-	name := fmt.Sprintf("%s+%#x", filepath.Base(e.path), offset)
+	name := fmt.Sprintf("%s+%#x", filepath.Base(p.path), offset)
 	if function, start, ok := file.function(offset); ok {
 		return fmt.Sprintf("%q+%#x (%s)", function, offset-start, name)
 	}
@@ -81,32 +81,32 @@ func (e *Plugin) place(pc, base uint64) string {
 
 // useFile keeps the library's file open until dropFile, and reports whether it still is. The engine itself is the first
 // that uses it.
-func (e *Plugin) useFile() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.file == nil || e.fileClosed {
+func (p *Plugin) useFile() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == nil || p.fileClosed {
 		return false
 	}
-	e.fileUses++
+	p.fileUses++
 	return true
 }
 
-func (e *Plugin) dropFile() {
-	e.mu.Lock()
-	e.fileUses--
-	last := e.fileClosed && e.fileUses == 0
-	e.mu.Unlock()
+func (p *Plugin) dropFile() {
+	p.mu.Lock()
+	p.fileUses--
+	last := p.fileClosed && p.fileUses == 0
+	p.mu.Unlock()
 	if last {
-		e.file.Release()
+		p.file.Release()
 	}
 }
 
 // closeFile ends the engine's own use.
-func (e *Plugin) closeFile() {
-	if e.useFile() {
-		e.mu.Lock()
-		e.fileClosed = true
-		e.mu.Unlock()
-		e.dropFile()
+func (p *Plugin) closeFile() {
+	if p.useFile() {
+		p.mu.Lock()
+		p.fileClosed = true
+		p.mu.Unlock()
+		p.dropFile()
 	}
 }

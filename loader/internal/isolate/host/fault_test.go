@@ -23,16 +23,16 @@ const faultAt = 16*4 + lane.MaxLanes*4
 func TestBurialBesideSearch(t *testing.T) {
 	for _, c := range []struct{ name, want string }{{"found", "in somewhere"}, {"takes for ever", ""}} {
 		t.Run(c.name, func(t *testing.T) {
-			e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, mute, nil)
+			p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, mute, nil)
 			require.NoError(t, err)
 			release := make(chan struct{})
-			e.locate = func(*Plugin, uint64, uint64) string {
+			p.locate = func(*Plugin, uint64, uint64) string {
 				if c.want == "" {
 					<-release
 				}
 				return "somewhere"
 			}
-			e.opened(w)
+			p.opened(w)
 			h := w.process.(*hostile)
 			report := h.mem[faultAt+unsafe.Offsetof(lane.Fault{}.FaultReport):]
 			binary.LittleEndian.PutUint32(report, uint32(syscall.SIGSEGV))

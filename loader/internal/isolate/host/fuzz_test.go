@@ -43,7 +43,7 @@ var library = &inspect.Library{
 // victim is the host of the tests: what its functions do is what a careless host's would.
 type victim struct {
 	t      testing.TB
-	engine *Plugin
+	plugin *Plugin
 	most   int64
 	calls  atomic.Int64
 }
@@ -62,7 +62,7 @@ func (v *victim) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, a
 	case 2:
 		panic("a host function's")
 	case 3:
-		out, status, err := v.engine.Append(ctx, 1, nil, in[:min(len(in), 100)])
+		out, status, err := v.plugin.Append(ctx, 1, nil, in[:min(len(in), 100)])
 		checkCall(v.t, v.most, nil, out, status, err)
 		return out, abi.StatusOK
 	case 4:
@@ -104,16 +104,16 @@ func checkError(t testing.TB, err error) {
 }
 
 // checkForged checks that an error of a call is not one that only the host may make, and did not.
-func checkForged(t testing.TB, e *Plugin, ctx context.Context, err error) {
+func checkForged(t testing.TB, p *Plugin, ctx context.Context, err error) {
 	t.Helper()
 	assert.NotErrorIs(t, err, engine.ErrClosed, "it is open")
 	assert.NotErrorIs(t, err, engine.ErrReentrant, "no host function has called")
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		assert.True(t, ctx.Err() != nil || e.options.CallTimeout > 0, "nothing has ended: %v", err)
+		assert.True(t, ctx.Err() != nil || p.options.CallTimeout > 0, "nothing has ended: %v", err)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.startErr != nil { // a later worker said so when it was to open the plug-in
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.startErr != nil { // a later worker said so when it was to open the plug-in
 		return
 	}
 	var open *inspect.Error
@@ -195,16 +195,16 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 	if a.how&timed != 0 {
 		o.CallTimeout, timeout = timeout, time.Hour
 	}
-	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 3})
-	e.run = w.start
-	host.engine = e
+	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 3})
+	p.run = w.start
+	host.plugin = p
 
 	within(t, "opening", func() {
 		var first *worker
-		if first, opened = e.launch(); opened == nil {
-			e.mu.Lock()
-			e.adopt(first)
-			e.mu.Unlock()
+		if first, opened = p.launch(); opened == nil {
+			p.mu.Lock()
+			p.adopt(first)
+			p.mu.Unlock()
 		}
 	})
 	if opened != nil {
@@ -215,22 +215,22 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 			assert.Failf(t, "an error that Open does not know", "%T: %v", opened, opened)
 		}
 	} else {
-		within(t, "calling", func() { results = a.calls(t, e, host.most, timeout) })
+		within(t, "calling", func() { results = a.calls(t, p, host.most, timeout) })
 	}
-	checkRoom(t, e, o.MaxMessage, inputSizes[int(a.size)%len(inputSizes)])
-	within(t, "closing", func() { closed = e.Close() })
+	checkRoom(t, p, o.MaxMessage, inputSizes[int(a.size)%len(inputSizes)])
+	within(t, "closing", func() { closed = p.Close() })
 	if closed != nil {
 		crash, ok := closed.(*engine.Crash)
 		assert.True(t, ok && crash.Attempt > 0, "%T: %v", closed, closed)
 	}
-	_, _, err := e.Append(context.Background(), 0, nil, nil)
+	_, _, err := p.Append(context.Background(), 0, nil, nil)
 	assert.Equal(t, engine.ErrClosed, err)
-	w.checkGone(t, e)
+	w.checkGone(t, p)
 	w.end()
 	return results, opened, closed
 }
 
-func (a attack) calls(t testing.TB, e *Plugin, longest int64, timeout time.Duration) []result {
+func (a attack) calls(t testing.TB, p *Plugin, longest int64, timeout time.Duration) []result {
 	size := inputSizes[int(a.size)%len(inputSizes)]
 	in := bytes.Repeat([]byte("input."), size/6+1)[:size]
 	var mu sync.Mutex
@@ -243,8 +243,8 @@ func (a attack) calls(t testing.TB, e *Plugin, longest int64, timeout time.Durat
 			for i := range 2 {
 				ctx, cancel := context.WithTimeout(context.Background(), timeout)
 				defer cancel()
-				r := a.call(t, ctx, e, engine.Fn((g+i)%3), g+i, longest, in)
-				checkForged(t, e, ctx, r.err)
+				r := a.call(t, ctx, p, engine.Fn((g+i)%3), g+i, longest, in)
+				checkForged(t, p, ctx, r.err)
 				if g == 0 {
 					mu.Lock()
 					results = append(results, r)
@@ -258,7 +258,7 @@ func (a attack) calls(t testing.TB, e *Plugin, longest int64, timeout time.Durat
 	return results
 }
 
-func (a attack) call(t testing.TB, ctx context.Context, e *Plugin, fn engine.Fn, n int, longest int64, in []byte) (r result) {
+func (a attack) call(t testing.TB, ctx context.Context, p *Plugin, fn engine.Fn, n int, longest int64, in []byte) (r result) {
 	how := int(a.how & 3)
 	if how == howAll {
 		how = n % 3
@@ -269,12 +269,12 @@ func (a attack) call(t testing.TB, ctx context.Context, e *Plugin, fn engine.Fn,
 		if a.how&roomy != 0 {
 			dst = append(make([]byte, 0, 1<<20+100), dst...)
 		}
-		r.out, r.status, r.err = e.Append(ctx, fn, dst, in)
+		r.out, r.status, r.err = p.Append(ctx, fn, dst, in)
 		checkCall(t, longest, []byte("before"), r.out, r.status, r.err)
 		r.out = r.out[len(dst):]
 	case howView:
 		var v *engine.View
-		v, r.status, r.err = e.View(ctx, fn, in)
+		v, r.status, r.err = p.View(ctx, fn, in)
 		if r.err != nil {
 			checkError(t, r.err)
 			assert.Nil(t, v)
@@ -288,7 +288,7 @@ func (a attack) call(t testing.TB, ctx context.Context, e *Plugin, fn engine.Fn,
 	case howBatch:
 		inputs := slices.Collect(slices.Chunk(in, 1+len(in)/5))
 		b := &engine.Batch{Out: []byte("old"), Records: make([]engine.Record, 3)}
-		r.err = e.Batch(ctx, fn, inputs, b)
+		r.err = p.Batch(ctx, fn, inputs, b)
 		if r.err != nil {
 			checkError(t, r.err)
 		} else {
@@ -327,12 +327,12 @@ func within(t testing.TB, what string, fn func()) {
 }
 
 // checkRoom checks that workers got no more memory than the limits allow.
-func checkRoom(t testing.TB, e *Plugin, longest int64, input int) {
+func checkRoom(t testing.TB, p *Plugin, longest int64, input int) {
 	t.Helper()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.worker != nil {
-		for _, l := range e.worker.lanes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.worker != nil {
+		for _, l := range p.worker.lanes {
 			if !l.owned && !l.viewed { // nobody uses it
 				// Room for the input and for what was asked for, and the answer of the largest host function.
 				assert.LessOrEqual(t, int64(l.Extended()), 2*(2*int64(input)+longest+4<<20), "of one lane")
@@ -345,15 +345,15 @@ func checkRoom(t testing.TB, e *Plugin, longest int64, input int) {
 }
 
 // checkGone checks that a closed engine has let go of everything.
-func (w *world) checkGone(t testing.TB, e *Plugin) {
+func (w *world) checkGone(t testing.TB, p *Plugin) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(100 * time.Microsecond) {
-		e.mu.Lock()
-		calls, refs, waiting := e.calls, 0, len(e.waiting)
+		p.mu.Lock()
+		calls, refs, waiting := p.calls, 0, len(p.waiting)
 		for _, worker := range w.workers {
 			refs += max(worker.refs, -worker.refs)
 		}
-		e.mu.Unlock()
+		p.mu.Unlock()
 		if calls == 0 && refs == 0 && waiting == 0 {
 			return
 		}
@@ -541,10 +541,10 @@ func TestLayout(t *testing.T) {
 	w := &world{t: t, traits: mute, pace: 1}
 	host := &victim{t: t, most: 1 << 20}
 	o := Options{StartTimeout: 50 * time.Millisecond, StopTimeout: 50 * time.Millisecond, MaxMessage: 1 << 20}
-	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 1})
+	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 1})
 	w.traits |= hostileOpen
-	e.run = w.start
-	_, err := e.launch()
+	p.run = w.start
+	_, err := p.launch()
 	require.Error(t, err, "nobody answers")
 	h := w.all[0]
 	assert.Equal(t, uint32(turnWorker), h.word(0).Load())
@@ -586,72 +586,72 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// engineFor makes an engine with patience, whose workers do what the script says, and starts it.
-func engineFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Plugin, *worker, error) {
+// pluginFor makes an engine with patience, whose workers do what the script says, and starts it.
+func pluginFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Plugin, *worker, error) {
 	t.Helper()
 	w := &world{t: t, script: steps, traits: traits, pace: 20}
 	o := Options{Grace: 5 * time.Millisecond, StartTimeout: 100 * time.Millisecond, StopTimeout: 100 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 3, Suspend: time.Minute}}
-	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 2})
-	e.run = w.start
+	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 2})
+	p.run = w.start
 	if o, ok := host.(*opener); ok {
-		o.engine = e
+		o.plugin = p
 	}
 	t.Cleanup(w.end)
-	t.Cleanup(func() { within(t, "closing", func() { _ = e.Close() }) })
+	t.Cleanup(func() { within(t, "closing", func() { _ = p.Close() }) })
 	var first *worker
 	var err error
-	within(t, "opening", func() { first, err = e.launch() })
-	return e, first, err
+	within(t, "opening", func() { first, err = p.launch() })
+	return p, first, err
 }
 
 // A worker may have ended when calls are about to use it.
 func TestAdoptsTheDead(t *testing.T) {
-	e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+	p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 	require.NoError(t, err)
 	w.kill("")
 	<-w.gone
-	e.mu.Lock()
-	e.adopt(w)
-	e.mu.Unlock()
+	p.mu.Lock()
+	p.adopt(w)
+	p.mu.Unlock()
 	within(t, "calling", func() {
-		out, _, err := e.Append(context.Background(), 0, nil, []byte("again"))
+		out, _, err := p.Append(context.Background(), 0, nil, []byte("again"))
 		require.NoError(t, err, "in the next one")
 		assert.Equal(t, "again", string(out))
 	})
-	assert.Equal(t, 2, e.Isolation().Attempt)
+	assert.Equal(t, 2, p.Isolation().Attempt)
 }
 
 // The call before on a lane may be why its worker was killed, and have come to its end nevertheless.
 func TestKilledForAnotherCall(t *testing.T) {
-	e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, mute, script(stReceive, stHonest, stReceive, stExit))
+	p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, mute, script(stReceive, stHonest, stReceive, stExit))
 	require.NoError(t, err)
-	e.mu.Lock()
-	e.adopt(w)
-	e.mu.Unlock()
+	p.mu.Lock()
+	p.adopt(w)
+	p.mu.Unlock()
 	within(t, "calling", func() {
-		_, _, err = e.Append(context.Background(), 0, nil, nil)
+		_, _, err = p.Append(context.Background(), 0, nil, nil)
 		require.NoError(t, err)
 	})
-	e.mu.Lock()
+	p.mu.Lock()
 	w.free[0].killed = true
-	e.mu.Unlock()
-	within(t, "closing", func() { err = e.Close() })
+	p.mu.Unlock()
+	within(t, "closing", func() { err = p.Close() })
 	assert.IsType(t, (*engine.Crash)(nil), err)
 }
 
 // Lanes that are trimmed are not free, although nobody calls.
 func TestCloseWhileTrimming(t *testing.T) {
 	for range 20 {
-		e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+		p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 		require.NoError(t, err)
-		e.options.StopTimeout, e.exitPatience = hang, hang // the machine may be busy
-		e.mu.Lock()
-		e.adopt(w)
-		e.mu.Unlock()
-		within(t, "calling", func() { _, _, _ = e.Append(context.Background(), 0, nil, make([]byte, 8<<20)) })
-		go e.trim()
-		within(t, "closing", func() { err = e.Close() })
+		p.options.StopTimeout, p.exitPatience = hang, hang // the machine may be busy
+		p.mu.Lock()
+		p.adopt(w)
+		p.mu.Unlock()
+		within(t, "calling", func() { _, _, _ = p.Append(context.Background(), 0, nil, make([]byte, 8<<20)) })
+		go p.trim()
+		within(t, "closing", func() { err = p.Close() })
 		assert.NoError(t, err)
 		assert.Nil(t, w.report().Signal, "it was asked to stop, not killed")
 	}
@@ -664,7 +664,7 @@ type opener struct {
 }
 
 func (o *opener) Call(ctx context.Context, _ uint32, _ []byte) ([]byte, abi.Status) {
-	return o.function(ctx, o.engine)
+	return o.function(ctx, o.plugin)
 }
 
 // Whatever a host function does while its plug-in is opened, opening comes to an end.
@@ -676,12 +676,12 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		steps    []byte
-		function func(ctx context.Context, e *Plugin) ([]byte, abi.Status)
+		function func(ctx context.Context, p *Plugin) ([]byte, abi.Status)
 		want     string
 	}{
 		{"returns", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { return nil, abi.StatusOK }, ""},
-		{"calls the plug-in", answered, func(ctx context.Context, e *Plugin) ([]byte, abi.Status) {
-			_, _, nested = e.Append(ctx, 0, nil, nil)
+		{"calls the plug-in", answered, func(ctx context.Context, p *Plugin) ([]byte, abi.Status) {
+			_, _, nested = p.Append(ctx, 0, nil, nil)
 			return nil, abi.StatusOK
 		}, ""},
 		{"panics", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { panic("so") }, ""},
@@ -692,7 +692,7 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 		}, "had not started"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, _, err := engineFor(t, &opener{victim{t: t, most: 1 << 20}, c.function}, tame|hostileOpen|orphan, c.steps)
+			_, _, err := pluginFor(t, &opener{victim{t: t, most: 1 << 20}, c.function}, tame|hostileOpen|orphan, c.steps)
 			if c.want == "" {
 				assert.NoError(t, err)
 			} else {

@@ -31,18 +31,18 @@ type hostLane struct {
 }
 
 // The calls of an engine hold, for package callctx, the engine; one that opens the plug-in, or closes it, holds control.
-type control struct{ engine *Plugin }
+type control struct{ plugin *Plugin }
 
 // inside returns how many of the engine's lanes are in use by the calls that a call comes from: by its context, and by the
-// goroutine that it is on. The caller holds e.mu.
-func (e *Plugin) inside(c *callctx.Caller) int {
+// goroutine that it is on. The caller holds p.mu.
+func (p *Plugin) inside(c *callctx.Caller) int {
 	byContext, byGoroutine := 0, 0
 	for outer := range c.Outer.Running() {
-		if outer.Holds() == any(e) {
+		if outer.Holds() == any(p) {
 			byContext++
 		}
 	}
-	if w, me := e.worker, cross.Goroutine(); w != nil && me != 0 {
+	if w, me := p.worker, cross.Goroutine(); w != nil && me != 0 {
 		for _, l := range w.lanes {
 			if l.owned && l.goroutine == me {
 				byGoroutine++
@@ -53,9 +53,9 @@ func (e *Plugin) inside(c *callctx.Caller) int {
 }
 
 // opening reports whether a call comes from one by which e's worker starts: to wait for its end is to wait for oneself.
-func opening(c *callctx.Caller, e *Plugin) bool {
+func opening(c *callctx.Caller, p *Plugin) bool {
 	for outer := range c.Outer.Running() {
-		if outer.Holds() == any(control{e}) {
+		if outer.Holds() == any(control{p}) {
 			return true
 		}
 	}
@@ -63,15 +63,15 @@ func opening(c *callctx.Caller, e *Plugin) bool {
 }
 
 // Plugin is callctx.Wanted's.
-func (e *Plugin) Owner() string { return e.lib.Manifest.Name }
+func (p *Plugin) Owner() string { return p.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any lane.
-func (e *Plugin) Holders() [][]*callctx.Call {
+func (p *Plugin) Holders() [][]*callctx.Call {
 	var calls []*callctx.Call
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	w := e.worker
-	if w == nil || len(w.lanes)-len(w.free)-w.views < e.lanes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.worker
+	if w == nil || len(w.lanes)-len(w.free)-w.views < p.lanes {
 		return nil
 	}
 	for _, l := range w.lanes {
@@ -83,35 +83,35 @@ func (e *Plugin) Holders() [][]*callctx.Call {
 }
 
 // acquire makes the caller the owner of a lane of a living worker.
-func (e *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
+func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 	for tried := false; ; {
 		ended := c.Ended()
-		e.mu.Lock()
-		if e.closing {
-			e.mu.Unlock()
+		p.mu.Lock()
+		if p.closing {
+			p.mu.Unlock()
 			return nil, engine.ErrClosed
 		}
 		if ended {
-			inside := e.inside(c)
-			e.mu.Unlock()
-			if inside >= e.lanes {
+			inside := p.inside(c)
+			p.mu.Unlock()
+			if inside >= p.lanes {
 				return nil, engine.ErrReentrant // also where it could have waited for longer
 			}
 			return nil, c.GaveUp()
 		}
-		w := e.worker
+		w := p.worker
 		if w == nil {
-			if tried && e.starting == nil && e.startErr != nil {
-				err := e.startErr
-				e.mu.Unlock()
+			if tried && p.starting == nil && p.startErr != nil {
+				err := p.startErr
+				p.mu.Unlock()
 				return nil, own(err)
 			}
-			if opening(c, e) {
-				e.mu.Unlock()
+			if opening(c, p) {
+				p.mu.Unlock()
 				return nil, engine.ErrReentrant
 			}
-			wait, err := e.restart()
-			e.mu.Unlock()
+			wait, err := p.restart()
+			p.mu.Unlock()
 			if err != nil {
 				return nil, err
 			}
@@ -123,35 +123,35 @@ func (e *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 			continue
 		}
 		var l *hostLane
-		if len(w.lanes)-len(w.free)-w.views < e.lanes {
+		if len(w.lanes)-len(w.free)-w.views < p.lanes {
 			if l = w.idle(); l == nil && len(w.lanes) < lane.MaxLanes &&
-				(len(w.lanes) < engine.MaxDepth || e.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
+				(len(w.lanes) < engine.MaxDepth || p.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
 		}
 		if l != nil {
-			e.give(l, c)
+			p.give(l, c)
 			l.goroutine = cross.Goroutine()
-			e.mu.Unlock()
+			p.mu.Unlock()
 			return l, nil
 		}
-		if e.inside(c) >= min(e.lanes, engine.MaxDepth) {
-			e.mu.Unlock()
+		if p.inside(c) >= min(p.lanes, engine.MaxDepth) {
+			p.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
 		mine := &waiter{*c, make(chan *hostLane, 1)}
-		e.waiting = append(e.waiting, mine)
+		p.waiting = append(p.waiting, mine)
 		var patience <-chan time.Time
 		if w.views == lane.MaxLanes { // whoever waits may be the one who is to release them
 			t := time.NewTimer(viewPatience)
 			defer t.Stop()
 			patience = t.C
 		}
-		e.mu.Unlock()
-		waits, err := callctx.Wait(c.Outer, e)
+		p.mu.Unlock()
+		waits, err := callctx.Wait(c.Outer, p)
 		if err != nil {
-			if l = e.giveUp(mine); l != nil {
-				e.disown(l)
+			if l = p.giveUp(mine); l != nil {
+				p.disown(l)
 			}
 			return nil, err
 		}
@@ -159,19 +159,19 @@ func (e *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 		select {
 		case l = <-mine.lane:
 		case <-c.Done:
-			l = e.giveUp(mine)
+			l = p.giveUp(mine)
 		case <-patience:
-			l, late = e.giveUp(mine), true
+			l, late = p.giveUp(mine), true
 		}
 		waits.Done()
 		if l != nil {
 			if !l.worker.dead.Load() && !c.Ended() {
-				e.mu.Lock()
+				p.mu.Lock()
 				l.goroutine = cross.Goroutine()
-				e.mu.Unlock()
+				p.mu.Unlock()
 				return l, nil
 			}
-			e.disown(l)
+			p.disown(l)
 		} else if late {
 			return nil, engine.ErrViews
 		}
@@ -204,84 +204,84 @@ type waiter struct {
 }
 
 // giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
-func (e *Plugin) giveUp(mine *waiter) *hostLane {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if i := slices.Index(e.waiting, mine); i >= 0 {
-		e.waiting = slices.Delete(e.waiting, i, i+1)
+func (p *Plugin) giveUp(mine *waiter) *hostLane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, mine); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
 		return nil
 	}
 	l := <-mine.lane // it was answered before
 	if l == nil {
-		e.wakeOne() // another one is to look
+		p.wakeOne() // another one is to look
 	}
 	return l
 }
 
-// give makes a call the owner of the lane. The caller holds e.mu.
-func (e *Plugin) give(l *hostLane, c *callctx.Caller) {
-	e.calls++
+// give makes a call the owner of the lane. The caller holds p.mu.
+func (p *Plugin) give(l *hostLane, c *callctx.Caller) {
+	p.calls++
 	l.worker.refs++
 	l.renew(*c)
-	if e.options.CallTimeout > 0 {
+	if p.options.CallTimeout > 0 {
 		l.begun = time.Now()
 	}
-	if !e.watching && (c.Done != nil || e.options.CallTimeout > 0) {
-		e.watching = true
-		go e.watch()
+	if !p.watching && (c.Done != nil || p.options.CallTimeout > 0) {
+		p.watching = true
+		go p.watch()
 	}
 }
 
-// renew forgets the call before. The caller holds e.mu.
+// renew forgets the call before. The caller holds p.mu.
 func (l *hostLane) renew(c callctx.Caller) {
 	l.owned, l.caller, l.goroutine = true, c, 0
 	l.begun, l.asked, l.overdue, l.killed, l.batch = time.Time{}, time.Time{}, false, false, false
 }
 
-// clear says that no call is in the lane. The caller holds e.mu.
+// clear says that no call is in the lane. The caller holds p.mu.
 func (l *hostLane) clear() {
 	l.owned, l.caller, l.goroutine, l.begun = false, callctx.Caller{}, 0, time.Time{}
 }
 
 // disown ends that.
-func (e *Plugin) disown(l *hostLane) {
+func (p *Plugin) disown(l *hostLane) {
 	if l.Extended() > keepExtended {
 		l.Trim()
 	}
 	extended := l.Extended() > 0
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	l.clear()
 	w := l.worker
 	if l.viewed {
 		l.viewed = false
 		w.views--
-		e.views--
+		p.views--
 	}
 	switch {
-	case w != e.worker || w.dead.Load():
-		e.wakeOne()
-	case len(e.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= e.lanes: // it is not for one who comes later
-		next := e.waiting[0]
-		e.waiting = slices.Delete(e.waiting, 0, 1)
-		e.give(l, &next.caller)
+	case w != p.worker || w.dead.Load():
+		p.wakeOne()
+	case len(p.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= p.lanes: // it is not for one who comes later
+		next := p.waiting[0]
+		p.waiting = slices.Delete(p.waiting, 0, 1)
+		p.give(l, &next.caller)
 		next.lane <- l
 	default:
 		w.offer(l)
-		e.wakeOne()
+		p.wakeOne()
 	}
 	w.unref()
-	e.called()
-	if extended && !e.trimming {
-		e.trimming = true
-		time.AfterFunc(trimAfter, e.trim)
+	p.called()
+	if extended && !p.trimming {
+		p.trimming = true
+		time.AfterFunc(trimAfter, p.trim)
 	}
 }
 
-// called ends what e.calls counted. The caller holds e.mu.
-func (e *Plugin) called() {
-	if e.calls--; e.closing && e.calls == 0 && e.starting == nil {
-		close(e.drained)
+// called ends what p.calls counted. The caller holds p.mu.
+func (p *Plugin) called() {
+	if p.calls--; p.closing && p.calls == 0 && p.starting == nil {
+		close(p.drained)
 	}
 }
 
@@ -292,12 +292,12 @@ const (
 )
 
 // trim gives back what idle lanes have kept.
-func (e *Plugin) trim() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.trimming = false // a lane in use asks again when it is given back
-	w := e.worker
-	if w == nil || e.closing {
+func (p *Plugin) trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trimming = false // a lane in use asks again when it is given back
+	w := p.worker
+	if w == nil || p.closing {
 		return
 	}
 	var long []*hostLane
@@ -309,33 +309,33 @@ func (e *Plugin) trim() {
 		return true
 	})
 	w.refs++
-	e.calls++ // Close needs an idle lane, and waits
-	e.mu.Unlock()
+	p.calls++ // Close needs an idle lane, and waits
+	p.mu.Unlock()
 	for _, l := range long {
 		l.Trim()
 	}
-	e.mu.Lock()
-	if w == e.worker {
+	p.mu.Lock()
+	if w == p.worker {
 		w.free = append(long, w.free...)
 		for range long {
-			e.wakeOne()
+			p.wakeOne()
 		}
 	}
 	w.unref()
-	e.called()
+	p.called()
 }
 
-// wakeOne has the first call that waits look for a lane. The caller holds e.mu.
-func (e *Plugin) wakeOne() {
-	if len(e.waiting) > 0 {
-		e.waiting[0].lane <- nil
-		e.waiting = slices.Delete(e.waiting, 0, 1)
+// wakeOne has the first call that waits look for a lane. The caller holds p.mu.
+func (p *Plugin) wakeOne() {
+	if len(p.waiting) > 0 {
+		p.waiting[0].lane <- nil
+		p.waiting = slices.Delete(p.waiting, 0, 1)
 	}
 }
 
-func (e *Plugin) wakeAll() {
-	for len(e.waiting) > 0 {
-		e.wakeOne()
+func (p *Plugin) wakeAll() {
+	for len(p.waiting) > 0 {
+		p.wakeOne()
 	}
 }
 
@@ -377,29 +377,29 @@ const (
 	watchIdle     = 50 // intervals without such a call after which it ends
 )
 
-func (e *Plugin) watch() {
+func (p *Plugin) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for quiet := 0; ; <-tick.C {
-		e.mu.Lock()
-		if e.look(time.Now()) {
+		p.mu.Lock()
+		if p.look(time.Now()) {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
-			e.watching = false
-			e.mu.Unlock()
+			p.watching = false
+			p.mu.Unlock()
 			return
 		}
-		e.mu.Unlock()
+		p.mu.Unlock()
 	}
 }
 
-// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds e.mu.
-func (e *Plugin) look(now time.Time) (found bool) {
-	w := e.worker
+// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds p.mu.
+func (p *Plugin) look(now time.Time) (found bool) {
+	w := p.worker
 	if w == nil {
 		return false
 	}
-	limit := e.options.CallTimeout
+	limit := p.options.CallTimeout
 	for _, l := range w.lanes {
 		if !l.owned || l.caller.Done == nil && l.begun.IsZero() {
 			continue
@@ -408,7 +408,7 @@ func (e *Plugin) look(now time.Time) (found bool) {
 		switch {
 		case !l.asked.IsZero():
 			l.Cancel() // once more: the call may have begun after the first time
-			if now.Sub(l.asked) > e.options.Grace {
+			if now.Sub(l.asked) > p.options.Grace {
 				l.killed = true
 				w.leave("killed by the host, because another call did not end in time")
 				return true
@@ -426,16 +426,16 @@ func (e *Plugin) look(now time.Time) (found bool) {
 
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
 func (l *hostLane) settle() {
-	e := l.worker.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p := l.worker.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	l.clear()
 	l.viewed = true
 	l.worker.views++
-	e.views++
+	p.views++
 	if l.worker.views == lane.MaxLanes { // those who wait did not know: nothing but patience ends it now
-		e.wakeAll()
+		p.wakeAll()
 		return
 	}
-	e.wakeOne()
+	p.wakeOne()
 }

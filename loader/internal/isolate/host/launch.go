@@ -25,7 +25,7 @@ import (
 // and no call uses it any more; it is gone, when all is known about its end; it is buried, when nothing of it is left. No
 // call waits for more than the first two: a process that cannot be killed, or not be reaped, takes its time.
 type worker struct {
-	engine  *Plugin
+	plugin  *Plugin
 	memory  *lane.Host
 	process child
 	began   time.Time
@@ -73,69 +73,69 @@ const unsaidBySystem = "gone, and the system did not say how it ended (a process
 
 // launch starts a worker and has it open the plug-in. It is called by one goroutine at a time, and no call uses the
 // worker before it returns.
-func (e *Plugin) launch() (*worker, error) {
-	e.mu.Lock()
-	e.attempt++
-	w := &worker{engine: e, attempt: e.attempt, refs: 2, code: -1, began: time.Now(),
+func (p *Plugin) launch() (*worker, error) {
+	p.mu.Lock()
+	p.attempt++
+	w := &worker{plugin: p, attempt: p.attempt, refs: 2, code: -1, began: time.Now(),
 		dying: make(chan struct{}), gone: make(chan struct{}), buried: make(chan struct{})}
-	late := fmt.Errorf("killed by the host, because it had not started after %v (isolate.WithStartTimeout)", e.options.StartTimeout)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), e.options.StartTimeout, late)
+	late := fmt.Errorf("killed by the host, because it had not started after %v (isolate.WithStartTimeout)", p.options.StartTimeout)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), p.options.StartTimeout, late)
 	defer cancel()
-	ctx, e.spawning = context.WithCancelCause(ctx)
+	ctx, p.spawning = context.WithCancelCause(ctx)
 	w.spawned = ctx
-	e.giveUpLaunch()
-	e.mu.Unlock()
+	p.giveUpLaunch()
+	p.mu.Unlock()
 	err := w.spawn()
-	e.mu.Lock()
-	e.spawning(nil)
-	e.spawning = nil
+	p.mu.Lock()
+	p.spawning(nil)
+	p.spawning = nil
 	if err != nil {
-		defer e.mu.Unlock()
+		defer p.mu.Unlock()
 		crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt, Err: err}
-		e.failed(func() engine.Crash { return crash })
+		p.failed(func() engine.Crash { return crash })
 		return nil, &crash
 	}
-	e.launching = w
-	e.unburied = append(e.unburied, w)
+	p.launching = w
+	p.unburied = append(p.unburied, w)
 	w.watch()
 	go w.await()
-	e.giveUpLaunch()
-	e.mu.Unlock()
-	err = e.open(w)
+	p.giveUpLaunch()
+	p.mu.Unlock()
+	err = p.open(w)
 	if err != nil {
 		w.kill("")
 		w.awaitBurial(burialPatience)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.launching = nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.launching = nil
 	w.unref()
 	if err == nil {
 		return w, nil
 	}
 	var crash *engine.Crash
 	if errors.As(err, &crash) {
-		e.failed(func() engine.Crash { return *crash })
+		p.failed(func() engine.Crash { return *crash })
 	}
 	return nil, err
 }
 
 // giveUpLaunch ends the worker that starts, if there is one and it is to start no more: its process, or before there is one,
-// the waiting for the system to make it. The caller holds e.mu.
-func (e *Plugin) giveUpLaunch() {
+// the waiting for the system to make it. The caller holds p.mu.
+func (p *Plugin) giveUpLaunch() {
 	var why string
 	switch {
-	case e.closing:
+	case p.closing:
 		why = "killed by the host, because the plug-in was closed"
-	case e.abandoned:
+	case p.abandoned:
 		why = openGivenUp
 	default:
 		return
 	}
-	if e.launching != nil {
-		e.launching.leave(why)
-	} else if e.spawning != nil {
-		e.spawning(errors.New(why))
+	if p.launching != nil {
+		p.launching.leave(why)
+	} else if p.spawning != nil {
+		p.spawning(errors.New(why))
 	}
 }
 
@@ -144,8 +144,8 @@ func (w *worker) spawn() (err error) {
 	if w.memory, err = lane.NewHost(); err != nil {
 		return err
 	}
-	w.output = newTail(w.engine.options.Output)
-	if w.process, err = w.engine.run(w); err != nil {
+	w.output = newTail(w.plugin.options.Output)
+	if w.process, err = w.plugin.run(w); err != nil {
 		w.memory.Close()
 	}
 	return err
@@ -153,11 +153,11 @@ func (w *worker) spawn() (err error) {
 
 // startProcess starts a process of the program that the options name; it is the run of every engine but those of tests.
 func (w *worker) startProcess() (child, error) {
-	o, x := &w.engine.options, &w.engine.program
+	o, x := &w.plugin.options, &w.plugin.program
 	if err := x.check(o); err != nil {
 		return nil, err
 	}
-	name := "ferrule-worker: " + w.engine.lib.Manifest.Name
+	name := "ferrule-worker: " + w.plugin.lib.Manifest.Name
 	c, process, err := start(w.spawned, x, name, environment(o.Env), o.Sandbox != nil, w.files(), w.output)
 	if err != nil {
 		return nil, x.notStarted(err)
@@ -176,7 +176,7 @@ func (w *worker) startProcess() (child, error) {
 // files are what the worker inherits.
 func (w *worker) files() []*os.File {
 	files := w.memory.Files()
-	if library := w.engine.file.Handoff(); library != nil {
+	if library := w.plugin.file.Handoff(); library != nil {
 		files = append(files[:len(files):len(files)], library)
 	}
 	return files
@@ -184,31 +184,31 @@ func (w *worker) files() []*os.File {
 
 // open has the worker load the plug-in and start its instances.
 func (w *worker) open() error {
-	e := w.engine
-	if err := e.check(); err != nil {
+	p := w.plugin
+	if err := p.check(); err != nil {
 		return err
 	}
-	e.mu.Lock()
+	p.mu.Lock()
 	l := w.addLane()
 	w.refs++
 	l.renew(callctx.Background)
 	w.layers = w.process.layers()
-	e.mu.Unlock()
-	c := e.begin(l)
-	request := wire.Open{Path: []byte(e.path), Contents: wire.Contents(e.lib), Instances: e.start.Instances, Config: e.start.Config,
-		Libraries: e.libraries, Sandbox: e.sandbox, Longest: e.options.MaxMessage, Memory: e.options.Memory}
-	if e.file != nil {
-		request.Copy, request.Held = []byte(e.file.At()), e.file.Held()
+	p.mu.Unlock()
+	c := p.begin(l)
+	request := wire.Open{Path: []byte(p.path), Contents: wire.Contents(p.lib), Instances: p.start.Instances, Config: p.start.Config,
+		Libraries: p.libraries, Sandbox: p.sandbox, Longest: p.options.MaxMessage, Memory: p.options.Memory}
+	if p.file != nil {
+		request.Copy, request.Held = []byte(p.file.At()), p.file.Held()
 	}
-	late := time.AfterFunc(e.options.StartTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", e.options.StartTimeout))
+	late := time.AfterFunc(p.options.StartTimeout, func() {
+		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", p.options.StartTimeout))
 	})
 	defer late.Stop()
 	out, err := c.control(lane.OpOpen, wire.Marshal(request))
 	err = c.openError(err)
 	c.over()
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	w.refs--
 	l.clear()
 	if err != nil {
@@ -222,7 +222,7 @@ func (w *worker) open() error {
 	}
 	w.told = true // too late now
 	if opened.Deaf {
-		go e.host.Log(context.Background(), abi.LogWarn, []byte("threads that the plug-in starts cannot use host services in this worker: "+
+		go p.host.Log(context.Background(), abi.LogWarn, []byte("threads that the plug-in starts cannot use host services in this worker: "+
 			"the worker's program was built with a version of Go, or for an architecture, that is not known to this package"))
 	}
 	return nil
@@ -268,8 +268,8 @@ func (w *worker) pid() int { return w.process.pid() }
 
 // kill ends the process and all that it has started. reason is for the calls in it; the first one counts. It does not wait.
 func (w *worker) kill(reason string) {
-	w.engine.mu.Lock()
-	defer w.engine.mu.Unlock()
+	w.plugin.mu.Lock()
+	defer w.plugin.mu.Unlock()
 	w.leave(reason)
 }
 
@@ -279,7 +279,7 @@ func (w *worker) leave(reason string) {
 	if w.dead.Load() {
 		return
 	}
-	e := w.engine
+	p := w.plugin
 	w.reason = reason
 	w.inside = -w.views
 	for _, l := range w.lanes {
@@ -289,24 +289,24 @@ func (w *worker) leave(reason string) {
 	}
 	w.dead.Store(true)
 	close(w.dying)
-	if e.worker == w {
-		e.worker = nil
-		e.count(w)
-		if !slices.ContainsFunc(w.lanes, func(l *hostLane) bool { return l.owned }) && !e.closing {
+	if p.worker == w {
+		p.worker = nil
+		p.count(w)
+		if !slices.ContainsFunc(w.lanes, func(l *hostLane) bool { return l.owned }) && !p.closing {
 			go w.mourn() // no call tells of it: a view that is held is of one that is over
 		}
 	}
 	w.free = nil
 	w.process.kill()
 	w.unref()
-	e.wakeAll()
+	p.wakeAll()
 	go w.alarm()
 }
 
 // alarm wakes the calls that are in a dying worker, until there are none.
 func (w *worker) alarm() {
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		w.engine.mu.Lock()
+		w.plugin.mu.Lock()
 		busy := false
 		for _, l := range w.lanes {
 			if l.owned {
@@ -314,7 +314,7 @@ func (w *worker) alarm() {
 				l.Alarm()
 			}
 		}
-		w.engine.mu.Unlock()
+		w.plugin.mu.Unlock()
 		if !busy {
 			return
 		}
@@ -324,9 +324,9 @@ func (w *worker) alarm() {
 
 // await waits for the end of the process, and sees to it that nothing of it is left.
 func (w *worker) await() {
-	e := w.engine
+	p := w.plugin
 	signal, code := w.process.wait()
-	e.mu.Lock()
+	p.mu.Lock()
 	w.ended, w.signal, w.code, w.lived = true, signal, code, time.Since(w.began)
 	var fault lane.FaultReport
 	var faulted bool
@@ -335,22 +335,22 @@ func (w *worker) await() {
 		fault, faulted = w.memory.Fault()
 	}
 	w.leave("")
-	e.mu.Unlock()
+	p.mu.Unlock()
 	go func() { // burying does not wait for what is to be told
 		if faulted {
 			text := w.where(fault, signal)
-			e.mu.Lock()
+			p.mu.Lock()
 			w.place = text
-			e.mu.Unlock()
+			p.mu.Unlock()
 		}
 		w.output.finish()
 		close(w.gone)
 	}()
 	w.process.bury()
 	<-w.gone
-	e.mu.Lock()
-	e.unburied = slices.DeleteFunc(e.unburied, func(other *worker) bool { return other == w })
-	e.mu.Unlock()
+	p.mu.Lock()
+	p.unburied = slices.DeleteFunc(p.unburied, func(other *worker) bool { return other == w })
+	p.mu.Unlock()
 	close(w.buried)
 }
 
@@ -379,13 +379,13 @@ func (w *worker) mourn() {
 	if n := len(crash.Output); n > 0 {
 		last = "; its last line: " + escape.Line(crash.Output[n-1])
 	}
-	w.engine.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last))
+	w.plugin.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last))
 }
 
 // report says what is known about the worker's end: all, once it is gone.
 func (w *worker) report() engine.Crash {
-	w.engine.mu.Lock()
-	defer w.engine.mu.Unlock()
+	w.plugin.mu.Lock()
+	defer w.plugin.mu.Unlock()
 	return w.words()
 }
 
@@ -412,75 +412,75 @@ func (w *worker) words() engine.Crash {
 	return crash
 }
 
-// adopt makes a worker that was launched the one that calls use. The caller holds e.mu.
-func (e *Plugin) adopt(w *worker) {
+// adopt makes a worker that was launched the one that calls use. The caller holds p.mu.
+func (p *Plugin) adopt(w *worker) {
 	if w.dead.Load() { // since it was launched
-		e.count(w)
+		p.count(w)
 		go w.mourn()
-		e.wakeAll()
+		p.wakeAll()
 		return
 	}
-	e.worker = w
+	p.worker = w
 }
 
-// count takes in that a worker that calls could use is dying. The caller holds e.mu.
-func (e *Plugin) count(w *worker) {
+// count takes in that a worker that calls could use is dying. The caller holds p.mu.
+func (p *Plugin) count(w *worker) {
 	if w.worked.Load() {
-		e.streak, e.suspensions = 0, 0
+		p.streak, p.suspensions = 0, 0
 	}
-	e.failed(w.words)
+	p.failed(w.words)
 }
 
-// failed takes in that a worker crashed: when the next one may be started. words are called with e.mu held, as failed is.
-func (e *Plugin) failed(words func() engine.Crash) {
-	e.lastCrash = words
-	e.streak++
-	r := &e.options.Restart
+// failed takes in that a worker crashed: when the next one may be started. words are called with p.mu held, as failed is.
+func (p *Plugin) failed(words func() engine.Crash) {
+	p.lastCrash = words
+	p.streak++
+	r := &p.options.Restart
 	switch {
-	case e.streak >= r.Limit:
-		e.earliest = time.Now().Add(r.Suspend << min(e.suspensions, 4))
-		e.suspensions++
-		e.streak = r.Limit - 1 // one more crash suspends again
-	case e.streak >= 2:
-		e.earliest = time.Now().Add(min(r.MaxDelay, r.Delay<<min(e.streak-2, 20)))
+	case p.streak >= r.Limit:
+		p.earliest = time.Now().Add(r.Suspend << min(p.suspensions, 4))
+		p.suspensions++
+		p.streak = r.Limit - 1 // one more crash suspends again
+	case p.streak >= 2:
+		p.earliest = time.Now().Add(min(r.MaxDelay, r.Delay<<min(p.streak-2, 20)))
 	}
 }
 
 // restart has a worker started, unless that is under way, and returns what is closed when it is over. The error is a
-// *engine.Crash when none is to be started now. The caller holds e.mu.
-func (e *Plugin) restart() (<-chan struct{}, error) {
-	if e.starting != nil {
-		return e.starting, nil
+// *engine.Crash when none is to be started now. The caller holds p.mu.
+func (p *Plugin) restart() (<-chan struct{}, error) {
+	if p.starting != nil {
+		return p.starting, nil
 	}
-	delay := time.Until(e.earliest)
-	if delay > 0 && e.suspensions > 0 {
+	delay := time.Until(p.earliest)
+	if delay > 0 && p.suspensions > 0 {
 		crash := engine.Crash{Code: -1}
-		if e.lastCrash != nil {
-			crash = e.lastCrash()
+		if p.lastCrash != nil {
+			crash = p.lastCrash()
 		}
 		crash.Suspended = delay
 		return nil, &crash
 	}
 	done := make(chan struct{})
-	e.starting = done
+	p.starting = done
 	go func() {
 		var w *worker
 		err := engine.ErrClosed
 		select {
 		case <-time.After(delay):
-			w, err = e.launch()
-		case <-e.closed:
+			w, err = p.launch()
+		case <-p.closed:
 		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.starting, e.startErr = nil, err
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.starting, p.startErr = nil, err
 		if err == nil {
-			e.adopt(w)
+			p.adopt(w)
 		}
 		close(done)
-		e.wakeAll()
-		if e.closing && e.calls == 0 {
-			close(e.drained)
+		p.wakeAll()
+		if p.closing && p.calls == 0 {
+			close(p.drained)
 		}
 	}()
 	return done, nil
@@ -504,39 +504,39 @@ const exitPatience = time.Second
 // up to exitPatience, for what runs after that when the process ends by itself. Then it is killed, which is no error: the
 // plug-in has been stopped.
 func (w *worker) stop() error {
-	e := w.engine
-	e.mu.Lock()
+	p := w.plugin
+	p.mu.Lock()
 	l := w.idle()
 	if l == nil || w.dead.Load() {
 		w.leave("")
-		e.mu.Unlock()
+		p.mu.Unlock()
 		return nil
 	}
 	w.refs++
 	l.renew(callctx.Background)
-	e.mu.Unlock()
-	c := e.begin(l)
-	deadline := time.Now().Add(e.options.StopTimeout)
-	late := time.AfterFunc(e.options.StopTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", e.options.StopTimeout))
+	p.mu.Unlock()
+	c := p.begin(l)
+	deadline := time.Now().Add(p.options.StopTimeout)
+	late := time.AfterFunc(p.options.StopTimeout, func() {
+		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", p.options.StopTimeout))
 	})
-	err := e.halt(c)
+	err := p.halt(c)
 	c.over()
 	late.Stop()
-	e.mu.Lock()
+	p.mu.Lock()
 	l.clear()
-	e.mu.Unlock()
+	p.mu.Unlock()
 	if err == nil {
-		t := time.NewTimer(max(0, min(e.exitPatience, time.Until(deadline))))
+		t := time.NewTimer(max(0, min(p.exitPatience, time.Until(deadline))))
 		defer t.Stop()
 		select { // it ends by itself; what it has started does not
 		case <-w.dying:
-		case <-e.hurry:
+		case <-p.hurry:
 		case <-t.C:
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	w.leave("")
 	w.unref()
 	return err

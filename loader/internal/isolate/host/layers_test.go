@@ -34,25 +34,25 @@ func TestLayersAreToldOnce(t *testing.T) {
 		{"in a call", script(stReceive, stHonest, stReceive, tell(seccomp), stHonest), "told before", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, w, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame|hostileOpen, c.steps)
+			p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame|hostileOpen, c.steps)
 			if c.want != "" && !c.later {
 				assert.ErrorContains(t, err, c.want)
 				return
 			}
 			require.NoError(t, err)
-			e.opened(w)
+			p.opened(w)
 			want := []string{"none"}
 			if c.name == "once" {
 				want = append(want, "seccomp")
 			}
 			if c.later {
-				within(t, "a call", func() { _, _, err = e.Append(context.Background(), 0, nil, nil) })
+				within(t, "a call", func() { _, _, err = p.Append(context.Background(), 0, nil, nil) })
 				require.IsType(t, (*engine.Crash)(nil), err)
 				assert.ErrorContains(t, err, c.want)
 				assert.Equal(t, want, w.layers)
 				return
 			}
-			assert.Equal(t, want, e.Isolation().Layers)
+			assert.Equal(t, want, p.Isolation().Layers)
 		})
 	}
 }

@@ -190,11 +190,11 @@ func (m *model) reaper(times int, random *rand.Rand) {
 
 // check compares the engine's books with the actors'. Everybody waits.
 func (m *model) check() {
-	e := m.e
-	if !e.mu.TryLock() {
+	p := m.e
+	if !p.mu.TryLock() {
 		m.fail("somebody waits for a step with the lock held")
 	}
-	defer e.mu.Mutex.Unlock()
+	defer p.mu.Mutex.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, w := range m.workers {
@@ -222,25 +222,25 @@ func (m *model) check() {
 		if w.refs < owned {
 			m.fail("worker %d: %d uses of memory, and %d lanes that are owned", w.attempt, w.refs, owned)
 		}
-		if w == e.worker {
+		if w == p.worker {
 			if w.dead.Load() {
 				m.fail("worker %d: used, and dying", w.attempt)
 			}
-			if running := owned - settled; running > e.lanes {
-				m.fail("worker %d: %d calls at a time, not %d", w.attempt, running, e.lanes)
+			if running := owned - settled; running > p.lanes {
+				m.fail("worker %d: %d calls at a time, not %d", w.attempt, running, p.lanes)
 			}
 		} else if len(w.free) > 0 && w.dead.Load() {
 			m.fail("worker %d: lanes to be had of a dying one", w.attempt)
 		}
 	}
-	if e.worker == nil && len(e.waiting) > 0 {
-		m.fail("%d calls wait for a lane of no worker", len(e.waiting))
+	if p.worker == nil && len(p.waiting) > 0 {
+		m.fail("%d calls wait for a lane of no worker", len(p.waiting))
 	}
-	if len(m.owners) > e.calls {
-		m.fail("%d calls have a lane, and %d are counted", len(m.owners), e.calls)
+	if len(m.owners) > p.calls {
+		m.fail("%d calls have a lane, and %d are counted", len(m.owners), p.calls)
 	}
-	if m.closed && (e.calls > 0 || len(e.waiting) > 0) {
-		m.fail("closed, with %d calls and %d that wait", e.calls, len(e.waiting))
+	if m.closed && (p.calls > 0 || len(p.waiting) > 0) {
+		m.fail("closed, with %d calls and %d that wait", p.calls, len(p.waiting))
 	}
 }
 
@@ -249,7 +249,7 @@ func (m *model) run(seed uint64) {
 	m.owners, m.viewed = make(map[*hostLane]int), make(map[*hostLane]bool)
 	o := Options{Grace: 2 * time.Millisecond, StartTimeout: time.Second, StopTimeout: 5 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 1000, Suspend: time.Millisecond}}
-	m.e = newEngine(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, &engine.Options{Instances: 1 + m.random.IntN(3)})
+	m.e = newPlugin(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, &engine.Options{Instances: 1 + m.random.IntN(3)})
 	m.e.run = func(w *worker) (child, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -196,83 +196,83 @@ func (s *Engine) open(ctx context.Context, f *native.File, o *engine.Options, ac
 			program.close()
 		}
 	}()
-	e := newEngine(lib, f.Absolute, host, s.Options, o)
-	e.program = program
-	e.file = file
+	p := newPlugin(lib, f.Absolute, host, s.Options, o)
+	p.program = program
+	p.file = file
 	if s.Sandbox != nil {
-		if e.sandbox, err = s.Sandbox(); err != nil {
+		if p.sandbox, err = s.Sandbox(); err != nil {
 			return nil, nil, sandboxError(f.Absolute, err)
 		}
-		if e.libraries, err = grants(f.Absolute, lib); err != nil {
+		if p.libraries, err = grants(f.Absolute, lib); err != nil {
 			return nil, nil, err
 		}
 	}
-	stop := context.AfterFunc(ctx, e.abandon)
+	stop := context.AfterFunc(ctx, p.abandon)
 	defer stop()
-	w, err := e.launch()
+	w, err := p.launch()
 	if err != nil {
 		return nil, nil, err
 	}
 	keep = true
-	e.opened(w)
+	p.opened(w)
 	started = true
-	return e, &lib.Description, nil
+	return p, &lib.Description, nil
 }
 
 // opened says that the first worker was launched: the plug-in is open, and giving up comes too late.
-func (e *Plugin) opened(w *worker) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.isOpen, e.abandoned = true, false
-	e.adopt(w)
+func (p *Plugin) opened(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.isOpen, p.abandoned = true, false
+	p.adopt(w)
 }
 
-// newEngine makes an engine without a worker.
-func newEngine(lib *inspect.Library, path string, host engine.Host, options Options, o *engine.Options) *Plugin {
-	e := &Plugin{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
-	e.hurry, e.over = make(chan struct{}), make(chan struct{})
-	e.run, e.open, e.halt, e.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
-	e.locate, e.exitPatience = (*Plugin).place, exitPatience
-	e.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
-	e.lanes = lane.MaxLanes
+// newPlugin makes a plug-in without a worker.
+func newPlugin(lib *inspect.Library, path string, host engine.Host, options Options, o *engine.Options) *Plugin {
+	p := &Plugin{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
+	p.hurry, p.over = make(chan struct{}), make(chan struct{})
+	p.run, p.open, p.halt, p.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
+	p.locate, p.exitPatience = (*Plugin).place, exitPatience
+	p.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
+	p.lanes = lane.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
-		e.lanes = min(e.lanes, o.Instances)
+		p.lanes = min(p.lanes, o.Instances)
 	} else if o.MaxCalls > 0 {
-		e.lanes = min(e.lanes, o.MaxCalls)
+		p.lanes = min(p.lanes, o.MaxCalls)
 	}
-	return e
+	return p
 }
 
 // abandon kills the first worker, which nobody waits for any more.
-func (e *Plugin) abandon() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.isOpen { // the context has ended when the opening was over already
+func (p *Plugin) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isOpen { // the context has ended when the opening was over already
 		return
 	}
-	e.abandoned = true
-	e.giveUpLaunch()
+	p.abandoned = true
+	p.giveUpLaunch()
 }
 
 const openGivenUp = "killed by the host, because the context of OpenContext had ended"
 
 // check reports whether the library is what it was when it was opened. A copy always is.
-func (e *Plugin) check() error {
-	if e.file == nil || e.file.Check() == nil {
+func (p *Plugin) check() error {
+	if p.file == nil || p.file.Check() == nil {
 		return nil
 	}
-	return &inspect.Error{Path: e.path, Kind: native.ErrDigest, Found: "a file that was overwritten in place since it was opened",
+	return &inspect.Error{Path: p.path, Kind: native.ErrDigest, Found: "a file that was overwritten in place since it was opened",
 		Expected: "the same bytes; the file is too large for a copy of it to be kept", Remedy: "Rename new versions over old ones; " +
 			"close the plug-in and open it again"}
 }
 
 // Append calls a function; see engine.Plugin.
-func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return dst, 0, err
 	}
-	out, status, err := e.append(&caller, fn, dst, in)
+	out, status, err := p.append(&caller, fn, dst, in)
 	if err != nil {
 		return dst, 0, because(&caller, err)
 	}
@@ -280,12 +280,12 @@ func (e *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 }
 
 // append is Append, which leaves to because what is missing in its error.
-func (e *Plugin) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	l, err := e.acquire(caller)
+func (p *Plugin) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	l, err := p.acquire(caller)
 	if err != nil {
 		return nil, 0, err
 	}
-	c := e.begin(l)
+	c := p.begin(l)
 	defer c.end()
 	out, status, err := c.call(fn, in, cap(dst)-len(dst))
 	if err != nil {
@@ -296,12 +296,12 @@ func (e *Plugin) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([
 
 // View calls a function and returns its output in the lane's memory; see engine.Plugin. The lane is the view's until it
 // is released.
-func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+func (p *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	v, status, err := e.view(&caller, fn, in)
+	v, status, err := p.view(&caller, fn, in)
 	if err != nil {
 		return nil, status, because(&caller, err)
 	}
@@ -309,12 +309,12 @@ func (e *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 }
 
 // view is View, which leaves to because what is missing in its error.
-func (e *Plugin) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	l, err := e.acquire(caller)
+func (p *Plugin) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	l, err := p.acquire(caller)
 	if err != nil {
 		return nil, 0, err
 	}
-	c := e.begin(l)
+	c := p.begin(l)
 	held := false
 	defer func() {
 		if !held {
@@ -390,7 +390,7 @@ func (o *Options) noRoom() string { return lane.NoRoom(o.MaxMessage, o.Memory).E
 const batchLimit = 1 << 20
 
 // Batch calls a function with each input; see engine.Plugin.
-func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
+func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
@@ -402,7 +402,7 @@ func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			size += len(in[n])
 			n++
 		}
-		ran, full, err := e.part(&caller, fn, in[:n], b)
+		ran, full, err := p.part(&caller, fn, in[:n], b)
 		if err != nil {
 			return because(&caller, err)
 		}
@@ -416,12 +416,12 @@ func (e *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest. It leaves
 // to because what is missing in its error.
-func (e *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
-	l, err := e.acquire(caller)
+func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
+	l, err := p.acquire(caller)
 	if err != nil {
 		return 0, false, err
 	}
-	c := e.begin(l)
+	c := p.begin(l)
 	defer c.end()
 	size := wire.BatchSize(in)
 	area, err := l.Room(size, size+len(in)*64)
@@ -429,9 +429,9 @@ func (e *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 		return 0, false, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
 	}
 	wire.PutBatch(area, in)
-	e.mu.Lock()
+	p.mu.Lock()
 	l.batch = true
-	e.mu.Unlock()
+	p.mu.Unlock()
 	l.Call(lane.OpBatch, uint32(fn), size, c.flags())
 	m, failed := c.finish()
 	switch failed.(type) {
@@ -485,66 +485,66 @@ func (c *call) ofBatch(failed error) error {
 }
 
 // Library returns what was read from the file that was opened.
-func (e *Plugin) Library() *inspect.Library { return e.lib }
+func (p *Plugin) Library() *inspect.Library { return p.lib }
 
 // Isolation is engine.Isolated's.
-func (e *Plugin) Isolation() engine.Isolation {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	i := engine.Isolation{Attempt: e.attempt}
-	if e.worker != nil && !e.worker.dead.Load() {
-		i.PID, i.Layers = e.worker.pid(), slices.Clone(e.worker.layers)
+func (p *Plugin) Isolation() engine.Isolation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := engine.Isolation{Attempt: p.attempt}
+	if p.worker != nil && !p.worker.dead.Load() {
+		i.PID, i.Layers = p.worker.pid(), slices.Clone(p.worker.layers)
 	}
 	return i
 }
 
-// Close ends the engine; see engine.Plugin.
-func (e *Plugin) Close() error { return e.Shutdown(context.Background()) }
+// Close ends the plug-in; see engine.Plugin.
+func (p *Plugin) Close() error { return p.Shutdown(context.Background()) }
 
 // Shutdown is Close within the time that ctx gives; see engine.Plugin. When ctx ends the worker is killed, and the calls
 // that are in it end.
-func (e *Plugin) Shutdown(ctx context.Context) error {
+func (p *Plugin) Shutdown(ctx context.Context) error {
 	caller, err := callctx.Ask(ctx)
 	if err != nil && err != engine.ErrTooDeep {
 		return err
 	}
-	e.closeOnce.Do(func() {
-		e.mu.Lock()
-		e.closing = true
-		close(e.closed)
-		e.giveUpLaunch()
-		e.wakeAll()
-		if e.calls == 0 && e.starting == nil {
-			close(e.drained)
+	p.closeOnce.Do(func() {
+		p.mu.Lock()
+		p.closing = true
+		close(p.closed)
+		p.giveUpLaunch()
+		p.wakeAll()
+		if p.calls == 0 && p.starting == nil {
+			close(p.drained)
 		}
-		e.mu.Unlock()
+		p.mu.Unlock()
 		go func() {
-			e.closeErr = e.close()
-			close(e.over)
+			p.closeErr = p.close()
+			close(p.over)
 		}()
 	})
 	select {
-	case <-e.over:
-		return e.closeErr
+	case <-p.over:
+		return p.closeErr
 	case <-caller.Done:
 	}
-	e.hurryOnce.Do(func() { close(e.hurry) })
+	p.hurryOnce.Do(func() { close(p.hurry) })
 	t := time.NewTimer(hurryPatience)
 	defer t.Stop()
 	cause := caller.Cause()
 	select {
-	case <-e.over:
-		if crash, ok := e.closeErr.(*engine.Crash); ok {
+	case <-p.over:
+		if crash, ok := p.closeErr.(*engine.Crash); ok {
 			own := *crash
 			own.GivenUp = cause
 			return &own
 		}
-		return e.closeErr
+		return p.closeErr
 	case <-t.C:
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return &engine.Unfinished{Calls: e.calls - e.views, Views: e.views, Cause: cause}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &engine.Unfinished{Calls: p.calls - p.views, Views: p.views, Cause: cause}
 }
 
 // How long closing waits for what is usually over at once: hurryPatience, after the worker was killed because closing was
@@ -555,35 +555,35 @@ const (
 )
 
 // close does what comes after no call can begin any more.
-func (e *Plugin) close() (err error) {
+func (p *Plugin) close() (err error) {
 	defer func() {
-		e.closeFile()
+		p.closeFile()
 	}()
 	go func() {
 		select {
-		case <-e.over:
+		case <-p.over:
 			return
-		case <-e.hurry:
+		case <-p.hurry:
 		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.worker != nil {
-			e.cut = e.worker
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.worker != nil {
+			p.cut = p.worker
 		}
 		reason := "killed by the host, because the context of Shutdown had ended"
-		if what := (&engine.Unfinished{Calls: e.calls - e.views, Views: e.views}).What(); what != "" {
+		if what := (&engine.Unfinished{Calls: p.calls - p.views, Views: p.views}).What(); what != "" {
 			reason += ", with " + what
 		}
-		for _, w := range e.unburied {
+		for _, w := range p.unburied {
 			w.leave(reason)
 		}
 	}()
-	<-e.drained
-	e.mu.Lock()
-	w, cut := e.worker, e.cut
-	e.worker = nil
-	left := slices.Clone(e.unburied)
-	e.mu.Unlock()
+	<-p.drained
+	p.mu.Lock()
+	w, cut := p.worker, p.cut
+	p.worker = nil
+	left := slices.Clone(p.unburied)
+	p.mu.Unlock()
 	switch {
 	case w != nil:
 		err = w.stop()
@@ -600,6 +600,6 @@ func (e *Plugin) close() (err error) {
 		}
 		left[0].output.flush()
 	}
-	e.program.close() // nothing is started any more
+	p.program.close() // nothing is started any more
 	return err
 }

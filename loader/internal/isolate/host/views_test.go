@@ -38,35 +38,35 @@ func (d *diary) text() string {
 	return strings.Join(d.lines, "\n")
 }
 
-// stillEngine makes an engine whose workers do nothing, and gives it the first one.
-func stillEngine(t *testing.T, host engine.Host) *Plugin {
+// stillPlugin makes a plug-in whose workers do nothing, and gives it the first one.
+func stillPlugin(t *testing.T, host engine.Host) *Plugin {
 	t.Helper()
 	o := Options{MaxMessage: 1 << 20, Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 100, Suspend: time.Minute}}
-	e := newEngine(library, library.Path, host, o, &engine.Options{Instances: 1})
-	e.run = func(*worker) (child, error) { return &still{ended: make(chan struct{})}, nil }
-	e.open = func(w *worker) error {
-		e.mu.Lock()
-		defer e.mu.Unlock()
+	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 1})
+	p.run = func(*worker) (child, error) { return &still{ended: make(chan struct{})}, nil }
+	p.open = func(w *worker) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		w.offer(w.addLane())
 		return nil
 	}
-	e.halt = func(c *call) error { c.lane.worker.process.(*still).die(); return nil }
-	first, err := e.launch()
+	p.halt = func(c *call) error { c.lane.worker.process.(*still).die(); return nil }
+	first, err := p.launch()
 	require.NoError(t, err)
-	e.opened(first)
-	return e
+	p.opened(first)
+	return p
 }
 
 // Calls that already wait when the last lane becomes a view's are not left alone with that: each of them gives up.
 func TestLastLaneBecomesAView(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := stillEngine(t, &diary{})
+		p := stillPlugin(t, &diary{})
 		background := callctx.Background
 		var views []*hostLane
 		take := func() *hostLane {
-			l, err := e.acquire(&background)
+			l, err := p.acquire(&background)
 			require.NoError(t, err)
-			e.begin(l)
+			p.begin(l)
 			return l
 		}
 		for range lane.MaxLanes - 1 {
@@ -80,7 +80,7 @@ func TestLastLaneBecomesAView(t *testing.T) {
 		for range waiting {
 			go func() {
 				caller := callctx.Background
-				_, err := e.acquire(&caller)
+				_, err := p.acquire(&caller)
 				errs <- err
 			}()
 		}
@@ -96,7 +96,7 @@ func TestLastLaneBecomesAView(t *testing.T) {
 		for _, l := range views {
 			l.call.end()
 		}
-		assert.NoError(t, e.Close())
+		assert.NoError(t, p.Close())
 		time.Sleep(time.Second) // of the bubble: whoever wakes calls of a dead worker ends, too
 	})
 }
@@ -105,17 +105,17 @@ func TestLastLaneBecomesAView(t *testing.T) {
 func TestDeathBesideAView(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &diary{}
-		e := stillEngine(t, log)
+		p := stillPlugin(t, log)
 		background := callctx.Background
-		l, err := e.acquire(&background)
+		l, err := p.acquire(&background)
 		require.NoError(t, err)
-		e.begin(l)
+		p.begin(l)
 		l.settle()
 		l.worker.process.(*still).die()
 		time.Sleep(2 * time.Second) // of the bubble: for what the worker had said to come
 		assert.Contains(t, log.text(), "while no call ran in it")
 		l.call.end()
-		assert.NoError(t, e.Close())
+		assert.NoError(t, p.Close())
 		time.Sleep(time.Second) // of the bubble: whoever wakes calls of a dead worker ends, too
 	})
 }
@@ -124,16 +124,16 @@ func TestDeathBesideAView(t *testing.T) {
 func TestDeathBesideACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &diary{}
-		e := stillEngine(t, log)
+		p := stillPlugin(t, log)
 		background := callctx.Background
-		l, err := e.acquire(&background)
+		l, err := p.acquire(&background)
 		require.NoError(t, err)
-		e.begin(l)
+		p.begin(l)
 		l.worker.process.(*still).die()
 		time.Sleep(2 * time.Second) // of the bubble: for what the worker had said to come
 		l.call.end()
 		assert.Empty(t, log.text())
-		assert.NoError(t, e.Close())
+		assert.NoError(t, p.Close())
 		time.Sleep(time.Second) // of the bubble: whoever wakes calls of a dead worker ends, too
 	})
 }
@@ -142,24 +142,24 @@ func TestDeathBesideACall(t *testing.T) {
 func TestAbandonedTooLate(t *testing.T) {
 	for _, when := range []string{"before it is known to be open", "after"} {
 		t.Run(when, func(t *testing.T) {
-			e, first, err := engineFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+			p, first, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 			require.NoError(t, err)
 			if when == "after" {
-				e.opened(first)
-				e.abandon()
+				p.opened(first)
+				p.abandon()
 			} else {
-				e.abandon()
-				e.opened(first)
+				p.abandon()
+				p.opened(first)
 			}
 			for _, w := range []string{"the first worker", "the second"} {
 				within(t, w, func() {
-					out, _, err := e.Append(context.Background(), 0, nil, []byte(w))
+					out, _, err := p.Append(context.Background(), 0, nil, []byte(w))
 					require.NoError(t, err)
 					assert.Equal(t, w, string(out))
 				})
-				e.mu.Lock()
-				now := e.worker
-				e.mu.Unlock()
+				p.mu.Lock()
+				now := p.worker
+				p.mu.Unlock()
 				now.kill("")
 			}
 		})
