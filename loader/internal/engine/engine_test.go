@@ -1,0 +1,92 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// The file is the one that was there when somebody first looked into it, whatever is at the path by then.
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "plugin")
+	long := strings.Repeat("first", 2000)
+	require.NoError(t, os.WriteFile(path, []byte(long), 0o600))
+	f := &engine.File{Path: path}
+	defer f.Close()
+	assert.Nil(t, f.Take(), "nobody has looked into it")
+	head, err := f.Head()
+	require.NoError(t, err)
+	assert.Equal(t, long[:engine.HeadSize], string(head))
+
+	require.NoError(t, os.Rename(path, path+".old"))
+	require.NoError(t, os.WriteFile(path, []byte("second"), 0o600))
+	again, err := f.Head()
+	require.NoError(t, err)
+	assert.Equal(t, head, again)
+	taken := f.Take()
+	require.NotNil(t, taken)
+	defer taken.Close()
+	all := make([]byte, taken.Size)
+	_, err = taken.ReadAt(all, 0)
+	require.NoError(t, err)
+	assert.Equal(t, long, string(all))
+	assert.Nil(t, f.Take(), "it has one owner")
+
+	empty := &engine.File{Path: filepath.Join(t.TempDir(), "empty")}
+	defer empty.Close()
+	require.NoError(t, os.WriteFile(empty.Path, nil, 0o600))
+	head, err = empty.Head()
+	require.NoError(t, err)
+	assert.Empty(t, head)
+}
+
+func TestFileThatCannotBeRead(t *testing.T) {
+	for path, kind := range map[string]error{filepath.Join(t.TempDir(), "missing"): inspect.ErrRead, t.TempDir(): inspect.ErrNotRegular} {
+		f := &engine.File{Path: path}
+		for range 2 {
+			_, err := f.Head()
+			var e *inspect.Error
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, kind)
+			assert.Equal(t, path, e.Path)
+		}
+		assert.Nil(t, f.Take())
+		f.Close()
+	}
+}
+
+func TestFailure(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		message string
+		status  abi.Status
+	}{
+		{errors.New("no customer"), "no customer", abi.StatusFailed},
+		{fmt.Errorf("no customer: %w", abi.StatusInvalid), "no customer", abi.StatusInvalid},
+		{abi.StatusUnsupported, "unsupported", abi.StatusUnsupported},
+		{fmt.Errorf("wait: %w", context.Canceled), "wait: context canceled", abi.StatusCancelled},
+		{context.DeadlineExceeded, "context deadline exceeded", abi.StatusCancelled},
+		{fmt.Errorf("own: %w", abi.Status(1234)), "own", 1234},
+		{fmt.Errorf("x: %w", abi.StatusOK), "x: ok", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.StatusPanic), "x: panic", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.StatusMisuse), "x: misuse", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.StatusMore), "x: more room needed", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.Status(999)), "x: status 999", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.Status(-5)), "x: status -5", abi.StatusFailed},
+	} {
+		message, status := engine.Failure(c.err)
+		assert.Equal(t, c.status, status, "%v", c.err)
+		assert.Equal(t, c.message, string(message))
+	}
+}
