@@ -1,0 +1,53 @@
+package ci_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// What CONTRIBUTING.md names is there: files and folders, targets of make, tests.
+func TestContributing(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(fixture.Root(), "CONTRIBUTING.md"))
+	require.NoError(t, err)
+	makefile, err := os.ReadFile(filepath.Join(fixture.Root(), "Makefile"))
+	require.NoError(t, err)
+	var there []string
+	for _, of := range [][]string{{"ls-files"}, {"ls-files", "--others", "--exclude-standard"}} { // also what is not committed yet
+		list := exec.Command("git", of...)
+		list.Dir = fixture.Root()
+		out, err := list.Output()
+		if err != nil {
+			t.Skipf("git does not list the tree: %v", err)
+		}
+		there = append(there, strings.Fields(string(out))...)
+	}
+	tree := "/" + strings.Join(there, "\n/") + "\n"
+	paths := 0
+	for _, m := range regexp.MustCompile("`([^`\\s]+)`").FindAllStringSubmatch(string(page), -1) {
+		name := m[1]
+		if !strings.Contains(name, "/") || strings.ContainsAny(name, "*'{(") || name == strings.ToUpper(name) || strings.Contains(name, "NAME") {
+			continue
+		}
+		paths++
+		end := "\n"
+		if strings.HasSuffix(name, "/") || filepath.Ext(name) == "" && !strings.HasSuffix(name, "run") && !strings.HasSuffix(name, "budget") {
+			name, end = strings.TrimSuffix(name, "/"), "/"
+		}
+		assert.Contains(t, tree, "/"+name+end, "it is named in CONTRIBUTING.md")
+	}
+	assert.Greater(t, paths, 40)
+	targets := regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(string(page), -1)
+	assert.Greater(t, len(targets), 8)
+	for _, m := range targets {
+		assert.Regexp(t, "(?m)^"+m[1]+":", string(makefile))
+	}
+}
