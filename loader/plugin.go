@@ -22,7 +22,8 @@ type Plugin struct {
 	hooks  map[string]*Func
 }
 
-// Open loads the plug-in at path and starts it. The error is an *OpenError.
+// Open loads the plug-in at path and starts it: native code in this process, or what the engine opens that an option has chosen (see
+// WithEngine, package isolate and package builtin). The error is an *OpenError.
 //
 // Opening the same file again gives another plug-in with its own instances, on the library that is loaded already. A
 // file that was replaced since then is loaded anew, from a private copy of it as in WithPrivateCopy: the system would hand
