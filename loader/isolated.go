@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // progress writes messages to the standard error, and on a terminal a line that says how long the work takes, once that

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // What a plug-in says and what a file has in it is foreign: it may hold what steers a terminal, what cannot be seen, and

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // A plug-in that is loaded into a process can end it with any exit code, stop it, have it run another program, start

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // comparison is what a new version of a plug-in changes. Its JSON is documented in the command's help and grows only.

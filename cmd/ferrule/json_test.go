@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
-	"github.com/ferrule-dev/ferrule/internal/escape"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // TestCallJSON: one object, whatever comes of the call, and the exit code that there is without --json.

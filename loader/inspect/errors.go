@@ -9,7 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/ferrule-dev/ferrule/internal/escape"
+	"github.com/ferrule-dev/ferrule/loader/escape"
 )
 
 // The kinds of errors, to be matched with errors.Is.

@@ -1,5 +1,8 @@
 // Package escape makes foreign text fit to be shown: what a plug-in says and what a file has in it may hold what steers a
-// terminal, what cannot be seen, and what looks like a line of somebody else's.
+// terminal, what cannot be seen, and what looks like a line of somebody else's. The errors of package loader
+// hold such text escaped; a host that prints what a plug-in returns or writes escapes that itself.
+//
+// All functions are for any goroutine, and keep nothing of what they are given.
 package escape
 
 import (
