@@ -12,14 +12,13 @@ import (
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// program is the filters of a policy, to be run here instead of in the kernel.
+// program is the filters of a policy, to be run here instead of in the kernel: in the words that the kernel gets.
 type program struct {
 	t       testing.TB
-	filters [][]bpf.Instruction
+	filters [][]unix.SockFilter
 	table   *arch.Info
 }
 
@@ -35,9 +34,13 @@ func compile(t testing.TB, p Policy, timer int32, scoped bool) *program {
 	for _, policy := range policies {
 		instructions, err := policy.Assemble()
 		require.NoError(t, err)
-		_, err = bpf.Assemble(instructions)
-		require.NoError(t, err)
-		c.filters = append(c.filters, instructions)
+		var filter []unix.SockFilter
+		for _, instruction := range instructions {
+			raw, err := instruction.Assemble()
+			require.NoError(t, err)
+			filter = append(filter, unix.SockFilter{Code: raw.Op, Jt: raw.Jt, Jf: raw.Jf, K: raw.K})
+		}
+		c.filters = append(c.filters, filter)
 	}
 	return c
 }
@@ -63,51 +66,44 @@ func (c *program) allows(name string, args ...uint64) bool {
 	return c.errno(uint32(c.table.ID), uint32(nr), args...) == 0
 }
 
-func (c *program) run(filter []bpf.Instruction, machine, nr uint32, args []uint64) uint32 {
+func (c *program) run(filter []unix.SockFilter, machine, nr uint32, args []uint64) uint32 {
 	words := [16]uint32{nr, machine} // struct seccomp_data, little endian; then the instruction pointer
 	for i, arg := range args {
 		words[4+2*i], words[5+2*i] = uint32(arg), uint32(arg>>32)
 	}
 	var a uint32
 	for at := 0; at < len(filter); at++ {
-		switch i := filter[at].(type) {
-		case bpf.LoadAbsolute:
-			require.True(c.t, i.Size == 4 && i.Off%4 == 0)
-			a = words[i.Off/4]
-		case bpf.Jump:
-			at += int(i.Skip)
-		case bpf.JumpIf:
-			if holds(i.Cond, a, i.Val) {
-				at += int(i.SkipTrue)
-			} else {
-				at += int(i.SkipFalse)
-			}
-		case bpf.RetConstant:
-			return i.Val
+		i := filter[at]
+		holds := false
+		switch i.Code {
+		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
+			require.Zero(c.t, i.K%4)
+			a = words[i.K/4]
+			continue
+		case unix.BPF_RET | unix.BPF_K:
+			return i.K
+		case unix.BPF_JMP | unix.BPF_JA:
+			at += int(i.K)
+			continue
+		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
+			holds = a == i.K
+		case unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K:
+			holds = a > i.K
+		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
+			holds = a >= i.K
+		case unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K:
+			holds = a&i.K != 0
 		default:
 			c.t.Fatalf("an instruction that is not expected: %v", i)
+		}
+		if holds {
+			at += int(i.Jt)
+		} else {
+			at += int(i.Jf)
 		}
 	}
 	c.t.Fatal("a filter without an answer")
 	return 0
-}
-
-func holds(test bpf.JumpTest, a, b uint32) bool {
-	switch test {
-	case bpf.JumpEqual:
-		return a == b
-	case bpf.JumpNotEqual:
-		return a != b
-	case bpf.JumpGreaterThan:
-		return a > b
-	case bpf.JumpGreaterOrEqual:
-		return a >= b
-	case bpf.JumpBitsSet:
-		return a&b != 0
-	case bpf.JumpBitsNotSet:
-		return a&b == 0
-	}
-	panic(test)
 }
 
 // policies is one of each shape that makes other filters.
