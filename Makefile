@@ -10,6 +10,13 @@ GOTEST ?= $(GO) test
 export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# The packages of every module in go.work; without the comparison, which has targets of its own and needs Unix; and those of
+# the libraries, where what is concurrent lives. internal/modules tests that no target leaves a module out.
+MODULES   = $(shell sed -n 's|^	\(\.[^ ]*\)$$|\1|p' go.work)
+PACKAGES  = $(MODULES:%=%/...)
+TESTED    = $(filter-out ./bench/...,$(PACKAGES))
+LIBRARIES = ./abi/... ./loader/... $(filter-out ./... ./cmd/% ./examples/...,$(TESTED))
+
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
 need = @command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 NEED_GO = $(call need,$(GO),see https://go.dev/dl)
@@ -37,7 +44,7 @@ IN_PROCESS = -skip '/^isolated$$|//^isolated$$|///^isolated$$'
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) ./...
+	$(GOTEST) $(TESTED)
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
 
 .PHONY: crossings
@@ -61,11 +68,11 @@ lint: ## Formatters and linters of all three languages
 	$(NEED_GO)
 	$(NEED_CARGO)
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not formatted: $$files" >&2; exit 1; }
-	$(GO) vet ./...
-	$(GO) vet -tags ferrule_portable ./loader/...
-	$(GO) vet -tags ferrule_stress ./loader/...
-	$(STATICCHECK) ./...
-	$(GO) mod tidy -diff
+	$(GO) vet $(PACKAGES)
+	$(GO) vet -tags ferrule_portable $(LIBRARIES)
+	$(GO) vet -tags ferrule_stress $(LIBRARIES)
+	$(STATICCHECK) $(PACKAGES)
+	@sh internal/modules/tidy.sh -diff
 	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features
@@ -76,7 +83,7 @@ msrv: ## The Rust SDK with the oldest compiler it promises, Debian 12's
 
 .PHONY: race
 race: ## The race detector, in a random order; what is concurrent by itself twice
-	$(GOTEST) -race -shuffle=on -count=1 ./loader/... ./abi/...
+	$(GOTEST) -race -shuffle=on -count=1 $(LIBRARIES)
 	$(GOTEST) -race -shuffle=on -count=1 ./loader/internal/...
 
 .PHONY: portable
@@ -106,8 +113,9 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 wind
 cross: ## Builds and vets, tests included, for every platform
 	@for p in $(PLATFORMS); do for tags in "" ferrule_portable; do \
 		echo "$$p $$tags"; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -tags "$$tags" ./... || exit 1; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" ./... || exit 1; \
+		case $$p in windows/*) packages="$(TESTED)" ;; *) packages="$(PACKAGES)" ;; esac; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -tags "$$tags" $$packages || exit 1; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" $$packages || exit 1; \
 	done; done
 
 .PHONY: compilers
@@ -146,11 +154,16 @@ bench-quick: ## The same in less than two minutes, without writing anything
 
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
-	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff && $(GOTEST) ./...
+	$(GOTEST) ./bench/...
 
 .PHONY: check
 check: lint test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
+
+.PHONY: tidy
+tidy: ## go mod tidy for every module
+	$(NEED_GO)
+	@sh internal/modules/tidy.sh
 
 .PHONY: install
 install: ## The header and the C SDK, with pkg-config and CMake files: DESTDIR, PREFIX

@@ -2,12 +2,10 @@ module github.com/ferrule-dev/ferrule/bench
 
 go 1.26.0
 
-replace github.com/ferrule-dev/ferrule => ../
-
 require (
 	github.com/ebitengine/purego v0.11.3
 	github.com/extism/go-sdk v1.7.1
-	github.com/ferrule-dev/ferrule v0.0.0-00010101000000-000000000000
+	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/go-plugin v1.8.0
 	github.com/stretchr/testify v1.12.1

@@ -200,9 +200,10 @@ func (m *machine) test(r *run) (*results, error) {
 // build builds and vets.
 func (m *machine) build(r *run) *results {
 	res := &results{output: make(map[string]string)}
-	packages := r.builds
-	if packages == nil {
-		packages = []string{"./..."}
+	packages, err := m.packagesOf(r)
+	if err != nil {
+		res.failed, res.output["go.work"] = []string{"go.work"}, err.Error()+"\n"
+		return res
 	}
 	for _, verb := range []string{"build", "vet"} {
 		var log bytes.Buffer
@@ -215,6 +216,22 @@ func (m *machine) build(r *run) *results {
 		}
 	}
 	return res
+}
+
+// packagesOf returns what to build and vet: if a run does not say, everything that go.work has, without the comparison where
+// that cannot be built.
+func (m *machine) packagesOf(r *run) ([]string, error) {
+	if r.builds != nil {
+		return r.builds, nil
+	}
+	out, err := m.output("go", "list", "-m", "-f", "{{.Dir}}")
+	var packages []string
+	for _, dir := range strings.Fields(out) {
+		if r.os() != "windows" || filepath.Base(dir) != "bench" {
+			packages = append(packages, filepath.Join(dir, "..."))
+		}
+	}
+	return packages, err
 }
 
 // make runs a target of a Makefile whose scripts write "ok: " for each thing that they have tried.

@@ -28,7 +28,7 @@ type run struct {
 	portable     bool     // the portable crossing in place of the direct one
 	toolchain    string   // of Go, where it is not the one at hand
 	tests        []string // packages; none: built and vetted only
-	builds       []string // packages to build and vet, ./... if not given
+	builds       []string // packages to build and vet, everything if not given
 	exec         []string
 	env          []string
 	flags        []string // of go test

@@ -40,7 +40,7 @@ stress() { # PART
 # Executions rather than seconds: at the end of a time Go may call the last execution a failure. FuzzHostile plays a whole
 # worker in each, and takes a hundred times as long as the others.
 targets() { # lines of "TARGET FOLDER"
-	$GO list -f '{{.Dir}}' ./abi/... ./loader/... | while read -r dir; do
+	$GO list -f '{{.Dir}}' work | while read -r dir; do
 		cat "$dir"/*_test.go 2>/dev/null | sed -n "s|^func \(Fuzz[A-Za-z0-9_]*\).*|\1 $dir|p"
 	done
 }
@@ -57,7 +57,7 @@ fuzz() { # TARGET FOLDER
 
 round=0
 all=$(targets)
-count=$(printf '%s\n' "$all" | grep -c .) || fail "found no fuzz target in abi and loader"
+count=$(printf '%s\n' "$all" | grep -c .) || fail "found no fuzz target"
 while [ $round = 0 ] || left; do
 	round=$((round + 1))
 	case $1 in

@@ -1,0 +1,145 @@
+//go:build unix
+
+package modules
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// invocation is one run of the go command by make.
+type invocation struct {
+	dir, goos string
+	args      []string
+}
+
+// recorded runs targets of the Makefile with a go command that writes down what it is asked for, and does only what is quick.
+func recorded(t *testing.T, tree string, targets ...string) (all []invocation) {
+	t.Helper()
+	program := fixture.Tool(t, "make", "apt-get install make")
+	dir := t.TempDir()
+	record, script := filepath.Join(dir, "record"), filepath.Join(dir, "go")
+	require.NoError(t, os.WriteFile(record, nil, 0o666))
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n"+
+		`(printf '%s\0%s' "$PWD" "$GOOS"; printf '\0%s' "$@"; echo) >>"$RECORD"`+"\n"+
+		`case "$1 $2" in "list "* | "mod edit") exec "$REAL" "$@" ;; esac`+"\n"), 0o777))
+	cmd := exec.Command(program, append([]string{"-C", tree, "CARGO=true", "CC=true"}, targets...)...)
+	cmd.Env = append(os.Environ(), "RECORD="+record, "REAL="+fixture.Tool(t, "go", "see https://go.dev/dl"),
+		"GO="+script, "GOTEST="+script+" test", "MAKEFLAGS=", "MAKELEVEL=")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "make %v\n%s", targets, out)
+	text, err := os.ReadFile(record)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
+		all = append(all, invocation{fields[0], fields[1], fields[2:]})
+	}
+	return all
+}
+
+// packages returns the packages that invocations named, of those that took is true for.
+func packages(t *testing.T, all []invocation, took func(invocation) bool) (paths []string) {
+	t.Helper()
+	seen := map[string]bool{} // go list of the same once
+	for _, i := range all {
+		var patterns []string
+		for _, arg := range i.args {
+			if strings.HasPrefix(arg, "./") {
+				patterns = append(patterns, arg)
+			}
+		}
+		key := i.dir + "\x00" + strings.Join(patterns, "\x00")
+		if len(patterns) == 0 || !took(i) || seen[key] {
+			continue
+		}
+		seen[key] = true
+		paths = append(paths, strings.Fields(string(goCommand(t, i.dir, nil, append([]string{"list"}, patterns...)...)))...)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+// verb takes the runs of a go command, and those for a platform if it is given.
+func verb(name, goos string) func(invocation) bool {
+	return func(i invocation) bool { return i.args[0] == name && (goos == "" || i.goos == goos) }
+}
+
+// without leaves out the packages of modules.
+func without(t *testing.T, paths []string, modules ...string) (rest []string) {
+	t.Helper()
+	for _, path := range paths {
+		if !slices.ContainsFunc(modules, func(m string) bool { return strings.HasPrefix(path+"/", root+"/"+m+"/") }) {
+			rest = append(rest, path)
+		}
+	}
+	require.Less(t, len(rest), len(paths), "%v are modules", modules)
+	return rest
+}
+
+// No target of the Makefile leaves out a package of any module, but for those that are said here.
+func TestMakeLeavesNoModuleOut(t *testing.T) {
+	t.Parallel()
+	tree := fixture.Root()
+	every := strings.Fields(string(goCommand(t, tree, nil, "list", "work")))
+	slices.Sort(every)
+	modules := strings.Fields(string(goCommand(t, tree, nil, "list", "-m", "-f", "{{.Dir}}")))
+
+	lint := recorded(t, tree, "lint")
+	assert.Equal(t, every, packages(t, lint, verb("vet", "")), "vet")
+	assert.Equal(t, every, packages(t, lint, func(i invocation) bool {
+		return i.args[0] == "run" && strings.Contains(i.args[1], "staticcheck")
+	}), "staticcheck")
+	var tidy []string
+	for _, i := range lint {
+		if slices.Equal(i.args[:2], []string{"mod", "tidy"}) && slices.Contains(i.args, "-diff") {
+			tidy = append(tidy, i.dir)
+		}
+	}
+	assert.ElementsMatch(t, modules, tidy, "mod tidy -diff")
+
+	tests := recorded(t, tree, "test-go", "bench-test")
+	assert.Equal(t, every, packages(t, tests, verb("test", "")), "test")
+	assert.Equal(t, without(t, every, "bench"), packages(t, tests[:1], verb("test", "")), "one go test for all: it keeps the processors busy")
+
+	// The programs race no more than the libraries do.
+	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "internal", "include", "sdk-c", "sdk-rust"),
+		packages(t, recorded(t, tree, "race"), verb("test", "")), "race")
+
+	cross := recorded(t, tree, "cross")
+	for _, goos := range systems {
+		want := every
+		if goos == "windows" {
+			want = without(t, every, "bench") // purego has no Dlopen there
+		}
+		assert.Equal(t, want, packages(t, cross, verb("build", goos)), "build for %s", goos)
+		assert.Equal(t, want, packages(t, cross, verb("vet", goos)), "vet for %s", goos)
+	}
+}
+
+// The test of the Makefile sees a package that is left out, and one that is looked at in another folder.
+func TestMakeThatLeavesOneOut(t *testing.T) {
+	t.Parallel()
+	dir := tree(t, map[string]string{
+		"go.work":  "go 1.26.0\n\nuse (\n\t.\n\t./a\n\t./b\n)\n",
+		"go.mod":   "module m\n\ngo 1.26.0\n",
+		"m.go":     "package m\n",
+		"a/go.mod": "module m/a\n\ngo 1.26.0\n",
+		"a/a.go":   "package a\n",
+		"b/go.mod": "module m/b\n\ngo 1.26.0\n",
+		"b/b.go":   "package b\n",
+		"Makefile": "x:\n\t$(GO) vet ./... ./a/...\n\tcd b && GOOS=plan9 $(GO) vet ./...\n\t$(GO) build ./b\n",
+	})
+	all := recorded(t, dir, "x")
+	assert.Equal(t, []string{"m", "m/a", "m/b"}, packages(t, all, verb("vet", "")))
+	assert.Equal(t, []string{"m/b"}, packages(t, all, verb("vet", "plan9")))
+	assert.Equal(t, []string{"m/b"}, packages(t, all, verb("build", "")))
+}
