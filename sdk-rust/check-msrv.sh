@@ -33,5 +33,5 @@ END
 CARGO_HOME=$PWD/$work/home PATH=$bin:$PATH
 CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=$work/target
 export CARGO_HOME PATH CARGO_NET_OFFLINE CARGO_TARGET_DIR
-cargo build --locked -p ferrule --no-default-features
-cargo test --locked -p ferrule --all-features --lib --test plugins
+cargo build --locked -p ferrule-plugin --no-default-features
+cargo test --locked -p ferrule-plugin --all-features --lib --test plugins

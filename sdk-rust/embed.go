@@ -3,8 +3,8 @@ package sdkrust
 
 import "embed"
 
-// Files holds what cargo needs to build the crates ferrule and ferrule-macros, and the lock file of their workspace, which
-// has the newest dependencies that the oldest compiler takes.
+// Files holds what cargo needs to build the packages ferrule-plugin (in ferrule) and ferrule-plugin-macros (in
+// ferrule-macros), and the lock file of their workspace, which has the newest dependencies that the oldest compiler takes.
 //
 //go:embed Cargo.lock
 //go:embed ferrule/Cargo.toml ferrule/build.rs ferrule/src

@@ -215,7 +215,7 @@ func TestNewCopies(t *testing.T) {
 	same(p.Dir, "vendor/ferrule/build.rs", "sdk-rust/ferrule/build.rs")
 	manifest, err := os.ReadFile(filepath.Join(p.Dir, "Cargo.toml"))
 	require.NoError(t, err)
-	assert.Regexp(t, `ferrule = \{ version = "\d+\.\d+\.\d+", default-features = false \}`, string(manifest))
+	assert.Regexp(t, `ferrule-plugin = \{ version = "\d+\.\d+\.\d+", default-features = false \}`, string(manifest))
 }
 
 // --json names the files that are there, and the README has the same three commands as the usage.
@@ -254,7 +254,7 @@ func TestNewJSON(t *testing.T) {
 func TestNewNames(t *testing.T) {
 	for name, langs := range map[string]string{ // the languages that take it
 		"greeter": "c cpp rust", "_x": "c cpp rust", "word-count": "c cpp rust", "A1": "c cpp rust", "fn": "c cpp rust",
-		"a.b": "c cpp", "7zip": "c cpp", "syn": "c cpp", "ferrule": "c cpp", "ferrule_macros": "c cpp", "std": "c cpp",
+		"a.b": "c cpp", "7zip": "c cpp", "syn": "c cpp", "ferrule": "c cpp", "ferrule_plugin": "c cpp", "ferrule-plugin-macros": "c cpp", "std": "c cpp",
 		strings.Repeat("n", 128): "c cpp", strings.Repeat("n", 129): "",
 		"two words": "", "-flag": "", "a/b": "", "naïve": "", ".": "", "..": "", "Makefile": "c cpp rust", "test": "c cpp", strings.Repeat("n", 64): "c cpp rust", strings.Repeat("n", 65): "c cpp", "a;b": "", "a\nb": "",
 	} {

@@ -1,6 +1,7 @@
 //! What the macros have in common: the checks of a signature, and the texts about a symbol.
 
-use proc_macro2::{Group, Ident, Punct, Spacing, TokenStream, TokenTree};
+use crate::sdk::Sdk;
+use proc_macro2::{Group, Ident, Punct, Spacing, Span, TokenStream, TokenTree};
 
 /// Checks what would make a wrong symbol or a wrong call, for exports, hooks and imports alike.
 pub fn check_signature(attribute: &str, signature: &syn::Signature) -> syn::Result<()> {
@@ -70,18 +71,25 @@ pub fn cfgs(attributes: &[syn::Attribute]) -> Vec<&syn::Attribute> {
 }
 
 /// The item that holds the text about a symbol. `input` and `output` are expressions: media types.
-pub fn meta(symbol: &Ident, attributes: &[syn::Attribute], input: TokenStream, output: TokenStream) -> TokenStream {
+pub fn meta(
+    sdk: &Sdk,
+    symbol: &Ident,
+    attributes: &[syn::Attribute],
+    input: TokenStream,
+    output: TokenStream,
+) -> TokenStream {
     let doc = doc(attributes);
-    text(symbol, quote::quote! { ("doc", #doc), ("in", #input), ("out", #output) })
+    text(sdk, symbol, quote::quote! { ("doc", #doc), ("in", #input), ("out", #output) })
 }
 
 /// A static with `key=value` texts; `pairs` are `(key, value)` expressions.
-pub fn text(symbol: &Ident, pairs: TokenStream) -> TokenStream {
+pub fn text(sdk: &Sdk, symbol: &Ident, pairs: TokenStream) -> TokenStream {
+    let sdk = sdk.at(Span::call_site());
     quote::quote! {
         const FERRULE_PAIRS: &[(&str, &str)] = &[#pairs];
-        const FERRULE_LEN: usize = ::ferrule::__private::text_len(FERRULE_PAIRS);
+        const FERRULE_LEN: usize = #sdk::__private::text_len(FERRULE_PAIRS);
         #[no_mangle]
-        pub static #symbol: [u8; FERRULE_LEN] = ::ferrule::__private::text(FERRULE_PAIRS);
+        pub static #symbol: [u8; FERRULE_LEN] = #sdk::__private::text(FERRULE_PAIRS);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `#[ferrule::export]` and `#[ferrule::hook]`.
 
 use crate::common;
+use crate::sdk::Sdk;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
 use syn::spanned::Spanned;
@@ -43,6 +44,7 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
         .map_err(|error| Error::new(error.span(), format!("#[ferrule::{attribute}] goes on a function: {error}")))?;
     let signature = &function.sig;
     common::check_signature(attribute, signature)?;
+    let sdk = Sdk::find()?;
 
     // `crate::…` finds what `plugin!` defines; its name is what the author reads when the macro is missing.
     let plugin = quote!(crate::ferrule_plugin_macro);
@@ -66,8 +68,9 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
                 (std::mem::replace(&mut has_context, true), "a second `&Context`")
             }
             Role::State => {
+                let sdk = sdk.at(span);
                 values.push(quote_spanned!(span=>
-                    <#ty as ::ferrule::__private::StateParam<'_, #plugin>>::from_state(#state)
+                    <#ty as #sdk::__private::StateParam<'_, #plugin>>::from_state(#state)
                 ));
                 (
                     std::mem::replace(&mut has_state, true),
@@ -75,8 +78,9 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
                 )
             }
             Role::Input => {
-                values.push(quote_spanned!(span=> <#ty as ::ferrule::Input<'_>>::from_bytes(#bytes)?));
-                let media_type = quote_spanned!(span=> <#ty as ::ferrule::Input<'_>>::MEDIA_TYPE);
+                let sdk = sdk.at(span);
+                values.push(quote_spanned!(span=> <#ty as #sdk::Input<'_>>::from_bytes(#bytes)?));
+                let media_type = quote_spanned!(span=> <#ty as #sdk::Input<'_>>::MEDIA_TYPE);
                 (
                     input.replace(media_type).is_some(),
                     "a second input; put several values into one type, and take `Json<T>` of it",
@@ -92,22 +96,24 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
         ReturnType::Default => (quote!(()), signature.ident.span()),
         ReturnType::Type(_, ty) => (common::elide_lifetimes(ty.to_token_stream()), ty.span()),
     };
-    let output_type = quote_spanned!(output_span=> <#output as ::ferrule::Output>::MEDIA_TYPE);
-    let output = quote_spanned!(output_span=> <#output as ::ferrule::Output>::into_bytes);
+    let sdk_there = sdk.at(output_span);
+    let output_type = quote_spanned!(output_span=> <#output as #sdk_there::Output>::MEDIA_TYPE);
+    let output = quote_spanned!(output_span=> <#output as #sdk_there::Output>::into_bytes);
     let input = input.unwrap_or_else(|| quote!(""));
 
     let ident = &signature.ident;
     let name = common::symbol_name(ident);
     let entry = format_ident!("ferrule_{}_{}", kind.prefix(), name, span = Span::call_site());
     let meta = format_ident!("ferrule_meta_{}_{}", kind.prefix(), name, span = Span::call_site());
-    let meta = common::meta(&meta, &function.attrs, input, output_type);
+    let meta = common::meta(&sdk, &meta, &function.attrs, input, output_type);
     let cfgs = common::cfgs(&function.attrs);
+    let sdk = sdk.at(Span::call_site());
     Ok(quote! {
         #(#cfgs)*
         const _: () = {
             #[no_mangle]
-            pub extern "C" fn #entry(#call: ::ferrule::__private::RawCall) -> i32 {
-                ::ferrule::__private::run::<#plugin, _>(#call, |#bytes, #context, #state| #output(#ident(#(#values),*)))
+            pub extern "C" fn #entry(#call: #sdk::__private::RawCall) -> i32 {
+                #sdk::__private::run::<#plugin, _>(#call, |#bytes, #context, #state| #output(#ident(#(#values),*)))
             }
             #meta
         };

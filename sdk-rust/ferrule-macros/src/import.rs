@@ -1,6 +1,7 @@
 //! `#[ferrule::import]`.
 
 use crate::common;
+use crate::sdk::Sdk;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
 use syn::spanned::Spanned;
@@ -21,6 +22,8 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     })?;
     let signature = &function.sig;
     common::check_signature(ATTRIBUTE, signature)?;
+    let sdk = Sdk::find()?;
+    let sdk_here = sdk.at(Span::call_site());
 
     let mut arguments = signature.inputs.iter();
     let (value, input) = match arguments.next() {
@@ -31,10 +34,11 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                 other => return Err(Error::new_spanned(other, "#[ferrule::import]: give the parameter a name")),
             };
             let elided = common::elide_lifetimes(ty.to_token_stream());
-            let output = quote_spanned!(ty.span()=> <#elided as ::ferrule::Output>);
+            let sdk = sdk.at(ty.span());
+            let output = quote_spanned!(ty.span()=> <#elided as #sdk::Output>);
             (quote!(#output::into_bytes(#name)), quote!(#output::MEDIA_TYPE))
         }
-        _ => (quote!(::ferrule::Output::into_bytes(())), quote!("")),
+        _ => (quote!(#sdk_here::Output::into_bytes(())), quote!("")),
     };
     if let Some(second) = arguments.next() {
         return Err(Error::new_spanned(
@@ -58,21 +62,22 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             "#[ferrule::import]: the answer is the plug-in's to keep; return an owned type, `String` or `Vec<u8>`",
         ));
     }
-    let output = quote_spanned!(output.span()=> <#output as ::ferrule::__private::Imported>);
+    let sdk_there = sdk.at(output.span());
+    let output = quote_spanned!(output.span()=> <#output as #sdk_there::__private::Imported>);
 
     let name = common::symbol_name(&signature.ident);
     let slot = format_ident!("ferrule_import_{}", name, span = Span::call_site());
     let meta = format_ident!("ferrule_meta_import_{}", name, span = Span::call_site());
-    let meta = common::meta(&meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
+    let meta = common::meta(&sdk, &meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
     let (attributes, visibility) = (&function.attrs, &function.vis);
     let cfgs = common::cfgs(attributes);
     Ok(quote! {
         #(#attributes)*
         #visibility #signature {
             #[no_mangle]
-            pub static #slot: ::ferrule::__private::AtomicU32 =
-                ::ferrule::__private::AtomicU32::new(::ferrule::abi::UNBOUND);
-            #output::from_answer(::ferrule::__private::import(&#slot, #name, #value))
+            pub static #slot: #sdk_here::__private::AtomicU32 =
+                #sdk_here::__private::AtomicU32::new(#sdk_here::abi::UNBOUND);
+            #output::from_answer(#sdk_here::__private::import(&#slot, #name, #value))
         }
         #(#cfgs)*
         const _: () = { #meta };

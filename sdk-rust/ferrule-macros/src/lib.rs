@@ -1,4 +1,4 @@
-//! The macros of the crate `ferrule`, which re-exports them. This crate is of no use on its own.
+//! The macros of the crate `ferrule`, of the package ferrule-plugin, which re-exports them. This crate is of no use on its own.
 //!
 //! What they expand to is safe code that calls `ferrule::__private`; its `#[no_mangle]` attributes are written with
 //! this crate's edition, 2021, so that authors on edition 2024 need no `#[unsafe(no_mangle)]` either.
@@ -7,6 +7,8 @@ mod common;
 mod function;
 mod import;
 mod plugin;
+mod sdk;
+mod toml;
 
 use proc_macro::TokenStream;
 

@@ -1,6 +1,7 @@
 //! `ferrule::plugin!`.
 
 use crate::common;
+use crate::sdk::Sdk;
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned, ToTokens};
 use syn::ext::IdentExt;
@@ -40,6 +41,8 @@ impl Parse for Entry {
 
 pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let entries = syn::parse::Parser::parse2(Punctuated::<Entry, Token![,]>::parse_terminated, input)?;
+    let sdk = Sdk::find()?;
+    let sdk_here = sdk.at(Span::call_site());
     let mut seen = Vec::new();
     let mut state = None;
     let mut rule = quote!(Serial);
@@ -53,9 +56,10 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
         match value {
             Value::State(ty) => state = Some(ty),
             Value::Text(value) => {
+                let there = sdk.at(value.span());
                 let value = match name.as_str() {
-                    "name" => quote_spanned!(value.span()=> ::ferrule::__private::plugin_name(#value)),
-                    "version" => quote_spanned!(value.span()=> ::ferrule::__private::plugin_version(#value)),
+                    "name" => quote_spanned!(value.span()=> #there::__private::plugin_name(#value)),
+                    "version" => quote_spanned!(value.span()=> #there::__private::plugin_version(#value)),
                     "threads" => {
                         rule = thread_rule(value)?;
                         value.to_token_stream()
@@ -82,39 +86,40 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let stateful = state.is_some();
     let state_type = match state {
         Some(ty) => quote!(#ty),
-        None => quote!(::ferrule::__private::NoState),
+        None => quote!(#sdk_here::__private::NoState),
     };
     // The lifecycle is bound to the state's type, so that a wrong one is reported there.
     let lifecycle = state.map(|ty| {
+        let there = sdk.at(ty.span());
         let (start, stop) = (
-            quote_spanned!(ty.span()=> ::ferrule::__private::start::<ferrule_plugin_macro>),
-            quote!(::ferrule::__private::stop::<ferrule_plugin_macro>),
+            quote_spanned!(ty.span()=> #there::__private::start::<ferrule_plugin_macro>),
+            quote!(#sdk_here::__private::stop::<ferrule_plugin_macro>),
         );
         quote! {
-            impl ::ferrule::__private::StateIs<#ty> for ferrule_plugin_macro {}
+            impl #sdk_here::__private::StateIs<#ty> for ferrule_plugin_macro {}
             #[no_mangle]
-            pub extern "C" fn ferrule_start(call: ::ferrule::__private::RawCall) -> i32 {
+            pub extern "C" fn ferrule_start(call: #sdk_here::__private::RawCall) -> i32 {
                 #start(call)
             }
             #[no_mangle]
-            pub extern "C" fn ferrule_stop(call: ::ferrule::__private::RawCall) -> i32 {
+            pub extern "C" fn ferrule_stop(call: #sdk_here::__private::RawCall) -> i32 {
                 #stop(call)
             }
         }
     });
-    let manifest = common::text(&Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
+    let manifest = common::text(&sdk, &Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
     Ok(quote! {
         #[allow(non_camel_case_types)]
         enum ferrule_plugin_macro {}
         const _: () = {
-            impl ::ferrule::__private::Plugin for ferrule_plugin_macro {
+            impl #sdk_here::__private::Plugin for ferrule_plugin_macro {
                 const STATEFUL: bool = #stateful;
                 type State = #state_type;
-                type Threads = ::ferrule::__private::#rule;
+                type Threads = #sdk_here::__private::#rule;
             }
             #[no_mangle]
-            pub extern "C" fn ferrule_batch(frames: ::ferrule::__private::RawFrames) -> i32 {
-                ::ferrule::__private::batch(frames)
+            pub extern "C" fn ferrule_batch(frames: #sdk_here::__private::RawFrames) -> i32 {
+                #sdk_here::__private::batch(frames)
             }
             #lifecycle
             #manifest

@@ -222,7 +222,7 @@ fn the_sdk_has_no_circle() {
 
 #[test]
 fn the_macros_have_no_circle() {
-    let graph = graph_of("ferrule-macros", "ferrule_macros");
+    let graph = graph_of("ferrule-macros", "ferrule_plugin_macros");
     assert_eq!(circle(&graph), None, "{graph:#?}");
     assert!(graph["plugin"].contains("common") && graph["lib"].contains("plugin"), "{graph:#?}");
 }

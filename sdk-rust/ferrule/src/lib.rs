@@ -70,7 +70,7 @@ pub use context::Context;
 pub use data::Json;
 pub use data::{Input, Output};
 pub use error::{Error, Result, Status};
-pub use ferrule_macros::{export, hook, import, plugin};
+pub use ferrule_plugin_macros::{export, hook, import, plugin};
 pub use host::Level;
 pub use plugin::State;
 

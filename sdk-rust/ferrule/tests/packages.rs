@@ -139,5 +139,5 @@ fn without_json() {
         .unwrap();
     let tree = String::from_utf8(tree.stdout).unwrap();
     let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names, ["bare", "ferrule"]);
+    assert_eq!(names, ["bare", "ferrule-plugin"]);
 }

@@ -397,16 +397,21 @@ impl Drop for Instance<'_> {
 /// Writes a package that is none of the workspace's into the target folder: `manifest` follows its `[package]`, and has
 /// the dependencies; `files` are paths and texts.
 pub fn package(name: &str, edition: &str, manifest: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
     let ferrule = env!("CARGO_MANIFEST_DIR");
     let head = format!(
         "[package]\nname = {name:?}\nversion = \"0.1.0\"\nedition = {edition:?}\n\n\
-         [workspace]\n\n[dependencies]\nferrule = {{ path = {ferrule:?} }}\n"
+         [workspace]\n\n[dependencies]\nferrule-plugin = {{ path = {ferrule:?} }}\n"
     );
+    files_in(name, &[&[("Cargo.toml", &*(head + manifest))], files].concat())
+}
+
+/// Writes files into a new folder of the target folder, and a Cargo.lock beside them.
+pub fn files_in(name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
     // The same versions as the workspace's, so that nothing is fetched.
     let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
-    for (path, text) in [("Cargo.toml", &*(head + manifest)), ("Cargo.lock", &*lock)].iter().chain(files) {
+    for (path, text) in [("Cargo.lock", &*lock)].iter().chain(files) {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
