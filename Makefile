@@ -81,6 +81,11 @@ lint: ## Formatters and linters of all three languages
 msrv: ## The Rust SDK with the oldest compiler it promises, Debian 12's
 	cd sdk-rust && ./check-msrv.sh
 
+.PHONY: crate-package
+crate-package: ## The Rust SDK's two packages as the registry gets them, and a plug-in built from them
+	$(NEED_CARGO)
+	cd sdk-rust && ./check-package.sh
+
 .PHONY: race
 race: ## The race detector, in a random order; what is concurrent by itself twice
 	$(GOTEST) -race -shuffle=on -count=1 $(LIBRARIES)
@@ -157,7 +162,7 @@ bench-test: ## That every contender of the comparison does the same work
 	$(GOTEST) ./bench/...
 
 .PHONY: check
-check: lint test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
+check: lint crate-package test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
 
 .PHONY: tidy

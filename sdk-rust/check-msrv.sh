@@ -3,8 +3,8 @@
 # Debian 12: apt-get install rustc cargo. Usage: ./check-msrv.sh [the folder of its cargo and rustc, /usr/bin if not
 # given]. The dependencies are vendored first, with the cargo of PATH: the old one cannot read the registry's index.
 #
-# Left out are the tests of the layout (offset_of! came with Rust 1.77), those of packages (edition 2024), and those of
-# the compiler's messages.
+# Left out are the tests of the layout (offset_of! came with Rust 1.77), those that build packages of their own (edition
+# 2024), and those of the compiler's messages. check-package.sh builds from the packages for the registry.
 set -eu
 cd "$(dirname "$0")"
 bin=${1:-/usr/bin}
@@ -35,3 +35,4 @@ CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=$work/target
 export CARGO_HOME PATH CARGO_NET_OFFLINE CARGO_TARGET_DIR
 cargo build --locked -p ferrule-plugin --no-default-features
 cargo test --locked -p ferrule-plugin --all-features --lib --test plugins
+./check-package.sh
