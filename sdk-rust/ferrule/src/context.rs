@@ -33,10 +33,12 @@ pub struct Context {
 }
 
 impl Context {
+    #[inline]
     pub(crate) fn new(services: Services) -> Context {
         Context { services }
     }
 
+    #[inline]
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }

@@ -38,6 +38,7 @@ thread_local! {
 
 impl<'a> Current<'a> {
     /// For the thread on which the host has made the call; `panic` is where the panic hook leaves what it saw.
+    #[inline]
     pub fn of_call(services: &'a Services, panic: &'a Cell<Option<Panic>>) -> Current<'a> {
         Current { services, panic: Some(panic) }
     }

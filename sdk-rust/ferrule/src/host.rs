@@ -92,6 +92,7 @@ impl Frame {
     ///
     /// # Safety
     /// The invariant: `call` is a valid frame, and its call runs for as long as the value exists.
+    #[inline]
     pub unsafe fn new(call: *mut Call) -> Frame {
         Frame(call)
     }
