@@ -276,14 +276,7 @@ func startError(plugin, path string, start *engine.StartError) error {
 
 // didYouMean returns a remedy that names the candidate nearest to name, or all when none is near and they are few.
 func didYouMean(name string, candidates []string) string {
-	// Of a short name, half is enough to be another one.
-	best, distance := "", min(3, 1+len(name)/2)
-	for _, c := range candidates {
-		if d := editDistance(name, c, distance); d < distance {
-			best, distance = c, d
-		}
-	}
-	switch {
+	switch best := abi.Nearest(name, candidates); {
 	case best != "":
 		return fmt.Sprintf("did you mean %q?", best)
 	case len(candidates) == 0:
@@ -293,28 +286,4 @@ func didYouMean(name string, candidates []string) string {
 	default:
 		return fmt.Sprintf("there are %d others", len(candidates))
 	}
-}
-
-// editDistance returns how many bytes to add, drop or change to turn a into b, or limit when that many or more.
-func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], limit)
 }

@@ -505,13 +505,7 @@ func interruptible(timeout time.Duration) (context.Context, context.CancelFunc) 
 
 // nearest says which candidate was meant, or which there are.
 func nearest(name string, candidates []string) string {
-	best, distance := "", 1+min(3, (len(name)+1)/2)
-	for _, c := range candidates {
-		if d := editDistance(name, c); d < distance {
-			best, distance = c, d
-		}
-	}
-	switch {
+	switch best := abi.Nearest(name, candidates); {
 	case best != "":
 		return fmt.Sprintf("did you mean %q?", best)
 	case len(candidates) == 0:
@@ -521,24 +515,4 @@ func nearest(name string, candidates []string) string {
 	default:
 		return fmt.Sprintf("there are %d others: see ferrule inspect", len(candidates))
 	}
-}
-
-// editDistance is how many bytes to add, drop or change to turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
