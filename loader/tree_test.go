@@ -1,0 +1,74 @@
+package loader_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// Who may import whom, in the order of RATIONALE's "Why is the tree as it is?". A package imports only what stands in its own line or in
+// a line below, and of its own line only what stands to its right.
+var tree = [][]string{
+	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
+	{"loader"},
+	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},
+	{"loader/internal/isolate/wire"},
+	{"loader/internal/native"},
+	{"loader/internal/isolate/lane", "loader/internal/isolate/keeper", "loader/internal/isolate/mark"},
+	{"loader/internal/deps", "loader/internal/native/hostcall", "loader/internal/native/cross", "loader/internal/native/dl", "loader/internal/native/fpenv"},
+	{"loader/internal/callctx", "loader/internal/engine"},
+	{"loader/inspect"},
+	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw"},
+	{"abi", "loader/escape", "loader/isolate/sandbox/internal/threads"},
+}
+
+func TestTree(t *testing.T) {
+	const module = "github.com/ferrule-dev/ferrule/"
+	place := make(map[string]int)
+	for _, line := range tree {
+		for _, name := range line {
+			place[name] = len(place)
+		}
+	}
+	seen := make(map[string]bool)
+	for _, top := range []string{"abi", "loader"} {
+		require.NoError(t, filepath.WalkDir(filepath.Join(fixture.Root(), top), func(path string, d fs.DirEntry, err error) error {
+			if d.IsDir() && (d.Name() == "testdata" || d.Name() == "museum") {
+				return filepath.SkipDir
+			}
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			dir, err := filepath.Rel(fixture.Root(), filepath.Dir(path))
+			require.NoError(t, err)
+			from := filepath.ToSlash(dir)
+			if !assert.Contains(t, place, from, "a package that is not in the list of this test") {
+				return nil
+			}
+			seen[from] = true
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			require.NoError(t, err)
+			for _, i := range file.Imports {
+				path, _ := strconv.Unquote(i.Path.Value)
+				to, ours := strings.CutPrefix(path, module)
+				if !ours {
+					continue
+				}
+				if assert.Contains(t, place, to, "%s imports it", from) {
+					assert.Less(t, place[from], place[to], "%s imports %s, an arrow back up", from, to)
+				}
+			}
+			return nil
+		}))
+	}
+	assert.Len(t, seen, len(place), "the list has packages that are not there")
+}
