@@ -118,7 +118,7 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 wind
 cross: ## Builds and vets, tests included, for every platform
 	@for p in $(PLATFORMS); do for tags in "" ferrule_portable; do \
 		echo "$$p $$tags"; \
-		case $$p in windows/*) packages="$(TESTED)" ;; *) packages="$(PACKAGES)" ;; esac; \
+		case $$p$$tags in windows/* | *portable) packages="$(TESTED)" ;; *) packages="$(PACKAGES)" ;; esac; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -tags "$$tags" $$packages || exit 1; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet -tags "$$tags" $$packages || exit 1; \
 	done; done
