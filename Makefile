@@ -32,7 +32,7 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 
 .PHONY: test
 test: test-go ## Everything that is quick, on this machine
-	+$(MAKE) --jobs=2 --output-sync test-c test-rust
+	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`

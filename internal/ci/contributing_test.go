@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,20 @@ func TestContributing(t *testing.T) {
 		assert.Contains(t, tree, "/"+name+end, "it is named in CONTRIBUTING.md")
 	}
 	assert.Greater(t, paths, 40)
+	tests := regexp.MustCompile("`([a-z]+)\\.(Test[A-Za-z]+)`").FindAllStringSubmatch(string(page), -1)
+	assert.NotEmpty(t, tests)
+	for _, m := range tests {
+		files, err := filepath.Glob(filepath.Join(fixture.Root(), m[1], "*_test.go"))
+		require.NoError(t, err)
+		deeper, err := filepath.Glob(filepath.Join(fixture.Root(), "*", m[1], "*_test.go"))
+		require.NoError(t, err)
+		files = append(files, deeper...)
+		assert.True(t, slices.ContainsFunc(files, func(path string) bool {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			return strings.Contains(string(text), "func "+m[2]+"(")
+		}), "%s.%s is named in CONTRIBUTING.md", m[1], m[2])
+	}
 	targets := regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(string(page), -1)
 	assert.Greater(t, len(targets), 8)
 	for _, m := range targets {
