@@ -34,7 +34,11 @@ func TestAliasesAreExplained(t *testing.T) {
 			names := make(map[string]string)
 			for _, i := range file.Imports {
 				path, _ := strconv.Unquote(i.Path.Value)
-				names[path[strings.LastIndex(path, "/")+1:]] = path
+				name := path[strings.LastIndex(path, "/")+1:]
+				if i.Name != nil {
+					name = i.Name.Name
+				}
+				names[name] = path
 			}
 			for _, d := range file.Decls {
 				group, ok := d.(*ast.GenDecl)
@@ -89,6 +93,7 @@ func TestAliasesAreExplained(t *testing.T) {
 				}
 				aliases++
 				from := imports[spec][target.X.(*ast.Ident).Name]
+				assert.NotEmpty(t, from, "%s: %s", dir, spec.Name)
 				assert.NotContains(t, from, "/internal/", "%s: %s", dir, spec.Name)
 				for _, field := range fields(strings.TrimPrefix(from, module), target.Sel.Name) {
 					assert.Regexp(t, `(?m)^\t`+field+` `, doc.Text(), "%s: %s", dir, spec.Name)

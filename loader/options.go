@@ -37,7 +37,7 @@ type options struct {
 
 // WithEngine has Open run the plug-in with e: native code in this process with Native, which is what Open does by itself; in a
 // worker process with isolate.InWorker, which is such an option already; or Go functions with package builtin. Of several engines
-// the first one that recognises the file by its first bytes takes it, so that a host can open a folder of plug-ins of all kinds
+// the first one that recognises the file, by its first bytes, or the name, takes it, so that a host can open a folder of plug-ins of all kinds
 // with the same options. A file that none of them recognises is an *OpenError of the kind ErrNoEngine, which says which one would.
 //
 // Every engine is given once. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The

@@ -76,7 +76,7 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 	opened := make(chan outcome)
 	go func() {
 		// Also when a host function, called by ferrule_start, ends this goroutine.
-		r := outcome{err: &OpenError{Path: path, Kind: ErrStart, Found: "a host function that ended the goroutine in which ferrule_start ran",
+		r := outcome{err: &OpenError{Path: path, Kind: ErrStart, Found: "a host function that ended the goroutine in which the plug-in was started",
 			Expected: "one that returns", Remedy: "Do not call runtime.Goexit, or t.FailNow, in a host function"}}
 		defer func() {
 			select {

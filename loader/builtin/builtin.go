@@ -31,8 +31,9 @@ import (
 // with it are known to come from here. When it ends, the function should return soon, with its error.
 //
 // An error becomes the status and the message that the caller gets, as a *loader.CallError: a loader.Status that it wraps,
-// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed. A panic becomes loader.ErrPanic, with a line in the plug-in's
-// log, and the instance is started anew before its next call. A function that ends its goroutine (t.FailNow in a test) ends its caller's.
+// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed, which a Status that the contract reserves becomes, too. A panic becomes loader.ErrPanic, with a line in the plug-in's
+// log, and the instance is started anew before its next call. A function that ends its goroutine (t.FailNow in a test) ends its caller's, but
+// in a pinned plug-in: there it is loader.ErrPanic.
 type Func func(ctx context.Context, in []byte) ([]byte, error)
 
 // Function is a function or a hook with what is said of it.
@@ -58,8 +59,8 @@ type Plugin struct {
 	Imports      []string // the names of the host functions that it needs
 
 	// Start makes the state of one instance, which State returns: once for each instance when the plug-in is opened, and again
-	// after a panic. config is what loader.WithConfig was given, and only read. It may call host functions. An error fails
-	// Open as that of a function does. nil is a plug-in whose instances have no state, and no configuration.
+	// after a panic. It runs on a goroutine of its own, or on the instance's. config is what loader.WithConfig was given, and only read. It may call host functions. An error fails
+	// Open as that of a function does; so do a panic, and ending the goroutine. nil is a plug-in whose instances have no state, and no configuration.
 	Start func(ctx context.Context, config []byte) (state any, err error)
 	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked; or nil. No call of the
 	// instance runs. A panic of it is a line in the plug-in's log.
@@ -67,8 +68,9 @@ type Plugin struct {
 }
 
 // Open opens the plug-in with the options of loader.Open, whose errors it returns; Path is the plug-in's name in them. The options
-// that are about files (loader.WithPrivateCopy, WithUnload, WithExecutableStack) do nothing; loader.WithSHA256 is refused: there is
-// no file.
+// that are about files (loader.WithPrivateCopy, WithUnload, WithExecutableStack) do nothing, and neither does isolate.InWorker, which is for
+// native code: a plug-in in Go runs in this process. loader.WithSHA256 is refused: there is no file. Without loader.WithMaxCalls
+// any number of calls of a concurrent plug-in run at a time.
 func Open(p *Plugin, opts ...loader.Option) (*loader.Plugin, error) {
 	name := ""
 	if p != nil {
@@ -118,7 +120,7 @@ func JSON[In, Out any](fn func(context.Context, In) (Out, error)) Func {
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := json.Unmarshal(data, &in); err != nil {
-			return nil, fmt.Errorf("the input is not JSON for the Go type %s: %w: %w", reflect.TypeFor[In](), err, loader.ErrInvalid)
+			return nil, &notJSON{reflect.TypeFor[In](), err}
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
@@ -127,3 +129,15 @@ func JSON[In, Out any](fn func(context.Context, In) (Out, error)) Func {
 		return json.Marshal(out)
 	}
 }
+
+// notJSON says that an input is no JSON for a type. It is an ErrInvalid, whatever the type's own UnmarshalJSON makes of it.
+type notJSON struct {
+	of  reflect.Type
+	err error
+}
+
+func (e *notJSON) Error() string {
+	return fmt.Sprintf("the input is not JSON for the Go type %s: %v", e.of, e.err)
+}
+
+func (e *notJSON) Unwrap() error { return loader.ErrInvalid }

@@ -315,6 +315,8 @@ func TestPluginIsChecked(t *testing.T) {
 		`"": `:                                  {Version: "1"},
 		`"x": `:                                 {Name: "x"},
 		`a NUL byte in "x\x00y=z"`:              {Name: "x\x00y=z", Version: "1"},
+		`a of "x": a NUL byte in its doc`:       {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn, Doc: "a\x00b"}}},
+		`the hook a of "x": key "in"`:           {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a", Call: fn, In: "text/\xff"}}},
 		`the function "a-b" of "x"`:             {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a-b", Call: fn}}},
 		`two of the function a of "x"`:          {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn}, {Name: "a", Call: fn}}},
 		`the hook a of "x" without a Call`:      {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a"}}},
@@ -323,49 +325,6 @@ func TestPluginIsChecked(t *testing.T) {
 		_, err := builtin.Open(p)
 		assert.ErrorIs(t, err, loader.ErrOption, text)
 		assert.ErrorContains(t, err, text)
-	}
-}
-
-// Calls of a serial plug-in never run side by side in an instance; of a concurrent one they do, up to WithMaxCalls.
-func TestThreads(t *testing.T) {
-	for _, c := range []struct {
-		threads abi.Threads
-		opts    []loader.Option
-		most    int32
-	}{
-		{abi.Serial, nil, 1},
-		{abi.Serial, []loader.Option{loader.WithInstances(3)}, 3},
-		{abi.Pinned, []loader.Option{loader.WithInstances(2)}, 2},
-		{abi.Concurrent, []loader.Option{loader.WithMaxCalls(4)}, 4},
-		{abi.Concurrent, nil, 8},
-	} {
-		t.Run(fmt.Sprint(c.threads, c.most), func(t *testing.T) {
-			var inside, most atomic.Int32
-			full, leave := make(chan struct{}), make(chan struct{})
-			var once sync.Once
-			p, err := builtin.Open(&builtin.Plugin{Name: "p", Version: "1", Threads: c.threads, Funcs: []builtin.Function{{Name: "f",
-				Call: func(context.Context, []byte) ([]byte, error) {
-					n := inside.Add(1)
-					defer inside.Add(-1)
-					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-					}
-					if n == c.most {
-						once.Do(func() { close(full) })
-					}
-					<-leave
-					return nil, nil
-				}}}}, c.opts...)
-			require.NoError(t, err)
-			var calls sync.WaitGroup
-			for range 8 {
-				calls.Go(func() { _, err := p.Call(ctx, "f", nil); assert.NoError(t, err) })
-			}
-			<-full
-			close(leave)
-			calls.Wait()
-			assert.Equal(t, c.most, most.Load())
-			require.NoError(t, p.Close())
-		})
 	}
 }
 
@@ -403,6 +362,26 @@ func TestReentrance(t *testing.T) {
 				require.NoError(t, p.Close())
 			}
 		})
+	}
+
+	// The same without the call's context, by which a native one is known, too: it is on the call's goroutine.
+	for _, c := range []struct {
+		threads abi.Threads
+		want    error
+	}{{abi.Serial, loader.ErrReentrant}, {abi.Concurrent, loader.ErrTooDeep}, {abi.Pinned, loader.ErrReentrant}} {
+		var p *loader.Plugin
+		refused = nil
+		p, err := builtin.Open(&builtin.Plugin{Name: "p", Version: "1", Threads: c.threads, Funcs: []builtin.Function{{Name: "f",
+			Call: func(context.Context, []byte) ([]byte, error) {
+				_, err := p.Call(context.Background(), "f", nil)
+				refused = cmp.Or(refused, err)
+				return nil, err
+			}}}})
+		require.NoError(t, err)
+		_, err = p.Call(ctx, "f", nil)
+		assert.ErrorIs(t, err, loader.ErrFailed)
+		assert.ErrorIs(t, refused, c.want)
+		require.NoError(t, p.Close())
 	}
 
 	// Two that are inside each other's waiting: a is in a's instance and wants b, b is in b's and wants a.

@@ -120,7 +120,11 @@ func describe(p *Plugin) (*described, error) {
 			if f.Call == nil {
 				return nil, faulty(fmt.Sprintf("the %s %s of %q without a Call", kind.word, f.Name, p.Name), "a function")
 			}
-			*kind.to = append(*kind.to, abi.Symbol{Name: f.Name, Doc: f.Doc, In: f.In, Out: f.Out, Schema: f.Schema})
+			keys, err := meta(&f)
+			if err != nil {
+				return nil, faulty(fmt.Sprintf("the %s %s of %q: %v", kind.word, f.Name, p.Name, err), "what a meta text may say")
+			}
+			*kind.to = append(*kind.to, abi.Symbol{Name: f.Name, Doc: f.Doc, In: f.In, Out: f.Out, Schema: f.Schema, Keys: keys})
 			d.funcs = append(d.funcs, f.Call)
 		}
 	}
@@ -132,6 +136,23 @@ func describe(p *Plugin) (*described, error) {
 		d.about.Imports = append(d.about.Imports, abi.Symbol{Name: name})
 	}
 	return d, nil
+}
+
+// meta is the function's meta text, nil where nothing is said of it.
+func meta(f *Function) (abi.Text, error) {
+	text := ""
+	for _, kv := range []abi.KeyValue{{Key: "doc", Value: f.Doc}, {Key: "in", Value: f.In}, {Key: "out", Value: f.Out}, {Key: "schema", Value: f.Schema}} {
+		if strings.Contains(kv.Value, "\x00") {
+			return nil, fmt.Errorf("a NUL byte in its %s", kv.Key)
+		}
+		if kv.Value != "" {
+			text += kv.Key + "=" + kv.Value + "\x00"
+		}
+	}
+	if text == "" {
+		return nil, nil
+	}
+	return abi.ParseText([]byte(text + "\x00"))
 }
 
 func named(p *Plugin, kind, name string, twice bool) error {

@@ -14,11 +14,13 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // open is a plug-in that was opened (engine.Plugin).
 //
-// A call owns its place in an instance while it runs. No function of the plug-in's, of the host's or of a context's runs with mu held.
+// A call owns its place in an instance while it runs. Who comes first gets a place first. No function of the plug-in's, of
+// the host's or of a context's runs with mu held.
 type open struct {
 	*described
 	host   engine.Host
@@ -27,29 +29,38 @@ type open struct {
 
 	mu        sync.Mutex
 	instances []*instance
-	calls     []*running    // in progress, those that start and stop instances included
-	changed   chan struct{} // closed, and replaced, when a call that waits may find a place
+	calls     map[*running]struct{} // in progress
+	waiting   []*waiter             // the first one came first
 	closing   bool
 	drained   chan struct{} // closed when closing and no call is left
 	over      chan struct{} // closed when every instance is stopped
 	closeOnce sync.Once
 }
 
-// instance is one state of the plug-in. Its members are guarded by mu, but state, which changes only while no call is in it.
+// instance is one state of the plug-in. state and started change only while nobody else is in it; mu guards the others.
 type instance struct {
 	state    any
-	started  bool // it has a state to be dropped
+	started  bool // it is to be stopped
 	calls    int
 	poisoned bool    // it panicked, and is to be started anew
+	renewing bool    // it is being started anew
 	thread   *thread // of a pinned one
 }
 
 // running is one call in progress, and the context that its function gets.
 type running struct {
 	*callctx.Call
-	open *open
-	inst *instance
-	over atomic.Bool
+	open      *open
+	inst      *instance
+	goroutine uintptr // the one that its function runs on, or 0; guarded by open.mu
+	renews    bool    // it has to start the instance anew first; its own
+	over      atomic.Bool
+}
+
+// waiter is a call that waits for a place. It gets one that it owns, or nil when the plug-in is closed.
+type waiter struct {
+	caller *callctx.Caller
+	place  chan *running
 }
 
 type key struct{}
@@ -74,7 +85,7 @@ func current(ctx context.Context, what string) *running {
 
 // start opens a plug-in: every instance is started.
 func start(ctx context.Context, d *described, host engine.Host, o *engine.Options) (*open, error) {
-	p := &open{described: d, host: host, config: o.Config, changed: make(chan struct{}), drained: make(chan struct{}), over: make(chan struct{})}
+	p := &open{described: d, host: host, config: o.Config, calls: make(map[*running]struct{}), drained: make(chan struct{}), over: make(chan struct{})}
 	if d.Threads == abi.Concurrent {
 		p.most = o.MaxCalls
 	}
@@ -88,7 +99,7 @@ func start(ctx context.Context, d *described, host engine.Host, o *engine.Option
 	for _, inst := range p.instances {
 		err := ctx.Err()
 		if err == nil {
-			err = p.begin(inst, nil)
+			err = p.make(inst, callctx.Background)
 		}
 		if err != nil {
 			_ = p.Close() // the failure to start is what the caller needs to know
@@ -101,155 +112,238 @@ func start(ctx context.Context, d *described, host engine.Host, o *engine.Option
 // Owner is callctx.Wanted's.
 func (p *open) Owner() string { return p.Name }
 
-// Holders is callctx.Wanted's: whoever is in an instance may be the one who makes room.
+// Holders is callctx.Wanted's: any call that ends makes room, but those in an instance that panicked, which all have to.
 func (p *open) Holders() [][]*callctx.Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	calls := make([]*callctx.Call, len(p.calls))
-	for i, r := range p.calls {
-		calls[i] = r.Call
+	var sets [][]*callctx.Call
+	if p.free() != nil {
+		sets = append(sets, []*callctx.Call{nil})
 	}
-	return callctx.Each(calls)
-}
-
-// enter says that a call is in the instance, which the caller has found free. mu is held.
-func (p *open) enter(inst *instance, c *callctx.Caller) *running {
-	r := &running{Call: callctx.NewCalls(*c, p, 1).Next(), open: p, inst: inst}
-	inst.calls++
-	p.calls = append(p.calls, r)
-	return r
-}
-
-// leave ends that. poisoned says that the instance panicked.
-func (p *open) leave(r *running, poisoned bool) {
-	r.over.Store(true)
-	r.End()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r.inst.calls--
-	r.inst.poisoned = r.inst.poisoned || poisoned
-	p.calls = slices.DeleteFunc(p.calls, func(other *running) bool { return other == r })
-	p.notify()
-	if p.closing && len(p.calls) == 0 {
-		close(p.drained)
+	broken := make(map[*instance][]*callctx.Call)
+	for r := range p.calls {
+		if r.inst.poisoned {
+			broken[r.inst] = append(broken[r.inst], r.Call)
+		} else {
+			sets = append(sets, []*callctx.Call{r.Call})
+		}
 	}
-}
-
-// notify has all calls that wait look again. mu is held.
-func (p *open) notify() {
-	close(p.changed)
-	p.changed = make(chan struct{})
-}
-
-// acquire finds the call a place in an instance, and waits for one where there is none.
-func (p *open) acquire(c *callctx.Caller) (*running, error) {
-	for {
-		ended := c.Ended()
-		p.mu.Lock()
-		if p.closing {
-			p.mu.Unlock()
-			return nil, engine.ErrClosed
-		}
-		inst := p.free()
-		switch {
-		case inst == nil || ended:
-		case inst.poisoned: // nobody is in it
-			r := p.enter(inst, &callctx.Caller{Context: context.Background(), Outer: c.Outer})
-			p.mu.Unlock()
-			if err := p.renew(r); err != nil {
-				return nil, err
-			}
-			continue
-		default:
-			r := p.enter(inst, c)
-			p.mu.Unlock()
-			return r, nil
-		}
-		own := 0 // of the calls in progress, those that this one comes from
-		for outer := range c.Outer.Running() {
-			if outer.Holds() == any(p) {
-				own++
-			}
-		}
-		alone := own > 0 && own >= len(p.calls) // and so nobody else makes room
-		changed := p.changed
-		p.mu.Unlock()
-		switch {
-		case inst == nil && alone:
-			return nil, engine.ErrReentrant // also where it could have waited for longer
-		case ended:
-			return nil, c.GaveUp()
-		}
-		wait, err := callctx.Wait(c.Outer, p)
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case <-changed:
-		case <-c.Done:
-		}
-		wait.Done()
+	for _, set := range broken {
+		sets = append(sets, set)
 	}
+	return sets
 }
 
-// free returns the instance that a call may enter, which is poisoned when there is no sound one and nobody is in it; or nil. mu is held.
-func (p *open) free() *instance {
+// inside returns in how many of the plug-in's calls a call is that me makes: by its context, and by the goroutine. mu is held.
+func (p *open) inside(c *callctx.Caller, me uintptr) int {
+	byContext, byGoroutine := 0, 0
+	for outer := range c.Outer.Running() {
+		if outer.Holds() == any(p) {
+			byContext++
+		}
+	}
+	for r := range p.calls {
+		if me != 0 && r.goroutine == me {
+			byGoroutine++
+		}
+	}
+	return max(byContext, byGoroutine)
+}
+
+// free returns an instance that a call may enter, first of all one that is to be started anew; or nil. mu is held.
+func (p *open) free() (best *instance) {
 	if p.most > 0 && len(p.calls) >= p.most {
 		return nil
 	}
-	var best *instance
 	for _, inst := range p.instances {
 		switch {
-		case inst.poisoned && inst.calls > 0, p.Threads != abi.Concurrent && inst.calls > 0:
-		case best == nil, best.poisoned && !inst.poisoned, best.poisoned == inst.poisoned && inst.calls < best.calls:
+		case inst.poisoned && inst.calls == 0:
+			return inst
+		case inst.poisoned || inst.renewing || p.Threads != abi.Concurrent && inst.calls > 0:
+		case best == nil || inst.calls < best.calls:
 			best = inst
 		}
 	}
 	return best
 }
 
-// begin starts an instance that nobody is in. The error is a *engine.StartError. outer is the call by which it is renewed, or nil.
-func (p *open) begin(inst *instance, outer *callctx.Call) error {
+// enter gives a call a place, where there is one. One that is in an instance which is to be renewed has to do that first. mu is held.
+func (p *open) enter(c *callctx.Caller) *running {
+	inst := p.free()
+	if inst == nil {
+		return nil
+	}
+	r := &running{Call: callctx.NewCalls(*c, p, 1).Next(), open: p, inst: inst, renews: inst.poisoned}
+	inst.calls++
+	if r.renews {
+		inst.poisoned, inst.renewing = false, true
+	}
+	p.calls[r] = struct{}{}
+	return r
+}
+
+// dispatch gives places to those who wait. mu is held.
+func (p *open) dispatch() {
+	for len(p.waiting) > 0 {
+		r := p.enter(p.waiting[0].caller)
+		if r == nil {
+			return
+		}
+		p.waiting[0].place <- r
+		p.waiting = p.waiting[1:]
+	}
+}
+
+// leave ends a call. poisoned says that its instance panicked.
+func (p *open) leave(r *running, poisoned bool) {
+	r.over.Store(true)
+	r.End()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.inst.calls--
+	r.inst.poisoned = r.inst.poisoned || poisoned || r.renews // and so was not renewed
+	if r.renews {
+		r.inst.renewing = false
+	}
+	delete(p.calls, r)
+	p.dispatch()
+	if p.closing && len(p.calls) == 0 {
+		close(p.drained)
+	}
+}
+
+// poison says that the instance has panicked: nobody enters it before it was renewed.
+func (p *open) poison(inst *instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	inst.poisoned = true
+}
+
+// acquire finds the call a place in an instance that is in order, and waits for one where there is none.
+func (p *open) acquire(c *callctx.Caller) (*running, error) {
+	r, err := p.place(c)
+	if err != nil {
+		return nil, err
+	}
+	if !r.renews {
+		return r, nil
+	}
+	defer func() {
+		if r.renews {
+			p.leave(r, true)
+		}
+	}()
+	p.drop(r.inst)
+	if err := p.make(r.inst, c.WithoutCancel()); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.renews, r.inst.renewing = false, false
+	p.dispatch() // others may enter a concurrent one
+	return r, nil
+}
+
+// place is acquire of an instance that may have to be renewed first.
+func (p *open) place(c *callctx.Caller) (*running, error) {
+	ended, me := c.Ended(), cross.Goroutine()
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
+		return nil, engine.ErrClosed
+	}
+	inside := p.inside(c, me)
+	alone := inside > 0 && inside >= len(p.calls) && p.free() == nil // nobody else makes room
+	switch {
+	case inside >= engine.MaxDepth:
+		p.mu.Unlock()
+		return nil, engine.ErrTooDeep
+	case alone: // also where it could have waited for longer
+		p.mu.Unlock()
+		return nil, engine.ErrReentrant
+	case ended:
+		p.mu.Unlock()
+		return nil, c.GaveUp()
+	}
+	if len(p.waiting) == 0 || inside > 0 { // those who wait may wait for the one that it is in
+		if r := p.enter(c); r != nil {
+			r.goroutine = me
+			p.mu.Unlock()
+			return r, nil
+		}
+	}
+	mine := &waiter{c, make(chan *running, 1)}
+	p.waiting = append(p.waiting, mine)
+	p.mu.Unlock()
+	wait, err := callctx.Wait(c.Outer, p)
+	if err != nil {
+		if r := p.giveUp(mine); r != nil {
+			p.leave(r, false)
+		}
+		return nil, err
+	}
+	var r *running
+	select {
+	case r = <-mine.place:
+		if r == nil {
+			err = engine.ErrClosed
+		}
+	case <-c.Done:
+		r = p.giveUp(mine)
+	}
+	wait.Done()
+	if err == nil && c.Ended() {
+		if r != nil {
+			p.leave(r, false)
+		}
+		return nil, c.GaveUp()
+	}
+	if r != nil {
+		p.mu.Lock()
+		r.goroutine = me
+		p.mu.Unlock()
+	}
+	return r, err
+}
+
+// giveUp ends waiting. It returns the place that the waiter was given at the same moment, or nil.
+func (p *open) giveUp(mine *waiter) *running {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, mine); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		return nil
+	}
+	return <-mine.place // it was answered before
+}
+
+// make has Start make the state of an instance that nobody else is in. The error is a *engine.StartError. c is the caller that its
+// host functions know.
+func (p *open) make(inst *instance, c callctx.Caller) error {
+	inst.started = true
 	if p.Start == nil {
 		return nil
 	}
-	p.mu.Lock()
-	r := p.enter(inst, &callctx.Caller{Context: context.Background(), Outer: outer})
-	p.mu.Unlock()
-	defer p.leave(r, false)
-	return p.make(r)
-}
-
-// make has Start make the instance's state.
-func (p *open) make(r *running) error {
+	r := &running{Call: callctx.NewCalls(c, p, 1).Next(), open: p, inst: inst}
+	defer func() {
+		r.over.Store(true)
+		r.End()
+	}()
 	var state any
-	message, status := p.run(r, func() (_ []byte, err error) {
-		state, err = p.Start(r, p.config)
-		return nil, err
-	}, "Start")
+	var message []byte
+	var status abi.Status
+	inst.apart(func() {
+		message, status = []byte("Start ended its goroutine"), abi.StatusPanic
+		message, status = p.run(r, func() (_ []byte, err error) {
+			state, err = p.Start(r, p.config)
+			return nil, err
+		}, "Start")
+	})
 	if status != abi.StatusOK {
+		inst.started = false
 		return &engine.StartError{Status: status, Message: string(message)}
 	}
-	r.inst.state, r.inst.started = state, true
-	return nil
-}
-
-// renew stops an instance that panicked and starts it anew. r is in it, alone, and leaves it.
-func (p *open) renew(r *running) error {
-	sound := false
-	defer func() {
-		p.mu.Lock()
-		r.inst.poisoned = !sound
-		p.mu.Unlock()
-		p.leave(r, false)
-	}()
-	p.drop(r.inst)
-	if p.Start != nil {
-		if err := p.make(r); err != nil {
-			return err
-		}
-	}
-	sound = true
+	inst.state = state
 	return nil
 }
 
@@ -260,7 +354,7 @@ func (p *open) drop(inst *instance) {
 	if !started || p.Stop == nil {
 		return
 	}
-	stop := func() {
+	inst.apart(func() {
 		returned := false
 		defer func() {
 			if value := recover(); value != nil || !returned {
@@ -273,52 +367,59 @@ func (p *open) drop(inst *instance) {
 		}()
 		p.Stop(state)
 		returned = true
-	}
-	if inst.thread != nil {
-		inst.do(stop)
-		return
-	}
-	done := make(chan struct{}) // whoever drops it has more to do, whatever Stop does to its goroutine
-	go func() {
-		defer close(done)
-		stop()
-	}()
-	<-done
+	})
 }
 
-// run runs a function of the plug-in's for r, and makes a status of what comes of it. Where it ends its goroutine, and that is
-// the caller's, run does not return, and r has left; a pinned instance's is another one.
+// run runs a function of the plug-in's for r, on this goroutine, and makes a status of what comes of it. Where it ends the goroutine, run
+// does not return.
 func (p *open) run(r *running, fn func() ([]byte, error), name string) (out []byte, status abi.Status) {
-	status, out = abi.StatusPanic, []byte(name+" ended its goroutine")
-	r.inst.do(func() {
-		defer func() {
-			if value := recover(); value != nil {
-				out = fmt.Appendf(nil, "%s panicked: %v", name, value)
-				p.host.Log(r, abi.LogError, fmt.Appendf(nil, "%s\n%s", out, debug.Stack()))
-			}
-		}()
-		result, err := fn()
-		if err != nil {
-			out, status = engine.Failure(err)
-			return
+	defer func() {
+		if value := recover(); value != nil {
+			out, status = fmt.Appendf(nil, "%s panicked: %v", name, value), abi.StatusPanic
+			p.poison(r.inst) // before the handler, which may take its time
+			p.host.Log(r, abi.LogError, fmt.Appendf(nil, "%s\n%s", out, debug.Stack()))
 		}
-		out, status = result, abi.StatusOK
+	}()
+	result, err := fn()
+	if err != nil {
+		return engine.Failure(err)
+	}
+	return result, abi.StatusOK
+}
+
+// call has r's instance run a function with in, where its functions run.
+func (p *open) call(r *running, fn engine.Fn, in []byte) (out []byte, status abi.Status) {
+	name := p.name(fn)
+	if r.inst.thread == nil {
+		return p.run(r, func() ([]byte, error) { return p.funcs[fn](r, in) }, name)
+	}
+	out, status = []byte(name+" ended its goroutine"), abi.StatusPanic
+	r.inst.thread.do(func() {
+		p.mu.Lock()
+		caller := r.goroutine
+		r.goroutine = cross.Goroutine()
+		p.mu.Unlock()
+		defer func() {
+			p.mu.Lock()
+			r.goroutine = caller
+			p.mu.Unlock()
+		}()
+		out, status = p.run(r, func() ([]byte, error) { return p.funcs[fn](r, in) }, name)
 	})
 	return out, status
 }
 
-// enterAndRun is a call of one function with several inputs, which said gets the outcome of until it returns false.
-func (p *open) enterAndRun(c *callctx.Caller, fn engine.Fn, in [][]byte, said func(out []byte, status abi.Status) bool) error {
+// calling is a call of one function with several inputs, in one place. said gets the outcome of each until it returns false.
+func (p *open) calling(c *callctx.Caller, fn engine.Fn, in [][]byte, said func(out []byte, status abi.Status) bool) error {
 	r, err := p.acquire(c)
 	if err != nil {
 		return err
 	}
 	sound := false
 	defer func() { p.leave(r, !sound) }() // also when the function ends this goroutine
-	name := p.name(fn)
 	for _, in := range in {
-		out, status := p.run(r, func() ([]byte, error) { return p.funcs[fn](r, in) }, name)
-		if !said(out, status) {
+		out, status := p.call(r, fn, in)
+		if more := said(out, status); status == abi.StatusPanic || !more {
 			sound = status != abi.StatusPanic
 			return nil
 		}
@@ -342,7 +443,7 @@ func (p *open) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte
 	}
 	var status abi.Status
 	out := dst
-	err = p.enterAndRun(&c, fn, [][]byte{in}, func(result []byte, s abi.Status) bool {
+	err = p.calling(&c, fn, [][]byte{in}, func(result []byte, s abi.Status) bool {
 		out, status = append(dst, result...), s
 		return false
 	})
@@ -361,6 +462,9 @@ func (p *open) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View,
 	return &engine.View{Bytes: out, Release: func() {}}, status, nil
 }
 
+// batchSize is how many records of a batch run in one place, before others have their turn.
+const batchSize = 256
+
 // Batch is engine.Plugin's.
 func (p *open) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	b.Out, b.Records, b.Failed = b.Out[:0], b.Records[:0], false
@@ -368,14 +472,15 @@ func (p *open) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.B
 	if err != nil || len(in) == 0 {
 		return err
 	}
-	// After a panic the rest has an instance that was started anew.
+	// After a panic the rest has an instance that was started anew; and after a while others have their turn.
 	for err == nil && len(b.Records) < len(in) && (len(b.Records) == 0 || !c.Ended()) {
-		err = p.enterAndRun(&c, fn, in[len(b.Records):], func(out []byte, status abi.Status) bool {
+		rest := in[len(b.Records):]
+		err = p.calling(&c, fn, rest[:min(len(rest), batchSize)], func(out []byte, status abi.Status) bool {
 			start := len(b.Out)
 			b.Out = append(b.Out, out...)
 			b.Records = append(b.Records, engine.Record{Start: start, End: len(b.Out), Status: status})
 			b.Failed = b.Failed || status != abi.StatusOK
-			return status != abi.StatusPanic && !c.Ended()
+			return !c.Ended()
 		})
 	}
 	if err == nil && len(b.Records) < len(in) {
@@ -396,7 +501,10 @@ func (p *open) Shutdown(ctx context.Context) error {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
 		p.closing = true
-		p.notify()
+		for _, w := range p.waiting {
+			w.place <- nil
+		}
+		p.waiting = nil
 		if len(p.calls) == 0 {
 			close(p.drained)
 		}
@@ -493,16 +601,26 @@ func (t *thread) end() {
 	}
 }
 
-// do runs fn where the instance's functions run, and returns when it has ended.
-func (i *instance) do(fn func()) {
-	if i.thread == nil {
-		fn()
-		return
-	}
+// do runs fn on the thread, and returns when it has ended.
+func (t *thread) do(fn func()) {
 	done := make(chan struct{})
-	i.thread.work <- func() {
+	t.work <- func() {
 		defer close(done)
 		fn()
 	}
+	<-done
+}
+
+// apart runs what starts or stops an instance on a goroutine that nobody else needs: its thread's, or one of its own. fn may end it.
+func (i *instance) apart(fn func()) {
+	if i.thread != nil {
+		i.thread.do(fn)
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
 	<-done
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
 // The file is the one that was there when somebody first looked into it, whatever is at the path by then.
@@ -64,6 +65,26 @@ func TestFileThatCannotBeRead(t *testing.T) {
 		assert.Nil(t, f.Take())
 		f.Close()
 	}
+}
+
+// By a relative path it is the file that its absolute path names, for systems that know a file by its path.
+func TestFileByRelativePath(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("plugin", []byte("text"), 0o600))
+	f := &engine.File{Path: "plugin"}
+	_, err := f.Head()
+	require.NoError(t, err)
+	abs, err := filepath.Abs("plugin")
+	require.NoError(t, err)
+	want, _, err := libfile.Identify(abs)
+	require.NoError(t, err)
+	taken := f.Take()
+	assert.Equal(t, want, taken.Identity())
+	taken.Close()
+
+	_, err = (&engine.File{}).Head()
+	assert.ErrorIs(t, err, inspect.ErrNotRegular)
+	assert.ErrorContains(t, err, "an empty path")
 }
 
 func TestFailure(t *testing.T) {

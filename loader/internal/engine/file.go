@@ -3,6 +3,7 @@ package engine
 import (
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
@@ -27,7 +28,11 @@ func (f *File) Head() ([]byte, error) {
 		return f.head, f.err
 	}
 	var kind fs.FileMode
-	if f.file, kind, f.err = libfile.Open(f.Path); f.err != nil {
+	var abs string
+	if abs, f.err = Absolute(f.Path); f.err != nil { // as whoever opens it by its path does: some systems know a file by that
+		return nil, f.err
+	}
+	if f.file, kind, f.err = libfile.Open(abs); f.err != nil {
 		f.err = OpenError(f.Path, kind, f.err, "a file", "Give the path of the file itself")
 		return nil, f.err
 	}
@@ -62,4 +67,17 @@ func OpenError(path string, kind fs.FileMode, err error, expected, remedy string
 		return &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
 	return &inspect.Error{Path: path, Kind: inspect.ErrNotRegular, Found: libfile.Kind(kind), Expected: expected, Remedy: remedy}
+}
+
+// Absolute returns the path from the root of the file system. The error is an *inspect.Error.
+func Absolute(path string) (string, error) {
+	if path == "" {
+		return "", &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
+			Remedy: "Pass the path of a .so, .dylib or .dll file"}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: "Check the path"}
+	}
+	return abs, nil
 }

@@ -248,7 +248,7 @@ func (p *Plugin) giveUp(mine chan *slot) {
 	}
 }
 
-// Plugin is callctx.Wanted's.
+// Owner is callctx.Wanted's.
 func (p *Plugin) Owner() string { return p.image.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any slot.
@@ -281,7 +281,7 @@ func (p *Plugin) stopWaiting(mine chan *slot) bool {
 	return true
 }
 
-// release gives a slot back. s is e's.
+// release gives a slot back. s is p's.
 func (p *Plugin) release(s *slot) {
 	if s.marked() {
 		s.unmark()

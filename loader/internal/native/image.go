@@ -113,7 +113,7 @@ type File struct {
 // OpenFile opens the file at path, where taken is nil, and inspects it. What was taken belongs to it, also when it fails. The
 // error is an *inspect.Error.
 func OpenFile(path string, taken *libfile.File) (*File, error) {
-	abs, err := Absolute(path)
+	abs, err := engine.Absolute(path)
 	if err == nil && taken == nil {
 		var kind fs.FileMode
 		if taken, kind, err = libfile.Open(abs); err != nil {
@@ -151,7 +151,7 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 	if o.File != nil {
 		defer o.File.Close()
 	}
-	abs, err := Absolute(path)
+	abs, err := engine.Absolute(path)
 	if err != nil {
 		return nil, err
 	}
@@ -301,19 +301,6 @@ func (m *Image) says() bool {
 		}
 	}
 	return true
-}
-
-// Absolute returns the library's path from the root of the file system.
-func Absolute(path string) (string, error) {
-	if path == "" {
-		return "", &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
-			Remedy: "Pass the path of a .so, .dylib or .dll file"}
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: "Check the path"}
-	}
-	return abs, nil
 }
 
 // inspectAt is inspect.Read for a file that the user knows by path.

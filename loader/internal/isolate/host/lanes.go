@@ -52,7 +52,7 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 	return max(byContext, byGoroutine)
 }
 
-// opening reports whether a call comes from one by which e's worker starts: to wait for its end is to wait for oneself.
+// opening reports whether a call comes from one by which p's worker starts: to wait for its end is to wait for oneself.
 func opening(c *callctx.Caller, p *Plugin) bool {
 	for outer := range c.Outer.Running() {
 		if outer.Holds() == any(control{p}) {
@@ -62,7 +62,7 @@ func opening(c *callctx.Caller, p *Plugin) bool {
 	return false
 }
 
-// Plugin is callctx.Wanted's.
+// Owner is callctx.Wanted's.
 func (p *Plugin) Owner() string { return p.lib.Manifest.Name }
 
 // Holders is callctx.Wanted's: calls wait for any lane.

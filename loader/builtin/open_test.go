@@ -1,0 +1,223 @@
+package builtin
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+)
+
+// quietHost is a host without functions.
+type quietHost struct{}
+
+func (quietHost) Call(context.Context, uint32, []byte) ([]byte, abi.Status) {
+	return nil, abi.StatusMisuse
+}
+func (quietHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
+	return nil, abi.StatusFailed
+}
+func (quietHost) Log(context.Context, abi.Level, []byte) {}
+
+func opened(t *testing.T, p *Plugin, o engine.Options) *open {
+	t.Helper()
+	p.Version = "1"
+	d, err := describe(p)
+	require.NoError(t, err)
+	o.Instances = max(o.Instances, 1)
+	e, err := start(context.Background(), d, quietHost{}, &o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// untilWaiting returns when n calls wait for a place.
+func (p *open) untilWaiting(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.waiting) == n
+	}, 30*time.Second, 100*time.Microsecond)
+}
+
+// gate is a function that says that it is entered, with its input, and returns when it is let go.
+type gate struct{ entered, leave chan string }
+
+func newGate() gate { return gate{make(chan string, 100), make(chan string)} }
+
+func (g gate) call(_ context.Context, in []byte) ([]byte, error) {
+	g.entered <- string(in)
+	<-g.leave
+	return nil, nil
+}
+
+// As many calls as may are inside, and all others wait, in the order in which they came.
+func TestQueue(t *testing.T) {
+	for _, c := range []struct {
+		threads abi.Threads
+		o       engine.Options
+		inside  int
+	}{
+		{abi.Serial, engine.Options{}, 1},
+		{abi.Serial, engine.Options{Instances: 3}, 3},
+		{abi.Pinned, engine.Options{Instances: 2}, 2},
+		{abi.Concurrent, engine.Options{MaxCalls: 4}, 4},
+		{abi.Concurrent, engine.Options{Instances: 2, MaxCalls: 3}, 3},
+	} {
+		t.Run(fmt.Sprint(c.threads, c.inside), func(t *testing.T) {
+			g := newGate()
+			p := opened(t, &Plugin{Name: "p", Threads: c.threads, Funcs: []Function{{Name: "f", Call: g.call}}}, c.o)
+			done := make(chan error)
+			begin := func(i int) {
+				go func() {
+					_, _, err := p.Append(context.Background(), 0, nil, fmt.Append(nil, i))
+					done <- err
+				}()
+			}
+			for i := range c.inside {
+				begin(i)
+				assert.Equal(t, fmt.Sprint(i), <-g.entered)
+			}
+			for i := range 5 {
+				begin(c.inside + i)
+				p.untilWaiting(t, i+1)
+			}
+			assert.Empty(t, g.entered)
+			for i := range 5 {
+				g.leave <- ""
+				assert.Equal(t, fmt.Sprint(c.inside+i), <-g.entered, "who came first")
+				require.NoError(t, <-done)
+			}
+			for range c.inside {
+				g.leave <- ""
+				require.NoError(t, <-done)
+			}
+		})
+	}
+}
+
+// A batch gives others their turn after some of its records.
+func TestBatchLetsOthersIn(t *testing.T) {
+	var p *open
+	records, others, at := 0, 0, -1
+	p = opened(t, &Plugin{Name: "p", Funcs: []Function{
+		{Name: "other", Call: func(context.Context, []byte) ([]byte, error) { others++; at = records; return nil, nil }},
+		{Name: "record", Call: func(context.Context, []byte) ([]byte, error) { records++; return nil, nil }},
+	}}, engine.Options{})
+	g, entered := make(chan struct{}), make(chan struct{})
+	p.funcs[1] = func(context.Context, []byte) ([]byte, error) {
+		if records++; records == 1 {
+			close(entered)
+			<-g
+		}
+		return nil, nil
+	}
+	done := make(chan error)
+	var b engine.Batch
+	go func() { done <- p.Batch(context.Background(), 1, make([][]byte, 3*batchSize), &b) }()
+	<-entered
+	go func() {
+		_, _, err := p.Append(context.Background(), 0, nil, nil)
+		done <- err
+	}()
+	p.untilWaiting(t, 1)
+	close(g)
+	require.NoError(t, <-done)
+	require.NoError(t, <-done)
+	assert.Len(t, b.Records, 3*batchSize)
+	assert.Equal(t, 1, others)
+	assert.Equal(t, batchSize, at)
+}
+
+// What a call could wait for is known: every call alone, those of an instance that panicked together, and what is free.
+func TestHolders(t *testing.T) {
+	g := newGate()
+	p := opened(t, &Plugin{Name: "p", Threads: abi.Concurrent, Funcs: []Function{{Name: "f", Call: g.call},
+		{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }}}}, engine.Options{MaxCalls: 3})
+	done := make(chan struct{})
+	for range 2 {
+		go func() {
+			_, _, _ = p.Append(context.Background(), 0, nil, nil)
+			done <- struct{}{}
+		}()
+		<-g.entered
+	}
+	sets := p.Holders()
+	require.Len(t, sets, 3)
+	assert.Equal(t, []*callctx.Call{nil}, sets[0], "there is room for a third")
+	_, status, err := p.Append(context.Background(), 1, nil, nil)
+	require.NoError(t, err)
+	assert.Equal(t, abi.StatusPanic, status)
+	sets = p.Holders()
+	require.Len(t, sets, 1, "both have to end")
+	assert.Len(t, sets[0], 2)
+	for range 2 {
+		g.leave <- ""
+		<-done
+	}
+}
+
+// Of several instances each that has panicked is started anew by the next call, and Stop hears of each, with a Start or without.
+func TestEachIsRenewed(t *testing.T) {
+	for _, threads := range []abi.Threads{abi.Serial, abi.Concurrent, abi.Pinned} {
+		for _, starts := range []bool{true, false} {
+			started, stopped := 0, 0
+			plugin := &Plugin{Name: "p", Threads: threads, Stop: func(any) { stopped++ }, Funcs: []Function{
+				{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }},
+				{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }}}}
+			if starts {
+				plugin.Start = func(context.Context, []byte) (any, error) { started++; return nil, nil }
+			}
+			d, err := describe(plugin)
+			require.Error(t, err, "without a version")
+			plugin.Version = "1"
+			d, err = describe(plugin)
+			require.NoError(t, err)
+			p, err := start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
+			require.NoError(t, err)
+			for range 3 {
+				_, status, err := p.Append(context.Background(), 1, nil, nil)
+				require.NoError(t, err)
+				require.Equal(t, abi.StatusPanic, status)
+				_, _, err = p.Append(context.Background(), 0, nil, nil)
+				require.NoError(t, err)
+			}
+			assert.Equal(t, 3, stopped)
+			require.NoError(t, p.Close())
+			assert.Equal(t, 7, stopped)
+			if starts {
+				assert.Equal(t, 7, started)
+			}
+		}
+	}
+}
+
+// A Start that ends its goroutine is an error of Open, and those that were started before are stopped.
+func TestStartEndsItsGoroutine(t *testing.T) {
+	for _, threads := range []abi.Threads{abi.Serial, abi.Concurrent, abi.Pinned} {
+		started, stopped := 0, 0
+		d, err := describe(&Plugin{Name: "p", Version: "1", Threads: threads,
+			Start: func(context.Context, []byte) (any, error) {
+				if started++; started == 3 {
+					runtime.Goexit()
+				}
+				return nil, nil
+			},
+			Stop: func(any) { stopped++ }})
+		require.NoError(t, err)
+		_, err = start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
+		var failed *engine.StartError
+		require.ErrorAs(t, err, &failed)
+		assert.Equal(t, abi.StatusPanic, failed.Status)
+		assert.Equal(t, "Start ended its goroutine", failed.Message)
+		assert.Equal(t, 2, stopped)
+	}
+}
