@@ -82,6 +82,7 @@ func TestLinks(t *testing.T) {
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		require.NoError(t, err)
+		text = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAll(text, nil) // code may look like a link
 		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(text), -1) {
 			target, section, _ := strings.Cut(link[1], "#")
 			if strings.Contains(target, "://") {
