@@ -176,10 +176,10 @@ func TestEachIsRenewed(t *testing.T) {
 			if starts {
 				plugin.Start = func(context.Context, []byte) (any, error) { started++; return nil, nil }
 			}
-			d, err := describe(plugin)
+			_, err := describe(plugin)
 			require.Error(t, err, "without a version")
 			plugin.Version = "1"
-			d, err = describe(plugin)
+			d, err := describe(plugin)
 			require.NoError(t, err)
 			p, err := start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
 			require.NoError(t, err)
