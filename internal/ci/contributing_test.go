@@ -66,3 +66,15 @@ func TestContributing(t *testing.T) {
 		assert.Regexp(t, "(?m)^"+m[1]+":", string(makefile))
 	}
 }
+
+// The files of which docs/macos.md says what they rely on are there.
+func TestMacOSPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "macos.md"))
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| `((?:loader|cmd)/[^`]+)`").FindAllStringSubmatch(string(page), -1)
+	assert.Greater(t, len(rows), 15)
+	for _, row := range rows {
+		_, err := os.Stat(filepath.Join(fixture.Root(), row[1]))
+		assert.NoError(t, err)
+	}
+}
