@@ -410,6 +410,9 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 		return fmt.Sprintf("symbol %d of %d", symbol, w.symbols)
 	}
 	for i := range w.slots {
+		if before := w.slots[i].lo - at; !ordinary && before-1 < w.word-1 && w.slots[i].lo < w.slots[i].hi && w.wholeWord(kind) {
+			return fmt.Sprintf("the address %#x, which reaches into %s,", at, slotNames[i])
+		}
 		if n := at - w.slots[i].lo; !ordinary && n < w.slots[i].hi-w.slots[i].lo {
 			if kind == w.kinds.relative && rela && w.kinds.relative != 0 && (!w.isCode(addend) || w.isTable(addend)) {
 				return fmt.Sprintf("%s as a function of %s", w.place(addend), slotNames[i])
@@ -452,6 +455,11 @@ func (w *relocWalk) check(at uint64, kind uint32, symbol, addend uint64, rela, r
 		}
 	}
 	return ""
+}
+
+// wholeWord reports whether a relocation of this kind is known to write a machine word.
+func (w *relocWalk) wholeWord(kind uint32) bool {
+	return kind != 0 && (kind == w.kinds.relative || slices.Contains(w.kinds.symbol[:], kind))
 }
 
 // checkPlace says what is wrong with the place that a relocation writes to, or "". Then w.open is what is around it: up to

@@ -198,6 +198,43 @@ func TestMutatedHeaders(t *testing.T) {
 	}
 }
 
+// A relocation that writes to the end of what is before an array of functions, and so to the first of these, too.
+func TestRelocationBesideAnArray(t *testing.T) {
+	for name, base := range mutants(t) {
+		f, err := elf.NewFile(bytes.NewReader(base))
+		require.NoError(t, err)
+		value := func(tag elf.DynTag) uint64 {
+			values, err := f.DynValue(tag)
+			require.NoError(t, err)
+			require.NotEmpty(t, values)
+			return values[0]
+		}
+		const relative = 8 // R_X86_64_RELATIVE
+		array, rela := value(elf.DT_INIT_ARRAY), value(elf.DT_RELA)
+		inArray := func(where uint64) bool {
+			return where-array < value(elf.DT_INIT_ARRAYSZ) || where-value(elf.DT_FINI_ARRAY) < value(elf.DT_FINI_ARRAYSZ)
+		}
+		changed := 0
+		for at := rela; at < rela+value(elf.DT_RELASZ); at += 24 { // in the first segment, where addresses are offsets
+			where := binary.LittleEndian.Uint64(base[at:])
+			if binary.LittleEndian.Uint64(base[at+8:]) != relative || inArray(where) {
+				continue
+			}
+			for before := uint64(1); before < 8; before++ {
+				data := bytes.Clone(base)
+				binary.LittleEndian.PutUint64(data[at:], array-before)
+				_, err := readBytes(data)
+				require.ErrorIs(t, err, ErrMalformed, "%s: %d bytes before", name, before)
+				changed++
+			}
+			break
+		}
+		if changed == 0 {
+			t.Logf("%s has no other relative relocation in DT_RELA", name)
+		}
+	}
+}
+
 // TestMutatedRandomly says how often the dynamic linker dies of what passes. Never is out of reach: what is changed may be
 // the code of a function that it calls.
 func TestMutatedRandomly(t *testing.T) {
