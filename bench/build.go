@@ -118,7 +118,7 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 
 // moduleDir returns the folder of this module, which must be the one that the command is run in.
 func moduleDir(ctx context.Context) (string, error) {
-	dir, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
+	dir, err := output(ctx, "", "go", "list", "-f", "{{.Module.Path}} {{.Module.Dir}}", ".") // in a workspace -m lists all modules
 	path, dir, _ := strings.Cut(dir, " ")
 	if err == nil && path != ferruleModule+"/bench" {
 		err = fmt.Errorf("the module here is %s, expected %s/bench: run it in the folder bench", path, ferruleModule)
