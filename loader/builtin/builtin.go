@@ -24,29 +24,31 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
-// Func is a function or a hook of a plug-in. It is called by any goroutine, as Threads says.
+// Func is a function or a hook of a plug-in. It runs on the caller's goroutine, or, with abi.Pinned, on the instance's; several may
+// run at the same time, as Threads says.
 //
 // in is the caller's, valid until the function returns: copy what is kept. The result is copied before it is used, so it may
 // be in, or a part of it. ctx is the caller's context, and names the call: Import, Log and State need it, and calls that are made
 // with it are known to come from here. When it ends, the function should return soon, with its error.
 //
 // An error becomes the status and the message that the caller gets, as a *loader.CallError: a loader.Status that it wraps,
-// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed, which a Status that the contract reserves becomes, too. A panic becomes loader.ErrPanic, with a line in the plug-in's
-// log, and the instance is started anew before its next call. A function that ends its goroutine (t.FailNow in a test) ends its caller's, but
-// in a pinned plug-in: there it is loader.ErrPanic.
+// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed, which a Status that the contract reserves becomes, too. A
+// panic becomes loader.ErrPanic, with a line in the plug-in's log, and the instance is started anew before its next call. A function
+// that ends its goroutine (t.FailNow in a test) ends its caller's, but in a pinned plug-in: there it is loader.ErrPanic.
 type Func func(ctx context.Context, in []byte) ([]byte, error)
 
-// Function is a function or a hook with what is said of it.
+// Function is a function or a hook with what is said of it, which a meta text says of one in a library: no NUL, and UTF-8.
 type Function struct {
 	Name   string // a C identifier of at most 128 bytes; for a hook, its extension point
 	Doc    string // what it does, for people; may be empty, as what follows
 	In     string // the media type of its input
 	Out    string // the media type of its output
 	Schema string // a schema of its input or output
-	Call   Func
+	Call   Func   // not nil
 }
 
-// Plugin is a plug-in in Go, before it is opened. It can be opened any number of times, each with its own instances; it is only read.
+// Plugin is a plug-in in Go, before it is opened. It can be opened any number of times, by any goroutine, each with its own instances. It
+// is the caller's, and only read: change it before Open and Engine alone.
 type Plugin struct {
 	Name        string // as a manifest's name=
 	Version     string // as a manifest's version=
@@ -55,15 +57,17 @@ type Plugin struct {
 	// With abi.Pinned each instance has a goroutine that is locked to its thread.
 	Threads abi.Threads
 
-	Funcs, Hooks []Function
-	Imports      []string // the names of the host functions that it needs
+	Funcs   []Function // what the host may call; each name once
+	Hooks   []Function // what attaches to the host's extension points; each once
+	Imports []string   // the names of the host functions that it needs; each once
 
 	// Start makes the state of one instance, which State returns: once for each instance when the plug-in is opened, and again
-	// after a panic. It runs on a goroutine of its own, or on the instance's. config is what loader.WithConfig was given, and only read. It may call host functions. An error fails
-	// Open as that of a function does; so do a panic, and ending the goroutine. nil is a plug-in whose instances have no state, and no configuration.
+	// after a panic. It runs on a goroutine of its own, or on the pinned instance's. config is what loader.WithConfig was given, and only
+	// read. It may call host functions. An error fails Open as that of a function does; so do a panic, and ending the goroutine. nil is
+	// a plug-in whose instances have no state, and no configuration.
 	Start func(ctx context.Context, config []byte) (state any, err error)
-	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked; or nil. No call of the
-	// instance runs. A panic of it is a line in the plug-in's log.
+	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked, on a goroutine as Start; or nil.
+	// No call of the instance runs. A panic of it is a line in the plug-in's log.
 	Stop func(state any)
 }
 
@@ -87,11 +91,11 @@ func Import(ctx context.Context, name string, in []byte) ([]byte, error) {
 	return current(ctx, "Import").call(ctx, name, in)
 }
 
-// Refused is the error of Import: what the host function returned.
+// Refused is the error of Import: what the host function returned. It is the caller's.
 type Refused struct {
 	Import  string     // the host function's name
 	Status  abi.Status // never abi.StatusOK
-	Message string
+	Message string     // the host function's; may be empty
 }
 
 // Error gives the message, or the status where there is none.
