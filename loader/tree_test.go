@@ -42,7 +42,7 @@ func TestTree(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, top := range []string{"abi", "loader"} {
 		require.NoError(t, filepath.WalkDir(filepath.Join(fixture.Root(), top), func(path string, d fs.DirEntry, err error) error {
-			if d.IsDir() && (d.Name() == "testdata" || d.Name() == "museum") {
+			if err == nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == "museum") {
 				return filepath.SkipDir
 			}
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -40,12 +40,12 @@ const library = "github.com/ferrule-dev/ferrule"
 func publish(t *testing.T) *registry {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("builds all from an empty cache of modules")
+		t.Skip("builds all from an empty cache of modules, which takes half a minute; run without -short")
 	}
 	root := fixture.Root()
 	listed, err := exec.Command(fixture.Tool(t, "git", "apt-get install git"), "-C", root, "ls-files", "-z").Output()
 	if err != nil {
-		t.Skip("not a checkout: ", err)
+		t.Skip("what is published are the files that git lists, and here it lists none: ", err)
 	}
 	var names []string
 	sum := sha256.New()
