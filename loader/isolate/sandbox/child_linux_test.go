@@ -202,6 +202,9 @@ func inMemory(at int, content io.Reader) error {
 // run runs a child to its end.
 func run(t testing.TB, j job) outcome {
 	t.Helper()
+	if j.uid != 0 && j.Library != "" { // the checkout may be in a folder of this user alone
+		j.Library = copyFor(t, j.Library)
+	}
 	input, err := json.Marshal(j)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
