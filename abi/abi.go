@@ -2,15 +2,17 @@
 // the names of its symbols and the syntax of its texts.
 //
 // It opens nothing and calls nothing; package loader does. The header is the authority and says who owns what, for how
-// long, on which thread, in the rules R1 to R21 that errors cite; layout.golden pins both to the same bytes.
+// long, on which thread, in the rules R1 to R33 that errors cite; layout.golden pins both to the same bytes.
 package abi
+
+import "unsafe"
 
 // Major is the version of the contract that this package speaks: the 1 of the manifest's ferrule=1.
 const Major = 1
 
 // Call is the call frame, struct ferrule_call: everything about one call of a plug-in's function.
 //
-// Layout: ten machine words, no padding; it grows at its end only. Pointers are kept as uintptr because a plug-in
+// Layout: eleven machine words, no padding; it grows at its end only. Pointers are kept as uintptr because a plug-in
 // writes some of them: the garbage collector must never follow what native code left here.
 type Call struct {
 	Size    uintptr // bytes of this struct as the host knows it
@@ -23,7 +25,14 @@ type Call struct {
 	Release uintptr // void (*)(ferrule_call *), 0 or how to give Out back
 	Host    uintptr // const ferrule_host *, never 0
 	Cancel  uintptr // const uint32_t *, or 0
+
+	// Since 1.1.
+
+	Progress uintptr // uint64_t *, two words: how much is done, and of how much; or 0
 }
+
+// CallSize10 is how many bytes a frame of version 1.0 has: no host passes less.
+const CallSize10 = unsafe.Offsetof(Call{}.Progress)
 
 // Request is struct ferrule_request: one call of a host function by a plug-in.
 //
@@ -41,12 +50,25 @@ type Request struct {
 
 // Host is struct ferrule_host: the table of what the host offers.
 //
-// Layout: three machine words; it grows at its end only. It lives as long as the process.
+// Layout: ten machine words; it grows at its end only. It lives as long as the process.
 type Host struct {
 	Size uintptr // bytes of this struct as the host knows it
 	Call uintptr // int32_t (*)(ferrule_call *, ferrule_request *)
 	Log  uintptr // int32_t (*)(ferrule_call *, uint32_t level, const char *text, size_t text_len)
+
+	// Since 1.1.
+
+	LogFields  uintptr // int32_t (*)(ferrule_call *, uint32_t level, const char *text, size_t text_len, const char *fields, size_t fields_len)
+	Info       uintptr // int32_t (*)(ferrule_call *, ferrule_request *)
+	Room       uintptr // int32_t (*)(ferrule_call *, size_t n)
+	Read       uintptr // int32_t (*)(ferrule_call *, const uint8_t **piece, size_t *piece_len)
+	Write      uintptr // int32_t (*)(ferrule_call *, const uint8_t *piece, size_t piece_len)
+	Next       uintptr // int32_t (*)(ferrule_call *, ferrule_request *)
+	Background uintptr // ferrule_call *(*)(ferrule_call *)
 }
+
+// HostSize10 is how many bytes a table of version 1.0 has: no host passes less.
+const HostSize10 = unsafe.Offsetof(Host{}.LogFields)
 
 // Frames is struct ferrule_frames, the argument of ferrule_batch.
 //

@@ -105,7 +105,7 @@ func TestLayoutChecksCanFail(t *testing.T) {
 		{"struct added", behind, "struct ferrule_new {\n    size_t size;\n};\n" + behind, "ferrule_new"},
 		{"struct without a name", behind, "typedef struct {\n    size_t size;\n} ferrule_new;\n" + behind,
 			"without a name"},
-		{"status added", "    FERRULE_MORE = 8 ", "    FERRULE_NEW = 9,\n    FERRULE_MORE = 8 ", "FERRULE_NEW"},
+		{"status added", "    FERRULE_MORE = 8,", "    FERRULE_NEW = 10,\n    FERRULE_MORE = 8,", "FERRULE_NEW"},
 		{"status dropped", "    FERRULE_UNSUPPORTED = 3,", "", "FERRULE_UNSUPPORTED"},
 		{"status renumbered", "FERRULE_INVALID = 2", "FERRULE_INVALID = 3", "FERRULE_INVALID"},
 		{"status without a number", "FERRULE_INVALID = 2", "FERRULE_INVALID", "FERRULE_INVALID"},
@@ -115,7 +115,7 @@ func TestLayoutChecksCanFail(t *testing.T) {
 		{"include added", "#include <stdint.h>", "#include <stdint.h>\n#include <stdio.h>", "<stdio.h>"},
 		{"bool", kept, "    bool kept;\n", "bool"},
 		{"float", "    size_t done;", "    double done;", "double"},
-		{"struct by value", "ferrule_request *request);", "ferrule_request request);", "by value"},
+		{"struct by value", "(*next)(ferrule_call *call, ferrule_request *request);", "(*next)(ferrule_call *call, ferrule_request request);", "by value"},
 		{"struct as a result", "int32_t (*ferrule_function)", "ferrule_call (*ferrule_function)", "by value"},
 	} {
 		t.Run("header/"+c.name, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestLayoutChecksCanFail(t *testing.T) {
 		})
 	}
 
-	const host = "struct ferrule_host 24 12\n"
+	const host = "struct ferrule_host 80 40\n"
 	wide := map[string]bool{"offset": true, "member's size": true, "struct's size": true}
 	for _, c := range []struct{ name, old, new, want string }{
 		{"offset", "ferrule_call out_cap 48 8 24 4", "ferrule_call out_cap 56 8 24 4", "ferrule_call.out_cap"},
@@ -131,9 +131,9 @@ func TestLayoutChecksCanFail(t *testing.T) {
 		{"member's size", "ferrule_request kept 52 4 28 4", "ferrule_request kept 52 8 28 4", "ferrule_request.kept"},
 		{"struct's size", "struct ferrule_frames 56 28", "struct ferrule_frames 64 28", "ferrule_frames"},
 		{"32-bit size", "struct ferrule_frames 56 28", "struct ferrule_frames 56 32", "ferrule_frames"},
-		{"number", "const FERRULE_NO_MEMORY 6", "const FERRULE_NO_MEMORY 9", "FERRULE_NO_MEMORY"},
+		{"number", "const FERRULE_NO_MEMORY 6", "const FERRULE_NO_MEMORY 19", "FERRULE_NO_MEMORY"},
 		{"member dropped", "field ferrule_host log 16 8 8 4", "", "ferrule_host.log"},
-		{"member added", host, host + "field ferrule_host extra_member 24 8 12 4\n", "extra_member"},
+		{"member added", host, host + "field ferrule_host extra_member 80 8 40 4\n", "extra_member"},
 		{"number dropped", "const FERRULE_LOG_WARN 2\n", "", "FERRULE_LOG_WARN"},
 		{"number added", "const FERRULE_ABI 1\n", "const FERRULE_ABI 1\nconst FERRULE_NEW 1\n", "FERRULE_NEW"},
 	} {
@@ -167,8 +167,8 @@ func TestLayoutChecksCanFail(t *testing.T) {
 		{"field renamed", "	Kept    uint32  //", "	Keep    uint32 //", "ferrule_request.keep"},
 		{"field of another size", "	Kept    uint32  //", "	Kept    uint16 //", "ferrule_request.kept"},
 		{"struct added", "const Major = 1", "const Major = 1\n\ntype New struct{ Size uintptr }", "ferrule_new"},
-		{"status added", "StatusMore        Status = 8", "StatusMore, StatusNew Status = 8, 9", "FERRULE_NEW"},
-		{"status renumbered", "StatusMore        Status = 8", "StatusMore        Status = 9", "FERRULE_MORE"},
+		{"status added", "StatusMore        Status = 8", "StatusMore, StatusNew Status = 8, 10", "FERRULE_NEW"},
+		{"status renumbered", "StatusMore        Status = 8", "StatusMore        Status = 10", "FERRULE_MORE"},
 		{"status dropped", "StatusMore        Status = 8", "_                 Status = 8", "FERRULE_MORE"},
 		{"level renumbered", "LogTrace Level = 5", "LogTrace Level = 6", "FERRULE_LOG_TRACE"},
 		{"major", "const Major = 1", "const Major = 2", "FERRULE_ABI"},

@@ -32,11 +32,15 @@ func (t Text) Get(key string) string {
 
 // TextError says what is wrong with a manifest or a meta text. Found and Expected are written for the plug-in's author.
 type TextError struct {
-	Rule     string // the rule of ferrule.h that is broken: R1, R3 or R13
+	Rule     string // the rule of ferrule.h that is broken: R1, R3, R13, R24 or R29
 	Key      string // the key it is about; "" when it is about the text as a whole
 	Found    string // what stands there, shortened; it names the key where it begins with "the key "
 	Expected string // what the rule asks for
+	Remedy   string // what to do, as a sentence without its full stop; "" where the macros of ferrule.h would have written it right
 }
+
+// What its author does about a value.
+const correctValue = "Correct the value"
 
 // Error says what was found and what was expected.
 func (e *TextError) Error() string {
@@ -85,13 +89,13 @@ func ParseText(data []byte) (Text, error) {
 		}
 		if !validKey(key) {
 			return nil, &TextError{Rule: "R3", Found: "the key " + quoteShort(key),
-				Expected: "1 to 64 bytes of a-z, 0-9, _, - and ."}
+				Expected: "1 to 64 bytes of a-z, 0-9, _, - and .", Remedy: "Correct the key"}
 		}
 		if !utf8.ValidString(value) {
-			return nil, &TextError{Rule: "R1", Key: key, Found: quoteShort(value), Expected: "UTF-8"}
+			return nil, &TextError{Rule: "R1", Key: key, Found: quoteShort(value), Expected: "UTF-8", Remedy: "Write the value in UTF-8"}
 		}
 		if seen[key] {
-			return nil, &TextError{Rule: "R3", Key: key, Found: fmt.Sprintf("the key %q twice", key), Expected: "each key once"}
+			return nil, &TextError{Rule: "R3", Key: key, Found: fmt.Sprintf("the key %q twice", key), Expected: "each key once", Remedy: "Leave one of them out"}
 		}
 		seen[key] = true
 		if text == nil {
@@ -107,6 +111,7 @@ type Manifest struct {
 	Version     string  // its own version, free text
 	Threads     Threads // how its instances may be called
 	Description string  // may be empty
+	State       string  // the format of what ferrule_save gives (rule R29); may be empty
 	Keys        Text    // everything, with the keys above and those that this package does not know
 }
 
@@ -121,8 +126,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		return nil, &TextError{Rule: "R1", Found: quoteShort(string(first)) + " as its first text",
 			Expected: fmt.Sprintf(`"ferrule=%d"`, Major)}
 	}
-	if n, err := strconv.ParseUint(major, 10, 31); err != nil {
-		return nil, &TextError{Rule: "R1", Key: "ferrule", Found: quoteShort(major), Expected: "a major version"}
+	if n, err := strconv.ParseUint(major, 10, 31); err != nil || len(major) > 1 && major[0] == '0' {
+		return nil, &TextError{Rule: "R1", Key: "ferrule", Found: quoteShort(major), Expected: "a major version, as a number without zeros before it"}
 	} else if n != Major {
 		return nil, &MajorError{Found: major}
 	}
@@ -130,20 +135,24 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{Name: text.Get("name"), Version: text.Get("version"), Description: text.Get("description"), Keys: text}
+	m := &Manifest{Name: text.Get("name"), Version: text.Get("version"), Description: text.Get("description"), State: text.Get("state"), Keys: text}
 	if m.Name == "" {
-		return nil, &TextError{Rule: "R1", Key: "name", Found: "no name", Expected: "one: add FERRULE_NAME"}
+		return nil, &TextError{Rule: "R1", Key: "name", Found: "no name", Expected: "one", Remedy: "Add FERRULE_NAME"}
 	}
 	if !validPluginName(m.Name) {
 		return nil, &TextError{Rule: "R1", Key: "name", Found: quoteShort(m.Name),
-			Expected: "1 to 128 letters, digits, _, - or ."}
+			Expected: "1 to 128 letters, digits, _, - or .", Remedy: correctValue}
 	}
 	if m.Version == "" {
-		return nil, &TextError{Rule: "R1", Key: "version", Found: "none", Expected: "a version such as 1.0.0"}
+		return nil, &TextError{Rule: "R1", Key: "version", Found: "none", Expected: "a version such as 1.0.0", Remedy: "Add FERRULE_VERSION"}
 	}
 	if m.Threads, ok = parseThreads(text.Get("threads")); !ok {
 		return nil, &TextError{Rule: "R13", Key: "threads", Found: quoteShort(text.Get("threads")),
-			Expected: "serial, concurrent or pinned"}
+			Expected: "serial, concurrent or pinned", Remedy: correctValue}
+	}
+	if m.State != "" && !validPluginName(m.State) {
+		return nil, &TextError{Rule: "R29", Key: "state", Found: quoteShort(m.State),
+			Expected: "1 to 128 letters, digits, _, - or .", Remedy: correctValue}
 	}
 	return m, nil
 }

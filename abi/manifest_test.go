@@ -119,7 +119,7 @@ func TestParseManifestErrors(t *testing.T) {
 		{"major is negative", "ferrule=-1\x00\x00", "R1", "ferrule", `found "-1"`},
 		{"major is too large", "ferrule=99999999999999999999\x00\x00", "R1", "ferrule", "a major version"},
 		{"no end", "ferrule=1\x00name=p\x00version=1", "R1", "", "no empty text that ends it"},
-		{"no name", "ferrule=1\x00version=1\x00\x00", "R1", "name", `found no name, expected one: add FERRULE_NAME`},
+		{"no name", "ferrule=1\x00version=1\x00\x00", "R1", "name", `found no name, expected one (rule R1)`},
 		{"name with a space", "ferrule=1\x00name=a b\x00version=1\x00\x00", "R1", "name", `found "a b"`},
 		{"name with an umlaut", "ferrule=1\x00name=ä\x00version=1\x00\x00", "R1", "name", `found "ä"`},
 		{"name with a slash", "ferrule=1\x00name=a/b\x00version=1\x00\x00", "R1", "name", `found "a/b"`},
@@ -141,6 +141,33 @@ func TestParseManifestErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+// TestTextErrorRemedy: what is to be done is true for each cause.
+func TestTextErrorRemedy(t *testing.T) {
+	const macros = ""
+	for data, remedy := range map[string]string{
+		"name=p\x00\x00":                             macros,
+		"ferrule=one\x00\x00":                        macros,
+		"ferrule=1\x00name=p\x00version=1":           macros,
+		head + "text\x00\x00":                        macros,
+		head + "Key=1\x00\x00":                       "Correct the key",
+		head + "a=1\x00a=1\x00\x00":                  "Leave one of them out",
+		head + "a=\xff\x00\x00":                      "Write the value in UTF-8",
+		"ferrule=1\x00version=1\x00\x00":             "Add FERRULE_NAME",
+		"ferrule=1\x00name=p\x00\x00":                "Add FERRULE_VERSION",
+		"ferrule=1\x00name=a b\x00version=1\x00\x00": "Correct the value",
+		head + "threads=many\x00\x00":                "Correct the value",
+		head + "state=a b\x00\x00":                   "Correct the value",
+	} {
+		_, err := abi.ParseManifest([]byte(data))
+		var e *abi.TextError
+		require.ErrorAs(t, err, &e, "%q", data)
+		require.Equal(t, remedy, e.Remedy, "%q", data)
+	}
+	var e *abi.TextError
+	require.ErrorAs(t, new(abi.Symbol).Describe(abi.Text{{Key: "stream", Value: "up"}}), &e)
+	require.Equal(t, "Correct the value", e.Remedy)
 }
 
 // TestParseManifestMajor: another major version may have another syntax, so nothing behind its number is judged.

@@ -20,6 +20,7 @@ const (
 	StatusNoMemory    Status = 6 // memory or room was not enough
 	StatusMisuse      Status = 7 // the caller broke a rule of the contract
 	StatusMore        Status = 8 // host services only: the result needs more room than there was
+	StatusPass        Status = 9 // nothing to say to this input (R22)
 
 	StatusOwn Status = 1000 // the first that is a plug-in's own
 )
@@ -27,12 +28,12 @@ const (
 var statusNames = [...]string{
 	StatusOK: "ok", StatusFailed: "failed", StatusInvalid: "invalid input", StatusUnsupported: "unsupported",
 	StatusCancelled: "cancelled", StatusPanic: "panic", StatusNoMemory: "out of memory", StatusMisuse: "misuse",
-	StatusMore: "more room needed",
+	StatusMore: "more room needed", StatusPass: "pass",
 }
 
 // Reserved reports whether the number is kept for later versions of the contract: to this one it reads as StatusFailed
 // (rule R10).
-func (s Status) Reserved() bool { return s > StatusMore && s < StatusOwn }
+func (s Status) Reserved() bool { return s > StatusPass && s < StatusOwn }
 
 // String returns the status in words, or its number where the contract has no word for it.
 func (s Status) String() string {

@@ -10,13 +10,20 @@ const (
 	SymbolStop     = "ferrule_stop"
 	SymbolBatch    = "ferrule_batch"
 
+	SymbolConfigure  = "ferrule_configure"
+	SymbolSave       = "ferrule_save"
+	SymbolResume     = "ferrule_resume"
+	SymbolConfigMeta = "ferrule_meta_config"
+
 	PrefixFunc   = "ferrule_fn_"
 	PrefixHook   = "ferrule_hook_"
 	PrefixImport = "ferrule_import_"
+	PrefixWant   = "ferrule_want_"
 
 	PrefixFuncMeta   = "ferrule_meta_fn_"
 	PrefixHookMeta   = "ferrule_meta_hook_"
 	PrefixImportMeta = "ferrule_meta_import_"
+	PrefixWantMeta   = "ferrule_meta_want_"
 )
 
 // MaxName is the longest name of a function, hook or import, in bytes (rule R2).
@@ -39,6 +46,13 @@ const (
 	KindStart                        // ferrule_start
 	KindStop                         // ferrule_stop
 	KindBatch                        // ferrule_batch
+	KindWant                         // ferrule_want_<name>
+	KindWantMeta                     // ferrule_meta_want_<name>
+	KindConfigMeta                   // ferrule_meta_config
+	KindConfigure                    // ferrule_configure
+	KindSave                         // ferrule_save
+	KindResume                       // ferrule_resume
+	KindOtherMajor                   // ferrule<number>_manifest, the manifest of another major version
 )
 
 var prefixes = [...]struct {
@@ -46,13 +60,20 @@ var prefixes = [...]struct {
 	kind   SymbolKind
 }{
 	{PrefixFunc, KindFunc}, {PrefixHook, KindHook}, {PrefixImport, KindImport},
+	{PrefixWant, KindWant},
 	{PrefixFuncMeta, KindFuncMeta}, {PrefixHookMeta, KindHookMeta}, {PrefixImportMeta, KindImportMeta},
+	{PrefixWantMeta, KindWantMeta},
 }
 
 // ParseSymbol says what an exported symbol, without the underscore that Mach-O puts before it, is to the contract, and
 // which name it carries. The name is not checked: see ValidName.
 func ParseSymbol(symbol string) (kind SymbolKind, name string) {
 	if !strings.HasPrefix(symbol, SymbolPrefix) {
+		if number, ok := strings.CutPrefix(symbol, "ferrule"); ok {
+			if number, ok = strings.CutSuffix(number, "_manifest"); ok && number != "" && strings.Trim(number, "0123456789") == "" {
+				return KindOtherMajor, ""
+			}
+		}
 		return KindOther, ""
 	}
 	switch symbol {
@@ -64,6 +85,14 @@ func ParseSymbol(symbol string) (kind SymbolKind, name string) {
 		return KindStop, ""
 	case SymbolBatch:
 		return KindBatch, ""
+	case SymbolConfigure:
+		return KindConfigure, ""
+	case SymbolSave:
+		return KindSave, ""
+	case SymbolResume:
+		return KindResume, ""
+	case SymbolConfigMeta:
+		return KindConfigMeta, ""
 	}
 	for _, p := range prefixes {
 		if name, ok := strings.CutPrefix(symbol, p.prefix); ok {

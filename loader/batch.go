@@ -28,15 +28,15 @@ func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
 		return &UsageError{f.plugin.Name(), f.name, ErrNilArgument, "Batch was given nil for the results: pass a *Batch, such as new(loader.Batch)"}
 	}
 	b.fn, b.cause = f, nil
-	err := f.plugin.engine.Batch(ctx, f.fn, in, &b.result)
+	err := f.engine.Batch(ctx, f.fn, in, &b.result)
 	if b.result.Failed && slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {
 		b.cause = engine.Cause(ctx) // the context itself is not kept
 	}
+	if b.cause == nil && b.result.Limit != nil {
+		b.cause = b.result.Limit
+	}
 	if err != nil {
-		if limit := (*engine.Limit)(nil); b.cause == nil && errors.As(err, &limit) {
-			b.cause = limit
-		}
-		return callError(f.plugin.Name(), f.name, 0, nil, err, ctx)
+		return f.error(0, nil, err, ctx)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func (b *Batch) Result(i int) ([]byte, error) {
 	if r.Err != nil {
 		err = r.Err
 	}
-	err = callError(b.fn.plugin.Name(), b.fn.name, r.Status, out, err, context.Background())
+	err = b.fn.error(r.Status, out, err, context.Background())
 	if call, ok := err.(*CallError); ok && r.Status == ErrCancelled {
 		call.cause = b.cause
 	}
@@ -86,7 +86,7 @@ type View struct {
 // The caller calls Release when it is done. Close waits for every view to be released. Until then the view holds, isolated, one
 // of the 256 places for calls and views that a worker has; in this process it holds only the memory.
 func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
-	v, status, err := f.plugin.engine.View(ctx, f.fn, in)
+	v, status, err := f.engine.View(ctx, f.fn, in)
 	if err == nil && status == 0 {
 		return &View{v}, nil
 	}
@@ -95,7 +95,7 @@ func (f *Func) View(ctx context.Context, in []byte) (*View, error) {
 		message = slices.Clone(v.Bytes)
 		v.Release()
 	}
-	return nil, callError(f.plugin.Name(), f.name, status, message, err, ctx)
+	return nil, f.error(status, message, err, ctx)
 }
 
 // Bytes returns the result: the plug-in's memory, to be read only, and only until Release. After Release it is nil. A

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -38,6 +39,48 @@ func benchAppend(b *testing.B, ctx context.Context, f *loader.Func, size int) {
 }
 
 func BenchmarkAppend(b *testing.B) { benchAppend(b, ctx, benchFunc(b, "echo", "echo"), 64) }
+
+// With a limit, beside BenchmarkAppend, BenchmarkAppendSerial and BenchmarkAppendParallel, which have none.
+func BenchmarkAppendLimited(b *testing.B) {
+	limit := loader.WithCallTimeout(time.Second)
+	b.Run("concurrent", func(b *testing.B) { benchAppend(b, ctx, benchFunc(b, "echo", "echo", limit), 64) })
+	b.Run("serial", func(b *testing.B) { benchAppend(b, ctx, benchFunc(b, "state", "next", limit), 64) })
+	b.Run("alternating", func(b *testing.B) {
+		f := benchFunc(b, "echo", "echo", limit)
+		other := f.WithTimeout(time.Minute)
+		in, dst := make([]byte, 64), make([]byte, 0, 64)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := f.Append(ctx, dst, in); err != nil {
+				b.Fatal(err)
+			}
+			f, other = other, f
+		}
+	})
+	for _, perCore := range []int{1, 2, 64} {
+		b.Run(fmt.Sprintf("parallel=%d", perCore), func(b *testing.B) { benchParallel(b, benchFunc(b, "echo", "echo", limit), perCore) })
+	}
+}
+
+// Try on a hook that passes, beside Append on one that answers: what a plug-in that has nothing to say costs.
+func BenchmarkTry(b *testing.B) {
+	p := open(b, fixture.C(b, "services"), needed)
+	hook := func(name string) *loader.Func {
+		h, err := p.Hook(name)
+		require.NoError(b, err)
+		return h
+	}
+	b.Run("Append", func(b *testing.B) { benchAppend(b, ctx, hook("answer"), 64) })
+	b.Run("pass", func(b *testing.B) {
+		h, in, dst := hook("pass"), make([]byte, 64), make([]byte, 0, 64)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, status, err := h.Try(ctx, dst, in); err != nil || status != loader.ErrPass {
+				b.Fatal(status, err)
+			}
+		}
+	})
+}
 
 func BenchmarkAppendCancellable(b *testing.B) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -79,19 +122,20 @@ func BenchmarkCall(b *testing.B) {
 
 func BenchmarkAppendParallel(b *testing.B) {
 	for _, perCore := range []int{1, 2, 64} {
-		b.Run(fmt.Sprintf("goroutines=%d", perCore), func(b *testing.B) {
-			f := benchFunc(b, "echo", "echo")
-			b.SetParallelism(perCore)
-			b.RunParallel(func(pb *testing.PB) {
-				in, dst := make([]byte, 64), make([]byte, 0, 64)
-				for pb.Next() {
-					if _, err := f.Append(ctx, dst, in); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		})
+		b.Run(fmt.Sprintf("goroutines=%d", perCore), func(b *testing.B) { benchParallel(b, benchFunc(b, "echo", "echo"), perCore) })
 	}
+}
+
+func benchParallel(b *testing.B, f *loader.Func, perCore int) {
+	b.SetParallelism(perCore)
+	b.RunParallel(func(pb *testing.PB) {
+		in, dst := make([]byte, 64), make([]byte, 0, 64)
+		for pb.Next() {
+			if _, err := f.Append(ctx, dst, in); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func BenchmarkHostFunc(b *testing.B) {

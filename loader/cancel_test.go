@@ -196,6 +196,7 @@ func TestCausesThatWrapErrorsOfOthers(t *testing.T) {
 		var cause error
 		p := w.open(t, fixture.C(t, "batch_serial"), loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
 			cancel(cause)
+			time.Sleep(20 * time.Microsecond) // or a batch may be over before anybody has looked at its context
 			return in, nil
 		}))
 		f, err := p.Func("record")

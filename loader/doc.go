@@ -13,6 +13,18 @@
 // A plug-in gets at its host only through what Open offers: functions by WithHostFunc, configuration by WithConfig, a
 // logger by WithLogger. A host function that the plug-in needs and Open does not offer is an error of Open's.
 //
+// Func.Stream has a function read an io.Reader and write to an io.Writer while it runs. Func.Try makes no error of a status, for hooks that
+// mostly have nothing to say.
+//
+// What goes with one call is in its context: WithInfo, WithProgress and WithNext add to one. All other functions named With… are
+// options of Open.
+//
+// # What a plug-in keeps
+//
+// A plug-in's state is an instance's (WithInstances), and a call may meet any of them. What belongs together across calls needs
+// a Session, which is an instance for one user. Plugin.Configure gives new settings to all instances; Plugin.Handover gives what they hold
+// to a successor.
+//
 // # Threads
 //
 // Everything here may be used from any goroutine at the same time. How many calls a plug-in runs at once is what its

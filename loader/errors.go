@@ -51,6 +51,7 @@ var (
 	ErrLoad          = native.ErrLoad                                          // the system's loader refused it
 	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
 	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError
+	ErrState         = errors.New("the state cannot be handed over")           // see WithState and Plugin.Handover
 	ErrNoEngine      = errors.New("no engine that was given opens it")         // see WithEngine
 	ErrOption        = engine.ErrOption                                        // of Open's own arguments
 )
@@ -64,6 +65,9 @@ var (
 	ErrNilContext        = engine.ErrNilContext             // a context is nil
 	ErrNilArgument       = errors.New("an argument is nil") // a codec, or a *Batch
 	ErrViews             = engine.ErrViews                  // isolated: 256 views are not released; see View.Release
+	ErrLost              = engine.ErrLost                   // the session's instance is gone; see Session
+	ErrNotHere           = errors.New("not to be had here") // the engine that runs the plug-in has no such thing
+	ErrNoStream          = errors.New("no such stream")     // Stream was given a reader or writer for a function that has none
 	ErrNoFunc            = errors.New("no such function")   // the plug-in exports none of that name
 	ErrNoHook      error = noHook{}                         // an ErrNoFunc: the plug-in does not attach to that point
 )
@@ -88,6 +92,7 @@ const (
 	ErrCancelled   = abi.StatusCancelled
 	ErrPanic       = abi.StatusPanic
 	ErrNoMemory    = abi.StatusNoMemory
+	ErrPass        = abi.StatusPass
 	ErrMisuse      = abi.StatusMisuse
 )
 
@@ -95,27 +100,34 @@ const (
 // Status is ErrCancelled).
 type CallError struct {
 	Plugin  string // the plug-in's name
-	Func    string // the function's name, or ferrule_start
+	Func    string // the function's name, or that of ferrule_start and the like; empty where there is none
 	Status  Status // never OK
 	Message string // the plug-in's own words, as it said them: they may hold what steers a terminal; may be empty
+	Remedy  string // what the caller is to do, where the loader knows it: of a function that was called without its streams; may be empty
 
-	cause error // the context's, when that is why
+	cause error // the context's, or a stream's, when that is why
 }
 
-// Error gives the status with the plug-in's own words, in which what steers a terminal is written out.
+// Error gives the status with the plug-in's own words, in which what steers a terminal is written out, and what to do.
 func (e *CallError) Error() string {
 	text := fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Status)
+	if e.Func == "" {
+		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, e.Status)
+	}
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
 	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
 		text += ": " + e.cause.Error()
 	}
+	if e.Remedy != "" {
+		text += "; " + e.Remedy
+	}
 	return escape.Lines(text)
 }
 
 // Unwrap returns the status, ErrFailed beside one that is reserved for later versions of the contract (R10), and the
-// context's error when the call ended because of it.
+// error of the context, or of a stream's reader or writer, when the call ended because of it.
 func (e *CallError) Unwrap() []error {
 	errs := []error{e.Status}
 	if e.Status.Reserved() {
@@ -132,7 +144,7 @@ func (e *CallError) Unwrap() []error {
 type ContractError struct {
 	Plugin   string // the plug-in's name
 	Func     string // the function's name, or ferrule_start
-	Rule     string // "R1" to "R21"
+	Rule     string // "R1" to "R33"
 	Found    string // what the plug-in did
 	Expected string // what the rule asks for
 }
@@ -146,7 +158,7 @@ func (e *ContractError) Error() string {
 type UsageError struct {
 	Plugin string // the plug-in's name
 	Func   string // the function's name; may be empty
-	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrNilArgument, ErrViews, ErrNoFunc, ErrNoHook
+	Kind   error  // one of ErrClosed, ErrReentrant, ErrTooDeep, ErrDeadlock, ErrNilContext, ErrNilArgument, ErrViews, ErrNoFunc, ErrNoHook, ErrNoStream, ErrLost, ErrNotHere, ErrState
 	Remedy string // what to do
 }
 
@@ -222,8 +234,8 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 			e.cause = engine.Cause(ctx)
 		}
 		return e
-	case *engine.Limited:
-		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: strings.ToValidUTF8(err.Message, "\uFFFD"), cause: err.Limit}
+	case *engine.Limit:
+		return &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD"), cause: err}
 	case *engine.Ended:
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrCancelled, Message: "not called: " + err.Error(), cause: err.Cause}
 	case *engine.StartError:
@@ -244,7 +256,9 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	}
 	switch err {
 	case engine.ErrClosed:
-		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it"}
+		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it; where it was handed over, call its successor"}
+	case engine.ErrLost:
+		return &UsageError{plugin, fn, ErrLost, "its instance has panicked, or the worker that it was in has ended: open a new session, which begins anew"}
 	case engine.ErrEnded:
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrPanic, Message: err.Error()}
 	case engine.ErrNilContext:
@@ -261,14 +275,41 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	}
 }
 
+// error is callError for a call of the function without streams.
+func (f *Func) error(status Status, message []byte, err error, ctx context.Context) error {
+	made := f.streamError(status, message, err, ctx)
+	if call, ok := made.(*CallError); ok && call.Status == ErrUnsupported {
+		call.Remedy = withoutStreams[f.symbol().Stream]
+	}
+	return made
+}
+
+// withoutStreams says what to do where a function was called without the streams that it has, and is unsupported so.
+var withoutStreams = map[abi.Stream]string{
+	abi.StreamIn:   "it reads an input stream, which it has only when it is called with Func.Stream",
+	abi.StreamOut:  "it writes an output stream, which it has only when it is called with Func.Stream",
+	abi.StreamBoth: "it reads an input stream and writes an output stream, which it has only when it is called with Func.Stream",
+}
+
+// streamError is callError for a call of the function with the streams that it has.
+func (f *Func) streamError(status Status, message []byte, err error, ctx context.Context) error {
+	made := callError(f.plugin.Name(), f.name, status, message, err, ctx)
+	if usage, ok := made.(*UsageError); ok && usage.Kind == ErrClosed && f.engine != f.plugin.engine {
+		usage.Remedy = "the session has ended, or its plug-in was closed: open a new session"
+	}
+	return made
+}
+
 func startError(plugin, path string, start *engine.StartError) error {
-	e := &OpenError{Path: path, Kind: ErrStart,
-		Remedy: "It was started with the configuration that Open was given (WithConfig)"}
+	e := &OpenError{Path: path, Kind: ErrStart, Remedy: "It was started with the configuration that Open was given (WithConfig), or with none"}
+	if start.Status == ErrPanic {
+		e.Remedy = "Mend the fault in it"
+	}
 	var violation *engine.Violation
 	if errors.As(start.Err, &violation) {
-		e.Err = &ContractError{plugin, abi.SymbolStart, violation.Rule, violation.Found, violation.Expected}
+		e.Err = &ContractError{plugin, start.Name(), violation.Rule, violation.Found, violation.Expected}
 	} else {
-		e.Err = &CallError{Plugin: plugin, Func: abi.SymbolStart, Status: start.Status,
+		e.Err = &CallError{Plugin: plugin, Func: start.Name(), Status: start.Status,
 			Message: strings.ToValidUTF8(start.Message, "\uFFFD")}
 	}
 	return e

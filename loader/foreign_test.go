@@ -49,19 +49,19 @@ func (f *foreign) WithGroup(string) slog.Handler      { return f }
 func openForeign(t *testing.T, w way, threads string, opts ...loader.Option) *foreign {
 	t.Helper()
 	f := &foreign{threads: threads}
-	p, err := w.try(fixture.C(t, "foreign_"+threads), append(opts, loader.WithLogger(slog.New(f)),
-		loader.WithHostFunc("host", func(ctx context.Context, _ []byte) ([]byte, error) {
-			perform(&f.host, ctx)
-			return nil, nil
-		}))...)
+	opts = append(opts, loader.WithLogger(slog.New(f)), loader.WithHostFunc("host", func(ctx context.Context, _ []byte) ([]byte, error) {
+		perform(&f.host, ctx)
+		return nil, nil
+	}))
+	p, err := w.try(fixture.C(t, "foreign_"+threads), opts...)
 	require.NoError(t, err)
 	f.Plugin = p
 	return f
 }
 
-// everyForeign runs a test on both engines with each word that a plug-in may declare.
+// everyForeign runs a test on each engine with each word that a plug-in may declare.
 func everyForeign(t *testing.T, test func(t *testing.T, w way, f *foreign)) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "concurrent", "pinned"} {
 			t.Run(threads, func(t *testing.T) {
 				f := openForeign(t, w, threads)

@@ -17,15 +17,19 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 var ctx = context.Background()
 
-// way is one of the two ways in which a plug-in runs.
-type way struct{ isolated bool }
+// way is a way in which a plug-in runs: in this process, where nothing is set.
+type way struct {
+	isolated, inGo bool
+	group          *isolate.Group // that it is in, with isolated; nil by itself
+}
 
-var inProcess, isolated = way{false}, way{true}
+var inProcess, isolated = way{}, way{isolated: true}
 
 // bothWays runs a test with plug-ins in this process, and with the same ones in workers. What must hold is the same, but
 // where the test asks w.isolated, and says why.
@@ -33,10 +37,20 @@ func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
 	t.Run("in-process", func(t *testing.T) { test(t, inProcess) })
 	t.Run("isolated", func(t *testing.T) { test(t, isolated) })
+	t.Run("in a group", func(t *testing.T) {
+		// With another plug-in that was there before, so that none of the test's is the only one, or the first one.
+		w := way{isolated: true, group: isolate.NewGroup("kin", isolate.WithEnv(workerEnv...))}
+		beside := w.open(t, fixture.C(t, "echo"))
+		test(t, w)
+		require.Equal(t, "beside", call(t, beside, "echo", "beside"))
+	})
 }
 
 // try opens a plug-in.
 func (w way) try(path string, opts ...loader.Option) (*loader.Plugin, error) {
+	if w.inGo {
+		return builtin.Open(double(path), opts...)
+	}
 	return loader.Open(path, w.options(opts)...)
 }
 
@@ -45,7 +59,10 @@ func (w way) openContext(ctx context.Context, path string, opts ...loader.Option
 }
 
 func (w way) options(opts []loader.Option) []loader.Option {
-	if w.isolated {
+	switch {
+	case w.group != nil:
+		opts = append(opts[:len(opts):len(opts)], isolate.InGroup(w.group))
+	case w.isolated:
 		opts = append(opts[:len(opts):len(opts)], isolate.InWorker(isolate.WithEnv(workerEnv...)))
 	}
 	return opts

@@ -38,7 +38,9 @@ type CrashError struct {
 	Fault     string        // where the fault was, where that is known: the address, and the code by function or offset; in words
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
 	Output    []string      // the last lines, 20 at most, that the worker wrote to its standard output and its standard error
-	Attempt   int           // which of the plug-in's workers it was, from 1
+	Attempt   int           // which of the workers it was, of the plug-in's or of its group's, from 1
+	Group     string        // the name of the group whose worker it was; empty for a plug-in by itself; see isolate.Group
+	Culprit   string        // in a group, the plug-in whose code or call was why, where that can be told: the worker's word, which a hostile one can forge
 	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
 
@@ -52,7 +54,7 @@ func (e *CrashError) Error() string {
 	if e.Func != "" {
 		text += e.Func + ": "
 	}
-	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended}).Error()
+	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended, Group: e.Group, Culprit: e.Culprit}).Error()
 	if n := len(e.Output); n > 0 {
 		text += "; its last line: " + e.Output[n-1]
 	}
@@ -72,13 +74,13 @@ func (e *CrashError) Unwrap() []error {
 	return errs
 }
 
-// DeadlineError says that a function of an isolated plug-in did not return in time after its context had ended, and that
+// DeadlineError says that a function of an isolated plug-in did not return in time after its context had ended, or its limit was over, and that
 // its worker was killed. The next call runs in a new worker, with new instances.
 type DeadlineError struct {
 	Plugin string        // the plug-in's name
 	Func   string        // the function's name
 	Grace  time.Duration // how long it had to return
-	Cause  error         // the context's; one that wraps context.DeadlineExceeded for isolate.WithCallTimeout
+	Cause  error         // the context's; one that wraps context.DeadlineExceeded, and names the limit, for WithCallTimeout and Func.WithTimeout
 }
 
 // Error says how long the function had.
@@ -116,5 +118,5 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 
 func crashError(plugin, fn string, c *engine.Crash) error {
 	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Output: c.Output,
-		Attempt: c.Attempt, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp}
+		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp}
 }

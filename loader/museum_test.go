@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,7 +48,7 @@ func exhibits(t *testing.T) (names []string) {
 			names = append(names, e.Name())
 		}
 	}
-	require.Subset(t, names, []string{"c-1.0", "rust-1.0"}, "exhibits are missing")
+	require.Subset(t, names, []string{"c-1.0", "rust-1.0", "c-1.1", "rust-1.1"}, "exhibits are missing")
 	return names
 }
 
@@ -130,12 +132,24 @@ func facts(lib *inspect.Library) string {
 		fmt.Fprintf(&b, "  %s=%q\n", kv.Key, kv.Value)
 	}
 	fmt.Fprintf(&b, "start %t, stop %t, batch %t\n", lib.HasStart, lib.HasStop, lib.HasBatch)
+	// What follows is of version 1.1: no exhibit that is older has it.
+	if lib.HasConfigure || lib.HasSave || lib.HasResume {
+		fmt.Fprintf(&b, "configure %t, save %t, resume %t\n", lib.HasConfigure, lib.HasSave, lib.HasResume)
+	}
+	if lib.ConfigSchema != "" {
+		fmt.Fprintf(&b, "configuration %q\n", lib.ConfigSchema)
+	}
 	for _, kind := range []struct {
 		name    string
 		symbols []abi.Symbol
-	}{{"function", lib.Funcs}, {"hook", lib.Hooks}, {"import", lib.Imports}} {
+	}{{"function", lib.Funcs}, {"hook", lib.Hooks}, {"import", lib.Imports}, {"want", lib.Wants}} {
 		for _, s := range kind.symbols {
 			fmt.Fprintf(&b, "%s %s %q in %q out %q schema %q\n", kind.name, s.Name, s.Doc, s.In, s.Out, s.Schema)
+			for _, kv := range s.Keys {
+				if !slices.Contains([]string{"doc", "in", "out", "schema"}, kv.Key) {
+					fmt.Fprintf(&b, "  %s=%q\n", kv.Key, kv.Value)
+				}
+			}
 		}
 	}
 	fmt.Fprintf(&b, "reserved %q\n", lib.Reserved)
@@ -175,10 +189,12 @@ func TestMuseum(t *testing.T) {
 // visit is one run of an exhibit's transcript.
 type visit struct {
 	*recording
-	w      way
-	path   string
-	views  []*loader.View
-	cancel context.CancelFunc // of the call in progress
+	w     way
+	path  string
+	views []*loader.View
+
+	session *loader.Session    // nil where calls go to the plug-in
+	cancel  context.CancelFunc // of the call in progress
 }
 
 // play does what the transcript says, and returns the transcript as it comes out. What is done stands at the beginnings
@@ -219,10 +235,30 @@ func (v *visit) do(line string) {
 		return
 	}
 	require.NotNil(v, v.p, "%q before open", line)
+	switch verb {
+	case "configure":
+		v.went(v.p.Configure(ctx, []byte(v.texts(rest)[0])))
+		return
+	case "handover":
+		v.handover([]byte(v.texts(rest)[0]))
+		return
+	case "session":
+		var err error
+		v.session, err = v.p.NewSession(ctx, []byte(v.texts(rest)[0]))
+		v.went(err)
+		return
+	case "end":
+		v.went(v.session.Close())
+		v.session = nil
+		return
+	}
 	name, rest, _ := strings.Cut(rest, " ")
 	resolve := v.p.Func
-	if verb == "hook" {
+	switch {
+	case verb == "hook" || verb == "wrap":
 		resolve = v.p.Hook
+	case v.session != nil:
+		resolve = v.session.Func
 	}
 	f, err := resolve(name)
 	require.NoError(v, err)
@@ -241,6 +277,40 @@ func (v *visit) do(line string) {
 	switch verb {
 	case "call", "hook":
 		v.came(f.Call(ctx, in))
+	case "try":
+		out, status, err := f.Try(ctx, nil, in)
+		if err != nil {
+			v.came(nil, err)
+			return
+		}
+		v.say("  = %s, status %d", shown(out), int32(status))
+	case "wrap":
+		v.came(f.Call(loader.WithNext(ctx, func(_ context.Context, in []byte) ([]byte, error) {
+			v.say("  behind(%s)", shown(in))
+			return upper(ctx, in)
+		}), in))
+	case "stream":
+		var written bytes.Buffer
+		r, w := io.Reader(strings.NewReader(texts[1])), io.Writer(&written)
+		if v.stream(name)&abi.StreamIn == 0 {
+			r = nil
+		}
+		if v.stream(name)&abi.StreamOut == 0 {
+			w = nil
+		}
+		out, err := f.Stream(ctx, in, r, w)
+		if written.Len() > 0 {
+			v.say("  > %s", shown(written.Bytes()))
+		}
+		v.came(out, err)
+	case "break":
+		broken := io.MultiReader(strings.NewReader(texts[1]), iotest.ErrReader(errLeft))
+		v.came(f.Stream(ctx, in, broken, nil))
+	case "watch":
+		var done, total uint64
+		out, err := f.Call(loader.WithProgress(ctx, func(d, t uint64) { done, total = d, t }), in)
+		v.say("  %d of %d", done, total)
+		v.came(out, err)
 	case "append":
 		v.came(f.Append(ctx, append(make([]byte, 0, 4+room), "kept"...), in))
 	case "view":
@@ -272,6 +342,35 @@ func (v *visit) do(line string) {
 
 func (v *visit) open(config []byte) {
 	v.close()
+	var err error
+	v.p, err = v.w.try(v.path, v.options(config)...)
+	v.went(err)
+}
+
+// stream is which streams the function with this name has.
+func (v *visit) stream(name string) abi.Stream {
+	i := slices.IndexFunc(v.p.Info().Funcs, func(s abi.Symbol) bool { return s.Name == name })
+	require.GreaterOrEqual(v, i, 0)
+	return v.p.Info().Funcs[i].Stream
+}
+
+// handover has a successor go on with the plug-in's state.
+func (v *visit) handover(config []byte) {
+	old := v.p
+	next, err := old.Handover(ctx, func(s *loader.State) (*loader.Plugin, error) {
+		for _, saved := range s.Instances() {
+			v.say("  %s %s", s.Format(), shown(saved))
+		}
+		return v.w.try(v.path, append(v.options(config), loader.WithState(s))...)
+	})
+	if err == nil {
+		require.NoError(v, old.Close()) // the end of it, which Handover does not wait for
+		v.p = next
+	}
+	v.went(err)
+}
+
+func (v *visit) options(config []byte) []loader.Option {
 	logger := slog.New(slog.NewTextHandler(v, &slog.HandlerOptions{Level: loader.LevelTrace,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -285,13 +384,15 @@ func (v *visit) open(config []byte) {
 			return fn(ctx, in)
 		})
 	}
-	var err error
-	v.p, err = v.w.try(v.path, loader.WithConfig(config), loader.WithLogger(logger), host("upper", upper),
-		host("refuse", func(_ context.Context, in []byte) ([]byte, error) { return nil, refusal(in) }))
-	v.went(err)
+	return []loader.Option{loader.WithConfig(config), loader.WithLogger(logger), loader.WithPluginInfo("museum.visitor", "ada"), host("upper", upper),
+		host("refuse", func(_ context.Context, in []byte) ([]byte, error) { return nil, refusal(in) })}
 }
 
 func (v *visit) close() {
+	if v.session != nil {
+		require.NoError(v, v.session.Close())
+		v.session = nil
+	}
 	if v.p != nil {
 		require.NoError(v, v.p.Close())
 		v.p = nil

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
@@ -32,6 +34,11 @@ type options struct {
 	unload    bool
 	execStack bool
 	engines   []engine.Engine // none is the native one
+	info      map[string]string
+	data      string
+	state     *State
+	timeout   time.Duration // 0 is none
+	overdue   func(name string, limit time.Duration)
 	given     map[string]bool
 }
 
@@ -40,7 +47,10 @@ type options struct {
 // the first one that recognises the file, by its first bytes, or the name, takes it, so that a host can open a folder of plug-ins of all kinds
 // with the same options. A file that none of them recognises is an *OpenError of the kind ErrNoEngine, which says which one would.
 //
-// Every engine is given once. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The
+// An engine is what Native, isolate.InWorker and builtin.Engine make; there are no others, because the interface is the loader's own.
+//
+// Every engine is given once, and one for each kind of file: loader.Native and isolate.InWorker both open native code, and are not given
+// together. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The
 // options of Open mean the same with each engine, or are of no use to it, as its package says.
 func WithEngine(e engine.Engine) Option {
 	return func(o *options) error {
@@ -51,9 +61,13 @@ func WithEngine(e engine.Engine) Option {
 			return err
 		}
 		for _, other := range o.engines {
+			words := e.Words()
 			if other.Name() == e.Name() { // of two sandboxes, which?
-				return &OpenError{Kind: ErrOption, Found: e.Name() + " twice", Expected: "it once",
-					Remedy: "Give one " + e.Name() + " all its options, those of a sandbox included"}
+				return &OpenError{Kind: ErrOption, Found: e.Name() + " twice", Expected: "it once", Remedy: words.Twice}
+			}
+			if words.Names == nil && other.Words().Kind == words.Kind {
+				return &OpenError{Kind: ErrOption, Found: fmt.Sprintf("%s and %s, which both open %s", other.Name(), e.Name(), words.Kind),
+					Expected: "one engine for each kind of plug-in", Remedy: "Leave one of them out: the other opens all " + words.Kind}
 			}
 		}
 		o.engines = append(o.engines, e)
@@ -91,7 +105,7 @@ func once(name string, set func(*options) error) Option {
 // and a log line. It may be called from several goroutines at the same time, on any thread.
 type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
 
-// WithHostFunc offers a function to the plug-in, under the name that it imports. One that the plug-in does not import
+// WithHostFunc offers a function to the plug-in, under the name that it imports, or wants (rule R23). One that the plug-in does not import
 // is not an error: hosts offer the same set to all. A name that is no C identifier of at most 128 bytes, one that was given
 // before, and a nil fn are an OpenError of kind ErrOption.
 func WithHostFunc(name string, fn HostFunc) Option {
@@ -245,6 +259,8 @@ func (o *options) apply(path string, opts []Option) error {
 	}
 	return nil
 }
+
+func isAbsolute(path string) bool { return filepath.IsAbs(path) }
 
 func optionError(option, found, expected string) error {
 	return &OpenError{Kind: ErrOption, Found: option + " with " + found, Expected: expected, Remedy: "Change the call of Open"}

@@ -19,6 +19,7 @@ import (
 func TestNoOptionReplacesAnother(t *testing.T) {
 	log, _ := logger()
 	digest := strings.Repeat("ab", 32)
+	nobody := func(string, time.Duration) {}
 	worker := func(opts ...isolate.Option) []loader.Option { return []loader.Option{isolate.InWorker(opts...)} }
 	for name, opts := range map[string][]loader.Option{
 		"isolate.InWorker":         {isolate.InWorker(sandbox.With(sandbox.Policy{})), isolate.InWorker()},
@@ -29,7 +30,8 @@ func TestNoOptionReplacesAnother(t *testing.T) {
 		"isolate.WithGrace":        worker(isolate.WithGrace(1), isolate.WithGrace(2)),
 		"isolate.WithStopTimeout":  worker(isolate.WithStopTimeout(1), isolate.WithStopTimeout(1)),
 		"isolate.WithStartTimeout": worker(isolate.WithStartTimeout(1), isolate.WithStartTimeout(1)),
-		"isolate.WithCallTimeout":  worker(isolate.WithCallTimeout(1), isolate.WithGrace(1), isolate.WithCallTimeout(1)),
+		"WithCallTimeout":          {loader.WithCallTimeout(1), loader.WithConfig(nil), loader.WithCallTimeout(1)},
+		"WithOverdue":              {loader.WithOverdue(nobody), loader.WithOverdue(nobody)},
 		"isolate.WithMaxMessage":   worker(isolate.WithMaxMessage(1), isolate.WithMaxMessage(1)),
 		"isolate.WithRestart":      worker(isolate.WithRestart(1, 1, 1), isolate.WithRestart(1, 1, 1)),
 		"WithConfig":               {loader.WithConfig([]byte("a")), loader.WithConfig(nil)},
@@ -61,6 +63,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a NUL byte":                 {env("A=\x00"), `found isolate.WithEnv with "A=\x00", expected KEY=value, without NUL bytes`},
 		"the host's own word":        {env("FERRULE_WORKER=1"), `found isolate.WithEnv with "FERRULE_WORKER=1", expected no FERRULE_WORKER`},
 		"no grace":                   {isolate.InWorker(isolate.WithGrace(0)), "found isolate.WithGrace with 0s, expected more than 0"},
+		"no time":                    {loader.WithCallTimeout(0), "found WithCallTimeout with 0s, expected more than 0"},
+		"nobody to tell":             {loader.WithOverdue(nil), "found WithOverdue with nil, expected a function"},
 		"no time to stop":            {isolate.InWorker(isolate.WithStopTimeout(0)), "found isolate.WithStopTimeout with 0s, expected more than 0"},
 		"JSONFunc of nil":            {loader.WithHostFunc("f", loader.JSONFunc(none)), `found WithHostFunc with nil for "f", expected a function`},
 		"FuncWith of no function":    {loader.WithHostFunc("f", loader.FuncWith(loader.JSON, none)), `found WithHostFunc with nil for "f", expected a function`},

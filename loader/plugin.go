@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -20,6 +22,9 @@ type Plugin struct {
 	engine engine.Plugin
 	funcs  map[string]*Func
 	hooks  map[string]*Func
+
+	timeout time.Duration // of each call; 0 is none
+	resumed bool          // it was opened with a state (WithState)
 }
 
 // Open loads the plug-in at path and starts it: native code in this process, or what the engine opens that an option has chosen (see
@@ -92,11 +97,11 @@ func OpenContext(ctx context.Context, path string, opts ...Option) (*Plugin, err
 	select {
 	case r := <-opened:
 		if r.err == errGivenUp {
-			return nil, gaveUp(path, ctx)
+			return nil, o.gaveUp(path, ctx)
 		}
 		return r.plugin, r.err
 	case <-done:
-		return nil, gaveUp(path, ctx)
+		return nil, o.gaveUp(path, ctx)
 	}
 }
 
@@ -121,9 +126,12 @@ func (b bound) Err() error {
 // errGivenUp becomes what gaveUp says.
 var errGivenUp = errors.New("given up")
 
-func gaveUp(path string, ctx context.Context) error {
-	return &OpenError{Path: path, Kind: ErrStart, Err: engine.Cause(ctx),
-		Remedy: "Give it more time, or look for what the library's constructors, or its ferrule_start, wait for"}
+func (o *options) gaveUp(path string, ctx context.Context) error {
+	words := native.Engine{}.Words()
+	if len(o.engines) == 1 {
+		words = o.engines[0].Words()
+	}
+	return &OpenError{Path: path, Kind: ErrStart, Err: engine.Cause(ctx), Remedy: "Give it more time, or look for what " + words.Starting + " may wait for"}
 }
 
 // open is OpenContext without giving up where the native engine cannot. ctx is a bound, or the background.
@@ -132,14 +140,29 @@ func (o *options) open(ctx context.Context, path string) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{info: info, engine: eng, funcs: make(map[string]*Func), hooks: make(map[string]*Func)}
-	for i, s := range info.Funcs {
-		p.funcs[s.Name] = &Func{p, engine.Fn(i), s.Name}
-	}
-	for i, s := range info.Hooks {
-		p.hooks[s.Name] = &Func{p, engine.Fn(len(info.Funcs) + i), s.Name}
-	}
+	p := &Plugin{info: info, engine: eng, timeout: o.timeout, resumed: o.state != nil}
+	p.funcs, p.hooks = p.functions(eng)
 	return p, nil
+}
+
+// functions returns the plug-in's functions and its hooks by name, as e has them.
+func (p *Plugin) functions(e engine.Plugin) (funcs, hooks map[string]*Func) {
+	funcs, hooks = make(map[string]*Func, len(p.info.Funcs)), make(map[string]*Func, len(p.info.Hooks))
+	for i, s := range p.info.Funcs {
+		funcs[s.Name] = p.newFunc(e, i, s.Name)
+	}
+	for i, s := range p.info.Hooks {
+		hooks[s.Name] = p.newFunc(e, len(p.info.Funcs)+i, s.Name)
+	}
+	return funcs, hooks
+}
+
+func (p *Plugin) newFunc(e engine.Plugin, index int, name string) *Func {
+	f := &Func{p, e, engine.Fn{Index: index}, name}
+	if p.timeout > 0 {
+		f.fn.Limit = &engine.Limit{After: p.timeout, By: "loader.WithCallTimeout", Func: name}
+	}
+	return f
 }
 
 // start has the engine that the options ask for open the plug-in.
@@ -151,14 +174,18 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 		return nil, nil, err
 	}
 	name := path
-	p, info, err := e.Open(ctx, f, &engine.Options{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Config: o.config,
+	var state [][]byte
+	if o.state != nil {
+		state = o.state.saved
+	}
+	p, info, err := e.Open(ctx, f, &engine.Options{SHA256: o.sha256, Private: o.private, Unload: o.unload, ExecStack: o.execStack, Config: o.config, State: state, Data: o.data,
 		Instances: o.instances, MaxCalls: o.maxCalls},
 		func(d *abi.Description) (engine.Host, error) {
 			name = d.Manifest.Name
-			if err := o.accept(path, d); err != nil {
+			if err := o.accept(path, d, e.Words()); err != nil {
 				return nil, err
 			}
-			return newServices(d, o), nil
+			return newServices(d, o, e.Words()), nil
 		})
 	switch err := err.(type) {
 	case nil:
@@ -167,42 +194,82 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 		return nil, nil, startError(name, path, err)
 	case *engine.Crash:
 		return nil, nil, crashAtOpen(name, path, err)
+	case *OpenError:
+		if err.Path == "" { // it is about an option of the engine's
+			own := *err
+			own.Path = path
+			return nil, nil, &own
+		}
 	}
 	return nil, nil, err
 }
 
 // engineFor returns the engine that opens the file: where there is a choice, the first one that recognises it.
 func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
-	switch len(o.engines) {
-	case 0:
+	if len(o.engines) == 0 {
 		return native.Engine{}, nil
-	case 1: // it knows best what is wrong with a file that is not for it
-		return o.engines[0], nil
 	}
-	names := make([]string, len(o.engines))
-	for i, e := range o.engines {
+	var expected, names []string // what they open, and by which names
+	var files []engine.Engine    // those that open files
+	for _, e := range o.engines {
+		words := e.Words()
+		if words.Names == nil {
+			files = append(files, e)
+		} else if e.Recognises(f) {
+			return e, nil
+		}
+		expected = append(expected, words.Kind+" ("+e.Name()+")")
+		names = append(names, words.Names...)
+	}
+	if len(files) == len(o.engines) && len(files) == 1 {
+		return files[0], nil // it knows best what is wrong with a file that is not for it
+	}
+	for _, e := range files {
 		if e.Recognises(f) {
 			return e, nil
 		}
-		names[i] = e.Name()
 	}
 	head, err := f.Head()
+	if err != nil && len(files) == 0 {
+		return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: "no plug-in in Go of this name, and no file", Expected: strings.Join(expected, " or "),
+			Remedy: "Check the name: " + didYouMean(f.Path, names)}
+	}
+	var unread *OpenError
+	if errors.As(err, &unread) && errors.Is(err, fs.ErrNotExist) { // it may be a name
+		missing := *unread
+		missing.Expected = "a file, or the name of one of the plug-ins in Go"
+		missing.Remedy = "Check the path, or the name: " + didYouMean(f.Path, names)
+		return nil, &missing
+	}
+	if len(files) == 1 {
+		return files[0], nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	found, remedy := "a file of another kind", "Give the engine that opens such files with loader.WithEngine"
+	var other *OpenError
+	if _, err := inspect.File(f.Path); errors.As(err, &other) && other.Kind == ErrNotLibrary {
+		found = other.Found
+	}
 	if inspect.Recognises(head) {
 		found, remedy = "native code", "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"
 	}
-	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: "a file for " + strings.Join(names, " or "), Remedy: remedy}
+	if len(names) > 0 {
+		remedy += "; of the names of plug-ins in Go: " + didYouMean(f.Path, names)
+	}
+	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: strings.Join(expected, " or "), Remedy: remedy}
 }
 
 // accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
-func (o *options) accept(path string, d *abi.Description) error {
+func (o *options) accept(path string, d *abi.Description, words engine.Words) error {
 	if d.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
 		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
 			fmt.Sprintf("1 to %d: each has a thread of its own", maxPinned)).(*OpenError)
 		err.Path = path
+		return err
+	}
+	if err := o.acceptState(path, d); err != nil {
 		return err
 	}
 	var missing []string
@@ -223,7 +290,7 @@ func (o *options) accept(path string, d *abi.Description) error {
 	if len(offered) > 0 {
 		offers = "of what is offered: " + didYouMean(missing[0], offered)
 	}
-	return &OpenError{Path: path, Kind: ErrMissingImport, Symbol: "ferrule_import_" + missing[0],
+	return &OpenError{Path: path, Kind: ErrMissingImport, Symbol: words.Import + missing[0],
 		Found:    "imports without a host function: " + strings.Join(missing, ", "),
 		Expected: "every import on offer",
 		Remedy:   fmt.Sprintf("Pass loader.WithHostFunc(%q, …) to Open; %s", missing[0], offers)}
@@ -264,8 +331,10 @@ func (p *Plugin) Library() *inspect.Library {
 
 // Func returns the exported function with this name; its Append is the hot path. The error is a *UsageError. A Func
 // stays valid after Close, when its calls fail with ErrClosed.
-func (p *Plugin) Func(name string) (*Func, error) {
-	if f := p.funcs[name]; f != nil {
+func (p *Plugin) Func(name string) (*Func, error) { return p.funcOf(p.funcs, name) }
+
+func (p *Plugin) funcOf(funcs map[string]*Func, name string) (*Func, error) {
+	if f := funcs[name]; f != nil {
 		return f, nil
 	}
 	if p.hooks[name] != nil {
@@ -276,8 +345,10 @@ func (p *Plugin) Func(name string) (*Func, error) {
 
 // Hook returns what the plug-in attaches to the extension point, as Func does for functions. The error is a
 // *UsageError: the plug-in does not attach to that point.
-func (p *Plugin) Hook(point string) (*Func, error) {
-	if f := p.hooks[point]; f != nil {
+func (p *Plugin) Hook(point string) (*Func, error) { return p.hookOf(p.hooks, point) }
+
+func (p *Plugin) hookOf(hooks map[string]*Func, point string) (*Func, error) {
+	if f := hooks[point]; f != nil {
 		return f, nil
 	}
 	if p.funcs[point] != nil {
@@ -345,6 +416,7 @@ func (p *Plugin) noFunc(name string, kind error, symbols []abi.Symbol) error {
 // Func is one exported function or hook of an open plug-in. It may be used from any goroutine at the same time.
 type Func struct {
 	plugin *Plugin
+	engine engine.Plugin // the plug-in's, or a session's
 	fn     engine.Fn
 	name   string
 }
@@ -359,8 +431,8 @@ func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.A
 // capacity where that is enough, and then nothing is allocated and the plug-in writes straight into dst. in is only
 // read. Neither is kept. in and dst's spare capacity must not overlap.
 //
-// When ctx ends while the function runs, it is asked to stop, and Append returns what it then returns. When ctx has
-// ended before, or ends while Append waits for an instance, the function is not called.
+// When ctx ends while the function runs, or its limit is over (WithCallTimeout, Func.WithTimeout), it is asked to stop, and Append returns what it then
+// returns. When ctx has ended before, or ends while Append waits for an instance, the function is not called.
 //
 // With an error, dst is returned as it was, and its spare capacity may have been written to. The error is a *CallError, a
 // *ContractError or a *UsageError, or an *OpenError when the instance had panicked before and could not be started anew.
@@ -368,9 +440,28 @@ func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.A
 //
 // In this process the function runs on the thread of the calling goroutine, or on the instance's own with threads=pinned.
 func (f *Func) Append(ctx context.Context, dst, in []byte) ([]byte, error) {
-	out, status, err := f.plugin.engine.Append(ctx, f.fn, dst, in)
+	out, status, err := f.engine.Append(ctx, f.fn, dst, in)
 	if err != nil || status != 0 {
-		return dst, callError(f.plugin.Name(), f.name, status, out[len(dst):], err, ctx)
+		return dst, f.error(status, out[len(dst):], err, ctx)
 	}
 	return out, nil
+}
+
+// Try is Append that makes no error of a status: of FERRULE_PASS, by which a plug-in says that it has nothing to say to
+// this input (rule R22), or of any other. With a status other than abi.StatusOK, what was appended is the plug-in's message, which may be
+// no UTF-8; no error is made of it, so that a call that is declined costs what a call costs. The error says why there is no status, as
+// Append's does; a *CallError among them is the loader's own, or says that the function has stopped because its limit was over.
+func (f *Func) Try(ctx context.Context, dst, in []byte) ([]byte, Status, error) {
+	out, status, err := f.engine.Append(ctx, f.fn, dst, in)
+	if err == nil {
+		return out, status, nil
+	}
+	return dst, 0, f.noStatus(ctx, err, status, out[len(dst):])
+}
+
+// noStatus makes an error of an engine's. It is kept out of line: what it takes in line makes Try slower.
+//
+//go:noinline
+func (f *Func) noStatus(ctx context.Context, err error, status Status, message []byte) error {
+	return f.error(status, message, err, ctx)
 }

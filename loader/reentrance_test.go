@@ -24,7 +24,7 @@ import (
 
 // A host function that ferrule_start calls while an instance is renewed, and that calls the plug-in, would wait for itself.
 func TestReentranceWhileAnInstanceIsRenewed(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "concurrent", "pinned"} {
 			f := openForeign(t, w, threads, loader.WithConfig([]byte("ask")))
 			_, err := f.Call(ctx, "fails", nil)
@@ -46,7 +46,7 @@ func TestReentranceWhileAnInstanceIsRenewed(t *testing.T) {
 // A call that comes from an instance which was poisoned meanwhile, or is just renewed, has the others: it is refused only when
 // there is none. Neither does it wait for that instance, nor do calls that come from nowhere.
 func TestPoisonedInstanceAmongOthers(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		nested := func(ctx context.Context, f *foreign, want error) {
 			for range 50 {
 				_, err := f.Call(ctx, "ok", nil)
@@ -135,7 +135,7 @@ func TestReentranceFromSeveralThreads(t *testing.T) {
 
 // A context that a host function kept is over with its call, also when the call that runs now has the same parent.
 func TestReentranceOfAContextWithTheSameParent(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "pinned"} {
 			f := openForeign(t, w, threads)
 			var kept context.Context
@@ -165,7 +165,7 @@ func TestReentranceOfAContextWithTheSameParent(t *testing.T) {
 // Thousands of calls find the instance of a plug-in poisoned, and wait until the last call in it is over: a few look for that, and
 // tell the others.
 func TestManyWaitForARenewal(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		f := openForeign(t, w, "concurrent")
 		in, out := make(chan struct{}), make(chan struct{})
 		do := func(context.Context) {
@@ -198,7 +198,7 @@ func TestManyWaitForARenewal(t *testing.T) {
 // A plug-in and its host that call each other without end are refused at a depth, whatever bounds there are beside it: by the
 // context, and by the goroutine where the context is another one.
 func TestRecursionEnds(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		for _, c := range []struct {
 			name    string
 			pass    func(context.Context) context.Context
@@ -245,7 +245,7 @@ func TestRecursionEnds(t *testing.T) {
 
 // Plug-ins that call each other in a circle, each with all its instances in use: the last one to wait is refused, by name.
 func TestCircleOfPlugins(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		for _, n := range []int{2, 3} {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				plugins := make([]*foreign, n)
@@ -300,7 +300,7 @@ func TestCircleOfPlugins(t *testing.T) {
 
 // A plug-in that waits for another one, which others use for as long as they like, is in no circle.
 func TestWaitingIsNoCircle(t *testing.T) {
-	bothWays(t, func(t *testing.T, w way) {
+	allWays(t, func(t *testing.T, w way) {
 		one, two := openForeign(t, w, "serial"), openForeign(t, w, "serial")
 		inside, leave := make(chan bool), make(chan bool)
 		block := func(context.Context) { inside <- true; <-leave }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -38,11 +39,10 @@ func TestSDKForC(t *testing.T) {
 		assert.Equal(t, long, call(t, p, "import_echo", long))
 		assert.Equal(t, strings.Repeat("abc", 1000), call(t, p, "import_repeat", "abc"))
 		for fn, want := range map[string]loader.CallError{
-			"fail":           {Status: loader.ErrInvalid, Message: "line 3: " + long},
-			"fail_newline":   {Status: 1234, Message: "two newlines"},
-			"import_refuse":  {Status: loader.ErrUnsupported, Message: "refused\nunsupported"},
-			"import_silent":  {Status: 1001, Message: "status 1001"},
-			"import_unbound": {Status: loader.ErrMisuse},
+			"fail":          {Status: loader.ErrInvalid, Message: "line 3: " + long},
+			"fail_newline":  {Status: 1234, Message: "two newlines"},
+			"import_refuse": {Status: loader.ErrUnsupported, Message: "refused\nunsupported"},
+			"import_silent": {Status: 1001},
 		} {
 			_, err := p.Call(ctx, fn, []byte(long))
 			want.Plugin, want.Func = "helpers", fn
@@ -140,4 +140,92 @@ func TestSDKForRustThreads(t *testing.T) {
 		assert.Len(t, lines.all(), 6)
 		assert.Equal(t, "true", call(t, p, "after_scope", ""))
 	})
+}
+
+// What came with version 1.1, asked for through each SDK.
+func TestSDKsSince11(t *testing.T) {
+	for _, sdk := range []struct {
+		name, config                      string
+		library                           func(testing.TB) string
+		copies, args, data, written, says string // a function with streams, and what it makes of them
+		passes, wants, wanted             string // functions; the latter is one that is offered
+	}{
+		{"C", "", func(tb testing.TB) string { return fixture.SDK(tb, "helpers.c") }, "stream_copy", "", "a\nb", "a\nb", "", "pass", "want_mail", "want_cache"},
+		{"C++", "7", func(tb testing.TB) string { return fixture.SDK(tb, "entries.cpp") }, "lines", "", "a\nb", "0:a\n1:b\n", "2", "throws_pass", "want_mail", "want_cache"},
+		{"Rust", "", func(tb testing.TB) string { return fixture.Rust(tb, "fixture-streams") }, "shout", "> ", "a\nb", "> A\n> B\n", "2", "", "", ""},
+		{"Rust, words", "", func(tb testing.TB) string { return fixture.Rust(tb, "fixture-words") }, "", "", "", "", "", "deep", "", ""},
+		{"Rust, wants", "", func(tb testing.TB) string { return fixture.Rust(tb, "fixture-wants") }, "", "", "", "", "", "", "both", "straight"},
+	} {
+		t.Run(sdk.name, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, w way) {
+				opts := []loader.Option{loader.WithConfig([]byte(sdk.config))}
+				for _, name := range []string{"greedy", "hollow", "stuck", "growing", "forgetful", "echo", "repeat", "refuse", "silent", "needed", "cache", "city"} {
+					opts = append(opts, loader.WithHostFunc(name, upper))
+				}
+				p := w.open(t, sdk.library(t), opts...)
+				if sdk.copies != "" {
+					f, err := p.Func(sdk.copies)
+					require.NoError(t, err)
+					var written strings.Builder
+					out, err := f.Stream(ctx, []byte(sdk.args), strings.NewReader(sdk.data), &written)
+					require.NoError(t, err)
+					assert.Equal(t, []string{sdk.written, sdk.says}, []string{written.String(), string(out)})
+					_, err = f.Call(ctx, []byte(sdk.args))
+					assert.ErrorIs(t, err, loader.ErrUnsupported, "a call without streams")
+					_, err = f.Stream(ctx, []byte(sdk.args), iotest.ErrReader(errLeft), &written)
+					assert.ErrorIs(t, err, errLeft, "the reader's own error")
+				}
+				if sdk.passes != "" {
+					f, err := p.Func(sdk.passes)
+					require.NoError(t, err)
+					_, status, err := f.Try(ctx, nil, []byte("not a number"))
+					require.NoError(t, err)
+					assert.Equal(t, loader.ErrPass, status)
+				}
+				if sdk.wants != "" {
+					assert.Equal(t, "ADA", call(t, p, sdk.wanted, "ada"))
+					_, err := p.Call(ctx, sdk.wants, []byte("ada"))
+					assert.ErrorIs(t, err, loader.ErrUnsupported)
+				}
+			})
+		})
+	}
+}
+
+// A state goes on in a successor that is written with the SDK for C++, and with the one for Rust.
+func TestSDKsHandOver(t *testing.T) {
+	for _, sdk := range []struct {
+		name, config, fn string
+		library          func(testing.TB) string
+		want             [3]string // before, after, after new settings
+		settings         string
+		refused          string
+	}{
+		{"C++", "7", "add", func(tb testing.TB) string { return fixture.SDK(tb, "entries.cpp") }, [3]string{"1", "2", "3"}, "40", ""},
+		{"Rust", "2", "next", func(tb testing.TB) string { return fixture.Rust(tb, "fixture-handover") }, [3]string{"2", "4", "9"}, "5", "0"},
+	} {
+		t.Run(sdk.name, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, w way) {
+				path, in := sdk.library(t), "1"
+				opts := []loader.Option{loader.WithConfig([]byte(sdk.config))}
+				for _, name := range []string{"echo", "repeat", "refuse", "silent"} {
+					opts = append(opts, loader.WithHostFunc(name, echo))
+				}
+				p, err := w.try(path, opts...)
+				require.NoError(t, err)
+				assert.Equal(t, sdk.want[0], call(t, p, sdk.fn, in))
+				next, err := p.Handover(ctx, func(s *loader.State) (*loader.Plugin, error) {
+					return w.try(path, append(opts[:len(opts):len(opts)], loader.WithState(s))...)
+				})
+				require.NoError(t, err)
+				require.NoError(t, p.Close())
+				assert.Equal(t, sdk.want[1], call(t, next, sdk.fn, in), "it goes on")
+				var refusal *loader.CallError
+				assert.ErrorAs(t, next.Configure(ctx, []byte(sdk.refused)), &refusal)
+				require.NoError(t, next.Configure(ctx, []byte(sdk.settings)))
+				assert.Equal(t, sdk.want[2], call(t, next, sdk.fn, in))
+				require.NoError(t, next.Close())
+			})
+		})
+	}
 }

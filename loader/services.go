@@ -5,50 +5,82 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/panics"
 )
 
 // services is the host side of one plug-in, as its engine sees it (engine.Host).
 type services struct {
-	logger  *slog.Logger
-	plugin  slog.Attr    // its name, with each line
-	imports []abi.Symbol // by ordinal
-	funcs   []HostFunc   // by ordinal; none is nil
+	logger *slog.Logger
+	plugin slog.Attr         // its name, with each line
+	names  []abi.Symbol      // of imports and wants, by ordinal
+	funcs  []HostFunc        // by ordinal; nil of a want that is not offered
+	info   map[string]string // see WithPluginInfo
+	data   string            // see WithDataFolder; may be empty
+	overdue
 }
 
-func newServices(d *abi.Description, o *options) *services {
-	s := &services{logger: o.logger, plugin: slog.String("plugin", d.Manifest.Name), imports: d.Imports}
-	for _, imp := range d.Imports {
-		s.funcs = append(s.funcs, o.hostFuncs[imp.Name])
+func newServices(d *abi.Description, o *options, words engine.Words) *services {
+	s := &services{logger: o.logger, plugin: slog.String(pluginKey, d.Manifest.Name), names: d.Ordinals(), info: o.info, data: o.data}
+	for _, f := range s.names {
+		s.funcs = append(s.funcs, o.hostFuncs[f.Name])
 	}
+	s.tell = s.tellsOf(o.overdue, words.Overdue)
 	return s
 }
 
 // Call runs a host function and turns its error into a status.
 func (s *services) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
-	out, err := s.funcs[ordinal](ctx, in)
+	fn := HostFunc(nil)
+	switch ordinal {
+	case engine.Info:
+		return s.answer(ctx, string(in))
+	case engine.Next:
+		if call, ok := ctx.(interface{ Next() any }); ok {
+			fn, _ = call.Next().(HostFunc)
+		}
+	default:
+		fn = s.funcs[ordinal]
+	}
+	if fn == nil {
+		return nil, abi.StatusUnsupported // R23, R33
+	}
+	out, err := fn(ctx, slices.Clip(in)) // what is appended to in is memory of its own
 	if err != nil {
 		message, status := engine.Failure(err)
-		if e, ok := err.(*hostCodecError); ok {
-			message = []byte(e.of(s.imports[ordinal]))
+		if e, ok := err.(*hostCodecError); ok && ordinal != engine.Next {
+			message = []byte(e.of(s.names[ordinal]))
 		}
 		return message, status
 	}
 	return out, abi.StatusOK
 }
 
+// name says in words which host function panicked.
+func (s *services) name(ordinal uint32) string {
+	switch ordinal {
+	case engine.Info:
+		return "the context of the call"
+	case engine.Next:
+		return "what stands behind the wrapper"
+	default:
+		return "host function " + s.names[ordinal].Name
+	}
+}
+
 // Panicked turns a host function's panic into a status, and logs where it came from.
 func (s *services) Panicked(ctx context.Context, ordinal uint32, value any) ([]byte, abi.Status) {
-	text := fmt.Sprintf("host function %s panicked: %v", s.imports[ordinal].Name, value)
+	text := fmt.Sprintf("%s panicked: %s", s.name(ordinal), panics.Text(value))
 	s.log(ctx, slog.LevelError, text, slog.String("stack", string(debug.Stack())))
 	return []byte(text), abi.StatusFailed
 }
 
 // Log writes one line of the plug-in's.
-func (s *services) Log(ctx context.Context, level abi.Level, text []byte) {
+func (s *services) Log(ctx context.Context, level abi.Level, text, fields []byte) {
 	to := slog.LevelInfo
 	switch level {
 	case abi.LogError:
@@ -62,8 +94,26 @@ func (s *services) Log(ctx context.Context, level abi.Level, text []byte) {
 	}
 	defer func() { _ = recover() }() // as in log; the handler is asked here already
 	if s.logger.Enabled(ctx, to) {
-		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"), s.plugin)
+		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"), s.attributes(fields)...)
 	}
+}
+
+// pluginKey is the key of the attribute that says which plug-in wrote a line.
+const pluginKey = "plugin"
+
+// attributes returns a line's attributes: the plug-in's name, and its fields (R31), none of which can pass for the name.
+func (s *services) attributes(fields []byte) []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 8), s.plugin)
+	for text := strings.ToValidUTF8(string(fields), "\uFFFD"); text != ""; {
+		var field string
+		field, text, _ = strings.Cut(text, "\x00")
+		key, value, _ := strings.Cut(field, "=")
+		if key == pluginKey {
+			key = "field." + key
+		}
+		attrs = append(attrs, slog.String(key, value))
+	}
+	return attrs
 }
 
 // LevelTrace is the slog level of a plug-in's FERRULE_LOG_TRACE lines, below slog.LevelDebug.

@@ -6,15 +6,18 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 )
@@ -111,14 +114,14 @@ func (c *transcript) record(t *testing.T, w way, path string) *recording {
 		}))
 	}
 	within(t, func() {
+		if c.shuffle {
+			defer func() { slices.Sort(r.lines) }()
+		}
 		var err error
 		r.p, err = w.try(path, opts...)
 		if err != nil {
 			r.say("open: %s", described(err))
 			return
-		}
-		if c.shuffle {
-			defer func() { slices.Sort(r.lines) }()
 		}
 		r.say("open: %s %s", r.p.Name(), r.p.Version())
 		for _, step := range c.steps {
@@ -290,6 +293,92 @@ func ended(fn string, why error) step {
 	}
 }
 
+// tries calls a function by Try.
+func tries(fn string, inputs ...string) step {
+	return func(r *recording) {
+		f, err := r.p.Func(fn)
+		require.NoError(r, err)
+		for _, in := range inputs {
+			r.calls++
+			out, status, err := f.Try(ctx, nil, []byte(in))
+			r.outcome(fmt.Sprintf("try %s(%s) %d", fn, shown([]byte(in)), status), out, err)
+		}
+	}
+}
+
+// streams calls a function with the streams that its meta text says, of which the input breaks off where that is asked for.
+func streams(fn, args, data string, breaks bool) step {
+	return func(r *recording) {
+		i := slices.IndexFunc(r.p.Info().Funcs, func(s abi.Symbol) bool { return s.Name == fn })
+		require.GreaterOrEqual(r, i, 0, fn)
+		f, err := r.p.Func(fn)
+		require.NoError(r, err)
+		var in io.Reader
+		var out io.Writer
+		var written bytes.Buffer
+		if has := r.p.Info().Funcs[i].Stream; has&abi.StreamIn != 0 {
+			in = strings.NewReader(data)
+			if breaks {
+				in = io.MultiReader(in, iotest.ErrReader(errLeft))
+			}
+		}
+		if has := r.p.Info().Funcs[i].Stream; has&abi.StreamOut != 0 {
+			out = &written
+		}
+		r.calls++
+		result, err := f.Stream(ctx, []byte(args), in, out)
+		r.outcome(fmt.Sprintf("stream %s(%s) of %s, breaks %t, wrote %s", fn, shown([]byte(args)), shown([]byte(data)), breaks, shown(written.Bytes())), result, err)
+	}
+}
+
+// wraps calls a hook that stands around a function in Go.
+func wraps(point, in string, behind loader.HostFunc) step {
+	return func(r *recording) {
+		f, err := r.p.Hook(point)
+		require.NoError(r, err)
+		r.calls++
+		out, err := f.Call(loader.WithNext(ctx, func(ctx context.Context, in []byte) ([]byte, error) {
+			r.say("  behind(%s)", shown(in))
+			return behind(ctx, in)
+		}), []byte(in))
+		r.outcome(fmt.Sprintf("wrap %s(%s)", point, shown([]byte(in))), out, err)
+	}
+}
+
+// configures gives the plug-in new settings.
+func configures(config string) step {
+	return func(r *recording) { r.say("configure %q: %s", config, described(r.p.Configure(ctx, []byte(config)))) }
+}
+
+// sessions calls a function in a session of its own, once for each input.
+func sessions(config, fn string, inputs ...string) step {
+	return func(r *recording) {
+		s, err := r.p.NewSession(ctx, []byte(config))
+		if err != nil {
+			r.say("session %q: %s", config, described(err))
+			return
+		}
+		for _, in := range inputs {
+			r.calls++
+			out, err := s.Call(ctx, fn, []byte(in))
+			r.outcome(fmt.Sprintf("session %q: %s(%s)", config, fn, shown([]byte(in))), out, err)
+		}
+		r.say("end of the session: %s", described(s.Close()))
+	}
+}
+
+// watches calls a function, and writes down what it told of its progress last.
+func watches(fn, in string) step {
+	return func(r *recording) {
+		f, err := r.p.Func(fn)
+		require.NoError(r, err)
+		var done, total uint64
+		r.calls++
+		out, err := f.Call(loader.WithProgress(ctx, func(d, t uint64) { done, total = d, t }), []byte(in))
+		r.outcome(fmt.Sprintf("%s(%s) up to %d of %d", fn, shown([]byte(in)), done, total), out, err)
+	}
+}
+
 // closes closes the plug-in before the end.
 func closes(r *recording) { r.say("close: %s", described(r.p.Close())) }
 
@@ -458,7 +547,6 @@ var transcripts = []transcript{
 			calls("in_text", "short", "longer than that", "a\x00b"), calls("buffer", long), calls("buffer_text", "x"),
 			calls("buffer_too_long", "x"),
 			calls("import_echo", "x", long), calls("import_repeat", "abc"), calls("import_refuse"), calls("import_silent"),
-			calls("import_unbound"),
 			calls("import_chain", "x"), calls("log", "warned", long), calls("log_error"), calls("log_trace"),
 			calls("count"), calls("cancelled"),
 			batches("import_chain", "a", "b"), views("buffer", long),
@@ -529,6 +617,63 @@ var transcripts = []transcript{
 	{name: "Rust, batches", library: rust("batch"), funcs: map[string]loader.HostFunc{"cancel": silent}, steps: []step{
 		batches("repeat", "3", "0", "9000", "100000", "x"), batches("panic_at", "a", "panic", "b"),
 		batches("cancel_at", "a", "cancel", "b"),
+	}},
+	{name: "services of version 1.1", library: c("services"), options: []loader.Option{loader.WithConfig([]byte("first")), loader.WithPluginInfo("shop.tenant", "ada")},
+		funcs: map[string]loader.HostFunc{"needed": echo, "upper": upper}, steps: []step{
+			tries("pass", "", "x"), calls("pass", "", "x"), hooks("pass", ""), calls("upper", "", "a", long), calls("again", "a"), calls("ordinals"),
+			calls("info", "instance", "offers.upper", "offers.again", "offers.other", "shop.tenant", "shop.other", "remaining", "data", "", "\xff"),
+			hooks("around", "x"), wraps("around", "x", upper), wraps("around", long, upper), wraps("around", "x", panics),
+			wraps("around", "why", failing(loader.Status(1234))), calls("next", "x"), calls("log_fields", "text\x00a=1\x00b\x00", "\xff\x00\xff=\xff\x00"),
+			watches("progress", ""), calls("progress"), calls("room", "0", "1", "100000", "5000000"), calls("room_grows", "abc", long), calls("room_own"),
+			batches("room", "3", "100000", "0", "300000"), batches("room_grows", "abc", long, ""), views("room", "300000"), appends("room", "9", 3),
+			streams("sum", "", "", false), streams("sum", "", "abc", false), streams("sum", "", long, false), streams("sum", "", "abc", true),
+			streams("count", "3", "", false), streams("count", "30000", "", false), streams("swap", "", "aBc", false), streams("pipe", "", long, false),
+			streams("pipe", "", "abc", true), streams("first", "", "x", false), streams("panics", "", "abc", false), streams("statuses", "", "a", false),
+			calls("sum"), batches("sum", "", ""), calls("no_streams"), calls("background"), calls("config"), configures("second"), calls("config"),
+			configures("refused"), calls("config"), sessions("mine", "config", ""), sessions("fails", "config", ""), calls("add", "", ""),
+			sessions("mine", "add", "", ""),
+		}},
+	{name: "C SDK, services of version 1.1", library: sdk("helpers.c"), funcs: map[string]loader.HostFunc{"greedy": echo, "hollow": echo, "stuck": echo,
+		"growing": echo, "forgetful": echo, "echo": echo, "repeat": repeat, "refuse": refuse, "silent": silent, "cache": upper}, steps: []step{
+		calls("pass"), calls("pass_with_reason", "cats"), tries("pass_with_reason", "cats"), calls("want_cache", "a", long), calls("want_mail", "a"),
+		calls("offered", "cache", "mail"), calls("room_grows", "", "7"), streams("stream_count", "", long, true), streams("stream_copy", "", long, false),
+		streams("stream_print", "text", "", false), streams("stream_fives", "", "twelve bytes", false), streams("stream_fives", "", "twelve bytes", true),
+		calls("stream_count"), hooks("wrapper", "x"), wraps("wrapper", "x", upper), wraps("wrapper", long, upper), watches("progress", "seven"),
+		calls("log_fields", "x"), calls("log_no_fields"), calls("background_outside"),
+	}},
+	{name: "C++ SDK, services of version 1.1", library: sdk("entries.cpp"), options: []loader.Option{loader.WithConfig([]byte("7"))},
+		funcs: map[string]loader.HostFunc{"echo": echo, "repeat": repeat, "refuse": refuse, "silent": silent, "cache": upper}, steps: []step{
+			calls("results", "pass", "reason", "error", "view", "x"), tries("results", "pass", "view"), calls("throws_pass"), calls("want_cache", "a"),
+			calls("want_mail", "a"), calls("offers"), calls("knows", "instance", "shop.tenant"), streams("copies", "", long, false),
+			streams("copies", "", "abc", true), streams("lines", "", "a\nb\nc", false), calls("lines"), hooks("wrapper", "x"), wraps("wrapper", "x", upper),
+			wraps("wrapper", "x", failing(loader.ErrUnsupported)), watches("progresses", "seven"), calls("logs_fields", "x"), configures("40"), calls("get"),
+			configures("x"), calls("get"), sessions("12", "get", ""), sessions("y", "get", ""),
+		}},
+	{name: "Rust, streams", library: rust("streams"), steps: []step{
+		streams("count", "", "a\nb\n", false), streams("count", "", long, true), calls("count"), streams("produce", "3", "", false),
+		streams("produce", "30000", "", false), streams("produce", "x", "", false), streams("shout", "> ", "a\nb", false), streams("shout", "", long, false),
+		streams("shout", "", "\xff", false), streams("half", "", "abcdef", false), streams("half", "error", "abcdef", false),
+		streams("half", "panic", "abcdef", false), streams("half", "", "a", false), batches("count", "", ""),
+	}},
+	{name: "Rust, room", library: rust("room"), steps: []step{
+		calls("room_table", "3", "30000", "x"), calls("room_slice", "0", "1", "300000"), calls("room_dropped", "fail", "pass", "panic", ""),
+		tries("room_dropped", "pass"), calls("room_reserved"), calls("room_unused"), calls("room_thread"), batches("room_slice", "3", "100000", "x", "0"),
+		views("room_slice", "300000"), appends("room_slice", "9", 3),
+	}},
+	{name: "Rust, wants", library: rust("wants"), funcs: map[string]loader.HostFunc{"needed": upper, "city": echo}, steps: []step{
+		calls("greet", "a"), calls("straight", "a", long), calls("both", "a")}},
+	{name: "Rust, wants that are not offered", library: rust("wants"), funcs: map[string]loader.HostFunc{"needed": upper}, steps: []step{
+		calls("greet", "a"), calls("straight", "a"), calls("both", "a")}},
+	{name: "Rust, between calls", library: rust("between"), shuffle: true, funcs: map[string]loader.HostFunc{"push": echo}, steps: []step{
+		calls("too_late"), closes}},
+	{name: "Rust, settings", library: rust("handover"), options: []loader.Option{loader.WithConfig([]byte("2"))}, steps: []step{
+		calls("next", "", ""), configures("5"), calls("next"), configures("0"), configures("x"), calls("next"), sessions("3", "next", "", ""),
+		sessions("0", "next", ""), batches("next", "", ""),
+	}},
+	{name: "Rust, words", library: rust("words"), options: []loader.Option{loader.WithPluginInfo("shop.tenant", "ada")}, steps: []step{
+		hooks("page", "/health"), hooks("page", "/"), wraps("page", "/twice", upper), wraps("page", "/x", failing(loader.ErrUnsupported)),
+		hooks("double", "21"), hooks("double", "x"), calls("deep", "21", "x"), tries("deep", "21", "x"),
+		calls("info", "shop.tenant", "instance", "shop.other"), watches("progress", ""), calls("fields"),
 	}},
 	{name: "Rust, own threads", library: rust("threads"), shuffle: true,
 		funcs: map[string]loader.HostFunc{"shout": upper}, steps: []step{

@@ -85,31 +85,6 @@ func TestShutdownOfACall(t *testing.T) {
 	assert.Equal(t, "fault", crash.Func)
 }
 
-// WithCallTimeout is named where it strikes, and found as the deadline that it is.
-func TestCallTimeoutIsNamed(t *testing.T) {
-	limit := func(grace time.Duration) loader.Option {
-		return isolate.InWorker(isolate.WithCallTimeout(100*time.Millisecond), isolate.WithGrace(grace))
-	}
-	p, err := loader.Open(fixture.C(t, "host"), limit(time.Minute), loader.WithHostFunc("upper", upper), loader.WithHostFunc("again", echo))
-	require.NoError(t, err)
-	defer p.Close()
-	_, err = p.Call(ctx, "wait", nil)
-	var cancelled *loader.CallError
-	require.ErrorAs(t, err, &cancelled)
-	assert.ErrorIs(t, err, loader.ErrCancelled)
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.ErrorContains(t, err, "after 100ms (isolate.WithCallTimeout)")
-
-	hanging, err := loader.Open(fixture.C(t, "fault_infinite_loop"), limit(50*time.Millisecond))
-	require.NoError(t, err)
-	defer hanging.Close()
-	_, err = hanging.Call(ctx, "fault", nil)
-	var overrun *loader.DeadlineError
-	require.ErrorAs(t, err, &overrun)
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.ErrorContains(t, err, "did not return after 100ms (isolate.WithCallTimeout) and 50ms more (isolate.WithGrace)")
-}
-
 // A call that ended with its context says why.
 func TestCancelledCallsSayWhy(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {

@@ -34,5 +34,5 @@ CARGO_HOME=$PWD/$work/home PATH=$bin:$PATH
 CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=$work/target
 export CARGO_HOME PATH CARGO_NET_OFFLINE CARGO_TARGET_DIR
 cargo build --locked -p ferrule-plugin --no-default-features
-cargo test --locked -p ferrule-plugin --all-features --lib --test plugins
+cargo test --locked -p ferrule-plugin --all-features --lib --test plugins --test since_1_1
 ./check-package.sh

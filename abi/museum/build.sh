@@ -51,8 +51,8 @@ targets: [ x86_64-macos, arm64-macos ]
 install-name: '/usr/lib/libSystem.B.dylib'
 exports:
   - targets: [ x86_64-macos, arm64-macos ]
-    symbols: [ dyld_stub_binder, ___bzero, _abort, _bzero, _free, _malloc, _memchr, _memcmp, _memcpy, _memmove, _memset,
-               _realloc, _strlen, _strtol, _vsnprintf ]
+    symbols: [ dyld_stub_binder, ___bzero, _abort, _bzero, _calloc, _free, _malloc, _memchr, _memcmp, _memcpy, _memmove, _memset,
+               _realloc, _snprintf, _strchr, _strcmp, _strcpy, _strlen, _strrchr, _strtol, _vsnprintf ]
 ...
 EOF
 }

@@ -34,7 +34,7 @@ func TestExportedNamesAreDocumented(t *testing.T) {
 		}
 		t.Errorf("%s: %s has no comment", at.Position(name.Pos()), name.Name)
 	}
-	for _, folder := range []string{"abi", "loader", "loader/escape", "loader/inspect", "loader/isolate", "loader/isolate/sandbox"} {
+	for _, folder := range []string{"abi", "loader", "loader/escape", "loader/inspect", "loader/isolate", "loader/isolate/sandbox", "plugins/config"} {
 		at := token.NewFileSet()
 		files, err := filepath.Glob(filepath.Join(fixture.Root(), folder, "*.go"))
 		require.NoError(t, err)

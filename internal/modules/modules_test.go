@@ -27,7 +27,7 @@ const root = "github.com/ferrule-dev/ferrule"
 func goCommand(t *testing.T, dir string, env []string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(fixture.Tool(t, "go", "see https://go.dev/dl"), args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, append(append(os.Environ(), "GOWORK="), env...) // the tree's, whatever the user has set
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -287,6 +287,33 @@ func TestLoaderIsLight(t *testing.T) {
 	t.Parallel()
 	for _, goos := range systems {
 		assert.Empty(t, reaches(t, fixture.Root(), goos, "./loader/...", "./abi/..."), goos)
+	}
+}
+
+// The core system has the formats that it reads, and nothing of who watches it or of where plug-ins are fetched from: that is in a module of its own,
+// or, for release pages, in a package that nobody else there imports.
+func TestPluginsIsLight(t *testing.T) {
+	t.Parallel()
+	for _, goos := range systems {
+		reached := reaches(t, fixture.Root(), goos, "./plugins/...")
+		assert.NotEmpty(t, reached, "the format of config.yaml")
+		for _, chain := range reached {
+			assert.Regexp(t, ` → go\.yaml\.in/yaml/v3$|^`+root+`/plugins/release → net/http$`, chain, goos)
+		}
+	}
+	for _, module := range []string{"./plugins/otel", "./plugins/oci"} {
+		assert.NotEmpty(t, reaches(t, fixture.Root(), "linux", module))
+	}
+}
+
+// Who uses OCI registries does not get the ones that its tests run.
+func TestOCIRequires(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(fixture.Root(), "plugins", "oci", "go.sum"))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "oras.land/oras-go/v2")
+	for _, registry := range []string{"github.com/distribution/", "github.com/google/go-containerregistry"} {
+		assert.NotContains(t, string(text), registry)
 	}
 }
 

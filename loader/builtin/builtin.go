@@ -18,6 +18,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"reflect"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -28,12 +29,13 @@ import (
 // run at the same time, as Threads says.
 //
 // in is the caller's, valid until the function returns: copy what is kept. The result is copied before it is used, so it may
-// be in, or a part of it. ctx is the caller's context, and names the call: Import, Log and State need it, and calls that are made
+// be in, or what append makes of it, which is memory of its own. ctx is the caller's context, and names the call: Import, Log and State need it, and calls that are made
 // with it are known to come from here. When it ends, the function should return soon, with its error.
 //
-// An error becomes the status and the message that the caller gets, as a *loader.CallError: a loader.Status that it wraps,
-// loader.ErrCancelled for a context's error, otherwise loader.ErrFailed, which a Status that the contract reserves becomes, too. A
-// panic becomes loader.ErrPanic, with a line in the plug-in's log, and the instance is started anew before its next call. A function
+// An error becomes the status and the message that the caller gets, as a *loader.CallError: a loader.Status that it wraps, from 1 on,
+// whichever a plug-in in C could return; loader.ErrCancelled for a context's error; otherwise loader.ErrFailed. loader.ErrPass says that it has nothing to say to this input (rule R22). Where it wraps a *loader.CallError,
+// ErrPanic and ErrMisuse, which are about that call, become ErrFailed. A panic is loader.ErrPanic, with the
+// panic's text for a message and a line in the plug-in's log. After ErrPanic the instance is started anew before its next call. A function
 // that ends its goroutine (t.FailNow in a test) ends its caller's, but in a pinned plug-in: there it is loader.ErrPanic.
 type Func func(ctx context.Context, in []byte) ([]byte, error)
 
@@ -44,7 +46,11 @@ type Function struct {
 	In     string // the media type of its input
 	Out    string // the media type of its output
 	Schema string // a schema of its input or output
-	Call   Func   // not nil
+	// Stream says which streams a call of it may have, which Input and Output are then. None is the default.
+	Stream abi.Stream
+	// Keys are further keys of its meta text, such as a hook's order, before, after, priority and wrap (rule R32).
+	Keys map[string]string
+	Call Func // not nil
 }
 
 // Plugin is a plug-in in Go, before it is opened. It can be opened any number of times, by any goroutine, each with its own instances. It
@@ -60,6 +66,10 @@ type Plugin struct {
 	Funcs   []Function // what the host may call; each name once
 	Hooks   []Function // what attaches to the host's extension points; each once
 	Imports []string   // the names of the host functions that it needs; each once
+	Wants   []string   // those that it uses where they are offered, and none of Imports; see Offered
+
+	Keys         map[string]string // further keys of its manifest, such as homepage and provides (rule R32)
+	ConfigSchema string            // a schema of its configuration; may be empty
 
 	// Start makes the state of one instance, which State returns: once for each instance when the plug-in is opened, and again
 	// after a panic. It runs on a goroutine of its own, or on the pinned instance's. config is what loader.WithConfig was given, and only
@@ -69,6 +79,17 @@ type Plugin struct {
 	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked, on a goroutine as Start; or nil.
 	// No call of the instance runs. A panic of it is a line in the plug-in's log.
 	Stop func(state any)
+
+	// Configure gives an instance new settings, when loader.Plugin.Configure is called, while no other call of it runs (rule R28). It takes them, or
+	// fails and leaves the instance as it was. config is only read. With nil, new instances are started in the place of the old ones.
+	Configure func(ctx context.Context, state any, config []byte) error
+
+	// StateFormat is a word for the format of what Save returns and Resume takes (rule R29); all three are there, or none is.
+	StateFormat string
+	// Save returns an instance's state as bytes, for its successor, while no other call runs. The instance stays as it is.
+	Save func(ctx context.Context, state any) ([]byte, error)
+	// Resume has an instance that was just started take over the state of its predecessor. When it fails, the instance is stopped.
+	Resume func(ctx context.Context, state any, saved []byte) error
 }
 
 // Open opens the plug-in with the options of loader.Open, whose errors it returns; Path is the plug-in's name in them. The options
@@ -78,17 +99,25 @@ type Plugin struct {
 func Open(p *Plugin, opts ...loader.Option) (*loader.Plugin, error) {
 	name := ""
 	if p != nil {
-		name = p.Name
+		name = p.Name[:min(len(p.Name), abi.MaxName+1)] // one that is longer is refused, and stands in the error
 	}
 	return loader.Open(name, append([]loader.Option{loader.WithEngine(Engine(p))}, opts...)...)
 }
 
-// Import calls the host function with this name, of those that the plug-in's Imports have. ctx is the one that the plug-in's function was
+// Import calls the host function with this name, of those that the plug-in's Imports and Wants have; a want that is not offered is a *Refused with
+// loader.ErrUnsupported. ctx is the one that the plug-in's function was
 // given, or comes from it. The result is the plug-in's. The error is a *Refused with the host function's status and message; a panic of
-// it is loader.ErrFailed, as for native code. It panics where ctx is of no call in progress, or the name is no import: that
-// is a fault of the plug-in.
+// it is loader.ErrFailed, as for native code. Where ctx is of no call in progress, or the name is no import, it is one with loader.ErrMisuse.
+//
+// It may be used on any goroutine until the function that was given ctx returns, and is refused from then on. The call ends when
+// those that are in a host function by then are back.
 func Import(ctx context.Context, name string, in []byte) ([]byte, error) {
-	return current(ctx, "Import").call(ctx, name, in)
+	s := enter(ctx)
+	if s == nil {
+		return nil, &Refused{name, abi.StatusMisuse, noCall("Import")}
+	}
+	defer s.exit()
+	return s.call(ctx, name, in)
 }
 
 // Refused is the error of Import: what the host function returned. It is the caller's.
@@ -109,18 +138,35 @@ func (r *Refused) Error() string {
 // Unwrap returns the status: a function that returns the error hands it on.
 func (r *Refused) Unwrap() error { return r.Status }
 
-// Log writes a line to the plug-in's log, which loader.WithLogger sets. ctx is as for Import, and so is the panic.
-func Log(ctx context.Context, level abi.Level, text string) {
-	current(ctx, "Log").open.host.Log(ctx, level, []byte(text))
+// Log writes a line of a level, such as abi.LogInfo, with attributes to the plug-in's log, which loader.WithLogger sets; there their values are texts, and the keys of a group have its
+// name before them. ctx is as for Import; where that is refused, the line is dropped.
+func Log(ctx context.Context, level abi.Level, text string, attrs ...slog.Attr) {
+	if s := enter(ctx); s != nil {
+		defer s.exit()
+		s.open.host.Log(ctx, level, []byte(text), fields(nil, "", attrs))
+	}
 }
 
-// State returns what Start made for the instance that the call runs in; nil without a Start. ctx is as for Import, and so is the
-// panic.
-func State(ctx context.Context) any { return current(ctx, "State").inst.state }
+// State returns what Start made for the instance that the call runs in; nil without a Start, in it, and between calls. ctx is as for Import; where that is refused, it
+// is nil.
+func State(ctx context.Context) any {
+	s := enter(ctx)
+	if s == nil {
+		return nil
+	}
+	defer s.exit()
+	if s.outside || s.starts {
+		return nil
+	}
+	return s.inst.state
+}
 
 // JSON makes a Func of a function on Go values, which loader.CallJSON calls. Input that is no JSON for In is loader.ErrInvalid; fn's own
-// errors are as Func's. fn is not nil.
+// errors are as Func's. Of nil it makes nil, which Open refuses.
 func JSON[In, Out any](fn func(context.Context, In) (Out, error)) Func {
+	if fn == nil {
+		return nil
+	}
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := json.Unmarshal(data, &in); err != nil {

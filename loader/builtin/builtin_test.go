@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -246,7 +248,7 @@ func TestOpenAsNative(t *testing.T) {
 				require.ErrorAs(t, err, &e)
 				require.ErrorIs(t, err, c.kind)
 				e.Path = "the plug-in"
-				said[way] = e.Error()
+				said[way] = strings.NewReplacer("ferrule_import_", "Imports: ", "ferrule_start", "Start").Replace(e.Error())
 			}
 			assert.Equal(t, said["native"], said["builtin"])
 			assert.Equal(t, said["native"], said["isolated"])
@@ -266,25 +268,45 @@ func TestWithEngine(t *testing.T) {
 	}
 	_, err := loader.Open("ehco", both...)
 	assert.ErrorIs(t, err, loader.ErrRead, "no plug-in in Go, and no file")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, `Check the path, or the name: did you mean "echo"?`)
 	p, err := loader.Open(library, loader.WithEngine(builtin.Engine(echo())), isolate.InWorker())
 	require.NoError(t, err)
 	_, isolated := p.Isolation()
 	assert.True(t, isolated)
 	require.NoError(t, p.Close())
 
-	text := filepath.Join(t.TempDir(), "notes.txt")
-	require.NoError(t, os.WriteFile(text, []byte("no plug-in"), 0o600))
+	dir := t.TempDir()
+	files := map[string]string{"empty.so": "", "short.so": "ELF", "lib.a": "!<arch>\n", "run.py": "#!/usr/bin/env python3\n", "script.so": "/* GNU ld script */\n",
+		"m.wasm": "\x00asm\x01\x00\x00\x00"}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		_, alone := loader.Open(path)
+		require.Error(t, alone)
+		_, beside := loader.Open(path, both...)
+		assert.EqualError(t, beside, alone.Error(), "the only engine that opens files says what is wrong")
+		_, isolated := loader.Open(path, both[0], isolate.InWorker())
+		assert.EqualError(t, isolated, alone.Error())
+	}
+	_, alone := loader.Open(dir)
+	_, beside := loader.Open(dir, both...)
+	assert.EqualError(t, beside, alone.Error())
+
+	two := []loader.Option{both[0], both[1], loader.WithEngine(another{loader.Native()})}
 	for _, c := range []struct {
 		path, text string
 		opts       []loader.Option
 	}{
-		{text, "a file of another kind, expected a file for builtin.Engine or loader.Native. Give the engine that opens such files", both},
-		{library, "native code, expected a file for builtin.Engine or another.Engine. Add loader.WithEngine(loader.Native())",
-			[]loader.Option{loader.WithEngine(builtin.Engine(echo())), loader.WithEngine(another{loader.Native()})}},
-		{library, "no name of a plug-in in Go, expected echo or state. Give builtin.Engine the plug-in", both[:1]},
+		{filepath.Join(dir, "empty.so"), "found an empty file, expected plug-ins in Go (builtin.Engine) or native code (loader.Native) or another kind (another.Engine). " +
+			"Give the engine that opens such files", two},
+		{library, "found native code, expected plug-ins in Go (builtin.Engine). Add loader.WithEngine(loader.Native()), or isolate.InWorker(); " +
+			"of the names of plug-ins in Go: there is echo, state", both[:1]},
+		{"ecko", `found no plug-in in Go of this name, and no file, expected plug-ins in Go (builtin.Engine). Check the name: did you mean "echo"?`, both[:1]},
 	} {
 		_, err = loader.Open(c.path, c.opts...)
 		assert.ErrorIs(t, err, loader.ErrNoEngine)
+		assert.NotErrorIs(t, err, fs.ErrNotExist)
 		assert.ErrorContains(t, err, c.text)
 	}
 	for _, c := range []struct {
@@ -292,8 +314,11 @@ func TestWithEngine(t *testing.T) {
 		opts []loader.Option
 	}{
 		{"WithEngine with nil", []loader.Option{loader.WithEngine(nil)}},
-		{"builtin.Engine twice", append(both[:1:1], both[0])},
-		{"isolate.InWorker twice", []loader.Option{isolate.InWorker(), isolate.InWorker()}},
+		{"builtin.Engine twice, expected it once. Give one builtin.Engine all plug-ins", append(both[:1:1], both[0])},
+		{"isolate.InWorker twice, expected it once. Give one isolate.InWorker all its options", []loader.Option{isolate.InWorker(), isolate.InWorker()}},
+		{"loader.Native twice, expected it once. Leave one of them out", []loader.Option{both[1], both[1]}},
+		{"loader.Native and isolate.InWorker, which both open native code", []loader.Option{both[1], isolate.InWorker()}},
+		{"isolate.InWorker and loader.Native, which both open native code", []loader.Option{isolate.InWorker(), both[0], both[1]}},
 		{"isolate.WithGrace with 0s", append(both[:1:1], isolate.InWorker(isolate.WithGrace(0)))},
 		{"WithSHA256 for a plug-in in Go", append(both[:1:1], loader.WithSHA256(fmt.Sprintf("%064x", 1)))},
 	} {
@@ -303,29 +328,47 @@ func TestWithEngine(t *testing.T) {
 	}
 }
 
+// What is missing is another file than the plug-in's: a host that falls back on fs.ErrNotExist goes on without what was ordered otherwise.
+func TestMissingIsThePluginItself(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	_, err := loader.Open(fixture.C(t, "echo"), isolate.InWorker(isolate.WithBinary(missing)))
+	assert.ErrorIs(t, err, loader.ErrOption)
+	assert.NotErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, fixture.C(t, "echo")+": ")
+	_, err = loader.Open(missing, isolate.InWorker())
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 // another is an engine that recognises nothing.
 type another struct{ engine.Engine }
 
 func (another) Name() string                 { return "another.Engine" }
+func (another) Words() engine.Words          { return engine.Words{Kind: "another kind"} }
 func (another) Recognises(*engine.File) bool { return false }
 
 func TestPluginIsChecked(t *testing.T) {
 	fn := func(context.Context, []byte) ([]byte, error) { return nil, nil }
 	for text, p := range map[string]*builtin.Plugin{
-		"nil as plug-in 1":                      nil,
-		`"": `:                                  {Version: "1"},
-		`"x": `:                                 {Name: "x"},
-		`a NUL byte in "x\x00y=z"`:              {Name: "x\x00y=z", Version: "1"},
-		`a of "x": a NUL byte in its doc`:       {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn, Doc: "a\x00b"}}},
-		`the hook a of "x": key "in"`:           {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a", Call: fn, In: "text/\xff"}}},
-		`the function "a-b" of "x"`:             {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a-b", Call: fn}}},
-		`two of the function a of "x"`:          {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn}, {Name: "a", Call: fn}}},
-		`the hook a of "x" without a Call`:      {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a"}}},
-		`two of the import a of "x", expected `: {Name: "x", Version: "1", Imports: []string{"a", "b", "a"}},
+		"nil as plug-in 1": nil,
+		`the Name "", expected 1 to 128 letters, digits, _, - or .`: {Version: "1"},
+		`"x" without a Version, expected one such as 1.0.0`:         {Name: "x"},
+		`the Name "x\x00y=z"`: {Name: "x\x00y=z", Version: "1"},
+		`"x" with the Description "a\xff", expected UTF-8 without a NUL`: {Name: "x", Version: "1", Description: "a\xff"},
+		`"x" with the Threads 9, expected abi.Serial`:                    {Name: "x", Version: "1", Threads: 9},
+		`the function f of "x" without a Call`:                           {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "f", Call: builtin.JSON[int, int](nil)}}},
+		`the Name "nnnnn`:                                                {Name: strings.Repeat("n", 5<<20), Version: "1"},
+		`a of "x": a NUL byte in its doc`:                                {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn, Doc: "a\x00b"}}},
+		`the hook a of "x": key "in"`:                                    {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a", Call: fn, In: "text/\xff"}}},
+		`the function "a-b" of "x"`:                                      {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a-b", Call: fn}}},
+		`two of the function a of "x"`:                                   {Name: "x", Version: "1", Funcs: []builtin.Function{{Name: "a", Call: fn}, {Name: "a", Call: fn}}},
+		`the hook a of "x" without a Call`:                               {Name: "x", Version: "1", Hooks: []builtin.Function{{Name: "a"}}},
+		`two of the import a of "x", expected `:                          {Name: "x", Version: "1", Imports: []string{"a", "b", "a"}},
 	} {
 		_, err := builtin.Open(p)
 		assert.ErrorIs(t, err, loader.ErrOption, text)
 		assert.ErrorContains(t, err, text)
+		assert.NotContains(t, err.Error(), "FERRULE_")
+		assert.Less(t, len(err.Error()), 1000)
 	}
 }
 
@@ -471,7 +514,7 @@ func TestFaults(t *testing.T) {
 			}()
 			assert.Equal(t, threads == abi.Pinned, <-ended, "a pinned instance's goroutine is not the caller's")
 			assert.Equal(t, `"2"`, outcome(p.Call(ctx, "which", nil)), "it was started anew")
-			assert.Equal(t, `p panics: "panic: panics panicked: a fault"`, outcome(p.Call(ctx, "panics", nil)))
+			assert.Equal(t, `p panics: "panic: a fault"`, outcome(p.Call(ctx, "panics", nil)))
 			_, err = p.Call(ctx, "which", nil)
 			assert.ErrorIs(t, err, loader.ErrStart)
 			assert.ErrorContains(t, err, "not now")

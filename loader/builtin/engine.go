@@ -1,11 +1,13 @@
 package builtin
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -54,6 +56,18 @@ type described struct {
 // Name is engine.Engine's.
 func (e *goEngine) Name() string { return "builtin.Engine" }
 
+// Words is engine.Engine's.
+func (e *goEngine) Words() engine.Words {
+	names := make([]string, 0, len(e.plugins))
+	for name := range e.plugins {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return engine.Words{Kind: "plug-ins in Go", Names: names, Twice: "Give one builtin.Engine all plug-ins; builtin.Open gives one of its own",
+		Overdue: "it holds its caller until then. Have it return when its context ends",
+		Import:  "Imports: ", Start: "Start", Starting: "its Start"}
+}
+
 // Fault is engine.Engine's.
 func (e *goEngine) Fault() error { return e.fault }
 
@@ -62,17 +76,7 @@ func (e *goEngine) Recognises(f *engine.File) bool { return e.plugins[f.Path] !=
 
 // Open is engine.Engine's.
 func (e *goEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
-	d := e.plugins[f.Path]
-	if d == nil {
-		names := make([]string, 0, len(e.plugins))
-		for name := range e.plugins {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return nil, nil, &loader.OpenError{Path: f.Path, Kind: loader.ErrNoEngine, Found: "no name of a plug-in in Go",
-			Expected: cmp.Or(strings.Join(names, " or "), "one; the engine was given none"),
-			Remedy:   "Give builtin.Engine the plug-in, or add the engine that opens such files with loader.WithEngine"}
-	}
+	d := e.plugins[f.Path] // which is there: it opens what it recognises
 	if o.SHA256 != nil {
 		return nil, nil, &loader.OpenError{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a plug-in in Go", Expected: "no digest: there is no file",
 			Remedy: "Leave it out"}
@@ -92,20 +96,40 @@ func faulty(found, expected string) error {
 	return &loader.OpenError{Kind: loader.ErrOption, Found: "builtin.Engine with " + found, Expected: expected, Remedy: "Change the builtin.Plugin"}
 }
 
+// faultyText is faulty for a text that a manifest, or a meta text, could not have.
+func faultyText(of string, err error) error {
+	if text, ok := errors.AsType[*abi.TextError](err); ok {
+		found := text.Found
+		if !strings.HasPrefix(found, "the key ") {
+			found = fmt.Sprintf("key %q: %s", text.Key, found)
+		}
+		return faulty(of+": "+found, text.Expected)
+	}
+	return faulty(of+": "+err.Error(), "UTF-8 without a NUL")
+}
+
 // describe checks a plug-in as inspection checks a library.
 func describe(p *Plugin) (*described, error) {
+	if found, expected := fault(p); found != "" {
+		return nil, faulty(found, expected)
+	}
 	text := fmt.Sprintf("ferrule=%d\x00name=%s\x00version=%s\x00threads=%s\x00", abi.Major, p.Name, p.Version, p.Threads)
 	if p.Description != "" {
 		text += "description=" + p.Description + "\x00"
 	}
-	if strings.Count(text, "\x00") > 5 || p.Description == "" && strings.Count(text, "\x00") > 4 {
-		return nil, faulty(fmt.Sprintf("a NUL byte in %q, its version or its description", p.Name), "none")
+	if p.StateFormat != "" {
+		text += "state=" + p.StateFormat + "\x00"
+	}
+	text, err := keys(text, p.Keys)
+	if err != nil {
+		return nil, faultyText(fmt.Sprintf("the Keys of %q", p.Name), err)
 	}
 	manifest, err := abi.ParseManifest([]byte(text + "\x00"))
 	if err != nil {
-		return nil, faulty(fmt.Sprintf("%q: %v", p.Name, err), "what a manifest may say")
+		return nil, faultyText(fmt.Sprintf("the Keys of %q", p.Name), err)
 	}
-	d := &described{Plugin: p, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil}}
+	d := &described{Plugin: p, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil, ConfigSchema: p.ConfigSchema,
+		HasConfigure: p.Configure != nil, HasSave: p.Save != nil, HasResume: p.Resume != nil}}
 	for _, kind := range []struct {
 		word string
 		list []Function
@@ -122,26 +146,67 @@ func describe(p *Plugin) (*described, error) {
 			}
 			keys, err := meta(&f)
 			if err != nil {
-				return nil, faulty(fmt.Sprintf("the %s %s of %q: %v", kind.word, f.Name, p.Name, err), "what a meta text may say")
+				return nil, faultyText(fmt.Sprintf("the %s %s of %q", kind.word, f.Name, p.Name), err)
 			}
-			*kind.to = append(*kind.to, abi.Symbol{Name: f.Name, Doc: f.Doc, In: f.In, Out: f.Out, Schema: f.Schema, Keys: keys})
+			symbol := abi.Symbol{Name: f.Name}
+			if err := symbol.Describe(keys); err != nil {
+				return nil, faultyText(fmt.Sprintf("the %s %s of %q", kind.word, f.Name, p.Name), err)
+			}
+			*kind.to = append(*kind.to, symbol)
 			d.funcs = append(d.funcs, f.Call)
 		}
 	}
-	imports := slices.Sorted(slices.Values(p.Imports))
-	for i, name := range imports {
-		if err := named(p, "import", name, i > 0 && imports[i-1] == name); err != nil {
-			return nil, err
+	for _, kind := range []struct {
+		word string
+		list []string
+		to   *[]abi.Symbol
+	}{{"import", p.Imports, &d.about.Imports}, {"want", p.Wants, &d.about.Wants}} {
+		list := slices.Sorted(slices.Values(kind.list))
+		for i, name := range list {
+			if err := named(p, kind.word, name, i > 0 && list[i-1] == name); err != nil {
+				return nil, err
+			}
+			*kind.to = append(*kind.to, abi.Symbol{Name: name})
 		}
-		d.about.Imports = append(d.about.Imports, abi.Symbol{Name: name})
+	}
+	for _, want := range p.Wants {
+		if slices.Contains(p.Imports, want) {
+			return nil, faulty(fmt.Sprintf("%s of %q as an import and as a want", want, p.Name), "one of the two (rule R23)")
+		}
 	}
 	return d, nil
+}
+
+// fault says what is wrong with the plug-in's own fields, "" where nothing is, in the words of Go: the manifest's are of C.
+func fault(p *Plugin) (found, expected string) {
+	name := func(c rune) bool {
+		return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
+	}
+	if p.Name == "" || len(p.Name) > abi.MaxName || strings.IndexFunc(p.Name, func(c rune) bool { return !name(c) }) >= 0 {
+		return fmt.Sprintf("the Name %.140q", p.Name), fmt.Sprintf("1 to %d letters, digits, _, - or .", abi.MaxName)
+	}
+	if p.Version == "" {
+		return fmt.Sprintf("%q without a Version", p.Name), "one such as 1.0.0"
+	}
+	if p.Threads > abi.Pinned {
+		return fmt.Sprintf("%q with the Threads %d", p.Name, p.Threads), "abi.Serial, abi.Concurrent or abi.Pinned"
+	}
+	if (p.Save != nil) != (p.StateFormat != "") || (p.Resume != nil) != (p.StateFormat != "") {
+		return fmt.Sprintf("%q with some of StateFormat, Save and Resume", p.Name), "all three, or none (rule R29)"
+	}
+	for _, text := range [][2]string{{"Version", p.Version}, {"Description", p.Description}, {"StateFormat", p.StateFormat}} {
+		if strings.Contains(text[1], "\x00") || !utf8.ValidString(text[1]) {
+			return fmt.Sprintf("%q with the %s %.140q", p.Name, text[0], text[1]), "UTF-8 without a NUL"
+		}
+	}
+	return "", ""
 }
 
 // meta is the function's meta text, nil where nothing is said of it.
 func meta(f *Function) (abi.Text, error) {
 	text := ""
-	for _, kv := range []abi.KeyValue{{Key: "doc", Value: f.Doc}, {Key: "in", Value: f.In}, {Key: "out", Value: f.Out}, {Key: "schema", Value: f.Schema}} {
+	for _, kv := range []abi.KeyValue{{Key: "doc", Value: f.Doc}, {Key: "in", Value: f.In}, {Key: "out", Value: f.Out}, {Key: "schema", Value: f.Schema},
+		{Key: "stream", Value: f.Stream.String()}} {
 		if strings.Contains(kv.Value, "\x00") {
 			return nil, fmt.Errorf("a NUL byte in its %s", kv.Key)
 		}
@@ -149,18 +214,52 @@ func meta(f *Function) (abi.Text, error) {
 			text += kv.Key + "=" + kv.Value + "\x00"
 		}
 	}
-	if text == "" {
-		return nil, nil
+	text, err := keys(text, f.Keys)
+	if err != nil || text == "" {
+		return nil, err
 	}
 	return abi.ParseText([]byte(text + "\x00"))
+}
+
+// keys appends further keys to a text.
+func keys(text string, more map[string]string) (string, error) {
+	for _, key := range slices.Sorted(maps.Keys(more)) {
+		if strings.ContainsAny(key, "=\x00") || strings.Contains(more[key], "\x00") {
+			return "", fmt.Errorf("the key %.140q, or its value, with a NUL or an equals sign", key)
+		}
+		text += key + "=" + more[key] + "\x00"
+	}
+	return text, nil
 }
 
 func named(p *Plugin, kind, name string, twice bool) error {
 	switch {
 	case !abi.ValidName(name):
-		return faulty(fmt.Sprintf("the %s %q of %q", kind, name, p.Name), "a C identifier of at most 128 bytes")
+		return faulty(fmt.Sprintf("the %s %.140q of %q", kind, name, p.Name), "a C identifier of at most 128 bytes")
 	case twice:
 		return faulty(fmt.Sprintf("two of the %s %s of %q", kind, name, p.Name), "each name once")
 	}
 	return nil
+}
+
+// failure makes a status and a message of the error of a function of the plug-in's.
+func failure(err error) (message []byte, status abi.Status) {
+	if _, others := errors.AsType[*loader.CallError](err); others {
+		return engine.Failure(err)
+	}
+	status, _ = engine.StatusOf(err)
+	return engine.Message(err, status), status
+}
+
+// Describe returns what a plug-in says of itself, without opening it, as loader.Inspect does for a file. The error is the *loader.OpenError that Open
+// would return for a Plugin that is not as its fields ask for. The description is shared: read it only.
+func Describe(p *Plugin) (*abi.Description, error) {
+	if p == nil {
+		return nil, faulty("nil", "a *builtin.Plugin")
+	}
+	d, err := describe(p)
+	if err != nil {
+		return nil, err
+	}
+	return d.about, nil
 }

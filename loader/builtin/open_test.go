@@ -21,12 +21,14 @@ type quietHost struct{}
 func (quietHost) Call(context.Context, uint32, []byte) ([]byte, abi.Status) {
 	return nil, abi.StatusMisuse
 }
+func (quietHost) Overdue(*engine.Limit) {}
+
 func (quietHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
 	return nil, abi.StatusFailed
 }
-func (quietHost) Log(context.Context, abi.Level, []byte) {}
+func (quietHost) Log(context.Context, abi.Level, []byte, []byte) {}
 
-func opened(t *testing.T, p *Plugin, o engine.Options) *open {
+func opened(t testing.TB, p *Plugin, o engine.Options) *open {
 	t.Helper()
 	p.Version = "1"
 	d, err := describe(p)
@@ -44,16 +46,16 @@ func (p *open) untilWaiting(t *testing.T, n int) {
 	require.Eventually(t, func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return len(p.waiting) == n
+		return p.waiting.Len() == n
 	}, 30*time.Second, 100*time.Microsecond)
 }
 
-// gate is a function that says that it is entered, with its input, and returns when it is let go.
-type gate struct{ entered, leave chan string }
+// door is a function that says that it is entered, with its input, and returns when it is let go.
+type door struct{ entered, leave chan string }
 
-func newGate() gate { return gate{make(chan string, 100), make(chan string)} }
+func newDoor() door { return door{make(chan string, 100), make(chan string)} }
 
-func (g gate) call(_ context.Context, in []byte) ([]byte, error) {
+func (g door) call(_ context.Context, in []byte) ([]byte, error) {
 	g.entered <- string(in)
 	<-g.leave
 	return nil, nil
@@ -73,12 +75,12 @@ func TestQueue(t *testing.T) {
 		{abi.Concurrent, engine.Options{Instances: 2, MaxCalls: 3}, 3},
 	} {
 		t.Run(fmt.Sprint(c.threads, c.inside), func(t *testing.T) {
-			g := newGate()
+			g := newDoor()
 			p := opened(t, &Plugin{Name: "p", Threads: c.threads, Funcs: []Function{{Name: "f", Call: g.call}}}, c.o)
 			done := make(chan error)
 			begin := func(i int) {
 				go func() {
-					_, _, err := p.Append(context.Background(), 0, nil, fmt.Append(nil, i))
+					_, _, err := p.Append(context.Background(), engine.Fn{}, nil, fmt.Append(nil, i))
 					done <- err
 				}()
 			}
@@ -122,10 +124,10 @@ func TestBatchLetsOthersIn(t *testing.T) {
 	}
 	done := make(chan error)
 	var b engine.Batch
-	go func() { done <- p.Batch(context.Background(), 1, make([][]byte, 3*batchSize), &b) }()
+	go func() { done <- p.Batch(context.Background(), engine.Fn{Index: 1}, make([][]byte, 3*batchSize), &b) }()
 	<-entered
 	go func() {
-		_, _, err := p.Append(context.Background(), 0, nil, nil)
+		_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 		done <- err
 	}()
 	p.untilWaiting(t, 1)
@@ -139,13 +141,13 @@ func TestBatchLetsOthersIn(t *testing.T) {
 
 // What a call could wait for is known: every call alone, those of an instance that panicked together, and what is free.
 func TestHolders(t *testing.T) {
-	g := newGate()
+	g := newDoor()
 	p := opened(t, &Plugin{Name: "p", Threads: abi.Concurrent, Funcs: []Function{{Name: "f", Call: g.call},
 		{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }}}}, engine.Options{MaxCalls: 3})
 	done := make(chan struct{})
 	for range 2 {
 		go func() {
-			_, _, _ = p.Append(context.Background(), 0, nil, nil)
+			_, _, _ = p.Append(context.Background(), engine.Fn{}, nil, nil)
 			done <- struct{}{}
 		}()
 		<-g.entered
@@ -153,7 +155,7 @@ func TestHolders(t *testing.T) {
 	sets := p.Holders()
 	require.Len(t, sets, 3)
 	assert.Equal(t, []*callctx.Call{nil}, sets[0], "there is room for a third")
-	_, status, err := p.Append(context.Background(), 1, nil, nil)
+	_, status, err := p.Append(context.Background(), engine.Fn{Index: 1}, nil, nil)
 	require.NoError(t, err)
 	assert.Equal(t, abi.StatusPanic, status)
 	sets = p.Holders()
@@ -184,10 +186,10 @@ func TestEachIsRenewed(t *testing.T) {
 			p, err := start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
 			require.NoError(t, err)
 			for range 3 {
-				_, status, err := p.Append(context.Background(), 1, nil, nil)
+				_, status, err := p.Append(context.Background(), engine.Fn{Index: 1}, nil, nil)
 				require.NoError(t, err)
 				require.Equal(t, abi.StatusPanic, status)
-				_, _, err = p.Append(context.Background(), 0, nil, nil)
+				_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
 				require.NoError(t, err)
 			}
 			assert.Equal(t, 3, stopped)
@@ -217,7 +219,7 @@ func TestStartEndsItsGoroutine(t *testing.T) {
 		var failed *engine.StartError
 		require.ErrorAs(t, err, &failed)
 		assert.Equal(t, abi.StatusPanic, failed.Status)
-		assert.Equal(t, "Start ended its goroutine", failed.Message)
+		assert.Equal(t, "it ended its goroutine", failed.Message)
 		assert.Equal(t, 2, stopped)
 	}
 }

@@ -48,17 +48,19 @@ func Text(text, keep string) string {
 	return b.String()
 }
 
-// JSON is a JSON document with all that cannot be seen written as JSON escapes, but for the newlines between its parts: it means
-// the same. A document that encoding/json has made has such characters in its strings only.
+// JSON is a JSON document with all that cannot be seen written as JSON escapes, but for the newlines and tabs between its parts: it means
+// the same. In a valid document other such characters are in strings only, but for carriage returns, which become spaces.
 func JSON(document []byte) []byte {
-	hidden := func(r rune) bool { return r != utf8.RuneError && !plain(r, "\n") }
+	hidden := func(r rune) bool { return r != utf8.RuneError && !plain(r, "\n\t") }
 	if bytes.IndexFunc(document, hidden) < 0 {
 		return document
 	}
 	b := make([]byte, 0, len(document)+64)
 	for len(document) > 0 {
 		r, n := utf8.DecodeRune(document)
-		if hidden(r) {
+		if r == '\r' {
+			b = append(b, ' ')
+		} else if hidden(r) {
 			for _, unit := range utf16.AppendRune(nil, r) {
 				b = fmt.Appendf(b, `\u%04x`, unit)
 			}
@@ -72,9 +74,12 @@ func JSON(document []byte) []byte {
 
 // plain reports whether a character shows what it is.
 func plain(r rune, keep string) bool {
-	if r < 0x7f { // most are
-		return r >= ' ' || strings.ContainsRune(keep, r)
+	if r >= ' ' && r < 0x7f { // most are
+		return true
 	}
-	return unicode.IsGraphic(r) && r != utf8.RuneError &&
+	if r == utf8.RuneError || r < 0x80 || strings.ContainsRune(keep, r) {
+		return r != utf8.RuneError && strings.ContainsRune(keep, r)
+	}
+	return unicode.IsGraphic(r) &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

@@ -33,6 +33,8 @@ func TestEscape(t *testing.T) {
 	}
 	assert.Equal(t, "a\n\tb", Lines("a\n\tb"))
 	assert.Equal(t, `a\x0d`+"\n", Lines("a\r\n"))
+	assert.Equal(t, "a\u200d\u2028b\x7f"+`\u{200b}`, Text("a\u200d\u2028b\x7f\u200b", "\u200d\u2028\x7f"), "what is kept is kept, whatever it is")
+	assert.Equal(t, `a\xff`, Text("a\xff", "\ufffd"))
 }
 
 // FuzzEscape: nothing that cannot be seen is left, and what can be seen is left as it is.
@@ -68,4 +70,19 @@ func TestJSON(t *testing.T) {
 		assert.NoError(t, json.Unmarshal(got, &back))
 		assert.Equal(t, []string{text}, back)
 	}
+}
+
+// What stands between the parts of a document is no escape, which would make it invalid.
+func TestJSONBetweenItsParts(t *testing.T) {
+	indented, err := json.MarshalIndent(map[string]any{"a\u009b": []int{1, 2}}, "", "\t")
+	assert.NoError(t, err)
+	for _, document := range [][]byte{indented, bytes.ReplaceAll(indented, []byte("\n"), []byte("\r\n"))} {
+		got := JSON(document)
+		var want, back any
+		assert.NoError(t, json.Unmarshal(document, &want))
+		assert.NoError(t, json.Unmarshal(got, &back), "%q", got)
+		assert.Equal(t, want, back)
+		assert.NotContains(t, string(got), "\r")
+	}
+	assert.Contains(t, string(JSON(indented)), "\n\t\"a\\u009b\": [\n\t\t1,")
 }

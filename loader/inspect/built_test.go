@@ -157,6 +157,32 @@ func TestDefects(t *testing.T) {
 		{"manifest in a version that is not the default", `const char m[] = "ferrule=1\0";
 			__asm__(".symver m, ferrule_manifest@V1");`, "-Wl,--version-script=testdata/versions.map",
 			"ferrule_manifest", ErrNoContract, "found the name ferrule_manifest, imported, hidden or"},
+		{"manifest of another major version", `const char ferrule2_manifest[] = "another syntax";`, "",
+			"ferrule2_manifest", ErrMajor, "found ferrule=2, expected ferrule=1"},
+		{"major version with a zero before it", `const char ferrule_manifest[] = "ferrule=01\0name=p\0version=1\0";`, "",
+			"ferrule_manifest", ErrManifest, "without zeros before it (rule R1). Write it with the macros"},
+		{"name as import and as want", plugin + "FERRULE_IMPORT(points); FERRULE_WANT(points);", "",
+			"ferrule_want_points", ErrDuplicate, "the name as an import, too"},
+		{"want that is no slot", plugin + "const unsigned ferrule_want_points = 1;", "",
+			"ferrule_want_points", ErrSymbol, "expected a writable uint32_t"},
+		{"stream that is no word", plugin + `FERRULE_FN_META(f, FERRULE_STREAM("in,out"));FERRULE_FN(f) { return 0; }`, "",
+			"ferrule_meta_fn_f", ErrManifest, `for the key "stream" "in,out", expected in, out or both (rule R24). Correct the value.`},
+		{"state without functions", `FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1") FERRULE_STATE_FORMAT("s-1"));`, "",
+			"ferrule_manifest", ErrManifest, "state=s-1 without both functions"},
+		{"save without resume", `FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1")); FERRULE_SAVE { return 0; }`, "",
+			"ferrule_save", ErrManifest, "it without the others"},
+		{"resume without a format", `FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1")); FERRULE_SAVE { return 0; } FERRULE_RESUME { return 0; }`, "",
+			"ferrule_save", ErrManifest, "it without the others"},
+		{"state that is no word", `FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1") FERRULE_STATE_FORMAT("a b")); FERRULE_SAVE { return 0; } FERRULE_RESUME { return 0; }`, "",
+			"ferrule_manifest", ErrManifest, `for the key "state" "a b", expected 1 to 128 letters, digits, _, - or . (rule R29). Correct the value.`},
+		{"schema that is no UTF-8", plugin + `FERRULE_CONFIG_SCHEMA = "\xff";`, "",
+			"ferrule_meta_config", ErrManifest, "bytes that are not UTF-8"},
+		{"schema without an end", plugin + `FERRULE_CONFIG_SCHEMA = {'{', '}'};`, "",
+			"ferrule_meta_config", ErrManifest, "2 bytes without a NUL"},
+		{"schema that is too long", plugin + `__asm__(".section .rodata\n.globl ferrule_meta_config\nferrule_meta_config: .fill 1048576, 1, 32\n.byte 0\n.previous");`, "",
+			"ferrule_meta_config", ErrManifest, "1048576 bytes without a NUL"},
+		{"configure that is data", plugin + "int ferrule_configure = 1;", "",
+			"ferrule_configure", ErrSymbol, "expected code"},
 		{"manifest in bss", "char ferrule_manifest[64];", "",
 			"ferrule_manifest", ErrManifest, "zero-filled memory (.bss)"},
 		{"manifest is a pointer", `const char *const ferrule_manifest = "ferrule=1\0name=p\0version=1\0";`, "",
@@ -174,9 +200,9 @@ func TestDefects(t *testing.T) {
 		{"manifest without its last NUL", `const char ferrule_manifest[27] = "ferrule=1\0name=p\0version=1";`, "",
 			"ferrule_manifest", ErrManifest, "no empty text that ends it"},
 		{"manifest without name", `const char ferrule_manifest[] = "ferrule=1\0version=1\0";`, "",
-			"ferrule_manifest", ErrManifest, `key "name"`},
+			"ferrule_manifest", ErrManifest, `for the key "name" no name, expected one (rule R1). Add FERRULE_NAME.`},
 		{"manifest key twice", `FERRULE_PLUGIN(FERRULE_NAME("a") FERRULE_NAME("b") FERRULE_VERSION("1"));`, "",
-			"ferrule_manifest", ErrManifest, `found the key "name" twice`},
+			"ferrule_manifest", ErrManifest, `found the key "name" twice, expected each key once (rule R3). Leave one of them out.`},
 		{"manifest of another major", `const char ferrule_manifest[] = "ferrule=2\0other";
 			int ferrule_fn_7(void) { return 0; } int ferrule_start;`, "",
 			"ferrule_manifest", ErrMajor, "found ferrule=2, expected ferrule=1"},
@@ -184,7 +210,7 @@ func TestDefects(t *testing.T) {
 			"ferrule_manifest", ErrSymbol, "a thread-local variable"},
 		{"meta text with a bad key",
 			plugin + `FERRULE_FN(f) { return 0; } FERRULE_FN_META(f, FERRULE_KEY("Doc", "x"));`, "",
-			"ferrule_meta_fn_f", ErrManifest, `"Doc"`},
+			"ferrule_meta_fn_f", ErrManifest, `found the key "Doc", expected 1 to 64 bytes of a-z, 0-9, _, - and . (rule R3). Correct the key.`},
 		{"meta text is a pointer", plugin + `FERRULE_FN(f) { return 0; } const char *ferrule_meta_fn_f = "doc=x\0";`,
 			"",
 			"ferrule_meta_fn_f", ErrManifest, "a relocation"},
@@ -242,6 +268,21 @@ func TestUnusual(t *testing.T) {
 		lib, err := File(buildELF(t, `char ferrule_manifest[] = "ferrule=1\0name=p\0version=1\0"; void *q = &q;`))
 		require.NoError(t, err)
 		require.Equal(t, "p", lib.Manifest.Name)
+	})
+	t.Run("what came with version 1.1", func(t *testing.T) {
+		lib, err := File(buildELF(t, `FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1") FERRULE_STATE_FORMAT("s-1"));
+			FERRULE_WANT(b); FERRULE_WANT(a); FERRULE_IMPORT(c); FERRULE_WANT_META(b, FERRULE_DOC("wanted"));
+			FERRULE_SAVE { return 0; } FERRULE_RESUME { return 0; } FERRULE_CONFIGURE { return 0; }
+			FERRULE_CONFIG_SCHEMA = "{}";
+			FERRULE_FN_META(f, FERRULE_STREAM("both")); FERRULE_FN(f) { return 0; }
+			FERRULE_HOOK(f) { return 0; }`))
+		require.NoError(t, err)
+		require.Equal(t, []abi.Symbol{{Name: "a"}, {Name: "b", Doc: "wanted", Keys: abi.Text{{Key: "doc", Value: "wanted"}}}}, lib.Wants)
+		require.Equal(t, []string{"c", "a", "b"}, []string{lib.Ordinals()[0].Name, lib.Ordinals()[1].Name, lib.Ordinals()[2].Name})
+		require.Equal(t, abi.StreamBoth, lib.Funcs[0].Stream)
+		require.True(t, lib.HasSave && lib.HasResume && lib.HasConfigure)
+		require.Equal(t, []string{"{}", "s-1"}, []string{lib.ConfigSchema, lib.Manifest.State})
+		require.Empty(t, lib.Reserved)
 	})
 	t.Run("symbols of no type and size", func(t *testing.T) {
 		lib, err := File(buildELF(t, `__asm__(".section .rodata\n.globl ferrule_manifest\nferrule_manifest:"

@@ -81,13 +81,29 @@ func quoted(text string) string {
 // Unwrap returns the kind and the cause, those that are there.
 func (e *Error) Unwrap() []error {
 	var errs []error
-	for _, err := range []error{e.Kind, e.Err} {
-		if err != nil {
-			errs = append(errs, err)
-		}
+	if e.Kind != nil {
+		errs = append(errs, e.Kind)
+	}
+	switch {
+	case e.Err == nil:
+	case e.Kind != ErrRead && errors.Is(e.Err, fs.ErrNotExist):
+		errs = append(errs, notItself{e.Err})
+	default:
+		errs = append(errs, e.Err)
 	}
 	return errs
 }
+
+// notItself is a cause by which another file than the one that the Error is about is missing: who asks for fs.ErrNotExist asks for that one.
+type notItself struct{ error }
+
+// Is is for errors.Is.
+func (n notItself) Is(target error) bool {
+	return target != fs.ErrNotExist && errors.Is(n.error, target)
+}
+
+// As is for errors.As.
+func (n notItself) As(target any) bool { return errors.As(n.error, target) }
 
 const (
 	wantLibrary  = "ELF (.so), Mach-O (.dylib) or PE (.dll)"

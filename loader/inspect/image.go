@@ -26,6 +26,7 @@ const (
 	maxPath    = 4 << 10   // bytes of the longest path or name of a library
 	maxExports = 1 << 16   // exported ferrule_ symbols of one library
 	maxTexts   = 8 << 20   // bytes of all its texts together
+	maxSchema  = 1 << 20   // bytes of the text at ferrule_meta_config (rule R32)
 	maxNeeded  = 1 << 12   // libraries that one library needs
 )
 
@@ -261,13 +262,13 @@ func (m *image) str(what string, addr uint64) (string, error) {
 }
 
 // text returns the bytes at addr up to the end of the text that starts there, or size bytes where size is not 0, or
-// abi.MaxText bytes, whatever is shortest. It returns nil when the file has no byte at addr.
-func (m *image) text(addr, size uint64) ([]byte, error) {
+// longest bytes, whatever is shortest. It returns nil when the file has no byte at addr.
+func (m *image) text(addr, size, longest uint64, end string) ([]byte, error) {
 	off, rest := m.inFile(addr)
 	if size != 0 {
 		rest = min(rest, size)
 	}
-	if rest = min(rest, abi.MaxText); rest == 0 {
+	if rest = min(rest, longest); rest == 0 {
 		return nil, nil
 	}
 	for n := min(rest, 512); ; n = min(rest, n*8) {
@@ -278,8 +279,8 @@ func (m *image) text(addr, size uint64) ([]byte, error) {
 		if b[0] == 0 {
 			return b[:1], nil
 		}
-		if end := bytes.Index(b, []byte{0, 0}); end >= 0 {
-			return b[:end+2], nil
+		if at := bytes.Index(b, []byte(end)); at >= 0 {
+			return b[:at+len(end)], nil
 		}
 		if n == rest {
 			return b, nil
@@ -347,4 +348,20 @@ func (t names) containing(word string) string {
 	}
 	from := max(0, at-maxSymbol)
 	return cstr(t.bytes[from+bytes.LastIndexByte(t.bytes[from:at], 0)+1:], 2*maxSymbol)
+}
+
+// otherMajor returns the first name in the table that is the manifest's of another major version of the contract, or "".
+func (t names) otherMajor() string {
+	const end = "_manifest"
+	for rest := t.bytes; ; {
+		at := bytes.Index(rest, []byte(end))
+		if at < 0 {
+			return ""
+		}
+		name := strings.TrimPrefix(cstr(rest[max(0, bytes.LastIndexByte(rest[:at], 0)+1):], maxSymbol), machoLead)
+		if kind, _ := abi.ParseSymbol(name); kind == abi.KindOtherMajor {
+			return name
+		}
+		rest = rest[at+len(end):]
+	}
 }

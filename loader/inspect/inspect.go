@@ -22,11 +22,13 @@
 package inspect
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
@@ -285,9 +287,7 @@ func (lib *Library) readContract(m *image, x *exports) error {
 	if !ok || !x.all || fault.Kind == ErrRead || fault.Kind == ErrTruncated || fault.Kind == ErrMalformed {
 		return err
 	}
-	lib.Manifest, lib.NotPlugin = nil, fault
-	lib.Funcs, lib.Hooks, lib.Imports, lib.Reserved = nil, nil, nil, nil
-	lib.HasStart, lib.HasStop, lib.HasBatch = false, false, false
+	lib.Description, lib.Reserved, lib.NotPlugin = abi.Description{}, nil, fault
 	return nil
 }
 
@@ -309,13 +309,13 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 		return err
 	}
 	metas := map[string]abi.Text{} // by the name of the symbol that they are about
-	// Sorted by their names, the functions come first, then the hooks, then the imports.
+	// Sorted by their names, the functions come first, then the hooks, the imports and the wants.
 	symbols := make([]abi.Symbol, 0, len(list))
 	for i := range list {
 		e := &list[i]
 		kind, name := abi.ParseSymbol(e.name)
 		switch kind {
-		case abi.KindFunc, abi.KindHook, abi.KindImport, abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta:
+		case abi.KindFunc, abi.KindHook, abi.KindImport, abi.KindWant, abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta, abi.KindWantMeta:
 			if !abi.ValidName(name) {
 				return &Error{Symbol: e.name, Kind: ErrName, Found: fmt.Sprintf("%.140q (%d bytes)", name, len(name)),
 					Expected: fmt.Sprintf("a C identifier of 1 to %d bytes (rule R2)", abi.MaxName),
@@ -335,6 +335,22 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 			if err := m.checkSlot(e); err != nil {
 				return err
 			}
+		case abi.KindWant:
+			symbols = append(symbols, abi.Symbol{Name: name})
+			lib.Wants = symbols[len(lib.Funcs)+len(lib.Hooks)+len(lib.Imports):]
+			if err := m.checkSlot(e); err != nil {
+				return err
+			}
+		case abi.KindConfigure:
+			lib.HasConfigure = true
+		case abi.KindSave:
+			lib.HasSave = true
+		case abi.KindResume:
+			lib.HasResume = true
+		case abi.KindConfigMeta:
+			if lib.ConfigSchema, err = t.schema(e); err != nil {
+				return err
+			}
 		case abi.KindStart:
 			lib.HasStart = true
 		case abi.KindStop:
@@ -343,25 +359,33 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 			lib.HasBatch = true
 		case abi.KindReserved:
 			lib.Reserved = append(lib.Reserved, e.name)
-		case abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta:
+		case abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta, abi.KindWantMeta:
 			if metas[e.name], err = t.meta(e); err != nil {
 				return err
 			}
 		}
 		switch kind {
-		case abi.KindFunc, abi.KindHook, abi.KindStart, abi.KindStop, abi.KindBatch:
+		case abi.KindFunc, abi.KindHook, abi.KindStart, abi.KindStop, abi.KindBatch, abi.KindConfigure, abi.KindSave, abi.KindResume:
 			if err := m.checkCode(e); err != nil {
 				return err
 			}
 		}
 	}
-	lib.Funcs, lib.Hooks, lib.Imports = slices.Clip(lib.Funcs), slices.Clip(lib.Hooks), slices.Clip(lib.Imports)
+	lib.Funcs, lib.Hooks, lib.Imports, lib.Wants = slices.Clip(lib.Funcs), slices.Clip(lib.Hooks), slices.Clip(lib.Imports), slices.Clip(lib.Wants)
 	if err := t.checkRelocated(); err != nil {
 		return err
 	}
-	describeSymbols(lib.Funcs, abi.PrefixFuncMeta, metas)
-	describeSymbols(lib.Hooks, abi.PrefixHookMeta, metas)
-	describeSymbols(lib.Imports, abi.PrefixImportMeta, metas)
+	for _, group := range []struct {
+		prefix  string
+		symbols []abi.Symbol
+	}{{abi.PrefixFuncMeta, lib.Funcs}, {abi.PrefixHookMeta, lib.Hooks}, {abi.PrefixImportMeta, lib.Imports}, {abi.PrefixWantMeta, lib.Wants}} {
+		if err := t.describe(group.symbols, group.prefix, metas); err != nil {
+			return err
+		}
+	}
+	if err := consistent(lib); err != nil {
+		return err
+	}
 	for name := range metas { // those that describe nothing
 		lib.Reserved = append(lib.Reserved, name)
 	}
@@ -369,16 +393,43 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 	return nil
 }
 
-// describeSymbols moves the meta texts to the symbols that they are about.
-func describeSymbols(symbols []abi.Symbol, prefix string, metas map[string]abi.Text) {
+// describe moves the meta texts to the symbols that they are about.
+func (t *texts) describe(symbols []abi.Symbol, prefix string, metas map[string]abi.Text) error {
 	for i := range symbols {
 		s := &symbols[i]
-		if text, ok := metas[prefix+s.Name]; ok {
-			s.Keys = text
-			s.Doc, s.In, s.Out, s.Schema = text.Get("doc"), text.Get("in"), text.Get("out"), text.Get("schema")
-			delete(metas, prefix+s.Name)
+		text, ok := metas[prefix+s.Name]
+		if !ok {
+			continue
+		}
+		if err := s.Describe(text); err != nil {
+			return t.failed(&export{name: prefix + s.Name}, err)
+		}
+		delete(metas, prefix+s.Name)
+	}
+	return nil
+}
+
+// consistent refuses a library whose parts contradict each other.
+func consistent(lib *Library) error {
+	for _, want := range lib.Wants {
+		if _, both := slices.BinarySearchFunc(lib.Imports, want.Name, func(s abi.Symbol, name string) int { return strings.Compare(s.Name, name) }); both {
+			return &Error{Symbol: abi.PrefixWant + want.Name, Kind: ErrDuplicate, Found: "the name as an import, too", Expected: "one of the two (rule R23)",
+				Remedy: "Want what the plug-in can do without, and import what it cannot"}
 		}
 	}
+	wrong := func(symbol, found string) error {
+		return &Error{Symbol: symbol, Kind: ErrManifest, Found: found, Expected: "ferrule_save, ferrule_resume and the key state= together (rule R29)",
+			Remedy: "Add what is missing (FERRULE_SAVE, FERRULE_RESUME, FERRULE_STATE_FORMAT), or leave out the rest"}
+	}
+	switch state := lib.Manifest.State != ""; {
+	case state && !(lib.HasSave && lib.HasResume):
+		return wrong(abi.SymbolManifest, fmt.Sprintf("state=%.140s without both functions", lib.Manifest.State))
+	case lib.HasSave && !(lib.HasResume && state):
+		return wrong(abi.SymbolSave, "it without the others")
+	case lib.HasResume && !(lib.HasSave && state):
+		return wrong(abi.SymbolResume, "it without the others")
+	}
+	return nil
 }
 
 // visible returns the symbols that a look-up by name finds, sorted, and refuses a name that stands twice.
@@ -412,6 +463,9 @@ func (x *exports) noContract() error {
 	if err != nil { // it would only have helped to explain
 		return e
 	}
+	if major := strs.otherMajor(); major != "" {
+		return otherMajor(major, &abi.MajorError{Found: strings.TrimSuffix(strings.TrimPrefix(major, "ferrule"), "_manifest")})
+	}
 	words := []string{abi.SymbolManifest, abi.PrefixFunc, abi.PrefixHook}
 	if len(x.list) > 0 {
 		words = words[:1]
@@ -431,6 +485,12 @@ func (x *exports) noContract() error {
 	return e
 }
 
+// otherMajor says that the manifest at symbol is of another major version of the contract.
+func otherMajor(symbol string, major *abi.MajorError) error {
+	return &Error{Symbol: symbol, Kind: ErrMajor, Found: "ferrule=" + major.Found, Expected: fmt.Sprintf("ferrule=%d (rule R1)", abi.Major),
+		Err: major, Remedy: "Build the plug-in with this host's ferrule.h, or use a host that speaks its version"}
+}
+
 const useMacros = "Write it with the macros of ferrule.h or of the crate ferrule, which export a constant array of " +
 	"texts, not a pointer to it"
 
@@ -441,12 +501,12 @@ type texts struct {
 	bytes int      // of all of them
 }
 
-// get returns the bytes of the text at e.
-func (t *texts) get(e *export) ([]byte, error) {
+// get returns the bytes of the text at e, up to its end, or longest bytes of it.
+func (t *texts) get(e *export, end string, longest uint64) ([]byte, error) {
 	if e.elsewhere != "" {
 		return nil, notHere(e, "a text in this library")
 	}
-	data, err := t.text(e.addr, e.size)
+	data, err := t.text(e.addr, e.size, longest, end)
 	if err != nil {
 		return nil, err
 	}
@@ -462,15 +522,13 @@ func (t *texts) get(e *export) ([]byte, error) {
 }
 
 func (t *texts) manifest(e *export) (*abi.Manifest, error) {
-	data, err := t.get(e)
+	data, err := t.get(e, "\x00\x00", abi.MaxText)
 	if err != nil {
 		return nil, err
 	}
 	manifest, err := abi.ParseManifest(data)
 	if major, ok := err.(*abi.MajorError); ok {
-		return nil, &Error{Symbol: e.name, Kind: ErrMajor, Found: "ferrule=" + major.Found,
-			Expected: fmt.Sprintf("ferrule=%d (rule R1)", abi.Major), Err: err,
-			Remedy: "Build the plug-in with this host's ferrule.h, or use a host that speaks its version"}
+		return nil, otherMajor(e.name, major)
 	}
 	if err != nil {
 		return nil, t.failed(e, err)
@@ -478,8 +536,26 @@ func (t *texts) manifest(e *export) (*abi.Manifest, error) {
 	return manifest, nil
 }
 
+// schema returns the text at e, which a NUL closes.
+func (t *texts) schema(e *export) (string, error) {
+	data, err := t.get(e, "\x00", maxSchema)
+	if err != nil {
+		return "", err
+	}
+	text, _, closed := bytes.Cut(data, []byte{0})
+	if !closed || !utf8.Valid(text) {
+		found := fmt.Sprintf("%d bytes without a NUL", len(data))
+		if closed {
+			found = "bytes that are not UTF-8"
+		}
+		return "", &Error{Symbol: e.name, Kind: ErrManifest, Found: found, Expected: fmt.Sprintf("UTF-8 closed by a NUL, %d bytes at most (rule R32)", maxSchema),
+			Remedy: "Use FERRULE_CONFIG_SCHEMA of ferrule.h"}
+	}
+	return string(text), nil
+}
+
 func (t *texts) meta(e *export) (abi.Text, error) {
-	data, err := t.get(e)
+	data, err := t.get(e, "\x00\x00", abi.MaxText)
 	if err != nil {
 		return nil, err
 	}
@@ -498,12 +574,10 @@ func (t *texts) failed(e *export, err error) error {
 	failed := &Error{Symbol: e.name, Kind: ErrManifest, Err: err, Remedy: useMacros}
 	if text, ok := err.(*abi.TextError); ok {
 		failed.Found, failed.Expected = text.Found, fmt.Sprintf("%s (rule %s)", text.Expected, text.Rule)
-		if text.Key != "" {
-			if !strings.HasPrefix(text.Found, "the key ") {
-				failed.Found = fmt.Sprintf("for the key %q %s", text.Key, text.Found)
-			}
-			failed.Remedy = "Correct the key"
+		if text.Key != "" && !strings.HasPrefix(text.Found, "the key ") {
+			failed.Found = fmt.Sprintf("for the key %q %s", text.Key, text.Found)
 		}
+		failed.Remedy = cmp.Or(text.Remedy, useMacros)
 	}
 	return failed
 }

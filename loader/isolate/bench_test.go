@@ -114,3 +114,34 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	b.ReportMetric(float64(resident)/1e6, "worker-MB")
 }
+
+// Four plug-ins that are called in turn, each in a worker of its own, and all in one group's; and one that is called four times.
+func BenchmarkInTurn(b *testing.B) {
+	g := isolate.NewGroup("kin")
+	for name, option := range map[string]loader.Option{"own": isolate.InWorker(), "group": isolate.InGroup(g), "one": isolate.InWorker()} {
+		b.Run(name, func(b *testing.B) {
+			var functions []*loader.Func
+			for _, library := range []string{"fault_none", "fault_slow", "fault_abort", "fault_sigill"} {
+				if name == "one" {
+					library = "fault_none"
+				}
+				if name != "one" || len(functions) == 0 {
+					f, err := open(b, fixture.C(b, library), option).Func("echo")
+					require.NoError(b, err)
+					functions = append(functions, f)
+				} else {
+					functions = append(functions, functions[0])
+				}
+			}
+			in, dst := make([]byte, 64), make([]byte, 0, 64)
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, f := range functions {
+					if _, err := f.Append(ctx, dst, in); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}

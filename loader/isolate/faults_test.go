@@ -177,7 +177,7 @@ func TestFaultInfiniteLoop(t *testing.T) {
 
 func TestCallTimeout(t *testing.T) {
 	// The calls that work have the same times.
-	p := open(t, fixture.C(t, "fault_infinite_loop"), isolate.InWorker(isolate.WithGrace(500*time.Millisecond), isolate.WithCallTimeout(100*time.Millisecond)))
+	p := open(t, fixture.C(t, "fault_infinite_loop"), isolate.InWorker(isolate.WithGrace(500*time.Millisecond)), loader.WithCallTimeout(100*time.Millisecond))
 	for range 2 {
 		_, err := p.Call(ctx, "fault", nil)
 		var e *loader.DeadlineError
@@ -185,7 +185,7 @@ func TestCallTimeout(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, "works", call(t, p, "echo", "works"))
 	}
-	polite := open(t, fixture.C(t, "fault_polite_loop"), isolate.InWorker(isolate.WithCallTimeout(20*time.Millisecond)))
+	polite := open(t, fixture.C(t, "fault_polite_loop"), isolate.InWorker(), loader.WithCallTimeout(20*time.Millisecond))
 	pid := call(t, polite, "pid", "")
 	_, err := polite.Call(ctx, "fault", nil)
 	var e *loader.CallError
@@ -201,7 +201,7 @@ func TestCallTimeoutOfBatch(t *testing.T) {
 		in[i] = []byte("10") // milliseconds
 	}
 	for limit, enough := range map[time.Duration]bool{200 * time.Millisecond: false, time.Hour: true} {
-		p := open(t, fixture.C(t, "fault_slow"), isolate.InWorker(isolate.WithGrace(time.Minute), isolate.WithCallTimeout(limit)))
+		p := open(t, fixture.C(t, "fault_slow"), isolate.InWorker(isolate.WithGrace(time.Minute)), loader.WithCallTimeout(limit))
 		f, err := p.Func("fault")
 		require.NoError(t, err)
 		var b loader.Batch
@@ -213,7 +213,7 @@ func TestCallTimeoutOfBatch(t *testing.T) {
 			var e *loader.CallError
 			require.ErrorAs(t, err, &e)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.ErrorContains(t, err, "after 200ms (isolate.WithCallTimeout)")
+			assert.ErrorContains(t, err, "after 200ms (loader.WithCallTimeout)")
 			assert.Less(t, b.Len(), len(in))
 		}
 		for i := range b.Len() {

@@ -39,7 +39,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 )
 
-// Option is one choice of InWorker's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,
+// Option is one choice of InWorker's, or NewGroup's; see the With… functions, and sandbox.With. Each is given once; a second one is an error,
 // as with loader.Option. Making one does not fail: what is wrong with it is an *loader.OpenError of the kind loader.ErrOption,
 // which Open returns. An Option can be used several times, by any goroutine.
 type Option func(*host.Options) error
@@ -57,7 +57,7 @@ func once(name string, set func(*host.Options) error) Option {
 // InWorker has loader.Open run the plug-in in a worker process, which is started by Open, and anew by the call after it has ended.
 // The last one ends by Plugin.Close, or with this process. Without options a worker has an empty environment, the rights of
 // this process, and no limits but those that the With… functions name. What InWorker returns can be used for several plug-ins, at
-// the same time too: each gets its own worker. It keeps copies of what the options were given, but for WithOutput's writer.
+// the same time too: each gets its own worker; Group is several in one. It keeps copies of what the options were given, but for WithOutput's writer.
 //
 // Open fails with an *loader.OpenError of the kind loader.ErrOption where an option is wrong, loader.ErrSandbox where a sandbox cannot be
 // had, loader.ErrStart where the worker ended or was not started, which wraps a *loader.CrashError, and with those of a plug-in in
@@ -72,6 +72,12 @@ func once(name string, set func(*host.Options) error) Option {
 // of more than 64 MiB, without a digest, it is the file itself, by its descriptor; if that is overwritten in place, no
 // worker is started any more.
 func InWorker(opts ...Option) loader.Option {
+	o, err := options("InWorker", opts)
+	return loader.WithEngine(&host.Engine{Options: o, Wrong: err})
+}
+
+// options are what the opts of a function come to, and what is wrong with the first of them that is.
+func options(function string, opts []Option) (host.Options, error) {
 	o := host.Options{
 		Grace:        500 * time.Millisecond,
 		StartTimeout: 30 * time.Second,
@@ -82,7 +88,7 @@ func InWorker(opts ...Option) loader.Option {
 	for i, opt := range opts {
 		var err error
 		if opt == nil {
-			err = optionError("InWorker", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…, or by sandbox.With")
+			err = optionError(function, fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…, or by sandbox.With")
 		} else {
 			err = opt(&o)
 		}
@@ -96,7 +102,7 @@ func InWorker(opts ...Option) loader.Option {
 			o.MaxMessage = min(o.MaxMessage, o.Memory)
 		}
 	}
-	return loader.WithEngine(&host.Engine{Options: o, Wrong: failed})
+	return o, failed
 }
 
 // maxMessage is what there is without WithMaxMessage.
@@ -104,7 +110,7 @@ const maxMessage = 256 << 20
 
 func optionError(option, found, expected string) error {
 	return &loader.OpenError{Kind: loader.ErrOption, Found: "isolate." + option + " with " + found, Expected: expected,
-		Remedy: "Change the call of InWorker"}
+		Remedy: "Change that option"}
 }
 
 func positive(option string, d time.Duration) error {
@@ -171,7 +177,7 @@ func WithOutput(w io.Writer) Option {
 	})
 }
 
-// WithGrace sets how long a function may go on after its context has ended, before its worker is killed; without it half
+// WithGrace sets how long a function may go on after its context has ended, or its limit is over (loader.WithCallTimeout), before its worker is killed; without it half
 // a second. The call fails with a *loader.DeadlineError then, and others in that worker with a *loader.CrashError. d is more than 0:
 // no function returns within no time.
 func WithGrace(d time.Duration) Option {
@@ -200,20 +206,6 @@ func WithStartTimeout(d time.Duration) Option {
 	return once("WithStartTimeout", func(o *host.Options) error {
 		o.StartTimeout = d
 		return positive("WithStartTimeout", d)
-	})
-}
-
-// WithCallTimeout sets how long any call may run, whatever its context says; without it there is no limit. d is more than 0. Then it
-// is asked to stop, and after the grace period its worker is killed: a *loader.DeadlineError.
-//
-// It bounds what the worker is given at a time. A batch goes there in parts, of at most 65,536 records and 1 MiB of inputs (or
-// one record whose input is longer), and each part may run as long as one call. When the time is over, Func.Batch returns an
-// error that names the limit, and the records that ran until then are in the Batch. The time that host functions take counts;
-// the time until the worker is given the call does not.
-func WithCallTimeout(d time.Duration) Option {
-	return once("WithCallTimeout", func(o *host.Options) error {
-		o.CallTimeout = d
-		return positive("WithCallTimeout", d)
 	})
 }
 

@@ -7,6 +7,7 @@ tsan="-DSANITIZED -fsanitize=thread"
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
 readme c >"$BUILD/readme.c"
 readme cpp >"$BUILD/readme.cpp"
+guide >"$BUILD/guide.c"
 
 # The thread sanitizer's own map of the process collides with some kernels' random addresses.
 fixed_addresses="setarch $(uname -m) -R"
@@ -14,10 +15,10 @@ if ! $fixed_addresses true 2>/dev/null; then fixed_addresses=; fi
 
 # host NAME COMPILER LINKER FLAGS: builds the host with each test.
 host() {
-    for source in host test_helpers test_entries test_readme; do
+    for source in host test_helpers test_entries test_readme test_guide; do
         run $2 -std=c11 -D_DEFAULT_SOURCE -g $4 $warnings $INCLUDES -c "tests/$source.c" -o "$BUILD/$source.o"
     done
-    for test in helpers entries readme; do
+    for test in helpers entries readme guide; do
         run $3 $4 "$BUILD/host.o" "$BUILD/test_$test.o" -pthread -ldl -o "$BUILD/$test-$1"
     done
 }
@@ -77,10 +78,12 @@ for family in $families; do
     host $c-asan $c $cpp "-O1 $asan"
     plugin $c-asan helpers $c "-std=c11 -O1 $asan" tests/helpers.c
     plugin $c-asan entries $cpp "-std=c++17 -O1 $asan" tests/entries.cpp
+    plugin $c-asan guide $c "-std=c11 -O1 $asan" "$BUILD/guide.c"
     plugin $c-asan readme $c "-std=c11 -O1 $asan" "$BUILD/readme.c"
     plugin $c-asan readme $cpp "-std=c++20 -O1 $asan" "$BUILD/readme.cpp"
 
     host $c-tsan $c $cpp "-O1 $tsan"
+    plugin $c-tsan guide $c "-std=c11 -O1 $tsan" "$BUILD/guide.c"
     plugin $c-tsan entries $cpp "-std=c++17 -O1 $tsan" tests/entries.cpp
 done
 

@@ -7,7 +7,7 @@
 
 int main(int argc, char **argv) {
     static uint8_t in[64], room[256];
-    static const ferrule_host host = {sizeof host, NULL, NULL};
+    static ferrule_host host; /* of version 1.0 */
     int32_t (*fn)(ferrule_call *);
     void *library, *symbol;
     long i;
@@ -17,6 +17,7 @@ int main(int argc, char **argv) {
     if (!symbol) return fprintf(stderr, "calls: %s\n", dlerror()), 1;
     memcpy(&fn, &symbol, sizeof fn);
     memset(in, 'a', sizeof in);
+    host.size = offsetof(ferrule_host, log_fields);
     for (i = atol(argv[3]); i > 0; i--) {
         ferrule_call call;
         memset(&call, 0, sizeof call);

@@ -50,5 +50,13 @@ run() {
     }
 }
 
+# guide: the plug-in of which the author's guide shows the code, but for the head that `ferrule new` makes.
+guide() {
+    echo '#include <ferrule/sdk.h>'
+    echo 'FERRULE_PLUGIN(FERRULE_NAME("feeds") FERRULE_VERSION("0.1.0"));'
+    awk '$0 == "Add to `feeds/feeds.c`:" { here = 1 } here && $0 == "```c" { on = 1; next } /^```/ { on = here = 0 } on' \
+        "$here/../docs/author-guide.md"
+}
+
 # readme LANGUAGE: the code of that language in README.md, in its order.
 readme() { awk -v fence="\`\`\`$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$here/README.md"; }

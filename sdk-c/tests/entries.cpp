@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 static std::atomic<long> live{0};
@@ -42,7 +43,8 @@ void test_allow_allocations(long count) { allocations_left = count; }
 FERRULE_EXPORT const void *test_last_bytes();
 }
 
-FERRULE_PLUGIN(FERRULE_NAME("entries") FERRULE_VERSION("1.0.0") FERRULE_THREADS("concurrent"));
+FERRULE_PLUGIN(FERRULE_NAME("entries") FERRULE_VERSION("1.0.0") FERRULE_THREADS("concurrent")
+               FERRULE_STATE_FORMAT("count-1"));
 
 /* ---- What a function takes ------------------------------------------------------------------------------------- */
 
@@ -141,19 +143,60 @@ struct named {
     std::string get_name() const { return name; }
 };
 
+namespace host {
+FERRULE_CPP_IMPORT(echo);
+FERRULE_CPP_IMPORT(repeat);
+FERRULE_CPP_IMPORT(refuse);
+FERRULE_CPP_IMPORT(silent);
+FERRULE_CPP_WANT(cache);
+FERRULE_CPP_WANT(mail);
+} // namespace host
+
 class counter : public named {
 public:
     counter(ferrule::context &ctx, std::string_view config) {
         if (config == "bad") throw std::invalid_argument("expected another configuration");
         name = std::string(config);
+        if (config == "watch") watch(ctx.background());
         ctx.log_info("started " + name);
     }
     std::string add(std::string_view by) { return std::to_string(count_ += std::stol(std::string(by))); }
     const std::string &get() const noexcept { return name; }
     void reset() { count_ = 0; }
+    ~counter() {
+        if (watcher_.joinable()) watcher_.join();
+    }
+    counter(const counter &) = delete;
+    counter &operator=(const counter &) = delete;
+
+    void configure(std::string_view config) {
+        if (config.empty()) throw std::invalid_argument("expected a name");
+        name = std::string(config);
+    }
+    std::string save() const { return name + ":" + std::to_string(count_); }
+    ferrule::result<void> resume(std::string_view saved) {
+        const auto colon = saved.find(':');
+        if (colon == saved.npos) return ferrule::error(FERRULE_INVALID, "expected a name and a number");
+        name = std::string(saved.substr(0, colon));
+        count_ = std::stol(std::string(saved.substr(colon + 1)));
+        return {};
+    }
 
 private:
+    /* Tells the host between calls until it ends; which is before ferrule_stop. */
+    void watch(ferrule::background background) {
+        if (!background) throw ferrule::error(FERRULE_UNSUPPORTED, "no calls between calls");
+        between_ = background;
+        watcher_ = std::thread([this] {
+            between_->log_info("watching", {{"cache", host::cache(*between_, "hi").value_or("")}});
+            while (!between_->cancelled()) std::this_thread::yield();
+            between_->log_info("ended");
+        });
+    }
+
     long count_ = 0;
+    ferrule::background between_;
+    std::thread watcher_;
 };
 FERRULE_CPP_STATE(counter);
 FERRULE_CPP_FN(add, &counter::add);
@@ -164,14 +207,12 @@ FERRULE_CPP_FN(get_by_context, [](ferrule::context &ctx) { return ctx.state<coun
  */
 FERRULE_CPP_FN(get_of_base, &counter::get_name);
 
+FERRULE_CPP_CONFIGURE(&counter::configure);
+FERRULE_CPP_SAVE(&counter::save);
+FERRULE_CPP_RESUME(&counter::resume);
+
 /* ---- Services -------------------------------------------------------------------------------------------------- */
 
-namespace host {
-FERRULE_CPP_IMPORT(echo);
-FERRULE_CPP_IMPORT(repeat);
-FERRULE_CPP_IMPORT(refuse);
-FERRULE_CPP_IMPORT(silent);
-} // namespace host
 FERRULE_CPP_FN(import_echo, host::echo);
 FERRULE_CPP_FN(import_repeat, host::repeat);
 FERRULE_CPP_FN(import_refuse, host::refuse);
@@ -191,4 +232,66 @@ FERRULE_CPP_FN(logs, [](ferrule::context &ctx) {
     ctx.log_info("i");
     ctx.log_debug("d");
     ctx.log_trace("two newlines\n\n");
+});
+
+/* ---- Since version 1.1 of the contract ------------------------------------------------------------------------- */
+
+FERRULE_CPP_FN(results, [](std::string_view in) -> ferrule::result<std::string> {
+    if (in == "pass") return ferrule::pass;
+    if (in == "reason") return ferrule::error(FERRULE_PASS, "not for us");
+    if (in == "error") return ferrule::error(1234, "of its own");
+    if (in == "view") return std::string_view("a view");
+    return std::string(in);
+});
+FERRULE_CPP_FN(results_unique, [](std::string_view in) -> ferrule::result<unique_bytes> { return unique_bytes(in); });
+FERRULE_CPP_FN(results_void, [](std::string_view in) -> ferrule::result<void> {
+    if (in == "pass") return ferrule::pass;
+    return {};
+});
+FERRULE_CPP_FN(throws_pass, [] { throw ferrule::error(FERRULE_PASS, "thrown"); });
+FERRULE_CPP_FN(values, [](ferrule::context &ctx, std::string_view in) {
+    return ctx.try_call_host(host::ferrule_import_refuse, in).value();
+});
+
+FERRULE_CPP_FN(want_cache, host::cache);
+FERRULE_CPP_FN(want_mail, host::mail);
+FERRULE_CPP_FN(offers, [](ferrule::context &ctx) {
+    return std::string(host::cache.offered(ctx) ? "cache " : "") + (host::mail.offered(ctx) ? "mail" : "");
+});
+
+FERRULE_CPP_FN(knows, [](ferrule::context &ctx, std::string_view in) { return ctx.info(std::string(in).c_str()); });
+FERRULE_CPP_FN(remains, [](ferrule::context &ctx) {
+    const auto left = ctx.remaining();
+    return left ? std::to_string(left->count()) : "for ever";
+});
+
+FERRULE_FN_META(copies, FERRULE_STREAM("both"));
+FERRULE_CPP_FN(copies, [](ferrule::context &ctx) {
+    for (std::string_view piece; !(piece = ctx.read()).empty();) ctx.write(piece);
+});
+FERRULE_FN_META(lines, FERRULE_STREAM("both"));
+FERRULE_CPP_FN(lines, [](ferrule::context &ctx) {
+    ferrule::istream in(ctx);
+    ferrule::ostream out(ctx);
+    long count = 0;
+    for (std::string line; std::getline(in, line); count++) out << count << ":" << line << '\n';
+    out.flush();
+    return std::to_string(count);
+});
+FERRULE_FN_META(floods, FERRULE_STREAM("out"));
+FERRULE_CPP_FN(floods, [](ferrule::context &ctx, std::string_view in) {
+    ferrule::ostream out(ctx);
+    out << in << std::flush;
+});
+
+FERRULE_HOOK_META(wrapper, FERRULE_KEY("wrap", "yes"));
+FERRULE_CPP_HOOK(wrapper, [](ferrule::context &ctx, std::string_view in) -> ferrule::result<std::string> {
+    auto behind = ctx.next(in);
+    if (behind) *behind += "!";
+    return behind;
+});
+
+FERRULE_CPP_FN(progresses, [](ferrule::context &ctx, std::string_view in) { ctx.progress(in.size(), 1000); });
+FERRULE_CPP_FN(logs_fields, [](ferrule::context &ctx, std::string_view in) {
+    ctx.log_warn("fields\n", {{"text", in}, {"number", 7}, {"yes", true}, {"literal", "x"}});
 });

@@ -23,9 +23,11 @@ inspected() {
         /^  "functions": / { kind = "fn" }
         /^  "hooks": / { kind = "hook" }
         /^  "imports": / { kind = "import" }
+        /^  "wants": / { kind = "want" }
+        /^  "configSchema": / { print "ferrule_meta_config" }
         /^  "reserved": / { kind = "reserved" }
         /^  "name": / { print "ferrule_manifest" }
-        /^  "(start|stop|batch)": true/ { print "ferrule_" $2 }
+        /^  "(start|stop|batch|configure|save|resume)": true/ { print "ferrule_" $2 }
         /^    "/ && kind == "reserved" { print $2 }
         /^      "name": / && kind { name = $4; print "ferrule_" kind "_" name }
         /^      "keys": / && kind { print "ferrule_meta_" kind "_" name }' | sort

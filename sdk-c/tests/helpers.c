@@ -257,7 +257,7 @@ FERRULE_FN(import_hollow) { return pass_on(call, FERRULE_ORDINAL(hollow)); }
 FERRULE_FN(import_stuck) { return pass_on(call, FERRULE_ORDINAL(stuck)); }
 FERRULE_FN(import_growing) { return pass_on(call, FERRULE_ORDINAL(growing)); }
 FERRULE_FN(import_forgetful) { return pass_on(call, FERRULE_ORDINAL(forgetful)); }
-FERRULE_FN(import_unbound) { return pass_on(call, FERRULE_UNBOUND); }
+FERRULE_FN(import_wrong) { return pass_on(call, 4711); }
 
 /* A buffer that has failed is no input, and no host function runs for it. */
 FERRULE_FN(import_into_failed) {
@@ -299,5 +299,147 @@ FERRULE_FN(log_warn) { return ferrule_log_warn(call, "w"), FERRULE_OK; }
 FERRULE_FN(log_info) { return ferrule_log_info(call, "i"), FERRULE_OK; }
 FERRULE_FN(log_debug) { return ferrule_log_debug(call, "d"), FERRULE_OK; }
 FERRULE_FN(log_trace) { return ferrule_log_trace(call, "t"), FERRULE_OK; }
+
+FERRULE_FN(log_fields) {
+    ferrule_log_fields(call, FERRULE_LOG_WARN, "a line\n", "text=%.*s\nnumber=%d\nlast=%s", (int)call->in_len, call->in, 7,
+                       "end");
+    return FERRULE_OK;
+}
+FERRULE_FN(log_fields_newlines) {
+    ferrule_log_fields(call, FERRULE_LOG_INFO, "\n", "one=\n%s\n\n", "\n");
+    return FERRULE_OK;
+}
+FERRULE_FN(log_no_fields) {
+    const char *nothing = "";
+    ferrule_log_fields(call, FERRULE_LOG_INFO, "alone", "%s", nothing);
+    return FERRULE_OK;
+}
+FERRULE_FN(log_fields_unprintable) {
+    ferrule_log_fields(call, FERRULE_LOG_INFO, "bare", "wide=%ls", L"\x7fffffff");
+    return FERRULE_OK;
+}
+
+/* ---- Since version 1.1 of the contract ------------------------------------------------------------------------- */
+
+FERRULE_FN(pass) {
+    ferrule_reply(call, call->in, call->in_len);
+    return ferrule_pass(call);
+}
+FERRULE_FN(pass_after_pooled) {
+    int32_t status = reply_pooled(call);
+    return status ? status : ferrule_pass(call);
+}
+FERRULE_FN(pass_with_reason) { return ferrule_fail(call, FERRULE_PASS, "not for %.*s", (int)call->in_len, call->in); }
+
+FERRULE_WANT(cache);
+FERRULE_WANT(mail);
+FERRULE_FN(want_cache) { return pass_on(call, FERRULE_WANT_ORDINAL(cache)); }
+FERRULE_FN(want_mail) { return pass_on(call, FERRULE_WANT_ORDINAL(mail)); }
+FERRULE_FN(offered) {
+    char name[200];
+    int32_t status = ferrule_in_text(call, name, sizeof name);
+    return status ? status : ferrule_reply_text(call, ferrule_offered(call, name) ? "yes" : "no");
+}
+
+FERRULE_FN(info) {
+    ferrule_buffer key = FERRULE_BUFFER_INIT, b = FERRULE_BUFFER_INIT;
+    int32_t status = ferrule_buffer_append(&key, call->in, call->in_len), sent;
+    if (!status) status = ferrule_info(call, ferrule_buffer_text(&key), &b);
+    sent = ferrule_reply_buffer(call, &b);
+    ferrule_buffer_free(&key);
+    return status ? status : sent;
+}
+FERRULE_FN(info_text) {
+    char key[64], text[14];
+    int32_t status = ferrule_in_text(call, key, sizeof key);
+    if (status) return status;
+    memset(text, 'x', sizeof text);
+    status = ferrule_info_text(call, key, text, sizeof text);
+    return status ? ferrule_fail(call, status, "\"%s\"", text) : ferrule_reply_text(call, text);
+}
+FERRULE_FN(info_text_nowhere) { return ferrule_info_text(call, "path", NULL, 0); }
+FERRULE_FN(remaining) {
+    const uint64_t ns = ferrule_remaining(call);
+    return ns == UINT64_MAX ? ferrule_reply_text(call, "for ever") : ferrule_replyf(call, "%.1f s", (double)ns / 1e9);
+}
+
+/* As many bytes as the input has, by rooms that grow by 100 bytes. */
+FERRULE_FN(room_grows) {
+    size_t i;
+    for (i = 0; i < call->in_len; i++) {
+        if (i == call->out_cap) {
+            int32_t status = ferrule_room(call, i + 100);
+            if (status) return ferrule_fail(call, status, "no room for %zu bytes", i + 100);
+        }
+        call->out[i] = call->in[i];
+        call->out_len = i + 1;
+    }
+    return FERRULE_OK;
+}
+FERRULE_FN(room_after_owned) {
+    int32_t status = reply_pooled(call);
+    return status ? status : ferrule_room(call, 1) == FERRULE_OK ? FERRULE_FAILED : FERRULE_OK;
+}
+
+FERRULE_FN_META(stream_count, FERRULE_STREAM("in"));
+FERRULE_FN(stream_count) {
+    const uint8_t *piece;
+    size_t len, pieces = 0, bytes = 0;
+    int32_t status;
+    while ((status = ferrule_read(call, &piece, &len)) == FERRULE_OK && len) {
+        pieces++;
+        bytes += len;
+    }
+    if (len) return ferrule_fail(call, FERRULE_FAILED, "a failed read left a piece of %zu bytes", len);
+    return status ? ferrule_fail(call, status, "broke off after %zu bytes", bytes)
+                  : ferrule_replyf(call, "%zu pieces, %zu bytes", pieces, bytes);
+}
+FERRULE_FN_META(stream_copy, FERRULE_STREAM("both"));
+FERRULE_FN(stream_copy) {
+    const uint8_t *piece;
+    size_t len;
+    int32_t status;
+    while ((status = ferrule_read(call, &piece, &len)) == FERRULE_OK && len)
+        if ((status = ferrule_write(call, piece, len)) != FERRULE_OK) break;
+    return status;
+}
+FERRULE_FN_META(stream_print, FERRULE_STREAM("out"));
+FERRULE_FN(stream_print) {
+    int32_t status = ferrule_writef(call, "%zu bytes: %.*s\n", call->in_len, (int)call->in_len, call->in);
+    if (!status) status = ferrule_write(call, NULL, 0);
+    return status ? status : ferrule_writef(call, "%s", "end");
+}
+FERRULE_FN(stream_unprintable) { return ferrule_writef(call, "%ls", L"\x7fffffff"); }
+FERRULE_FN_META(stream_fives, FERRULE_STREAM("in"));
+/* Reads five bytes at a time, and says how much there was in all, and of the last five. */
+FERRULE_FN(stream_fives) {
+    ferrule_reader reader = FERRULE_READER_INIT(call);
+    char five[5];
+    size_t got, bytes = 0;
+    while ((got = ferrule_reader_read(&reader, five, sizeof five)) == sizeof five) bytes += got;
+    if (ferrule_reader_read(&reader, five + got, sizeof five - got))
+        return ferrule_fail(call, FERRULE_FAILED, "there was more after the end");
+    if (reader.status) return ferrule_fail(call, reader.status, "%zu bytes, then none", bytes + got);
+    return ferrule_replyf(call, "%zu bytes, at last %.*s", bytes + got, (int)got, five);
+}
+
+/* A wrapper, which changes what goes in and what comes out. */
+FERRULE_HOOK(wrapper) {
+    ferrule_buffer b = FERRULE_BUFFER_INIT;
+    int32_t status = ferrule_next(call, call->in, call->in_len, &b), sent;
+    if (!status) ferrule_buffer_append(&b, "!", 1);
+    sent = ferrule_reply_buffer(call, &b);
+    return status ? status : sent;
+}
+FERRULE_HOOK_META(wrapper, FERRULE_KEY("wrap", "yes"));
+
+FERRULE_FN(progress) {
+    ferrule_set_progress(call, call->in_len, 0);
+    ferrule_set_progress(call, call->in_len, 1000);
+    return FERRULE_OK;
+}
+FERRULE_FN(background_outside) {
+    return ferrule_background(call) ? FERRULE_OK : ferrule_reply_text(call, "only in ferrule_start");
+}
 
 FERRULE_FN(cancelled) { return ferrule_cancelled(call) ? FERRULE_CANCELLED : ferrule_reply_text(call, "wanted"); }

@@ -1,6 +1,7 @@
 #include "host.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +62,7 @@ static void region_drop(const region *r) { munmap(r->map, r->size + (size_t)sysc
 /* ---- The services ---------------------------------------------------------------------------------------------- */
 
 /* The ordinals are not the sorted places of R5: a plug-in must take what the slot says. */
-enum { ECHO = 7, REPEAT, REFUSE, SILENT, GREEDY, HOLLOW, STUCK, GROWING, FORGETFUL };
+enum { ECHO = 7, REPEAT, REFUSE, SILENT, GREEDY, HOLLOW, STUCK, GROWING, FORGETFUL, NOT_OFFERED };
 static const struct {
     const char *name;
     uint32_t ordinal;
@@ -76,6 +77,11 @@ static const struct {
     {"growing", GROWING},     /* wants more room at each of three fetches */
     {"forgetful", FORGETFUL}, /* FERRULE_MORE, then FERRULE_MISUSE for the fetch */
 };
+/* A host that is older than wants does not set their slots. */
+static const struct {
+    const char *name;
+    uint32_t ordinal;
+} wants[] = {{"cache", ECHO}, {"mail", NOT_OFFERED}, {"translate", ECHO}};
 
 static struct {
     int32_t status;
@@ -94,9 +100,9 @@ static int32_t answer(ferrule_request *request) {
     return kept.status;
 }
 
-static int32_t service_call(ferrule_call *call, ferrule_request *request) {
+static int32_t run_function(ferrule_request *request) {
     size_t read = 0;
-    if (!call || request->size < sizeof *request) return FERRULE_MISUSE;
+    if (request->size < sizeof *request) return FERRULE_MISUSE;
     if (request->kept) {
         seen.fetches++;
         if (request->kept != 3 || request->ordinal == FORGETFUL) return FERRULE_MISUSE;
@@ -138,14 +144,43 @@ static int32_t service_call(ferrule_call *call, ferrule_request *request) {
         kept.len = 1000;
         memset(kept.bytes, 'g', sizeof kept.bytes);
         break;
+    case NOT_OFFERED:
+        request->out_len = 0;
+        return FERRULE_UNSUPPORTED;
     default:
         return FERRULE_MISUSE;
     }
     return answer(request);
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the frame for between calls may be used on any thread */
+
+static int32_t service_call(ferrule_call *call, ferrule_request *request) {
+    int32_t status;
+    if (!call) return FERRULE_MISUSE;
+    pthread_mutex_lock(&lock);
+    status = run_function(request);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+/* The run that is going on, and what of it the services change. */
+static struct {
+    const host_run *run;
+    ferrule_call *call;
+    region rooms[8]; /* the newest one is the room */
+    size_t room_count;
+    size_t reads, streamed;
+    region piece; /* the last one lent */
+} now;
+
+static ferrule_call between; /* calls: the background frame */
+static uint32_t between_cancel;
+static ferrule_host between_table;
+
 static int32_t service_log(ferrule_call *call, uint32_t level, const char *text, size_t text_len) {
     if (!call || text_len >= sizeof seen.line) return FERRULE_MISUSE;
+    pthread_mutex_lock(&lock);
     if (seen.lines < sizeof seen.firsts) {
         seen.levels[seen.lines] = level;
         seen.firsts[seen.lines] = text_len ? text[0] : '\0';
@@ -154,8 +189,136 @@ static int32_t service_log(ferrule_call *call, uint32_t level, const char *text,
     seen.level = level;
     if (text_len) memcpy(seen.line, text, text_len);
     seen.line[text_len] = '\0';
+    pthread_mutex_unlock(&lock);
     return FERRULE_OK;
 }
+
+static int32_t service_log_fields(ferrule_call *call, uint32_t level, const char *text, size_t text_len,
+                                  const char *fields, size_t fields_len) {
+    size_t i;
+    if (fields_len >= sizeof seen.fields || (fields_len && fields[fields_len - 1])) return FERRULE_MISUSE;
+    for (i = 0; i < fields_len; i++) seen.fields[i] = (char)(fields[i] ? fields[i] : ';');
+    seen.fields[fields_len] = '\0';
+    return service_log(call, level, text, text_len);
+}
+
+/* Answers the keys of this table, and keeps what is too long, as the real one does. */
+static int32_t service_info(ferrule_call *call, ferrule_request *request) {
+    static const char *const known[][2] = {
+        {"path", "/opt/plug-ins"}, {"remaining", "1500000000"}, {"instance", "0"},
+        {"offers.cache", "yes"},   {"offers.mail", "no"},       {"shop.tenant", NULL}, /* 1,000 times `t` */
+        {"shop.wrong", "12 s"},
+    };
+    size_t i;
+    if (call != now.call && call != &between) return FERRULE_MISUSE;
+    if (request->kept) {
+        seen.fetches++;
+        return answer(request);
+    }
+    seen.infos++;
+    if (!request->in_len || request->in_len > 256) return FERRULE_MISUSE;
+    for (i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strlen(known[i][0]) != request->in_len || memcmp(known[i][0], request->in, request->in_len)) continue;
+        kept.status = FERRULE_OK;
+        kept.len = known[i][1] ? strlen(known[i][1]) : 1000;
+        if (known[i][1])
+            memcpy(kept.bytes, known[i][1], kept.len);
+        else
+            memset(kept.bytes, 't', kept.len);
+        return answer(request);
+    }
+    request->out_len = 0;
+    return FERRULE_UNSUPPORTED;
+}
+
+/* What was the room before can no longer be touched. */
+static int32_t service_room(ferrule_call *call, size_t n) {
+    const region *old = &now.rooms[now.room_count - 1];
+    if (call != now.call || call->release || call->out != old->at) return FERRULE_MISUSE;
+    if (now.run->no_room || n > PTRDIFF_MAX / 2) return FERRULE_NO_MEMORY;
+    if (now.room_count == sizeof now.rooms / sizeof now.rooms[0]) die("host->room", "asked for too often for this test");
+    now.rooms[now.room_count] = region_make(n);
+    if (call->out_len) memcpy(now.rooms[now.room_count].at, call->out, call->out_len);
+    CHECK(region_whole(old), "%s wrote before the room", now.run->symbol);
+    mprotect(old->map, old->size, PROT_NONE);
+    call->out = now.rooms[now.room_count++].at;
+    call->out_cap = n;
+    seen.rooms++;
+    return FERRULE_OK;
+}
+
+/* A piece lies at a guard page, is read-only, and is gone when the next one is lent. */
+static int32_t service_read(ferrule_call *call, const uint8_t **piece, size_t *piece_len) {
+    size_t len;
+    if (call != now.call || !piece || !piece_len) return FERRULE_MISUSE;
+    if (!now.run->stream) return FERRULE_UNSUPPORTED;
+    if (now.run->cancelled) return FERRULE_CANCELLED;
+    if (now.run->stream_breaks && ++now.reads >= now.run->stream_breaks)
+        return now.run->stream_status ? now.run->stream_status : FERRULE_FAILED;
+    if (now.piece.map) region_drop(&now.piece);
+    len = strlen(now.run->stream) - now.streamed;
+    if (len > now.run->piece_len) len = now.run->piece_len;
+    now.piece = region_make(len);
+    if (len) memcpy(now.piece.at, now.run->stream + now.streamed, len);
+    mprotect(now.piece.map, now.piece.size, PROT_READ);
+    now.streamed += len;
+    *piece = now.piece.at;
+    *piece_len = len;
+    return FERRULE_OK;
+}
+
+static int32_t service_write(ferrule_call *call, const uint8_t *piece, size_t piece_len) {
+    if (call != now.call || (!piece && piece_len)) return FERRULE_MISUSE;
+    if (!now.run->sink) return FERRULE_UNSUPPORTED;
+    if (now.run->cancelled) return FERRULE_CANCELLED;
+    if (now.run->sink_takes && seen.written_len + piece_len > now.run->sink_takes)
+        return now.run->stream_status ? now.run->stream_status : FERRULE_FAILED;
+    if (seen.written_len + piece_len >= sizeof seen.written) die("host->write", "more than this test has room for");
+    if (piece_len) memcpy(seen.written + seen.written_len, piece, piece_len);
+    seen.written_len += piece_len;
+    return FERRULE_OK;
+}
+
+/* What stands behind a wrapper is the host function echo. */
+static int32_t service_next(ferrule_call *call, ferrule_request *request) {
+    if (call != now.call) return FERRULE_MISUSE;
+    if (!now.run->wraps) return FERRULE_UNSUPPORTED;
+    request->ordinal = ECHO;
+    return service_call(call, request);
+}
+
+static ferrule_call *service_background(ferrule_call *call) {
+    if (call != now.call || strcmp(now.run->symbol, "ferrule_start") || !now.run->background) return NULL;
+    return &between;
+}
+
+static ferrule_host services_1_1(size_t size) {
+    ferrule_host services;
+    memset(&services, 0, sizeof services);
+    services.size = size;
+    services.call = service_call;
+    services.log = service_log;
+    services.log_fields = service_log_fields;
+    services.info = service_info;
+    services.room = service_room;
+    services.read = service_read;
+    services.write = service_write;
+    services.next = service_next;
+    services.background = service_background;
+    return services;
+}
+
+void host_wait_lines(unsigned count) {
+    unsigned lines;
+    do {
+        usleep(100);
+        pthread_mutex_lock(&lock);
+        lines = seen.lines;
+        pthread_mutex_unlock(&lock);
+    } while (lines < count);
+}
+
+void host_end_background(int ended) { __atomic_store_n(&between_cancel, ended ? 1 : 0, __ATOMIC_RELEASE); }
 
 void host_forget(void) { memset(&seen, 0, sizeof seen); }
 
@@ -180,6 +343,22 @@ void host_open(int argc, char **argv) {
         if (!slot) continue;
         CHECK(*slot == FERRULE_UNBOUND, "%s holds %u before it is set", symbol, (unsigned)*slot);
         *slot = functions[i].ordinal;
+    }
+    between_table = services_1_1(sizeof between_table);
+    between.size = sizeof between;
+    between.host = &between_table;
+    between.cancel = &between_cancel;
+}
+
+/* Sets the slots of the wants, or leaves them to a host that is older. */
+static void set_wants(int knows_wants) {
+    size_t i;
+    for (i = 0; i < sizeof wants / sizeof wants[0]; i++) {
+        char symbol[64];
+        uint32_t *slot;
+        snprintf(symbol, sizeof symbol, "ferrule_want_%s", wants[i].name);
+        slot = (uint32_t *)dlsym(library, symbol);
+        if (slot) *slot = knows_wants ? wants[i].ordinal : FERRULE_UNBOUND;
     }
 }
 
@@ -209,34 +388,38 @@ host_result host_call(const host_run *run) {
     const region frame = region_make(frame_size);
     const region table = region_make(table_size);
     const region in = region_make(run->in_len);
-    const region room = region_make(run->room);
     const region word = region_make(sizeof(uint32_t));
-    uint8_t *const in_at = run->in_is_room ? room.at : in.at;
+    const region words = region_make(2 * sizeof(uint64_t));
+    const region *room;
+    size_t room_cap;
     ferrule_call *const call = (ferrule_call *)(void *)frame.at;
-    ferrule_host services;
+    const ferrule_host services = services_1_1(table_size);
     ferrule_call filled, left;
     host_result result;
 
-    memset(&services, 0, sizeof services);
-    services.size = table_size;
-    services.call = service_call;
-    services.log = service_log;
+    memset(&now, 0, sizeof now);
+    now.run = run;
+    now.call = call;
+    now.rooms[now.room_count++] = region_make(run->room);
+    set_wants(table_size > TABLE_1_0);
     memcpy(table.at, &services, table_size < sizeof services ? table_size : sizeof services);
 
     memset(word.at, 0, sizeof(uint32_t));
     word.at[0] = run->cancelled ? 1 : 0;
-    if (run->in_len) memcpy(in_at, run->in, run->in_len);
+    memset(words.at, 0, 2 * sizeof(uint64_t));
+    if (run->in_len) memcpy(in.at, run->in, run->in_len);
     mprotect(in.map, in.size, PROT_READ);
 
     memset(&filled, 0, sizeof filled);
     filled.size = frame_size;
     filled.state = run->state;
-    filled.in = in_at;
+    filled.in = in.at;
     filled.in_len = run->in_len;
-    filled.out = room.at;
+    filled.out = now.rooms[0].at;
     filled.out_cap = run->room;
     filled.host = (const ferrule_host *)(void *)table.at;
     filled.cancel = run->no_cancel_word ? NULL : (const uint32_t *)(void *)word.at;
+    filled.progress = run->no_progress ? NULL : (uint64_t *)(void *)words.at;
     memcpy(frame.at, &filled, frame_size < sizeof filled ? frame_size : sizeof filled);
 
     memset(&result, 0, sizeof result);
@@ -247,15 +430,20 @@ host_result host_call(const host_run *run) {
     result.state = left.state;
     result.at = left.out;
     CHECK(left.size == filled.size && left.in == filled.in && left.in_len == filled.in_len &&
-              (left.out_cap == filled.out_cap || left.release) && left.host == filled.host && left.cancel == filled.cancel,
+              left.host == filled.host && left.cancel == filled.cancel && left.progress == filled.progress,
           "%s changed a member of the frame that is not its own (R6)", run->symbol);
     CHECK(result.status >= 0, "%s returned %d (R10)", run->symbol, (int)result.status);
+    room = &now.rooms[now.room_count - 1];
+    room_cap = (size_t)(room->map + room->size - room->at);
+    CHECK(left.out_cap == room_cap || left.release, "%s changed out_cap (R6)", run->symbol);
     CHECK(left.out_len <= PTRDIFF_MAX && (left.out || !left.out_len) &&
-              (left.release || (left.out == room.at && left.out_len <= run->room)),
-          "%s left an out of %zu bytes with room for %zu, release %s (R8)", run->symbol, left.out_len, run->room,
+              (left.release || (left.out == room->at && left.out_len <= room_cap)),
+          "%s left an out of %zu bytes with room for %zu, release %s (R8)", run->symbol, left.out_len, room_cap,
           left.release ? "set" : "not set");
-    CHECK(region_whole(&room) && region_whole(&frame) && region_whole(&table),
-          "%s wrote before the room, the frame or the table", run->symbol);
+    CHECK(region_whole(room) && region_whole(&frame) && region_whole(&table) && region_whole(&words),
+          "%s wrote before the room, the frame, the table or the progress words", run->symbol);
+    memcpy(&result.done, words.at, sizeof result.done);
+    memcpy(&result.total, words.at + sizeof result.done, sizeof result.total);
 
     result.len = left.out_len;
     result.out = (char *)malloc(left.out_len + 1);
@@ -269,8 +457,11 @@ host_result host_call(const host_run *run) {
     region_drop(&frame);
     region_drop(&table);
     region_drop(&in);
-    region_drop(&room);
+    while (now.room_count) region_drop(&now.rooms[--now.room_count]);
+    if (now.piece.map) region_drop(&now.piece);
     region_drop(&word);
+    region_drop(&words);
+    now.call = NULL;
     return result;
 }
 
@@ -320,8 +511,8 @@ void check_without_memory(host_run run, int32_t status, const char *out, size_t 
 void check_bytes(const char *name, const char *in, size_t in_len, int32_t status, const char *out, size_t out_len,
                  enum where where) {
     const size_t rooms[] = {0, 1, out_len ? out_len - 1 : 0, out_len, out_len + 1, 8192};
-    const size_t frames[] = {0, offsetof(ferrule_call, cancel), sizeof(ferrule_call) + 8, 4096};
-    const size_t tables[] = {0, sizeof(ferrule_host) + 8, 4096, 0};
+    const size_t frames[] = {0, FRAME_1_0, sizeof(ferrule_call) + 8, 4096};
+    const size_t tables[] = {0, TABLE_1_0, sizeof(ferrule_host) + 8, 4096};
     const long before = live_blocks();
     char symbol[64];
     size_t i, j;
@@ -346,6 +537,8 @@ void check_bytes(const char *name, const char *in, size_t in_len, int32_t status
             CHECK(live_blocks() == before, "%s in room for %zu leaks", name, run.room);
             free(r.out);
         }
+        check_without_memory(run, status, out, out_len);
+        run.no_room = 1;
         check_without_memory(run, status, out, out_len);
     }
 }

@@ -37,9 +37,23 @@ typedef struct host_run {
     size_t table_size;  /* sizeof(ferrule_host), likewise */
     int cancelled;      /* no: the word is 0; yes: it is 1 */
     int no_cancel_word; /* no: there is a word */
-    int in_is_room;     /* no; yes: the input lies in the room, and both may be written */
+    int no_progress;    /* no: there are two words */
+    int no_room;        /* no: host->room has memory */
     void *state;        /* the instance's */
+    /* The input stream: pieces of piece_len bytes of `stream`, and a shorter one at the end. NULL: there is none. */
+    const char *stream;
+    size_t piece_len;      /* bytes, not 0 where there is a stream */
+    size_t stream_breaks;  /* 0: not; otherwise reads from this one on, counted from 1, are FERRULE_FAILED */
+    int32_t stream_status; /* FERRULE_OK: FERRULE_FAILED; what those reads and writes return instead */
+    int sink;              /* no: the call has no output stream */
+    size_t sink_takes;     /* 0: all; otherwise how many bytes, after which writes are FERRULE_FAILED */
+    int wraps;             /* no: nothing stands behind */
+    int background;        /* no: there is no frame for between calls */
 } host_run;
+
+/* The sizes of a frame and a table of version 1.0. */
+#define FRAME_1_0 offsetof(ferrule_call, progress)
+#define TABLE_1_0 offsetof(ferrule_host, log_fields)
 
 /* What a function did. */
 typedef struct host_result {
@@ -49,6 +63,8 @@ typedef struct host_result {
     int released;   /* how many times release was called: once or not at all */
     void *state;    /* call->state when the function returned */
     const void *at; /* where `out` pointed when the function returned; for comparison only */
+    uint64_t done;  /* the progress words */
+    uint64_t total;
 } host_result;
 
 /* Runs a function, checks R6 and R8, and calls release as R9 has it. */
@@ -63,9 +79,20 @@ typedef struct host_seen {
     char firsts[16];
     uint32_t level;  /* of the last line */
     char line[2048]; /* the last line */
+    char fields[2048]; /* the last line's, `;` for each NUL */
+    unsigned rooms;    /* given */
+    unsigned infos;    /* asked for: a fetch is none */
+    char written[8192]; /* to the output stream, with a NUL behind */
+    size_t written_len;
 } host_seen;
 extern host_seen seen;
 void host_forget(void);
+
+/* Waits until the log has had so many lines, from another thread by the frame for between calls. */
+void host_wait_lines(unsigned count);
+
+/* Sets the cancellation word of the frame for between calls, as a host does before ferrule_stop, or takes it back. */
+void host_end_background(int ended);
 
 /* ---- Checks over many runs ------------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
     readme c
     echo 'FERRULE_FN_META(upper, FERRULE_DOC("Makes letters large.") FERRULE_IN("text/plain"));'
     echo 'FERRULE_IMPORT_META(echo, FERRULE_DOC("Returns its input."));'
+    echo 'FERRULE_CONFIG_SCHEMA = "{}";'
 } >"$BUILD/readme.c"
 {
     readme cpp
@@ -18,6 +19,10 @@ names() {
         sed -n -e 's/^FERRULE_\(CPP_\)\{0,1\}FN(\([a-z_]*\).*/ferrule_fn_\2/p' \
             -e 's/^FERRULE_\(CPP_\)\{0,1\}HOOK(\([a-z_]*\).*/ferrule_hook_\2/p' \
             -e 's/.*FERRULE_\(CPP_\)\{0,1\}IMPORT(\([a-z_]*\)).*/ferrule_import_\2/p' \
+            -e 's/.*FERRULE_\(CPP_\)\{0,1\}WANT(\([a-z_]*\)).*/ferrule_want_\2/p' \
+            -e 's/^FERRULE_\(CPP_\)\{0,1\}CONFIGURE.*/ferrule_configure/p' \
+            -e 's/^FERRULE_\(CPP_\)\{0,1\}SAVE.*/ferrule_save/p' \
+            -e 's/^FERRULE_\(CPP_\)\{0,1\}RESUME.*/ferrule_resume/p' -e 's/^FERRULE_CONFIG_SCHEMA.*/ferrule_meta_config/p' \
             -e 's/^FERRULE_FN_META(\([a-z_]*\).*/ferrule_meta_fn_\1/p' \
             -e 's/^FERRULE_HOOK_META(\([a-z_]*\).*/ferrule_meta_hook_\1/p' \
             -e 's/^FERRULE_IMPORT_META(\([a-z_]*\).*/ferrule_meta_import_\1/p' \

@@ -121,8 +121,159 @@ static void test_services(void) {
     for (uint32_t i = 0; i < 4; i++)
         CHECK(seen.levels[i + 1] == i + 1 && seen.firsts[i + 1] == lines[i], "line %u: level %u, %c", (unsigned)i + 1,
               (unsigned)seen.levels[i + 1], seen.firsts[i + 1]);
-    run.table_size = offsetof(ferrule_host, log);
+}
+
+/* ---- Since version 1.1 of the contract ------------------------------------------------------------------------- */
+
+static host_run older(host_run run) {
+    run.frame_size = FRAME_1_0;
+    run.table_size = TABLE_1_0;
+    return run;
+}
+
+/* A run of ferrule_fn_<name> under a host of this version and under one of version 1.0. */
+static void check_both(host_run run, int32_t status, const char *out, int32_t old_status, const char *old_out) {
+    check_run(run, status, out);
+    check_without_memory(run, status, out, strlen(out));
+    check_run(older(run), old_status, old_out);
+}
+
+static void test_optional_results(void) {
+    static const char nothing[] = "nothing to say to this input";
+    check_both(running("ferrule_fn_results", "pass", 64), FERRULE_PASS, "", FERRULE_PASS, nothing);
+    check("results", "reason", FERRULE_PASS, "not for us", ROOM);
+    check("results", "error", 1234, "of its own", ROOM);
+    check("results", "view", FERRULE_OK, "a view", ROOM);
+    check("results", times(500, 'x'), FERRULE_OK, times(500, 'x'), ROOM);
+    check("results_unique", "unique", FERRULE_OK, "unique", ROOM);
+    check_both(running("ferrule_fn_results_void", "pass", 64), FERRULE_PASS, "", FERRULE_PASS, nothing);
+    check("results_void", "", FERRULE_OK, "", ROOM);
+    check("throws_pass", "", FERRULE_PASS, "thrown", ROOM);
+    check("values", "no", 1001, "nonono", ROOM);
+}
+
+static void test_wants_and_info(void) {
+    static const char silent[] = "a host function failed without a message";
+    check_both(running("ferrule_fn_want_cache", "ada", 64), FERRULE_OK, "ada", FERRULE_UNSUPPORTED, silent);
+    check_both(running("ferrule_fn_want_mail", "ada", 64), FERRULE_UNSUPPORTED, silent, FERRULE_UNSUPPORTED, silent);
+    check_both(running("ferrule_fn_offers", "", 64), FERRULE_OK, "cache ", FERRULE_OK, "");
+    check_both(running("ferrule_fn_knows", "path", 64), FERRULE_OK, "/opt/plug-ins", FERRULE_UNSUPPORTED, "");
+    check_both(running("ferrule_fn_knows", "shop.unknown", 64), FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    check_both(running("ferrule_fn_remains", "", 64), FERRULE_OK, "1500000000", FERRULE_OK, "for ever");
+}
+
+static void test_streams(void) {
+    static const char reading[] = "reading the input stream failed", writing[] = "writing the output stream failed";
+    host_run run = running("ferrule_fn_copies", "", 64);
+    check_both(run, FERRULE_UNSUPPORTED, reading, FERRULE_UNSUPPORTED, reading);
+    run.stream = "one\ntwo, which is longer\nthree";
+    for (run.piece_len = 1; run.piece_len < 40; run.piece_len++) {
+        run.symbol = "ferrule_fn_copies";
+        run.sink = 1;
+        run.stream_breaks = 0;
+        check_run(run, FERRULE_OK, "");
+        CHECK(!strcmp(seen.written, run.stream), "written: \"%s\"", seen.written);
+        run.symbol = "ferrule_fn_lines";
+        check_run(run, FERRULE_OK, "3");
+        CHECK(!strcmp(seen.written, "0:one\n1:two, which is longer\n2:three\n"), "written: \"%s\"", seen.written);
+        run.stream_breaks = 2;
+        check_run(run, FERRULE_FAILED, reading);
+        run.sink = 0;
+        run.stream_breaks = 0;
+        check_run(run, FERRULE_UNSUPPORTED, writing);
+    }
+    run.sink = 1;
+    run.cancelled = 1;
+    check_run(run, FERRULE_CANCELLED, reading);
+    run = running("ferrule_fn_floods", times(6000, 'x'), 64);
+    run.sink = 1;
     check_run(run, FERRULE_OK, "");
+    CHECK(!strcmp(seen.written, times(6000, 'x')), "%zu bytes written", seen.written_len);
+    run.sink_takes = 4500;
+    check_run(run, FERRULE_FAILED, writing);
+    check_run(older(run), FERRULE_UNSUPPORTED, writing);
+}
+
+static void test_other_services(void) {
+    host_run run = running("ferrule_hook_wrapper", "hey", 64);
+    host_result r;
+    check_both(run, FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    run.wraps = 1;
+    check_run(run, FERRULE_OK, "hey!");
+
+    run = running("ferrule_fn_progresses", "12345", 64);
+    r = host_call(&run);
+    CHECK(r.done == 5 && r.total == 1000, "progress %d of %d", (int)r.done, (int)r.total);
+    free(r.out);
+    check_run(older(run), FERRULE_OK, "");
+
+    run = running("ferrule_fn_logs_fields", "a b", 64);
+    check_run(run, FERRULE_OK, "");
+    CHECK(seen.lines == 1 && !strcmp(seen.line, "fields") && !strcmp(seen.fields, "text=a b;number=7;yes=true;literal=x;"),
+          "\"%s\", fields \"%s\"", seen.line, seen.fields);
+    check_run(older(run), FERRULE_OK, "");
+    CHECK(!strcmp(seen.line, "fields text=a b number=7 yes=true literal=x"), "\"%s\"", seen.line);
+    run.in = "a\0b";
+    check_run(run, FERRULE_OK, "");
+    CHECK(!strcmp(seen.fields, "text=a;number=7;yes=true;literal=x;"), "a NUL in a value: \"%s\"", seen.fields);
+}
+
+static host_run of_instance(const char *symbol, const char *in, void *state) {
+    host_run run = running(symbol, in, 64);
+    run.state = state;
+    return run;
+}
+
+static void *started(const char *config) {
+    host_run run = running("ferrule_start", config, 64);
+    host_result r;
+    run.background = 1;
+    r = host_call(&run);
+    CHECK(r.status == FERRULE_OK && r.state, "start: status %d, \"%s\"", (int)r.status, r.out);
+    free(r.out);
+    return r.state;
+}
+
+static void stopped(void *state) {
+    const host_run run = of_instance("ferrule_stop", "", state);
+    const host_result r = host_call(&run);
+    CHECK(host_same(&r, FERRULE_OK, "", 0), "stop: status %d, \"%s\"", (int)r.status, r.out);
+    free(r.out);
+}
+
+/* New settings, and a state that another instance takes over. */
+static void test_settings_and_handing_over(void) {
+    const long before = live_blocks();
+    void *const old = started("old"), *const successor = started("successor");
+    check_run(of_instance("ferrule_fn_add", "40", old), FERRULE_OK, "40");
+    check_run(of_instance("ferrule_configure", "renamed", old), FERRULE_OK, "");
+    check_run(of_instance("ferrule_configure", "", old), FERRULE_INVALID, "expected a name");
+    check_run(of_instance("ferrule_fn_get", "", old), FERRULE_OK, "renamed");
+    check_run(of_instance("ferrule_save", "", old), FERRULE_OK, "renamed:40");
+    check_run(of_instance("ferrule_fn_add", "1", old), FERRULE_OK, "41");
+    check_run(of_instance("ferrule_resume", "renamed", successor), FERRULE_INVALID, "expected a name and a number");
+    check_run(of_instance("ferrule_resume", "renamed:40", successor), FERRULE_OK, "");
+    check_run(of_instance("ferrule_fn_add", "2", successor), FERRULE_OK, "42");
+    stopped(old);
+    stopped(successor);
+    CHECK(live_blocks() == before, "%ld blocks are left", live_blocks() - before);
+}
+
+/* A thread of the plug-in's logs and calls between calls, until its frame is cancelled; the stop joins it. */
+static void test_between_calls(void) {
+    host_run run = running("ferrule_start", "watch", 64);
+    void *state;
+    check_run(run, FERRULE_UNSUPPORTED, "no calls between calls");
+    run.background = 1;
+    check_run(older(run), FERRULE_UNSUPPORTED, "no calls between calls");
+    host_forget();
+    state = started("watch");
+    host_wait_lines(2);
+    CHECK(!strcmp(seen.fields, "cache=hi;"), "fields \"%s\"", seen.fields);
+    host_end_background(1);
+    stopped(state);
+    CHECK(seen.lines == 3 && !strcmp(seen.line, "ended"), "%u lines, \"%s\"", seen.lines, seen.line);
+    host_end_background(0);
 }
 
 /* ---- Results that wait for their release ----------------------------------------------------------------------- */
@@ -202,6 +353,12 @@ int main(int argc, char **argv) {
     test_exceptions();
     test_state();
     test_services();
+    test_optional_results();
+    test_wants_and_info();
+    test_streams();
+    test_other_services();
+    test_settings_and_handing_over();
+    test_between_calls();
     test_many_waiting();
     test_threads();
     return host_close();

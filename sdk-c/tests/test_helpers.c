@@ -47,17 +47,6 @@ static void test_replies_after_replies(void) {
     }
 }
 
-/* A host may have the input and the room at one place. */
-static void test_input_in_the_room(void) {
-    host_run run = running("ferrule_fn_reply_tail", "0123456789", 16);
-    run.in_is_room = 1;
-    check_run(run, FERRULE_OK, "123456789");
-    run.symbol = "ferrule_fn_replyf";
-    check_run(run, FERRULE_OK, "10 bytes: 0123456789");
-    run.symbol = "ferrule_fn_fail";
-    check_run(run, FERRULE_INVALID, "line 3: 0123456789");
-}
-
 static void test_failures(void) {
     char message[6000];
     host_run run = running("ferrule_fn_fail", times(500, 'x'), 10);
@@ -71,6 +60,7 @@ static void test_failures(void) {
     check("fail_negative", "", FERRULE_FAILED, "not ok", ROOM);
     check("fail_unprintable", "", FERRULE_INVALID, "name %ls", ROOM);
     run.in = times(500, 'x');
+    run.no_room = 1;
     allow_allocations(0);
     r = host_call(&run);
     allow_allocations(-1);
@@ -159,7 +149,7 @@ static void test_imports(void) {
     check_import("import_forgetful", "", FERRULE_MISUSE, "", 1);
     check("import_into_failed", "ada", FERRULE_NO_MEMORY, "", ROOM);
     CHECK(seen.runs == 0, "a host function ran %u times for a buffer that had failed", seen.runs);
-    check("import_unbound", "", FERRULE_MISUSE, "", ROOM);
+    check("import_wrong", "", FERRULE_MISUSE, "", ROOM);
 }
 
 static void test_log(void) {
@@ -185,27 +175,207 @@ static void test_log(void) {
     }
 }
 
-/* Hosts that offer less than this header knows: a table without the service, a frame without a table. */
-static void test_short_hosts(void) {
-    host_run run = running("ferrule_fn_log", "a line", 64);
-    run.table_size = offsetof(ferrule_host, log);
-    check_run(run, FERRULE_OK, "logged");
-    CHECK(seen.lines == 0, "%u lines by a service that is not there", seen.lines);
-    run.symbol = "ferrule_fn_import_echo";
-    check_run(run, FERRULE_OK, "a line");
-    run.table_size = offsetof(ferrule_host, call);
+/* ---- Since version 1.1 of the contract ------------------------------------------------------------------------- */
+
+/* A run under a host of version 1.0, whose frame and table end at guard pages. */
+static host_run older(host_run run) {
+    run.frame_size = FRAME_1_0;
+    run.table_size = TABLE_1_0;
+    return run;
+}
+
+/* The same run, with a result of its own under each of the two hosts, and without memory. */
+static void check_both(host_run run, int32_t status, const char *out, int32_t old_status, const char *old_out) {
+    check_run(run, status, out);
+    check_without_memory(run, status, out, strlen(out));
+    check_run(older(run), old_status, old_out);
+    check_without_memory(older(run), old_status, old_out, strlen(old_out));
+}
+
+static void test_pass(void) {
+    static const char nothing[] = "nothing to say to this input";
+    check_both(running("ferrule_fn_pass", "some bytes", 0), FERRULE_PASS, "", FERRULE_PASS, nothing);
+    check_both(running("ferrule_fn_pass", "some bytes", 64), FERRULE_PASS, "", FERRULE_PASS, nothing);
+    check_run(running("ferrule_fn_pass_after_pooled", "some bytes", 64), FERRULE_PASS, "");
+    check_run(older(running("ferrule_fn_pass_after_pooled", "some bytes", 64)), FERRULE_PASS, nothing);
+    check("pass_with_reason", "us", FERRULE_PASS, "not for us", ROOM);
+}
+
+static void test_wants(void) {
+    const char *name = times(128, 'n');
+    check_both(running("ferrule_fn_want_cache", "ada", 64), FERRULE_OK, "ada", FERRULE_UNSUPPORTED, "");
+    check_both(running("ferrule_fn_want_mail", "ada", 64), FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    check_run(older(running("ferrule_fn_want_cache", "ada", 64)), FERRULE_UNSUPPORTED, "");
+    CHECK(seen.runs == 0, "an older host was called %u times for a want", seen.runs);
+    check_both(running("ferrule_fn_offered", "cache", 64), FERRULE_OK, "yes", FERRULE_OK, "no");
+    check_both(running("ferrule_fn_offered", "mail", 64), FERRULE_OK, "no", FERRULE_OK, "no");
+    check_run(running("ferrule_fn_offered", name, 64), FERRULE_OK, "no");
+    CHECK(seen.infos == 1, "the longest name was asked for %u times", seen.infos);
+    check_run(running("ferrule_fn_offered", times(129, 'n'), 64), FERRULE_OK, "no");
+    CHECK(seen.infos == 0, "a name that is too long was asked for %u times", seen.infos);
+}
+
+static void test_info(void) {
+    check_both(running("ferrule_fn_info", "path", 64), FERRULE_OK, "/opt/plug-ins", FERRULE_UNSUPPORTED, "");
+    check_both(running("ferrule_fn_info", "shop.tenant", 64), FERRULE_OK, times(1000, 't'), FERRULE_UNSUPPORTED, "");
+    check_run(running("ferrule_fn_info", "shop.tenant", 64), FERRULE_OK, times(1000, 't'));
+    CHECK(seen.infos == 1 && seen.fetches == 1, "asked %u times, fetched %u times", seen.infos, seen.fetches);
+    check_both(running("ferrule_fn_info", "shop.unknown", 64), FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    check_both(running("ferrule_fn_info", "", 64), FERRULE_MISUSE, "", FERRULE_UNSUPPORTED, "");
+    /* 13 bytes, for which there is just room. */
+    check_both(running("ferrule_fn_info_text", "path", 64), FERRULE_OK, "/opt/plug-ins", FERRULE_UNSUPPORTED, "\"\"");
+    check_run(running("ferrule_fn_info_text", "shop.tenant", 64), FERRULE_NO_MEMORY, "\"\"");
+    check_run(running("ferrule_fn_info_text", "shop.unknown", 64), FERRULE_UNSUPPORTED, "\"\"");
+    check_run(running("ferrule_fn_info_text_nowhere", "", 64), FERRULE_NO_MEMORY, "");
+    check_both(running("ferrule_fn_remaining", "", 64), FERRULE_OK, "1.5 s", FERRULE_OK, "for ever");
+}
+
+static void test_room(void) {
+    host_run run = running("ferrule_fn_room_grows", times(650, 'r'), 50);
+    host_result r;
+    check_run(run, FERRULE_OK, times(650, 'r'));
+    CHECK(seen.rooms == 6, "found %u rooms, expected 6", seen.rooms);
+    check_run(older(run), FERRULE_UNSUPPORTED, "no room for 150 bytes");
+    run.no_room = 1;
+    check_run(run, FERRULE_NO_MEMORY, "no room for 150 bytes");
+    run.no_room = 0;
+    run.room = 650;
+    check_run(run, FERRULE_OK, times(650, 'r'));
+    CHECK(seen.rooms == 0, "%u rooms for what there is room for", seen.rooms);
+    check_run(running("ferrule_fn_room_after_owned", "pooled", 64), FERRULE_OK, "pooled");
+
+    /* A reply takes the host's memory where there is some, and its own where there is none. */
+    run = running("ferrule_fn_reply", times(5000, 'x'), 10);
+    host_forget();
+    r = host_call(&run);
+    CHECK(host_same(&r, FERRULE_OK, times(5000, 'x'), 5000) && !r.released && seen.rooms == 1,
+          "status %d, %zu bytes, released %d times, %u rooms", (int)r.status, r.len, r.released, seen.rooms);
+    free(r.out);
+    run.no_room = 1;
+    r = host_call(&run);
+    CHECK(host_same(&r, FERRULE_OK, times(5000, 'x'), 5000) && r.released, "released %d times", r.released);
+    free(r.out);
+    run = older(run);
+    r = host_call(&run);
+    CHECK(host_same(&r, FERRULE_OK, times(5000, 'x'), 5000) && r.released, "released %d times", r.released);
+    free(r.out);
+}
+
+static void test_streams(void) {
+    host_run run = running("ferrule_fn_stream_count", "", 64);
+    size_t piece_len;
+    check_both(run, FERRULE_UNSUPPORTED, "broke off after 0 bytes", FERRULE_UNSUPPORTED, "broke off after 0 bytes");
+    run.stream = "";
+    run.piece_len = 4;
+    check_both(run, FERRULE_OK, "0 pieces, 0 bytes", FERRULE_UNSUPPORTED, "broke off after 0 bytes");
+    run.stream = "0123456789";
+    check_run(run, FERRULE_OK, "3 pieces, 10 bytes");
+    run.stream_breaks = 3;
+    check_run(run, FERRULE_FAILED, "broke off after 8 bytes");
+    run.stream_status = FERRULE_CANCELLED;
+    check_run(run, FERRULE_CANCELLED, "broke off after 8 bytes");
+
+    run.symbol = "ferrule_fn_stream_fives";
+    check_run(run, FERRULE_CANCELLED, "8 bytes, then none");
+    run.stream_breaks = 0;
+    for (piece_len = 1; piece_len < 14; piece_len++) {
+        run.piece_len = piece_len;
+        run.stream = "0123456789abc";
+        check_run(run, FERRULE_OK, "13 bytes, at last abc");
+        run.stream = "0123456789";
+        check_run(run, FERRULE_OK, "10 bytes, at last ");
+    }
+    check_run(older(run), FERRULE_UNSUPPORTED, "0 bytes, then none");
+
+    run.symbol = "ferrule_fn_stream_copy";
+    run.piece_len = 4;
     check_run(run, FERRULE_UNSUPPORTED, "");
-    run.table_size = 0;
-    run.frame_size = offsetof(ferrule_call, host);
-    check_run(run, FERRULE_UNSUPPORTED, "");
-    run.symbol = "ferrule_fn_log";
-    check_run(run, FERRULE_OK, "logged");
-    run.symbol = "ferrule_fn_reply";
-    check_run(run, FERRULE_OK, "a line");
-    run.symbol = "ferrule_fn_buffer_doubles_itself";
-    run.in_len = 1;
-    run.room = 0;
-    check_run(run, FERRULE_OK, times(1027, 'a'));
+    run.sink = 1;
+    check_run(run, FERRULE_OK, "");
+    CHECK(!strcmp(seen.written, "0123456789"), "written: \"%s\"", seen.written);
+    run.sink_takes = 9;
+    run.stream_status = 0;
+    check_run(run, FERRULE_FAILED, "");
+    CHECK(!strcmp(seen.written, "01234567"), "written: \"%s\"", seen.written);
+    run.cancelled = 1;
+    check_run(run, FERRULE_CANCELLED, "");
+
+    run = running("ferrule_fn_stream_print", "ada", 64);
+    check_both(run, FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    run.sink = 1;
+    check_run(run, FERRULE_OK, "");
+    CHECK(!strcmp(seen.written, "3 bytes: ada\nend"), "written: \"%s\"", seen.written);
+    run.in = times(3000, 'x');
+    run.in_len = 3000;
+    check_run(run, FERRULE_OK, "");
+    CHECK(seen.written_len == 3000 + strlen("3000 bytes: \nend"), "%zu bytes written", seen.written_len);
+    check_without_memory(run, FERRULE_OK, "", 0);
+    run.symbol = "ferrule_fn_stream_unprintable";
+    check_run(run, FERRULE_INVALID, "");
+    CHECK(!seen.written_len, "written: \"%s\"", seen.written);
+}
+
+static void test_wrapper(void) {
+    host_run run = running("ferrule_hook_wrapper", "hey", 64);
+    char long_result[502] = {0};
+    long_result[500] = '!';
+    check_both(run, FERRULE_UNSUPPORTED, "", FERRULE_UNSUPPORTED, "");
+    run.wraps = 1;
+    check_run(run, FERRULE_OK, "hey!");
+    run.in = times(500, 'x');
+    run.in_len = 500;
+    memset(long_result, 'x', 500);
+    check_run(run, FERRULE_OK, long_result);
+    CHECK(seen.runs == 1 && seen.fetches == 1, "ran %u times, fetched %u times", seen.runs, seen.fetches);
+}
+
+static void test_progress(void) {
+    host_run run = running("ferrule_fn_progress", "12345", 0);
+    host_result r = host_call(&run);
+    CHECK(r.done == 5 && r.total == 1000, "progress %d of %d", (int)r.done, (int)r.total);
+    free(r.out);
+    run.no_progress = 1;
+    r = host_call(&run);
+    CHECK(r.status == FERRULE_OK && r.done == 0, "progress %d without words for it", (int)r.done);
+    free(r.out);
+    check_run(older(run), FERRULE_OK, "");
+    check_both(running("ferrule_fn_background_outside", "", 64), FERRULE_OK, "only in ferrule_start", FERRULE_OK,
+               "only in ferrule_start");
+}
+
+static void check_fields(const char *name, const char *in, const char *line, const char *fields, const char *joined) {
+    char symbol[64];
+    snprintf(symbol, sizeof symbol, "ferrule_fn_%s", name);
+    check_run(running(symbol, in, 64), FERRULE_OK, "");
+    CHECK(seen.lines == 1 && !strcmp(seen.line, line) && !strcmp(seen.fields, fields), "%s: \"%s\", fields \"%s\"", name,
+          seen.line, seen.fields);
+    check_run(older(running(symbol, in, 64)), FERRULE_OK, "");
+    CHECK(seen.lines == 1 && !strcmp(seen.line, joined), "%s under an older host: \"%s\"", name, seen.line);
+    check_without_memory(running(symbol, in, 64), FERRULE_OK, "", 0);
+    check_without_memory(older(running(symbol, in, 64)), FERRULE_OK, "", 0);
+    CHECK(seen.lines == 1 && !strcmp(seen.line, joined), "%s under an older host: \"%s\"", name, seen.line);
+}
+
+static void test_fields(void) {
+    char fields[2048], joined[2048];
+    check_fields("log_fields", "ada", "a line", "text=ada;number=7;last=end;", "a line text=ada number=7 last=end");
+    check_fields("log_fields", "a\nb", "a line", "text=a\nb;number=7;last=end;", "a line text=a\nb number=7 last=end");
+    snprintf(fields, sizeof fields, "text=%s;number=7;last=end;", times(500, 'x'));
+    snprintf(joined, sizeof joined, "a line text=%s number=7 last=end", times(500, 'x'));
+    check_fields("log_fields", times(500, 'x'), "a line", fields, joined);
+    /* The format's own newlines close fields, those at its end close none. */
+    check_fields("log_fields_newlines", "", "", "one=;\n;", " one= \n");
+    check_fields("log_no_fields", "", "alone", "", "alone");
+    check_fields("log_fields_unprintable", "", "bare", "", "bare");
+
+    allow_allocations(0);
+    check_run(running("ferrule_fn_log_fields", "ada", 64), FERRULE_OK, "");
+    CHECK(seen.lines == 1 && !strcmp(seen.line, "a line") && !seen.fields[0], "without memory: \"%s\", \"%s\"", seen.line,
+          seen.fields);
+    allow_allocations(1);
+    check_run(running("ferrule_fn_log_fields", times(500, 'x'), 64), FERRULE_OK, "");
+    allow_allocations(-1);
+    CHECK(seen.lines == 1 && strlen(seen.fields) == 256 && seen.fields[255] == ';', "cut fields: \"%s\"", seen.fields);
 }
 
 static void test_cancellation(void) {
@@ -224,6 +394,7 @@ static void test_batch(void) {
     enum { COUNT = 6, STRIDE = sizeof(ferrule_call) + 16, ROOM_FOR = 25 };
     static uint64_t frames[COUNT * STRIDE / 8];
     static const char *const in = "0123456789";
+    static ferrule_host host; /* of version 1.0, so that the helpers use memory of their own */
     int32_t (*batch)(ferrule_frames *);
     void *found = host_symbol("ferrule_batch");
     void *fn = host_symbol("ferrule_fn_reply");
@@ -236,6 +407,7 @@ static void test_batch(void) {
     memset(&f, 0, sizeof f);
     memset(frames, 0, sizeof frames);
     f.size = sizeof f;
+    host.size = TABLE_1_0;
     memcpy(&f.fn, &fn, sizeof f.fn);
     f.calls = (ferrule_call *)(void *)frames;
     f.stride = STRIDE;
@@ -244,6 +416,7 @@ static void test_batch(void) {
     for (i = 0; i < COUNT; i++) {
         ferrule_call *call = (ferrule_call *)(void *)((char *)frames + i * STRIDE);
         call->size = STRIDE;
+        call->host = &host;
         call->in = (const uint8_t *)in;
         call->in_len = i == 3 ? 5 : 10;
     }
@@ -265,14 +438,20 @@ int main(int argc, char **argv) {
     host_open(argc, argv);
     test_replies();
     test_replies_after_replies();
-    test_input_in_the_room();
     test_failures();
     test_input();
     test_state();
     test_buffers();
     test_imports();
     test_log();
-    test_short_hosts();
+    test_pass();
+    test_wants();
+    test_info();
+    test_room();
+    test_streams();
+    test_wrapper();
+    test_progress();
+    test_fields();
     test_cancellation();
     test_batch();
     return host_close();

@@ -19,6 +19,8 @@ type Caller struct {
 	Done    <-chan struct{} // nil when the context cannot end
 	Over    bool            // it had ended when it was asked
 	Outer   *Call           // the innermost call in progress that the context comes from, or nil
+
+	Progress *Progress // who wants to know how far the call is, or nil
 }
 
 // Background is the Caller of context.Background().
@@ -29,6 +31,15 @@ var Background = Caller{Context: context.Background()}
 func Ask(ctx context.Context) (Caller, error) {
 	var c Caller
 	err := c.Ask(ctx)
+	return c, err
+}
+
+// AskUnended is Ask, which refuses a context that has ended, as GaveUp says it.
+func AskUnended(ctx context.Context) (Caller, error) {
+	c, err := Ask(ctx)
+	if err == nil && c.Over {
+		err = c.GaveUp()
+	}
 	return c, err
 }
 
@@ -46,7 +57,13 @@ func (c *Caller) Ask(ctx context.Context) error {
 	if c.Done != nil {
 		c.Over = ctx.Err() != nil
 	}
-	c.Outer, _ = ctx.Value(key{}).(*Call)
+	c.Outer, c.Progress = nil, nil
+	switch v := ctx.Value(key{}).(type) {
+	case *Call:
+		c.Outer = v
+	case *Progress:
+		c.Outer, c.Progress = v.outer, v
+	}
 	if c.Outer != nil {
 		c.Outer = c.Outer.running()
 		if c.Outer != nil && c.Outer.depth >= engine.MaxDepth && depth(c.Outer) >= engine.MaxDepth {
@@ -80,26 +97,67 @@ func (c *Caller) Cause() error {
 // GaveUp returns the error of a call that was not made, or not finished, because the context has ended. It runs foreign code.
 func (c *Caller) GaveUp() error { return &engine.Ended{Cause: c.Cause()} }
 
+// Lock takes a lock, which is a channel with room for one, until refused is closed, as a plug-in's is that takes no calls any more, or the
+// context ends. The error is Append's for a call that waited in vain; the lock is not taken then.
+func (c *Caller) Lock(lock chan<- struct{}, refused <-chan struct{}) error {
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-refused:
+		return engine.ErrClosed
+	case <-c.Done:
+		return c.GaveUp()
+	}
+}
+
 // WithoutCancel returns the Caller for what is not to be given up half way. It runs no foreign code.
 func (c *Caller) WithoutCancel() Caller {
-	return Caller{Context: context.WithoutCancel(c.Context), Outer: c.Outer}
+	return Caller{Context: lasting{context.WithoutCancel(c.Context)}, Outer: c.Outer}
+}
+
+// lasting has nothing behind it (see WithNext): what is called with it is no hook.
+type lasting struct{ context.Context }
+
+func (l lasting) Value(k any) any {
+	if k == (next{}) {
+		return nil
+	}
+	return l.Context.Value(k)
 }
 
 // Call is one call in progress. It is the context that the call's host functions get, so they may keep it for longer.
 type Call struct {
 	*Calls
-	over atomic.Uint32
+	limit *limited // nil where it has no limit of its own
+	over  atomic.Uint32
 }
 
 type key struct{}
 
 // Value adds one value to the caller's context: the call itself.
 func (c *Call) Value(k any) any {
-	if k == (key{}) {
+	switch k {
+	case key{}:
 		return c
+	case next{}: // it is the call's alone, and not that of what its host functions call
+		return nil
+	}
+	if within := c.made(); within != nil {
+		return within.Value(k) // for those who look for what ends it
 	}
 	return c.Context.Value(k)
 }
+
+// next is the key of what stands behind a wrapper.
+type next struct{}
+
+// WithNext returns a context whose calls have what stands behind them; see Next.
+func WithNext(ctx context.Context, behind any) context.Context {
+	return context.WithValue(ctx, next{}, behind)
+}
+
+// Next returns what WithNext gave the context of a call, which c is, or nil.
+func (c *Calls) Next() any { return c.Context.Value(next{}) }
 
 // End says that the call is over.
 func (c *Call) End() { raw.StoreUint32(&c.over, 1) }
@@ -140,20 +198,22 @@ type Calls struct {
 	outer           *Call
 	depth           int // how many calls are in progress with one of these; may be too high, because others ended since
 	holds           any
+	owner           string
+	limited         bool
 	calls           []Call // not yet given out
 }
 
-// NewCalls returns a source of n Calls.
-func NewCalls(c Caller, holds any, n int) *Calls {
-	calls := &Calls{Context: c.Context, outer: c.Outer.running(), depth: 1, holds: holds, calls: make([]Call, n)}
+// NewCalls returns a source of n Calls of the plug-in with the name owner.
+func NewCalls(c Caller, owner string, holds any, n int) *Calls {
+	calls := &Calls{Context: c.Context, outer: c.Outer.running(), depth: 1, holds: holds, owner: owner, calls: make([]Call, n)}
 	if calls.outer != nil {
 		calls.depth += calls.outer.depth
 	}
 	return calls
 }
 
-// Next returns the next Call, or nil when there is no other.
-func (c *Calls) Next() *Call {
+// Take returns the next Call, or nil when there is no other.
+func (c *Calls) Take() *Call {
 	if len(c.calls) == 0 {
 		return nil
 	}

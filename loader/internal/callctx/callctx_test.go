@@ -20,7 +20,7 @@ func ask(t *testing.T, ctx context.Context) Caller {
 // within makes a call within ctx that holds something.
 func within(t *testing.T, ctx context.Context, holds any) *Call {
 	t.Helper()
-	return NewCalls(ask(t, ctx), holds, 1).Next()
+	return NewCalls(ask(t, ctx), "p", holds, 1).Take()
 }
 
 func held(c *Call) (all []any) {
@@ -53,10 +53,10 @@ func TestChain(t *testing.T) {
 }
 
 func TestCallsHaveIdentities(t *testing.T) {
-	calls := NewCalls(Background, nil, 2)
-	one, two := calls.Next(), calls.Next()
+	calls := NewCalls(Background, "p", nil, 2)
+	one, two := calls.Take(), calls.Take()
 	assert.NotSame(t, one, two)
-	assert.Nil(t, calls.Next())
+	assert.Nil(t, calls.Take())
 	one.End()
 	assert.Nil(t, ask(t, one).Outer)
 	assert.Same(t, two, ask(t, two).Outer, "of the same parent, it still runs")

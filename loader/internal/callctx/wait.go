@@ -63,6 +63,17 @@ func Wait(outer *Call, want Wanted) (*Waiter, error) {
 	return w, nil
 }
 
+// Again is Wait for a call that waits already, when what it wants may be held in another way than it was.
+func (w *Waiter) Again() error {
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	if circle := w.circle(); circle != nil {
+		w.forget()
+		return circle
+	}
+	return nil
+}
+
 // Done says that the wait is over.
 func (w *Waiter) Done() {
 	if len(w.within) > 0 {

@@ -16,12 +16,16 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
 // Engine opens plug-ins of one kind. Its methods may be called from any goroutine, at any time.
 type Engine interface {
 	// Name is what a host writes to get the engine, such as isolate.InWorker. Errors name it so; it tells engines apart.
 	Name() string
+
+	// Words are how errors speak of it and of its plug-ins.
+	Words() Words
 
 	// Fault is what is wrong with the options that the engine was made with, an *inspect.Error of the kind ErrOption; nil
 	// where nothing is. No other method is called then.
@@ -41,6 +45,29 @@ type Engine interface {
 	Open(ctx context.Context, f *File, o *Options, accept Accept) (Plugin, *abi.Description, error)
 }
 
+// Words are how errors speak of an engine and of its plug-ins.
+type Words struct {
+	// Kind is what it opens, such as "native code". Of two engines for one kind of file, the second would never open one.
+	Kind string
+	// Names are those that it opens in place of a file's path; nil where it opens files.
+	Names []string
+	// Twice is what to do where a host gives the engine twice, as a sentence without its full stop.
+	Twice string
+
+	// Overdue is what to do about a function that does not stop when it is asked to, as a sentence without its full stop.
+	Overdue string
+
+	Import   string // what stands before the name of an import
+	Start    string // the function that starts an instance
+	Starting string // what may keep a plug-in from being there
+}
+
+// NativeCode returns the words of an engine that opens libraries which have the contract's symbols.
+func NativeCode(twice, overdue string) Words {
+	return Words{Kind: "native code", Twice: twice, Overdue: overdue, Import: abi.PrefixImport, Start: abi.SymbolStart,
+		Starting: "the library's constructors, or its ferrule_start,"}
+}
+
 // Accept is what a host says to a plug-in before anything of it runs; see Engine.Open.
 type Accept func(*abi.Description) (Host, error)
 
@@ -52,6 +79,8 @@ type Options struct {
 	ExecStack bool            // open a library that asks for an executable stack, too
 	Config    []byte          // what ferrule_start gets
 	Instances int             // 1 or more
+	State     [][]byte        // what ferrule_resume gets, by instance; nil is nothing (rule R29)
+	Data      string          // a folder of the plug-in's own, absolute, which a sandbox lets it use; "" is none
 	MaxCalls  int             // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
 }
 
@@ -62,15 +91,20 @@ type Plugin interface {
 	//
 	// The error is not nil when there is no status: one of the errors below, a *Violation, a *StartError, or an *Ended when
 	// ctx ended before the function was entered. It is that error itself, and wraps none of them. dst is returned as it was
-	// then.
+	// then. But with fn.Limit as the error there is a status, abi.StatusCancelled, and its message was appended: the function was
+	// asked to stop because of the limit, and not by ctx. It counts from when the function is entered: waiting for an instance does not count.
 	Append(ctx context.Context, fn Fn, dst, in []byte) ([]byte, abi.Status, error)
 
+	// Stream is Append with the call's streams (rule R24), which are not used any more when it returns, but by what waits in a reader or
+	// a writer: each has a goroutine for that where it may block. Why a stream broke off is its own to say.
+	Stream(ctx context.Context, fn Fn, dst, in []byte, st *stream.Streams) ([]byte, abi.Status, error)
 	// Batch calls function fn with each of in, and writes what came of it to b. The error is as Append's, or an *Ended when
-	// ctx ended on the way; b then holds the records that ran.
+	// ctx ended on the way, or fn's limit was over; b then holds the records that ran. The inputs go to the plug-in in parts, each of which
+	// has the limit of a call.
 	Batch(ctx context.Context, fn Fn, in [][]byte, b *Batch) error
 
 	// View calls function fn with in and returns its output where the plug-in has it. status and err are as
-	// Append's; v is nil with an error.
+	// Append's; v is nil with an error, but that of the limit.
 	View(ctx context.Context, fn Fn, in []byte) (v *View, status abi.Status, err error)
 
 	// Close refuses new calls, waits for those that run, stops every instance and frees what the engine holds. A
@@ -82,14 +116,50 @@ type Plugin interface {
 	Shutdown(ctx context.Context) error
 }
 
-// Fn is one exported function or hook: its index in the library's Funcs, or, behind those, in its Hooks.
-type Fn int
+// Sessions is what a Plugin adds that can start instances for one user each.
+type Sessions interface {
+	// NewSession starts an instance of its own, with config, or the settings that were accepted last where that is nil. The Plugin that it
+	// returns has that instance only; once that has panicked, or its process has ended, its calls fail with ErrLost. Close
+	// stops it; the plug-in's Close does so, too. The error is Append's.
+	NewSession(ctx context.Context, config []byte) (Plugin, error)
+}
+
+// Configurable is what a Plugin adds that takes new settings while it runs.
+type Configurable interface {
+	// Configure gives config, which is kept, to all instances, or to none, when no call runs; calls that come meanwhile wait. With
+	// a status other than abi.StatusOK, the bytes are its message. The error is Append's.
+	Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error)
+}
+
+// Holder is what a Plugin adds whose state can be handed over.
+type Holder interface {
+	// Hold waits until no call runs, and has those that come wait until Release, or Close, which refuses them. The error is Append's.
+	Hold(ctx context.Context) (Hold, error)
+}
+
+// Hold is a Plugin of which no call runs. It is used by one goroutine at a time.
+type Hold interface {
+	// Save returns the states of all instances, which go on as they are. With a status other than abi.StatusOK there is none, and message
+	// is its message. The error is Append's.
+	Save() (states [][]byte, message []byte, status abi.Status, err error)
+	// Release lets calls in again, also where the Plugin was closed meanwhile. Retire closes the Plugin in place of that: calls that have
+	// waited fail with ErrClosed; it does not wait for the end of closing. One of the two is called, once.
+	Release()
+	Retire()
+}
+
+// Fn is one exported function or hook, and how long a call of it may run.
+type Fn struct {
+	Index int    // in the library's Funcs, or, behind those, in its Hooks
+	Limit *Limit // or nil
+}
 
 // Batch is the outcome of Plugin.Batch. A second batch into the same one uses its memory again.
 type Batch struct {
 	Out     []byte   // the outputs, one somewhere after the other
 	Records []Record // one for each input that ran, in the order of the inputs
 	Failed  bool     // some record's status is not abi.StatusOK: who looks for one need not where it is false
+	Limit   *Limit   // the function's, where it was asked to stop because of that; or nil
 }
 
 // Record is the outcome of one input.
@@ -108,14 +178,39 @@ type View struct {
 // Host is what an engine needs from the side that opened the plug-in. Its methods are called from any goroutine, at
 // the same time.
 type Host interface {
-	// Call runs the host function with this ordinal, which the engine has checked. in is borrowed until Call returns;
-	// the output is not written to afterwards. It may panic; what then goes to the plug-in is Panicked's to say.
+	// Call runs the host function with this ordinal, which the engine has checked: one of the imports and wants, Info or
+	// Next. in is borrowed until Call returns; the output is not written to afterwards. It may panic; what then goes to the
+	// plug-in is Panicked's to say.
 	Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status)
 	// Panicked says what a plug-in gets for a host function that panicked with value. It is called while the panic
 	// unwinds, and does not panic.
 	Panicked(ctx context.Context, ordinal uint32, value any) ([]byte, abi.Status)
-	// Log takes one line of a plug-in; text is borrowed until Log returns. It does not panic.
-	Log(ctx context.Context, level abi.Level, text []byte)
+	// Log takes one line of a plug-in, with its fields (rule R31), which are empty where there are none; both are borrowed
+	// until Log returns. It does not panic.
+	Log(ctx context.Context, level abi.Level, text, fields []byte)
+	// Overdue says that a call has not come back, OverdueAfter after it was asked to stop because of this limit: once for each such
+	// call. It returns at once, and runs no foreign code, so that it may be called with locks held.
+	Overdue(limit *Limit)
+}
+
+// What a plug-in asks of its host beside host functions goes the same way, as if by ordinals that no library can have.
+const (
+	Info uint32 = 0xFFFF_FF00 + iota // the input is a key (rule R26)
+	Next                             // what stands behind a wrapper, with the input (rule R33)
+)
+
+// The keys of Info that the engine answers itself: it alone knows where a call runs, and of what file.
+const (
+	KeyInstance = "instance"
+	KeyPath     = "path"
+)
+
+// KeyRemaining is the key of Info for how long the call still has, in ns: by its context, which knows of its limit.
+const KeyRemaining = "remaining"
+
+// ValidOrdinal reports whether Host.Call takes the ordinal, for a plug-in that may call so many host functions.
+func ValidOrdinal(ordinal uint32, functions int) bool {
+	return uint64(ordinal) < uint64(functions) || ordinal == Info || ordinal == Next
 }
 
 // ErrOption is the kind of an inspect.Error that says that an option of Open's is not valid.
@@ -126,6 +221,7 @@ var (
 	ErrClosed     = errors.New("the plug-in is closed")
 	ErrReentrant  = errors.New("every instance of the plug-in is in use by the calls that led to this one")
 	ErrNilContext = errors.New("the context is nil")
+	ErrLost       = errors.New("the session's instance is gone, with all that it held")
 	ErrEnded      = errors.New("a host function ended its goroutine") // on a thread of the plug-in's; a panic of the call
 
 	ErrTooDeep  error = &reentrant{fmt.Sprintf("%d calls are in progress one within the other, through host functions", MaxDepth)}
@@ -170,7 +266,7 @@ func (d *Deadlock) Unwrap() error { return ErrDeadlock }
 
 // Violation says which rule of the contract a plug-in broke in a call.
 type Violation struct {
-	Rule     string // R1 to R21
+	Rule     string // R1 to R33
 	Found    string
 	Expected string
 }
@@ -182,6 +278,7 @@ func (v *Violation) Error() string {
 
 // StartError says that an instance could not be started: ferrule_start returned a status, or broke a rule.
 type StartError struct {
+	Symbol  string     // what failed, such as abi.SymbolResume; "" is abi.SymbolStart
 	Status  abi.Status // abi.StatusOK when Err is set
 	Message string
 	Err     error // a *Violation, or nil
@@ -190,9 +287,17 @@ type StartError struct {
 // Error gives the status with its message.
 func (e *StartError) Error() string {
 	if e.Err != nil {
-		return "ferrule_start: " + e.Err.Error()
+		return e.Name() + ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("ferrule_start: %s: %s", e.Status, e.Message)
+	return fmt.Sprintf("%s: %s: %s", e.Name(), e.Status, e.Message)
+}
+
+// Name returns the symbol's name.
+func (e *StartError) Name() string {
+	if e.Symbol != "" {
+		return e.Symbol
+	}
+	return abi.SymbolStart
 }
 
 // Unwrap returns the violation, or else the status.
@@ -223,6 +328,8 @@ type Crash struct {
 	Output  []string  // the last lines that it wrote, to its standard output and its standard error
 	Attempt int       // which worker it was, from 1
 
+	Group    string // of a worker of several plug-ins, its name
+	Culprit  string // in a group, the name of the plug-in whose code or call is why, where that can be told
 	Fault    string // where in the code the fault was, in words; may be empty
 	Unserved bool   // it ended before anything of the plug-in's ran in it
 	Err      error  // why it could not be started, or nil
@@ -236,15 +343,22 @@ type Crash struct {
 
 // Error says how the worker ended.
 func (c *Crash) Error() string {
-	text := fmt.Sprintf("the worker ended with exit code %d", c.Code)
+	worker := "the worker"
+	if c.Group != "" {
+		worker = fmt.Sprintf("the worker of the group %q", c.Group)
+	}
+	text := fmt.Sprintf("%s ended with exit code %d", worker, c.Code)
 	switch {
 	case c.Reason != "":
-		text = "the worker was " + c.Reason
+		text = worker + " was " + c.Reason
 	case c.Signal != nil:
-		text = fmt.Sprintf("the worker was ended by the signal %q", c.Signal)
+		text = fmt.Sprintf("%s was ended by the signal %q", worker, c.Signal)
 		if c.Fault != "" {
 			text += " (" + c.Fault + ")"
 		}
+	}
+	if c.Culprit != "" {
+		text += ", by the plug-in " + c.Culprit
 	}
 	if c.Others > 0 {
 		text += fmt.Sprintf("; %s in the worker", Count(c.Others, "other call"))

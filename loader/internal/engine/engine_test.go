@@ -95,11 +95,11 @@ func TestFailure(t *testing.T) {
 	}{
 		{errors.New("no customer"), "no customer", abi.StatusFailed},
 		{fmt.Errorf("no customer: %w", abi.StatusInvalid), "no customer", abi.StatusInvalid},
-		{abi.StatusUnsupported, "unsupported", abi.StatusUnsupported},
+		{abi.StatusUnsupported, "", abi.StatusUnsupported},
 		{fmt.Errorf("wait: %w", context.Canceled), "wait: context canceled", abi.StatusCancelled},
 		{context.DeadlineExceeded, "context deadline exceeded", abi.StatusCancelled},
 		{fmt.Errorf("own: %w", abi.Status(1234)), "own", 1234},
-		{fmt.Errorf("x: %w", abi.StatusOK), "x: ok", abi.StatusFailed},
+		{fmt.Errorf("x: %w", abi.StatusOK), "x", abi.StatusFailed},
 		{fmt.Errorf("x: %w", abi.StatusPanic), "x: panic", abi.StatusFailed},
 		{fmt.Errorf("x: %w", abi.StatusMisuse), "x: misuse", abi.StatusFailed},
 		{fmt.Errorf("x: %w", abi.StatusMore), "x: more room needed", abi.StatusFailed},

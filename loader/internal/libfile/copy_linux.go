@@ -173,14 +173,20 @@ func Received(file *os.File, _ string) (*Copy, error) {
 // Held reports whether it is the file itself.
 func (p private) Held() bool { return p.held != nil }
 
-// Handoffs is how many descriptors a worker inherits with a copy.
-const Handoffs = 1
-
-// Handoff returns what a worker is to inherit, or nil. It stays the copy's.
+// Handoff returns the descriptor that a worker is to get, or nil. It stays the copy's.
 func (p private) Handoff() *os.File { return p.file }
 
 // At returns the path by which other processes find the copy, or "".
 func (private) At() string { return "" }
+
+// ID tells the copy from every other one that there is at the same time, also of those that another process has made.
+func (p private) ID() string {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(p.file.Fd()), &s); err != nil {
+		return p.Path()
+	}
+	return fmt.Sprintf("%d %d", s.Dev, s.Ino)
+}
 
 // Size returns how many bytes there are.
 func (p private) Size() int64 { return p.size }

@@ -112,14 +112,14 @@ func Received(_ *os.File, path string) (*Copy, error) {
 // Held reports whether it is the file itself.
 func (private) Held() bool { return false }
 
-// Handoffs is how many descriptors a worker inherits with a copy.
-const Handoffs = 0
-
-// Handoff returns what a worker is to inherit, or nil.
+// Handoff returns the descriptor that a worker is to get, or nil.
 func (private) Handoff() *os.File { return nil }
 
 // At returns the path by which other processes find the copy, or "".
 func (p private) At() string { return p.at }
+
+// ID tells the copy from every other one that there is at the same time, also of those that another process has made.
+func (p private) ID() string { return p.at }
 
 // Size returns how many bytes there are.
 func (p private) Size() int64 { return p.size }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -58,7 +59,7 @@ func (p *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 			if s, err = p.acquireAny(&c); err != nil {
 				return nil, err
 			}
-			ended = c.Ended()
+			ended = c.Ended() || cancelled(&c)
 		}
 		if s.plugin != p { // closed meanwhile, and the slot went to another plug-in
 			s.plugin.release(s)
@@ -84,7 +85,7 @@ func (p *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 		if s, err = inst.renew(&c); err != nil {
 			return nil, err
 		}
-		owned, ended = s != nil, c.Ended()
+		owned, ended = s != nil, c.Ended() || cancelled(&c)
 	}
 }
 
@@ -122,11 +123,15 @@ func (p *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 		p.mu.Unlock()
 		return s, nil
 	}
+	if p.gate != nil && p.changing(c) {
+		p.mu.Unlock()
+		return nil, engine.ErrReentrant
+	}
 	if inside >= len(slots) {
 		p.mu.Unlock()
 		return nil, engine.ErrReentrant
 	}
-	if len(slots) < p.mostSlots {
+	if len(slots) < p.mostSlots && (p.gate == nil || inside > 0) {
 		p.mu.Unlock()
 		return nil, engine.ErrTooDeep
 	}
@@ -140,7 +145,7 @@ func (p *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 			return s, nil
 		}
 	}
-	p.waiting = append(p.waiting, mine)
+	p.waiting = append(p.waiting, waiter{mine, inside > 0})
 	p.mu.Unlock()
 	stress.Yield()
 	return p.wait(c, slots, mine)
@@ -151,10 +156,22 @@ func (p *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 // where one gets a slot. The caller holds p.mu.
 func (p *Plugin) makeSlots(inside int) *slot {
 	slots := *p.slots.Load()
+	if p.gate != nil && inside == 0 {
+		return nil
+	}
+	if p.gate != nil {
+		if s := p.gate.lend(); s != nil {
+			return s
+		}
+	}
 	if len(slots) >= p.mostSlots || inside >= engine.MaxDepth && len(slots) >= engine.MaxDepth {
 		return nil
 	}
-	more := append(make([]*slot, 0, min(2*len(slots), p.mostSlots)), slots...)
+	room := min(2*len(slots), p.mostSlots)
+	if p.gate != nil { // the others would be anybody's
+		room = len(slots) + 1
+	}
+	more := append(make([]*slot, 0, room), slots...)
 	own := len(slots)
 	for i := own; i < cap(more); i++ {
 		if !p.instanceOf(i).poisoned.Load() {
@@ -273,7 +290,7 @@ func (s *slot) holder() *callctx.Call {
 func (p *Plugin) stopWaiting(mine chan *slot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.waiting, mine)
+	i := slices.IndexFunc(p.waiting, func(w waiter) bool { return w.slot == mine })
 	if i < 0 {
 		return false
 	}
@@ -284,7 +301,7 @@ func (p *Plugin) stopWaiting(mine chan *slot) bool {
 // release gives a slot back. s is p's.
 func (p *Plugin) release(s *slot) {
 	if s.marked() {
-		s.unmark()
+		_ = s.unmark(abi.StatusOK, nil)
 	}
 	s.disclaim()
 	if !s.giveBack() {
@@ -301,16 +318,34 @@ func (p *Plugin) releaseSlow(s *slot) {
 	switch {
 	case p.closing:
 		p.closeSlot(s)
-	case len(p.waiting) > 0:
-		next := p.waiting[0]
-		p.waiting = slices.Delete(p.waiting, 0, 1)
-		if len(p.waiting) == 0 {
+	case p.next() >= 0:
+		i := p.next()
+		next := p.waiting[i].slot
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		if len(p.waiting) == 0 && p.gate == nil {
 			s.others.And(^attend)
 		}
 		s.unlock()
 		next <- s
+	case p.gate != nil:
+		p.gate.keep(s, len(*p.slots.Load()))
 	default:
 		s.others.And(^attend)
 		s.phase.Store(idle)
 	}
+}
+
+// waiter is a call that waits for a slot.
+type waiter struct {
+	slot   chan *slot
+	within bool // it comes from another call of the plug-in's
+}
+
+// next returns the place of the waiting call that gets the next slot, or -1: with the gate shut, of those that come from calls which
+// the gate waits for. The caller holds p.mu.
+func (p *Plugin) next() int {
+	if p.gate == nil {
+		return min(len(p.waiting), 1) - 1
+	}
+	return slices.IndexFunc(p.waiting, func(w waiter) bool { return w.within })
 }

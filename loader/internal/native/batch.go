@@ -98,7 +98,7 @@ func (s *slot) batchFrames() *batchFrames {
 
 // Batch calls a function with each input; see engine.Plugin.
 func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
-	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
+	b.Out, b.Records, b.Failed, b.Limit = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false, nil
 	if ctx == nil {
 		return engine.ErrNilContext
 	}
@@ -112,15 +112,19 @@ func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			return err
 		}
 		before := len(b.Records)
+		if fn.Limit != nil {
+			s.begin(fn.Limit)
+		}
 		if p.image.batch != 0 {
-			s.runBatch(p.image.fns[fn], in[:n], b)
+			s.runBatch(p.image.fns[fn.Index], in[:n], b)
 		}
 		if len(b.Records) == before { // no ferrule_batch, or one that ran nothing
-			s.runEach(p.image.fns[fn], in[:n], b)
+			s.runEach(p.image.fns[fn.Index], in[:n], b)
 		}
 		ran := len(b.Records) - before
 		caller := s.caller
-		if s.marked() && s.unmark() && ran > 0 {
+		struck := fn.Limit != nil && s.struck()
+		if s.marked() && s.unmark(abi.StatusOK, nil) == engine.ErrEnded && ran > 0 {
 			r := &b.Records[len(b.Records)-1]
 			r.Status, r.Err, b.Failed = abi.StatusPanic, nil, true
 			p.say(b, r, endedGoroutine)
@@ -129,8 +133,15 @@ func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			s.inst.poisoned.Store(true) // the records that follow run on a new one
 		}
 		p.release(s)
-		if ran < n && (caller.Ended() || cancelled(&caller)) {
+		if struck {
+			b.Limit = fn.Limit
+		}
+		switch {
+		case ran == n:
+		case caller.Ended() || cancelled(&caller):
 			return caller.GaveUp()
+		case struck:
+			return &engine.Ended{Cause: fn.Limit}
 		}
 		in = in[ran:]
 	}
@@ -233,6 +244,7 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 	for i := range done {
 		if r := &b.Records[first+i]; r.End < 0 {
 			s.frame = f.frames[i]
+			s.grants.pass(raw.AddrOf(&f.frames[i]), raw.AddrOf(&s.frame))
 			s.takeRecord(b, r, room[r.Start-start:])
 		}
 	}
@@ -261,6 +273,7 @@ func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
 
 // takeRecord adds to the batch what a record left in the slot's frame.
 func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
+	defer s.grants.forget(raw.AddrOf(&s.frame))
 	r.Start = len(b.Out)
 	// What is in the room is not longer than the room.
 	if n := s.ownLength(r.Status); n > s.plugin.left(b) || n > cap(b.Out)-len(b.Out) && !raw.Allocatable(len(b.Out), n) {

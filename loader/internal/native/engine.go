@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -15,6 +16,12 @@ var _ engine.Engine = Engine{}
 
 // Name is engine.Engine's.
 func (Engine) Name() string { return "loader.Native" }
+
+// Words is engine.Engine's.
+func (Engine) Words() engine.Words {
+	return engine.NativeCode("Leave one of them out",
+		"it holds its caller until then. Have it look at ferrule_cancelled, or open the plug-in isolated (isolate.InWorker), where it is ended")
+}
 
 // Fault is engine.Engine's: there are no options of its own.
 func (Engine) Fault() error { return nil }
@@ -43,7 +50,11 @@ func (Engine) Open(ctx context.Context, f *engine.File, o *engine.Options, accep
 		_ = image.Release()
 		return nil, nil, err
 	}
-	p, err := New(image, Options{Host: host, Config: o.Config, Instances: o.Instances, MaxCalls: o.MaxCalls})
+	folder := ""
+	if abs, err := engine.Absolute(f.Path); err == nil {
+		folder = filepath.Dir(abs)
+	}
+	p, err := New(image, Options{Host: host, Config: o.Config, State: o.State, Instances: o.Instances, MaxCalls: o.MaxCalls, Folder: folder})
 	if err != nil {
 		return nil, nil, err
 	}

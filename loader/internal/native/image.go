@@ -25,11 +25,12 @@ import (
 // Image is a library that is loaded into this process, with its symbols resolved and its imports bound. Plug-ins opened
 // from the same file share one.
 type Image struct {
-	lib         *inspect.Library
-	dl          dl.Library
-	fns         []uintptr // addresses of the functions, then of the hooks
-	start, stop uintptr   // 0 where not exported
-	batch       uintptr   // 0 where not exported
+	lib                     *inspect.Library
+	dl                      dl.Library
+	fns                     []uintptr // addresses of the functions, then of the hooks
+	start, stop             uintptr   // 0 where not exported
+	batch                   uintptr   // 0 where not exported
+	configure, save, resume uintptr   // 0 where not exported
 
 	key  string
 	file libfile.Identity // of the file that the system loaded; zero for a private copy
@@ -157,7 +158,7 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Image, error) {
 	}
 	if o.Copy != nil {
 		defer o.Copy.Release()
-		return loadCopy(ctx, "copy", path, abs, o.Copy, o)
+		return loadCopy(ctx, "copy "+o.Copy.ID(), path, abs, o.Copy, o)
 	}
 	var id libfile.Identity
 	if o.File != nil {
@@ -586,6 +587,13 @@ func without[K comparable](lists map[K][]*Image, key K, m *Image) {
 	}
 }
 
+// retain is for another plug-in that uses the image, while one does.
+func (m *Image) retain() {
+	images.mu.Lock()
+	defer images.mu.Unlock()
+	m.refs++
+}
+
 // Release ends the use of the image by one plug-in.
 func (m *Image) Release() error {
 	images.mu.Lock()
@@ -638,11 +646,19 @@ func (m *Image) resolve() error {
 		}
 		raw.SetUint32(addr, uint32(i))
 	}
+	for i, s := range m.lib.Wants {
+		addr := lookup(abi.PrefixWant + s.Name)
+		if addr == 0 {
+			return missing(abi.PrefixWant + s.Name)
+		}
+		raw.SetUint32(addr, uint32(len(m.lib.Imports)+i))
+	}
 	for _, optional := range []struct {
 		has    bool
 		symbol string
 		addr   *uintptr
-	}{{m.lib.HasStart, abi.SymbolStart, &m.start}, {m.lib.HasStop, abi.SymbolStop, &m.stop}, {m.lib.HasBatch, abi.SymbolBatch, &m.batch}} {
+	}{{m.lib.HasStart, abi.SymbolStart, &m.start}, {m.lib.HasStop, abi.SymbolStop, &m.stop}, {m.lib.HasBatch, abi.SymbolBatch, &m.batch},
+		{m.lib.HasConfigure, abi.SymbolConfigure, &m.configure}, {m.lib.HasSave, abi.SymbolSave, &m.save}, {m.lib.HasResume, abi.SymbolResume, &m.resume}} {
 		if optional.has {
 			if *optional.addr = lookup(optional.symbol); *optional.addr == 0 {
 				return missing(optional.symbol)

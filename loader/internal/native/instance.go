@@ -1,9 +1,11 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 // instance is one plug-in state.
 type instance struct {
 	plugin   *Plugin
+	number   int     // from 0; see engine.KeyInstance
 	state    uintptr // what ferrule_start left in the frame; written when no call of the instance runs
 	control  *slot   // for start and stop, outside the slots that calls take; locked but while controlCall runs, so that none does
 	thread   *thread // pinned instances only
@@ -26,6 +29,10 @@ type instance struct {
 	poisoned atomic.Bool
 	renewing chan struct{} // a lock that nobody has to wait for
 	renewals uint          // guarded by renewing
+
+	starting atomic.Bool                // ferrule_start runs
+	making   sync.Mutex                 // guards between
+	between  atomic.Pointer[background] // nil where the plug-in has not asked for it
 }
 
 // change is an instance that is started or stopped, for the calls that do it.
@@ -54,8 +61,8 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	raw.StoreUintptr(&s.owner, 0)
 	s.setCaller(&callctx.Background)
 	s.tidy() // and locked from here on
-	if err == nil && status == abi.StatusOK {
-		inst.state = state // R15: start has set it; after stop nobody reads it
+	if image := inst.plugin.image; err == nil && status == abi.StatusOK && (fn == image.start || fn == image.resume) {
+		inst.state = state // R6, R15
 	}
 	return out, status, err
 }
@@ -72,11 +79,11 @@ func onAnotherGoroutine(fn func()) {
 
 var endedGoroutine = engine.ErrEnded.Error()
 
-// start makes the instance's state. No call of it runs.
-func (inst *instance) start(c callctx.Caller) error {
+// start makes the instance's state. No call of it runs. state is what ferrule_resume gets then; nil is nothing.
+func (inst *instance) start(c callctx.Caller, config, state []byte) error {
 	inst.state = 0
 	if fn := inst.plugin.image.start; fn != 0 {
-		out, status, err := inst.controlCall(c, fn, inst.plugin.config)
+		out, status, err := inst.startWith(c, fn, config)
 		if err != nil {
 			return &engine.StartError{Err: err}
 		}
@@ -85,37 +92,51 @@ func (inst *instance) start(c callctx.Caller) error {
 		}
 	}
 	inst.running = true
-	return nil
+	if state == nil {
+		return nil
+	}
+	out, status, violation := inst.controlCall(c, inst.plugin.image.resume, state)
+	if violation == nil && status == abi.StatusOK {
+		return nil
+	}
+	failed := &engine.StartError{Symbol: abi.SymbolResume, Status: status, Message: string(out)}
+	if violation != nil {
+		*failed = engine.StartError{Symbol: abi.SymbolResume, Err: violation}
+	}
+	_ = inst.stop(c) // what it says is of no use beside the failure
+	return failed
 }
 
-// stop drops the instance's state, if it has one. No call of it runs. What goes wrong is logged: there is nobody who
-// could do something about it.
-func (inst *instance) stop(c callctx.Caller) {
+// stop drops the instance's state, if it has one. No call of it runs. What goes wrong is for the log: there is nobody who could do
+// something about it. It is returned, because the handler is foreign code: it is called with nothing held that its calls would wait for.
+func (inst *instance) stop(c callctx.Caller) (warning string) {
 	if !inst.running {
-		return
+		return ""
 	}
 	inst.running = false
+	inst.between.Load().stops()
+	defer inst.closeBackground()
 	fn := inst.plugin.image.stop
 	if fn == 0 {
-		return
+		return ""
 	}
 	out, status, err := inst.controlCall(c, fn, nil)
-	var text string
 	switch {
 	case err != nil:
-		text = "ferrule_stop: " + err.Error()
+		return "ferrule_stop: " + err.Error()
 	case status != abi.StatusOK:
-		text = fmt.Sprintf("ferrule_stop: %s: %s", status, out)
-	default:
-		return
+		return fmt.Sprintf("ferrule_stop: %s: %s", status, out)
 	}
-	inst.plugin.warn(c.Context, text)
+	return ""
 }
 
 // renew has a call go on that has found the instance poisoned. It stops the instance, once its running calls have ended, and
 // starts it anew (R16); or else, where the call need not wait so long, it returns a slot of another instance, of which the
 // caller is the owner then. Where the call comes from the instance itself, others are all that it can have.
 func (inst *instance) renew(c *callctx.Caller) (*slot, error) {
+	if inst.plugin.parent != nil {
+		return nil, engine.ErrLost
+	}
 	s, ended, err := inst.tryRenew(c)
 	if ended {
 		return nil, c.GaveUp() // it is asked for why when nothing is held that others may want
@@ -160,6 +181,9 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 		} else if want == nil {
 			return nil, false, engine.ErrReentrant // it would wait for itself
 		}
+		if _, ok := c.Context.(Canceller); ok && c.Context.Value(Impatient) != nil {
+			return nil, false, ErrPoisoned
+		}
 		waiter, err := callctx.Wait(c.Outer, want) // again each time: what it waits for changes
 		if err != nil {
 			return nil, false, err
@@ -178,6 +202,9 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 		}
 	}
 }
+
+// ErrPoisoned is the error of a call that is not to wait; see Impatient.
+var ErrPoisoned = errors.New("the instance has panicked, and calls that it runs have not ended")
 
 // rest is how long a call waits at most until it looks again, where so many wait for a renewal. All of them look some four times a
 // millisecond together, and hear of a renewal at once: thousands that looked every millisecond would leave the calls that they
@@ -219,6 +246,8 @@ type quiet struct {
 // renewNow renews the instance where nothing keeps it from that now, and reports whether it is, by whomever, no longer
 // poisoned.
 func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err error) {
+	warning := ""
+	defer func() { inst.plugin.warn(c.Context, warning) }() // when the lock below is free
 	select {
 	case inst.renewing <- struct{}{}:
 	default:
@@ -228,17 +257,20 @@ func (inst *instance) renewNow(c *callctx.Caller, q *quiet) (done bool, err erro
 	if !inst.poisoned.Load() {
 		return true, nil
 	}
+	if inst.changes(c) || nested(c) && inst.hasBetween() { // its stop would wait for this call, or may
+		return false, nil
+	}
 	if q.renewals != inst.renewals {
 		*q = quiet{renewals: inst.renewals}
 	}
 	// A call that takes a slot from now on finds the instance poisoned, and leaves.
 	for slots := *inst.plugin.slots.Load(); q.slots < len(slots); q.slots++ {
-		if inst.plugin.instanceOf(q.slots) == inst && slots[q.slots].phase.Load() != idle {
+		if inst.plugin.instanceOf(q.slots) == inst && slots[q.slots].phase.Load() != idle && !slots[q.slots].held.Load() {
 			return false, nil
 		}
 	}
-	inst.stop(*c)
-	if err := inst.start(*c); err != nil {
+	warning = inst.stop(*c)
+	if err := inst.start(*c, inst.plugin.settings.Get(), nil); err != nil {
 		return false, err
 	}
 	inst.renewals++
@@ -276,7 +308,7 @@ type repair struct {
 
 // repairs returns what the call, which has found an instance poisoned, can wait for; nil when that would be itself.
 func (p *Plugin) repairs(c *callctx.Caller) *repair {
-	if _, ok := c.Context.(Canceller); ok && c.Context.Value(Nested) != nil {
+	if nested(c) {
 		return nil // any of the calls that run may be one that it comes from
 	}
 	r := &repair{p, make([]bool, len(p.instances))}
@@ -314,6 +346,15 @@ func (r *repair) Holders() (sets [][]*callctx.Call) {
 	return sets
 }
 
+// nested reports whether the call comes from another one of the plug-in's, in a worker, where it is not known from which.
+func nested(c *callctx.Caller) bool {
+	_, ok := c.Context.(Canceller)
+	return ok && c.Context.Value(Nested) != nil
+}
+
+// hasBetween reports whether the plug-in does something between calls with the instance.
+func (inst *instance) hasBetween() bool { return inst.between.Load() != nil }
+
 // cancelled reports whether the context of c is a Canceller that has ended.
 func cancelled(c *callctx.Caller) bool {
 	own, ok := c.Context.(Canceller)
@@ -336,10 +377,11 @@ func (inst *instance) inside(c *callctx.Caller) int {
 	return max(byContext, byGoroutine)
 }
 
-// changes reports whether the call comes from the start or the stop of the instance.
+// changes reports whether the call comes from the start or the stop of the instance, or from what its stop waits for: what it
+// does between calls.
 func (inst *instance) changes(c *callctx.Caller) bool {
 	for outer := range c.Outer.Running() {
-		if outer.Holds() == any((*change)(inst)) {
+		if holds := outer.Holds(); holds == any((*change)(inst)) || holds == any(inst.between.Load()) {
 			return true
 		}
 	}

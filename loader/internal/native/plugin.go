@@ -35,24 +35,36 @@ type Plugin struct {
 	table   uintptr // address of the host's services
 
 	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
-	imports    uint32          // how many ordinals there are
+	functions  uint32          // how many ordinals there are
 	calledBack bool            // whether calls are expected to use host functions
 	mostSlots  int             // how many calls may run at a time
 
 	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
 	instances []*instance
-	config    []byte
+	settings  engine.Settings
 	base      callctx.Caller // of ferrule_start and ferrule_stop
+	between   Background     // may be nil
+	folder    string
 	watch     watcher
 	views     views
 
+	options Options       // what it was made with
+	parent  *Plugin       // of a session; else nil
+	gating  chan struct{} // a lock: the gate is shut by one at a time
+
 	mu      sync.Mutex
-	waiting []chan *slot // calls that wait for a slot, first come first served
-	closing bool
-	open    int           // slots that are not closed yet, once closing
-	refused chan struct{} // closed with closing
-	drained chan struct{} // closed when open has come to 0
-	renewed chan struct{} // closed, and made anew, when an instance has been renewed
+	gate    *gate // nil while calls may begin
+	numbers int   // the number of the next session's instance
+	opening int   // sessions that are being started, and replaced instances that are being stopped
+	// sessions are those that are open; sessionsChange, with mu, tells of each that comes or goes.
+	sessions       map[*Plugin]struct{}
+	sessionsChange sync.Cond
+	waiting        []waiter // calls that wait for a slot, first come first served
+	closing        bool
+	busy           int           // slots that are not closed yet, once closing
+	refused        chan struct{} // closed with closing
+	drained        chan struct{} // closed when busy has come to 0
+	renewed        chan struct{} // closed, and made anew, when an instance has been renewed
 
 	renewers atomic.Int32 // calls that have found an instance poisoned, and wait
 
@@ -71,14 +83,18 @@ const scratchRoom = 4 << 10
 // Options is what New needs besides the library.
 type Options struct {
 	Host      engine.Host
-	Config    []byte // what ferrule_start gets; kept, for instances that are started later
-	Instances int    // at least 1
-	MaxCalls  int    // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
+	Config    []byte   // what ferrule_start gets; kept, for instances that are started later
+	State     [][]byte // what ferrule_resume gets when New has started them, by instance; nil is nothing (R29)
+	Instances int      // at least 1
+	MaxCalls  int      // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
 
 	Outputs Outputs // of a worker process; the zero value is for any other
 
 	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
 	Context context.Context
+	// Between is for what a plug-in does between calls; nil is in Context.
+	Between Background
+	Folder  string // that the library came from, absolute (R26)
 }
 
 // defaultMaxCalls returns how many calls of a concurrent plug-in may run at a time when nothing else is said. Each that
@@ -100,6 +116,9 @@ type Outputs struct {
 	// lets dst grow in Go's heap. The error is Append's.
 	Room func(ctx context.Context, dst []byte, n int) ([]byte, error)
 
+	// Grant returns n bytes for the output of a call with this context that has asked for that room (R25), of which the first
+	// keep bytes are those of the room that the call had before. nil takes it from Go's heap.
+	Grant func(ctx context.Context, keep, n int) ([]byte, error)
 	// MaxBatch is how many bytes of outputs a batch may hold: a record whose output is beyond gets abi.StatusNoMemory. When
 	// the outputs have come to StopBatch, Batch ends with ErrFull, and the records until then. 0 is no limit.
 	MaxBatch, StopBatch int
@@ -111,14 +130,24 @@ var ErrFull = errors.New("the batch's outputs have come to their limit")
 // New starts instances of the library and takes over the caller's reference to it, also when it fails. The error is an
 // *engine.StartError.
 func New(image *Image, o Options) (*Plugin, error) {
-	p := &Plugin{image: image, host: o.Host, outputs: o.Outputs, table: hostTable(), config: o.Config, refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
+	p := newPlugin(image, o)
+	if err := p.startAll(p.base); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// newPlugin is New before anything of the library runs.
+func newPlugin(image *Image, o Options) *Plugin {
+	p := &Plugin{options: o, gating: make(chan struct{}, 1), numbers: o.Instances, image: image, host: o.Host, outputs: o.Outputs, between: o.Between, folder: o.Folder, table: hostTable(), refused: make(chan struct{}), drained: make(chan struct{}), renewed: make(chan struct{}), finished: make(chan struct{})}
+	p.settings.Set(o.Config)
 	p.base = callctx.Background
 	if o.Context != nil {
 		p.base.Context = o.Context
 	}
 	p.lengths = make([]atomic.Uint32, len(image.fns))
-	p.imports = uint32(len(image.lib.Imports))
-	p.calledBack = p.imports > 0
+	p.functions = uint32(len(image.lib.Imports) + len(image.lib.Wants))
+	p.calledBack = p.functions > 0
 	p.mostSlots = o.Instances
 	if image.lib.Manifest.Threads == abi.Concurrent {
 		if p.mostSlots = o.MaxCalls; p.mostSlots == 0 {
@@ -126,35 +155,56 @@ func New(image *Image, o Options) (*Plugin, error) {
 		}
 	}
 	p.watch.plugin = p
+	p.sessionsChange.L = &p.mu
 	p.views.none.L = &p.views.mu
 	slots := make([]*slot, 0, o.Instances)
-	for range o.Instances {
-		inst := &instance{plugin: p, renewing: make(chan struct{}, 1)}
+	for i := range o.Instances {
+		var t *thread
 		if image.lib.Manifest.Threads == abi.Pinned {
-			inst.thread = startThread()
+			t = startThread()
 		}
-		inst.control = p.newSlot(inst, locked)
+		inst := p.newInstance(i, t)
 		p.instances = append(p.instances, inst)
 		if len(slots) < p.mostSlots {
 			slots = append(slots, p.newSlot(inst, idle))
 		}
 	}
 	p.slots.Store(&slots)
-	if image.replaced != "" { // before it may matter
-		p.warn(p.base.Context, image.replaced)
+	return p
+}
+
+// newInstance makes an instance that is not started; t is its thread, or nil.
+func (p *Plugin) newInstance(number int, t *thread) *instance {
+	inst := &instance{plugin: p, number: number, thread: t, renewing: make(chan struct{}, 1)}
+	inst.control = p.newSlot(inst, locked)
+	return inst
+}
+
+// startAll starts the instances of a plug-in that newPlugin has made, for c, or closes it.
+func (p *Plugin) startAll(c callctx.Caller) error {
+	if p.image.replaced != "" && p.parent == nil { // before it may matter
+		p.warn(p.base.Context, p.image.replaced)
 	}
-	for _, inst := range p.instances {
-		if err := inst.start(p.base); err != nil {
+	for i, inst := range p.instances {
+		var state []byte
+		if p.options.State != nil {
+			state = append([]byte{}, p.options.State[i]...)
+		}
+		if err := inst.start(c, p.settings.Get(), state); err != nil {
 			_ = p.Close() // the failure to start is what the caller needs to know
-			return nil, err
+			return err
 		}
 	}
-	return p, nil
+	p.options.State = nil
+	return nil
 }
 
 // warn writes a line of the loader's own to the plug-in's log. The handler may end its goroutine.
 func (p *Plugin) warn(ctx context.Context, text string) {
-	onAnotherGoroutine(func() { p.host.Log(ctx, abi.LogWarn, []byte(text)) })
+	if text == "" {
+		return
+	}
+	onAnotherGoroutine(func() { p.host.Log(ctx, abi.LogWarn, []byte(text), nil) })
 }
 
 // newSlot takes a slot for the instance, which is in the given phase as soon as others can have it: a call that still has
@@ -184,10 +234,13 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 			return dst, 0, err
 		}
 	}
+	if fn.Limit != nil {
+		s.begin(fn.Limit)
+	}
 	room := dst[len(dst):cap(dst)]
 	var expected uint32
 	if len(room) == 0 {
-		if expected = p.lengths[fn].Load(); expected > 0 {
+		if expected = p.lengths[fn.Index].Load(); expected > 0 {
 			dst = slices.Grow(dst, int(expected))
 			room = dst[len(dst):cap(dst)]
 		} else {
@@ -199,9 +252,9 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	cross.Fill(&s.frame, in, room)
 	var status abi.Status
 	if s.inst.thread == nil {
-		status = cross.Enter(p.image.fns[fn], &s.frame)
+		status = cross.Enter(p.image.fns[fn.Index], &s.frame)
 	} else {
-		status = s.enterOnThread(p.image.fns[fn])
+		status = s.enterOnThread(p.image.fns[fn.Index])
 	}
 	runtime.KeepAlive(in)
 	var err error
@@ -221,8 +274,8 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
-	if s.marked() && s.unmark() {
-		err = engine.ErrEnded
+	if s.marked() {
+		err = s.unmark(status, err)
 	}
 	s.disclaim()
 	if !s.giveBack() {
@@ -243,7 +296,7 @@ func (p *Plugin) remember(fn engine.Fn, n uintptr, expected uint32) {
 		n = 0
 	}
 	if uint32(n) != expected {
-		p.lengths[fn].Store(uint32(n))
+		p.lengths[fn.Index].Store(uint32(n))
 	}
 }
 
@@ -280,7 +333,7 @@ func (s *slot) enterOnThread(fn uintptr) abi.Status {
 // takeLong is take where the output may be longer than dst's room, and may have to go elsewhere.
 func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 	switch n := s.ownLength(status); {
-	case n <= cap(dst)-len(dst):
+	case n <= cap(dst)-len(dst) || s.granted(status) != nil && len(dst) == 0:
 	case s.plugin.outputs.Room != nil:
 		s.lock() // Room may use what host services use
 		larger, err := s.plugin.outputs.Room(s.caller.Context, dst, n)
@@ -301,9 +354,25 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 	return dst, nil
 }
 
-// ownLength returns the length of the output that a call has left in the plug-in's own memory, 0 where there is none, or none
-// that is valid.
+// granted returns the output of a call that has left it in the room that it asked for; nil for any other.
+func (s *slot) granted(status abi.Status) []byte {
+	f := &s.frame
+	if f.Release != 0 || status < 0 {
+		return nil
+	}
+	g, n := s.grants.of(raw.AddrOf(f)), f.OutLen // once: a thread of the plug-in's may write it (R14)
+	if len(g) == 0 || f.Out != raw.Addr(g) || n > uintptr(len(g)) {
+		return nil
+	}
+	return g[:n:n]
+}
+
+// ownLength returns the length of the output that a call has left in the plug-in's own memory, or in room that it asked for;
+// 0 where there is none, or none that is valid.
 func (s *slot) ownLength(status abi.Status) int {
+	if g := s.granted(status); g != nil {
+		return len(g)
+	}
 	if f := &s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		return int(f.OutLen)
 	}
@@ -330,6 +399,12 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 			return dst[:len(dst)+int(n)], nil
 		}
 		return append(dst, room[:n]...), nil
+	}
+	if g := s.granted(status); g != nil {
+		if len(dst) == 0 && len(g) > cap(dst) && (s.plugin.outputs.Grant != nil || 2*len(g) > len(s.grants.of(raw.AddrOf(f)))) {
+			return g, nil // nobody else has it, and most of it is used
+		}
+		return append(dst, g...), nil
 	}
 	var err *engine.Violation
 	switch {
@@ -359,6 +434,9 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 		err = &engine.Violation{Rule: "R8",
 			Found:    fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, len(room)),
 			Expected: "out_len of out_cap at most, or release set"}
+	case n > 0 && out == raw.Addr(s.grants.of(raw.AddrOf(&s.frame))):
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d in the room of %d bytes that it was given", n, len(s.grants.of(raw.AddrOf(&s.frame)))),
+			Expected: "out_len of out_cap at most, or release set"}
 	default:
 		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release",
 			Expected: "release set when out is the plug-in's own memory"}
@@ -382,7 +460,7 @@ func copyOwn(dst []byte, out uintptr, n int) (_ []byte, ok bool) {
 // closeSlot ends a slot's use; the caller owns the slot, has tidied it, and holds p.mu.
 func (p *Plugin) closeSlot(s *slot) {
 	s.phase.Store(closed)
-	if p.open--; p.open == 0 {
+	if p.busy--; p.busy == 0 {
 		close(p.drained)
 	}
 }
@@ -437,23 +515,35 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 // stopPatience is how long Shutdown waits for the rest after its context has ended, where no call is in its way.
 const stopPatience = 100 * time.Millisecond
 
+// beginClose refuses new calls, and has Close's work done in the background, unless that has begun.
+func (p *Plugin) beginClose() {
+	p.closeOnce.Do(func() {
+		p.refuse()
+		p.closeIdle()
+		go p.end()
+	})
+}
+
 // end does Close's work.
 func (p *Plugin) end() {
 	defer close(p.finished)
 	p.closeErr = p.finish()
 }
 
-// refuse has new calls refused, and those that wait.
+// refuse has new calls refused, and those that wait, also in sessions. A session's locks are taken within the plug-in's, never the other way round.
 func (p *Plugin) refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closing = true
 	close(p.refused)
-	for _, c := range p.waiting {
-		c <- nil
+	for _, w := range p.waiting {
+		w.slot <- nil
 	}
 	p.waiting = nil
-	p.open = len(*p.slots.Load())
+	p.busy = len(*p.slots.Load())
+	for s := range p.sessions {
+		s.beginClose()
+	}
 }
 
 // closeIdle closes the slots that no call has; the calls that have the others close those. It waits for no foreign code: a
@@ -472,8 +562,16 @@ func (p *Plugin) closeIdle() {
 func (p *Plugin) unfinished() *engine.Unfinished {
 	u := &engine.Unfinished{Views: p.views.count(), Unloading: p.stopped.Load()}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	u.Calls = p.open
+	u.Calls = p.busy
+	var sessions []*Plugin
+	for s := range p.sessions {
+		sessions = append(sessions, s)
+	}
+	p.mu.Unlock()
+	for _, s := range sessions {
+		of := s.unfinished()
+		u.Calls, u.Views = u.Calls+of.Calls, u.Views+of.Views
+	}
 	return u
 }
 
@@ -493,12 +591,13 @@ func (p *Plugin) finish() error {
 		}
 		break
 	}
+	p.waitForSessions()
 	p.views.wait()
 	p.slots.Store(new([]*slot))
 	p.watch.stop()
 	for _, inst := range p.instances {
 		inst.renewing <- struct{}{} // a call that renews the instance ends first
-		inst.stop(p.base)
+		p.warn(p.base.Context, inst.stop(p.base))
 		if inst.thread != nil {
 			inst.thread.stop()
 		}
@@ -509,5 +608,8 @@ func (p *Plugin) finish() error {
 		freeSlot(s)
 	}
 	p.stopped.Store(true)
+	if p.parent != nil {
+		p.parent.ended(p)
+	}
 	return p.image.Release()
 }

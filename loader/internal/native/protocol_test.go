@@ -26,10 +26,12 @@ import (
 type noHost struct{}
 
 func (noHost) Call(context.Context, uint32, []byte) ([]byte, abi.Status) { return nil, 0 }
+func (noHost) Overdue(*engine.Limit)                                     {}
+
 func (noHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
 	return nil, abi.StatusFailed
 }
-func (noHost) Log(context.Context, abi.Level, []byte) {}
+func (noHost) Log(context.Context, abi.Level, []byte, []byte) {}
 
 func start(t *testing.T, library string, o Options) *Plugin {
 	t.Helper()
@@ -289,7 +291,7 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 	_, err := a.wait(&callctx.Background, stale, mine)
 	assert.ErrorIs(t, err, engine.ErrClosed)
 	a.mu.Lock()
-	a.waiting = append(a.waiting, make(chan *slot, 1))
+	a.waiting = append(a.waiting, waiter{slot: make(chan *slot, 1)})
 	a.mu.Unlock()
 	soon, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
@@ -297,7 +299,7 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 	require.NoError(t, err)
 	late := make(chan *slot, 1)
 	a.mu.Lock()
-	a.waiting = append(a.waiting, late)
+	a.waiting = append(a.waiting, waiter{slot: late})
 	a.mu.Unlock()
 	_, err = a.wait(&caller, stale, late) // its timer finds b's slots idle
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -315,7 +317,7 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 		assert.Same(t, b, s.plugin)
 	}
 	within(t, func() {
-		_, _, err := b.Append(context.Background(), 0, nil, nil)
+		_, _, err := b.Append(context.Background(), engine.Fn{}, nil, nil)
 		assert.NoError(t, err)
 		assert.NoError(t, b.Close())
 	})
@@ -457,11 +459,11 @@ func fnOf(t *testing.T, p *Plugin, name string) engine.Fn {
 	t.Helper()
 	for i, f := range p.image.lib.Funcs {
 		if f.Name == name {
-			return engine.Fn(i)
+			return engine.Fn{Index: i}
 		}
 	}
 	t.Fatalf("no function %s", name)
-	return 0
+	return engine.Fn{}
 }
 
 // A batch holds no more than it may, whatever its records leave where, and those that come when it is full are judged like

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
@@ -43,11 +44,20 @@ type slot struct {
 	_ [(128 - unsafe.Sizeof(slotBody{})%128) % 128]byte // neighbours share no cache line
 }
 
+// goes is what goes with a call, in bits.
+type goes uint8
+
+const (
+	withContext goes = 1 << iota // the context: it may hold values, and nobody watches it
+	withLimit
+)
+
 type slotBody struct {
 	frame  abi.Call // first, so that the frame's address is the slot's
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
+	held   atomic.Bool    // the plug-in's gate has it; see gate.go
 	asked  atomic.Uintptr // raw.ContextWord of caller.Context: a hint for those who do not own the slot
 	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
@@ -58,7 +68,7 @@ type slotBody struct {
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
 	cancellable bool           // whether the context can end
 	unwatched   bool           // whether it can, and the watcher is still to be told
-	transient   bool           // whether it may hold values, and nobody watches it: it goes with the call
+	goes        goes           // what goes with the call
 
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 	making  sync.Mutex                   // for the one who makes it
@@ -67,9 +77,17 @@ type slotBody struct {
 	watched bool                         // it is in the watcher's list; only for the owner
 
 	kept    kept
-	scratch []byte          // room for callers who brought none
-	done    chan abi.Status // pinned instances only: the thread's answer
-	batch   *batchFrames    // made when the slot first runs a batch; stays with the slot
+	grants  grants
+	streams atomic.Pointer[streams] // of the call; nil where it has none
+	terms   atomic.Pointer[terms]   // made when the slot first has a call with a limit; stays with the slot
+
+	background *background // of a slot whose frame is for what happens between calls; else nil
+	progress   uintptr     // two words for how far the call is, or 0 where nobody asks
+	meter      *callctx.Meter
+	words      [2]atomic.Uint64 // for progress; here, because the plug-in may write there for longer than it should
+	scratch    []byte           // room for callers who brought none
+	done       chan abi.Status  // pinned instances only: the thread's answer
+	batch      *batchFrames     // made when the slot first runs a batch; stays with the slot
 }
 
 // kept holds the results of host functions that did not fit the plug-in's room, until they are fetched or the call ends.
@@ -89,6 +107,8 @@ type keptResult struct {
 type Canceller interface {
 	context.Context
 	CancelWord() *atomic.Uint32
+	// ProgressWords returns the address of two words for how far the call is (R30), in such memory; 0 where nobody asks.
+	ProgressWords() uintptr
 }
 
 // Nested is a key of contexts: a call whose context has a value for it comes from a host function that a call of the same
@@ -96,6 +116,12 @@ type Canceller interface {
 var Nested nestedKey
 
 type nestedKey struct{}
+
+// Impatient is a key of contexts: a call whose context has a value for it does not wait until an instance that has panicked can be started
+// anew. It fails with ErrPoisoned, so that who made it can wait, and knows for whom.
+var Impatient impatientKey
+
+type impatientKey struct{}
 
 // tryAcquire makes the caller the owner of an idle slot. What others left in it is cleared before the caller goes on,
 // which may have to wait for a visitor, who may want any lock: so it is not for use under one.
@@ -206,6 +232,7 @@ func (s *slot) tidy() {
 	s.lock()
 	s.cancel.Store(0)
 	s.kept.drop()
+	s.grants.drop()
 	s.left.Store(false)
 	s.endCall()
 }
@@ -242,21 +269,33 @@ func (s *slot) endVisited() {
 func (s *slot) attend() { s.others.Or(attend) }
 
 // marked reports whether a call has left what goes with it, for unmark. Only the owner calls it.
-func (s *slot) marked() bool { return s.current.Load() != nil || s.transient }
+func (s *slot) marked() bool { return s.current.Load() != nil || s.goes != 0 }
 
-// unmark ends the call for those who have its context, and forgets its own where nobody else does. It reports whether a
-// host function of the call ended its goroutine on a thread of the plug-in's; the instance is poisoned then. Only the owner
-// calls it.
-func (s *slot) unmark() (left bool) {
+// unmark ends the call for those who have its context, and for the watcher of its limit, and forgets its own context where nobody else does. It
+// returns the call's error, which is err where it has one already: engine.ErrEnded where a host function of the call ended its goroutine on a thread of the
+// plug-in's, and the instance is poisoned then; the limit because of which it has returned this status; or nil. Only the owner calls it.
+func (s *slot) unmark(status abi.Status, err error) error {
+	if s.goes&withLimit != 0 {
+		if err == nil && status == abi.StatusCancelled && s.struck() {
+			err = s.terms.Load().limit
+		}
+		s.expire()
+		if s.current.Load() == nil && s.goes == 0 && !s.left.Load() {
+			return err
+		}
+	}
 	s.endVisited()
-	if s.transient {
+	if s.goes&withContext != 0 {
+		s.meter.Stop()
+		s.meter = nil
 		s.setCaller(&callctx.Background)
 	}
-	if left = s.left.Load(); left {
+	if s.left.Load() {
 		s.left.Store(false)
 		s.inst.poisoned.Store(true)
+		return engine.ErrEnded
 	}
-	return left
+	return err
 }
 
 // setCaller makes c's context what host services use. Only the owner calls it. Until it does, the watcher may take the
@@ -270,9 +309,18 @@ func (s *slot) setCaller(c *callctx.Caller) {
 	s.caller, s.calls, s.cancellable, s.word = *c, nil, c.Done != nil, &s.cancel
 	raw.StoreUintptr(&s.asked, raw.ContextWord(c.Context))
 	s.unwatched = s.cancellable && !s.watched
-	s.transient = !s.cancellable && !raw.Same(c.Context, callctx.Background.Context)
+	s.goes = 0
+	if !s.cancellable && !raw.Same(c.Context, callctx.Background.Context) {
+		s.goes = withContext
+	}
+	s.progress = 0
 	if own, ok := c.Context.(Canceller); ok {
-		s.word, s.transient = own.CancelWord(), false
+		s.word, s.progress, s.goes = own.CancelWord(), own.ProgressWords(), 0
+	}
+	if c.Progress != nil {
+		s.words[0].Store(0)
+		s.words[1].Store(0)
+		s.progress, s.meter, s.goes = raw.AddrOf(&s.words), c.Progress.Start(&s.words[0], &s.words[1]), withContext
 	}
 	s.unlock()
 }
@@ -290,7 +338,10 @@ const callsAtOnce = 16
 
 // holds returns what a call has of its engine: the instance, or that it changes it.
 func (s *slot) holds() any {
-	if s == s.inst.control {
+	switch {
+	case s.background != nil:
+		return s.background
+	case s == s.inst.control:
 		return (*change)(s.inst)
 	}
 	return s.inst
@@ -303,18 +354,27 @@ func (s *slot) makeCall() *callctx.Call {
 	if c != nil {
 		return c
 	}
-	if s.calls != nil {
-		c = s.calls.Next()
+	if s.calls != nil && s.calls.Limited() == s.timed() {
+		c = s.calls.Take()
 	}
 	if c == nil {
-		s.calls = callctx.NewCalls(s.caller, s.holds(), callsAtOnce)
-		c = s.calls.Next()
+		c = s.newCalls().Take()
 	}
 	s.current.Store(c)
 	if !s.ownGoroutine() {
 		s.attend() // the owner may just be giving the slot back: whoever has it next tidies up
 	}
 	return c
+}
+
+// newCalls makes more identities of calls. The caller holds s.making.
+func (s *slot) newCalls() *callctx.Calls {
+	if owner := s.plugin.Owner(); s.timed() {
+		s.calls = callctx.NewLimited(s.caller, owner, s.holds(), callsAtOnce, s)
+	} else {
+		s.calls = callctx.NewCalls(s.caller, owner, s.holds(), callsAtOnce)
+	}
+	return s.calls
 }
 
 // keep stores a result that did not fit, and returns its number, never 0.
@@ -392,9 +452,10 @@ func newSlot() *slot {
 func freeSlot(s *slot) {
 	s.endCall()
 	s.plugin, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
-	s.unwatched, s.transient, s.watched = false, false, false
+	s.unwatched, s.goes, s.watched, s.background, s.progress = false, 0, false, nil, 0
 	s.owner.Store(0)
 	s.left.Store(false)
+	s.held.Store(false)
 	s.others.And(^attend)
 	arena.mu.Lock()
 	defer arena.mu.Unlock()

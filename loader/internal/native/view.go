@@ -51,18 +51,21 @@ func (p *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 	if status == abi.StatusPanic {
 		s.inst.poisoned.Store(true)
 	}
-	if s.marked() && s.unmark() {
-		if v != nil {
+	if s.marked() {
+		if err = s.unmark(status, err); err == engine.ErrEnded && v != nil {
 			v.Release()
+			v = nil
 		}
-		v, err = nil, engine.ErrEnded
 	}
 	p.release(s) // not deferred: where a host function ends this goroutine, abandon does it
 	return v, status, err
 }
 
 func (p *Plugin) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	status := s.call(p.image.fns[fn], in, nil)
+	if fn.Limit != nil {
+		s.begin(fn.Limit)
+	}
+	status := s.call(p.image.fns[fn.Index], in, nil)
 	if f := s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
 		p.views.add(1)

@@ -7,8 +7,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 )
 
-// watcher sets the cancellation word of calls whose context has ended (R17). It is one goroutine for each plug-in, and
-// only while calls with a context that can end are in progress: a timer or a goroutine for each call would cost more
+// watcher sets the cancellation word of calls whose context has ended, or whose limit is over (R17). It is one goroutine for each plug-in, and
+// only while calls with a context that can end, or a limit, are in progress: a timer or a goroutine for each call would cost more
 // than the call does. It looks every watchInterval, so that is how late a plug-in may hear of it. It looks at the slots in
 // its list, which are those that had such a call lately, and asks no context: it has the channels that they gave.
 type watcher struct {
@@ -46,8 +46,10 @@ func (w *watcher) stop() {
 
 // watched is a slot in the list.
 type watched struct {
-	slot *slot
-	idle int // looks in a row that found it idle
+	slot  *slot
+	idle  int       // looks in a row that found it idle
+	asked time.Time // when its call was asked to stop because of its limit
+	told  bool      // that it has not
 }
 
 func (w *watcher) run() {
@@ -55,9 +57,9 @@ func (w *watcher) run() {
 	defer tick.Stop()
 	var list []watched
 	for ; w.next(&list); <-tick.C {
-		kept := list[:0]
+		kept, now := list[:0], time.Now()
 		for _, entry := range list {
-			if w.look(&entry) {
+			if w.look(&entry, now) {
 				kept = append(kept, entry)
 			}
 		}
@@ -82,7 +84,7 @@ func (w *watcher) next(list *[]watched) bool {
 }
 
 // look visits a slot's call, and reports whether the slot is to be looked at again.
-func (w *watcher) look(entry *watched) bool {
+func (w *watcher) look(entry *watched, now time.Time) bool {
 	s := entry.slot
 	if !s.enter() {
 		if entry.idle++; entry.idle < watchIdle {
@@ -96,10 +98,19 @@ func (w *watcher) look(entry *watched) bool {
 		return false // it went to another plug-in, since this one was closed
 	}
 	if s.cancellable && s.caller.Ended() {
-		s.cancel.Store(1)
-		s.attend()
+		s.ask()
 	}
+	s.lookAtLimit(entry, now)
 	return true
+}
+
+// ask asks the slot's call to stop. Only a visitor calls it.
+func (s *slot) ask() {
+	s.cancel.Store(1)
+	s.attend()
+	if st := s.streams.Load(); st != nil {
+		st.stop()
+	}
 }
 
 // forget drops the context of an idle slot's last call, and what it refers to. It reports whether the slot is not to be

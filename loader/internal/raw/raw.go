@@ -148,3 +148,15 @@ func Word(word *atomic.Uint32) uintptr { return uintptr(unsafe.Pointer(word)) }
 func SameMemory(a, b []byte) bool {
 	return unsafe.SliceData(a) == unsafe.SliceData(b)
 }
+
+// IsWord reports whether addr can be that of a word of native memory, for SetUintptr.
+func IsWord(addr uintptr) bool {
+	return Valid(addr, unsafe.Sizeof(addr)) && addr%unsafe.Alignof(addr) == 0
+}
+
+// SetUintptr writes a word of a plug-in's, which IsWord has looked at, and which the plug-in has passed for that.
+func SetUintptr(addr, v uintptr) { *(*uintptr)(pointer(addr)) = v }
+
+// Frame returns the call frame at addr. Sound only for an address that was found to be that of a frame of the host's, which
+// lives as long as the process: the members that a plug-in writes may change at any time.
+func Frame(addr uintptr) *abi.Call { return (*abi.Call)(pointer(addr)) }

@@ -26,7 +26,7 @@ func apply(config []byte, _ []wire.Library) ([]string, error) {
 		r.lacks("rlimit memory", "this system does not keep to a limit of memory")
 	}
 	if p.Time > 0 {
-		r.lacks("wall time", "this system has no timer that a plug-in could not stop; WithCallTimeout bounds each call")
+		r.lacks("wall time", "this system has no timer that a plug-in could not stop; loader.WithCallTimeout bounds each call")
 	}
 	if err := r.err(&p); err != nil {
 		return nil, err

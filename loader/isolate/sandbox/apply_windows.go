@@ -21,7 +21,7 @@ func apply(config []byte, _ []wire.Library) ([]string, error) {
 	r.lacks("files", "Windows has nothing by which a process gives up files")
 	r.lacks("network", "Windows has nothing by which a process gives up the network")
 	if p.Time > 0 {
-		r.lacks("wall time", "Windows has no timer that a plug-in could not stop; WithCallTimeout bounds each call")
+		r.lacks("wall time", "Windows has no timer that a plug-in could not stop; loader.WithCallTimeout bounds each call")
 	}
 	if p.Files > 0 {
 		r.lacks("rlimit files", "Windows has no limit of handles")

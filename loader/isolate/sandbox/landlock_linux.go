@@ -71,12 +71,6 @@ type grant struct {
 	file   int // a descriptor of it, open until the rules are made; -1 where what is at the path then will do
 }
 
-// systemFiles is what every plug-in may read: where dlopen looks for what a library needs, what it reads to know where,
-// and the time zones, without which the C library tells another time and no error.
-var systemFiles = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64",
-	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path",
-	"/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo", "/share/zoneinfo"}
-
 // grants returns what the policy and the libraries come to. All of it exists. The caller closes the descriptors, also after an
 // error.
 func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {

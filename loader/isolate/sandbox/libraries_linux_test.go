@@ -161,6 +161,7 @@ func TestLibraryCannotWidenSandbox(t *testing.T) {
 }
 
 func tryWide(t *testing.T, dir string) {
+	tryWideGroup(t, dir)
 	app := filepath.Join(dir, "app")
 	free, err := loader.Open(filepath.Join(app, "runpath-none.so"), isolate.InWorker())
 	require.NoError(t, err)

@@ -197,3 +197,49 @@ func assertNoMemory(t *testing.T, err error) {
 	require.Error(t, err)
 	assert.Regexp(t, "Cannot allocate memory|Out of memory", err.Error())
 }
+
+// A result that the plug-in writes into room of the host's (R25) takes none of the worker's memory.
+func TestRoomOfAWorkerWithLittleMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector has memory of its own for all memory")
+	}
+	p, err := loader.Open(fixture.C(t, "services"), loader.WithHostFunc("needed", func(context.Context, []byte) ([]byte, error) { return nil, nil }),
+		isolate.InWorker(sandbox.With(sandbox.Policy{Memory: 128 << 20}), isolate.WithMaxMessage(1<<30)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	f, err := p.Func("room")
+	require.NoError(t, err)
+	before := pid(t, p)
+	for _, mib := range []int{100, 1, 200, 100} {
+		in := []byte(strconv.Itoa(mib << 20))
+		v, err := f.View(context.Background(), in)
+		require.NoError(t, err, "%d MiB", mib)
+		require.Len(t, v.Bytes(), mib<<20)
+		for _, at := range []int{0, 12345, mib<<20 - 1} {
+			assert.Equal(t, byte(at*7), v.Bytes()[at])
+		}
+		v.Release()
+		out, err := f.Append(context.Background(), nil, in)
+		require.NoError(t, err)
+		assert.Len(t, out, mib<<20)
+	}
+	assert.Equal(t, before, pid(t, p))
+}
+
+// The folder that is the plug-in's own is there for it in a sandbox, too, and no other.
+func TestDataFolder(t *testing.T) {
+	folder, other := t.TempDir(), t.TempDir()
+	p, err := loader.Open(fixture.C(t, "sandbox_attempts"), loader.WithDataFolder(folder), isolate.InWorker(sandbox.With(sandbox.Policy{})))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	for path, allowed := range map[string]bool{folder: true, other: false} {
+		_, err := p.Call(context.Background(), "write_file", []byte(path+"/file"))
+		if allowed {
+			assert.NoError(t, err)
+			assert.FileExists(t, path+"/file")
+		} else {
+			assert.Error(t, err)
+			assert.NoFileExists(t, path+"/file")
+		}
+	}
+}

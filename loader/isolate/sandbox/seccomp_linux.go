@@ -32,7 +32,7 @@ const (
 		fcntl ioctl pipe pipe2 eventfd eventfd2 poll ppoll select pselect6
 		epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 		open openat stat fstat lstat newfstatat fstatat statx access faccessat faccessat2 readlink readlinkat getcwd
-		getdents64 fstatfs fadvise64 readahead`
+		getdents64 fstatfs fadvise64 readahead recvmsg` // the last one of the socket by which the host hands libraries over
 
 	// With Policy.Write. Not truncate, chmod, chown, utimes and setxattr: Landlock would not, or not always, keep them
 	// to the folders of the policy. Not symlink: the host may follow what it finds there, to where the plug-in may not.
@@ -40,7 +40,7 @@ const (
 		fallocate fsync fdatasync sync_file_range flock copy_file_range sendfile`
 
 	// With Policy.Connect or Policy.Listen, and with the one or the other.
-	network = `socket getsockname getpeername getsockopt setsockopt shutdown sendto recvfrom sendmsg recvmsg`
+	network = `socket getsockname getpeername getsockopt setsockopt shutdown sendto recvfrom sendmsg`
 	client  = `connect`
 	server  = `bind listen accept accept4`
 

@@ -1,6 +1,10 @@
 package sandbox
 
 import (
+	"path/filepath"
+	"slices"
+	"strings"
+
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
@@ -13,6 +17,28 @@ func init() {
 	if requested, sandbox := worker.Requested(); requested && sandbox {
 		worker.Main(apply)
 	}
+}
+
+// granting is resolve of the policy with a folder of the plug-in's own (loader.WithDataFolder), where it is not "".
+func (p Policy) granting(folder string) ([]byte, error) {
+	if folder != "" {
+		p.Write = append(slices.Clip(p.Write), folder)
+	}
+	return p.resolve()
+}
+
+// systemFiles is what every plug-in may read: where dlopen looks for what a library needs, what it reads to know where,
+// and the time zones, without which the C library tells another time and no error.
+var systemFiles = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64",
+	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-*.path",
+	"/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo", "/share/zoneinfo"}
+
+// readable reports whether the policy lets every plug-in read the file at path, which is absolute and has no links in it.
+func (p Policy) readable(path string) bool {
+	return slices.ContainsFunc(slices.Concat(systemFiles, p.Read, p.Write), func(granted string) bool {
+		granted, err := filepath.EvalSymlinks(granted)
+		return err == nil && (path == granted || strings.HasPrefix(path, strings.TrimSuffix(granted, string(filepath.Separator))+string(filepath.Separator)))
+	})
 }
 
 // With puts the worker under the policy before it opens the plug-in's library. It is given once: a second one is an error. The policy
@@ -32,7 +58,7 @@ func With(p Policy) isolate.Option {
 			e.Kind = loader.ErrOption
 			return &e
 		}
-		o.Sandbox, o.Memory, o.Time, o.CPU = p.resolve, p.Memory, p.Time, p.CPU
+		o.Sandbox, o.Memory, o.Time, o.CPU, o.Readable = p.granting, p.Memory, p.Time, p.CPU, p.readable
 		return nil
 	}
 }

@@ -23,7 +23,9 @@
  *     of may lie in that earlier reply, in the host's room or in the input.
  *   - Memory that the plug-in hands over comes from malloc and is freed by the plug-in's own C library (R9).
  *   - [thread] Helpers that take the frame may be used on any thread while the call runs (R14); those that write the
- *     result on one at a time. A buffer belongs to one thread at a time.
+ *     result on one at a time. A buffer or a reader belongs to one thread at a time.
+ *   - What came with version 1.1 of the contract works with an older host as far as that goes: the comment says what
+ *     comes back there, which is FERRULE_UNSUPPORTED for most.
  * Names that end in an underscore are not for authors.
  */
 #ifndef FERRULE_SDK_H
@@ -84,16 +86,27 @@ static inline void FERRULE_UNUSED_ ferrule_drop_(ferrule_call *call) {
     call->out_len = 0;
 }
 
-/* A pointer to room for at least len bytes of result: the host's where it is enough, memory of the plug-in's that the
- * host gives back otherwise. Write there and set call->out_len to what you wrote. NULL when there is no memory.
- * [lifetime] until the call returns, or the next reply, failure or reserve. */
+/* Makes call->out the host's memory for at least len bytes, sets call->out_cap, and keeps the first call->out_len bytes
+ * (R25). Write there and set call->out_len. [lifetime] until the call returns, or the next room; what call->out pointed
+ * to before is gone. Returns FERRULE_OK; FERRULE_NO_MEMORY, with everything as it was; FERRULE_MISUSE after a reply that
+ * lies in the plug-in's memory; FERRULE_UNSUPPORTED from an older host. Use it to grow a result whose length you do not
+ * know; where you know a bound, ferrule_reserve is simpler, and works with every host. */
+static inline int32_t FERRULE_UNUSED_ ferrule_room(ferrule_call *call, size_t len) {
+    if (len <= call->out_cap && !call->release) return FERRULE_OK;
+    if (!FERRULE_HAS(call->host, room)) return FERRULE_UNSUPPORTED;
+    return call->host->room(call, len);
+}
+
+/* A pointer to room for at least len bytes of result: the host's where that is to be had, otherwise memory of the
+ * plug-in's that the host gives back. Write there and set call->out_len to what you wrote. NULL when there is no memory.
+ * It keeps nothing of an earlier reply. [lifetime] until the call returns, or the next reply, failure or reserve. */
 static inline uint8_t *FERRULE_UNUSED_ ferrule_reserve(ferrule_call *call, size_t len) {
     uint8_t *block;
-    /* With an earlier reply in memory of the plug-in's, the address of the host's room is gone. */
-    if (len <= call->out_cap && !call->release) {
-        call->out_len = 0;
-        return call->out;
+    if (!call->release) {
+        call->out_len = 0; /* so that a new room copies nothing */
+        if (ferrule_room(call, len) == FERRULE_OK) return call->out;
     }
+    /* With an earlier reply in memory of the plug-in's, the address of the host's room is gone. */
     block = ferrule_alloc_(len);
     if (block)
         ferrule_reply_owned(call, block, 0, NULL);
@@ -103,8 +116,17 @@ static inline uint8_t *FERRULE_UNUSED_ ferrule_reserve(ferrule_call *call, size_
 }
 
 FERRULE_NOINLINE_ int32_t ferrule_reply_copy_(ferrule_call *call, const void *bytes, size_t len) {
+    uint8_t *block;
+    /* The room is shorter than `bytes`, which therefore do not lie in it: a new one may take its place. */
+    if (!call->release) {
+        block = ferrule_reserve(call, len);
+        if (!block) return FERRULE_NO_MEMORY;
+        if (len) memcpy(block, bytes, len);
+        call->out_len = len;
+        return FERRULE_OK;
+    }
     /* Copied before the earlier reply goes, because `bytes` may lie in it. */
-    uint8_t *block = ferrule_alloc_(len);
+    block = ferrule_alloc_(len);
     if (block && len) memcpy(block, bytes, len);
     if (block) return ferrule_reply_owned(call, block, len, NULL);
     ferrule_drop_(call);
@@ -193,6 +215,15 @@ static inline int32_t FERRULE_UNUSED_ FERRULE_PRINTF_(3, 4)
         ferrule_reply(call, text.text, call->out_cap);
     free(text.heap);
     return status > 0 ? status : FERRULE_FAILED;
+}
+
+/* Ends a call with FERRULE_PASS: the function has nothing to say to this input, which is no failure (R22). Returns that
+ * status, without a message. An older host takes it for a failure, and gets a message. To say why, use
+ * ferrule_fail(call, FERRULE_PASS, "…"). */
+static inline int32_t FERRULE_UNUSED_ ferrule_pass(ferrule_call *call) {
+    ferrule_drop_(call);
+    if (!FERRULE_HAS(call, progress)) ferrule_reply_text(call, "nothing to say to this input");
+    return FERRULE_PASS;
 }
 
 /* Replies with a text formatted as by printf. FERRULE_INVALID, and a message, when printf cannot. */
@@ -328,17 +359,18 @@ static inline int32_t FERRULE_UNUSED_ ferrule_reply_buffer(ferrule_call *call, f
 
 /* ---- The host's services --------------------------------------------------------------------------------------- */
 
-static inline int32_t FERRULE_UNUSED_ ferrule_fetch_(ferrule_call *call, ferrule_request *request,
-                                                     ferrule_buffer *result) {
+typedef int32_t (*ferrule_service_)(ferrule_call *call, ferrule_request *request);
+
+static inline int32_t FERRULE_UNUSED_ ferrule_fetch_(ferrule_call *call, ferrule_service_ service,
+                                                     ferrule_request *request, ferrule_buffer *result) {
     size_t room = 255;
-    if (!FERRULE_HAS(call, host) || !FERRULE_HAS(call->host, call)) return FERRULE_UNSUPPORTED;
     for (;;) {
         int32_t status = ferrule_buffer_reserve(result, room);
         if (status != FERRULE_OK) return status;
         request->out = result->data;
         request->out_len = 0;
         request->out_cap = result->cap - 1;
-        status = call->host->call(call, request);
+        status = service(call, request);
         room = request->out_len;
         if (status != FERRULE_MORE && room <= request->out_cap) {
             result->len = room;
@@ -350,17 +382,9 @@ static inline int32_t FERRULE_UNUSED_ ferrule_fetch_(ferrule_call *call, ferrule
     }
 }
 
-/* Calls the host function of an import, FERRULE_ORDINAL(name), with in_len bytes at `in`, and waits for it. Returns its
- * status, with its result, or its message where that is not FERRULE_OK, as the content of `result`; what was in there
- * before is replaced, and may be the input. The function runs once, however long its result; with a buffer that has
- * failed it does not run at all. A status of the helper's own, such as FERRULE_NO_MEMORY, comes without a message.
- *
- *     ferrule_buffer points = FERRULE_BUFFER_INIT;
- *     int32_t status = ferrule_import(call, FERRULE_ORDINAL(loyalty_points), "ada", 3, &points);
- *
- * To let a failure through, message and all: ferrule_reply_buffer(call, &points); return status; */
-static inline int32_t FERRULE_UNUSED_ ferrule_import(ferrule_call *call, uint32_t ordinal, const void *in,
-                                                     size_t in_len, ferrule_buffer *result) {
+/* Asks a service, NULL where the host has none, and has its result in a buffer. */
+static inline int32_t FERRULE_UNUSED_ ferrule_ask_(ferrule_call *call, ferrule_service_ service, uint32_t ordinal,
+                                                   const void *in, size_t in_len, ferrule_buffer *result) {
     const ferrule_buffer fresh = FERRULE_BUFFER_INIT;
     ferrule_buffer input = FERRULE_BUFFER_INIT;
     ferrule_request request;
@@ -376,15 +400,161 @@ static inline int32_t FERRULE_UNUSED_ ferrule_import(ferrule_call *call, uint32_
     request.in = FERRULE_CAST_(const uint8_t *, in);
     request.in_len = in_len;
     request.ordinal = ordinal;
-    status = ferrule_fetch_(call, &request, result);
+    status = service ? ferrule_fetch_(call, service, &request, result) : FERRULE_UNSUPPORTED;
     ferrule_buffer_free(&input);
     return status;
 }
 
-static inline void FERRULE_UNUSED_ ferrule_log_text_(ferrule_call *call, uint32_t level, const char *text, size_t len) {
-    /* A host without a logger misses the line; a plug-in has nothing better to do about it than to go on. */
-    if (FERRULE_HAS(call, host) && FERRULE_HAS(call->host, log)) call->host->log(call, level, text, len);
+/* Calls the host function of an import, FERRULE_ORDINAL(name), or of a want, FERRULE_WANT_ORDINAL(name), with in_len
+ * bytes at `in`, and waits for it. Returns its status, with its result, or its message where that is not FERRULE_OK, as
+ * the content of `result`; what was in there before is replaced, and may be the input. The function runs once, however
+ * long its result; with a buffer that has failed it does not run at all. A want that the host does not offer, or does
+ * not know, is FERRULE_UNSUPPORTED. That, and a status of the helper's own, such as FERRULE_NO_MEMORY, come without a
+ * message.
+ *
+ *     ferrule_buffer points = FERRULE_BUFFER_INIT;
+ *     int32_t status = ferrule_import(call, FERRULE_ORDINAL(loyalty_points), "ada", 3, &points);
+ *
+ * To let a failure through, message and all: ferrule_reply_buffer(call, &points); return status; */
+static inline int32_t FERRULE_UNUSED_ ferrule_import(ferrule_call *call, uint32_t ordinal, const void *in,
+                                                     size_t in_len, ferrule_buffer *result) {
+    return ferrule_ask_(call, ordinal == FERRULE_UNBOUND ? NULL : call->host->call, ordinal, in, in_len, result);
 }
+
+/* In a wrapper (R33): runs what stands behind it, with in_len bytes at `in`, and waits for it. Its status and its result
+ * are those of ferrule_import. FERRULE_UNSUPPORTED where nothing stands behind, and from an older host. */
+static inline int32_t FERRULE_UNUSED_ ferrule_next(ferrule_call *call, const void *in, size_t in_len,
+                                                   ferrule_buffer *result) {
+    return ferrule_ask_(call, FERRULE_HAS(call->host, next) ? call->host->next : NULL, 0, in, in_len, result);
+}
+
+/* ---- What the host knows --------------------------------------------------------------------------------------- */
+
+/* Has the answer to a key, such as "path" (R26), as the content of `result`; what was in there before is replaced.
+ * Returns FERRULE_OK; FERRULE_UNSUPPORTED, with no content, when the host does not know, does not tell or is older;
+ * FERRULE_MISUSE for what is no key; or the buffer's status when that failed. */
+static inline int32_t FERRULE_UNUSED_ ferrule_info(ferrule_call *call, const char *key, ferrule_buffer *result) {
+    return ferrule_ask_(call, FERRULE_HAS(call->host, info) ? call->host->info : NULL, 0, key, strlen(key), result);
+}
+
+/* Has the answer to a key in text[size], as a NUL-terminated text. Returns what ferrule_info does, and FERRULE_NO_MEMORY
+ * when size bytes are too few; text is empty when the status is not FERRULE_OK. */
+static inline int32_t FERRULE_UNUSED_ ferrule_info_text(ferrule_call *call, const char *key, char *text, size_t size) {
+    ferrule_request request;
+    int32_t status = FERRULE_UNSUPPORTED;
+    if (!size) return FERRULE_NO_MEMORY;
+    memset(&request, 0, sizeof request);
+    request.size = sizeof request;
+    request.in = FERRULE_CAST_(const uint8_t *, key);
+    request.in_len = strlen(key);
+    request.out = FERRULE_CAST_(uint8_t *, text);
+    request.out_cap = size - 1;
+    if (FERRULE_HAS(call->host, info)) status = call->host->info(call, &request);
+    if (status == FERRULE_MORE || request.out_len > request.out_cap) status = FERRULE_NO_MEMORY;
+    text[status == FERRULE_OK ? request.out_len : 0] = '\0';
+    return status;
+}
+
+/* How long the call may still run, in nanoseconds; 0 when its time is over, UINT64_MAX when it has no deadline or the
+ * host is older. Asks the host each time: not for inner loops. */
+static inline uint64_t FERRULE_UNUSED_ ferrule_remaining(ferrule_call *call) {
+    char text[24], *end;
+    uint64_t ns;
+    if (ferrule_info_text(call, "remaining", text, sizeof text) != FERRULE_OK) return UINT64_MAX;
+    ns = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && !*end ? ns : UINT64_MAX;
+}
+
+/* Does the host offer what FERRULE_WANT(name) names? 1 when it does; 0 when it does not, or is older. name is the text
+ * "name". ferrule_import says so, too: ask here only where it matters before the call. */
+static inline int FERRULE_UNUSED_ ferrule_offered(ferrule_call *call, const char *name) {
+    char key[sizeof "offers." + 128], answer[4];
+    const int len = snprintf(key, sizeof key, "offers.%s", name);
+    if (len < 0 || FERRULE_SIZE_(len) >= sizeof key) return 0;
+    return ferrule_info_text(call, key, answer, sizeof answer) == FERRULE_OK && !strcmp(answer, "yes");
+}
+
+/* In ferrule_start: a frame to reach the host with while no call runs, on any thread (R27): for ferrule_import,
+ * ferrule_log and its kin, ferrule_info and its kin, and ferrule_cancelled, which says when to end. [owner] host.
+ * [lifetime] until ferrule_stop returns, which joins the threads that use it; keep it in the state. NULL elsewhere, from
+ * an older host, and when there is no memory: a plug-in that cannot do without fails its start with
+ * FERRULE_UNSUPPORTED. */
+static inline ferrule_call *FERRULE_UNUSED_ ferrule_background(ferrule_call *call) {
+    return FERRULE_HAS(call->host, background) ? call->host->background(call) : NULL;
+}
+
+/* ---- Streams --------------------------------------------------------------------------------------------------- */
+
+/* Waits for the next piece of the input stream (R24), and points *piece at it: *len bytes, 0 at the end of the stream.
+ *
+ *     while ((status = ferrule_read(call, &piece, &len)) == FERRULE_OK && len) …
+ *
+ * [owner] host, read-only. [lifetime] until the next read on this call, or return. Returns FERRULE_OK; FERRULE_FAILED
+ * when the stream broke off; FERRULE_CANCELLED; or FERRULE_UNSUPPORTED in a call without an input stream, and from an
+ * older host. *len is 0 when the status is not FERRULE_OK. */
+static inline int32_t FERRULE_UNUSED_ ferrule_read(ferrule_call *call, const uint8_t **piece, size_t *len) {
+    int32_t status = FERRULE_UNSUPPORTED;
+    if (FERRULE_HAS(call->host, read)) status = call->host->read(call, piece, len);
+    if (status != FERRULE_OK) *len = 0;
+    return status;
+}
+
+/* Passes a copy of len bytes on to the output stream (R24), and waits until all are taken. Returns FERRULE_OK;
+ * FERRULE_FAILED when nobody takes more; FERRULE_CANCELLED; or FERRULE_UNSUPPORTED in a call without an output stream,
+ * and from an older host. */
+static inline int32_t FERRULE_UNUSED_ ferrule_write(ferrule_call *call, const void *bytes, size_t len) {
+    if (!FERRULE_HAS(call->host, write)) return FERRULE_UNSUPPORTED;
+    return call->host->write(call, FERRULE_CAST_(const uint8_t *, bytes), len);
+}
+
+/* Passes on a text formatted as by printf. Returns what ferrule_write does; with nothing passed on, FERRULE_INVALID when
+ * printf cannot and FERRULE_NO_MEMORY. */
+static inline int32_t FERRULE_UNUSED_ FERRULE_PRINTF_(2, 3)
+    ferrule_writef(ferrule_call *call, const char *format, ...) {
+    ferrule_text_ text;
+    va_list args;
+    int32_t status;
+    va_start(args, format);
+    ferrule_print_(&text, format, args);
+    va_end(args);
+    status = text.status == FERRULE_OK ? ferrule_write(call, text.text, text.len) : text.status;
+    free(text.heap);
+    return status;
+}
+
+/* The input stream for code that wants its bytes copied, as many as it asks for, such as a library with a callback like
+ * fread. Make one with FERRULE_READER_INIT(call), for one call; it needs no end. Do not mix it with ferrule_read. */
+typedef struct ferrule_reader {
+    ferrule_call *call;
+    const uint8_t *piece; /* what is left of the last piece */
+    size_t left;          /* its bytes */
+    int32_t status;       /* FERRULE_OK, also at the end of the stream; or what ferrule_read returned */
+} ferrule_reader;
+
+/* What a ferrule_reader starts as. */
+#define FERRULE_READER_INIT(call)                                                                                      \
+    { call, NULL, 0, FERRULE_OK }
+
+/* Copies the next `size` bytes of the stream to `to`. Returns how many: less than `size` only at the end of the stream,
+ * or when it failed, which `status` says. */
+static inline size_t FERRULE_UNUSED_ ferrule_reader_read(ferrule_reader *reader, void *to, size_t size) {
+    size_t got = 0;
+    while (got < size && reader->status == FERRULE_OK) {
+        size_t some = reader->left < size - got ? reader->left : size - got;
+        if (!some) {
+            reader->status = ferrule_read(reader->call, &reader->piece, &reader->left);
+            if (!reader->left) break;
+            continue;
+        }
+        memcpy(FERRULE_CAST_(uint8_t *, to) + got, reader->piece, some);
+        reader->piece += some;
+        reader->left -= some;
+        got += some;
+    }
+    return got;
+}
+
+/* ---- Log ------------------------------------------------------------------------------------------------------- */
 
 /* Hands a line, formatted as by printf, to the host's logger; level is one of FERRULE_LOG_…. When memory runs out the
  * line is cut. */
@@ -395,7 +565,7 @@ static inline void FERRULE_UNUSED_ FERRULE_PRINTF_(3, 4)
     va_start(args, format);
     ferrule_print_line_(&text, format, args);
     va_end(args);
-    ferrule_log_text_(call, level, text.text, text.len);
+    call->host->log(call, level, text.text, text.len);
     free(text.heap);
 }
 
@@ -405,6 +575,87 @@ static inline void FERRULE_UNUSED_ FERRULE_PRINTF_(3, 4)
 #define ferrule_log_info(call, ...) ferrule_log(call, FERRULE_LOG_INFO, __VA_ARGS__)
 #define ferrule_log_debug(call, ...) ferrule_log(call, FERRULE_LOG_DEBUG, __VA_ARGS__)
 #define ferrule_log_trace(call, ...) ferrule_log(call, FERRULE_LOG_TRACE, __VA_ARGS__)
+
+/* A host that is older than fields gets them as text, behind the line. */
+FERRULE_NOINLINE_ void ferrule_log_joined_(ferrule_call *call, uint32_t level, const char *text, size_t text_len,
+                                           const char *fields, size_t fields_len) {
+    char *line = FERRULE_CAST_(char *, ferrule_alloc_(text_len + 1 + fields_len));
+    size_t i;
+    if (!line) {
+        call->host->log(call, level, text, text_len);
+        return;
+    }
+    if (text_len) memcpy(line, text, text_len);
+    line[text_len] = '\0';
+    memcpy(line + text_len + 1, fields, fields_len);
+    for (i = text_len; i < text_len + fields_len; i++)
+        if (!line[i]) line[i] = ' ';
+    call->host->log(call, level, line, text_len + fields_len);
+    free(line);
+}
+
+/* Hands on a line with fields_len bytes of `key=value` texts, each closed by a NUL. */
+static inline void FERRULE_UNUSED_ ferrule_log_fields_(ferrule_call *call, uint32_t level, const char *text,
+                                                       size_t text_len, const char *fields, size_t fields_len) {
+    if (!fields_len)
+        call->host->log(call, level, text, text_len);
+    else if (FERRULE_HAS(call->host, log_fields))
+        call->host->log_fields(call, level, text, text_len, fields, fields_len);
+    else
+        ferrule_log_joined_(call, level, text, text_len, fields, fields_len);
+}
+
+/* Prints fields, and closes each by a NUL in place of the newline that stands behind it in the format. Where that newline
+ * is in the text, the length of what the format makes up to there tells: a newline in a value stays one. Returns the
+ * bytes of the fields, 0 when they cannot be printed. */
+static inline size_t FERRULE_UNUSED_ FERRULE_PRINTF_(2, 0)
+    ferrule_print_fields_(ferrule_text_ *out, const char *format, va_list args) {
+    /* By a pointer, because the compiler would warn of a format that is no literal: the head is of one. */
+    int (*const print)(char *, size_t, const char *, va_list) = vsnprintf;
+    char *head = FERRULE_CAST_(char *, ferrule_alloc_(strlen(format) + 1));
+    char *text, *newline;
+    va_list again;
+    va_copy(again, args);
+    ferrule_print_(out, format, again);
+    va_end(again);
+    text = out->heap ? out->heap : out->local;
+    if (!head || out->status == FERRULE_INVALID) out->len = 0;
+    if (out->len) {
+        size_t last = strlen(strcpy(head, format));
+        for (; last && head[last - 1] == '\n'; head[--last] = '\0')
+            if (out->status == FERRULE_OK) text[--out->len] = '\0';
+        for (newline = strrchr(head, '\n'); newline; newline = strrchr(head, '\n')) {
+            int at;
+            *newline = '\0';
+            va_copy(again, args);
+            at = print(NULL, 0, head, again);
+            va_end(again);
+            if (at >= 0 && FERRULE_SIZE_(at) < out->len) text[at] = '\0';
+        }
+    }
+    free(head);
+    return out->len ? out->len + 1 : 0;
+}
+
+/* Hands a line with fields to the host's logger (R31). The text is as it is; the fields are formatted as by printf, a
+ * line for each:
+ *
+ *     ferrule_log_fields(call, FERRULE_LOG_INFO, "read the file", "path=%s\nlines=%d", path, lines);
+ *
+ * A newline in a value belongs to the value. level is one of FERRULE_LOG_…. When memory runs out the fields are cut, or
+ * left out. An older host gets one line of text: read the file path=a.txt lines=3. */
+static inline void FERRULE_UNUSED_ FERRULE_PRINTF_(4, 5)
+    ferrule_log_fields(ferrule_call *call, uint32_t level, const char *text, const char *format, ...) {
+    ferrule_text_ fields;
+    va_list args;
+    size_t len = strlen(text), fields_len;
+    while (len && text[len - 1] == '\n') len--;
+    va_start(args, format);
+    fields_len = ferrule_print_fields_(&fields, format, args);
+    va_end(args);
+    ferrule_log_fields_(call, level, text, len, fields.heap ? fields.heap : fields.local, fields_len);
+    free(fields.heap);
+}
 
 #if defined(__cplusplus)
 }

@@ -51,11 +51,13 @@ pub fn check_signature(attribute: &str, signature: &syn::Signature) -> syn::Resu
     Ok(())
 }
 
-/// Refuses arguments of an attribute, which has none.
-pub fn no_arguments(attribute: &str, arguments: &TokenStream) -> syn::Result<()> {
-    match arguments.is_empty() {
+/// Checks the bytes of a key (R3).
+pub fn check_key(key: &syn::LitStr) -> syn::Result<()> {
+    let name = key.value();
+    let valid = |c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    match !name.is_empty() && name.len() <= 64 && name.bytes().all(valid) {
         true => Ok(()),
-        false => Err(syn::Error::new_spanned(arguments, format!("#[ferrule::{attribute}] takes no arguments"))),
+        false => Err(syn::Error::new(key.span(), "a key is 1 to 64 bytes of `a-z`, `0-9`, `_`, `-` and `.` (rule R3)")),
     }
 }
 
@@ -70,16 +72,18 @@ pub fn cfgs(attributes: &[syn::Attribute]) -> Vec<&syn::Attribute> {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect()
 }
 
-/// The item that holds the text about a symbol. `input` and `output` are expressions: media types.
+/// The item that holds the text about a symbol. `input` and `output` are expressions: media types. `pairs` are further
+/// ones, as for `text`.
 pub fn meta(
     sdk: &Sdk,
     symbol: &Ident,
     attributes: &[syn::Attribute],
     input: TokenStream,
     output: TokenStream,
+    pairs: TokenStream,
 ) -> TokenStream {
     let doc = doc(attributes);
-    text(sdk, symbol, quote::quote! { ("doc", #doc), ("in", #input), ("out", #output) })
+    text(sdk, symbol, quote::quote! { ("doc", #doc), ("in", #input), ("out", #output), #pairs })
 }
 
 /// A static with `key=value` texts; `pairs` are `(key, value)` expressions.

@@ -1,17 +1,21 @@
-//! `#[ferrule::export]` and `#[ferrule::hook]`.
+//! `#[ferrule::export]` and `#[ferrule::hook]`; `#[ferrule::configure]`, `#[ferrule::save]` and `#[ferrule::resume]`.
 
 use crate::common;
+use crate::keys::{self, Keys};
 use crate::sdk::Sdk;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
-/// Which of the two attributes.
+/// Which of the attributes.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Export,
     Hook,
+    Configure,
+    Save,
+    Resume,
 }
 
 impl Kind {
@@ -19,14 +23,27 @@ impl Kind {
         match self {
             Kind::Export => "export",
             Kind::Hook => "hook",
+            Kind::Configure => "configure",
+            Kind::Save => "save",
+            Kind::Resume => "resume",
         }
     }
 
-    /// What its symbols have behind `ferrule_` and `ferrule_meta_`.
-    fn prefix(self) -> &'static str {
+    /// What its symbols have behind `ferrule_` and `ferrule_meta_`, before the function's name; None where there is one
+    /// symbol in a library, without a name and a text, and no other call of the instance runs meanwhile.
+    fn prefix(self) -> Option<&'static str> {
         match self {
-            Kind::Export => "fn",
-            Kind::Hook => "hook",
+            Kind::Export => Some("fn"),
+            Kind::Hook => Some("hook"),
+            Kind::Configure | Kind::Save | Kind::Resume => None,
+        }
+    }
+
+    fn keys(self) -> &'static [&'static [keys::Known]] {
+        match self {
+            Kind::Export => &[keys::FUNCTION],
+            Kind::Hook => &[keys::FUNCTION, keys::HOOK],
+            Kind::Configure | Kind::Save | Kind::Resume => &[],
         }
     }
 }
@@ -39,7 +56,7 @@ pub fn expand(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStr
 
 fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let attribute = kind.attribute();
-    common::no_arguments(attribute, &arguments)?;
+    let mut keys = Keys::parse(attribute, arguments, kind.keys())?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), format!("#[ferrule::{attribute}] goes on a function: {error}")))?;
     let signature = &function.sig;
@@ -50,10 +67,15 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
     let plugin = quote!(crate::ferrule_plugin_macro);
     // Hygienic, so that the author's function may have one of these names.
     let local = |name| Ident::new(name, Span::mixed_site());
-    let (call, bytes, context, state) = (local("call"), local("bytes"), local("context"), local("state"));
+    let (call, bytes, context) = (local("call"), local("bytes"), local("context"));
+    let (state, lent) = (local("state"), local("lent"));
+    let state_param = match kind.prefix() {
+        Some(_) => quote!(StateParam),
+        None => quote!(AloneParam),
+    };
     let mut input: Option<TokenStream> = None;
-    let mut has_state = false;
-    let mut has_context = false;
+    let (mut has_state, mut has_context, mut has_room) = (false, false, false);
+    let (mut has_reader, mut has_writer) = (false, false);
     let mut values = Vec::new();
     for parameter in &signature.inputs {
         let parameter = match parameter {
@@ -70,12 +92,30 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
             Role::State => {
                 let sdk = sdk.at(span);
                 values.push(quote_spanned!(span=>
-                    <#ty as #sdk::__private::StateParam<'_, #plugin>>::from_state(#state)
+                    <#ty as #sdk::__private::#state_param<'_, #plugin>>::from_state(#state)
                 ));
                 (
                     std::mem::replace(&mut has_state, true),
                     "a second state; only `&str` and `&[u8]` are inputs by reference",
                 )
+            }
+            Role::Reader | Role::Writer if kind.prefix().is_none() => {
+                return Err(Error::new(
+                    span,
+                    format!("#[ferrule::{attribute}]: only a function or a hook has streams"),
+                ));
+            }
+            Role::Reader => {
+                values.push(quote_spanned!(span=> #lent.reader));
+                (std::mem::replace(&mut has_reader, true), "a second `&mut Reader`")
+            }
+            Role::Writer => {
+                values.push(quote_spanned!(span=> #lent.writer));
+                (std::mem::replace(&mut has_writer, true), "a second `&mut Writer`")
+            }
+            Role::Room => {
+                values.push(quote_spanned!(span=> #lent.room));
+                (std::mem::replace(&mut has_room, true), "a second `&mut Room`")
             }
             Role::Input => {
                 let sdk = sdk.at(span);
@@ -97,33 +137,79 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
         ReturnType::Type(_, ty) => (common::elide_lifetimes(ty.to_token_stream()), ty.span()),
     };
     let sdk_there = sdk.at(output_span);
-    let output_type = quote_spanned!(output_span=> <#output as #sdk_there::Output>::MEDIA_TYPE);
-    let output = quote_spanned!(output_span=> <#output as #sdk_there::Output>::into_bytes);
-    let input = input.unwrap_or_else(|| quote!(""));
+    let (output_type, output) = match has_room {
+        false => (
+            quote_spanned!(output_span=> <#output as #sdk_there::Output>::MEDIA_TYPE),
+            quote_spanned!(output_span=> <#output as #sdk_there::Output>::into_bytes),
+        ),
+        // What is written to the room is the result.
+        true => (
+            quote_spanned!(output_span=> <&[u8] as #sdk_there::Output>::MEDIA_TYPE),
+            quote_spanned!(output_span=> #sdk_there::__private::nothing_into_bytes::<#output>),
+        ),
+    };
 
     let ident = &signature.ident;
-    let name = common::symbol_name(ident);
-    let entry = format_ident!("ferrule_{}_{}", kind.prefix(), name, span = Span::call_site());
-    let meta = format_ident!("ferrule_meta_{}_{}", kind.prefix(), name, span = Span::call_site());
-    let meta = common::meta(&sdk, &meta, &function.attrs, input, output_type);
+    let sdk_here = sdk.at(Span::call_site());
+    let (entry, run, beside) = match kind.prefix() {
+        Some(prefix) => {
+            let name = common::symbol_name(ident);
+            let meta = format_ident!("ferrule_meta_{}_{}", prefix, name, span = Span::call_site());
+            let input = keys.take("in").or(input).unwrap_or_else(|| quote!(""));
+            let output = keys.take("out").unwrap_or(output_type);
+            let stream = match (has_reader, has_writer) {
+                (false, false) => "",
+                (true, false) => "in",
+                (false, true) => "out",
+                (true, true) => "both",
+            };
+            let pairs = keys.pairs();
+            let pairs = quote!(("stream", #stream), #pairs);
+            (
+                format_ident!("ferrule_{}_{}", prefix, name, span = Span::call_site()),
+                quote!(run),
+                common::meta(&sdk, &meta, &function.attrs, input, output, pairs),
+            )
+        }
+        None => {
+            let private = quote!(#sdk_here::__private);
+            let beside = match kind {
+                Kind::Save => quote! {
+                    impl #private::Saves for #plugin {}
+                    const _: () = #private::has_format::<#plugin>();
+                },
+                Kind::Resume => quote! {
+                    impl #private::Resumes for #plugin {}
+                    const _: () = #private::has_format::<#plugin>();
+                },
+                _ => quote!(),
+            };
+            (format_ident!("ferrule_{}", attribute, span = Span::call_site()), quote!(run_alone), beside)
+        }
+    };
     let cfgs = common::cfgs(&function.attrs);
-    let sdk = sdk.at(Span::call_site());
     Ok(quote! {
         #(#cfgs)*
         const _: () = {
             #[no_mangle]
-            pub extern "C" fn #entry(#call: #sdk::__private::RawCall) -> i32 {
-                #sdk::__private::run::<#plugin, _>(#call, |#bytes, #context, #state| #output(#ident(#(#values),*)))
+            pub extern "C" fn #entry(#call: #sdk_here::__private::RawCall) -> i32 {
+                #sdk_here::__private::#run::<#plugin, _>(
+                    #call,
+                    |#bytes, #context, #state, #lent| #output(#ident(#(#values),*)),
+                )
             }
-            #meta
+            #beside
         };
     })
 }
 
-/// What a parameter is, by its type as it is written: a reference is the context or the state, except to `str` and to
-/// a slice; everything else is the input.
+/// What a parameter is, by its type as it is written: a reference is the context, a stream, the room or the state, except
+/// to `str` and to a slice; everything else is the input.
 enum Role {
     Context,
+    Reader,
+    Writer,
+    Room,
     State,
     Input,
 }
@@ -137,6 +223,9 @@ fn role(ty: &Type) -> Role {
             Type::Path(path) => match path.path.segments.last() {
                 Some(last) if last.ident == "str" => Role::Input,
                 Some(last) if last.ident == "Context" && reference.mutability.is_none() => Role::Context,
+                Some(last) if last.ident == "Reader" && reference.mutability.is_some() => Role::Reader,
+                Some(last) if last.ident == "Writer" && reference.mutability.is_some() => Role::Writer,
+                Some(last) if last.ident == "Room" && reference.mutability.is_some() => Role::Room,
                 _ => Role::State,
             },
             _ => Role::State,
@@ -158,7 +247,11 @@ mod tests {
         for ty in ["&Context", "&ferrule::Context"] {
             assert!(matches!(role_of(ty), Role::Context), "{ty}");
         }
-        for ty in ["&Counter", "&mut Counter", "&mut Context", "&(A, B)"] {
+        assert!(matches!(role_of("&mut Reader"), Role::Reader));
+        assert!(matches!(role_of("&mut ferrule::Reader<'_>"), Role::Reader));
+        assert!(matches!(role_of("&'a mut Writer<'a>"), Role::Writer));
+        assert!(matches!(role_of("&mut Room"), Role::Room));
+        for ty in ["&Counter", "&mut Counter", "&mut Context", "&(A, B)", "&Reader", "&Room"] {
             assert!(matches!(role_of(ty), Role::State), "{ty}");
         }
     }
@@ -183,8 +276,67 @@ mod tests {
     }
 
     #[test]
+    fn what_a_library_has_once() {
+        let item = quote!(
+            fn f(counter: &mut Counter) {}
+        );
+        for (kind, symbol) in [(Kind::Configure, "configure"), (Kind::Save, "save"), (Kind::Resume, "resume")] {
+            let text = expanded(kind, item.clone());
+            assert!(text.contains(&format!("fn ferrule_{symbol} (")), "{text}");
+            assert!(text.contains("AloneParam") && text.contains(":: run_alone ::"), "{text}");
+            assert!(!text.contains("ferrule_meta"), "{text}");
+        }
+        let streams = expanded(
+            Kind::Save,
+            quote!(
+                fn f(out: &mut Writer) {}
+            ),
+        );
+        assert!(streams.contains("#[ferrule::save]: only a function or a hook has streams"), "{streams}");
+    }
+
+    #[test]
+    fn streams_are_said_by_the_parameters() {
+        for (item, want) in [
+            (
+                quote!(
+                    fn f() {}
+                ),
+                "",
+            ),
+            (
+                quote!(
+                    fn f(a: &mut Reader) {}
+                ),
+                "in",
+            ),
+            (
+                quote!(
+                    fn f(a: &mut Writer) {}
+                ),
+                "out",
+            ),
+            (
+                quote!(
+                    fn f(a: &mut Writer, b: &mut Reader) {}
+                ),
+                "both",
+            ),
+        ] {
+            let text = expanded(Kind::Export, item);
+            assert!(text.contains(&quote!(("stream", #want)).to_string()), "{text}");
+        }
+    }
+
+    #[test]
     fn each_parameter_once() {
         for (item, want) in [
+            (
+                quote!(
+                    fn f(a: &mut Reader, b: &mut Reader) {}
+                ),
+                "a second `&mut Reader`",
+            ),
             (
                 quote!(
                     fn f(a: &str, b: u8) {}
@@ -231,6 +383,6 @@ mod tests {
             ),
         )
         .to_string();
-        assert!(arguments.contains("#[ferrule::hook] takes no arguments"), "{arguments}");
+        assert!(arguments.contains("#[ferrule::hook]: found `name`, expected one of"), "{arguments}");
     }
 }

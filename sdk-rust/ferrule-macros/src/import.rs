@@ -1,6 +1,7 @@
 //! `#[ferrule::import]`.
 
 use crate::common;
+use crate::keys::{self, Keys};
 use crate::sdk::Sdk;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
@@ -10,7 +11,7 @@ use syn::{Error, FnArg, ForeignItemFn, Result, ReturnType};
 const ATTRIBUTE: &str = "import";
 
 pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    common::no_arguments(ATTRIBUTE, &arguments)?;
+    let keys = Keys::parse(ATTRIBUTE, arguments, &[keys::IMPORT])?;
     let function: ForeignItemFn = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
@@ -65,20 +66,40 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let sdk_there = sdk.at(output.span());
     let output = quote_spanned!(output.span()=> <#output as #sdk_there::__private::Imported>);
 
-    let name = common::symbol_name(&signature.ident);
-    let slot = format_ident!("ferrule_import_{}", name, span = Span::call_site());
-    let meta = format_ident!("ferrule_meta_import_{}", name, span = Span::call_site());
-    let meta = common::meta(&sdk, &meta, &function.attrs, input, quote!(#output::MEDIA_TYPE));
+    let ident = &signature.ident;
+    let name = common::symbol_name(ident);
+    let optional = keys.optional;
+    let kind = if optional { "want" } else { "import" };
+    let slot = format_ident!("ferrule_{}_{}", kind, name, span = Span::call_site());
+    let meta = format_ident!("ferrule_meta_{}_{}", kind, name, span = Span::call_site());
+    let meta = common::meta(&sdk, &meta, &function.attrs, input, quote!(#output::MEDIA_TYPE), keys.pairs());
     let (attributes, visibility) = (&function.attrs, &function.vis);
     let cfgs = common::cfgs(attributes);
+    // A module has the name of a function beside it: `points::offered()` and `points("ada")`.
+    let module = optional.then(|| {
+        let doc = format!("About the optional import [`{name}`]({name}()).");
+        quote! {
+            #(#cfgs)*
+            #[doc = #doc]
+            #visibility mod #ident {
+                /// Does the host offer it (rule R26)? False as well in a host that is older than optional imports, and on a
+                /// thread without a current call.
+                #[allow(dead_code)]
+                pub fn offered() -> bool {
+                    #sdk_here::__private::offers(#name)
+                }
+            }
+        }
+    });
     Ok(quote! {
         #(#attributes)*
         #visibility #signature {
             #[no_mangle]
             pub static #slot: #sdk_here::__private::AtomicU32 =
                 #sdk_here::__private::AtomicU32::new(#sdk_here::abi::UNBOUND);
-            #output::from_answer(#sdk_here::__private::import(&#slot, #name, #value))
+            #output::from_answer(#sdk_here::__private::import(&#slot, #name, #optional, #value))
         }
+        #module
         #(#cfgs)*
         const _: () = { #meta };
     })
@@ -101,6 +122,20 @@ mod tests {
         assert!(text.contains("static ferrule_meta_import_points :"), "{text}");
         // The condition is on the function and on its meta text.
         assert_eq!(text.matches(&quote!(#[cfg(unix)]).to_string()).count(), 2, "{text}");
+    }
+
+    #[test]
+    fn an_optional_import_has_another_slot_and_a_module() {
+        let item = quote!(
+            #[cfg(unix)]
+            pub(crate) fn points(customer: &str) -> ferrule::Result<String>;
+        );
+        let text = expand(quote!(optional, why = "for the map"), item).unwrap().to_string();
+        assert!(text.contains("static ferrule_want_points :"), "{text}");
+        assert!(text.contains("static ferrule_meta_want_points :"), "{text}");
+        assert!(text.contains(&quote!(("why", "for the map")).to_string()), "{text}");
+        assert!(text.contains("pub (crate) mod points {"), "{text}");
+        assert_eq!(text.matches(&quote!(#[cfg(unix)]).to_string()).count(), 3, "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `ferrule::plugin!`.
 
 use crate::common;
+use crate::keys;
 use crate::sdk::Sdk;
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned, ToTokens};
@@ -47,6 +48,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let mut state = None;
     let mut rule = quote!(Serial);
     let mut pairs = vec![quote!(("ferrule", "1"))];
+    let (mut hands_over, mut config_schema) = (None, None);
     for Entry { key, value } in &entries {
         let name = key.value();
         check_key(key, &name)?;
@@ -57,16 +59,27 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
             Value::State(ty) => state = Some(ty),
             Value::Text(value) => {
                 let there = sdk.at(value.span());
-                let value = match name.as_str() {
+                let mut key = name.as_str();
+                let value = match key {
+                    "config_schema" => {
+                        config_schema = Some(value);
+                        seen.push(name);
+                        continue;
+                    }
+                    "state_format" => {
+                        key = "state";
+                        hands_over = Some(value.span());
+                        value.to_token_stream()
+                    }
                     "name" => quote_spanned!(value.span()=> #there::__private::plugin_name(#value)),
                     "version" => quote_spanned!(value.span()=> #there::__private::plugin_version(#value)),
                     "threads" => {
                         rule = thread_rule(value)?;
                         value.to_token_stream()
                     }
-                    _ => value.to_token_stream(),
+                    _ => keys::value(value)?,
                 };
-                pairs.push(quote!((#name, #value)));
+                pairs.push(quote!((#key, #value)));
             }
         }
         seen.push(name);
@@ -107,6 +120,22 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
             }
         }
     });
+    let hands_over = hands_over.map(|span| {
+        let there = sdk.at(span);
+        let check = quote_spanned!(span=> #there::__private::hands_over::<ferrule_plugin_macro>());
+        quote! {
+            impl #sdk_here::__private::HandsOver for ferrule_plugin_macro {}
+            const _: () = #check;
+        }
+    });
+    let config_schema = config_schema.map(|text| {
+        quote! {
+            const FERRULE_SCHEMA: &str = #text;
+            #[no_mangle]
+            pub static ferrule_meta_config: #sdk_here::__private::ConfigSchema<{ FERRULE_SCHEMA.len() }> =
+                #sdk_here::__private::config_schema(FERRULE_SCHEMA);
+        }
+    });
     let manifest = common::text(&sdk, &Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
     Ok(quote! {
         #[allow(non_camel_case_types)]
@@ -122,16 +151,15 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
                 #sdk_here::__private::batch(frames)
             }
             #lifecycle
+            #hands_over
+            #config_schema
             #manifest
         };
     })
 }
 
 fn check_key(key: &LitStr, name: &str) -> Result<()> {
-    let valid = |c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {
-        return Err(Error::new(key.span(), "a key is 1 to 64 bytes of `a-z`, `0-9`, `_`, `-` and `.` (rule R3)"));
-    }
+    common::check_key(key)?;
     if name == "ferrule" {
         return Err(Error::new(key.span(), "the key `ferrule` is the version of the contract, and is there already"));
     }

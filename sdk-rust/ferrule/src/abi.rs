@@ -2,11 +2,11 @@
 //!
 //! Plug-ins do not need this module; the macros work on it. It is public for tools and tests that stand on the other
 //! side of the boundary. The header is the authority: it says who owns what, for how long and on which thread, in the
-//! rules R1 to R21 that messages cite. All structs grow at their end only.
+//! rules R1 to R33 that messages cite. All structs grow at their end only.
 
 use std::ffi::c_void;
 use std::os::raw::c_char;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `FERRULE_ABI`: the major version of the contract.
 pub const ABI: u32 = 1;
@@ -29,6 +29,8 @@ pub const NO_MEMORY: i32 = 6;
 pub const MISUSE: i32 = 7;
 /// `FERRULE_MORE`: from a host service, the result needs more room than there was.
 pub const MORE: i32 = 8;
+/// `FERRULE_PASS`: nothing to say to this input (R22).
+pub const PASS: i32 = 9;
 /// `FERRULE_STATUS_OWN`: the first status that is a plug-in's own.
 pub const STATUS_OWN: i32 = 1000;
 
@@ -73,6 +75,13 @@ pub struct Call {
     pub host: *const Host,
     /// The cancellation word, or null.
     pub cancel: *const AtomicU32,
+    /// Two words, how much is done and of how much, or null. Since 1.1.
+    pub progress: *const AtomicU64,
+}
+
+impl Call {
+    /// How many bytes a frame of version 1.0 has: no host passes less (R21).
+    pub const SIZE_1_0: usize = 10 * std::mem::size_of::<usize>();
 }
 
 /// `struct ferrule_request`: one call of a host function.
@@ -107,6 +116,25 @@ pub struct Host {
     pub call: unsafe extern "C" fn(*mut Call, *mut Request) -> i32,
     /// Hands a line of text to the host's logger.
     pub log: unsafe extern "C" fn(*mut Call, u32, *const c_char, usize) -> i32,
+    /// Hands over a line of text with fields. Since 1.1, as what follows.
+    pub log_fields: unsafe extern "C" fn(*mut Call, u32, *const c_char, usize, *const c_char, usize) -> i32,
+    /// Answers a key.
+    pub info: unsafe extern "C" fn(*mut Call, *mut Request) -> i32,
+    /// Makes room for a longer result.
+    pub room: unsafe extern "C" fn(*mut Call, usize) -> i32,
+    /// Lends the next piece of the input stream.
+    pub read: unsafe extern "C" fn(*mut Call, *mut *const u8, *mut usize) -> i32,
+    /// Passes a piece on to the output stream.
+    pub write: unsafe extern "C" fn(*mut Call, *const u8, usize) -> i32,
+    /// Runs what stands behind a wrapper.
+    pub next: unsafe extern "C" fn(*mut Call, *mut Request) -> i32,
+    /// Gives `ferrule_start` a frame for what happens between calls.
+    pub background: unsafe extern "C" fn(*mut Call) -> *mut Call,
+}
+
+impl Host {
+    /// How many bytes a table of version 1.0 has: no host passes less (R21).
+    pub const SIZE_1_0: usize = 3 * std::mem::size_of::<usize>();
 }
 
 /// `struct ferrule_frames`: the argument of `ferrule_batch`.

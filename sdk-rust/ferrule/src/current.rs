@@ -69,13 +69,18 @@ pub fn with_current<R>(f: impl FnOnce(&Current<'_>) -> R) -> Option<R> {
     unsafe { CURRENT.with(Cell::get).as_ref() }.map(f)
 }
 
+/// What `#[ferrule::import(optional)]` has as `offered()`.
+pub fn offers(name: &str) -> bool {
+    with_current(|current| current.services.offers(name)).unwrap_or(false)
+}
+
 /// What `#[ferrule::import]` expands to.
-pub fn import(slot: &AtomicU32, name: &str, input: Result<Cow<'_, [u8]>>) -> Result<Vec<u8>> {
+pub fn import(slot: &AtomicU32, name: &str, optional: bool, input: Result<Cow<'_, [u8]>>) -> Result<Vec<u8>> {
     let input = input?;
-    with_current(|current| current.services.import(slot, name, &input)).unwrap_or_else(|| {
+    with_current(|current| current.services.import(slot, name, optional, &input)).unwrap_or_else(|| {
         Err(Error::failed(format_args!(
             "the import `{name}` was called on a thread on which no call of the host is running; on a thread of the \
-             plug-in's own, call it inside Context::scope (rule R14)"
+             plug-in's own, call it inside Context::scope (rule R14) or Background::scope (rule R27)"
         )))
     })
 }
@@ -87,7 +92,7 @@ mod tests {
     #[test]
     fn an_import_without_a_call_is_an_error() {
         static SLOT: AtomicU32 = AtomicU32::new(0);
-        let answer = import(&SLOT, "loyalty_points", Ok(b"ada"[..].into()));
+        let answer = import(&SLOT, "loyalty_points", false, Ok(b"ada"[..].into()));
         assert!(answer.unwrap_err().message().contains("Context::scope"));
     }
     #[cfg(feature = "testing")]
@@ -97,7 +102,7 @@ mod tests {
 
         /// The host whose call is current on this thread says so in its log.
         fn speak() -> bool {
-            with_current(|current| current.services.log(Level::Info, "here")).is_some()
+            with_current(|current| current.services.log(Level::Info, "here", &[])).is_some()
         }
 
         fn lines(host: &Host) -> usize {
@@ -139,8 +144,8 @@ mod tests {
             static SLOT: AtomicU32 = AtomicU32::new(0);
             let host = Host::new().import("double", |input| Ok([input, input].concat()));
             host.run(|_| {
-                assert_eq!(import(&SLOT, "double", Ok(b"ab"[..].into())), Ok(b"abab".to_vec()));
-                let error = import(&SLOT, "double", Err(Error::invalid("no bytes"))).unwrap_err();
+                assert_eq!(import(&SLOT, "double", false, Ok(b"ab"[..].into())), Ok(b"abab".to_vec()));
+                let error = import(&SLOT, "double", false, Err(Error::invalid("no bytes"))).unwrap_err();
                 assert_eq!(error, Error::invalid("no bytes"));
             });
         }

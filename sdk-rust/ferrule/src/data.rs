@@ -26,14 +26,15 @@ pub trait Input<'a>: Sized {
 }
 
 /// A type that a function returns, and that an import takes: `&[u8]`, `&str`, `String`, `Vec<u8>`, `()`, `Json<T>`,
-/// and a `Result` of them with any error that is an [`std::error::Error`] or [`ferrule::Error`](Error).
+/// an `Option` of them, whose `None` is the status [`PASS`](crate::Status::PASS), and a `Result` of them with any error
+/// that is an [`std::error::Error`] or [`ferrule::Error`](Error).
 #[cfg_attr(
     ferrule_diagnostic,
     diagnostic::on_unimplemented(
         message = "`{Self}` cannot be made the bytes of a result",
         label = "not a result",
-        note = "a result is one of `()`, `&[u8]`, `&str`, `String`, `Vec<u8>`, `Json<T>`, a `Result` of one of them, \
-                or implements `ferrule::Output`",
+        note = "a result is one of `()`, `&[u8]`, `&str`, `String`, `Vec<u8>`, `Json<T>`, an `Option` or a `Result` of \
+                one of them, or implements `ferrule::Output`",
         note = "for a type that implements `Serialize` write `Json<{Self}>`"
     )
 )]
@@ -146,6 +147,39 @@ impl<T: Output, E: Into<Error>> Output for Result<T, E> {
     {
         self.map_err(Into::into)?.into_bytes()
     }
+}
+
+/// `None` is the status PASS: the function has nothing to say to this input (rule R22).
+impl<T: Output> Output for Option<T> {
+    const MEDIA_TYPE: &'static str = T::MEDIA_TYPE;
+
+    fn into_bytes<'a>(self) -> Result<Cow<'a, [u8]>>
+    where
+        Self: 'a,
+    {
+        self.ok_or_else(Error::pass)?.into_bytes()
+    }
+}
+
+/// What a function returns that writes its result to a [`Room`](crate::Room): `()`, or a `Result` or `Option` of it.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "a function with a `&mut Room` returns nothing besides, not `{Self}`",
+        label = "not `()`",
+        note = "what is written to the `Room` is the result: return `()`, `ferrule::Result<()>`, `Option<()>` or \
+                `ferrule::Result<Option<()>>`"
+    )
+)]
+pub trait Nothing: Output {}
+
+impl Nothing for () {}
+impl<T: Nothing, E: Into<Error>> Nothing for Result<T, E> {}
+impl<T: Nothing> Nothing for Option<T> {}
+
+/// [`Output::into_bytes`] of a function that writes to a `Room`.
+pub fn nothing_into_bytes<'a, T: Nothing + 'a>(result: T) -> Result<Cow<'a, [u8]>> {
+    result.into_bytes()
 }
 
 /// What an import returns: a [`Result`] of an owned [`Input`].
@@ -283,6 +317,14 @@ mod tests {
         assert_eq!(other.into_bytes().unwrap_err().status(), Status::FAILED);
         let answer: Result<String> = Imported::from_answer(Err(Error::unsupported("no")));
         assert_eq!(answer, Err(Error::unsupported("no")));
+    }
+
+    #[test]
+    fn none_passes() {
+        assert_eq!(None::<&str>.into_bytes(), Err(Error::pass()));
+        assert!(matches!(Some("a").into_bytes(), Ok(Cow::Borrowed(b"a"))));
+        assert_eq!(Ok::<_, Error>(None::<Vec<u8>>).into_bytes(), Err(Error::pass()));
+        assert_eq!(<Result<Option<&str>> as Output>::MEDIA_TYPE, TEXT);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a function returns when it did not work.
 
 use crate::abi;
-use std::fmt;
+use std::{fmt, io};
 
 /// What a plug-in function returns; `Err` goes to the host as a status and a message.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,6 +24,8 @@ impl Status {
     pub const CANCELLED: Status = Status(abi::CANCELLED);
     /// Memory or room was not enough.
     pub const NO_MEMORY: Status = Status(abi::NO_MEMORY);
+    /// Nothing to say to this input, which is no failure (rule R22). A function says so by `None`.
+    pub const PASS: Status = Status(abi::PASS);
 
     /// A status of the plug-in's own, 1000 or more.
     ///
@@ -68,6 +70,7 @@ impl fmt::Display for Status {
             abi::PANIC => f.write_str("panic"),
             abi::NO_MEMORY => f.write_str("out of memory"),
             abi::MISUSE => f.write_str("misuse"),
+            abi::PASS => f.write_str("pass"),
             code => write!(f, "status {code}"),
         }
     }
@@ -82,7 +85,8 @@ impl fmt::Debug for Status {
 /// A status and a message for people.
 ///
 /// `?` makes one, with the status FAILED, of every [`std::error::Error`]; its sources are appended to the message.
-/// For this to work, `Error` does not implement `std::error::Error`.
+/// For this to work, `Error` does not implement `std::error::Error`. Where one is asked for, as in an implementation of
+/// [`std::io::Read`], `?` makes it an [`std::io::Error`], of which `?` makes the same `Error` again, status and all.
 ///
 /// ```
 /// use ferrule::{Error, Status};
@@ -129,6 +133,18 @@ impl Error {
         Error::new(Status::CANCELLED, "cancelled")
     }
 
+    /// The function has nothing to say to this input (rule R22): the host goes on as if it had not called, and a host that
+    /// is older than version 1.1 reads FAILED. A function that returns an `Option` says the same by `None`; this is for
+    /// the places from which only `?` leads out. Costs no allocation.
+    pub fn pass() -> Error {
+        Error { status: Status::PASS, message: String::new() }
+    }
+
+    /// The same status with another message.
+    pub(crate) fn with_message(self, message: impl fmt::Display) -> Error {
+        Error { message: message.to_string(), ..self }
+    }
+
     /// The same message with another status.
     pub fn with_status(self, status: Status) -> Error {
         Error { status, ..self }
@@ -160,15 +176,65 @@ impl fmt::Debug for Error {
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Error {
         let mut message = error.to_string();
+        let mut status = Status::FAILED;
         let mut source = error.source();
         while let Some(error) = source {
+            if let Some(Carried(carried)) = error.downcast_ref() {
+                status = *carried;
+                break;
+            }
             message.push_str(": ");
             message.push_str(&error.to_string());
             source = error.source();
         }
-        Error::failed(message)
+        Error { status, message }
     }
 }
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match error.status {
+            Status::INVALID => io::ErrorKind::InvalidData,
+            Status::UNSUPPORTED => io::ErrorKind::Unsupported,
+            Status::NO_MEMORY => io::ErrorKind::OutOfMemory,
+            // Not Interrupted for CANCELLED: it would be tried again.
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, Envelope { message: error.message, status: Carried(error.status) })
+    }
+}
+
+/// What an `io::Error` holds of an `Error`. It passes over what it holds when it is asked for its source, so the status is
+/// one further down. There it is found behind other errors, too.
+#[derive(Debug)]
+struct Envelope {
+    message: String,
+    status: Carried,
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Envelope {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.status)
+    }
+}
+
+/// The status of an `Error` on its way through other errors.
+#[derive(Debug)]
+struct Carried(Status);
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Carried {}
 
 #[cfg(test)]
 mod tests {
@@ -197,10 +263,43 @@ mod tests {
     }
 
     #[test]
+    fn a_status_goes_through_io_errors_and_what_is_around_them() {
+        for error in [Error::cancelled(), Error::new(Status::own(1001), "sold out"), Error::pass(), Error::failed("no")]
+        {
+            assert_eq!(Error::from(io::Error::from(error.clone())), error);
+            // As a source of another error, and as the inner error of another io::Error.
+            #[derive(Debug)]
+            struct Around(io::Error);
+            impl fmt::Display for Around {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("around")
+                }
+            }
+            impl std::error::Error for Around {
+                fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                    Some(&self.0)
+                }
+            }
+            let around = Error::from(Around(io::Error::from(error.clone())));
+            assert_eq!(around, Error::new(error.status(), format!("around: {error}")));
+            let inner = io::Error::from(error.clone());
+            assert_eq!(Error::from(io::Error::new(io::ErrorKind::Other, inner)), error);
+        }
+        let kind = |error: Error| io::Error::from(error).kind();
+        assert_eq!(kind(Error::unsupported("no")), io::ErrorKind::Unsupported);
+        assert_eq!(kind(Error::invalid("no")), io::ErrorKind::InvalidData);
+        assert_eq!(kind(Error::new(Status::NO_MEMORY, "no")), io::ErrorKind::OutOfMemory);
+        assert_eq!(kind(Error::cancelled()), io::ErrorKind::Other, "Interrupted would be tried again");
+        // Another io::Error is FAILED.
+        assert_eq!(Error::from(io::Error::new(io::ErrorKind::Other, "no")), Error::failed("no"));
+    }
+
+    #[test]
     fn statuses() {
         assert_eq!(Error::cancelled().with_status(Status::own(1000)).status().code(), 1000);
         assert_eq!(format!("{:?}", Error::new(Status::own(1007), "no")), "no (status 1007)");
-        for (code, want) in [(0, 1), (-4, 1), (5, 1), (7, 1), (8, 1), (2, 2), (4, 4), (500, 500), (1234, 1234)] {
+        for (code, want) in [(0, 1), (-4, 1), (5, 1), (7, 1), (8, 1), (9, 9), (2, 2), (4, 4), (500, 500), (1234, 1234)]
+        {
             assert_eq!(Status::from_host(code).code(), want, "{code}");
         }
     }
@@ -216,7 +315,8 @@ mod tests {
         let known = [Status::FAILED, Status::INVALID, Status::UNSUPPORTED, Status::CANCELLED, Status::NO_MEMORY];
         let names = known.map(|status| status.to_string());
         assert_eq!(names, ["failed", "invalid input", "unsupported", "cancelled", "out of memory"]);
-        assert_eq!([Status::PANIC, Status::MISUSE].map(|status| status.to_string()), ["panic", "misuse"]);
+        let others = [Status::PANIC, Status::MISUSE, Status::PASS].map(|status| status.to_string());
+        assert_eq!(others, ["panic", "misuse", "pass"]);
         assert_eq!(format!("{} {:?}", Status::own(1001), Status::INVALID), "status 1001 Status(2: invalid input)");
     }
 

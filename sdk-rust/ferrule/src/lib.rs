@@ -35,7 +35,8 @@
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
 
-#[cfg(panic = "abort")]
+// WebAssembly has no other; there the host outlives the plug-in's trap.
+#[cfg(all(panic = "abort", not(target_family = "wasm")))]
 compile_error!(
     "a Ferrule plug-in needs panic = \"unwind\": with panic = \"abort\" a panic in the plug-in would end the host's \
      process instead of becoming an error. Remove `panic = \"abort\"` from the profile in the workspace's Cargo.toml."
@@ -45,9 +46,10 @@ compile_error!(
 #[cfg(test)]
 extern crate self as ferrule;
 
-// From bottom to top: abi, text, error; data, host; current; context, logger, panics; plugin, testing; entry. A module
-// uses those below it, never one above: ferrule-macros/tests/modules.rs.
+// From bottom to top: abi, text, error; data, frame; host; current; stream, room, background; context, logger, panics;
+// plugin, testing; entry. A module uses those below it, never one above: ferrule-macros/tests/modules.rs.
 pub mod abi;
+mod background;
 mod context;
 #[allow(unsafe_code)]
 mod current;
@@ -56,31 +58,44 @@ mod data;
 mod entry;
 mod error;
 #[allow(unsafe_code)]
+mod frame;
+#[allow(unsafe_code)]
 mod host;
 #[cfg(feature = "log")]
 mod logger;
 mod panics;
 mod plugin;
+#[allow(unsafe_code)]
+mod room;
+#[allow(unsafe_code)]
+mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[allow(unsafe_code)]
 mod text;
 
+pub use background::Background;
 pub use context::Context;
 #[cfg(feature = "json")]
 pub use data::Json;
 pub use data::{Input, Output};
 pub use error::{Error, Result, Status};
-pub use ferrule_plugin_macros::{export, hook, import, plugin};
+pub use ferrule_plugin_macros::{configure, export, hook, import, plugin, resume, save};
 pub use host::Level;
 pub use plugin::State;
+pub use room::Room;
+pub use stream::{Reader, Writer};
 
 /// What the macros expand to; no part of the public interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::current::import;
-    pub use crate::data::Imported;
-    pub use crate::entry::{batch, run, start, stop, RawCall, RawFrames};
-    pub use crate::plugin::{Concurrent, NoState, Pinned, Plugin, Serial, StateIs, StateParam};
-    pub use crate::text::{plugin_name, plugin_version, text, text_len};
+    pub use crate::current::{import, offers};
+    pub use crate::data::{nothing_into_bytes, Imported, Nothing};
+    pub use crate::entry::{batch, run, run_alone, start, stop, RawCall, RawFrames};
+    pub use crate::plugin::{
+        hands_over, has_format, AloneParam, Concurrent, HandsOver, NoState, Pinned, Plugin, Resumes, Saves, Serial,
+        StateIs, StateParam,
+    };
+    pub use crate::text::{config_schema, plugin_name, plugin_version, text, text_len, ConfigSchema};
     pub use std::sync::atomic::AtomicU32;
 }

@@ -1,7 +1,9 @@
 //! The host as the logger of the `log` crate.
 
 use crate::current::with_current;
+use crate::host::Field;
 use crate::Level;
+use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::Once;
 
@@ -21,10 +23,25 @@ impl Log for HostLogger {
             log::Level::Debug => Level::Debug,
             log::Level::Trace => Level::Trace,
         };
-        with_current(|current| current.services.log(level, record.args()));
+        with_current(|current| {
+            let mut fields = Fields(Vec::new());
+            // A visitor that never fails.
+            let _ = record.key_values().visit(&mut fields);
+            current.services.log(level, record.args(), &fields.0);
+        });
     }
 
     fn flush(&self) {}
+}
+
+/// Takes the fields of a record, as `log::info!(width = 7; "resized")` has them.
+struct Fields(Vec<Field>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        self.0.push((key.to_string(), value.to_string()));
+        Ok(())
+    }
 }
 
 /// Makes the host the logger, unless the author has set another one. The host decides which levels it keeps.
@@ -56,6 +73,15 @@ mod tests {
         let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
         let want: Vec<_> = levels.iter().zip(1..).map(|(level, number)| (*level, number.to_string())).collect();
         assert_eq!(host.lines(), want);
+    }
+
+    #[test]
+    fn the_fields_of_a_record_are_those_of_the_line() {
+        let host = Host::new();
+        host.run(|_| log::info!(width = 7, name:? = "a"; "resized"));
+        assert_eq!(host.lines(), [(Level::Info, "resized".to_string())]);
+        let field = |key: &str, value: &str| (key.to_string(), value.to_string());
+        assert_eq!(host.fields(), [[field("width", "7"), field("name", "\"a\"")]]);
     }
 
     #[test]

@@ -19,8 +19,12 @@ pub fn install_hook() {
         set_hook(Box::new(move |info| {
             let panic = || Panic { message: text(info.payload()).to_string(), place: place(info.location()) };
             let seen = with_current(|current| match current.panic {
+                // Where nothing unwinds, as in WebAssembly, no funnel will tell the host.
+                Some(_) if cfg!(panic = "abort") => current.services.log(Level::Error, panic(), &[]),
                 Some(slot) => slot.set(Some(panic())),
-                None => current.services.log(Level::Error, format_args!("on a thread of the plug-in: {}", panic())),
+                None => {
+                    current.services.log(Level::Error, format_args!("on a thread of the plug-in: {}", panic()), &[])
+                }
             });
             if seen.is_none() {
                 previous(info);

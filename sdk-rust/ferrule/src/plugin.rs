@@ -117,6 +117,75 @@ pub trait StateParam<'a, P: Plugin> {
     fn from_state(state: StateRef<'a, P::State>) -> Self;
 }
 
+/// A parameter that is the state, of a function that runs while no other call of the instance does: `&mut` is to be had
+/// in a concurrent plug-in, too.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`{Self}` is not a parameter that such a function can have",
+        label = "not an input, not `&Context`, not the plug-in's state",
+        note = "a reference other than `&str`, `&[u8]` and `&Context` is the state: `&T` or `&mut T`, with `state: T` \
+                in `ferrule::plugin!`"
+    )
+)]
+pub trait AloneParam<'a, P: Plugin> {
+    /// Takes it.
+    fn from_state(state: StateRef<'a, P::State>) -> Self;
+}
+
+impl<'a, S: State, P: StateIs<S>> AloneParam<'a, P> for &'a S {
+    fn from_state(state: StateRef<'a, S>) -> Self {
+        StateParam::<P>::from_state(state)
+    }
+}
+
+impl<'a, S: State, P: StateIs<S>> AloneParam<'a, P> for &'a mut S {
+    fn from_state(state: StateRef<'a, S>) -> Self {
+        match state {
+            StateRef::Exclusive(state) => state,
+            StateRef::Shared(_) | StateRef::None => unreachable!(),
+        }
+    }
+}
+
+/// That `plugin!` says `state_format:`, which it implements.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`ferrule::plugin!` does not say in which format the state is handed over",
+        label = "`#[ferrule::save]` and `#[ferrule::resume]` want a `state_format:`",
+        note = "write `state_format: \"a-name-1\"` in `ferrule::plugin!`, and another name when the format changes (rule \
+                R29)"
+    )
+)]
+pub trait HandsOver {}
+
+/// What `#[ferrule::save]` implements.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`state_format:` is there, `#[ferrule::save]` is not",
+        note = "a state is handed over by `#[ferrule::save]` and `#[ferrule::resume]` (rule R29)"
+    )
+)]
+pub trait Saves {}
+
+/// What `#[ferrule::resume]` implements.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`state_format:` is there, `#[ferrule::resume]` is not",
+        note = "a state is handed over by `#[ferrule::save]` and `#[ferrule::resume]` (rule R29)"
+    )
+)]
+pub trait Resumes {}
+
+/// The compiler's check that what `state_format:` needs is there.
+pub const fn hands_over<P: HandsOver + Saves + Resumes>() {}
+
+/// The compiler's check that there is a `state_format:`.
+pub const fn has_format<P: HandsOver>() {}
+
 impl<'a, S: State, P: StateIs<S>> StateParam<'a, P> for &'a S {
     fn from_state(state: StateRef<'a, S>) -> Self {
         match state {

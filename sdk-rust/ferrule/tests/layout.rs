@@ -27,7 +27,7 @@ fn declared() -> Vec<Line> {
     constants! {
         ABI = "FERRULE_ABI" OK = "FERRULE_OK" FAILED = "FERRULE_FAILED" INVALID = "FERRULE_INVALID"
         UNSUPPORTED = "FERRULE_UNSUPPORTED" CANCELLED = "FERRULE_CANCELLED" PANIC = "FERRULE_PANIC"
-        NO_MEMORY = "FERRULE_NO_MEMORY" MISUSE = "FERRULE_MISUSE" MORE = "FERRULE_MORE"
+        NO_MEMORY = "FERRULE_NO_MEMORY" MISUSE = "FERRULE_MISUSE" MORE = "FERRULE_MORE" PASS = "FERRULE_PASS"
         STATUS_OWN = "FERRULE_STATUS_OWN" LOG_ERROR = "FERRULE_LOG_ERROR" LOG_WARN = "FERRULE_LOG_WARN"
         LOG_INFO = "FERRULE_LOG_INFO" LOG_DEBUG = "FERRULE_LOG_DEBUG" LOG_TRACE = "FERRULE_LOG_TRACE"
         UNBOUND = "FERRULE_UNBOUND"
@@ -36,12 +36,16 @@ fn declared() -> Vec<Line> {
         Call = "ferrule_call" {
             size = "size" state = "state" r#in = "in" in_len = "in_len" out = "out" out_len = "out_len"
             out_cap = "out_cap" release = "release" host = "host" cancel = "cancel"
+            progress = "progress"
         }
         Request = "ferrule_request" {
             size = "size" r#in = "in" in_len = "in_len" out = "out" out_len = "out_len" out_cap = "out_cap"
             ordinal = "ordinal" kept = "kept"
         }
-        Host = "ferrule_host" { size = "size" call = "call" log = "log" }
+        Host = "ferrule_host" {
+            size = "size" call = "call" log = "log" log_fields = "log_fields" info = "info" room = "room" read = "read"
+            write = "write" next = "next" background = "background"
+        }
         Frames = "ferrule_frames" {
             size = "size" r#fn = "fn" calls = "calls" stride = "stride" count = "count" statuses = "statuses"
             done = "done"

@@ -5,6 +5,7 @@
 mod support;
 
 use ferrule::abi::{self, *};
+use std::os::raw::c_char;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
 use support::{Host, Instance, Library, Outcome};
@@ -83,21 +84,28 @@ fn bytes_and_text() {
 #[test]
 fn room_of_every_size() {
     let library = Library::fixture("echo", &[]);
-    let instance = Instance::new(&library, Host::default());
-    for function in ["borrowed", "owned", "text", "string"] {
-        for len in [0, 1, 2, 100] {
-            let input = vec![b'x'; len];
-            for room in [0, 1, len.saturating_sub(1), len, len + 1, 4096] {
-                let outcome = instance.call_with(function, &input, room);
-                let want = Outcome { status: OK, bytes: input.clone(), handed_over: len > room };
-                assert_eq!(outcome, want, "{function}, {len} bytes in room for {room}");
+    for host in [Host::default(), Host::old(), Host { most_room: Some(50), ..Host::default() }] {
+        let most_room = if host.old { 0 } else { host.most_room.unwrap_or(usize::MAX) };
+        let instance = Instance::new(&library, host);
+        for (function, owned) in [("borrowed", false), ("owned", true), ("text", false), ("string", true)] {
+            for len in [0, 1, 2, 100] {
+                let input = vec![b'x'; len];
+                for room in [0, 1, len.saturating_sub(1), len, len + 1, 4096] {
+                    let rooms = instance.host.rooms.swap(0, Ordering::Relaxed);
+                    assert!(rooms <= 1, "asked {rooms} times");
+                    let outcome = instance.call_with(function, &input, room);
+                    // What is borrowed goes into more room where there is some.
+                    let handed_over = len > room && (owned || len > most_room);
+                    let want = Outcome { status: OK, bytes: input.clone(), handed_over };
+                    assert_eq!(outcome, want, "{function}, {len} bytes in room for {room}");
+                }
             }
         }
+        // A message goes the same way as a result.
+        let outcome = instance.call_with("question_mark", b"x", 3);
+        assert_eq!(outcome.failed(FAILED), "invalid digit found in string");
+        assert_eq!(outcome.handed_over, most_room == 0);
     }
-    // A message goes the same way as a result.
-    let outcome = instance.call_with("question_mark", b"x", 3);
-    assert_eq!(outcome.failed(FAILED), "invalid digit found in string");
-    assert!(outcome.handed_over);
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn errors() {
 #[test]
 fn a_frame_that_is_too_small_is_refused() {
     let library = Library::fixture("counter", &["call_me"]);
-    let call = std::mem::size_of::<Call>();
+    let call = Call::SIZE_1_0;
     let frames = std::mem::size_of::<Frames>();
     for (symbol, size) in
         [("ferrule_fn_add", call), ("ferrule_start", call), ("ferrule_stop", call), ("ferrule_batch", frames)]
@@ -155,8 +163,9 @@ fn what_is_handed_over_is_not_copied_and_is_given_back() {
         out_len: 0,
         out_cap: room.len(),
         release: None,
-        host: &abi::Host { size: 0, call: no_import, log: no_log },
+        host: &table(0, no_import),
         cancel: std::ptr::null(),
+        progress: std::ptr::null(),
     };
     // SAFETY: the frame is as the rules have it, but for a table that is too small, which nothing uses here.
     unsafe {
@@ -167,11 +176,39 @@ fn what_is_handed_over_is_not_copied_and_is_given_back() {
     }
 }
 
+/// A table whose size says that there is no more than `call` and `log`, or less.
+fn table(size: usize, call: unsafe extern "C" fn(*mut Call, *mut Request) -> i32) -> abi::Host {
+    unsafe extern "C" fn log_fields(
+        _: *mut Call,
+        _: u32,
+        _: *const c_char,
+        _: usize,
+        _: *const c_char,
+        _: usize,
+    ) -> i32 {
+        unreachable!("beyond the size")
+    }
+    unsafe extern "C" fn room(_: *mut Call, _: usize) -> i32 {
+        unreachable!("beyond the size")
+    }
+    unsafe extern "C" fn read(_: *mut Call, _: *mut *const u8, _: *mut usize) -> i32 {
+        unreachable!("beyond the size")
+    }
+    unsafe extern "C" fn write(_: *mut Call, _: *const u8, _: usize) -> i32 {
+        unreachable!("beyond the size")
+    }
+    unsafe extern "C" fn background(_: *mut Call) -> *mut Call {
+        unreachable!("beyond the size")
+    }
+    assert!(size <= abi::Host::SIZE_1_0);
+    abi::Host { size, call, log: no_log, log_fields, info: no_import, room, read, write, next: no_import, background }
+}
+
 unsafe extern "C" fn no_import(_: *mut Call, _: *mut Request) -> i32 {
     unreachable!("the table is too small to be used")
 }
 
-unsafe extern "C" fn no_log(_: *mut Call, _: u32, _: *const std::os::raw::c_char, _: usize) -> i32 {
+unsafe extern "C" fn no_log(_: *mut Call, _: u32, _: *const c_char, _: usize) -> i32 {
     unreachable!("the table is too small to be used")
 }
 
@@ -295,12 +332,7 @@ fn failing_imports() {
         (PANIC, "the host function panicked", "the host function panicked (failed)", FAILED),
         (MISUSE, "who knows", "who knows (failed)", FAILED),
         (-3, "negative", "negative (failed)", FAILED),
-        (
-            NO_MEMORY,
-            "",
-            "the host function `fails` answered without a message: out of memory (out of memory)",
-            NO_MEMORY,
-        ),
+        (NO_MEMORY, "", "the import `fails` answered without a message: out of memory (out of memory)", NO_MEMORY),
     ] {
         let answer = message.to_string();
         let host = Host::default().import("fails", move |_, _| (status, answer.clone().into_bytes()));
@@ -356,21 +388,22 @@ fn a_host_that_breaks_the_contract_gets_errors() {
     unsafe extern "C" fn refuses(_: *mut Call, _: *mut Request) -> i32 {
         MISUSE
     }
-    const SIZE: usize = std::mem::size_of::<abi::Host>();
-    static TABLES: [abi::Host; 6] = [
-        abi::Host { size: SIZE, call: more_of_nothing, log: no_log },
-        abi::Host { size: SIZE, call: more_than_enough, log: no_log },
-        abi::Host { size: SIZE, call: beyond_the_room, log: no_log },
-        abi::Host { size: SIZE, call: refuses_to_fetch, log: no_log },
-        abi::Host { size: SIZE, call: refuses, log: no_log },
-        abi::Host { size: SIZE - 1, call: no_import, log: no_log },
+    const SIZE: usize = abi::Host::SIZE_1_0;
+    let tables = [
+        table(SIZE, more_of_nothing),
+        table(SIZE, more_than_enough),
+        table(SIZE, beyond_the_room),
+        table(SIZE, refuses_to_fetch),
+        table(SIZE, refuses),
+        table(std::mem::size_of::<usize>(), no_import),
     ];
     let library = Library::fixture("imports", &IMPORTS);
-    let refused = "the host refused the call of the import `bytes`";
+    let refused = "the host refused the import `bytes`";
     let messages = ["keeps no result", "keeps no result", "out_len over out_cap", refused, refused, "rule R21"];
-    for (table, message) in TABLES.iter().zip(messages) {
+    for (table, message) in tables.into_iter().zip(messages) {
         let mut instance = Instance::new(&library, Host::default());
-        instance.host.table = Some(table);
+        // A table lives as long as the process (R18).
+        instance.host.table = Some(Box::leak(Box::new(table)));
         let outcome = instance.call("pass", "x");
         assert!(outcome.failed(FAILED).contains(message), "{outcome:?}");
     }

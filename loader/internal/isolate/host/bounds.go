@@ -26,7 +26,7 @@ func sandboxError(path string, err error) error {
 
 // boundReached says which bound of its sandbox has ended a worker that the host has not, or nothing. stderr are its last lines.
 func (w *worker) boundReached(stderr []string) string {
-	o := &w.plugin.options
+	o := &w.group.options
 	switch {
 	case w.signal == os.Kill && o.Time > 0 && w.lived >= o.Time:
 		return fmt.Sprintf("killed by the system, because it had lived for %v (sandbox.Policy.Time)", o.Time)
@@ -53,10 +53,10 @@ func saysNoMemory(line string) bool {
 // watch keeps the worker to those bounds of its sandbox that the plug-in could undo in its own process: a timer is gone when
 // another program takes the worker's place, and memory that was made read-only is not counted by the system's limit.
 func (w *worker) watch() {
-	o := &w.plugin.options
+	o := &w.group.options
 	if o.Time > 0 {
 		late := time.AfterFunc(o.Time, func() {
-			w.kill(fmt.Sprintf("killed by the host, because it had lived for %v (sandbox.Policy.Time)", o.Time))
+			w.kill(fmt.Sprintf("killed by the host, because it had lived for %v (sandbox.Policy.Time)", o.Time), nil)
 		})
 		go func() {
 			<-w.dying
@@ -86,7 +86,7 @@ func (w *worker) watchMemory() {
 		}
 		if used, limit, ok := memoryOf(w.pid()); ok && used > memorySlack && used-memorySlack > limit {
 			w.kill(fmt.Sprintf("killed by the host, because %d MiB of memory were its own, where the limit is %d MiB (sandbox.Policy.Memory)",
-				used>>20, limit>>20))
+				used>>20, limit>>20), nil)
 			return
 		}
 	}

@@ -35,7 +35,7 @@ func TestBoundsInWords(t *testing.T) {
 		{all, nil, 2, 0, "panic: out of memory\n", ""},
 		{Options{}, nil, 2, 0, "fatal error: runtime: out of memory\n", ""},
 	} {
-		w := &worker{plugin: &Plugin{options: c.options}, output: newTail(nil), ended: true, signal: c.signal, code: c.code, lived: c.lived}
+		w := &worker{group: &Group{options: c.options}, output: newTail(nil), ended: true, signal: c.signal, code: c.code, lived: c.lived}
 		w.output.kept = []byte(c.output)
 		crash := w.words()
 		if c.want == "" {

@@ -13,22 +13,29 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.
 type call struct {
 	*Plugin
 	lane    *hostLane
+	session *session                     // that it is of; nil is none
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
-	apart    bool          // host functions run on a goroutine of their own
-	detached chan struct{} // not nil when another goroutine ends the call; closed when this one is done with it
+	meter    *callctx.Meter // tells how far the call is, where somebody wants to know
+	ends     func()         // of a lane for what the plug-in does between calls: ends the context of what runs for it
+	apart    bool           // host functions run on a goroutine of their own
+	detached chan struct{}  // not nil when another goroutine ends the call; closed when this one is done with it
 }
 
 // begin starts a call on a lane that the caller owns.
 func (p *Plugin) begin(l *hostLane) *call {
 	c := &l.call
-	c.Plugin, c.lane, c.apart, c.detached = p, l, false, nil
+	c.Plugin, c.lane, c.session, c.apart, c.detached = p, l, l.session, false, nil
+	if c.session == caretaker {
+		c.session = nil
+	}
 	return c
 }
 
@@ -40,25 +47,51 @@ func (c *call) end() {
 	}
 	c.over()
 	p, l := c.Plugin, c.lane
-	c.Plugin, c.lane = nil, nil
+	c.Plugin, c.lane, c.session = nil, nil, nil
 	p.disown(l)
 }
 
 // over says that the call is over to those who have its context.
 func (c *call) over() {
+	c.meter.Stop()
+	c.meter = nil
 	if current := c.current.Load(); current != nil {
 		current.End()
 		c.current.Store(nil)
+		c.hosting.Add(-1)
 	}
 }
 
-func (c *call) flags() uint32 {
-	for outer := range c.lane.caller.Outer.Running() {
-		if held := outer.Holds(); held == any(c.Plugin) || held == any(control{c.Plugin}) {
-			return lane.FlagNested
-		}
+// flags are those of a call, with the number of the plug-in.
+func (c *call) flags() (flags uint32) {
+	if p := c.lane.caller.Progress; p != nil {
+		flags = lane.FlagProgress
+		c.meter = p.Start(c.lane.Progress())
 	}
-	return 0
+	if c.lane.nested {
+		flags |= lane.FlagNested
+	}
+	return lane.For(c.lane.seat.number, flags)
+}
+
+// endsStep is how often the host looks, while a host function runs that the plug-in has called between calls, whether the plug-in stops that.
+const endsStep = 10 * time.Millisecond
+
+// inSession is the number of the call's session, 0 for none.
+func (c *call) inSession() uint32 {
+	if c.session == nil {
+		return 0
+	}
+	return c.session.number
+}
+
+// wears takes in that the call's instance panicked.
+func (c *call) wears() {
+	if c.session != nil {
+		c.session.lose()
+	} else {
+		c.lane.seat.wears.Store(true)
+	}
 }
 
 // awaitStep is how long a call sleeps before it looks by itself whether the worker is still there and still sane.
@@ -95,6 +128,8 @@ func (c *call) finish() (lane.Message, error) {
 			err = c.hostCall(m)
 		case lane.OpLayers:
 			err = c.takeLayers(m)
+		case lane.OpMore:
+			err = c.moreBetween()
 		case lane.OpGrow:
 			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
 		default:
@@ -127,26 +162,45 @@ func (c *call) hostContext() context.Context {
 		return current
 	}
 	var holds any = c.Plugin
-	if c.apart {
+	switch {
+	case c.session != nil:
+		holds = c.session
+	case c.ends != nil:
+		holds = between{c.Plugin}
+	case c.apart:
 		holds = control{c.Plugin}
 	}
-	current := callctx.NewCalls(c.lane.caller, holds, 1).Next()
+	var calls *callctx.Calls
+	if l := c.lane; l.limit != nil {
+		calls = callctx.NewLimited(l.caller, c.Owner(), holds, 1, &callctx.Until{At: l.begun.Add(l.limit.After), Limit: l.limit})
+	} else {
+		calls = callctx.NewCalls(l.caller, c.Owner(), holds, 1)
+	}
+	current := calls.Take()
 	c.current.Store(current)
+	c.hosting.Add(1)
 	return current
 }
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
 func (c *call) hostCall(m lane.Message) (err error) {
-	if m.Op == lane.OpHostCall && m.Fn >= uint32(len(c.lib.Imports)) {
-		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports))
+	if m.Op == lane.OpHostCall && !engine.ValidOrdinal(m.Fn, len(c.lib.Imports)+len(c.lib.Wants)) {
+		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports)+len(c.lib.Wants))
 	}
 	in, err := c.copyIn(m)
 	if err != nil {
 		return err
 	}
-	if int64(len(in)) > c.options.MaxMessage {
+	var fields []byte
+	if m.Op == lane.OpLog {
+		if m.OutAt > m.Len {
+			return fmt.Errorf("fields at %d of %d bytes", m.OutAt, m.Len)
+		}
+		in, fields = in[:m.OutAt], in[m.OutAt:]
+	}
+	if int64(len(in)+len(fields)) > c.options.MaxMessage {
 		if m.Op == lane.OpLog {
-			in = lane.Cut(in, int(c.options.MaxMessage))
+			in, fields = lane.Cut(in, int(c.options.MaxMessage)), nil
 		} else {
 			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
 		}
@@ -159,15 +213,31 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		p := c.Plugin
 		go func() {
 			defer close(done)
+			if starts := c.ends == nil && c.session == nil; starts {
+				p.starts.Store(uint64(cross.Goroutine()))
+				defer p.starts.CompareAndSwap(uint64(cross.Goroutine()), 0)
+			}
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
-			out, status = p.runHost(ctx, m, in)
+			out, status = p.runHost(ctx, m, in, fields)
 		}()
-		select {
-		case <-done:
-			return c.answer(status, out)
-		case <-c.lane.worker.dying:
-			c.lane.scratch = nil // is still read
-			return nil
+		var look <-chan time.Time
+		if c.ends != nil {
+			tick := time.NewTicker(endsStep)
+			defer tick.Stop()
+			look = tick.C
+		}
+		for {
+			select {
+			case <-done:
+				return c.answer(status, out)
+			case <-c.lane.worker.dying:
+				c.lane.scratch = nil // is still read
+				return nil
+			case <-look:
+				if c.lane.Ends() {
+					c.ends()
+				}
+			}
 		}
 	}
 	returned := false
@@ -178,6 +248,10 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		// runtime.Goexit: this goroutine ends. Another one waits for what the worker has to say, and then for this one to
 		// be done with the call, which is part of the lane.
 		c.detached, c.apart = make(chan struct{}), true
+		s := c.session
+		if s != nil {
+			s.stay()
+		}
 		c.mu.Lock()
 		c.lane.goroutine = 0 // it may be another one's number soon
 		c.mu.Unlock()
@@ -188,9 +262,12 @@ func (c *call) hostCall(m lane.Message) (err error) {
 			<-c.detached
 			c.detached = nil
 			c.end()
+			if s != nil {
+				s.leave()
+			}
 		}()
 	}()
-	out, status := c.runHost(ctx, m, in)
+	out, status := c.runHost(ctx, m, in, fields)
 	returned = true
 	return c.answer(status, out)
 }
@@ -198,9 +275,10 @@ func (c *call) hostCall(m lane.Message) (err error) {
 const endedGoroutine = "the host function ended its goroutine"
 
 // runHost has the host do what the plug-in asks of it. It does not panic, but it may end the goroutine.
-func (p *Plugin) runHost(ctx context.Context, m lane.Message, in []byte) (out []byte, status abi.Status) {
+func (p *Plugin) runHost(ctx context.Context, m lane.Message, in, fields []byte) (out []byte, status abi.Status) {
+	defer p.hosted.Add(1)
 	if m.Op == lane.OpLog {
-		p.host.Log(ctx, abi.Level(m.Fn), in)
+		p.host.Log(ctx, abi.Level(m.Fn), in, fields)
 		return nil, abi.StatusOK
 	}
 	defer func() {
@@ -258,10 +336,16 @@ func (c *call) failure(m lane.Message) error {
 	case lane.FailedClosed: // no call goes to a worker that is not opened yet, or closed already
 		return c.garbage(errors.New("a plug-in that is closed, which it is not"))
 	case lane.FailedReentrant:
-		if c.apart || c.flags()&lane.FlagNested == 0 {
+		if (c.apart || !c.lane.nested) && c.session == nil {
 			return c.garbage(errors.New("a call that is re-entrant, which it is not"))
 		}
 		return engine.ErrReentrant
+	case lane.FailedLost:
+		if c.session == nil {
+			return c.garbage(errors.New("a session that is lost, of a call that is of none"))
+		}
+		c.session.lose()
+		return engine.ErrLost
 	case lane.FailedTooLong:
 		if len(text) == 0 { // not even for that
 			return &engine.TooLong{Text: "the worker has no memory for the call's input or output"}
@@ -287,7 +371,7 @@ func (c *call) failure(m lane.Message) error {
 		case c.lane.caller.Ended():
 			return new(engine.Ended)
 		case c.wasOverdue():
-			return &engine.Ended{Cause: c.limit()}
+			return &engine.Ended{Cause: c.lane.limit}
 		}
 		return c.garbage(errors.New("a call that nobody cancelled"))
 	case lane.FailedOpen:
@@ -299,6 +383,11 @@ func (c *call) failure(m lane.Message) error {
 			return c.garbage(err)
 		}
 		return open
+	case lane.FailedPoisoned:
+		if c.apart || !c.lane.batch && !c.panicked() {
+			return c.garbage(errors.New("an instance that has panicked, which none has"))
+		}
+		return errPoisoned
 	default:
 		return c.garbage(fmt.Errorf("the failure %d", m.Fn))
 	}
@@ -307,20 +396,19 @@ func (c *call) failure(m lane.Message) error {
 // panicked reports whether a call has come back from the worker with abi.StatusPanic, or just may have: its goroutine may
 // not have looked yet.
 func (c *call) panicked() bool {
-	w := c.lane.worker
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, l := range w.lanes {
-		if l != c.lane && l.owned && (l.batch || l.Done(int32(abi.StatusPanic))) {
+	for l := range c.lane.seat.owned() {
+		if l != c.lane && (l.batch || l.Done(int32(abi.StatusPanic))) {
 			return true
 		}
 	}
-	return w.wears.Load() // last, because whoever has looked is not to be missed
+	return c.lane.seat.wears.Load() // last, because whoever has looked is not to be missed
 }
 
 // garbage ends a worker that does not keep to the protocol: something has written over the shared memory.
 func (c *call) garbage(err error) error {
-	c.lane.worker.kill(fmt.Sprintf("killed by the host, because the memory shared with it was overwritten (%v)", err))
+	c.lane.worker.kill(fmt.Sprintf("killed by the host, because the memory shared with it was overwritten (%v)", err), nil)
 	return c.crashed()
 }
 
@@ -331,8 +419,26 @@ func (c *call) wasOverdue() bool {
 	return c.lane.overdue
 }
 
-// limit is why a call ended that wasOverdue.
-func (c *call) limit() *engine.Limit { return &engine.Limit{After: c.options.CallTimeout} }
+// struck reports whether the call was asked to stop because of its limit, by the word or by the context of its host functions, and not because
+// its context has ended.
+func (c *call) struck() bool {
+	if c.lane.limit == nil || c.lane.caller.Ended() {
+		return false
+	}
+	current := c.current.Load()
+	return c.wasOverdue() || current != nil && current.Expired()
+}
+
+// limited gives the call the function's limit, which begins now.
+func (c *call) limited(fn engine.Fn) {
+	if fn.Limit == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lane.limit, c.lane.begun = fn.Limit, time.Now()
+	c.watches()
+}
 
 // because adds to a call's error why the context has ended, where that is still to be asked: after the lane was given back,
 // because the answer is foreign code.
@@ -368,7 +474,7 @@ func (c *call) crashed() error {
 	c.mu.Unlock()
 	switch {
 	case killed && overdue:
-		return &engine.Overrun{Grace: c.options.Grace, Cause: c.limit()}
+		return &engine.Overrun{Grace: c.options.Grace, Cause: c.lane.limit}
 	case killed:
 		return &engine.Overrun{Grace: c.options.Grace}
 	}

@@ -40,11 +40,8 @@ func stubborn(t *testing.T, traits trait, steps []byte, change func(o *Options))
 	p.run = w.start
 	t.Cleanup(w.end)
 	within(t, "opening", func() {
-		first, err := p.launch()
+		_, err := p.launch()
 		require.NoError(t, err)
-		p.mu.Lock()
-		p.adopt(first)
-		p.mu.Unlock()
 	})
 	return p, w
 }
@@ -71,12 +68,12 @@ func TestDeadlineWithStubborn(t *testing.T) {
 			p, w := stubborn(t, traits, script(stReceive, stReceive), nil)
 			beside := make(chan error, 1)
 			go func() {
-				_, _, err := p.Append(context.Background(), 0, nil, nil)
+				_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 				beside <- err
 			}()
 			within(t, "a call with a deadline", func() {
 				for {
-					_, _, err := p.Append(soon(t), 1, nil, nil)
+					_, _, err := p.Append(soon(t), engine.Fn{Index: 1}, nil, nil)
 					overrun, ok := err.(*engine.Overrun)
 					if ok {
 						assert.Equal(t, context.DeadlineExceeded, overrun.Cause)
@@ -94,7 +91,7 @@ func TestDeadlineWithStubborn(t *testing.T) {
 				}
 			})
 			within(t, "a new call", func() {
-				out, _, err := p.Append(context.Background(), 0, nil, []byte("again"))
+				out, _, err := p.Append(context.Background(), engine.Fn{}, nil, []byte("again"))
 				require.NoError(t, err)
 				assert.Equal(t, "again", string(out))
 			})
@@ -135,15 +132,15 @@ func TestCloseWhileStarting(t *testing.T) {
 	failed := make(chan error, 1)
 	within(t, "the second worker", func() {
 		go func() {
-			_, _, err := p.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 			for err != nil && err != engine.ErrClosed { // in the first one
-				_, _, err = p.Append(context.Background(), 0, nil, nil)
+				_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
 			}
 			failed <- err
 		}()
 		for {
 			p.mu.Lock()
-			starts := p.launching != nil
+			starts := p.opening != nil
 			p.mu.Unlock()
 			if starts {
 				return
@@ -277,7 +274,7 @@ func TestShutdown(t *testing.T) {
 		p, _ := stubborn(t, mute, script(stReceive), forever)
 		called := make(chan error, 1)
 		go func() {
-			_, _, err := p.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 			called <- err
 		}()
 		untilCalls(t, p, 1)
@@ -294,7 +291,7 @@ func TestShutdown(t *testing.T) {
 		}}
 		called := make(chan error, 1)
 		go func() {
-			_, _, err := p.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 			called <- err
 		}()
 		untilCalls(t, p, 1)
@@ -305,14 +302,14 @@ func TestShutdown(t *testing.T) {
 				assert.Equal(t, engine.Unfinished{Calls: 1, Cause: context.DeadlineExceeded}, *unfinished)
 			}
 		})
-		_, _, err := p.Append(context.Background(), 0, nil, nil)
+		_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 		assert.Equal(t, engine.ErrClosed, err, "refused at once")
 		close(release)
 		within(t, "the rest, in the background", func() { <-called; _ = p.Close() })
 	})
 	t.Run("a view that is held", func(t *testing.T) {
 		p, w := stubborn(t, tame, nil, forever)
-		v, _, err := p.View(context.Background(), 0, []byte("view"))
+		v, _, err := p.View(context.Background(), engine.Fn{}, []byte("view"))
 		require.NoError(t, err)
 		within(t, "closing", func() {
 			assert.Equal(t, &engine.Unfinished{Views: 1, Cause: context.DeadlineExceeded}, p.Shutdown(soon(t)))
@@ -344,7 +341,7 @@ func TestErrorsOfOneEnd(t *testing.T) {
 	errs := make(chan error, 3)
 	for range 3 {
 		go func() {
-			_, _, err := p.Append(context.Background(), 0, nil, nil)
+			_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 			errs <- err
 		}()
 	}
@@ -352,7 +349,7 @@ func TestErrorsOfOneEnd(t *testing.T) {
 	p.mu.Lock()
 	w := p.worker
 	p.mu.Unlock()
-	w.kill("killed by the test")
+	w.kill("killed by the test", nil)
 	seen := map[error]bool{}
 	within(t, "the calls", func() {
 		for range 3 {
@@ -374,10 +371,10 @@ func TestFailedRestartOfInstance(t *testing.T) {
 	require.Equal(t, int32(abi.StatusPanic), states[abi.StatusPanic])
 	p, _ := stubborn(t, tame, append(panics, failed...), nil)
 	within(t, "calling", func() {
-		_, status, err := p.Append(context.Background(), 0, nil, nil)
+		_, status, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 		require.NoError(t, err)
 		assert.Equal(t, abi.StatusPanic, status)
-		_, _, err = p.Append(context.Background(), 0, nil, nil)
+		_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
 		assert.Equal(t, &engine.StartError{Status: abi.StatusFailed, Message: "no"}, err)
 	})
 	within(t, "closing", func() { assert.NoError(t, p.Close()) })

@@ -26,13 +26,13 @@ func TestBurialBesideSearch(t *testing.T) {
 			p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, mute, nil)
 			require.NoError(t, err)
 			release := make(chan struct{})
-			p.locate = func(*Plugin, uint64, uint64) string {
+			p.locate = func(*Plugin, uint64, uint64) (string, bool) {
 				if c.want == "" {
 					<-release
 				}
-				return "somewhere"
+				return "somewhere", true
 			}
-			p.opened(w)
+			p.opened()
 			h := w.process.(*hostile)
 			report := h.mem[faultAt+unsafe.Offsetof(lane.Fault{}.FaultReport):]
 			binary.LittleEndian.PutUint32(report, uint32(syscall.SIGSEGV))

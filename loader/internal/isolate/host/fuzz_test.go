@@ -62,7 +62,7 @@ func (v *victim) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, a
 	case 2:
 		panic("a host function's")
 	case 3:
-		out, status, err := v.plugin.Append(ctx, 1, nil, in[:min(len(in), 100)])
+		out, status, err := v.plugin.Append(ctx, engine.Fn{Index: 1}, nil, in[:min(len(in), 100)])
 		checkCall(v.t, v.most, nil, out, status, err)
 		return out, abi.StatusOK
 	case 4:
@@ -74,12 +74,14 @@ func (v *victim) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, a
 	return nil, abi.StatusFailed
 }
 
+func (v *victim) Overdue(*engine.Limit) {}
+
 func (v *victim) Panicked(_ context.Context, ordinal uint32, value any) ([]byte, abi.Status) {
 	assert.Equal(v.t, uint32(2), ordinal)
 	return fmt.Append(nil, value), abi.StatusFailed
 }
 
-func (v *victim) Log(_ context.Context, _ abi.Level, text []byte) {
+func (v *victim) Log(_ context.Context, _ abi.Level, text, _ []byte) {
 	before := crc32.ChecksumIEEE(text)
 	runtime.Gosched()
 	assert.Equal(v.t, before, crc32.ChecksumIEEE(text), "a line that changes while it is read")
@@ -104,12 +106,12 @@ func checkError(t testing.TB, err error) {
 }
 
 // checkForged checks that an error of a call is not one that only the host may make, and did not.
-func checkForged(t testing.TB, p *Plugin, ctx context.Context, err error) {
+func checkForged(t testing.TB, p *Plugin, ctx context.Context, fn engine.Fn, err error) {
 	t.Helper()
 	assert.NotErrorIs(t, err, engine.ErrClosed, "it is open")
 	assert.NotErrorIs(t, err, engine.ErrReentrant, "no host function has called")
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		assert.True(t, ctx.Err() != nil || p.options.CallTimeout > 0, "nothing has ended: %v", err)
+		assert.True(t, ctx.Err() != nil || fn.Limit != nil, "nothing has ended: %v", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +125,7 @@ func checkForged(t testing.TB, p *Plugin, ctx context.Context, err error) {
 // checkCall checks what may come of a call, whatever the worker has done.
 func checkCall(t testing.TB, longest int64, dst, out []byte, status abi.Status, err error) {
 	t.Helper()
-	if err != nil {
+	if failed(err) {
 		checkError(t, err)
 		assert.Equal(t, len(dst), len(out))
 		return
@@ -191,21 +193,16 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 	if a.how&narrow != 0 {
 		o.MaxMessage, host.most = 1000, 1000
 	}
-	timeout := 6 * pace * time.Millisecond
+	timeout, limit := 6*pace*time.Millisecond, (*engine.Limit)(nil)
 	if a.how&timed != 0 {
-		o.CallTimeout, timeout = timeout, time.Hour
+		limit, timeout = &engine.Limit{After: timeout, By: "loader.WithCallTimeout"}, time.Hour
 	}
 	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 3})
 	p.run = w.start
 	host.plugin = p
 
 	within(t, "opening", func() {
-		var first *worker
-		if first, opened = p.launch(); opened == nil {
-			p.mu.Lock()
-			p.adopt(first)
-			p.mu.Unlock()
-		}
+		_, opened = p.launch()
 	})
 	if opened != nil {
 		switch opened.(type) {
@@ -215,7 +212,7 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 			assert.Failf(t, "an error that Open does not know", "%T: %v", opened, opened)
 		}
 	} else {
-		within(t, "calling", func() { results = a.calls(t, p, host.most, timeout) })
+		within(t, "calling", func() { results = a.calls(t, p, host.most, timeout, limit) })
 	}
 	checkRoom(t, p, o.MaxMessage, inputSizes[int(a.size)%len(inputSizes)])
 	within(t, "closing", func() { closed = p.Close() })
@@ -223,14 +220,14 @@ func (a attack) run(t testing.TB) (results []result, opened, closed error) {
 		crash, ok := closed.(*engine.Crash)
 		assert.True(t, ok && crash.Attempt > 0, "%T: %v", closed, closed)
 	}
-	_, _, err := p.Append(context.Background(), 0, nil, nil)
+	_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
 	assert.Equal(t, engine.ErrClosed, err)
 	w.checkGone(t, p)
 	w.end()
 	return results, opened, closed
 }
 
-func (a attack) calls(t testing.TB, p *Plugin, longest int64, timeout time.Duration) []result {
+func (a attack) calls(t testing.TB, p *Plugin, longest int64, timeout time.Duration, limit *engine.Limit) []result {
 	size := inputSizes[int(a.size)%len(inputSizes)]
 	in := bytes.Repeat([]byte("input."), size/6+1)[:size]
 	var mu sync.Mutex
@@ -243,8 +240,9 @@ func (a attack) calls(t testing.TB, p *Plugin, longest int64, timeout time.Durat
 			for i := range 2 {
 				ctx, cancel := context.WithTimeout(context.Background(), timeout)
 				defer cancel()
-				r := a.call(t, ctx, p, engine.Fn((g+i)%3), g+i, longest, in)
-				checkForged(t, p, ctx, r.err)
+				fn := engine.Fn{Index: (g + i) % 3, Limit: limit}
+				r := a.call(t, ctx, p, fn, g+i, longest, in)
+				checkForged(t, p, ctx, fn, r.err)
 				if g == 0 {
 					mu.Lock()
 					results = append(results, r)
@@ -275,7 +273,7 @@ func (a attack) call(t testing.TB, ctx context.Context, p *Plugin, fn engine.Fn,
 	case howView:
 		var v *engine.View
 		v, r.status, r.err = p.View(ctx, fn, in)
-		if r.err != nil {
+		if failed(r.err) {
 			checkError(t, r.err)
 			assert.Nil(t, v)
 			return r
@@ -402,7 +400,7 @@ var cases = []struct {
 	{"longer than the narrow limit, in place", attack{traits: tame, how: narrow | howView, size: 3}, "WithMaxMessage"},
 
 	{"silence", attack{traits: mute}, "deadline exceeded"},
-	{"silence, and a time limit", attack{traits: mute, how: timed}, "isolate.WithCallTimeout"},
+	{"silence, and a time limit", attack{traits: mute, how: timed}, "loader.WithCallTimeout"},
 	{"an end at once", attack{}, "*"},
 	{"a turn that is nobody's", attack{traits: tame,
 		script: script(stReceive, stTurn, 2)}, "0x0 where the lane's turn is"},
@@ -435,22 +433,23 @@ var cases = []struct {
 	{"an extent and its size are the host's to say", attack{
 		script: script(stReceive, stMessage, 0, 0, 0, few, all, stPost, stReceive, stHonest), traits: tame}, ""},
 	{"an output that grew into an extent", attack{traits: tame,
-		script: script(stReceive, stGrow, 0, mib, stDone, mib)}, ""},
+		script: script(stReceive, stGrow, 2, mib, stDone, mib)}, ""},
 	{"an output beyond its extent", attack{traits: tame,
-		script: script(stReceive, stGrow, 0, mib, stDone, above)}, "an output of 1048577 bytes"},
+		script: script(stReceive, stGrow, 2, mib, stDone, above)}, "an output of 1048577 bytes"},
 	{"room for more than is allowed", attack{traits: tame,
-		script: script(stReceive, stGrow, 0, above, stDone, above)}, "an output of 1048577 bytes"},
+		script: script(stReceive, stGrow, 2, above, stDone, above)}, "an output of 1048577 bytes"},
 	{"room for 2^63 bytes", attack{traits: tame,
-		script: script(stReceive, stGrow, 0, most, stDone, most)}, "an output of 9223372036854775808 bytes"},
+		script: script(stReceive, stGrow, 2, most, stDone, most)}, "an output of 9223372036854775808 bytes"},
 	{"room for 2^64-1 bytes", attack{traits: tame,
-		script: script(stReceive, stGrow, 1, all, stGrow, 0, all, stDone, few)}, ""},
-	{"room in region 2", attack{traits: tame, script: script(stReceive, stGrow, 2, few)}, "the region 2"},
+		script: script(stReceive, stGrow, 1, all, stGrow, 2, all, stDone, few)}, ""},
+	{"room in region 3", attack{traits: tame, script: script(stReceive, stGrow, 3, few)}, "the region 3"},
+	{"room beside the input", attack{traits: tame, script: script(stReceive, stGrow, 0, few)}, "the region 0"},
 	{"room in region 2^32-1", attack{traits: tame,
 		script: script(stReceive, stGrow, 255, few)}, "the region 4294967295"},
 	{"room for ever", attack{traits: again,
-		script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib, stGrow, 0, few, stGrow, 0, above, stGrow, 1, most)}, "deadline exceeded"},
+		script: script(stReceive, stGrow, 2, mib, stGrow, 1, mib, stGrow, 2, few, stGrow, 2, above, stGrow, 1, most)}, "deadline exceeded"},
 	{"room for ever, from what is left behind", attack{traits: again | orphan,
-		script: script(stReceive, stGrow, 0, mib, stGrow, 1, mib)}, "deadline exceeded"},
+		script: script(stReceive, stGrow, 2, mib, stGrow, 1, mib)}, "deadline exceeded"},
 
 	{"host function 6 of 6", attack{traits: tame,
 		script: script(stReceive, stCall, 6, zero)}, "the host function 6 of 6"},
@@ -471,7 +470,7 @@ var cases = []struct {
 	{"host functions for ever", attack{traits: again,
 		script: script(stReceive, stCall, 0, few, stCall, 1, zero, stCall, 2, few)}, "deadline exceeded"},
 	{"host functions for ever, in time", attack{traits: again | orphan, how: timed,
-		script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "isolate.WithCallTimeout"},
+		script: script(stReceive, stCall, 0, few, stCall, 5, zero)}, "loader.WithCallTimeout"},
 	{"calls in calls", attack{traits: again, callers: 2, script: script(stReceive, stCall, 3, few)}, "*"},
 	{"a host function that panics", attack{traits: tame, script: script(stReceive, stCall, 2, few, stDone, few)}, ""},
 
@@ -494,6 +493,12 @@ var cases = []struct {
 		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
 	{"a call that is re-entrant, in place", attack{traits: tame, how: howView,
 		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "re-entrant, which it is not"},
+	{"an instance that has panicked, where none has", attack{traits: tame,
+		script: script(stReceive, stFail, int(lane.FailedPoisoned), zero, zero)}, "an instance that has panicked, which none has"},
+	{"an instance that has panicked, where none has, in place", attack{traits: tame, how: howView,
+		script: script(stReceive, stFail, int(lane.FailedPoisoned), zero, zero)}, "an instance that has panicked, which none has"},
+	{"an instance that has panicked, where none has, in a batch", attack{traits: tame, how: howBatch, size: 2,
+		script: script(stReceive, stFail, int(lane.FailedPoisoned), zero, zero)}, "which none has to be"},
 	{"a start that failed when none was needed", attack{traits: tame,
 		script: script(stReceive, stSay, 4, stFail, int(lane.FailedStart), startText, zero)}, "which none has to be"},
 	{"a start that failed when none was needed, in a batch", attack{traits: tame, how: howBatch, size: 2,
@@ -530,6 +535,8 @@ var cases = []struct {
 		script: script(stReceive, stFail, int(lane.FailedClosed), zero, zero)}, "-"},
 	{"an opening that says re-entrant", attack{traits: tame | hostileOpen,
 		script: script(stReceive, stFail, int(lane.FailedReentrant), zero, zero)}, "-"},
+	{"an opening that says panicked", attack{traits: tame | hostileOpen,
+		script: script(stReceive, stFail, int(lane.FailedPoisoned), zero, zero)}, "-"},
 	{"an opening that says cancelled", attack{traits: tame | hostileOpen,
 		script: script(stReceive, stFail, int(lane.FailedCancelled), zero, zero)}, "-"},
 	{"an opening that calls the host for ever", attack{traits: again | orphan | hostileOpen,
@@ -609,13 +616,13 @@ func pluginFor(t *testing.T, host engine.Host, traits trait, steps []byte) (*Plu
 func TestAdoptsTheDead(t *testing.T) {
 	p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 	require.NoError(t, err)
-	w.kill("")
+	w.kill("", nil)
 	<-w.gone
 	p.mu.Lock()
-	p.adopt(w)
+	p.adopt(w.seats[0])
 	p.mu.Unlock()
 	within(t, "calling", func() {
-		out, _, err := p.Append(context.Background(), 0, nil, []byte("again"))
+		out, _, err := p.Append(context.Background(), engine.Fn{}, nil, []byte("again"))
 		require.NoError(t, err, "in the next one")
 		assert.Equal(t, "again", string(out))
 	})
@@ -626,11 +633,8 @@ func TestAdoptsTheDead(t *testing.T) {
 func TestKilledForAnotherCall(t *testing.T) {
 	p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, mute, script(stReceive, stHonest, stReceive, stExit))
 	require.NoError(t, err)
-	p.mu.Lock()
-	p.adopt(w)
-	p.mu.Unlock()
 	within(t, "calling", func() {
-		_, _, err = p.Append(context.Background(), 0, nil, nil)
+		_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
 		require.NoError(t, err)
 	})
 	p.mu.Lock()
@@ -646,10 +650,7 @@ func TestCloseWhileTrimming(t *testing.T) {
 		p, w, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 		require.NoError(t, err)
 		p.options.StopTimeout, p.exitPatience = hang, hang // the machine may be busy
-		p.mu.Lock()
-		p.adopt(w)
-		p.mu.Unlock()
-		within(t, "calling", func() { _, _, _ = p.Append(context.Background(), 0, nil, make([]byte, 8<<20)) })
+		within(t, "calling", func() { _, _, _ = p.Append(context.Background(), engine.Fn{}, nil, make([]byte, 8<<20)) })
 		go p.trim()
 		within(t, "closing", func() { err = p.Close() })
 		assert.NoError(t, err)
@@ -681,7 +682,7 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 	}{
 		{"returns", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { return nil, abi.StatusOK }, ""},
 		{"calls the plug-in", answered, func(ctx context.Context, p *Plugin) ([]byte, abi.Status) {
-			_, _, nested = p.Append(ctx, 0, nil, nil)
+			_, _, nested = p.Append(ctx, engine.Fn{}, nil, nil)
 			return nil, abi.StatusOK
 		}, ""},
 		{"panics", answered, func(context.Context, *Plugin) ([]byte, abi.Status) { panic("so") }, ""},
@@ -750,19 +751,19 @@ func FuzzHostile(f *testing.F) {
 					script: script(stReceive, stNoise, where, 4+value, stHonest, stReceive, stHonest)}.bytes())
 			}
 			f.Add(attack{traits: again | orphan, how: howAll, size: 3, callers: 2,
-				script: script(stReceive, stNoise, where, 8+value, stCall, value, few, stGrow, 0, mib, stLog, 1, few, stHonest)}.bytes())
+				script: script(stReceive, stNoise, where, 8+value, stCall, value, few, stGrow, 2, mib, stLog, 1, few, stHonest)}.bytes())
 			f.Add(attack{traits: tame | hostileOpen,
 				script: script(stNoise, where, 4+value, stReceive, stCall, value, few, stHonest)}.bytes())
 		}
 	}
 	for n := 0; n < len(numbers); n += step {
-		f.Add(attack{traits: tame, how: howAll, size: 6, callers: 1, script: script(stReceive, stGrow, 0, n, stDone, n)}.bytes())
+		f.Add(attack{traits: tame, how: howAll, size: 6, callers: 1, script: script(stReceive, stGrow, 2, n, stDone, n)}.bytes())
 		f.Add(attack{traits: tame, how: narrow, size: 1,
 			script: script(stReceive, stGrow, 1, n, stCall, 0, n, stLog, 0, n, stDone, n)}.bytes())
 		f.Add(attack{traits: tame, how: howBatch, size: 2,
 			script: script(stReceive, stSay, 12, stNumber, 1, 64, n, stDone, few)}.bytes())
 		f.Add(attack{traits: tame, how: howBatch, size: 2, script: script(stReceive, stSay, 12, stFail, n%9, n, 2)}.bytes())
-		f.Add(attack{traits: tame, size: 6, script: script(stReceive, stExtend, n, stGrow, 0, mib, stDone, n)}.bytes())
+		f.Add(attack{traits: tame, size: 6, script: script(stReceive, stExtend, n, stGrow, 2, mib, stDone, n)}.bytes())
 		f.Add(attack{traits: tame, script: script(stHeader, n, n, stHeader, 0, n, stReceive, stHonest)}.bytes())
 	}
 	f.Add(attack{traits: again | noisy, how: howAll, size: 7, callers: 3,

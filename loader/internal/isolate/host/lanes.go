@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -11,20 +12,27 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
-// hostLane is a lane of a worker. What is not package lane's is guarded by the engine's mu, or belongs to the call.
+// hostLane is a lane of a worker. What is not package lane's is guarded by the group's mu, or belongs to the call.
 type hostLane struct {
 	*lane.HostLane
 	worker *worker
+	seat   *seat // of the plug-in that the call is of, or the one before
 
 	owned     bool           // a call owns it, and its worker may be in it
 	caller    callctx.Caller // the call's, which reads it without the lock: it changes when nobody owns the lane
 	goroutine uintptr        // the one that the call is on, or 0
+	nested    bool           // it comes from another call of the plug-in's
 	asked     time.Time      // when its call was asked to stop; zero when it was not
-	begun     time.Time      // when its call began, where there is a limit to how long it runs; else zero
+	limit     *engine.Limit  // how long its call may run; nil is no limit
+	begun     time.Time      // since when, where there is one
 	overdue   bool           // its call was asked to stop because of the limit
+	told      bool           // the host was told that it has not
 	killed    bool           // its call is why the worker was killed
+	returned  bool           // its function has returned, and is not asked to stop any more
 	batch     bool           // its call is a batch
 	viewed    bool           // its call is over, and its output still read in place
+	session   *session       // that its call is of; nil is none
+	between   bool           // it is for what the plug-in does between calls; see between.go
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
@@ -42,9 +50,9 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 			byContext++
 		}
 	}
-	if w, me := p.worker, cross.Goroutine(); w != nil && me != 0 {
-		for _, l := range w.lanes {
-			if l.owned && l.goroutine == me {
+	if me := cross.Goroutine(); p.seat != nil && me != 0 {
+		for l := range p.seat.owned() {
+			if l.session == nil && l.goroutine == me {
 				byGoroutine++
 			}
 		}
@@ -52,8 +60,68 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 	return max(byContext, byGoroutine)
 }
 
+// isOn says that the call, which has just got the lane, is on this goroutine, and finds out whether it comes from another one of the plug-in's. The
+// caller holds p.mu.
+func (p *Plugin) isOn(l *hostLane) {
+	me := cross.Goroutine()
+	for outer := range l.caller.Outer.Running() {
+		held := outer.Holds()
+		l.nested = l.nested || held == any(p) || held == any(control{p}) || held == any(between{p})
+	}
+	if me != 0 && p.hosting.Load() > 0 {
+		for other := range l.seat.owned() {
+			l.nested = l.nested || other.goroutine == me
+		}
+	}
+	l.goroutine = me
+}
+
+// errPoisoned says that a call has found its instance panicked, and others in it. It may be made again; see await.
+var errPoisoned = errors.New("the instance has panicked, and is in use")
+
+// await waits until a call that failed with errPoisoned is to be made again. What it waits for may be a call in the worker that waits for
+// it, which the worker cannot know. tries is how often the call was made.
+func (p *Plugin) await(c *callctx.Caller, tries int) error {
+	wait, err := callctx.Wait(c.Outer, renewal{p})
+	if err != nil {
+		return err
+	}
+	defer wait.Done()
+	// Many that wait look some times a millisecond, together.
+	waiting := time.Duration(p.awaiting.Add(1))
+	defer p.awaiting.Add(-1)
+	t := time.NewTimer(min(20*time.Microsecond<<min(tries, 10), max(1, waiting/4)*time.Millisecond, 100*time.Millisecond))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.Done:
+		return new(engine.Ended)
+	}
+}
+
+// renewal is what a call waits for that has found its instance panicked: that one of those in the worker ends. Which of them are in the
+// instance, the worker alone knows.
+type renewal struct{ *Plugin }
+
+// Holders is callctx.Wanted's.
+func (r renewal) Holders() [][]*callctx.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var calls []*callctx.Call
+	if r.seat != nil {
+		for l := range r.seat.owned() {
+			calls = append(calls, l.call.current.Load())
+		}
+	}
+	return callctx.Each(calls)
+}
+
 // opening reports whether a call comes from one by which p's worker starts: to wait for its end is to wait for oneself.
 func opening(c *callctx.Caller, p *Plugin) bool {
+	if me := uint64(cross.Goroutine()); me != 0 && p.starts.Load() == me {
+		return true
+	}
 	for outer := range c.Outer.Running() {
 		if outer.Holds() == any(control{p}) {
 			return true
@@ -65,17 +133,21 @@ func opening(c *callctx.Caller, p *Plugin) bool {
 // Owner is callctx.Wanted's.
 func (p *Plugin) Owner() string { return p.lib.Manifest.Name }
 
-// Holders is callctx.Wanted's: calls wait for any lane.
+// Holders is callctx.Wanted's: calls wait for any lane, of the plug-in's own calls where these have all that it may have.
 func (p *Plugin) Holders() [][]*callctx.Call {
 	var calls []*callctx.Call
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.worker
-	if w == nil || len(w.lanes)-len(w.free)-w.views < p.lanes {
+	s := p.seat
+	if s == nil {
 		return nil
 	}
-	for _, l := range w.lanes {
-		if l.owned {
+	all := s.inUse >= p.lanes
+	if !all && !s.worker.full() {
+		return nil
+	}
+	for _, l := range s.worker.lanes {
+		if l.owned && (!all || l.seat == s) {
 			calls = append(calls, l.call.current.Load())
 		}
 	}
@@ -83,7 +155,11 @@ func (p *Plugin) Holders() [][]*callctx.Call {
 }
 
 // acquire makes the caller the owner of a lane of a living worker.
-func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
+func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) { return p.acquireFor(c, nil) }
+
+// acquireFor is acquire for a call of a session, of which only the worker will do that it was started in, and which takes no lane from other
+// calls; nil is none.
+func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 	for tried := false; ; {
 		ended := c.Ended()
 		p.mu.Lock()
@@ -99,8 +175,12 @@ func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 			}
 			return nil, c.GaveUp()
 		}
-		w := p.worker
-		if w == nil {
+		seat := p.seat
+		if s != nil && s.seat != nil && s.seat != seat {
+			p.mu.Unlock()
+			return nil, engine.ErrLost
+		}
+		if seat == nil {
 			if tried && p.starting == nil && p.startErr != nil {
 				err := p.startErr
 				p.mu.Unlock()
@@ -122,25 +202,31 @@ func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 			}
 			continue
 		}
+		w := seat.worker
 		var l *hostLane
-		if len(w.lanes)-len(w.free)-w.views < p.lanes {
+		if s != nil || seat.inUse < p.lanes && p.admits(c) {
 			if l = w.idle(); l == nil && len(w.lanes) < lane.MaxLanes &&
-				(len(w.lanes) < engine.MaxDepth || p.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
+				(s != nil || len(w.lanes) < engine.MaxDepth || p.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
 		}
 		if l != nil {
-			p.give(l, c)
-			l.goroutine = cross.Goroutine()
+			p.give(l, seat, c, s)
+			p.isOn(l)
 			p.mu.Unlock()
 			return l, nil
 		}
-		if p.inside(c) >= min(p.lanes, engine.MaxDepth) {
+		if s == nil && !p.admits(c) && opening(c, p) { // the gate would wait for this call
 			p.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
-		mine := &waiter{*c, make(chan *hostLane, 1)}
+		if s == nil && p.inside(c) >= min(p.lanes, engine.MaxDepth) {
+			p.mu.Unlock()
+			return nil, engine.ErrReentrant
+		}
+		mine := &waiter{*c, s, make(chan *hostLane, 1)}
 		p.waiting = append(p.waiting, mine)
+		p.queued++
 		var patience <-chan time.Time
 		if w.views == lane.MaxLanes { // whoever waits may be the one who is to release them
 			t := time.NewTimer(viewPatience)
@@ -167,7 +253,7 @@ func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) {
 		if l != nil {
 			if !l.worker.dead.Load() && !c.Ended() {
 				p.mu.Lock()
-				l.goroutine = cross.Goroutine()
+				p.isOn(l)
 				p.mu.Unlock()
 				return l, nil
 			}
@@ -199,8 +285,9 @@ func own(err error) error {
 
 // waiter is a call that waits for a lane. It gets one that it owns, or nil when it is to look by itself.
 type waiter struct {
-	caller callctx.Caller // not a pointer: then every call's would be on the heap
-	lane   chan *hostLane
+	caller  callctx.Caller // not a pointer: then every call's would be on the heap
+	session *session
+	lane    chan *hostLane
 }
 
 // giveUp ends waiting. It returns the lane that the waiter was given at the same moment, or nil.
@@ -209,6 +296,7 @@ func (p *Plugin) giveUp(mine *waiter) *hostLane {
 	defer p.mu.Unlock()
 	if i := slices.Index(p.waiting, mine); i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.queued--
 		return nil
 	}
 	l := <-mine.lane // it was answered before
@@ -219,28 +307,35 @@ func (p *Plugin) giveUp(mine *waiter) *hostLane {
 }
 
 // give makes a call the owner of the lane. The caller holds p.mu.
-func (p *Plugin) give(l *hostLane, c *callctx.Caller) {
+func (p *Plugin) give(l *hostLane, seat *seat, c *callctx.Caller, s *session) {
 	p.calls++
 	l.worker.refs++
-	l.renew(*c)
-	if p.options.CallTimeout > 0 {
-		l.begun = time.Now()
+	l.renew(*c, seat)
+	if l.session = s; s == nil {
+		seat.inUse++
 	}
-	if !p.watching && (c.Done != nil || p.options.CallTimeout > 0) {
+	if c.Done != nil {
+		p.watches()
+	}
+}
+
+// watches has the watcher run. The caller holds p.mu.
+func (p *Plugin) watches() {
+	if !p.watching {
 		p.watching = true
 		go p.watch()
 	}
 }
 
 // renew forgets the call before. The caller holds p.mu.
-func (l *hostLane) renew(c callctx.Caller) {
-	l.owned, l.caller, l.goroutine = true, c, 0
-	l.begun, l.asked, l.overdue, l.killed, l.batch = time.Time{}, time.Time{}, false, false, false
+func (l *hostLane) renew(c callctx.Caller, s *seat) {
+	l.owned, l.caller, l.seat, l.goroutine, l.nested = true, c, s, 0, false
+	l.limit, l.asked, l.overdue, l.told, l.killed, l.returned, l.batch = nil, time.Time{}, false, false, false, false, false
 }
 
 // clear says that no call is in the lane. The caller holds p.mu.
 func (l *hostLane) clear() {
-	l.owned, l.caller, l.goroutine, l.begun = false, callctx.Caller{}, 0, time.Time{}
+	l.owned, l.caller, l.goroutine, l.limit = false, callctx.Caller{}, 0, nil
 }
 
 // disown ends that.
@@ -252,23 +347,28 @@ func (p *Plugin) disown(l *hostLane) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.clear()
-	w := l.worker
+	w, seat := l.worker, l.seat
+	if l.session == nil && !l.viewed {
+		seat.inUse--
+	}
+	l.session = nil
+	p.ran()
 	if l.viewed {
 		l.viewed = false
 		w.views--
 		p.views--
 	}
 	switch {
-	case w != p.worker || w.dead.Load():
+	case seat != p.seat || w.dead.Load():
 		p.wakeOne()
-	case len(p.waiting) > 0 && len(w.lanes)-len(w.free)-w.views <= p.lanes: // it is not for one who comes later
+	case w.others(p) || p.gate != nil || len(p.waiting) == 0 || seat.inUse >= p.lanes && p.waiting[0].session == nil || !p.waiting[0].session.fits(seat):
+		p.offered(l)
+	default: // it is not for one who comes later
 		next := p.waiting[0]
 		p.waiting = slices.Delete(p.waiting, 0, 1)
-		p.give(l, &next.caller)
+		p.queued--
+		p.give(l, seat, &next.caller, next.session)
 		next.lane <- l
-	default:
-		w.offer(l)
-		p.wakeOne()
 	}
 	w.unref()
 	p.called()
@@ -277,6 +377,44 @@ func (p *Plugin) disown(l *hostLane) {
 		time.AfterFunc(trimAfter, p.trim)
 	}
 }
+
+// offered has l among the lanes that are to be had, and those who wait look for one. The caller holds p.mu.
+func (p *Plugin) offered(l *hostLane) {
+	w := l.worker
+	if len(w.controls) > 0 && !w.dead.Load() {
+		w.controls[0] <- l
+		w.controls = w.controls[1:]
+		return
+	}
+	full := w.full()
+	w.offer(l)
+	if p.gate != nil || slices.ContainsFunc(p.waiting, func(w *waiter) bool { return w.session != nil }) {
+		p.wakeAll() // not all of them wait for the same
+	} else {
+		p.wakeOne()
+	}
+	if full && p.queued > 0 { // others may wait for any
+		for _, s := range w.seats {
+			if s.plugin != p {
+				s.plugin.wakeOne()
+			}
+		}
+	}
+}
+
+// others reports whether others than the calls of p wait for a lane of the worker, where all are taken. The caller holds the group's mu.
+func (w *worker) others(p *Plugin) bool {
+	return len(w.controls) > 0 || w.full() && w.group.queued > len(p.waiting)
+}
+
+// full reports whether no lane is to be had. The caller holds the group's mu.
+func (w *worker) full() bool { return len(w.free) == 0 && len(w.lanes) == lane.MaxLanes }
+
+// admits reports whether the gate lets a call in: it is open, or waits for a call that this one comes from. The caller holds p.mu.
+func (p *Plugin) admits(c *callctx.Caller) bool { return p.gate == nil || p.inside(c) > 0 }
+
+// fits reports whether a call of the session may run there.
+func (s *session) fits(seat *seat) bool { return s == nil || s.seat == nil || s.seat == seat }
 
 // called ends what p.calls counted. The caller holds p.mu.
 func (p *Plugin) called() {
@@ -293,11 +431,12 @@ const (
 
 // trim gives back what idle lanes have kept.
 func (p *Plugin) trim() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.trimming = false // a lane in use asks again when it is given back
-	w := p.worker
-	if w == nil || p.closing {
+	g := p.Group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trimming = false // a lane in use asks again when it is given back
+	w := g.worker
+	if w == nil {
 		return
 	}
 	var long []*hostLane
@@ -309,20 +448,15 @@ func (p *Plugin) trim() {
 		return true
 	})
 	w.refs++
-	p.calls++ // Close needs an idle lane, and waits
-	p.mu.Unlock()
+	g.mu.Unlock()
 	for _, l := range long {
 		l.Trim()
 	}
-	p.mu.Lock()
-	if w == p.worker {
-		w.free = append(long, w.free...)
-		for range long {
-			p.wakeOne()
-		}
+	g.mu.Lock()
+	for _, l := range long {
+		p.offered(l)
 	}
 	w.unref()
-	p.called()
 }
 
 // wakeOne has the first call that waits look for a lane. The caller holds p.mu.
@@ -330,6 +464,7 @@ func (p *Plugin) wakeOne() {
 	if len(p.waiting) > 0 {
 		p.waiting[0].lane <- nil
 		p.waiting = slices.Delete(p.waiting, 0, 1)
+		p.queued--
 	}
 }
 
@@ -339,7 +474,7 @@ func (p *Plugin) wakeAll() {
 	}
 }
 
-// idle takes the lane that was used last: the worker is most likely to wait for it awake. The caller holds the engine's
+// idle takes the lane that was used last: the worker is most likely to wait for it awake. The caller holds the group's
 // mu, as for the methods that follow.
 func (w *worker) idle() *hostLane {
 	if len(w.free) == 0 {
@@ -366,57 +501,60 @@ func (w *worker) addLane() *hostLane {
 // unref ends one use of the worker's memory.
 func (w *worker) unref() {
 	if w.refs--; w.refs == 0 {
-		w.memory.Close()
+		w.close()
 	}
 }
 
 // The watcher asks calls to stop whose context has ended, and kills the worker of those that do not. It is one goroutine
-// for an engine, and only while calls that can be asked are in progress; see package native.
+// for a group, and only while calls that can be asked are in progress; see package native.
 const (
 	watchInterval = time.Millisecond
 	watchIdle     = 50 // intervals without such a call after which it ends
 )
 
-func (p *Plugin) watch() {
+func (g *Group) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for quiet := 0; ; <-tick.C {
-		p.mu.Lock()
-		if p.look(time.Now()) {
+		g.mu.Lock()
+		if g.look(time.Now()) {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
-			p.watching = false
-			p.mu.Unlock()
+			g.watching = false
+			g.mu.Unlock()
 			return
 		}
-		p.mu.Unlock()
+		g.mu.Unlock()
 	}
 }
 
-// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds p.mu.
-func (p *Plugin) look(now time.Time) (found bool) {
-	w := p.worker
+// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds g.mu.
+func (g *Group) look(now time.Time) (found bool) {
+	w := g.worker
 	if w == nil {
 		return false
 	}
-	limit := p.options.CallTimeout
 	for _, l := range w.lanes {
-		if !l.owned || l.caller.Done == nil && l.begun.IsZero() {
+		if !l.owned || l.returned || l.caller.Done == nil && l.limit == nil {
 			continue
 		}
 		found = true
 		switch {
 		case !l.asked.IsZero():
 			l.Cancel() // once more: the call may have begun after the first time
-			if now.Sub(l.asked) > p.options.Grace {
+			if l.overdue && !l.told && now.Sub(l.asked) >= min(engine.OverdueAfter, g.options.Grace) {
+				l.told = true
+				l.seat.plugin.host.Overdue(l.limit)
+			}
+			if now.Sub(l.asked) > g.options.Grace {
 				l.killed = true
-				w.leave("killed by the host, because another call did not end in time")
+				w.leave("killed by the host, because another call did not end in time", l.seat.plugin)
 				return true
 			}
 		case l.caller.Ended():
 			l.asked = now
 			l.Cancel()
-		case !l.begun.IsZero() && now.Sub(l.begun) > limit:
+		case l.limit != nil && now.Sub(l.begun) >= l.limit.After:
 			l.asked, l.overdue = now, true
 			l.Cancel()
 		}
@@ -426,15 +564,22 @@ func (p *Plugin) look(now time.Time) (found bool) {
 
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.
 func (l *hostLane) settle() {
-	p := l.worker.plugin
+	p := l.seat.plugin
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.clear()
+	if l.session == nil {
+		l.seat.inUse--
+	}
+	l.session = nil
+	p.ran()
 	l.viewed = true
 	l.worker.views++
 	p.views++
 	if l.worker.views == lane.MaxLanes { // those who wait did not know: nothing but patience ends it now
-		p.wakeAll()
+		for _, s := range l.worker.seats {
+			s.plugin.wakeAll()
+		}
 		return
 	}
 	p.wakeOne()

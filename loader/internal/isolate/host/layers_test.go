@@ -40,13 +40,13 @@ func TestLayersAreToldOnce(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			p.opened(w)
+			p.opened()
 			want := []string{"none"}
 			if c.name == "once" {
 				want = append(want, "seccomp")
 			}
 			if c.later {
-				within(t, "a call", func() { _, _, err = p.Append(context.Background(), 0, nil, nil) })
+				within(t, "a call", func() { _, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil) })
 				require.IsType(t, (*engine.Crash)(nil), err)
 				assert.ErrorContains(t, err, c.want)
 				assert.Equal(t, want, w.layers)

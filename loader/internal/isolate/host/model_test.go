@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -31,7 +30,8 @@ import (
 type model struct {
 	t      *testing.T
 	random *rand.Rand
-	e      *Plugin
+	g      *Group
+	all    []*Plugin // of the group
 	log    []string
 
 	mu      sync.Mutex
@@ -41,6 +41,7 @@ type model struct {
 	owners  map[*hostLane]int // who has it
 	viewed  map[*hostLane]bool
 	closed  bool // Close or Shutdown has returned
+	over    bool // nobody waits for a turn any more
 }
 
 // still is a process that does nothing until it is killed, or dies.
@@ -71,6 +72,10 @@ func (s *still) kill() {
 func (m *model) step() {
 	turn := make(chan struct{})
 	m.mu.Lock()
+	if m.over {
+		m.mu.Unlock()
+		return
+	}
 	m.arrived = append(m.arrived, turn)
 	m.mu.Unlock()
 	<-turn
@@ -126,11 +131,13 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 		}
 		caller, err := callctx.Ask(ctx)
 		require.NoError(m.t, err)
-		l, err := m.e.acquire(&caller)
+		p := m.all[random.IntN(len(m.all))]
+		l, err := p.acquire(&caller)
 		m.say("%d takes: %v", number, err)
 		if err != nil {
 			var crash *engine.Crash
-			known := errors.Is(err, engine.ErrClosed) || errors.Is(err, engine.ErrViews) || errors.As(err, &crash) ||
+			var start *engine.StartError
+			known := errors.As(err, &start) || errors.Is(err, engine.ErrClosed) || errors.Is(err, engine.ErrViews) || errors.As(err, &crash) ||
 				errors.Is(err, context.Canceled) && ctx.Err() != nil
 			if !known {
 				m.t.Errorf("%d: %v", number, err)
@@ -139,7 +146,7 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 			continue
 		}
 		m.own(l, number)
-		c := m.e.begin(l)
+		c := p.begin(l)
 		if random.IntN(4) == 0 {
 			if _, err := l.Room(200<<10, 0); err != nil { // something to trim
 				m.t.Error(err)
@@ -149,11 +156,11 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 			time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)
 		}
 		if random.IntN(3) == 0 {
-			m.e.mu.Mutex.Lock()
+			m.g.mu.Mutex.Lock()
 			m.mu.Lock()
 			m.viewed[l] = true
 			m.mu.Unlock()
-			m.e.mu.Mutex.Unlock()
+			m.g.mu.Mutex.Unlock()
 			l.settle()
 			m.say("%d holds a view", number)
 			time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
@@ -170,12 +177,12 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 func (m *model) reaper(times int, random *rand.Rand) {
 	for range times {
 		time.Sleep(time.Duration(random.IntN(4000)) * time.Microsecond)
-		m.e.mu.Mutex.Lock()
+		m.g.mu.Mutex.Lock()
 		var w *worker
-		if n := len(m.e.unburied); n > 0 {
-			w = m.e.unburied[n-1]
+		if n := len(m.g.unburied); n > 0 {
+			w = m.g.unburied[n-1]
 		}
-		m.e.mu.Mutex.Unlock()
+		m.g.mu.Mutex.Unlock()
 		switch kind := random.IntN(4); {
 		case w == nil || kind == 0:
 		case kind == 1:
@@ -183,22 +190,22 @@ func (m *model) reaper(times int, random *rand.Rand) {
 			w.process.(*still).die()
 		default:
 			m.say("worker %d is killed", w.attempt)
-			w.kill("killed by the test")
+			w.kill("killed by the test", nil)
 		}
 	}
 }
 
 // check compares the engine's books with the actors'. Everybody waits.
 func (m *model) check() {
-	p := m.e
-	if !p.mu.TryLock() {
+	if !m.g.mu.TryLock() {
 		m.fail("somebody waits for a step with the lock held")
 	}
-	defer p.mu.Mutex.Unlock()
+	defer m.g.mu.Mutex.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, w := range m.workers {
 		var owned, settled int
+		running := make(map[*seat]int)
 		for _, l := range w.lanes {
 			_, taken := m.owners[l]
 			if free := slices.Contains(w.free, l); free && taken {
@@ -206,9 +213,11 @@ func (m *model) check() {
 			}
 			if taken {
 				owned++
+				running[l.seat]++
 			}
 			if l.viewed {
 				settled++
+				running[l.seat]--
 			}
 		}
 		for i, l := range w.free {
@@ -222,26 +231,63 @@ func (m *model) check() {
 		if w.refs < owned {
 			m.fail("worker %d: %d uses of memory, and %d lanes that are owned", w.attempt, w.refs, owned)
 		}
-		if w == p.worker {
+		if w == m.g.worker {
 			if w.dead.Load() {
 				m.fail("worker %d: used, and dying", w.attempt)
-			}
-			if running := owned - settled; running > p.lanes {
-				m.fail("worker %d: %d calls at a time, not %d", w.attempt, running, p.lanes)
 			}
 		} else if len(w.free) > 0 && w.dead.Load() {
 			m.fail("worker %d: lanes to be had of a dying one", w.attempt)
 		}
+		numbers := make(map[uint16]bool)
+		for _, s := range w.seats {
+			if numbers[s.number] {
+				m.fail("worker %d: two plug-ins with the number %d", w.attempt, s.number)
+			}
+			numbers[s.number] = true
+			if !w.dead.Load() && running[s] > s.plugin.lanes {
+				m.fail("worker %d: %d calls of a plug-in at a time, not %d", w.attempt, running[s], s.plugin.lanes)
+			}
+			if !w.dead.Load() && running[s] > s.inUse {
+				m.fail("worker %d: %d calls of a plug-in, and %d are counted", w.attempt, running[s], s.inUse)
+			}
+		}
 	}
-	if p.worker == nil && len(p.waiting) > 0 {
-		m.fail("%d calls wait for a lane of no worker", len(p.waiting))
+	queued, owners := 0, make(map[*Plugin]int)
+	for l := range m.owners {
+		owners[l.seat.plugin]++
 	}
-	if len(m.owners) > p.calls {
-		m.fail("%d calls have a lane, and %d are counted", len(m.owners), p.calls)
+	for _, p := range m.all {
+		queued += len(p.waiting)
+		if p.seat == nil && len(p.waiting) > 0 {
+			m.fail("%d calls wait for a lane of no worker", len(p.waiting))
+		}
+		if p.seat != nil && (p.seat.worker.dead.Load() || p.seat.worker.seatOf(p) != p.seat) {
+			m.fail("a plug-in in a worker that is dying, or does not know it")
+		}
+		if owners[p] > p.calls {
+			m.fail("%d calls have a lane, and %d are counted", owners[p], p.calls)
+		}
+		if m.closed && (p.calls > 0 || len(p.waiting) > 0 || p.seat != nil) {
+			m.fail("closed, with %d calls and %d that wait", p.calls, len(p.waiting))
+		}
 	}
-	if m.closed && (p.calls > 0 || len(p.waiting) > 0) {
-		m.fail("closed, with %d calls and %d that wait", p.calls, len(p.waiting))
+	if queued != m.g.queued {
+		m.fail("%d calls wait, and %d are counted", queued, m.g.queued)
 	}
+	if m.closed && m.g.worker != nil {
+		m.fail("a worker of no plug-in")
+	}
+}
+
+// closing closes all plug-ins.
+func (m *model) closing(end func(p *Plugin) error) error {
+	errs := make([]error, len(m.all))
+	var all sync.WaitGroup
+	for i, p := range m.all {
+		all.Go(func() { errs[i] = end(p) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func (m *model) run(seed uint64) {
@@ -249,8 +295,12 @@ func (m *model) run(seed uint64) {
 	m.owners, m.viewed = make(map[*hostLane]int), make(map[*hostLane]bool)
 	o := Options{Grace: 2 * time.Millisecond, StartTimeout: time.Second, StopTimeout: 5 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 1000, Suspend: time.Millisecond}}
-	m.e = newPlugin(library, library.Path, &victim{t: m.t, most: 1 << 20}, o, &engine.Options{Instances: 1 + m.random.IntN(3)})
-	m.e.run = func(w *worker) (child, error) {
+	m.g = NewGroup("", o, nil)
+	for range 1 + m.random.IntN(3) {
+		m.g.users++
+		m.all = append(m.all, newMember(m.g, library, library.Path, &victim{t: m.t, most: 1 << 20}, &engine.Options{Instances: 1 + m.random.IntN(3)}))
+	}
+	m.g.run = func(w *worker) (child, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.workers = append(m.workers, w)
@@ -259,32 +309,41 @@ func (m *model) run(seed uint64) {
 		}
 		return &still{ended: make(chan struct{}), stays: m.random.IntN(4) == 0}, nil
 	}
-	m.e.open = func(w *worker) error {
-		m.e.mu.Lock()
-		defer m.e.mu.Unlock()
-		w.offer(w.addLane())
-		return nil
-	}
 	hangs := m.random.IntN(3) == 0
-	m.e.halt = func(c *call) error {
-		w := c.lane.worker
-		if hangs {
-			<-w.dying
-		} else {
-			w.process.(*still).die()
+	refuses := rand.New(rand.NewPCG(seed, 3))
+	for _, p := range m.all {
+		p.open = func(s *seat) error {
+			m.mu.Lock()
+			refused := refuses.IntN(8) == 0
+			m.mu.Unlock()
+			l := s.control()
+			if l == nil {
+				crash := s.worker.report()
+				return &crash
+			}
+			p.mu.Lock()
+			s.release(l)
+			p.mu.Unlock()
+			if refused {
+				return &engine.StartError{}
+			}
+			return nil
 		}
-		if w.dead.Load() {
-			return c.crashed()
+		p.halt = func(c *call) error {
+			w := c.lane.worker
+			switch {
+			case hangs:
+				<-w.dying
+			case w.retired:
+				w.process.(*still).die()
+			}
+			if w.dead.Load() {
+				return c.crashed()
+			}
+			return nil
 		}
-		return nil
 	}
-	// A timer of the engine's may look at step at any time, so it is not written again: over ends what it does.
-	var over atomic.Bool
-	m.e.mu.step = func() {
-		if !over.Load() {
-			m.step()
-		}
-	}
+	m.g.mu.step = m.step
 
 	actors := 2 + m.random.IntN(5)
 	m.running = actors
@@ -302,7 +361,7 @@ func (m *model) run(seed uint64) {
 			ctx, cancel := context.WithTimeout(context.Background(), bound)
 			defer cancel()
 			m.say("closing within %v", bound)
-			closing <- m.e.Shutdown(ctx)
+			closing <- m.closing(func(p *Plugin) error { return p.Shutdown(ctx) })
 		}()
 	}
 	start := time.Now()
@@ -330,7 +389,7 @@ func (m *model) run(seed uint64) {
 			case <-closing:
 				if early { // Shutdown is back, the rest may not be; Close waits for it
 					early = false
-					go func() { closing <- m.e.Close() }()
+					go func() { closing <- m.closing((*Plugin).Close) }()
 				} else {
 					m.closed = true
 					m.check()
@@ -341,22 +400,27 @@ func (m *model) run(seed uint64) {
 		case !asked:
 			asked = true
 			if !early {
-				go func() { closing <- m.e.Close() }()
+				go func() { closing <- m.closing((*Plugin).Close) }()
 			}
 		}
 	}
-	over.Store(true)
+	m.mu.Lock()
+	m.over = true
+	for _, next := range m.arrived { // while the last one was looked at
+		close(next)
+	}
+	m.mu.Unlock()
 	time.Sleep(2 * time.Hour) // what does not end when it is killed does by then
 	synctest.Wait()
-	m.e.mu.Lock()
-	defer m.e.mu.Unlock()
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
 	for _, w := range m.workers {
 		if w.process != nil && w.refs != 0 {
 			m.fail("worker %d: %d uses of memory when all is over", w.attempt, w.refs)
 		}
 	}
-	if len(m.e.unburied) > 0 {
-		m.fail("%d workers are not buried", len(m.e.unburied))
+	if len(m.g.unburied) > 0 {
+		m.fail("%d workers are not buried", len(m.g.unburied))
 	}
 }
 

@@ -1,13 +1,12 @@
 // Package host is the engine that runs a plug-in in a worker process: it starts workers, carries calls over shared
 // memory, and makes errors of whatever ends a worker.
 //
-// A Plugin has at most one worker at a time. A call takes a lane of it and owns the lane until it is over. When the
-// worker ends, exactly the calls that own a lane fail, and the next call starts another one.
+// A Group has at most one worker at a time, and each of its Plugins a seat in it. A call takes a lane of the worker and owns the lane
+// until it is over. When the worker ends, exactly the calls that own a lane fail, and the next call starts another one.
 package host
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +23,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
+	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
 // Options say how to isolate. Package isolate documents them.
@@ -34,13 +34,13 @@ type Options struct {
 	Grace        time.Duration
 	StartTimeout time.Duration
 	StopTimeout  time.Duration
-	CallTimeout  time.Duration // 0 is none
 	MaxMessage   int64
 	Restart      Restart
-	Sandbox      func() ([]byte, error) // what all workers of a plug-in that is opened now get; nil is none
-	Memory       int64                  // that the sandbox leaves the worker; 0 without a limit
-	Time         time.Duration          // that the sandbox gives a worker to live; 0 without a limit
-	CPU          time.Duration          // that the sandbox gives it of processors' time; 0 without a limit
+	Sandbox      func(folder string) ([]byte, error) // with the plug-in's own folder, or "": what all workers of a plug-in that is opened now get; nil is none
+	Memory       int64                               // that the sandbox leaves the worker; 0 without a limit
+	Time         time.Duration                       // that the sandbox gives a worker to live; 0 without a limit
+	CPU          time.Duration                       // that the sandbox gives it of processors' time; 0 without a limit
+	Readable     func(path string) bool              // whether the sandbox lets the worker read a file, whatever the plug-in; nil without one
 	given        map[string]bool
 }
 
@@ -64,54 +64,51 @@ type Restart struct {
 	Suspend  time.Duration // doubles each time up to 16 times, until a call succeeds
 }
 
-// Plugin runs one plug-in in worker processes.
+// Plugin runs one plug-in in its group's workers.
 type Plugin struct {
+	*Group
 	lib  *inspect.Library
 	path string        // absolute
 	file *libfile.Copy // what every worker loads; see useFile
 	// libraries are what the plug-in's library brings along and may read in a sandbox; found once, when it is opened.
-	libraries    []wire.Library
-	sandbox      json.RawMessage // likewise; nil is none
-	host         engine.Host
-	options      Options
-	program      executable
-	start        *engine.Options
-	lanes        int // how many calls may run at a time
-	run          func(*worker) (child, error)
-	open         func(*worker) error                     // has a worker load the plug-in
-	halt         func(*call) error                       // has it stop the plug-in
-	locate       func(e *Plugin, pc, base uint64) string // names the code at pc
-	exitPatience time.Duration                           // the constant, but in tests
+	libraries []wire.Library
+	host      engine.Host
+	// hosted counts what the host has done for the plug-in. That all of it comes before the end of Close is known to the plug-in's threads, by
+	// memory that Go does not see; who adds to it and who looks at it knows it in Go, too.
+	hosted atomic.Uint64
+	start  *engine.Options
+	lanes  int                                             // how many calls may run at a time
+	open   func(*seat) error                               // has a worker load the plug-in
+	halt   func(*call) error                               // has it stop the plug-in
+	locate func(e *Plugin, pc, base uint64) (string, bool) // names the code at pc, and says whether that is the plug-in's
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
-	mu        mutex
-	worker    *worker                 // nil when there is none that calls may use
-	unburied  []*worker               // those of which something is left, or may be
-	launching *worker                 // that starts, and that no call uses yet; or nil
-	isOpen    bool                    // the first worker was launched
-	spawning  context.CancelCauseFunc // gives up the worker whose process the system is making; or nil
-	abandoned bool                    // before that, the one who opened the plug-in has given up
-	starting  chan struct{}           // not nil while one is started; closed at the end of it
-	startErr  error                   // of the last start
-	waiting   []*waiter               // calls that wait for a lane, first come first served
-	calls     int                     // that own a lane, or several to trim them
-	views     int                     // of them, those that are over, for their output; of all workers
+	hosting  atomic.Int32  // how many calls have a context of their own, because host functions run for them or did
+	starts   atomic.Uint64 // the goroutine of a host function of ferrule_start's or ferrule_stop's, or 0
+	awaiting atomic.Int32  // how many calls wait for a renewal
+
+	// Guarded by the group's mu.
+	seat      *seat         // nil when no worker has opened it that calls may use
+	opening   *seat         // in a worker that opens it, and that no call uses yet; or nil
+	isOpen    bool          // it was opened the first time
+	abandoned bool          // before that, the one who opened the plug-in has given up
+	unwanted  chan struct{} // closed with abandoned
+	starting  chan struct{} // not nil while a worker is to open it once more; closed at the end of that
+	startErr  error         // of the last time
+	waiting   []*waiter     // calls that wait for a lane, first come first served
+	calls     int           // that own a lane
+	views     int           // of them, those that are over, for their output; of all workers
 	closing   bool
 	closed    chan struct{} // closed with closing
 	drained   chan struct{} // closed when closing and calls is 0
-	trimming  bool
-
-	attempt     int // workers started so far
-	streak      int // of them, the last ones that crashed without a call that succeeded
-	suspensions int
-	earliest    time.Time           // before which no worker is started
-	lastCrash   func() engine.Crash // what is known of it; called with mu held. nil before the first
+	gating    chan struct{} // a lock: the gate is shut by one at a time
+	gate      chan struct{} // gets something when a call has ended while the gate is shut; nil while it is open
+	config    []byte        // the settings accepted last
+	resumes   [][]byte      // what the first worker's ferrule_resume gets; nil from then on
 
 	fileUses   int  // of file, beside the engine's own
 	fileClosed bool // the engine's own is over
-
-	watching bool
 
 	closeOnce sync.Once
 	hurryOnce sync.Once
@@ -121,31 +118,37 @@ type Plugin struct {
 	closeErr  error
 }
 
-// mutex guards a Plugin. Every step of taking, giving back, waiting, dying and closing is one holding of it, so that a test
-// that has a say in who gets it next goes through the orders in which things can happen.
-type mutex struct {
-	sync.Mutex
-	step func() // called before each locking where it is not nil; set before the engine is used
-}
-
-func (m *mutex) Lock() {
-	if m.step != nil {
-		m.step()
-	}
-	m.Mutex.Lock()
-}
-
-// Engine opens plug-ins isolated. It is isolate.InWorker.
+// Engine opens plug-ins isolated: each by itself, or all in a group. It is isolate.InWorker, and isolate.InGroup.
 type Engine struct {
 	Options
-	Wrong error // what is wrong with the options; nil where nothing is
+	Wrong error  // what is wrong with the options; nil where nothing is
+	Group *Group // nil for each by itself; then its options count
 }
 
 // Name is engine.Engine's.
-func (s *Engine) Name() string { return "isolate.InWorker" }
+func (s *Engine) Name() string {
+	if s.Group != nil {
+		return "isolate.InGroup"
+	}
+	return "isolate.InWorker"
+}
+
+// Words is engine.Engine's.
+func (s *Engine) Words() engine.Words {
+	twice, grace := "Give one isolate.InWorker all its options, those of a sandbox included", s.Options.Grace
+	if s.Group != nil {
+		twice, grace = "Open it in one group; what its worker is to be is said to isolate.NewGroup alone", s.Group.options.Grace
+	}
+	return engine.NativeCode(twice, fmt.Sprintf("its worker is killed %v after it was asked to (isolate.WithGrace). Have it look at ferrule_cancelled", grace))
+}
 
 // Fault is engine.Engine's.
-func (s *Engine) Fault() error { return s.Wrong }
+func (s *Engine) Fault() error {
+	if s.Group != nil {
+		return s.Group.Wrong
+	}
+	return s.Wrong
+}
 
 // Recognises is engine.Engine's.
 func (s *Engine) Recognises(f *engine.File) bool { return native.IsLibrary(f) }
@@ -168,7 +171,17 @@ func (s *Engine) open(ctx context.Context, f *native.File, o *engine.Options, ac
 	if _, err := accept(&f.Library.Description); err != nil { // before the file is copied, which may be long
 		return nil, nil, err
 	}
-	file, err := f.ForWorkers(o.SHA256)
+	g := s.Group
+	if g == nil {
+		g = NewGroup("", s.Options, nil)
+	}
+	var file *libfile.Copy
+	var err error
+	if g.Name != "" && g.options.Sandbox != nil { // once a worker is shut in, a copy is what it may still get
+		file, err = f.Copy(o.SHA256)
+	} else {
+		file, err = f.ForWorkers(o.SHA256)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,53 +199,48 @@ func (s *Engine) open(ctx context.Context, f *native.File, o *engine.Options, ac
 	if err != nil {
 		return nil, nil, err
 	}
-	program, err := openExecutable(&s.Options)
-	if err != nil {
-		return nil, nil, noProgram(err)
+	if err := g.enter(f.Absolute, o.Data); err != nil {
+		return nil, nil, err
 	}
 	started := false
 	defer func() {
 		if !started {
-			program.close()
+			g.leave()
 		}
 	}()
-	p := newPlugin(lib, f.Absolute, host, s.Options, o)
-	p.program = program
+	p := newMember(g, lib, f.Absolute, host, o)
 	p.file = file
-	if s.Sandbox != nil {
-		if p.sandbox, err = s.Sandbox(); err != nil {
-			return nil, nil, sandboxError(f.Absolute, err)
-		}
-		if p.libraries, err = grants(f.Absolute, lib); err != nil {
-			return nil, nil, err
-		}
+	if p.libraries, err = g.granted(f.Absolute, lib); err != nil {
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, p.abandon)
 	defer stop()
-	w, err := p.launch()
-	if err != nil {
+	if _, err := p.launch(); err != nil {
 		return nil, nil, err
 	}
-	keep = true
-	p.opened(w)
-	started = true
+	keep, started = true, true
+	p.opened()
 	return p, &lib.Description, nil
 }
 
-// opened says that the first worker was launched: the plug-in is open, and giving up comes too late.
-func (p *Plugin) opened(w *worker) {
+// opened says that a worker has opened the plug-in the first time: it is open, and giving up comes too late.
+func (p *Plugin) opened() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.isOpen, p.abandoned = true, false
-	p.adopt(w)
+	p.isOpen, p.abandoned, p.unwanted = true, false, nil
 }
 
-// newPlugin makes a plug-in without a worker.
+// newPlugin makes a plug-in by itself, without a worker.
 func newPlugin(lib *inspect.Library, path string, host engine.Host, options Options, o *engine.Options) *Plugin {
-	p := &Plugin{lib: lib, path: path, host: host, options: options, start: o, drained: make(chan struct{})}
-	p.hurry, p.over = make(chan struct{}), make(chan struct{})
-	p.run, p.open, p.halt, p.closed = (*worker).startProcess, (*worker).open, (*call).halt, make(chan struct{})
-	p.locate, p.exitPatience = (*Plugin).place, exitPatience
+	return newMember(NewGroup("", options, nil), lib, path, host, o)
+}
+
+// newMember makes a plug-in of a group, which no worker has opened.
+func newMember(g *Group, lib *inspect.Library, path string, host engine.Host, o *engine.Options) *Plugin {
+	p := &Plugin{Group: g, lib: lib, path: path, host: host, start: o, config: o.Config, resumes: o.State, gating: make(chan struct{}, 1), drained: make(chan struct{})}
+	p.hurry, p.over, p.unwanted = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	p.open, p.halt, p.closed = (*seat).load, (*call).halt, make(chan struct{})
+	p.locate = (*Plugin).place
 	p.expected = make([]atomic.Uint32, len(lib.Funcs)+len(lib.Hooks))
 	p.lanes = lane.MaxLanes
 	if lib.Manifest.Threads != abi.Concurrent {
@@ -243,15 +251,16 @@ func newPlugin(lib *inspect.Library, path string, host engine.Host, options Opti
 	return p
 }
 
-// abandon kills the first worker, which nobody waits for any more.
+// abandon gives up the first opening, which nobody waits for any more.
 func (p *Plugin) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isOpen { // the context has ended when the opening was over already
+	if p.isOpen || p.abandoned { // or the context has ended when the opening was over already
 		return
 	}
 	p.abandoned = true
-	p.giveUpLaunch()
+	close(p.unwanted)
+	p.giveUpOpening()
 }
 
 const openGivenUp = "killed by the host, because the context of OpenContext had ended"
@@ -272,26 +281,109 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if err != nil {
 		return dst, 0, err
 	}
-	out, status, err := p.append(&caller, fn, dst, in)
-	if err != nil {
+	out, status, err := p.append(&caller, nil, fn, dst, in)
+	if failed(err) {
 		return dst, 0, because(&caller, err)
 	}
-	return out, status, nil
+	return out, status, err
+}
+
+// failed reports whether there is no status. With a limit as the error there is one; see engine.Plugin.
+func failed(err error) bool {
+	_, struck := err.(*engine.Limit)
+	return err != nil && !struck
 }
 
 // append is Append, which leaves to because what is missing in its error.
-func (p *Plugin) append(caller *callctx.Caller, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	l, err := p.acquire(caller)
+func (p *Plugin) append(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte) (out []byte, status abi.Status, err error) {
+	err = p.patiently(caller, func() error {
+		out, status, err = p.tryAppend(caller, s, fn, dst, in)
+		return err
+	})
+	return out, status, err
+}
+
+// patiently makes a call, again as long as it finds its instance panicked and in use.
+func (p *Plugin) patiently(caller *callctx.Caller, call func() error) error {
+	err := call()
+	if err != errPoisoned {
+		return err
+	}
+	for tries := 0; err == errPoisoned; tries++ {
+		if err := p.await(caller, tries); err != nil {
+			return err
+		}
+		err = call()
+	}
+	return err
+}
+
+func (p *Plugin) tryAppend(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
+	l, err := p.acquireFor(caller, s)
 	if err != nil {
 		return nil, 0, err
 	}
 	c := p.begin(l)
 	defer c.end()
-	out, status, err := c.call(fn, in, cap(dst)-len(dst))
+	out, status, err := c.call(lane.OpCall, fn, in, cap(dst)-len(dst), 0)
+	if failed(err) {
+		return nil, 0, err
+	}
+	return append(dst, out...), status, err
+}
+
+// Stream calls a function with streams; see engine.Plugin.
+func (p *Plugin) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *stream.Streams) ([]byte, abi.Status, error) {
+	caller, err := callctx.Ask(ctx)
+	if err != nil {
+		return dst, 0, err
+	}
+	out, status, err := p.stream(&caller, nil, fn, dst, in, st)
+	if failed(err) {
+		return dst, 0, because(&caller, err)
+	}
+	return out, status, err
+}
+
+// stream is Stream, which leaves to because what is missing in its error.
+func (p *Plugin) stream(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte, st *stream.Streams) (out []byte, status abi.Status, err error) {
+	err = p.patiently(caller, func() error {
+		out, status, err = p.tryStream(caller, s, fn, dst, in, st)
+		return err
+	})
+	return out, status, err
+}
+
+// tryStream has read nothing of the input stream when it fails with errPoisoned.
+func (p *Plugin) tryStream(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte, st *stream.Streams) (_ []byte, status abi.Status, err error) {
+	l, err := p.acquireFor(caller, s)
 	if err != nil {
 		return nil, 0, err
 	}
-	return append(dst, out...), status, nil
+	c := p.begin(l)
+	defer c.end()
+	rings, flags, err := l.Begin(st, &l.worker.dead)
+	if err != nil {
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("the call's streams: %v", err)}
+	}
+	defer func() {
+		if wrong := l.End(rings); wrong != nil {
+			err = c.garbage(wrong)
+		}
+		rings.Finish(caller.Done) // a write that runs: the writer is not used after the call
+	}()
+	out, status, err := c.call(lane.OpStream, fn, in, cap(dst)-len(dst), flags)
+	p.mu.Lock()
+	l.returned = true // what is left is the writer's
+	p.mu.Unlock()
+	if failed(err) {
+		return nil, 0, err
+	}
+	written := rings.Finish(caller.Done) // also for a status that is not OK
+	if out = append(dst, out...); status == abi.StatusOK && !written {
+		return append(dst, stream.NotWritten...), abi.StatusCancelled, nil
+	}
+	return out, status, err
 }
 
 // View calls a function and returns its output in the lane's memory; see engine.Plugin. The lane is the view's until it
@@ -301,16 +393,24 @@ func (p *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.Vie
 	if err != nil {
 		return nil, 0, err
 	}
-	v, status, err := p.view(&caller, fn, in)
-	if err != nil {
+	v, status, err := p.view(&caller, nil, fn, in)
+	if failed(err) {
 		return nil, status, because(&caller, err)
 	}
-	return v, status, nil
+	return v, status, err
 }
 
 // view is View, which leaves to because what is missing in its error.
-func (p *Plugin) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	l, err := p.acquire(caller)
+func (p *Plugin) view(caller *callctx.Caller, s *session, fn engine.Fn, in []byte) (v *engine.View, status abi.Status, err error) {
+	err = p.patiently(caller, func() error {
+		v, status, err = p.tryView(caller, s, fn, in)
+		return err
+	})
+	return v, status, err
+}
+
+func (p *Plugin) tryView(caller *callctx.Caller, s *session, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
+	l, err := p.acquireFor(caller, s)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -321,26 +421,27 @@ func (p *Plugin) view(caller *callctx.Caller, fn engine.Fn, in []byte) (*engine.
 			c.end()
 		}
 	}()
-	out, status, err := c.call(fn, in, 0)
-	if err != nil {
+	out, status, err := c.call(lane.OpCall, fn, in, 0, 0)
+	if failed(err) {
 		return nil, status, err
 	}
 	held = true
 	c.over()
 	c.lane.settle()
-	return &engine.View{Bytes: out, Release: c.end}, status, nil
+	return &engine.View{Bytes: out, Release: c.end}, status, err
 }
 
 // call runs a function on the call's lane and returns its output, in the lane's memory.
-func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, error) {
-	expected := int(c.expected[fn].Load())
+func (c *call) call(op lane.Op, fn engine.Fn, in []byte, room int, flags uint32) ([]byte, abi.Status, error) {
+	expected := int(c.expected[fn.Index].Load())
 	room = min(max(room, expected, leastRoom), maxRoom)
 	area, err := c.lane.Room(len(in), room)
 	if err != nil {
 		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %d bytes: %v", len(in), err)}
 	}
 	copy(area, in)
-	c.lane.Call(lane.OpCall, uint32(fn), len(in), c.flags())
+	c.limited(fn)
+	c.lane.CallIn(c.inSession(), op, uint32(fn.Index), len(in), c.flags()|flags)
 	m, err := c.finish()
 	if err != nil {
 		return nil, 0, err
@@ -350,7 +451,7 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 	}
 	c.lane.worker.worked.Store(true)
 	if m.Status == int32(abi.StatusPanic) {
-		c.lane.worker.wears.Store(true)
+		c.wears()
 	}
 	out, err := c.lane.Output(m)
 	if err != nil {
@@ -367,10 +468,10 @@ func (c *call) call(fn engine.Fn, in []byte, room int) ([]byte, abi.Status, erro
 		if n <= longOutput {
 			n = 0
 		}
-		c.expected[fn].Store(uint32(n))
+		c.expected[fn.Index].Store(uint32(n))
 	}
-	if m.Status == int32(abi.StatusCancelled) && c.options.CallTimeout > 0 && c.wasOverdue() && !c.lane.caller.Ended() {
-		return nil, 0, &engine.Limited{Message: string(out), Limit: c.limit()}
+	if m.Status == int32(abi.StatusCancelled) && c.struck() {
+		return out, abi.StatusCancelled, fn.Limit
 	}
 	return out, abi.Status(m.Status), nil
 }
@@ -391,20 +492,34 @@ const batchLimit = 1 << 20
 
 // Batch calls a function with each input; see engine.Plugin.
 func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine.Batch) error {
-	b.Out, b.Records, b.Failed = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false
+	b.Out, b.Records, b.Failed, b.Limit = b.Out[:0], slices.Grow(b.Records[:0], len(in)), false, nil
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return err
 	}
+	if err := p.batch(&caller, nil, fn, in, b); err != nil {
+		return because(&caller, err)
+	}
+	return nil
+}
+
+// batch is Batch, which leaves to because what is missing in its error.
+func (p *Plugin) batch(caller *callctx.Caller, s *session, fn engine.Fn, in [][]byte, b *engine.Batch) error {
 	for len(in) > 0 {
 		n, size := 0, 0
 		for n < len(in) && (n == 0 || size+len(in[n]) <= batchLimit) && n < 1<<16 {
 			size += len(in[n])
 			n++
 		}
-		ran, full, err := p.part(&caller, fn, in[:n], b)
+		ran, full := 0, false
+		err := p.patiently(caller, func() (err error) {
+			var more int
+			more, full, err = p.part(caller, s, fn, in[ran:n], b)
+			ran += more
+			return err
+		})
 		if err != nil {
-			return because(&caller, err)
+			return err
 		}
 		in = in[ran:]
 		if ran < n && !full {
@@ -416,8 +531,8 @@ func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 
 // part runs some inputs of a batch in one message. full says that there was no room for the outputs of the rest. It leaves
 // to because what is missing in its error.
-func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
-	l, err := p.acquire(caller)
+func (p *Plugin) part(caller *callctx.Caller, s *session, fn engine.Fn, in [][]byte, b *engine.Batch) (ran int, full bool, err error) {
+	l, err := p.acquireFor(caller, s)
 	if err != nil {
 		return 0, false, err
 	}
@@ -432,7 +547,8 @@ func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 	p.mu.Lock()
 	l.batch = true
 	p.mu.Unlock()
-	l.Call(lane.OpBatch, uint32(fn), size, c.flags())
+	c.limited(fn)
+	l.CallIn(c.inSession(), lane.OpBatch, uint32(fn.Index), size, c.flags())
 	m, failed := c.finish()
 	switch failed.(type) {
 	case nil:
@@ -459,7 +575,10 @@ func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 	ran = len(b.Records) - before
 	panicked := func(r engine.Record) bool { return r.Status == abi.StatusPanic }
 	if b.Failed && slices.ContainsFunc(b.Records[before:], panicked) {
-		l.worker.wears.Store(true)
+		c.wears()
+	}
+	if c.struck() {
+		b.Limit = fn.Limit
 	}
 	if failed != nil {
 		return ran, false, c.ofBatch(failed)
@@ -469,7 +588,7 @@ func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 	}
 	if ran < len(in) && !caller.Ended() {
 		if c.wasOverdue() {
-			return ran, false, &engine.Ended{Cause: c.limit()}
+			return ran, false, &engine.Ended{Cause: fn.Limit}
 		}
 		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
 	}
@@ -478,7 +597,7 @@ func (p *Plugin) part(caller *callctx.Caller, fn engine.Fn, in [][]byte, b *engi
 
 // ofBatch judges a batch's failure once its records were looked at.
 func (c *call) ofBatch(failed error) error {
-	if _, start := failed.(*engine.StartError); start && !c.panicked() {
+	if _, start := failed.(*engine.StartError); (start || failed == errPoisoned) && !c.panicked() {
 		return c.garbage(errors.New("an instance that could not be started again, which none has to be"))
 	}
 	return failed
@@ -492,8 +611,8 @@ func (p *Plugin) Isolation() engine.Isolation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := engine.Isolation{Attempt: p.attempt}
-	if p.worker != nil && !p.worker.dead.Load() {
-		i.PID, i.Layers = p.worker.pid(), slices.Clone(p.worker.layers)
+	if p.seat != nil && !p.seat.worker.dead.Load() {
+		i.PID, i.Layers = p.seat.worker.pid(), slices.Clone(p.seat.worker.layers)
 	}
 	return i
 }
@@ -501,18 +620,13 @@ func (p *Plugin) Isolation() engine.Isolation {
 // Close ends the plug-in; see engine.Plugin.
 func (p *Plugin) Close() error { return p.Shutdown(context.Background()) }
 
-// Shutdown is Close within the time that ctx gives; see engine.Plugin. When ctx ends the worker is killed, and the calls
-// that are in it end.
-func (p *Plugin) Shutdown(ctx context.Context) error {
-	caller, err := callctx.Ask(ctx)
-	if err != nil && err != engine.ErrTooDeep {
-		return err
-	}
+// beginClose refuses new calls, and has Close's work done in the background, unless that has begun.
+func (p *Plugin) beginClose() {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
 		p.closing = true
 		close(p.closed)
-		p.giveUpLaunch()
+		p.giveUpOpening()
 		p.wakeAll()
 		if p.calls == 0 && p.starting == nil {
 			close(p.drained)
@@ -523,6 +637,16 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 			close(p.over)
 		}()
 	})
+}
+
+// Shutdown is Close within the time that ctx gives; see engine.Plugin. When ctx ends the worker is killed, and the calls
+// that are in it end.
+func (p *Plugin) Shutdown(ctx context.Context) error {
+	caller, err := callctx.Ask(ctx)
+	if err != nil && err != engine.ErrTooDeep {
+		return err
+	}
+	p.beginClose()
 	select {
 	case <-p.over:
 		return p.closeErr
@@ -567,26 +691,44 @@ func (p *Plugin) close() (err error) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.worker != nil {
-			p.cut = p.worker
+		if p.seat != nil {
+			p.cut = p.seat.worker
 		}
 		reason := "killed by the host, because the context of Shutdown had ended"
 		if what := (&engine.Unfinished{Calls: p.calls - p.views, Views: p.views}).What(); what != "" {
 			reason += ", with " + what
 		}
 		for _, w := range p.unburied {
-			w.leave(reason)
+			// A view needs no worker: others that are in it go on.
+			if w.seatOf(p) != nil && (len(w.seats) == 1 || p.calls == 0 || p.calls > p.views) {
+				w.leave(reason, p)
+			}
 		}
 	}()
 	<-p.drained
 	p.mu.Lock()
-	w, cut := p.worker, p.cut
-	p.worker = nil
-	left := slices.Clone(p.unburied)
+	s, cut := p.seat, p.cut
+	p.seat = nil
+	p.mu.Unlock()
+	p.setup.Lock()
+	others := p.users > 1
+	p.setup.Unlock()
+	p.mu.Lock()
+	var left []*worker
+	if !others {
+		left = slices.Clone(p.unburied)
+	}
 	p.mu.Unlock()
 	switch {
-	case w != nil:
-		err = w.stop()
+	case s != nil:
+		err = s.stop()
+		p.hosted.Load()
+		p.mu.Lock()
+		last := s.worker.retired
+		p.mu.Unlock()
+		if others && last {
+			left = append(left, s.worker)
+		}
 	case cut != nil:
 		crash := cut.report()
 		crash.Unasked = true
@@ -600,6 +742,6 @@ func (p *Plugin) close() (err error) {
 		}
 		left[0].output.flush()
 	}
-	p.program.close() // nothing is started any more
+	p.leave()
 	return err
 }

@@ -26,7 +26,7 @@ type diary struct {
 	lines []string
 }
 
-func (d *diary) Log(_ context.Context, _ abi.Level, text []byte) {
+func (d *diary) Log(_ context.Context, _ abi.Level, text, _ []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lines = append(d.lines, string(text))
@@ -44,16 +44,16 @@ func stillPlugin(t *testing.T, host engine.Host) *Plugin {
 	o := Options{MaxMessage: 1 << 20, Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 100, Suspend: time.Minute}}
 	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 1})
 	p.run = func(*worker) (child, error) { return &still{ended: make(chan struct{})}, nil }
-	p.open = func(w *worker) error {
+	p.open = func(s *seat) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		w.offer(w.addLane())
+		s.worker.offer(s.worker.addLane())
 		return nil
 	}
 	p.halt = func(c *call) error { c.lane.worker.process.(*still).die(); return nil }
-	first, err := p.launch()
+	_, err := p.launch()
 	require.NoError(t, err)
-	p.opened(first)
+	p.opened()
 	return p
 }
 
@@ -142,25 +142,25 @@ func TestDeathBesideACall(t *testing.T) {
 func TestAbandonedTooLate(t *testing.T) {
 	for _, when := range []string{"before it is known to be open", "after"} {
 		t.Run(when, func(t *testing.T) {
-			p, first, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
+			p, _, err := pluginFor(t, &victim{t: t, most: 1 << 20}, tame, nil)
 			require.NoError(t, err)
 			if when == "after" {
-				p.opened(first)
+				p.opened()
 				p.abandon()
 			} else {
 				p.abandon()
-				p.opened(first)
+				p.opened()
 			}
 			for _, w := range []string{"the first worker", "the second"} {
 				within(t, w, func() {
-					out, _, err := p.Append(context.Background(), 0, nil, []byte(w))
+					out, _, err := p.Append(context.Background(), engine.Fn{}, nil, []byte(w))
 					require.NoError(t, err)
 					assert.Equal(t, w, string(out))
 				})
 				p.mu.Lock()
 				now := p.worker
 				p.mu.Unlock()
-				now.kill("")
+				now.kill("", nil)
 			}
 		})
 	}

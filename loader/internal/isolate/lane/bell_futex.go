@@ -47,8 +47,8 @@ func (b *bell) alarm(word *atomic.Uint32) { b.ring(word) }
 
 // bells are the bells of one side.
 type bells struct {
-	list [MaxLanes + 1]bell // the last is the header's
-	lost chan error         // nil: there is nothing to lose
+	list [bellCount]bell // of the lanes, the header, and the lanes' rings
+	lost chan error      // nil: there is nothing to lose
 }
 
 // bellPipes is how many pipes this platform's bells need in each direction.

@@ -22,9 +22,9 @@ type bell struct {
 // bells are the bells of one side, over one pipe in each direction.
 type bells struct {
 	out   *os.File
-	lost  chan error         // gets why nothing more comes from the other side
-	list  [MaxLanes + 1]bell // the last is the header's
-	queue chan uint16        // of the host: what is to be rung, each bell once, so that there is always room
+	lost  chan error      // gets why nothing more comes from the other side
+	list  [bellCount]bell // of the lanes, the header, and the lanes' rings
+	queue chan uint16     // of the host: what is to be rung, each bell once, so that there is always room
 }
 
 // bellPipes is how many pipes this platform's bells need in each direction.

@@ -3,6 +3,7 @@ package lane
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -106,9 +107,11 @@ type HostLane struct {
 	bell *bell
 	spin spinner
 
-	extents [2]*extent // by Region; nil where the room in the lane itself is used
-	outAt   int        // where in RegionCall the room for the output begins
-	out     []byte     // the room for the output
+	extents [regions]*extent // by Region; nil where the room in the lane itself is used
+	outAt   int              // where in RegionCall the room for the output begins
+	out     []byte           // the room for the output
+
+	streams atomic.Pointer[HostStreams] // of the call; nil where it has none
 }
 
 // bytes returns the memory of a region.
@@ -118,8 +121,10 @@ func (l *HostLane) bytes(r Region) []byte {
 		return l.extents[r].bytes
 	case r == RegionCall:
 		return l.call
-	default:
+	case r == RegionUp:
 		return l.lane.up
+	default:
+		return nil
 	}
 }
 
@@ -148,18 +153,23 @@ func (l *HostLane) drop(r Region) {
 func (l *HostLane) Trim() {
 	l.drop(RegionCall)
 	l.drop(RegionUp)
+	l.drop(RegionOut)
+	l.drop(RegionStreams)
 	l.out = nil
 }
 
 // Extended reports whether there is something for Trim.
 func (l *HostLane) Extended() int {
-	return len(l.bytes(RegionCall)) - callArea + len(l.bytes(RegionUp)) - upArea
+	return len(l.bytes(RegionCall)) - callArea + len(l.bytes(RegionUp)) - upArea + len(l.bytes(RegionOut)) + len(l.bytes(RegionStreams))
 }
 
 // Room makes room for a call: in is where its input of inLen bytes is to be written; its output gets at least outLen
 // bytes.
 func (l *HostLane) Room(inLen, outLen int) (in []byte, err error) {
 	at := (uint64(inLen) + align - 1) &^ (align - 1)
+	if at+uint64(outLen) > uint64(len(l.bytes(RegionCall))) { // what the call before asked for, this one has from the beginning
+		l.drop(RegionOut)
+	}
 	if err := l.ensure(RegionCall, at+uint64(outLen)); err != nil {
 		return nil, err
 	}
@@ -170,13 +180,23 @@ func (l *HostLane) Room(inLen, outLen int) (in []byte, err error) {
 }
 
 // Call hands the turn to the worker, with the input that was written to what Room returned.
-func (l *HostLane) Call(op Op, fn uint32, inLen int, flags uint32) {
-	m := Message{Op: op, Fn: fn, Flags: flags, Len: uint64(inLen), OutAt: uint64(l.outAt), OutCap: uint64(len(l.out))}
+func (l *HostLane) Call(op Op, fn uint32, inLen int, flags uint32) { l.CallIn(0, op, fn, inLen, flags) }
+
+// CallIn is Call in a session.
+func (l *HostLane) CallIn(session uint32, op Op, fn uint32, inLen int, flags uint32) {
+	m := Message{Op: op, Fn: fn, Status: int32(session), Flags: flags, Len: uint64(inLen), OutAt: uint64(l.outAt), OutCap: uint64(len(l.out))}
 	m.Extent, m.Size = l.place(RegionCall)
+	m.Streams, _ = l.place(RegionStreams)
 	l.drop(RegionUp) // the worker takes it that a call begins without
 	l.cancel.Store(0)
+	l.done.Store(0)
+	l.total.Store(0)
+	l.loaded.Store(0)
 	l.post(&m)
 }
+
+// Progress returns the words that say how far the call is. They are the worker's to write, at any time.
+func (l *HostLane) Progress() (done, total *atomic.Uint64) { return &l.done, &l.total }
 
 // place says to the worker where a region is.
 func (l *HostLane) place(r Region) (id, size uint64) {
@@ -224,7 +244,7 @@ func (l *HostLane) Output(m Message) ([]byte, error) {
 	return l.out[:m.Len:m.Len], nil
 }
 
-// UpInput returns what the plug-in passes to a host function or to the log. It is the worker's memory.
+// UpInput returns what the plug-in passes to a host function or to the log, its fields included. It is the worker's memory.
 func (l *HostLane) UpInput(m Message) ([]byte, error) {
 	b := l.bytes(RegionUp)
 	if m.Len > uint64(len(b)) {
@@ -246,25 +266,65 @@ func (l *HostLane) Answer(status int32, out []byte) error {
 }
 
 // Grow answers OpGrow: it makes room for m.Len bytes in a region of the worker's choice, limit at most. The worker is told
-// of no room where there is none to be had.
+// of no room where there is none to be had. What it wants to keep of the output is copied to the new room.
 func (l *HostLane) Grow(m Message, limit uint64) error {
-	region, n := Region(m.Fn), m.Len
-	if region > RegionUp {
+	region, n, keep := Region(m.Fn), m.Len, m.OutAt
+	switch {
+	case region != RegionUp && region != RegionOut:
 		return fmt.Errorf("the region %d", region)
+	case keep > 0 && (region != RegionOut || keep > uint64(len(l.out)) || keep > n):
+		return fmt.Errorf("%d bytes to keep of an output in a room of %d", keep, len(l.out))
 	}
 	answer := Message{Op: OpAnswer}
-	if n <= limit && l.ensure(region, n) == nil {
-		answer.Extent, answer.Size = l.place(region)
-		if region == RegionCall {
-			l.outAt, l.out = 0, l.bytes(region)
+	if n <= limit {
+		if region == RegionUp {
+			if l.ensure(region, n) == nil {
+				answer.Extent, answer.Size = l.place(region)
+			}
+		} else if l.growOut(n, keep) == nil {
+			answer.Extent, answer.Size = l.place(region)
 		}
 	}
 	l.post(&answer)
 	return nil
 }
 
+// growOut makes RegionOut the room for the output, n bytes at least, which begins with keep bytes of the room before.
+func (l *HostLane) growOut(n, keep uint64) error {
+	before := l.extents[RegionOut]
+	if before != nil && before.size >= n {
+		if !raw.SameMemory(l.out, before.bytes) {
+			copy(before.bytes, l.out[:keep])
+			l.out = before.bytes
+		}
+		return nil
+	}
+	e, err := l.host.memory.alloc(n)
+	if err != nil {
+		return err
+	}
+	copy(e.bytes, l.out[:keep])
+	l.drop(RegionOut) // which may be the room before
+	l.extents[RegionOut], l.out = e, e.bytes
+	return nil
+}
+
 // Cancel sets the call's cancellation word. It may be called at any time; a call that begins clears it.
-func (l *HostLane) Cancel() { l.cancel.Store(1) }
+func (l *HostLane) Cancel() {
+	l.cancel.Store(1)
+	if h := l.streams.Load(); h != nil {
+		h.wake()
+	}
+}
+
+// Loaded returns what is added to the own addresses of the library that the lane's OpOpen has loaded, or 0. It is the worker's word.
+func (l *HostLane) Loaded() uint64 { return l.loaded.Load() }
+
+// Ends reports whether what the lane is for between calls comes to its end. It is the worker's word.
+func (l *HostLane) Ends() bool { return l.done.Load() != 0 }
+
+// Index returns the lane's number.
+func (l *HostLane) Index() int { return l.index }
 
 // Alarm has an Await that sleeps look again at once. It may be called at any time.
 func (l *HostLane) Alarm() { l.bell.alarm(&l.turn) }

@@ -36,7 +36,10 @@ const (
 	align       = 64                   // of the output's room: the plug-in's and the host's bytes share no cache line
 )
 
-const magic = 0x31_52_52_46 // "FRR1": the header's first word; the version of this layout
+// bellCount is how many bells a side has: one for each lane, one for the header, two for the rings of each lane's streams.
+const bellCount = MaxLanes + 1 + 2*MaxLanes
+
+const magic = 0x33_52_52_46 // "FRR3": the header's first word; the version of this layout
 
 // The turns. No memory that is filled with one byte reads as one of them.
 const (
@@ -67,7 +70,7 @@ type FaultReport struct {
 	Signal  uint32
 	Address uint64 // that the instruction could not use, or its own
 	PC, SP  uint64 // of the thread
-	Base    uint64 // what is added to the library's own addresses, or 0; written before there is a fault where the library is loaded
+	Base    uint64 // of the library whose constructors run, where one is loaded: what is added to its own addresses; or 0
 }
 
 // control is the first part of a lane.
@@ -81,7 +84,10 @@ type control struct {
 	hostCPU      atomic.Uint32 // on which processor the host spins, counted from 1; 0 when that is not known
 	hostTook     atomic.Uint32 // how long the host had the turn, in ns, when the worker slept meanwhile
 	workerTook   atomic.Uint32 // how long the worker had it, when the host slept
-	_            [9]uint32
+	_            uint32
+	done, total  atomic.Uint64 // R30: how far the call is; the plug-in writes them
+	loaded       atomic.Uint64 // of OpOpen: what is added to the library's own addresses once it is loaded; the worker writes it
+	_            [2]uint32
 	down         Message // the host writes it while it has the turn
 	up           Message // the worker writes it while it has the turn
 }
@@ -91,11 +97,18 @@ type Op uint32
 
 // What the host sends.
 const (
-	OpOpen   Op = 1 + iota // load the plug-in and start it; the input is a JSON Open
-	OpStop                 // stop the plug-in
-	OpCall                 // call function Fn
-	OpBatch                // call function Fn with each input; see batch.go
-	OpAnswer               // of an upcall: Status and the result of a host function, or the region of OpGrow
+	OpOpen       Op = 1 + iota // load the plug-in and start it; the input is a JSON Open
+	OpStop                     // stop the plug-in, and end the process
+	OpCall                     // call function Fn
+	OpBatch                    // call function Fn with each input; see batch.go
+	OpStream                   // call function Fn, with streams; see stream.go
+	OpSession                  // start session Status; the input is 0, or 1 and its settings
+	OpEndSession               // stop session Status
+	OpConfigure                // give the input to all instances as their settings
+	OpSave                     // save the state of all instances; the output is as a batch's input, see package wire
+	OpClose                    // stop the plug-in; others go on
+	OpBetween                  // nothing of the plug-in's: the lane is for what it does between calls, until OpDone
+	OpAnswer                   // of an upcall: Status and the result of a host function, or the region of OpGrow
 )
 
 // What the worker sends.
@@ -103,15 +116,16 @@ const (
 	OpDone     Op = 101 + iota // the call is over: Status, and the output in the call's region
 	OpFailed                   // the call is over without a status: Fn is a Failure
 	OpHostCall                 // call host function Fn; the input is in the region for host functions
-	OpLog                      // a log line of level Fn
-	OpGrow                     // Len bytes of room are needed in region Fn
+	OpLog                      // a log line of level Fn; its fields begin at OutAt
+	OpGrow                     // Len bytes of room are needed in region Fn, of which the first OutAt are those of the output's room before
+	OpMore                     // another lane is needed for OpBetween; the answer's output is its number
 	OpLayers                   // while it opens the plug-in, once, before anything of the library runs: what shuts the worker in
 )
 
 // Failure says why there is no status.
 type Failure uint32
 
-// The failures. All but the first three have a text: JSON of the error.
+// The failures. All but the first three and the last have a text: JSON of the error.
 const (
 	FailedClosed    Failure = 1 + iota
 	FailedReentrant         // every instance is in use
@@ -120,19 +134,39 @@ const (
 	FailedRule              // an engine.Violation
 	FailedStart             // an engine.StartError
 	FailedOpen              // an inspect.Error
+	FailedPoisoned          // without a text: the instance has panicked, and is in use; the host is to wait until it can be started anew
+	FailedLost              // without a text: the session's instance is gone
 )
 
-// Region is one of the two parts of a lane that hold payloads.
+// Region is one of the parts of a lane that hold payloads.
 type Region uint32
 
-// The regions: of the call itself, and of the host functions that it calls.
+// The regions: of the call itself, of the host functions that it calls, of an output that has no room beside the call's
+// input, and of a call's streams. The last two have no room in the lane itself.
 const (
 	RegionCall Region = iota
 	RegionUp
+	RegionOut
+	RegionStreams
+	regions
 )
 
 // Flags of a message.
-const FlagNested = 1 // the call comes from a host function that this plug-in called
+const (
+	FlagNested   = 1 << iota // the call comes from a host function that this plug-in called
+	FlagProgress             // the host looks how far the call is
+	FlagIn                   // of OpStream: the call has an input stream
+	FlagOut                  // of OpStream: the call has an output stream
+)
+
+// pluginShift is where in a message's flags the number of the plug-in begins that a message of the host's is for.
+const pluginShift = 16
+
+// For returns the flags of a message with the number of the plug-in that it is for.
+func For(plugin uint16, flags uint32) uint32 { return uint32(plugin)<<pluginShift | flags }
+
+// Plugin returns the number of the plug-in that a message of the host's is for.
+func (m *Message) Plugin() uint16 { return uint16(m.Flags >> pluginShift) }
 
 // Message is what one side tells the other.
 //
@@ -140,14 +174,15 @@ const FlagNested = 1 // the call comes from a host function that this plug-in ca
 type Message struct {
 	Op     Op
 	Fn     uint32 // a function, an ordinal, a level, a region or a failure
-	Status int32
-	Flags  uint32
+	Status int32  // of what comes from the worker; of a call from the host, its session, or 0
+	Flags  uint32 // of what comes from the host, with the plug-in that it is for; see For
 	Extent uint64 // the number of the region's extent, or 0 for the room in the lane itself
 	Size   uint64 // of the extent, in bytes
 	Len    uint64 // of the input, the output or the text, in bytes
 	OutAt  uint64 // where in the region the room for the output begins; of OpFailed: where in the output the text begins
 	OutCap uint64 // of the room for the output, in bytes
-	_      uint64
+
+	Streams uint64 // of OpStream: the number of the extent of RegionStreams
 }
 
 var _ [64 - unsafe.Sizeof(Message{})]struct{}

@@ -201,7 +201,7 @@ func TestHostFunctions(t *testing.T) {
 				assert.NoError(t, err)
 				assert.Equal(t, int32(i), status)
 				assert.True(t, bytes.Equal(append(bytes.Clone(mine), mine...), out), "thread %d, %d bytes", i, len(in))
-				assert.NoError(t, l.Log(uint32(i), mine))
+				assert.NoError(t, l.Log(uint32(i), mine, nil))
 			}()
 		}
 		wg.Wait()
@@ -265,7 +265,7 @@ func TestGrowsBounded(t *testing.T) {
 		if n <= limit {
 			distinct[extentSize(n)] = true
 		}
-		require.NoError(t, l.Grow(Message{Fn: uint32(random.IntN(2)), Len: n}, limit))
+		require.NoError(t, l.Grow(Message{Fn: uint32(RegionUp) + uint32(random.IntN(2)), Len: n}, limit))
 		assert.LessOrEqual(t, l.Extended(), 2*int(extentSize(limit)))
 		if random.IntN(4) == 0 {
 			l.Trim()
@@ -276,7 +276,8 @@ func TestGrowsBounded(t *testing.T) {
 		all += 2 * size // one for each region
 	}
 	assert.LessOrEqual(t, h.memory.tail, start+all)
-	assert.ErrorContains(t, l.Grow(Message{Fn: 2, Len: 1}, limit), "region")
+	assert.ErrorContains(t, l.Grow(Message{Fn: uint32(RegionCall), Len: 1}, limit), "region")
+	assert.ErrorContains(t, l.Grow(Message{Fn: uint32(RegionStreams), Len: 1}, limit), "region")
 	assert.ErrorContains(t, l.Grow(Message{Fn: math.MaxUint32, Len: 1}, limit), "region")
 }
 
@@ -683,7 +684,7 @@ func TestBytesAfterFailedMapping(t *testing.T) {
 			}
 			return nil
 		}},
-		{"of a log line", func(l *WorkerLane) error { return l.Log(1, long) }, func(Message) []byte { return nil }},
+		{"of a log line", func(l *WorkerLane) error { return l.Log(1, long, nil) }, func(Message) []byte { return nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, w := pair(t)

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -89,8 +90,8 @@ type WorkerLane struct {
 	bell   *bell
 	spin   spinner
 
-	mapped [2]mapped // by Region: the extent that is mapped
-	room   []byte    // for the output
+	mapped [regions]mapped // by Region: the extent that is mapped
+	room   []byte          // for the output
 
 	asking sync.Mutex // host functions are called one after the other
 	where  Message    // where the host said last that RegionUp is; guarded by asking
@@ -106,6 +107,9 @@ var ErrGarbage = errors.New("the memory shared with the host was overwritten")
 
 // Word returns the call's cancellation word, which the host sets.
 func (l *WorkerLane) Word() *atomic.Uint32 { return &l.cancel }
+
+// Progress returns the first of two words, for how far the call is.
+func (l *WorkerLane) Progress() *atomic.Uint64 { return &l.done }
 
 // Next waits for the host's next call and returns it with its input and the room for its output. An error other than
 // ErrGarbage says that there is no memory to map them; Fail then ends the call.
@@ -138,14 +142,22 @@ func (l *WorkerLane) await() (Message, error) {
 // before is not used any more.
 func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
 	old := &l.mapped[r]
-	if old.bytes != nil && (old.id != m.Extent || uint64(len(old.bytes)) != m.Size) {
+	other := old.bytes != nil && (old.id != m.Extent || uint64(len(old.bytes)) != m.Size)
+	if other && r == RegionOut { // what a call has as its room stays mapped where no other can be had
+		b, err := l.worker.memory.extent(m.Extent, m.Size)
+		if err != nil {
+			return nil, err
+		}
+		l.worker.memory.drop(old.bytes)
+		*old = mapped{m.Extent, b}
+	} else if other {
 		l.worker.memory.drop(old.bytes)
 		*old = mapped{}
 	}
 	switch {
 	case m.Extent == 0 && r == RegionCall:
 		return l.call, nil
-	case m.Extent == 0:
+	case m.Extent == 0 && r == RegionUp:
 		return l.lane.up, nil
 	case old.bytes == nil:
 		b, err := l.worker.memory.extent(m.Extent, m.Size)
@@ -205,11 +217,19 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 	return l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
 }
 
-// Room makes room for an output of n bytes, in the host's memory, and returns it. What Next returned is not used any more.
-// Done and Fail copy nothing that lies in it. The error says that there is none.
-func (l *WorkerLane) Room(n int) ([]byte, error) {
+// Room makes room for an output of n bytes, in the host's memory, and returns it; it begins with the first keep bytes of the room
+// that there was, which is not used any more. Done and Fail copy nothing that lies in it. The error says that there is none.
+// It may be called by any goroutine while the lane's call runs.
+func (l *WorkerLane) Room(keep, n int) ([]byte, error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	return l.makeRoom(keep, n)
+}
+
+// makeRoom is Room for who has asking, or has the lane alone.
+func (l *WorkerLane) makeRoom(keep, n int) ([]byte, error) {
 	if n > len(l.room) {
-		room, err := l.grow(RegionCall, n)
+		room, err := l.grow(RegionOut, keep, n)
 		if err != nil {
 			if err != l.worker.noRoom {
 				l.room = nil // the host has the room elsewhere by now
@@ -226,7 +246,7 @@ func (l *WorkerLane) write(out []byte) error {
 	if len(out) == 0 || len(out) <= len(l.room) && raw.SameMemory(out, l.room) {
 		return nil // an empty room may seem to begin anywhere
 	}
-	room, err := l.Room(len(out))
+	room, err := l.makeRoom(0, len(out))
 	if err != nil {
 		return err
 	}
@@ -234,9 +254,9 @@ func (l *WorkerLane) write(out []byte) error {
 	return nil
 }
 
-// grow asks the host for n bytes in a region.
-func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
-	if err := l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n)}); err != nil {
+// grow asks the host for n bytes in a region, with keep bytes of the output's room before.
+func (l *WorkerLane) grow(r Region, keep, n int) ([]byte, error) {
+	if err := l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n), OutAt: uint64(keep)}); err != nil {
 		return nil, err
 	}
 	m, err := l.await()
@@ -255,24 +275,51 @@ func (l *WorkerLane) grow(r Region, n int) ([]byte, error) {
 // HostCall calls a host function. The output is the caller's. It may be called by any goroutine while the lane's call
 // runs.
 func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int32, err error) {
-	return l.ask(&Message{Op: OpHostCall, Fn: ordinal}, in)
+	return l.ask(&Message{Op: OpHostCall, Fn: ordinal}, in, nil)
 }
 
-// Log gives a log line to the host, as HostCall does. A line that the host has no room for is cut, and says so at its end.
-func (l *WorkerLane) Log(level uint32, text []byte) error {
-	_, _, err := l.ask(&Message{Op: OpLog, Fn: level}, text)
+// Log gives a log line with its fields to the host, as HostCall does. A line that the host has no room for is cut, and says so at its
+// end; fields that it has no room for are left out.
+func (l *WorkerLane) Log(level uint32, text, fields []byte) error {
+	_, _, err := l.ask(&Message{Op: OpLog, Fn: level}, text, fields)
 	if err == nil || errors.Is(err, ErrGarbage) {
 		return err
 	}
-	_, _, err = l.ask(&Message{Op: OpLog, Fn: level}, Cut(text, upArea))
+	if len(fields) > upArea/2 {
+		fields = nil
+	}
+	_, _, err = l.ask(&Message{Op: OpLog, Fn: level}, Cut(text, upArea-len(fields)), fields)
 	return err
 }
 
 // Layers tells the host what shuts the worker in, and returns when the host knows.
 func (l *WorkerLane) Layers(list []byte) error {
-	_, _, err := l.ask(&Message{Op: OpLayers}, list)
+	_, _, err := l.ask(&Message{Op: OpLayers}, list, nil)
 	return err
 }
+
+// More asks the host for another lane for what the plug-in does between calls, and returns its number.
+func (l *WorkerLane) More() (int, error) {
+	out, status, err := l.ask(&Message{Op: OpMore}, nil, nil)
+	switch {
+	case err != nil:
+		return 0, err
+	case status != 0:
+		return 0, l.worker.noRoom
+	case len(out) != 4:
+		return 0, ErrGarbage
+	}
+	return int(binary.LittleEndian.Uint32(out)), nil
+}
+
+// Index returns the lane's number.
+func (l *WorkerLane) Index() int { return l.index }
+
+// Loaded tells the host where the library is that the lane's OpOpen has loaded.
+func (l *WorkerLane) Loaded(base uint64) { l.loaded.Store(base) }
+
+// End tells the host that what the lane is for between calls comes to its end: what runs for it there is asked to stop.
+func (l *WorkerLane) End() { l.done.Store(1) }
 
 // Cut returns text where it has no more than n bytes, and else its beginning, with what was cut off said behind it. That is
 // longer than n where n is not enough for these words.
@@ -288,7 +335,7 @@ func Cut(text []byte, n int) []byte {
 	return append(text[:end:end], mark...)
 }
 
-func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err error) {
+func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int32, err error) {
 	l.asking.Lock()
 	defer l.asking.Unlock()
 	// Not what was mapped the last time: the host takes its input from where it has the region now, also when it could
@@ -297,13 +344,14 @@ func (l *WorkerLane) ask(m *Message, in []byte) (out []byte, status int32, err e
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(in) > len(region) {
-		if region, err = l.grow(RegionUp, len(in)); err != nil {
+	n := len(in) + len(fields)
+	if n > len(region) {
+		if region, err = l.grow(RegionUp, 0, n); err != nil {
 			return nil, 0, err
 		}
 	}
-	copy(region, in)
-	m.Len = uint64(len(in))
+	copy(region[copy(region, in):], fields)
+	m.Len, m.OutAt = uint64(n), uint64(len(in))
 	if err := l.post(m); err != nil {
 		return nil, 0, err
 	}

@@ -19,10 +19,12 @@ import (
 // Open is the input of lane.OpOpen, as JSON.
 type Open struct {
 	Path      []byte          // of the library, absolute; any bytes, as file names are
-	Copy      []byte          // the path of the copy that is loaded; "" where its descriptor was inherited
+	Copy      []byte          // the path of the copy that is loaded; "" where its descriptor is handed over
 	Held      bool            // the descriptor is that of the library's file, not of a copy in memory
+	Unload    bool            // give the code back when the plug-in is closed and others go on
 	Instances int             // how many to start
 	Config    []byte          // what ferrule_start gets
+	State     [][]byte        // what ferrule_resume gets, by instance; null is nothing
 	Libraries []Library       // that the library brings along and that a sandbox is to let it read
 	Contents  []string        // Contents of the library
 	Sandbox   json.RawMessage // what the sandbox is to be; null without one
@@ -40,7 +42,7 @@ type Library struct {
 // treats it as a different library, whatever its path.
 func Contents(lib *inspect.Library) []string {
 	list := []string{lib.Manifest.Name, fmt.Sprint(lib.Manifest.Threads)}
-	for kind, symbols := range [][]abi.Symbol{lib.Funcs, lib.Hooks, lib.Imports} {
+	for kind, symbols := range [][]abi.Symbol{lib.Funcs, lib.Hooks, lib.Imports, lib.Wants} {
 		for _, s := range symbols {
 			list = append(list, fmt.Sprint(kind, " ", s.Name))
 		}
@@ -50,7 +52,8 @@ func Contents(lib *inspect.Library) []string {
 
 // Opened is the output of lane.OpOpen, as JSON.
 type Opened struct {
-	Deaf bool // threads of the plug-in's own wait for ever when they use a host service
+	Deaf bool   // threads of the plug-in's own wait for ever when they use a host service
+	Base uint64 // what is added to the library's own addresses; 0 where that is not known
 }
 
 // openError is an inspect.Error.
@@ -61,6 +64,7 @@ type openError struct {
 
 // startError is an engine.StartError.
 type startError struct {
+	Symbol    string
 	Status    abi.Status
 	Message   []byte // the plug-in's, in UTF-8 or not
 	Violation *engine.Violation
@@ -114,7 +118,7 @@ func ParseOpenError(data []byte, path string) (*inspect.Error, error) {
 
 // StartError writes an engine.StartError as JSON.
 func StartError(e *engine.StartError) []byte {
-	s := startError{Status: e.Status, Message: []byte(e.Message[:min(len(e.Message), maxText/2)])}
+	s := startError{Symbol: e.Symbol, Status: e.Status, Message: []byte(e.Message[:min(len(e.Message), maxText/2)])}
 	errors.As(e.Err, &s.Violation)
 	return mustJSON(s)
 }
@@ -126,6 +130,9 @@ func ParseStartError(data []byte) (*engine.StartError, error) {
 		return nil, err
 	}
 	e := &engine.StartError{Status: s.Status, Message: string(s.Message)}
+	if s.Symbol == abi.SymbolResume { // no other is told apart
+		e.Symbol = s.Symbol
+	}
 	switch {
 	case s.Violation != nil:
 		e.Err = s.Violation

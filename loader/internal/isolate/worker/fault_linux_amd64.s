@@ -30,7 +30,7 @@ TEXT ·faultHandler(SB), NOSPLIT|NOFRAME, $0
 	MOVQ 160(R14), AX       // rsp
 	MOVQ AX, 32(BX)
 	CMPQ 40(BX), $0
-	JNE  whole              // the library is loaded, and this is known
+	JNE  whole              // it is known
 	MOVQ ·faultNext(SB), AX
 	TESTQ AX, AX
 	JZ   whole

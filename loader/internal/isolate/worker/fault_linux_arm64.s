@@ -31,7 +31,7 @@ claim:
 	MOVD 432(R11), R14      // sp
 	MOVD R14, 32(R13)
 	MOVD 40(R13), R14
-	CBNZ R14, whole         // the library is loaded, and this is known
+	CBNZ R14, whole         // it is known
 	MOVD ·faultNext(SB), R14
 	CBZ  R14, whole
 	MOVD 0(R14), R14        // its link: a constructor runs

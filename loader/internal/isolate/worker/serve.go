@@ -3,12 +3,14 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,11 +21,14 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/handover"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
+	"github.com/ferrule-dev/ferrule/loader/internal/panics"
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // Variable is the environment variable that makes a process a worker: Value's text.
@@ -35,7 +40,7 @@ var version = strconv.Itoa(mark.Version)
 const plain, sandboxed = "plain", "sandbox"
 
 // Value returns what Variable is set to for a worker that inherits these handles: the end of a pipe that the host holds
-// open as long as it lives, then what lane.Attach takes, and then, where a library is handed over so, its own.
+// open as long as it lives, then what lane.Attach takes, and then what handover.NewTaker does.
 func Value(sandbox bool, handles ...uintptr) string {
 	text := version + " " + plain
 	if sandbox {
@@ -68,7 +73,7 @@ func Requested() (worker, sandbox bool) {
 func Main(sandbox Sandbox) {
 	fields := strings.Fields(os.Getenv(Variable))
 	_ = os.Unsetenv(Variable)
-	if len(fields) != 3+lane.FilesOfWorker+libfile.Handoffs || fields[0] != version {
+	if len(fields) != 3+lane.FilesOfWorker+handover.FilesOfWorker || fields[0] != version {
 		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
 	}
 	var files []*os.File
@@ -101,9 +106,9 @@ func Main(sandbox Sandbox) {
 		}
 		fail(ExitLost, "the pipe that the host wakes this process by: "+err.Error())
 	}()
-	s := &server{memory: memory, sandbox: sandbox, admits: admits, alone: alone}
-	if libfile.Handoffs > 0 {
-		s.library = files[len(files)-1]
+	s := &server{memory: memory, sandbox: sandbox, admits: admits, alone: alone, libraries: handover.NewTaker(files[1+lane.FilesOfWorker:])}
+	for i := range s.between {
+		s.between[i], s.release[i] = make(chan *lane.WorkerLane, 1), make(chan struct{}, 1)
 	}
 	memory.Lanes(s.serve)
 }
@@ -113,59 +118,90 @@ func fail(code int, text string) {
 	os.Exit(code)
 }
 
-// server runs one plug-in for its host.
+// server runs plug-ins for its host.
 type server struct {
 	memory  *lane.Worker
 	sandbox Sandbox
-	admits  bool       // whether the plug-in's own threads can use host services
-	alone   bool       // whether the process has no descriptors but its own
-	mu      sync.Mutex // guards opening
-	library *os.File   // what to load, or nil where its path is sent
-	engine  atomic.Pointer[native.Plugin]
-	control controlContext
+	admits  bool // whether the plug-ins' own threads can use host services
+	alone   bool // whether the process has no descriptors but its own
+
+	loading   sync.Mutex // one library is loaded at a time; guards the next two
+	libraries *handover.Taker
+	begun     bool // the first library was about to be loaded, and the process is shut in
+
+	changing sync.Mutex // of plugins, which is read without
+	plugins  atomic.Pointer[plugins]
+
+	between [lane.MaxLanes]chan *lane.WorkerLane // get a lane that is for what the plug-in does between calls
+	release [lane.MaxLanes]chan struct{}         // get something when it is not any more
 }
 
 // serve serves one lane.
 func (s *server) serve(l *lane.WorkerLane) {
-	plain, nested := &laneContext{lane: l}, &laneContext{lane: l, nested: true}
+	patient := &laneContext{lane: l}  // of what is no call of a function
+	var contexts [1 << 2]*laneContext // of calls, by the message's flags
+	for flags := range contexts {
+		contexts[flags] = &laneContext{lane: l, nested: flags&lane.FlagNested != 0, progress: flags&lane.FlagProgress != 0, impatient: true}
+	}
 	var batch engine.Batch
 	var inputs [][]byte
 	for {
 		m, in, room, err := l.Next()
-		switch ctx := plain; {
+		switch ctx := contexts[m.Flags%uint32(len(contexts))]; {
 		case err != nil && !errors.Is(err, lane.ErrGarbage):
 			err = answer(l, nil, 0, tooLong(int(m.Len), err))
 		case err != nil:
-		case m.Op == lane.OpCall || m.Op == lane.OpBatch:
-			if m.Flags&lane.FlagNested != 0 {
-				ctx = nested
+		case m.Op == lane.OpCall || m.Op == lane.OpBatch || m.Op == lane.OpStream:
+			var e *native.Plugin
+			if p := s.plugin(&m); p == nil {
+			} else if e = p.engine; m.Status != 0 {
+				e = p.session(m).plugin
 			}
-			e := s.engine.Load()
 			switch {
 			case e == nil:
 				err = l.Fail(lane.FailedClosed, nil)
 			case m.Op == lane.OpCall:
-				out, status, failure := e.Append(ctx, engine.Fn(m.Fn), room[:0], in)
+				out, status, failure := e.Append(ctx, engine.Fn{Index: int(m.Fn)}, room[:0], in)
+				err = answer(l, out, status, failure)
+			case m.Op == lane.OpStream:
+				source, sink, failed := l.WorkerStreams(m)
+				if failed != nil {
+					err = answer(l, nil, 0, &engine.TooLong{Text: fmt.Sprintf("the call's streams: %v", failed)})
+					break
+				}
+				out, status, failure := e.StreamPieces(ctx, engine.Fn{Index: int(m.Fn)}, room[:0], in, source, sink)
 				err = answer(l, out, status, failure)
 			default:
 				if inputs, err = wire.ParseBatch(in, inputs[:0]); err != nil {
 					break
 				}
-				err = answerBatch(l, room, &batch, e.Batch(ctx, engine.Fn(m.Fn), inputs, &batch))
+				err = answerBatch(l, room, &batch, e.Batch(ctx, engine.Fn{Index: int(m.Fn)}, inputs, &batch))
 				if cap(batch.Out) > keepBatch {
 					batch.Out = nil
 				}
 			}
+		case m.Op == lane.OpSession:
+			err = s.newSession(l, m, patient, in)
+		case m.Op == lane.OpEndSession:
+			err = s.endSession(l, m)
+		case m.Op == lane.OpConfigure:
+			out, status, failure := s.known(&m).engine.Configure(patient, bytes.Clone(in))
+			err = answer(l, out, status, failure)
+		case m.Op == lane.OpSave:
+			err = s.save(l, m, patient)
+		case m.Op == lane.OpBetween:
+			s.between[l.Index()] <- l
+			<-s.release[l.Index()]
 		case m.Op == lane.OpOpen:
-			err = s.open(l, in)
+			err = s.open(l, &m, in)
 		case m.Op == lane.OpStop:
-			if e := s.engine.Load(); e != nil {
-				s.control.lane.Store(l)
-				_ = e.Close() // unloading is the system's, at the end of the process
-			}
+			s.close(l, &m) // unloading is the system's, at the end of the process
 			if err = l.Done(0, nil); err == nil {
 				leave()
 			}
+		case m.Op == lane.OpClose:
+			s.close(l, &m)
+			err = l.Done(0, nil)
 		default:
 			err = lane.ErrGarbage
 		}
@@ -190,7 +226,7 @@ func answerBatch(l *lane.WorkerLane, room []byte, batch *engine.Batch, failure e
 		return answer(batchAnswers{l, batch}, nil, 0, failure)
 	}
 	if n := wire.OutcomeSize(batch); n > len(room) { // written where it goes, and not copied there
-		if larger, err := l.Room(n); err == nil {
+		if larger, err := l.Room(0, n); err == nil {
 			room = larger
 		} else if errors.Is(err, lane.ErrGarbage) {
 			return err
@@ -218,14 +254,20 @@ func outputs(o *wire.Open) native.Outputs {
 	const stop = 16 << 20
 	return native.Outputs{MaxBatch: int(most), StopBatch: int(min(stop, most/2+1)),
 		Room: func(ctx context.Context, _ []byte, n int) ([]byte, error) {
-			room, err := laneOf(ctx).Room(n)
-			if errors.Is(err, lane.ErrGarbage) {
-				fail(ExitGarbage, err.Error())
-			} else if err != nil {
-				return nil, tooLong(n, err)
-			}
-			return room[:0], nil
-		}}
+			room, err := room(ctx, 0, n)
+			return room[:0], err
+		}, Grant: room}
+}
+
+// room returns the host's memory for an output of n bytes, with the first keep bytes of what was there for it before.
+func room(ctx context.Context, keep, n int) ([]byte, error) {
+	room, err := laneOf(ctx).Room(keep, n)
+	if errors.Is(err, lane.ErrGarbage) {
+		fail(ExitGarbage, err.Error())
+	} else if err != nil {
+		return nil, tooLong(n, err)
+	}
+	return room, nil
 }
 
 // copyShare is how much of the memory that a sandbox leaves the worker may go into one copy in Go's heap, in bytes. Such a
@@ -286,71 +328,102 @@ func answer(l answers, out []byte, status abi.Status, err error) error {
 		return l.Fail(lane.FailedReentrant, nil)
 	case errors.Is(err, engine.ErrClosed):
 		return l.Fail(lane.FailedClosed, nil)
+	case errors.Is(err, native.ErrPoisoned):
+		return l.Fail(lane.FailedPoisoned, nil)
+	case errors.Is(err, engine.ErrLost):
+		return l.Fail(lane.FailedLost, nil)
 	default:
 		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
 }
 
-// open loads the plug-in and starts its instances.
-func (s *server) open(l *lane.WorkerLane, in []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.engine.Load() != nil {
-		return lane.ErrGarbage
-	}
+// open loads a plug-in and starts its instances.
+func (s *server) open(l *lane.WorkerLane, m *lane.Message, in []byte) error {
 	var o wire.Open
 	if err := wire.Unmarshal(in, &o); err != nil {
 		return err
 	}
-	s.control.lane.Store(l)
-	s.memory.Bounds(o.Longest, o.Memory, admit(o.Memory))
-	var layers []string
-	if s.alone {
-		layers = append(layers, "own descriptors")
-	}
-	copy, err := libfile.Received(s.library, string(o.Copy))
+	image, err := s.load(l, m.Plugin(), &o)
 	if err != nil {
+		if errors.Is(err, lane.ErrGarbage) {
+			return err
+		}
 		return l.Fail(lane.FailedOpen, wire.OpenError(err))
+	}
+	l.Loaded(uint64(image.Base()))
+	p := new(plugin)
+	p.control.lane.Store(l)
+	p.engine, err = native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, State: o.State, Instances: o.Instances,
+		Context: &p.control, Between: s.newBetween, Folder: filepath.Dir(string(o.Path))})
+	if err != nil {
+		return answer(l, nil, 0, err)
+	}
+	s.put(m.Plugin(), p)
+	return l.Done(0, wire.Marshal(wire.Opened{Deaf: !s.admits, Base: uint64(image.Base())}))
+}
+
+// load loads a plug-in's library. The first time it shuts the process in before; a plug-in that comes later finds it so. The error
+// is lane.ErrGarbage, or one of opening.
+func (s *server) load(l *lane.WorkerLane, number uint16, o *wire.Open) (*native.Image, error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.plugins.Load().at(number) != nil {
+		return nil, lane.ErrGarbage
+	}
+	file, err := s.libraries.Take(number)
+	if err != nil {
+		return nil, err
+	}
+	copy, err := libfile.Received(file, string(o.Copy))
+	if err != nil {
+		return nil, err
 	}
 	lib, err := native.InspectCopy(string(o.Path), copy)
 	if err != nil {
-		return l.Fail(lane.FailedOpen, wire.OpenError(err))
+		copy.Release()
+		return nil, err
 	}
 	brought := native.Bring(string(o.Path), copy, lib)
-	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
-		boxed, err := s.shutIn(&o)
-		if err != nil {
-			return l.Fail(lane.FailedOpen, wire.OpenError(err))
-		}
-		layers = append(layers, boxed...)
-	}
-	// Before the library's constructors run, which could say anything in this memory.
-	if err := l.Layers(wire.Layers(layers)); err != nil {
-		return err
-	}
-	image, err := native.Load(context.Background(), string(o.Path), native.LoadOptions{Copy: copy, Brought: brought, AllowGo: true, ExecStack: true,
+	options := native.LoadOptions{Copy: copy, Brought: brought, Unload: o.Unload, AllowGo: true, ExecStack: true,
 		Accept: func(lib *inspect.Library) error { // the host has looked, but it may be another file by now
 			if slices.Equal(wire.Contents(lib), o.Contents) {
 				return nil
 			}
 			return &inspect.Error{Kind: native.ErrDigest, Found: "another library than when it was opened",
 				Expected: "the same functions, hooks, imports and threads", Remedy: "Close the plug-in and open it again"}
-		}, Loading: beforeLoading})
-	if err != nil {
-		return l.Fail(lane.FailedOpen, wire.OpenError(err))
+		}}
+	if !s.begun {
+		if err := s.begin(l, o, file); err != nil {
+			return nil, err
+		}
+		s.begun = true
+		// What of a plug-in's runs by then may load libraries of its own.
+		options.Loading = beforeLoading
+		defer afterLoading()
 	}
-	s.memory.Fault().Base = uint64(image.Base())
-	afterLoading()
-	e, err := native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, Instances: o.Instances, Context: &s.control})
-	if err != nil {
-		return answer(l, nil, 0, err)
-	}
-	s.engine.Store(e)
-	return l.Done(0, wire.Marshal(wire.Opened{Deaf: !s.admits}))
+	return native.Load(context.Background(), string(o.Path), options)
 }
 
-// shutIn applies the sandbox, before anything of the library is touched.
-func (s *server) shutIn(o *wire.Open) ([]string, error) {
+// begin readies the process for plug-ins: from here on it may have only what it is to have.
+func (s *server) begin(l *lane.WorkerLane, o *wire.Open, file *os.File) error {
+	s.memory.Bounds(o.Longest, o.Memory, admit(o.Memory))
+	var layers []string
+	if s.alone {
+		layers = append(layers, "own descriptors")
+	}
+	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
+		boxed, err := s.shutIn(o, file)
+		if err != nil {
+			return err
+		}
+		layers = append(layers, boxed...)
+	}
+	// Before the library's constructors run, which could say anything in this memory.
+	return l.Layers(wire.Layers(layers))
+}
+
+// shutIn applies the sandbox, before anything of the library is touched. file is the library's, where it was handed over.
+func (s *server) shutIn(o *wire.Open, file *os.File) ([]string, error) {
 	if s.sandbox == nil {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
 			Expected: "one that imports it", Remedy: "Import loader/isolate/sandbox in the worker's program"}
@@ -358,7 +431,7 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 	libraries := o.Libraries
 	switch {
 	case o.Held: // the descriptor's file, whatever is at its path by now
-		libraries = append(libraries, wire.Library{Path: fmt.Appendf(nil, "/proc/thread-self/fd/%d", s.library.Fd())})
+		libraries = append(libraries, wire.Library{Path: fmt.Appendf(nil, "/proc/thread-self/fd/%d", file.Fd())})
 	case len(o.Copy) > 0:
 		libraries = append(libraries, wire.Library{Path: o.Copy})
 	}
@@ -381,7 +454,7 @@ func (s *server) shutIn(o *wire.Open) ([]string, error) {
 type proxy struct{}
 
 func (proxy) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
-	out, status, err := laneOf(ctx).HostCall(ordinal, in)
+	out, status, err := upcallerOf(ctx).HostCall(ordinal, in)
 	if err != nil {
 		return hostGone(err)
 	}
@@ -396,25 +469,38 @@ func hostGone(err error) ([]byte, abi.Status) {
 	return []byte("host function: " + err.Error()), abi.StatusNoMemory
 }
 
+// Overdue is never called: the host looks after limits.
+func (proxy) Overdue(*engine.Limit) {}
+
 func (proxy) Panicked(_ context.Context, _ uint32, value any) ([]byte, abi.Status) {
-	return fmt.Appendf(nil, "the worker panicked: %v", value), abi.StatusFailed
+	return []byte("the worker panicked: " + panics.Text(value)), abi.StatusFailed
 }
 
-func (proxy) Log(ctx context.Context, level abi.Level, text []byte) {
-	if err := laneOf(ctx).Log(uint32(level), text); errors.Is(err, lane.ErrGarbage) {
+func (proxy) Log(ctx context.Context, level abi.Level, text, fields []byte) {
+	if err := upcallerOf(ctx).Log(uint32(level), text, fields); errors.Is(err, lane.ErrGarbage) {
 		fail(ExitGarbage, err.Error())
 	}
 }
 
 // laneContext is the context of the calls on a lane. It ends when the host has set the lane's cancellation word.
 type laneContext struct {
-	lane   *lane.WorkerLane
-	nested bool
+	lane                        *lane.WorkerLane
+	nested, progress, impatient bool
 }
 
 var _ native.Canceller = (*laneContext)(nil)
 
 type laneKey struct{}
+
+// upcaller is the way to the host: the lane of the call, or those for what the plug-in does between calls.
+type upcaller interface {
+	HostCall(ordinal uint32, in []byte) (out []byte, status int32, err error)
+	Log(level uint32, text, fields []byte) error
+}
+
+func upcallerOf(ctx context.Context) upcaller {
+	return ctx.Value(laneKey{}).(upcaller) // every context of this process has one
+}
 
 func laneOf(ctx context.Context) *lane.WorkerLane {
 	return ctx.Value(laneKey{}).(*lane.WorkerLane) // every call of this process is on a lane
@@ -438,11 +524,21 @@ func (c *laneContext) Value(key any) any {
 		if c.nested {
 			return true
 		}
+	case native.Impatient:
+		if c.impatient {
+			return true
+		}
 	}
 	return nil
 }
 
 func (c *laneContext) CancelWord() *atomic.Uint32 { return c.lane.Word() }
+func (c *laneContext) ProgressWords() uintptr {
+	if !c.progress {
+		return 0
+	}
+	return raw.AddrOf(c.lane.Progress()) // of the shared memory, which stays mapped
+}
 
 // controlContext is the context of ferrule_start and ferrule_stop when the host opens and closes the plug-in, which may be
 // on different lanes.

@@ -2,7 +2,7 @@
 // process. Which plug-in and which call a service is used for is found from the frame that it gets.
 //
 // With cgo the services are exported C functions. Without it they are purego callbacks, of which a process has 2,000
-// that are never freed; this package takes two, whatever the number of plug-ins and host functions.
+// that are never freed; this package takes one for each service, whatever the number of plug-ins and host functions.
 package hostcall
 
 import (
@@ -16,8 +16,15 @@ import (
 // Services is what the table's entries lead to. The arguments are what native code passed: nothing about them is
 // known. The functions are called on any thread, at the same time, and must not panic.
 type Services struct {
-	Call func(frame, request uintptr) abi.Status
-	Log  func(frame uintptr, level uint32, text, textLen uintptr) abi.Status
+	Call       func(frame, request uintptr) abi.Status
+	Log        func(frame uintptr, level uint32, text, textLen uintptr) abi.Status
+	LogFields  func(frame uintptr, level uint32, text, textLen, fields, fieldsLen uintptr) abi.Status
+	Info       func(frame, request uintptr) abi.Status
+	Room       func(frame, n uintptr) abi.Status
+	Read       func(frame, piece, pieceLen uintptr) abi.Status
+	Write      func(frame, piece, pieceLen uintptr) abi.Status
+	Next       func(frame, request uintptr) abi.Status
+	Background func(frame uintptr) uintptr
 }
 
 var (
@@ -30,8 +37,8 @@ var (
 func Table(s Services) uintptr {
 	once.Do(func() {
 		services = s
+		table = entries()
 		table.Size = unsafe.Sizeof(table)
-		table.Call, table.Log = entries()
 	})
 	return raw.AddrOf(&table)
 }

@@ -1,0 +1,79 @@
+package builtin
+
+import (
+	"context"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+)
+
+// Background gives Start a context for what the plug-in does while no call runs (rule R27): with Import, Offered, Info and Log, on any
+// goroutine, until Stop returns. It ends before Stop begins, which waits for the goroutines that use it; calls of the plug-in that are made with
+// it and need this instance fail from then on. When Start fails, it ends with it. It is the same each time. Outside of Start the error is a *Refused with
+// loader.ErrMisuse.
+func Background(ctx context.Context) (context.Context, error) {
+	s := enter(ctx)
+	if s == nil {
+		return nil, &Refused{"background", abi.StatusMisuse, noCall("Background")}
+	}
+	defer s.exit()
+	if !s.starts {
+		return nil, &Refused{"background", abi.StatusMisuse, "builtin.Background: found the context of a call, expected Start's"}
+	}
+	i := s.inst
+	i.making.Lock()
+	defer i.making.Unlock()
+	if i.between == nil {
+		ended, end := context.WithCancel(context.Background())
+		b := &between{inst: i, cancel: end}
+		b.scope = scope{Call: callctx.NewCalls(callctx.Caller{Context: ended, Done: ended.Done()}, s.open.Name, b, 1).Take(), open: s.open, inst: i, outside: true}
+		i.between = b
+	}
+	return &i.between.scope, nil
+}
+
+// between is what an instance does between calls.
+type between struct {
+	scope
+	inst   *instance
+	cancel context.CancelFunc
+}
+
+// takeBetween tells what the instance does between calls that it ends, and returns it; nil where it does nothing.
+func (i *instance) takeBetween() *between {
+	i.making.Lock()
+	defer i.making.Unlock()
+	b := i.between
+	i.between = nil
+	if b != nil {
+		b.cancel()
+	}
+	return b
+}
+
+// over lets nobody use it any more.
+func (b *between) over() {
+	if b != nil {
+		b.scope.end()
+	}
+}
+
+// outOf returns the plug-in's instance from which a call comes that was made between calls, or nil. mu is held.
+func (p *open) outOf(c *callctx.Caller) *instance {
+	for outer := range c.Outer.Running() {
+		if b, ok := outer.Holds().(*between); ok && b.open == p {
+			return b.inst
+		}
+	}
+	return nil
+}
+
+// stuck reports whether a call that comes from what the instance does between calls would wait for the instance: its Stop waits for
+// that call. mu is held.
+func (p *open) stuck(inst *instance) bool {
+	if inst == nil || !inst.poisoned && !inst.renewing {
+		return false
+	}
+	free := p.free()
+	return free == nil || free == inst
+}

@@ -1,0 +1,293 @@
+package builtin
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+)
+
+// gate has a plug-in's calls wait, without closing it, while something is done that concerns all of its instances: all calls but those that
+// come from one that the gate waits for.
+type gate struct {
+	quiet chan struct{} // closed when no call is left
+}
+
+// calm takes in that a call has ended. mu is held.
+func (p *open) calm() {
+	if len(p.calls) > 0 {
+		return
+	}
+	if p.gate != nil {
+		select {
+		case <-p.gate.quiet:
+		default:
+			close(p.gate.quiet)
+		}
+	}
+	if p.closing {
+		close(p.drained)
+	}
+}
+
+// shut returns when no call runs, and none begins before unshut. The error is Append's for a call that waited in vain; nothing is shut then.
+func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
+	if c, err = callctx.AskUnended(ctx); err != nil {
+		return c, err
+	}
+	p.mu.Lock()
+	within := len(p.inside(&c, cross.Goroutine())) > 0 || p.outOf(&c) != nil
+	p.mu.Unlock()
+	if within {
+		return c, engine.ErrReentrant
+	}
+	if err := c.Lock(p.gating, p.refused); err != nil { // one at a time
+		return c, err
+	}
+	g := &gate{make(chan struct{})}
+	p.mu.Lock()
+	if p.closing { // which waits for who is in the gate, and not the other way round
+		p.mu.Unlock()
+		<-p.gating
+		return c, engine.ErrClosed
+	}
+	p.gate = g
+	p.calm()
+	p.mu.Unlock()
+	select {
+	case <-g.quiet:
+		return c, nil
+	case <-p.refused:
+		p.unshut()
+		return c, engine.ErrClosed
+	case <-c.Done:
+		p.unshut()
+		return c, c.GaveUp()
+	}
+}
+
+// unshut lets calls in again.
+func (p *open) unshut() {
+	p.mu.Lock()
+	p.gate = nil
+	p.dispatch()
+	p.mu.Unlock()
+	<-p.gating
+}
+
+// changing is what an instance's change runs as: calls that come from it are known, and refused, because they would wait for it.
+func (p *open) changing(c *callctx.Caller, inst *instance) *running {
+	r := &running{changes: true}
+	r.Call, r.open, r.inst = callctx.NewCalls(c.WithoutCancel(), p.Name, r, 1).Take(), p, inst
+	return r
+}
+
+// control has an instance that no call is in run one of the functions that change or save it.
+func (p *open) control(c *callctx.Caller, inst *instance, name string, fn func(ctx context.Context) ([]byte, error)) (out []byte, status abi.Status) {
+	r := p.changing(c, inst)
+	defer r.end()
+	out, status = []byte("it ended its goroutine"), abi.StatusPanic
+	p.apart(inst, r, func() {
+		out, status = p.run(&r.scope, name, func() ([]byte, error) { return fn(&r.scope) })
+	})
+	if status == abi.StatusPanic {
+		p.poison(inst)
+	}
+	return slices.Clone(out), status
+}
+
+// Configure is engine.Configurable's.
+func (p *open) Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error) {
+	c, err := p.shut(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if p.Plugin.Configure == nil {
+		old, err := p.startBeside(&c, config)
+		p.users.Add(1) // Close waits for those that are still to be stopped
+		defer p.users.Done()
+		p.unshut()
+		for _, inst := range old { // when calls are let in: what they do between calls may wait for one
+			p.drop(inst, nil)
+		}
+		return nil, 0, err
+	}
+	defer p.unshut()
+	give := func(inst *instance, config []byte) ([]byte, abi.Status) {
+		return p.control(&c, inst, "Configure", func(ctx context.Context) ([]byte, error) {
+			return nil, p.Plugin.Configure(ctx, inst.state, slices.Clip(config))
+		})
+	}
+	before := p.settings.Get()
+	for i, inst := range p.instances {
+		if p.broken(inst) { // it gets them when it is started anew
+			continue
+		}
+		out, status := give(inst, config)
+		if status == abi.StatusOK {
+			continue
+		}
+		for _, changed := range p.instances[:i] {
+			if p.broken(changed) {
+				continue
+			}
+			if _, status := give(changed, before); status != abi.StatusOK {
+				p.poison(changed)
+			}
+		}
+		return out, status, nil
+	}
+	p.settings.Set(config)
+	return nil, abi.StatusOK, nil
+}
+
+// startBeside starts new instances with new settings, and puts them in the place of those that there are. It returns those that are to be
+// stopped: what was in their place, or, where one does not start and all is as it was, those that did.
+func (p *open) startBeside(c *callctx.Caller, config []byte) (old []*instance, err error) {
+	if p.Start == nil {
+		return nil, nil // it has no settings
+	}
+	for _, inst := range p.instances {
+		fresh := &instance{number: inst.number, index: inst.index, thread: inst.thread}
+		r := p.changing(c, fresh)
+		err = p.make(fresh, r, config)
+		r.end()
+		if err != nil {
+			return old, err
+		}
+		old = append(old, fresh)
+	}
+	p.settings.Set(config)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, inst := range p.instances {
+		other := old[i]
+		inst.state, other.state = other.state, inst.state
+		inst.started, other.started = other.started, inst.started
+		inst.making.Lock()
+		inst.between, other.between = other.between, inst.between
+		for _, moved := range []*instance{inst, other} {
+			if moved.between != nil {
+				moved.between.inst = moved
+			}
+		}
+		inst.making.Unlock()
+		inst.poisoned = false
+		p.ranks(inst)
+	}
+	return old, nil
+}
+
+// broken reports whether the instance has panicked.
+func (p *open) broken(inst *instance) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return inst.poisoned
+}
+
+// Hold is engine.Holder's.
+func (p *open) Hold(ctx context.Context) (engine.Hold, error) {
+	c, err := p.shut(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &hold{p, c}, nil
+}
+
+type hold struct {
+	open   *open
+	caller callctx.Caller
+}
+
+// Save is engine.Hold's. An instance that panicked is started anew first.
+func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err error) {
+	p := h.open
+	for _, inst := range p.instances {
+		if p.broken(inst) {
+			r := p.changing(&h.caller, inst)
+			p.drop(inst, r)
+			err := p.make(inst, r, p.settings.Get())
+			r.end()
+			if err != nil {
+				return nil, nil, 0, err
+			}
+			p.mu.Lock()
+			inst.poisoned = false
+			p.ranks(inst)
+			p.mu.Unlock()
+		}
+		out, status := p.control(&h.caller, inst, "Save", func(ctx context.Context) ([]byte, error) { return p.Plugin.Save(ctx, inst.state) })
+		if status != abi.StatusOK {
+			return nil, out, status, nil
+		}
+		states = append(states, out)
+	}
+	return states, nil, abi.StatusOK, nil
+}
+
+// Release is engine.Hold's.
+func (h *hold) Release() { h.open.unshut() }
+
+// Retire is engine.Hold's.
+func (h *hold) Retire() {
+	h.open.refuse()
+	h.open.unshut()
+}
+
+// resume has an instance that was just started take over a state. One that does not is stopped.
+func (p *open) resume(c *callctx.Caller, inst *instance, saved []byte) error {
+	out, status := p.control(c, inst, "Resume", func(ctx context.Context) ([]byte, error) {
+		return nil, p.Plugin.Resume(ctx, inst.state, slices.Clone(saved))
+	})
+	if status != abi.StatusOK {
+		return &engine.StartError{Symbol: "Resume", Status: status, Message: string(out)}
+	}
+	return nil
+}
+
+// NewSession is engine.Sessions's.
+func (p *open) NewSession(ctx context.Context, config []byte) (engine.Plugin, error) {
+	c, err := callctx.AskUnended(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		config = p.settings.Get()
+	}
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
+		return nil, engine.ErrClosed
+	}
+	number := p.numbers
+	p.numbers++
+	p.users.Add(1) // Close waits for it
+	p.mu.Unlock()
+	s := newOpen(p.described, p.host, &engine.Options{Config: config, Instances: 1, MaxCalls: p.most})
+	s.parent, s.instances[0].number = p, number
+	r := s.changing(&c, s.instances[0])
+	err = s.make(s.instances[0], r, s.settings.Get())
+	r.end()
+	if err != nil {
+		_ = s.Close() // which takes it off again
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sessions[s] = struct{}{}
+	if p.closing {
+		s.refuse()
+	}
+	return s, nil
+}
+
+// ended takes in that a session is closed.
+func (p *open) ended(s *open) {
+	p.mu.Lock()
+	delete(p.sessions, s)
+	p.mu.Unlock()
+	p.users.Done()
+}

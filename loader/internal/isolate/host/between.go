@@ -1,0 +1,73 @@
+package host
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
+)
+
+// between is what calls hold, for package callctx, that a plug-in makes between calls (rule R27).
+type between struct{ plugin *Plugin }
+
+// mostBetween is how many lanes a worker gets for that.
+const mostBetween = 64
+
+// moreBetween adds a lane by which the plug-in reaches its host between calls, and watches it. The worker gets its number; or a status where it has
+// enough of them.
+func (c *call) moreBetween() error {
+	p, w, s := c.Plugin, c.lane.worker, c.lane.seat
+	p.mu.Lock()
+	var l *hostLane
+	if w.between < mostBetween && !w.dead.Load() && (len(w.free) > 1 || len(w.lanes) < lane.MaxLanes) {
+		if s.endBetween == nil {
+			s.whileBetween, s.endBetween = context.WithCancel(context.Background())
+		}
+		if len(w.free) > 1 { // closing needs one
+			l = w.idle()
+		} else {
+			l = w.addLane()
+		}
+		l.between, l.seat = true, s
+		w.between++
+		w.refs++
+	}
+	p.mu.Unlock()
+	if l == nil {
+		return c.lane.Answer(int32(abi.StatusNoMemory), nil)
+	}
+	go p.watchBetween(l)
+	return c.lane.Answer(int32(abi.StatusOK), binary.LittleEndian.AppendUint32(nil, uint32(l.Index())))
+}
+
+// watchBetween serves the lane until the plug-in needs it no more, or the worker is dead.
+func (p *Plugin) watchBetween(l *hostLane) {
+	w := l.worker
+	ctx, cancel := context.WithCancel(l.seat.whileBetween)
+	defer cancel()
+	p.mu.Lock()
+	l.caller = callctx.Caller{Context: ctx, Done: ctx.Done()}
+	p.mu.Unlock()
+	c := p.begin(l)
+	c.apart, c.ends = true, cancel
+	_, err := l.Room(0, 0)
+	if err == nil {
+		l.Call(lane.OpBetween, 0, 0, 0)
+		if _, err = c.finish(); err != nil && !w.dead.Load() {
+			err = c.garbage(err) // it has no other end
+		}
+	}
+	c.over()
+	c.ends = nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.between = false
+	w.between--
+	l.clear()
+	if err == nil {
+		p.offered(l)
+	}
+	w.unref()
+}
