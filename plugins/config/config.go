@@ -1,0 +1,225 @@
+// Package config reads and edits an application's config.yaml: which plug-ins it has, what each of them may do, where they are
+// looked for, and in which order they run at its points. It opens no plug-in, and reaches no network.
+//
+// Parse takes what Schema describes; docs/config.md has each key with an example. Errors are *Error, with every fault of the file,
+// its line and its column; no value below `config:` is ever in one, since it may be a secret.
+//
+// Functions are for any goroutine. A Config is data: whoever shares one does not change it. A *File is for one goroutine at a time.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
+)
+
+// MaxSize is how long a configuration file may be, in bytes.
+const MaxSize = 1 << 20
+
+// LevelCritical is the log level that config.yaml calls CRITICAL: only what ends the application is above it. The other words are
+// slog's levels.
+const LevelCritical = slog.LevelError + 4
+
+// Config is a configuration file. The zero Config differs from an empty file's in its registry's tag alone.
+type Config struct {
+	Path     string              // of the file, as Load or Parse got it; "" for a text that is no file's
+	Registry Registry            // where plug-ins come from that are in none of the folders
+	Logging  Logging             // which lines are logged
+	Plugins  []Plugin            // in the order of the file; no two have one name
+	Folders  []string            // where plug-ins are looked for, in this order; absolute, where Path is not ""
+	Dev      map[string]string   // the file that is in a plug-in's place, by its name; absolute, where Path is not ""
+	Hooks    map[string][]string // the order at a point: names of plug-ins, and "*" once at most for all others
+}
+
+// Registry says where plug-ins come from that are not in a folder: see plugins.Download.
+type Registry struct {
+	URL        string   // https://, http://, oci:// or file://, with {name}, {repository}, {tag}, {plugin}, {version}, {os}, {arch} and {ext}; "": none
+	Name       string   // what {name} stands for
+	Repository string   // what {repository} stands for
+	Tag        string   // what {tag} stands for; "latest" where the file says none
+	Keys       []string // public keys of who may sign plug-ins that have no Keys of their own: RWQ…
+	Revoked    []string // public keys, and ids of keys, that count no more
+	Mirrors    []string // as URL
+}
+
+// Logging says which lines are logged.
+type Logging struct {
+	Level   slog.Level            // slog.LevelInfo where the file says none
+	Plugins map[string]slog.Level // of a plug-in's own lines, by its name
+}
+
+// Plugin is one entry of the list of plug-ins.
+type Plugin struct {
+	Name     string        // as its manifest has it
+	Version  string        // a range as semver.NewConstraint takes it; "": any
+	Grant    []string      // names of offers, or the beginning of some and a *
+	Permit   Permit        // what it may have of what it asks for
+	Limit    time.Duration // of one call at a point; 0: what the point says
+	Isolate  *Isolate      // nil: it runs in the application's process
+	Data     string        // a folder of its own; absolute, where Config.Path is not ""; "": none
+	Required bool          // the application does not start without it
+	Enabled  bool          // true where the file says nothing
+	Keys     []string      // public keys of who may sign it: only these count for it; none: the registry's
+	Config   *Value        // its settings; nil: the file has none
+
+	Line, Column int // of the entry in the file, from 1
+}
+
+// Granted returns the grant by which a plug-in may call a function or a service, as it is written: its name, or the beginning of it and a *. Of the
+// nil Plugin, which is in no file, there is none.
+func (p *Plugin) Granted(offer string) (by string, ok bool) {
+	if p == nil {
+		return "", false
+	}
+	for _, g := range p.Grant {
+		if prefix, all := strings.CutSuffix(g, "*"); g == offer || all && strings.HasPrefix(offer, prefix) {
+			return g, true
+		}
+	}
+	return "", false
+}
+
+// Permit says which of what a plug-in's manifest asks for it may have.
+type Permit struct {
+	Read, Write []string // files and folders with all beneath; absolute, where Config.Path is not ""
+	Connect     []int    // TCP ports from 1 to 65535
+	Listen      []int    // TCP ports from 0 to 65535; 0 is one that the system chooses
+	Memory      int64    // bytes; 0: not said
+}
+
+// Covers reports whether something that a manifest asks for is permitted: a path to "read" or to "write", or a port to "connect" to or to "listen" on. A
+// folder covers all beneath it, and what may be written may be read.
+func (p Permit) Covers(what, item string) bool {
+	switch what {
+	case "read":
+		return covers(p.Read, item) || covers(p.Write, item)
+	case "write":
+		return covers(p.Write, item)
+	}
+	port, err := strconv.ParseUint(item, 10, 16)
+	return err == nil && (what == "connect" && slices.Contains(p.Connect, int(port)) || what == "listen" && slices.Contains(p.Listen, int(port)))
+}
+
+// covers reports whether one of the paths is item, or a folder above it.
+func covers(paths []string, item string) bool {
+	item = filepath.Clean(item)
+	return slices.ContainsFunc(paths, func(p string) bool {
+		p = filepath.Clean(p)
+		rest, below := strings.CutPrefix(item, p)
+		return below && (rest == "" || strings.HasSuffix(p, string(filepath.Separator)) || rest[0] == filepath.Separator)
+	})
+}
+
+// Isolate says in which worker process a plug-in runs, and what holds for that worker. Numbers are 0 where the file says nothing.
+type Isolate struct {
+	Group     string        // plug-ins of one group share a worker; "": one of its own
+	Memory    int64         // bytes
+	CPU       time.Duration // processor time in a worker's life
+	Processes int           // beside the worker
+	Files     int           // open at a time
+	Grace     time.Duration // of a call after its limit, before the worker is killed
+	Stop      time.Duration // of the plug-in when it is closed, before the worker is killed
+	Sandbox   Sandbox       // SandboxFull where the file says nothing
+}
+
+// Sandbox says whether the system holds a worker to its permits.
+type Sandbox string
+
+// The kinds of Sandbox.
+const (
+	SandboxFull       Sandbox = "full"        // all layers, or the plug-in is not opened; the default
+	SandboxBestEffort Sandbox = "best-effort" // those that the system has
+	SandboxNone       Sandbox = "none"        // a process of its own is all
+)
+
+// Plugin returns the entry of that name, or nil. It is c's own.
+func (c *Config) Plugin(name string) *Plugin {
+	i := slices.IndexFunc(c.Plugins, func(p Plugin) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Plugins[i]
+}
+
+// Load reads the file at path. An error that is not an *Error is the system's, such as one that is fs.ErrNotExist.
+func Load(path string) (*Config, error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+// read returns the text of a file, and no more of it than shows that it is too long.
+func read(path string) ([]byte, error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		if info, e := f.Stat(); e == nil && info.IsDir() {
+			err = &fs.PathError{Op: "read", Path: path, Err: errors.New("found a folder, expected a configuration file")}
+		}
+		return nil, err
+	}
+	return text, nil
+}
+
+// Parse reads a configuration from its text. With a path, relative paths in it are made absolute by the path's folder, and ~ is the
+// home folder; nothing is read from there. With "" they are left as written. It keeps nothing of text. Errors are *Error.
+func Parse(path string, text []byte) (*Config, error) {
+	r := &reader{}
+	if path != "" {
+		folder, err := filepath.Abs(filepath.Dir(path))
+		if err != nil {
+			return nil, fmt.Errorf("the folder of %s: %w", path, err)
+		}
+		r.file, r.folder = path, folder
+	}
+	c := empty
+	if root := r.tree(text); root != nil {
+		c = file.read(r, root)
+	}
+	if len(r.faults) > 0 {
+		return nil, r.err(path)
+	}
+	c.Path = path
+	return &c, nil
+}
+
+// path returns a path of the file as it is to be used: see Parse.
+func (r *reader) path(n *node, written string) string {
+	if r.file == "" {
+		return written
+	}
+	path, err := absolute(r.folder, written)
+	if err != nil {
+		r.fault(n, "~, and no home folder ("+err.Error()+")", "a path", "Write the whole path")
+	}
+	return path
+}
+
+// absolute returns a path as it is to be opened: ~ is the home folder, and a relative one is below folder.
+func absolute(folder, written string) (string, error) {
+	rest, home := strings.CutPrefix(written, "~")
+	switch {
+	case home && (rest == "" || rest[0] == '/' || rest[0] == '\\'):
+		user, err := os.UserHomeDir()
+		return filepath.Join(user, rest), err
+	case filepath.IsAbs(written):
+		return filepath.Clean(written), nil
+	}
+	return filepath.Join(folder, written), nil
+}

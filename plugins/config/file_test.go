@@ -1,0 +1,172 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/plugins/config"
+)
+
+// open writes a file and opens it.
+func open(t *testing.T, text string) (f *config.File, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o640))
+	f, err := config.OpenFile(path)
+	require.NoError(t, err)
+	return f, path
+}
+
+func TestEdits(t *testing.T) {
+	enable := func(f *config.File) error { return f.SetEnabled("a", true) }
+	disable := func(f *config.File) error { return f.SetEnabled("a", false) }
+	grant := func(f *config.File) error { return f.Grant("a", "x", "y_*") }
+	deny := func(f *config.File) error { return f.Deny("a", "x", "y_*") }
+	add := func(f *config.File) error { return f.Add("n", "^2") }
+	remove := func(f *config.File) error { return f.Remove("a") }
+	for _, c := range []struct {
+		text string
+		do   func(*config.File) error
+		want string
+	}{
+		{"plugins:\n  # all\n  - a # one\n  - b\n", disable, "plugins:\n  # all\n  - {name: a, enabled: false} # one\n  - b\n"},
+		{"plugins:\n  - 'a'\n", disable, "plugins:\n  - {name: 'a', enabled: false}\n"},
+		{"plugins: [b, a]", disable, "plugins: [b, {name: a, enabled: false}]"},
+		{"plugins: [a]", enable, "plugins: [a]"},
+		{"plugins:\r\n- name: a\r\n  limit: 1s\r\n", disable, "plugins:\r\n- name: a\r\n  enabled: false\r\n  limit: 1s\r\n"},
+		{"plugins:\n- name: a", disable, "plugins:\n- name: a\n  enabled: false"},
+		{"plugins:\n- limit: 1s\n  name: \"a\" # so\n", disable, "plugins:\n- limit: 1s\n  name: \"a\" # so\n  enabled: false\n"},
+		{"plugins: [{name: a, enabled: false, limit: 1s}]\n", enable, "plugins: [{name: a, limit: 1s}]\n"},
+		{"folders: [é, ü]\nplugins: [a]\n", disable, "folders: [é, ü]\nplugins: [{name: a, enabled: false}]\n"},
+		{"{folders: [é, ü], plugins: [a]}\n", disable, "{folders: [é, ü], plugins: [{name: a, enabled: false}]}\n"},
+		{"\ufeffplugins: [{name: a, enabled: false}]", enable, "\ufeffplugins: [{name: a}]"},
+		{"plugins: [{enabled: false, name: a}]", enable, "plugins: [{name: a}]"},
+		{"plugins: [{name: a, enabled: false }]", enable, "plugins: [{name: a }]"},
+		{"plugins:\n- name: a\n  enabled: false # till May\n  limit: 1s\n", enable, "plugins:\n- name: a\n  limit: 1s\n"},
+		{"plugins:\r\n- name: a\r\n  enabled: false\r\n- b", enable, "plugins:\r\n- name: a\r\n- b"},
+		{"plugins:\n- name: a\n  enabled: false", enable, "plugins:\n- name: a\n"},
+		{"plugins:\n- enabled: false\n  name: a\n", enable, "plugins:\n- name: a\n"},
+		{"plugins:\n- enabled: false\n  # the best\n  name: a\n", enable, "plugins:\n- enabled: true\n  # the best\n  name: a\n"},
+		{"plugins:\n- name: a\n  limit: 1s\n\n  # till May\n  enabled: false\n\n# in\nfolders: []\n", enable, "plugins:\n- name: a\n  limit: 1s\n\n  # till May\n\n# in\nfolders: []\n"},
+		{"plugins:\n- &e {name: b, enabled: false}\n- {<<: *e, name: a}\n", enable, "plugins:\n- &e {name: b, enabled: false}\n- {<<: *e, name: a, enabled: true}\n"},
+		{"plugins:\n- &e {name: a, enabled: false}\n- {<<: *e, name: b}\n", enable, ""}, // b would be enabled, too
+		{"plugins: &l\n- &e {name: a, limit: 1s}\n- {<<: *e, name: b}\n", disable, ""},  // b would be disabled, too
+		{"plugins:\n- &e {name: a, limit: 1s}\n- {<<: *e, name: b, enabled: true}\n", disable, "plugins:\n- &e {name: a, enabled: false, limit: 1s}\n- {<<: *e, name: b, enabled: true}\n"},
+
+		{"plugins:\n- a\n", grant, "plugins:\n- {name: a, grant: [x, y_*]}\n"},
+		{"plugins:\n- name: a\n  grant: [x]\n", grant, "plugins:\n- name: a\n  grant: [x, y_*]\n"},
+		{"plugins:\n- name: a\n  grant: []\n", grant, "plugins:\n- name: a\n  grant: [x, y_*]\n"},
+		{"plugins:\n- name: a\n  grant:\n  limit: 1s\n", grant, "plugins:\n- name: a\n  grant: [x, y_*]\n  limit: 1s\n"},
+		{"plugins:\n- name: a\n  grant: # to give\n", grant, "plugins:\n- name: a\n  grant: [x, y_*] # to give\n"},
+		{"plugins:\n- name: a\n  grant: ~\n", grant, "plugins:\n- name: a\n  grant: [x, y_*]\n"},
+		{"plugins:\n- name: a\n  grant:\n    - w # why\n    # not v\n  limit: 1s\n", grant, "plugins:\n- name: a\n  grant:\n    - w # why\n    # not v\n    - x\n    - y_*\n  limit: 1s\n"},
+		{"plugins:\n- name: a\n  grant:\n  - w\n- b\n", grant, "plugins:\n- name: a\n  grant:\n  - w\n  - x\n  - y_*\n- b\n"},
+		{"plugins:\n- name: a\n  grant:\n  - w\n\n# where\nfolders: []\n", grant, "plugins:\n- name: a\n  grant:\n  - w\n  - x\n  - y_*\n\n# where\nfolders: []\n"},
+		{"plugins:\n- &e {name: b, grant: [w]}\n- {<<: *e, name: a}\n", grant, "plugins:\n- &e {name: b, grant: [w]}\n- {<<: *e, name: a, grant: [w, x, y_*]}\n"},
+
+		{"plugins: [{name: a, grant: [w, x, y_*]}]", deny, "plugins: [{name: a, grant: [w]}]"},
+		{"plugins: [{name: a, grant: [x, w]}]", deny, "plugins: [{name: a, grant: [w]}]"},
+		{"plugins: [{name: a, grant: [x, y_*]}]", deny, "plugins: [{name: a, grant: []}]"},
+		{"plugins: [a]", deny, "plugins: [a]"},
+		{"plugins:\n- name: a\n  grant:\n    # the best\n    - x # one\n    - w\n    - y_*\n# end\n", deny, "plugins:\n- name: a\n  grant:\n    # the best\n    - w\n# end\n"},
+		{"plugins:\n- name: a\n  grant:\n    - x # one\n  limit: 1s", deny, "plugins:\n- name: a\n  grant: []\n  limit: 1s"},
+		{"plugins: [{name: a, grant: ['*']}]", deny, ""},
+
+		{"", add, "plugins:\n  - {name: n, version: '^2'}\n"},
+		{"# mine\nfolders: []", add, "# mine\nfolders: []\nplugins:\n  - {name: n, version: '^2'}"},
+		{"{folders: [x]}", add, "{plugins: [{name: n, version: '^2'}], folders: [x]}"},
+		{"{}", add, "{plugins: [{name: n, version: '^2'}]}"},
+		{"plugins:\nfolders: []\n", add, "plugins: [{name: n, version: '^2'}]\nfolders: []\n"},
+		{"plugins: []\n", add, "plugins: [{name: n, version: '^2'}]\n"},
+		{"plugins: [{name: a, config: {x: 'it''s ]'}}]\n", add, "plugins: [{name: a, config: {x: 'it''s ]'}}, {name: n, version: '^2'}]\n"},
+		{"plugins:\n  - a\n  # - c\n\n# in\nfolders:\n  - x\n", add, "plugins:\n  - a\n  # - c\n  - {name: n, version: '^2'}\n\n# in\nfolders:\n  - x\n"},
+		{"plugins:\n- name: a\n  config:\n    text: |\n      # no comment\n\n    more: 1\n# in\nfolders:\n", add, "plugins:\n- name: a\n  config:\n    text: |\n      # no comment\n\n    more: 1\n- {name: n, version: '^2'}\n# in\nfolders:\n"},
+		{"plugins:\n- a\n", func(f *config.File) error { return f.Add("7", "") }, "plugins:\n- a\n- '7'\n"},
+
+		{"plugins: [a, b]", remove, "plugins: [b]"},
+		{"plugins: [b, a]", remove, "plugins: [b]"},
+		{"plugins: [a]", remove, "plugins: []"},
+		{"plugins:\n  # the first\n  - a\n  # the second\n  - b\n", remove, "plugins:\n  # the first\n  # the second\n  - b\n"},
+		{"plugins:\n- b\n- name: a\n  grant:\n  - x\n\n# in\nfolders: []\n", remove, "plugins:\n- b\n\n# in\nfolders: []\n"},
+		{"plugins:\n-\n  name: a\n  limit: 1s\n- b\n", remove, "plugins:\n- b\n"},
+		{"plugins:\n- a\nfolders: []\n", remove, "plugins:\nfolders: []\n"},
+		{"plugins:\n- &e {name: a}\n- {<<: *e, name: b}\n", remove, ""},
+	} {
+		if c.want == "" {
+			c.want = c.text
+			f, _ := open(t, c.text)
+			err := c.do(f)
+			var e *config.Error
+			require.ErrorAs(t, err, &e, "%q", c.text)
+			assert.Equal(t, c.text, string(f.Bytes()))
+			continue
+		}
+		f, _ := open(t, c.text)
+		if assert.NoError(t, c.do(f), "%q", c.text) {
+			assert.Equal(t, c.want, string(f.Bytes()), "%q", c.text)
+		}
+	}
+}
+
+func TestEditsThatAreRefused(t *testing.T) {
+	f, path := open(t, "plugins:\n- name: sample\n  grant: [loyalty_*]\n")
+	for want, do := range map[string]func() error{
+		`1:1: found no plug-in "simple" in the file, expected one of its plug-ins. Did you mean sample?`:                                                 func() error { return f.SetEnabled("simple", true) },
+		`2:3: found "loyalty_points" granted to sample by "loyalty_*", expected a grant of its own. Deny loyalty_*, and grant those that it is to keep.`: func() error { return f.Deny("sample", "loyalty_points") },
+		`found the text "a-b", expected a function's name`:                                                                                               func() error { return f.Grant("sample", "fine", "a-b") },
+		`found the text "a b", expected a plug-in's name`:                                                                                                func() error { return f.Add("a b", "") },
+		`found the text "two", expected a range of versions`:                                                                                             func() error { return f.Add("b", "two") },
+		`2:3: found the plug-in sample, expected one that is not in the file yet`:                                                                        func() error { return f.Add("sample", "") },
+		`found no plug-in "other" in the file, expected one of its plug-ins. Add it to plugins:.`:                                                        func() error { return f.Remove("other") },
+	} {
+		var e *config.Error
+		require.ErrorAs(t, do(), &e)
+		assert.Contains(t, e.Error(), want)
+		assert.Equal(t, path, e.Path)
+	}
+	assert.Equal(t, "plugins:\n- name: sample\n  grant: [loyalty_*]\n", string(f.Bytes()))
+}
+
+func TestSave(t *testing.T) {
+	f, path := open(t, "plugins: [a]\n")
+	if runtime.GOOS != "windows" { // links need a right there
+		link := filepath.Join(t.TempDir(), "link.yaml")
+		require.NoError(t, os.Symlink(path, link))
+		var err error
+		f, err = config.OpenFile(link)
+		require.NoError(t, err)
+		defer func() {
+			to, err := os.Readlink(link)
+			require.NoError(t, err, "the link is one no more")
+			assert.Equal(t, path, to)
+		}()
+	}
+	require.NoError(t, f.SetEnabled("a", false))
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, f.Save())
+	after, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, before.Mode(), after.Mode())
+	assert.False(t, os.SameFile(before, after), "written in place: who reads may see half of it")
+	c, err := config.Load(path)
+	require.NoError(t, err)
+	assert.False(t, c.Plugin("a").Enabled)
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+
+	require.NoError(t, f.SetEnabled("a", true))
+	require.NoError(t, f.Save(), "what Save wrote itself is no change of somebody else's")
+	require.NoError(t, f.Grant("a", "x"))
+	require.NoError(t, os.WriteFile(path, []byte("plugins: [b]\n"), 0o600))
+	require.ErrorIs(t, f.Save(), config.ErrChanged)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "plugins: [b]\n", string(text))
+}

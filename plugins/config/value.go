@@ -1,0 +1,133 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Value is a plug-in's settings as they are written: references to secrets in it are not resolved. It does not change.
+type Value struct {
+	root *node
+	file string // of the configuration, or ""
+}
+
+var jsonNumber = regexp.MustCompile(`^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$`)
+
+// JSON returns the value as JSON, in the order of the file. Numbers keep their digits. It is the caller's.
+func (v *Value) JSON() []byte {
+	var b bytes.Buffer
+	v.root.json(&b)
+	return b.Bytes()
+}
+
+func (n *node) json(b *bytes.Buffer) {
+	switch n.Kind {
+	case yaml.SequenceNode:
+		b.WriteByte('[')
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			item.json(b)
+		}
+		b.WriteByte(']')
+		return
+	case yaml.MappingNode:
+		b.WriteByte('{')
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			encode(b, item.key.Value)
+			b.WriteByte(':')
+			item.json(b)
+		}
+		b.WriteByte('}')
+		return
+	}
+	switch n.Tag {
+	case "!!null":
+		b.WriteString("null")
+	case "!!bool", "!!int", "!!float":
+		if jsonNumber.MatchString(n.Value) {
+			b.WriteString(n.Value)
+			return
+		}
+		var value any // true, 0x10, 1_000
+		if n.Decode(&value) != nil {
+			value = nil
+		}
+		encode(b, value)
+	default:
+		encode(b, n.Value)
+	}
+}
+
+// encode writes a scalar as JSON.
+func encode(b *bytes.Buffer, value any) {
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	if e.Encode(value) != nil { // what YAML has as scalars, but for infinities, which are refused
+		b.WriteString("null")
+		return
+	}
+	b.Truncate(b.Len() - 1) // the line break
+}
+
+// at returns the value at a path below v, or the last one on the way there.
+func (v *Value) at(path []string) (n *node, rest []string) {
+	n = v.root
+	for i, step := range path {
+		next := n.get(step)
+		if n.Kind == yaml.SequenceNode {
+			k, err := strconv.Atoi(step)
+			at := slices.IndexFunc(n.items, func(item *node) bool { return err == nil && item.index == k })
+			if next = nil; at >= 0 {
+				next = n.items[at]
+			}
+		}
+		if next == nil {
+			return n, path[i:]
+		}
+		n = next
+	}
+	return n, nil
+}
+
+// File returns the path of the configuration file that the value is in, or "".
+func (v *Value) File() string { return v.file }
+
+// Path returns a path that is written in the value as one that can be opened: a relative one is below the configuration file's folder,
+// and ~ is the home folder.
+func (v *Value) Path(written string) (string, error) {
+	if v.file == "" {
+		return written, nil
+	}
+	folder, err := filepath.Abs(filepath.Dir(v.file))
+	if err != nil {
+		return "", err
+	}
+	return absolute(folder, written)
+}
+
+// Position returns where in the file the value at a path stands: keys of mappings, and indexes of lists as decimals. Where the path
+// leads to nothing it is that of the last value on the way.
+func (v *Value) Position(path ...string) (line, column int) {
+	n, _ := v.at(path)
+	return n.position()
+}
+
+// Where returns the path of a value from the top of the file, such as plugins[1].config.rate.
+func (v *Value) Where(path ...string) string {
+	n, rest := v.at(path)
+	for _, step := range rest {
+		n = &node{parent: n, key: &yaml.Node{Value: step}}
+	}
+	return n.where()
+}

@@ -1,0 +1,264 @@
+package plugins
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+)
+
+// found is a plug-in that was found: a file, which was read and not run, or one that is compiled in. It never changes.
+type found struct {
+	path    string          // of its file
+	info    fs.FileInfo     // of the file that was read
+	builtin *builtin.Plugin // or that
+	desc    *abi.Description
+	err     error // why it cannot be read; desc is nil then
+
+	// fresh is whether the file was changed so shortly before it was read that another one, written within the same tick of the file system's clock, may have
+	// its number, size and time. digest is of its bytes then; nil where nobody needs it.
+	fresh  bool
+	digest *[sha256.Size]byte
+
+	sha256     string // of an installed one: the digest that it is loaded with, in hexadecimal
+	installed  bool   // it is wanted although config.yaml does not name it: what it names requires it
+	was        string // the name that the file at this path had when it could be read; may be empty
+	precedence int    // of several with one name, the lowest counts
+}
+
+// source says where it comes from.
+func (f *found) source() string {
+	if f.builtin != nil {
+		return "compiled in"
+	}
+	return f.path
+}
+
+// same reports whether it is the same file, with the same content as far as the system tells.
+func (f *found) same(o *found) bool {
+	if f == nil || o == nil || f.builtin != o.builtin || f.path != o.path {
+		return f == o
+	}
+	if f.builtin != nil {
+		return true
+	}
+	if !sameFile(f.info, o.info) {
+		return false
+	}
+	return !f.fresh && !o.fresh || f.digest != nil && o.digest != nil && *f.digest == *o.digest
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// extensions are those of libraries, by system.
+var extensions = map[string][]string{"windows": {".dll"}, "darwin": {".dylib", ".so"}}
+
+// isLibrary reports whether a file's name is that of a library on this system. Names that begin with a dot are those of files that are being
+// written.
+func isLibrary(name string) bool {
+	ext, ok := extensions[runtime.GOOS]
+	if !ok {
+		ext = []string{".so"}
+	}
+	return !strings.HasPrefix(name, ".") && slices.Contains(ext, strings.ToLower(filepath.Ext(name)))
+}
+
+// dev is the precedence of a file that config.yaml puts in a plug-in's place, and builtins that of what is compiled in.
+const (
+	devPrecedence     = 0
+	builtinPrecedence = 1 << 20
+)
+
+// discover looks for plug-ins: dev overrides, the files of the folders, and what is compiled in. Nothing of them runs. before is what
+// was found the last time: a file that is the same is not read again.
+func (s *System) discover(ctx context.Context, folders []string, dev map[string]string, before []*found) ([]*found, error) {
+	known := make(map[string]*found, len(before))
+	for _, f := range before {
+		if f.builtin == nil {
+			known[f.path] = f
+		}
+	}
+	var all []*found
+	for name, path := range dev {
+		all = append(all, &found{path: path, precedence: devPrecedence})
+		_ = name
+	}
+	seen := map[string]bool{}
+	for i, folder := range folders {
+		if seen[folder] {
+			continue
+		}
+		seen[folder] = true
+		entries, err := os.ReadDir(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, &Error{Plugin: folder, Step: StepDiscover, Kind: ErrUnreadable, Found: "a folder that cannot be read", Expected: "one that can", Err: err}
+		}
+		for _, e := range entries {
+			if isLibrary(e.Name()) {
+				all = append(all, &found{path: filepath.Join(folder, e.Name()), precedence: 1 + i})
+			}
+		}
+	}
+	readAll(ctx, all, known)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	all = slices.DeleteFunc(all, func(f *found) bool { return errors.Is(f.err, fs.ErrNotExist) && f.precedence != devPrecedence })
+	for _, b := range s.builtins {
+		f := &found{builtin: b, precedence: builtinPrecedence}
+		p, err := builtin.Describe(b)
+		f.desc, f.err = p, err
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// readAll reads the files that are not known, several at a time.
+func readAll(ctx context.Context, all []*found, known map[string]*found) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(all)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(all) || ctx.Err() != nil {
+					return
+				}
+				all[i].read(known[all[i].path])
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// read reads the file, unless it is the same as before.
+func (f *found) read(before *found) {
+	if before != nil {
+		f.was = before.was
+		if before.desc != nil {
+			f.was = before.name()
+		}
+	}
+	info, err := os.Stat(f.path)
+	if err != nil {
+		f.err = err
+		return
+	}
+	age := time.Since(info.ModTime())
+	f.info, f.fresh = info, info.Mode().IsRegular() && info.Size() <= maxDigested && age < tick && age > -tick
+	known := before != nil && sameFile(before.info, info)
+	if known && !before.fresh && !errors.Is(before.err, loader.ErrRead) { // what could not be read may be by now
+
+		f.desc, f.err, f.digest = before.desc, before.err, before.digest
+		return
+	}
+	if f.fresh || known && before.fresh {
+		f.digest = digest(f.path)
+	}
+	if known && f.same(before) {
+		f.desc, f.err = before.desc, before.err
+		return
+	}
+	lib, err := loader.Inspect(f.path)
+	if err != nil {
+		f.err = err
+		return
+	}
+	f.desc = &lib.Description
+}
+
+// tick is longer than the clocks of file systems take from one time to the next.
+const tick = 3 * time.Second
+
+// maxDigested is how long a file may be, in bytes, for its content to be looked at in the place of its time.
+const maxDigested = 256 << 20
+
+// digest is of a file's bytes; nil where it cannot be read.
+func digest(path string) *[sha256.Size]byte {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(file, maxDigested)); err != nil {
+		return nil
+	}
+	return (*[sha256.Size]byte)(h.Sum(nil))
+}
+
+// name returns the plug-in's name; of a file that cannot be read, its own without what libraries have before and behind it.
+func (f *found) name() string {
+	switch {
+	case f.desc != nil:
+		return f.desc.Manifest.Name
+	case f.builtin != nil:
+		return f.builtin.Name
+	case f.was != "":
+		return f.was
+	}
+	name := filepath.Base(f.path)
+	return strings.TrimPrefix(strings.TrimSuffix(name, filepath.Ext(name)), "lib")
+}
+
+// unreadable is the error of a file that is no plug-in.
+func (f *found) unreadable() *Error {
+	e := &Error{Plugin: f.name(), Step: StepDiscover, Kind: ErrUnreadable, Err: f.err}
+	var open *loader.OpenError
+	if !errors.As(f.err, &open) {
+		e.Found, e.Expected = "no file that can be read", "a library"
+	}
+	return e
+}
+
+// missing is the error of a plug-in that was not found.
+func missing(name string, folders []string, all []*found) *Error {
+	var names []string
+	for _, f := range all {
+		if f.desc != nil && !slices.Contains(names, f.name()) {
+			names = append(names, f.name())
+		}
+	}
+	where := "no folder is named"
+	if len(folders) > 0 {
+		where = "in " + strings.Join(folders, ", ")
+	}
+	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %d others)", where, len(names)),
+		Expected: "a library whose manifest has this name", Remedy: hint(name, names)}
+}
+
+// hint is the remedy for a name that nobody has.
+func hint(name string, names []string) string {
+	if near := abi.Nearest(name, names); near != "" {
+		return fmt.Sprintf("Did you mean %s?", near)
+	}
+	sorted := slices.Sorted(slices.Values(names))
+	switch {
+	case len(sorted) == 0:
+		return "There is none at all"
+	case len(sorted) == 1:
+		return "There is only " + sorted[0]
+	case len(sorted) > 8:
+		return fmt.Sprintf("There are %s, and %d more", strings.Join(sorted[:8], ", "), len(sorted)-8)
+	}
+	return "There are " + strings.Join(sorted, ", ")
+}

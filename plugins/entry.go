@@ -1,0 +1,712 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
+)
+
+// spec is how a plug-in is to be: what was found of it, and what it may have. It never changes.
+type spec struct {
+	name    string
+	found   *found // its file, or what is compiled in; nil where there is nothing
+	err     *Error // why it cannot be; nil where it can
+	doubt   *Error // of a Survey: what may keep it from being opened
+	wanted  bool   // it is in config.yaml, or there is none
+	enabled bool
+
+	required bool
+	limit    time.Duration // of each hook; 0 is the point's alone
+	level    slog.Level
+	settings []byte // what ferrule_start gets
+	secrets  []string
+
+	functions map[string]loader.HostFunc // what it may call, by the name of its import
+	grants    []string                   // their names, sorted
+	refused   []string                   // the names of wants that it was not granted; without a required one it has err
+	permits   []string                   // in words, sorted
+	decided   []string                   // of grants, those that Grants gave it
+	providers []string                   // of the services among grants, in their order
+	policy    sandbox.Policy             // what follows from them
+	isolated  bool
+	sandboxed bool
+	group     string
+	data      string        // a folder of its own; may be empty
+	grace     time.Duration // of a call after its limit; 0 is the worker's own
+	stop      time.Duration // of the plug-in when it is closed, the same
+	needs     []string      // the names of plug-ins that must run before it
+
+	print string // all of the above that needs a new version when it changes, but for the settings
+}
+
+// live is a version that runs.
+type live struct {
+	*loader.Plugin
+	spec *spec
+}
+
+// entry is a plug-in by its name, from its discovery on. Versions of it come and go.
+type entry struct {
+	sys  *System
+	name string
+
+	// turn is held by whoever opens, replaces or closes the plug-in: foreign code runs meanwhile.
+	turn chan struct{}
+
+	rejected *rejected // the file that was not let in the last time; or nil. Whoever has System.change has it
+
+	secrets settings.Redactor // of its lines and errors: those of the version that runs
+	level   slog.LevelVar     // from which on its lines are written
+
+	mu       sync.Mutex
+	spec     *spec
+	state    State
+	err      *Error
+	retry    *time.Timer
+	retryAt  time.Time
+	attempts int // how often opening has failed in a row
+	live     *live
+	flight   *flight                // who waits for the plug-in to be opened
+	attached map[string]*attachment // by its key
+	attempt  int                    // of its worker, that is known
+	layers   []string               // what shuts its workers in, as the first one has said; nil before there was one
+	replaced int
+	restarts int
+	drains   int   // versions that were detached, and are not closed
+	after    State // what follows on StateDraining
+
+	waiting   string // the plug-in that a call of this one waits for, while it is opened
+	forgotten bool   // Start has failed, and nobody knows of it any more
+}
+
+// flight is one opening, for which any number of callers wait.
+type flight struct {
+	done chan struct{}
+	by   string // the plug-in in whose call it is opened; may be empty
+	err  error
+}
+
+func newEntry(s *System, name string) *entry {
+	return &entry{sys: s, name: name, turn: make(chan struct{}, 1), state: StateDiscovered, attached: map[string]*attachment{}}
+}
+
+// take waits for the plug-in's turn.
+func (e *entry) take(ctx context.Context) error {
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (e *entry) give() { <-e.turn }
+
+// function returns the function of an attachment, for which it opens the plug-in where it is not. nil, without an error, is where the plug-in is there
+// no more, or its version has no such function.
+func (e *entry) function(ctx context.Context, a *attachment) (*loader.Func, error) {
+	if err := e.run(ctx); err != nil {
+		var gone *Error
+		if a.point.kind != "" && errors.As(err, &gone) && (gone.Kind == ErrDisabled || gone.Kind == ErrNotFound) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	e.mu.Lock()
+	late, pending := a.late, a.pending()
+	e.mu.Unlock()
+	if pending {
+		if e.sys.callerOf(ctx) == e.name {
+			return nil, &Error{Plugin: e.name, Step: StepRun, Kind: ErrReentrant, Found: "an event of its own, while it is told past ones", Expected: "none before it was told them"}
+		}
+		select {
+		case <-late:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	f := a.breaker.target.Load()
+	if f == nil && a.point.kind == "" {
+		return nil, e.lacks(a.name)
+	}
+	return f, nil
+}
+
+// lacks is the error of a function that the plug-in does not export.
+func (e *entry) lacks(function string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.live == nil {
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a plug-in that was closed meanwhile"}
+	}
+	names := symbolNames(e.live.Info().Funcs)
+	return &Error{Plugin: e.name, Step: StepRun, Kind: ErrFunction, Found: fmt.Sprintf("version %s, without the function %s", e.live.Version(), function),
+		Expected: "one that exports it", Remedy: hint(function, names)}
+}
+
+// run returns when the plug-in runs, for which it is opened where it is not.
+func (e *entry) run(ctx context.Context) error { return e.runFor(ctx, "") }
+
+// runFor is run for a plug-in that needs it; "" is nobody but the caller that ctx has.
+func (e *entry) runFor(ctx context.Context, by string) error {
+	if ctx == nil {
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrOption, Found: "nil for a context", Expected: "a context"}
+	}
+	if by == "" {
+		by = e.sys.callerOf(ctx)
+	}
+	if other := e.sys.entry(by); other != nil && other != e {
+		other.mu.Lock()
+		other.waiting = e.name
+		other.mu.Unlock()
+		defer func() {
+			other.mu.Lock()
+			other.waiting = ""
+			other.mu.Unlock()
+		}()
+	}
+	for {
+		e.mu.Lock()
+		f := e.flight
+		switch {
+		case e.live != nil:
+			e.mu.Unlock()
+			return nil
+		case f != nil:
+			e.mu.Unlock()
+			if e.sys.waits(ctx, e) {
+				return &Error{Plugin: e.name, Step: StepRun, Kind: ErrReentrant, Found: "a call that comes from its own start",
+					Expected: "no call before it runs", Remedy: "Do not call at this point, or this plug-in, in the host functions that its start calls"}
+			}
+		case e.state == StateReady:
+			f = &flight{done: make(chan struct{}), by: by}
+			e.flight = f
+			e.mu.Unlock()
+			go e.fly(f)
+		default:
+			err := e.why()
+			e.mu.Unlock()
+			return err
+		}
+		select {
+		case <-f.done:
+			if f.err != nil {
+				return f.err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// why says why the plug-in does not run; e.mu is held.
+func (e *entry) why() error {
+	switch {
+	case e.err != nil:
+		return e.err
+	case e.sys.closed.Load():
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a system that is closed"}
+	case e.state == StateDiscovered:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is not listed", Expected: "an entry of plugins", Remedy: "List it in " + e.sys.configName() + " (ferrule enable)"}
+	case e.state == StateDisabled:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is disabled", Expected: "one that is enabled",
+			Remedy: "Enable it in " + e.sys.configName() + " (ferrule enable)"}
+	default:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrNotFound, Found: "a plug-in that is not there any more (" + string(e.state) + ")"}
+	}
+}
+
+// fly opens the plug-in for those that wait.
+func (e *entry) fly(f *flight) {
+	ctx, cancel := context.WithTimeout(e.sys.changes, openWithin)
+	defer cancel()
+	err := errors.New("the goroutine that opened it was ended (runtime.Goexit) by foreign code")
+	defer func() {
+		e.mu.Lock()
+		e.flight = nil
+		f.err = err
+		e.mu.Unlock()
+		close(f.done)
+	}()
+	if err = e.take(ctx); err != nil {
+		return
+	}
+	defer e.give()
+	err = e.openNow(ctx)
+}
+
+// openWithin is how long a plug-in may take to be opened.
+const openWithin = 30 * time.Second
+
+// openNow opens the plug-in, whose turn the caller has. What fails is its state.
+func (e *entry) openNow(ctx context.Context) error {
+	e.mu.Lock()
+	if e.live != nil || e.state != StateReady {
+		err := error(nil)
+		if e.live == nil {
+			err = e.why()
+		}
+		e.mu.Unlock()
+		return err
+	}
+	sp := e.spec
+	if e.flight == nil { // it is opened by a change: those who come meanwhile wait for that
+		f := &flight{done: make(chan struct{})}
+		e.flight = f
+		defer func() {
+			e.mu.Lock()
+			e.flight = nil
+			e.mu.Unlock()
+			close(f.done)
+		}()
+	}
+	e.mu.Unlock()
+	for _, need := range sp.needs {
+		other := e.sys.entry(need)
+		if other == nil {
+			continue
+		}
+		if err := other.runFor(ctx, e.name); err != nil {
+			return e.fail(&Error{Plugin: e.name, Step: StepResolve, Kind: ErrDependency, Found: "a requirement that does not run", Expected: need + ", running", Err: err,
+				Remedy: "Mend " + need}, true)
+		}
+	}
+	l, err := e.open(ctx, sp, nil, nil)
+	if err != nil {
+		return e.fail(err, true)
+	}
+	e.mu.Lock()
+	e.take1(l)
+	e.mu.Unlock()
+	e.event(Event{Kind: EventState})
+	return nil
+}
+
+// fail notes why the plug-in does not run, and has it tried again later where that may help.
+func (e *entry) fail(err *Error, again bool) *Error {
+	e.mu.Lock()
+	e.state, e.err = StateFailed, err
+	if again && !e.sys.closed.Load() {
+		e.attempts++
+		wait := min(time.Minute, time.Second<<min(e.attempts-1, 6))
+		e.retryAt = time.Now().Add(wait)
+		e.stopRetry()
+		e.retry = time.AfterFunc(wait, e.again)
+	}
+	e.mu.Unlock()
+	e.sys.relay(e)
+	e.event(Event{Kind: EventState, Err: err})
+	return err
+}
+
+// stopRetry is called with e.mu held.
+func (e *entry) stopRetry() {
+	if e.retry != nil {
+		e.retry.Stop()
+		e.retry = nil
+	}
+}
+
+// again tries to open a plug-in that has failed.
+func (e *entry) again() {
+	e.mu.Lock()
+	if e.state != StateFailed || e.spec.err != nil || e.sys.closed.Load() || e.forgotten {
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+	e.sys.mend()
+	e.mu.Lock()
+	if e.state != StateFailed || e.spec.err != nil || e.sys.closed.Load() || e.forgotten { // something was done about it meanwhile
+		e.mu.Unlock()
+		return
+	}
+	e.state, e.err, e.retryAt = StateReady, nil, time.Time{}
+	e.mu.Unlock()
+	e.event(Event{Kind: EventState})
+	if e.run(e.sys.life) == nil {
+		e.sys.relay(e)
+	}
+}
+
+// take1 has a version take the place of the one before, if there is one; e.mu is held.
+func (e *entry) take1(l *live) {
+	e.live, e.spec, e.state, e.err, e.attempts = l, l.spec, StateStarted, nil, 0
+	i, _ := l.Isolation()
+	e.attempt, e.layers = i.Attempt, i.Layers
+	e.retryAt = time.Time{}
+	e.stopRetry()
+	for _, a := range e.attached {
+		e.aim(a)
+	}
+}
+
+// aim sets the function of an attachment to that of the version that runs; e.mu is held.
+func (e *entry) aim(a *attachment) {
+	if a.pending() {
+		return // past events come first
+	}
+	a.breaker.renew(e.functionOf(a))
+}
+
+// functionOf returns an attachment's function in the version that runs, with its limit; nil where there is none. e.mu is held.
+func (e *entry) functionOf(a *attachment) *loader.Func {
+	if e.live == nil {
+		return nil
+	}
+	if a.point.kind == "" {
+		f, err := e.live.Func(a.name)
+		if err != nil {
+			return nil
+		}
+		return f
+	}
+	f, err := e.live.Hook(a.name)
+	if err != nil || isWrapper(e.live.Info(), a.name) != a.wrap {
+		return nil
+	}
+	limit := a.point.limit
+	if own := e.spec.limit; own > 0 && (limit == 0 || own < limit) {
+		limit = own
+	}
+	if limit > 0 {
+		f = f.WithTimeout(limit)
+	}
+	return f
+}
+
+// open opens a version, which takes no place yet. before is the state of its predecessor, or nil; probe has it run in a worker, whatever it says.
+func (e *entry) open(ctx context.Context, sp *spec, before *loader.State, probe func() []loader.Option) (*live, *Error) {
+	step, kind := StepOpen, ErrOpen
+	e.mu.Lock()
+	had := e.spec.secrets
+	e.mu.Unlock()
+	e.secrets.Set(slices.Concat(had, sp.secrets))
+	e.level.Set(sp.level)
+	logger := e.logger()
+	if probe != nil {
+		logger = logger.With(slog.String("step", string(StepProbe))) // the version logs the same again when it is let in
+	}
+	opts := []loader.Option{loader.WithLogger(logger)}
+	if sp.settings != nil {
+		opts = append(opts, loader.WithConfig(sp.settings))
+	}
+	for name, fn := range sp.functions {
+		opts = append(opts, loader.WithHostFunc(name, fn))
+	}
+	if before != nil {
+		opts = append(opts, loader.WithState(before))
+	}
+	if sp.data != "" {
+		if err := os.MkdirAll(sp.data, 0o700); err != nil {
+			return nil, &Error{Plugin: e.name, Step: step, Kind: kind, Found: "a data folder that cannot be made", Expected: "one that is there, or can be", Err: err,
+				Remedy: "Correct data in its entry of " + e.sys.configName()}
+		}
+		opts = append(opts, loader.WithDataFolder(sp.data))
+	}
+	opts = append(opts, loader.WithOverdue(e.overdue))
+	path := e.name
+	if sp.found.builtin != nil {
+		opts = append(opts, loader.WithEngine(builtin.Engine(sp.found.builtin)))
+	} else {
+		path = sp.found.path
+		switch {
+		case probe != nil:
+			opts = append(opts, probe()...)
+		case sp.isolated:
+			opts = append(opts, e.sys.isolation(sp))
+		default:
+			opts = append(opts, e.sys.inProcess(sp)...)
+		}
+		if sp.found.sha256 != "" { // of the store, whose file may have changed since it was looked at
+			opts = append(opts, loader.WithSHA256(sp.found.sha256))
+		}
+	}
+	if e.sys.loaderOptions != nil {
+		opts = append(opts, e.sys.loaderOptions(e.name)...)
+	}
+	p, err := loader.OpenContext(ctx, path, opts...)
+	if err != nil {
+		if errors.Is(err, loader.ErrStart) {
+			step = StepStart
+		}
+		if sp.found.installed && (errors.Is(err, loader.ErrDigest) || errors.Is(err, loader.ErrRead)) {
+			return nil, e.sys.damaged(e.name, sp.found, err)
+		}
+		return nil, &Error{Plugin: e.name, Step: step, Kind: kind, Err: e.redacted(err)}
+	}
+	l := &live{p, sp}
+	if p.Version() != sp.found.desc.Manifest.Version {
+		_ = p.Shutdown(ctx)
+		return nil, &Error{Plugin: e.name, Step: StepOpen, Kind: ErrRange, Found: fmt.Sprintf("version %q in the file that was opened", p.Version()),
+			Expected: fmt.Sprintf("%q, which was checked before", sp.found.desc.Manifest.Version), Remedy: "The file is being replaced: it is looked at again"}
+	}
+	if err := e.health(ctx, l); err != nil {
+		_ = p.Shutdown(ctx)
+		return nil, err
+	}
+	return l, nil
+}
+
+// healthWithin is how long a plug-in's health function may take.
+const healthWithin = 5 * time.Second
+
+// overdue is told of calls that do not come back at their limit.
+func (e *entry) overdue(name string, limit time.Duration) {
+	e.mu.Lock()
+	var hooks []*attachment
+	if e.spec.isolated {
+		e.mu.Unlock()
+		return // its worker is killed soon, and the call fails as any other
+	}
+	for _, a := range e.attached {
+		if a.point.kind != "" && a.name == name {
+			hooks = append(hooks, a)
+		}
+	}
+	e.mu.Unlock()
+	for _, a := range hooks {
+		a.overdue(limit)
+	}
+}
+
+// health calls the function that the manifest names for it.
+func (e *entry) health(ctx context.Context, l *live) *Error {
+	name := l.Info().Manifest.Keys.Get("health")
+	if name == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthWithin)
+	defer cancel()
+	if _, err := l.Call(ctx, name, nil); err != nil && !errors.Is(err, loader.ErrPass) {
+		return &Error{Plugin: e.name, Step: StepHealth, Kind: ErrHealth, Found: "a failure of " + name + ", which its manifest names as health", Expected: "OK", Err: e.redacted(err)}
+	}
+	return nil
+}
+
+// close closes what runs; the state is what it has afterwards. The caller has the turn. It waits for what runs until ctx ends.
+func (e *entry) close(ctx context.Context, state State) error {
+	e.mu.Lock()
+	e.stopRetry()
+	e.retryAt = time.Time{}
+	e.mu.Unlock()
+	l := e.detach(state)
+	if l == nil {
+		return nil
+	}
+	return e.drain(ctx, l)
+}
+
+// detach has no call reach what runs any more, and returns it, to be drained; nil where nothing runs. The plug-in has the state when the calls in all that was
+// detached have come back, unless it has another one by then. The caller has the turn.
+func (e *entry) detach(state State) *live {
+	e.mu.Lock()
+	l, before := e.live, e.state
+	e.live = nil
+	for _, a := range e.attached {
+		a.breaker.aim(nil)
+	}
+	if l != nil {
+		e.drains++
+	}
+	e.state, e.after = state, state
+	if e.drains > 0 {
+		e.state = StateDraining
+	}
+	changed := e.state != before
+	e.mu.Unlock()
+	if changed {
+		e.event(Event{Kind: EventState})
+	}
+	return l
+}
+
+// drain closes what was detached, and waits until ctx ends for the calls in it.
+func (e *entry) drain(ctx context.Context, l *live) error {
+	err := l.Shutdown(ctx)
+	e.mu.Lock()
+	e.drains--
+	drained := e.drains == 0 && e.state == StateDraining
+	if drained {
+		e.state = e.after
+	}
+	e.mu.Unlock()
+	if drained {
+		e.event(Event{Kind: EventState})
+	}
+	return err
+}
+
+// attach returns the attachment for a hook or a function, the same as long as the plug-in is known; e.mu is held.
+func (e *entry) attach(p *point, name string, wrap bool) *attachment {
+	key := string(p.kind) + "\x00" + name
+	if wrap {
+		key += "\x00wrap"
+	}
+	a := e.attached[key]
+	if a == nil {
+		a = &attachment{point: p, entry: e, name: name, wrap: wrap, count: e.sys.counter()}
+		a.breaker.slow = e.sys.counting || e.sys.trace != nil
+		e.attached[key] = a
+		e.aim(a)
+	}
+	return a
+}
+
+// event posts an event of the plug-in's, and writes it to the log.
+func (e *entry) event(ev Event) {
+	e.mu.Lock()
+	ev.State = e.state
+	if e.live != nil {
+		ev.Version = e.live.Version()
+	} else if f := e.spec.found; f != nil && f.desc != nil {
+		ev.Version = f.desc.Manifest.Version
+	}
+	e.mu.Unlock()
+	ev.Err = e.redacted(ev.Err)
+	ev.Plugin = e.name
+	e.sys.event(ev)
+}
+
+// crashed looks at the error of a call, which may say something about the plug-in's worker.
+func (e *entry) crashed(err error) {
+	var late *loader.DeadlineError
+	if errors.As(err, &late) {
+		e.event(Event{Kind: EventKilled, Err: err})
+		return
+	}
+	var crash *loader.CrashError
+	if !errors.As(err, &crash) {
+		return
+	}
+	kind := EventCrashed
+	e.mu.Lock()
+	if crash.Suspended > 0 {
+		if e.state != StateStarted {
+			e.mu.Unlock()
+			return
+		}
+		kind, e.state = EventSuspended, StateSuspended
+	}
+	e.mu.Unlock()
+	e.event(Event{Kind: kind, Err: err, For: crash.Suspended})
+}
+
+// restarted looks whether the plug-in's worker is another one than it was, when a call went well after one had not, and when somebody asks. Only a call that
+// went well ends a suspension: the last worker may be one that has crashed.
+func (e *entry) restarted(well bool) {
+	e.mu.Lock()
+	l := e.live
+	if l == nil || !l.spec.isolated {
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+	i, _ := l.Isolation()
+	e.mu.Lock()
+	if well && e.live == l && e.state == StateSuspended {
+		e.state = StateStarted
+	}
+	more := i.Attempt - e.attempt
+	if e.live != l || more <= 0 {
+		e.mu.Unlock()
+		return
+	}
+	e.attempt = i.Attempt
+	e.restarts += more
+	e.mu.Unlock()
+	e.event(Event{Kind: EventRestarted})
+}
+
+// skipped writes the failure of a hook to the log that nobody else hears of.
+func (e *entry) skipped(point string, err error) {
+	e.sys.log(slog.LevelWarn, "a hook failed, and was skipped", slog.String("plugin", e.name), slog.String("point", point), slog.Any("err", e.redacted(err)))
+}
+
+// status returns what is known of the plug-in.
+func (e *entry) status() Plugin {
+	e.restarted(false)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sp := e.spec
+	p := Plugin{Name: e.name, State: e.state, Enabled: sp.enabled && sp.wanted, Required: sp.required, RetryAt: e.retryAt, Isolated: sp.isolated, Group: sp.group,
+		Grants: slices.Clone(sp.grants), Permits: slices.Clone(sp.permits), Requires: slices.Clone(sp.needs), Replaced: e.replaced, Restarts: e.restarts}
+	if e.err != nil {
+		p.Err = e.err
+	}
+	p.Declared = sp.declared(e.layers)
+	if sp.found != nil {
+		p.Source = sp.found.source()
+		p.describe(sp.found.desc)
+	}
+	return p
+}
+
+// declared reports whether something of the permits is not enforced, where layers are what shuts the worker in. One of best-effort that nobody has seen yet may have
+// none.
+func (sp *spec) declared(layers []string) bool {
+	has := func(kind string) bool {
+		return slices.ContainsFunc(layers, func(l string) bool { return strings.HasSuffix(l, ": "+kind) })
+	}
+	switch {
+	case len(sp.permits) == 0 || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
+		return false
+	case !sp.sandboxed:
+		return true
+	}
+	files, ports := len(sp.policy.Read)+len(sp.policy.Write), len(sp.policy.Connect)+len(sp.policy.Listen)
+	return files > 0 && !has("files") || ports > 0 && !has("tcp")
+}
+
+// describe takes over what the plug-in says of itself.
+func (p *Plugin) describe(d *abi.Description) {
+	if d == nil {
+		return
+	}
+	p.Version, p.Description = d.Manifest.Version, d.Manifest.Description
+	p.Points, p.Functions = symbolNames(d.Hooks), symbolNames(d.Funcs)
+	p.Provides = listOf(d.Manifest.Keys.Get("provides"))
+}
+
+// logger is the logger of the plug-in's own lines, all versions together: config.yaml says from which level on, and no line has a secret of its settings.
+func (e *entry) logger() *slog.Logger {
+	return slog.New(&levelled{e.secrets.Handler(e.sys.logger.Handler()), &e.level})
+}
+
+// redacted is an error of the plug-in's, or one in whose text are words of its own, without the secrets of its settings.
+func (e *entry) redacted(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if clean := e.secrets.Text(text); clean != text {
+		return &withoutSecrets{clean, err}
+	}
+	return err
+}
+
+// withoutSecrets is an error with another text.
+type withoutSecrets struct {
+	text string
+	err  error
+}
+
+func (w *withoutSecrets) Error() string { return w.text }
+func (w *withoutSecrets) Unwrap() error { return w.err }

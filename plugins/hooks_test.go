@@ -1,0 +1,443 @@
+package plugins_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	_ "github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/plugins"
+)
+
+// dispatch calls a point of one kind on a text, and has what came of it in words.
+type dispatch func(ctx context.Context, in string) (string, error)
+
+// kinds makes a point of each kind, whose dispatch is in words.
+func kinds(sys *plugins.System, opts ...plugins.PointOption) map[string]dispatch {
+	told := plugins.Notify[[]byte](sys, "told", opts...)
+	asked := plugins.Collect[[]byte, []byte](sys, "asked", opts...)
+	decided := plugins.First[[]byte, []byte](sys, "decided", opts...)
+	piped := plugins.Pipe[[]byte](sys, "piped", opts...)
+	objected := plugins.Veto[[]byte](sys, "objected", opts...)
+	wrapped := plugins.Wrap(sys, "wrapped", func(_ context.Context, in []byte) ([]byte, error) { return []byte("core"), nil }, opts...)
+	return map[string]dispatch{
+		"notify": func(ctx context.Context, in string) (string, error) { return "told", told.Call(ctx, []byte(in)) },
+		"collect": func(ctx context.Context, in string) (string, error) {
+			all, err := asked.Call(ctx, []byte(in))
+			var words []string
+			for _, r := range all {
+				words = append(words, strings.TrimPrefix(r.Plugin, "plugin_")+":"+string(r.Value))
+			}
+			return strings.Join(words, " "), err
+		},
+		"first": func(ctx context.Context, in string) (string, error) {
+			out, found, err := decided.Call(ctx, []byte(in))
+			return fmt.Sprintf("%s %v", out, found), err
+		},
+		"pipe": func(ctx context.Context, in string) (string, error) {
+			out, err := piped.Call(ctx, []byte(in))
+			return strings.TrimPrefix(string(out), in), err
+		},
+		"veto": func(ctx context.Context, in string) (string, error) {
+			err := objected.Call(ctx, []byte(in))
+			var o *plugins.Objection
+			if errors.As(err, &o) {
+				return o.Plugin + " " + o.Reason, nil
+			}
+			return "", err
+		},
+		"wrap": func(ctx context.Context, in string) (string, error) {
+			out, err := wrapped.Call(ctx, []byte(in))
+			return string(out), err
+		},
+	}
+}
+
+// TestHooks: each kind, with a first plug-in that does each of what a hook can do, under each policy, in each engine.
+func TestHooks(t *testing.T) {
+	type outcome struct {
+		text string
+		err  string // of which the error must have; "" is none
+	}
+	const failed = "as it was told"
+	for _, engine := range engines {
+		for _, policy := range []plugins.Policy{plugins.Stop, plugins.Skip, plugins.Join} {
+			stop := func(with, without, err string) outcome { // what comes of a failure
+				switch policy {
+				case plugins.Stop:
+					return outcome{with, err}
+				case plugins.Skip:
+					return outcome{without, ""}
+				}
+				return outcome{without, err}
+			}
+			t.Run(engine+"/"+policy.String(), func(t *testing.T) {
+				sys := newHost(t, engine).add("aaaa", "bbbb").new()
+				call := kinds(sys, plugins.OnError(policy), plugins.Breaker(0, 0), plugins.Limit(150*time.Millisecond))
+				require.NoError(t, sys.Start(t.Context()))
+				for _, c := range []struct {
+					kind, in string
+					want     outcome
+				}{
+					{"notify", "", outcome{"told", ""}},
+					{"collect", "", outcome{"aaaa:aaaa bbbb:bbbb", ""}},
+					{"first", "", outcome{"aaaa true", ""}},
+					{"pipe", "", outcome{"+aaaa+bbbb", ""}},
+					{"veto", "", outcome{"plugin_aaaa aaaa", ""}},
+					{"wrap", "", outcome{"aaaa(bbbb(core))", ""}},
+
+					{"notify", "aaaa=pass", outcome{"told", ""}},
+					{"collect", "aaaa=pass", outcome{"bbbb:bbbb", ""}},
+					{"first", "aaaa=pass", outcome{"bbbb true", ""}},
+					{"first", "aaaa=pass bbbb=pass", outcome{" false", ""}},
+					{"pipe", "aaaa=pass", outcome{"+bbbb", ""}},
+					{"pipe", "aaaa=pass bbbb=pass", outcome{"", ""}},
+					{"veto", "aaaa=pass", outcome{"plugin_bbbb bbbb", ""}},
+					{"veto", "aaaa=pass bbbb=none", outcome{"", ""}},
+					{"wrap", "aaaa=pass", outcome{"bbbb(core)", ""}},
+					{"wrap", "aaaa=pass bbbb=pass", outcome{"core", ""}},
+
+					{"notify", "aaaa=fail", stop("told", "told", failed)},
+					{"collect", "aaaa=fail", stop("", "bbbb:bbbb", failed)},
+					{"collect", "bbbb=fail", stop("aaaa:aaaa", "aaaa:aaaa", failed)},
+					{"first", "aaaa=fail", stop(" false", "bbbb true", failed)},
+					{"pipe", "aaaa=fail", stop("", "+bbbb", failed)},
+					{"pipe", "bbbb=fail", stop("", "+aaaa", failed)},
+					{"veto", "aaaa=fail bbbb=none", stop("", "", failed)},
+					{"wrap", "aaaa=fail", stop("", "bbbb(core)", failed)},
+					{"wrap", "bbbb=fail", stop("", "aaaa(core)", failed)},
+
+					{"pipe", "aaaa=invalid", stop("", "+bbbb", "invalid")},
+					{"pipe", "aaaa=unsound", stop("", "+bbbb", "panic")},
+					{"first", "aaaa=unsound", stop(" false", "bbbb true", "panic")},
+					{"wrap", "aaaa=unsound", stop("", "bbbb(core)", "panic")},
+					{"veto", "aaaa=unsound bbbb=pass", stop("", "", "panic")},
+					{"notify", "bbbb=unsound", stop("told", "told", "panic")},
+					{"collect", "aaaa=unsound", stop("", "bbbb:bbbb", "panic")},
+
+					{"pipe", "aaaa=polls", stop("", "+bbbb", "150ms")},
+					{"first", "aaaa=polls", stop(" false", "bbbb true", "150ms")},
+					{"notify", "aaaa=polls", stop("told", "told", "150ms")},
+					{"collect", "aaaa=polls", stop("", "bbbb:bbbb", "150ms")},
+					{"veto", "aaaa=polls bbbb=pass", stop("", "", "150ms")},
+					{"wrap", "aaaa=polls", stop("", "bbbb(core)", "150ms")},
+
+					{"pipe", "aaaa=crash", stop("", "+bbbb", "")},
+					{"first", "aaaa=crash", stop(" false", "bbbb true", "")},
+					{"notify", "aaaa=crash", stop("told", "told", "")},
+					{"collect", "aaaa=crash", stop("", "bbbb:bbbb", "")},
+					{"veto", "aaaa=crash bbbb=pass", stop("", "", "")},
+					{"wrap", "aaaa=crash", stop("", "bbbb(core)", "")},
+				} {
+					crash := strings.Contains(c.in, "crash")
+					if crash && engine == "in-process" {
+						continue // it would end this process
+					}
+					out, err := call[c.kind](t.Context(), c.in)
+					assert.Equal(t, c.want.text, out, "%s %q", c.kind, c.in)
+					switch {
+					case crash && policy != plugins.Skip:
+						var crashed *loader.CrashError
+						assert.Equal(t, engine == "isolated", errors.As(err, &crashed), "%s %q: %v", c.kind, c.in, err)
+						assert.Error(t, err)
+					case c.want.err == "":
+						assert.NoError(t, err, "%s %q", c.kind, c.in)
+					default:
+						if assert.ErrorContains(t, err, c.want.err, "%s %q", c.kind, c.in) {
+							var hook *plugins.HookError
+							require.ErrorAs(t, err, &hook)
+							assert.Contains(t, c.in, strings.TrimPrefix(hook.Plugin, "plugin_"))
+						}
+					}
+				}
+				known, _ := sys.Plugin("plugin_aaaa")
+				if engine == "isolated" {
+					assert.Equal(t, plugins.StateSuspended, known.State, "it has crashed six times")
+					return
+				}
+				_, err := call["pipe"](t.Context(), "")
+				assert.NoError(t, err, "all of them go on")
+			})
+		}
+	}
+}
+
+// TestHooksAtTheSameTime: a Notify and a Collect that call all at once.
+func TestHooksAtTheSameTime(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			sys := newHost(t, engine).add("aaaa", "bbbb", "cccc").new()
+			asked := plugins.Collect[[]byte, []byte](sys, "asked", plugins.Parallel())
+			told := plugins.Notify[[]byte](sys, "told", plugins.Parallel(), plugins.Limit(0))
+			require.NoError(t, sys.Start(t.Context()))
+			all, err := asked.Call(t.Context(), []byte("bbbb=fail"))
+			assert.ErrorContains(t, err, "as it was told")
+			require.Len(t, all, 2)
+			assert.Equal(t, "aaaacccc", string(all[0].Value)+string(all[1].Value))
+			begun := time.Now()
+			assert.NoError(t, told.Call(t.Context(), []byte("aaaa=slow bbbb=slow cccc=slow")))
+			t.Log("three that take 300 ms took", time.Since(begun))
+		})
+	}
+}
+
+// TestWrapperRunsMoreThanOnce: what stands behind a wrapper is run as often as it says, and its error is the application's own.
+func TestWrapperAndCore(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			broken := errors.New("the application's own")
+			var fails atomic.Bool
+			sys := newHost(t, engine).add("aaaa").new()
+			wrapped := plugins.Wrap(sys, "wrapped", func(_ context.Context, in string) (string, error) {
+				if fails.Load() {
+					return "", broken
+				}
+				return strings.ToUpper(in), nil
+			}, plugins.Codec(text{}))
+			require.NoError(t, sys.Start(t.Context()))
+			out, err := wrapped.Call(t.Context(), "hello")
+			assert.NoError(t, err)
+			assert.Equal(t, "aaaa(HELLO)", out)
+			fails.Store(true)
+			_, err = wrapped.Call(t.Context(), "hello")
+			assert.ErrorIs(t, err, broken)
+		})
+	}
+}
+
+// text is a codec of strings.
+type text struct{}
+
+func (text) Marshal(v any) ([]byte, error) { return []byte(v.(string)), nil }
+func (text) Unmarshal(data []byte, v any) error {
+	*v.(*string) = string(data)
+	return nil
+}
+
+// picky is a codec of strings that takes none with these words in it.
+type picky struct {
+	text
+	words []string
+}
+
+func (p picky) Unmarshal(data []byte, v any) error {
+	for _, w := range p.words {
+		if strings.Contains(string(data), w) {
+			return errors.New("it has " + w + " in it")
+		}
+	}
+	return p.text.Unmarshal(data, v)
+}
+
+// TestResultsThatAreNone: a result that cannot be decoded is a failure of the hook that has returned it, of which the policy says what becomes.
+func TestResultsThatAreNone(t *testing.T) {
+	for _, c := range []struct {
+		policy plugins.Policy
+		words  []string // what no result may have
+		first  string
+		pipe   string
+		wrap   string
+		blamed map[string]string // by kind, whose failures the error has
+	}{
+		{plugins.Stop, nil, "aaaa of plugin_aaaa", "v+aaaa+bbbb+cccc", "aaaa(bbbb(cccc(v)))", nil},
+		{plugins.Stop, []string{"aaaa", "cccc"}, "", "v", "", map[string]string{"first": "plugin_aaaa", "pipe": "plugin_cccc", "wrap": ""}},
+		{plugins.Skip, []string{"aaaa", "cccc"}, "bbbb of plugin_bbbb", "v", "bbbb(v)", nil},
+		{plugins.Skip, []string{"bbbb"}, "aaaa of plugin_aaaa", "v+aaaa", "aaaa(cccc(v))", nil},
+		{plugins.Skip, []string{"aaaa(", "+cccc"}, "aaaa of plugin_aaaa", "v+aaaa+bbbb", "bbbb(cccc(v))", nil},
+		{plugins.Join, []string{"+bbbb", "aaaa(", "cccc("}, "aaaa of plugin_aaaa", "v+aaaa", "bbbb(v)", map[string]string{"pipe": "plugin_cccc plugin_bbbb", "wrap": "plugin_cccc plugin_aaaa"}},
+	} {
+		t.Run(fmt.Sprint(c.policy, c.words), func(t *testing.T) {
+			sys := newHost(t, "go").add("aaaa", "bbbb", "cccc").new()
+			opts := []plugins.PointOption{plugins.Codec(picky{words: c.words}), plugins.OnError(c.policy)}
+			decided := plugins.First[string, string](sys, "decided", opts...)
+			piped := plugins.Pipe[string](sys, "piped", opts...)
+			wrapped := plugins.Wrap(sys, "wrapped", func(_ context.Context, in string) (string, error) { return in, nil }, opts...)
+			require.NoError(t, sys.Start(t.Context()))
+			blamed := func(kind string, err error) {
+				t.Helper()
+				want, fails := c.blamed[kind]
+				if !fails {
+					assert.NoError(t, err, kind)
+					return
+				}
+				require.Error(t, err, kind)
+				all := []error{err}
+				if joined, ok := err.(interface{ Unwrap() []error }); ok {
+					all = joined.Unwrap()
+				}
+				var names []string
+				for _, err := range all {
+					var hook *plugins.HookError
+					require.ErrorAs(t, err, &hook, kind)
+					names = append(names, hook.Plugin)
+				}
+				assert.Equal(t, want, strings.Join(names, " "), kind)
+			}
+			r, found, err := decided.CallBy(t.Context(), "v")
+			blamed("first", err)
+			assert.Equal(t, c.first != "", found)
+			if found {
+				assert.Equal(t, c.first, r.Value+" of "+r.Plugin)
+			}
+			value, again, _ := decided.Call(t.Context(), "v")
+			assert.Equal(t, []any{r.Value, found}, []any{value, again})
+			out, err := piped.Call(t.Context(), "v")
+			blamed("pipe", err)
+			assert.Equal(t, c.pipe, out)
+			out, err = wrapped.Call(t.Context(), "v")
+			blamed("wrap", err)
+			assert.Equal(t, c.wrap, out)
+		})
+	}
+}
+
+// TestBreaker: a hook that fails again and again is left out, and let in again.
+func TestBreaker(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			events := make(chan plugins.Event, 1000)
+			sys := newHost(t, engine).add("aaaa", "bbbb").new(plugins.OnEvent(func(e plugins.Event) { events <- e }))
+			piped := plugins.Pipe[[]byte](sys, "piped", plugins.Breaker(3, 100*time.Millisecond))
+			require.NoError(t, sys.Start(t.Context()))
+			call := func(in string) (string, error) {
+				out, err := piped.Append(t.Context(), nil, []byte(in))
+				return string(out), err
+			}
+			for range 3 {
+				_, err := call("aaaa=fail")
+				assert.ErrorContains(t, err, "as it was told")
+			}
+			_, err := call("")
+			assert.ErrorIs(t, err, plugins.ErrBroken, "it is not called at all")
+			assert.Eventually(t, func() bool {
+				out, err := call("")
+				return err == nil && out == "+aaaa+bbbb"
+			}, 5*time.Second, 5*time.Millisecond)
+			var kinds []plugins.EventKind
+			for len(kinds) < 2 {
+				if e := <-events; e.Kind == plugins.EventLeftOut || e.Kind == plugins.EventRecovered {
+					assert.Equal(t, "piped", e.Point)
+					kinds = append(kinds, e.Kind)
+				}
+			}
+			assert.Equal(t, []plugins.EventKind{plugins.EventLeftOut, plugins.EventRecovered}, kinds)
+			for range 20 {
+				_, err = call("aaaa=invalid")
+				assert.ErrorIs(t, err, loader.ErrInvalid, "what the caller passes in is no failure of the hook")
+			}
+		})
+	}
+}
+
+// TestHookThatHangs: in this process a hook that does not stop holds its caller, and is left out for all others until it can be tried again; isolated it is
+// killed.
+func TestHookThatHangs(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			left := make(chan plugins.Event, 100)
+			sys := newHost(t, engine).add("aaaa", "bbbb").new(plugins.OnEvent(func(e plugins.Event) {
+				if e.Kind == plugins.EventLeftOut {
+					left <- e
+				}
+			}))
+			piped := plugins.Pipe[[]byte](sys, "piped", plugins.OnError(plugins.Skip), plugins.Limit(20*time.Millisecond), plugins.Breaker(5, time.Second))
+			require.NoError(t, sys.Start(t.Context()))
+			call := func(in string) string {
+				out, err := piped.Append(t.Context(), nil, []byte(in))
+				assert.NoError(t, err)
+				return strings.TrimPrefix(string(out), in)
+			}
+			held := make(chan string)
+			go func() { held <- call("aaaa=slow") }()
+			if engine == "isolated" { // it is killed when it has not come back some time later, and holds nobody for longer
+				<-held
+				assert.Empty(t, left)
+				return
+			}
+			e := <-left
+			assert.Equal(t, []string{"plugin_aaaa", "piped"}, []string{e.Plugin, e.Point})
+			assert.ErrorIs(t, e.Err, plugins.ErrBroken)
+			assert.Equal(t, "+bbbb", call(""), "nobody else waits for it")
+			assert.Contains(t, []string{"", "+bbbb"}, <-held)
+			assert.Eventually(t, func() bool { return call("") == "+aaaa+bbbb" }, 10*time.Second, 10*time.Millisecond)
+		})
+	}
+}
+
+// TestKilledByItsLimit: that a worker was killed for a call that went on after its limit is an event.
+func TestKilledByItsLimit(t *testing.T) {
+	var all told
+	sys := newHost(t, "isolated").add("aaaa").new(plugins.OnEvent(func(e plugins.Event) { all = append(all, e) }))
+	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Limit(20*time.Millisecond))
+	require.NoError(t, sys.Start(t.Context()))
+	_, err := piped.Append(t.Context(), nil, []byte("aaaa=hangs"))
+	var late *loader.DeadlineError
+	require.ErrorAs(t, err, &late)
+	_, err = piped.Append(t.Context(), nil, nil)
+	require.NoError(t, err)
+	require.NoError(t, closed(sys))
+	var kinds []plugins.EventKind
+	for _, e := range all {
+		if e.Kind != plugins.EventState {
+			kinds = append(kinds, e.Kind)
+			assert.Equal(t, "plugin_aaaa", e.Plugin)
+		}
+		if e.Kind == plugins.EventKilled {
+			assert.ErrorAs(t, e.Err, &late)
+		}
+	}
+	assert.Equal(t, []plugins.EventKind{plugins.EventKilled, plugins.EventRestarted}, kinds)
+}
+
+// TestEncodedOnce: a value is encoded once for all plug-ins, and decoded only where one has changed it.
+func TestEncodedOnce(t *testing.T) {
+	sys := newHost(t, "go").add("aaaa", "bbbb", "cccc").new()
+	counts := &counting{}
+	piped := plugins.Pipe[string](sys, "piped", plugins.Codec(counts))
+	require.NoError(t, sys.Start(t.Context()))
+	out, err := piped.Call(t.Context(), "v")
+	require.NoError(t, err)
+	assert.Equal(t, "v+aaaa+bbbb+cccc", out)
+	assert.Equal(t, []int{1, 1}, []int{counts.encoded, counts.decoded})
+	_, err = piped.Call(t.Context(), "aaaa=pass bbbb=pass cccc=pass")
+	require.NoError(t, err)
+	assert.Equal(t, []int{2, 1}, []int{counts.encoded, counts.decoded})
+}
+
+type counting struct {
+	text
+	encoded, decoded int
+}
+
+func (c *counting) Marshal(v any) ([]byte, error) { c.encoded++; return c.text.Marshal(v) }
+func (c *counting) Unmarshal(data []byte, v any) error {
+	c.decoded++
+	return c.text.Unmarshal(data, v)
+}
+
+// TestPointsThatAreWrong: what is wrong with points and offers is an error of Start's, all of it.
+func TestPointsThatAreWrong(t *testing.T) {
+	sys := newHost(t, "go").new(nil)
+	plugins.Pipe[string](sys, "no name", plugins.OnError(9), plugins.Limit(-1), plugins.Breaker(-1, 0), plugins.Parallel(), plugins.Codec(nil))
+	plugins.Pipe[string](sys, "twice")
+	plugins.Veto[string](sys, "twice")
+	plugins.Notify[string](sys, "none", nil)
+	plugins.Notify[string](sys, "kept", plugins.Keep(func(event int) string { return "" }))
+	plugins.Offer[string, string](sys, "nil", nil)
+	plugins.Offer(sys, "none", func(context.Context, string) (string, error) { return "", nil }, nil)
+	plugins.Offer(sys, "few", func(context.Context, string) (string, error) { return "", nil }, plugins.PerSecond(0))
+	err := sys.Start(t.Context())
+	require.ErrorIs(t, err, plugins.ErrOption)
+	for _, want := range []string{"nil for an option", `"no name"`, "OnError", "Limit", "Breaker", "Parallel", "Codec", "a second point of this name", "Offer of nil with nil", "PerSecond",
+		"notify of the point none: an option is not valid: found nil for an option", "Offer of none with nil for an option", "Keep of the point kept: an option is not valid: found a function of a int, expected one of a string"} {
+		assert.ErrorContains(t, err, want)
+	}
+}

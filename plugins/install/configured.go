@@ -1,0 +1,276 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/index"
+	"github.com/ferrule-dev/ferrule/plugins/lock"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+	"github.com/ferrule-dev/ferrule/plugins/sign"
+)
+
+// Opener opens what the url of a registry names; ok is false where the url begins with what it does not know. Those that there are: files.Open (folders and
+// bundles), release.Pages (https) and, in a module of its own, oci.Registries.
+type Opener func(config.Registry) (source registry.Source, ok bool, err error)
+
+// OpenSource opens what a url names, by the first opener that knows it. The error is a *registry.Error.
+func OpenSource(r config.Registry, openers ...Opener) (registry.Source, error) {
+	for _, open := range openers {
+		source, ok, err := open(r)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return source, nil
+		}
+	}
+	scheme, _, _ := strings.Cut(r.URL, "://")
+	return nil, &registry.Error{Source: r.URL, Kind: registry.ErrUnavailable, Found: "an address that begins with " + scheme + "://", Expected: "one that this application can open",
+		Remedy: "Correct the url of registry in config.yaml, or have the application open such addresses"}
+}
+
+// Configured returns the options that a config.yaml at path says: the lock beside it, the sources and mirrors that its registry names, the keys that count, what is
+// revoked, and what each plug-in was granted. The application, the store and the rest are the caller's to add. Nothing is sent.
+func Configured(c *config.Config, openers ...Opener) (Options, error) {
+	o := Options{Lock: LockOf(c.Path)}
+	trust, err := sign.TrustOf(c)
+	if err != nil {
+		return o, err
+	}
+	o.Trust = trust
+	if c.Registry.URL != "" {
+		source, err := OpenSource(c.Registry, openers...)
+		if err != nil {
+			return o, err
+		}
+		o.Sources = []registry.Source{source}
+	}
+	for _, url := range c.Registry.Mirrors {
+		r := c.Registry
+		r.URL = url
+		mirror, err := OpenSource(r, openers...)
+		if err != nil {
+			return o, err
+		}
+		o.Mirrors = append(o.Mirrors, mirror)
+	}
+	if o.Sources != nil {
+		o.Index = indexOf(o.Sources[0], o.Mirrors, trust)
+	}
+	o.Granted = func(plugin, _ string, ask Ask) bool { return Grants(c, plugin, ask) }
+	o.HowToGrant = HowToGrant(c)
+	return o, nil
+}
+
+// LockName is the name of the lock of a file that is named config.yaml, beside it.
+const LockName = "ferrule.lock"
+
+// LockOf returns where the lock of a config.yaml lies, in its folder: that of config.yaml and config.yml is LockName, and that of shop.yaml is shop.lock, so that two files
+// in one folder have two locks.
+func LockOf(configPath string) string {
+	folder, base := filepath.Split(configPath)
+	name := strings.TrimSuffix(base, filepath.Ext(base)) + ".lock"
+	if name == "config.lock" {
+		name = LockName
+	}
+	return filepath.Join(folder, name)
+}
+
+// Wants returns what a config.yaml wants to have installed: the plug-ins that it enables, but those of Dev, and those that here reports to be there already; it may be nil.
+func Wants(c *config.Config, here func(name string) bool) []Want {
+	var all []Want
+	for _, p := range c.Plugins {
+		if _, dev := c.Dev[p.Name]; dev || !p.Enabled || here != nil && here(p.Name) {
+			continue
+		}
+		all = append(all, Want{Name: p.Name, Range: p.Version})
+	}
+	return all
+}
+
+// Grants reports whether a config.yaml lets a plug-in have something that it asks for.
+func Grants(c *config.Config, plugin string, ask Ask) bool {
+	p := c.Plugin(plugin)
+	switch {
+	case p == nil:
+		return false
+	case ask.What == "function" || ask.What == "service":
+		_, ok := p.Granted(ask.Item)
+		return ok
+	case ask.What == "memory":
+		n, err := strconv.ParseInt(ask.Item, 10, 64)
+		limit := p.Permit.Memory
+		if p.Isolate != nil && p.Isolate.Memory > 0 {
+			limit = p.Isolate.Memory // which comes first
+		}
+		return err == nil && (limit <= 0 || n <= limit) // it bounds, and gives nothing
+	}
+	return p.Permit.Covers(ask.What, ask.Item)
+}
+
+// HowToGrant returns what says how a plug-in is granted what it lacks: what to write in its entry of a config.yaml, with what it is granted there already.
+func HowToGrant(c *config.Config) func(plugin string, lacks []Ask) string {
+	return func(plugin string, lacks []Ask) string {
+		p := c.Plugin(plugin)
+		var have config.Permit
+		var grant []string
+		if p != nil {
+			have, grant = p.Permit, slices.Clone(p.Grant)
+		}
+		var permit []string
+		for _, k := range []struct {
+			what string
+			have []string
+		}{{"read", have.Read}, {"write", have.Write}, {"connect", ports(have.Connect)}, {"listen", ports(have.Listen)}} {
+			items := slices.Clone(k.have)
+			for _, ask := range lacks {
+				if ask.What == k.what {
+					items = append(items, ask.Item)
+				}
+			}
+			if len(items) > len(k.have) {
+				permit = append(permit, k.what+": ["+strings.Join(items, ", ")+"]")
+			}
+		}
+		var keys, isolate []string
+		for _, ask := range lacks {
+			switch {
+			case ask.What == "function" || ask.What == "service":
+				grant = append(grant, ask.Item)
+			case ask.What == "memory" && p != nil && p.Isolate != nil && p.Isolate.Memory > 0:
+				isolate = append(isolate, "isolate: {memory: "+ask.Item+"}")
+			case ask.What == "memory":
+				permit = append(permit, "memory: "+ask.Item)
+			}
+		}
+		if p == nil && len(grant) > 0 || p != nil && len(grant) > len(p.Grant) {
+			keys = append(keys, "grant: ["+strings.Join(grant, ", ")+"]")
+		}
+		if len(permit) > 0 {
+			keys = append(keys, "permit: {"+strings.Join(permit, ", ")+"}")
+		}
+		keys = append(keys, isolate...)
+		file := filepath.Base(c.Path)
+		if p == nil {
+			return "If you trust it with that, add to plugins in " + file + ": {name: " + plugin + ", " + strings.Join(keys, ", ") + "}. Then: ferrule install"
+		}
+		return "If you trust it with that, write " + strings.Join(keys, " and ") + " in its entry, line " + strconv.Itoa(p.Line) + " of " + file
+	}
+}
+
+// ports are numbers of ports as texts.
+func ports(numbers []int) (texts []string) {
+	for _, n := range numbers {
+		texts = append(texts, strconv.Itoa(n))
+	}
+	return texts
+}
+
+// indexed is a source that may have an index.
+type indexed interface {
+	// Index fetches the source's index.
+	Index() index.Fetcher
+}
+
+// none is what a source without an index has revoked.
+type none struct{}
+
+func (none) Revoked(string, string, ...string) error { return nil }
+func (none) RevokedKey(string) error                 { return nil }
+func (none) Warnings() []*registry.Error             { return nil }
+
+// indexOf is the index of a source; nil where it can have none. Where the source cannot be reached, a mirror's does, if it is signed, and no older than the one that was seen. An index that nobody
+// has signed is taken for what it revokes, and is not noted: it could have a serial that no other one could follow.
+func indexOf(source registry.Source, mirrors []registry.Source, trust *sign.Trust) *Index {
+	from, ok := source.(indexed)
+	if !ok {
+		return nil
+	}
+	signed := trust.FirstUse("") == "" // there is a key that could have signed it
+	return &Index{Source: source.String(), Open: func(ctx context.Context, seen lock.Index) (Revocations, lock.Index, error) {
+		o := index.Options{Seen: seen}
+		if signed {
+			o.Verifier = trust
+		}
+		x, err := index.Open(ctx, from.Index(), o)
+		switch {
+		case errors.Is(err, registry.ErrNotFound) && seen == (lock.Index{}):
+			return none{}, seen, nil
+		case errors.Is(err, registry.ErrNotFound):
+			return nil, seen, &registry.Error{Source: source.String(), Kind: registry.ErrStale, Found: "no index", Expected: "one of serial " + strconv.FormatUint(seen.Serial, 10) + " or a later one, which was there before",
+				Remedy: "Ask whoever runs the registry; nothing new is installed until it is there"}
+		case errors.Is(err, registry.ErrUnavailable) && signed && ctx.Err() == nil:
+			if x, err = mirrored(ctx, mirrors, o, err); err != nil {
+				return nil, seen, err
+			}
+		case err != nil:
+			return nil, seen, err
+		}
+		if !signed {
+			return x, seen, nil
+		}
+		return x, x.Seen(), nil
+	}}
+}
+
+// mirrored opens the first index of a mirror that is to be believed. unreachable is why the source's is not to be had.
+func mirrored(ctx context.Context, mirrors []registry.Source, o index.Options, unreachable error) (*index.Index, error) {
+	all := []error{unreachable}
+	for _, m := range mirrors {
+		from, ok := m.(indexed)
+		if !ok {
+			continue
+		}
+		x, err := index.Open(ctx, from.Index(), o)
+		if err == nil {
+			return x, nil
+		}
+		all = append(all, err)
+	}
+	return nil, &registry.Error{Kind: registry.ErrUnavailable, Found: "no index of the registry's, neither there nor in a mirror", Expected: "a signed one in one of them, which says what was revoked", Err: errors.Join(all...),
+		Remedy: "Try again when the registry can be reached, or name a mirror in registry.mirrors that has its index, too: the repository ferrule-index, or index.json, index.json.minisig and the folder index"}
+}
+
+// OpenIndex opens the index of a config.yaml's registry, to search in. Where a lock is, it is no older than the one seen before. Shards are kept in the user's cache folder.
+func OpenIndex(ctx context.Context, c *config.Config, openers ...Opener) (*index.Index, error) {
+	source, err := OpenSource(c.Registry, openers...)
+	if err != nil {
+		return nil, err
+	}
+	from, ok := source.(indexed)
+	if !ok {
+		return nil, &registry.Error{Source: source.String(), Kind: registry.ErrNotFound, Found: "a source that has no index", Expected: "one that can be searched"}
+	}
+	trust, err := sign.TrustOf(c)
+	if err != nil {
+		return nil, err
+	}
+	o := index.Options{}
+	if trust.FirstUse("") == "" {
+		o.Verifier = trust
+	}
+	if c.Path != "" {
+		if l, err := lock.Load(LockOf(c.Path)); err == nil {
+			o.Seen = l.Indexes[source.String()]
+		}
+	}
+	if cache, err := os.UserCacheDir(); err == nil {
+		sum := sha256.Sum256([]byte(source.String()))
+		o.Cache = filepath.Join(cache, "ferrule", "index", hex.EncodeToString(sum[:8]))
+	}
+	x, err := index.Open(ctx, from.Index(), o)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, &registry.Error{Source: source.String(), Kind: registry.ErrNotFound, Found: "no index", Expected: index.RootFile + " and what belongs to it, in which is searched",
+			Remedy: "Ask whoever runs the registry to publish one (ferrule index), or name the plug-in to ferrule install"}
+	}
+	return x, err
+}

@@ -1,0 +1,155 @@
+package install_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/plugins/index"
+	"github.com/ferrule-dev/ferrule/plugins/install"
+	"github.com/ferrule-dev/ferrule/plugins/lock"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+	"github.com/ferrule-dev/ferrule/plugins/sign"
+)
+
+// indexed is an index of the place's, signed, of a serial number.
+func (p *place) indexed(serial uint64, date time.Time, keys []index.RevokedKey, revoked ...index.Revocation) func(o *install.Options) {
+	p.t.Helper()
+	b, err := index.Build(serial, date, nil, revoked, keys)
+	require.NoError(p.t, err)
+	signature, err := sign.SignComment(p.key, b.Comment, bytes.NewReader(b.Root))
+	require.NoError(p.t, err)
+	at := p.t.TempDir()
+	require.NoError(p.t, b.Write(at, signature))
+	return func(o *install.Options) {
+		o.Index = &install.Index{Source: "the place", Open: func(ctx context.Context, seen lock.Index) (install.Revocations, lock.Index, error) {
+			x, err := index.Open(ctx, index.Folder(at), index.Options{Verifier: p.trust(), Seen: seen})
+			if err != nil {
+				return nil, lock.Index{}, err
+			}
+			return x, x.Seen(), nil
+		}}
+	}
+}
+
+// A version that was revoked is not installed, and another one is; what is locked is told. An index that is older than the one before it is no index.
+func TestIndex(t *testing.T) {
+	p := newPlace(t)
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	first := p.indexed(5, day, nil, index.Revocation{Name: "dist_aaaa", Versions: "1.1.0", Why: "it loses orders"})
+	p.publish(library{tag: "aaaa", version: "1.1.0"})
+	e := p.refused(p.installer(first), registry.ErrRevoked, "dist_aaaa")
+	assert.Contains(t, e.Found, "it loses orders")
+	p.publish(plain)
+	r := p.ensure(p.installer(first), "dist_aaaa")
+	assert.Equal(t, "1.0.0", r.Plugins["dist_aaaa"].Version)
+	assert.Contains(t, p.text(), "serial: 5")
+
+	p.publish(library{tag: "bbbb", version: "1.0.0"})
+	p.refused(p.installer(p.indexed(4, day.Add(-time.Hour), nil)), registry.ErrStale, "dist_bbbb", "dist_aaaa")
+	second := p.indexed(6, day.Add(time.Minute), nil, index.Revocation{Name: "dist_aaaa", Versions: "<2", Why: "it loses orders"})
+	out, err := p.installer(second).Outdated(t.Context(), wants("dist_aaaa"))
+	require.NoError(t, err)
+	require.Len(t, out, 1)
+	assert.ErrorIs(t, out[0].Err, registry.ErrRevoked)
+	changes, _, err := p.installer(second).Update(t.Context(), wants("dist_aaaa"), install.UpdateOptions{})
+	require.NoError(t, err)
+	require.Len(t, changes, 1, "an update that finds no newer one says why the locked one should go")
+	assert.ErrorIs(t, changes[0].Err, registry.ErrRevoked)
+	assert.NotContains(t, p.whole(changes[0].Err).Remedy, "ferrule update", "which is what is done")
+	assert.Contains(t, p.text(), "serial: 6", "an update has looked at the index")
+	require.NoError(t, os.RemoveAll(p.store))
+	p.refused(p.installer(second), registry.ErrRevoked, "dist_aaaa")
+
+	// The key of a plug-in's own may be revoked by an index that another key has signed.
+	author, err := sign.Generate()
+	require.NoError(t, err)
+	p.pushAs(library{tag: "cccc", version: "1.0.0"}, nil, func(path string) []byte { return p.sign(author, subject(library{tag: "cccc", version: "1.0.0"}), path) })
+	third := p.indexed(7, day.Add(2*time.Minute), nil)
+	fourth := p.indexed(8, day.Add(3*time.Minute), []index.RevokedKey{{ID: author.ID(), Why: "it was stolen"}})
+	own := func(o *install.Options) {
+		o.Trust, err = sign.NewTrust(nil, map[string][]string{"dist_cccc": {author.Public().String()}}, nil)
+		require.NoError(t, err)
+	}
+	p.refused(p.installer(fourth, own), registry.ErrRevokedKey, "dist_cccc")
+	p.refused(p.installer(third, own), registry.ErrStale, "dist_cccc")
+}
+
+// A key that the index revokes ends what it has signed, also what is locked: where its file has to come, in an update, and in the list of what is old. What is there already starts as it would
+// without a network, and somebody is told.
+func TestIndexRevokesTheKeyOfTheLock(t *testing.T) {
+	p := newPlace(t)
+	author, err := sign.Generate()
+	require.NoError(t, err)
+	p.pushAs(plain, nil, func(path string) []byte { return p.sign(author, subject(plain), path) })
+	own := func(o *install.Options) {
+		o.Trust, err = sign.NewTrust([]string{p.key.Public().String()}, map[string][]string{"dist_aaaa": {author.Public().String()}}, nil)
+		require.NoError(t, err)
+	}
+	p.ensure(p.installer(own), "dist_aaaa")
+	p.publish(library{tag: "bbbb", version: "1.0.0"})
+	p.ensure(p.installer(own), "dist_bbbb")
+	p.publish(library{tag: "cccc", version: "1.0.0"})
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	revoked := p.indexed(3, day, []index.RevokedKey{{ID: author.ID(), Why: "it was stolen"}}, index.Revocation{Name: "dist_bbbb", Versions: "*", Why: "it loses orders"})
+
+	assert.Empty(t, p.ensure(p.installer(own, revoked), "dist_aaaa", "dist_bbbb").Notices, "no index is needed")
+	r := p.ensure(p.installer(own, revoked), "dist_aaaa", "dist_bbbb", "dist_cccc")
+	require.Len(t, r.Notices, 2)
+	assert.Contains(t, r.Notices[0].String(), "it was stolen")
+	assert.Contains(t, r.Notices[1].String(), "it loses orders")
+
+	out, err := p.installer(own, revoked).Outdated(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, out, 2)
+	assert.ErrorIs(t, p.whole(out[0].Err), registry.ErrRevokedKey)
+	assert.ErrorIs(t, p.whole(out[1].Err), registry.ErrRevoked)
+	changes := p.update(p.installer(own, revoked), install.UpdateOptions{}, wants("dist_aaaa", "dist_bbbb", "dist_cccc")...)
+	require.Len(t, changes, 2)
+	assert.ErrorIs(t, changes[0].Err, registry.ErrRevokedKey)
+	assert.ErrorIs(t, changes[1].Err, registry.ErrRevoked)
+	p.closed()
+	require.NoError(t, os.RemoveAll(p.store))
+	p.refused(p.installer(own, revoked), registry.ErrRevokedKey, "dist_aaaa", "dist_cccc")
+}
+
+// An index that cannot be opened is asked for once in a call.
+func TestIndexThatFails(t *testing.T) {
+	p := newPlace(t)
+	p.publish(plain, library{tag: "bbbb", version: "1.0.0"}, library{tag: "cccc", version: "1.0.0"})
+	opened := 0
+	broken := func(o *install.Options) {
+		o.Index = &install.Index{Source: "the place", Open: func(context.Context, lock.Index) (install.Revocations, lock.Index, error) {
+			opened++
+			return nil, lock.Index{}, &registry.Error{Source: "the place", Kind: registry.ErrSignature, Found: "other bytes"}
+		}}
+	}
+	r, err := p.installer(broken).Ensure(t.Context(), wants("dist_aaaa", "dist_bbbb", "dist_cccc"))
+	require.NoError(t, err)
+	assert.Len(t, r.Failed, 3)
+	assert.Equal(t, 1, opened)
+	p.ensure(p.installer(), "dist_aaaa", "dist_bbbb", "dist_cccc")
+	_, err = p.installer(broken).Outdated(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, opened)
+}
+
+// Where nothing changes, nothing comes and goes beside the lock: who watches its folder would look at it again without end.
+func TestNothingChanges(t *testing.T) {
+	p := newPlace(t)
+	p.publish(plain)
+	x := p.indexed(5, time.Now().UTC().Truncate(time.Second).Add(-time.Hour), nil)
+	p.ensure(p.installer(x), "dist_aaaa")
+	long := time.Now().Add(-time.Hour).Truncate(time.Second)
+	require.NoError(t, os.Chtimes(filepath.Dir(p.lock), long, long))
+	p.refused(p.installer(x), registry.ErrNotFound, "dist_none", "dist_aaaa") // the index is opened
+	info, err := os.Stat(filepath.Dir(p.lock))
+	require.NoError(t, err)
+	assert.Equal(t, long, info.ModTime())
+}

@@ -1,0 +1,56 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+)
+
+// Release is the release whose libraries lie at these paths, one for each platform; one of several architectures is for all of them. What is of one release says the
+// same of itself but for the platform. Nothing of it runs. contents has the paths, by platform, for registry.Pusher; the signatures are left to the caller. Errors are
+// *registry.Error.
+func Release(paths ...string) (r *registry.Release, contents map[string]registry.Content, err error) {
+	contents = map[string]registry.Content{}
+	first := ""
+	for _, path := range paths {
+		lib, err := inspect.File(path)
+		if err != nil {
+			return nil, nil, unfit(path, err)
+		}
+		this, _, err := Describe(path)
+		if err != nil {
+			return nil, nil, unfit(path, err)
+		}
+		if lib.OS == "" || len(lib.Archs) == 0 {
+			return nil, nil, &registry.Error{Plugin: this.Name, Version: this.Version, Path: path, Kind: registry.ErrPlatform, Found: "a library for " + lib.Machine,
+				Expected: "one for a system and a processor that Go has words for", Remedy: "Leave it out"}
+		}
+		if r == nil {
+			r, first = this, path
+		} else if err := compare(r, this, "", registry.AnyPlatform, ""); err != nil || r.License != this.License || r.Summary != this.Summary {
+			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrMalformed, Err: err,
+				Found: "a library that says something else of itself than " + first, Expected: "the libraries of one version, one for each platform", Remedy: "Build all of them of one source, and publish one plug-in at a time"}
+		}
+		for _, arch := range lib.Archs {
+			platform := lib.OS + "/" + arch
+			if other, ok := contents[platform]; ok {
+				return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrPlatform, Found: fmt.Sprintf("a second library for %s, beside %s", platform, other.Path),
+					Expected: "one for each platform", Remedy: "Leave one of the two out"}
+			}
+			contents[platform] = registry.Content{Path: path}
+		}
+	}
+	return r, contents, nil
+}
+
+// unfit says that a file to publish is none.
+func unfit(path string, err error) error {
+	if e, ok := errors.AsType[*inspect.Error](err); ok {
+		said := *e
+		said.Path = "" // which the error around it says
+		err = &said
+	}
+	return &registry.Error{Path: path, Kind: registry.ErrMalformed, Found: "no plug-in that can be published", Err: err}
+}

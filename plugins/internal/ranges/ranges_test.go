@@ -1,0 +1,59 @@
+package ranges_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
+)
+
+func TestVerdicts(t *testing.T) {
+	for _, c := range []struct {
+		version, of string
+		want        ranges.Verdict
+		mayFit      bool
+	}{
+		{"1.3.0", "^1.2", ranges.In, true},
+		{"v1.3", " ^1.2 ", ranges.In, true},
+		{"2.0.0", "^1.2", ranges.Out, false},
+		{"2.0.0-rc.1", "^2", ranges.Prerelease, true}, // by its numbers
+		{"2.0.0-rc.1", "^1", ranges.Prerelease, false},
+		{"3.0.0-rc.1", "^1", ranges.Prerelease, false},
+		{"1.5.0-rc.1", "1.0 - 2.0", ranges.Out, true},
+		{"2.5.0-rc.1", "^1.0.0-0 || ^2", ranges.Out, true},
+		{"2.1.0-rc.1", "^2", ranges.Prerelease, true},
+		{"2.1.0-rc.1", "^2.0.0-0", ranges.In, true},
+		{"2.1.0-rc.1", "*", ranges.In, true},
+		{"2024-01", "", ranges.In, true},
+		{"2024-01", ">=0", ranges.NoVersion, true},
+		{"", "^1", ranges.NoVersion, true},
+		{"1.0.0", "^^", ranges.NoRange, false},
+	} {
+		r, v := ranges.Parse(c.of), ranges.ParseVersion(c.version)
+		assert.Equal(t, c.want, r.Fits(v), "%s in %s", c.version, c.of)
+		assert.Equal(t, c.mayFit, r.MayFit(v), "%s in %s", c.version, c.of)
+		assert.Equal(t, c.want != ranges.NoRange, r.Sensible(), c.of)
+	}
+}
+
+func TestVersionsInOrder(t *testing.T) {
+	want := []string{"", "2024-01", "0.9", "1.0.0-rc.1", "1.0.0", "v1", "1.10.0", "2"}
+	var all []ranges.Version
+	for _, text := range want {
+		all = append(all, ranges.ParseVersion(text))
+	}
+	slices.Reverse(all)
+	slices.SortFunc(all, ranges.Version.Compare)
+	for i, v := range all {
+		require.Equal(t, want[i], v.String())
+	}
+}
+
+func TestWhichRangesNameAPrerelease(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "*": false, "^2": false, "1.0 - 2.0": false, "^^-1": false, "^2.0.0-0": true, "1.x || >=3.0.0-rc.1": true} {
+		assert.Equal(t, want, ranges.Parse(text).NamesPrerelease(), text)
+	}
+}

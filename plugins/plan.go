@@ -1,0 +1,283 @@
+package plugins
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
+	"github.com/ferrule-dev/ferrule/plugins/internal/resolve"
+)
+
+// plan is how all plug-ins are to be, as config.yaml and what was found say. Making one runs nothing of a plug-in's.
+type plan struct {
+	conf  *config.Config
+	found []*found
+	specs map[string]*spec
+	order []string // of those that can start: each behind all that it needs
+}
+
+// plan makes a plan. It asks Grants, which is foreign: no lock is held.
+func (s *System) plan(conf *config.Config, all []*found, failed map[string]error) *plan {
+	p := &plan{conf: conf, found: all, specs: map[string]*spec{}}
+	listed := s.configPath != ""
+	var candidates []*found // of those that somebody wants
+	for _, f := range all {
+		name := f.name()
+		entry := conf.Plugin(name)
+		wanted := !listed || entry != nil || f.builtin != nil || f.installed
+		if wanted && f.desc != nil {
+			candidates = append(candidates, f)
+		}
+		if old := p.specs[name]; old == nil || wanted && !old.wanted || wanted == old.wanted && better(f, old.found) {
+			p.specs[name] = s.spec(name, f, conf, entry, wanted)
+		}
+	}
+	for i := range conf.Plugins {
+		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
+			sp := s.spec(entry.Name, nil, conf, entry, true)
+			if sp.err = missing(entry.Name, s.foldersOf(conf), all); failed[entry.Name] != nil {
+				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name])
+			}
+			p.specs[entry.Name] = sp
+		}
+	}
+	for _, name := range s.required {
+		if sp := p.specs[name]; sp == nil {
+			sp = s.spec(name, nil, conf, nil, true)
+			sp.err = missing(name, s.foldersOf(conf), all)
+			p.specs[name] = sp
+		}
+	}
+	s.overrides(p)
+	s.resolve(p, candidates)
+	s.group(p)
+	s.keepApart(p)
+	for _, sp := range p.specs {
+		sp.seal()
+	}
+	return p
+}
+
+// better reports which of two plug-ins of one name counts, or would if it could be read.
+func better(a, b *found) bool {
+	if (a.desc != nil) != (b.desc != nil) {
+		return a.desc != nil
+	}
+	return cmp.Or(cmp.Compare(a.precedence, b.precedence), cmp.Compare(a.path, b.path)) < 0
+}
+
+// spec is the beginning of one: what does not depend on other plug-ins.
+func (s *System) spec(name string, f *found, conf *config.Config, entry *config.Plugin, wanted bool) *spec {
+	sp := &spec{name: name, found: f, wanted: wanted, enabled: true, level: conf.Logging.Level, required: slices.Contains(s.required, name)}
+	if level, ok := conf.Logging.Plugins[name]; ok {
+		sp.level = level
+	}
+	if entry != nil {
+		sp.enabled, sp.required, sp.limit, sp.data = entry.Enabled, sp.required || entry.Required, entry.Limit, entry.Data
+		if i := entry.Isolate; i != nil {
+			sp.isolated, sp.sandboxed, sp.group, sp.grace, sp.stop = true, i.Sandbox != config.SandboxNone, i.Group, i.Grace, i.Stop
+		}
+	}
+	if f != nil && f.desc == nil {
+		sp.err = f.unreadable()
+	}
+	return sp
+}
+
+// overrides says which files of config.yaml's dev are not what they stand for.
+func (s *System) overrides(p *plan) {
+	for name, path := range p.conf.Dev {
+		for _, f := range p.found {
+			if f.path != path || f.precedence != devPrecedence {
+				continue
+			}
+			sp := p.specs[name]
+			switch {
+			case f.desc == nil && sp != nil:
+				sp.err = &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: "its file of dev in " + s.configName() + ", which cannot be read", Err: f.err}
+			case f.desc != nil && f.name() != name:
+				fault := &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: fmt.Sprintf("the plug-in %s in %s", f.name(), path), Expected: name + ", in whose place dev puts it",
+					Remedy: "Correct dev in " + s.configName()}
+				if sp == nil {
+					sp = &spec{name: name, found: nil, wanted: true, enabled: true}
+					p.specs[name] = sp
+				}
+				sp.err = fault
+			}
+		}
+	}
+}
+
+// seal makes what tells whether a new version is needed.
+func (sp *spec) seal() {
+	sp.print = fmt.Sprintf("%q %q %v %q %s", sp.grants, sp.providers, sp.isolated, sp.data, sp.groupKey())
+}
+
+// usable reports whether the plug-in may run.
+func (sp *spec) usable() bool { return sp.wanted && sp.enabled && sp.err == nil }
+
+// resolve finds out which plug-ins can be beside each other, and what they may have.
+func (s *System) resolve(p *plan, candidates []*found) {
+	offers := map[string]bool{}
+	for name := range s.offers {
+		offers[name] = true
+	}
+	services := map[string]bool{} // what some plug-in has for others; of what nobody has, grant says what was meant
+	for _, f := range candidates {
+		for _, name := range listOf(f.desc.Manifest.Keys.Get("provides")) {
+			services[name] = true
+		}
+	}
+	in := make([]resolve.Plugin, len(candidates))
+	for i, f := range candidates {
+		m := f.desc.Manifest
+		sp := p.specs[f.name()]
+		in[i] = resolve.Plugin{Name: m.Name, Version: m.Version, Source: f.source(), Precedence: f.precedence, Required: sp.required, Disabled: !sp.enabled,
+			Host: map[string]string{}, Requires: listOf(m.Keys.Get("requires")), Conflicts: listOf(m.Keys.Get("conflicts")), Provides: listOf(m.Keys.Get("provides")),
+			Imports: slices.DeleteFunc(symbolNames(f.desc.Imports), func(name string) bool { return !services[name] })}
+		if entry := p.conf.Plugin(m.Name); entry != nil {
+			in[i].Range = entry.Version
+		}
+		for _, kv := range m.Keys {
+			if app, ok := strings.CutPrefix(kv.Key, "host."); ok && !s.surveying {
+				in[i].Host[app] = kv.Value
+			}
+		}
+	}
+	r := resolve.Resolve(s.app, s.version, in, offers)
+	for i, fault := range r.Failed {
+		if sp := p.specs[in[i].Name]; sp.found == candidates[i] && sp.err == nil {
+			sp.err = resolved(fault)
+		}
+	}
+	for _, i := range r.Order {
+		f := candidates[i]
+		sp := p.specs[f.name()]
+		if sp.found != f {
+			continue
+		}
+		for _, line := range in[i].Requires {
+			name, _ := ranges.Split(line)
+			sp.needs = append(sp.needs, name)
+		}
+		s.check(p, sp)
+		s.grant(p, sp, func(service string) string {
+			if by, ok := r.Providers[service]; ok {
+				return in[by].Name
+			}
+			return ""
+		})
+		s.settle(p, sp)
+		slices.Sort(sp.needs)
+		sp.needs = slices.Compact(sp.needs)
+		for _, need := range sp.needs {
+			if other := p.specs[need]; sp.err == nil && other != nil && other.err != nil {
+				sp.err = &Error{Plugin: sp.name, Step: StepResolve, Kind: ErrDependency, Found: "a requirement that has failed", Expected: need + ", running",
+					Remedy: "Mend " + need + " first", Err: other.err}
+			}
+		}
+		if sp.err == nil {
+			p.order = append(p.order, sp.name)
+		}
+	}
+}
+
+// resolved is a fault of package resolve as an error of this one.
+func resolved(f *resolve.Fault) *Error {
+	e := &Error{Plugin: f.Plugin, Step: StepResolve, Found: f.Found, Expected: f.Expected, Remedy: f.Remedy, Kind: f.Kind}
+	for _, k := range []struct{ from, to error }{{resolve.ErrDependencyFailed, ErrDependency}, {resolve.ErrMissing, ErrMissing}, {resolve.ErrRange, ErrRange}, {resolve.ErrVersion, ErrRange},
+		{resolve.ErrHost, ErrRange}, {resolve.ErrDouble, ErrDouble}, {resolve.ErrConflict, ErrConflict}, {resolve.ErrService, ErrService}, {resolve.ErrCircle, ErrCircle}} {
+		if errors.Is(f, k.from) {
+			e.Kind = k.to
+			break
+		}
+	}
+	if f.Cause != nil {
+		e.Err = resolved(f.Cause)
+	}
+	return e
+}
+
+// check looks at the points that the plug-in attaches to.
+func (s *System) check(p *plan, sp *spec) {
+	for _, h := range sp.found.desc.Hooks {
+		pt := s.points[h.Name]
+		if pt == nil {
+			continue
+		}
+		for _, need := range pt.needs {
+			if !slices.ContainsFunc(sp.found.desc.Funcs, func(f abi.Symbol) bool { return f.Name == need }) && sp.err == nil {
+				sp.err = &Error{Plugin: sp.name, Step: StepResolve, Kind: ErrFunction, Found: fmt.Sprintf("a hook at %s, and no function %s", h.Name, need),
+					Expected: "the functions that this point asks for: " + strings.Join(pt.needs, ", "), Remedy: "Install a version of the plug-in that has it"}
+			}
+		}
+	}
+	if health := sp.found.desc.Manifest.Keys.Get("health"); health != "" && sp.err == nil && !slices.Contains(symbolNames(sp.found.desc.Funcs), health) {
+		sp.err = &Error{Plugin: sp.name, Step: StepResolve, Kind: ErrFunction, Found: "a manifest that names " + strconv.Quote(health) + " as health, and no such function", Expected: "one that is exported",
+			Remedy: "Install a version of the plug-in that has it"}
+	}
+}
+
+// warnings are hooks that nobody calls.
+func (s *System) warnings(p *plan) {
+	for _, name := range slices.Sorted(maps.Keys(p.specs)) {
+		sp := p.specs[name]
+		if !sp.usable() {
+			continue
+		}
+		for _, h := range sp.found.desc.Hooks {
+			pt, wrap := s.points[h.Name], h.Keys.Get("wrap") == "yes"
+			attrs := []slog.Attr{slog.String("plugin", name), slog.String("point", h.Name)}
+			switch {
+			case pt == nil && h.Keys.Get("optional") == "yes":
+			case pt == nil:
+				s.log(slog.LevelWarn, "a hook is never called: the application has no such point", append(attrs, slog.String("remedy", hint(h.Name, slices.Collect(maps.Keys(s.points)))))...)
+			case wrap != (pt.kind == KindWrap):
+				s.log(slog.LevelWarn, "a hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not",
+					append(attrs, slog.String("kind", string(pt.kind)), slog.Bool("wrap", wrap))...)
+			}
+		}
+	}
+}
+
+// isWrapper reports whether a hook says that it stands around others.
+func isWrapper(d *abi.Description, hook string) bool {
+	i := slices.IndexFunc(d.Hooks, func(h abi.Symbol) bool { return h.Name == hook })
+	return i >= 0 && d.Hooks[i].Keys.Get("wrap") == "yes"
+}
+
+// listOf returns the items of a list of the manifest: one a line.
+func listOf(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+func symbolNames(symbols []abi.Symbol) []string {
+	names := make([]string, len(symbols))
+	for i, s := range symbols {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// foldersOf returns the folders where plug-ins are looked for, in their order.
+func (s *System) foldersOf(conf *config.Config) []string {
+	all := slices.Concat(s.folders, conf.Folders)
+	for i, f := range all {
+		if abs, err := filepath.Abs(f); err == nil {
+			all[i] = abs
+		}
+	}
+	return all
+}

@@ -1,0 +1,483 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+)
+
+// Reload reads config.yaml and looks into the folders again, and takes over what has changed. Watch does so by itself.
+//
+// A change of config.yaml is taken over as a whole or not at all: where a plug-in could not be as it says, all stay as they were, and Reload returns
+// why. A file that was replaced is taken over for itself: where it cannot take the place of the version that runs, that one stays, and its
+// Plugin.Err says why; Reload returns that, too. It is not tried again before it, its settings or what it is granted have changed; Replace tries it each time. No call
+// fails because of either.
+func (s *System) Reload(ctx context.Context) error { return s.reload(ctx, true) }
+
+// reload is Reload. One that somebody has asked for tries again at once what could not be downloaded.
+func (s *System) reload(ctx context.Context, asked bool) error {
+	ctx, give, err := s.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	s.download.patient(!asked)
+	if s.closed.Load() || !s.isStarted() {
+		return s.notRunning()
+	}
+	s.mu.Lock()
+	before := s.plans
+	s.mu.Unlock()
+	conf := before.conf
+	var failed []error
+	if s.configPath != "" {
+		next, err := config.Load(s.configPath)
+		switch {
+		case err != nil:
+			failed = append(failed, s.refuseConfig(err))
+		case sameConfig(conf, next):
+			if s.refused { // it is as it was again
+				s.refused = false
+				s.event(Event{Kind: EventConfig})
+			}
+		default:
+			if err := s.configure(ctx, before, next); err != nil {
+				failed = append(failed, s.refuseConfig(err))
+			} else {
+				s.refused = false
+				s.event(Event{Kind: EventConfig})
+				s.mu.Lock()
+				before = s.plans
+				s.mu.Unlock()
+				conf = next
+			}
+		}
+	}
+	now, err := s.lookWith(ctx, conf)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	failed = append(failed, s.adopt(ctx, before, now)...)
+	return errors.Join(failed...)
+}
+
+// refuseConfig says that a config.yaml is not taken over.
+func (s *System) refuseConfig(err error) error {
+	s.refused = true
+	err = fmt.Errorf("%s was not taken over, and all is as it was: %w", s.configName(), err)
+	s.event(Event{Kind: EventConfig, Err: err})
+	return err
+}
+
+// sameConfig reports whether two configurations say the same.
+func sameConfig(a, b *config.Config) bool { return reflect.DeepEqual(a, b) }
+
+// configure takes a new configuration over, or nothing of it.
+func (s *System) configure(ctx context.Context, before *plan, conf *config.Config) error {
+	all, err := s.discover(ctx, s.foldersOf(conf), conf.Dev, before.found)
+	if err != nil {
+		return err
+	}
+	all, failed, err := s.fetch(ctx, conf, all, before.found)
+	if err != nil {
+		return err
+	}
+	now := s.plan(conf, s.running(all), failed)
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(now.specs)) {
+		sp, old := now.specs[name], before.specs[name]
+		if sp.err != nil && sp.wanted && sp.enabled && (old == nil || old.err == nil || !old.enabled || !old.wanted) {
+			faults = append(faults, sp.err)
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	done, err := s.turn(ctx, before, now)
+	if err == nil {
+		s.level.Set(conf.Logging.Level)
+		if !maps.Equal(before.conf.Dev, conf.Dev) {
+			s.overridden(conf)
+		}
+		s.audit(before, now)
+		return nil
+	}
+	for _, name := range slices.Backward(done) {
+		back := before.specs[name]
+		if back == nil {
+			back = absent(now.specs[name])
+		}
+		if e := s.entry(name); e != nil {
+			if undo := s.change1(s.life, e, back); undo != nil {
+				s.log(slog.LevelError, "a plug-in could not be set back", slog.String("plugin", name), slog.Any("err", undo))
+			}
+		}
+	}
+	s.force(before)
+	return err
+}
+
+// running returns what was found with the files that run in the place of others that are at their paths by now: whether these are any good is not a
+// question of config.yaml.
+func (s *System) running(all []*found) []*found {
+	by := map[string]*found{}
+	for _, e := range s.all() {
+		e.mu.Lock()
+		if e.live != nil {
+			by[e.live.spec.found.path] = e.live.spec.found
+		}
+		e.mu.Unlock()
+	}
+	all = slices.Clone(all)
+	for i, f := range all {
+		if runs := by[f.path]; f.builtin == nil && runs != nil && !runs.same(f) {
+			own := *runs
+			own.precedence = f.precedence
+			all[i] = &own
+		}
+	}
+	return all
+}
+
+// absent is the spec of a plug-in that nobody wants.
+func absent(sp *spec) *spec {
+	gone := *sp
+	gone.wanted, gone.functions = false, nil
+	return &gone
+}
+
+// turn has plug-ins become as a plan says, one after the other, and ends with the first that does not. done are those that were to.
+func (s *System) turn(ctx context.Context, before, now *plan) (done []string, err error) {
+	for _, name := range s.sequence(before, now) {
+		done = append(done, name) // also one that fails: what it was to be is taken back, too
+		if bad := s.changeTo(ctx, name, now.specs[name], before.specs[name]); bad != nil {
+			return done, bad
+		}
+	}
+	s.force(now)
+	return done, nil
+}
+
+// sequence is the order in which plug-ins change: what others need comes before these, and what goes, goes last.
+func (s *System) sequence(before, now *plan) []string {
+	names := slices.Clone(now.order)
+	for _, name := range slices.Backward(before.order) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	all := map[string]*spec{}
+	maps.Copy(all, before.specs)
+	maps.Copy(all, now.specs)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// force has a plan be the one that is in force.
+func (s *System) force(p *plan) {
+	s.mu.Lock()
+	s.plans = p
+	s.forgetUnused(p)
+	s.mu.Unlock()
+	s.lines()
+}
+
+// changeTo has the plug-in of a name become as next says; nil is gone.
+func (s *System) changeTo(ctx context.Context, name string, next, before *spec) error {
+	e := s.entry(name)
+	switch {
+	case e == nil && next == nil:
+		return nil
+	case e == nil:
+		e = newEntry(s, name)
+		e.spec = absent(next)
+		s.mu.Lock()
+		s.entries[name] = e
+		s.mu.Unlock()
+	case next == nil:
+		next = absent(before)
+		next.found = nil
+	}
+	if err := s.change1(ctx, e, next); err != nil {
+		return err
+	}
+	return nil
+}
+
+// adopt takes over what was found in the folders, each plug-in for itself, and returns what could not be.
+func (s *System) adopt(ctx context.Context, before, now *plan) (failed []error) {
+	for _, name := range s.sequence(before, now) {
+		next, old := now.specs[name], before.specs[name]
+		if next != nil {
+			s.auditRefused(before.spec(name), next)
+		}
+		if next == nil && s.configPath == "" || next != nil {
+			if err := s.changeTo(ctx, name, next, old); err != nil {
+				failed = append(failed, err)
+			}
+		}
+		if e := s.entry(name); e != nil && now.specs[name] != nil {
+			e.mu.Lock()
+			now.specs[name] = e.spec // the version that stays is what counts, also for the next look
+			e.mu.Unlock()
+			s.auditGranted(before.spec(name), now.specs[name])
+		}
+	}
+	s.force(now)
+	s.warnings(now)
+	return failed
+}
+
+// change1 has one plug-in become as next says. On failure it is as it was.
+func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
+	if err := e.take(ctx); err != nil {
+		return err
+	}
+	defer e.give()
+	e.mu.Lock()
+	cur, l, state := e.spec, e.live, e.state
+	e.mu.Unlock()
+	switch {
+	case !next.wanted || !next.enabled:
+		e.mu.Lock()
+		e.spec, e.err = next, next.err
+		e.stopRetry()
+		e.retryAt = time.Time{}
+		e.mu.Unlock()
+		s.relay(e) // nothing new reaches it
+		if l := e.detach(initial(next)); l != nil {
+			s.background.Go(func() { _ = e.drain(s.life, l) })
+		}
+		return nil
+	case next.err != nil && l != nil:
+		return e.keep(next.err)
+	case next.err != nil:
+		e.mu.Lock()
+		known := e.err != nil && e.err.Error() == next.err.Error()
+		e.spec = next
+		e.mu.Unlock()
+		if known {
+			return nil
+		}
+		return e.fail(next.err, false)
+	case l == nil:
+		e.mu.Lock()
+		again := cur.found.same(next.found) && cur.print == next.print && bytes.Equal(cur.settings, next.settings)
+		e.spec = next
+		if again && state == StateFailed && cur.err == nil {
+			e.mu.Unlock()
+			return nil // it is tried again when it is its time
+		}
+		e.state, e.err, e.attempts, e.retryAt = StateReady, nil, 0, time.Time{}
+		e.stopRetry()
+		e.mu.Unlock()
+		if state != StateReady {
+			e.event(Event{Kind: EventState})
+		}
+		if next.required || s.limited(next) {
+			ctx, cancel := context.WithTimeout(ctx, openWithin)
+			defer cancel()
+			if err := e.openNow(ctx); err != nil {
+				return err
+			}
+		}
+		s.relay(e)
+		return nil
+	}
+	sameFile, samePrint := cur.found.same(next.found), cur.print == next.print
+	if sameFile && samePrint {
+		if !bytes.Equal(cur.settings, next.settings) {
+			e.secrets.Set(slices.Concat(cur.secrets, next.secrets))
+			if err := l.Configure(ctx, next.settings); err != nil {
+				return e.keep(&Error{Plugin: e.name, Step: StepSettings, Kind: ErrSettings, Found: "settings that it does not take", Expected: "those that it takes", Err: e.redacted(err),
+					Remedy: "Correct its config in " + s.configName()})
+			}
+		}
+		e.secrets.Set(next.secrets)
+		e.level.Set(next.level)
+		e.mu.Lock()
+		e.spec, l.spec, e.err = next, next, nil
+		for _, a := range e.attached {
+			if cur.limit != next.limit && !a.pending() {
+				a.breaker.aim(e.functionOf(a))
+			}
+		}
+		e.mu.Unlock()
+		return nil
+	}
+	if !sameFile && e.wasRejected(next) {
+		return e.keep(e.rejected.err)
+	}
+	err := s.replace(ctx, e, l, next)
+	if err != nil && !sameFile && ctx.Err() == nil {
+		e.rejected = &rejected{next, err}
+		return err
+	}
+	e.rejected = nil
+	if err != nil { // not (*Error)(nil), which is an error that is there
+		return err
+	}
+	return nil
+}
+
+// rejected is a file that did not take the place of the version that runs.
+type rejected struct {
+	spec *spec
+	err  *Error
+}
+
+// wasRejected reports whether a version that is in a file was tried before, with the same of all that it gets: nothing would come of it but the same.
+func (e *entry) wasRejected(next *spec) bool {
+	r := e.rejected
+	return r != nil && r.spec.found.same(next.found) && r.spec.print == next.print && bytes.Equal(r.spec.settings, next.settings)
+}
+
+// keep notes why another version did not take the plug-in's place.
+func (e *entry) keep(err *Error) *Error {
+	e.mu.Lock()
+	known := e.err != nil && e.err.Error() == err.Error()
+	e.err = err
+	e.mu.Unlock()
+	if !known {
+		e.event(Event{Kind: EventKept, Err: err})
+	}
+	return err
+}
+
+// replace has a version take the place of the one that runs. The caller has the turn.
+func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *Error {
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	if !next.isolated && next.found.builtin == nil && !old.spec.found.same(next.found) {
+		if err := e.probe(ctx, next); err != nil {
+			return e.keep(err)
+		}
+	}
+	was := old.Info()
+	will := next.found.desc
+	if was.Manifest.State != "" && was.Manifest.State == will.Manifest.State && was.HasSave && will.HasResume {
+		var bad *Error
+		_, err := old.Handover(ctx, func(st *loader.State) (*loader.Plugin, error) {
+			var l *live
+			if l, bad = e.open(ctx, next, st, nil); bad != nil {
+				return nil, bad
+			}
+			e.succeed(l)
+			return l.Plugin, nil
+		})
+		if err != nil {
+			if bad == nil {
+				bad = &Error{Plugin: e.name, Step: StepHandover, Kind: ErrOpen, Found: "a state that cannot be handed over", Err: err}
+			}
+			return e.keep(bad)
+		}
+	} else {
+		l, err := e.open(ctx, next, nil, nil)
+		if err != nil {
+			return e.keep(err)
+		}
+		e.succeed(l)
+	}
+	s.background.Go(func() {
+		if err := old.Shutdown(s.life); err != nil && !s.closed.Load() {
+			s.log(slog.LevelWarn, "the version before could not be closed", slog.String("plugin", e.name), slog.Any("err", err))
+		}
+	})
+	s.relay(e)
+	e.event(Event{Kind: EventReplaced})
+	return nil
+}
+
+// succeed has a version take the place of the one before.
+func (e *entry) succeed(l *live) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.take1(l)
+	e.replaced++
+}
+
+// probe starts a version once in a worker process, calls its health, and closes it: one that crashes does not reach this process.
+func (e *entry) probe(ctx context.Context, next *spec) *Error {
+	l, err := e.open(ctx, next, nil, func() []loader.Option { return []loader.Option{isolate.InWorker()} })
+	if err != nil {
+		return &Error{Plugin: e.name, Step: StepProbe, Kind: err.Kind, Found: "a version that does not start in a worker process, where it is tried first", Err: err,
+			Remedy: "It was not let into this process: mend the new version"}
+	}
+	if bad := l.Shutdown(ctx); bad != nil {
+		return &Error{Plugin: e.name, Step: StepProbe, Kind: ErrOpen, Found: "a version that cannot be stopped in a worker process, where it is tried first", Err: bad,
+			Remedy: "It was not let into this process: mend the new version"}
+	}
+	return nil
+}
+
+// Replace has the file at path take the place of the version of a plug-in that runs, as if the file had been put into its folder. It holds until the next Reload
+// finds another file of the plug-in.
+func (s *System) Replace(ctx context.Context, name, path string) error {
+	ctx, give, err := s.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	if s.closed.Load() || !s.isStarted() {
+		return s.notRunning()
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	before := s.plans
+	s.mu.Unlock()
+	f := &found{path: abs, precedence: devPrecedence}
+	f.read(nil)
+	if f.err != nil {
+		bad := f.unreadable()
+		bad.Plugin = name
+		return bad
+	}
+	if f.name() != name {
+		return &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: "the plug-in " + f.name() + " in " + path, Expected: name, Remedy: "Name the file of the plug-in that is to be replaced"}
+	}
+	all := slices.DeleteFunc(slices.Clone(before.found), func(o *found) bool { return o.name() == name })
+	now := s.plan(before.conf, append(all, f), nil)
+	e := s.entry(name)
+	if e == nil {
+		return missing(name, s.foldersOf(before.conf), before.found)
+	}
+	e.rejected = nil // who asks for it by hand wants it tried
+	s.auditRefused(before.spec(name), now.specs[name])
+	if err := s.changeTo(ctx, name, now.specs[name], before.specs[name]); err != nil {
+		return err
+	}
+	s.auditGranted(before.spec(name), now.specs[name])
+	for other := range now.specs {
+		if other != name {
+			now.specs[other] = before.specs[other]
+		}
+	}
+	s.force(now)
+	return nil
+}
+
+// notRunning is the error of a change to a system that is not there.
+func (s *System) notRunning() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return ErrNotStarted
+}

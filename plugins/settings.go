@@ -1,0 +1,39 @@
+package plugins
+
+import (
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
+)
+
+// settle reads the plug-in's settings: what config.yaml has for it, with the secrets that it refers to, against the schema that the plug-in has.
+func (s *System) settle(p *plan, sp *spec) {
+	if sp.err != nil {
+		return
+	}
+	entry := p.conf.Plugin(sp.name)
+	if entry == nil {
+		entry = &config.Plugin{Name: sp.name}
+	}
+	var err error
+	sp.settings, sp.secrets, err = settings.Resolve(entry, sp.found.desc.ConfigSchema, os.LookupEnv, func(path string) ([]byte, error) { return regular.Read(path, config.MaxSize) })
+	if err == nil {
+		return
+	}
+	fault := &Error{Plugin: sp.name, Step: StepSettings, Kind: ErrSettings, Err: err}
+	if s.surveying && secret(err) {
+		sp.doubt = fault
+		return
+	}
+	sp.err = fault
+}
+
+// secret reports whether settings lack nothing but secrets that they refer to.
+func secret(err error) bool {
+	var faults *settings.Error
+	return errors.As(err, &faults) && !slices.ContainsFunc(faults.Faults, func(f settings.Fault) bool { return f.Reference == "" })
+}

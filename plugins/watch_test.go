@@ -1,0 +1,80 @@
+package plugins_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/plugins"
+)
+
+// linked makes, or swaps as a deployment does, a symbolic link.
+func linked(t *testing.T, to, at string) {
+	t.Helper()
+	if err := os.Symlink(to, at+".new"); err != nil {
+		t.Skip("this user may make no symbolic links: ", err)
+	}
+	require.NoError(t, os.Rename(at+".new", at))
+}
+
+// TestLinksAreWatched: a symbolic link that leads elsewhere by now is seen, wherever on the way to a folder or a file it is, and what changes where it leads to now.
+func TestLinksAreWatched(t *testing.T) {
+	fixture.Loadable(t)
+	root := t.TempDir()
+	at := func(names ...string) string { return filepath.Join(append([]string{root}, names...)...) }
+	for i, version := range []string{"1.0.1", "1.0.2"} {
+		folder := at("releases", version, "lib", "plugins")
+		require.NoError(t, os.MkdirAll(folder, 0o755))
+		variant(t, "system", filepath.Join(folder, "a"+fixture.Ext()), "1.0.0", version)
+		require.NoError(t, os.MkdirAll(at("store", version), 0o755))
+		variant(t, "system", at("store", version, "b"+fixture.Ext()), "1.0.0", version, "aaaa", "bbbb")
+		require.NoError(t, os.MkdirAll(at("config", ".."+version), 0o755))
+		text := "folders: [" + at("app", "current", "lib", "plugins") + ", " + at("app", "links") + "]\nplugins: [plugin_aaaa, {name: plugin_bbbb, config: {release: " + []string{"1", "2"}[i] + "}}]\n"
+		if i == 1 {
+			text += "hooks: {piped: [plugin_bbbb, plugin_aaaa]}\n"
+		}
+		require.NoError(t, os.WriteFile(at("config", ".."+version, "config.yaml"), []byte(text), 0o644))
+	}
+	require.NoError(t, os.MkdirAll(at("app", "links"), 0o755))
+	linked(t, filepath.Join("..", "releases", "1.0.1"), at("app", "current"))               // on the way to a folder
+	linked(t, at("store", "1.0.1"), at("store", "now"))                                     // on the way to a file
+	linked(t, at("store", "now", "b"+fixture.Ext()), at("app", "links", "b"+fixture.Ext())) // the file
+	linked(t, "..1.0.1", at("config", "..data"))                                            // as volumes of Kubernetes have it
+	linked(t, filepath.Join("..data", "config.yaml"), at("config", "config.yaml"))
+	linked(t, at("config", "config.yaml"), at("app", "config.yaml"))
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(at("app", "config.yaml")), plugins.Watch())
+	defer func() { require.NoError(t, closed(sys)) }()
+	piped := plugins.Pipe[[]byte](sys, "piped")
+	require.NoError(t, sys.Start(t.Context()))
+	become := func(what string, ready func() bool) {
+		t.Helper()
+		assert.Eventually(t, ready, 20*time.Second, 10*time.Millisecond, what)
+	}
+	version := func(name, want string) func() bool {
+		return func() bool { p, _ := sys.Plugin(name); return p.Version == want && p.Err == nil }
+	}
+	is := func(want string) func() bool {
+		return func() bool {
+			out, err := piped.Append(t.Context(), nil, nil)
+			return err == nil && string(out) == want
+		}
+	}
+	become("begins", is("+aaaa+bbbb"))
+	become("begins", version("plugin_aaaa", "1.0.1"))
+	time.Sleep(200 * time.Millisecond) // the look after the start is over: what follows is seen by itself
+	linked(t, filepath.Join("..", "releases", "1.0.2"), at("app", "current"))
+	become("a link on the way to a folder", version("plugin_aaaa", "1.0.2"))
+	variant(t, "system", at("releases", "1.0.2", "lib", "plugins", "a"+fixture.Ext()), "1.0.0", "1.0.3")
+	become("a file in a folder that a link leads to now", version("plugin_aaaa", "1.0.3"))
+	linked(t, at("store", "1.0.2"), at("store", "now"))
+	become("a link on the way to a file that is a link", version("plugin_bbbb", "1.0.2"))
+	linked(t, "..1.0.2", at("config", "..data"))
+	become("a link on the way to config.yaml", is("+bbbb+aaaa"))
+	require.NoError(t, os.WriteFile(at("config", "..1.0.2", "config.yaml"), []byte("folders: ["+at("app", "links")+"]\nplugins: [plugin_bbbb]\n"), 0o644))
+	become("config.yaml where a link leads to now", is("+bbbb"))
+}
