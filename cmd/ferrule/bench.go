@@ -155,8 +155,13 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSymbol(lib, fn, o.hook); err != nil {
+	symbol, err := findSymbol(lib, fn, o.hook)
+	if err != nil {
 		return nil, err
+	}
+	if symbol.Stream != 0 {
+		return nil, usage(fmt.Sprintf("%s of plug-in %s, which works on streams (stream=%s)", fn, lib.Manifest.Name, symbol.Stream),
+			"a function without", "Its speed is that of its stream: see what time ferrule call takes for a long one")
 	}
 	if err := checkImports(lib, imports); err != nil {
 		return nil, err
@@ -165,7 +170,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		return nil, err
 	}
 	if !guarding {
-		return nil, a.guard(file, lib.Manifest.Name, fn, o.timeout)
+		return nil, a.guard(file, lib.Manifest.Name, symbol, o.timeout)
 	}
 	opts := []loader.Option{
 		loader.WithConfig(config), loader.WithInstances(o.parallel), loader.WithLogger(slog.New(slog.DiscardHandler)),

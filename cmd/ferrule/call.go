@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,11 +33,12 @@ const exitCodesOfCalls = `Exit codes:
   2    the command line is wrong, such as a function that is not there, or an import without a command
   3    the file cannot be opened as a plug-in, or its ferrule_start failed
   4    the plug-in crashed or ran out of time
+  5    the function passed: it has nothing to say to this input, which is no failure
   130  interrupted`
 
 func callCommand(a *app) *cobra.Command {
 	c := &caller{app: a}
-	var in string
+	var in, out string
 	cmd := &cobra.Command{
 		Use:   "call FILE [FUNCTION]",
 		Short: "Call a function of a plug-in, and print its result",
@@ -44,7 +47,16 @@ the plug-in's log lines and what it prints itself go to the standard error. The 
 --in says. Without a FUNCTION the plug-in's functions and hooks are listed; options of a call are refused then, and --hook
 lists the hooks only.
 
---timeout begins when the input was read. It is for opening the plug-in (its constructors and ferrule_start) and for the
+A function whose meta text says stream=in, out or both works on streams, of any length, as it runs. Its input stream is the
+standard input, and its parameters are what --in says, otherwise nothing. With --in @FILE, which may be meant for the input stream,
+it may not read an empty one, but that of an empty file. Its output stream goes to the standard output, or to the
+file that --out names, as the function writes it; of a call that fails there is then what was written before. While the output
+stream goes to the standard output, the result goes to the standard error, escaped, and not at all when it is empty.
+
+On a terminal, work of more than a second shows how long it takes, and how far it is: as the plug-in says, otherwise how much of
+the file that is its standard input was read.
+
+--timeout begins when the input was read, without that of an input stream. It is for opening the plug-in (its constructors and ferrule_start) and for the
 call, together, and ends the commands that serve imports, on Linux with what is in their process group. A function has half
 a second more, in which it may see that it is cancelled and return. Its ferrule_stop has what is left of the time and half a second,
 with --isolated always 2 seconds.
@@ -52,7 +64,7 @@ with --isolated always 2 seconds.
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
 the result. When its exit code is not 0 the plug-in gets the status FAILED, with the command's standard error as the
 message. The system's shell runs it (sh -c, cmd /C), once for each call of the import, without a terminal. With --answer
-the result is always the same.
+the result is always the same. A want of the plug-in is served in the same way, but need not be.
 
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
@@ -68,15 +80,18 @@ one of this command's. Log lines have a level first, and plugin= at the end.
 With --json there is one object: plugin, version, function, status (0 for a result), result, encoding (how result is
 written: "text" when it is UTF-8, otherwise "base64") and duration_ns, of the call alone. Where there is no result,
 message is the plug-in's own, and error has kind, plugin, function, symbol, rule (of the contract), found, expected, remedy
-and text, those that there are. status is left out where the function did not return one: the command line is wrong, the
+and text, those that there are. A function that passed has its status, 9, and no error. With an output stream the object needs --out,
+and result is what the function returned beside it. status is left out where the function did not return one: the command line is wrong, the
 plug-in did not open, crashed or ran out of time. Then error may have stage (opening, calling, returned, stopping or stopped), signal or exit_code, fault (where),
 last_lines (the last that the plug-in wrote) and attempt (which worker it was). Without a FUNCTION the object has plugin,
-version, functions (not with --hook), hooks and imports, each of these with what inspect says of it.
+version, functions (not with --hook), hooks, imports and wants, each of these with what inspect says of it.
 
 ` + exitCodesOfCalls,
 		Example: `  ferrule call plugin.so
   ferrule call plugin.so count_vowels --in hello
   ferrule call resize.so thumbnail <photo.jpeg >small.jpeg
+  ferrule call digest.so sha256 <disk.img
+  ferrule call filter.so lines --in @patterns.txt <access.log
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
   ferrule call --sandbox --allow-read /usr/share/fonts --memory 256MiB render.so page --in @page.html >page.png
   ferrule call checkout.so total --in @cart.json --config '{"currency":"EUR"}' --import 'points=jq .customer.points'`,
@@ -98,11 +113,20 @@ version, functions (not with --hook), hooks and imports, each of these with what
 			if c.timeout < 0 {
 				return usage(fmt.Sprintf("--timeout %v", c.timeout), "a time that is not negative", "")
 			}
+			if cmd.Flags().Changed("data") && c.data == "" {
+				return usage("--data without a name", "--data FOLDER", "")
+			}
+			if cmd.Flags().Changed("out") {
+				c.outFile = &out
+			}
 			return c.run(args[0], args[1], source{in, !cmd.Flags().Changed("in")})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&in, "in", "", "the input: `TEXT`, @FILE, @- for the standard input, @@… for a text that starts with @")
+	f.StringVar(&out, "out", "", "the `FILE` for the output stream of a function that has one; what is in it is replaced")
+	f.StringArrayVar(&c.info, "info", nil, "what the plug-in gets when it asks its host: `KEY=VALUE`, of the application's keys, which have a dot and do not begin with offers., or traceparent; once for each")
+	f.StringVar(&c.data, "data", "", "grant the plug-in a `FOLDER` of its own, which it gets when it asks its host for data")
 	f.BoolVar(&c.hook, "hook", false, "call the hook for the extension point with this name, not a function")
 	f.BoolVar(&c.isolated, "isolated", false, "load the plug-in into a worker process, where a crash costs nothing")
 	c.host.add(f)
@@ -139,6 +163,9 @@ type caller struct {
 	*app
 	hook, isolated bool
 	host           hostFlags
+	outFile        *string // nil where --out is not given
+	info           []string
+	data           string
 	timeout        time.Duration
 	level          string
 }
@@ -175,7 +202,8 @@ func (c *caller) list(path string) error {
 	if c.hook {
 		kinds = kinds[1:]
 	}
-	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version, "imports": symbolsOf(lib.Imports)}
+	facts := map[string]any{"plugin": lib.Manifest.Name, "version": lib.Manifest.Version, "imports": symbolsOf(lib.Imports),
+		"wants": symbolsOf(lib.Wants)}
 	for _, k := range kinds {
 		facts[k.what] = symbolsOf(k.symbols)
 	}
@@ -212,11 +240,15 @@ func exampleCall(path, flag string, s abi.Symbol, imports []abi.Symbol) string {
 	if strings.HasPrefix(path, "-") {
 		path = "./" + path
 	}
-	line := "ferrule call " + flag + shellWord(path) + " " + s.Name + " --in "
+	text := "TEXT"
 	if strings.HasSuffix(s.In, "json") {
-		line += "'{}'"
+		text = "'{}'"
+	}
+	line := "ferrule call " + flag + shellWord(path) + " " + s.Name
+	if s.Stream&abi.StreamIn != 0 {
+		line = "echo " + text + " | " + line
 	} else {
-		line += "TEXT"
+		line += " --in " + text
 	}
 	for _, i := range imports {
 		line += " --answer " + i.Name + "=TEXT"
@@ -245,7 +277,8 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return failure(err)
 	}
-	if err := checkSymbol(lib, name, c.hook); err != nil {
+	symbol, err := findSymbol(lib, name, c.hook)
+	if err != nil {
 		return err
 	}
 	if err := checkImports(lib, imports); err != nil {
@@ -253,6 +286,16 @@ func (c *caller) run(path, name string, in source) error {
 	}
 	if err := c.host.checkConfig(lib); err != nil {
 		return err
+	}
+	told, err := c.told()
+	if err != nil {
+		return err
+	}
+	if err := c.checkOut(symbol); err != nil {
+		return err
+	}
+	if symbol.Stream&abi.StreamIn != 0 {
+		in.stdin = false
 	}
 	input, err := c.read(in, "--in")
 	if err != nil {
@@ -262,9 +305,19 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return err
 	}
+	if symbol.Stream&abi.StreamIn != 0 && c.used {
+		return usage("@- beside "+name+", whose input stream is the standard input", "a text, or a file's name", "")
+	}
 	facts := &called{Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: name}
 	if !c.isolated && !guarding {
-		return c.fail(facts, c.guard(path, lib.Manifest.Name, name, c.timeout))
+		return c.fail(facts, c.guard(path, lib.Manifest.Name, symbol, c.timeout))
+	}
+	var out *os.File
+	if c.outFile != nil {
+		if out, err = os.Create(*c.outFile); err != nil {
+			return unreadable("--out", err)
+		}
+		defer out.Close() // a second time where all is well
 	}
 	if c.timeout > 0 {
 		deadline(c.timeout + grace + guardSlack)
@@ -272,12 +325,36 @@ func (c *caller) run(path, name string, in source) error {
 
 	ctx, stop := interruptible(c.timeout)
 	defer stop()
-	progress := startProgress(c.err, name)
+	shows := c.showsProgress(symbol)
+	progress := startProgress(c.err, name, shows && !guarding)
 	defer progress.stop()
+	streams := struct {
+		in  io.Reader
+		out io.Writer
+	}{}
+	if symbol.Stream&abi.StreamIn != 0 {
+		streams.in = c.in
+		if shows {
+			streams.in = c.watched(progress)
+		}
+		if _, isFile := in.file(); isFile && !c.isRegular() {
+			streams.in = &notEmpty{Reader: streams.in}
+		}
+		if !guarding {
+			c.sayTerminal()
+		}
+	}
+	switch {
+	case symbol.Stream&abi.StreamOut == 0:
+	case out != nil:
+		streams.out = out
+	default:
+		streams.out = outputStream{c.app}
+	}
 	foreign := &foreignLines{to: progress, from: "plug-in"}
 	defer foreign.end()
 	handler := slog.NewTextHandler(escapedLines{progress}, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})
-	opts := []loader.Option{loader.WithConfig(configuration), loader.WithLogger(slog.New(handler))}
+	opts := append(told, loader.WithConfig(configuration), loader.WithLogger(slog.New(handler)))
 	for name, s := range imports {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, progress)))
 	}
@@ -307,8 +384,17 @@ func (c *caller) run(path, name string, in source) error {
 			return err
 		}
 		reached(calling)
-		begun := time.Now()
-		result, err = fn.Call(ctx, input)
+		begun, ctx := time.Now(), ctx
+		if shows {
+			ctx = loader.WithProgress(ctx, func(done, total uint64) {
+				if guarding {
+					_ = channel.send(frameProgress, amount{done, total}.bytes())
+				} else {
+					progress.tell(amount{done, total})
+				}
+			})
+		}
+		result, err = fn.Stream(ctx, input, streams.in, streams.out)
 		facts.DurationNS = time.Since(begun).Nanoseconds()
 		reached(returned)
 		return err
@@ -317,8 +403,15 @@ func (c *caller) run(path, name string, in source) error {
 		return c.fail(facts, err) // the plug-in is in use: it cannot be closed
 	}
 	var written error
+	if err == nil && out != nil {
+		written = out.Close()
+	}
 	hand := func() {
-		if err == nil && !c.json {
+		switch {
+		case err != nil || written != nil || c.json:
+		case streams.out == outputStream{c.app}:
+			written = c.endStream(result)
+		default:
 			written = c.write(result)
 		}
 	}
@@ -338,6 +431,12 @@ func (c *caller) run(path, name string, in source) error {
 	progress.stop()
 	if c.isolated { // after what the plug-in has printed
 		hand()
+	}
+	err = streamRemedy(err, symbol)
+	if file, _ := in.file(); errors.Is(err, errEmpty) {
+		err = usage(fmt.Sprintf("--in @%s, and nothing in the standard input, which is the input stream of %s", file, name), "an input stream",
+			"Where the file is the input stream, write <"+shellWord(file)+" in place of --in; where it is the parameters, and the input stream is "+
+				"to be empty, redirect an empty file to the standard input")
 	}
 	switch {
 	case err != nil:
@@ -373,6 +472,99 @@ func (c *caller) write(result []byte) error {
 	return nil
 }
 
+// endStream ends an output stream on the standard output, and writes the result behind it, to the standard error.
+func (c *caller) endStream(result []byte) error {
+	if c.unended.Load() && c.terminal() {
+		if _, err := (outputStream{c.app}).Write([]byte("\n")); err != nil {
+			return fmt.Errorf("writing the output stream: %w", err)
+		}
+	}
+	if len(result) > 0 {
+		c.endLine()
+		_, err := fmt.Fprintf(c.err, "result: %s\n", escape.Line(string(result)))
+		return err
+	}
+	return nil
+}
+
+// told reads --info and --data.
+func (c *caller) told() (opts []loader.Option, err error) {
+	keys := map[string]bool{}
+	for _, text := range c.info {
+		key, value, ok := strings.Cut(text, "=")
+		switch {
+		case !ok:
+			return nil, usage("--info "+text, "KEY=VALUE, such as shop.tenant=7", "")
+		case strings.HasPrefix(key, "offers."):
+			return nil, usage("--info "+text, "a key that does not begin with offers., which the contract has for what the host offers", "")
+		case key == "data":
+			return nil, usage("--info "+text, "the plug-in's folder as --data FOLDER", "")
+		case !strings.Contains(key, ".") && key != loader.TraceParent:
+			return nil, usage("--info "+text+", whose key has no dot", "a key with a dot, such as shop.tenant, or "+loader.TraceParent, "")
+		case keys[key]:
+			return nil, usage("--info "+text+", and another for "+key+" before it", "one --info for each key", "")
+		case len(key) > 256:
+			return nil, usage(fmt.Sprintf("--info with a key of %d bytes", len(key)), "256 at most", "")
+		case !utf8.ValidString(text):
+			return nil, usage(fmt.Sprintf("--info %q", text), "UTF-8", "")
+		}
+		keys[key] = true
+		opts = append(opts, loader.WithPluginInfo(key, value))
+	}
+	if c.data != "" {
+		folder, err := filepath.Abs(c.data)
+		if err != nil {
+			return nil, unreadable("--data", err)
+		}
+		found := "" // what there is in place of a folder
+		switch info, err := os.Stat(folder); {
+		case errors.Is(err, fs.ErrNotExist):
+			found = c.data + ", where there is nothing"
+		case err != nil:
+			return nil, unreadable("--data", err)
+		case !info.IsDir():
+			found = c.data + ", which is no folder"
+		case !utf8.ValidString(folder):
+			return nil, usage(fmt.Sprintf("--data %q", folder), "UTF-8, as what a plug-in hears must be", "")
+		}
+		if found != "" {
+			return nil, usage("--data "+found, "a folder that is there", "Make it (mkdir), or name another")
+		}
+		opts = append(opts, loader.WithDataFolder(folder))
+	}
+	return opts, nil
+}
+
+// checkOut refuses --out for a function without an output stream, and --json for one whose output stream goes where the object does.
+func (c *caller) checkOut(symbol abi.Symbol) error {
+	switch has := symbol.Stream&abi.StreamOut != 0; {
+	case c.outFile != nil && !has:
+		return usage("--out for "+symbol.Name+", which gives no output stream", "one that gives it (stream=out or both in its meta text)",
+			"Leave out --out: the result goes to the standard output")
+	case c.outFile != nil && *c.outFile == "":
+		return usage("--out without a name", "--out FILE", "")
+	case c.json && has && c.outFile == nil:
+		return usage("--json without --out for "+symbol.Name+", which gives an output stream", "both, as the standard output is for one of the two",
+			"Add --out FILE")
+	}
+	return nil
+}
+
+// streamRemedy says what to do where a function says nothing but that it is unsupported: that is what a stream is which its meta text
+// does not have.
+func streamRemedy(err error, symbol abi.Symbol) error {
+	call := new(loader.CallError)
+	if !errors.As(err, &call) || call.Func != symbol.Name || call.Status != loader.ErrUnsupported || call.Message != "" ||
+		symbol.Stream == abi.StreamBoth {
+		return err
+	}
+	has := "no stream="
+	if symbol.Stream != 0 {
+		has = "stream=" + symbol.Stream.String() + " only"
+	}
+	return &remedied{err, fmt.Sprintf("Where it reads or writes a stream, its meta text has to say so (rule R24): it has %s", has)}
+}
+
 // fail is the end of a call with an error, which --json prints, too. A guarded child has printed it already where err
 // has a code only.
 func (c *caller) fail(facts *called, err error) error {
@@ -385,7 +577,9 @@ func (c *caller) fail(facts *called, err error) error {
 		status := int32(call.Status)
 		facts.Status, facts.Message = &status, call.Message
 	}
-	facts.Error = detailsOf(err)
+	if e.code != exitPass {
+		facts.Error = detailsOf(err)
+	}
 	if printed := c.print(facts, nil); printed != nil {
 		return printed
 	}
@@ -460,13 +654,18 @@ func (a *app) read(s source, flag string) ([]byte, error) {
 	return data, err
 }
 
+// file is the name of the file that the source is, if it is one.
+func (s source) file() (name string, ok bool) {
+	name, ok = strings.CutPrefix(s.text, "@")
+	return name, ok && name != "-" && !strings.HasPrefix(name, "@")
+}
+
 func (s source) read(a *app, flag string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(s.text, "@")
 	switch {
 	case s.stdin || isFile && name == "-":
-		if terminal(a.in) {
-			fmt.Fprintln(a.err, "ferrule: reading the input from the terminal, up to Ctrl-D (Windows: Ctrl-Z, Enter)")
-		}
+		a.used = true
+		a.sayTerminal()
 		data, err := io.ReadAll(a.in)
 		if err != nil {
 			return nil, unreadable("the standard input", err)
@@ -482,6 +681,13 @@ func (s source) read(a *app, flag string) ([]byte, error) {
 		return nil, unreadable(flag, err)
 	}
 	return data, nil
+}
+
+// sayTerminal says that the input comes from the terminal, where it does.
+func (a *app) sayTerminal() {
+	if terminal(a.in) {
+		fmt.Fprintln(a.err, "ferrule: reading the input from the terminal, up to Ctrl-D (Windows: Ctrl-Z, Enter)")
+	}
 }
 
 // interruptible returns a context that ends with the timeout, where it is not 0, and with Ctrl-C. A second Ctrl-C ends

@@ -107,7 +107,7 @@ func TestCallUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "found no argument, expected the arguments FILE [FUNCTION]"},
+		{nil, "found no FILE on the command line, expected ferrule call FILE [FUNCTION]"},
 		{[]string{echo, "echo", "x"}, "found 3 arguments: " + echo + " echo x, expected FILE [FUNCTION]"},
 		{[]string{echo, "ecko"}, `found no function "ecko" in plug-in echo, expected one that it has. Did you mean "echo"?`},
 		{[]string{echo, "zzzzzzzz"}, "There is echo, echo_own, fail"},

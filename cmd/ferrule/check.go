@@ -34,11 +34,11 @@ func checkVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Test plug-ins against the rules of the contract",
-		Long: `Test plug-ins against the rules of the contract, R1 to R21 of ferrule.h. Of a folder, the libraries in it are tested.
+		Long: `Test plug-ins against the rules of the contract, R1 to R33 of ferrule.h. Of a folder, the libraries in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as
-much time, without a function that has ended its process or did not return.
+much time, without a function that has ended its process, did not return, or took too long in all, which is a warning.
 A finding says which rule it is about, what was seen, what was expected and how to mend it. An error is a broken rule; a
 warning is not, but likely to be meant otherwise. A function that ends the process is left out of the cases after that.
 
@@ -53,8 +53,10 @@ are found, also those with a session of their own, and also when this command it
 user's.) On Windows all of them end with this command, and are not reported; on macOS those that stay in their process
 group, and not when this command itself is killed.
 
-Host functions answer what --import or --answer says, or some text. With --sandbox one more case, sandbox, opens the
-plug-in in a worker with that sandbox, and compares. With --only, too, --sandbox and that case go together.
+Host functions answer what --import or --answer says, or some text; those that are wanted are offered, but for the case
+wants. A function with an input stream gets there what its input is, and behind a hook that stands around others is what
+gives its input back. With --sandbox one more case, sandbox, opens the plug-in in a worker with that sandbox, and compares.
+With --only, too, --sandbox and that case go together.
 
 Exit codes:
   0    all plug-ins pass

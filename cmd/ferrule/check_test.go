@@ -109,7 +109,7 @@ func TestCheckUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{}, "found no argument, expected the arguments FILE..."},
+		{[]string{}, "found no FILE on the command line, expected ferrule check FILE..."},
 		{[]string{"--list", echo}, "found the argument " + echo + ", expected none"},
 		{[]string{"--memory", "1GiB", echo}, "found --memory without --sandbox"},
 		{[]string{"--sandbox", "--allow-connect", "0", echo}, "found --allow-connect 0, expected a TCP port, 1 to 65535"},

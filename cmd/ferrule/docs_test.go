@@ -3,8 +3,13 @@ package main
 import (
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -78,7 +83,7 @@ func overview(root *cobra.Command) string {
 	b.WriteString("Colours are for terminals only, and not where `NO_COLOR` is set. `ferrule --version` says which version\n" +
 		"it is.\n\n" +
 		"`ferrule completion bash` (or `zsh`, `fish`, `powershell`) prints a script that completes verbs, options,\n" +
-		"libraries and the names of a library's functions; `ferrule completion bash --help` says where it goes.\n")
+		"libraries and the names of a library's functions, of plug-ins and of what they ask for; `ferrule completion bash --help` says where it goes.\n")
 	return b.String()
 }
 
@@ -181,4 +186,31 @@ func TestMarkdown(t *testing.T) {
 	} {
 		assert.Equal(t, c.want, markdown(c.help))
 	}
+}
+
+// TestVerbsInTexts: what the library tells people to run is there: "ferrule VERB" in a string of the packages of plugins names a verb.
+func TestVerbsInTexts(t *testing.T) {
+	t.Parallel()
+	named, root, found := regexp.MustCompile(`\bferrule ([a-z]+)\b`), command(&app{}), 0
+	require.NoError(t, filepath.WalkDir(filepath.Join(fixture.Root(), "plugins"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			text, ok := n.(*ast.BasicLit)
+			if !ok || text.Kind != token.STRING {
+				return true
+			}
+			for _, m := range named.FindAllStringSubmatch(text.Value, -1) {
+				verb, _, err := root.Find(m[1:])
+				assert.True(t, err == nil && verb != root, "%s: %s", path, text.Value)
+				found++
+			}
+			return true
+		})
+		return nil
+	}))
+	assert.Greater(t, found, 10)
 }

@@ -108,6 +108,15 @@ type worded struct {
 func (w *worded) Error() string { return w.text }
 func (w *worded) Unwrap() error { return w.err }
 
+// remedied is an error with what to do, a sentence without its full stop.
+type remedied struct {
+	err    error
+	remedy string
+}
+
+func (r *remedied) Error() string { return r.err.Error() + ". " + r.remedy + "." }
+func (r *remedied) Unwrap() error { return r.err }
+
 // inTime says whose limit it was that a plug-in did not keep to.
 func inTime(err error, timeout time.Duration) error {
 	err = inWords(err)

@@ -236,11 +236,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch n := len(args); {
 		case n < len(names):
-			found := "no argument"
-			if n > 0 {
-				found = "only " + strings.Join(args, " ")
-			}
-			return usage(found, "the arguments "+strings.Join(names, " "), "")
+			return usage("no "+strings.Trim(names[n], "[].")+" on the command line", cmd.CommandPath()+" "+strings.Join(names, " "), "")
 		case n > len(names) && !more && len(names) == 0:
 			return usage("the argument "+args[0], "none", "")
 		case n > len(names) && !more:
@@ -266,8 +262,8 @@ type hostFlags struct {
 // add adds the flags to a command.
 func (h *hostFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&h.config, "config", "", "the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
-	f.StringArrayVar(&h.commands, "import", nil, "serve an import by a command: `NAME=COMMAND`; once for each import")
-	f.StringArrayVar(&h.answers, "answer", nil, "answer an import with these bytes: `NAME=TEXT` or NAME=@FILE; once for each import")
+	f.StringArrayVar(&h.commands, "import", nil, "serve an import or a want by a command: `NAME=COMMAND`; once for each")
+	f.StringArrayVar(&h.answers, "answer", nil, "answer an import or a want with these bytes: `NAME=TEXT` or NAME=@FILE; once for each")
 	f.BoolVar(&h.sandboxed, "sandbox", false, "take files, network and processes from the plug-in; what --allow-… names it keeps")
 	f.StringArrayVar(&h.read, "allow-read", nil, "with --sandbox: let the plug-in read a `FILE` or a folder with what is in it")
 	f.StringArrayVar(&h.write, "allow-write", nil, "with --sandbox: let it read and change a `FILE` or a folder with what is in it")
@@ -389,9 +385,10 @@ func (s served) hostFunc(name string, messages io.Writer) loader.HostFunc {
 	return func(context.Context, []byte) ([]byte, error) { return s.Answer, nil }
 }
 
-// checkImports refuses imports that the plug-in has and the command line does not serve, and the other way round.
+// checkImports refuses imports that the plug-in has and the command line does not serve, and the other way round. Its wants need
+// not be served.
 func checkImports(lib *inspect.Library, all map[string]served) error {
-	imports := namesOf(lib.Imports)
+	imports, known := namesOf(lib.Imports), namesOf(slices.Concat(lib.Imports, lib.Wants))
 	var missing, unknown []string
 	for _, name := range imports {
 		if _, ok := all[name]; !ok {
@@ -399,7 +396,7 @@ func checkImports(lib *inspect.Library, all map[string]served) error {
 		}
 	}
 	for name := range all {
-		if !slices.Contains(imports, name) {
+		if !slices.Contains(known, name) {
 			unknown = append(unknown, name)
 		}
 	}
@@ -409,13 +406,13 @@ func checkImports(lib *inspect.Library, all map[string]served) error {
 		remedy := fmt.Sprintf("Serve each by a command, such as --import '%s=cat', or with fixed bytes, such as --answer %s=7",
 			missing[0], missing[0])
 		if len(unknown) > 0 {
-			remedy += "; " + unknown[0] + " is none of its imports, " + nearest(unknown[0], imports)
+			remedy += "; " + unknown[0] + " is none of its imports, " + nearest(unknown[0], known)
 		}
 		return usage(fmt.Sprintf("plug-in %s, which needs host functions: %s", lib.Manifest.Name, strings.Join(missing, ", ")),
 			"each of them to be served", remedy)
 	case len(unknown) > 0:
 		return usage(fmt.Sprintf("an answer for %s, which plug-in %s does not import", unknown[0], lib.Manifest.Name),
-			"the name of an import", capital(nearest(unknown[0], imports)))
+			"the name of an import", capital(nearest(unknown[0], known)))
 	}
 	return nil
 }
@@ -429,21 +426,23 @@ func (h *hostFlags) checkConfig(lib *inspect.Library) error {
 		"one that takes it", "Leave out --config")
 }
 
-// checkSymbol refuses a function or a hook that is not there.
-func checkSymbol(lib *inspect.Library, name string, hook bool) error {
-	there, others, kind := namesOf(lib.Funcs), namesOf(lib.Hooks), "function"
+// findSymbol finds a function or a hook, and refuses one that is not there.
+func findSymbol(lib *inspect.Library, name string, hook bool) (abi.Symbol, error) {
+	there, others, kind := lib.Funcs, lib.Hooks, "function"
 	remedy := "It is a hook: add --hook"
 	if hook {
 		there, others, kind = others, there, "hook"
 		remedy = "It is a function: leave out --hook"
 	}
-	if slices.Contains(there, name) {
-		return nil
+	for _, s := range there {
+		if s.Name == name {
+			return s, nil
+		}
 	}
-	if !slices.Contains(others, name) {
-		remedy = capital(nearest(name, there))
+	if !slices.Contains(namesOf(others), name) {
+		remedy = capital(nearest(name, namesOf(there)))
 	}
-	return usage(fmt.Sprintf("no %s %q in plug-in %s", kind, name, lib.Manifest.Name), "one that it has", remedy)
+	return abi.Symbol{}, usage(fmt.Sprintf("no %s %q in plug-in %s", kind, name, lib.Manifest.Name), "one that it has", remedy)
 }
 
 func namesOf(symbols []abi.Symbol) (names []string) {

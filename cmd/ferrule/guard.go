@@ -5,15 +5,18 @@ import (
 	"bytes"
 	encoding "encoding/binary"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 )
@@ -22,27 +25,34 @@ import (
 // others and write to its streams. So that this command keeps its promises about exit codes, time and output, the process
 // that loads a plug-in is a child, the guarded one, which runs the same command line. It has neither the terminal nor
 // the command's standard output: what it prints, and its exit code at the end, it hands up a channel of its own, and what
-// the plug-in writes to the standard streams comes up another way. The parent keeps the time.
+// the plug-in writes to the standard streams comes up another way. It has the command's standard input only where that is the
+// function's input stream. The parent keeps the time.
 
-// guardEnv says to a guarded child that it is one, and has the channel's handle.
+// guardEnv says to a guarded child that it is one, and has the handles of what comes down and of the channel.
 const guardEnv = "FERRULE_GUARDED"
 
 // guarding says that this process is such a child.
 var guarding = os.Getenv(guardEnv) != ""
 
-// channel is the guarded child's way up.
-var channel *frames
+// channel is the guarded child's way up, and down is what the parent has for it, a handed.
+var (
+	channel *frames
+	down    *os.File
+)
 
 func init() {
 	if !guarding {
 		return
 	}
-	up, err := inherited(os.Getenv(guardEnv))
+	files, err := inherited(strings.Fields(os.Getenv(guardEnv)))
+	if err == nil && len(files) != 2 {
+		err = errors.New("not two files")
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "ferrule: %s is for this command's own use\n", guardEnv)
 		os.Exit(exitUsage)
 	}
-	channel = &frames{w: up}
+	down, channel = files[0], &frames{w: files[1]}
 	os.Unsetenv(guardEnv) // the plug-in's environment is that of the command
 	surrender()
 	go func() { // a plug-in that never returns does not outlive the command, where the system does not see to it
@@ -55,7 +65,10 @@ func init() {
 
 // The kinds of frames.
 const (
-	frameOut      = 'o' // for the command's standard output
+	frameOut      = 'o' // for the command's standard output, at the end
+	frameStream   = 'w' // for it at once: the next bytes of an output stream
+	frameProgress = 'p' // how far the call is, as the plug-in says: done and total
+	frameRead     = 'r' // how much of the standard input was read: done and total
 	frameErr      = 'e' // for its standard error: lines of the command's own
 	frameStage    = 's' // how far the process is with the plug-in
 	frameDeadline = 'd' // the process is to be killed when it says nothing else for so long; 0 for never
@@ -65,22 +78,29 @@ const (
 // frames writes frames to the parent: a kind, the process's number, a length, and as many bytes. A copy that the plug-in
 // has made of the process (fork) has another number.
 type frames struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu     sync.Mutex
+	w      io.Writer
+	buffer []byte // memory for the next frame
 }
 
 const frameHeader = 1 + 4 + 8
 
 func (f *frames) send(kind byte, b []byte) error {
-	frame := make([]byte, frameHeader, frameHeader+len(b))
-	frame[0] = kind
-	encoding.LittleEndian.PutUint32(frame[1:], uint32(os.Getpid()))
-	encoding.LittleEndian.PutUint64(frame[5:], uint64(len(b)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, err := f.w.Write(append(frame, b...)) // at once, so that short ones of several processes do not mix
+	frame := append(f.buffer[:0], kind)
+	frame = encoding.LittleEndian.AppendUint32(frame, uint32(os.Getpid()))
+	frame = encoding.LittleEndian.AppendUint64(frame, uint64(len(b)))
+	frame = append(frame, b...)
+	if cap(frame) <= longFrame {
+		f.buffer = frame
+	}
+	_, err := f.w.Write(frame) // at once, so that short ones of several processes do not mix
 	return err
 }
+
+// longFrame is the longest frame whose memory is kept for the next one: a result may be long, a piece of a stream is not.
+const longFrame = 1 << 20
 
 // stream is an output of the command as the guarded child has it.
 type stream struct {
@@ -111,20 +131,23 @@ func deadline(d time.Duration) {
 	}
 }
 
-// handed is what the guarded child gets of the parent, in its standard input.
+// handed is what the guarded child gets of the parent.
 type handed struct {
 	Given    [][]byte // what the parent has read for each source, in their order
 	Terminal bool     // whether the command's standard output is a terminal
+	Progress bool     // whether the parent shows how far the call is
 }
 
 // child runs the command line as a guarded child.
 func child(args []string) int {
 	var got handed
-	if err := gob.NewDecoder(os.Stdin).Decode(&got); err != nil {
+	err := gob.NewDecoder(down).Decode(&got)
+	down.Close()
+	if err != nil {
 		return exitFailed
 	}
 	flush := flusher()
-	code := (&app{out: stream{channel, frameOut}, err: stream{channel, frameErr}, handed: &got}).run(args)
+	code := (&app{in: os.Stdin, out: stream{channel, frameOut}, err: stream{channel, frameErr}, handed: &got}).run(args)
 	flushed := make(chan struct{})
 	go func() {
 		flush() // what the plug-in has left in a buffer
@@ -143,16 +166,18 @@ const guardSlack = time.Second
 
 // guard runs this command line in a guarded child, for a function of the plug-in at path. timeout is for words: it is the
 // child that says when it is to be killed.
-func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
+func (a *app) guard(path, plugin string, symbol abi.Symbol, timeout time.Duration) error {
+	fn := symbol.Name
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	var input bytes.Buffer
-	if err := gob.NewEncoder(&input).Encode(handed{a.given, terminal(a.out)}); err != nil {
+	shows := a.showsProgress(symbol)
+	if err := gob.NewEncoder(&input).Encode(handed{a.given, terminal(a.out), shows}); err != nil {
 		return err
 	}
-	var pipes [6]*os.File // the read and the write ends of input, channel and streams
+	var pipes [8]*os.File // the read and the write ends of what is handed, channel, streams, and what is typed for the input stream
 	defer func() {
 		for _, f := range pipes {
 			if f != nil {
@@ -160,14 +185,24 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 			}
 		}
 	}()
+	typed := symbol.Stream&abi.StreamIn != 0 && terminal(a.in)
 	for i := 0; i < len(pipes); i += 2 {
+		if i == 6 && !typed {
+			break
+		}
 		if pipes[i], pipes[i+1], err = os.Pipe(); err != nil {
 			return err
 		}
 	}
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes[0], pipes[5], pipes[5]
-	if err := inherit(cmd, pipes[3]); err != nil {
+	cmd.Stdout, cmd.Stderr = pipes[5], pipes[5]
+	switch {
+	case typed: // the terminal is this command's own
+		cmd.Stdin = pipes[6]
+	case symbol.Stream&abi.StreamIn != 0:
+		cmd.Stdin = a.in
+	}
+	if err := inherit(cmd, pipes[0], pipes[3]); err != nil {
 		return err
 	}
 
@@ -178,25 +213,35 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range []int{0, 3, 5} {
-		pipes[i].Close()
-		pipes[i] = nil
+	for _, i := range []int{0, 3, 5, 6} {
+		if pipes[i] != nil {
+			pipes[i].Close()
+			pipes[i] = nil
+		}
 	}
+	progress := startProgress(a.err, fn, shows)
+	defer progress.stop()
 	go func(w *os.File) {
 		_, _ = w.Write(input.Bytes())
 		w.Close()
 	}(pipes[1])
 	pipes[1] = nil
+	if typed {
+		a.sayTerminal()
+		go func(w *os.File) {
+			_, _ = io.Copy(w, a.in)
+			w.Close()
+		}(pipes[7])
+		pipes[7] = nil
+	}
 
-	progress := startProgress(a.err, fn)
-	defer progress.stop()
 	streams := make(chan struct{})
 	foreign := &foreignLines{to: progress, from: "plug-in"}
 	go func(r io.Reader) {
 		_, _ = io.Copy(foreign, r)
 		close(streams)
 	}(pipes[4])
-	up := &upward{messages: progress, pid: uint32(p.Pid()), deadlines: make(chan time.Duration), gone: p.Done(),
+	up := &upward{app: a, messages: progress, progress: progress, pid: uint32(p.Pid()), deadlines: make(chan time.Duration), gone: p.Done(),
 		over: make(chan struct{}), code: -1}
 	go up.read(pipes[2])
 
@@ -210,8 +255,10 @@ func (a *app) guard(path, plugin, fn string, timeout time.Duration) error {
 	}
 	foreign.end()
 	progress.stop()
-	code, out, later := up.result()
-	handed := a.hand(out)
+	code, out, later, handed := up.result()
+	if handed == nil {
+		handed = a.hand(out)
+	}
 	if len(later) > 0 {
 		a.endLine()
 		_, _ = a.err.Write(later)
@@ -318,7 +365,9 @@ func watch(p *supervise.Process, up *upward, interrupts <-chan os.Signal) int {
 
 // upward reads what comes up a guarded child's channel.
 type upward struct {
+	app       *app
 	messages  io.Writer
+	progress  *progress
 	pid       uint32
 	deadlines chan time.Duration
 	gone      <-chan struct{}
@@ -329,7 +378,8 @@ type upward struct {
 	later   bytes.Buffer // messages that came after what is for the standard output
 	dropped int          // such messages beyond laterMessages
 	stage   stage
-	code    int // -1 as long as there is none
+	code    int   // -1 as long as there is none
+	failed  error // of the standard output, which an output stream went to
 }
 
 // longMessage is how long a message of the command's own may be.
@@ -339,9 +389,10 @@ const longMessage = 64 << 20
 // two counts, and a plug-in that logs without end may not fill the memory.
 const laterMessages = 1 << 20
 
-func (u *upward) read(from io.Reader) {
+func (u *upward) read(from io.ReadCloser) {
 	defer close(u.over)
-	r := bufio.NewReader(from)
+	r := bufio.NewReaderSize(from, 1<<16)
+	buffer := make([]byte, 1<<16)
 	for {
 		var header [frameHeader]byte
 		if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -365,6 +416,14 @@ func (u *upward) read(from io.Reader) {
 			if err != nil {
 				return
 			}
+		case kind == frameStream:
+			if err := u.pass(io.LimitReader(r, n), buffer); err != nil {
+				u.mu.Lock()
+				u.failed = fmt.Errorf("writing the output stream: %w", err)
+				u.mu.Unlock()
+				from.Close() // the child cannot write any more either, so that the function hears of it
+				return
+			}
 		case n < 0 || n > longMessage:
 			return
 		default:
@@ -375,6 +434,10 @@ func (u *upward) read(from io.Reader) {
 			switch {
 			case kind == frameErr:
 				u.message(b)
+			case kind == frameProgress && n == 16:
+				u.progress.tell(amountOf(b))
+			case kind == frameRead && n == 16:
+				u.progress.hasRead(amountOf(b))
 			case kind == frameStage:
 				u.mu.Lock()
 				u.stage = stage(b)
@@ -394,6 +457,19 @@ func (u *upward) read(from io.Reader) {
 	}
 }
 
+// pass hands bytes of an output stream on. The error is that of the standard output.
+func (u *upward) pass(r io.Reader, buffer []byte) error {
+	for {
+		n, err := r.Read(buffer)
+		if handed := u.app.hand(buffer[:n]); handed != nil {
+			return handed
+		}
+		if err != nil { // the end, or that of the channel, which the next frame meets
+			return nil
+		}
+	}
+}
+
 // message writes a message of the child's, where nothing for the standard output has come before it.
 func (u *upward) message(b []byte) {
 	u.mu.Lock()
@@ -407,19 +483,21 @@ func (u *upward) message(b []byte) {
 	}
 	u.mu.Unlock()
 	if !behind {
+		u.app.endLine()
 		_, _ = u.messages.Write(b)
 	}
 }
 
-// result is the exit code, or -1, what is for the standard output, and the messages after that.
-func (u *upward) result() (code int, out, later []byte) {
+// result is the exit code, or -1, what is for the standard output, the messages after that, and why the output stream could
+// not be handed on.
+func (u *upward) result() (code int, out, later []byte, failed error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.dropped > 0 {
 		fmt.Fprintf(&u.later, "ferrule: %d more messages that came after the result were left out\n", u.dropped)
 		u.dropped = 0
 	}
-	return u.code, u.out.Bytes(), u.later.Bytes()
+	return u.code, u.out.Bytes(), u.later.Bytes(), u.failed
 }
 
 // reached is how far the child has come.

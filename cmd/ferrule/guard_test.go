@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +24,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
 // hostile is a plug-in that does to its process what a function's name says. Processes that it starts write their number
@@ -386,6 +390,50 @@ func TestQuit(t *testing.T) {
 	assert.Error(t, cmd.Wait())
 	assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode())
 	assert.Empty(t, stderr.String())
+}
+
+// TestSourceInterrupted: who ends a verb while a source lets it wait is not told that the source cannot be reached.
+func TestSourceInterrupted(t *testing.T) {
+	t.Parallel()
+	library := filepath.Join(t.TempDir(), "lib"+fixture.Ext())
+	fixture.Variant(t, "system", library)
+	for name, line := range map[string]string{
+		"search":  "search --registry oci://HOST/acme tax",
+		"push":    "push --to oci://HOST/acme " + library,
+		"index":   "index --key KEY oci://HOST/acme",
+		"install": "install --config CONFIG",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked := make(chan struct{}, 100)
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				<-r.Context().Done()
+			}))
+			defer server.Close()
+			defer server.CloseClientConnections()
+			dir := t.TempDir()
+			key, file := filepath.Join(dir, "shop.key"), filepath.Join(dir, "config.yaml")
+			_, stderr, code := ferrule(t, "", "keygen", "--no-password", key)
+			require.Zero(t, code, stderr)
+			require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "registry: {url: '%s/{plugin}'}\nplugins: [plugin_aaaa]\n", server.URL), 0o600))
+			line := strings.NewReplacer("HOST", strings.TrimPrefix(server.URL, "http://"), "KEY", key, "CONFIG", file).Replace(line)
+			cmd := exec.Command(binary, strings.Fields(line)...)
+			cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CACHE_HOME="+dir)
+			var text bytes.Buffer
+			cmd.Stderr = &text
+			require.NoError(t, cmd.Start())
+			defer func() { _ = cmd.Process.Kill() }()
+			select {
+			case <-asked:
+			case <-time.After(time.Minute):
+				t.Fatal("nothing was asked")
+			}
+			require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+			assert.Error(t, cmd.Wait())
+			assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), text.String())
+		})
+	}
 }
 
 // TestCheckInterruptedJSON: the object of an interrupted check says which file it was, and of which kind the error is.
@@ -778,9 +826,10 @@ func TestMessagesBehindAResultAreBounded(t *testing.T) {
 		require.NoError(t, f.send(frameErr, m))
 	}
 	require.NoError(t, f.send(frameExit, []byte{exitOK}))
-	u := &upward{messages: &before, pid: uint32(os.Getpid()), over: make(chan struct{}), code: -1}
-	u.read(&up)
-	code, out, later := u.result()
+	u := &upward{app: &app{}, messages: &before, pid: uint32(os.Getpid()), over: make(chan struct{}), code: -1}
+	u.read(io.NopCloser(&up))
+	code, out, later, failed := u.result()
+	require.NoError(t, failed)
 	assert.Equal(t, exitOK, code)
 	assert.Equal(t, "RESULT", string(out))
 	assert.Equal(t, "first\n", before.String())

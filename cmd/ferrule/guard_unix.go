@@ -13,23 +13,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inherit has the guarded child inherit a file as its channel.
-func inherit(cmd *exec.Cmd, f *os.File) error {
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Env = append(os.Environ(), guardEnv+"=3")
+// inherit has the guarded child inherit files.
+func inherit(cmd *exec.Cmd, files ...*os.File) error {
+	value := ""
+	for i := range files {
+		value += " " + strconv.Itoa(3+i)
+	}
+	cmd.ExtraFiles = files
+	cmd.Env = append(os.Environ(), guardEnv+"="+value)
 	return nil
 }
 
-// inherited is the file in a guarded child. What that starts does not inherit it.
-func inherited(value string) (*os.File, error) {
-	fd, err := strconv.Atoi(value)
-	if err != nil || fd < 3 {
-		return nil, errors.New("no descriptor")
+// inherited are the files in a guarded child. What that starts does not inherit them.
+func inherited(values []string) (files []*os.File, err error) {
+	for _, value := range values {
+		fd, err := strconv.Atoi(value)
+		if err != nil || fd < 3 {
+			return nil, errors.New("no descriptor")
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+			return nil, err
+		}
+		files = append(files, os.NewFile(uintptr(fd), "inherited"))
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "channel"), nil
+	return files, nil
 }
 
 // surrender gives the signals of faults back to the system, so that a fault of the plug-in's ends this process with the

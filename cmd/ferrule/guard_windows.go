@@ -9,28 +9,36 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// inherit has the guarded child inherit a file as its channel.
-func inherit(cmd *exec.Cmd, f *os.File) error {
-	h := syscall.Handle(f.Fd())
-	if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT,
-		windows.HANDLE_FLAG_INHERIT); err != nil {
-		return err
+// inherit has the guarded child inherit files.
+func inherit(cmd *exec.Cmd, files ...*os.File) error {
+	value := ""
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	for _, f := range files {
+		h := syscall.Handle(f.Fd())
+		if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT,
+			windows.HANDLE_FLAG_INHERIT); err != nil {
+			return err
+		}
+		cmd.SysProcAttr.AdditionalInheritedHandles = append(cmd.SysProcAttr.AdditionalInheritedHandles, h)
+		value += " " + strconv.FormatUint(uint64(h), 10)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{AdditionalInheritedHandles: []syscall.Handle{h}}
-	cmd.Env = append(os.Environ(), guardEnv+"="+strconv.FormatUint(uint64(h), 10))
+	cmd.Env = append(os.Environ(), guardEnv+"="+value)
 	return nil
 }
 
-// inherited is the file in a guarded child. What that starts does not inherit it.
-func inherited(value string) (*os.File, error) {
-	h, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
-		return nil, err
+// inherited are the files in a guarded child. What that starts does not inherit them.
+func inherited(values []string) (files []*os.File, err error) {
+	for _, value := range values {
+		h, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT, 0); err != nil {
+			return nil, err
+		}
+		files = append(files, os.NewFile(uintptr(h), "inherited"))
 	}
-	if err := windows.SetHandleInformation(windows.Handle(h), windows.HANDLE_FLAG_INHERIT, 0); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(h), "channel"), nil
+	return files, nil
 }
 
 // surrender does nothing here: a fault ends the process with the Go runtime's own report.

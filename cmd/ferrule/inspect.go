@@ -63,9 +63,11 @@ With --json there is one object for each file, one after the other. Its fields k
   name, version, abi,       of the manifest; abi is the contract's major version
     threads, description
   keys                      the whole manifest
-  functions, hooks,         each with name, doc, in, out, schema, and keys, which has all of its meta text
-    imports
-  start, stop, batch        whether ferrule_start, ferrule_stop and ferrule_batch are exported
+  functions, hooks,         each with name, doc, in, out, schema, stream (in, out or both), and keys, which has all of
+    imports, wants          its meta text
+  start, stop, batch,       whether ferrule_start, ferrule_stop and so on are exported
+    configure, save, resume
+  configSchema              the schema of the configuration
   reserved                  exported ferrule_ names that mean nothing to the contract
   format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is
     machine, slices
@@ -123,9 +125,14 @@ type pluginFacts struct {
 	Functions   []symbol          `json:"functions"`
 	Hooks       []symbol          `json:"hooks"`
 	Imports     []symbol          `json:"imports"`
+	Wants       []symbol          `json:"wants"`
 	Start       bool              `json:"start"`
 	Stop        bool              `json:"stop"`
 	Batch       bool              `json:"batch"`
+	Configure   bool              `json:"configure"`
+	Save        bool              `json:"save"`
+	Resume      bool              `json:"resume"`
+	Schema      string            `json:"configSchema,omitempty"`
 	Reserved    []string          `json:"reserved"`
 	manifest    abi.Text          // in its author's order
 }
@@ -157,6 +164,7 @@ type symbol struct {
 	In     string            `json:"in,omitempty"`
 	Out    string            `json:"out,omitempty"`
 	Schema string            `json:"schema,omitempty"`
+	Stream string            `json:"stream,omitempty"`
 	Keys   map[string]string `json:"keys,omitempty"`
 }
 
@@ -252,7 +260,8 @@ func pluginFactsOf(lib *inspect.Library) *pluginFacts {
 	return &pluginFacts{
 		Name: m.Name, Version: m.Version, ABI: abi.Major, Threads: m.Threads.String(), Description: m.Description,
 		Keys: keysOf(m.Keys), Functions: symbolsOf(lib.Funcs), Hooks: symbolsOf(lib.Hooks),
-		Imports: symbolsOf(lib.Imports), Start: lib.HasStart, Stop: lib.HasStop, Batch: lib.HasBatch,
+		Imports: symbolsOf(lib.Imports), Wants: symbolsOf(lib.Wants), Start: lib.HasStart, Stop: lib.HasStop,
+		Batch: lib.HasBatch, Configure: lib.HasConfigure, Save: lib.HasSave, Resume: lib.HasResume, Schema: lib.ConfigSchema,
 		Reserved: orEmpty(lib.Reserved), manifest: m.Keys,
 	}
 }
@@ -296,7 +305,7 @@ func keysOf(text abi.Text) map[string]string {
 func symbolsOf(list []abi.Symbol) []symbol {
 	symbols := make([]symbol, len(list))
 	for i, s := range list {
-		symbols[i] = symbol{s.Name, s.Doc, s.In, s.Out, s.Schema, keysOf(s.Keys)}
+		symbols[i] = symbol{s.Name, s.Doc, s.In, s.Out, s.Schema, s.Stream.String(), keysOf(s.Keys)}
 	}
 	return symbols
 }
@@ -325,7 +334,8 @@ func (d *description) write(w io.Writer) error {
 		for _, e := range []struct {
 			there bool
 			name  string
-		}{{f.Start, "start"}, {f.Stop, "stop"}, {f.Batch, "batch"}} {
+		}{{f.Start, "start"}, {f.Stop, "stop"}, {f.Batch, "batch"}, {f.Configure, "configure"}, {f.Save, "save"},
+			{f.Resume, "resume"}} {
 			if e.there {
 				exports = append(exports, e.name)
 			}
@@ -349,7 +359,7 @@ func (d *description) write(w io.Writer) error {
 	for _, part := range []struct {
 		title   string
 		symbols []symbol
-	}{{"functions", f.Functions}, {"hooks", f.Hooks}, {"imports", f.Imports}} {
+	}{{"functions", f.Functions}, {"hooks", f.Hooks}, {"imports", f.Imports}, {"wants", f.Wants}} {
 		if len(part.symbols) == 0 {
 			continue
 		}

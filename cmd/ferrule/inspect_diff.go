@@ -67,10 +67,12 @@ func compare(old, new *description) *comparison {
 	c.symbols("function", old.Functions, new.Functions)
 	c.symbols("hook", old.Hooks, new.Hooks)
 	c.symbols("import", old.Imports, new.Imports)
+	c.symbols("want", old.Wants, new.Wants)
 	for _, e := range []struct {
 		name     string
 		old, new bool
-	}{{"start", old.Start, new.Start}, {"stop", old.Stop, new.Stop}, {"batch", old.Batch, new.Batch}} {
+	}{{"start", old.Start, new.Start}, {"stop", old.Stop, new.Stop}, {"batch", old.Batch, new.Batch},
+		{"configure", old.Configure, new.Configure}, {"save", old.Save, new.Save}, {"resume", old.Resume, new.Resume}} {
 		c.set("export", listIf(e.old, "ferrule_"+e.name), listIf(e.new, "ferrule_"+e.name), nil, nil)
 	}
 	c.keys("manifest", "", old.Keys, new.Keys, "ferrule", "name", "version", "threads")
@@ -158,7 +160,7 @@ func (c *comparison) set(what string, old, new []string, added, removed func(str
 	}
 }
 
-// symbols compares functions, hooks or imports.
+// symbols compares functions, hooks, imports or wants.
 func (c *comparison) symbols(what string, old, new []symbol) {
 	names := func(list []symbol) (names []string) {
 		for _, s := range list {
@@ -166,10 +168,13 @@ func (c *comparison) symbols(what string, old, new []symbol) {
 		}
 		return names
 	}
-	if what == "import" {
+	switch what {
+	case "import":
 		unoffered := func(string) string { return "a host that does not offer it cannot open the plug-in" }
 		c.set(what, names(old), names(new), unoffered, nil)
-	} else {
+	case "want":
+		c.set(what, names(old), names(new), nil, nil)
+	default:
 		c.set(what, names(old), names(new), nil, func(string) string { return "a host that calls it fails" })
 	}
 	for _, s := range old {
@@ -191,7 +196,7 @@ func (c *comparison) keys(what, name string, old, new map[string]string, but ...
 		}
 		ch := change{What: what, Name: name, Field: key, Change: "changed", Old: before, New: after}
 		why := ""
-		if had && what != "manifest" && (key == "in" || key == "out" || key == "schema") {
+		if had && what != "manifest" && (key == "in" || key == "out" || key == "schema" || key == "stream") {
 			why = "what goes in or comes out may be something else"
 		}
 		switch {

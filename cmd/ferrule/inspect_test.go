@@ -138,7 +138,7 @@ func TestInspectJSON(t *testing.T) {
 			"keys": meta("Runs before a cart is paid.")}},
 		"imports": []any{map[string]any{"name": "Zone"}, map[string]any{"name": "points",
 			"doc": "The customer's points.", "keys": meta("The customer's points.")}},
-		"start": true, "stop": true, "batch": true,
+		"wants": []any{}, "start": true, "stop": true, "batch": true, "configure": false, "save": false, "resume": false,
 		"reserved": []any{"ferrule_future", "ferrule_meta_fn_nothing"},
 		"format":   "ELF", "os": "linux", "arch": "amd64", "machine": "x86-64 (EM 62)", "slices": []any{"amd64"},
 		"cLibrary": "glibc", "exports": 15.0, "staticTLS": false,
@@ -302,6 +302,9 @@ const versionOne = `FERRULE_PLUGIN(FERRULE_NAME("shop") FERRULE_VERSION("1") FER
 	FERRULE_FN(total) { return 0; }
 	FERRULE_FN_META(total, FERRULE_DOC("The sum.") FERRULE_IN("application/json") FERRULE_SCHEMA("{}"));
 	FERRULE_FN(plain) { return 0; }
+	FERRULE_WANT(cache);
+	FERRULE_FN(sum) { return 0; }
+	FERRULE_FN_META(sum, FERRULE_STREAM("in"));
 	FERRULE_HOOK(before_checkout) { return 0; }
 `
 
@@ -334,6 +337,10 @@ func TestDiff(t *testing.T) {
 		{"a key", `FERRULE_VERSION("1")`, `FERRULE_VERSION("1") FERRULE_KEY("license", "MIT")`,
 			found{"manifest", "", "added", "license"}, false},
 		{"a start", "", "FERRULE_START { return 0; }", found{"export", "ferrule_start", "added", ""}, false},
+		{"new settings", "", "FERRULE_CONFIGURE { return 0; }", found{"export", "ferrule_configure", "added", ""}, false},
+		{"a want more", "", "FERRULE_WANT(more);", found{"want", "more", "added", ""}, false},
+		{"a want less", "FERRULE_WANT(cache);", "", found{"want", "cache", "removed", ""}, false},
+		{"another stream", `FERRULE_STREAM("in")`, `FERRULE_STREAM("both")`, found{"function", "sum", "changed", "stream"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			source := versionOne + c.to

@@ -26,8 +26,8 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
-// registry is this tree as a user meets it who has no checkout: its modules on a proxy, at one version, and an empty cache.
-type registry struct {
+// moduleRegistry is this tree as a user meets it who has no checkout: its modules on a proxy, at one version, and an empty cache.
+type moduleRegistry struct {
 	version string
 	env     []string
 	bin     string // where go install puts what it builds
@@ -36,8 +36,8 @@ type registry struct {
 // library is the path of the root's module.
 const library = "github.com/ferrule-dev/ferrule"
 
-// publish makes a file proxy of the root's module and the command's, from the files that git knows.
-func publish(t *testing.T) *registry {
+// publish makes a file proxy of the root's module, the command's and what it is made of, from the files that git knows.
+func publish(t *testing.T) *moduleRegistry {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds all from an empty cache of modules, which takes half a minute; run without -short")
@@ -65,16 +65,13 @@ func publish(t *testing.T) *registry {
 	require.NoError(t, err)
 	mod, err := modfile.Parse("go.mod", text, nil)
 	require.NoError(t, err)
-	r := &registry{}
+	r := &moduleRegistry{}
 	for _, required := range mod.Require {
 		if required.Mod.Path == library {
 			r.version = fmt.Sprintf("%s-test.h%x", required.Mod.Version, sum.Sum(nil)[:8])
 		}
 	}
 	require.NotEmpty(t, r.version)
-	require.NoError(t, mod.AddRequire(library, r.version))
-	text, err = mod.Format()
-	require.NoError(t, err)
 
 	// Always the same folder: what Go has built for a module in another place it does not know again. A lock, for two runs at once.
 	build := filepath.Join(root, "build")
@@ -89,7 +86,7 @@ func publish(t *testing.T) *registry {
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
 	proxy := filepath.Join(dir, "proxy")
 	r.bin = filepath.Join(dir, "bin")
-	for path, folder := range map[string]string{library: "", library + "/cmd/ferrule": "cmd/ferrule/"} {
+	for path, folder := range map[string]string{library: "", library + "/plugins": "plugins/", library + "/plugins/oci": "plugins/oci/", library + "/cmd/ferrule": "cmd/ferrule/"} {
 		var files []zip.File
 		for _, name := range names {
 			if in, ok := strings.CutPrefix(name, folder); ok {
@@ -101,15 +98,11 @@ func publish(t *testing.T) *registry {
 		put := func(name string, text []byte) {
 			require.NoError(t, os.WriteFile(filepath.Join(at, name), text, 0o666))
 		}
-		mod := filepath.Join(root, "go.mod")
-		if folder != "" {
-			mod = filepath.Join(dir, "go.mod")
-			require.NoError(t, os.WriteFile(mod, text, 0o666))
-			files = slices.DeleteFunc(files, func(f zip.File) bool { return f.Path() == "go.mod" })
-			files = append(files, treeFile{"go.mod", mod})
-		}
-		requirements, err := os.ReadFile(mod)
-		require.NoError(t, err)
+		requirements := r.requirements(t, filepath.Join(root, folder, "go.mod"))
+		mod := filepath.Join(dir, strings.ReplaceAll(path, "/", "-")+".mod")
+		require.NoError(t, os.WriteFile(mod, requirements, 0o666))
+		files = slices.DeleteFunc(files, func(f zip.File) bool { return f.Path() == "go.mod" })
+		files = append(files, treeFile{"go.mod", mod})
 		put("list", []byte(r.version+"\n"))
 		put(r.version+".info", []byte(`{"Version":"`+r.version+`","Time":"2026-01-01T00:00:00Z"}`))
 		put(r.version+".mod", requirements)
@@ -131,6 +124,23 @@ func publish(t *testing.T) *registry {
 	return r
 }
 
+// requirements is a go.mod of the tree that requires what is published here.
+func (r *moduleRegistry) requirements(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	mod, err := modfile.Parse(path, text, nil)
+	require.NoError(t, err)
+	for _, required := range mod.Require {
+		if required.Mod.Path == library || strings.HasPrefix(required.Mod.Path, library+"/") {
+			require.NoError(t, mod.AddRequire(required.Mod.Path, r.version))
+		}
+	}
+	text, err = mod.Format()
+	require.NoError(t, err)
+	return text
+}
+
 // treeFile is a file of the tree in a module.
 type treeFile struct{ name, path string }
 
@@ -147,7 +157,7 @@ func url(path string) string {
 }
 
 // run runs a program in a folder, and returns its standard output.
-func (r *registry) run(t *testing.T, dir, program string, args ...string) string {
+func (r *moduleRegistry) run(t *testing.T, dir, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	var errs bytes.Buffer
@@ -179,6 +189,29 @@ func TestInstall(t *testing.T) {
 			r.run(t, dir, installed, "new", "--lang", language, "--name", "greeter", got)
 			assert.Equal(t, contents(t, want), contents(t, got), language)
 		}
+	})
+
+	// What the README says of a module of one's own works as it stands there.
+	t.Run("the README", func(t *testing.T) {
+		t.Parallel()
+		fixture.Tool(t, "cc", "apt-get install gcc")
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "c"), 0o777))
+		for _, name := range []string{"main.go", "c/countvowels.c"} {
+			text, err := os.ReadFile(filepath.Join(fixture.Root(), "examples", "countvowels", name))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o666))
+		}
+		readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+		require.NoError(t, err)
+		_, section, ok := strings.Cut(string(readme), "In a module of your own, ")
+		require.True(t, ok)
+		commands := blocks(section)[0]
+		require.Equal(t, "sh", commands.language)
+		assert.Regexp(t, `^\d+ vowels in main.go\n$`, r.run(t, dir, "sh", "-ec", commands.text))
+		requirements, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		require.NoError(t, err)
+		assert.Contains(t, string(requirements), library+" "+r.version)
 	})
 
 	t.Run("the library", func(t *testing.T) {

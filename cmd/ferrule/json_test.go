@@ -18,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/plugins/index"
 )
 
 // TestCallJSON: one object, whatever comes of the call, and the exit code that there is without --json.
@@ -87,6 +88,9 @@ func TestErrorsJSON(t *testing.T) {
 		{"bench", fixture.C(t, "fault_abort"), "fault"},
 		{"inspect", text}, {"inspect"}, {"inspect", "--diff", echo},
 		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
+		{"list", "--config", text}, {"list", "--config", ""}, {"list", "x"}, {"info"}, {"info", "x", "--config", text}, {"doctor", "--config", text + ".yaml"},
+		{"keygen"}, {"keygen", text}, {"sign", text}, {"sign", "--key", text, text}, {"verify", text}, {"verify", "--key", text, text}, {"verify", "--key", aKey, echo},
+		{"enable", "x", "--config", text}, {"grant", "x"}, {"deny", "x", "y", "--config", text},
 	} {
 		_, plain, code := ferrule(t, "", args...)
 		stdout, stderr, withJSON := ferrule(t, "", append(args, "--json")...)
@@ -109,13 +113,36 @@ func TestErrorsJSON(t *testing.T) {
 
 // TestJSONIsDocumented: the help of a verb, and so its page, names every field of its JSON.
 func TestJSONIsDocumented(t *testing.T) {
+	documented := map[string]bool{}
 	for verb, facts := range map[string][]any{
-		"call":    {called{}, errorDetails{}},
-		"check":   {check.Verdict{}, check.Result{}, check.Finding{}, check.Case{}},
-		"bench":   {benchResult{}, costs{}},
-		"inspect": {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
-		"new":     {plugin{}},
+		"call":     {called{}, errorDetails{}},
+		"check":    {check.Verdict{}, check.Result{}, check.Finding{}, check.Case{}},
+		"bench":    {benchResult{}, costs{}},
+		"inspect":  {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
+		"new":      {plugin{}},
+		"list":     {listing{}, listed{}, hooksPoint{}, hookPlace{}, fault{}, outdated{}, refusal{}},
+		"info":     {info{}, listed{}, fault{}, symbol{}, ask{}, permit{}},
+		"enable":   {edited{}, edit{}},
+		"disable":  {edited{}, edit{}},
+		"grant":    {edited{}, edit{}},
+		"deny":     {edited{}, edit{}},
+		"keygen":   {madeKeys{}},
+		"sign":     {signedFile{}},
+		"verify":   {signedFile{}, installation{}, installed{}, refusal{}},
+		"push":     {pushed{}, pushedFile{}},
+		"install":  {installation{}, installed{}, refusal{}},
+		"update":   {changes{}, moved{}, refusal{}},
+		"rollback": {changes{}, moved{}, refusal{}},
+		"remove":   {changes{}, moved{}, refusal{}},
+		"lock":     {changes{}, moved{}, refusal{}},
+		"gc":       {collected{}},
+		"mirror":   {copiedTo{}},
+		"bundle":   {copiedTo{}},
+		"search":   {hits{}, index.Hit{}},
+		"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
+		"doctor":   {diagnosis{}, finding{}, fault{}},
 	} {
+		documented[verb] = true
 		cmd, _, err := command(&app{}).Find([]string{verb})
 		require.NoError(t, err)
 		words := map[string]bool{}
@@ -129,6 +156,9 @@ func TestJSONIsDocumented(t *testing.T) {
 				assert.True(t, name == "" || name == "-" || words[name], "ferrule %s: %s of %v", verb, name, of)
 			}
 		}
+	}
+	for _, verb := range manual(command(&app{})) {
+		assert.True(t, documented[verb.Name()], "ferrule %s: its JSON is in no row of this test", verb.Name())
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command ferrule creates, inspects, calls, checks and measures plug-ins. Its manual is in docs/ferrule.md, made from
+// Command ferrule creates, inspects, calls, checks, measures, signs and verifies plug-ins, and administers those of a config.yaml. Its manual is in docs/ferrule.md, made from
 // its own help.
 package main
 
@@ -33,6 +33,7 @@ const (
 	exitUsage   = 2 // the command line is wrong
 	exitOpen    = 3 // the file cannot be opened as a plug-in
 	exitCrashed = 4 // the plug-in crashed, or ran out of time
+	exitPass    = 5 // the function has nothing to say to its input
 
 	exitInterrupted = 130 // Ctrl-C, as shells have it
 )
@@ -60,6 +61,7 @@ func failure(err error) error {
 	var crash *loader.CrashError
 	var deadline *loader.DeadlineError
 	var usage *loader.UsageError
+	var call *loader.CallError
 	err = inWords(err)
 	switch {
 	case err == nil || errors.As(err, &known):
@@ -72,9 +74,20 @@ func failure(err error) error {
 		return &exit{code: exitOpen, err: err}
 	case errors.As(err, &usage):
 		return &exit{code: exitUsage, err: err}
+	case errors.As(err, &call) && call.Status == loader.ErrPass:
+		return &exit{code: exitPass, err: &worded{passText(call), err}}
 	default:
 		return &exit{code: exitFailed, err: err}
 	}
+}
+
+// passText says that a function has declined, which is no failure (R22).
+func passText(call *loader.CallError) string {
+	text := fmt.Sprintf("plug-in %s: %s has nothing to say to this input (pass)", call.Plugin, call.Func)
+	if call.Message != "" {
+		text += ": " + call.Message
+	}
+	return text
 }
 
 // app is what the verbs have in common: their streams, and how to print facts.
@@ -83,7 +96,10 @@ type app struct {
 	out, err io.Writer
 	json     bool // --json
 
-	unended bool // the last that went to out has no newline at its end
+	completes bool // a shell asks what may come next: the parser reads each option twice then
+
+	unended atomic.Bool // the last that went to out has no newline at its end
+	used    bool        // the standard input was read for a source
 
 	given  [][]byte // what was read of each source, in their order
 	handed *handed  // in a guarded child, what the command has handed it
@@ -100,7 +116,7 @@ func (a *app) terminal() bool {
 // hand writes a result.
 func (a *app) hand(result []byte) error {
 	if n := len(result); n > 0 {
-		a.unended = result[n-1] != '\n'
+		a.unended.Store(result[n-1] != '\n')
 	}
 	_, err := a.out.Write(result)
 	return err
@@ -109,10 +125,9 @@ func (a *app) hand(result []byte) error {
 // endLine has a message begin a line where it goes to the same file as a result that did not end its own. The newline is
 // the message's, and goes where that goes.
 func (a *app) endLine() {
-	if a.unended && sameFile(a.out, a.err) {
+	if a.unended.Swap(false) && sameFile(a.out, a.err) {
 		fmt.Fprintln(a.err)
 	}
-	a.unended = false
 }
 
 // sameFile reports whether two writers are one file, pipe or terminal.
@@ -180,22 +195,27 @@ var verbs []func(*app) *cobra.Command
 func command(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ferrule",
-		Short: "Create, inspect, call, check and measure native plug-ins",
-		Long: `Create, inspect, call, check and measure native plug-ins for Go programs.
+		Short: "Create, inspect, call, check, measure, sign and administer native plug-ins",
+		Long: `Create, inspect, call, check and measure native plug-ins for Go programs, sign them and verify their signatures (keygen, sign,
+verify), and administer those of an application by its config.yaml, without running any of them: list, info, doctor, enable,
+disable, grant, deny.
 
 Facts and results go to the standard output, messages to the standard error. An option that takes one value may be given
 once. Exit codes:
   0    a result
-  1    the plug-in failed, or does not pass
+  1    the plug-in failed, or does not pass; what was asked for could not be done
   2    the command line is wrong
-  3    the file cannot be opened as a plug-in
+  3    the file cannot be opened as a plug-in, or is no config.yaml
   4    the plug-in crashed or ran out of time
+  5    the function passed: it has nothing to say to this input, which is no failure
+  6    a server cannot be reached, or is too busy: another try may do
   130  interrupted, such as by Ctrl-C or Ctrl-\`,
 		Example: `  ferrule new --lang c greeter                      # a plug-in to start from
   ferrule inspect plugin.so                         # what it is, without running any of it
   ferrule call plugin.so count_vowels --in hello
   ferrule check plugin.so                           # does it keep to the contract?
-  ferrule bench plugin.so count_vowels --in hello   # what does a call cost?`,
+  ferrule bench plugin.so count_vowels --in hello   # what does a call cost?
+  ferrule doctor                                    # what is wrong with config.yaml and its plug-ins?`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -208,7 +228,9 @@ once. Exit codes:
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts, results and errors as JSON")
 	for _, verb := range verbs {
 		cmd := verb(a)
-		once(cmd.Flags())
+		if !a.completes {
+			once(cmd.Flags())
+		}
 		root.AddCommand(cmd)
 	}
 	return root
@@ -220,6 +242,7 @@ func run(args []string, in io.Reader, out, stderr io.Writer) int {
 }
 
 func (a *app) run(args []string) int {
+	a.completes = len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd)
 	root := command(a)
 	root.SetArgs(args)
 	out := &lossless{w: a.out}
@@ -245,7 +268,9 @@ func (a *app) run(args []string) int {
 		return e.code
 	}
 	a.endLine()
-	fmt.Fprintf(a.err, "ferrule: %s\n", text(strings.TrimRight(e.err.Error(), "\n")))
+	for _, message := range messages(e.err) {
+		fmt.Fprintf(a.err, "ferrule: %s\n", text(strings.TrimRight(message, "\n")))
+	}
 	if e.code == exitUsage {
 		fmt.Fprintf(a.err, "See '%s --help'.\n", cmd.CommandPath())
 	}

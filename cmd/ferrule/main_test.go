@@ -84,7 +84,7 @@ func TestHelp(t *testing.T) {
 // TestParserWords: what the parser of the command line finds wrong is said as everything else is: what was found, what was
 // expected, what to do.
 func TestParserWords(t *testing.T) {
-	const verbs = "expected one of the commands bench, call, check, completion, inspect, new"
+	const verbs = "expected one of the commands bench, bundle, call, check, completion, deny, disable, doctor, enable, gc, grant, index, info, inspect, install, keygen, list, lock, mirror, new, push, remove, rollback, search, sign, update, verify"
 	for line, want := range map[string]string{
 		"inspct file":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
 		"help inspct":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
@@ -102,7 +102,7 @@ func TestParserWords(t *testing.T) {
 		"bench --parallel x":   "found --parallel x, expected a whole number\n",
 		"call --in":            "found --in without a value, expected --in TEXT\n",
 		"new -l":               "found --lang without a value, expected --lang LANGUAGE\n",
-		"call":                 "found no argument, expected the arguments FILE [FUNCTION]\n",
+		"call":                 "found no FILE on the command line, expected ferrule call FILE [FUNCTION]\n",
 		"completion":           "found no shell, expected one of the shells bash, fish, powershell, zsh\n",
 		"completion tcsh":      "found tcsh, expected one of the shells bash, fish, powershell, zsh\n",
 		"completion elvish x":  "found elvish x, expected one of the shells bash, fish, powershell, zsh\n",
@@ -179,6 +179,8 @@ func TestCompletion(t *testing.T) {
 	stdout, _, code = ferrule(t, "", "__complete", "call", "--hook", fixture.C(t, "echo"), "")
 	assert.Zero(t, code)
 	assert.Contains(t, stdout, "before_echo\t")
+	stdout, _, _ = ferrule(t, "", "__complete", "call", "--in", "text", fixture.C(t, "echo"), "ec")
+	assert.Contains(t, stdout, "echo\tReturns its input.\n", "behind an option with a value")
 	stdout, _, _ = ferrule(t, "", "__complete", "inspect", "")
 	assert.True(t, strings.HasPrefix(stdout, "so\ndylib\ndll\n"), stdout)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ import (
 func init() { verbs = append(verbs, newVerb) }
 
 // templates are the files of new plug-ins: those of the folder all, and those that a language names. In a path, NAME
-// stands for the plug-in's name, and gitignore for .gitignore.
+// stands for the plug-in's name, gitignore for .gitignore, and
+// github for .github.
 //
 //go:embed templates
 var templates embed.FS
@@ -38,7 +40,8 @@ type language struct {
 	folders  []string
 	copies   []copied
 	build    string // the command that builds the plug-in in the folder %s
-	library  string // where that puts the library; %s is the plug-in's name in it
+	built    string // the folder within which that puts the library
+	prefix   string // of the library's name, but on Windows
 	valid    func(name string) error
 
 	Compiler, Flags, Standard string // for make
@@ -57,12 +60,12 @@ var nativeHeaders = []copied{{include.Files, ".", "include"}, {sdkc.Files, "incl
 var languages = map[string]*language{
 	"c": {
 		Language: "C", folders: []string{"all", "native", "c"}, copies: nativeHeaders,
-		build: "make -C %s", library: "%s" + libraryExt(), valid: validName,
+		build: "make -C %s", valid: validName,
 		Compiler: "CC", Flags: "CFLAGS", Standard: "c11",
 	},
 	"cpp": {
 		Language: "C++", folders: []string{"all", "native", "cpp"}, copies: nativeHeaders,
-		build: "make -C %s", library: "%s" + libraryExt(), valid: validName,
+		build: "make -C %s", valid: validName,
 		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
 	},
 	"rust": {
@@ -71,9 +74,8 @@ var languages = map[string]*language{
 			{sdkrust.Files, "ferrule", "vendor/ferrule"},
 			{sdkrust.Files, "ferrule-macros", "vendor/ferrule-macros"},
 		},
-		build:   "cargo build --release --manifest-path %s/Cargo.toml",
-		library: "target/release/" + libraryPrefix() + "%s" + libraryExt(),
-		valid:   validCrate,
+		build: "cargo build --release --manifest-path %s/Cargo.toml",
+		built: "target/release", prefix: "lib", valid: validCrate,
 	},
 }
 
@@ -89,6 +91,8 @@ type plugin struct {
 	Library   string   `json:"library"` // within Dir, once it is built
 	Next      []string `json:"next"`    // the commands to go on with
 
+	Libraries map[string]string `json:"-"` // the library by operating system
+
 	Commands []string `json:"-"` // the three commands from nothing to a result
 	Source   string   `json:"-"`
 	SDK      string   `json:"-"` // the version of the Rust SDK
@@ -100,7 +104,7 @@ func newVerb(a *app) *cobra.Command {
 		Use:   "new --lang c|cpp|rust DIR",
 		Short: "Make a plug-in to start from",
 		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
-its build file, a test, a README, and what it needs of the SDK, so that the SDK has not to be installed.
+its build file, a test, a README, a workflow that releases it, and what it needs of the SDK, so that the SDK has not to be installed.
 
 C and C++ get a Makefile and the headers in DIR/include. Rust gets a package with ferrule-plugin, the SDK, in
 DIR/vendor; the four small crates that its macros are made with come from crates.io, or from what cargo has of
@@ -202,7 +206,12 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 			return nil, err
 		}
 	}
-	p.Library = fmt.Sprintf(l.library, file)
+	p.Libraries = map[string]string{
+		"linux":   path.Join(l.built, l.prefix+file+".so"),
+		"darwin":  path.Join(l.built, l.prefix+file+".dylib"),
+		"windows": path.Join(l.built, file+".dll"),
+	}
+	p.Library = cmp.Or(p.Libraries[runtime.GOOS], p.Libraries["linux"])
 	commands := func(dir string) []string {
 		library := path.Join(dir, p.Library)
 		if strings.HasPrefix(library, "-") {
@@ -252,7 +261,11 @@ func (p *plugin) write() error {
 	for _, folder := range p.folders {
 		folder = path.Join("templates", folder)
 		err := eachFile(templates, folder, func(name string, text []byte) error {
-			t, err := template.New(name).Option("missingkey=error").Parse(string(text))
+			t := template.New(name).Option("missingkey=error")
+			if path.Ext(name) == ".yml" { // GitHub has {{ of its own
+				t.Delims("[[", "]]")
+			}
+			t, err := t.Parse(string(text))
 			if err != nil {
 				return err
 			}
@@ -261,8 +274,14 @@ func (p *plugin) write() error {
 				return err
 			}
 			name = strings.ReplaceAll(name, "NAME", p.Name)
-			if name == "gitignore" {
+			if rest, ok := strings.CutPrefix(name, "github/"); ok { // what begins with a dot is not embedded
+				name = ".github/" + rest
+			}
+			switch name {
+			case "gitignore":
 				name = ".gitignore"
+			case "Cargo.toml.in": // cargo reads each Cargo.toml of a repository that a plug-in depends on
+				name = "Cargo.toml"
 			}
 			return p.put(name, b.Bytes())
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,7 +23,7 @@ func TestAuthorGuide(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "author-guide.md"))
 	require.NoError(t, err)
-	guide := strings.ReplaceAll(string(text), "libwords.so", libraryPrefix()+"words"+libraryExt())
+	guide := regexp.MustCompile(`lib(words|titles)\.so`).ReplaceAllString(string(text), libraryPrefix()+"${1}"+libraryExt())
 	guide = strings.ReplaceAll(guide, ".so", libraryExt())
 
 	dir := t.TempDir()
@@ -30,21 +31,21 @@ func TestAuthorGuide(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		seeds = regexp.MustCompile(`\d+ (skipped)|--seed \d+`) // some cases are Linux's
 	}
-	steps := regexp.MustCompile("(?ms)(?:Add to\\s`([^`]+)`:\n\n)?^```(\\w+)( seeds vary)?\n(.*?)^```$").FindAllStringSubmatch(guide, -1)
+	steps := blocks(guide)
 	added, ran := 0, 0
 	for _, step := range steps {
-		file, language, seedsVary, block := step[1], step[2], step[3] != "", step[4]
+		block := step.text
 		switch {
-		case language == "console":
+		case step.language == "console":
 			ran++
 			seen := session(t, dir, block)
-			if seedsVary {
+			if step.seedsVary {
 				block, seen = seeds.ReplaceAllString(block, "N $1"), seeds.ReplaceAllString(seen, "N $1")
 			}
 			assert.Equal(t, block, seen)
-		case file != "":
+		case step.file != "":
 			added++
-			f, err := os.OpenFile(filepath.Join(dir, filepath.FromSlash(file)), os.O_APPEND|os.O_WRONLY, 0)
+			f, err := os.OpenFile(filepath.Join(dir, filepath.FromSlash(step.file)), os.O_APPEND|os.O_WRONLY, 0)
 			require.NoError(t, err)
 			_, err = f.WriteString(block)
 			require.NoError(t, err)
@@ -53,8 +54,111 @@ func TestAuthorGuide(t *testing.T) {
 			t.Errorf("this block is neither run nor added to a file:\n%s", block)
 		}
 	}
-	assert.Equal(t, 3, added, "one for each language")
+	assert.GreaterOrEqual(t, added, 15, "one for each language, and one for each thing that is more than a call")
 	assert.GreaterOrEqual(t, ran, 7)
+}
+
+// The C of the C SDK's manual is one plug-in, and its C++ another: in the place of what `ferrule new` has made, they compile
+// without a warning, and check finds nothing.
+func TestManualOfC(t *testing.T) {
+	for lang, name := range map[string]string{"c": "vowels", "cpp": "words"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			need(t, lang)
+			p := made(t, lang, name)
+			var code strings.Builder
+			found := codeOf(t, lang, "sdk-c", "README.md")
+			require.GreaterOrEqual(t, len(found), 6)
+			for _, text := range found {
+				code.WriteString(text)
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(p.Dir, name+"."+lang), []byte(code.String()), 0o666))
+			shell(t, p.Dir, "make "+languages[lang].Flags+"='-O2 -Wall -Wextra -pedantic -Werror'")
+			checked(t, filepath.Join(p.Dir, p.Library))
+		})
+	}
+}
+
+// Each block of Rust in the Rust SDK's manual is a plug-in, of which check finds nothing. That they compile without a warning
+// is tested with the SDK.
+func TestManualOfRust(t *testing.T) {
+	need(t, "rust")
+	sdk := filepath.Join(fixture.Root(), "sdk-rust")
+	dir := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o666))
+	}
+	lock, err := os.ReadFile(filepath.Join(sdk, "Cargo.lock"))
+	require.NoError(t, err)
+	write("Cargo.lock", string(lock))
+	write("src/lib.rs", "")
+	manifest := fmt.Sprintf("[package]\nname = \"manual\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n[dependencies]\n"+
+		"ferrule-plugin = { path = %q }\nserde = { version = \"1\", features = [\"derive\"] }\n", filepath.ToSlash(filepath.Join(sdk, "ferrule")))
+
+	// Inputs that a function takes, and the configuration that a start does.
+	options := map[string][]string{"add": {"--in", "add=3", "--config", "9"}, "reserve": {"--in", "reserve=3"},
+		"squares": {"--in", "squares=9"}, "visit": {"--config", "3"}}
+	exported := regexp.MustCompile(`(?m)^#\[ferrule::(?:export|hook).*\n(?:pub )?fn (\w+)`)
+	args := map[string][]string{}
+	for i, text := range codeOf(t, "rust", "sdk-rust", "README.md") {
+		name := fmt.Sprintf("block%d", i)
+		functions := exported.FindAllStringSubmatch(text, -1)
+		for _, function := range functions {
+			args[name] = append(args[name], options[function[1]]...)
+			delete(options, function[1])
+		}
+		if len(functions) == 0 {
+			args[name], text = nil, text+"\n#[ferrule::export]\nfn nothing() {}\n" // the block is about something else
+		}
+		write("examples/"+name+".rs", text)
+		manifest += fmt.Sprintf("\n[[example]]\nname = %q\ncrate-type = [\"cdylib\"]\n", name)
+	}
+	require.GreaterOrEqual(t, len(args), 10)
+	require.Empty(t, options, "functions that the manual does not have")
+	write("Cargo.toml", manifest)
+	shell(t, dir, "cargo build --quiet --examples --target-dir target")
+	for name, args := range args {
+		checked(t, filepath.Join(dir, "target", "debug", "examples", libraryPrefix()+name+libraryExt()), args...)
+	}
+}
+
+// checked has all cases of check find nothing wrong with a library.
+func checked(t *testing.T, library string, args ...string) {
+	t.Helper()
+	stdout, stderr, code := ferrule(t, "", append([]string{"check", "--level", "10", "--strict", library}, args...)...)
+	assert.Zero(t, code, "%s%s", stdout, stderr)
+	assert.Contains(t, stdout, "; 0 errors, 0 warnings (--level 10 ")
+}
+
+// block is a fenced block of a page.
+type block struct {
+	file      string // what "Add to" names before it
+	language  string
+	seedsVary bool // what it prints has random seeds
+	text      string
+}
+
+func blocks(page string) (found []block) {
+	fenced := regexp.MustCompile("(?ms)(?:Add to\\s`([^`]+)`:\n\n)?^```(\\w+)( seeds vary)?\n(.*?)^```$")
+	for _, m := range fenced.FindAllStringSubmatch(page, -1) {
+		found = append(found, block{m[1], m[2], m[3] != "", m[4]})
+	}
+	return found
+}
+
+// codeOf returns the blocks of a language in a page of the project.
+func codeOf(t *testing.T, language string, page ...string) (found []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{fixture.Root()}, page...)...))
+	require.NoError(t, err)
+	for _, block := range blocks(string(text)) {
+		if block.language == language {
+			found = append(found, block.text)
+		}
+	}
+	return found
 }
 
 // session runs the lines of a console block that start with a dollar sign, and returns what a user sees: each with what

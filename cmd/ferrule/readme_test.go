@@ -26,13 +26,14 @@ func TestProjectREADME(t *testing.T) {
 	_, rest, ok := strings.Cut(section, "```sh\n")
 	require.True(t, ok)
 	block, _, _ := strings.Cut(rest, "```")
-	dir, ran := t.TempDir(), ""
+	dir, cache, ran := t.TempDir(), t.TempDir(), ""
 	for line := range strings.Lines(block) {
 		if strings.HasPrefix(line, "go install ") {
 			continue
 		}
 		cmd := exec.Command(shell, "-c", line)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"),
+			"XDG_CACHE_HOME="+cache, "LocalAppData="+cache, "HOME="+cache) // where the store is
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", line, out)
 		ran += line
@@ -45,4 +46,61 @@ func TestProjectREADME(t *testing.T) {
 			assert.Contains(t, ran, "ferrule "+verb.Name()+" ", "each verb is shown")
 		}
 	}
+}
+
+// The lines that the README has for a module which uses a checkout are enough, in its go.mod and, as to replace, in a go.work; a use alone is not.
+func TestREADMEOfCheckout(t *testing.T) {
+	t.Parallel()
+	tool := fixture.Tool(t, "go", "see https://go.dev/dl")
+	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(readme), "A module that is to use a checkout ")
+	require.True(t, ok)
+	_, section, ok = strings.Cut(section, "```\n")
+	require.True(t, ok)
+	lines, _, _ := strings.Cut(section, "```")
+	lines = strings.ReplaceAll(lines, "../ferrule", filepath.ToSlash(fixture.Root()))
+	requires, replaces, ok := strings.Cut(lines, "replace (")
+	require.True(t, ok)
+	for _, c := range []struct {
+		name, mod, work string
+		works           bool
+	}{
+		{"go.mod", lines, "", true},
+		{"replace in go.work", requires, "go 1.26.0\n\nuse .\n\nreplace (" + replaces, true},
+		{"use alone", requires, "go 1.26.0\n\nuse (\n\t.\n\t" + filepath.ToSlash(fixture.Root()) + "\n)\n", false},
+	} {
+		dir := t.TempDir()
+		write := func(name, text string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+		write("main.go", hostOfDistribution(t))
+		write("go.mod", "module example.com/user\n\n"+c.mod)
+		env := append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "GOSUMDB=off")
+		if c.work != "" {
+			write("go.work", c.work)
+			env = append(os.Environ(), "GOWORK=", "GOFLAGS=", "GOSUMDB=off")
+		}
+		if !c.works {
+			env = append(env, "GOPROXY=off") // nobody is asked for what is not there
+		}
+		cmd := exec.Command(tool, "build", "-o", os.DevNull, ".")
+		cmd.Dir, cmd.Env = dir, env
+		out, err := cmd.CombinedOutput()
+		assert.Equal(t, c.works, err == nil, "%s: %s", c.name, out)
+	}
+}
+
+// hostOfDistribution is a program with what docs/distribution.md says that a host writes.
+func hostOfDistribution(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "distribution.md"))
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(text), "\n## What a host writes\n")
+	require.True(t, ok)
+	block := blocks(section)[0]
+	require.Equal(t, "go", block.language)
+	imports, statements, ok := strings.Cut(block.text, "\n)\n")
+	require.True(t, ok)
+	return "package main\n\n" + imports + "\n)\n\nfunc main() {\n" + statements + "\t_ = sys\n}\n"
 }

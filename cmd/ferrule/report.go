@@ -6,6 +6,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
 // errorDetails are an error's parts, for --json. They grow only.
@@ -40,12 +42,25 @@ func detailsOf(err error) *errorDetails {
 	var crash *loader.CrashError
 	var late *loader.DeadlineError
 	var guarded *fate
+	var faulty *config.Error
+	var release *registry.Error
+	if remedied := new(remedied); errors.As(err, &remedied) {
+		d.Remedy = remedied.remedy
+	}
 	switch {
 	case errors.As(err, &guarded):
 		d.Kind, d.Plugin, d.Function, d.Remedy = guarded.kind, guarded.plugin, guarded.function(), guarded.remedy()
 		d.Stage, d.Signal, d.ExitCode, d.LastLines = guarded.stage, guarded.signal, guarded.code, guarded.lines
 	case errors.As(err, &line):
 		d.Kind, d.Found, d.Expected, d.Remedy = "the command line is wrong", line.found, line.expected, line.remedy
+	case errors.As(err, &faulty):
+		f := faulty.Faults[0]
+		d.Kind, d.Found, d.Expected, d.Remedy = "the file is no config.yaml", f.Found, f.Expected, f.Remedy
+	case errors.As(err, &release):
+		if release.Kind != nil {
+			d.Kind = release.Kind.Error()
+		}
+		d.Plugin, d.Found, d.Expected, d.Remedy = release.Plugin, release.Found, release.Expected, release.Remedy
 	case errors.As(err, &open):
 		if open.Kind != nil {
 			d.Kind = open.Kind.Error()

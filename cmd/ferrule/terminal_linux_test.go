@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -78,13 +82,112 @@ func TestProgress(t *testing.T) {
 	loop := []string{"--in", "", "--timeout", "1500ms", fixture.C(t, "fault_polite_loop"), "fault"}
 	for _, way := range calls {
 		text := onTerminal(t, nil, append(way[:len(way):len(way)], loop...)...)
-		assert.Regexp(t, "^\rfault: 1\\.[0-9] s\r", text)
+		assert.Regexp(t, "^\rfault: 1\\.[0-9] s\x1b\\[K\r", text)
 		assert.Regexp(t, "\r\x1b\\[Kferrule: plug-in fault_polite_loop: fault: cancelled", text)
 	}
 	_, stderr, _ := ferrule(t, "", append([]string{"call"}, loop...)...)
 	assert.NotContains(t, stderr, "\r")
 	assert.Equal(t, "hello\r\n", onTerminal(t, nil, "call", "--in", "hello", fixture.C(t, "echo"), "echo"),
 		"the prompt is on a line of its own")
+}
+
+// TestProgressBar: how far a call is, by what the plug-in says, or how much of the standard input was read. What is for programs, and
+// what the function writes to the terminal itself, has no bar in it.
+func TestProgressBar(t *testing.T) {
+	t.Parallel()
+	fixture.Tool(t, "cc", "apt-get install gcc")
+	slow := compiled(t, `#include <unistd.h>
+		FERRULE_PLUGIN(FERRULE_NAME("slow") FERRULE_VERSION("1"));
+		FERRULE_FN(works) {
+			int i;
+			for (i = 0; i < 14; i++) {
+				ferrule_set_progress(call, (uint64_t)i * 50, 1000);
+				usleep(100000);
+			}
+			return FERRULE_OK;
+		}
+		FERRULE_FN(counts) {
+			ferrule_set_progress(call, 42, 0);
+			usleep(1400000);
+			return FERRULE_OK;
+		}
+		FERRULE_FN_META(reads, FERRULE_STREAM("in"));
+		FERRULE_FN(reads) {
+			const uint8_t *piece;
+			size_t len;
+			int32_t status = FERRULE_OK;
+			int i;
+			for (i = 0; i < 28 && status == FERRULE_OK; i++) {
+				status = call->host->read(call, &piece, &len);
+				usleep(50000);
+			}
+			return status;
+		}
+		FERRULE_FN_META(writes, FERRULE_STREAM("out"));
+		FERRULE_FN(writes) {
+			int32_t status = call->host->write(call, (const uint8_t *)"text", 4);
+			ferrule_set_progress(call, 1, 2);
+			usleep(1400000);
+			return status;
+		}`)
+	file := filepath.Join(t.TempDir(), "input")
+	require.NoError(t, os.WriteFile(file, make([]byte, 40*64<<10), 0o600))
+	for name, way := range calls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			call := func(args ...string) []string { return append(way[:len(way):len(way)], args...) }
+			text := onTerminal(t, nil, call(slow, "works", "--in", "")...)
+			bars := regexp.MustCompile(`\rworks: \[(#+)(\.+)\] +([0-9]+) %, [0-9.]+ s\x1b\[K`).FindAllStringSubmatch(text, -1)
+			require.NotEmpty(t, bars, text)
+			for _, bar := range bars { // a fifth of the percents is how many of the 20 cells are full
+				percent, err := strconv.Atoi(bar[3])
+				require.NoError(t, err)
+				assert.Equal(t, []int{percent / 5, 20 - percent/5}, []int{len(bar[1]), len(bar[2])}, bar[0])
+				assert.True(t, percent > 0 && percent <= 65 && percent%5 == 0, "what the plug-in said: %s", bar[0])
+			}
+			assert.True(t, strings.HasSuffix(text, "\r\x1b[K"), "the line is gone: %q", text)
+			assert.Contains(t, onTerminal(t, nil, call(slow, "counts", "--in", "")...), "\rcounts: 42 done, 1.")
+			assert.Equal(t, "text\r\n", onTerminal(t, nil, call(slow, "writes", "--in", "")...))
+			json := onTerminal(t, nil, call(slow, "works", "--in", "", "--json")...)
+			assert.NotContains(t, json, "%")
+			assert.NotContains(t, json, "\x1b")
+
+			s := newScreen(t)
+			stdin, err := os.Open(file)
+			require.NoError(t, err)
+			defer stdin.Close()
+			s.startWith(stdin, nil, call(slow, "reads")...)
+			assert.Zero(t, s.ends(), s.shown())
+			assert.Eventually(t, func() bool { return strings.HasSuffix(s.shown(), "\r\x1b[K") }, time.Minute, 5*time.Millisecond)
+			assert.Regexp(t, `\rreads: \[#+\.+\] +[1-9][0-9] %, [0-9.]+ s`, s.shown())
+		})
+	}
+}
+
+// TestProgressOfZstd: the bar of the example, which says how far it is.
+func TestProgressOfZstd(t *testing.T) {
+	t.Parallel()
+	build := exec.Command("sh", "examples/build.sh", "zstd")
+	build.Dir = fixture.Root()
+	out, err := build.CombinedOutput()
+	if missing := new(exec.ExitError); errors.As(err, &missing) && missing.ExitCode() == 3 {
+		t.Skipf("%s", out)
+	}
+	require.NoError(t, err, "%s", out)
+	file := filepath.Join(t.TempDir(), "input")
+	random := make([]byte, 8<<20) // which the highest level takes some seconds for
+	rand.NewChaCha8([32]byte{}).Read(random)
+	require.NoError(t, os.WriteFile(file, random, 0o600))
+	for _, way := range calls {
+		s := newScreen(t)
+		s.start(nil, append(way[:len(way):len(way)], "--config", "level=22", "--in", "@"+file,
+			filepath.Join(fixture.Root(), strings.TrimSpace(string(out))), "compress")...)
+		assert.Eventually(t, func() bool {
+			return regexp.MustCompile(`\rcompress: \[#+\.+\] +[0-9]+ %, [0-9.]+ s\x1b\[K`).MatchString(s.shown())
+		}, time.Minute, 5*time.Millisecond, "%q", s.shown())
+		s.types("\x03")
+		assert.Equal(t, exitInterrupted, s.ends(), "%q", s.shown())
+	}
 }
 
 // screen is a terminal that a command runs on.
@@ -122,10 +225,16 @@ func newScreen(t *testing.T) *screen {
 // start starts the command as the terminal's foreground process.
 func (s *screen) start(env []string, args ...string) {
 	s.t.Helper()
+	s.startWith(s.line, env, args...)
+}
+
+// startWith does so with another standard input.
+func (s *screen) startWith(stdin *os.File, env []string, args ...string) {
+	s.t.Helper()
 	s.cmd = exec.Command(binary, args...)
-	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = s.line, s.line, s.line
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = stdin, s.line, s.line
 	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	require.NoError(s.t, s.cmd.Start())
 	s.t.Cleanup(func() { _ = s.cmd.Process.Kill() })
 	master := s.master

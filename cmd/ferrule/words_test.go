@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -33,7 +34,8 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 	stack := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("stack") FERRULE_VERSION("1"));
 		FERRULE_FN(f) { (void)call; return FERRULE_OK; }`, "-Wl,-z,execstack")
 	waits := compiled(t, stages, "-DAT_START=for (;;) sleep(1000)")
-	missing := filepath.Join(t.TempDir(), "missing")
+	missing, empty := filepath.Join(t.TempDir(), "missing"), filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	goOption := regexp.MustCompile(`\b(loader|isolate|sandbox)\.[A-Z]|\bWith[A-Z]|InWorker|Policy`)
 	flag := regexp.MustCompile(`--([a-z][a-z-]*)`)
 	verbs := map[string]map[string]bool{}
@@ -47,25 +49,35 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a configuration":            {[]string{"call", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
-		"a configuration, in bench":  {[]string{"bench", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
-		"a long result":              {[]string{"call", "--isolated", large, "f"}, "this command has room for 256 MiB"},
-		"a long result, in bench":    {[]string{"bench", large, "f"}, "this command has room for 256 MiB"},
-		"a path of the sandbox":      {[]string{"call", "--sandbox", "--allow-read", missing, large, "f"}, "found --allow-read with"},
-		"another path":               {[]string{"bench", "--sandbox", "--allow-write", missing, large, "f"}, "found --allow-write with"},
-		"a path of check's sandbox":  {[]string{"check", "--only", "sandbox", "--sandbox", "--allow-read", missing, large}, "found --allow-read with"},
-		"a Go library":               {[]string{"call", fixture.Go(t), "answer"}, "ferrule call --isolated"},
-		"a Go library, in bench":     {[]string{"bench", fixture.Go(t), "answer"}, "ferrule call --isolated"},
-		"thread-local variables":     {[]string{"call", storage, "f"}, "GLIBC_TUNABLES="},
-		"the same of check":          {[]string{"check", "--only", "open", storage}, "GLIBC_TUNABLES="},
-		"an executable stack":        {[]string{"call", stack, "f"}, "-Wl,-z,noexecstack"},
-		"no time at all":             {[]string{"call", "--isolated", "--timeout", "1ns", "--in", "", large, "f"}, ": could not be started: not opened: out of time after 1ns (--timeout). Give it more time (--timeout).\n"},
-		"an empty path":              {[]string{"inspect", ""}, "ferrule: not a regular file: found an empty path, expected "},
-		"an empty path, in call":     {[]string{"call", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
-		"an empty path, in check":    {[]string{"check", ""}, "ferrule: not a regular file: found an empty path, expected "},
-		"an empty path, in bench":    {[]string{"bench", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
-		"a start that does not end":  {[]string{"bench", "--timeout", "1s", waits, "f"}, "--timeout"},
-		"a start in check's sandbox": {[]string{"check", "--only", "sandbox", "--sandbox", "--timeout", "1s", waits}, "opening the library in the sandbox: not done after 1s"},
+		"a configuration":             {[]string{"call", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
+		"a configuration, in bench":   {[]string{"bench", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
+		"a long result":               {[]string{"call", "--isolated", large, "f"}, "this command has room for 256 MiB"},
+		"a long result, in bench":     {[]string{"bench", large, "f"}, "this command has room for 256 MiB"},
+		"a path of the sandbox":       {[]string{"call", "--sandbox", "--allow-read", missing, large, "f"}, "found --allow-read with"},
+		"another path":                {[]string{"bench", "--sandbox", "--allow-write", missing, large, "f"}, "found --allow-write with"},
+		"a path of check's sandbox":   {[]string{"check", "--only", "sandbox", "--sandbox", "--allow-read", missing, large}, "found --allow-read with"},
+		"a Go library":                {[]string{"call", fixture.Go(t), "answer"}, "ferrule call --isolated"},
+		"a Go library, in bench":      {[]string{"bench", fixture.Go(t), "answer"}, "ferrule call --isolated"},
+		"thread-local variables":      {[]string{"call", storage, "f"}, "GLIBC_TUNABLES="},
+		"the same of check":           {[]string{"check", "--only", "open", storage}, "GLIBC_TUNABLES="},
+		"an executable stack":         {[]string{"call", stack, "f"}, "-Wl,-z,noexecstack"},
+		"no time at all":              {[]string{"call", "--isolated", "--timeout", "1ns", "--in", "", large, "f"}, ": could not be started: not opened: out of time after 1ns (--timeout). Give it more time (--timeout).\n"},
+		"grants of nothing":           {[]string{"install", "--grant", "x"}, "found --grant without a plug-in that is added"},
+		"an application":              {[]string{"gc", "--config", empty, "--app", "shop"}, "expected --app NAME@VERSION"},
+		"a place to take from":        {[]string{"install", "--config", empty, "--from", "https://"}, "--from: "},
+		"no place to publish in":      {[]string{"push", large}, "found no --to"},
+		"no place to copy to":         {[]string{"mirror", "--config", empty}, "found no --to"},
+		"what a rollback has pinned":  {[]string{"update", "--unpin"}, "found --unpin without a name"},
+		"no platform":                 {[]string{"lock", "--config", empty}, "found no --platform"},
+		"nothing to search":           {[]string{"search", "--config", empty, "x"}, "--registry ADDRESS"},
+		"a key for what is installed": {[]string{"verify", "--key", "x"}, "found --key and no FILE"},
+		"two lists":                   {[]string{"list", "--config", empty, "--hooks", "--outdated"}, "found --hooks and --outdated"},
+		"an empty path":               {[]string{"inspect", ""}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in call":      {[]string{"call", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in check":     {[]string{"check", ""}, "ferrule: not a regular file: found an empty path, expected "},
+		"an empty path, in bench":     {[]string{"bench", "", "f"}, "ferrule: not a regular file: found an empty path, expected "},
+		"a start that does not end":   {[]string{"bench", "--timeout", "1s", waits, "f"}, "--timeout"},
+		"a start in check's sandbox":  {[]string{"check", "--only", "sandbox", "--sandbox", "--timeout", "1s", waits}, "opening the library in the sandbox: not done after 1s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

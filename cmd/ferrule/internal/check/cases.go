@@ -12,10 +12,11 @@ var cases []Case
 // process, or that a case calls broken, is left out of the cases after it.
 func init() {
 	cases = []Case{
-		{"manifest", 1, []string{"R1", "R3", "R13"},
+		{"manifest", 1, []string{"R1", "R3", "R13", "R24", "R29", "R32"},
 			"The manifest and the meta texts are there, terminated, UTF-8 and valid.", checkManifest, nil},
-		{"names", 1, []string{"R2"}, "Names of functions, hooks and imports are valid and unique, and none is reserved.",
+		{"names", 1, []string{"R2", "R23"}, "Names of functions, hooks and imports are valid and unique, and none is reserved.",
 			checkNames, nil},
+		{"words", 1, []string{"R32"}, "Values of the contract's keys are such as they can have.", checkWords, nil},
 		{"architecture", 1, []string{"R4"}, "The library is for this system.", checkArchitecture, nil},
 		{"stack", 1, []string{"R20"}, "It asks for no executable stack.", checkStack, nil},
 		{"symbols", 1, []string{"R2"}, "What the contract needs is exported, and nothing but the contract's names.",
@@ -44,13 +45,20 @@ func init() {
 		{"room-guard", 4, []string{"R8"}, "No function writes behind its room, where memory may end.", nil, checkRoomGuard},
 		{"room-sizes", 4, []string{"R8"}, "The result is the same for rooms of 0, 1, its own size, one less, and 1 MiB.",
 			nil, checkRoomSizes},
+		{"room", 4, []string{"R25"}, "More room may be refused, and the old one is not used once there is more.", nil, checkRoom},
 		{"frame", 4, []string{"R6"}, "Functions leave the host's members of the frame as they are.", nil, checkFrame},
 		{"release", 4, []string{"R9"}, "Memory is released once, from another thread, without the host's services.", nil,
 			checkRelease},
-		{"services", 4, []string{"R5", "R18", "R21"}, "Host services are used with what they take.", nil, checkServices},
+		{"services", 4, []string{"R5", "R18", "R21", "R24", "R25", "R26", "R27", "R31", "R33"}, "Host services are used with what they take.", nil, checkServices},
 
 		{"frame-size", 5, []string{"R21"}, "A frame that is longer than known is fine, and nothing behind its size is read or written.", nil, checkFrameSize},
 		{"host-size", 5, []string{"R21"}, "So is a table of host services.", nil, checkHostSize},
+		{"wants", 5, []string{"R23", "R5"}, "Wants may be offered, or not, or the host is older than wants.", nil, checkWants},
+		{"streams", 5, []string{"R24"}, "Streams come in pieces of all sizes, break off, have no taker, are cancelled, or are not there.",
+			nil, checkFlow},
+		{"info", 5, []string{"R26"}, "What the host knows may be unknown, empty or long.", nil, checkInfo},
+		{"next", 5, []string{"R33"}, "Behind a wrapper stands nothing, or what passes, fails, or returns 1 MiB.", nil, checkNext},
+		{"progress", 5, []string{"R30"}, "Nobody may look at the progress.", nil, checkProgress},
 		{"import-fails", 5, []string{"R18"}, "Host functions that fail, with a message and without.", nil, checkImportFails},
 		{"import-empty", 5, []string{"R18"}, "Host functions that return nothing.", nil, checkImportEmpty},
 		{"import-large", 5, []string{"R18"}, "Host functions that return 1 MiB, which FERRULE_MORE announces.", nil,
@@ -64,6 +72,9 @@ func init() {
 		{"instances", 6, []string{"R13", "R15"}, "What one instance does shows in no other.", nil, checkInstances},
 		{"config", 6, []string{"R8", "R15"}, "ferrule_start takes configurations of 1 MiB, of random bytes, on read-only memory.",
 			nil, checkConfig},
+		{"configure", 6, []string{"R28", "R8"}, "New settings may be refused, with nothing changed; the old ones are taken again.", nil,
+			checkConfigure},
+		{"handover", 6, []string{"R29", "R8"}, "What ferrule_save gives is what ferrule_resume takes; other bytes do no harm.", nil, checkHandover},
 
 		{"signal-handlers", 7, []string{"R20"}, "Signal handlers are as they were.", nil, checkSignalHandlers},
 		{"signal-mask", 7, []string{"R20"}, "The signal mask is as it was.", nil, checkSignalMask},
@@ -80,6 +91,7 @@ func init() {
 			checkThreads},
 		{"late-frames", 8, []string{"R14"}, "The plug-in's own threads stop using a frame when its call ends.", nil,
 			checkLateFrames},
+		{"between", 8, []string{"R27"}, "What happens between calls ends with the instance, and a host may not have it.", nil, checkBetween},
 		{"release-late", 8, []string{"R9"}, "Memory is released after the instance has stopped.", nil, checkReleaseLate},
 		{"threads-end", 8, []string{"R15"}, "Threads end with the instance that started them.", nil, checkThreadsEnd},
 

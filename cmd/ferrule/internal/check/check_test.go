@@ -124,7 +124,7 @@ func TestFindings(t *testing.T) {
 		{"foreign_out_without_release", "output error R8", "another pointer", false, ""},
 		{"state", "output error R8", "without room", false, ""},
 		{"negative_status", "status error R10", "the status -7", false, ""},
-		{"check_status_reserved", "status error R10", "the status 9", false, ""},
+		{"check_status_reserved", "status error R10", "the status 10", false, ""},
 		{"check_input_not_utf8", "input-not-utf8 error R7", "a byte of another encoding", false, ""},
 		{"check_input_random", "input-random error R7", "random bytes (--seed 1)", false, ""},
 		{"check_input_large", "input-large error R7", "1 MiB", false, ""},
@@ -139,12 +139,18 @@ func TestFindings(t *testing.T) {
 		{"check_release_host", "release error R9", "host->log in release", false, ""},
 		{"host_misused", "services error R18,services error R21,services error R5", "", false, "services"},
 		{"check_request_size", "services error R21", "size is 8", false, ""},
-		{"check_ordinal", "services error R5", "the ordinal 7, of 1 imports", false, ""},
+		{"check_ordinal", "services error R5", "the ordinal 7, of 1 import", false, ""},
 		{"check_log_not_utf8", "services error R18", `"caf\xe9"`, false, ""},
 		{"check_frame_tail", "frame-size error R21", "with noise behind the frame's size", false, ""},
+		{"check_frame_since", "frame-size error R21", "with a frame of version 1.0, and noise behind it", false, ""},
 		{"check_frame_size", "frame-size error R21", "with a longer frame", false, ""},
 		{"check_frame_write", "frame-size error R21", "written over", false, ""},
 		{"check_host_tail", "host-size error R21", "with noise behind the host table's size", false, ""},
+		{"check_host_since", "host-size error R21", "with a host table of version 1.0, and noise behind it", false, ""},
+		{"check_room", "services error R25", "host->room with release set", false, ""},
+		{"check_info_key", "services warning R26", `host->info with the key ""`, false, ""},
+		{"check_fields", "services error R31", `the log line's fields "user=ada"`, false, ""},
+		{"check_background", "services error R27", "host->room with the frame for what happens between calls", false, ""},
 		{"check_host_size", "host-size error R21", "with a longer host table", false, ""},
 		{"check_import_fails", "import-fails error R18", "SIGSEGV", false, ""},
 		{"check_import_empty", "import-empty error R18", "SIGSEGV", false, ""},
@@ -192,6 +198,44 @@ func TestFindings(t *testing.T) {
 		{"check_start_room", "config error R8", "out_len 5 in a room of 0 bytes", false, ""},
 		{"check_threads_crash", "threads error R13", "all functions, 2 instances on 4 threads each", false, ""},
 		{"check_start_wears_out", "start-stop error R15", "after it had worked before", false, ""},
+		{"check_schema_not_utf8", "manifest error R32", "ferrule_meta_config: bytes that are not UTF-8", false, ""},
+		{"check_stream_word", "manifest error R24", "stream", false, ""},
+		{"check_state_format", "manifest error R29", "state=count-1 without both functions", false, ""},
+		{"check_want_and_import", "names error R23", "ferrule_want_city", false, ""},
+		{"check_meta_of_nothing", "names warning R2", "ferrule_meta_fn_anser", false, ""},
+		{"check_words_order", "words warning R32", `hook page: order="middle"`, false, ""},
+		{"check_words_priority", "words warning R32", `hook page: priority="high"`, false, ""},
+		{"check_words_list", "words warning R32", `the manifest: requires="auth\n\ncache"`, false, ""},
+		{"check_words_memory", "words warning R32", `the manifest: permit.memory="64 MiB"`, false, ""},
+		{"check_words_health", "words warning R32", `the manifest: health="healthy", and no such function`, false, ""},
+		{"check_room_refused", "room error R25", "in a room of 8 bytes where memory ends, where host->room has no memory", false, ""},
+		{"check_room_old", "room error R25", "where the old one is gone when host->room gives another", false, ""},
+		{"check_wants", "wants error R23", "answer with no input, with no want offered: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"check_wants_older", "wants error R23", "by a host that is older than wants: the process died of SIGSEGV", false, ""},
+		{"check_stream_missing", "streams error R24", "sum with no input, without a stream: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"check_stream_kept", "streams error R24", "whose pieces have one byte each, and are gone when the next is read: the process died", false, ""},
+		{"check_stream_write", "streams error R24", "whose pieces have one byte each, and are gone when the next is read: the process died", false, ""},
+		{"check_stream_guard", "streams error R24", "whose pieces have seven bytes each, and are gone when the next is read: the process died", false, ""},
+		{"check_stream_broken", "streams warning R24", "FERRULE_OK, although the input stream broke off", false, ""},
+		{"check_stream_cancelled", "streams error R24", "sum with no input, cancelled on entry: not done after 1s", false, "streams"},
+		{"check_stream_undeclared", "services warning R24", "host->read in a function whose meta text does not say stream=in", false, ""},
+		{"check_info_unknown", "info error R26", "where host->info knows nothing: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"check_next", "next error R33", "hook page with no input, with nothing behind it: the process died of SIGSEGV at the address 0x8", false, ""},
+		{"check_next_undeclared", "services warning R33", "host->next in what does not say wrap=yes", false, ""},
+		{"check_progress", "progress error R30", "where progress is NULL: the process died of SIGSEGV at the address 0x0", false, ""},
+		{"check_fields_plain", "services warning R31", `the field "some text" of a log line`, false, ""},
+		{"check_between_late", "between error R27", "host->log with the frame for what happens between calls, after ferrule_stop", false, "between"},
+		{"check_between_fails", "between error R27", "or after a ferrule_start that failed", false, "between"},
+		{"check_between_alone", "between error R27", "where host->background has no memory: the process died", false, ""},
+		{"check_between_missing", "between error R27", "with a host table of version 1.0, where memory ends: the process died", false, ""},
+		{"check_configure", "configure error R28", "after ferrule_configure had failed with one byte, length gives", false, ""},
+		{"check_configure_crash", "configure error R28", "ferrule_configure with one byte: the process died of SIGSEGV", false, ""},
+		{"check_configure_once", "configure error R28", "after another one, failed with", false, "configure"},
+		{"check_configure_differs", "configure warning R28", "after ferrule_configure with the configuration that it was started with, length gives", false, ""},
+		{"check_save_counts", "handover warning R29", "ferrule_save, called again: another byte at 0 of 4", false, ""},
+		{"check_resume_forgets", "handover warning R29", "ferrule_save in the successor: another byte at 0 of 4", false, ""},
+		{"check_resume_refuses", "handover error R29", "ferrule_resume failed with what ferrule_save gave", false, ""},
+		{"check_resume_crashes", "handover error R29", "ferrule_resume with nothing: the process died of SIGSEGV", false, ""},
 		{"check_random_many", "random-many error R7", "random input", false, ""},
 	} {
 		t.Run(c.fixture, func(t *testing.T) {
@@ -237,16 +281,19 @@ func TestFindings(t *testing.T) {
 
 // Plug-ins that keep to the contract pass at the highest level, with no more warnings than are listed.
 func TestPasses(t *testing.T) {
+	old := []string{"room", "wants", "streams", "info", "next", "configure", "handover", "between"} // of version 1.0
 	for _, c := range []struct {
 		name, path string
 		want       []string
 		skipped    []string // the cases that may be skipped on Linux
 	}{
 		{name: "echo", path: "echo", want: []string{"message warning R11", "status warning R10"}, // it gives its input back as a message
-			skipped: []string{"import-fails", "import-empty", "import-large", "config", "release-late", "start-stop"}},
-		{name: "host", path: "host", want: []string{"status warning R10"}, skipped: []string{"config", "release-late", "start-stop"}},
-		{name: "host_pinned", path: "host_pinned", want: []string{"status warning R10"}, skipped: []string{"config", "release-late", "start-stop"}},
-		{name: "rounds", path: "rounds", want: []string{"status warning R10"}, skipped: []string{"config", "release-late", "start-stop"}},
+			skipped: append([]string{"import-fails", "import-empty", "import-large", "config", "release-late", "start-stop"}, old...)},
+		{name: "host", path: "host", want: []string{"status warning R10"}, skipped: append([]string{"config", "release-late", "start-stop"}, old...)},
+		{name: "host_pinned", path: "host_pinned", want: []string{"status warning R10"}, skipped: append([]string{"config", "release-late", "start-stop"}, old...)},
+		{name: "since_1_1", path: "since_1_1"},
+		{name: "since", path: "since", skipped: []string{"streams", "next", "configure", "handover", "import-fails", "import-empty", "import-large"}},
+		{name: "rounds", path: "rounds", want: []string{"status warning R10"}, skipped: append([]string{"config", "release-late", "start-stop"}, old...)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -276,22 +323,27 @@ func TestExamplesPass(t *testing.T) {
 		t.Skip("the examples are built by a shell script")
 	}
 	stateless := []string{"config", "release-late", "start-stop"}
-	noImports := []string{"import-fails", "import-empty", "import-large"}
+	old := []string{"wants", "streams", "info", "next", "configure", "handover", "between"} // of version 1.0, but for the SDKs' use of room
+	noImports, noRoom := []string{"import-fails", "import-empty", "import-large"}, []string{"room"}
 	cart := []byte(`{"customer": "ada", "items": [], "total_cents": 12000}`)
 	for _, c := range []struct {
 		name, tool string
 		inputs     map[string][]byte
 		config     string
 		skipped    []string
+		want       []string
 	}{
-		{"countvowels-c", "cc", nil, "", slices.Concat(stateless, noImports)},
-		{"countvowels-cpp", "c++", nil, "", slices.Concat(stateless, noImports)},
-		{"untrusted", "cc", nil, "", slices.Concat(stateless, noImports)},
-		{"zstd", "cc", nil, "level=1", noImports},
-		{"countvowels-rust", "cargo", nil, "", slices.Concat(stateless, noImports)},
-		{"newcomer", "cargo", map[string][]byte{"before_checkout": cart}, "", stateless},
-		{"loyal", "cargo", map[string][]byte{"before_checkout": cart}, "", stateless},
-		{"thumbnail", "cargo", nil, `{"size": 64}`, noImports},
+		{"countvowels-c", "cc", nil, "", slices.Concat(stateless, noImports, old, noRoom), nil},
+		{"countvowels-cpp", "c++", nil, "", slices.Concat(stateless, noImports, old, noRoom), nil},
+		{"untrusted", "cc", nil, "", slices.Concat(stateless, noImports, old, noRoom), nil},
+		{"zstd", "cc", nil, "level=1", slices.Concat(noImports, old), nil},
+		{"digest", "cc", nil, "", slices.DeleteFunc(slices.Concat(stateless, noImports, old), func(c string) bool { return c == "streams" }), nil},
+		{"countvowels-rust", "cargo", nil, "", slices.Concat(stateless, noImports, old, noRoom), nil},
+		{"newcomer", "cargo", map[string][]byte{"before_checkout": cart}, "", slices.Concat(stateless, old), nil},
+		{"loyal", "cargo", map[string][]byte{"before_checkout": cart}, "", slices.Concat(stateless, old), nil},
+		{"thumbnail", "cargo", nil, `{"size": 64}`, slices.Concat(noImports, old), nil},
+		// SQLite quotes what it does not understand, and opens what the configuration names.
+		{"sql", "cc", nil, ":memory:", slices.Concat(noImports, old), []string{"message warning R11", "config warning R20"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fixture.Tool(t, c.tool, "apt-get install gcc g++ cargo")
@@ -307,7 +359,33 @@ func TestExamplesPass(t *testing.T) {
 			o.Inputs, o.Config = c.inputs, []byte(c.config)
 			v, err := check.Run(t.Context(), filepath.Join(fixture.Root(), strings.TrimSpace(string(out))), o)
 			require.NoError(t, err)
-			passes(t, v, nil, c.skipped)
+			passes(t, v, c.want, c.skipped)
+		})
+	}
+}
+
+// Plug-ins that are written with the Rust SDK, and use what came with version 1.1, keep to the contract whatever the host does.
+func TestRustFixturesPass(t *testing.T) {
+	const fails, key = "status warning R10", "services warning R26" // functions that want a number; a key that is the function's input
+	for _, c := range []struct {
+		name, config string
+		want         []string
+	}{
+		{"wants", "", nil},
+		{"handover", "1", nil},
+		{"words", "", []string{key}},
+		{"streams", "", []string{fails, "instances warning R13"}}, // one gives the address of a piece
+		{"room", "", []string{fails}},
+		{"between", "", []string{fails, "status warning R12"}}, // one panics
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t)
+			o.Level, o.Config = 8, []byte(c.config)
+			v, err := check.Run(t.Context(), fixture.Rust(t, "fixture-"+c.name), o)
+			require.NoError(t, err)
+			assert.True(t, v.Pass)
+			assert.ElementsMatch(t, c.want, findings(v), "%+v", v.Results)
 		})
 	}
 }
@@ -411,6 +489,23 @@ func TestSandbox(t *testing.T) {
 	for _, r := range v.Results {
 		assert.NotEqual(t, "sandbox", r.Case, "nobody has asked for it")
 	}
+}
+
+// A function that panics says nothing about the others of its library: they are compared, and no note blames them.
+func TestPanicBesideOthers(t *testing.T) {
+	o := options(t)
+	o.Only = []string{"batch", "instances", "threads"}
+	v, err := check.Run(t.Context(), fixture.C(t, "panic_beside"), o)
+	require.NoError(t, err)
+	assert.True(t, v.Pass)
+	assert.Empty(t, findings(v))
+	var notes []string
+	for _, r := range v.Results {
+		assert.Equal(t, check.Passed, r.Outcome, r.Case)
+		notes = append(notes, r.Notes...)
+	}
+	assert.Equal(t, []string{"boom was not compared: it does not come to an end with each input",
+		"boom was not called at the same time with 1 of 4 inputs: it panics with them"}, notes)
 }
 
 // Host functions answer what they are said to.
@@ -531,6 +626,27 @@ func TestNotInTime(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"open error R4"}, findings(v))
 	assert.Equal(t, "opening the library did not return in 1s in case open", v.Results[1].Reason)
+}
+
+// A function that takes its time is not one that does not return: what was too much is said, and how to give it more time.
+func TestSlowIsNoHang(t *testing.T) {
+	o := options(t)
+	o.Timeout = 3 * time.Second
+	o.Only = []string{"room-guard", "input-empty"}
+	v, err := check.Run(t.Context(), fixture.C(t, "check_slow"), o)
+	require.NoError(t, err)
+	require.Equal(t, []string{"room-guard warning R17"}, findings(v), "%+v", v.Results)
+	assert.True(t, v.Pass)
+	f := v.Results[slices.IndexFunc(v.Results, func(r check.Result) bool { return r.Case == "room-guard" })].Findings[0]
+	assert.Regexp(t, `^work with .*, in a room of .*: the case was not done after 3s and \d+ calls?, of which the longest took \d+(\.\d+)?m?s$`, f.Seen)
+	assert.Contains(t, f.Expected, "all calls of a case within 3s, the limit of --timeout")
+	assert.Equal(t, "Give each case more time, such as --timeout 18s", f.Mend)
+	assert.Regexp(t, `^it took longer than 3s for \d+ calls?, of which the longest took .* in case room-guard$`, v.Without["work"])
+
+	o.Timeout = time.Minute // as it says
+	v, err = check.Run(t.Context(), fixture.C(t, "check_slow"), o)
+	require.NoError(t, err)
+	assert.Empty(t, findings(v))
 }
 
 // Why a library cannot be opened, and what to do, is said in the words that a host gets to read.

@@ -128,10 +128,19 @@ func checkInputGuard(k *kit) {
 func checkStatus(k *kit) {
 	k.expect("R10", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
-		statuses, panicked := map[abi.Status]int{}, ""
-		defer func() { k.alwaysFails(f, statuses, panicked) }()
+		statuses, panicked, excused := map[abi.Status]int{}, "", 0
+		defer func() {
+			if len(statuses) == 0 && excused > 0 {
+				k.note("%s has failed with every input that was tried, after it was refused what a host need not have", f.label)
+			}
+			k.alwaysFails(f, statuses, panicked)
+		}()
 		i.calls(f, append(k.samples(f), notUTF8...), options{}, func(in input, r *outcome) {
-			if r.breach == nil {
+			switch {
+			case r.breach != nil:
+			case r.status != abi.StatusOK && r.status != abi.StatusPass && r.excused:
+				excused++ // no wonder
+			default:
 				statuses[r.status]++
 			}
 			if r.status == abi.StatusPanic && panicked == "" {
@@ -139,7 +148,7 @@ func checkStatus(k *kit) {
 			}
 			finding := Finding{Rule: "R10", Severity: Error, Function: f.label,
 				Seen:     fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
-				Expected: "0 for a result, 1 to 8 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
+				Expected: "0 for a result, 1 to 9 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
 			if r.status < 0 || r.status.Reserved() {
 				k.find(finding)
 			}
@@ -147,8 +156,8 @@ func checkStatus(k *kit) {
 	})
 }
 
-// alwaysFails reports a function that no input has had a result of: what it does then was not tried by any case. And one
-// that panics, with the first input that it does so with.
+// alwaysFails reports a function that no input has had a result of, nor the answer that it has nothing to say (R22): what it
+// does then was not tried by any case. And one that panics, with the first input that it does so with.
 func (k *kit) alwaysFails(f function, statuses map[abi.Status]int, panicked string) {
 	all := 0
 	for status, n := range statuses {
@@ -156,13 +165,13 @@ func (k *kit) alwaysFails(f function, statuses map[abi.Status]int, panicked stri
 			return // which is worse, and said
 		}
 	}
-	if all == 0 || statuses[abi.StatusOK] > 0 && panicked == "" {
+	if all == 0 || statuses[abi.StatusOK]+statuses[abi.StatusPass] > 0 && panicked == "" {
 		return
 	}
 	finding := Finding{Rule: "R10", Severity: Warning, Function: f.label, Expected: "a result, with one input at least",
 		Mend: "Give check an input that the function takes: --in " + f.label + "=TEXT or --in " + f.label + "=@FILE"}
-	if len(k.lib.Imports) > 0 {
-		finding.Mend += "; and its host functions the answers that it needs: --answer " + k.lib.Imports[0].Name + "=TEXT"
+	if all := k.lib.Ordinals(); len(all) > 0 {
+		finding.Mend += "; and its host functions the answers that it needs: --answer " + all[0].Name + "=TEXT"
 	}
 	switch n := statuses[abi.StatusPanic]; {
 	case n > 0:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -16,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ebitengine/purego"
 
@@ -38,8 +38,12 @@ type kit struct {
 
 	library           uintptr
 	functions         []function
-	start, stop, bulk uintptr // 0 where not exported
-	table             []byte  // struct ferrule_host
+	kinds             map[uintptr]function // by their addresses
+	start, stop, bulk uintptr              // 0 where not exported
+	configure         uintptr
+	save, resume      uintptr
+	slots             []uintptr // of wants
+	table             []byte    // struct ferrule_host
 
 	// What follows is what the step says of the calls that come, set by expect.
 	rule, expected, mend string
@@ -47,19 +51,79 @@ type kit struct {
 	mu      sync.Mutex
 	report  *os.File
 	found   map[Finding]bool
-	over    map[string]bool    // functions of which a call took longer than budget
-	slow    map[string]bool    // those of which two did
-	events  map[misuse]bool    // what the library's use of host services showed
-	live    map[uintptr]*frame // the frames that were ever handed out
+	over    map[string]bool        // functions of which a call took longer than budget
+	slow    map[string]bool        // those of which two did
+	events  map[misuse]bool        // what the library's use of host services showed
+	live    map[uintptr]*frame     // the frames that were ever handed out
+	rooms   [][]byte               // what host->room gave to calls that are over
+	spare   []*between             // what host->background gave to instances that are stopped
+	pages   []*pages               // of input streams of calls that are over
+	used    map[string]bool        // which services were
+	started map[uintptr][]*between // of instances that run, by their state
 	serve   func(ordinal uint32, in []byte) (abi.Status, []byte)
-	served  atomic.Int64 // calls of host functions
-	longest atomic.Int64 // how long the longest of these took in the call that is measured, in nanoseconds
+	wants   offer
+	answers func(key string) (abi.Status, []byte) // of host->info, where a case has answers of its own
+	behind  func(in []byte) (abi.Status, []byte)  // what stands behind a wrapper
+	alone   bool                                  // host->background has no memory
+	served  atomic.Int64                          // calls of host functions
+	longest atomic.Int64                          // how long the longest of these took in the call that is measured, in nanoseconds
 	shell   func(line string, in []byte) ([]byte, error)
+
+	runs map[*run]bool // what runs in the library now; guarded by mu
+	ran  map[string]pace
+}
+
+// run is a stay in the library's code.
+type run struct {
+	label string // whose it is, as a step's Function has it
+	begun time.Time
+}
+
+// pace is how often a function has returned in a case, and how long it took.
+type pace struct {
+	Calls   int           `json:"calls"`
+	Longest time.Duration `json:"longest"`
+}
+
+// paces is an event: where a case stands. When time runs out, it tells a function that does not return from one that was
+// called too often for that time.
+type paces struct {
+	Ran     map[string]pace `json:"ran"`
+	Running time.Duration   `json:"running"` // how long what is the longest in the library has been there by now; 0 when nothing is
+}
+
+// enters says that the library's code runs, on any thread, until leave is called.
+func (k *kit) enters(fn uintptr) (leave func()) {
+	r := &run{k.kinds[fn].label, time.Now()}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.runs[r] = true
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.runs, r)
+		p := k.ran[r.label]
+		k.ran[r.label] = pace{p.Calls + 1, max(p.Longest, time.Since(r.begun))}
+	}
+}
+
+// tell reports the paces ten times a second: the process may be ended at any time.
+func (k *kit) tell() {
+	for now := range time.Tick(100 * time.Millisecond) {
+		e := &paces{}
+		k.mu.Lock()
+		e.Ran = maps.Clone(k.ran)
+		for r := range k.runs {
+			e.Running = max(e.Running, now.Sub(r.begun))
+		}
+		k.mu.Unlock()
+		k.send(event{Paces: e})
+	}
 }
 
 // answer is how a host function answers that no case has an answer of its own for.
 func (k *kit) answer(ordinal uint32, in []byte) (abi.Status, []byte) {
-	i, ok := k.Imports[k.lib.Imports[ordinal].Name]
+	i, ok := k.Imports[k.lib.Ordinals()[ordinal].Name]
 	switch {
 	case !ok:
 		return abi.StatusOK, []byte("import")
@@ -75,19 +139,25 @@ func (k *kit) answer(ordinal uint32, in []byte) (abi.Status, []byte) {
 
 // function is an exported function or hook.
 type function struct {
-	label string // as messages have it: "resize", "hook before_save"
-	addr  uintptr
+	label  string // as messages have it: "resize", "hook before_save"
+	addr   uintptr
+	stream abi.Stream // what its meta text says (R24)
+	wrap   bool       // likewise (R33)
 }
 
 // misuse is a use of host services that breaks a rule.
-type misuse struct{ rule, seen, expected, mend string }
+type misuse struct {
+	rule, seen, expected, mend string
+	warning                    bool
+}
 
 // Work is a worker: it reads a task from r, runs the case, and writes what it finds to the task's report.
 // shell runs a command line that serves an import.
 func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error {
 	runtime.LockOSThread() // for pinned plug-ins, and for what belongs to a thread: its mask, its rounding mode
 	k := &kit{found: map[Finding]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
-		live: map[uintptr]*frame{}}
+		used: map[string]bool{}, behind: func(in []byte) (abi.Status, []byte) { return abi.StatusOK, in },
+		live: map[uintptr]*frame{}, started: map[uintptr][]*between{}, runs: map[*run]bool{}, ran: map[string]pace{}}
 	if err := json.NewDecoder(r).Decode(&k.task); err != nil {
 		return fmt.Errorf("the task cannot be read: %w", err)
 	}
@@ -112,23 +182,14 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	if k.table, err = guarded(4096); err != nil {
 		return err
 	}
-	*at[abi.Host](k.table, 0) = hostTable(k)
+	putHost(k.table, 0, hostTable(k))
+	go k.tell()
 	cases[i].dynamic(k)
 	if flush := libc("fflush"); flush != 0 {
 		purego.SyscallN(flush, 0) // what the library left in a buffer of its standard output
 	}
 	k.send(event{Done: true})
 	return nil
-}
-
-func hostTable(k *kit) abi.Host {
-	return abi.Host{
-		Size: sizeHost,
-		Call: purego.NewCallback(func(call, request uintptr) uintptr { return uintptr(uint32(k.hostCall(call, request))) }),
-		Log: purego.NewCallback(func(call, level, text, n uintptr) uintptr {
-			return uintptr(uint32(k.hostLog(call, text, n)))
-		}),
-	}
 }
 
 func (k *kit) send(e event) {
@@ -200,16 +261,32 @@ func (k *kit) open() bool {
 	k.functions = slices.DeleteFunc(k.functions, func(f function) bool {
 		return f.addr == 0 || k.Without[f.label] != ""
 	})
+	k.kinds = map[uintptr]function{}
+	for _, f := range k.functions {
+		known := k.kinds[f.addr] // two names may have one code
+		f.stream, f.wrap = f.stream|known.stream, f.wrap || known.wrap
+		k.kinds[f.addr] = f
+	}
 	for ordinal, i := range k.lib.Imports {
 		if slot := symbol(abi.PrefixImport + i.Name); slot != 0 {
 			setUint32(slot, uint32(ordinal))
 		}
 	}
+	for _, w := range k.lib.Wants {
+		k.slots = append(k.slots, symbol(abi.PrefixWant+w.Name))
+	}
+	k.offer(offered)
 	if k.lib.HasStart {
 		k.start = symbol(abi.SymbolStart)
 	}
 	if k.lib.HasStop {
 		k.stop = symbol(abi.SymbolStop)
+	}
+	if k.lib.HasConfigure {
+		k.configure = symbol(abi.SymbolConfigure)
+	}
+	if k.lib.HasSave && k.lib.HasResume {
+		k.save, k.resume = symbol(abi.SymbolSave), symbol(abi.SymbolResume)
 	}
 	if k.lib.HasBatch {
 		k.bulk = symbol(abi.SymbolBatch)
@@ -239,10 +316,10 @@ func (k *kit) reason() *loader.OpenError {
 // functions are what a host may call, with the addresses of their symbols.
 func functions(lib *inspect.Library, symbol func(string) uintptr) (all []function) {
 	for _, f := range lib.Funcs {
-		all = append(all, function{f.Name, symbol(abi.PrefixFunc + f.Name)})
+		all = append(all, function{f.Name, symbol(abi.PrefixFunc + f.Name), f.Stream, false})
 	}
 	for _, h := range lib.Hooks {
-		all = append(all, function{"hook " + h.Name, symbol(abi.PrefixHook + h.Name)})
+		all = append(all, function{"hook " + h.Name, symbol(abi.PrefixHook + h.Name), h.Stream, h.Keys.Get("wrap") == "yes"})
 	}
 	return all
 }
@@ -260,7 +337,10 @@ const (
 // lane is the memory of one call at a time. Calls of several threads have a lane each.
 type lane struct {
 	frames, in, room []byte
-	next             int // the slot of the next frame
+	last             []byte // one frame of version 1.0, where memory ends: apart, as no two frames overlap
+	flow             []byte // the input stream of an ordinary call
+	words            []byte // those for progress, where memory ends
+	next             int    // the slot of the next frame
 }
 
 func (k *kit) lane() *lane {
@@ -269,7 +349,7 @@ func (k *kit) lane() *lane {
 	for _, m := range []struct {
 		b    *[]byte
 		size int
-	}{{&l.frames, frameArea}, {&l.in, MaxInput + 64<<10}, {&l.room, maxRoom}} {
+	}{{&l.frames, frameArea}, {&l.last, 4096}, {&l.words, 4096}, {&l.flow, MaxInput + 64<<10}, {&l.in, MaxInput + 64<<10}, {&l.room, maxRoom}} {
 		if *m.b, err = guarded(m.size); err != nil {
 			panic(err)
 		}
@@ -279,9 +359,23 @@ func (k *kit) lane() *lane {
 
 // frame is a frame that was handed out, and what its call has going on.
 type frame struct {
-	state   int // idle, running, releasing
-	kept    map[uint32]reply
-	counter uint32
+	state       int // idle, running, releasing, outside
+	kept        map[uint32]reply
+	counter     uint32
+	rooms       [][]byte // what the call was given by host->room
+	out, outCap uintptr  // the last of these
+	starts      bool     // it is ferrule_start's
+	between     *between // what ferrule_start was given by host->background, or nil
+	background  bool     // it is such a frame itself
+
+	// What the call that runs has, set by enter.
+	function  function
+	stream    *stream // nil where it has none
+	wraps     bool    // something stands behind it
+	refuses   bool    // host->room has no memory
+	takesBack []byte  // the room that it began with, where nobody may touch a room once another one is given
+	excused   bool    // a service has refused something that a host need not have
+	since     bool    // it has used a service that came with version 1.1
 }
 
 type reply struct {
@@ -293,16 +387,13 @@ const (
 	idle = iota
 	running
 	releasing
+	outside // between calls: host->background's
 )
 
 func (k *kit) setState(at uintptr, state int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f := k.live[at]
-	if f == nil {
-		f = &frame{}
-		k.live[at] = f
-	}
+	f := k.frame(at)
 	if f.state = state; state == idle {
 		f.kept = nil
 	}
@@ -314,12 +405,18 @@ type options struct {
 	readOnly, guardIn  bool   // the input is on read-only memory; ends where memory ends
 	room               int    // its size, unless 0; none for 0
 	noRoom, guardRoom  bool   // no room at all; the room ends where memory ends
+	first              bool   // the frame is one of version 1.0
 	tail               int    // bytes behind struct ferrule_call that `size` covers
 	poison, guardFrame bool   // bytes that make no sense stand behind `size`; nothing stands there
 	table              uintptr
 	cancelled          bool          // the cancel word is set on entry
 	cancelAfter        time.Duration // otherwise: when it is set; budget when 0
 	keep               bool          // do not release; the caller does
+	plain              bool          // without a stream, and with nothing behind
+	stream             *flow         // the streams of a function that has some; some ordinary ones when nil
+	refuseRoom         bool          // host->room has no memory
+	takeBack           bool          // nobody may touch a room once host->room has given another one
+	unwatched          bool          // without words for progress
 	quiet              bool          // no step
 }
 
@@ -335,11 +432,18 @@ type outcome struct {
 	took    time.Duration
 	late    time.Duration // how long it ran after its cancel word was set, but for one host function, and for what the thread waited for a processor
 	release func()        // with options.keep, and when release was set
+
+	written, sum int  // how many bytes were written to the output stream, and their sum
+	broke        bool // the input stream broke off, and it was told
+	excused      bool // a service has refused something that a host need not have
+	since        bool // it has used a service that came with version 1.1
 }
 
 // same reports whether two outcomes are the same for a host.
 func (o *outcome) same(p *outcome) bool {
-	return o.status == p.status && string(o.out) == string(p.out) && (o.breach == nil) == (p.breach == nil)
+	// Threads that write are in no order (R24).
+	return o.status == p.status && string(o.out) == string(p.out) && (o.breach == nil) == (p.breach == nil) &&
+		o.written == p.written && o.sum == p.sum
 }
 
 const (
@@ -423,10 +527,18 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	off := l.next % (frameArea/frameSlot - 1) * frameSlot // the last slot has the cancel word
 	l.next++
 	var behind []byte
+	known := sizeCall
+	if o.first {
+		known = abi.CallSize10
+	}
+	frames := l.frames
 	if o.guardFrame {
-		off = len(l.frames) - int(sizeCall)
+		if o.first {
+			frames = l.last
+		}
+		off = len(frames) - int(known)
 	} else {
-		behind = l.frames[off+int(sizeCall) : off+frameSlot]
+		behind = l.frames[off+int(known) : off+frameSlot]
 		for i := range behind {
 			behind[i] = 0
 			if o.poison {
@@ -434,7 +546,6 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 			}
 		}
 	}
-	c := at[abi.Call](l.frames, off)
 	inAddr, roomAddr := l.at(l.in, in), l.at(l.room, room)
 	table := addr(k.table)
 	if o.table != 0 {
@@ -445,11 +556,16 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	if o.cancelled {
 		word.Store(1)
 	}
-	*c = abi.Call{Size: sizeCall + uintptr(o.tail), State: state, In: inAddr, InLen: uintptr(len(in)), Out: roomAddr,
+	before := abi.Call{Size: known + uintptr(o.tail), State: state, In: inAddr, InLen: uintptr(len(in)), Out: roomAddr,
 		OutCap: uintptr(size), Host: table, Cancel: addr(l.frames[frameArea-frameSlot:])}
-	before := *c
-	frameAddr := addr(l.frames[off:])
+	if !o.first && !o.unwatched {
+		before.Progress = l.progress()
+	}
+	putCall(frames, off, before)
+	frameAddr := addr(frames[off:])
+	f := k.prepare(frameAddr, fn, bytes, l, o)
 	k.setState(frameAddr, running)
+	ended := k.lifetime(frameAddr, fn, state)
 
 	var set, had atomic.Int64 // when the word was set, and how long the thread had waited by then, in nanoseconds
 	begun := time.Now()
@@ -471,8 +587,12 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		})
 		defer timer.Stop()
 	}
+	leave := k.enters(fn)
 	status, _, _ := purego.SyscallN(fn, frameAddr)
+	leave()
+	given := k.takeRoom(frameAddr, &before)
 	r := &outcome{status: abi.Status(int32(status)), took: time.Since(begun)}
+	k.finish(f, r)
 	if at := time.Duration(set.Load()); at > 0 || o.cancelled {
 		r.late = r.took - at
 		if !o.quiet { // what is not the function's own does not count
@@ -480,7 +600,7 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		}
 	}
 	k.setState(frameAddr, idle)
-	after := *c
+	after := getCall(frames, off, known)
 	r.own = after.Release != 0
 	for _, m := range []struct {
 		name         string
@@ -494,6 +614,7 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		{"out_cap", before.OutCap, after.OutCap, r.own},
 		{"host", before.Host, after.Host, false},
 		{"cancel", before.Cancel, after.Cancel, false},
+		{"progress", before.Progress, after.Progress, false},
 	} {
 		if m.before != m.now && !m.mayHaveMoved && r.changed == "" {
 			r.changed = m.name
@@ -503,7 +624,11 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 		r.tail = slices.ContainsFunc(behind, func(b byte) bool { return b != poisonByte })
 	}
 	r.take(&before, &after)
-	if !r.own && len(r.out) == 0 {
+	k.giveBack(given)
+	if ended != nil {
+		ended(r.status, after.State)
+	}
+	if !r.own && len(r.out) == 0 && given == nil {
 		r.wrote = slices.ContainsFunc(room[:min(len(room), 4<<10)], func(b byte) bool { return b != freshByte })
 	}
 	if o.readOnly {
@@ -514,7 +639,9 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	if r.own {
 		release := func() {
 			k.setState(frameAddr, releasing)
-			purego.SyscallN(c.Release, frameAddr)
+			leave := k.enters(after.Release)
+			purego.SyscallN(after.Release, frameAddr)
+			leave()
 			k.setState(frameAddr, idle)
 		}
 		if o.keep {
@@ -529,6 +656,9 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 // cancelWord is the lane's: it lies in the last slot of the frames, which no frame takes but a guarded one, behind it.
 func cancelWord(l *lane) *atomic.Uint32 { return at[atomic.Uint32](l.frames, frameArea-frameSlot) }
 
+// progress is the address of the lane's two words for it, where memory ends.
+func (l *lane) progress() uintptr { return addr(l.words[len(l.words)-16:]) }
+
 // at returns the address of a part of a lane's memory, also of an empty one at its end.
 func (l *lane) at(whole, part []byte) uintptr {
 	return addr(whole) + uintptr(cap(whole)-cap(part))
@@ -540,19 +670,19 @@ func (r *outcome) take(before, after *abi.Call) {
 	n := after.OutLen
 	switch {
 	case n > math.MaxInt:
-		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d", n), "PTRDIFF_MAX at most", mend}
+		r.breach = &misuse{rule: "R8", seen: fmt.Sprintf("out_len %d", n), expected: "PTRDIFF_MAX at most", mend: mend}
 	case after.Out == 0 && n > 0:
-		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d with out NULL", n), "out to point at the result", mend}
+		r.breach = &misuse{rule: "R8", seen: fmt.Sprintf("out_len %d with out NULL", n), expected: "out to point at the result", mend: mend}
 	case !valid(after.Out, n):
-		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, after.Out), "out to point at out_len bytes", mend}
+		r.breach = &misuse{rule: "R8", seen: fmt.Sprintf("out_len %d at %#x, beyond the end of memory", n, after.Out), expected: "out to point at out_len bytes", mend: mend}
 	case r.own:
 		r.out = slices.Clone(view(after.Out, n))
 	case n > before.OutCap:
-		r.breach = &misuse{"R8", fmt.Sprintf("out_len %d in a room of %s, without release", n, plural(int(before.OutCap), "byte")),
-			"out_len of out_cap at most, or release set", mend + "; mind that snprintf returns what it would have written"}
+		r.breach = &misuse{rule: "R8", seen: fmt.Sprintf("out_len %d in a room of %s, without release", n, plural(int(before.OutCap), "byte")),
+			expected: "out_len of out_cap at most, or release set", mend: mend + "; mind that snprintf returns what it would have written"}
 	case after.Out != before.Out && n > 0:
-		r.breach = &misuse{"R8", "another pointer in out, without release",
-			"release set when out is the plug-in's own memory", mend}
+		r.breach = &misuse{rule: "R8", seen: "another pointer in out, without release",
+			expected: "release set when out is the plug-in's own memory", mend: mend}
 	default:
 		r.out = slices.Clone(view(before.Out, n))
 	}
@@ -640,131 +770,4 @@ func (k *kit) samples(f function) []input {
 		all = append(all, input{"the input of --in", own})
 	}
 	return all
-}
-
-// hostCall is host->call. It runs on any thread.
-func (k *kit) hostCall(at, request uintptr) abi.Status {
-	k.served.Add(1)
-	defer func(begun time.Time) {
-		took := int64(time.Since(begun))
-		for longest := k.longest.Load(); took > longest && !k.longest.CompareAndSwap(longest, took); {
-			longest = k.longest.Load()
-		}
-	}(time.Now())
-	f := k.service(at, "call")
-	if f == nil {
-		return abi.StatusMisuse
-	}
-	r := nativeRequest(request)
-	if r == nil {
-		return k.misuse("R18", fmt.Sprintf("a ferrule_request at the address %#x", request), "the aligned address of one",
-			"Pass a pointer to a ferrule_request")
-	}
-	if r.Size < sizeRequest {
-		return k.misuse("R21", fmt.Sprintf("a ferrule_request whose size is %d", r.Size),
-			fmt.Sprintf("sizeof(ferrule_request), %d", sizeRequest), "Set every member; memset the request to 0 first")
-	}
-	in, inLen, out, outCap, ordinal, number := r.In, r.InLen, r.Out, r.OutCap, r.Ordinal, r.Kept
-	if !valid(in, inLen) || !valid(out, outCap) {
-		return k.misuse("R18", "a ferrule_request with a NULL pointer and a length, or a length beyond the end of memory",
-			"in and out that hold what their lengths say", "Set every member; memset the request to 0 first")
-	}
-	var a reply
-	if number != 0 {
-		k.mu.Lock()
-		var ok bool
-		a, ok = f.kept[number]
-		if ok && uintptr(len(a.out)) <= outCap {
-			delete(f.kept, number)
-		}
-		k.mu.Unlock()
-		if !ok {
-			return k.misuse("R18", fmt.Sprintf("a ferrule_request that fetches the result %d, which is not kept", number),
-				"kept 0, or the number of a result that is", "Fetch a kept result once, with the request that got FERRULE_MORE")
-		}
-	} else {
-		if int64(ordinal) >= int64(len(k.lib.Imports)) {
-			return k.misuse("R5", fmt.Sprintf("the ordinal %d, of %d imports", ordinal, len(k.lib.Imports)),
-				"the value of an import slot", "Pass FERRULE_ORDINAL(name)")
-		}
-		a.status, a.out = k.serve(ordinal, slices.Clone(view(in, inLen)))
-	}
-	r.OutLen = uintptr(len(a.out))
-	if uintptr(len(a.out)) > outCap {
-		if number == 0 {
-			k.mu.Lock()
-			if f.kept == nil {
-				f.kept = map[uint32]reply{}
-			}
-			f.counter++
-			number = f.counter
-			f.kept[number] = a
-			k.mu.Unlock()
-		}
-		r.Kept = number
-		return abi.StatusMore
-	}
-	copy(view(out, outCap), a.out)
-	r.Kept = 0
-	return a.status
-}
-
-// hostLog is host->log. It runs on any thread.
-func (k *kit) hostLog(at, text, n uintptr) abi.Status {
-	if k.service(at, "log") == nil {
-		return abi.StatusMisuse
-	}
-	if !valid(text, n) {
-		return k.misuse("R18", "a log line that is NULL, with a length, or that goes beyond the end of memory", "the line's bytes", "Pass the text with its length")
-	}
-	if line := view(text, n); !utf8.Valid(line) {
-		k.misuse("R18", fmt.Sprintf("the log line %.60q", line), "UTF-8", "Turn texts into UTF-8 before they are logged")
-	}
-	return abi.StatusOK
-}
-
-// service finds the frame that a service is used with, if it may be.
-func (k *kit) service(at uintptr, name string) *frame {
-	k.mu.Lock()
-	f := k.live[at]
-	state := idle
-	if f != nil {
-		state = f.state
-	}
-	k.mu.Unlock()
-	switch {
-	case f == nil:
-		k.misuse("R18", "host->"+name+" with a frame that is not the host's", "the frame of the running call",
-			"Pass the pointer that the function got")
-	case state == releasing:
-		k.misuse("R9", "host->"+name+" in release", "a release that does not use the host",
-			"Log or call before the function returns")
-	case state == idle:
-		k.misuse("R14", "host->"+name+" with a frame whose call is over",
-			"threads that have stopped using the frame when the function returns",
-			"Join the threads, or tell them to stop and wait until they did")
-	default:
-		return f
-	}
-	return nil
-}
-
-func (k *kit) misuse(rule, seen, expected, mend string) abi.Status {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.events[misuse{rule, seen, expected, mend}] = true
-	return abi.StatusMisuse
-}
-
-// misuses reports what was seen of the library's use of host services that breaks one of these rules.
-func (k *kit) misuses(function string, rules ...string) {
-	k.mu.Lock()
-	events := k.events
-	k.events = map[misuse]bool{}
-	k.mu.Unlock()
-	for e := range events {
-		if slices.Contains(rules, e.rule) {
-			k.find(Finding{Rule: e.rule, Severity: Error, Function: function, Seen: e.seen, Expected: e.expected, Mend: e.mend})
-		}
-	}
 }

@@ -33,11 +33,12 @@ func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) 
 	for n, in := range inputs {
 		copy(l.in[used:], in.bytes)
 		c := abi.Call{Size: sizeCall, State: i.state, In: addr(l.in) + uintptr(used), InLen: uintptr(len(in.bytes)),
-			Host: addr(k.table), Cancel: addr(l.frames[frameArea-frameSlot:])}
+			Host: addr(k.table), Cancel: addr(l.frames[frameArea-frameSlot:]), Progress: l.progress()}
 		if n == 0 {
 			c.Out, c.OutCap = addr(l.room), usualRoom
 		}
-		*at[abi.Call](l.frames, n*frameSlot) = c
+		putCall(l.frames, n*frameSlot, c)
+		k.prepare(addr(l.frames[n*frameSlot:]), f.addr, in.bytes, l, options{plain: true})
 		k.setState(addr(l.frames[n*frameSlot:]), running)
 		before = append(before, c)
 		used += len(in.bytes)
@@ -46,19 +47,29 @@ func (k *kit) runBatch(i *instance, f function, inputs []input, cancelled bool) 
 	*frames = abi.Frames{Size: sizeFrames, Fn: f.addr, Calls: addr(l.frames), Stride: frameSlot,
 		Count:    uintptr(len(inputs)),
 		Statuses: addr(control[1024:])}
+	leave := k.enters(f.addr)
 	r, _, _ := purego.SyscallN(k.bulk, addr(control))
+	leave()
 	done = frames.Done
+	rooms := make([]abi.Call, len(inputs)) // with what host->room gave, or no room
 	for n := range inputs {
+		given := k.takeRoom(addr(l.frames[n*frameSlot:]), &rooms[n])
+		defer k.giveBack(given)
 		k.setState(addr(l.frames[n*frameSlot:]), idle)
 	}
 	for n := range min(done, uintptr(len(inputs))) {
 		c := at[abi.Call](l.frames, int(n)*frameSlot)
 		o := &outcome{status: abi.Status(*at[int32](control, 1024+int(n)*4)), own: c.Release != 0}
 		before[n].Out, before[n].OutCap = c.Out, usualRoom // each record's room begins where the one before it ended
+		if rooms[n].Out != 0 {
+			before[n].Out, before[n].OutCap = rooms[n].Out, rooms[n].OutCap
+		}
 		o.take(&before[n], c)
 		if o.own {
 			k.setState(addr(l.frames[int(n)*frameSlot:]), releasing)
+			leave := k.enters(c.Release)
 			purego.SyscallN(c.Release, addr(l.frames[int(n)*frameSlot:]))
+			leave()
 			k.setState(addr(l.frames[int(n)*frameSlot:]), idle)
 		}
 		outcomes = append(outcomes, o)
@@ -90,7 +101,7 @@ func checkBatch(k *kit) {
 		var want [2][]*outcome
 		for n := range want {
 			fresh(func(i *instance) {
-				i.calls(f, inputs, options{}, func(_ input, r *outcome) { want[n] = append(want[n], r) })
+				i.calls(f, inputs, options{plain: true}, func(_ input, r *outcome) { want[n] = append(want[n], r) })
 			})
 		}
 		switch {
@@ -188,6 +199,26 @@ func checkInstances(k *kit) {
 	}
 }
 
+// calm returns those of a function's samples with which it does not panic. After a panic an instance answers nothing but PANIC, whichever
+// function is called (R16), and here several threads share one, which so cannot be started anew.
+func (k *kit) calm(f function) (inputs []input, ok bool) {
+	i := k.begin(k.lane(), k.Config)
+	if i == nil {
+		return nil, false
+	}
+	samples := k.samples(f)
+	i.calls(f, samples, options{}, func(in input, r *outcome) {
+		if r.status != abi.StatusPanic {
+			inputs = append(inputs, in)
+		}
+	})
+	i.end()
+	if n := len(samples) - len(inputs); n > 0 && !k.slow[f.label] {
+		k.note("%s was not called at the same time with %d of %d inputs: it panics with them", f.label, n, len(samples))
+	}
+	return inputs, true
+}
+
 // hammerTime is how long each function is called on all threads.
 const hammerTime = 40 * time.Millisecond
 
@@ -248,8 +279,15 @@ func checkThreads(k *kit) {
 			members = append(members, m)
 		}
 	}
+	calm := map[string][]input{}
 	for _, f := range k.functions {
-		inputs := k.samples(f)
+		inputs, ok := k.calm(f)
+		if !ok {
+			return
+		}
+		if calm[f.label] = inputs; len(inputs) == 0 {
+			continue
+		}
 		baseline := map[*instance][]*outcome{}
 		sure := true
 		measure := func() bool { // one after the other
@@ -282,10 +320,14 @@ func checkThreads(k *kit) {
 			Mend: k.mend}})
 		var mu sync.Mutex
 		var wrong string
+		var panicked atomic.Bool
 		all(func(i *instance) {
 			for begun := time.Now(); time.Since(begun) < hammerTime; {
 				for n, in := range inputs {
 					r, _ := k.enter(i.l, f.addr, i.state, in.bytes, options{quiet: true})
+					if r.status == abi.StatusPanic {
+						panicked.Store(true)
+					}
 					if !r.same(baseline[i][n]) {
 						mu.Lock()
 						if wrong == "" {
@@ -299,12 +341,16 @@ func checkThreads(k *kit) {
 		if wrong == "" {
 			continue
 		}
-		if !measure() {
+		if !panicked.Load() && !measure() {
 			k.note("%s was not compared: it does not do the same twice", f.label)
 			continue
 		}
 		k.find(Finding{Rule: "R13", Severity: Error, Function: f.label, Seen: wrong, Expected: k.expected, Mend: k.mend})
 		k.send(event{Broken: f.label})
+		if panicked.Load() {
+			k.note("nothing was called after %s: it panicked, and threads share its instance", f.label)
+			return
+		}
 	}
 	defer func() {
 		for n, m := range members {
@@ -326,7 +372,7 @@ func checkThreads(k *kit) {
 			if k.slow[f.label] {
 				continue
 			}
-			for _, in := range k.samples(f) {
+			for _, in := range calm[f.label] {
 				k.enter(i.l, f.addr, i.state, in.bytes, options{quiet: true})
 			}
 		}

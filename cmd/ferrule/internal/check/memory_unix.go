@@ -22,6 +22,14 @@ func guarded(size int) ([]byte, error) {
 	return b[:size:size], nil
 }
 
+// forbid makes memory of guarded such that nobody may touch it, or everybody again.
+func forbid(b []byte, yes bool) error {
+	if yes {
+		return unix.Mprotect(b, unix.PROT_NONE)
+	}
+	return unix.Mprotect(b, unix.PROT_READ|unix.PROT_WRITE)
+}
+
 // protect makes memory of guarded read-only, or writable again.
 func protect(b []byte, readOnly bool) error {
 	if readOnly {

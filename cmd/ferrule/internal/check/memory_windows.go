@@ -22,6 +22,15 @@ func guarded(size int) ([]byte, error) {
 	return view(start, uintptr(size)), nil
 }
 
+// forbid makes memory of guarded such that nobody may touch it, or everybody again.
+func forbid(b []byte, yes bool) error {
+	var old, mode uint32 = 0, windows.PAGE_READWRITE
+	if yes {
+		mode = windows.PAGE_NOACCESS
+	}
+	return windows.VirtualProtect(addr(b), uintptr(len(b)), mode, &old)
+}
+
 // protect makes memory of guarded read-only, or writable again.
 func protect(b []byte, readOnly bool) error {
 	var old, mode uint32 = 0, windows.PAGE_READWRITE

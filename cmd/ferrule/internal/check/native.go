@@ -2,6 +2,7 @@ package check
 
 import (
 	"math"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -65,7 +66,35 @@ func text(addr uintptr) string {
 	return string(view(addr, n))
 }
 
-// The sizes of what this version of the contract has.
+// putCall writes the frame to b[off:], and getCall reads the one there: as many of its bytes as its size says, and no
+// more than this version knows. Both are sound because abi.Call has no pointers and no padding.
+func putCall(b []byte, off int, c abi.Call) {
+	n := min(c.Size, sizeCall)
+	copy(b[off:off+int(n)], unsafe.Slice((*byte)(unsafe.Pointer(&c)), n))
+}
+
+func getCall(b []byte, off int, size uintptr) (c abi.Call) {
+	n := min(size, sizeCall)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&c)), n), b[off:off+int(n)])
+	return c
+}
+
+// putHost writes the table to b[off:], as putCall does a frame.
+func putHost(b []byte, off int, h abi.Host) {
+	n := min(h.Size, sizeHost)
+	copy(b[off:off+int(n)], unsafe.Slice((*byte)(unsafe.Pointer(&h)), n))
+}
+
+// setWord writes one word of the plug-in's. Where there is none the process dies, which is a finding.
+func setWord(addr, v uintptr) { *(*uintptr)(pointer(addr)) = v }
+
+// loadWord reads a cancel word. Sound for the address of one, which is aligned, and only written as an atomic.
+func loadWord(addr uintptr) uint32 { return (*atomic.Uint32)(pointer(addr)).Load() }
+
+// member is the word at an offset of a frame's. Sound for the members of version 1.0, which every frame has.
+func member(frame, offset uintptr) *uintptr { return (*uintptr)(pointer(frame + offset)) }
+
+// The sizes of what this version of the contract has. abi.CallSize10 and abi.HostSize10 are what the first one had.
 const (
 	sizeCall    = unsafe.Sizeof(abi.Call{})
 	sizeHost    = unsafe.Sizeof(abi.Host{})

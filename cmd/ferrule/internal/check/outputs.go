@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -96,11 +97,11 @@ func differs(want, got *outcome) string {
 	return "the same"
 }
 
-// compare calls a function with something different about the call, and reports a result that differs. tooLittle says that
-// FERRULE_NO_MEMORY is a right answer, too.
-func (i *instance) compare(f function, in input, want *outcome, o options, tooLittle bool, finding Finding) bool {
+// compare calls a function with something different about the call, and reports a result that differs. The statuses are right answers, too.
+func (i *instance) compare(f function, in input, want *outcome, o options, also []abi.Status, finding Finding) bool {
 	r := i.call(f, in, o)
-	if r.same(want) || r.breach != nil && tooLittle || tooLittle && r.status == abi.StatusNoMemory {
+	tooLittle := slices.Contains(also, abi.StatusNoMemory)
+	if r.same(want) || r.breach != nil && tooLittle || slices.Contains(also, r.status) {
 		return true
 	}
 	if again := i.call(f, in, options{}); !again.same(want) {
@@ -127,8 +128,12 @@ func checkRoomSizes(k *kit) {
 					continue
 				}
 				// R8 and the statuses: where the room is too little, a function uses memory of its own, or says NO_MEMORY.
+				var also []abi.Status
+				if size < n {
+					also = []abi.Status{abi.StatusNoMemory}
+				}
 				if !i.compare(f, in, want, options{name: "in a room of " + plural(size, "byte"), room: size,
-					noRoom: size == 0}, size < n,
+					noRoom: size == 0}, also,
 					Finding{Rule: "R8", Expected: "the " + plural(n, "byte") + " of the result in a larger room, or FERRULE_NO_MEMORY where it does not fit",
 						Mend: "Return memory of your own with release where the room is too little"}) {
 					break
@@ -151,6 +156,21 @@ func checkFrame(k *kit) {
 	})
 }
 
+// comparable compares as compare does; first says that the host is one of version 1.0. A function may say UNSUPPORTED to it
+// then, and where it has used what came later, it may do without, and give another result.
+func (i *instance) comparable(f function, in input, want *outcome, o options, first bool, finding Finding) {
+	switch {
+	case first && want.since:
+		i.call(f, in, o)
+	case first && want.status == abi.StatusPass: // with a message for who reads it as a failure (R22)
+		i.compare(f, in, want, o, []abi.Status{abi.StatusUnsupported, abi.StatusPass}, finding)
+	case first:
+		i.compare(f, in, want, o, []abi.Status{abi.StatusUnsupported}, finding)
+	default:
+		i.compare(f, in, want, o, nil, finding)
+	}
+}
+
 func checkFrameSize(k *kit) {
 	const expected = "what a frame of exactly this version gets"
 	const mend = "Test FERRULE_HAS before a member that the first version did not have, and take any size that is large enough"
@@ -165,13 +185,17 @@ func checkFrameSize(k *kit) {
 				{name: "with noise behind the frame's size", poison: true},
 				{name: "with a longer frame", poison: true, tail: 64},
 				{name: "with a frame where memory ends", guardFrame: true},
+				{name: "with a frame of version 1.0, and noise behind it", first: true, poison: true},
+				{name: "with a frame of version 1.0, where memory ends", first: true, guardFrame: true},
 			} {
-				i.compare(f, in, want, o, false, Finding{Rule: "R21", Expected: expected, Mend: mend})
+				i.comparable(f, in, want, o, o.first, Finding{Rule: "R21", Expected: expected, Mend: mend})
 			}
-			if i.call(f, in, options{name: "with noise behind the frame's size", poison: true}).tail {
-				k.find(Finding{Rule: "R21", Severity: Error, Function: f.label,
-					Seen:     "bytes behind the frame's size were written over",
-					Expected: "the frame's own bytes written, and no others", Mend: mend})
+			for _, first := range []bool{false, true} {
+				if i.call(f, in, options{name: "with noise behind the frame's size", poison: true, first: first}).tail {
+					k.find(Finding{Rule: "R21", Severity: Error, Function: f.label,
+						Seen:     "bytes behind the frame's size were written over",
+						Expected: "the frame's own bytes written, and no others", Mend: mend})
+				}
 			}
 		}
 	})
@@ -182,27 +206,38 @@ func checkHostSize(k *kit) {
 	const mend = "Test FERRULE_HAS before a service that the first version did not have, and take any size that is large enough"
 	k.expect("R21", expected, mend)
 	// Tables of other lengths: a noisy one, a longer one, and one where memory ends.
-	exact := *at[abi.Host](k.table, 0)
-	var tables []uintptr
-	for n := range 3 {
+	type table struct {
+		name         string
+		first        bool // it is of version 1.0
+		longer, ends bool
+		addr         uintptr
+	}
+	tables := []table{{name: "with noise behind the host table's size"}, {name: "with a longer host table", longer: true},
+		{name: "with a host table where memory ends", ends: true},
+		{name: "with a host table of version 1.0, and noise behind it", first: true},
+		{name: "with a host table of version 1.0, where memory ends", first: true, ends: true}}
+	for n := range tables {
 		b, err := guarded(4096)
 		if err != nil {
 			panic(err)
 		}
+		t, h := &tables[n], *at[abi.Host](k.table, 0)
+		if t.first {
+			h.Size = abi.HostSize10
+		}
 		off := 0
-		if n == 2 {
-			off = len(b) - int(sizeHost)
+		if t.ends {
+			off = len(b) - int(h.Size)
 		} else {
-			for i := int(sizeHost); i < 256; i++ {
+			for i := range 256 {
 				b[i] = poisonByte
 			}
 		}
-		table := exact
-		if n == 1 {
-			table.Size += 64
+		if t.longer {
+			h.Size += 64
 		}
-		*at[abi.Host](b, off) = table
-		tables = append(tables, addr(b[off:]))
+		putHost(b, off, h)
+		t.addr = addr(b[off:])
 	}
 	k.each(func(i *instance, f function) {
 		for _, in := range k.samples(f) {
@@ -210,9 +245,8 @@ func checkHostSize(k *kit) {
 			if !ok {
 				continue
 			}
-			for n, name := range []string{"with noise behind the host table's size", "with a longer host table",
-				"with a host table where memory ends"} {
-				i.compare(f, in, want, options{name: name, table: tables[n]}, false,
+			for _, t := range tables {
+				i.comparable(f, in, want, options{name: t.name, table: t.addr}, t.first,
 					Finding{Rule: "R21", Expected: expected, Mend: mend})
 			}
 		}
@@ -291,7 +325,9 @@ func checkServices(k *kit) {
 	k.expect("R18", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
 		i.calls(f, append(k.samples(f), notUTF8...), options{},
-			func(input, *outcome) { k.misuses(f.label, "R5", "R18", "R21") })
+			func(input, *outcome) {
+				k.misuses(f.label, "R5", "R18", "R21", "R24", "R25", "R26", "R27", "R31", "R33")
+			})
 	})
 }
 
@@ -306,7 +342,7 @@ func checkLateFrames(k *kit) {
 
 // imports runs a case about host functions.
 func (k *kit) imports(serve ...func(uint32, []byte) (abi.Status, []byte)) {
-	if len(k.lib.Imports) == 0 {
+	if len(k.lib.Ordinals()) == 0 {
 		k.skip("the library imports nothing")
 		return
 	}

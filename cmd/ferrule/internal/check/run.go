@@ -41,6 +41,7 @@ type event struct {
 	Skip    string   `json:"skip,omitempty"`
 	Stop    string   `json:"stop,omitempty"`  // why no other case can run
 	Stack   uint64   `json:"stack,omitempty"` // the lowest address of the stack that functions run on
+	Paces   *paces   `json:"paces,omitempty"`
 	Done    bool     `json:"done,omitempty"`
 }
 
@@ -175,6 +176,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, err
 	}
 	var last step
+	var paces *paces
 	var stack uint64
 	done := false
 	if err == nil {
@@ -202,6 +204,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				r.Reason = e.Skip
 			case e.Stop != "":
 				p.stop = e.Stop
+			case e.Paces != nil:
+				paces = e.Paces
 			case e.Stack != 0:
 				stack = e.Stack
 			}
@@ -220,13 +224,27 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, fmt.Errorf("a worker ended before it began: %v: %s", process.State(), tail(stderr))
 	}
 	f := Finding{Rule: last.Rule, Severity: Error, Function: last.Function, Expected: last.Expected, Mend: last.Mend}
+	did := "ended the process"
+	tooOften := paces.tooOften(o.Timeout)
 	if late {
-		f.Seen = fmt.Sprintf("%s: not done after %v", last.What, p.options.Timeout)
-		if last.Function != "" && last.Rule != "R9" && last.Rule != "R18" {
+		did = fmt.Sprintf("did not return in %v", o.Timeout)
+	}
+	switch {
+	case late && tooOften:
+		ran := paces.of(last.Function)
+		calls := fmt.Sprintf("%s, of which the longest took %v", plural(ran.Calls, "call"), ran.Longest.Round(time.Millisecond))
+		did = fmt.Sprintf("took longer than %v for %s", o.Timeout, calls)
+		f = Finding{Rule: "R17", Severity: Warning, Function: last.Function,
+			Seen:     fmt.Sprintf("%s: the case was not done after %v and %s", last.What, o.Timeout, calls),
+			Expected: fmt.Sprintf("all calls of a case within %v, the limit of --timeout; a function may take that long, but was not tried in full", o.Timeout),
+			Mend:     fmt.Sprintf("Give each case more time, such as --timeout %v", 6*o.Timeout)}
+	case late:
+		f.Seen = fmt.Sprintf("%s: not done after %v", last.What, o.Timeout)
+		if last.Function != "" && !slices.Contains([]string{"R9", "R18", "R24", "R33"}, last.Rule) {
 			f.Rule, f.Expected = "R17", "a function that returns soon, at the latest when its cancel word is set"
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
-	} else {
+	default:
 		said := tail(stderr)
 		how := death(process.State(), said)
 		f.Seen = last.What + ": " + how
@@ -241,10 +259,6 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	r.add(f)
-	did := "ended the process"
-	if late {
-		did = fmt.Sprintf("did not return in %v", o.Timeout)
-	}
 	if last.Fatal {
 		p.stop = fmt.Sprintf("%s %s in case %s", last.What, did, c.Name)
 		return false, nil
@@ -254,6 +268,21 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	}
 	left[last.Function] = fmt.Sprintf("it %s in case %s", did, c.Name)
 	return true, nil
+}
+
+// tooOften reports whether time ran out although every call has come back: none has run for long by now.
+func (p *paces) tooOften(limit time.Duration) bool {
+	return p != nil && p.Running < min(budget+2*time.Second, limit/4) && p.of("").Calls > 0
+}
+
+// of is the pace of a function, or of all that was called in the library where there is no function.
+func (p *paces) of(function string) (all pace) {
+	for name, one := range p.Ran {
+		if function == "" || name == function {
+			all = pace{all.Calls + one.Calls, max(all.Longest, one.Longest)}
+		}
+	}
+	return all
 }
 
 // add adds a finding, unless it is there already.

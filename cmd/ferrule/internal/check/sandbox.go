@@ -32,7 +32,7 @@ func checkSandbox(k *kit) {
 	}
 	opts := []loader.Option{loader.WithConfig(k.Config), loader.WithLogger(slog.New(slog.DiscardHandler)),
 		isolate.InWorker(sandbox.With(policy), isolate.WithStartTimeout(24*time.Hour))} // the case's own limit ends it
-	for ordinal, i := range k.lib.Imports {
+	for ordinal, i := range k.lib.Ordinals() {
 		opts = append(opts, loader.WithHostFunc(i.Name, func(_ context.Context, in []byte) ([]byte, error) {
 			if status, out := k.serve(uint32(ordinal), in); status != abi.StatusOK {
 				return nil, errors.New(string(out))
@@ -64,7 +64,7 @@ func checkSandbox(k *kit) {
 			k.note("%s was not tried: %v", f.label, err)
 			return
 		}
-		i.calls(f, k.samples(f), options{}, func(in input, r *outcome) {
+		i.calls(f, k.samples(f), options{plain: true}, func(in input, r *outcome) {
 			if r.status != abi.StatusOK || r.breach != nil {
 				return
 			}

@@ -5,8 +5,10 @@ import (
 	"debug/macho"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -22,6 +24,9 @@ type static struct {
 }
 
 func (s *static) find(f Finding) { s.result.Findings = append(s.result.Findings, f) }
+
+// ruleNumber is where an error of inspect's says which rule it is about.
+var ruleNumber = regexp.MustCompile(`\(rule (R\d+)\)`)
 
 // refused reports inspect's error, if it is of one of these kinds.
 func (s *static) refused(rule, mend string, kinds ...error) {
@@ -40,6 +45,9 @@ func (s *static) refused(rule, mend string, kinds ...error) {
 		}
 	} else if cause, ok := errors.AsType[*abi.MajorError](e.Err); ok {
 		f.Seen, f.Expected = "ferrule="+cause.Found, fmt.Sprintf("ferrule=%d", abi.Major)
+	}
+	if m := ruleNumber.FindStringSubmatch(e.Expected); m != nil {
+		f.Rule = m[1]
 	}
 	if f.Seen == "" {
 		f.Seen = e.Kind.Error()
@@ -64,6 +72,67 @@ func checkNames(s *static) {
 		s.find(Finding{Rule: "R2", Severity: Warning, Seen: "the exported names " + list(s.lib.Reserved),
 			Expected: "no ferrule_ names but the contract's, and no text about a symbol that is not there",
 			Mend:     "Rename them; names that start with ferrule_ belong to later versions of the contract"})
+	}
+}
+
+// maxItems and maxItem bound a list of R32: its items, and the bytes of each.
+const maxItems, maxItem = 64, 256
+
+// one returns what is wrong with the value of a key that can only have some.
+func one(key, value string) (expected string) {
+	switch key {
+	case "wrap", "optional", "idempotent":
+		if value != "yes" {
+			return "yes"
+		}
+	case "order":
+		if value != "first" && value != "last" {
+			return "first or last"
+		}
+	case "priority":
+		if _, err := strconv.Atoi(value); err != nil {
+			return "an integer"
+		}
+	case "permit.memory":
+		if _, err := strconv.ParseUint(value, 10, 64); err != nil {
+			return "a number of bytes"
+		}
+	case "before", "after", "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen":
+		items := strings.Split(value, "\n")
+		if len(items) > maxItems || slices.ContainsFunc(items, func(s string) bool { return s == "" || len(s) > maxItem }) {
+			return fmt.Sprintf("a list: one item a line, %d items at most, each of 1 to %d bytes", maxItems, maxItem)
+		}
+	}
+	return ""
+}
+
+func checkWords(s *static) {
+	if s.lib == nil {
+		s.result.Reason = "the file cannot be read as a plug-in"
+		return
+	}
+	look := func(where string, text abi.Text, keys ...string) {
+		for _, kv := range text {
+			if kv.Value == "" || !slices.Contains(keys, kv.Key) { // an empty value is as good as no key (R3)
+				continue
+			}
+			if expected := one(kv.Key, kv.Value); expected != "" {
+				s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("%s: %s=%.60q", where, kv.Key, kv.Value), Expected: expected,
+					Mend: "Give the key a value that hosts know, or use a key of your own, x-" + kv.Key})
+			}
+		}
+	}
+	m := s.lib.Manifest
+	look("the manifest", m.Keys, "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen", "permit.memory")
+	if name := m.Keys.Get("health"); name != "" && !slices.ContainsFunc(s.lib.Funcs, func(f abi.Symbol) bool { return f.Name == name }) {
+		s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("the manifest: health=%.60q, and no such function", name),
+			Expected: "the name of a function of the library's", Mend: "Name one, without ferrule_fn_"})
+	}
+	for _, f := range s.lib.Funcs {
+		look(f.Name, f.Keys, "idempotent")
+	}
+	for _, h := range s.lib.Hooks {
+		look("hook "+h.Name, h.Keys, "idempotent", "order", "before", "after", "priority", "wrap", "optional")
 	}
 }
 
@@ -138,7 +207,8 @@ func checkSymbols(s *static) {
 		s.find(Finding{Rule: "R2", Severity: Warning,
 			Seen:     fmt.Sprintf("%s: %s", plural(len(other), "more exported name"), list(other)),
 			Expected: "only what starts with ferrule_",
-			Mend:     "Compile with -fvisibility=hidden, or link with a version script: where the host exports a name as well (-rdynamic), the library calls the host's"})
+			Mend: "Compile with -fvisibility=hidden, or, where names of the C++ library are left, link with a version script, { global: ferrule_*; local: *; };: " +
+				"where the host exports a name as well (-rdynamic), the library calls the host's"})
 	}
 }
 

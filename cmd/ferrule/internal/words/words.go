@@ -31,6 +31,7 @@ var terms = strings.NewReplacer(
 	"Policy.Memory in a sandbox", "--memory in a sandbox",
 	"Pass a context that has not ended", "Give it more time (--timeout)",
 	"because the context of OpenContext had ended", "because it was to end before it had started",
+	"when it is called with Func.Stream", "from ferrule call",
 	" (isolate.WithStopTimeout)", "",
 	" (isolate.WithGrace)", "",
 
@@ -70,6 +71,7 @@ func Error(err error) error {
 		return &own
 	case *loader.CallError:
 		own := *e
+		own.Remedy = Of(e.Remedy)
 		for _, room := range rooms {
 			own.Message = strings.ReplaceAll(own.Message, room, Of(room))
 		}

@@ -22,7 +22,7 @@ import (
 )
 
 // option finds the names of options in a text for programmers.
-var option = regexp.MustCompile(`\b(?:sandbox\.)?Policy\.\w+|\b(?:loader|isolate|sandbox)\.[A-Z]\w*|\bWith[A-Z]\w*|\bInWorker\b|\bOpenContext\b|\b[Cc]ontext that\b|Pass a context`)
+var option = regexp.MustCompile(`\b(?:sandbox\.)?Policy\.\w+|\b(?:loader|isolate|sandbox)\.[A-Z]\w*|\bWith[A-Z]\w*|\bInWorker\b|\bOpenContext\b|\bFunc\.[A-Z]\w*|\b[Cc]ontext that\b|Pass a context`)
 
 // others are the options that the command never gets to read of, and why.
 var others = map[string]string{}
@@ -32,12 +32,15 @@ func init() {
 		"it looks at imports itself before it opens anything": "loader.WithHostFunc WithHostFunc",
 		"it always passes a whole one":                        "WithLogger WithAttrs",
 		"it makes no batches, and uses no codecs":             "loader.Batch loader.JSON FuncWith",
-		"it passes none":                 "WithSHA256 WithMaxCalls WithBinary isolate.WithBinary WithEnv WithGrace WithStopTimeout WithCallTimeout isolate.WithCallTimeout WithMaxMessage WithRestart",
+		"it passes none":                 "WithSHA256 WithMaxCalls WithBinary isolate.WithBinary WithEnv WithGrace WithStopTimeout WithCallTimeout loader.WithCallTimeout WithOverdue Func.WithTimeout WithTimeout WithMaxMessage WithRestart",
 		"it passes one, and a valid one": "InWorker isolate.InWorker isolate.FIELD sandbox.With WithConfig WithOutput WithStartTimeout",
 		"--parallel is looked at before, and host functions call no plug-in": "WithInstances",
 		"it leaves the choice of an engine to Open":                          "WithEngine loader.WithEngine loader.Native",
 		"its context has not ended before":                                   "OpenContext",
-		"there is no flag":                                                   "sandbox.Policy.Time Policy.Time sandbox.Policy.CPU Policy.CPU Policy.Files",
+		"it looks at --info and --data itself before it opens anything":      "WithPluginInfo loader.WithInfo loader.TraceParent WithDataFolder",
+		"it hands no state over":                                             "WithState loader.WithState",
+		"it makes no groups":                                                 "isolate.InGroup isolate.NewGroup loader.WithDataFolder",
+		"there is no flag":                                                   "sandbox.Policy.Time Policy.Time sandbox.Policy.CPU Policy.CPU Policy.Files sandbox.Policy.Files",
 	} {
 		for _, name := range strings.Fields(names) {
 			others[name] = why
@@ -132,6 +135,10 @@ func TestError(t *testing.T) {
 		Message: "an output of 7 bytes: the host has no room for it (see isolate.WithMaxMessage)"}
 	assert.Contains(t, words.Error(host).Error(), "an output of 7 bytes: the host has no room for it (this command has room for 256 MiB, ")
 	assert.Contains(t, host.Message, "isolate.WithMaxMessage", "the error itself is as it was")
+
+	plain := words.Error(&loader.CallError{Plugin: "p", Func: "f", Status: loader.ErrUnsupported,
+		Remedy: "it reads an input stream, which it has only when it is called with Func.Stream"})
+	assert.EqualError(t, plain, "plug-in p: f: unsupported; it reads an input stream, which it has only from ferrule call")
 
 	open := &loader.OpenError{Path: "Policy.Read", Kind: loader.ErrStart, Found: `Policy.Read with "x"`,
 		Remedy: "It was started with the configuration that Open was given (WithConfig)", Err: plugin}

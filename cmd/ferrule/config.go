@@ -1,0 +1,256 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+)
+
+// configured is what the verbs on a config.yaml have in common.
+type configured struct {
+	*app
+	path  string // --config
+	store string // --store
+}
+
+// add adds the flag to a command. Those that do not belong to the verb's own are the same for all.
+func (c *configured) add(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&c.path, "config", "config.yaml", "the configuration `FILE` of the application")
+	cmd.Flags().StringVar(&c.store, "store", "", "the `FOLDER` of the store, in place of the user's own")
+	return cmd
+}
+
+// configCodes are the exit codes of the verbs on a config.yaml.
+const configCodes = `
+Exit codes:
+  0    done
+  1    it could not be done
+  2    the command line is wrong, or names what there is not
+  3    the file is no config.yaml: ferrule doctor says all that is wrong with it
+  130  interrupted
+`
+
+// survey finds the plug-ins, without running any of them: those in the folders and those that are installed. No registry is asked.
+func (c *configured) survey() (*plugins.Overview, error) {
+	if c.path == "" {
+		return nil, usage("--config without a file", "--config FILE", "")
+	}
+	ctx, stop := interruptible(0)
+	defer stop()
+	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store))
+	return o, c.wrong(err)
+}
+
+// wrong is an error of the configuration file in the words of this command.
+func (c *configured) wrong(err error) error {
+	var faulty *config.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &faulty):
+		return &exit{code: exitOpen, err: &wrongConfig{faulty}}
+	case errors.Is(err, fs.ErrNotExist):
+		return usage("no file "+c.path, "the application's config.yaml", "Name it by --config, or make one: an empty file will do")
+	}
+	return failure(err)
+}
+
+// wrongConfig is a configuration file with faults, of which it says the first.
+type wrongConfig struct{ err *config.Error }
+
+func (w *wrongConfig) Unwrap() error { return w.err }
+
+func (w *wrongConfig) Error() string {
+	text := w.err.Path + ":" + w.err.Faults[0].String()
+	if n := len(w.err.Faults) - 1; n > 0 {
+		text += " There is more: " + plural(n, "other fault") + " (ferrule doctor)"
+	}
+	return text
+}
+
+// plugin is what is known of a plug-in, which has to be there.
+func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
+	i := slices.IndexFunc(o.Plugins, func(p plugins.Plugin) bool { return p.Name == name })
+	if i < 0 {
+		names := pluginNames(o, func(plugins.Plugin) bool { return true })
+		return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(didYouMean(name, names), "See ferrule list"))
+	}
+	return &o.Plugins[i], nil
+}
+
+func pluginNames(o *plugins.Overview, which func(plugins.Plugin) bool) (names []string) {
+	for _, p := range o.Plugins {
+		if which(p) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// complete completes the names of plug-ins: of one, or of several, each once.
+func (c *configured) complete(several bool, which func(plugins.Plugin) bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, prefix string) (words []string, d cobra.ShellCompDirective) {
+		o, err := c.survey()
+		if err != nil || !several && len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		for _, p := range o.Plugins {
+			if which(p) && !slices.Contains(args, p.Name) {
+				words = append(words, completion(p.Name, prefix, p.Description)...)
+			}
+		}
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completion is a word with what it stands for, where it begins with prefix.
+func completion(word, prefix, doc string) []string {
+	if !strings.HasPrefix(word, prefix) {
+		return nil
+	}
+	doc, _, _ = strings.Cut(strings.TrimSpace(doc), "\n")
+	return []string{strings.TrimSuffix(word+"\t"+escape.Line(doc), "\t")}
+}
+
+// readPlugin reads the file of a plug-in; nil where it has none that can be read.
+func readPlugin(p *plugins.Plugin) *inspect.Library {
+	if p.Source == "" {
+		return nil
+	}
+	lib, err := loader.Inspect(p.Source)
+	if err != nil {
+		return nil
+	}
+	return lib
+}
+
+// groupOf are the files of a plug-in and, behind it, of the others that share its worker, who have to have what it may and the other way round; nil where
+// its own cannot be read.
+func groupOf(o *plugins.Overview, name string) (libs []*inspect.Library) {
+	p, err := known(o, name)
+	if err != nil {
+		return nil
+	}
+	own := readPlugin(p)
+	if own == nil {
+		return nil
+	}
+	libs = []*inspect.Library{own}
+	for i := range o.Plugins {
+		other := &o.Plugins[i]
+		if p.Group == "" || other.Group != p.Group || other.Name == name {
+			continue
+		}
+		if lib := readPlugin(other); lib != nil {
+			libs = append(libs, lib)
+		}
+	}
+	return libs
+}
+
+// asksOfAll are the names of all that plug-ins import or want.
+func asksOfAll(libs []*inspect.Library) (names []string) {
+	for _, lib := range libs {
+		for _, name := range namesOf(slices.Concat(lib.Imports, lib.Wants)) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// fault is why a plug-in failed. Its JSON is documented in the help of the verbs that have it, and grows only.
+type fault struct {
+	Step     string `json:"step,omitempty"`
+	Kind     string `json:"kind,omitempty"`
+	Found    string `json:"found,omitempty"`
+	Expected string `json:"expected,omitempty"`
+	Remedy   string `json:"remedy,omitempty"`
+	Text     string `json:"text"`
+}
+
+// faultHelp documents it.
+const faultHelp = "step, kind, found, expected, remedy, text"
+
+// faultOf takes a plug-in's error apart; nil of none. What its cause says stands for what it does not say itself.
+func faultOf(err error) *fault {
+	var own *plugins.Error
+	var open *loader.OpenError
+	var install *registry.Error
+	if !errors.As(err, &own) {
+		return nil
+	}
+	e := *own
+	e.Err = inWords(e.Err)
+	f := &fault{string(e.Step), "", e.Found, e.Expected, e.Remedy, e.Error()}
+	if e.Kind != nil {
+		f.Kind = e.Kind.Error()
+	}
+	switch {
+	case f.Found != "" || e.Err == nil:
+	case errors.As(e.Err, &install):
+		f.Found, f.Expected, f.Remedy = cmp.Or(install.Found, e.Err.Error()), install.Expected, cmp.Or(f.Remedy, install.Remedy)
+		if install.Kind != nil {
+			f.Kind = install.Kind.Error()
+		}
+	case errors.As(e.Err, &open) && open.Found != "":
+		f.Found, f.Expected, f.Remedy = open.Found, open.Expected, open.Remedy
+		if open.Kind != nil {
+			f.Kind = open.Kind.Error()
+		}
+	default:
+		f.Found = e.Err.Error()
+	}
+	return f
+}
+
+// write writes the fault for people, below what is before it.
+func (f *fault) write(w io.Writer, indent string) {
+	for _, part := range []struct{ title, text string }{{"found", f.Found}, {"expected", f.Expected}, {"remedy", f.Remedy}} {
+		if part.text == "" {
+			continue
+		}
+		fmt.Fprintf(w, "%s%-10s", indent, part.title)
+		for i, line := range strings.Split(strings.TrimRight(escape.Lines(part.text), "\n"), "\n") {
+			if i > 0 {
+				fmt.Fprint(w, indent, strings.Repeat(" ", 10))
+			}
+			fmt.Fprintln(w, line)
+		}
+	}
+}
+
+// title is the fault's first line, behind who has it.
+func (f *fault) title() string {
+	return strings.TrimPrefix(f.Step+": "+f.Kind, ": ")
+}
+
+// runs says where a plug-in runs.
+func runs(p *plugins.Plugin) string {
+	switch {
+	case p.Group != "":
+		return "group"
+	case p.Isolated:
+		return "isolated"
+	}
+	return "in-process"
+}
+
+// enforced reports whether the system holds a plug-in to what it was permitted.
+func enforced(entry *config.Plugin) bool {
+	return entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
+}

@@ -1,0 +1,651 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// shop is the folder of an application: a config.yaml, and a folder plugins beside it.
+type shop struct {
+	t      *testing.T
+	folder string
+}
+
+// newShop makes one with this config.yaml, and fixtures by their names.
+func newShop(t *testing.T, text string, fixtures ...string) *shop {
+	t.Helper()
+	folder, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	s := &shop{t, folder}
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "plugins"), 0o700))
+	s.configure(text)
+	for _, name := range fixtures {
+		s.add(name, name)
+	}
+	return s
+}
+
+func (s *shop) configure(text string) {
+	s.t.Helper()
+	require.NoError(s.t, os.WriteFile(s.path("config.yaml"), []byte(text), 0o600))
+}
+
+// add puts a library into the folder plugins, with bytes of the fixture changed.
+func (s *shop) add(file, fixtureName string, pairs ...string) {
+	s.t.Helper()
+	fixture.Variant(s.t, fixtureName, s.path("plugins", file+fixture.Ext()), pairs...)
+}
+
+func (s *shop) path(parts ...string) string {
+	return filepath.Join(append([]string{s.folder}, parts...)...)
+}
+
+// run runs a verb on the config.yaml. What it writes is as on every machine.
+func (s *shop) run(line string, args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	stdout, stderr, code = ferrule(s.t, "", append(append(strings.Fields(line), "--config", s.path("config.yaml")), args...)...)
+	same := strings.NewReplacer(s.folder+string(filepath.Separator), "", "plugins"+string(filepath.Separator), "plugins/", fixture.Ext(), ".so", runtime.GOOS+"/"+runtime.GOARCH, "OS/ARCH")
+	return same.Replace(stdout), same.Replace(stderr), code
+}
+
+// prints holds a verb to what it prints, and to its exit code.
+func (s *shop) prints(want string, code int, line string) {
+	s.t.Helper()
+	stdout, stderr, got := s.run(line)
+	assert.Equal(s.t, want, stdout, line)
+	assert.Empty(s.t, stderr, line)
+	assert.Equal(s.t, code, got, line)
+}
+
+const shopConfig = `# of a shop
+folders: [plugins]
+plugins:
+  - name: asks # for much
+    version: ^1
+    grant: [loyalty_*, geo_lookup]
+    permit: {connect: [443, 8080], listen: [0]}
+    limit: 50ms
+    required: true
+  - {name: serves, isolate: {group: shared}}
+  - {name: plugin_bbbb, enabled: false}
+`
+
+// demoShop is one in which all is as it may be; nothing of asks can run.
+func demoShop(t *testing.T) *shop {
+	s := newShop(t, shopConfig, "asks", "serves")
+	s.add("b", "system", "aaaa", "bbbb")
+	s.add("c", "system", "aaaa", "cccc", "1.0.0", "1.0.7")
+	return s
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.prints(`NAME         VERSION  STATE       RUNS          SOURCE
+asks         1.0.0    ready       in-process    plugins/asks.so
+plugin_bbbb  1.0.0    disabled    in-process    plugins/b.so
+plugin_cccc  1.0.7    discovered  in-process    plugins/c.so
+serves       1.2.0    ready       group shared  plugins/serves.so
+`, 0, "list")
+
+	s.configure(strings.NewReplacer("^1", "^3", "enabled: false", "isolate: true").Replace(shopConfig) + "  - gone\n")
+	s.prints(`NAME         VERSION  STATE       RUNS          SOURCE
+asks         1.0.0    failed      in-process    plugins/asks.so
+gone         -        failed      in-process    -
+plugin_bbbb  1.0.0    ready       isolated      plugins/b.so
+plugin_cccc  1.0.7    discovered  in-process    plugins/c.so
+serves       1.2.0    ready       group shared  plugins/serves.so
+
+asks: resolve: a version that does not fit
+  found     1.0.0
+  expected  "^3", as config.yaml says
+  remedy    Install a version in that range, or change it in config.yaml: plugins: version
+
+gone: discover: no such plug-in
+  found     no plug-in of this name (in plugins; 4 others)
+  expected  a library whose manifest has this name
+  remedy    There are asks, plugin_bbbb, plugin_cccc, serves
+`, 0, "list")
+}
+
+func TestListHooks(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.prints("told\n  1  asks    priority 5\n  2  serves  by name\n  resolve: a circle of before and after\n    found     serves before asks before serves\n"+
+		"    expected  an order without a circle\n    remedy    `before asks` of serves was left out; change one of the plug-ins, or name them in config.yaml: hooks.told, "+
+		"in the order that you want\n", 0, "list --hooks")
+	s.configure(shopConfig + "hooks: {told: [serves, '*']}\n")
+	s.prints("told\n  1  serves  the user's list (config.yaml: hooks.told); overrides `before serves` of asks\n  2  asks    priority 5\n", 0, "list --hooks")
+}
+
+func TestListJSON(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.configure(strings.Replace(shopConfig, ", geo_lookup", "", 1))
+	stdout, _, code := s.run("list --json")
+	require.Zero(t, code)
+	var got listing
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&got))
+	assert.Equal(t, listed{Name: "serves", Version: "1.2.0", State: "ready", Enabled: true, Runs: "group", Group: "shared", Source: "plugins/serves.so"}, got.Plugins[3])
+	require.NotNil(t, got.Plugins[0].Error)
+	assert.Equal(t, "grant", got.Plugins[0].Error.Step)
+	assert.Equal(t, "imports that it was not granted: geo_lookup", got.Plugins[0].Error.Found)
+	assert.True(t, got.Plugins[0].Required)
+
+	s.configure(shopConfig)
+	stdout, _, _ = s.run("list --hooks --json")
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Len(t, got.Hooks, 1)
+	assert.Equal(t, []hookPlace{{"asks", "priority 5"}, {"serves", "by name"}}, got.Hooks[0].Places)
+	require.Len(t, got.Hooks[0].Contradictions, 1)
+	assert.Equal(t, "serves before asks before serves", got.Hooks[0].Contradictions[0].Found)
+}
+
+func TestListOfNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	s.prints("config.yaml names no plug-in, and there is none in its folders.\n", 0, "list")
+	s.prints("No plug-in of config.yaml that can be there attaches to a point.\n", 0, "list --hooks")
+	s.prints("All is well with config.yaml: 0 plug-ins.\n", 0, "doctor")
+}
+
+func TestInfo(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.prints(`asks 1.0.0  plugins/asks.so
+  Asks for everything.
+  state     ready
+  runs      in-process
+  required  yes: the application does not start without it
+  versions  ^1
+  limit     50ms
+  threads   concurrent
+  platform  OS/ARCH
+  requires  serves
+  functions
+    rate  text/plain -> application/json
+      Says the rate.
+  points
+    told
+      before serves
+      priority 5
+  asks for
+    geo_lookup  a service of serves, granted
+    loyalty_points  of the application, granted by loyalty_*
+      Reads a customer's points.
+      why: To know who gets a discount.
+    cart_total  of the application, not granted, and not needed
+      The sum of a cart.
+  permits, declared only: it runs in the application's process, where nothing holds it to them
+    connect 443   permitted
+    connect 8080  permitted
+    listen 0      permitted, not asked for
+    memory 1MiB   asked for, and there is no limit
+`, 0, "info asks")
+	s.prints(`serves 1.2.0  plugins/serves.so
+  state     ready
+  runs      group shared
+  threads   serial
+  platform  OS/ARCH
+  provides  geo_lookup
+  functions
+    geo_lookup
+  points
+    told
+      before asks
+`, 0, "info serves")
+
+	stdout, _, code := s.run("info --json asks")
+	require.Zero(t, code)
+	var got info
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&got))
+	assert.Equal(t, []ask{
+		{Name: "geo_lookup", Needed: true, From: "serves", Granted: true, By: "geo_lookup"},
+		{Name: "loyalty_points", Doc: "Reads a customer's points.", Why: "To know who gets a discount.", Needed: true, Granted: true, By: "loyalty_*"},
+		{Name: "cart_total", Doc: "The sum of a cart."},
+	}, got.Asks)
+	assert.Contains(t, got.Permits, permit{What: "listen", Item: "0", Permitted: true})
+	assert.True(t, got.Declared)
+}
+
+// TestInfoOfFailed: what is not granted and not permitted is said beside what is.
+func TestInfoOfFailed(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: [geo_lookup], permit: {connect: [443], memory: 1KiB}, isolate: true}]\n")
+	s.prints(`asks 1.0.0  plugins/asks.so
+  Asks for everything.
+  state     failed
+  runs      isolated
+  threads   concurrent
+  platform  OS/ARCH
+  grant: needs what it was not granted
+    found     a manifest that asks for connect 8080, memory 1048576 (of 1024), which it was not permitted
+    expected  a grant of each
+    remedy    Write permit: {connect: [443, 8080], memory: 1048576} in its entry, line 2 of config.yaml
+  functions
+    rate  text/plain -> application/json
+      Says the rate.
+  points
+    told
+      before serves
+      priority 5
+  asks for
+    geo_lookup  of the application, granted
+    loyalty_points  of the application, not granted
+      Reads a customer's points.
+      why: To know who gets a discount.
+    cart_total  of the application, not granted, and not needed
+      The sum of a cart.
+  permits
+    connect 443   permitted
+    connect 8080  asked for, not permitted
+    memory 1MiB   asked for, not permitted
+`, 0, "info asks")
+	s.configure("plugins: [gone]\n")
+	s.prints(`gone  no file
+  state  failed
+  runs   in-process
+  discover: no such plug-in
+    found     no plug-in of this name (no folder is named; 0 others)
+    expected  a library whose manifest has this name
+    remedy    There is none at all
+`, 0, "info gone")
+}
+
+// file holds the config.yaml to a text.
+func (s *shop) file(want string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.path("config.yaml"))
+	require.NoError(s.t, err)
+	assert.Equal(s.t, want, string(text))
+}
+
+// TestEdit: each verb changes what it is asked for and nothing else, says so, and changes nothing the second time.
+func TestEdit(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	text := shopConfig
+	for _, c := range []struct{ line, says, again, from, to string }{
+		{"disable asks", "asks: disabled in config.yaml\n", "asks: disabled already\n", "  - name: asks # for much\n", "  - name: asks # for much\n    enabled: false\n"},
+		{"enable asks", "asks: enabled in config.yaml\n", "asks: enabled already\n", "    enabled: false\n", ""},
+		{"enable plugin_bbbb plugin_cccc", "plugin_bbbb: enabled in config.yaml\nplugin_cccc: added to config.yaml, with no grants\n",
+			"plugin_bbbb: enabled already\nplugin_cccc: enabled already\n", ", enabled: false}\n", "}\n  - plugin_cccc\n"},
+		{"grant asks cart_total", "asks: cart_total granted in config.yaml\n", "asks: cart_total granted already\n", "geo_lookup]", "geo_lookup, cart_total]"},
+		{"grant asks loyalty_points geo_*", "asks: loyalty_points granted already, by loyalty_*\nasks: geo_* granted in config.yaml\n",
+			"asks: loyalty_points granted already, by loyalty_*\nasks: geo_* granted already\n", "cart_total]", "cart_total, geo_*]"},
+		{"deny asks geo_* loyalty_*", "asks: geo_* taken away in config.yaml\nasks: loyalty_* taken away in config.yaml\n",
+			"asks: geo_* not granted already\nasks: loyalty_* not granted already\n", "[loyalty_*, geo_lookup, cart_total, geo_*]", "[geo_lookup, cart_total]"},
+		{"deny asks cart_total cart_total", "asks: cart_total taken away in config.yaml\nasks: cart_total not granted already\n",
+			"asks: cart_total not granted already\nasks: cart_total not granted already\n", ", cart_total]", "]"},
+	} {
+		require.Equal(t, 1, strings.Count(text, c.from), c.line)
+		text = strings.Replace(text, c.from, c.to, 1)
+		stdout, stderr, code := s.run(c.line)
+		assert.Equal(t, c.says, stdout, c.line)
+		assert.Equal(t, strings.Contains(c.line, "loyalty_*"), strings.Contains(stderr, "warning: asks imports loyalty_points, and"), stderr)
+		assert.Zero(t, code, c.line)
+		s.file(text)
+		s.prints(c.again, 0, c.line)
+		s.file(text)
+	}
+	s.configure(shopConfig)
+	stdout, _, code := s.run("grant --json asks cart_total geo_lookup")
+	require.Zero(t, code)
+	var got edited
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	assert.Equal(t, edited{Config: "config.yaml", Changes: []edit{{"asks", "cart_total", true, "asks: cart_total granted in config.yaml"}, {"asks", "geo_lookup", false, "asks: geo_lookup granted already"}}}, got)
+	s.configure("folders: [plugins]\nplugins: [asks]\n")
+	s.prints("serves: not used already: config.yaml does not name it\n", 0, "disable serves")
+	s.file("folders: [plugins]\nplugins: [asks]\n")
+}
+
+// TestEditWarns: an edit with which a running application would not go on is done, and said.
+func TestEditWarns(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", "asks", "serves")
+	const listed = "folders: [plugins]\nplugins: [{name: asks, grant: [loyalty_points, geo_lookup, cart_total], permit: {connect: [443, 8080]}%s}, %s]\n"
+	const refused = ". An application that watches config.yaml refuses it as a whole then, and goes on with all as it was. To take asks away now: ferrule disable asks\n"
+	for _, c := range []struct{ line, asks, serves, stderr string }{
+		{"deny asks loyalty_points", "", "serves", "ferrule: warning: asks imports loyalty_points, and cannot be without it, unless the application offers it to all" + refused},
+		{"deny asks cart_total", "", "serves", ""}, // it only wants that
+		{"deny asks loyalty_points", ", enabled: false", "serves", ""},
+		{"deny asks geo_lookup", "", "serves", "ferrule: warning: asks: grant: found imports that it was not granted: geo_lookup, expected a grant of each. " +
+			"Write grant: [loyalty_points, cart_total, geo_lookup] in its entry, line 2 of config.yaml (ferrule grant)" + refused},
+		{"disable asks", "", "serves", ""},
+		{"enable asks", ", enabled: false, version: ^7", "serves", "ferrule: warning: asks: resolve: found 1.0.0, expected \"^7\", as config.yaml says. " +
+			"Install a version in that range, or change it in config.yaml: plugins: version" + refused},
+		{"disable serves", ", version: ^7", "serves", ""}, // it had failed before
+	} {
+		s.configure(fmt.Sprintf(listed, c.asks, c.serves))
+		_, stderr, code := s.run(c.line)
+		assert.Zero(t, code, c.line)
+		assert.Equal(t, c.stderr, stderr, c.line)
+	}
+	s.configure(fmt.Sprintf(listed, "", "serves"))
+	stdout, stderr, _ := s.run("deny asks loyalty_points --json")
+	var got edited
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Len(t, got.Warnings, 1)
+	assert.Equal(t, "ferrule: warning: "+got.Warnings[0]+"\n", stderr)
+}
+
+// TestGroup: what one of a group asks for the others have to have, too, so it can be granted to each, and is no doubt of any.
+func TestGroup(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, `folders: [plugins]
+plugins:
+  - {name: asks, grant: [loyalty_points, geo_lookup], permit: {connect: [443, 8080]}, isolate: {group: shared}}
+  - {name: serves, permit: {connect: [443, 8080]}, isolate: {group: shared}}
+`, "asks", "serves")
+	s.prints("serves: loyalty_points granted in config.yaml\nserves: geo_lookup granted in config.yaml\n", 0, "grant serves loyalty_points geo_lookup")
+	stdout, _, _ := s.run("doctor")
+	assert.NotContains(t, stdout, "does not ask for")
+}
+
+// TestEditRefused: what cannot be done is said with what was meant, and nothing of the command line is done.
+func TestEditRefused(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.configure(shopConfig + "  - gone\n")
+	require.NoError(t, os.WriteFile(s.path("plugins", "notes"+fixture.Ext()), []byte("text\n"), 0o600))
+	for _, c := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"enable plugin_bbbb ask", exitUsage, `found no plug-in ask, expected one that is in config.yaml or in its folders. Did you mean "asks"?`},
+		{"disable asks nobody", exitUsage, "found no plug-in nobody, expected one that is in config.yaml or in its folders. See ferrule list.\n"},
+		{"enable notes", exitUsage, "found plugins/notes.so, which is no plug-in, expected"},
+		{"info ask", exitUsage, `Did you mean "asks"?`},
+		{"grant asks cart_total loyalty_pointz", exitUsage, "found loyalty_pointz, which asks does not import, expected one that it asks for. Did you mean \"loyalty_points\"?"},
+		{"grant asks cart_total zzz*", exitUsage, "found zzz*, which asks does not import, expected one that it asks for. It asks for geo_lookup, loyalty_points, cart_total.\n"},
+		{"grant serves geo_lookup", exitUsage, "found geo_lookup, which serves does not import, expected one that it asks for. It asks for nothing.\n"},
+		{"grant plugin_cccc told", exitUsage, "found plugin_cccc, which config.yaml does not name, expected one that is in its list. Write it there first: ferrule enable plugin_cccc where it is in a folder, ferrule install plugin_cccc --grant OFFER where it is not.\n"},
+		{"grant gone told", exitUsage, "found no file of gone that says what it imports, expected one that can be read. See ferrule doctor.\n"},
+		{"deny asks geo_lookup nothing", exitUsage, "found nothing, which asks was not granted and does not import, expected a grant of it. See ferrule info asks.\n"},
+		{"deny asks geo_lookup loyalty_points", exitFailed, `found "loyalty_points" granted to asks by "loyalty_*", expected a grant of its own. Deny loyalty_*`},
+		{"grant asks", exitUsage, "found no OFFER on the command line, expected ferrule grant NAME OFFER...\n"},
+	} {
+		stdout, stderr, code := s.run(c.line)
+		assert.Equal(t, c.code, code, c.line)
+		assert.Empty(t, stdout, c.line)
+		assert.Contains(t, stderr, c.want, c.line)
+		s.file(shopConfig + "  - gone\n")
+	}
+}
+
+// TestFaultyConfig: every verb says the first fault, and doctor all of them.
+func TestFaultyConfig(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "plugins:\n  - {nme: x}\n  - {name: a, limit: 5}\n")
+	for _, line := range []string{"list", "list --hooks", "info a", "enable a", "disable a", "grant a b", "deny a b"} {
+		stdout, stderr, code := s.run(line)
+		assert.Equal(t, exitOpen, code, line)
+		assert.Empty(t, stdout, line)
+		assert.Equal(t, "ferrule: config.yaml:2:5: plugins[0]: found no name, expected a plug-in's name, or a mapping with name and others. Add name:. There is more: "+
+			"2 other faults (ferrule doctor)\n", stderr, line)
+	}
+	s.prints(`wrong: config.yaml:2:5: plugins[0]: the file is no config.yaml
+  found     no name
+  expected  a plug-in's name, or a mapping with name and others
+  remedy    Add name:
+
+wrong: config.yaml:2:6: plugins[0].nme: the file is no config.yaml
+  found     the unknown key "nme"
+  expected  name, version, grant, permit, limit, isolate, data, required, enabled, keys or config
+  remedy    Did you mean name?
+
+wrong: config.yaml:3:22: plugins[1].limit: the file is no config.yaml
+  found     the number 5
+  expected  more than 0 with a unit, such as 50ms, 2s or 1m30s
+  remedy    Say the unit: 5ms, or 5s
+
+3 wrong, 0 doubtful.
+`, exitFailed, "doctor")
+	require.NoError(t, os.Remove(s.path("config.yaml")))
+	for _, line := range []string{"list", "info a", "enable a", "grant a b", "doctor"} {
+		_, stderr, code := s.run(line)
+		assert.Equal(t, exitUsage, code, line)
+		assert.Contains(t, stderr, "ferrule: found no file config.yaml, expected the application's config.yaml. Name it by --config, or make one", line)
+	}
+}
+
+// TestDoctor: each thing that is wrong or doubtful is found, and all of them at once.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: ['*'], isolate: true, permit: {connect: [443, 8080]}}, serves]\nhooks: {told: [serves, asks]}\n")
+	s.prints("All is well with config.yaml: 4 plug-ins.\n", 0, "doctor")
+
+	s.configure(`folders: [plugins, more, elsewhere]
+logging: {plugins: {askz: DEBUG}}
+hooks: {tld: [asks], told: [nobody]}
+plugins:
+  - {name: asks, grant: [geo_lookup, loyalty_pointz], permit: {connect: [443, 8080], listen: [0]}}
+  - {name: serves, config: {token: '${env:FERRULE_TEST_NOT_THERE}'}}
+  - {name: plugin_bbbb, version: ^2}
+  - gone
+`)
+	require.NoError(t, os.Mkdir(s.path("more"), 0o700))
+	fixture.Variant(t, "serves", s.path("more", "serves"+fixture.Ext()), "1.2.0", "1.1.0")
+	require.NoError(t, os.WriteFile(s.path("plugins", "notes"+fixture.Ext()), []byte("text\n"), 0o600))
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, strings.ReplaceAll(`doubtful: config.yaml:5:5: asks
+  found     a grant of loyalty_pointz, which it does not ask for
+  expected  grants of what it asks for
+  remedy    Did you mean "loyalty_points"?
+
+doubtful: config.yaml:5:5: asks
+  found     an import of loyalty_points, which no plug-in provides and which is not granted
+  expected  a grant, unless the application offers it to all
+  remedy    Grant it: ferrule grant asks loyalty_points
+
+doubtful: config.yaml:5:5: asks
+  found     permits that are declared only: connect 443, connect 8080, listen 0
+  expected  a worker process with a sandbox, which holds it to them
+  remedy    Write isolate: true in its entry
+
+doubtful: config.yaml:5:5: asks
+  found     permits that it does not ask for: listen 0
+  expected  those that its manifest, or one of its group, asks for
+  remedy    Take them out of its entry, unless you know what they are for
+
+wrong: config.yaml:8:5: gone: discover: no such plug-in
+  found     no plug-in of this name (in plugins, more, elsewhere; 4 others)
+  expected  a library whose manifest has this name
+  remedy    There are asks, plugin_bbbb, plugin_cccc, serves
+
+wrong: config.yaml:7:5: plugin_bbbb: resolve: a version that does not fit
+  found     1.0.0
+  expected  "^2", as config.yaml says
+  remedy    Install a version in that range, or change it in config.yaml: plugins: version
+
+doubtful: config.yaml:6:5: serves: settings: settings that do not fit
+  found     config.yaml:6:36: plugins[1].config.token: found ${env:FERRULE_TEST_NOT_THERE}, and no such variable in the environment, expected a variable that is set. Set FERRULE_TEST_NOT_THERE where the application is started.
+
+doubtful: plugins/notes.so: discover: not a shared library
+  found     a text file
+  expected  ELF (.so), Mach-O (.dylib) or PE (.dll)
+  remedy    Link the plug-in as a shared library (cc -shared, crate-type cdylib)
+
+doubtful: elsewhere
+  found     no folder elsewhere
+  expected  the folders of config.yaml
+  remedy    Make it, or take it out of folders
+
+doubtful: serves
+  found     2 files of serves, of which the first counts: plugins/serves.so, more/serves.so
+  expected  one
+  remedy    Take the others away
+
+doubtful: told: resolve: config.yaml: hooks names a plug-in that has no hook here
+  found     nobody
+  expected  the name of a plug-in with a hook at this point
+  remedy    Take it out of config.yaml: hooks.told, or enable the plug-in
+
+doubtful: told: resolve: a circle of before and after
+  found     serves before asks before serves
+  expected  an order without a circle
+  remedy    'before asks' of serves was left out; change one of the plug-ins, or name them in config.yaml: hooks.told, in the order that you want
+
+doubtful: tld
+  found     an order of hooks for tld, which no plug-in attaches to
+  expected  a point that one attaches to
+  remedy    Did you mean "told"?
+
+doubtful: askz
+  found     a log level for askz, which is not there
+  expected  one for a plug-in
+  remedy    Did you mean "asks"?
+
+2 wrong, 12 doubtful.
+`, "'before asks'", "`before asks`"), stdout)
+
+	stdout, _, code = s.run("doctor --json")
+	assert.Equal(t, exitFailed, code)
+	var got diagnosis
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&got))
+	assert.False(t, d.More(), "one object")
+	require.Len(t, got.Findings, 14)
+	assert.Equal(t, []any{"config.yaml", 6}, []any{got.Config, got.Plugins})
+	assert.Equal(t, finding{"wrong", "gone", 8, 5, fault{"discover", "no such plug-in", "no plug-in of this name (in plugins, more, elsewhere; 4 others)", "a library whose manifest has this name",
+		"There are asks, plugin_bbbb, plugin_cccc, serves", "gone: discover: found no plug-in of this name (in plugins, more, elsewhere; 4 others), expected a library whose manifest has this name. " +
+			"There are asks, plugin_bbbb, plugin_cccc, serves"}}, got.Findings[4])
+}
+
+// TestDoctorHooks: an order for a point whose plug-ins cannot be there is told from one for a point that nobody knows.
+func TestDoctorHooks(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [plugins]\nplugins: [{name: asks, version: ^7}, {name: serves, enabled: false}]\nhooks: {told: [serves, asks]}\n", "asks", "serves")
+	stdout, _, _ := s.run("doctor")
+	assert.Contains(t, stdout, `doubtful: told
+  found     an order of hooks for told, to which nobody attaches who can be there: asks (failed), serves (disabled)
+  expected  one that can be there
+  remedy    Mend or enable them: ferrule list
+`)
+	assert.NotContains(t, stdout, "which no plug-in attaches to")
+}
+
+// TestPermits: a permit is asked for when it covers something that the manifest asks for.
+func TestPermits(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("the paths are those of other systems")
+	}
+	s := newShop(t, `folders: [plugins]
+plugins: [{name: permits, permit: {read: [/etc, /usr], write: [/var/lib/shop], connect: [80]}, isolate: {sandbox: best-effort}}]
+`, "permits")
+	stdout, _, _ := s.run("doctor")
+	assert.Contains(t, stdout, "found     permits that it does not ask for: read /usr, connect 80\n")
+	stdout, _, _ = s.run("info permits")
+	assert.Contains(t, stdout, "\n  requires  geo ^1.2, rates\n  hosts     shop >=1.4\n")
+	assert.Contains(t, stdout, `  permits
+    read /etc/hostname        permitted
+    read /var/lib/shop/rates  permitted
+    read /etc                 permitted
+    read /usr                 permitted, not asked for
+    write /var/lib/shop       permitted
+    connect 80                permitted, not asked for
+    memory 64MiB              asked for, which is no number of bytes: its author has to correct it
+`)
+	stdout, _, _ = s.run("info --json permits")
+	var got info
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	assert.Equal(t, map[string]string{"geo": "^1.2"}, got.Ranges)
+	assert.Equal(t, map[string]string{"shop": ">=1.4"}, got.Hosts)
+	assert.Equal(t, []string{"geo", "rates"}, got.Requires)
+}
+
+// TestSizeText: a number of bytes is said in the largest unit of config.yaml that has it whole.
+func TestSizeText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"67108864": "64MiB", "1048577": "1048577", "1536": "1536", "1024": "1KiB", "1099511627776": "1TiB", "1125899906842624": "1024TiB", "0": "0", "much": "much"} {
+		assert.Equal(t, want, sizeText(text))
+	}
+}
+
+// TestDoctorFiles: files that cannot be loaded here, and several of one name in one folder.
+func TestDoctorFiles(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [plugins]\nplugins: [probe, plugin_dddd, {name: goplugin, isolate: false}]\n")
+	s.add("d1", "system", "aaaa", "dddd")
+	s.add("d2", "system", "aaaa", "dddd", "1.0.0", "1.0.1")
+	put := func(from, to string) {
+		data, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(s.path("plugins", to), data, 0o600))
+	}
+	arch, name, others := "arm64", "other.dll", "windows/amd64"
+	if runtime.GOARCH == "arm64" {
+		arch = "amd64"
+	}
+	from := "pe-amd64-mingw.dll"
+	if runtime.GOOS == "windows" {
+		from, name, others = "macho-arm64-clang.dylib", "other.dylib", "darwin/arm64"
+	}
+	put(committed("elf-"+arch+"-gcc.so"), "probe"+fixture.Ext())
+	put(committed(from), name)
+	put(fixture.Go(t), "go"+fixture.Ext())
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	for _, want := range []string{
+		"wrong: config.yaml:2:11: probe: built for another platform\n  found     a library for linux/" + arch + "\n  expected  OS/ARCH\n",
+		"wrong: config.yaml:2:18: plugin_dddd: resolve: found more than once\n",
+		"wrong: config.yaml:2:31: goplugin: a Go runtime inside\n  found     a library with the Go runtime go",
+		"doubtful: plugins/" + name + "\n  found     a library for " + others + ", which is not looked at here\n",
+	} {
+		assert.Contains(t, stdout, want)
+	}
+	assert.NotContains(t, stdout, "2 files of plugin_dddd", "it is said already")
+	s.configure("folders: [plugins]\nplugins: [{name: goplugin, isolate: true}]\n")
+	stdout, _, _ = s.run("doctor")
+	assert.NotContains(t, stdout, "goplugin")
+	assert.Contains(t, stdout, "doubtful: plugins/probe.so\n  found     a library for linux/"+arch+"\n")
+	assert.Contains(t, stdout, "found     2 files of plugin_dddd, of which the first counts: plugins/d1.so, plugins/d2.so\n")
+}
+
+// TestCompletePlugins: names of plug-ins are completed, and what may be granted to one, or was.
+func TestCompletePlugins(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	for _, c := range []struct {
+		verb string
+		args []string
+		want string
+	}{
+		{"info", []string{""}, "asks\tAsks for everything.\nplugin_bbbb\nplugin_cccc\nserves\n"},
+		{"info", []string{"asks", ""}, ""},
+		{"enable", []string{""}, "plugin_bbbb\nplugin_cccc\n"},
+		{"enable", []string{"plugin_bbbb", ""}, "plugin_cccc\n"},
+		{"disable", []string{"a"}, "asks\tAsks for everything.\n"},
+		{"grant", []string{""}, "asks\tAsks for everything.\nplugin_bbbb\nserves\n"},
+		{"grant", []string{"asks", ""}, "cart_total\tThe sum of a cart.\n"},
+		{"grant", []string{"asks", "cart_total", ""}, ""},
+		{"deny", []string{"asks", ""}, "loyalty_*\ngeo_lookup\n"},
+		{"deny", []string{"asks", "g"}, "geo_lookup\n"},
+		{"deny", []string{"nobody", ""}, ""},
+		{"list", []string{""}, ""},
+	} {
+		stdout, _, code := ferrule(t, "", append([]string{"__complete", c.verb, "--config", s.path("config.yaml")}, c.args...)...)
+		assert.Zero(t, code)
+		assert.Equal(t, c.want+":4\n", stdout, "%v", c)
+	}
+}

@@ -1,0 +1,402 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+)
+
+func init() { verbs = append(verbs, enableVerb, disableVerb, grantVerb, denyVerb) }
+
+// edits are the edits that one command line makes of a config.yaml: all of them, or none.
+type edits struct {
+	*configured
+	over *plugins.Overview
+	file *config.File
+	made *edited
+}
+
+// edited is what an edit prints. Its JSON is documented in the command's help and grows only.
+type edited struct {
+	Config   string   `json:"config"`
+	Changes  []edit   `json:"changes"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// edit is what became of one thing that was asked for.
+type edit struct {
+	Plugin  string `json:"plugin"`
+	Offer   string `json:"offer,omitempty"`
+	Changed bool   `json:"changed"`
+	Text    string `json:"text"`
+}
+
+// editHelp is what holds for all edits.
+const editHelp = `
+The file is edited where it has to be: comments, order and the way things are written stay. All that the command line asks
+for is done, or nothing.
+
+An application that watches the file takes the change over while it runs, as a whole. Where a plug-in could not be as the
+file says then, such as one without a function that it imports or a plug-in that it requires, the application refuses the
+file and goes on with all as it was; this command writes the file, and warns of it.
+` + configCodes + `
+With --json there is one object:
+  config                    the path of the file
+  changes                   each with plugin, offer (of grant and deny), changed (false: it was so already) and text
+  warnings                  texts, as on the standard error; not there where there is none`
+
+func enableVerb(a *app) *cobra.Command {
+	c := &configured{app: a}
+	cmd := &cobra.Command{
+		Use:   "enable NAME...",
+		Short: "Have plug-ins used, in a config.yaml",
+		Long: `Enable plug-ins in a config.yaml. One that is in its folders, and that it does not name, is added. Nothing of a plug-in is
+run.
+` + editHelp,
+		Example: `  ferrule enable loyalty
+  ferrule enable --config /etc/shop/config.yaml loyalty audit`,
+		Args:              arguments("NAME..."),
+		ValidArgsFunction: c.complete(true, func(p plugins.Plugin) bool { return !p.Enabled }),
+		RunE:              c.edit(func(e *edits, args []string) error { return e.enable(args, true) }),
+	}
+	return c.add(cmd)
+}
+
+func disableVerb(a *app) *cobra.Command {
+	c := &configured{app: a}
+	cmd := &cobra.Command{
+		Use:   "disable NAME...",
+		Short: "Have plug-ins not used, in a config.yaml",
+		Long: `Disable plug-ins in a config.yaml. Their entries stay, with all that they are granted. Nothing of a plug-in is run.
+` + editHelp,
+		Example: `  ferrule disable loyalty
+  ferrule disable --config /etc/shop/config.yaml loyalty audit`,
+		Args:              arguments("NAME..."),
+		ValidArgsFunction: c.complete(true, func(p plugins.Plugin) bool { return p.Enabled }),
+		RunE:              c.edit(func(e *edits, args []string) error { return e.enable(args, false) }),
+	}
+	return c.add(cmd)
+}
+
+func grantVerb(a *app) *cobra.Command {
+	c := &configured{app: a}
+	cmd := &cobra.Command{
+		Use:   "grant NAME OFFER...",
+		Short: "Let a plug-in call functions of the application, in a config.yaml",
+		Long: `Grant a plug-in functions of the application, or services of other plug-ins, in a config.yaml: those that it imports or wants
+(ferrule info), or the beginning of some and a *. Files and ports are not granted here: they are written to permit in its entry. Of a plug-in that
+is still to be installed it is not known what it asks for, which is a warning. Nothing of a plug-in is run.
+` + editHelp,
+		Example: `  ferrule grant loyalty loyalty_points
+  ferrule grant loyalty 'cart_*' geo_lookup`,
+		Args:              arguments("NAME", "OFFER..."),
+		ValidArgsFunction: c.completeOffers(false),
+		RunE:              c.edit(func(e *edits, args []string) error { return e.grant(args[0], args[1:]) }),
+	}
+	return c.add(cmd)
+}
+
+func denyVerb(a *app) *cobra.Command {
+	c := &configured{app: a}
+	cmd := &cobra.Command{
+		Use:   "deny NAME OFFER...",
+		Short: "Take grants of a plug-in away, in a config.yaml",
+		Long: `Take away what a plug-in was granted in a config.yaml, as it is written there. One that is part of another, such as cart_total of
+cart_*, is refused. A plug-in that runs and cannot be without it keeps it: ferrule disable takes such a one away. Nothing of a
+plug-in is run.
+` + editHelp,
+		Example: `  ferrule deny loyalty loyalty_points
+  ferrule deny loyalty 'cart_*'`,
+		Args:              arguments("NAME", "OFFER..."),
+		ValidArgsFunction: c.completeOffers(true),
+		RunE:              c.edit(func(e *edits, args []string) error { return e.deny(args[0], args[1:]) }),
+	}
+	return c.add(cmd)
+}
+
+// edit returns what has do make edits, writes the file, and says what has changed.
+func (c *configured) edit(do func(e *edits, args []string) error) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		o, err := c.survey()
+		if err != nil {
+			return err
+		}
+		f, err := config.OpenFile(c.path)
+		if err != nil {
+			return c.wrong(err)
+		}
+		e := &edits{c, o, f, &edited{Config: o.Config.Path}}
+		text := f.Bytes()
+		if err := do(e, args); err != nil {
+			return err
+		}
+		if err := f.Save(); errors.Is(err, config.ErrChanged) {
+			return &exit{code: exitFailed, err: fmt.Errorf("%w. Nothing was written: do it again", err)}
+		} else if err != nil {
+			return failure(err)
+		}
+		if !bytes.Equal(text, f.Bytes()) {
+			e.warn()
+		}
+		if err := c.print(e.made, e.made.write); err != nil {
+			return err
+		}
+		for _, w := range e.made.Warnings {
+			fmt.Fprintf(c.err, "ferrule: warning: %s\n", escape.Line(w))
+		}
+		return nil
+	}
+}
+
+// warn notes which plug-ins cannot be as the file says now, and could before: on their account a running application refuses it.
+func (e *edits) warn() {
+	now, err := e.survey()
+	if err != nil {
+		return // it is written, and ferrule doctor has more to say
+	}
+	for i := range now.Plugins {
+		p := &now.Plugins[i]
+		why := ""
+		before, err := known(e.over, p.Name)
+		switch {
+		case p.State == plugins.StateFailed && err == nil && before.State != plugins.StateFailed:
+			why = strings.TrimSuffix(faultOf(p.Err).Text, ".")
+		case p.State == plugins.StateReady:
+			if lost := e.lost(now, p); lost != nil {
+				why = p.Name + " imports " + strings.Join(lost, ", ") + ", and cannot be without it, unless the application offers it to all"
+			}
+		}
+		if why != "" {
+			e.made.Warnings = append(e.made.Warnings, fmt.Sprintf("%s. An application that watches %s refuses it as a whole then, and goes on with all as it was. To take %s away now: ferrule disable %s",
+				why, e.made.Config, p.Name, shellWord(p.Name)))
+		}
+	}
+}
+
+// lost are the imports of a plug-in that it was granted before the edits and is not any more.
+func (e *edits) lost(now *plugins.Overview, p *plugins.Plugin) (names []string) {
+	lib := readPlugin(p)
+	if lib == nil {
+		return nil
+	}
+	for _, s := range lib.Imports {
+		_, had := e.over.Config.Plugin(p.Name).Granted(s.Name)
+		if _, has := now.Config.Plugin(p.Name).Granted(s.Name); had && !has {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// write writes what has changed for people.
+func (e *edited) write(w io.Writer) error {
+	for _, c := range e.Changes {
+		if _, err := fmt.Fprintln(w, escape.Line(c.Text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note notes what became of something, as a sentence behind the plug-in's name.
+func (e *edits) note(plugin, offer string, changed bool, format string, args ...any) {
+	e.made.Changes = append(e.made.Changes, edit{plugin, offer, changed, plugin + ": " + fmt.Sprintf(format, args...)})
+}
+
+// byHand is the error of an edit that the file is not written for.
+func byHand(err error) error {
+	var faulty *config.Error
+	if errors.As(err, &faulty) {
+		return &exit{code: exitFailed, err: &wrongConfig{faulty}}
+	}
+	return failure(err)
+}
+
+// enable has plug-ins used, or not.
+func (e *edits) enable(names []string, enabled bool) error {
+	for _, name := range names {
+		p, err := known(e.over, name)
+		if err != nil {
+			return err
+		}
+		entry, err := e.now(name)
+		if err != nil {
+			return err
+		}
+		switch word := map[bool]string{true: "enabled", false: "disabled"}[enabled]; {
+		case entry == nil && !enabled:
+			e.note(name, "", false, "not used already: %s does not name it", e.made.Config)
+		case entry == nil && p.Version == "":
+			return usage(fmt.Sprintf("%s, which is no plug-in", p.Source), "one in the folders of "+e.made.Config, "See ferrule doctor")
+		case entry == nil:
+			err = e.file.Add(name, "")
+			e.note(name, "", true, "added to %s, with no grants", e.made.Config)
+		case entry.Enabled == enabled:
+			e.note(name, "", false, "%s already", word)
+		default:
+			err = e.file.SetEnabled(name, enabled)
+			e.note(name, "", true, "%s in %s", word, e.made.Config)
+		}
+		if err != nil {
+			return byHand(err)
+		}
+	}
+	return nil
+}
+
+// now returns a plug-in's entry as it was edited, or nil.
+func (e *edits) now(name string) (*config.Plugin, error) {
+	conf, err := e.file.Config()
+	if err != nil {
+		return nil, failure(err)
+	}
+	return conf.Plugin(name), nil
+}
+
+// offers returns what a plug-in, which has an entry, may be granted: what it or one of its group asks for; nil where its file cannot be read.
+func (e *edits) offers(name string) (offers []string, err error) {
+	if _, err := known(e.over, name); err != nil {
+		return nil, err
+	}
+	if e.over.Config.Plugin(name) == nil {
+		return nil, usage(name+", which "+e.made.Config+" does not name", "one that is in its list", "Write it there first: ferrule enable "+shellWord(name)+" where it is in a folder, ferrule install "+shellWord(name)+" --grant OFFER where it is not")
+	}
+	group := groupOf(e.over, name)
+	if group == nil {
+		return nil, nil
+	}
+	return append([]string{}, asksOfAll(group)...), nil
+}
+
+// grant lets a plug-in have offers.
+func (e *edits) grant(name string, offers []string) error {
+	asked, err := e.offers(name)
+	if err != nil {
+		return err
+	}
+	unknown := asked == nil
+	if p, err := known(e.over, name); unknown && (err != nil || !absent(p)) {
+		return usage("no file of "+name+" that says what it imports", "one that can be read", "See ferrule doctor")
+	}
+	for _, offer := range offers {
+		entry, err := e.now(name)
+		if err != nil {
+			return err
+		}
+		beginning, many := strings.CutSuffix(offer, "*")
+		if !unknown && !slices.ContainsFunc(asked, func(name string) bool { return name == offer || many && strings.HasPrefix(name, beginning) }) {
+			return usage(offer+", which "+name+" does not import", "one that it asks for", imports(offer, asked))
+		}
+		if by, ok := entry.Granted(offer); ok {
+			already := "already"
+			if by != offer {
+				already = "already, by " + by
+			}
+			e.note(name, offer, false, "%s granted %s", offer, already)
+			continue
+		}
+		if err := e.file.Grant(name, offer); err != nil {
+			return byHand(err)
+		}
+		e.note(name, offer, true, "%s granted in %s", offer, e.made.Config)
+	}
+	if unknown {
+		e.made.Warnings = append(e.made.Warnings, name+" is not installed, so that nobody knows whether it asks for that: ferrule install")
+	}
+	return nil
+}
+
+// absent reports whether a plug-in has no file yet because it is still to be installed.
+func absent(p *plugins.Plugin) bool {
+	var failed *plugins.Error
+	return p.Source == "" && errors.As(p.Err, &failed) && (failed.Step == plugins.StepFetch || errors.Is(p.Err, registry.ErrNotFound))
+}
+
+// imports is the remedy for an offer that is none of these.
+func imports(offer string, asked []string) string {
+	if len(asked) == 0 {
+		return "It asks for nothing"
+	}
+	return cmp.Or(didYouMean(offer, asked), "It asks for "+strings.Join(asked, ", "))
+}
+
+// deny takes grants away.
+func (e *edits) deny(name string, offers []string) error {
+	asked, err := e.offers(name)
+	if err != nil {
+		return err
+	}
+	for _, offer := range offers {
+		entry, err := e.now(name)
+		if err != nil {
+			return err
+		}
+		_, granted := entry.Granted(offer)
+		switch {
+		case granted:
+			if err := e.file.Deny(name, offer); err != nil {
+				return byHand(err)
+			}
+			e.note(name, offer, true, "%s taken away in %s", offer, e.made.Config)
+		case slices.Contains(asked, offer) || strings.HasSuffix(offer, "*"):
+			e.note(name, offer, false, "%s not granted already", offer)
+		default:
+			return usage(offer+", which "+name+" was not granted and does not import", "a grant of it", cmp.Or(didYouMean(offer, slices.Concat(entry.Grant, asked)), "See ferrule info "+shellWord(name)))
+		}
+	}
+	return nil
+}
+
+// completeOffers completes a plug-in's name, and then what it may be granted, or was.
+func (c *configured) completeOffers(granted bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := c.complete(false, func(p plugins.Plugin) bool { return p.State != plugins.StateDiscovered })
+	return func(cmd *cobra.Command, args []string, prefix string) (words []string, d cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return names(cmd, args, prefix)
+		}
+		d = cobra.ShellCompDirectiveNoFileComp
+		o, err := c.survey()
+		if err != nil {
+			return nil, d
+		}
+		p, err := known(o, args[0])
+		entry := o.Config.Plugin(args[0])
+		if err != nil || entry == nil {
+			return nil, d
+		}
+		var asked []abi.Symbol
+		if lib := readPlugin(p); lib != nil {
+			asked = slices.Concat(lib.Imports, lib.Wants)
+		}
+		if granted {
+			docs := map[string]string{}
+			for _, s := range asked {
+				docs[s.Name] = s.Doc
+			}
+			for _, g := range entry.Grant {
+				if !slices.Contains(args[1:], g) {
+					words = append(words, completion(g, prefix, docs[g])...)
+				}
+			}
+			return words, d
+		}
+		for _, s := range asked {
+			if _, has := entry.Granted(s.Name); !has && !slices.Contains(args[1:], s.Name) {
+				words = append(words, completion(s.Name, prefix, s.Doc)...)
+			}
+		}
+		return words, d
+	}
+}
