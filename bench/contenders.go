@@ -83,7 +83,7 @@ var cases = []work{
 }
 
 func (w work) String() string {
-	size := map[int]string{0: "0 B", 64: "64 B", 4 << 10: "4 KiB", 1 << 20: "1 MiB"}[w.size]
+	size := map[int]string{0: "0 B", 64: "64 B", 4 << 10: "4 KiB", 1 << 20: "1 MiB", streamSize: "32 MiB"}[w.size]
 	switch {
 	case w.fn == opening:
 		return "open to first result"

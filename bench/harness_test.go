@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func built(t *testing.T) places {
 	t.Helper()
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
-	at, err := prepare(t.Context(), dir, all)
+	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders))
 	var missing errMissing
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -45,6 +46,23 @@ func TestEveryContender(t *testing.T) {
 			}
 			require.Len(t, cell.ns, p.rounds, "%s, %s", w, c.label)
 			require.Positive(t, slices.Min(cell.ns), "%s, %s", w, c.label)
+		}
+	}
+}
+
+// The same of streams.
+func TestEveryContenderOfStreams(t *testing.T) {
+	at := built(t)
+	p := plan{contenders: streamContenders, cases: streamCases, rounds: 1, target: time.Millisecond}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			none := w.fn == "pipe" && strings.HasPrefix(c.name, atOnce)
+			require.Equal(t, none, r.cells[i][k].why != "", "%s, %s: %s", w, c.label, r.cells[i][k].why)
+			if !none {
+				require.Positive(t, r.cells[i][k].ns[0], "%s, %s", w, c.label)
+			}
 		}
 	}
 }

@@ -19,19 +19,26 @@ func main() {
 	rounds := flag.Int("rounds", 0, "how many rounds (default 12, or 5 with -quick)")
 	only := flag.String("only", "",
 		"`regexp`: only contenders that match, or cases where none does; writes no files without -out")
-	out := flag.String("out", "", "`folder` for RESULTS.md and results.svg (default this module's)")
+	out := flag.String("out", "", "`folder` for RESULTS.md and results.svg, or STREAMS.md (default this module's)")
+	streams := flag.Bool("streams", false, "measure streams, and write STREAMS.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick, *rounds, *only, *out); err != nil {
+	if err := run(ctx, *quick, *streams, *rounds, *only, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, quick bool, rounds int, only, out string) error {
+func run(ctx context.Context, quick, streams bool, rounds int, only, out string) error {
 	p := plan{contenders: all, cases: cases, rounds: 12, target: 30 * time.Millisecond, opens: 3}
-	if quick {
+	switch {
+	case streams:
+		p.contenders, p.cases, p.target = streamContenders, streamCases, 250*time.Millisecond
+		if quick {
+			p.rounds = 5
+		}
+	case quick:
 		p.rounds, p.target, p.opens, p.cases = 5, 10*time.Millisecond, 1, nil
 		for _, w := range cases {
 			if w.quick {
@@ -62,12 +69,19 @@ func run(ctx context.Context, quick bool, rounds int, only, out string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Print(r.table())
+	if streams {
+		fmt.Print(r.streamTable())
+	} else {
+		fmt.Print(r.table())
+	}
 	if out == "" && (quick || only != "") {
 		return nil
 	}
 	if out == "" {
 		out = dir
+	}
+	if streams {
+		return os.WriteFile(filepath.Join(out, "STREAMS.md"), []byte(r.streamReport(m)), 0o644)
 	}
 	if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(r.report(m)), 0o644); err != nil {
 		return err

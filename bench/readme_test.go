@@ -58,6 +58,18 @@ func TestREADMESaysWhatWasMeasured(t *testing.T) {
 		near := func(said, is float64) bool { return math.Abs(said-is) <= 0.15*is }
 		require.True(t, near(least, slices.Min(figures)) && near(most, slices.Max(figures)), "README: %q; RESULTS.md: %.3g", found[0], figures)
 	}
+
+	streams, err := os.ReadFile("STREAMS.md")
+	require.NoError(t, err)
+	for sentence, row := range map[string]string{
+		`and back has (\S+) times the throughput of gRPC`:       "(?m)^\\| pipe, .* \\| Ferrule `Stream`, isolated \\| .* \\| ([0-9.]+) × \\| \\d+ \\|$",
+		`digest of a stream, isolated, (\S+) times that in the`: "(?m)^\\| sha256, .* \\| Ferrule `Stream`, isolated \\| .* \\| ([0-9.]+) × \\| [0-9.]+ × \\| \\d+ \\|$",
+	} {
+		said, measured := regexp.MustCompile(sentence).FindStringSubmatch(text), regexp.MustCompile(row).FindSubmatch(streams)
+		require.NotNil(t, said, sentence)
+		require.NotNil(t, measured, row)
+		require.InEpsilon(t, number(t, string(measured[1])), number(t, said[1]), 0.15, said[0])
+	}
 }
 
 func number(t *testing.T, text string) float64 {

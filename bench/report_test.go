@@ -86,6 +86,32 @@ func TestChart(t *testing.T) {
 	require.Empty(t, sample().chart(work{fn: "echo", size: 64}, sampleMachine), "a case that was not measured")
 }
 
+// What is faster has a ratio of more than 1, and a higher throughput.
+func TestStreamTable(t *testing.T) {
+	r := &results{
+		plan: plan{rounds: 3, cases: streamCases, contenders: []*contender{
+			{name: atOnce, label: "at once", build: workerCgo}, {name: inProcess, label: "stream", build: workerCgo},
+			{name: overGRPC, label: "gRPC", build: workerCgo}}},
+		cells: [][]cell{
+			{{ns: []float64{32 << 20}}, {ns: []float64{40 << 20}, allocs: 3}, {ns: []float64{320 << 20}}},
+			{{why: "it has none"}, {ns: []float64{16 << 20}}, {ns: []float64{320 << 20}}},
+		},
+	}
+	require.Equal(t, strings.Join([]string{
+		"| case | contender | MB/s | quartiles | to all bytes at once | to `Stream` in process | to gRPC | allocations |",
+		"|---|---|--:|--:|--:|--:|--:|--:|",
+		"| sha256, 32 MiB | at once | 1000 | 1000 to 1000 | 1.00 × | 1.25 × | 10.0 × | 0 |",
+		"| sha256, 32 MiB | stream | 800 | 800 to 800 | 0.800 × | 1.00 × | 8.00 × | 3 |",
+		"| sha256, 32 MiB | gRPC | 100 | 100 to 100 | 0.100 × | 0.125 × | 1.00 × | 0 |",
+		"| pipe, 32 MiB | at once | none: it has none | | | | | |",
+		"| pipe, 32 MiB | stream | 2000 | 2000 to 2000 |  | 1.00 × | 20.0 × | 0 |",
+		"| pipe, 32 MiB | gRPC | 100 | 100 to 100 |  | 0.0500 × | 1.00 × | 0 |",
+		"",
+	}, "\n"), r.streamTable())
+	require.Contains(t, r.streamReport(sampleMachine), "| CPU | a <CPU> |")
+	require.Contains(t, r.streamReport(sampleMachine), r.streamTable())
+}
+
 func TestDecades(t *testing.T) {
 	for _, c := range []struct {
 		in        []float64

@@ -40,6 +40,15 @@ c() { # SOURCE FLAG...
     place "$tmp"
 }
 
+over() { # LIBRARY HEADER PACKAGES SOURCE: in C, over a library of the system's
+    need "$CC" "apt-get install gcc"
+    flags=$(pkg-config --cflags --libs "$1" 2>/dev/null) || flags=-l${1#lib}
+    # shellcheck disable=SC2086
+    echo "#include <$2>" | $CC $flags -E -x c - >/dev/null 2>&1 || missing "$2" "apt-get install $3"
+    # shellcheck disable=SC2086
+    c "$4" $flags
+}
+
 cpp() { # SOURCE FLAG...
     need "$CXX" "apt-get install g++"
     # shellcheck disable=SC2086
@@ -54,8 +63,9 @@ rust() { # CRATE
     place "$tmp"
 }
 
-mkdir -p build/examples
-[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd thumbnail untrusted
+mkdir -p build/examples/merchants build/examples/market
+[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql watch \
+    merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
     case $name in
@@ -63,16 +73,18 @@ for name in "$@"; do
     untrusted) c examples/untrusted/c/sum.c ;;
     countvowels-cpp) cpp examples/countvowels/cpp/countvowels.cpp ;;
     countvowels-rust) rust countvowels ;;
-    newcomer | loyal) rust "$name" ;;
-    zstd)
-        need "$CC" "apt-get install gcc"
-        flags=$(pkg-config --cflags --libs libzstd 2>/dev/null) || flags=-lzstd
-        # shellcheck disable=SC2086
-        echo '#include <zstd.h>' | $CC $flags -E -x c - >/dev/null 2>&1 ||
-            missing "zstd.h" "apt-get install libzstd-dev zstd"
-        # shellcheck disable=SC2086
-        c examples/zstd/c/zstd.c $flags
-        ;;
+    newcomer | loyal | watch) rust "$name" ;;
+    merchants/welcome) rust welcome ;;
+    merchants/regulars) c examples/shop/c/regulars.c ;;
+    merchants/shipping) cpp examples/shop/cpp/shipping.cpp ;;
+    merchants/scrutiny) c examples/shop/c/scrutiny.c ;;
+    regulars-2) c examples/shop/c/regulars.c '-DVERSION="2.0.0"' -DPERCENT=15 ;;
+    regulars-3) c examples/shop/c/regulars.c '-DVERSION="3.0.0"' -DPERCENT=50 -DBROKEN ;;
+    market/sample-plugin) c examples/market/c/sample.c ;;
+    market/advance-plugin) c examples/market/c/advance.c ;;
+    zstd) over libzstd zstd.h "libzstd-dev zstd" examples/zstd/c/zstd.c ;;
+    sql) over sqlite3 sqlite3.h libsqlite3-dev examples/sql/c/sql.c ;;
+    digest) over libcrypto openssl/evp.h libssl-dev examples/digest/c/digest.c ;;
     thumbnail)
         need "$CARGO" "$rustup"
         minor=$(rustc --version | cut -d. -f2)

@@ -36,4 +36,29 @@ else
     build loyal
     run build/examples/checkout "$library" examples/checkout/carts/grace.json
 fi
+
+say "The core system: a shop with four merchants' plug-ins, which are found, ordered, granted what they may have, and replaced while it is open"
+CXX=${CXX:-c++} merchants="merchants/regulars merchants/scrutiny regulars-2 regulars-3"
+if command -v "${CXX%% *}" >/dev/null 2>&1; then merchants="merchants/shipping $merchants"; fi
+if command -v "${CARGO%% *}" >/dev/null 2>&1; then merchants="merchants/welcome $merchants"; fi
+# shellcheck disable=SC2086 # it is a list of words
+run sh examples/build.sh $merchants
+run "$GO" build -o build/examples/ ./examples/shop
+echo "\$ build/examples/shop examples/shop/config.yaml <examples/shop/day.txt"
+build/examples/shop examples/shop/config.yaml <examples/shop/day.txt 2>build/examples/shop.log
+echo "what happened to the plug-ins is in build/examples/shop.log"
+say "A registry: two plug-ins are signed and published on a release page, here on this machine"
+run sh examples/build.sh market/sample-plugin market/advance-plugin
+run "$GO" build -o build/examples/market/ ./cmd/ferrule ./examples/market ./examples/market/pages
+cd build/examples/market
+rm -rf acme.key* releases store ferrule.lock
+run ./ferrule keygen --no-password acme.key
+run ./ferrule push --to releases --key acme.key --tag v1.0.0 sample-plugin.*
+run ./ferrule push --to releases --key acme.key --tag v1.0.0 advance-plugin.*
+say "A shop whose config.yaml only names them: they are fetched, verified, locked, granted what all may have, and run"
+sed "s|KEY|$(tail -n 1 acme.key.pub)|" ../../../examples/market/config.yaml >config.yaml
+cat config.yaml
+run ./pages releases config.yaml ./market config.yaml
+say "The second time it needs nobody: lock and store have it all"
+run ./market config.yaml
 say "More: examples/README.md"

@@ -49,8 +49,13 @@ func TestREADMEs(t *testing.T) {
 		{"countvowels", []string{"countvowels-c", "countvowels-cpp", "countvowels-rust"}, nil},
 		{"checkout", []string{"newcomer", "loyal"}, nil},
 		{"zstd", []string{"zstd"}, map[string]string{"zstd": "apt-get install zstd"}},
+		{"digest", []string{"digest"}, nil},
 		{"thumbnail", []string{"thumbnail"}, nil},
 		{"untrusted", []string{"untrusted"}, nil},
+		{"sql", []string{"sql"}, nil},
+		{"watch", []string{"watch"}, nil},
+		{"shop", []string{"merchants/welcome", "merchants/regulars", "merchants/shipping", "merchants/scrutiny", "regulars-2", "regulars-3"}, nil},
+		{"market", []string{"market/sample-plugin", "market/advance-plugin"}, nil},
 	} {
 		t.Run(example.name, func(t *testing.T) {
 			for _, plugin := range example.plugins {
@@ -81,17 +86,20 @@ func TestREADMEs(t *testing.T) {
 
 // TestDemo runs what make demo runs.
 func TestDemo(t *testing.T) {
-	for _, plugin := range []string{"countvowels-c", "newcomer", "loyal"} {
+	for _, plugin := range []string{"countvowels-c", "newcomer", "loyal", "merchants/welcome", "merchants/shipping"} {
 		build(t, plugin)
 	}
+	const replaced = "$72.70 - 15 % + $4.90 shipping = $66.70\n"
 	out := console(t, "$ sh examples/demo.sh\n", "CARGO=cargo")
-	for _, want := range []string{" vowels in README.md\n", "to pay    $124.80\n", "to pay    $45.20\n"} {
+	for _, want := range []string{" vowels in README.md\n", "to pay    $124.80\n", "to pay    $45.20\n", "$156.00 - 20 % + $0.00 shipping = $124.80\n", "$72.70 - 10 % + $4.90 shipping = $70.33\n", replaced,
+		"regulars 2.0.0 started\n", "the discounts of this version are not decided yet", "advance-plugin 1.2.0 ready\n", "grace@example.com gets 10 % off $72.70\n"} {
 		assert.Contains(t, out, want)
 	}
 	assert.NotContains(t, out, "\x1b", "no colours where no terminal is")
 
 	out = console(t, "$ sh examples/demo.sh\n", "CARGO=no-such-cargo")
 	assert.Contains(t, out, " vowels in README.md\n")
+	assert.Equal(t, 2, strings.Count(out, replaced), "the shop is open without the plug-in in Rust")
 	assert.Contains(t, out, "no-such-cargo is missing: apt-get install cargo, or see https://rustup.rs")
 }
 
@@ -102,6 +110,7 @@ func TestBuildNamesWhatIsMissing(t *testing.T) {
 		"countvowels-cpp": "no-such-tool is missing: apt-get install g++",
 		"newcomer":        "no-such-tool is missing: apt-get install cargo, or see https://rustup.rs",
 		"zstd":            "no-such-tool is missing: apt-get install gcc",
+		"digest":          "no-such-tool is missing: apt-get install gcc",
 	} {
 		cmd := exec.Command(sh(t), "examples/build.sh", name)
 		cmd.Dir = fixture.Root()
@@ -114,15 +123,16 @@ func TestBuildNamesWhatIsMissing(t *testing.T) {
 
 // TestWarnings compiles the plug-ins in C and C++ with everything that compilers warn of as an error.
 func TestWarnings(t *testing.T) {
-	for _, source := range []string{"countvowels/c/countvowels.c", "zstd/c/zstd.c", "countvowels/cpp/countvowels.cpp"} {
+	for _, source := range []string{"countvowels/c/countvowels.c", "zstd/c/zstd.c", "digest/c/digest.c", "countvowels/cpp/countvowels.cpp", "shop/c/regulars.c", "shop/c/scrutiny.c", "market/c/sample.c", "market/c/advance.c",
+		"shop/cpp/shipping.cpp"} {
 		compilers, std := map[string]string{"gcc": "gcc", "clang": "clang"}, "-std=c11"
 		if strings.HasSuffix(source, ".cpp") {
 			compilers, std = map[string]string{"g++": "g++", "clang++": "clang"}, "-std=c++17"
 		}
 		for compiler, debian := range compilers {
 			t.Run(compiler+" "+source, func(t *testing.T) {
-				if source == "zstd/c/zstd.c" {
-					build(t, "zstd") // skips where its header is missing
+				if name, _, _ := strings.Cut(source, "/"); name == "zstd" || name == "digest" {
+					build(t, name) // skips where its header is missing
 				}
 				cmd := exec.Command(fixture.Tool(t, compiler, "apt-get install "+debian), std, "-O2", "-Wall", "-Wextra",
 					"-pedantic", "-Werror", "-Iinclude", "-Isdk-c/include", "-c", "-o", filepath.Join(t.TempDir(), "o"),
@@ -140,7 +150,7 @@ func TestHostsFailWell(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	for host, operands := range map[string][]string{
 		"countvowels": {missing, missing}, "checkout": {missing, missing},
-		"zstd": {missing, missing, missing}, "thumbnail": {missing, missing, missing},
+		"zstd": {missing, missing, missing}, "thumbnail": {missing, missing, missing}, "shop": {missing},
 	} {
 		t.Run(host, func(t *testing.T) {
 			stdout, stderr, code := run(t, host)
@@ -236,18 +246,24 @@ func open(t *testing.T, library string, opts ...loader.Option) *loader.Plugin {
 // run starts an example's host.
 func run(t *testing.T, host string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	program := hostPath(host)
-	if _, err := os.Stat(program); err != nil {
-		cmd := exec.Command(fixture.Tool(t, "go", "see https://go.dev/dl"), "build", "-o", program, "./examples/"+host)
-		cmd.Dir = fixture.Root()
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(program(t, host, "./examples/"+host), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	code = exitCode(cmd.Run())
 	return out.String(), errs.String(), code
+}
+
+// program builds a program once, and returns its path.
+func program(t *testing.T, name, folder string) string {
+	t.Helper()
+	program := hostPath(name)
+	if _, err := os.Stat(program); err != nil {
+		cmd := exec.Command(fixture.Tool(t, "go", "see https://go.dev/dl"), "build", "-o", program, folder)
+		cmd.Dir = fixture.Root()
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	return program
 }
 
 func hostPath(host string) string {

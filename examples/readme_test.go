@@ -53,6 +53,23 @@ func TestProjectREADMEOfIsolation(t *testing.T) {
 	assert.NotContains(t, string(source), "BestEffort")
 }
 
+// So is all of a real host that has to do with package plugins, which is to be short.
+func TestProjectREADMEOfTheSystem(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	require.NoError(t, err)
+	snippet := regexp.MustCompile("(?s)\n## From a plug-in to a system\n.*?```go\n(.*?)```\n").FindSubmatch(readme)
+	require.NotNil(t, snippet)
+	host, err := os.ReadFile("shop/main.go")
+	require.NoError(t, err)
+	code := string(snippet[1])
+	assert.Contains(t, string(host), code)
+	assert.True(t, strings.HasPrefix(code, "func open(") && strings.HasSuffix(code, "\n}\n"), "all of the function")
+	assert.LessOrEqual(t, strings.Count(code, "\n"), 25)
+	for line := range strings.Lines(strings.Replace(string(host), code, "", 1)) {
+		assert.NotRegexp(t, `plugins\.(New|Config|Offer|Notify|Collect|First|Pipe|Veto|Wrap)\b`, line, "outside of it")
+	}
+}
+
 // The version of Go that the project's README names is that of go.mod, wherever it names one.
 func TestProjectREADMENamesGo(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))

@@ -44,6 +44,11 @@ func openHashicorp(cmd *exec.Cmd, name string) (*peer, error) {
 	connect := sync.OnceValue(work.Connect)
 	return &peer{
 		fn: func(name string) (call, error) {
+			if streams, ok := work.(shared.Streams); ok && name == "pipe" {
+				return streams.Pipe, nil
+			} else if ok && name == "sha256" {
+				return func(_, in []byte) ([]byte, error) { return streams.Digest(in) }, nil
+			}
 			fn := map[string]func([]byte) ([]byte, error){
 				"echo": work.Echo, "count_vowels": work.CountVowels, "ask": work.Ask}[name]
 			if name == "ask" {

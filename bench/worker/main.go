@@ -13,6 +13,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -32,7 +33,7 @@ type call func(dst, in []byte) ([]byte, error)
 
 // peer is a contender that is open.
 type peer struct {
-	// fn makes the call of "echo", "count_vowels" or "ask" for one goroutine.
+	// fn makes the call of "echo", "count_vowels" or "ask", or on streams of "sha256" or "pipe", for one goroutine.
 	fn func(name string) (call, error)
 	// count reads the result of count_vowels; nil for eight bytes, little-endian.
 	count func(out []byte) (uint64, error)
@@ -199,6 +200,12 @@ func (w *worker) check(fn string, in []byte) error {
 }
 
 func (w *worker) verify(fn string, in, out []byte) error {
+	if fn == "sha256" {
+		if want := sha256.Sum256(in); !bytes.Equal(out, want[:]) {
+			return fmt.Errorf("sha256 of %d bytes returned %x, expected %x", len(in), out, want)
+		}
+		return nil
+	}
 	if fn != "count_vowels" {
 		if !bytes.Equal(in, out) {
 			return fmt.Errorf("%s of %d bytes returned %d bytes that differ from them", fn, len(in), len(out))

@@ -13,27 +13,18 @@ import (
 	_ "image/png"
 	"os"
 
+	"github.com/ferrule-dev/ferrule/examples/internal/command"
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
 func main() {
 	size := flag.Int("size", 128, "the longest side in pixels")
-	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: thumbnail [-size N] PLUGIN IN OUT")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if flag.NArg() != 3 {
-		flag.Usage()
-		os.Exit(2)
-	}
-	if err := run(flag.Arg(0), flag.Arg(1), flag.Arg(2), *size); err != nil {
-		fmt.Fprintln(os.Stderr, "thumbnail:", err)
-		os.Exit(1)
-	}
+	command.Main("thumbnail [-size N] PLUGIN IN OUT", 3, func(ctx context.Context, args []string) error {
+		return run(ctx, args[0], args[1], args[2], *size)
+	})
 }
 
-func run(plugin, from, to string, size int) error {
+func run(ctx context.Context, plugin, from, to string, size int) error {
 	p, err := loader.Open(plugin, loader.WithConfig(fmt.Appendf(nil, `{"size": %d}`, size)))
 	if err != nil {
 		return err
@@ -43,7 +34,7 @@ func run(plugin, from, to string, size int) error {
 	if err != nil {
 		return err
 	}
-	small, err := p.Call(context.Background(), "thumbnail", picture)
+	small, err := p.Call(ctx, "thumbnail", picture)
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}

@@ -10,30 +10,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 
+	"github.com/ferrule-dev/ferrule/examples/internal/command"
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
 func main() {
 	decompress := flag.Bool("d", false, "decompress")
 	level := flag.Int("level", 3, "compress that hard")
-	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: zstd [-d] [-level N] PLUGIN IN OUT")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if flag.NArg() != 3 {
-		flag.Usage()
-		os.Exit(2)
-	}
 	// An interrupt ends the context, of which the plug-in hears between two slices of its work.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, flag.Arg(0), flag.Arg(1), flag.Arg(2), *decompress, *level); err != nil {
-		fmt.Fprintln(os.Stderr, "zstd:", err)
-		os.Exit(1)
-	}
+	command.Main("zstd [-d] [-level N] PLUGIN IN OUT", 3, func(ctx context.Context, args []string) error {
+		return run(ctx, args[0], args[1], args[2], *decompress, *level)
+	})
 }
 
 func run(ctx context.Context, plugin, from, to string, decompress bool, level int) error {

@@ -23,6 +23,8 @@ const (
 	Work_CountVowels_FullMethodName = "/ferrule.bench.Work/CountVowels"
 	Work_Ask_FullMethodName         = "/ferrule.bench.Work/Ask"
 	Work_Connect_FullMethodName     = "/ferrule.bench.Work/Connect"
+	Work_Pipe_FullMethodName        = "/ferrule.bench.Work/Pipe"
+	Work_Digest_FullMethodName      = "/ferrule.bench.Work/Digest"
 )
 
 // WorkClient is the client API for Work service.
@@ -37,6 +39,10 @@ type WorkClient interface {
 	Ask(ctx context.Context, in *Bytes, opts ...grpc.CallOption) (*Bytes, error)
 	// Tells the plug-in where the host serves Host.
 	Connect(ctx context.Context, in *Broker, opts ...grpc.CallOption) (*Empty, error)
+	// Gives each piece back.
+	Pipe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Bytes, Bytes], error)
+	// The SHA-256 of all pieces.
+	Digest(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Bytes, Bytes], error)
 }
 
 type workClient struct {
@@ -87,6 +93,32 @@ func (c *workClient) Connect(ctx context.Context, in *Broker, opts ...grpc.CallO
 	return out, nil
 }
 
+func (c *workClient) Pipe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Bytes, Bytes], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Work_ServiceDesc.Streams[0], Work_Pipe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Bytes, Bytes]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Work_PipeClient = grpc.BidiStreamingClient[Bytes, Bytes]
+
+func (c *workClient) Digest(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Bytes, Bytes], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Work_ServiceDesc.Streams[1], Work_Digest_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Bytes, Bytes]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Work_DigestClient = grpc.ClientStreamingClient[Bytes, Bytes]
+
 // WorkServer is the server API for Work service.
 // All implementations must embed UnimplementedWorkServer
 // for forward compatibility.
@@ -99,6 +131,10 @@ type WorkServer interface {
 	Ask(context.Context, *Bytes) (*Bytes, error)
 	// Tells the plug-in where the host serves Host.
 	Connect(context.Context, *Broker) (*Empty, error)
+	// Gives each piece back.
+	Pipe(grpc.BidiStreamingServer[Bytes, Bytes]) error
+	// The SHA-256 of all pieces.
+	Digest(grpc.ClientStreamingServer[Bytes, Bytes]) error
 	mustEmbedUnimplementedWorkServer()
 }
 
@@ -120,6 +156,12 @@ func (UnimplementedWorkServer) Ask(context.Context, *Bytes) (*Bytes, error) {
 }
 func (UnimplementedWorkServer) Connect(context.Context, *Broker) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Connect not implemented")
+}
+func (UnimplementedWorkServer) Pipe(grpc.BidiStreamingServer[Bytes, Bytes]) error {
+	return status.Error(codes.Unimplemented, "method Pipe not implemented")
+}
+func (UnimplementedWorkServer) Digest(grpc.ClientStreamingServer[Bytes, Bytes]) error {
+	return status.Error(codes.Unimplemented, "method Digest not implemented")
 }
 func (UnimplementedWorkServer) mustEmbedUnimplementedWorkServer() {}
 func (UnimplementedWorkServer) testEmbeddedByValue()              {}
@@ -214,6 +256,20 @@ func _Work_Connect_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Work_Pipe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkServer).Pipe(&grpc.GenericServerStream[Bytes, Bytes]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Work_PipeServer = grpc.BidiStreamingServer[Bytes, Bytes]
+
+func _Work_Digest_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkServer).Digest(&grpc.GenericServerStream[Bytes, Bytes]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Work_DigestServer = grpc.ClientStreamingServer[Bytes, Bytes]
+
 // Work_ServiceDesc is the grpc.ServiceDesc for Work service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,7 +294,19 @@ var Work_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Work_Connect_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Pipe",
+			Handler:       _Work_Pipe_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Digest",
+			Handler:       _Work_Digest_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "work.proto",
 }
 

@@ -5,7 +5,10 @@ package shared
 
 import (
 	"context"
+	"crypto/sha256"
+	"io"
 	"net/rpc"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/go-plugin"
@@ -34,6 +37,17 @@ type Work interface {
 	// Connect makes the host's Echo available to Ask. It is for the host, and called once.
 	Connect() error
 }
+
+// Streams are those of a Work over gRPC.
+type Streams interface {
+	// Pipe sends in in pieces, and appends what comes back to dst.
+	Pipe(dst, in []byte) ([]byte, error)
+	// Digest sends in in pieces, and returns their SHA-256.
+	Digest(in []byte) ([]byte, error)
+}
+
+// PieceSize is how long the pieces are that a stream goes in: what Ferrule's are.
+const PieceSize = 64 << 10
 
 // Impl is what the plug-in does with each input, apart from asking the host.
 type Impl struct {
@@ -158,6 +172,54 @@ func (c *grpcClient) Ask(in []byte) ([]byte, error) {
 	return out.GetData(), err
 }
 
+// Pipe sends and receives at the same time, as gRPC's own guide does it.
+func (c *grpcClient) Pipe(dst, in []byte) ([]byte, error) {
+	stream, err := c.client.Pipe(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		err := pieces(in, stream.Send)
+		if err == nil {
+			err = stream.CloseSend()
+		}
+		sent <- err
+	}()
+	for {
+		out, err := stream.Recv()
+		if err == io.EOF {
+			return dst, <-sent
+		}
+		if err != nil {
+			return nil, err
+		}
+		dst = append(dst, out.Data...)
+	}
+}
+
+func (c *grpcClient) Digest(in []byte) ([]byte, error) {
+	stream, err := c.client.Digest(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if err := pieces(in, stream.Send); err != nil {
+		return nil, err
+	}
+	out, err := stream.CloseAndRecv()
+	return out.GetData(), err
+}
+
+// pieces hands in to send, piece by piece.
+func pieces(in []byte, send func(*proto.Bytes) error) error {
+	for piece := range slices.Chunk(in, PieceSize) {
+		if err := send(&proto.Bytes{Data: piece}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *grpcClient) Connect() error {
 	id := c.broker.NextId()
 	go c.broker.AcceptAndServe(id, func(opts []grpc.ServerOption) *grpc.Server {
@@ -191,6 +253,37 @@ func (s *grpcServer) Echo(_ context.Context, in *proto.Bytes) (*proto.Bytes, err
 // CountVowels returns the number of vowels.
 func (s *grpcServer) CountVowels(_ context.Context, in *proto.Bytes) (*proto.Bytes, error) {
 	return &proto.Bytes{Data: s.impl.CountVowels(in.Data)}, nil
+}
+
+// Pipe gives each piece back.
+func (s *grpcServer) Pipe(stream grpc.BidiStreamingServer[proto.Bytes, proto.Bytes]) error {
+	for {
+		in, err := stream.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(in); err != nil {
+			return err
+		}
+	}
+}
+
+// Digest returns the SHA-256 of all pieces.
+func (s *grpcServer) Digest(stream grpc.ClientStreamingServer[proto.Bytes, proto.Bytes]) error {
+	sum := sha256.New()
+	for {
+		in, err := stream.Recv()
+		if err == io.EOF {
+			return stream.SendAndClose(&proto.Bytes{Data: sum.Sum(nil)})
+		}
+		if err != nil {
+			return err
+		}
+		sum.Write(in.Data)
+	}
 }
 
 // Ask returns what the host's Echo returns.

@@ -90,6 +90,7 @@ FERRULE_FN(compress) {
         if (ZSTD_isError(left)) return ferrule_fail(call, FERRULE_FAILED, "%s", ZSTD_getErrorName(left));
         if (left && out.pos == out.size)
             return ferrule_fail(call, FERRULE_FAILED, "the result is longer than ZSTD_compressBound says");
+        ferrule_set_progress(call, in.pos, call->in_len);
     } while (in.size < call->in_len || left);
     call->out_len = out.pos;
     return FERRULE_OK;
@@ -111,6 +112,7 @@ static int32_t decompress(ferrule_call *call, coder *c, ferrule_buffer *result) 
         result->len += out.pos;
         if ((unsigned long long)result->len > (unsigned long long)c->max)
             return ferrule_fail(call, FERRULE_FAILED, "the result is longer than the configured max=%lld", c->max);
+        ferrule_set_progress(call, in.pos, in.size);
     } while (in.pos < in.size || (left && out.pos == out.size));
     if (left) return ferrule_fail(call, FERRULE_INVALID, "cut off: the %zu bytes end within a frame", in.size);
     return FERRULE_OK;
