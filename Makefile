@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 GOTEST ?= $(GO) test
 export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # The packages of every module in go.work; without the comparison, which has targets of its own and needs Unix; and those of
 # the libraries, where what is concurrent lives. internal/modules tests that no target leaves a module out.
@@ -38,13 +39,13 @@ test: test-go ## Everything that is quick, on this machine
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
 # does not leave it out.
 NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
-IN_PROCESS = -skip '/^isolated$$|//^isolated$$|///^isolated$$'
+IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(isolated|in_a_group)$$'
 
 .PHONY: test-go
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(TESTED)
+	$(GOTEST) -timeout 20m $(TESTED)
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
 
 .PHONY: crossings
@@ -73,6 +74,9 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && for lang in c cpp rust; do \
+		$(GO) run ./cmd/ferrule new --lang $$lang --name plugin "$$made/$$lang" >"$$made/said" && \
+		$(ACTIONLINT) "$$made/$$lang"/.github/workflows/*.yml || exit 1; done
 	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features
@@ -88,8 +92,8 @@ crate-package: ## The Rust SDK's two packages as the registry gets them, and a p
 
 .PHONY: race
 race: ## The race detector, in a random order; what is concurrent by itself twice
-	$(GOTEST) -race -shuffle=on -count=1 $(LIBRARIES)
-	$(GOTEST) -race -shuffle=on -count=1 ./loader/internal/...
+	$(GOTEST) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
+	$(GOTEST) -race -shuffle=on -count=1 -timeout 20m ./loader/internal/...
 
 .PHONY: portable
 portable: ## The portable crossing, with cgo and without, workers included
@@ -97,8 +101,14 @@ portable: ## The portable crossing, with cgo and without, workers included
 	CGO_ENABLED=0 $(GOTEST) -tags ferrule_portable ./loader/...
 
 .PHONY: stress
-stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; long payloads. DURATION=1h: for so long
+stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; killed stores; long payloads. DURATION=1h: for so long
 	@DURATION="$(DURATION)" sh internal/soak/soak.sh stress
+
+.PHONY: large
+large: ## 4 GiB through the example digest, in constant memory, for a minute
+	$(NEED_GO)
+	$(NEED_CC)
+	FERRULE_LARGE=4096 $(GO) test -count=1 -v -run TestDigestOfALongFile ./examples
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target in turn, with more executions each time, for DURATION (3m)
@@ -151,6 +161,12 @@ bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RE
 	$(NEED_CC)
 	cd bench && $(GO) run .
 
+.PHONY: bench-streams
+bench-streams: ## Streams beside gRPC's, in one run of a minute: writes bench/STREAMS.md
+	$(NEED_GO)
+	$(NEED_CC)
+	cd bench && $(GO) run . -streams
+
 .PHONY: bench-quick
 bench-quick: ## The same in less than two minutes, without writing anything
 	$(NEED_GO)
@@ -160,6 +176,12 @@ bench-quick: ## The same in less than two minutes, without writing anything
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
 	$(GOTEST) ./bench/...
+
+.PHONY: fleet
+fleet: ## HOSTS (500) hosts, each a process, with 20 plug-ins against one registry: what they ask it and its mirrors for, for minutes
+	$(NEED_GO)
+	$(NEED_CC)
+	FERRULE_FLEET=$(or $(HOSTS),500) $(GOTEST) -count=1 -v -timeout 1h -run '^TestFleet$$' ./plugins/oci
 
 .PHONY: check
 check: lint crate-package test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
