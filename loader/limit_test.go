@@ -406,7 +406,7 @@ func TestOverdue(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "outside 20ms", string(out))
 		within(t, func() { // it blocks
-			assert.Equal(t, "late", call(t, p, "ignores", "300"))
+			assert.Equal(t, "late", call(t, p, "ignores", "150"))
 			assert.NoError(t, second(function(t, p, "works").WithTimeout(0).Call(ctx, []byte("1"))))
 		})
 		assert.Empty(t, told, "it is told of one at a time")
@@ -431,7 +431,7 @@ func TestOverdueIsLogged(t *testing.T) {
 		log, lines := logger()
 		p := w.open(t, fixture.C(t, "limits"), loader.WithCallTimeout(short), loader.WithLogger(log))
 		for range 2 {
-			assert.Equal(t, "late", call(t, p, "ignores", "300"))
+			assert.Equal(t, "late", call(t, p, "ignores", "150"))
 		}
 		var said []string
 		require.Eventually(t, func() bool {

@@ -98,14 +98,19 @@ func (s *slot) Until(c *callctx.Call) (at time.Time, limit *engine.Limit, ok boo
 	return since.Add(t.limit.After), t.limit, true
 }
 
-// lookAtLimit is the watcher's, who is a visitor.
-func (s *slot) lookAtLimit(w *watched, now time.Time) {
+// lookAtLimit is the watcher's, who is a visitor. It reads the clock after it has seen the call: the time at which the watcher began
+// its round is before some calls do, by as much as the round was held up, and those would be asked to stop too early.
+func (s *slot) lookAtLimit(w *watched) {
 	t := s.terms.Load()
 	if t == nil {
 		return
 	}
-	switch number := t.number.Load(); number {
-	case 0:
+	number := t.number.Load()
+	if number == 0 {
+		return
+	}
+	now := time.Now()
+	switch number {
 	case t.overdue.Load():
 		if !w.told && now.Sub(w.asked) >= engine.OverdueAfter {
 			w.told = true

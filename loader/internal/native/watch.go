@@ -57,9 +57,9 @@ func (w *watcher) run() {
 	defer tick.Stop()
 	var list []watched
 	for ; w.next(&list); <-tick.C {
-		kept, now := list[:0], time.Now()
+		kept := list[:0]
 		for _, entry := range list {
-			if w.look(&entry, now) {
+			if w.look(&entry) {
 				kept = append(kept, entry)
 			}
 		}
@@ -84,7 +84,7 @@ func (w *watcher) next(list *[]watched) bool {
 }
 
 // look visits a slot's call, and reports whether the slot is to be looked at again.
-func (w *watcher) look(entry *watched, now time.Time) bool {
+func (w *watcher) look(entry *watched) bool {
 	s := entry.slot
 	if !s.enter() {
 		if entry.idle++; entry.idle < watchIdle {
@@ -100,7 +100,7 @@ func (w *watcher) look(entry *watched, now time.Time) bool {
 	if s.cancellable && s.caller.Ended() {
 		s.ask()
 	}
-	s.lookAtLimit(entry, now)
+	s.lookAtLimit(entry)
 	return true
 }
 

@@ -517,7 +517,7 @@ func (g *Group) watch() {
 	defer tick.Stop()
 	for quiet := 0; ; <-tick.C {
 		g.mu.Lock()
-		if g.look(time.Now()) {
+		if g.look() {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
 			g.watching = false
@@ -529,7 +529,7 @@ func (g *Group) watch() {
 }
 
 // look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds g.mu.
-func (g *Group) look(now time.Time) (found bool) {
+func (g *Group) look() (found bool) {
 	w := g.worker
 	if w == nil {
 		return false
@@ -539,6 +539,7 @@ func (g *Group) look(now time.Time) (found bool) {
 			continue
 		}
 		found = true
+		now := time.Now() // for each call: a round may be held up, and no call is killed before its time
 		switch {
 		case !l.asked.IsZero():
 			l.Cancel() // once more: the call may have begun after the first time
