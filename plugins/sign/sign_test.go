@@ -151,6 +151,20 @@ func TestWhatIsRefused(t *testing.T) {
 			assert.Contains(t, kindOf(t, err).Found, c.found)
 			assert.Contains(t, kindOf(t, err).Remedy, c.remedy)
 			assert.NotEmpty(t, kindOf(t, err).Expected)
+
+			id, err = tr.VerifySubject(c.subject, []byte(c.signature))
+			if c.signature == good && c.kind == registry.ErrSignature {
+				require.NoError(t, err, "what is wrong is the file, which it does not see")
+				assert.Equal(t, k.ID(), id)
+				return
+			}
+			kind := c.kind
+			if kind == registry.ErrSignature {
+				kind = registry.ErrComment // the signature over the comment is over that over the file, too
+			}
+			require.Error(t, err)
+			assert.Empty(t, id)
+			assert.Same(t, kind, kindOf(t, err).Kind, "%v", err)
 		})
 	}
 }

@@ -141,6 +141,32 @@ func (t *Trust) Verify(ctx context.Context, s Subject, file io.Reader, signature
 	return key, nil
 }
 
+// VerifySubject verifies of a signature all but the bytes that it is over: that a key that counts for the plug-in has
+// made it, and for this very name, version and platform. It is for who has the signature before the file, such as that
+// of another platform: whoever loads the file has it verified by Verify. Errors are Verify's, but for those of ctx and
+// of the file.
+func (t *Trust) VerifySubject(s Subject, signature []byte) (key string, err error) {
+	if err := s.Check(); err != nil {
+		return "", err
+	}
+	about := registry.Error{Plugin: s.Name, Version: s.Version}
+	sig, err := parseSignature(about, signature)
+	if err != nil {
+		return "", err
+	}
+	live, err := t.live(about, t.counting(s.Name), sig.id)
+	if err != nil {
+		return "", err
+	}
+	if err := sig.commentBy(about, live); err != nil {
+		return "", err
+	}
+	if err := s.compare(about, sig.comment); err != nil {
+		return "", err
+	}
+	return sig.id, nil
+}
+
 // Claims compares what a signature says of its file with the subject, and returns the id of the key that it says to be by. It verifies nothing: anybody can write that. It
 // is for who publishes a signature whose key is not there, and says early what every Verifier would refuse. Errors are ErrUnsigned, ErrMalformed, ErrSubject, ErrName,
 // ErrVersion and ErrPlatform.
@@ -235,11 +261,20 @@ func (t *Trust) verify(ctx context.Context, about registry.Error, counting []Pub
 		return "", "", fail(about, registry.ErrSignature, "other bytes than those that key "+id+" has signed", "the same",
 			"Fetch file and signature again. If they stay so, they were changed, or do not belong together: do not use the file, and tell those who publish it")
 	}
-	if !live[i].verifies(append(slices.Clone(sig.bytes), sig.comment...), sig.global) {
-		return "", "", fail(about, registry.ErrComment, "the trusted comment "+short(sig.comment)+", which key "+id+" has not signed", "the one that it has signed",
-			"Fetch the signature again. If it stays so, it was changed: do not use the file, and tell those who publish it")
+	if err := sig.commentBy(about, live[i:i+1]); err != nil {
+		return "", "", err
 	}
 	return id, sig.comment, nil
+}
+
+// commentBy verifies that one of the keys has signed the trusted comment, together with the signature over the file.
+func (s *signature) commentBy(about registry.Error, keys []PublicKey) error {
+	message := append(slices.Clone(s.bytes), s.comment...)
+	if slices.ContainsFunc(keys, func(k PublicKey) bool { return k.verifies(message, s.global) }) {
+		return nil
+	}
+	return fail(about, registry.ErrComment, "the trusted comment "+short(s.comment)+", which key "+s.id+" has not signed", "the one that it has signed",
+		"Fetch the signature again. If it stays so, it was changed: do not use the file, and tell those who publish it")
 }
 
 // expectedKeys says which keys count.
