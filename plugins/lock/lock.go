@@ -6,7 +6,9 @@
 package lock
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
@@ -35,14 +37,27 @@ type Index struct {
 
 // Entry is what is installed of a plug-in.
 type Entry struct {
-	Version  string                   // as the manifest has it
-	Source   string                   // where it came from, as registry.Source writes it; "" is a file of this machine
-	Tag      string                   // of the release page; may be ""
-	Digest   string                   // of the release's description in the source, such as an OCI index; may be ""
-	Kind     registry.Kind            // "" is registry.Library, and is written so
-	Files    map[string]registry.File // by platform, of all platforms; one at least, each with its digest and size
-	Key      string                   // id of the key that has signed it; "" where no keys were asked for
-	Requires map[string]string        // the plug-ins that it needs, as they were resolved: name → version
-	Grants   []string                 // what it was granted, or asks for: "connect 443", "function loyalty_points"; sorted, none twice
-	Pinned   bool                     // by a rollback: update leaves it as it is
+	Version string                   // as the manifest has it
+	Source  string                   // where it came from, as registry.Source writes it; "" is a file of this machine
+	Tag     string                   // of the release page; may be ""
+	Digest  string                   // of the release's description in the source, such as an OCI index; may be ""
+	Kind    registry.Kind            // "" is registry.Library, and is written so
+	Files   map[string]registry.File // by platform, of all platforms; one at least, each with its digest and size
+
+	// Signatures are those of Files that a key had signed, by platform: texts as their source has them
+	// (ValidSignature). Each was verified when it was locked, but for the bytes of the files that were not there. So a
+	// lock is no proof: whoever installs a file verifies its signature over the file, and asks a source only where
+	// there is none here, or none that is good.
+	Signatures map[string]string
+
+	Key      string            // id of the key that has signed it; "" where no keys were asked for
+	Requires map[string]string // the plug-ins that it needs, as they were resolved: name → version
+	Grants   []string          // what it was granted, or asks for: "connect 443", "function loyalty_points"; sorted, none twice
+	Pinned   bool              // by a rollback: update leaves it as it is
+}
+
+// ValidSignature reports whether a lock can have the text of a signature: 1 to registry.MaxSignature bytes of UTF-8.
+// What it cannot have is asked for by each host.
+func ValidSignature(text string) bool {
+	return text != "" && len(text) <= registry.MaxSignature && utf8.ValidString(text) && !strings.ContainsRune(text, utf8.RuneError)
 }

@@ -15,6 +15,9 @@ import (
 // digest is one whose digits are all the same.
 func digest(digit string) string { return "sha256:" + strings.Repeat(digit, 64) }
 
+// signature is the text of one, with what has to be escaped in its comment.
+const signature = "untrusted comment: by \"us\" \\o/\nRUSm\ntrusted comment: ferrule discount 1.2.0 darwin/arm64\nQ==\n"
+
 // sample has everything that a lock may have.
 func sample() *lock.Lock {
 	return &lock.Lock{
@@ -25,9 +28,10 @@ func sample() *lock.Lock {
 					"linux/amd64":  {Digest: digest("1"), Size: 16384},
 					"darwin/arm64": {Digest: digest("2"), Size: 32768, URL: "discount-1.2.0.dylib"},
 				},
-				Requires: map[string]string{"tax": "1.3.0-rc.1"},
-				Grants:   []string{"connect 443", "function loyalty_points"},
-				Pinned:   true,
+				Signatures: map[string]string{"darwin/arm64": signature},
+				Requires:   map[string]string{"tax": "1.3.0-rc.1"},
+				Grants:     []string{"connect 443", "function loyalty_points"},
+				Pinned:     true,
 			},
 			"tax": {Version: "1.3.0-rc.1", Kind: registry.Wasm, Tag: "v1.3.0-rc.1",
 				Files: map[string]registry.File{"any": {Digest: digest("3"), Size: 1}}},
@@ -54,7 +58,8 @@ plugins:
       - connect 443
       - function loyalty_points
     files:
-      darwin/arm64: {digest: "sha256:2222222222222222222222222222222222222222222222222222222222222222", size: 32768, url: "discount-1.2.0.dylib"}
+      darwin/arm64: {digest: "sha256:2222222222222222222222222222222222222222222222222222222222222222", size: 32768, url: "discount-1.2.0.dylib", ` +
+	`signature: "untrusted comment: by \"us\" \\o/\nRUSm\ntrusted comment: ferrule discount 1.2.0 darwin/arm64\nQ==\n"}
       linux/amd64: {digest: "sha256:1111111111111111111111111111111111111111111111111111111111111111", size: 16384}
 
   tax:

@@ -320,7 +320,13 @@ func (p *parser) fourth(s *scanner, indent int, key string) (err error) {
 	if err := checkPlatform(key); err != nil {
 		return p.refuse(indent, key, err)
 	}
-	p.entry.Files[key], err = s.file()
+	var signature string
+	if p.entry.Files[key], signature, err = s.file(); signature != "" {
+		if p.entry.Signatures == nil {
+			p.entry.Signatures = map[string]string{}
+		}
+		p.entry.Signatures[key] = signature
+	}
 	return err
 }
 
@@ -378,7 +384,7 @@ func (s *scanner) end() error {
 	return nil
 }
 
-var quotedText = regexp.MustCompile(`^"(?:[^"\\]|\\["\\]|\\u[0-9a-fA-F]{4})*"`)
+var quotedText = regexp.MustCompile(`^"(?:[^"\\]|\\["\\n]|\\u[0-9a-fA-F]{4})*"`)
 
 // scalar reads a text, in quotes or without. It ends before a : that a space or the end of the line follows, and before a , or }.
 func (s *scanner) scalar(want string) (string, error) {
@@ -387,7 +393,7 @@ func (s *scanner) scalar(want string) (string, error) {
 		written := quotedText.FindString(rest)
 		var text string
 		if written == "" || json.Unmarshal([]byte(written), &text) != nil {
-			return "", s.fault(want + ` in quotes, with \", \\ and \u0000 as in JSON`)
+			return "", s.fault(want + ` in quotes, with \", \\, \n and \u0000 as in JSON`)
 		}
 		s.at += len(written)
 		return text, nil
@@ -447,49 +453,54 @@ func (s *scanner) number(want string, low, high uint64, ends string) (uint64, er
 	return n, nil
 }
 
-// file reads a file of a release: {digest: "sha256:…", size: 1}, and the url.
-func (s *scanner) file() (f registry.File, err error) {
-	for i, key := range []string{"digest", "size", "url"} {
+// fileForm is what a file of a release is written as.
+const fileForm = `{digest: "sha256:…", size: 1, url: "…", signature: "…"}, where url and signature may be missing`
+
+// file reads a file of a release, and its signature.
+func (s *scanner) file() (f registry.File, signature string, err error) {
+	for i, key := range []string{"digest", "size", "url", "signature"} {
 		open := ", " + key + ": "
 		if i == 0 {
 			open = "{" + key + ": "
 		}
 		if !s.take(open) {
-			if key == "url" && s.at < len(s.text) && s.text[s.at] == '}' {
-				break
+			if key == "url" || key == "signature" {
+				continue
 			}
-			return f, s.fault(strconv.Quote(open) + ` as in {digest: "sha256:…", size: 1, url: "…"}, where the url may be missing`)
+			return f, "", s.fault(strconv.Quote(open) + " as in " + fileForm)
 		}
-		at := s.at
-		var text string
 		switch key {
 		case "digest":
-			if text, err = s.scalar("a digest"); err == nil {
-				if rule := checkDigest(text); rule != nil {
-					err = s.refuse(at, text, rule)
-				}
-			}
-			f.Digest = text
+			f.Digest, err = s.part("a digest", checkDigest)
 		case "size":
 			var n uint64
 			n, err = s.number("a size in bytes", 1, MaxFileSize, ",}")
 			f.Size = int64(n)
 		case "url":
-			if text, err = s.scalar("a URL"); err == nil {
-				if rule := checkSource(text); rule != nil {
-					err = s.refuse(at, text, rule)
-				}
-			}
-			f.URL = text
+			f.URL, err = s.part("a URL", checkSource)
+		case "signature":
+			signature, err = s.part("a signature", checkSignature)
 		}
 		if err != nil {
-			return f, err
+			return f, "", err
 		}
 	}
 	if !s.take("}") {
-		return f, s.fault("}")
+		return f, "", s.fault("} as in " + fileForm)
 	}
-	return f, s.end()
+	return f, signature, s.end()
+}
+
+// part reads a text that does not end the line.
+func (s *scanner) part(want string, check func(string) error) (string, error) {
+	at := s.at
+	text, err := s.scalar(want)
+	if err == nil {
+		if rule := check(text); rule != nil {
+			err = s.refuse(at, text, rule)
+		}
+	}
+	return text, err
 }
 
 // expected is why a text is none of its kind: what would be one.
@@ -529,6 +540,13 @@ func checkKind(s string) error {
 func checkDigest(s string) error {
 	if registry.Hex(s) == "" {
 		return expected("sha256: and 64 hexadecimal digits, with small letters")
+	}
+	return nil
+}
+
+func checkSignature(s string) error {
+	if !ValidSignature(s) {
+		return expected(fmt.Sprintf("a signature of 1 to %d bytes of UTF-8", registry.MaxSignature))
 	}
 	return nil
 }

@@ -84,6 +84,13 @@ func TestWhatIsNoLock(t *testing.T) {
 		{files, strings.Replace(files, "}", "", 1), "20:115", "the end of the line", ""},
 		{files, strings.Replace(files, "}", ", size: 1}", 1), "20:115", "", ""},
 		{files, strings.Replace(files, "}", `, url: "https://a:b@c"}`, 1), "20:122", "", "without a password"},
+		{files, strings.Replace(files, "}", ", signature: 1}", 1), "20:128", `"1}"`, "a signature"},
+		{files, strings.Replace(files, "}", `, signature: ""}`, 1), "20:128", `""`, "a signature of 1 to 4096 bytes of UTF-8"},
+		{files, strings.Replace(files, "}", `, signature: "\ud800"}`, 1), "20:128", "", "a signature of 1 to 4096 bytes of UTF-8"},
+		{files, strings.Replace(files, "}", `, signature: "`+strings.Repeat("x", registry.MaxSignature+1)+`"}`, 1), "20:128", "", "a signature of 1 to 4096 bytes of UTF-8"},
+		{files, strings.Replace(files, "}", `, signature: "\t"}`, 1), "20:128", "", `a signature in quotes, with \", \\, \n and \u0000 as in JSON`},
+		{files, strings.Replace(files, "}", `, signature: "a", url: "b"}`, 1), "20:131", `", url: \"b\"}"`, "} as in {digest"},
+		{files, strings.Replace(files, "}", `, signature: "a", signature: "a"}`, 1), "20:131", `", signature: \"a\"}"`, "} as in {digest"},
 		{files, strings.Replace(files, "1111", "", 1), "20:29", "", "sha256: and 64 hexadecimal digits"},
 		{files, "<<<<<<< HEAD\n" + files + "\n=======\n" + files + "\n>>>>>>> theirs", "20:1", "a conflict of a merge", "one side of it. Take one side (git checkout --ours or --theirs)"},
 		{files, "=======", "20:1", "a conflict of a merge", ""},
@@ -152,6 +159,7 @@ func TestHostileTexts(t *testing.T) {
 // What Parse takes, every reader of YAML takes, and reads the same.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sampleText))
+	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, signature: \"" + strings.Repeat(`\n\u000d\u007f é\u2028`, 400) + "\"}\n"))
 	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    key: \"\\u00e9 yes\"\n    grants:\n      - y\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, url: a.so}\n"))
 	f.Add([]byte("format: 1\nindexes:\n  \"\\\"\":\n    serial: 0\n    date: \"2026-11-01T12:00:00.5Z\"\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -180,7 +188,10 @@ func FuzzParse(f *testing.F) {
 				Pinned                                  bool
 				Requires                                map[string]string
 				Grants                                  []string
-				Files                                   map[string]registry.File
+				Files                                   map[string]struct {
+					registry.File `yaml:",inline"`
+					Signature     string
+				}
 			}
 			Indexes map[string]struct {
 				Serial uint64
@@ -200,7 +211,16 @@ func FuzzParse(f *testing.F) {
 			for name, e := range l.Plugins {
 				got := tree.Plugins[name]
 				want := lock.Entry{Version: got.Version, Kind: registry.Kind(got.Kind), Source: got.Source, Tag: got.Tag, Digest: got.Digest, Key: got.Key,
-					Pinned: got.Pinned, Requires: e.Requires, Grants: e.Grants, Files: got.Files}
+					Pinned: got.Pinned, Requires: e.Requires, Grants: e.Grants, Files: map[string]registry.File{}}
+				for on, f := range got.Files {
+					want.Files[on] = f.File
+					if f.Signature != "" {
+						if want.Signatures == nil {
+							want.Signatures = map[string]string{}
+						}
+						want.Signatures[on] = f.Signature
+					}
+				}
 				if !reflect.DeepEqual(*e, want) || len(got.Grants) != len(e.Grants) || len(got.Requires) != len(e.Requires) {
 					t.Fatalf("found %v in YAML, expected %v", got, e)
 				}
@@ -211,23 +231,27 @@ func FuzzParse(f *testing.F) {
 
 // Whatever a text is made of, it is written so that it is read again, or refused.
 func FuzzText(f *testing.F) {
-	f.Add("v1", "oci://example.com/a b", "8F2A", "connect 443", "a.so", uint64(1), int64(0))
-	f.Add("yes", "- a", "\"'", "a: b", "#", uint64(0), int64(1))
-	f.Add("0x1", "1:30", "1e3", "~", "{a}", uint64(1<<63), int64(-1))
-	f.Add("\u2028", "\\", "\ufeff", " a", "é\U0001f600", uint64(2), int64(253402300799))
-	f.Add("null", "2026-01-01", ".inf", "<<", "=", uint64(2), int64(1<<60))
-	f.Fuzz(func(t *testing.T, tag, source, key, grant, url string, serial uint64, seconds int64) {
+	f.Add("v1", "oci://example.com/a b", "8F2A", "connect 443", "a.so", "untrusted comment: a\nRUQ=\n", uint64(1), int64(0))
+	f.Add("yes", "- a", "\"'", "a: b", "#", "\r\n\t\x00", uint64(0), int64(1))
+	f.Add("0x1", "1:30", "1e3", "~", "{a}", " \"\\n\u2028\ufeff ", uint64(1<<63), int64(-1))
+	f.Add("\u2028", "\\", "\ufeff", " a", "é\U0001f600", "\U000e0001\x7f\u0085", uint64(2), int64(253402300799))
+	f.Add("null", "2026-01-01", ".inf", "<<", "=", "null", uint64(2), int64(1<<60))
+	f.Fuzz(func(t *testing.T, tag, source, key, grant, url, signature string, serial uint64, seconds int64) {
 		want := sample()
 		e := want.Plugins["tax"]
 		e.Tag, e.Source, e.Key, e.Grants = tag, source, key, []string{grant}
 		e.Files["any"] = registry.File{Digest: digest("3"), Size: 1, URL: url}
+		if signature != "" {
+			e.Signatures = map[string]string{"any": signature}
+		}
 		want.Indexes["https://example.com"] = lock.Index{Serial: serial, Date: time.Unix(seconds, 0).UTC()}
 		got, err := lock.Parse("ferrule.lock", want.Text())
 		fit := grant != "" && seconds >= -62167219200 && seconds <= 253402300799 // the years 0 to 9999
+		fit = fit && (signature == "" || lock.ValidSignature(signature))
 		for _, s := range []string{tag, source, key, grant, url} {
 			fit = fit && len(s) <= 1000 && utf8.ValidString(s) && strings.TrimSpace(s) == s && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 		}
-		if fit && strings.ContainsAny(source+url, "@\ufffd") || strings.ContainsRune(tag+key+grant, '\ufffd') {
+		if fit && strings.ContainsAny(source+url, "@\ufffd") || strings.ContainsRune(tag+key+grant+signature, '\ufffd') {
 			t.Skip() // either may be
 		}
 		if (err == nil) != fit {
@@ -246,6 +270,9 @@ func FuzzText(f *testing.F) {
 				if text != "" && tax[name] != any(text) {
 					t.Fatalf("found %#v in YAML, expected the %s %q", tax[name], name, text)
 				}
+			}
+			if any := tax["files"].(map[string]any)["any"].(map[string]any); signature != "" && any["signature"] != signature {
+				t.Fatalf("found %#v in YAML, expected the signature %q", any["signature"], signature)
 			}
 		}
 	})

@@ -77,6 +77,9 @@ func (w *writer) entry(name string, e *Entry) {
 		if f.URL != "" {
 			written += ", url: " + quoted(f.URL)
 		}
+		if text := e.Signatures[platform]; text != "" {
+			written += ", signature: " + quoted(text)
+		}
 		w.line(3, platform, written+"}")
 	}
 }
@@ -131,6 +134,8 @@ func quoted(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
 		case !strconv.IsPrint(r) && r < 0x10000:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
