@@ -303,7 +303,7 @@ func lockVerb(a *app) *cobra.Command {
 		Short: "Add further platforms to the lock of a config.yaml",
 		Long: `Add the files for further platforms to ferrule.lock, so that a machine of that kind installs them as they are locked. It is only needed for
 sources that do not say all platforms' digests themselves: a release page without an index. Their files are fetched and verified; where
-keys count, also those of other sources. Nothing else in the lock changes.
+keys count, also those of other sources, and those that the lock has without a signature. Nothing else in the lock changes.
 ` + changesHelp,
 		Example: `  ferrule lock --platform linux/arm64,windows/amd64
   ferrule lock --config /etc/shop/config.yaml --platform darwin/arm64`,

@@ -158,7 +158,7 @@ func (s *session) load(ctx context.Context, names []string, failed map[string]er
 }
 
 // trusted says whether a locked plug-in may be loaded by the keys that count now: they may have been revoked, or been written to config.yaml, since it was locked. The lock's key has
-// signed the file of the platform where it was locked, and its digests of the others are what the source said: so it is this file's signature that counts.
+// signed the file of the platform where it was locked, and its digests of the others are what the source said: so it is this file's signature that counts, from the lock or from elsewhere.
 func (s *session) trusted(ctx context.Context, c *candidate) error {
 	name := c.release.Name
 	if c.entry.Key != "" {
@@ -176,7 +176,7 @@ func (s *session) trusted(ctx context.Context, c *candidate) error {
 	if c.done {
 		return nil
 	}
-	if s.ReadOnly && s.keptSignature(c.file.Digest) == nil {
+	if s.ReadOnly && len(s.signaturesHere(c)) == 0 {
 		return s.unkept(c, "Fetch it: ferrule install")
 	}
 	if err := s.verify(ctx, c); err != nil || c.entry.Key != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -275,7 +276,7 @@ func (s *session) verify(ctx context.Context, c *candidate) error {
 			err = x.RevokedKey(c.key)
 		}
 	}
-	if err == nil && len(text) > 0 {
+	if err == nil && len(text) > 0 && string(text) != c.lockedSignature() {
 		err = s.keepSignature(c.file.Digest, text)
 	}
 	if ctx.Err() != nil {
@@ -285,6 +286,11 @@ func (s *session) verify(ctx context.Context, c *candidate) error {
 		return about(err, c, c.from())
 	}
 	c.done = true
+	if c.key != "" && (c.entry == nil || c.entry.Key == "") {
+		s.mu.Lock()
+		s.proved = append(s.proved, c)
+		s.mu.Unlock()
+	}
 	s.progress.report(Progress{Plugin: r.Name, Version: r.Version, Platform: c.on, Stage: StageDone, Bytes: c.file.Size, Total: c.file.Size})
 	return nil
 }
@@ -300,7 +306,9 @@ func (s *session) proven(ctx context.Context, c *candidate) (signature []byte, e
 			key, err = "", nil
 		}
 		if err == nil {
-			c.key, signature = key, text
+			if c.key, signature = key, text; key != "" {
+				c.signature = text
+			}
 		}
 		return err == nil, err
 	})
@@ -314,11 +322,38 @@ func (s *session) signedBy(ctx context.Context, c *candidate, signature []byte) 
 		return "", &registry.Error{Path: c.path, Kind: registry.ErrStore, Err: err}
 	}
 	defer f.Close()
-	return s.Trust.Verify(ctx, sign.Subject{Name: c.release.Name, Version: c.release.Version, Platform: c.on}, f, signature)
+	of := sign.Subject{Name: c.release.Name, Version: c.release.Version, Platform: c.on}
+	key, err = s.Trust.Verify(ctx, of, f, signature)
+	if e, ok := errors.AsType[*registry.Error](err); ok && len(signature) > 0 && string(signature) == c.lockedSignature() {
+		said := *e
+		said.Path, err = s.Lock, &said // which is where it was found
+	}
+	return key, err
 }
 
-// signatures offers the signatures of a candidate's file, until one is taken: the one that the store has kept, then those of the places that it may come from. A signature is worth
-// what Trust says, wherever it comes from. Where no place has one, nil is offered, unless a place could not be asked. The error is that of the first that was not taken.
+// lockedSignature is what the lock has as the signature of a candidate's file; "" where it has none.
+func (c *candidate) lockedSignature() string {
+	if c.entry == nil {
+		return ""
+	}
+	return c.entry.Signatures[c.on]
+}
+
+// signaturesHere are those of a candidate's file that nobody has to be asked for: the lock's, then the one that the
+// store has kept.
+func (s *session) signaturesHere(c *candidate) (texts [][]byte) {
+	if text := c.lockedSignature(); text != "" {
+		texts = append(texts, []byte(text))
+	}
+	if text := s.keptSignature(c.file.Digest); text != nil {
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// signatures offers the signatures of a candidate's file, until one is taken: those that are here, then those of the
+// places that it may come from. A signature is worth what Trust says, wherever it comes from. Where no place has one,
+// nil is offered, unless a place could not be asked. The error is that of the first that was not taken.
 func (s *session) signatures(ctx context.Context, c *candidate, offer func(text []byte) (taken bool, err error)) error {
 	var refused, failed error
 	try := func(text []byte) bool {
@@ -328,7 +363,7 @@ func (s *session) signatures(ctx context.Context, c *candidate, offer func(text 
 		}
 		return taken
 	}
-	if text := s.keptSignature(c.file.Digest); text != nil && try(text) {
+	if slices.ContainsFunc(s.signaturesHere(c), try) {
 		return nil
 	}
 	if err := s.request(ctx); err != nil {
@@ -357,6 +392,83 @@ func (s *session) signatures(ctx context.Context, c *candidate, offer func(text 
 		return failed
 	}
 	return refused
+}
+
+// maxSigned is for how many platforms an entry gets signatures, at most: Go has less than 50. So a source that makes up
+// platforms is not asked without end, and the lock has room for all plug-ins.
+const maxSigned = 64
+
+// sign puts signatures into the entries that are to be written of what a key has signed: that of the file that was
+// verified here, and of the files for other platforms those that their source has. So a host of another platform asks
+// for the file alone. Of these it is verified that the key has made them for that platform; over the bytes, which are
+// not here, that host verifies them. It is no error that there is none: that host asks for it. But that is a Notice, as
+// it may be refused there.
+func (s *session) sign(ctx context.Context) error {
+	note := func(c *candidate, text []byte) { // one that the lock cannot have is asked for
+		if lock.ValidSignature(string(text)) {
+			s.next[c.release.Name].Signatures[c.on] = string(text)
+		}
+	}
+	signed := map[string]*candidate{}
+	for _, c := range s.proved {
+		name := c.release.Name
+		e := s.next[name]
+		if e == nil || e.Version != c.release.Version || e.Files[c.on].Digest != c.file.Digest {
+			continue
+		}
+		if signed[name] == nil {
+			all := map[string]string{}
+			maps.Copy(all, e.Signatures) // which may be those of the lock's entry
+			e.Signatures, signed[name] = all, c
+		}
+		note(c, c.signature)
+	}
+	var others []*candidate
+	for _, name := range sortedKeys(signed) {
+		c, e := signed[name], s.next[name]
+		for _, on := range sortedKeys(e.Files)[:min(maxSigned, len(e.Files))] {
+			if e.Signatures[on] == "" {
+				others = append(others, &candidate{release: releaseOf(name, e), source: c.source, entry: c.entry, on: on,
+					file: e.Files[on]})
+			}
+		}
+	}
+	gone := map[string]bool{} // plug-ins whose source cannot be reached any more: it is not tried for each platform
+	s.each(ctx, others, func(ctx context.Context, c *candidate) error {
+		r := c.release
+		s.mu.Lock()
+		skip := gone[r.Name]
+		s.mu.Unlock()
+		if skip {
+			return nil
+		}
+		err := s.signatures(ctx, c, func(text []byte) (bool, error) {
+			_, err := s.Trust.VerifySubject(sign.Subject{Name: r.Name, Version: r.Version, Platform: c.on}, text)
+			if err == nil {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				note(c, text)
+			}
+			return err == nil, err
+		})
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, registry.ErrUnavailable) {
+			s.mu.Lock()
+			skip, gone[r.Name] = gone[r.Name], true
+			s.mu.Unlock()
+		}
+		if !skip {
+			s.notice(Notice{Plugin: r.Name, Version: r.Version, Source: c.from(), Text: "the lock has no signature of its file for " +
+				c.on + ", so that a host of that platform asks for one: " + err.Error()})
+		}
+		return nil
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // each does work for several candidates, some at a time, and returns what failed by name. It waits for all.

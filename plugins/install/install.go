@@ -9,7 +9,7 @@
 //
 //   - The lock is law. What is in it is installed as it is there, or not at all: Ensure takes up no other version, and Update is asked for. A lock that says
 //     something else than config.yaml is registry.ErrLock.
-//   - Where the store has all of the lock, no source is asked anything.
+//   - Where the store has all of the lock, no source is asked anything. What the store lacks is asked for by its digest alone: the lock has the signatures of the files for all platforms.
 //   - A digest of the lock makes any mirror as good as the source. What is not in the lock comes from a source alone.
 //   - What is new is in the lock when all of it was verified: the bytes' signature, that it is this plug-in, in this version, for this platform, that it was made for
 //     this version of the application, and that it was granted what it asks for. The lock is written once, at the end. A plug-in that is not to be had keeps no other
@@ -75,6 +75,10 @@ type Trust interface {
 
 	// FirstUse says that no key counts for a plug-in, in a sentence that has to be shown; "" where keys count.
 	FirstUse(plugin string) string
+
+	// VerifySubject verifies of a signature all but the bytes that it is over: see sign.Trust.VerifySubject. It is
+	// asked of the files for other platforms, which are not here.
+	VerifySubject(s sign.Subject, signature []byte) (key string, err error)
 
 	// Counts says whether the signatures of a key count for a plug-in, by the key's id: nil, or a *registry.Error of the kind ErrKey or ErrRevokedKey.
 	Counts(plugin, key string) error

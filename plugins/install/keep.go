@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -48,7 +49,7 @@ func (in *Installer) Remove(ctx context.Context, wants []Want, names ...string) 
 	return removed, err
 }
 
-// Verify looks at all that is in the lock: that its file is in the store, whole, is this plug-in in this version, and that the signature that the store has kept is good, where keys count. It asks
+// Verify looks at all that is in the lock: that its file is in the store, whole, is this plug-in in this version, and that there is a good signature in the lock or in the store, where keys count. It asks
 // no source, and changes nothing.
 func (in *Installer) Verify(ctx context.Context) (*Result, error) {
 	s, err := in.begin(new(call))
@@ -89,19 +90,27 @@ func (in *Installer) Verify(ctx context.Context) (*Result, error) {
 	return r, nil
 }
 
-// signed verifies the signature that the store has kept of a locked plug-in.
+// signed finds a good signature of a locked plug-in, of those that are here.
 func (s *session) signed(ctx context.Context, c *candidate) error {
 	name := c.release.Name
 	if first := s.Trust.FirstUse(name); first != "" {
 		s.notice(Notice{Plugin: name, Version: c.entry.Version, Source: c.from(), Text: first})
 		return nil
 	}
-	text := s.keptSignature(c.file.Digest)
-	if text == nil {
+	var refused error
+	for _, text := range s.signaturesHere(c) {
+		_, err := s.signedBy(ctx, c, text)
+		if err == nil {
+			return nil
+		}
+		if refused == nil {
+			refused = about(err, c, c.from())
+		}
+	}
+	if refused == nil {
 		return s.unkept(c, "Fetch it: ferrule install")
 	}
-	_, err := s.signedBy(ctx, c, text)
-	return aboutAny(err, c)
+	return refused
 }
 
 // unkept says that there is no signature for a file of the lock.
@@ -109,8 +118,8 @@ func (s *session) unkept(c *candidate, remedy string) error {
 	return &registry.Error{Plugin: c.release.Name, Version: c.entry.Version, Source: c.from(), Kind: registry.ErrUnsigned, Found: "no signature of its file for " + c.on, Expected: "one by a key that counts for it", Remedy: remedy}
 }
 
-// LockPlatforms adds files for further platforms to what is locked: where the source does not tell their digests, and where keys count, they are fetched, and verified as this platform's were. What has
-// a file for all platforms needs none. Changes are by name, and have the plug-ins that got one. What fails is in failed by name, and the lock has the others.
+// LockPlatforms adds files for further platforms to what is locked: where the source does not tell their digests, and where keys count, they are fetched, and verified as this platform's were. Where
+// keys count, a file that the lock has without its signature is fetched, too, and gets it. What has a file for all platforms needs none. Changes are by name, and have the plug-ins that got one. What fails is in failed by name, and the lock has the others.
 func (in *Installer) LockPlatforms(ctx context.Context, platforms ...string) (changes []Change, failed map[string]error, notices []Notice, err error) {
 	err = in.try(ctx, func(s *session) error {
 		changes, failed = nil, map[string]error{}
@@ -118,13 +127,14 @@ func (in *Installer) LockPlatforms(ctx context.Context, platforms ...string) (ch
 			e := s.lock.Plugins[name]
 			s.seen[name] = true
 			now := *e
-			now.Files = map[string]registry.File{}
-			for on, f := range e.Files {
-				now.Files[on] = f
-			}
+			now.Files = maps.Clone(e.Files)
+			var added []string
 			for _, platform := range platforms {
-				if _, _, ok := releaseOf(name, &now).For(platform); ok {
-					continue
+				if _, on, ok := releaseOf(name, &now).For(platform); ok {
+					if now.Signatures[on] != "" || s.Trust.FirstUse(name) != "" {
+						continue
+					}
+					platform = on
 				}
 				f, err := s.onPlatform(ctx, name, e, platform)
 				if ctx.Err() != nil {
@@ -135,15 +145,19 @@ func (in *Installer) LockPlatforms(ctx context.Context, platforms ...string) (ch
 					continue
 				}
 				now.Files[platform] = f
-			}
-			if len(now.Files) != len(e.Files) {
 				s.next[name] = &now
-				added := slices.DeleteFunc(sortedKeys(now.Files), func(on string) bool { _, had := e.Files[on]; return had })
+				if !slices.Contains(added, platform) {
+					added = append(added, platform)
+				}
+			}
+			if added != nil {
+				slices.Sort(added)
 				changes = append(changes, Change{Name: name, From: e.Version, To: e.Version, Platforms: added})
 			}
 		}
+		err := s.commit(ctx)
 		notices = s.noticed()
-		return s.commit(ctx)
+		return err
 	})
 	return changes, failed, notices, err
 }
@@ -167,6 +181,9 @@ func (s *session) onPlatform(ctx context.Context, name string, e *lock.Entry, pl
 		}
 	}
 	f, ok := r.Files[platform]
+	if locked, had := e.Files[platform]; had { // without its signature
+		f, ok = locked, true
+	}
 	if !ok {
 		return none(registry.ErrPlatform, "files for "+shown(sortedKeys(r.Files)), "one for "+platform, "Ask whoever publishes it for this platform")
 	}
@@ -251,16 +268,12 @@ func (s *session) copy(ctx context.Context, to registry.Pusher, name string, pla
 		if c.err != nil && (c.has == nil || !errors.Is(c.err, registry.ErrHost)) { // it may be for another application
 			return c.err
 		}
-		var text []byte
-		err = s.signatures(ctx, c, func(found []byte) (bool, error) {
-			text = found
-			return true, nil
-		})
+		text, err := s.proven(ctx, c) // what is published stays
 		if e.Key != "" && err == nil && text == nil {
 			err = s.unkept(c, "Publish its signature there: whoever installs it asks for it")
 		}
 		if err != nil && e.Key != "" {
-			return err
+			return about(err, c, c.from())
 		}
 		contents[c.on] = registry.Content{Path: c.path, Signature: text}
 		on := push.Files

@@ -2,11 +2,14 @@ package install_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -36,6 +39,7 @@ func (p *place) lockedElsewhere(here library, signature func(path string) []byte
 		require.Equal(p.t, p.key.ID(), e.Key)
 		e.Files = map[string]registry.File{"plan9/386": e.Files[registry.ThisPlatform()],
 			registry.ThisPlatform(): {Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data))}}
+		e.Signatures = map[string]string{"plan9/386": e.Signatures[registry.ThisPlatform()]}
 		return nil
 	}))
 }
@@ -86,11 +90,217 @@ func TestFilesOfOtherPlatformsAreVerified(t *testing.T) {
 	}
 }
 
-// A file of the lock comes with its signature from a mirror that has it; from one that has a wrong one, or none, only the file does.
+// signedInLock writes a signature of this platform's file into the lock.
+func (p *place) signedInLock(name string, text []byte) {
+	p.t.Helper()
+	require.NoError(p.t, lock.Update(p.t.Context(), p.lock, func(l *lock.Lock) error {
+		if l.Plugins[name].Signatures[registry.ThisPlatform()] = string(text); text == nil {
+			delete(l.Plugins[name].Signatures, registry.ThisPlatform())
+		}
+		return nil
+	}))
+}
+
+// With its signature in the lock a file is one request. What anybody has written there proves nothing: the key has to
+// have signed these very bytes, for this platform, whatever the registry says.
+func TestSignaturesOfTheLock(t *testing.T) {
+	evil := library{tag: "aaaa", version: "1.0.0", permit: "443"}
+	other := subject(plain)
+	other.Platform = "plan9/386"
+	foreign, err := sign.Generate()
+	require.NoError(t, err)
+	readOnly := func(o *install.Options) { o.ReadOnly = true }
+	for _, tt := range []struct {
+		name string
+		kind error // nil is a good one
+		text func(p *place, path string) []byte
+	}{
+		{"its signature", nil, func(p *place, path string) []byte { return p.sign(p.key, subject(plain), path) }},
+		{"that of the file that is meant", registry.ErrSignature, func(p *place, _ string) []byte { return p.sign(p.key, subject(plain), p.build(plain)) }},
+		{"that of another platform", registry.ErrPlatform, func(p *place, path string) []byte { return p.sign(p.key, other, path) }},
+		{"that of another version", registry.ErrVersion, func(p *place, path string) []byte {
+			return p.sign(p.key, subject(library{tag: "aaaa", version: "0.9.0"}), path)
+		}},
+		{"a foreign key", registry.ErrKey, func(p *place, path string) []byte { return p.sign(foreign, subject(plain), path) }},
+		{"nonsense", registry.ErrMalformed, func(*place, string) []byte { return []byte("nonsense\n\x1b[2J") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlace(t)
+			p.lockedElsewhere(evil, nil)
+			file, _ := p.file(evil)
+			p.signedInLock("dist_aaaa", tt.text(p, file))
+			before := p.source.requests.Load()
+			if tt.kind == nil {
+				text := p.text()
+				p.ensure(p.installer(), "dist_aaaa")
+				assert.Equal(t, int64(1), p.source.requests.Load()-before, "the file")
+				p.ensure(p.installer(readOnly), "dist_aaaa")
+				r, err := p.installer().Verify(t.Context())
+				require.NoError(t, errors.Join(err, r.Err()))
+				assert.Equal(t, int64(1), p.source.requests.Load()-before)
+				assert.Equal(t, text, p.text())
+				assert.NoDirExists(t, filepath.Join(p.store, "signature"), "one place is enough")
+				p.refused(p.installer(func(o *install.Options) { o.Trust = p.trust(p.key.ID()) }), registry.ErrRevokedKey, "dist_aaaa")
+				return
+			}
+			e := p.refused(p.installer(), tt.kind, "dist_aaaa")
+			assert.Equal(t, p.lock, e.Path)
+			p.refused(p.installer(), tt.kind, "dist_aaaa") // now its file is in the store
+			p.refused(p.installer(readOnly), tt.kind, "dist_aaaa")
+			r, err := p.installer().Verify(t.Context())
+			require.NoError(t, err)
+			assert.ErrorIs(t, r.Failed["dist_aaaa"], tt.kind)
+
+			// It keeps nobody from the good one, which the source may have.
+			require.NoError(t, os.RemoveAll(p.folder))
+			p.pushAs(evil, nil, signedAs(p, subject(plain)))
+			p.ensure(p.installer(), "dist_aaaa")
+			p.ensure(p.installer(readOnly), "dist_aaaa")
+		})
+	}
+}
+
+// The lock has the signatures of the files for all platforms, as far as a key that counts has made them for those
+// platforms. What is wrong with another platform's is said when it is locked.
+func TestAllPlatformsAreSigned(t *testing.T) {
+	p := newPlace(t)
+	foreign, err := sign.Generate()
+	require.NoError(t, err)
+	path := p.build(plain)
+	r, this, err := install.Describe(path)
+	require.NoError(t, err)
+	contents := map[string]registry.Content{this: {Path: path, Signature: p.sign(p.key, subject(plain), path)}}
+	other := func(platform string, key *sign.PrivateKey, on string) {
+		path := filepath.Join(t.TempDir(), "other")
+		require.NoError(t, os.WriteFile(path, []byte("for "+platform), 0o644))
+		c := registry.Content{Path: path}
+		if key != nil {
+			c.Signature = p.sign(*key, sign.Subject{Name: r.Name, Version: r.Version, Platform: on}, path)
+		}
+		contents[platform] = c
+	}
+	other("plan9/386", &p.key, "plan9/386")
+	other("plan9/arm", &p.key, "plan9/arm")
+	other("openbsd/arm64", nil, "")
+	other("openbsd/386", &foreign, "openbsd/386")
+	other("netbsd/386", &p.key, "netbsd/arm")
+	p.push(r, contents)
+	good := map[string]string{}
+	for _, on := range []string{this, "plan9/386", "plan9/arm"} {
+		good[on] = string(contents[on].Signature)
+	}
+	locked := func(result *install.Result, notices int) {
+		t.Helper()
+		assert.Len(t, p.plugins()["dist_aaaa"].Files, 6)
+		assert.Equal(t, good, p.plugins()["dist_aaaa"].Signatures)
+		var texts []string
+		for _, n := range result.Notices {
+			texts = append(texts, n.String())
+		}
+		require.Len(t, texts, notices)
+		for i, words := range [][]string{{"netbsd/386", "a signature for dist_aaaa 1.0.0 for netbsd/arm"}, {"openbsd/386", foreign.ID()}, {"openbsd/arm64", "no signature"}}[:notices] {
+			assert.Contains(t, texts[i], "the lock has no signature of its file for "+words[0])
+			assert.Contains(t, texts[i], words[1])
+		}
+	}
+	locked(p.ensure(p.installer(), "dist_aaaa"), 3)
+
+	// A host of another platform verifies the bytes.
+	for on, text := range p.plugins()["dist_aaaa"].Signatures {
+		data, err := os.ReadFile(contents[on].Path)
+		require.NoError(t, err)
+		at := sign.Subject{Name: r.Name, Version: r.Version, Platform: on}
+		key, err := p.trust().Verify(t.Context(), at, bytes.NewReader(data), []byte(text))
+		require.NoError(t, err)
+		assert.Equal(t, p.key.ID(), key)
+		_, err = p.trust().Verify(t.Context(), at, bytes.NewReader(append(data, 0)), []byte(text))
+		assert.ErrorIs(t, err, registry.ErrSignature)
+	}
+
+	// From the lock, with an empty store.
+	p.closed()
+	require.NoError(t, os.RemoveAll(p.store))
+	before := p.source.requests.Load()
+	locked(p.ensure(p.installer(), "dist_aaaa"), 0)
+	assert.Equal(t, int64(1), p.source.requests.Load()-before)
+
+	// Locked without keys, which came later: the lock gets them all then.
+	require.NoError(t, os.Remove(p.lock))
+	p.ensure(p.installer(func(o *install.Options) { o.Trust = nil }), "dist_aaaa")
+	assert.Empty(t, p.plugins()["dist_aaaa"].Signatures, "nobody has verified one")
+	locked(p.ensure(p.installer(), "dist_aaaa"), 3)
+
+	// From a lock without signatures, it asks for its own.
+	before = p.source.requests.Load()
+	p.signedInLock("dist_aaaa", nil)
+	p.closed()
+	require.NoError(t, os.RemoveAll(p.store))
+	text := p.text()
+	p.ensure(p.installer(), "dist_aaaa")
+	assert.Equal(t, int64(2), p.source.requests.Load()-before, "the file and its signature")
+	assert.Equal(t, text, p.text(), "a start is no update")
+
+	// And who locks the platform puts it into the lock.
+	changes, failed, _, err := p.installer().LockPlatforms(t.Context(), this)
+	require.NoError(t, err)
+	assert.Empty(t, failed)
+	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "1.0.0", To: "1.0.0", Platforms: []string{this}}}, changes)
+	assert.Equal(t, good, p.plugins()["dist_aaaa"].Signatures)
+	changes, failed, _, err = p.installer().LockPlatforms(t.Context(), this)
+	require.NoError(t, err)
+	assert.Empty(t, failed)
+	assert.Empty(t, changes)
+}
+
+// lost is a source that is lost when it is asked for the signature of another platform's file.
+type lost struct {
+	*asked
+	tries atomic.Int64
+}
+
+func (l *lost) Signature(ctx context.Context, r *registry.Release, platform string) ([]byte, error) {
+	if platform == registry.ThisPlatform() {
+		return l.asked.Signature(ctx, r, platform)
+	}
+	l.tries.Add(1)
+	return nil, &registry.Error{Kind: registry.ErrUnavailable, Found: "nobody"}
+}
+
+// A source that makes up platforms is asked for a few of them, and one that cannot be reached any more for no more than
+// are asked for at the same time. What is locked is locked.
+func TestManyPlatforms(t *testing.T) {
+	p := newPlace(t)
+	path := p.build(plain)
+	r, this, err := install.Describe(path)
+	require.NoError(t, err)
+	contents := map[string]registry.Content{this: {Path: path, Signature: p.sign(p.key, subject(plain), path)}}
+	for i := range 100 {
+		at := filepath.Join(t.TempDir(), "other")
+		require.NoError(t, os.WriteFile(at, []byte{byte(i)}, 0o644))
+		contents["plan9/x"+strconv.Itoa(i)] = registry.Content{Path: at}
+	}
+	p.push(r, contents)
+	gone := &lost{asked: p.source}
+	result := p.ensure(p.installer(func(o *install.Options) { o.Sources = []registry.Source{gone} }), "dist_aaaa")
+	require.Len(t, result.Notices, 1)
+	assert.Contains(t, result.Notices[0].String(), "nobody")
+	assert.LessOrEqual(t, gone.tries.Load(), int64(4))
+	assert.Len(t, p.plugins()["dist_aaaa"].Files, 101)
+	assert.Equal(t, map[string]string{this: string(contents[this].Signature)}, p.plugins()["dist_aaaa"].Signatures)
+
+	require.NoError(t, os.Remove(p.lock))
+	before := p.source.requests.Load()
+	p.ensure(p.installer(), "dist_aaaa")
+	assert.LessOrEqual(t, p.source.requests.Load()-before, int64(70))
+}
+
+// A file of the lock whose signature is not there comes with it from a mirror that has it; from one that has a wrong
+// one, or none, only the file does.
 func TestSignatureOfAMirror(t *testing.T) {
 	p := newPlace(t)
 	p.publish(plain)
 	p.ensure(p.installer(), "dist_aaaa")
+	p.signedInLock("dist_aaaa", nil)
 	p.closed()
 	require.NoError(t, os.RemoveAll(p.store))
 	mirrors := map[string]*asked{}
@@ -149,6 +359,16 @@ func TestCopyOfWhatIsNotWhole(t *testing.T) {
 	}
 	_, published := p.file(plain)
 	require.NoError(t, os.Remove(published))
+	at := filepath.Join(t.TempDir(), "of the lock")
+	to, err = files.NewFolder(at)
+	require.NoError(t, err)
+	require.NoError(t, p.installer().Copy(t.Context(), to, []string{"dist_aaaa"}, nil), "the lock has it")
+	copied, err := filepath.Glob(filepath.Join(at, "*", "*.minisig"))
+	require.NoError(t, err)
+	assert.Len(t, copied, 1)
+	p.signedInLock("dist_aaaa", []byte("nonsense"))
+	p.whole(p.installer().Copy(t.Context(), folder(t, t.TempDir()), []string{"dist_aaaa"}, nil)) // what would be published, and stay
+	p.signedInLock("dist_aaaa", nil)
 	err = p.installer().Copy(t.Context(), to, []string{"dist_aaaa"}, nil)
 	require.ErrorIs(t, err, registry.ErrUnsigned)
 	p.whole(err)

@@ -32,6 +32,7 @@ type session struct {
 	sources  map[string]*origin
 	releases map[[2]string]*candidate
 	notices  map[string]Notice
+	proved   []*candidate // which a key has signed, and whose entries do not say so yet
 }
 
 // call is what all tries of one call share.
@@ -140,6 +141,9 @@ func fits(version, in string) bool {
 func (s *session) commit(ctx context.Context) error {
 	if s.ReadOnly {
 		return nil
+	}
+	if err := s.sign(ctx); err != nil {
+		return err
 	}
 	if err := s.register(); err != nil {
 		return err

@@ -198,6 +198,7 @@ func TestWithoutDescriptions(t *testing.T) {
 	assert.ErrorIs(t, failed["dist_bbbb"], registry.ErrPlatform)
 	assert.Len(t, failed, 1)
 	assert.Len(t, p.plugins()["dist_aaaa"].Files, 2)
+	assert.Len(t, p.plugins()["dist_aaaa"].Signatures, 2)
 
 	require.NoError(t, os.Remove(p.lock))
 	require.NoError(t, os.RemoveAll(p.store))

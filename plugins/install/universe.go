@@ -33,6 +33,7 @@ type candidate struct {
 	file      registry.File // with a digest
 	path      string        // in the store; "" before it is there
 	key       string        // who has signed it
+	signature []byte        // that key's, of the bytes in the store
 	has       *registry.Release
 	platform  string // what the library is for
 	done      bool   // it was fetched and verified

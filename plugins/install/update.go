@@ -37,7 +37,7 @@ type Change struct {
 	Grants   []string // what To asks for and From did not, as in "connect 443"
 	Err      error    // a *registry.Error: why another version was not taken. It stays as it is, and To is From
 
-	Platforms []string // of LockPlatforms: those that its entry has got; sorted. To is From
+	Platforms []string // of LockPlatforms: those of the files or signatures that its entry has got; sorted. To is From
 }
 
 // Update takes newer versions into the lock: the newest that fit together and in the ranges that are wanted. One that is not to be had, asks for more than it was granted, or

@@ -418,6 +418,10 @@ func TestVerify(t *testing.T) {
 	}
 	r, err = p.installer().Verify(t.Context())
 	require.NoError(t, err)
+	assert.Contains(t, r.Plugins, "dist_dddd", "the lock has a good one")
+	p.signedInLock("dist_dddd", nil)
+	r, err = p.installer().Verify(t.Context())
+	require.NoError(t, err)
 	assert.ErrorIs(t, r.Failed["dist_dddd"], registry.ErrName)
 
 	p.ensure(p.installer(), "dist_aaaa", "dist_bbbb", "dist_dddd") // what is missing or damaged comes again
@@ -448,6 +452,8 @@ func TestBundle(t *testing.T) {
 	result := elsewhere.ensure(elsewhere.installer(), "dist_aaaa")
 	assert.Len(t, result.Plugins, 2)
 	assert.Equal(t, p.plugins()["dist_aaaa"].Files, elsewhere.plugins()["dist_aaaa"].Files)
+	assert.Len(t, elsewhere.plugins()["dist_aaaa"].Signatures, 2)
+	assert.Equal(t, p.plugins()["dist_aaaa"].Signatures, elsewhere.plugins()["dist_aaaa"].Signatures)
 	assert.ErrorIs(t, p.installer().Copy(t.Context(), bundle, []string{"dist_bbbb"}, []string{windows}), registry.ErrPlatform)
 	assert.ErrorIs(t, p.installer().Copy(t.Context(), bundle, []string{"dist_none"}, nil), registry.ErrNotFound)
 }
