@@ -349,7 +349,9 @@ func pack(r *registry.Release, files map[string]registry.File, contents map[stri
 		m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: typePlugin, Config: config}
 		m.Layers = append(m.Layers, file)
 		if signature := contents[on].Signature; len(signature) > 0 {
-			m.Layers = append(m.Layers, p.add(typeSignature, signature))
+			layer := p.add(typeSignature, signature)
+			layer.Data = signature // so that it comes with the manifest
+			m.Layers = append(m.Layers, layer)
 		}
 		d := marshal(ocispec.MediaTypeImageManifest, m)
 		d.ArtifactType = typePlugin

@@ -11,7 +11,8 @@
 //	config    application/vnd.ferrule.plugin.config.v1+json: the release's description, the same for all platforms
 //	layers    application/vnd.ferrule.plugin.library.v1, which is the file, and application/vnd.ferrule.plugin.signature.v1+minisign
 //
-// The signature is inside the artefact: as a referrer it would get lost when one copies. A tag has no "+": the version 1.2.0+build.5 is the tag
+// The signature is inside the artefact: as a referrer it would get lost when one copies. Its text is in the manifest's descriptor of it, too (data), so that
+// it comes with that. A tag has no "+": the version 1.2.0+build.5 is the tag
 // 1.2.0_build.5, and no version has a "_". Tags that are no versions are not looked at, but for latest: the newest version that is no prerelease.
 //
 // The index of all plug-ins, which a search reads (package index), is in the repository ferrule-index beside them, under the tag latest: a manifest with the

@@ -385,10 +385,8 @@ func (f *figures) row(what string, hosts int, origin, mirror counted, took time.
 	fmt.Fprintf(&f.rows, "| %s | %v | %v | %v | %v | %.0f s |\n", what, origin, mirror, many(origin), many(mirror), took.Seconds())
 }
 
-// perPlugin are the requests of a host for a plug-in of the lock: for the file one, and for its signature three, which go by the release's index and the platform's manifest.
-const perPlugin = 4
-
-// once expects that each host has asked for each file and its signature once, and for the registry's index as often as is said; for nothing else, and that nobody else has.
+// once expects that each host has asked for each file of the lock once, and for the registry's index as often as is
+// said; for nothing else, and that nobody else has.
 func (f *fleet) once(asked map[string][]request, indexes int) {
 	t := f.t
 	t.Helper()
@@ -403,9 +401,9 @@ func (f *fleet) once(asked map[string][]request, indexes int) {
 			}
 		}
 		require.Equal(t, indexes, paths[indexPath], id)
-		require.Len(t, paths, perPlugin*len(f.names)+indexes, id)
-		require.Len(t, requests, perPlugin*len(f.names)+indexes, id)
-		require.Equal(t, 2*len(f.names), blobs, id)
+		require.Len(t, paths, len(f.names)+indexes, id)
+		require.Len(t, requests, len(f.names)+indexes, id)
+		require.Equal(t, len(f.names), blobs, id)
 	}
 }
 
@@ -440,9 +438,11 @@ func (f *fleet) together(at *front, jitter time.Duration) (arrivals []time.Durat
 	return arrivals
 }
 
-// A fleet asks a registry for as much as its lock and stores lack: a file and its signature, each once. Behind a mirror that has them each host asks the registry for its index, which says what was
-// revoked, and for nothing else; what is there is asked of nobody. Hosts that start at once spread over the time that they are told, and those that are refused come again when they were told to.
-// FERRULE_FLEET says how many hosts there are: see docs/distribution.md. Its figures are for who reads them; no time is a failure.
+// A fleet asks a registry for as much as its lock and stores lack: each file once, as the lock has the signatures.
+// Behind a mirror that has them each host asks the registry for its index, which says what was revoked, and for nothing
+// else; what is there is asked of nobody. Hosts that start at once spread over the time that they are told, and those
+// that are refused come again when they were told to. FERRULE_FLEET says how many hosts there are: see
+// docs/distribution.md. Its figures are for who reads them; no time is a failure.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	const plugins = 20
@@ -457,7 +457,7 @@ func TestFleet(t *testing.T) {
 	origin := newFront(t, direct)
 	f := &fleet{t: t, hosts: hosts, folder: filepath.Join(t.TempDir(), "hosts"), source: "oci://" + origin.address + "/fleet"}
 	f.publish("oci://"+direct+"/fleet", plugins)
-	all, roots := int64(hosts*plugins*perPlugin), int64(hosts)
+	all, roots := int64(hosts*plugins), int64(hosts)
 	var table figures
 	c, _ := origin.took()
 	table.row("without a lock (one host, which makes it)", 1, c, counted{}, 0)
@@ -488,7 +488,7 @@ func TestFleet(t *testing.T) {
 			blobs[r.path] = true
 		}
 	}
-	assert.Len(t, blobs, 2*plugins)
+	assert.Len(t, blobs, plugins)
 	delete(asked, "")
 	f.indexAlone(asked) // all else the mirror alone asks the registry for
 	assert.Equal(t, all, through.requests)
@@ -496,7 +496,7 @@ func TestFleet(t *testing.T) {
 
 	require.Eventually(t, func() bool { // it writes the last ones after it has sent them
 		kept, err := filepath.Glob(filepath.Join(cache, "docker", "registry", "v2", "blobs", "sha256", "*", "*", "data"))
-		return err == nil && len(kept) == plugins*perPlugin
+		return err == nil && len(kept) == plugins
 	}, time.Minute, 10*time.Millisecond)
 	f.empty()
 	took = f.complete(mirrored)
@@ -532,7 +532,7 @@ func TestFleet(t *testing.T) {
 			turns[turn]++
 			most = max(most, turns[turn])
 		}
-		assert.Equal(t, plugins*perPlugin+1, answered, id)
+		assert.Equal(t, plugins+1, answered, id)
 	}
 	assert.Positive(t, refused)
 	assert.Zero(t, early)

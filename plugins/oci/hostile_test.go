@@ -215,6 +215,9 @@ func TestHostile(t *testing.T) {
 	layer := func() descriptor {
 		return descriptor{"mediaType": "application/vnd.ferrule.plugin.library.v1", "digest": library, "size": size}
 	}
+	signature := func() descriptor {
+		return descriptor{"mediaType": "application/vnd.ferrule.plugin.signature.v1+minisign", "digest": digestOf("signature"), "size": 9}
+	}
 	manifest := func(layers ...descriptor) object {
 		return object{"schemaVersion": 2, "mediaType": typeManifest, "artifactType": "application/vnd.ferrule.plugin.v1", "layers": layers,
 			"config": descriptor{"mediaType": "application/vnd.ferrule.plugin.config.v1+json", "digest": digestOf(config), "size": len(config)}}
@@ -253,6 +256,10 @@ func TestHostile(t *testing.T) {
 
 	l.says(of(manifest(layer())))
 	require.NoError(t, everything(ctx, open(t, "oci://"+l.host)), "what the rest is made from is right")
+	l.says(of(manifest(layer(), signature()))) // as another tool may write it
+	text, err := open(t, "oci://"+l.host).Signature(ctx, &registry.Release{Name: "tax", Version: "1.0.0"}, "linux/amd64")
+	require.NoError(t, err)
+	assert.Equal(t, "signature", string(text), "it is the layer, where it is not in the manifest")
 
 	for name, test := range map[string]struct {
 		lie  func(http.ResponseWriter, *http.Request) bool
@@ -311,6 +318,8 @@ func TestHostile(t *testing.T) {
 		"sha512":                   {texts(config, whole, marshal(index(with(to(whole), "digest", "sha512:"+strings.Repeat("a", 128))))), registry.ErrMalformed, "release: .*digest"},
 		"no layers":                {of(manifest()), registry.ErrMalformed, "signature: .*0 layers"},
 		"three layers":             {of(manifest(layer(), layer(), layer())), registry.ErrMalformed, "signature: .*3 layers"},
+		"another signature in it":  {of(manifest(layer(), with(signature(), "data", []byte("Signature")))), registry.ErrDigest, "signature: .*other bytes in a manifest"},
+		"half a signature in it":   {of(manifest(layer(), with(signature(), "data", []byte("sign")))), registry.ErrDigest, "signature: .*other bytes in a manifest"},
 		"a layer elsewhere":        {of(manifest(with(layer(), "urls", []string{"http://other.example/x"}))), registry.ErrMalformed, "signature: .*URL"},
 		"another layer than said":  {of(manifest(with(layer(), "digest", digestOf("other")))), registry.ErrDigest, "signature: .*index says"},
 		"another size than said":   {of(manifest(with(layer(), "size", 5))), registry.ErrDigest, "signature: .*index says"},

@@ -120,7 +120,7 @@ func embedded(ctx context.Context, from *remote.Repository, d ocispec.Descriptor
 		return fetch(ctx, from.Blobs(), d)
 	}
 	if int64(len(d.Data)) != d.Size || digest.FromBytes(d.Data) != d.Digest {
-		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("%d other bytes in the index's manifest", len(d.Data)), fmt.Sprintf("the %d of %s", d.Size, d.Digest), ""}
+		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("%d other bytes in a manifest", len(d.Data)), fmt.Sprintf("the %d of %s", d.Size, d.Digest), ""}
 	}
 	return d.Data, nil
 }

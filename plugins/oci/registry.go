@@ -323,7 +323,8 @@ func fetch(ctx context.Context, from content.Fetcher, d ocispec.Descriptor) ([]b
 	return content.FetchAll(ctx, from, d)
 }
 
-// Signature returns the signature that is beside the file in its manifest. With an index that was fetched before it takes two requests.
+// Signature returns the signature that is beside the file in its manifest. With an index that was fetched before it takes one request, and another one where whoever
+// has published it has left it out of the manifest.
 func (r *Registry) Signature(ctx context.Context, release *registry.Release, platform string) ([]byte, error) {
 	of := subject{release.Name, release.Version, "file for " + quote(platform)}
 	ctx, cancel, repository, err := r.begin(ctx, of)
@@ -352,7 +353,7 @@ func (r *Registry) signature(ctx context.Context, repository *remote.Repository,
 	if err != nil || m.signature == nil {
 		return nil, err
 	}
-	return fetch(ctx, repository.Blobs(), *m.signature)
+	return embedded(ctx, repository, *m.signature)
 }
 
 // Open reads a file by its digest, which is one request where the release has it, as one from a lock does. It compares the length, not the digest: whoever keeps the file
