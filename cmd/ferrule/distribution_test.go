@@ -656,7 +656,7 @@ func TestDoctorInstalled(t *testing.T) {
 	m.configure(marketConfig)
 	seen := func(at time.Time) {
 		require.NoError(t, lock.Update(t.Context(), m.path("ferrule.lock"), func(l *lock.Lock) error {
-			l.Indexes = map[string]lock.Index{"file:///plugins": {Serial: 7, Date: at}}
+			l.Indexes = map[string]lock.Index{"file:///plugins": {Name: "acme", Serial: 7, Date: at}}
 			return nil
 		}))
 	}

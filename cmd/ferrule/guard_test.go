@@ -400,7 +400,7 @@ func TestSourceInterrupted(t *testing.T) {
 	for name, line := range map[string]string{
 		"search":  "search --registry oci://HOST/acme tax",
 		"push":    "push --to oci://HOST/acme " + library,
-		"index":   "index --key KEY oci://HOST/acme",
+		"index":   "index --key KEY --name acme oci://HOST/acme",
 		"install": "install --config CONFIG",
 	} {
 		t.Run(name, func(t *testing.T) {

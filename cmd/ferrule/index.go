@@ -23,12 +23,16 @@ func init() { verbs = append(verbs, indexVerb) }
 func indexVerb(a *app) *cobra.Command {
 	x := &indexer{passwords: passwords{app: a}}
 	cmd := &cobra.Command{
-		Use:   "index --key KEY PLACE [NAME]...",
+		Use:   "index --key KEY --name REGISTRY PLACE [NAME]...",
 		Short: "Publish the index of a registry: what there is, and what is revoked",
 		Long: `Make the index of all plug-ins that are published in PLACE, sign it with the private key in the file KEY, and publish it there: ferrule search
 looks into it, and nothing that it revokes is installed or loaded any more. PLACE is a folder of releases, as ferrule push makes it, or
 oci://HOST/PATH. Which plug-ins there are a folder says by itself, and an OCI registry by its catalogue; where it has none, or shows it to nobody,
 name them all.
+
+The registry has a name, REGISTRY, such as registry.example/acme: the same in each of its indexes and in those of its mirrors, and another one than that of any other
+registry of KEY. It is signed with the index, and those who know it, from the first index that they have seen or from registry.index of their config.yaml,
+refuse the index of another registry in its place. So does this command, of the index that was there before.
 
 What the index that was there before has revoked stays revoked, its serial number goes up by one, and it has to be signed by KEY, or by a key of
 --old-key. Make a new index after each ferrule push, and from time to time when nothing has changed: one of more than 30 days is a warning to those who
@@ -36,14 +40,14 @@ use it, since somebody may hold back a newer one. Those who use it have the publ
 
 ` + passwordHelp + `
 ` + registryCodes + `
-With --json: place, serial, date, key (its id), plugins and shards (their numbers), revoked (name and versions or digest, why), revoked_keys (id, why), left (plug-ins of the
+With --json: place, name, serial, date, key (its id), plugins and shards (their numbers), revoked (name and versions or digest, why), revoked_keys (id, why), left (plug-ins of the
 catalogue that are not in the index, each with ` + refusalHelp + `) and cut (texts: what did not fit).`,
-		Example: `  ferrule index --key registry.key dist
-  ferrule index --key registry.key oci://registry.example/acme
-  ferrule index --key registry.key --revoke 'tax@<1.2.4=it loses orders' --revoke-key 3F7C0A5B12D4E698=stolen dist`,
+		Example: `  ferrule index --key registry.key --name acme dist
+  ferrule index --key registry.key --name registry.example/acme oci://registry.example/acme
+  ferrule index --key registry.key --name acme --revoke 'tax@<1.2.4=it loses orders' --revoke-key 3F7C0A5B12D4E698=stolen dist`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usage("no PLACE on the command line", "ferrule index --key KEY PLACE", "")
+				return usage("no PLACE on the command line", "ferrule index --key KEY --name REGISTRY PLACE", "")
 			}
 			return nil
 		},
@@ -57,6 +61,7 @@ catalogue that are not in the index, each with ` + refusalHelp + `) and cut (tex
 	}
 	cmd.Flags().StringVar(&x.key, "key", "", "the `FILE` of the private key that signs")
 	x.add(cmd)
+	cmd.Flags().StringVar(&x.name, "name", "", "the name of the `REGISTRY`: letters, digits, _, -, . and /")
 	cmd.Flags().StringArrayVar(&x.revoke, "revoke", nil, "revoke versions of a plug-in, `NAME@VERSIONS=WHY`, or a file, sha256:DIGEST=WHY")
 	cmd.Flags().StringArrayVar(&x.revokeKey, "revoke-key", nil, "revoke all that a key has signed: `ID=WHY`")
 	cmd.Flags().StringArrayVar(&x.unrevoke, "unrevoke", nil, "revoke it no longer: `WHAT` is a NAME@VERSIONS, a digest or a key's id, as it was revoked")
@@ -68,7 +73,7 @@ catalogue that are not in the index, each with ` + refusalHelp + `) and cut (tex
 // indexer is one run of ferrule index.
 type indexer struct {
 	passwords
-	key                                  string
+	key, name                            string
 	revoke, revokeKey, unrevoke, oldKeys []string
 	serial                               uint64
 }
@@ -84,6 +89,7 @@ type indexed interface {
 // madeIndex is what index prints. Its JSON is documented in the command's help and grows only.
 type madeIndex struct {
 	Place       string             `json:"place"`
+	Name        string             `json:"name"` // the registry's
 	Serial      uint64             `json:"serial"`
 	Date        time.Time          `json:"date"`
 	Key         string             `json:"key"`
@@ -103,6 +109,13 @@ func (x *indexer) run(where string, names []string) error {
 	place, ok := source.(indexed)
 	if !ok {
 		return usage(where+", which can have no index, or is only read", "a folder or oci://HOST/PATH", "Of a release page the index is made in the folder that is uploaded there")
+	}
+	if !registry.ValidIndex(x.name) {
+		found := "no --name"
+		if x.name != "" {
+			found = fmt.Sprintf("--name %.140q", x.name)
+		}
+		return usage(found, "--name with "+registry.IndexRule, "Give the one that the indexes before had, or a new registry one of its own")
 	}
 	ctx, stop := interruptible(0)
 	defer stop()
@@ -133,7 +146,7 @@ func (x *indexer) run(where string, names []string) error {
 	if named && len(left) > 0 {
 		return fromSource(left[slices.Min(slices.Collect(maps.Keys(left)))])
 	}
-	built, err := index.Build(serial, time.Now(), entries, revoked, keys)
+	built, err := index.Build(x.name, serial, time.Now(), entries, revoked, keys)
 	if err != nil {
 		return fromSource(err)
 	}
@@ -144,7 +157,7 @@ func (x *indexer) run(where string, names []string) error {
 	if err := place.PushIndex(ctx, built, signature); err != nil {
 		return fromSource(err)
 	}
-	made := &madeIndex{Place: place.String(), Serial: built.Serial, Date: built.Date, Key: private.ID(), Plugins: len(entries), Shards: len(built.Shards()),
+	made := &madeIndex{Place: place.String(), Name: built.Name, Serial: built.Serial, Date: built.Date, Key: private.ID(), Plugins: len(entries), Shards: len(built.Shards()),
 		Revoked: append([]index.Revocation{}, revoked...), RevokedKeys: append([]index.RevokedKey{}, keys...), Left: refusals(left), Cut: built.Cut}
 	if err := x.print(made, made.write); err != nil {
 		return err
@@ -172,22 +185,26 @@ func (m *madeIndex) write(w io.Writer) error {
 	if n := len(m.Revoked) + len(m.RevokedKeys); n > 0 {
 		revoked = fmt.Sprintf(", %d revoked", n)
 	}
-	_, err := fmt.Fprintf(w, "%s has index %d: %s%s, signed by %s\n", escape.Line(m.Place), m.Serial, plural(m.Plugins, "plug-in"), revoked, m.Key)
+	_, err := fmt.Fprintf(w, "%s has index %d of %s: %s%s, signed by %s\n", escape.Line(m.Place), m.Serial, m.Name, plural(m.Plugins, "plug-in"), revoked, m.Key)
 	return err
 }
 
-// before reads the index that is there: the serial after it, and what it has revoked. It has to be signed, or somebody who can write there could have taken a revocation away.
+// before reads the index that is there: the serial after it, and what it has revoked. It has to be signed, and this registry's, or somebody who can write there could have taken a revocation away.
 func (x *indexer) before(ctx context.Context, place indexed, private sign.PrivateKey) (serial uint64, revoked []index.Revocation, keys []index.RevokedKey, err error) {
 	trust, err := trustIn("--old-key", append([]string{private.Public().String()}, x.oldKeys...))
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	there, err := index.Open(ctx, place.Index(), index.Options{Verifier: trust, MaxAge: -1})
+	there, err := index.Open(ctx, place.Index(), index.Options{Verifier: trust, Name: x.name, MaxAge: -1})
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		return max(x.serial, 1), nil, nil, nil
 	case errors.Is(err, registry.ErrKey):
 		return 0, nil, nil, usage(fmt.Sprintf("an index of another key: %v", err), "one that "+x.key+" has signed, or a key of --old-key", "If that is right, name its public key: --old-key PUBLIC")
+	case errors.Is(err, registry.ErrIndex):
+		about, _ := errors.AsType[*registry.Error](err)
+		return 0, nil, nil, usage(about.Found+" in "+place.String(), about.Expected+", which --name says", "Is it the right PLACE, and the right name? If the registry is to have another name, delete the index there first; "+
+			"those who have seen it refuse the new one until registry.index of their config.yaml has the new name")
 	case err != nil:
 		return 0, nil, nil, fromSource(err)
 	}

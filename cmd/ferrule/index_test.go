@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,9 +16,12 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/index"
 )
 
-// indexes runs ferrule index with a key.
+// indexes runs ferrule index with a key, for the registry acme unless args name another one.
 func (m *market) indexes(code int, key string, args ...string) (stdout, stderr string) {
 	m.t.Helper()
+	if !slices.Contains(args, "--name") {
+		args = append([]string{"--name", "acme"}, args...)
+	}
 	if key != "" {
 		args = append([]string{"--key", m.path(key)}, args...)
 	}
@@ -34,7 +39,7 @@ func TestIndexVerb(t *testing.T) {
 	m.publish("aaaa", "1.0.1")
 	m.publish("bbbb", "1.0.0")
 	stdout, stderr := m.indexes(exitOK, "shop.key", releases)
-	assert.Regexp(t, `^file://\S+ has index 1: 2 plug-ins, signed by [0-9A-F]{16}\n$`, stdout)
+	assert.Regexp(t, `^file://\S+ has index 1 of acme: 2 plug-ins, signed by [0-9A-F]{16}\n$`, stdout)
 	assert.Empty(t, stderr)
 	search := func(words string) hits {
 		t.Helper()
@@ -54,7 +59,7 @@ func TestIndexVerb(t *testing.T) {
 	// A revoked version is not chosen, and stays revoked in the indexes that follow.
 	m.publish("cccc", "1.0.0")
 	stdout, stderr = m.indexes(exitOK, "shop.key", "--revoke", "plugin_aaaa@>1.0.0, <1.0.2=it loses = orders", "--revoke", "plugin_zzzz@*=gone", "--revoke-key", "0123456789ABCDEF=stolen", releases)
-	assert.Contains(t, stdout, "index 2: 3 plug-ins, 3 revoked")
+	assert.Contains(t, stdout, "index 2 of acme: 3 plug-ins, 3 revoked")
 	assert.Equal(t, "ferrule: warning: plugin_zzzz is revoked, and no plug-in here has this name\n", stderr)
 	assert.Equal(t, 1, search("cccc").Total)
 	m.does(exitOK, "install")
@@ -64,6 +69,7 @@ func TestIndexVerb(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &made))
 	assert.Equal(t, []index.Revocation{{Name: "plugin_aaaa", Versions: ">1.0.0, <1.0.2", Why: "it loses = orders"}, {Name: "plugin_zzzz", Versions: "*", Why: "it is gone"}}, made.Revoked)
 	assert.Equal(t, []index.RevokedKey{{ID: "0123456789ABCDEF", Why: "stolen"}}, made.RevokedKeys)
+	assert.Equal(t, "acme", made.Name)
 	assert.EqualValues(t, 3, made.Serial)
 	assert.Equal(t, 3, made.Plugins)
 	assert.Regexp(t, regexp.MustCompile(`^[0-9A-F]{16}$`), made.Key)
@@ -80,7 +86,7 @@ func TestIndexVerb(t *testing.T) {
 	assert.Contains(t, stderr, "found an index of another key")
 	assert.Contains(t, stderr, "--old-key PUBLIC")
 	stdout, _ = m.indexes(exitOK, "new.key", "--old-key", m.path("shop.key.pub"), releases)
-	assert.Contains(t, stdout, "index 5: 3 plug-ins, 1 revoked")
+	assert.Contains(t, stdout, "index 5 of acme: 3 plug-ins, 1 revoked")
 	root, err := os.ReadFile(filepath.Join(releases, index.RootFile))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(releases, index.RootFile), append(root, ' '), 0o666))
@@ -88,7 +94,7 @@ func TestIndexVerb(t *testing.T) {
 	assert.Contains(t, stderr, "found other bytes than those that key")
 	require.NoError(t, os.Remove(filepath.Join(releases, index.RootFile)))
 	stdout, _ = m.indexes(exitOK, "new.key", "--serial", "9", releases)
-	assert.Contains(t, stdout, "index 9: ")
+	assert.Contains(t, stdout, "index 9 of acme: ")
 }
 
 func TestIndexRefuses(t *testing.T) {
@@ -106,6 +112,11 @@ func TestIndexRefuses(t *testing.T) {
 		{exitUsage, "found no PLACE", nil},
 		{exitUsage, "https://plugins.example/{tag}, which can have no index, or is only read", []string{"https://plugins.example/{tag}"}},
 		{exitUsage, "which can have no index", []string{m.path("all.zip")}},
+		{exitUsage, "found no --name, expected --name with a registry's name", []string{"--name", "", releases}},
+		{exitUsage, `found --name "acme corp", expected --name with a registry's name`, []string{"--name", "acme corp", releases}},
+		{exitUsage, `found --name "acme\n", expected`, []string{"--name", "acme\n", releases}},
+		{exitUsage, "found the index of the registry acme in file://", []string{"--name", "shop", releases}},
+		{exitUsage, "expected that of shop, which --name says", []string{"--name", "shop", releases}},
 		{exitUsage, "--revoke: found the revocation", []string{"--revoke", "plugin_aaaa=why", releases}},
 		{exitUsage, "--revoke-key: found the revoked key", []string{"--revoke-key", "why", releases}},
 		{exitUsage, "found --unrevoke plugin_aaaa@1.0.0, which is not revoked", []string{"--unrevoke", "plugin_aaaa@1.0.0", releases}},
@@ -146,7 +157,7 @@ func TestIndexOfAnOCIRegistry(t *testing.T) {
 		require.Zero(t, code, stderr)
 	}
 	stdout, stderr := m.indexes(exitOK, "shop.key", "--revoke", "plugin_aaaa@1.0.1=it forgets", address)
-	assert.Contains(t, stdout, address+" has index 1: 1 plug-in, 1 revoked, signed by ")
+	assert.Contains(t, stdout, address+" has index 1 of acme: 1 plug-in, 1 revoked, signed by ")
 	assert.Empty(t, stderr)
 	stdout, stderr, code := m.run("search plugin_aaaa")
 	require.Zero(t, code, stderr)
@@ -155,5 +166,63 @@ func TestIndexOfAnOCIRegistry(t *testing.T) {
 	m.does(exitOK, "install")
 	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")
 	stdout, _ = m.indexes(exitOK, "shop.key", address, "plugin_aaaa")
-	assert.Contains(t, stdout, "index 2: 1 plug-in, 1 revoked")
+	assert.Contains(t, stdout, "index 2 of acme: 1 plug-in, 1 revoked")
+}
+
+// Two registries have one key. The index of one that is served as the other's is refused, by those who have seen the right one and by those whom config.yaml tells
+// the name; and whoever makes the next index does not take it over.
+func TestIndexOfAnotherRegistry(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, marketConfig)
+	releases, shop := m.path("releases"), t.TempDir()
+	m.publish("aaaa", "1.0.0")
+	m.publish("aaaa", "1.0.1")
+	require.NoError(t, os.CopyFS(shop, os.DirFS(releases)))
+	m.indexes(exitOK, "shop.key", "--revoke", "plugin_aaaa@1.0.1=it loses orders", releases)
+	m.indexes(exitOK, "shop.key", "--name", "shop", "--serial", "9", shop)
+	m.does(exitOK, "install")
+	assert.Contains(t, m.text("ferrule.lock"), "    name: acme\n    serial: 1\n")
+	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0\n")
+
+	serve := func(from string) {
+		t.Helper()
+		for _, name := range []string{index.RootFile, index.SignatureFile} {
+			text, err := os.ReadFile(filepath.Join(from, name))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(releases, name), text, 0o666))
+		}
+	}
+	right := t.TempDir()
+	require.NoError(t, os.CopyFS(right, os.DirFS(releases)))
+	serve(shop)
+	before := m.text("ferrule.lock")
+	_, stderr := m.does(exitFailed, "update")
+	assert.Contains(t, stderr, "found the index of the registry shop, expected that of acme")
+	_, stderr, code := m.run("search plugin")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, "found the index of the registry shop, expected that of acme")
+	assert.Equal(t, before, m.text("ferrule.lock"), "the version that acme has revoked did not come, nor shop's serial")
+	_, stderr = m.indexes(exitUsage, "shop.key", releases)
+	assert.Contains(t, stderr, "found the index of the registry shop in file://")
+
+	// Who has seen none is told the name by config.yaml.
+	require.NoError(t, os.Remove(m.path("ferrule.lock")))
+	named := strings.Replace(marketConfig, "keys: [KEY]", "keys: [KEY], index: acme", 1)
+	require.NotEqual(t, marketConfig, named)
+	m.configure(named)
+	_, stderr = m.does(exitFailed, "install")
+	assert.Contains(t, stderr, "found the index of the registry shop, expected that of acme")
+	assert.NoFileExists(t, m.path("ferrule.lock"))
+
+	// A copy is a mirror: it has the same name, wherever it lies.
+	serve(right)
+	m.does(exitOK, "install")
+	assert.Contains(t, m.text("ferrule.lock"), "    name: acme\n    serial: 1\n")
+
+	// What the lock has seen gives way to what config.yaml says: so a registry that has a new name goes on.
+	serve(shop)
+	m.configure(strings.Replace(named, "index: acme", "index: shop", 1))
+	stdout, _ := m.does(exitOK, "update")
+	assert.Contains(t, stdout, "1.0.0 -> 1.0.1")
+	assert.Contains(t, m.text("ferrule.lock"), "    name: shop\n    serial: 9\n")
 }

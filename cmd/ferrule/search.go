@@ -25,8 +25,9 @@ func searchVerb(a *app) *cobra.Command {
 		Use:   "search WORD...",
 		Short: "Search the registry of a config.yaml for plug-ins",
 		Long: `Search the index of a registry: that of config.yaml, or the one of --registry, for which no config.yaml is needed. A plug-in is found that has all the words, or words that
-begin so, in its name, its keywords or its summary; those that have them in the name come first. The index is no older than the one
-that was seen before. It has to be signed by a key of registry.keys of config.yaml; where there is none, as with --registry, nobody looks at its signature, which is a warning.
+begin so, in its name, its keywords or its summary; those that have them in the name come first. The index is of the registry whose name
+config.yaml or the lock has, and no older than the one that was seen before. It has to be signed by a key of registry.keys of config.yaml; where there
+is none, as with --registry, nobody looks at its signature, which is a warning.
 ` + registryCodes + `
 With --json: total (how many there are), cut (true: there may be more, since the words are of very many plug-ins) and hits, each with name,
 version, summary, keywords and weight (what the registry puts before others).`,

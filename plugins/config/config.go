@@ -50,6 +50,7 @@ type Registry struct {
 	Keys       []string // public keys of who may sign plug-ins that have no Keys of their own: RWQ…
 	Revoked    []string // public keys, and ids of keys, that count no more
 	Mirrors    []string // as URL
+	Index      string   // the name that its signed index has, as registry.ValidIndex takes it; "": that of the index that was seen first
 }
 
 // Logging says which lines are logged.

@@ -42,7 +42,8 @@ const (
 // all has every key.
 const all = `registry: {url: 'https://github.com/{name}/{repository}/releases/download/{tag}/{plugin}-{os}-{arch}.{ext}', name: acme, repository: shop-plugins,
            tag: 1.10, keys: [RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3],
-           revoked: [RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c, 1624F3C0756DF8A3], mirrors: ['oci://mirror.example/acme']}
+           revoked: [RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c, 1624F3C0756DF8A3], mirrors: ['oci://mirror.example/acme'],
+           index: registry.example/acme}
 logging: {level: CRITICAL, plugins: {advance-plugin: ERROR}}
 plugins:
   - sample-plugin
@@ -83,16 +84,17 @@ func TestEveryKey(t *testing.T) {
 		Registry: config.Registry{URL: "https://github.com/{name}/{repository}/releases/download/{tag}/{plugin}-{os}-{arch}.{ext}",
 			Name: "acme", Repository: "shop-plugins", Tag: "1.10", Keys: []string{
 				"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"},
-			Revoked: []string{"RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c", "1624F3C0756DF8A3"}, Mirrors: []string{"oci://mirror.example/acme"}},
+			Revoked: []string{"RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c", "1624F3C0756DF8A3"}, Mirrors: []string{"oci://mirror.example/acme"},
+			Index: "registry.example/acme"},
 		Logging: config.Logging{Level: config.LevelCritical, Plugins: map[string]slog.Level{"advance-plugin": slog.LevelError}},
 		Plugins: []config.Plugin{
-			{Name: "sample-plugin", Enabled: true, Line: 6, Column: 5},
+			{Name: "sample-plugin", Enabled: true, Line: 7, Column: 5},
 			{Name: "advance-plugin", Version: "^2", Grant: []string{"loyalty_points", "cart_*"}, Keys: []string{"RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c"}, Limit: 50 * time.Millisecond, Required: true,
 				Permit:  config.Permit{Read: []string{"data", "/etc/hosts"}, Write: []string{"~/out"}, Connect: []int{443}, Listen: []int{0, 80}, Memory: 1 << 20},
 				Isolate: &config.Isolate{Group: "untrusted", Memory: 256 << 20, CPU: time.Minute, Processes: 1, Files: 9, Grace: 100 * time.Millisecond, Stop: 10 * time.Second, Sandbox: config.SandboxBestEffort},
 				Data:    "own",
-				Line:    7, Column: 5},
-			{Name: "last", Enabled: true, Isolate: &config.Isolate{Sandbox: config.SandboxFull}, Permit: config.Permit{Memory: 4096}, Line: 10, Column: 5},
+				Line:    8, Column: 5},
+			{Name: "last", Enabled: true, Isolate: &config.Isolate{Sandbox: config.SandboxFull}, Permit: config.Permit{Memory: 4096}, Line: 11, Column: 5},
 		},
 		Folders: []string{"~/plugins", "more"},
 		Dev:     map[string]string{"sample-plugin": "./build/sample.so"},
@@ -218,6 +220,9 @@ func TestFaults(t *testing.T) {
 		"plugins:\n  - name: a\n    keys: [RWQabc]\n":                `3:12: plugins[0].keys[0]: found the text "RWQabc", expected a public key of minisign`,
 		"plugins: [{name: a, keys: [" + aKey + ", " + aKey + "]}]":   `plugins[0].keys[1]: found "` + aKey + `" a second time`,
 		"registry: {keys: [" + aPrivateKey + "]}":                    `A private key is of no use here, and is to be kept secret`,
+		"registry: {index: 'acme corp'}":                             `1:19: registry.index: found the text "acme corp", expected a registry's name: letters, digits, _, -, . and /, 128 of them at most`,
+		"registry: {index: ''}":                                      `registry.index: found the text "", expected a registry's name`,
+		"registry: {index: https://registry.example/acme}":           `registry.index: found the text "https://registry.example/acme", expected a registry's name`,
 		"registry: {tag: [a]}":                                       `registry.tag: found a list, expected a text`,
 		"dev: {a: ''}":                                               `dev.a: found the text "", expected a path`,
 		"plugins: []\nplugins: []":                                   `2:1: found the key "plugins" a second time, expected each key once. Make one of the two.`,

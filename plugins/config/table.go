@@ -42,6 +42,8 @@ var registry = maybe(unsaid, mapping("a mapping with url and others", unsaid,
 		func(r *Registry) *[]string { return &r.Revoked }),
 	key("mirrors", "Addresses that have the same files, asked in this order when url does not answer.", list("a list of addresses", address(false)),
 		func(r *Registry) *[]string { return &r.Mirrors }),
+	key("index", "The name that the registry's signed index has. Without it, that of the index that was seen first, which the lock has.", indexName,
+		func(r *Registry) *string { return &r.Index }),
 ))
 
 var logging = maybe(Logging{}, mapping("a mapping with level and plugins", Logging{},
@@ -186,15 +188,20 @@ func noKey(s string) string {
 	return "It is the line that begins with RW in the .pub file of ferrule keygen or minisign -G"
 }
 
+// indexPart is what registry.ValidName takes.
+const indexPart = `[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?`
+
 const namePattern = `[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*`
 
 var (
 	nameOf     = regexp.MustCompile("^" + namePattern + "$")
 	pluginName = text("a plug-in's name: letters, digits, _, - and ., 128 of them at most, not dots alone", namePattern, 128, nil)
 	groupName  = text("a group's name: letters, digits, _, - and ., 128 of them at most, not dots alone", namePattern, 128, nil)
-	inOrder    = text("a plug-in's name, or * once for all others", `\*|`+namePattern, 128, nil)
-	pointName  = text("a point's name: letters, digits and _, 128 of them at most, no digit first", `[A-Za-z_][A-Za-z0-9_]*`, 128, nil)
-	offerName  = text("a function's name, or the beginning of one and a *: letters, digits and _, 128 of them at most, no digit first",
+	indexName  = text("a registry's name: letters, digits, _, -, . and /, 128 of them at most, no part of which begins with . or -, or ends with .",
+		indexPart+`(?:/`+indexPart+`)*`, 128, nil)
+	inOrder   = text("a plug-in's name, or * once for all others", `\*|`+namePattern, 128, nil)
+	pointName = text("a point's name: letters, digits and _, 128 of them at most, no digit first", `[A-Za-z_][A-Za-z0-9_]*`, 128, nil)
+	offerName = text("a function's name, or the beginning of one and a *: letters, digits and _, 128 of them at most, no digit first",
 		`\*|[A-Za-z_][A-Za-z0-9_]{0,127}\*?`, 0, nil)
 	line = text("a text without control characters", `[^\x00-\x1f\x7f]*`, 0, nil)
 

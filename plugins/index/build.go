@@ -30,7 +30,8 @@ const (
 	wordMax    = wordTarget * 3 / 2
 )
 
-// Build makes the index of a registry's plug-ins. The same input gives the same bytes, in whatever order the plug-ins come (the compression is Go's: another
+// Build makes the index of a registry's plug-ins. name is the registry's, as registry.ValidIndex takes it: readers that know it refuse the index of another
+// name, so it stays the same for the registry's life, and no two registries of one key have the same. The same input gives the same bytes, in whatever order the plug-ins come (the compression is Go's: another
 // version of Go may give other bytes, which mean the same). Where little changes between two indexes, most shards stay as they are: one plug-in is in one
 // shard by name, and in as many by word as it has words, at most. Serial and date are to be greater than in the index before; the date is taken in UTC, to
 // the second.
@@ -38,8 +39,8 @@ const (
 // What does not fit is cut, and Built.Cut says so: of a word that more than MaxHits plug-ins have the best stay, those that have it in the name before
 // keywords before the summary, and among these the greater Weight. A name that is none, or is there twice, and a revocation that says nothing are
 // errors: an *registry.Error.
-func Build(serial uint64, date time.Time, plugins []Entry, revoked []Revocation, revokedKeys []RevokedKey) (*Built, error) {
-	r := &root{Format: format, Serial: serial, Date: date.UTC().Truncate(time.Second), Plugins: len(plugins), Revoked: revoked, RevokedKeys: revokedKeys}
+func Build(name string, serial uint64, date time.Time, plugins []Entry, revoked []Revocation, revokedKeys []RevokedKey) (*Built, error) {
+	r := &root{Format: format, Name: name, Serial: serial, Date: date.UTC().Truncate(time.Second), Plugins: len(plugins), Revoked: revoked, RevokedKeys: revokedKeys}
 	b := &Built{shards: map[string][]byte{}}
 	refuse := func(err error, remedy string) (*Built, error) {
 		return nil, &registry.Error{Kind: registry.ErrMalformed, Found: "what no index can have", Err: err, Remedy: remedy}
@@ -87,11 +88,11 @@ func Build(serial uint64, date time.Time, plugins []Entry, revoked []Revocation,
 	var text bytes.Buffer
 	appendLine(&text, r)
 	if err := r.check(); err != nil {
-		return refuse(fmt.Errorf("%w is not possible", err), "Give a serial from 1 on and the date; for limits see package index")
+		return refuse(fmt.Errorf("%w is not possible", err), "Give the registry's name, such as registry.example/acme, a serial from 1 on and the date; for limits see package index")
 	} else if text.Len() > MaxRoot {
 		return refuse(fmt.Errorf("a root of %d bytes, more than %d", text.Len(), MaxRoot), "Revoke by ranges of versions, or split the registry")
 	}
-	b.Root, b.Comment, b.Serial, b.Date = text.Bytes(), r.comment(), r.Serial, r.Date
+	b.Root, b.Comment, b.Name, b.Serial, b.Date = text.Bytes(), r.comment(), r.Name, r.Serial, r.Date
 	return b, nil
 }
 
@@ -101,6 +102,7 @@ type Built struct {
 	Comment string   // the trusted comment of its signature
 	Cut     []string // what was cut, a line each, sorted
 
+	Name   string    // the registry's, as it was given to Build
 	Serial uint64    // as it was given to Build
 	Date   time.Time // in UTC, whole seconds
 

@@ -17,7 +17,7 @@ import (
 
 // A folder's errors are a registry's, also where a context has ended, and its links lead nowhere outside of it.
 func TestFolderLinks(t *testing.T) {
-	built, err := index.Build(1, time.Now(), []index.Entry{{Name: "tax", Versions: []string{"1.0.0"}}}, nil, nil)
+	built, err := index.Build(acme, 1, time.Now(), []index.Entry{{Name: "tax", Versions: []string{"1.0.0"}}}, nil, nil)
 	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, built.Write(dir, nil))

@@ -107,8 +107,8 @@ func newestFirst(texts []string, none func(text string)) (versions []*semver.Ver
 	return slices.CompactFunc(versions, func(v, w *semver.Version) bool { return v.Original() == w.Original() })
 }
 
-// Follows returns nil where an index may take the place of the one that is published: where none is, an older one, or the same. Otherwise it is an
-// *registry.Error: ErrStale, or why the one that is there cannot be read.
+// Follows returns nil where an index may take the place of the one that is published: where none is, an older one of the same name, or the same. Otherwise it
+// is an *registry.Error: ErrIndex where the one that is there has another name, ErrStale, or why the one that is there cannot be read.
 func (b *Built) Follows(ctx context.Context, there Fetcher) error {
 	text, _, err := there.Root(ctx)
 	if errors.Is(err, registry.ErrNotFound) || err == nil && string(text) == string(b.Root) {
@@ -120,6 +120,11 @@ func (b *Built) Follows(ctx context.Context, there Fetcher) error {
 	r, err := parseRoot(text)
 	if err != nil {
 		return &registry.Error{Source: there.String(), Kind: registry.ErrMalformed, Found: "an index.json that cannot be read", Err: err, Remedy: "Delete it, and make one with ferrule index --serial and a number that nobody has seen"}
+	}
+	if r.Name != b.Name {
+		return &registry.Error{Source: there.String(), Kind: registry.ErrIndex, Found: fmt.Sprintf("%q to be published", b.Comment),
+			Expected: fmt.Sprintf("the name of %q, which is there", r.comment()),
+			Remedy:   "Publish it in its own registry. If this registry is to have another name, delete the index there first: whoever has seen it refuses the new one"}
 	}
 	if r.Serial >= b.Serial || r.Date.After(b.Date) {
 		return &registry.Error{Source: there.String(), Kind: registry.ErrStale, Found: fmt.Sprintf("%q to be published", b.Comment), Expected: fmt.Sprintf("a serial and a date after %q, which is there", r.comment()),

@@ -80,7 +80,7 @@ func TestGather(t *testing.T) {
 	}, entries)
 	require.Len(t, left, 1)
 	assert.ErrorIs(t, left["odd"], registry.ErrNotFound)
-	_, err = index.Build(1, day, entries, nil, nil)
+	_, err = index.Build(acme, 1, day, entries, nil, nil)
 	require.NoError(t, err)
 
 	// Half of a registry is no index, and no more is asked of who is not there.
@@ -155,11 +155,14 @@ func TestFollows(t *testing.T) {
 	require.NoError(t, first.Write(folder, nil))
 	assert.NoError(t, first.Follows(t.Context(), there), "the same")
 	kind(t, build(t, entry("tax", "Adds duty")).Follows(t.Context(), there), registry.ErrStale)
-	next, err := index.Build(8, day, nil, nil, nil)
+	next, err := index.Build(acme, 8, day, nil, nil, nil)
 	require.NoError(t, err)
 	assert.NoError(t, next.Follows(t.Context(), there))
-	back, err := index.Build(8, day.AddDate(0, 0, -1), nil, nil, nil)
+	back, err := index.Build(acme, 8, day.AddDate(0, 0, -1), nil, nil, nil)
 	require.NoError(t, err)
 	kind(t, back.Follows(t.Context(), there), registry.ErrStale)
+	other, err := index.Build("registry.example/shop", 8, day, nil, nil, nil)
+	require.NoError(t, err)
+	assert.Contains(t, kind(t, other.Follows(t.Context(), there), registry.ErrIndex).Error(), `found "ferrule-index registry.example/shop 8 `)
 	kind(t, next.Follows(t.Context(), &source{root: []byte("{}")}), registry.ErrMalformed)
 }

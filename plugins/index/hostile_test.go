@@ -22,6 +22,7 @@ import (
 // rootText is index.json as docs/distribution.md has it.
 type rootText struct {
 	Format  int         `json:"format"`
+	Name    string      `json:"name,omitempty"`
 	Serial  uint64      `json:"serial"`
 	Date    string      `json:"date"`
 	Plugins int         `json:"plugins"`
@@ -70,7 +71,7 @@ func refer(shard []byte, from ...string) shardText {
 
 // hostile has an index of two shards, whatever they are.
 func hostile(t testing.TB, names, words []byte) *source {
-	r := rootText{Format: 1, Serial: 1, Date: "2026-03-01T12:00:00Z", Names: []shardText{refer(names)}, Words: []shardText{refer(words, "")}}
+	r := rootText{Format: 1, Name: acme, Serial: 1, Date: "2026-03-01T12:00:00Z", Names: []shardText{refer(names)}, Words: []shardText{refer(words, "")}}
 	return &source{root: encode(t, r), shards: map[string][]byte{"sha256:" + r.Names[0].SHA256: names, "sha256:" + r.Words[0].SHA256: words}}
 }
 
@@ -97,6 +98,12 @@ func TestHostileRoots(t *testing.T) {
 		"invalid character":       "<html>",
 		"after top-level value":   string(build(t).Root) + "{}",
 		"format 2":                root(func(r *rootText) { r.Format = 2 }),
+		`registry's name ""`:      root(func(r *rootText) { r.Name = "" }),
+		`registry's name "a b"`:   root(func(r *rootText) { r.Name = "a b" }),
+		`registry's name "a 7 20`: root(func(r *rootText) { r.Name = "a 7 2026-03-01T12:00:00Z" }), // would be a comment's other words
+		`registry's name "../a"`:  root(func(r *rootText) { r.Name = "../a" }),
+		`name "a\x1b[2J"`:         root(func(r *rootText) { r.Name = "a\x1b[2J" }),
+		`registry's name "xxxxxx`: root(func(r *rootText) { r.Name = strings.Repeat("x", 129) }),
 		"serial 0":                root(func(r *rootText) { r.Serial = 0 }),
 		"the date":                root(func(r *rootText) { r.Date = "2026-03-01T12:00:00+01:00" }),
 		"parsing time":            root(func(r *rootText) { r.Date = "yesterday" }),
@@ -270,10 +277,12 @@ func TestOtherBytes(t *testing.T) {
 }
 
 func FuzzRoot(f *testing.F) {
-	b, err := index.Build(7, day, []index.Entry{entry("tax", "x")}, []index.Revocation{{Name: "tax", Versions: "<1", Why: "x"}}, []index.RevokedKey{{ID: "0123456789ABCDEF", Why: "x"}})
+	b, err := index.Build(acme, 7, day, []index.Entry{entry("tax", "x")}, []index.Revocation{{Name: "tax", Versions: "<1", Why: "x"}}, []index.RevokedKey{{ID: "0123456789ABCDEF", Why: "x"}})
 	require.NoError(f, err)
 	f.Add(b.Root)
 	f.Add(build(f, simulated(100)...).Root)
+	f.Add(bytes.Replace(b.Root, []byte(acme), []byte("a 7 2026-03-01T12:00:00Z"), 1))
+	f.Add(bytes.Replace(b.Root, []byte(acme), []byte(`\n\u202e`), 1))
 	f.Add([]byte(`{"format":1,"names":[null],"words":{},"revoked":[[]]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x, err := index.Open(t.Context(), &source{root: text}, index.Options{Now: now, MaxAge: -1})
@@ -282,6 +291,7 @@ func FuzzRoot(f *testing.F) {
 			return
 		}
 		assert.NotZero(t, x.Seen().Serial)
+		assert.True(t, registry.ValidIndex(x.Name()), "%q", x.Name())
 		_ = x.Revoked("tax", "1.0.0")
 		_, err = x.Lookup(t.Context(), "tax")
 		kind(t, err, registry.ErrNotFound)

@@ -1,12 +1,12 @@
 // Package index has the index of a registry's plug-ins: what there is by name and by word, and what is revoked. It stays quick and small for 100,000
 // plug-ins, needs no server that computes, and a mirror needs not be trusted with it.
 //
-// An index is a root and shards. The root (index.json) has a serial number and a date that never go back, the digest and size of every shard, and the list
-// of what is revoked. It is signed by minisign with the registry's key (index.json.minisig), whose trusted comment is
+// An index is a root and shards. The root (index.json) has the registry's name, a serial number and a date that never go back, the digest and size of every
+// shard, and the list of what is revoked. It is signed by minisign with the registry's key (index.json.minisig), whose trusted comment is
 //
-//	ferrule-index SERIAL DATE
+//	ferrule-index NAME SERIAL DATE
 //
-// with the root's serial and date. Shards (index/<SHA-256 in hexadecimal>) are found by their digest alone, so they need no signature, and one that did not
+// with the root's name, serial and date. The name tells one registry's index from another's that the same key has signed; a mirror has the same. Shards (index/<SHA-256 in hexadecimal>) are found by their digest alone, so they need no signature, and one that did not
 // change is not fetched again. There are two families:
 //
 //   - By name: a plug-in is in the shard that the SHA-256 of its name says: its first 32 bits, big-endian, modulo the number of shards, a power of two.
@@ -166,6 +166,7 @@ func (k *RevokedKey) check() error {
 // root is index.json.
 type root struct {
 	Format      int                           `json:"format"`
+	Name        string                        `json:"name"` // of the registry, as registry.ValidIndex takes it
 	Serial      uint64                        `json:"serial"`
 	Date        time.Time                     `json:"date"` // in UTC, whole seconds
 	Plugins     int                           `json:"plugins"`
@@ -177,12 +178,14 @@ type root struct {
 
 // comment is the trusted comment of the root's signature.
 func (r *root) comment() string {
-	return fmt.Sprintf("ferrule-index %d %s", r.Serial, r.Date.Format(time.RFC3339))
+	return fmt.Sprintf("ferrule-index %s %d %s", r.Name, r.Serial, r.Date.Format(time.RFC3339))
 }
 
 // check says what is wrong with a root beyond its single entries.
 func (r *root) check() error {
 	switch n := len(r.Names); {
+	case !registry.ValidIndex(r.Name):
+		return fmt.Errorf("the registry's name %.140q", r.Name)
 	case r.Serial == 0:
 		return errors.New("serial 0")
 	case r.Date.IsZero() || r.Date.Location() != time.UTC || r.Date.Nanosecond() != 0:

@@ -78,10 +78,13 @@ func serve(t testing.TB, b *index.Built) *source {
 	return s
 }
 
+// acme is the registry that the tests have an index of.
+const acme = "registry.example/acme"
+
 // build makes an index of day, with serial 7.
 func build(t testing.TB, plugins ...index.Entry) *index.Built {
 	t.Helper()
-	b, err := index.Build(7, day, plugins, nil, nil)
+	b, err := index.Build(acme, 7, day, plugins, nil, nil)
 	require.NoError(t, err)
 	return b
 }
@@ -255,7 +258,7 @@ func TestCommonWords(t *testing.T) {
 
 func TestRevoked(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("ab", 32)
-	b, err := index.Build(1, day, nil, []index.Revocation{
+	b, err := index.Build(acme, 1, day, nil, []index.Revocation{
 		{Name: "tax", Versions: "<1.2.4", Why: "reads past its buffer", Remedy: "Update to 1.2.4"},
 		{Name: "audit", Versions: "2.0.0", Why: "stolen key"},
 		{Name: "gone", Versions: "*", Why: "all of it"},
@@ -314,17 +317,24 @@ func TestOpen(t *testing.T) {
 	assert.Empty(t, x.Key())
 
 	s.signature = key.sign(t, b)
-	assert.Equal(t, "ferrule-index 7 2026-03-01T12:00:00Z", b.Comment)
+	assert.Equal(t, "ferrule-index registry.example/acme 7 2026-03-01T12:00:00Z", b.Comment)
 	x = open(t, s, index.Options{Verifier: trust})
 	assert.Empty(t, x.Warnings())
 	assert.Equal(t, key.ID(), x.Key())
-	assert.Equal(t, lock.Index{Serial: 7, Date: day, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(b.Root))}, x.Seen())
+	assert.Equal(t, lock.Index{Name: acme, Serial: 7, Date: day, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(b.Root))}, x.Seen())
 	open(t, s, index.Options{Verifier: trust, Seen: x.Seen()})
 	open(t, s, index.Options{Verifier: trust, Seen: x.Seen()})
 	open(t, s, index.Options{Verifier: trust, Seen: lock.Index{Serial: 6, Date: day.Add(-1)}})
 
+	assert.Equal(t, acme, x.Name())
+	open(t, s, index.Options{Verifier: trust, Name: acme, Seen: x.Seen()})
+	renamed := x.Seen()
+	renamed.Name, renamed.Serial, renamed.Date = "registry.example/old", 9, day.Add(time.Hour)
+	x = open(t, s, index.Options{Verifier: trust, Name: acme, Seen: renamed})
+	assert.Equal(t, acme, x.Seen().Name, "what was seen of another registry counts for nothing where the name is known")
+
 	other := []byte(strings.Replace(string(b.Root), `"plugins":1`, `"plugins":2`, 1))
-	selfRevoked, err := index.Build(8, day, nil, nil, []index.RevokedKey{{ID: key.ID(), Why: "stolen", Remedy: "Take key FEDCBA9876543210"}})
+	selfRevoked, err := index.Build(acme, 8, day, nil, nil, []index.RevokedKey{{ID: key.ID(), Why: "stolen", Remedy: "Take key FEDCBA9876543210"}})
 	require.NoError(t, err)
 	plugin, err := sign.Sign(key.PrivateKey, sign.Subject{Name: "tax", Version: "1.0.0", Platform: "any"}, bytes.NewReader(b.Root))
 	require.NoError(t, err)
@@ -338,7 +348,13 @@ func TestOpen(t *testing.T) {
 		"another key":         {b.Root, newSigner(t).sign(t, b), index.Options{}, registry.ErrKey, ""},
 		"changed":             {other, key.sign(t, b), index.Options{}, registry.ErrSignature, ""},
 		"a plug-in's comment": {b.Root, plugin, index.Options{}, registry.ErrSubject, ""},
-		"another's comment":   {b.Root, key.over(t, b.Root, "ferrule-index 8 2026-03-01T12:00:00Z"), index.Options{}, registry.ErrComment, "something else"},
+		"another's comment":   {b.Root, key.over(t, b.Root, "ferrule-index registry.example/acme 8 2026-03-01T12:00:00Z"), index.Options{}, registry.ErrComment, "something else"},
+		"another name in it":  {b.Root, key.over(t, b.Root, "ferrule-index registry.example/shop 7 2026-03-01T12:00:00Z"), index.Options{}, registry.ErrComment, "something else"},
+		"no name in it":       {b.Root, key.over(t, b.Root, "ferrule-index 7 2026-03-01T12:00:00Z"), index.Options{}, registry.ErrComment, "something else"},
+		"another registry's":  {b.Root, key.sign(t, b), index.Options{Name: "registry.example/shop"}, registry.ErrIndex, "write index: registry.example/acme"},
+		"not the one seen":    {b.Root, key.sign(t, b), index.Options{Seen: lock.Index{Name: "registry.example/shop", Serial: 6, Date: day.Add(-1)}}, registry.ErrIndex, "another registry's index in its place"},
+		"in another case":     {b.Root, key.sign(t, b), index.Options{Name: "registry.example/Acme"}, registry.ErrIndex, ""},
+		"named, and not seen": {b.Root, key.sign(t, b), index.Options{Name: "registry.example/shop", Seen: x.Seen()}, registry.ErrIndex, ""},
 		"serial back":         {b.Root, key.sign(t, b), index.Options{Seen: lock.Index{Serial: 8, Date: day}}, registry.ErrStale, "ask another source"},
 		"date back":           {b.Root, key.sign(t, b), index.Options{Seen: lock.Index{Serial: 6, Date: day.Add(1)}}, registry.ErrStale, "ask another source"},
 		"two of one moment":   {b.Root, key.sign(t, b), index.Options{Seen: lock.Index{Serial: 7, Date: day, Digest: "sha256:" + strings.Repeat("ab", 32)}}, registry.ErrStale, "two indexes of one serial"},
@@ -369,6 +385,41 @@ func TestOpen(t *testing.T) {
 	x, err = index.Open(t.Context(), s, index.Options{Verifier: trust, Now: old, MaxAge: -1, RefuseOld: true})
 	require.NoError(t, err)
 	assert.Empty(t, x.Warnings())
+}
+
+// Two registries have one key: the index of one, with its signature, is none of the other, whether what is expected is known beforehand or from the
+// first time, and in either direction.
+func TestTwoRegistriesOfOneKey(t *testing.T) {
+	key := newSigner(t)
+	trust := key.trust(t)
+	named := map[string]*source{}
+	for serial, name := range []string{"registry.example/shop", acme} {
+		b, err := index.Build(name, uint64(serial+1), day, nil, []index.Revocation{{Name: "tax", Versions: "*", Why: name}}, nil)
+		require.NoError(t, err)
+		s := serve(t, b)
+		s.signature = key.sign(t, b)
+		named[name] = s
+	}
+	for expected := range named {
+		seen := open(t, named[expected], index.Options{Verifier: trust}).Seen()
+		for name, from := range named {
+			for _, o := range []index.Options{{Name: expected}, {Seen: seen}, {Name: expected, Seen: seen}} {
+				for _, verifier := range []index.Verifier{trust, nil} { // a name is compared where nobody looks at the signature, too
+					o.Verifier, o.Now = verifier, now
+					x, err := index.Open(t.Context(), from, o)
+					if name == expected {
+						require.NoError(t, err)
+						assert.Equal(t, name, x.Name())
+						continue
+					}
+					e := kind(t, err, registry.ErrIndex)
+					assert.Equal(t, "the index of the registry "+name, e.Found)
+					assert.Equal(t, "that of "+expected, e.Expected)
+					assert.NotEmpty(t, e.Remedy)
+				}
+			}
+		}
+	}
 }
 
 // A registry that publishes a new index between the root and its signature is asked once more.
@@ -441,9 +492,12 @@ func TestCache(t *testing.T) {
 	assert.Contains(t, kind(t, x.Warnings()[0], registry.ErrUnavailable).Error(), "no route")
 	_, err = x.Lookup(t.Context(), "tax")
 	require.NoError(t, err)
-	o.Seen = lock.Index{Serial: 8, Date: day}
+	o.Seen = lock.Index{Name: acme, Serial: 8, Date: day}
 	_, err = index.Open(t.Context(), s, o)
 	kind(t, err, registry.ErrStale)
+	o.Seen.Name = "registry.example/shop"
+	_, err = index.Open(t.Context(), s, o)
+	kind(t, err, registry.ErrIndex)
 	_, err = index.Open(t.Context(), s, index.Options{Cache: t.TempDir()})
 	kind(t, err, registry.ErrUnavailable)
 	assert.Contains(t, err.Error(), "no route")
@@ -508,7 +562,7 @@ func TestFolder(t *testing.T) {
 	assert.Equal(t, []string{"tax"}, names(found))
 
 	// A newer one is written beside it; who has the old root still finds its shards.
-	newer, err := index.Build(8, day, []index.Entry{entry("tax", "Adds taxes")}, nil, nil)
+	newer, err := index.Build(acme, 8, day, []index.Entry{entry("tax", "Adds taxes")}, nil, nil)
 	require.NoError(t, err)
 	require.NoError(t, newer.Write(dir, nil))
 	_, err = x.Lookup(t.Context(), "audit")
@@ -569,43 +623,49 @@ func TestBuildRefuses(t *testing.T) {
 	long := strings.Repeat("x", 301)
 	none := []index.Entry(nil)
 	for found, build := range map[string]func() (*index.Built, error){
-		"serial 0":             func() (*index.Built, error) { return index.Build(0, day, nil, nil, nil) },
-		"the date 0001":        func() (*index.Built, error) { return index.Build(1, time.Time{}, nil, nil, nil) },
-		`with the name "../x"`: func() (*index.Built, error) { return index.Build(1, day, []index.Entry{entry("../x", "")}, nil, nil) },
-		"tax is there twice": func() (*index.Built, error) {
-			return index.Build(1, day, []index.Entry{entry("tax", ""), entry("tax", "x")}, nil, nil)
+		"the registry's name \"\"":    func() (*index.Built, error) { return index.Build("", 1, day, nil, nil, nil) },
+		"the registry's name \"a b\"": func() (*index.Built, error) { return index.Build("a b", 1, day, nil, nil, nil) },
+		"serial 0":                    func() (*index.Built, error) { return index.Build(acme, 0, day, nil, nil, nil) },
+		"the date 0001":               func() (*index.Built, error) { return index.Build(acme, 1, time.Time{}, nil, nil, nil) },
+		`with the name "../x"`: func() (*index.Built, error) {
+			return index.Build(acme, 1, day, []index.Entry{entry("../x", "")}, nil, nil)
 		},
-		"tax has no version":          func() (*index.Built, error) { return index.Build(1, day, []index.Entry{{Name: "tax"}}, nil, nil) },
-		"neither a digest nor a name": func() (*index.Built, error) { return index.Build(1, day, none, []index.Revocation{{Why: "x"}}, nil) },
+		"tax is there twice": func() (*index.Built, error) {
+			return index.Build(acme, 1, day, []index.Entry{entry("tax", ""), entry("tax", "x")}, nil, nil)
+		},
+		"tax has no version": func() (*index.Built, error) { return index.Build(acme, 1, day, []index.Entry{{Name: "tax"}}, nil, nil) },
+		"neither a digest nor a name": func() (*index.Built, error) {
+			return index.Build(acme, 1, day, none, []index.Revocation{{Why: "x"}}, nil)
+		},
 		"does not say why": func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Digest: digest}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Digest: digest}}, nil)
 		},
 		"versions and a digest": func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Name: "x", Digest: digest, Versions: "1", Why: "x"}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Name: "x", Digest: digest, Versions: "1", Why: "x"}}, nil)
 		},
 		`has the digest "abc"`: func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Digest: "abc", Why: "x"}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Digest: "abc", Why: "x"}}, nil)
 		},
 		`has the name "a b"`: func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Name: "a b", Why: "x"}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Name: "a b", Why: "x"}}, nil)
 		},
 		"improper constraint": func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Name: "x", Versions: "><", Why: "x"}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Name: "x", Versions: "><", Why: "x"}}, nil)
 		},
 		"more than 300 bytes": func() (*index.Built, error) {
-			return index.Build(1, day, none, []index.Revocation{{Name: "x", Versions: "*", Why: long}}, nil)
+			return index.Build(acme, 1, day, none, []index.Revocation{{Name: "x", Versions: "*", Why: long}}, nil)
 		},
 		`has the id "abc"`: func() (*index.Built, error) {
-			return index.Build(1, day, none, nil, []index.RevokedKey{{ID: "abc", Why: "x"}})
+			return index.Build(acme, 1, day, none, nil, []index.RevokedKey{{ID: "abc", Why: "x"}})
 		},
 		"of key 00000000000000AA": func() (*index.Built, error) {
-			return index.Build(1, day, none, nil, []index.RevokedKey{{ID: "00000000000000AA"}})
+			return index.Build(acme, 1, day, none, nil, []index.RevokedKey{{ID: "00000000000000AA"}})
 		},
 		"5001 revocations": func() (*index.Built, error) {
-			return index.Build(1, day, none, slices.Repeat([]index.Revocation{{Digest: digest, Why: "x"}}, index.MaxRevoked+1), nil)
+			return index.Build(acme, 1, day, none, slices.Repeat([]index.Revocation{{Digest: digest, Why: "x"}}, index.MaxRevoked+1), nil)
 		},
 		"a root of 7": func() (*index.Built, error) {
-			return index.Build(1, day, none, slices.Repeat([]index.Revocation{{Name: long[:128], Versions: "*", Why: long[:300], Remedy: long[:300]}}, index.MaxRevoked),
+			return index.Build(acme, 1, day, none, slices.Repeat([]index.Revocation{{Name: long[:128], Versions: "*", Why: long[:300], Remedy: long[:300]}}, index.MaxRevoked),
 				slices.Repeat([]index.RevokedKey{{ID: "00000000000000AA", Why: long[:300], Remedy: long[:300]}}, index.MaxRevoked))
 		},
 	} {

@@ -35,7 +35,8 @@ const ahead = time.Hour
 // Options are how Open takes an index. The zero Options take one without a signature.
 type Options struct {
 	Verifier  Verifier         // nil: no signature is asked for, which is one of Index.Warnings
-	Seen      lock.Index       // what Index.Seen returned in the run before; zero at the first
+	Name      string           // the registry's, where it is known without Seen; "": Seen's, and where that has none whatever the index says
+	Seen      lock.Index       // what Index.Seen returned in the run before; zero at the first. One of another name than Name counts for nothing
 	MaxAge    time.Duration    // of the index; 0 is DefaultMaxAge, less is none
 	RefuseOld bool             // that is older: an error, not one of Index.Warnings
 	Cache     string           // a folder for this source alone, where shards are kept; made when it is missing. "": nothing is kept
@@ -52,9 +53,9 @@ type Index struct {
 	warnings []*registry.Error
 }
 
-// Open fetches the root of an index and says whether it is to be believed: that it is signed by a key that counts, and no older than the one that was
-// seen before. Errors are *registry.Error: those of the Fetcher and of the Verifier, ErrComment where the signature is another index's, ErrMalformed where
-// it is none or is dated in the future, ErrStale where serial or date went back or, with RefuseOld, where it is too old, and ErrRevokedKey where
+// Open fetches the root of an index and says whether it is to be believed: that it is signed by a key that counts, is of the registry that it is asked
+// for, and no older than the one that was seen before. Errors are *registry.Error: those of the Fetcher and of the Verifier, ErrComment where the signature is
+// another index's, ErrMalformed where it is none or is dated in the future, ErrIndex where it is another registry's, ErrStale where serial or date went back or, with RefuseOld, where it is too old, and ErrRevokedKey where
 // it revokes the key that has signed it. Where the source cannot be reached, the index that was seen last is taken from Options.Cache, and is one of Warnings.
 //
 // An attacker who holds back new indexes can do so for MaxAge at most until it is noticed. So a registry signs a new one from time to time even when
@@ -130,11 +131,18 @@ func parseRoot(text []byte) (*root, error) {
 	return r, r.check()
 }
 
-// believe compares serial, date and key with what is known.
+// believe compares name, serial, date and key with what is known.
 func (x *Index) believe(o Options) error {
 	r, now := x.root, time.Now
 	if o.Now != nil {
 		now = o.Now
+	}
+	if known := cmp.Or(o.Name, o.Seen.Name); known != "" && r.Name != known {
+		return x.fail(registry.ErrIndex, "the index of the registry "+r.Name, "that of "+known, "Somebody serves another registry's index in its place, or the address is another registry's: "+
+			"correct it, or ask another source. If the registry has the name "+r.Name+" now, write index: "+r.Name+" to registry of config.yaml")
+	}
+	if o.Seen.Name != "" && o.Seen.Name != r.Name {
+		o.Seen = lock.Index{} // of another registry, whose serials say nothing of this one's
 	}
 	is := fmt.Sprintf("index %d of %s", r.Serial, r.Date.Format(time.DateTime))
 	seen := fmt.Sprintf("%d of %s", o.Seen.Serial, o.Seen.Date.UTC().Format(time.DateTime))
@@ -176,8 +184,11 @@ func (x *Index) fail(kind error, found, expected, remedy string) error {
 
 // Seen returns what is to be kept, in the lock, for Options.Seen of the next run.
 func (x *Index) Seen() lock.Index {
-	return lock.Index{Serial: x.root.Serial, Date: x.root.Date, Digest: x.digest}
+	return lock.Index{Name: x.root.Name, Serial: x.root.Serial, Date: x.root.Date, Digest: x.digest}
 }
+
+// Name returns the registry's name, as the index has it.
+func (x *Index) Name() string { return x.root.Name }
 
 // Key returns the id of the key that has signed the index; "" where no signature was asked for.
 func (x *Index) Key() string { return x.key }

@@ -64,7 +64,7 @@ func Configured(c *config.Config, openers ...Opener) (Options, error) {
 		o.Mirrors = append(o.Mirrors, mirror)
 	}
 	if o.Sources != nil {
-		o.Index = indexOf(o.Sources[0], o.Mirrors, trust)
+		o.Index = indexOf(o.Sources[0], o.Mirrors, trust, c.Registry.Index)
 	}
 	o.Granted = func(plugin, _ string, ask Ask) bool { return Grants(c, plugin, ask) }
 	o.HowToGrant = HowToGrant(c)
@@ -188,25 +188,30 @@ func (none) Revoked(string, string, ...string) error { return nil }
 func (none) RevokedKey(string) error                 { return nil }
 func (none) Warnings() []*registry.Error             { return nil }
 
-// indexOf is the index of a source; nil where it can have none. Where the source cannot be reached, a mirror's does, if it is signed, and no older than the one that was seen. An index that nobody
-// has signed is taken for what it revokes, and is not noted: it could have a serial that no other one could follow.
-func indexOf(source registry.Source, mirrors []registry.Source, trust *sign.Trust) *Index {
+// indexOf is the index of a source; nil where it can have none. name is the registry's, "" where config.yaml does not say it: then it is that of the index that was seen first. Where the source
+// cannot be reached, a mirror's does, if it is signed, of a name that is known already, and no older than the one that was seen: a mirror does not say which registry it is a mirror of. An index that
+// nobody has signed is taken for what it revokes, and is not noted: it could have a serial that no other one could follow.
+func indexOf(source registry.Source, mirrors []registry.Source, trust *sign.Trust, name string) *Index {
 	from, ok := source.(indexed)
 	if !ok {
 		return nil
 	}
 	signed := trust.FirstUse("") == "" // there is a key that could have signed it
 	return &Index{Source: source.String(), Open: func(ctx context.Context, seen lock.Index) (Revocations, lock.Index, error) {
-		o := index.Options{Seen: seen}
+		o := index.Options{Name: name, Seen: seen}
 		if signed {
 			o.Verifier = trust
 		}
 		x, err := index.Open(ctx, from.Index(), o)
 		switch {
-		case errors.Is(err, registry.ErrNotFound) && seen == (lock.Index{}):
+		case errors.Is(err, registry.ErrNotFound) && seen == (lock.Index{}) && name == "":
 			return none{}, seen, nil
 		case errors.Is(err, registry.ErrNotFound):
-			return nil, seen, &registry.Error{Source: source.String(), Kind: registry.ErrStale, Found: "no index", Expected: "one of serial " + strconv.FormatUint(seen.Serial, 10) + " or a later one, which was there before",
+			expected := "one of serial " + strconv.FormatUint(seen.Serial, 10) + " or a later one, which was there before"
+			if seen == (lock.Index{}) {
+				expected = "that of " + name + ", which registry.index of config.yaml names"
+			}
+			return nil, seen, &registry.Error{Source: source.String(), Kind: registry.ErrStale, Found: "no index", Expected: expected,
 				Remedy: "Ask whoever runs the registry; nothing new is installed until it is there"}
 		case errors.Is(err, registry.ErrUnavailable) && signed && ctx.Err() == nil:
 			if x, err = mirrored(ctx, mirrors, o, err); err != nil {
@@ -225,6 +230,10 @@ func indexOf(source registry.Source, mirrors []registry.Source, trust *sign.Trus
 // mirrored opens the first index of a mirror that is to be believed. unreachable is why the source's is not to be had.
 func mirrored(ctx context.Context, mirrors []registry.Source, o index.Options, unreachable error) (*index.Index, error) {
 	all := []error{unreachable}
+	if o.Name == "" && o.Seen.Name == "" {
+		mirrors = nil
+		all = append(all, errors.New("no mirror was asked, since neither registry.index of config.yaml nor the lock says the registry's name"))
+	}
 	for _, m := range mirrors {
 		from, ok := m.(indexed)
 		if !ok {
@@ -240,7 +249,7 @@ func mirrored(ctx context.Context, mirrors []registry.Source, o index.Options, u
 		Remedy: "Try again when the registry can be reached, or name a mirror in registry.mirrors that has its index, too: the repository ferrule-index, or index.json, index.json.minisig and the folder index"}
 }
 
-// OpenIndex opens the index of a config.yaml's registry, to search in. Where a lock is, it is no older than the one seen before. Shards are kept in the user's cache folder.
+// OpenIndex opens the index of a config.yaml's registry, to search in. It has the name that config.yaml says, or else the lock; where a lock is, it is no older than the one seen before. Shards are kept in the user's cache folder.
 func OpenIndex(ctx context.Context, c *config.Config, openers ...Opener) (*index.Index, error) {
 	source, err := OpenSource(c.Registry, openers...)
 	if err != nil {
@@ -254,7 +263,7 @@ func OpenIndex(ctx context.Context, c *config.Config, openers ...Opener) (*index
 	if err != nil {
 		return nil, err
 	}
-	o := index.Options{}
+	o := index.Options{Name: c.Registry.Index}
 	if trust.FirstUse("") == "" {
 		o.Verifier = trust
 	}

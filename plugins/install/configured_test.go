@@ -85,7 +85,7 @@ func TestIndexOfASource(t *testing.T) {
 	_, err = install.OpenIndex(t.Context(), c, files.Open)
 	require.ErrorIs(t, err, registry.ErrNotFound)
 
-	built, err := index.Build(7, time.Now(), []index.Entry{{Name: "tax", Summary: "Value added tax", Versions: []string{"1.0.0"}}},
+	built, err := index.Build("registry.example/acme", 7, time.Now(), []index.Entry{{Name: "tax", Summary: "Value added tax", Versions: []string{"1.0.0"}}},
 		[]index.Revocation{{Name: "tax", Versions: "<1.1", Why: "it loses money"}}, nil)
 	require.NoError(t, err)
 	signature, err := sign.SignComment(key, built.Comment, bytes.NewReader(built.Root))
@@ -102,8 +102,36 @@ func TestIndexOfASource(t *testing.T) {
 	require.Len(t, found.Hits, 1)
 	assert.Equal(t, "tax", found.Hits[0].Name)
 
-	_, _, err = open(lock.Index{Serial: 8, Date: now.Date})
+	assert.Equal(t, "registry.example/acme", now.Name, "the first name is believed")
+	_, _, err = open(lock.Index{Name: now.Name, Serial: 8, Date: now.Date})
 	require.ErrorIs(t, err, registry.ErrStale)
+	shop := lock.Index{Name: "registry.example/shop", Serial: 1, Date: now.Date.Add(-time.Hour)}
+	_, _, err = open(shop)
+	require.ErrorIs(t, err, registry.ErrIndex, "and from then on no other one")
+
+	// config.yaml may say the name: before anything was seen, and in place of what was.
+	for name, seen := range map[string]lock.Index{"registry.example/acme": shop, "registry.example/shop": now} {
+		c = configure(folder, ", index: "+name+keys)
+		o, err = install.Configured(c, files.Open)
+		require.NoError(t, err)
+		for _, seen := range []lock.Index{{}, seen} {
+			again, _, err := open(seen)
+			_, searched := install.OpenIndex(t.Context(), c, files.Open)
+			if name == now.Name {
+				require.NoError(t, err)
+				assert.Equal(t, now, again)
+				require.NoError(t, searched)
+				continue
+			}
+			require.ErrorIs(t, err, registry.ErrIndex)
+			require.ErrorIs(t, searched, registry.ErrIndex)
+		}
+	}
+	o, err = install.Configured(configure(t.TempDir(), ", index: registry.example/acme"+keys), files.Open)
+	require.NoError(t, err)
+	_, _, err = open(lock.Index{})
+	require.ErrorIs(t, err, registry.ErrStale)
+	assert.ErrorContains(t, err, "found no index, expected that of registry.example/acme, which registry.index of config.yaml names")
 
 	o, err = install.Configured(configure(t.TempDir(), keys), files.Open)
 	require.NoError(t, err)
@@ -113,7 +141,7 @@ func TestIndexOfASource(t *testing.T) {
 
 	// What nobody has signed revokes, and is not what later ones are to follow: its serial may be such that none can.
 	unsigned := t.TempDir()
-	built, err = index.Build(math.MaxUint64, time.Now(), nil, []index.Revocation{{Name: "tax", Versions: "<1.1", Why: "it loses money"}}, nil)
+	built, err = index.Build("registry.example/acme", math.MaxUint64, time.Now(), nil, []index.Revocation{{Name: "tax", Versions: "<1.1", Why: "it loses money"}}, nil)
 	require.NoError(t, err)
 	require.NoError(t, built.Write(unsigned, nil))
 	for name, more := range map[string]string{"no keys": "}", "a key of a single plug-in": "}\nplugins: [{name: tax, keys: [" + key.Public().String() + "]}]"} {
@@ -167,19 +195,20 @@ func TestTheRegistryIsDown(t *testing.T) {
 	require.NoError(t, os.CopyFS(mirror, os.DirFS(p.folder)))
 	publish := func(serial uint64, key sign.PrivateKey, revoked ...index.Revocation) {
 		t.Helper()
-		b, err := index.Build(serial, day.Add(time.Duration(serial)*time.Minute), nil, revoked, nil)
+		b, err := index.Build("registry.example/acme", serial, day.Add(time.Duration(serial)*time.Minute), nil, revoked, nil)
 		require.NoError(t, err)
 		signature, err := sign.SignComment(key, b.Comment, bytes.NewReader(b.Root))
 		require.NoError(t, err)
 		require.NoError(t, b.Write(mirror, signature))
 	}
+	more := "" // of registry in config.yaml
 	// fresh is a host whose store has nothing.
 	fresh := func() *install.Installer {
 		t.Helper()
 		p.closed()
 		require.NoError(t, os.RemoveAll(p.store))
 		c, err := config.Parse(filepath.Join(filepath.Dir(p.lock), "config.yaml"), []byte("registry: {url: 'file://"+filepath.ToSlash(p.folder)+"', mirrors: ['file://"+
-			filepath.ToSlash(mirror)+"'], keys: ["+p.key.Public().String()+"]}"))
+			filepath.ToSlash(mirror)+"'], keys: ["+p.key.Public().String()+"]"+more+"}"))
 		require.NoError(t, err)
 		o, err := install.Configured(c, func(r config.Registry) (registry.Source, bool, error) {
 			if strings.HasSuffix(r.URL, "/mirror") {
@@ -203,8 +232,14 @@ func TestTheRegistryIsDown(t *testing.T) {
 	assert.Contains(t, e.Error(), "no answer")
 
 	publish(5, p.key)
+	assert.Contains(t, told(fresh(), "dist_aaaa"), "no mirror was asked", "the key has signed it, but of which registry it is nobody has said")
+	assert.NotContains(t, p.text(), "serial")
+	more = ", index: registry.example/shop"
+	assert.Contains(t, told(fresh(), "dist_aaaa"), "found the index of the registry registry.example/acme, expected that of registry.example/shop")
+	more = ", index: registry.example/acme"
 	assert.Empty(t, told(fresh(), "dist_aaaa"), "the mirror has said that nothing was revoked")
 	assert.Contains(t, p.text(), "serial: 5")
+	more = "" // the lock has the name
 	publish(6, p.key, index.Revocation{Name: "dist_aaaa", Versions: "1.0.0", Why: "it loses orders"})
 	p.refused(fresh(), registry.ErrRevoked, "dist_aaaa", "dist_bbbb")
 	assert.Contains(t, p.text(), "serial: 6")

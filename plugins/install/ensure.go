@@ -431,12 +431,13 @@ func (s *session) openIndex(ctx context.Context) (Revocations, error) {
 	if s.call.index != nil || s.call.failed != nil {
 		return s.call.index, s.call.failed
 	}
-	x, now, err := s.Index.Open(ctx, s.lock.Indexes[s.Index.Source])
+	before := s.lock.Indexes[s.Index.Source]
+	x, now, err := s.Index.Open(ctx, before)
 	if err != nil {
 		s.call.failed = err
 		return nil, err
 	}
-	s.call.index, s.call.seen = x, now
+	s.call.index, s.call.before, s.call.seen = x, before, now
 	for _, w := range x.Warnings() {
 		s.notice(Notice{Source: s.Index.Source, Text: w.Error()})
 	}

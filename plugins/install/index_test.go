@@ -21,7 +21,13 @@ import (
 // indexed is an index of the place's, signed, of a serial number.
 func (p *place) indexed(serial uint64, date time.Time, keys []index.RevokedKey, revoked ...index.Revocation) func(o *install.Options) {
 	p.t.Helper()
-	b, err := index.Build(serial, date, nil, revoked, keys)
+	return p.indexedAs("registry.example/acme", serial, date, keys, revoked...)
+}
+
+// indexedAs is the index of a registry, whose address and key are the place's.
+func (p *place) indexedAs(name string, serial uint64, date time.Time, keys []index.RevokedKey, revoked ...index.Revocation) func(o *install.Options) {
+	p.t.Helper()
+	b, err := index.Build(name, serial, date, nil, revoked, keys)
 	require.NoError(p.t, err)
 	signature, err := sign.SignComment(p.key, b.Comment, bytes.NewReader(b.Root))
 	require.NoError(p.t, err)
@@ -79,6 +85,55 @@ func TestIndex(t *testing.T) {
 	}
 	p.refused(p.installer(fourth, own), registry.ErrRevokedKey, "dist_cccc")
 	p.refused(p.installer(third, own), registry.ErrStale, "dist_cccc")
+}
+
+// The index of another registry that has the same key is refused, and leaves no trace in the lock: neither its name nor a serial that this registry's own would have
+// to follow.
+func TestIndexOfAnotherRegistry(t *testing.T) {
+	p := newPlace(t)
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	p.publish(plain)
+	own := p.indexed(5, day, nil, index.Revocation{Name: "dist_aaaa", Versions: "1.1.0", Why: "it loses orders"})
+	p.ensure(p.installer(own), "dist_aaaa")
+	p.publish(library{tag: "aaaa", version: "1.1.0"})
+	before := p.text()
+	assert.Contains(t, before, "    name: registry.example/acme\n    serial: 5\n")
+	other := p.indexedAs("registry.example/shop", 900, day.Add(time.Minute), nil)
+	changes := p.update(p.installer(other), install.UpdateOptions{}, wants("dist_aaaa")...)
+	require.Len(t, changes, 1)
+	require.ErrorIs(t, changes[0].Err, registry.ErrIndex)
+	assert.Contains(t, p.whole(changes[0].Err).Error(), "found the index of the registry registry.example/shop, expected that of registry.example/acme")
+	p.publish(library{tag: "bbbb", version: "1.0.0"})
+	p.refused(p.installer(other), registry.ErrIndex, "dist_bbbb", "dist_aaaa")
+	assert.Equal(t, before, p.text())
+	p.ensure(p.installer(p.indexed(6, day.Add(2*time.Minute), nil)), "dist_aaaa", "dist_bbbb")
+	assert.Contains(t, p.text(), "    name: registry.example/acme\n    serial: 6\n")
+}
+
+// Two processes see an address for the first time, and two registries there: the one that comes second to the lock does not take the other's name over.
+func TestTwoRegistriesAtFirst(t *testing.T) {
+	p := newPlace(t)
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	p.publish(plain)
+	noted := lock.Index{Name: "registry.example/acme", Serial: 5, Date: day}
+	race := func(o *install.Options) {
+		p.indexedAs("registry.example/shop", 900, day, nil)(o)
+		open := o.Index.Open
+		o.Index.Open = func(ctx context.Context, seen lock.Index) (install.Revocations, lock.Index, error) {
+			require.NoError(t, lock.Update(ctx, p.lock, func(l *lock.Lock) error { // the other process, meanwhile
+				l.Indexes = map[string]lock.Index{o.Index.Source: noted}
+				return nil
+			}))
+			return open(ctx, seen)
+		}
+	}
+	_, err := p.installer(race).Ensure(t.Context(), wants("dist_aaaa"))
+	require.ErrorIs(t, err, registry.ErrIndex)
+	assert.Contains(t, err.Error(), "expected that of registry.example/acme, which another process has noted")
+	l, err := lock.Load(p.lock)
+	require.NoError(t, err)
+	assert.Equal(t, noted, l.Indexes["the place"])
+	assert.Empty(t, l.Plugins)
 }
 
 // A key that the index revokes ends what it has signed, also what is locked: where its file has to come, in an update, and in the list of what is old. What is there already starts as it would

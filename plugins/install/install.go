@@ -89,7 +89,7 @@ type Trust interface {
 type Index struct {
 	Source string // what the lock keeps its serial and date under, so that they do not go back
 
-	// Open opens it: see index.Open. seen is what the lock has of it, now what it is to have: seen itself, where nobody has signed it. ErrUnavailable is a Notice for what is locked, and an error for
+	// Open opens it: see index.Open. seen is what the lock has of it, now what it is to have: seen itself, where nobody has signed it, and one of another name only where that is known to be right. ErrUnavailable is a Notice for what is locked, and an error for
 	// what is not; any other error is one for both.
 	Open func(ctx context.Context, seen lock.Index) (x Revocations, now lock.Index, err error)
 }

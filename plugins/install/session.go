@@ -41,6 +41,7 @@ type call struct {
 	waited bool
 	index  Revocations // nil before it is opened
 	failed error       // of the opening of the index: it is not tried again
+	before lock.Index  // what the lock had of it when it was opened
 	seen   lock.Index  // what the lock is to have of it
 }
 
@@ -148,8 +149,7 @@ func (s *session) commit(ctx context.Context) error {
 	if err := s.register(); err != nil {
 		return err
 	}
-	newer := s.call.index != nil && s.call.seen.Serial > s.lock.Indexes[s.Index.Source].Serial
-	if len(s.next) == 0 && !newer { // even to lock the lock is something that others see, who watch its folder
+	if len(s.next) == 0 && !s.noting(s.lock) { // even to lock the lock is something that others see, who watch its folder
 		return nil
 	}
 	err := lock.Update(ctx, s.Lock, func(now *lock.Lock) error {
@@ -168,7 +168,12 @@ func (s *session) commit(ctx context.Context) error {
 			}
 			now.Plugins[name] = e
 		}
-		if s.call.index != nil && s.call.seen.Serial > now.Indexes[s.Index.Source].Serial {
+		if s.noting(now) {
+			if have := now.Indexes[s.Index.Source]; have != (lock.Index{}) && have != s.call.before && have.Name != s.call.seen.Name {
+				return &registry.Error{Source: s.Index.Source, Kind: registry.ErrIndex, Found: "the index of the registry " + s.call.seen.Name,
+					Expected: "that of " + have.Name + ", which another process has noted in " + s.Lock + " meanwhile",
+					Remedy:   "Two registries are served under one address: write the name of the right one to registry.index of config.yaml"}
+			}
 			if now.Indexes == nil {
 				now.Indexes = map[string]lock.Index{}
 			}
@@ -196,6 +201,15 @@ func (s *session) commit(ctx context.Context) error {
 		s.notice(Notice{Source: s.Lock, Text: "what was locked before could not be kept, so that ferrule rollback does not know it: " + err.Error()})
 	}
 	return nil
+}
+
+// noting reports whether a lock is to have the index that was opened, in place of what it has.
+func (s *session) noting(l *lock.Lock) bool {
+	if s.call.index == nil || s.call.seen.Serial == 0 || s.call.seen == s.call.before {
+		return false
+	}
+	have := l.Indexes[s.Index.Source]
+	return s.call.seen.Name != have.Name || s.call.seen.Serial > have.Serial
 }
 
 // sameBytes reports whether two entries have the same files, for the platforms that both are for.

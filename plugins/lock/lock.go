@@ -28,8 +28,9 @@ type Lock struct {
 	Indexes map[string]Index  // by source: the last index of it that was seen, which may not go back
 }
 
-// Index is how new the signed index of a source was.
+// Index is which signed index a source had, and how new it was.
 type Index struct {
+	Name   string    // the registry's, as registry.ValidIndex takes it: an index of another name is another registry's
 	Serial uint64    // greater with each index
 	Date   time.Time // UTC
 	Digest string    // sha256:… of its root: no other may have the same serial; "" where it is not known

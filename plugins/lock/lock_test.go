@@ -36,7 +36,7 @@ func sample() *lock.Lock {
 			"tax": {Version: "1.3.0-rc.1", Kind: registry.Wasm, Tag: "v1.3.0-rc.1",
 				Files: map[string]registry.File{"any": {Digest: digest("3"), Size: 1}}},
 		},
-		Indexes: map[string]lock.Index{"oci://registry.example.com/index": {Serial: 12, Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Digest: "sha256:" + strings.Repeat("0a", 32)}},
+		Indexes: map[string]lock.Index{"oci://registry.example.com/index": {Name: "registry.example.com/plugins", Serial: 12, Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Digest: "sha256:" + strings.Repeat("0a", 32)}},
 	}
 }
 
@@ -71,6 +71,7 @@ plugins:
 
 indexes:
   oci://registry.example.com/index:
+    name: registry.example.com/plugins
     serial: 12
     date: "2026-11-01T12:00:00Z"
     digest: sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a

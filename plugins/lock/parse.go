@@ -213,7 +213,7 @@ func (p *parser) finish() error {
 	}
 	had := func(key string) bool { return p.seen[p.section+"\x00"+name+"\x00"+key] > 0 }
 	if p.section == "indexes" {
-		for _, key := range []string{"serial", "date"} {
+		for _, key := range []string{"name", "serial", "date"} {
 			if !had(key) {
 				return lack(key)
 			}
@@ -248,6 +248,8 @@ func (p *parser) third(s *scanner, indent int, key string) (err error) {
 	p.key = key
 	if p.section == "indexes" {
 		switch key {
+		case "name":
+			p.index.Name, err = s.checked("a registry's name", checkIndex)
 		case "serial":
 			p.index.Serial, err = s.number("a number", 0, 1<<64-1, "")
 		case "date":
@@ -261,7 +263,7 @@ func (p *parser) third(s *scanner, indent int, key string) (err error) {
 		case "digest":
 			p.index.Digest, err = s.checked("a digest", checkDigest)
 		default:
-			return p.unknown(indent, key, "of an index", "serial", "date", "digest")
+			return p.unknown(indent, key, "of an index", "name", "serial", "date", "digest")
 		}
 		return err
 	}
@@ -511,6 +513,13 @@ func (e expected) Error() string { return string(e) }
 func checkPlugin(s string) error {
 	if !registry.ValidName(s) {
 		return expected(registry.NameRule)
+	}
+	return nil
+}
+
+func checkIndex(s string) error {
+	if !registry.ValidIndex(s) {
+		return expected(registry.IndexRule)
 	}
 	return nil
 }

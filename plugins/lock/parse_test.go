@@ -28,7 +28,7 @@ func TestWhatIsNoLock(t *testing.T) {
 		{"format: 1", "format: 0", "3:9", `"0"`, "a format's number from 1 to"},
 		{"format: 1", "format: 1,", "3:9", `"1,"`, "a format's number"},
 		{"format: 1", "format: 1.0", "3:9", `"1.0"`, "a format's number"},
-		{"format: 1", "", "33:1", `no line "format: 1"`, "a lock, which has one"},
+		{"format: 1", "", "34:1", `no line "format: 1"`, "a lock, which has one"},
 		{"format: 1", "format: 1\nformat: 1", "4:1", `"format" a second time, first in line 3`, "one. Delete one of the two, as after a merge that took both"},
 		{"format: 1", "format: 1\nplugin:", "4:1", `the key "plugin" at the top`, "one of format, plugins, indexes. Was the file written by a newer version?"},
 		{"plugins:", "", "6:3", `"discount" below no section`, "plugins: or indexes: before it"},
@@ -94,11 +94,14 @@ func TestWhatIsNoLock(t *testing.T) {
 		{files, strings.Replace(files, "1111", "", 1), "20:29", "", "sha256: and 64 hexadecimal digits"},
 		{files, "<<<<<<< HEAD\n" + files + "\n=======\n" + files + "\n>>>>>>> theirs", "20:1", "a conflict of a merge", "one side of it. Take one side (git checkout --ours or --theirs)"},
 		{files, "=======", "20:1", "a conflict of a merge", ""},
-		{"    serial: 12", "    serial: 18446744073709551616", "31:13", "", "a number from 0 to 18446744073709551615"},
+		{"    name: registry.example.com/plugins", "", "30:3", `without name`, ""},
+		{"    name: registry.example.com/plugins", "    name: a/../b", "31:11", `"a/../b"`, "a registry's name"},
+		{"    name: registry.example.com/plugins", `    name: "a: b"`, "31:11", `"a: b"`, "a registry's name"},
+		{"    serial: 12", "    serial: 18446744073709551616", "32:13", "", "a number from 0 to 18446744073709551615"},
 		{"    serial: 12", "", "30:3", `without serial`, ""},
-		{"    serial: 12", "    serial: 12\n    version: 1", "32:5", `the key "version" of an index`, "one of serial, date"},
-		{`    date: "2026-11-01T12:00:00Z"`, `    date: "2026-11-01"`, "32:11", `"2026-11-01"`, "a date as in 2026-01-31T12:00:00Z"},
-		{`    date: "2026-11-01T12:00:00Z"`, `    date: "2026-11-01T12:00:00+01:00"`, "32:11", "", "a date as in"},
+		{"    serial: 12", "    serial: 12\n    version: 1", "33:5", `the key "version" of an index`, "one of name, serial, date"},
+		{`    date: "2026-11-01T12:00:00Z"`, `    date: "2026-11-01"`, "33:11", `"2026-11-01"`, "a date as in 2026-01-31T12:00:00Z"},
+		{`    date: "2026-11-01T12:00:00Z"`, `    date: "2026-11-01T12:00:00+01:00"`, "33:11", "", "a date as in"},
 	} {
 		t.Run(c.by, func(t *testing.T) {
 			require.Contains(t, sampleText, c.line+"\n")
@@ -161,7 +164,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(sampleText))
 	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, signature: \"" + strings.Repeat(`\n\u000d\u007f é\u2028`, 400) + "\"}\n"))
 	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    key: \"\\u00e9 yes\"\n    grants:\n      - y\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, url: a.so}\n"))
-	f.Add([]byte("format: 1\nindexes:\n  \"\\\"\":\n    serial: 0\n    date: \"2026-11-01T12:00:00.5Z\"\n"))
+	f.Add([]byte("format: 1\nindexes:\n  \"\\\"\":\n    name: a/b\n    serial: 0\n    date: \"2026-11-01T12:00:00.5Z\"\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := lock.Parse("ferrule.lock", text)
 		if err != nil {
@@ -194,6 +197,7 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 			Indexes map[string]struct {
+				Name   string
 				Serial uint64
 				Date   string
 				Digest string
@@ -231,12 +235,12 @@ func FuzzParse(f *testing.F) {
 
 // Whatever a text is made of, it is written so that it is read again, or refused.
 func FuzzText(f *testing.F) {
-	f.Add("v1", "oci://example.com/a b", "8F2A", "connect 443", "a.so", "untrusted comment: a\nRUQ=\n", uint64(1), int64(0))
-	f.Add("yes", "- a", "\"'", "a: b", "#", "\r\n\t\x00", uint64(0), int64(1))
-	f.Add("0x1", "1:30", "1e3", "~", "{a}", " \"\\n\u2028\ufeff ", uint64(1<<63), int64(-1))
-	f.Add("\u2028", "\\", "\ufeff", " a", "é\U0001f600", "\U000e0001\x7f\u0085", uint64(2), int64(253402300799))
-	f.Add("null", "2026-01-01", ".inf", "<<", "=", "null", uint64(2), int64(1<<60))
-	f.Fuzz(func(t *testing.T, tag, source, key, grant, url, signature string, serial uint64, seconds int64) {
+	f.Add("v1", "oci://example.com/a b", "8F2A", "connect 443", "a.so", "untrusted comment: a\nRUQ=\n", "acme", uint64(1), int64(0))
+	f.Add("yes", "- a", "\"'", "a: b", "#", "\r\n\t\x00", "yes/no", uint64(0), int64(1))
+	f.Add("0x1", "1:30", "1e3", "~", "{a}", " \"\\n\u2028\ufeff ", "0x1", uint64(1<<63), int64(-1))
+	f.Add("\u2028", "\\", "\ufeff", " a", "é\U0001f600", "\U000e0001\x7f\u0085", "1e3", uint64(2), int64(253402300799))
+	f.Add("null", "2026-01-01", ".inf", "<<", "=", "null", "a: b", uint64(2), int64(1<<60))
+	f.Fuzz(func(t *testing.T, tag, source, key, grant, url, signature, index string, serial uint64, seconds int64) {
 		want := sample()
 		e := want.Plugins["tax"]
 		e.Tag, e.Source, e.Key, e.Grants = tag, source, key, []string{grant}
@@ -244,10 +248,10 @@ func FuzzText(f *testing.F) {
 		if signature != "" {
 			e.Signatures = map[string]string{"any": signature}
 		}
-		want.Indexes["https://example.com"] = lock.Index{Serial: serial, Date: time.Unix(seconds, 0).UTC()}
+		want.Indexes["https://example.com"] = lock.Index{Name: index, Serial: serial, Date: time.Unix(seconds, 0).UTC()}
 		got, err := lock.Parse("ferrule.lock", want.Text())
 		fit := grant != "" && seconds >= -62167219200 && seconds <= 253402300799 // the years 0 to 9999
-		fit = fit && (signature == "" || lock.ValidSignature(signature))
+		fit = fit && registry.ValidIndex(index) && (signature == "" || lock.ValidSignature(signature))
 		for _, s := range []string{tag, source, key, grant, url} {
 			fit = fit && len(s) <= 1000 && utf8.ValidString(s) && strings.TrimSpace(s) == s && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 		}

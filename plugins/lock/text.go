@@ -36,6 +36,7 @@ func (l *Lock) Text() []byte {
 	for _, source := range slices.Sorted(maps.Keys(l.Indexes)) {
 		index := l.Indexes[source]
 		w.line(1, source, "")
+		w.text("name", index.Name)
 		w.line(2, "serial", strconv.FormatUint(index.Serial, 10))
 		w.text("date", index.Date.UTC().Format(dateLayout))
 		w.text("digest", index.Digest)

@@ -344,7 +344,7 @@ func (f *fleet) publish(direct string, plugins int) {
 		require.NoError(t, file.Close())
 		require.NoError(t, to.Push(t.Context(), release, map[string]registry.Content{on: {Path: path, Signature: signature}}))
 	}
-	built, err := index.Build(1, time.Now(), nil, nil, nil)
+	built, err := index.Build("registry.example/acme", 1, time.Now(), nil, nil, nil)
 	require.NoError(t, err)
 	signature, err := sign.SignComment(key, built.Comment, bytes.NewReader(built.Root))
 	require.NoError(t, err)

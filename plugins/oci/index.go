@@ -143,8 +143,8 @@ func (f *indexFetcher) Shard(ctx context.Context, of string, size int64) ([]byte
 }
 
 // PushIndex publishes an index and its signature, which may be nil: the shards and the root first, those that are there already not again, then the tag, so that
-// nobody sees half of it. ErrStale is where the index that is there is of the same serial or a later one, or of a later date; the same index is no error, so
-// it may be repeated after any failure. Of two that publish at the same moment one gets ErrReplaced, unless it had ended before.
+// nobody sees half of it. ErrIndex is where the index that is there is another registry's, ErrStale where it is of the same serial or a later one, or of a
+// later date; the same index is no error, so it may be repeated after any failure. Of two that publish at the same moment one gets ErrReplaced, unless it had ended before.
 func (r *Registry) PushIndex(ctx context.Context, built *search.Built, signature []byte) error {
 	f := &indexFetcher{r}
 	p, manifest, err := packSearch(built, signature)

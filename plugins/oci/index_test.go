@@ -32,7 +32,7 @@ func builtIndex(t *testing.T, key sign.PrivateKey, serial uint64, n int, revoked
 	for i := range entries {
 		entries[i] = index.Entry{Name: fmt.Sprintf("plug-in-%d", i), Summary: fmt.Sprintf("Does the thing %x in %o ways", i*7919, i), Versions: []string{"1.0.0"}, Platforms: []string{"linux/amd64"}}
 	}
-	b, err := index.Build(serial, indexDate.Add(time.Duration(serial)*time.Hour), entries, revoked, nil)
+	b, err := index.Build("registry.example/acme", serial, indexDate.Add(time.Duration(serial)*time.Hour), entries, revoked, nil)
 	require.NoError(t, err)
 	signature, err := sign.SignComment(key, b.Comment, bytes.NewReader(b.Root))
 	require.NoError(t, err)

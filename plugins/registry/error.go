@@ -68,6 +68,7 @@ var (
 	ErrPassword    = errors.New("not the key's password")
 	ErrRevoked     = errors.New("a version that was revoked") // on the source's list
 	ErrStale       = errors.New("an old index")               // its serial or date went back
+	ErrIndex       = errors.New("another registry's index")   // in the place of the one that is asked for
 	ErrName        = errors.New("another plug-in")            // under the name
 	ErrVersion     = errors.New("another version")            // under the number
 	ErrPlatform    = errors.New("made for another platform")  // or not made for this one

@@ -10,9 +10,10 @@ const (
 	maxPlatform = 32 // of either of its parts
 )
 
-// What ValidName and ValidPlatform ask for, in the words of errors.
+// What ValidName, ValidIndex and ValidPlatform ask for, in the words of errors.
 const (
 	NameRule     = "a plug-in's name: 1 to 128 letters, digits, _, - and ., not beginning with . or -, not ending with ."
+	IndexRule    = "a registry's name: 1 to 128 letters, digits, _, -, . and /, such as registry.example/acme; no part begins with . or -, or ends with ."
 	PlatformRule = "any, or an operating system and an architecture as Go names them, such as linux/amd64"
 )
 
@@ -26,6 +27,17 @@ func ValidName(name string) bool {
 		}
 	}
 	return name != "" && len(name) <= MaxName && name[0] != '.' && name[0] != '-' && name[len(name)-1] != '.'
+}
+
+// ValidIndex reports whether the index of a registry may have a name: 1 to MaxName bytes, of one part or several with a / between them, each as ValidName
+// takes it. It looks like an address, and is none: it stays where the registry moves, and a mirror has the same.
+func ValidIndex(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if !ValidName(part) {
+			return false
+		}
+	}
+	return len(name) <= MaxName
 }
 
 // ValidPlatform reports whether a release may have a file under a key: AnyPlatform, or a GOOS and a GOARCH with a / between them, each of 1 to 32 small letters,

@@ -19,6 +19,17 @@ func TestValidName(t *testing.T) {
 	}
 }
 
+func TestValidIndex(t *testing.T) {
+	long := strings.Repeat("a", registry.MaxName/2)
+	for _, name := range []string{"acme", "registry.example/acme", "a/b-/_c/D.7", long + "/" + long[1:]} {
+		assert.True(t, registry.ValidIndex(name), name)
+	}
+	for _, name := range []string{"", "/", "/a", "a/", "a//b", "a/../b", "a/.b", "a./b", "a/-b", "a b", "a\nb", "a\x00", "a:5000/b", "https://a/b", `a\b`, "ä",
+		"a/\u202eb", long + "/" + long} {
+		assert.False(t, registry.ValidIndex(name), name)
+	}
+}
+
 func TestValidPlatform(t *testing.T) {
 	long := strings.Repeat("a", 32)
 	for _, platform := range []string{"any", "linux/amd64", "wasip1/wasm", "plan9/386", "x/y_z", long + "/" + long, registry.ThisPlatform()} {

@@ -19,7 +19,7 @@ import (
 
 // An index that a web server has: what is asked for is counted, and once it was fetched nothing but the root is.
 func TestIndex(t *testing.T) {
-	built, err := index.Build(3, time.Now(), []index.Entry{{Name: "tax", Summary: "Adds tax", Versions: []string{"1.0.0"}}}, nil, nil)
+	built, err := index.Build("registry.example/acme", 3, time.Now(), []index.Entry{{Name: "tax", Summary: "Adds tax", Versions: []string{"1.0.0"}}}, nil, nil)
 	require.NoError(t, err)
 	key, err := sign.Generate()
 	require.NoError(t, err)

@@ -125,7 +125,7 @@ func TestWhatIsRefused(t *testing.T) {
 			registry.ErrPlatform, "for any", "another platform's"},
 		"unsigned":                {loyalty, library, "", registry.ErrUnsigned, "no signature", "ferrule sign"},
 		"minisign's own comment":  {loyalty, library, commented("timestamp:1700000000\tfile:loyalty.so"), registry.ErrSubject, `"timestamp:1700000000\tfile:loyalty.so"`, "-t 'ferrule loyalty 1.4.0 linux/amd64'"},
-		"an index's signature":    {loyalty, library, commented("ferrule-index 3"), registry.ErrSubject, "ferrule-index 3", "ferrule sign"},
+		"an index's signature":    {loyalty, library, commented("ferrule-index acme 3"), registry.ErrSubject, "ferrule-index acme 3", "ferrule sign"},
 		"two spaces":              {loyalty, library, commented("ferrule loyalty  1.4.0 linux/amd64"), registry.ErrSubject, "loyalty  1.4.0", "ferrule sign"},
 		"a word more":             {loyalty, library, commented("ferrule loyalty 1.4.0 linux/amd64 x"), registry.ErrSubject, "amd64 x", "ferrule sign"},
 		"a space behind":          {loyalty, library, commented("ferrule loyalty 1.4.0 linux/amd64 "), registry.ErrSubject, "amd64 ", "ferrule sign"},
@@ -188,7 +188,7 @@ func TestClaims(t *testing.T) {
 	assert.Same(t, registry.ErrUnsigned, kindOf(t, err).Kind)
 	_, err = sign.Claims(loyalty, text[:100])
 	assert.Same(t, registry.ErrMalformed, kindOf(t, err).Kind)
-	other, err := sign.SignComment(k, "ferrule-index 3", bytes.NewReader(library))
+	other, err := sign.SignComment(k, "ferrule-index acme 3", bytes.NewReader(library))
 	require.NoError(t, err)
 	_, err = sign.Claims(loyalty, other)
 	assert.Same(t, registry.ErrSubject, kindOf(t, err).Kind)
@@ -353,11 +353,11 @@ func TestTrustOf(t *testing.T) {
 // What is signed as something else than a plug-in verifies as that alone.
 func TestComment(t *testing.T) {
 	k := generate(t)
-	text, err := sign.SignComment(k, "ferrule-index 12", bytes.NewReader(library))
+	text, err := sign.SignComment(k, "ferrule-index acme 12", bytes.NewReader(library))
 	require.NoError(t, err)
 	id, comment, err := trust(t, k).VerifyComment(t.Context(), "an index", bytes.NewReader(library), text)
 	require.NoError(t, err)
-	assert.Equal(t, []string{k.ID(), "ferrule-index 12"}, []string{id, comment})
+	assert.Equal(t, []string{k.ID(), "ferrule-index acme 12"}, []string{id, comment})
 	_, _, err = trust(t, k).VerifyComment(t.Context(), "an index", bytes.NewReader(library), signed(t, k, loyalty))
 	assert.ErrorIs(t, err, registry.ErrSubject)
 	assert.ErrorContains(t, err, "an index: found the signature of a plug-in")

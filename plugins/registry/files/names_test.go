@@ -38,7 +38,7 @@ func TestNamesAndIndex(t *testing.T) {
 	day := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	var wg sync.WaitGroup
 	for serial := range uint64(8) {
-		built, err := index.Build(serial+1, day, entries, nil, nil)
+		built, err := index.Build("registry.example/acme", serial+1, day, entries, nil, nil)
 		require.NoError(t, err)
 		wg.Go(func() {
 			if err := f.PushIndex(t.Context(), built, nil); err != nil {
