@@ -105,7 +105,7 @@ func TestAuthentication(t *testing.T) {
 			n := requests.requests()
 			assert.LessOrEqual(t, n, 8, "the first is refused, and a token is asked for once")
 			require.NoError(t, everything(ctx, r))
-			assert.Equal(t, 6-1, requests.requests()-1, "the token is kept")
+			assert.Equal(t, 5-1, requests.requests()-1, "the token is kept")
 
 			// With the wrong password, and with none.
 			for _, options := range [][]oci.Option{{login("wrong-" + password)}, nil} {
