@@ -156,7 +156,7 @@ corpus: ## The reader of libraries against LIEF, on more than a thousand real on
 	$(GO) run ./internal/corpus
 
 .PHONY: bench
-bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RESULTS.md and bench/results.svg
+bench: ## Ferrule beside every peer, as payloads and callers grow, too, in some minutes: writes bench/RESULTS.md and its three pictures
 	$(NEED_GO)
 	$(NEED_CC)
 	cd bench && $(GO) run .
@@ -165,7 +165,7 @@ bench: ## Ferrule beside every peer, in one run of some minutes: writes bench/RE
 bench-streams: ## Streams beside gRPC's, in one run of a minute: writes bench/STREAMS.md
 	$(NEED_GO)
 	$(NEED_CC)
-	cd bench && $(GO) run . -streams
+	cd bench && $(GO) run . -part streams
 
 .PHONY: bench-quick
 bench-quick: ## The same in less than two minutes, without writing anything

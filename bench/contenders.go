@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // contender is one row of the comparison.
 type contender struct {
 	name   string // on the worker's command line
@@ -60,12 +62,15 @@ var all = []*contender{
 
 // work is one column: what is done, on how many bytes, by how many goroutines.
 type work struct {
-	fn       string
-	size     int
-	parallel bool
-	tail     bool // the slowest of 100 calls, in place of the mean
-	quick    bool // part of a quick run
+	fn      string
+	size    int
+	callers int  // goroutines; 0 is one, too, and does not count them in its name
+	percent int  // the time that so many of 100 calls take at most, in place of the mean; 0 for the mean
+	quick   bool // part of a quick run
 }
+
+// perCore is a number of callers: one for each core.
+const perCore = -1
 
 // opening is the case that is measured in new processes.
 const opening = "open"
@@ -75,24 +80,31 @@ var cases = []work{
 	{fn: "echo", size: 1 << 20},
 	{fn: "count_vowels", size: 0}, {fn: "count_vowels", size: 64, quick: true},
 	{fn: "count_vowels", size: 4 << 10}, {fn: "count_vowels", size: 1 << 20},
-	{fn: "echo", size: 64, parallel: true, quick: true}, {fn: "echo", size: 4 << 10, parallel: true},
-	{fn: "count_vowels", size: 64, parallel: true}, {fn: "count_vowels", size: 4 << 10, parallel: true},
-	{fn: "echo", size: 64, tail: true, quick: true},
+	{fn: "echo", size: 64, callers: perCore, quick: true}, {fn: "echo", size: 4 << 10, callers: perCore},
+	{fn: "count_vowels", size: 64, callers: perCore}, {fn: "count_vowels", size: 4 << 10, callers: perCore},
+	{fn: "echo", size: 64, percent: 99, quick: true},
 	{fn: "ask", size: 64, quick: true},
 	{fn: opening, size: 64, quick: true},
 }
 
 func (w work) String() string {
-	size := map[int]string{0: "0 B", 64: "64 B", 4 << 10: "4 KiB", 1 << 20: "1 MiB", streamSize: "32 MiB"}[w.size]
-	switch {
-	case w.fn == opening:
+	switch w.fn {
+	case opening:
 		return "open to first result"
-	case w.fn == "ask":
-		return "host function, " + size
-	case w.tail:
-		return w.fn + ", " + size + ", p99"
-	case w.parallel:
-		return w.fn + ", " + size + ", parallel"
+	case "ask":
+		return "host function, " + bytesText(w.size)
 	}
-	return w.fn + ", " + size
+	s := w.fn + ", " + bytesText(w.size)
+	switch {
+	case w.callers == perCore:
+		s += ", parallel"
+	case w.callers == 1:
+		s += ", 1 caller"
+	case w.callers > 1:
+		s += fmt.Sprintf(", %d callers", w.callers)
+	}
+	if w.percent > 0 {
+		s += fmt.Sprintf(", p%d", w.percent)
+	}
+	return s
 }

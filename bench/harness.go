@@ -15,14 +15,19 @@ type plan struct {
 	cases      []work
 	rounds     int
 	target     time.Duration // how long one contender's part of a round shall last
+	most       time.Duration // from when on a contender does no more rounds of a case than leastRounds; 0 for never
 	opens      int           // new processes for each round of the opening
 }
+
+// leastRounds is how many rounds a contender does of a case, however long they take.
+const leastRounds = 3
 
 // cell is what one contender did in one case.
 type cell struct {
 	ns     []float64 // for each call, one value a round
 	allocs float64   // for each call, in the host's process
 	why    string    // why there is nothing
+	spent  time.Duration
 }
 
 // results are by case and contender, in the plan's order.
@@ -65,15 +70,18 @@ func measure(ctx context.Context, p plan, at places, progress io.Writer) (*resul
 					return nil, context.Cause(ctx)
 				}
 				cell := &r.cells[i][k]
-				if cell.why != "" {
+				slow := r.most > 0 && cell.spent >= r.most && len(cell.ns) >= leastRounds
+				if cell.why != "" || slow {
 					continue
 				}
+				start := time.Now()
 				ns, allocs, err := r.once(w, workers[k], p.contenders[k], at, n[i][k])
 				if err != nil {
 					return nil, err
 				}
 				cell.ns = append(cell.ns, ns)
 				cell.allocs = allocs
+				cell.spent += time.Since(start)
 			}
 		}
 	}
@@ -94,12 +102,12 @@ func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, 
 		}
 		return median(all), allocs, nil
 	}
-	if w.tail {
-		t, a, err := p.do("tail %s %d 1 %d", w.fn, w.size, n)
-		return float64(t), float64(a) / float64(n), err
+	calls := float64(n * w.goroutines())
+	if w.percent > 0 {
+		t, a, err := p.do("spread %s %d %d %d %d", w.fn, w.size, w.goroutines(), n, w.percent)
+		return float64(t), float64(a) / calls, err
 	}
 	t, a, err := p.do("run %s %d %d %d", w.fn, w.size, w.goroutines(), n)
-	calls := float64(n * w.goroutines())
 	return float64(t) / calls, float64(a) / calls, err
 }
 
@@ -114,10 +122,10 @@ func open(c *contender, at places) (ns, allocs int64, err error) {
 }
 
 func (w work) goroutines() int {
-	if w.parallel {
+	if w.callers == perCore {
 		return runtime.GOMAXPROCS(0)
 	}
-	return 1
+	return max(1, w.callers)
 }
 
 // prepare checks every contender in every case, and finds how many calls each does in a round, which warms it up.
@@ -135,7 +143,7 @@ func (r *results) prepare(ctx context.Context, workers []*process, at places, pr
 				}
 				continue
 			}
-			_, _, err := p.do("check %s %d", w.fn, w.size)
+			_, _, err := p.do("check %s %d %d", w.fn, w.size, w.goroutines())
 			var no unsupported
 			if errors.As(err, &no) {
 				r.cells[i][k].why = string(no)

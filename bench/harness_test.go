@@ -50,6 +50,28 @@ func TestEveryContender(t *testing.T) {
 	}
 }
 
+// The same as the work and the callers grow, but for what takes long: the longest payload that is tested is more than gRPC
+// takes without an option, and than the modules have room for when they begin.
+func TestEveryContenderAsWorkGrows(t *testing.T) {
+	at := built(t)
+	grown := slices.DeleteFunc(slices.Clone(sizeCases), func(w work) bool { return w.size > 16<<20 })
+	many := slices.DeleteFunc(slices.Clone(callerCases), func(w work) bool { return w.callers != slices.Max(callerCounts) })
+	for _, cases := range [][]work{grown, many} {
+		p := plan{contenders: costContenders, cases: cases, rounds: leastRounds + 1, target: time.Millisecond,
+			most: time.Nanosecond}
+		r, err := measure(t.Context(), p, at, io.Discard)
+		require.NoError(t, err)
+		for i, w := range r.cases {
+			for k, c := range r.contenders {
+				cell := r.cells[i][k]
+				require.Empty(t, cell.why, "%s, %s", w, c.label)
+				require.Len(t, cell.ns, leastRounds, "%s, %s: what is slow has no more rounds than it must", w, c.label)
+				require.Positive(t, slices.Min(cell.ns), "%s, %s", w, c.label)
+			}
+		}
+	}
+}
+
 // The same of streams.
 func TestEveryContenderOfStreams(t *testing.T) {
 	at := built(t)
@@ -78,7 +100,7 @@ func TestNoProcessIsLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, err := start(all[grpc], at)
 			require.NoError(t, err)
-			_, _, err = p.do("check echo 64")
+			_, _, err = p.do("check echo 64 1")
 			require.NoError(t, err)
 			stop(p)
 			require.Eventually(t, func() bool { return syscall.Kill(-p.cmd.Process.Pid, 0) == syscall.ESRCH },
@@ -108,8 +130,8 @@ func TestWorkerFails(t *testing.T) {
 	require.NoError(t, err)
 	defer p.end()
 	_, _, err = p.do("dance")
-	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check, run or tail")
-	_, _, err = p.do("check no_such_function 64")
+	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check, run or spread")
+	_, _, err = p.do("check no_such_function 64 1")
 	require.ErrorContains(t, err, "no_such_function")
 }
 
@@ -124,24 +146,41 @@ func TestMissingToolsAreNamed(t *testing.T) {
 }
 
 func TestOnly(t *testing.T) {
+	plans := func(o options) map[string]plan {
+		chosen, err := o.plans()
+		require.NoError(t, err)
+		plans := make(map[string]plan)
+		for _, p := range chosen {
+			plans[p.name] = p.plan
+		}
+		return plans
+	}
 	ids := func(p plan) (ids []string) {
 		for _, c := range p.contenders {
 			ids = append(ids, c.id())
 		}
 		return ids
 	}
-	p := plan{contenders: all, cases: cases}
-	require.NoError(t, p.restrict("wazero"))
+	p := plans(options{parts: "peers", only: "wazero"})["peers"]
 	require.Equal(t, []string{subject, baseline, "wazero"}, ids(p), "what ratios are of stays")
 	require.Len(t, p.cases, len(cases))
 
-	p = plan{contenders: all, cases: cases}
-	require.NoError(t, p.restrict("^host function"))
+	p = plans(options{only: "^host function"})["peers"]
 	require.Len(t, p.contenders, len(all))
 	require.Len(t, p.cases, 1)
+	require.Len(t, cases, 15, "what is left out of one plan is in the next")
 
-	require.ErrorContains(t, p.restrict("nonsense"), "matches no contender and no case")
-	require.Error(t, p.restrict("("))
+	require.Len(t, plans(options{}), 3)
+	require.Len(t, plans(options{only: "16 MiB"}), 1, "a part without such a case is left out")
+	require.Len(t, plans(options{parts: "callers,streams"}), 2)
+	for name, p := range plans(options{parts: "peers,sizes,callers,streams", quick: true}) {
+		require.Equal(t, 5, p.rounds, name)
+		require.NotEmpty(t, p.cases, name)
+	}
+	for _, o := range []options{{only: "nonsense"}, {only: "("}, {parts: "nonsense"}} {
+		_, err := o.plans()
+		require.Error(t, err, o)
+	}
 }
 
 // Rows and columns are told apart by what the report and the workers know them by.
@@ -151,9 +190,12 @@ func TestNamesAreUnique(t *testing.T) {
 		require.False(t, seen[c.id()] || seen[c.label], c.label)
 		seen[c.id()], seen[c.label] = true, true
 	}
-	for _, w := range cases {
-		require.False(t, seen[w.String()], w.String())
-		seen[w.String()] = true
+	for _, cases := range [][]work{cases, sizeCases, callerCases, streamCases} {
+		of := make(map[string]bool)
+		for _, w := range cases {
+			require.False(t, of[w.String()] || seen[w.String()], w.String())
+			of[w.String()] = true
+		}
 	}
 	require.True(t, seen[baseline] && seen[subject])
 }

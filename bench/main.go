@@ -8,86 +8,104 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
-	"time"
 )
 
 func main() {
-	quick := flag.Bool("quick", false, "fewer cases, shorter and fewer rounds; writes no files without -out")
-	rounds := flag.Int("rounds", 0, "how many rounds (default 12, or 5 with -quick)")
-	only := flag.String("only", "",
+	var o options
+	flag.StringVar(&o.parts, "part", "",
+		"`names` of what to measure, with commas between: peers, sizes, callers, streams (default all but streams)")
+	flag.BoolVar(&o.quick, "quick", false, "fewer cases, shorter and fewer rounds; writes no files without -out")
+	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 12, or 5 with -quick)")
+	flag.StringVar(&o.only, "only", "",
 		"`regexp`: only contenders that match, or cases where none does; writes no files without -out")
-	out := flag.String("out", "", "`folder` for RESULTS.md and results.svg, or STREAMS.md (default this module's)")
-	streams := flag.Bool("streams", false, "measure streams, and write STREAMS.md")
+	flag.StringVar(&o.out, "out", "",
+		"`folder` for the files of the parts, RESULTS.md, STREAMS.md and pictures (default this module's)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick, *streams, *rounds, *only, *out); err != nil {
+	if err := o.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, quick, streams bool, rounds int, only, out string) error {
-	p := plan{contenders: all, cases: cases, rounds: 12, target: 30 * time.Millisecond, opens: 3}
-	switch {
-	case streams:
-		p.contenders, p.cases, p.target = streamContenders, streamCases, 250*time.Millisecond
-		if quick {
-			p.rounds = 5
-		}
-	case quick:
-		p.rounds, p.target, p.opens, p.cases = 5, 10*time.Millisecond, 1, nil
-		for _, w := range cases {
-			if w.quick {
-				p.cases = append(p.cases, w)
-			}
-		}
-	}
-	if rounds > 0 {
-		p.rounds = rounds
-	}
-	if err := p.restrict(only); err != nil {
+type options struct {
+	parts, only, out string
+	quick            bool
+	rounds           int
+}
+
+func (o options) run(ctx context.Context) error {
+	chosen, err := o.plans()
+	if err != nil {
 		return err
 	}
 	dir, err := moduleDir(ctx)
 	if err != nil {
 		return err
 	}
+	var contenders []*contender
+	for _, p := range chosen {
+		contenders = append(contenders, p.plan.contenders...)
+	}
 	fmt.Fprintln(os.Stderr, "building")
-	at, err := prepare(ctx, dir, p.contenders)
+	at, err := prepare(ctx, dir, contenders)
 	if err != nil {
 		return err
 	}
-	m, err := thisMachine(ctx, dir, p.contenders)
+	for _, p := range chosen {
+		fmt.Fprintf(os.Stderr, "measuring %s\n", p.name)
+		m, err := thisMachine(ctx, dir, p.plan.contenders)
+		if err != nil {
+			return err
+		}
+		r, err := measure(ctx, p.plan, at, os.Stderr)
+		if err != nil {
+			return err
+		}
+		fmt.Println(p.print(r))
+		switch {
+		case o.out != "":
+			err = p.write(r, m, dir, o.out)
+		case !o.quick && o.only == "":
+			err = p.write(r, m, dir, dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plans returns the parts to measure, each with its plan as the options ask for it.
+func (o options) plans() (chosen []part, err error) {
+	parts, err := choose(o.parts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r, err := measure(ctx, p, at, os.Stderr)
+	only, err := regexp.Compile(o.only)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("-only: %w", err)
 	}
-	if streams {
-		fmt.Print(r.streamTable())
-	} else {
-		fmt.Print(r.table())
+	for _, p := range parts {
+		p.plan.rounds = 12
+		if o.quick {
+			p.plan.quick()
+		}
+		if o.rounds > 0 {
+			p.plan.rounds = o.rounds
+		}
+		if p.plan.restrict(only) {
+			chosen = append(chosen, p)
+		}
 	}
-	if out == "" && (quick || only != "") {
-		return nil
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("-only %q matches no contender and no case", o.only)
 	}
-	if out == "" {
-		out = dir
-	}
-	if streams {
-		return os.WriteFile(filepath.Join(out, "STREAMS.md"), []byte(r.streamReport(m)), 0o644)
-	}
-	if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(r.report(m)), 0o644); err != nil {
-		return err
-	}
-	svg := r.chart(work{fn: "count_vowels", size: 64}, m)
-	return os.WriteFile(filepath.Join(out, "results.svg"), []byte(svg), 0o644)
+	return chosen, nil
 }
 
 // prepare builds what the contenders need and finds the files that come with a module.
@@ -99,16 +117,13 @@ func prepare(ctx context.Context, dir string, contenders []*contender) (at place
 	return at, err
 }
 
-// restrict keeps the contenders that match, or the cases where no contender does. What ratios are of stays.
-func (p *plan) restrict(only string) error {
-	re, err := regexp.Compile(only)
-	if err != nil {
-		return err
-	}
+// restrict keeps the contenders that match, or the cases where no contender does, and says whether there are any. What
+// ratios are of stays.
+func (p *plan) restrict(only *regexp.Regexp) bool {
 	var contenders []*contender
 	found := false
 	for _, c := range p.contenders {
-		match := re.MatchString(c.label) || re.MatchString(c.id())
+		match := only.MatchString(c.label) || only.MatchString(c.id())
 		found = found || match
 		if match || c.id() == baseline || c.id() == subject {
 			contenders = append(contenders, c)
@@ -116,17 +131,8 @@ func (p *plan) restrict(only string) error {
 	}
 	if found {
 		p.contenders = contenders
-		return nil
+		return true
 	}
-	var kept []work
-	for _, w := range p.cases {
-		if re.MatchString(w.String()) {
-			kept = append(kept, w)
-		}
-	}
-	if len(kept) == 0 {
-		return fmt.Errorf("-only %q matches no contender and no case", only)
-	}
-	p.cases = kept
-	return nil
+	p.cases = slices.DeleteFunc(slices.Clone(p.cases), func(w work) bool { return !only.MatchString(w.String()) })
+	return len(p.cases) > 0
 }

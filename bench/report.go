@@ -65,22 +65,33 @@ func (r *results) overview() string {
 	return s.String()
 }
 
-// report is the whole of RESULTS.md.
-func (r *results) report(m *machine) string {
+// head is what the figures depend on, as a table.
+func (r *results) head(m *machine) string {
 	var s strings.Builder
-	s.WriteString("# Results\n\nWritten by `go run .` in this folder; [README.md](README.md) says what each contender " +
-		"does.\n\n")
-	s.WriteString("![64 bytes, count_vowels, one bar for each contender on a logarithmic scale](results.svg)\n\n")
 	s.WriteString("| | |\n|---|---|\n")
 	for _, line := range m.lines {
 		fmt.Fprintf(&s, "| %s | %s |\n", line[0], line[1])
 	}
-	fmt.Fprintf(&s, "| rounds | %d, of %v for each contender and case |\n", r.rounds, r.target)
-	s.WriteString("\n## Medians\n\nTime of one call; parallel: wall time over the calls of all goroutines, one for each " +
+	fmt.Fprintf(&s, "| rounds | %d, of %v for each contender and case", r.rounds, r.target)
+	if r.most > 0 {
+		fmt.Fprintf(&s, "; from %d on no more where they have taken %v together", leastRounds, r.most)
+	}
+	s.WriteString(" |\n\n")
+	return s.String()
+}
+
+// peerReport is what RESULTS.md has of the comparison with all peers.
+func (r *results) peerReport(m *machine) string {
+	var s strings.Builder
+	s.WriteString("![64 bytes, count_vowels, one bar for each contender on a logarithmic scale](results.svg)\n\n")
+	s.WriteString(r.head(m))
+	s.WriteString("### Medians\n\nTime of one call; parallel: wall time over the calls of all goroutines, one for each " +
 		"core.\n\n")
 	s.WriteString(r.overview())
-	s.WriteString("\n## All figures\n\nRatios are medians of the rounds' ratios. Allocations are for each call, in the " +
-		"host's process only.\n\n")
+	s.WriteString("\n### All figures\n\n" + aboutFigures)
 	s.WriteString(r.table())
 	return s.String()
 }
+
+const aboutFigures = "Ratios are medians of the rounds' ratios. Allocations are for each call, in the host's process " +
+	"only.\n\n"

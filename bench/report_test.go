@@ -44,7 +44,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestReportIsReproducible(t *testing.T) {
-	first, second := sample().report(sampleMachine), sample().report(sampleMachine)
+	first, second := sample().peerReport(sampleMachine), sample().peerReport(sampleMachine)
 	require.Equal(t, first, second)
 	require.Contains(t, first, "| CPU | a <CPU> |")
 	require.Contains(t, first, "| slow & <far> | Go | 50.0 µs | |")

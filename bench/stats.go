@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -50,6 +51,15 @@ var units = []struct {
 	ns   float64
 }{{"ns", 1}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}}
 
+// bytesText prints a number of bytes that is a power of two, or below 1024, without digits after the point.
+func bytesText(n int) string {
+	unit := 0
+	for n >= 1024 {
+		n, unit = n/1024, unit+1
+	}
+	return fmt.Sprintf("%d %s", n, []string{"B", "KiB", "MiB", "GiB"}[unit])
+}
+
 // duration prints nanoseconds in the unit that suits them.
 func duration(ns float64) string {
 	u := units[0]
@@ -61,3 +71,6 @@ func duration(ns float64) string {
 	}
 	return digits(ns/u.ns) + " " + u.name
 }
+
+// whole prints a number without digits after the point.
+func whole(x float64) string { return strconv.FormatFloat(x, 'f', 0, 64) }

@@ -9,7 +9,7 @@ import (
 const streamSize = 32 << 20
 
 // streamCases are the work on streams: to take one, and to take one and give one.
-var streamCases = []work{{fn: "sha256", size: streamSize}, {fn: "pipe", size: streamSize}}
+var streamCases = []work{{fn: "sha256", size: streamSize, quick: true}, {fn: "pipe", size: streamSize, quick: true}}
 
 // What the ratios of streams are of.
 const (
@@ -18,13 +18,19 @@ const (
 	overGRPC  = "go-plugin-grpc"
 )
 
+var (
+	stream = &contender{name: inProcess, label: "Ferrule `Stream`", build: workerCgo, ours: true,
+		needs: []artifact{streamPlugin}, work: "C"}
+	streamIsolated = &contender{name: "ferrule-stream-isolated", label: "Ferrule `Stream`, isolated", build: workerCgo,
+		ours: true, needs: []artifact{streamPlugin}, work: "C"}
+)
+
 var streamContenders = []*contender{
 	{name: atOnce, label: "Ferrule `Append`, all bytes at once", build: workerCgo, ours: true, needs: []artifact{streamPlugin}, work: "C"},
-	{name: inProcess, label: "Ferrule `Stream`", build: workerCgo, ours: true, needs: []artifact{streamPlugin}, work: "C"},
+	stream,
 	{name: "ferrule-at-once-isolated", label: "Ferrule `Append`, all bytes at once, isolated", build: workerCgo, ours: true,
 		needs: []artifact{streamPlugin}, work: "C"},
-	{name: "ferrule-stream-isolated", label: "Ferrule `Stream`, isolated", build: workerCgo, ours: true,
-		needs: []artifact{streamPlugin}, work: "C"},
+	streamIsolated,
 	{name: overGRPC, label: "go-plugin, gRPC streaming", build: workerCgo, needs: []artifact{hashicorpPlugin}, work: "Go",
 		module: "github.com/hashicorp/go-plugin"},
 }
@@ -57,15 +63,10 @@ func (r *results) streamTable() string {
 	return s.String()
 }
 
-// streamReport is the whole of STREAMS.md.
+// streamReport is what STREAMS.md has of it.
 func (r *results) streamReport(m *machine) string {
 	var s strings.Builder
-	s.WriteString("# Streams\n\nWritten by `go run . -streams` in this folder; [README.md](README.md#streams) says what each contender does.\n\n")
-	s.WriteString("| | |\n|---|---|\n")
-	for _, line := range m.lines {
-		fmt.Fprintf(&s, "| %s | %s |\n", line[0], line[1])
-	}
-	fmt.Fprintf(&s, "| rounds | %d, of %v for each contender and case |\n\n", r.rounds, r.target)
+	s.WriteString(r.head(m))
 	s.WriteString("Medians of the rounds. A ratio is the median of the rounds' ratios of throughputs: more than 1 is faster. Allocations are for\n" +
 		"each whole stream, in the host's process only.\n\n")
 	s.WriteString(r.streamTable())

@@ -2,9 +2,9 @@
 // standard output, until its input ends:
 //
 //	open                        opens the contender and makes a first call, timed: only as the first command
-//	check FN SIZE               calls once in each of GOMAXPROCS goroutines and compares the results
-//	run FN SIZE GOROUTINES N    N calls in each goroutine, timed
-//	tail FN SIZE 1 N            N calls, each timed: the time that 99 of 100 take at most
+//	check FN SIZE GOROUTINES          calls in each goroutine and compares the results
+//	run FN SIZE GOROUTINES N          N calls in each goroutine, timed
+//	spread FN SIZE GOROUTINES N P     N calls in each goroutine, each timed: what P of 100 take at most
 //
 // The answers are `ok NANOSECONDS ALLOCATIONS`, `unsupported WHY` and `error WHY`. One process for each contender keeps
 // the garbage of one out of the figures of another.
@@ -89,6 +89,7 @@ type worker struct {
 	open  func() (*peer, error)
 	peer  *peer
 	calls map[string][]call // of each function, one for each goroutine: making one may be dear
+	text  []byte            // the input of the last command: the next is often of the same size
 }
 
 // goroutines returns the calls of fn for n goroutines.
@@ -111,8 +112,8 @@ func (w *worker) close() {
 
 func (w *worker) do(line string) (ns, allocs int64, err error) {
 	var cmd, fn string
-	var size, goroutines, n int
-	fmt.Sscan(line, &cmd, &fn, &size, &goroutines, &n)
+	var size, goroutines, n, percent int
+	fmt.Sscan(line, &cmd, &fn, &size, &goroutines, &n, &percent)
 	if cmd == "open" {
 		return w.first()
 	}
@@ -121,37 +122,26 @@ func (w *worker) do(line string) (ns, allocs int64, err error) {
 			return 0, 0, err
 		}
 	}
+	if len(w.text) != size {
+		w.text = text(size)
+	}
 	switch cmd {
 	case "check":
-		return 0, 0, w.check(fn, text(size))
+		return 0, 0, w.check(fn, w.text, goroutines)
 	case "run":
-		return w.run(fn, text(size), goroutines, n)
-	case "tail":
-		return w.tail(fn, text(size), n)
-	}
-	return 0, 0, fmt.Errorf("command %q, expected open, check, run or tail", line)
-}
-
-// tail is the time that 99 of 100 calls take at most. Looking at the clock, some 50 ns, is in it.
-func (w *worker) tail(fn string, in []byte, n int) (ns, allocs int64, err error) {
-	calls, err := w.goroutines(fn, 1)
-	if err != nil {
-		return 0, 0, err
-	}
-	dst, times := make([]byte, 0, len(in)+64), make([]time.Duration, n)
-	runtime.GC()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for i := range times {
-		start := time.Now()
-		if _, err := calls[0](dst, in); err != nil {
+		return w.run(fn, w.text, goroutines, repeat(n))
+	case "spread":
+		times := make([]time.Duration, goroutines*n)
+		_, allocs, err := w.run(fn, w.text, goroutines, func(i int, c call, dst, in []byte) error {
+			return timed(c, dst, in, times[i*n:(i+1)*n])
+		})
+		if err != nil {
 			return 0, 0, err
 		}
-		times[i] = time.Since(start)
+		slices.Sort(times)
+		return times[len(times)*percent/100].Nanoseconds(), allocs, nil
 	}
-	runtime.ReadMemStats(&after)
-	slices.Sort(times)
-	return times[n*99/100].Nanoseconds(), int64(after.Mallocs - before.Mallocs), nil
+	return 0, 0, fmt.Errorf("command %q, expected open, check, run or spread", line)
 }
 
 // first is how long it takes from nothing to the first result.
@@ -177,8 +167,8 @@ func (w *worker) first() (ns, allocs int64, err error) {
 	return ns, int64(after.Mallocs - before.Mallocs), err
 }
 
-func (w *worker) check(fn string, in []byte) error {
-	calls, err := w.goroutines(fn, runtime.GOMAXPROCS(0))
+func (w *worker) check(fn string, in []byte, goroutines int) error {
+	calls, err := w.goroutines(fn, goroutines)
 	if err != nil {
 		return err
 	}
@@ -234,7 +224,9 @@ func (w *worker) verify(fn string, in, out []byte) error {
 	return err
 }
 
-func (w *worker) run(fn string, in []byte, goroutines, n int) (ns, allocs int64, err error) {
+// run has each goroutine do its part, which gets the goroutine's number.
+func (w *worker) run(fn string, in []byte, goroutines int, part func(i int, c call, dst, in []byte) error) (ns,
+	allocs int64, err error) {
 	calls, err := w.goroutines(fn, goroutines)
 	if err != nil {
 		return 0, 0, err
@@ -242,18 +234,19 @@ func (w *worker) run(fn string, in []byte, goroutines, n int) (ns, allocs int64,
 	dsts := make([][]byte, goroutines)
 	for i := range dsts {
 		dsts[i] = make([]byte, 0, len(in)+64)
+		clear(dsts[i][:cap(dsts[i])]) // the system gives memory when it is touched: not in the time of a call
 	}
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	start := time.Now()
 	if goroutines == 1 {
-		err = repeat(calls[0], dsts[0], in, n)
+		err = part(0, calls[0], dsts[0], in)
 	} else {
 		errs := make([]error, len(calls))
 		var all sync.WaitGroup
 		for i, c := range calls {
-			all.Go(func() { errs[i] = repeat(c, dsts[i], in, n) })
+			all.Go(func() { errs[i] = part(i, c, dsts[i], in) })
 		}
 		all.Wait()
 		err = errors.Join(errs...)
@@ -263,11 +256,26 @@ func (w *worker) run(fn string, in []byte, goroutines, n int) (ns, allocs int64,
 	return ns, int64(after.Mallocs - before.Mallocs), err
 }
 
-func repeat(c call, dst, in []byte, n int) error {
-	for range n {
+// repeat makes n calls.
+func repeat(n int) func(i int, c call, dst, in []byte) error {
+	return func(_ int, c call, dst, in []byte) error {
+		for range n {
+			if _, err := c(dst, in); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// timed makes a call for each of times. Looking at the clock, some 50 ns, is in them.
+func timed(c call, dst, in []byte, times []time.Duration) error {
+	for i := range times {
+		start := time.Now()
 		if _, err := c(dst, in); err != nil {
 			return err
 		}
+		times[i] = time.Since(start)
 	}
 	return nil
 }

@@ -31,11 +31,11 @@ func TestCheck(t *testing.T) {
 		"fails": {"echo", "out of order", func(_, _ []byte) ([]byte, error) { return nil, errors.New("out of order") }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := of(c.call).do(fmt.Sprintf("check %s 64", c.fn))
+			_, _, err := of(c.call).do(fmt.Sprintf("check %s 64 2", c.fn))
 			require.ErrorContains(t, err, c.want)
 		})
 	}
-	_, _, err := of(func(dst, in []byte) ([]byte, error) { return append(dst, in...), nil }).do("check echo 4096")
+	_, _, err := of(func(dst, in []byte) ([]byte, error) { return append(dst, in...), nil }).do("check echo 4096 2")
 	require.NoError(t, err)
 }
 
