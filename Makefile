@@ -173,6 +173,14 @@ bench-quick: ## The same in less than two minutes, without writing anything
 	$(NEED_CC)
 	cd bench && $(GO) run . -quick
 
+.PHONY: bench-compare
+bench-compare: ## The hot path's benchmarks in BASE=rev and in this tree as it is, in turns, in benchstat's table; or of PKG, BENCH, COUNT, BENCHTIME
+	$(NEED_GO)
+	$(NEED_CC)
+	$(call need,git,apt-get install git)
+	cd bench && $(GO) run ./compare -base '$(BASE)' -pkg '$(or $(PKG),./loader ./loader/isolate)' \
+		-bench '$(or $(BENCH),^Benchmark(Append|AppendSerial|AppendParallel|Call|HostFunc|Batch)$$)' -count $(or $(COUNT),10) -benchtime '$(BENCHTIME)'
+
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
 	$(GOTEST) ./bench/...
