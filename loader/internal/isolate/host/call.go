@@ -315,6 +315,9 @@ func (c *call) takeLayers(m lane.Message) error {
 
 // answer gives a host function's result to the plug-in.
 func (c *call) answer(status abi.Status, out []byte) error {
+	if c.lane.caller.Ended() { // what a host function has ended is known to the plug-in when that returns, not at the watcher's next look
+		c.lane.Cancel()
+	}
 	if c.lane.Answer(int32(status), out) == nil {
 		return nil
 	}
