@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && (ferrule_portable || !((linux || darwin) && (amd64 || arm64)))
 
 package hostcall
 

@@ -1,8 +1,13 @@
-// Package hostcall gives plug-ins their way back into Go: one table of host services (struct ferrule_host) for the whole
-// process. Which plug-in and which call a service is used for is found from the frame that it gets.
+// Package hostcall gives plug-ins their way back into Go: one table of host services (struct ferrule_host) for the
+// whole process. Which plug-in and which call a service is used for is found from the frame that it gets.
 //
-// With cgo the services are exported C functions. Without it they are purego callbacks, of which a process has 2,000
-// that are never freed; this package takes one for each service, whatever the number of plug-ins and host functions.
+// There are three ways back, of which a build has one:
+//
+//   - Assembly that puts the arguments in a block and calls crosscall2, as what cgo exports does: with cgo and
+//     without, on the platforms where the crossing (package cross) is the direct one.
+//   - Elsewhere functions that cgo exports; the build tag ferrule_portable chooses them, too.
+//   - Without cgo purego's callbacks there, of which a process has 2,000 that are never freed; this package takes
+//     one for each service, whatever the number of plug-ins and host functions.
 package hostcall
 
 import (
@@ -42,3 +47,6 @@ func Table(s Services) uintptr {
 	})
 	return raw.AddrOf(&table)
 }
+
+// result is a status as C returns an int32_t: nothing is known of the upper half of the word.
+func result(status abi.Status) uintptr { return uintptr(uint32(status)) }
