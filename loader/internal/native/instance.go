@@ -47,6 +47,7 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	room := make([]byte, scratchRoom)
 	ended := true
 	onAnotherGoroutine(func() {
+		defer s.disclaim() // as in thread.serve
 		status = s.call(fn, in, room)
 		ended = false
 	})
@@ -58,7 +59,6 @@ func (inst *instance) controlCall(c callctx.Caller, fn uintptr, in []byte) (out 
 	if ended || s.left.Swap(false) {
 		out, status, err = []byte(endedGoroutine), abi.StatusPanic, nil
 	}
-	raw.StoreUintptr(&s.owner, 0)
 	s.setCaller(&callctx.Background)
 	s.tidy() // and locked from here on
 	if image := inst.plugin.image; err == nil && status == abi.StatusOK && (fn == image.start || fn == image.resume) {
@@ -450,6 +450,7 @@ func (t *thread) serve() {
 			go t.serve()
 			current.left.Store(true)
 			current.frame.Out, current.frame.OutLen, current.frame.Release = 0, 0, 0
+			current.disclaim() // before this goroutine ends: the next one that the runtime makes may be at its address
 			current.done <- abi.StatusPanic
 		}
 	}()
