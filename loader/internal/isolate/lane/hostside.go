@@ -187,11 +187,15 @@ func (l *HostLane) CallIn(session uint32, op Op, fn uint32, inLen int, flags uin
 	m := Message{Op: op, Fn: fn, Status: int32(session), Flags: flags, Len: uint64(inLen), OutAt: uint64(l.outAt), OutCap: uint64(len(l.out))}
 	m.Extent, m.Size = l.place(RegionCall)
 	m.Streams, _ = l.place(RegionStreams)
-	l.drop(RegionUp) // the worker takes it that a call begins without
-	l.cancel.Store(0)
-	l.done.Store(0)
-	l.total.Store(0)
-	l.loaded.Store(0)
+	l.drop(RegionUp)          // the worker takes it that a call begins without
+	if l.cancel.Load() != 0 { // what is zero already is not written: see control
+		l.cancel.Store(0)
+	}
+	for _, word := range [...]*atomic.Uint64{&l.done, &l.total, &l.loaded} {
+		if word.Load() != 0 {
+			word.Store(0)
+		}
+	}
 	l.post(&m)
 }
 

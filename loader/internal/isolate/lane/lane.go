@@ -14,10 +14,7 @@
 package lane
 
 import (
-	"math"
-	"runtime"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -39,7 +36,7 @@ const (
 // bellCount is how many bells a side has: one for each lane, one for the header, two for the rings of each lane's streams.
 const bellCount = MaxLanes + 1 + 2*MaxLanes
 
-const magic = 0x33_52_52_46 // "FRR3": the header's first word; the version of this layout
+const magic = 0x34_52_52_46 // "FRR4": the header's first word; the version of this layout
 
 // The turns. No memory that is filled with one byte reads as one of them.
 const (
@@ -75,21 +72,25 @@ type FaultReport struct {
 
 // control is the first part of a lane.
 //
-// Layout: three cache lines and the rest of 512 bytes unused.
+// Layout: four cache lines and the rest of 512 bytes unused. The side that waits reads the first line over and over; each
+// write to it that is not the turn's takes the line from the other side once more. So what changes seldom has a line of
+// its own.
 type control struct {
 	turn         atomic.Uint32
 	hostSleeps   atomic.Uint32
 	workerSleeps atomic.Uint32
-	cancel       atomic.Uint32 // R17: the host sets it, the plug-in polls it
-	hostCPU      atomic.Uint32 // on which processor the host spins, counted from 1; 0 when that is not known
-	hostTook     atomic.Uint32 // how long the host had the turn, in ns, when the worker slept meanwhile
-	workerTook   atomic.Uint32 // how long the worker had it, when the host slept
-	_            uint32
-	done, total  atomic.Uint64 // R30: how far the call is; the plug-in writes them
-	loaded       atomic.Uint64 // of OpOpen: what is added to the library's own addresses once it is loaded; the worker writes it
-	_            [2]uint32
-	down         Message // the host writes it while it has the turn
-	up           Message // the worker writes it while it has the turn
+	_            [13]uint32
+
+	down Message // the host writes it while it has the turn
+	up   Message // the worker writes it while it has the turn
+
+	cancel      atomic.Uint32 // R17: the host sets it, the plug-in polls it
+	hostCPU     atomic.Uint32 // on which processor the host spins, counted from 1; 0 when that is not known
+	hostTook    atomic.Uint32 // how long the host had the turn, in ns, when the worker slept meanwhile
+	workerTook  atomic.Uint32 // how long the worker had it, when the host slept
+	done, total atomic.Uint64 // R30: how far the call is; the plug-in writes them
+	loaded      atomic.Uint64 // of OpOpen: what is added to the library's own addresses once it is loaded; the worker writes it
+	_           [6]uint32
 }
 
 // Op says what a message is.
@@ -200,172 +201,3 @@ func newLane(base []byte, i int) lane {
 	b := base[headerSize+i*laneSize:][:laneSize]
 	return lane{raw.At[control](b, 0), b[controlSize:][:callArea:callArea], b[controlSize+callArea:], i}
 }
-
-// maxSpin is the longest that a side spins for the other one's turn, but for probes. It is the bound of what a call can cost
-// in processor time on each side beyond its work.
-const maxSpin = 50 * time.Microsecond
-
-// Two sides that both sleep stay asleep: each one's spin is over before the other has been woken, which takes the longer
-// the slower a system's way to do that is. So a side that slept through so many waits although the other's work was short
-// spins once for as long as waking up may take; the other one then finds it awake, and answers in time for the next spin.
-// As long as that does not help it does so ever more rarely: in the end it costs 1/64 of probeSpin a wait.
-const (
-	firstProbe = 4
-	lastProbe  = 64
-	probeSpin  = time.Millisecond
-)
-
-// processors are those of the machine that this process may use.
-var processors = runtime.NumCPU()
-
-// spinners is how many of this process's goroutines spin: never more than there are processors. After a moment each of
-// them offers its own to whoever wants it.
-var spinners atomic.Int32
-
-// spinner decides how long to spin before sleeping, from how long the waits before took.
-type spinner struct {
-	usual time.Duration
-	slept int // waits slept through since the last probe, or since the other side's work was too long to spin for
-	probe int // how many of them before the next probe
-
-	// How long each side has the turn goes to the other one when that sleeps: it cannot tell the work from the waking up.
-	noticed      time.Duration // when the turn came, by now; 0 when that is not known
-	ours, theirs *atomic.Uint32
-
-	// Two sides on one processor wait for each other's turn on it, which takes ten times as long as anything else here. So
-	// the host says where it is, and the worker leaves from there.
-	cpu    *atomic.Uint32 // control.hostCPU, or nil
-	worker bool           // whether this is the worker's side
-	left   time.Duration  // when it left, by now
-}
-
-// apart sees to it that the two sides are not on the same processor.
-func (s *spinner) apart() {
-	const again = 200 * time.Microsecond // after that, at the earliest
-	switch {
-	case s.cpu == nil:
-	case !s.worker:
-		s.cpu.Store(processor() + 1)
-	case s.cpu.Load() != 0 && now()-s.left > again && s.cpu.Load() == processor()+1:
-		s.left = now()
-		s.cpu.Store(0)
-		leave()
-	}
-}
-
-// budget returns how long to spin: twice the usual wait, or not at all where that is too long to spin for.
-func (s *spinner) budget() time.Duration {
-	if s.slept >= max(s.probe, firstProbe) {
-		return probeSpin
-	}
-	if s.usual > maxSpin {
-		return 0
-	}
-	return min(maxSpin, 2*s.usual+2*time.Microsecond)
-}
-
-// note takes in how long a wait took. One long wait is forgotten after some short ones.
-func (s *spinner) note(took time.Duration) { s.usual = (s.usual + min(took, 4*maxSpin)) / 2 }
-
-// slowBells says that waking up takes so long here that it hides how long the other side worked. Where it is quick, as a
-// futex is, nothing has to be found out by probes.
-const slowBells = bellPipes > 0
-
-// woken takes in a wait that was slept through, and how long the other side says that it worked meanwhile. A side that
-// lies has this one spin in vain, within the bounds.
-func (s *spinner) woken(took time.Duration) {
-	if !slowBells { // some of it is the waking up, and two sides that took that for work would keep each other asleep
-		if took < 2*maxSpin {
-			took = min(took, maxSpin)
-		}
-		s.note(took)
-		return
-	}
-	if s.theirs != nil {
-		took = min(took, time.Duration(s.theirs.Load()))
-	}
-	s.note(took)
-	if took <= maxSpin {
-		s.slept++
-	} else {
-		s.slept = 0
-	}
-}
-
-// tell says to the other side, which sleeps, how long this one had the turn.
-func (s *spinner) tell() {
-	if s.ours != nil && s.noticed != 0 {
-		s.ours.Store(uint32(min(max(now()-s.noticed, 0), math.MaxUint32)))
-	}
-}
-
-// await waits until word is not value any more, at most for about limit, and with a limit also no longer than until it is
-// woken: the caller has more to look at than the word. sleeps says so to the other side while it sleeps.
-func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32, b *bell, limit time.Duration) {
-	if word.Load() != value {
-		s.noticed = 0
-		s.note(0)
-		return
-	}
-	start := now()
-	if budget := s.budget(); budget > 0 {
-		spun := spinners.Add(1) <= int32(processors) && s.spin(word, value, start, budget)
-		spinners.Add(-1)
-		if budget == probeSpin {
-			s.slept, s.probe = 0, min(2*max(s.probe, firstProbe), lastProbe)
-		} else if spun {
-			s.probe = firstProbe
-		}
-		if spun {
-			s.noticed = now()
-			s.note(s.noticed - start)
-			return
-		}
-	}
-	for word.Load() == value && limit > 0 {
-		sleeps.Store(1)
-		if word.Load() == value {
-			b.wait(word, value, limit)
-		}
-		sleeps.Store(0)
-		if limit != Forever {
-			break
-		}
-	}
-	s.noticed = now()
-	if word.Load() == value { // the limit is over, or it was an alarm
-		s.note(s.noticed - start)
-	} else {
-		s.woken(s.noticed - start)
-	}
-}
-
-// alone is how long a side spins before it lets others have its processor now and then: the other side may wait for
-// that very one.
-const alone = 3 * time.Microsecond
-
-// spin spins until word is not value any more, and reports false when budget is spent before.
-func (s *spinner) spin(word *atomic.Uint32, value uint32, start time.Duration, budget time.Duration) bool {
-	for long := false; ; {
-		for range 16 {
-			pause()
-			if word.Load() != value {
-				return true
-			}
-		}
-		spent := now() - start
-		if spent > budget {
-			return false
-		}
-		if spent > alone || processors == 1 {
-			if !long && processors > 1 {
-				s.apart()
-			}
-			long = true
-			yield()
-		}
-	}
-}
-
-// Forever is a limit that does not end.
-const Forever = time.Duration(1<<63 - 1)
