@@ -34,6 +34,8 @@ type artifact struct {
 var (
 	ferrulePlugin = artifact{"ferrule_work.so",
 		"gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
+	serialPlugin = artifact{"ferrule_serial.so",
+		`gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -DWORK_THREADS="serial" -o @ c/ferrule/plugin.c`}
 	streamPlugin = artifact{"ferrule_stream.so",
 		"gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/stream.c -lcrypto"}
 	library         = artifact{"libwork.so", "gcc -O2 -shared -fPIC -o @ c/work.c"}

@@ -1,10 +1,13 @@
-/* The work as a Ferrule plug-in. It has no state, so that calls may run at the same time. */
+/* The work as a Ferrule plug-in. It has no state, so that calls may run at the same time, unless who compiles it says otherwise. */
+#ifndef WORK_THREADS
+#define WORK_THREADS "concurrent"
+#endif
 #define WORK_API static __attribute__((unused))
 #include "../work.c"
 
 #include <ferrule/sdk.h>
 
-FERRULE_PLUGIN(FERRULE_NAME("work") FERRULE_VERSION("1.0.0") FERRULE_THREADS("concurrent"));
+FERRULE_PLUGIN(FERRULE_NAME("work") FERRULE_VERSION("1.0.0") FERRULE_THREADS(WORK_THREADS));
 FERRULE_IMPORT(host_echo);
 
 FERRULE_FN(echo) {
