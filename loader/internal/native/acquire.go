@@ -17,44 +17,69 @@ import (
 // those there are.
 const slotsPerCore = 16
 
-// choose returns the slot that a call tries first, or nil when the engine has none any more.
+// choose returns the slot that a call tries first, or nil when the plug-in has none any more.
 func (p *Plugin) choose() *slot {
+	if s := p.only.Load(); s != nil {
+		return s
+	}
 	slots := *p.slots.Load()
-	switch n := uint32(len(slots)); n {
-	case 0:
+	if len(slots) == 0 {
 		return nil
-	case 1:
-		return slots[0]
-	default:
-		return slots[raw.Hint()%n]
+	}
+	return slots[uint64(raw.Hint())*uint64(len(slots))>>raw.HintBits]
+}
+
+// setSlots replaces the slots that calls may take. Whoever still has the ones before finds out from the slot itself.
+func (p *Plugin) setSlots(slots []*slot) {
+	p.slots.Store(&slots)
+	if len(slots) == 1 {
+		p.only.Store(slots[0])
+	} else {
+		p.only.Store(nil)
 	}
 }
 
-// unready reports whether something is to be done before a call with ctx can use the slot. Only the owner calls it.
-func (s *slot) unready(p *Plugin, ctx context.Context) bool {
-	return s.plugin != p || !raw.Same(s.caller.Context, ctx) || s.unwatched || s.inst.poisoned.Load()
+// acquire makes the caller the owner of a slot that is ready for a call with ctx. No foreign code runs while a slot is taken:
+// the context is asked before.
+func (p *Plugin) acquire(ctx context.Context) (*slot, error) {
+	s := p.choose()
+	if s == nil || !s.knows(ctx) || !raw.IsBackground(ctx) && ctx.Err() != nil {
+		return p.acquireUnready(ctx)
+	}
+	stress.Yield()
+	if !s.claimIdle() {
+		return p.acquireUnready(ctx)
+	}
+	stress.Yield()
+	if s.others.Load() != 0 || s.plugin != p || !s.knows(ctx) || s.inst.poisoned.Load() {
+		s.unclaim()
+		return p.acquireUnready(ctx)
+	}
+	return s, nil
 }
 
-// acquire makes the caller the owner of a slot, ready for a call with ctx. It is s, if that can be had; owned says that it
-// was. No foreign code runs while a slot is taken: the context is asked before, unless the slot knows it.
-func (p *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error) {
-	c := callctx.Background
-	switch {
-	case raw.IsBackground(ctx):
-		owned = owned || s != nil && s.tryAcquire()
-	case owned && s.plugin == p && raw.Same(s.caller.Context, ctx):
-		c = s.caller // Append has seen that it has not ended
-	default:
-		if owned {
-			s.plugin.release(s)
-		}
-		if err := c.Ask(ctx); err != nil {
-			return nil, err
-		}
-		owned = s != nil && s.tryAcquire()
+// unclaim gives back a slot that was just claimed. It is kept out of line: what it takes in line makes calls slower.
+//
+//go:noinline
+func (s *slot) unclaim() {
+	s.clean()
+	s.plugin.release(s)
+}
+
+// acquireUnready is acquire where something is to be done for it. It is kept out of line, as unclaim is.
+//
+//go:noinline
+func (p *Plugin) acquireUnready(ctx context.Context) (*slot, error) {
+	var c callctx.Caller
+	if err := c.Ask(ctx); err != nil {
+		return nil, err
 	}
-	for ended := c.Over; ; {
-		if !owned {
+	s, ended := p.choose(), c.Over
+	if s != nil && !s.tryAcquire() {
+		s = nil
+	}
+	for {
+		if s == nil {
 			var err error
 			if s, err = p.acquireAny(&c); err != nil {
 				return nil, err
@@ -69,23 +94,28 @@ func (p *Plugin) acquire(ctx context.Context, s *slot, owned bool) (*slot, error
 			p.release(s)
 			return nil, c.GaveUp()
 		}
-		if !raw.Same(s.caller.Context, ctx) {
-			s.setCaller(&c)
-		}
-		if s.unwatched {
-			p.watch.add(s)
-		}
-		if !s.inst.poisoned.Load() {
+		inst := s.inst
+		if !inst.poisoned.Load() {
+			s.adapt(&c)
 			return s, nil
 		}
-		inst := s.inst
 		p.release(s)
 		stress.Yield()
 		var err error
 		if s, err = inst.renew(&c); err != nil {
 			return nil, err
 		}
-		owned, ended = s != nil, c.Ended() || cancelled(&c)
+		ended = c.Ended() || cancelled(&c)
+	}
+}
+
+// adapt gets a slot ready for a call of c. Only the owner calls it.
+func (s *slot) adapt(c *callctx.Caller) {
+	if !s.knows(c.Context) {
+		s.setCaller(c)
+	}
+	if s.cancellable && !s.watched {
+		s.plugin.watch.add(s)
 	}
 }
 
@@ -101,54 +131,57 @@ func (p *Plugin) acquireAny(c *callctx.Caller) (*slot, error) {
 			return s, nil
 		}
 	}
-	inside := p.inside(c)
-	seen := len(slots)
-	p.mu.Lock()
-	if p.closing {
-		p.mu.Unlock()
-		return nil, engine.ErrClosed
+	enough := len(slots)
+	if few {
+		enough++ // unless somebody else has made more meanwhile
 	}
-	slots = *p.slots.Load()
-	for _, s := range slots {
-		if few && len(slots) == seen {
-			break // nobody else has made more meanwhile
-		}
-		if s.claimIdle() {
-			p.mu.Unlock()
-			s.clean()
-			return s, nil
+	s, mine, err := p.claimOrQueue(c, p.inside(c), enough)
+	switch {
+	case err != nil:
+		return nil, err
+	case s != nil:
+		s.clean()
+		return s, nil
+	}
+	stress.Yield()
+	return p.wait(c, mine)
+}
+
+// claimOrQueue claims an idle slot, of which there are to be enough before one that there is will do; makes one; or has the call
+// wait for one, which is handed over in mine. The call comes from so many others of the plug-in's.
+func (p *Plugin) claimOrQueue(c *callctx.Caller, inside, enough int) (s *slot, mine chan *slot, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return nil, nil, engine.ErrClosed
+	}
+	slots := *p.slots.Load()
+	if len(slots) >= enough {
+		for _, s := range slots {
+			if s.claimIdle() {
+				return s, nil, nil
+			}
 		}
 	}
 	if s := p.makeSlots(inside); s != nil {
-		p.mu.Unlock()
-		return s, nil
+		return s, nil, nil
 	}
-	if p.gate != nil && p.changing(c) {
-		p.mu.Unlock()
-		return nil, engine.ErrReentrant
+	switch {
+	case p.gate != nil && p.changing(c), inside >= len(slots):
+		return nil, nil, engine.ErrReentrant
+	case len(slots) < p.mostSlots && (p.gate == nil || inside > 0):
+		return nil, nil, engine.ErrTooDeep
 	}
-	if inside >= len(slots) {
-		p.mu.Unlock()
-		return nil, engine.ErrReentrant
-	}
-	if len(slots) < p.mostSlots && (p.gate == nil || inside > 0) {
-		p.mu.Unlock()
-		return nil, engine.ErrTooDeep
-	}
-	mine := make(chan *slot, 1)
 	for _, s := range slots {
 		s.attend()
 		stress.Yield()
 		if s.claimIdle() {
-			p.mu.Unlock()
-			s.clean()
-			return s, nil
+			return s, nil, nil
 		}
 	}
+	mine = make(chan *slot, 1)
 	p.waiting = append(p.waiting, waiter{mine, inside > 0})
-	p.mu.Unlock()
-	stress.Yield()
-	return p.wait(c, slots, mine)
+	return nil, mine, nil
 }
 
 // makeSlots makes more slots, where there may be more and the call, which comes from so many others of the plug-in's, is not
@@ -186,7 +219,7 @@ func (p *Plugin) makeSlots(inside int) *slot {
 		}
 		more = append(more, p.newSlot(p.instanceOf(i), phase))
 	}
-	p.slots.Store(&more)
+	p.setSlots(more)
 	return more[own]
 }
 
@@ -211,8 +244,8 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 }
 
 // wait waits for a slot that is handed over in mine, which is in the queue.
-func (p *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot, error) {
-	s, ended, err := p.handed(c, slots, mine)
+func (p *Plugin) wait(c *callctx.Caller, mine chan *slot) (*slot, error) {
+	s, ended, err := p.handed(c, mine)
 	if ended {
 		return nil, c.GaveUp() // it is asked for why when it does not wait any more
 	}
@@ -220,7 +253,7 @@ func (p *Plugin) wait(c *callctx.Caller, slots []*slot, mine chan *slot) (*slot,
 }
 
 // handed is wait, which says that the call's context has ended instead of why.
-func (p *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *slot, ended bool, err error) {
+func (p *Plugin) handed(c *callctx.Caller, mine chan *slot) (s *slot, ended bool, err error) {
 	waiter, err := callctx.Wait(c.Outer, p)
 	if err != nil {
 		p.giveUp(mine)
@@ -241,7 +274,7 @@ func (p *Plugin) handed(c *callctx.Caller, slots []*slot, mine chan *slot) (s *s
 			p.giveUp(mine)
 			return nil, true, nil
 		case <-timer.C: // see giveBack
-			for _, s := range slots {
+			for _, s := range *p.slots.Load() {
 				if s.tryAcquire() {
 					if s.plugin == p && p.stopWaiting(mine) {
 						return s, false, nil

@@ -107,7 +107,7 @@ func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 		if n == 0 {
 			return ErrFull
 		}
-		s, err := p.acquire(ctx, p.choose(), false)
+		s, err := p.acquire(ctx)
 		if err != nil {
 			return err
 		}
@@ -116,10 +116,10 @@ func (p *Plugin) Batch(ctx context.Context, fn engine.Fn, in [][]byte, b *engine
 			s.begin(fn.Limit)
 		}
 		if p.image.batch != 0 {
-			s.runBatch(p.image.fns[fn.Index], in[:n], b)
+			s.runBatch(p.fns[fn.Index].addr, in[:n], b)
 		}
 		if len(b.Records) == before { // no ferrule_batch, or one that ran nothing
-			s.runEach(p.image.fns[fn.Index], in[:n], b)
+			s.runEach(p.fns[fn.Index].addr, in[:n], b)
 		}
 		ran := len(b.Records) - before
 		caller := s.caller

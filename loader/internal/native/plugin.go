@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -34,12 +33,13 @@ type Plugin struct {
 	outputs Outputs
 	table   uintptr // address of the host's services
 
-	lengths    []atomic.Uint32 // of each function's last output that was too long for a room; see remember
-	functions  uint32          // how many ordinals there are
-	calledBack bool            // whether calls are expected to use host functions
-	mostSlots  int             // how many calls may run at a time
+	fns        []function
+	functions  uint32 // how many ordinals there are
+	calledBack bool   // whether calls are expected to use host functions
+	mostSlots  int    // how many calls may run at a time
 
-	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed
+	slots     atomic.Pointer[[]*slot] // those that calls may take; replaced, never changed: see setSlots
+	only      atomic.Pointer[slot]    // the one of them, where there is one: calls come to it by fewer steps; else nil
 	instances []*instance
 	settings  engine.Settings
 	base      callctx.Caller // of ferrule_start and ferrule_stop
@@ -72,6 +72,12 @@ type Plugin struct {
 	finished  chan struct{} // closed when Close's work is done
 	closeErr  error         // written before that
 	stopped   atomic.Bool   // all that is left of Close is the library
+}
+
+// function is one that calls enter.
+type function struct {
+	addr   uintptr
+	length atomic.Uint32 // of its last output that was too long for a room; see remember
 }
 
 // maxInt is the longest output there can be: PTRDIFF_MAX.
@@ -145,7 +151,10 @@ func newPlugin(image *Image, o Options) *Plugin {
 	if o.Context != nil {
 		p.base.Context = o.Context
 	}
-	p.lengths = make([]atomic.Uint32, len(image.fns))
+	p.fns = make([]function, len(image.fns))
+	for i, addr := range image.fns {
+		p.fns[i].addr = addr
+	}
 	p.functions = uint32(len(image.lib.Imports) + len(image.lib.Wants))
 	p.calledBack = p.functions > 0
 	p.mostSlots = o.Instances
@@ -169,7 +178,7 @@ func newPlugin(image *Image, o Options) *Plugin {
 			slots = append(slots, p.newSlot(inst, idle))
 		}
 	}
-	p.slots.Store(&slots)
+	p.setSlots(slots)
 	return p
 }
 
@@ -212,7 +221,9 @@ func (p *Plugin) warn(ctx context.Context, text string) {
 func (p *Plugin) newSlot(inst *instance, phase uint32) *slot {
 	s := newSlot()
 	s.plugin, s.inst, s.caller, s.word = p, inst, callctx.Background, &s.cancel
-	s.asked.Store(raw.ContextWord(s.caller.Context))
+	kind, value := raw.Words(s.caller.Context)
+	s.asked[0].Store(kind)
+	s.asked[1].Store(value)
 	if inst.thread != nil {
 		s.done = make(chan abi.Status, 1)
 	}
@@ -220,55 +231,78 @@ func (p *Plugin) newSlot(inst *instance, phase uint32) *slot {
 	return s
 }
 
-// Append calls a function; see engine.Plugin. It is the hot path, and so has in line what every call needs.
+// Append calls a function; see engine.Plugin. It is the hot path, and has in line what every call needs. What is out of the ordinary
+// is in functions that are kept out of line: what they take in line makes calls slower that have no use for it.
 func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]byte, abi.Status, error) {
-	s, owned := p.choose(), false
-	if s != nil && (raw.IsBackground(ctx) || s.asked.Load() == raw.ContextWord(ctx) && ctx.Err() == nil) {
-		if owned = s.tryAcquire(); !owned {
-			s = nil
-		}
-	}
-	if !owned || s.unready(p, ctx) {
-		var err error
-		if s, err = p.acquire(ctx, s, owned); err != nil {
-			return dst, 0, err
-		}
+	s, err := p.acquire(ctx)
+	if err != nil {
+		return dst, 0, err
 	}
 	if fn.Limit != nil {
 		s.begin(fn.Limit)
 	}
 	room := dst[len(dst):cap(dst)]
-	var expected uint32
+	if len(room) == 0 || s.inst.thread != nil {
+		return s.appendOutOfLine(fn.Index, dst, in)
+	}
+	s.prepare()
+	cross.Fill(&s.frame, in, room)
+	s.claim()
+	status := cross.Enter(s.plugin.fns[fn.Index].addr, &s.frame)
+	raw.KeepAlive(in)
+	n, ok := s.wroteInto(room, status)
+	if !ok || status == abi.StatusPanic || s.marked() {
+		return s.conclude(fn.Index, dst, room, 0, status)
+	}
+	s.disclaim()
+	if !s.giveBack() {
+		s.plugin.releaseSlow(s)
+	}
+	return dst[:len(dst)+n], status, nil
+}
+
+// appendOutOfLine is the rest of Append, from the call on, also on a thread of the instance's own, and for a caller who brings no room:
+// the call gets as much as its output is expected to need then, or what the slot has.
+//
+//go:noinline
+func (s *slot) appendOutOfLine(fn int, dst, in []byte) ([]byte, abi.Status, error) {
+	f := &s.plugin.fns[fn]
+	room, expected := dst[len(dst):cap(dst)], uint32(0)
 	if len(room) == 0 {
-		if expected = p.lengths[fn.Index].Load(); expected > 0 {
+		if expected = f.length.Load(); expected > 0 {
 			dst = slices.Grow(dst, int(expected))
 			room = dst[len(dst):cap(dst)]
 		} else {
 			room = s.scratchRoom()
 		}
 	}
-	s.prepare()
-	s.claim()
-	cross.Fill(&s.frame, in, room)
-	var status abi.Status
-	if s.inst.thread == nil {
-		status = cross.Enter(p.image.fns[fn.Index], &s.frame)
-	} else {
-		status = s.enterOnThread(p.image.fns[fn.Index])
-	}
-	runtime.KeepAlive(in)
-	var err error
-	if f := &s.frame; f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(cap(dst)-len(dst)) {
-		dst = dst[:len(dst)+int(f.OutLen)] // the plug-in wrote to where the caller wants it
-	} else if f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && f.OutLen <= uintptr(len(room)) {
-		dst = appendOf(dst, room, f.OutLen) // the caller brought no room
-	} else {
+	return s.conclude(fn, dst, room, expected, s.call(f.addr, in, room))
+}
+
+// wroteInto returns the length of the output where the call has left it in the room that it was entered with.
+func (s *slot) wroteInto(room []byte, status abi.Status) (n int, ok bool) {
+	f := &s.frame
+	length := f.OutLen // once: a thread of the plug-in's may write it (R14)
+	return int(length), f.Release == 0 && status >= 0 && f.Out == raw.Addr(room) && length <= uintptr(len(room))
+}
+
+// conclude is the rest of Append when the call is over, whatever has become of it, and gives the slot back.
+//
+//go:noinline
+func (s *slot) conclude(fn int, dst, room []byte, expected uint32, status abi.Status) (_ []byte, _ abi.Status, err error) {
+	n, ok := s.wroteInto(room, status)
+	switch {
+	case ok && n <= cap(dst)-len(dst):
+		dst = dst[:len(dst)+n] // the plug-in wrote to where the caller wants it
+	case ok:
+		dst = append(dst, room[:n]...)
+	default:
 		if dst, err = s.takeLong(dst, room, status); err == nil {
-			p.remember(fn, s.frame.OutLen, expected)
+			s.plugin.remember(fn, s.frame.OutLen, expected)
 		}
 	}
 	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
-		p.remember(fn, s.frame.OutLen, expected)
+		s.plugin.remember(fn, s.frame.OutLen, expected)
 		dst = bytes.Clone(dst) // or else it would keep the memory that was expected to be needed
 	}
 	if status == abi.StatusPanic {
@@ -277,26 +311,18 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if s.marked() {
 		err = s.unmark(status, err)
 	}
-	s.disclaim()
-	if !s.giveBack() {
-		p.releaseSlow(s)
-	}
+	s.plugin.release(s)
 	return dst, status, err
 }
 
-// appendOf is append, kept out of line: what it takes in line makes Append slower where it is not needed.
-//
-//go:noinline
-func appendOf(dst, room []byte, n uintptr) []byte { return append(dst, room[:n]...) }
-
 // remember keeps how long a function's output was when it was far from expected: a caller who brings no room gets that
 // much the next time, so that a long output is written once, to where it stays. More than maxRemembered is not trusted.
-func (p *Plugin) remember(fn engine.Fn, n uintptr, expected uint32) {
+func (p *Plugin) remember(fn int, n uintptr, expected uint32) {
 	if n <= scratchRoom || n > maxRemembered {
 		n = 0
 	}
 	if uint32(n) != expected {
-		p.lengths[fn.Index].Store(uint32(n))
+		p.fns[fn].length.Store(uint32(n))
 	}
 }
 
@@ -313,16 +339,16 @@ func (s *slot) scratchRoom() []byte {
 // call enters fn with the slot's frame, on the instance's own thread where it has one.
 func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	s.prepare()
-	s.claim()
 	cross.Fill(&s.frame, in, room)
+	s.claim()
 	var status abi.Status
 	if s.inst.thread == nil && s != s.inst.control {
 		status = cross.Enter(fn, &s.frame) // not through run, which allocates
 	} else {
 		status = s.enterOnThread(fn)
 	}
-	runtime.KeepAlive(in)
-	runtime.KeepAlive(room)
+	raw.KeepAlive(in)
+	raw.KeepAlive(room)
 	return status
 }
 
@@ -593,7 +619,7 @@ func (p *Plugin) finish() error {
 	}
 	p.waitForSessions()
 	p.views.wait()
-	p.slots.Store(new([]*slot))
+	p.setSlots(nil)
 	p.watch.stop()
 	for _, inst := range p.instances {
 		inst.renewing <- struct{}{} // a call that renews the instance ends first

@@ -107,7 +107,7 @@ func (m *model) nested(p *Plugin, s *slot) {
 		return
 	}
 	defer s.leave(own)
-	inner, err := p.acquire(s.hostContext(), p.choose(), false)
+	inner, err := p.acquire(s.hostContext())
 	if errors.Is(err, engine.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
@@ -152,7 +152,7 @@ func (m *model) life(library string, o Options, calls, threads int, random *rand
 					ctx = context.WithValue(ctx, m, 1)
 				}
 				stress.Yield()
-				s, err := p.acquire(ctx, p.choose(), false)
+				s, err := p.acquire(ctx)
 				if err != nil {
 					cancel()
 					if errors.Is(err, engine.ErrClosed) {
@@ -286,9 +286,10 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 	}
 	require.Positive(t, same, "the arena hands slots out again")
 
+	a.slots.Store(&stale)
 	mine := make(chan *slot, 1) // not in the queue: Close has answered
 	mine <- nil
-	_, err := a.wait(&callctx.Background, stale, mine)
+	_, err := a.wait(&callctx.Background, mine)
 	assert.ErrorIs(t, err, engine.ErrClosed)
 	a.mu.Lock()
 	a.waiting = append(a.waiting, waiter{slot: make(chan *slot, 1)})
@@ -301,12 +302,11 @@ func TestSlotsOfAClosedEngine(t *testing.T) {
 	a.mu.Lock()
 	a.waiting = append(a.waiting, waiter{slot: late})
 	a.mu.Unlock()
-	_, err = a.wait(&caller, stale, late) // its timer finds b's slots idle
+	_, err = a.wait(&caller, late) // its timer finds b's slots idle
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 
-	a.slots.Store(&stale)
 	for range 8 {
-		_, err := a.acquire(context.Background(), a.choose(), false)
+		_, err := a.acquire(context.Background())
 		if err == nil {
 			t.Fatal("not given back")
 		}
@@ -330,7 +330,7 @@ func TestWatcherForgets(t *testing.T) {
 	defer cancel()
 	var spike []*slot
 	for range 1000 {
-		s, err := p.acquire(ctx, nil, false)
+		s, err := p.acquire(ctx)
 		require.NoError(t, err)
 		assert.True(t, s.watched)
 		spike = append(spike, s)
@@ -338,7 +338,7 @@ func TestWatcherForgets(t *testing.T) {
 	for _, s := range spike {
 		p.release(s)
 	}
-	held, err := p.acquire(ctx, nil, false)
+	held, err := p.acquire(ctx)
 	require.NoError(t, err)
 	watched := func() (n int) {
 		for _, s := range *p.slots.Load() {
@@ -373,7 +373,7 @@ func TestWatcherForgets(t *testing.T) {
 // Shutdown refuses calls at once, says what still runs when its context ends, and leaves the rest to the background.
 func TestShutdown(t *testing.T) {
 	p := start(t, "threads_serial", Options{Instances: 2})
-	s, err := p.acquire(context.Background(), nil, false)
+	s, err := p.acquire(context.Background())
 	require.NoError(t, err)
 	soon, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
@@ -384,7 +384,7 @@ func TestShutdown(t *testing.T) {
 		if assert.ErrorAs(t, err, &unfinished) {
 			assert.Equal(t, engine.Unfinished{Calls: 1, Cause: context.DeadlineExceeded}, *unfinished)
 		}
-		_, err = p.acquire(context.Background(), nil, false)
+		_, err = p.acquire(context.Background())
 		assert.ErrorIs(t, err, engine.ErrClosed)
 		assert.ErrorIs(t, p.Shutdown(none), engine.ErrNilContext)
 	})
@@ -403,7 +403,7 @@ func TestShutdownOfIdlePlugin(t *testing.T) {
 		assert.NoError(t, p.Shutdown(ended), library)
 
 		p = start(t, library, Options{Instances: 8})
-		s, err := p.acquire(context.Background(), nil, false)
+		s, err := p.acquire(context.Background())
 		require.NoError(t, err)
 		assert.Equal(t, &engine.Unfinished{Calls: 1, Cause: context.Canceled}, p.Shutdown(ended), library)
 		p.release(s)

@@ -57,9 +57,9 @@ type slotBody struct {
 	cancel atomic.Uint32
 	phase  atomic.Uint32
 	others atomic.Uint32
-	held   atomic.Bool    // the plug-in's gate has it; see gate.go
-	asked  atomic.Uintptr // raw.ContextWord of caller.Context: a hint for those who do not own the slot
-	owner  atomic.Uintptr // the goroutine that is in the plug-in with this slot, or 0 when there is none
+	held   atomic.Bool       // the plug-in's gate has it; see gate.go
+	asked  [2]atomic.Uintptr // raw.Words of caller.Context: who does not own the slot may find one word old and one new
+	owner  atomic.Uintptr    // the goroutine that is in the plug-in with this slot, or 0 when there is none
 
 	// Written while the slot is neither idle nor busy, or before it is first idle; read by its owner and its visitors.
 	plugin      *Plugin
@@ -67,7 +67,6 @@ type slotBody struct {
 	caller      callctx.Caller
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
 	cancellable bool           // whether the context can end
-	unwatched   bool           // whether it can, and the watcher is still to be told
 	goes        goes           // what goes with the call
 
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
@@ -268,6 +267,13 @@ func (s *slot) endVisited() {
 // attend has the owner take the slow path when it gives the slot back.
 func (s *slot) attend() { s.others.Or(attend) }
 
+// knows reports whether ctx is the context that the slot's next call is made with, where nothing is to be done for that. It is
+// certain for the owner only.
+func (s *slot) knows(ctx context.Context) bool {
+	kind, value := raw.Words(ctx)
+	return s.asked[0].Load()^kind|s.asked[1].Load()^value == 0 // in one comparison, on the way of every call
+}
+
 // marked reports whether a call has left what goes with it, for unmark. Only the owner calls it.
 func (s *slot) marked() bool { return s.current.Load() != nil || s.goes != 0 }
 
@@ -307,10 +313,11 @@ func (s *slot) setCaller(c *callctx.Caller) {
 		s.cancel.Store(0)
 	}
 	s.caller, s.calls, s.cancellable, s.word = *c, nil, c.Done != nil, &s.cancel
-	raw.StoreUintptr(&s.asked, raw.ContextWord(c.Context))
-	s.unwatched = s.cancellable && !s.watched
+	kind, value := raw.Words(c.Context)
+	raw.StoreUintptr(&s.asked[0], kind)
+	raw.StoreUintptr(&s.asked[1], value)
 	s.goes = 0
-	if !s.cancellable && !raw.Same(c.Context, callctx.Background.Context) {
+	if !s.cancellable && !raw.IsBackground(c.Context) {
 		s.goes = withContext
 	}
 	s.progress = 0
@@ -452,7 +459,7 @@ func newSlot() *slot {
 func freeSlot(s *slot) {
 	s.endCall()
 	s.plugin, s.inst, s.caller, s.calls, s.word, s.cancellable, s.scratch, s.done = nil, nil, callctx.Caller{}, nil, nil, false, nil, nil
-	s.unwatched, s.goes, s.watched, s.background, s.progress = false, 0, false, nil, 0
+	s.goes, s.watched, s.background, s.progress = 0, false, nil, 0
 	s.owner.Store(0)
 	s.left.Store(false)
 	s.held.Store(false)

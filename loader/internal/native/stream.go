@@ -38,7 +38,7 @@ func (p *Plugin) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *s
 // StreamPieces is Stream for what is no reader and no writer. source and sink may be nil; they are ended when it returns.
 func (p *Plugin) StreamPieces(ctx context.Context, fn engine.Fn, dst, in []byte, source stream.Source, sink stream.Sink) (out []byte, status abi.Status, err error) {
 	st := &streams{source: source, sink: sink}
-	s, err := p.acquire(ctx, p.choose(), false)
+	s, err := p.acquire(ctx)
 	if err != nil {
 		st.end()
 		return dst, 0, err
@@ -81,7 +81,7 @@ func (p *Plugin) stream(s *slot, fn engine.Fn, dst, in []byte, st *streams) ([]b
 	if fn.Limit != nil {
 		s.begin(fn.Limit)
 	}
-	status := s.call(p.image.fns[fn.Index], in, room)
+	status := s.call(p.fns[fn.Index].addr, in, room)
 	s.streams.Store(nil)
 	st.end() // whoever is still in them, against R14, leaves, before anything waits for that
 	out, err := s.takeLong(dst, room, status)

@@ -43,7 +43,7 @@ func (v *views) wait() {
 // View calls a function and returns its output where the plug-in has it; see engine.Plugin. The plug-in gets no room, so
 // that what it has goes into its own memory.
 func (p *Plugin) View(ctx context.Context, fn engine.Fn, in []byte) (*engine.View, abi.Status, error) {
-	s, err := p.acquire(ctx, p.choose(), false)
+	s, err := p.acquire(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -65,7 +65,7 @@ func (p *Plugin) view(s *slot, fn engine.Fn, in []byte) (*engine.View, abi.Statu
 	if fn.Limit != nil {
 		s.begin(fn.Limit)
 	}
-	status := s.call(p.image.fns[fn.Index], in, nil)
+	status := s.call(p.fns[fn.Index].addr, in, nil)
 	if f := s.frame; f.Release != 0 && status >= 0 && raw.Valid(f.Out, f.OutLen) {
 		// release gets a frame of its own, which no host service knows: R9 forbids it to use them.
 		p.views.add(1)

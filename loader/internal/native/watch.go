@@ -27,7 +27,7 @@ const (
 
 // add has the watcher watch a slot, whose owner the caller is.
 func (w *watcher) add(s *slot) {
-	s.watched, s.unwatched = true, false
+	s.watched = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.more = append(w.more, s)

@@ -5,6 +5,7 @@ package raw
 import (
 	"context"
 	"math"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -35,6 +36,9 @@ func Addr(b []byte) uintptr {
 	}
 	return uintptr(p)
 }
+
+// KeepAlive is runtime.KeepAlive for b's memory, for which the slice need not be kept.
+func KeepAlive(b []byte) { runtime.KeepAlive(unsafe.SliceData(b)) }
 
 // AddrOf returns the address of *p for native code. Sound as in Addr: it makes *p escape, and the caller keeps it alive.
 func AddrOf[T any](p *T) uintptr {
@@ -102,30 +106,30 @@ func Request(addr uintptr) *abi.Request {
 // SetUint32 writes an import slot (R5): addr is a uint32_t of the plug-in's, and nothing of the plug-in runs yet.
 func SetUint32(addr uintptr, v uint32) { *(*uint32)(pointer(addr)) = v }
 
-// Same reports whether two contexts are one. Unlike ==, it compares the interfaces' own two words, so that a context of
-// a type that cannot be compared does not panic.
-func Same(a, b context.Context) bool {
-	return *(*[2]uintptr)(unsafe.Pointer(&a)) == *(*[2]uintptr)(unsafe.Pointer(&b))
+// Words returns the interface's own two words, which tell contexts apart that are in use: its type's, 0 for nil only, and its value's.
+// Unlike ==, who compares them does not panic for a type that cannot be compared.
+func Words(ctx context.Context) (kind, value uintptr) {
+	words := (*[2]uintptr)(unsafe.Pointer(&ctx))
+	return words[0], words[1] // one by one: together they would be read before the processor is done with writing them
 }
 
 // IsBackground reports whether ctx is context.Background(), which is the only value of its type.
-func IsBackground(ctx context.Context) bool { return typeWord(ctx) == backgroundType }
-
-var backgroundType = typeWord(context.Background())
-
-func typeWord(ctx context.Context) uintptr { return (*[2]uintptr)(unsafe.Pointer(&ctx))[0] }
-
-// ContextWord returns a number that two contexts which are the same have in common, and others seldom.
-func ContextWord(ctx context.Context) uintptr {
-	return (*[2]uintptr)(unsafe.Pointer(&ctx))[1]
+func IsBackground(ctx context.Context) bool {
+	kind, _ := Words(ctx)
+	return kind == background
 }
 
-// Hint returns a number that is likely to stay the same for one goroutine and to differ between goroutines: where its
-// stack is. It only spreads load; nothing depends on it.
+var background, _ = Words(context.Background())
+
+// Hint returns a number below 1<<HintBits that is likely to stay the same for one goroutine and to differ between goroutines:
+// where its stack is. It only spreads load; nothing depends on it.
 func Hint() uint32 {
 	var here byte
-	return uint32(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B1 >> 16
+	return uint32(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B1 >> (32 - HintBits)
 }
+
+// HintBits is how many bits a Hint has.
+const HintBits = 16
 
 // At returns the T that lies at b[off:], in memory that is mapped rather than allocated, and shared with another process.
 // Sound because b covers all of it, because it is aligned, and as long as b stays mapped and T has no pointers in it. It
