@@ -191,6 +191,13 @@ fleet: ## HOSTS (500) hosts, each a process, with 20 plug-ins against one regist
 	$(NEED_CC)
 	FERRULE_FLEET=$(or $(HOSTS),500) $(GOTEST) -count=1 -v -timeout 1h -run '^TestFleet$$' ./plugins/oci
 
+.PHONY: many
+many: ## PLUGINS (10,000) plug-ins open in one process, and WORKERS (1,000) isolated ones: what each costs, and where it ends
+	$(NEED_GO)
+	$(NEED_CC)
+	FERRULE_MANY=$(or $(PLUGINS),10000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyPlugins$$' ./loader
+	FERRULE_MANY_WORKERS=$(or $(WORKERS),1000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyWorkers$$' ./loader/isolate
+
 .PHONY: check
 check: lint crate-package test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }

@@ -211,6 +211,10 @@ func notFit(u deps.Unfit, e *inspect.Error) {
 func noMemory(_ *failure, _ []string, e *inspect.Error) {
 	e.Found, e.Expected = "not enough memory to load it", "memory for its code, its data and its thread-local variables"
 	e.Remedy = "Free memory, or raise the limit (ulimit -v, a memory cgroup; Policy.Memory in a sandbox)"
+	if allMapped() {
+		e.Found, e.Expected = "as many mappings of memory in this process as the system allows", "room for one for each of its segments"
+		e.Remedy = "Raise the limit (sysctl vm.max_map_count), close plug-ins that were opened with WithUnload, or open some isolated (isolate.InWorker)"
+	}
 }
 
 // missing is what to do about a library that is not found, or not to be read: m has its name and the system's words.

@@ -1,7 +1,9 @@
 package native
 
 import (
+	"bytes"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,26 @@ func mappable(path string) bool {
 		return err == unix.ENOMEM
 	}
 	return unix.Munmap(code) == nil
+}
+
+// allMapped reports whether the process has as many mappings as the system allows, but for fewer than a library needs. It does so in
+// little memory: there may be none to have.
+func allMapped() bool {
+	text, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	most, notNumber := strconv.Atoi(string(bytes.TrimSpace(text)))
+	maps, notThere := os.Open("/proc/self/maps")
+	if err != nil || notNumber != nil || notThere != nil {
+		return false
+	}
+	defer maps.Close()
+	buf, n := make([]byte, 4<<10), 0
+	for {
+		read, err := maps.Read(buf)
+		n += bytes.Count(buf[:read], []byte("\n"))
+		if err != nil {
+			return n > most-16
+		}
+	}
 }
 
 // procMounted reports whether there is a /proc.
