@@ -241,40 +241,57 @@ func (p *Plugin) Append(ctx context.Context, fn engine.Fn, dst, in []byte) ([]by
 	if fn.Limit != nil {
 		s.begin(fn.Limit)
 	}
+	s.claim()
 	room := dst[len(dst):cap(dst)]
-	if len(room) == 0 || s.inst.thread != nil {
-		return s.appendOutOfLine(fn.Index, dst, in)
+	if len(room) == 0 {
+		if s.plugin.fns[fn.Index].length.Load() > 0 {
+			return s.appendExpected(fn.Index, dst, in)
+		}
+		room = s.scratchRoom()
+	}
+	if s.inst.thread != nil {
+		return s.conclude(fn.Index, dst, room, 0, s.call(s.plugin.fns[fn.Index].addr, in, room))
 	}
 	s.prepare()
 	cross.Fill(&s.frame, in, room)
-	s.claim()
 	status := cross.Enter(s.plugin.fns[fn.Index].addr, &s.frame)
 	raw.KeepAlive(in)
 	n, ok := s.wroteInto(room, status)
 	if !ok || status == abi.StatusPanic || s.marked() {
 		return s.conclude(fn.Index, dst, room, 0, status)
 	}
+	dst = extend(dst, room, n)
 	s.disclaim()
 	if !s.giveBack() {
 		s.plugin.releaseSlow(s)
 	}
-	return dst[:len(dst)+n], status, nil
+	return dst, status, nil
 }
 
-// appendOutOfLine is the rest of Append, from the call on, also on a thread of the instance's own, and for a caller who brings no room:
-// the call gets as much as its output is expected to need then, or what the slot has.
+// extend returns dst with the n bytes in room behind it: which are dst's own spare capacity, or where it has none, the slot's.
+func extend(dst, room []byte, n int) []byte {
+	if n > cap(dst)-len(dst) {
+		return appendOf(dst, room, n)
+	}
+	return dst[:len(dst)+n]
+}
+
+// appendOf is append, kept out of line.
 //
 //go:noinline
-func (s *slot) appendOutOfLine(fn int, dst, in []byte) ([]byte, abi.Status, error) {
+func appendOf(dst, room []byte, n int) []byte { return append(dst, room[:n]...) }
+
+// appendExpected is the rest of Append, from the call on, for a caller who brings no room, of a function whose output was too long for
+// the slot's the last time: the call gets as much as that was.
+//
+//go:noinline
+func (s *slot) appendExpected(fn int, dst, in []byte) ([]byte, abi.Status, error) {
 	f := &s.plugin.fns[fn]
-	room, expected := dst[len(dst):cap(dst)], uint32(0)
-	if len(room) == 0 {
-		if expected = f.length.Load(); expected > 0 {
-			dst = slices.Grow(dst, int(expected))
-			room = dst[len(dst):cap(dst)]
-		} else {
-			room = s.scratchRoom()
-		}
+	expected := f.length.Load()
+	dst = slices.Grow(dst, int(expected))
+	room := dst[len(dst):cap(dst)]
+	if len(room) == 0 { // another call has had a short one meanwhile
+		room = s.scratchRoom()
 	}
 	return s.conclude(fn, dst, room, expected, s.call(f.addr, in, room))
 }
@@ -290,16 +307,10 @@ func (s *slot) wroteInto(room []byte, status abi.Status) (n int, ok bool) {
 //
 //go:noinline
 func (s *slot) conclude(fn int, dst, room []byte, expected uint32, status abi.Status) (_ []byte, _ abi.Status, err error) {
-	n, ok := s.wroteInto(room, status)
-	switch {
-	case ok && n <= cap(dst)-len(dst):
-		dst = dst[:len(dst)+n] // the plug-in wrote to where the caller wants it
-	case ok:
-		dst = append(dst, room[:n]...)
-	default:
-		if dst, err = s.takeLong(dst, room, status); err == nil {
-			s.plugin.remember(fn, s.frame.OutLen, expected)
-		}
+	if n, ok := s.wroteInto(room, status); ok {
+		dst = extend(dst, room, n)
+	} else if dst, err = s.takeLong(dst, room, status); err == nil {
+		s.plugin.remember(fn, s.frame.OutLen, expected)
 	}
 	if expected > 0 && s.frame.OutLen < uintptr(expected)/2 {
 		s.plugin.remember(fn, s.frame.OutLen, expected)
@@ -328,7 +339,9 @@ func (p *Plugin) remember(fn int, n uintptr, expected uint32) {
 
 const maxRemembered = 64 << 20
 
-// scratchRoom returns room for the output of a call whose caller brought none.
+// scratchRoom returns room for the output of a call whose caller brought none. It is kept out of line.
+//
+//go:noinline
 func (s *slot) scratchRoom() []byte {
 	if s.scratch == nil {
 		s.scratch = make([]byte, scratchRoom)
