@@ -106,9 +106,17 @@ func TestNoMappings(t *testing.T) {
 		if os.Getenv(fixture.Emulated) != "" || os.Getenv(fixture.Libc) == "musl" {
 			t.Skip("an emulator has mappings of its own; musl has other words for it")
 		}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestNoMappings$", "-test.v")
-		cmd.Env = append(os.Environ(), mappingsVariable+"="+fixture.C(t, "state"))
-		text, err := cmd.CombinedOutput()
+		state := fixture.C(t, "state")
+		var text []byte
+		var err error
+		for range 10 {
+			cmd := exec.Command("/proc/self/exe", "-test.run=^TestNoMappings$", "-test.v")
+			cmd.Env = append(os.Environ(), mappingsVariable+"="+state)
+			text, err = cmd.CombinedOutput()
+			if !bytes.Contains(text, []byte("fatal error: runtime: cannot allocate memory")) {
+				break // else Go's own runtime wanted one first, and ends a process that has none
+			}
+		}
 		require.NoError(t, err, "%s", text)
 		require.Contains(t, string(text), "--- PASS: TestNoMappings")
 		return
@@ -128,7 +136,9 @@ func TestNoMappings(t *testing.T) {
 	for unix.Mprotect(pages[at:at+page], unix.PROT_READ) == nil { // each makes two more of one
 		at += 2 * page
 	}
-	require.NoError(t, unix.Mprotect(pages[at-2*page:at-page], unix.PROT_NONE)) // Go itself may need one
+	for n := 2; n <= 4; n += 2 { // Go itself may need some
+		require.NoError(t, unix.Mprotect(pages[at-n*page:at-(n-1)*page], unix.PROT_NONE))
+	}
 	_, err = loader.Open(path)
 	require.NoError(t, unix.Munmap(pages))
 	var e *loader.OpenError
