@@ -18,7 +18,8 @@ import (
 // When the time is over, the call is asked to stop, as when its context ends (rule R17): in this process no sooner than d after it began,
 // and some 2 ms later at the most. What the function then returns counts: a result that comes late is a result, and
 // ErrCancelled is a *CallError that wraps context.DeadlineExceeded and names the limit. The contexts of its host functions end as well, and so a call
-// of a plug-in that is made with one of them; so does the context of a function of package builtin, and the streams of Func.Stream break off.
+// of a plug-in that is made with one of them; so does the context of a function of package builtin, and the streams of Func.Stream break off, which
+// says what it then waits for.
 //
 // A function that does not stop holds its caller, in this process; see WithOverdue. Isolated, its worker is killed after the grace period
 // (isolate.WithGrace), and the call fails with a *DeadlineError.

@@ -20,12 +20,17 @@ import (
 // it returns; w may not have got all that the function wrote then. A function need not read r to its end.
 //
 // r is read ahead of the function, and w written to behind it, each by a goroutine of its own. Once the function has returned, whatever its
-// status, Stream waits until w has taken what was written, but not for r: a Read that is in progress goes on after Stream has returned, and
-// when ctx has ended, so do one or two Writes. What was read ahead of the function is lost to others. A *bytes.Reader,
-// *bytes.Buffer or *strings.Reader as r, and a *bytes.Buffer, *strings.Builder or io.Discard as w, cannot block, and are not used after
-// Stream has returned.
+// status, Stream waits until w has taken what was written, but not for r: a Read that is in progress goes on after Stream has returned. What
+// was read ahead of the function is lost to others. A *bytes.Reader, *bytes.Buffer or *strings.Reader as r, and a *bytes.Buffer,
+// *strings.Builder or io.Discard as w, cannot block, and are not used after Stream has returned.
 //
-// An instance that is serial or pinned is in use for the whole stream. Isolated, both streams go through shared memory, and r and w see memory of the
+// Only ctx bounds the waiting for w; a limit (WithCallTimeout) is for the function, not for w. When ctx ends, Stream waits no longer. When the
+// function was stopped by its limit, or its worker has ended, Stream waits for w for a second at most, so that a w that is stuck does
+// not keep the error. In both cases a Write that is in progress goes on after Stream has returned, and is the last one: a w that
+// is used elsewhere must allow that, or never block.
+//
+// An instance that is serial or pinned is in use until the function has returned, and free while w takes the rest: other calls, and Close, do not wait
+// for w. Isolated, both streams go through shared memory, and r and w see memory of the
 // host's alone.
 func (f *Func) Stream(ctx context.Context, args []byte, r io.Reader, w io.Writer) ([]byte, error) {
 	has := f.symbol().Stream

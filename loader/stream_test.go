@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -559,5 +560,135 @@ func TestStreamReadsAhead(t *testing.T) {
 			time.Sleep(50 * time.Microsecond)
 			assert.False(t, late.Load(), "it was read from after Stream had returned")
 		}
+	})
+}
+
+// A stream that finds its instance panicked and in use waits until it is started anew, and has lost nothing of its input then.
+func TestStreamAfterAPanic(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		entered, leave := make(chan bool), make(chan bool)
+		p := w.open(t, fixture.C(t, "services"), needed, loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) {
+			entered <- true
+			<-leave
+			return nil, nil
+		}))
+		data, want := some(300_000)
+		for name, r := range map[string]io.Reader{"bytes.Reader": bytes.NewReader(data), "bytes.Buffer": bytes.NewBuffer(bytes.Clone(data)),
+			"a reader": onlyReader{bytes.NewReader(data)}} {
+			held := on(func() { _, err := p.Call(ctx, "upper", nil); assert.NoError(t, err, name) })
+			<-entered
+			_, err := p.Call(ctx, "panic", nil)
+			require.ErrorIs(t, err, loader.ErrPanic, name)
+			var copied bytes.Buffer
+			over := on(func() {
+				_, err := function(t, p, "pipe").Stream(ctx, nil, r, onlyWriter{&copied})
+				assert.NoError(t, err, name)
+			})
+			time.Sleep(20 * time.Millisecond) // it tries, and tries again
+			leave <- true
+			inTime(t, name, func() { <-held; <-over })
+			assert.True(t, bytes.Equal(data, copied.Bytes()), "%s: %d bytes", name, copied.Len())
+			out, err := function(t, p, "sum").Stream(ctx, nil, bytes.NewReader(copied.Bytes()), nil)
+			require.NoError(t, err, name)
+			assert.Equal(t, want, string(out), name)
+		}
+	})
+}
+
+// stuckWriter is a writer that does not return from its first Write before it is let go.
+type stuckWriter struct {
+	mu          sync.Mutex
+	got         bytes.Buffer
+	began, goes chan bool
+}
+
+func newStuckWriter() *stuckWriter {
+	return &stuckWriter{began: make(chan bool, 100), goes: make(chan bool)}
+}
+
+func (s *stuckWriter) Write(p []byte) (int, error) {
+	s.began <- true
+	<-s.goes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got.Write(p)
+}
+
+func (s *stuckWriter) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got.String()
+}
+
+// A function that has returned holds neither its instance nor the plug-in, however long its writer takes; and that gets everything.
+func TestStreamToASlowWriter(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		for _, inSession := range []bool{false, true} {
+			p := w.open(t, fixture.C(t, "services_serial"), needed)
+			var s interface {
+				Func(name string) (*loader.Func, error)
+				Close() error
+			} = p
+			if inSession {
+				s = session(t, p, nil)
+			}
+			count, err := s.Func("count")
+			require.NoError(t, err)
+			ordinals, err := s.Func("ordinals")
+			require.NoError(t, err)
+			slow := newStuckWriter()
+			over := on(func() { _, err := count.Stream(ctx, []byte("10000"), nil, slow); assert.NoError(t, err) })
+			<-slow.began
+			inTime(t, "another call", func() {
+				_, err := ordinals.Call(ctx, nil)
+				assert.NoError(t, err)
+			})
+			inTime(t, "closing", func() { assert.NoError(t, s.Close()) })
+			select {
+			case <-over:
+				assert.Fail(t, "Stream has returned before its writer")
+			default:
+			}
+			close(slow.goes)
+			inTime(t, "the stream", func() { <-over })
+			assert.True(t, strings.HasSuffix(slow.text(), "\n9999\n"), "all of it")
+		}
+	})
+}
+
+// A writer that is stuck does not keep the news that the function was stopped, or has crashed. It gets nothing more then.
+func TestStreamToAStuckWriter(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "services_serial"), needed, loader.WithCallTimeout(100*time.Millisecond))
+		stuck := newStuckWriter()
+		inTime(t, "the stream", func() {
+			_, err := function(t, p, "for_ever").Stream(ctx, nil, nil, stuck)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "loader.WithCallTimeout")
+		})
+		assert.Equal(t, "0 1 2", call(t, p, "ordinals", ""))
+		close(stuck.goes)
+		require.NoError(t, p.Close())
+		time.Sleep(5 * time.Millisecond)
+		assert.Len(t, stuck.began, 1)
+	})
+	t.Run("of a worker that dies", func(t *testing.T) {
+		stuck := newStuckWriter()
+		defer close(stuck.goes)
+		var p *loader.Plugin
+		p = isolated.open(t, fixture.C(t, "services_serial"), needed, loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) {
+			<-stuck.began
+			i, _ := p.Isolation()
+			worker, err := os.FindProcess(i.PID)
+			if err == nil {
+				err = worker.Kill()
+			}
+			return nil, err
+		}))
+		inTime(t, "the stream", func() {
+			_, err := function(t, p, "asks").Stream(ctx, nil, strings.NewReader("some"), stuck)
+			var crash *loader.CrashError
+			assert.ErrorAs(t, err, &crash)
+		})
 	})
 }

@@ -150,7 +150,7 @@ func (p *open) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *str
 	}
 	own := newStreams(st, c.Done, fn.Limit)
 	defer func() { // whatever has become of the call, also where a host function ends this goroutine: the writer is not used after it
-		written := own.sink == nil || own.sink.Wait(c.Done)
+		written := own.sink == nil || own.sink.Wait(c.Done, stream.Patience(err))
 		if err == nil && status == abi.StatusOK && !written {
 			out, status = append(dst, stream.NotWritten...), abi.StatusCancelled
 		}

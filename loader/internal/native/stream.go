@@ -49,7 +49,7 @@ func (p *Plugin) StreamPieces(ctx context.Context, fn engine.Fn, dst, in []byte,
 		st.done = st.over
 	}
 	defer func() { // whatever has become of the call, also where a host function ends this goroutine: the writer is not used after it
-		written := sink == nil || sink.Wait(done)
+		written := sink == nil || sink.Wait(done, stream.Patience(err))
 		if err == nil && status == abi.StatusOK && !written {
 			out, status = append(dst, stream.NotWritten...), abi.StatusCancelled
 		}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/panics"
@@ -25,6 +26,37 @@ const PieceSize = 64 << 10
 type Streams struct {
 	In  *Reader
 	Out *Writer
+	// Written is closed when the output stream was written, or never will be. An engine sets it that writes behind the call; see Wait.
+	Written <-chan struct{}
+}
+
+// Wait is Sink's, for an engine that has set Written.
+func (s *Streams) Wait(done <-chan struct{}, patience <-chan time.Time) bool {
+	select {
+	case <-s.Written:
+		return true
+	default:
+	}
+	select {
+	case <-s.Written:
+		return true
+	case <-done:
+	case <-patience:
+	}
+	s.Out.Stop()
+	return false
+}
+
+// writerPatience is how long a call that was broken off waits for a Write that is in progress.
+const writerPatience = time.Second
+
+// Patience returns Wait's patience with the writer of a call that has this error, if any: without end where the function has said by
+// itself how it ended, and short where it was stopped, by its limit or with its process, so that the caller gets to know.
+func Patience(err error) <-chan time.Time {
+	if err == nil {
+		return nil
+	}
+	return time.After(writerPatience)
 }
 
 // Err returns why a stream broke off, wrapped; nil where none did.
@@ -84,13 +116,6 @@ func (r *Reader) Err() error {
 		return nil
 	}
 	return r.err
-}
-
-// Failed reports whether the reader has failed, whoever knows.
-func (r *Reader) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err != nil && r.err != io.EOF
 }
 
 // Told takes in that the plug-in knows how the reader has ended.
@@ -221,9 +246,11 @@ func (p *panicked) Unwrap() error { return p.cause }
 
 // Writer is an application's writer, which is used by one goroutine at a time. Once it has failed, it is not used again.
 type Writer struct {
-	w   io.Writer
-	mu  sync.Mutex
-	err error // guarded by mu
+	w  io.Writer
+	mu sync.Mutex
+	// err is why it takes no more, and stopped says that it is not to be used any more; guarded by mu.
+	err     error
+	stopped bool
 }
 
 // NewWriter returns a Writer of w; nil takes everything.
@@ -250,9 +277,21 @@ func (w *Writer) Err() error {
 	return w.err
 }
 
+// Stop has the writer not be used any more. One Write may be in progress, and goes on.
+func (w *Writer) Stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+}
+
 // Write writes all of p. A writer that panics, ends its goroutine or breaks io.Writer's rules has failed.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	if err := w.Err(); err != nil {
+	w.mu.Lock()
+	if err = w.err; err == nil && w.stopped {
+		err = errStopped
+	}
+	w.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
 	defer func() {
@@ -288,10 +327,11 @@ type Source interface {
 type Sink interface {
 	// Put passes a piece on, which is borrowed until Put returns. It waits as Next does. It is called by one goroutine at a time.
 	Put(done <-chan struct{}, piece []byte) abi.Status
-	// End ends it: no piece is taken any more. Wait waits until those that were taken have been written, until done is closed at the
-	// longest, and reports whether they were, or never will be.
+	// End ends it: no piece is taken any more. Wait waits until those that were taken have been written, until done is closed or
+	// patience has something at the longest, and reports whether they were, or never will be. Where they were not, the writer gets
+	// nothing more, but for a Write that is in progress.
 	End()
-	Wait(done <-chan struct{}) bool
+	Wait(done <-chan struct{}, patience <-chan time.Time) bool
 }
 
 // statusOf is the status for a stream that has no more, for why.
@@ -424,7 +464,7 @@ func (t through) Put(_ <-chan struct{}, piece []byte) abi.Status {
 
 func (through) End() {}
 
-func (through) Wait(<-chan struct{}) bool { return true }
+func (through) Wait(<-chan struct{}, <-chan time.Time) bool { return true }
 
 // drain is a Sink that writes what it was given on a goroutine of its own, which is there while there is something to write. It
 // takes up to drainSize bytes ahead of the writer.
@@ -508,7 +548,7 @@ func (d *drain) tell() {
 
 func (d *drain) End() { close(d.ended) }
 
-func (d *drain) Wait(done <-chan struct{}) bool {
+func (d *drain) Wait(done <-chan struct{}, patience <-chan time.Time) bool {
 	for {
 		d.mu.Lock()
 		running, changed := d.running, d.changed
@@ -518,8 +558,11 @@ func (d *drain) Wait(done <-chan struct{}) bool {
 		}
 		select {
 		case <-changed:
+			continue
 		case <-done:
-			return false
+		case <-patience:
 		}
+		d.w.Stop()
+		return false
 	}
 }

@@ -120,7 +120,7 @@ func TestSink(t *testing.T) {
 			clear(piece) // it was only borrowed
 		}
 		s.End()
-		require.True(t, s.Wait(nil))
+		require.True(t, s.Wait(nil, nil))
 		assert.True(t, bytes.Equal(want, got.Bytes()), name)
 	}
 }
@@ -145,7 +145,7 @@ func TestSinkThatFails(t *testing.T) {
 		assert.Equal(t, abi.StatusFailed, status, name)
 		assert.Equal(t, abi.StatusFailed, s.Put(nil, nil), name)
 		s.End()
-		assert.True(t, s.Wait(nil), "there is nothing to wait for")
+		assert.True(t, s.Wait(nil, nil), "there is nothing to wait for")
 		assert.Error(t, writer.Err(), name)
 		if name == "fails" || name == "panics" {
 			assert.ErrorIs(t, (&Streams{Out: writer}).Err(), errBroken, name)
@@ -171,9 +171,9 @@ func TestSinkThatBlocks(t *testing.T) {
 	time.Sleep(5 * time.Millisecond)
 	s.End()
 	assert.Equal(t, abi.StatusCancelled, <-ended)
-	assert.False(t, s.Wait(done))
+	assert.False(t, s.Wait(done, nil))
 	r.Close()
-	assert.True(t, s.Wait(nil))
+	assert.True(t, s.Wait(nil, nil))
 }
 
 // One gives while the other writes, for a long time, and nothing is lost between the end of the writing goroutine and the next piece.
@@ -194,7 +194,7 @@ func TestSinkAtEase(t *testing.T) {
 		}
 	}
 	s.End()
-	require.True(t, s.Wait(nil))
+	require.True(t, s.Wait(nil, nil))
 	require.Len(t, got, 20_000)
 	for n, b := range got {
 		require.Equal(t, byte(n), b)

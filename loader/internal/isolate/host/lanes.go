@@ -28,7 +28,6 @@ type hostLane struct {
 	overdue   bool           // its call was asked to stop because of the limit
 	told      bool           // the host was told that it has not
 	killed    bool           // its call is why the worker was killed
-	returned  bool           // its function has returned, and is not asked to stop any more
 	batch     bool           // its call is a batch
 	viewed    bool           // its call is over, and its output still read in place
 	session   *session       // that its call is of; nil is none
@@ -330,7 +329,7 @@ func (p *Plugin) watches() {
 // renew forgets the call before. The caller holds p.mu.
 func (l *hostLane) renew(c callctx.Caller, s *seat) {
 	l.owned, l.caller, l.seat, l.goroutine, l.nested = true, c, s, 0, false
-	l.limit, l.asked, l.overdue, l.told, l.killed, l.returned, l.batch = nil, time.Time{}, false, false, false, false, false
+	l.limit, l.asked, l.overdue, l.told, l.killed, l.batch = nil, time.Time{}, false, false, false, false
 }
 
 // clear says that no call is in the lane. The caller holds p.mu.
@@ -535,7 +534,7 @@ func (g *Group) look() (found bool) {
 		return false
 	}
 	for _, l := range w.lanes {
-		if !l.owned || l.returned || l.caller.Done == nil && l.limit == nil {
+		if !l.owned || l.caller.Done == nil && l.limit == nil {
 			continue
 		}
 		found = true

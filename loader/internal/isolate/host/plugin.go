@@ -333,19 +333,32 @@ func (p *Plugin) tryAppend(caller *callctx.Caller, s *session, fn engine.Fn, dst
 }
 
 // Stream calls a function with streams; see engine.Plugin.
-func (p *Plugin) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *stream.Streams) ([]byte, abi.Status, error) {
+func (p *Plugin) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *stream.Streams) (out []byte, status abi.Status, err error) {
 	caller, err := callctx.Ask(ctx)
 	if err != nil {
 		return dst, 0, err
 	}
-	out, status, err := p.stream(&caller, nil, fn, dst, in, st)
+	defer func() { out, status = written(&caller, st, dst, out, status, err) }()
+	out, status, err = p.stream(&caller, nil, fn, dst, in, st)
 	if failed(err) {
 		return dst, 0, because(&caller, err)
 	}
 	return out, status, err
 }
 
-// stream is Stream, which leaves to because what is missing in its error.
+// written waits for the writer of a call that has this outcome, whatever that is, also where a host function ends this goroutine. The
+// call has given its lane back, so that nobody else waits for the writer.
+func written(caller *callctx.Caller, st *stream.Streams, dst, out []byte, status abi.Status, err error) ([]byte, abi.Status) {
+	if st.Written == nil { // the call has not begun
+		return out, status
+	}
+	if !st.Wait(caller.Done, stream.Patience(err)) && err == nil && status == abi.StatusOK {
+		return append(dst, stream.NotWritten...), abi.StatusCancelled
+	}
+	return out, status
+}
+
+// stream is Stream, which leaves to because what is missing in its error, and to written what the writer has not taken yet.
 func (p *Plugin) stream(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte, st *stream.Streams) (out []byte, status abi.Status, err error) {
 	err = p.patiently(caller, func() error {
 		out, status, err = p.tryStream(caller, s, fn, dst, in, st)
@@ -354,8 +367,8 @@ func (p *Plugin) stream(caller *callctx.Caller, s *session, fn engine.Fn, dst, i
 	return out, status, err
 }
 
-// tryStream has read nothing of the input stream when it fails with errPoisoned.
-func (p *Plugin) tryStream(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte, st *stream.Streams) (_ []byte, status abi.Status, err error) {
+// tryStream has used neither the reader nor the writer when it fails with errPoisoned.
+func (p *Plugin) tryStream(caller *callctx.Caller, s *session, fn engine.Fn, dst, in []byte, st *stream.Streams) (out []byte, status abi.Status, err error) {
 	l, err := p.acquireFor(caller, s)
 	if err != nil {
 		return nil, 0, err
@@ -366,24 +379,22 @@ func (p *Plugin) tryStream(caller *callctx.Caller, s *session, fn engine.Fn, dst
 	if err != nil {
 		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("the call's streams: %v", err)}
 	}
+	returned := false
 	defer func() {
-		if wrong := l.End(rings); wrong != nil {
-			err = c.garbage(wrong)
+		wrong := l.End(rings, returned)
+		if wrong == nil && err == errPoisoned && rings.Begun() {
+			wrong = errors.New("an instance that was in use, of a function that has used its streams")
 		}
-		rings.Finish(caller.Done) // a write that runs: the writer is not used after the call
+		if wrong != nil {
+			out, status, err = nil, 0, c.garbage(wrong)
+		}
 	}()
-	out, status, err := c.call(lane.OpStream, fn, in, cap(dst)-len(dst), flags)
-	p.mu.Lock()
-	l.returned = true // what is left is the writer's
-	p.mu.Unlock()
+	out, status, err = c.call(lane.OpStream, fn, in, cap(dst)-len(dst), flags)
 	if failed(err) {
 		return nil, 0, err
 	}
-	written := rings.Finish(caller.Done) // also for a status that is not OK
-	if out = append(dst, out...); status == abi.StatusOK && !written {
-		return append(dst, stream.NotWritten...), abi.StatusCancelled, nil
-	}
-	return out, status, err
+	returned = true
+	return append(dst, out...), status, err
 }
 
 // View calls a function and returns its output in the lane's memory; see engine.Plugin. The lane is the view's until it

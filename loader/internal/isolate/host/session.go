@@ -288,7 +288,14 @@ func (s *session) Append(ctx context.Context, fn engine.Fn, dst, in []byte) (out
 
 // Stream is engine.Plugin's.
 func (s *session) Stream(ctx context.Context, fn engine.Fn, dst, in []byte, st *stream.Streams) (out []byte, status abi.Status, err error) {
+	var own *callctx.Caller
+	defer func() {
+		if own != nil { // the session is free
+			out, status = written(own, st, dst, out, status, err)
+		}
+	}()
 	err = s.calling(ctx, func(caller *callctx.Caller) error {
+		own = caller
 		out, status, err = s.plugin.stream(caller, s, fn, dst, in, st)
 		return err
 	})

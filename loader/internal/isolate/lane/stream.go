@@ -2,6 +2,7 @@ package lane
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,7 +254,7 @@ func (s *workerSink) End() {
 }
 
 // Wait is stream.Sink's: the host writes what is in the ring.
-func (*workerSink) Wait(<-chan struct{}) bool { return true }
+func (*workerSink) Wait(<-chan struct{}, <-chan time.Time) bool { return true }
 
 // HostStreams are the host's side of a call's streams: two goroutines that read and write as the rings have room, and bytes. What the
 // application's reader and writer get is memory of the host's alone.
@@ -264,11 +265,13 @@ type HostStreams struct {
 	// Who touches the rings holds mu, or is counted in waits: they may be unmapped as soon as End has returned.
 	mu     sync.Mutex
 	over   bool
-	wrong  error // that the worker has written what it must not
-	waits  int   // goroutines that wait for a ring's word to change
+	begun  bool   // the function was seen to read, or to write: it has run
+	rest   []byte // what was left in the output's ring at the end, and is still to be written
+	wrong  error  // that the worker has written what it must not
+	waits  int    // goroutines that wait for a ring's word to change
 	nobody sync.Cond
 
-	finished chan struct{} // closed when the output stream was written to its end, or never will be
+	finished chan struct{} // closed when the output stream was written to its end, or never will be; see stream.Streams
 	fed      chan struct{} // closed when the reader is not used any more
 	reader   *stream.Reader
 	prompt   [2]bool // whether the reader, and the writer, cannot block
@@ -298,6 +301,7 @@ func (l *HostLane) Begin(st *stream.Streams, gone *atomic.Bool) (*HostStreams, u
 	} else {
 		close(h.finished)
 	}
+	st.Written = h.finished
 	return h, flags, nil
 }
 
@@ -338,6 +342,7 @@ func (h *HostStreams) feed(r *stream.Reader) {
 		if !h.locked(func() error {
 			takes = h.in.takes.Load()
 			asked = h.in.asked.Load() != 0
+			h.begun = h.begun || asked
 			refused = !asked && h.in.refused.Load() != 0
 			return nil
 		}) || refused {
@@ -351,7 +356,7 @@ func (h *HostStreams) feed(r *stream.Reader) {
 	for {
 		rest, err := r.Piece(&buffer)
 		if err != nil {
-			if !r.Failed() {
+			if err == io.EOF { // and not that r was stopped
 				how = ringEnded
 			}
 			return
@@ -380,9 +385,26 @@ func (h *HostStreams) feed(r *stream.Reader) {
 	}
 }
 
-// drain writes to w what comes out of the ring.
+// drain writes to w what comes out of the ring, and then what was left in it.
 func (h *HostStreams) drain(w *stream.Writer) {
 	defer close(h.finished)
+	if !h.drainRing(w) {
+		return
+	}
+	h.mu.Lock()
+	rest := h.rest
+	h.mu.Unlock()
+	for len(rest) > 0 {
+		n := min(len(rest), stream.PieceSize)
+		if _, err := w.Write(rest[:n]); err != nil {
+			return
+		}
+		rest = rest[n:]
+	}
+}
+
+// drainRing writes to w what comes out of the ring, until that is over. It reports whether w has taken everything.
+func (h *HostStreams) drainRing(w *stream.Writer) bool {
 	defer func() { // nothing more is taken, also where w ends this goroutine
 		h.locked(func() error { h.out.refuse(); return nil })
 	}()
@@ -398,41 +420,40 @@ func (h *HostStreams) drain(w *stream.Writer) {
 			if err == nil && len(piece) > 0 {
 				n = copy(buffer, piece)
 				h.out.emptied(n)
+				h.begun = true
 			}
 			last = closed != ringOpen && n == 0
 			return err
 		}) || last {
-			return
+			return true
 		}
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
-				return
+				return false
 			}
 			continue
 		}
 		if gone {
-			return
+			return true
 		}
 		h.await(h.out, &h.out.puts, puts, &h.out.takeSleeps)
 	}
 }
 
-// Finish waits until the output stream has been written, after the call has ended, until done is closed at the longest. It reports
-// whether it was, or never will be.
-func (h *HostStreams) Finish(done <-chan struct{}) bool {
-	select {
-	case <-h.finished:
-		return true
-	case <-done:
-		return false
-	}
+// Begun reports whether the function was seen to read its input, or to write output, before End. Where it was not, the reader and the
+// writer are as they were.
+func (h *HostStreams) Begun() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.begun
 }
 
-// End ends the use of the rings, whatever the reader and the writer do, and that of those two which cannot block. The error says that the
-// worker has written what it must not.
-func (l *HostLane) End(h *HostStreams) error {
+// End ends the use of the rings, whatever the reader and the writer do, and that of those two which cannot block. returned says that
+// the function has returned: what it has written and the writer has not taken yet is kept for it, in the host's own memory. The error
+// says that the worker has written what it must not.
+func (l *HostLane) End(h *HostStreams, returned bool) error {
 	l.streams.Store(nil)
-	err := h.end()
+	err := h.end(returned)
 	if h.prompt[0] {
 		<-h.fed
 	}
@@ -442,14 +463,17 @@ func (l *HostLane) End(h *HostStreams) error {
 	return err
 }
 
-func (h *HostStreams) end() error {
+func (h *HostStreams) end(returned bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.reader != nil {
+	if h.reader != nil && h.begun { // one that was not asked may be asked by another try of the call
 		h.reader.Stop()
 		if h.in.asked.Load() == askedTold {
 			h.reader.Told()
 		}
+	}
+	if returned {
+		h.keepRest()
 	}
 	// The call may go on in the worker: where a host function has ended its goroutine.
 	h.in.close(ringBroken)
@@ -463,6 +487,25 @@ func (h *HostStreams) end() error {
 		h.nobody.Wait()
 	}
 	return h.wrong
+}
+
+// keepRest takes what is left in the output's ring, which is two pieces at most, for a writer that takes more. The caller holds mu.
+func (h *HostStreams) keepRest() {
+	select {
+	case <-h.finished:
+		return
+	default:
+	}
+	for range 2 {
+		if h.wrong != nil {
+			return
+		}
+		var piece []byte
+		if piece, h.wrong = h.out.content(); len(piece) > 0 {
+			h.rest = append(h.rest, piece...)
+			h.out.emptied(len(piece))
+		}
+	}
 }
 
 // wake has the worker look whether the call is cancelled.

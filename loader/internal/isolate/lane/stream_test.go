@@ -21,14 +21,22 @@ import (
 )
 
 type onlyReader struct{ io.Reader }
+type onlyWriter struct{ io.Writer }
 
 // streams begins streams on a lane, and returns what the worker has of them.
 func streams(t *testing.T, h *Host, w *Worker, r io.Reader, out io.Writer) (l *HostLane, s *HostStreams, st *stream.Streams, source *workerSource, sink *workerSink) {
 	t.Helper()
+	st = &stream.Streams{In: stream.NewReader(r), Out: stream.NewWriter(out)}
+	l, s, source, sink = again(t, h, w, st)
+	return l, s, st, source, sink
+}
+
+// again is streams, of those that there are.
+func again(t *testing.T, h *Host, w *Worker, st *stream.Streams) (l *HostLane, s *HostStreams, source *workerSource, sink *workerSink) {
+	t.Helper()
 	l = h.NewLane()
 	_, err := l.Room(0, 64)
 	require.NoError(t, err)
-	st = &stream.Streams{In: stream.NewReader(r), Out: stream.NewWriter(out)}
 	s, flags, err := l.Begin(st, new(atomic.Bool))
 	require.NoError(t, err)
 	l.Call(OpStream, 0, 0, flags)
@@ -39,7 +47,7 @@ func streams(t *testing.T, h *Host, w *Worker, r io.Reader, out io.Writer) (l *H
 	from, to, err := wl.WorkerStreams(m)
 	require.NoError(t, err)
 	t.Cleanup(func() { w.memory.drop(wl.mapped[RegionStreams].bytes) })
-	return l, s, st, from.(*workerSource), to.(*workerSink)
+	return l, s, from.(*workerSource), to.(*workerSink)
 }
 
 // Both streams carry what was put in, whatever the lengths, at the same time.
@@ -66,8 +74,8 @@ func TestStreams(t *testing.T) {
 		}
 		source.End()
 		sink.End()
-		require.True(t, s.Finish(nil))
-		require.NoError(t, l.End(s))
+		require.True(t, st.Wait(nil, nil))
+		require.NoError(t, l.End(s, true))
 		assert.True(t, bytes.Equal(data, got), n)
 		assert.True(t, bytes.Equal(data, out.Bytes()), n)
 		assert.NoError(t, st.Err())
@@ -79,15 +87,96 @@ func TestStreamsReadNothingUnasked(t *testing.T) {
 	h, w := pair(t)
 	reads := atomic.Int32{}
 	r := readerFunc(func(p []byte) (int, error) { reads.Add(1); return len(p), nil })
-	l, s, _, source, sink := streams(t, h, w, r, io.Discard)
+	l, s, st, source, sink := streams(t, h, w, r, io.Discard)
 	time.Sleep(3 * ringStep)
 	assert.Zero(t, reads.Load())
 	source.End()
 	sink.End()
-	require.True(t, s.Finish(nil))
-	require.NoError(t, l.End(s))
+	require.True(t, st.Wait(nil, nil))
+	require.NoError(t, l.End(s, true))
 	time.Sleep(3 * ringStep)
 	assert.Zero(t, reads.Load())
+	assert.False(t, s.Begun())
+}
+
+// A call that is made again, because its function has not begun the first time, has all of its streams.
+func TestStreamsOfASecondTry(t *testing.T) {
+	h, w := pair(t)
+	for _, r := range []io.Reader{bytes.NewReader(pattern(10)), onlyReader{bytes.NewReader(pattern(10))}} {
+		var out bytes.Buffer
+		l, s, st, source, sink := streams(t, h, w, r, onlyWriter{&out})
+		source.End()
+		sink.End()
+		require.NoError(t, l.End(s, false))
+		require.False(t, s.Begun())
+
+		l, s, source, sink = again(t, h, w, st)
+		piece, status := source.Next(nil)
+		require.Equal(t, abi.StatusOK, status)
+		assert.Equal(t, pattern(10), piece)
+		require.Equal(t, abi.StatusOK, sink.Put(nil, piece))
+		require.True(t, s.Begun())
+		source.End()
+		sink.End()
+		require.NoError(t, l.End(s, true))
+		require.True(t, st.Wait(nil, nil))
+		assert.Equal(t, pattern(10), out.Bytes())
+	}
+}
+
+// A reader that was stopped is not told as one that has come to its end.
+func TestStreamsOfAStoppedReader(t *testing.T) {
+	h, w := pair(t)
+	for _, r := range []io.Reader{bytes.NewReader(pattern(10)), onlyReader{bytes.NewReader(pattern(10))}} {
+		l, s, st, source, _ := streams(t, h, w, r, io.Discard)
+		st.In.Stop()
+		_, status := source.Next(nil)
+		assert.Equal(t, abi.StatusFailed, status)
+		require.NoError(t, l.End(s, false))
+	}
+}
+
+// When the function has returned, the lane is free, however slow the writer is; and it gets everything.
+func TestStreamsOfASlowWriter(t *testing.T) {
+	h, w := pair(t)
+	for _, n := range []int{1, ringSize / 2, ringSize} {
+		in, out := io.Pipe()
+		l, s, st, _, sink := streams(t, h, w, nil, out)
+		require.Equal(t, abi.StatusOK, sink.Put(nil, pattern(ringSize/2+1))) // so that what is left has two pieces
+		_, err := io.ReadFull(in, make([]byte, ringSize/2+1))
+		require.NoError(t, err)
+		require.Equal(t, abi.StatusOK, sink.Put(nil, pattern(n)))
+		sink.End()
+		require.NoError(t, l.End(s, true))
+		clear(sink.ring.bytes) // it is another call's by now
+		got := make([]byte, n)
+		_, err = io.ReadFull(in, got)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(pattern(n), got), n)
+		require.True(t, st.Wait(nil, nil))
+	}
+}
+
+// A writer that nobody waits for any more gets nothing more than it has.
+func TestStreamsOfAStuckWriter(t *testing.T) {
+	h, w := pair(t)
+	began, leave, writes := make(chan bool), make(chan bool), atomic.Int32{}
+	l, s, st, _, sink := streams(t, h, w, nil, writerFunc(func(b []byte) (int, error) {
+		writes.Add(1)
+		began <- true
+		<-leave
+		return len(b), nil
+	}))
+	require.Equal(t, abi.StatusOK, sink.Put(nil, pattern(ringSize)))
+	<-began
+	require.NoError(t, l.End(s, true))
+	patience := make(chan time.Time, 1)
+	patience <- time.Time{}
+	require.False(t, st.Wait(nil, patience))
+	close(leave)
+	require.True(t, st.Wait(nil, nil))
+	assert.EqualValues(t, 1, writes.Load())
+	assert.NoError(t, st.Err())
 }
 
 type readerFunc func([]byte) (int, error)
@@ -107,13 +196,13 @@ func TestStreamsBreak(t *testing.T) {
 		assert.Equal(t, abi.StatusFailed, status)
 	}
 	sink.End()
-	require.True(t, s.Finish(nil))
-	require.NoError(t, l.End(s))
+	require.True(t, st.Wait(nil, nil))
+	require.NoError(t, l.End(s, true))
 	assert.ErrorIs(t, st.Err(), broken)
 
 	blocks, end := io.Pipe()
 	defer end.Close()
-	l, s, _, source, sink = streams(t, h, w, blocks, writerFunc(func([]byte) (int, error) { return 0, broken }))
+	l, s, st, source, sink = streams(t, h, w, blocks, writerFunc(func([]byte) (int, error) { return 0, broken }))
 	for status = abi.StatusOK; status == abi.StatusOK; {
 		status = sink.Put(nil, pattern(1000))
 	}
@@ -122,8 +211,8 @@ func TestStreamsBreak(t *testing.T) {
 	_, status = source.Next(nil)
 	assert.Equal(t, abi.StatusCancelled, status)
 	sink.End()
-	require.True(t, s.Finish(nil))
-	require.NoError(t, l.End(s))
+	require.True(t, st.Wait(nil, nil))
+	require.NoError(t, l.End(s, true))
 }
 
 type writerFunc func([]byte) (int, error)
@@ -152,7 +241,7 @@ func TestStreamsOverwritten(t *testing.T) {
 			defer s.mu.Unlock()
 			return s.wrong != nil
 		}, 20*time.Second, time.Millisecond, name)
-		assert.Error(t, l.End(s), name)
+		assert.Error(t, l.End(s, true), name)
 		assert.LessOrEqual(t, wrote.Load(), int64(ringSize), name)
 	}
 }
@@ -165,7 +254,8 @@ func TestStreamsOfTheDead(t *testing.T) {
 	require.NoError(t, err)
 	var out bytes.Buffer
 	gone := new(atomic.Bool)
-	s, flags, err := l.Begin(&stream.Streams{Out: stream.NewWriter(&out)}, gone)
+	st := &stream.Streams{Out: stream.NewWriter(&out)}
+	s, flags, err := l.Begin(st, gone)
 	require.NoError(t, err)
 	l.Call(OpStream, 0, 0, flags)
 	wl := workerLane(w, l)
@@ -176,8 +266,8 @@ func TestStreamsOfTheDead(t *testing.T) {
 	assert.Nil(t, from)
 	require.Equal(t, abi.StatusOK, to.Put(nil, pattern(1000)))
 	gone.Store(true)
-	require.True(t, s.Finish(nil))
-	require.NoError(t, l.End(s))
+	require.True(t, st.Wait(nil, nil))
+	require.NoError(t, l.End(s, true))
 	assert.True(t, bytes.Equal(pattern(1000), out.Bytes()))
 	w.memory.drop(wl.mapped[RegionStreams].bytes)
 }
