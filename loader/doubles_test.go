@@ -127,6 +127,7 @@ func servicesDouble() *builtin.Plugin {
 		}
 	}
 	next := func(ctx context.Context, in []byte) ([]byte, error) { return builtin.Next(ctx, in) }
+	var refusedOnce atomic.Bool // that an instance has refused the settings "once": then the next one does not start with them
 	p := &builtin.Plugin{Name: "services", Version: "1.1.0", Imports: []string{"needed"}, Wants: []string{"upper", "again"}, ConfigSchema: "{}",
 		Hooks: []builtin.Function{{Name: "answer", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}, {Name: "pass", Call: pass}, {Name: "around", Call: next, Keys: map[string]string{"wrap": "yes"}}}}
 	for name, fn := range map[string]builtin.Func{
@@ -291,7 +292,7 @@ func servicesDouble() *builtin.Plugin {
 	p.Start = func(ctx context.Context, config []byte) (any, error) {
 		self := &instance{config: string(config)}
 		switch {
-		case strings.HasPrefix(self.config, "fails"):
+		case strings.HasPrefix(self.config, "fails"), self.config == "once" && refusedOnce.Swap(false):
 			return nil, errors.New("as it was told")
 		case strings.HasPrefix(self.config, "asks "):
 			answer, err := builtin.Info(ctx, self.config[len("asks "):])
@@ -329,6 +330,10 @@ func servicesDouble() *builtin.Plugin {
 			if mine, _ := builtin.Info(ctx, "instance"); mine == number {
 				return fmt.Errorf("not this one: %w", loader.ErrInvalid)
 			}
+		}
+		if string(config) == "once" {
+			refusedOnce.Store(true)
+			return loader.ErrFailed
 		}
 		if string(config) == "refused" {
 			return fmt.Errorf("as it was told: %w", loader.ErrInvalid)

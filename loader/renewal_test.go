@@ -3,6 +3,7 @@ package loader_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -183,6 +184,38 @@ func TestReentranceFromARenewalWithoutItsContext(t *testing.T) {
 				f.sound(t)
 				require.NoError(t, f.Close())
 			}
+		}
+	})
+}
+
+// A function that panics because a host function has ended its goroutine poisons the instance, though nobody waits for its status any more: it
+// is started anew, and where that fails it is the end of nobody else.
+func TestPanicBehindAnEndedGoroutine(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		for _, threads := range []string{"serial", "concurrent"} {
+			f := openForeign(t, w, threads, loader.WithConfig([]byte("ask")))
+			before, _ := f.Isolation()
+			var ends atomic.Int32
+			do := func(context.Context) {
+				if ends.Add(1) <= 2 { // in the function, and then in ferrule_start
+					runtime.Goexit()
+				}
+			}
+			f.host.Store(&do)
+			within(t, func() {
+				<-on(func() { _, _ = f.Call(ctx, "ask_and_fail", nil) })
+				for ends.Load() < 2 { // isolated, the function may not have returned yet
+					<-on(func() {
+						if _, err := f.Call(ctx, "ok", nil); err != nil {
+							assert.ErrorIs(t, err, loader.ErrStart, threads)
+						}
+					})
+				}
+			})
+			f.sound(t)
+			after, _ := f.Isolation()
+			assert.Equal(t, before.Attempt, after.Attempt, "the worker goes on")
+			require.NoError(t, f.Close())
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -769,4 +770,74 @@ func TestSlowWriterWithinALimit(t *testing.T) {
 	out, err := s.Call(ctx, "add", nil)
 	require.NoError(t, err)
 	assert.Equal(t, "1", string(out))
+}
+
+// An instance that does not take its old settings back is started anew (R28), which may fail: that is the error of the call that met
+// it, and nobody else's.
+func TestConfigureNotTakenBack(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		const instances = 3
+		entered, leave := make(chan error), make(chan bool)
+		p := w.open(t, fixture.C(t, "services_serial"), needed, loader.WithConfig([]byte("once")), loader.WithInstances(instances),
+			loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) { entered <- nil; <-leave; return nil, nil }))
+		s := session(t, p, nil)
+		assert.Equal(t, "1", inSession(t, s, "add", ""))
+		before, _ := p.Isolation()
+		require.ErrorIs(t, p.Configure(ctx, []byte("not 2")), loader.ErrInvalid, "the last one refuses them, and the others do not take the old ones back")
+		var calls sync.WaitGroup
+		var failed []error
+		for n := 0; n < instances; { // until there is a call in each of them
+			calls.Go(func() {
+				if _, err := p.Call(ctx, "upper", nil); err != nil {
+					entered <- err
+				}
+			})
+			if err := <-entered; err == nil {
+				n++
+			} else {
+				failed = append(failed, err)
+				require.Len(t, failed, 1)
+			}
+		}
+		close(leave)
+		calls.Wait()
+		require.Len(t, failed, 1)
+		require.ErrorIs(t, failed[0], loader.ErrStart)
+		var open *loader.OpenError
+		require.ErrorAs(t, failed[0], &open)
+		assert.ErrorContains(t, open, "as it was told")
+		assert.Equal(t, "2", inSession(t, s, "add", ""), "it goes on")
+		after, _ := p.Isolation()
+		assert.Equal(t, before.Attempt, after.Attempt, "and so does the worker")
+	})
+}
+
+// A worker that dies while a host function runs that the plug-in has called between calls leaves that alone: what it does then is as before. Until
+// the worker is gone it says nothing to anybody, so that the race detector sees what it has no right to look at.
+func TestWorkerDiesBetweenCalls(t *testing.T) {
+	var p *loader.Plugin
+	kill, gone, died := make(chan *os.Process, 1), make(chan bool), make(chan error, 1)
+	first := true
+	p = isolated.open(t, fixture.C(t, "services"), loader.WithHostFunc("needed", func(context.Context, []byte) ([]byte, error) {
+		if !first {
+			return nil, nil
+		}
+		first = false
+		err := (<-kill).Kill()
+		<-gone
+		if err == nil {
+			_, err = p.Call(context.Background(), "ordinals", nil)
+		}
+		died <- err
+		return nil, err
+	}))
+	session(t, p, []byte("between"))
+	i, _ := p.Isolation()
+	worker, err := os.FindProcess(i.PID)
+	require.NoError(t, err)
+	kill <- worker
+	require.Eventually(t, func() bool { i, _ := p.Isolation(); return i.PID == 0 }, time.Minute, time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // for the one who serves what is between calls to see it
+	close(gone)
+	inTime(t, "the host function", func() { assert.NoError(t, <-died) })
 }

@@ -210,10 +210,10 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
-		p := c.Plugin
+		p, starts := c.Plugin, c.ends == nil && c.session == nil // c is over before the host function, where the worker dies
 		go func() {
 			defer close(done)
-			if starts := c.ends == nil && c.session == nil; starts {
+			if starts {
 				p.starts.Store(uint64(cross.Goroutine()))
 				defer p.starts.CompareAndSwap(uint64(cross.Goroutine()), 0)
 			}
@@ -259,6 +259,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 			if c.answer(abi.StatusFailed, []byte(endedGoroutine)) == nil {
 				_, _ = c.finish()
 			}
+			c.lane.seat.wears.Store(true) // nobody looks whether it has panicked
 			<-c.detached
 			c.detached = nil
 			c.end()

@@ -105,6 +105,9 @@ func (p *Plugin) keep(caller *callctx.Caller, op lane.Op, what string, in []byte
 	})
 	defer late.Stop()
 	m, out, err := c.request(op, in)
+	if op == lane.OpConfigure && (err != nil || m.Status != int32(abi.StatusOK)) {
+		l.seat.wears.Store(true) // an instance that has not taken its old settings back is poisoned, too (rule R28)
+	}
 	if err != nil {
 		return nil, 0, because(caller, err)
 	}

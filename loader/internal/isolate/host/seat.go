@@ -19,7 +19,7 @@ type seat struct {
 	worker *worker
 	number uint16 // by which the worker knows the plug-in
 
-	wears atomic.Bool // a call has come back with abi.StatusPanic: an instance is started again, which may fail
+	wears atomic.Bool // an instance is poisoned, or may be: it is started again, which may fail
 
 	// Guarded by the group's mu.
 	by    *hostLane // while the worker opens the plug-in, the lane by which
