@@ -72,7 +72,8 @@ func (s *Session) Call(ctx context.Context, name string, in []byte) ([]byte, err
 
 // Close refuses new calls in the session, waits for those that run, and stops its instance. It must not be called by a host
 // function in a call of the session: it would wait for itself. A second Close waits for the first and returns the same. The error is nil in
-// this process, and where the session is lost; isolated it may be a *CrashError.
+// this process, and where the session is lost; isolated it may be a *CrashError. When the plug-in is being closed, that stops the instance, and Close
+// waits for it. Isolated, while all of 256 lanes are held by views, Close waits until one is released (View.Release).
 func (s *Session) Close() error { return s.plugin.closed(s.engine.Close()) }
 
 // Shutdown is Close with a bound, as Plugin.Shutdown is. Isolated, the worker is not killed when ctx ends, because others use it: the

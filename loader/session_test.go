@@ -812,6 +812,81 @@ func TestConfigureNotTakenBack(t *testing.T) {
 	})
 }
 
+// Shutdown of a session whose context has ended waits for a moment, as it does of a plug-in.
+func TestSessionShutdownTooLate(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		entered, leave := make(chan bool), make(chan bool)
+		p := w.open(t, fixture.C(t, "services"), needed,
+			loader.WithHostFunc("upper", func(context.Context, []byte) ([]byte, error) { close(entered); <-leave; return nil, nil }))
+		s, busy := session(t, p, nil), session(t, p, nil)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		assert.Equal(t, "1", inSession(t, s, "add", ""))
+		assert.NoError(t, s.Shutdown(ended))
+		call := on(func() { _, err := busy.Call(ctx, "upper", nil); assert.NoError(t, err) })
+		<-entered
+		var unfinished *loader.ShutdownError
+		require.ErrorAs(t, busy.Shutdown(ended), &unfinished)
+		assert.Equal(t, 1, unfinished.Calls)
+		close(leave)
+		<-call
+		assert.NoError(t, busy.Close())
+	})
+}
+
+// A session is closed when its instance is stopped, also while as many views are held as there may be, so that nothing can be said to the worker.
+func TestSessionCloseAmongViews(t *testing.T) {
+	p := isolated.open(t, fixture.C(t, "state"))
+	alive := function(t, p, "alive")
+	before := call(t, p, "alive", "")
+	s := session(t, p, nil)
+	views := make([]*loader.View, 256)
+	for i := range views {
+		var err error
+		views[i], err = alive.View(ctx, nil)
+		require.NoError(t, err)
+	}
+	soon, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	var unfinished *loader.ShutdownError
+	require.ErrorAs(t, s.Shutdown(soon), &unfinished)
+	assert.Equal(t, len(views), unfinished.Views)
+	time.AfterFunc(1500*time.Millisecond, views[0].Release) // calls are refused before
+	inTime(t, "closing", func() { assert.NoError(t, s.Close()) })
+	assert.Equal(t, before, call(t, p, "alive", ""))
+	for _, v := range views[1:] {
+		v.Release()
+	}
+}
+
+// A session is closed when its instance is stopped, also when the end of the plug-in does that.
+func TestSessionCloseWhileThePluginIsClosed(t *testing.T) {
+	allWays(t, func(t *testing.T, w way) {
+		ticks, leave := make(chan bool, 1), make(chan bool)
+		p := w.open(t, fixture.C(t, "services"), loader.WithHostFunc("needed", func(context.Context, []byte) ([]byte, error) {
+			select {
+			case ticks <- true:
+			default:
+			}
+			<-leave
+			return nil, nil
+		}))
+		s := session(t, p, []byte("between"))
+		<-ticks
+		plugin := on(func() { assert.NoError(t, p.Close()) })
+		require.Eventually(t, func() bool { _, err := p.Call(ctx, "ordinals", nil); return errors.Is(err, loader.ErrClosed) }, time.Minute, time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // it is on its way to the instance
+		closed := on(func() { assert.NoError(t, s.Close()) })
+		select {
+		case <-closed:
+			assert.Fail(t, "closed, and ferrule_stop waits for a host function")
+		case <-time.After(50 * time.Millisecond):
+		}
+		close(leave)
+		inTime(t, "closing", func() { <-plugin; <-closed })
+	})
+}
+
 // A worker that dies while a host function runs that the plug-in has called between calls leaves that alone: what it does then is as before. Until
 // the worker is gone it says nothing to anybody, so that the race detector sees what it has no right to look at.
 func TestWorkerDiesBetweenCalls(t *testing.T) {

@@ -105,7 +105,7 @@ func (w *worker) at(f lane.FaultReport) (at *seat, base uint64) {
 	return at, base
 }
 
-// control takes a lane by which the worker opens the plug-in, or stops it. It waits where all are taken, and returns nil when the
+// control takes a lane by which the worker opens the plug-in, or stops it, or a session of it. It waits where all are taken, and returns nil when the
 // worker is dying. It is given back by release.
 func (s *seat) control() *hostLane {
 	p, w := s.plugin, s.worker

@@ -347,36 +347,92 @@ func (s *session) Shutdown(ctx context.Context) error {
 			close(s.over)
 		}()
 	})
+	var stopping <-chan struct{}
+	if opening(&caller, s.plugin) { // the plug-in's end would wait for this call
+		stopping = s.plugin.drained
+	}
 	select {
 	case <-s.over:
 		return s.closeErr
+	case <-stopping:
+		return nil
 	case <-caller.Done:
 	}
-	s.mu.Lock()
-	calls := s.calls
-	s.mu.Unlock()
-	return &engine.Unfinished{Calls: calls, Cause: caller.Cause()}
+	unfinished := s.unfinished()
+	if unfinished.Calls == 0 && unfinished.Views == 0 { // it is over in a moment, unless ferrule_stop takes its time
+		t := time.NewTimer(stopPatience)
+		defer t.Stop()
+		select {
+		case <-s.over:
+			return s.closeErr
+		case <-t.C:
+		}
+	}
+	unfinished.Cause = caller.Cause()
+	return unfinished
 }
 
-// end has the worker stop the instance.
+// stopPatience is how long Shutdown waits for the rest after its context has ended, where nothing is in its way.
+const stopPatience = 100 * time.Millisecond
+
+// unfinished returns what is in the way of the end: the session's calls, or the plug-in's views, where no lane is left to stop the
+// instance by.
+func (s *session) unfinished() *engine.Unfinished {
+	s.mu.Lock()
+	u := &engine.Unfinished{Calls: s.calls}
+	s.mu.Unlock()
+	p := s.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.seat.worker.views == lane.MaxLanes {
+		u.Views = p.views
+	}
+	return u
+}
+
+// end has the worker stop the instance. It waits for a lane, as the end of the plug-in does, also while all are held by views; and that end
+// waits for it, unless it stops the instance itself.
 func (s *session) end() error {
 	p, w := s.plugin, s.seat.worker
-	if w.dead.Load() {
+	p.mu.Lock()
+	select {
+	case <-p.drained:
+		p.mu.Unlock()
+		select {
+		case <-p.over:
+		case <-w.dying:
+		}
+		return nil
+	default:
+	}
+	p.calls++
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.ran()
+		p.called()
+	}()
+	l := s.seat.control()
+	if l == nil {
 		return nil
 	}
-	background := callctx.Background
-	l, err := p.acquireFor(&background, &session{seat: s.seat})
-	if err != nil { // the plug-in is closed, which stops it, or the worker is gone
-		return nil
-	}
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		l.session = nil
+		s.seat.release(l)
+	}()
+	p.mu.Lock()
+	l.session = s
+	p.mu.Unlock()
 	c := p.begin(l)
-	defer c.end()
+	defer c.over()
 	late := time.AfterFunc(p.options.StopTimeout, func() {
 		w.kill(fmt.Sprintf("killed by the host, because it had not stopped a session after %v (isolate.WithStopTimeout)", p.options.StopTimeout), p)
 	})
 	defer late.Stop()
-	c.session = s
-	_, err = c.control(lane.OpEndSession, nil)
+	_, err := c.control(lane.OpEndSession, nil)
 	if _, crashed := err.(*engine.Crash); err != nil && !crashed {
 		err = c.garbage(err)
 	}
