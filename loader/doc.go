@@ -36,6 +36,13 @@
 // wait for each other in a circle (ErrDeadlock), or because more than 64 calls would be in progress one within the other
 // (ErrTooDeep). With another context that is recognised only on the host function's own goroutine, and without the circle.
 //
+// A host function that the plug-in calls between calls is known in the same two ways. Who stops the instance waits for it: its calls of
+// the plug-in are refused (ErrReentrant) where they would start the instance anew, while Configure or Handover changes the plug-in, and,
+// if they have to wait, from when the instance is about to be stopped. A goroutine that such a host function starts and waits for, and
+// that calls the plug-in with another context, is not known: this call waits for the instance, and so for itself, until its context ends.
+// Give it the host function's context. Isolated, the bounds of package isolate end the worker where the host waits: for Configure,
+// Handover and NewSession, for Close, and for calls whose context ends.
+//
 // # Errors
 //
 // Open returns an *OpenError. A call returns a *CallError when the plug-in answered with a status other than OK or its

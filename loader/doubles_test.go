@@ -55,6 +55,8 @@ func double(path string) *builtin.Plugin {
 	case "services_serial":
 	case "services_pinned":
 		p.Threads = abi.Pinned
+	case "services_replaced":
+		p.Threads, p.Configure = abi.Concurrent, nil
 	default:
 		panic("no double of " + path)
 	}

@@ -19,7 +19,8 @@ import (
 // without ferrule_start and ferrule_configure has no settings, and takes any.
 //
 // When ctx ends while Configure waits for calls, nothing was changed. What has begun is not given up half way; isolated, isolate.WithStartTimeout
-// bounds it. A host function that ferrule_configure calls cannot call the plug-in: that is ErrReentrant. Two plug-ins that are configured in each other's host functions wait for each other until a context ends. The error is Func.Append's: a *CallError of ferrule_configure with what the
+// bounds it. A host function that ferrule_configure calls cannot call the plug-in, and meanwhile neither can one that the plug-in calls between calls:
+// that is ErrReentrant. Two plug-ins that are configured in each other's host functions wait for each other until a context ends. The error is Func.Append's: a *CallError of ferrule_configure with what the
 // plug-in says, or an *OpenError when new instances do not start.
 func (p *Plugin) Configure(ctx context.Context, config []byte) error {
 	e, ok := p.engine.(engine.Configurable)
@@ -97,6 +98,7 @@ func (o *options) acceptState(path string, d *abi.Description) error {
 // On any failure the plug-in goes on as it was, with the calls that have waited. The error is a *UsageError of the kind ErrState when the plug-in has no
 // state to hand over, or its successor was opened without one (which is then closed, because it would begin from nothing), a *CallError of ferrule_save, what open returns, or Func.Append's. When ctx ends before no call runs, nothing was done; saving is not given up half way. Open sessions end
 // with the plug-in; they have no successor. What the plug-in changes between calls, after it has saved, is lost. open gets one State, and must not call the plug-in, which would wait for itself.
+// Meanwhile host functions that the plug-in calls between calls cannot call it: that is ErrReentrant.
 func (p *Plugin) Handover(ctx context.Context, open func(*State) (*Plugin, error)) (*Plugin, error) {
 	e, ok := p.engine.(engine.Holder)
 	switch {

@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
@@ -60,18 +61,45 @@ func (b *between) over() {
 
 // outOf returns the plug-in's instance from which a call comes that was made between calls, or nil. mu is held.
 func (p *open) outOf(c *callctx.Caller) *instance {
-	for outer := range c.Outer.Running() {
-		if b, ok := outer.Holds().(*between); ok && b.open == p {
-			return b.inst
-		}
+	if b := p.betweenOf(c); b != nil {
+		return b.inst
 	}
 	return nil
 }
 
-// stuck reports whether a call that comes from what the instance does between calls would wait for the instance: its Stop waits for
-// that call. mu is held.
-func (p *open) stuck(inst *instance) bool {
-	if inst == nil || !inst.poisoned && !inst.renewing {
+// betweenOf returns what an instance of the plug-in's does between calls where a call comes from that, or nil. mu is held.
+func (p *open) betweenOf(c *callctx.Caller) (b *between) {
+	c.ComesFrom(func(outer *callctx.Call) bool {
+		of, own := outer.Holds().(*between)
+		if own = own && of.open == p; own {
+			b = of
+		}
+		return own
+	})
+	return b
+}
+
+// stopping returns what is closed when the instance is about to be stopped from whose doings between calls the call comes: from then on it
+// is not to wait for other calls, which may wait for that. nil where it comes from none.
+func (p *open) stopping(c *callctx.Caller) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b := p.betweenOf(c); b != nil && slices.Contains(p.instances, b.inst) {
+		return b.Done()
+	}
+	return nil
+}
+
+// stuck reports whether the call comes from what an instance does between calls, and would wait for what waits for that: for the instance,
+// whose Stop does, or at the gate, behind which it is changed. mu is held.
+func (p *open) stuck(c *callctx.Caller) bool {
+	inst := p.outOf(c)
+	switch {
+	case inst == nil:
+		return false
+	case p.gate != nil:
+		return true
+	case !inst.poisoned && !inst.renewing:
 		return false
 	}
 	free := p.free()

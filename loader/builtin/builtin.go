@@ -143,6 +143,7 @@ func (r *Refused) Unwrap() error { return r.Status }
 func Log(ctx context.Context, level abi.Level, text string, attrs ...slog.Attr) {
 	if s := enter(ctx); s != nil {
 		defer s.exit()
+		defer s.serves()()
 		s.open.host.Log(ctx, level, []byte(text), fields(nil, "", attrs))
 	}
 }

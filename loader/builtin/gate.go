@@ -55,6 +55,7 @@ func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
 		return c, engine.ErrClosed
 	}
 	p.gate = g
+	p.lookAgain()
 	p.calm()
 	p.mu.Unlock()
 	select {

@@ -127,11 +127,12 @@ func (p *open) inside(c *callctx.Caller, goroutine uintptr) map[*running]bool {
 		}
 		all[r] = true
 	}
-	for outer := range c.Outer.Running() {
+	c.ComesFrom(func(outer *callctx.Call) bool {
 		if r, ok := outer.Holds().(*running); ok && r.open == p {
 			add(r)
 		}
-	}
+		return false
+	})
 	if goroutine != 0 {
 		for o := p.top[goroutine]; o != nil; o = o.below {
 			add(o.call)
@@ -212,7 +213,7 @@ func (p *open) place(c *callctx.Caller) (*running, error) {
 	case len(inside) >= engine.MaxDepth:
 		p.mu.Unlock()
 		return nil, engine.ErrTooDeep
-	case p.hopeless(inside), p.stuck(p.outOf(c)): // also where it could have waited for longer
+	case p.hopeless(inside), p.stuck(c): // also where it could have waited for longer
 		p.mu.Unlock()
 		return nil, engine.ErrReentrant
 	case ended:
@@ -227,7 +228,7 @@ func (p *open) place(c *callctx.Caller) (*running, error) {
 	}
 	w := &waiter{caller: c, goroutine: me, place: make(chan *running, 1), within: len(inside) > 0}
 	w.queued = p.waiting.PushBack(w)
-	if len(inside) > 0 || c.Outer != nil {
+	if len(inside) > 0 || c.Outer != nil || p.outOf(c) != nil {
 		w.again = make(chan struct{}, 1)
 		p.nested[w] = struct{}{}
 	}
@@ -249,6 +250,7 @@ func (p *open) wait(w *waiter) (*running, error) {
 		return p.giveUp(w, err)
 	}
 	defer wait.Done()
+	stopping := p.stopping(w.caller)
 	for {
 		select {
 		case r := <-w.place:
@@ -258,10 +260,15 @@ func (p *open) wait(w *waiter) (*running, error) {
 			return r, nil
 		case <-w.caller.Done:
 			return p.giveUp(w, nil)
+		case <-stopping:
+			if w.caller.Ended() {
+				return p.giveUp(w, nil)
+			}
+			return p.giveUp(w, engine.ErrReentrant)
 		case <-w.again:
 			err := wait.Again()
 			p.mu.Lock()
-			if p.hopeless(p.inside(w.caller, w.goroutine)) || p.stuck(p.outOf(w.caller)) {
+			if p.hopeless(p.inside(w.caller, w.goroutine)) || p.stuck(w.caller) {
 				err = engine.ErrReentrant
 			}
 			p.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // scope is the context that a function of the plug-in gets, and what it may use of the host by it until it returns (rule R14).
@@ -66,6 +67,14 @@ func (s *scope) exit() {
 	}
 }
 
+// serves says that this goroutine runs what the plug-in asks of the host, until the function that it returns is called.
+func (s *scope) serves() (end func()) {
+	if r, ok := s.Holds().(*running); ok && r.goroutine != 0 && r.goroutine == cross.Goroutine() {
+		return func() {} // which is known
+	}
+	return s.Serve()
+}
+
 // end lets nobody in any more, waits for those who are in, and ends the call.
 func (s *scope) end() {
 	if !s.users.CompareAndSwap(0, over) {
@@ -99,7 +108,7 @@ func (s *scope) call(ctx context.Context, name string, in []byte) ([]byte, error
 
 // ask has the host run what an ordinal stands for.
 func (s *scope) ask(ctx context.Context, name string, ordinal uint32, in []byte) ([]byte, error) {
-	out, status := s.open.hostCall(ctx, ordinal, in)
+	out, status := s.hostCall(ctx, ordinal, in)
 	if status != abi.StatusOK {
 		return nil, &Refused{Import: name, Status: status, Message: string(out)}
 	}
@@ -107,11 +116,12 @@ func (s *scope) ask(ctx context.Context, name string, ordinal uint32, in []byte)
 }
 
 // hostCall has the host run a function, whose panic is a status.
-func (p *open) hostCall(ctx context.Context, ordinal uint32, in []byte) (out []byte, status abi.Status) {
+func (s *scope) hostCall(ctx context.Context, ordinal uint32, in []byte) (out []byte, status abi.Status) {
+	defer s.serves()()
 	defer func() {
 		if value := recover(); value != nil {
-			out, status = p.host.Panicked(ctx, ordinal, value)
+			out, status = s.open.host.Panicked(ctx, ordinal, value)
 		}
 	}()
-	return p.host.Call(ctx, ordinal, in)
+	return s.open.host.Call(ctx, ordinal, in)
 }

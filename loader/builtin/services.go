@@ -29,7 +29,7 @@ func Info(ctx context.Context, key string) (string, error) {
 	case key == engine.KeyInstance:
 		return strconv.Itoa(s.inst.number), nil
 	}
-	out, status := s.open.hostCall(ctx, engine.Info, []byte(key))
+	out, status := s.hostCall(ctx, engine.Info, []byte(key))
 	if status != abi.StatusOK {
 		return "", &Refused{Import: key, Status: status, Message: string(out)}
 	}

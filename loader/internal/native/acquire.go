@@ -166,8 +166,9 @@ func (p *Plugin) claimOrQueue(c *callctx.Caller, inside, enough int) (s *slot, m
 	if s := p.makeSlots(inside); s != nil {
 		return s, nil, nil
 	}
+	changes := p.changing(c)
 	switch {
-	case p.gate != nil && p.changing(c), inside >= len(slots):
+	case p.gate != nil && changes, inside >= len(slots):
 		return nil, nil, engine.ErrReentrant
 	case len(slots) < p.mostSlots && (p.gate == nil || inside > 0):
 		return nil, nil, engine.ErrTooDeep
@@ -180,7 +181,7 @@ func (p *Plugin) claimOrQueue(c *callctx.Caller, inside, enough int) (s *slot, m
 		}
 	}
 	mine = make(chan *slot, 1)
-	p.waiting = append(p.waiting, waiter{mine, inside > 0})
+	p.waiting = append(p.waiting, waiter{mine, inside > 0, changes})
 	return nil, mine, nil
 }
 
@@ -240,6 +241,12 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 			byGoroutine++
 		}
 	}
+	callctx.Served(func(outer *callctx.Call) bool {
+		if inst, ok := outer.Holds().(*instance); ok && inst.plugin == p {
+			byGoroutine++
+		}
+		return false
+	})
 	return max(byContext, byGoroutine)
 }
 
@@ -260,19 +267,26 @@ func (p *Plugin) handed(c *callctx.Caller, mine chan *slot) (s *slot, ended bool
 		return nil, false, err
 	}
 	defer waiter.Done()
+	stopping := p.stopping(c)
 	again := 50 * time.Microsecond
 	timer := time.NewTimer(again)
 	defer timer.Stop()
 	for {
 		select {
 		case s := <-mine:
-			if s == nil {
+			switch {
+			case s != nil:
+				return s, false, nil
+			case p.isRefused():
 				return nil, false, engine.ErrClosed
 			}
-			return s, false, nil
+			return nil, false, engine.ErrReentrant // the gate was shut
 		case <-c.Done:
 			p.giveUp(mine)
 			return nil, true, nil
+		case <-stopping:
+			p.giveUp(mine)
+			return nil, c.Ended(), engine.ErrReentrant
 		case <-timer.C: // see giveBack
 			for _, s := range *p.slots.Load() {
 				if s.tryAcquire() {
@@ -370,8 +384,9 @@ func (p *Plugin) releaseSlow(s *slot) {
 
 // waiter is a call that waits for a slot.
 type waiter struct {
-	slot   chan *slot
-	within bool // it comes from another call of the plug-in's
+	slot    chan *slot // gets nil when it is not to wait any more
+	within  bool       // it comes from another call of the plug-in's
+	changes bool       // it comes from what a change of an instance waits for; see instance.changes
 }
 
 // next returns the place of the waiting call that gets the next slot, or -1: with the gate shut, of those that come from calls which

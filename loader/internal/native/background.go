@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
@@ -86,6 +87,20 @@ func (b *background) stops() {
 			ends()
 		}
 	}
+}
+
+// stopping returns what is closed when the instance is about to be stopped from whose doings between calls the call comes: from then on it
+// is not to wait for other calls, which may wait for that. nil where it comes from none.
+func (p *Plugin) stopping(c *callctx.Caller) (stops <-chan struct{}) {
+	c.ComesFrom(func(outer *callctx.Call) bool {
+		b, own := outer.Holds().(*background)
+		own = own && slices.ContainsFunc(p.instances, func(inst *instance) bool { return inst.between.Load() == b })
+		if own {
+			stops = outer.Done()
+		}
+		return own
+	})
+	return stops
 }
 
 // close ends the use of the frame, when no thread is to use it any more. It waits for those that do all the same.

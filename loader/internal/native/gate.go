@@ -35,6 +35,13 @@ func (p *Plugin) shut(ctx context.Context) (c callctx.Caller, err error) {
 	g := &gate{full: make(chan struct{})}
 	p.mu.Lock()
 	p.gate = g
+	p.waiting = slices.DeleteFunc(p.waiting, func(w waiter) bool { // as if they came now
+		turn := w.changes && !w.within
+		if turn {
+			w.slot <- nil
+		}
+		return turn
+	})
 	p.mu.Unlock()
 	ended, refused := false, false
 	for again := 50 * time.Microsecond; !ended && !refused; again = min(4*again, time.Second) {
@@ -96,10 +103,10 @@ func (g *gate) lend() *slot {
 	return s
 }
 
-// changing reports whether the call comes from what is done behind the gate, which would wait for it. The caller holds p.mu.
+// changing reports whether the call comes from what is done behind a gate, which would wait for it. The caller holds p.mu.
 func (p *Plugin) changing(c *callctx.Caller) bool {
 	changes := func(inst *instance) bool { return inst.changes(c) }
-	return slices.ContainsFunc(p.instances, changes) || slices.ContainsFunc(p.gate.fresh, changes)
+	return slices.ContainsFunc(p.instances, changes) || p.gate != nil && slices.ContainsFunc(p.gate.fresh, changes)
 }
 
 // lockInstances waits until no instance is being renewed, and keeps them from being.

@@ -150,6 +150,7 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 	p.renewers.Add(1)
 	defer p.renewers.Add(-1)
 	var own quiet
+	stopping := p.stopping(c)
 	for wait := 10 * time.Microsecond; ; wait = min(2*wait, rest(int(p.renewers.Load()))) {
 		renewed := p.nextRenewal()
 		if p.isRefused() { // Close keeps the locks
@@ -195,10 +196,12 @@ func (inst *instance) tryRenew(c *callctx.Caller) (s *slot, ended bool, err erro
 			ended = true
 		case <-renewed:
 		case <-p.refused:
+		case <-stopping:
+			ended, err = c.Ended(), engine.ErrReentrant
 		}
 		waiter.Done()
-		if ended {
-			return nil, true, nil
+		if ended || err != nil {
+			return nil, ended, err
 		}
 	}
 }
@@ -374,18 +377,22 @@ func (inst *instance) inside(c *callctx.Caller) int {
 			byGoroutine++
 		}
 	}
+	callctx.Served(func(outer *callctx.Call) bool {
+		if outer.Holds() == any(inst) {
+			byGoroutine++
+		}
+		return false
+	})
 	return max(byContext, byGoroutine)
 }
 
 // changes reports whether the call comes from the start or the stop of the instance, or from what its stop waits for: what it
 // does between calls.
 func (inst *instance) changes(c *callctx.Caller) bool {
-	for outer := range c.Outer.Running() {
-		if holds := outer.Holds(); holds == any((*change)(inst)) || holds == any(inst.between.Load()) {
-			return true
-		}
-	}
-	return inst.control.outerOfGoroutine()
+	return inst.control.outerOfGoroutine() || c.ComesFrom(func(outer *callctx.Call) bool {
+		holds := outer.Holds()
+		return holds == any((*change)(inst)) || holds == any(inst.between.Load())
+	})
 }
 
 // holders returns the calls in host functions that the instance's renewal waits for: all that it runs, and who starts or

@@ -169,7 +169,7 @@ func (s *slot) serveOnAnotherGoroutine(u service) (status abi.Status) {
 				}
 			}
 		}()
-		defer s.lend()()
+		defer s.hostContext().Serve()()
 		status = s.serve(&u)
 		returned, said = true, true
 	})
@@ -436,18 +436,6 @@ func (s *slot) claim() {
 	if s.plugin.calledBack {
 		raw.StoreUintptr(&s.owner, cross.Goroutine())
 	}
-}
-
-// lend tells a slot that nobody has claimed that this goroutine is in its call, until the function that it returns: so a
-// log handler that calls the plug-in again is known by its goroutine, without a cost for calls that write no lines. Only
-// visitors on a goroutine of their own call it.
-func (s *slot) lend() func() {
-	_ = s.hostContext() // while it is known who made it; see makeCall
-	me := cross.Goroutine()
-	if !s.owner.CompareAndSwap(0, me) {
-		return func() {}
-	}
-	return func() { s.owner.CompareAndSwap(me, 0) }
 }
 
 // disclaim ends that, or else a call that this goroutine makes later might be taken for one from within this.

@@ -10,7 +10,21 @@ import (
 )
 
 // between is what calls hold, for package callctx, that a plug-in makes between calls (rule R27).
-type between struct{ plugin *Plugin }
+type between struct{ seat *seat }
+
+// stopping returns what is closed when the instance is about to be stopped from whose doings between calls the call comes: from then on it
+// is not to wait, because what it waits for may be the call that stops the instance, which waits for it. nil where it comes from none, of
+// the worker that there is. The caller holds p.mu.
+func (p *Plugin) stopping(c *callctx.Caller) (stops <-chan struct{}) {
+	c.ComesFrom(func(outer *callctx.Call) bool {
+		own := p.seat != nil && outer.Holds() == any(between{p.seat})
+		if own {
+			stops = outer.Done()
+		}
+		return own
+	})
+	return stops
+}
 
 // mostBetween is how many lanes a worker gets for that.
 const mostBetween = 64

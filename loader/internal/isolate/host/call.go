@@ -13,7 +13,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // call is one call in progress. It is part of its lane, so that a call allocates nothing.
@@ -157,7 +156,7 @@ func (c *call) copyIn(m lane.Message) ([]byte, error) {
 	return c.lane.scratch, nil
 }
 
-func (c *call) hostContext() context.Context {
+func (c *call) hostContext() *callctx.Call {
 	if current := c.current.Load(); current != nil {
 		return current
 	}
@@ -166,7 +165,7 @@ func (c *call) hostContext() context.Context {
 	case c.session != nil:
 		holds = c.session
 	case c.ends != nil:
-		holds = between{c.Plugin}
+		holds = between{c.lane.seat}
 	case c.apart:
 		holds = control{c.Plugin}
 	}
@@ -210,13 +209,10 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
-		p, starts := c.Plugin, c.ends == nil && c.session == nil // c is over before the host function, where the worker dies
+		p := c.Plugin // c is over before the host function, where the worker dies
 		go func() {
 			defer close(done)
-			if starts {
-				p.starts.Store(uint64(cross.Goroutine()))
-				defer p.starts.CompareAndSwap(uint64(cross.Goroutine()), 0)
-			}
+			defer ctx.Serve()()
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
 			out, status = p.runHost(ctx, m, in, fields)
 		}()

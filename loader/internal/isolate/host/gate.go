@@ -23,15 +23,10 @@ func (p *Plugin) shut(c *callctx.Caller) error {
 		return c.GaveUp()
 	}
 	p.mu.Lock()
-	inside := p.inside(c)
+	within := p.inside(c) > 0 || p.stopping(c) != nil
 	p.mu.Unlock()
-	if inside > 0 || opening(c, p) {
+	if within || opening(c, p) {
 		return engine.ErrReentrant
-	}
-	for outer := range c.Outer.Running() {
-		if outer.Holds() == any(between{p}) { // stopping the instance would wait for it
-			return engine.ErrReentrant
-		}
 	}
 	if err := c.Lock(p.gating, p.closed); err != nil { // one at a time
 		return err
@@ -39,6 +34,7 @@ func (p *Plugin) shut(c *callctx.Caller) error {
 	p.mu.Lock()
 	p.gate = make(chan struct{}, 1)
 	gate := p.gate
+	p.wakeAll() // those that come from what is done between calls are not to wait any more
 	p.mu.Unlock()
 	for {
 		p.mu.Lock()

@@ -56,6 +56,12 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 			}
 		}
 	}
+	callctx.Served(func(outer *callctx.Call) bool {
+		if outer.Holds() == any(p) {
+			byGoroutine++
+		}
+		return false
+	})
 	return max(byContext, byGoroutine)
 }
 
@@ -63,10 +69,10 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 // caller holds p.mu.
 func (p *Plugin) isOn(l *hostLane) {
 	me := cross.Goroutine()
-	for outer := range l.caller.Outer.Running() {
+	l.nested = l.caller.ComesFrom(func(outer *callctx.Call) bool {
 		held := outer.Holds()
-		l.nested = l.nested || held == any(p) || held == any(control{p}) || held == any(between{p})
-	}
+		return held == any(p) || held == any(control{p}) || held == any(between{l.seat})
+	})
 	if me != 0 && p.hosting.Load() > 0 {
 		for other := range l.seat.owned() {
 			l.nested = l.nested || other.goroutine == me
@@ -118,15 +124,7 @@ func (r renewal) Holders() [][]*callctx.Call {
 
 // opening reports whether a call comes from one by which p's worker starts: to wait for its end is to wait for oneself.
 func opening(c *callctx.Caller, p *Plugin) bool {
-	if me := uint64(cross.Goroutine()); me != 0 && p.starts.Load() == me {
-		return true
-	}
-	for outer := range c.Outer.Running() {
-		if outer.Holds() == any(control{p}) {
-			return true
-		}
-	}
-	return false
+	return c.ComesFrom(func(outer *callctx.Call) bool { return outer.Holds() == any(control{p}) })
 }
 
 // Owner is callctx.Wanted's.
@@ -215,7 +213,8 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 			p.mu.Unlock()
 			return l, nil
 		}
-		if s == nil && !p.admits(c) && opening(c, p) { // the gate would wait for this call
+		stopping := p.stopping(c)
+		if s == nil && !p.admits(c) && (opening(c, p) || stopping != nil) { // the gate would wait for this call
 			p.mu.Unlock()
 			return nil, engine.ErrReentrant
 		}
@@ -240,13 +239,15 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 			}
 			return nil, err
 		}
-		late := false
+		late, stopped := false, false
 		select {
 		case l = <-mine.lane:
 		case <-c.Done:
 			l = p.giveUp(mine)
 		case <-patience:
 			l, late = p.giveUp(mine), true
+		case <-stopping:
+			l, stopped = p.giveUp(mine), true
 		}
 		waits.Done()
 		if l != nil {
@@ -259,6 +260,8 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 			p.disown(l)
 		} else if late {
 			return nil, engine.ErrViews
+		} else if stopped && !c.Ended() {
+			return nil, engine.ErrReentrant
 		}
 	}
 }

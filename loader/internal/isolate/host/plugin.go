@@ -84,9 +84,8 @@ type Plugin struct {
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
-	hosting  atomic.Int32  // how many calls have a context of their own, because host functions run for them or did
-	starts   atomic.Uint64 // the goroutine of a host function of ferrule_start's or ferrule_stop's, or 0
-	awaiting atomic.Int32  // how many calls wait for a renewal
+	hosting  atomic.Int32 // how many calls have a context of their own, because host functions run for them or did
+	awaiting atomic.Int32 // how many calls wait for a renewal
 
 	// Guarded by the group's mu.
 	seat      *seat         // nil when no worker has opened it that calls may use
