@@ -13,6 +13,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 // betweenWays runs a test with plug-ins that call needed between calls, over and over: of each way to run, and with each kind of threads.
@@ -131,6 +132,29 @@ func TestBetweenCallsWhileConfigured(t *testing.T) {
 	})
 }
 
+// Calls are let in before instances that were replaced are stopped: a goroutine that such a host function waits for, which nobody knows, goes on.
+func TestBetweenCallsWaitForAGoroutineWhileReplaced(t *testing.T) {
+	betweenWays(t, []string{"services_replaced"}, func(t *testing.T, open func(func(*loader.Plugin)) *loader.Plugin) {
+		p := open(func(p *loader.Plugin) {
+			time.Sleep(2 * time.Millisecond)
+			<-on(func() {
+				if _, err := p.Call(ctx, "add", nil); err != nil {
+					assert.ErrorIs(t, err, loader.ErrClosed)
+				}
+			})
+		})
+		s := session(t, p, []byte("a session's"))
+		within(t, func() {
+			for _, config := range []string{"between 1", "between 2", "between 3", "between 4", "between 5"} {
+				require.NoError(t, p.Configure(ctx, []byte(config)))
+				assert.Equal(t, config, call(t, p, "config", ""))
+				time.Sleep(2 * time.Millisecond)
+			}
+			assert.Equal(t, "a session's", inSession(t, s, "config", ""), "nothing else has ended")
+		})
+	})
+}
+
 // What a session does between calls calls it while it is closed.
 func TestBetweenCallsWhileASessionEnds(t *testing.T) {
 	betweenWays(t, allThreads, func(t *testing.T, open func(func(*loader.Plugin)) *loader.Plugin) {
@@ -173,5 +197,30 @@ func TestReentranceOnAThread(t *testing.T) {
 			f.sound(t)
 			require.NoError(t, f.Close())
 		}
+	})
+}
+
+// Isolated, the worker is ended where an instance that was replaced does not stop in time. The error names what has not returned, and the
+// settings were taken before.
+func TestConfigureNamesWhatHangs(t *testing.T) {
+	entered, leave := make(chan bool, 1000), make(chan bool)
+	needed := loader.WithHostFunc("needed", func(context.Context, []byte) ([]byte, error) {
+		entered <- true
+		<-leave // whatever its context says
+		return nil, nil
+	})
+	p, err := loader.Open(fixture.C(t, "services_replaced"), needed, loader.WithConfig([]byte("between")),
+		isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithStartTimeout(3*time.Second)))
+	require.NoError(t, err)
+	within(t, func() {
+		<-entered
+		err := p.Configure(ctx, []byte("second"))
+		var crash *loader.CrashError
+		require.ErrorAs(t, err, &crash)
+		assert.Contains(t, crash.Reason, "ferrule_stop of an instance that is of no use any more had not returned")
+		assert.Contains(t, crash.Reason, "isolate.WithStartTimeout")
+		assert.Equal(t, "second", call(t, p, "config", ""))
+		close(leave)
+		require.NoError(t, p.Close())
 	})
 }

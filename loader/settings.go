@@ -19,7 +19,7 @@ import (
 // without ferrule_start and ferrule_configure has no settings, and takes any.
 //
 // When ctx ends while Configure waits for calls, nothing was changed. What has begun is not given up half way; isolated, isolate.WithStartTimeout
-// bounds it. A host function that ferrule_configure calls cannot call the plug-in, and meanwhile neither can one that the plug-in calls between calls:
+// bounds it, and ends its worker: a *CrashError, before new instances are in place or after, when those that they replace are stopped. A host function that ferrule_configure calls cannot call the plug-in, and meanwhile neither can one that the plug-in calls between calls:
 // that is ErrReentrant. Two plug-ins that are configured in each other's host functions wait for each other until a context ends. The error is Func.Append's: a *CallError of ferrule_configure with what the
 // plug-in says, or an *OpenError when new instances do not start.
 func (p *Plugin) Configure(ctx context.Context, config []byte) error {

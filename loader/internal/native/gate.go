@@ -151,6 +151,12 @@ func (p *Plugin) unshut() {
 
 // Configure gives new settings to all instances, or to none; see engine.Configurable.
 func (p *Plugin) Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error) {
+	return p.ConfigureThen(ctx, config, func(error) {})
+}
+
+// ConfigureThen is Configure, which calls replaced where instances are to be stopped before it returns, when calls are let in again: with nil
+// after new instances took the place of these, or with why none has.
+func (p *Plugin) ConfigureThen(ctx context.Context, config []byte, replaced func(error)) ([]byte, abi.Status, error) {
 	c, err := p.shut(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -161,6 +167,9 @@ func (p *Plugin) Configure(ctx context.Context, config []byte) ([]byte, abi.Stat
 		p.opening++ // Close waits for those that are still to be stopped
 		p.mu.Unlock()
 		p.open()
+		if len(old) > 0 {
+			replaced(err)
+		}
 		p.stopReplaced(c, old)
 		return nil, 0, err
 	}

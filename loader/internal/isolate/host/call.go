@@ -23,6 +23,7 @@ type call struct {
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 
 	meter    *callctx.Meter // tells how far the call is, where somebody wants to know
+	replaced func(ok bool)  // of OpConfigure: takes in what has become of new instances; nil where there are none, or it is known
 	ends     func()         // of a lane for what the plug-in does between calls: ends the context of what runs for it
 	apart    bool           // host functions run on a goroutine of their own
 	detached chan struct{}  // not nil when another goroutine ends the call; closed when this one is done with it
@@ -31,7 +32,7 @@ type call struct {
 // begin starts a call on a lane that the caller owns.
 func (p *Plugin) begin(l *hostLane) *call {
 	c := &l.call
-	c.Plugin, c.lane, c.session, c.apart, c.detached = p, l, l.session, false, nil
+	c.Plugin, c.lane, c.session, c.replaced, c.apart, c.detached = p, l, l.session, nil, false, nil
 	if c.session == caretaker {
 		c.session = nil
 	}
@@ -129,6 +130,8 @@ func (c *call) finish() (lane.Message, error) {
 			err = c.takeLayers(m)
 		case lane.OpMore:
 			err = c.moreBetween()
+		case lane.OpReplaced:
+			err = c.takeReplaced(m)
 		case lane.OpGrow:
 			err = c.lane.Grow(m, uint64(c.options.MaxMessage))
 		default:
@@ -307,6 +310,16 @@ func (c *call) takeLayers(m lane.Message) error {
 	if twice {
 		return errors.New("layers that were told before")
 	}
+	return c.lane.Answer(int32(abi.StatusOK), nil)
+}
+
+// takeReplaced takes the worker's word that new instances have taken their place, or that none has.
+func (c *call) takeReplaced(m lane.Message) error {
+	if c.replaced == nil {
+		return errors.New("instances that were replaced, which nobody has asked for")
+	}
+	c.replaced(m.Status == int32(abi.StatusOK))
+	c.replaced = nil
 	return c.lane.Answer(int32(abi.StatusOK), nil)
 }
 

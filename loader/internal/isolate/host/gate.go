@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -86,9 +88,9 @@ func (p *Plugin) unshut() {
 	<-p.gating
 }
 
-// keep runs an operation of the worker's that concerns all instances, while the gate is shut, and returns what comes of it, in memory of its own. done is
-// called where that is a success.
-func (p *Plugin) keep(caller *callctx.Caller, op lane.Op, what string, in []byte, done func()) ([]byte, abi.Status, error) {
+// keep runs an operation of the worker's that concerns all instances, while the gate is shut, and returns what comes of it, in memory of its own.
+// what names, at any time, what has not returned. done is called where the operation is a success; replaced is the call's, or nil.
+func (p *Plugin) keep(caller *callctx.Caller, op lane.Op, what func() string, in []byte, done func(), replaced func(ok bool)) ([]byte, abi.Status, error) {
 	lasting := caller.WithoutCancel() // what has begun is not given up half way: other users' sessions are in that worker
 	l, err := p.acquireFor(&lasting, caretaker)
 	if err != nil {
@@ -96,8 +98,9 @@ func (p *Plugin) keep(caller *callctx.Caller, op lane.Op, what string, in []byte
 	}
 	c := p.begin(l)
 	defer c.end()
+	c.replaced = replaced
 	late := time.AfterFunc(p.options.StartTimeout, func() {
-		l.worker.kill(fmt.Sprintf("killed by the host, because %s had not returned after %v (isolate.WithStartTimeout)", what, p.options.StartTimeout), p)
+		l.worker.kill(fmt.Sprintf("killed by the host, because %s had not returned after %v (isolate.WithStartTimeout)", what(), p.options.StartTimeout), p)
 	})
 	defer late.Stop()
 	m, out, err := c.request(op, in)
@@ -128,11 +131,34 @@ func (p *Plugin) Configure(ctx context.Context, config []byte) ([]byte, abi.Stat
 	if err := p.shut(&caller); err != nil {
 		return nil, 0, err
 	}
-	defer p.unshut()
-	return p.keep(&caller, lane.OpConfigure, abi.SymbolConfigure, config, func() {
+	open := sync.OnceFunc(p.unshut)
+	defer open()
+	accept := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.config = config // for the next worker
+	}
+	if p.lib.HasConfigure {
+		return p.keep(&caller, lane.OpConfigure, func() string { return abi.SymbolConfigure }, config, accept, nil)
+	}
+	var known atomic.Bool // others may give it settings from then on
+	what := func() string {
+		if known.Load() {
+			return abi.SymbolStop + " of an instance that is of no use any more"
+		}
+		return abi.SymbolStart + " of a new instance"
+	}
+	done := func() {
+		if !known.Load() {
+			accept()
+		}
+	}
+	return p.keep(&caller, lane.OpConfigure, what, config, done, func(ok bool) {
+		if ok {
+			accept()
+		}
+		known.Store(true)
+		open() // what instances do between calls may wait for a call, and their ferrule_stop for that
 	})
 }
 
@@ -155,7 +181,7 @@ type hold struct {
 
 // Save is engine.Hold's.
 func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err error) {
-	out, status, err := h.plugin.keep(&h.caller, lane.OpSave, abi.SymbolSave, nil, func() {})
+	out, status, err := h.plugin.keep(&h.caller, lane.OpSave, func() string { return abi.SymbolSave }, nil, func() {}, nil)
 	if err != nil || status != abi.StatusOK {
 		return nil, out, status, err
 	}

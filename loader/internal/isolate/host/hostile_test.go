@@ -426,7 +426,7 @@ const (
 
 var (
 	kinds = []lane.Op{lane.OpDone, lane.OpFailed, lane.OpHostCall, lane.OpLog, lane.OpGrow,
-		0, 1, 2, 3, 4, 5, 100, lane.OpLayers, 255, math.MaxUint32, 107}
+		0, 1, 2, 3, 4, 5, 100, lane.OpLayers, 255, math.MaxUint32, lane.OpReplaced}
 	states = []int32{0, 1, 2, 3, 4, 5, 6, 7, 255, math.MaxInt32, -1, math.MinInt32}
 	turns  = []uint32{turnHost, turnWorker, 0, 1, math.MaxUint32, turnHost + 1, 0x01010101, 0x53535353}
 	// What a worker says at the end of a call, and what is nearly that.

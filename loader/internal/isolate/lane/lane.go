@@ -121,6 +121,7 @@ const (
 	OpGrow                     // Len bytes of room are needed in region Fn, of which the first OutAt are those of the output's room before
 	OpMore                     // another lane is needed for OpBetween; the answer's output is its number
 	OpLayers                   // while it opens the plug-in, once, before anything of the library runs: what shuts the worker in
+	OpReplaced                 // of OpConfigure, once: Status is 0 when new instances are in place, else an abi.Status; what is of no use is stopped next
 )
 
 // Failure says why there is no status.

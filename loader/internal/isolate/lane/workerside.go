@@ -298,6 +298,12 @@ func (l *WorkerLane) Layers(list []byte) error {
 	return err
 }
 
+// Replaced tells the host what has become of new instances with new settings, and returns when the host lets calls in again.
+func (l *WorkerLane) Replaced(status int32) error {
+	_, _, err := l.ask(&Message{Op: OpReplaced, Status: status}, nil, nil)
+	return err
+}
+
 // More asks the host for another lane for what the plug-in does between calls, and returns its number.
 func (l *WorkerLane) More() (int, error) {
 	out, status, err := l.ask(&Message{Op: OpMore}, nil, nil)

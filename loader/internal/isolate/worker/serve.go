@@ -185,7 +185,7 @@ func (s *server) serve(l *lane.WorkerLane) {
 		case m.Op == lane.OpEndSession:
 			err = s.endSession(l, m)
 		case m.Op == lane.OpConfigure:
-			out, status, failure := s.known(&m).engine.Configure(patient, bytes.Clone(in))
+			out, status, failure := s.known(&m).engine.ConfigureThen(patient, bytes.Clone(in), func(err error) { replaced(l, err) })
 			err = answer(l, out, status, failure)
 		case m.Op == lane.OpSave:
 			err = s.save(l, m, patient)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -56,6 +57,17 @@ func (s *server) endSession(l *lane.WorkerLane, m lane.Message) error {
 	_ = open.plugin.Close()
 	p.sessions.Delete(uint32(m.Status))
 	return l.Done(0, nil)
+}
+
+// replaced has the host let calls in, which those may wait for that are to be stopped.
+func replaced(l *lane.WorkerLane, why error) {
+	status := abi.StatusOK
+	if why != nil {
+		status = abi.StatusFailed
+	}
+	if err := l.Replaced(int32(status)); errors.Is(err, lane.ErrGarbage) {
+		fail(ExitGarbage, err.Error())
+	}
 }
 
 // save answers with the state of all instances.
