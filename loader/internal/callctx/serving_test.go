@@ -1,0 +1,63 @@
+package callctx
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+)
+
+// comesFrom returns what the calls hold that a call with ctx, on this goroutine, comes from.
+func comesFrom(t *testing.T, ctx context.Context) (all []any) {
+	c := ask(t, ctx)
+	c.ComesFrom(func(outer *Call) bool {
+		all = append(all, outer.Holds())
+		return false
+	})
+	return all
+}
+
+// A goroutine that serves a call is known, with any context, until it does not any more; others are not, and neither is a call that is over.
+func TestServe(t *testing.T) {
+	if cross.Goroutine() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+	background := context.Background()
+	one, two, by := within(t, background, 1), within(t, background, 2), within(t, background, "by its context")
+	assert.Empty(t, comesFrom(t, background))
+	endOne := one.Serve()
+	assert.Equal(t, []any{1}, comesFrom(t, background))
+	endTwo := two.Serve()
+	assert.Equal(t, []any{2, 1}, comesFrom(t, background), "the innermost first")
+	assert.Equal(t, []any{"by its context", 2, 1}, comesFrom(t, by))
+	c := ask(t, by)
+	assert.True(t, c.ComesFrom(func(outer *Call) bool { return outer == one }))
+	assert.True(t, Served(func(outer *Call) bool { return outer == two }))
+	assert.False(t, Served(func(outer *Call) bool { return outer == by }), "nothing but its context says so")
+	var all sync.WaitGroup
+	for i := range 200 { // many have a part of the table in common
+		all.Go(func() {
+			assert.Empty(t, comesFrom(t, background))
+			mine := within(t, background, 1000+i)
+			end := mine.Serve()
+			assert.Equal(t, []any{1000 + i}, comesFrom(t, background))
+			end()
+			assert.Empty(t, comesFrom(t, background))
+		})
+	}
+	all.Wait()
+	two.End()
+	assert.Equal(t, []any{1}, comesFrom(t, background))
+	endTwo()
+	assert.Equal(t, []any{1}, comesFrom(t, background))
+	endOne()
+	assert.Empty(t, comesFrom(t, background))
+	for i := range serving {
+		require.Zero(t, serving[i].count.Load())
+		require.Empty(t, serving[i].on)
+	}
+}
