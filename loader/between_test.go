@@ -12,14 +12,14 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
 // betweenWays runs a test with plug-ins that call needed between calls, over and over: of each way to run, and with each kind of threads.
 // tick is what needed does, on its own goroutine, with a context that is not the one that it got: what it calls is known by the goroutine alone.
 func betweenWays(t *testing.T, names []string, test func(t *testing.T, open func(tick func(p *loader.Plugin)) *loader.Plugin)) {
-	if cross.Goroutine() == 0 {
+	if goroutine.ID() == 0 {
 		t.Skip("on this architecture goroutines have no number")
 	}
 	allWays(t, func(t *testing.T, w way) {
@@ -180,7 +180,7 @@ func TestBetweenCallsWhileASessionEnds(t *testing.T) {
 
 // A host function that a thread of the plug-in's calls during a call is known by its goroutine, too.
 func TestReentranceOnAThread(t *testing.T) {
-	if cross.Goroutine() == 0 {
+	if goroutine.ID() == 0 {
 		t.Skip("on this architecture goroutines have no number")
 	}
 	allWays(t, func(t *testing.T, w way) {

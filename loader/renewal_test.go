@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // hold has calls of "ask" and "ask_and_fail" stay in the host function, each until what it does returns: the first call does the first.
@@ -34,7 +34,7 @@ func TestPanicWhileACallOfItsOwnWaits(t *testing.T) {
 		for _, pass := range []func(context.Context) context.Context{
 			func(ctx context.Context) context.Context { return ctx }, func(context.Context) context.Context { return context.Background() },
 		} {
-			if pass(t.Context()) == context.Background() && cross.Goroutine() == 0 {
+			if pass(t.Context()) == context.Background() && goroutine.ID() == 0 {
 				continue // on this architecture goroutines have no number
 			}
 			f := openForeign(t, w, "concurrent", loader.WithMaxCalls(2))
@@ -149,7 +149,7 @@ func TestContextEndsInARenewal(t *testing.T) {
 // What a renewal's Start does in the host, and what the log handler does with the line about a Stop that failed, is known to come from
 // the call that the renewal is for, also without its context.
 func TestReentranceFromARenewalWithoutItsContext(t *testing.T) {
-	if cross.Goroutine() == 0 {
+	if goroutine.ID() == 0 {
 		t.Skip("on this architecture goroutines have no number")
 	}
 	allWays(t, func(t *testing.T, w way) {

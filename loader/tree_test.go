@@ -27,7 +27,7 @@ var tree = [][]string{
 	{"loader/internal/deps", "loader/internal/native/hostcall", "loader/internal/native/cross", "loader/internal/native/dl", "loader/internal/native/fpenv"},
 	{"loader/internal/callctx", "loader/internal/engine"},
 	{"loader/inspect"},
-	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream"},
+	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
 	{"abi", "loader/escape", "loader/internal/panics", "loader/isolate/sandbox/internal/threads"},
 }
 

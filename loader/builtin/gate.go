@@ -7,7 +7,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // gate has a plug-in's calls wait, without closing it, while something is done that concerns all of its instances: all calls but those that
@@ -39,7 +39,7 @@ func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
 		return c, err
 	}
 	p.mu.Lock()
-	within := len(p.inside(&c, cross.Goroutine())) > 0 || p.outOf(&c) != nil
+	within := len(p.inside(&c, goroutine.ID())) > 0 || p.outOf(&c) != nil
 	p.mu.Unlock()
 	if within {
 		return c, engine.ErrReentrant

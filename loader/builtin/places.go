@@ -8,7 +8,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // running is one call in progress: a place in an instance, that it owns.
@@ -107,7 +107,7 @@ func (p *open) pop(o *on, goroutine uintptr) {
 
 // runsHere says that the call runs on this goroutine, too, until what it returns is called.
 func (p *open) runsHere(r *running) (ends func()) {
-	o, me := new(on), cross.Goroutine()
+	o, me := new(on), goroutine.ID()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.push(o, r, me)
@@ -199,7 +199,7 @@ func (p *open) Holders() [][]*callctx.Call {
 
 // place finds the call a place, in an instance that may have to be renewed first, and waits for one where there is none.
 func (p *open) place(c *callctx.Caller) (*running, error) {
-	ended, me := c.Ended(), cross.Goroutine()
+	ended, me := c.Ended(), goroutine.ID()
 	p.mu.Lock()
 	if p.closing || p.lost() {
 		p.mu.Unlock()

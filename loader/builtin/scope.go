@@ -10,7 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // scope is the context that a function of the plug-in gets, and what it may use of the host by it until it returns (rule R14).
@@ -69,7 +69,7 @@ func (s *scope) exit() {
 
 // serves says that this goroutine runs what the plug-in asks of the host, until the function that it returns is called.
 func (s *scope) serves() (end func()) {
-	if r, ok := s.Holds().(*running); ok && r.goroutine != 0 && r.goroutine == cross.Goroutine() {
+	if r, ok := s.Holds().(*running); ok && r.goroutine != 0 && r.goroutine == goroutine.ID() {
 		return func() {} // which is known
 	}
 	return s.Serve()

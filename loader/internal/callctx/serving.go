@@ -4,7 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // serving knows the goroutines that run host functions for calls which are not on them: for a plug-in's own threads, in a call or between
@@ -25,7 +25,7 @@ type served struct {
 // Serve says that this goroutine, which is not the call's own, runs a host function for it, until the function that it returns is called.
 // Where goroutines have no numbers it says nothing.
 func (c *Call) Serve() (end func()) {
-	me := cross.Goroutine()
+	me := goroutine.ID()
 	if me == 0 {
 		return func() {}
 	}
@@ -55,7 +55,7 @@ func (c *Call) Serve() (end func()) {
 // Served calls visit with the calls in progress for which this goroutine runs host functions, the innermost first, until it returns true,
 // and reports whether it has. visit may hold locks, and waits for nothing.
 func Served(visit func(*Call) bool) bool {
-	me := cross.Goroutine()
+	me := goroutine.ID()
 	part := &serving[me%uintptr(len(serving))]
 	if part.count.Load() == 0 { // of this goroutine's own making, or none of its
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // comesFrom returns what the calls hold that a call with ctx, on this goroutine, comes from.
@@ -23,7 +23,7 @@ func comesFrom(t *testing.T, ctx context.Context) (all []any) {
 
 // A goroutine that serves a call is known, with any context, until it does not any more; others are not, and neither is a call that is over.
 func TestServe(t *testing.T) {
-	if cross.Goroutine() == 0 {
+	if goroutine.ID() == 0 {
 		t.Skip("on this architecture goroutines have no number")
 	}
 	background := context.Background()

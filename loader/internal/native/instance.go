@@ -12,7 +12,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/fpenv"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
@@ -463,7 +463,7 @@ func (t *thread) serve() {
 	}()
 	for j := range t.jobs {
 		current = j.slot
-		raw.StoreUintptr(&current.owner, cross.Goroutine())
+		raw.StoreUintptr(&current.owner, goroutine.ID())
 		status := j.crossing()
 		current = nil
 		j.slot.done <- status

@@ -10,7 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/hostcall"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
@@ -434,7 +434,7 @@ func (s *slot) log(u *service) abi.Status {
 // cost so much that it does not pay there.
 func (s *slot) claim() {
 	if s.plugin.calledBack {
-		raw.StoreUintptr(&s.owner, cross.Goroutine())
+		raw.StoreUintptr(&s.owner, goroutine.ID())
 	}
 }
 

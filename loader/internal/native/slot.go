@@ -12,7 +12,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stress"
 )
@@ -181,7 +181,7 @@ func (s *slot) visit() (own, ok bool) {
 // ownGoroutine reports whether this goroutine is the one that is in the plug-in with the slot.
 func (s *slot) ownGoroutine() bool {
 	owner := s.owner.Load()
-	return owner != 0 && owner == cross.Goroutine()
+	return owner != 0 && owner == goroutine.ID()
 }
 
 // outerOfGoroutine reports whether this goroutine is in a host function of the slot's call, or in what it called.

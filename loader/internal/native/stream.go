@@ -6,7 +6,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
@@ -76,7 +76,7 @@ func (p *Plugin) stream(s *slot, fn engine.Fn, dst, in []byte, st *streams) ([]b
 		room = s.scratchRoom()
 	}
 	if s.inst.thread == nil {
-		raw.StoreUintptr(&s.owner, cross.Goroutine()) // as claim does; it is called back for each piece
+		raw.StoreUintptr(&s.owner, goroutine.ID()) // as claim does; it is called back for each piece
 	}
 	if fn.Limit != nil {
 		s.begin(fn.Limit)

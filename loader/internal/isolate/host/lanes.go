@@ -8,8 +8,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // hostLane is a lane of a worker. What is not package lane's is guarded by the group's mu, or belongs to the call.
@@ -49,7 +49,7 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 			byContext++
 		}
 	}
-	if me := cross.Goroutine(); p.seat != nil && me != 0 {
+	if me := goroutine.ID(); p.seat != nil && me != 0 {
 		for l := range p.seat.owned() {
 			if l.session == nil && l.goroutine == me {
 				byGoroutine++
@@ -68,7 +68,7 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 // isOn says that the call, which has just got the lane, is on this goroutine, and finds out whether it comes from another one of the plug-in's. The
 // caller holds p.mu.
 func (p *Plugin) isOn(l *hostLane) {
-	me := cross.Goroutine()
+	me := goroutine.ID()
 	l.nested = l.caller.ComesFrom(func(outer *callctx.Call) bool {
 		held := outer.Holds()
 		return held == any(p) || held == any(control{p}) || held == any(between{l.seat})

@@ -9,8 +9,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
-	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
@@ -204,7 +204,7 @@ func (s *session) enter(c *callctx.Caller) error {
 
 // onGoroutine returns how many calls of the session this goroutine is in a host function of.
 func (s *session) onGoroutine() (n int) {
-	p, me := s.plugin, cross.Goroutine()
+	p, me := s.plugin, goroutine.ID()
 	if me == 0 {
 		return 0
 	}

@@ -85,16 +85,3 @@ func TestEnterEverywhere(t *testing.T) {
 	}
 	all.Wait()
 }
-
-// A goroutine has one number while it lives, or none is known on this platform; two at the same time have two.
-func TestGoroutine(t *testing.T) {
-	me := cross.Goroutine()
-	if me == 0 {
-		t.Skip("this platform's goroutines are not known")
-	}
-	runtime.Gosched()
-	assert.Equal(t, me, cross.Goroutine())
-	other := make(chan uintptr)
-	go func() { other <- cross.Goroutine() }()
-	assert.NotEqual(t, me, <-other)
-}
