@@ -213,7 +213,7 @@ func noMemory(_ *failure, _ []string, e *inspect.Error) {
 	e.Remedy = "Free memory, or raise the limit (ulimit -v, a memory cgroup; Policy.Memory in a sandbox)"
 	if allMapped() {
 		e.Found, e.Expected = "as many mappings of memory in this process as the system allows", "room for one for each of its segments"
-		e.Remedy = "Raise the limit (sysctl vm.max_map_count), close plug-ins that were opened with WithUnload, or open some isolated (isolate.InWorker)"
+		e.Remedy = "Raise the limit (sysctl vm.max_map_count), or open some plug-ins isolated (isolate.InWorker)"
 	}
 }
 
