@@ -368,18 +368,39 @@ func TestPushSignsLater(t *testing.T) {
 	m := newMarket(t, marketConfig)
 	lib, to := m.path("lib"+fixture.Ext()), m.path("later")
 	fixture.Variant(t, "system", lib)
-	push := func(want bool, args ...string) {
+	push := func(want bool, added, text string, args ...string) {
 		t.Helper()
 		stdout, stderr, code := ferrule(t, "", append([]string{"push", "--json", "--to", to, lib}, args...)...)
 		require.Zero(t, code, stderr)
 		assert.Contains(t, stdout, fmt.Sprintf(`"signed": %v`, want))
+		assert.Contains(t, stdout, fmt.Sprintf(`"added": %q`, added))
+		if !want {
+			assert.Contains(t, stderr, "Push it again with --key KEY, which adds the signature\n")
+		} else {
+			assert.Empty(t, stderr)
+		}
+		bundle := m.path("later.zip") // with the same, for people
+		stdout, stderr, code = ferrule(t, "", append([]string{"push", "--to", bundle, lib}, args...)...)
+		require.Zero(t, code, stderr)
+		assert.Contains(t, stdout, text)
 		found, err := filepath.Glob(filepath.Join(to, "v1.0.0", "*.minisig"))
 		require.NoError(t, err)
 		assert.Equal(t, want, len(found) == 1)
 	}
-	push(false)
-	push(true, "--key", m.path("shop.key"))
-	push(true) // without the key: it is signed there
+	push(false, "file", "B, not signed)\n")
+	push(false, "nothing", "B, was there already, not signed)\n")
+	push(true, "signature", "B, signature added)\n", "--key", m.path("shop.key"))
+	push(true, "nothing", "B, was there already)\n") // without the key: it is signed there
+
+	// A version that is in an OCI registry stays as it is.
+	address := "oci://" + fixture.Registry(t, "tiny") + "/acme"
+	stdout, stderr, code := ferrule(t, "", "push", "--json", "--to", address, lib)
+	require.Zero(t, code, stderr)
+	assert.NotContains(t, stdout, `"added"`)
+	assert.Contains(t, stderr, "Sign the next version: push --key KEY, or ferrule sign before\n")
+	_, stderr, code = ferrule(t, "", "push", "--to", address, "--key", m.path("shop.key"), lib)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, "found the same files there with another description or other signatures")
 }
 
 // TestPushSignatures: what readers would refuse is not published, since the version would be taken; the signature beside a file is compared, or verified where a key is given.

@@ -14,6 +14,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
+	"github.com/ferrule-dev/ferrule/plugins/oci"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
@@ -36,16 +37,20 @@ from the file; nothing of it is run. PLACE is
   - a folder, which any web server can serve, and whose files are those of a release page: see docs/distribution.md
   - a file that ends with .zip, a bundle
 
-With --key each file is signed on the way, which needs the key's password where it is encrypted. Without it the signature is the file beside it with .minisig behind its name, where there is one
-(ferrule sign). It has to be for this plug-in, version and platform, and no older than the file; with --verify-key, or the keys of a config.yaml, it is verified instead of
-its age, and one has to be there. A file without a signature is published with a warning: who has keys in config.yaml cannot install it, and the version is taken.
+With --key each file is signed on the way, which needs the key's password where it is encrypted. Without it the
+signature is the file beside it with .minisig behind its name, where there is one (ferrule sign). It has to be for this
+plug-in, version and platform, and no older than the file; with --verify-key, or the keys of a config.yaml, it is
+verified instead of its age, and one has to be there. A file without a signature is published with a warning: who has
+keys in config.yaml cannot install it. Push it to a folder or a bundle again with --key, which adds the signature; in an
+OCI registry sign the next version.
 ` + passwordHelp + `
 
 What was published before stays: the same release again is no error, and another one under the same version is refused. In a folder and in a bundle, platforms
 and signatures that a release does not have yet are added to it; another signature than the one that is there is refused.
 ` + registryCodes + `
 With --json: plugin, version, to, digest (of what was published as a whole, where the place has one), and files, each with platform, path, digest,
-size and signed.`,
+size, signed, and added (of a folder and a bundle, what is new there: "file", with its signature where it has one,
+"signature" or "nothing").`,
 		Example: `  ferrule push --to oci://registry.example/acme --key acme.key build/*.so build/*.dylib build/*.dll
   ferrule push --to dist --key acme.key --tag v1.2.0 tax.so`,
 		Args:              arguments("FILE..."),
@@ -79,6 +84,11 @@ size and signed.`,
 			if err := comparedSignatures(ctx, trust, r, contents); err != nil {
 				return err
 			}
+			_, fixed := place.(*oci.Registry) // a version that is there gets nothing more
+			var before map[string]bool
+			if !fixed {
+				before = signedIn(ctx, place, r)
+			}
 			if err := place.Push(ctx, r, contents); err != nil {
 				return fromSource(err)
 			}
@@ -93,9 +103,19 @@ size and signed.`,
 				if err != nil {
 					return fromSource(err)
 				}
-				made.Files = append(made.Files, pushedFile{platform, contents[platform].Path, f.Digest, f.Size, len(signature) > 0})
+				signed, added := len(signature) > 0, ""
+				switch was, there := before[platform]; {
+				case fixed:
+				case !there:
+					added = "file"
+				case signed && !was:
+					added = "signature"
+				default:
+					added = "nothing"
+				}
+				made.Files = append(made.Files, pushedFile{platform, contents[platform].Path, f.Digest, f.Size, signed, added})
 			}
-			a.warnings(made.unsigned())
+			a.warnings(made.unsigned(fixed))
 			return a.print(made, made.write)
 		},
 	}
@@ -122,28 +142,49 @@ type pushedFile struct {
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`
 	Signed   bool   `json:"signed"`
+	Added    string `json:"added,omitempty"` // "file", "signature" or "nothing"; "" of an OCI registry
+}
+
+// signedIn says of each platform that a place has of a release whether it is signed there. Where that cannot be read,
+// Push says why.
+func signedIn(ctx context.Context, place registry.Source, r *registry.Release) map[string]bool {
+	signed := map[string]bool{}
+	there, err := place.Release(ctx, r.Name, r.Version)
+	if err != nil {
+		return signed
+	}
+	for platform := range there.Files {
+		signature, err := place.Signature(ctx, there, platform)
+		signed[platform] = err == nil && len(signature) > 0
+	}
+	return signed
 }
 
 func (p *pushed) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s %s is in %s\n", escape.Line(p.Plugin), escape.Line(p.Version), escape.Line(p.To))
 	for _, f := range p.Files {
-		signed := ""
+		more := map[string]string{"nothing": ", was there already", "signature": ", signature added"}[f.Added]
 		if !f.Signed {
-			signed = ", not signed"
+			more += ", not signed"
 		}
-		if _, err := fmt.Fprintf(w, "  %-14s %s (%s%s)\n", f.Platform, escape.Line(f.Path), amountText(f.Size), signed); err != nil {
+		size := amountText(f.Size)
+		if _, err := fmt.Fprintf(w, "  %-14s %s (%s%s)\n", f.Platform, escape.Line(f.Path), size, more); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unsigned are the warnings about files without a signature.
-func (p *pushed) unsigned() (texts []string) {
+// unsigned are the warnings about files without a signature; fixed says that the place takes none later.
+func (p *pushed) unsigned(fixed bool) (texts []string) {
+	remedy := "Push it again with --key KEY, which adds the signature"
+	if fixed {
+		remedy = "Sign the next version: push --key KEY, or ferrule sign before"
+	}
 	for _, f := range p.Files {
 		if !f.Signed {
-			texts = append(texts, fmt.Sprintf("%s %s for %s is NOT SIGNED, and is published so: nobody can install it who has keys in config.yaml. Sign the next version: push --key KEY, or ferrule sign before",
-				p.Plugin, p.Version, f.Platform))
+			texts = append(texts, fmt.Sprintf("%s %s for %s is NOT SIGNED, and is published so: nobody can install it who has keys in config.yaml. %s",
+				p.Plugin, p.Version, f.Platform, remedy))
 		}
 	}
 	return texts
