@@ -24,5 +24,5 @@ func TestPage(t *testing.T) {
 			assert.Contains(t, string(examples), code)
 		}
 	}
-	assert.Equal(t, 3, long)
+	assert.Equal(t, 4, long)
 }

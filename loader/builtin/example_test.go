@@ -1,10 +1,15 @@
 package builtin_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -39,6 +44,76 @@ func Example_defaults() {
 	d, err := loader.CallJSON[Cart, Discount](context.Background(), p, "discount", Cart{TotalCents: 12_000})
 	fmt.Println(p.Name(), d.Percent, err)
 	// Output: standard-discount 5 <nil>
+}
+
+// A filter with settings, a state, an import and a log: each session has an instance of its own.
+func Example_filter() {
+	type counter struct{ lines int }
+	number := func(ctx context.Context, _ []byte) ([]byte, error) {
+		c := builtin.State(ctx).(*counter) // the instance's; no other call has it now: the plug-in is serial
+		greeting, err := builtin.Import(ctx, "greeting", nil)
+		if err != nil {
+			return nil, err
+		}
+		lines := bufio.NewScanner(builtin.Input(ctx))
+		for lines.Scan() {
+			c.lines++
+			if _, err := fmt.Fprintf(builtin.Output(ctx), "%d %s %s\n", c.lines, greeting, lines.Text()); err != nil {
+				return nil, err
+			}
+		}
+		builtin.Log(ctx, abi.LogInfo, "done", slog.Int("lines", c.lines))
+		return nil, lines.Err()
+	}
+	numbers := &builtin.Plugin{Name: "line-numbers", Version: "1.0.0", Imports: []string{"greeting"},
+		Start: func(_ context.Context, config []byte) (any, error) {
+			first, err := strconv.Atoi(string(config))
+			if err != nil {
+				return nil, fmt.Errorf("found settings %q, expected a number: %w", config, loader.ErrInvalid)
+			}
+			return &counter{first - 1}, nil
+		},
+		Funcs: []builtin.Function{{Name: "number", Stream: abi.StreamBoth, Call: number}}}
+
+	noTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: noTime}))
+	p, err := builtin.Open(numbers, loader.WithConfig([]byte("1")), loader.WithLogger(logger),
+		loader.WithHostFunc("greeting", func(context.Context, []byte) ([]byte, error) { return []byte("hello"), nil }))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	session, err := p.NewSession(context.Background(), []byte("100")) // an instance of its own, with settings of its own
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer session.Close()
+	f, err := session.Func("number")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, names := range []string{"Ada\nGrace\n", "Edsger\n"} {
+		var out strings.Builder
+		_, err = f.Stream(context.Background(), nil, strings.NewReader(names), &out)
+		fmt.Print(out.String())
+		fmt.Println(err)
+	}
+	// Output:
+	// level=INFO msg=done plugin=line-numbers lines=101
+	// 100 hello Ada
+	// 101 hello Grace
+	// <nil>
+	// level=INFO msg=done plugin=line-numbers lines=102
+	// 102 hello Edsger
+	// <nil>
 }
 
 // total is a part of a host, which is to be tested: it asks a plug-in for the price of each item.
