@@ -231,7 +231,7 @@ func (f *found) unreadable() *Error {
 }
 
 // missing is the error of a plug-in that was not found.
-func missing(name string, folders []string, all []*found) *Error {
+func (s *System) missing(name string, folders []string, all []*found) *Error {
 	var names []string
 	for _, f := range all {
 		if f.desc != nil && !slices.Contains(names, f.name()) {
@@ -242,8 +242,12 @@ func missing(name string, folders []string, all []*found) *Error {
 	if len(folders) > 0 {
 		where = "in " + strings.Join(folders, ", ")
 	}
+	expected := "a library whose manifest has this name"
+	if s.surveying {
+		expected += ", unless the application has it compiled in"
+	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %d others)", where, len(names)),
-		Expected: "a library whose manifest has this name", Remedy: hint(name, names)}
+		Expected: expected, Remedy: hint(name, names)}
 }
 
 // hint is the remedy for a name that nobody has.

@@ -44,7 +44,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for i := range conf.Plugins {
 		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
 			sp := s.spec(entry.Name, nil, conf, entry, true)
-			if sp.err = missing(entry.Name, s.foldersOf(conf), all); failed[entry.Name] != nil {
+			if sp.err = s.missing(entry.Name, s.foldersOf(conf), all); failed[entry.Name] != nil {
 				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name])
 			}
 			p.specs[entry.Name] = sp
@@ -53,7 +53,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for _, name := range s.required {
 		if sp := p.specs[name]; sp == nil {
 			sp = s.spec(name, nil, conf, nil, true)
-			sp.err = missing(name, s.foldersOf(conf), all)
+			sp.err = s.missing(name, s.foldersOf(conf), all)
 			p.specs[name] = sp
 		}
 	}
@@ -156,7 +156,7 @@ func (s *System) resolve(p *plan, candidates []*found) {
 	r := resolve.Resolve(s.app, s.version, in, offers)
 	for i, fault := range r.Failed {
 		if sp := p.specs[in[i].Name]; sp.found == candidates[i] && sp.err == nil {
-			sp.err = resolved(fault)
+			sp.err = s.resolved(fault)
 		}
 	}
 	for _, i := range r.Order {
@@ -192,7 +192,7 @@ func (s *System) resolve(p *plan, candidates []*found) {
 }
 
 // resolved is a fault of package resolve as an error of this one.
-func resolved(f *resolve.Fault) *Error {
+func (s *System) resolved(f *resolve.Fault) *Error {
 	e := &Error{Plugin: f.Plugin, Step: StepResolve, Found: f.Found, Expected: f.Expected, Remedy: f.Remedy, Kind: f.Kind}
 	for _, k := range []struct{ from, to error }{{resolve.ErrDependencyFailed, ErrDependency}, {resolve.ErrMissing, ErrMissing}, {resolve.ErrRange, ErrRange}, {resolve.ErrVersion, ErrRange},
 		{resolve.ErrHost, ErrRange}, {resolve.ErrDouble, ErrDouble}, {resolve.ErrConflict, ErrConflict}, {resolve.ErrService, ErrService}, {resolve.ErrCircle, ErrCircle}} {
@@ -201,8 +201,11 @@ func resolved(f *resolve.Fault) *Error {
 			break
 		}
 	}
+	if f.Absent != "" && s.surveying {
+		e.Remedy += ", unless the application has " + f.Absent + " compiled in"
+	}
 	if f.Cause != nil {
-		e.Err = resolved(f.Cause)
+		e.Err = s.resolved(f.Cause)
 	}
 	return e
 }

@@ -23,7 +23,7 @@ type Overview struct {
 // Survey finds the plug-ins, and decides which can be there, what they may have and in which order they run at each point, as Start does. It runs nothing
 // of them, and leaves nothing behind. It is for tools that know config.yaml, and not the application: what no plug-in provides is taken for a function
 // of the application's, which a plug-in has where config.yaml grants it; every point may be there; and host.<application> of a manifest is not
-// looked at.
+// looked at. Without Builtin it does not know what is compiled in, and the error of what is not found says so.
 //
 // A plug-in that could be opened is StateReady. Its Err may say then that a secret of its settings is not there, which it may be for the
 // application. The error is about the whole: config.yaml or an option.

@@ -53,12 +53,15 @@ func TestSurvey(t *testing.T) {
 	tax.Hooks = told(map[string]string{"before": "mail"})
 	mail := simple("mail", "1.0.0", nil)
 	mail.Hooks = told(map[string]string{"before": "tax"})
-	o := surveyed(t, "plugins:\n  - {name: tax, grant: [loyalty_*]}\n  - gone\n  - {name: lost}\n", geo, tax, mail, simple("lost", "1.0.0", nil, "geo_lookup"))
+	o := surveyed(t, "plugins:\n  - {name: tax, grant: [loyalty_*]}\n  - gone\n  - {name: lost}\n", geo, tax, mail, simple("lost", "1.0.0", nil, "geo_lookup"),
+		simple("frequent", "1.0.0", map[string]string{"requires": "receipts ^1"}))
 
 	assert.Equal(t, []string{"loyalty_points"}, of(t, o, "tax").Grants)
 	assert.NoError(t, of(t, o, "tax").Err)
 	assert.Equal(t, plugins.StateReady, of(t, o, "tax").State)
 	assert.ErrorIs(t, of(t, o, "gone").Err, plugins.ErrNotFound)
+	assert.ErrorContains(t, of(t, o, "gone").Err, "expected a library whose manifest has this name, unless the application has it compiled in")
+	assert.ErrorContains(t, of(t, o, "frequent").Err, "Install receipts, or disable frequent, unless the application has receipts compiled in")
 	assert.ErrorIs(t, of(t, o, "lost").Err, plugins.ErrGrant)
 	assert.Equal(t, "tax", o.Config.Plugins[0].Name)
 

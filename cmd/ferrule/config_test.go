@@ -113,7 +113,7 @@ asks: resolve: a version that does not fit
 
 gone: discover: no such plug-in
   found     no plug-in of this name (in plugins; 4 others)
-  expected  a library whose manifest has this name
+  expected  a library whose manifest has this name, unless the application has it compiled in
   remedy    There are asks, plugin_bbbb, plugin_cccc, serves
 `, 0, "list")
 }
@@ -157,7 +157,7 @@ func TestListOfNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "")
 	s.prints("config.yaml names no plug-in, and there is none in its folders.\n", 0, "list")
-	s.prints("No plug-in of config.yaml that can be there attaches to a point.\n", 0, "list --hooks")
+	s.prints("No plug-in of config.yaml that is ready has a hook.\n", 0, "list --hooks")
 	s.prints("All is well with config.yaml: 0 plug-ins.\n", 0, "doctor")
 }
 
@@ -262,7 +262,7 @@ func TestInfoOfFailed(t *testing.T) {
   runs   in-process
   discover: no such plug-in
     found     no plug-in of this name (no folder is named; 0 others)
-    expected  a library whose manifest has this name
+    expected  a library whose manifest has this name, unless the application has it compiled in
     remedy    There is none at all
 `, 0, "info gone")
 }
@@ -468,7 +468,7 @@ doubtful: config.yaml:5:5: asks
 
 wrong: config.yaml:8:5: gone: discover: no such plug-in
   found     no plug-in of this name (in plugins, more, elsewhere; 4 others)
-  expected  a library whose manifest has this name
+  expected  a library whose manifest has this name, unless the application has it compiled in
   remedy    There are asks, plugin_bbbb, plugin_cccc, serves
 
 wrong: config.yaml:7:5: plugin_bbbb: resolve: a version that does not fit
@@ -526,8 +526,8 @@ doubtful: askz
 	assert.False(t, d.More(), "one object")
 	require.Len(t, got.Findings, 14)
 	assert.Equal(t, []any{"config.yaml", 6}, []any{got.Config, got.Plugins})
-	assert.Equal(t, finding{"wrong", "gone", 8, 5, fault{"discover", "no such plug-in", "no plug-in of this name (in plugins, more, elsewhere; 4 others)", "a library whose manifest has this name",
-		"There are asks, plugin_bbbb, plugin_cccc, serves", "gone: discover: found no plug-in of this name (in plugins, more, elsewhere; 4 others), expected a library whose manifest has this name. " +
+	assert.Equal(t, finding{"wrong", "gone", 8, 5, fault{"discover", "no such plug-in", "no plug-in of this name (in plugins, more, elsewhere; 4 others)", "a library whose manifest has this name, unless the application has it compiled in",
+		"There are asks, plugin_bbbb, plugin_cccc, serves", "gone: discover: found no plug-in of this name (in plugins, more, elsewhere; 4 others), expected a library whose manifest has this name, unless the application has it compiled in. " +
 			"There are asks, plugin_bbbb, plugin_cccc, serves"}}, got.Findings[4])
 }
 
@@ -537,8 +537,8 @@ func TestDoctorHooks(t *testing.T) {
 	s := newShop(t, "folders: [plugins]\nplugins: [{name: asks, version: ^7}, {name: serves, enabled: false}]\nhooks: {told: [serves, asks]}\n", "asks", "serves")
 	stdout, _, _ := s.run("doctor")
 	assert.Contains(t, stdout, `doubtful: told
-  found     an order of hooks for told, to which nobody attaches who can be there: asks (failed), serves (disabled)
-  expected  one that can be there
+  found     an order of hooks for told, and none of the plug-ins with a hook there is ready: asks (failed), serves (disabled)
+  expected  one that is ready
   remedy    Mend or enable them: ferrule list
 `)
 	assert.NotContains(t, stdout, "which no plug-in attaches to")

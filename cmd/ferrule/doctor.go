@@ -53,8 +53,11 @@ Doubtful is what works, and may be meant otherwise:
     it is not isolated
   - libraries in the folders that are no plug-ins, or are for another system; folders that are not there
   - several files of one plug-in, of which one counts
-  - hooks whose order contradicts itself, an order for a point that nobody attaches to, or nobody who can be there; a log
-    level for a plug-in that is not there
+  - hooks whose order contradicts itself, an order for a point at which no plug-in has a hook, or none that is
+    ready; a log level for a plug-in that is not there
+
+Plug-ins in Go that the application has compiled in are not known here: where config.yaml names such a one, or a plug-in
+requires it, ignore that it is not found.
 
 Exit codes:
   0    all is well
@@ -164,7 +167,8 @@ func (d *diagnosis) examine(o *plugins.Overview) {
 			continue
 		}
 		if by := attaching(o, point); by != nil {
-			d.doubt(nil, point, "an order of hooks for "+point+", to which nobody attaches who can be there: "+strings.Join(by, ", "), "one that can be there", "Mend or enable them: ferrule list")
+			d.doubt(nil, point, "an order of hooks for "+point+", and none of the plug-ins with a hook there is ready: "+
+				strings.Join(by, ", "), "one that is ready", "Mend or enable them: ferrule list")
 			continue
 		}
 		d.doubt(nil, point, "an order of hooks for "+point+", which no plug-in attaches to", "a point that one attaches to", didYouMean(point, points))

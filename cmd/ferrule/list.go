@@ -31,7 +31,9 @@ The states are those that the application finds before it opens a plug-in:
   - discovered: it is in a folder, and config.yaml does not name it (ferrule enable)
 
 The application's own points and functions are not known here: an import that no plug-in provides is taken for the
-application's, and host.<application> of a manifest is not looked at.
+application's, and the key host.APPLICATION of a manifest is not looked at. Plug-ins in Go that the application has
+compiled in are not known either: where config.yaml names such a one, or a plug-in requires it, ignore that it is not
+found.
 
 No registry is asked, but with --outdated: then it lists those of ferrule.lock for which there are newer versions, with the newest one in the
 range of config.yaml (ferrule update takes it) and the newest of all, and says of which the version was revoked or nothing can be learnt.
@@ -232,7 +234,7 @@ func (l *listing) writeOutdated(w io.Writer) error {
 // writeHooks writes the orders for people.
 func (l *listing) writeHooks(w io.Writer) error {
 	if len(l.Hooks) == 0 {
-		_, err := fmt.Fprintf(w, "No plug-in of %s that can be there attaches to a point.\n", escape.Line(l.Config))
+		_, err := fmt.Fprintf(w, "No plug-in of %s that is ready has a hook.\n", escape.Line(l.Config))
 		return err
 	}
 	paint := painter(w)

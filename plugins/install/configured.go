@@ -278,7 +278,7 @@ func OpenIndex(ctx context.Context, c *config.Config, openers ...Opener) (*index
 	}
 	x, err := index.Open(ctx, from.Index(), o)
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil, &registry.Error{Source: source.String(), Kind: registry.ErrNotFound, Found: "no index", Expected: index.RootFile + " and what belongs to it, in which is searched",
+		return nil, &registry.Error{Source: source.String(), Kind: registry.ErrNotFound, Found: "no index", Expected: index.RootFile + " and its other files, which a search reads",
 			Remedy: "Ask whoever runs the registry to publish one (ferrule index), or name the plug-in to ferrule install"}
 	}
 	return x, err

@@ -40,6 +40,7 @@ type Fault struct {
 	Expected string // what there should be
 	Remedy   string // what to do, as a sentence without its full stop
 	Kind     error  // one of the Err… values
+	Absent   string // of ErrMissing: the plug-in, where none has this name; "" where it is disabled
 
 	Circle  []string // of ErrCircle: its plug-ins, each needs the next, and the last the first
 	Through []string // of a dependency that failed: the way from the one that the plug-in needs itself to the one that is to be mended

@@ -254,7 +254,9 @@ func (r *resolver) dependencies(i int) *Fault {
 			return fault(ErrMissing, ranges.Shown(name)+", which is disabled", quote(line), "Enable "+ranges.Shown(name)+" in config.yaml, or disable "+ranges.Shown(p.Name))
 		}
 		if !ok {
-			return fault(ErrMissing, "no plug-in "+ranges.Shown(name), quote(line), "Install "+ranges.Shown(name)+", or disable "+ranges.Shown(p.Name))
+			f := fault(ErrMissing, "no plug-in "+ranges.Shown(name), quote(line), "Install "+ranges.Shown(name)+", or disable "+ranges.Shown(p.Name))
+			f.Absent = ranges.Shown(name)
+			return f
 		}
 		if verdict != ranges.In {
 			return fault(kind(verdict), ranges.Shown(name)+" "+found(version, verdict), quote(line), "Install a version of "+ranges.Shown(name)+" in that range, or disable "+ranges.Shown(p.Name))
