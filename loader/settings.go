@@ -95,6 +95,9 @@ func (o *options) acceptState(path string, d *abi.Description) error {
 // by an Open with WithState (the state itself, or one that was made of it with NewState), and may put it in the plug-in's place, for other goroutines to find. Then the plug-in is closed, in the background (Close waits for the end of that): calls that
 // have waited fail with ErrClosed, without having run, and are made again with the successor.
 //
+// The successor has the options of its own Open, and nothing of the plug-in's but the state. Open it with the settings
+// that count now (WithConfig), and with all other options; settings that Configure has given do not come along.
+//
 // On any failure the plug-in goes on as it was, with the calls that have waited. The error is a *UsageError of the kind ErrState when the plug-in has no
 // state to hand over, or its successor was opened without one (which is then closed, because it would begin from nothing), a *CallError of ferrule_save, what open returns, or Func.Append's. When ctx ends before no call runs, nothing was done; saving is not given up half way. Open sessions end
 // with the plug-in; they have no successor. What the plug-in changes between calls, after it has saved, is lost. open gets one State, and must not call the plug-in, which would wait for itself.
