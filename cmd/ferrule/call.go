@@ -47,11 +47,12 @@ the plug-in's log lines and what it prints itself go to the standard error. The 
 --in says. Without a FUNCTION the plug-in's functions and hooks are listed; options of a call are refused then, and --hook
 lists the hooks only.
 
-A function whose meta text says stream=in, out or both works on streams, of any length, as it runs. Its input stream is the
-standard input, and its parameters are what --in says, otherwise nothing. With --in @FILE, which may be meant for the input stream,
-it may not read an empty one, but that of an empty file. Its output stream goes to the standard output, or to the
-file that --out names, as the function writes it; of a call that fails there is then what was written before. While the output
-stream goes to the standard output, the result goes to the standard error, escaped, and not at all when it is empty.
+A function whose meta text says stream=in, out or both works on streams, of any length, as it runs. Its input stream is
+the standard input, and its parameters are what --in says, otherwise nothing. With --in @FILE an empty input stream is
+an error, since the FILE may be meant for it; to give an empty one, redirect an empty file to the standard input. The
+output stream goes to the standard output, or to the file that --out names, as the function writes it; of a call that
+fails there is then what was written before. While the output stream goes to the standard output, the result goes to the
+standard error, escaped, and not at all when it is empty.
 
 On a terminal, work of more than a second shows how long it takes, and how far it is: as the plug-in says, otherwise how much of
 the file that is its standard input was read.
@@ -75,7 +76,7 @@ use neither the network nor other processes, but for what --allow-read, --allow-
 
 What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
 it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for
-one of this command's. Log lines have a level first, and plugin= at the end.
+one of this command's. A log line has its level first, then the message, then plugin=, then its fields.
 
 With --json there is one object: plugin, version, function, status (0 for a result), result, encoding (how result is
 written: "text" when it is UTF-8, otherwise "base64") and duration_ns, of the call alone. Where there is no result,

@@ -25,10 +25,11 @@ func indexVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "index --key KEY --name REGISTRY PLACE [NAME]...",
 		Short: "Publish the index of a registry: what there is, and what is revoked",
-		Long: `Make the index of all plug-ins that are published in PLACE, sign it with the private key in the file KEY, and publish it there: ferrule search
-looks into it, and nothing that it revokes is installed or loaded any more. PLACE is a folder of releases, as ferrule push makes it, or
-oci://HOST/PATH. Which plug-ins there are a folder says by itself, and an OCI registry by its catalogue; where it has none, or shows it to nobody,
-name them all.
+		Long: `Make the index of all plug-ins that are published in PLACE, sign it with the private key in the file KEY, and
+publish it there: ferrule search looks into it, and nothing that it revokes is fetched any more. What is in a store
+already still starts; ferrule list --outdated says of which plug-ins that is so. PLACE is a folder of releases, as
+ferrule push makes it, or oci://HOST/PATH. A folder says by itself which plug-ins there are, and an OCI registry by
+its catalogue; where it has none, or shows it to nobody, name them all.
 
 The registry has a name, REGISTRY, such as registry.example/acme: the same in each of its indexes and in those of its mirrors, and another one than that of any other
 registry of KEY. It is signed with the index, and those who know it, from the first index that they have seen or from registry.index of their config.yaml,

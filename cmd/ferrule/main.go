@@ -196,9 +196,13 @@ func command(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ferrule",
 		Short: "Create, inspect, call, check, measure, sign and administer native plug-ins",
-		Long: `Create, inspect, call, check and measure native plug-ins for Go programs, sign them and verify their signatures (keygen, sign,
-verify), and administer those of an application by its config.yaml, without running any of them: list, info, doctor, enable,
-disable, grant, deny.
+		Long: `Work with native plug-ins for Go programs:
+  - make them: new, inspect, call, check, bench
+  - sign and publish them: keygen, sign, verify, push, index
+  - administer those of an application by its config.yaml, without running any of them: list, info, doctor, enable,
+    disable, grant, deny
+  - install them from a registry, as ferrule.lock says: search, install, update, rollback, remove, lock, bundle,
+    mirror, gc
 
 Facts and results go to the standard output, messages to the standard error. An option that takes one value may be given
 once. Exit codes:

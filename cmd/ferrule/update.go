@@ -301,9 +301,11 @@ func lockVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lock --platform OS/ARCH,...",
 		Short: "Add further platforms to the lock of a config.yaml",
-		Long: `Add the files for further platforms to ferrule.lock, so that a machine of that kind installs them as they are locked. It is only needed for
-sources that do not say all platforms' digests themselves: a release page without an index. Their files are fetched and verified; where
-keys count, also those of other sources, and those that the lock has without a signature. Nothing else in the lock changes.
+		Long: `Add the files for further platforms to ferrule.lock, so that a machine of that kind installs them as they are
+locked. The lock itself is written by ferrule install and ferrule update, with the digests for all platforms that the
+source says. So this is only needed for sources that do not say all of them: a release page without an index. Their
+files are fetched and verified; where keys count, also those of other sources, and those that the lock has without a
+signature. Nothing else in the lock changes.
 ` + changesHelp,
 		Example: `  ferrule lock --platform linux/arm64,windows/amd64
   ferrule lock --config /etc/shop/config.yaml --platform darwin/arm64`,
@@ -337,8 +339,9 @@ func gcVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Delete what no lock names from the store",
-		Long: `Delete the files from the store that no lock names which uses it, nor did before its last change (ferrule rollback), and that have been there for a
-while. The store keeps a list of the locks that use it, of all the user's applications; a lock that is not there any more names nothing.
+		Long: `Delete files from the store that no lock names now, and none named before its last change (ferrule rollback
+goes back to that). Files that are younger than --older stay. The store keeps a list of the locks that use it, of all
+the user's applications; a lock that is not there any more names nothing.
 ` + registryCodes + `
 With --json: store (the folder), files (how many whole ones were deleted) and bytes (of them, and of what was left of downloads).`,
 		Example: `  ferrule gc
