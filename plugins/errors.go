@@ -75,6 +75,7 @@ var (
 	ErrClosed     = errors.New("the system is closed")                 // or was not started
 	ErrBroken     = errors.New("is left out for a while")              // it failed several times in a row; see Breaker
 	ErrOption     = errors.New("an option is not valid")               // of New, or of a point
+	ErrLate       = errors.New("too late")                             // a point or an offer that was made after Start
 	ErrReentrant  = errors.New("would wait for itself")                // a plug-in that is being opened
 	ErrNotStarted = errors.New("the system was not started")
 )

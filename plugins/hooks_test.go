@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,9 +14,67 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	_ "github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/plugins"
 )
+
+// TestLate: a point that is made after Start, of any kind and with any policy, says so in each of its calls, and a late offer in Reload; each is in the log once.
+func TestLate(t *testing.T) {
+	var lines strings.Builder
+	sys := newHost(t, "go").add("aaaa").new(plugins.Logger(slog.New(slog.NewTextHandler(&lines, nil))))
+	early := plugins.First[[]byte, []byte](sys, "decided")
+	require.NoError(t, sys.Start(t.Context()))
+	require.NoError(t, sys.Reload(t.Context()))
+	for _, policy := range []plugins.Policy{plugins.Stop, plugins.Skip, plugins.Join} {
+		for kind, call := range kinds(sys, plugins.OnError(policy)) {
+			_, err := call(t.Context(), "")
+			require.ErrorIs(t, err, plugins.ErrLate, "%s, %s", kind, policy)
+			function := strings.ToUpper(kind[:1]) + kind[1:]
+			assert.Regexp(t, `^plugins\.`+function+` of [a-z]+: too late: found a point made after Start, expected one made before\. Move plugins\.`+function+` before sys\.Start$`, err)
+		}
+	}
+	kept := plugins.Notify[[]byte](sys, "told", plugins.Keep(func([]byte) string { return "any" }), plugins.Parallel())
+	assert.ErrorIs(t, kept.Call(t.Context(), nil), plugins.ErrLate)
+	assert.ErrorIs(t, plugins.Veto[[]byte](sys, "objected").Ask(t.Context(), nil), plugins.ErrLate)
+	_, err := plugins.Pipe[[]byte](sys, "piped").Append(t.Context(), nil, nil)
+	assert.ErrorIs(t, err, plugins.ErrLate)
+	_, _, err = plugins.First[[]byte, []byte](sys, "decided").Append(t.Context(), nil, nil)
+	assert.ErrorIs(t, err, plugins.ErrLate)
+	plugins.Offer(sys, "points", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+
+	err = sys.Reload(t.Context())
+	require.ErrorIs(t, err, plugins.ErrLate)
+	assert.Contains(t, err.Error(), "plugins.Offer of points: too late: found an offer made after Start, expected one made before. Move plugins.Offer before sys.Start")
+	for _, part := range []string{"plugins.Offer of points: ", "plugins.First of decided: ", "plugins.Wrap of wrapped: "} {
+		assert.Equal(t, 1, strings.Count(err.Error(), part), part)
+		assert.Equal(t, 1, strings.Count(lines.String(), part), part)
+	}
+	answer, found, err := early.Call(t.Context(), nil)
+	require.NoError(t, err)
+	assert.True(t, found)
+	assert.Equal(t, "aaaa", string(answer))
+}
+
+// TestLateInStart: what is made while Start asks somebody is too late as well. A Start that failed leaves the system open for more.
+func TestLateInStart(t *testing.T) {
+	var sys *plugins.System
+	var inside *plugins.FirstPoint[[]byte, []byte]
+	need := &builtin.Plugin{Name: "needy", Version: "1.0.0", Imports: []string{"points"}, Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}}}
+	sys = plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(need), plugins.Required("needy"), plugins.Grants(func(plugins.Request) bool {
+		inside = plugins.First[[]byte, []byte](sys, "decided")
+		return false
+	}))
+	defer func() { require.NoError(t, closed(sys)) }()
+	plugins.Offer(sys, "points", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	require.ErrorIs(t, sys.Start(t.Context()), plugins.ErrGrant)
+	require.NotNil(t, inside)
+	_, _, err := inside.Call(t.Context(), nil)
+	assert.ErrorIs(t, err, plugins.ErrLate)
+	assert.ErrorIs(t, sys.Start(t.Context()), plugins.ErrLate) // the line is where it should not be, whatever the first Start came to
+	_, _, err = plugins.First[[]byte, []byte](sys, "another").Call(t.Context(), nil)
+	assert.NoError(t, err)
+}
 
 // dispatch calls a point of one kind on a text, and has what came of it in words.
 type dispatch func(ctx context.Context, in string) (string, error)

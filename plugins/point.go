@@ -25,6 +25,9 @@ const (
 	KindWrap    Kind = "wrap"    // all stand around a function of the application
 )
 
+// function is the name of the function that makes such a point.
+func (k Kind) function() string { return strings.ToUpper(string(k[:1])) + string(k[1:]) }
+
 // point is an extension point of any kind, on bytes.
 type point struct {
 	sys  *System
@@ -49,7 +52,10 @@ type point struct {
 }
 
 // line is what is attached to a point, in its order. It never changes: another one takes its place.
-type line struct{ hooks []*attachment }
+type line struct {
+	hooks []*attachment
+	fault error // of a point that was made after Start, which never has hooks: every dispatch fails with it. nil otherwise
+}
 
 // attachment is the hook of one plug-in at one point. It stays when another version of the plug-in takes over.
 type attachment struct {
@@ -264,11 +270,15 @@ func (s *scratch) free() {
 // pipe hands what each hook makes of in to the next one. by is the last that has made something of it; nil is none. made, where it is
 // not nil, is told what each has made, whose bytes it does not keep.
 func (p *point) pipe(ctx context.Context, dst, in []byte, made func(a *attachment, out []byte)) (out []byte, by *attachment, err error) {
+	l := p.line.Load()
+	if l.fault != nil {
+		return dst, nil, l.fault
+	}
 	s := scratches.Get().(*scratch)
 	defer s.free()
 	var o outcome
 	var status loader.Status
-	for _, a := range p.line.Load().hooks {
+	for _, a := range l.hooks {
 		if f := a.breaker.clear.Load(); f == nil {
 			out, status, err = a.try(ctx, s.a[:0], in)
 		} else if out, status, err = f.Try(ctx, s.a[:0], in); err != nil || status != 0 {
@@ -297,9 +307,13 @@ func (p *point) pipe(ctx context.Context, dst, in []byte, made func(a *attachmen
 // first appends the first result, which is by's; nil is where nobody had anything to say. A result that took returns an error for is a failure of its hook; nil for took
 // takes any.
 func (p *point) first(ctx context.Context, dst, in []byte, took func(a *attachment, out []byte) error) (out []byte, by *attachment, err error) {
+	l := p.line.Load()
+	if l.fault != nil {
+		return dst, nil, l.fault
+	}
 	var o outcome
 	var status loader.Status
-	for _, a := range p.line.Load().hooks {
+	for _, a := range l.hooks {
 		if f := a.breaker.clear.Load(); f == nil {
 			out, status, err = a.try(ctx, dst, in)
 		} else if out, status, err = f.Try(ctx, dst, in); err != nil || status != 0 {
@@ -323,12 +337,16 @@ func (p *point) first(ctx context.Context, dst, in []byte, took func(a *attachme
 
 // veto returns the first objection, of which reason is a copy; by is nil where there is none.
 func (p *point) veto(ctx context.Context, in []byte) (by *attachment, reason string, err error) {
+	l := p.line.Load()
+	if l.fault != nil {
+		return nil, "", l.fault
+	}
 	s := scratches.Get().(*scratch)
 	defer s.free()
 	var o outcome
 	var out []byte
 	var status loader.Status
-	for _, a := range p.line.Load().hooks {
+	for _, a := range l.hooks {
 		if f := a.breaker.clear.Load(); f == nil {
 			out, status, err = a.try(ctx, s.a[:0], in)
 		} else if out, status, err = f.Try(ctx, s.a[:0], in); err != nil || status != 0 {
@@ -350,6 +368,9 @@ func (p *point) veto(ctx context.Context, in []byte) (by *attachment, reason str
 
 // notify tells all hooks.
 func (p *point) notify(ctx context.Context, l *line, in []byte) error {
+	if l.fault != nil {
+		return l.fault
+	}
 	if p.parallel && len(l.hooks) > 1 {
 		return p.each(ctx, l, in, func(int, []byte, loader.Status, error) {})
 	}
@@ -379,6 +400,9 @@ func (p *point) notify(ctx context.Context, l *line, in []byte) error {
 // collect has each result, whose bytes are took's to keep.
 func (p *point) collect(ctx context.Context, in []byte, took func(a *attachment, out []byte)) error {
 	l := p.line.Load()
+	if l.fault != nil {
+		return l.fault
+	}
 	if p.parallel && len(l.hooks) > 1 {
 		outs := make([][]byte, len(l.hooks))
 		heard := make([]bool, len(l.hooks))
@@ -446,8 +470,12 @@ func (p *point) each(ctx context.Context, l *line, in []byte, tell func(i int, o
 
 // around runs core with the hooks around it, the first one outermost.
 func (p *point) around(ctx context.Context, dst, in []byte, core loader.HostFunc) ([]byte, error) {
+	l := p.line.Load()
+	if l.fault != nil {
+		return dst, l.fault
+	}
 	var o outcome
-	out, err := p.layer(ctx, p.line.Load().hooks, dst, in, core, &o)
+	out, err := p.layer(ctx, l.hooks, dst, in, core, &o)
 	if own, ok := err.(*coreError); ok {
 		return dst, own.err
 	}

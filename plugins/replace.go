@@ -22,7 +22,7 @@ import (
 // A change of config.yaml is taken over as a whole or not at all: where a plug-in could not be as it says, all stay as they were, and Reload returns
 // why. A file that was replaced is taken over for itself: where it cannot take the place of the version that runs, that one stays, and its
 // Plugin.Err says why; Reload returns that, too. It is not tried again before it, its settings or what it is granted have changed; Replace tries it each time. No call
-// fails because of either.
+// fails because of either. A point or an offer that was made after Start is an error of each Reload, too (ErrLate).
 func (s *System) Reload(ctx context.Context) error { return s.reload(ctx, true) }
 
 // reload is Reload. One that somebody has asked for tries again at once what could not be downloaded.
@@ -69,6 +69,9 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 		return errors.Join(append(failed, err)...)
 	}
 	failed = append(failed, s.adopt(ctx, before, now)...)
+	if asked {
+		failed = append(failed, s.setUp(false))
+	}
 	return errors.Join(failed...)
 }
 

@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -35,8 +34,8 @@ func Survey(ctx context.Context, opts ...Option) (*Overview, error) {
 	defer s.end()
 	defer func() { s.download.close() }()
 	s.surveying = true
-	if len(s.faults) > 0 {
-		return nil, errors.Join(s.faults...)
+	if err := s.setUp(false); err != nil {
+		return nil, err
 	}
 	p, err := s.look(ctx)
 	if err != nil {

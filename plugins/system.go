@@ -41,7 +41,7 @@ type System struct {
 	loaderOptions  func(name string) []loader.Option
 	points         map[string]*point
 	offers         map[string]*offer
-	faults         []error // of options, points and offers
+	faults         []error // of options, points and offers; those that are there after Start came too late. Guarded by mu
 	surveying      bool    // the application is not known: see Survey
 
 	events     events
@@ -67,6 +67,7 @@ type System struct {
 	said   map[string]string // what could not be followed at a point the last time; guarded by lineMu
 
 	mu      sync.Mutex
+	sealed  bool // Start is running, or has come back without an error: points and offers come too late
 	started bool
 	plans   *plan // the one that is in force
 	entries map[string]*entry
@@ -99,7 +100,40 @@ func New(app, version string, opts ...Option) *System {
 
 // wrong notes what is wrong with an option.
 func (s *System) wrong(option, found, expected string) {
-	s.faults = append(s.faults, fmt.Errorf("plugins.%s: %w: found %s, expected %s", option, ErrOption, found, expected))
+	s.fault(fmt.Errorf("plugins.%s: %w: found %s, expected %s", option, ErrOption, found, expected))
+}
+
+// fault notes an error of how the system is set up: Start returns it. Nobody waits for one that comes after Start: it is a line in the log, once,
+// and Reload returns it.
+func (s *System) fault(err error) {
+	s.mu.Lock()
+	late := s.sealed
+	known := late && slices.ContainsFunc(s.faults, func(f error) bool { return f.Error() == err.Error() })
+	if !known {
+		s.faults = append(s.faults, err)
+	}
+	s.mu.Unlock()
+	if late && !known {
+		s.log(slog.LevelError, "the application has made it too late", slog.Any("err", err))
+	}
+}
+
+// setUp returns what is wrong with how the system is set up, or nil. Where all is well and begin says that Start goes on with that, what comes from then on is too late.
+func (s *System) setUp(begin bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = s.sealed || begin && len(s.faults) == 0
+	return errors.Join(s.faults...)
+}
+
+// tooLate is the error of a point or an offer that function has made after Start; nil before.
+func (s *System) tooLate(function, what, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.sealed {
+		return nil
+	}
+	return fmt.Errorf("plugins.%s of %s: %w: found %s made after Start, expected one made before. Move plugins.%[1]s before sys.Start", function, name, ErrLate, what)
 }
 
 func (p *point) wrong(option, found, expected string) {
@@ -117,9 +151,12 @@ func (s *System) point(name string, kind Kind, policy Policy, opts []PointOption
 		}
 		opt(p)
 	}
+	if err := s.tooLate(kind.function(), "a point", name); err != nil {
+		p.line.Store(&line{fault: err})
+		s.fault(err)
+		return p
+	}
 	switch {
-	case s.isStarted():
-		p.wrong(string(kind), "a system that was started", "points that are made before Start")
 	case !abi.ValidName(name):
 		p.wrong(string(kind), fmt.Sprintf("the name %q", name), "a C identifier")
 	case s.points[name] != nil:
@@ -140,11 +177,13 @@ func limitOf(kind Kind) time.Duration {
 
 // offer adds a host function.
 func (s *System) offer(o *offer) {
+	if err := s.tooLate("Offer", "an offer", o.name); err != nil {
+		s.fault(err)
+		return
+	}
 	switch {
 	case o.fault != "":
 		s.wrong("Offer", o.fault, "a C identifier, a function, and what its options ask for")
-	case s.isStarted():
-		s.wrong("Offer", "a system that was started", "offers that are made before Start")
 	case s.offers[o.name] != nil:
 		s.wrong("Offer", "a second function "+o.name, "each once")
 	default:
@@ -174,9 +213,16 @@ func (s *System) Start(ctx context.Context) error {
 		return ErrClosed
 	case s.isStarted():
 		return fmt.Errorf("%w: found a system that was started, expected one Start", ErrOption)
-	case len(s.faults) > 0:
-		return errors.Join(s.faults...)
 	}
+	if err := s.setUp(true); err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		s.mu.Lock()
+		s.sealed = done
+		s.mu.Unlock()
+	}()
 	p, err := s.look(ctx)
 	if err != nil {
 		return err
@@ -238,6 +284,7 @@ func (s *System) Start(ctx context.Context) error {
 	s.mu.Lock()
 	s.started = true
 	s.mu.Unlock()
+	done = true
 	return nil
 }
 
