@@ -41,6 +41,7 @@ type moved struct {
 
 	Platforms []string `json:"platforms,omitempty"`
 	Replaced  bool     `json:"replaced,omitempty"`
+	Unpinned  bool     `json:"unpinned,omitempty"`
 
 	why string // it goes
 }
@@ -52,7 +53,8 @@ With --json there is one object:
   dry_run                   true with --dry-run; not there without
   changes                   each with plugin, from (not there of one that is new, or that was not in the lock), to (not there of one that goes),
                             grants: what it asks for and did not before, platforms: of 'ferrule lock', those that were added, and
-                            replaced: true of a version that has other bytes now
+                            replaced: true of a version that has other bytes now, and unpinned: true of one that a rollback had pinned, and that
+                            is not pinned any more. to is from where it stays at its version
   failed                    each with ` + refusalHelp + `
   warnings                  texts`
 
@@ -62,9 +64,11 @@ func (d *distributed) report(c *changes, made []install.Change, failed map[strin
 	for _, m := range made {
 		if m.Err != nil {
 			failed[m.Name] = m.Err
-			continue
+			if !m.Unpinned {
+				continue
+			}
 		}
-		c.Changes = append(c.Changes, moved{m.Name, m.From, m.To, m.Grants, m.Platforms, m.Replaced, c.why})
+		c.Changes = append(c.Changes, moved{m.Name, m.From, m.To, m.Grants, m.Platforms, m.Replaced, m.Unpinned, c.why})
 	}
 	c.Failed = refusals(failed)
 	for _, n := range notices {
@@ -95,6 +99,8 @@ func (c *changes) write(w io.Writer) error {
 			text = fmt.Sprintf("%s %s is locked for %s, too", ch.Plugin, ch.To, strings.Join(ch.Platforms, ", "))
 		case ch.Replaced:
 			text = fmt.Sprintf("%s %s is another file now", ch.Plugin, ch.From)
+		case ch.From == ch.To && ch.Unpinned:
+			text = fmt.Sprintf("%s is no longer pinned, and stays at %s: no other version was taken", ch.Plugin, ch.To)
 		}
 		if len(ch.Grants) > 0 {
 			text += ", and asks for " + strings.Join(ch.Grants, ", ")
@@ -122,7 +128,7 @@ nor an application that starts. Without names, what config.yaml does not name an
 
 A version that asks for more than it was granted is not taken, and neither is one with something wrong: then the old one stays, and the
 message says why. --dry-run changes nothing, and says what would. A plug-in that was rolled back stays as it is, unless it is named and --unpin is
-given. A version that its source has other bytes of than the lock is refused, unless it is named and --replaced is given. An application that watches its config.yaml takes the new versions over while it runs.
+given: then it is pinned no longer, whether another version is taken or not. A version that its source has other bytes of than the lock is refused, unless it is named and --replaced is given. An application that watches its config.yaml takes the new versions over while it runs.
 ` + changesHelp,
 		Example: `  ferrule update --dry-run
   ferrule update tax
@@ -160,7 +166,7 @@ given. A version that its source has other bytes of than the lock is refused, un
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would change, and what the new versions ask for, and change nothing")
 	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "take an older version, too, where config.yaml asks for one")
-	cmd.Flags().BoolVar(&o.Unpin, "unpin", false, "update what a rollback has pinned, too, where it is named")
+	cmd.Flags().BoolVar(&o.Unpin, "unpin", false, "update what a rollback has pinned, too, where it is named, and have it pinned no longer")
 	cmd.Flags().BoolVar(&o.Replaced, "replaced", false, "take the version of the lock as its source has it now, where it is named: with other bytes, if it was published twice")
 	return d.add(cmd)
 }

@@ -88,7 +88,7 @@ func TestUpdateBesideLocal(t *testing.T) {
 
 	p.publish(library{tag: "aaaa", version: "2.0.0", requires: "dist_bbbb ^2"}, library{tag: "bbbb", version: "2.0.0"})
 	changes := p.update(p.installer(beside("2.0.0")), install.UpdateOptions{Names: []string{"dist_aaaa"}, Unpin: true}, wants("dist_aaaa")...)
-	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "1.0.0", To: "2.0.0"}, {Name: "dist_bbbb", From: "1.0.0"}}, changes, "the lock's does not fit any more")
+	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "1.0.0", To: "2.0.0", Unpinned: true}, {Name: "dist_bbbb", From: "1.0.0"}}, changes, "the lock's does not fit any more")
 	assert.Len(t, p.ensure(p.installer(), "dist_aaaa").Plugins, 2)
 	assert.Equal(t, "2.0.0", p.locked()["dist_bbbb"])
 }

@@ -190,11 +190,13 @@ func (s *session) commit(ctx context.Context) error {
 	}
 	before := map[string]*lock.Entry{}
 	for name, e := range s.next {
-		if old := s.lock.Plugins[name]; old != nil && (e == nil || old.Version != e.Version || !sameBytes(old, e)) {
+		old := s.lock.Plugins[name]
+		switch {
+		case old == nil:
+		case e == nil, old.Pinned && !e.Pinned && old.Version == e.Version && sameBytes(old, e): // there is nothing to roll back; of what was pinned, the version that is noted is the one that it was rolled back from
+			before[name] = nil
+		case old.Version != e.Version || !sameBytes(old, e):
 			before[name] = old
-			if e == nil { // there is nothing to roll back
-				before[name] = nil
-			}
 		}
 	}
 	if err := s.remember(context.WithoutCancel(ctx), before); err != nil { // the lock is written, so it is no failure

@@ -20,7 +20,7 @@ type UpdateOptions struct {
 	DryRun         bool     // say what would change, and change nothing
 	AllowDowngrade bool     // older versions than those of the lock may be taken, where config.yaml asks for them
 	Replaced       bool     // of what Names names the version of the lock is taken, too, as its source has it now: with other bytes where it was published twice
-	Unpin          bool     // what a rollback has pinned and Names names is updated, too
+	Unpin          bool     // what a rollback has pinned and Names names is updated, too, and pinned no longer, whether another version is taken or not
 
 	// From is where the plug-ins that Names names come from this time, such as a File; Replaced is meant then. nil is their own source.
 	From registry.Source
@@ -34,8 +34,9 @@ type Change struct {
 	Name     string   // the plug-in's
 	From, To string   // versions; From is "" of one that is new, To of one that nobody needs any more
 	Replaced bool     // To is From, with other bytes
+	Unpinned bool     // From was pinned by a rollback, and To is not; To may be From
 	Grants   []string // what To asks for and From did not, as in "connect 443"
-	Err      error    // a *registry.Error: why another version was not taken. It stays as it is, and To is From
+	Err      error    // a *registry.Error: why another version was not taken. It stays at the version that it has, and To is From
 
 	Platforms []string // of LockPlatforms: those of the files or signatures that its entry has got; sorted. To is From
 }
@@ -288,7 +289,13 @@ func (s *session) take(ctx context.Context, roots, before []string, chosen map[s
 			ch.Err = nil
 			ch.Replaced = e != nil && ch.From == ch.To && !sameBytes(e, &lock.Entry{Files: c.release.Files})
 		}
-		if ch.From != ch.To || ch.Replaced || ch.Err != nil {
+		if e != nil && e.Pinned && o.Unpin && slices.Contains(o.Names, name) && ch.To != "" {
+			ch.Unpinned = true
+			now := *s.entry(name)
+			now.Pinned = false
+			s.seen[name], s.next[name] = true, &now
+		}
+		if ch.From != ch.To || ch.Replaced || ch.Unpinned || ch.Err != nil {
 			changes = append(changes, ch)
 		}
 	}

@@ -171,6 +171,49 @@ func TestRollback(t *testing.T) {
 	assert.Equal(t, after, p.plugins())
 }
 
+// Unpin deletes the pin also where no other version is to be had, or none can be taken; a rollback does not go forward after that.
+func TestUnpinStays(t *testing.T) {
+	for name, newer := range map[string]library{"no newer version": {}, "one that asks for more": {tag: "aaaa", version: "2.0.0", permit: "443"}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			p.publish(library{tag: "aaaa", version: "1.0.0"})
+			p.ensure(p.installer(), "dist_aaaa")
+			p.publish(library{tag: "aaaa", version: "1.1.0"})
+			require.Len(t, p.update(p.installer(), install.UpdateOptions{}, wants("dist_aaaa")...), 1)
+			_, err := p.installer().Rollback(t.Context(), "dist_aaaa")
+			require.NoError(t, err)
+			require.True(t, p.plugins()["dist_aaaa"].Pinned)
+			wanted := install.Want{Name: "dist_aaaa", Range: "=1.0.0"}
+			if newer.tag != "" {
+				p.publish(newer)
+				wanted.Range = "=1.0.0 || ^2"
+			}
+			o := install.UpdateOptions{Names: []string{"dist_aaaa"}, Unpin: true, DryRun: true}
+			text := p.text()
+			require.Len(t, p.update(p.installer(), o, wanted), 1)
+			assert.Equal(t, text, p.text())
+			o.DryRun = false
+			changes := p.update(p.installer(), o, wanted)
+			require.Len(t, changes, 1)
+			c := changes[0]
+			assert.Equal(t, install.Change{Name: "dist_aaaa", From: "1.0.0", To: "1.0.0", Unpinned: true, Err: c.Err}, c)
+			if newer.tag != "" {
+				assert.ErrorIs(t, c.Err, registry.ErrGrant)
+			} else {
+				assert.NoError(t, c.Err)
+			}
+			assert.False(t, p.plugins()["dist_aaaa"].Pinned)
+			_, err = p.installer().Rollback(t.Context(), "dist_aaaa")
+			assert.ErrorIs(t, err, registry.ErrNotFound, "1.1.0 is what it was rolled back from")
+			changes = p.update(p.installer(), install.UpdateOptions{}, wants("dist_aaaa")...)
+			require.NotEmpty(t, changes)
+			if newer.tag == "" {
+				assert.Equal(t, "1.1.0", p.locked()["dist_aaaa"], "a later update moves it")
+			}
+		})
+	}
+}
+
 // A version that was published twice comes only where somebody says so, and a rollback has the bytes back that were there before; it does not go from a version to itself.
 func TestUpdateReplaced(t *testing.T) {
 	p := newPlace(t)
