@@ -357,6 +357,28 @@ plugins:
 	assert.NotContains(t, stdout, "does not ask for")
 }
 
+// TestGrantAhead: what the version that is there does not ask for is granted, with a warning: a newer one may, which is not taken without it.
+func TestGrantAhead(t *testing.T) {
+	t.Parallel()
+	for line, warning := range map[string]string{
+		"grant asks loyalty_pointz": "the version of asks that is there does not ask for loyalty_pointz; a newer one may. Did you mean \"loyalty_points\"?",
+		"grant asks zzz*":           "the version of asks that is there does not ask for zzz*; a newer one may. It asks for geo_lookup, loyalty_points, cart_total",
+		"grant serves geo_lookup":   "the version of serves that is there does not ask for geo_lookup; a newer one may. It asks for nothing",
+	} {
+		s := newShop(t, "folders: [plugins]\nplugins: [{name: asks, grant: [loyalty_points, geo_lookup], permit: {connect: [443, 8080]}, isolate: true}, {name: serves}]\n", "asks", "serves")
+		words := strings.Fields(line)
+		stdout, stderr, code := s.run(line)
+		assert.Zero(t, code, line)
+		assert.Equal(t, words[1]+": "+words[2]+" granted in config.yaml\n", stdout)
+		assert.Equal(t, "ferrule: warning: "+warning+"\n", stderr)
+		stdout, _, _ = s.run(line)
+		assert.Equal(t, words[1]+": "+words[2]+" granted already\n", stdout)
+		stdout, _, _ = s.run("doctor")
+		assert.Contains(t, stdout, "found     a grant of "+words[2]+", which the installed version does not ask for; a newer one may\n")
+		assert.NotContains(t, stdout, "ferrule deny")
+	}
+}
+
 // TestEditRefused: what cannot be done is said with what was meant, and nothing of the command line is done.
 func TestEditRefused(t *testing.T) {
 	t.Parallel()
@@ -372,9 +394,7 @@ func TestEditRefused(t *testing.T) {
 		{"disable asks nobody", exitUsage, "found no plug-in nobody, expected one that is in config.yaml or in its folders. See ferrule list.\n"},
 		{"enable notes", exitUsage, "found plugins/notes.so, which is no plug-in, expected"},
 		{"info ask", exitUsage, `Did you mean "asks"?`},
-		{"grant asks cart_total loyalty_pointz", exitUsage, "found loyalty_pointz, which asks does not import, expected one that it asks for. Did you mean \"loyalty_points\"?"},
-		{"grant asks cart_total zzz*", exitUsage, "found zzz*, which asks does not import, expected one that it asks for. It asks for geo_lookup, loyalty_points, cart_total.\n"},
-		{"grant serves geo_lookup", exitUsage, "found geo_lookup, which serves does not import, expected one that it asks for. It asks for nothing.\n"},
+		{"grant asks cart_total geo-lookup", exitUsage, "found \"geo-lookup\", expected a function's name, or the beginning of one and a *. Did you mean \"geo_lookup\"?"},
 		{"grant plugin_cccc told", exitUsage, "found plugin_cccc, which config.yaml does not name, expected one that is in its list. Write it there first: ferrule enable plugin_cccc where it is in a folder, ferrule install plugin_cccc --grant OFFER where it is not.\n"},
 		{"grant gone told", exitUsage, "found no file of gone that says what it imports, expected one that can be read. See ferrule doctor.\n"},
 		{"deny asks geo_lookup nothing", exitUsage, "found nothing, which asks was not granted and does not import, expected a grant of it. See ferrule info asks.\n"},
@@ -447,7 +467,7 @@ plugins:
 	stdout, _, code := s.run("doctor")
 	assert.Equal(t, exitFailed, code)
 	assert.Equal(t, strings.ReplaceAll(`doubtful: config.yaml:5:5: asks
-  found     a grant of loyalty_pointz, which it does not ask for
+  found     a grant of loyalty_pointz, which the installed version does not ask for; a newer one may
   expected  grants of what it asks for
   remedy    Did you mean "loyalty_points"?
 

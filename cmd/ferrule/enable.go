@@ -98,8 +98,9 @@ func grantVerb(a *app) *cobra.Command {
 		Use:   "grant NAME OFFER...",
 		Short: "Let a plug-in call functions of the application, in a config.yaml",
 		Long: `Grant a plug-in functions of the application, or services of other plug-ins, in a config.yaml: those that it imports or wants
-(ferrule info), or the beginning of some and a *. Files and ports are not granted here: they are written to permit in its entry. Of a plug-in that
-is still to be installed it is not known what it asks for, which is a warning. Nothing of a plug-in is run.
+(ferrule info), or the beginning of some and a *. Files and ports are not granted here: they are written to permit in its entry. What the version that
+is there does not ask for is granted with a warning, as a newer one may, and so is what a plug-in is granted that is still to be installed. Nothing of a
+plug-in is run.
 ` + editHelp,
 		Example: `  ferrule grant loyalty loyalty_points
   ferrule grant loyalty 'cart_*' geo_lookup`,
@@ -298,8 +299,12 @@ func (e *edits) grant(name string, offers []string) error {
 			return err
 		}
 		beginning, many := strings.CutSuffix(offer, "*")
+		if !abi.ValidName(beginning) && !(many && beginning == "") {
+			return usage(fmt.Sprintf("%q", offer), "a function's name, or the beginning of one and a *", cmp.Or(didYouMean(offer, asked), "See ferrule info "+shellWord(name)))
+		}
 		if !unknown && !slices.ContainsFunc(asked, func(name string) bool { return name == offer || many && strings.HasPrefix(name, beginning) }) {
-			return usage(offer+", which "+name+" does not import", "one that it asks for", imports(offer, asked))
+			text := fmt.Sprintf("the version of %s that is there does not ask for %s; a newer one may. %s", name, offer, imports(offer, asked))
+			e.made.Warnings = append(e.made.Warnings, text)
 		}
 		if by, ok := entry.Granted(offer); ok {
 			already := "already"
