@@ -64,6 +64,11 @@ func TestIndexVerb(t *testing.T) {
 	assert.Equal(t, 1, search("cccc").Total)
 	m.does(exitOK, "install")
 	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")
+	stdout, _ = m.does(exitOK, "list --outdated")
+	assert.Contains(t, stdout, "is the newest")
+	stdout, stderr = m.does(exitOK, "update")
+	assert.Equal(t, "nothing changes\n", stdout)
+	assert.Contains(t, stderr, "ferrule: warning: plugin_aaaa 1.0.1: newer than 1.0.0, and not taken: found a version that was revoked: it loses = orders, expected another")
 	made := madeIndex{}
 	stdout, _ = m.indexes(exitOK, "shop.key", "--json", "--revoke", "plugin_zzzz@*=it is gone", releases)
 	require.NoError(t, json.Unmarshal([]byte(stdout), &made))

@@ -87,6 +87,51 @@ func TestIndex(t *testing.T) {
 	p.refused(p.installer(third, own), registry.ErrStale, "dist_cccc")
 }
 
+// A newer version that was revoked is none of those that an update could take, and the update says why nothing changes; of a locked one that was revoked it says how to go back.
+func TestIndexOutdated(t *testing.T) {
+	p := newPlace(t)
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	none := p.indexed(5, day, nil)
+	p.publish(library{tag: "aaaa", version: "1.0.0"})
+	p.ensure(p.installer(none), "dist_aaaa")
+	p.publish(library{tag: "aaaa", version: "1.1.0"}, library{tag: "aaaa", version: "1.2.0"}, library{tag: "aaaa", version: "2.0.0"})
+	wanted := install.Want{Name: "dist_aaaa", Range: "^1"}
+	outdated := func(of func(*install.Options)) []install.Outdated {
+		t.Helper()
+		out, err := p.installer(of).Outdated(t.Context(), []install.Want{wanted})
+		require.NoError(t, err)
+		return out
+	}
+	row := install.Outdated{Name: "dist_aaaa", Version: "1.0.0", Fits: "1.2.0", Newest: "2.0.0"}
+	assert.Equal(t, []install.Outdated{row}, outdated(none))
+	r, err := p.source.Release(t.Context(), "dist_aaaa", "2.0.0")
+	require.NoError(t, err)
+	of := index.Revocation{Digest: r.Files[registry.ThisPlatform()].Digest, Why: "it forgets"}
+	some := p.indexed(6, day.Add(time.Minute), nil, of, index.Revocation{Name: "dist_aaaa", Versions: "1.2.0", Why: "it loses orders"})
+	row.Fits, row.Newest = "1.1.0", "1.1.0"
+	assert.Equal(t, []install.Outdated{row}, outdated(some), "by number, and by digest")
+
+	bad := index.Revocation{Name: "dist_aaaa", Versions: ">=1.1.0, <2", Why: "it loses orders"}
+	all := p.indexed(7, day.Add(2*time.Minute), nil, of, bad)
+	assert.Empty(t, outdated(all))
+	changes, notices, err := p.installer(all).Update(t.Context(), []install.Want{wanted}, install.UpdateOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, changes)
+	require.Len(t, notices, 1)
+	assert.Equal(t, "dist_aaaa 1.2.0: newer than 1.0.0, and not taken: found a version that was revoked: it loses orders, expected another", notices[0].String())
+
+	require.Len(t, p.update(p.installer(p.indexed(8, day.Add(3*time.Minute), nil)), install.UpdateOptions{}, wanted), 1)
+	require.Equal(t, "1.2.0", p.locked()["dist_aaaa"])
+	changes, _, err = p.installer(p.indexed(9, day.Add(4*time.Minute), nil, bad)).Update(t.Context(), []install.Want{wanted}, install.UpdateOptions{})
+	require.NoError(t, err)
+	require.Len(t, changes, 1)
+	assert.Contains(t, p.whole(changes[0].Err).Remedy, "No other version was taken: go back to 1.0.0 (ferrule rollback dist_aaaa), "+
+		"have config.yaml ask for an older one (version: =1.0.0) and take it (ferrule update --allow-downgrade dist_aaaa), ask whoever")
+	wanted.Range = "=1.0.0"
+	changes = p.update(p.installer(p.indexed(10, day.Add(5*time.Minute), nil, bad)), install.UpdateOptions{Names: []string{"dist_aaaa"}, AllowDowngrade: true}, wanted)
+	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "1.2.0", To: "1.0.0"}}, changes, "which is so")
+}
+
 // The index of another registry that has the same key is refused, and leaves no trace in the lock: neither its name nor a serial that this registry's own would have
 // to follow.
 func TestIndexOfAnotherRegistry(t *testing.T) {

@@ -152,6 +152,9 @@ func (s *session) update(ctx context.Context, wants []Want, o UpdateOptions) ([]
 		if err := s.source(ctx, name, chosen[name]); err != nil {
 			fault(name, err)
 		}
+		if faults[name] == nil {
+			u.passedOver(name, wants, chosen[name])
+		}
 	}
 	return s.take(ctx, roots, before, chosen, faults, o)
 }
@@ -224,7 +227,7 @@ func (s *session) source(ctx context.Context, name string, c *candidate) error {
 	if err := s.lockedRevoked(ctx, name, e); err != nil {
 		if r, ok := errors.AsType[*registry.Error](err); ok && errors.Is(err, registry.ErrRevoked) {
 			said := *r // of which the remedy is the update that is just made
-			said.Remedy = "No other version was taken: ask whoever publishes it for one, widen its range in config.yaml, or remove it (ferrule remove " + name + ")"
+			said.Remedy = "No other version was taken: " + s.instead(name, e, o.versions) + "ask whoever publishes it for one, widen its range in config.yaml, or remove it (ferrule remove " + name + ")"
 			err = &said
 		}
 		return err
@@ -246,6 +249,48 @@ func (s *session) source(ctx context.Context, name string, c *candidate) error {
 		}
 	}
 	return nil
+}
+
+// instead says which older versions there are in the place of a revoked one: an update goes back to none by itself. It is the beginning of a list, or "".
+func (s *session) instead(name string, e *lock.Entry, offered []string) (text string) {
+	x := s.opened()
+	older := func(v string) bool { return ranges.ParseVersion(v).Compare(ranges.ParseVersion(e.Version)) < 0 }
+	if old, err := s.before(); err == nil && !e.Pinned {
+		if prior := old.Plugins[name]; prior != nil && older(prior.Version) && revocation(x, releaseOf(name, prior), prior.Key) == nil {
+			text = "go back to " + prior.Version + " (ferrule rollback " + name + "), "
+		}
+	}
+	offered = slices.DeleteFunc(slices.Clone(offered), func(v string) bool {
+		return !older(v) || ranges.ParseVersion(v).Prerelease() || x.Revoked(name, v) != nil
+	})
+	if len(offered) > 0 {
+		v := slices.MaxFunc(offered, func(a, b string) int { return ranges.ParseVersion(a).Compare(ranges.ParseVersion(b)) })
+		text += "have config.yaml ask for an older one (version: =" + v + ") and take it (ferrule update --allow-downgrade " + name + "), "
+	}
+	return text
+}
+
+// passedOver notes why a version is none that is newer than the chosen one and in the range: nobody sees otherwise why nothing changes.
+func (u *universe) passedOver(name string, wants []Want, c *candidate) {
+	if c == nil {
+		return
+	}
+	in := ""
+	if i := slices.IndexFunc(wants, func(w Want) bool { return w.Name == name }); i >= 0 {
+		in = wants[i].Range
+	}
+	newest, why := ranges.ParseVersion(c.release.Version), (*registry.Error)(nil)
+	for id, err := range u.blocked {
+		v := ranges.ParseVersion(id[1])
+		if e, ok := errors.AsType[*registry.Error](err); ok && id[0] == name && newest.Compare(v) < 0 && fits(id[1], in) {
+			newest, why = v, e
+		}
+	}
+	if why != nil {
+		said := *why
+		said.Plugin, said.Version, said.Source, said.Path, said.Remedy = "", "", "", "", ""
+		u.notice(Notice{Plugin: name, Version: newest.String(), Source: why.Source, Text: "newer than " + c.release.Version + ", and not taken: " + said.Error()})
+	}
 }
 
 // take writes what was chosen into the lock, and says what changes.
@@ -464,8 +509,8 @@ func (f *fixed) Candidate(_ context.Context, name, _ string) (versions.Candidate
 // Outdated is a plug-in of the lock for which there are newer versions.
 type Outdated struct {
 	Name, Version string // the plug-in's, and that of the lock
-	Fits          string // the newest version in the range that is wanted; Version where there is no newer one
-	Newest        string // the newest that is no prerelease
+	Fits          string // the newest version in the range that is wanted, of those that were not revoked; Version where there is no newer one
+	Newest        string // the newest that is no prerelease and was not revoked; Version where there is no newer one
 	Pinned        bool   // by a rollback
 	Err           error  // why nothing is known of it, or that its version was revoked
 }
@@ -490,21 +535,39 @@ func (in *Installer) Outdated(ctx context.Context, wants []Want) (all []Outdated
 		if now.Err = o.err; o.err == nil {
 			now.Err = s.revoked(ctx, releaseOf(name, e), e.Key)
 		}
-		for _, v := range o.versions {
-			parsed := ranges.ParseVersion(v)
-			if parsed.Prerelease() {
-				continue
-			}
-			if parsed.Compare(ranges.ParseVersion(now.Newest)) > 0 {
-				now.Newest = v
-			}
-			if fits(v, ranged[name]) && parsed.Compare(ranges.ParseVersion(now.Fits)) > 0 {
-				now.Fits = v
-			}
-		}
+		now.Newest = s.newestOf(ctx, name, e.Version, o, func(string) bool { return true })
+		now.Fits = s.newestOf(ctx, name, e.Version, o, func(v string) bool { return fits(v, ranged[name]) })
 		if now.Newest != e.Version || now.Fits != e.Version || now.Err != nil {
 			all = append(all, now)
 		}
 	}
 	return all, nil
+}
+
+// newestOf is the newest version of those that a source has and that is wanted, if it is newer than the locked one, no prerelease and not revoked; else the locked one.
+func (s *session) newestOf(ctx context.Context, name, locked string, o *origin, wanted func(version string) bool) string {
+	newer := slices.DeleteFunc(slices.Clone(o.versions), func(v string) bool {
+		parsed := ranges.ParseVersion(v)
+		return parsed.Prerelease() || parsed.Compare(ranges.ParseVersion(locked)) <= 0 || !wanted(v)
+	})
+	slices.SortFunc(newer, func(a, b string) int { return ranges.ParseVersion(b).Compare(ranges.ParseVersion(a)) })
+	for _, v := range newer {
+		if !s.withdrawn(ctx, name, v, o.source) {
+			return v
+		}
+	}
+	return locked
+}
+
+// withdrawn reports whether a version of a source is known to be revoked, by its number or by the digests that the source says. What cannot be asked is not known.
+func (s *session) withdrawn(ctx context.Context, name, version string, src registry.Source) bool {
+	x := s.opened()
+	if x == nil {
+		return false
+	}
+	if x.Revoked(name, version) != nil {
+		return true
+	}
+	r, err := src.Release(ctx, name, version)
+	return err == nil && revocation(x, r, "") != nil
 }
