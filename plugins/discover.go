@@ -19,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
 // found is a plug-in that was found: a file, which was read and not run, or one that is compiled in. It never changes.
@@ -231,7 +232,8 @@ func (f *found) unreadable() *Error {
 }
 
 // missing is the error of a plug-in that was not found.
-func (s *System) missing(name string, folders []string, all []*found) *Error {
+func (s *System) missing(name string, conf *config.Config, all []*found) *Error {
+	folders := s.foldersOf(conf)
 	var names []string
 	for _, f := range all {
 		if f.desc != nil && !slices.Contains(names, f.name()) {
@@ -242,15 +244,23 @@ func (s *System) missing(name string, folders []string, all []*found) *Error {
 	if len(folders) > 0 {
 		where = "in " + strings.Join(folders, ", ")
 	}
+	remedy := hint(name, names)
+	if unfetched := s.download == nil && conf.Registry.URL != ""; len(names) == 0 || unfetched && abi.Nearest(name, names) == "" {
+		remedy = "Name a folder in folders:"
+		if len(folders) > 0 {
+			remedy = "Put its file into a folder of folders:"
+		}
+		remedy += ", or have the application install it: plugins.Download; by hand: ferrule install"
+	}
 	expected := "a library whose manifest has this name"
 	if s.surveying {
 		expected += ", unless the application has it compiled in"
 	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %d others)", where, len(names)),
-		Expected: expected, Remedy: hint(name, names)}
+		Expected: expected, Remedy: remedy}
 }
 
-// hint is the remedy for a name that nobody has.
+// hint is the remedy for a name that nobody has; "" where there are no names at all.
 func hint(name string, names []string) string {
 	if near := abi.Nearest(name, names); near != "" {
 		return fmt.Sprintf("Did you mean %s?", near)
@@ -258,7 +268,7 @@ func hint(name string, names []string) string {
 	sorted := slices.Sorted(slices.Values(names))
 	switch {
 	case len(sorted) == 0:
-		return "There is none at all"
+		return ""
 	case len(sorted) == 1:
 		return "There is only " + sorted[0]
 	case len(sorted) > 8:

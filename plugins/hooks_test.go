@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	_ "github.com/ferrule-dev/ferrule/loader/isolate"
@@ -74,6 +77,85 @@ func TestLateInStart(t *testing.T) {
 	assert.ErrorIs(t, sys.Start(t.Context()), plugins.ErrLate) // the line is where it should not be, whatever the first Start came to
 	_, _, err = plugins.First[[]byte, []byte](sys, "another").Call(t.Context(), nil)
 	assert.NoError(t, err)
+}
+
+// TestWarnings: what nobody calls and what is not there is in the log once for each version, and not after each reload; a remedy is there where there is one.
+func TestWarnings(t *testing.T) {
+	var lines strings.Builder
+	logger := plugins.Logger(slog.New(slog.NewTextHandler(&lines, nil)))
+	folder, gone := t.TempDir(), filepath.Join(t.TempDir(), "gone")
+	variant(t, "system", filepath.Join(folder, "plugin_aaaa"+fixture.Ext()))
+	sys := plugins.New("app", "1.0.0", logger, plugins.Folder(folder, gone))
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	counts := func(hooks, folders int) {
+		t.Helper()
+		assert.Equal(t, hooks, strings.Count(lines.String(), "the application has no such point\" plugin=plugin_aaaa version="))
+		assert.Equal(t, folders, strings.Count(lines.String(), "a folder of plug-ins is not there\" folder="))
+	}
+	points := strings.Count(lines.String(), "no such point")
+	require.Positive(t, points)
+	counts(points, 1)
+	assert.NotContains(t, lines.String(), "no such point\" plugin=plugin_aaaa version=1.0.0 point=told remedy")
+	require.NoError(t, sys.Reload(t.Context()))
+	counts(points, 1)
+	variant(t, "system", filepath.Join(folder, "plugin_aaaa"+fixture.Ext()), "1.0.0", "1.0.1")
+	require.NoError(t, os.Mkdir(gone, 0o700))
+	require.NoError(t, sys.Reload(t.Context()))
+	counts(2*points, 1)
+	require.NoError(t, os.Remove(gone))
+	require.NoError(t, sys.Reload(t.Context()))
+	counts(2*points, 2)
+}
+
+// TestNew: the application's own name and version are what plug-ins are compared with, so that Start says what is wrong with them, and no plug-in is blamed.
+func TestNew(t *testing.T) {
+	for _, version := range []string{"", "x", "2024-01", "1.2.3.4"} {
+		sys := plugins.New("shop", version, plugins.Logger(quiet()))
+		err := sys.Start(t.Context())
+		require.ErrorIs(t, err, plugins.ErrOption, version)
+		_, _, late := plugins.First[[]byte, []byte](sys, "decided").Call(t.Context(), nil)
+		require.NoError(t, late, "it was not started")
+		assert.EqualError(t, err, fmt.Sprintf("plugins.New: an option is not valid: found %q for the application's version, expected a semantic version, such as 1.4.0", version))
+		require.NoError(t, closed(sys))
+	}
+	sys := plugins.New("", "1", plugins.Logger(quiet()))
+	assert.ErrorContains(t, sys.Start(t.Context()), `found "" for the application's name`)
+	require.NoError(t, closed(sys))
+}
+
+// TestMissing: a plug-in that is nowhere is an error that says where it may come from.
+func TestMissing(t *testing.T) {
+	for text, remedy := range map[string]string{
+		"registry: {url: 'https://plugins.example'}\nplugins: [tax]": ". Name a folder in folders:, or have the application install it: plugins.Download; by hand: ferrule install",
+		"plugins: [tax]": ". Name a folder in folders:, or have the application install it: plugins.Download; by hand: ferrule install",
+		"folders: [.]\nregistry: {url: 'https://plugins.example'}\nplugins: [tax]":        ". Put its file into a folder of folders:, or have the application install it: plugins.Download; by hand: ferrule install",
+		"folders: [.]\nplugins: [tax]":                                                    ". Put its file into a folder of folders:, or have the application install it: plugins.Download; by hand: ferrule install",
+		"registry: {url: 'https://plugins.example'}\nplugins: [plugin_aaab, plugin_aaaa]": ". Did you mean plugin_aaaa?",
+	} {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		require.NoError(t, os.WriteFile(path, []byte(text+"\n"), 0o600))
+		options := []plugins.Option{plugins.Logger(quiet()), plugins.Config(path)}
+		if strings.Contains(text, "aaaa") {
+			options = append(options, plugins.Builtin(double("aaaa")))
+		}
+		sys := plugins.New("app", "1.0.0", options...)
+		require.NoError(t, sys.Start(t.Context()))
+		var err error
+		for _, p := range sys.List() {
+			if p.Err != nil {
+				err = p.Err
+			}
+		}
+		require.ErrorIs(t, err, plugins.ErrNotFound, text)
+		assert.True(t, strings.HasSuffix(err.Error(), remedy), "%s: %v", text, err)
+		require.NoError(t, closed(sys))
+	}
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()))
+	require.NoError(t, sys.Start(t.Context()))
+	_, err := sys.Func("tax", "rate")
+	assert.EqualError(t, err, "tax: run: found no such plug-in, expected one of those in List")
+	require.NoError(t, closed(sys))
 }
 
 // dispatch calls a point of one kind on a text, and has what came of it in words.

@@ -27,7 +27,7 @@ func Config(path string) Option {
 }
 
 // Folder has the system look for plug-ins in these folders, not in those below them, beside the folders of config.yaml. A folder that is not there
-// has none.
+// has none, which is a line in the log.
 func Folder(paths ...string) Option {
 	return func(s *System) { s.folders = append(s.folders, paths...) }
 }

@@ -44,7 +44,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for i := range conf.Plugins {
 		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
 			sp := s.spec(entry.Name, nil, conf, entry, true)
-			if sp.err = s.missing(entry.Name, s.foldersOf(conf), all); failed[entry.Name] != nil {
+			if sp.err = s.missing(entry.Name, conf, all); failed[entry.Name] != nil {
 				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name])
 			}
 			p.specs[entry.Name] = sp
@@ -53,7 +53,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for _, name := range s.required {
 		if sp := p.specs[name]; sp == nil {
 			sp = s.spec(name, nil, conf, nil, true)
-			sp.err = s.missing(name, s.foldersOf(conf), all)
+			sp.err = s.missing(name, conf, all)
 			p.specs[name] = sp
 		}
 	}
@@ -230,8 +230,24 @@ func (s *System) check(p *plan, sp *spec) {
 	}
 }
 
-// warnings are hooks that nobody calls.
+// warnings are hooks that nobody calls, once for each version of a plug-in, and folders that are not there, once as long as they are not. The caller has change.
 func (s *System) warnings(p *plan) {
+	now := map[string]bool{}
+	warn := func(key, text, remedy string, attrs ...slog.Attr) {
+		if now[key] = true; s.warned[key] {
+			return
+		}
+		if remedy != "" {
+			attrs = append(attrs, slog.String("remedy", remedy))
+		}
+		s.log(slog.LevelWarn, text, attrs...)
+	}
+	for _, folder := range s.foldersOf(p.conf) {
+		if !exists(folder) {
+			warn("folder "+folder, "a folder of plug-ins is not there", "Make it, or name another one: plugins.Folder, or folders: in "+s.configName(), slog.String("folder", folder))
+		}
+	}
+	defer func() { s.warned = now }()
 	for _, name := range slices.Sorted(maps.Keys(p.specs)) {
 		sp := p.specs[name]
 		if !sp.usable() {
@@ -239,13 +255,14 @@ func (s *System) warnings(p *plan) {
 		}
 		for _, h := range sp.found.desc.Hooks {
 			pt, wrap := s.points[h.Name], h.Keys.Get("wrap") == "yes"
-			attrs := []slog.Attr{slog.String("plugin", name), slog.String("point", h.Name)}
+			attrs := []slog.Attr{slog.String("plugin", name), slog.String("version", sp.version()), slog.String("point", h.Name)}
+			key := strings.Join([]string{"hook", name, sp.version(), h.Name}, "\x00")
 			switch {
 			case pt == nil && h.Keys.Get("optional") == "yes":
 			case pt == nil:
-				s.log(slog.LevelWarn, "a hook is never called: the application has no such point", append(attrs, slog.String("remedy", hint(h.Name, slices.Collect(maps.Keys(s.points)))))...)
+				warn(key, "a hook is never called: the application has no such point", hint(h.Name, slices.Collect(maps.Keys(s.points))), attrs...)
 			case wrap != (pt.kind == KindWrap):
-				s.log(slog.LevelWarn, "a hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not",
+				warn(key, "a hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not", "",
 					append(attrs, slog.String("kind", string(pt.kind)), slog.Bool("wrap", wrap))...)
 			}
 		}

@@ -460,7 +460,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	now := s.plan(before.conf, append(all, f), nil)
 	e := s.entry(name)
 	if e == nil {
-		return s.missing(name, s.foldersOf(before.conf), before.found)
+		return s.missing(name, before.conf, before.found)
 	}
 	e.rejected = nil // who asks for it by hand wants it tried
 	s.auditRefused(before.spec(name), now.specs[name])

@@ -18,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/internal/order"
+	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
 )
 
 // System is an application's plug-ins. What New and the functions of points and offers make is set up first, by one goroutine; from Start on, its methods may
@@ -58,6 +59,8 @@ type System struct {
 	hurry      context.CancelFunc
 	outcome    error // of closing; to be read when drained is closed
 
+	warned map[string]bool // what is in the log already, of what lasts; guarded by change
+
 	refused bool // the config.yaml that is there was not taken over; guarded by change
 
 	// change is held by whoever changes which plug-ins there are. Foreign code runs meanwhile.
@@ -76,8 +79,8 @@ type System struct {
 	watcher *watcher
 }
 
-// New makes the system of an application: its name, which plug-ins know it by (host.<application> in a manifest), and its version, which they may ask for.
-// What is wrong with the options is an error of Start's.
+// New makes the system of an application: its name, which plug-ins know it by (host.<application> in a manifest), and its version, which they may ask for, as
+// semantic versions are written. What is wrong with these and with the options is an error of Start's.
 func New(app, version string, opts ...Option) *System {
 	life, end := context.WithCancel(context.Background())
 	changes, settleDown := context.WithCancel(life)
@@ -124,6 +127,19 @@ func (s *System) setUp(begin bool) error {
 	defer s.mu.Unlock()
 	s.sealed = s.sealed || begin && len(s.faults) == 0
 	return errors.Join(s.faults...)
+}
+
+// named is what is wrong with the application's name and version, to which plug-ins compare what they ask for.
+func (s *System) named() error {
+	text := "plugins.New: %w: found %q for the application's %s, expected %s"
+	var failed []error
+	if s.app == "" {
+		failed = append(failed, fmt.Errorf(text, ErrOption, s.app, "name", "the one that plug-ins know it by (host.<application> in a manifest)"))
+	}
+	if !ranges.ParseVersion(s.version).Comparable() {
+		failed = append(failed, fmt.Errorf(text, ErrOption, s.version, "version", "a semantic version, such as 1.4.0"))
+	}
+	return errors.Join(failed...)
 }
 
 // tooLate is the error of a point or an offer that function has made after Start; nil before.
@@ -214,7 +230,9 @@ func (s *System) Start(ctx context.Context) error {
 	case s.isStarted():
 		return fmt.Errorf("%w: found a system that was started, expected one Start", ErrOption)
 	}
-	if err := s.setUp(true); err != nil {
+	s.warned = nil
+	unnamed := s.named()
+	if err := errors.Join(unnamed, s.setUp(unnamed == nil)); err != nil {
 		return err
 	}
 	done := false

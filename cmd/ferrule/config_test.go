@@ -263,7 +263,7 @@ func TestInfoOfFailed(t *testing.T) {
   discover: no such plug-in
     found     no plug-in of this name (no folder is named; 0 others)
     expected  a library whose manifest has this name, unless the application has it compiled in
-    remedy    There is none at all
+    remedy    Name a folder in folders:, or have the application install it: plugins.Download; by hand: ferrule install
 `, 0, "info gone")
 }
 
