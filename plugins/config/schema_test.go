@@ -83,7 +83,7 @@ func (g *generator) text(schema map[string]any, where string) any {
 	case last == "memory":
 		return fmt.Sprintf("%d%s", 1+g.IntN(999), []string{"", "B", "K", "KiB", "M", "MiB", "G", "GiB", "T", "TiB"}[g.IntN(10)])
 	case last == "url", strings.HasSuffix(where, "mirrors/items"):
-		return []any{"oci://a/b", "https://x/{name}/{plugin}-{version}-{os}.{ext}", "http://127.0.0.1:1/%20", "file:///srv/releases"}[g.IntN(4)]
+		return []any{"file://localhost/srv/%20", "oci://a/b", "https://x/{name}/{plugin}-{version}-{os}.{ext}", "http://127.0.0.1:1/%20", "file:///srv/releases"}[g.IntN(5)]
 	case strings.HasPrefix(pattern, "^(?:~|"):
 		return []any{"~", "~/x", "a b", "/x", `C:\x`, "é", "."}[g.IntN(7)]
 	case strings.Contains(where, "hooks/"):

@@ -334,8 +334,10 @@ var braces = regexp.MustCompile(`\{([^{}]*)\}`)
 // address is the template of an address. It may have a password in it, and is shown in no error.
 func address(none bool) rule[string] {
 	const expected = "an address that begins with https://, http://, oci://, oci+http:// or file://, without spaces"
+	// Of files there is this computer's alone, and a path from its root.
 	const plain = `[^{}\x00-\x20\x7f]`
-	pattern := `(?:file://` + plain + `+|(?:` + strings.ReplaceAll(strings.Join(schemes[:len(schemes)-1], "|"), "+", `\+`) + `)://(?:` + plain + `|\{(?:` + strings.Join(placeholders, "|") + `)\})+)`
+	const file = `file://(?:localhost)?/(?:[^{}?#%\x00-\x20\x7f]|%[0-9A-Fa-f]{2})*`
+	pattern := `(?:` + file + `|(?:` + strings.ReplaceAll(strings.Join(schemes[:len(schemes)-1], "|"), "+", `\+`) + `)://(?:` + plain + `|\{(?:` + strings.Join(placeholders, "|") + `)\})+)`
 	if none {
 		pattern = `(?:` + pattern + `)?`
 	}
@@ -357,6 +359,12 @@ func address(none bool) rule[string] {
 			r.fault(n, "an address without ://", expected, "Write https:// before it")
 		case scheme == "file" && braces.MatchString(n.Value):
 			r.fault(n, "a placeholder in an address of files", "file:// and the path of a folder or of a .zip alone: each release has its place in it", "Leave out what begins with {")
+		case scheme == "file":
+			found := "the address " + quote(n.Value)
+			if strings.Contains(n.Value, "@") { // what stands before it may be a password
+				found = "an address of files with a user, or with characters that a path may not have"
+			}
+			r.fault(n, found, "file:///path/of/a/folder or file:///path/of/a.zip, with the whole path", "In a path a space is written %20, ? %3F, # %23, % %25 and { %7B")
 		case strings.ContainsAny(braces.ReplaceAllString(n.Value, ""), "{}"):
 			r.fault(n, "a { or } by itself", "{"+strings.Join(placeholders, "}, {")+"}", "")
 		case !slices.Contains(schemes, scheme):

@@ -31,7 +31,7 @@ func Open(r config.Registry) (source registry.Source, ok bool, err error) {
 	}
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Host != "" && u.Host != "localhost" || u.Path == "" || strings.ContainsAny(r.URL, "{?#") {
-		return nil, true, &registry.Error{Kind: registry.ErrMalformed, Found: "an address of files that is none", Expected: "file:///path/of/a/folder or file:///path/of/a.zip, without placeholders",
+		return nil, true, &registry.Error{Kind: registry.ErrMalformed, Found: "the address of files " + shown(r.URL), Expected: "file:///path/of/a/folder or file:///path/of/a.zip, without placeholders",
 			Remedy: "In a path ? is written %3F, # %23, % %25 and { %7B"}
 	}
 	path := u.Path
@@ -45,6 +45,14 @@ func Open(r config.Registry) (source registry.Source, ok bool, err error) {
 		source, err = newFolder(path, r.Tag)
 	}
 	return source, true, err
+}
+
+// shown is an address for an error, without what stands before an @: that may be a password.
+func shown(address string) string {
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		address = "file://…" + address[i:]
+	}
+	return layout.Short(address)
 }
 
 // Address returns the address that Open opens a path by, whatever characters it has.
@@ -147,10 +155,10 @@ func (r reader) Open(ctx context.Context, name string, from int64, _ registry.Ki
 		}
 	}()
 	if want.Size > 0 && size != want.Size {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%d bytes", size), Expected: fmt.Sprint(want.Size), Remedy: "Copy the release again from where it was published"}
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size), Expected: fmt.Sprint(want.Size), Remedy: "Copy the release again from where it was published"}
 	}
 	if size > layout.MaxFile {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("a file of %d bytes", size), Expected: fmt.Sprintf("at most %d", int64(layout.MaxFile))}
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size), Expected: fmt.Sprintf("at most %d", int64(layout.MaxFile))}
 	}
 	if from > size {
 		from = 0

@@ -227,7 +227,9 @@ func TestHostileFolder(t *testing.T) {
 	content, err := os.ReadFile(lib)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(lib, content[1:], 0o600))
-	assert.ErrorIs(t, open(), registry.ErrDigest)
+	err = open()
+	assert.ErrorIs(t, err, registry.ErrDigest)
+	assert.ErrorContains(t, err, fmt.Sprintf(`found "v1.0.0/sample-plugin-linux-amd64.so" with %d bytes, expected %d. Copy the release again`, len(content)-1, len(content)))
 	require.NoError(t, os.Remove(lib))
 	assert.ErrorIs(t, open(), registry.ErrNotFound)
 	require.NoError(t, os.Mkdir(lib, 0o700))
@@ -330,5 +332,9 @@ func TestOpen(t *testing.T) {
 		_, ok, err := files.Open(config.Registry{URL: bad})
 		assert.True(t, ok)
 		assert.ErrorIs(t, err, registry.ErrMalformed, bad)
+		assert.ErrorContains(t, err, fmt.Sprintf("found the address of files %q, expected file:///path/of/a/folder", bad))
 	}
+	_, _, err = files.Open(config.Registry{URL: "file://user:secret@host/a"})
+	assert.ErrorContains(t, err, `"file://…@host/a"`)
+	assert.NotContains(t, err.Error(), "secret")
 }
