@@ -87,15 +87,15 @@ func short(s string) string {
 	return `"` + escape.Line(s) + `"`
 }
 
-// ID is the key's id: 16 hexadecimal digits, as minisign shows it. It is no secret, and proves nothing.
+// ID is the key's id: 16 hexadecimal digits. minisign shows it without zeros in front. It is no secret, and proves nothing.
 func (k PublicKey) ID() string { return idText(k.key.ID()) }
 
 // String is the key as one line: RWQ…
 func (k PublicKey) String() string { return k.key.String() }
 
-// Text is the key as the text of a file, with a comment that has its id. It is the caller's.
+// Text is the key as the text of a file, with a comment that has its id, byte for byte as minisign writes it. It is the caller's.
 func (k PublicKey) Text() []byte {
-	return fmt.Appendf(nil, "%sminisign public key %s\n%s\n", untrusted, k.ID(), k)
+	return fmt.Appendf(nil, "%sminisign public key %X\n%s\n", untrusted, k.key.ID(), k)
 }
 
 // raw is the key of Ed25519.

@@ -433,6 +433,11 @@ func TestPublicKeys(t *testing.T) {
 		assert.Equal(t, k.String(), got.String())
 		assert.Regexp(t, "^[0-9A-F]{16}$", got.ID())
 	}
+	const zero = "untrusted comment: minisign public key 8DA9D0416B68F71\nRWRxj7YWBJ3aCIbMq1HGjmy+vXKipHXxN7f6W7CrE8kUAC6G0wbbON4Z\n"
+	got, err := sign.ParsePublicKey(zero)
+	require.NoError(t, err)
+	assert.Equal(t, "08DA9D0416B68F71", got.ID())
+	assert.Equal(t, zero, string(got.Text()), "as minisign wrote it: an id with a zero in front, which one key of 16 has")
 	for name, c := range map[string]struct{ text, found string }{
 		"nothing":        {"", "no key"},
 		"a comment":      {"untrusted comment: x\n", "no key"},
@@ -448,7 +453,7 @@ func TestPublicKeys(t *testing.T) {
 		assert.ErrorIs(t, err, registry.ErrKeyText, name)
 		assert.Contains(t, kindOf(t, err).Found, c.found, name)
 	}
-	_, err := sign.NewTrust(nil, map[string][]string{"a": {"RW"}}, nil)
+	_, err = sign.NewTrust(nil, map[string][]string{"a": {"RW"}}, nil)
 	assert.ErrorIs(t, err, registry.ErrKeyText)
 }
 
