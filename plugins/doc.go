@@ -15,7 +15,8 @@
 //
 // An extension point is made before Start, by the function of its kind (Notify, Collect, First, Pipe, Veto, Wrap), and used by its Call, from any
 // goroutine at the same time. Of each plug-in that is there, Call calls the hook of the point's name, in the order that System.Hooks tells. The value
-// is encoded once for all of them, as JSON or by Codec; a []byte is handed on as it is. Call returns when the last one has. Every call of a point that was made after Start fails: ErrLate.
+// is encoded once for all of them, as JSON or by Codec; a []byte is handed on as it is. Call returns when the last one has. Every call of a point
+// that was made after Start fails: ErrLate.
 //
 // A hook that fails is a *HookError; what it does to the dispatch is the Policy. Each hook may take as long as Limit says. One that fails
 // several times in a row is left out for a while (Breaker). When the context ends, the hook that runs is asked to stop, and the others do not run.

@@ -213,8 +213,8 @@ type offer struct {
 	fault     string
 }
 
-// Offer offers a host function, before Start, to the plug-ins that are granted it. One that is offered later is had by nobody: that is ErrLate, in the log and as an
-// error of Reload. The values become JSON, unless With says otherwise; a []byte
+// Offer offers a host function, before Start, to the plug-ins that are granted it. One that is offered later is had by
+// nobody: that is ErrLate, in the log and as an error of Reload. The values become JSON, unless With says otherwise; a []byte
 // is handed on as it is. fn is called on any goroutine, at the same time; Caller says for which plug-in. An error of it is a loader.HostFunc's.
 func Offer[In, Out any](sys *System, name string, fn func(context.Context, In) (Out, error), opts ...OfferOption) {
 	o := &offer{name: name, codec: loader.JSON}

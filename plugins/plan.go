@@ -230,7 +230,8 @@ func (s *System) check(p *plan, sp *spec) {
 	}
 }
 
-// warnings are hooks that nobody calls, once for each version of a plug-in, and folders that are not there, once as long as they are not. The caller has change.
+// warnings are hooks that nobody calls, once for each version of a plug-in, and folders that are not there, once as long as they are
+// not. The caller has change.
 func (s *System) warnings(p *plan) {
 	now := map[string]bool{}
 	warn := func(key, text, remedy string, attrs ...slog.Attr) {
@@ -244,7 +245,8 @@ func (s *System) warnings(p *plan) {
 	}
 	for _, folder := range s.foldersOf(p.conf) {
 		if !exists(folder) {
-			warn("folder "+folder, "a folder of plug-ins is not there", "Make it, or name another one: plugins.Folder, or folders: in "+s.configName(), slog.String("folder", folder))
+			warn("folder "+folder, "a folder of plug-ins is not there",
+				"Make it, or name another one: plugins.Folder, or folders: in "+s.configName(), slog.String("folder", folder))
 		}
 	}
 	defer func() { s.warned = now }()
@@ -260,7 +262,8 @@ func (s *System) warnings(p *plan) {
 			switch {
 			case pt == nil && h.Keys.Get("optional") == "yes":
 			case pt == nil:
-				warn(key, "a hook is never called: the application has no such point", hint(h.Name, slices.Collect(maps.Keys(s.points))), attrs...)
+				warn(key, "a hook is never called: the application has no such point",
+					hint(h.Name, slices.Collect(maps.Keys(s.points))), attrs...)
 			case wrap != (pt.kind == KindWrap):
 				warn(key, "a hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not", "",
 					append(attrs, slog.String("kind", string(pt.kind)), slog.Bool("wrap", wrap))...)

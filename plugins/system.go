@@ -79,8 +79,8 @@ type System struct {
 	watcher *watcher
 }
 
-// New makes the system of an application: its name, which plug-ins know it by (host.<application> in a manifest), and its version, which they may ask for, as
-// semantic versions are written. What is wrong with these and with the options is an error of Start's.
+// New makes the system of an application: its name, which plug-ins know it by (host.<application> in a manifest), and its version, a
+// semantic one, which they may ask for. What is wrong with these and with the options is an error of Start's.
 func New(app, version string, opts ...Option) *System {
 	life, end := context.WithCancel(context.Background())
 	changes, settleDown := context.WithCancel(life)
@@ -121,7 +121,8 @@ func (s *System) fault(err error) {
 	}
 }
 
-// setUp returns what is wrong with how the system is set up, or nil. Where all is well and begin says that Start goes on with that, what comes from then on is too late.
+// setUp returns what is wrong with how the system is set up, or nil. Where all is well and begin says that Start goes on with that,
+// what comes from then on is too late.
 func (s *System) setUp(begin bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +150,8 @@ func (s *System) tooLate(function, what, name string) error {
 	if !s.sealed {
 		return nil
 	}
-	return fmt.Errorf("plugins.%s of %s: %w: found %s made after Start, expected one made before. Move plugins.%[1]s before sys.Start", function, name, ErrLate, what)
+	return fmt.Errorf("plugins.%s of %s: %w: found %s made after Start, expected one made before. Move plugins.%[1]s before sys.Start",
+		function, name, ErrLate, what)
 }
 
 func (p *point) wrong(option, found, expected string) {

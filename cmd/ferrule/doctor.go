@@ -225,7 +225,8 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 	for _, g := range entry.Grant {
 		one := &config.Plugin{Grant: []string{g}}
 		if !slices.ContainsFunc(asked, func(name string) bool { _, ok := one.Granted(name); return ok }) {
-			d.doubt(at, p.Name, "a grant of "+g+", which the installed version does not ask for; a newer one may", "grants of what it asks for", didYouMean(g, asked))
+			found := "a grant of " + g + ", which the installed version does not ask for; a newer one may"
+			d.doubt(at, p.Name, found, "grants of what it asks for", didYouMean(g, asked))
 		}
 	}
 	for _, s := range lib.Imports {

@@ -300,11 +300,12 @@ func (e *edits) grant(name string, offers []string) error {
 		}
 		beginning, many := strings.CutSuffix(offer, "*")
 		if !abi.ValidName(beginning) && !(many && beginning == "") {
-			return usage(fmt.Sprintf("%q", offer), "a function's name, or the beginning of one and a *", cmp.Or(didYouMean(offer, asked), "See ferrule info "+shellWord(name)))
+			return usage(fmt.Sprintf("%q", offer), "a function's name, or the beginning of one and a *",
+				cmp.Or(didYouMean(offer, asked), "See ferrule info "+shellWord(name)))
 		}
 		if !unknown && !slices.ContainsFunc(asked, func(name string) bool { return name == offer || many && strings.HasPrefix(name, beginning) }) {
-			text := fmt.Sprintf("the version of %s that is there does not ask for %s; a newer one may. %s", name, offer, imports(offer, asked))
-			e.made.Warnings = append(e.made.Warnings, text)
+			e.made.Warnings = append(e.made.Warnings, fmt.Sprintf("the version of %s that is there does not ask for %s; a newer one may. %s",
+				name, offer, imports(offer, asked)))
 		}
 		if by, ok := entry.Granted(offer); ok {
 			already := "already"

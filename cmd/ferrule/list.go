@@ -56,8 +56,8 @@ With --json there is one object:
                             source (its file) and, where something is wrong, error: ` + faultHelp + `
   hooks                     with --hooks, in place of plugins: each with point, places and contradictions, which have the parts of error
     places                  in their order, each with plugin and reason
-  outdated                  with --outdated, in place of plugins: each with name, version (in the lock), fits (the newest in the range), newest,
-                            pinned (by a rollback) and, where something is wrong, failed: ` + refusalHelp,
+  outdated                  with --outdated, in place of plugins: each with name, version (in the lock), fits (the newest in the range), newest
+                            (both of those that were not revoked), pinned (by a rollback) and, where something is wrong, failed: ` + refusalHelp,
 		Example: `  ferrule list
   ferrule list --config /etc/shop/config.yaml
   ferrule list --hooks

@@ -364,7 +364,8 @@ func address(none bool) rule[string] {
 			if strings.Contains(n.Value, "@") { // what stands before it may be a password
 				found = "an address of files with a user, or with characters that a path may not have"
 			}
-			r.fault(n, found, "file:///path/of/a/folder or file:///path/of/a.zip, with the whole path", "In a path a space is written %20, ? %3F, # %23, % %25 and { %7B")
+			r.fault(n, found, "file:///path/of/a/folder or file:///path/of/a.zip, with the whole path",
+				"In a path a space is written %20, ? %3F, # %23, % %25 and { %7B")
 		case strings.ContainsAny(braces.ReplaceAllString(n.Value, ""), "{}"):
 			r.fault(n, "a { or } by itself", "{"+strings.Join(placeholders, "}, {")+"}", "")
 		case !slices.Contains(schemes, scheme):

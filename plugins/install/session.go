@@ -193,10 +193,12 @@ func (s *session) commit(ctx context.Context) error {
 		old := s.lock.Plugins[name]
 		switch {
 		case old == nil:
-		case e == nil, old.Pinned && !e.Pinned && old.Version == e.Version && sameBytes(old, e): // there is nothing to roll back; of what was pinned, the version that is noted is the one that it was rolled back from
+		case e == nil: // there is nothing to roll back
 			before[name] = nil
 		case old.Version != e.Version || !sameBytes(old, e):
 			before[name] = old
+		case old.Pinned && !e.Pinned: // what is noted is what it was rolled back from: that would be a way forward
+			before[name] = nil
 		}
 	}
 	if err := s.remember(context.WithoutCancel(ctx), before); err != nil { // the lock is written, so it is no failure

@@ -20,7 +20,7 @@ type UpdateOptions struct {
 	DryRun         bool     // say what would change, and change nothing
 	AllowDowngrade bool     // older versions than those of the lock may be taken, where config.yaml asks for them
 	Replaced       bool     // of what Names names the version of the lock is taken, too, as its source has it now: with other bytes where it was published twice
-	Unpin          bool     // what a rollback has pinned and Names names is updated, too, and pinned no longer, whether another version is taken or not
+	Unpin          bool     // what a rollback has pinned and Names names is updated, too, and is pinned no longer, also where it stays
 
 	// From is where the plug-ins that Names names come from this time, such as a File; Replaced is meant then. nil is their own source.
 	From registry.Source
@@ -227,7 +227,8 @@ func (s *session) source(ctx context.Context, name string, c *candidate) error {
 	if err := s.lockedRevoked(ctx, name, e); err != nil {
 		if r, ok := errors.AsType[*registry.Error](err); ok && errors.Is(err, registry.ErrRevoked) {
 			said := *r // of which the remedy is the update that is just made
-			said.Remedy = "No other version was taken: " + s.instead(name, e, o.versions) + "ask whoever publishes it for one, widen its range in config.yaml, or remove it (ferrule remove " + name + ")"
+			said.Remedy = "No other version was taken: " + s.instead(name, e, o.versions) +
+				"ask whoever publishes it for one, widen its range in config.yaml, or remove it (ferrule remove " + name + ")"
 			err = &said
 		}
 		return err
@@ -251,12 +252,14 @@ func (s *session) source(ctx context.Context, name string, c *candidate) error {
 	return nil
 }
 
-// instead says which older versions there are in the place of a revoked one: an update goes back to none by itself. It is the beginning of a list, or "".
+// instead says which older versions there are in the place of a revoked one: an update goes back to none by itself. It is the
+// beginning of a list, or "".
 func (s *session) instead(name string, e *lock.Entry, offered []string) (text string) {
 	x := s.opened()
 	older := func(v string) bool { return ranges.ParseVersion(v).Compare(ranges.ParseVersion(e.Version)) < 0 }
 	if old, err := s.before(); err == nil && !e.Pinned {
-		if prior := old.Plugins[name]; prior != nil && older(prior.Version) && revocation(x, releaseOf(name, prior), prior.Key) == nil {
+		prior := old.Plugins[name]
+		if prior != nil && older(prior.Version) && revocation(x, releaseOf(name, prior), prior.Key) == nil {
 			text = "go back to " + prior.Version + " (ferrule rollback " + name + "), "
 		}
 	}
@@ -270,7 +273,8 @@ func (s *session) instead(name string, e *lock.Entry, offered []string) (text st
 	return text
 }
 
-// passedOver notes why a version is none that is newer than the chosen one and in the range: nobody sees otherwise why nothing changes.
+// passedOver notes why a version is no choice that is newer than the chosen one and in the range: nobody sees otherwise why
+// nothing changes.
 func (u *universe) passedOver(name string, wants []Want, c *candidate) {
 	if c == nil {
 		return
@@ -289,7 +293,8 @@ func (u *universe) passedOver(name string, wants []Want, c *candidate) {
 	if why != nil {
 		said := *why
 		said.Plugin, said.Version, said.Source, said.Path, said.Remedy = "", "", "", "", ""
-		u.notice(Notice{Plugin: name, Version: newest.String(), Source: why.Source, Text: "newer than " + c.release.Version + ", and not taken: " + said.Error()})
+		u.notice(Notice{Plugin: name, Version: newest.String(), Source: why.Source,
+			Text: "newer than " + c.release.Version + ", and not taken: " + said.Error()})
 	}
 }
 
@@ -509,7 +514,7 @@ func (f *fixed) Candidate(_ context.Context, name, _ string) (versions.Candidate
 // Outdated is a plug-in of the lock for which there are newer versions.
 type Outdated struct {
 	Name, Version string // the plug-in's, and that of the lock
-	Fits          string // the newest version in the range that is wanted, of those that were not revoked; Version where there is no newer one
+	Fits          string // the newest version in the range that is wanted and that was not revoked; Version where there is no newer one
 	Newest        string // the newest that is no prerelease and was not revoked; Version where there is no newer one
 	Pinned        bool   // by a rollback
 	Err           error  // why nothing is known of it, or that its version was revoked
@@ -544,8 +549,9 @@ func (in *Installer) Outdated(ctx context.Context, wants []Want) (all []Outdated
 	return all, nil
 }
 
-// newestOf is the newest version of those that a source has and that is wanted, if it is newer than the locked one, no prerelease and not revoked; else the locked one.
-func (s *session) newestOf(ctx context.Context, name, locked string, o *origin, wanted func(version string) bool) string {
+// newestOf is the newest version that a source has and that is wanted, if it is newer than the locked one, no prerelease and not
+// revoked; else the locked one.
+func (s *session) newestOf(ctx context.Context, name, locked string, o *origin, wanted func(string) bool) string {
 	newer := slices.DeleteFunc(slices.Clone(o.versions), func(v string) bool {
 		parsed := ranges.ParseVersion(v)
 		return parsed.Prerelease() || parsed.Compare(ranges.ParseVersion(locked)) <= 0 || !wanted(v)
@@ -559,7 +565,8 @@ func (s *session) newestOf(ctx context.Context, name, locked string, o *origin, 
 	return locked
 }
 
-// withdrawn reports whether a version of a source is known to be revoked, by its number or by the digests that the source says. What cannot be asked is not known.
+// withdrawn reports whether a version of a source is known to be revoked, by its number or by the digests that the source says.
+// What cannot be asked is not known.
 func (s *session) withdrawn(ctx context.Context, name, version string, src registry.Source) bool {
 	x := s.opened()
 	if x == nil {

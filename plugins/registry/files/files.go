@@ -31,8 +31,9 @@ func Open(r config.Registry) (source registry.Source, ok bool, err error) {
 	}
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Host != "" && u.Host != "localhost" || u.Path == "" || strings.ContainsAny(r.URL, "{?#") {
-		return nil, true, &registry.Error{Kind: registry.ErrMalformed, Found: "the address of files " + shown(r.URL), Expected: "file:///path/of/a/folder or file:///path/of/a.zip, without placeholders",
-			Remedy: "In a path ? is written %3F, # %23, % %25 and { %7B"}
+		return nil, true, &registry.Error{Kind: registry.ErrMalformed, Found: "the address of files " + shown(r.URL),
+			Expected: "file:///path/of/a/folder or file:///path/of/a.zip, without placeholders",
+			Remedy:   "In a path ? is written %3F, # %23, % %25 and { %7B"}
 	}
 	path := u.Path
 	if len(path) > 2 && path[0] == '/' && path[2] == ':' { // /C:/releases
@@ -155,10 +156,12 @@ func (r reader) Open(ctx context.Context, name string, from int64, _ registry.Ki
 		}
 	}()
 	if want.Size > 0 && size != want.Size {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size), Expected: fmt.Sprint(want.Size), Remedy: "Copy the release again from where it was published"}
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size),
+			Expected: fmt.Sprint(want.Size), Remedy: "Copy the release again from where it was published"}
 	}
 	if size > layout.MaxFile {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size), Expected: fmt.Sprintf("at most %d", int64(layout.MaxFile))}
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size),
+			Expected: fmt.Sprintf("at most %d", int64(layout.MaxFile))}
 	}
 	if from > size {
 		from = 0
