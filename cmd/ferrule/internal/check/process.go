@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -153,15 +154,19 @@ func checkThreadsEnd(k *kit) {
 		return
 	}
 	k.expect("R15", anyInput, mendInput)
-	// Go makes threads of its own when it needs them, and keeps them: more than this case needs are there before it begins.
+	// Go makes threads of its own when it needs them, and keeps them: more than this case needs are there before it begins, however
+	// busy the machine is.
 	l := k.lane()
+	var there, back sync.WaitGroup
 	begin := make(chan struct{})
+	there.Add(16)
 	for range 16 {
-		go elsewhereAndBack(begin)
+		back.Go(func() { elsewhereAndBack(there.Done, begin) })
 	}
-	time.Sleep(5 * time.Millisecond)
+	there.Wait()
 	close(begin)
-	time.Sleep(5 * time.Millisecond)
+	back.Wait()
+	time.Sleep(5 * time.Millisecond) // they are idle soon
 	before, _ := threads()
 	left := make([]int, 4) // threads more than before, after each round
 	for round := range left {

@@ -50,10 +50,11 @@ func waited(thread int) time.Duration {
 	return time.Duration(n)
 }
 
-// elsewhereAndBack takes a thread until the channel is closed, and leaves it to Go.
-func elsewhereAndBack(until chan struct{}) {
+// elsewhereAndBack takes a thread, says that it has it, and leaves it to Go when the channel is closed.
+func elsewhereAndBack(there func(), until chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	there()
 	<-until
 }
 

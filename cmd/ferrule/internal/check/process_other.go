@@ -34,8 +34,9 @@ func (*handler) ignores() bool         { return false }
 func (*kit) newChild() (*hostChild, error) { return nil, errors.New(notHere) }
 func (*hostChild) taken() bool             { return false }
 
-func elsewhereAndBack(until chan struct{}) {
+func elsewhereAndBack(there func(), until chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	there()
 	<-until
 }
