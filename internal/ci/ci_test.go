@@ -62,13 +62,15 @@ do_ends() { echo "told: $DURATION"; }
 		{"a step fails", steps + "do_slow() { echo oh; return 3; }", []string{"quick", "slow", "ends"}, 3,
 			[]string{`(?m)^slow .*FAILED with status 3$`, `(?m)^quick `, `ci: failed`}, []string{`(?m)^ends `, `told`}},
 		{"a step hangs", steps + "do_slow() { sleep 1000 & sleep 1000; }", []string{"slow"}, 124,
-			[]string{`(?m)^slow .*FAILED: stopped after 0:0\d`, `slow: found it still running .* expected an end within 0:01`, `ci: failed`}, nil},
+			[]string{`(?m)^slow .*FAILED: stopped after 0:1\d`, `slow: found it still running .* expected an end within 0:01`, `ci: failed`}, nil},
 		{"a step is slow", steps + "do_slow() { sleep 2; }", []string{"slow"}, 0,
 			[]string{`(?m)^slow .*over its budget$`, `ci: passed`}, nil},
 		{"an open step is cut", steps + "do_open() { sleep 1000; }", []string{"open"}, 0,
 			[]string{`(?m)^open .*cut short$`, `ci: passed`}, nil},
 		{"an open step has failed before it is cut", steps + "do_open() { echo '--- FAIL: TestX (0.00s)'; sleep 1000; }", []string{"open"}, 124,
 			[]string{`(?m)^open .*FAILED, then cut short$`, `ci: failed`}, nil},
+		{"a platform has failed before it is cut", steps + "do_open() { echo '    failed: TestX'; sleep 1000; }", []string{"open"}, 124,
+			[]string{`(?m)^open .*FAILED, then cut short$`}, nil},
 		{"no such step", steps, []string{"quick", "sloww"}, 2, []string{`there is no step sloww`}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,9 +91,9 @@ do_ends() { echo "told: $DURATION"; }
 func TestRunInTime(t *testing.T) {
 	t.Parallel()
 	steps := "do_long() { sleep 5; }\ndo_open() { echo told: $DURATION; sleep 1000; }\ndo_last() { :; }\n"
-	status, output := run(t, "long 2 bounded\nopen 60 open\nlast 68 bounded\n", steps, "long", "open", "last")
+	status, output := run(t, "long 2 bounded\nopen 50 open\nlast 53 bounded\n", steps, "long", "open", "last")
 	assert.Zero(t, status, output)
-	// Of 75, 68 are for what still comes and 5 are over.
+	// Of 60, 53 are for what still comes and 5 are over.
 	assert.Regexp(t, `told: [01]s|(?m)^open .*not run: no time is left$`, output)
 	assert.Regexp(t, `(?m)^last `, output)
 }
