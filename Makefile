@@ -143,7 +143,7 @@ platforms: ## The tests on every other platform that a Debian machine can be mad
 	$(GO) run ./internal/platforms $(if $(ONLY),-only '$(ONLY)')
 
 .PHONY: platforms-update
-platforms-update: ## The same, and writes README's table and docs/platforms.md
+platforms-update: ## The same, and writes docs/platforms.md
 	$(NEED_GO)
 	$(GO) run ./internal/platforms -update
 

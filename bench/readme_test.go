@@ -13,13 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the project's README says of speed is what RESULTS.md has: whoever writes new results looks at the sentences, too.
-func TestREADMESaysWhatWasMeasured(t *testing.T) {
+// What README and docs/speed.md say of speed is what RESULTS.md has: whoever writes new results looks at the sentences, too.
+func TestPagesSayWhatWasMeasured(t *testing.T) {
 	results, err := os.ReadFile("RESULTS.md")
 	require.NoError(t, err)
-	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
-	require.NoError(t, err)
-	text := strings.Join(strings.Fields(string(readme)), " ")
+	text := ""
+	for _, name := range []string{"README.md", "docs/speed.md"} {
+		page, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(name)))
+		require.NoError(t, err)
+		text += strings.Join(strings.Fields(string(page)), " ") + " "
+	}
 	// in returns a column of a part's table of all figures.
 	in := func(part string, column int, contenders string, cases ...string) (figures []float64) {
 		chosen, err := choose(part)
@@ -50,10 +53,11 @@ func TestREADMESaysWhatWasMeasured(t *testing.T) {
 		`a call costs (\S+) to (\S+) times one that is written by hand`: rows(4, "^Ferrule `Append`$", small...),
 		`By go-plugin it takes (\S+) to (\S+) times as long`:            rows(5, "^go-plugin", small...),
 		`compiled to WebAssembly, (\S+) to (\S+) times`:                 rows(5, "^Extism, the same C", small...),
+		`it takes (\S+) to (\S+) times as long as the same C`:           rows(5, "^Extism, the same C", append(small, "count_vowels, 1 MiB")...),
 		`counting vowels in 1 MiB: (\S+) to (\S+) and`:                  rows(5, "^go-plugin", "count_vowels, 1 MiB"),
 		`counting vowels in 1 MiB: \S+ to \S+ and (\S+)() times`:        rows(5, "^Extism, the same C", "count_vowels, 1 MiB"),
 		`a worker process a call costs (\S+)() µs`:                      rows(2, "isolated$", small...),
-		`A call takes (\S+)() µs over shared memory`:                    rows(2, "isolated$", small...),
+		`a call takes (\S+)() µs over shared memory`:                    rows(2, "isolated$", small...),
 		`a call of 256 MiB takes (\S+)() times as long as a stream`:     {large},
 		`callers make (\S+)() times as many`:                            in("callers", 5, direct, "64"),
 		`in the process, and (\S+)() times as many isolated`:            in("callers", 5, isolated, "64"),
@@ -68,17 +72,17 @@ func TestREADMESaysWhatWasMeasured(t *testing.T) {
 			most = number(t, found[2])
 		}
 		near := func(said, is float64) bool { return math.Abs(said-is) <= 0.15*is }
-		require.True(t, near(least, slices.Min(figures)) && near(most, slices.Max(figures)), "README: %q; RESULTS.md: %.3g", found[0], figures)
+		require.True(t, near(least, slices.Min(figures)) && near(most, slices.Max(figures)), "%q; RESULTS.md: %.3g", found[0], figures)
 	}
 
 	// What is said without a number of its own.
 	for _, same := range in("sizes", 4, direct, "echo, 1 MiB", "echo, 16 MiB", "echo, 256 MiB") {
-		require.InDelta(t, 1, same, 0.15, "README: a call in the process costs what it does by cgo")
+		require.InDelta(t, 1, same, 0.15, "docs/speed.md: a call in the process costs what it does by cgo")
 	}
-	require.InDelta(t, 0.25, in("callers", 4, "`Stream`, isolated", "64")[0], 0.06, "README: a quarter of what go-plugin does")
+	require.InDelta(t, 0.25, in("callers", 4, "`Stream`, isolated", "64")[0], 0.06, "docs/speed.md: a quarter of what go-plugin does")
 	for _, p := range parts {
 		for picture := range p.pictures {
-			require.Contains(t, text, "](bench/"+picture+")")
+			require.Contains(t, text, "](../bench/"+picture+")")
 		}
 	}
 

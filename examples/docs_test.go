@@ -19,7 +19,12 @@ import (
 
 // pagesOfTheSystem are the pages on package plugins, each with what its code takes for granted.
 var pagesOfTheSystem = map[string]string{
-	"system.md": `var receipts = &builtin.Plugin{Name: "receipts", Version: "1.0.0"}`,
+	"system.md": `
+type Order struct{ ID string }
+type Checkout func(context.Context, Cart) (Order, error)
+func (c Cart) order(d Discount) Order { return Order{} }
+var receipts = &builtin.Plugin{Name: "receipts", Version: "1.0.0"}
+`,
 	"hooks.md": `
 type Cart struct{ TotalInCents int64 }
 type Discount struct{ DiscountPercent int64 }

@@ -17,9 +17,12 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
-// The code in the project's README is that of an example, to the letter.
+// The code in the project's README, and in the page for who starts, is that of an example, to the letter.
 func TestProjectREADME(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	require.NoError(t, err)
+	assert.LessOrEqual(t, strings.Count(string(readme), "\n"), 80, "a screen or two")
+	start, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "start.md"))
 	require.NoError(t, err)
 	snippets := map[string]string{
 		"```c\n":    "countvowels/c/countvowels.c",
@@ -27,7 +30,7 @@ func TestProjectREADME(t *testing.T) {
 		"```rust\n": "countvowels/rust/src/lib.rs",
 	}
 	for fence, file := range snippets {
-		_, rest, ok := strings.Cut(string(readme), fence)
+		_, rest, ok := strings.Cut(string(readme)+string(start), fence)
 		require.True(t, ok, fence)
 		snippet, _, _ := strings.Cut(rest, "```")
 		source, err := os.ReadFile(file)
@@ -37,11 +40,11 @@ func TestProjectREADME(t *testing.T) {
 	}
 }
 
-// So is the code by which it opens a plug-in that is not trusted, which does not fall back to fewer layers than it names.
-func TestProjectREADMEOfIsolation(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+// So is the code that opens a plug-in which is not trusted, which does not fall back to fewer layers than it names.
+func TestPageOfIsolation(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "isolation.md"))
 	require.NoError(t, err)
-	_, section, ok := strings.Cut(string(readme), "\n## When you do not trust it\n")
+	_, section, ok := strings.Cut(string(page), "\n## In a program\n")
 	require.True(t, ok)
 	_, rest, ok := strings.Cut(section, "```go\n")
 	require.True(t, ok)
@@ -54,10 +57,10 @@ func TestProjectREADMEOfIsolation(t *testing.T) {
 }
 
 // So is all of a real host that has to do with package plugins, which is to be short.
-func TestProjectREADMEOfTheSystem(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+func TestPageOfTheSystem(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "system.md"))
 	require.NoError(t, err)
-	snippet := regexp.MustCompile("(?s)\n## From a plug-in to a system\n.*?```go\n(.*?)```\n").FindSubmatch(readme)
+	snippet := regexp.MustCompile("(?s)\n## All of it\n.*?```go\n(.*?)```\n").FindSubmatch(page)
 	require.NotNil(t, snippet)
 	host, err := os.ReadFile("shop/main.go")
 	require.NoError(t, err)
@@ -70,18 +73,20 @@ func TestProjectREADMEOfTheSystem(t *testing.T) {
 	}
 }
 
-// The version of Go that the project's README names is that of go.mod, wherever it names one.
-func TestProjectREADMENamesGo(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
-	require.NoError(t, err)
+// The version of Go that the pages name is that of go.mod.
+func TestPagesNameGo(t *testing.T) {
 	mod, err := os.ReadFile(filepath.Join(fixture.Root(), "go.mod"))
 	require.NoError(t, err)
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)
 	require.NotNil(t, version)
-	named := regexp.MustCompile(`Go (\d+\.\d+)`).FindAllSubmatch(readme, -1)
-	require.NotEmpty(t, named)
-	for _, found := range named {
-		assert.Equal(t, string(version[1]), string(found[1]), "%s", found[0])
+	for _, name := range []string{"start.md", "platforms.md"} {
+		page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", name))
+		require.NoError(t, err)
+		named := regexp.MustCompile(`Go (\d+\.\d+)`).FindAllSubmatch(page, -1)
+		require.NotEmpty(t, named)
+		for _, found := range named {
+			assert.Equal(t, string(version[1]), string(found[1]), "%s: %s", name, found[0])
+		}
 	}
 }
 
@@ -127,7 +132,7 @@ func TestLinks(t *testing.T) {
 	assert.Greater(t, links, 50)
 }
 
-// A host is linked dynamically without cgo, too, as README and the operator's page say.
+// A host is linked dynamically without cgo, too, as docs/platforms.md and the operator's page say.
 func TestHostsAreDynamic(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere all programs are")

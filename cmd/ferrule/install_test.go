@@ -191,8 +191,8 @@ func TestInstall(t *testing.T) {
 		}
 	})
 
-	// What the README says of a module of one's own works as it stands there.
-	t.Run("the README", func(t *testing.T) {
+	// What docs/start.md says of a module of one's own works as it stands there.
+	t.Run("the start", func(t *testing.T) {
 		t.Parallel()
 		fixture.Tool(t, "cc", "apt-get install gcc")
 		dir := t.TempDir()
@@ -202,9 +202,9 @@ func TestInstall(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o666))
 		}
-		readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+		page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "start.md"))
 		require.NoError(t, err)
-		_, section, ok := strings.Cut(string(readme), "In a module of your own, ")
+		_, section, ok := strings.Cut(string(page), "\n## In a module of your own\n")
 		require.True(t, ok)
 		commands := blocks(section)[0]
 		require.Equal(t, "sh", commands.language)

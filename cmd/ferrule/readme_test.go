@@ -13,17 +13,15 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
-// The commands in the project's README work as they stand there, one after the other, but for the installation.
-func TestProjectREADME(t *testing.T) {
+// The commands of the tour work as they stand there, one after the other, but for the installation.
+func TestTour(t *testing.T) {
 	t.Parallel()
 	fixture.Tool(t, "make", "apt-get install make")
 	fixture.Tool(t, "cc", "apt-get install gcc")
 	shell := fixture.Tool(t, "sh", "")
-	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	tour, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "tour.md"))
 	require.NoError(t, err)
-	_, section, ok := strings.Cut(string(readme), "\n## The command\n")
-	require.True(t, ok)
-	_, rest, ok := strings.Cut(section, "```sh\n")
+	_, rest, ok := strings.Cut(string(tour), "```sh\n")
 	require.True(t, ok)
 	block, _, _ := strings.Cut(rest, "```")
 	dir, cache, ran := t.TempDir(), t.TempDir(), ""
@@ -48,13 +46,13 @@ func TestProjectREADME(t *testing.T) {
 	}
 }
 
-// The lines that the README has for a module which uses a checkout are enough, in its go.mod and, as to replace, in a go.work; a use alone is not.
-func TestREADMEOfCheckout(t *testing.T) {
+// The lines that docs/start.md has for a module which uses a checkout are enough, in its go.mod and, as to replace, in a go.work; a use alone is not.
+func TestStartFromACheckout(t *testing.T) {
 	t.Parallel()
 	tool := fixture.Tool(t, "go", "see https://go.dev/dl")
-	readme, err := os.ReadFile(filepath.Join(fixture.Root(), "README.md"))
+	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "start.md"))
 	require.NoError(t, err)
-	_, section, ok := strings.Cut(string(readme), "A module that is to use a checkout ")
+	_, section, ok := strings.Cut(string(page), "A module that is to use a checkout ")
 	require.True(t, ok)
 	_, section, ok = strings.Cut(section, "```\n")
 	require.True(t, ok)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,48 +13,34 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
-// documents writes README's table and docs/platforms.md, or fails when they are not what was found.
+// written is the line of docs/platforms.md behind which all is made from what was found.
+const written = "<!-- from here on written by make platforms -->\n"
+
+// documents writes docs/platforms.md, or fails when it says something else than what was found.
 func documents(outcomes []*outcome, update bool) error {
-	const begin, end = "<!-- platforms: written by make platforms -->\n", "<!-- /platforms -->\n"
-	readme := filepath.Join(fixture.Root(), "README.md")
-	text, err := os.ReadFile(readme)
+	path := filepath.Join(fixture.Root(), "docs", "platforms.md")
+	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(text), begin)
-	_, after, foundEnd := strings.Cut(rest, end)
-	if !found || !foundEnd {
-		return fmt.Errorf("README.md: found no %q and %q, expected the table between them", begin, end)
+	before, _, found := strings.Cut(string(old), written)
+	if !found {
+		return fmt.Errorf("docs/platforms.md: found no line %q, expected one before the table", strings.TrimSpace(written))
 	}
-	var stale []string
-	for _, d := range []struct{ path, text string }{
-		{readme, before + begin + table(outcomes) + end + after},
-		{filepath.Join(fixture.Root(), "docs", "platforms.md"), page(outcomes)},
-	} {
-		old, err := os.ReadFile(d.path)
-		if err == nil && bytes.Equal(old, []byte(d.text)) {
-			continue
-		}
-		if update {
-			if err := os.WriteFile(d.path, []byte(d.text), 0o666); err != nil {
-				return err
-			}
-			continue
-		}
-		stale = append(stale, filepath.Base(d.path))
-		found := filepath.Join(fixture.Root(), "build", "platforms", filepath.Base(d.path))
-		if err := os.WriteFile(found, []byte(d.text), 0o666); err != nil {
-			return err
-		}
+	text := []byte(before + written + table(outcomes) + page(outcomes))
+	if bytes.Equal(old, text) {
+		return nil
 	}
-	if len(stale) > 0 {
-		return fmt.Errorf("%s: not what was run; build/platforms has what was. Look at the difference, and write it with make platforms-update",
-			strings.Join(stale, ", "))
+	if update {
+		return os.WriteFile(path, text, 0o666)
 	}
-	return nil
+	if err := os.WriteFile(filepath.Join(fixture.Root(), "build", "platforms", "platforms.md"), text, 0o666); err != nil {
+		return err
+	}
+	return errors.New("docs/platforms.md: not what was run; build/platforms/platforms.md is. Look at the difference, and write it with make platforms-update")
 }
 
-// table is README's table.
+// table is the table of all platforms.
 func table(outcomes []*outcome) string {
 	var b strings.Builder
 	b.WriteString("| | cgo on | cgo off | crossing | isolated | |\n|---|---|---|---|---|---|\n")
@@ -149,17 +136,10 @@ func grouped(tests []string) (names []string) {
 	return slices.Compact(names)
 }
 
-// page is docs/platforms.md: what is left out where, and why.
+// page is what is left out where, and why.
 func page(outcomes []*outcome) string {
 	var b strings.Builder
-	b.WriteString(`# Platforms: what was run, and what was left out
-
-Written by ` + "`make platforms`" + `, which runs the tests of ` + "`abi`" + ` and ` + "`loader`" + ` on every platform that a Debian machine can be
-made to have, and compares this page and README's table with what it found. How many tests ran where stands in its
-output. Tests that are for one system by their nature are in files that are for it by name (` + "`_linux_test.go`" + `) or by a
-build tag, and not listed here: signals, the sandbox and the load tests of ` + "`loader/isolate`" + ` are Linux's, and Windows
-has its own table of faults.
-`)
+	b.WriteString("\n# What is left out where, and why\n")
 	for _, o := range outcomes {
 		fmt.Fprintf(&b, "\n## %s\n\n", o.name)
 		switch {

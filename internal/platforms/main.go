@@ -3,7 +3,7 @@
 //
 //	go run ./internal/platforms [-only REGEXP] [-update]
 //
-// README's table of platforms and docs/platforms.md are made from what it found: with -update it writes them, without it
+// The table in docs/platforms.md and what follows it are made from what it found: with -update it writes them, without it
 // fails when they say something else. Logs go to build/platforms.
 package main
 
@@ -35,7 +35,7 @@ type outcome struct {
 
 func main() {
 	only := flag.String("only", "", "run only the platforms whose names match this regular expression")
-	update := flag.Bool("update", false, "write README's table and docs/platforms.md")
+	update := flag.Bool("update", false, "write docs/platforms.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

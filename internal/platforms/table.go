@@ -11,7 +11,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
-// platform is a line of the output, and but for the compilers a row of README's table.
+// platform is a line of the output, and but for the compilers a row of the table in docs/platforms.md.
 type platform struct {
 	name    string
 	prepare func(*machine, *platform) error // gets what the runs need; its error is why the platform was not had
@@ -45,7 +45,7 @@ var (
 	inProcess = "-skip=/^isolated$|//^isolated$|///^isolated$"
 )
 
-// platforms returns all of them, in the order of README's table.
+// platforms returns all of them, in the order of the table.
 func platforms() []*platform {
 	return []*platform{
 		versions("linux/amd64, oldest Go", oldest),
