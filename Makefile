@@ -41,16 +41,32 @@ test: test-go ## Everything that is quick, on this machine
 NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(isolated|in_a_group)$$'
 
+# Tests that take long by themselves: guides and READMEs that are walked through with all that they build, programs that are
+# installed where the tree is not, passwords that cost a second on purpose, load.
+LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign \
+	TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
+empty =
+LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
+
 .PHONY: test-go
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) -timeout 20m $(TESTED)
+	$(GOTEST) -timeout 20m -skip $(LONG_ONES) $(TESTED)
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
 
-.PHONY: crossings
+.PHONY: long
+long: ## The tests that `make test` leaves out because they take long
+	$(NEED_GO)
+	$(NEED_CC)
+	$(GOTEST) -timeout 20m -run $(LONG_ONES) ./cmd/ferrule/... ./examples/... ./plugins/... ./plugins/oci/...
+
+.PHONY: crossings crossing-cgo crossing-without
 crossings: ## The native engine with the portable crossing, with cgo and without
+	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without
+crossing-cgo:
 	$(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
+crossing-without:
 	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
 .PHONY: test-c
@@ -199,7 +215,7 @@ many: ## PLUGINS (10,000) plug-ins open in one process, and WORKERS (1,000) isol
 	FERRULE_MANY_WORKERS=$(or $(WORKERS),1000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyWorkers$$' ./loader/isolate
 
 .PHONY: check
-check: lint crate-package test compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
+check: lint crate-package test long compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree
 	@[ -z "$$(git status --porcelain)" ] || { echo "make: not committed, or left behind:" >&2; git status --short >&2; exit 1; }
 
 .PHONY: tidy

@@ -80,7 +80,7 @@ func publish(t *testing.T) *moduleRegistry {
 	require.NoError(t, err)
 	t.Cleanup(func() { lock.Close() })
 	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
-	dir := filepath.Join(build, "install")
+	dir := filepath.Join(build, "_install") // which ./... leaves out, should a killed run leave it behind
 	require.NoError(t, os.RemoveAll(dir))
 	require.NoError(t, os.Mkdir(dir, 0o777))
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })

@@ -125,6 +125,37 @@ func TestMakeLeavesNoModuleOut(t *testing.T) {
 	}
 }
 
+// What `make test` leaves out because it takes long is there, and `make long` runs it.
+func TestMakeNamesLongTests(t *testing.T) {
+	t.Parallel()
+	tree := fixture.Root()
+	option := func(target, name string) string {
+		for _, i := range recorded(t, tree, target) {
+			if at := slices.Index(i.args, name); at >= 0 && i.args[0] == "test" {
+				return i.args[at+1]
+			}
+		}
+		return ""
+	}
+	left, run := option("test-go", "-skip"), option("long", "-run")
+	require.Regexp(t, `^\^\((Test\w+\|)+Test\w+\)\$$`, run)
+	assert.Equal(t, run, left)
+
+	source := ""
+	for _, pkg := range packages(t, recorded(t, tree, "long"), verb("test", "")) {
+		files, err := filepath.Glob(filepath.Join(tree, filepath.FromSlash(strings.TrimPrefix(pkg, root)), "*_test.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			source += string(text)
+		}
+	}
+	for _, name := range strings.Split(strings.Trim(run, "^()$"), "|") {
+		assert.Contains(t, source, "\nfunc "+name+"(t *testing.T)")
+	}
+}
+
 // The test of the Makefile sees a package that is left out, and one that is looked at in another folder.
 func TestMakeThatLeavesOneOut(t *testing.T) {
 	t.Parallel()
