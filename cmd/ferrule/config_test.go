@@ -452,6 +452,12 @@ func TestDoctor(t *testing.T) {
 	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: ['*'], isolate: true, permit: {connect: [443, 8080]}}, serves]\nhooks: {told: [serves, asks]}\n")
 	s.prints("All is well with config.yaml: 4 plug-ins.\n", 0, "doctor")
 
+	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: ['*'], isolate: true, permit: {read: [plugins, gone], connect: [443, 8080]}}, serves]\nhooks: {told: [serves, asks]}\n")
+	there, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	assert.Regexp(t, `wrong: config.yaml:2:11: asks: a permit for a path that is not there\n  found     \S*gone\n`, there)
+	assert.Equal(t, 1, strings.Count(there, "not there"), there)
+
 	s.configure(`folders: [plugins, more, elsewhere]
 logging: {plugins: {askz: DEBUG}}
 hooks: {tld: [asks], told: [nobody]}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -44,6 +45,7 @@ Wrong is what keeps a plug-in, or the application, from starting:
   - plug-ins that are to come from the registry and are not installed yet, or whose version in ferrule.lock is not in the range; files in the
     store that are damaged or missing; keys that were revoked, or count no more; a lock that is none
   - a plug-in that is built for another system or architecture, or has a Go runtime inside and is not isolated
+  - a permit to read or write a path that is not there, of a plug-in with a sandbox
 
 Doubtful is what works, and may be meant otherwise:
   - an import that no plug-in provides and config.yaml does not grant: the application may offer it to all
@@ -245,6 +247,12 @@ func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin,
 		all = append(all, p.what+" "+p.item)
 		if !slices.ContainsFunc(group, func(lib *inspect.Library) bool { return p.asked(lib.Manifest.Keys) }) {
 			extra = append(extra, p.what+" "+p.item)
+		}
+	}
+	for _, path := range slices.Concat(entry.Permit.Read, entry.Permit.Write) {
+		if _, err := os.Stat(path); err != nil && enforced(entry) && entry.Enabled {
+			d.add(wrongLevel, at, name, fault{Kind: "a permit for a path that is not there", Found: path, Expected: "a file or a folder: a sandbox is made of what is there",
+				Remedy: "Make it, or take it out of permit"})
 		}
 	}
 	if len(all) > 0 && !enforced(entry) {
