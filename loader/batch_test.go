@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -237,5 +238,33 @@ func TestViewDefects(t *testing.T) {
 		assert.Equal(t, "text", string(v.Bytes()))
 		v.Release()
 		assert.Equal(t, "1 7", call(t, p, "report", ""))
+	})
+}
+
+// A record that asks for room has its own, also where its function is called by itself, and what it had written before is
+// in it (R25).
+func TestBatchRoom(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for _, library := range []string{"services", "services_batch_missing"} {
+			p := w.open(t, fixture.C(t, library), needed)
+			f := function(t, p, "room_grows")
+			for _, n := range []int{1, 1000, 100_000} {
+				piece := make([]byte, n)
+				for i := range piece {
+					piece[i] = byte(i*3 + 1)
+				}
+				want := bytes.Repeat(piece, 10)
+				for _, records := range []int{1, 3} {
+					var b loader.Batch
+					require.NoError(t, f.Batch(ctx, slices.Repeat([][]byte{piece}, records), &b))
+					require.Equal(t, records, b.Len())
+					for i := range records {
+						out, err := b.Result(i)
+						require.NoError(t, err)
+						require.True(t, bytes.Equal(want, out), "%s: 10 times %d bytes, record %d of %d", library, n, i, records)
+					}
+				}
+			}
+		}
 	})
 }

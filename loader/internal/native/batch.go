@@ -256,6 +256,10 @@ func (s *slot) runOnThread(f *batchFrames) {
 
 // runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.
 func (s *slot) runEach(fn uintptr, in [][]byte, b *engine.Batch) {
+	if s.plugin.outputs.Grant != nil {
+		s.apart.Store(true)
+		defer s.apart.Store(false)
+	}
 	for _, data := range in {
 		if s.word.Load() != 0 {
 			return

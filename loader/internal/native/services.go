@@ -328,7 +328,7 @@ func (s *slot) grant(u *service) abi.Status {
 
 // grant returns n bytes or more that begin with keep bytes from the address out. They are the frame's.
 func (p *Plugin) grant(s *slot, frame, out uintptr, keep, n int) ([]byte, error) {
-	if p.outputs.Grant != nil && frame == raw.AddrOf(&s.frame) && s != s.inst.control {
+	if p.outputs.Grant != nil && frame == raw.AddrOf(&s.frame) && s != s.inst.control && !s.apart.Load() {
 		return p.outputs.Grant(s.hostContext(), keep, n)
 	}
 	if most := p.outputs.MaxBatch; most > 0 && n > most || !raw.Allocatable(0, n) {

@@ -74,6 +74,7 @@ type slotBody struct {
 	calls   *callctx.Calls               // where it comes from; nil, or of caller
 	left    atomic.Bool                  // a host function of the call ended its goroutine, on a thread of the plug-in's
 	watched bool                         // it is in the watcher's list; only for the owner
+	apart   atomic.Bool                  // the frame's room is a record's, and not what Outputs know; see runEach
 
 	kept    kept
 	grants  grants
