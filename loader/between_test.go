@@ -200,6 +200,38 @@ func TestReentranceOnAThread(t *testing.T) {
 	})
 }
 
+// A host function of a call that comes from another plug-in's, by its context, comes from that one, too, on whatever thread
+// it is called: it is refused what it would wait for in vain, whatever its context.
+func TestReentranceThroughAnotherPlugin(t *testing.T) {
+	if goroutine.ID() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+	allWays(t, func(t *testing.T, w way) {
+		for _, how := range []string{"ask", "ask_on_thread"} {
+			for _, threads := range []string{"serial", "pinned"} {
+				outer, inner := openForeign(t, w, "serial"), openForeign(t, w, threads)
+				again := make(chan error, 1)
+				enter := func(ctx context.Context) {
+					_, err := inner.Call(ctx, how, nil)
+					assert.NoError(t, err)
+				}
+				comeBack := func(context.Context) { _, err := outer.Call(context.Background(), "ok", nil); again <- err }
+				outer.host.Store(&enter)
+				inner.host.Store(&comeBack)
+				within(t, func() {
+					_, err := outer.Call(ctx, "ask", nil)
+					assert.NoError(t, err, "%s %s", how, threads)
+					assert.ErrorIs(t, <-again, loader.ErrReentrant, "%s %s", how, threads)
+				})
+				for _, f := range []*foreign{inner, outer} {
+					f.sound(t)
+					require.NoError(t, f.Close())
+				}
+			}
+		}
+	})
+}
+
 // Isolated, the worker is ended where an instance that was replaced does not stop in time. The error names what has not returned, and the
 // settings were taken before.
 func TestConfigureNamesWhatHangs(t *testing.T) {

@@ -1,6 +1,7 @@
 package callctx
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,11 +11,21 @@ import (
 // serving knows the goroutines that run host functions for calls which are not on them: for a plug-in's own threads, in a call or between
 // calls (rules R14 and R27). What such a goroutine calls is so known to come from there, whatever its context is. It is in parts, by
 // goroutine, because every isolated call looks.
-var serving [64]struct {
+var serving [1 << servingBits]serves
+
+type serves struct {
 	count atomic.Int32 // of goroutines: where it is 0, nobody takes the lock
 	mu    sync.Mutex
 	on    map[uintptr]*served // by goroutine, the innermost
 	_     [64 - 24]byte       // neighbours share no cache line
+}
+
+const servingBits = 6
+
+// part returns the part of serving that the goroutine is in. Its number is an address, of which the lowest bits are all but
+// the same for all.
+func part(goroutine uintptr) *serves {
+	return &serving[uint32(goroutine>>4)*0x9E3779B1>>(32-servingBits)]
 }
 
 type served struct {
@@ -29,7 +40,7 @@ func (c *Call) Serve() (end func()) {
 	if me == 0 {
 		return func() {}
 	}
-	part := &serving[me%uintptr(len(serving))]
+	part := part(me)
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	if part.on == nil {
@@ -52,20 +63,28 @@ func (c *Call) Serve() (end func()) {
 	}
 }
 
-// Served calls visit with the calls in progress for which this goroutine runs host functions, the innermost first, until it returns true,
-// and reports whether it has. visit may hold locks, and waits for nothing.
+// Served calls visit with the calls in progress for which this goroutine runs host functions, and with those that these
+// come from by their contexts: each once, the innermost first, until it returns true, and reports whether it has. visit may
+// hold locks, and waits for nothing.
 func Served(visit func(*Call) bool) bool {
 	me := goroutine.ID()
-	part := &serving[me%uintptr(len(serving))]
+	part := part(me)
 	if part.count.Load() == 0 { // of this goroutine's own making, or none of its
 		return false
 	}
 	part.mu.Lock()
 	at := part.on[me]
 	part.mu.Unlock()
+	var seen []*Call
 	for ; at != nil; at = at.below { // no other goroutine changes what is below
-		if at.call.over.Load() == 0 && visit(at.call) {
-			return true
+		for c := range at.call.Running() {
+			if slices.Contains(seen, c) {
+				continue
+			}
+			if visit(c) {
+				return true
+			}
+			seen = append(seen, c)
 		}
 	}
 	return false

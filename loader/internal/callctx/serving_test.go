@@ -21,6 +21,50 @@ func comesFrom(t *testing.T, ctx context.Context) (all []any) {
 	return all
 }
 
+// Goroutines that serve calls do not all wait for one part of the table.
+func TestServingIsSpread(t *testing.T) {
+	if goroutine.ID() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+	const many = 16 * len(serving)
+	ids, leave := make(chan uintptr), make(chan struct{})
+	defer close(leave)
+	for range many { // all there at the same time, so that no two have the same number
+		go func() {
+			ids <- goroutine.ID()
+			<-leave
+		}()
+	}
+	parts := make(map[*serves]int)
+	for range many {
+		parts[part(<-ids)]++
+	}
+	assert.Greater(t, len(parts), len(serving)/2)
+	for _, n := range parts {
+		assert.Less(t, n, many/4)
+	}
+}
+
+// A goroutine that serves a call comes from what the call comes from, too, and from each of them once.
+func TestServeWithin(t *testing.T) {
+	if goroutine.ID() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+	outer := within(t, context.Background(), "outer")
+	one := within(t, outer, "one")
+	two := within(t, one, "two")
+	defer one.Serve()()
+	assert.Equal(t, []any{"one", "outer"}, comesFrom(t, context.Background()))
+	defer two.Serve()()
+	assert.Equal(t, []any{"two", "one", "outer"}, comesFrom(t, context.Background()))
+	one.End()
+	assert.Equal(t, []any{"two", "outer"}, comesFrom(t, context.Background()))
+	two.End()
+	assert.Equal(t, []any{"outer"}, comesFrom(t, context.Background()), "which still runs")
+	outer.End()
+	assert.Empty(t, comesFrom(t, context.Background()))
+}
+
 // A goroutine that serves a call is known, with any context, until it does not any more; others are not, and neither is a call that is over.
 func TestServe(t *testing.T) {
 	if goroutine.ID() == 0 {

@@ -236,8 +236,8 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 			byContext++
 		}
 	}
-	for _, s := range *p.slots.Load() {
-		if s.outerOfGoroutine() {
+	for i, s := range *p.slots.Load() {
+		if p.instanceOf(i).thread == nil && s.outerOfGoroutine() { // or the goroutine serves the call
 			byGoroutine++
 		}
 	}

@@ -373,7 +373,8 @@ func (inst *instance) inside(c *callctx.Caller) int {
 		}
 	}
 	for i, s := range *inst.plugin.slots.Load() {
-		if inst.plugin.instanceOf(i) == inst && s.outerOfGoroutine() {
+		// On the thread of a pinned instance the goroutine serves the call.
+		if inst.thread == nil && inst.plugin.instanceOf(i) == inst && s.outerOfGoroutine() {
 			byGoroutine++
 		}
 	}

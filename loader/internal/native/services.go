@@ -88,7 +88,11 @@ func provide(frame uintptr, u service) (status abi.Status) {
 			s.cutShort(&u, recover(), &status)
 		}
 	}()
-	status = s.serve(&u)
+	if u.foreign() && s.inst.thread != nil {
+		status = s.serveOnThread(&u)
+	} else {
+		status = s.serve(&u)
+	}
 	returned = true
 	return status
 }
@@ -115,9 +119,20 @@ func provideCall(frame, request uintptr) (status abi.Status) {
 			s.cutShort(&service{kind: hostFunction, a: request}, recover(), &status)
 		}
 	}()
-	status = s.answer(hostFunction, request)
+	if s.inst.thread != nil {
+		status = s.serveOnThread(&service{kind: hostFunction, a: request})
+	} else {
+		status = s.answer(hostFunction, request)
+	}
 	returned = true
 	return status
+}
+
+// serveOnThread is serve on the goroutine of a pinned instance's thread, which is not the one that the call was made on: what
+// led to the call is not known by it.
+func (s *slot) serveOnThread(u *service) abi.Status {
+	defer s.hostContext().Serve()()
+	return s.serve(u)
 }
 
 // serve does what a service is for. Only visitors call it.

@@ -153,7 +153,14 @@ func (s *session) enter(c *callctx.Caller) error {
 			inside++
 		}
 	}
-	inside = max(inside, s.onGoroutine())
+	byGoroutine := s.onGoroutine()
+	callctx.Served(func(outer *callctx.Call) bool {
+		if outer.Holds() == any(s) {
+			byGoroutine++
+		}
+		return false
+	})
+	inside = max(inside, byGoroutine)
 	s.mu.Lock()
 	switch {
 	case s.closing:
