@@ -145,8 +145,10 @@ func WithNext(ctx context.Context, behind HostFunc) context.Context {
 // WithProgress returns a context whose calls say how far they are, where the plug-in tells (rule R30): tell gets how much is done, and
 // of how much, 0 where that is not known, in a unit of the function's own. It is called on another goroutine, for one call once
 // at a time, about ten times a second as long as the numbers change, and once more at the call's end, before the call
-// returns; it may not panic. The numbers are the plug-in's word: they may fall, and be anything. What a host function calls with the
-// context that it gets does not tell. A call with such a context costs some microseconds more.
+// returns; it may not panic. The call waits for it to return: so a call of the plug-in that it makes on its goroutine, and
+// that would wait for the call that it is told of, is refused (ErrReentrant). The numbers are the plug-in's word: they may
+// fall, and be anything. What a host function calls with the context that it gets does not tell. A call with such a context
+// costs some microseconds more.
 func WithProgress(ctx context.Context, tell func(done, total uint64)) context.Context {
 	return callctx.WithProgress(ctx, tell)
 }

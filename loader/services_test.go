@@ -21,6 +21,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
@@ -559,6 +560,29 @@ func TestBetweenCallsRenewed(t *testing.T) {
 			_, err := p.Call(ctx, "panic", nil)
 			require.ErrorIs(t, err, loader.ErrPanic)
 			assert.Equal(t, "between", call(t, p, "config", ""))
+		}
+	})
+}
+
+// Who is told how far a call is may not wait for it: the call waits for who is told.
+func TestProgressThatCallsThePlugin(t *testing.T) {
+	if goroutine.ID() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+	allWays(t, func(t *testing.T, w way) {
+		p := openServices(t, w, loader.WithMaxCalls(1))
+		again := make(chan error, 100)
+		within(t, func() {
+			_, err := p.Call(loader.WithProgress(ctx, func(uint64, uint64) {
+				_, err := p.Call(context.Background(), "pass", nil)
+				again <- err
+			}), "progress", nil)
+			require.NoError(t, err)
+		})
+		close(again)
+		require.NotEmpty(t, again)
+		for err := range again {
+			assert.ErrorIs(t, err, loader.ErrReentrant)
 		}
 	})
 }

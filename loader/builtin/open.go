@@ -115,7 +115,7 @@ func (p *open) calling(c *callctx.Caller, fn engine.Fn, in [][]byte, st *streams
 		defer st.end() // who waits in one is awake when the call waits for all
 	}
 	if c.Progress != nil {
-		meter := c.Progress.Start(&r.progress[0], &r.progress[1])
+		meter := c.Progress.Start(&r.progress[0], &r.progress[1], *c, p.Name, r)
 		defer meter.Stop()
 	}
 	struck := func() bool { return false }

@@ -25,11 +25,16 @@ type Meter struct {
 	ends, over chan struct{}
 }
 
-// Start tells p what the two words are, on a goroutine of its own, whenever it finds them changed.
-func (p *Progress) Start(done, total *atomic.Uint64) *Meter {
+// Start tells p what the two words are, on a goroutine of its own, whenever it finds them changed. The call, of the plug-in
+// with the name owner, waits for who is told, so what that one calls is known to come from it: c and holds are as for
+// NewCalls.
+func (p *Progress) Start(done, total *atomic.Uint64, c Caller, owner string, holds any) *Meter {
 	m := &Meter{make(chan struct{}), make(chan struct{})}
+	call := NewCalls(c, owner, holds, 1).Take()
 	go func() {
 		defer close(m.over)
+		defer call.End()
+		defer call.Serve()()
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		var last [2]uint64

@@ -328,7 +328,8 @@ func (s *slot) setCaller(c *callctx.Caller) {
 	if c.Progress != nil {
 		s.words[0].Store(0)
 		s.words[1].Store(0)
-		s.progress, s.meter, s.goes = raw.AddrOf(&s.words), c.Progress.Start(&s.words[0], &s.words[1]), withContext
+		s.progress, s.goes = raw.AddrOf(&s.words), withContext
+		s.meter = c.Progress.Start(&s.words[0], &s.words[1], *c, s.plugin.Owner(), s.holds())
 	}
 	s.unlock()
 }

@@ -66,7 +66,8 @@ func (c *call) over() {
 func (c *call) flags() (flags uint32) {
 	if p := c.lane.caller.Progress; p != nil {
 		flags = lane.FlagProgress
-		c.meter = p.Start(c.lane.Progress())
+		done, total := c.lane.Progress()
+		c.meter = p.Start(done, total, c.lane.caller, c.Owner(), c.holds())
 	}
 	if c.lane.nested {
 		flags |= lane.FlagNested
@@ -163,15 +164,7 @@ func (c *call) hostContext() *callctx.Call {
 	if current := c.current.Load(); current != nil {
 		return current
 	}
-	var holds any = c.Plugin
-	switch {
-	case c.session != nil:
-		holds = c.session
-	case c.ends != nil:
-		holds = between{c.lane.seat}
-	case c.apart:
-		holds = control{c.Plugin}
-	}
+	holds := c.holds()
 	var calls *callctx.Calls
 	if l := c.lane; l.limit != nil {
 		calls = callctx.NewLimited(l.caller, c.Owner(), holds, 1, &callctx.Until{At: l.begun.Add(l.limit.After), Limit: l.limit})
@@ -182,6 +175,19 @@ func (c *call) hostContext() *callctx.Call {
 	c.current.Store(current)
 	c.hosting.Add(1)
 	return current
+}
+
+// holds returns what the call has of its engine, for package callctx.
+func (c *call) holds() any {
+	switch {
+	case c.session != nil:
+		return c.session
+	case c.ends != nil:
+		return between{c.lane.seat}
+	case c.apart:
+		return control{c.Plugin}
+	}
+	return c.Plugin
 }
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
