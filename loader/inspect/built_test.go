@@ -211,6 +211,8 @@ func TestDefects(t *testing.T) {
 		{"meta text with a bad key",
 			plugin + `FERRULE_FN(f) { return 0; } FERRULE_FN_META(f, FERRULE_KEY("Doc", "x"));`, "",
 			"ferrule_meta_fn_f", ErrManifest, `found the key "Doc", expected 1 to 64 bytes of a-z, 0-9, _, - and . (rule R3). Correct the key.`},
+		{"meta text without a key", plugin + `FERRULE_FN(f) { return 0; } FERRULE_FN_META(f, "hello");`, "",
+			"ferrule_meta_fn_f", ErrManifest, `found "hello", expected key=value (rule R3)`},
 		{"meta text is a pointer", plugin + `FERRULE_FN(f) { return 0; } const char *ferrule_meta_fn_f = "doc=x\0";`,
 			"",
 			"ferrule_meta_fn_f", ErrManifest, "a relocation"},

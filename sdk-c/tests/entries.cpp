@@ -138,11 +138,6 @@ FERRULE_CPP_FN(throws, [](ferrule::context &ctx, std::string_view in) {
 
 /* ---- State ----------------------------------------------------------------------------------------------------- */
 
-struct named {
-    std::string name;
-    std::string get_name() const { return name; }
-};
-
 namespace host {
 FERRULE_CPP_IMPORT(echo);
 FERRULE_CPP_IMPORT(repeat);
@@ -152,7 +147,7 @@ FERRULE_CPP_WANT(cache);
 FERRULE_CPP_WANT(mail);
 } // namespace host
 
-class counter : public named {
+class counter {
 public:
     counter(ferrule::context &ctx, std::string_view config) {
         if (config == "bad") throw std::invalid_argument("expected another configuration");
@@ -194,6 +189,7 @@ private:
         });
     }
 
+    std::string name;
     long count_ = 0;
     ferrule::background between_;
     std::thread watcher_;
@@ -203,9 +199,6 @@ FERRULE_CPP_FN(add, &counter::add);
 FERRULE_CPP_FN(get, &counter::get);
 FERRULE_CPP_FN(reset, &counter::reset);
 FERRULE_CPP_FN(get_by_context, [](ferrule::context &ctx) { return ctx.state<counter>().get(); });
-/* A pointer to a member of the base is one to the base's type: refused, because the state is no object of exactly it.
- */
-FERRULE_CPP_FN(get_of_base, &counter::get_name);
 
 FERRULE_CPP_CONFIGURE(&counter::configure);
 FERRULE_CPP_SAVE(&counter::save);

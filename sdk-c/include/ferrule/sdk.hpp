@@ -73,6 +73,28 @@
 #define FERRULE_HIDDEN_
 #endif
 
+/* What is returned points into the object, or into the argument, before it: compilers that know warn when it outlives
+ * that. */
+#if defined(__has_cpp_attribute)
+#if __has_cpp_attribute(clang::lifetimebound)
+#define FERRULE_LIFETIMEBOUND_ [[clang::lifetimebound]]
+#elif __has_cpp_attribute(msvc::lifetimebound)
+#define FERRULE_LIFETIMEBOUND_ [[msvc::lifetimebound]]
+#endif
+#endif
+#if !defined(FERRULE_LIFETIMEBOUND_)
+#define FERRULE_LIFETIMEBOUND_
+#endif
+
+/* Keeps an inline function that other source files call, though every call here is compiled in place. */
+#if defined(__GNUC__)
+#define FERRULE_KEPT_ __attribute__((used))
+#elif defined(_MSC_VER)
+#define FERRULE_KEPT_ __declspec(noinline)
+#else
+#define FERRULE_KEPT_
+#endif
+
 namespace ferrule {
 
 /* A failure with a status of the author's choice: one of FERRULE_…, or 1000 and more (R10). To be thrown, or returned as
@@ -97,17 +119,25 @@ public:
     using value_type = T;
     template <class U, class = std::enable_if_t<std::is_constructible_v<T, U &&> &&
                                                 !std::is_base_of_v<error, std::decay_t<U>> &&
-                                                !std::is_same_v<std::decay_t<U>, result>>>
+                                                !std::is_same_v<std::decay_t<U>, result> &&
+                                                !(std::is_same_v<T, std::string_view> &&
+                                                  std::is_same_v<std::decay_t<U>, std::string>)>>
     result(U &&value) : held_(std::in_place_index<0>, std::forward<U>(value)) {}
+    /* A view of a text, which is not to be a local one. */
+    template <class U,
+              std::enable_if_t<std::is_same_v<T, std::string_view> && std::is_same_v<std::decay_t<U>, std::string>,
+                               int> = 0>
+    result(U &&value FERRULE_LIFETIMEBOUND_) : held_(std::in_place_index<0>, value) {}
     result(error failure) : held_(std::in_place_index<1>, std::move(failure)) {}
     result(pass_t) : result(error(FERRULE_PASS, "")) {}
 
     explicit operator bool() const noexcept { return held_.index() == 0; }
     /* Only where there is a value. */
-    T &operator*() noexcept { return *std::get_if<0>(&held_); }
-    const T &operator*() const noexcept { return *std::get_if<0>(&held_); }
-    T *operator->() noexcept { return std::get_if<0>(&held_); }
-    const T *operator->() const noexcept { return std::get_if<0>(&held_); }
+    T &operator*() & noexcept FERRULE_LIFETIMEBOUND_ { return *std::get_if<0>(&held_); }
+    const T &operator*() const & noexcept FERRULE_LIFETIMEBOUND_ { return *std::get_if<0>(&held_); }
+    T operator*() && { return std::move(*std::get_if<0>(&held_)); }
+    T *operator->() noexcept FERRULE_LIFETIMEBOUND_ { return std::get_if<0>(&held_); }
+    const T *operator->() const noexcept FERRULE_LIFETIMEBOUND_ { return std::get_if<0>(&held_); }
 
     template <class U> T value_or(U &&other) && {
         return *this ? std::move(**this) : static_cast<T>(std::forward<U>(other));
@@ -115,7 +145,7 @@ public:
     /* FERRULE_OK where there is a value. */
     int32_t status() const noexcept { return *this ? int32_t{FERRULE_OK} : std::get_if<1>(&held_)->status(); }
     /* The message for people; "" where there is a value. [lifetime] the result's. */
-    const char *message() const noexcept { return *this ? "" : std::get_if<1>(&held_)->what(); }
+    const char *message() const noexcept FERRULE_LIFETIMEBOUND_ { return *this ? "" : std::get_if<1>(&held_)->what(); }
 #if FERRULE_EXCEPTIONS_
     /* The value; throws the failure where there is none. */
     T value() && {
@@ -136,7 +166,7 @@ public:
     result(pass_t) : result(error(FERRULE_PASS, "")) {}
     explicit operator bool() const noexcept { return !failure_; }
     int32_t status() const noexcept { return failure_ ? failure_->status() : int32_t{FERRULE_OK}; }
-    const char *message() const noexcept { return failure_ ? failure_->what() : ""; }
+    const char *message() const noexcept FERRULE_LIFETIMEBOUND_ { return failure_ ? failure_->what() : ""; }
 #if FERRULE_EXCEPTIONS_
     void value() const {
         if (failure_) throw *failure_;
@@ -164,30 +194,30 @@ private:
 
 namespace detail FERRULE_HIDDEN_ {
 
-/* What makes an address for each type, without RTTI. */
-template <class T> FERRULE_HIDDEN_ inline char type_mark = 0;
-
-/* What call->state points to. The mark tells when a function is a member of another type than the state's. */
-struct instance_base {
-    explicit instance_base(const void *of) : type(of) {}
-    instance_base(const instance_base &) = delete;
-    instance_base &operator=(const instance_base &) = delete;
-    virtual ~instance_base() = default;
-    const void *type;
-};
-
-template <class T> struct instance final : instance_base {
-    template <class... Args>
-    explicit instance(Args &&...args) : instance_base(&type_mark<T>), value(std::forward<Args>(args)...) {}
-    T value;
-};
-
 FERRULE_HIDDEN_ inline constexpr char no_state[] =
-    "the instance has no state of this function's type, expected the one that FERRULE_CPP_STATE names";
+    "the instance has no state, expected one: its constructor has to come back first";
 
-template <class T> T *state_of(ferrule_call *call) {
-    auto *const base = static_cast<instance_base *>(call->state);
-    return base && base->type == &type_mark<T> ? &static_cast<instance<T> *>(base)->value : nullptr;
+/* Says that FERRULE_CPP_STATE names T. What needs a state of type T calls it, and only FERRULE_CPP_STATE(T) defines it,
+ * in this source file or in another one. So a library without does not link, and the linker's message has the macro's
+ * name and the type; hidden, because undefined names that are hidden are errors of each linker. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-template-friend" /* a function for each T is what is wanted */
+#endif
+template <class T> struct state_type {
+    friend FERRULE_HIDDEN_ void FERRULE_CPP_STATE_names(state_type<T>) noexcept;
+};
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+template <class T> struct state_is_named {
+    friend FERRULE_HIDDEN_ FERRULE_KEPT_ void FERRULE_CPP_STATE_names(state_type<T>) noexcept {}
+};
+
+/* The instance's state; NULL while its constructor runs. */
+template <class T> T *state_of(ferrule_call *call) noexcept {
+    FERRULE_CPP_STATE_names(state_type<std::remove_cv_t<T>>());
+    return static_cast<T *>(call->state);
 }
 
 } // namespace detail
@@ -290,8 +320,8 @@ public:
     void write(std::string_view bytes) const { try_write(bytes).value(); }
 #endif
 
-    /* The instance's state, an object of the type that FERRULE_CPP_STATE names. Of another type, or none: throws an
-     * error; without exceptions, ends the process. */
+    /* The instance's state, an object of the type that FERRULE_CPP_STATE names; with another type the library does not
+     * link. In the state's own constructor: throws an error; without exceptions, ends the process. */
     template <class T> T &state() const {
         T *const found = detail::state_of<T>(call_);
         if (found) return *found;
@@ -599,23 +629,23 @@ template <class Function> int32_t enter(ferrule_call *call, Function function) n
 }
 
 template <class T> int32_t start(ferrule_call *call) noexcept {
+    static_assert(sizeof(state_is_named<T>) != 0, "defines FERRULE_CPP_STATE_names for T");
+    FERRULE_CPP_STATE_names(state_type<T>());
     return enter(call, [call](context &ctx, std::string_view config) {
-        instance_base *made = nullptr;
         if constexpr (std::is_constructible_v<T, context &, std::string_view>)
-            made = new instance<T>(ctx, config);
+            call->state = new T(ctx, config);
         else if constexpr (std::is_constructible_v<T, std::string_view>)
-            made = new instance<T>(config);
+            call->state = new T(config);
         else if constexpr (std::is_default_constructible_v<T>)
-            made = new instance<T>();
+            call->state = new T();
         else
             static_assert(never<T>, "a state's constructor takes (ferrule::context &, std::string_view), "
                                     "(std::string_view) or nothing");
-        call->state = made;
     });
 }
 
-inline int32_t stop(ferrule_call *call) noexcept {
-    return enter(call, [call] { delete static_cast<instance_base *>(call->state); });
+template <class T> int32_t stop(ferrule_call *call) noexcept {
+    return enter(call, [call] { delete static_cast<T *>(call->state); });
 }
 
 } // namespace detail
@@ -634,12 +664,12 @@ inline int32_t stop(ferrule_call *call) noexcept {
     FERRULE_HOOK(point) { return ::ferrule::detail::enter(call, __VA_ARGS__); }                                        \
     static_assert(true, "takes the semicolon")
 
-/* FERRULE_CPP_STATE(type); once in each library: every instance gets an object of this type. Its constructor takes
- * (ferrule::context &, std::string_view config), (std::string_view config) or nothing, and makes the start fail by an
- * exception; its destructor runs when the instance stops. */
+/* FERRULE_CPP_STATE(type); once in each library, in any of its source files: every instance gets an object of this
+ * type. Its constructor takes (ferrule::context &, std::string_view config), (std::string_view config) or nothing, and makes
+ * the start fail by an exception; its destructor runs when the instance stops. */
 #define FERRULE_CPP_STATE(...)                                                                                         \
     FERRULE_START { return ::ferrule::detail::start<__VA_ARGS__>(call); }                                              \
-    FERRULE_STOP { return ::ferrule::detail::stop(call); }                                                             \
+    FERRULE_STOP { return ::ferrule::detail::stop<__VA_ARGS__>(call); }                                                \
     static_assert(true, "takes the semicolon")
 
 /* FERRULE_CPP_CONFIGURE(function), FERRULE_CPP_SAVE(function) and FERRULE_CPP_RESUME(function); once in each library,
