@@ -3,7 +3,8 @@ package sdkc
 
 import "embed"
 
-// Files holds include/ferrule/sdk.h and include/ferrule/sdk.hpp.
+// Files holds include/ferrule: the helpers for C and C++, the host for tests in both, and what the linker is told to
+// export.
 //
 //go:embed include/ferrule
 var Files embed.FS

@@ -1,7 +1,46 @@
-# Defines ferrule::ferrule: the include folder of the installation that this file is in.
+# Defines ferrule::ferrule, which has the headers, and ferrule_add_plugin: of the installation that this file is in, or
+# of the checkout.
 if(NOT TARGET ferrule::ferrule)
-  get_filename_component(_ferrule_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
-  add_library(ferrule::ferrule INTERFACE IMPORTED)
-  set_target_properties(ferrule::ferrule PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${_ferrule_prefix}/include")
-  unset(_ferrule_prefix)
+  get_filename_component(_ferrule_checkout "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+  get_filename_component(_ferrule_include "${CMAKE_CURRENT_LIST_DIR}/../../../include" ABSOLUTE)
+  if(EXISTS "${_ferrule_checkout}/sdk-c/include/ferrule/sdk.h")
+    set(_ferrule_include "${_ferrule_checkout}/sdk-c/include" "${_ferrule_checkout}/include")
+  endif()
+  add_library(ferrule::ferrule INTERFACE IMPORTED GLOBAL)
+  set_target_properties(ferrule::ferrule PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${_ferrule_include}")
+  unset(_ferrule_checkout)
+  unset(_ferrule_include)
 endif()
+
+# ferrule_add_plugin(NAME SOURCE...): the target NAME, a module library that is a plug-in: NAME.so, NAME.dylib or
+# NAME.dll. It exports the contract's symbols and nothing else. On Linux and the BSDs a name that nothing defines is an error when
+# linking, except with sanitizers, whose runtime clang leaves to the host.
+function(ferrule_add_plugin name)
+  if(NOT ARGN)
+    message(FATAL_ERROR
+      "ferrule_add_plugin(${name}): found no source file, expected ferrule_add_plugin(NAME SOURCE...)")
+  endif()
+  add_library(${name} MODULE ${ARGN})
+  target_link_libraries(${name} PRIVATE ferrule::ferrule)
+  set_target_properties(${name} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+  get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+  if("CXX" IN_LIST languages)
+    target_compile_features(${name} PRIVATE cxx_std_17)
+  endif()
+  if(APPLE)
+    set_target_properties(${name} PROPERTIES SUFFIX ".dylib")
+  elseif(CMAKE_SYSTEM_NAME MATCHES "^(Linux|Android|DragonFly)$|BSD$")
+    get_target_property(folders ferrule::ferrule INTERFACE_INCLUDE_DIRECTORIES)
+    foreach(folder IN LISTS folders)
+      if(EXISTS "${folder}/ferrule/exports.map")
+        set(exports "${folder}/ferrule/exports.map")
+      endif()
+    endforeach()
+    target_link_options(${name} PRIVATE "LINKER:--version-script=${exports}" LINKER:-z,relro LINKER:-z,now)
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS "${exports}")
+    if(NOT "${CMAKE_C_FLAGS} ${CMAKE_CXX_FLAGS}" MATCHES "-fsanitize")
+      target_link_options(${name} PRIVATE LINKER:--no-undefined)
+    endif()
+  endif()
+endfunction()
