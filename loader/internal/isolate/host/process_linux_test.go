@@ -237,6 +237,7 @@ func hostElsewhere(t *testing.T, args []string) {
 
 // A host that ignores SIGCHLD is told how its workers end, or that nobody says so.
 func TestWithoutSIGCHLD(t *testing.T) {
+	fixture.C(t, "fault_children") // here: a host that ignores SIGCHLD cannot wait for a compiler
 	_, from := startHost(t, true, "sigchld")
 	assert.Contains(t, hear(t, from, "crash"), `ended by the signal "aborted"`)
 	_, from = startHost(t, false, "sigchld")
