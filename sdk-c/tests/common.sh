@@ -60,3 +60,19 @@ guide() {
 
 # readme LANGUAGE: the code of that language in README.md, in its order.
 readme() { awk -v fence="\`\`\`$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$here/README.md"; }
+
+# each_family COMMAND…: runs it with a C and a C++ compiler behind it: those of the first family that is there, or, where EVERY
+# is set, of each.
+each_family() {
+    done_one=
+    for family in gcc:g++:g++ clang:clang++:clang; do
+        if [ -n "$done_one" ] && [ -z "${EVERY-}" ]; then return 0; fi
+        c=${family%%:*}
+        cpp=${family#*:}
+        cpp=${cpp%:*}
+        if ! need "$c" "$c" || ! need "$cpp" "${family##*:}"; then continue; fi
+        done_one=1
+        "$@" "$c" "$cpp"
+    done
+    [ -n "$done_one" ]
+}

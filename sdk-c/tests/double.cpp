@@ -54,6 +54,28 @@ static void test_host_functions() {
     assert(h.call(ferrule_hook_around_print, "x").value() == "<x>" && h.requests()[4].name == "next");
     h.cancel();
     assert(failed(h.call(ferrule_fn_ask, "x"), FERRULE_CANCELLED, "cancelled"));
+
+    host other; /* what an answer throws is what an exported function's is, whatever its type */
+    other.offer(FERRULE_TEST_SLOT(echo), [](std::string_view in) -> ferrule::result<std::string> {
+        if (in == "invalid") throw std::invalid_argument("not this");
+        throw 7;
+    });
+    assert(failed(other.call(ferrule_fn_ask, "invalid"), FERRULE_INVALID, "not this"));
+    assert(failed(other.call(ferrule_fn_ask, "number"), FERRULE_PANIC, "an exception that is no std::exception"));
+}
+
+/* Calls at the same time. */
+static void test_threads() {
+    host h;
+    const auto calls = [&] {
+        for (int i = 0; i < 100; i++) {
+            assert(h.call(ferrule_fn_shout, "hello").value() == "hello!");
+            assert(h.progress() == std::make_pair(uint64_t{0}, uint64_t{0}));
+        }
+    };
+    std::thread other(calls);
+    calls();
+    other.join();
 }
 
 static void test_streams_and_state() {
@@ -94,4 +116,5 @@ int main() {
     test_host_functions();
     test_streams_and_state();
     test_run();
+    test_threads();
 }

@@ -21,18 +21,15 @@ double() {
 fixed_addresses="setarch $(uname -m) -R"
 if ! $fixed_addresses true 2>/dev/null; then fixed_addresses=; fi
 
-done_one=
-for family in gcc:g++ clang:clang++; do
-    c=${family%:*}
-    cpp=${family#*:}
-    if ! need $c $c || ! need $cpp $cpp; then continue; fi
-    if [ -n "$done_one" ] && [ -z "${EVERY-}" ]; then continue; fi
-    done_one=1
+family() {
+    c=$1
+    cpp=$2
     double $c "-std=c11 -UNDEBUG" "$BUILD/tests.c" "$BUILD/greeter.c"
     double $c "-std=c99 $asan" tests/double.c "$BUILD/readme.c"
     double $cpp "-std=c++17 -fsanitize=thread" tests/double.cpp "$BUILD/readme.cpp"
-    [ -n "${EVERY-}" ] || continue
+    [ -n "${EVERY-}" ] || return 0
     double $c -std=c99 tests/double.c "$BUILD/readme.c"
     double $cpp -std=c++17 tests/double.cpp "$BUILD/readme.cpp"
     double $cpp "-std=c++20 $asan" tests/double.cpp "$BUILD/readme.cpp"
-done
+}
+each_family family

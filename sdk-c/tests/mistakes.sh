@@ -28,15 +28,9 @@ says() { # MESSAGE WHO WHAT
     exit 1
 }
 
-done_one=
-for family in gcc:g++ clang:clang++; do
-    c=${family%:*}
-    cpp=${family#*:}
-    if ! need $c $c || ! need $cpp $cpp; then continue; fi
-    if [ -n "$done_one" ] && [ -z "${EVERY-}" ]; then continue; fi
-    done_one=1
-    c="$c -x c"
-    cpp="$cpp -x c++"
+family() {
+    c="$1 -x c"
+    cpp="$2 -x c++"
     refused "a wrong argument for a format" 'format.*int' "$c" "-std=c99 -Wall -Werror" <<'END'
 #include <ferrule/sdk.h>
 FERRULE_FN(bad) { return ferrule_replyf(call, "%d", "text"); }
@@ -106,8 +100,9 @@ END
     for sources in "$BUILD/uses.cpp $BUILD/names.cpp" "$BUILD/both.cpp"; do
         run ${cpp%% *} -std=c++17 -O2 $warnings $INCLUDES -shared -fPIC -o "$BUILD/good.so" $sources
     done
-    echo "ok: ${family%:*} refuses what is wrong"
-done
+    echo "ok: $1 refuses what is wrong"
+}
+each_family family
 
 # Views of what is gone when the function returns: clang knows, gcc 12 does not.
 if need clang++ clang; then

@@ -559,21 +559,25 @@ template <class Result> int32_t reply(ferrule_call *call, Result &&result) {
 /* ---- The entry before each function ---------------------------------------------------------------------------- */
 
 #if FERRULE_EXCEPTIONS_
-/* To be called in a catch block. Makes a status and a message of the exception. */
-inline int32_t fail(ferrule_call *call) noexcept {
+/* To be called in a catch block. Hands `say` the status and the message of the exception, and returns what it returns. */
+template <class Say> int32_t caught(Say say) noexcept {
     try {
         throw;
     } catch (const error &e) {
-        return ferrule_fail(call, e.status(), "%s", e.what());
+        return say(e.status(), e.what());
     } catch (const std::invalid_argument &e) {
-        return ferrule_fail(call, FERRULE_INVALID, "%s", e.what());
+        return say(FERRULE_INVALID, e.what());
     } catch (const std::bad_alloc &) {
-        return ferrule_fail(call, FERRULE_NO_MEMORY, "out of memory");
+        return say(FERRULE_NO_MEMORY, "out of memory");
     } catch (const std::exception &e) {
-        return ferrule_fail(call, FERRULE_FAILED, "%s", e.what());
+        return say(FERRULE_FAILED, e.what());
     } catch (...) {
-        return ferrule_fail(call, FERRULE_PANIC, "an exception that is no std::exception");
+        return say(FERRULE_PANIC, "an exception that is no std::exception");
     }
+}
+
+inline int32_t fail(ferrule_call *call) noexcept {
+    return caught([call](int32_t status, const char *text) { return ferrule_fail(call, status, "%s", text); });
 }
 #endif
 

@@ -112,6 +112,7 @@ typedef struct ferrule_test_list_ {
     size_t len;
 } ferrule_test_list_;
 
+/* The host. Its members are not for authors. */
 typedef struct ferrule_test_host {
     ferrule_test_list_ offers, told, lines, requests, frames, memory;
     ferrule_test_answer behind;

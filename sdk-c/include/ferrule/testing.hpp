@@ -25,6 +25,7 @@
 #include <ferrule/testing.h>
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 namespace ferrule {
@@ -86,13 +87,15 @@ public:
     result<std::string> call(ferrule_function function, std::string_view in = {}) {
         return result_of(ferrule_test_call(host_, function, in.data(), in.size()));
     }
-    /* Makes the state, drops it, and hands it over, as a host does. */
+    /* Makes the state as a host does, with a configuration; an error leaves calls without a state. */
     result<std::string> start(std::string_view config = {}, ferrule_function function = ferrule_start) {
         return result_of(ferrule_test_start(host_, function, config.data(), config.size()));
     }
+    /* Makes the state of what ferrule_save gave, which host.call(ferrule_save) returns. */
     result<std::string> resume(std::string_view saved, ferrule_function function = ferrule_resume) {
         return result_of(ferrule_test_resume(host_, function, saved.data(), saved.size()));
     }
+    /* Drops the state. A host that has one is stopped before it is destroyed. */
     result<std::string> stop(ferrule_function function = ferrule_stop) {
         return result_of(ferrule_test_stop(host_, function));
     }
@@ -128,8 +131,11 @@ public:
         }
         return all;
     }
-    /* What the last call said of its progress: how much is done, and of how much. */
-    std::pair<uint64_t, uint64_t> progress() const noexcept { return progress_; }
+    /* What the call that ended last said of its progress: how much is done, and of how much. [thread] any. */
+    std::pair<uint64_t, uint64_t> progress() const {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return progress_;
+    }
 
 private:
     static int32_t run_answer(void *data, const char *in, std::size_t in_len, ferrule_buffer *to) noexcept {
@@ -137,26 +143,30 @@ private:
 #if FERRULE_EXCEPTIONS_
         try {
             return put(does(std::string_view(in, in_len)), to);
-        } catch (const error &e) {
-            return put(e, to);
-        } catch (const std::exception &e) {
-            return put(error(FERRULE_FAILED, e.what()), to);
+        } catch (...) {
+            return detail::caught([to](int32_t status, const char *text) { return give(status, text, to); });
         }
 #else
         return put(does(std::string_view(in, in_len)), to);
 #endif
     }
     static int32_t put(const result<std::string> &from, ferrule_buffer *to) {
-        const std::string_view bytes = from ? std::string_view(*from) : std::string_view(from.message());
-        const int32_t status = ferrule_buffer_append(to, bytes.data(), bytes.size());
-        return status == FERRULE_OK ? from.status() : status;
+        return give(from.status(), from ? std::string_view(*from) : std::string_view(from.message()), to);
+    }
+    static int32_t give(int32_t status, std::string_view bytes, ferrule_buffer *to) noexcept {
+        const int32_t appended = ferrule_buffer_append(to, bytes.data(), bytes.size());
+        return appended == FERRULE_OK ? status : appended;
     }
     void *keep(answer does) {
         answers_.push_back(std::make_unique<answer>(std::move(does)));
         return answers_.back().get();
     }
-    result<std::string> result_of(const ferrule_test_result &from) {
+    void set_progress(const ferrule_test_result &from) {
+        const std::lock_guard<std::mutex> lock(mutex_);
         progress_ = {from.done, from.total};
+    }
+    result<std::string> result_of(const ferrule_test_result &from) {
+        set_progress(from);
         std::string bytes(from.out, from.len);
         if (from.status == FERRULE_OK) return bytes;
         return error(from.status, bytes);
@@ -186,7 +196,7 @@ private:
                 return FERRULE_OK;
             },
             "", 0, &carry, 0, nullptr);
-        progress_ = {from.done, from.total};
+        set_progress(from);
 #if FERRULE_EXCEPTIONS_
         if (carry.thrown) std::rethrow_exception(carry.thrown);
 #endif
@@ -195,6 +205,7 @@ private:
     ferrule_test_host *host_;
     std::vector<std::unique_ptr<answer>> answers_;
     std::string input_;
+    mutable std::mutex mutex_; /* of progress_: calls may end at the same time */
     std::pair<uint64_t, uint64_t> progress_{};
 };
 
