@@ -19,9 +19,7 @@ import (
 // betweenWays runs a test with plug-ins that call needed between calls, over and over: of each way to run, and with each kind of threads.
 // tick is what needed does, on its own goroutine, with a context that is not the one that it got: what it calls is known by the goroutine alone.
 func betweenWays(t *testing.T, names []string, test func(t *testing.T, open func(tick func(p *loader.Plugin)) *loader.Plugin)) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	allWays(t, func(t *testing.T, w way) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
@@ -43,6 +41,14 @@ func betweenWays(t *testing.T, names []string, test func(t *testing.T, open func
 }
 
 var allThreads = []string{"services", "services_serial", "services_pinned"}
+
+// needsNumbers skips a test where goroutines are not told apart: there a goroutine is not known to serve a call.
+func needsNumbers(t *testing.T) {
+	t.Helper()
+	if goroutine.ID() == 0 {
+		t.Skip("on this architecture goroutines have no number")
+	}
+}
 
 // A call that finds its instance panicked does not start it anew where that would wait for what it comes from.
 func TestBetweenCallsRenewsNotItself(t *testing.T) {
@@ -180,9 +186,7 @@ func TestBetweenCallsWhileASessionEnds(t *testing.T) {
 
 // A host function that a thread of the plug-in's calls during a call is known by its goroutine, too.
 func TestReentranceOnAThread(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "pinned"} {
 			f := openForeign(t, w, threads)
@@ -203,9 +207,7 @@ func TestReentranceOnAThread(t *testing.T) {
 // A host function of a call that comes from another plug-in's, by its context, comes from that one, too, on whatever thread
 // it is called: it is refused what it would wait for in vain, whatever its context.
 func TestReentranceThroughAnotherPlugin(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	allWays(t, func(t *testing.T, w way) {
 		for _, how := range []string{"ask", "ask_on_thread"} {
 			for _, threads := range []string{"serial", "pinned"} {

@@ -19,7 +19,6 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 )
 
 // A host function that ferrule_start calls while an instance is renewed, and that calls the plug-in, would wait for itself.
@@ -211,9 +210,7 @@ func TestRecursionEnds(t *testing.T) {
 			{"background, serial", func(context.Context) context.Context { return context.Background() }, nil, "serial"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				if goroutine.ID() == 0 {
-					t.Skip("on this architecture goroutines have no number")
-				}
+				needsNumbers(t)
 				f := openForeign(t, w, c.threads, c.opts...)
 				depth, refused := 0, error(nil)
 				again := func(ctx context.Context) {
@@ -480,9 +477,7 @@ func TestReentranceOfAHostCallThatOutlastsItsCall(t *testing.T) {
 // plug-in imports nothing.
 func TestReentranceOfALogHandler(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
-		if goroutine.ID() == 0 {
-			t.Skip("on this architecture goroutines have no number")
-		}
+		needsNumbers(t)
 		for _, fn := range []string{"log", "log_on_thread"} {
 			var p *loader.Plugin
 			inner := make(chan error, 1)

@@ -149,9 +149,7 @@ func TestContextEndsInARenewal(t *testing.T) {
 // What a renewal's Start does in the host, and what the log handler does with the line about a Stop that failed, is known to come from
 // the call that the renewal is for, also without its context.
 func TestReentranceFromARenewalWithoutItsContext(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"serial", "concurrent", "pinned"} {
 			for _, config := range []string{"ask", "stop"} {

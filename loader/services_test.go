@@ -21,7 +21,6 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
@@ -566,9 +565,7 @@ func TestBetweenCallsRenewed(t *testing.T) {
 
 // Who is told how far a call is may not wait for it: the call waits for who is told.
 func TestProgressThatCallsThePlugin(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	allWays(t, func(t *testing.T, w way) {
 		p := openServices(t, w, loader.WithMaxCalls(1))
 		again := make(chan error, 100)

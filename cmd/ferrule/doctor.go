@@ -250,7 +250,10 @@ func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin,
 		}
 	}
 	for _, path := range slices.Concat(entry.Permit.Read, entry.Permit.Write) {
-		if _, err := os.Stat(path); err != nil && enforced(entry) && entry.Enabled {
+		if !enforced(entry) || !entry.Enabled {
+			break
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			d.add(wrongLevel, at, name, fault{Kind: "a permit for a path that is not there", Found: path, Expected: "a file or a folder: a sandbox is made of what is there",
 				Remedy: "Make it, or take it out of permit"})
 		}

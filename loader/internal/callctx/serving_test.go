@@ -21,11 +21,17 @@ func comesFrom(t *testing.T, ctx context.Context) (all []any) {
 	return all
 }
 
-// Goroutines that serve calls do not all wait for one part of the table.
-func TestServingIsSpread(t *testing.T) {
+// needsNumbers skips a test where goroutines are not told apart: there a goroutine is not known to serve a call.
+func needsNumbers(t *testing.T) {
+	t.Helper()
 	if goroutine.ID() == 0 {
 		t.Skip("on this architecture goroutines have no number")
 	}
+}
+
+// Goroutines that serve calls do not all wait for one part of the table.
+func TestServingIsSpread(t *testing.T) {
+	needsNumbers(t)
 	const many = 16 * len(serving)
 	ids, leave := make(chan uintptr), make(chan struct{})
 	defer close(leave)
@@ -47,9 +53,7 @@ func TestServingIsSpread(t *testing.T) {
 
 // A goroutine that serves a call comes from what the call comes from, too, and from each of them once.
 func TestServeWithin(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	outer := within(t, context.Background(), "outer")
 	one := within(t, outer, "one")
 	two := within(t, one, "two")
@@ -67,9 +71,7 @@ func TestServeWithin(t *testing.T) {
 
 // A goroutine that serves a call is known, with any context, until it does not any more; others are not, and neither is a call that is over.
 func TestServe(t *testing.T) {
-	if goroutine.ID() == 0 {
-		t.Skip("on this architecture goroutines have no number")
-	}
+	needsNumbers(t)
 	background := context.Background()
 	one, two, by := within(t, background, 1), within(t, background, 2), within(t, background, "by its context")
 	assert.Empty(t, comesFrom(t, background))
