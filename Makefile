@@ -62,7 +62,7 @@ long: ## The tests that `make test` leaves out because they take long
 	$(GOTEST) -timeout 20m -run $(LONG_ONES) ./cmd/ferrule/... ./examples/... ./plugins/... ./plugins/oci/...
 
 .PHONY: crossings crossing-cgo crossing-without
-crossings: ## The native engine with the portable crossing, with cgo and without
+crossings: fixtures ## The native engine with the portable crossing, with cgo and without: at the same time, so the plug-ins are there before
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without
 crossing-cgo:
 	$(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
