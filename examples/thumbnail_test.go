@@ -110,7 +110,7 @@ func TestThumbnailSizes(t *testing.T) {
 	original, err := os.ReadFile(picture(t, "video-001.png"))
 	require.NoError(t, err)
 	for config, want := range map[string]image.Point{
-		"": {128, 88}, `{"size": 1}`: {1, 1}, `{"size": 149}`: {149, 102}, `{"size": 150}`: {150, 103},
+		"": {128, 88}, `{}`: {128, 88}, `{"size": 1}`: {1, 1}, `{"size": 149}`: {149, 102}, `{"size": 150}`: {150, 103},
 		`{"size": 4096}`: {150, 103},
 	} {
 		out, err := open(t, library, loader.WithConfig([]byte(config))).Call(t.Context(), "thumbnail", original)
@@ -120,7 +120,7 @@ func TestThumbnailSizes(t *testing.T) {
 	}
 	for config, want := range map[string]string{
 		`{"size": 0}`: "found a size of 0 pixels, expected 1 to 4096", `{"size": 4097}`: "found a size of 4097 pixels",
-		`{"size": -1}`: "JSON", `{}`: "size", `{"size": 1, "colour": 2}`: "colour", `64`: "JSON",
+		`{"size": -1}`: "JSON", `{"size": 1, "colour": 2}`: "colour", `64`: "JSON",
 	} {
 		_, err := loader.Open(library, loader.WithConfig([]byte(config)))
 		assert.ErrorIs(t, err, loader.ErrStart)

@@ -95,10 +95,10 @@ func TestManualOfRust(t *testing.T) {
 	write("Cargo.lock", string(lock))
 	write("src/lib.rs", "")
 	manifest := fmt.Sprintf("[package]\nname = \"manual\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n[dependencies]\n"+
-		"ferrule-plugin = { path = %q }\nserde = { version = \"1\", features = [\"derive\"] }\n", filepath.ToSlash(filepath.Join(sdk, "ferrule")))
+		"ferrule-plugin = { path = %q }\n", filepath.ToSlash(filepath.Join(sdk, "ferrule")))
 
 	// Inputs that a function takes, and the configuration that a start does.
-	options := map[string][]string{"add": {"--in", "add=3", "--config", "9"}, "reserve": {"--in", "reserve=3"},
+	options := map[string][]string{"add": {"--in", "add=3", "--config", `{"limit": 9}`}, "reserve": {"--in", "reserve=3"},
 		"squares": {"--in", "squares=9"}, "visit": {"--config", "3"}}
 	exported := regexp.MustCompile(`(?m)^#\[ferrule::(?:export|hook).*\n(?:pub )?fn (\w+)`)
 	args := map[string][]string{}

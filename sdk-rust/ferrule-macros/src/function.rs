@@ -63,8 +63,8 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
     common::check_signature(attribute, signature)?;
     let sdk = Sdk::find()?;
 
-    // `crate::…` finds what `plugin!` defines; its name is what the author reads when the macro is missing.
-    let plugin = quote!(crate::ferrule_plugin_macro);
+    let sdk_here = sdk.at(Span::call_site());
+    let plugin = quote!(<ferrule_here as #sdk_here::__private::Here>::Plugin);
     // Hygienic, so that the author's function may have one of these names.
     let local = |name| Ident::new(name, Span::mixed_site());
     let (call, bytes, context) = (local("call"), local("bytes"), local("context"));
@@ -119,7 +119,10 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
             }
             Role::Input => {
                 let sdk = sdk.at(span);
-                values.push(quote_spanned!(span=> <#ty as #sdk::Input<'_>>::from_bytes(#bytes)?));
+                values.push(match kind {
+                    Kind::Configure => quote_spanned!(span=> #sdk::__private::read_config::<#ty>(#bytes)?),
+                    _ => quote_spanned!(span=> <#ty as #sdk::Input<'_>>::from_bytes(#bytes)?),
+                });
                 let media_type = quote_spanned!(span=> <#ty as #sdk::Input<'_>>::MEDIA_TYPE);
                 (
                     input.replace(media_type).is_some(),
@@ -150,7 +153,6 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
     };
 
     let ident = &signature.ident;
-    let sdk_here = sdk.at(Span::call_site());
     let (entry, run, beside) = match kind.prefix() {
         Some(prefix) => {
             let name = common::symbol_name(ident);
@@ -171,26 +173,14 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
                 common::meta(&sdk, &meta, &function.attrs, input, output, pairs),
             )
         }
-        None => {
-            let private = quote!(#sdk_here::__private);
-            let beside = match kind {
-                Kind::Save => quote! {
-                    impl #private::Saves for #plugin {}
-                    const _: () = #private::has_format::<#plugin>();
-                },
-                Kind::Resume => quote! {
-                    impl #private::Resumes for #plugin {}
-                    const _: () = #private::has_format::<#plugin>();
-                },
-                _ => quote!(),
-            };
-            (format_ident!("ferrule_{}", attribute, span = Span::call_site()), quote!(run_alone), beside)
-        }
+        None => (format_ident!("ferrule_{}", attribute, span = Span::call_site()), quote!(run_alone), quote!()),
     };
     let cfgs = common::cfgs(&function.attrs);
+    let here = here(kind, &sdk_here);
     Ok(quote! {
         #(#cfgs)*
         const _: () = {
+            #here
             #[no_mangle]
             pub extern "C" fn #entry(#call: #sdk_here::__private::RawCall) -> i32 {
                 #sdk_here::__private::#run::<#plugin, _>(
@@ -201,6 +191,45 @@ fn symbols(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Toke
             #beside
         };
     })
+}
+
+/// Finds what the function belongs to: what `plugin!` defines in the crate's root or, where it is missing, what has the
+/// same name in the SDK. The compiler looks in the inner scope first. Nothing of the author's is in there, as each name
+/// of the root would come before one of the function's module.
+fn here(kind: Kind, sdk: &TokenStream) -> TokenStream {
+    let private = quote!(#sdk::__private);
+    let hands_over = |half| {
+        quote! {
+            impl #private::#half for ferrule_plugin_macro {}
+            const _: () = #private::has_format::<ferrule_plugin_macro>();
+        }
+    };
+    let beside = match kind {
+        Kind::Save => hands_over(quote!(Saves)),
+        Kind::Resume => hands_over(quote!(Resumes)),
+        Kind::Export | Kind::Hook | Kind::Configure => quote!(),
+    };
+    quote! {
+        #[allow(non_camel_case_types)]
+        enum ferrule_here {}
+        const _: () = {
+            #[allow(unused_imports)]
+            use #private::ferrule_plugin_macro;
+            const _: () = {
+                #[allow(unused_imports, clippy::wildcard_imports)]
+                use crate::*;
+                impl #private::Here for ferrule_here {
+                    type Plugin = ferrule_plugin_macro;
+                }
+                const _: () = ::core::assert!(
+                    <ferrule_plugin_macro as #private::Plugin>::DECLARED,
+                    "`ferrule::plugin!` is missing in the crate's root: write `ferrule::plugin!(name: \"…\", \
+                     version: env!(\"CARGO_PKG_VERSION\"));` there, in lib.rs itself and not in a module"
+                );
+                #beside
+            };
+        };
+    }
 }
 
 /// What a parameter is, by its type as it is written: a reference is the context, a stream, the room or the state, except

@@ -18,7 +18,9 @@ use proc_macro::TokenStream;
 /// ```
 /// # struct Counter;
 /// # impl ferrule::State for Counter {
-/// #     fn start(_: &ferrule::Context, _: &[u8]) -> ferrule::Result<Counter> {
+/// #     type Config = ();
+/// #
+/// #     fn start(_: &ferrule::Context, _: ()) -> ferrule::Result<Counter> {
 /// #         Ok(Counter)
 /// #     }
 /// # }
@@ -120,8 +122,10 @@ pub fn hook(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// struct Limit(u64);
 ///
 /// impl State for Limit {
-///     fn start(_ctx: &Context, config: &[u8]) -> Result<Limit> {
-///         Ok(Limit(std::str::from_utf8(config)?.parse()?))
+///     type Config = String;
+///
+///     fn start(_ctx: &Context, config: String) -> Result<Limit> {
+///         Ok(Limit(config.parse()?))
 ///     }
 /// }
 ///
@@ -151,7 +155,9 @@ pub fn configure(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// struct Counter(u64);
 ///
 /// impl State for Counter {
-///     fn start(_ctx: &Context, _config: &[u8]) -> Result<Counter> {
+///     type Config = ();
+///
+///     fn start(_ctx: &Context, _config: ()) -> Result<Counter> {
 ///         Ok(Counter(0))
 ///     }
 /// }

@@ -2,7 +2,7 @@
 
 use crate::common;
 use crate::keys;
-use crate::sdk::Sdk;
+use crate::sdk::{self, Sdk};
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned, ToTokens};
 use syn::ext::IdentExt;
@@ -136,6 +136,11 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
                 #sdk_here::__private::config_schema(FERRULE_SCHEMA);
         }
     });
+    let logs = sdk::depends_on_log().then(|| {
+        quote! {
+            const _: () = #sdk_here::__private::the_host_logs;
+        }
+    });
     let manifest = common::text(&sdk, &Ident::new("ferrule_manifest", Span::call_site()), quote!(#(#pairs),*));
     Ok(quote! {
         #[allow(non_camel_case_types)]
@@ -153,6 +158,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
             #lifecycle
             #hands_over
             #config_schema
+            #logs
             #manifest
         };
     })

@@ -1,12 +1,15 @@
-//! By which name the author's crate has the SDK.
+//! By which name the author's crate has the SDK, and whether it has the crate log.
 //!
-//! That is `ferrule`, the name of its library, unless the author's Cargo.toml gives it another one:
+//! The name is `ferrule`, the name of its library, unless the author's Cargo.toml gives it another one:
 //! `plug = { package = "ferrule-plugin", … }`. Nothing tells a macro such a name, so it is looked up there.
 
 use crate::toml::{self, Entry};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
 use std::path::{Path, PathBuf};
+
+/// The package of the macros `info!` and the like.
+const LOG: &str = "log";
 
 /// The package, as Cargo.toml and the registry have it.
 const PACKAGE: &str = "ferrule-plugin";
@@ -40,6 +43,14 @@ impl Sdk {
     }
 }
 
+/// Does the author's package depend on the crate log, in each of its builds?
+pub fn depends_on_log() -> bool {
+    match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(folder) => log_in(Path::new(&folder), &|path| std::fs::read_to_string(path).ok()),
+        None => false,
+    }
+}
+
 /// Reads a file; None when it cannot be read.
 type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
@@ -52,6 +63,18 @@ struct Dependency<'a> {
     package: Option<&'a str>,
     /// Does it say `workspace = true`?
     inherited: bool,
+    /// Does it say `optional = true`?
+    optional: bool,
+}
+
+/// Does the package of a folder depend on the crate log, on every platform and with every set of features?
+fn log_in(folder: &Path, read: Read<'_>) -> bool {
+    let entries = manifest(&folder.join("Cargo.toml"), read).unwrap_or_default();
+    let for_everybody: fn(&[String]) -> bool = |table| table == ["dependencies"];
+    dependencies(&entries, for_everybody).iter().filter(|dependency| !dependency.optional).any(|dependency| {
+        let renamed = renamed_package(dependency, folder, &entries, read);
+        renamed.as_deref().unwrap_or(dependency.key) == LOG
+    })
 }
 
 /// The name in the package of a folder. None when the package does not depend on the SDK, an error when it has two
@@ -117,12 +140,13 @@ fn dependencies<'a>(entries: &'a [Entry], wanted: fn(&[String]) -> bool) -> Vec<
         };
         let same = |dependency: &Dependency<'_>| dependency.table == table && dependency.key == rest[0];
         let at = found.iter().position(same).unwrap_or_else(|| {
-            found.push(Dependency { table, key: &rest[0], package: None, inherited: false });
+            found.push(Dependency { table, key: &rest[0], package: None, inherited: false, optional: false });
             found.len() - 1
         });
         match &rest[1..] {
             [key] if key == "package" => found[at].package = Some(value),
             [key] if key == "workspace" => found[at].inherited = value == "true",
+            [key] if key == "optional" => found[at].optional = value == "true",
             _ => {}
         }
     }
@@ -131,19 +155,19 @@ fn dependencies<'a>(entries: &'a [Entry], wanted: fn(&[String]) -> bool) -> Vec<
 
 /// The name of a dependency in code; None when it is another package.
 fn name_of(dependency: &Dependency<'_>, folder: &Path, entries: &[Entry], read: Read<'_>) -> Option<String> {
-    let inherited;
-    let package = match dependency.inherited {
-        true => {
-            inherited = inherited_package(dependency.key, folder, entries, read);
-            inherited.as_deref()
-        }
-        false => dependency.package,
-    };
-    match package {
+    match renamed_package(dependency, folder, entries, read) {
         // Cargo takes even the package's own name, when it is written as a new one, for a new one.
         Some(package) if package == PACKAGE => Some(dependency.key.replace('-', "_")),
         None if dependency.key == PACKAGE => Some(LIBRARY.to_string()),
         _ => None,
+    }
+}
+
+/// The `package =` of a dependency, here or in its workspace.
+fn renamed_package(dependency: &Dependency<'_>, folder: &Path, entries: &[Entry], read: Read<'_>) -> Option<String> {
+    match dependency.inherited {
+        true => inherited_package(dependency.key, folder, entries, read),
+        false => dependency.package.map(String::from),
     }
 }
 
@@ -258,6 +282,42 @@ mod tests {
         let files = [("/a/b/Cargo.toml", &*member), ("/a/Cargo.toml", plain), ("/a/b/../c/Cargo.toml", renamed)];
         assert_eq!(name(&files), Ok(Some("plug".to_string())));
         assert_eq!(name_by(&format!("{by_dot}\n{renamed}")), Ok(Some("plug".to_string())));
+    }
+
+    #[test]
+    fn the_crate_log() {
+        let workspace = "[workspace.dependencies]\nlog = \"0.4\"\nlines = { package = \"log\", version = \"0.4\" }\n\
+                         tree = { package = \"wood\", version = \"1\" }";
+        let logs = |manifest: &str| {
+            log_in(Path::new("/a/b"), &|path| match path.to_str().unwrap() {
+                "/a/b/Cargo.toml" => Some(manifest.to_string()),
+                "/a/Cargo.toml" => Some(workspace.to_string()),
+                _ => None,
+            })
+        };
+        for manifest in [
+            "[dependencies]\nlog = \"0.4\"",
+            "[dependencies.log]\nversion = \"0.4\"\nfeatures = [\"kv\"]",
+            "[dependencies]\nlog = { version = \"0.4\", optional = false }",
+            "[dependencies]\nlines = { package = \"log\", version = \"0.4\" }",
+            "[dependencies]\nlog.workspace = true",
+            "[dependencies]\nlines = { workspace = true }",
+        ] {
+            assert!(logs(manifest), "{manifest}");
+        }
+        for manifest in [
+            "",
+            "[dependencies]\nlogger = \"0.4\"",
+            "[dependencies]\nlog = { version = \"0.4\", optional = true }",
+            "[dependencies]\nlog = { package = \"wood\", version = \"1\" }",
+            "[dependencies]\ntree.workspace = true",
+            "[dev-dependencies]\nlog = \"0.4\"",
+            "[build-dependencies]\nlog = \"0.4\"",
+            "[target.'cfg(windows)'.dependencies]\nlog = \"0.4\"",
+            "this is no TOML",
+        ] {
+            assert!(!logs(manifest), "{manifest}");
+        }
     }
 
     /// This crate's own manifest has the SDK for its tests, by its usual name.

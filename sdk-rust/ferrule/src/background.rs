@@ -27,7 +27,9 @@ use std::time::Duration;
 /// struct Clock;
 ///
 /// impl State for Clock {
-///     fn start(ctx: &Context, _config: &[u8]) -> ferrule::Result<Clock> {
+///     type Config = ();
+///
+///     fn start(ctx: &Context, _config: ()) -> ferrule::Result<Clock> {
 ///         ctx.background()?.spawn(|host: &Background| {
 ///             while !host.sleep(Duration::from_secs(1)) {
 ///                 host.log(Level::Debug, "tick");

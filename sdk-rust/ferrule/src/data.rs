@@ -27,7 +27,7 @@ pub trait Input<'a>: Sized {
 
 /// A type that a function returns, and that an import takes: `&[u8]`, `&str`, `String`, `Vec<u8>`, `()`, `Json<T>`,
 /// an `Option` of them, whose `None` is the status [`PASS`](crate::Status::PASS), and a `Result` of them with any error
-/// that is an [`std::error::Error`] or [`ferrule::Error`](Error).
+/// that is a [`Failure`](crate::Failure) or [`ferrule::Error`](Error).
 #[cfg_attr(
     ferrule_diagnostic,
     diagnostic::on_unimplemented(
@@ -50,6 +50,20 @@ pub trait Output {
 
 pub(crate) const BYTES: &str = "application/octet-stream";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Reads the configuration. Where the host has none, its bytes are none, and as JSON that is an object without members:
+/// the defaults of its fields hold.
+pub fn read_config<'a, T: Input<'a>>(bytes: &'a [u8]) -> Result<T> {
+    let bytes = match bytes.is_empty() && T::MEDIA_TYPE == JSON {
+        true => b"{}",
+        false => bytes,
+    };
+    T::from_bytes(bytes).map_err(|error| {
+        let message = format!("in the configuration: {error}");
+        error.with_message(message)
+    })
+}
 
 impl<'a> Input<'a> for () {
     const MEDIA_TYPE: &'static str = "";
@@ -200,11 +214,33 @@ pub trait Imported {
     fn from_answer(answer: Result<Vec<u8>>) -> Self;
 }
 
-impl<T: for<'a> Input<'a>, E: From<Error>> Imported for Result<T, E> {
+impl<T: for<'a> Input<'a>, E: ImportError> Imported for Result<T, E> {
     const MEDIA_TYPE: &'static str = <T as Input<'static>>::MEDIA_TYPE;
 
     fn from_answer(answer: Result<Vec<u8>>) -> Self {
-        Ok(T::from_bytes(&answer?)?)
+        answer.and_then(|bytes| T::from_bytes(&bytes)).map_err(E::from_error)
+    }
+}
+
+/// The error of what an import returns: made of the one that the host function failed with.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "an import cannot fail with `{Self}`",
+        label = "not made of a `ferrule::Error`",
+        note = "return `ferrule::Result<T>`; where it is called for `anyhow::Result` or `Box<dyn Error>`, write \
+                `.map_err(std::io::Error::from)?`"
+    )
+)]
+pub trait ImportError {
+    /// Makes it.
+    fn from_error(error: Error) -> Self;
+}
+
+#[cfg_attr(ferrule_do_not_recommend, diagnostic::do_not_recommend)]
+impl<E: From<Error>> ImportError for E {
+    fn from_error(error: Error) -> E {
+        error.into()
     }
 }
 
@@ -242,8 +278,6 @@ mod json {
             &mut self.0
         }
     }
-
-    const JSON: &str = "application/json";
 
     impl<'a, T: Deserialize<'a>> Input<'a> for Json<T> {
         const MEDIA_TYPE: &'static str = JSON;
@@ -339,6 +373,41 @@ mod tests {
     fn an_import_of_wrong_bytes_is_an_error() {
         let answer: Result<String> = Imported::from_answer(Ok(vec![0xff]));
         assert_eq!(answer.unwrap_err().status(), Status::INVALID);
+    }
+
+    #[test]
+    fn a_configuration_is_an_input_that_may_be_missing() {
+        assert_eq!(read_config::<()>(b"ignored"), Ok(()));
+        assert_eq!(read_config(b""), Ok(String::new()));
+        assert_eq!(read_config(b"\xff"), Ok(vec![0xff]));
+        let error = read_config::<String>(b"\xff").unwrap_err();
+        assert_eq!(error.status(), Status::INVALID);
+        assert!(error.message().starts_with("in the configuration: found bytes that are not text"), "{error}");
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn no_configuration_is_an_object_without_members() {
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Settings {
+            #[serde(default)]
+            depth: u8,
+        }
+        #[derive(serde::Deserialize, Debug)]
+        struct Strict {
+            #[allow(dead_code)]
+            depth: u8,
+        }
+        assert_eq!(read_config(b""), Ok(Json(Settings { depth: 0 })));
+        assert_eq!(read_config(br#"{"depth": 7}"#), Ok(Json(Settings { depth: 7 })));
+        for missing in [&b""[..], b"{}"] {
+            let error = read_config::<Json<Strict>>(missing).unwrap_err();
+            let want =
+                "in the configuration: the JSON is not what was expected: missing field `depth` at line 1 column 2";
+            assert_eq!(error, Error::invalid(want));
+        }
+        // An input that is missing is no JSON.
+        assert!(Json::<Settings>::from_bytes(b"").is_err());
     }
 
     #[cfg(feature = "json")]

@@ -11,6 +11,7 @@
 
 use crate::abi::{self, Call, Frames};
 use crate::current::Current;
+use crate::data::read_config;
 use crate::frame::Frame;
 use crate::host::{Gate, Services};
 use crate::plugin::{Plugin, State, StateRef, ThreadRule};
@@ -228,7 +229,7 @@ where
             }
         }
         let failed = Failed(context);
-        let state = P::State::start(context, call.input())?;
+        let state = P::State::start(context, read_config(call.input())?)?;
         let background = Close(context.take_gate());
         drop(failed);
         let instance = Box::new(Instance { phase: AtomicU8::new(IDLE), state: UnsafeCell::new(state), background });
@@ -450,7 +451,9 @@ mod tests {
     struct Threads(Background);
 
     impl State for Threads {
-        fn start(ctx: &Context, _: &[u8]) -> Result<Threads> {
+        type Config = ();
+
+        fn start(ctx: &Context, _: ()) -> Result<Threads> {
             let background = ctx.background()?;
             for _ in 0..2 {
                 background.spawn(|host| while !host.sleep(std::time::Duration::from_millis(1)) {})?;

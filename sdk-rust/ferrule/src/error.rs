@@ -84,9 +84,11 @@ impl fmt::Debug for Status {
 
 /// A status and a message for people.
 ///
-/// `?` makes one, with the status FAILED, of every [`std::error::Error`]; its sources are appended to the message.
-/// For this to work, `Error` does not implement `std::error::Error`. Where one is asked for, as in an implementation of
-/// [`std::io::Read`], `?` makes it an [`std::io::Error`], of which `?` makes the same `Error` again, status and all.
+/// `?` makes one, with the status FAILED, of every [`Failure`]: an [`std::error::Error`], whose sources are appended to
+/// the message, a `Box<dyn Error>`, a `String`, an `anyhow::Error`. For this to work, `Error` does not implement
+/// `std::error::Error`. Where one is asked for, as in an implementation of [`std::io::Read`], `?` makes it an
+/// [`std::io::Error`], of which `?` makes the same `Error` again, status and all. In a function that returns
+/// `anyhow::Result` or `Box<dyn Error>`, `.map_err(std::io::Error::from)?` does the same.
 ///
 /// ```
 /// use ferrule::{Error, Status};
@@ -173,8 +175,42 @@ impl fmt::Debug for Error {
     }
 }
 
-impl<E: std::error::Error> From<E> for Error {
-    fn from(error: E) -> Error {
+/// What `?` makes an [`Error`] of: everything that it makes a `Box<dyn std::error::Error>` of. That is each
+/// [`std::error::Error`], such a box itself, `String` and `&str`, and what other crates have for errors of any kind,
+/// such as `anyhow::Error`. There is nothing to implement: for a type of your own that is no `std::error::Error`, write
+/// an `impl From<…> for ferrule::Error`.
+///
+/// A `Box<dyn Error + Send + Sync>` is none, as it does not become a `Box<dyn Error>` by `?` either:
+///
+/// ```
+/// # fn load() -> Result<String, Box<dyn std::error::Error + Send + Sync>> { Ok("text".to_string()) }
+/// # fn f() -> ferrule::Result<String> {
+/// let text = load().map_err(ferrule::Error::failed)?;
+/// # Ok(text)
+/// # }
+/// # assert_eq!(f().unwrap(), "text");
+/// ```
+// A trait between From and Into has the place for what the compiler says. The conversion is that of the standard
+// library, because no crate may say that `String` is no std::error::Error, and so none may implement From for both.
+#[cfg_attr(
+    ferrule_diagnostic,
+    diagnostic::on_unimplemented(
+        message = "`{Self}` is not an error that the host can be told",
+        label = "not an error: `.map_err(ferrule::Error::failed)` makes one of whatever implements `Display`",
+        note = "an error implements `std::error::Error`, or is `ferrule::Error`, `Box<dyn std::error::Error>`, \
+                `String`, `&str` or `anyhow::Error`",
+        note = "for a type of your own write `impl From<{Self}> for ferrule::Error`"
+    )
+)]
+pub trait Failure {
+    /// Makes it: the status is FAILED, unless an [`Error`] is what it all began with.
+    fn into_error(self) -> Error;
+}
+
+#[cfg_attr(ferrule_do_not_recommend, diagnostic::do_not_recommend)]
+impl<'a, E: Into<Box<dyn std::error::Error + 'a>>> Failure for E {
+    fn into_error(self) -> Error {
+        let error = self.into();
         let mut message = error.to_string();
         let mut status = Status::FAILED;
         let mut source = error.source();
@@ -188,6 +224,12 @@ impl<E: std::error::Error> From<E> for Error {
             source = error.source();
         }
         Error { status, message }
+    }
+}
+
+impl<E: Failure> From<E> for Error {
+    fn from(error: E) -> Error {
+        error.into_error()
     }
 }
 
@@ -260,6 +302,46 @@ mod tests {
         let error = Error::from(Outer("x".parse::<u8>().unwrap_err()));
         assert_eq!(error.message(), "cannot read the level: invalid digit found in string");
         assert_eq!(error.status(), Status::FAILED);
+    }
+
+    /// What `?` makes of the error that is failed with.
+    fn asked<E: Failure>(error: E) -> Error {
+        fn fails<E: Failure>(error: E) -> Result<()> {
+            Err(error)?;
+            Ok(())
+        }
+        fails(error).unwrap_err()
+    }
+
+    #[test]
+    fn whatever_a_box_takes_is_an_error() {
+        assert_eq!(asked("a text"), Error::failed("a text"));
+        assert_eq!(asked("a string".to_string()), Error::failed("a string"));
+        let outer = || Outer("x".parse::<u8>().unwrap_err());
+        let message = "cannot read the level: invalid digit found in string";
+        let boxed: Box<dyn std::error::Error> = outer().into();
+        assert_eq!(asked(boxed), Error::failed(message));
+        let shared: Box<dyn std::error::Error + Send + Sync> = outer().into();
+        assert_eq!(asked(anyhow::anyhow!(shared)), Error::failed(message));
+        assert_eq!(
+            asked(anyhow::Error::from(outer()).context("at the start")),
+            asked(format!("at the start: {message}"))
+        );
+        // What borrows is one as well, and so is what stays on its thread.
+        let (text, mutex) = (String::from("borrowed"), std::sync::Mutex::new(std::rc::Rc::new(0)));
+        assert_eq!(asked(&*text), Error::failed("borrowed"));
+        assert!(asked(std::sync::PoisonError::new(mutex.lock().unwrap())).message().contains("poisoned"));
+    }
+
+    #[test]
+    fn a_status_goes_through_errors_of_any_kind() {
+        let sold_out = Error::new(Status::own(1001), "sold out");
+        let carried = |error: &Error| io::Error::from(error.clone());
+        let boxed: Box<dyn std::error::Error> = carried(&sold_out).into();
+        assert_eq!(asked(boxed), sold_out);
+        assert_eq!(asked(anyhow::Error::from(carried(&sold_out))), sold_out);
+        let around = anyhow::Error::from(carried(&sold_out)).context("no coffee");
+        assert_eq!(asked(around), Error::new(Status::own(1001), "no coffee: sold out"));
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! | [`hook`](macro@hook) | attaches a function to an extension point of the host's |
 //! | [`import`](macro@import) | a host function that the plug-in needs |
 //! | [`Input`], [`Output`], [`Json`] | how bytes become parameters and results |
-//! | [`Error`], [`Status`], [`Result`] | failing, with `?` on any error |
+//! | [`Error`], [`Status`], [`Result`], [`Failure`] | failing, with `?` on errors of any kind |
 //! | [`State`] | what an instance keeps between its calls |
 //! | [`Context`] | the log, cancellation, and the plug-in's own threads |
 //!
@@ -79,23 +79,48 @@ pub use context::Context;
 #[cfg(feature = "json")]
 pub use data::Json;
 pub use data::{Input, Output};
-pub use error::{Error, Result, Status};
+pub use error::{Error, Failure, Result, Status};
 pub use ferrule_plugin_macros::{configure, export, hook, import, plugin, resume, save};
 pub use host::Level;
 pub use plugin::State;
 pub use room::Room;
+/// serde, for the types that [`Json`] holds. A plug-in that takes it from here needs no line for it in its Cargo.toml;
+/// the attribute says so to serde's macros:
+///
+/// ```
+/// #[derive(ferrule::serde::Deserialize)]
+/// #[serde(crate = "ferrule::serde")]
+/// struct Cart {
+///     cents: u64,
+/// }
+/// # let ferrule::Json(cart): ferrule::Json<Cart> = ferrule::Input::from_bytes(br#"{"cents": 7}"#).unwrap();
+/// # assert_eq!(cart.cents, 7);
+/// ```
+#[cfg(feature = "json")]
+pub use serde;
 pub use stream::{Reader, Writer};
 
 /// What the macros expand to; no part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::current::{import, offers};
-    pub use crate::data::{nothing_into_bytes, Imported, Nothing};
+    pub use crate::data::{nothing_into_bytes, read_config, Imported, Nothing};
     pub use crate::entry::{batch, run, run_alone, start, stop, RawCall, RawFrames};
     pub use crate::plugin::{
-        hands_over, has_format, AloneParam, Concurrent, HandsOver, NoState, Pinned, Plugin, Resumes, Saves, Serial,
-        StateIs, StateParam,
+        ferrule_plugin_macro, hands_over, has_format, AloneParam, Concurrent, HandsOver, Here, NoState, Pinned, Plugin,
+        Resumes, Saves, Serial, StateIs, StateParam,
     };
     pub use crate::text::{config_schema, plugin_name, plugin_version, text, text_len, ConfigSchema};
     pub use std::sync::atomic::AtomicU32;
+
+    /// Used where the author's package depends on the crate log: the compiler warns when its lines go nowhere.
+    #[cfg_attr(
+        not(feature = "log"),
+        deprecated(
+            note = "the package depends on the crate `log`, whose lines are dropped: add `features = [\"log\"]` to \
+                    ferrule-plugin in Cargo.toml, and the host logs them"
+        )
+    )]
+    #[allow(non_upper_case_globals)]
+    pub const the_host_logs: () = ();
 }

@@ -1,6 +1,6 @@
 //! What `ferrule::plugin!` says about a plug-in, as types.
 
-use crate::{Context, Result};
+use crate::{Context, Input, Result};
 
 /// The state of an instance: what the host makes with `ferrule_start` before any call, and drops after the last.
 ///
@@ -16,12 +16,21 @@ use crate::{Context, Result};
     diagnostic::on_unimplemented(
         message = "`{Self}` is not the state of a plug-in",
         label = "`ferrule::State` is not implemented for it",
-        note = "write `impl ferrule::State for {Self} {{ fn start(ctx: &Context, config: &[u8]) -> Result<Self> … }}`"
+        note = "write `impl ferrule::State for {Self} {{ type Config = (); fn start(ctx: &Context, _: ()) -> \
+                Result<Self> … }}`"
     )
 )]
 pub trait State: Sized + 'static {
-    /// Makes the state from the configuration's bytes. An error makes the host's open fail with its message.
-    fn start(ctx: &Context, config: &[u8]) -> Result<Self>;
+    /// What the configuration's bytes are, as for the input of a function: `Json<Settings>`, `String`, `Vec<u8>` or
+    /// another owned type that implements [`Input`]. `()` is for a plug-in that has none.
+    ///
+    /// The host may have no configuration for the plug-in: its bytes are none then, and for JSON that stands for `{}`.
+    /// So give the fields of the settings their defaults, with `#[serde(default)]`, or the open fails with the name of
+    /// the field that is missing.
+    type Config: for<'a> Input<'a>;
+
+    /// Makes the state. An error makes the host's open fail with its message.
+    fn start(ctx: &Context, config: Self::Config) -> Result<Self>;
 
     /// Takes the state down, when no other call of the instance runs. An error goes to the host's log. It is not
     /// called for a poisoned instance, whose state is only dropped.
@@ -32,6 +41,8 @@ pub trait State: Sized + 'static {
 
 /// What `plugin!` implements, for a type in the crate's root.
 pub trait Plugin: 'static {
+    /// Is there a `plugin!`?
+    const DECLARED: bool = true;
     /// Is there a `state:`?
     const STATEFUL: bool;
     /// The `state:`, or [`NoState`].
@@ -208,6 +219,25 @@ where
     }
 }
 
+/// What stands for the plug-in where `plugin!` is missing, by the name of what it defines: a function looks for that in
+/// the crate's root first. It lets everything compile but what asks whether it is `DECLARED`, so that the error is one
+/// and says what to write.
+#[allow(non_camel_case_types)]
+pub enum ferrule_plugin_macro {}
+
+impl Plugin for ferrule_plugin_macro {
+    const DECLARED: bool = false;
+    const STATEFUL: bool = false;
+    type State = NoState;
+    type Threads = Serial;
+}
+
+/// Where a function is written: what it belongs to is known there.
+pub trait Here {
+    /// What `plugin!` defines, or the one above.
+    type Plugin: Plugin;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +246,9 @@ mod tests {
     struct Counter(u32);
 
     impl State for Counter {
-        fn start(_: &Context, _: &[u8]) -> Result<Counter> {
+        type Config = ();
+
+        fn start(_: &Context, _: ()) -> Result<Counter> {
             Ok(Counter(0))
         }
     }
@@ -266,7 +298,7 @@ mod tests {
     #[test]
     fn stop_is_optional() {
         crate::testing::Host::new().run(|ctx| {
-            assert_eq!(Counter::start(ctx, b"").unwrap().stop(ctx), Ok(()));
+            assert_eq!(Counter::start(ctx, ()).unwrap().stop(ctx), Ok(()));
         });
     }
 }

@@ -1,5 +1,6 @@
 //! A host for the plug-in's own tests, which run its functions as the ordinary Rust functions that they are.
 
+use crate::data::read_config;
 use crate::host::{Field, Gate, Services, StandIn};
 use crate::{Context, Error, Level, Reader, Result, Room, State, Writer};
 use std::collections::HashMap;
@@ -128,10 +129,11 @@ impl Host {
         (result, room.into_vec())
     }
 
-    /// Makes a state as the host does: here [`Context::background`] works. End it with [`stop`](Host::stop).
+    /// Makes a state of the configuration's bytes, as the host does: here [`Context::background`] works. End it with
+    /// [`stop`](Host::stop).
     pub fn start<S: State>(&self, config: &[u8]) -> Result<S> {
         self.shared().gate = None;
-        let started = self.run_in(Context::of_start(self.services()), |ctx| S::start(ctx, config));
+        let started = self.run_in(Context::of_start(self.services()), |ctx| S::start(ctx, read_config(config)?));
         if started.is_err() {
             self.close();
         }
@@ -413,7 +415,9 @@ mod tests {
         }
 
         impl State for Echo {
-            fn start(ctx: &Context, config: &[u8]) -> Result<Echo> {
+            type Config = String;
+
+            fn start(ctx: &Context, config: String) -> Result<Echo> {
                 let background = ctx.background()?;
                 let (sender, receiver) = channel();
                 background.spawn(move |host| {
@@ -422,8 +426,8 @@ mod tests {
                     }
                     host.log(Level::Info, format_args!("ends, cancelled: {}", host.cancelled()));
                 })?;
-                match config {
-                    b"fail" => Err(Error::invalid("as told")),
+                match &*config {
+                    "fail" => Err(Error::invalid("as told")),
                     _ => Ok(Echo { sender, background }),
                 }
             }
@@ -463,6 +467,8 @@ mod tests {
         fn a_start_that_fails_joins_as_well() {
             let host = Host::new();
             assert_eq!(host.start::<Echo>(b"fail").err(), Some(Error::invalid("as told")));
+            let error = host.start::<Echo>(b"\xff").err().unwrap();
+            assert!(error.message().starts_with("in the configuration: found bytes that are not text"), "{error}");
             // What start has made is dropped before the host is cancelled.
             let lines = lines(&host);
             assert!(lines.len() == 1 && lines[0].starts_with("ends, cancelled: "), "{lines:?}");
@@ -474,7 +480,9 @@ mod tests {
             let double = || crate::current::import(&SLOT, "double", false, Ok(b"ab"[..].into()));
             struct Plain(Background);
             impl State for Plain {
-                fn start(ctx: &Context, _: &[u8]) -> Result<Plain> {
+                type Config = ();
+
+                fn start(ctx: &Context, _: ()) -> Result<Plain> {
                     assert!(!ctx.offers("triple"));
                     let (one, two) = (ctx.background()?, ctx.background()?);
                     assert!(!one.cancelled() && !two.cancelled());
@@ -502,7 +510,9 @@ mod tests {
         fn sleep_ends_with_the_instance() {
             struct Sleeper(std::sync::mpsc::Receiver<bool>);
             impl State for Sleeper {
-                fn start(ctx: &Context, _: &[u8]) -> Result<Sleeper> {
+                type Config = ();
+
+                fn start(ctx: &Context, _: ()) -> Result<Sleeper> {
                     let (sender, receiver) = channel();
                     ctx.background()?.spawn(move |host| {
                         sender.send(host.sleep(std::time::Duration::from_millis(1))).unwrap();

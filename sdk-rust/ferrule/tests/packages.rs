@@ -3,7 +3,7 @@
 mod support;
 
 use std::process::Command;
-use support::{assert_built, cargo, library_path, package, Host, Instance, Library};
+use support::{assert_built, cargo, files_in, library_path, package, Host, Instance, Library};
 
 const CDYLIB: &str = "\n[lib]\ncrate-type = [\"cdylib\"]\n";
 
@@ -23,7 +23,9 @@ fn a_release_exports_exactly_the_contract() {
         struct Small;
 
         impl State for Small {
-            fn start(_: &Context, _: &[u8]) -> ferrule::Result<Small> {
+            type Config = ();
+
+            fn start(_: &Context, _: ()) -> ferrule::Result<Small> {
                 Ok(Small)
             }
         }
@@ -121,6 +123,68 @@ fn two_functions_of_one_name_do_not_build() {
     let built = cargo(&folder, &["build", "--offline"]);
     let message = String::from_utf8_lossy(&built.stderr);
     assert!(message.contains("symbol `ferrule_fn_function` is already defined"), "{message}");
+}
+
+/// Whether the macros of the crate log reach the host is a feature of the SDK. A plug-in that has the crate and not the
+/// feature is told so when it is built.
+#[test]
+fn log_lines_that_nobody_gets_are_warned_of() {
+    let source = r#"
+        ferrule::plugin!(name: "logging", version: "1");
+
+        #[ferrule::export]
+        fn f() {
+            log::info!("hello");
+        }
+    "#;
+    let manifest = ["log = \"0.4\"\n", CDYLIB].concat();
+    let folder = package("logging", "2021", &manifest, &[("src/lib.rs", source)]);
+    let check = || {
+        let checked = cargo(&folder, &["check", "--offline"]);
+        assert_built(&checked);
+        String::from_utf8(checked.stderr).unwrap()
+    };
+    let without = check();
+    assert!(without.contains("the package depends on the crate `log`, whose lines are dropped"), "{without}");
+    assert!(without.contains("add `features = [\"log\"]` to ferrule-plugin in Cargo.toml"), "{without}");
+    assert_eq!(without.matches("warning: use of ").count(), 1, "{without}");
+
+    let file = folder.join("Cargo.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("path = ", "features = [\"log\"], path = ");
+    std::fs::write(&file, text).unwrap();
+    let with = check();
+    assert!(!with.contains("warning"), "{with}");
+}
+
+/// A library has the exports of one crate, its own. Those of a crate that it depends on are not among them.
+#[test]
+fn what_a_dependency_exports_is_not_exported() {
+    let path = env!("CARGO_MANIFEST_DIR");
+    let manifest = |name: &str, kind: &str, dependency: &str| {
+        format!(
+            "[package]\nname = {name:?}\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[lib]\ncrate-type = [{kind:?}]\n\n\
+             [dependencies]\nferrule-plugin = {{ path = {path:?}, default-features = false }}\n{dependency}"
+        )
+    };
+    let source = |name: &str, function: &str| {
+        format!("ferrule::plugin!(name: {name:?}, version: \"1\");\n\n#[ferrule::export]\nfn {function}() {{}}\n")
+    };
+    let outer = manifest("outer", "cdylib", "inner = { path = \"../inner\" }\n");
+    let folder = files_in(
+        "one-crate",
+        &[
+            ("Cargo.toml", "[workspace]\nresolver = \"2\"\nmembers = [\"inner\", \"outer\"]\n"),
+            ("inner/Cargo.toml", &manifest("inner", "rlib", "")),
+            ("inner/src/lib.rs", &source("inner", "below")),
+            ("outer/Cargo.toml", &outer),
+            ("outer/src/lib.rs", &source("outer", "above")),
+        ],
+    );
+    assert_built(&cargo(&folder, &["build", "--offline"]));
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let library = Library::open(&library_path(profile, "outer"), &[]);
+    assert!(library.has("ferrule_fn_above") && !library.has("ferrule_fn_below"));
+    assert_eq!(library.text("ferrule_manifest")[1], ("name".to_string(), "outer".to_string()));
 }
 
 /// Without the feature json the crate has no dependency but its macros.

@@ -120,6 +120,50 @@ fn errors() {
 }
 
 #[test]
+fn errors_of_every_kind() {
+    let library = Library::fixture("errors", &["price"]);
+    let host = Host::default().import("price", |_, _| (1001, b"sold out".to_vec()));
+    let instance = Instance::new(&library, host);
+    let parsing = "invalid digit found in string";
+    for (what, message) in [
+        ("a_string", "found \"x\", expected a number"),
+        ("a_box", parsing),
+        ("anyhow", "the input \"x\": invalid digit found in string"),
+    ] {
+        for way in ["result_of", "question_mark_on"] {
+            let function = format!("{way}_{what}");
+            assert_eq!(instance.call(&function, "7").ok(), "7", "{function}");
+            assert_eq!(instance.call(&function, "x").failed(FAILED), message, "{function}");
+        }
+    }
+    assert_eq!(instance.call("result_of_a_text", "").failed(FAILED), "never");
+    assert_eq!(instance.call("through_anyhow", "tea").failed(1001), "no price: sold out");
+}
+
+#[test]
+fn a_typed_configuration() {
+    let library = Library::fixture("settings", &[]);
+    let mut instance = Instance::started(&library, Host::default(), r#"{"depth": 7}"#);
+    assert_eq!(instance.call("settings", "").ok(), r#"{"depth":7,"names":[]}"#);
+    let configured = instance.call_symbol("ferrule_configure", br#"{"depth": 8, "names": ["a"]}"#, 64);
+    assert_eq!(configured.ok(), "");
+    assert_eq!(instance.call("settings", "").ok(), r#"{"depth":8,"names":["a"]}"#);
+    let expected = "in the configuration: the JSON is not what was expected: ";
+    for (config, message) in [
+        ("", "missing field `depth` at line 1 column 2"),
+        (r#"{"depth": 300}"#, "invalid value: integer `300`, expected u8 at line 1 column 13"),
+        (r#"{"dept": 7}"#, "unknown field `dept`, expected `depth` or `names` at line 1 column 7"),
+    ] {
+        let message = format!("{expected}{message}");
+        let configured = instance.call_symbol("ferrule_configure", config.as_bytes(), 512);
+        assert_eq!(configured.failed(INVALID), message);
+        assert_eq!(Instance::new(&library, Host::default()).start(config).failed(INVALID), message);
+    }
+    assert_eq!(instance.call("settings", "").ok(), r#"{"depth":8,"names":["a"]}"#, "as it was");
+    instance.stop().ok();
+}
+
+#[test]
 fn a_frame_that_is_too_small_is_refused() {
     let library = Library::fixture("counter", &["call_me"]);
     let call = Call::SIZE_1_0;

@@ -11,8 +11,7 @@ fn the_code_of_the_readme() {
     assert!(blocks.len() >= 13, "found {} blocks of Rust in README.md", blocks.len());
 
     // A plug-in of its own for each block. Its functions are there for the host, not for the test.
-    let mut manifest =
-        String::from("serde = { version = \"1\", features = [\"derive\"] }\n\n[dev-dependencies.ferrule-plugin]\n");
+    let mut manifest = String::from("\n[dev-dependencies.ferrule-plugin]\n");
     manifest += &format!("path = {:?}\nfeatures = [\"testing\"]\n", env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![(String::from("src/lib.rs"), String::new())];
     for (number, block) in blocks.iter().enumerate() {

@@ -39,8 +39,10 @@ const SOURCE: &str = r#"
     struct Greeting(String);
 
     impl SDK::State for Greeting {
-        fn start(_: &SDK::Context, config: &[u8]) -> SDK::Result<Greeting> {
-            Ok(Greeting(String::from_utf8(config.to_vec())?))
+        type Config = String;
+
+        fn start(_: &SDK::Context, greeting: String) -> SDK::Result<Greeting> {
+            Ok(Greeting(greeting))
         }
     }
 

@@ -1,9 +1,8 @@
 //! Thumbnails of JPEG and PNG pictures, by the crate `image`. The configuration is JSON: `{"size": 128}`, the longest
 //! side in pixels.
 
-use ferrule::{Context, Error, Input, Json};
+use ferrule::{serde::Deserialize, Context, Error, Json};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
-use serde::Deserialize;
 use std::io::Cursor;
 
 ferrule::plugin!(name: "thumbnail", version: env!("CARGO_PKG_VERSION"), threads: "concurrent", state: Settings);
@@ -12,17 +11,21 @@ ferrule::plugin!(name: "thumbnail", version: env!("CARGO_PKG_VERSION"), threads:
 const MAX_BYTES: u64 = 512 << 20;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(crate = "ferrule::serde", default, deny_unknown_fields)]
 struct Settings {
     size: u32,
 }
 
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { size: 128 }
+    }
+}
+
 impl ferrule::State for Settings {
-    fn start(_ctx: &Context, config: &[u8]) -> ferrule::Result<Settings> {
-        if config.is_empty() {
-            return Ok(Settings { size: 128 });
-        }
-        let Json(settings) = Json::<Settings>::from_bytes(config)?;
+    type Config = Json<Settings>;
+
+    fn start(_ctx: &Context, Json(settings): Json<Settings>) -> ferrule::Result<Settings> {
         match settings.size {
             1..=4096 => Ok(settings),
             size => Err(Error::invalid(format!("found a size of {size} pixels, expected 1 to 4096"))),

@@ -24,8 +24,9 @@ type Seen = BTreeMap<OsString, (SystemTime, u64)>;
 struct Watch;
 
 impl State for Watch {
-    fn start(ctx: &Context, config: &[u8]) -> ferrule::Result<Watch> {
-        let folder = std::str::from_utf8(config)?.to_owned();
+    type Config = String;
+
+    fn start(ctx: &Context, folder: String) -> ferrule::Result<Watch> {
         let mut seen = look(Path::new(&folder))?;
         // The thread ends when the instance is stopped, which joins it.
         ctx.background()?.spawn(move |host: &Background| {

@@ -1,4 +1,4 @@
-//! Results that are no bytes, and errors that are none.
+//! Results that are no bytes.
 
 use ferrule::Json;
 
@@ -19,11 +19,6 @@ fn not_serializable() -> Json<Discount> {
 #[ferrule::export]
 fn number() -> ferrule::Result<u64> {
     Ok(1)
-}
-
-#[ferrule::export]
-fn not_an_error() -> Result<String, Discount> {
-    Err(Discount)
 }
 
 #[ferrule::export]

@@ -5,7 +5,9 @@ ferrule::plugin!(name: "fails", version: "1.0.0", threads: "concurrent", state: 
 struct Counter(std::cell::Cell<u32>);
 
 impl ferrule::State for Counter {
-    fn start(_: &ferrule::Context, _: &[u8]) -> ferrule::Result<Counter> {
+    type Config = ();
+
+    fn start(_: &ferrule::Context, _: ()) -> ferrule::Result<Counter> {
         Ok(Counter(Default::default()))
     }
 }

@@ -5,7 +5,9 @@ ferrule::plugin!(name: "fails", version: "1.0.0", state: Counter);
 struct Counter;
 
 impl ferrule::State for Counter {
-    fn start(_: &ferrule::Context, _: &[u8]) -> ferrule::Result<Counter> {
+    type Config = ();
+
+    fn start(_: &ferrule::Context, _: ()) -> ferrule::Result<Counter> {
         Ok(Counter)
     }
 }
@@ -13,7 +15,9 @@ impl ferrule::State for Counter {
 struct Other;
 
 impl ferrule::State for Other {
-    fn start(_: &ferrule::Context, _: &[u8]) -> ferrule::Result<Other> {
+    type Config = ();
+
+    fn start(_: &ferrule::Context, _: ()) -> ferrule::Result<Other> {
         Ok(Other)
     }
 }
