@@ -71,7 +71,8 @@ With --json there is one object for each file, one after the other:
   pass, errors, warnings    whether it passes, and how many findings there are
   results                   each with case, level, rules, outcome (passed, failed, warned, skipped), reason (why it was
                             skipped), notes (what it could not try), findings, milliseconds
-    findings                each with case, rule, severity (error, warning), function, seen, expected, mend
+    findings                each with case, rule, severity (error, warning), function, seen, expected, mend, and frames where
+                            the process crashed: the code, and what had called it
   without                   functions that later cases left out, and why
   error                     in place of all but file: why nothing was checked, as call has it; alone where the command
                             line is wrong whatever the file
@@ -302,6 +303,13 @@ func printResult(w io.Writer, r check.Result, paint func(string) string) {
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule,
 			escape.Line(f.Seen), escape.Line(f.Expected), escape.Line(f.Mend))
+		for i, frame := range f.Frames {
+			label := "at:"
+			if i > 0 {
+				label = "   "
+			}
+			fmt.Fprintf(w, "                %s %s\n", label, escape.Line(frame))
+		}
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "        note: %s\n", escape.Line(n))

@@ -7,8 +7,10 @@ require (
 	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/plugins/oci v0.1.0
+	github.com/go-delve/delve v1.27.2
+	github.com/ianlancetaylor/demangle v0.0.0-20260724033716-83e58baca724
 	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.0.9
+	github.com/spf13/pflag v1.0.10
 	github.com/stretchr/testify v1.12.1
 	github.com/vbauerster/mpb/v8 v8.16.2
 	go.yaml.in/yaml/v3 v3.0.6

@@ -3,6 +3,9 @@ package check
 // caseStreams is the case for which the parent looks at what was written to the standard output.
 const caseStreams = "standard-streams"
 
+// caseOpen is the first case that loads the library.
+const caseOpen = "open"
+
 // CaseSandbox is the case that runs only with Options.Sandbox.
 const CaseSandbox = "sandbox"
 
@@ -21,7 +24,7 @@ func init() {
 		{"stack", 1, []string{"R20"}, "It asks for no executable stack.", checkStack, nil},
 		{"symbols", 1, []string{"R2"}, "What the contract needs is exported, and nothing but the contract's names.",
 			checkSymbols, nil},
-		{"open", 1, []string{"R2", "R4", "R5"}, "It opens with all its symbols bound and none of them shared.", nil,
+		{caseOpen, 1, []string{"R2", "R4", "R5"}, "It opens with all its symbols bound and none of them shared.", nil,
 			checkOpen},
 		{"start", 1, []string{"R15"}, "An instance starts and stops.", nil, checkStart},
 		{CaseSandbox, 1, []string{"R20"}, "With --sandbox: every function gives in that sandbox what it gives without.", nil,
@@ -70,6 +73,7 @@ func init() {
 		{"batch", 6, []string{"R19"}, "ferrule_batch gives what single calls give, and stops when it is cancelled.", nil,
 			checkBatch},
 		{"instances", 6, []string{"R13", "R15"}, "What one instance does shows in no other.", nil, checkInstances},
+		{"handles", 6, []string{"R13", "R15"}, "What one instance has given is of no use to another one, and of no harm.", nil, checkHandles},
 		{"config", 6, []string{"R8", "R15"}, "ferrule_start takes configurations of 1 MiB, of random bytes, on read-only memory.",
 			nil, checkConfig},
 		{"configure", 6, []string{"R28", "R8"}, "New settings may be refused, with nothing changed; the old ones are taken again.", nil,
@@ -83,8 +87,10 @@ func init() {
 		{"locale", 7, []string{"R20"}, "The locale is as it was.", nil, checkLocale},
 		{"floating-point", 7, []string{"R20"}, "Rounding and the other floating-point modes are as they were.", nil,
 			checkFloatingPoint},
+		{"umask", 7, []string{"R20"}, "The umask is as it was.", nil, checkUmask},
+		{"limits", 7, []string{"R20"}, "The resource limits are as they were.", nil, checkLimits},
 		{"environment", 7, []string{"R20"}, "The environment is as it was.", nil, checkEnvironment},
-		{caseStreams, 7, []string{"R20"}, "The standard streams are as they were, and nothing is written to the output.",
+		{caseStreams, 7, []string{"R20"}, "The standard streams are as they were, and nothing is written to the output, nor to the error output.",
 			nil, checkStreams},
 
 		{"threads", 8, []string{"R13"}, "The declared threads, all at the same time, get what one thread gets.", nil,
@@ -94,6 +100,8 @@ func init() {
 		{"between", 8, []string{"R27"}, "What happens between calls ends with the instance, and a host may not have it.", nil, checkBetween},
 		{"release-late", 8, []string{"R9"}, "Memory is released after the instance has stopped.", nil, checkReleaseLate},
 		{"threads-end", 8, []string{"R15"}, "Threads end with the instance that started them.", nil, checkThreadsEnd},
+		{"unload", 8, []string{"R20", "R15"}, "It registers nothing with atexit, and can be unloaded when no instance is left; a process that has had it ends well.",
+			nil, checkUnload},
 
 		{"start-stop", 9, []string{"R15"}, "1,000 instances, one after the other, leave no memory behind.", nil,
 			checkStartStop},

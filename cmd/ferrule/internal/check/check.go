@@ -33,6 +33,10 @@ type Finding struct {
 	Seen     string `json:"seen"`
 	Expected string `json:"expected"`
 	Mend     string `json:"mend"`
+
+	// Frames are where the process crashed, if it did and that is known: the function, and what had called it, up to the library's
+	// own function that the case had called. In words, each with source file and line as far as there is debug information.
+	Frames []string `json:"frames,omitempty"`
 }
 
 // The outcomes of cases.
@@ -181,11 +185,14 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	if lib != nil {
 		v.Name, v.Version = lib.Manifest.Name, lib.Manifest.Version
 	}
-	p := &parent{path: path, options: o, without: map[string]string{}}
+	p := &parent{path: path, options: o, without: map[string]string{}, undefined: map[string]bool{}}
 	if err != nil {
 		p.stop = "the file breaks the contract before it is loaded"
 	} else if found := foreign(lib); found != "" {
 		p.stop = "a library for " + found + " does not run here"
+	}
+	if p.stop == "" {
+		p.sanitizer = addressSanitizer(path, lib)
 	}
 	for _, c := range chosen {
 		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
@@ -198,6 +205,9 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 		default:
 			if err := p.run(ctx, c, &r); err != nil {
 				return nil, err
+			}
+			if c.Name == caseOpen && p.sanitizer != "" {
+				r.Notes = append(r.Notes, "the library is built with AddressSanitizer: in every case "+p.sanitizer+" is preloaded, and memory is not measured")
 			}
 		}
 		r.Milliseconds = time.Since(begun).Milliseconds()

@@ -21,6 +21,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -50,7 +51,7 @@ type kit struct {
 
 	mu      sync.Mutex
 	report  *os.File
-	found   map[Finding]bool
+	found   map[string]bool
 	over    map[string]bool        // functions of which a call took longer than budget
 	slow    map[string]bool        // those of which two did
 	events  map[misuse]bool        // what the library's use of host services showed
@@ -155,7 +156,7 @@ type misuse struct {
 // shell runs a command line that serves an import.
 func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error {
 	runtime.LockOSThread() // for pinned plug-ins, and for what belongs to a thread: its mask, its rounding mode
-	k := &kit{found: map[Finding]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
+	k := &kit{found: map[string]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
 		used: map[string]bool{}, behind: func(in []byte) (abi.Status, []byte) { return abi.StatusOK, in },
 		live: map[uintptr]*frame{}, started: map[uintptr][]*between{}, runs: map[*run]bool{}, ran: map[string]pace{}}
 	if err := json.NewDecoder(r).Decode(&k.task); err != nil {
@@ -174,6 +175,14 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 		return err
 	}
 	if k.lib, err = inspect.File(k.Path); err != nil {
+		return err
+	}
+	crashed, err := os.Create(k.Crash)
+	if err != nil {
+		return err
+	}
+	defer crashed.Close()
+	if err := crash.Record(crashed); err != nil {
 		return err
 	}
 	k.random = rand.New(rand.NewPCG(k.Seed, uint64(i)))
@@ -206,8 +215,7 @@ func (k *kit) send(e event) {
 
 // find reports a finding. Of those that differ in what was seen only, the first counts.
 func (k *kit) find(f Finding) {
-	key := f
-	key.Seen = ""
+	key := strings.Join([]string{f.Rule, f.Severity, f.Function, f.Expected, f.Mend}, "\x00")
 	k.mu.Lock()
 	known := k.found[key]
 	k.found[key] = true
@@ -220,11 +228,13 @@ func (k *kit) find(f Finding) {
 func (k *kit) note(format string, args ...any) { k.send(event{Note: fmt.Sprintf(format, args...)}) }
 func (k *kit) skip(format string, args ...any) { k.send(event{Skip: fmt.Sprintf(format, args...)}) }
 
+const stateOutlives = "Where it is not the input, it is the state: what call->state points to must outlive ferrule_start, and so be no " +
+	"variable of that function"
+
 // expect says which rule the calls that follow are about: what to say when the process does not live through one.
 func (k *kit) expect(rule, expected, mend string) {
 	if rule == "R7" && k.lib.HasStart {
-		mend += ". Where it is not the input, it is the state: what call->state points to must outlive ferrule_start, and so be no " +
-			"variable of that function"
+		mend += ". " + stateOutlives
 	}
 	k.rule, k.expected, k.mend = rule, expected, mend
 }
@@ -353,6 +363,10 @@ func (k *kit) lane() *lane {
 		if *m.b, err = guarded(m.size); err != nil {
 			panic(err)
 		}
+	}
+	for what, b := range map[string][]byte{areaInput: l.in, areaRoom: l.room} {
+		begin := uint64(addr(b))
+		k.send(event{Area: &area{what, begin, begin + uint64(len(b)) + uint64(os.Getpagesize())}})
 	}
 	return l
 }

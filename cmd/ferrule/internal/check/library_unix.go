@@ -19,3 +19,6 @@ func libc(name string) uintptr {
 	}
 	return a
 }
+
+// closeLibrary unloads it, where the system does: not what has said that it stays, nor what another one is linked to.
+func closeLibrary(library uintptr) { _ = purego.Dlclose(library) }

@@ -15,3 +15,6 @@ func findSymbol(library uintptr, name string) (uintptr, error) {
 
 // libc returns a function or a variable of the C library, or 0: a process of Windows may have several C libraries.
 func libc(string) uintptr { return 0 }
+
+// closeLibrary unloads it.
+func closeLibrary(library uintptr) { _ = windows.FreeLibrary(windows.Handle(library)) }

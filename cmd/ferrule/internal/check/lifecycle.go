@@ -1,6 +1,7 @@
 package check
 
 import (
+	"debug/elf"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -197,6 +198,138 @@ func checkInstances(k *kit) {
 		a.end()
 		b.end()
 	}
+}
+
+// checkHandles gives functions what others have given: it may be a number or a name that stands for something, or what a pointer is made of.
+func checkHandles(k *kit) {
+	const mend = "Keep what a result stands for in call->state, and look it up there; let no result be a pointer"
+	k.expect("R15", anyInput, mend)
+	if !k.openFunctions() {
+		return
+	}
+	begun := time.Now()
+	for _, from := range k.functions {
+		a := k.begin(k.lane(), k.Config)
+		if a == nil {
+			return
+		}
+		var given []input
+		a.calls(from, k.samples(from), options{}, func(in input, r *outcome) {
+			known := slices.ContainsFunc(given, func(g input) bool { return string(g.bytes) == string(r.out) })
+			if r.status == abi.StatusOK && r.breach == nil && len(r.out) > 0 && len(r.out) <= MaxInput && string(r.out) != string(in.bytes) && !known {
+				given = append(given, input{"what " + from.label + " gave for " + in.name, slices.Clone(r.out)})
+			}
+		})
+		type taken struct {
+			to   function
+			in   input
+			with *outcome // in another instance, while the one that gave it is there
+		}
+		var all []taken
+		l := k.lane()
+		for _, to := range k.functions {
+			b := k.begin(l, k.Config)
+			if b == nil {
+				return
+			}
+			if time.Since(begun) < 2*time.Second {
+				b.calls(to, given, options{name: "in another instance"}, func(in input, r *outcome) { all = append(all, taken{to, in, r}) })
+			}
+			b.end()
+		}
+		a.end()
+		// The same without that instance: once it is stopped, in one that knows of nothing. Twice, as not every function does the same twice.
+		for _, t := range all {
+			if time.Since(begun) > 4*time.Second {
+				k.note("not every function was given what others have given: it takes long")
+				return
+			}
+			var without [2]*outcome
+			for n := range without {
+				c := k.begin(l, k.Config)
+				if c == nil {
+					return
+				}
+				c.calls(t.to, []input{t.in}, options{name: "in another instance, after the one that gave it has stopped"},
+					func(_ input, r *outcome) { without[n] = r })
+				c.end()
+			}
+			if without[0] == nil || without[1] == nil || !without[0].same(without[1]) || t.with.status != abi.StatusOK || without[0].status == abi.StatusOK {
+				continue
+			}
+			k.find(Finding{Rule: "R13", Severity: Warning, Function: t.to.label,
+				Seen: fmt.Sprintf("%s with %s, in another instance: it works as long as the instance that gave it is there, and has %s afterwards",
+					t.to.label, t.in.name, differs(t.with, without[0])),
+				Expected: "what it gives in an instance that is alone", Mend: mend})
+		}
+	}
+}
+
+// checkUnload ends this process, as a program ends, after it has unloaded the library.
+func checkUnload(k *kit) {
+	if !k.open() {
+		return
+	}
+	for _, name := range registering(k.Path) {
+		k.find(Finding{Rule: "R20", Severity: Warning, Seen: "the library is linked with " + name,
+			Expected: "nothing that runs at the end of the host's process",
+			Mend:     "Free in ferrule_stop what ferrule_start has made; let nothing be left to do at the end"})
+	}
+	k.expect("R20", anyInput, mendInput)
+	threadsToSpare()
+	before, counted := threads()
+	l := k.lane()
+	i := k.begin(l, k.Config)
+	if i == nil {
+		return
+	}
+	for _, f := range k.functions {
+		i.calls(f, k.samples(f)[:1], options{}, nil)
+	}
+	i.end()
+	const mend = "Let destructors of static variables and functions with __attribute__((destructor)) do no more than free memory of the library's own"
+	now := before
+	for range 50 {
+		if now, _ = threads(); now <= before {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	switch {
+	case !counted:
+	case now > before:
+		k.note("it was not unloaded: threads may run in it")
+	default:
+		k.send(event{Step: &step{What: "unloading the library", Rule: "R20", Expected: "a library that can be unloaded when no instance is left", Mend: mend}})
+		closeLibrary(k.library)
+		time.Sleep(20 * time.Millisecond)
+	}
+	exit := libc("exit")
+	if exit == 0 {
+		return
+	}
+	k.send(event{Step: &step{What: "the end of the process", Rule: "R20", Expected: "a process that ends well, with exit code 0", Mend: mend}})
+	k.send(event{Exits: true})
+	purego.SyscallN(exit, 0)
+}
+
+// registering are the names with which a library has something run at the end of the process, as far as its symbols are there. A library
+// of the GNU C library that uses atexit has it in itself.
+func registering(path string) (names []string) {
+	f, err := elf.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	own, _ := f.Symbols()
+	foreign, _ := f.DynamicSymbols()
+	for _, name := range []string{"atexit", "at_quick_exit", "on_exit"} {
+		has := func(s elf.Symbol) bool { return s.Name == name }
+		if slices.ContainsFunc(own, has) || slices.ContainsFunc(foreign, has) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // calm returns those of a function's samples with which it does not panic. After a panic an instance answers nothing but PANIC, whichever
@@ -411,7 +544,14 @@ func growth(block func() bool) (bytes []int, ok bool) {
 	return bytes, true
 }
 
+// sanitized is why memory is not measured.
+const sanitized = "AddressSanitizer keeps what is freed for a while"
+
 func checkStartStop(k *kit) {
+	if k.Sanitized {
+		k.skip(sanitized)
+		return
+	}
 	if !k.open() {
 		return
 	}
@@ -457,6 +597,10 @@ func checkStartStop(k *kit) {
 func checkLeaks(k *kit) {
 	if _, ok := resident(); !ok {
 		k.skip("memory is not measured on this system")
+		return
+	}
+	if k.Sanitized {
+		k.skip(sanitized)
 		return
 	}
 	k.expect("R9", "calls that return", mendInput)

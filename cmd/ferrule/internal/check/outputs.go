@@ -49,9 +49,13 @@ func checkOutput(k *kit) {
 	})
 }
 
+const (
+	withinRoom = "at most out_cap bytes written"
+	mendRoom   = "Compare with out_cap before writing; return memory of your own with release where it is too little"
+)
+
 func checkRoomGuard(k *kit) {
-	k.expect("R8", "at most out_cap bytes written",
-		"Compare with out_cap before writing; return memory of your own with release where it is too little")
+	k.expect("R8", withinRoom, mendRoom)
 	k.each(func(i *instance, f function) {
 		for _, size := range []int{0, 1, 2, 7, 8, 16, 64, 1000} {
 			i.calls(f, k.samples(f), options{name: "in a room of " + plural(size, "byte") + " where memory ends", room: size,

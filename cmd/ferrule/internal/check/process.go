@@ -135,6 +135,14 @@ func checkChildren(k *kit) {
 	})
 }
 
+func checkUmask(k *kit) {
+	k.untouched("the umask as it was", "Give open and mkdir the mode that is wanted, and use fchmod where that is not enough", umask)
+}
+
+func checkLimits(k *kit) {
+	k.untouched("the resource limits as they were", "Leave setrlimit to the host", limits)
+}
+
 func checkEnvironment(k *kit) {
 	k.untouched("the environment as it was", "Do without setenv and putenv: other threads read the environment",
 		environment)
@@ -143,6 +151,21 @@ func checkEnvironment(k *kit) {
 func checkStreams(k *kit) {
 	k.untouched("the standard streams open, to what they were", "Do without freopen, dup2 and close on 0, 1 and 2",
 		streams)
+}
+
+// threadsToSpare has Go make threads. It makes those of its own when it needs them, and keeps them: more than a case needs are there before
+// it counts them, however busy the machine is.
+func threadsToSpare() {
+	var there, back sync.WaitGroup
+	begin := make(chan struct{})
+	there.Add(16)
+	for range 16 {
+		back.Go(func() { elsewhereAndBack(there.Done, begin) })
+	}
+	there.Wait()
+	close(begin)
+	back.Wait()
+	time.Sleep(5 * time.Millisecond) // they are idle soon
 }
 
 func checkThreadsEnd(k *kit) {
@@ -154,19 +177,8 @@ func checkThreadsEnd(k *kit) {
 		return
 	}
 	k.expect("R15", anyInput, mendInput)
-	// Go makes threads of its own when it needs them, and keeps them: more than this case needs are there before it begins, however
-	// busy the machine is.
 	l := k.lane()
-	var there, back sync.WaitGroup
-	begin := make(chan struct{})
-	there.Add(16)
-	for range 16 {
-		back.Go(func() { elsewhereAndBack(there.Done, begin) })
-	}
-	there.Wait()
-	close(begin)
-	back.Wait()
-	time.Sleep(5 * time.Millisecond) // they are idle soon
+	threadsToSpare()
 	before, _ := threads()
 	left := make([]int, 4) // threads more than before, after each round
 	for round := range left {

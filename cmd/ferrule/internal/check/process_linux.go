@@ -138,6 +138,25 @@ func floatingPoint() (facts, string) {
 	return nil, "the floating-point environment is not read on " + runtime.GOARCH
 }
 
+func umask() (facts, string) {
+	mask := unix.Umask(0o777) // nothing else of this process makes files meanwhile
+	unix.Umask(mask)
+	return facts{"the umask": fmt.Sprintf("%#o", mask)}, ""
+}
+
+func limits() (facts, string) {
+	all := facts{}
+	for n, name := range []string{"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
+		"RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS"} { // in the kernel's order on amd64, arm64, riscv64
+		var l unix.Rlimit
+		if err := unix.Getrlimit(n, &l); err != nil {
+			return nil, "resource limits cannot be read: " + err.Error()
+		}
+		all["the limit "+name] = fmt.Sprintf("%d, %d", l.Cur, l.Max)
+	}
+	return all, ""
+}
+
 func environment() (facts, string) {
 	variable := libc("environ")
 	if variable == 0 {

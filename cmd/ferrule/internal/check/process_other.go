@@ -19,6 +19,8 @@ func signalHandlers() (facts, string) { return nil, notHere }
 func signalMask() (facts, string)     { return nil, notHere }
 func locale() (facts, string)         { return nil, notHere }
 func floatingPoint() (facts, string)  { return nil, notHere }
+func umask() (facts, string)          { return nil, notHere }
+func limits() (facts, string)         { return nil, notHere }
 func environment() (facts, string)    { return nil, notHere }
 func streams() (facts, string)        { return nil, notHere }
 

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
 )
 
@@ -41,9 +42,23 @@ type event struct {
 	Skip    string   `json:"skip,omitempty"`
 	Stop    string   `json:"stop,omitempty"`  // why no other case can run
 	Stack   uint64   `json:"stack,omitempty"` // the lowest address of the stack that functions run on
+	Area    *area    `json:"area,omitempty"`
 	Paces   *paces   `json:"paces,omitempty"`
+	Exits   bool     `json:"exits,omitempty"` // all is done, and the process ends as a program does whose main returns 0
 	Done    bool     `json:"done,omitempty"`
 }
+
+// area is memory of a call: what is in it, or right behind, is accessed for what it is.
+type area struct {
+	What  string `json:"what"` // areaInput, areaRoom
+	Begin uint64 `json:"begin"`
+	End   uint64 `json:"end"` // of the page behind it, which nobody may touch
+}
+
+const (
+	areaInput = "the input"
+	areaRoom  = "the room"
+)
 
 // task is what a worker gets, in its standard input.
 type task struct {
@@ -51,11 +66,14 @@ type task struct {
 	Case    string            `json:"case"`
 	Seed    uint64            `json:"seed"`
 	Report  string            `json:"report"`
+	Crash   string            `json:"crash"` // the file for where it crashes
 	Config  []byte            `json:"config"`
 	Inputs  map[string][]byte `json:"inputs"`
 	Without map[string]string `json:"without"` // functions not to call, and why
 	Imports map[string]Import `json:"imports"`
 	Policy  json.RawMessage   `json:"policy,omitempty"`
+
+	Sanitized bool `json:"sanitized,omitempty"` // AddressSanitizer has the memory: what is freed stays for a while
 }
 
 // parent runs cases in workers, and keeps what one case found out for the next.
@@ -66,6 +84,9 @@ type parent struct {
 	stop    string // why no other case can run
 
 	processes, files bool // findings about what it leaves were made
+
+	sanitizer string          // AddressSanitizer's runtime, which is preloaded, or ""
+	undefined map[string]bool // places that UndefinedBehaviorSanitizer has named
 }
 
 // untilCancelled is why later cases leave a function out that is not broken, but takes too long to be called often.
@@ -119,12 +140,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	if err != nil {
 		return false, err
 	}
-	report, work := filepath.Join(dir, "report"), filepath.Join(dir, "work")
+	report, work, crashed := filepath.Join(dir, "report"), filepath.Join(dir, "work"), filepath.Join(dir, "crash")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return false, err
 	}
 	o := &p.options
-	input, err := json.Marshal(task{path, c.Name, o.Seed, report, o.Config, o.Inputs, without, o.Imports, o.policy})
+	input, err := json.Marshal(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.policy, p.sanitizer != ""})
 	if err != nil {
 		return false, err
 	}
@@ -150,6 +171,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	cmd.Dir = work
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	if p.sanitizer != "" {
+		cmd.Env = append(cmd.Env, preloaded(p.sanitizer)...)
+	}
 	process, err := supervise.Start(cmd)
 	if err != nil {
 		return false, fmt.Errorf("a worker cannot be started: %w", err)
@@ -178,7 +202,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	var last step
 	var paces *paces
 	var stack uint64
-	done := false
+	var areas []area
+	done, exits := false, false
 	if err == nil {
 		defer events.Close()
 		lines := bufio.NewScanner(events)
@@ -188,7 +213,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			if json.Unmarshal(lines.Bytes(), &e) != nil {
 				break // cut off by the process's death
 			}
-			done = done || e.Done
+			done, exits = done || e.Done, exits || e.Exits
 			switch {
 			case e.Step != nil:
 				last = *e.Step
@@ -208,16 +233,23 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				paces = e.Paces
 			case e.Stack != 0:
 				stack = e.Stack
+			case e.Area != nil:
+				areas = append(areas, *e.Area)
 			}
 		}
 	}
+	said := tail(stderr)
+	p.undefinedBehaviour(r, said)
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
 	}
+	if exits && process.State().ExitCode() == 0 {
+		done = true
+	}
 	if done {
 		p.leavesProcesses(r, processes, alive)
-		p.streams(c, r, stdout)
+		p.streams(c, r, stdout, said)
 		return false, nil
 	}
 	if last.What == "" {
@@ -245,17 +277,28 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	default:
-		said := tail(stderr)
-		how := death(process.State(), said)
-		f.Seen = last.What + ": " + how
-		if last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")) {
-			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
-			f.Mend = "Catch what may be thrown, and return a status with a message"
-		}
-		if overflowed(stack, said) {
-			f.Seen = last.What + ": the process died of a stack overflow"
+		at := crash.Read(crashed)
+		how := death(process.State(), said, at)
+		f.Seen = last.What + ": " + how + place(at, path)
+		f.Frames = callers(at, path)
+		switch why := reported(said); {
+		case why != "":
+			f.Seen, f.Expected = last.What+": "+why, "nothing that a sanitizer reports"
+			f.Mend = "Mend what it names, at the place that is named"
+			f.Frames = reportedFrames(said, o.Worker[0])
+			if strings.Contains(why, "ASan runtime") {
+				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
+					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
+			}
+		case overflowed(stack, said) || at != nil && at.Overflow():
+			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
+		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
+			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
+			f.Mend = "Catch what may be thrown, and return a status with a message"
+		case at != nil:
+			blame(&f, at, areas)
 		}
 	}
 	r.add(f)
@@ -349,14 +392,19 @@ func removeAll(dir string) {
 	_ = os.RemoveAll(dir)
 }
 
-// streams looks at what a library wrote to the standard output, in the case that is about that.
-func (p *parent) streams(c Case, r *Result, stdout *os.File) {
+// streams looks at what a library wrote to the standard streams, in the case that is about that.
+func (p *parent) streams(c Case, r *Result, stdout *os.File, stderr string) {
 	if c.Name != caseStreams {
 		return
 	}
 	if text := head(stdout); text != "" {
 		r.add(Finding{Rule: "R20", Severity: Error, Seen: "on the standard output: " + strconv.Quote(text),
 			Expected: "nothing: it belongs to the host", Mend: "Use ferrule_log, or return the text"})
+	}
+	if text := undefined.ReplaceAllString(stderr, ""); text != "" {
+		r.add(Finding{Rule: "R20", Severity: Warning, Seen: "on the standard error: " + strconv.Quote(text[:min(len(text), 200)]),
+			Expected: "nothing: it belongs to the host, which may keep log lines elsewhere, or have no standard error",
+			Mend:     "Use ferrule_log"})
 	}
 }
 
@@ -394,10 +442,87 @@ func overflowed(bottom uint64, stderr string) bool {
 	return err == nil && address < bottom+above && address+below >= bottom
 }
 
-// death says how a process ended, from its state and from what Go's runtime wrote about it.
-func death(state supervise.State, stderr string) string {
+// place says where a crash was: in which code, and from where in the library, if that is another one's. Nothing where it is not
+// known.
+func place(at *crash.Crash, library string) string {
+	if at == nil || len(at.Frames) == 0 {
+		return ""
+	}
+	text := ", in " + at.Frames[0].String()
+	if at.Frames[0].File != library {
+		for _, f := range at.Frames[1:] {
+			if f.File == library {
+				return text + ", called from " + f.String()
+			}
+		}
+	}
+	return text
+}
+
+// callers are a crash's frames in words, up to the library's outermost. A function that has called itself is there once.
+func callers(at *crash.Crash, library string) (frames []string) {
+	const most = 12
+	if at == nil {
+		return nil
+	}
+	outermost := 0
+	for i, f := range at.Frames {
+		if f.File == library {
+			outermost = i + 1
+		}
+	}
+	for i, f := range at.Frames[:outermost] {
+		if i > 0 && f.Function == at.Frames[i-1].Function && f.Function != "" {
+			continue
+		}
+		if len(frames) == most {
+			break
+		}
+		frames = append(frames, f.String())
+	}
+	return frames
+}
+
+// blame says what else than the input may be why, where the address that was accessed tells.
+func blame(f *Finding, at *crash.Crash, areas []area) {
+	if f.Rule != "R7" || f.Expected != anyInput || !at.Accessed() {
+		return
+	}
+	for _, a := range areas {
+		if at.Anywhere || at.Address < a.Begin || at.Address >= a.End {
+			continue
+		}
+		if a.What == areaRoom {
+			f.Rule, f.Expected, f.Mend = "R8", withinRoom, mendRoom
+		}
+		return
+	}
+	const null = 64 << 10 // a member of a structure that is not there, or an element of an array
+	if !at.Anywhere && at.Address < null {
+		return // such as what was to be found in the input
+	}
+	state := strings.HasSuffix(f.Mend, stateOutlives)
+	f.Expected, f.Mend = "pointers to memory that is there", "The address is in neither the input nor the room. See which pointer it comes from: "+
+		"to a variable of a function that has returned, to memory that was freed, or behind the end of an array"
+	if state {
+		f.Mend += ". " + stateOutlives
+	}
+}
+
+// death says how a process ended: from its state, from where it crashed, if that is known, and from what Go's runtime wrote about it.
+func death(state supervise.State, stderr string, at *crash.Crash) string {
 	if code := state.ExitCode(); code >= 0 && code != 2 { // 2 is what Go ends with when it catches a signal
 		return fmt.Sprintf("the process ended with exit code %d", code)
+	}
+	if at != nil {
+		name := at.Name()
+		if !at.Accessed() {
+			return "the process died of " + name
+		}
+		if at.Anywhere {
+			return "the process died of " + name + " at an address that no memory can have"
+		}
+		return fmt.Sprintf("the process died of %s at the address %#x", name, at.Address)
 	}
 	if name := signalName.FindString(stderr); name != "" {
 		if m := signalAddr.FindStringSubmatch(stderr); m != nil && name != "SIGABRT" {

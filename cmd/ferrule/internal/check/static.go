@@ -198,6 +198,9 @@ func checkSymbols(s *static) {
 		if strings.HasPrefix(name, "_ZTI") || strings.HasPrefix(name, "_ZTS") {
 			continue // types of C++, which are visible so that exceptions find them
 		}
+		if strings.HasPrefix(name, "__odr_asan.") {
+			continue // AddressSanitizer's
+		}
 		if kind, _ := abi.ParseSymbol(name); kind == abi.KindOther && !slices.Contains(byLinkers, name) {
 			other = append(other, name)
 		}

@@ -1,0 +1,68 @@
+package check_test
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// A crash says where it was, down to the line, and who had called that; and what it is blamed on follows from the address.
+func TestCrash(t *testing.T) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("only the signal is known")
+	}
+	const input = "Check in_len before reading"
+	for _, c := range []struct {
+		fixture, only string
+		rule          string
+		seen          string
+		frames        []string // a part of each
+		mend          string
+	}{
+		{"check_input_empty", "input-empty", "R7", `take with no input: the process died of SIGSEGV at the address 0x8, in ferrule_fn_take \(check_input_empty\.c:9, check_input_empty\.so\+0x[0-9a-f]+\)$`,
+			[]string{"ferrule_fn_take (check_input_empty.c:9, "}, input},
+		{"check_input_guard", "input-guard", "R7", `SIGSEGV at the address 0x[0-9a-f]+, in .*ferrule_fn_measure \(check_input_guard\.c:11, `, nil, "Mind in_len in every read"},
+		{"check_state_on_stack", "input-empty", "R7", `SIGSEGV at the address 0x8, in ferrule_fn_answer`, []string{"ferrule_fn_answer"}, "call->state points to must outlive"},
+		{"check_dangling", "input-empty", "R7", `SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer`, []string{"ferrule_fn_answer (check_dangling.c:19, "}, "in neither the input nor the room"},
+		{"check_room_beyond", "input-empty", "R8", `SIGSEGV at the address 0x[0-9a-f]+, in .*\(check_room_beyond\.c:9, `, nil, "Compare with out_cap"},
+		{"check_call_null", "input-empty", "R7", `SIGSEGV at the address 0x0, in no code \(0x0\), called from ferrule_fn_answer \(check_call_null\.c:10, `,
+			[]string{"no code (0x0)", "ferrule_fn_answer (check_call_null.c:10, "}, input},
+		{"check_abort", "input-empty", "R12", `SIGABRT, in .*libc.*, called from give_up \(check_abort\.c:9, `, nil, "Catch what may be thrown"},
+		{"check_stack_overflow", "input-empty", "R7", `answer with no input: the process died of a stack overflow, in deeper \(check_stack_overflow\.c:\d+, `,
+			[]string{"deeper (check_stack_overflow.c:"}, "Bound the recursion"},
+		{"check_thread_crashes", "input-empty", "R7", `SIGSEGV at the address 0x10, in work \(check_thread_crashes\.c:11, `, []string{"work (check_thread_crashes.c:11, "}, input},
+		{"check_constructor", "open", "R4", `opening the library: the process died of SIGSEGV at the address 0x8, in \w+ \(check_constructor\.c:\d+, `,
+			[]string{"(check_constructor.c:"}, "Do nothing in constructors"},
+	} {
+		t.Run(c.fixture, func(t *testing.T) {
+			t.Parallel()
+			o := options(t)
+			o.Only = []string{c.only}
+			v, err := check.Run(t.Context(), fixture.C(t, c.fixture), o)
+			require.NoError(t, err)
+			require.Len(t, v.Results, 1)
+			require.Len(t, v.Results[0].Findings, 1)
+			f := v.Results[0].Findings[0]
+			assert.Equal(t, []string{check.Error, c.rule}, []string{f.Severity, f.Rule})
+			assert.Regexp(t, c.seen, f.Seen)
+			assert.Contains(t, f.Mend, c.mend)
+			if c.mend != input && c.fixture != "check_state_on_stack" { // which either may be
+				assert.NotContains(t, f.Mend, input+", and return", "it is not the input")
+			}
+			require.NotEmpty(t, f.Frames)
+			if c.frames != nil {
+				require.Len(t, f.Frames, len(c.frames), "%q", f.Frames)
+			}
+			for i, part := range c.frames {
+				assert.Contains(t, f.Frames[i], part)
+			}
+			assert.NotContains(t, strings.Join(f.Frames, "\n"), "check.test", "the kit's own code is none of it")
+		})
+	}
+}

@@ -1,0 +1,136 @@
+// Package crash tells where a process has crashed: the process that may crash has its faults recorded, into a file, and
+// another one reads that file when it is dead. What is recorded is the signal, the registers, the stack and what was mapped;
+// functions and lines are found by the reader, in the files that were mapped.
+package crash
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Crash is what ended a process.
+type Crash struct {
+	Signal   int     // its number
+	Address  uint64  // what could not be accessed, or the instruction that could not be executed
+	Anywhere bool    // the address is not known, as it is one that no memory can have
+	Stack    uint64  // the stack pointer
+	Frames   []Frame // where it was, and what had called that, up to what had entered the library
+}
+
+// Frame is a place in the code.
+type Frame struct {
+	File     string // path of the program or the library; empty where no file is mapped
+	Offset   uint64 // of the instruction, as that file's own addresses are; an address in memory where there is no file
+	Function string // readable by people; empty where the file has no symbol
+	Source   string // the source file's name; empty without debug information
+	Line     int
+}
+
+// String is the frame in words, with what is known of it.
+func (f Frame) String() string {
+	if f.File == "" {
+		return "no code (" + hex(f.Offset) + ")"
+	}
+	place := filepath.Base(f.File) + "+" + hex(f.Offset)
+	if f.Source != "" {
+		place = f.Source + ":" + strconv.Itoa(f.Line) + ", " + place
+	}
+	if f.Function == "" {
+		return place
+	}
+	return f.Function + " (" + place + ")"
+}
+
+func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
+
+// Overflow reports whether the address is where a stack ends: near the stack pointer, in the page that nobody may touch.
+func (c *Crash) Overflow() bool {
+	const sigsegv, near = 11, 64 << 10
+	return c.Signal == sigsegv && !c.Anywhere && c.Address-c.Stack+near < 2*near
+}
+
+// Name is the signal's, as in "SIGSEGV".
+func (c *Crash) Name() string { return signalName(c.Signal) }
+
+// Accessed reports whether memory was accessed that is not there, or not for that.
+func (c *Crash) Accessed() bool { return c.Name() == "SIGSEGV" || c.Name() == "SIGBUS" }
+
+// Where things are in the file that the handler writes. It is sparse. What is mapped comes last: where that is missing, there
+// was no crash, or the process was ended meanwhile.
+const (
+	infoAt    = 0       // siginfo_t
+	contextAt = 128     // ucontext_t
+	programAt = 1 << 10 // the address of the program's own code, below which no frame is told
+	stackAt   = 1 << 12 // the stack, from the page of the stack pointer up
+	mapsAt    = 1 << 20 // the text of /proc/self/maps
+
+	infoSize    = 128
+	contextSize = 448
+	stackSize   = 256 << 10
+)
+
+// mapping is a line of /proc/self/maps.
+type mapping struct {
+	start, end, offset uint64
+	path               string
+}
+
+// Read reads what a process has recorded at path; nil where that is nothing. What the file says is the dead process's word:
+// no frame is told that cannot be found.
+func Read(path string) *Crash {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	head := make([]byte, stackAt)
+	text, err := io.ReadAll(io.NewSectionReader(file, mapsAt, 4<<20))
+	if n, _ := file.ReadAt(head, 0); err != nil || n < len(head) || len(text) == 0 {
+		return nil
+	}
+	r, ok := registersOf(head[contextAt : contextAt+contextSize])
+	if !ok {
+		return nil
+	}
+	info := head[infoAt:]
+	c := &Crash{Signal: int(int32(binary.NativeEndian.Uint32(info))), Address: binary.NativeEndian.Uint64(info[16:]), Stack: r.values[r.sp]}
+	const byKernel = 128 // si_code of an address that is not canonical
+	c.Anywhere = int32(binary.NativeEndian.Uint32(info[8:])) == byKernel
+	stack := make([]byte, stackSize+pageSize)
+	n, _ := file.ReadAt(stack, stackAt)
+	u := &unwinder{maps: mappings(text), program: binary.NativeEndian.Uint64(head[programAt:]), stack: stack[:n],
+		bottom: c.Stack &^ (pageSize - 1), files: map[string]*image{}}
+	defer u.close()
+	c.Frames = u.frames(r)
+	return c
+}
+
+const pageSize = 4 << 10 // what the handler takes for one
+
+func mappings(text []byte) (all []mapping) {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() { // start-end perms offset device inode path
+		f := strings.Fields(lines.Text())
+		if len(f) < 6 || !strings.HasPrefix(f[5], "/") {
+			continue
+		}
+		from, to, _ := strings.Cut(f[0], "-")
+		var m mapping
+		var errs [3]error
+		m.start, errs[0] = strconv.ParseUint(from, 16, 64)
+		m.end, errs[1] = strconv.ParseUint(to, 16, 64)
+		m.offset, errs[2] = strconv.ParseUint(f[2], 16, 64)
+		if errs == [3]error{} && strings.Contains(f[1], "x") {
+			_, path, _ := strings.Cut(lines.Text(), " /") // which may have blanks
+			m.path = "/" + path
+			all = append(all, m)
+		}
+	}
+	return all
+}

@@ -1,0 +1,101 @@
+#include "textflag.h"
+
+// handler(DI: the signal, SI: siginfo_t *, DX: ucontext_t *) is what the kernel calls on a fault, on the thread's own
+// alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
+// the kernel had called the handler that was there before.
+TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
+	MOVQ DI, R12            // what a system call keeps
+	MOVQ SI, R13
+	MOVQ DX, R14
+	MOVL $39, AX            // getpid
+	SYSCALL
+	CMPL AX, ·process(SB)
+	JNE  old                // a process that the library has forked
+	MOVL 8(R13), AX         // si_code
+	TESTL AX, AX
+	JG   own
+	CMPL R12, $6            // SIGABRT
+	JNE  old                // somebody has sent the signal
+	CMPL AX, $-6            // SI_TKILL: abort has
+	JNE  old
+own:
+	MOVQ 168(R14), AX       // rip
+	CMPQ AX, ·codeStart(SB)
+	JB   foreign
+	CMPQ AX, ·codeEnd(SB)
+	JB   old                // Go's code
+foreign:
+	XORL AX, AX
+	MOVL $1, CX
+	LEAQ ·recording(SB), BX
+	LOCK
+	CMPXCHGL CX, 0(BX)      // the first one counts
+	JNE  old
+	MOVLQSX ·recordFile(SB), BX
+
+	MOVL $18, AX            // pwrite64
+	MOVQ BX, DI
+	MOVQ R13, SI
+	MOVQ $128, DX
+	XORL R10, R10
+	SYSCALL
+	MOVL $18, AX
+	MOVQ BX, DI
+	MOVQ R14, SI
+	MOVQ $448, DX
+	MOVQ $128, R10
+	SYSCALL
+	MOVQ 160(R14), R15      // rsp
+	ANDQ $~4095, R15
+	MOVL $18, AX            // its page, which is none where the stack has overflowed
+	MOVQ BX, DI
+	MOVQ R15, SI
+	MOVQ $4096, DX
+	MOVQ $4096, R10
+	SYSCALL
+	MOVL $18, AX            // those above, as many as there are
+	MOVQ BX, DI
+	LEAQ 4096(R15), SI
+	MOVQ $262144, DX
+	MOVQ $8192, R10
+	SYSCALL
+
+	MOVL $257, AX           // openat
+	MOVQ $-100, DI          // AT_FDCWD
+	LEAQ ·mapsPath(SB), SI
+	XORL DX, DX
+	XORL R10, R10
+	SYSCALL
+	TESTQ AX, AX
+	JLT  old
+	MOVQ AX, R15
+	MOVQ $1048576, R9
+more:
+	XORL AX, AX             // read
+	MOVQ R15, DI
+	LEAQ ·scratch(SB), SI
+	MOVQ $16384, DX
+	SYSCALL
+	TESTQ AX, AX
+	JLE  old
+	MOVQ AX, DX
+	MOVL $18, AX
+	MOVQ BX, DI
+	LEAQ ·scratch(SB), SI
+	MOVQ R9, R10
+	ADDQ DX, R9
+	SYSCALL
+	JMP  more
+old:
+	MOVQ R12, DI
+	MOVQ R13, SI
+	MOVQ R14, DX
+	LEAQ ·oldHandlers(SB), BX
+	MOVQ (BX)(R12*8), AX
+	JMP  AX
+
+// func handlerAddress() uintptr
+TEXT ·handlerAddress(SB), NOSPLIT, $0-8
+	LEAQ ·handler(SB), AX
+	MOVQ AX, ret+0(FP)
+	RET

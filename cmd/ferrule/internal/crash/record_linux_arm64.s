@@ -1,0 +1,105 @@
+#include "textflag.h"
+
+// handler(R0: the signal, R1: siginfo_t *, R2: ucontext_t *) is what the kernel calls on a fault, on the thread's own
+// alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
+// the kernel had called the handler that was there before.
+TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
+	MOVD R0, R19            // what a system call keeps
+	MOVD R1, R20
+	MOVD R2, R21
+	MOVD $172, R8           // getpid
+	SVC
+	MOVW ·process(SB), R9
+	CMPW R9, R0
+	BNE  old                // a process that the library has forked
+	MOVW 8(R20), R9         // si_code
+	CMPW $0, R9
+	BGT  own
+	CMPW $6, R19            // SIGABRT
+	BNE  old                // somebody has sent the signal
+	CMPW $-6, R9            // SI_TKILL: abort has
+	BNE  old
+own:
+	MOVD 440(R21), R9       // pc
+	MOVD ·codeStart(SB), R10
+	CMP  R10, R9
+	BLO  foreign
+	MOVD ·codeEnd(SB), R10
+	CMP  R10, R9
+	BLO  old                // Go's code
+foreign:
+	MOVD $·recording(SB), R9
+claim:
+	LDAXRW (R9), R10
+	CBNZ R10, old           // the first one counts
+	MOVD $1, R10
+	STLXRW R10, (R9), R11
+	CBNZ R11, claim
+	MOVW ·recordFile(SB), R22
+
+	MOVD R22, R0
+	MOVD R20, R1
+	MOVD $128, R2
+	MOVD $0, R3
+	MOVD $68, R8            // pwrite64
+	SVC
+	MOVD R22, R0
+	MOVD R21, R1
+	MOVD $448, R2
+	MOVD $128, R3
+	MOVD $68, R8
+	SVC
+	MOVD 432(R21), R23      // sp
+	AND  $~4095, R23, R23
+	MOVD R22, R0            // its page, which is none where the stack has overflowed
+	MOVD R23, R1
+	MOVD $4096, R2
+	MOVD $4096, R3
+	MOVD $68, R8
+	SVC
+	MOVD R22, R0            // those above, as many as there are
+	ADD  $4096, R23, R1
+	MOVD $262144, R2
+	MOVD $8192, R3
+	MOVD $68, R8
+	SVC
+
+	MOVD $-100, R0          // AT_FDCWD
+	MOVD $·mapsPath(SB), R1
+	MOVD $0, R2
+	MOVD $0, R3
+	MOVD $56, R8            // openat
+	SVC
+	CMP  $0, R0
+	BLT  old
+	MOVD R0, R23
+	MOVD $1048576, R24
+more:
+	MOVD R23, R0
+	MOVD $·scratch(SB), R1
+	MOVD $16384, R2
+	MOVD $63, R8            // read
+	SVC
+	CMP  $0, R0
+	BLE  old
+	MOVD R0, R2
+	MOVD R22, R0
+	MOVD $·scratch(SB), R1
+	MOVD R24, R3
+	ADD  R2, R24, R24
+	MOVD $68, R8
+	SVC
+	B    more
+old:
+	MOVD R19, R0
+	MOVD R20, R1
+	MOVD R21, R2
+	MOVD $·oldHandlers(SB), R9
+	MOVD (R9)(R19<<3), R9
+	B    (R9)
+
+// func handlerAddress() uintptr
+TEXT ·handlerAddress(SB), NOSPLIT, $0-8
+	MOVD $·handler(SB), R0
+	MOVD R0, ret+0(FP)
+	RET
