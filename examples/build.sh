@@ -64,7 +64,7 @@ rust() { # CRATE
 }
 
 mkdir -p build/examples/merchants build/examples/market
-[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql watch \
+[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql seal xml watch \
     merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
@@ -84,6 +84,8 @@ for name in "$@"; do
     market/advance-plugin) c examples/market/c/advance.c ;;
     zstd) over libzstd zstd.h "libzstd-dev zstd" examples/zstd/c/zstd.c ;;
     sql) over sqlite3 sqlite3.h libsqlite3-dev examples/sql/c/sql.c ;;
+    seal) over libsodium sodium.h libsodium-dev examples/seal/c/seal.c ;;
+    xml) over libxml-2.0 libxml/parser.h libxml2-dev examples/xml/c/xml.c ;;
     digest) over libcrypto openssl/evp.h libssl-dev examples/digest/c/digest.c ;;
     thumbnail)
         need "$CARGO" "$rustup"
