@@ -22,7 +22,8 @@ var (
 	//lint:ignore U1000 the handler reads it
 	oldHandlers [32]uintptr // by signal
 	//lint:ignore U1000 the handler writes it
-	scratch  [16 << 10]byte
+	scratch [16 << 10]byte
+	//lint:ignore U1000 the handler reads it
 	mapsPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'm', 'a', 'p', 's', 0}
 )
 
