@@ -2,7 +2,7 @@
 // the names of its symbols and the syntax of its texts.
 //
 // It opens nothing and calls nothing; package loader does. The header is the authority and says who owns what, for how
-// long, on which thread, in the rules R1 to R33 that errors cite; layout.golden pins both to the same bytes.
+// long, on which thread, in the rules R1 to R34 that errors cite; layout.golden pins both to the same bytes.
 package abi
 
 import "unsafe"

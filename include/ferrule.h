@@ -28,7 +28,7 @@
  *   [thread]   on which threads it may be used: "calling" is the thread on which the host entered the plug-in,
  *              "any" is every thread, while the call runs (R14)
  *
- * RULES. R1 to R33 below are the contract in sentences; each says what the host does when it is broken. Error
+ * RULES. R1 to R34 below are the contract in sentences; each says what the host does when it is broken. Error
  * messages and the conformance kit cite these numbers. They never change their meaning.
  *
  * GROWTH. What is released keeps its meaning for ever. A struct with a `size` grows at its end only: test
@@ -198,17 +198,21 @@
  *     (the name of a function); provides, requires, conflicts (lists); host.<application> (a range of versions);
  *     permit.read, permit.write, permit.connect, permit.listen (lists), permit.memory (bytes).
  *     Meta text of a function: doc, in, out (media types), schema, in-schema, out-schema, stream (R24), since,
- *     deprecated, idempotent (`yes`). Of a hook these, and order (`first` or `last`), before, after (lists),
- *     priority (an integer), wrap (`yes`, R33), optional (`yes`). Of an import or a want: doc, from, why, version.
- *     `ferrule_meta_config` is the schema of the configuration: UTF-8 closed by a NUL, 1 MiB at most. Keys that begin
- *     with `draft.` are tried out, and may change; no host relies on one. `draft.quick=yes` in the meta text of a
- *     function says that it returns within 10 us, waits for nothing, uses no host service and needs no more stack than
- *     others.
+ *     deprecated, idempotent (`yes`), quick (`yes`, R34). Of a hook these, and order (`first` or `last`), before, after
+ *     (lists), priority (an integer), wrap (`yes`, R33), optional (`yes`). Of an import or a want: doc, from, why,
+ *     version. `ferrule_meta_config` is the schema of the configuration: UTF-8 closed by a NUL, 1 MiB at most. Keys that
+ *     begin with `draft.` are tried out, and may change; no host relies on one.
  *     Broken: a value that a key cannot have is refused at open, where the rule of that key says so; otherwise it is
  *     shown as it is, and the checker warns.
  * R33 WRAPPERS. A hook whose meta text says `wrap=yes` stands around the ones behind it: host->next runs them with the
  *     request's input and gives their result, as host->call does. It may call it once, several times, or not at all.
  *     Broken: where nothing stands behind, as in the call of a function, host->next returns FERRULE_UNSUPPORTED.
+ * R34 QUICK. A function or a hook whose meta text says `quick=yes` returns within 10 us, waits for nothing, uses no host
+ *     service, and needs no more stack than others. To wait is to take a lock that may be held for longer, by a thread
+ *     that is in a host service most of all; to join a thread, to sleep, to read or write a file. A host that trusts the
+ *     word may stand still until the function returns: `cancel` and `progress` are NULL then.
+ *     Broken: a host service gets FERRULE_MISUSE, host->background NULL. What is found to be too slow is called as any
+ *     other function. What waits for the host may stop the process for good.
  */
 #ifndef FERRULE_H
 #define FERRULE_H

@@ -144,7 +144,7 @@ func (e *CallError) Unwrap() []error {
 type ContractError struct {
 	Plugin   string // the plug-in's name
 	Func     string // the function's name, or ferrule_start
-	Rule     string // "R1" to "R33"
+	Rule     string // "R1" to "R34"
 	Found    string // what the plug-in did
 	Expected string // what the rule asks for
 }

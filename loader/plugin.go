@@ -25,6 +25,7 @@ type Plugin struct {
 
 	timeout time.Duration // of each call; 0 is none
 	resumed bool          // it was opened with a state (WithState)
+	quick   bool          // functions may be entered by the quick crossing (WithQuick)
 }
 
 // Open loads the plug-in at path and starts it: native code in this process, or what the engine opens that an option has chosen (see
@@ -140,7 +141,7 @@ func (o *options) open(ctx context.Context, path string) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{info: info, engine: eng, timeout: o.timeout, resumed: o.state != nil}
+	p := &Plugin{info: info, engine: eng, timeout: o.timeout, resumed: o.state != nil, quick: o.quick}
 	p.funcs, p.hooks = p.functions(eng)
 	return p, nil
 }
@@ -158,6 +159,11 @@ func (p *Plugin) functions(e engine.Plugin) (funcs, hooks map[string]*Func) {
 }
 
 func (p *Plugin) newFunc(e engine.Plugin, index int, name string) *Func {
+	if q, ok := e.(engine.Quick); ok && p.quick {
+		if quick := q.Quick(index); quick != nil {
+			e = quick
+		}
+	}
 	f := &Func{p, e, engine.Fn{Index: index}, name}
 	if p.timeout > 0 {
 		f.fn.Limit = &engine.Limit{After: p.timeout, By: "loader.WithCallTimeout", Func: name}
@@ -423,6 +429,14 @@ type Func struct {
 
 // Name returns the function's name, or the hook's extension point.
 func (f *Func) Name() string { return f.name }
+
+// Quick reports whether Append and its like enter the function by the quick crossing (WithQuick). It is false where the function does not say that it
+// is quick, the plug-in is pinned, isolated or no native code, the platform or this Go release has no quick crossing, and from when on the function was
+// found not to keep its promise.
+func (f *Func) Quick() bool {
+	q, ok := f.engine.(engine.QuickPlugin)
+	return ok && q.IsQuick(f.fn.Index)
+}
 
 // Call is Append into a new slice, which is the caller's.
 func (f *Func) Call(ctx context.Context, in []byte) ([]byte, error) { return f.Append(ctx, nil, in) }

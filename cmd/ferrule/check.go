@@ -34,7 +34,7 @@ func checkVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Test plug-ins against the rules of the contract",
-		Long: `Test plug-ins against the rules of the contract, R1 to R33 of ferrule.h. Of a folder, the libraries in it are tested.
+		Long: `Test plug-ins against the rules of the contract, R1 to R34 of ferrule.h. Of a folder, the libraries in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as

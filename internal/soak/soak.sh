@@ -27,10 +27,14 @@ left() { [ "$(now)" -lt "$end" ]; }
 say() { printf '%s (%d s)\n' "$*" $(($(now) - begin)); }
 
 # Each is something that no round leaves out; how much is in it grows only by rounds.
-stress_parts="kills direct cgo-off portable back system index store"
+stress_parts="kills quick direct cgo-off portable back system index store"
 stress() { # PART
 	case $1 in
 	kills) FERRULE_TEST_KILLS=1000 FERRULE_TEST_LARGE=1024 $GOTEST -count=1 -run 'KilledUnderLoad|Large' ./loader/isolate ;;
+	quick)
+		FERRULE_STRESS=30s $GOTEST -count=1 -v -timeout 20m -run QuickTorture ./loader &&
+			CGO_ENABLED=0 FERRULE_STRESS=30s $GOTEST -count=1 -v -timeout 20m -run QuickTorture ./loader
+		;;
 	direct) $GOTEST -count=1 -tags ferrule_stress -timeout 20m ./loader ;;
 	cgo-off) CGO_ENABLED=0 $GOTEST -count=1 -tags ferrule_stress -timeout 20m ./loader ;;
 	system) FERRULE_REPLACEMENTS=200 FERRULE_STRESS=30s $GOTEST -race -count=1 -timeout 20m -run 'Stress|UnderLoad|HandedOver' ./plugins ;;

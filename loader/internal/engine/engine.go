@@ -124,6 +124,22 @@ type Sessions interface {
 	NewSession(ctx context.Context, config []byte) (Plugin, error)
 }
 
+// Quick is what a Plugin adds that can enter functions which say that they are quick by a shorter way (rule R34).
+type Quick interface {
+	// Quick returns the plug-in for the calls of function fn by that way; nil where it is not to be had, for this function, on
+	// this platform or in this process.
+	Quick(fn int) QuickPlugin
+}
+
+// QuickPlugin is a Plugin whose Append enters a function by the shorter way, unless that was found not to keep its promise:
+// then, and for all else, it is the Plugin that it was made of. fn's limit means nothing to a call by that way, nor does ctx
+// once the function is entered.
+type QuickPlugin interface {
+	Plugin
+	// IsQuick reports whether function fn is still entered so.
+	IsQuick(fn int) bool
+}
+
 // Configurable is what a Plugin adds that takes new settings while it runs.
 type Configurable interface {
 	// Configure gives config, which is kept, to all instances, or to none, when no call runs; calls that come meanwhile wait. With
@@ -266,7 +282,7 @@ func (d *Deadlock) Unwrap() error { return ErrDeadlock }
 
 // Violation says which rule of the contract a plug-in broke in a call.
 type Violation struct {
-	Rule     string // R1 to R33
+	Rule     string // R1 to R34
 	Found    string
 	Expected string
 }

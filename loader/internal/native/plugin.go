@@ -78,6 +78,7 @@ type Plugin struct {
 type function struct {
 	addr   uintptr
 	length atomic.Uint32 // of its last output that was too long for a room; see remember
+	doubt  atomic.Int32  // whether it keeps its promise to be quick; see quick.go
 }
 
 // maxInt is the longest output there can be: PTRDIFF_MAX.

@@ -18,12 +18,13 @@ import (
 )
 
 // The phases of a slot. A call that finds nothing out of the ordinary moves it from idle to busy by a compare-and-swap,
-// and back by a store.
+// and back by a store; a quick call moves it to hasty and back.
 const (
 	idle   uint32 = iota // nobody's
 	busy                 // a call runs with this slot's frame; host services may be used with it
 	locked               // its owner changes what host services read; they are refused
 	closed               // for good: its engine is closed, or it is in the arena's free list
+	hasty                // a quick call runs with this slot's frame; host services are refused
 )
 
 // What others do with a slot that is not theirs shows in a word of its own, so that the owner need not touch the same
@@ -68,6 +69,7 @@ type slotBody struct {
 	word        *atomic.Uint32 // the cancellation word that the plug-in gets: cancel, or the context's own
 	cancellable bool           // whether the context can end
 	goes        goes           // what goes with the call
+	turn        uint32         // counts quick calls, of which some are timed; only for the owner
 
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 	making  sync.Mutex                   // for the one who makes it
@@ -143,7 +145,7 @@ func (s *slot) claimIdle() bool { return s.phase.CompareAndSwap(idle, busy) }
 // inUse reports whether a call has the slot: it runs, or tidies up, which may have to wait for visitors.
 func (s *slot) inUse() bool {
 	phase := s.phase.Load()
-	return phase == busy || phase == locked
+	return phase == busy || phase == locked || phase == hasty
 }
 
 // clean clears what others left in a slot that was just claimed.

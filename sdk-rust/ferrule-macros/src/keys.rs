@@ -37,6 +37,7 @@ pub const FUNCTION: &[Known] = &[
     ("since", "since", Takes::Text),
     ("deprecated", "deprecated", Takes::Text),
     ("idempotent", "idempotent", Takes::Nothing),
+    ("quick", "quick", Takes::Nothing),
 ];
 
 /// Those that only hooks have.

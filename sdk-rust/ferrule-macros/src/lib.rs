@@ -69,8 +69,8 @@ pub fn plugin(input: TokenStream) -> TokenStream {
 /// or an `Option` of one of them; `None` says that it has nothing to say to this input (rule R22).
 ///
 /// The attribute takes keys of the function's meta text (rule R32): `in` and `out`, which are otherwise the media types
-/// of the parameter and the result, `schema`, `in_schema`, `out_schema`, `since`, `deprecated`, and `idempotent`. A key of
-/// your own is a string:
+/// of the parameter and the result, `schema`, `in_schema`, `out_schema`, `since`, `deprecated`, `idempotent`, and `quick`
+/// (rule R34). A key of your own is a string:
 ///
 /// ```
 /// # ferrule::plugin!(name: "thumbs", version: "1.0.0");

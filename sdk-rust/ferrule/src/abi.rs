@@ -2,7 +2,7 @@
 //!
 //! Plug-ins do not need this module; the macros work on it. It is public for tools and tests that stand on the other
 //! side of the boundary. The header is the authority: it says who owns what, for how long and on which thread, in the
-//! rules R1 to R33 that messages cite. All structs grow at their end only.
+//! rules R1 to R34 that messages cite. All structs grow at their end only.
 
 use std::ffi::c_void;
 use std::os::raw::c_char;

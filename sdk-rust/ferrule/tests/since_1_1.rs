@@ -40,7 +40,14 @@ fn the_words_of_the_texts() {
     );
     assert_eq!(
         pairs(&library.text("ferrule_meta_fn_healthy")),
-        [("in-schema", "{}"), ("out-schema", "true"), ("since", "1.2"), ("idempotent", "yes"), ("x-cost", "low")]
+        [
+            ("in-schema", "{}"),
+            ("out-schema", "true"),
+            ("since", "1.2"),
+            ("idempotent", "yes"),
+            ("quick", "yes"),
+            ("x-cost", "low")
+        ]
     );
     assert_eq!(
         pairs(&library.text("ferrule_meta_fn_convert")),

@@ -72,6 +72,8 @@ func init() {
 			checkCancelMiddle},
 		{"batch", 6, []string{"R19"}, "ferrule_batch gives what single calls give, and stops when it is cancelled.", nil,
 			checkBatch},
+		{"quick", 6, []string{"R34"}, "What says quick=yes returns soon, and does without cancellation and host services.", nil,
+			checkQuick},
 		{"instances", 6, []string{"R13", "R15"}, "What one instance does shows in no other.", nil, checkInstances},
 		{"handles", 6, []string{"R13", "R15"}, "What one instance has given is of no use to another one, and of no harm.", nil, checkHandles},
 		{"config", 6, []string{"R8", "R15"}, "ferrule_start takes configurations of 1 MiB, of random bytes, on read-only memory.",

@@ -144,6 +144,7 @@ type function struct {
 	addr   uintptr
 	stream abi.Stream // what its meta text says (R24)
 	wrap   bool       // likewise (R33)
+	quick  bool       // likewise (R34)
 }
 
 // misuse is a use of host services that breaks a rule.
@@ -326,10 +327,10 @@ func (k *kit) reason() *loader.OpenError {
 // functions are what a host may call, with the addresses of their symbols.
 func functions(lib *inspect.Library, symbol func(string) uintptr) (all []function) {
 	for _, f := range lib.Funcs {
-		all = append(all, function{f.Name, symbol(abi.PrefixFunc + f.Name), f.Stream, false})
+		all = append(all, function{f.Name, symbol(abi.PrefixFunc + f.Name), f.Stream, false, f.Keys.Get("quick") == "yes"})
 	}
 	for _, h := range lib.Hooks {
-		all = append(all, function{"hook " + h.Name, symbol(abi.PrefixHook + h.Name), h.Stream, h.Keys.Get("wrap") == "yes"})
+		all = append(all, function{"hook " + h.Name, symbol(abi.PrefixHook + h.Name), h.Stream, h.Keys.Get("wrap") == "yes", h.Keys.Get("quick") == "yes"})
 	}
 	return all
 }
@@ -387,6 +388,7 @@ type frame struct {
 	stream    *stream // nil where it has none
 	wraps     bool    // something stands behind it
 	refuses   bool    // host->room has no memory
+	hasty     bool    // no service is served
 	takesBack []byte  // the room that it began with, where nobody may touch a room once another one is given
 	excused   bool    // a service has refused something that a host need not have
 	since     bool    // it has used a service that came with version 1.1
@@ -431,6 +433,7 @@ type options struct {
 	refuseRoom         bool          // host->room has no memory
 	takeBack           bool          // nobody may touch a room once host->room has given another one
 	unwatched          bool          // without words for progress
+	hasty              bool          // as a host calls what is quick: without words for cancellation and progress, and with no service
 	quiet              bool          // no step
 }
 
@@ -572,8 +575,11 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	}
 	before := abi.Call{Size: known + uintptr(o.tail), State: state, In: inAddr, InLen: uintptr(len(in)), Out: roomAddr,
 		OutCap: uintptr(size), Host: table, Cancel: addr(l.frames[frameArea-frameSlot:])}
-	if !o.first && !o.unwatched {
+	if !o.first && !o.unwatched && !o.hasty {
 		before.Progress = l.progress()
+	}
+	if o.hasty {
+		before.Cancel = 0
 	}
 	putCall(frames, off, before)
 	frameAddr := addr(frames[off:])

@@ -372,6 +372,9 @@ func (k *kit) service(at uintptr, name string, between bool) *frame {
 		k.misuse("R14", "host->"+name+" with a frame whose call is over",
 			"threads that have stopped using the frame when the function returns",
 			"Join the threads, or tell them to stop and wait until they did")
+	case f.hasty:
+		k.misuse("R34", "host->"+name+" in what says quick=yes", "a function that uses no host service, or does not say so",
+			"Leave quick=yes out, or the service")
 	case state == outside && !between:
 		k.misuse("R27", "host->"+name+" with the frame for what happens between calls", "host->call, log, log_fields and info",
 			"Use the other services in a call, with its frame")

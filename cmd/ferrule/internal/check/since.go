@@ -152,6 +152,41 @@ func checkProgress(k *kit) {
 	})
 }
 
+// Of how many calls with the same input the shortest one counts: the machine may have other work in the others.
+const quickTries = 20
+
+// quickLimit is how long what is quick may take (R34).
+const quickLimit = 10 * time.Microsecond
+
+func checkQuick(k *kit) {
+	k.expect("R34", "a status, where nobody cancels and no host service serves", "Look whether cancel and progress are NULL, or leave quick=yes out")
+	any := false
+	k.each(func(i *instance, f function) {
+		if !f.quick {
+			return
+		}
+		any = true
+		found := false
+		i.calls(f, k.samples(f), options{name: "as what is quick", hasty: true}, func(in input, r *outcome) {
+			k.misuses(f.label, "R34")
+			shortest := r.took
+			for n := 1; n < quickTries && shortest > quickLimit && r.status != abi.StatusPanic; n++ {
+				shortest = min(shortest, i.call(f, in, options{hasty: true, quiet: true}).took)
+			}
+			if shortest > quickLimit && !found && r.status != abi.StatusPanic {
+				found = true // once
+				k.find(Finding{Rule: "R34", Severity: Error, Function: f.label,
+					Seen: fmt.Sprintf("%s with %s, which says quick=yes, took %v, the shortest of %d times", f.label, in.name,
+						shortest.Round(100*time.Nanosecond), quickTries),
+					Expected: fmt.Sprintf("less than %v", quickLimit), Mend: "Leave quick=yes out: hosts stand still until such a function returns"})
+			}
+		})
+	})
+	if !any {
+		k.skip("nothing of the library says quick=yes")
+	}
+}
+
 func checkBetween(k *kit) {
 	if !k.open() {
 		return

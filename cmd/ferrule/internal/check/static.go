@@ -81,7 +81,7 @@ const maxItems, maxItem = 64, 256
 // one returns what is wrong with the value of a key that can only have some.
 func one(key, value string) (expected string) {
 	switch key {
-	case "wrap", "optional", "idempotent":
+	case "wrap", "optional", "idempotent", "quick":
 		if value != "yes" {
 			return "yes"
 		}
@@ -129,10 +129,10 @@ func checkWords(s *static) {
 			Expected: "the name of a function of the library's", Mend: "Name one, without ferrule_fn_"})
 	}
 	for _, f := range s.lib.Funcs {
-		look(f.Name, f.Keys, "idempotent")
+		look(f.Name, f.Keys, "idempotent", "quick")
 	}
 	for _, h := range s.lib.Hooks {
-		look("hook "+h.Name, h.Keys, "idempotent", "order", "before", "after", "priority", "wrap", "optional")
+		look("hook "+h.Name, h.Keys, "idempotent", "quick", "order", "before", "after", "priority", "wrap", "optional")
 	}
 }
 

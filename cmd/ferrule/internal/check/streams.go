@@ -48,7 +48,7 @@ func (k *kit) prepare(at, fn uintptr, in []byte, l *lane, o options) *frame {
 	defer k.mu.Unlock()
 	f := k.frame(at)
 	f.function, f.stream, f.wraps, f.excused, f.since = k.kinds[fn], nil, false, false, false
-	f.refuses, f.takesBack = o.refuseRoom, nil
+	f.refuses, f.hasty, f.takesBack = o.refuseRoom, o.hasty, nil
 	if o.takeBack {
 		f.takesBack = l.room
 	}

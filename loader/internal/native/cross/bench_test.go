@@ -27,3 +27,16 @@ func BenchmarkCrossing(b *testing.B) {
 		cross.Enter(fn, frame)
 	}
 }
+
+// The quick one, beside BenchmarkCrossing.
+func BenchmarkQuickCrossing(b *testing.B) {
+	if cross.QuickMark() == 0 {
+		b.Skip("there is no quick crossing on this platform")
+	}
+	fn, in, out, frame := function(b, "ferrule_fn_echo"), make([]byte, 64), make([]byte, 64), newFrame()
+	b.ReportAllocs()
+	for b.Loop() {
+		cross.Fill(frame, in, out)
+		cross.EnterQuick(fn, frame)
+	}
+}

@@ -48,5 +48,17 @@ func Table(s Services) uintptr {
 	return raw.AddrOf(&table)
 }
 
+// mark is what the guard of the services looks for; 0 has it look for nothing, which costs a host service nothing.
+//
+//lint:ignore U1000 the assembly reads it
+var mark uintptr
+
+// Guard has every service refuse, with FERRULE_MISUSE or NULL, what comes from a quick call, by cross.QuickMark's mark. It
+// is called before the first quick call, and may be called again. Only where there is a mark are services guarded: the
+// assembly's.
+func Guard(m uintptr) { guardOnce.Do(func() { mark = m }) }
+
+var guardOnce sync.Once
+
 // result is a status as C returns an int32_t: nothing is known of the upper half of the word.
 func result(status abi.Status) uintptr { return uintptr(uint32(status)) }

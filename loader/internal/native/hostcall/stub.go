@@ -6,6 +6,7 @@ import (
 	_ "github.com/ebitengine/purego" // with cgo off, it is what brings crosscall2
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 )
 
 // arrival is one use of a service, on the stack of the thread that native code runs on. The assembly fills it, and
@@ -28,6 +29,14 @@ const (
 	serviceNext
 	serviceBackground
 	serviceCount
+)
+
+// What the guard in the assembly goes by.
+const (
+	//lint:ignore U1000 the assembly reads it
+	gMark = cross.GMark
+	//lint:ignore U1000 the assembly reads it
+	misuse = abi.StatusMisuse
 )
 
 // entry has the addresses of the services, which are C functions in assembly.

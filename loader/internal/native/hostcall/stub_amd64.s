@@ -8,39 +8,65 @@
 
 TEXT ·call<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceCall, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·log<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceLog, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·logFields<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceLogFields, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·info<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceInfo, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·room<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceRoom, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·read<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceRead, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·write<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceWrite, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·next<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceNext, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
 
 TEXT ·background<>(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $const_serviceBackground, AX
-	JMP  ·enter<>(SB)
+	JMP  ·guard<>(SB)
+
+// guard goes on unless the thread is in a quick call (rule R34): from there nothing leads into Go. What it used was
+// refused then, and the crossing hears of it. The mark is in the thread's g0, which is the g here; a thread that never
+// ran Go has none. mark is 0 until there may be quick calls, and the g is not looked at then. Only AX is taken on, and the
+// arguments.
+TEXT ·guard<>(SB), NOSPLIT|NOFRAME, $0-0
+	LEAQ ·mark(SB), R10
+	MOVQ (R10), R10
+	TESTQ R10, R10
+	JEQ  ordinary
+	MOVQ TLS, R11
+	MOVQ 0(R11)(TLS*1), R11
+	TESTQ R11, R11
+	JEQ  ordinary
+	XORQ const_gMark(R11), R10
+	CMPQ R10, $1                    // its lowest bit says that a service was refused before
+	JHI  ordinary
+	ORQ  $1, const_gMark(R11)
+	MOVL $const_misuse, R10
+	XORL R11, R11
+	CMPQ AX, $const_serviceBackground
+	MOVQ R10, AX
+	CMOVQEQ R11, AX                 // which returns a pointer
+	RET
+ordinary:
+	JMP ·enter<>(SB)
 
 // enter makes an arrival of it on C's stack and calls
 //
