@@ -26,10 +26,7 @@ func makeCopy(f *File, name string) (private, error) {
 	}
 	p := private{file: os.NewFile(uintptr(fd), "memfd:"+name), size: f.Size}
 	if err = unix.Ftruncate(fd, f.Size); err == nil {
-		err = copyData(fd, f)
-	}
-	if err == nil && !f.Unchanged() {
-		err = ErrChanged
+		err = f.whole(func(Identity) error { return copyData(fd, f) })
 	}
 	if err == nil {
 		const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL

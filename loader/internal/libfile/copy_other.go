@@ -39,16 +39,15 @@ func makeCopy(f *File, name string) (private, error) {
 	p := private{filepath.Join(dir, name), f.Size, true}
 	to, err := os.OpenFile(p.at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		err = readAll(f, 0, f.Size, func(b []byte, _ int64) error {
-			_, err := to.Write(b)
-			return err
+		err = f.whole(func(Identity) error {
+			return readAll(f, 0, f.Size, func(b []byte, at int64) error {
+				_, err := to.WriteAt(b, at)
+				return err
+			})
 		})
 		if errClose := to.Close(); err == nil {
 			err = errClose
 		}
-	}
-	if err == nil && !f.Unchanged() {
-		err = ErrChanged
 	}
 	if err != nil {
 		p.close()

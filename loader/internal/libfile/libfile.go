@@ -29,11 +29,33 @@ func Open(path string) (*File, fs.FileMode, error) {
 	return OpenRegular(path)
 }
 
-// Unchanged reports whether nobody has written to the file since it was opened, as far as the system's times tell.
-func (f *File) Unchanged() bool {
-	now, err := f.identify()
-	return err == nil && now == f.identity
+// whole calls read, which reads the file, again until nothing has happened to it meanwhile; it gives read the identity that
+// the file has before. It ends in ErrChanged when somebody has written to the file since it was opened, as far as the system's
+// times tell. Renaming and linking a file, or changing its rights, also moves the time of change, which then no longer tells
+// whether somebody wrote: so what was read is read again.
+func (f *File) whole(read func(Identity) error) error {
+	before, err := f.identify()
+	for range 1 + rereads {
+		switch {
+		case err != nil:
+			return err
+		case !before.Renamed(f.identity):
+			return ErrChanged
+		}
+		if err := read(before); err != nil {
+			return err
+		}
+		var now Identity
+		if now, err = f.identify(); err == nil && now == before {
+			return nil
+		}
+		before = now
+	}
+	return ErrChanged
 }
+
+// rereads is how often a file is read again that is renamed while it is read.
+const rereads = 3
 
 // Identity tells the file from every other one, and from itself after a change. It is as of when the file was opened.
 func (f *File) Identity() Identity { return f.identity }
@@ -41,17 +63,14 @@ func (f *File) Identity() Identity { return f.identity }
 // SHA256 returns the digest of the file's bytes, in little memory however many they are.
 // A second time the bytes are not read again, if they are the same.
 func (f *File) SHA256() (Digest, error) {
-	if f.sum == nil {
-		sum, err := digestOf(f, f.Size)
-		if err != nil {
-			return sum, err
+	err := f.whole(func(now Identity) (err error) {
+		if f.summed != now {
+			f.sum, err = digestOf(f, f.Size)
+			f.summed = now
 		}
-		f.sum = &sum
-	}
-	if !f.Unchanged() {
-		return *f.sum, ErrChanged
-	}
-	return *f.sum, nil
+		return err
+	})
+	return f.sum, err
 }
 
 // Digest is an SHA-256.

@@ -12,7 +12,8 @@ type File struct {
 	*os.File
 	Size     int64 // in bytes, when it was opened
 	identity Identity
-	sum      *Digest // once SHA256 was called
+	sum      Digest   // once SHA256 was called
+	summed   Identity // as of that, or zero
 }
 
 // Identity is what the system says of a file. Its comparison says whether it is the same file, and unchanged. Here the

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,13 +47,13 @@ func TestIdentity(t *testing.T) {
 	assert.Zero(t, kind)
 	f := opened(t, path)
 	assert.Equal(t, before, f.Identity())
-	assert.True(t, f.Unchanged())
+	_, err = f.SHA256()
+	assert.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, []byte("longer"), 0o644))
 	after, _, err := Identify(path)
 	require.NoError(t, err)
 	assert.NotEqual(t, before, after)
 	assert.Equal(t, before.ID, after.ID)
-	assert.False(t, f.Unchanged())
 	_, err = f.SHA256()
 	assert.ErrorIs(t, err, ErrChanged)
 
@@ -64,6 +66,66 @@ func TestIdentity(t *testing.T) {
 	assert.Equal(t, ErrNotRegular, err)
 	assert.True(t, kind.IsDir())
 }
+
+// Who replaces a library does it by a rename, which also moves the old file's time of change: the file that is being read stays
+// the one it was. It is read again, as its times no longer tell whether somebody wrote to it; somebody who did is found.
+func TestChangedWhileItIsRead(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no file is renamed there that is open")
+	}
+	for _, c := range []struct {
+		name   string
+		change func(path string) error
+		want   error
+		reads  int
+	}{
+		{"nothing", func(string) error { return nil }, nil, 1},
+		{"replaced", func(path string) error { return os.Rename(write(t, "new.so", []byte("new")), path) }, nil, 2},
+		{"renamed", func(path string) error { return os.Rename(path, path+".old") }, nil, 2},
+		{"linked", func(path string) error { return os.Link(path, path+".link") }, nil, 2},
+		{"removed", os.Remove, nil, 2},
+		{"other rights", func(path string) error { return os.Chmod(path, 0o600) }, nil, 2},
+		{"written to", func(path string) error { return os.WriteFile(path, []byte("two"), 0o644) }, ErrChanged, 1},
+		{"longer", func(path string) error { return os.WriteFile(path, []byte("longer"), 0o644) }, ErrChanged, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			path := write(t, "lib.so", []byte("one"))
+			f := opened(t, path)
+			reads := 0
+			tick() // the system's times have no finer steps
+			assert.ErrorIs(t, f.whole(func(Identity) error {
+				if reads++; reads == 1 {
+					return c.change(path)
+				}
+				return nil
+			}), c.want)
+			assert.Equal(t, c.reads, reads)
+			sum, err := f.SHA256()
+			assert.ErrorIs(t, err, c.want)
+			share, errShare := Share(f, "lib.so", nil)
+			assert.ErrorIs(t, errShare, c.want)
+			if c.want == nil {
+				assert.Equal(t, Digest(sha256.Sum256([]byte("one"))), sum)
+				assert.Equal(t, "one", string(contents(t, share)))
+				share.Release()
+			}
+		})
+	}
+
+	// Somebody who never stops is not waited for.
+	path := write(t, "lib.so", []byte("one"))
+	f, reads := opened(t, path), 0
+	assert.ErrorIs(t, f.whole(func(Identity) error {
+		reads++
+		tick()
+		return os.Chmod(path, 0o600+fs.FileMode(reads%2))
+	}), ErrChanged)
+	assert.Equal(t, 1+rereads, reads)
+}
+
+// tick waits until a change of a file has another time than one before.
+func tick() { time.Sleep(20 * time.Millisecond) }
 
 // A file that has become shorter since it was opened is no file of zeros.
 func TestFileCutShort(t *testing.T) {

@@ -15,7 +15,8 @@ type File struct {
 	fd       int
 	Size     int64 // in bytes, when it was opened
 	identity Identity
-	sum      *Digest // once SHA256 was called
+	sum      Digest   // once SHA256 was called
+	summed   Identity // as of that, or zero
 }
 
 // Identity is what the system says of a file. Its comparison says whether it is the same file, and unchanged: writing,
