@@ -17,7 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
-// pagesOfTheSystem are the pages on package plugins, each with what its code takes for granted.
+// pagesOfTheSystem are the pages whose code is compiled, most of them on package plugins, each with what its code takes for granted.
 var pagesOfTheSystem = map[string]string{
 	"system.md": `
 type Order struct{ ID string }
@@ -35,6 +35,7 @@ var order Order
 var discount *plugins.FirstPoint[Cart, Discount]
 `,
 	"operators.md": "",
+	"speed.md":     "var path string\n",
 }
 
 // codeBlocks returns the blocks of a page in one language.
@@ -85,7 +86,7 @@ func TestPagesOfTheSystem(t *testing.T) {
 				require.Empty(t, blocks, "it is for those who have no code")
 				return
 			}
-			require.Greater(t, len(blocks), 5)
+			require.NotEmpty(t, blocks)
 			vet := func(blocks []string) (string, error) {
 				build := filepath.Join(fixture.Root(), "build") // within go.work, and not in Git
 				require.NoError(t, os.MkdirAll(build, 0o777))

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
 )
 
 // The code in the project's README, and in the page for who starts, is that of an example, to the letter.
@@ -70,6 +71,32 @@ func TestPageOfTheSystem(t *testing.T) {
 	assert.LessOrEqual(t, strings.Count(code, "\n"), 25)
 	for line := range strings.Lines(strings.Replace(string(host), code, "", 1)) {
 		assert.NotRegexp(t, `plugins\.(New|Config|Offer|Notify|Collect|First|Pipe|Veto|Wrap)\b`, line, "outside of it")
+	}
+}
+
+// The plug-in on the page on speed keeps its word where there is a quick crossing, and answers everywhere.
+func TestPageOfSpeed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	blocks := codeBlocks(t, "speed.md", "c")
+	require.Len(t, blocks, 1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "parity.c"), []byte(blocks[0]), 0o666))
+	path := filepath.Join(dir, "parity"+fixture.Ext())
+	out, err := exec.Command(fixture.Tool(t, "cc", "apt-get install gcc"), "-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-shared", "-fPIC",
+		"-I", filepath.Join(fixture.Root(), "include"), "-o", path, filepath.Join(dir, "parity.c")).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, opts := range [][]loader.Option{nil, {loader.WithQuick()}} {
+		p, err := loader.Open(path, opts...)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, p.Close()) })
+		parity, err := p.Func("parity")
+		require.NoError(t, err)
+		if runtime.GOOS+"/"+runtime.GOARCH != "linux/amd64" || opts == nil {
+			assert.False(t, parity.Quick())
+		}
+		sum, err := parity.Call(t.Context(), []byte{1, 2, 4, 1})
+		require.NoError(t, err)
+		assert.Equal(t, []byte{6}, sum)
 	}
 }
 
