@@ -65,8 +65,8 @@ func once(name string, set func(*host.Options) error) Option {
 //
 // The other options of loader.Open mean the same as without it, but for WithUnload: closing the plug-in ends its worker
 // anyway. At most 256 calls run at a time, views that are not released included; others wait, but where all 256 are views and
-// none is released within a second: then they fail with loader.ErrViews. Host functions that several threads of the plug-in
-// call in one call run one after the other. The worker's working directory is the root. Every
+// none is released within a second: then they fail with loader.ErrViews. Each call has one host function under way at a time, and
+// 32 more for all calls of the worker, where threads of the plug-in call them at once; others wait. The worker's working directory is the root. Every
 // worker, also one that is started later, loads the bytes that were at the path when the plug-in was opened: a private copy
 // of the file (see loader.WithPrivateCopy), of which there is one for all plug-ins of this process that opened it. Of a file
 // of more than 64 MiB, without a digest, it is the file itself, by its descriptor; if that is overwritten in place, no

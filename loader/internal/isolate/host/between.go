@@ -35,14 +35,12 @@ func (c *call) moreBetween() error {
 	p, w, s := c.Plugin, c.lane.worker, c.lane.seat
 	p.mu.Lock()
 	var l *hostLane
-	if w.between < mostBetween && !w.dead.Load() && (len(w.free) > 1 || len(w.lanes) < lane.MaxLanes) {
+	if w.between < mostBetween && !w.dead.Load() {
+		l = w.spare()
+	}
+	if l != nil {
 		if s.endBetween == nil {
 			s.whileBetween, s.endBetween = context.WithCancel(context.Background())
-		}
-		if len(w.free) > 1 { // closing needs one
-			l = w.idle()
-		} else {
-			l = w.addLane()
 		}
 		l.between, l.seat = true, s
 		w.between++

@@ -21,11 +21,13 @@ type call struct {
 	lane    *hostLane
 	session *session                     // that it is of; nil is none
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
+	serving atomic.Bool                  // a host function of it runs, by its own lane
 
 	meter    *callctx.Meter // tells how far the call is, where somebody wants to know
 	replaced func(ok bool)  // of OpConfigure: takes in what has become of new instances; nil where there are none, or it is known
 	ends     func()         // of a lane for what the plug-in does between calls: ends the context of what runs for it
 	apart    bool           // host functions run on a goroutine of their own
+	aside    bool           // of a lane for host functions of other calls; see aside.go
 	detached chan struct{}  // not nil when another goroutine ends the call; closed when this one is done with it
 }
 
@@ -192,8 +194,12 @@ func (c *call) holds() any {
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
 func (c *call) hostCall(m lane.Message) (err error) {
-	if m.Op == lane.OpHostCall && !engine.ValidOrdinal(m.Fn, len(c.lib.Imports)+len(c.lib.Wants)) {
-		return fmt.Errorf("the host function %d of %d", m.Fn, len(c.lib.Imports)+len(c.lib.Wants))
+	p, ctx, err := c.caller(m)
+	if err != nil {
+		return err
+	}
+	if m.Op == lane.OpHostCall && !engine.ValidOrdinal(m.Fn, len(p.lib.Imports)+len(p.lib.Wants)) {
+		return fmt.Errorf("the host function %d of %d", m.Fn, len(p.lib.Imports)+len(p.lib.Wants))
 	}
 	in, err := c.copyIn(m)
 	if err != nil {
@@ -213,13 +219,15 @@ func (c *call) hostCall(m lane.Message) (err error) {
 			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
 		}
 	}
-	ctx := c.hostContext()
+	if !c.aside {
+		c.serves()
+	}
 	if c.apart { // this goroutine has more to do, whatever the host does to its own, or does not
+		defer c.serving.Store(false)
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
-		p := c.Plugin // c is over before the host function, where the worker dies
-		go func() {
+		go func() { // c is over before the host function, where the worker dies
 			defer close(done)
 			defer ctx.Serve()()
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
@@ -247,6 +255,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 	}
 	returned := false
 	defer func() {
+		c.serving.Store(false)
 		if returned {
 			return
 		}
@@ -273,7 +282,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 			}
 		}()
 	}()
-	out, status := c.runHost(ctx, m, in, fields)
+	out, status := p.runHost(ctx, m, in, fields)
 	returned = true
 	return c.answer(status, out)
 }

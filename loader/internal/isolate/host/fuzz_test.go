@@ -756,6 +756,12 @@ func FuzzHostile(f *testing.F) {
 				script: script(stNoise, where, 4+value, stReceive, stCall, value, few, stHonest)}.bytes())
 		}
 	}
+	for other := range 4 { // lanes aside, for calls that are there and for such as are not
+		for value := range values {
+			f.Add(attack{traits: tame, how: howAll, callers: 3, script: script(stReceive, stWait, 1+value, stCall, value, few,
+				stReceive, stAside, other, value, few, stHonest, stReceive, stAside, 1-other, 1, zero, stHonest)}.bytes())
+		}
+	}
 	for n := 0; n < len(numbers); n += step {
 		f.Add(attack{traits: tame, how: howAll, size: 6, callers: 1, script: script(stReceive, stGrow, 2, n, stDone, n)}.bytes())
 		f.Add(attack{traits: tame, how: narrow, size: 1,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -37,7 +38,7 @@ type Group struct {
 	spawning *spawning // of the next one, or nil
 	queued   int       // calls that wait for a lane, of all plug-ins
 	trimming bool
-	watching bool
+	watching atomic.Bool
 
 	attempt     int // workers started so far
 	streak      int // of them, the last ones that crashed without a call that succeeded

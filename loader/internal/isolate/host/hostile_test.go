@@ -30,6 +30,7 @@ const (
 	headerSize = 4 << 10
 	laneSize   = 128 << 10
 	callAt     = 512 // in a lane, as what follows
+	moreAt     = 232 // how many threads wait for a lane aside
 	upAt       = 64 << 10
 	downMsg    = 64
 	upMsg      = 128
@@ -463,6 +464,8 @@ const (
 	stExtend         // number: make the file longer
 	stOutlive        // wait for the process to be ended
 	stWords          // byte: write to the words beside the turn
+	stWait           // number: say that so many threads wait for a lane aside
+	stAside          // lane, ordinal, number: call a host function for another lane's call
 	stepKinds
 )
 
@@ -533,6 +536,11 @@ func (h *hostile) step(s *steps) {
 		case <-h.ended:
 		case <-time.After(h.pace * 20 * time.Millisecond):
 		}
+	case stWait:
+		h.word(moreAt).Store(uint32(s.number()))
+	case stAside:
+		h.send(lane.Message{Op: lane.OpHostCall, Status: int32(int8(s.next())), Fn: uint32(int8(s.next())), Len: s.number()})
+		h.receive()
 	case stWords:
 		for at := 4; at < 16; at += 4 {
 			h.word(at).Store(uint32(s.next()) & 1)

@@ -32,6 +32,7 @@ type hostLane struct {
 	viewed    bool           // its call is over, and its output still read in place
 	session   *session       // that its call is of; nil is none
 	between   bool           // it is for what the plug-in does between calls; see between.go
+	aside     bool           // it is for host functions of calls on other lanes; see aside.go
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
@@ -323,8 +324,8 @@ func (p *Plugin) give(l *hostLane, seat *seat, c *callctx.Caller, s *session) {
 
 // watches has the watcher run. The caller holds p.mu.
 func (p *Plugin) watches() {
-	if !p.watching {
-		p.watching = true
+	if !p.watching.Load() {
+		p.watching.Store(true)
 		go p.watch()
 	}
 }
@@ -508,7 +509,8 @@ func (w *worker) unref() {
 }
 
 // The watcher asks calls to stop whose context has ended, and kills the worker of those that do not. It is one goroutine
-// for a group, and only while calls that can be asked are in progress; see package native.
+// for a group, and only while calls that can be asked, or host functions, are in progress; see package native. It also looks
+// whether threads wait for a lane while a host function runs.
 const (
 	watchInterval = time.Millisecond
 	watchIdle     = 50 // intervals without such a call after which it ends
@@ -522,21 +524,28 @@ func (g *Group) watch() {
 		if g.look() {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
-			g.watching = false
-			g.mu.Unlock()
-			return
+			g.watching.Store(false)
+			if !g.serves() { // or somebody has seen that it watches
+				g.mu.Unlock()
+				return
+			}
+			g.watching.Store(true)
 		}
 		g.mu.Unlock()
 	}
 }
 
-// look visits every call in progress, and reports whether one of them can be asked to stop. The caller holds g.mu.
+// look visits every call in progress, and reports whether one of them can be asked to stop, or is in a host function. The caller holds g.mu.
 func (g *Group) look() (found bool) {
 	w := g.worker
 	if w == nil {
 		return false
 	}
 	for _, l := range w.lanes {
+		if l.call.serving.Load() {
+			found = true
+			w.addAsides(l, l.Waiting())
+		}
 		if !l.owned || l.caller.Done == nil && l.limit == nil {
 			continue
 		}

@@ -191,6 +191,9 @@ func (l *HostLane) CallIn(session uint32, op Op, fn uint32, inLen int, flags uin
 	if l.cancel.Load() != 0 { // what is zero already is not written: see control
 		l.cancel.Store(0)
 	}
+	if l.more.Load() != 0 {
+		l.more.Store(0)
+	}
 	for _, word := range [...]*atomic.Uint64{&l.done, &l.total, &l.loaded} {
 		if word.Load() != 0 {
 			word.Store(0)

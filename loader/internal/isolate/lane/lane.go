@@ -36,7 +36,7 @@ const (
 // bellCount is how many bells a side has: one for each lane, one for the header, two for the rings of each lane's streams.
 const bellCount = MaxLanes + 1 + 2*MaxLanes
 
-const magic = 0x34_52_52_46 // "FRR4": the header's first word; the version of this layout
+const magic = 0x35_52_52_46 // "FRR5": the header's first word; the version of this layout
 
 // The turns. No memory that is filled with one byte reads as one of them.
 const (
@@ -90,7 +90,8 @@ type control struct {
 	workerTook  atomic.Uint32 // how long the worker had it, when the host slept
 	done, total atomic.Uint64 // R30: how far the call is; the plug-in writes them
 	loaded      atomic.Uint64 // of OpOpen: what is added to the library's own addresses once it is loaded; the worker writes it
-	_           [6]uint32
+	more        atomic.Uint32 // how many threads wait for a lane to ask the host by, during this lane's call; the worker writes it
+	_           [5]uint32
 }
 
 // Op says what a message is.
@@ -109,6 +110,7 @@ const (
 	OpSave                     // save the state of all instances; the output is as a batch's input, see package wire
 	OpClose                    // stop the plug-in; others go on
 	OpBetween                  // nothing of the plug-in's: the lane is for what it does between calls, until OpDone
+	OpAside                    // nothing of the plug-in's: the lane is for host functions of calls that have other lanes; see aside.go
 	OpAnswer                   // of an upcall: Status and the result of a host function, or the region of OpGrow
 )
 
@@ -176,7 +178,7 @@ func (m *Message) Plugin() uint16 { return uint16(m.Flags >> pluginShift) }
 type Message struct {
 	Op     Op
 	Fn     uint32 // a function, an ordinal, a level, a region or a failure
-	Status int32  // of what comes from the worker; of a call from the host, its session, or 0
+	Status int32  // of what comes from the worker; of a call from the host, its session, or 0; of what comes aside, the call's lane
 	Flags  uint32 // of what comes from the host, with the plug-in that it is for; see For
 	Extent uint64 // the number of the region's extent, or 0 for the room in the lane itself
 	Size   uint64 // of the extent, in bytes

@@ -19,6 +19,7 @@ type Worker struct {
 	bells  *bells
 	admit  func(n int) error // nil admits any
 	noRoom error             // what the host has no room for fails with
+	asides asides
 }
 
 // FilesOfWorker is how many files Attach takes.
@@ -34,6 +35,7 @@ func Attach(files []*os.File) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
+	w.asides.change.L = &w.asides.mu
 	if got := w.header.magic.Load(); got != magic {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
 	}
@@ -93,8 +95,10 @@ type WorkerLane struct {
 	mapped [regions]mapped // by Region: the extent that is mapped
 	room   []byte          // for the output
 
-	asking sync.Mutex // host functions are called one after the other
-	where  Message    // where the host said last that RegionUp is; guarded by asking
+	asking  sync.Mutex   // whoever asks the host something has it until the answer
+	where   Message      // where the host said last that RegionUp is; guarded by asking
+	waiting atomic.Int32 // threads of the call that wait for this lane, or for one aside
+	asked   atomic.Bool  // a thread of the call has asked by this lane for a host function, or has logged something
 }
 
 type mapped struct {
@@ -127,6 +131,9 @@ func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
 	}
 	l.room = b[m.OutAt:][:m.OutCap:m.OutCap]
 	l.where = Message{} // the host has no extent for it yet
+	if l.asked.Load() {
+		l.asked.Store(false)
+	}
 	return m, b[:m.Len:m.Len], l.room, nil
 }
 
@@ -222,7 +229,7 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 // It may be called by any goroutine while the lane's call runs.
 func (l *WorkerLane) Room(keep, n int) ([]byte, error) {
 	l.asking.Lock()
-	defer l.asking.Unlock()
+	defer l.unlock()
 	return l.makeRoom(keep, n)
 }
 
@@ -275,20 +282,20 @@ func (l *WorkerLane) grow(r Region, keep, n int) ([]byte, error) {
 // HostCall calls a host function. The output is the caller's. It may be called by any goroutine while the lane's call
 // runs.
 func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int32, err error) {
-	return l.ask(&Message{Op: OpHostCall, Fn: ordinal}, in, nil)
+	return l.askAny(&Message{Op: OpHostCall, Fn: ordinal}, in, nil)
 }
 
 // Log gives a log line with its fields to the host, as HostCall does. A line that the host has no room for is cut, and says so at its
 // end; fields that it has no room for are left out.
 func (l *WorkerLane) Log(level uint32, text, fields []byte) error {
-	_, _, err := l.ask(&Message{Op: OpLog, Fn: level}, text, fields)
+	_, _, err := l.askAny(&Message{Op: OpLog, Fn: level}, text, fields)
 	if err == nil || errors.Is(err, ErrGarbage) {
 		return err
 	}
 	if len(fields) > upArea/2 {
 		fields = nil
 	}
-	_, _, err = l.ask(&Message{Op: OpLog, Fn: level}, Cut(text, upArea-len(fields)), fields)
+	_, _, err = l.askAny(&Message{Op: OpLog, Fn: level}, Cut(text, upArea-len(fields)), fields)
 	return err
 }
 
@@ -341,9 +348,22 @@ func Cut(text []byte, n int) []byte {
 	return append(text[:end:end], mark...)
 }
 
+// askAny is ask by this lane, or by one aside where this one is in use.
+func (l *WorkerLane) askAny(m *Message, in, fields []byte) (out []byte, status int32, err error) {
+	by := l.worker.asides.takeFor(l)
+	defer l.worker.asides.giveBack(l, by)
+	m.Status = int32(l.index)
+	return by.askLocked(m, in, fields)
+}
+
 func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int32, err error) {
 	l.asking.Lock()
-	defer l.asking.Unlock()
+	defer l.unlock()
+	return l.askLocked(m, in, fields)
+}
+
+// askLocked is ask for who has asking.
+func (l *WorkerLane) askLocked(m *Message, in, fields []byte) (out []byte, status int32, err error) {
 	// Not what was mapped the last time: the host takes its input from where it has the region now, also when it could
 	// not be mapped here then.
 	region, err := l.region(RegionUp, &l.where)
@@ -360,6 +380,9 @@ func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int3
 	m.Len, m.OutAt = uint64(n), uint64(len(in))
 	if err := l.post(m); err != nil {
 		return nil, 0, err
+	}
+	if m.Op == OpHostCall || m.Op == OpLog {
+		l.hasAsked()
 	}
 	answer, err := l.await()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // Version is that of the protocol between hosts and workers.
-const Version = 6
+const Version = 7
 
 // Kind is what a program can be.
 type Kind uint32

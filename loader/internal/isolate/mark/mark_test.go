@@ -157,16 +157,17 @@ func TestFindOthers(t *testing.T) {
 		return found
 	}
 	assert.Equal(t, want, find())
-	binary.NativeEndian.PutUint32(version, 7)
-	assert.Equal(t, Found{Worker: {7: true}}, find())
+	const other, another = Version + 1, Version + 2
+	binary.NativeEndian.PutUint32(version, other)
+	assert.Equal(t, Found{Worker: {other: true}}, find())
 	binary.NativeEndian.PutUint32(kind, uint32(Sandboxed))
-	assert.Equal(t, Found{Sandboxed: {7: true}}, find())
+	assert.Equal(t, Found{Sandboxed: {other: true}}, find())
 	program[at]++
 	assert.Empty(t, find())
 	program[at]--
 	copy(program[at+24:], program[at:at+20])
-	binary.NativeEndian.PutUint32(program[at+44:], 8)
-	assert.Equal(t, Found{Sandboxed: {7: true, 8: true}}, find())
+	binary.NativeEndian.PutUint32(program[at+44:], another)
+	assert.Equal(t, Found{Sandboxed: {other: true, another: true}}, find())
 }
 
 // What is no program has no mark, and neither reading nor a header that lies ends in a panic.

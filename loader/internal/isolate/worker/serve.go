@@ -192,6 +192,9 @@ func (s *server) serve(l *lane.WorkerLane) {
 		case m.Op == lane.OpBetween:
 			s.between[l.Index()] <- l
 			<-s.release[l.Index()]
+		case m.Op == lane.OpAside:
+			s.memory.Aside(l)
+			select {} // for as long as the process lives
 		case m.Op == lane.OpOpen:
 			err = s.open(l, &m, in)
 		case m.Op == lane.OpStop:

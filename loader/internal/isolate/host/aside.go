@@ -1,0 +1,124 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
+)
+
+// Several threads of a plug-in may call host functions during one call, each of which may wait for another. By the call's own lane one
+// of them is served at a time. The worker says by a word of the lane that others wait, and the watcher, who looks while a
+// host function runs, then adds lanes that are for nothing else. A message there says which call it belongs to.
+
+// mostAside is how many lanes a worker gets for that.
+const mostAside = 32
+
+// serves says that a host function of the call runs, and sees to it that there is a watcher meanwhile.
+func (c *call) serves() {
+	c.serving.Store(true)
+	if !c.watching.Load() {
+		c.mu.Lock()
+		c.watches()
+		c.mu.Unlock()
+	}
+}
+
+// serves reports whether a host function runs. The caller holds g.mu.
+func (g *Group) serves() bool {
+	if g.worker == nil {
+		return false
+	}
+	for _, l := range g.worker.lanes {
+		if l.call.serving.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// addAsides adds lanes for so many threads that wait, during the call on l. How many, is the worker's word. The caller holds the group's mu.
+func (w *worker) addAsides(l *hostLane, n int) {
+	for ; n > 0 && int(w.asides.Load()) < mostAside && !w.dead.Load() && l.seat != nil; n-- {
+		aside := w.spare()
+		if aside == nil {
+			return
+		}
+		aside.aside, aside.seat = true, l.seat
+		w.asides.Add(1)
+		w.refs++
+		go l.seat.plugin.watchAside(aside)
+	}
+}
+
+// spare returns a lane that is nobody's, and leaves one for closing; nil where there is none. The caller holds the group's mu.
+func (w *worker) spare() *hostLane {
+	switch {
+	case len(w.free) > 1:
+		return w.idle()
+	case len(w.lanes) < lane.MaxLanes:
+		return w.addLane()
+	}
+	return nil
+}
+
+// watchAside serves the lane until the worker is dead.
+func (p *Plugin) watchAside(l *hostLane) {
+	c := p.begin(l)
+	c.apart, c.aside = true, true
+	_, err := l.Room(0, 0)
+	if err == nil {
+		l.Call(lane.OpAside, 0, 0, 0)
+		if _, err = c.finish(); !l.worker.dead.Load() {
+			_ = c.garbage(fmt.Errorf("the end of a lane that has none (%v)", err))
+		}
+	}
+	c.over()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.aside = false
+	l.clear()
+	l.worker.unref()
+}
+
+// caller returns whose host function is called, and the context for it: of the call itself, or, aside, of the one that the message names.
+func (c *call) caller(m lane.Message) (*Plugin, *callctx.Call, error) {
+	if !c.aside {
+		return c.Plugin, c.hostContext(), nil
+	}
+	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		p, call := c.another(int(m.Status))
+		if p == nil {
+			return nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
+		}
+		if ctx := call.current.Load(); ctx != nil {
+			return p, ctx, nil
+		}
+		// The worker asks aside after something was asked by the lane itself: that is being taken in, unless the worker lies.
+		select {
+		case <-time.After(wait):
+		case <-c.lane.worker.dying:
+			return nil, nil, errDying
+		}
+	}
+}
+
+var errDying = errors.New("the worker is dying")
+
+// another returns the call on the lane with this number, and whose it is; nil where there is none.
+func (c *call) another(number int) (*Plugin, *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.lane.worker
+	if number < 0 || number >= len(w.lanes) {
+		return nil, nil
+	}
+	l := w.lanes[number]
+	if l.seat == nil || l.aside || slices.Contains(w.free, l) {
+		return nil, nil
+	}
+	return l.seat.plugin, &l.call
+}

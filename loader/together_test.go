@@ -1,0 +1,160 @@
+package loader_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+)
+
+// together calls the function of the fixture of that name with so many threads, and returns their answers; "-" is none.
+func together(ctx context.Context, p *loader.Plugin, threads int, text string) ([]string, error) {
+	f, err := p.Func("together")
+	if err != nil {
+		return nil, err
+	}
+	out, err := f.Append(ctx, make([]byte, 0, threads*4098), append([]byte{byte(threads)}, text...))
+	if err != nil {
+		return nil, err
+	}
+	var answers []string
+	for len(out) > 0 {
+		n := int(out[0])<<8 | int(out[1])
+		if out = out[2:]; n == 65535 {
+			answers = append(answers, "-")
+			continue
+		}
+		answers, out = append(answers, string(out[:n])), out[n:]
+	}
+	return answers, nil
+}
+
+// lineCount counts log lines, and has each of them take a moment.
+type lineCount struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (l *lineCount) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lineCount) Handle(context.Context, slog.Record) error {
+	runtime.Gosched()
+	l.n.Add(1)
+	return nil
+}
+func (l *lineCount) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *lineCount) WithGroup(string) slog.Handler      { return l }
+
+// The threads of one call are in host functions at the same time: each of these waits until all others are there. The first
+// time an isolated one's lanes are added; the second time they are there. Each thread gets its own answer, with the call's context.
+func TestHostFunctionsOfOneCallAtOnce(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		var waits atomic.Int64
+		var threads int64
+		log := &lineCount{}
+		p := w.open(t, fixture.C(t, "together"), loader.WithLogger(slog.New(log)),
+			loader.WithHostFunc("host", func(ctx context.Context, in []byte) ([]byte, error) {
+				waits.Add(1)
+				for deadline := time.Now().Add(time.Minute); waits.Load() < threads; time.Sleep(50 * time.Microsecond) {
+					if time.Now().After(deadline) {
+						return nil, errors.New("alone")
+					}
+				}
+				return fmt.Appendf(nil, "%s for %v", in, ctx.Value(deedKey{})), nil
+			}))
+		want := int64(0)
+		for _, threads = range []int64{1, 2, 2, 7, 33, 33, 2} {
+			waits.Store(0)
+			answers, err := together(context.WithValue(ctx, deedKey{}, threads), p, int(threads), "x")
+			require.NoError(t, err)
+			require.Len(t, answers, int(threads))
+			for i, answer := range answers {
+				assert.Equal(t, fmt.Sprintf("%d:x for %d", i, threads), answer)
+			}
+			want += threads
+			assert.Equal(t, want, log.n.Load())
+		}
+	})
+}
+
+// Calls at the same time, each with some threads, do not get each other's answers, nor each other's context; whatever the host function does,
+// the others' are as they are.
+func TestHostFunctionsOfManyCallsAtOnce(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "together"), loader.WithLogger(slog.New(&lineCount{})),
+			loader.WithHostFunc("host", func(ctx context.Context, in []byte) ([]byte, error) {
+				number, text, _ := strings.Cut(string(in), ":")
+				if text != ctx.Value(deedKey{}) {
+					t.Errorf("%q in the call of %v", text, ctx.Value(deedKey{}))
+				}
+				if rand.IntN(4) == 0 {
+					time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+				}
+				switch number {
+				case "3":
+					panic("the third one")
+				case "4":
+					return nil, errors.New("the fourth one")
+				}
+				return in, nil
+			}))
+		var all sync.WaitGroup
+		for g := range 8 {
+			all.Go(func() {
+				for i := range w.rounds(30, 15) {
+					text := fmt.Sprintf("%d.%d.%s", g, i, strings.Repeat("y", rand.IntN(4000)))
+					answers, err := together(context.WithValue(ctx, deedKey{}, text), p, 6, text)
+					if !assert.NoError(t, err) {
+						return
+					}
+					for n, answer := range answers {
+						want := fmt.Sprintf("%d:%s", n, text)
+						if n == 3 || n == 4 {
+							want = "-"
+						}
+						if answer != want {
+							t.Errorf("thread %d got %.40q, not %.40q", n, answer, want)
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// Where one of the threads' host functions ends its goroutine, that thread alone gets an error. The plug-in is closed as ever.
+func TestHostFunctionsOfOneCallEnd(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		var inside atomic.Int64
+		p := w.open(t, fixture.C(t, "together"), loader.WithLogger(slog.New(&lineCount{})),
+			loader.WithHostFunc("host", func(_ context.Context, in []byte) ([]byte, error) {
+				for inside.Add(1); inside.Load() < 4; {
+					time.Sleep(50 * time.Microsecond)
+				}
+				if in[0] == '2' {
+					runtime.Goexit()
+				}
+				return in, nil
+			}))
+		answers, err := together(ctx, p, 4, "x")
+		if !w.isolated { // there the instance is not to be trusted any more
+			require.Error(t, err)
+			return
+		}
+		require.NoError(t, err)
+		assert.Equal(t, []string{"0:x", "1:x", "-", "3:x"}, answers)
+	})
+}
