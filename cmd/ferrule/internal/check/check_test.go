@@ -171,6 +171,8 @@ func TestFindings(t *testing.T) {
 		{"check_always_panics", "status warning R12", "answer has panicked with every input", false, ""},
 		{"check_panics", "status warning R12", "answer has panicked with 7 of 9 inputs that were tried, first with a text", false, ""},
 		{"check_stack_overflow", "input-empty error R7", "answer with no input: the process died of a stack overflow", true, ""},
+		{"check_stack_alloca", "input-empty error R7", "answer with no input: the process died of a stack overflow", true, ""},
+		{"check_stack_array", "input-empty error R7", "answer with no input: the process died of a stack overflow", true, ""},
 		{"check_state_on_stack", "input-empty error R7", "SIGSEGV at the address 0x8", false, ""},
 		{"check_child_taken", "children error R20", "answer has taken the exit status of a child", true, ""},
 		{"check_children_ignored", "children error R20,signal-handlers error R20", "after ignore: the handler of SIGCHLD", true, ""},
@@ -402,6 +404,40 @@ func TestRustFixturesPass(t *testing.T) {
 	}
 }
 
+// What an author in Rust gets wrong is said in the same words as in C: a function that does nothing but panic is a warning, and a
+// recursion without an end is none of the input's.
+func TestRustFaults(t *testing.T) {
+	o := options(t)
+	o.Only = []string{"input-empty", "status"}
+	v, err := check.Run(t.Context(), fixture.Rust(t, "fixture-broken"), o)
+	require.NoError(t, err)
+	found := map[string]check.Finding{}
+	for _, r := range v.Results {
+		for _, f := range r.Findings {
+			assert.Empty(t, found[f.Function].Seen, "one finding for each")
+			found[f.Function] = f
+		}
+	}
+	require.Len(t, found, 3)
+	for _, c := range []struct{ function, severity, rule, seen string }{
+		{"index", check.Warning, "R12", "index has panicked with every input that was tried, but for 5 that it called invalid"},
+		{"product", check.Warning, "R12", "product has panicked with 2 of 9 inputs that were tried, first with a text"},
+		{"recursion", check.Error, "R7", "recursion with no input: the process died of "},
+	} {
+		f := found[c.function]
+		assert.Equal(t, []string{c.severity, c.rule}, []string{f.Severity, f.Rule}, "%+v", f)
+		assert.Contains(t, f.Seen, c.seen)
+		if c.function != "recursion" || runtime.GOOS == "linux" {
+			assert.NotContains(t, f.Mend, "in_len")
+		}
+	}
+	if runtime.GOOS == "linux" { // elsewhere it is a fault at an address
+		assert.Contains(t, found["recursion"].Seen, "the process died of a stack overflow")
+		assert.Contains(t, found["recursion"].Mend, "Bound the recursion")
+	}
+	assert.Equal(t, map[string]string{"recursion": "it ended the process in case input-empty"}, v.Without)
+}
+
 // A process that has left the session is found as well. Not in TestFindings: beside other libraries it could be any of
 // theirs.
 func TestDaemon(t *testing.T) {
@@ -516,7 +552,7 @@ func TestPanicBesideOthers(t *testing.T) {
 		assert.Equal(t, check.Passed, r.Outcome, r.Case)
 		notes = append(notes, r.Notes...)
 	}
-	assert.Equal(t, []string{"boom was not compared: it does not come to an end with each input",
+	assert.Equal(t, []string{"boom was not compared: it panics",
 		"boom was not called at the same time with 1 of 4 inputs: it panics with them"}, notes)
 }
 

@@ -177,8 +177,11 @@ func (k *kit) alwaysFails(f function, statuses map[abi.Status]int, panicked stri
 	case n > 0:
 		finding.Rule, finding.Seen = "R12", fmt.Sprintf("%s has panicked with %d of %d inputs that were tried, first with %s", f.label, n, all,
 			panicked)
-		if n == all {
+		switch invalid := statuses[abi.StatusInvalid]; all {
+		case n:
 			finding.Seen = f.label + " has panicked with every input that was tried"
+		case n + invalid: // an SDK has not called it at all, such as with bytes that are no text
+			finding.Seen = fmt.Sprintf("%s has panicked with every input that was tried, but for %d that it called invalid", f.label, invalid)
 		}
 		finding.Expected, finding.Mend = "a result, or a status that says what is wrong with the input",
 			"See where it panics: ferrule call prints its message"

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +21,7 @@ type Crash struct {
 	Address  uint64  // what could not be accessed, or the instruction that could not be executed
 	Anywhere bool    // the address is not known, as it is one that no memory can have
 	Stack    uint64  // the stack pointer
+	NoStack  bool    // it is where no memory can be written to
 	Frames   []Frame // where it was, and what had called that, up to what had entered the library
 }
 
@@ -49,10 +51,11 @@ func (f Frame) String() string {
 
 func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
-// Overflow reports whether the address is where a stack ends: near the stack pointer, in the page that nobody may touch.
+// Overflow reports whether the address is where a stack ends: near the stack pointer, in the page that nobody may touch. Or the
+// stack pointer itself is beyond the end, below which a large array is: then any of its elements may be the first that is touched.
 func (c *Crash) Overflow() bool {
 	const sigsegv, near = 11, 64 << 10
-	return c.Signal == sigsegv && !c.Anywhere && c.Address-c.Stack+near < 2*near
+	return c.Signal == sigsegv && !c.Anywhere && (c.NoStack || c.Address-c.Stack+near < 2*near)
 }
 
 // Name is the signal's, as in "SIGSEGV".
@@ -77,8 +80,9 @@ const (
 
 // mapping is a line of /proc/self/maps.
 type mapping struct {
-	start, end, offset uint64
-	path               string
+	start, end, offset   uint64
+	path                 string // empty where it is no file's
+	writable, executable bool
 }
 
 // Read reads what a process has recorded at path; nil where that is nothing. What the file says is the dead process's word:
@@ -102,9 +106,11 @@ func Read(path string) *Crash {
 	c := &Crash{Signal: int(int32(binary.NativeEndian.Uint32(info))), Address: binary.NativeEndian.Uint64(info[16:]), Stack: r.values[r.sp]}
 	const byKernel = 128 // si_code of an address that is not canonical
 	c.Anywhere = int32(binary.NativeEndian.Uint32(info[8:])) == byKernel
+	maps := mappings(text)
+	c.NoStack = !slices.ContainsFunc(maps, func(m mapping) bool { return m.writable && c.Stack >= m.start && c.Stack < m.end })
 	stack := make([]byte, stackSize+pageSize)
 	n, _ := file.ReadAt(stack, stackAt)
-	u := &unwinder{maps: mappings(text), program: binary.NativeEndian.Uint64(head[programAt:]), stack: stack[:n],
+	u := &unwinder{maps: code(maps), program: binary.NativeEndian.Uint64(head[programAt:]), stack: stack[:n],
 		bottom: c.Stack &^ (pageSize - 1), files: map[string]*image{}}
 	defer u.close()
 	c.Frames = u.frames(r)
@@ -117,20 +123,27 @@ func mappings(text []byte) (all []mapping) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for lines.Scan() { // start-end perms offset device inode path
 		f := strings.Fields(lines.Text())
-		if len(f) < 6 || !strings.HasPrefix(f[5], "/") {
+		if len(f) < 5 {
 			continue
 		}
 		from, to, _ := strings.Cut(f[0], "-")
-		var m mapping
+		m := mapping{writable: strings.Contains(f[1], "w"), executable: strings.Contains(f[1], "x")}
 		var errs [3]error
 		m.start, errs[0] = strconv.ParseUint(from, 16, 64)
 		m.end, errs[1] = strconv.ParseUint(to, 16, 64)
 		m.offset, errs[2] = strconv.ParseUint(f[2], 16, 64)
-		if errs == [3]error{} && strings.Contains(f[1], "x") {
-			_, path, _ := strings.Cut(lines.Text(), " /") // which may have blanks
-			m.path = "/" + path
-			all = append(all, m)
+		if errs != [3]error{} {
+			continue
 		}
+		if _, path, found := strings.Cut(lines.Text(), " /"); found { // which may have blanks
+			m.path = "/" + path
+		}
+		all = append(all, m)
 	}
 	return all
+}
+
+// code are the mappings that are a file's code.
+func code(maps []mapping) []mapping {
+	return slices.DeleteFunc(slices.Clone(maps), func(m mapping) bool { return m.path == "" || !m.executable })
 }

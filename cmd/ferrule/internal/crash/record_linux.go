@@ -46,7 +46,7 @@ func Record(file *os.File) error {
 		return err
 	}
 	own := uint64(handlerAddress())
-	for _, m := range mappings(text) {
+	for _, m := range code(mappings(text)) {
 		if own >= m.start && own < m.end {
 			codeStart, codeEnd = uintptr(m.start), uintptr(m.end)
 		}
