@@ -10,13 +10,14 @@ cd "$(dirname "$0")/.."
 
 CC=${CC:-cc} CXX=${CXX:-c++} CARGO=${CARGO:-cargo}
 rustup="apt-get install cargo, or see https://rustup.rs"
-pic=-fPIC prefix=lib safe=
+pic=-fPIC prefix=lib safe= exports=
 case $(uname -s) in
 Darwin) ext=dylib ;;
 MINGW* | MSYS* | CYGWIN*) ext=dll pic='' prefix='' ;;
-*) ext=so safe="-Wl,--no-undefined -Wl,-z,relro -Wl,-z,now" ;;
+*) ext=so safe="-Wl,--no-undefined -Wl,-z,relro -Wl,-z,now" exports=-Wl,--version-script=sdk-c/include/ferrule/exports.map ;;
 esac
 # Nothing is exported but the contract's symbols, which say so themselves: no host or other library can take a name's place.
+# Templates of C++ are kept in by the version script.
 hidden=-fvisibility=hidden
 
 missing() { # WHAT INSTALL
@@ -52,7 +53,7 @@ over() { # LIBRARY HEADER PACKAGES SOURCE: in C, over a library of the system's
 cpp() { # SOURCE FLAG...
     need "$CXX" "apt-get install g++"
     # shellcheck disable=SC2086
-    $CXX -std=c++17 -O2 -Wall -Wextra $pic $hidden -fvisibility-inlines-hidden -shared -Iinclude -Isdk-c/include $safe ${CXXFLAGS:-} -o "$tmp" "$@"
+    $CXX -std=c++17 -O2 -Wall -Wextra $pic $hidden -fvisibility-inlines-hidden -shared -Iinclude -Isdk-c/include $safe $exports ${CXXFLAGS:-} -o "$tmp" "$@"
     place "$tmp"
 }
 
@@ -64,7 +65,7 @@ rust() { # CRATE
 }
 
 mkdir -p build/examples/merchants build/examples/market
-[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql seal xml watch \
+[ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql seal xml basket-c basket-cpp watch \
     merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
@@ -86,6 +87,13 @@ for name in "$@"; do
     sql) over sqlite3 sqlite3.h libsqlite3-dev examples/sql/c/sql.c ;;
     seal) over libsodium sodium.h libsodium-dev examples/seal/c/seal.c ;;
     xml) over libxml-2.0 libxml/parser.h libxml2-dev examples/xml/c/xml.c ;;
+    basket-c) over jansson jansson.h libjansson-dev examples/basket/c/basket.c ;;
+    basket-cpp)
+        need "$CXX" "apt-get install g++"
+        # shellcheck disable=SC2086
+        echo "#include <nlohmann/json.hpp>" | $CXX ${CXXFLAGS:-} -E -x c++ - >/dev/null 2>&1 || missing nlohmann/json.hpp "apt-get install nlohmann-json3-dev"
+        cpp examples/basket/cpp/basket.cpp
+        ;;
     digest) over libcrypto openssl/evp.h libssl-dev examples/digest/c/digest.c ;;
     thumbnail)
         need "$CARGO" "$rustup"

@@ -79,9 +79,76 @@ func TestXML(t *testing.T) {
 	})
 }
 
+// TestBasket: in both languages JSON is read and written alike, and what is none, or not what was expected, is said to be.
+func TestBasket(t *testing.T) {
+	type item struct {
+		Name  string `json:"name"`
+		Cents any    `json:"cents"`
+		Count any    `json:"count"`
+	}
+	type basket struct {
+		Items []item `json:"items"`
+	}
+	type total struct {
+		Cents int64
+		Most  string
+	}
+	for _, name := range []string{"basket-c", "basket-cpp"} {
+		t.Run(name, func(t *testing.T) {
+			library := build(t, name)
+			both(t, func(t *testing.T, opts ...loader.Option) {
+				with := func(config string) *loader.Plugin {
+					return open(t, library, append(opts, loader.WithConfig([]byte(config)))...)
+				}
+				plain, reduced := with(""), with(`{"percent": 10}`)
+				two := basket{[]item{{"tea", 350, 2}, {"a \"cup\" \u2615", 1009, 1}}}
+				got, err := loader.CallJSON[basket, total](t.Context(), plain, "total", two)
+				require.NoError(t, err)
+				assert.Equal(t, total{1709, "a \"cup\" \u2615"}, got)
+				got, err = loader.CallJSON[basket, total](t.Context(), reduced, "total", two)
+				require.NoError(t, err)
+				assert.Equal(t, total{1539, "a \"cup\" \u2615"}, got, "170 less")
+				got, err = loader.CallJSON[basket, total](t.Context(), plain, "total", basket{[]item{}})
+				require.NoError(t, err)
+				assert.Equal(t, total{}, got)
+				many := basket{make([]item, 100_000)}
+				for i := range many.Items {
+					many.Items[i] = item{strings.Repeat("x", 100), 1, 3}
+				}
+				got, err = loader.CallJSON[basket, total](t.Context(), plain, "total", many)
+				require.NoError(t, err)
+				assert.EqualValues(t, 300_000, got.Cents)
+
+				for _, wrong := range []item{{"x", -1, 1}, {"x", 1.5, 1}, {"x", true, 1}, {"x", "1", 1}, {"x", 1, nil}, {"x", 100_000_001, 1}, {"x", 1, int64(1 << 62)}} {
+					_, err = loader.CallJSON[basket, total](t.Context(), plain, "total", basket{[]item{{"well", 1, 1}, wrong}})
+					assert.ErrorIs(t, err, loader.ErrInvalid, "%+v", wrong)
+					assert.ErrorContains(t, err, "in item 1")
+				}
+				for range 100 { // 1e14 each
+					many.Items = append(many.Items, item{"x", 100_000_000, 1_000_000})
+				}
+				_, err = loader.CallJSON[basket, total](t.Context(), plain, "total", many)
+				assert.ErrorContains(t, err, "more than can be told")
+				for in, want := range map[string]string{"": "expected JSON", "{": "expected JSON", "[]": `an array "items"`, "7": `an array "items"`,
+					`{"items": {}}`: `an array "items"`, `{"items": [7]}`: "in item 0", "\"caf\xe9\"": "expected JSON", "{} {}": "expected JSON"} {
+					_, err := plain.Call(t.Context(), "total", []byte(in))
+					assert.ErrorIs(t, err, loader.ErrInvalid, in)
+					assert.ErrorContains(t, err, want, in)
+				}
+				for _, config := range []string{"{", "[]", `{"percent": 101}`, `{"percent": -1}`, `{"percent": "10"}`} {
+					_, err := loader.Open(library, append(opts, loader.WithConfig([]byte(config)))...)
+					assert.ErrorContains(t, err, "expected", config)
+					assert.ErrorIs(t, err, loader.ErrInvalid, config)
+				}
+			})
+		})
+	}
+}
+
 // TestCheckOfLibraries: what check finds at plug-ins over large libraries of others is true, and listed here.
 func TestCheckOfLibraries(t *testing.T) {
 	command := program(t, "ferrule", "./cmd/ferrule")
+	const tea = `{"items": [{"name": "tea", "cents": 350, "count": 2}]}`
 	for _, c := range []struct {
 		name     string
 		args     []string
@@ -89,6 +156,8 @@ func TestCheckOfLibraries(t *testing.T) {
 	}{
 		{"seal", []string{"--config", sealKey}, "0 warnings"},
 		{"xml", []string{"--config", "//title", "--in", "find=<a><title>Ada</title></a>"}, "0 warnings"},
+		{"basket-c", []string{"--in", "total=" + tea}, "0 warnings"},
+		{"basket-cpp", []string{"--in", "total=" + tea}, "0 warnings"},
 		// Messages of exec and query quote the statement, whatever its bytes are; a configuration is the path of a database, as it says.
 		{"sql", nil, "3 warnings"},
 	} {
