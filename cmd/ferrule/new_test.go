@@ -87,15 +87,20 @@ func TestNewTestCanFail(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "greeter")
 	_, stderr, code := ferrule(t, "", "new", "--lang", "c", dir)
 	require.Equal(t, 0, code, stderr)
-	source := filepath.Join(dir, "greeter.c")
+	source := filepath.Join(dir, "src", "greeting.c")
 	text, err := os.ReadFile(source)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(source, []byte(strings.Replace(string(text), `"Hello, "`, `"Howdy, "`, 1)), 0o666))
 
 	out, err := inShell(t, dir, "make test").CombinedOutput()
 	require.Error(t, err)
+	assert.Contains(t, string(out), "test_greeting", "which test it is")
+	assert.NotContains(t, string(out), "test.sh: ", "the tests of what it does come first")
+	out, err = inShell(t, dir, "sh test.sh "+made(t, "c", "greeter").Library).CombinedOutput()
+	require.Error(t, err)
 	assert.Contains(t, string(out), "test.sh: greet of 'Ada': found 'Howdy, Ada!', expected 'Hello, Ada!'")
 
+	require.NoError(t, os.WriteFile(source, text, 0o666))
 	cmd := inShell(t, dir, "make test FERRULE=no-such-command")
 	out, err = cmd.CombinedOutput()
 	require.Error(t, err)
@@ -169,9 +174,10 @@ func TestNewIsTidy(t *testing.T) {
 		t.Run(compiler, func(t *testing.T) {
 			need(t, lang)
 			fixture.Tool(t, compiler, "apt-get install gcc g++ clang")
-			dir := made(t, lang, "greeter").Dir
+			p := made(t, lang, "greeter")
+			dir := p.Dir
 			l := languages[lang]
-			shell(t, dir, "make "+l.Compiler+"="+compiler+" "+l.Flags+"='-O2 -Wall -Wextra -pedantic -Werror'")
+			shell(t, dir, "make "+p.Library+" tests/run "+l.Compiler+"="+compiler+" "+l.Flags+"='-O2 -Wall -Wextra -pedantic -Werror'")
 		})
 	}
 	t.Run("cargo fmt", func(t *testing.T) {

@@ -21,4 +21,4 @@ expect() { # FUNCTION INPUT RESULT
 
 expect greet Ada "Hello, Ada!"
 expect greet "" "Hello, world!"
-"$ferrule" check "$library"
+"$ferrule" check --strict "$library"
