@@ -223,9 +223,38 @@ tidy: ## go mod tidy for every module
 	$(NEED_GO)
 	@sh internal/modules/tidy.sh
 
+# What is installed beside the SDK: made here in the folders in which it is installed, and so known to both targets below.
+# The command prints its completions and writes its manual pages itself. Whoever installs may be another user, without Go:
+# then what is made already is installed.
+COMMAND = build/command
+BASH = share/bash-completion/completions/ferrule
+ZSH = share/zsh/site-functions/_ferrule
+FISH = share/fish/vendor_completions.d/ferrule.fish
+PAGES = $(patsubst docs/%.md,share/man/man1/%.1,$(wildcard docs/ferrule*.md))
+INSTALLED = bin/ferrule $(BASH) $(ZSH) $(FISH) $(PAGES)
+TO = $(DESTDIR)$(PREFIX)
+
+.PHONY: command
+command: ## The command ferrule with its manual pages and completions, in build/command
+	@if command -v $(GO) >/dev/null 2>&1; then $(GO) build -o $(COMMAND)/bin/ferrule ./cmd/ferrule; \
+		elif [ ! -x $(COMMAND)/bin/ferrule ]; then \
+		echo "make: $(GO) is missing: see https://go.dev/dl, or run make command as a user who has it" >&2; exit 1; fi
+	@mkdir -p $(sort $(dir $(INSTALLED:%=$(COMMAND)/%)))
+	@$(COMMAND)/bin/ferrule man $(COMMAND)/share/man/man1
+	@for it in bash/$(BASH) zsh/$(ZSH) fish/$(FISH); do \
+		$(COMMAND)/bin/ferrule completion $${it%%/*} >$(COMMAND)/$${it#*/} || exit 1; done
+
 .PHONY: install
-install: ## The header and the C SDK, with pkg-config and CMake files: DESTDIR, PREFIX
-	$(MAKE) -C sdk-c install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)
+install: command ## The command with manual pages and completions, the header and the C SDK: DESTDIR, PREFIX
+	install -d $(foreach folder,$(sort $(dir $(INSTALLED))),"$(TO)/$(folder)")
+	install -m 755 $(COMMAND)/bin/ferrule "$(TO)/bin/"
+	@for file in $(filter-out bin/%,$(INSTALLED)); do install -m 644 "$(COMMAND)/$$file" "$(TO)/$$file" || exit 1; done
+	$(MAKE) -C sdk-c install PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)"
+
+.PHONY: uninstall
+uninstall: ## Removes what make install puts there, with the same DESTDIR and PREFIX
+	rm -f $(foreach file,$(INSTALLED),"$(TO)/$(file)")
+	$(MAKE) -C sdk-c uninstall PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)"
 
 .PHONY: clean
 clean:

@@ -56,16 +56,6 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// manual are the verbs with a page.
-func manual(root *cobra.Command) (verbs []*cobra.Command) {
-	for _, verb := range root.Commands() {
-		if !verb.Hidden {
-			verbs = append(verbs, verb)
-		}
-	}
-	return verbs
-}
-
 func pageOf(verb *cobra.Command) string { return "ferrule-" + verb.Name() + ".md" }
 
 const docsNote = "<!-- Made from the command's help: " + docsUpdate + " -->\n\n"
@@ -83,7 +73,8 @@ func overview(root *cobra.Command) string {
 	b.WriteString("Colours are for terminals only, and not where `NO_COLOR` is set. `ferrule --version` says which version\n" +
 		"it is.\n\n" +
 		"`ferrule completion bash` (or `zsh`, `fish`, `powershell`) prints a script that completes verbs, options,\n" +
-		"libraries and the names of a library's functions, of plug-ins and of what they ask for; `ferrule completion bash --help` says where it goes.\n")
+		"libraries and the names of a library's functions, of plug-ins and of what they ask for; `ferrule completion bash --help` says where it goes.\n" +
+		"`make install` of a checkout puts these, and a manual page for each page here (`man ferrule-call`), where systems look for them.\n")
 	return b.String()
 }
 
@@ -122,12 +113,7 @@ func options(title string, flags *pflag.FlagSet) string {
 		if value != "" {
 			name += " " + value
 		}
-		switch f.DefValue {
-		case "", "false", "[]", "0", "0s":
-		default:
-			usage += " (without it: " + f.DefValue + ")"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(usage))
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(usage+withoutIt(f)))
 	})
 	b.WriteString("\n")
 	return b.String()
@@ -140,39 +126,18 @@ func cell(text string) string {
 // markdown turns a help text into Markdown: its indented lists are lists, and other indented lines stay as they are.
 func markdown(help string) string {
 	var b strings.Builder
-	const text, list, block = 0, 1, 2
-	in := text
-	for line := range strings.Lines(help + "\n") {
-		line = strings.TrimRight(line, "\n")
-		next := text
-		switch {
-		case strings.HasPrefix(line, "  - "), in == list && strings.HasPrefix(line, "    "):
-			next = list
-		case strings.HasPrefix(line, "  "):
-			next = block
+	for i, part := range helpParts(help) {
+		if i > 0 && part.lines[0] != "" {
+			b.WriteString("\n")
 		}
-		if next != in {
-			if in == block {
-				b.WriteString("```\n")
-			}
-			if line != "" {
-				b.WriteString("\n")
-			}
-			if next == block {
-				b.WriteString("```text\n")
-			}
-			in = next
+		text := strings.Join(part.lines, "\n") + "\n"
+		switch part.kind {
+		case helpText:
+			text = strings.ReplaceAll(text, "<", "&lt;")
+		case helpBlock:
+			text = "```text\n" + text + "```\n"
 		}
-		switch in {
-		case text:
-			line = strings.ReplaceAll(line, "<", "&lt;")
-		default:
-			line = strings.TrimPrefix(line, "  ")
-		}
-		b.WriteString(line + "\n")
-	}
-	if in == block {
-		b.WriteString("```\n")
+		b.WriteString(text)
 	}
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }

@@ -81,6 +81,7 @@ func TestErrorsJSON(t *testing.T) {
 	t.Parallel()
 	echo, text := fixture.C(t, "echo"), filepath.Join(t.TempDir(), "text.so")
 	require.NoError(t, os.WriteFile(text, []byte("no library\n"), 0o600))
+	tried := map[string]bool{}
 	for _, args := range [][]string{
 		{"call", echo, "ecko"}, {"call", text, "echo"}, {"call", echo, "echo", "--timeout", "soon"}, {"call"},
 		{"check", echo, "--level", "11"}, {"check", text}, {"check", "--only", "room-size", echo},
@@ -90,8 +91,13 @@ func TestErrorsJSON(t *testing.T) {
 		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
 		{"list", "--config", text}, {"list", "--config", ""}, {"list", "x"}, {"info"}, {"info", "x", "--config", text}, {"doctor", "--config", text + ".yaml"},
 		{"keygen"}, {"keygen", text}, {"sign", text}, {"sign", "--key", text, text}, {"verify", text}, {"verify", "--key", text, text}, {"verify", "--key", aKey, echo},
-		{"enable", "x", "--config", text}, {"grant", "x"}, {"deny", "x", "y", "--config", text},
+		{"enable", "x", "--config", text}, {"grant", "x"}, {"deny", "x", "y", "--config", text}, {"disable", "x", "--config", text},
+		{"install", "--config", text}, {"update", "--config", text}, {"rollback", "x", "--config", text},
+		{"remove", "x", "--config", text},
+		{"lock", "--platform", "linux/arm64", "--config", text}, {"search", "x", "--config", text}, {"gc", text}, {"bundle", text},
+		{"mirror"}, {"push", text}, {"index", text}, {"completion", "tcsh"}, {"help", "inspct"}, {"man"},
 	} {
+		tried[args[0]] = true
 		_, plain, code := ferrule(t, "", args...)
 		stdout, stderr, withJSON := ferrule(t, "", append(args, "--json")...)
 		assert.NotZero(t, code, "%v", args)
@@ -108,6 +114,9 @@ func TestErrorsJSON(t *testing.T) {
 		if strings.Contains(got.Error.Text, "expected ") {
 			assert.NotEmpty(t, got.Error.Expected, "%v", args)
 		}
+	}
+	for _, verb := range command(&app{}).Commands() {
+		assert.True(t, verb.Hidden || tried[verb.Name()], "%s: no error of it was tried", verb.Name())
 	}
 }
 

@@ -70,7 +70,8 @@ func TestHelp(t *testing.T) {
 	assert.Zero(t, code)
 	assert.Empty(t, stderr)
 	for _, verb := range command(&app{}).Commands() {
-		assert.Contains(t, stdout, verb.Short)
+		assert.Equal(t, !verb.Hidden, strings.Contains(stdout, "\n  "+verb.Name()+" "), verb.Name())
+		assert.True(t, verb.Hidden || strings.Contains(stdout, verb.Short), verb.Name())
 		if verb.Hidden || verb.Name() == "completion" || verb.Name() == "help" {
 			continue
 		}
@@ -158,6 +159,27 @@ func TestGivenTwice(t *testing.T) {
 		"bench --timeout 1s --timeout 2s": "ferrule: found --timeout 2s, and another --timeout before it, expected --timeout once\n",
 	} {
 		refused(t, line, want)
+	}
+}
+
+// TestFlagsMeanTheSame: what says which host a plug-in has is said in the same words to each verb that runs one.
+func TestFlagsMeanTheSame(t *testing.T) {
+	root := command(&app{})
+	flags := func(verb string) *pflag.FlagSet {
+		cmd, _, err := root.Find([]string{verb})
+		require.NoError(t, err)
+		return cmd.Flags()
+	}
+	for _, name := range []string{"import", "answer", "config", "sandbox", "allow-read", "allow-write", "allow-connect", "memory",
+		"procs"} {
+		want := flags("call").Lookup(name)
+		require.NotNil(t, want, name)
+		for _, verb := range []string{"check", "bench"} {
+			got := flags(verb).Lookup(name)
+			require.NotNil(t, got, "%s --%s", verb, name)
+			assert.Equal(t, []string{want.Usage, want.DefValue, want.Value.Type()},
+				[]string{got.Usage, got.DefValue, got.Value.Type()}, "%s --%s", verb, name)
+		}
 	}
 }
 
