@@ -17,7 +17,7 @@
 // mostly have nothing to say.
 //
 // What goes with one call is in its context: WithInfo, WithProgress and WithNext add to one. All other functions named With… are
-// options of Open.
+// options of Open, as Require and RequireVersion are: what a plug-in must be.
 //
 // # What a plug-in keeps
 //

@@ -22,6 +22,26 @@ func openExample(opts ...loader.Option) (*loader.Plugin, error) {
 	return loader.Open(path, opts...)
 }
 
+// What the host needs of a plug-in is asked for when it is opened: nothing of another one runs.
+func ExampleRequire() {
+	for _, functions := range []string{"swap add", "swap resize"} {
+		p, err := openExample(loader.Require(strings.Fields(functions)...), loader.RequireVersion("^1.1"))
+		if missing := new(loader.OpenError); errors.As(err, &missing) && missing.Kind == loader.ErrMissingFunc {
+			fmt.Printf("found %s, expected %s\n", missing.Found, missing.Expected)
+			continue
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer p.Close()
+		fmt.Println("opened", p.Name())
+	}
+	// Output:
+	// opened services
+	// found no function resize, expected all that the host calls: swap, resize
+}
+
 // A filter is a stream function that reads and writes: it takes any io.Reader, and gives to any io.Writer.
 func ExampleFunc_Stream() {
 	p, err := openExample()

@@ -35,6 +35,8 @@ type options struct {
 	execStack bool
 	quick     bool
 	engines   []engine.Engine // none is the native one
+	required  []string        // functions
+	versions  versionRange
 	info      map[string]string
 	data      string
 	state     *State

@@ -64,6 +64,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"the host's own word":        {env("FERRULE_WORKER=1"), `found isolate.WithEnv with "FERRULE_WORKER=1", expected no FERRULE_WORKER`},
 		"no grace":                   {isolate.InWorker(isolate.WithGrace(0)), "found isolate.WithGrace with 0s, expected more than 0"},
 		"no time":                    {loader.WithCallTimeout(0), "found WithCallTimeout with 0s, expected more than 0"},
+		"nothing required":           {loader.Require(), "found Require with no name, expected the names of functions"},
+		"no name of a function":      {loader.Require("e-cho"), `found Require with the name "e-cho", expected a C identifier`},
 		"nobody to tell":             {loader.WithOverdue(nil), "found WithOverdue with nil, expected a function"},
 		"no time to stop":            {isolate.InWorker(isolate.WithStopTimeout(0)), "found isolate.WithStopTimeout with 0s, expected more than 0"},
 		"JSONFunc of nil":            {loader.WithHostFunc("f", loader.JSONFunc(none)), `found WithHostFunc with nil for "f", expected a function`},

@@ -267,8 +267,12 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: strings.Join(expected, " or "), Remedy: remedy}
 }
 
-// accept reports what the library needs and the options do not offer, and what they ask for that it cannot bear.
+// accept reports what the host requires and the library has not, what it needs and the options do not offer, and what they ask
+// for that it cannot bear.
 func (o *options) accept(path string, d *abi.Description, words engine.Words) error {
+	if err := o.acceptRequired(path, d); err != nil {
+		return err
+	}
 	if d.Manifest.Threads == abi.Pinned && o.instances > maxPinned {
 		err := optionError("WithInstances", fmt.Sprintf("%d for a plug-in with threads=pinned", o.instances),
 			fmt.Sprintf("1 to %d: each has a thread of its own", maxPinned)).(*OpenError)

@@ -7,8 +7,49 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
 )
+
+// What loader.RequireVersion takes for a range means the same in a configuration.
+func TestRequiredVersions(t *testing.T) {
+	numbers := []string{"0", "1", "2", "0.0", "0.1", "0.2", "1.0", "1.2", "0.0.0",
+		"0.0.1", "0.0.2", "0.1.0", "0.1.2", "0.2.0", "1.0.0", "1.0.2", "1.2.0", "1.2.3", "1.3.0", "2.0.0"}
+	for _, number := range []string{"0.0.1", "0.2.0", "1.0.0", "1.2.3", "2.0.0"} {
+		numbers = append(numbers, number+"-0", number+"-rc.1", number+"-rc.10", number+"-rc.2", number+"-rc.a")
+	}
+	var of []string
+	for _, number := range numbers {
+		of = append(of, "^"+number, ">="+number, "<"+number)
+		if number != "0.0.0" { // ~0.0.0 is any version, says semver
+			of = append(of, "~"+number)
+		}
+	}
+	for _, below := range []string{"<1", "<1.2.3", "<2.0.0-rc.2"} {
+		for _, from := range []string{">=0.1", "^1", "~0.0.1", ">=1.0.0-rc.1"} {
+			of = append(of, from+", "+below)
+		}
+	}
+	versions := append([]string{"v1.2", "1.2.3+linux", "2024-01", "latest", "01.0.0", "01.2.3+linux", "1.2.3.4"}, numbers...)
+	verdicts := map[bool]int{}
+	for _, of := range of {
+		option := loader.RequireVersion(of)
+		for _, version := range versions {
+			p, err := builtin.Open(&builtin.Plugin{Name: "p", Version: version}, option)
+			if err == nil {
+				require.NoError(t, p.Close())
+			} else {
+				require.ErrorIs(t, err, loader.ErrVersion)
+			}
+			in := ranges.Parse(of).Fits(ranges.ParseVersion(version)) == ranges.In
+			assert.Equal(t, in, err == nil, "%s in %s", version, of)
+			verdicts[in]++
+		}
+	}
+	assert.Greater(t, verdicts[true], 1000)
+	assert.Greater(t, verdicts[false], 1000)
+}
 
 func TestVerdicts(t *testing.T) {
 	for _, c := range []struct {
