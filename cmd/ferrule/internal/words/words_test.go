@@ -32,7 +32,7 @@ func init() {
 		"it looks at imports itself before it opens anything": "loader.WithHostFunc WithHostFunc",
 		"it always passes a whole one":                        "WithLogger WithAttrs",
 		"it makes no batches, and uses no codecs":             "loader.Batch loader.JSON FuncWith",
-		"it passes none":                 "WithSHA256 WithMaxCalls WithBinary isolate.WithBinary WithEnv WithGrace WithStopTimeout WithCallTimeout loader.WithCallTimeout WithOverdue Func.WithTimeout WithTimeout WithMaxMessage WithRestart",
+		"it passes none":                 "RequireVersion loader.RequireVersion WithSHA256 WithMaxCalls WithBinary isolate.WithBinary WithEnv WithGrace WithStopTimeout WithCallTimeout loader.WithCallTimeout WithOverdue Func.WithTimeout WithTimeout WithMaxMessage WithRestart",
 		"it passes one, and a valid one": "InWorker isolate.InWorker isolate.FIELD sandbox.With WithConfig WithOutput WithStartTimeout",
 		"--parallel is looked at before, and host functions call no plug-in": "WithInstances",
 		"it leaves the choice of an engine to Open":                          "WithEngine loader.WithEngine loader.Native",
