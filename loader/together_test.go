@@ -158,3 +158,27 @@ func TestHostFunctionsOfOneCallEnd(t *testing.T) {
 		assert.Equal(t, []string{"0:x", "1:x", "-", "3:x"}, answers)
 	})
 }
+
+// What a host function ends is known to the plug-in when that has returned, and not at some later look, on whichever thread.
+func TestHostFunctionEndsTheCall(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		for thread := range 3 {
+			var inside atomic.Int64
+			ended, end := context.WithCancel(ctx)
+			defer end()
+			p := w.open(t, fixture.C(t, "together"), loader.WithLogger(slog.New(&lineCount{})),
+				loader.WithHostFunc("host", func(_ context.Context, in []byte) ([]byte, error) {
+					for inside.Add(1); inside.Load() < 3; {
+						time.Sleep(50 * time.Microsecond)
+					}
+					if int(in[0]-'0') == thread {
+						end()
+					}
+					return in, nil
+				}))
+			answers, err := together(ended, p, 3, "?")
+			require.NoError(t, err)
+			assert.Equal(t, fmt.Sprintf("%d:?cancelled", thread), answers[thread])
+		}
+	})
+}

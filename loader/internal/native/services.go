@@ -301,8 +301,17 @@ func (s *slot) answer(kind serviceKind, request uintptr) abi.Status {
 	default:
 		result.out, result.status = s.plugin.host.Call(s.hostContext(), engine.Next, raw.Bytes(in, int(inLen)))
 	}
+	s.askEnded()
 	stress.Cross()
 	return s.deliver(r, result, number, out, outCap)
+}
+
+// askEnded asks the call to stop where its context has ended: what a host function has ended is known to the plug-in when that
+// returns, not at the watcher's next look. Only a visitor calls it.
+func (s *slot) askEnded() {
+	if s.cancellable && s.caller.Ended() {
+		s.ask()
+	}
 }
 
 // maxKey is the longest key of host->info, in bytes (R26).
@@ -442,6 +451,7 @@ func (s *slot) log(u *service) abi.Status {
 		return abi.StatusMisuse
 	}
 	s.plugin.host.Log(s.hostContext(), abi.Level(u.level), raw.Bytes(u.a, int(u.b)), raw.Bytes(u.c, int(u.d)))
+	s.askEnded()
 	return abi.StatusOK
 }
 

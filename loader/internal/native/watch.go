@@ -97,9 +97,7 @@ func (w *watcher) look(entry *watched) bool {
 	if s.plugin != w.plugin {
 		return false // it went to another plug-in, since this one was closed
 	}
-	if s.cancellable && s.caller.Ended() {
-		s.ask()
-	}
+	s.askEnded()
 	s.lookAtLimit(entry)
 	return true
 }

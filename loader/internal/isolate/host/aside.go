@@ -90,11 +90,11 @@ func (c *call) caller(m lane.Message) (*Plugin, *callctx.Call, error) {
 		return c.Plugin, c.hostContext(), nil
 	}
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		p, call := c.another(int(m.Status))
+		p, l := c.another(int(m.Status))
 		if p == nil {
 			return nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
 		}
-		if ctx := call.current.Load(); ctx != nil {
+		if ctx := l.call.current.Load(); ctx != nil {
 			return p, ctx, nil
 		}
 		// The worker asks aside after something was asked by the lane itself: that is being taken in, unless the worker lies.
@@ -108,8 +108,8 @@ func (c *call) caller(m lane.Message) (*Plugin, *callctx.Call, error) {
 
 var errDying = errors.New("the worker is dying")
 
-// another returns the call on the lane with this number, and whose it is; nil where there is none.
-func (c *call) another(number int) (*Plugin, *call) {
+// another returns the lane with this number where a call is on it, and whose that is; nil where there is none.
+func (c *call) another(number int) (*Plugin, *hostLane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.lane.worker
@@ -120,5 +120,14 @@ func (c *call) another(number int) (*Plugin, *call) {
 	if l.seat == nil || l.aside || slices.Contains(w.free, l) {
 		return nil, nil
 	}
-	return l.seat.plugin, &l.call
+	return l.seat.plugin, l
+}
+
+// cancelEnded has the plug-in know that the call with this number was ended by a host function when that returns.
+func (c *call) cancelEnded(number int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.lane.worker.lanes[number]; l.caller.Ended() {
+		l.Cancel()
+	}
 }

@@ -242,6 +242,9 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		for {
 			select {
 			case <-done:
+				if c.aside {
+					c.cancelEnded(int(m.Status))
+				}
 				return c.answer(status, out)
 			case <-c.lane.worker.dying:
 				c.lane.scratch = nil // is still read
