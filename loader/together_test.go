@@ -182,3 +182,47 @@ func TestHostFunctionEndsTheCall(t *testing.T) {
 		}
 	})
 }
+
+// Lanes that a worker got for threads take none from calls, nor from views.
+func TestAllCallsBesideThreads(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		const calls = 256
+		var inside atomic.Int64
+		var want int64 = 20
+		p := w.open(t, fixture.C(t, "together"), loader.WithLogger(slog.New(&lineCount{})),
+			loader.WithHostFunc("host", func(_ context.Context, in []byte) ([]byte, error) {
+				inside.Add(1)
+				for deadline := time.Now().Add(time.Minute); inside.Load() < want; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						return nil, fmt.Errorf("%d of %d", inside.Load(), want)
+					}
+				}
+				return in, nil
+			}))
+		_, err := together(ctx, p, int(want), "x")
+		require.NoError(t, err)
+		inside.Store(0)
+		want = calls
+		var all sync.WaitGroup
+		for range calls {
+			all.Go(func() {
+				answers, err := together(ctx, p, 1, "x")
+				assert.NoError(t, err)
+				assert.Equal(t, []string{"0:x"}, answers)
+			})
+		}
+		all.Wait()
+		if !w.isolated {
+			return
+		}
+		want = 0
+		f := function(t, p, "together")
+		for range calls {
+			v, err := f.View(ctx, []byte("\x01x"))
+			require.NoError(t, err)
+			defer v.Release()
+		}
+		_, err = f.View(ctx, []byte("\x01x"))
+		assert.ErrorIs(t, err, loader.ErrViews)
+	})
+}

@@ -14,9 +14,6 @@ import (
 // of them is served at a time. The worker says by a word of the lane that others wait, and the watcher, who looks while a
 // host function runs, then adds lanes that are for nothing else. A message there says which call it belongs to.
 
-// mostAside is how many lanes a worker gets for that.
-const mostAside = 32
-
 // serves says that a host function of the call runs, and sees to it that there is a watcher meanwhile.
 func (c *call) serves() {
 	c.serving.Store(true)
@@ -40,17 +37,18 @@ func (g *Group) serves() bool {
 	return false
 }
 
-// addAsides adds lanes for so many threads that wait, during the call on l. How many, is the worker's word. The caller holds the group's mu.
-func (w *worker) addAsides(l *hostLane, n int) {
-	for ; n > 0 && int(w.asides.Load()) < mostAside && !w.dead.Load() && l.seat != nil; n-- {
-		aside := w.spare()
-		if aside == nil {
-			return
-		}
+// addAsides adds lanes for the threads that wait during the call on l. How many, is the worker's word. The caller holds the group's mu.
+func (w *worker) addAsides(l *hostLane) {
+	waiting, added := l.Waiting(), uint32(0)
+	for ; added < waiting && w.asides < lane.MaxAside && !w.dead.Load() && l.seat != nil; added++ {
+		w.asides++
+		aside := w.addLane()
 		aside.aside, aside.seat = true, l.seat
-		w.asides.Add(1)
 		w.refs++
 		go l.seat.plugin.watchAside(aside)
+	}
+	if added > 0 {
+		l.Added(waiting, added)
 	}
 }
 
@@ -59,7 +57,7 @@ func (w *worker) spare() *hostLane {
 	switch {
 	case len(w.free) > 1:
 		return w.idle()
-	case len(w.lanes) < lane.MaxLanes:
+	case w.room():
 		return w.addLane()
 	}
 	return nil
@@ -85,23 +83,30 @@ func (p *Plugin) watchAside(l *hostLane) {
 }
 
 // caller returns whose host function is called, and the context for it: of the call itself, or, aside, of the one that the message names.
-func (c *call) caller(m lane.Message) (*Plugin, *callctx.Call, error) {
+// That call does not end before leave was called.
+func (c *call) caller(m lane.Message) (p *Plugin, ctx *callctx.Call, leave func(), err error) {
 	if !c.aside {
-		return c.Plugin, c.hostContext(), nil
+		leave = func() {}
+		if m.Flags&lane.FlagThread != 0 {
+			leave = c.threadInside()
+		}
+		return c.Plugin, c.hostContext(), leave, nil
 	}
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		p, l := c.another(int(m.Status))
 		if p == nil {
-			return nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
+			return nil, nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
 		}
-		if ctx := l.call.current.Load(); ctx != nil {
-			return p, ctx, nil
+		leave := l.call.threadInside()
+		if ctx := l.call.current.Load(); ctx != nil { // where it is not, the call has not begun, or is over and may not have seen that it should wait
+			return p, ctx, leave, nil
 		}
+		leave()
 		// The worker asks aside after something was asked by the lane itself: that is being taken in, unless the worker lies.
 		select {
 		case <-time.After(wait):
 		case <-c.lane.worker.dying:
-			return nil, nil, errDying
+			return nil, nil, nil, errDying
 		}
 	}
 }
@@ -121,6 +126,12 @@ func (c *call) another(number int) (*Plugin, *hostLane) {
 		return nil, nil
 	}
 	return l.seat.plugin, l
+}
+
+// threadInside has the call wait, at its end, until leave was called.
+func (c *call) threadInside() (leave func()) {
+	c.threads.Add(1)
+	return func() { c.threads.Add(-1) }
 }
 
 // cancelEnded has the plug-in know that the call with this number was ended by a host function when that returns.

@@ -22,6 +22,7 @@ type call struct {
 	session *session                     // that it is of; nil is none
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 	serving atomic.Bool                  // a host function of it runs, by its own lane
+	threads atomic.Int32                 // how many run for threads of the plug-in's own, on goroutines of their own
 
 	meter    *callctx.Meter // tells how far the call is, where somebody wants to know
 	replaced func(ok bool)  // of OpConfigure: takes in what has become of new instances; nil where there are none, or it is known
@@ -61,6 +62,11 @@ func (c *call) over() {
 		current.End()
 		c.current.Store(nil)
 		c.hosting.Add(-1)
+		// What threads have asked for is within the call. A worker that has not died waits for it itself; and what opens or ends the
+		// plug-in waits for no host function.
+		for wait := 10 * time.Microsecond; !c.apart && c.threads.Load() > 0; wait = min(2*wait, time.Millisecond) {
+			time.Sleep(wait)
+		}
 	}
 }
 
@@ -194,10 +200,16 @@ func (c *call) holds() any {
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
 func (c *call) hostCall(m lane.Message) (err error) {
-	p, ctx, err := c.caller(m)
+	p, ctx, leave, err := c.caller(m)
 	if err != nil {
 		return err
 	}
+	begun := false
+	defer func() {
+		if !begun {
+			leave()
+		}
+	}()
 	if m.Op == lane.OpHostCall && !engine.ValidOrdinal(m.Fn, len(p.lib.Imports)+len(p.lib.Wants)) {
 		return fmt.Errorf("the host function %d of %d", m.Fn, len(p.lib.Imports)+len(p.lib.Wants))
 	}
@@ -222,13 +234,15 @@ func (c *call) hostCall(m lane.Message) (err error) {
 	if !c.aside {
 		c.serves()
 	}
-	if c.apart { // this goroutine has more to do, whatever the host does to its own, or does not
+	if c.apart || m.Flags&lane.FlagThread != 0 { // this goroutine has more to do, or is not the thread's: whatever the host does to its own, or does not
 		defer c.serving.Store(false)
+		begun = true
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
 		go func() { // c is over before the host function, where the worker dies
 			defer close(done)
+			defer leave()
 			defer ctx.Serve()()
 			status, out = abi.StatusFailed, []byte(endedGoroutine)
 			out, status = p.runHost(ctx, m, in, fields)

@@ -16,7 +16,7 @@ import (
 )
 
 // faultAt is where the shared memory has a worker's fault; see package lane.
-const faultAt = 16*4 + lane.MaxLanes*4
+const faultAt = 16*4 + lane.Lanes*4
 
 // That there was a fault is the worker's word. What is read for it, and takes for ever, holds up neither the burial nor
 // closing, and the error of those who wait does without.

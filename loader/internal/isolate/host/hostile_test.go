@@ -35,7 +35,7 @@ const (
 	downMsg    = 64
 	upMsg      = 128
 	lenAt      = upMsg + 32 // the length in it
-	baseSize   = headerSize + lane.MaxLanes*laneSize
+	baseSize   = headerSize + lane.Lanes*laneSize
 
 	turnHost   = 0x54_53_4f_48
 	turnWorker = 0x4b_52_4f_57

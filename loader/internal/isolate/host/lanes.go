@@ -203,7 +203,7 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 		w := seat.worker
 		var l *hostLane
 		if s != nil || seat.inUse < p.lanes && p.admits(c) {
-			if l = w.idle(); l == nil && len(w.lanes) < lane.MaxLanes &&
+			if l = w.idle(); l == nil && w.room() &&
 				(s != nil || len(w.lanes) < engine.MaxDepth || p.inside(c) < engine.MaxDepth) { // or it is the innermost of an endless recursion
 				l = w.addLane()
 			}
@@ -227,7 +227,7 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 		p.waiting = append(p.waiting, mine)
 		p.queued++
 		var patience <-chan time.Time
-		if w.views == lane.MaxLanes { // whoever waits may be the one who is to release them
+		if w.onlyViews() { // whoever waits may be the one who is to release them
 			t := time.NewTimer(viewPatience)
 			defer t.Stop()
 			patience = t.C
@@ -411,7 +411,13 @@ func (w *worker) others(p *Plugin) bool {
 }
 
 // full reports whether no lane is to be had. The caller holds the group's mu.
-func (w *worker) full() bool { return len(w.free) == 0 && len(w.lanes) == lane.MaxLanes }
+func (w *worker) full() bool { return len(w.free) == 0 && !w.room() }
+
+// room reports whether a lane can be added for calls, or for what is done between them. The caller holds the group's mu.
+func (w *worker) room() bool { return len(w.lanes)-w.asides < lane.MaxLanes }
+
+// onlyViews reports whether views hold all lanes that calls may have. The caller holds the group's mu.
+func (w *worker) onlyViews() bool { return w.views > 0 && w.views == lane.MaxLanes-w.between }
 
 // admits reports whether the gate lets a call in: it is open, or waits for a call that this one comes from. The caller holds p.mu.
 func (p *Plugin) admits(c *callctx.Caller) bool { return p.gate == nil || p.inside(c) > 0 }
@@ -544,7 +550,7 @@ func (g *Group) look() (found bool) {
 	for _, l := range w.lanes {
 		if l.call.serving.Load() {
 			found = true
-			w.addAsides(l, l.Waiting())
+			w.addAsides(l)
 		}
 		if !l.owned || l.caller.Done == nil && l.limit == nil {
 			continue
@@ -588,7 +594,7 @@ func (l *hostLane) settle() {
 	l.viewed = true
 	l.worker.views++
 	p.views++
-	if l.worker.views == lane.MaxLanes { // those who wait did not know: nothing but patience ends it now
+	if l.worker.onlyViews() { // those who wait did not know: nothing but patience ends it now
 		for _, s := range l.worker.seats {
 			s.plugin.wakeAll()
 		}

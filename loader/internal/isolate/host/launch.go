@@ -60,7 +60,7 @@ type worker struct {
 	views    int              // how many are owned by calls that are over, for their output
 	sessions uint32           // the number of the session that was started last
 	between  int              // how many are for what plug-ins do between calls
-	asides   atomic.Int32     // how many are for host functions of calls on other lanes; read without the lock
+	asides   int              // how many are for host functions of calls on other lanes
 	controls []chan *hostLane // those who wait for one to open a plug-in by, or to stop it
 	inside   int              // how many calls were in it when it began to die
 	refs     int              // one until it is dying, one for each plug-in that is opened, one for each owned lane: who uses memory

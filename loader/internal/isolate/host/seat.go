@@ -117,7 +117,7 @@ func (s *seat) control() *hostLane {
 	l := w.idle()
 	switch {
 	case l != nil:
-	case len(w.lanes) < lane.MaxLanes: // also of a worker that has died: its memory says how
+	case w.room(): // also of a worker that has died: its memory says how
 		l = w.addLane()
 	default:
 		turn := make(chan *hostLane, 1)

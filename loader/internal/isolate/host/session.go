@@ -391,7 +391,7 @@ func (s *session) unfinished() *engine.Unfinished {
 	p := s.plugin
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.seat.worker.views == lane.MaxLanes {
+	if s.seat.worker.onlyViews() {
 		u.Views = p.views
 	}
 	return u

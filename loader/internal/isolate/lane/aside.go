@@ -84,11 +84,9 @@ func (l *WorkerLane) tell() {
 	}
 }
 
-// Waiting returns how many threads of the lane's call wait for a lane aside, since it was asked before. It is the worker's word.
-func (l *HostLane) Waiting() int {
-	n := l.more.Load()
-	if n != 0 {
-		l.more.Store(0)
-	}
-	return int(n)
-}
+// Waiting returns how many threads of the lane's call wait for a lane aside. It is the worker's word. Where the host has added some, it
+// says so by Added.
+func (l *HostLane) Waiting() uint32 { return l.more.Load() }
+
+// Added takes in that so many lanes were added of those that are waited for. What is not had yet is asked for again.
+func (l *HostLane) Added(waiting, lanes uint32) { l.more.CompareAndSwap(waiting, waiting-lanes) }

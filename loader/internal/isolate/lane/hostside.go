@@ -86,7 +86,7 @@ func (h *Host) Close() {
 	h.memory.close()
 }
 
-// NewLane adds a lane, which the worker then serves. There are MaxLanes; it is called by one goroutine at a time.
+// NewLane adds a lane, which the worker then serves. There are Lanes; it is called by one goroutine at a time.
 func (h *Host) NewLane() *HostLane {
 	i := len(h.lanes)
 	l := &HostLane{lane: newLane(h.memory.base, i), host: h, bell: h.bells.at(i)}
@@ -95,7 +95,7 @@ func (h *Host) NewLane() *HostLane {
 	h.lanes = append(h.lanes, l)
 	h.header.wanted.Store(uint32(i + 1))
 	if h.header.sleeps.Load() != 0 {
-		h.bells.at(MaxLanes).ring(&h.header.wanted)
+		h.bells.at(Lanes).ring(&h.header.wanted)
 	}
 	return l
 }

@@ -22,10 +22,12 @@ import (
 
 // The layout of the shared memory.
 const (
-	MaxLanes   = 256
+	MaxLanes   = 256 // for calls, and for what plug-ins do between calls
+	MaxAside   = 32  // for host functions of calls that have other lanes; see aside.go
+	Lanes      = MaxLanes + MaxAside
 	laneSize   = 128 << 10
 	headerSize = 4 << 10
-	baseSize   = headerSize + MaxLanes*laneSize
+	baseSize   = headerSize + Lanes*laneSize
 
 	controlSize = 512
 	callArea    = 64<<10 - controlSize // of a lane, in bytes: a call's input and the room for its output
@@ -34,7 +36,7 @@ const (
 )
 
 // bellCount is how many bells a side has: one for each lane, one for the header, two for the rings of each lane's streams.
-const bellCount = MaxLanes + 1 + 2*MaxLanes
+const bellCount = Lanes + 1 + 2*Lanes
 
 const magic = 0x35_52_52_46 // "FRR5": the header's first word; the version of this layout
 
@@ -50,8 +52,8 @@ type header struct {
 	wanted  atomic.Uint32 // how many lanes the host uses: the worker serves that many
 	sleeps  atomic.Uint32 // whether the worker sleeps until wanted changes
 	_       [13]uint32
-	started [MaxLanes]atomic.Uint32 // by lane, 1 when the worker serves it; for debuggers and Host.Served
-	fault   Fault                   // the worker writes it
+	started [Lanes]atomic.Uint32 // by lane, 1 when the worker serves it; for debuggers and Host.Served
+	fault   Fault                // the worker writes it
 }
 
 // Fault is where the worker's first fault was. A handler of signals writes it, in assembly.
@@ -161,6 +163,7 @@ const (
 	FlagProgress             // the host looks how far the call is
 	FlagIn                   // of OpStream: the call has an input stream
 	FlagOut                  // of OpStream: the call has an output stream
+	FlagThread               // of what the worker asks for: by a thread that is not the call's
 )
 
 // pluginShift is where in a message's flags the number of the plug-in begins that a message of the host's is for.
@@ -179,7 +182,7 @@ type Message struct {
 	Op     Op
 	Fn     uint32 // a function, an ordinal, a level, a region or a failure
 	Status int32  // of what comes from the worker; of a call from the host, its session, or 0; of what comes aside, the call's lane
-	Flags  uint32 // of what comes from the host, with the plug-in that it is for; see For
+	Flags  uint32 // of what comes from the host, with the plug-in that it is for; see For. Of what the worker asks for, FlagThread or 0
 	Extent uint64 // the number of the region's extent, or 0 for the room in the lane itself
 	Size   uint64 // of the extent, in bytes
 	Len    uint64 // of the input, the output or the text, in bytes

@@ -72,7 +72,7 @@ func newRings(b []byte, bells *bells, index int) (in, out *ring) {
 }
 
 // streamBell is the number of the bell of a lane's ring.
-func streamBell(lane, ring int) int { return MaxLanes + 1 + 2*lane + ring }
+func streamBell(lane, ring int) int { return Lanes + 1 + 2*lane + ring }
 
 // reset makes the ring an empty one. Neither side uses it.
 func (r *ring) reset() {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
@@ -75,13 +76,16 @@ func (w *Worker) Lanes(serve func(*WorkerLane)) {
 	var spin spinner
 	spin.usual = 10 * maxSpin // lanes are rare
 	for n := uint32(0); ; {
-		for wanted := min(w.header.wanted.Load(), MaxLanes); n < wanted; n++ {
+		for wanted := min(w.header.wanted.Load(), Lanes); n < wanted; n++ {
 			l := &WorkerLane{lane: newLane(w.memory.base, int(n)), worker: w, bell: w.bells.at(int(n))}
 			l.spin.cpu, l.spin.worker, l.spin.ours, l.spin.theirs = &l.hostCPU, true, &l.workerTook, &l.hostTook
 			w.header.started[n].Store(1)
-			go serve(l)
+			go func() {
+				l.goroutine = goroutine.ID()
+				serve(l)
+			}()
 		}
-		spin.await(&w.header.wanted, n, &w.header.sleeps, w.bells.at(MaxLanes), Forever)
+		spin.await(&w.header.wanted, n, &w.header.sleeps, w.bells.at(Lanes), Forever)
 	}
 }
 
@@ -91,6 +95,8 @@ type WorkerLane struct {
 	worker *Worker
 	bell   *bell
 	spin   spinner
+
+	goroutine uintptr // that calls are on, but for those of pinned instances; 0 where that is not known
 
 	mapped [regions]mapped // by Region: the extent that is mapped
 	room   []byte          // for the output
@@ -352,7 +358,9 @@ func Cut(text []byte, n int) []byte {
 func (l *WorkerLane) askAny(m *Message, in, fields []byte) (out []byte, status int32, err error) {
 	by := l.worker.asides.takeFor(l)
 	defer l.worker.asides.giveBack(l, by)
-	m.Status = int32(l.index)
+	if m.Status, m.Flags = int32(l.index), 0; goroutine.ID() != l.goroutine {
+		m.Flags = FlagThread
+	}
 	return by.askLocked(m, in, fields)
 }
 

@@ -39,7 +39,7 @@ func (s *server) newBetween(ctx context.Context) (context.Context, func(), error
 // more adds a lane, for which the host is asked by one that is at hand.
 func (b *between) more(by *lane.WorkerLane) error {
 	index, err := by.More()
-	if err == nil && (index < 0 || index >= lane.MaxLanes) {
+	if err == nil && (index < 0 || index >= lane.Lanes) {
 		err = lane.ErrGarbage
 	}
 	if err != nil {

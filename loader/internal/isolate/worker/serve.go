@@ -132,8 +132,8 @@ type server struct {
 	changing sync.Mutex // of plugins, which is read without
 	plugins  atomic.Pointer[plugins]
 
-	between [lane.MaxLanes]chan *lane.WorkerLane // get a lane that is for what the plug-in does between calls
-	release [lane.MaxLanes]chan struct{}         // get something when it is not any more
+	between [lane.Lanes]chan *lane.WorkerLane // get a lane that is for what the plug-in does between calls
+	release [lane.Lanes]chan struct{}         // get something when it is not any more
 }
 
 // serve serves one lane.
