@@ -83,55 +83,66 @@ func (p *Plugin) watchAside(l *hostLane) {
 }
 
 // caller returns whose host function is called, and the context for it: of the call itself, or, aside, of the one that the message names.
-// That call does not end before leave was called.
-func (c *call) caller(m lane.Message) (p *Plugin, ctx *callctx.Call, leave func(), err error) {
+// That call does not end before leave was called. of is its lane, where it is the call of a function, and a thread calls.
+func (c *call) caller(m lane.Message) (p *Plugin, of *hostLane, ctx *callctx.Call, leave func(), err error) {
 	if !c.aside {
-		leave = func() {}
-		if m.Flags&lane.FlagThread != 0 {
-			leave = c.threadInside()
+		if m.Flags&lane.FlagThread == 0 || c.apart {
+			return c.Plugin, nil, c.hostContext(), func() {}, nil
 		}
-		return c.Plugin, c.hostContext(), leave, nil
+		return c.Plugin, c.lane, c.hostContext(), c.threadInside(), nil
 	}
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		p, l := c.another(int(m.Status))
+		p, l, owned := c.another(int(m.Status))
 		if p == nil {
-			return nil, nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
+			return nil, nil, nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
 		}
 		leave := l.call.threadInside()
 		if ctx := l.call.current.Load(); ctx != nil { // where it is not, the call has not begun, or is over and may not have seen that it should wait
-			return p, ctx, leave, nil
+			if owned {
+				of = l
+			}
+			return p, of, ctx, leave, nil
 		}
 		leave()
 		// The worker asks aside after something was asked by the lane itself: that is being taken in, unless the worker lies.
 		select {
 		case <-time.After(wait):
 		case <-c.lane.worker.dying:
-			return nil, nil, nil, errDying
+			return nil, nil, nil, nil, errDying
 		}
 	}
 }
 
 var errDying = errors.New("the worker is dying")
 
-// another returns the lane with this number where a call is on it, and whose that is; nil where there is none.
-func (c *call) another(number int) (*Plugin, *hostLane) {
+// another returns the lane with this number where a call is on it, whose that is, and whether it is of a function; nil where there is none.
+func (c *call) another(number int) (p *Plugin, l *hostLane, owned bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.lane.worker
 	if number < 0 || number >= len(w.lanes) {
-		return nil, nil
+		return nil, nil, false
 	}
-	l := w.lanes[number]
+	l = w.lanes[number]
 	if l.seat == nil || l.aside || slices.Contains(w.free, l) {
-		return nil, nil
+		return nil, nil, false
 	}
-	return l.seat.plugin, l
+	return l.seat.plugin, l, l.owned
 }
 
 // threadInside has the call wait, at its end, until leave was called.
 func (c *call) threadInside() (leave func()) {
 	c.threads.Add(1)
 	return func() { c.threads.Add(-1) }
+}
+
+// hasLeft takes in that a host function of the call on the lane, which a thread has called, has ended its goroutine.
+func (l *hostLane) hasLeft() {
+	p := l.worker.group
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.seat.wears.Store(true) // other calls may find the instance so before this one comes back
+	l.call.left.Store(true)
 }
 
 // cancelEnded has the plug-in know that the call with this number was ended by a host function when that returns.

@@ -23,6 +23,7 @@ type call struct {
 	current atomic.Pointer[callctx.Call] // what host functions get as their context; made when one is first called
 	serving atomic.Bool                  // a host function of it runs, by its own lane
 	threads atomic.Int32                 // how many run for threads of the plug-in's own, on goroutines of their own
+	left    atomic.Bool                  // one of those has ended its goroutine
 
 	meter    *callctx.Meter // tells how far the call is, where somebody wants to know
 	replaced func(ok bool)  // of OpConfigure: takes in what has become of new instances; nil where there are none, or it is known
@@ -38,6 +39,9 @@ func (p *Plugin) begin(l *hostLane) *call {
 	c.Plugin, c.lane, c.session, c.replaced, c.apart, c.detached = p, l, l.session, nil, false, nil
 	if c.session == caretaker {
 		c.session = nil
+	}
+	if c.left.Load() {
+		c.left.Store(false)
 	}
 	return c
 }
@@ -200,7 +204,7 @@ func (c *call) holds() any {
 
 // hostCall runs a host function for the plug-in, or takes a log line of it.
 func (c *call) hostCall(m lane.Message) (err error) {
-	p, ctx, leave, err := c.caller(m)
+	p, of, ctx, leave, err := c.caller(m)
 	if err != nil {
 		return err
 	}
@@ -240,12 +244,13 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var status abi.Status
 		var out []byte
 		done := make(chan struct{})
+		returned := false
 		go func() { // c is over before the host function, where the worker dies
 			defer close(done)
 			defer leave()
 			defer ctx.Serve()()
-			status, out = abi.StatusFailed, []byte(endedGoroutine)
 			out, status = p.runHost(ctx, m, in, fields)
+			returned = true
 		}()
 		var look <-chan time.Time
 		if c.ends != nil {
@@ -256,6 +261,14 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		for {
 			select {
 			case <-done:
+				switch {
+				case returned:
+				case of != nil: // the call fails, and its instance is not used any more
+					of.hasLeft()
+					status, out = lane.StatusEnded, nil
+				default:
+					status, out = abi.StatusFailed, []byte(endedGoroutine)
+				}
 				if c.aside {
 					c.cancelEnded(int(m.Status))
 				}
@@ -391,6 +404,12 @@ func (c *call) failure(m lane.Message) error {
 		}
 		c.session.lose()
 		return engine.ErrLost
+	case lane.FailedEnded:
+		if !c.left.Load() {
+			return c.garbage(errors.New("a host function that has ended its goroutine, which none has"))
+		}
+		c.wears()
+		return engine.ErrEnded
 	case lane.FailedTooLong:
 		if len(text) == 0 { // not even for that
 			return &engine.TooLong{Text: "the worker has no memory for the call's input or output"}

@@ -100,7 +100,7 @@ func checkError(t testing.TB, err error) {
 	case *engine.Violation, *engine.StartError, *inspect.Error:
 		assert.LessOrEqual(t, len(err.Error()), 8<<20)
 	default:
-		assert.True(t, errors.Is(err, engine.ErrClosed) || errors.Is(err, engine.ErrReentrant) ||
+		assert.True(t, errors.Is(err, engine.ErrClosed) || errors.Is(err, engine.ErrReentrant) || errors.Is(err, engine.ErrEnded) ||
 			errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled), "%T: %v", err, err)
 	}
 }

@@ -9,10 +9,9 @@ import "sync"
 
 // asides are those lanes of a worker.
 type asides struct {
-	mu      sync.Mutex
-	change  sync.Cond // one of them is free, or the lane of a call is
-	free    []*WorkerLane
-	waiting int
+	mu     sync.Mutex
+	change sync.Cond // one of them is free, or the lane of a call is
+	free   []*WorkerLane
 }
 
 // Aside has the lane be one of them. It is called once the host has said so, by OpAside; nobody uses the lane otherwise any more.

@@ -14,6 +14,7 @@
 package lane
 
 import (
+	"math"
 	"sync/atomic"
 	"unsafe"
 
@@ -131,7 +132,7 @@ const (
 // Failure says why there is no status.
 type Failure uint32
 
-// The failures. All but the first three and the last have a text: JSON of the error.
+// The failures. Most have a text: JSON of the error.
 const (
 	FailedClosed    Failure = 1 + iota
 	FailedReentrant         // every instance is in use
@@ -142,7 +143,11 @@ const (
 	FailedOpen              // an inspect.Error
 	FailedPoisoned          // without a text: the instance has panicked, and is in use; the host is to wait until it can be started anew
 	FailedLost              // without a text: the session's instance is gone
+	FailedEnded             // without a text: a host function has ended its goroutine, as the host has said by StatusEnded
 )
+
+// StatusEnded answers a thread's host function that has ended its goroutine. No host function returns it.
+const StatusEnded = math.MinInt32
 
 // Region is one of the parts of a lane that hold payloads.
 type Region uint32

@@ -112,6 +112,9 @@ type mapped struct {
 	bytes []byte
 }
 
+// ErrEnded says that the host function, or what takes log lines, has ended its goroutine.
+var ErrEnded = errors.New("a host function ended its goroutine")
+
 // ErrGarbage says that the shared memory is not what it was.
 var ErrGarbage = errors.New("the memory shared with the host was overwritten")
 
@@ -295,7 +298,7 @@ func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int
 // end; fields that it has no room for are left out.
 func (l *WorkerLane) Log(level uint32, text, fields []byte) error {
 	_, _, err := l.askAny(&Message{Op: OpLog, Fn: level}, text, fields)
-	if err == nil || errors.Is(err, ErrGarbage) {
+	if err == nil || errors.Is(err, ErrGarbage) || errors.Is(err, ErrEnded) {
 		return err
 	}
 	if len(fields) > upArea/2 {
@@ -361,7 +364,11 @@ func (l *WorkerLane) askAny(m *Message, in, fields []byte) (out []byte, status i
 	if m.Status, m.Flags = int32(l.index), 0; goroutine.ID() != l.goroutine {
 		m.Flags = FlagThread
 	}
-	return by.askLocked(m, in, fields)
+	out, status, err = by.askLocked(m, in, fields)
+	if err == nil && status == StatusEnded && m.Flags != 0 {
+		err = ErrEnded
+	}
+	return out, status, err
 }
 
 func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int32, err error) {

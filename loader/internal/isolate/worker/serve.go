@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -335,6 +336,8 @@ func answer(l answers, out []byte, status abi.Status, err error) error {
 		return l.Fail(lane.FailedPoisoned, nil)
 	case errors.Is(err, engine.ErrLost):
 		return l.Fail(lane.FailedLost, nil)
+	case errors.Is(err, engine.ErrEnded):
+		return l.Fail(lane.FailedEnded, nil)
 	default:
 		return l.Fail(lane.FailedOpen, wire.OpenError(err))
 	}
@@ -458,6 +461,9 @@ type proxy struct{}
 
 func (proxy) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
 	out, status, err := upcallerOf(ctx).HostCall(ordinal, in)
+	if errors.Is(err, lane.ErrEnded) {
+		runtime.Goexit() // it is no goroutine of a lane's: so it ends here as it has there
+	}
 	if err != nil {
 		return hostGone(err)
 	}
@@ -480,8 +486,11 @@ func (proxy) Panicked(_ context.Context, _ uint32, value any) ([]byte, abi.Statu
 }
 
 func (proxy) Log(ctx context.Context, level abi.Level, text, fields []byte) {
-	if err := upcallerOf(ctx).Log(uint32(level), text, fields); errors.Is(err, lane.ErrGarbage) {
+	switch err := upcallerOf(ctx).Log(uint32(level), text, fields); {
+	case errors.Is(err, lane.ErrGarbage):
 		fail(ExitGarbage, err.Error())
+	case errors.Is(err, lane.ErrEnded):
+		runtime.Goexit()
 	}
 }
 
