@@ -106,25 +106,23 @@ func exit(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return ni
 // A pinned instance's calls run on a goroutine of the loader's own: the caller gets an error, and the next call a new
 // thread. In-process: isolated, host functions run on the caller's goroutine, whatever the plug-in's threads are.
 func TestHostFuncEndsItsGoroutinePinned(t *testing.T) {
-	p := open(t, fixture.C(t, "host_pinned"), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
-	within(t, func() {
-		for range 3 {
-			_, err := p.Call(ctx, "upper", nil)
-			assert.ErrorIs(t, err, loader.ErrPanic)
-			assert.Equal(t, "fine", call(t, p, "again", "fine"))
-		}
-		assert.NoError(t, p.Close())
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "host_pinned"), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
+		within(t, func() {
+			for range 3 {
+				_, err := p.Call(ctx, "upper", nil)
+				assert.ErrorIs(t, err, loader.ErrPanic)
+				assert.Equal(t, "fine", call(t, p, "again", "fine"))
+			}
+			assert.NoError(t, p.Close())
+		})
 	})
 }
 
 // runtime.Goexit, and so testing.T.FailNow, in a host function ends the goroutine; nobody else must suffer from it.
 func TestHostFuncEndsItsGoroutine(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
-		cases := []struct{ lib, fn string }{{"host", "upper"}, {"host_misused", "misuse"}}
-		if w.isolated {
-			cases = append(cases, struct{ lib, fn string }{"host_pinned", "upper"})
-		}
-		for _, c := range cases {
+		for _, c := range []struct{ lib, fn string }{{"host", "upper"}, {"host_misused", "misuse"}} {
 			p := w.open(t, fixture.C(t, c.lib), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
 			within(t, func() {
 				for range 3 {

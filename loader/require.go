@@ -43,7 +43,7 @@ func Require(functions ...string) Option {
 //	^1.2      1.2 or newer, below 2; ^0.2 is below 0.3
 //	~1.2      1.2 or newer, below 1.3
 //	>=1.2     1.2 or newer
-//	<3        older than 3
+//	<3        older than 3; of prereleases, where the range takes some, 3.0.0-rc.1 is older than 3
 //	>=1.2, <3 both, as of any parts with commas between them
 //
 // These are semantic versions, in which 1.2 is 1.2.0. A version that is none, such as 2024-01, is in no range. A prerelease, such

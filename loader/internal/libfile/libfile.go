@@ -45,11 +45,14 @@ func (f *File) whole(read func(Identity) error) error {
 		if err := read(before); err != nil {
 			return err
 		}
-		var now Identity
-		if now, err = f.identify(); err == nil && now == before {
+		now, errNow := f.identify()
+		if errNow == nil && now == before {
 			return nil
 		}
-		before = now
+		before, err = now, errNow
+	}
+	if err != nil {
+		return err
 	}
 	return ErrChanged
 }
@@ -64,8 +67,11 @@ func (f *File) Identity() Identity { return f.identity }
 // A second time the bytes are not read again, if they are the same.
 func (f *File) SHA256() (Digest, error) {
 	err := f.whole(func(now Identity) (err error) {
-		if f.summed != now {
-			f.sum, err = digestOf(f, f.Size)
+		if f.summed == now {
+			return nil
+		}
+		f.summed = Identity{}
+		if f.sum, err = digestOf(f, f.Size); err == nil {
 			f.summed = now
 		}
 		return err

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -24,15 +25,26 @@ func (c *call) serves() {
 	}
 }
 
-// serves reports whether a host function runs. The caller holds g.mu.
-func (g *Group) serves() bool {
-	if g.worker == nil {
-		return false
-	}
-	for _, l := range g.worker.lanes {
-		if l.call.serving.Load() {
-			return true
+// serving are the lanes of which a host function runs, also of a worker that is being stopped. The caller holds g.mu.
+func (g *Group) serving() iter.Seq[*hostLane] {
+	return func(yield func(*hostLane) bool) {
+		for _, w := range g.unburied {
+			if w.dead.Load() {
+				continue
+			}
+			for _, l := range slices.Clone(w.lanes) {
+				if l.call.serving.Load() && !yield(l) {
+					return
+				}
+			}
 		}
+	}
+}
+
+// isServing reports whether a host function runs. The caller holds g.mu.
+func (g *Group) isServing() bool {
+	for range g.serving() {
+		return true
 	}
 	return false
 }
@@ -92,13 +104,15 @@ func (c *call) caller(m lane.Message) (p *Plugin, of *hostLane, ctx *callctx.Cal
 		return c.Plugin, c.lane, c.hostContext(), c.threadInside(), nil
 	}
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		p, l, owned := c.another(int(m.Status))
-		if p == nil {
+		l, function := c.another(int(m.Status))
+		if l == nil {
 			return nil, nil, nil, nil, fmt.Errorf("a host function for the call on lane %d, which has none", m.Status)
 		}
+		// From here on the call waits at its end, if it does not do so already.
 		leave := l.call.threadInside()
-		if ctx := l.call.current.Load(); ctx != nil { // where it is not, the call has not begun, or is over and may not have seen that it should wait
-			if owned {
+		p, ctx := c.within(l)
+		if ctx != nil {
+			if function && m.Flags&lane.FlagThread != 0 {
 				of = l
 			}
 			return p, of, ctx, leave, nil
@@ -115,19 +129,26 @@ func (c *call) caller(m lane.Message) (p *Plugin, of *hostLane, ctx *callctx.Cal
 
 var errDying = errors.New("the worker is dying")
 
-// another returns the lane with this number where a call is on it, whose that is, and whether it is of a function; nil where there is none.
-func (c *call) another(number int) (p *Plugin, l *hostLane, owned bool) {
+// another returns the lane with this number where a call is on it, and whether that is of a function; nil where there is none.
+func (c *call) another(number int) (l *hostLane, function bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.lane.worker
 	if number < 0 || number >= len(w.lanes) {
-		return nil, nil, false
+		return nil, false
 	}
 	l = w.lanes[number]
 	if l.seat == nil || l.aside || slices.Contains(w.free, l) {
-		return nil, nil, false
+		return nil, false
 	}
-	return l.seat.plugin, l, l.owned
+	return l, l.owned && !l.control
+}
+
+// within returns the context of the call on the lane, and whose call it is; nil where it has none yet, or none any more.
+func (c *call) within(l *hostLane) (*Plugin, *callctx.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return l.seat.plugin, l.call.current.Load()
 }
 
 // threadInside has the call wait, at its end, until leave was called.

@@ -63,14 +63,19 @@ func (c *call) over() {
 	c.meter.Stop()
 	c.meter = nil
 	if current := c.current.Load(); current != nil {
+		c.awaitThreads() // what they call is within the call until they have left
 		current.End()
 		c.current.Store(nil)
 		c.hosting.Add(-1)
-		// What threads have asked for is within the call. A worker that has not died waits for it itself; and what opens or ends the
-		// plug-in waits for no host function.
-		for wait := 10 * time.Microsecond; !c.apart && c.threads.Load() > 0; wait = min(2*wait, time.Millisecond) {
-			time.Sleep(wait)
-		}
+		c.awaitThreads() // who has come meanwhile finds that it is over, or is waited for
+	}
+}
+
+// awaitThreads waits for the host functions that threads have called. A worker that has not died waits for them itself; and what opens or ends
+// the plug-in waits for none.
+func (c *call) awaitThreads() {
+	for wait := 10 * time.Microsecond; !c.apart && c.threads.Load() > 0; wait = min(2*wait, time.Millisecond) {
+		time.Sleep(wait)
 	}
 }
 
@@ -245,7 +250,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		var out []byte
 		done := make(chan struct{})
 		returned := false
-		go func() { // c is over before the host function, where the worker dies
+		go func() { // where the worker dies, c may be over before the host function
 			defer close(done)
 			defer leave()
 			defer ctx.Serve()()

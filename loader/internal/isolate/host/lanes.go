@@ -33,6 +33,7 @@ type hostLane struct {
 	session   *session       // that its call is of; nil is none
 	between   bool           // it is for what the plug-in does between calls; see between.go
 	aside     bool           // it is for host functions of calls on other lanes; see aside.go
+	control   bool           // its call opens or stops the plug-in, or a session
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
@@ -332,13 +333,13 @@ func (p *Plugin) watches() {
 
 // renew forgets the call before. The caller holds p.mu.
 func (l *hostLane) renew(c callctx.Caller, s *seat) {
-	l.owned, l.caller, l.seat, l.goroutine, l.nested = true, c, s, 0, false
+	l.owned, l.control, l.caller, l.seat, l.goroutine, l.nested = true, false, c, s, 0, false
 	l.limit, l.asked, l.overdue, l.told, l.killed, l.batch = nil, time.Time{}, false, false, false, false
 }
 
 // clear says that no call is in the lane. The caller holds p.mu.
 func (l *hostLane) clear() {
-	l.owned, l.caller, l.goroutine, l.limit = false, callctx.Caller{}, 0, nil
+	l.owned, l.control, l.caller, l.goroutine, l.limit = false, false, callctx.Caller{}, 0, nil
 }
 
 // disown ends that.
@@ -531,7 +532,7 @@ func (g *Group) watch() {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
 			g.watching.Store(false)
-			if !g.serves() { // or somebody has seen that it watches
+			if !g.isServing() { // or somebody has seen that it watches
 				g.mu.Unlock()
 				return
 			}
@@ -543,15 +544,15 @@ func (g *Group) watch() {
 
 // look visits every call in progress, and reports whether one of them can be asked to stop, or is in a host function. The caller holds g.mu.
 func (g *Group) look() (found bool) {
+	for l := range g.serving() {
+		found = true
+		l.worker.addAsides(l)
+	}
 	w := g.worker
 	if w == nil {
-		return false
+		return found
 	}
 	for _, l := range w.lanes {
-		if l.call.serving.Load() {
-			found = true
-			w.addAsides(l)
-		}
 		if !l.owned || l.caller.Done == nil && l.limit == nil {
 			continue
 		}

@@ -136,6 +136,7 @@ func (s *seat) control() *hostLane {
 	}
 	w.refs++
 	l.renew(callctx.Background, s)
+	l.control = true
 	p.mu.Unlock()
 	return l
 }
