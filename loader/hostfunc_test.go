@@ -104,7 +104,7 @@ func TestHostFuncPanics(t *testing.T) {
 func exit(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil }
 
 // A pinned instance's calls run on a goroutine of the loader's own: the caller gets an error, and the next call a new
-// thread. In-process: isolated, host functions run on the caller's goroutine, whatever the plug-in's threads are.
+// thread.
 func TestHostFuncEndsItsGoroutinePinned(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		p := w.open(t, fixture.C(t, "host_pinned"), loader.WithHostFunc("again", echo), loader.WithHostFunc("upper", exit))
