@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -99,6 +101,8 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 	remedy := "Look for a fault in the library's constructors or its ferrule_start"
 	var file *fs.PathError
 	switch {
+	case slices.ContainsFunc(crash.Output, func(line string) bool { return strings.Contains(line, "ASan runtime does not come first") }):
+		remedy = "Load AddressSanitizer's runtime before the library: isolate.WithEnv with LD_PRELOAD= and what gcc -print-file-name=libasan.so says"
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
 		remedy = "Raise the limit of open descriptors (ulimit -n), or close what is not needed"
 	case errors.Is(crash.Err, syscall.ENOMEM), errors.Is(crash.Err, syscall.EAGAIN):

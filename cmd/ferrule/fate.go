@@ -65,11 +65,17 @@ func (f *fate) Error() string {
 	}
 }
 
+// unpreloaded is what AddressSanitizer's runtime says when it ends the process, because a library has brought it there.
+const unpreloaded = "ASan runtime does not come first"
+
 // remedy is what to do, where that follows from the stage.
 func (f *fate) remedy() string {
 	switch {
 	case f.stage != opening:
 		return ""
+	case f.kind == crashed && strings.Contains(strings.Join(f.lines, "\n"), unpreloaded):
+		return "Load AddressSanitizer's runtime before the library: LD_PRELOAD=$(gcc -print-file-name=libasan.so) in the environment of this " +
+			"command, without --isolated; ferrule check does so by itself"
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"
 	case f.kind == lateKind:
