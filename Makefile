@@ -43,8 +43,8 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 
 # Tests that take long by themselves: guides and READMEs that are walked through with all that they build, programs that are
 # installed where the tree is not, passwords that cost a second on purpose, load.
-LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign TestPageOfDebugging \
-	TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
+LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign \
+	TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
