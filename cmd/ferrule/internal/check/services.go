@@ -410,7 +410,11 @@ func (k *kit) misuses(function string, rules ...string) {
 			if e.warning {
 				severity = Warning
 			}
-			k.find(Finding{Rule: e.rule, Severity: severity, Function: function, Seen: e.seen, Expected: e.expected, Mend: e.mend})
+			seen := e.seen
+			if function != "" {
+				seen = function + ": " + seen
+			}
+			k.find(Finding{Rule: e.rule, Severity: severity, Function: function, Seen: seen, Expected: e.expected, Mend: e.mend})
 		}
 	}
 }

@@ -181,6 +181,7 @@ func checkQuick(k *kit) {
 					Expected: fmt.Sprintf("less than %v", quickLimit), Mend: "Leave quick=yes out: hosts stand still until such a function returns"})
 			}
 		})
+		k.misuses(f.label, "R34") // of the last times, which are not the next function's
 	})
 	if !any {
 		k.skip("nothing of the library says quick=yes")
