@@ -64,17 +64,6 @@ func (w *worker) addAsides(l *hostLane) {
 	}
 }
 
-// spare returns a lane that is nobody's, and leaves one for closing; nil where there is none. The caller holds the group's mu.
-func (w *worker) spare() *hostLane {
-	switch {
-	case len(w.free) > 1:
-		return w.idle()
-	case w.room():
-		return w.addLane()
-	}
-	return nil
-}
-
 // watchAside serves the lane until the worker is dead.
 func (p *Plugin) watchAside(l *hostLane) {
 	c := p.begin(l)

@@ -508,6 +508,17 @@ func (w *worker) addLane() *hostLane {
 	return l
 }
 
+// spare returns a lane that is nobody's, and leaves one for closing; nil where there is none.
+func (w *worker) spare() *hostLane {
+	switch {
+	case len(w.free) > 1:
+		return w.idle()
+	case w.room():
+		return w.addLane()
+	}
+	return nil
+}
+
 // unref ends one use of the worker's memory.
 func (w *worker) unref() {
 	if w.refs--; w.refs == 0 {
