@@ -244,15 +244,17 @@ func WithExecutableStack() Option {
 	}
 }
 
-// WithQuick has functions that say quick=yes (rule R34) entered by the quick crossing: Append, Call and Try take about half the time, because the
-// goroutine keeps its processor while the function runs. Use it for code that you trust as your own: until such a function returns, no garbage
-// collection begins, and no goroutine can be stopped; one that waits for something that only Go can bring about stops the process for good. A function that uses a
-// host service gets ErrMisuse from it, and one whose calls are found to take longer than 20 µs, of which some are timed, is called in the ordinary way
-// from then on, with a line in the log.
+// WithQuick has functions that say quick=yes (rule R34) entered by the quick crossing: Append, Call and Try take about half the
+// time, because the goroutine keeps its processor while the function runs. Use it for code that you trust as your own. Until such a
+// function returns, no garbage collection begins, and no goroutine can be stopped; one that waits for something that only Go can
+// bring about stops the process for good. A function that uses a host service gets FERRULE_MISUSE from it. Some calls are timed. A
+// function that was found to take longer than 20 µs, or to use a host service, is called in the ordinary way from then on, with a
+// line in the log.
 //
-// All that Append promises holds, but that the function hears of no cancellation, and of no limit (WithCallTimeout), while it runs. Where there is no quick
-// crossing, calls are ordinary ones, and that is no error: see Func.Quick. It is there in this process on Linux on amd64, with Go 1.26 and 1.27, for
-// plug-ins that are not pinned, without the race detector. FERRULE_NOQUICK=1 in the environment of the process turns it off.
+// All that Append promises holds, but that the function hears of no cancellation, and of no limit (WithCallTimeout), while it
+// runs. Where there is no quick crossing, calls are ordinary ones, and that is no error: see Func.Quick. It is there in this process
+// on Linux on amd64, with Go 1.26 and 1.27, for plug-ins that are not pinned, without the race detector. FERRULE_NOQUICK=1 in the
+// environment of the process turns it off.
 func WithQuick() Option {
 	return func(o *options) error {
 		o.quick = true

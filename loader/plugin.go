@@ -434,9 +434,9 @@ type Func struct {
 // Name returns the function's name, or the hook's extension point.
 func (f *Func) Name() string { return f.name }
 
-// Quick reports whether Append and its like enter the function by the quick crossing (WithQuick). It is false where the function does not say that it
-// is quick, the plug-in is pinned, isolated or no native code, the platform or this Go release has no quick crossing, and from when on the function was
-// found not to keep its promise.
+// Quick reports whether Append, Call and Try enter the function by the quick crossing (WithQuick). It is false where the function
+// does not say that it is quick, where the plug-in is pinned, isolated or no native code, and where the platform or this Go release
+// has no quick crossing; and for good once the function was found not to keep its promise. Any goroutine may ask, at any time.
 func (f *Func) Quick() bool {
 	q, ok := f.engine.(engine.QuickPlugin)
 	return ok && q.IsQuick(f.fn.Index)
