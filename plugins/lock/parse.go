@@ -105,6 +105,10 @@ func (p *parser) read(text string) error {
 	if strings.HasPrefix(text, "<<<<<<< ") || strings.HasPrefix(text, "||||||| ") || text == "=======" || strings.HasPrefix(text, ">>>>>>> ") {
 		return p.fault(1, "a conflict of a merge", "one side of it", "Take one side (git checkout --ours or --theirs), then install or update again what the other one had")
 	}
+	if at := strings.IndexFunc(text, foreign); at >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[at:])
+		return p.fault(utf8.RuneCountInString(text[:at])+1, fmt.Sprintf("the character %U", r), "characters that may stand in a line of YAML", restore)
+	}
 	rest := strings.TrimLeft(text, " ")
 	if rest == "" || rest[0] == '#' {
 		return nil
@@ -137,6 +141,20 @@ func (p *parser) read(text string) error {
 		return p.third(s, indent, key)
 	}
 	return p.fourth(s, indent, key)
+}
+
+// foreign tells whether a character may not stand within a line, comments included: YAML refuses it, or some reader of YAML begins a line with what follows, which
+// here would be a part of a comment.
+func foreign(r rune) bool {
+	switch {
+	case r == '\t':
+		return false
+	case r < ' ', r >= 0x7f && r < 0xa0: // control characters; a carriage return and U+0085 end a line
+		return true
+	case r == '\u2028', r == '\u2029': // these end a line in YAML 1.1
+		return true
+	}
+	return r == '\ufffe' || r == '\uffff'
 }
 
 // once notes a thing of which there may be one.

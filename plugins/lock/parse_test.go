@@ -143,6 +143,31 @@ func TestTheSameContent(t *testing.T) {
 	}
 }
 
+// What YAML refuses, or takes for the end of a line, stands nowhere in a lock: a comment could say to one reader what it does not say to another.
+func TestCharactersThatNoLineBears(t *testing.T) {
+	for r := range rune(0x20000) {
+		if r == '\n' || !utf8.ValidRune(r) {
+			continue
+		}
+		text := "format: 1\n# a" + string(r) + "plugins: 1\n"
+		var tree struct {
+			Format  int
+			Plugins any
+		}
+		other := yaml.Unmarshal([]byte(text), &tree)
+		l, err := lock.Parse("ferrule.lock", []byte(text))
+		if other == nil && tree.Plugins == nil {
+			require.NoError(t, err, "%U, of which YAML makes %v", r, tree)
+			assert.Empty(t, l.Plugins)
+			continue
+		}
+		require.ErrorIs(t, err, registry.ErrLock, "%U, of which YAML makes %v and %v", r, tree, other)
+		assert.ErrorContains(t, err, fmt.Sprintf("ferrule.lock:2:4: found the character %U", r))
+	}
+	_, err := lock.Parse("ferrule.lock", []byte(strings.Replace(sampleText, `"8F2A6C0E11D4B7A3"`, "\"8F2A\u20286C0E\"", 1)))
+	assert.ErrorContains(t, err, "found the character U+2028", "in quotes as well: a file has it escaped")
+}
+
 // A hostile text costs time and memory in proportion to its length.
 func TestHostileTexts(t *testing.T) {
 	_, err := lock.Parse("", bytes.Repeat([]byte("#"), lock.MaxSize+1))
@@ -164,6 +189,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(sampleText))
 	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, signature: \"" + strings.Repeat(`\n\u000d\u007f é\u2028`, 400) + "\"}\n"))
 	f.Add([]byte("format: 1\nplugins:\n  a:\n    version: 1.0.0\n    kind: wasm\n    key: \"\\u00e9 yes\"\n    grants:\n      - y\n    files:\n      any: {digest: \"" + digest("0") + "\", size: 1, url: a.so}\n"))
+	f.Add([]byte("format: 1\n# a\x05b\n"))
+	f.Add([]byte("format: 1\n# a\rplugins: 1\n"))
 	f.Add([]byte("format: 1\nindexes:\n  \"\\\"\":\n    name: a/b\n    serial: 0\n    date: \"2026-11-01T12:00:00.5Z\"\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := lock.Parse("ferrule.lock", text)
