@@ -39,6 +39,16 @@ func TestParseSymbol(t *testing.T) {
 		{"ferrule_meta_fn_count", abi.KindFuncMeta, "count"},
 		{"ferrule_meta_hook_before", abi.KindHookMeta, "before"},
 		{"ferrule_meta_import_points", abi.KindImportMeta, "points"},
+		{"ferrule_want_points", abi.KindWant, "points"},
+		{"ferrule_meta_want_points", abi.KindWantMeta, "points"},
+		{"ferrule_meta_config", abi.KindConfigMeta, ""},
+		{"ferrule_configure", abi.KindConfigure, ""},
+		{"ferrule_save", abi.KindSave, ""},
+		{"ferrule_resume", abi.KindResume, ""},
+		{"ferrule2_manifest", abi.KindOtherMajor, ""},
+		{"ferrule10_manifest", abi.KindOtherMajor, ""},
+		{"ferrulex_manifest", abi.KindOther, ""},
+		{"ferrule2_fn_count", abi.KindOther, ""},
 	} {
 		kind, name := abi.ParseSymbol(c.symbol)
 		require.Equal(t, c.kind, kind, c.symbol)
@@ -58,15 +68,25 @@ func TestValidName(t *testing.T) {
 
 // FuzzParseSymbol: the kinds and the names partition all strings, and a name is valid as C has identifiers.
 func FuzzParseSymbol(f *testing.F) {
-	for _, seed := range []string{"", "main", "ferrule_", "ferrule_manifest", "ferrule_start", "ferrule_fn_a",
-		"ferrule_meta_import_9"} {
+	for _, seed := range []string{"", "main", "ferrule_meta_import_9"} {
 		f.Add(seed)
 	}
-	prefixes := map[abi.SymbolKind]string{abi.KindOther: "", abi.KindReserved: abi.SymbolPrefix,
+	// Every kind there is, of which what a symbol is written as begins with this.
+	prefixes := map[abi.SymbolKind]string{abi.KindOther: "", abi.KindReserved: abi.SymbolPrefix, abi.KindOtherMajor: "ferrule",
 		abi.KindManifest: abi.SymbolManifest, abi.KindStart: abi.SymbolStart, abi.KindStop: abi.SymbolStop,
-		abi.KindBatch: abi.SymbolBatch, abi.KindFunc: abi.PrefixFunc, abi.KindHook: abi.PrefixHook,
-		abi.KindImport: abi.PrefixImport, abi.KindFuncMeta: abi.PrefixFuncMeta, abi.KindHookMeta: abi.PrefixHookMeta,
-		abi.KindImportMeta: abi.PrefixImportMeta}
+		abi.KindBatch: abi.SymbolBatch, abi.KindConfigure: abi.SymbolConfigure, abi.KindSave: abi.SymbolSave,
+		abi.KindResume: abi.SymbolResume, abi.KindConfigMeta: abi.SymbolConfigMeta, abi.KindFunc: abi.PrefixFunc,
+		abi.KindHook: abi.PrefixHook, abi.KindImport: abi.PrefixImport, abi.KindWant: abi.PrefixWant,
+		abi.KindFuncMeta: abi.PrefixFuncMeta, abi.KindHookMeta: abi.PrefixHookMeta, abi.KindImportMeta: abi.PrefixImportMeta,
+		abi.KindWantMeta: abi.PrefixWantMeta}
+	for kind, prefix := range prefixes {
+		f.Add(prefix)
+		f.Add(prefix + "a")
+		if kind == abi.KindOtherMajor {
+			f.Add(prefix + "2_manifest")
+		}
+	}
+	otherMajor := regexp.MustCompile(`\Aferrule[0-9]+_manifest\z`)
 	identifier := regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]{0,127}\z`)
 	f.Fuzz(func(t *testing.T, symbol string) {
 		kind, name := abi.ParseSymbol(symbol)
@@ -76,7 +96,9 @@ func FuzzParseSymbol(f *testing.F) {
 			t.Fatalf("%q is of kind %d", symbol, kind)
 		case kind == abi.KindOther && strings.HasPrefix(symbol, abi.SymbolPrefix):
 			t.Fatalf("%q is nobody's", symbol)
-		case kind != abi.KindOther && kind != abi.KindReserved && symbol != prefix+name:
+		case (kind == abi.KindOtherMajor) != otherMajor.MatchString(symbol):
+			t.Fatalf("%q is of kind %d", symbol, kind)
+		case kind != abi.KindOther && kind != abi.KindReserved && kind != abi.KindOtherMajor && symbol != prefix+name:
 			t.Fatalf("%q has the name %q", symbol, name)
 		case kind <= abi.KindReserved && name != "":
 			t.Fatalf("%q has the name %q", symbol, name)
