@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
@@ -38,6 +42,7 @@ type fate struct {
 
 	signal string   // that ended the process
 	code   *int     // or its exit code
+	fault  string   // where it crashed; may be empty
 	lines  []string // the last that the plug-in wrote
 	cause  error    // a context's
 }
@@ -67,6 +72,34 @@ func (f *fate) Error() string {
 
 // unpreloaded is what AddressSanitizer's runtime says when it ends the process, because a library has brought it there.
 const unpreloaded = "ASan runtime does not come first"
+
+// found adds where the process has crashed, if that was recorded and is what has ended it.
+func (f *fate) found(record *os.File, signal os.Signal) {
+	if record == nil {
+		return
+	}
+	at := crash.Read(record)
+	if number, ok := signal.(syscall.Signal); at == nil || !ok || at.Signal != int(number) {
+		return
+	}
+	library := f.path
+	if absolute, err := filepath.Abs(library); err == nil {
+		if real, err := filepath.EvalSymlinks(absolute); err == nil { // as what is mapped is named
+			library = real
+		}
+	}
+	f.fault = at.Place(library)
+	switch {
+	case at.Overflow():
+		f.fault = "stack overflow, " + f.fault
+	case at.Accessed() && !at.Anywhere:
+		f.fault = fmt.Sprintf("at the address %#x, %s", at.Address, f.fault)
+	}
+	f.fault = strings.TrimSuffix(f.fault, ", ")
+	if f.fault != "" {
+		f.text += " (" + f.fault + ")"
+	}
+}
 
 // remedy is what to do, where that follows from the stage.
 func (f *fate) remedy() string {

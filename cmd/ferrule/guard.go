@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 )
@@ -28,16 +29,18 @@ import (
 // the plug-in writes to the standard streams comes up another way. It has the command's standard input only where that is the
 // function's input stream. The parent keeps the time.
 
-// guardEnv says to a guarded child that it is one, and has the handles of what comes down and of the channel.
+// guardEnv says to a guarded child that it is one, and has the handles of what comes down, of the channel, and of the record of a crash
+// where there is one.
 const guardEnv = "FERRULE_GUARDED"
 
 // guarding says that this process is such a child.
 var guarding = os.Getenv(guardEnv) != ""
 
-// channel is the guarded child's way up, and down is what the parent has for it, a handed.
+// channel is the guarded child's way up, down is what the parent has for it, a handed, and record is where its crash is written to, or nil.
 var (
 	channel *frames
 	down    *os.File
+	record  *os.File
 )
 
 func init() {
@@ -45,8 +48,8 @@ func init() {
 		return
 	}
 	files, err := inherited(strings.Fields(os.Getenv(guardEnv)))
-	if err == nil && len(files) != 2 {
-		err = errors.New("not two files")
+	if err == nil && len(files) != 2 && len(files) != 3 {
+		err = errors.New("not two files, or three")
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "ferrule: %s is for this command's own use\n", guardEnv)
@@ -55,6 +58,10 @@ func init() {
 	down, channel = files[0], &frames{w: files[1]}
 	os.Unsetenv(guardEnv) // the plug-in's environment is that of the command
 	surrender()
+	if len(files) > 2 {
+		_ = crash.Record(files[2])
+		record = files[2]
+	}
 	go func() { // a plug-in that never returns does not outlive the command, where the system does not see to it
 		for parent := os.Getppid(); os.Getppid() == parent; {
 			time.Sleep(time.Second)
@@ -202,7 +209,13 @@ func (a *app) guard(path, plugin string, symbol abi.Symbol, timeout time.Duratio
 	case symbol.Stream&abi.StreamIn != 0:
 		cmd.Stdin = a.in
 	}
-	if err := inherit(cmd, pipes[0], pipes[3]); err != nil {
+	handles := []*os.File{pipes[0], pipes[3]}
+	place, err := crash.File() // without it the child does without
+	if err == nil && place != nil {
+		defer place.Close()
+		handles = append(handles, place)
+	}
+	if err := inherit(cmd, handles...); err != nil {
 		return err
 	}
 
@@ -300,6 +313,7 @@ func (a *app) guard(path, plugin string, symbol abi.Symbol, timeout time.Duratio
 		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", state)
 		if signal := state.Signal(); signal != nil {
 			e.signal = signal.String()
+			e.found(place, signal)
 		} else {
 			code := state.ExitCode()
 			e.code = &code

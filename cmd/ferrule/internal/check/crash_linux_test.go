@@ -1,6 +1,9 @@
 package check_test
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -34,6 +37,18 @@ func TestCrash(t *testing.T) {
 		{"check_call_null", "input-empty", "R7", `SIGSEGV at the address 0x0, in no code \(0x0\), called from ferrule_fn_answer \(check_call_null\.c:10, `,
 			[]string{"no code (0x0)", "ferrule_fn_answer (check_call_null.c:10, "}, input},
 		{"check_abort", "input-empty", "R12", `SIGABRT, in .*libc.*, called from give_up \(check_abort\.c:9, `, nil, "Catch what may be thrown"},
+		{"check_assert", "input-empty", "R12", `SIGABRT, in .*, called from ferrule_fn_answer \(check_assert\.c:9, .*; it said "check_assert\.c:9: ferrule_fn_answer: Assertion .call->in_len > 0' failed\."$`,
+			nil, "return FERRULE_INVALID"},
+		{"check_divides", "input-empty", "R7", `answer with no input: the process died of SIGFPE, in ferrule_fn_answer \(check_divides\.c:8, `,
+			[]string{"ferrule_fn_answer (check_divides.c:8, "}, "divided by zero"},
+		{"check_trap", "input-empty", "R7", `the process died of SIG(ILL|TRAP), in ferrule_fn_answer \(check_trap\.c:7, `,
+			[]string{"ferrule_fn_answer (check_trap.c:7, "}, "a function without its return"},
+		{"check_freed_twice", "input-empty", "R7", `SIGABRT, in .*, called from ferrule_fn_answer \(check_freed_twice\.c:13, .*; it said "(double free or corruption|free\(\): ).*"$`,
+			nil, "-g -fsanitize=address"},
+		{"check_smashes", "input-empty", "R7", `SIGABRT, in .*, called from fill \(check_smashes\.c:\d+, .*; it said "stack smashing detected \*\*\*: terminated"$`,
+			nil, "An array is too small"},
+		{"check_null", "input-byte", "R7", `SIGSEGV at the address 0x0, in ferrule_fn_answer \(check_null\.c:10, `,
+			[]string{"ferrule_fn_answer (check_null.c:10, "}, "It is a NULL pointer, and not the input"},
 		{"check_stack_overflow", "input-empty", "R7", `answer with no input: the process died of a stack overflow, in deeper \(check_stack_overflow\.c:\d+, `,
 			[]string{"deeper (check_stack_overflow.c:"}, "Bound the recursion"},
 		{"check_stack_alloca", "input-empty", "R7", `answer with no input: the process died of a stack overflow, in ferrule_fn_answer \(check_stack_alloca\.c:\d+, `,
@@ -69,4 +84,30 @@ func TestCrash(t *testing.T) {
 			assert.NotContains(t, strings.Join(f.Frames, "\n"), "check.test", "the kit's own code is none of it")
 		})
 	}
+}
+
+// An exception that nobody catches is named, with what it says.
+func TestException(t *testing.T) {
+	source, library := filepath.Join(t.TempDir(), "throws.cpp"), filepath.Join(t.TempDir(), "throws.so")
+	require.NoError(t, os.WriteFile(source, []byte(`
+#include <stdexcept>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("throws") FERRULE_VERSION("1.0.0"));
+FERRULE_FN(answer) {
+    if (!call->in_len) throw std::runtime_error("nothing to answer");
+    return FERRULE_OK;
+}
+`), 0o600))
+	out, err := exec.Command(fixture.Tool(t, "g++", "apt-get install g++"), "-std=c++17", "-g", "-fPIC", "-shared", "-static-libstdc++", "-static-libgcc",
+		"-I"+filepath.Join(fixture.Root(), "include"), "-o", library, source).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	o := options(t)
+	o.Only = []string{"input-empty"}
+	v, err := check.Run(t.Context(), library, o)
+	require.NoError(t, err)
+	require.Len(t, v.Results[0].Findings, 1)
+	f := v.Results[0].Findings[0]
+	assert.Equal(t, "R12", f.Rule)
+	assert.Contains(t, f.Seen, `it said "terminate called after throwing an instance of 'std::runtime_error' what(): nothing to answer"`)
+	assert.Contains(t, f.Mend, "Catch what may be thrown")
 }

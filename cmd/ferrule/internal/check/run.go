@@ -19,6 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
 
 // step says what a worker is about to do. When the process does not live to say that it is done, the step is what it died
@@ -277,7 +278,11 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	default:
-		at := crash.Read(crashed)
+		var at *crash.Crash
+		if record, err := regular.Open(crashed); err == nil {
+			at = crash.Read(record)
+			record.Close()
+		}
 		how := death(process.State(), said, at)
 		f.Seen = last.What + ": " + how + place(at, path)
 		f.Frames = callers(at, path)
@@ -294,11 +299,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
+		case f.dying(said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
 			f.Mend = "Catch what may be thrown, and return a status with a message"
 		case at != nil:
-			blame(&f, at, areas)
+			blame(&f, at, areas, c.Name == "input-empty")
 		}
 	}
 	r.add(f)
@@ -442,21 +448,12 @@ func overflowed(bottom uint64, stderr string) bool {
 	return err == nil && address < bottom+above && address+below >= bottom
 }
 
-// place says where a crash was: in which code, and from where in the library, if that is another one's. Nothing where it is not
-// known.
+// place says where a crash was, behind what it was. It is empty where that is not known.
 func place(at *crash.Crash, library string) string {
-	if at == nil || len(at.Frames) == 0 {
-		return ""
+	if where := at.Place(library); where != "" {
+		return ", " + where
 	}
-	text := ", in " + at.Frames[0].String()
-	if at.Frames[0].File != library {
-		for _, f := range at.Frames[1:] {
-			if f.File == library {
-				return text + ", called from " + f.String()
-			}
-		}
-	}
-	return text
+	return ""
 }
 
 // callers are a crash's frames in words, up to the library's outermost. A function that has called itself is there once.
@@ -483,8 +480,56 @@ func callers(at *crash.Crash, library string) (frames []string) {
 	return frames
 }
 
+// dying are the last words of a C or C++ runtime that ends a process by SIGABRT, with what they are about.
+var dying = []struct {
+	words          *regexp.Regexp
+	rule           string // empty for the rule that the call was about
+	expected, mend string
+}{
+	{regexp.MustCompile(`(?m)^(?:\S+: )?(\S.*: Assertion .* failed\.|Assertion failed: .*)$`), "R12", "the function to return: assert ends the whole host",
+		"Where the input may be why, test for it and return FERRULE_INVALID; where it cannot be, find out what was wrong before it. Build with " +
+			"-DNDEBUG what you ship"},
+	{regexp.MustCompile(`(?m)^(terminate called .*(?:\n +what\(\):.*)?)$`), "R12", "the function to return: no exception leaves it",
+		"Catch what may be thrown, and return a status with a message; ferrule.hpp does so"},
+	{regexp.MustCompile(`(?m)^((?:free|malloc|realloc|munmap_chunk|malloc_consolidate|_int_\w+)\(\): .*|double free or corruption.*|corrupted (?:size|double-linked).*)$`), "",
+		"memory of malloc that is only used within its bounds, and given back once", "What was done wrong may be long before: build with " +
+			"-g -fsanitize=address and check again, which says where"},
+	{regexp.MustCompile(`(?m)^\*\*\* ((?:stack smashing|buffer overflow) detected \*\*\*.*)$`), "", "variables that are written to within their bounds",
+		"An array is too small for what is written to it, or its size is not minded, in the function that is named"},
+}
+
+// dying says what it is about where the runtime has said so, or the signal does. It reports whether that is known.
+func (f *Finding) dying(said string, at *crash.Crash) bool {
+	signal := signalName.FindString(said)
+	if at != nil {
+		signal = at.Name()
+	}
+	for _, d := range dying {
+		m := d.words.FindStringSubmatch(said)
+		if m == nil || signal != "SIGABRT" {
+			continue
+		}
+		f.Seen += fmt.Sprintf("; it said %q", strings.Join(strings.Fields(m[1]), " "))
+		f.Expected, f.Mend = d.expected, d.mend
+		if d.rule != "" && f.Function != "" {
+			f.Rule = d.rule
+		}
+		return true
+	}
+	switch signal {
+	case "SIGFPE":
+		f.Mend = "A whole number was divided by zero, or the smallest one by -1: check the divisor"
+	case "SIGILL", "SIGTRAP":
+		f.Expected, f.Mend = "code that ends with a return", "The compiler has put a trap there: for a function without its return, for __builtin_unreachable or "+
+			"__builtin_trap, or for a sanitizer that only traps. Mend why that place is reached"
+	default:
+		return false
+	}
+	return true
+}
+
 // blame says what else than the input may be why, where the address that was accessed tells.
-func blame(f *Finding, at *crash.Crash, areas []area) {
+func blame(f *Finding, at *crash.Crash, areas []area, empty bool) {
 	if f.Rule != "R7" || f.Expected != anyInput || !at.Accessed() {
 		return
 	}
@@ -499,7 +544,13 @@ func blame(f *Finding, at *crash.Crash, areas []area) {
 	}
 	const null = 64 << 10 // a member of a structure that is not there, or an element of an array
 	if !at.Anywhere && at.Address < null {
-		return // such as what was to be found in the input
+		if empty { // call->in may be NULL
+			f.Mend += ". Where it is another pointer that is NULL, check that one"
+			return
+		}
+		f.Mend = "It is a NULL pointer, and not the input: check it before use, such as what a search in the input has not found, or what there " +
+			"was no memory for"
+		return
 	}
 	state := strings.HasSuffix(f.Mend, stateOutlives)
 	f.Expected, f.Mend = "pointers to memory that is there", "The address is in neither the input nor the room. See which pointer it comes from: "+

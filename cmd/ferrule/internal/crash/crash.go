@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -58,6 +57,22 @@ func (c *Crash) Overflow() bool {
 	return c.Signal == sigsegv && !c.Anywhere && (c.NoStack || c.Address-c.Stack+near < 2*near)
 }
 
+// Place says where it was: in which code, and from where in the library, if that is another one's. It is empty where that is not known.
+func (c *Crash) Place(library string) string {
+	if c == nil || len(c.Frames) == 0 {
+		return ""
+	}
+	text := "in " + c.Frames[0].String()
+	if c.Frames[0].File != library {
+		for _, f := range c.Frames[1:] {
+			if f.File == library {
+				return text + ", called from " + f.String()
+			}
+		}
+	}
+	return text
+}
+
 // Name is the signal's, as in "SIGSEGV".
 func (c *Crash) Name() string { return signalName(c.Signal) }
 
@@ -85,14 +100,9 @@ type mapping struct {
 	writable, executable bool
 }
 
-// Read reads what a process has recorded at path; nil where that is nothing. What the file says is the dead process's word:
+// Read reads what a process has recorded; nil where that is nothing. What the file says is the dead process's word:
 // no frame is told that cannot be found.
-func Read(path string) *Crash {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
+func Read(file io.ReaderAt) *Crash {
 	head := make([]byte, stackAt)
 	text, err := io.ReadAll(io.NewSectionReader(file, mapsAt, 4<<20))
 	if n, _ := file.ReadAt(head, 0); err != nil || n < len(head) || len(text) == 0 {

@@ -5,6 +5,7 @@ package crash
 import (
 	"encoding/binary"
 	"os"
+	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -28,6 +29,7 @@ var (
 )
 
 func handlerAddress() uintptr
+func restorerAddress() uintptr
 
 // action is the kernel's struct sigaction.
 type action struct {
@@ -37,9 +39,17 @@ type action struct {
 	mask     uint64
 }
 
+// The kernel's flags.
+const (
+	withInfo    = 0x4        // SA_SIGINFO
+	hasRestorer = 0x4000000  // SA_RESTORER
+	onStack     = 0x8000000  // SA_ONSTACK
+	once        = 0x80000000 // SA_RESETHAND
+)
+
 // Record has the first crash of this process written to a file, which stays open as long as the process lives. Then the handler
-// that was there before goes on: Go's, which ends the process. Faults in the program's own code are Go's alone. A thread
-// that Go does not know, and whose stack overflows, ends the process without a record.
+// that was there before goes on, such as Go's, which ends the process; where there was none, the signal itself ends it. Faults in the
+// program's own code are not recorded. A thread that Go does not know, and whose stack overflows, ends the process without a record.
 func Record(file *os.File) error {
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -60,15 +70,32 @@ func Record(file *os.File) error {
 		if err := change(signal, nil, &a); err != nil {
 			return err
 		}
-		if a.handler <= 1 { // SIG_DFL, SIG_IGN: Go has a handler for each of them
+		switch a.handler {
+		case 0: // SIG_DFL
+			a = action{flags: withInfo | onStack | once}
+			if runtime.GOARCH == "amd64" { // elsewhere the kernel has a restorer of its own
+				a.flags, a.restorer = a.flags|hasRestorer, restorerAddress()
+			}
+		case 1: // SIG_IGN
 			continue
+		default:
+			oldHandlers[signal] = a.handler
 		}
-		oldHandlers[signal], a.handler = a.handler, handlerAddress()
+		a.handler = handlerAddress()
 		if err := change(signal, &a, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// File makes a file for Record, in memory: it has no path, and goes with the last who has it open.
+func File() (*os.File, error) {
+	fd, err := unix.MemfdCreate("crash", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	return os.NewFile(uintptr(fd), "crash"), nil
 }
 
 // change sets and gets what is done on a signal. Sound because the kernel copies the structures, and keeps no pointer.

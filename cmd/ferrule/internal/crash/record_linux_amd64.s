@@ -2,7 +2,8 @@
 
 // handler(DI: the signal, SI: siginfo_t *, DX: ucontext_t *) is what the kernel calls on a fault, on the thread's own
 // alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
-// the kernel had called the handler that was there before.
+// the kernel had called the handler that was there before. Where there was none, the signal is the system's by now (SA_RESETHAND), and
+// is sent once more: it is blocked until the handler returns.
 TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
 	MOVQ DI, R12            // what a system call keeps
 	MOVQ SI, R13
@@ -92,7 +93,33 @@ old:
 	MOVQ R14, DX
 	LEAQ ·oldHandlers(SB), BX
 	MOVQ (BX)(R12*8), AX
+	TESTQ AX, AX
+	JEQ  none
 	JMP  AX
+none:
+	MOVL $39, AX            // getpid
+	SYSCALL
+	MOVQ AX, R13
+	MOVL $186, AX           // gettid
+	SYSCALL
+	MOVQ R13, DI
+	MOVQ AX, SI
+	MOVQ R12, DX
+	MOVL $234, AX           // tgkill
+	SYSCALL
+	RET                     // to the restorer
+
+// restorer has the kernel take the thread back to where the signal was.
+TEXT ·restorer(SB), NOSPLIT|NOFRAME, $0
+	MOVL $15, AX            // rt_sigreturn
+	SYSCALL
+	INT  $3
+
+// func restorerAddress() uintptr
+TEXT ·restorerAddress(SB), NOSPLIT, $0-8
+	LEAQ ·restorer(SB), AX
+	MOVQ AX, ret+0(FP)
+	RET
 
 // func handlerAddress() uintptr
 TEXT ·handlerAddress(SB), NOSPLIT, $0-8

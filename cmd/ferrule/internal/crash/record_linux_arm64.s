@@ -2,7 +2,8 @@
 
 // handler(R0: the signal, R1: siginfo_t *, R2: ucontext_t *) is what the kernel calls on a fault, on the thread's own
 // alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
-// the kernel had called the handler that was there before.
+// the kernel had called the handler that was there before. Where there was none, the signal is the system's by now (SA_RESETHAND), and
+// is sent once more: it is blocked until the handler returns.
 TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
 	MOVD R0, R19            // what a system call keeps
 	MOVD R1, R20
@@ -96,7 +97,25 @@ old:
 	MOVD R21, R2
 	MOVD $·oldHandlers(SB), R9
 	MOVD (R9)(R19<<3), R9
+	CBZ  R9, none
 	B    (R9)
+none:
+	MOVD $172, R8           // getpid
+	SVC
+	MOVD R0, R20
+	MOVD $178, R8           // gettid
+	SVC
+	MOVD R0, R1
+	MOVD R20, R0
+	MOVD R19, R2
+	MOVD $131, R8           // tgkill
+	SVC
+	RET                     // R30 is the kernel's own restorer
+
+// func restorerAddress() uintptr
+TEXT ·restorerAddress(SB), NOSPLIT, $0-8
+	MOVD ZR, ret+0(FP)
+	RET
 
 // func handlerAddress() uintptr
 TEXT ·handlerAddress(SB), NOSPLIT, $0-8

@@ -4,11 +4,14 @@ import (
 	"debug/dwarf"
 	"debug/elf"
 	"encoding/binary"
+	"os"
 	"path/filepath"
 	"runtime"
 
 	"github.com/go-delve/delve/pkg/dwarf/frame"
 	"github.com/ianlancetaylor/demangle"
+
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
 
 // registers are a thread's, by their numbers in DWARF.
@@ -49,6 +52,7 @@ type unwinder struct {
 
 // image is a file with code.
 type image struct {
+	opened *os.File
 	file   *elf.File
 	debug  *dwarf.Data
 	tables frame.FrameDescriptionEntries
@@ -57,7 +61,7 @@ type image struct {
 func (u *unwinder) close() {
 	for _, i := range u.files {
 		if i != nil {
-			i.file.Close()
+			i.opened.Close()
 		}
 	}
 }
@@ -198,11 +202,16 @@ func (u *unwinder) image(path string) (i *image) {
 		return i
 	}
 	u.files[path] = nil
-	file, err := elf.Open(path)
+	opened, err := regular.Open(path) // the path is the dead process's word
 	if err != nil {
 		return nil
 	}
-	i = &image{file: file}
+	file, err := elf.NewFile(opened)
+	if err != nil {
+		opened.Close()
+		return nil
+	}
+	i = &image{file: file, opened: opened}
 	u.files[path] = i
 	func() {
 		defer func() { _ = recover() }() // tables that make no sense are none
