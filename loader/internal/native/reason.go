@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,7 @@ func reason(lib *inspect.Library, at string, b *Brought, err error) *inspect.Err
 	f := failure{lib: lib, at: at, text: text, brought: b}
 	switch {
 	case f.otherLibc(e):
+	case f.sanitized(e):
 	case f.noProc(e):
 	default:
 		for _, r := range reasons() {
@@ -49,6 +51,46 @@ func reason(lib *inspect.Library, at string, b *Brought, err error) *inspect.Err
 		e.Found, e.Expected, e.Remedy = text, "a library that the system's loader takes", otherwise(lib)
 	}
 	return e
+}
+
+// What says that a library was built with a sanitizer whose runtime is not there: a symbol of that, or its library.
+var (
+	sanitizerSymbol  = regexp.MustCompile(`undefined symbol: (__(asan|hwasan|lsan|msan|tsan|ubsan)_[A-Za-z0-9_]+)`)
+	sanitizerLibrary = regexp.MustCompile(`\blib(?:clang_rt\.)?(asan|hwasan|lsan|tsan|ubsan)(?:_standalone)?(?:-[A-Za-z0-9_]+)?\.so`)
+)
+
+// sanitized says how a library that was built with a sanitizer is loaded. It reports whether it is one that could not be for that.
+func (f *failure) sanitized(e *inspect.Error) bool {
+	kind, compiler := "", "clang"
+	if m := sanitizerSymbol.FindStringSubmatch(f.text); m != nil {
+		e.Symbol, kind = m[1], m[2]
+	} else if m := sanitizerLibrary.FindStringSubmatch(f.text); m != nil {
+		kind = m[1]
+		if !strings.Contains(m[0], "clang") {
+			compiler = "gcc"
+		}
+	} else {
+		return false
+	}
+	flag := map[string]string{"asan": "address", "hwasan": "hwaddress", "lsan": "leak", "msan": "memory", "tsan": "thread", "ubsan": "undefined"}[kind]
+	e.Found, e.Expected = "that it was built with -fsanitize="+flag+", whose runtime is not in this process", "the runtime, before the library"
+	runtime := "lib" + kind + ".so"
+	if compiler == "clang" {
+		if kind == "msan" || kind == "tsan" { // there is none that can be loaded, or that bears to be
+			e.Remedy = "Run the plug-in's own tests with that sanitizer: their program can be linked to it (see sdk-c's host for tests)"
+			if kind == "tsan" {
+				e.Remedy += "; gcc's can be loaded"
+			}
+			return true
+		}
+		if kind == "ubsan" {
+			kind = "ubsan_standalone"
+		}
+		runtime = "libclang_rt." + kind + "-" + map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}[goruntime.GOARCH] + ".so"
+	}
+	e.Remedy = "Load the runtime before the library: LD_PRELOAD=$(" + compiler + " -print-file-name=" + runtime +
+		") in the environment of the program, or of the worker (isolate.WithEnv)"
+	return true
 }
 
 // otherwise is what to do where nobody knows the cause.

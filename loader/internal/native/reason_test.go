@@ -27,6 +27,13 @@ func TestReasonByWords(t *testing.T) {
 		{"/p.so: cannot open shared object file: No such file or directory", "", "not there any more", "Open it again"},
 		{"/p.so: cannot create shared object descriptor: Cannot allocate memory", "", "not enough memory", "Free memory"},
 		{"/p.so: failed to map segment from shared object: Permission denied", "", "failed to map segment", "SELinux"},
+		{"/p.so: undefined symbol: __asan_init", "__asan_init", "-fsanitize=address", "LD_PRELOAD=$(clang -print-file-name=libclang_rt.asan-"},
+		{"/p.so: undefined symbol: __ubsan_handle_pointer_overflow", "__ubsan_handle_pointer_overflow", "-fsanitize=undefined", "libclang_rt.ubsan_standalone-"},
+		{"/p.so: undefined symbol: __msan_retval_tls", "__msan_retval_tls", "-fsanitize=memory", "Run the plug-in's own tests"},
+		{"/p.so: undefined symbol: __tsan_init", "__tsan_init", "-fsanitize=thread", "gcc's can be loaded"},
+		{"libclang_rt.asan-x86_64.so: cannot open shared object file: No such file or directory", "", "-fsanitize=address", "libclang_rt.asan-"},
+		{"/lib/x86_64-linux-gnu/libtsan.so.2: cannot allocate memory in static TLS block", "", "-fsanitize=thread", "LD_PRELOAD=$(gcc -print-file-name=libtsan.so)"},
+		{"/lib/x86_64-linux-gnu/liblsan.so.0: cannot allocate memory in static TLS block", "", "-fsanitize=leak", "LD_PRELOAD=$(gcc -print-file-name=liblsan.so)"},
 		// musl
 		{"Error relocating /p.so: dep_new: symbol not found", "dep_new", "nothing defines", "Link the library that defines dep_new"},
 		{"Error loading shared library libdep.so.1: No such file or directory (needed by /p.so)", "", "libdep.so.1", "Install libdep.so.1"},

@@ -192,7 +192,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 		p.stop = "a library for " + found + " does not run here"
 	}
 	if p.stop == "" {
-		p.sanitizer = addressSanitizer(path, lib)
+		p.sanitizer = sanitizerOf(path, lib)
 	}
 	for _, c := range chosen {
 		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
@@ -206,8 +206,8 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 			if err := p.run(ctx, c, &r); err != nil {
 				return nil, err
 			}
-			if c.Name == caseOpen && p.sanitizer != "" {
-				r.Notes = append(r.Notes, "the library is built with AddressSanitizer: in every case "+p.sanitizer+" is preloaded, and memory is not measured")
+			if c.Name == caseOpen && p.sanitizer.name != "" {
+				r.Notes = append(r.Notes, "the library is built with "+p.sanitizer.name+": in every case "+p.sanitizer.runtime+" is preloaded, and memory is not measured")
 			}
 		}
 		r.Milliseconds = time.Since(begun).Milliseconds()

@@ -86,7 +86,7 @@ type parent struct {
 
 	processes, files bool // findings about what it leaves were made
 
-	sanitizer string          // AddressSanitizer's runtime, which is preloaded, or ""
+	sanitizer sanitizer       // whose runtime is preloaded, if any
 	undefined map[string]bool // places that UndefinedBehaviorSanitizer has named
 }
 
@@ -146,7 +146,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, err
 	}
 	o := &p.options
-	input, err := json.Marshal(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.policy, p.sanitizer != ""})
+	input, err := json.Marshal(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.policy, p.sanitizer.name != ""})
 	if err != nil {
 		return false, err
 	}
@@ -172,8 +172,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	cmd.Dir = work
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
-	if p.sanitizer != "" {
-		cmd.Env = append(cmd.Env, preloaded(p.sanitizer)...)
+	if p.sanitizer.name != "" {
+		cmd.Env = append(cmd.Env, p.sanitizer.preloaded()...)
 	}
 	process, err := supervise.Start(cmd)
 	if err != nil {
@@ -240,7 +240,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	said := tail(stderr)
-	p.undefinedBehaviour(r, said)
+	p.sanitized(r, said)
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
@@ -407,7 +407,7 @@ func (p *parent) streams(c Case, r *Result, stdout *os.File, stderr string) {
 		r.add(Finding{Rule: "R20", Severity: Error, Seen: "on the standard output: " + strconv.Quote(text),
 			Expected: "nothing: it belongs to the host", Mend: "Use ferrule_log, or return the text"})
 	}
-	if text := undefined.ReplaceAllString(stderr, ""); text != "" {
+	if text := besidesReports(stderr); text != "" {
 		r.add(Finding{Rule: "R20", Severity: Warning, Seen: "on the standard error: " + strconv.Quote(text[:min(len(text), 200)]),
 			Expected: "nothing: it belongs to the host, which may keep log lines elsewhere, or have no standard error",
 			Mend:     "Use ferrule_log"})

@@ -14,55 +14,75 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
-// addressSanitizer is the runtime that a library built with -fsanitize=address needs in the process before anything else: a name or a path
-// for LD_PRELOAD. It is "" for another library, and where the runtime is not found.
-func addressSanitizer(path string, lib *inspect.Library) string {
+// sanitizer is the runtime that a library built with -fsanitize=… needs in the process before anything else.
+type sanitizer struct {
+	name    string // of the sanitizer, such as "AddressSanitizer"; empty where none has to be loaded
+	runtime string // a name or a path for LD_PRELOAD
+}
+
+// sanitizerOf says what is to be loaded before a library. That is nothing where the runtime is not found, or cannot be loaded.
+func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 	if lib.Format != inspect.ELF || lib.OS != "linux" {
-		return ""
+		return s
 	}
-	if i := slices.IndexFunc(lib.Needed, func(name string) bool {
-		return strings.HasPrefix(name, "libasan.so") || strings.HasPrefix(name, "libclang_rt.asan")
-	}); i >= 0 {
-		if name := lib.Needed[i]; strings.HasPrefix(name, "libasan.so") {
-			return name // gcc's is where the system looks
+	names := map[string]string{"asan": "AddressSanitizer", "tsan": "ThreadSanitizer", "lsan": "LeakSanitizer", "ubsan_standalone": "UndefinedBehaviorSanitizer"}
+	for _, needed := range lib.Needed {
+		for kind, name := range names {
+			switch {
+			case strings.HasPrefix(needed, "lib"+kind+".so"): // gcc's, which is where the system looks
+				return sanitizer{name, needed}
+			case strings.HasPrefix(needed, "libclang_rt."+kind+"-"):
+				return clangs(name, kind)
+			}
 		}
-		return clangs()
 	}
 	f, err := elf.Open(path)
 	if err != nil {
-		return ""
+		return s
 	}
 	defer f.Close()
-	wanted, _ := f.ImportedSymbols()
-	if slices.ContainsFunc(wanted, func(s elf.ImportedSymbol) bool { return s.Name == "__asan_init" }) {
-		return clangs() // which links a program to it, and no library
+	wanted, _ := f.ImportedSymbols() // clang links a program to the runtime, and no library
+	wants := func(prefix string) bool {
+		return slices.ContainsFunc(wanted, func(s elf.ImportedSymbol) bool { return strings.HasPrefix(s.Name, prefix) && s.Library == "" })
 	}
-	return ""
+	switch {
+	case wants("__asan_"): // which has the other's, too
+		return clangs(names["asan"], "asan")
+	case wants("__ubsan_") && !slices.ContainsFunc(lib.Needed, func(name string) bool { return strings.HasPrefix(name, "libubsan.so") }):
+		return clangs(names["ubsan_standalone"], "ubsan_standalone")
+	}
+	return s
 }
 
-// clangs is the path of the runtime that clang has, or "".
-func clangs() string {
+// clangs is a runtime that clang has, or nothing.
+func clangs(name, kind string) (s sanitizer) {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
-	out, err := exec.Command("clang", "-print-file-name=libclang_rt.asan-"+arch+".so").Output()
+	out, err := exec.Command("clang", "-print-file-name=libclang_rt."+kind+"-"+arch+".so").Output()
 	if path := strings.TrimSpace(string(out)); err == nil && filepath.IsAbs(path) {
-		return path
+		return sanitizer{name, path}
 	}
-	return ""
+	return s
 }
 
 // preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say. Faults
-// are not the runtime's: the kit records them, and Go reports them. No leaks are looked for at the end, when Go's memory is still there.
-func preloaded(runtime string) []string {
-	return []string{"LD_PRELOAD=" + strings.TrimSpace(runtime+" "+os.Getenv("LD_PRELOAD")),
-		"ASAN_OPTIONS=" + strings.TrimSuffix("detect_leaks=0:detect_odr_violation=0:use_sigaltstack=0:handle_segv=0:handle_sigbus=0:"+
-			"handle_sigfpe=0:handle_sigill=0:handle_abort=0:"+os.Getenv("ASAN_OPTIONS"), ":")}
+// are not the runtime's: the kit records them, and Go reports them. No leaks are looked for at the end, when Go's memory is still there;
+// and a race that was reported does not change how the process ends.
+func (s sanitizer) preloaded() []string {
+	const faults = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:use_sigaltstack=0:detect_leaks=0:"
+	env := []string{"LD_PRELOAD=" + strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD"))}
+	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
+		env = append(env, variable+"="+strings.TrimSuffix(faults+more+os.Getenv(variable), ":"))
+	}
+	return env
 }
 
 var (
 	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*)$`)
-	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: (\w+Sanitizer: .*)$`)
+	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: ((?:Address|HWAddress|Leak|Memory)Sanitizer: .*)$`) // those that end the process
 	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ in (.*)$`)
-	undefined        = regexp.MustCompile(`(?m)^(\S+:\d+:\d+: runtime error: .*)\n?`) // of UndefinedBehaviorSanitizer, which goes on
+	undefined        = regexp.MustCompile(`(?m)^(\S+:\d+:\d+: runtime error: .*)\n?`)         // of UndefinedBehaviorSanitizer, which goes on
+	raced            = regexp.MustCompile(`(?m)^SUMMARY: ThreadSanitizer: (.* (\S+) in .*)$`) // of ThreadSanitizer, which goes on
+	otherReports     = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
 )
 
 // reported is what a sanitizer says of why it has ended the process: the summary has file and line. "" where none has.
@@ -88,15 +108,30 @@ func reportedFrames(stderr, worker string) (frames []string) {
 	return frames
 }
 
-// undefinedBehaviour reports what UndefinedBehaviorSanitizer has said, each place once in all cases.
-func (p *parent) undefinedBehaviour(r *Result, stderr string) {
-	for _, m := range undefined.FindAllStringSubmatch(stderr, -1) {
-		place, _, _ := strings.Cut(m[1], " ")
+// besidesReports is what there is in a standard error beside what sanitizers have reported that go on.
+func besidesReports(stderr string) string {
+	if at := strings.Index(stderr, "SUMMARY: ThreadSanitizer: "); at >= 0 && !strings.Contains(stderr[:at], "WARNING: ThreadSanitizer: ") {
+		stderr = "==================\nWARNING: ThreadSanitizer: " + stderr // its beginning was cut off
+	}
+	return undefined.ReplaceAllString(otherReports.ReplaceAllString(stderr, ""), "")
+}
+
+// sanitized reports what the sanitizers that go on have said, each place once in all cases.
+func (p *parent) sanitized(r *Result, stderr string) {
+	report := func(place, rule string, f Finding) {
 		if p.undefined[place] {
-			continue
+			return
 		}
 		p.undefined[place] = true
-		r.add(Finding{Rule: r.Rules[0], Severity: Error, Seen: m[1], Expected: "no undefined behaviour, which " + place + " has",
-			Mend: "See that line: what the sanitizer reports is an error, also where the result looks right"})
+		f.Rule, f.Severity, f.Mend = rule, Error, "See that line: what the sanitizer reports is an error, also where the result looks right"
+		r.add(f)
+	}
+	for _, m := range undefined.FindAllStringSubmatch(stderr, -1) {
+		place, _, _ := strings.Cut(m[1], " ")
+		report(place, r.Rules[0], Finding{Seen: m[1], Expected: "no undefined behaviour, which " + place + " has"})
+	}
+	for _, m := range raced.FindAllStringSubmatch(stderr, -1) {
+		report(m[2], "R13", Finding{Seen: "ThreadSanitizer: " + m[1], Expected: "memory that threads share to be locked or atomic, or a manifest that says which " +
+			"threads may call"})
 	}
 }

@@ -87,3 +87,50 @@ FERRULE_FN(overflows) {
 		})
 	}
 }
+
+// The runtimes of the other sanitizers are preloaded as well: of gcc's for threads, whose reports do not end the process, and of clang's
+// for undefined behaviour, to which no library is linked.
+func TestOtherSanitizers(t *testing.T) {
+	fixture.NotMusl(t, "it has no sanitizers")
+	const source = `#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+static int counter, atomic;
+FERRULE_FN(races) { counter++; call->out_len = 0; return FERRULE_OK; }
+FERRULE_FN(well) { __atomic_add_fetch(&atomic, 1, __ATOMIC_RELAXED); call->out_len = 0; return FERRULE_OK; }
+FERRULE_FN(overflows) {
+    volatile int n = 2147483647;
+    n += (int)call->in_len + 1;
+    call->out_len = 0;
+    return FERRULE_OK;
+}
+`
+	for _, c := range []struct{ compiler, flag, name, only, rule, seen string }{
+		{"gcc", "thread", "ThreadSanitizer", "threads", "R13", "^ThreadSanitizer: data race .*p\\.c:4 in ferrule_fn_races$"},
+		{"clang", "undefined", "UndefinedBehaviorSanitizer", "input-empty", "R7", "p\\.c:8:7: runtime error: signed integer overflow"},
+	} {
+		t.Run(c.compiler, func(t *testing.T) {
+			t.Parallel()
+			cc := fixture.Tool(t, c.compiler, "apt-get install "+c.compiler)
+			dir := t.TempDir()
+			from, library := filepath.Join(dir, "p.c"), filepath.Join(dir, "p.so")
+			require.NoError(t, os.WriteFile(from, []byte(source), 0o600))
+			text, err := exec.Command(cc, "-shared", "-fPIC", "-g", "-fsanitize="+c.flag, "-I", filepath.Join(fixture.Root(), "include"), "-o", library, from).CombinedOutput()
+			require.NoError(t, err, "%s", text)
+			o := options(t)
+			o.Only = []string{"open", c.only, "standard-streams"}
+			v, err := check.Run(t.Context(), library, o)
+			require.NoError(t, err)
+			var found []check.Finding
+			for _, r := range v.Results {
+				found = append(found, r.Findings...)
+				if r.Case == "open" {
+					require.Len(t, r.Notes, 1)
+					assert.Contains(t, r.Notes[0], "built with "+c.name+": in every case ")
+				}
+			}
+			require.Len(t, found, 1, "%+v", found)
+			assert.Regexp(t, c.seen, found[0].Seen)
+			assert.Equal(t, []string{check.Error, c.rule}, []string{found[0].Severity, found[0].Rule})
+		})
+	}
+}

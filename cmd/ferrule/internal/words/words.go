@@ -17,6 +17,8 @@ var terms = strings.NewReplacer(
 	"; or make room for them in the environment of this command, without --isolated: GLIBC_TUNABLES=",
 	"isolate.WithEnv with LD_PRELOAD= and what gcc -print-file-name=libasan.so says",
 	"LD_PRELOAD=$(gcc -print-file-name=libasan.so) in the environment of this command, without --isolated; ferrule check does so by itself",
+	"in the environment of the program, or of the worker (isolate.WithEnv)",
+	"in the environment of this command, without --isolated; ferrule check does so by itself",
 	"open it in a process of its own (isolate.InWorker)", "call it in a process of its own (ferrule call --isolated)",
 	"It was started with the configuration that Open was given (WithConfig)", "It was started with the configuration of --config",
 	"Give a program that this process can execute with isolate.WithBinary",
