@@ -41,6 +41,7 @@ The limit is --timeout, for the whole case: opening the plug-in and all calls of
 much time, without a function that has ended its process, did not return, or took too long in all, which is a warning.
 A finding says which rule it is about, what was seen, what was expected and how to mend it. An error is a broken rule; a
 warning is not, but likely to be meant otherwise. A function that ends the process is left out of the cases after that.
+A crash is reported with its function, on Linux; with its file and line where the library was built with -g.
 
 Levels go from 1, what takes no time, to 10, everything. Functions are called with inputs of all kinds; where one needs
 an input of a certain form to do its work, give it one with --in. Inputs are never written to, and functions are called

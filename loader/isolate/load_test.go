@@ -140,7 +140,7 @@ func residentOf(t testing.TB, pid int) int {
 	return pages * os.Getpagesize()
 }
 
-var ours = regexp.MustCompile(`^ferrule[0-9]+$`)
+var ours = regexp.MustCompile(`^ferrule[0-9]{5,}$`) // as os.CreateTemp makes them
 
 // left returns the names of what a transport might leave behind.
 func left(t testing.TB) (names []string) {

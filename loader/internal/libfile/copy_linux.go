@@ -65,7 +65,19 @@ func memoryFile(name string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
 	}
-	return fd, nil
+	return high(fd), nil
+}
+
+// high gives a descriptor a number that comes back only in a process with very many, if the limit lets it: the path that a library was
+// loaded by has the number, and lasts longer. A debugger opens it, and would wait for ever where a pipe has that number by then.
+func high(fd int) int {
+	const few = 512
+	other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, few)
+	if err != nil {
+		return fd
+	}
+	_ = unix.Close(fd)
+	return other
 }
 
 // copyData copies what of the file is no hole.
@@ -120,7 +132,7 @@ func Hold(f *File) (*Copy, error) {
 		return nil, err
 	}
 	id := f.identity
-	return alone(private{os.NewFile(uintptr(fd), "library"), f.Size, &id}), nil
+	return alone(private{os.NewFile(uintptr(high(fd)), "library"), f.Size, &id}), nil
 }
 
 // TooLarge reports whether the file has so much data that a worker is to be given the file rather than a copy.
@@ -164,7 +176,12 @@ func Received(file *os.File, _ string) (*Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return alone(private{file: file, size: info.Size()}), nil
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	_ = file.Close()
+	return alone(private{file: os.NewFile(uintptr(high(fd)), "library"), size: info.Size()}), nil
 }
 
 // Held reports whether it is the file itself.
@@ -194,13 +211,18 @@ func (p private) ReadAt(b []byte, off int64) (int, error) { return readAt(int(p.
 var paths atomic.Uint64
 
 // Path returns where this process's loader finds the copy, as long as it is not released. The loader takes two libraries
-// with one path for the same, and a descriptor's number comes back; so each path is spelled differently.
+// with one path for the same, and a descriptor's number comes back; so each path is spelled differently. It has this process's number in
+// place of self, of which a debugger that reads the loader's list makes its own.
 func (p private) Path() string {
 	var spelling strings.Builder
 	for n := paths.Add(1); n > 0; n >>= 1 {
 		spelling.WriteString([]string{"/", "/."}[n&1])
 	}
-	return fmt.Sprintf("/proc/self/fd%s/%d", spelling.String(), p.file.Fd())
+	process, err := os.Readlink("/proc/self") // as whoever has mounted it numbers processes
+	if err != nil {
+		process = "self" // it is not mounted
+	}
+	return fmt.Sprintf("/proc/%s/fd%s/%d", process, spelling.String(), p.file.Fd())
 }
 
 func (p private) close() { _ = p.file.Close() }

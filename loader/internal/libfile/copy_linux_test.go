@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -148,4 +150,33 @@ func TestCopyRemedy(t *testing.T) {
 	}
 	assert.Contains(t, Remedy(unix.EACCES), "permissions")
 	assert.Contains(t, Remedy(unix.ENOENT), "path")
+}
+
+// The path that a copy is loaded by stays in the loader's list when the descriptor is closed. A debugger opens it: it may lead nowhere, but to
+// nothing of the debugger's own, and to no pipe that got the number meanwhile.
+func TestPathOfACopyIsNobodyElses(t *testing.T) {
+	library := write(t, "lib.so", []byte("library"))
+	f := opened(t, library)
+	for name, make := range map[string]func() (*Copy, error){
+		"memory": func() (*Copy, error) { return Memory("lib.so", []byte("library")) },
+		"held":   func() (*Copy, error) { return Hold(f) },
+		"received": func() (*Copy, error) {
+			file, err := os.Open(library)
+			require.NoError(t, err)
+			return Received(file, "")
+		},
+	} {
+		c, err := make()
+		require.NoError(t, err)
+		path := c.Path()
+		assert.Regexp(t, fmt.Sprintf(`^/proc/%d/fd[/.]*/[0-9]+$`, os.Getpid()), path, name)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, "library", string(text))
+		number, err := strconv.Atoi(filepath.Base(path))
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, number, 512, name)
+		c.Release()
+		assert.NoFileExists(t, path)
+	}
 }

@@ -338,7 +338,7 @@ func (f *failure) otherLibc(e *inspect.Error) bool {
 
 // noProc recognizes that the path of a private copy leads nowhere because there is no /proc.
 func (f *failure) noProc(e *inspect.Error) bool {
-	if !strings.HasPrefix(f.at, "/proc/self/fd") || procMounted() {
+	if !strings.HasPrefix(f.at, "/proc/") || procMounted() {
 		return false
 	}
 	e.Found, e.Expected = "no /proc in this process's file system", "to load the private copy through /proc/self/fd"

@@ -3,6 +3,7 @@
 #undef NDEBUG
 #include <assert.h>
 #include <ferrule/testing.h>
+#include <stdio.h>
 
 #include "../src/greeting.h"
 
@@ -26,4 +27,5 @@ static void test_greet(void) {
 int main(void) {
     test_greeting();
     test_greet();
+    puts("the plug-in's own tests have passed");
 }

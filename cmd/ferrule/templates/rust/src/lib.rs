@@ -1,21 +1,27 @@
-//! The plug-in {{.Name}}. A host finds its functions by their names; nothing is to be registered.
+//! The plug-in {{.Name}}: what a host calls. It finds the functions by their names; nothing is to be registered.
+
+mod greeting;
 
 ferrule::plugin!(name: "{{.Name}}", version: env!("CARGO_PKG_VERSION"));
 
 /// Greets whoever the input names.
 #[ferrule::export]
-fn greet(name: &str) -> String {
-    let name = if name.is_empty() { "world" } else { name };
-    format!("Hello, {name}!")
+fn greet(ctx: &ferrule::Context, name: &str) -> String {
+    ctx.log(ferrule::Level::Debug, "greeting");
+    greeting::of(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferrule::{testing::Host, Level};
 
+    /// The host stands in for the one that loads the plug-in: it answers imports, keeps the log and cancels.
     #[test]
     fn greets() {
-        assert_eq!(greet("Ada"), "Hello, Ada!");
-        assert_eq!(greet(""), "Hello, world!");
+        let host = Host::new();
+        assert_eq!(host.run(|ctx| greet(ctx, "Ada")), "Hello, Ada!");
+        let log = [(Level::Debug, "greeting".to_string())];
+        assert_eq!(host.lines(), log);
     }
 }
