@@ -42,7 +42,7 @@ func TestBatch(t *testing.T) {
 					switch {
 					case stress.Enabled && w.isolated: // each worker begins with collections at each crossing
 						sizes = []int{0, 1, 300}
-					case w.isolated: // the calls one by one take their time where waking a worker does
+					case w.isolated, raceDetector: // the calls one by one take their time where waking a worker does
 						sizes = []int{0, 1, 513}
 					}
 					for _, n := range sizes {

@@ -79,14 +79,14 @@ func (w way) open(t testing.TB, path string, opts ...loader.Option) *loader.Plug
 	return p
 }
 
-// rounds is how often a test does something that takes its time: less often where each time starts a worker, and in short
-// tests.
+// rounds is how often a test does something that takes its time: less often where each time starts a worker, in short
+// tests, and with the race detector, with which everything takes some ten times as long.
 func (w way) rounds(inProcess, isolated int) int {
 	n := inProcess
 	if w.isolated {
 		n = isolated
 	}
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		n = max(1, n/5)
 	}
 	return n

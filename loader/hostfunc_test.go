@@ -38,7 +38,7 @@ func TestHostFunc(t *testing.T) {
 				assert.Equal(t, in, call(t, p, "again", in), "a result that is the input")
 			}
 			assert.Equal(t, "SECONDFIRST", call(t, p, "upper_two_kept", ""))
-			for range 100 {
+			for range w.rounds(100, 100) {
 				call(t, p, "upper_left", strings.Repeat("x", 1<<20))
 			}
 			_, err := p.Call(ctx, "threads", nil)
