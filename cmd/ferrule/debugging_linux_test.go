@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
@@ -25,11 +27,9 @@ func TestPageOfDebugging(t *testing.T) {
 	steps := blocks(string(page))
 	require.Len(t, steps, 7)
 	for _, step := range steps {
-		if strings.Contains(step.text, "ulimit -c") {
-			if where, err := os.ReadFile("/proc/sys/kernel/core_pattern"); err != nil || strings.TrimSpace(string(where)) != "core" {
-				t.Logf("cores are %q here, and not in the working directory: the command is not run", where)
-				continue
-			}
+		if why := unlike(step.text); why != "" {
+			t.Logf("these commands are not run here, where %s: %s", why, step.text)
+			continue
 		}
 		if step.language == "console" {
 			assert.Equal(t, step.text, session(t, dir, step.text))
@@ -42,4 +42,27 @@ func TestPageOfDebugging(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 	}
+}
+
+// unlike says what this system has of its own that the page's reader need not have.
+func unlike(commands string) string {
+	read := func(path string) string {
+		text, _ := os.ReadFile(path)
+		return strings.TrimSpace(string(text))
+	}
+	var limit unix.Rlimit
+	switch {
+	case strings.Contains(commands, "ulimit -c"):
+		if where := read("/proc/sys/kernel/core_pattern"); where != "core" || read("/proc/sys/kernel/core_uses_pid") != "0" {
+			return fmt.Sprintf("cores are %q", where)
+		}
+		if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil || limit.Max != unix.RLIM_INFINITY {
+			return "cores are limited"
+		}
+	case strings.Contains(commands, "gdb -batch -p"):
+		if scope := read("/proc/sys/kernel/yama/ptrace_scope"); scope > "0" && os.Geteuid() != 0 {
+			return "only root may attach"
+		}
+	}
+	return ""
 }

@@ -2,8 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,6 +34,54 @@ func TestCallSaysWhere(t *testing.T) {
 			kill(getpid(), SIGBUS);
 			for (;;) pause();
 		}`)
+	precious := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(precious, []byte("precious"), 0o600))
+	odd := compiled(t, `#include <fcntl.h>
+		#include <pthread.h>
+		#include <signal.h>
+		#include <stdio.h>
+		#include <string.h>
+		#include <unistd.h>
+		FERRULE_PLUGIN(FERRULE_NAME("odd") FERRULE_VERSION("1"));
+		static struct sigaction before;
+		static void handler(int signal, siginfo_t *info, void *context) {
+			if (before.sa_flags & SA_SIGINFO) before.sa_sigaction(signal, info, context);
+			else sigaction(signal, &before, NULL);
+		}
+		FERRULE_FN(handles) {
+			struct sigaction own;
+			memset(&own, 0, sizeof own);
+			own.sa_sigaction = handler;
+			own.sa_flags = SA_SIGINFO | SA_ONSTACK;
+			sigaction(SIGSEGV, &own, &before);
+			return *(volatile uint8_t *)(8 + call->in_len);
+		}
+		static pthread_barrier_t barrier;
+		static void *crash(void *p) {
+			pthread_barrier_wait(&barrier);
+			return (void *)(intptr_t)(*(volatile char *)8 + (p != NULL));
+		}
+		FERRULE_FN(at_once) {
+			pthread_t t[4];
+			(void)call;
+			pthread_barrier_init(&barrier, NULL, 4);
+			for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, crash, NULL);
+			for (int i = 0; i < 4; i++) pthread_join(t[i], NULL);
+			return FERRULE_OK;
+		}
+		FERRULE_FN(closes) {
+			char path[4096] = {0}, link[64], target[64];
+			int found = 0;
+			memcpy(path, call->in, call->in_len);
+			for (int i = 3; i < 64; i++) {
+				snprintf(link, sizeof link, "/proc/self/fd/%d", i);
+				memset(target, 0, sizeof target);
+				if (readlink(link, target, sizeof target - 1) < 0 || !strstr(target, "memfd:crash")) continue;
+				if (dup2(open(path, O_RDWR), i) != i) return FERRULE_FAILED;
+				found++;
+			}
+			return found ? *(volatile uint8_t *)8 : FERRULE_FAILED;
+		}`)
 	for _, c := range []struct{ library, function, signal, fault string }{
 		{fixture.C(t, "check_input_empty"), "take", "segmentation fault", `^at the address 0x8, in ferrule_fn_take \(check_input_empty\.c:9, check_input_empty\.so\+0x[0-9a-f]+\)$`},
 		{fixture.C(t, "check_call_null"), "answer", "segmentation fault", `^at the address 0x0, in no code \(0x0\), called from ferrule_fn_answer \(check_call_null\.c:10, `},
@@ -41,12 +90,17 @@ func TestCallSaysWhere(t *testing.T) {
 		{fixture.C(t, "check_thread_crashes"), "answer", "segmentation fault", `^at the address 0x10, in work \(check_thread_crashes\.c:11, `},
 		{fixture.C(t, "check_abort"), "answer", "aborted", `^in .*, called from give_up \(check_abort\.c:9, `},
 		{fixture.C(t, "check_divides"), "answer", "floating point exception", `^in ferrule_fn_answer \(check_divides\.c:8, `},
+		{odd, "handles", "segmentation fault", `^at the address 0x8, in ferrule_fn_handles `},
+		{odd, "at_once", "segmentation fault", `^at the address 0x8, in crash `},
+		{odd, "closes", "segmentation fault", "^$"},
 		{sent, "by_itself", "segmentation fault", "^$"},
 		{sent, "by_a_child", "bus error", "^$"},
 	} {
-		_, stderr, code := ferrule(t, "", "call", c.library, c.function)
-		assert.Equal(t, exitCrashed, code)
-		stdout, _, code := ferrule(t, "", "call", "--json", c.library, c.function)
+		in := ""
+		if c.function == "closes" {
+			in = precious
+		}
+		stdout, stderr, code := ferrule(t, "", "call", "--json", "--timeout", "1m", "--in", in, c.library, c.function)
 		assert.Equal(t, exitCrashed, code)
 		var told struct {
 			Error struct{ Text, Signal, Fault string }
@@ -56,7 +110,10 @@ func TestCallSaysWhere(t *testing.T) {
 		assert.Regexp(t, c.fault, told.Error.Fault)
 		assert.Contains(t, stderr, told.Error.Text)
 		if told.Error.Fault != "" {
-			assert.True(t, strings.Contains(told.Error.Text, " ("+told.Error.Fault+")"), told.Error.Text)
+			assert.Contains(t, told.Error.Text, " ("+told.Error.Fault+")")
 		}
 	}
+	text, err := os.ReadFile(precious)
+	require.NoError(t, err)
+	assert.Equal(t, "precious", string(text), "what has the number of the record by then is no record")
 }

@@ -36,11 +36,10 @@ const guardEnv = "FERRULE_GUARDED"
 // guarding says that this process is such a child.
 var guarding = os.Getenv(guardEnv) != ""
 
-// channel is the guarded child's way up, down is what the parent has for it, a handed, and record is where its crash is written to, or nil.
+// channel is the guarded child's way up, and down is what the parent has for it, a handed.
 var (
 	channel *frames
 	down    *os.File
-	record  *os.File
 )
 
 func init() {
@@ -49,7 +48,7 @@ func init() {
 	}
 	files, err := inherited(strings.Fields(os.Getenv(guardEnv)))
 	if err == nil && len(files) != 2 && len(files) != 3 {
-		err = errors.New("not two files, or three")
+		err = errors.New("found other than two or three files")
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "ferrule: %s is for this command's own use\n", guardEnv)
@@ -59,8 +58,7 @@ func init() {
 	os.Unsetenv(guardEnv) // the plug-in's environment is that of the command
 	surrender()
 	if len(files) > 2 {
-		_ = crash.Record(files[2])
-		record = files[2]
+		_ = crash.Record(files[2]) // without it nobody hears where the process crashed, and all else is as it is with it
 	}
 	go func() { // a plug-in that never returns does not outlive the command, where the system does not see to it
 		for parent := os.Getppid(); os.Getppid() == parent; {

@@ -65,19 +65,22 @@ func memoryFile(name string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
 	}
-	return high(fd), nil
+	other, err := duplicate(fd)
+	_ = unix.Close(fd)
+	return other, err
 }
 
-// high gives a descriptor a number that comes back only in a process with very many, if the limit lets it: the path that a library was
-// loaded by has the number, and lasts longer. A debugger opens it, and would wait for ever where a pipe has that number by then.
-func high(fd int) int {
-	const few = 512
+// few is more descriptors than most processes have.
+const few = 512
+
+// duplicate duplicates a descriptor. The other one has a number that comes back only in a process with very many, if the limit lets it: the path
+// that a library was loaded by has the number, and lasts longer. A debugger opens it, and would wait for ever where a pipe has that number by then.
+func duplicate(fd int) (int, error) {
 	other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, few)
 	if err != nil {
-		return fd
+		other, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	}
-	_ = unix.Close(fd)
-	return other
+	return other, err
 }
 
 // copyData copies what of the file is no hole.
@@ -127,12 +130,12 @@ const (
 // Hold returns the file itself in the place of a copy: nobody can put another in its place, but it can be overwritten.
 // Then Check says so.
 func Hold(f *File) (*Copy, error) {
-	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := duplicate(f.fd)
 	if err != nil {
 		return nil, err
 	}
 	id := f.identity
-	return alone(private{os.NewFile(uintptr(high(fd)), "library"), f.Size, &id}), nil
+	return alone(private{os.NewFile(uintptr(fd), "library"), f.Size, &id}), nil
 }
 
 // TooLarge reports whether the file has so much data that a worker is to be given the file rather than a copy.
@@ -170,18 +173,18 @@ func (p private) Check() error {
 }
 
 // Received returns a copy that another process has handed to this one, by Handoff or under the path At. It takes the
-// descriptor over.
+// descriptor over, also where it fails.
 func Received(file *os.File, _ string) (*Copy, error) {
+	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := duplicate(int(file.Fd()))
 	if err != nil {
 		return nil, err
 	}
-	_ = file.Close()
-	return alone(private{file: os.NewFile(uintptr(high(fd)), "library"), size: info.Size()}), nil
+	return alone(private{file: os.NewFile(uintptr(fd), "library"), size: info.Size()}), nil
 }
 
 // Held reports whether it is the file itself.

@@ -155,6 +155,11 @@ func TestCopyRemedy(t *testing.T) {
 // The path that a copy is loaded by stays in the loader's list when the descriptor is closed. A debugger opens it: it may lead nowhere, but to
 // nothing of the debugger's own, and to no pipe that got the number meanwhile.
 func TestPathOfACopyIsNobodyElses(t *testing.T) {
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur <= few {
+		t.Skipf("a process may have no more than %d descriptors here", limit.Cur)
+	}
 	library := write(t, "lib.so", []byte("library"))
 	f := opened(t, library)
 	for name, make := range map[string]func() (*Copy, error){
@@ -175,7 +180,7 @@ func TestPathOfACopyIsNobodyElses(t *testing.T) {
 		assert.Equal(t, "library", string(text))
 		number, err := strconv.Atoi(filepath.Base(path))
 		require.NoError(t, err)
-		assert.GreaterOrEqual(t, number, 512, name)
+		assert.GreaterOrEqual(t, number, few, name)
 		c.Release()
 		assert.NoFileExists(t, path)
 	}

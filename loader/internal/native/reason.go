@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -74,9 +73,9 @@ func (f *failure) sanitized(e *inspect.Error) bool {
 	}
 	flag := map[string]string{"asan": "address", "hwasan": "hwaddress", "lsan": "leak", "msan": "memory", "tsan": "thread", "ubsan": "undefined"}[kind]
 	e.Found, e.Expected = "that it was built with -fsanitize="+flag+", whose runtime is not in this process", "the runtime, before the library"
-	runtime := "lib" + kind + ".so"
+	file := "lib" + kind + ".so"
 	if compiler == "clang" {
-		if kind == "msan" || kind == "tsan" { // there is none that can be loaded, or that bears to be
+		if kind == "msan" || kind == "tsan" { // for these clang has none that can be loaded
 			e.Remedy = "Run the plug-in's own tests with that sanitizer: their program can be linked to it (see sdk-c's host for tests)"
 			if kind == "tsan" {
 				e.Remedy += "; gcc's can be loaded"
@@ -86,9 +85,12 @@ func (f *failure) sanitized(e *inspect.Error) bool {
 		if kind == "ubsan" {
 			kind = "ubsan_standalone"
 		}
-		runtime = "libclang_rt." + kind + "-" + map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}[goruntime.GOARCH] + ".so"
+		file = "libclang_rt." + kind + ".so"
+		if arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}[runtime.GOARCH]; arch != "" {
+			file = "libclang_rt." + kind + "-" + arch + ".so"
+		}
 	}
-	e.Remedy = "Load the runtime before the library: LD_PRELOAD=$(" + compiler + " -print-file-name=" + runtime +
+	e.Remedy = "Load the runtime before the library: LD_PRELOAD=$(" + compiler + " -print-file-name=" + file +
 		") in the environment of the program, or of the worker (isolate.WithEnv)"
 	return true
 }

@@ -31,7 +31,7 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 			switch {
 			case strings.HasPrefix(needed, "lib"+kind+".so"): // gcc's, which is where the system looks
 				return sanitizer{name, needed}
-			case strings.HasPrefix(needed, "libclang_rt."+kind+"-"):
+			case strings.HasPrefix(needed, "libclang_rt."+kind+"-"), needed == "libclang_rt."+kind+".so":
 				return clangs(name, kind)
 			}
 		}
@@ -54,12 +54,14 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 	return s
 }
 
-// clangs is a runtime that clang has, or nothing.
+// clangs is a runtime that clang has, or nothing. Its name has the architecture, but where each target has a folder of its own.
 func clangs(name, kind string) (s sanitizer) {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
-	out, err := exec.Command("clang", "-print-file-name=libclang_rt."+kind+"-"+arch+".so").Output()
-	if path := strings.TrimSpace(string(out)); err == nil && filepath.IsAbs(path) {
-		return sanitizer{name, path}
+	for _, file := range []string{"libclang_rt." + kind + "-" + arch + ".so", "libclang_rt." + kind + ".so"} {
+		out, err := exec.Command("clang", "-print-file-name="+file).Output()
+		if path := strings.TrimSpace(string(out)); err == nil && filepath.IsAbs(path) {
+			return sanitizer{name, path}
+		}
 	}
 	return s
 }

@@ -4,6 +4,7 @@ package crash
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"runtime"
 	"syscall"
@@ -16,10 +17,16 @@ import (
 var (
 	//lint:ignore U1000 the handler reads it
 	process, recordFile int32 // whose faults are recorded, and into which descriptor
+	//lint:ignore U1000 a file that nobody has any more is closed
+	kept *os.File
 	//lint:ignore U1000 the handler reads it
 	codeStart, codeEnd uintptr // of the program's own code
 	//lint:ignore U1000 the handler reads it
-	recording uint32 // not 0 once a fault is being recorded
+	recordDevice, recordInode uint64 // which file that is
+	//lint:ignore U1000 the handler reads it
+	recorder int32 // the thread that records a fault, once there is one
+	//lint:ignore U1000 the handler reads it
+	systems action // SIG_DFL
 	//lint:ignore U1000 the handler reads it
 	oldHandlers [32]uintptr // by signal
 	//lint:ignore U1000 the handler writes it
@@ -41,15 +48,16 @@ type action struct {
 
 // The kernel's flags.
 const (
-	withInfo    = 0x4        // SA_SIGINFO
-	hasRestorer = 0x4000000  // SA_RESTORER
-	onStack     = 0x8000000  // SA_ONSTACK
-	once        = 0x80000000 // SA_RESETHAND
+	saSiginfo  = 0x4
+	saRestorer = 0x4000000
+	saOnStack  = 0x8000000
 )
 
 // Record has the first crash of this process written to a file, which stays open as long as the process lives. Then the handler
-// that was there before goes on, such as Go's, which ends the process; where there was none, the signal itself ends it. Faults in the
-// program's own code are not recorded. A thread that Go does not know, and whose stack overflows, ends the process without a record.
+// that was there before goes on, such as Go's, which ends the process; where there was none, the signal itself ends it. Other threads that
+// crash meanwhile wait for that. Nothing is recorded of faults in the program's own code, of a thread that Go does not know and whose stack
+// overflows, where the library has closed the file, and where files may not be longer than 2 MiB (RLIMIT_FSIZE, which a file in memory is
+// under as well).
 func Record(file *os.File) error {
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -64,7 +72,12 @@ func Record(file *os.File) error {
 	if _, err := file.WriteAt(binary.NativeEndian.AppendUint64(nil, own), programAt); err != nil {
 		return err
 	}
-	process, recordFile = int32(os.Getpid()), int32(file.Fd())
+	var which unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &which); err != nil {
+		return err
+	}
+	recordDevice, recordInode = which.Dev, which.Ino
+	process, recordFile, kept = int32(os.Getpid()), int32(file.Fd()), file
 	for _, signal := range []syscall.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT} {
 		var a action
 		if err := change(signal, nil, &a); err != nil {
@@ -72,9 +85,9 @@ func Record(file *os.File) error {
 		}
 		switch a.handler {
 		case 0: // SIG_DFL
-			a = action{flags: withInfo | onStack | once}
+			a = action{flags: saSiginfo | saOnStack, mask: ^uint64(0)}
 			if runtime.GOARCH == "amd64" { // elsewhere the kernel has a restorer of its own
-				a.flags, a.restorer = a.flags|hasRestorer, restorerAddress()
+				a.flags, a.restorer = a.flags|saRestorer, restorerAddress()
 			}
 		case 1: // SIG_IGN
 			continue
@@ -91,7 +104,10 @@ func Record(file *os.File) error {
 
 // File makes a file for Record, in memory: it has no path, and goes with the last who has it open.
 func File() (*os.File, error) {
-	fd, err := unix.MemfdCreate("crash", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("crash", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3
+		fd, err = unix.MemfdCreate("crash", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}

@@ -1,10 +1,17 @@
 #include "textflag.h"
 
 // handler(DI: the signal, SI: siginfo_t *, DX: ucontext_t *) is what the kernel calls on a fault, on the thread's own
-// alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
-// the kernel had called the handler that was there before. Where there was none, the signal is the system's by now (SA_RESETHAND), and
-// is sent once more: it is blocked until the handler returns.
+// alternate stack, if it has one; or a handler of the library's that came later. It uses no stack, takes no lock, and calls nothing but the
+// kernel. At the end it is as if the handler had been called that was there before. Where there was none, the system's own way is put in
+// force, and the signal is sent once more: it is blocked until the handler returns.
+//
+// A caller's registers are kept in the end of siginfo_t, which no fault uses.
 TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
+	MOVQ BX, 88(SI)
+	MOVQ R12, 96(SI)
+	MOVQ R13, 104(SI)
+	MOVQ R14, 112(SI)
+	MOVQ R15, 120(SI)
 	MOVQ DI, R12            // what a system call keeps
 	MOVQ SI, R13
 	MOVQ DX, R14
@@ -26,13 +33,34 @@ own:
 	CMPQ AX, ·codeEnd(SB)
 	JB   old                // Go's code
 foreign:
+	MOVL $186, AX           // gettid
+	SYSCALL
+	MOVL AX, R15
 	XORL AX, AX
-	MOVL $1, CX
-	LEAQ ·recording(SB), BX
+	LEAQ ·recorder(SB), BX
 	LOCK
-	CMPXCHGL CX, 0(BX)      // the first one counts
-	JNE  old
+	CMPXCHGL R15, 0(BX)     // the first one counts
+	JEQ  first
+	CMPL AX, R15
+	JEQ  old                // a fault in what came after it
+wait:
+	MOVL $34, AX            // pause, until the first one ends the process
+	SYSCALL
+	JMP  wait
+first:
 	MOVLQSX ·recordFile(SB), BX
+	MOVL $5, AX             // fstat: the library may have closed the file, and opened another
+	MOVQ BX, DI
+	LEAQ ·scratch(SB), SI
+	SYSCALL
+	TESTQ AX, AX
+	JNE  old
+	MOVQ ·scratch+0(SB), AX
+	CMPQ AX, ·recordDevice(SB)
+	JNE  old
+	MOVQ ·scratch+8(SB), AX
+	CMPQ AX, ·recordInode(SB)
+	JNE  old
 
 	MOVL $18, AX            // pwrite64
 	MOVQ BX, DI
@@ -91,23 +119,34 @@ old:
 	MOVQ R12, DI
 	MOVQ R13, SI
 	MOVQ R14, DX
-	LEAQ ·oldHandlers(SB), BX
-	MOVQ (BX)(R12*8), AX
+	LEAQ ·oldHandlers(SB), AX
+	MOVQ (AX)(R12*8), AX
+	MOVQ 88(SI), BX
+	MOVQ 96(SI), R12
+	MOVQ 104(SI), R13
+	MOVQ 112(SI), R14
+	MOVQ 120(SI), R15
 	TESTQ AX, AX
 	JEQ  none
 	JMP  AX
 none:
+	MOVQ DI, R8             // what a system call keeps, and a caller does not expect to be kept
+	MOVL $13, AX            // rt_sigaction
+	LEAQ ·systems(SB), SI
+	XORL DX, DX
+	MOVQ $8, R10
+	SYSCALL
 	MOVL $39, AX            // getpid
 	SYSCALL
-	MOVQ AX, R13
+	MOVQ AX, R9
 	MOVL $186, AX           // gettid
 	SYSCALL
-	MOVQ R13, DI
+	MOVQ R9, DI
 	MOVQ AX, SI
-	MOVQ R12, DX
+	MOVQ R8, DX
 	MOVL $234, AX           // tgkill
 	SYSCALL
-	RET                     // to the restorer
+	RET                     // to the restorer, or the library's handler
 
 // restorer has the kernel take the thread back to where the signal was.
 TEXT ·restorer(SB), NOSPLIT|NOFRAME, $0

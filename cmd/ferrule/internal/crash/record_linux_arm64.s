@@ -1,16 +1,26 @@
 #include "textflag.h"
 
 // handler(R0: the signal, R1: siginfo_t *, R2: ucontext_t *) is what the kernel calls on a fault, on the thread's own
-// alternate stack, if it has one. It uses no stack, takes no lock, and calls nothing but the kernel. At the end it is as if
-// the kernel had called the handler that was there before. Where there was none, the signal is the system's by now (SA_RESETHAND), and
-// is sent once more: it is blocked until the handler returns.
+// alternate stack, if it has one; or a handler of the library's that came later. It uses no stack, takes no lock, and calls nothing but the
+// kernel. At the end it is as if the handler had been called that was there before. Where there was none, the system's own way is put in
+// force, and the signal is sent once more: it is blocked until the handler returns.
+//
+// A caller's registers are kept in the end of siginfo_t, which no fault uses. Variables are loaded by their addresses: the assembler would use
+// R27 otherwise, which is a caller's, too.
 TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
+	MOVD R19, 80(R1)
+	MOVD R20, 88(R1)
+	MOVD R21, 96(R1)
+	MOVD R22, 104(R1)
+	MOVD R23, 112(R1)
+	MOVD R24, 120(R1)
 	MOVD R0, R19            // what a system call keeps
 	MOVD R1, R20
 	MOVD R2, R21
 	MOVD $172, R8           // getpid
 	SVC
-	MOVW ·process(SB), R9
+	MOVD $·process(SB), R9
+	MOVW (R9), R9
 	CMPW R9, R0
 	BNE  old                // a process that the library has forked
 	MOVW 8(R20), R9         // si_code
@@ -22,21 +32,55 @@ TEXT ·handler(SB), NOSPLIT|NOFRAME, $0
 	BNE  old
 own:
 	MOVD 440(R21), R9       // pc
-	MOVD ·codeStart(SB), R10
+	MOVD $·codeStart(SB), R10
+	MOVD (R10), R10
 	CMP  R10, R9
 	BLO  foreign
-	MOVD ·codeEnd(SB), R10
+	MOVD $·codeEnd(SB), R10
+	MOVD (R10), R10
 	CMP  R10, R9
 	BLO  old                // Go's code
 foreign:
-	MOVD $·recording(SB), R9
+	MOVD $178, R8           // gettid
+	SVC
+	MOVD $·recorder(SB), R9
 claim:
 	LDAXRW (R9), R10
-	CBNZ R10, old           // the first one counts
-	MOVD $1, R10
-	STLXRW R10, (R9), R11
-	CBNZ R11, claim
-	MOVW ·recordFile(SB), R22
+	CBNZW R10, taken        // the first one counts
+	STLXRW R0, (R9), R11
+	CBNZW R11, claim
+	B    first
+taken:
+	CMPW R10, R0
+	BEQ  old                // a fault in what came after it
+wait:
+	MOVD $0, R0             // ppoll without an end, until the first one ends the process
+	MOVD $0, R1
+	MOVD $0, R2
+	MOVD $0, R3
+	MOVD $0, R4
+	MOVD $73, R8
+	SVC
+	B    wait
+first:
+	MOVD $·recordFile(SB), R22
+	MOVW (R22), R22
+	MOVD R22, R0            // fstat: the library may have closed the file, and opened another
+	MOVD $·scratch(SB), R1
+	MOVD $80, R8
+	SVC
+	CBNZ R0, old
+	MOVD $·scratch(SB), R9
+	MOVD $·recordDevice(SB), R10
+	MOVD (R10), R10
+	MOVD (R9), R11
+	CMP  R10, R11
+	BNE  old
+	MOVD $·recordInode(SB), R10
+	MOVD (R10), R10
+	MOVD 8(R9), R11
+	CMP  R10, R11
+	BNE  old
 
 	MOVD R22, R0
 	MOVD R20, R1
@@ -97,20 +141,32 @@ old:
 	MOVD R21, R2
 	MOVD $·oldHandlers(SB), R9
 	MOVD (R9)(R19<<3), R9
+	MOVD 80(R1), R19
+	MOVD 88(R1), R20
+	MOVD 96(R1), R21
+	MOVD 104(R1), R22
+	MOVD 112(R1), R23
+	MOVD 120(R1), R24
 	CBZ  R9, none
 	B    (R9)
 none:
+	MOVD R0, R9             // what a system call keeps, and a caller does not expect to be kept
+	MOVD $·systems(SB), R1  // rt_sigaction
+	MOVD $0, R2
+	MOVD $8, R3
+	MOVD $134, R8
+	SVC
 	MOVD $172, R8           // getpid
 	SVC
-	MOVD R0, R20
+	MOVD R0, R10
 	MOVD $178, R8           // gettid
 	SVC
 	MOVD R0, R1
-	MOVD R20, R0
-	MOVD R19, R2
+	MOVD R10, R0
+	MOVD R9, R2
 	MOVD $131, R8           // tgkill
 	SVC
-	RET                     // R30 is the kernel's own restorer
+	RET                     // to the kernel's own restorer, or the library's handler
 
 // func restorerAddress() uintptr
 TEXT ·restorerAddress(SB), NOSPLIT, $0-8
