@@ -55,6 +55,7 @@ func TestCrash(t *testing.T) {
 			[]string{"ferrule_fn_answer (check_stack_alloca.c:"}, "keep large arrays in memory of your own (malloc)"},
 		{"check_stack_array", "input-empty", "R7", `answer with no input: the process died of a stack overflow, in ferrule_fn_answer \(check_stack_array\.c:\d+, `,
 			[]string{"ferrule_fn_answer (check_stack_array.c:"}, "keep large arrays in memory of your own (malloc)"},
+		{"check_beyond_stack", "input-empty", "R7", `answer with no input: the process died of SIGSEGV at the address 0x[0-9a-f]+, in `, nil, "behind the end of an array"},
 		{"check_thread_crashes", "input-empty", "R7", `SIGSEGV at the address 0x10, in work \(check_thread_crashes\.c:11, `, []string{"work (check_thread_crashes.c:11, "}, input},
 		{"check_constructor", "open", "R4", `opening the library: the process died of SIGSEGV at the address 0x8, in \w+ \(check_constructor\.c:\d+, `,
 			[]string{"(check_constructor.c:"}, "Do nothing in constructors"},

@@ -240,7 +240,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	said := tail(stderr)
-	p.sanitized(r, said)
+	p.sanitized(r, part(stderr, 0, 1<<20))
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
@@ -299,6 +299,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
+		case strings.Contains(how, "ended with") && goesOn(said): // which is a finding already
+			f = Finding{}
 		case f.dying(said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
@@ -307,7 +309,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			blame(&f, at, areas, c.Name == "input-empty")
 		}
 	}
-	r.add(f)
+	if f.Seen != "" {
+		r.add(f)
+	}
 	if last.Fatal {
 		p.stop = fmt.Sprintf("%s %s in case %s", last.What, did, c.Name)
 		return false, nil
@@ -515,6 +519,9 @@ func (f *Finding) dying(said string, at *crash.Crash) bool {
 			f.Rule = d.rule
 		}
 		return true
+	}
+	if at == nil { // somebody may have sent the signal
+		return false
 	}
 	switch signal {
 	case "SIGFPE":

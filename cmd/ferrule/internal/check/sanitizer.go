@@ -30,6 +30,9 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 		for kind, name := range names {
 			switch {
 			case strings.HasPrefix(needed, "lib"+kind+".so"): // gcc's, which is where the system looks
+				if throws(path) { // the runtime looks for that when it starts
+					needed += " libstdc++.so.6"
+				}
 				return sanitizer{name, needed}
 			case strings.HasPrefix(needed, "libclang_rt."+kind+"-"), needed == "libclang_rt."+kind+".so":
 				return clangs(name, kind)
@@ -54,6 +57,25 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 	return s
 }
 
+// throws reports whether a library can throw a C++ exception.
+func throws(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for _, table := range []func() ([]elf.Symbol, error){f.DynamicSymbols, f.Symbols} {
+		symbols, _ := table()
+		if slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "__cxa_throw" }) {
+			return true
+		}
+	}
+	return false
+}
+
+// goesOn reports whether a standard error has a report of a sanitizer that goes on, unless it was told to end the process.
+func goesOn(stderr string) bool { return undefined.MatchString(stderr) || raced.MatchString(stderr) }
+
 // clangs is a runtime that clang has, or nothing. Its name has the architecture, but where each target has a folder of its own.
 func clangs(name, kind string) (s sanitizer) {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
@@ -66,23 +88,24 @@ func clangs(name, kind string) (s sanitizer) {
 	return s
 }
 
-// preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say. Faults
+// preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for where
+// and how reports are written, which are read. Faults
 // are not the runtime's: the kit records them, and Go reports them. No leaks are looked for at the end, when Go's memory is still there;
 // and a race that was reported does not change how the process ends.
 func (s sanitizer) preloaded() []string {
 	const faults = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:use_sigaltstack=0:detect_leaks=0:"
 	env := []string{"LD_PRELOAD=" + strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD"))}
 	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
-		env = append(env, variable+"="+strings.TrimSuffix(faults+more+os.Getenv(variable), ":"))
+		env = append(env, variable+"="+faults+more+strings.TrimSuffix(os.Getenv(variable)+":", ":")+":color=never:log_path=stderr")
 	}
 	return env
 }
 
 var (
-	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*)$`)
+	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
 	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: ((?:Address|HWAddress|Leak|Memory)Sanitizer: .*)$`) // those that end the process
 	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ in (.*)$`)
-	undefined        = regexp.MustCompile(`(?m)^(\S+:\d+:\d+: runtime error: .*)\n?`)         // of UndefinedBehaviorSanitizer, which goes on
+	undefined        = regexp.MustCompile(`(?m)^(.+?:\d+:\d+): (runtime error: .*)\n?`)       // of UndefinedBehaviorSanitizer, which goes on
 	raced            = regexp.MustCompile(`(?m)^SUMMARY: ThreadSanitizer: (.* (\S+) in .*)$`) // of ThreadSanitizer, which goes on
 	otherReports     = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
 )
@@ -129,11 +152,13 @@ func (p *parent) sanitized(r *Result, stderr string) {
 		r.add(f)
 	}
 	for _, m := range undefined.FindAllStringSubmatch(stderr, -1) {
-		place, _, _ := strings.Cut(m[1], " ")
-		report(place, r.Rules[0], Finding{Seen: m[1], Expected: "no undefined behaviour, which " + place + " has"})
+		report(m[1], r.Rules[0], Finding{Seen: m[1] + ": " + m[2], Expected: "no undefined behaviour, which " + m[1] + " has"})
 	}
 	for _, m := range raced.FindAllStringSubmatch(stderr, -1) {
-		report(m[2], "R13", Finding{Seen: "ThreadSanitizer: " + m[1], Expected: "memory that threads share to be locked or atomic, or a manifest that says which " +
-			"threads may call"})
+		f := Finding{Seen: "ThreadSanitizer: " + m[1], Expected: "nothing that ThreadSanitizer reports, as at " + m[2]}
+		if strings.HasPrefix(m[1], "data race") {
+			f.Expected = "memory that threads share to be locked or atomic, as at " + m[2] + ", or a manifest that says which threads may call"
+		}
+		report(m[2], "R13", f)
 	}
 }

@@ -94,8 +94,9 @@ func TestOtherSanitizers(t *testing.T) {
 	fixture.NotMusl(t, "it has no sanitizers")
 	const source = `#include "ferrule.h"
 FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
-static int counter, atomic;
+static int counter, other, atomic;
 FERRULE_FN(races) { counter++; call->out_len = 0; return FERRULE_OK; }
+FERRULE_FN(races_too) { other++; call->out_len = 0; return FERRULE_OK; }
 FERRULE_FN(well) { __atomic_add_fetch(&atomic, 1, __ATOMIC_RELAXED); call->out_len = 0; return FERRULE_OK; }
 FERRULE_FN(overflows) {
     volatile int n = 2147483647;
@@ -105,13 +106,14 @@ FERRULE_FN(overflows) {
 }
 `
 	for _, c := range []struct{ compiler, flag, name, only, rule, seen string }{
-		{"gcc", "thread", "ThreadSanitizer", "threads", "R13", "^ThreadSanitizer: data race .*p\\.c:4 in ferrule_fn_races$"},
-		{"clang", "undefined", "UndefinedBehaviorSanitizer", "input-empty", "R7", "p\\.c:8:7: runtime error: signed integer overflow"},
+		{"gcc", "thread", "ThreadSanitizer", "threads", "R13", "^ThreadSanitizer: data race .*p\\.c:[45] in ferrule_fn_races(_too)?$"},
+		{"clang", "undefined", "UndefinedBehaviorSanitizer", "input-empty", "R7", "p\\.c:9:7: runtime error: signed integer overflow"},
 	} {
 		t.Run(c.compiler, func(t *testing.T) {
 			t.Parallel()
 			cc := fixture.Tool(t, c.compiler, "apt-get install "+c.compiler)
-			dir := t.TempDir()
+			dir := filepath.Join(t.TempDir(), "a folder")
+			require.NoError(t, os.Mkdir(dir, 0o700))
 			from, library := filepath.Join(dir, "p.c"), filepath.Join(dir, "p.so")
 			require.NoError(t, os.WriteFile(from, []byte(source), 0o600))
 			text, err := exec.Command(cc, "-shared", "-fPIC", "-g", "-fsanitize="+c.flag, "-I", filepath.Join(fixture.Root(), "include"), "-o", library, from).CombinedOutput()
@@ -128,9 +130,43 @@ FERRULE_FN(overflows) {
 					assert.Contains(t, r.Notes[0], "built with "+c.name+": in every case ")
 				}
 			}
-			require.Len(t, found, 1, "%+v", found)
-			assert.Regexp(t, c.seen, found[0].Seen)
-			assert.Equal(t, []string{check.Error, c.rule}, []string{found[0].Severity, found[0].Rule})
+			require.Len(t, found, map[string]int{"thread": 2, "undefined": 1}[c.flag], "%+v", found)
+			for _, f := range found {
+				assert.Regexp(t, c.seen, f.Seen)
+				assert.Equal(t, []string{check.Error, c.rule}, []string{f.Severity, f.Rule})
+			}
 		})
+	}
+}
+
+// A C++ library that throws and catches does so with gcc's AddressSanitizer, too, which has to find the C++ library when it starts.
+func TestExceptionsUnderASanitizer(t *testing.T) {
+	fixture.NotMusl(t, "it has no sanitizers")
+	dir := t.TempDir()
+	from := filepath.Join(dir, "p.cpp")
+	require.NoError(t, os.WriteFile(from, []byte(`#include <stdexcept>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+FERRULE_FN(catches) {
+    try {
+        throw std::runtime_error("no");
+    } catch (const std::exception &e) {
+        call->out_len = 0;
+        return FERRULE_OK;
+    }
+}
+`), 0o600))
+	for _, how := range []string{"-shared-libgcc", "-static-libstdc++"} {
+		library := filepath.Join(dir, "p"+how+".so")
+		text, err := exec.Command(fixture.Tool(t, "g++", "apt-get install g++"), "-shared", "-fPIC", "-g", how, "-fsanitize=address", "-I", filepath.Join(fixture.Root(), "include"),
+			"-o", library, from).CombinedOutput()
+		require.NoError(t, err, "%s", text)
+		o := options(t)
+		o.Only = []string{"input-empty", "standard-streams"}
+		v, err := check.Run(t.Context(), library, o)
+		require.NoError(t, err)
+		for _, r := range v.Results {
+			assert.Empty(t, r.Findings, how)
+		}
 	}
 }

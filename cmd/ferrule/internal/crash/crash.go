@@ -20,8 +20,9 @@ type Crash struct {
 	Address  uint64  // what could not be accessed, or the instruction that could not be executed
 	Anywhere bool    // the address is not known, as it is one that no memory can have
 	Stack    uint64  // the stack pointer
-	NoStack  bool    // it is where no memory can be written to
 	Frames   []Frame // where it was, and what had called that, up to what had entered the library
+
+	overflow bool
 }
 
 // Frame is a place in the code.
@@ -50,11 +51,26 @@ func (f Frame) String() string {
 
 func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
-// Overflow reports whether the address is where a stack ends: near the stack pointer, in the page that nobody may touch. Or the
-// stack pointer itself is beyond the end, below which a large array is: then any of its elements may be the first that is touched.
-func (c *Crash) Overflow() bool {
-	const sigsegv, near = 11, 64 << 10
-	return c.Signal == sigsegv && !c.Anywhere && (c.NoStack || c.Address-c.Stack+near < 2*near)
+// Overflow reports whether a stack has overflowed: the address is below the memory that the stack pointer is in, and near that, or the stack
+// pointer itself is below it, where a large array is.
+func (c *Crash) Overflow() bool { return c.overflow }
+
+// overflows is Overflow, of the mappings and the instruction.
+func (c *Crash) overflows(maps []mapping, pc uint64) bool {
+	const sigsegv, near, array = 11, 64 << 10, 1 << 30
+	if c.Signal != sigsegv || c.Anywhere || c.Address == pc {
+		return false
+	}
+	for _, m := range maps { // from below
+		if !m.writable || m.end <= c.Stack {
+			continue
+		}
+		if c.Stack >= m.start {
+			return c.Address < m.start && c.Address-c.Stack+near < 2*near
+		}
+		return c.Stack > near && m.start-c.Stack < array && c.Address < m.start
+	}
+	return false
 }
 
 // Place says where it was: in which code, and from where in the library, if that is another one's. It is empty where that is not known.
@@ -117,7 +133,7 @@ func Read(file io.ReaderAt) *Crash {
 	const byKernel = 128 // si_code of an address that is not canonical
 	c.Anywhere = int32(binary.NativeEndian.Uint32(info[8:])) == byKernel
 	maps := mappings(text)
-	c.NoStack = !slices.ContainsFunc(maps, func(m mapping) bool { return m.writable && c.Stack >= m.start && c.Stack < m.end })
+	c.overflow = c.overflows(maps, r.pc)
 	stack := make([]byte, stackSize+pageSize)
 	n, _ := file.ReadAt(stack, stackAt)
 	u := &unwinder{maps: code(maps), program: binary.NativeEndian.Uint64(head[programAt:]), stack: stack[:n],

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/go-delve/delve/pkg/dwarf/frame"
 	"github.com/ianlancetaylor/demangle"
@@ -56,6 +57,8 @@ type image struct {
 	file   *elf.File
 	debug  *dwarf.Data
 	tables frame.FrameDescriptionEntries
+
+	functions []elf.Symbol // those of the file's own table before those that it exports
 }
 
 func (u *unwinder) close() {
@@ -222,7 +225,22 @@ func (u *unwinder) image(path string) (i *image) {
 			}
 		}
 	}()
-	if file.Section(".debug_info") != nil || file.Section(".zdebug_info") != nil {
+	for _, table := range []func() ([]elf.Symbol, error){file.Symbols, file.DynamicSymbols} {
+		symbols, _ := table()
+		for _, s := range symbols {
+			if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Section != elf.SHN_UNDEF {
+				i.functions = append(i.functions, s)
+			}
+		}
+	}
+	const most = 512 << 20 // bytes of debug information that are worth it
+	size := uint64(0)
+	for _, s := range file.Sections {
+		if strings.HasPrefix(s.Name, ".debug_") || strings.HasPrefix(s.Name, ".zdebug_") {
+			size += max(s.Size, s.FileSize)
+		}
+	}
+	if size > 0 && size < most {
 		i.debug, _ = file.DWARF()
 	}
 	return i
@@ -242,15 +260,9 @@ func (i *image) bias(m *mapping) (uint64, bool) {
 // frame describes an instruction. offset is what is told of it; at is in the same instruction, or the one before.
 func (i *image) frame(path string, offset, at uint64) Frame {
 	f := Frame{File: path, Offset: offset}
-	for _, table := range []func() ([]elf.Symbol, error){i.file.Symbols, i.file.DynamicSymbols} {
-		symbols, _ := table()
-		for _, s := range symbols {
-			if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Section != elf.SHN_UNDEF && at-s.Value < s.Size {
-				f.Function = demangle.Filter(s.Name, demangle.NoParams, demangle.NoTemplateParams, demangle.NoClones)
-				break
-			}
-		}
-		if f.Function != "" {
+	for _, s := range i.functions {
+		if at-s.Value < s.Size {
+			f.Function = demangle.Filter(s.Name, demangle.NoParams, demangle.NoTemplateParams, demangle.NoClones)
 			break
 		}
 	}
