@@ -159,7 +159,7 @@ func TestLinks(t *testing.T) {
 	assert.Greater(t, links, 50)
 }
 
-// A host is linked dynamically without cgo, too, as docs/platforms.md and the operator's page say.
+// A host is linked dynamically without cgo, too, as docs/platforms.md and docs/operating.md say.
 func TestHostsAreDynamic(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere all programs are")
