@@ -120,7 +120,7 @@ func TestPagesNameGo(t *testing.T) {
 // Pages that the documentation links to are there, and the sections of them.
 func TestLinks(t *testing.T) {
 	root := fixture.Root()
-	pages := []string{"README.md", "RATIONALE.md", "bench/README.md", "sdk-c/README.md", "sdk-rust/README.md", "examples/README.md",
+	pages := []string{"README.md", "RATIONALE.md", "CHANGELOG.md", "SECURITY.md", "bench/README.md", "sdk-c/README.md", "sdk-rust/README.md", "examples/README.md",
 		"loader/inspect/README.md", "loader/isolate/sandbox/README.md"}
 	more, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	require.NoError(t, err)
