@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,11 @@ func TestPageOfMigration(t *testing.T) {
 			require.Equal(t, strings.Count(chapter, "\n```go\n")+strings.Count(chapter, "\n```c\n"), len(files), "each block has a name")
 			for _, file := range files {
 				write(t, filepath.Join(dir, file[1]), file[2])
+				if filepath.Ext(file[1]) == ".go" {
+					formatted, err := format.Source([]byte(file[2]))
+					require.NoError(t, err, file[1])
+					assert.Equal(t, string(formatted), file[2], file[1])
+				}
 			}
 			sessions := pageBlocks(chapter, "console")
 			require.Len(t, sessions, 2)
@@ -99,7 +105,9 @@ func userModule(t *testing.T) (dir string) {
 	return dir
 }
 
-func userEnv() []string { return append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "CGO_ENABLED=1") }
+func userEnv() []string {
+	return append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "CGO_ENABLED=1")
+}
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
