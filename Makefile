@@ -32,7 +32,7 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 	@GO="$(GO)" CC="$(CC)" CARGO="$(CARGO)" sh examples/demo.sh
 
 .PHONY: bare
-bare: ## The first result without a compiler, in a bare Debian that is made for it: as root, for a minute or two
+bare: ## The first result without a compiler, in a bare Debian that is made for it: as root, in about a minute
 	$(NEED_GO)
 	@sh internal/first/bare.sh
 

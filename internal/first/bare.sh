@@ -25,7 +25,8 @@ goroot=$("$GO" env GOROOT) modules=$("$GO" env GOMODCACHE)/cache/download
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT # what is mounted below it is so in a namespace of its own
 echo "a bare ${source##* }:"
-debootstrap --variant=minbase "${source##* }" "$root" "${source%% *}" >"$root.log" 2>&1 || {
+# Unpacked, and not configured: a shell and the C library need no more, and it is many times as quick.
+debootstrap --foreign --variant=minbase "${source##* }" "$root" "${source%% *}" >"$root.log" 2>&1 || {
 	tail -n 5 "$root.log" >&2
 	fail "debootstrap failed: $root.log"
 }
