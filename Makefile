@@ -31,6 +31,11 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 	$(NEED_CC)
 	@GO="$(GO)" CC="$(CC)" CARGO="$(CARGO)" sh examples/demo.sh
 
+.PHONY: bare
+bare: ## The first result without a compiler, in a bare Debian that is made for it: as root, in about a minute
+	$(NEED_GO)
+	@sh internal/first/bare.sh
+
 .PHONY: test
 test: test-go ## Everything that is quick, on this machine
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-c test-rust

@@ -34,7 +34,7 @@ var cart Cart
 var order Order
 var discount *plugins.FirstPoint[Cart, Discount]
 `,
-	"operators.md": "",
+	"operating.md": "",
 	"speed.md":     "var path string\n",
 }
 
@@ -82,7 +82,7 @@ func TestPagesOfTheSystem(t *testing.T) {
 	for page, given := range pagesOfTheSystem {
 		t.Run(page, func(t *testing.T) {
 			blocks := codeBlocks(t, page, "go")
-			if page == "operators.md" {
+			if page == "operating.md" {
 				require.Empty(t, blocks, "it is for those who have no code")
 				return
 			}

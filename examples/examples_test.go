@@ -46,6 +46,7 @@ func TestREADMEs(t *testing.T) {
 		plugins  []string
 		programs map[string]string // with how to install them
 	}{
+		{"first", []string{"countvowels-c"}, nil},
 		{"countvowels", []string{"countvowels-c", "countvowels-cpp", "countvowels-rust"}, nil},
 		{"checkout", []string{"newcomer", "loyal"}, nil},
 		{"zstd", []string{"zstd"}, map[string]string{"zstd": "apt-get install zstd"}},

@@ -120,7 +120,7 @@ func TestPagesNameGo(t *testing.T) {
 // Pages that the documentation links to are there, and the sections of them.
 func TestLinks(t *testing.T) {
 	root := fixture.Root()
-	pages := []string{"README.md", "RATIONALE.md", "bench/README.md", "sdk-c/README.md", "sdk-rust/README.md", "examples/README.md",
+	pages := []string{"README.md", "RATIONALE.md", "CHANGELOG.md", "SECURITY.md", "bench/README.md", "sdk-c/README.md", "sdk-rust/README.md", "examples/README.md",
 		"loader/inspect/README.md", "loader/isolate/sandbox/README.md"}
 	more, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	require.NoError(t, err)
@@ -159,7 +159,7 @@ func TestLinks(t *testing.T) {
 	assert.Greater(t, links, 50)
 }
 
-// A host is linked dynamically without cgo, too, as docs/platforms.md and the operator's page say.
+// A host is linked dynamically without cgo, too, as docs/platforms.md and docs/operating.md say.
 func TestHostsAreDynamic(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere all programs are")

@@ -16,7 +16,7 @@ import (
 )
 
 // BenchmarkReplace replaces a plug-in of 16 KB as often as it is asked to, and says what stays of each version in this process: the Pss of the whole
-// process, and its mappings. The numbers of docs/operators.md are from
+// process, and its mappings. The numbers of docs/operating.md are from
 //
 //	go test -run '^$' -bench Replace -benchtime 1000x ./plugins
 func BenchmarkReplace(b *testing.B) {
