@@ -130,26 +130,28 @@ func (s *Snapshot) of(sys *plugins.System, p *plugins.Plugin) Plugin {
 	return shown
 }
 
-// PerSecond returns how many calls a plug-in had in each second between two pictures; false where that cannot be said: calls are not counted, it is not in both, or
-// they are of different processes.
-func PerSecond(before, after *Snapshot, name string) (calls float64, known bool) {
-	if before == nil || before.PID != after.PID || before.App != after.App {
-		return 0, false
+// Rates returns a function that says how many calls a plug-in had in each second between two pictures; false where that cannot be said: calls are not counted, the
+// plug-in is not in both, or they are of different processes. before may be nil.
+func Rates(before, after *Snapshot) func(name string) (perSecond float64, known bool) {
+	var first, last map[string]*Calls
+	took := 0.0
+	if before != nil && before.PID == after.PID && before.App == after.App {
+		first, last, took = before.calls(), after.calls(), after.Time.Sub(before.Time).Seconds()
 	}
-	took := after.Time.Sub(before.Time).Seconds()
-	first, last := before.calls(name), after.calls(name)
-	if first == nil || last == nil || took <= 0 || last.Calls < first.Calls { // the number begins again with a plug-in that was gone
-		return 0, false
+	return func(name string) (float64, bool) {
+		was, is := first[name], last[name]
+		if was == nil || is == nil || took <= 0 || is.Calls < was.Calls { // the number begins again with a plug-in that was gone
+			return 0, false
+		}
+		return float64(is.Calls-was.Calls) / took, true
 	}
-	return float64(last.Calls-first.Calls) / took, true
 }
 
-// calls are those of a plug-in, or nil.
-func (s *Snapshot) calls(name string) *Calls {
+// calls are those of each plug-in, by its name.
+func (s *Snapshot) calls() map[string]*Calls {
+	all := make(map[string]*Calls, len(s.Plugins))
 	for i := range s.Plugins {
-		if s.Plugins[i].Name == name {
-			return s.Plugins[i].Calls
-		}
+		all[s.Plugins[i].Name] = s.Plugins[i].Calls
 	}
-	return nil
+	return all
 }

@@ -122,14 +122,14 @@ func TestTake(t *testing.T) {
 	}
 	assert.NotEqual(t, worker, of(t, seen, "plugin_bbbb").Worker, "that one has crashed")
 
-	rate, known := monitor.PerSecond(first, seen, "plugin_aaaa")
+	rate, known := monitor.Rates(first, seen)("plugin_aaaa")
 	assert.True(t, known)
 	assert.InEpsilon(t, float64(calls+7)/seen.Time.Sub(first.Time).Seconds(), rate, 1e-9)
 	again := *seen
 	again.PID++
 	for what, before := range map[string]*monitor.Snapshot{"no other picture": nil, "the same": seen, "the next one": {PID: seen.PID, App: "app", Time: seen.Time.Add(-time.Second)},
 		"of another process": &again} {
-		_, known = monitor.PerSecond(before, seen, "plugin_aaaa")
+		_, known = monitor.Rates(before, seen)("plugin_aaaa")
 		assert.False(t, known, what)
 	}
 
@@ -151,7 +151,7 @@ func TestNotCounted(t *testing.T) {
 		assert.Nil(t, p.Calls)
 		assert.Empty(t, p.Counted)
 	}
-	_, known := monitor.PerSecond(seen, monitor.Take(sys), "plugin_aaaa")
+	_, known := monitor.Rates(seen, monitor.Take(sys))("plugin_aaaa")
 	assert.False(t, known)
 	empty, err := json.Marshal(monitor.Take(plugins.New("app", "1.0.0")))
 	require.NoError(t, err)
