@@ -1,10 +1,13 @@
 package monitor
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
-// Hurry has clients be given up after these times, until restore is called.
-func Hurry(request, read time.Duration) (restore func()) {
+// Hurry has clients be given up after these times, until the test and what it has served has ended: so it comes before that.
+func Hurry(t testing.TB, request, read time.Duration) {
 	before, also := requestWithin, readWithin
 	requestWithin, readWithin = request, read
-	return func() { requestWithin, readWithin = before, also }
+	t.Cleanup(func() { requestWithin, readWithin = before, also })
 }

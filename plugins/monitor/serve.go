@@ -200,21 +200,27 @@ func (s *Server) accept() {
 			continue
 		}
 		wait = time.Millisecond
-		s.all.Go(func() { s.serve(c) })
+		if s.enter(c) { // here, so that who has come first has the place
+			s.all.Go(func() { s.serve(c) })
+			continue
+		}
+		s.all.Go(func() {
+			defer c.Close()
+			refuse(c, busy)
+		})
 	}
 }
 
-// enter notes a connection; false where it is to be closed.
+// enter has a connection take a place; false where there is none.
 func (s *Server) enter(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-s.closing:
-		return false
+	case <-s.closing: // nobody closes it any more but the one who serves it
+		_ = c.Close()
 	default:
 	}
 	if len(s.conns) >= s.clients {
-		refuse(c, busy)
 		return false
 	}
 	s.conns[c] = true
@@ -223,11 +229,8 @@ func (s *Server) enter(c net.Conn) bool {
 
 // serve answers one client.
 func (s *Server) serve(c net.Conn) {
-	defer c.Close()
-	if !s.enter(c) {
-		return
-	}
 	defer func() {
+		_ = c.Close()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
