@@ -54,26 +54,17 @@ func shownHost(t *testing.T, opts ...plugins.Option) (server *monitor.Server, so
 		}
 	}()
 	t.Cleanup(func() { stop(); <-over })
-	socket = socketPath(t)
+	socket = fixture.Socket(t)
 	server, err := monitor.Serve(sys, socket)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, server.Close()) })
 	return server, socket
 }
 
-// socketPath is a path that is short enough for a socket, whatever the test is called.
-func socketPath(t *testing.T) string {
-	t.Helper()
-	folder, err := os.MkdirTemp("", "top-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	return filepath.Join(folder, "s")
-}
-
 // saysSo is an application that answers each time with what answer returns; "" is to hang up.
 func saysSo(t *testing.T, answer func(n int) string) (socket string) {
 	t.Helper()
-	socket = socketPath(t)
+	socket = fixture.Socket(t)
 	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })

@@ -180,10 +180,7 @@ func TestShownOnASocket(t *testing.T) {
 	require.NoError(t, err)
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	require.NoError(t, os.WriteFile(config, []byte(strings.Replace(string(text), "../../build/examples/merchants", folder, 1)), 0o644))
-	short, err := os.MkdirTemp("", "shop-") // a socket's path has some hundred bytes
-	require.NoError(t, err)
-	defer os.RemoveAll(short)
-	socket := filepath.Join(short, "s")
+	socket := fixture.Socket(t)
 	day, customers := io.Pipe()
 	over := make(chan error, 1)
 	go func() {

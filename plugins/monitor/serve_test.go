@@ -19,25 +19,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
 
-// socketPath is a path that is short enough for a socket, whatever the test is called.
-func socketPath(t *testing.T) string {
-	t.Helper()
-	folder, err := os.MkdirTemp("", "monitor-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	return filepath.Join(folder, "s")
-}
-
 // served serves a system, until the test ends.
 func served(t *testing.T, sys *plugins.System, opts ...monitor.Option) (s *monitor.Server, path string) {
 	t.Helper()
-	path = socketPath(t)
+	path = fixture.Socket(t)
 	s, err := monitor.Serve(sys, path, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, s.Close()) })
@@ -97,7 +89,7 @@ func TestServe(t *testing.T) {
 
 // TestServeLeftBehind: a host that was killed leaves a socket, in whose place another one may serve.
 func TestServeLeftBehind(t *testing.T) {
-	path := socketPath(t)
+	path := fixture.Socket(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	require.NoError(t, err)
 	l.SetUnlinkOnClose(false)
@@ -115,7 +107,7 @@ func TestServeLeftBehind(t *testing.T) {
 
 // TestServeRefuses: what is no socket stays as it is.
 func TestServeRefuses(t *testing.T) {
-	folder := filepath.Dir(socketPath(t))
+	folder := filepath.Dir(fixture.Socket(t))
 	file, link := filepath.Join(folder, "file"), filepath.Join(folder, "link")
 	require.NoError(t, os.WriteFile(file, []byte("text"), 0o600))
 	for path, want := range map[string]string{
@@ -157,7 +149,7 @@ func TestServeRefuses(t *testing.T) {
 
 // TestServeNoName: a path that begins with @ is a file, and not a name that every user of the machine may connect to.
 func TestServeNoName(t *testing.T) {
-	t.Chdir(filepath.Dir(socketPath(t)))
+	t.Chdir(filepath.Dir(fixture.Socket(t)))
 	s, err := monitor.Serve(small(), "@s")
 	require.NoError(t, err)
 	assert.FileExists(t, "@s")
@@ -306,7 +298,7 @@ func TestSlowReader(t *testing.T) {
 // speaks is a server of somebody else's, which says the same to everybody.
 func speaks(t *testing.T, says func(net.Conn)) (path string) {
 	t.Helper()
-	path = socketPath(t)
+	path = fixture.Socket(t)
 	l, err := net.Listen("unix", path)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
