@@ -51,7 +51,10 @@ func chromium(t *testing.T) context.Context {
 	if program == "" {
 		program = fixture.Tool(t, "chromium", "apt-get install chromium")
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()),
+	folder, err := os.MkdirTemp("", "chromium-") // for all that it writes, with a short name: there are sockets in it
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(filepath.Join(folder, "profile")), chromedp.Env("TMPDIR="+folder),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), chromedp.WSURLReadTimeout(time.Minute))
 	if os.Getuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // which root cannot have
