@@ -48,7 +48,7 @@ The keys:
   n s p c e t l r m   sort by name, state, calls per second, calls, errors, mean time, longest time, restarts, memory
   i                   turn the order round
   arrows, j k         move down and up, where there are more plug-ins than lines; PgUp and PgDn by pages
-  q, Ctrl-C           end
+  q, Ctrl-C           end; Ctrl-Z stops it until the shell has it go on
 
 Exit codes:
   0    done
@@ -214,6 +214,9 @@ func (t *top) show(path string, by int) (err error) {
 	defer screen.close()
 	defer context.AfterFunc(interrupted, screen.leaveSoon)()
 
+	suspensions := make(chan os.Signal, 1)
+	heedSuspension(suspensions)
+
 	type answer struct {
 		seen *monitor.Snapshot
 		err  error
@@ -238,6 +241,11 @@ func (t *top) show(path string, by int) (err error) {
 	b := board{by: by, paint: painter(t.out)}
 	b.take(first)
 	last := time.Now()
+	suspended := func() error {
+		err := screen.suspend()
+		last = time.Now() // nobody has listened meanwhile
+		return err
+	}
 	look := time.NewTicker(200 * time.Millisecond) // at the terminal's size, and whether the application still answers
 	defer look.Stop()
 	for {
@@ -263,8 +271,16 @@ func (t *top) show(path string, by int) (err error) {
 				return &exit{code: exitInterrupted}
 			case k == 'q':
 				return nil
+			case k == keySuspend:
+				if err := suspended(); err != nil {
+					return err
+				}
 			default:
 				b.key(k)
+			}
+		case <-suspensions:
+			if err := suspended(); err != nil {
+				return err
 			}
 		case <-interrupted.Done():
 			return &exit{code: exitInterrupted}

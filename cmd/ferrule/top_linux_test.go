@@ -199,6 +199,37 @@ func TestTopEnds(t *testing.T) {
 	}
 }
 
+// TestTopSuspended: Ctrl-Z, and the signal of that, give the terminal back until the command goes on.
+func TestTopSuspended(t *testing.T) {
+	t.Parallel()
+	for name, stop := range map[string]func(s *screen){"Ctrl-Z": func(s *screen) { s.types("\x1a") },
+		"SIGTSTP": func(s *screen) { _ = s.cmd.Process.Signal(syscall.SIGTSTP) }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, socket := shownHost(t, plugins.Counting())
+			s := startTop(t, 120, 20, socket)
+			before := s.settings()
+			s.until(begins("plugin_aaaa"))
+			stop(s)
+			require.Eventually(t, func() bool {
+				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+				return err == nil && strings.Contains(string(stat), ") T ") && strings.HasSuffix(s.shown(), leaveScreen)
+			}, time.Minute, 5*time.Millisecond)
+			assert.Equal(t, before, s.settings())
+			require.NoError(t, s.cmd.Process.Signal(syscall.SIGCONT))
+			require.Eventually(t, func() bool {
+				_, after, again := strings.Cut(s.shown(), leaveScreen)
+				return again && strings.HasPrefix(after, enterScreen) && strings.Contains(after, "plugin_aaaa")
+			}, time.Minute, 5*time.Millisecond)
+			assert.NotEqual(t, before, s.settings())
+			s.types("q")
+			assert.Zero(t, s.ends())
+			assert.Equal(t, before, s.settings())
+			assert.Eventually(t, func() bool { return strings.HasSuffix(s.shown(), leaveScreen) }, time.Minute, 5*time.Millisecond)
+		})
+	}
+}
+
 // TestTopSilent: an application that does not answer is said not to, and keys work all the same.
 func TestTopSilent(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 // The keys that are no characters.
 const (
 	keyInterrupt rune = -1 - iota
+	keySuspend
 	keyUp
 	keyDown
 	keyPageUp
@@ -40,19 +41,37 @@ const leaveWithin = 2 * time.Second
 func openScreen(in io.Reader, out *os.File) (*wholeScreen, error) {
 	s := &wholeScreen{out: out}
 	if f, ok := in.(*os.File); ok && terminal(in) {
-		state, err := term.MakeRaw(int(f.Fd()))
-		if err != nil {
-			return nil, err
-		}
-		s.in, s.state, s.keys = f, state, make(chan rune)
-		go s.read()
+		s.in, s.keys = f, make(chan rune)
 	}
-	_, err := io.WriteString(out, enterScreen)
-	if err != nil {
-		s.close()
+	if err := s.enter(); err != nil {
+		s.restore()
 		return nil, err
 	}
+	if s.in != nil {
+		go s.read()
+	}
 	return s, nil
+}
+
+// enter has the terminal show the other screen, and hand over keys at once.
+func (s *wholeScreen) enter() (err error) {
+	if s.in != nil {
+		if s.state, err = term.MakeRaw(int(s.in.Fd())); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(s.out, enterScreen)
+	return err
+}
+
+// suspend gives the terminal back for as long as this command is stopped.
+func (s *wholeScreen) suspend() error {
+	s.restore()
+	if _, err := io.WriteString(s.out, leaveScreen); err != nil {
+		return err
+	}
+	suspend()
+	return s.enter()
 }
 
 // close gives the terminal back as it was.
@@ -128,6 +147,9 @@ func (d *keyDecoder) next(c byte) (key rune, ok bool) {
 	d.sequence = nil
 	if c == 0x03 || c == 0x1c { // Ctrl-C and Ctrl-\, which are no signals now
 		return keyInterrupt, true
+	}
+	if c == 0x1a { // Ctrl-Z, the same
+		return keySuspend, true
 	}
 	return rune(c), c >= ' ' && c < 0x7f
 }
