@@ -16,7 +16,7 @@ ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 MODULES   = $(shell sed -n 's|^	\(\.[^ ]*\)$$|\1|p' go.work)
 PACKAGES  = $(MODULES:%=%/...)
 TESTED    = $(filter-out ./bench/...,$(PACKAGES))
-LIBRARIES = ./abi/... ./loader/... $(filter-out ./... ./cmd/% ./examples/...,$(TESTED))
+LIBRARIES = ./abi/... ./loader/... $(filter-out ./... ./cmd/% ./examples/... ./plugins/web/browsertest/...,$(TESTED))
 
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
 need = @command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
@@ -49,7 +49,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # Tests that take long by themselves: guides and READMEs that are walked through with all that they build, programs that are
 # installed where the tree is not, passwords that cost a second on purpose, load.
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign \
-	TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
+	TestPageInChromium TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
@@ -64,7 +64,7 @@ test-go:
 long: ## The tests that `make test` leaves out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) -timeout 20m -run $(LONG_ONES) ./cmd/ferrule/... ./examples/... ./plugins/... ./plugins/oci/...
+	$(GOTEST) -timeout 20m -run $(LONG_ONES) ./cmd/ferrule/... ./examples/... ./plugins/... ./plugins/oci/... ./plugins/web/browsertest/...
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without: at the same time, so the plug-ins are there before

@@ -652,6 +652,10 @@ func (e *entry) status() Plugin {
 		p.Err = e.err
 	}
 	p.Declared = sp.declared(e.layers)
+	if e.live != nil {
+		i, _ := e.live.Isolation()
+		p.Worker = i.PID
+	}
 	if sp.found != nil {
 		p.Source = sp.found.source()
 		p.describe(sp.found.desc)

@@ -32,6 +32,7 @@ type Plugin struct {
 	Source      string    // the path of its file; "compiled in" of one in Go
 	Isolated    bool      // it runs in a worker process
 	Group       string    // whose worker it shares; may be empty
+	Worker      int       // the process id of its worker, which others of its group share; 0 where there is none at the moment
 	Points      []string  // where it attaches
 	Functions   []string  // what it exports
 	Grants      []string  // the host functions and services that it has

@@ -587,6 +587,9 @@ func (s *System) entry(name string) *entry {
 	return s.entries[name]
 }
 
+// Application returns the name and the version that New was given.
+func (s *System) Application() (name, version string) { return s.app, s.version }
+
 // List returns what is known of each plug-in, by name.
 func (s *System) List() []Plugin {
 	entries := s.all()

@@ -19,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/index"
+	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
 
 // TestCallJSON: one object, whatever comes of the call, and the exit code that there is without --json.
@@ -96,6 +97,7 @@ func TestErrorsJSON(t *testing.T) {
 		{"remove", "x", "--config", text},
 		{"lock", "--platform", "linux/arm64", "--config", text}, {"search", "x", "--config", text}, {"gc", text}, {"bundle", text},
 		{"mirror"}, {"push", text}, {"index", text}, {"completion", "tcsh"}, {"help", "inspct"}, {"man"},
+		{"top"}, {"top", "--once", text}, {"top", "--once", text + ".sock"}, {"top", text, "--interval", "1ns"}, {"top", text, "--sort", "x"},
 	} {
 		tried[args[0]] = true
 		_, plain, code := ferrule(t, "", args...)
@@ -150,6 +152,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		"search":   {hits{}, index.Hit{}},
 		"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
 		"doctor":   {diagnosis{}, finding{}, fault{}},
+		"top":      {monitor.Snapshot{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
 	} {
 		documented[verb] = true
 		cmd, _, err := command(&app{}).Find([]string{verb})

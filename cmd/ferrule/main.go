@@ -167,9 +167,10 @@ func colours(w io.Writer) bool {
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(f.Fd()) && escapes(f.Fd())
 }
 
-// The colours that text for people is in: a name, what is wrong, what is well.
+// The colours that text for people is in: a name, what matters less, what is wrong, what is well.
 const (
 	bold  = "1"
+	dim   = "2"
 	red   = "31"
 	green = "32"
 )
@@ -199,6 +200,7 @@ func command(a *app) *cobra.Command {
 		Long: `Work with native plug-ins for Go programs:
   - make them: new, inspect, call, check, bench
   - sign and publish them: keygen, sign, verify, push, index
+  - see what those of an application do while it runs: top
   - administer those of an application by its config.yaml, without running any of them: list, info, doctor, enable,
     disable, grant, deny
   - install them from a registry, as ferrule.lock says: search, install, update, rollback, remove, lock, bundle,

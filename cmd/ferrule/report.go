@@ -7,6 +7,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/monitor"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -44,6 +45,7 @@ func detailsOf(err error) *errorDetails {
 	var guarded *fate
 	var faulty *config.Error
 	var release *registry.Error
+	var host *monitor.Error
 	if remedied := new(remedied); errors.As(err, &remedied) {
 		d.Remedy = remedied.remedy
 	}
@@ -61,6 +63,8 @@ func detailsOf(err error) *errorDetails {
 			d.Kind = release.Kind.Error()
 		}
 		d.Plugin, d.Found, d.Expected, d.Remedy = release.Plugin, release.Found, release.Expected, release.Remedy
+	case errors.As(err, &host):
+		d.Kind, d.Found, d.Expected, d.Remedy = host.Kind.Error(), host.Found, host.Expected, host.Remedy
 	case errors.As(err, &open):
 		if open.Kind != nil {
 			d.Kind = open.Kind.Error()

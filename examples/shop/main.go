@@ -1,9 +1,9 @@
 // Command shop is an online shop whose merchants have plug-ins: they give discounts, change orders, object to them, and are
 // told of them. It reads what to do from its standard input, line by line: the path of a cart is a customer at the
 // checkout, list says what the plug-ins are, and hooks in which order they run; install FILE PLACE puts another version
-// of a plug-in in the place of the one that is there.
+// of a plug-in in the place of the one that is there. With a SOCKET, ferrule top shows there what the plug-ins do.
 //
-//	shop CONFIG
+//	shop CONFIG [SOCKET]
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
 
 // Cart is what a merchant's plug-in gets before the checkout. Money is in cents everywhere.
@@ -47,7 +48,7 @@ type Checkout func(context.Context, Cart) (Order, error)
 
 // open is all of the shop that has to do with plug-ins.
 func open(ctx context.Context, config string) (*plugins.System, Checkout, error) {
-	sys := plugins.New("shop", "1.4.0", plugins.Config(config), plugins.Watch(), plugins.Builtin(receipts))
+	sys := plugins.New("shop", "1.4.0", plugins.Config(config), plugins.Watch(), plugins.Counting(), plugins.Builtin(receipts))
 	plugins.Offer(sys, "loyalty_points", loyaltyPoints, plugins.Doc("How many loyalty points a customer has, by the e-mail address."))
 	discount := plugins.First[Cart, Discount](sys, "before_checkout", plugins.OnError(plugins.Skip))
 	payment := plugins.Pipe[Order](sys, "before_payment", plugins.Limit(50*time.Millisecond))
@@ -107,22 +108,34 @@ func loyaltyPoints(_ context.Context, email string) (int64, error) {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: shop CONFIG")
+	socket := ""
+	switch len(os.Args) {
+	case 2:
+	case 3:
+		socket = os.Args[2]
+	default:
+		fmt.Fprintln(os.Stderr, "usage: shop CONFIG [SOCKET]")
 		os.Exit(2)
 	}
-	if err := run(context.Background(), os.Args[1], os.Stdin); err != nil {
+	if err := run(context.Background(), os.Args[1], socket, os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "shop:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, config string, in io.Reader) error {
+func run(ctx context.Context, config, socket string, in io.Reader) error {
 	sys, checkout, err := open(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer sys.Close()
+	if socket != "" {
+		watched, err := monitor.Serve(sys, socket)
+		if err != nil {
+			return err
+		}
+		defer watched.Close()
+	}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())

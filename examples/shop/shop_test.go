@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
 
 // built is the library of a merchant, as build.sh builds it. The test is skipped where its compiler is missing.
@@ -169,4 +171,38 @@ func TestReplacedWhileItSells(t *testing.T) {
 	close(stop)
 	all.Wait()
 	assert.Equal(t, sold.Load(), sent.Load()-before, "each has a receipt")
+}
+
+// TestShownOnASocket: whoever looks on sees the merchants, and what was sold with them.
+func TestShownOnASocket(t *testing.T) {
+	_, _, folder := opened(t, strings.NewReplacer(), "regulars", "shipping", "scrutiny")
+	text, err := os.ReadFile("config.yaml")
+	require.NoError(t, err)
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(config, []byte(strings.Replace(string(text), "../../build/examples/merchants", folder, 1)), 0o644))
+	socket := fixture.Socket(t)
+	day, customers := io.Pipe()
+	over := make(chan error, 1)
+	go func() {
+		err := run(t.Context(), config, socket, day)
+		_ = day.CloseWithError(err)
+		over <- err
+	}()
+	_, err = io.WriteString(customers, "../checkout/carts/grace.json\n")
+	require.NoError(t, err)
+	host, err := monitor.Dial(t.Context(), socket)
+	require.NoError(t, err)
+	defer host.Close()
+	assert.Eventually(t, func() bool {
+		seen, err := host.Snapshot(t.Context())
+		require.NoError(t, err)
+		calls := map[string]uint64{}
+		for _, p := range seen.Plugins {
+			calls[p.Name] = p.Calls.Calls
+		}
+		return calls["regulars"] == 1 && calls["shipping"] == 1 && calls["scrutiny"] == 1 && calls["receipts"] == 1
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, customers.Close())
+	assert.NoError(t, <-over)
+	assert.NoFileExists(t, socket)
 }

@@ -111,7 +111,7 @@ func TestMakeLeavesNoModuleOut(t *testing.T) {
 	assert.Equal(t, without(t, every, "bench"), packages(t, tests[:1], verb("test", "")), "one go test for all: it keeps the processors busy")
 
 	// The programs race no more than the libraries do.
-	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "internal", "include", "sdk-c", "sdk-rust"),
+	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "plugins/web/browsertest", "internal", "include", "sdk-c", "sdk-rust"),
 		packages(t, recorded(t, tree, "race"), verb("test", "")), "race")
 
 	cross := recorded(t, tree, "cross")

@@ -291,14 +291,17 @@ func TestLoaderIsLight(t *testing.T) {
 }
 
 // The core system has the formats that it reads, and nothing of who watches it or of where plug-ins are fetched from: that is in a module of its own,
-// or, for release pages, in a package that nobody else there imports.
+// or, for release pages and for the page of a system, in packages that nobody else there imports.
 func TestPluginsIsLight(t *testing.T) {
 	t.Parallel()
 	for _, goos := range systems {
 		reached := reaches(t, fixture.Root(), goos, "./plugins/...")
 		assert.NotEmpty(t, reached, "the format of config.yaml")
 		for _, chain := range reached {
-			assert.Regexp(t, ` → go\.yaml\.in/yaml/v3$|^`+root+`/plugins/release → net/http$`, chain, goos)
+			assert.Regexp(t, ` → go\.yaml\.in/yaml/v3$|^`+root+`/plugins/(release|web) → net/http$`, chain, goos)
+		}
+		for _, chain := range reaches(t, fixture.Root(), goos, "./plugins", "./plugins/monitor") {
+			assert.NotContains(t, chain, "net/http", goos)
 		}
 	}
 	for _, module := range []string{"./plugins/otel", "./plugins/oci"} {

@@ -18,12 +18,16 @@ import (
 func TestPageOnObserving(t *testing.T) {
 	page, err := os.ReadFile("../../docs/observing.md")
 	require.NoError(t, err)
-	examples, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
+	var examples []byte
+	for _, path := range []string{"example_test.go", "../monitor/example_test.go", "../web/example_test.go"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		examples = append(examples, text...)
+	}
 	indented := regexp.MustCompile(`(?m)^\t+`) // less on the page than in a function
 	code := string(indented.ReplaceAll(examples, nil))
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)\n```").FindAllSubmatch(page, -1)
-	require.Len(t, blocks, 5)
+	require.Len(t, blocks, 8)
 	for _, block := range blocks {
 		assert.Contains(t, code, string(indented.ReplaceAll(block[1], nil)))
 	}

@@ -257,6 +257,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, fmt.Errorf("a worker ended before it began: %v: %s", process.State(), tail(stderr))
 	}
 	f := Finding{Rule: last.Rule, Severity: Error, Function: last.Function, Expected: last.Expected, Mend: last.Mend}
+	var at *crash.Crash
+	if record, err := regular.Open(crashed); err == nil {
+		at = crash.Read(record)
+		record.Close()
+	}
+	late = late && at == nil // Go's runtime may never end the process of a thread whose memory is broken
 	did := "ended the process"
 	tooOften := paces.tooOften(o.Timeout)
 	if late {
@@ -278,11 +284,6 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
 		}
 	default:
-		var at *crash.Crash
-		if record, err := regular.Open(crashed); err == nil {
-			at = crash.Read(record)
-			record.Close()
-		}
 		how := death(process.State(), said, at)
 		f.Seen = last.What + ": " + how + place(at, path)
 		f.Frames = callers(at, path)

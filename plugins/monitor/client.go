@@ -1,0 +1,118 @@
+package monitor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+)
+
+// longestAnswer is how many bytes of an answer a client reads: 10,000 plug-ins with ten hooks each have a quarter of that.
+const longestAnswer = 64 << 20
+
+// Client asks a host for pictures of its system. It is for one goroutine at a time.
+type Client struct {
+	path  string
+	conn  net.Conn
+	lines *bufio.Reader
+	known bool // the host has answered before
+}
+
+// Dial connects to the socket at which a host serves its system. What the host sends is not believed to be well-meant: it is bounded, and texts in it are as they
+// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	all, err := whole(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(all)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{Path: all, Found: "nothing", Expected: "the socket of a host", Kind: ErrNoHost, Remedy: "Start the host; it makes its socket by monitor.Serve"}
+	case err != nil:
+		return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, &Error{Path: all, Found: kindOf(info), Expected: "the socket of a host", Kind: ErrPath, Remedy: "Name the path that the host gives to monitor.Serve"}
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", all)
+	switch {
+	case err == nil:
+		return &Client{path: all, conn: conn, lines: bufio.NewReader(conn)}, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case nobody(err):
+		return nil, &Error{Path: all, Found: "a socket on which nobody listens", Expected: "that of a host that runs", Kind: ErrNoHost, Remedy: "Start the host"}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &Error{Path: all, Found: "a socket that this user may not connect to", Expected: "one of this user's", Kind: ErrPath, Err: err,
+			Remedy: "Ask as the user of the host"}
+	}
+	return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+}
+
+// Snapshot asks for a picture. When ctx ends, or after any error, the client is of no use any more but to be closed. A host that has ended is an *Error of the kind ErrNoHost.
+func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := io.WriteString(c.conn, request+"\n"); err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	} // what a host has said before it closed the connection is still to be read
+	line, err := c.line()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, errLong):
+		return nil, &Error{Path: c.path, Found: fmt.Sprintf("an answer of more than %d bytes", longestAnswer), Expected: "a picture of plug-ins", Kind: ErrAnswer}
+	case err != nil && !c.known:
+		return nil, &Error{Path: c.path, Found: "no answer", Expected: "a picture of plug-ins", Kind: ErrNoHost, Err: err, Remedy: "The host has ended, or this is another program's socket"}
+	case err != nil:
+		return nil, &Error{Path: c.path, Found: "a host that has ended, or serves its plug-ins no more", Kind: ErrNoHost, Remedy: "Start it again"}
+	}
+	var answer struct {
+		refusal
+		Snapshot
+	}
+	if err := json.Unmarshal(line, &answer); err != nil {
+		return nil, &Error{Path: c.path, Found: "an answer that is no JSON of a picture", Expected: "a picture of plug-ins", Kind: ErrAnswer, Err: err,
+			Remedy: "This may be another program's socket"}
+	}
+	switch {
+	case answer.refusal.Error == busy:
+		return nil, &Error{Path: c.path, Found: "a host with as many clients as it allows", Expected: "one with room for another", Kind: ErrBusy, Remedy: "End one of them, or try again"}
+	case answer.refusal.Error != "":
+		return nil, &Error{Path: c.path, Found: "a host that says: " + answer.refusal.Error, Kind: ErrAnswer}
+	case answer.Format != Format:
+		return nil, &Error{Path: c.path, Found: fmt.Sprintf("a picture of the format %d", answer.Format), Expected: fmt.Sprintf("the format %d", Format), Kind: ErrAnswer,
+			Remedy: "Use the version of Ferrule that the host has"}
+	}
+	c.known = true
+	return &answer.Snapshot, nil
+}
+
+// errLong is of an answer that is longer than any that there should be.
+var errLong = errors.New("too long")
+
+// line reads an answer.
+func (c *Client) line() (all []byte, err error) {
+	for {
+		part, err := c.lines.ReadSlice('\n')
+		if len(all)+len(part) > longestAnswer {
+			return nil, errLong
+		}
+		all = append(all, part...)
+		if err == nil {
+			return all, nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, err
+		}
+	}
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
