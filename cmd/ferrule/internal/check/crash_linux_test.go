@@ -33,7 +33,7 @@ func TestCrash(t *testing.T) {
 			[]string{"ferrule_fn_take (check_input_empty.c:9, "}, input},
 		{"check_input_guard", "input-guard", "R7", `SIGSEGV at the address 0x[0-9a-f]+, in .*ferrule_fn_measure \(check_input_guard\.c:11, `, nil, "Mind in_len in every read"},
 		{"check_state_on_stack", "input-empty", "R7", `SIGSEGV at the address 0x8, in ferrule_fn_answer`, []string{"ferrule_fn_answer"}, "call->state points to must outlive"},
-		{"check_dangling", "input-empty", "R7", `SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer`, []string{"ferrule_fn_answer (check_dangling.c:19, "}, "in neither the input nor the room"},
+		{"check_dangling", "input-empty", "R7", `SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer`, []string{"ferrule_fn_answer (check_dangling.c:20, "}, "in neither the input nor the room"},
 		{"check_room_beyond", "input-empty", "R8", `SIGSEGV at the address 0x[0-9a-f]+, in .*\(check_room_beyond\.c:9, `, nil, "Compare with out_cap"},
 		{"check_call_null", "input-empty", "R7", `SIGSEGV at the address 0x0, in no code \(0x0\), called from ferrule_fn_answer \(check_call_null\.c:10, `,
 			[]string{"no code (0x0)", "ferrule_fn_answer (check_call_null.c:10, "}, input},
