@@ -399,7 +399,7 @@ func (s *server) load(l *lane.WorkerLane, number uint16, o *wire.Open) (*native.
 				Expected: "the same functions, hooks, imports and threads", Remedy: "Close the plug-in and open it again"}
 		}}
 	if !s.begun {
-		if err := s.begin(l, o, file); err != nil {
+		if err := s.begin(l, o, copy); err != nil {
 			return nil, err
 		}
 		s.begun = true
@@ -411,14 +411,14 @@ func (s *server) load(l *lane.WorkerLane, number uint16, o *wire.Open) (*native.
 }
 
 // begin readies the process for plug-ins: from here on it may have only what it is to have.
-func (s *server) begin(l *lane.WorkerLane, o *wire.Open, file *os.File) error {
+func (s *server) begin(l *lane.WorkerLane, o *wire.Open, copy *libfile.Copy) error {
 	s.memory.Bounds(o.Longest, o.Memory, admit(o.Memory))
 	var layers []string
 	if s.alone {
 		layers = append(layers, "own descriptors")
 	}
 	if len(o.Sandbox) > 0 && string(o.Sandbox) != "null" {
-		boxed, err := s.shutIn(o, file)
+		boxed, err := s.shutIn(o, copy)
 		if err != nil {
 			return err
 		}
@@ -428,8 +428,8 @@ func (s *server) begin(l *lane.WorkerLane, o *wire.Open, file *os.File) error {
 	return l.Layers(wire.Layers(layers))
 }
 
-// shutIn applies the sandbox, before anything of the library is touched. file is the library's, where it was handed over.
-func (s *server) shutIn(o *wire.Open, file *os.File) ([]string, error) {
+// shutIn applies the sandbox, before anything of the library is touched, of which copy is what was handed over.
+func (s *server) shutIn(o *wire.Open, copy *libfile.Copy) ([]string, error) {
 	if s.sandbox == nil {
 		return nil, &inspect.Error{Kind: wire.ErrSandbox, Found: "a worker program without package sandbox",
 			Expected: "one that imports it", Remedy: "Import loader/isolate/sandbox in the worker's program"}
@@ -437,7 +437,7 @@ func (s *server) shutIn(o *wire.Open, file *os.File) ([]string, error) {
 	libraries := o.Libraries
 	switch {
 	case o.Held: // the descriptor's file, whatever is at its path by now
-		libraries = append(libraries, wire.Library{Path: fmt.Appendf(nil, "/proc/thread-self/fd/%d", file.Fd())})
+		libraries = append(libraries, wire.Library{Path: fmt.Appendf(nil, "/proc/thread-self/fd/%d", copy.Handoff().Fd())})
 	case len(o.Copy) > 0:
 		libraries = append(libraries, wire.Library{Path: o.Copy})
 	}
