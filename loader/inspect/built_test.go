@@ -245,7 +245,7 @@ func TestDefects(t *testing.T) {
 		{"import slot is a function", plugin + "int ferrule_import_x(void) { return 0; }", "",
 			"ferrule_import_x", ErrSymbol, "found code"},
 		{"import slot is too small", plugin + "uint8_t ferrule_import_x = 255;", "",
-			"ferrule_import_x", ErrSymbol, "found 1 bytes"},
+			"ferrule_import_x", ErrSymbol, "found 1 byte,"},
 		{"import slot is an absolute number",
 			plugin + `__asm__(".globl ferrule_import_x\nferrule_import_x = 0x7fffffff");`, "",
 			"ferrule_import_x", ErrSymbol, "which is not in the library"},

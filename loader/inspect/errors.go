@@ -117,8 +117,15 @@ func notLibrary(found string) error {
 
 // truncated says that what, a part of the file, ends at end, beyond the file's size.
 func truncated(what string, end, size uint64) error {
-	return &Error{Kind: ErrTruncated, Found: fmt.Sprintf("%d bytes", size),
+	return &Error{Kind: ErrTruncated, Found: byteCount(size),
 		Expected: fmt.Sprintf("%d or more, for %s", end, what), Remedy: copyAgain}
+}
+
+func byteCount(n uint64) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 func malformed(format string, args ...any) error {

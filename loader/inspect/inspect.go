@@ -544,7 +544,7 @@ func (t *texts) schema(e *export) (string, error) {
 	}
 	text, _, closed := bytes.Cut(data, []byte{0})
 	if !closed || !utf8.Valid(text) {
-		found := fmt.Sprintf("%d bytes without a NUL", len(data))
+		found := byteCount(uint64(len(data))) + " without a NUL"
 		if closed {
 			found = "bytes that are not UTF-8"
 		}
@@ -638,7 +638,7 @@ func (m *image) checkSlot(e *export) error {
 	case saturate(e.addr, slot) > m.relro.addr && e.addr < saturate(m.relro.addr, m.relro.size):
 		found = m.place(e.addr) + " that is made read-only after relocation"
 	case e.size != 0 && e.size != slot && e.size%redZone != 0:
-		found = fmt.Sprintf("%d bytes", e.size)
+		found = byteCount(e.size)
 	default:
 		return nil
 	}

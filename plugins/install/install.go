@@ -235,7 +235,7 @@ func named(wants []Want) ([]Want, error) {
 			return nil, &registry.Error{Plugin: w.Name, Kind: registry.ErrMalformed, Found: "a name that is none", Expected: registry.NameRule, Remedy: "Correct it in config.yaml"}
 		}
 		if seen[w.Name] {
-			return nil, &registry.Error{Plugin: w.Name, Kind: registry.ErrMalformed, Found: "it twice", Expected: "each plug-in once", Remedy: "Remove one of the two"}
+			return nil, &registry.Error{Plugin: w.Name, Kind: registry.ErrMalformed, Found: "two entries of it", Expected: "each plug-in once", Remedy: "Remove one of the two"}
 		}
 		seen[w.Name] = true
 		all = append(all, w)
