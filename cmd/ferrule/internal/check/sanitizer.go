@@ -88,15 +88,14 @@ func clangs(name, kind string) (s sanitizer) {
 	return s
 }
 
-// preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for where
-// and how reports are written, which are read. Faults
-// are not the runtime's: the kit records them, and Go reports them. No leaks are looked for at the end, when Go's memory is still there;
-// and a race that was reported does not change how the process ends.
+// preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for
+// where and how reports are written, which are read. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
+// looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends.
 func (s sanitizer) preloaded() []string {
 	const faults = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:use_sigaltstack=0:detect_leaks=0:"
 	env := []string{"LD_PRELOAD=" + strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD"))}
 	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
-		env = append(env, variable+"="+faults+more+strings.TrimSuffix(os.Getenv(variable)+":", ":")+":color=never:log_path=stderr")
+		env = append(env, variable+"="+faults+more+os.Getenv(variable)+":color=never:log_path=stderr")
 	}
 	return env
 }
