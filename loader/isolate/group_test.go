@@ -451,3 +451,37 @@ func proportional(t testing.TB, pid int) int {
 	t.Fatal("no Pss in smaps_rollup")
 	return 0
 }
+
+// Lanes that the calls of one plug-in have had are there for others, and for what is opened later.
+func TestGroupLanesLeft(t *testing.T) {
+	const lanes = 256
+	g := isolate.NewGroup("kin")
+	begun, release := make(chan bool, lanes), make(chan bool)
+	wait := loader.WithHostFunc("upper", func(_ context.Context, in []byte) ([]byte, error) {
+		begun <- true
+		<-release
+		return in, nil
+	})
+	p := open(t, fixture.C(t, "host"), isolate.InGroup(g), wait, loader.WithHostFunc("again", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
+	beside := open(t, fixture.C(t, "echo"), isolate.InGroup(g))
+	var calls sync.WaitGroup
+	for range lanes {
+		calls.Go(func() {
+			_, err := p.Call(ctx, "upper", []byte("x"))
+			assert.NoError(t, err)
+		})
+	}
+	for range lanes {
+		<-begun
+	}
+	close(release)
+	calls.Wait()
+	soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	late, err := loader.OpenContext(soon, fixture.C(t, "fault_none"), isolate.InGroup(g))
+	require.NoError(t, err)
+	out, err := beside.Call(soon, "echo", []byte("there"))
+	require.NoError(t, err)
+	assert.Equal(t, "there", string(out))
+	require.NoError(t, late.Close())
+}

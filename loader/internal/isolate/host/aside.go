@@ -127,10 +127,10 @@ func (c *call) another(number int) (l *hostLane, function bool) {
 		return nil, false
 	}
 	l = w.lanes[number]
-	if l.seat == nil || l.aside || slices.Contains(w.free, l) {
+	if l.seat == nil || l.aside || !l.owned() && !l.between {
 		return nil, false
 	}
-	return l, l.owned && !l.control
+	return l, l.owned() && !l.control
 }
 
 // within returns the context of the call on the lane, and whose call it is; nil where it has none yet, or none any more.
@@ -159,7 +159,10 @@ func (l *hostLane) hasLeft() {
 func (c *call) cancelEnded(number int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l := c.lane.worker.lanes[number]; l.caller.Ended() {
+	l := c.lane.worker.lanes[number]
+	l.callerMu.Lock()
+	defer l.callerMu.Unlock()
+	if l.caller.Ended() {
 		l.Cancel()
 	}
 }

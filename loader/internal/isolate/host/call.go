@@ -301,9 +301,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 		if s != nil {
 			s.stay()
 		}
-		c.mu.Lock()
-		c.lane.goroutine = 0 // it may be another one's number soon
-		c.mu.Unlock()
+		c.lane.on.Store(somewhere) // the number may be another one's soon
 		go func() {
 			if c.answer(abi.StatusFailed, []byte(endedGoroutine)) == nil {
 				_, _ = c.finish()
@@ -537,7 +535,7 @@ func (c *call) crashed() error {
 	crash := w.report()
 	c.mu.Lock()
 	killed, overdue := c.lane.killed, c.lane.overdue
-	if c.lane.owned {
+	if c.lane.owned() {
 		crash.Others = max(0, w.inside-1)
 	}
 	c.mu.Unlock()

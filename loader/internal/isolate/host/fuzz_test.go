@@ -331,7 +331,7 @@ func checkRoom(t testing.TB, p *Plugin, longest int64, input int) {
 	defer p.mu.Unlock()
 	if p.worker != nil {
 		for _, l := range p.worker.lanes {
-			if !l.owned && !l.viewed { // nobody uses it
+			if !l.owned() && !l.viewed { // nobody uses it
 				// Room for the input and for what was asked for, and the answer of the largest host function.
 				assert.LessOrEqual(t, int64(l.Extended()), 2*(2*int64(input)+longest+4<<20), "of one lane")
 			}
@@ -638,6 +638,7 @@ func TestKilledForAnotherCall(t *testing.T) {
 		require.NoError(t, err)
 	})
 	p.mu.Lock()
+	p.seat.stopParking()
 	w.free[0].killed = true
 	p.mu.Unlock()
 	within(t, "closing", func() { err = p.Close() })

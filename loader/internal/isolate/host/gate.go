@@ -36,6 +36,9 @@ func (p *Plugin) shut(c *callctx.Caller) error {
 	p.mu.Lock()
 	p.gate = make(chan struct{}, 1)
 	gate := p.gate
+	if p.seat != nil {
+		p.seat.stopParking()
+	}
 	p.wakeAll() // those that come from what is done between calls are not to wait any more
 	p.mu.Unlock()
 	for {

@@ -47,18 +47,23 @@ type Group struct {
 	lastCrash   func() engine.Crash // what is known of it; called with mu held. nil before the first
 }
 
-// mutex guards a Group. Every step of taking, giving back, waiting, dying and closing is one holding of it, so that a test
-// that has a say in who gets it next goes through the orders in which things can happen.
+// mutex guards a Group. Every step of taking, giving back, waiting, dying and closing is one holding of it, or ends with a pass, so that
+// a test that has a say in who gets it next goes through the orders in which things can happen.
 type mutex struct {
 	sync.Mutex
-	step func() // called before each locking where it is not nil; set before the engine is used
+	step func() // called before each locking, and by pass, where it is not nil; set before the engine is used
 }
 
 func (m *mutex) Lock() {
+	m.pass()
+	m.Mutex.Lock()
+}
+
+// pass is a step that does not lock.
+func (m *mutex) pass() {
 	if m.step != nil {
 		m.step()
 	}
-	m.Mutex.Lock()
 }
 
 // NewGroup makes a group without plug-ins. wrong is what is wrong with the options.

@@ -3,6 +3,8 @@ package host
 import (
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -18,26 +20,36 @@ type hostLane struct {
 	worker *worker
 	seat   *seat // of the plug-in that the call is of, or the one before
 
-	owned     bool           // a call owns it, and its worker may be in it
-	caller    callctx.Caller // the call's, which reads it without the lock: it changes when nobody owns the lane
-	goroutine uintptr        // the one that the call is on, or 0
-	nested    bool           // it comes from another call of the plug-in's
-	asked     time.Time      // when its call was asked to stop; zero when it was not
-	limit     *engine.Limit  // how long its call may run; nil is no limit
-	begun     time.Time      // since when, where there is one
-	overdue   bool           // its call was asked to stop because of the limit
-	told      bool           // the host was told that it has not
-	killed    bool           // its call is why the worker was killed
-	batch     bool           // its call is a batch
-	viewed    bool           // its call is over, and its output still read in place
-	session   *session       // that its call is of; nil is none
-	between   bool           // it is for what the plug-in does between calls; see between.go
-	aside     bool           // it is for host functions of calls on other lanes; see aside.go
-	control   bool           // its call opens or stops the plug-in, or a session
+	on       atomic.Uintptr // the goroutine of the call that owns it, whose worker may be in it; or somewhere, or nowhere
+	callerMu sync.Mutex     // guards caller, which changes without the group's mu while nobody reads it; see parked.go
+	caller   callctx.Caller // the call's, which reads it without a lock: it changes when nobody owns the lane
+	nested   bool           // it comes from another call of the plug-in's
+	next     atomic.Uint32  // below it among the parked ones
+	asked    time.Time      // when its call was asked to stop; zero when it was not
+	limit    *engine.Limit  // how long its call may run; nil is no limit
+	begun    time.Time      // since when, where there is one
+	overdue  bool           // its call was asked to stop because of the limit
+	told     bool           // the host was told that it has not
+	killed   bool           // its call is why the worker was killed
+	batch    bool           // its call is a batch
+	viewed   bool           // its call is over, and its output still read in place
+	session  *session       // that its call is of; nil is none
+	between  bool           // it is for what the plug-in does between calls; see between.go
+	aside    bool           // it is for host functions of calls on other lanes; see aside.go
+	control  bool           // its call opens or stops the plug-in, or a session
 
 	scratch []byte // a host function's input
 	call    call   // the owner's
 }
+
+// In place of a goroutine's number: nobody owns the lane, or a call on a goroutine that has no number.
+const (
+	nowhere   uintptr = 0
+	somewhere uintptr = 1
+)
+
+// owned reports whether a call owns the lane.
+func (l *hostLane) owned() bool { return l.on.Load() != nowhere }
 
 // The calls of an engine hold, for package callctx, the engine; one that opens the plug-in, or closes it, holds control.
 type control struct{ plugin *Plugin }
@@ -53,7 +65,7 @@ func (p *Plugin) inside(c *callctx.Caller) int {
 	}
 	if me := goroutine.ID(); p.seat != nil && me != 0 {
 		for l := range p.seat.owned() {
-			if l.session == nil && l.goroutine == me {
+			if l.session == nil && l.on.Load() == me {
 				byGoroutine++
 			}
 		}
@@ -77,10 +89,10 @@ func (p *Plugin) isOn(l *hostLane) {
 	})
 	if me != 0 && p.hosting.Load() > 0 {
 		for other := range l.seat.owned() {
-			l.nested = l.nested || other.goroutine == me
+			l.nested = l.nested || other.on.Load() == me
 		}
 	}
-	l.goroutine = me
+	l.on.Store(max(me, somewhere))
 }
 
 // errPoisoned says that a call has found its instance panicked, and others in it. It may be made again; see await.
@@ -146,7 +158,7 @@ func (p *Plugin) Holders() [][]*callctx.Call {
 		return nil
 	}
 	for _, l := range s.worker.lanes {
-		if l.owned && (!all || l.seat == s) {
+		if l.owned() && (!all || l.seat == s) {
 			calls = append(calls, l.call.current.Load())
 		}
 	}
@@ -159,6 +171,11 @@ func (p *Plugin) acquire(c *callctx.Caller) (*hostLane, error) { return p.acquir
 // acquireFor is acquire for a call of a session, of which only the worker will do that it was started in, and which takes no lane from other
 // calls; nil is none.
 func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
+	if s == nil {
+		if l := p.takeParked(c); l != nil {
+			return l, nil
+		}
+	}
 	for tried := false; ; {
 		ended := c.Ended()
 		p.mu.Lock()
@@ -202,6 +219,9 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 			continue
 		}
 		w := seat.worker
+		if seat.inUse >= p.lanes || len(w.free) == 0 {
+			w.unpark()
+		}
 		var l *hostLane
 		if s != nil || seat.inUse < p.lanes && p.admits(c) {
 			if l = w.idle(); l == nil && w.room() &&
@@ -223,6 +243,10 @@ func (p *Plugin) acquireFor(c *callctx.Caller, s *session) (*hostLane, error) {
 		if s == nil && p.inside(c) >= min(p.lanes, engine.MaxDepth) {
 			p.mu.Unlock()
 			return nil, engine.ErrReentrant
+		}
+		if w.stopParking() { // since it was looked for
+			p.mu.Unlock()
+			continue
 		}
 		mine := &waiter{*c, s, make(chan *hostLane, 1)}
 		p.waiting = append(p.waiting, mine)
@@ -317,6 +341,7 @@ func (p *Plugin) give(l *hostLane, seat *seat, c *callctx.Caller, s *session) {
 	l.renew(*c, seat)
 	if l.session = s; s == nil {
 		seat.inUse++
+		p.mayPark()
 	}
 	if c.Done != nil {
 		p.watches()
@@ -333,23 +358,37 @@ func (p *Plugin) watches() {
 
 // renew forgets the call before. The caller holds p.mu.
 func (l *hostLane) renew(c callctx.Caller, s *seat) {
-	l.owned, l.control, l.caller, l.seat, l.goroutine, l.nested = true, false, c, s, 0, false
+	l.on.Store(somewhere)
+	l.control, l.caller, l.seat, l.nested = false, c, s, false
 	l.limit, l.asked, l.overdue, l.told, l.killed, l.batch = nil, time.Time{}, false, false, false, false
 }
 
 // clear says that no call is in the lane. The caller holds p.mu.
 func (l *hostLane) clear() {
-	l.owned, l.control, l.caller, l.goroutine, l.limit = false, false, callctx.Caller{}, 0, nil
+	l.on.Store(nowhere)
+	l.control, l.caller, l.limit = false, callctx.Background, nil
 }
 
 // disown ends that.
 func (p *Plugin) disown(l *hostLane) {
+	if p.park(l) {
+		return
+	}
 	if l.Extended() > keepExtended {
 		l.Trim()
 	}
 	extended := l.Extended() > 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.giveBack(l)
+	if extended && !p.trimming {
+		p.trimming = true
+		time.AfterFunc(trimAfter, p.trim)
+	}
+}
+
+// giveBack says that no call has the lane. The caller holds p.mu.
+func (p *Plugin) giveBack(l *hostLane) {
 	l.clear()
 	w, seat := l.worker, l.seat
 	if l.session == nil && !l.viewed {
@@ -376,10 +415,6 @@ func (p *Plugin) disown(l *hostLane) {
 	}
 	w.unref()
 	p.called()
-	if extended && !p.trimming {
-		p.trimming = true
-		time.AfterFunc(trimAfter, p.trim)
-	}
 }
 
 // offered has l among the lanes that are to be had, and those who wait look for one. The caller holds p.mu.
@@ -505,11 +540,13 @@ func (w *worker) offer(l *hostLane) {
 func (w *worker) addLane() *hostLane {
 	l := &hostLane{HostLane: w.memory.NewLane(), worker: w}
 	w.lanes = append(w.lanes, l)
+	w.numbered[l.Index()] = l
 	return l
 }
 
 // spare returns a lane that is nobody's, and leaves one for closing; nil where there is none.
 func (w *worker) spare() *hostLane {
+	w.unpark()
 	switch {
 	case len(w.free) > 1:
 		return w.idle()
@@ -543,7 +580,7 @@ func (g *Group) watch() {
 			quiet = 0
 		} else if quiet++; quiet >= watchIdle {
 			g.watching.Store(false)
-			if !g.isServing() { // or somebody has seen that it watches
+			if !g.look() { // or somebody has seen that it watches
 				g.mu.Unlock()
 				return
 			}
@@ -564,32 +601,46 @@ func (g *Group) look() (found bool) {
 		return found
 	}
 	for _, l := range w.lanes {
-		if !l.owned || l.caller.Done == nil && l.limit == nil {
-			continue
-		}
-		found = true
-		now := time.Now() // for each call: a round may be held up, and no call is killed before its time
-		switch {
-		case !l.asked.IsZero():
-			l.Cancel() // once more: the call may have begun after the first time
-			if l.overdue && !l.told && now.Sub(l.asked) >= min(engine.OverdueAfter, g.options.Grace) {
-				l.told = true
-				l.seat.plugin.host.Overdue(l.limit)
-			}
-			if now.Sub(l.asked) > g.options.Grace {
-				l.killed = true
-				w.leave("killed by the host, because another call did not end in time", l.seat.plugin)
-				return true
-			}
-		case l.caller.Ended():
-			l.asked = now
-			l.Cancel()
-		case l.limit != nil && now.Sub(l.begun) >= l.limit.After:
-			l.asked, l.overdue = now, true
-			l.Cancel()
+		may, late := g.lookAt(l)
+		found = found || may
+		if late {
+			w.leave("killed by the host, because another call did not end in time", l.seat.plugin)
+			return true
 		}
 	}
 	return found
+}
+
+// lookAt is look at one lane: may says that its call can be asked to stop, and late that it has not for too long.
+func (g *Group) lookAt(l *hostLane) (may, late bool) {
+	if !l.owned() {
+		return false, false
+	}
+	l.callerMu.Lock() // until then the call is not over, or its caller is gone
+	defer l.callerMu.Unlock()
+	if l.caller.Done == nil && l.limit == nil {
+		return false, false
+	}
+	now := time.Now() // for each call: a round may be held up, and no call is killed before its time
+	switch {
+	case !l.asked.IsZero():
+		l.Cancel() // once more: the call may have begun after the first time
+		if l.overdue && !l.told && now.Sub(l.asked) >= min(engine.OverdueAfter, g.options.Grace) {
+			l.told = true
+			l.seat.plugin.host.Overdue(l.limit)
+		}
+		if now.Sub(l.asked) > g.options.Grace {
+			l.killed = true
+			return true, true
+		}
+	case l.caller.Ended():
+		l.asked = now
+		l.Cancel()
+	case l.limit != nil && now.Sub(l.begun) >= l.limit.After:
+		l.asked, l.overdue = now, true
+		l.Cancel()
+	}
+	return true, false
 }
 
 // settle says that the worker is not in the lane any more: nothing is to be asked of it, and another call may run.

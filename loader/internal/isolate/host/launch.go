@@ -40,6 +40,8 @@ type worker struct {
 	gone   chan struct{} // closed when what report says does not change any more
 	buried chan struct{} // closed when nothing is left of the process and of what it has started
 	worked atomic.Bool   // a call of a function has come back from it
+	// numbered are all lanes, each at its index, for those that are parked: set with the group's mu held, before the lane is anybody's.
+	numbered [lane.Lanes]*hostLane
 
 	// Guarded by the group's mu.
 	layers   []string         // what shuts it in
@@ -300,7 +302,7 @@ func (w *worker) leave(reason string, by *Plugin) {
 	w.reason, w.culprit = reason, by
 	w.inside = -w.views
 	for _, l := range w.lanes {
-		if l.owned {
+		if l.owned() {
 			w.inside++
 		}
 	}
@@ -321,6 +323,7 @@ func (w *worker) leave(reason string, by *Plugin) {
 		p := s.plugin
 		if p.seat == s {
 			p.seat = nil
+			s.stopParking()
 			// No call tells of it: a view that is held is of one that is over.
 			if used && !p.closing && !s.busy() {
 				go s.mourn()
@@ -334,11 +337,18 @@ func (w *worker) leave(reason string, by *Plugin) {
 	go w.alarm()
 }
 
+// works says that a call of a function has come back. All calls say so: what is known already is not written again.
+func (w *worker) works() {
+	if !w.worked.Load() {
+		w.worked.Store(true)
+	}
+}
+
 // only returns the plug-in that all calls in the worker are of, or nil. The caller holds the group's mu.
 func (w *worker) only() (p *Plugin) {
 	for _, l := range w.lanes {
 		switch {
-		case !l.owned:
+		case !l.owned():
 		case p != nil && p != l.seat.plugin:
 			return nil
 		default:
@@ -354,7 +364,7 @@ func (w *worker) alarm() {
 		w.group.mu.Lock()
 		busy := false
 		for _, l := range w.lanes {
-			if l.owned || l.between || l.aside {
+			if l.owned() || l.between || l.aside {
 				busy = true
 				l.Alarm()
 			}

@@ -40,8 +40,10 @@ type model struct {
 	workers []*worker
 	owners  map[*hostLane]int // who has it
 	viewed  map[*hostLane]bool
-	closed  bool // Close or Shutdown has returned
-	over    bool // nobody waits for a turn any more
+	gated   map[*Plugin]bool // whose gate somebody has shut
+	plain   bool             // calls do nothing by which their lanes would not be parked
+	closed  bool             // Close or Shutdown has returned
+	over    bool             // nobody waits for a turn any more
 }
 
 // still is a process that does nothing until it is killed, or dies.
@@ -132,6 +134,9 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 		caller, err := callctx.Ask(ctx)
 		require.NoError(m.t, err)
 		p := m.all[random.IntN(len(m.all))]
+		if m.plain && random.IntN(2) == 0 {
+			caller = callctx.Background
+		}
 		l, err := p.acquire(&caller)
 		m.say("%d takes: %v", number, err)
 		if err != nil {
@@ -147,7 +152,7 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 		}
 		m.own(l, number)
 		c := p.begin(l)
-		if random.IntN(4) == 0 {
+		if !m.plain && random.IntN(4) == 0 {
 			if _, err := l.Room(200<<10, 0); err != nil { // something to trim
 				m.t.Error(err)
 			}
@@ -155,7 +160,10 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 		if random.IntN(2) == 0 {
 			time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)
 		}
-		if random.IntN(3) == 0 {
+		if m.plain && random.IntN(2) == 0 {
+			time.Sleep(time.Duration(random.IntN(200)) * time.Microsecond)
+		}
+		if !m.plain && random.IntN(3) == 0 {
 			m.g.mu.Mutex.Lock()
 			m.mu.Lock()
 			m.viewed[l] = true
@@ -170,6 +178,30 @@ func (m *model) actor(number int, calls int, random *rand.Rand) {
 		c.end()
 		m.say("%d gave back", number)
 		cancel()
+	}
+}
+
+// gatekeeper shuts the gates of plug-ins: no call of theirs has a lane then.
+func (m *model) gatekeeper(times int, random *rand.Rand) {
+	for range times {
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Microsecond)
+		p := m.all[random.IntN(len(m.all))]
+		caller := callctx.Background
+		if err := p.shut(&caller); err != nil {
+			if err != engine.ErrClosed {
+				m.t.Errorf("the gate: %v", err)
+			}
+			return
+		}
+		m.say("a gate is shut")
+		m.mu.Lock()
+		m.gated[p] = true
+		m.mu.Unlock()
+		time.Sleep(time.Duration(random.IntN(1000)) * time.Microsecond)
+		m.mu.Lock()
+		m.gated[p] = false
+		m.mu.Unlock()
+		p.unshut()
 	}
 }
 
@@ -264,6 +296,16 @@ func (m *model) check() {
 		if p.seat != nil && (p.seat.worker.dead.Load() || p.seat.worker.seatOf(p) != p.seat) {
 			m.fail("a plug-in in a worker that is dying, or does not know it")
 		}
+		if m.gated[p] {
+			for l := range m.owners {
+				if l.seat.plugin == p && !l.worker.dead.Load() && !m.viewed[l] {
+					m.fail("a call of %d has a lane, and the gate is shut", m.owners[l])
+				}
+			}
+		}
+		if s := p.seat; s != nil && p.parks.Load() == nil && s.parked.head.Load()&parkedIndex != 0 && len(m.arrived) == 0 {
+			m.fail("a lane is parked, and nobody looks for it there")
+		}
 		if owners[p] > p.calls {
 			m.fail("%d calls have a lane, and %d are counted", owners[p], p.calls)
 		}
@@ -292,13 +334,18 @@ func (m *model) closing(end func(p *Plugin) error) error {
 
 func (m *model) run(seed uint64) {
 	m.random = rand.New(rand.NewPCG(seed, 1))
-	m.owners, m.viewed = make(map[*hostLane]int), make(map[*hostLane]bool)
+	m.owners, m.viewed, m.gated = make(map[*hostLane]int), make(map[*hostLane]bool), make(map[*Plugin]bool)
+	m.plain = m.random.IntN(2) == 0
 	o := Options{Grace: 2 * time.Millisecond, StartTimeout: time.Second, StopTimeout: 5 * time.Millisecond, MaxMessage: 1 << 20,
 		Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 1000, Suspend: time.Millisecond}}
 	m.g = NewGroup("", o, nil)
+	most := 3
+	if m.plain {
+		most = 8
+	}
 	for range 1 + m.random.IntN(3) {
 		m.g.users++
-		m.all = append(m.all, newMember(m.g, library, library.Path, &victim{t: m.t, most: 1 << 20}, &engine.Options{Instances: 1 + m.random.IntN(3)}))
+		m.all = append(m.all, newMember(m.g, library, library.Path, &victim{t: m.t, most: 1 << 20}, &engine.Options{Instances: 1 + m.random.IntN(most)}))
 	}
 	m.g.run = func(w *worker) (child, error) {
 		m.mu.Lock()
@@ -350,6 +397,9 @@ func (m *model) run(seed uint64) {
 	for n := range actors {
 		go m.actor(n, 1+m.random.IntN(6), rand.New(rand.NewPCG(seed, uint64(10+n))))
 	}
+	if m.plain {
+		go m.gatekeeper(m.random.IntN(12), rand.New(rand.NewPCG(seed, 4)))
+	}
 	go m.reaper(m.random.IntN(8), rand.New(rand.NewPCG(seed, 2)))
 	closing := make(chan error, 2)
 	early := m.random.IntN(2) == 0 // else when the actors are done
@@ -381,7 +431,7 @@ func (m *model) run(seed uint64) {
 		case next != nil:
 			close(next)
 		case running > 0 || asked:
-			time.Sleep(50 * time.Microsecond) // of the bubble's time: somebody's timer
+			time.Sleep(max(50*time.Microsecond, time.Since(start)/1000)) // of the bubble's time: somebody's timer
 			if time.Since(start) > 12*time.Hour {
 				m.fail("%d actors are not back, and nothing happens", running)
 			}

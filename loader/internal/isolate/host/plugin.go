@@ -84,8 +84,9 @@ type Plugin struct {
 
 	expected []atomic.Uint32 // by function: how long its last long output was
 
-	hosting  atomic.Int32 // how many calls have a context of their own, because host functions run for them or did
-	awaiting atomic.Int32 // how many calls wait for a renewal
+	parks    atomic.Pointer[seat] // whose lanes are parked, or nil; see parked.go
+	hosting  atomic.Int32         // how many calls have a context of their own, because host functions run for them or did
+	awaiting atomic.Int32         // how many calls wait for a renewal
 
 	// Guarded by the group's mu.
 	seat      *seat         // nil when no worker has opened it that calls may use
@@ -459,7 +460,7 @@ func (c *call) call(op lane.Op, fn engine.Fn, in []byte, room int, flags uint32)
 	if m.Status < 0 {
 		return nil, 0, c.garbage(fmt.Errorf("the status %d", m.Status))
 	}
-	c.lane.worker.worked.Store(true)
+	c.lane.worker.works()
 	if m.Status == int32(abi.StatusPanic) {
 		c.wears()
 	}
@@ -576,7 +577,7 @@ func (p *Plugin) part(caller *callctx.Caller, s *session, fn engine.Fn, in [][]b
 	if failed != nil {
 		out = out[:m.OutAt] // of the inputs that ran before it; checked with the failure
 	}
-	l.worker.worked.Store(true)
+	l.worker.works()
 	before := len(b.Records)
 	ending, err := wire.ParseOutcome(out, len(in), b)
 	if err != nil {
@@ -634,6 +635,9 @@ func (p *Plugin) Close() error { return p.Shutdown(context.Background()) }
 func (p *Plugin) beginClose() {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
+		if p.seat != nil {
+			p.seat.stopParking()
+		}
 		p.closing = true
 		close(p.closed)
 		p.giveUpOpening()

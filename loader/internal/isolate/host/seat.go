@@ -19,12 +19,14 @@ type seat struct {
 	worker *worker
 	number uint16 // by which the worker knows the plug-in
 
+	parked parked
+
 	wears atomic.Bool // an instance is poisoned, or may be: it is started again, which may fail
 
 	// Guarded by the group's mu.
 	by    *hostLane // while the worker opens the plug-in, the lane by which
 	base  uint64    // what is added to the library's own addresses, by the worker's word; or 0
-	inUse int       // how many lanes calls have, but for those of sessions
+	inUse int       // how many lanes calls have, or have parked, but for those of sessions
 	// whileBetween ends, by endBetween, when the plug-in is about to be stopped; nil where nothing is between calls.
 	whileBetween context.Context
 	endBetween   context.CancelFunc
@@ -70,7 +72,7 @@ func (w *worker) seatOf(p *Plugin) *seat {
 func (s *seat) owned() iter.Seq[*hostLane] {
 	return func(yield func(*hostLane) bool) {
 		for _, l := range s.worker.lanes {
-			if l.owned && l.seat == s && !yield(l) {
+			if l.owned() && l.seat == s && !yield(l) {
 				return
 			}
 		}
@@ -115,6 +117,9 @@ func (s *seat) control() *hostLane {
 		return nil
 	}
 	l := w.idle()
+	if l == nil && w.stopParking() {
+		l = w.idle()
+	}
 	switch {
 	case l != nil:
 	case w.room(): // also of a worker that has died: its memory says how

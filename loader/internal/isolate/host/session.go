@@ -218,7 +218,7 @@ func (s *session) onGoroutine() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range s.seat.owned() {
-		if l.session == s && l.goroutine == me {
+		if l.session == s && l.on.Load() == me {
 			n++
 		}
 	}
