@@ -485,3 +485,32 @@ func TestGroupLanesLeft(t *testing.T) {
 	assert.Equal(t, "there", string(out))
 	require.NoError(t, late.Close())
 }
+
+// A call that comes from another one waits for a lane that a third call has, also where that one is just over.
+func TestNestedWaitsForOthers(t *testing.T) {
+	var p *loader.Plugin
+	p = open(t, fixture.C(t, "host"), isolate.InWorker(), loader.WithMaxCalls(2),
+		loader.WithHostFunc("upper", func(ctx context.Context, in []byte) ([]byte, error) {
+			if len(in) == 1 {
+				return in, nil
+			}
+			return p.Call(ctx, "upper", in[1:])
+		}),
+		loader.WithHostFunc("again", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
+	const rounds = 200
+	var others sync.WaitGroup
+	for range 2 {
+		others.Go(func() {
+			for range rounds {
+				_, err := p.Call(ctx, "upper", []byte("x"))
+				assert.NoError(t, err)
+			}
+		})
+	}
+	for range rounds {
+		if !assert.Equal(t, "y", call(t, p, "upper", "xy")) {
+			break
+		}
+	}
+	others.Wait()
+}

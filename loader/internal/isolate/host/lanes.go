@@ -158,11 +158,16 @@ func (p *Plugin) Holders() [][]*callctx.Call {
 		return nil
 	}
 	for _, l := range s.worker.lanes {
-		if l.owned() && (!all || l.seat == s) {
+		if (l.owned() || s.worker.passes(l)) && (!all || l.seat == s) {
 			calls = append(calls, l.call.current.Load())
 		}
 	}
 	return callctx.Each(calls)
+}
+
+// passes reports whether the lane is about to be had: it is being parked, or trimmed. The caller holds the group's mu.
+func (w *worker) passes(l *hostLane) bool {
+	return l.seat != nil && !l.owned() && !l.viewed && !l.between && !l.aside && !slices.Contains(w.free, l)
 }
 
 // acquire makes the caller the owner of a lane of a living worker.
