@@ -136,7 +136,7 @@ func (i *instance) compareBatch(f function, inputs []input, want []*outcome) {
 	default:
 		for n := range want {
 			if !got[n].same(want[n]) && got[n].status != abi.StatusNoMemory {
-				find(fmt.Sprintf("record %d of %d has %s", n+1, len(inputs), differs(want[n], got[n])), "what single calls give")
+				find(fmt.Sprintf("record %d of %s %s", n+1, plural(len(inputs), "ha"), differs(want[n], got[n])), "what single calls give")
 				return
 			}
 		}
@@ -348,7 +348,7 @@ func (k *kit) calm(f function) (inputs []input, ok bool) {
 	})
 	i.end()
 	if n := len(samples) - len(inputs); n > 0 && !k.slow[f.label] {
-		k.note("%s was not called at the same time with %d of %d inputs: it panics with them", f.label, n, len(samples))
+		k.note("%s was not called at the same time with %d of %s: it panics with them", f.label, n, plural(len(samples), "input"))
 	}
 	return inputs, true
 }
