@@ -560,7 +560,7 @@ func checkVersion(s string) error {
 func checkKind(s string) error {
 	all := []string{string(registry.Library), string(registry.Wasm), string(registry.Script), string(registry.Program)}
 	if !slices.Contains(all, s) {
-		return expected(sentence.List(all, "or"))
+		return expected("one of " + sentence.List(all, "or"))
 	}
 	return nil
 }
