@@ -295,7 +295,7 @@ func list(words []string) string {
 	words = slices.Clone(words)
 	const most = 12
 	if len(words) > most {
-		words = append(words[:most], fmt.Sprintf("%s", sentence.Count(len(words)-most, "other")))
+		words = append(words[:most], sentence.Count(len(words)-most, "other"))
 	}
 	for i := range words {
 		words[i] = show(fmt.Sprintf("%.60s", words[i]))

@@ -119,7 +119,7 @@ func checkInputGuard(k *kit) {
 	k.each(func(i *instance, f function) {
 		all := append(k.samples(f), notUTF8...)
 		for _, n := range []int{3, 15, 16, 17, 31, 33, 63, 65, 4096} {
-			all = append(all, input{fmt.Sprintf("%s", plural(n, "letter")), bytes.Repeat([]byte("a"), n)})
+			all = append(all, input{plural(n, "letter"), bytes.Repeat([]byte("a"), n)})
 		}
 		i.calls(f, all, options{name: "ending where memory ends", guardIn: true}, nil)
 	})

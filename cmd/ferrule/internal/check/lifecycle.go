@@ -136,7 +136,7 @@ func (i *instance) compareBatch(f function, inputs []input, want []*outcome) {
 	default:
 		for n := range want {
 			if !got[n].same(want[n]) && got[n].status != abi.StatusNoMemory {
-				find(fmt.Sprintf("record %d of %s %s", n+1, plural(len(inputs), "ha"), differs(want[n], got[n])), "what single calls give")
+				find(fmt.Sprintf("record %d of %d has %s", n+1, len(inputs), differs(want[n], got[n])), "what single calls give")
 				return
 			}
 		}
