@@ -32,7 +32,7 @@ demo: ## The main job: a C plug-in on a real text, and a Rust one where cargo is
 	@GO="$(GO)" CC="$(CC)" CARGO="$(CARGO)" sh examples/demo.sh
 
 .PHONY: bare
-bare: ## The first result without a compiler, in a bare Debian that is made for it: as root, in about a minute
+bare: ## The first results without a compiler, in a bare Debian that is made for it: as root, in about two minutes
 	$(NEED_GO)
 	@sh internal/first/bare.sh
 

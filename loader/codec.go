@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // Codec turns Go values into the bytes that plug-ins take and return, and back. Its methods are called from any
@@ -86,7 +87,7 @@ func format(codec Codec) string {
 func excerpt(data []byte) string {
 	const most = 60
 	if len(data) > most {
-		return fmt.Sprintf("%q… (%d bytes)", data[:most], len(data))
+		return fmt.Sprintf("%q… (%s)", data[:most], count.Of(len(data), "byte"))
 	}
 	return fmt.Sprintf("%q", data)
 }

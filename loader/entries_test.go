@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,5 +74,16 @@ func TestExamplesShowEveryEntry(t *testing.T) {
 		for _, symbol := range symbols {
 			assert.True(t, used[name+"."+symbol], "%s.%s is in no example with an output", name, symbol)
 		}
+	}
+}
+
+// What `go doc` shows first is a page: the details are where the names are that they are about.
+func TestDocIsAPage(t *testing.T) {
+	for _, folder := range []string{"loader", "loader/isolate", "loader/isolate/sandbox", "loader/builtin", "loader/inspect"} {
+		cmd := exec.Command(fixture.Tool(t, "go", "see https://go.dev/dl"), "doc", "./"+folder)
+		cmd.Dir = fixture.Root()
+		text, err := cmd.Output()
+		require.NoError(t, err, folder)
+		assert.LessOrEqual(t, strings.Count(string(text), "\n"), 100, "lines of go doc ./%s", folder)
 	}
 }

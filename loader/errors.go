@@ -98,6 +98,8 @@ const (
 
 // CallError says that a function ran and did not return OK, or that its context ended before it could run (then the
 // Status is ErrCancelled).
+//
+// errors.Is finds the Status in it, and context.Canceled where a context ended.
 type CallError struct {
 	Plugin  string // the plug-in's name
 	Func    string // the function's name, or that of ferrule_start and the like; empty where there is none

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
@@ -94,7 +95,7 @@ const maxInfoKey = 256
 func faultOfInfo(key, value string) (found, expected string) {
 	switch {
 	case len(key) > maxInfoKey:
-		return fmt.Sprintf("a key of %d bytes", len(key)), fmt.Sprintf("%d at most", maxInfoKey)
+		return fmt.Sprintf("a key of %s", count.Of(len(key), "byte")), fmt.Sprintf("%d at most", maxInfoKey)
 	case !utf8.ValidString(key):
 		return fmt.Sprintf("the key %q", key), "UTF-8"
 	case strings.HasPrefix(key, "offers."):

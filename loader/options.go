@@ -106,6 +106,22 @@ func once(name string, set func(*options) error) Option {
 // An error becomes the status and the message that the plug-in gets: a Status that it wraps, ErrCancelled for a
 // context's error, otherwise ErrFailed. A Status that the contract reserves becomes ErrFailed. A panic becomes ErrFailed
 // and a log line. It may be called from several goroutines at the same time, on any thread.
+//
+// It may call plug-ins, with the context that it got or one derived from it. A call that would then wait for itself is refused: because
+// its instances are in use by the calls that it comes from (ErrReentrant), because plug-ins would wait for each other in a circle
+// (ErrDeadlock), or because more than 64 calls would be in progress one within the other (ErrTooDeep). With another context that is
+// recognised only on the host function's own goroutine, and without the circle.
+//
+// One that the plug-in calls between calls is known in the same two ways. Who stops the instance waits for it: its calls of
+// the plug-in are refused (ErrReentrant) where they would start the instance anew, while Configure or Handover changes the plug-in, and,
+// if they have to wait, from when the instance is about to be stopped. A goroutine that such a host function starts and waits for, and
+// that calls the plug-in with another context, is not known: this call waits for the instance, and so for itself, until its context ends.
+// Give it the host function's context. Isolated, the bounds of package isolate end the worker where the host waits: for Configure,
+// Handover and NewSession, for Close, and for calls whose context ends.
+//
+// It should not call runtime.Goexit, and so no testing.T.FailNow, which holds for contexts and log handlers, too: that skips the plug-in's
+// frames, with what they would have freed, and the instance is replaced as after a panic. On a thread of the plug-in's own, in a pinned
+// plug-in, and in one that imports nothing, it is the call that fails then, and no goroutine of the caller's ends.
 type HostFunc func(ctx context.Context, in []byte) ([]byte, error)
 
 // WithHostFunc offers a function to the plug-in, under the name that it imports, or wants (rule R23). One that the plug-in does not import

@@ -17,6 +17,12 @@ import (
 )
 
 // Plugin is an open plug-in. Its methods may be called from any goroutine at the same time.
+//
+// How many calls it runs at once is what its manifest says: by default one for each instance, and the others wait, until their context
+// ends; see WithInstances, and WithMaxCalls for concurrent plug-ins.
+//
+// What the host passes in, which are contexts, host functions and log handlers, may panic, block or call plug-ins: nothing of the
+// plug-in's is locked meanwhile, but for the instance whose call it is.
 type Plugin struct {
 	info   *abi.Description
 	engine engine.Plugin

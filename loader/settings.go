@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
@@ -84,7 +85,7 @@ func (o *options) acceptState(path string, d *abi.Description) error {
 		return &OpenError{Path: path, Kind: ErrState, Found: found, Expected: fmt.Sprintf("one for the format %q", o.state.format),
 			Remedy: "Open it without WithState, which loses the state, or open a version of it that knows this format"}
 	case len(o.state.saved) != o.instances:
-		return &OpenError{Path: path, Kind: ErrState, Found: fmt.Sprintf("the state of %s", engine.Count(len(o.state.saved), "instance")),
+		return &OpenError{Path: path, Kind: ErrState, Found: fmt.Sprintf("the state of %s", count.Of(len(o.state.saved), "instance")),
 			Expected: fmt.Sprintf("one for each of %d", o.instances), Remedy: "Open it with as many instances as its predecessor has (WithInstances)"}
 	}
 	return nil

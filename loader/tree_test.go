@@ -28,7 +28,7 @@ var tree = [][]string{
 	{"loader/internal/callctx", "loader/internal/engine"},
 	{"loader/inspect"},
 	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
-	{"abi", "loader/escape", "loader/internal/panics", "loader/isolate/sandbox/internal/threads"},
+	{"abi", "loader/escape", "loader/internal/panics", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},
 }
 
 func TestTree(t *testing.T) {

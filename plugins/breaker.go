@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // breaker leaves a hook out for a while that failed several times in a row, so that one that is broken costs others little. After
@@ -161,5 +162,5 @@ func (b *breaker) why() string {
 	if b.tripped {
 		return "has not come back from a call"
 	}
-	return fmt.Sprintf("failed %d times in a row", b.failures)
+	return fmt.Sprintf("failed %s in a row", sentence.Count(b.failures, "time"))
 }

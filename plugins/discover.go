@@ -20,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // found is a plug-in that was found: a file, which was read and not run, or one that is compiled in. It never changes.
@@ -256,7 +257,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 	if s.surveying {
 		expected += ", unless the application has it compiled in"
 	}
-	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %d others)", where, len(names)),
+	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %s)", where, sentence.Count(len(names), "other")),
 		Expected: expected, Remedy: remedy}
 }
 

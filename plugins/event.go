@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // Event is something that happened to a plug-in, or to the system.
@@ -127,7 +129,7 @@ func (e *events) wait(ctx context.Context) error {
 	defer e.mu.Unlock()
 	for e.running {
 		if ctx.Err() != nil {
-			return fmt.Errorf("a function of OnEvent has not come back, with %d events before it: %w", len(e.queue), context.Cause(ctx))
+			return fmt.Errorf("a function of OnEvent has not come back, with %s before it: %w", sentence.Count(len(e.queue), "event"), context.Cause(ctx))
 		}
 		e.idle.Wait()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // grant decides what a plug-in may have. This is the only place where its functions are put together: what is not in sp.functions
@@ -168,7 +169,7 @@ func (s *System) bounded(plugin string, o *offer) loader.HostFunc {
 	q := s.quota(plugin, o)
 	return func(ctx context.Context, in []byte) ([]byte, error) {
 		if !q.take() {
-			return nil, fmt.Errorf("%s may call %s %d times a second, and has: %w", plugin, o.name, o.perSecond, loader.ErrFailed)
+			return nil, fmt.Errorf("%s may call %s %s a second, and has: %w", plugin, o.name, sentence.Count(o.perSecond, "time"), loader.ErrFailed)
 		}
 		return o.fn(ctx, in)
 	}

@@ -85,7 +85,7 @@ func (s *System) group(p *plan) {
 		case grants(own) != grants(others):
 			found, expected = "grant: ["+grants(own)+"]", "grant: ["+grants(others)+"]"
 		case !slices.Equal(sp.decided, model.decided):
-			found, expected = fmt.Sprintf("%q, which Grants gave it,", sp.decided), fmt.Sprintf("%q, as those", model.decided)
+			found, expected = "by Grants: ["+strings.Join(sp.decided, ", ")+"]", "by Grants: ["+strings.Join(model.decided, ", ")+"]"
 		case sp.sandboxed != model.sandboxed || sp.grace != model.grace || sp.stop != model.stop || !reflect.DeepEqual(sp.policy, model.policy):
 			found, expected = "other permits or limits", "those"
 		default:

@@ -10,6 +10,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // Option is one choice of New's. What is wrong with one is an error of Start's.
@@ -128,7 +129,7 @@ func Limit(d time.Duration) PointOption {
 func Breaker(failures int, first time.Duration) PointOption {
 	return func(p *point) {
 		if failures < 0 || failures > 0 && first <= 0 {
-			p.wrong("Breaker", fmt.Sprintf("%d failures and %v", failures, first), "0 failures, or more and a time")
+			p.wrong("Breaker", fmt.Sprintf("%s and %v", sentence.Count(failures, "failure"), first), "0 failures, or more and a time")
 			return
 		}
 		p.after, p.leaveOut = failures, first

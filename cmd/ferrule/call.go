@@ -505,7 +505,7 @@ func (c *caller) told() (opts []loader.Option, err error) {
 		case keys[key]:
 			return nil, usage("--info "+text+", and another for "+key+" before it", "one --info for each key", "")
 		case len(key) > 256:
-			return nil, usage(fmt.Sprintf("--info with a key of %d bytes", len(key)), "256 at most", "")
+			return nil, usage(fmt.Sprintf("--info with a key of %s", plural(len(key), "byte")), "256 at most", "")
 		case !utf8.ValidString(text):
 			return nil, usage(fmt.Sprintf("--info %q", text), "UTF-8", "")
 		}

@@ -506,7 +506,7 @@ func (u *upward) result() (code int, out, later []byte, failed error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.dropped > 0 {
-		fmt.Fprintf(&u.later, "ferrule: %d more messages that came after the result were left out\n", u.dropped)
+		fmt.Fprintf(&u.later, "ferrule: %s that came after the result were left out\n", plural(u.dropped, "more message"))
 		u.dropped = 0
 	}
 	return u.code, u.out.Bytes(), u.later.Bytes(), u.failed

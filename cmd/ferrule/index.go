@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -231,7 +232,7 @@ func (x *indexer) revise(revoked []index.Revocation, keys []index.RevokedKey, pr
 			for _, k := range keys {
 				there = append(there, k.ID)
 			}
-			return nil, nil, usage("--unrevoke "+what+", which is not revoked", fmt.Sprintf("one of %q", there), "")
+			return nil, nil, usage("--unrevoke "+what+", which is not revoked", "one of "+strings.Join(there, ", "), "")
 		}
 	}
 	for _, text := range x.revoke {

@@ -210,7 +210,7 @@ func (a *app) inspect(paths []string) error {
 	case len(paths) == 1:
 		return &exit{code: exitOpen}
 	default:
-		return &exit{exitOpen, fmt.Errorf("not plug-ins: %d of %d files", bad, len(paths)), true}
+		return &exit{exitOpen, fmt.Errorf("not plug-ins: %d of %s", bad, plural(len(paths), "file")), true}
 	}
 }
 

@@ -348,7 +348,7 @@ func (a *app) each(paths []string, subject *subject, done string, do func(f *os.
 		}
 	}
 	if bad > 0 {
-		return &exit{code, fmt.Errorf("not %s: %d of %d files", done, bad, len(paths)), true}
+		return &exit{code, fmt.Errorf("not %s: %d of %s", done, bad, plural(len(paths), "file")), true}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // The numbers of the ELF specification and its GNU extensions that this reader knows.
@@ -190,7 +192,7 @@ func (lib *Library) readELF(m *image, x *exports) error {
 		f.headers += uint64(phnum) * uint64(phsize)
 	}
 	if phnum == 0 || uint64(phsize) != f.pick(32, 56) {
-		return malformed("%d program headers of %d bytes", phnum, phsize)
+		return malformed("%d program headers of %s", phnum, count.Of(phsize, "byte"))
 	}
 	if err := lib.readSegments(f, phoff, uint64(phnum)*uint64(phsize)); err != nil {
 		return err
@@ -420,7 +422,7 @@ func (lib *Library) readNeeded(f *elfFile) error {
 		return err
 	}
 	if len(strs) == 0 || strs[len(strs)-1] != 0 {
-		return malformed("a string table of %d bytes without a NUL at its end", len(strs))
+		return malformed("a string table of %s without a NUL at its end", count.Of(len(strs), "byte"))
 	}
 	f.names = f.keepNames(strs)
 	for _, off := range f.needed {
@@ -461,7 +463,7 @@ func (f *elfFile) readSymbols(x *exports) error {
 	entry := f.pick(16, 24)
 	start, rest := f.inFile(f.dynamic.get(dtSymTab))
 	if end > rest/entry {
-		return malformed("a symbol table of %d entries at address %#x, more than the file has", end,
+		return malformed("a symbol table of %s at address %#x, more than the file has", count.Of(end, "entry"),
 			f.dynamic.get(dtSymTab))
 	}
 	f.symbols, f.symbolsAt = end, start
@@ -587,12 +589,12 @@ func (f *elfFile) gnuHashRange(addr uint64) (first, end uint64, err error) {
 	}
 	buckets, first, bloom := uint64(f.u32(head)), uint64(f.u32(head[4:])), uint64(f.u32(head[8:]))
 	if bloom == 0 || bloom&(bloom-1) != 0 { // ld.so stops the process
-		return 0, 0, malformed("%d words of the filter in its hash table, expected a power of two", bloom)
+		return 0, 0, malformed("%s of the filter in its hash table, expected a power of two", count.Of(bloom, "word"))
 	}
 	off, rest := f.inFile(addr)
 	skip := 16 + bloom*f.pick(4, 8)
 	if skip > rest || buckets > (rest-skip)/4 {
-		return 0, 0, malformed("%d buckets behind %d words in its hash table", buckets, bloom)
+		return 0, 0, malformed("%s behind %s in its hash table", count.Of(buckets, "bucket"), count.Of(bloom, "word"))
 	}
 	if buckets > maxCount {
 		return 0, 0, tooLong(buckets, "buckets in its hash table")
@@ -647,7 +649,7 @@ func (f *elfFile) relocations(spans []span) (addr uint64, found bool, err error)
 		switch {
 		case err != nil:
 		case left > rest:
-			err = malformed("%d bytes of relocations, more than the file has", left)
+			err = malformed("%s of relocations, more than the file has", count.Of(left, "byte"))
 		case left > maxTable:
 			err = tooLong(left, "bytes of relocations")
 		}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // What ld.so believes: it checks little of a library and dies of what is wrong, and the process with it. So all is
@@ -50,7 +52,7 @@ func (f *elfFile) checkSegment(s, last *segment) error {
 	case !s.read && !s.exec:
 		return malformed("%s without any right", s.String())
 	case s.size > s.inFile && !s.write:
-		return malformed("%s with %d bytes to fill with zeros and no right to write", s.String(), s.size-s.inFile)
+		return malformed("%s with %s to fill with zeros and no right to write", s.String(), count.Of(s.size-s.inFile, "byte"))
 	case s.inFile == 0 && s.addr%pageSize != 0 && page(s.off) >= f.size:
 		return truncated(s.String(), page(s.off)+1, f.size) // the rest of the page is the file's
 	case last != nil && s.inFile > 0 && last.inFile > 0 && s.off < last.off+last.inFile:
@@ -71,10 +73,10 @@ func (f *elfFile) checkPart(kind string, s *segment) error {
 		return nil
 	}
 	if _, ok := f.inside(s.addr, s.size); !ok {
-		return malformed("%s at address %#x with %d bytes, which are in no segment", kind, s.addr, s.size)
+		return malformed("%s at address %#x with %s, which are in no segment", kind, s.addr, count.Of(s.size, "byte"))
 	}
 	if _, rest := f.inFile(s.addr); rest < s.inFile || s.inFile > s.size {
-		return malformed("%s with %d bytes that are not in the file", kind, s.inFile)
+		return malformed("%s with %s that are not in the file", kind, count.Of(s.inFile, "byte"))
 	}
 	return nil
 }
@@ -139,11 +141,11 @@ func (f *elfFile) checkDynamic(s *segment) error {
 		_, inside := f.inside(addr, size)
 		switch _, rest := f.inFile(addr); {
 		case !inside || !e.functions && rest < size || addr%word != 0:
-			return badEntry(e.name, fmt.Sprintf("address %#x with %d bytes", addr, size), "an aligned table in one segment")
+			return badEntry(e.name, fmt.Sprintf("address %#x with %s", addr, count.Of(size, "byte")), "an aligned table in one segment")
 		case size%e.entry != 0:
 			return badEntry(e.name+"'s size", fmt.Sprint(size), fmt.Sprintf("a multiple of %d", e.entry))
 		case e.functions && size/word > maxInit:
-			return badEntry(e.name, fmt.Sprintf("address %#x with %d bytes", addr, size), "an array of functions")
+			return badEntry(e.name, fmt.Sprintf("address %#x with %s", addr, count.Of(size, "byte")), "an array of functions")
 		}
 	}
 	if v, ok := f.dynamic.find(dtPLTRel); ok {
@@ -169,7 +171,7 @@ func (f *elfFile) checkDynamic(s *segment) error {
 	if r := &f.relro; r.size != 0 {
 		in := f.find(r.addr)
 		if in == nil || !in.write || saturate(r.addr, r.size) > saturate(in.addr+in.size, relroSlack) {
-			return malformed("PT_GNU_RELRO at address %#x with %d bytes, which are in no writable segment", r.addr, r.size)
+			return malformed("PT_GNU_RELRO at address %#x with %s, which are in no writable segment", r.addr, count.Of(r.size, "byte"))
 		}
 	}
 	return nil
@@ -196,11 +198,11 @@ func (f *elfFile) checkParts(phoff, size uint64, parts []part) error {
 			}
 		case ptTLS:
 			if p.align&(p.align-1) != 0 || p.size > maxTLS || p.inFile > p.size {
-				return malformed("PT_TLS with %d bytes, %d of them in the file, and alignment %#x", p.size, p.inFile,
+				return malformed("PT_TLS with %s, %d of them in the file, and alignment %#x", count.Of(p.size, "byte"), p.inFile,
 					p.align)
 			}
 			if _, rest := f.inFile(p.addr); rest < p.inFile {
-				return malformed("PT_TLS at address %#x with %d bytes that are not in the file", p.addr, p.inFile)
+				return malformed("PT_TLS at address %#x with %s that are not in the file", p.addr, count.Of(p.inFile, "byte"))
 			}
 		case ptEHFrame:
 			if err := f.checkPart("PT_GNU_EH_FRAME", &p.segment); err != nil {
@@ -331,8 +333,8 @@ func (w *relocWalk) isFunction(symbol uint64) bool {
 	return w.u16(b[w.pick(14, 6):]) != 0 && w.isCode(w.elfFile.word(b, 4, 8))
 }
 
-// table checks the relocations of one table, of which the first count are relative ones.
-func (w *relocWalk) table(name string, addr, size, count uint64, rela bool) error {
+// table checks the relocations of one table, of which the first are relative ones, as many as relative says.
+func (w *relocWalk) table(name string, addr, size, relative uint64, rela bool) error {
 	entry := 2 * w.word
 	if rela {
 		entry = 3 * w.word
@@ -343,7 +345,7 @@ func (w *relocWalk) table(name string, addr, size, count uint64, rela bool) erro
 	size = size / entry * entry
 	off, rest := w.inFile(addr)
 	if size > rest {
-		return malformed("%d bytes of relocations, more than the file has", size)
+		return malformed("%s of relocations, more than the file has", count.Of(size, "byte"))
 	}
 	for i := uint64(0); size > 0; {
 		b, err := w.view("its relocations", off, min(size, windowSize/entry*entry))
@@ -368,10 +370,10 @@ func (w *relocWalk) table(name string, addr, size, count uint64, rela bool) erro
 			case w.wide:
 				symbol, kind = info>>32, uint32(info)
 			}
-			if kind == 0 && i >= count && (symbol < w.symbols || symbol == 0) {
+			if kind == 0 && i >= relative && (symbol < w.symbols || symbol == 0) {
 				continue // fills a place
 			}
-			if why := w.check(at, kind, symbol, addend, rela, i < count); why != "" {
+			if why := w.check(at, kind, symbol, addend, rela, i < relative); why != "" {
 				return badEntry(fmt.Sprintf("the relocation %d of %s", i, name), why, "one that this library can have")
 			}
 		}
@@ -504,7 +506,7 @@ func (w *relocWalk) checkPlace(at uint64) string {
 func (w *relocWalk) relr(addr, size uint64) error {
 	off, rest := w.inFile(addr)
 	if size = size / w.word * w.word; size > rest {
-		return malformed("%d bytes of relocations, more than the file has", size)
+		return malformed("%s of relocations, more than the file has", count.Of(size, "byte"))
 	}
 	visit := func(at uint64) error {
 		if why := w.check(at, w.kinds.relative, 0, 0, false, true); why != "" {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // The kinds of errors, to be matched with errors.Is.
@@ -117,15 +118,8 @@ func notLibrary(found string) error {
 
 // truncated says that what, a part of the file, ends at end, beyond the file's size.
 func truncated(what string, end, size uint64) error {
-	return &Error{Kind: ErrTruncated, Found: byteCount(size),
+	return &Error{Kind: ErrTruncated, Found: count.Of(size, "byte"),
 		Expected: fmt.Sprintf("%d or more, for %s", end, what), Remedy: copyAgain}
-}
-
-func byteCount(n uint64) string {
-	if n == 1 {
-		return "1 byte"
-	}
-	return fmt.Sprintf("%d bytes", n)
 }
 
 func malformed(format string, args ...any) error {

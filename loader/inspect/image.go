@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // Limits that keep a hostile file from costing the host more than a real library would.
@@ -190,7 +191,7 @@ func (m *image) addSegment(s segment) error {
 		return truncated(s.String(), saturate(s.off, s.inFile), m.size)
 	}
 	if s.inFile > s.size || s.addr > math.MaxUint64-s.size {
-		return malformed("%s with %d bytes in the file and %d at address %#x in memory", s.String(), s.inFile, s.size,
+		return malformed("%s with %s in the file and %d at address %#x in memory", s.String(), count.Of(s.inFile, "byte"), s.size,
 			s.addr)
 	}
 	if s.size > 0 {
@@ -246,7 +247,7 @@ func (m *image) at(what string, addr, n uint64) ([]byte, error) {
 	}
 	off, rest := m.inFile(addr)
 	if rest < n {
-		return nil, malformed("%s at address %#x, %d bytes that are not in the file", what, addr, n)
+		return nil, malformed("%s at address %#x, %s that are not in the file", what, addr, count.Of(n, "byte"))
 	}
 	return m.view(what, off, n)
 }

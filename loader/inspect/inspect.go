@@ -31,6 +31,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
@@ -317,7 +318,7 @@ func (lib *Library) readPlugin(m *image, x *exports) error {
 		switch kind {
 		case abi.KindFunc, abi.KindHook, abi.KindImport, abi.KindWant, abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta, abi.KindWantMeta:
 			if !abi.ValidName(name) {
-				return &Error{Symbol: e.name, Kind: ErrName, Found: fmt.Sprintf("%.140q (%d bytes)", name, len(name)),
+				return &Error{Symbol: e.name, Kind: ErrName, Found: fmt.Sprintf("%.140q (%s)", name, count.Of(len(name), "byte")),
 					Expected: fmt.Sprintf("a C identifier of 1 to %d bytes (rule R2)", abi.MaxName),
 					Remedy:   "Rename it"}
 			}
@@ -544,7 +545,7 @@ func (t *texts) schema(e *export) (string, error) {
 	}
 	text, _, closed := bytes.Cut(data, []byte{0})
 	if !closed || !utf8.Valid(text) {
-		found := byteCount(uint64(len(data))) + " without a NUL"
+		found := count.Of(len(data), "byte") + " without a NUL"
 		if closed {
 			found = "bytes that are not UTF-8"
 		}
@@ -638,7 +639,7 @@ func (m *image) checkSlot(e *export) error {
 	case saturate(e.addr, slot) > m.relro.addr && e.addr < saturate(m.relro.addr, m.relro.size):
 		found = m.place(e.addr) + " that is made read-only after relocation"
 	case e.size != 0 && e.size != slot && e.size%redZone != 0:
-		found = byteCount(e.size)
+		found = count.Of(e.size, "byte")
 	default:
 		return nil
 	}
@@ -699,7 +700,7 @@ func describe(head []byte) string {
 		return "an object file (COFF)"
 	}
 	if len(head) < 4 {
-		return fmt.Sprintf("a file of %d bytes", len(head))
+		return fmt.Sprintf("a file of %s", count.Of(len(head), "byte"))
 	}
 	for _, c := range head {
 		if c < ' ' && c != '\n' && c != '\r' && c != '\t' && c != '\f' || c == 0x7f {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // The numbers of Mach-O that this reader knows.
@@ -179,11 +180,11 @@ func (lib *Library) readMachO(m *image, x *exports) error {
 	}
 	for i := range n {
 		if len(commands) < 8 {
-			return malformed("%d load commands in %d bytes", n, size)
+			return malformed("%d load commands in %s", n, count.Of(size, "byte"))
 		}
 		length := m.u32(commands[4:])
 		if length < 8 || length%4 != 0 || uint64(length) > uint64(len(commands)) {
-			return malformed("the load command %d with %d bytes", i, length)
+			return malformed("the load command %d with %s", i, count.Of(length, "byte"))
 		}
 		if err := lib.readCommand(f, m.u32(commands), commands[:length]); err != nil {
 			return err
@@ -235,7 +236,7 @@ func (lib *Library) readCommand(f *machoFile, kind uint32, c []byte) error {
 		need = 12
 	}
 	if len(c) < need {
-		return malformed("the load command %#x with %d bytes", kind, len(c))
+		return malformed("the load command %#x with %s", kind, count.Of(len(c), "byte"))
 	}
 	switch kind {
 	case lcSegment, lcSegment64:

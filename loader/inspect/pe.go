@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // The numbers of PE that this reader knows.
@@ -133,12 +134,12 @@ func (f *peFile) readOptional(off, size uint64) error {
 		return malformed("no optional header of PE32 or PE32+")
 	}
 	if len(head) < at+4 {
-		return malformed("an optional header of %d bytes", size)
+		return malformed("an optional header of %s", count.Of(size, "byte"))
 	}
 	f.flags, f.minOS = f.u16(head[70:]), fmt.Sprintf("%d.%d", f.u16(head[48:]), f.u16(head[50:]))
 	n := min(f.u32(head[at:]), dirCount)
 	if head = head[at+4:]; uint64(len(head)) < 8*uint64(n) {
-		return malformed("%d directories in an optional header of %d bytes", n, size)
+		return malformed("%s in an optional header of %s", count.Of(n, "directory"), count.Of(size, "byte"))
 	}
 	for i := range n {
 		f.dirs[i].addr, f.dirs[i].size = uint64(f.u32(head[8*i:])), uint64(f.u32(head[8*i+4:]))
@@ -306,7 +307,7 @@ func (f *peFile) relocations(spans []span) (addr uint64, found bool, err error) 
 		}
 		base, size := uint64(f.u32(b)), uint64(f.u32(b[4:]))
 		if size < head || size > end-at {
-			return 0, false, malformed("a block of %d bytes in its base relocations", size)
+			return 0, false, malformed("a block of %s in its base relocations", count.Of(size, "byte"))
 		}
 		if touched(spans, base, page+8) {
 			if b, err = f.at(what, at, size); err != nil {

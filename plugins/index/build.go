@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -90,7 +91,7 @@ func Build(name string, serial uint64, date time.Time, plugins []Entry, revoked 
 	if err := r.check(); err != nil {
 		return refuse(fmt.Errorf("%w is not possible", err), "Give the registry's name, such as registry.example/acme, a serial from 1 on and the date; for limits see package index")
 	} else if text.Len() > MaxRoot {
-		return refuse(fmt.Errorf("a root of %d bytes, more than %d", text.Len(), MaxRoot), "Revoke by ranges of versions, or split the registry")
+		return refuse(fmt.Errorf("a root of %s, more than %d", sentence.Count(text.Len(), "byte"), MaxRoot), "Revoke by ranges of versions, or split the registry")
 	}
 	b.Root, b.Comment, b.Name, b.Serial, b.Date = text.Bytes(), r.comment(), r.Name, r.Serial, r.Date
 	return b, nil
@@ -154,7 +155,7 @@ func (b *Built) line(name, what, text string, limit int) string {
 	}, strings.ToValidUTF8(text, " "))), " ")
 	short := cut(text, limit)
 	if short != text {
-		b.cutting("%s: %s: %d of %d bytes", name, what, len(short), len(text))
+		b.cutting("%s: %s: %d of %s", name, what, len(short), sentence.Count(len(text), "byte"))
 	}
 	return short
 }

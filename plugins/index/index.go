@@ -26,6 +26,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -193,11 +194,11 @@ func (r *root) check() error {
 	case r.Plugins < 0:
 		return fmt.Errorf("%d plug-ins", r.Plugins)
 	case n == 0 || n&(n-1) != 0 || n > MaxShards:
-		return fmt.Errorf("%d shards by name", n)
+		return fmt.Errorf("%s by name", sentence.Count(n, "shard"))
 	case len(r.Words) > MaxShards:
-		return fmt.Errorf("%d shards by word", len(r.Words))
+		return fmt.Errorf("%s by word", sentence.Count(len(r.Words), "shard"))
 	case len(r.Revoked) > MaxRevoked || len(r.RevokedKeys) > MaxRevoked:
-		return fmt.Errorf("%d revocations and %d of keys", len(r.Revoked), len(r.RevokedKeys))
+		return fmt.Errorf("%s and %d of keys", sentence.Count(len(r.Revoked), "revocation"), len(r.RevokedKeys))
 	}
 	for i := range r.Words {
 		if from := r.Words[i].From; (i == 0) != (from == "") || i > 0 && from <= r.Words[i-1].From || from != cut(from, MaxWord) {
@@ -218,7 +219,7 @@ func (r *reference) check() error {
 		return fmt.Errorf("a shard has the digest %.100q", r.SHA256)
 	}
 	if r.Size <= 0 || r.Size > MaxShard {
-		return fmt.Errorf("a shard has %d bytes", r.Size)
+		return fmt.Errorf("a shard has %s", sentence.Count(r.Size, "byte"))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
@@ -156,8 +157,8 @@ func (x *Index) believe(o Options) error {
 		return x.fail(registry.ErrMalformed, is, "one that is not dated in the future", "Is the clock of this machine right? It says "+
 			now().UTC().Format(time.DateTime)+". If it is, tell those who publish it")
 	case o.MaxAge >= 0 && age > cmp.Or(o.MaxAge, DefaultMaxAge):
-		fault := &registry.Error{Kind: registry.ErrStale, Found: fmt.Sprintf("%s, %d days old", is, age/(24*time.Hour)),
-			Expected: fmt.Sprintf("one of at most %d days", cmp.Or(o.MaxAge, DefaultMaxAge)/(24*time.Hour)),
+		fault := &registry.Error{Kind: registry.ErrStale, Found: fmt.Sprintf("%s, %s old", is, sentence.Count(age/(24*time.Hour), "day")),
+			Expected: fmt.Sprintf("one of at most %s", sentence.Count(cmp.Or(o.MaxAge, DefaultMaxAge)/(24*time.Hour), "day")),
 			Remedy:   "A mirror is behind, or somebody holds back what is new, revocations too: ask another source, or those who publish it for a new one"}
 		if o.RefuseOld {
 			return x.about(fault)
@@ -407,7 +408,7 @@ func (x *Index) shard(ctx context.Context, r reference) ([]byte, error) {
 		return nil, err
 	}
 	if !isOf(text, r.SHA256, r.Size) {
-		return nil, x.fail(registry.ErrDigest, fmt.Sprintf("other bytes of the index, %d of them", len(text)), fmt.Sprintf("the %d bytes of sha256:%s", r.Size, r.SHA256),
+		return nil, x.fail(registry.ErrDigest, fmt.Sprintf("other bytes of the index, %d of them", len(text)), fmt.Sprintf("the %s of sha256:%s", sentence.Count(r.Size, "byte"), r.SHA256),
 			"Try again. If it stays so, a mirror is broken, or somebody changes what is on the way: ask another source")
 	}
 	if x.cache != "" {

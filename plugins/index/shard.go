@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -93,11 +94,11 @@ func checkNext(name, last, summary string, keywords []string) error {
 	case name <= last:
 		return fmt.Errorf("%s comes after %s", name, last)
 	case len(summary) > MaxSummary || len(keywords) > MaxKeywords:
-		return fmt.Errorf("%s has a summary of %d bytes and %d keywords", name, len(summary), len(keywords))
+		return fmt.Errorf("%s has a summary of %s and %s", name, sentence.Count(len(summary), "byte"), sentence.Count(len(keywords), "keyword"))
 	}
 	for _, k := range keywords {
 		if len(k) > MaxWord {
-			return fmt.Errorf("%s has a keyword of %d bytes", name, len(k))
+			return fmt.Errorf("%s has a keyword of %s", name, sentence.Count(len(k), "byte"))
 		}
 	}
 	return nil

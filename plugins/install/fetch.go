@@ -13,6 +13,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
 	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
@@ -202,7 +203,7 @@ func (b *brisk) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	b.n += int64(n)
 	if took := time.Since(b.began); err == nil && took > patience && float64(b.n) < slowest*took.Seconds() {
-		err = &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("%d bytes in %v", b.n, took.Round(time.Second)), Expected: fmt.Sprintf("%d a second, while there is another place to ask", slowest),
+		err = &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("%s in %v", sentence.Count(b.n, "byte"), took.Round(time.Second)), Expected: fmt.Sprintf("%d a second, while there is another place to ask", slowest),
 			Remedy: "Leave it out of registry.mirrors while it is that slow"}
 	}
 	return n, err
@@ -219,7 +220,7 @@ func (s *session) fill(ctx context.Context, src registry.Source, c *candidate, h
 	}
 	defer body.Close()
 	if now.Total >= 0 && size >= 0 && size != now.Total {
-		return &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("a file of %d bytes", size), Expected: fmt.Sprint(now.Total), Remedy: "Ask whoever publishes it, or try another source"}
+		return &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("a file of %s", sentence.Count(size, "byte")), Expected: fmt.Sprint(now.Total), Remedy: "Ask whoever publishes it, or try another source"}
 	}
 	if at > from {
 		return &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("bytes from %d on", at), Expected: fmt.Sprintf("%d or before", from)}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
@@ -557,9 +558,9 @@ func checkVersion(s string) error {
 }
 
 func checkKind(s string) error {
-	all := []registry.Kind{registry.Library, registry.Wasm, registry.Script, registry.Program}
-	if !slices.Contains(all, registry.Kind(s)) {
-		return expected(fmt.Sprintf("one of %v", all))
+	all := []string{string(registry.Library), string(registry.Wasm), string(registry.Script), string(registry.Program)}
+	if !slices.Contains(all, s) {
+		return expected("one of " + sentence.List(all, "or"))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // The protocol. A client sends lines, each with the word snapshot; the server answers each with a line of JSON, which is a Snapshot, or the object
@@ -115,7 +116,7 @@ func whole(path string) (string, error) {
 		return "", &Error{Path: path, Kind: ErrPath, Err: err}
 	}
 	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(all) > most {
-		return "", &Error{Path: all, Found: fmt.Sprintf("a path of %d bytes", len(all)), Expected: fmt.Sprintf("one of at most %d, which is all that sockets can have", most),
+		return "", &Error{Path: all, Found: fmt.Sprintf("a path of %s", sentence.Count(len(all), "byte")), Expected: fmt.Sprintf("one of at most %d, which is all that sockets can have", most),
 			Kind: ErrPath, Remedy: "Name a shorter one, in the folder of the system for such files"}
 	}
 	return all, nil

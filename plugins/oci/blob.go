@@ -70,7 +70,7 @@ func (b *blob) begin(response *http.Response, from, size int64) error {
 		return &errcode.ErrorResponse{StatusCode: response.StatusCode}
 	}
 	if n := response.ContentLength; n >= 0 && n != b.left {
-		return malformed(strconv.FormatInt(b.left, 10), "a file of %d bytes", n)
+		return malformed(strconv.FormatInt(b.left, 10), "a file of %s", counted(n, "byte"))
 	}
 	return nil
 }

@@ -119,6 +119,25 @@ func newest(versions []string) (best string) {
 	return best
 }
 
+// counted is a number of things for people.
+func counted(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// shownPlatform is all that a platform says, for people.
+func shownPlatform(p ocispec.Platform) string {
+	words := []string{p.OS + "/" + p.Architecture}
+	for _, word := range append([]string{p.Variant, p.OSVersion}, p.OSFeatures...) {
+		if word != "" {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
 func quote(s string) string {
 	if len(s) > 80 {
 		s = s[:80] + "…"
@@ -146,7 +165,7 @@ func checkDescriptor(what string, d ocispec.Descriptor, mediaType string, most i
 	case registry.Hex(string(d.Digest)) == "": // asked for its algorithm, what is no digest panics
 		return malformed("sha256: and 64 hexadecimal digits", "%s with the digest %s", what, quote(string(d.Digest)))
 	case d.Size < 0 || d.Size > most:
-		return malformed(fmt.Sprintf("0 to %d", most), "%s of %d bytes", what, d.Size)
+		return malformed(fmt.Sprintf("0 to %d", most), "%s of %s", what, counted(d.Size, "byte"))
 	case len(d.URLs) > 0:
 		return malformed("none: what is elsewhere is in no mirror", "%s with a URL, %s", what, quote(d.URLs[0]))
 	}
@@ -165,7 +184,7 @@ func annotated(what string, a map[string]string, keyDigest, keySize, mediaType s
 
 func unmarshal(what string, text []byte, into any) error {
 	if len(text) > maxMetadata {
-		return malformed(fmt.Sprintf("at most %d", maxMetadata), "%s of %d bytes", what, len(text))
+		return malformed(fmt.Sprintf("at most %d", maxMetadata), "%s of %s", what, counted(int64(len(text)), "byte"))
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return malformed("JSON of OCI's form", "%s that cannot be read: %v", what, err)
@@ -185,7 +204,7 @@ func parseIndex(text []byte) (*index, error) {
 		return nil, &foreign{malformed("an index with the artifactType "+typePlugin, "mediaType %s, artifactType %s", quote(x.MediaType), quote(x.ArtifactType))}
 	}
 	if n := len(x.Manifests); n == 0 || n > maxPlatforms {
-		return nil, malformed(fmt.Sprintf("1 to %d", maxPlatforms), "an index of %d manifests", n)
+		return nil, malformed(fmt.Sprintf("1 to %d", maxPlatforms), "an index of %s", counted(int64(n), "manifest"))
 	}
 	i := &index{name: x.Annotations[ocispec.AnnotationTitle], version: x.Annotations[ocispec.AnnotationVersion], platforms: map[string]platform{}}
 	if err := errors.Join(checkName(i.name), checkVersion(i.version)); err != nil {
@@ -203,7 +222,7 @@ func parseIndex(text []byte) (*index, error) {
 		if p := m.Platform; p != nil {
 			on = p.OS + "/" + p.Architecture
 			if !isPlatform.MatchString(on) || p.Variant != "" || p.OSVersion != "" || len(p.OSFeatures) > 0 {
-				return nil, malformed("an operating system and an architecture, as in linux/amd64", "a manifest for the platform %s", quote(fmt.Sprint(*p)))
+				return nil, malformed("an operating system and an architecture, as in linux/amd64", "a manifest for the platform %s", quote(shownPlatform(*p)))
 			}
 		}
 		if _, twice := i.platforms[on]; twice {
@@ -252,7 +271,7 @@ func (i *index) parseManifest(on string, text []byte) (*manifest, error) {
 		return nil, malformed("a manifest with the artifactType "+typePlugin, "mediaType %s, artifactType %s", quote(x.MediaType), quote(x.ArtifactType))
 	}
 	if n := len(x.Layers); n == 0 || n > 2 {
-		return nil, malformed("the file, and its signature where there is one", "a manifest of %d layers", n)
+		return nil, malformed("the file, and its signature where there is one", "a manifest of %s", counted(int64(n), "layer"))
 	}
 	m := &manifest{config: x.Config, file: x.Layers[0]}
 	if err := checkDescriptor("a config", x.Config, typeConfig, maxMetadata); err != nil {
@@ -269,8 +288,8 @@ func (i *index) parseManifest(on string, text []byte) (*manifest, error) {
 	}
 	said := i.platforms[on].file
 	if m.config.Digest != i.config.Digest || m.config.Size != i.config.Size || string(m.file.Digest) != said.Digest || m.file.Size != said.Size {
-		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("a manifest of %s with the file %s of %d bytes and the config %s", on, m.file.Digest, m.file.Size, m.config.Digest),
-			fmt.Sprintf("what its index says: %s of %d bytes and %s", said.Digest, said.Size, i.config.Digest), ""}
+		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("a manifest of %s with the file %s of %s and the config %s", on, m.file.Digest, counted(m.file.Size, "byte"), m.config.Digest),
+			fmt.Sprintf("what its index says: %s of %s and %s", said.Digest, counted(said.Size, "byte"), i.config.Digest), ""}
 	}
 	return m, nil
 }
@@ -298,7 +317,7 @@ func (i *index) parseConfig(text []byte, indexDigest digest.Digest) (*registry.R
 	case r.Version != i.version:
 		return nil, &wrong{registry.ErrVersion, "a config of the version " + quote(r.Version), quote(i.version) + ", as the index says", ""}
 	case !slices.Contains(kinds, r.Kind):
-		return nil, &wrong{registry.ErrKind, "the kind " + quote(string(r.Kind)), fmt.Sprint(kinds[1:]), ""}
+		return nil, &wrong{registry.ErrKind, "the kind " + quote(string(r.Kind)), "library, wasm, script or program", ""}
 	}
 	r.Digest, r.Files = string(indexDigest), make(map[string]registry.File, len(i.platforms))
 	for on, p := range i.platforms {

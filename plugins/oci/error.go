@@ -131,7 +131,7 @@ func (r *Registry) fault(ctx context.Context, of subject, err error) error {
 		}
 		e.Remedy = "Look at its name, its versions (ferrule info) and the registry's url in config.yaml."
 	case registry.ErrRefused:
-		e.Remedy = "docker login " + r.ref.Registry + ", as somebody who may have it. Some registries say so of what there is none of, too."
+		e.Remedy = "Log in by docker login " + r.ref.Registry + ", as somebody who may have it. Some registries say so of what there is none of, too."
 	case registry.ErrUnavailable:
 		e.Remedy = "Try it again, or name a mirror in config.yaml."
 	default:

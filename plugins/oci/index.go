@@ -120,7 +120,7 @@ func embedded(ctx context.Context, from *remote.Repository, d ocispec.Descriptor
 		return fetch(ctx, from.Blobs(), d)
 	}
 	if int64(len(d.Data)) != d.Size || digest.FromBytes(d.Data) != d.Digest {
-		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("%d other bytes in a manifest", len(d.Data)), fmt.Sprintf("the %d of %s", d.Size, d.Digest), ""}
+		return nil, &wrong{registry.ErrDigest, fmt.Sprintf("%s in a manifest", counted(int64(len(d.Data)), "other byte")), fmt.Sprintf("the %d of %s", d.Size, d.Digest), ""}
 	}
 	return d.Data, nil
 }
@@ -201,7 +201,7 @@ func packSearch(built *search.Built, signature []byte) (*packed, ocispec.Descrip
 		return nil, ocispec.Descriptor{}, err
 	}
 	if len(text) > maxSearch {
-		return nil, ocispec.Descriptor{}, malformed(fmt.Sprint(maxSearch), "an index whose manifest has %d bytes", len(text))
+		return nil, ocispec.Descriptor{}, malformed(fmt.Sprint(maxSearch), "an index whose manifest has %s", counted(int64(len(text)), "byte"))
 	}
 	d := p.add(ocispec.MediaTypeImageManifest, text)
 	_, err = parseSearch(text) // what no reader would take is not pushed

@@ -81,7 +81,7 @@ func New(address string, options ...Option) (*Registry, error) {
 	u, err := url.Parse(address)
 	if err == nil && u.User != nil {
 		return nil, &registry.Error{Kind: registry.ErrMalformed, Found: "a user in the registry's url", Expected: u.Scheme + "://" + u.Host + u.Path,
-			Remedy: "docker login " + u.Host + ": docker's configuration says who logs in."}
+			Remedy: "Log in by docker login " + u.Host + ": docker's configuration says who logs in"}
 	}
 	refuse := func(found string) error {
 		return &registry.Error{Kind: registry.ErrMalformed, Found: found, Expected: "oci://host[:port]/path, in small letters, with nothing behind it",

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -362,7 +363,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if cause := context.Cause(b.ctx); cause != nil {
 			err = cause
 		}
-		err = &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("a transfer that broke off after %d bytes", b.read), Err: err}
+		err = &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("a transfer that broke off after %s", sentence.Count(b.read, "byte")), Err: err}
 	}
 	return n, err
 }
@@ -538,11 +539,11 @@ func (c *client) Open(ctx context.Context, address string, from int64, kind regi
 	}
 	if want.Size > 0 {
 		if size >= 0 && size != want.Size {
-			return stop(refused(registry.ErrDigest, fmt.Sprintf("a file of %d bytes", size), fmt.Sprint(want.Size), "Ask the page's owner; a mirror may have the right file"))
+			return stop(refused(registry.ErrDigest, fmt.Sprintf("a file of %s", sentence.Count(size, "byte")), fmt.Sprint(want.Size), "Ask the page's owner; a mirror may have the right file"))
 		}
 		size, b.size, b.most, b.want = want.Size, want.Size-at, want.Size-at, want.Size
 	} else if size > layout.MaxFile {
-		return stop(refused(registry.ErrMalformed, fmt.Sprintf("a file of %d bytes", size), fmt.Sprintf("%d at most", int64(layout.MaxFile)), ""))
+		return stop(refused(registry.ErrMalformed, fmt.Sprintf("a file of %s", sentence.Count(size, "byte")), fmt.Sprintf("%d at most", int64(layout.MaxFile)), ""))
 	}
 	var begin []byte
 	if at == 0 && kind != registry.Script { // a script may look like a page

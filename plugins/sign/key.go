@@ -13,6 +13,7 @@ import (
 	"aead.dev/minisign"
 
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -50,7 +51,7 @@ func ParsePublicKey(text string) (PublicKey, error) {
 // keyLine is the line of a key's text that has the key. A comment may be before it, and nothing but empty lines after it.
 func keyLine(text, expected string) (string, error) {
 	if len(text) > MaxKey {
-		return "", keyError(fmt.Sprintf("a text of %d bytes", len(text)), expected, "It is no key: name the right file", nil)
+		return "", keyError(fmt.Sprintf("a text of %s", sentence.Count(len(text), "byte")), expected, "It is no key: name the right file", nil)
 	}
 	lines := strings.Split(strings.ReplaceAll(strings.TrimRight(text, "\r\n"), "\r\n", "\n"), "\n")
 	if strings.HasPrefix(lines[0], untrusted) {

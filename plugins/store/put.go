@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -201,7 +202,7 @@ func (s *Store) fill(ctx context.Context, at, digits string, size int64, fill Fi
 			case err != nil:
 				return "", err
 			case size >= 0 && half.n < size:
-				return "", &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("an end after %d bytes", half.n), Expected: fmt.Sprint(size),
+				return "", &registry.Error{Kind: registry.ErrUnavailable, Found: fmt.Sprintf("an end after %s", sentence.Count(half.n, "byte")), Expected: fmt.Sprint(size),
 					Remedy: "Try again: it goes on from there"}
 			}
 			drop = true

@@ -33,6 +33,7 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 type handler struct {
 	sys   *plugins.System
 	hosts map[string]bool
+	wrong string // what Handler was given and cannot serve; every request is answered with it
 }
 
 // Option is one choice of a Handler's.
@@ -48,9 +49,18 @@ func Host(name string) Option { return func(h *handler) { h.hosts[strings.ToLowe
 //
 // Requests that come in on a loopback address have to ask for a name of that address, such as localhost, or one of Host: otherwise a page from anywhere could have its own name lead here, and
 // read this one in the browser of who looks at both.
+//
+// Without a system, or with an option that is nil, every request is answered with status 500, and what is wrong.
 func Handler(sys *plugins.System, opts ...Option) http.Handler {
 	h := &handler{sys: sys, hosts: map[string]bool{}}
+	if sys == nil {
+		h.wrong = "web.Handler: found nil, expected a system"
+	}
 	for _, opt := range opts {
+		if opt == nil {
+			h.wrong = "web.Handler: found nil for an option, expected one that is made by a function of this package"
+			continue
+		}
 		opt(h)
 	}
 	return h
@@ -68,6 +78,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !h.mayAsk(r):
 		http.Error(w, "found another name than one of this machine in the request, expected localhost, or an address of it. Behind a proxy: web.Host", http.StatusMisdirectedRequest)
+	case h.wrong != "":
+		http.Error(w, h.wrong, http.StatusInternalServerError)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		head.Set("Allow", "GET, HEAD")
 		http.Error(w, "found "+r.Method+", expected GET: nothing can be changed here", http.StatusMethodNotAllowed)

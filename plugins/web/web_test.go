@@ -68,6 +68,23 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// TestHandlerOfNil: what cannot be served is said to whoever asks, and ends no program.
+func TestHandlerOfNil(t *testing.T) {
+	sys := plugins.New("shop", "1.4.0")
+	for want, h := range map[string]http.Handler{
+		"web.Handler: found nil, expected a system\n":                                                     web.Handler(nil),
+		"web.Handler: found nil for an option, expected one that is made by a function of this package\n": web.Handler(sys, web.Host("a"), nil, web.Host("b")),
+	} {
+		for _, path := range []string{"/", "/stats.json"} {
+			r := answered(h, http.MethodGet, path)
+			assert.Equal(t, http.StatusInternalServerError, r.StatusCode)
+			text, err := io.ReadAll(r.Body)
+			require.NoError(t, err)
+			assert.Equal(t, want, string(text))
+		}
+	}
+}
+
 // TestNames: on a loopback address only who asks for a name of that address gets an answer.
 func TestNames(t *testing.T) {
 	sys := plugins.New("shop", "1.4.0")

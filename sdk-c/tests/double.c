@@ -60,6 +60,8 @@ static void test_calls(void) {
     is(run(host, ferrule_hook_before_print, "x"), FERRULE_OK, "loud");
     is(ferrule_test_call(host, ferrule_fn_greet, "a\0b", 3), FERRULE_INVALID,
        "the input has a NUL among its 3 bytes, expected text");
+    is(ferrule_test_call(host, ferrule_fn_greet, "", 1), FERRULE_INVALID,
+       "the input has a NUL among its 1 byte, expected text");
     ferrule_test_free(host);
 }
 

@@ -20,11 +20,3 @@ type cause struct{ why, err error }
 
 func (c *cause) Error() string   { return fmt.Sprintf("%v: %v", c.err, c.why) }
 func (c *cause) Unwrap() []error { return []error{c.why, c.err} }
-
-// Count returns n of a thing, in the singular or the plural.
-func Count(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return fmt.Sprintf("%d %s", n, thing)
-}

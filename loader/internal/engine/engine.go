@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
@@ -377,7 +378,7 @@ func (c *Crash) Error() string {
 		text += ", by the plug-in " + c.Culprit
 	}
 	if c.Others > 0 {
-		text += fmt.Sprintf("; %s in the worker", Count(c.Others, "other call"))
+		text += fmt.Sprintf("; %s in the worker", count.Of(c.Others, "other call"))
 	}
 	if c.Suspended > 0 {
 		text = fmt.Sprintf("suspended for another %v, because workers keep crashing; the last: %s", c.Suspended.Round(time.Millisecond), text)

@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // Unfinished says that Shutdown's context ended first, and what still runs.
@@ -30,10 +32,10 @@ func (u *Unfinished) Error() string {
 func (u *Unfinished) What() string {
 	var what []string
 	if u.Calls > 0 {
-		what = append(what, Count(u.Calls, "call")+" in progress")
+		what = append(what, count.Of(u.Calls, "call")+" in progress")
 	}
 	if u.Views > 0 {
-		what = append(what, Count(u.Views, "view")+" not released")
+		what = append(what, count.Of(u.Views, "view")+" not released")
 	}
 	return strings.Join(what, " and ")
 }

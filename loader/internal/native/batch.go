@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -282,7 +283,7 @@ func (s *slot) takeRecord(b *engine.Batch, r *engine.Record, room []byte) {
 	// What is in the room is not longer than the room.
 	if n := s.ownLength(r.Status); n > s.plugin.left(b) || n > cap(b.Out)-len(b.Out) && !raw.Allocatable(len(b.Out), n) {
 		s.release()
-		s.plugin.say(b, r, fmt.Sprintf("an output of %d bytes in a batch: there is no room for it beside the others", n))
+		s.plugin.say(b, r, fmt.Sprintf("an output of %s in a batch: there is no room for it beside the others", count.Of(n, "byte")))
 		if r.Status != abi.StatusPanic {
 			r.Status, b.Failed = abi.StatusNoMemory, true
 		}

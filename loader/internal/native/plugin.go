@@ -20,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -385,7 +386,7 @@ func (s *slot) takeLong(dst, room []byte, status abi.Status) ([]byte, error) {
 		dst = larger
 	case !raw.Allocatable(len(dst), n):
 		s.release()
-		return dst, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: this process has no memory for it", n)}
+		return dst, &engine.TooLong{Text: fmt.Sprintf("an output of %s: this process has no memory for it", count.Of(n, "byte"))}
 	}
 	dst, violation := s.take(dst, room, status)
 	if violation != nil {
@@ -472,10 +473,10 @@ func (s *slot) take(dst, room []byte, status abi.Status) ([]byte, *engine.Violat
 		dst = larger
 	case n > uintptr(len(room)):
 		err = &engine.Violation{Rule: "R8",
-			Found:    fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, len(room)),
+			Found:    fmt.Sprintf("out_len %d in a room of %s, without release", n, count.Of(len(room), "byte")),
 			Expected: "out_len of out_cap at most, or release set"}
 	case n > 0 && out == raw.Addr(s.grants.of(raw.AddrOf(&s.frame))):
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d in the room of %d bytes that it was given", n, len(s.grants.of(raw.AddrOf(&s.frame)))),
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d in the room of %s that it was given", n, count.Of(len(s.grants.of(raw.AddrOf(&s.frame))), "byte")),
 			Expected: "out_len of out_cap at most, or release set"}
 	default:
 		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release",

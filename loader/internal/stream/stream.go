@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/panics"
 )
 
@@ -209,7 +210,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 		}
 		switch {
 		case n < 0 || n > len(p):
-			n, err = 0, fmt.Errorf("the reader returned %d bytes of a buffer of %d", n, len(p))
+			n, err = 0, fmt.Errorf("the reader returned %s of a buffer of %d", count.Of(n, "byte"), len(p))
 		case n == 0 && err == nil:
 			err = io.ErrNoProgress
 		}
@@ -305,7 +306,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 		n, err = w.w.Write(p)
 		switch {
 		case n < 0 || n > len(p):
-			n, err = 0, fmt.Errorf("the writer said that it wrote %d of %d bytes", n, len(p))
+			n, err = 0, fmt.Errorf("the writer said that it wrote %d of %s", n, count.Of(len(p), "byte"))
 		case n < len(p) && err == nil:
 			err = io.ErrShortWrite
 		}

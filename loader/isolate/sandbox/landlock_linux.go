@@ -12,6 +12,7 @@ import (
 	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox/internal/threads"
 )
@@ -114,7 +115,7 @@ func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
 		}
 	}
 	if len(c.Found) != len(c.Read)+len(c.Write) {
-		return all, mistake(fmt.Sprintf("a policy with %d paths, of which the host has found %d", len(c.Read)+len(c.Write), len(c.Found)),
+		return all, mistake(fmt.Sprintf("a policy with %s, of which the host has found %d", count.Of(len(c.Read)+len(c.Write), "path"), len(c.Found)),
 			"all of them", "Build the worker's program (isolate.WithBinary) with the version of Ferrule that the host has")
 	}
 	for i, found := range c.Found {

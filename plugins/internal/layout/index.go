@@ -11,6 +11,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -103,7 +104,7 @@ func CheckRelease(r *registry.Release) error {
 			errs = append(errs, malformed("digest", f.Digest, "sha256: and 64 hexadecimal digits"))
 		}
 		if f.Size <= 0 || f.Size > MaxFile {
-			errs = append(errs, fmt.Errorf("found a file of %d bytes, expected 1 to %d", f.Size, int64(MaxFile)))
+			errs = append(errs, fmt.Errorf("found a file of %s, expected 1 to %d", sentence.Count(f.Size, "byte"), int64(MaxFile)))
 		}
 		if f.URL != "" {
 			errs = append(errs, checkURL(f.URL))
@@ -132,7 +133,7 @@ func (x *Index) Text() ([]byte, error) {
 		return nil, err
 	}
 	if b.Len() > MaxIndex {
-		return nil, &registry.Error{Kind: registry.ErrMalformed, Plugin: x.Name, Found: fmt.Sprintf("an index of %d bytes", b.Len()),
+		return nil, &registry.Error{Kind: registry.ErrMalformed, Plugin: x.Name, Found: fmt.Sprintf("an index of %s", sentence.Count(b.Len(), "byte")),
 			Expected: fmt.Sprintf("at most %d", MaxIndex), Remedy: "Remove old releases"}
 	}
 	return b.Bytes(), nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -171,7 +172,7 @@ func (s *Source) versions(ctx context.Context, name string) ([]string, error) {
 func (s *Source) none(found *reached, version string) error {
 	e := &registry.Error{Kind: registry.ErrNotFound, Found: "no release in the index", Remedy: "Ask for another version"}
 	if n := len(found.index.Releases); n > 0 {
-		e.Found = fmt.Sprintf("%d releases, the newest is %s", n, found.index.Releases[0].Version)
+		e.Found = fmt.Sprintf("%s, the newest is %s", sentence.Count(n, "release"), found.index.Releases[0].Version)
 	}
 	switch {
 	case s.tag != Latest && s.template.Tagged():

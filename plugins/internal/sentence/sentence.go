@@ -1,7 +1,10 @@
 // Package sentence makes the texts of the errors of packages plugins and registry, whose parts are the same: what was found, what was expected, why, what to do.
 package sentence
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Of returns the parts as one line. Each may be empty. cause and remedy are sentences, with a full stop or without one.
 func Of(found, expected, cause, remedy string) string {
@@ -24,6 +27,22 @@ func Of(found, expected, cause, remedy string) string {
 	}
 	add("", remedy, "")
 	return b.String()
+}
+
+// Count returns n of a thing, in the singular or the plural.
+func Count[N ~int | ~int64 | ~uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// List joins words as a text does: a, b and c, where last is "and".
+func List(words []string, last string) string {
+	if n := len(words) - 1; n > 0 {
+		return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
+	}
+	return strings.Join(words, "")
 }
 
 // Causes are the errors of these that are there, for Unwrap.

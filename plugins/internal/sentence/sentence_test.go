@@ -25,6 +25,18 @@ func TestOf(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	assert.Equal(t, "0 bytes", sentence.Count(0, "byte"))
+	assert.Equal(t, "1 byte", sentence.Count(uint64(1), "byte"))
+	assert.Equal(t, "2 bytes", sentence.Count(int64(2), "byte"))
+}
+
+func TestList(t *testing.T) {
+	for want, words := range map[string][]string{"": nil, "a": {"a"}, "a and b": {"a", "b"}, "a, b and c": {"a", "b", "c"}} {
+		assert.Equal(t, want, sentence.List(words, "and"))
+	}
+}
+
 func TestCauses(t *testing.T) {
 	a, b := errors.New("a"), errors.New("b")
 	assert.Equal(t, []error{a, b}, sentence.Causes(nil, a, nil, b))

@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // MaxSchema is how long a schema may be, in bytes (rule R32).
@@ -33,7 +34,7 @@ func compile(text string) (*jsonschema.Schema, error) {
 		return nil, nil
 	}
 	if len(text) > MaxSchema {
-		return nil, fmt.Errorf("found %d bytes, expected %d at most", len(text), MaxSchema)
+		return nil, fmt.Errorf("found %s, expected %d at most", sentence.Count(len(text), "byte"), MaxSchema)
 	}
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
@@ -191,17 +192,17 @@ func expected(of jsonschema.ErrorKind) string {
 	case *kind.Pattern:
 		return fmt.Sprintf("a text that %.120q matches", k.Want)
 	case *kind.MinLength:
-		return fmt.Sprintf("%d characters or more", k.Want)
+		return fmt.Sprintf("%s or more", sentence.Count(k.Want, "character"))
 	case *kind.MaxLength:
-		return fmt.Sprintf("%d characters at most", k.Want)
+		return fmt.Sprintf("%s at most", sentence.Count(k.Want, "character"))
 	case *kind.MinItems:
-		return fmt.Sprintf("%d items or more", k.Want)
+		return fmt.Sprintf("%s or more", sentence.Count(k.Want, "item"))
 	case *kind.MaxItems:
-		return fmt.Sprintf("%d items at most", k.Want)
+		return fmt.Sprintf("%s at most", sentence.Count(k.Want, "item"))
 	case *kind.MinProperties:
-		return fmt.Sprintf("%d keys or more", k.Want)
+		return fmt.Sprintf("%s or more", sentence.Count(k.Want, "key"))
 	case *kind.MaxProperties:
-		return fmt.Sprintf("%d keys at most", k.Want)
+		return fmt.Sprintf("%s at most", sentence.Count(k.Want, "key"))
 	case *kind.Minimum:
 		return rational(k.Want) + " or more"
 	case *kind.Maximum:
@@ -294,7 +295,7 @@ func list(words []string) string {
 	words = slices.Clone(words)
 	const most = 12
 	if len(words) > most {
-		words = append(words[:most], fmt.Sprintf("%d others", len(words)-most))
+		words = append(words[:most], sentence.Count(len(words)-most, "other"))
 	}
 	for i := range words {
 		words[i] = show(fmt.Sprintf("%.60s", words[i]))

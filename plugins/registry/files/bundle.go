@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
@@ -78,7 +79,7 @@ func (b *Bundle) archive() (_ *archive, err error) {
 		return nil, &registry.Error{Kind: registry.ErrMalformed, Found: "a file that is no zip", Expected: "a bundle", Err: err}
 	}
 	if len(z.File) > maxEntries {
-		return refuse(fmt.Sprintf("a bundle of %d files", len(z.File)), fmt.Sprintf("at most %d", maxEntries))
+		return refuse(fmt.Sprintf("a bundle of %s", sentence.Count(len(z.File), "file")), fmt.Sprintf("at most %d", maxEntries))
 	}
 	a := &archive{file, map[string]*zip.File{}}
 	names, files := map[string]bool{}, map[string]bool{} // without case, as some file systems have them
@@ -102,7 +103,7 @@ func (b *Bundle) archive() (_ *archive, err error) {
 		case f.CompressedSize64 > uint64(info.Size()):
 			return refuse(fmt.Sprintf("%s in it, with %d packed bytes in a bundle of %d", layout.Short(f.Name), f.CompressedSize64, info.Size()), "no more than there are")
 		case f.UncompressedSize64 > layout.MaxFile:
-			return refuse(fmt.Sprintf("%s in it, with %d bytes", layout.Short(f.Name), f.UncompressedSize64), fmt.Sprintf("at most %d", int64(layout.MaxFile)))
+			return refuse(fmt.Sprintf("%s in it, with %s", layout.Short(f.Name), sentence.Count(f.UncompressedSize64, "byte")), fmt.Sprintf("at most %d", int64(layout.MaxFile)))
 		}
 		names[strings.ToLower(name)] = true
 		packed, size = packed+f.CompressedSize64, size+f.UncompressedSize64
@@ -122,10 +123,10 @@ func (b *Bundle) archive() (_ *archive, err error) {
 		return refuse("something before its files", "a zip and nothing else")
 	}
 	if packed > uint64(info.Size()) {
-		return refuse(fmt.Sprintf("%d bytes of files in a bundle of %d: they overlap", packed, info.Size()), "files one after another")
+		return refuse(fmt.Sprintf("%s of files in a bundle of %d: they overlap", sentence.Count(packed, "byte"), info.Size()), "files one after another")
 	}
 	if size > freeSize && size/maxRatio > uint64(info.Size()) {
-		return refuse(fmt.Sprintf("%d bytes in a bundle of %d", size, info.Size()), fmt.Sprintf("at most %d times as many", maxRatio))
+		return refuse(fmt.Sprintf("%s in a bundle of %d", sentence.Count(size, "byte"), info.Size()), fmt.Sprintf("at most %d times as many", maxRatio))
 	}
 	return a, nil
 }

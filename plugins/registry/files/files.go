@@ -19,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/index"
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 )
@@ -126,7 +127,7 @@ func (r reader) Text(ctx context.Context, name string, limit int64) ([]byte, []s
 		return nil, nil, failed(err)
 	}
 	if n := max(size, int64(len(text))); n > limit {
-		return nil, nil, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), n), Expected: fmt.Sprintf("at most %d", limit)}
+		return nil, nil, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %s", layout.Short(name), sentence.Count(n, "byte")), Expected: fmt.Sprintf("at most %d", limit)}
 	}
 	return text, nil, nil
 }
@@ -156,11 +157,11 @@ func (r reader) Open(ctx context.Context, name string, from int64, _ registry.Ki
 		}
 	}()
 	if want.Size > 0 && size != want.Size {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size),
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrDigest, Found: fmt.Sprintf("%s with %s", layout.Short(name), sentence.Count(size, "byte")),
 			Expected: fmt.Sprint(want.Size), Remedy: "Copy the release again from where it was published"}
 	}
 	if size > layout.MaxFile {
-		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %d bytes", layout.Short(name), size),
+		return nil, 0, 0, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("%s with %s", layout.Short(name), sentence.Count(size, "byte")),
 			Expected: fmt.Sprintf("at most %d", int64(layout.MaxFile))}
 	}
 	if from > size {

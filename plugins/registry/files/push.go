@@ -19,6 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
@@ -74,7 +75,7 @@ func prepare(ctx context.Context, r *registry.Release, files map[string]registry
 		entries = append(entries, entry{name: name, platform: platform, path: c.Path, digest: digest})
 		if c.Signature != nil {
 			if len(c.Signature) > registry.MaxSignature {
-				return nil, nil, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("a signature of %d bytes", len(c.Signature)), Expected: fmt.Sprintf("at most %d", registry.MaxSignature)}
+				return nil, nil, &registry.Error{Kind: registry.ErrMalformed, Found: fmt.Sprintf("a signature of %s", sentence.Count(len(c.Signature), "byte")), Expected: fmt.Sprintf("at most %d", registry.MaxSignature)}
 			}
 			entries = append(entries, entry{name: name + ".minisig", platform: platform, text: c.Signature})
 		}

@@ -250,11 +250,11 @@ static inline int32_t FERRULE_UNUSED_ ferrule_in_text(ferrule_call *call, char *
     const void *nul = memchr(call->in, 0, call->in_len);
     if (size) text[0] = '\0';
     if (call->in_len >= size)
-        return ferrule_fail(call, FERRULE_INVALID, "the input has %zu bytes, expected a text of less than %zu",
-                            call->in_len, size);
+        return ferrule_fail(call, FERRULE_INVALID, "the input has %zu byte%s, expected a text of less than %zu",
+                            call->in_len, call->in_len == 1 ? "" : "s", size);
     if (nul)
-        return ferrule_fail(call, FERRULE_INVALID, "the input has a NUL among its %zu bytes, expected text",
-                            call->in_len);
+        return ferrule_fail(call, FERRULE_INVALID, "the input has a NUL among its %zu byte%s, expected text",
+                            call->in_len, call->in_len == 1 ? "" : "s");
     if (call->in_len) memcpy(text, call->in, call->in_len);
     text[call->in_len] = '\0';
     return FERRULE_OK;

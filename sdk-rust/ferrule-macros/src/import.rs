@@ -97,7 +97,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             #[no_mangle]
             pub static #slot: #sdk_here::__private::AtomicU32 =
                 #sdk_here::__private::AtomicU32::new(#sdk_here::abi::UNBOUND);
-            #output::from_answer(#sdk_here::__private::import(&#slot, #name, #optional, #value))
+            #output::from_answer(#name, #sdk_here::__private::import(&#slot, #name, #optional, #value))
         }
         #module
         #(#cfgs)*

@@ -210,15 +210,17 @@ pub trait Imported {
     /// That of the input.
     const MEDIA_TYPE: &'static str;
 
-    /// Makes it of the host function's bytes, or of its error.
-    fn from_answer(answer: Result<Vec<u8>>) -> Self;
+    /// Makes it of the bytes of the host function `name`, or of its error.
+    fn from_answer(name: &str, answer: Result<Vec<u8>>) -> Self;
 }
 
 impl<T: for<'a> Input<'a>, E: ImportError> Imported for Result<T, E> {
     const MEDIA_TYPE: &'static str = <T as Input<'static>>::MEDIA_TYPE;
 
-    fn from_answer(answer: Result<Vec<u8>>) -> Self {
-        answer.and_then(|bytes| T::from_bytes(&bytes)).map_err(E::from_error)
+    fn from_answer(name: &str, answer: Result<Vec<u8>>) -> Self {
+        // It is not the input of the plug-in's caller that is invalid then, so the status is another one.
+        let wrong = |error: Error| Error::failed(format_args!("the result of the host function {name}: {error}"));
+        answer.and_then(|bytes| T::from_bytes(&bytes).map_err(wrong)).map_err(E::from_error)
     }
 }
 
@@ -285,7 +287,9 @@ mod json {
         fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
             match serde_json::from_slice(bytes) {
                 Ok(value) => Ok(Json(value)),
-                Err(error) => Err(Error::invalid(format_args!("the JSON is not what was expected: {error}"))),
+                Err(error) => {
+                    Err(Error::invalid(format_args!("not JSON for the type {}: {error}", std::any::type_name::<T>())))
+                }
             }
         }
     }
@@ -349,7 +353,7 @@ mod tests {
         assert_eq!(failed.into_bytes(), Err(Error::invalid("no")));
         let other: std::result::Result<&str, std::num::ParseIntError> = "x".parse::<u8>().map(|_| "");
         assert_eq!(other.into_bytes().unwrap_err().status(), Status::FAILED);
-        let answer: Result<String> = Imported::from_answer(Err(Error::unsupported("no")));
+        let answer: Result<String> = Imported::from_answer("country", Err(Error::unsupported("no")));
         assert_eq!(answer, Err(Error::unsupported("no")));
     }
 
@@ -371,8 +375,10 @@ mod tests {
 
     #[test]
     fn an_import_of_wrong_bytes_is_an_error() {
-        let answer: Result<String> = Imported::from_answer(Ok(vec![0xff]));
-        assert_eq!(answer.unwrap_err().status(), Status::INVALID);
+        let answer: Result<String> = Imported::from_answer("country", Ok(vec![0xff]));
+        let error = answer.unwrap_err();
+        assert_eq!(error.status(), Status::FAILED);
+        assert!(error.message().starts_with("the result of the host function country: found bytes"), "{error}");
     }
 
     #[test]
@@ -402,8 +408,10 @@ mod tests {
         assert_eq!(read_config(br#"{"depth": 7}"#), Ok(Json(Settings { depth: 7 })));
         for missing in [&b""[..], b"{}"] {
             let error = read_config::<Json<Strict>>(missing).unwrap_err();
-            let want =
-                "in the configuration: the JSON is not what was expected: missing field `depth` at line 1 column 2";
+            let strict = std::any::type_name::<Strict>();
+            let want = format!(
+                "in the configuration: not JSON for the type {strict}: missing field `depth` at line 1 column 2"
+            );
             assert_eq!(error, Error::invalid(want));
         }
         // An input that is missing is no JSON.

@@ -148,7 +148,7 @@ fn a_typed_configuration() {
     let configured = instance.call_symbol("ferrule_configure", br#"{"depth": 8, "names": ["a"]}"#, 64);
     assert_eq!(configured.ok(), "");
     assert_eq!(instance.call("settings", "").ok(), r#"{"depth":8,"names":["a"]}"#);
-    let expected = "in the configuration: the JSON is not what was expected: ";
+    let expected = "in the configuration: not JSON for the type fixture_settings::Settings: ";
     for (config, message) in [
         ("", "missing field `depth` at line 1 column 2"),
         (r#"{"depth": 300}"#, "invalid value: integer `300`, expected u8 at line 1 column 13"),
@@ -341,7 +341,8 @@ fn imports() {
     let instance = Instance::new(&library, host);
     assert_eq!(instance.call("points", "ada").ok(), "ada: 1234");
     assert_eq!(instance.call("points", "eve").failed(INVALID), "no such customer");
-    assert!(instance.call("points", "bob").failed(INVALID).contains("the JSON is not what was expected"));
+    let not_json = "the result of the host function loyalty_points: not JSON for the type ";
+    assert!(instance.call("points", "bob").failed(FAILED).contains(not_json));
     assert_eq!(instance.call("total", "").ok(), "42 at noon, with 0 bytes");
 }
 

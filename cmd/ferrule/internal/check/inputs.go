@@ -119,7 +119,7 @@ func checkInputGuard(k *kit) {
 	k.each(func(i *instance, f function) {
 		all := append(k.samples(f), notUTF8...)
 		for _, n := range []int{3, 15, 16, 17, 31, 33, 63, 65, 4096} {
-			all = append(all, input{fmt.Sprintf("%d letters", n), bytes.Repeat([]byte("a"), n)})
+			all = append(all, input{plural(n, "letter"), bytes.Repeat([]byte("a"), n)})
 		}
 		i.calls(f, all, options{name: "ending where memory ends", guardIn: true}, nil)
 	})
@@ -175,7 +175,7 @@ func (k *kit) alwaysFails(f function, statuses map[abi.Status]int, panicked stri
 	}
 	switch n := statuses[abi.StatusPanic]; {
 	case n > 0:
-		finding.Rule, finding.Seen = "R12", fmt.Sprintf("%s has panicked with %d of %d inputs that were tried, first with %s", f.label, n, all,
+		finding.Rule, finding.Seen = "R12", fmt.Sprintf("%s has panicked with %d of %s that were tried, first with %s", f.label, n, plural(all, "input"),
 			panicked)
 		switch invalid := statuses[abi.StatusInvalid]; all {
 		case n:

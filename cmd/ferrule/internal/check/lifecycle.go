@@ -348,7 +348,7 @@ func (k *kit) calm(f function) (inputs []input, ok bool) {
 	})
 	i.end()
 	if n := len(samples) - len(inputs); n > 0 && !k.slow[f.label] {
-		k.note("%s was not called at the same time with %d of %d inputs: it panics with them", f.label, n, len(samples))
+		k.note("%s was not called at the same time with %d of %s: it panics with them", f.label, n, plural(len(samples), "input"))
 	}
 	return inputs, true
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // FilesOfWorker is how many files a worker inherits for it.
@@ -115,7 +117,7 @@ func (t *Taker) Take(number uint16) (*os.File, error) {
 		file := os.NewFile(uintptr(fd), "handed over")
 		if n != len(message) {
 			file.Close()
-			return nil, fmt.Errorf("a library's file with %d bytes", n)
+			return nil, fmt.Errorf("a library's file with %s", count.Of(n, "byte"))
 		}
 		got := binary.LittleEndian.Uint16(message[:])
 		if before := t.taken[got]; before != nil { // an opening that was given up

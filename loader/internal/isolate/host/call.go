@@ -10,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
@@ -229,7 +230,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 	var fields []byte
 	if m.Op == lane.OpLog {
 		if m.OutAt > m.Len {
-			return fmt.Errorf("fields at %d of %d bytes", m.OutAt, m.Len)
+			return fmt.Errorf("fields at %d of %s", m.OutAt, count.Of(m.Len, "byte"))
 		}
 		in, fields = in[:m.OutAt], in[m.OutAt:]
 	}
@@ -386,7 +387,7 @@ func (c *call) answer(status abi.Status, out []byte) error {
 func (c *call) failure(m lane.Message) error {
 	text, err := c.lane.Output(m)
 	if err == nil && m.OutAt > m.Len {
-		err = fmt.Errorf("a text at %d of %d bytes", m.OutAt, m.Len)
+		err = fmt.Errorf("a text at %d of %s", m.OutAt, count.Of(m.Len, "byte"))
 	}
 	if err != nil {
 		return c.garbage(err)

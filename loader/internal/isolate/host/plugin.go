@@ -18,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
@@ -448,7 +449,7 @@ func (c *call) call(op lane.Op, fn engine.Fn, in []byte, room int, flags uint32)
 	room = min(max(room, expected, leastRoom), maxRoom)
 	area, err := c.lane.Room(len(in), room)
 	if err != nil {
-		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %d bytes: %v", len(in), err)}
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an input of %s: %v", count.Of(len(in), "byte"), err)}
 	}
 	copy(area, in)
 	c.limited(fn)
@@ -473,7 +474,7 @@ func (c *call) call(op lane.Op, fn engine.Fn, in []byte, room int, flags uint32)
 		longest = max(longest, leastRoom) // it is a message
 	}
 	if int64(len(out)) > longest { // there was room, but not for this
-		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %s", len(out), c.options.noRoom())}
+		return nil, 0, &engine.TooLong{Text: fmt.Sprintf("an output of %s: %s", count.Of(len(out), "byte"), c.options.noRoom())}
 	}
 	if n := len(out); n > longOutput && n <= maxRoom || expected > 0 && n < expected/2 {
 		if n <= longOutput {
@@ -552,7 +553,7 @@ func (p *Plugin) part(caller *callctx.Caller, s *session, fn engine.Fn, in [][]b
 	size := wire.BatchSize(in)
 	area, err := l.Room(size, size+len(in)*64)
 	if err != nil {
-		return 0, false, &engine.TooLong{Text: fmt.Sprintf("a batch of %d bytes: %v", size, err)}
+		return 0, false, &engine.TooLong{Text: fmt.Sprintf("a batch of %s: %v", count.Of(size, "byte"), err)}
 	}
 	wire.PutBatch(area, in)
 	p.mu.Lock()
@@ -601,7 +602,7 @@ func (p *Plugin) part(caller *callctx.Caller, s *session, fn engine.Fn, in [][]b
 		if c.wasOverdue() {
 			return ran, false, &engine.Ended{Cause: fn.Limit}
 		}
-		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %d inputs", ran, len(in)))
+		return 0, false, c.garbage(fmt.Errorf("a batch that ran %d of %s", ran, count.Of(len(in), "input")))
 	}
 	return ran, false, nil
 }

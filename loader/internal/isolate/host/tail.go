@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // tail reads what a worker writes to its standard streams, keeps the end of it for errors, and hands it on to whoever the
@@ -87,7 +89,7 @@ func (t *tail) pend(b []byte) {
 // mark says to the writer what it has missed. The caller holds t.mu.
 func (t *tail) mark() {
 	if t.dropped > 0 {
-		t.pending = fmt.Appendf(t.pending, "\n[%d bytes dropped: they came faster than they were taken]\n", t.dropped)
+		t.pending = fmt.Appendf(t.pending, "\n[%s dropped: they came faster than they were taken]\n", count.Of(t.dropped, "byte"))
 		t.dropped = 0
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
@@ -246,7 +247,7 @@ func (l *HostLane) Done(status int32) bool {
 // is read.
 func (l *HostLane) Output(m Message) ([]byte, error) {
 	if m.Len > uint64(len(l.out)) {
-		return nil, fmt.Errorf("an output of %d bytes in a room of %d", m.Len, len(l.out))
+		return nil, fmt.Errorf("an output of %s in a room of %d", count.Of(m.Len, "byte"), len(l.out))
 	}
 	return l.out[:m.Len:m.Len], nil
 }
@@ -255,7 +256,7 @@ func (l *HostLane) Output(m Message) ([]byte, error) {
 func (l *HostLane) UpInput(m Message) ([]byte, error) {
 	b := l.bytes(RegionUp)
 	if m.Len > uint64(len(b)) {
-		return nil, fmt.Errorf("an input of %d bytes for the host in a region of %d", m.Len, len(b))
+		return nil, fmt.Errorf("an input of %s for the host in a region of %d", count.Of(m.Len, "byte"), len(b))
 	}
 	return b[:m.Len:m.Len], nil
 }
@@ -280,7 +281,7 @@ func (l *HostLane) Grow(m Message, limit uint64) error {
 	case region != RegionUp && region != RegionOut:
 		return fmt.Errorf("the region %d", region)
 	case keep > 0 && (region != RegionOut || keep > uint64(len(l.out)) || keep > n):
-		return fmt.Errorf("%d bytes to keep of an output in a room of %d", keep, len(l.out))
+		return fmt.Errorf("%s to keep of an output in a room of %d", count.Of(keep, "byte"), len(l.out))
 	}
 	answer := Message{Op: OpAnswer}
 	if n <= limit {

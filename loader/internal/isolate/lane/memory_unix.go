@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // memory is the host's side of the shared memory: a file without a name. It only grows; what is not used any more is
@@ -113,7 +115,7 @@ func attachMemory(file *os.File) (*mapping, error) {
 	var stat unix.Stat_t
 	fd := int(file.Fd())
 	if err := unix.Fstat(fd, &stat); err != nil || stat.Size < baseSize {
-		return nil, fmt.Errorf("no shared memory of a host (%d bytes, %v)", stat.Size, err)
+		return nil, fmt.Errorf("no shared memory of a host (%s, %v)", count.Of(stat.Size, "byte"), err)
 	}
 	base, err := mapFile(fd, 0, baseSize)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
@@ -91,7 +92,7 @@ func (r *ring) room() ([]byte, error) {
 	taken := r.taken.Load()
 	used := r.mine - taken
 	if used > ringSize {
-		return nil, fmt.Errorf("%d bytes taken of %d in a ring", taken, r.mine)
+		return nil, fmt.Errorf("%s taken of %d in a ring", count.Of(taken, "byte"), r.mine)
 	}
 	at := r.mine % ringSize
 	return r.bytes[at:min(at+ringSize-used, ringSize)], nil
@@ -116,7 +117,7 @@ func (r *ring) content() ([]byte, error) {
 	put := r.put.Load()
 	left := put - r.mine
 	if left > ringSize {
-		return nil, fmt.Errorf("%d bytes put in a ring of which %d are taken", put, r.mine)
+		return nil, fmt.Errorf("%s put in a ring of which %d are taken", count.Of(put, "byte"), r.mine)
 	}
 	at := r.mine % ringSize
 	return r.bytes[at:min(at+left, ringSize)], nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
@@ -228,7 +229,7 @@ func (l *WorkerLane) tooLong(n int, err error) error {
 	if errors.Is(err, ErrGarbage) {
 		return err
 	}
-	text := fmt.Appendf(nil, "an output of %d bytes: %v", n, err)
+	text := fmt.Appendf(nil, "an output of %s: %v", count.Of(n, "byte"), err)
 	text = text[:copy(l.room, text)]
 	return l.post(&Message{Op: OpFailed, Fn: uint32(FailedTooLong), Len: uint64(len(text))})
 }
@@ -349,7 +350,7 @@ func Cut(text []byte, n int) []byte {
 	if len(text) <= n {
 		return text
 	}
-	mark := fmt.Appendf(nil, " … (cut: it has %d bytes)", len(text))
+	mark := fmt.Appendf(nil, " … (cut: it has %s)", count.Of(len(text), "byte"))
 	end := max(0, n-len(mark))
 	for back := 0; back < utf8.UTFMax && end > 0 && !utf8.RuneStart(text[end]); back++ { // not within a character
 		end--

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 )
@@ -171,7 +172,7 @@ func mustJSON(v any) []byte {
 // parse reads JSON out of memory that may change meanwhile.
 func parse(data []byte, v any) error {
 	if len(data) > maxText {
-		return fmt.Errorf("a text of %d bytes", len(data))
+		return fmt.Errorf("a text of %s", count.Of(len(data), "byte"))
 	}
 	return json.Unmarshal(append([]byte(nil), data...), v)
 }

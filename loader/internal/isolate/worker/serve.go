@@ -21,6 +21,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/handover"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
@@ -75,7 +76,7 @@ func Main(sandbox Sandbox) {
 	fields := strings.Fields(os.Getenv(Variable))
 	_ = os.Unsetenv(Variable)
 	if len(fields) != 3+lane.FilesOfWorker+handover.FilesOfWorker || fields[0] != version {
-		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, fields, version))
+		fail(ExitProtocol, fmt.Sprintf("%s=%q is of another version than this program's %s", Variable, strings.Join(fields, " "), version))
 	}
 	var files []*os.File
 	var handles []uintptr
@@ -242,7 +243,7 @@ func answerBatch(l *lane.WorkerLane, room []byte, batch *engine.Batch, failure e
 }
 
 func tooLong(n int, why error) error {
-	return &engine.TooLong{Text: fmt.Sprintf("an output of %d bytes: %v", n, why)}
+	return &engine.TooLong{Text: fmt.Sprintf("an output of %s: %v", count.Of(n, "byte"), why)}
 }
 
 // outputs says where the outputs of calls go that are too long for the room that came with the call: to memory of the
@@ -285,7 +286,7 @@ func admit(memory int64) func(n int) error {
 	}
 	return func(n int) error {
 		if share := copyShare(memory); int64(n) > share {
-			return fmt.Errorf("a result of %d bytes, and the worker takes %d with the memory that it has (sandbox.Policy.Memory)", n, share)
+			return fmt.Errorf("a result of %s, and the worker takes %d with the memory that it has (sandbox.Policy.Memory)", count.Of(n, "byte"), share)
 		}
 		return nil
 	}
