@@ -24,8 +24,10 @@ func (s Subject) Comment() string { return "ferrule " + s.Name + " " + s.Version
 // String says it to people.
 func (s Subject) String() string { return s.Name + " " + s.Version + " for " + s.Platform }
 
+// Lengths are not in the expressions: a bound there is compiled as so many copies, which every program that imports this would wait for at its start.
 var (
-	validVersion = regexp.MustCompile(`^[!-~]{1,128}$`)
+	validVersion = regexp.MustCompile(`^[!-~]+$`)                // of 128 characters at most
+	validComment = regexp.MustCompile(`^[!-~](?:[ -~]*[!-~])?$`) // of 512
 )
 
 // Check reports what of the subject cannot be signed, as a *registry.Error: of the kind ErrName, ErrVersion or ErrPlatform.
@@ -35,7 +37,7 @@ func (s Subject) Check() error {
 	case !registry.ValidName(s.Name):
 		e.Plugin, e.Version, e.Kind = "", "", registry.ErrName
 		e.Found, e.Expected = "the name "+short(s.Name), registry.NameRule
-	case !validVersion.MatchString(s.Version):
+	case len(s.Version) > 128 || !validVersion.MatchString(s.Version):
 		e.Version, e.Kind = "", registry.ErrVersion
 		e.Found, e.Expected, e.Remedy = "the version "+short(s.Version), "1 to 128 characters of ASCII without spaces, such as 1.4.0", "Correct it in the manifest"
 	case !registry.ValidPlatform(s.Platform):
@@ -72,12 +74,10 @@ func Sign(key PrivateKey, s Subject, file io.Reader) ([]byte, error) {
 	return signComment(key, s.Comment(), "signature of a Ferrule plug-in, by key "+key.ID(), file)
 }
 
-var validComment = regexp.MustCompile(`^[!-~](?:[ -~]{0,510}[!-~])?$`)
-
 // SignComment signs what is no plug-in's file, such as an index, with a trusted comment of its own: 1 to 512 characters of ASCII that do not begin with
 // "ferrule ", which is for plug-ins: so neither can be taken for the other. See Sign.
 func SignComment(key PrivateKey, comment string, file io.Reader) ([]byte, error) {
-	if !validComment.MatchString(comment) || strings.HasPrefix(comment, "ferrule ") {
+	if len(comment) > 512 || !validComment.MatchString(comment) || strings.HasPrefix(comment, "ferrule ") {
 		return nil, &registry.Error{Found: "the trusted comment " + short(comment), Expected: `1 to 512 characters of ASCII that do not begin with "ferrule "`,
 			Kind: registry.ErrComment}
 	}
