@@ -7,6 +7,8 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 # What runs tests: `go test`, or a program that takes its arguments.
 GOTEST ?= $(GO) test
+# What is not done once more for each test binary: vetting, which `make lint` does in full, and tables for debuggers.
+LEAN = -vet=off -ldflags=-w
 export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -50,6 +52,8 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # installed where the tree is not, passwords that cost a second on purpose, load.
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign \
 	TestPageInChromium TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
+# The packages that have them: no other is linked for nothing.
+LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
@@ -57,22 +61,22 @@ LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) -timeout 20m -skip $(LONG_ONES) $(TESTED)
-	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) $(NATIVE)
+	$(GOTEST) $(LEAN) -timeout 20m -skip $(LONG_ONES) $(TESTED)
+	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) $(NATIVE)
 
 .PHONY: long
 long: ## The tests that `make test` leaves out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) -timeout 20m -run $(LONG_ONES) ./cmd/ferrule/... ./examples/... ./plugins/... ./plugins/oci/... ./plugins/web/browsertest/...
+	$(GOTEST) $(LEAN) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without: at the same time, so the plug-ins are there before
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without
 crossing-cgo:
-	$(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
+	$(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 crossing-without:
-	CGO_ENABLED=0 $(GOTEST) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
+	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
 .PHONY: test-c
 test-c:
@@ -113,13 +117,13 @@ crate-package: ## The Rust SDK's two packages as the registry gets them, and a p
 
 .PHONY: race
 race: ## The race detector, in a random order; what is concurrent by itself twice
-	$(GOTEST) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
-	$(GOTEST) -race -shuffle=on -count=1 -timeout 20m ./loader/internal/...
+	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
+	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m ./loader/internal/...
 
 .PHONY: portable
 portable: ## The portable crossing, with cgo and without, workers included
-	$(GOTEST) -tags ferrule_portable ./loader/...
-	CGO_ENABLED=0 $(GOTEST) -tags ferrule_portable ./loader/...
+	$(GOTEST) $(LEAN) -tags ferrule_portable ./loader/...
+	CGO_ENABLED=0 $(GOTEST) $(LEAN) -tags ferrule_portable ./loader/...
 
 .PHONY: stress
 stress: ## Garbage collections and stack moves at each crossing; a thousand killed workers; killed stores; long payloads. DURATION=1h: for so long
@@ -204,7 +208,7 @@ bench-compare: ## The hot path's benchmarks in BASE=rev and in this tree as it i
 
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
-	$(GOTEST) ./bench/...
+	$(GOTEST) $(LEAN) ./bench/...
 
 .PHONY: fleet
 fleet: ## HOSTS (500) hosts, each a process, with 20 plug-ins against one registry: what they ask it and its mirrors for, for minutes
