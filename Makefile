@@ -48,10 +48,12 @@ test: test-go ## Everything that is quick, on this machine
 NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(isolated|in_a_group)$$'
 
-# Tests that take long by themselves: guides and READMEs that are walked through with all that they build, programs that are
-# installed where the tree is not, passwords that cost a second on purpose, load.
-LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLeftOut TestManualOfRust TestOfMinisign \
-	TestPageInChromium TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestUnavailable
+# Tests that take long by themselves: guides, READMEs and new plug-ins that are walked through with all that they build,
+# programs that are installed where the tree is not, passwords that cost a second on purpose, load.
+LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
+	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
+	TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
+	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
