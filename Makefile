@@ -40,7 +40,7 @@ bare: ## The first results without a compiler, in a bare Debian that is made for
 
 .PHONY: test
 test: test-go ## Everything that is quick, on this machine
-	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-c test-rust
+	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-without test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
@@ -64,6 +64,11 @@ test-go:
 	$(NEED_GO)
 	$(NEED_CC)
 	$(GOTEST) $(LEAN) -timeout 20m -skip $(LONG_ONES) $(TESTED)
+
+# It waits more than it works, so it is run beside the other languages' tests.
+.PHONY: test-without
+test-without:
+	$(NEED_GO)
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) $(NATIVE)
 
 .PHONY: long
