@@ -317,7 +317,7 @@ func TestConfigureWaits(t *testing.T) {
 // No update that was counted is lost while one plug-in hands its state over to the next, again and again (R29).
 func TestHandover(t *testing.T) {
 	allWays(t, func(t *testing.T, w way) {
-		updates := w.rounds(1_000_000, 100_000)
+		updates := w.rounds(200_000, 20_000)
 		for _, name := range []string{"services", "services_serial"} {
 			path := fixture.C(t, name)
 			first, err := w.try(path, needed)
