@@ -34,6 +34,10 @@ var cart Cart
 var order Order
 var discount *plugins.FirstPoint[Cart, Discount]
 `,
+	"system-plug-in.md": `
+type Cart struct{ ProvidedEmail string }
+type Discount struct{ DiscountPercent int64 }
+`,
 	"operating.md": "",
 	"speed.md":     "var path string\n",
 }

@@ -66,8 +66,8 @@
  *     values, so it is the same in every host. The plug-in only reads it.
  *     Broken: an import that the host does not offer fails at open, by name. A wrong ordinal gets FERRULE_MISUSE.
  * R6  FRAME. The frame is the host's and lives until the function returns. The plug-in may set out, out_len and
- *     release, and in ferrule_start and ferrule_resume also state; once it has set release, out_cap is a word of its
- *     own, which release finds as it left it. It leaves every other member as it is.
+ *     release, and in ferrule_start and ferrule_resume also state; once it has set release, the plug-in may store a
+ *     value of its own in out_cap, which release finds as it was left. It leaves every other member as it is.
  *     Broken: the host reads no other member back, so what was written there has no effect on it.
  * R7  INPUT. in_len bytes at `in` are readable until the function returns, and never written by the plug-in. `in` is
  *     never NULL, also when in_len is 0. It never overlaps the room (R8). No alignment is promised, and no NUL follows
@@ -208,9 +208,10 @@
  *     request's input and gives their result, as host->call does. It may call it once, several times, or not at all.
  *     Broken: where nothing stands behind, as in the call of a function, host->next returns FERRULE_UNSUPPORTED.
  * R34 QUICK. A function or a hook whose meta text says `quick=yes` returns within 10 us, waits for nothing, uses no host
- *     service, and needs no more stack than others. To wait is to take a lock that may be held for longer, by a thread
- *     that is in a host service most of all; to join a thread, to sleep, to read or write a file. A host that trusts the
- *     word may stand still until the function returns: `cancel` and `progress` are NULL then.
+ *     service, and needs no more stack than others. To wait is to join a thread, to sleep, to read or write a file, or
+ *     to take a lock that may be held for longer than that: most of all, one that a thread holds while it is in a host
+ *     service. A host that trusts the word may stand still until the function returns: `cancel` and `progress` are
+ *     NULL then.
  *     Broken: a host service gets FERRULE_MISUSE, host->background NULL. What is found to be too slow is called as any
  *     other function. What waits for the host may stop the process for good.
  */

@@ -1,6 +1,7 @@
 package loader_test
 
 import (
+	"bytes"
 	"os"
 	"regexp"
 	"testing"
@@ -13,9 +14,14 @@ import (
 func TestPageForHosts(t *testing.T) {
 	page, err := os.ReadFile("../docs/hosts.md")
 	require.NoError(t, err)
-	examples, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
-	indented := regexp.MustCompile(`(?m)^\t+`) // less on the page than in a function
+	var examples []byte
+	for _, file := range []string{"example_test.go", "example_linux_test.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		examples = append(examples, text...)
+	}
+	examples = bytes.ReplaceAll(examples, []byte("openExample("), []byte("loader.Open(path, ")) // which it calls, where a compiler is
+	indented := regexp.MustCompile(`(?m)^\t+`)                                                  // less on the page than in a function
 	code := string(indented.ReplaceAll(examples, nil))
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)\n```").FindAllSubmatch(page, -1)
 	for _, block := range blocks {
