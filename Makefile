@@ -78,7 +78,7 @@ long: ## The tests that `make test` leaves out because they take long
 	$(GOTEST) $(LEAN) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
 
 .PHONY: crossings crossing-cgo crossing-without
-crossings: fixtures ## The native engine with the portable crossing, with cgo and without: at the same time, so the plug-ins are there before
+crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without
 crossing-cgo:
 	$(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
@@ -123,7 +123,7 @@ crate-package: ## The Rust SDK's two packages as the registry gets them, and a p
 	cd sdk-rust && ./check-package.sh
 
 .PHONY: race
-race: ## The race detector, in a random order; what is concurrent by itself twice
+race: ## The race detector, in a random order; loader/internal twice, where most is concurrent
 	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
 	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m ./loader/internal/...
 
@@ -249,6 +249,7 @@ FISH = share/fish/vendor_completions.d/ferrule.fish
 PAGES = $(patsubst docs/%.md,share/man/man1/%.1,$(wildcard docs/ferrule*.md))
 INSTALLED = bin/ferrule $(BASH) $(ZSH) $(FISH) $(PAGES)
 TO = $(DESTDIR)$(PREFIX)
+OWN = $(if $(filter /usr /usr/local,$(TO)),bin include share share/man) # the system's own folders, which stay when they are empty
 
 .PHONY: command
 command: ## The command ferrule with its manual pages and completions, in build/command
@@ -271,6 +272,9 @@ install: command ## The command with manual pages and completions, the header an
 uninstall: ## Removes what make install puts there, with the same DESTDIR and PREFIX
 	rm -f $(foreach file,$(INSTALLED),"$(TO)/$(file)")
 	$(MAKE) -C sdk-c uninstall PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)"
+	@for folder in $(patsubst %/,%,$(sort $(dir $(INSTALLED)))) include; do \
+		while case " . $(OWN) " in *" $$folder "*) false;; esac && rmdir "$(TO)/$$folder" 2>/dev/null; do \
+		folder=$$(dirname "$$folder"); done; done # empty ones, and those around them
 
 .PHONY: clean
 clean:

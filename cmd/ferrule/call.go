@@ -50,8 +50,8 @@ lists the hooks only.
 A function whose meta text says stream=in, out or both works on streams, of any length, as it runs. Its input stream is
 the standard input, and its parameters are what --in says, otherwise nothing. With --in @FILE an empty input stream is
 an error, since the FILE may be meant for it; to give an empty one, redirect an empty file to the standard input. The
-output stream goes to the standard output, or to the file that --out names, as the function writes it; of a call that
-fails there is then what was written before. While the output stream goes to the standard output, the result goes to the
+output stream goes to the standard output, or to the file that --out names, as the function writes it; if the
+call fails, the file has what was written until then. While the output stream goes to the standard output, the result goes to the
 standard error, escaped, and not at all when it is empty.
 
 On a terminal, work of more than a second shows how long it takes, and how far it is: as the plug-in says, otherwise how much of
@@ -65,7 +65,7 @@ with --isolated always 2 seconds.
 An import of the plug-in is served by a command: its standard input is what the plug-in passes, its standard output is
 the result. When its exit code is not 0 the plug-in gets the status FAILED, with the command's standard error as the
 message. The system's shell runs it (sh -c, cmd /C), once for each call of the import, without a terminal. With --answer
-the result is always the same. A want of the plug-in is served in the same way, but need not be.
+the result is always the same. A want is an import that the plug-in can do without: it is served in the same way, or not at all.
 
 The plug-in is called in the process that loads it, a child of this command: a crash ends that one, and is exit code 4.
 It has no terminal, and is killed when --timeout is over and it does not answer, with all the processes that it has
@@ -712,14 +712,17 @@ func interruptible(timeout time.Duration) (context.Context, context.CancelFunc) 
 
 // nearest says which candidate was meant, or which there are.
 func nearest(name string, candidates []string) string {
+	last := len(candidates) - 1
 	switch best := abi.Nearest(name, candidates); {
 	case best != "":
 		return fmt.Sprintf("did you mean %q?", best)
-	case len(candidates) == 0:
+	case last < 0:
 		return "it has none"
-	case len(candidates) <= 12:
-		return "there is " + strings.Join(candidates, ", ")
+	case last == 0:
+		return "it has " + candidates[0]
+	case last < 12:
+		return "it has " + strings.Join(candidates[:last], ", ") + " and " + candidates[last]
 	default:
-		return fmt.Sprintf("there are %d others: see ferrule inspect", len(candidates))
+		return fmt.Sprintf("it has %d others: see ferrule inspect", len(candidates))
 	}
 }

@@ -110,7 +110,7 @@ func TestCallUsage(t *testing.T) {
 		{nil, "found no FILE on the command line, expected ferrule call FILE [FUNCTION]"},
 		{[]string{echo, "echo", "x"}, "found 3 arguments: " + echo + " echo x, expected FILE [FUNCTION]"},
 		{[]string{echo, "ecko"}, `found no function "ecko" in plug-in echo, expected one that it has. Did you mean "echo"?`},
-		{[]string{echo, "zzzzzzzz"}, "There is echo, echo_own, fail"},
+		{[]string{echo, "zzzzzzzz"}, "It has echo, echo_own, fail, fail_own, held, nothing, pointers and status"},
 		{[]string{echo, "before_echo"}, "It is a hook: add --hook."},
 		{[]string{"--hook", echo, "echo"}, "It is a function: leave out --hook."},
 		{[]string{"--hook", echo, "before_ecko"}, `no hook "before_ecko" in plug-in echo, expected one that it has. Did you mean "before_echo"?`},
@@ -402,11 +402,11 @@ func TestNearest(t *testing.T) {
 	names := []string{"count_vowels", "count_words", "x"}
 	for name, want := range map[string]string{
 		"count_vowel": `did you mean "count_vowels"?`, "count_wrods": `did you mean "count_words"?`,
-		"y": "did you mean \"x\"?", "something_else": "there is count_vowels, count_words, x",
+		"y": "did you mean \"x\"?", "something_else": "it has count_vowels, count_words and x",
 	} {
 		assert.Equal(t, want, nearest(name, names), name)
 	}
 	assert.Equal(t, "it has none", nearest("a", nil))
-	assert.Equal(t, "there are 13 others: see ferrule inspect",
+	assert.Equal(t, "it has 13 others: see ferrule inspect",
 		nearest("something", strings.Split("abcdefghijklm", "")))
 }

@@ -39,7 +39,7 @@ func checkVerb(a *app) *cobra.Command {
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as
 much time, without a function that has ended its process, did not return, or took too long in all, which is a warning.
-A finding says which rule it is about, what was seen, what was expected and how to mend it. An error is a broken rule; a
+A finding says which rule it is about, what was seen, what was expected and how to fix it. An error is a broken rule; a
 warning is not, but likely to be meant otherwise. A function that ends the process is left out of the cases after that.
 A crash is reported with its function, on Linux; with its file and line where the library was built with -g.
 
@@ -302,7 +302,7 @@ func printResult(w io.Writer, r check.Result, paint func(string) string) {
 	}
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-18s %s", paint(r.Outcome), r.Case, line), " "))
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to mend: %s\n", f.Severity, f.Rule,
+		fmt.Fprintf(w, "        %s %s: %s\n                expected: %s\n                to fix: %s\n", f.Severity, f.Rule,
 			escape.Line(f.Seen), escape.Line(f.Expected), escape.Line(f.Mend))
 		for i, frame := range f.Frames {
 			label := "at:"

@@ -36,7 +36,7 @@ func TestCheckDoesNotPass(t *testing.T) {
 	assert.Empty(t, stderr, "the finding is a fact")
 	assert.Contains(t, stdout, "failed  input-guard\n        error R7: measure with ")
 	assert.Contains(t, stdout, "ending where memory ends: the process died of SIG") // BUS on macOS
-	assert.Contains(t, stdout, "\n                expected: in_len bytes to be read, and no more\n                to mend: ")
+	assert.Contains(t, stdout, "\n                expected: in_len bytes to be read, and no more\n                to fix: ")
 	assert.Contains(t, stdout, "measure was left out of later cases: it ended the process in case input-guard\n")
 	assert.Contains(t, stdout, " does not pass: ")
 	assert.Contains(t, stdout, "; 1 error, 0 warnings (--level 3 --seed ")

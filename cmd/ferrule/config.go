@@ -38,8 +38,8 @@ const configCodes = `
 Exit codes:
   0    done
   1    it could not be done
-  2    the command line is wrong, or names what there is not
-  3    the file is no config.yaml: ferrule doctor says all that is wrong with it
+  2    the command line is wrong, or names something that is not there
+  3    the file is not a valid config.yaml: ferrule doctor says all that is wrong with it
   130  interrupted
 `
 

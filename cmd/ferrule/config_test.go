@@ -420,17 +420,17 @@ func TestFaultyConfig(t *testing.T) {
 		assert.Equal(t, "ferrule: config.yaml:2:5: plugins[0]: found no name, expected a plug-in's name, or a mapping with name and others. Add name:. There is more: "+
 			"2 other faults (ferrule doctor)\n", stderr, line)
 	}
-	s.prints(`wrong: config.yaml:2:5: plugins[0]: the file is no config.yaml
+	s.prints(`wrong: config.yaml:2:5: plugins[0]: the file is not a valid config.yaml
   found     no name
   expected  a plug-in's name, or a mapping with name and others
   remedy    Add name:
 
-wrong: config.yaml:2:6: plugins[0].nme: the file is no config.yaml
+wrong: config.yaml:2:6: plugins[0].nme: the file is not a valid config.yaml
   found     the unknown key "nme"
   expected  name, version, grant, permit, limit, isolate, data, required, enabled, keys or config
   remedy    Did you mean name?
 
-wrong: config.yaml:3:22: plugins[1].limit: the file is no config.yaml
+wrong: config.yaml:3:22: plugins[1].limit: the file is not a valid config.yaml
   found     the number 5
   expected  more than 0 with a unit, such as 50ms, 2s or 1m30s
   remedy    Say the unit: 5ms, or 5s

@@ -32,10 +32,10 @@ const registryCodes = `
 Exit codes:
   0    done
   1    it could not be done: there is no such release, or something is wrong with it
-  2    the command line is wrong, or names what there is not
-  3    the file is no config.yaml, or ferrule.lock is no lock
+  2    the command line is wrong, or names something that is not there
+  3    config.yaml or ferrule.lock is not valid
   6    a source cannot be reached, or is too busy: another try may do
-  130  interrupted: what had come is gone on with the next time
+  130  interrupted: the next run continues the download
 `
 
 // fromSource gives an error of distribution its exit code.

@@ -92,7 +92,7 @@ func TestInstallVerb(t *testing.T) {
 	m.publish("bbbb", "1.0.0")
 	stdout, stderr := m.does(exitOK, "install")
 	assert.Regexp(t, `^plugin_aaaa 1\.0\.0 \(REGISTRY, signed by [0-9A-F]{16}\)\n1 plug-in installed, 1 of them new in ferrule\.lock\n$`, stdout)
-	assert.Equal(t, "plugin_aaaa 1.0.0: "+size(t, m.path("aaaa1.0.0"+fixture.Ext()))+" has come (OS/ARCH)\n", stderr)
+	assert.Equal(t, "plugin_aaaa 1.0.0: "+size(t, m.path("aaaa1.0.0"+fixture.Ext()))+" downloaded (OS/ARCH)\n", stderr)
 
 	// The lock is law: what is newer does not come by itself, and nothing comes again.
 	m.publish("aaaa", "1.0.1")

@@ -43,7 +43,7 @@ Wrong is what keeps a plug-in, or the application, from starting:
   - plug-ins that fail before they are opened: no file, versions that do not fit, what they require, services and permits
     that were not granted, settings
   - plug-ins that are to come from the registry and are not installed yet, or whose version in ferrule.lock is not in the range; files in the
-    store that are damaged or missing; keys that were revoked, or count no more; a lock that is none
+    store that are damaged or missing; keys that were revoked, or count no more; a lock that is not valid
   - a plug-in that is built for another system or architecture, or has a Go runtime inside and is not isolated
   - a permit to read or write a path that is not there, of a plug-in with a sandbox
 
@@ -64,7 +64,7 @@ requires it, ignore that it is not found.
 Exit codes:
   0    all is well
   1    something is wrong or doubtful
-  2    the command line is wrong, or names what there is not
+  2    the command line is wrong, or names something that is not there
   130  interrupted
 
 With --json there is one object:
@@ -83,7 +83,7 @@ With --json there is one object:
 			switch {
 			case errors.As(err, &faulty):
 				for _, f := range faulty.Faults {
-					d.add(wrongLevel, &f, f.Where, fault{Kind: "the file is no config.yaml", Found: f.Found, Expected: f.Expected, Remedy: f.Remedy})
+					d.add(wrongLevel, &f, f.Where, fault{Kind: "the file is not a valid config.yaml", Found: f.Found, Expected: f.Expected, Remedy: f.Remedy})
 				}
 			case err != nil:
 				return err

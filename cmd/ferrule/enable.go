@@ -50,7 +50,7 @@ for is done, or nothing.
 
 An application that watches the file takes the change over while it runs, as a whole. Where a plug-in could not be as
 the file says then, such as one without a function that it imports or a plug-in that it requires, the application
-refuses the file and goes on with all as it was; this command writes the file, and warns of it. Plug-ins in Go that the
+refuses the file and keeps what it has; this command writes the file, and warns of it. Plug-ins in Go that the
 application has compiled in are not known here: ignore a warning that such a one is not found. To name one in the file,
 write it there by hand.
 ` + configCodes + `
@@ -63,7 +63,7 @@ func enableVerb(a *app) *cobra.Command {
 	c := &configured{app: a}
 	cmd := &cobra.Command{
 		Use:   "enable NAME...",
-		Short: "Have plug-ins used, in a config.yaml",
+		Short: "Enable plug-ins, in a config.yaml",
 		Long: `Enable plug-ins in a config.yaml. One that is in its folders, and that it does not name, is added. Nothing of a plug-in is
 run.
 ` + editHelp,
@@ -80,7 +80,7 @@ func disableVerb(a *app) *cobra.Command {
 	c := &configured{app: a}
 	cmd := &cobra.Command{
 		Use:   "disable NAME...",
-		Short: "Have plug-ins not used, in a config.yaml",
+		Short: "Disable plug-ins, in a config.yaml",
 		Long: `Disable plug-ins in a config.yaml. Their entries stay, with all that they are granted. Nothing of a plug-in is run.
 ` + editHelp,
 		Example: `  ferrule disable loyalty

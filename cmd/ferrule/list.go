@@ -45,8 +45,8 @@ that each want to be before the other.
 Exit codes:
   0    done
   1    it could not be done
-  2    the command line is wrong, or names what there is not
-  3    the file is no config.yaml (ferrule doctor says all that is wrong with it), or ferrule.lock is no lock
+  2    the command line is wrong, or names something that is not there
+  3    config.yaml (ferrule doctor says all that is wrong with it) or ferrule.lock is not valid
   6    a source cannot be reached, or is too busy: another try may do
   130  interrupted
 

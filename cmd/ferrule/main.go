@@ -211,7 +211,7 @@ once. Exit codes:
   0    a result
   1    the plug-in failed, or does not pass; what was asked for could not be done
   2    the command line is wrong
-  3    the file cannot be opened as a plug-in, or is no config.yaml
+  3    the file cannot be opened as a plug-in, or config.yaml is not valid
   4    the plug-in crashed or ran out of time
   5    the function passed: it has nothing to say to this input, which is no failure
   6    a server cannot be reached, or is too busy: another try may do

@@ -57,7 +57,7 @@ func detailsOf(err error) *errorDetails {
 		d.Kind, d.Found, d.Expected, d.Remedy = "the command line is wrong", line.found, line.expected, line.remedy
 	case errors.As(err, &faulty):
 		f := faulty.Faults[0]
-		d.Kind, d.Found, d.Expected, d.Remedy = "the file is no config.yaml", f.Found, f.Expected, f.Remedy
+		d.Kind, d.Found, d.Expected, d.Remedy = "the file is not a valid config.yaml", f.Found, f.Expected, f.Remedy
 	case errors.As(err, &release):
 		if release.Kind != nil {
 			d.Kind = release.Kind.Error()

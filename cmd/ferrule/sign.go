@@ -471,7 +471,7 @@ Exit codes:
   0    all signatures are good
   1    a signature is not, or there is none; a file in the store is missing or damaged
   2    the command line is wrong, or says something else than a library; nothing is installed
-  3    a file cannot be read, or is no config.yaml or no lock
+  3    a file cannot be read, or config.yaml or ferrule.lock is not valid
   130  interrupted
 
 ` + signedHelp + ` Without FILE there is one object:

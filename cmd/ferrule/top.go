@@ -22,9 +22,9 @@ func topVerb(a *app) *cobra.Command {
 	t := &top{app: a, interval: time.Second, sort: "name"}
 	cmd := &cobra.Command{
 		Use:   "top SOCKET",
-		Short: "Show what the plug-ins of a running application do, each second anew",
-		Long: `Show the plug-ins of an application that runs, in a table on the whole terminal, which is made anew at each interval: what each is, and what its calls came
-to. The application serves that on a unix socket (package plugins/monitor), and SOCKET is the path of it.
+		Short: "Show what the plug-ins of a running application do, every second",
+		Long: `Show the plug-ins of an application that runs, in a table on the whole terminal, which is renewed at each interval: what each is, and what its calls
+came to. The application serves that on a unix socket (package plugins/monitor), whose path is SOCKET.
 
 The columns, some of which a narrow terminal has no room for:
   NAME      of the plug-in
@@ -41,14 +41,14 @@ The columns, some of which a narrow terminal has no room for:
   RESTARTS  workers after the first
   MEMORY    of the worker, which those of a group share; a plug-in in the application's process has none of its own
 
-A dash is what is not known. Where the application does not count calls, all that is about calls is. Below the table it says of each plug-in that fails, or whose hook is
-left out for a while, why.
+A dash is what is not known. Where the application does not count calls, all columns about calls are dashes. Below the table it says why a plug-in fails, or why its
+hook is left out for a while.
 
 The keys:
   n s p c e t l r m   sort by name, state, calls per second, calls, errors, mean time, longest time, restarts, memory
   i                   turn the order round
   arrows, j k         move down and up, where there are more plug-ins than lines; PgUp and PgDn by pages
-  q, Ctrl-C           end; Ctrl-Z stops it until the shell has it go on
+  q, Ctrl-C           end; Ctrl-Z suspends it, and fg resumes
 
 Exit codes:
   0    done

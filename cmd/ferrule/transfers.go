@@ -110,7 +110,7 @@ func (t *transfers) end(f *transfer, p install.Progress) {
 	case f.bar != nil:
 		f.bar.SetTotal(-1, true) // what has come is all
 	case f.begun && t.bars == nil:
-		fmt.Fprintf(t.w, "%s %s: %s has come (%s)\n", escape.Line(p.Plugin), escape.Line(p.Version), amountText(f.total), escape.Line(p.Platform))
+		fmt.Fprintf(t.w, "%s %s: %s downloaded (%s)\n", escape.Line(p.Plugin), escape.Line(p.Version), amountText(f.total), escape.Line(p.Platform))
 	}
 }
 

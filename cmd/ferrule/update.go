@@ -200,8 +200,8 @@ func rollbackVerb(a *app) *cobra.Command {
 	d := &distributed{configured: configured{app: a}}
 	cmd := &cobra.Command{
 		Use:   "rollback NAME...",
-		Short: "Take the versions of plug-ins back that they had before",
-		Long: `Take the versions back into ferrule.lock that plug-ins had before they were last changed on this machine, and pin them: an update leaves
+		Short: "Go back to the versions that plug-ins had before",
+		Long: `Go back in ferrule.lock to the versions that plug-ins had before their last change on this machine, and pin them: an update leaves
 them as they are (ferrule update --unpin NAME). The store has their files still, so nothing is asked of any server, unless ferrule gc has
 deleted them since. It goes back by one version: what was rolled back has none before, which is an error. Plug-ins that would not fit with the others then are an error, and nothing changes.
 ` + changesHelp,
@@ -344,8 +344,8 @@ func gcVerb(a *app) *cobra.Command {
 	older := 24 * time.Hour
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "Delete what no lock names from the store",
-		Long: `Delete files from the store that no lock names now, and none named before its last change (ferrule rollback
+		Short: "Delete from the store what no lock names",
+		Long: `Delete from the store the files that no lock names now, and that none named before its last change (ferrule rollback
 goes back to that). Files that are younger than --older stay. The store keeps a list of the locks that use it, of all
 the user's applications; a lock that is not there any more names nothing.
 ` + registryCodes + `
