@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
 
 func init() { verbs = append(verbs, inspectCommand) }
@@ -53,7 +55,9 @@ host that uses the first:
   - a new import, which the host may not offer
   - threads=concurrent that became serial or pinned in a plug-in with imports: a host function that calls the plug-in
     back is refused then. Without imports calls only wait for each other; other changes of threads break nothing
+  - another schema of the configuration
   - an operating system or an architecture that is no longer served
+  - another C library, a newer glibc or a newer system that it needs, thread-local memory that a process may lack (staticTLS)
   - a newly linked library that is not the system's own; a Go runtime inside, which hosts refuse to load
 Version, documentation, other keys, own name, search path and hardening break nothing.
 
@@ -218,7 +222,7 @@ func (a *app) inspect(paths []string) error {
 // same.
 func describe(path string) (*description, error) {
 	d := &description{File: path}
-	lib, err := inspect.Describe(path)
+	lib, sum, err := read(path)
 	if err == nil {
 		d.libraryFacts = libraryFactsOf(lib)
 		if lib.NotPlugin != nil {
@@ -226,10 +230,7 @@ func describe(path string) (*description, error) {
 		} else {
 			d.pluginFacts = pluginFactsOf(lib)
 		}
-		var failed error
-		if d.SHA256, failed = digest(path, lib.Size); failed != nil {
-			d.pluginFacts, d.libraryFacts, err = nil, nil, failed
-		}
+		d.SHA256 = sum
 	}
 	if err = inWords(err); err != nil {
 		d.Error = detailsOf(err)
@@ -237,22 +238,49 @@ func describe(path string) (*description, error) {
 	return d, err
 }
 
-// digest is the SHA-256 digest of the file at path, which had size bytes when it was inspected.
-func digest(path string, size int64) (string, error) {
-	f, err := os.Open(path)
+// read describes the library at path, with its SHA-256 digest. Both are of one file, which is opened once: whatever is at
+// its path later.
+func read(path string) (*inspect.Library, string, error) {
+	f, err := regular.Open(path)
 	if err != nil {
-		return "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err, Remedy: "Check its permissions"}
+		return nil, "", unopened(path, err)
 	}
 	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if err == nil && n != size {
-		err = fmt.Errorf("it had %s, and %d while it was read", plural(int(size), "byte"), n)
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = regular.ErrKind
 	}
 	if err != nil {
-		return "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}
+		return nil, "", unopened(path, err)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	lib, err := inspect.DescribeReader(f, info.Size())
+	if failed := (*loader.OpenError)(nil); errors.As(err, &failed) {
+		failed.Path = path
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if lib.Path = path; lib.NotPlugin != nil {
+		lib.NotPlugin.Path = path
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, io.NewSectionReader(f, 0, math.MaxInt64))
+	now, failed := f.Stat()
+	if err = cmp.Or(err, failed); err == nil && (now.Size() != info.Size() || !now.ModTime().Equal(info.ModTime())) {
+		err = errors.New("somebody wrote to it while it was read")
+	}
+	if err != nil {
+		return nil, "", &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}
+	}
+	return lib, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// unopened is why a file cannot be opened, in the words that package inspect has for it.
+func unopened(path string, err error) error {
+	if _, same := inspect.Describe(path); same != nil {
+		return same
+	}
+	return &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}
 }
 
 func pluginFactsOf(lib *inspect.Library) *pluginFacts {

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // comparison is what a new version of a plug-in changes. Its JSON is documented in the command's help and grows only.
@@ -76,16 +79,22 @@ func compare(old, new *description) *comparison {
 		c.set("export", listIf(e.old, "ferrule_"+e.name), listIf(e.new, "ferrule_"+e.name), nil, nil)
 	}
 	c.keys("manifest", "", old.Keys, new.Keys, "ferrule", "name", "version", "threads")
+	c.fact("configSchema", old.Schema, new.Schema, old.Schema != "", "it may refuse the configuration that a host gives it")
+	c.set("reserved", old.Reserved, new.Reserved, nil, nil)
 	c.fact("os", old.OS, new.OS, true, "it cannot be loaded where the old one was")
+	c.fact("cLibrary", old.CLibrary, new.CLibrary, new.CLibrary != "", "it cannot be loaded where another C library is")
+	c.fact("minGlibc", old.MinGlibc, new.MinGlibc, newer(old.MinGlibc, new.MinGlibc), "it cannot be loaded where glibc is older")
+	c.fact("minOS", old.MinOS, new.MinOS, newer(old.MinOS, new.MinOS), "it may not load where the system is older")
 	c.fact("format", old.Format, new.Format, false, "")
 	c.set("architecture", old.Slices, new.Slices, nil,
 		func(string) string { return "it cannot be loaded there any more" })
 	c.set("needed", old.Needed, new.Needed, func(name string) string {
-		if systemLibrary(name) {
+		if systemLibrary(new.Format, name) {
 			return ""
 		}
 		return "it must be installed where the plug-in is loaded"
 	}, nil)
+	c.fact("staticTLS", yesNo(old.StaticTLS), yesNo(new.StaticTLS), yesNo(new.StaticTLS) == "yes", "loading it may fail in a process that runs")
 	c.fact("soname", old.SOName, new.SOName, false, "")
 	c.fact("runpath", strings.Join(old.RunPath, ":"), strings.Join(new.RunPath, ":"), false, "")
 	c.fact("goVersion", old.GoVersion, new.GoVersion, old.GoVersion == "", "hosts refuse to load a second Go runtime")
@@ -224,15 +233,43 @@ func listIf(there bool, name string) []string {
 	return nil
 }
 
-// systemLibraries are linked to by nearly everything, and there on every system of their kind: what a compiler and the
-// C library bring along.
-var systemLibraries = []string{"libc.so", "libm.so", "libdl.so", "librt.so", "libpthread.so", "libgcc_s.so", "ld-linux",
-	"ld-musl", "libc.musl", "libsystem", "kernel32.dll", "msvcrt.dll", "ucrtbase.dll", "ntdll.dll", "vcruntime",
-	"api-ms-win-", "bcryptprimitives.dll", "libdl.dylib"}
+// newer reports whether a version is newer than the old one, number by number. Any is newer than none.
+func newer(old, new string) bool {
+	numbers := func(version string) (all []int) {
+		for part := range strings.SplitSeq(version, ".") {
+			n, _ := strconv.Atoi(part) // package inspect has no others
+			all = append(all, n)
+		}
+		return all
+	}
+	return new != "" && (old == "" || slices.Compare(numbers(new), numbers(old)) > 0)
+}
 
-func systemLibrary(name string) bool {
-	base := strings.ToLower(name[strings.LastIndexByte(name, '/')+1:])
-	return slices.ContainsFunc(systemLibraries, func(known string) bool { return strings.HasPrefix(base, known) })
+// yesNo is what a fact says that not every format has.
+func yesNo(fact *bool) string {
+	switch {
+	case fact == nil:
+		return ""
+	case *fact:
+		return "yes"
+	}
+	return "no"
+}
+
+// systemLibraries are there on every system of their kind: what the system and its C library bring along, by the format of
+// the library that is linked to them. A Mach-O file names them by their paths, a PE file in any case.
+var systemLibraries = map[string]*regexp.Regexp{
+	string(inspect.ELF): regexp.MustCompile(`^(lib(c|m|dl|rt|pthread|gcc_s)\.so(\.[0-9]+)*|ld(64)?(-linux[-a-z0-9_]*)?\.so\.[0-9]+|` +
+		`ld-musl-[a-z0-9_]+\.so\.1|libc\.musl-[a-z0-9_]+\.so\.1)$`),
+	string(inspect.MachO): regexp.MustCompile(`^(/usr/lib|/System/Library)/`),
+	string(inspect.PE): regexp.MustCompile(`(?i)^((api|ext)-ms-win-[-a-z0-9]+|advapi32|bcrypt|bcryptprimitives|cfgmgr32|combase|comctl32|comdlg32|` +
+		`crypt32|dbghelp|dnsapi|gdi32|imm32|iphlpapi|kernel32|kernelbase|mswsock|msvcrt|ncrypt|netapi32|ntdll|ole32|oleaut32|powrprof|` +
+		`propsys|psapi|rpcrt4|secur32|setupapi|shell32|shlwapi|ucrtbase|user32|userenv|version|winhttp|wininet|winmm|wintrust|ws2_32)\.dll$`),
+}
+
+func systemLibrary(format, name string) bool {
+	known := systemLibraries[format]
+	return known != nil && known.MatchString(name)
 }
 
 // write writes the comparison for people.

@@ -404,7 +404,7 @@ func TestDiff(t *testing.T) {
 		assert.Contains(t, stdout, "BREAKING  needed libresolv.so.2  added")
 		_, _, code = ferrule(t, "", "inspect", "--diff", new, old)
 		assert.Zero(t, code)
-		_, _, code = ferrule(t, "", "inspect", "--diff", old, compiled(t, versionOne, "-Wl,--no-as-needed", "-lm"))
+		_, _, code = ferrule(t, "", "inspect", "--diff", compiled(t, versionOne, "-Wl,--no-as-needed"), compiled(t, versionOne, "-Wl,--no-as-needed", "-lm"))
 		assert.Zero(t, code, "libm is there wherever the C library is")
 	})
 	t.Run("another platform", func(t *testing.T) {

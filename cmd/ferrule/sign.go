@@ -297,6 +297,9 @@ func openFile(path string) (f *os.File, size int64, err error) {
 	if err == nil {
 		f, err = os.Open(path)
 	}
+	if err == nil {
+		info, err = f.Stat() // the path may be another file's by now
+	}
 	if err != nil {
 		return nil, 0, &exit{code: exitOpen, err: err}
 	}

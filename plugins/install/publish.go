@@ -19,10 +19,7 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 		if err != nil {
 			return nil, nil, unfit(path, err)
 		}
-		this, _, err := Describe(path)
-		if err != nil {
-			return nil, nil, unfit(path, err)
-		}
+		this := Described(&lib.Description)
 		if lib.OS == "" || len(lib.Archs) == 0 {
 			return nil, nil, &registry.Error{Plugin: this.Name, Version: this.Version, Path: path, Kind: registry.ErrPlatform, Found: "a library for " + lib.Machine,
 				Expected: "one for a system and a processor that Go has words for", Remedy: "Leave it out"}
