@@ -83,6 +83,9 @@ func main() {
 			fmt.Printf("ok %d %d\n", ns, allocs)
 		}
 	}
+	if err := lines.Err(); err != nil {
+		fmt.Printf("error %s\n", err)
+	}
 }
 
 type worker struct {

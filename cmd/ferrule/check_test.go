@@ -74,6 +74,35 @@ func TestCheckJSON(t *testing.T) {
 	assert.Equal(t, "answer with no input, in a room of 0 bytes: 0 bytes instead of 10", f.Seen)
 }
 
+// TestCheckLongMessage: a finding is reported, and is the one that there is, however much a function has to say.
+func TestCheckLongMessage(t *testing.T) {
+	const source = `
+		FERRULE_PLUGIN(FERRULE_NAME("talks") FERRULE_VERSION("1"));
+		static uint8_t text[2 << 20];
+		static void nothing(ferrule_call *call) { (void)call; }
+		FERRULE_FN(f) { (void)call; return FERRULE_OK; }
+		WHERE {
+			for (unsigned i = 0; i < sizeof text; i++) text[i] = 'a';
+			call->out = text;
+			call->out_len = sizeof text;
+			call->release = nothing;
+			return FERRULE_FAILED;
+		}`
+	for where, c := range map[string]struct {
+		code int
+		want string
+	}{
+		"FERRULE_START": {exitFailed, "error R15: ferrule_start failed with "},
+		"FERRULE_STOP":  {exitOK, "warning R15: ferrule_stop failed with "},
+	} {
+		stdout, stderr, code := ferrule(t, "", "check", "--only", "start", compiled(t, strings.Replace(source, "WHERE", where, 1)))
+		assert.Equal(t, c.code, code, stderr)
+		assert.Contains(t, stdout, c.want)
+		assert.NotContains(t, stdout, "the process ended")
+		assert.Less(t, len(stdout), 4<<10)
+	}
+}
+
 func TestCheckList(t *testing.T) {
 	stdout, _, code := ferrule(t, "", "check", "--list")
 	assert.Equal(t, exitOK, code)

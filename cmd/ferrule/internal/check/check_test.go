@@ -598,6 +598,17 @@ func TestSeed(t *testing.T) {
 	assert.Len(t, seen, 2)
 }
 
+// TestUnsafe: all of the kit's unsafe code is in one file, as that says.
+func TestUnsafe(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Equal(t, name == "native.go", strings.Contains(string(text), "\t\"unsafe\"\n"), name)
+	}
+}
+
 // A library that does not open does not pass, whichever cases were chosen.
 func TestDoesNotOpen(t *testing.T) {
 	for _, name := range []string{"undefined_symbol", "no_manifest", "check_constructor", "check_start_crashes",

@@ -17,7 +17,7 @@ func checkStart(k *kit) {
 	}
 	if i := k.begin(k.lane(), k.Config); i != nil {
 		if r := i.end(); r != nil && r.status != 0 {
-			k.find(Finding{Rule: "R15", Severity: Warning, Seen: fmt.Sprintf("ferrule_stop failed with %v: %q", r.status, r.out),
+			k.find(Finding{Rule: "R15", Severity: Warning, Seen: "ferrule_stop " + r.failure(),
 				Expected: "a stop that works", Mend: "Return FERRULE_OK: the host can do no more than to log it"})
 		}
 	}

@@ -456,6 +456,9 @@ type outcome struct {
 	since        bool // it has used a service that came with version 1.1
 }
 
+// failure says for a finding how a function has failed, with the begin of its message, which may be of any length.
+func (o *outcome) failure() string { return fmt.Sprintf("failed with %v: %.200q", o.status, o.out) }
+
 // same reports whether two outcomes are the same for a host.
 func (o *outcome) same(p *outcome) bool {
 	// Threads that write are in no order (R24).
@@ -719,7 +722,7 @@ func (k *kit) begin(l *lane, config []byte) *instance {
 	r, state := k.enter(l, k.start, 0, config, options{cancelAfter: time.Hour})
 	if r.status != abi.StatusOK {
 		k.find(Finding{Rule: "R15", Severity: Error,
-			Seen:     fmt.Sprintf("ferrule_start failed with %v: %q", r.status, r.out),
+			Seen:     "ferrule_start " + r.failure(),
 			Expected: "an instance, with a configuration of " + plural(len(config), "byte"),
 			Mend:     "Pass a configuration that it takes with --config"})
 		k.send(event{Stop: "ferrule_start fails"})

@@ -575,7 +575,7 @@ func checkStartStop(k *kit) {
 		for count = 0; count < 1000 && failed == "" && time.Since(begun) < time.Second; count++ {
 			r, state := k.enter(l, k.start, 0, k.Config, options{quiet: true})
 			if r.status != 0 {
-				failed = fmt.Sprintf("ferrule_start failed with %v: %q", r.status, r.out)
+				failed = "ferrule_start " + r.failure()
 			} else if k.stop != 0 {
 				k.enter(l, k.stop, state, nil, options{quiet: true})
 			}

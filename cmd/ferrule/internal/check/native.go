@@ -102,3 +102,12 @@ const (
 	sizeFrames  = unsafe.Sizeof(abi.Frames{})
 	sizeWord    = unsafe.Sizeof(uintptr(0))
 )
+
+// Where members of a frame are, for member.
+const (
+	offsetOut     = unsafe.Offsetof(abi.Call{}.Out)
+	offsetOutLen  = unsafe.Offsetof(abi.Call{}.OutLen)
+	offsetOutCap  = unsafe.Offsetof(abi.Call{}.OutCap)
+	offsetCancel  = unsafe.Offsetof(abi.Call{}.Cancel)
+	offsetRelease = unsafe.Offsetof(abi.Call{}.Release)
+)

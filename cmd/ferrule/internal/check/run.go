@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -207,12 +206,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	done, exits := false, false
 	if err == nil {
 		defer events.Close()
-		lines := bufio.NewScanner(events)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
+		for lines := json.NewDecoder(events); ; {
 			var e event
-			if json.Unmarshal(lines.Bytes(), &e) != nil {
-				break // cut off by the process's death
+			if err := lines.Decode(&e); errors.As(err, new(*fs.PathError)) {
+				return false, fmt.Errorf("a worker's report cannot be read: %w", err)
+			} else if err != nil {
+				break // at its end, or cut off by the process's death
 			}
 			done, exits = done || e.Done, exits || e.Exits
 			switch {

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-	"unsafe"
 
 	"github.com/ebitengine/purego"
 
@@ -187,7 +186,7 @@ func (k *kit) hostRoom(at, n uintptr) abi.Status {
 	if f == nil {
 		return abi.StatusMisuse
 	}
-	if *member(at, unsafe.Offsetof(abi.Call{}.Release)) != 0 {
+	if *member(at, offsetRelease) != 0 {
 		return k.misuse("R25", "host->room with release set", "one way to give a result", "Set release, or ask for room")
 	}
 	if n > mostRoom || f.refuses {
@@ -200,8 +199,8 @@ func (k *kit) hostRoom(at, n uintptr) abi.Status {
 		return abi.StatusNoMemory
 	}
 	from := (len(room) - int(n)) &^ 15
-	out, outCap := member(at, unsafe.Offsetof(abi.Call{}.Out)), member(at, unsafe.Offsetof(abi.Call{}.OutCap))
-	copy(room[from:], view(*out, min(*member(at, unsafe.Offsetof(abi.Call{}.OutLen)), *outCap)))
+	out, outCap := member(at, offsetOut), member(at, offsetOutCap)
+	copy(room[from:], view(*out, min(*member(at, offsetOutLen), *outCap)))
 	*out, *outCap = addr(room)+uintptr(from), uintptr(len(room)-from)
 	if f.takesBack != nil {
 		gone := f.takesBack

@@ -347,7 +347,7 @@ func checkConfigure(k *kit) {
 		}
 		if n == len(k.strange("")) {
 			if r.status != abi.StatusOK {
-				k.find(Finding{Rule: "R28", Severity: Error, Seen: fmt.Sprintf("ferrule_configure with %s failed with %v: %q", c.name, r.status, r.out),
+				k.find(Finding{Rule: "R28", Severity: Error, Seen: "ferrule_configure with " + c.name + " " + r.failure(),
 					Expected: "the configuration that ferrule_start takes", Mend: "Let ferrule_configure take what ferrule_start takes"})
 			} else {
 				i.deviates(want, Finding{Rule: "R28", Severity: Warning, Seen: "after ferrule_configure with " + c.name + ", ",
@@ -356,7 +356,7 @@ func checkConfigure(k *kit) {
 		} else if r.status == abi.StatusOK {
 			// A host gives those that took new settings the old ones back, when another instance does not take them.
 			if r := i.lifecycle("ferrule_configure", k.configure, own, options{}, "R28", mend); r.status != abi.StatusOK {
-				k.find(Finding{Rule: "R28", Severity: Error, Seen: fmt.Sprintf("ferrule_configure with %s, after another one, failed with %v: %q", own.name, r.status, r.out),
+				k.find(Finding{Rule: "R28", Severity: Error, Seen: "ferrule_configure with " + own.name + ", after another one, " + r.failure(),
 					Expected: "an instance that takes its old settings back", Mend: "Let ferrule_configure take what ferrule_start takes, whatever came in between"})
 			}
 		}
@@ -393,7 +393,7 @@ func checkHandover(k *kit) {
 		return
 	}
 	if first.status != abi.StatusOK {
-		k.find(Finding{Rule: "R29", Severity: Warning, Seen: fmt.Sprintf("ferrule_save failed with %v: %q", first.status, first.out),
+		k.find(Finding{Rule: "R29", Severity: Warning, Seen: "ferrule_save " + first.failure(),
 			Expected: "the state, as bytes", Mend: "Return the state, or do without state= in the manifest"})
 		i.end()
 		return
@@ -413,7 +413,7 @@ func checkHandover(k *kit) {
 	if j := k.begin(m, k.Config); j != nil {
 		r := j.lifecycle("ferrule_resume", k.resume, input{"what ferrule_save gave", first.out}, options{guardIn: true, readOnly: true}, "R29", resumes)
 		if r.status != abi.StatusOK {
-			k.find(Finding{Rule: "R29", Severity: Error, Seen: fmt.Sprintf("ferrule_resume failed with what ferrule_save gave, with %v: %q", r.status, r.out),
+			k.find(Finding{Rule: "R29", Severity: Error, Seen: "ferrule_resume, with what ferrule_save gave, " + r.failure(),
 				Expected: "an instance that goes on where the other one is", Mend: "Let ferrule_resume take what ferrule_save gives"})
 		} else if again := j.saved(); first.same(second) && !again.same(first) {
 			k.find(Finding{Rule: "R29", Severity: Warning, Seen: "ferrule_save in the successor: " + differs(first, again),

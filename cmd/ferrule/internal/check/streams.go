@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
 )
@@ -140,7 +139,7 @@ func (k *kit) streamOf(f *frame, service string, way abi.Stream) *stream {
 
 // cancelled reports whether the cancel word of a frame's call is set.
 func cancelled(at uintptr) bool {
-	return loadWord(*member(at, unsafe.Offsetof(abi.Call{}.Cancel))) != 0
+	return loadWord(*member(at, offsetCancel)) != 0
 }
 
 // hostRead is host->read. It runs on any thread.

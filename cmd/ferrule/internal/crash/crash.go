@@ -4,8 +4,6 @@
 package crash
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/binary"
 	"io"
 	"path/filepath"
@@ -146,9 +144,9 @@ func Read(file io.ReaderAt) *Crash {
 const pageSize = 4 << 10 // what the handler takes for one
 
 func mappings(text []byte) (all []mapping) {
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() { // start-end perms offset device inode path
-		f := strings.Fields(lines.Text())
+	for line := range strings.Lines(string(text)) { // start-end perms offset device inode path
+		line = strings.TrimSuffix(line, "\n")
+		f := strings.Fields(line)
 		if len(f) < 5 {
 			continue
 		}
@@ -161,7 +159,7 @@ func mappings(text []byte) (all []mapping) {
 		if errs != [3]error{} {
 			continue
 		}
-		if _, path, found := strings.Cut(lines.Text(), " /"); found { // which may have blanks
+		if _, path, found := strings.Cut(line, " /"); found { // which may have blanks
 			m.path = "/" + path
 		}
 		all = append(all, m)
