@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -125,8 +126,8 @@ type costs struct {
 	times *latencies
 }
 
-// bench measures one function.
-func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
+// bench measures one function. There is no result of a plug-in that cannot be stopped.
+func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed error) {
 	switch {
 	case o.duration <= 0:
 		return nil, usage(fmt.Sprintf("--duration %v", o.duration), "more than 0", "")
@@ -182,7 +183,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 	if policy != nil {
 		worker = append(worker, sandbox.With(*policy))
 	}
-	r := &benchResult{File: file, Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: fn, InputBytes: len(in),
+	r = &benchResult{File: file, Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: fn, InputBytes: len(in),
 		Parallel: o.parallel}
 
 	bare, err := crossing.Bare()
@@ -199,16 +200,17 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		deadline(o.timeout + grace + guardSlack)
 		reached(s)
 	}
+	end := func(p *loader.Plugin) error {
+		step(stopping)
+		defer step(stopped)
+		return p.Close()
+	}
 	step(opening)
 	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker(worker...))...)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		step(stopping)
-		isolated.Close()
-		step(stopped)
-	}()
+	defer func() { failed = cmp.Or(failed, end(isolated)) }()
 	step(calling)
 	inWorker, err := o.first(isolated, fn, in)
 	if err != nil {
@@ -221,11 +223,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (*benchResult, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() {
-			step(stopping)
-			opened.Close()
-			step(stopped)
-		}()
+		defer func() { failed = cmp.Or(failed, end(opened)) }()
 		step(calling)
 		inProcess, err := o.first(opened, fn, in)
 		if err != nil {

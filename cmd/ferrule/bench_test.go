@@ -112,6 +112,10 @@ func TestBenchFails(t *testing.T) {
 	hangs := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("hangs") FERRULE_VERSION("1"));
 		static int calls;
 		FERRULE_FN(f) { (void)call; while (calls++ >= 50) calls--; return FERRULE_OK; }`)
+	stopsInWorker := compiled(t, `#include <stdlib.h>
+		FERRULE_PLUGIN(FERRULE_NAME("stops_in_worker") FERRULE_VERSION("1"));
+		FERRULE_STOP { (void)call; if (!getenv("PATH")) abort(); return FERRULE_OK; }
+		FERRULE_FN(f) { (void)call; return FERRULE_OK; }`)
 	for _, test := range []struct {
 		args []string
 		code int
@@ -136,6 +140,7 @@ func TestBenchFails(t *testing.T) {
 		{[]string{echo, "fail", "--in", "no reason"}, 1, "no reason"},
 		{[]string{fixture.C(t, "fault_sigsegv"), "fault"}, 4, "segmentation fault"},
 		{[]string{hangs, "f", "--timeout", "300ms", "--duration", "100ms"}, 4, "plug-in hangs: f: out of time after 300ms (--timeout)"},
+		{[]string{stopsInWorker, "f", "--duration", "50ms"}, 4, "plug-in stops_in_worker: ferrule_stop: the worker was ended by the signal"},
 		{[]string{fixture.C(t, "fault_infinite_loop"), "fault", "--timeout", "100ms"}, 4, "fault_infinite_loop"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"bench"}, test.args...)...)

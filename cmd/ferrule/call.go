@@ -306,7 +306,7 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return err
 	}
-	if symbol.Stream&abi.StreamIn != 0 && c.used {
+	if symbol.Stream&abi.StreamIn != 0 && c.used != "" {
 		return usage("@- beside "+name+", whose input stream is the standard input", "a text, or a file's name", "")
 	}
 	facts := &called{Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: name}
@@ -665,7 +665,14 @@ func (s source) read(a *app, flag string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(s.text, "@")
 	switch {
 	case s.stdin || isFile && name == "-":
-		a.used = true
+		if a.used != "" { // it is empty by now
+			found, remedy := flag+" from the standard input", "Give one of them as a text, or as @FILE"
+			if s.stdin {
+				found, remedy = "no "+flag+", which is the standard input then", "Give "+flag+", which may be empty: "+flag+" ''"
+			}
+			return nil, usage(found+", and "+a.used+" from there before it", "one that is read from there", remedy)
+		}
+		a.used = flag
 		a.sayTerminal()
 		data, err := io.ReadAll(a.in)
 		if err != nil {

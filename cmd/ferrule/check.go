@@ -132,6 +132,9 @@ With --list --json there is one list of cases, each with name, level, rules and 
 				if !ok {
 					return usage("--in "+in, "FUNCTION=TEXT or FUNCTION=@FILE", "")
 				}
+				if _, known := o.Inputs[name]; known {
+					return usage("--in "+in+", and another for "+name+" before it", "one --in for each function", "")
+				}
 				if o.Inputs[name], err = checkText(a, value, "--in "+name); err != nil {
 					return err
 				}
@@ -169,7 +172,7 @@ With --list --json there is one list of cases, each with name, level, rules and 
 	f.BoolVar(&o.Strict, "strict", false, "a plug-in with warnings does not pass")
 	f.Uint64Var(&o.Seed, "seed", 0, "the `SEED` of random inputs; it is printed (default a random one)")
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "the `TIME` that each case may take, all its calls together; more than 0")
-	f.StringArrayVar(&inputs, "in", nil, "one more input for a function: `FUNCTION=TEXT` or FUNCTION=@FILE; may be repeated")
+	f.StringArrayVar(&inputs, "in", nil, "one more input for a function: `FUNCTION=TEXT` or FUNCTION=@FILE; once for each")
 	host.add(f)
 	return cmd
 }

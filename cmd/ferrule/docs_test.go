@@ -105,14 +105,7 @@ func options(title string, flags *pflag.FlagSet) string {
 		if f.Hidden || f.Name == "help" {
 			return
 		}
-		value, usage := pflag.UnquoteUsage(f)
-		name := "--" + f.Name
-		if f.Shorthand != "" {
-			name = "-" + f.Shorthand + ", " + name
-		}
-		if value != "" {
-			name += " " + value
-		}
+		name, usage := optionHead(f)
 		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(usage+withoutIt(f)))
 	})
 	b.WriteString("\n")

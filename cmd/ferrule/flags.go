@@ -42,8 +42,17 @@ func usage(found, expected, remedy string) error {
 
 // unreadable is an error of what the command line names.
 func unreadable(flag string, err error) error {
-	return &exit{code: exitUsage, err: fmt.Errorf("%s: %w", flag, err)}
+	return &exit{code: exitUsage, err: &unread{flag, err}}
 }
+
+// unread is an error of what a flag names.
+type unread struct {
+	flag string
+	err  error
+}
+
+func (u *unread) Error() string { return u.flag + ": " + u.err.Error() }
+func (u *unread) Unwrap() error { return u.err }
 
 // flagError has the parser's errors in the words of this command.
 func flagError(cmd *cobra.Command, err error) error {
@@ -368,7 +377,7 @@ func (h *hostFlags) imports(a *app) (map[string]served, error) {
 		if err != nil {
 			return nil, err
 		}
-		answer, err := a.read(source{text: value}, "--answer")
+		answer, err := a.read(source{text: value}, "--answer "+name)
 		if err != nil {
 			return nil, err
 		}

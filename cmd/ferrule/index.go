@@ -235,10 +235,21 @@ func (x *indexer) revise(revoked []index.Revocation, keys []index.RevokedKey, pr
 			return nil, nil, usage("--unrevoke "+what+", which is not revoked", "one of "+strings.Join(there, ", "), "")
 		}
 	}
+	given := map[string]bool{} // what is revoked by this command line: its reason is one
+	again := func(flag, text, what string) error {
+		if given[what] {
+			return usage(flag+" "+text+", and another for "+what+" before it", "one "+flag+" for each", "")
+		}
+		given[what] = true
+		return nil
+	}
 	for _, text := range x.revoke {
 		r, err := index.ParseRevocation(text)
 		if err != nil {
-			return nil, nil, &exit{code: exitUsage, err: fmt.Errorf("--revoke: %w", err)}
+			return nil, nil, unreadable("--revoke", err)
+		}
+		if err := again("--revoke", text, revokedText(r)); err != nil {
+			return nil, nil, err
 		}
 		if at := slices.IndexFunc(revoked, func(o index.Revocation) bool { return revokedText(o) == revokedText(r) }); at >= 0 {
 			revoked[at] = r
@@ -249,7 +260,10 @@ func (x *indexer) revise(revoked []index.Revocation, keys []index.RevokedKey, pr
 	for _, text := range x.revokeKey {
 		k, err := index.ParseRevokedKey(text)
 		if err != nil {
-			return nil, nil, &exit{code: exitUsage, err: fmt.Errorf("--revoke-key: %w", err)}
+			return nil, nil, unreadable("--revoke-key", err)
+		}
+		if err := again("--revoke-key", text, k.ID); err != nil {
+			return nil, nil, err
 		}
 		if at := slices.IndexFunc(keys, func(o index.RevokedKey) bool { return o.ID == k.ID }); at >= 0 {
 			keys[at] = k

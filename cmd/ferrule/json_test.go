@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,16 +83,17 @@ func TestErrorsJSON(t *testing.T) {
 	t.Parallel()
 	echo, text := fixture.C(t, "echo"), filepath.Join(t.TempDir(), "text.so")
 	require.NoError(t, os.WriteFile(text, []byte("no library\n"), 0o600))
+	missing := text + ".missing"
 	tried := map[string]bool{}
 	for _, args := range [][]string{
-		{"call", echo, "ecko"}, {"call", text, "echo"}, {"call", echo, "echo", "--timeout", "soon"}, {"call"},
+		{"call", echo, "ecko"}, {"call", text, "echo"}, {"call", echo, "echo", "--timeout", "soon"}, {"call"}, {"call", echo, "echo", "--in", "@" + missing}, {"call", echo, "echo", "--data", missing},
 		{"check", echo, "--level", "11"}, {"check", text}, {"check", "--only", "room-size", echo},
 		{"bench", echo, "ecko"}, {"bench", text, "echo"}, {"bench", echo, "fail"}, {"bench", echo, "echo", "--parallel", "0"},
 		{"bench", fixture.C(t, "fault_abort"), "fault"},
 		{"inspect", text}, {"inspect"}, {"inspect", "--diff", echo},
 		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
 		{"list", "--config", text}, {"list", "--config", ""}, {"list", "x"}, {"info"}, {"info", "x", "--config", text}, {"doctor", "--config", text + ".yaml"},
-		{"keygen"}, {"keygen", text}, {"sign", text}, {"sign", "--key", text, text}, {"verify", text}, {"verify", "--key", text, text}, {"verify", "--key", aKey, echo},
+		{"keygen"}, {"keygen", text}, {"sign", text}, {"sign", "--key", text, text}, {"sign", "--key", missing, text}, {"verify", text}, {"verify", "--key", text, text}, {"verify", "--key", aKey, echo},
 		{"enable", "x", "--config", text}, {"grant", "x"}, {"deny", "x", "y", "--config", text}, {"disable", "x", "--config", text},
 		{"install", "--config", text}, {"update", "--config", text}, {"rollback", "x", "--config", text},
 		{"remove", "x", "--config", text},
@@ -112,6 +114,11 @@ func TestErrorsJSON(t *testing.T) {
 		require.NoError(t, d.Decode(&got), "%v: %s", args, stdout)
 		assert.False(t, d.More(), "%v: one object", args)
 		assert.NotEmpty(t, got.Error.Text, "%v", args)
+		assert.NotEmpty(t, got.Error.Kind, "%v", args)
+		if slices.Contains(args, missing) || slices.Contains(args, "@"+missing) {
+			assert.Contains(t, got.Error.Found, missing, "%v", args)
+			assert.NotEmpty(t, got.Error.Expected, "%v", args)
+		}
 		assert.Contains(t, stderr, escape.Line(strings.SplitN(got.Error.Text, "\n", 2)[0]), "%v", args)
 		if strings.Contains(got.Error.Text, "expected ") {
 			assert.NotEmpty(t, got.Error.Expected, "%v", args)
@@ -119,6 +126,26 @@ func TestErrorsJSON(t *testing.T) {
 	}
 	for _, verb := range command(&app{}).Commands() {
 		assert.True(t, verb.Hidden || tried[verb.Name()], "%s: no error of it was tried", verb.Name())
+	}
+}
+
+// TestJSONAsked: --json is what the parser takes for it, also where something else of the command line is wrong.
+func TestJSONAsked(t *testing.T) {
+	t.Parallel()
+	for line, asked := range map[string]bool{
+		"call nofile.so echo --in --json":   false, // the input
+		"new x -l --json":                   false, // a language
+		"call nofile.so echo --in=--json":   false,
+		"call --nope -- --json":             false, // an argument
+		"call --nope --json=false":          false,
+		"call --nope --json=true":           true,
+		"call --nope --json":                true,
+		"call --timeout soon --in x --json": true,
+		"--json inspct":                     true,
+	} {
+		stdout, _, code := ferrule(t, "", strings.Fields(line)...)
+		assert.NotZero(t, code, line)
+		assert.Equal(t, asked, stdout != "", "%s: %s", line, stdout)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -99,7 +99,7 @@ type app struct {
 	completes bool // a shell asks what may come next: the parser reads each option twice then
 
 	unended atomic.Bool // the last that went to out has no newline at its end
-	used    bool        // the standard input was read for a source
+	used    string      // the flag for which the standard input was read, if one
 
 	given  [][]byte // what was read of each source, in their order
 	handed *handed  // in a guarded child, what the command has handed it
@@ -234,6 +234,9 @@ once. Exit codes:
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print facts, results and errors as JSON")
 	for _, verb := range verbs {
 		cmd := verb(a)
+		if do := cmd.RunE; do != nil { // what a verb returns is its own: an error without an exit code is the parser's
+			cmd.RunE = func(cmd *cobra.Command, args []string) error { return failure(do(cmd, args)) }
+		}
 		if !a.completes {
 			once(cmd.Flags())
 		}
@@ -281,12 +284,36 @@ func (a *app) run(args []string) int {
 		fmt.Fprintf(a.err, "See '%s --help'.\n", cmd.CommandPath())
 	}
 	// The parser may have stopped before it came to --json.
-	if a.json = a.json || slices.Contains(args, "--json"); a.json && !e.reported {
+	if a.json = a.json || asksJSON(cmd, args); a.json && !e.reported {
 		_ = a.print(struct {
 			Error *errorDetails `json:"error"`
-		}{detailsOf(e.err)}, nil)
+		}{detailsOf(e)}, nil)
 	}
 	return e.code
+}
+
+// asksJSON reports whether --json is among the arguments, read as the parser does, which may not have read all of them: a value
+// of another option is none, nor is what is behind --.
+func asksJSON(cmd *cobra.Command, args []string) (asks bool) {
+	for i := 0; i < len(args) && args[i] != "--"; i++ {
+		word, value, has := strings.Cut(args[i], "=")
+		name, long := strings.CutPrefix(word, "--")
+		f := cmd.Flag(name)
+		if letter, short := strings.CutPrefix(word, "-"); !long && short && len(letter) == 1 {
+			f = cmd.Flags().ShorthandLookup(letter)
+		} else if !long {
+			continue
+		}
+		switch {
+		case f == nil || has && name != "json":
+		case name == "json":
+			on, err := strconv.ParseBool(value)
+			asks = !has || err == nil && on
+		case f.NoOptDefVal == "":
+			i++ // its value
+		}
+	}
+	return asks
 }
 
 // lossless is a writer that keeps its first error. It is for the help, whose errors cobra drops.

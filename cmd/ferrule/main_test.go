@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +140,7 @@ func refused(t *testing.T, line, want string) string {
 // TestGivenTwice: no option with one value takes a second one silently, whatever the verb.
 func TestGivenTwice(t *testing.T) {
 	values := map[string]string{"stringSlice": "x", "stringArray": "x", "string": "x", "int": "1", "uint64": "1", "duration": "1s"}
-	once := 0
+	once, keyed := 0, []string(nil)
 	for _, verb := range command(&app{}).Commands() {
 		verb.Flags().VisitAll(func(f *pflag.Flag) {
 			value := values[f.Value.Type()]
@@ -149,6 +150,9 @@ func TestGivenTwice(t *testing.T) {
 			err := verb.ParseFlags([]string{"--" + f.Name, value, "--" + f.Name, value})
 			if f.Value.Type() == "stringSlice" || f.Value.Type() == "stringArray" {
 				assert.NoError(t, err, "ferrule %s --%s", verb.Name(), f.Name)
+				if word, _ := pflag.UnquoteUsage(f); strings.Contains(word, "=") { // one for each, and not two for one
+					keyed = append(keyed, verb.Name()+" --"+f.Name)
+				}
 				return
 			}
 			once++
@@ -157,14 +161,31 @@ func TestGivenTwice(t *testing.T) {
 		})
 	}
 	assert.Greater(t, once, 15)
+	s := newSigner(t)
 	for line, want := range map[string]string{
-		"call --in a --in b f g":          "ferrule: found --in b, and another --in before it, expected --in once\n",
-		"new -l c --lang rust x":          "ferrule: found --lang rust, and another --lang before it, expected --lang once\n",
-		"check --level 1 --level=1 x":     "ferrule: found --level 1, and another --level before it, expected --level once\n",
-		"bench --timeout 1s --timeout 2s": "ferrule: found --timeout 2s, and another --timeout before it, expected --timeout once\n",
+		"call --in a --in b f g":                                        "ferrule: found --in b, and another --in before it, expected --in once\n",
+		"new -l c --lang rust x":                                        "ferrule: found --lang rust, and another --lang before it, expected --lang once\n",
+		"check --level 1 --level=1 x":                                   "ferrule: found --level 1, and another --level before it, expected --level once\n",
+		"bench --timeout 1s --timeout 2s":                               "ferrule: found --timeout 2s, and another --timeout before it, expected --timeout once\n",
+		"call --import a=cat --import a=b x f":                          "ferrule: found --import a=b, and another for a before it",
+		"call --answer a=1 --answer a=2 x f":                            "ferrule: found --answer a=2, and another for a before it",
+		"call --info a.b=1 --info a.b=2 ECHO echo":                      "ferrule: found --info a.b=2, and another for a.b before it",
+		"check --in a=1 --in a=2 x":                                     "ferrule: found --in a=2, and another for a before it",
+		"check --import a=cat --import a=b x":                           "ferrule: found --import a=b, and another for a before it",
+		"check --answer a=1 --answer a=2 x":                             "ferrule: found --answer a=2, and another for a before it",
+		"bench --import a=cat --import a=b x f":                         "ferrule: found --import a=b, and another for a before it",
+		"bench --answer a=1 --answer a=2 x f":                           "ferrule: found --answer a=2, and another for a before it",
+		"index --revoke a@1=w --revoke a@1=v --key KEY --name n FOLDER": "ferrule: found --revoke a@1=v, and another for a@1 before it",
+		"index --revoke-key 3F7C0A5B12D4E698=w --revoke-key 3F7C0A5B12D4E698=v --key KEY --name n FOLDER": "ferrule: found --revoke-key " +
+			"3F7C0A5B12D4E698=v, and another for 3F7C0A5B12D4E698 before it",
 	} {
-		refused(t, line, want)
+		refused(t, strings.NewReplacer("ECHO", s.lib, "KEY", s.key, "FOLDER", t.TempDir()).Replace(line), want)
+		keyed = slices.DeleteFunc(keyed, func(option string) bool {
+			verb, flag, _ := strings.Cut(option, " ")
+			return strings.HasPrefix(line, verb+" ") && strings.Count(line, " "+flag+" ") == 2
+		})
 	}
+	assert.Empty(t, keyed, "options that nobody has tried with one name twice")
 }
 
 // TestFlagsMeanTheSame: what says which host a plug-in has is said in the same words to each verb that runs one.
@@ -212,14 +233,17 @@ func TestCompletion(t *testing.T) {
 	assert.True(t, strings.HasPrefix(stdout, "so\ndylib\ndll\n"), stdout)
 }
 
-// TestOutputLost: help that cannot be written is an error, as all output is.
+// TestOutputLost: help that cannot be written is an error, as all output is, and none of the command line.
 func TestOutputLost(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip("this system has no file that is always full: ", err)
 	}
 	defer full.Close()
-	for _, args := range [][]string{nil, {"--help"}, {"new", "--help"}, {"help"}, {"help", "call"}, {"--version"}, {"completion", "bash"}, {"check", "--list"}} {
+	echo := fixture.C(t, "echo")
+	for _, args := range [][]string{nil, {"--help"}, {"new", "--help"}, {"help"}, {"help", "call"}, {"--version"}, {"completion", "bash"}, {"check", "--list"},
+		{"call", echo}, {"call", echo, "echo", "--in", "x"}, {"call", "--isolated", echo, "echo", "--in", "x"}, {"call", "--json", echo, "echo", "--in", "x"},
+		{"inspect", echo}, {"inspect", "--diff", echo, echo}} {
 		cmd := exec.CommandContext(t.Context(), binary, args...)
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = full, &stderr

@@ -21,9 +21,12 @@ func manVerb(*app) *cobra.Command {
 		Hidden: true,
 		Args:   arguments("FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := os.Stat(args[0]); err != nil {
+				return unreadable("FOLDER", err)
+			}
 			for name, text := range manPages(cmd.Root()) {
-				if err := os.WriteFile(filepath.Join(args[0], name), []byte(text), 0o666); err != nil {
-					return unreadable("FOLDER", err)
+				if err := putFile(filepath.Join(args[0], name), []byte(text), 0o644, true); err != nil {
+					return failure(err)
 				}
 			}
 			return nil
@@ -135,10 +138,20 @@ func manOptions(flags *pflag.FlagSet) string {
 		if f.Hidden || f.Name == "help" {
 			return
 		}
-		value, usage := pflag.UnquoteUsage(f)
-		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(strings.TrimSpace("--"+f.Name+" "+value)), roff(usage+withoutIt(f)))
+		head, usage := optionHead(f)
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(head), roff(usage+withoutIt(f)))
 	})
 	return b.String()
+}
+
+// optionHead is how an option is written, with its short form and its value, and what it says.
+func optionHead(f *pflag.Flag) (head, usage string) {
+	value, usage := pflag.UnquoteUsage(f)
+	head = "--" + f.Name
+	if f.Shorthand != "" {
+		head = "-" + f.Shorthand + ", " + head
+	}
+	return strings.TrimSpace(head + " " + value), usage
 }
 
 // withoutIt says what a flag is that is not given, where that is worth to be said.

@@ -65,8 +65,12 @@ func TestMan(t *testing.T) {
 		}
 		verb.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 			value, usage := pflag.UnquoteUsage(f)
+			name := "--" + f.Name
+			if f.Shorthand != "" {
+				name = "-" + f.Shorthand + ", " + name
+			}
 			if f.Name != "help" {
-				assert.Contains(t, words(page), words("--"+f.Name+" "+value+" "+usage), verb.Name())
+				assert.Contains(t, words(page), words(name+" "+value+" "+usage), verb.Name())
 			}
 		})
 	}
@@ -78,6 +82,26 @@ func TestMan(t *testing.T) {
 	_, stderr, code = ferrule(t, "", "man", filepath.Join(dir, "missing"))
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, stderr, "no such file or directory")
+	// A page is there whole, or not at all; that one cannot be written is no fault of the command line.
+	const taken = "ferrule-call.1"
+	other := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(other, taken), 0o700))
+	_, stderr, code = ferrule(t, "", "man", other)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, taken)
+	assert.NotContains(t, stderr, "--help")
+	written, err := os.ReadDir(other)
+	require.NoError(t, err)
+	for _, page := range written {
+		if page.Name() == taken {
+			continue
+		}
+		got, err := os.ReadFile(filepath.Join(other, page.Name()))
+		require.NoError(t, err)
+		want, err := os.ReadFile(filepath.Join(dir, page.Name()))
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(got), page.Name())
+	}
 }
 
 // TestMakeInstall: make install puts the command with all that belongs to it where systems look for it, and make uninstall

@@ -32,6 +32,9 @@ type errorDetails struct {
 	Attempt   int      `json:"attempt,omitempty"`
 }
 
+// wrongLine is the kind of every error of the command line.
+const wrongLine = "the command line is wrong"
+
 // detailsOf takes an error apart.
 func detailsOf(err error) *errorDetails {
 	d := &errorDetails{Text: err.Error()}
@@ -54,7 +57,7 @@ func detailsOf(err error) *errorDetails {
 		d.Kind, d.Plugin, d.Function, d.Remedy = guarded.kind, guarded.plugin, guarded.function(), guarded.remedy()
 		d.Stage, d.Signal, d.ExitCode, d.Fault, d.LastLines = guarded.stage, guarded.signal, guarded.code, guarded.fault, guarded.lines
 	case errors.As(err, &line):
-		d.Kind, d.Found, d.Expected, d.Remedy = "the command line is wrong", line.found, line.expected, line.remedy
+		d.Kind, d.Found, d.Expected, d.Remedy = wrongLine, line.found, line.expected, line.remedy
 	case errors.As(err, &faulty):
 		f := faulty.Faults[0]
 		d.Kind, d.Found, d.Expected, d.Remedy = "the file is not a valid config.yaml", f.Found, f.Expected, f.Remedy
@@ -86,12 +89,18 @@ func detailsOf(err error) *errorDetails {
 	case errors.As(err, &call):
 		d.Kind, d.Plugin, d.Function = call.Status.Error(), call.Plugin, call.Func
 	}
+	var ended *exit
+	var named *unread
 	switch {
 	case d.Kind != "":
 	case errors.Is(err, context.Canceled):
 		d.Kind = wasInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
 		d.Kind = lateKind
+	case errors.As(err, &named):
+		d.Kind, d.Found, d.Expected = wrongLine, named.Error(), "what "+named.flag+" names to be there, and this user's to use"
+	case errors.As(err, &ended) && ended.code == exitUsage:
+		d.Kind = wrongLine
 	}
 	if text := new(abi.TextError); d.Rule == "" && errors.As(err, &text) {
 		d.Rule = text.Rule
