@@ -106,7 +106,7 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
-	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && for lang in c cpp rust; do \
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust; do \
 		$(GO) run ./cmd/ferrule new --lang $$lang --name plugin "$$made/$$lang" >"$$made/said" && \
 		$(ACTIONLINT) "$$made/$$lang"/.github/workflows/*.yml || exit 1; done
 	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
