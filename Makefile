@@ -52,7 +52,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # programs that are installed where the tree is not, passwords that cost a second on purpose, load.
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
 	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
-	TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
+	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
 	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
