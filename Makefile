@@ -52,7 +52,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # programs that are installed where the tree is not, passwords that cost a second on purpose, load.
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
 	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
-	TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
+	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
 	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
@@ -106,7 +106,7 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
-	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && for lang in c cpp rust; do \
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust; do \
 		$(GO) run ./cmd/ferrule new --lang $$lang --name plugin "$$made/$$lang" >"$$made/said" && \
 		$(ACTIONLINT) "$$made/$$lang"/.github/workflows/*.yml || exit 1; done
 	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \

@@ -66,6 +66,8 @@ func failure(err error) error {
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
+	case err == context.Canceled: // Go's words, and nothing that says of what
+		return &exit{code: exitInterrupted, err: &worded{wasInterrupted, err}}
 	case errors.Is(err, context.Canceled):
 		return &exit{code: exitInterrupted, err: err}
 	case errors.As(err, &crash), errors.As(err, &deadline), errors.Is(err, context.DeadlineExceeded):

@@ -231,7 +231,13 @@ func (s *screen) start(env []string, args ...string) {
 // startWith does so with another standard input.
 func (s *screen) startWith(stdin *os.File, env []string, args ...string) {
 	s.t.Helper()
-	s.cmd = exec.Command(binary, args...)
+	s.startProgram(stdin, env, append([]string{binary}, args...)...)
+}
+
+// startProgram does so with another program, which may start the command.
+func (s *screen) startProgram(stdin *os.File, env []string, args ...string) {
+	s.t.Helper()
+	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = stdin, s.line, s.line
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}

@@ -48,13 +48,13 @@ The keys:
   n s p c e t l r m   sort by name, state, calls per second, calls, errors, mean time, longest time, restarts, memory
   i                   turn the order round
   arrows, j k         move down and up, where there are more plug-ins than lines; PgUp and PgDn by pages
-  q, Ctrl-C           end; Ctrl-Z suspends it, and fg resumes
+  q, Ctrl-C           end; Ctrl-Z suspends it, and fg resumes, where there is a shell
 
 Exit codes:
   0    done
   1    what answers at SOCKET is no such application, or has another version of the form
   2    the command line is wrong, or SOCKET is no socket that this user may connect to
-  6    nobody serves at SOCKET, or not any more, or has other clients: another try may do
+  6    nobody serves at SOCKET, or not any more, or has other clients, or (with --once or --json) does not answer in 5 seconds: another try may do
   130  interrupted
 
 With --json there is one object in each line, at each interval, of an application as a whole: format (1; it grows only), time, app, version, pid, memory (bytes; absent where
@@ -124,6 +124,22 @@ func fromHost(err error) error {
 	return failure(err)
 }
 
+// answerWithin is how long an application may take to answer where nobody sees that it does not.
+const answerWithin = 5 * time.Second
+
+// answered asks an application in that time.
+func answered[T any](ctx context.Context, path string, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerWithin, &monitor.Error{Path: path, Found: fmt.Sprintf("no answer in %v", answerWithin), Expected: "a picture of plug-ins",
+		Kind: monitor.ErrNoHost, Remedy: "Look whether the host is stopped, or this is another program's socket"})
+	defer cancel()
+	return ask(ctx)
+}
+
+// reach connects to an application in that time.
+func reach(ctx context.Context, path string) (*monitor.Client, error) {
+	return answered(ctx, path, func(ctx context.Context) (*monitor.Client, error) { return monitor.Dial(ctx, path) })
+}
+
 // pause waits for an interval, or until ctx ends.
 func (t *top) pause(ctx context.Context) error {
 	select {
@@ -136,13 +152,13 @@ func (t *top) pause(ctx context.Context) error {
 
 // stream prints each picture as a line of JSON.
 func (t *top) stream(ctx context.Context, path string) error {
-	host, err := monitor.Dial(ctx, path)
+	host, err := reach(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
 	for {
-		seen, err := host.Snapshot(ctx)
+		seen, err := answered(ctx, path, host.Snapshot)
 		if err != nil {
 			return err
 		}
@@ -161,19 +177,19 @@ func (t *top) stream(ctx context.Context, path string) error {
 
 // table prints one table. It takes two pictures for it: how many calls there are in a second shows between them.
 func (t *top) table(ctx context.Context, path string, by int) error {
-	host, err := monitor.Dial(ctx, path)
+	host, err := reach(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	before, err := host.Snapshot(ctx)
+	before, err := answered(ctx, path, host.Snapshot)
 	if err != nil {
 		return err
 	}
 	if err := t.pause(ctx); err != nil {
 		return err
 	}
-	seen, err := host.Snapshot(ctx)
+	seen, err := answered(ctx, path, host.Snapshot)
 	if err != nil {
 		return err
 	}
@@ -202,10 +218,37 @@ func (t *top) show(path string, by int) (err error) {
 	if err != nil {
 		return err
 	}
-	defer host.Close()
-	first, err := host.Snapshot(interrupted) // before the terminal changes: what is wrong from the start is said as any error is
-	if err != nil {
-		return err
+	type answer struct {
+		seen *monitor.Snapshot
+		err  error
+	}
+	answers := make(chan answer)
+	go func() { // it alone has the client
+		defer host.Close()
+		for {
+			seen, err := host.Snapshot(ctx)
+			select {
+			case answers <- answer{seen, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil || t.pause(ctx) != nil {
+				return
+			}
+		}
+	}()
+	b := board{by: by, paint: painter(t.out), socket: path}
+	last := time.Now()
+	select {
+	case a := <-answers: // before the terminal changes: what is wrong from the start is said as any error is
+		if a.err != nil {
+			return a.err
+		}
+		b.take(a.seen)
+		last = time.Now()
+	case <-interrupted.Done():
+		return interrupted.Err()
+	case <-time.After(time.Second): // then the screen says that it waits
 	}
 	screen, err := openScreen(t.in, t.out.(*os.File))
 	if err != nil {
@@ -217,30 +260,6 @@ func (t *top) show(path string, by int) (err error) {
 	suspensions := make(chan os.Signal, 1)
 	heedSuspension(suspensions)
 
-	type answer struct {
-		seen *monitor.Snapshot
-		err  error
-	}
-	answers := make(chan answer)
-	go func() {
-		for {
-			if t.pause(ctx) != nil {
-				return
-			}
-			seen, err := host.Snapshot(ctx)
-			select {
-			case answers <- answer{seen, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	b := board{by: by, paint: painter(t.out)}
-	b.take(first)
-	last := time.Now()
 	suspended := func() error {
 		err := screen.suspend()
 		last = time.Now() // nobody has listened meanwhile
@@ -250,7 +269,7 @@ func (t *top) show(path string, by int) (err error) {
 	defer look.Stop()
 	for {
 		b.silent = 0
-		if silent := time.Since(last); silent > t.interval+2*time.Second {
+		if silent := time.Since(last); b.seen == nil || silent > t.interval+2*time.Second {
 			b.silent = silent
 		}
 		if err := screen.draw(&b); err != nil {

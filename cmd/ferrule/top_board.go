@@ -127,10 +127,11 @@ type board struct {
 	paint  func(colour, text string) string
 	by     int // the column by which it is sorted
 	turned bool
-	above  int           // how many lines are above what is shown
-	page   int           // how many lines were shown the last time
-	silent time.Duration // for how long the application has not answered; 0 where it does
-	seen   *monitor.Snapshot
+	above  int               // how many lines are above what is shown
+	page   int               // how many lines were shown the last time
+	silent time.Duration     // for how long the application has not answered; 0 where it does
+	socket string            // where it is asked
+	seen   *monitor.Snapshot // nil before its first answer
 	before *monitor.Snapshot
 }
 
@@ -140,6 +141,9 @@ func (b *board) take(s *monitor.Snapshot) { b.before, b.seen = b.seen, s }
 // key does what a key asks for, if anything.
 func (b *board) key(k rune) {
 	page := max(1, b.page)
+	if b.seen == nil {
+		return // there is no table yet
+	}
 	switch k {
 	case 'i':
 		b.turned = !b.turned
@@ -332,6 +336,14 @@ const keysHelp = "q quit  sort: n name s state p calls/s c calls e errors t mean
 // frame is what a terminal of a size shows: at most so many lines, none of them wider.
 func (b *board) frame(width, height int) (all []string) {
 	cut := func(text string) string { return runewidth.Truncate(text, width, "…") }
+	if b.seen == nil {
+		all = append(all, cut(fmt.Sprintf("Waits for the first answer at %s, for %d s.", escape.Line(b.socket), int(b.silent.Seconds()))))
+		for len(all) < height-1 {
+			all = append(all, "")
+		}
+		all = append(all, b.paint(dim, cut("q quit")))
+		return all[max(0, len(all)-max(1, height)):]
+	}
 	lines := b.lines()
 	head, clock := cut(b.head()), b.seen.Time.Local().Format(time.TimeOnly)
 	if room := width - runewidth.StringWidth(head) - len(clock); room > 1 {

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,35 +201,111 @@ func TestTopEnds(t *testing.T) {
 	}
 }
 
-// TestTopSuspended: Ctrl-Z, and the signal of that, give the terminal back until the command goes on.
+// TestTopSuspended: Ctrl-Z, and the signal of that, give the terminal back until the shell has the command go on.
 func TestTopSuspended(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]func(s *screen){"Ctrl-Z": func(s *screen) { s.types("\x1a") },
-		"SIGTSTP": func(s *screen) { _ = s.cmd.Process.Signal(syscall.SIGTSTP) }} {
+	for name, stop := range map[string]func(s *screen, pid int){"Ctrl-Z": func(s *screen, _ int) { s.types("\x1a") },
+		"SIGTSTP": func(s *screen, pid int) { _ = syscall.Kill(pid, syscall.SIGTSTP) }} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, socket := shownHost(t, plugins.Counting())
-			s := startTop(t, 120, 20, socket)
+			s := newScreen(t)
+			s.size(120, 20)
+			notes := t.TempDir()
+			// A shell with jobs, of which this is the one: it notes its process, and the shell waits for a file when it has stopped.
+			s.startProgram(s.line, []string{"TERM=xterm", "NO_COLOR=", "NOTES=" + notes}, "sh", "-c", `set -m
+				sh -c 'echo $$ >"$NOTES/started" && mv "$NOTES/started" "$NOTES/pid" && exec "$0" "$@"' "$0" "$@"
+				until [ -e "$NOTES/on" ]; do sleep 0.02; done
+				fg >/dev/null`, binary, "top", "--interval", "100ms", socket)
 			before := s.settings()
 			s.until(begins("plugin_aaaa"))
-			stop(s)
+			text, err := os.ReadFile(filepath.Join(notes, "pid"))
+			require.NoError(t, err)
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			require.NoError(t, err)
+			stop(s, pid)
 			require.Eventually(t, func() bool {
-				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-				return err == nil && strings.Contains(string(stat), ") T ") && strings.HasSuffix(s.shown(), leaveScreen)
+				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				return err == nil && strings.Contains(string(stat), ") T ") && strings.Contains(s.shown(), leaveScreen)
 			}, time.Minute, 5*time.Millisecond)
 			assert.Equal(t, before, s.settings())
-			require.NoError(t, s.cmd.Process.Signal(syscall.SIGCONT))
+			require.NoError(t, os.WriteFile(filepath.Join(notes, "on"), nil, 0o600))
 			require.Eventually(t, func() bool {
-				_, after, again := strings.Cut(s.shown(), leaveScreen)
-				return again && strings.HasPrefix(after, enterScreen) && strings.Contains(after, "plugin_aaaa")
+				_, after, _ := strings.Cut(s.shown(), leaveScreen)
+				_, after, again := strings.Cut(after, enterScreen)
+				return again && strings.Contains(after, "plugin_aaaa")
 			}, time.Minute, 5*time.Millisecond)
 			assert.NotEqual(t, before, s.settings())
 			s.types("q")
-			assert.Zero(t, s.ends())
+			assert.Zero(t, s.ends(), s.shown())
 			assert.Equal(t, before, s.settings())
 			assert.Eventually(t, func() bool { return strings.HasSuffix(s.shown(), leaveScreen) }, time.Minute, 5*time.Millisecond)
 		})
 	}
+}
+
+// TestTopWithoutShell: where there is no shell that could have it go on, Ctrl-Z and the signal of that do not stop it.
+func TestTopWithoutShell(t *testing.T) {
+	t.Parallel()
+	_, socket := shownHost(t, plugins.Counting())
+	s := startTop(t, 120, 20, socket) // in a session of its own
+	before := s.settings()
+	s.until(begins("plugin_aaaa"))
+	for n, stop := range []func(){func() { s.types("\x1a") }, func() { _ = s.cmd.Process.Signal(syscall.SIGTSTP) }} {
+		stop()
+		require.Eventually(t, func() bool {
+			parts := strings.Split(s.shown(), enterScreen)
+			return len(parts) == n+3 && strings.Contains(parts[n+2], "plugin_aaaa")
+		}, time.Minute, 5*time.Millisecond)
+	}
+	s.types("q")
+	assert.Zero(t, s.ends())
+	assert.Equal(t, before, s.settings())
+}
+
+// TestTopWaits: the screen says that there is no answer yet; it ends meanwhile, and shows the table when there is one.
+func TestTopWaits(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	socket := saysSo(t, func(int) string {
+		<-over
+		return picture(t, monitor.Plugin{Name: "plugin_aaaa"})
+	})
+	waits := func() *screen {
+		s := startTop(t, 100, 20, socket)
+		s.until(func(l []string) bool {
+			return strings.HasPrefix(l[0], "Waits for the first answer at "+socket+", for ") && l[len(l)-1] == "q quit"
+		})
+		return s
+	}
+	for end, code := range map[string]int{"s\x1b[Fq": 0, "\x03": exitInterrupted} {
+		s := waits()
+		s.types(end)
+		assert.Equal(t, code, s.ends())
+	}
+	s := waits()
+	close(over)
+	s.until(begins("plugin_aaaa"))
+	s.types("q")
+	assert.Zero(t, s.ends())
+}
+
+// TestTopInterrupted: what is interrupted says so in this command's words, with and without a table.
+func TestTopInterrupted(t *testing.T) {
+	t.Parallel()
+	asked, over := make(chan struct{}, 1), make(chan struct{})
+	defer close(over)
+	socket := saysSo(t, func(int) string {
+		asked <- struct{}{}
+		<-over
+		return ""
+	})
+	s := newScreen(t)
+	s.start(nil, "top", "--once", socket)
+	<-asked
+	s.types("\x03")
+	assert.Equal(t, exitInterrupted, s.ends())
+	assert.Eventually(t, func() bool { return strings.HasSuffix(s.shown(), "ferrule: interrupted\r\n") }, time.Minute, 5*time.Millisecond, "%q", s.shown())
 }
 
 // TestTopSilent: an application that does not answer is said not to, and keys work all the same.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -140,15 +141,17 @@ func TestTopNotCounted(t *testing.T) {
 // TestTopStream: --json goes on, a line at each interval, until the application ends.
 func TestTopStream(t *testing.T) {
 	t.Parallel()
-	socket := saysSo(t, func(n int) string {
+	var socket string
+	socket = saysSo(t, func(n int) string {
 		if n > 3 {
+			assert.NoError(t, os.Remove(socket))
 			return ""
 		}
 		return picture(t, monitor.Plugin{Name: "\u009b31mred\u202e", State: plugins.StateReady, Restarts: n})
 	})
 	stdout, stderr, code := ferrule(t, "", "top", "--json", "--interval", "100ms", socket)
 	assert.Equal(t, exitUnavailable, code)
-	assert.Contains(t, stderr, "found a host that has ended, or serves its plug-ins no more. Start it again")
+	assert.Contains(t, stderr, "found a host that has ended, or serves its plug-ins no more: EOF. Start it again")
 	assert.Equal(t, escape.Lines(stdout), stdout)
 	d := json.NewDecoder(strings.NewReader(stdout))
 	for n := 1; n <= 3; n++ {
@@ -159,6 +162,27 @@ func TestTopStream(t *testing.T) {
 	var last struct{ Error errorDetails }
 	require.NoError(t, d.Decode(&last))
 	assert.Equal(t, "no host is there", last.Error.Kind)
+}
+
+// TestTopUnanswered: where nobody sees it wait, it waits for some time, and not for ever: for the first answer, and for a later one.
+func TestTopUnanswered(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	for from, args := range [][]string{{"--once"}, {"--json"}, {"--once"}, {"--json"}} {
+		socket := saysSo(t, func(n int) string {
+			if n > from/2 {
+				<-over
+			}
+			return picture(t)
+		})
+		t.Run(fmt.Sprint(args, " after ", from/2), func(t *testing.T) {
+			t.Parallel()
+			_, stderr, code := ferrule(t, "", append(append([]string{"top", "--interval", "100ms"}, args...), socket)...)
+			assert.Equal(t, exitUnavailable, code)
+			assert.Equal(t, "ferrule: "+socket+": found no answer in 5s, expected a picture of plug-ins. Look whether the host is stopped, or this is another program's socket\n", stderr)
+		})
+	}
+	t.Cleanup(func() { close(over) })
 }
 
 // TestTopRefuses: what is no application is told from one that is not there.

@@ -27,6 +27,7 @@ goroot=$("$GO" env GOROOT) modules=$("$GO" env GOMODCACHE)/cache/download
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT # what is mounted below it is so in a namespace of its own
+trap 'exit 130' INT TERM HUP
 echo "a bare ${source##* }:"
 # Unpacked, and not configured: a shell and the C library need no more, and it is many times as quick.
 debootstrap --foreign --variant=minbase "${source##* }" "$root" "${source%% *}" >"$root.log" 2>&1 || {

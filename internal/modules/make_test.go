@@ -3,13 +3,16 @@
 package modules
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -182,4 +185,69 @@ func TestMakeThatLeavesOneOut(t *testing.T) {
 	assert.Equal(t, []string{"m", "m/a", "m/b"}, packages(t, all, verb("vet", "")))
 	assert.Equal(t, []string{"m/b"}, packages(t, all, verb("vet", "plan9")))
 	assert.Equal(t, []string{"m/b"}, packages(t, all, verb("build", "")))
+}
+
+// untrapped returns the lines of a script at which something is to be cleaned up when it exits, and not when it is interrupted: dash runs no EXIT trap then.
+func untrapped(script string) (found []string) {
+	lines := strings.Split(script, "\n")
+	for i, line := range lines {
+		if regexp.MustCompile(`\btrap .*\bEXIT\b`).MatchString(line) && !strings.Contains(line+lines[min(i+1, len(lines)-1)], "trap 'exit 130' INT TERM HUP") {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// A script that cleans up does so when it is interrupted, too.
+func TestTraps(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []string{"trap 'rm a' EXIT # c", "trap x EXIT"}, untrapped("trap 'rm a' EXIT # c\necho\ntrap 'exit 130' INT TERM HUP\ntrap x EXIT"))
+	assert.Empty(t, untrapped("trap x EXIT && trap 'exit 130' INT TERM HUP && y\n  trap x EXIT\n  trap 'exit 130' INT TERM HUP # c\n"))
+
+	seen := 0
+	require.NoError(t, filepath.WalkDir(fixture.Root(), func(path string, entry fs.DirEntry, err error) error {
+		switch name := entry.Name(); {
+		case err != nil:
+			return err
+		case entry.IsDir() && (name == "build" || name == "target" || name == ".git"):
+			return filepath.SkipDir
+		case entry.IsDir() || filepath.Ext(name) != ".sh" && name != "Makefile" && filepath.Base(filepath.Dir(path)) != ".ci":
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		seen += strings.Count(string(text), "trap 'exit 130' INT TERM HUP")
+		assert.Empty(t, untrapped(string(text)), path)
+		return nil
+	}))
+	assert.Greater(t, seen, 4)
+}
+
+// What tidy.sh makes for itself is gone after a signal.
+func TestTidyInterrupted(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile(filepath.Join(fixture.Root(), "internal", "modules", "tidy.sh"))
+	require.NoError(t, err)
+	dir := tree(t, map[string]string{"internal/modules/tidy.sh": string(script), "go.mod": "module m\n",
+		"go": "#!/bin/sh\ncase $1 in list) echo \"m $PWD\" ;; *) touch \"$AT\"; exec sleep 60 ;; esac\n"})
+	require.NoError(t, os.Chmod(filepath.Join(dir, "go"), 0o777))
+	for _, by := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		at := filepath.Join(dir, "at "+by.String())
+		cmd := exec.Command("sh", filepath.Join(dir, "internal", "modules", "tidy.sh"))
+		cmd.Env = append(os.Environ(), "GO="+filepath.Join(dir, "go"), "AT="+at)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(at)
+			return err == nil
+		}, time.Minute, 5*time.Millisecond)
+		made, err := os.ReadDir(filepath.Join(dir, "build"))
+		require.NoError(t, err)
+		assert.Len(t, made, 1)
+		require.NoError(t, syscall.Kill(-cmd.Process.Pid, by)) // as a terminal does, to all of it
+		assert.Error(t, cmd.Wait())
+		made, err = os.ReadDir(filepath.Join(dir, "build"))
+		require.NoError(t, err)
+		assert.Empty(t, made, by)
+	}
 }

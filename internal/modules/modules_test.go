@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -179,6 +180,64 @@ func TestRootRequires(t *testing.T) {
 		"github.com/stretchr/testify",         // tests
 		"golang.org/x/sys",
 	}, direct)
+}
+
+// reasons returns where RATIONALE.md's table says that each module is required: module → the folders of go.mod files.
+func reasons(text string) map[string][]string {
+	all := map[string][]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+/[^`]+)` \\| ([^|]+) \\| ([^|]+) \\|$").FindAllStringSubmatch(text, -1) {
+		all[row[1]] = strings.Split(row[2], ", ")
+	}
+	return all
+}
+
+// Each module that a go.mod requires itself has its reason in RATIONALE.md, with who requires it; and no other one has.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(fixture.Root(), "RATIONALE.md"))
+	require.NoError(t, err)
+	_, chapter, found := strings.Cut(string(text), "\n## Why each dependency?\n")
+	require.True(t, found)
+	chapter, _, _ = strings.Cut(chapter, "\n## ")
+	said := reasons(chapter)
+	assert.Equal(t, []string{"all but the registries"}, said["github.com/stretchr/testify"])
+	delete(said, "github.com/stretchr/testify")
+
+	required := map[string][]string{}
+	require.NoError(t, filepath.WalkDir(fixture.Root(), func(path string, entry fs.DirEntry, err error) error {
+		switch name := entry.Name(); {
+		case err != nil:
+			return err
+		case entry.IsDir() && (name == "build" || name == "target" || name == ".git"):
+			return filepath.SkipDir
+		case name != "go.mod":
+			return nil
+		}
+		folder, err := filepath.Rel(fixture.Root(), filepath.Dir(path))
+		require.NoError(t, err)
+		if folder == "." {
+			folder = "root"
+		}
+		tested := false
+		for _, r := range decode[workFile](t, goCommand(t, fixture.Root(), nil, "mod", "edit", "-json", path))[0].Require {
+			switch {
+			case r.Indirect, r.Path == root, strings.HasPrefix(r.Path, root+"/"):
+			case r.Path == "github.com/stretchr/testify":
+				tested = true
+			default:
+				required[r.Path] = append(required[r.Path], filepath.ToSlash(folder))
+			}
+		}
+		assert.Equal(t, folder != filepath.FromSlash("plugins/oci/testdata/registries"), tested, folder)
+		return nil
+	}))
+	for _, folders := range required {
+		slices.Sort(folders)
+	}
+	for _, folders := range said {
+		slices.Sort(folders)
+	}
+	assert.Equal(t, required, said)
 }
 
 // systems are those whose files are looked at: go list sees one at a time.

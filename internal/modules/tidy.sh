@@ -14,6 +14,7 @@ all=$("$GO" list -m -f '{{.Path}} {{.Dir}}')
 mkdir -p build
 tmp=$(mktemp -d "$root/build/tidy.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM HUP # of which a shell may know no EXIT: dash
 failed=0
 IFS='
 ' # a folder's name may have a space in it

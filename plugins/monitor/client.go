@@ -25,7 +25,7 @@ type Client struct {
 }
 
 // Dial connects to the socket at which a host serves its system. What the host sends is not believed to be well-meant: it is bounded, and texts in it are as they
-// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens.
+// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens; or, where ctx has ended, its cause.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	all, err := whole(path)
 	if err != nil {
@@ -56,13 +56,22 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	return nil, &Error{Path: all, Kind: ErrPath, Err: err}
 }
 
-// Snapshot asks for a picture. When ctx ends, or after any error, the client is of no use any more but to be closed. A host that has ended is an *Error of the kind ErrNoHost.
+// Snapshot asks for a picture. A host gives up who has not asked for 2 minutes; a Client that was answered before connects anew then, by itself, and once. When ctx ends, or after any error, the
+// client is of no use any more but to be closed. Errors are of the type *Error, or the cause of ctx. A host that has ended is of the kind ErrNoHost.
 func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
-	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := io.WriteString(c.conn, request+"\n"); err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	} // what a host has said before it closed the connection is still to be read
-	line, err := c.line()
+	line, err := c.ask(ctx)
+	if err != nil && c.known && !errors.Is(err, errLong) && ctx.Err() == nil {
+		again, failed := Dial(ctx, c.path)
+		switch {
+		case errors.Is(failed, ErrNoHost):
+			return nil, c.ended(err)
+		case failed != nil:
+			return nil, failed
+		}
+		_ = c.conn.Close()
+		c.conn, c.lines = again.conn, again.lines
+		line, err = c.ask(ctx)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -71,7 +80,7 @@ func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
 	case err != nil && !c.known:
 		return nil, &Error{Path: c.path, Found: "no answer", Expected: "a picture of plug-ins", Kind: ErrNoHost, Err: err, Remedy: "The host has ended, or this is another program's socket"}
 	case err != nil:
-		return nil, &Error{Path: c.path, Found: "a host that has ended, or serves its plug-ins no more", Kind: ErrNoHost, Remedy: "Start it again"}
+		return nil, c.ended(err)
 	}
 	var answer struct {
 		refusal
@@ -96,6 +105,19 @@ func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
 
 // errLong is of an answer that is longer than any that there should be.
 var errLong = errors.New("too long")
+
+// ended is the error of a host that has answered before, and whose connection has failed.
+func (c *Client) ended(err error) error {
+	return &Error{Path: c.path, Found: "a host that has ended, or serves its plug-ins no more", Kind: ErrNoHost, Err: err, Remedy: "Start it again"}
+}
+
+// ask asks once, and reads the answer.
+func (c *Client) ask(ctx context.Context) ([]byte, error) {
+	conn := c.conn
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	_, _ = io.WriteString(conn, request+"\n") // where that fails, what a host has said before it closed the connection is still to be read
+	return c.line()
+}
 
 // line reads an answer.
 func (c *Client) line() (all []byte, err error) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
@@ -33,6 +34,7 @@ const (
 	mode           = 0o600                  // of the socket: who may read a process's memory may see its plug-ins
 	defaultClients = 16                     // at the same time
 	answerEvery    = 100 * time.Millisecond // to one client, and no sooner
+	turnWithin     = 10 * time.Second       // how long Serve waits for others who are about to serve at its path
 )
 
 var (
@@ -63,8 +65,11 @@ type Option func(*Server)
 func Clients(n int) Option { return func(s *Server) { s.clients = n } }
 
 // Serve serves pictures of a system on a unix socket at path, which only the user of this process may connect to. It makes the socket, also in the place of one
-// that a host has left behind, and Close takes it away. What it finds there besides is left alone, and an error. The system may be started before or after that, and be closed before
-// or after the server. Errors are of the type *Error.
+// that a host has left behind, and Close takes it away. What it finds there besides is left alone, and an error. Of several that serve at one path at the same time one does: they take turns
+// by a file beside the socket, with .lock at the end of its name, which goes when that is decided (on Windows it stays). The system may be started before or after that, and be closed before
+// or after the server. A client that asks nothing for 2 minutes is given up, and has to connect anew, as a Client does by itself.
+//
+// No system, and an option that is wrong, are plugins.ErrOption. All other errors are of the type *Error.
 func Serve(sys *plugins.System, path string, opts ...Option) (*Server, error) {
 	if sys == nil {
 		return nil, fmt.Errorf("monitor.Serve: found nil, expected a system: %w", plugins.ErrOption)
@@ -83,13 +88,24 @@ func Serve(sys *plugins.System, path string, opts ...Option) (*Server, error) {
 	if s.path, err = whole(path); err != nil {
 		return nil, err
 	}
+	if _, err := standsAt(s.path); err != nil {
+		return nil, err
+	}
+	release, err := claim(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := vacate(s.path); err != nil {
 		return nil, err
 	}
 	listen := net.ListenConfig{Control: private}
 	l, err := listen.Listen(context.Background(), "unix", s.path)
-	if err != nil {
-		return nil, &Error{Path: s.path, Kind: ErrPath, Err: err, Remedy: "Name a path in a folder that is there, and in which this user may write"}
+	switch {
+	case errors.Is(err, takenHere): // by a program that takes no turns
+		return nil, inUse(s.path, "a socket that somebody has just made", err)
+	case err != nil:
+		return nil, unwritable(s.path, err)
 	}
 	s.listener = l.(*net.UnixListener)
 	s.listener.SetUnlinkOnClose(false) // by then it may be another one's
@@ -122,24 +138,72 @@ func whole(path string) (string, error) {
 	return all, nil
 }
 
-// vacate takes away the socket of a host that is there no more. It refuses all else that stands there.
-func vacate(path string) error {
+// standsAt reports whether a socket is at path. It refuses all else that stands there.
+func standsAt(path string) (bool, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return false, nil
 	case err != nil:
-		return &Error{Path: path, Kind: ErrPath, Err: err}
+		return false, &Error{Path: path, Kind: ErrPath, Err: err}
 	case info.Mode().Type() != fs.ModeSocket:
-		return &Error{Path: path, Found: kindOf(info), Expected: "nothing, or a socket that a host has left behind", Kind: ErrPath, Remedy: "Name another path"}
+		return false, &Error{Path: path, Found: kindOf(info), Expected: "nothing, or a socket that a host has left behind", Kind: ErrPath, Remedy: "Name another path"}
 	}
+	return true, nil
+}
+
+// claim waits for its turn to serve at path: only one at a time looks at what stands there, and takes its place. Otherwise a socket that another one has just made would be taken for one
+// that was left behind, until that one listens. A host that is killed meanwhile leaves the lock's file, which the next one takes and takes away.
+func claim(path string) (release func(), err error) {
+	folder, name := filepath.Dir(path), filepath.Base(path)+".lock"
+	if info, err := os.Lstat(filepath.Join(folder, name)); err == nil && info.Size() > 0 {
+		return nil, &Error{Path: path, Found: "a file " + name + " beside it that is not empty", Expected: "none, or the lock of a host", Kind: ErrPath, Remedy: "Name another path"}
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, unwritable(path, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), turnWithin)
+	defer cancel()
+	lock, err := filelock.Acquire(ctx, root, name, mode)
+	if err != nil {
+		_ = root.Close()
+		if ctx.Err() != nil {
+			return nil, inUse(path, "others who are about to serve there", err)
+		}
+		return nil, unwritable(path, err)
+	}
+	return func() {
+		lock.Release()
+		_ = root.Close()
+	}, nil
+}
+
+// inUse is the error of a path at which somebody else serves, or is about to.
+func inUse(path, found string, err error) error {
+	return &Error{Path: path, Found: found, Expected: "none, or one that a host has left behind", Kind: ErrInUse, Err: err,
+		Remedy: "Give each host a path of its own, or end the other one"}
+}
+
+// unwritable is the error of a path at which nothing can be made.
+func unwritable(path string, err error) error {
+	return &Error{Path: path, Kind: ErrPath, Err: err, Remedy: "Name a path in a folder that is there, and in which this user may write"}
+}
+
+// vacate takes away the socket of a host that is there no more.
+func vacate(path string) error {
+	if stands, err := standsAt(path); !stands {
+		return err
+	}
+	const listens = "a socket on which somebody listens"
 	conn, err := net.DialTimeout("unix", path, readWithin)
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = conn.Close()
-		return &Error{Path: path, Found: "a socket on which somebody listens", Expected: "none, or one that a host has left behind", Kind: ErrInUse,
-			Remedy: "Give each host a path of its own, or end the other one"}
-	}
-	if !nobody(err) {
+		return inUse(path, listens, nil)
+	case errors.Is(err, syscall.EAGAIN): // its listener has as many that wait as there can be
+		return inUse(path, listens, err)
+	case !nobody(err):
 		return &Error{Path: path, Found: "a socket that may be in use", Expected: "none, or one that a host has left behind", Err: err, Kind: ErrPath}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -173,15 +237,16 @@ func (s *Server) Path() string { return s.path }
 func (s *Server) Close() error {
 	s.once.Do(func() {
 		close(s.closing)
-		s.outcome = s.listener.Close()
+		// First: as long as this one listens nobody else takes its place.
+		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+			s.outcome = os.Remove(s.path)
+		}
+		s.outcome = errors.Join(s.outcome, s.listener.Close())
 		s.mu.Lock()
 		for c := range s.conns {
 			_ = c.Close()
 		}
 		s.mu.Unlock()
-		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
-			s.outcome = errors.Join(s.outcome, os.Remove(s.path))
-		}
 	})
 	s.all.Wait()
 	return s.outcome

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,15 +88,21 @@ func TestServe(t *testing.T) {
 	require.NoError(t, other.Close())
 }
 
-// TestServeLeftBehind: a host that was killed leaves a socket, in whose place another one may serve.
-func TestServeLeftBehind(t *testing.T) {
-	path := fixture.Socket(t)
+// leaveBehind leaves a socket as a host does that was killed.
+func leaveBehind(t *testing.T, path string) {
+	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	require.NoError(t, err)
 	l.SetUnlinkOnClose(false)
 	require.NoError(t, l.Close())
 	require.FileExists(t, path)
-	_, err = ask(t, path)
+}
+
+// TestServeLeftBehind: a host that was killed leaves a socket, in whose place another one may serve.
+func TestServeLeftBehind(t *testing.T) {
+	path := fixture.Socket(t)
+	leaveBehind(t, path)
+	_, err := ask(t, path)
 	assert.ErrorIs(t, err, monitor.ErrNoHost)
 	assert.ErrorContains(t, err, "a socket on which nobody listens")
 	s, err := monitor.Serve(small(), path)
@@ -103,6 +110,64 @@ func TestServeLeftBehind(t *testing.T) {
 	_, err = ask(t, path)
 	assert.NoError(t, err)
 	require.NoError(t, s.Close())
+}
+
+// TestServeAtOnce: of several that serve at one path at the same time one does, whether a host has left a socket there or not; and nothing is left of how that was decided.
+func TestServeAtOnce(t *testing.T) {
+	path := fixture.Socket(t)
+	for round := range 100 {
+		if round%2 == 1 {
+			leaveBehind(t, path)
+		}
+		var servers [4]*monitor.Server
+		var errs [len(servers)]error
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range servers {
+			all.Go(func() {
+				<-begin
+				servers[i], errs[i] = monitor.Serve(small(), path)
+			})
+		}
+		close(begin)
+		all.Wait()
+		succeeded := 0
+		for i, s := range servers {
+			if errs[i] == nil {
+				succeeded++
+				_, err := ask(t, path)
+				assert.NoError(t, err)
+				require.NoError(t, s.Close())
+			} else {
+				assert.ErrorIs(t, errs[i], monitor.ErrInUse)
+			}
+		}
+		require.Equal(t, 1, succeeded, "round %d", round)
+		assert.NoFileExists(t, path)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		assert.Empty(t, left)
+	}
+}
+
+// TestServeLock: the lock of a host that was killed is no hindrance; a file of somebody else's with its name stays as it is.
+func TestServeLock(t *testing.T) {
+	path := fixture.Socket(t)
+	require.NoError(t, os.WriteFile(path+".lock", nil, 0o600))
+	s, err := monitor.Serve(small(), path)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+
+	require.NoError(t, os.WriteFile(path+".lock", []byte("text"), 0o600))
+	_, err = monitor.Serve(small(), path)
+	assert.ErrorIs(t, err, monitor.ErrPath)
+	assert.ErrorContains(t, err, "found a file s.lock beside it that is not empty")
+	text, err := os.ReadFile(path + ".lock")
+	require.NoError(t, err)
+	assert.Equal(t, "text", string(text))
+	assert.NoFileExists(t, path)
 }
 
 // TestServeRefuses: what is no socket stays as it is.
@@ -263,6 +328,48 @@ func TestHostileClients(t *testing.T) {
 	_, err = good.Snapshot(t.Context())
 	assert.ErrorIs(t, err, monitor.ErrNoHost)
 	assert.ErrorContains(t, err, "a host that has ended")
+}
+
+// TestIdleClient: a client that has asked nothing for long, and was given up, connects anew by itself; the error of a host that has ended has its cause.
+func TestIdleClient(t *testing.T) {
+	monitor.Hurry(t, 200*time.Millisecond, time.Minute)
+	s, path := served(t, small())
+	c, err := monitor.Dial(t.Context(), path)
+	require.NoError(t, err)
+	defer c.Close()
+	for range 2 {
+		_, err = c.Snapshot(t.Context())
+		require.NoError(t, err)
+		_, err = io.ReadAll(dial(t, path)) // which came later, and is given up
+		require.NoError(t, err)
+	}
+	_, err = c.Snapshot(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	_, err = c.Snapshot(t.Context())
+	assert.ErrorIs(t, err, monitor.ErrNoHost)
+	var why *monitor.Error
+	require.ErrorAs(t, err, &why)
+	assert.Error(t, why.Err)
+}
+
+// TestSnapshotOnceAgain: a client connects anew once, and not over and over, to what answers the first time alone.
+func TestSnapshotOnceAgain(t *testing.T) {
+	var came atomic.Int32
+	path := speaks(t, func(conn net.Conn) {
+		if came.Add(1) == 1 {
+			_, _ = conn.Read(make([]byte, 64))
+			_, _ = io.WriteString(conn, `{"format":1}`+"\n")
+		}
+	})
+	c, err := monitor.Dial(t.Context(), path)
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Snapshot(t.Context())
+	require.NoError(t, err)
+	_, err = c.Snapshot(t.Context())
+	assert.ErrorIs(t, err, monitor.ErrNoHost)
+	assert.EqualValues(t, 2, came.Load())
 }
 
 // TestSlowReader: who does not read its answers is given up, and has its place no longer. Closing the server waits for no such client.

@@ -138,21 +138,47 @@ function warn(...texts) {
 
 let asking = false;
 
+// answered is the text that the application answers with; undefined where there is no answer.
+async function answered() {
+	try {
+		const answer = await fetch("stats.json", {cache: "no-store", signal: AbortSignal.timeout(patience)});
+		const text = await answer.text();
+		if (!answer.ok) throw new Error("The application says: " + text.trim());
+		return text;
+	} catch (e) {
+		if (!(e instanceof TypeError) && e.name !== "TimeoutError") throw e; // these two are how fetch says that nothing came
+	}
+}
+
+// picture is an answer as a picture of the system.
+function picture(text) {
+	let now;
+	try {
+		now = JSON.parse(text);
+	} catch {
+		throw new Error("The answer is no picture of plug-ins: something else is where the application was.");
+	}
+	if (now?.format !== 1) throw new Error("This page and the application are of different versions: load the page again.");
+	return now;
+}
+
 async function ask() {
 	if (document.hidden || asking) return; // nobody looks; or an answer is on its way
 	asking = true;
+	const old = () => seen ? "What follows is of " + new Date(seen.time).toLocaleTimeString() + "." : "";
 	try {
-		const answer = await fetch("stats.json", {cache: "no-store", signal: AbortSignal.timeout(patience)});
-		if (!answer.ok) throw new Error("the application says: " + (await answer.text()).trim());
-		const now = await answer.json();
-		if (now.format !== 1) throw new Error("this page is older than the application: load it again");
+		const text = await answered();
+		if (text === undefined) {
+			warn("The application does not answer.", old());
+			return;
+		}
+		const now = picture(text);
 		rates(seen, now);
 		seen = now;
 		warn(now.counting ? "" : "Calls are not counted: the application has no plugins.Counting().");
 		draw();
 	} catch (e) {
-		warn("The application does not answer" + (seen ? "; what follows is of " + new Date(seen.time).toLocaleTimeString() : "") + ".",
-			e instanceof TypeError || e.name === "TimeoutError" ? "" : e.message);
+		warn(e.message, old());
 	} finally {
 		asking = false;
 	}

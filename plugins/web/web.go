@@ -39,13 +39,28 @@ type handler struct {
 // Option is one choice of a Handler's.
 type Option func(*handler)
 
-// Host has requests on a loopback address answered that ask for this name: that of a proxy on the same machine, which passes it on. It has no port. May be given more than once.
-func Host(name string) Option { return func(h *handler) { h.hosts[strings.ToLower(name)] = true } }
+// Host has requests on a loopback address answered that ask for this name, or address: that of a proxy on the same machine, which passes it on. A port of it is not looked at. May be given more
+// than once.
+func Host(name string) Option { return func(h *handler) { h.hosts[normal(name)] = true } }
+
+// normal is a name or an address as a request asks for it, in the one form in which two of them can be compared: without a port, a dot at the end, or brackets.
+func normal(name string) string {
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		name = host
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return ip.Unmap().String()
+	}
+	return name
+}
 
 // Handler returns what serves the page of a system at /, and its numbers at /stats.json, which is a monitor.Snapshot. It answers GET and HEAD alone, and changes nothing. To have it elsewhere than at
 // the root of a server:
 //
 //	mux.Handle("/plugins/", http.StripPrefix("/plugins", web.Handler(sys)))
+//
+// It may serve any number of requests at the same time, before the system is started and after it is closed, too.
 //
 // Requests that come in on a loopback address have to ask for a name of that address, such as localhost, or one of Host: otherwise a page from anywhere could have its own name lead here, and
 // read this one in the browser of who looks at both.
@@ -110,13 +125,12 @@ func (h *handler) mayAsk(r *http.Request) bool {
 	if !ok || !at.IP.IsLoopback() {
 		return true
 	}
-	name := r.Host
-	if host, _, err := net.SplitHostPort(name); err == nil {
-		name = host
+	name := normal(r.Host)
+	if h.hosts[name] {
+		return true
 	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+	if ip, err := netip.ParseAddr(name); err == nil {
 		return ip.IsLoopback()
 	}
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || h.hosts[name]
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }

@@ -88,11 +88,13 @@ func TestHandlerOfNil(t *testing.T) {
 // TestNames: on a loopback address only who asks for a name of that address gets an answer.
 func TestNames(t *testing.T) {
 	sys := plugins.New("shop", "1.4.0")
-	server := httptest.NewServer(web.Handler(sys, web.Host("Admin.example")))
+	server := httptest.NewServer(web.Handler(sys, web.Host("Admin.example"), web.Host("dotted.example."), web.Host("192.0.2.7"), web.Host("[2001:DB8:0::7]"), web.Host("ported.example:8443")))
 	defer server.Close()
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 	for name, want := range map[string]int{
+		"admin.example.": http.StatusOK, "dotted.example": http.StatusOK, "DOTTED.example.:" + port: http.StatusOK, "192.0.2.7": http.StatusOK, "192.0.2.7:443": http.StatusOK,
+		"[2001:db8::7]": http.StatusOK, "[2001:db8:0:0::7]:443": http.StatusOK, "ported.example": http.StatusOK, "[2001:db8::8]": http.StatusMisdirectedRequest,
 		"localhost": http.StatusOK, "LOCALHOST:" + port: http.StatusOK, "shop.localhost": http.StatusOK, "127.0.0.1:" + port: http.StatusOK, "127.1.2.3": http.StatusOK,
 		"[::1]:" + port: http.StatusOK, "[::1]": http.StatusOK, "admin.example": http.StatusOK, "admin.example:443": http.StatusOK, "localhost.": http.StatusOK,
 		"rebound.example": http.StatusMisdirectedRequest, "rebound.example:" + port: http.StatusMisdirectedRequest, "localhost.example": http.StatusMisdirectedRequest,

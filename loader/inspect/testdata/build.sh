@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 PATH=$PATH:$(dirname "$(readlink -f "$(command -v clang)")") # ld64.lld and llvm-lipo are in LLVM's own folder
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM HUP
 flags="-I ../../../include -O2 -Wall -Werror -ffreestanding"
 elf="$flags -fPIC -shared -nostdlib -Wl,-z,max-page-size=4096 -Wl,--build-id=none -s"
 

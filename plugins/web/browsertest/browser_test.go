@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -347,12 +348,52 @@ func TestPageInChromiumWithoutNumbers(t *testing.T) {
 		if scheme == "light" {
 			server.CloseClientConnections()
 			server.Close()
-			p.until("document.getElementById('warnings').innerText.startsWith('The application does not answer; what follows is of ')")
+			p.until("/^The application does not answer\\.\\s+What follows is of .*\\.$/.test(document.getElementById('warnings').innerText)")
 			assert.Equal(t, 5+more, value[int](p, "document.querySelectorAll('#rows tr').length"), "what was there stays")
 		}
 		assert.Empty(t, value[[]string](p, overflows))
 		p.checked(program)
 	}
+}
+
+// TestPageInChromiumOfFaults: what the application answers, and what is wrong with it, is said as it is; that it does not answer is said only where it does not.
+func TestPageInChromiumOfFaults(t *testing.T) {
+	ctx := chromium(t)
+	h := web.Handler(plugins.New("shop", "1.4.0", plugins.Counting()))
+	var answer atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if say := answer.Load().(func(http.ResponseWriter)); say != nil && r.URL.Path == "/stats.json" {
+			say(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	says := func(status int, text string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { http.Error(w, text, status) }
+	}
+	answer.Store((func(http.ResponseWriter))(nil))
+	p := open(t, ctx, server.URL, 1280, "light")
+	p.until("document.getElementById('summary').innerText.startsWith('0 plug-ins')")
+	for _, c := range []struct {
+		answer func(http.ResponseWriter)
+		want   string
+	}{
+		{says(http.StatusMisdirectedRequest, "found another name"), "The application says: found another name"},
+		{says(http.StatusOK, `{"format":2}`), "This page and the application are of different versions: load the page again."},
+		{says(http.StatusOK, `null`), "This page and the application are of different versions: load the page again."},
+		{says(http.StatusOK, `<html>`), "The answer is no picture of plug-ins: something else is where the application was."},
+		{says(http.StatusOK, `{"format":1}`), "Cannot read properties of undefined"}, // a fault of the page, or of the application
+		{func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "The application does not answer."},
+	} {
+		answer.Store(c.answer)
+		p.until(fmt.Sprintf("document.getElementById('warnings').firstChild?.textContent.startsWith(%q) === true", c.want))
+		text := value[string](p, "document.getElementById('warnings').innerText")
+		assert.Equal(t, strings.HasPrefix(c.want, "The application does not"), strings.Contains(text, "does not answer"), text)
+		assert.Contains(t, text, "What follows is of ")
+	}
+	answer.Store((func(http.ResponseWriter))(nil))
+	p.until("document.getElementById('warnings').innerText === ''")
 }
 
 // TestPageInChromiumWithLargeNumbers: there is room for all that a program can come to in years.
