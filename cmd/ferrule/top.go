@@ -260,8 +260,8 @@ func (t *top) show(path string, by int) (err error) {
 	suspensions := make(chan os.Signal, 1)
 	heedSuspension(suspensions)
 
-	suspended := func() error {
-		err := screen.suspend()
+	suspended := func(all bool) error {
+		err := screen.suspend(all)
 		last = time.Now() // nobody has listened meanwhile
 		return err
 	}
@@ -291,14 +291,14 @@ func (t *top) show(path string, by int) (err error) {
 			case k == 'q':
 				return nil
 			case k == keySuspend:
-				if err := suspended(); err != nil {
+				if err := suspended(true); err != nil {
 					return err
 				}
 			default:
 				b.key(k)
 			}
 		case <-suspensions:
-			if err := suspended(); err != nil {
+			if err := suspended(false); err != nil {
 				return err
 			}
 		case <-interrupted.Done():

@@ -204,8 +204,16 @@ func TestTopEnds(t *testing.T) {
 // TestTopSuspended: Ctrl-Z, and the signal of that, give the terminal back until the shell has the command go on.
 func TestTopSuspended(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]func(s *screen, pid int){"Ctrl-Z": func(s *screen, _ int) { s.types("\x1a") },
-		"SIGTSTP": func(s *screen, pid int) { _ = syscall.Kill(pid, syscall.SIGTSTP) }} {
+	key := func(s *screen, _ int) { s.types("\x1a") }
+	signal := func(_ *screen, pid int) { _ = syscall.Kill(pid, syscall.SIGTSTP) }
+	for name, c := range map[string]struct {
+		start string
+		stop  func(s *screen, pid int)
+	}{
+		"Ctrl-Z":                   {`exec "$0" "$@"`, key},
+		"Ctrl-Z in a script's job": {`"$0" "$@"; exit $?`, key}, // all of the job stops: the shell waits for the script
+		"SIGTSTP":                  {`exec "$0" "$@"`, signal},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, socket := shownHost(t, plugins.Counting())
@@ -214,7 +222,7 @@ func TestTopSuspended(t *testing.T) {
 			notes := t.TempDir()
 			// A shell with jobs, of which this is the one: it notes its process, and the shell waits for a file when it has stopped.
 			s.startProgram(s.line, []string{"TERM=xterm", "NO_COLOR=", "NOTES=" + notes}, "sh", "-c", `set -m
-				sh -c 'echo $$ >"$NOTES/started" && mv "$NOTES/started" "$NOTES/pid" && exec "$0" "$@"' "$0" "$@"
+				sh -c 'echo $$ >"$NOTES/started" && mv "$NOTES/started" "$NOTES/pid" && `+c.start+`' "$0" "$@"
 				until [ -e "$NOTES/on" ]; do sleep 0.02; done
 				fg >/dev/null`, binary, "top", "--interval", "100ms", socket)
 			before := s.settings()
@@ -223,7 +231,7 @@ func TestTopSuspended(t *testing.T) {
 			require.NoError(t, err)
 			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 			require.NoError(t, err)
-			stop(s, pid)
+			c.stop(s, pid)
 			require.Eventually(t, func() bool {
 				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 				return err == nil && strings.Contains(string(stat), ") T ") && strings.Contains(s.shown(), leaveScreen)

@@ -64,13 +64,13 @@ func (s *wholeScreen) enter() (err error) {
 	return err
 }
 
-// suspend gives the terminal back for as long as this command is stopped.
-func (s *wholeScreen) suspend() error {
+// suspend gives the terminal back for as long as this command is stopped; all is for the job that it is in.
+func (s *wholeScreen) suspend(all bool) error {
 	s.restore()
 	if _, err := io.WriteString(s.out, leaveScreen); err != nil {
 		return err
 	}
-	suspend()
+	suspend(all)
 	return s.enter()
 }
 
