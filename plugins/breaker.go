@@ -27,6 +27,7 @@ type breaker struct {
 	wait     time.Duration // how long it was left out the last time
 	tripped  bool          // it is left out because a call has not come back
 	trying   bool          // the one call that was let through has not come back
+	last     error         // the last failure since the last success; nil where there was none
 }
 
 // The bounds of a breaker where a point has none of its own.
@@ -79,40 +80,41 @@ func (b *breaker) succeeded(trial bool) (closed bool) {
 		return false // it began before the hook was left out: it says nothing about now
 	}
 	closed = b.open
-	b.failures, b.open, b.tripped, b.wait, b.trying = 0, false, false, 0, false
+	b.failures, b.open, b.tripped, b.wait, b.trying, b.last = 0, false, false, 0, false, nil
 	b.set(false)
 	return closed
 }
 
-// failed notes a failure, and reports whether the hook is left out from now on, and for how long. after is how many failures in a row
+// failed notes a failure, and reports whether the hook is left out from now on, and for how long; again is whether it was until now. after is how many failures in a row
 // that takes, and first for how long the first time; with after 0 it never is.
-func (b *breaker) failed(now time.Time, trial bool, after int, first time.Duration) (opened bool, wait time.Duration) {
+func (b *breaker) failed(now time.Time, err error, trial bool, after int, first time.Duration) (opened, again bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
+	b.last = err
 	b.set(true) // also where it is never left out: the next success is looked at
 	if after == 0 {
-		return false, 0
+		return false, false, 0
 	}
 	switch {
 	case trial && b.open:
-		b.trying = false
+		b.trying, again = false, true
 	case b.open || b.failures < after:
-		return false, 0
+		return false, false, 0
 	}
 	b.tripped = false
-	return true, b.leaveOut(now, first)
+	return true, again, b.leaveOut(now, first)
 }
 
-// trip leaves the hook out at once, whatever it did before.
-func (b *breaker) trip(now time.Time, first time.Duration) (opened bool, wait time.Duration) {
+// trip leaves the hook out at once, whatever it did before; err says why.
+func (b *breaker) trip(now time.Time, err error, first time.Duration) (opened bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
 		return false, 0
 	}
 	b.set(true)
-	b.tripped = true
+	b.tripped, b.last = true, err
 	return true, b.leaveOut(now, first)
 }
 
@@ -138,18 +140,18 @@ func (b *breaker) renew(f *loader.Func) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.target.Store(f)
-	b.failures, b.open, b.tripped, b.wait, b.trying = 0, false, false, 0, false
+	b.failures, b.open, b.tripped, b.wait, b.trying, b.last = 0, false, false, 0, false, nil
 	b.set(false)
 }
 
-// left returns for how long the hook is left out, 0 where it is not.
-func (b *breaker) left(now time.Time) time.Duration {
+// left returns for how long the hook is left out, and its last failure; 0 where it is not.
+func (b *breaker) left(now time.Time) (wait time.Duration, last error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.open {
-		return 0
+		return 0, nil
 	}
-	return max(1, b.until.Sub(now))
+	return max(1, b.until.Sub(now)), b.last
 }
 
 // why says what the hook has done.

@@ -21,10 +21,11 @@ import (
 // spec is how a plug-in is to be: what was found of it, and what it may have. It never changes.
 type spec struct {
 	name    string
-	found   *found // its file, or what is compiled in; nil where there is nothing
-	err     *Error // why it cannot be; nil where it can
-	doubt   *Error // of a Survey: what may keep it from being opened
-	wanted  bool   // it is in config.yaml, or there is none
+	found   *found   // its file, or what is compiled in; nil where there is nothing
+	err     *Error   // why it cannot be; nil where it can
+	doubt   *Error   // of a Survey: what may keep it from being opened
+	more    []*Error // of a Survey: what is wrong beside err
+	wanted  bool     // it is in config.yaml, or there is none
 	enabled bool
 
 	required bool
@@ -74,6 +75,7 @@ type entry struct {
 	spec     *spec
 	state    State
 	err      *Error
+	crash    error // of a call: the last crash of its worker; nil before there was one
 	retry    *time.Timer
 	retryAt  time.Time
 	attempts int // how often opening has failed in a row
@@ -348,7 +350,7 @@ func (e *entry) again() {
 
 // take1 has a version take the place of the one before, if there is one; e.mu is held.
 func (e *entry) take1(l *live) {
-	e.live, e.spec, e.state, e.err, e.attempts = l, l.spec, StateStarted, nil, 0
+	e.live, e.spec, e.state, e.err, e.crash, e.attempts = l, l.spec, StateStarted, nil, nil, 0
 	i, _ := l.Isolation()
 	e.attempt, e.layers = i.Attempt, i.Layers
 	e.retryAt = time.Time{}
@@ -571,7 +573,10 @@ func (e *entry) attach(p *point, name string, wrap bool) *attachment {
 }
 
 // event posts an event of the plug-in's, and writes it to the log.
-func (e *entry) event(ev Event) {
+func (e *entry) event(ev Event) { e.sys.event(e.completed(ev)) }
+
+// completed is an event of the plug-in's with what it is now.
+func (e *entry) completed(ev Event) Event {
 	e.mu.Lock()
 	ev.State = e.state
 	if e.live != nil {
@@ -582,7 +587,7 @@ func (e *entry) event(ev Event) {
 	e.mu.Unlock()
 	ev.Err = e.redacted(ev.Err)
 	ev.Plugin = e.name
-	e.sys.event(ev)
+	return ev
 }
 
 // crashed looks at the error of a call, which may say something about the plug-in's worker.
@@ -604,6 +609,9 @@ func (e *entry) crashed(err error) {
 			return
 		}
 		kind, e.state = EventSuspended, StateSuspended
+	}
+	if crash.Suspended == 0 || e.crash == nil {
+		e.crash = err
 	}
 	e.mu.Unlock()
 	e.event(Event{Kind: kind, Err: err, For: crash.Suspended})
@@ -635,11 +643,6 @@ func (e *entry) restarted(well bool) {
 	e.event(Event{Kind: EventRestarted})
 }
 
-// skipped writes the failure of a hook to the log that nobody else hears of.
-func (e *entry) skipped(point string, err error) {
-	e.sys.log(slog.LevelWarn, "a hook failed, and was skipped", slog.String("plugin", e.name), slog.String("point", point), slog.Any("err", e.redacted(err)))
-}
-
 // status returns what is known of the plug-in.
 func (e *entry) status() Plugin {
 	e.restarted(false)
@@ -648,7 +651,11 @@ func (e *entry) status() Plugin {
 	sp := e.spec
 	p := Plugin{Name: e.name, State: e.state, Enabled: sp.enabled && sp.wanted, Required: sp.required, RetryAt: e.retryAt, Isolated: sp.isolated, Group: sp.group,
 		Grants: slices.Clone(sp.grants), Permits: slices.Clone(sp.permits), Requires: slices.Clone(sp.needs), Replaced: e.replaced, Restarts: e.restarts}
-	if e.err != nil {
+	switch {
+	case e.state == StateSuspended:
+		p.Err = &Error{Plugin: e.name, Step: StepRun, Found: "workers that crash again and again: none is started for a while", Err: e.redacted(e.crash),
+			Remedy: "It is tried again by itself; ferrule check on its file may find why"}
+	case e.err != nil:
 		p.Err = e.err
 	}
 	p.Declared = sp.declared(e.layers)

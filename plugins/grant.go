@@ -113,8 +113,8 @@ func grantLine(entry *config.Plugin, more []string, asked []abi.Symbol) string {
 }
 
 // ungranted says what is to be written where, for what a plug-in was not granted.
-func (s *System) ungranted(sp *spec, entry *config.Plugin, found, line string) *Error {
-	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrGrant, Found: found, Expected: "a grant of each"}
+func (s *System) ungranted(sp *spec, entry *config.Plugin, found, expected, line string) *Error {
+	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrGrant, Found: found, Expected: expected}
 	switch {
 	case s.configPath == "":
 		e.Remedy = "Make the offers Public, or grant them by Grants"
@@ -319,7 +319,14 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 		if entry == nil { // they are in one mapping
 			between = ", "
 		}
-		sp.err = s.ungranted(sp, entry, strings.Join(found, ", and "), strings.Join(keys, between))
+		expected := "a grant of each"
+		switch {
+		case refused == nil:
+			expected = "a permit of each"
+		case lacks != nil:
+			expected = "a grant or a permit of each"
+		}
+		sp.err = s.ungranted(sp, entry, strings.Join(found, ", and "), expected, strings.Join(keys, between))
 		return
 	}
 	sp.policy = policyOf(have, entry)

@@ -126,7 +126,7 @@ func (a *attachment) tell(event pastEvent) bool {
 			err = &loader.CallError{Plugin: e.name, Func: a.name, Status: status, Message: string(out)}
 		}
 		if err != nil {
-			e.skipped(a.point.name, err)
+			a.skipped(err)
 		}
 		return true
 	}

@@ -17,7 +17,7 @@ type Policy uint8
 const (
 	byKind Policy = iota
 	Stop          // the first failure ends it, and is its error: the default of Pipe, First, Veto and Wrap
-	Skip          // a failure is a line in the log, and the others go on as if that hook was not there
+	Skip          // a failure is a line in the log, with a count of those within 10 seconds, and the others go on as if that hook was not there
 	Join          // all others go on, and the failures are its error, joined: the default of Notify and Collect
 )
 

@@ -582,3 +582,43 @@ func TestPointsThatAreWrong(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 }
+
+// TestSkippedIsSaidOnce: the log of a hook that fails again and again has one line of each failure that is skipped in a while, with their number, one of that it is left out, and
+// one of that it is back; a call without it makes no error and no line.
+func TestSkippedIsSaidOnce(t *testing.T) {
+	var log lines
+	sys := newHost(t, "go").add("aaaa", "bbbb").new(log.logger())
+	decided := plugins.First[[]byte, []byte](sys, "decided", plugins.OnError(plugins.Skip), plugins.Breaker(3, 200*time.Millisecond))
+	piped := plugins.Pipe[[]byte](sys, "piped", plugins.OnError(plugins.Skip), plugins.Breaker(1, time.Hour))
+	told := plugins.Notify[[]byte](sys, "told", plugins.OnError(plugins.Skip), plugins.Breaker(0, 0))
+	require.NoError(t, sys.Start(t.Context()))
+	warned := func(words ...string) int { return len(log.with(append(words, "level=WARN")...)) }
+	for range 100 {
+		out, _, err := decided.Append(t.Context(), nil, []byte("aaaa=fail"))
+		require.NoError(t, err)
+		assert.Equal(t, "bbbb", string(out))
+		require.NoError(t, told.Call(t.Context(), []byte("aaaa=fail")))
+	}
+	assert.Equal(t, 1, warned("was skipped", "point=decided"))
+	assert.Equal(t, 1, warned("was skipped", "point=told"), "also where it is never left out")
+	assert.Equal(t, 1, warned("left out", "point=decided"))
+	assert.Eventually(t, func() bool {
+		_, _, err := decided.Append(t.Context(), nil, []byte("aaaa=fail"))
+		return assert.NoError(t, err) && len(log.with("left out", "point=decided")) > 1
+	}, 10*time.Second, 5*time.Millisecond, "it is tried again")
+	assert.Eventually(t, func() bool {
+		out, _, err := decided.Append(t.Context(), nil, nil)
+		return assert.NoError(t, err) && string(out) == "aaaa"
+	}, 10*time.Second, 5*time.Millisecond)
+	assert.Equal(t, []int{1, 1, 1}, []int{warned("was skipped", "point=decided"), warned("left out", "point=decided"), len(log.with("recovered", "point=decided"))})
+
+	in, out := []byte("aaaa=fail"), make([]byte, 0, 64)
+	call := func() {
+		got, err := piped.Append(t.Context(), out, in)
+		require.NoError(t, err)
+		require.Equal(t, "aaaa=fail+bbbb", string(got))
+	}
+	well := testing.AllocsPerRun(100, func() { _, _ = piped.Append(t.Context(), out, nil) })
+	call()
+	assert.LessOrEqual(t, testing.AllocsPerRun(100, call), well, "left out, it costs nothing")
+}

@@ -23,6 +23,7 @@ type plan struct {
 	found []*found
 	specs map[string]*spec
 	order []string // of those that can start: each behind all that it needs
+	read  []string // the paths of the files with secrets that settings refer to, there or not
 }
 
 // plan makes a plan. It asks Grants, which is foreign: no lock is held.
@@ -154,9 +155,25 @@ func (s *System) resolve(p *plan, candidates []*found) {
 		}
 	}
 	r := resolve.Resolve(s.app, s.version, in, offers)
+	provider := func(service string) string {
+		if by, ok := r.Providers[service]; ok {
+			return in[by].Name
+		}
+		return ""
+	}
 	for i, fault := range r.Failed {
-		if sp := p.specs[in[i].Name]; sp.found == candidates[i] && sp.err == nil {
+		sp := p.specs[in[i].Name]
+		if sp.found != candidates[i] {
+			continue
+		}
+		if sp.err == nil {
 			sp.err = s.resolved(fault)
+		}
+		if s.surveying { // what else is wrong with it: whoever mends one of its faults is to know of all
+			for _, more := range fault.More {
+				sp.more = append(sp.more, s.resolved(more))
+			}
+			s.examine(p, sp, provider)
 		}
 	}
 	for _, i := range r.Order {
@@ -169,14 +186,13 @@ func (s *System) resolve(p *plan, candidates []*found) {
 			name, _ := ranges.Split(line)
 			sp.needs = append(sp.needs, name)
 		}
-		s.check(p, sp)
-		s.grant(p, sp, func(service string) string {
-			if by, ok := r.Providers[service]; ok {
-				return in[by].Name
-			}
-			return ""
-		})
-		s.settle(p, sp)
+		if s.surveying {
+			s.examine(p, sp, provider)
+		} else {
+			s.check(p, sp)
+			s.grant(p, sp, provider)
+			s.settle(p, sp)
+		}
 		slices.Sort(sp.needs)
 		sp.needs = slices.Compact(sp.needs)
 		for _, need := range sp.needs {
@@ -189,6 +205,23 @@ func (s *System) resolve(p *plan, candidates []*found) {
 			p.order = append(p.order, sp.name)
 		}
 	}
+}
+
+// examine is check, grant and settle of a Survey, each whatever the others have found: err is the first fault, and more has the others.
+func (s *System) examine(p *plan, sp *spec, provider func(service string) string) {
+	first := sp.err
+	for _, look := range []func(){func() { s.check(p, sp) }, func() { s.grant(p, sp, provider) }, func() { s.settle(p, sp) }} {
+		sp.err = nil
+		look()
+		switch {
+		case sp.err == nil:
+		case first == nil:
+			first = sp.err
+		default:
+			sp.more = append(sp.more, sp.err)
+		}
+	}
+	sp.err = first
 }
 
 // resolved is a fault of package resolve as an error of this one.

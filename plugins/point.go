@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,8 +70,9 @@ type attachment struct {
 
 	spare bool // of a Func whose name the plug-in does not export: the entry does not know it. See Func.attachment
 
-	late chan struct{} // closed when past events were told; nil where there are none to tell. Set before the attachment is in a line
-	told bool          // it has been in a line; guarded by the history's mu
+	late  chan struct{} // closed when past events were told; nil where there are none to tell. Set before the attachment is in a line
+	told  bool          // it has been in a line; guarded by the history's mu
+	skips skips
 }
 
 // try calls the hook. With an error, which is a *HookError, the status does not count; otherwise it is OK or PASS. The loops of dispatch make the call that goes
@@ -111,6 +113,9 @@ func (a *attachment) call(ctx context.Context, dst, in []byte) ([]byte, loader.S
 	if a.breaker.trouble.Load() {
 		ok, last, wait := a.breaker.enter(time.Now())
 		if !ok {
+			if a.unheard(ctx) {
+				return dst, loader.ErrPass, nil
+			}
 			return dst, 0, a.wrong(&Error{Plugin: a.entry.name, Step: StepRun, Kind: ErrBroken,
 				Found:  fmt.Sprintf("a hook that %s, and is left out for another %v", a.breaker.why(), wait.Round(time.Millisecond)),
 				Remedy: "See why it fails in the log; it is tried again then"})
@@ -130,6 +135,11 @@ func (a *attachment) call(ctx context.Context, dst, in []byte) ([]byte, loader.S
 	}
 	a.well(trial)
 	return out, 0, nil
+}
+
+// unheard reports whether nobody would hear that a hook is left out: none of these calls then costs an error and a line in the log. That it is has both.
+func (a *attachment) unheard(ctx context.Context) bool {
+	return a.point.policy == Skip && a.point.sys.trace == nil && ctx != nil && ctx.Err() == nil
 }
 
 // counted is the call itself, with a count of it where somebody counts.
@@ -192,8 +202,13 @@ func (a *attachment) ill(ctx context.Context, err error, trial bool) {
 		a.breaker.abandoned(trial)
 		return
 	}
-	if opened, wait := a.breaker.failed(time.Now(), trial, a.point.after, a.point.leaveOut); opened {
-		a.entry.event(Event{Kind: EventLeftOut, Point: a.point.name, Err: err, For: wait})
+	if opened, again, wait := a.breaker.failed(time.Now(), err, trial, a.point.after, a.point.leaveOut); opened {
+		ev := a.entry.completed(Event{Kind: EventLeftOut, Point: a.point.name, Err: err, For: wait})
+		if again {
+			a.point.sys.tell(ev, slog.LevelDebug) // the log has it already
+			return
+		}
+		a.point.sys.event(ev)
 	}
 }
 
@@ -212,11 +227,48 @@ func (a *attachment) overdue(limit time.Duration) {
 		a.entry.event(Event{Kind: EventOverdue, Point: a.point.name, For: limit})
 		return
 	}
-	if opened, wait := a.breaker.trip(time.Now(), a.point.leaveOut); opened {
-		a.entry.event(Event{Kind: EventLeftOut, Point: a.point.name, For: wait, Err: &Error{Plugin: a.entry.name, Step: StepRun, Kind: ErrBroken,
-			Found: fmt.Sprintf("a call that has not come back %v after its start", limit), Expected: "one that polls for its end (ferrule_cancelled)",
-			Remedy: "Isolate it (isolate in config.yaml), where such a call is ended"}})
+	err := &Error{Plugin: a.entry.name, Step: StepRun, Kind: ErrBroken,
+		Found: fmt.Sprintf("a call that has not come back %v after its start", limit), Expected: "one that polls for its end (ferrule_cancelled)",
+		Remedy: "Isolate it (isolate in config.yaml), where such a call is ended"}
+	if opened, wait := a.breaker.trip(time.Now(), err, a.point.leaveOut); opened {
+		a.entry.event(Event{Kind: EventLeftOut, Point: a.point.name, For: wait, Err: err})
 	}
+}
+
+// skips are the failures of a hook that nobody hears of but who reads the log.
+type skips struct {
+	mu    sync.Mutex
+	said  time.Time // when the log had the last line
+	since int       // how many there were since then
+}
+
+// saidEvery is how long the log has no second line of a hook that was skipped.
+const saidEvery = 10 * time.Second
+
+// skipped writes the failure of a hook to the log that nobody else hears of, with how many there were since the last line. That it is left out is no failure of its own.
+func (a *attachment) skipped(err error) {
+	if hook, ok := err.(*HookError); ok {
+		if own, ok := hook.Err.(*Error); ok && own.Kind == ErrBroken && own.Plugin == a.entry.name {
+			return
+		}
+	}
+	now := time.Now()
+	a.skips.mu.Lock()
+	a.skips.since++
+	times := a.skips.since
+	quiet := !a.skips.said.IsZero() && now.Sub(a.skips.said) < saidEvery
+	if !quiet {
+		a.skips.said, a.skips.since = now, 0
+	}
+	a.skips.mu.Unlock()
+	if quiet {
+		return
+	}
+	attrs := []slog.Attr{slog.String("plugin", a.entry.name), slog.String("point", a.point.name), slog.Any("err", a.entry.redacted(err))}
+	if times > 1 {
+		attrs = append(attrs, slog.Int("times", times))
+	}
+	a.point.sys.log(slog.LevelWarn, "a hook failed, and was skipped", attrs...)
 }
 
 // outcome is what policies make of the errors of one dispatch.
@@ -230,7 +282,7 @@ func (o *outcome) add(ctx context.Context, a *attachment, err error) (stop bool)
 	}
 	switch a.point.policy {
 	case Skip:
-		a.entry.skipped(a.point.name, err)
+		a.skipped(err)
 		return false
 	case Join:
 		o.errs = append(o.errs, err)

@@ -45,17 +45,17 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 		next, err := config.Load(s.configPath)
 		switch {
 		case err != nil:
-			failed = append(failed, s.refuseConfig(err))
+			failed = append(failed, s.refuseConfig(&refusal{cause: err}))
 		case sameConfig(conf, next):
-			if s.refused { // it is as it was again
-				s.refused = false
+			if s.refused() != nil { // it is as it was again
+				s.refuse(nil)
 				s.event(Event{Kind: EventConfig})
 			}
 		default:
-			if err := s.configure(ctx, before, next); err != nil {
-				failed = append(failed, s.refuseConfig(err))
+			if r := s.configure(ctx, before, next, asked); r != nil {
+				failed = append(failed, s.refuseConfig(r))
 			} else {
-				s.refused = false
+				s.refuse(nil)
 				s.event(Event{Kind: EventConfig})
 				s.mu.Lock()
 				before = s.plans
@@ -75,26 +75,70 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 	return errors.Join(failed...)
 }
 
-// refuseConfig says that a config.yaml is not taken over.
-func (s *System) refuseConfig(err error) error {
-	s.refused = true
-	err = fmt.Errorf("%s was not taken over, and all is as it was: %w", s.configName(), err)
-	s.event(Event{Kind: EventConfig, Err: err})
+// refusal is a config.yaml that was not taken over. It never changes.
+type refusal struct {
+	since time.Time // one is not taken over, this one or the one before it
+	cause error
+	plan  *plan // how all would have become; nil where that could not be said
+	tried bool  // plug-ins were to become so, and could not
+}
+
+// ConfigRefused returns why the config.yaml that is there was not taken over, and since when one is not, however often it was changed meanwhile; nil where what it says
+// holds. What to do is in the error's text.
+func (s *System) ConfigRefused() (since time.Time, why error) {
+	r := s.refused()
+	if r == nil {
+		return time.Time{}, nil
+	}
+	return r.since, r.cause
+}
+
+// refused returns what was refused last, or nil. It changes under change alone.
+func (s *System) refused() *refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusal
+}
+
+func (s *System) refuse(r *refusal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = r
+}
+
+// refuseConfig says that a config.yaml is not taken over: once as long as that is for the same reason.
+func (s *System) refuseConfig(r *refusal) error {
+	err := fmt.Errorf("%s was not taken over, and all is as it was: %w", s.configName(), r.cause)
+	before := s.refused()
+	if r.since = time.Now(); before != nil {
+		r.since = before.since
+	}
+	s.refuse(r)
+	if before == nil || before.cause.Error() != r.cause.Error() {
+		s.event(Event{Kind: EventConfig, Err: err})
+	}
 	return err
+}
+
+// holds reports whether plug-ins that were to become as a plan says could not, with the same of all that they get: nothing would come of it but the same.
+func (r *refusal) holds(now *plan) bool {
+	return r != nil && r.tried && sameConfig(r.plan.conf, now.conf) && maps.EqualFunc(r.plan.specs, now.specs, func(a, b *spec) bool {
+		return a.found.same(b.found) && a.print == b.print && bytes.Equal(a.settings, b.settings) && (a.err == nil) == (b.err == nil)
+	})
 }
 
 // sameConfig reports whether two configurations say the same.
 func sameConfig(a, b *config.Config) bool { return reflect.DeepEqual(a, b) }
 
-// configure takes a new configuration over, or nothing of it.
-func (s *System) configure(ctx context.Context, before *plan, conf *config.Config) error {
+// configure takes a new configuration over, or nothing of it, and returns why. What was refused is tried again where it was asked for, or where something of it has changed.
+func (s *System) configure(ctx context.Context, before *plan, conf *config.Config, asked bool) *refusal {
 	all, err := s.discover(ctx, s.foldersOf(conf), conf.Dev, before.found)
 	if err != nil {
-		return err
+		return &refusal{cause: err}
 	}
 	all, failed, err := s.fetch(ctx, conf, all, before.found)
 	if err != nil {
-		return err
+		return &refusal{cause: err}
 	}
 	now := s.plan(conf, s.running(all), failed)
 	var faults []error
@@ -105,7 +149,10 @@ func (s *System) configure(ctx context.Context, before *plan, conf *config.Confi
 		}
 	}
 	if len(faults) > 0 {
-		return errors.Join(faults...)
+		return &refusal{cause: errors.Join(faults...), plan: now}
+	}
+	if r := s.refused(); !asked && r.holds(now) {
+		return &refusal{cause: r.cause, plan: now, tried: true}
 	}
 	done, err := s.turn(ctx, before, now)
 	if err == nil {
@@ -128,7 +175,7 @@ func (s *System) configure(ctx context.Context, before *plan, conf *config.Confi
 		}
 	}
 	s.force(before)
-	return err
+	return &refusal{cause: err, plan: now, tried: ctx.Err() == nil}
 }
 
 // running returns what was found with the files that run in the place of others that are at their paths by now: whether these are any good is not a

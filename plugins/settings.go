@@ -20,9 +20,16 @@ func (s *System) settle(p *plan, sp *spec) {
 		entry = &config.Plugin{Name: sp.name}
 	}
 	var err error
-	sp.settings, sp.secrets, err = settings.Resolve(entry, sp.found.desc.ConfigSchema, os.LookupEnv, func(path string) ([]byte, error) { return regular.Read(path, config.MaxSize) })
+	sp.settings, sp.secrets, err = settings.Resolve(entry, sp.found.desc.ConfigSchema, os.LookupEnv, func(path string) ([]byte, error) {
+		p.read = append(p.read, path)
+		return regular.Read(path, config.MaxSize)
+	})
 	if err == nil {
 		return
+	}
+	var faults *settings.Error
+	if errors.As(err, &faults) && faults.Path == "" {
+		faults.Path = p.conf.Path // of an entry without settings
 	}
 	fault := &Error{Plugin: sp.name, Step: StepSettings, Kind: ErrSettings, Err: err}
 	if s.surveying && secret(err) {

@@ -19,12 +19,13 @@ type Stat struct {
 	Calls    uint64        // that were made
 	Passed   uint64        // that had nothing to say
 	Failed   uint64        // that returned another status, with what follows
-	Crashed  uint64        // of these: the worker has crashed
+	Crashed  uint64        // of these: the worker has crashed. A call that met a suspended plug-in had none
 	Late     uint64        // of these: the limit, or the caller's context, had ended
 	Sampled  uint64        // how many calls were timed: about one of 64
 	Time     time.Duration // of the sampled ones, together
 	Longest  time.Duration // of the sampled ones
 	LeftOut  time.Duration // for how long the hook is left out from now; 0 is not
+	Err      error         // of a hook that is left out, its last failure; nil of others
 	Versions int           // how many versions there were
 }
 
@@ -52,7 +53,9 @@ func (s *System) Stats() []Stat {
 			if a.point.kind == "" {
 				st.Function = a.name
 			} else {
-				st.Point, st.LeftOut = a.name, a.breaker.left(now)
+				st.Point = a.name
+				st.LeftOut, st.Err = a.breaker.left(now)
+				st.Err = e.redacted(st.Err)
 			}
 			all = append(all, st)
 		}
@@ -122,6 +125,7 @@ func (c *counter) odd(status loader.Status, err error) {
 	c.failed.Add(1)
 	var deadline *loader.DeadlineError
 	switch {
+	case errors.Is(err, loader.ErrSuspended): // it was not called
 	case errors.Is(err, loader.ErrCrash):
 		c.crashed.Add(1)
 	case status == loader.ErrCancelled || errors.Is(err, loader.ErrCancelled) || errors.As(err, &deadline):

@@ -2,6 +2,7 @@ package plugins_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -206,4 +207,34 @@ func TestStatsOutliveVersions(t *testing.T) {
 	assert.Equal(t, calls[0]+calls[1]+calls[2]+calls[3], s.Calls)
 	assert.Zero(t, s.Failed)
 	assert.Equal(t, 1+replacements, s.Versions)
+}
+
+// TestSuspendedSaysWhy: a plug-in whose workers crash is told with the last crash, and a call that none of them got is not one whose worker has crashed.
+func TestSuspendedSaysWhy(t *testing.T) {
+	sys := newHost(t, "isolated").add("aaaa").new(plugins.Counting())
+	asked := plugins.Collect[[]byte, []byte](sys, "asked", plugins.Breaker(0, 0))
+	brittle := plugins.Pipe[[]byte](sys, "piped", plugins.Breaker(1, time.Hour))
+	require.NoError(t, sys.Start(t.Context()))
+	_, err := brittle.Append(t.Context(), nil, []byte("aaaa=fail"))
+	require.Error(t, err)
+	crashed, refused := uint64(0), uint64(0)
+	for refused < 3 {
+		_, err = asked.Call(t.Context(), []byte("aaaa=crash"))
+		require.ErrorIs(t, err, loader.ErrCrash)
+		if errors.Is(err, loader.ErrSuspended) {
+			refused++
+		} else {
+			crashed++
+		}
+	}
+	s := stat(t, sys, "plugin_aaaa", "asked", "")
+	assert.Equal(t, []uint64{crashed + refused, crashed}, []uint64{s.Failed, s.Crashed})
+	assert.NoError(t, s.Err, "it is not left out")
+	assert.ErrorContains(t, stat(t, sys, "plugin_aaaa", "piped", "").Err, "as it was told")
+	known, _ := sys.Plugin("plugin_aaaa")
+	assert.Equal(t, plugins.StateSuspended, known.State)
+	var crash *loader.CrashError
+	if assert.ErrorAs(t, known.Err, &crash) {
+		assert.Zero(t, crash.Suspended, "the crash, and not that nothing was called")
+	}
 }

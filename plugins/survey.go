@@ -16,6 +16,9 @@ type Overview struct {
 	Plugins []Plugin       // by name
 	Hooks   []Order        // by the point's name, of those points that some plug-in attaches to
 
+	// More is what else is wrong with a plug-in that has failed, by its name: each an *Error, behind the one that its Err is.
+	More map[string][]error
+
 	Installed map[string]install.Installed // by name, what is in the lock and in the store, where Download is among the options
 }
 
@@ -47,7 +50,14 @@ func Survey(ctx context.Context, opts ...Option) (*Overview, error) {
 			e.err = e.spec.doubt
 		}
 	}
-	o := &Overview{Config: p.conf, Plugins: s.List(), Hooks: s.Hooks()}
+	o := &Overview{Config: p.conf, Plugins: s.List(), Hooks: s.Hooks(), More: map[string][]error{}}
+	for name, sp := range p.specs {
+		for _, fault := range sp.more {
+			if sp.wanted && sp.enabled {
+				o.More[name] = append(o.More[name], fault)
+			}
+		}
+	}
 	if s.download != nil {
 		for _, a := range s.download.done { // one at most
 			if a.err == nil {

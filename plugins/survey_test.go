@@ -108,3 +108,34 @@ func TestSurveyFails(t *testing.T) {
 	_, err = plugins.Survey(ctx, plugins.Folder(dir))
 	assert.ErrorIs(t, err, context.Canceled)
 }
+
+// TestSurveyOfAllFaults: what is wrong with a plug-in is found at once, at whichever step it is; the file is named as it is called.
+func TestSurveyOfAllFaults(t *testing.T) {
+	geo := simple("geo", "1.0.0", map[string]string{"provides": "geo_lookup"})
+	geo.Funcs[0].Name = "geo_lookup"
+	a := simple("a", "1.0.0", map[string]string{"requires": "b ^1\nc", "permit.connect": "443"}, "geo_lookup")
+	a.ConfigSchema = `{"type":"object","required":["percent"]}`
+	d := simple("d", "1.0.0", map[string]string{"permit.connect": "443"})
+	d.ConfigSchema = a.ConfigSchema
+	o := surveyed(t, "plugins: [{name: a, version: ^2}, d, {name: off, enabled: false}]\n", geo, a, d, simple("off", "1.0.0", map[string]string{"requires": "b", "permit.connect": "443"}))
+	texts := func(name string) (all []string) {
+		all = append(all, of(t, o, name).Err.Error())
+		for _, err := range o.More[name] {
+			all = append(all, err.Error())
+		}
+		return all
+	}
+	folder := filepath.Dir(o.Config.Path) + string(filepath.Separator)
+	for name, want := range map[string][]string{
+		"a": {`a: resolve: found 1.0.0, expected "^2"`, "a: resolve: found no plug-in b,", "a: resolve: found no plug-in c,", "expected a grant or a permit of each", `a: settings: ` + folder + `config.yaml:1:11: a: config: found no "percent"`},
+		"d": {"a manifest that asks for connect 443, which it was not permitted, expected a permit of each", `d: settings: ` + folder + `config.yaml:1:35: d: config: found no "percent"`},
+	} {
+		got := texts(name)
+		if assert.Len(t, got, len(want), "%q", got) {
+			for i := range want {
+				assert.Contains(t, got[i], want[i])
+			}
+		}
+	}
+	assert.Empty(t, o.More["off"])
+}

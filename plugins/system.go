@@ -61,8 +61,6 @@ type System struct {
 
 	warned map[string]bool // what is in the log already, of what lasts; guarded by change
 
-	refused bool // the config.yaml that is there was not taken over; guarded by change
-
 	// change is held by whoever changes which plug-ins there are. Foreign code runs meanwhile.
 	change chan struct{}
 
@@ -72,7 +70,8 @@ type System struct {
 	mu      sync.Mutex
 	sealed  bool // Start is running, or has come back without an error: points and offers come too late
 	started bool
-	plans   *plan // the one that is in force
+	plans   *plan    // the one that is in force
+	refusal *refusal // of the config.yaml that is there; or nil
 	entries map[string]*entry
 	quotas  map[string]*quota
 	groups  map[string]*isolate.Group
@@ -688,6 +687,20 @@ func (s *System) log(level slog.Level, text string, attrs ...slog.Attr) {
 
 // event hands an event on, and writes to the log what somebody should know of.
 func (s *System) event(ev Event) {
+	level := slog.LevelInfo
+	switch {
+	case ev.Err != nil && ev.State == StateFailed:
+		level = slog.LevelError
+	case ev.Err != nil:
+		level = slog.LevelWarn
+	case ev.Kind == EventState:
+		level = slog.LevelDebug
+	}
+	s.tell(ev, level)
+}
+
+// tell is event with another level in the log.
+func (s *System) tell(ev Event, level slog.Level) {
 	ev.Time = time.Now()
 	s.events.post(ev)
 	var attrs []slog.Attr
@@ -700,16 +713,8 @@ func (s *System) event(ev Event) {
 	if ev.For != 0 {
 		attrs = append(attrs, slog.Duration("for", ev.For))
 	}
-	level := slog.LevelInfo
 	if ev.Err != nil {
 		attrs = append(attrs, slog.Any("err", ev.Err))
-		level = slog.LevelWarn
-		if ev.State == StateFailed {
-			level = slog.LevelError
-		}
-	}
-	if ev.Kind == EventState && ev.Err == nil {
-		level = slog.LevelDebug
 	}
 	s.log(level, "plug-in "+string(ev.Kind), attrs...)
 }

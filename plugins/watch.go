@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -21,11 +22,10 @@ type watcher struct {
 	done chan struct{}
 
 	watched places // of run's goroutine, once that is there
-	ours    []string
 }
 
-// places are the folders that are watched, and which names in each matter: those of symbolic links that lead to what is looked for, and of what is not there yet.
-// Under the name "" all do.
+// places are the folders that are watched, and which names in each matter: those of the files that are looked for, of symbolic links that lead there, and of what is not
+// there yet. Under the name "" those of libraries do. No other one does, whatever is beside it: the application's log may be, and a reload writes to that.
 type places map[string]map[string]bool
 
 // maxLinks is how many symbolic links a path may lead through, as systems bound it.
@@ -72,13 +72,22 @@ func (w places) name(folder, name string) {
 	if w[folder] == nil {
 		w[folder] = map[string]bool{}
 	}
-	w[folder][name] = true
+	w[folder][folded(name)] = true
+}
+
+// folded is a name as it is compared: where the system takes two names for one, the one that was asked for may not be the one that events have.
+func folded(name string) string {
+	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 // matter reports whether what has happened at a path may have changed something.
 func (w places) matter(path string) bool {
 	folder, itself := w[filepath.Dir(path)], w[path] // what happens to a folder itself has its own name
-	return itself != nil || folder[""] || folder[filepath.Base(path)]
+	name := filepath.Base(path)
+	return itself != nil || folder[""] && isLibrary(name) || folder[folded(name)]
 }
 
 const (
@@ -105,32 +114,10 @@ func (s *System) watch(p *plan) error {
 	return nil
 }
 
-// passing reports whether a path is one of those that come and go beside config.yaml and the lock while Ferrule writes these: what counts is the file itself, which has an
-// event of its own. If they counted, a Reload that looks at the lock would be followed by another one without end.
-func (w *watcher) passing(path string) bool {
-	name := filepath.Base(path)
-	return slices.ContainsFunc(w.ours, func(of string) bool { return strings.HasPrefix(name, "."+of+".") })
-}
-
-// written are the names of the files that Ferrule writes where it watches.
-func (s *System) written() (names []string) {
-	for _, path := range []string{s.configPath, s.lockPath()} {
-		if path == "" {
-			continue
-		}
-		names = append(names, filepath.Base(path))
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			names = append(names, filepath.Base(real))
-		}
-	}
-	return names
-}
-
-// add watches what a plan depends on, and no more. more is whether it watches something that it did not before.
+// add watches what a plan depends on, and what a refused config.yaml does, and no more. more is whether it watches something that it did not before.
 func (w *watcher) add(s *System, p *plan) (more bool, err error) {
 	for range 8 { // what is made, or linked to somewhere else, while folders are added, is in the next look
 		now, known := s.places(p), w.fs.WatchList()
-		w.ours = s.written()
 		fresh := false
 		for folder, names := range now {
 			err := w.fs.Add(folder) // also one that is known: it may be another one by now
@@ -159,27 +146,33 @@ func (w *watcher) add(s *System, p *plan) (more bool, err error) {
 	return more, nil
 }
 
-// places are those of a plan's folders and files, and of config.yaml.
+// places are those of a plan's folders and files, of config.yaml, and of what a config.yaml reads that was not taken over: it may be as it should when that has changed.
 func (s *System) places(p *plan) places {
 	w := places{}
-	for _, folder := range s.foldersOf(p.conf) {
-		w.add(folder)
-	}
-	files := slices.Collect(maps.Values(p.conf.Dev))
+	var files []string
 	if s.configPath != "" {
 		files = append(files, s.configPath)
 	}
 	if lock := s.lockPath(); s.download != nil && lock != "" {
 		files = append(files, lock)
 	}
-	for _, file := range files { // what they refer to is often beside them
-		if path, err := filepath.Abs(filepath.Dir(file)); err == nil {
-			w.add(path)
-		}
+	s.mu.Lock()
+	refused := s.refusal
+	s.mu.Unlock()
+	plans := []*plan{p}
+	if refused != nil && refused.plan != nil {
+		plans = append(plans, refused.plan)
 	}
-	for _, f := range p.found {
-		if f.builtin == nil {
-			files = append(files, f.path) // it may be a link to one elsewhere
+	for _, p := range plans {
+		for _, folder := range s.foldersOf(p.conf) {
+			w.add(folder)
+		}
+		files = slices.AppendSeq(files, maps.Values(p.conf.Dev))
+		files = append(files, p.read...)
+		for _, f := range p.found {
+			if f.builtin == nil {
+				files = append(files, f.path) // it may be a link to one elsewhere
+			}
 		}
 	}
 	for _, file := range files {
@@ -201,7 +194,7 @@ func (w *watcher) run(s *System) {
 			if !ok {
 				return
 			}
-			if ev.Op == fsnotify.Chmod || !w.watched.matter(ev.Name) || w.passing(ev.Name) {
+			if ev.Op == fsnotify.Chmod || !w.watched.matter(ev.Name) {
 				continue
 			}
 			now := time.Now()

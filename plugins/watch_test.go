@@ -1,8 +1,14 @@
 package plugins_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,4 +83,74 @@ func TestLinksAreWatched(t *testing.T) {
 	become("a link on the way to config.yaml", is("+bbbb+aaaa"))
 	require.NoError(t, os.WriteFile(at("config", "..1.0.2", "config.yaml"), []byte("folders: ["+at("app", "links")+"]\nplugins: [plugin_bbbb]\n"), 0o644))
 	become("config.yaml where a link leads to now", is("+bbbb"))
+}
+
+// TestRefusedIsSaidOnce: a config.yaml that is refused is a line in the log, once, and is tried once, as long as nothing that it reads has changed; not even where the log is
+// beside it, or among the plug-ins, does a line have anybody look again.
+func TestRefusedIsSaidOnce(t *testing.T) {
+	path, write := written(t, "plugins: [{name: a, config: {token: '${file:token}'}}]\nfolders: [.]")
+	beside := func(name, text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), name), []byte(text), 0o644))
+	}
+	beside("token", "first")
+	out, err := os.Create(filepath.Join(filepath.Dir(path), "shop.log"))
+	require.NoError(t, err)
+	defer out.Close()
+	var looked, tried atomic.Int32
+	var has atomic.Value
+	p := simple("a", "1.0.0", nil, "note")
+	p.Start = func(context.Context, []byte) (any, error) { return "", nil }
+	p.Configure = func(_ context.Context, _ any, config []byte) error {
+		if strings.Contains(string(config), "bad") {
+			tried.Add(1)
+			return errors.New("bad settings")
+		}
+		has.Store(string(config))
+		return nil
+	}
+	sys := plugins.New("app", "1.0.0", plugins.Logger(slog.New(slog.NewTextHandler(out, nil))), plugins.Config(path), plugins.Watch(), plugins.Builtin(p), plugins.Required("a"),
+		plugins.Grants(func(plugins.Request) bool { looked.Add(1); return true }))
+	plugins.Offer(sys, "note", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	said := func() int {
+		text, err := os.ReadFile(out.Name())
+		require.NoError(t, err)
+		return strings.Count(string(text), "was not taken over")
+	}
+	become := func(what string, ready func() bool) {
+		t.Helper()
+		require.Eventually(t, ready, 20*time.Second, 10*time.Millisecond, what)
+	}
+	first := time.Time{}
+	for i, bad := range []string{"hoks: {}", "plugins: [a, nobody]", "plugins: [{name: a, config: {bad: 1}}]"} {
+		write(bad)
+		become(bad, func() bool { return said() > i })
+		time.Sleep(200 * time.Millisecond)
+		before := looked.Load()
+		_, err = out.WriteString("a line of the application's\n")
+		require.NoError(t, err)
+		beside("notes.txt", bad)
+		time.Sleep(200 * time.Millisecond)
+		assert.Equal(t, before, looked.Load(), "%s: nothing that counts has changed", bad)
+		next := fmt.Sprint("token ", i)
+		beside("token", next)
+		become("a secret of the settings in force", func() bool { text, _ := has.Load().(string); return strings.Contains(text, next) })
+		assert.Equal(t, i+1, said(), bad)
+		since, why := sys.ConfigRefused()
+		if assert.Error(t, why, bad); i == 0 {
+			first = since
+		}
+		assert.Equal(t, first, since, "since when what holds is not what is written")
+	}
+	assert.EqualValues(t, 1, tried.Load(), "it is not tried again")
+	require.Error(t, sys.Reload(t.Context()))
+	assert.EqualValues(t, 2, tried.Load(), "but for who asks for it")
+
+	write("plugins: [{name: a, config: {token: '${file:late}'}}]")
+	become("refused", func() bool { return said() == 4 })
+	beside("late", "at last")
+	become("a file that what was refused reads", func() bool { _, why := sys.ConfigRefused(); return why == nil })
+	assert.Contains(t, has.Load(), "at last")
 }

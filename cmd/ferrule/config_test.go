@@ -235,7 +235,7 @@ func TestInfoOfFailed(t *testing.T) {
   platform  OS/ARCH
   grant: needs what it was not granted
     found     a manifest that asks for connect 8080, memory 1048576 (of 1024), which it was not permitted
-    expected  a grant of each
+    expected  a permit of each
     remedy    Write permit: {connect: [443, 8080], memory: 1048576} in its entry, line 2 of config.yaml
   functions
     rate  text/plain -> application/json
@@ -555,6 +555,23 @@ doubtful: askz
 	assert.Equal(t, finding{"wrong", "gone", 8, 5, fault{"discover", "no such plug-in", "no plug-in of this name (in plugins, more, elsewhere; 4 others)", "a library whose manifest has this name, unless the application has it compiled in",
 		"There are asks, plugin_bbbb, plugin_cccc, serves", "gone: discover: found no plug-in of this name (in plugins, more, elsewhere; 4 others), expected a library whose manifest has this name, unless the application has it compiled in. " +
 			"There are asks, plugin_bbbb, plugin_cccc, serves"}}, got.Findings[4])
+}
+
+// TestDoctorSaysAll: one round finds what is wrong with a plug-in at every step, and its imports that nobody grants.
+func TestDoctorSaysAll(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [plugins]\nplugins: [{name: asks, version: ^7, isolate: true}]\n", "asks")
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	for _, want := range []string{
+		"wrong: config.yaml:2:11: asks: resolve: a version that does not fit\n",
+		"wrong: config.yaml:2:11: asks: grant: needs what it was not granted\n  found     a manifest that asks for connect 443, connect 8080, which it was not permitted\n  expected  a permit of each\n",
+		"doubtful: config.yaml:2:11: asks\n  found     an import of loyalty_points, which",
+		"doubtful: config.yaml:2:11: asks\n  found     an import of geo_lookup, which",
+		"2 wrong, 2 doubtful.\n",
+	} {
+		assert.Contains(t, stdout, want)
+	}
 }
 
 // TestDoctorHooks: an order for a point whose plug-ins cannot be there is told from one for a point that nobody knows.

@@ -766,9 +766,11 @@ func TestUnavailable(t *testing.T) {
 	pages.Close()
 	m.does(exitOK, "install")
 	for _, line := range []string{"update", "list --outdated", "lock --platform plan9/386", "mirror --to oci://127.0.0.1:1/acme"} {
-		_, stderr = m.does(exitUnavailable, line)
+		stdout, stderr := m.does(exitUnavailable, line)
 		assert.Contains(t, stderr, "plugin_aaaa", line)
-		stdout, _ := m.does(exitUnavailable, line+" --json")
+		assert.NotContains(t, stdout, "nothing changes", line)
+		assert.NotRegexp(t, `(?m) $`, stdout, line)
+		stdout, _ = m.does(exitUnavailable, line+" --json")
 		assert.True(t, json.Valid([]byte(stdout)), "%s: %s", line, stdout)
 	}
 	require.NoError(t, os.RemoveAll(m.path("store")))

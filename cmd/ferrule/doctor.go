@@ -208,6 +208,9 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 	case p.State == plugins.StateReady:
 		d.add(doubtfulLevel, at, p.Name, *f)
 	}
+	for _, more := range o.More[p.Name] {
+		d.add(wrongLevel, at, p.Name, *faultOf(more))
+	}
 	lib := readPlugin(p)
 	if entry == nil || lib == nil {
 		return
@@ -232,7 +235,7 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 		}
 	}
 	for _, s := range lib.Imports {
-		if _, ok := entry.Granted(s.Name); !ok && p.State == plugins.StateReady && provider(o, p.Name, s.Name) == "" {
+		if _, ok := entry.Granted(s.Name); !ok && (p.State == plugins.StateReady || p.State == plugins.StateFailed) && provider(o, p.Name, s.Name) == "" {
 			d.doubt(at, p.Name, "an import of "+s.Name+", which no plug-in provides and which is not granted", "a grant, unless the application offers it to all",
 				"Grant it: ferrule grant "+shellWord(p.Name)+" "+shellWord(s.Name))
 		}

@@ -168,7 +168,11 @@ func unknownVerb(root *cobra.Command, args []string) error {
 			names = append(names, c.Name())
 		}
 	}
-	return usage(name, "one of the commands "+strings.Join(names, ", "), didYouMean(name, names))
+	remedy := didYouMean(name, names)
+	if name == "version" { // which many have for it
+		remedy = "Did you mean --version?"
+	}
+	return usage(name, "one of the commands "+strings.Join(names, ", "), remedy)
 }
 
 // completionNeedsShell has the verb completion, which is the parser's own, refuse a command line without a shell: it would

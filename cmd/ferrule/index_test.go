@@ -167,6 +167,7 @@ func TestIndexOfAnOCIRegistry(t *testing.T) {
 	stdout, stderr, code := m.run("search plugin_aaaa")
 	require.Zero(t, code, stderr)
 	assert.Regexp(t, `^plugin_aaaa +1\.0\.1 `, stdout)
+	assert.NotRegexp(t, `(?m) $`, stdout, "also where there is no summary")
 	assert.Empty(t, stderr)
 	m.does(exitOK, "install")
 	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")

@@ -179,7 +179,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		"search":   {hits{}, index.Hit{}},
 		"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
 		"doctor":   {diagnosis{}, finding{}, fault{}},
-		"top":      {monitor.Snapshot{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
+		"top":      {monitor.Snapshot{}, monitor.Refused{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
 	} {
 		documented[verb] = true
 		cmd, _, err := command(&app{}).Find([]string{verb})

@@ -226,7 +226,7 @@ func (l *listing) writeOutdated(w io.Writer) error {
 		if o.Pinned {
 			fits += " (pinned)"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(o.Name), escape.Line(o.Version), escape.Line(fits), escape.Line(o.Newest))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(o.Name), escape.Line(cmp.Or(o.Version, "-")), escape.Line(cmp.Or(fits, "-")), escape.Line(cmp.Or(o.Newest, "-")))
 	}
 	return table.Flush()
 }

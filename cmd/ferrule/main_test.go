@@ -95,6 +95,7 @@ func TestParserWords(t *testing.T) {
 	for line, want := range map[string]string{
 		"inspct file":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
 		"help inspct":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
+		"version":              "found version, " + verbs + ". Did you mean --version?\n",
 		"frobnicate":           "found frobnicate, " + verbs + "\n",
 		"help call check":      "found the arguments call check, expected one command\n",
 		"--no-such-flag":       "found --no-such-flag, expected an option of ferrule\n",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -90,7 +91,7 @@ type hits struct {
 func (h *hits) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, hit := range h.Hits {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", escape.Line(hit.Name), escape.Line(hit.Version), escape.Line(hit.Summary))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", escape.Line(hit.Name), escape.Line(cmp.Or(hit.Version, "-")), escape.Line(cmp.Or(hit.Summary, "-")))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -58,11 +58,13 @@ Exit codes:
   130  interrupted
 
 With --json there is one object in each line, at each interval, of an application as a whole: format (1; it grows only), time, app, version, pid, memory (bytes; absent where
-not known), counting (whether calls are counted) and plugins, each with
+not known), counting (whether calls are counted), config (with since and error: a config.yaml that was not
+taken over; else not there) and plugins, each with
   name, version, state, runs (in-process, isolated, group), group, enabled, required, replaced, restarts
   worker (the process id), memory (bytes of the worker), error, retry_at, left_out_ns
   calls    where they are counted: calls, passed, failed, crashed, late, timed, time_ns (of the timed ones), longest_ns
-  counted  the same of each hook and function by itself, with point or function, and left_out_ns`,
+  counted  the same of each hook and function by itself, with point or function, left_out_ns, and error
+           (its last failure) where it is left out`,
 		Example: `  ferrule top /run/shop/plugins.sock
   ferrule top --sort errors --interval 5s /run/shop/plugins.sock
   ferrule top --once /run/shop/plugins.sock

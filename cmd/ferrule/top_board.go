@@ -221,6 +221,9 @@ func (b *board) warnings() (all []string) {
 	if b.silent > 0 {
 		all = append(all, fmt.Sprintf("The application has not answered for %d s: what follows is as old as that.", int(b.silent.Seconds())))
 	}
+	if c := b.seen.Config; c != nil {
+		all = append(all, "config.yaml: not taken over since "+c.Since.Local().Format(time.TimeOnly)+": "+escape.Line(strings.ReplaceAll(c.Error, "\n", "; ")))
+	}
 	if !b.seen.Counting {
 		all = append(all, "Calls are not counted: the application has no plugins.Counting().")
 	}
@@ -236,8 +239,11 @@ func notes(lines []*boardLine) (all []string) {
 		}
 		for _, c := range l.Counted {
 			if c.LeftOut > 0 {
-				all = append(all, fmt.Sprintf("%s: its hook %s is left out for %d s, because it failed again and again", escape.Line(l.Name), escape.Line(c.Point),
-					int(c.LeftOut.Seconds()+0.5)))
+				note := fmt.Sprintf("%s: its hook %s is left out for %d s, because it failed again and again", escape.Line(l.Name), escape.Line(c.Point), int(c.LeftOut.Seconds()+0.5))
+				if c.Error != "" {
+					note += ": " + escape.Line(c.Error)
+				}
+				all = append(all, note)
 			}
 		}
 	}

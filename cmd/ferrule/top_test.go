@@ -138,6 +138,20 @@ func TestTopNotCounted(t *testing.T) {
 	assert.Regexp(t, `\nplugin_aaaa  1\.0\.0    started  in-process  +(- +){7}0 +-\n`, stdout)
 }
 
+// TestTopSaysWhatIsWrong: a config.yaml that is not in force, a plug-in that is suspended, and a hook that is left out are told with their reason, a line each.
+func TestTopSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 7, 1, 12, 0, 7, 0, time.Local)
+	text, err := json.Marshal(&monitor.Snapshot{Format: monitor.Format, Time: time.Now(), App: "shop", Version: "1.4.0", Counting: true, Config: &monitor.Refused{Since: since, Error: "config.yaml:3:5: one\nconfig.yaml:4:5: two"},
+		Plugins: []monitor.Plugin{{Name: "a", State: plugins.StateSuspended, Error: "a: run: its last words", Calls: &monitor.Calls{}, Counted: []monitor.Counted{{Point: "told", LeftOut: time.Minute, Error: "its last failure"}}}}})
+	require.NoError(t, err)
+	stdout, _, code := ferrule(t, "", "top", "--once", "--interval", "100ms", saysSo(t, func(int) string { return string(text) }))
+	require.Zero(t, code)
+	assert.Contains(t, stdout, "\nconfig.yaml: not taken over since 12:00:07: config.yaml:3:5: one; config.yaml:4:5: two\n")
+	assert.Contains(t, stdout, "\na: run: its last words\n")
+	assert.Contains(t, stdout, "\na: its hook told is left out for 60 s, because it failed again and again: its last failure\n")
+}
+
 // TestTopStream: --json goes on, a line at each interval, until the application ends.
 func TestTopStream(t *testing.T) {
 	t.Parallel()

@@ -83,6 +83,9 @@ func (d *distributed) report(c *changes, made []install.Change, failed map[strin
 
 func (c *changes) write(w io.Writer) error {
 	if len(c.Changes) == 0 {
+		if len(c.Failed) > 0 {
+			return nil // the errors say so
+		}
 		_, err := fmt.Fprintln(w, "nothing changes")
 		return err
 	}

@@ -16,7 +16,7 @@ type Error struct {
 
 // Fault is one thing that is wrong. No value below `config:` is in it.
 type Fault struct {
-	Line, Column int    // from 1; the column counts characters
+	Line, Column int    // from 1; the column counts characters. 0: it is about no place in the file
 	Where        string // such as plugins[1].limit; "": the whole file
 	Found        string // what is there
 	Expected     string // what may be there
@@ -37,19 +37,20 @@ func (e *Error) Error() string {
 			fmt.Fprintf(&b, "… and %d more", len(e.Faults)-shown)
 			break
 		}
-		path := e.Path
-		if path == "" {
-			path = "config"
+		if path := cmp.Or(e.Path, "config"); f.Line > 0 {
+			b.WriteString(path + ":")
 		}
-		fmt.Fprintf(&b, "%s:%s", path, f)
+		b.WriteString(f.String())
 	}
 	return b.String()
 }
 
-// String is the fault in one line, which begins with line and column.
+// String is the fault in one line, which begins with line and column, unless it is about no place in the file.
 func (f Fault) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d:%d: ", f.Line, f.Column)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "%d:%d: ", f.Line, f.Column)
+	}
 	if f.Where != "" {
 		b.WriteString(f.Where + ": ")
 	}

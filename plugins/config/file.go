@@ -150,7 +150,14 @@ func (f *File) Deny(name string, offers ...string) error {
 		}
 		return f.change(name, without, func(s *source, entry *node) bool {
 			grant := entry.own("grant")
-			return grant != nil && s.drop(grant, slices.IndexFunc(grant.items, func(n *node) bool { return n.Value == offer }), "[]")
+			if grant == nil || !s.drop(grant, slices.IndexFunc(grant.items, func(n *node) bool { return n.Value == offer }), "[]") {
+				return false
+			}
+			if merged := slices.ContainsFunc(entry.Content, func(n *yaml.Node) bool { return n.Value == "<<" }); len(grant.items) == 1 && !merged { // else an empty list is in another one's place
+				list, i := entryOf((&reader{}).tree(s.text), name)
+				s.unset(list.items[i], "grant") // or the empty list stays, which says the same
+			}
+			return true
 		})
 	})
 }

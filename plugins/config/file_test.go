@@ -71,10 +71,11 @@ func TestEdits(t *testing.T) {
 
 		{"plugins: [{name: a, grant: [w, x, y_*]}]", deny, "plugins: [{name: a, grant: [w]}]"},
 		{"plugins: [{name: a, grant: [x, w]}]", deny, "plugins: [{name: a, grant: [w]}]"},
-		{"plugins: [{name: a, grant: [x, y_*]}]", deny, "plugins: [{name: a, grant: []}]"},
+		{"plugins: [{name: a, grant: [x, y_*]}]", deny, "plugins: [{name: a}]"},
+		{"plugins:\n- &e {name: b, grant: [w]}\n- {<<: *e, name: a, grant: [x]}\n", deny, "plugins:\n- &e {name: b, grant: [w]}\n- {<<: *e, name: a, grant: []}\n"},
 		{"plugins: [a]", deny, "plugins: [a]"},
 		{"plugins:\n- name: a\n  grant:\n    # the best\n    - x # one\n    - w\n    - y_*\n# end\n", deny, "plugins:\n- name: a\n  grant:\n    # the best\n    - w\n# end\n"},
-		{"plugins:\n- name: a\n  grant:\n    - x # one\n  limit: 1s", deny, "plugins:\n- name: a\n  grant: []\n  limit: 1s"},
+		{"plugins:\n- name: a\n  grant:\n    - x # one\n  limit: 1s", deny, "plugins:\n- name: a\n  limit: 1s"},
 		{"plugins: [{name: a, grant: ['*']}]", deny, ""},
 
 		{"", add, "plugins:\n  - {name: n, version: '^2'}\n"},

@@ -272,7 +272,11 @@ func (s *session) ungranted(r *registry.Release, lacks []Ask, source string) err
 	if s.HowToGrant != nil {
 		remedy = s.HowToGrant(r.Name, lacks)
 	}
-	return &registry.Error{Plugin: r.Name, Version: r.Version, Source: source, Kind: registry.ErrGrant, Found: "that it asks for " + shown(texts(lacks)) + ", which it was not granted", Expected: "a grant of each",
+	expected := "a grant of each"
+	if permits := func(a Ask) bool { return a.What != "function" && a.What != "service" }; slices.ContainsFunc(lacks, permits) {
+		expected = "a grant or a permit of each"
+	}
+	return &registry.Error{Plugin: r.Name, Version: r.Version, Source: source, Kind: registry.ErrGrant, Found: "that it asks for " + shown(texts(lacks)) + ", which it was not granted", Expected: expected,
 		Remedy: remedy}
 }
 

@@ -24,6 +24,13 @@ type Snapshot struct {
 	Memory   int64     `json:"memory,omitempty"` // its resident memory in bytes; 0 where that is not known
 	Counting bool      `json:"counting"`         // whether calls are counted: false where the application has no plugins.Counting
 	Plugins  []Plugin  `json:"plugins"`          // by name
+	Config   *Refused  `json:"config,omitempty"` // the config.yaml that was not taken over; nil where what it says holds
+}
+
+// Refused is a config.yaml that was not taken over: what was in force before, still is.
+type Refused struct {
+	Since time.Time `json:"since"` // what is in force is not what is written
+	Error string    `json:"error"` // why
 }
 
 // Plugin is a plug-in at that moment.
@@ -41,7 +48,7 @@ type Plugin struct {
 	Restarts int           `json:"restarts"`             // how many workers it had after the first
 	Worker   int           `json:"worker,omitempty"`     // the process id of its worker; 0 where there is none at the moment
 	Memory   int64         `json:"memory,omitempty"`     // the worker's resident memory in bytes, which is the group's in a group; 0 where that is not known, and in-process
-	Error    string        `json:"error,omitempty"`      // why it failed, or why a newer version did not take its place
+	Error    string        `json:"error,omitempty"`      // why it failed or is suspended, or why a newer version did not take its place
 	RetryAt  time.Time     `json:"retry_at,omitzero"`    // when it is tried again; zero where it is not
 	LeftOut  time.Duration `json:"left_out_ns,omitzero"` // the longest that one of its hooks is left out from now; 0 where none is
 }
@@ -63,6 +70,7 @@ type Counted struct {
 	Point    string        `json:"point,omitempty"`    // of a hook
 	Function string        `json:"function,omitempty"` // of a function
 	LeftOut  time.Duration `json:"left_out_ns,omitzero"`
+	Error    string        `json:"error,omitempty"` // of one that is left out: its last failure
 	Calls
 }
 
@@ -84,6 +92,9 @@ func Take(sys *plugins.System) *Snapshot {
 	s := &Snapshot{Format: Format, Time: time.Now(), PID: os.Getpid(), Plugins: []Plugin{}}
 	s.App, s.Version = sys.Application()
 	s.Memory = resident(s.PID)
+	if since, why := sys.ConfigRefused(); why != nil {
+		s.Config = &Refused{since, why.Error()}
+	}
 	stats := sys.Stats()
 	s.Counting = stats != nil
 	at := map[string]int{}
@@ -97,7 +108,10 @@ func Take(sys *plugins.System) *Snapshot {
 			continue // it has gone in between
 		}
 		p := &s.Plugins[i]
-		c := Counted{st.Point, st.Function, st.LeftOut, Calls{st.Calls, st.Passed, st.Failed, st.Crashed, st.Late, st.Sampled, st.Time, st.Longest}}
+		c := Counted{st.Point, st.Function, st.LeftOut, "", Calls{st.Calls, st.Passed, st.Failed, st.Crashed, st.Late, st.Sampled, st.Time, st.Longest}}
+		if st.Err != nil {
+			c.Error = st.Err.Error()
+		}
 		p.Calls.add(c.Calls)
 		p.LeftOut = max(p.LeftOut, c.LeftOut)
 		p.Counted = append(p.Counted, c)

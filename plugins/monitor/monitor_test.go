@@ -226,3 +226,25 @@ func TestTakeMeanwhile(t *testing.T) {
 	all.Wait()
 	assert.NoError(t, server.Close())
 }
+
+// TestRefusedConfig: a config.yaml that was not taken over is in the picture as long as it is not, with since when and why.
+func TestRefusedConfig(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o644)) }
+	write("plugins: []")
+	sys := plugins.New("app", "1.2.3", plugins.Config(path), plugins.Logger(slog.New(slog.DiscardHandler)))
+	defer func() { require.NoError(t, sys.Close()) }()
+	require.NoError(t, sys.Start(t.Context()))
+	assert.Nil(t, monitor.Take(sys).Config)
+	before := time.Now()
+	write("\nplugings: []")
+	require.Error(t, sys.Reload(t.Context()))
+	refused := monitor.Take(sys).Config
+	require.NotNil(t, refused)
+	assert.False(t, refused.Since.Before(before) || refused.Since.After(time.Now()))
+	assert.Contains(t, refused.Error, path+":2:1: ")
+	assert.NotContains(t, refused.Error, "not taken over", "who shows it says so")
+	write("plugins: []")
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Nil(t, monitor.Take(sys).Config)
+}

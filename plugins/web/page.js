@@ -100,6 +100,7 @@ function draw() {
 	$("summary").textContent = [seen.plugins.length + (seen.plugins.length === 1 ? " plug-in" : " plug-ins"), failed ? failed + " failed" : "", "process " + seen.pid,
 		seen.memory ? amount(seen.memory) : "", new Date(seen.time).toLocaleTimeString()].filter(text => text).join(", ");
 	const notes = [];
+	if (seen.config) notes.push(["config.yaml", `not taken over since ${new Date(seen.config.since).toLocaleTimeString()}: ${seen.config.error}`]);
 	$("rows").replaceChildren(...[...seen.plugins].sort(compare).map(p => {
 		const row = element("tr", undefined, {role: "row"});
 		for (const c of columns) {
@@ -115,7 +116,7 @@ function draw() {
 		}
 		if (p.error) notes.push([p.name, p.error.startsWith(p.name + ": ") ? p.error.slice(p.name.length + 2) : p.error]);
 		for (const c of p.counted || []) {
-			if (c.left_out_ns) notes.push([p.name, `its hook ${c.point} is left out for ${Math.round(c.left_out_ns / 1e9)} s, because it failed again and again`]);
+			if (c.left_out_ns) notes.push([p.name, `its hook ${c.point} is left out for ${Math.round(c.left_out_ns / 1e9)} s, because it failed again and again${c.error ? ": " + c.error : ""}`]);
 		}
 		return row;
 	}));

@@ -42,6 +42,7 @@ type Fault struct {
 	Kind     error  // one of the Err… values
 	Absent   string // of ErrMissing: the plug-in, where none has this name; "" where it is disabled
 
+	More    []*Fault // what else of requires and imports could not be resolved
 	Circle  []string // of ErrCircle: its plug-ins, each needs the next, and the last the first
 	Through []string // of a dependency that failed: the way from the one that the plug-in needs itself to the one that is to be mended
 	Cause   *Fault   // of a dependency that failed: the fault of the one that the plug-in needs itself

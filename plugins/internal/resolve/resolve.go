@@ -72,8 +72,15 @@ func Resolve(app, version string, plugins []Plugin, offers map[string]bool) Resu
 	}
 	r.services()
 	for _, i := range r.active {
-		if r.Failed[i] == nil {
-			r.fail(i, r.dependencies(i))
+		needs, faults := r.dependencies(i)
+		switch {
+		case r.Failed[i] != nil:
+			r.Failed[i].More = faults
+		case faults != nil:
+			r.fail(i, faults[0])
+			faults[0].More = faults[1:]
+		default:
+			r.needs[i] = needs
 		}
 	}
 	r.circles()
@@ -232,14 +239,15 @@ func (r *resolver) services() {
 	}
 }
 
-// dependencies notes what a plug-in needs of others, and returns what of it is not there.
-func (r *resolver) dependencies(i int) *Fault {
+// dependencies returns what a plug-in needs of others, and what of it is not there.
+func (r *resolver) dependencies(i int) (needs []need, faults []*Fault) {
 	p := &r.plugins[i]
-	var needs []need
 	for _, line := range sorted(p.Requires) {
 		name, wanted := ranges.Split(line)
 		fault := func(kind error, what, expected, remedy string) *Fault {
-			return &Fault{Kind: kind, Step: StepRequires, Found: what, Expected: expected, Remedy: remedy}
+			f := &Fault{Plugin: p.Name, Kind: kind, Step: StepRequires, Found: what, Expected: expected, Remedy: remedy}
+			faults = append(faults, f)
+			return f
 		}
 		on, ok := r.byName[name]
 		version := ""
@@ -248,18 +256,21 @@ func (r *resolver) dependencies(i int) *Fault {
 		}
 		verdict := fits(version, wanted)
 		if name == "" || verdict == ranges.NoRange {
-			return fault(ErrRange, quote(line), "the name of a plug-in, and "+ranges.Expected, "Tell its author")
+			fault(ErrRange, quote(line), "the name of a plug-in, and "+ranges.Expected, "Tell its author")
+			continue
 		}
 		if !ok && slices.ContainsFunc(r.off, func(i int) bool { return r.plugins[i].Name == name }) {
-			return fault(ErrMissing, ranges.Shown(name)+", which is disabled", quote(line), "Enable "+ranges.Shown(name)+" in config.yaml, or disable "+ranges.Shown(p.Name))
+			fault(ErrMissing, ranges.Shown(name)+", which is disabled", quote(line), "Enable "+ranges.Shown(name)+" in config.yaml, or disable "+ranges.Shown(p.Name))
+			continue
 		}
 		if !ok {
 			f := fault(ErrMissing, "no plug-in "+ranges.Shown(name), quote(line), "Install "+ranges.Shown(name)+", or disable "+ranges.Shown(p.Name))
 			f.Absent = ranges.Shown(name)
-			return f
+			continue
 		}
 		if verdict != ranges.In {
-			return fault(kind(verdict), ranges.Shown(name)+" "+found(version, verdict), quote(line), "Install a version of "+ranges.Shown(name)+" in that range, or disable "+ranges.Shown(p.Name))
+			fault(kind(verdict), ranges.Shown(name)+" "+found(version, verdict), quote(line), "Install a version of "+ranges.Shown(name)+" in that range, or disable "+ranges.Shown(p.Name))
+			continue
 		}
 		needs = append(needs, need{on, StepRequires, line})
 	}
@@ -272,12 +283,12 @@ func (r *resolver) dependencies(i int) *Fault {
 			on, ok = r.firstOf(r.active, service) // one that failed: it says why
 		}
 		if !ok {
-			return r.nobody(p, service)
+			faults = append(faults, r.nobody(p, service))
+			continue
 		}
 		needs = append(needs, need{on, StepImports, service})
 	}
-	r.needs[i] = needs
-	return nil
+	return needs, faults
 }
 
 // firstOf returns the first plug-in that provides a service.
@@ -291,7 +302,7 @@ func (r *resolver) firstOf(plugins []int, service string) (i int, ok bool) {
 
 // nobody is the fault of an import that nobody has.
 func (r *resolver) nobody(p *Plugin, service string) *Fault {
-	f := &Fault{Kind: ErrService, Step: StepImports, Found: "nobody that has it", Expected: quote(service) + " from " + ranges.Shown(r.app) + " or from another plug-in",
+	f := &Fault{Plugin: p.Name, Kind: ErrService, Step: StepImports, Found: "nobody that has it", Expected: quote(service) + " from " + ranges.Shown(r.app) + " or from another plug-in",
 		Remedy: "Install a plug-in that provides it, or disable " + ranges.Shown(p.Name)}
 	if i, ok := r.firstOf(r.off, service); ok {
 		name := ranges.Shown(r.plugins[i].Name)

@@ -54,6 +54,20 @@ func TestStartOrder(t *testing.T) {
 	}
 }
 
+// TestMore: what else a plug-in needs and has not comes with its first fault, whichever that is.
+func TestMore(t *testing.T) {
+	all := plugins{{Name: "a", Version: "1.0.0", Range: "^2", Requires: []string{"x", "y"}}, {Name: "b", Requires: []string{"x", "z"}, Imports: []string{"sum", "points"}}, {Name: "c", Requires: []string{"b"}}}
+	r := shop(all)
+	for i, want := range []string{"x y", "z sum", ""} {
+		var got []string
+		for _, f := range r.Failed[i].More {
+			assert.Equal(t, all[i].Name, f.Plugin)
+			got = append(got, strings.Trim(strings.Fields(f.Expected)[0], `"`))
+		}
+		assert.Equal(t, want, strings.Join(got, " "))
+	}
+}
+
 // Each fault, the words of its message, and who starts all the same.
 func TestFaults(t *testing.T) {
 	for _, c := range []struct {
