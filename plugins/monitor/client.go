@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -25,7 +26,8 @@ type Client struct {
 }
 
 // Dial connects to the socket at which a host serves its system. What the host sends is not believed to be well-meant: it is bounded, and texts in it are as they
-// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens; or, where ctx has ended, its cause.
+// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens,
+// ErrBusy where as many others wait as may; or, where ctx has ended, its cause.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	all, err := whole(path)
 	if err != nil {
@@ -36,9 +38,9 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &Error{Path: all, Found: "nothing", Expected: "the socket of a host", Kind: ErrNoHost, Remedy: "Start the host; it makes its socket by monitor.Serve"}
 	case err != nil:
-		return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+		return nil, &Error{Path: all, Expected: "the socket of a host", Kind: ErrPath, Err: err, Remedy: pathRemedy}
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, &Error{Path: all, Found: kindOf(info), Expected: "the socket of a host", Kind: ErrPath, Remedy: "Name the path that the host gives to monitor.Serve"}
+		return nil, &Error{Path: all, Found: kindOf(info), Expected: "the socket of a host", Kind: ErrPath, Remedy: pathRemedy}
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", all)
@@ -49,12 +51,17 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 		return nil, context.Cause(ctx)
 	case nobody(err):
 		return nil, &Error{Path: all, Found: "a socket on which nobody listens", Expected: "that of a host that runs", Kind: ErrNoHost, Remedy: "Start the host"}
+	case errors.Is(err, syscall.EAGAIN): // as many wait as may
+		return nil, &Error{Path: all, Found: "a host that takes no more clients now", Expected: "one with room for another", Kind: ErrBusy, Err: err,
+			Remedy: "Try again; see whether the host is stopped"}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &Error{Path: all, Found: "a socket that this user may not connect to", Expected: "one of this user's", Kind: ErrPath, Err: err,
 			Remedy: "Ask as the user of the host"}
 	}
-	return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+	return nil, &Error{Path: all, Expected: "the socket of a host", Kind: ErrPath, Err: err, Remedy: pathRemedy}
 }
+
+const pathRemedy = "Name the path that the host gives to monitor.Serve"
 
 // Snapshot asks for a picture. A host gives up who has not asked for 2 minutes; a Client that was answered before connects anew then, by itself, and once. When ctx ends, or after any error, the
 // client is of no use any more but to be closed. Errors are of the type *Error, or the cause of ctx. A host that has ended is of the kind ErrNoHost.
