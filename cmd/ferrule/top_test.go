@@ -233,6 +233,20 @@ func TestTopRefuses(t *testing.T) {
 	assert.Contains(t, stderr, "Print one table with --once, or objects with --json")
 }
 
+// TestTopLong: what an application says is cut, however long it is.
+func TestTopLong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("\u009bä", 1<<20)
+	seen := picture(t, monitor.Plugin{Name: long, Version: long, State: plugins.State(long), Runs: long, Error: long, Calls: &monitor.Calls{}})
+	stdout, stderr, code := ferrule(t, "", "top", "--once", "--interval", "100ms", saysSo(t, func(int) string { return seen }))
+	require.Zero(t, code, stderr)
+	assert.Less(t, len(stdout), 200<<10)
+	assert.Contains(t, stdout, `\u{9b}ä…`)
+	_, stderr, code = ferrule(t, "", "top", "--once", saysSo(t, func(int) string { return `{"error":"` + long + `"}` }))
+	assert.Equal(t, exitFailed, code)
+	assert.Less(t, len(stderr), 10<<10)
+}
+
 // TestTopEscapes: names and errors of plug-ins steer no terminal, and make no lines of their own.
 func TestTopEscapes(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,9 @@ import (
 // longestAnswer is how many bytes of an answer a client reads: 10,000 plug-ins with ten hooks each have a quarter of that.
 const longestAnswer = 64 << 20
 
+// longestRefusal is how many bytes of a host's reason an error has.
+const longestRefusal = 1000
+
 // Client asks a host for pictures of its system. It is for one goroutine at a time.
 type Client struct {
 	path  string
@@ -101,7 +104,7 @@ func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
 	case answer.refusal.Error == busy:
 		return nil, &Error{Path: c.path, Found: "a host with as many clients as it allows", Expected: "one with room for another", Kind: ErrBusy, Remedy: "End one of them, or try again"}
 	case answer.refusal.Error != "":
-		return nil, &Error{Path: c.path, Found: "a host that says: " + answer.refusal.Error, Kind: ErrAnswer}
+		return nil, &Error{Path: c.path, Found: "a host that says: " + answer.refusal.Error[:min(len(answer.refusal.Error), longestRefusal)], Kind: ErrAnswer}
 	case answer.Format != Format:
 		return nil, &Error{Path: c.path, Found: fmt.Sprintf("a picture of the format %d", answer.Format), Expected: fmt.Sprintf("the format %d", Format), Kind: ErrAnswer,
 			Remedy: "Use the version of Ferrule that the host has"}
