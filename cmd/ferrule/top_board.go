@@ -162,11 +162,14 @@ func shorten(texts ...*string) {
 // take takes the next picture.
 func (b *board) take(s *monitor.Snapshot) {
 	shorten(&s.App, &s.Version)
+	if s.Config != nil {
+		shorten(&s.Config.Error)
+	}
 	for i := range s.Plugins {
 		p := &s.Plugins[i]
 		shorten(&p.Name, &p.Version, (*string)(&p.State), &p.Runs, &p.Group, &p.Error)
 		for j := range p.Counted {
-			shorten(&p.Counted[j].Point)
+			shorten(&p.Counted[j].Point, &p.Counted[j].Error)
 		}
 	}
 	b.before, b.seen, b.now = b.seen, s, nil
