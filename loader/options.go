@@ -284,7 +284,7 @@ func (o *options) apply(path string, opts []Option) error {
 	for i, opt := range opts {
 		var err error
 		if opt == nil {
-			err = optionError("Open", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…, or by InWorker")
+			err = optionError("Open", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With… or Require…, or by InWorker")
 		} else {
 			err = opt(o)
 		}

@@ -96,12 +96,7 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
   ferrule call --sandbox --allow-read /usr/share/fonts --memory 256MiB render.so page --in @page.html >page.png
   ferrule call checkout.so total --in @cart.json --config '{"currency":"EUR"}' --import 'points=jq .customer.points'`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return nil
-			}
-			return arguments("FILE", "[FUNCTION]")(cmd, args)
-		},
+		Args:              arguments("FILE", "[FUNCTION]"),
 		ValidArgsFunction: completeCall,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {

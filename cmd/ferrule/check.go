@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -332,7 +331,7 @@ func checkCaseVerb(a *app) *cobra.Command {
 			err := check.Work(a.in, func(line string, in []byte) ([]byte, error) {
 				return shellCommand(line).run(context.Background(), in, io.Discard)
 			})
-			if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
+			if errors.Is(err, check.ErrTask) {
 				return &exit{code: exitUsage, err: err}
 			}
 			return failure(err)

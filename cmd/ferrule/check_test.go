@@ -277,3 +277,34 @@ func TestCheckHelp(t *testing.T) {
 	stdout, _, _ = ferrule(t, "", "--help")
 	assert.NotContains(t, stdout, checkCase, "the worker's verb is hidden")
 }
+
+// TestCheckPathNotUTF8: paths need not be UTF-8 where the system has none, that of the file, of temporary files and of a sandbox.
+func TestCheckPathNotUTF8(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "d\xff")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Skipf("names are UTF-8 here: %v", err)
+	}
+	t.Setenv("TMPDIR", folder)
+	path := filepath.Join(folder, "ok\xfe.so")
+	library, err := os.ReadFile(fixture.C(t, "rounds"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, library, 0o700))
+	stdout, stderr, code := ferrule(t, "", "check", "--level", "2", path)
+	assert.Zero(t, code, stdout, stderr)
+	assert.Contains(t, stdout, `/d\xff/ok\xfe.so passes: `)
+	if runtime.GOOS == "linux" {
+		stdout, stderr, code = ferrule(t, "", "check", "--only", "sandbox", "--sandbox", "--allow-read", folder, path)
+		assert.Zero(t, code, stdout, stderr)
+	}
+}
+
+// TestCheckTemporary: a folder for temporary files that is not there is named, with the variable that names it.
+func TestCheckTemporary(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	t.Setenv("TMPDIR", missing)
+	t.Setenv("TMP", missing)
+	_, stderr, code := ferrule(t, "", "check", "--level", "2", fixture.C(t, "rounds"))
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, "no folder for a case can be made in "+missing+", the folder for temporary files: ")
+	assert.Regexp(t, `\. Have TMP(DIR)? name a folder that this user may write to\n$`, stderr)
+}

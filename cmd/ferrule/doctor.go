@@ -317,8 +317,11 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 		if slices.Contains(o.Config.Folders[:i], folder) {
 			continue
 		}
-		paths, there := librariesIn(folder)
-		if !there {
+		paths, err := librariesIn(folder)
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			d.doubt(nil, folder, "the folder "+folder+", which this user may not read", "the folders of config.yaml", "Run this as the user of the application")
+		case err != nil:
 			d.doubt(nil, folder, "no folder "+folder, "the folders of config.yaml", "Make it, or take it out of folders")
 		}
 		for _, path := range paths {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,15 +25,15 @@ func libraryFiles(paths []string) (files []string) {
 	return files
 }
 
-// librariesIn are the libraries in a folder, by their names; isFolder is false where path is none.
-func librariesIn(path string) (files []string, isFolder bool) {
+// librariesIn are the libraries in a folder, by their names; the error says why they are not known.
+func librariesIn(path string) (files []string, err error) {
 	entries, err := os.ReadDir(path)
 	for _, e := range entries {
 		if slices.Contains([]string{".so", ".dylib", ".dll"}, strings.ToLower(filepath.Ext(e.Name()))) && !e.IsDir() {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}
-	return files, err == nil
+	return files, err
 }
 
 // inWords is an error in the words of this command. Of a folder in place of a library it says what is in it.
@@ -41,9 +43,11 @@ func inWords(err error) error {
 	if !ok || open.Kind != loader.ErrNotRegular {
 		return err
 	}
-	found, isFolder := librariesIn(open.Path)
+	found, unread := librariesIn(open.Path)
 	switch {
-	case !isFolder:
+	case errors.Is(unread, fs.ErrPermission):
+		open.Found, open.Remedy = "a folder that this user may not read", "Give the path of a library in it, or run this as a user who may read it"
+	case unread != nil:
 		return err
 	case len(found) == 0:
 		open.Found, open.Expected = "a folder with no library in it", "a file whose name ends with .so, .dylib or .dll"

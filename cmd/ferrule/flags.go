@@ -239,7 +239,7 @@ func helpVerb() *cobra.Command {
 }
 
 // arguments checks how many arguments there are. names are those that there must be, in order; more may follow when the
-// last one ends with dots.
+// last one ends with dots. One in brackets may be left out. None may be empty.
 func arguments(names ...string) cobra.PositionalArgs {
 	last := ""
 	if len(names) > 0 {
@@ -248,12 +248,16 @@ func arguments(names ...string) cobra.PositionalArgs {
 	more := strings.HasSuffix(last, "...")
 	return func(cmd *cobra.Command, args []string) error {
 		switch n := len(args); {
-		case n < len(names):
+		case n < len(names) && !strings.HasPrefix(names[n], "["):
 			return usage("no "+strings.Trim(names[n], "[].")+" on the command line", cmd.CommandPath()+" "+strings.Join(names, " "), "")
 		case n > len(names) && !more && len(names) == 0:
 			return usage("the argument "+args[0], "none", "")
 		case n > len(names) && !more:
 			return usage(plural(n, "argument")+": "+strings.Join(args, " "), strings.Join(names, " "), "")
+		}
+		if i := slices.Index(args, ""); i >= 0 { // of a variable that is not set, which would name the current folder
+			name := strings.Trim(names[min(i, len(names)-1)], "[].")
+			return usage("an empty "+name, cmd.CommandPath()+" "+strings.Join(names, " "), "Is a variable not set?")
 		}
 		return nil
 	}

@@ -47,11 +47,11 @@ catalogue that are not in the index, each with ` + refusalHelp + `) and cut (tex
 		Example: `  ferrule index --key registry.key --name acme dist
   ferrule index --key registry.key --name registry.example/acme oci://registry.example/acme
   ferrule index --key registry.key --name acme --revoke 'tax@<1.2.4=it loses orders' --revoke-key 3F7C0A5B12D4E698=stolen dist`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("no PLACE on the command line", "ferrule index --key KEY --name REGISTRY PLACE", "")
 			}
-			return nil
+			return arguments("PLACE", "[NAME]...")(cmd, args)
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return x.run(args[0], args[1:]) },
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -53,7 +53,7 @@ With --json there is one object:
   ferrule install tax@^1.2 --grant loyalty_points
   ferrule install --from acme.zip
   ferrule install ./build/tax.so`,
-		Args:              cobra.ArbitraryArgs,
+		Args:              arguments("[NAME[@RANGE]|FILE]..."),
 		ValidArgsFunction: d.configuredNames,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return d.install(args, from, grants, downgrade)

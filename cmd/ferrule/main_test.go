@@ -253,3 +253,20 @@ func TestOutputLost(t *testing.T) {
 		assert.Regexp(t, "^ferrule: .*no space left on device\n$", stderr.String(), args)
 	}
 }
+
+// TestEmptyArgument: an argument that is empty is a variable that is not set, and not the current folder.
+func TestEmptyArgument(t *testing.T) {
+	for args, name := range map[string]string{"man": "FOLDER", "new": "DIR", "inspect": "FILE", "check": "FILE", "call": "FILE", "inspect a.so": "FILE",
+		"call a.so": "FUNCTION", "sign": "FILE", "info": "NAME", "enable": "NAME", "bench a.so": "FUNCTION", "install": "NAME[@RANGE]|FILE",
+		"update a": "NAME", "mirror": "NAME", "bundle": "FILE.zip", "verify": "FILE", "index": "PLACE"} {
+		_, stderr, code := ferrule(t, "", append(strings.Fields(args), "")...)
+		assert.Equal(t, exitUsage, code, args)
+		assert.Contains(t, stderr, "found an empty "+name+", expected ferrule "+strings.Fields(args)[0]+" ", args)
+		assert.Contains(t, stderr, "Is a variable not set?", args)
+	}
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	for _, e := range entries {
+		assert.NotEqual(t, ".1", filepath.Ext(e.Name()))
+	}
+}

@@ -167,3 +167,38 @@ func TestMakeInstall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left, "no empty folder stays")
 }
+
+// TestMakeInstallSDK: what is installed may be read by all, whatever the umask of who installs; it replaces links, and does not write where
+// they lead; and the prefix is what was given, whatever is in it.
+func TestMakeInstallSDK(t *testing.T) {
+	t.Parallel()
+	tool := fixture.Tool(t, "make", "apt-get install make")
+	stage, prefix := t.TempDir(), `/a&b|c\d'e`
+	to, victim := filepath.Join(stage, prefix), filepath.Join(t.TempDir(), "victim")
+	pc := filepath.Join(to, "share", "pkgconfig", "ferrule.pc")
+	require.NoError(t, os.MkdirAll(filepath.Dir(pc), 0o755))
+	require.NoError(t, os.WriteFile(victim, []byte("its own"), 0o600))
+	require.NoError(t, os.Symlink(victim, pc))
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; exec "$@"`, "sh", tool, "-s", "-C", filepath.Join(fixture.Root(), "sdk-c"), "install",
+		"DESTDIR="+stage, "PREFIX="+prefix)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") })
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	files := 0
+	require.NoError(t, filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			info, err := d.Info()
+			require.NoError(t, err)
+			assert.Equal(t, fs.FileMode(0o644), info.Mode(), path)
+			files++
+		}
+		return err
+	}))
+	assert.Greater(t, files, 4)
+	text, err := os.ReadFile(pc)
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(string(text), "prefix="+prefix+"\nincludedir=${prefix}/include\n"), "%s", text)
+	text, err = os.ReadFile(victim)
+	require.NoError(t, err)
+	assert.Equal(t, "its own", string(text))
+}

@@ -64,7 +64,7 @@ file, so a mirror is trusted with nothing. What is there already stays.
 ` + copiedHelp,
 		Example: `  ferrule mirror --to oci://mirror.example/acme
   ferrule mirror --to /srv/plugins --platform linux/amd64,linux/arm64 tax`,
-		Args:              cobra.ArbitraryArgs,
+		Args:              arguments("[NAME]..."),
 		ValidArgsFunction: d.lockedNames(true),
 		RunE: func(_ *cobra.Command, names []string) error {
 			place, err := openPusher("--to", to)
@@ -91,7 +91,7 @@ from it, with the same lock byte for byte, and without one by the same rules as 
 ` + copiedHelp,
 		Example: `  ferrule bundle acme.zip
   ferrule bundle acme.zip --platform linux/arm64 tax`,
-		Args: cobra.ArbitraryArgs,
+		Args: arguments("[FILE.zip]", "[NAME]..."),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
 				return []string{"zip"}, cobra.ShellCompDirectiveFilterFileExt

@@ -487,7 +487,7 @@ Exit codes:
   ferrule verify --key RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 --key other.pub plugins/*.so
   ferrule verify --key shop.key.pub --name greet --version 1.4.0 --platform any greet.wasm
   ferrule verify --config /etc/shop/config.yaml`,
-		Args:              cobra.ArbitraryArgs,
+		Args:              arguments("[FILE...]"),
 		ValidArgsFunction: libraries,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := verifiedBy(cmd, len(args) > 0); err != nil {

@@ -105,6 +105,7 @@ func (t *top) run(path string) error {
 	case t.once || t.json:
 		ctx, stop := interruptible(0)
 		defer stop()
+		defer endSoon(ctx)()
 		if t.json {
 			return fromHost(t.stream(ctx, path))
 		}

@@ -133,10 +133,59 @@ type board struct {
 	socket string            // where it is asked
 	seen   *monitor.Snapshot // nil before its first answer
 	before *monitor.Snapshot
+	now    *arranged // what was made of the last picture; nil where nothing was yet
+}
+
+// arranged is a picture as it is sorted, with its texts: a host may say much, and it is drawn often.
+type arranged struct {
+	by     int
+	turned bool
+	lines  []*boardLine
+	texts  [][]string // as cells has them
+	notes  []string
+	widths []int // of the columns, for this width
+	width  int
+}
+
+// longestShown is how many bytes of a host's text are shown.
+const longestShown = 4 << 10
+
+// shorten cuts a host's texts before anything is made of them.
+func shorten(texts ...*string) {
+	for _, text := range texts {
+		if len(*text) > longestShown {
+			*text = string([]byte((*text)[:wholeRunes([]byte((*text)[:longestShown]))])) + "…" // a copy: the rest may go
+		}
+	}
 }
 
 // take takes the next picture.
-func (b *board) take(s *monitor.Snapshot) { b.before, b.seen = b.seen, s }
+func (b *board) take(s *monitor.Snapshot) {
+	shorten(&s.App, &s.Version)
+	if s.Config != nil {
+		shorten(&s.Config.Error)
+	}
+	for i := range s.Plugins {
+		p := &s.Plugins[i]
+		shorten(&p.Name, &p.Version, (*string)(&p.State), &p.Runs, &p.Group, &p.Error)
+		for j := range p.Counted {
+			shorten(&p.Counted[j].Point, &p.Counted[j].Error)
+		}
+	}
+	b.before, b.seen, b.now = b.seen, s, nil
+}
+
+// arrange returns the picture as it is sorted now, with the columns for a width.
+func (b *board) arrange(width int) *arranged {
+	if a := b.now; a == nil || a.by != b.by || a.turned != b.turned {
+		lines := b.lines()
+		b.now = &arranged{by: b.by, turned: b.turned, lines: lines, texts: cells(lines), notes: notes(lines), width: -1}
+	}
+	if b.now.width != width {
+		b.now.widths, b.now.width = fitting(b.now.texts, width), width
+	}
+	return b.now
+}
 
 // key does what a key asks for, if anything.
 func (b *board) key(k rune) {
@@ -287,10 +336,14 @@ func fitting(all [][]string, width int) []int {
 	return widths
 }
 
-// rows makes lines of text of the table, titles first.
-func (b *board) rows(lines []*boardLine, all [][]string, widths []int) []string {
-	rows := make([]string, len(all))
-	for n, texts := range all {
+// rows makes lines of text of the table: the titles, and those from one plug-in to before another.
+func (b *board) rows(now *arranged, from, to int) []string {
+	rows, widths := make([]string, 1+to-from), now.widths
+	for n := range rows {
+		texts := now.texts[0]
+		if n > 0 {
+			texts = now.texts[n+from]
+		}
 		var row strings.Builder
 		blanks := 0 // which have to come before the next text
 		for i, text := range texts {
@@ -302,7 +355,7 @@ func (b *board) rows(lines []*boardLine, all [][]string, widths []int) []string 
 			c := &boardColumns[i]
 			colour, is := bold, n == 0 && i == b.by
 			if n > 0 && c.paint != nil {
-				colour, is = c.paint(lines[n-1])
+				colour, is = c.paint(now.lines[n+from-1])
 			}
 			if is {
 				text = b.paint(colour, text)
@@ -323,15 +376,14 @@ func (b *board) rows(lines []*boardLine, all [][]string, widths []int) []string 
 
 // whole is all of it, for no terminal.
 func (b *board) whole() (all []string) {
-	lines := b.lines()
+	now := b.arrange(0)
 	all = append(all, b.head())
 	all = append(all, b.warnings()...)
-	if len(lines) > 0 {
-		texts := cells(lines)
-		all = append(all, b.rows(lines, texts, fitting(texts, 0))...)
+	if len(now.lines) > 0 {
+		all = append(all, b.rows(now, 0, len(now.lines))...)
 	}
-	if below := notes(lines); len(below) > 0 {
-		all = append(append(all, ""), below...)
+	if len(now.notes) > 0 {
+		all = append(append(all, ""), now.notes...)
 	}
 	return all
 }
@@ -350,7 +402,8 @@ func (b *board) frame(width, height int) (all []string) {
 		all = append(all, b.paint(dim, cut("q quit")))
 		return all[max(0, len(all)-max(1, height)):]
 	}
-	lines := b.lines()
+	now := b.arrange(width)
+	lines := now.lines
 	head, clock := cut(b.head()), b.seen.Time.Local().Format(time.TimeOnly)
 	if room := width - runewidth.StringWidth(head) - len(clock); room > 1 {
 		head += strings.Repeat(" ", room) + clock
@@ -359,15 +412,12 @@ func (b *board) frame(width, height int) (all []string) {
 	for _, w := range b.warnings() {
 		all = append(all, b.paint(bold, cut(w)))
 	}
-	texts := cells(lines)
-	rows := b.rows(lines, texts, fitting(texts, width))
-	all = append(all, rows[0])
-	room := max(0, height-len(all)-1)
+	room := max(0, height-len(all)-2)
 	b.page = room
 	b.above = max(0, min(b.above, len(lines)-room))
 	shown := lines[b.above:min(len(lines), b.above+room)]
-	all = append(all, rows[1+b.above:1+b.above+len(shown)]...)
-	if below := notes(lines); room-len(shown) > 1 && len(below) > 0 {
+	all = append(all, b.rows(now, b.above, b.above+len(shown))...)
+	if below := now.notes; room-len(shown) > 1 && len(below) > 0 {
 		all = append(all, "")
 		for _, note := range below[:min(len(below), room-len(shown)-1)] {
 			all = append(all, cut(note))

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
@@ -339,16 +342,66 @@ func TestTopSilent(t *testing.T) {
 // TestTopStoppedTerminal: a terminal that takes no text any more does not keep it from ending.
 func TestTopStoppedTerminal(t *testing.T) {
 	t.Parallel()
-	_, socket := shownHost(t)
-	s := startTop(t, 100, 20, socket)
-	before := s.settings()
-	s.until(begins("plugin_aaaa"))
-	require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOOFF))
-	time.Sleep(500 * time.Millisecond) // until it waits
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-	assert.Equal(t, exitInterrupted, s.ends())
-	assert.Equal(t, before, s.settings())
-	require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOON))
+	for name, end := range map[string]func(s *screen){
+		"SIGTERM": func(s *screen) { assert.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM)) },
+		"Ctrl-C":  func(s *screen) { s.types("n\x03") },
+		"q":       func(s *screen) { s.types("nnq") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, socket := shownHost(t)
+			s := startTop(t, 100, 20, socket)
+			before := s.settings()
+			s.until(begins("plugin_aaaa"))
+			require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOOFF))
+			time.Sleep(500 * time.Millisecond) // until it waits
+			end(s)
+			assert.Equal(t, exitInterrupted, s.ends())
+			assert.Equal(t, before, s.settings())
+			require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOON))
+		})
+	}
+}
+
+// TestTopStoppedReader: who reads the objects of --json and takes no more does not keep it from ending, at the first signal.
+func TestTopStoppedReader(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(binary, "top", "--json", saysSo(t, func(int) string {
+				return picture(t, monitor.Plugin{Name: strings.Repeat("a", 1<<20)}) // more than a pipe has room for
+			}))
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
+			_, err = out.Read(make([]byte, 1)) // it is in the middle of an object
+			require.NoError(t, err)
+			require.NoError(t, cmd.Process.Signal(signal))
+			state, err := cmd.Process.Wait()
+			require.NoError(t, err)
+			assert.Equal(t, exitInterrupted, state.ExitCode())
+		})
+	}
+}
+
+// TestTopBacklog: an application that takes no clients for now, such as one that is stopped, is no fault of the command line.
+func TestTopBacklog(t *testing.T) {
+	t.Parallel()
+	socket := fixture.Socket(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrUnix{Name: socket}))
+	require.NoError(t, unix.Listen(fd, 0))
+	first, err := net.Dial("unix", socket) // all that may wait
+	require.NoError(t, err)
+	defer first.Close()
+	_, stderr, code := ferrule(t, "", "top", "--once", socket)
+	assert.Equal(t, exitUnavailable, code, stderr)
+	assert.Contains(t, stderr, "found a host that takes no more clients now, expected one with room for another")
+	assert.NotContains(t, stderr, "--help")
 }
 
 // TestTopWithoutKeys: without a terminal to type on it shows the table all the same, and signals end it.

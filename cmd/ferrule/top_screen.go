@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"strings"
@@ -34,14 +35,34 @@ const (
 	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 )
 
-// leaveWithin is how long a terminal may take to show that the screen is left. One that was stopped takes nothing any more.
+// leaveWithin is how long what reads the standard output may take for the last of it, such as a terminal for showing that the screen is
+// left. One that was stopped takes nothing any more.
 const leaveWithin = 2 * time.Second
+
+// endSoon has this command end soon after ctx, also where a write to the standard output waits for its reader, unless done
+// was called by then.
+func endSoon(ctx context.Context) (done func()) {
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		select {
+		case <-over:
+		case <-time.After(leaveWithin):
+			os.Exit(exitInterrupted)
+		}
+	}()
+	return func() { close(over) }
+}
 
 // openScreen takes the terminal. Where in is none, there are no keys.
 func openScreen(in io.Reader, out *os.File) (*wholeScreen, error) {
 	s := &wholeScreen{out: out}
 	if f, ok := in.(*os.File); ok && terminal(in) {
-		s.in, s.keys = f, make(chan rune)
+		s.in, s.keys = f, make(chan rune, 256)
 	}
 	if err := s.enter(); err != nil {
 		s.restore()
@@ -115,7 +136,13 @@ func (s *wholeScreen) read() {
 		n, err := s.in.Read(b)
 		for _, c := range b[:n] {
 			if k, ok := d.next(c); ok {
-				s.keys <- k
+				if k == keyInterrupt || k == 'q' {
+					s.leaveSoon()
+				}
+				select {
+				case s.keys <- k:
+				default: // the terminal takes no text, and so nobody sees what keys do
+				}
 			}
 		}
 		if err != nil {

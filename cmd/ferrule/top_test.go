@@ -218,6 +218,9 @@ func TestTopRefuses(t *testing.T) {
 		{[]string{saysSo(t, func(int) string { return "" })}, exitUnavailable, "found no answer"},
 		{[]string{"--interval", "99ms", socket}, exitUsage, "found --interval 99ms, expected 100ms to 1m"},
 		{[]string{"--sort", "eror", socket}, exitUsage, `found --sort eror, expected one of name, state, rate, calls, errors, time, longest, restarts, memory`},
+		{[]string{filepath.Join(file, "below")}, exitUsage, "expected the socket of a host: "},
+		{[]string{filepath.Join(file, "below")}, exitUsage, "Name the path that the host gives to monitor.Serve"},
+		{[]string{""}, exitUsage, "found an empty SOCKET, expected ferrule top SOCKET. Is a variable not set?"},
 		{nil, exitUsage, "found no SOCKET on the command line"},
 	} {
 		_, stderr, code := ferrule(t, "", append([]string{"top", "--once"}, c.args...)...)
@@ -228,6 +231,20 @@ func TestTopRefuses(t *testing.T) {
 	_, stderr, code := ferrule(t, "", "top", socket)
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, stderr, "Print one table with --once, or objects with --json")
+}
+
+// TestTopLong: what an application says is cut, however long it is.
+func TestTopLong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("\u009bä", 1<<20)
+	seen := picture(t, monitor.Plugin{Name: long, Version: long, State: plugins.State(long), Runs: long, Error: long, Calls: &monitor.Calls{}})
+	stdout, stderr, code := ferrule(t, "", "top", "--once", "--interval", "100ms", saysSo(t, func(int) string { return seen }))
+	require.Zero(t, code, stderr)
+	assert.Less(t, len(stdout), 200<<10)
+	assert.Contains(t, stdout, `\u{9b}ä…`)
+	_, stderr, code = ferrule(t, "", "top", "--once", saysSo(t, func(int) string { return `{"error":"` + long + `"}` }))
+	assert.Equal(t, exitFailed, code)
+	assert.Less(t, len(stderr), 10<<10)
 }
 
 // TestTopEscapes: names and errors of plug-ins steer no terminal, and make no lines of their own.

@@ -136,7 +136,7 @@ given: then it is pinned no longer, whether another version is taken or not. A v
 		Example: `  ferrule update --dry-run
   ferrule update tax
   ferrule update --unpin tax`,
-		Args:              cobra.ArbitraryArgs,
+		Args:              arguments("[NAME]..."),
 		ValidArgsFunction: d.lockedNames(true),
 		RunE: func(_ *cobra.Command, names []string) error {
 			if o.Unpin && len(names) == 0 {

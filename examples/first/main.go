@@ -53,6 +53,6 @@ func run(name, text string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s %s: %s vowels\n", p.Name(), p.Version(), count)
-	return nil
+	_, err = fmt.Printf("%s %s: %s vowels\n", p.Name(), p.Version(), count)
+	return err
 }

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -100,6 +101,9 @@ func Open(p *Plugin, opts ...loader.Option) (*loader.Plugin, error) {
 	name := ""
 	if p != nil {
 		name = p.Name[:min(len(p.Name), abi.MaxName+1)] // one that is longer is refused, and stands in the error
+	}
+	if slices.ContainsFunc(opts, func(o loader.Option) bool { return o == nil }) {
+		return loader.Open(name, opts...) // which says which one it is, by its place among the caller's
 	}
 	return loader.Open(name, append([]loader.Option{loader.WithEngine(Engine(p))}, opts...)...)
 }

@@ -339,6 +339,16 @@ func TestMissingIsThePluginItself(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+// TestNilOption: an option that is nil is told by its place among those that the caller gave.
+func TestNilOption(t *testing.T) {
+	for text, opts := range map[string][]loader.Option{"Open with nil as option 1, expected options": {nil},
+		"Open with nil as option 2, expected options that are made by functions named With… or Require…, or by InWorker": {loader.WithMaxCalls(1), nil}} {
+		_, err := builtin.Open(&builtin.Plugin{Name: "x", Version: "1"}, opts...)
+		assert.ErrorIs(t, err, loader.ErrOption)
+		assert.ErrorContains(t, err, text)
+	}
+}
+
 // another is an engine that recognises nothing.
 type another struct{ engine.Engine }
 

@@ -6,7 +6,6 @@
 package escape
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
@@ -51,25 +50,36 @@ func Text(text, keep string) string {
 // JSON is a JSON document with all that cannot be seen written as JSON escapes, but for the newlines and tabs between its parts: it means
 // the same. In a valid document other such characters are in strings only, but for carriage returns, which become spaces.
 func JSON(document []byte) []byte {
-	hidden := func(r rune) bool { return r != utf8.RuneError && !plain(r, "\n\t") }
-	if bytes.IndexFunc(document, hidden) < 0 {
-		return document
-	}
-	b := make([]byte, 0, len(document)+64)
-	for len(document) > 0 {
-		r, n := utf8.DecodeRune(document)
+	var b []byte // nil as long as nothing is hidden
+	done := 0    // up to where b has the document
+	for i := 0; i < len(document); {
+		if c := document[i]; c >= ' ' && c < 0x7f || c == '\n' || c == '\t' { // most are
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(document[i:])
+		if r == utf8.RuneError || plain(r, "") {
+			i += n
+			continue
+		}
+		if b == nil {
+			b = make([]byte, 0, len(document)+64)
+		}
+		b = append(b, document[done:i]...)
 		if r == '\r' {
 			b = append(b, ' ')
-		} else if hidden(r) {
+		} else {
 			for _, unit := range utf16.AppendRune(nil, r) {
 				b = fmt.Appendf(b, `\u%04x`, unit)
 			}
-		} else {
-			b = append(b, document[:n]...)
 		}
-		document = document[n:]
+		i += n
+		done = i
 	}
-	return b
+	if b == nil {
+		return document
+	}
+	return append(b, document[done:]...)
 }
 
 // plain reports whether a character shows what it is.

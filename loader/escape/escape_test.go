@@ -86,3 +86,12 @@ func TestJSONBetweenItsParts(t *testing.T) {
 	}
 	assert.Contains(t, string(JSON(indented)), "\n\t\"a\\u009b\": [\n\t\t1,")
 }
+
+// BenchmarkJSON: a large document without anything to be escaped, as most are.
+func BenchmarkJSON(b *testing.B) {
+	document := []byte(`"` + strings.Repeat(`\u0001`, 1<<20) + `"`)
+	b.SetBytes(int64(len(document)))
+	for b.Loop() {
+		JSON(document)
+	}
+}

@@ -10,11 +10,15 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
 // longestAnswer is how many bytes of an answer a client reads: 10,000 plug-ins with ten hooks each have a quarter of that.
 const longestAnswer = 64 << 20
+
+// longestRefusal is how many bytes of a host's reason an error has.
+const longestRefusal = 1000
 
 // Client asks a host for pictures of its system. It is for one goroutine at a time.
 type Client struct {
@@ -25,7 +29,8 @@ type Client struct {
 }
 
 // Dial connects to the socket at which a host serves its system. What the host sends is not believed to be well-meant: it is bounded, and texts in it are as they
-// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens; or, where ctx has ended, its cause.
+// came, for the caller to escape. Errors are of the type *Error: ErrPath where what is there is no socket, ErrNoHost where nobody listens,
+// ErrBusy where as many others wait as may; or, where ctx has ended, its cause.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	all, err := whole(path)
 	if err != nil {
@@ -36,9 +41,9 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &Error{Path: all, Found: "nothing", Expected: "the socket of a host", Kind: ErrNoHost, Remedy: "Start the host; it makes its socket by monitor.Serve"}
 	case err != nil:
-		return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+		return nil, &Error{Path: all, Expected: "the socket of a host", Kind: ErrPath, Err: err, Remedy: pathRemedy}
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, &Error{Path: all, Found: kindOf(info), Expected: "the socket of a host", Kind: ErrPath, Remedy: "Name the path that the host gives to monitor.Serve"}
+		return nil, &Error{Path: all, Found: kindOf(info), Expected: "the socket of a host", Kind: ErrPath, Remedy: pathRemedy}
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", all)
@@ -49,12 +54,17 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 		return nil, context.Cause(ctx)
 	case nobody(err):
 		return nil, &Error{Path: all, Found: "a socket on which nobody listens", Expected: "that of a host that runs", Kind: ErrNoHost, Remedy: "Start the host"}
+	case errors.Is(err, syscall.EAGAIN): // as many wait as may
+		return nil, &Error{Path: all, Found: "a host that takes no more clients now", Expected: "one with room for another", Kind: ErrBusy, Err: err,
+			Remedy: "Try again; see whether the host is stopped"}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &Error{Path: all, Found: "a socket that this user may not connect to", Expected: "one of this user's", Kind: ErrPath, Err: err,
 			Remedy: "Ask as the user of the host"}
 	}
-	return nil, &Error{Path: all, Kind: ErrPath, Err: err}
+	return nil, &Error{Path: all, Expected: "the socket of a host", Kind: ErrPath, Err: err, Remedy: pathRemedy}
 }
+
+const pathRemedy = "Name the path that the host gives to monitor.Serve"
 
 // Snapshot asks for a picture. A host gives up who has not asked for 2 minutes; a Client that was answered before connects anew then, by itself, and once. When ctx ends, or after any error, the
 // client is of no use any more but to be closed. Errors are of the type *Error, or the cause of ctx. A host that has ended is of the kind ErrNoHost.
@@ -94,7 +104,7 @@ func (c *Client) Snapshot(ctx context.Context) (*Snapshot, error) {
 	case answer.refusal.Error == busy:
 		return nil, &Error{Path: c.path, Found: "a host with as many clients as it allows", Expected: "one with room for another", Kind: ErrBusy, Remedy: "End one of them, or try again"}
 	case answer.refusal.Error != "":
-		return nil, &Error{Path: c.path, Found: "a host that says: " + answer.refusal.Error, Kind: ErrAnswer}
+		return nil, &Error{Path: c.path, Found: "a host that says: " + answer.refusal.Error[:min(len(answer.refusal.Error), longestRefusal)], Kind: ErrAnswer}
 	case answer.Format != Format:
 		return nil, &Error{Path: c.path, Found: fmt.Sprintf("a picture of the format %d", answer.Format), Expected: fmt.Sprintf("the format %d", Format), Kind: ErrAnswer,
 			Remedy: "Use the version of Ferrule that the host has"}

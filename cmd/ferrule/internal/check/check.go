@@ -7,7 +7,6 @@ package check
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,8 +105,6 @@ type Options struct {
 	Sandbox *sandbox.Policy   // if not nil, the sandbox that the case sandbox tries
 	Strict  bool              // a library with warnings does not pass
 	Done    func(Result)      // called after each case; may be nil
-
-	policy json.RawMessage // Sandbox
 }
 
 // Import is how a host function answers: with what a command line of the system's shell makes of its input, or with bytes.
@@ -145,12 +142,6 @@ var fatal = []error{inspect.ErrRead, inspect.ErrNotRegular, inspect.ErrNotLibrar
 // also when the context has ended.
 func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	chosen := slices.DeleteFunc(Cases(o.Level), func(c Case) bool { return c.Name == CaseSandbox && o.Sandbox == nil })
-	if o.Sandbox != nil {
-		var err error
-		if o.policy, err = json.Marshal(o.Sandbox); err != nil {
-			return nil, err
-		}
-	}
 	if len(o.Only) > 0 {
 		chosen = nil
 		for _, name := range o.Only {

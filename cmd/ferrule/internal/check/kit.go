@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,6 +154,9 @@ type misuse struct {
 	warning                    bool
 }
 
+// ErrTask says that what a worker reads is no task.
+var ErrTask = errors.New("the task cannot be read")
+
 // Work is a worker: it reads a task from r, runs the case, and writes what it finds to the task's report.
 // shell runs a command line that serves an import.
 func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error {
@@ -160,8 +164,8 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	k := &kit{found: map[string]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
 		used: map[string]bool{}, behind: func(in []byte) (abi.Status, []byte) { return abi.StatusOK, in },
 		live: map[uintptr]*frame{}, started: map[uintptr][]*between{}, runs: map[*run]bool{}, ran: map[string]pace{}}
-	if err := json.NewDecoder(r).Decode(&k.task); err != nil {
-		return fmt.Errorf("the task cannot be read: %w", err)
+	if err := gob.NewDecoder(r).Decode(&k.task); err != nil {
+		return fmt.Errorf("%w: %w", ErrTask, err)
 	}
 	if k.Case == child {
 		_, err := io.Copy(io.Discard, r)

@@ -4,6 +4,9 @@ package check
 
 import "github.com/ebitengine/purego"
 
+// tempVariable names the folder for temporary files.
+const tempVariable = "TMPDIR"
+
 // openLibrary opens the library with every symbol bound at once, and its own ones kept from other libraries.
 func openLibrary(path string) (uintptr, error) {
 	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)

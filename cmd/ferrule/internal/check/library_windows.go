@@ -2,6 +2,9 @@ package check
 
 import "golang.org/x/sys/windows"
 
+// tempVariable names the folder for temporary files.
+const tempVariable = "TMP"
+
 // openLibrary opens the library; what it links to is searched for in its own folder and in the system's.
 func openLibrary(path string) (uintptr, error) {
 	h, err := windows.LoadLibraryEx(path, 0,

@@ -2,7 +2,7 @@ package check
 
 import (
 	"encoding/binary"
-	"encoding/json"
+	"encoding/gob"
 	"fmt"
 	"os"
 	"os/exec"
@@ -231,10 +231,7 @@ func (k *kit) newChild() (*hostChild, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	task, err := json.Marshal(task{Case: child})
-	if err == nil {
-		_, err = in.Write(task)
-	}
+	err = gob.NewEncoder(in).Encode(task{Case: child})
 	if closed := in.Close(); err == nil {
 		err = closed
 	}

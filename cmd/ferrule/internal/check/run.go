@@ -1,7 +1,9 @@
 package check
 
 import (
+	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
 
@@ -60,20 +63,20 @@ const (
 	areaRoom  = "the room"
 )
 
-// task is what a worker gets, in its standard input.
+// task is what a worker gets, in its standard input. It is in gob, as paths need not be UTF-8, which JSON would make of them.
 type task struct {
-	Path    string            `json:"path"`
-	Case    string            `json:"case"`
-	Seed    uint64            `json:"seed"`
-	Report  string            `json:"report"`
-	Crash   string            `json:"crash"` // the file for where it crashes
-	Config  []byte            `json:"config"`
-	Inputs  map[string][]byte `json:"inputs"`
-	Without map[string]string `json:"without"` // functions not to call, and why
-	Imports map[string]Import `json:"imports"`
-	Policy  json.RawMessage   `json:"policy,omitempty"`
+	Path    string
+	Case    string
+	Seed    uint64
+	Report  string
+	Crash   string // the file for where it crashes
+	Config  []byte
+	Inputs  map[string][]byte
+	Without map[string]string // functions not to call, and why
+	Imports map[string]Import
+	Policy  *sandbox.Policy
 
-	Sanitized bool `json:"sanitized,omitempty"` // AddressSanitizer has the memory: what is freed stays for a while
+	Sanitized bool // AddressSanitizer has the memory: what is freed stays for a while
 }
 
 // parent runs cases in workers, and keeps what one case found out for the next.
@@ -127,7 +130,8 @@ const leftGrace = 500 * time.Millisecond
 func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]string) (again bool, err error) {
 	dir, err := os.MkdirTemp("", "ferrule-check-")
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("no folder for a case can be made in %s, the folder for temporary files: %w. Have %s name a folder "+
+			"that this user may write to", os.TempDir(), err, tempVariable)
 	}
 	defer removeAll(dir)
 	without := map[string]string{}
@@ -145,11 +149,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		return false, err
 	}
 	o := &p.options
-	input, err := json.Marshal(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.policy, p.sanitizer.name != ""})
+	var input bytes.Buffer
+	err = gob.NewEncoder(&input).Encode(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.Sandbox, p.sanitizer.name != ""})
 	if err != nil {
 		return false, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "task"), input, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "task"), input.Bytes(), 0o600); err != nil {
 		return false, err
 	}
 	stdin, err := os.Open(filepath.Join(dir, "task"))

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,16 +21,11 @@ func checkSandbox(k *kit) {
 	const expected, mend = "what it gives without the sandbox", "Do without what the sandbox refuses, or say to hosts what the plug-in " +
 		"needs; with --allow-read, --allow-write, --allow-connect, --memory and --procs the sandbox gives more"
 	k.expect("R20", anyInput, mendInput)
-	var policy sandbox.Policy
-	if err := json.Unmarshal(k.Policy, &policy); err != nil {
-		k.skip("the sandbox cannot be read: %v", err)
-		return
-	}
 	if !k.openFunctions() {
 		return
 	}
 	opts := []loader.Option{loader.WithConfig(k.Config), loader.WithLogger(slog.New(slog.DiscardHandler)),
-		isolate.InWorker(sandbox.With(policy), isolate.WithStartTimeout(24*time.Hour))} // the case's own limit ends it
+		isolate.InWorker(sandbox.With(*k.Policy), isolate.WithStartTimeout(24*time.Hour))} // the case's own limit ends it
 	for ordinal, i := range k.lib.Ordinals() {
 		opts = append(opts, loader.WithHostFunc(i.Name, func(_ context.Context, in []byte) ([]byte, error) {
 			if status, out := k.serve(uint32(ordinal), in); status != abi.StatusOK {
