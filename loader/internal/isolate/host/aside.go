@@ -41,14 +41,6 @@ func (g *Group) serving() iter.Seq[*hostLane] {
 	}
 }
 
-// isServing reports whether a host function runs. The caller holds g.mu.
-func (g *Group) isServing() bool {
-	for range g.serving() {
-		return true
-	}
-	return false
-}
-
 // addAsides adds lanes for the threads that wait during the call on l. How many, is the worker's word. The caller holds the group's mu.
 func (w *worker) addAsides(l *hostLane) {
 	waiting, added := l.Waiting(), uint32(0)
