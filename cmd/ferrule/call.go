@@ -725,6 +725,6 @@ func nearest(name string, candidates []string) string {
 	case last < 12:
 		return "it has " + strings.Join(candidates[:last], ", ") + " and " + candidates[last]
 	default:
-		return fmt.Sprintf("it has %d others: see ferrule inspect", len(candidates))
+		return "it has " + plural(len(candidates), "other") + ": see ferrule inspect"
 	}
 }

@@ -245,7 +245,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 	if len(names) > 0 {
 		last = names[len(names)-1]
 	}
-	more := strings.HasSuffix(last, "...")
+	more := strings.HasSuffix(strings.TrimSuffix(last, "]"), "...")
 	return func(cmd *cobra.Command, args []string) error {
 		switch n := len(args); {
 		case n < len(names) && !strings.HasPrefix(names[n], "["):
@@ -257,7 +257,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 		}
 		if i := slices.Index(args, ""); i >= 0 { // of a variable that is not set, which would name the current folder
 			name := strings.Trim(names[min(i, len(names)-1)], "[].")
-			return usage("an empty "+name, cmd.CommandPath()+" "+strings.Join(names, " "), "Is a variable not set?")
+			return usage("an empty "+name+" (is a variable not set?)", cmd.CommandPath()+" "+strings.Join(names, " "), "")
 		}
 		return nil
 	}

@@ -293,7 +293,7 @@ func TestNewRefuses(t *testing.T) {
 		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp or rust`},
 		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
 		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
-		{[]string{"--lang", "c", ""}, "found an empty path, expected the path of a folder. For this folder it is a dot.\n"},
+		{[]string{"--lang", "c", ""}, "found an empty DIR (is a variable not set?), expected ferrule new DIR"},
 		{[]string{"--lang", "c"}, "found no DIR on the command line, expected ferrule new DIR"},
 		{[]string{"--lang", "c", "--colour", filepath.Join(dir, "new")}, "found --colour, expected an option of ferrule new"},
 	} {

@@ -95,7 +95,7 @@ func TestKeygen(t *testing.T) {
 	s.says(exitUsage, "found --no-password and --password-file, expected one of the two", "keygen", "--no-password", "--password-file", s.script, other)
 	s.says(exitUsage, "--password-file: open ", "keygen", "--password-file", other, other)
 	s.says(exitUsage, "no password in "+os.DevNull, "keygen", "--password-file", os.DevNull, other)
-	s.says(exitUsage, "found an empty path", "keygen", "")
+	s.says(exitUsage, "found an empty KEY", "keygen", "")
 	s.says(exitFailed, "", "keygen", "--no-password", filepath.Join(other, "below"))
 	assert.NoFileExists(t, other)
 	assert.NoFileExists(t, other+".pub")

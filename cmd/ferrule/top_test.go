@@ -220,7 +220,7 @@ func TestTopRefuses(t *testing.T) {
 		{[]string{"--sort", "eror", socket}, exitUsage, `found --sort eror, expected one of name, state, rate, calls, errors, time, longest, restarts, memory`},
 		{[]string{filepath.Join(file, "below")}, exitUsage, "expected the socket of a host: "},
 		{[]string{filepath.Join(file, "below")}, exitUsage, "Name the path that the host gives to monitor.Serve"},
-		{[]string{""}, exitUsage, "found an empty SOCKET, expected ferrule top SOCKET. Is a variable not set?"},
+		{[]string{""}, exitUsage, "found an empty SOCKET (is a variable not set?), expected ferrule top SOCKET"},
 		{nil, exitUsage, "found no SOCKET on the command line"},
 	} {
 		_, stderr, code := ferrule(t, "", append([]string{"top", "--once"}, c.args...)...)
