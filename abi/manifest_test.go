@@ -93,7 +93,7 @@ func TestParseManifest(t *testing.T) {
 			{Key: "threads", Value: "pinned"}, {Key: "description", Value: "Does it."}, {Key: "x-new",
 				Value: "kept"}}}, m)
 
-	for word, want := range map[string]abi.Threads{"": abi.Serial, "threads=serial\x00": abi.Serial,
+	for word, want := range map[string]abi.Threads{"": abi.Serial, "threads=\x00": abi.Serial, "threads=serial\x00": abi.Serial,
 		"threads=concurrent\x00": abi.Concurrent, "threads=pinned\x00": abi.Pinned} {
 		m, err := abi.ParseManifest([]byte(head + word + "\x00"))
 		require.NoError(t, err, word)
