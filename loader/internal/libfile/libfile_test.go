@@ -1,10 +1,14 @@
 package libfile
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -187,4 +191,51 @@ func TestShare(t *testing.T) {
 	byDigest.Release()
 	assert.Empty(t, copies.byFile)
 	assert.Empty(t, copies.byHash)
+}
+
+// Each process has a copy of its own: the one that lets go of it takes nothing from the other one, which has the same file, with
+// the same digest.
+func TestCopiesOfTwoProcesses(t *testing.T) {
+	const variable = "FERRULE_TEST_COPY_OF"
+	data := []byte("library")
+	sum := Digest(sha256.Sum256(data))
+	if path := os.Getenv(variable); path != "" { // the other process
+		c, err := Share(opened(t, path), "lib.so", &sum)
+		require.NoError(t, err)
+		fmt.Println("\nmade")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the first one has released its own
+		at, err := os.ReadFile(c.Path())
+		require.NoError(t, err)
+		assert.Equal(t, data, at)
+		c.Release()
+		return
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	path := write(t, "lib.so", data)
+	before, err := Share(opened(t, path), "lib.so", &sum)
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestCopiesOfTwoProcesses$")
+	cmd.Env, cmd.Stderr = append(os.Environ(), variable+"="+path), os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { in.Close(); _ = cmd.Wait() })
+	lines := bufio.NewReader(out)
+	for line := ""; line != "made\n"; {
+		line, err = lines.ReadString('\n')
+		require.NoError(t, err)
+	}
+	before.Release()
+	after, err := Share(opened(t, path), "lib.so", &sum) // which also removes what processes have left that are gone
+	require.NoError(t, err)
+	defer after.Release()
+	require.NoError(t, in.Close())
+	text, err := io.ReadAll(lines)
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait(), "%s", text)
+	at, err := os.ReadFile(after.Path())
+	require.NoError(t, err, "the other one has released its own")
+	assert.Equal(t, data, at)
 }
