@@ -23,6 +23,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 // What these tests need of their host cannot be taken back, or ends it: each is another process of this program, which
@@ -113,22 +114,24 @@ func runs(t testing.TB, pid string) bool {
 
 var waysToStay = []string{"plain", "setpgid", "orphan", "setpgid-orphan", "setsid", "setsid-orphan"}
 
-// Nothing that a plug-in has started outlives its worker or its host, however the one or the other ends.
+// Nothing that a plug-in has started outlives its worker or its host, however the one or the other ends, in a sandbox or not.
 func TestNothingOutlives(t *testing.T) {
-	for _, end := range []string{"close", "crash", "kill", "host"} {
-		t.Run(end, func(t *testing.T) {
-			cmd, from := startHost(t, true, "children", end)
-			pids := strings.Fields(hear(t, from, "children"))
-			require.Len(t, pids, len(waysToStay)+1)
-			if end == "host" {
-				require.NoError(t, cmd.Process.Kill())
-			} else {
-				hear(t, from, "ended")
-			}
-			for i, pid := range pids {
-				assert.Eventually(t, func() bool { return !runs(t, pid) }, hang, time.Millisecond, "%d: %s", i, pid)
-			}
-		})
+	for _, box := range []string{"", "sandboxed"} {
+		for _, end := range []string{"close", "crash", "kill", "host"} {
+			t.Run(strings.TrimSpace(end+" "+box), func(t *testing.T) {
+				cmd, from := startHost(t, true, "children", end, box)
+				pids := strings.Fields(hear(t, from, "children"))
+				require.Len(t, pids, len(waysToStay)+1)
+				if end == "host" {
+					require.NoError(t, cmd.Process.Kill())
+				} else {
+					hear(t, from, "ended")
+				}
+				for i, pid := range pids {
+					assert.Eventually(t, func() bool { return !runs(t, pid) }, hang, time.Millisecond, "%d: %s", i, pid)
+				}
+			})
+		}
 	}
 }
 
@@ -153,7 +156,12 @@ func TestNothingOutlivesWithoutKeeper(t *testing.T) {
 }
 
 func hostOfChildren(t *testing.T, args []string) {
-	p := open(t, "fault_children")
+	var box []isolate.Option
+	if len(args) == 2 {
+		// BestEffort: for root the system does not count processes.
+		box = append(box, sandbox.With(sandbox.Policy{Processes: 100, BestEffort: true}))
+	}
+	p := open(t, "fault_children", box...)
 	pids := []string{call(t, p, "pid", "")}
 	for _, how := range waysToStay {
 		pids = append(pids, call(t, p, "fault", how))
