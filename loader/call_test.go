@@ -144,11 +144,12 @@ func TestHook(t *testing.T) {
 func TestCallDefects(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		for name, want := range map[string]struct{ rule, found string }{
-			"out_len_beyond_out_cap":      {"R8", "out_len 4097 in a room of 4096 bytes"},
-			"null_out_with_length":        {"R8", "out NULL"},
-			"foreign_out_without_release": {"R8", "another pointer"},
-			"out_len_beyond_ptrdiff_max":  {"R8", "out_len 18446744073709551612"},
-			"negative_status":             {"R10", "-7"},
+			"out_len_beyond_out_cap":       {"R8", "out_len 4097 in a room of 4096 bytes"},
+			"null_out_with_length":         {"R8", "out NULL"},
+			"foreign_out_without_release":  {"R8", "another pointer"},
+			"out_len_beyond_ptrdiff_max":   {"R8", "out_len 18446744073709551612"},
+			"negative_status":              {"R10", "-7"},
+			"negative_status_with_release": {"R10", "-7"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				p := w.open(t, tempLibrary(t, fixture.C(t, name)))
@@ -170,6 +171,10 @@ func TestCallDefects(t *testing.T) {
 						require.NoError(t, err, "release ran, once")
 						return
 					}
+				}
+				if name == "negative_status_with_release" {
+					_, err := p.Call(ctx, "released", nil)
+					require.NoError(t, err, "release ran, once for each call, and found the NULL in out")
 				}
 			})
 		}

@@ -282,6 +282,22 @@ func TestStopFailureIsLogged(t *testing.T) {
 	})
 }
 
+// A stop without a start is called with a state of NULL, once for each instance: for one that panicked, too.
+func TestStopWithoutStart(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		logger, lines := logger()
+		p, err := w.try(fixture.C(t, "stop_without_start"), loader.WithLogger(logger))
+		require.NoError(t, err)
+		const line = `level=WARN msg="ferrule_stop: failed: without a state" plugin=stop_without_start`
+		_, err = p.Call(ctx, "panic", nil)
+		assert.ErrorIs(t, err, loader.ErrPanic)
+		call(t, p, "answer", "")
+		assert.Equal(t, []string{line}, lines.all())
+		require.NoError(t, p.Close())
+		assert.Equal(t, []string{line, line}, lines.all())
+	})
+}
+
 func TestJSONFunc(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		add := loader.JSONFunc(func(_ context.Context, p point) (int, error) { return p.X + p.Y, nil })
