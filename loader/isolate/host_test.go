@@ -77,7 +77,7 @@ func TestOutputThatBlocks(t *testing.T) {
 	// Nor does a call's deadline wait for what the writer holds up. The machine may be busy: the fastest of some tries counts.
 	fastest := time.Hour
 	for try := 0; try < 10 && fastest >= 500*time.Millisecond; try++ {
-		p := open(t, fixture.C(t, "fault_abort"), isolate.InWorker(isolate.WithOutput(block)))
+		p := open(t, fixture.C(t, "fault_abort"), isolate.InWorker(isolate.WithOutput(block), isolate.WithGrace(100*time.Millisecond)))
 		soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		start := time.Now()
 		_, err := p.Call(soon, "fault", nil)
