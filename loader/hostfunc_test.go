@@ -291,8 +291,7 @@ func TestStopWithoutStart(t *testing.T) {
 		const line = `level=WARN msg="ferrule_stop: failed: without a state" plugin=stop_without_start`
 		_, err = p.Call(ctx, "panic", nil)
 		assert.ErrorIs(t, err, loader.ErrPanic)
-		call(t, p, "answer", "")
-		assert.Equal(t, []string{line}, lines.all())
+		call(t, p, "answer", "") // of a new instance
 		require.NoError(t, p.Close())
 		assert.Equal(t, []string{line, line}, lines.all())
 	})
