@@ -440,16 +440,3 @@ func TestTerminal(t *testing.T) {
 	defer null.Close()
 	assert.False(t, terminal(null), "a device, but no terminal")
 }
-
-// TestInspectUnreadableFolder: a folder that this user may not read is said to be that.
-func TestInspectUnreadableFolder(t *testing.T) {
-	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
-		t.Skip("this user may read every folder")
-	}
-	folder := t.TempDir()
-	require.NoError(t, os.Chmod(folder, 0))
-	_, stderr, code := ferrule(t, "", "inspect", folder)
-	assert.Equal(t, exitOpen, code)
-	assert.Contains(t, stderr, "found a folder that this user may not read, expected")
-	assert.Contains(t, stderr, "run this as a user who may read it")
-}

@@ -37,8 +37,8 @@ var (
 
 // neverOne are formats whose numbers are limits, or are more than one.
 var neverOne = map[string]bool{
-	"there are %d others": true, "there are %d others: see ferrule inspect": true, // more than twelve
-	"at most %d bytes": true, "%d bytes at most": true, "more than %d bytes": true, "more than %d redirects": true,
+	"there are %d others": true, // more than twelve
+	"at most %d bytes":    true, "%d bytes at most": true, "more than %d bytes": true, "more than %d redirects": true,
 	"%d descriptors, not %d at most": true,
 	"%d instances at the same time":  true, "%d instances on %d threads each, at the same time": true,
 	"%d more bytes after each %d instances": true, "%s: %d more bytes after each %d calls": true, "cancelled before it began, it ran all %d records": true,

@@ -334,19 +334,18 @@ func TestGroupEnds(t *testing.T) {
 	}
 }
 
-// Calls of one plug-in that have all lanes of the worker hold up others, and only as long as they run.
-func TestGroupLanes(t *testing.T) {
+// takeAllLanes makes a call on each lane of the group's worker. One ends for each value in release, and all when that is closed.
+func takeAllLanes(t *testing.T, g *isolate.Group) (release chan bool, calls *sync.WaitGroup) {
+	t.Helper()
 	const lanes = 256
-	g := isolate.NewGroup("kin")
-	begun, release := make(chan bool, lanes), make(chan bool, lanes)
+	begun := make(chan bool, lanes)
+	release, calls = make(chan bool, lanes), new(sync.WaitGroup)
 	wait := loader.WithHostFunc("upper", func(_ context.Context, in []byte) ([]byte, error) {
 		begun <- true
 		<-release
 		return in, nil
 	})
 	p := open(t, fixture.C(t, "host"), isolate.InGroup(g), wait, loader.WithHostFunc("again", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
-	beside := open(t, fixture.C(t, "echo"), isolate.InGroup(g))
-	var calls sync.WaitGroup
 	for range lanes {
 		calls.Go(func() {
 			_, err := p.Call(ctx, "upper", []byte("x"))
@@ -356,6 +355,14 @@ func TestGroupLanes(t *testing.T) {
 	for range lanes {
 		<-begun
 	}
+	return release, calls
+}
+
+// Calls of one plug-in that have all lanes of the worker hold up others, and only as long as they run.
+func TestGroupLanes(t *testing.T) {
+	g := isolate.NewGroup("kin")
+	beside := open(t, fixture.C(t, "echo"), isolate.InGroup(g))
+	release, calls := takeAllLanes(t, g)
 	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	_, err := beside.Call(soon, "echo", nil)
@@ -454,26 +461,9 @@ func proportional(t testing.TB, pid int) int {
 
 // Lanes that the calls of one plug-in have had are there for others, and for what is opened later.
 func TestGroupLanesLeft(t *testing.T) {
-	const lanes = 256
 	g := isolate.NewGroup("kin")
-	begun, release := make(chan bool, lanes), make(chan bool)
-	wait := loader.WithHostFunc("upper", func(_ context.Context, in []byte) ([]byte, error) {
-		begun <- true
-		<-release
-		return in, nil
-	})
-	p := open(t, fixture.C(t, "host"), isolate.InGroup(g), wait, loader.WithHostFunc("again", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
 	beside := open(t, fixture.C(t, "echo"), isolate.InGroup(g))
-	var calls sync.WaitGroup
-	for range lanes {
-		calls.Go(func() {
-			_, err := p.Call(ctx, "upper", []byte("x"))
-			assert.NoError(t, err)
-		})
-	}
-	for range lanes {
-		<-begun
-	}
+	release, calls := takeAllLanes(t, g)
 	close(release)
 	calls.Wait()
 	soon, cancel := context.WithTimeout(ctx, 10*time.Second)
