@@ -5,7 +5,7 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 )
 
 // Batch holds the results of Func.Batch. The zero Batch is ready to use; one that is used again allocates nothing once

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // infoKey is the key of contexts for what WithInfo sets.

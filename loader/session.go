@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 )
 
 // Session is an instance of a plug-in for one user of it: its calls go there, and nobody else's. It is where a plug-in keeps what belongs

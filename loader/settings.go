@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // Configure gives the plug-in new settings while it runs, in place of those of WithConfig: all of its instances take them, or none does

@@ -18,6 +18,9 @@ import (
 // Who may import whom, in the order of RATIONALE's "Why is the tree as it is?". A package imports only what stands in its own line or in
 // a line below, and of its own line only what stands to its right.
 var tree = [][]string{
+	{"loader/wasm"},
+	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},
+	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel"},
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
 	{"loader"},
 	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},
@@ -25,7 +28,8 @@ var tree = [][]string{
 	{"loader/internal/native"},
 	{"loader/internal/isolate/lane", "loader/internal/isolate/handover", "loader/internal/isolate/keeper", "loader/internal/isolate/mark"},
 	{"loader/internal/deps", "loader/internal/native/hostcall", "loader/internal/native/cross", "loader/internal/native/dl", "loader/internal/native/fpenv"},
-	{"loader/internal/callctx", "loader/internal/engine"},
+	{"loader/engine/pool"},
+	{"loader/internal/callctx", "loader/engine"},
 	{"loader/inspect"},
 	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
 	{"abi", "loader/escape", "loader/internal/panics", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},

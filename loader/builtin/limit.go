@@ -3,8 +3,8 @@ package builtin
 import (
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // limit gives a call that has its place a limit, which begins now: its context ends then, and so do its streams, which may be nil. It returns

@@ -8,7 +8,7 @@ import (
 	"iter"
 	"sync/atomic"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 

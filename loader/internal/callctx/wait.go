@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 )
 
 // Wanted is what a call may have to wait for. Its methods run under the lock of this package, and so wait for nothing

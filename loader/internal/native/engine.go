@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // Engine opens libraries in this process. It is loader.Native.

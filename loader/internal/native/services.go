@@ -9,7 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/hostcall"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"

@@ -3,8 +3,8 @@ package native
 import (
 	"context"
 
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
-	"github.com/ferrule-dev/ferrule/loader/internal/engine"
 )
 
 // NewSession starts an instance of its own for one user of the plug-in; see engine.Sessions.
