@@ -24,6 +24,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 )
 
 // Func is a function or a hook of a plug-in. It runs on the caller's goroutine, or, with abi.Pinned, on the instance's; several may
@@ -116,12 +117,16 @@ func Open(p *Plugin, opts ...loader.Option) (*loader.Plugin, error) {
 // It may be used on any goroutine until the function that was given ctx returns, and is refused from then on. The call ends when
 // those that are in a host function by then are back.
 func Import(ctx context.Context, name string, in []byte) ([]byte, error) {
-	s := enter(ctx)
-	if s == nil {
+	c := pool.Enter(ctx)
+	if c == nil {
 		return nil, &Refused{name, abi.StatusMisuse, noCall("Import")}
 	}
-	defer s.exit()
-	return s.call(ctx, name, in)
+	defer c.Exit()
+	ordinal, ok := ordinal(c.About(), name)
+	if !ok {
+		return nil, &Refused{name, abi.StatusMisuse, fmt.Sprintf("builtin.Import: found %.140q, expected one of the plug-in's Imports or Wants", name)}
+	}
+	return answer(name)(c.Host(ctx, ordinal, in))
 }
 
 // Refused is the error of Import: what the host function returned. It is the caller's.
@@ -145,25 +150,21 @@ func (r *Refused) Unwrap() error { return r.Status }
 // Log writes a line of a level, such as abi.LogInfo, with attributes to the plug-in's log, which loader.WithLogger sets; there their values are texts, and the keys of a group have its
 // name before them. ctx is as for Import; where that is refused, the line is dropped.
 func Log(ctx context.Context, level abi.Level, text string, attrs ...slog.Attr) {
-	if s := enter(ctx); s != nil {
-		defer s.exit()
-		defer s.serves()()
-		s.open.host.Log(ctx, level, []byte(text), fields(nil, "", attrs))
+	if c := pool.Enter(ctx); c != nil {
+		defer c.Exit()
+		c.Log(ctx, level, []byte(text), fields(nil, "", attrs))
 	}
 }
 
 // State returns what Start made for the instance that the call runs in; nil without a Start, in it, and between calls. ctx is as for Import; where that is refused, it
 // is nil.
 func State(ctx context.Context) any {
-	s := enter(ctx)
-	if s == nil {
+	c := pool.Enter(ctx)
+	if c == nil {
 		return nil
 	}
-	defer s.exit()
-	if s.outside || s.starts {
-		return nil
-	}
-	return s.inst.state
+	defer c.Exit()
+	return c.State()
 }
 
 // JSON makes a Func of a function on Go values, which loader.CallJSON calls. Input that is no JSON for In is loader.ErrInvalid; fn's own

@@ -12,6 +12,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 )
 
 // Engine returns an engine for loader.WithEngine that opens these plug-ins, each by its name in place of a path:
@@ -85,11 +86,55 @@ func (e *goEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, 
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := start(ctx, d, host, o)
+	p, err := pool.Open(ctx, d.code(), host, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	return p, d.about, nil
+}
+
+// code is the plug-in as package pool runs it.
+func (d *described) code() *pool.Code {
+	code := &pool.Code{About: d.about, Names: pool.Names{Start: "Start", Stop: "Stop", Configure: "Configure", Save: "Save", Resume: "Resume"},
+		Call: func(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+			out, err := d.funcs[fn](c, in)
+			if err != nil {
+				message, status := failure(err)
+				return append(dst, message...), status, nil
+			}
+			return append(dst, out...), abi.StatusOK, nil
+		}}
+	if d.Start != nil {
+		code.Start = func(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
+			state, err := d.Start(c, config)
+			c.SetState(state)
+			return outcome(nil, err)
+		}
+	}
+	if d.Stop != nil {
+		code.Stop = func(c *pool.Call) { d.Stop(c.State()) }
+	}
+	if d.Configure != nil {
+		code.Configure = func(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
+			return outcome(nil, d.Configure(c, c.State(), config))
+		}
+	}
+	if d.Save != nil {
+		code.Save = func(c *pool.Call, _ []byte) ([]byte, abi.Status, error) { return outcome(d.Save(c, c.State())) }
+		code.Resume = func(c *pool.Call, saved []byte) ([]byte, abi.Status, error) {
+			return outcome(nil, d.Resume(c, c.State(), saved))
+		}
+	}
+	return code
+}
+
+// outcome is what package pool wants to know of what a function has returned.
+func outcome(out []byte, err error) ([]byte, abi.Status, error) {
+	if err != nil {
+		message, status := failure(err)
+		return message, status, nil
+	}
+	return out, abi.StatusOK, nil
 }
 
 func faulty(found, expected string) error {

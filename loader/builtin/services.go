@@ -1,39 +1,37 @@
 package builtin
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
-	"github.com/ferrule-dev/ferrule/loader/internal/stream"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 )
 
 // Info asks the host what is known about the call and the plug-in, by key (rule R26): "remaining", "traceparent", "data", "instance",
 // "offers.NAME", and an application's own, which have a dot in their name. What is not known is a *Refused with loader.ErrUnsupported, as
 // "path" is: there is no file. ctx is as for Import.
 func Info(ctx context.Context, key string) (string, error) {
-	s := enter(ctx)
-	if s == nil {
+	c := pool.Enter(ctx)
+	if c == nil {
 		return "", &Refused{"info", abi.StatusMisuse, noCall("Info")}
 	}
-	defer s.exit()
+	defer c.Exit()
 	switch {
 	case key == "" || len(key) > maxKey || !utf8.ValidString(key):
 		return "", &Refused{"info", abi.StatusMisuse, "builtin.Info: found a key that is not UTF-8 of 1 to 256 bytes"}
 	case key == engine.KeyInstance:
-		return strconv.Itoa(s.inst.number), nil
+		return strconv.Itoa(c.Number()), nil
 	}
-	out, status := s.hostCall(ctx, engine.Info, []byte(key))
-	if status != abi.StatusOK {
-		return "", &Refused{Import: key, Status: status, Message: string(out)}
-	}
-	return string(out), nil
+	out, err := answer(key)(c.Host(ctx, engine.Info, []byte(key)))
+	return string(out), err
 }
 
 // maxKey is the longest key, in bytes (rule R26).
@@ -49,32 +47,22 @@ func Offered(ctx context.Context, name string) bool {
 // Progress says how far the call is, for who asks with loader.WithProgress (rule R30): how much is done, and of how much, 0 where that is
 // not known, in a unit of the function's own. It costs little: use it often. ctx is as for Import; where that is refused, nobody is told.
 func Progress(ctx context.Context, done, total uint64) {
-	if s := enter(ctx); s != nil {
-		defer s.exit()
-		s.progress[1].Store(total)
-		s.progress[0].Store(done)
+	if c := pool.Enter(ctx); c != nil {
+		defer c.Exit()
+		c.Progress(done, total)
 	}
 }
 
 // Next runs what stands behind a hook that wraps others, with in, and returns its result (rule R33): once, several times or not at all. The
 // hook says so by the key wrap. ctx is as for Import, and so is the error; it is loader.ErrUnsupported where nothing stands behind.
 func Next(ctx context.Context, in []byte) ([]byte, error) {
-	s := enter(ctx)
-	if s == nil {
+	c := pool.Enter(ctx)
+	if c == nil {
 		return nil, &Refused{"next", abi.StatusMisuse, noCall("Next")}
 	}
-	defer s.exit()
-	return s.ask(behind{ctx, s}, "next", engine.Next, in)
+	defer c.Exit()
+	return answer("next")(c.Next(ctx, in))
 }
-
-// behind is a context that knows what stands behind its call.
-type behind struct {
-	context.Context
-	s *scope
-}
-
-// Next is what the host asks for.
-func (b behind) Next() any { return b.s.Next() }
 
 // Input returns the call's input stream, of a function whose Stream has abi.StreamIn (rule R24). It is read until its end, or less far. A
 // read waits, until the call's context ends at the longest. Its errors are *Refused: with loader.ErrFailed where the stream broke off, loader.ErrCancelled,
@@ -84,32 +72,18 @@ func Input(ctx context.Context) io.Reader { return input{ctx} }
 type input struct{ ctx context.Context }
 
 func (i input) Read(p []byte) (int, error) {
-	s := enter(i.ctx)
-	if s == nil {
+	c := pool.Enter(i.ctx)
+	if c == nil {
 		return 0, &Refused{inputStream, abi.StatusMisuse, noCall("Input")}
 	}
-	defer s.exit()
-	st := s.streams.Load()
-	if st == nil || st.source == nil {
-		return 0, &Refused{Import: inputStream, Status: abi.StatusUnsupported}
-	}
-	st.reading.Lock()
-	defer st.reading.Unlock()
-	if len(st.rest) == 0 && len(p) > 0 && !st.atEnd {
-		piece, status := []byte(nil), abi.StatusCancelled
-		if !st.asked() {
-			piece, status = st.source.Next(st.done)
-		}
-		if status != abi.StatusOK {
-			return 0, &Refused{Import: inputStream, Status: status}
-		}
-		st.rest, st.atEnd = piece, len(piece) == 0
-	}
-	if len(st.rest) == 0 && len(p) > 0 {
+	defer c.Exit()
+	n, status := c.Read(p)
+	switch {
+	case status != abi.StatusOK:
+		return 0, &Refused{Import: inputStream, Status: status}
+	case n == 0 && len(p) > 0:
 		return 0, io.EOF
 	}
-	n := copy(p, st.rest)
-	st.rest = st.rest[n:]
 	return n, nil
 }
 
@@ -120,22 +94,12 @@ func Output(ctx context.Context) io.Writer { return output{ctx} }
 type output struct{ ctx context.Context }
 
 func (o output) Write(p []byte) (int, error) {
-	s := enter(o.ctx)
-	if s == nil {
+	c := pool.Enter(o.ctx)
+	if c == nil {
 		return 0, &Refused{outputStream, abi.StatusMisuse, noCall("Output")}
 	}
-	defer s.exit()
-	st := s.streams.Load()
-	if st == nil || st.sink == nil {
-		return 0, &Refused{Import: outputStream, Status: abi.StatusUnsupported}
-	}
-	st.writing.Lock()
-	defer st.writing.Unlock()
-	status := abi.StatusCancelled
-	if !st.asked() {
-		status = st.sink.Put(st.done, p)
-	}
-	if status != abi.StatusOK {
+	defer c.Exit()
+	if status := c.Write(p); status != abi.StatusOK {
 		return 0, &Refused{Import: outputStream, Status: status}
 	}
 	return len(p), nil
@@ -143,53 +107,29 @@ func (o output) Write(p []byte) (int, error) {
 
 const inputStream, outputStream = "the input stream", "the output stream"
 
-// streams are those of a call.
-type streams struct {
-	done             <-chan struct{} // the call's context's, or, of a call with a limit, over
-	over             chan struct{}   // closed when the call is asked to stop; nil without a limit
-	stopped          sync.Once       // over is closed
-	reading, writing sync.Mutex
-	source           stream.Source // or nil; guarded by reading, as what follows
-	rest             []byte        // of the last piece
-	atEnd            bool
-	sink             stream.Sink // or nil; guarded by writing
+// noCall is what is wrong with a context that is of no call in progress.
+func noCall(what string) string {
+	return "builtin." + what + ": found a context that is of no call in progress, expected the one that the plug-in's function was given, before it has returned"
 }
 
-func newStreams(st *stream.Streams, done <-chan struct{}, limit *engine.Limit) *streams {
-	s := &streams{done: done}
-	if limit != nil {
-		s.over = make(chan struct{})
-		s.done = s.over
+// ordinal returns the ordinal of an import or a want.
+func ordinal(about *abi.Description, name string) (uint32, bool) {
+	named := func(s abi.Symbol, name string) int { return strings.Compare(s.Name, name) }
+	at, ok := slices.BinarySearchFunc(about.Imports, name, named)
+	if !ok {
+		at, ok = slices.BinarySearchFunc(about.Wants, name, named)
+		at += len(about.Imports)
 	}
-	if st.In != nil {
-		s.source = stream.NewSource(st.In)
-	}
-	if st.Out != nil {
-		s.sink = stream.NewSink(st.Out)
-	}
-	return s
+	return uint32(at), ok
 }
 
-// stop wakes who waits in one, where the call has a limit: it was asked to stop.
-func (s *streams) stop() { s.stopped.Do(func() { close(s.over) }) }
-
-// asked reports whether the call was asked to stop.
-func (s *streams) asked() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// end ends both, and wakes who waits in one. It is for one goroutine, once.
-func (s *streams) end() {
-	if s != nil && s.source != nil {
-		s.source.End()
-	}
-	if s != nil && s.sink != nil {
-		s.sink.End()
+// answer makes Import's results of what the host has said.
+func answer(name string) func([]byte, abi.Status) ([]byte, error) {
+	return func(out []byte, status abi.Status) ([]byte, error) {
+		if status != abi.StatusOK {
+			return nil, &Refused{Import: name, Status: status, Message: string(out)}
+		}
+		return bytes.Clone(out), nil
 	}
 }
 

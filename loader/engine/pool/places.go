@@ -1,11 +1,11 @@
-package builtin
+package pool
 
 import (
 	"container/heap"
 	"container/list"
 	"math"
+	"time"
 
-	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
@@ -13,11 +13,16 @@ import (
 
 // running is one call in progress: a place in an instance, that it owns.
 type running struct {
-	scope
+	Call
 	goroutine uintptr // that it was made on, or 0
 	on        on
+	at        int  // its place in calls
 	renews    bool // it has to start the instance anew first; its own
 	changes   bool // it is no call, but changes an instance; see changing
+
+	done  <-chan struct{} // the caller's
+	until time.Time       // of its limit
+	limit *engine.Limit   // or nil
 }
 
 // on is a call on a goroutine that it runs on. A goroutine's calls lie one in the other.
@@ -49,12 +54,14 @@ func (b byRoom) Pop() any           { return nil }
 const full = math.MaxInt
 
 // ranks says that the instance has changed: one that is to be started anew comes first, then those with the fewest calls. mu is held.
-func (p *open) ranks(inst *instance) {
+func (p *Pool) ranks(inst *instance) {
 	switch {
 	case inst.poisoned && inst.calls == 0:
 		inst.rank = -1
-	case inst.poisoned || inst.renewing || p.Threads != abi.Concurrent && inst.calls > 0:
+	case inst.poisoned || inst.renewing || !p.shared && inst.calls > 0:
 		inst.rank = full
+	case inst.spare:
+		inst.rank = full - 1
 	default:
 		inst.rank = inst.calls
 	}
@@ -62,7 +69,7 @@ func (p *open) ranks(inst *instance) {
 }
 
 // free returns an instance that a call may enter, or nil. mu is held.
-func (p *open) free() *instance {
+func (p *Pool) free() *instance {
 	if p.most > 0 && len(p.calls) >= p.most || p.byRoom[0].rank == full {
 		return nil
 	}
@@ -70,43 +77,57 @@ func (p *open) free() *instance {
 }
 
 // enter gives a call a place, where there is one. In an instance that is to be renewed it has to do that first. mu is held.
-func (p *open) enter(c *callctx.Caller, goroutine uintptr) *running {
+func (p *Pool) enter(c *callctx.Caller, goroutine uintptr) *running {
 	inst := p.free()
 	if inst == nil {
 		return nil
 	}
-	r := &running{goroutine: goroutine, renews: inst.poisoned}
-	r.Call, r.open, r.inst = callctx.NewCalls(*c, p.Name, r, 1).Take(), p, inst
-	p.push(&r.on, r, goroutine)
-	inst.calls++
+	r := p.prepare(inst, c, goroutine)
+	r.renews = inst.poisoned || inst.spare
 	if r.renews {
 		inst.poisoned, inst.renewing = false, true
 	}
-	p.ranks(inst)
-	p.calls[r] = struct{}{}
+	p.register(r)
 	return r
 }
 
 // push says that the call runs on the goroutine, and pop that it does not any more. mu is held.
-func (p *open) push(o *on, r *running, goroutine uintptr) {
+func (p *Pool) push(o *on, r *running, goroutine uintptr) {
 	if goroutine != 0 {
 		*o = on{r, p.top[goroutine]}
 		p.top[goroutine] = o
 	}
 }
 
-func (p *open) pop(o *on, goroutine uintptr) {
-	switch {
-	case goroutine == 0:
-	case o.below == nil:
+func (p *Pool) pop(o *on, goroutine uintptr) {
+	if goroutine == 0 {
+		return
+	}
+	if top := p.top[goroutine]; top != o { // see settle
+		for top.below != o {
+			top = top.below
+		}
+		top.below = o.below
+		return
+	}
+	if o.below == nil {
 		delete(p.top, goroutine)
-	default:
+	} else {
 		p.top[goroutine] = o.below
 	}
 }
 
+// register says that the call is in progress in its instance. mu is held.
+func (p *Pool) register(r *running) {
+	p.push(&r.on, r, r.goroutine)
+	r.inst.calls++
+	p.ranks(r.inst)
+	r.at = len(p.calls)
+	p.calls = append(p.calls, r)
+}
+
 // runsHere says that the call runs on this goroutine, too, until what it returns is called.
-func (p *open) runsHere(r *running) (ends func()) {
+func (p *Pool) runsHere(r *running) (ends func()) {
 	o, me := new(on), goroutine.ID()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +140,8 @@ func (p *open) runsHere(r *running) (ends func()) {
 }
 
 // inside returns the plug-in's calls that a call comes from: by its context, and by its goroutine. mu is held.
-func (p *open) inside(c *callctx.Caller, goroutine uintptr) map[*running]bool {
+func (p *Pool) inside(c *callctx.Caller, goroutine uintptr) map[*running]bool {
+	p.settle()
 	var all map[*running]bool
 	add := func(r *running) {
 		if all == nil {
@@ -128,7 +150,7 @@ func (p *open) inside(c *callctx.Caller, goroutine uintptr) map[*running]bool {
 		all[r] = true
 	}
 	c.ComesFrom(func(outer *callctx.Call) bool {
-		if r, ok := outer.Holds().(*running); ok && r.open == p {
+		if r, ok := outer.Holds().(*running); ok && r.pool == p {
 			add(r)
 		}
 		return false
@@ -142,7 +164,7 @@ func (p *open) inside(c *callctx.Caller, goroutine uintptr) map[*running]bool {
 }
 
 // comesFromChange reports whether one of these is no call. mu is held.
-func (p *open) comesFromChange(inside map[*running]bool) bool {
+func (p *Pool) comesFromChange(inside map[*running]bool) bool {
 	for r := range inside {
 		if r.changes {
 			return true
@@ -152,7 +174,7 @@ func (p *open) comesFromChange(inside map[*running]bool) bool {
 }
 
 // hopeless reports whether a call that comes from these would wait for nobody but them. mu is held.
-func (p *open) hopeless(inside map[*running]bool) bool {
+func (p *Pool) hopeless(inside map[*running]bool) bool {
 	if len(inside) == 0 || p.free() != nil {
 		return false
 	}
@@ -173,22 +195,23 @@ func (p *open) hopeless(inside map[*running]bool) bool {
 }
 
 // Owner is callctx.Wanted's.
-func (p *open) Owner() string { return p.Name }
+func (p *Pool) Owner() string { return p.name }
 
 // Holders is callctx.Wanted's: any call that ends makes room, but those in an instance that panicked, which all have to.
-func (p *open) Holders() [][]*callctx.Call {
+func (p *Pool) Holders() [][]*callctx.Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.settle()
 	var sets [][]*callctx.Call
 	if p.free() != nil {
 		sets = append(sets, []*callctx.Call{nil})
 	}
 	broken := make(map[*instance][]*callctx.Call)
-	for r := range p.calls {
+	for _, r := range p.calls {
 		if r.inst.poisoned {
-			broken[r.inst] = append(broken[r.inst], r.Call)
+			broken[r.inst] = append(broken[r.inst], r.ctx)
 		} else {
-			sets = append(sets, []*callctx.Call{r.Call})
+			sets = append(sets, []*callctx.Call{r.ctx})
 		}
 	}
 	for _, set := range broken {
@@ -198,9 +221,10 @@ func (p *open) Holders() [][]*callctx.Call {
 }
 
 // place finds the call a place, in an instance that may have to be renewed first, and waits for one where there is none.
-func (p *open) place(c *callctx.Caller) (*running, error) {
+func (p *Pool) place(c *callctx.Caller) (*running, error) {
 	ended, me := c.Ended(), goroutine.ID()
 	p.mu.Lock()
+	p.settle()
 	if p.closing || p.lost() {
 		p.mu.Unlock()
 		return nil, p.gone()
@@ -244,7 +268,7 @@ func (p *open) place(c *callctx.Caller) (*running, error) {
 }
 
 // wait waits until w has its place. Where the call's context ends before, it returns nil.
-func (p *open) wait(w *waiter) (*running, error) {
+func (p *Pool) wait(w *waiter) (*running, error) {
 	wait, err := callctx.Wait(w.caller.Outer, p)
 	if err != nil {
 		return p.giveUp(w, err)
@@ -280,7 +304,7 @@ func (p *open) wait(w *waiter) (*running, error) {
 }
 
 // giveUp ends waiting because of err. It returns the place that the waiter was given at the same moment, where it was.
-func (p *open) giveUp(w *waiter, err error) (*running, error) {
+func (p *Pool) giveUp(w *waiter, err error) (*running, error) {
 	p.mu.Lock()
 	queued := w.queued != nil
 	if queued {
@@ -297,14 +321,14 @@ func (p *open) giveUp(w *waiter, err error) (*running, error) {
 }
 
 // unqueue takes the waiter out of the queue. mu is held.
-func (p *open) unqueue(w *waiter) {
+func (p *Pool) unqueue(w *waiter) {
 	p.waiting.Remove(w.queued)
 	w.queued = nil
 	delete(p.nested, w)
 }
 
 // dispatch gives places to those who wait. mu is held.
-func (p *open) dispatch() {
+func (p *Pool) dispatch() {
 	if p.lost() {
 		p.turnAway()
 	}
@@ -324,7 +348,7 @@ func (p *open) dispatch() {
 }
 
 // lookAgain has those look again who wait within calls: an instance has panicked, or calls of such a one have ended. mu is held.
-func (p *open) lookAgain() {
+func (p *Pool) lookAgain() {
 	for w := range p.nested {
 		select {
 		case w.again <- struct{}{}:
@@ -334,38 +358,48 @@ func (p *open) lookAgain() {
 }
 
 // leave ends a call, once what it uses of the host's has returned. poisoned says that its instance panicked, or was not renewed.
-func (p *open) leave(r *running, poisoned bool) {
+func (p *Pool) leave(r *running, poisoned bool) {
 	r.end()
+	p.left(r, poisoned)
+}
+
+// left takes in that a call has ended.
+func (p *Pool) left(r *running, poisoned bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pop(&r.on, r.goroutine)
-	delete(p.calls, r)
+	last := p.calls[len(p.calls)-1]
+	p.calls[r.at], last.at = last, r.at
+	p.calls = p.calls[:len(p.calls)-1]
 	inst := r.inst
 	inst.calls--
-	inst.poisoned = inst.poisoned || poisoned
-	broken := inst.poisoned && inst.calls > 0
 	if r.renews {
-		inst.renewing = false
+		inst.renewing, inst.poisoned = false, !inst.spare // it is as it was
+	} else {
+		inst.poisoned = inst.poisoned || poisoned
 	}
+	broken := inst.poisoned && inst.calls > 0
 	p.ranks(inst)
 	p.dispatch()
 	if broken {
 		p.lookAgain()
 	}
 	p.calm()
+	p.unsettle()
 }
 
 // poison says that the instance has panicked: nobody enters it before it was renewed.
-func (p *open) poison(inst *instance) {
+func (p *Pool) poison(inst *instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.settle()
 	inst.poisoned = true
 	p.ranks(inst)
 	p.lookAgain()
 }
 
 // acquire finds the call a place in an instance that is in order, and waits for one where there is none.
-func (p *open) acquire(c *callctx.Caller) (*running, error) {
+func (p *Pool) acquire(c *callctx.Caller) (*running, error) {
 	r, err := p.place(c)
 	if err != nil || !r.renews {
 		return r, err
@@ -382,11 +416,11 @@ func (p *open) acquire(c *callctx.Caller) (*running, error) {
 		return nil, engine.ErrReentrant
 	}
 	p.drop(r.inst, r)
-	if err := p.make(r.inst, r, p.settings.Get()); err != nil {
+	if err := p.make(r.inst, r, p.settings.Get(), c.Done); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
-	r.renews, r.inst.renewing = false, false
+	r.renews, r.inst.renewing, r.inst.spare = false, false, false
 	p.ranks(r.inst)
 	p.dispatch() // others may enter a concurrent one
 	p.mu.Unlock()

@@ -1,4 +1,4 @@
-package builtin
+package pool
 
 import (
 	"context"
@@ -17,7 +17,7 @@ type gate struct {
 }
 
 // calm takes in that a call has ended. mu is held.
-func (p *open) calm() {
+func (p *Pool) calm() {
 	if len(p.calls) > 0 {
 		return
 	}
@@ -34,7 +34,7 @@ func (p *open) calm() {
 }
 
 // shut returns when no call runs, and none begins before unshut. The error is Append's for a call that waited in vain; nothing is shut then.
-func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
+func (p *Pool) shut(ctx context.Context) (c callctx.Caller, err error) {
 	if c, err = callctx.AskUnended(ctx); err != nil {
 		return c, err
 	}
@@ -54,6 +54,7 @@ func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
 		<-p.gating
 		return c, engine.ErrClosed
 	}
+	p.settle()
 	p.gate = g
 	p.lookAgain()
 	p.calm()
@@ -71,42 +72,42 @@ func (p *open) shut(ctx context.Context) (c callctx.Caller, err error) {
 }
 
 // unshut lets calls in again.
-func (p *open) unshut() {
+func (p *Pool) unshut() {
 	p.mu.Lock()
 	p.gate = nil
 	p.dispatch()
+	p.unsettle()
 	p.mu.Unlock()
 	<-p.gating
 }
 
 // changing is what an instance's change runs as: calls that come from it are known, and refused, because they would wait for it.
-func (p *open) changing(c *callctx.Caller, inst *instance) *running {
+func (p *Pool) changing(c *callctx.Caller, inst *instance) *running {
 	r := &running{changes: true}
-	r.Call, r.open, r.inst = callctx.NewCalls(c.WithoutCancel(), p.Name, r, 1).Take(), p, inst
+	r.ctx, r.pool, r.inst, r.kind = callctx.NewCalls(c.WithoutCancel(), p.name, r, 1).Take(), p, inst, ofChange
+	r.abandoned = c.Done
 	return r
 }
 
 // control has an instance that no call is in run one of the functions that change or save it.
-func (p *open) control(c *callctx.Caller, inst *instance, name string, fn func(ctx context.Context) ([]byte, error)) (out []byte, status abi.Status) {
+func (p *Pool) control(c *callctx.Caller, inst *instance, name string, fn Control, in []byte) (out []byte, status abi.Status, err error) {
 	r := p.changing(c, inst)
 	defer r.end()
 	out, status = []byte("it ended its goroutine"), abi.StatusPanic
-	p.apart(inst, r, func() {
-		out, status = p.run(&r.scope, name, func() ([]byte, error) { return fn(&r.scope) })
-	})
-	if status == abi.StatusPanic {
+	p.apart(inst, r, func() { out, status, err = p.controls(&r.Call, name, fn, in) })
+	if ruined(status, err) {
 		p.poison(inst)
 	}
-	return slices.Clone(out), status
+	return slices.Clone(out), status, err
 }
 
 // Configure is engine.Configurable's.
-func (p *open) Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error) {
+func (p *Pool) Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error) {
 	c, err := p.shut(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	if p.Plugin.Configure == nil {
+	if p.code.Configure == nil {
 		old, err := p.startBeside(&c, config)
 		p.users.Add(1) // Close waits for those that are still to be stopped
 		defer p.users.Done()
@@ -117,29 +118,27 @@ func (p *open) Configure(ctx context.Context, config []byte) ([]byte, abi.Status
 		return nil, 0, err
 	}
 	defer p.unshut()
-	give := func(inst *instance, config []byte) ([]byte, abi.Status) {
-		return p.control(&c, inst, "Configure", func(ctx context.Context) ([]byte, error) {
-			return nil, p.Plugin.Configure(ctx, inst.state, slices.Clip(config))
-		})
+	give := func(inst *instance, config []byte) ([]byte, abi.Status, error) {
+		return p.control(&c, inst, p.code.Names.Configure, p.code.Configure, slices.Clip(config))
 	}
 	before := p.settings.Get()
 	for i, inst := range p.instances {
 		if p.broken(inst) { // it gets them when it is started anew
 			continue
 		}
-		out, status := give(inst, config)
-		if status == abi.StatusOK {
+		out, status, err := give(inst, config)
+		if status == abi.StatusOK && err == nil {
 			continue
 		}
 		for _, changed := range p.instances[:i] {
 			if p.broken(changed) {
 				continue
 			}
-			if _, status := give(changed, before); status != abi.StatusOK {
+			if _, status, err := give(changed, before); status != abi.StatusOK || err != nil {
 				p.poison(changed)
 			}
 		}
-		return out, status, nil
+		return out, status, err
 	}
 	p.settings.Set(config)
 	return nil, abi.StatusOK, nil
@@ -147,14 +146,18 @@ func (p *open) Configure(ctx context.Context, config []byte) ([]byte, abi.Status
 
 // startBeside starts new instances with new settings, and puts them in the place of those that there are. It returns those that are to be
 // stopped: what was in their place, or, where one does not start and all is as it was, those that did.
-func (p *open) startBeside(c *callctx.Caller, config []byte) (old []*instance, err error) {
-	if p.Start == nil {
+func (p *Pool) startBeside(c *callctx.Caller, config []byte) (old []*instance, err error) {
+	if p.code.Start == nil {
 		return nil, nil // it has no settings
 	}
 	for _, inst := range p.instances {
+		if p.isSpare(inst) {
+			old = append(old, &instance{})
+			continue
+		}
 		fresh := &instance{number: inst.number, index: inst.index, thread: inst.thread}
 		r := p.changing(c, fresh)
-		err = p.make(fresh, r, config)
+		err = p.make(fresh, r, config, c.Done)
 		r.end()
 		if err != nil {
 			return old, err
@@ -182,15 +185,21 @@ func (p *open) startBeside(c *callctx.Caller, config []byte) (old []*instance, e
 	return old, nil
 }
 
-// broken reports whether the instance has panicked.
-func (p *open) broken(inst *instance) bool {
+// broken reports whether the instance has panicked, or was not started yet.
+func (p *Pool) broken(inst *instance) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return inst.poisoned
+	return inst.poisoned || inst.spare
+}
+
+func (p *Pool) isSpare(inst *instance) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return inst.spare
 }
 
 // Hold is engine.Holder's.
-func (p *open) Hold(ctx context.Context) (engine.Hold, error) {
+func (p *Pool) Hold(ctx context.Context) (engine.Hold, error) {
 	c, err := p.shut(ctx)
 	if err != nil {
 		return nil, err
@@ -199,18 +208,18 @@ func (p *open) Hold(ctx context.Context) (engine.Hold, error) {
 }
 
 type hold struct {
-	open   *open
+	pool   *Pool
 	caller callctx.Caller
 }
 
 // Save is engine.Hold's. An instance that panicked is started anew first.
 func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err error) {
-	p := h.open
+	p := h.pool
 	for _, inst := range p.instances {
 		if p.broken(inst) {
 			r := p.changing(&h.caller, inst)
 			p.drop(inst, r)
-			err := p.make(inst, r, p.settings.Get())
+			err := p.make(inst, r, p.settings.Get(), h.caller.Done)
 			r.end()
 			if err != nil {
 				return nil, nil, 0, err
@@ -220,9 +229,9 @@ func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err e
 			p.ranks(inst)
 			p.mu.Unlock()
 		}
-		out, status := p.control(&h.caller, inst, "Save", func(ctx context.Context) ([]byte, error) { return p.Plugin.Save(ctx, inst.state) })
-		if status != abi.StatusOK {
-			return nil, out, status, nil
+		out, status, err := p.control(&h.caller, inst, p.code.Names.Save, p.code.Save, nil)
+		if status != abi.StatusOK || err != nil {
+			return nil, out, status, err
 		}
 		states = append(states, out)
 	}
@@ -230,27 +239,22 @@ func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err e
 }
 
 // Release is engine.Hold's.
-func (h *hold) Release() { h.open.unshut() }
+func (h *hold) Release() { h.pool.unshut() }
 
 // Retire is engine.Hold's.
 func (h *hold) Retire() {
-	h.open.refuse()
-	h.open.unshut()
+	h.pool.refuse()
+	h.pool.unshut()
 }
 
 // resume has an instance that was just started take over a state. One that does not is stopped.
-func (p *open) resume(c *callctx.Caller, inst *instance, saved []byte) error {
-	out, status := p.control(c, inst, "Resume", func(ctx context.Context) ([]byte, error) {
-		return nil, p.Plugin.Resume(ctx, inst.state, slices.Clone(saved))
-	})
-	if status != abi.StatusOK {
-		return &engine.StartError{Symbol: "Resume", Status: status, Message: string(out)}
-	}
-	return nil
+func (p *Pool) resume(c *callctx.Caller, inst *instance, saved []byte) error {
+	out, status, err := p.control(c, inst, p.code.Names.Resume, p.code.Resume, slices.Clone(saved))
+	return startError(p.code.Names.Resume, out, status, err)
 }
 
 // NewSession is engine.Sessions's.
-func (p *open) NewSession(ctx context.Context, config []byte) (engine.Plugin, error) {
+func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, error) {
 	c, err := callctx.AskUnended(ctx)
 	if err != nil {
 		return nil, err
@@ -267,15 +271,20 @@ func (p *open) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	p.numbers++
 	p.users.Add(1) // Close waits for it
 	p.mu.Unlock()
-	s := newOpen(p.described, p.host, &engine.Options{Config: config, Instances: 1, MaxCalls: p.most})
+	code := *p.code
+	code.Spare = 0
+	s := newPool(&code, p.host, &engine.Options{Config: config, Instances: 1, MaxCalls: p.most})
 	s.parent, s.instances[0].number = p, number
 	r := s.changing(&c, s.instances[0])
-	err = s.make(s.instances[0], r, s.settings.Get())
+	err = s.make(s.instances[0], r, s.settings.Get(), c.Done)
 	r.end()
 	if err != nil {
 		_ = s.Close() // which takes it off again
 		return nil, err
 	}
+	s.mu.Lock()
+	s.unsettle()
+	s.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions[s] = struct{}{}
@@ -286,7 +295,7 @@ func (p *open) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 }
 
 // ended takes in that a session is closed.
-func (p *open) ended(s *open) {
+func (p *Pool) ended(s *Pool) {
 	p.mu.Lock()
 	delete(p.sessions, s)
 	p.mu.Unlock()

@@ -1,4 +1,4 @@
-package builtin
+package pool
 
 import (
 	"time"
@@ -9,11 +9,12 @@ import (
 
 // limit gives a call that has its place a limit, which begins now: its context ends then, and so do its streams, which may be nil. It returns
 // when that is; end is due when the function has returned.
-func (p *open) limit(r *running, c *callctx.Caller, l *engine.Limit, st *streams) (at time.Time, end func()) {
+func (p *Pool) limit(r *running, c *callctx.Caller, l *engine.Limit, st *streams) (at time.Time, end func()) {
 	at = time.Now().Add(l.After)
 	p.mu.Lock()
-	waited := r.Call // for what was done until now
-	r.Call = callctx.NewLimited(*c, p.Name, r, 1, &callctx.Until{At: at, Limit: l}).Take()
+	waited := r.ctx // for what was done until now
+	r.until, r.limit = at, l
+	r.ctx = callctx.NewLimited(*c, p.name, r, 1, &callctx.Until{At: at, Limit: l}).Take()
 	p.mu.Unlock()
 	waited.End()
 	late := time.AfterFunc(l.After+engine.OverdueAfter, func() { p.host.Overdue(l) })

@@ -1,4 +1,4 @@
-package builtin
+package pool
 
 import (
 	"context"
@@ -28,20 +28,64 @@ func (quietHost) Panicked(context.Context, uint32, any) ([]byte, abi.Status) {
 }
 func (quietHost) Log(context.Context, abi.Level, []byte, []byte) {}
 
-func opened(t testing.TB, p *Plugin, o engine.Options) *open {
+// testPlugin is a plug-in in Go.
+type testPlugin struct {
+	Threads   abi.Threads
+	Exclusive bool
+	Funcs     []testFunc
+	Start     func(ctx context.Context, config []byte) (any, error)
+	Stop      func(state any)
+}
+
+type testFunc struct {
+	Name string
+	Call func(ctx context.Context, in []byte) ([]byte, error)
+}
+
+func (p *testPlugin) code() *Code {
+	about := &abi.Description{Manifest: &abi.Manifest{Name: "p", Version: "1", Threads: p.Threads}}
+	for _, f := range p.Funcs {
+		about.Funcs = append(about.Funcs, abi.Symbol{Name: f.Name})
+	}
+	said := func(dst, out []byte, err error) ([]byte, abi.Status, error) {
+		if err != nil {
+			return append(dst, err.Error()...), abi.StatusFailed, nil
+		}
+		return append(dst, out...), abi.StatusOK, nil
+	}
+	code := &Code{About: about, Exclusive: p.Exclusive, Names: Names{Start: "Start", Stop: "Stop"},
+		Call: func(c *Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+			ctx := context.Context(c)
+			if p.Exclusive {
+				ctx = c.Context()
+			}
+			out, err := p.Funcs[fn].Call(ctx, in)
+			return said(dst, out, err)
+		}}
+	if p.Start != nil {
+		code.Start = func(c *Call, config []byte) ([]byte, abi.Status, error) {
+			state, err := p.Start(c, config)
+			c.SetState(state)
+			return said(nil, nil, err)
+		}
+	}
+	if p.Stop != nil {
+		code.Stop = func(c *Call) { p.Stop(c.State()) }
+	}
+	return code
+}
+
+func opened(t testing.TB, p *testPlugin, o engine.Options) *Pool {
 	t.Helper()
-	p.Version = "1"
-	d, err := describe(p)
-	require.NoError(t, err)
 	o.Instances = max(o.Instances, 1)
-	e, err := start(context.Background(), d, quietHost{}, &o)
+	e, err := Open(context.Background(), p.code(), quietHost{}, &o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	return e
 }
 
 // untilWaiting returns when n calls wait for a place.
-func (p *open) untilWaiting(t *testing.T, n int) {
+func (p *Pool) untilWaiting(t *testing.T, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		p.mu.Lock()
@@ -76,7 +120,7 @@ func TestQueue(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.threads, c.inside), func(t *testing.T) {
 			g := newDoor()
-			p := opened(t, &Plugin{Name: "p", Threads: c.threads, Funcs: []Function{{Name: "f", Call: g.call}}}, c.o)
+			p := opened(t, &testPlugin{Threads: c.threads, Funcs: []testFunc{{Name: "f", Call: g.call}}}, c.o)
 			done := make(chan error)
 			begin := func(i int) {
 				go func() {
@@ -108,14 +152,15 @@ func TestQueue(t *testing.T) {
 
 // A batch gives others their turn after some of its records.
 func TestBatchLetsOthersIn(t *testing.T) {
-	var p *open
+	var p *Pool
 	records, others, at := 0, 0, -1
-	p = opened(t, &Plugin{Name: "p", Funcs: []Function{
+	plugin := &testPlugin{Funcs: []testFunc{
 		{Name: "other", Call: func(context.Context, []byte) ([]byte, error) { others++; at = records; return nil, nil }},
 		{Name: "record", Call: func(context.Context, []byte) ([]byte, error) { records++; return nil, nil }},
-	}}, engine.Options{})
+	}}
+	p = opened(t, plugin, engine.Options{})
 	g, entered := make(chan struct{}), make(chan struct{})
-	p.funcs[1] = func(context.Context, []byte) ([]byte, error) {
+	plugin.Funcs[1].Call = func(context.Context, []byte) ([]byte, error) {
 		if records++; records == 1 {
 			close(entered)
 			<-g
@@ -142,7 +187,7 @@ func TestBatchLetsOthersIn(t *testing.T) {
 // What a call could wait for is known: every call alone, those of an instance that panicked together, and what is free.
 func TestHolders(t *testing.T) {
 	g := newDoor()
-	p := opened(t, &Plugin{Name: "p", Threads: abi.Concurrent, Funcs: []Function{{Name: "f", Call: g.call},
+	p := opened(t, &testPlugin{Threads: abi.Concurrent, Funcs: []testFunc{{Name: "f", Call: g.call},
 		{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }}}}, engine.Options{MaxCalls: 3})
 	done := make(chan struct{})
 	for range 2 {
@@ -172,18 +217,13 @@ func TestEachIsRenewed(t *testing.T) {
 	for _, threads := range []abi.Threads{abi.Serial, abi.Concurrent, abi.Pinned} {
 		for _, starts := range []bool{true, false} {
 			started, stopped := 0, 0
-			plugin := &Plugin{Name: "p", Threads: threads, Stop: func(any) { stopped++ }, Funcs: []Function{
+			plugin := &testPlugin{Threads: threads, Stop: func(any) { stopped++ }, Funcs: []testFunc{
 				{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }},
 				{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }}}}
 			if starts {
 				plugin.Start = func(context.Context, []byte) (any, error) { started++; return nil, nil }
 			}
-			_, err := describe(plugin)
-			require.Error(t, err, "without a version")
-			plugin.Version = "1"
-			d, err := describe(plugin)
-			require.NoError(t, err)
-			p, err := start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
+			p, err := Open(context.Background(), plugin.code(), quietHost{}, &engine.Options{Instances: 4})
 			require.NoError(t, err)
 			for range 3 {
 				_, status, err := p.Append(context.Background(), engine.Fn{Index: 1}, nil, nil)
@@ -206,16 +246,15 @@ func TestEachIsRenewed(t *testing.T) {
 func TestStartEndsItsGoroutine(t *testing.T) {
 	for _, threads := range []abi.Threads{abi.Serial, abi.Concurrent, abi.Pinned} {
 		started, stopped := 0, 0
-		d, err := describe(&Plugin{Name: "p", Version: "1", Threads: threads,
+		plugin := &testPlugin{Threads: threads,
 			Start: func(context.Context, []byte) (any, error) {
 				if started++; started == 3 {
 					runtime.Goexit()
 				}
 				return nil, nil
 			},
-			Stop: func(any) { stopped++ }})
-		require.NoError(t, err)
-		_, err = start(context.Background(), d, quietHost{}, &engine.Options{Instances: 4})
+			Stop: func(any) { stopped++ }}
+		_, err := Open(context.Background(), plugin.code(), quietHost{}, &engine.Options{Instances: 4})
 		var failed *engine.StartError
 		require.ErrorAs(t, err, &failed)
 		assert.Equal(t, abi.StatusPanic, failed.Status)

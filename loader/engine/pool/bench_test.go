@@ -1,4 +1,4 @@
-package builtin
+package pool
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func BenchmarkPlaces(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/inside=%d/instances=%d", c.threads, c.inside, c.instances), func(b *testing.B) {
 			g := newDoor()
 			g.entered = make(chan string, c.inside)
-			p := opened(b, &Plugin{Name: "p", Threads: c.threads, Funcs: []Function{{Name: "f", Call: g.call},
+			p := opened(b, &testPlugin{Threads: c.threads, Funcs: []testFunc{{Name: "f", Call: g.call},
 				{Name: "g", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}}}, engine.Options{Instances: c.instances})
 			done := make(chan error)
 			for range c.inside {
