@@ -39,6 +39,25 @@
  * CALLS. Every function and every function pointer here has the C calling convention that the platform's compilers use
  * by default (on 32-bit x86 it is cdecl).
  *
+ * WEBASSEMBLY. The same source is a plug-in as a WebAssembly module for wasm32, where a host has an engine for these:
+ *
+ *     clang --target=wasm32-wasi -mexec-model=reactor -O2 -fvisibility=hidden -Wl,--export-dynamic -o greeter.wasm greeter.c
+ *
+ * size_t and pointers have 32 bits, and point into the module's own memory, which it exports as `memory`. Functions are
+ * exported functions; what is an object in a library (manifest, texts, slots) is an exported global, constant, whose
+ * value is the object's address. FERRULE_PLUGIN exports in addition:
+ *   ferrule_services  the module's ferrule_host (R18), whose functions are imports: `call`, `log` … of the module
+ *                     `ferrule`, with the parameters that they have here
+ *   ferrule_alloc     void *(size_t): memory for the host's frames, inputs and rooms, aligned for any object; NULL where
+ *                     there is none
+ *   ferrule_free      void (void *): has it back
+ * A module may also export `ferrule_panic`, an object of two uint32_t: the address and the length of the text that it
+ * leaves there before it traps; 0 before that. `_initialize`, where exported, is called first.
+ * An instance of the module is an instance of the plug-in, and takes one call at a time, whatever `threads` says (R13).
+ * A trap counts as FERRULE_PANIC, but that nothing of the instance runs any more, not even ferrule_stop. An endless loop
+ * is ended a grace period after the host has asked it to stop (R17). There are no threads: host->background returns
+ * NULL (R27). ferrule_batch is not called (R19); quick means nothing (R34).
+ *
  * ---------------------------------------------------------------------------------------------------------------
  *
  * R1  MANIFEST. The library exports `ferrule_manifest`, a constant array of NUL-terminated `key=value` texts in
@@ -464,12 +483,44 @@ static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames)
     FERRULE_C_ FERRULE_EXPORT int32_t symbol(ferrule_call *call);                                                      \
     int32_t symbol(ferrule_call *call FERRULE_UNUSED_)
 
+/* What a module has beside what a library has: the host's table, made of imports, and an allocator for the host. */
+#if defined(__wasm__)
+#include <stdlib.h>
+#define FERRULE_SERVICE_(service) __attribute__((import_module("ferrule"), import_name(#service)))
+FERRULE_C_ int32_t ferrule_wasm_call_(ferrule_call *call, ferrule_request *request) FERRULE_SERVICE_(call);
+FERRULE_C_ int32_t ferrule_wasm_log_(ferrule_call *call, uint32_t level, const char *text, size_t text_len)
+    FERRULE_SERVICE_(log);
+FERRULE_C_ int32_t ferrule_wasm_log_fields_(ferrule_call *call, uint32_t level, const char *text, size_t text_len,
+                                            const char *fields, size_t fields_len) FERRULE_SERVICE_(log_fields);
+FERRULE_C_ int32_t ferrule_wasm_info_(ferrule_call *call, ferrule_request *request) FERRULE_SERVICE_(info);
+FERRULE_C_ int32_t ferrule_wasm_room_(ferrule_call *call, size_t n) FERRULE_SERVICE_(room);
+FERRULE_C_ int32_t ferrule_wasm_read_(ferrule_call *call, const uint8_t **piece, size_t *piece_len)
+    FERRULE_SERVICE_(read);
+FERRULE_C_ int32_t ferrule_wasm_write_(ferrule_call *call, const uint8_t *piece, size_t piece_len)
+    FERRULE_SERVICE_(write);
+FERRULE_C_ int32_t ferrule_wasm_next_(ferrule_call *call, ferrule_request *request) FERRULE_SERVICE_(next);
+FERRULE_C_ ferrule_call *ferrule_wasm_background_(ferrule_call *call) FERRULE_SERVICE_(background);
+#define FERRULE_MODULE_                                                                                                \
+    FERRULE_C_ FERRULE_EXPORT const ferrule_host ferrule_services;                                                     \
+    const ferrule_host ferrule_services = {sizeof(ferrule_host),    ferrule_wasm_call_,  ferrule_wasm_log_,            \
+                                           ferrule_wasm_log_fields_, ferrule_wasm_info_,  ferrule_wasm_room_,          \
+                                           ferrule_wasm_read_,       ferrule_wasm_write_, ferrule_wasm_next_,          \
+                                           ferrule_wasm_background_};                                                  \
+    FERRULE_C_ FERRULE_EXPORT void *ferrule_alloc(size_t n);                                                           \
+    void *ferrule_alloc(size_t n) { return malloc(n); }                                                                \
+    FERRULE_C_ FERRULE_EXPORT void ferrule_free(void *at);                                                             \
+    void ferrule_free(void *at) { free(at); }
+#else
+#define FERRULE_MODULE_
+#endif
+
 /* FERRULE_PLUGIN(keys); once in each library, at file scope: the manifest (R1) and ferrule_batch (R19). `keys` is a
  * sequence of the FERRULE_KEY family without commas, in any order:
  *
  *     FERRULE_PLUGIN(FERRULE_NAME("resize") FERRULE_VERSION("2.1.0") FERRULE_THREADS("concurrent"));
  */
 #define FERRULE_PLUGIN(keys)                                                                                           \
+    FERRULE_MODULE_                                                                                                    \
     FERRULE_TEXT_(ferrule_manifest, "ferrule=1\0" keys);                                                               \
     FERRULE_C_ FERRULE_EXPORT int32_t ferrule_batch(ferrule_frames *frames);                                           \
     int32_t ferrule_batch(ferrule_frames *frames) { return ferrule_run_frames(frames); }                               \

@@ -267,11 +267,17 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 	if inspect.Recognises(head) {
 		found, remedy = "native code", "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"
 	}
+	if inspect.IsWasm(head) {
+		found, remedy = "a WebAssembly module", wasmRemedy
+	}
 	if len(names) > 0 {
 		remedy += "; of the names of plug-ins in Go: " + didYouMean(f.Path, names)
 	}
 	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: strings.Join(expected, " or "), Remedy: remedy}
 }
+
+// wasmRemedy is what to do about a module that no engine is for.
+const wasmRemedy = "Add loader.WithEngine(wasm.Engine()), of github.com/ferrule-dev/ferrule/loader/wasm"
 
 // accept reports what the host requires and the library has not, what it needs and the options do not offer, and what they ask
 // for that it cannot bear.

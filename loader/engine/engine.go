@@ -16,7 +16,6 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
@@ -74,7 +73,7 @@ type Accept func(*abi.Description) (Host, error)
 
 // Options are the options of loader.Open. An engine for which one means nothing leaves it out of account.
 type Options struct {
-	SHA256    *libfile.Digest // the digest that the file must have, or nil
+	SHA256    *Digest // the digest that the file must have, or nil
 	Private   bool            // load a copy that nobody else can write
 	Unload    bool            // give the plug-in's code back when it is closed
 	ExecStack bool            // open a library that asks for an executable stack, too

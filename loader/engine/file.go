@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -44,6 +47,48 @@ func (f *File) Head() ([]byte, error) {
 	}
 	f.head = head[:n:n]
 	return f.head, nil
+}
+
+// Bytes returns all of the file, most bytes at the longest, with this digest, where it is not nil: for an engine that needs no file any more then. The
+// error is an *inspect.Error.
+func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
+	if _, err := f.Head(); err != nil {
+		return nil, err
+	}
+	file := f.Take()
+	if file == nil {
+		return nil, OpenError(f.Path, 0, errTaken, "", "Open it once")
+	}
+	defer file.Close()
+	if file.Size > most {
+		return nil, &inspect.Error{Path: f.Path, Kind: inspect.ErrMalformed, Found: fmt.Sprintf("a file of %d bytes", file.Size), Expected: fmt.Sprintf("%d bytes at most", most),
+			Remedy: "Check that it is a plug-in"}
+	}
+	all := make([]byte, file.Size)
+	if n, err := file.ReadAt(all, 0); n < len(all) {
+		return nil, OpenError(f.Path, 0, err, "", "")
+	}
+	if digest == nil {
+		return all, nil
+	}
+	if sum := sha256.Sum256(all); sum != *digest {
+		return nil, OtherDigest(f.Path, sum, *digest)
+	}
+	return all, nil
+}
+
+var errTaken = errors.New("another engine has the file")
+
+// Digest is an SHA-256.
+type Digest = libfile.Digest
+
+// ErrDigest is the kind of an *inspect.Error about a file with another digest than the one that was asked for.
+var ErrDigest = errors.New("not the expected file")
+
+// OtherDigest is such an error.
+func OtherDigest(path string, found, expected Digest) error {
+	return &inspect.Error{Path: path, Kind: ErrDigest, Found: fmt.Sprintf("SHA-256 %x", found), Expected: fmt.Sprintf("SHA-256 %x", expected),
+		Remedy: "Get the plug-in from where its digest comes from, or update the digest if the change is meant"}
 }
 
 // Take returns the open file, which is the caller's to close, or nil when it was not opened yet.

@@ -43,6 +43,7 @@ const (
 	ELF   Format = "ELF"
 	MachO Format = "Mach-O"
 	PE    Format = "PE"
+	Wasm  Format = "WebAssembly"
 )
 
 // Library is what a plug-in library's file says of itself.
@@ -62,6 +63,10 @@ type Library struct {
 	// NotPlugin says why a library that Describe read is no plug-in, or a faulty one: the error that File returns. nil of
 	// a plug-in.
 	NotPlugin *Error
+
+	// Extism says that it is a plug-in of Extism's: a WebAssembly module without a manifest that imports Extism's kernel. Its name is its file's ("extism" from
+	// Read), its functions are those that a host of Extism's may call, and its imports the host functions of extism:host/user.
+	Extism bool
 
 	// Reserved are the exported ferrule_ names that the contract does not know (rule R2), and texts about symbols that
 	// are not there, sorted.
@@ -177,11 +182,14 @@ func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Li
 		return nil, err
 	}
 	lib.Path = path
+	if name := nameOf(path); lib.Extism && name != "" {
+		lib.Manifest.Name = name
+	}
 	return lib, nil
 }
 
-// Recognises reports whether a file that begins with head is of a format that this package reads: the first 4 KiB are enough.
-// It may be broken, and it may be a program rather than a library.
+// Recognises reports whether a file that begins with head is native code of a format that this package reads: the first 4 KiB are enough.
+// It may be broken, and it may be a program rather than a library. IsWasm is for modules.
 func Recognises(head []byte) bool {
 	return hasPrefix(head, "\x7fELF") || isMachO(head) || isFat(head) || hasPrefix(head, "MZ")
 }
@@ -225,6 +233,8 @@ func (lib *Library) read(m *image, x *exports) error {
 		return lib.readFat(m, x)
 	case hasPrefix(head, "MZ"):
 		return lib.readPE(m, x)
+	case IsWasm(head):
+		return lib.readWasm(m, x)
 	}
 	return notLibrary(describe(head))
 }

@@ -73,7 +73,7 @@ var images struct {
 var (
 	ErrPlatform  = errors.New("made for another platform")
 	ErrGoRuntime = errors.New("contains a Go runtime")
-	ErrDigest    = errors.New("not the expected file")
+	ErrDigest    = engine.ErrDigest
 	ErrLoad      = errors.New("the system could not load it")
 )
 
@@ -390,9 +390,7 @@ func InspectCopy(path string, copy *libfile.Copy) (*inspect.Library, error) {
 }
 
 func (f *File) otherDigest(found, expected libfile.Digest) error {
-	return &inspect.Error{Path: f.Path, Kind: ErrDigest, Found: fmt.Sprintf("SHA-256 %x", found),
-		Expected: fmt.Sprintf("SHA-256 %x", expected),
-		Remedy:   "Get the library from where its digest comes from, or update the digest if the change is meant"}
+	return engine.OtherDigest(f.Path, found, expected)
 }
 
 func (f *File) failed(found string, err error) error {

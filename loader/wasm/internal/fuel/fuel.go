@@ -1,0 +1,366 @@
+// Package fuel gives WebAssembly modules fuel: a counter that every function and every round of a loop takes 1 from, and a host function that is
+// called when it is used up. So whoever runs a module looks now and then whether it should still run, and ends it where it is by a panic.
+//
+// Why not wazero's WithCloseOnContextDone: it makes a call of 64 bytes eight times as slow where this adds a half, and leaves the module closed. The
+// counter is deterministic, too: the same call uses the same fuel on every machine.
+//
+// How: Instrument appends a mutable global (the counter), a table with room for one function (the tick), and a function that calls what is in it; it puts the
+// check at the head of each function and loop. Everything new is appended, so that no index in the module moves. The start function becomes an export, to be run
+// after Bind, which puts the tick into the table: a loop in it would have none otherwise. Straight code between two checks is bounded by the module's length; bulk
+// instructions by the memory's.
+package fuel
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// What Instrument has a module export. A module that exports such a name itself is refused.
+const (
+	// StartFunction is the function that the module runs by itself; there is none where it had none.
+	StartFunction = "ferrule:start"
+
+	counterName = "ferrule:fuel"
+	tableName   = "ferrule:tick"
+)
+
+// initial is what a counter has before Bind: enough for constant expressions, which run no code, and no more.
+const initial = 0
+
+// Error says what is wrong with a module.
+type Error struct {
+	Offset   int // in the module, in bytes
+	Found    string
+	Expected string
+}
+
+// Error says it with the offset.
+func (e *Error) Error() string {
+	return fmt.Sprintf("found %s at offset %#x, expected %s", e.Found, e.Offset, e.Expected)
+}
+
+// Unsupported says that a module uses a part of WebAssembly that is not in version 2.0.
+type Unsupported struct{ Feature string }
+
+// Error names it.
+func (u *Unsupported) Error() string { return "the module uses " + u.Feature }
+
+// The numbers of sections.
+const (
+	customSection   = 0
+	typeSection     = 1
+	importSection   = 2
+	functionSection = 3
+	tableSection    = 4
+	memorySection   = 5
+	globalSection   = 6
+	exportSection   = 7
+	startSection    = 8
+	elementSection  = 9
+	codeSection     = 10
+	dataSection     = 11
+	countSection    = 12 // of data segments
+	tagSection      = 13
+)
+
+// place is the order of the sections in a module, by their numbers.
+var place = [...]int{typeSection: 1, importSection: 2, functionSection: 3, tableSection: 4, memorySection: 5, globalSection: 6, exportSection: 7,
+	startSection: 8, elementSection: 9, countSection: 10, codeSection: 11, dataSection: 12}
+
+const (
+	i32      = 0x7f
+	funcref  = 0x70
+	funcType = 0x60
+)
+
+type section struct {
+	id   byte
+	at   int // of the body, in the module
+	body []byte
+}
+
+// Instrument returns the module with fuel. The error is an *Error or an *Unsupported. It does not check what the compiler does: a module that
+// is not valid may come back as one that is not valid.
+func Instrument(module []byte) (_ []byte, err error) {
+	defer func() {
+		if fault, ok := recover().(*Error); ok { // of a reader
+			err = fault
+		}
+	}()
+	if len(module) < 8 || !bytes.Equal(module[:4], []byte("\x00asm")) {
+		return nil, &Error{0, "no WebAssembly", `a module, which begins with "\x00asm"`}
+	}
+	if !bytes.Equal(module[4:8], []byte{1, 0, 0, 0}) {
+		return nil, &Error{4, fmt.Sprintf("version % x", module[4:8]), "version 1"}
+	}
+	sections, err := split(module)
+	if err != nil {
+		return nil, err
+	}
+	of := func(id byte) *reader {
+		for _, s := range sections {
+			if s.id == id {
+				return &reader{b: s.body, base: s.at}
+			}
+		}
+		return &reader{b: []byte{0}}
+	}
+	functions, tables, globals := imported(of(importSection))
+	types := of(typeSection).count()
+	functions += of(functionSection).count()
+	tables += of(tableSection).count()
+	globals += of(globalSection).count()
+	if err := free(of(exportSection)); err != nil {
+		return nil, err
+	}
+	check := checkOf(globals, functions)
+	tick := append(uleb(uleb([]byte{0, 0x41, 0, 0x11}, types), tables), 0x0b) // (call_indirect (type types) (table tables) (i32.const 0))
+	hasCode := of(codeSection).count() > 0
+
+	out := append(make([]byte, 0, len(module)+len(module)/4+256), module[:8]...)
+	next := 0
+	emit := func(id byte, body []byte) {
+		out = append(uleb(append(out, id), uint32(len(body))), body...)
+	}
+	// added puts what is new at the end of the section, which may not be there.
+	added := func(id byte, items ...[]byte) {
+		r := &reader{b: []byte{0}}
+		if next < len(sections) && sections[next].id == id {
+			r = &reader{b: sections[next].body, base: sections[next].at}
+			next++
+		}
+		n := r.u32()
+		body := uleb(nil, n+uint32(len(items)))
+		body = append(body, r.b[r.i:]...)
+		for _, item := range items {
+			body = append(body, item...)
+		}
+		emit(id, body)
+	}
+	// upTo copies the sections that come before the one with this number.
+	upTo := func(id byte) {
+		for next < len(sections) && (sections[next].id == customSection || place[sections[next].id] < place[id]) {
+			if s := sections[next]; s.id != startSection {
+				emit(s.id, s.body)
+			}
+			next++
+		}
+	}
+	upTo(typeSection)
+	added(typeSection, []byte{funcType, 0, 0})
+	upTo(functionSection)
+	added(functionSection, uleb(nil, types))
+	upTo(tableSection)
+	added(tableSection, []byte{funcref, 1, 1, 1})
+	upTo(globalSection)
+	added(globalSection, []byte{i32, 1, 0x41, initial, 0x0b})
+	upTo(exportSection)
+	exports := [][]byte{uleb(append(name(tableName), 1), tables), uleb(append(name(counterName), 3), globals)}
+	if start := of(startSection); len(start.b) > 1 || start.b[0] != 0 || hasSection(sections, startSection) {
+		exports = append(exports, uleb(append(name(StartFunction), 0), start.u32()))
+	}
+	added(exportSection, exports...)
+	upTo(codeSection)
+	code := &reader{b: []byte{0}}
+	if next < len(sections) && sections[next].id == codeSection {
+		code = &reader{b: sections[next].body, base: sections[next].at}
+		next++
+	}
+	n := code.u32()
+	body := uleb(make([]byte, 0, len(code.b)+len(code.b)/4+32), n+1)
+	if hasCode {
+		var one []byte
+		for range n {
+			size := code.u32()
+			function := code.sub(int(size), "a function's body")
+			if one, err = rewrite(one[:0], function, check); err != nil {
+				return nil, err
+			}
+			body = append(uleb(body, uint32(len(one))), one...)
+		}
+	}
+	body = append(uleb(body, uint32(len(tick))), tick...)
+	emit(codeSection, body)
+	for ; next < len(sections); next++ {
+		emit(sections[next].id, sections[next].body)
+	}
+	return out, nil
+}
+
+func hasSection(sections []section, id byte) bool {
+	for _, s := range sections {
+		if s.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// split finds the sections.
+func split(module []byte) (sections []section, err error) {
+	r := &reader{b: module, i: 8}
+	last := 0
+	for r.i < len(module) {
+		at := r.i
+		id := r.u8()
+		size := r.u32()
+		body := r.sub(int(size), "a section")
+		switch {
+		case id == tagSection:
+			return nil, &Unsupported{"exceptions"}
+		case int(id) >= len(place):
+			return nil, &Error{at, fmt.Sprintf("a section with the number %d", id), "0 to 12"}
+		case id == customSection:
+		case place[id] <= last:
+			return nil, &Error{at, fmt.Sprintf("the section %d out of its order", id), "each once, in order"}
+		default:
+			last = place[id]
+		}
+		sections = append(sections, section{id, body.base, body.b})
+	}
+	return sections, nil
+}
+
+// imported counts what is imported.
+func imported(r *reader) (functions, tables, globals uint32) {
+	for n := r.u32(); n > 0; n-- {
+		r.sub(int(r.u32()), "a name")
+		r.sub(int(r.u32()), "a name")
+		switch kind := r.u8(); kind {
+		case 0:
+			r.u32()
+			functions++
+		case 1:
+			r.u8()
+			r.limits()
+			tables++
+		case 2:
+			r.limits()
+		case 3:
+			r.u8()
+			r.u8()
+			globals++
+		case 4:
+			panic(&Error{r.base + r.i - 1, "an imported tag", "a function, a table, a memory or a global"})
+		default:
+			panic(&Error{r.base + r.i - 1, fmt.Sprintf("the import kind %d", kind), "0 to 3"})
+		}
+	}
+	return functions, tables, globals
+}
+
+// free reports what is wrong when the module has a name that is to be added.
+func free(r *reader) error {
+	for n := r.u32(); n > 0; n-- {
+		at := r.base + r.i
+		name := r.sub(int(r.u32()), "a name")
+		r.u8()
+		r.u32()
+		switch string(name.b) {
+		case StartFunction, counterName, tableName:
+			return &Error{at, fmt.Sprintf("an export named %q", name.b), "a name that does not begin with ferrule:"}
+		}
+	}
+	return nil
+}
+
+// checkOf is what a function and a loop begin with: counter--; if (counter < 0) tick().
+func checkOf(counter, tick uint32) []byte {
+	b := uleb([]byte{0x23}, counter)
+	b = uleb(append(b, 0x41, 0x01, 0x6b, 0x24), counter)
+	b = uleb(append(b, 0x23), counter)
+	b = append(b, 0x41, 0x00, 0x48, 0x04, 0x40, 0x10) // i32.lt_s; if (empty); call
+	return append(uleb(b, tick), 0x0b)
+}
+
+// rewrite appends a function's body with the check to out.
+func rewrite(out []byte, r *reader, check []byte) ([]byte, error) {
+	for n := r.u32(); n > 0; n-- { // of locals
+		r.u32()
+		r.u8()
+	}
+	out = append(append(out, r.b[:r.i]...), check...)
+	from := r.i
+	for r.i < len(r.b) {
+		isLoop, err := r.instruction()
+		if err != nil {
+			return nil, err
+		}
+		if isLoop {
+			out = append(append(out, r.b[from:r.i]...), check...)
+			from = r.i
+		}
+	}
+	return append(out, r.b[from:]...), nil
+}
+
+func uleb(b []byte, v uint32) []byte {
+	for v >= 0x80 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v))
+}
+
+func name(s string) []byte { return append(uleb(nil, uint32(len(s))), s...) }
+
+// Binder binds one tick to instances of one runtime.
+type Binder struct {
+	host   api.Module
+	binder wazero.CompiledModule
+	rt     wazero.Runtime
+}
+
+// NewBinder makes what all instances share. tick is called by a module whose counter is below 0, with the context that the module was entered with; it sets the
+// counter, or panics.
+func NewBinder(ctx context.Context, rt wazero.Runtime, tick func(ctx context.Context)) (*Binder, error) {
+	made, err := rt.NewHostModuleBuilder(tableName).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { tick(ctx) }), nil, nil).Export("t").Compile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, err := rt.InstantiateModule(ctx, made, wazero.NewModuleConfig()) // what the builder's Instantiate returns resolves no imports
+	if err != nil {
+		return nil, err
+	}
+	// (module (import "h" "t" (func)) (import "g" "ferrule:tick" (table 1 1 funcref)) (elem (i32.const 0) 0))
+	module := []byte("\x00asm\x01\x00\x00\x00")
+	add := func(id byte, body []byte) {
+		module = append(append(uleb(append(module, id), uint32(len(body)+1)), 1), body...)
+	}
+	add(typeSection, []byte{funcType, 0, 0})
+	imports := append(append(name("h"), name("t")...), 0, 0)
+	imports = append(append(append(imports, name("g")...), name(tableName)...), 1, funcref, 1, 1, 1)
+	module = append(append(uleb(append(module, importSection), uint32(len(imports)+1)), 2), imports...)
+	add(elementSection, []byte{0, 0x41, 0, 0x0b, 1, 0})
+	compiled, err := rt.CompileModule(ctx, module)
+	if err != nil {
+		return nil, err
+	}
+	return &Binder{host, compiled, rt}, nil
+}
+
+// Bind puts the tick into an instance of an instrumented module in which nothing has run, and returns its counter, which is 0: the first check ticks. unbind is due
+// when nothing of the instance is entered any more.
+func (b *Binder) Bind(ctx context.Context, m api.Module) (counter api.MutableGlobal, unbind func(), err error) {
+	counter, ok := m.ExportedGlobal(counterName).(api.MutableGlobal)
+	if !ok {
+		return nil, nil, &Error{0, "a module without " + counterName, "one that Instrument has returned"}
+	}
+	ctx = experimental.WithImportResolver(ctx, func(name string) api.Module {
+		if name == "h" {
+			return b.host
+		}
+		return m
+	})
+	bound, err := b.rt.InstantiateModule(ctx, b.binder, wazero.NewModuleConfig().WithName(""))
+	if err != nil {
+		return nil, nil, err
+	}
+	return counter, func() { _ = bound.Close(context.Background()) }, nil
+}

@@ -1,0 +1,338 @@
+// Package guest runs WebAssembly modules under fuel: what both contracts, Ferrule's and Extism's, need of wazero.
+//
+// A module cannot harm this process, but it can keep it busy for ever, and take memory. So each loop and each function counts down (package
+// fuel), and at 0 this package looks whether the call is still wanted: when it is not, the function is asked to stop, and a grace period
+// later it is ended where it is. What was ended half way, or has trapped, is not used any more.
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/fuel"
+)
+
+// PageSize is how long a page of a module's memory is, in bytes.
+const PageSize = 64 << 10
+
+// Limits are those of a plug-in.
+type Limits struct {
+	Memory int64         // bytes, of each instance
+	Fuel   int64         // how much a call may use; 0 is any amount
+	Grace  time.Duration // how long a function may go on after it was asked to stop
+	Cache  wazero.CompilationCache
+}
+
+// Runtime is where the modules of one plug-in live. It may be used by any goroutine.
+type Runtime struct {
+	wazero.Runtime
+	limits Limits
+	binder *fuel.Binder
+}
+
+// New makes a Runtime, which Close ends.
+func New(ctx context.Context, l Limits) (*Runtime, error) {
+	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(min(max(l.Memory/PageSize, 1), 65536)))
+	if l.Cache != nil {
+		config = config.WithCompilationCache(l.Cache)
+	}
+	r := &Runtime{Runtime: wazero.NewRuntimeWithConfig(ctx, config), limits: l}
+	var err error
+	if r.binder, err = fuel.NewBinder(ctx, r.Runtime, tick); err == nil {
+		_, err = wasi_snapshot_preview1.Instantiate(ctx, r.Runtime)
+	}
+	if err != nil {
+		_ = r.Close(ctx)
+		return nil, err
+	}
+	return r, nil
+}
+
+// Compile gives a module fuel, and compiles it. The error is *fuel.Error, *fuel.Unsupported, or wazero's.
+func (r *Runtime) Compile(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
+	fuelled, err := fuel.Instrument(module)
+	if err != nil {
+		return nil, err
+	}
+	return r.CompileModule(ctx, fuelled)
+}
+
+// Guest is an instance of a module. One call runs in it at a time, which Serve names before anything of it is entered.
+type Guest struct {
+	Module  api.Module
+	runtime *Runtime
+	counter api.MutableGlobal
+	ctx     context.Context
+	start   api.Function // or nil
+	unbind  func()
+
+	// Owner is whose instance it is, for the host functions that Of finds it in.
+	Owner any
+	// Look is called now and then while a function runs; or nil.
+	Look func()
+	// Asked is called once, while a function runs, when it is to stop. It may write to the memory, and runs no code of the module's.
+	Asked func()
+
+	call  *pool.Call // that runs
+	done  <-chan struct{}
+	gone  <-chan struct{}
+	until time.Time
+	limit *engine.Limit
+	asked time.Time // when it was asked to stop; zero where it was not
+	fuel  int64     // what is left, behind what the counter has
+	ended error     // why it was ended
+	broke bool      // a function of it did not return
+}
+
+// key is the key of the Guest in the contexts that wazero hands to host functions.
+type key struct{}
+
+// withGuest is such a context.
+type withGuest struct {
+	context.Context
+	guest *Guest
+}
+
+func (w *withGuest) Value(k any) any {
+	if k == (key{}) {
+		return w.guest
+	}
+	return w.Context.Value(k)
+}
+
+// Of returns the Guest in which a host function was called.
+func Of(ctx context.Context) *Guest {
+	g, _ := ctx.Value(key{}).(*Guest)
+	return g
+}
+
+// slice is how much fuel there is between two looks: some 50 µs of a tight loop.
+const slice = 100_000
+
+// Instantiate makes an instance, in which nothing has run yet: Start is due. config's name and start functions are not used; ctx is for the imports of
+// the module, as wazero resolves them.
+func (r *Runtime) Instantiate(ctx context.Context, code wazero.CompiledModule, config wazero.ModuleConfig) (*Guest, error) {
+	g := &Guest{runtime: r}
+	m, err := r.InstantiateModule(ctx, code, config.WithName("").WithStartFunctions().WithNanosleep(g.sleep))
+	if err != nil {
+		return nil, err
+	}
+	g.Module = m
+	g.ctx = &withGuest{context.Background(), g}
+	if g.counter, g.unbind, err = r.binder.Bind(ctx, m); err != nil {
+		_ = m.Close(ctx)
+		return nil, err
+	}
+	g.start = m.ExportedFunction(fuel.StartFunction)
+	return g, nil
+}
+
+// Start runs what a module runs by itself, and then the first that there is of the functions with these names, which initialise it.
+func (g *Guest) Start(c *pool.Call, initialise ...string) error {
+	g.Serve(c)
+	if g.start != nil {
+		if err := g.Enter(g.start, nil); err != nil {
+			return err
+		}
+	}
+	for _, name := range initialise {
+		if f := g.Module.ExportedFunction(name); f != nil {
+			return g.Enter(f, make([]uint64, max(len(f.Definition().ParamTypes()), len(f.Definition().ResultTypes()))))
+		}
+	}
+	return nil
+}
+
+// Close ends the instance. Nothing of it runs.
+func (g *Guest) Close() {
+	g.unbind()
+	_ = g.Module.Close(context.Background())
+}
+
+// Serve says for which call the functions that are entered from now on run.
+func (g *Guest) Serve(c *pool.Call) {
+	g.call, g.done, g.gone = c, c.Ended(), c.Abandoned()
+	g.until, g.limit = c.Limit()
+	g.asked = time.Time{}
+	g.fuel = g.runtime.limits.Fuel
+	if g.fuel == 0 {
+		g.fuel = math.MaxInt64
+	}
+	g.counter.Set(uint64(uint32(g.serving())))
+}
+
+// serving takes the fuel until the next look.
+func (g *Guest) serving() int32 {
+	n := min(g.fuel, slice)
+	g.fuel -= n
+	return int32(n)
+}
+
+// Call returns the call that runs.
+func (g *Guest) Call() *pool.Call { return g.call }
+
+// Broken reports whether a function of the instance did not return: nothing of it is to be entered any more.
+func (g *Guest) Broken() bool { return g.broke }
+
+// Enter runs a function of the instance. stack has its arguments, and gets its results, as wazero's CallWithStack has it. The error is a *Trap, an *Exit,
+// a *OutOfFuel, or an *engine.Overrun: the instance is not to be entered again then.
+func (g *Guest) Enter(f api.Function, stack []uint64) error {
+	err := f.CallWithStack(g.ctx, stack)
+	if err == nil {
+		return nil
+	}
+	return g.failed(err)
+}
+
+func (g *Guest) failed(err error) error {
+	g.broke = true
+	if g.ended != nil {
+		return g.ended
+	}
+	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
+		return &Exit{exit.ExitCode()}
+	}
+	text, trace, _ := strings.Cut(err.Error(), "\nwasm stack trace:\n")
+	return &Trap{What: strings.TrimPrefix(text, "wasm error: "), Stack: frames(trace)}
+}
+
+// frames returns the names of a trace's functions, the innermost first.
+func frames(trace string) (names []string) {
+	for line := range strings.Lines(trace) {
+		name := strings.TrimSpace(line)
+		if i := strings.IndexByte(name, '('); i > 0 {
+			name = name[:i]
+		}
+		if name = strings.TrimPrefix(name, "."); name != "" && !strings.HasPrefix(name, "0x") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// tick is called by a guest whose fuel is used up.
+func tick(ctx context.Context) {
+	g := Of(ctx)
+	if g.fuel <= 0 {
+		g.End(&OutOfFuel{g.runtime.limits.Fuel})
+	}
+	if g.Look != nil {
+		g.Look()
+	}
+	now := time.Now()
+	switch cause, wanted := g.wanted(now); {
+	case wanted:
+	case g.asked.IsZero():
+		g.ask(now)
+	case now.Sub(g.asked) > g.runtime.limits.Grace:
+		g.End(&engine.Overrun{Grace: g.runtime.limits.Grace, Cause: cause()})
+	}
+	g.counter.Set(uint64(uint32(g.serving())))
+}
+
+// sleep is what WASI's poll_oneoff sleeps by: for as long as the call is wanted.
+func (g *Guest) sleep(ns int64) {
+	over := time.NewTimer(time.Duration(ns))
+	defer over.Stop()
+	var struck <-chan time.Time
+	if g.limit != nil {
+		limit := time.NewTimer(time.Until(g.until))
+		defer limit.Stop()
+		struck = limit.C
+	}
+	select {
+	case <-over.C:
+	case <-struck:
+	case <-g.done:
+	case <-g.gone:
+	}
+	g.AskEnded()
+}
+
+// ask asks the function that runs to stop.
+func (g *Guest) ask(now time.Time) {
+	g.asked = now
+	if g.Asked != nil {
+		g.Asked()
+	}
+}
+
+// AskEnded asks the function that runs to stop where its call is not wanted any more: what a host function has ended is known to the module when
+// that returns.
+func (g *Guest) AskEnded() {
+	if g.done == nil && g.gone == nil && g.limit == nil || !g.asked.IsZero() {
+		return
+	}
+	now := time.Now()
+	if _, wanted := g.wanted(now); !wanted {
+		g.ask(now)
+	}
+}
+
+// End ends the function that runs, from a host function that it has called: Enter returns why.
+func (g *Guest) End(why error) {
+	g.ended = why
+	panic(why) // which wazero turns into an error of its own
+}
+
+// wanted reports whether the call is wanted, and returns what says why it is not, which runs foreign code.
+func (g *Guest) wanted(now time.Time) (cause func() error, wanted bool) {
+	if g.limit != nil && !now.Before(g.until) {
+		return func() error { return g.limit }, false
+	}
+	select {
+	case <-g.done:
+		return func() error {
+			if err := engine.Cause(g.call.Context()); err != nil {
+				return err
+			}
+			return context.Canceled
+		}, false
+	case <-g.gone:
+		return func() error { return context.Canceled }, false
+	default:
+		return nil, true
+	}
+}
+
+// Trap says that a function of the module's did what WebAssembly does not allow.
+type Trap struct {
+	What  string   // such as "unreachable", or "out of bounds memory access"
+	Stack []string // the functions, the innermost first, by their names in the module, where it has names
+}
+
+// Error says what it was, and where.
+func (t *Trap) Error() string {
+	text := "the module trapped: " + t.What
+	if len(t.Stack) > 0 {
+		text += ", in " + strings.Join(t.Stack[:min(len(t.Stack), 4)], ", called by ")
+	}
+	return text
+}
+
+// Exit says that the module ended itself, by WASI's proc_exit.
+type Exit struct{ Code uint32 }
+
+// Error gives the exit code.
+func (e *Exit) Error() string {
+	return fmt.Sprintf("the module exited with the code %d", int32(e.Code))
+}
+
+// OutOfFuel says that a call has used what fuel it may.
+type OutOfFuel struct{ Fuel int64 }
+
+// Error says how much that was.
+func (o *OutOfFuel) Error() string {
+	return fmt.Sprintf("the call has used its fuel, %d loops and functions", o.Fuel)
+}

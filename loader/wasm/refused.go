@@ -1,0 +1,24 @@
+package wasm
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/fuel"
+)
+
+// refused says why a module was not compiled.
+func refused(path string, err error) error {
+	if missing, ok := errors.AsType[*fuel.Unsupported](err); ok {
+		return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: "a module that uses " + missing.Feature, Expected: "WebAssembly 2.0",
+			Remedy: "Compile it without that"}
+	}
+	if broken, ok := errors.AsType[*fuel.Error](err); ok {
+		return &inspect.Error{Path: path, Kind: loader.ErrMalformed, Err: broken, Remedy: "Compile it again"}
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: text, Expected: "a module that is valid, and imports what hosts offer",
+		Remedy: "Compile it again; see what it imports with ferrule inspect"}
+}

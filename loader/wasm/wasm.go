@@ -1,0 +1,220 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/contract"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/guest"
+)
+
+// Option is one choice of Engine's; see the With… functions. Each is given once. Making one does not fail: what is wrong with it is a
+// *loader.OpenError of the kind loader.ErrOption, which Open returns.
+type Option func(*options) error
+
+type options struct {
+	limits guest.Limits
+	folder string // of the compilation cache
+	given  map[string]bool
+}
+
+// DefaultMemory is how much memory an instance may have without WithMemory, in bytes.
+const DefaultMemory = 256 << 20
+
+// Engine returns an engine for loader.WithEngine that opens WebAssembly modules. It can be used for any number of plug-ins, at the same time, too:
+// each has its own memory.
+func Engine(opts ...Option) engine.Engine {
+	e := &wasmEngine{options: options{limits: guest.Limits{Memory: DefaultMemory, Grace: 500 * time.Millisecond}, given: make(map[string]bool)}}
+	for i, opt := range opts {
+		err := error(nil)
+		if opt == nil {
+			err = faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
+		} else {
+			err = opt(&e.options)
+		}
+		if err != nil && e.fault == nil {
+			e.fault = err
+		}
+	}
+	if e.fault == nil && e.folder != "" {
+		var err error
+		if e.limits.Cache, err = wazero.NewCompilationCacheWithDir(e.folder); err != nil {
+			e.fault = &loader.OpenError{Kind: loader.ErrOption, Found: "wasm.WithCache with a folder that cannot be used", Expected: "one that can be written to", Err: err,
+				Remedy: "Give another folder"}
+		}
+	}
+	return e
+}
+
+func faulty(option, found, expected string) error {
+	return &loader.OpenError{Kind: loader.ErrOption, Found: "wasm." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+}
+
+func once(name string, set func(*options) error) Option {
+	return func(o *options) error {
+		if o.given[name] {
+			return &loader.OpenError{Kind: loader.ErrOption, Found: "wasm." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+		}
+		o.given[name] = true
+		return set(o)
+	}
+}
+
+// WithMemory sets how much memory an instance may have, in bytes, from 64 KiB to 4 GiB, rounded down to 64 KiB; without it DefaultMemory. A module that
+// needs more at once fails to open; one that asks for more while it runs is told that there is none, as malloc tells it.
+func WithMemory(n int64) Option {
+	return once("WithMemory", func(o *options) error {
+		o.limits.Memory = n
+		if n < guest.PageSize || n > 1<<32 {
+			return faulty("WithMemory", fmt.Sprint(n), "65536 to 4294967296")
+		}
+		return nil
+	})
+}
+
+// WithFuel sets how many loops and functions a call may run, each round of a loop counted, n of 1 or more; without it any number. It is the same for the same call
+// every time, on every machine. A call that has used it is ended: loader.ErrPanic, and the instance is started anew.
+func WithFuel(n int64) Option {
+	return once("WithFuel", func(o *options) error {
+		o.limits.Fuel = n
+		if n < 1 {
+			return faulty("WithFuel", fmt.Sprint(n), "1 or more")
+		}
+		return nil
+	})
+}
+
+// WithGrace sets how long a function may go on after its context has ended, or its limit is over (loader.WithCallTimeout), before it is ended; without it half a
+// second. The call fails with a *loader.DeadlineError then, and the instance is started anew. d is more than 0.
+func WithGrace(d time.Duration) Option {
+	return once("WithGrace", func(o *options) error {
+		o.limits.Grace = d
+		if d <= 0 {
+			return faulty("WithGrace", d.String(), "more than 0")
+		}
+		return nil
+	})
+}
+
+// WithCache sets a folder where compiled modules are kept, so that the next process that opens one need not compile it. Who can write to it can run
+// code in this process: it is to be this user's alone. It is made where it is missing.
+func WithCache(folder string) Option {
+	return once("WithCache", func(o *options) error {
+		o.folder = folder
+		if folder == "" {
+			return faulty("WithCache", "an empty path", "a folder")
+		}
+		return nil
+	})
+}
+
+type wasmEngine struct {
+	options
+	fault error
+}
+
+// Name is engine.Engine's.
+func (e *wasmEngine) Name() string { return "wasm.Engine" }
+
+// Words is engine.Engine's.
+func (e *wasmEngine) Words() engine.Words {
+	return engine.Words{Kind: "WebAssembly", Twice: "Give it once, with all its options",
+		Overdue: fmt.Sprintf("it is ended %v after it was asked to (wasm.WithGrace). Have it look at ferrule_cancelled", e.limits.Grace),
+		Import:  abi.PrefixImport, Start: abi.SymbolStart, Starting: "the module's constructors, or its ferrule_start,"}
+}
+
+// Fault is engine.Engine's.
+func (e *wasmEngine) Fault() error { return e.fault }
+
+// Recognises is engine.Engine's.
+func (e *wasmEngine) Recognises(f *engine.File) bool {
+	head, err := f.Head()
+	return err == nil && bytes.HasPrefix(head, []byte("\x00asm"))
+}
+
+// maxModule is the longest module, in bytes.
+const maxModule = 1 << 30
+
+// Open is engine.Engine's.
+func (e *wasmEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	module, err := f.Bytes(o.SHA256, maxModule)
+	if err != nil {
+		return nil, nil, err
+	}
+	lib, err := inspect.Read(bytes.NewReader(module), int64(len(module)))
+	if err != nil {
+		return nil, nil, at(f.Path, err)
+	}
+	host, err := accept(&lib.Description)
+	if err != nil {
+		return nil, nil, err
+	}
+	folder := ""
+	if abs, err := engine.Absolute(f.Path); err == nil {
+		folder = filepath.Dir(abs)
+	}
+	r, err := guest.New(context.Background(), e.limits)
+	if err != nil {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrLoad, Found: "an error of the runtime", Err: err, Remedy: "Tell the authors of Ferrule"}
+	}
+	code, err := contract.New(context.Background(), r, module, &lib.Description, folder, config)
+	if err != nil {
+		_ = r.Close(context.Background())
+		return nil, nil, refused(f.Path, err)
+	}
+	p, err := pool.Open(ctx, code.Pool(max(runtime.GOMAXPROCS(0)-o.Instances, 0)), host, o)
+	if err != nil {
+		_ = r.Close(context.Background())
+		return nil, nil, err
+	}
+	return &plugin{p, r}, &lib.Description, nil
+}
+
+// config is what an instance has of WASI: the time, and random numbers.
+func config() wazero.ModuleConfig {
+	return wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
+}
+
+// at gives an error of reading the file's path.
+func at(path string, err error) error {
+	if e, ok := err.(*inspect.Error); ok {
+		e.Path = path
+	}
+	return err
+}
+
+// plugin is an open one.
+type plugin struct {
+	*pool.Pool
+	runtime *guest.Runtime
+}
+
+// Close is engine.Plugin's.
+func (p *plugin) Close() error {
+	err := p.Pool.Close()
+	_ = p.runtime.Close(context.Background())
+	return err
+}
+
+// Shutdown is engine.Plugin's. What still runs when ctx ends keeps the module until it has ended.
+func (p *plugin) Shutdown(ctx context.Context) error {
+	err := p.Pool.Shutdown(ctx)
+	if err == nil {
+		_ = p.runtime.Close(context.Background())
+		return nil
+	}
+	go func() { _ = p.Close() }()
+	return err
+}
