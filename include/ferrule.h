@@ -485,7 +485,6 @@ static inline int32_t FERRULE_UNUSED_ ferrule_run_frames(ferrule_frames *frames)
 
 /* What a module has beside what a library has: the host's table, made of imports, and an allocator for the host. */
 #if defined(__wasm__)
-#include <stdlib.h>
 #define FERRULE_SERVICE_(service) __attribute__((import_module("ferrule"), import_name(#service)))
 FERRULE_C_ int32_t ferrule_wasm_call_(ferrule_call *call, ferrule_request *request) FERRULE_SERVICE_(call);
 FERRULE_C_ int32_t ferrule_wasm_log_(ferrule_call *call, uint32_t level, const char *text, size_t text_len)
@@ -507,9 +506,45 @@ FERRULE_C_ ferrule_call *ferrule_wasm_background_(ferrule_call *call) FERRULE_SE
                                            ferrule_wasm_read_,       ferrule_wasm_write_, ferrule_wasm_next_,          \
                                            ferrule_wasm_background_};                                                  \
     FERRULE_C_ FERRULE_EXPORT void *ferrule_alloc(size_t n);                                                           \
-    void *ferrule_alloc(size_t n) { return malloc(n); }                                                                \
+    void *ferrule_alloc(size_t n) { return FERRULE_ALLOC_(n); }                                                        \
     FERRULE_C_ FERRULE_EXPORT void ferrule_free(void *at);                                                             \
-    void ferrule_free(void *at) { free(at); }
+    void ferrule_free(void *at) { FERRULE_FREE_(at); }
+#if defined(__wasi__)
+#include <stdlib.h>
+#define FERRULE_ALLOC_(n) malloc(n)
+#define FERRULE_FREE_(at) free(at)
+#else
+/* Without a C library: whole pages of their own, of which those that came back are used again. */
+typedef struct ferrule_pages_ ferrule_pages_;
+struct ferrule_pages_ {
+    size_t bytes; /* with this head */
+    ferrule_pages_ *next;
+    size_t unused[2]; /* the head is as long as any object's alignment */
+};
+static ferrule_pages_ *FERRULE_UNUSED_ ferrule_free_pages_;
+static inline void *FERRULE_UNUSED_ ferrule_take_pages_(size_t n) {
+    size_t pages = n / 65536 + 1 + (n % 65536 + sizeof(ferrule_pages_)) / 65536;
+    ferrule_pages_ **at, *found;
+    for (at = &ferrule_free_pages_; *at; at = &(*at)->next) {
+        if ((*at)->bytes / 65536 < pages) continue;
+        found = *at;
+        *at = found->next;
+        return found + 1;
+    }
+    n = __builtin_wasm_memory_grow(0, pages);
+    if (n == ~FERRULE_SIZE_(0)) return FERRULE_NULL_;
+    found = FERRULE_CAST_(ferrule_pages_ *, n * 65536);
+    found->bytes = pages * 65536;
+    return found + 1;
+}
+static inline void FERRULE_UNUSED_ ferrule_give_pages_(void *at) {
+    ferrule_pages_ *pages = FERRULE_CAST_(ferrule_pages_ *, at) - 1;
+    pages->next = ferrule_free_pages_;
+    ferrule_free_pages_ = pages;
+}
+#define FERRULE_ALLOC_(n) ferrule_take_pages_(n)
+#define FERRULE_FREE_(at) ferrule_give_pages_(at)
+#endif
 #else
 #define FERRULE_MODULE_
 #endif

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
@@ -54,10 +55,10 @@ var guests = map[string]*guest{
 	"museum C": {path: exhibit("c-1.0"), config: "41", echo: "echo", imports: "upper", wanted: "wanted"},
 	"museum Rust": {path: exhibit("rust-1.0"), config: "41", echo: "echo", imports: "ask_upper", wanted: "wanted",
 		rust: true},
-	"C SDK":     {path: sdk("helpers.c"), echo: "reply", imports: "import_echo", logs: "log", wanted: "cancelled"},
-	"C++ SDK":   {path: sdk("entries.cpp"), config: "41", echo: "echo", imports: "import_echo", logs: "logs"},
-	"Rust logs": {path: rust("logs"), logs: "levels", rust: true},
-	"Rust":      {path: rust("imports"), echo: "pass", imports: "pass", rust: true},
+	"C SDK":     {path: transcript.Source{Kind: transcript.SDK, Name: "helpers.c"}.Built, echo: "reply", imports: "import_echo", logs: "log", wanted: "cancelled"},
+	"C++ SDK":   {path: transcript.Source{Kind: transcript.SDK, Name: "entries.cpp"}.Built, config: "41", echo: "echo", imports: "import_echo", logs: "logs"},
+	"Rust logs": {path: transcript.Source{Kind: transcript.Rust, Name: "logs"}.Built, logs: "levels", rust: true},
+	"Rust":      {path: transcript.Source{Kind: transcript.Rust, Name: "imports"}.Built, echo: "pass", imports: "pass", rust: true},
 }
 
 // poison is what stands behind the ends of structs: no address, no length, no size.
@@ -453,16 +454,16 @@ func TestOtherHeaders(t *testing.T) {
 			for _, source := range sources {
 				t.Run(source, func(t *testing.T) {
 					path := build(t, c(source))
-					for _, script := range transcripts {
-						if script.name != source {
+					for _, script := range transcript.Table {
+						if script.Name != source {
 							continue
 						}
-						script.library(t) // skips or fails where fixtures cannot be built
+						built := script.Library.Built(t) // skips or fails where fixtures cannot be built
 						bothWays(t, func(t *testing.T, w way) {
-							now := script.record(t, w, tempLibrary(t, script.library(t)))
-							other := script.record(t, w, tempLibrary(t, path))
-							require.NotZero(t, now.calls)
-							assert.Equal(t, now.lines, other.lines)
+							now := script.Record(t, w.try, tempLibrary(t, built))
+							other := script.Record(t, w.try, tempLibrary(t, path))
+							require.NotZero(t, now.Calls)
+							assert.Equal(t, now.Lines, other.Lines)
 						})
 					}
 				})

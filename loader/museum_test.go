@@ -26,6 +26,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -188,7 +189,7 @@ func TestMuseum(t *testing.T) {
 
 // visit is one run of an exhibit's transcript.
 type visit struct {
-	*recording
+	*transcript.Recording
 	w     way
 	path  string
 	views []*loader.View
@@ -199,22 +200,22 @@ type visit struct {
 
 // play does what the transcript says, and returns the transcript as it comes out. What is done stands at the beginnings
 // of lines; what came of it stands below, indented.
-func play(t *testing.T, w way, path, transcript string) string {
-	v := &visit{recording: &recording{TB: t}, w: w, path: path}
+func play(t *testing.T, w way, path, script string) string {
+	v := &visit{Recording: &transcript.Recording{TB: t}, w: w, path: path}
 	defer v.close()
 	within(t, func() {
-		for line := range strings.Lines(transcript) {
+		for line := range strings.Lines(script) {
 			line = strings.TrimSuffix(line, "\n")
 			if strings.HasPrefix(line, "  ") {
 				continue
 			}
-			v.say("%s", line)
+			v.Say("%s", line)
 			if line != "" && line[0] != '#' {
 				v.do(line)
 			}
 		}
 	})
-	return strings.Join(v.lines, "\n") + "\n"
+	return strings.Join(v.Lines, "\n") + "\n"
 }
 
 // do does what one line of a transcript says.
@@ -228,23 +229,23 @@ func (v *visit) do(line string) {
 		v.views = nil
 		return
 	case "close":
-		v.went(v.p.Close())
+		v.went(v.Plugin.Close())
 		return
 	case "open":
 		v.open([]byte(v.texts(rest)[0]))
 		return
 	}
-	require.NotNil(v, v.p, "%q before open", line)
+	require.NotNil(v, v.Plugin, "%q before open", line)
 	switch verb {
 	case "configure":
-		v.went(v.p.Configure(ctx, []byte(v.texts(rest)[0])))
+		v.went(v.Plugin.Configure(ctx, []byte(v.texts(rest)[0])))
 		return
 	case "handover":
 		v.handover([]byte(v.texts(rest)[0]))
 		return
 	case "session":
 		var err error
-		v.session, err = v.p.NewSession(ctx, []byte(v.texts(rest)[0]))
+		v.session, err = v.Plugin.NewSession(ctx, []byte(v.texts(rest)[0]))
 		v.went(err)
 		return
 	case "end":
@@ -253,10 +254,10 @@ func (v *visit) do(line string) {
 		return
 	}
 	name, rest, _ := strings.Cut(rest, " ")
-	resolve := v.p.Func
+	resolve := v.Plugin.Func
 	switch {
 	case verb == "hook" || verb == "wrap":
-		resolve = v.p.Hook
+		resolve = v.Plugin.Hook
 	case v.session != nil:
 		resolve = v.session.Func
 	}
@@ -283,10 +284,10 @@ func (v *visit) do(line string) {
 			v.came(nil, err)
 			return
 		}
-		v.say("  = %s, status %d", shown(out), int32(status))
+		v.Say("  = %s, status %d", transcript.Shown(out), int32(status))
 	case "wrap":
 		v.came(f.Call(loader.WithNext(ctx, func(_ context.Context, in []byte) ([]byte, error) {
-			v.say("  behind(%s)", shown(in))
+			v.Say("  behind(%s)", transcript.Shown(in))
 			return upper(ctx, in)
 		}), in))
 	case "stream":
@@ -300,16 +301,16 @@ func (v *visit) do(line string) {
 		}
 		out, err := f.Stream(ctx, in, r, w)
 		if written.Len() > 0 {
-			v.say("  > %s", shown(written.Bytes()))
+			v.Say("  > %s", transcript.Shown(written.Bytes()))
 		}
 		v.came(out, err)
 	case "break":
-		broken := io.MultiReader(strings.NewReader(texts[1]), iotest.ErrReader(errLeft))
+		broken := io.MultiReader(strings.NewReader(texts[1]), iotest.ErrReader(transcript.ErrLeft))
 		v.came(f.Stream(ctx, in, broken, nil))
 	case "watch":
 		var done, total uint64
 		out, err := f.Call(loader.WithProgress(ctx, func(d, t uint64) { done, total = d, t }), in)
-		v.say("  %d of %d", done, total)
+		v.Say("  %d of %d", done, total)
 		v.came(out, err)
 	case "append":
 		v.came(f.Append(ctx, append(make([]byte, 0, 4+room), "kept"...), in))
@@ -343,29 +344,29 @@ func (v *visit) do(line string) {
 func (v *visit) open(config []byte) {
 	v.close()
 	var err error
-	v.p, err = v.w.try(v.path, v.options(config)...)
+	v.Plugin, err = v.w.try(v.path, v.options(config)...)
 	v.went(err)
 }
 
 // stream is which streams the function with this name has.
 func (v *visit) stream(name string) abi.Stream {
-	i := slices.IndexFunc(v.p.Info().Funcs, func(s abi.Symbol) bool { return s.Name == name })
+	i := slices.IndexFunc(v.Plugin.Info().Funcs, func(s abi.Symbol) bool { return s.Name == name })
 	require.GreaterOrEqual(v, i, 0)
-	return v.p.Info().Funcs[i].Stream
+	return v.Plugin.Info().Funcs[i].Stream
 }
 
 // handover has a successor go on with the plug-in's state.
 func (v *visit) handover(config []byte) {
-	old := v.p
+	old := v.Plugin
 	next, err := old.Handover(ctx, func(s *loader.State) (*loader.Plugin, error) {
 		for _, saved := range s.Instances() {
-			v.say("  %s %s", s.Format(), shown(saved))
+			v.Say("  %s %s", s.Format(), transcript.Shown(saved))
 		}
 		return v.w.try(v.path, append(v.options(config), loader.WithState(s))...)
 	})
 	if err == nil {
 		require.NoError(v, old.Close()) // the end of it, which Handover does not wait for
-		v.p = next
+		v.Plugin = next
 	}
 	v.went(err)
 }
@@ -380,7 +381,7 @@ func (v *visit) options(config []byte) []loader.Option {
 		}}))
 	host := func(name string, fn loader.HostFunc) loader.Option {
 		return loader.WithHostFunc(name, func(ctx context.Context, in []byte) ([]byte, error) {
-			v.say("  %s(%s)", name, shown(in))
+			v.Say("  %s(%s)", name, transcript.Shown(in))
 			return fn(ctx, in)
 		})
 	}
@@ -393,9 +394,9 @@ func (v *visit) close() {
 		require.NoError(v, v.session.Close())
 		v.session = nil
 	}
-	if v.p != nil {
-		require.NoError(v, v.p.Close())
-		v.p = nil
+	if v.Plugin != nil {
+		require.NoError(v, v.Plugin.Close())
+		v.Plugin = nil
 	}
 }
 
@@ -404,7 +405,7 @@ func (v *visit) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte("msg=working")) {
 		v.cancel()
 	}
-	return v.recording.Write(line)
+	return v.Recording.Write(line)
 }
 
 // refusal is the error of a host function, with a status of the plug-in's own.
@@ -420,20 +421,20 @@ func (v *visit) came(out []byte, err error) {
 	var contract *loader.ContractError
 	switch {
 	case err == nil:
-		v.say("  = %s", shown(out))
+		v.Say("  = %s", transcript.Shown(out))
 	case errors.As(err, &call):
-		v.say("  ! %s: status %d, %s", call.Func, int32(call.Status), shown([]byte(call.Message)))
+		v.Say("  ! %s: status %d, %s", call.Func, int32(call.Status), transcript.Shown([]byte(call.Message)))
 	case errors.As(err, &contract):
-		v.say("  ! %s: breaks %s", contract.Func, contract.Rule)
+		v.Say("  ! %s: breaks %s", contract.Func, contract.Rule)
 	default:
-		v.say("  ! %v", err)
+		v.Say("  ! %v", err)
 	}
 }
 
 // went writes down what came of something that has no result.
 func (v *visit) went(err error) {
 	if err == nil {
-		v.say("  ok")
+		v.Say("  ok")
 	} else {
 		v.came(nil, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
 )
 
@@ -172,8 +173,8 @@ func TestSDKsSince11(t *testing.T) {
 					assert.Equal(t, []string{sdk.written, sdk.says}, []string{written.String(), string(out)})
 					_, err = f.Call(ctx, []byte(sdk.args))
 					assert.ErrorIs(t, err, loader.ErrUnsupported, "a call without streams")
-					_, err = f.Stream(ctx, []byte(sdk.args), iotest.ErrReader(errLeft), &written)
-					assert.ErrorIs(t, err, errLeft, "the reader's own error")
+					_, err = f.Stream(ctx, []byte(sdk.args), iotest.ErrReader(transcript.ErrLeft), &written)
+					assert.ErrorIs(t, err, transcript.ErrLeft, "the reader's own error")
 				}
 				if sdk.passes != "" {
 					f, err := p.Func(sdk.passes)

@@ -73,15 +73,15 @@ type Accept func(*abi.Description) (Host, error)
 
 // Options are the options of loader.Open. An engine for which one means nothing leaves it out of account.
 type Options struct {
-	SHA256    *Digest // the digest that the file must have, or nil
-	Private   bool            // load a copy that nobody else can write
-	Unload    bool            // give the plug-in's code back when it is closed
-	ExecStack bool            // open a library that asks for an executable stack, too
-	Config    []byte          // what ferrule_start gets
-	Instances int             // 1 or more
-	State     [][]byte        // what ferrule_resume gets, by instance; nil is nothing (rule R29)
-	Data      string          // a folder of the plug-in's own, absolute, which a sandbox lets it use; "" is none
-	MaxCalls  int             // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
+	SHA256    *Digest  // the digest that the file must have, or nil
+	Private   bool     // load a copy that nobody else can write
+	Unload    bool     // give the plug-in's code back when it is closed
+	ExecStack bool     // open a library that asks for an executable stack, too
+	Config    []byte   // what ferrule_start gets
+	Instances int      // 1 or more
+	State     [][]byte // what ferrule_resume gets, by instance; nil is nothing (rule R29)
+	Data      string   // a folder of the plug-in's own, absolute, which a sandbox lets it use; "" is none
+	MaxCalls  int      // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
 }
 
 // Plugin is one open plug-in. Its methods may be called from any goroutine, at any time.

@@ -20,39 +20,20 @@ for (const line of readFileSync(golden, "utf8").split("\n")) {
 }
 const { ferrule_call: frame, ferrule_host: table, ferrule_request: request } = layout;
 
-// WASI is there for the C library, which a plug-in of these does not have do anything.
-const stubs = {};
-for (const { module: from, name } of WebAssembly.Module.imports(module)) {
-    (stubs[from] ??= {})[name] = () => 8; // EBADF: a folder that is not there ends the list of them
-}
-const { exports } = new WebAssembly.Instance(module, stubs);
-exports._initialize?.();
-
-// Memory of the host's: pages behind what the module has.
-let free = exports.memory.grow(4) * 65536;
+// Memory of the host's in the module.
+let exports;
 const bytes = () => new Uint8Array(exports.memory.buffer);
 const word = (at) => new DataView(exports.memory.buffer).getUint32(at, true);
 const setWord = (at, value) => new DataView(exports.memory.buffer).setUint32(at, value, true);
 const text = (at, len) => new TextDecoder().decode(bytes().slice(at, at + len));
 const take = (size) => {
-    const at = free;
-    free += (size + 15) & ~15;
+    const at = exports.ferrule_alloc(Math.max(size, 1));
+    assert.ok(at > 0 && at % 8 === 0, `memory at ${at}`);
     return at;
 };
 const put = (value) => {
     const encoded = new TextEncoder().encode(value), at = take(encoded.length);
     bytes().set(encoded, at);
-    return at;
-};
-
-// A table takes functions of modules only, so a module without code hands these on; all of it is i32.
-const indirect = (fn) => {
-    const i32 = 0x7f, params = Array(fn.length).fill(i32);
-    const through = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5 + params.length, 1, 0x60, params.length, ...params, 1,
-        i32, 2, 7, 1, 1, 0x6d, 1, 0x66, 0, 0, 7, 5, 1, 1, 0x66, 0, 0]);
-    const { f } = new WebAssembly.Instance(new WebAssembly.Module(through), { m: { f: fn } }).exports;
-    const at = exports.__indirect_function_table.grow(1);
-    exports.__indirect_function_table.set(at, f);
     return at;
 };
 
@@ -89,10 +70,15 @@ const services = {
     },
     write: (call, piece, len) => ((written += text(piece, len)), 0),
 };
-const host = take(table.sizeof);
-bytes().fill(0, host, host + table.sizeof);
-setWord(host + table.size, table.sizeof);
-for (const [name, fn] of Object.entries(services)) setWord(host + table[name], indirect(fn));
+// WASI is there for the C library, which a plug-in of these does not have do anything.
+const imports = { ferrule: services };
+for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+    if (from !== "ferrule") (imports[from] ??= {})[name] = () => 8; // EBADF: a folder that is not there ends the list of them
+}
+({ exports } = new WebAssembly.Instance(module, imports));
+exports._initialize?.();
+const host = exports.ferrule_services.value;
+assert.equal(word(host + table.size), table.sizeof);
 assert.deepEqual(Object.keys(table).filter((name) => !(name in services)).sort(), ["size", "sizeof"], "services left out");
 
 const run = (symbol, input, room = 64, state = 0) => {

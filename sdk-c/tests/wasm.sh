@@ -14,7 +14,7 @@ have() {
 
 # names FILE…: what the macros of the sources say is to be exported.
 names() {
-    sed -n -e 's/^FERRULE_PLUGIN.*/ferrule_manifest\nferrule_batch/p' \
+    sed -n -e 's/^FERRULE_PLUGIN.*/ferrule_manifest\nferrule_batch\nferrule_services\nferrule_alloc\nferrule_free/p' \
         -e 's/.*FERRULE_\(CPP_\)\{0,1\}\(FN\|HOOK\|IMPORT\|WANT\)(\([a-z_]*\)).*/\2 \3/p' \
         -e 's/^FERRULE_\(CPP_\)\{0,1\}\(FN\|HOOK\)(\([a-z_]*\),.*/\2 \3/p' \
         -e 's/^FERRULE_\(FN\|HOOK\|IMPORT\|WANT\)_META(\([a-z_]*\),.*/META_\1 \2/p' \
@@ -34,8 +34,8 @@ linked() {
     echo "ok: $1"
 }
 
-# What a module needs to be a plug-in: its symbols, its memory, and a table to which the host adds its services.
-export="-fvisibility=hidden -Wl,--export-dynamic -Wl,--export-table -Wl,--growable-table"
+# What a module needs to be a plug-in: its symbols and its memory. This host, in JavaScript, also needs the table, to call release.
+export="-fvisibility=hidden -Wl,--export-dynamic -Wl,--export-table"
 
 for std in c99 c11 $(newest clang c c23 c2x); do
     run clang --target=wasm32 -ffreestanding -nostdlib -std=$std -O2 $warnings -Wpadded $INCLUDES $export -Wl,--no-entry \

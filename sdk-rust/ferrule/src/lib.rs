@@ -73,6 +73,9 @@ mod stream;
 pub mod testing;
 #[allow(unsafe_code)]
 mod text;
+#[cfg(target_family = "wasm")]
+#[allow(unsafe_code)]
+mod wasm;
 
 pub use background::Background;
 pub use context::Context;

@@ -20,7 +20,8 @@ pub fn install_hook() {
             let panic = || Panic { message: text(info.payload()).to_string(), place: place(info.location()) };
             let seen = with_current(|current| match current.panic {
                 // Where nothing unwinds, as in WebAssembly, no funnel will tell the host.
-                Some(_) if cfg!(panic = "abort") => current.services.log(Level::Error, panic(), &[]),
+                #[cfg(target_family = "wasm")]
+                Some(_) if cfg!(panic = "abort") => crate::wasm::leave(panic().to_string()),
                 Some(slot) => slot.set(Some(panic())),
                 None => {
                     current.services.log(Level::Error, format_args!("on a thread of the plug-in: {}", panic()), &[])
