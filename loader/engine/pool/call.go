@@ -141,6 +141,12 @@ func (c *Call) Limit() (time.Time, *engine.Limit) {
 	return time.Time{}, nil
 }
 
+// Watched reports whether somebody wants to know how far the call is.
+func (c *Call) Watched() bool {
+	r, ok := c.ctx.Holds().(*running)
+	return ok && &r.Call == c && r.watched
+}
+
 // Context returns the context for what the call asks of its host, where the Code does not hand the Call itself to a plug-in's functions: it may
 // be kept for longer than the call runs.
 func (c *Call) Context() context.Context { return c.ctx }

@@ -78,7 +78,7 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 		inst.own = r
 	} else {
 		r.users.Store(0)
-		r.renews = false
+		r.renews, r.watched = false, false
 		if r.limit != nil {
 			r.limit = nil
 		}

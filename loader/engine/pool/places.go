@@ -20,9 +20,10 @@ type running struct {
 	renews    bool // it has to start the instance anew first; its own
 	changes   bool // it is no call, but changes an instance; see changing
 
-	done  <-chan struct{} // the caller's
-	until time.Time       // of its limit
-	limit *engine.Limit   // or nil
+	watched bool
+	done    <-chan struct{} // the caller's
+	until   time.Time       // of its limit
+	limit   *engine.Limit   // or nil
 }
 
 // on is a call on a goroutine that it runs on. A goroutine's calls lie one in the other.

@@ -178,7 +178,7 @@ func (p *Pool) begins(r *running, c *callctx.Caller, fn engine.Fn, st *streams) 
 		x.st = st
 		r.streams.Store(st)
 	}
-	if c.Progress != nil {
+	if r.watched = c.Progress != nil; r.watched {
 		x.meter = c.Progress.Start(&r.progress[0], &r.progress[1], *c, p.name, r)
 	}
 	if fn.Limit != nil {

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"unsafe"
 
@@ -204,11 +203,12 @@ func stop(pc *pool.Call) {
 		return
 	}
 	in.Serve(pc)
-	if out, status, err := in.run(f, nil, nil, false); status != abi.StatusOK || err != nil {
-		if err != nil {
-			out = []byte(err.Error())
-		}
-		pc.Log(pc.Context(), abi.LogWarn, slices.Concat([]byte(abi.SymbolStop+": "), out), nil)
+	out, status, err := in.run(f, nil, nil, false)
+	if err == nil && status != abi.StatusOK {
+		err = &engine.StartError{Symbol: abi.SymbolStop, Status: status, Message: string(out)}
+	}
+	if err != nil {
+		pc.Log(pc.Context(), abi.LogWarn, []byte(err.Error()), nil)
 	}
 }
 
@@ -237,7 +237,7 @@ func (in *instance) run(f api.Function, dst, input []byte, setsState bool) ([]by
 		if len(input) > longestInput {
 			return append(dst, "the input is longer than a module's memory"...), abi.StatusNoMemory, nil
 		}
-		if text, err := in.reserve(atInput + (n+7)&^7 + max(leastRoom, n)); err != nil || text != "" {
+		if text, err := in.reserve(atInput + (n+7)&^7 + n + leastRoom); err != nil || text != "" {
 			if err != nil {
 				return in.outcome(dst, err)
 			}
@@ -261,7 +261,11 @@ func (in *instance) run(f api.Function, dst, input []byte, setsState bool) ([]by
 	le.PutUint32(all[frameRelease:], 0)
 	le.PutUint32(all[frameHost:], in.services)
 	le.PutUint32(all[frameCancel:], at+atCancel)
-	le.PutUint32(all[frameBar:], at+atBar)
+	bar := uint32(0)
+	if in.Guest.Call().Watched() {
+		bar = at + atBar
+	}
+	le.PutUint32(all[frameBar:], bar)
 	clear(all[atBar:atInput])
 	copy(all[atInput:], input)
 	in.stack[0] = uint64(at)
@@ -282,7 +286,7 @@ func (in *instance) run(f api.Function, dst, input []byte, setsState bool) ([]by
 }
 
 // fits reports whether the block has room for an input of n bytes and what may come of it.
-func (in *instance) fits(n uint32) bool { return in.size >= atInput+(n+7)&^7+max(leastRoom, n) }
+func (in *instance) fits(n uint32) bool { return in.size >= atInput+(n+7)&^7+n+leastRoom }
 
 // take appends to dst what a call has left in its frame, and gives the module's own memory back to it.
 func (in *instance) take(dst []byte, status abi.Status, setsState bool) ([]byte, abi.Status, error) {
@@ -352,14 +356,10 @@ func lookUp(m api.Module, index uint32) (f api.Function) {
 func (in *instance) outcome(dst []byte, err error) ([]byte, abi.Status, error) {
 	switch e := err.(type) {
 	case *guest.Trap:
-		text := e.Error()
-		if said := in.said(); said != "" {
-			text = "panic: " + said
-			if len(e.Stack) > 0 {
-				text += " (" + e.Error() + ")"
-			}
+		if said := in.said(); said != "" { // which says where it was, too
+			return append(dst, said...), abi.StatusPanic, nil
 		}
-		return append(dst, text...), abi.StatusPanic, nil
+		return append(dst, e.Error()...), abi.StatusPanic, nil
 	case *guest.Exit, *guest.OutOfFuel:
 		return append(dst, e.Error()...), abi.StatusPanic, nil
 	default:
@@ -386,7 +386,10 @@ func (in *instance) said() string {
 
 // progress hands on how far the call is (R30).
 func (in *instance) progress() {
-	if bar, ok := in.mem.Read(in.block+atBar, 16); ok && in.size != 0 {
+	if !in.Guest.Call().Watched() || in.size == 0 {
+		return
+	}
+	if bar, ok := in.mem.Read(in.block+atBar, 16); ok {
 		if done, total := le.Uint64(bar), le.Uint64(bar[8:]); done|total != 0 {
 			in.Guest.Call().Progress(done, total)
 		}

@@ -72,7 +72,7 @@ const maxKey = 256
 // answer runs a service that takes a request.
 func (in *instance) answer(k kind, at uint32) abi.Status {
 	r, ok := in.mem.Read(at, requestSize)
-	if !ok || at == 0 || le.Uint32(r) < requestSize { // R21
+	if !ok || at == 0 || at%word != 0 || le.Uint32(r) < requestSize { // R21
 		return abi.StatusMisuse
 	}
 	input, n := le.Uint32(r[requestIn:]), le.Uint32(r[requestIn+word:])

@@ -214,6 +214,9 @@ func frames(trace string) (names []string) {
 		if i := strings.IndexByte(name, '('); i > 0 {
 			name = name[:i]
 		}
+		if _, rest, ok := strings.Cut(name, ".wasm."); ok { // the name that the module has for itself
+			name = rest
+		}
 		if name = strings.TrimPrefix(name, "."); name != "" && !strings.HasPrefix(name, "0x") {
 			names = append(names, name)
 		}
