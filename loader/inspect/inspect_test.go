@@ -332,7 +332,9 @@ func TestOtherFiles(t *testing.T) {
 		{"linker script", []byte("/* GNU ld script */\nGROUP ( libc.so.6 )\n"), ErrNotLibrary, "a linker script"},
 		{"archive", []byte("!<arch>\nprobe.o/"), ErrNotLibrary, "an archive of object files"},
 		{"bitcode", []byte("BC\xc0\xde...."), ErrNotLibrary, "LLVM bitcode"},
-		{"WebAssembly", []byte("\x00asm\x01\x00\x00\x00"), ErrNotLibrary, "a WebAssembly module"},
+		{"WebAssembly", []byte("\x00asm\x01\x00\x00\x00"), ErrNoContract, "a WebAssembly module that exports no ferrule_ symbol"},
+		{"WebAssembly component", []byte("\x00asm\x0d\x00\x01\x00"), ErrNotLibrary, "a WebAssembly component, expected a module"},
+		{"WebAssembly of another version", []byte("\x00asm\x02\x00\x00\x00"), ErrNotLibrary, "WebAssembly version 2"},
 		{"Java class", []byte("\xca\xfe\xba\xbe\x00\x00\x00\x34\x00\x10"), ErrNotLibrary, "a Java class"},
 		{"noise", []byte("\x00\x01\x02\x03\x04"), ErrNotLibrary, "00 01 02 03"},
 		{"ELF object file", object, ErrNotLibrary, "an object file (ELF)"},
@@ -474,7 +476,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(fuzzRead)
 }
 
-// FuzzELF, FuzzMachO and FuzzPE are FuzzRead with the seeds of one format.
+// FuzzELF, FuzzMachO, FuzzPE and FuzzWasm are FuzzRead with the seeds of one format.
 func FuzzELF(f *testing.F)   { fuzzFormat(f, ELF) }
 func FuzzMachO(f *testing.F) { fuzzFormat(f, MachO) }
 func FuzzPE(f *testing.F)    { fuzzFormat(f, PE) }
