@@ -476,7 +476,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(fuzzRead)
 }
 
-// FuzzELF, FuzzMachO, FuzzPE and FuzzWasm are FuzzRead with the seeds of one format.
+// FuzzELF, FuzzMachO and FuzzPE are FuzzRead with the seeds of one format.
 func FuzzELF(f *testing.F)   { fuzzFormat(f, ELF) }
 func FuzzMachO(f *testing.F) { fuzzFormat(f, MachO) }
 func FuzzPE(f *testing.F)    { fuzzFormat(f, PE) }

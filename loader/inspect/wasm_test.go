@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
 // module is a WebAssembly module that is assembled here: the contents of its sections, by their numbers.
@@ -378,6 +379,24 @@ func TestExtism(t *testing.T) {
 	requireError(t, err, ErrNoContract, "ferrule_manifest", extismModule, "--export-dynamic")
 }
 
+// TestBuiltWasm: probe.c, as clang makes a module of it.
+func TestBuiltWasm(t *testing.T) {
+	fixture.Tool(t, "clang", "apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32")
+	for _, flags := range [][]string{{"-O0"}, {"-O2"}, {"-Os", "-Wl,--strip-all"}, {"-O2", "-Wl,--initial-memory=1048576", "-Wl,--stack-first"}} {
+		path := filepath.Join(t.TempDir(), "probe.wasm")
+		run(t, "clang", append([]string{"--target=wasm32-wasi", "-mexec-model=reactor", "-fvisibility=hidden", "-Wl,--export-dynamic", "-I../../include",
+			"-o", path, "testdata/probe.c"}, flags...)...)
+		lib, err := Describe(path)
+		require.NoError(t, err, flags)
+		require.Nil(t, lib.NotPlugin, flags)
+		requireProbe(t, lib)
+		assert.Equal(t, Wasm, lib.Format)
+		assert.Equal(t, []string{"ferrule"}, lib.Needed)
+		assert.Subset(t, lib.Exports, []string{"_initialize", "memory", "other"})
+	}
+}
+
+// FuzzWasm is FuzzRead with modules as seeds.
 func FuzzWasm(f *testing.F) {
 	f.Add(probeModule().bytes())
 	f.Add(extismFile().bytes())

@@ -143,7 +143,7 @@ func newFile(path, abs string, f *libfile.File) (*File, error) {
 
 // openError says why the file at path cannot be opened, as inspect.File does.
 func openError(path string, kind fs.FileMode, err error) error {
-	return engine.OpenError(path, kind, err, "ELF (.so), Mach-O (.dylib) or PE (.dll)", "Give the path of the library itself")
+	return engine.OpenError(path, kind, err, "ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)", "Give the path of the library itself")
 }
 
 // Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
