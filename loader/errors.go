@@ -52,7 +52,7 @@ var (
 	ErrMissingImport = errors.New("needs host functions that are not offered") // see WithHostFunc
 	ErrStart         = errors.New("could not be started")                      // ferrule_start failed; Err is a *CallError or *ContractError
 	ErrState         = errors.New("the state cannot be handed over")           // see WithState and Plugin.Handover
-	ErrNoEngine      = errors.New("no engine that was given opens it")         // see WithEngine
+	ErrNoEngine      = native.ErrNoEngine                                      // see WithEngine
 	ErrOption        = engine.ErrOption                                        // of Open's own arguments
 )
 

@@ -57,7 +57,7 @@ func ExampleOpen_errors() {
 	// Output:
 	// true true
 	// true true
-	// found a text file, expected ELF (.so), Mach-O (.dylib) or PE (.dll)
+	// found a text file, expected ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)
 }
 
 // A host gives up waiting; a library whose constructors hang stays behind.

@@ -268,16 +268,13 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 		found, remedy = "native code", "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"
 	}
 	if inspect.IsWasm(head) {
-		found, remedy = "a WebAssembly module", wasmRemedy
+		found, remedy = native.WasmFound, native.WasmRemedy
 	}
 	if len(names) > 0 {
 		remedy += "; of the names of plug-ins in Go: " + didYouMean(f.Path, names)
 	}
 	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: strings.Join(expected, " or "), Remedy: remedy}
 }
-
-// wasmRemedy is what to do about a module that no engine is for.
-const wasmRemedy = "Add loader.WithEngine(wasm.Engine()), of github.com/ferrule-dev/ferrule/loader/wasm"
 
 // accept reports what the host requires and the library has not, what it needs and the options do not offer, and what they ask
 // for that it cannot bear.
@@ -319,7 +316,7 @@ func (o *options) accept(path string, d *abi.Description, words engine.Words) er
 }
 
 // Inspect reads what the plug-in at path says of itself, without running any of it: name and version, functions with
-// their documentation, hooks, imports, format and platform. It reads ELF, Mach-O and PE files on any system. The error
+// their documentation, hooks, imports, format and platform. It reads ELF, Mach-O, PE and WebAssembly files on any system. The error
 // is an *OpenError.
 func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) }
 

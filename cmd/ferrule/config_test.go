@@ -507,7 +507,7 @@ doubtful: config.yaml:6:5: serves: settings: settings that do not fit
 
 doubtful: plugins/notes.so: discover: not a shared library
   found     a text file
-  expected  ELF (.so), Mach-O (.dylib) or PE (.dll)
+  expected  ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)
   remedy    Link the plug-in as a shared library (cc -shared, crate-type cdylib)
 
 doubtful: elsewhere

@@ -25,7 +25,7 @@ func init() { verbs = append(verbs, inspectCommand) }
 
 // libraries completes the names of library files.
 func libraries(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return []string{"so", "dylib", "dll"}, cobra.ShellCompDirectiveFilterFileExt
+	return []string{"so", "dylib", "dll", "wasm"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 func inspectCommand(a *app) *cobra.Command {
@@ -34,8 +34,8 @@ func inspectCommand(a *app) *cobra.Command {
 		Use:   "inspect FILE...",
 		Short: "Say what plug-ins are, without running any of them",
 		Long: `Say what plug-ins are: name, version, functions, hooks, imports, platform, linked libraries, what they need of the
-system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones) and PE (.dll) on
-any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
+system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones), PE (.dll)
+and WebAssembly modules (.wasm), Extism's plug-ins among these, on any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
 
 Exit codes:
   0    all files are plug-ins; with --diff: no change could break a host
@@ -58,7 +58,8 @@ host that uses the first:
   - another schema of the configuration
   - an operating system or an architecture that is no longer served
   - another C library, a newer glibc or a newer system that it needs, thread-local memory that a process may lack (staticTLS)
-  - a newly linked library that is not the system's own; a Go runtime inside, which hosts refuse to load
+  - a newly linked library that is not the system's own; a WebAssembly module that it newly imports from, other than those
+    of Ferrule, Extism and WASI; a Go runtime inside, which hosts refuse to load
 Version, documentation, other keys, own name, search path and hardening break nothing.
 
 With --json there is one object for each file, one after the other. Its fields keep their names:
@@ -72,18 +73,21 @@ With --json there is one object for each file, one after the other. Its fields k
   start, stop, batch,       whether ferrule_start, ferrule_stop and so on are exported
     configure, save, resume
   configSchema              the schema of the configuration
-  reserved                  exported ferrule_ names that mean nothing to the contract
+  reserved                  exported ferrule_ names that mean nothing to the contract; with extism, functions that cannot
+                            be called because their names are no C identifiers
+  extism                    true for a plug-in of Extism's, which is named after its file; else not there
   format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is
     machine, slices
   cLibrary, minGlibc        glibc, musl or bionic, and the newest version of glibc that it needs (ELF); not there
                             where the file does not say, as minOS
   minOS                     the oldest macOS (Mach-O) or Windows (PE; 6.1 is Windows 7) that it says it runs on
-  needed, soname, runpath   linked libraries, its own name, where the system looks for linked ones first
+  needed, soname, runpath   linked libraries (of WebAssembly: modules that it imports functions from), its own name,
+                            where the system looks for linked ones first
   exports                   the number of names that it exports
   staticTLS                 whether it may fail to load in a process that runs, for lack of thread-local memory (ELF)
   goVersion                 of an embedded Go runtime
   hardening                 execStack, writeExec, aslr; relro (none, partial, full), bindNow, textRel (ELF);
-                            highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified)
+                            highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified); not there for WebAssembly
   size, sha256              of the file
 
 With --json --diff there is one object:
@@ -138,28 +142,29 @@ type pluginFacts struct {
 	Resume      bool              `json:"resume"`
 	Schema      string            `json:"configSchema,omitempty"`
 	Reserved    []string          `json:"reserved"`
+	Extism      bool              `json:"extism,omitempty"`
 	manifest    abi.Text          // in its author's order
 }
 
 // libraryFacts are what every library has.
 type libraryFacts struct {
-	Format    string    `json:"format"`
-	OS        string    `json:"os"`
-	Arch      string    `json:"arch"`
-	Machine   string    `json:"machine"`
-	Slices    []string  `json:"slices"`
-	CLibrary  string    `json:"cLibrary,omitempty"`
-	MinGlibc  string    `json:"minGlibc,omitempty"`
-	MinOS     string    `json:"minOS,omitempty"`
-	Needed    []string  `json:"needed"`
-	SOName    string    `json:"soname,omitempty"`
-	RunPath   []string  `json:"runpath"`
-	Exports   int       `json:"exports"`
-	StaticTLS *bool     `json:"staticTLS,omitempty"`
-	GoVersion string    `json:"goVersion,omitempty"`
-	Hardening hardening `json:"hardening"`
-	Size      int64     `json:"size"`
-	SHA256    string    `json:"sha256"`
+	Format    string     `json:"format"`
+	OS        string     `json:"os"`
+	Arch      string     `json:"arch"`
+	Machine   string     `json:"machine"`
+	Slices    []string   `json:"slices"`
+	CLibrary  string     `json:"cLibrary,omitempty"`
+	MinGlibc  string     `json:"minGlibc,omitempty"`
+	MinOS     string     `json:"minOS,omitempty"`
+	Needed    []string   `json:"needed"`
+	SOName    string     `json:"soname,omitempty"`
+	RunPath   []string   `json:"runpath"`
+	Exports   int        `json:"exports"`
+	StaticTLS *bool      `json:"staticTLS,omitempty"`
+	GoVersion string     `json:"goVersion,omitempty"`
+	Hardening *hardening `json:"hardening,omitempty"`
+	Size      int64      `json:"size"`
+	SHA256    string     `json:"sha256"`
 }
 
 type symbol struct {
@@ -260,9 +265,7 @@ func read(path string) (*inspect.Library, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if lib.Path = path; lib.NotPlugin != nil {
-		lib.NotPlugin.Path = path
-	}
+	lib.SetPath(path)
 	h := sha256.New()
 	_, err = io.Copy(h, io.NewSectionReader(f, 0, math.MaxInt64))
 	now, failed := f.Stat()
@@ -290,7 +293,7 @@ func pluginFactsOf(lib *inspect.Library) *pluginFacts {
 		Keys: keysOf(m.Keys), Functions: symbolsOf(lib.Funcs), Hooks: symbolsOf(lib.Hooks),
 		Imports: symbolsOf(lib.Imports), Wants: symbolsOf(lib.Wants), Start: lib.HasStart, Stop: lib.HasStop,
 		Batch: lib.HasBatch, Configure: lib.HasConfigure, Save: lib.HasSave, Resume: lib.HasResume, Schema: lib.ConfigSchema,
-		Reserved: orEmpty(lib.Reserved), manifest: m.Keys,
+		Reserved: orEmpty(lib.Reserved), Extism: lib.Extism, manifest: m.Keys,
 	}
 }
 
@@ -301,9 +304,11 @@ func libraryFactsOf(lib *inspect.Library) *libraryFacts {
 		CLibrary: string(lib.CLibrary), MinGlibc: lib.MinGlibc, MinOS: lib.MinOS, Needed: orEmpty(lib.Needed),
 		SOName: lib.SOName, RunPath: orEmpty(lib.RunPath), Exports: len(lib.Exports), GoVersion: lib.GoVersion,
 		Size:      lib.Size,
-		Hardening: hardening{RELRO: string(h.RELRO), ExecStack: h.ExecStack, WriteExec: h.WriteExec, ASLR: h.ASLR},
+		Hardening: &hardening{RELRO: string(h.RELRO), ExecStack: h.ExecStack, WriteExec: h.WriteExec, ASLR: h.ASLR},
 	}
 	switch lib.Format {
+	case inspect.Wasm: // what a module can reach is up to its host
+		f.Hardening = nil
 	case inspect.ELF:
 		f.Hardening.BindNow, f.Hardening.TextRel, f.StaticTLS = &h.BindNow, &h.TextRel, &lib.StaticTLS
 	case inspect.MachO:
@@ -356,7 +361,7 @@ func (d *description) write(w io.Writer) error {
 		fmt.Fprintf(table, "  %s\t%s\n", escape.Line(name), escape.Line(fmt.Sprintf(format, args...)))
 	}
 	if d.pluginFacts != nil {
-		row("contract", "%d", f.ABI)
+		row("contract", "%s", f.contract())
 		row("threads", "%s", f.Threads)
 		var exports []string
 		for _, e := range []struct {
@@ -379,7 +384,11 @@ func (d *description) write(w io.Writer) error {
 		}
 	}
 	for _, name := range f.Reserved {
-		row("reserved", "%s, which means nothing to the contract", name)
+		why := "means nothing to the contract"
+		if f.Extism {
+			why = "cannot be called: it is no C identifier"
+		}
+		row("reserved", "%s, which %s", name, why)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -401,7 +410,13 @@ func (d *description) write(w io.Writer) error {
 
 // write writes what every library has, as rows.
 func (l *libraryFacts) write(row func(name, format string, args ...any)) {
-	row("platform", "%s/%s, %s, %s", cmp.Or(l.OS, "unknown"), cmp.Or(l.Arch, "unknown"), l.Format, l.Machine)
+	wasm, none := l.Format == string(inspect.Wasm), "no library"
+	if wasm {
+		none = "no module"
+		row("platform", "%s, %s", strings.TrimPrefix(l.OS+"/"+l.Arch, "/"), l.Machine)
+	} else {
+		row("platform", "%s/%s, %s, %s", cmp.Or(l.OS, "unknown"), cmp.Or(l.Arch, "unknown"), l.Format, l.Machine)
+	}
 	if len(l.Slices) > 1 {
 		row("slices", "%s (%s is described here)", strings.Join(l.Slices, ", "), cmp.Or(l.Arch, l.Machine))
 	}
@@ -409,7 +424,7 @@ func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 	if l.GoVersion != "" {
 		row("Go runtime", "%s; hosts refuse to load it into their process", l.GoVersion)
 	}
-	row("needs", "%s", cmp.Or(strings.Join(l.Needed, ", "), "no library"))
+	row("needs", "%s", cmp.Or(strings.Join(l.Needed, ", "), none))
 	row("exports", "%s", plural(l.Exports, "name"))
 	if l.StaticTLS != nil && *l.StaticTLS {
 		row("static TLS", "yes; loading it may fail in a process that runs")
@@ -420,7 +435,9 @@ func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 	if len(l.RunPath) > 0 {
 		row("search path", "%s", strings.Join(l.RunPath, ":"))
 	}
-	row("hardening", "%s", strings.Join(l.Hardening.words(), ", "))
+	if l.Hardening != nil {
+		row("hardening", "%s", strings.Join(l.Hardening.words(), ", "))
+	}
 	row("size", "%s", plural(int(l.Size), "byte"))
 	row("sha256", "%s", l.SHA256)
 }
@@ -473,8 +490,11 @@ func writeText(w io.Writer, indent, text string) {
 	}
 }
 
-// words says for people what the library is hardened with, and then what it lacks.
+// words says for people what the library is hardened with, and then what it lacks. nil has neither.
 func (h *hardening) words() []string {
+	if h == nil {
+		return nil
+	}
 	var words []string
 	say := func(there bool, yes, no string) {
 		if there {

@@ -64,7 +64,10 @@ func (a *app) diff(old, new string) error {
 func compare(old, new *description) *comparison {
 	c := &comparison{Old: identity{old.File, old.Name, old.Version, old.SHA256},
 		New: identity{new.File, new.Name, new.Version, new.SHA256}, Changes: []change{}}
-	c.fact("name", old.Name, new.Name, true, "hosts take it for another plug-in")
+	if !old.Extism || !new.Extism { // those are named after their files
+		c.fact("name", old.Name, new.Name, true, "hosts take it for another plug-in")
+	}
+	c.fact("contract", old.contract(), new.contract(), false, "")
 	c.fact("version", old.Version, new.Version, false, "")
 	c.threads(old.pluginFacts, new.pluginFacts)
 	c.symbols("function", old.Functions, new.Functions)
@@ -92,6 +95,9 @@ func compare(old, new *description) *comparison {
 		if systemLibrary(new.Format, name) {
 			return ""
 		}
+		if new.Format == string(inspect.Wasm) {
+			return "a host that does not offer the module cannot open the plug-in"
+		}
 		return "it must be installed where the plug-in is loaded"
 	}, nil)
 	c.fact("staticTLS", yesNo(old.StaticTLS), yesNo(new.StaticTLS), yesNo(new.StaticTLS) == "yes", "loading it may fail in a process that runs")
@@ -103,6 +109,14 @@ func compare(old, new *description) *comparison {
 		c.Breaking = c.Breaking || change.Breaking
 	}
 	return c
+}
+
+// contract says whose contract the plug-in keeps.
+func (f *pluginFacts) contract() string {
+	if f.Extism {
+		return "Extism's"
+	}
+	return strconv.Itoa(f.ABI)
 }
 
 // add appends a change; only one that breaks hosts says why.
@@ -257,10 +271,12 @@ func yesNo(fact *bool) string {
 }
 
 // systemLibraries are there on every system of their kind: what the system and its C library bring along, by the format of
-// the library that is linked to them. A Mach-O file names them by their paths, a PE file in any case.
+// the library that is linked to them. A Mach-O file names them by their paths, a PE file in any case. Of WebAssembly they are the
+// modules that engines offer.
 var systemLibraries = map[string]*regexp.Regexp{
 	string(inspect.ELF): regexp.MustCompile(`^(lib(c|m|dl|rt|pthread|gcc_s)\.so(\.[0-9]+)*|ld(64)?(-linux[-a-z0-9_]*)?\.so\.[0-9]+|` +
 		`ld-musl-[a-z0-9_]+\.so\.1|libc\.musl-[a-z0-9_]+\.so\.1)$`),
+	string(inspect.Wasm):  regexp.MustCompile(`^(ferrule|wasi_snapshot_preview1|extism:host/(env|user))$`),
 	string(inspect.MachO): regexp.MustCompile(`^(/usr/lib|/System/Library)/`),
 	string(inspect.PE): regexp.MustCompile(`(?i)^((api|ext)-ms-win-[-a-z0-9]+|advapi32|bcrypt|bcryptprimitives|cfgmgr32|combase|comctl32|comdlg32|` +
 		`crypt32|dbghelp|dnsapi|gdi32|imm32|iphlpapi|kernel32|kernelbase|mswsock|msvcrt|ncrypt|netapi32|ntdll|ole32|oleaut32|powrprof|` +

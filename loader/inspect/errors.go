@@ -107,7 +107,7 @@ func (n notItself) Is(target error) bool {
 func (n notItself) As(target any) bool { return errors.As(n.error, target) }
 
 const (
-	wantLibrary  = "ELF (.so), Mach-O (.dylib) or PE (.dll)"
+	wantLibrary  = "ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)"
 	copyAgain    = "Copy or build the file again"
 	buildLibrary = "Link the plug-in as a shared library (cc -shared, crate-type cdylib)"
 )

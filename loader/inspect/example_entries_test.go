@@ -56,3 +56,9 @@ func ExampleDescribe() {
 	// x86-64 (EM 62): linked to "glibc", RELRO "partial", executable stack: false
 	// RISC-V (EM 243): linked to "", RELRO "partial", executable stack: false
 }
+
+// A host that chooses by what a file is.
+func ExampleIsWasm() {
+	fmt.Println(inspect.IsWasm([]byte("\x00asm\x01\x00\x00\x00")), inspect.IsWasm([]byte("\x7fELF")))
+	// Output: true false
+}

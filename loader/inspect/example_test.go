@@ -37,6 +37,6 @@ func ExampleError() {
 	fmt.Println(strings.ReplaceAll(err.Error(), ". ", ".\n"))
 	// Output:
 	// true
-	// testdata/probe.c: not a shared library: found a text file, expected ELF (.so), Mach-O (.dylib) or PE (.dll).
+	// testdata/probe.c: not a shared library: found a text file, expected ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm).
 	// Link the plug-in as a shared library (cc -shared, crate-type cdylib).
 }

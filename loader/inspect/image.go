@@ -47,6 +47,9 @@ type image struct {
 	relro    segment   // ELF: the part that the dynamic linker makes read-only again
 	opd      bool      // functions are known by descriptors, in memory that is not executable (ELFv1 of ppc64)
 
+	wrongType func(e *export) error // WebAssembly: refuses a function of another type than the contract's; nil elsewhere
+	notHere   string                // what to do about an export without an address, where a format has other words for it
+
 	// relocated returns an address in one of the spans, which are sorted, that the dynamic linker writes to. nil where
 	// the format's reader cannot say.
 	relocated func(spans []span) (addr uint64, found bool, err error)

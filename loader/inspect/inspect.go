@@ -1,5 +1,5 @@
 // Package inspect reads a plug-in library's file without executing any of it, on any operating system, for ELF, Mach-O
-// (thin and fat) and PE: its name and version, its functions with their documentation, what it needs from the host, and
+// (thin and fat), PE and WebAssembly modules: its name and version, its functions with their documentation, what it needs from the host, and
 // what it is built for.
 //
 // It lists what the dynamic linker will see, so it reads what the dynamic linker reads: program headers and the dynamic
@@ -18,6 +18,8 @@
 //   - Relocations of the manifest are found in ELF (not in Android's packed form) and in PE. In Mach-O such a manifest
 //     is refused because its bytes in the file are not one.
 //   - GoVersion shows that a library embeds the Go runtime, for honest files: whoever wants to hide it can.
+//   - Of a WebAssembly module the bodies of functions are not read: whether they are valid is found when it is compiled. The memory is
+//     as its data segments with constant addresses make it, before anything runs.
 //   - A name exported through a PE forwarder or a Mach-O re-export is refused: the code is in another library.
 package inspect
 
@@ -50,7 +52,7 @@ const (
 type Library struct {
 	Path   string // as it was given to File; "" from Read
 	Size   int64  // of the whole file, in bytes
-	Format Format // ELF, MachO or PE
+	Format Format // ELF, MachO, PE or Wasm
 
 	OS      string   // a GOOS word, such as linux, darwin, windows; "" when Go has no word for it
 	Arch    string   // a GOARCH word; "" when Go has no word for it
@@ -64,15 +66,17 @@ type Library struct {
 	// a plug-in.
 	NotPlugin *Error
 
-	// Extism says that it is a plug-in of Extism's: a WebAssembly module without a manifest that imports Extism's kernel. Its name is its file's ("extism" from
-	// Read), its functions are those that a host of Extism's may call, and its imports the host functions of extism:host/user.
+	// Extism says that it is a plug-in of Extism's: a WebAssembly module that exports nothing of the contract and imports functions of Extism's
+	// kernel, extism:host/env. It says nothing of itself: its name is its file's, without .wasm ("extism" from Read, until SetPath), its
+	// version 0; it is serial. Its functions are those that a host of Extism's may call, and its imports the host functions of
+	// extism:host/user. Functions that such a host may call under names that are no C identifiers are in Reserved.
 	Extism bool
 
 	// Reserved are the exported ferrule_ names that the contract does not know (rule R2), and texts about symbols that
 	// are not there, sorted.
 	Reserved []string
 
-	Needed  []string // the libraries that it is linked to, as it names them
+	Needed  []string // the libraries that it is linked to, as it names them; of a WebAssembly module the modules that it imports functions from
 	SOName  string   // its own name in the file: DT_SONAME, LC_ID_DYLIB, the export directory's name; may be empty
 	RunPath []string // where the dynamic linker looks for Needed first: DT_RUNPATH or DT_RPATH, LC_RPATH
 	RPath   bool     // RunPath is DT_RPATH, which also counts for what the libraries in Needed are linked to
@@ -159,8 +163,8 @@ func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Librar
 	if e, ok := err.(*Error); ok {
 		e.Path = path
 	}
-	if lib != nil && lib.NotPlugin != nil {
-		lib.NotPlugin.Path = path
+	if lib != nil {
+		lib.SetPath(path)
 	}
 	return lib, err
 }
@@ -177,19 +181,11 @@ func readFile(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Li
 		return nil, &Error{Kind: ErrRead, Err: err, Remedy: libfile.Remedy(err)}
 	}
 	defer f.Close()
-	lib, err := read(f, f.Size)
-	if err != nil {
-		return nil, err
-	}
-	lib.Path = path
-	if name := nameOf(path); lib.Extism && name != "" {
-		lib.Manifest.Name = name
-	}
-	return lib, nil
+	return read(f, f.Size)
 }
 
-// Recognises reports whether a file that begins with head is native code of a format that this package reads: the first 4 KiB are enough.
-// It may be broken, and it may be a program rather than a library. IsWasm is for modules.
+// Recognises reports whether a file that begins with head is native code, in a format that this package reads: the first 4 KiB are enough.
+// It may be broken, and it may be a program rather than a library. IsWasm is for WebAssembly.
 func Recognises(head []byte) bool {
 	return hasPrefix(head, "\x7fELF") || isMachO(head) || isFat(head) || hasPrefix(head, "MZ")
 }
@@ -460,10 +456,12 @@ func (x *exports) visible() ([]export, error) {
 	return x.list, nil
 }
 
+const noSymbols = "a shared library that exports no ferrule_ symbol"
+
 // noContract says what there is in place of a manifest.
 func (x *exports) noContract() error {
 	e := &Error{Symbol: abi.SymbolManifest, Kind: ErrNoContract,
-		Found:    "a shared library that exports no ferrule_ symbol",
+		Found:    noSymbols,
 		Expected: "the symbol " + abi.SymbolManifest + " (rule R1)",
 		Remedy: "Add FERRULE_PLUGIN(…) of ferrule.h (C, C++) or ferrule::plugin!(…) (Rust), and see that no " +
 			"version script or export list hides it"}
@@ -515,7 +513,7 @@ type texts struct {
 // get returns the bytes of the text at e, up to its end, or longest bytes of it.
 func (t *texts) get(e *export, end string, longest uint64) ([]byte, error) {
 	if e.elsewhere != "" {
-		return nil, notHere(e, "a text in this library")
+		return nil, t.elsewhere(e, "a text in this library")
 	}
 	data, err := t.text(e.addr, e.size, longest, end)
 	if err != nil {
@@ -626,11 +624,14 @@ func (m *image) isCode(addr uint64) bool {
 // checkCode refuses a function that would end the process when it is called.
 func (m *image) checkCode(e *export) error {
 	if e.elsewhere != "" {
-		return notHere(e, "a function in this library")
+		return m.elsewhere(e, "a function in this library")
 	}
 	if !m.isCode(e.addr) {
 		return &Error{Symbol: e.name, Kind: ErrSymbol, Found: m.place(e.addr), Expected: "code (rule R2)",
 			Remedy: "Export a function under this name (FERRULE_FN, FERRULE_HOOK), not data"}
+	}
+	if m.wrongType != nil {
+		return m.wrongType(e)
 	}
 	return nil
 }
@@ -640,7 +641,7 @@ func (m *image) checkSlot(e *export) error {
 	const slot = 4     // bytes of a uint32_t
 	const redZone = 32 // Clang's address sanitizer counts its red zone as part of what it guards, in multiples of this
 	if e.elsewhere != "" {
-		return notHere(e, "a slot in this library")
+		return m.elsewhere(e, "a slot in this library")
 	}
 	s := m.find(e.addr)
 	found := m.place(e.addr)
@@ -657,9 +658,10 @@ func (m *image) checkSlot(e *export) error {
 		Remedy: "Declare it with FERRULE_IMPORT or #[ferrule::import]"}
 }
 
-func notHere(e *export, want string) error {
+// elsewhere refuses what has no address in this library.
+func (m *image) elsewhere(e *export, want string) error {
 	return &Error{Symbol: e.name, Kind: ErrSymbol, Found: e.elsewhere, Expected: want,
-		Remedy: "Define it in the library that exports it"}
+		Remedy: cmp.Or(m.notHere, "Define it in the library that exports it")}
 }
 
 // place says in words what is at addr.
@@ -696,7 +698,6 @@ func describe(head []byte) string {
 		{"#!", "a script"},
 		{"BC\xc0\xde", "an object file (LLVM bitcode)"},
 		{"\xde\xc0\x17\x0b", "an object file (LLVM bitcode)"},
-		{"\x00asm", "a WebAssembly module"},
 		{"\xca\xfe\xba\xbe", "a Java class"},
 		{"PK\x03\x04", "a zip archive"},
 		{"\x1f\x8b", "a gzip file"},

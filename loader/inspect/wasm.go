@@ -30,8 +30,13 @@ const (
 	wasmTag      = 4
 )
 
-// wasmPage is how long a page of a module's memory is, in bytes.
-const wasmPage = 64 << 10
+const (
+	wasmPage      = 64 << 10 // bytes of a page of a module's memory
+	maxWasmPages  = 1 << 16  // of a memory whose addresses have 32 bits
+	maxWasmItems  = 1000000  // items of one section: what browsers take, of types, functions, imports, exports, globals
+	maxWasmData   = 100000   // data segments: what browsers take
+	maxWasmParams = 1000     // parameters, or results, of one function: what browsers take
+)
 
 // wasmFile is a module as far as it is read: what it imports and exports, and what its memory begins with.
 type wasmFile struct {
@@ -40,16 +45,25 @@ type wasmFile struct {
 	functions []uint32 // the types of the functions, the imported ones first
 	globals   []wasmValue
 	memories  int
-	memory    uint64 // bytes that the first one has at first
-	data      []wasmData
+	memory    uint64     // bytes that the first one has at first
+	data      []wasmData // sorted by address, none overlaps another, once all has been read
+	code      uint32     // bodies of functions
 	imports   []wasmImport
 	exports   []wasmExport
 }
 
 // wasmType is the type of a function, as far as the contracts have any.
 type wasmType struct {
-	params, results int
+	params, results uint32
 	i32             bool // all of them
+}
+
+func (t wasmType) String() string {
+	text := fmt.Sprintf("a function of %s and %s", count.Of(t.params, "parameter"), count.Of(t.results, "result"))
+	if !t.i32 {
+		text += ", not all of them i32"
+	}
+	return text
 }
 
 // wasmValue is a global: what it is at first, where that is an i32 that never changes.
@@ -102,94 +116,166 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 			lib.OS = "wasip1"
 		}
 	}
-	extism := slices.Contains(lib.Needed, extismModule)
 	// What is left to read are the texts, in the memory: that is the file from now on, with the functions behind it.
-	memory := &wasmMemoryReader{m.r, f.data}
-	m.r, m.size, m.head, m.window = memory, f.memory, nil, nil
+	m.r, m.size, m.head, m.window = &wasmMemoryReader{m.r, f.data}, f.memory, nil, nil
 	if err := m.addSegment(segment{name: "the memory", size: f.memory, inFile: f.memory, write: true, read: true}); err != nil {
 		return err
 	}
-	code := segment{name: "the functions", addr: 1 << 32, size: uint64(len(f.functions)), exec: true}
-	if err := m.addSegment(code); err != nil {
+	if err := m.addSegment(segment{name: "the functions", addr: wasmFunctions, size: uint64(len(f.functions)), exec: true}); err != nil {
 		return err
 	}
 	if err := m.seal(); err != nil {
 		return err
 	}
+	m.wrongType, m.notHere = f.wrongType, "Export an immutable i32 global with a constant, as compilers do for an object, or a function that the module defines"
+	if err := f.collect(x); err != nil {
+		return err
+	}
+	x.strings = func() (names, error) { return f.names(), nil }
+	err = lib.readContract(m, x)
+	var fault *Error
+	if !errors.As(err, &fault) {
+		fault = lib.NotPlugin
+	}
+	if fault == nil {
+		return lib.checkWasmOwn(f, x.all, err)
+	}
+	if fault.Kind == ErrNoContract && len(x.list) == 0 {
+		if slices.Contains(lib.Needed, extismModule) {
+			lib.NotPlugin = nil
+			return lib.describeExtism(f)
+		}
+		if fault.Found == noSymbols {
+			fault.Found = "a WebAssembly module that exports no ferrule_ symbol"
+			fault.Remedy = "Add FERRULE_PLUGIN(…) of ferrule.h (C, C++) or ferrule::plugin!(…) (Rust), and link with -Wl,--export-dynamic"
+		}
+		fault.Expected += ", or imports of " + extismModule + ", as Extism's plug-ins have them"
+	}
+	return err
+}
+
+// wasmFunctions is where the functions are, by their number, behind all of the memory.
+const wasmFunctions = 1 << 32
+
+// collect takes in what the module exports.
+func (f *wasmFile) collect(x *exports) error {
 	for _, e := range f.exports {
 		if x.all {
 			if err := x.addName(e.name); err != nil {
 				return err
 			}
 		}
-		if !strings.HasPrefix(e.name, abi.SymbolPrefix) {
-			continue
-		}
-		if isWasmOwn(e.name) {
+		if !strings.HasPrefix(e.name, abi.SymbolPrefix) || isWasmOwn(e.name) {
 			continue
 		}
 		export := export{}
 		switch {
 		case e.kind == wasmFunction:
-			if err := f.checkFunction(e); err != nil {
-				return err
-			}
-			export.addr = code.addr + uint64(e.index)
+			export.addr = wasmFunctions + uint64(e.index)
 		case e.kind == wasmGlobal && f.globals[e.index].constant:
 			export.addr = uint64(f.globals[e.index].value)
-		case e.kind == wasmGlobal:
-			export.elsewhere = f.globals[e.index].found
 		default:
-			export.elsewhere = [...]string{wasmTable: "a table", wasmMemory: "a memory", wasmTag: "a tag"}[e.kind]
+			export.elsewhere = f.what(e)
 		}
 		if err := x.add(e.name, "", export); err != nil {
 			return err
 		}
 	}
-	x.strings = func() (names, error) { return names{}, nil }
-	err = lib.readContract(m, x)
-	var fault *Error
-	if extism && errors.As(err, &fault) && fault.Kind == ErrNoContract && len(x.list) == 0 {
-		return lib.describeExtism(f)
-	}
-	if extism && lib.NotPlugin != nil && lib.NotPlugin.Kind == ErrNoContract && len(x.list) == 0 {
-		lib.NotPlugin = nil
-		return lib.describeExtism(f)
-	}
-	for _, e := range []*Error{fault, lib.NotPlugin} {
-		if e != nil && e.Kind == ErrNoContract {
-			e.Expected += ", or imports of " + extismModule + ", as Extism's plug-ins have them"
-			if len(x.list) == 0 {
-				e.Found = "a WebAssembly module that exports no ferrule_ symbol"
-				e.Remedy = "Add FERRULE_PLUGIN(…) of ferrule.h (C, C++) or ferrule::plugin!(…) (Rust), and link with -Wl,--export-dynamic"
-			}
-		}
-	}
-	return err
+	return nil
 }
 
-// isWasmOwn reports whether a name of the contract is one that only modules have: see ferrule.h, WEBASSEMBLY.
-func isWasmOwn(name string) bool {
-	switch name {
-	case "ferrule_services", "ferrule_alloc", "ferrule_free", "ferrule_panic":
-		return true
+// names is a table of all exported names.
+func (f *wasmFile) names() names {
+	var table []byte
+	for _, e := range f.exports {
+		table = append(append(table, e.name...), 0)
 	}
-	return false
+	return names{bytes: table}
 }
 
-// checkFunction refuses a function of the contract's that has another type.
-func (f *wasmFile) checkFunction(e wasmExport) error {
-	kind, _ := abi.ParseSymbol(e.name)
-	switch kind {
-	case abi.KindFunc, abi.KindHook, abi.KindStart, abi.KindStop, abi.KindBatch, abi.KindConfigure, abi.KindSave, abi.KindResume:
-	default:
-		return nil
+// what says in words what is exported.
+func (f *wasmFile) what(e wasmExport) string {
+	switch e.kind {
+	case wasmFunction:
+		return f.types[f.functions[e.index]].String()
+	case wasmGlobal:
+		return f.globals[e.index].found
 	}
-	if t := f.types[f.functions[e.index]]; t != (wasmType{1, 1, true}) {
-		return &Error{Symbol: e.name, Kind: ErrSymbol, Found: fmt.Sprintf("a function of %s and %s", count.Of(t.params, "parameter"), count.Of(t.results, "result")),
-			Expected: "int32_t (ferrule_call *): an i32, and an i32 back", Remedy: "Define it with FERRULE_FN, FERRULE_HOOK or #[ferrule::function]"}
+	return [...]string{wasmTable: "a table", wasmMemory: "a memory", wasmTag: "a tag"}[e.kind]
+}
+
+// wrongType refuses a function of the contract's that has another type.
+func (f *wasmFile) wrongType(e *export) error {
+	if t := f.types[f.functions[e.addr-wasmFunctions]]; t != (wasmType{1, 1, true}) {
+		return &Error{Symbol: e.name, Kind: ErrSymbol, Found: t.String(), Expected: "one of an i32 that returns an i32: int32_t (ferrule_call *)",
+			Remedy: "Define it with the macros of ferrule.h or of the crate ferrule"}
 	}
 	return nil
+}
+
+// checkWasmOwn refuses a module that lacks what the host works with, or has something else under its name. Where all libraries are described, that is a fact.
+func (lib *Library) checkWasmOwn(f *wasmFile, all bool, err error) error {
+	if err != nil || lib.Manifest == nil {
+		return err
+	}
+	fault := f.checkOwn()
+	if fault == nil {
+		return nil
+	}
+	if !all {
+		return fault
+	}
+	lib.Description, lib.Reserved, lib.NotPlugin = abi.Description{}, nil, fault
+	return nil
+}
+
+func (f *wasmFile) checkOwn() *Error {
+	const table = "the address of a ferrule_host in the memory"
+	for _, own := range []struct {
+		name, expected string
+		optional       bool
+		fits           func(e wasmExport) bool
+	}{
+		{"memory", "the memory", false, func(e wasmExport) bool { return e.kind == wasmMemory && e.index == 0 }},
+		{symbolServices, table, false, func(e wasmExport) bool { return f.isObject(e, 4) }},
+		{symbolAlloc, "a function of an i32 that returns an i32: void *(size_t)", false, func(e wasmExport) bool { return f.isFunction(e, wasmType{1, 1, true}) }},
+		{symbolFree, "a function of an i32 that returns nothing: void (void *)", false, func(e wasmExport) bool { return f.isFunction(e, wasmType{1, 0, true}) }},
+		{symbolPanic, "the address of two uint32_t in the memory", true, func(e wasmExport) bool { return f.isObject(e, 8) }},
+	} {
+		i := slices.IndexFunc(f.exports, func(e wasmExport) bool { return e.name == own.name })
+		if i < 0 && own.optional || i >= 0 && own.fits(f.exports[i]) {
+			continue
+		}
+		found := "no such export"
+		if i >= 0 {
+			found = f.what(f.exports[i])
+		}
+		return &Error{Symbol: own.name, Kind: ErrSymbol, Found: found, Expected: own.expected + " (ferrule.h, WEBASSEMBLY)",
+			Remedy: "Use FERRULE_PLUGIN(…) of ferrule.h or ferrule::plugin!(…), and link with -Wl,--export-dynamic"}
+	}
+	return nil
+}
+
+// isObject reports whether e is the address of so many bytes of the memory.
+func (f *wasmFile) isObject(e wasmExport, size uint64) bool {
+	return e.kind == wasmGlobal && f.globals[e.index].constant && uint64(f.globals[e.index].value)+size <= f.memory
+}
+
+func (f *wasmFile) isFunction(e wasmExport, t wasmType) bool {
+	return e.kind == wasmFunction && f.types[f.functions[e.index]] == t
+}
+
+// What a module exports beside the symbols that a library has: see ferrule.h, WEBASSEMBLY.
+const (
+	symbolServices = "ferrule_services"
+	symbolAlloc    = "ferrule_alloc"
+	symbolFree     = "ferrule_free"
+	symbolPanic    = "ferrule_panic"
+)
+
+// isWasmOwn reports whether a name of the contract is one that only modules have.
+func isWasmOwn(name string) bool {
+	return name == symbolServices || name == symbolAlloc || name == symbolFree || name == symbolPanic
 }
 
 // describeExtism describes a plug-in of Extism's: what a host of that one could call, and what it needs.
@@ -235,7 +321,11 @@ func (lib *Library) describeExtism(f *wasmFile) error {
 }
 
 // extismOwn are the functions that an Extism plug-in exports for its language's sake.
-var extismOwn = map[string]bool{"_start": true, "_initialize": true, "__wasm_call_ctors": true, "hs_init": true, "hs_exit": true, "__wasm_call_dtors": true}
+var extismOwn = map[string]bool{
+	"_start": true, "_initialize": true, "__wasm_call_ctors": true, "__wasm_call_dtors": true,
+	"hs_init": true, "hs_exit": true, // Haskell
+	"asyncify_get_state": true, "asyncify_stop_unwind": true, "asyncify_stop_rewind": true, // TinyGo
+}
 
 // nameOf makes the name of a plug-in that has none of its own from its file's.
 func nameOf(path string) string {
@@ -250,25 +340,84 @@ func nameOf(path string) string {
 	return base[:min(len(base), abi.MaxName)]
 }
 
-// wasmMemoryReader reads the memory of a module as it is at first: its segments, one over the other, and zeroes.
+// SetPath says where the library is, as File does: for one from Read or DescribeReader. A plug-in of Extism's gets its name.
+func (lib *Library) SetPath(path string) {
+	lib.Path = path
+	if lib.NotPlugin != nil {
+		lib.NotPlugin.Path = path
+	}
+	if name := nameOf(path); lib.Extism && name != "" {
+		m := *lib.Manifest
+		m.Name, m.Keys = name, slices.Clone(m.Keys)
+		for i := range m.Keys {
+			if m.Keys[i].Key == "name" {
+				m.Keys[i].Value = name
+			}
+		}
+		lib.Manifest = &m
+	}
+}
+
+// wasmMemoryReader reads the memory of a module as it is at first: its data segments, and zeroes.
 type wasmMemoryReader struct {
 	file io.ReaderAt
-	data []wasmData
+	data []wasmData // sorted
 }
 
 func (r *wasmMemoryReader) ReadAt(b []byte, off int64) (int, error) {
 	clear(b)
 	lo, hi := uint64(off), uint64(off)+uint64(len(b))
-	for _, d := range r.data {
-		from, to := max(lo, uint64(d.addr)), min(hi, uint64(d.addr)+d.size)
-		if from >= to {
-			continue
+	i, _ := slices.BinarySearchFunc(r.data, lo, func(d wasmData, addr uint64) int {
+		if uint64(d.addr)+d.size <= addr {
+			return -1
 		}
+		return 1
+	})
+	for ; i < len(r.data) && uint64(r.data[i].addr) < hi; i++ {
+		d := r.data[i]
+		from, to := max(lo, uint64(d.addr)), min(hi, uint64(d.addr)+d.size)
 		if n, err := r.file.ReadAt(b[from-lo:to-lo], int64(d.off+from-uint64(d.addr))); n < int(to-from) {
 			return 0, err
 		}
 	}
 	return len(b), nil
+}
+
+// layered returns what is left of the segments, which are written one over the other: sorted, none overlaps another.
+func layered(data []wasmData) []wasmData {
+	edges := make([]uint64, 0, 2*len(data))
+	for _, d := range data {
+		edges = append(edges, uint64(d.addr), uint64(d.addr)+d.size)
+	}
+	slices.Sort(edges)
+	edges = slices.Compact(edges)
+	owner := make([]int, len(edges)) // of what lies between an edge and the next one: 1 and up, 0 is none
+	next := make([]int, len(edges)+1)
+	for i := range next {
+		next[i] = i
+	}
+	free := func(i int) int { // the first one from i on that has no owner
+		for next[i] != i {
+			next[i] = next[next[i]]
+			i = next[i]
+		}
+		return i
+	}
+	for i, d := range slices.Backward(data) { // the last one that is written stays
+		from, _ := slices.BinarySearch(edges, uint64(d.addr))
+		to, _ := slices.BinarySearch(edges, uint64(d.addr)+d.size)
+		for k := free(from); k < to; k = free(k) {
+			owner[k], next[k] = i+1, k+1
+		}
+	}
+	left := make([]wasmData, 0, len(data))
+	for k, i := range owner {
+		if i > 0 {
+			d := data[i-1]
+			left = append(left, wasmData{uint32(edges[k]), d.off + edges[k] - uint64(d.addr), edges[k+1] - edges[k]})
+		}
+	}
+	return left
 }
 
 // read reads the sections, in the order in which they are.
@@ -299,7 +448,17 @@ func (f *wasmFile) read(m *image) error {
 			return malformed("the section %d is out of its order", id)
 		}
 		last = order[id]
-		if id == 8 || id == 9 || id == 10 || id == 12 || id == 13 || id == 4 { // nothing that a host looks for
+		if id == 10 { // of the code, how many functions there are
+			head, err := m.view("the number of functions", begin, min(5, size))
+			if err != nil {
+				return err
+			}
+			r := &wasmReader{b: head, at: begin}
+			if f.code = r.u32(); r.err != nil {
+				return r.err
+			}
+		}
+		if id == 4 || id == 8 || id == 9 || id == 10 || id == 12 || id == 13 { // nothing that a host looks for
 			continue
 		}
 		if size > maxTable {
@@ -318,23 +477,30 @@ func (f *wasmFile) read(m *image) error {
 			return f.err
 		}
 	}
-	if f.memory == 0 && len(f.data) > 0 {
-		return malformed("data without a memory")
+	if own := len(f.functions) - len(f.imports); uint64(f.code) != uint64(own) {
+		return malformed("%s with %d bodies", count.Of(own, "function"), f.code)
 	}
 	for _, d := range f.data {
 		if uint64(d.addr)+d.size > f.memory {
 			return malformed("a data segment at %#x of %d bytes, in a memory of %d", d.addr, d.size, f.memory)
 		}
 	}
+	f.data = layered(f.data)
 	return nil
 }
 
 // section reads one.
 func (f *wasmFile) section(id byte) {
-	n := f.u32()
-	if uint64(n) > uint64(len(f.b)) { // an item has a byte at least
+	n, most := f.u32(), uint32(maxWasmItems)
+	if id == 11 {
+		most = maxWasmData
+	}
+	switch {
+	case f.err != nil:
+	case uint64(n) > uint64(len(f.b)): // an item has a byte at least
 		f.fail("%d items in a section of %d bytes", n, len(f.b))
-		return
+	case n > most:
+		f.err = tooLong(uint64(n), fmt.Sprintf("items of the section %d", id))
 	}
 	for ; n > 0 && f.err == nil; n-- {
 		switch id {
@@ -345,10 +511,7 @@ func (f *wasmFile) section(id byte) {
 		case 3:
 			f.function(f.u32())
 		case 5:
-			pages := f.limits()
-			if f.memories++; f.memories == 1 {
-				f.memory = uint64(pages) * wasmPage
-			}
+			f.addMemory()
 		case 6:
 			f.globals = append(f.globals, f.global(true))
 		case 7:
@@ -361,21 +524,46 @@ func (f *wasmFile) section(id byte) {
 
 func (f *wasmFile) funcType() (t wasmType) {
 	if form := f.u8(); form != 0x60 {
-		f.fail("a type of the form %#x", form)
+		f.fail("a type of the form %#x, which WebAssembly 2.0 has not", form)
 	}
 	t.i32 = true
-	for _, n := range []*int{&t.params, &t.results} {
-		*n = int(f.u32())
-		for range *n {
-			if f.u8() != 0x7f {
+	for _, n := range []*uint32{&t.params, &t.results} {
+		if *n = f.u32(); *n > maxWasmParams {
+			f.fail("a function of %d parameters or results", *n)
+		}
+		for i := uint32(0); i < *n && f.err == nil; i++ {
+			if f.valueType() != wasmI32 {
 				t.i32 = false
-			}
-			if f.err != nil {
-				break
 			}
 		}
 	}
 	return t
+}
+
+// wasmI32 is the type i32.
+const wasmI32 = 0x7f
+
+// valueType reads the type of a value.
+func (f *wasmFile) valueType() byte {
+	t := f.u8()
+	switch t {
+	case wasmI32, 0x7e, 0x7d, 0x7c, 0x7b, 0x70, 0x6f: // i64, f32, f64, v128, funcref, externref
+	default:
+		f.fail("the type %#x, which WebAssembly 2.0 has not", t)
+	}
+	return t
+}
+
+// addMemory reads the type of a memory.
+func (f *wasmFile) addMemory() {
+	pages := f.limits()
+	if pages > maxWasmPages {
+		f.fail("a memory of %d pages", pages)
+		return
+	}
+	if f.memories++; f.memories == 1 {
+		f.memory = uint64(pages) * wasmPage
+	}
 }
 
 // function takes in a function of a type.
@@ -394,13 +582,10 @@ func (f *wasmFile) readImport() {
 		f.function(f.u32())
 		f.imports = append(f.imports, wasmImport{module, name})
 	case wasmTable:
-		f.u8()
+		f.valueType()
 		f.limits()
 	case wasmMemory:
-		pages := f.limits()
-		if f.memories++; f.memories == 1 {
-			f.memory = uint64(pages) * wasmPage
-		}
+		f.addMemory()
 	case wasmGlobal:
 		f.globals = append(f.globals, f.global(false))
 	default:
@@ -410,27 +595,30 @@ func (f *wasmFile) readImport() {
 
 func (f *wasmFile) limits() uint32 {
 	flags := f.u8()
+	if flags > 3 { // 1: there is a maximum; 2: shared by threads
+		f.fail("limits with the flags %#x, which WebAssembly 2.0 has not", flags)
+	}
 	least := f.u32()
 	if flags&1 != 0 {
 		f.u32()
-	}
-	if flags > 1 {
-		f.fail("limits with the flags %#x", flags)
 	}
 	return least
 }
 
 // global reads one: its type, and, of one that is not imported, its value.
 func (f *wasmFile) global(own bool) (v wasmValue) {
-	typ, mutable := f.u8(), f.u8()
+	typ, mutable := f.valueType(), f.u8()
+	if mutable > 1 {
+		f.fail("a global with the flags %#x", mutable)
+	}
 	v.found = "a global that is imported"
 	if !own {
 		return v
 	}
 	value, constant := f.constant()
-	v.value, v.constant = value, constant && typ == 0x7f && mutable == 0
+	v.value, v.constant = value, constant && typ == wasmI32 && mutable == 0
 	switch {
-	case typ != 0x7f:
+	case typ != wasmI32:
 		v.found = "a global that is no i32"
 	case mutable != 0:
 		v.found = "a global that is mutable"
@@ -566,6 +754,11 @@ func (r *wasmReader) u32() (v uint32) {
 func (r *wasmReader) signed(most int) (v int64) {
 	for i := range most {
 		c := r.u8()
+		if i == most-1 { // all of its bits that have no room repeat the sign
+			if used := 32*(most/5) - 7*i - 1; c>>used != 0 && c>>used != 0x7f>>used {
+				break
+			}
+		}
 		v |= int64(c&0x7f) << (7 * i)
 		if c < 0x80 {
 			if shift := 7 * (i + 1); shift < 64 && c&0x40 != 0 {
@@ -574,7 +767,7 @@ func (r *wasmReader) signed(most int) (v int64) {
 			return v
 		}
 	}
-	r.fail("a number of more than %d bytes", most)
+	r.fail("a number of more than %d bits", 32*(most/5))
 	return 0
 }
 

@@ -72,6 +72,7 @@ var images struct {
 // The kinds of OpenErrors that come from loading, rather than from reading the file.
 var (
 	ErrPlatform  = errors.New("made for another platform")
+	ErrNoEngine  = errors.New("no engine that was given opens it")
 	ErrGoRuntime = errors.New("contains a Go runtime")
 	ErrDigest    = engine.ErrDigest
 	ErrLoad      = errors.New("the system could not load it")
@@ -142,7 +143,7 @@ func newFile(path, abs string, f *libfile.File) (*File, error) {
 
 // openError says why the file at path cannot be opened, as inspect.File does.
 func openError(path string, kind fs.FileMode, err error) error {
-	return engine.OpenError(path, kind, err, "ELF (.so), Mach-O (.dylib) or PE (.dll)", "Give the path of the library itself")
+	return engine.OpenError(path, kind, err, "ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)", "Give the path of the library itself")
 }
 
 // Load reads the library at path, checks that this process can run it, loads it and binds its imports. The error is an
@@ -666,8 +667,17 @@ func (m *Image) resolve() error {
 	return nil
 }
 
+// What errors say of a module for which no engine was given.
+const (
+	WasmFound  = "a WebAssembly module"
+	WasmRemedy = "Add loader.WithEngine(wasm.Engine()), of package github.com/ferrule-dev/ferrule/loader/wasm"
+)
+
 // Runnable reports why this process cannot, or must not, run the library.
 func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
+	if lib.Format == inspect.Wasm {
+		return &inspect.Error{Path: lib.Path, Kind: ErrNoEngine, Found: WasmFound, Expected: "native code for " + runtime.GOOS + "/" + runtime.GOARCH, Remedy: WasmRemedy}
+	}
 	if lib.OS != runtime.GOOS || lib.Arch != runtime.GOARCH {
 		return &inspect.Error{Path: lib.Path, Kind: ErrPlatform,
 			Found:    fmt.Sprintf("%s for %s/%s", lib.Format, lib.OS, orElse(lib.Arch, lib.Machine)),
