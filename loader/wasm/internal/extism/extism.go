@@ -103,7 +103,7 @@ func Compile(ctx context.Context, rt wazero.Runtime, compile Compiler, module []
 	for name, d := range c.kernel.ExportedFunctions() {
 		known[name] = signature{d.ParamTypes(), d.ResultTypes()}
 	}
-	host := rt.NewHostModuleBuilder("")
+	host := rt.NewHostModuleBuilder(fromHost)
 	own := c.services()
 	for _, s := range own {
 		known[s.name] = s.signature
@@ -117,7 +117,7 @@ func Compile(ctx context.Context, rt wazero.Runtime, compile Compiler, module []
 		return nil, err
 	}
 	if len(user) > 0 {
-		b := rt.NewHostModuleBuilder("")
+		b := rt.NewHostModuleBuilder(fromHost)
 		for _, u := range user {
 			c.export(b, c.hostFunction(u))
 		}
