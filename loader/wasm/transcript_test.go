@@ -67,6 +67,7 @@ var notWasm = map[string]string{
 	"Rust, own threads":                noThreads,
 	"Rust, between calls":              noThreads,
 	"batches that count too much":      "ferrule_batch is not called",
+	"no manifest":                      "what is said of libraries is not said of modules",
 	"start works once":                 "each instance has static variables of its own",
 	"SDK for C++":                      noExceptions,
 	"SDK for C++ that cannot start":    noExceptions,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -17,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/contract"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/extism"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/guest"
 )
 
@@ -25,9 +27,17 @@ import (
 type Option func(*options) error
 
 type options struct {
-	limits guest.Limits
-	folder string // of the compilation cache
-	given  map[string]bool
+	limits  guest.Limits
+	folder  string // of the compilation cache
+	http    *extism.HTTP
+	folders []folder
+	given   map[string]bool
+}
+
+// folder is one that modules see.
+type folder struct {
+	at, path string
+	write    bool
 }
 
 // DefaultMemory is how much memory an instance may have without WithMemory, in bytes.
@@ -120,6 +130,27 @@ func WithCache(folder string) Option {
 	})
 }
 
+// WithFolder lets modules that use WASI see a folder, with all that is in it, as if it stood at the path at, such as "/data"; with write they may change what is
+// there, too. Symbolic links in it are followed. It is given once for each path.
+func WithFolder(at, path string, write bool) Option {
+	return once("WithFolder of "+at, func(o *options) error {
+		if at == "" || path == "" {
+			return faulty("WithFolder", fmt.Sprintf("%q at %q", path, at), "a folder, and where it is to be seen")
+		}
+		o.folders = append(o.folders, folder{at, path, write})
+		return nil
+	})
+}
+
+// WithHTTP lets plug-ins of Extism's make HTTP requests to these hosts, each a name, or a pattern as path.Match takes it; "*" is all. Without it none may be made. A request
+// that is refused, or fails, ends the call, as it does in Extism's own hosts. Plug-ins of Ferrule's have no HTTP but through host functions.
+func WithHTTP(hosts ...string) Option {
+	return once("WithHTTP", func(o *options) error {
+		o.http = &extism.HTTP{Hosts: slices.Clone(hosts), Headers: true}
+		return nil
+	})
+}
+
 type wasmEngine struct {
 	options
 	fault error
@@ -154,27 +185,31 @@ func (e *wasmEngine) Open(ctx context.Context, f *engine.File, o *engine.Options
 		return nil, nil, err
 	}
 	lib, err := inspect.Read(bytes.NewReader(module), int64(len(module)))
+	if e, ok := err.(*inspect.Error); ok {
+		e.Path = f.Path
+	}
 	if err != nil {
-		return nil, nil, at(f.Path, err)
+		return nil, nil, err
+	}
+	lib.SetPath(f.Path)
+	if lib.Format != inspect.Wasm {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrNoEngine, Found: "native code", Expected: "WebAssembly (wasm.Engine)",
+			Remedy: "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"}
 	}
 	host, err := accept(&lib.Description)
 	if err != nil {
 		return nil, nil, err
 	}
-	folder := ""
-	if abs, err := engine.Absolute(f.Path); err == nil {
-		folder = filepath.Dir(abs)
-	}
 	r, err := guest.New(context.Background(), e.limits)
 	if err != nil {
-		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrLoad, Found: "an error of the runtime", Err: err, Remedy: "Tell the authors of Ferrule"}
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrLoad, Found: "an error of the runtime", Err: err, Remedy: "See what it says"}
 	}
-	code, err := contract.New(context.Background(), r, module, &lib.Description, folder, config)
+	code, err := e.code(r, f.Path, module, lib, o)
 	if err != nil {
 		_ = r.Close(context.Background())
-		return nil, nil, refused(f.Path, err)
+		return nil, nil, err
 	}
-	p, err := pool.Open(ctx, code.Pool(max(runtime.GOMAXPROCS(0)-o.Instances, 0)), host, o)
+	p, err := pool.Open(ctx, code, host, o)
 	if err != nil {
 		_ = r.Close(context.Background())
 		return nil, nil, err
@@ -182,17 +217,37 @@ func (e *wasmEngine) Open(ctx context.Context, f *engine.File, o *engine.Options
 	return &plugin{p, r}, &lib.Description, nil
 }
 
-// config is what an instance has of WASI: the time, and random numbers.
-func config() wazero.ModuleConfig {
-	return wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
+// code compiles a module by the contract that it keeps.
+func (e *wasmEngine) code(r *guest.Runtime, path string, module []byte, lib *inspect.Library, o *engine.Options) (*pool.Code, error) {
+	if lib.Extism {
+		return e.extismCode(r, path, module, &lib.Description, o)
+	}
+	folder := ""
+	if abs, err := engine.Absolute(path); err == nil {
+		folder = filepath.Dir(abs)
+	}
+	code, err := contract.New(context.Background(), r, module, &lib.Description, folder, e.config)
+	if err != nil {
+		return nil, refused(path, err)
+	}
+	return code.Pool(max(runtime.GOMAXPROCS(0)-o.Instances, 0)), nil
 }
 
-// at gives an error of reading the file's path.
-func at(path string, err error) error {
-	if e, ok := err.(*inspect.Error); ok {
-		e.Path = path
+// config is what an instance has of WASI: the time, random numbers, and the folders that it may see.
+func (e *wasmEngine) config() wazero.ModuleConfig {
+	c := wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
+	if len(e.folders) == 0 {
+		return c
 	}
-	return err
+	fs := wazero.NewFSConfig()
+	for _, f := range e.folders {
+		if f.write {
+			fs = fs.WithDirMount(f.path, f.at)
+		} else {
+			fs = fs.WithReadOnlyDirMount(f.path, f.at)
+		}
+	}
+	return c.WithFSConfig(fs)
 }
 
 // plugin is an open one.

@@ -161,8 +161,14 @@ func (c *Code) start(pc *pool.Call, config []byte) (out []byte, status abi.Statu
 	if in.mem == nil {
 		return []byte("the module exports no memory"), abi.StatusFailed, nil
 	}
-	if err := g.Start(pc, "_initialize"); err != nil {
+	g.Serve(pc)
+	if err := g.Start(); err != nil {
 		return in.outcome(nil, err)
+	}
+	if f := g.Module.ExportedFunction("_initialize"); f != nil {
+		if err := g.Enter(f, make([]uint64, len(f.Definition().ParamTypes())+len(f.Definition().ResultTypes()))); err != nil {
+			return in.outcome(nil, err)
+		}
 	}
 	for _, symbol := range c.symbols {
 		in.fns = append(in.fns, g.Module.ExportedFunction(symbol))

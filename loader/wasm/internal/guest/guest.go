@@ -72,10 +72,10 @@ func (r *Runtime) Compile(ctx context.Context, module []byte) (wazero.CompiledMo
 type Guest struct {
 	Module  api.Module
 	runtime *Runtime
-	counter api.MutableGlobal
+	counter []api.MutableGlobal // of each module of the instance
 	ctx     context.Context
 	start   api.Function // or nil
-	unbind  func()
+	unbind  []func()
 
 	// Owner is whose instance it is, for the host functions that Of finds it in.
 	Owner any
@@ -120,44 +120,63 @@ func Of(ctx context.Context) *Guest {
 // slice is how much fuel there is between two looks: some 50 µs of a tight loop.
 const slice = 100_000
 
-// Instantiate makes an instance, in which nothing has run yet: Start is due. config's name and start functions are not used; ctx is for the imports of
-// the module, as wazero resolves them.
+// Instantiate makes an instance, in which nothing has run yet: Start is due. config's name and start functions are not used.
 func (r *Runtime) Instantiate(ctx context.Context, code wazero.CompiledModule, config wazero.ModuleConfig) (*Guest, error) {
-	g := &Guest{runtime: r}
-	m, err := r.InstantiateModule(ctx, code, config.WithName("").WithStartFunctions().WithNanosleep(g.sleep))
+	g := r.NewGuest()
+	m, err := r.InstantiateModule(ctx, code, g.Config(config).WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, err
 	}
-	g.Module = m
-	g.ctx = &withGuest{context.Background(), g}
-	if g.counter, g.unbind, err = r.binder.Bind(ctx, m); err != nil {
+	if err := g.Bind(ctx, m); err != nil {
 		_ = m.Close(ctx)
 		return nil, err
 	}
-	g.start = m.ExportedFunction(fuel.StartFunction)
 	return g, nil
 }
 
-// Start runs what a module runs by itself, and then the first that there is of the functions with these names, which initialise it.
-func (g *Guest) Start(c *pool.Call, initialise ...string) error {
-	g.Serve(c)
-	if g.start != nil {
-		if err := g.Enter(g.start, nil); err != nil {
-			return err
-		}
+// NewGuest makes a Guest for an instance of a module that somebody else instantiates: with Config, and then Bind.
+func (r *Runtime) NewGuest() *Guest {
+	g := &Guest{runtime: r}
+	g.ctx = &withGuest{context.Background(), g}
+	return g
+}
+
+// Config adds to an instance's configuration what ends with its calls.
+func (g *Guest) Config(config wazero.ModuleConfig) wazero.ModuleConfig {
+	return config.WithNanosleep(g.sleep)
+}
+
+// Bind makes an instance of a module that Compile has compiled, in which nothing has run, the Guest's. A Guest may have several, which call each other.
+func (g *Guest) Bind(ctx context.Context, m api.Module) error {
+	counter, unbind, err := g.runtime.binder.Bind(ctx, m)
+	if err != nil {
+		return err
 	}
-	for _, name := range initialise {
-		if f := g.Module.ExportedFunction(name); f != nil {
-			return g.Enter(f, make([]uint64, max(len(f.Definition().ParamTypes()), len(f.Definition().ResultTypes()))))
-		}
-	}
+	g.counter, g.unbind = append(g.counter, counter), append(g.unbind, unbind)
+	g.Module, g.start = m, m.ExportedFunction(fuel.StartFunction)
 	return nil
+}
+
+// Start runs what the module that was bound last runs by itself. Serve was called.
+func (g *Guest) Start() error {
+	if g.start == nil {
+		return nil
+	}
+	return g.Enter(g.start, nil)
 }
 
 // Close ends the instance. Nothing of it runs.
 func (g *Guest) Close() {
-	g.unbind()
+	g.Unbind()
 	_ = g.Module.Close(context.Background())
+}
+
+// Unbind is Close for an instance that somebody else closes.
+func (g *Guest) Unbind() {
+	for _, unbind := range g.unbind {
+		unbind()
+	}
+	g.unbind = nil
 }
 
 // Serve says for which call the functions that are entered from now on run.
@@ -169,7 +188,9 @@ func (g *Guest) Serve(c *pool.Call) {
 	if g.fuel == 0 {
 		g.fuel = math.MaxInt64
 	}
-	g.counter.Set(uint64(uint32(g.serving())))
+	for _, counter := range g.counter {
+		counter.Set(uint64(uint32(g.serving())))
+	}
 }
 
 // serving takes the fuel until the next look.
@@ -241,7 +262,11 @@ func tick(ctx context.Context) {
 	case now.Sub(g.asked) > g.runtime.limits.Grace:
 		g.End(&engine.Overrun{Grace: g.runtime.limits.Grace, Cause: cause()})
 	}
-	g.counter.Set(uint64(uint32(g.serving())))
+	for _, counter := range g.counter {
+		if int32(counter.Get()) < 0 { // it is the one that is used up
+			counter.Set(uint64(uint32(g.serving())))
+		}
+	}
 }
 
 // sleep is what WASI's poll_oneoff sleeps by: for as long as the call is wanted.
@@ -326,6 +351,9 @@ func (t *Trap) Error() string {
 
 // Exit says that the module ended itself, by WASI's proc_exit.
 type Exit struct{ Code uint32 }
+
+// ExitCode returns the code.
+func (e *Exit) ExitCode() uint32 { return e.Code }
 
 // Error gives the exit code.
 func (e *Exit) Error() string {
