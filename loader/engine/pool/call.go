@@ -22,6 +22,7 @@ type Call struct {
 	inst  *instance
 	users atomic.Int64 // who use it now, and whether it is over
 
+	run       *running // the call of a function that it is of, or the change of an instance; nil for the others
 	kind      kind
 	abandoned <-chan struct{} // see Abandoned
 
@@ -92,7 +93,7 @@ func (c *Call) Exit() {
 
 // end lets nobody in any more, waits for those who are in, and ends the call.
 func (c *Call) end() {
-	if !c.users.CompareAndSwap(0, over) {
+	if !c.pool.alone && !c.users.CompareAndSwap(0, over) {
 		c.idle = make(chan struct{})
 		if c.users.Or(over) != 0 {
 			<-c.idle
@@ -127,24 +128,23 @@ func (c *Call) Abandoned() <-chan struct{} { return c.abandoned }
 
 // Ended returns what is closed when the caller's context ends; nil where it never does. The call's limit is not in it; see Limit.
 func (c *Call) Ended() <-chan struct{} {
-	if r, ok := c.ctx.Holds().(*running); ok && &r.Call == c {
-		return r.done
+	if c.run == nil {
+		return nil
 	}
-	return nil
+	return c.run.done
 }
 
 // Limit returns when the call's limit is over, the zero time where it has none.
 func (c *Call) Limit() (time.Time, *engine.Limit) {
-	if r, ok := c.ctx.Holds().(*running); ok && &r.Call == c {
-		return r.until, r.limit
+	if c.run == nil || c.run.limit == nil {
+		return time.Time{}, nil
 	}
-	return time.Time{}, nil
+	return c.run.until, c.run.limit
 }
 
 // Watched reports whether somebody wants to know how far the call is.
 func (c *Call) Watched() bool {
-	r, ok := c.ctx.Holds().(*running)
-	return ok && &r.Call == c && r.watched
+	return c.run != nil && c.run.watched
 }
 
 // Context returns the context for what the call asks of its host, where the Code does not hand the Call itself to a plug-in's functions: it may
@@ -193,7 +193,7 @@ func nothing() {}
 
 // serves says that this goroutine runs what the plug-in asks of the host, until the function that it returns is called.
 func (c *Call) serves() (end func()) {
-	if r, ok := c.ctx.Holds().(*running); ok && r.goroutine != 0 && r.goroutine == goroutine.ID() {
+	if c.run != nil && c.run.goroutine != 0 && c.run.goroutine == goroutine.ID() {
 		return nothing // which is known
 	}
 	return c.ctx.Serve()

@@ -35,10 +35,10 @@ const callsAtOnce = 64
 
 // tryClaim finds the call a place without the lock; nil where that cannot be had.
 func (p *Pool) tryClaim(c *callctx.Caller) *running {
-	n := len(p.instances)
-	first := 0
-	if n > 1 {
-		first = int(uint64(raw.Hint()) * uint64(n) >> raw.HintBits)
+	n, hint, first := len(p.instances), uint32(0), 0
+	if n > 1 { // two goroutines that keep to one instance would pass its cache line back and forth
+		hint = raw.Hint() % uint32(len(p.prefer))
+		first = int(p.prefer[hint].Load())
 	}
 	for i := range n {
 		at := first + i
@@ -49,8 +49,11 @@ func (p *Pool) tryClaim(c *callctx.Caller) *running {
 		if inst.word.Load() != free || !inst.word.CompareAndSwap(free, claiming) {
 			continue
 		}
+		if i > 0 {
+			p.prefer[hint].Store(uint32(at))
+		}
 		r := p.prepare(inst, c, goroutine.ID())
-		inst.word.Store(claimed)
+		raw.StoreUint32(&inst.word, claimed)
 		return r
 	}
 	return nil
@@ -68,27 +71,20 @@ func (p *Pool) unclaim(r *running) {
 func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *running {
 	if !p.alone {
 		r := &running{goroutine: goroutine, done: c.Done}
-		r.ctx, r.pool, r.inst = callctx.NewCalls(*c, p.name, r, 1).Take(), p, inst
+		r.ctx, r.pool, r.inst, r.run = callctx.NewCalls(*c, p.name, r, 1).Take(), p, inst, r
 		return r
 	}
 	r := inst.own
 	if r == nil {
 		r = new(running)
-		r.pool, r.inst = p, inst
+		r.pool, r.inst, r.run = p, inst, r
 		inst.own = r
-	} else {
-		r.users.Store(0)
-		r.renews, r.watched = false, false
-		if r.limit != nil {
-			r.limit = nil
-		}
-		if r.streams.Load() != nil {
-			r.streams.Store(nil)
-		}
-		if r.progress[0].Load()|r.progress[1].Load() != 0 {
-			r.progress[0].Store(0)
-			r.progress[1].Store(0)
-		}
+	}
+	if r.extra { // what few calls have
+		r.extra, r.renews, r.watched, r.limit = false, false, false, nil
+		r.streams.Store(nil)
+		r.progress[0].Store(0)
+		r.progress[1].Store(0)
 	}
 	r.goroutine, r.done = goroutine, c.Done
 	words := [2]uintptr{}

@@ -85,7 +85,7 @@ func (p *Pool) unshut() {
 func (p *Pool) changing(c *callctx.Caller, inst *instance) *running {
 	r := &running{changes: true}
 	r.ctx, r.pool, r.inst, r.kind = callctx.NewCalls(c.WithoutCancel(), p.name, r, 1).Take(), p, inst, ofChange
-	r.abandoned = c.Done
+	r.abandoned, r.run = c.Done, r
 	return r
 }
 

@@ -20,6 +20,7 @@ type running struct {
 	renews    bool // it has to start the instance anew first; its own
 	changes   bool // it is no call, but changes an instance; see changing
 
+	extra   bool // something was set that another call must not find
 	watched bool
 	done    <-chan struct{} // the caller's
 	until   time.Time       // of its limit

@@ -11,6 +11,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -67,6 +68,7 @@ type Pool struct {
 	most     int  // how many calls may run at a time; 0 is any number
 
 	instances []*instance
+	prefer    [64]atomic.Uint32 // the place of the instance that a goroutine had last, by its hint
 
 	mu        sync.Mutex
 	byRoom    byRoom               // of the instances
@@ -174,6 +176,7 @@ type extras struct {
 
 // begins gives a call that has its place what else it has.
 func (p *Pool) begins(r *running, c *callctx.Caller, fn engine.Fn, st *streams) (x extras) {
+	r.extra = true
 	if st != nil {
 		x.st = st
 		r.streams.Store(st)
