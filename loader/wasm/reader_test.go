@@ -20,13 +20,19 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
-// TestReaderAgreesWithWazero: of the plug-ins that come with Extism's own SDK for Go, package inspect and wazero say the same.
-func TestReaderAgreesWithWazero(t *testing.T) {
+// extismFolder is where the plug-ins are that come with Extism's own SDK for Go.
+func extismFolder(t *testing.T) string {
+	t.Helper()
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk")
 	list.Dir = filepath.Join(fixture.Root(), "bench") // where it is a dependency
 	dir, err := list.Output()
 	require.NoError(t, err)
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "wasm", "*.wasm"))
+	return filepath.Join(strings.TrimSpace(string(dir)), "wasm")
+}
+
+// TestReaderAgreesWithWazero: of the plug-ins that come with Extism's own SDK for Go, package inspect and wazero say the same.
+func TestReaderAgreesWithWazero(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(extismFolder(t), "*.wasm"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	ctx := context.Background()

@@ -1,0 +1,97 @@
+package wasm_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
+)
+
+// Extism's plug-ins are opened as any other; what each of them does is compared with Extism's own hosts in internal/extism/peers.
+func TestExtism(t *testing.T) {
+	folder := extismFolder(t)
+	openExtism := func(t *testing.T, name string, opts []wasm.Option, more ...loader.Option) *loader.Plugin {
+		t.Helper()
+		p, err := loader.Open(filepath.Join(folder, name+".wasm"), append(more, loader.WithEngine(wasm.Engine(opts...)))...)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, p.Close()) })
+		return p
+	}
+	call := func(t *testing.T, p *loader.Plugin, fn, in string) string {
+		t.Helper()
+		out, err := p.Call(ctx, fn, []byte(in))
+		require.NoError(t, err)
+		return string(out)
+	}
+
+	t.Run("variables are an instance's", func(t *testing.T) {
+		p := openExtism(t, "count_vowels", nil)
+		assert.Equal(t, "count_vowels", p.Name())
+		assert.JSONEq(t, `{"count":3,"total":3,"vowels":"aeiouAEIOU"}`, call(t, p, "count_vowels", "hello world"))
+		assert.JSONEq(t, `{"count":2,"total":5,"vowels":"aeiouAEIOU"}`, call(t, p, "count_vowels", "queue"[:3]))
+		s, err := p.NewSession(ctx, nil)
+		require.NoError(t, err)
+		out, err := s.Call(ctx, "count_vowels", []byte("a"))
+		require.NoError(t, err)
+		assert.JSONEq(t, `{"count":1,"total":1,"vowels":"aeiouAEIOU"}`, string(out))
+		require.NoError(t, s.Close())
+	})
+	t.Run("configuration", func(t *testing.T) {
+		p := openExtism(t, "config", nil, loader.WithConfig([]byte(`{"thing": "this is a config"}`)))
+		assert.JSONEq(t, `{"config": "this is a config"}`, call(t, p, "run_test", ""))
+		_, err := loader.Open(filepath.Join(folder, "config.wasm"), loader.WithConfig([]byte("thing")), loader.WithEngine(wasm.Engine()))
+		assert.ErrorIs(t, err, loader.ErrOption)
+	})
+	t.Run("log", func(t *testing.T) {
+		var out bytes.Buffer
+		p := openExtism(t, "log", nil, loader.WithLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: loader.LevelTrace}))))
+		call(t, p, "run_test", "")
+		assert.Contains(t, out.String(), "plugin=log")
+	})
+	t.Run("host functions", func(t *testing.T) {
+		path := filepath.Join(folder, "host_multiple.wasm")
+		_, err := loader.Open(path, loader.WithEngine(wasm.Engine()))
+		assert.ErrorIs(t, err, loader.ErrMissingImport)
+		about, err := loader.Inspect(path)
+		require.NoError(t, err)
+		require.NotEmpty(t, about.Imports)
+		var got []string
+		opts := []loader.Option{loader.WithEngine(wasm.Engine())}
+		for _, i := range about.Imports {
+			opts = append(opts, loader.WithHostFunc(i.Name, func(_ context.Context, in []byte) ([]byte, error) {
+				got = append(got, string(in))
+				return bytes.ToUpper(in), nil
+			}))
+		}
+		p, err := loader.Open(path, opts...)
+		require.NoError(t, err)
+		defer p.Close()
+		out, err := p.Call(ctx, about.Funcs[0].Name, []byte("hello"))
+		require.NoError(t, err)
+		assert.NotEmpty(t, got)
+		assert.Contains(t, strings.ToUpper(string(out)), strings.ToUpper(got[0]))
+	})
+	t.Run("HTTP only where it is offered", func(t *testing.T) {
+		_, err := openExtism(t, "http", nil).Call(ctx, "run_test", nil)
+		assert.ErrorIs(t, err, loader.ErrPanic)
+		assert.ErrorContains(t, err, "is not allowed")
+	})
+	t.Run("endless", func(t *testing.T) {
+		p := openExtism(t, "sleep", []wasm.Option{wasm.WithGrace(20 * time.Millisecond)}, loader.WithConfig([]byte(`{"duration": "3600000"}`)))
+		short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		_, err := p.Call(short, "run_test", nil)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Less(t, time.Since(began), 20*time.Second)
+	})
+}
