@@ -1,5 +1,4 @@
-// Package peers_test runs Extism's plug-ins on this repository's host and on Extism's own, and compares what they say.
-package peers_test
+package extism_test
 
 import (
 	"bytes"
@@ -14,15 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
-	sdk "github.com/extism/go-sdk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
-	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/extism"
@@ -48,8 +46,8 @@ type plugin struct {
 	vars   int64    // as Offer.Vars; -1 refuses all
 }
 
-// names are the host functions of the tests, by their ordinals.
-var names = []string{"shout", "tell", "hostGreenMessage", "hostPurpleMessage"}
+// offered are the host functions of the tests, by their ordinals.
+var offered = []string{"shout", "tell", "hostGreenMessage", "hostPurpleMessage"}
 
 // answer is what the host function with this name says.
 func answer(name, in string) string {
@@ -68,18 +66,18 @@ func answer(name, in string) string {
 type ears struct{ heard []string }
 
 func (e *ears) Call(_ context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
-	if names[ordinal] == "tell" {
+	if offered[ordinal] == "tell" {
 		e.heard = append(e.heard, "tell "+string(in))
 	}
-	return []byte(answer(names[ordinal], string(in))), abi.StatusOK
+	return []byte(answer(offered[ordinal], string(in))), abi.StatusOK
 }
 
 func (e *ears) Log(_ context.Context, level abi.Level, text []byte) {
 	e.heard = append(e.heard, fmt.Sprint(level)+" "+string(text))
 }
 
-// open opens a plug-in on this repository's host.
-func open(t testing.TB, p plugin, level abi.Level) (*extism.Instance, *ears, error) {
+// opened opens a plug-in on this repository's host.
+func opened(t testing.TB, p plugin, level abi.Level) (*extism.Instance, *ears, error) {
 	t.Helper()
 	ctx := context.Background()
 	rt := wazero.NewRuntime(ctx)
@@ -91,7 +89,7 @@ func open(t testing.TB, p plugin, level abi.Level) (*extism.Instance, *ears, err
 	if p.hosts != nil {
 		offer.HTTP = &extism.HTTP{Hosts: p.hosts, Headers: true}
 	}
-	code, err := extism.Compile(ctx, rt, rt.CompileModule, module, names, offer)
+	code, err := extism.Compile(ctx, rt, rt.CompileModule, module, offered, offer)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +114,7 @@ func moduleConfig(p plugin) wazero.ModuleConfig {
 // ours runs calls, one after the other in one instance.
 func ours(t testing.TB, p plugin, calls []call) (all []outcome, heard []string) {
 	t.Helper()
-	in, e, err := open(t, p, abi.LogTrace)
+	in, e, err := opened(t, p, abi.LogTrace)
 	require.NoError(t, err)
 	for _, c := range calls {
 		f := in.Function(c.Fn)
@@ -135,82 +133,78 @@ func ours(t testing.TB, p plugin, calls []call) (all []outcome, heard []string) 
 	return all, e.heard
 }
 
-// openSDK opens a plug-in on Extism's Go SDK.
-func openSDK(t testing.TB, p plugin) (*sdk.Plugin, *ears, error) {
-	t.Helper()
-	ctx := context.Background()
-	e := &ears{}
-	block := []sdk.ValueType{sdk.ValueTypePTR}
-	var functions []sdk.HostFunction
-	for _, name := range names {
-		results := block
-		if name == "tell" {
-			results = nil
-		}
-		functions = append(functions, sdk.NewHostFunctionWithStack(name, func(_ context.Context, current *sdk.CurrentPlugin, stack []uint64) {
-			in, err := current.ReadString(stack[0])
-			if err != nil {
-				panic(err)
-			}
-			if name == "tell" {
-				e.heard = append(e.heard, "tell "+in)
-				return
-			}
-			if stack[0], err = current.WriteString(answer(name, in)); err != nil {
-				panic(err)
-			}
-		}, block, results))
-	}
-	memory := &sdk.ManifestMemory{MaxHttpResponseBytes: -1, MaxVarBytes: -1}
-	if p.vars != 0 {
-		memory.MaxVarBytes = max(p.vars, 0)
-	}
-	opened, err := sdk.NewPlugin(ctx, sdk.Manifest{Wasm: []sdk.Wasm{sdk.WasmFile{Path: p.path}}, Config: p.config, AllowedHosts: p.hosts, Memory: memory},
-		sdk.PluginConfig{EnableWasi: true, EnableHttpResponseHeaders: p.hosts != nil, ModuleConfig: moduleConfig(p)}, functions)
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "extism")
 	if err != nil {
-		return nil, nil, err
+		panic(err)
 	}
-	t.Cleanup(func() { _ = opened.Close(ctx) })
-	opened.SetLogger(func(level sdk.LogLevel, text string) {
-		for _, own := range []string{"Calling ", "Initializ", "Error running reactor"} { // the SDK's own lines
-			if strings.HasPrefix(text, own) {
-				return
-			}
-		}
-		e.Log(ctx, abi.LogTrace+1-abi.Level(level), []byte(text))
-	})
-	return opened, e, nil
+	builds = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
-// theirs runs calls on Extism's Go SDK.
+// theirs runs calls on Extism's Go SDK, by the program in peers.
 func theirs(t testing.TB, p plugin, calls []call) (all []outcome, heard []string) {
 	t.Helper()
-	opened, e, err := openSDK(t, p)
-	require.NoError(t, err)
-	for _, c := range calls {
-		code, out, err := opened.Call(c.Fn, []byte(c.In))
-		o := outcome{Out: string(out), Code: int32(code)}
-		if exit, ok := errors.AsType[*sys.ExitError](err); ok {
-			o.Fatal, o.Code = true, int32(exit.ExitCode())
-		} else if err != nil && (strings.Contains(err.Error(), "wasm stack trace") || strings.Contains(err.Error(), "closed")) {
-			o.Fatal, o.Code = true, 0
-		} else if err != nil {
-			o.Message = err.Error()
-		}
-		all = append(all, o)
-	}
-	return all, e.heard
+	answer := ask(t, job{Path: p.path, Config: p.config, Hosts: p.hosts, Folder: p.folder, Vars: p.vars, Calls: calls})
+	return answer.All, answer.Heard
 }
 
-func TestMain(m *testing.M) {
-	sdk.SetLogLevel(sdk.LogLevelTrace)
-	os.Exit(m.Run())
+// job is what the program in peers is asked for.
+type job struct {
+	Path   string
+	Config map[string]string
+	Hosts  []string
+	Folder string
+	Vars   int64
+	Calls  []call
+	Rounds int // how often the calls are made, for their time
+}
+
+// said is what it answers.
+type said struct {
+	All   []outcome
+	Heard []string
+	Nanos int64 // of all rounds
+}
+
+// builds is where the program is while the tests run.
+var builds string
+
+// program builds it, once.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(builds, "peers.exe") // a name for all systems
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Dir = "peers"
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func ask(t testing.TB, j job) (answer said) {
+	t.Helper()
+	path, err := program()
+	require.NoError(t, err)
+	text, err := json.Marshal(j)
+	require.NoError(t, err)
+	run := exec.Command(path)
+	run.Stdin = bytes.NewReader(text)
+	var words bytes.Buffer
+	run.Stderr = &words
+	out, err := run.Output()
+	require.NoError(t, err, "%s", words.String())
+	require.NoError(t, json.Unmarshal(out, &answer))
+	return answer
 }
 
 // files is where the plug-ins of Extism's Go SDK are.
 func files(t testing.TB) string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk").Output()
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk")
+	list.Dir = "peers"
+	out, err := list.Output()
 	require.NoError(t, err)
 	return filepath.Join(strings.TrimSpace(string(out)), "wasm")
 }
@@ -270,7 +264,7 @@ func TestFiles(t *testing.T) {
 		name := filepath.Base(path)
 		t.Run(name, func(t *testing.T) {
 			if no, ok := refused[name]; ok {
-				_, _, err := open(t, plugin{path: path}, 0)
+				_, _, err := opened(t, plugin{path: path}, 0)
 				missing, ok := errors.AsType[*extism.ImportError](err)
 				require.True(t, ok, "%v, of a file that %s", err, no.why)
 				assert.Equal(t, [2]string{no.module, no.name}, [2]string{missing.Module, missing.Name})
@@ -297,10 +291,10 @@ func same(t *testing.T, p plugin, calls []call) []outcome {
 // pdk builds the plug-in that uses what Extism's Rust PDK has, and returns its path.
 func pdk(t testing.TB) string {
 	t.Helper()
-	target, err := filepath.Abs("testdata/pdk/target")
+	target, err := filepath.Abs("peers/testdata/pdk/target")
 	require.NoError(t, err)
 	build := exec.Command("cargo", "build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip1")
-	build.Dir = "testdata/pdk"
+	build.Dir = "peers/testdata/pdk"
 	build.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target)
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -377,22 +371,22 @@ func TestPython(t *testing.T) {
 			if config == nil {
 				config = map[string]string{}
 			}
-			job, err := json.Marshal(map[string]any{"path": c.path, "config": config, "calls": c.calls})
+			text, err := json.Marshal(map[string]any{"path": c.path, "config": config, "calls": c.calls})
 			require.NoError(t, err)
 			run := exec.Command(python, "-c", script)
-			run.Stdin = bytes.NewReader(job)
+			run.Stdin = bytes.NewReader(text)
 			run.Stderr = os.Stderr
-			text, err := run.Output()
+			text, err = run.Output()
 			require.NoError(t, err)
-			type said struct {
+			type result struct {
 				Out    string
 				Failed bool
 			}
-			var want, got []said
+			var want, got []result
 			require.NoError(t, json.Unmarshal(text, &want))
 			outcomes, _ := ours(t, plugin{path: c.path, config: c.config}, c.calls)
 			for _, o := range outcomes {
-				s := said{Out: o.Out, Failed: o.Fatal || o.Code != 0 || o.Message != ""}
+				s := result{Out: o.Out, Failed: o.Fatal || o.Code != 0 || o.Message != ""}
 				if s.Failed {
 					s.Out = ""
 				}
@@ -405,8 +399,6 @@ func TestPython(t *testing.T) {
 
 // Benchmark runs calls on both hosts: go test -bench . -run '^$'
 func Benchmark(b *testing.B) {
-	sdk.SetLogLevel(sdk.LogLevelOff)
-	defer sdk.SetLogLevel(sdk.LogLevelTrace)
 	wasm, rust := files(b), pdk(b)
 	for _, c := range []struct {
 		name, path, fn string
@@ -421,7 +413,7 @@ func Benchmark(b *testing.B) {
 	} {
 		input := slices.Repeat([]byte("a"), c.size)
 		b.Run(c.name+"/ferrule", func(b *testing.B) {
-			in, _, err := open(b, plugin{path: c.path}, 0)
+			in, _, err := opened(b, plugin{path: c.path}, 0)
 			require.NoError(b, err)
 			f := in.Function(c.fn)
 			var out []byte
@@ -433,14 +425,8 @@ func Benchmark(b *testing.B) {
 			}
 		})
 		b.Run(c.name+"/go-sdk", func(b *testing.B) {
-			p, _, err := openSDK(b, plugin{path: c.path})
-			require.NoError(b, err)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, _, err = p.Call(c.fn, input); err != nil {
-					b.Fatal(err)
-				}
-			}
+			answer := ask(b, job{Path: c.path, Calls: []call{{c.fn, string(input)}}, Rounds: b.N})
+			b.ReportMetric(float64(answer.Nanos)/float64(b.N), "ns/op")
 		})
 	}
 }
