@@ -194,6 +194,31 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// lengths is a host that keeps how long the lines are that it is told.
+type lengths struct {
+	host
+	all *[]int
+}
+
+func (l lengths) Log(_ context.Context, _ abi.Level, text []byte) { *l.all = append(*l.all, len(text)) }
+
+// TestLogFrees has a line's block be free when it is logged: eight lines of half a MiB pass through a memory of 2 MiB, whether they are heard or not.
+func TestLogFrees(t *testing.T) {
+	const line = 1 << 19
+	body := slices.Repeat(slices.Concat(long(line), calls(0), calls(1)), 8)
+	// The ninth is heard always, and says whether there was room for it.
+	text := module([]function{{env, "alloc", "l", "l"}, {env, "log_debug", "l", ""}, {env, "log_error", "l", ""}}, body, long(line), calls(0), calls(2), done)
+	for level, want := range map[abi.Level]int{abi.LogDebug: 9, abi.LogError: 1} {
+		code, err := compile(t, extism.Offer{Level: level}, text)
+		require.NoError(t, err)
+		var all []int
+		in := instance(t, code, lengths{all: &all})
+		_, err = in.Append(in.Function("run"), nil, nil)
+		require.NoError(t, err)
+		assert.Equal(t, slices.Repeat([]int{line}, want), all)
+	}
+}
+
 // TestImports has what is not offered named when the plug-in is compiled.
 func TestImports(t *testing.T) {
 	for name, f := range map[string]function{

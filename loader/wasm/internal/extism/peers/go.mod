@@ -4,9 +4,6 @@ go 1.26.0
 
 require (
 	github.com/extism/go-sdk v1.7.1
-	github.com/ferrule-dev/ferrule v0.1.0
-	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
-	github.com/stretchr/testify v1.12.1
 	github.com/tetratelabs/wazero v1.12.0
 )
 
@@ -16,7 +13,6 @@ require (
 	github.com/ianlancetaylor/demangle v0.0.0-20240805132620-81f5be970eca // indirect
 	github.com/tetratelabs/wabin v0.0.0-20230304001439-f6f874872834 // indirect
 	go.opentelemetry.io/proto/otlp v1.3.1 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	google.golang.org/protobuf v1.34.2 // indirect
 )
