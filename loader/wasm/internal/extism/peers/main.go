@@ -80,7 +80,10 @@ func run() error {
 		hear(fmt.Sprintf("%d %s", extism.LogLevelError+1-level, text)) // as Ferrule numbers levels
 	})
 	start := time.Now()
-	for range max(j.Rounds, 1) {
+	for round := range j.Rounds + 1 {
+		if round == 1 { // the first is not measured
+			start = time.Now()
+		}
 		answer.All = answer.All[:0]
 		for _, c := range j.Calls {
 			code, out, err := p.Call(c.Fn, []byte(c.In))
