@@ -510,37 +510,35 @@ FERRULE_C_ ferrule_call *ferrule_wasm_background_(ferrule_call *call) FERRULE_SE
     FERRULE_C_ FERRULE_EXPORT void ferrule_free(void *at);                                                             \
     void ferrule_free(void *at) { FERRULE_FREE_(at); }
 #if defined(__wasi__)
-#include <stdlib.h>
-#define FERRULE_ALLOC_(n) malloc(n)
-#define FERRULE_FREE_(at) free(at)
+#define FERRULE_ALLOC_(n) __builtin_malloc(n)
+#define FERRULE_FREE_(at) __builtin_free(at)
 #else
-/* Without a C library: whole pages of their own, of which those that came back are used again. */
-typedef struct ferrule_pages_ ferrule_pages_;
-struct ferrule_pages_ {
-    size_t bytes; /* with this head */
-    ferrule_pages_ *next;
-    size_t unused[2]; /* the head is as long as any object's alignment */
-};
-static ferrule_pages_ *FERRULE_UNUSED_ ferrule_free_pages_;
+/* Without a C library: whole pages of their own, of which those that came back are used again. Four words stand before
+ * each run of pages: how many they are, and the address of the next free run; as much as any object's alignment. */
+static size_t *FERRULE_UNUSED_ ferrule_free_pages_;
 static inline void *FERRULE_UNUSED_ ferrule_take_pages_(size_t n) {
-    size_t pages = n / 65536 + 1 + (n % 65536 + sizeof(ferrule_pages_)) / 65536;
-    ferrule_pages_ **at, *found;
-    for (at = &ferrule_free_pages_; *at; at = &(*at)->next) {
-        if ((*at)->bytes / 65536 < pages) continue;
-        found = *at;
-        *at = found->next;
-        return found + 1;
+    size_t pages = n / 65536 + 1 + (n % 65536 + 4 * sizeof(size_t)) / 65536, at, *run, *last = FERRULE_NULL_;
+    for (run = ferrule_free_pages_; run; last = run, run = FERRULE_CAST_(size_t *, run[1])) {
+        if (run[0] < pages) continue;
+        if (last) {
+            last[1] = run[1];
+        } else {
+            ferrule_free_pages_ = FERRULE_CAST_(size_t *, run[1]);
+        }
+        return run + 4;
     }
-    n = __builtin_wasm_memory_grow(0, pages);
-    if (n == ~FERRULE_SIZE_(0)) return FERRULE_NULL_;
-    found = FERRULE_CAST_(ferrule_pages_ *, n * 65536);
-    found->bytes = pages * 65536;
-    return found + 1;
+    at = __builtin_wasm_memory_grow(0, pages);
+    if (at == ~FERRULE_SIZE_(0)) return FERRULE_NULL_;
+    run = FERRULE_CAST_(size_t *, at * 65536);
+    run[0] = pages;
+    return run + 4;
 }
 static inline void FERRULE_UNUSED_ ferrule_give_pages_(void *at) {
-    ferrule_pages_ *pages = FERRULE_CAST_(ferrule_pages_ *, at) - 1;
-    pages->next = ferrule_free_pages_;
-    ferrule_free_pages_ = pages;
+    size_t *run;
+    if (!at) return;
+    run = FERRULE_CAST_(size_t *, at) - 4;
+    run[1] = FERRULE_CAST_(size_t, ferrule_free_pages_);
+    ferrule_free_pages_ = run;
 }
 #define FERRULE_ALLOC_(n) ferrule_take_pages_(n)
 #define FERRULE_FREE_(at) ferrule_give_pages_(at)

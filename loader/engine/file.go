@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
@@ -61,7 +62,7 @@ func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 	}
 	defer file.Close()
 	if file.Size > most {
-		return nil, &inspect.Error{Path: f.Path, Kind: inspect.ErrMalformed, Found: fmt.Sprintf("a file of %d bytes", file.Size), Expected: fmt.Sprintf("%d bytes at most", most),
+		return nil, &inspect.Error{Path: f.Path, Kind: inspect.ErrMalformed, Found: "a file of " + count.Of(file.Size, "byte"), Expected: fmt.Sprintf("%d bytes at most", most),
 			Remedy: "Check that it is a plug-in"}
 	}
 	all := make([]byte, file.Size)

@@ -471,7 +471,7 @@ func (f *wasmFile) read(m *image) error {
 		f.wasmReader = &wasmReader{b: body, at: begin}
 		f.section(id)
 		if f.err == nil && f.i != len(f.b) {
-			f.fail("%d bytes behind the section %d", len(f.b)-f.i, id)
+			f.fail("%s behind the section %d", count.Of(len(f.b)-f.i, "byte"), id)
 		}
 		if f.err != nil {
 			return f.err
@@ -482,7 +482,7 @@ func (f *wasmFile) read(m *image) error {
 	}
 	for _, d := range f.data {
 		if uint64(d.addr)+d.size > f.memory {
-			return malformed("a data segment at %#x of %d bytes, in a memory of %d", d.addr, d.size, f.memory)
+			return malformed("a data segment at %#x of %s, in a memory of %d", d.addr, count.Of(d.size, "byte"), f.memory)
 		}
 	}
 	f.data = layered(f.data)
@@ -498,7 +498,7 @@ func (f *wasmFile) section(id byte) {
 	switch {
 	case f.err != nil:
 	case uint64(n) > uint64(len(f.b)): // an item has a byte at least
-		f.fail("%d items in a section of %d bytes", n, len(f.b))
+		f.fail("%s in a section of %s", count.Of(n, "item"), count.Of(len(f.b), "byte"))
 	case n > most:
 		f.err = tooLong(uint64(n), fmt.Sprintf("items of the section %d", id))
 	}

@@ -253,7 +253,7 @@ func (in *instance) run(f api.Function, dst, input []byte, setsState bool) ([]by
 	at := in.block
 	all, ok := in.mem.Read(at, in.size)
 	if !ok {
-		return dst, 0, &engine.Violation{Rule: "R8", Found: fmt.Sprintf("%d bytes at %#x from %s, where the module has no memory", in.size, at, symbolAlloc), Expected: "memory of the module's"}
+		return dst, 0, &engine.Violation{Rule: "R8", Found: fmt.Sprintf("%s at %#x from %s, where the module has no memory", bytesOf(in.size), at, symbolAlloc), Expected: "memory of the module's"}
 	}
 	in.room = at + atInput + (n+7)&^7
 	in.cap = at + in.size - in.room
@@ -319,7 +319,7 @@ func (in *instance) take(dst []byte, status abi.Status, setsState bool) ([]byte,
 	case release != 0:
 		dst = append(dst, bytes...)
 	case n > in.cap && out == in.room:
-		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d in a room of %d bytes, without release", n, in.cap), Expected: "out_len of out_cap at most, or release set"}
+		err = &engine.Violation{Rule: "R8", Found: fmt.Sprintf("out_len %d in a room of %s, without release", n, bytesOf(in.cap)), Expected: "out_len of out_cap at most, or release set"}
 	case n > 0 && out != in.room:
 		err = &engine.Violation{Rule: "R8", Found: "another pointer in out, without release", Expected: "release set when out is the plug-in's own memory"}
 	default:
@@ -424,7 +424,7 @@ func (in *instance) reserve(n uint32) (text string, err error) {
 		return "", err
 	}
 	if at == 0 {
-		return fmt.Sprintf("the module has no memory for %d bytes of input and room", n), nil
+		return fmt.Sprintf("the module has no memory for %s of input and room", bytesOf(n)), nil
 	}
 	in.block, in.size = at, n
 	return "", nil
@@ -467,6 +467,14 @@ func (in *instance) tidy() error {
 		}
 	}
 	return nil
+}
+
+// bytesOf is a number of bytes in words.
+func bytesOf(n uint32) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprint(n, " bytes")
 }
 
 func oneLine(err error) string {

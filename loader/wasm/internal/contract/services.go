@@ -2,7 +2,6 @@ package contract
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
 
@@ -223,7 +222,7 @@ func (in *instance) read(pieceAt, lenAt uint32) abi.Status {
 			in.piece = in.nested(pieceSize)
 		}
 		if in.piece == 0 {
-			in.End(&guest.Trap{What: fmt.Sprintf("the module has no memory for a piece of %d bytes of its input stream", len(piece))})
+			in.End(&guest.Trap{What: "the module has no memory for a piece of its input stream"})
 		}
 		at = in.piece
 		in.mem.Write(at, piece)

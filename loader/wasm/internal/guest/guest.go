@@ -365,5 +365,5 @@ type OutOfFuel struct{ Fuel int64 }
 
 // Error says how much that was.
 func (o *OutOfFuel) Error() string {
-	return fmt.Sprintf("the call has used its fuel, %d loops and functions", o.Fuel)
+	return fmt.Sprintf("the call has used its fuel of %d", o.Fuel)
 }
