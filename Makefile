@@ -53,7 +53,9 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
 	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
 	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
-	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
+	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable $(EXTISM)
+# Extism's plug-ins beside Extism's own hosts, which a target of its own fetches: make wasm.
+EXTISM = TestExtismFiles TestExtismPython TestExtismRust
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
@@ -76,6 +78,16 @@ long: ## The tests that `make test` leaves out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
 	$(GOTEST) $(LEAN) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
+
+.PHONY: wasm
+wasm: ## WebAssembly: the engine's tests, also without cgo, and Extism's plug-ins beside Extism's hosts for Go and Python, which are fetched
+	$(NEED_GO)
+	$(NEED_CARGO)
+	$(call need,python3,apt-get install python3 python3-venv)
+	[ -x build/extism/bin/python ] || { python3 -m venv build/extism && build/extism/bin/pip --quiet install extism==1.1.1; }
+	CGO_ENABLED=0 $(GOTEST) $(LEAN) ./loader/wasm
+	FERRULE_EXTISM_PYTHON=$(CURDIR)/build/extism/bin/python $(GOTEST) $(LEAN) -timeout 20m -run '^($(subst $(empty) $(empty),|,$(strip $(EXTISM))))$$' \
+		./loader/wasm/internal/extism
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first

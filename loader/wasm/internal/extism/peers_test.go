@@ -217,8 +217,8 @@ var refused = map[string]struct{ module, name, why string }{
 	"nested.c.instr.wasm": {"dylibso_observe", "instrument_enter", "is instrumented for a tracer, which has to be there"},
 }
 
-// TestFiles has every file that Extism tests its Go SDK with do the same here, or be refused for the reason in the table.
-func TestFiles(t *testing.T) {
+// TestExtismFiles has every file that Extism tests its Go SDK with do the same here, or be refused for the reason in the table.
+func TestExtismFiles(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Test", "yes")
 		w.Header()["Date"] = nil
@@ -314,8 +314,8 @@ func pdk(t testing.TB) string {
 var pdkCalls = []call{{"echo", ""}, {"echo", "hello\x00there"}, {"greet", "Ann"}, {"count", ""}, {"count", ""}, {"keep", "some"}, {"forget", ""},
 	{"say", "it"}, {"refuse", "that"}, {"ask", "what"}, {"add", `{"items":["milk"],"total":2}`}, {"add", "no JSON"}, {"echo", "still there"}}
 
-// TestRust has a plug-in of the crate extism-pdk do the same on both hosts, each of its functions.
-func TestRust(t *testing.T) {
+// TestExtismRust has a plug-in of the crate extism-pdk do the same on both hosts, each of its functions.
+func TestExtismRust(t *testing.T) {
 	p := plugin{path: pdk(t), config: map[string]string{"greeting": "Good day"}}
 	got := same(t, p, pdkCalls)
 	assert.Equal(t, "Good day, Ann", got[2].Out)
@@ -354,8 +354,8 @@ for c in job["calls"]:
 json.dump(out, sys.stdout)
 `
 
-// TestPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM_PYTHON names a Python that has it.
-func TestPython(t *testing.T) {
+// TestExtismPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM_PYTHON names a Python that has it.
+func TestExtismPython(t *testing.T) {
 	python := os.Getenv("FERRULE_EXTISM_PYTHON")
 	if python == "" {
 		t.Skip("FERRULE_EXTISM_PYTHON names no Python that has the package extism 1.1.1")
