@@ -19,6 +19,7 @@ import (
 // a line below, and of its own line only what stands to its right.
 var tree = [][]string{
 	{"loader/wasm"},
+	{"loader/wasm/internal/extism/peers"},
 	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},
 	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel"},
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
