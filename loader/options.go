@@ -46,11 +46,12 @@ type options struct {
 }
 
 // WithEngine has Open run the plug-in with e: native code in this process with Native, which is what Open does by itself; in a
-// worker process with isolate.InWorker, which is such an option already; or Go functions with package builtin. Of several engines
+// worker process with isolate.InWorker, which is such an option already; Go functions with package builtin; or WebAssembly with wasm.Engine, of the module
+// github.com/ferrule-dev/ferrule/loader/wasm. Of several engines
 // the first one that recognises the file, by its first bytes, or the name, takes it, so that a host can open a folder of plug-ins of all kinds
 // with the same options. A file that none of them recognises is an *OpenError of the kind ErrNoEngine, which says which one would.
 //
-// An engine is what Native, isolate.InWorker and builtin.Engine make; there are no others, because the interface is the loader's own.
+// The interface of engines is package loader/engine, which may change until version 1.0.
 //
 // Every engine is given once, and one for each kind of file: loader.Native and isolate.InWorker both open native code, and are not given
 // together. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The

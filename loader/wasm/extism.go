@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,7 +35,7 @@ func (e *wasmEngine) extismCode(r *guest.Runtime, path string, module []byte, ab
 	if err != nil {
 		return nil, refusedByExtism(path, err)
 	}
-	x := &extismPlugin{e, r, code, about}
+	x := &extismPlugin{e, r, code, about, o.Config}
 	return &pool.Code{About: about, Exclusive: true, Start: x.start, Stop: stopExtism, Call: callExtism,
 		Names: pool.Names{Start: "its initialisation", Stop: "its end", Configure: "its configuration"}}, nil
 }
@@ -58,6 +59,7 @@ type extismPlugin struct {
 	runtime *guest.Runtime
 	code    *extism.Code
 	about   *abi.Description
+	config  []byte // what it was opened with
 }
 
 // extismInstance is an instance of one.
@@ -81,7 +83,10 @@ func (h extismHost) Log(_ context.Context, level abi.Level, text []byte) {
 	c.Log(c.Context(), level, text, nil)
 }
 
-func (x *extismPlugin) start(c *pool.Call, _ []byte) ([]byte, abi.Status, error) {
+func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
+	if !bytes.Equal(config, x.config) {
+		return []byte("a plug-in of Extism's gets its configuration when it is opened, and no other later"), abi.StatusUnsupported, nil
+	}
 	g := x.runtime.NewGuest()
 	g.Serve(c)
 	prepare := func(m api.Module) error {

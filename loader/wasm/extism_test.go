@@ -50,6 +50,10 @@ func TestExtism(t *testing.T) {
 		assert.JSONEq(t, `{"config": "this is a config"}`, call(t, p, "run_test", ""))
 		_, err := loader.Open(filepath.Join(folder, "config.wasm"), loader.WithConfig([]byte("thing")), loader.WithEngine(wasm.Engine()))
 		assert.ErrorIs(t, err, loader.ErrOption)
+		assert.ErrorIs(t, p.Configure(ctx, []byte(`{"thing": "another"}`)), loader.ErrUnsupported)
+		_, err = p.NewSession(ctx, []byte(`{"thing": "another"}`))
+		assert.ErrorIs(t, err, loader.ErrUnsupported)
+		assert.JSONEq(t, `{"config": "this is a config"}`, call(t, p, "run_test", ""))
 	})
 	t.Run("log", func(t *testing.T) {
 		var out bytes.Buffer
