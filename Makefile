@@ -53,9 +53,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
 	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
 	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
-	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable $(EXTISM)
-# Extism's plug-ins beside Extism's own hosts, which a target of its own fetches: make wasm.
-EXTISM = TestExtismFiles TestExtismPython TestExtismRust
+	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
@@ -86,7 +84,7 @@ wasm: ## WebAssembly: the engine's tests, also without cgo, and Extism's plug-in
 	$(call need,python3,apt-get install python3 python3-venv)
 	[ -x build/extism/bin/python ] || { python3 -m venv build/extism && build/extism/bin/pip --quiet install extism==1.1.1; }
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) ./loader/wasm
-	FERRULE_EXTISM_PYTHON=$(CURDIR)/build/extism/bin/python $(GOTEST) $(LEAN) -timeout 20m -run '^($(subst $(empty) $(empty),|,$(strip $(EXTISM))))$$' \
+	FERRULE_EXTISM_PYTHON=$(CURDIR)/build/extism/bin/python $(GOTEST) $(LEAN) -timeout 20m -run '^TestExtism' \
 		./loader/wasm/internal/extism
 
 .PHONY: crossings crossing-cgo crossing-without

@@ -81,7 +81,7 @@ func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 var errTaken = errors.New("another engine has the file")
 
 // Digest is an SHA-256.
-type Digest = libfile.Digest
+type Digest = [sha256.Size]byte
 
 // ErrDigest is the kind of an *inspect.Error about a file with another digest than the one that was asked for.
 var ErrDigest = errors.New("not the expected file")

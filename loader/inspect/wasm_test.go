@@ -295,7 +295,7 @@ func TestWasmSections(t *testing.T) {
 		{slices.Concat(file, []byte{14, 0}), ErrMalformed, "a section with the number 14"},
 		{slices.Concat(file, []byte{0, 5, 0}), ErrTruncated, "section 0"},
 		{slices.Concat(file, []byte{0}), ErrMalformed, "ends too soon"},
-		{slices.Concat(file[:8], []byte{1, byte(len(wasmTypes) + 1)}, wasmTypes, []byte{0}, file[8+2+len(wasmTypes):]), ErrMalformed, "1 bytes behind the section 1"},
+		{slices.Concat(file[:8], []byte{1, byte(len(wasmTypes) + 1)}, wasmTypes, []byte{0}, file[8+2+len(wasmTypes):]), ErrMalformed, "1 byte behind the section 1"},
 		{file[:6], ErrTruncated, "the version"},
 	} {
 		_, err := readBytes(c.file)

@@ -80,7 +80,7 @@ func (f *File) SHA256() (Digest, error) {
 }
 
 // Digest is an SHA-256.
-type Digest [sha256.Size]byte
+type Digest = [sha256.Size]byte
 
 // blocks are buffers for reading files.
 var blocks = sync.Pool{New: func() any { return new([256 << 10]byte) }}

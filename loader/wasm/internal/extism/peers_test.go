@@ -219,6 +219,7 @@ var refused = map[string]struct{ module, name, why string }{
 
 // TestExtismFiles has every file that Extism tests its Go SDK with do the same here, or be refused for the reason in the table.
 func TestExtismFiles(t *testing.T) {
+	pythonOf(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Test", "yes")
 		w.Header()["Date"] = nil
@@ -316,6 +317,7 @@ var pdkCalls = []call{{"echo", ""}, {"echo", "hello\x00there"}, {"greet", "Ann"}
 
 // TestExtismRust has a plug-in of the crate extism-pdk do the same on both hosts, each of its functions.
 func TestExtismRust(t *testing.T) {
+	pythonOf(t)
 	p := plugin{path: pdk(t), config: map[string]string{"greeting": "Good day"}}
 	got := same(t, p, pdkCalls)
 	assert.Equal(t, "Good day, Ann", got[2].Out)
@@ -354,12 +356,20 @@ for c in job["calls"]:
 json.dump(out, sys.stdout)
 `
 
-// TestExtismPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM_PYTHON names a Python that has it.
-func TestExtismPython(t *testing.T) {
+// pythonOf returns a Python that has the package extism 1.1.1, and skips the test where there is none: what takes long because it fetches Extism's own hosts is
+// run by make wasm, which has one.
+func pythonOf(t *testing.T) string {
+	t.Helper()
 	python := os.Getenv("FERRULE_EXTISM_PYTHON")
 	if python == "" {
-		t.Skip("FERRULE_EXTISM_PYTHON names no Python that has the package extism 1.1.1")
+		t.Skip("FERRULE_EXTISM_PYTHON names no Python that has the package extism 1.1.1: make wasm")
 	}
+	return python
+}
+
+// TestExtismPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM_PYTHON names a Python that has it.
+func TestExtismPython(t *testing.T) {
+	python := pythonOf(t)
 	wasm := files(t)
 	for _, c := range []struct {
 		path   string

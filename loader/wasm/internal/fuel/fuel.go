@@ -88,8 +88,12 @@ type section struct {
 // is not valid may come back as one that is not valid.
 func Instrument(module []byte) (_ []byte, err error) {
 	defer func() {
-		if fault, ok := recover().(*Error); ok { // of a reader
+		switch fault := recover().(type) {
+		case nil:
+		case *Error: // of a reader
 			err = fault
+		default:
+			panic(fault)
 		}
 	}()
 	if len(module) < 8 || !bytes.Equal(module[:4], []byte("\x00asm")) {
@@ -161,8 +165,8 @@ func Instrument(module []byte) (_ []byte, err error) {
 	added(globalSection, []byte{i32, 1, 0x41, initial, 0x0b})
 	upTo(exportSection)
 	exports := [][]byte{uleb(append(name(tableName), 1), tables), uleb(append(name(counterName), 3), globals)}
-	if start := of(startSection); len(start.b) > 1 || start.b[0] != 0 || hasSection(sections, startSection) {
-		exports = append(exports, uleb(append(name(StartFunction), 0), start.u32()))
+	if hasSection(sections, startSection) {
+		exports = append(exports, uleb(append(name(StartFunction), 0), of(startSection).u32()))
 	}
 	added(exportSection, exports...)
 	upTo(codeSection)
