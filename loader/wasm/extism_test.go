@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
 
 // Extism's plug-ins are opened as any other; what each of them does is compared with Extism's own hosts in internal/extism/peers.
 func TestExtism(t *testing.T) {
-	folder := extismFolder(t)
+	folder := fixture.Extism(t)
 	openExtism := func(t *testing.T, name string, opts []wasm.Option, more ...loader.Option) *loader.Plugin {
 		t.Helper()
 		p, err := loader.Open(filepath.Join(folder, name+".wasm"), append(more, loader.WithEngine(wasm.Engine(opts...)))...)

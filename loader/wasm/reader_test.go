@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,19 +19,9 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
-// extismFolder is where the plug-ins are that come with Extism's own SDK for Go.
-func extismFolder(t *testing.T) string {
-	t.Helper()
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk")
-	list.Dir = filepath.Join(fixture.Root(), "bench") // where it is a dependency
-	dir, err := list.Output()
-	require.NoError(t, err)
-	return filepath.Join(strings.TrimSpace(string(dir)), "wasm")
-}
-
 // TestReaderAgreesWithWazero: of the plug-ins that come with Extism's own SDK for Go, package inspect and wazero say the same.
 func TestReaderAgreesWithWazero(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(extismFolder(t), "*.wasm"))
+	files, err := filepath.Glob(filepath.Join(fixture.Extism(t), "*.wasm"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	ctx := context.Background()

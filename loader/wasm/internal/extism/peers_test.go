@@ -23,6 +23,7 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/extism"
 )
 
@@ -199,16 +200,6 @@ func ask(t testing.TB, j job) (answer said) {
 	return answer
 }
 
-// files is where the plug-ins of Extism's Go SDK are.
-func files(t testing.TB) string {
-	t.Helper()
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk")
-	list.Dir = "peers"
-	out, err := list.Output()
-	require.NoError(t, err)
-	return filepath.Join(strings.TrimSpace(string(out)), "wasm")
-}
-
 // refused are the files that this host does not open, with what it says about each, and why that is so.
 var refused = map[string]struct{ module, name, why string }{
 	"host.wasm":           {"extism:host/user", "mult", "takes two numbers: a host function of Ferrule's carries bytes"},
@@ -258,7 +249,7 @@ func TestExtismFiles(t *testing.T) {
 		"std_command.wasm":  {calls: []call{{"_start", "ben"}, {"_start", "ben"}}},
 		"var.wasm":          {calls: []call{{run, ""}, {run, ""}, {run, ""}}},
 	}
-	all, err := filepath.Glob(filepath.Join(files(t), "*.wasm"))
+	all, err := filepath.Glob(filepath.Join(fixture.Extism(t), "*.wasm"))
 	require.NoError(t, err)
 	require.Len(t, all, len(cases)+len(refused), "the files and those that the test knows")
 	for _, path := range all {
@@ -281,7 +272,7 @@ func TestExtismFiles(t *testing.T) {
 
 // TestKernel has the kernel be the one that Extism's Go SDK has.
 func TestKernel(t *testing.T) {
-	want, err := os.ReadFile(filepath.Join(files(t), "..", "extism-runtime.wasm"))
+	want, err := os.ReadFile(filepath.Join(fixture.Extism(t), "..", "extism-runtime.wasm"))
 	require.NoError(t, err)
 	got, err := os.ReadFile("kernel.wasm")
 	require.NoError(t, err)
@@ -356,21 +347,24 @@ for c in job["calls"]:
 json.dump(out, sys.stdout)
 `
 
-// pythonOf returns a Python that has the package extism 1.1.1, and skips the test where there is none: what takes long because it fetches Extism's own hosts is
-// run by make wasm, which has one.
+// pythonOf returns what is to be a Python with the package extism 1.1.1, and skips the test where none is named: what takes long because it fetches Extism's own
+// hosts is run by make wasm, which names one.
 func pythonOf(t *testing.T) string {
 	t.Helper()
-	python := os.Getenv("FERRULE_EXTISM_PYTHON")
+	python := os.Getenv("FERRULE_EXTISM")
 	if python == "" {
-		t.Skip("FERRULE_EXTISM_PYTHON names no Python that has the package extism 1.1.1: make wasm")
+		t.Skip("it takes long, and fetches Extism's own hosts: make wasm")
 	}
 	return python
 }
 
-// TestExtismPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM_PYTHON names a Python that has it.
+// TestExtismPython compares with Extism's own runtime, through the Python package extism 1.1.1, where FERRULE_EXTISM names a Python that has it.
 func TestExtismPython(t *testing.T) {
 	python := pythonOf(t)
-	wasm := files(t)
+	if out, err := exec.Command(python, "-c", "import extism").CombinedOutput(); err != nil {
+		t.Skipf("the Python package extism 1.1.1 is not to be had: %v: %s", err, out)
+	}
+	wasm := fixture.Extism(t)
 	for _, c := range []struct {
 		path   string
 		config map[string]string
@@ -418,7 +412,7 @@ func TestExtismPython(t *testing.T) {
 
 // Benchmark runs calls on both hosts: go test -bench . -run '^$'
 func Benchmark(b *testing.B) {
-	wasm, rust := files(b), pdk(b)
+	wasm, rust := fixture.Extism(b), pdk(b)
 	for _, c := range []struct {
 		name, path, fn string
 		size           int

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -265,11 +264,7 @@ func TestBroken(t *testing.T) {
 // realModules are those of Extism's SDK for Go, and of fixtures.
 func realModules(t testing.TB) (paths []string) {
 	t.Helper()
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/extism/go-sdk")
-	list.Dir = filepath.Join(fixture.Root(), "bench") // where it is a dependency
-	dir, err := list.Output()
-	require.NoError(t, err)
-	paths, err = filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "wasm", "*.wasm"))
+	paths, err := filepath.Glob(filepath.Join(fixture.Extism(t), "*.wasm"))
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
 	built, err := filepath.Glob(filepath.Join(fixture.Wasm().Dir, "*.wasm"))
