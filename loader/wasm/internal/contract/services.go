@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -138,7 +139,7 @@ func (in *instance) deliver(at uint32, result kept, number, out, room uint32) ab
 			number = in.keptCount
 			in.kept[number] = result
 		}
-		le.PutUint32(r[requestOutLen:], uint32(min(len(result.out), 1<<32-1)))
+		le.PutUint32(r[requestOutLen:], uint32(min(uint64(len(result.out)), math.MaxUint32)))
 		le.PutUint32(r[requestKept:], number)
 		return abi.StatusMore
 	}
