@@ -458,7 +458,10 @@ func (f *wasmFile) read(m *image) error {
 				return r.err
 			}
 		}
-		if id == 4 || id == 8 || id == 9 || id == 10 || id == 12 || id == 13 { // nothing that a host looks for
+		if id == 13 {
+			return wasmLacks("exceptions") // which have tags
+		}
+		if id == 4 || id == 8 || id == 9 || id == 10 || id == 12 { // nothing that a host looks for
 			continue
 		}
 		if size > maxTable {
@@ -524,7 +527,7 @@ func (f *wasmFile) section(id byte) {
 
 func (f *wasmFile) funcType() (t wasmType) {
 	if form := f.u8(); form != 0x60 {
-		f.fail("a type of the form %#x, which WebAssembly 2.0 has not", form)
+		f.lacks(wasmFeature(form), "a type of the form %#x", form)
 	}
 	t.i32 = true
 	for _, n := range []*uint32{&t.params, &t.results} {
@@ -549,9 +552,37 @@ func (f *wasmFile) valueType() byte {
 	switch t {
 	case wasmI32, 0x7e, 0x7d, 0x7c, 0x7b, 0x70, 0x6f: // i64, f32, f64, v128, funcref, externref
 	default:
-		f.fail("the type %#x, which WebAssembly 2.0 has not", t)
+		f.lacks(wasmFeature(t), "the type %#x", t)
 	}
 	return t
+}
+
+// wasmFeature names what a type, or a form of types, belongs to that is not in WebAssembly 2.0.
+func wasmFeature(t byte) string {
+	switch {
+	case t == 0x63, t == 0x64: // references to a type
+		return "typed function references"
+	case t == 0x69, t == 0x74: // exnref, noexn
+		return "exceptions"
+	case t == 0x4e, t == 0x4f, t == 0x50, t == 0x5e, t == 0x5f, t >= 0x6a && t <= 0x6e, t >= 0x71 && t <= 0x73, t == 0x77, t == 0x78:
+		return "garbage collection"
+	}
+	return ""
+}
+
+// lacks says that the module uses what WebAssembly 2.0 has not: a feature by its name, or what was found where it is none that is known.
+func (f *wasmFile) lacks(feature, format string, args ...any) {
+	if feature == "" {
+		f.fail(format, args...)
+	} else if f.err == nil {
+		f.err = wasmLacks(feature)
+	}
+	f.i = len(f.b)
+}
+
+func wasmLacks(feature string) *Error {
+	return &Error{Kind: ErrNotLibrary, Found: "a WebAssembly module that uses " + feature, Expected: "one of WebAssembly 2.0",
+		Remedy: "Compile it without that"}
 }
 
 // addMemory reads the type of a memory.
@@ -561,9 +592,11 @@ func (f *wasmFile) addMemory() {
 		f.fail("a memory of %d pages", pages)
 		return
 	}
-	if f.memories++; f.memories == 1 {
-		f.memory = uint64(pages) * wasmPage
+	if f.memories++; f.memories > 1 {
+		f.lacks("more than one memory", "")
+		return
 	}
+	f.memory = uint64(pages) * wasmPage
 }
 
 // function takes in a function of a type.
@@ -588,15 +621,24 @@ func (f *wasmFile) readImport() {
 		f.addMemory()
 	case wasmGlobal:
 		f.globals = append(f.globals, f.global(false))
+	case wasmTag:
+		f.lacks("exceptions", "")
 	default:
 		f.fail("an import of the kind %d", kind)
 	}
 }
 
 func (f *wasmFile) limits() uint32 {
-	flags := f.u8()
-	if flags > 3 { // 1: there is a maximum; 2: shared by threads
-		f.fail("limits with the flags %#x, which WebAssembly 2.0 has not", flags)
+	flags := f.u8() // 1: there is a maximum
+	switch {
+	case flags&2 != 0:
+		f.lacks("threads", "") // which share memory
+	case flags&4 != 0:
+		f.lacks("memories of 64 bits", "")
+	case flags&8 != 0:
+		f.lacks("pages of other sizes", "")
+	case flags > 1:
+		f.fail("limits with the flags %#x", flags)
 	}
 	least := f.u32()
 	if flags&1 != 0 {

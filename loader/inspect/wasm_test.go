@@ -238,12 +238,18 @@ func TestWasmDefects(t *testing.T) {
 		{"an export of no function", 7, []byte("fn_add\x00\x00"), []byte("fn_add\x00\x02"), ErrMalformed, []string{"the function 2, of 2"}},
 		{"an export of no global", 7, []byte("Zone\x03\x05"), []byte("Zone\x03\x09"), ErrMalformed, []string{"the global 9, of 9"}},
 		{"an export of no kind", 7, []byte("Zone\x03\x05"), []byte("Zone\x05\x05"), ErrMalformed, []string{"an export of the kind 5"}},
-		{"a type that is none", 1, []byte{0x60, 0, 0}, []byte{0x5f, 0, 0}, ErrMalformed, []string{"a type of the form 0x5f"}},
+		{"a structure", 1, []byte{0x60, 0, 0}, []byte{0x5f, 0, 0}, ErrNotLibrary, []string{"uses garbage collection"}},
+		{"a reference to a function of a type", 1, []byte{0x60, 1, 0x7e, 1, 0x7e}, []byte{0x60, 1, 0x64, 0, 1, 0x7e}, ErrNotLibrary, []string{"uses typed function references"}},
+		{"a reference to an exception", 1, []byte{0x60, 1, 0x7e, 1, 0x7e}, []byte{0x60, 1, 0x69, 1, 0x7e}, ErrNotLibrary, []string{"uses exceptions"}},
+		{"a type that is none", 1, []byte{0x60, 0, 0}, []byte{0x40, 0, 0}, ErrMalformed, []string{"a type of the form 0x40"}},
 		{"a value of no type", 1, []byte{0x60, 1, 0x7e, 1, 0x7e}, []byte{0x60, 1, 0x01, 1, 0x7e}, ErrMalformed, []string{"the type 0x1"}},
 		{"a function of no type", 3, vector([]byte{typeCall}, []byte{typeFree}), vector([]byte{typeCall}, []byte{5}), ErrMalformed, []string{"a function of the type 5, of 5"}},
 		{"a body too many", 10, vector([]byte{3, 0, 0, 0x0b}, []byte{3, 0, 0, 0x0b}), vector([]byte{3, 0, 0, 0x0b}, []byte{3, 0, 0, 0x0b}, []byte{3, 0, 0, 0x0b}), ErrMalformed,
 			[]string{"2 functions with 3 bodies"}},
-		{"a memory of 64 bits", 5, []byte{0, 1}, []byte{4, 1}, ErrMalformed, []string{"limits with the flags 0x4"}},
+		{"a memory of 64 bits", 5, []byte{0, 1}, []byte{4, 1}, ErrNotLibrary, []string{"a WebAssembly module that uses memories of 64 bits", "expected one of WebAssembly 2.0"}},
+		{"a shared memory", 5, []byte{0, 1}, []byte{3, 1, 1}, ErrNotLibrary, []string{"uses threads"}},
+		{"pages of one byte", 5, []byte{0, 1}, []byte{8, 1, 0}, ErrNotLibrary, []string{"uses pages of other sizes"}},
+		{"a memory with other flags", 5, []byte{0, 1}, []byte{16, 1}, ErrMalformed, []string{"limits with the flags 0x10"}},
 		{"a memory that is too large", 5, []byte{0, 1}, append([]byte{0}, leb(65537)...), ErrMalformed, []string{"a memory of 65537 pages"}},
 		{"a memory too small for its data", 5, []byte{0, 1}, []byte{0, 0}, ErrMalformed, []string{"a data segment at 0x400", "in a memory of 0"}},
 		{"a number that is too long", 5, []byte{0, 1}, []byte{0, 0x81, 0x80, 0x80, 0x80, 0x80, 0}, ErrMalformed, []string{"more than 32 bits"}},
@@ -262,7 +268,7 @@ func TestWasmDefects(t *testing.T) {
 			e := requireError(t, err, c.kind, c.parts...)
 			require.NotEmpty(t, e.Remedy)
 			lib, err = DescribeReader(bytes.NewReader(file), int64(len(file)))
-			if c.kind == ErrMalformed {
+			if c.kind == ErrMalformed || c.kind == ErrNotLibrary {
 				require.Error(t, err)
 				return
 			}

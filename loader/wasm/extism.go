@@ -69,6 +69,8 @@ type extismInstance struct {
 	fns   []api.Function
 }
 
+var errNoRoom = errors.New("the memory limit (wasm.WithMemory) is less than what the module and Extism's kernel have at first")
+
 // extismHost is the host as an instance sees it.
 type extismHost struct{ guest *guest.Guest }
 
@@ -87,18 +89,24 @@ func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, e
 	if !bytes.Equal(config, x.config) {
 		return []byte("a plug-in of Extism's gets its configuration when it is opened, and no other later"), abi.StatusUnsupported, nil
 	}
-	g := x.runtime.NewGuest()
+	g, budget := x.runtime.NewGuest(), x.runtime.NewBudget() // of Extism's kernel and the plug-in together
 	g.Serve(c)
 	prepare := func(m api.Module) error {
+		if budget.Over() {
+			return errNoRoom
+		}
 		if err := g.Bind(context.Background(), m); err != nil {
 			return err
 		}
 		g.Serve(c)
 		return g.Start()
 	}
-	in, err := x.code.Instantiate(context.Background(), g.Config(x.engine.config()), extismHost{g}, prepare, g.Enter)
+	in, err := x.code.Instantiate(budget.Context(context.Background()), g.Config(x.engine.config()), extismHost{g}, prepare, g.Enter)
 	if err != nil {
 		g.Unbind()
+		if err == errNoRoom {
+			return []byte(err.Error()), abi.StatusNoMemory, nil
+		}
 		return extismOutcome(nil, err)
 	}
 	i := &extismInstance{Instance: in, guest: g}

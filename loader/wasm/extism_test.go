@@ -90,6 +90,21 @@ func TestExtism(t *testing.T) {
 		assert.ErrorIs(t, err, loader.ErrPanic)
 		assert.ErrorContains(t, err, "is not allowed")
 	})
+	t.Run("memory of the plug-in and of its input together", func(t *testing.T) {
+		in := strings.Repeat("hello ", 1<<20)
+		p := openExtism(t, "count_vowels", []wasm.Option{wasm.WithMemory(32 << 20)})
+		assert.JSONEq(t, `{"count":2097152,"total":2097152,"vowels":"aeiouAEIOU"}`, call(t, p, "count_vowels", in))
+		p = openExtism(t, "count_vowels", []wasm.Option{wasm.WithMemory(8 << 20)})
+		for range 2 {
+			_, err := p.Call(ctx, "count_vowels", []byte(in))
+			require.Error(t, err, "each of the two memories has room for it, not both together")
+			call(t, p, "count_vowels", "hello")
+		}
+		_, err := loader.Open(filepath.Join(folder, "count_vowels.wasm"), loader.WithEngine(wasm.Engine(wasm.WithMemory(17<<16))))
+		require.ErrorIs(t, err, loader.ErrStart)
+		assert.ErrorIs(t, err, loader.ErrNoMemory)
+		assert.ErrorContains(t, err, "wasm.WithMemory")
+	})
 	t.Run("endless", func(t *testing.T) {
 		p := openExtism(t, "sleep", []wasm.Option{wasm.WithGrace(20 * time.Millisecond)}, loader.WithConfig([]byte(`{"duration": "3600000"}`)))
 		short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)

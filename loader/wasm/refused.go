@@ -11,8 +11,14 @@ import (
 
 // refused says why a module was not compiled.
 func refused(path string, err error) error {
+	feature := ""
 	if missing, ok := errors.AsType[*fuel.Unsupported](err); ok {
-		return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: "a module that uses " + missing.Feature, Expected: "WebAssembly 2.0",
+		feature = missing.Feature
+	} else if _, text, ok := strings.Cut(err.Error(), `feature "`); ok { // of wazero
+		feature, _, _ = strings.Cut(text, `" is disabled`)
+	}
+	if feature != "" {
+		return &inspect.Error{Path: path, Kind: loader.ErrNotLibrary, Found: "a WebAssembly module that uses " + feature, Expected: "one of WebAssembly 2.0",
 			Remedy: "Compile it without that"}
 	}
 	if broken, ok := errors.AsType[*fuel.Error](err); ok {

@@ -82,7 +82,8 @@ func once(name string, set func(*options) error) Option {
 	}
 }
 
-// WithMemory sets how much memory an instance may have, in bytes, from 64 KiB to 4 GiB, rounded down to 64 KiB; without it DefaultMemory. A module that
+// WithMemory sets how much memory an instance may have, in bytes, from 64 KiB to 4 GiB, rounded down to 64 KiB; without it DefaultMemory. An instance of a plug-in
+// of Extism's has it together with what Extism's kernel keeps for it: inputs, results, variables' copies. A module that
 // needs more at once fails to open; one that asks for more while it runs is told that there is none, as malloc tells it.
 func WithMemory(n int64) Option {
 	return once("WithMemory", func(o *options) error {

@@ -14,13 +14,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// What Instrument has a module export. A module that exports such a name itself is refused.
+// What Instrument has a module export. What a module exports under such a name itself gets another one: nothing can call it, since no name with a colon is
+// one of a function for hosts.
 const (
 	// StartFunction is the function that the module runs by itself; there is none where it had none.
 	StartFunction = "ferrule:start"
@@ -46,6 +48,12 @@ func (e *Error) Error() string {
 
 // Unsupported says that a module uses a part of WebAssembly that is not in version 2.0.
 type Unsupported struct{ Feature string }
+
+func lacks(feature string) {
+	if feature != "" {
+		panic(&Unsupported{feature})
+	}
+}
 
 // Error names it.
 func (u *Unsupported) Error() string { return "the module uses " + u.Feature }
@@ -92,6 +100,8 @@ func Instrument(module []byte) (_ []byte, err error) {
 		case nil:
 		case *Error: // of a reader
 			err = fault
+		case *Unsupported:
+			err = fault
 		default:
 			panic(fault)
 		}
@@ -119,9 +129,7 @@ func Instrument(module []byte) (_ []byte, err error) {
 	functions += of(functionSection).count()
 	tables += of(tableSection).count()
 	globals += of(globalSection).count()
-	if err := free(of(exportSection)); err != nil {
-		return nil, err
-	}
+	declared(of(typeSection), of(tableSection), of(memorySection), of(globalSection))
 	check := checkOf(globals, functions)
 	tick := append(uleb(uleb([]byte{0, 0x41, 0, 0x11}, types), tables), 0x0b) // (call_indirect (type types) (table tables) (i32.const 0))
 	hasCode := of(codeSection).count() > 0
@@ -137,6 +145,9 @@ func Instrument(module []byte) (_ []byte, err error) {
 		if next < len(sections) && sections[next].id == id {
 			r = &reader{b: sections[next].body, base: sections[next].at}
 			next++
+		}
+		if id == exportSection {
+			r = &reader{b: renamed(r), base: r.base}
 		}
 		n := r.u32()
 		body := uleb(nil, n+uint32(len(items)))
@@ -240,17 +251,17 @@ func imported(r *reader) (functions, tables, globals uint32) {
 			r.u32()
 			functions++
 		case 1:
-			r.u8()
+			r.valueType()
 			r.limits()
 			tables++
 		case 2:
 			r.limits()
 		case 3:
-			r.u8()
+			r.valueType()
 			r.u8()
 			globals++
-		case 4:
-			panic(&Error{r.base + r.i - 1, "an imported tag", "a function, a table, a memory or a global"})
+		case 4: // a tag
+			lacks("exceptions")
 		default:
 			panic(&Error{r.base + r.i - 1, fmt.Sprintf("the import kind %d", kind), "0 to 3"})
 		}
@@ -258,19 +269,73 @@ func imported(r *reader) (functions, tables, globals uint32) {
 	return functions, tables, globals
 }
 
-// free reports what is wrong when the module has a name that is to be added.
-func free(r *reader) error {
+// renamed returns an export section in which nothing has a name that is to be added.
+func renamed(r *reader) []byte {
+	type export struct{ name, what []byte }
+	var exports []export
+	taken := map[string]bool{StartFunction: true, counterName: true, tableName: true}
+	clash := false
 	for n := r.u32(); n > 0; n-- {
-		at := r.base + r.i
-		name := r.sub(int(r.u32()), "a name")
+		e := export{name: r.sub(int(r.u32()), "a name").b}
+		from := r.i
 		r.u8()
 		r.u32()
-		switch string(name.b) {
-		case StartFunction, counterName, tableName:
-			return &Error{at, fmt.Sprintf("an export named %q", name.b), "a name that does not begin with ferrule:"}
+		e.what = r.b[from:r.i]
+		clash = clash || taken[string(e.name)]
+		exports = append(exports, e)
+	}
+	if !clash {
+		return r.b
+	}
+	ours := maps.Clone(taken)
+	for _, e := range exports {
+		taken[string(e.name)] = true
+	}
+	body := uleb(nil, uint32(len(exports)))
+	for _, e := range exports {
+		if ours[string(e.name)] {
+			other := string(e.name)
+			for taken[other] {
+				other += "'"
+			}
+			taken[other], e.name = true, []byte(other)
+		}
+		body = append(append(body, name(string(e.name))...), e.what...)
+	}
+	return append(body, r.b[r.i:]...)
+}
+
+// declared looks for what is not in version 2.0 among types, tables, memories and globals; what else is wrong there the compiler says.
+func declared(types, tables, memories, globals *reader) {
+	for n := types.u32(); n > 0; n-- {
+		if form := types.u8(); form != funcType {
+			lacks(featureOfType(form))
+			return
+		}
+		for range 2 { // parameters and results
+			for k := types.u32(); k > 0; k-- {
+				types.valueType()
+			}
 		}
 	}
-	return nil
+	for n := tables.u32(); n > 0; n-- {
+		if tables.u8() == 0x40 { // a table with a value for its elements
+			lacks("typed function references")
+		}
+		tables.i--
+		tables.valueType()
+		tables.limits()
+	}
+	n := memories.u32()
+	if n > 1 {
+		lacks("more than one memory")
+	}
+	for ; n > 0; n-- {
+		memories.limits()
+	}
+	if globals.u32() > 0 { // behind the first one there are instructions
+		globals.valueType()
+	}
 }
 
 // checkOf is what a function and a loop begin with: counter--; if (counter < 0) tick().

@@ -64,13 +64,40 @@ func (r *reader) sub(n int, of string) *reader {
 
 func (r *reader) limits() {
 	flags := r.u8()
-	if flags > 1 {
-		panic(&Error{r.base + r.i - 1, fmt.Sprintf("limits with the flags %#x", flags), "0 or 1: no shared memory, and none of 64 bits"})
+	switch {
+	case flags&2 != 0:
+		lacks("threads") // which share memory
+	case flags&4 != 0:
+		lacks("memories of 64 bits")
+	case flags&8 != 0:
+		lacks("pages of other sizes")
+	case flags > 1:
+		panic(&Error{r.base + r.i - 1, fmt.Sprintf("limits with the flags %#x", flags), "0 or 1"})
 	}
 	r.u32()
 	if flags == 1 {
 		r.u32()
 	}
+}
+
+// valueType steps over the type of a value.
+func (r *reader) valueType() {
+	if t := r.u8(); t < 0x6f || t > 0x70 && t < 0x7b || t > i32 { // externref, funcref, the vector and the numbers
+		lacks(featureOfType(t))
+	}
+}
+
+// featureOfType names what a type, or a form of types, belongs to that is not in version 2.0.
+func featureOfType(t byte) string {
+	switch {
+	case t == 0x63, t == 0x64: // references to a type
+		return "typed function references"
+	case t == 0x69, t == 0x74: // exnref, noexn
+		return "exceptions"
+	case t == 0x4e, t == 0x4f, t == 0x50, t == 0x5e, t == 0x5f, t >= 0x6a && t <= 0x6e, t >= 0x71 && t <= 0x73, t == 0x77, t == 0x78:
+		return "garbage collection"
+	}
+	return ""
 }
 
 // immediates are what follows an opcode.
