@@ -78,13 +78,14 @@ long: ## The tests that `make test` leaves out because they take long
 	$(GOTEST) $(LEAN) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
 
 .PHONY: wasm
-wasm: ## WebAssembly: the engine's tests, also without cgo, and Extism's plug-ins beside Extism's hosts for Go and Python, which are fetched
+wasm: ## WebAssembly: the engine's tests, also without cgo, generated modules, and Extism's plug-ins beside Extism's hosts for Go and Python, which are fetched
 	$(NEED_GO)
 	$(NEED_CARGO)
 	$(call need,python3,apt-get install python3 python3-venv)
 	[ -x build/extism/bin/python ] || python3 -m venv build/extism
 	build/extism/bin/python -c 'import extism' 2>/dev/null || build/extism/bin/pip --quiet install extism==1.1.1 || echo "make: the Python package extism is not to be had"
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) ./loader/wasm
+	FERRULE_SMITH=1000 $(GOTEST) $(LEAN) -timeout 20m -run '^TestGeneratedModules$$' ./loader/wasm/internal/fuel
 	FERRULE_EXTISM=$(CURDIR)/build/extism/bin/python $(GOTEST) $(LEAN) -timeout 20m -run '^TestExtism' ./loader/wasm/internal/extism
 
 .PHONY: crossings crossing-cgo crossing-without

@@ -24,6 +24,9 @@ func refused(path string, err error) error {
 	if broken, ok := errors.AsType[*fuel.Error](err); ok {
 		return &inspect.Error{Path: path, Kind: loader.ErrMalformed, Err: broken, Remedy: "Compile it again"}
 	}
+	if excess, ok := errors.AsType[*fuel.Excess](err); ok {
+		return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: "a module with " + excess.Found, Expected: "less: " + excess.Limit, Remedy: "Compile it from source that compilers are made for, or give it more memory (wasm.WithMemory)"}
+	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: text, Expected: "a module that is valid, and imports what hosts offer",
 		Remedy: "Compile it again; see what it imports with ferrule inspect"}

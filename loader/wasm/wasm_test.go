@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -152,6 +154,20 @@ func TestMemory(t *testing.T) {
 	_, err = loader.Open(fixture.WasmC(t, "wasm_faults"), loader.WithHostFunc("upper", upper), loader.WithEngine(wasm.Engine(wasm.WithMemory(1<<16))))
 	require.ErrorIs(t, err, loader.ErrLoad)
 	assert.ErrorContains(t, err, "memory")
+}
+
+// A module whose custom section says that there are four billion names is opened: nobody makes room for them.
+func TestLieAboutNames(t *testing.T) {
+	module, err := os.ReadFile(fixture.WasmC(t, "wasm_faults"))
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "lies.wasm")
+	custom := append([]byte{0, 12, 4}, "name\x02\x05\xff\xff\xff\xff\x0f"...)
+	require.NoError(t, os.WriteFile(path, append(module, custom...), 0o644))
+	p, err := loader.Open(path, loader.WithHostFunc("upper", upper), loader.WithEngine(wasm.Engine()))
+	require.NoError(t, err)
+	_, err = p.Call(ctx, "fine", nil)
+	assert.NoError(t, err)
+	require.NoError(t, p.Close())
 }
 
 // Fuel is the same for the same call.

@@ -272,7 +272,7 @@ func TestFuel(t *testing.T) {
 	})
 	require.NoError(t, err)
 	withFuel := func(ctx context.Context, text []byte) (wazero.CompiledModule, error) {
-		text, err := fuel.Instrument(text)
+		text, err := fuel.Instrument(text, 1<<20)
 		if err != nil {
 			return nil, err
 		}

@@ -92,15 +92,18 @@ type section struct {
 	body []byte
 }
 
-// Instrument returns the module with fuel. The error is an *Error or an *Unsupported. It does not check what the compiler does: a module that
-// is not valid may come back as one that is not valid.
-func Instrument(module []byte) (_ []byte, err error) {
+// Instrument returns the module with fuel, and with tables that never have more than so many elements, 8 bytes each, together. Custom sections are left
+// out, but for the names of functions. The error is an *Error, an *Unsupported or an *Excess. It does not check all that the compiler does: a module
+// that is not valid may come back as one that is not valid.
+func Instrument(module []byte, elements uint32) (_ []byte, err error) {
 	defer func() {
 		switch fault := recover().(type) {
 		case nil:
 		case *Error: // of a reader
 			err = fault
 		case *Unsupported:
+			err = fault
+		case *Excess:
 			err = fault
 		default:
 			panic(fault)
@@ -129,15 +132,22 @@ func Instrument(module []byte) (_ []byte, err error) {
 	functions += of(functionSection).count()
 	tables += of(tableSection).count()
 	globals += of(globalSection).count()
-	declared(of(typeSection), of(tableSection), of(memorySection), of(globalSection))
+	declared(of, elements)
+	allTables := of(tableSection).tables(elements)
 	check := checkOf(globals, functions)
 	tick := append(uleb(uleb([]byte{0, 0x41, 0, 0x11}, types), tables), 0x0b) // (call_indirect (type types) (table tables) (i32.const 0))
 	hasCode := of(codeSection).count() > 0
 
 	out := append(make([]byte, 0, len(module)+len(module)/4+256), module[:8]...)
-	next := 0
+	next, named := 0, false
 	emit := func(id byte, body []byte) {
 		out = append(uleb(append(out, id), uint32(len(body))), body...)
+	}
+	custom := func(body []byte) {
+		if names := functionNames(body, functions); names != nil && !named {
+			named = true
+			emit(customSection, names)
+		}
 	}
 	// added puts what is new at the end of the section, which may not be there.
 	added := func(id byte, items ...[]byte) {
@@ -146,8 +156,11 @@ func Instrument(module []byte) (_ []byte, err error) {
 			r = &reader{b: sections[next].body, base: sections[next].at}
 			next++
 		}
-		if id == exportSection {
+		switch id {
+		case exportSection:
 			r = &reader{b: renamed(r), base: r.base}
+		case tableSection:
+			r, items = &reader{b: []byte{0}}, append(allTables, items...)
 		}
 		n := r.u32()
 		body := uleb(nil, n+uint32(len(items)))
@@ -160,7 +173,11 @@ func Instrument(module []byte) (_ []byte, err error) {
 	// upTo copies the sections that come before the one with this number.
 	upTo := func(id byte) {
 		for next < len(sections) && (sections[next].id == customSection || place[sections[next].id] < place[id]) {
-			if s := sections[next]; s.id != startSection {
+			switch s := sections[next]; s.id {
+			case startSection:
+			case customSection:
+				custom(s.body)
+			default:
 				emit(s.id, s.body)
 			}
 			next++
@@ -186,15 +203,23 @@ func Instrument(module []byte) (_ []byte, err error) {
 		code = &reader{b: sections[next].body, base: sections[next].at}
 		next++
 	}
-	n := code.u32()
+	n := code.items("bodies of functions", maxItems)
 	body := uleb(make([]byte, 0, len(code.b)+len(code.b)/4+32), n+1)
 	if hasCode {
 		var one []byte
+		work := uint64(0)
 		for range n {
 			size := code.u32()
+			if size > maxBody {
+				exceeds(fmt.Sprintf("a function of %d bytes", size), fmt.Sprintf("%d are the most", maxBody))
+			}
 			function := code.sub(int(size), "a function's body")
-			if one, err = rewrite(one[:0], function, check); err != nil {
+			var more uint64
+			if one, more, err = rewrite(one[:0], function, check); err != nil {
 				return nil, err
+			}
+			if work += more; more > maxFunctionWork || work > maxWork {
+				tooHard()
 			}
 			body = append(uleb(body, uint32(len(one))), one...)
 		}
@@ -202,7 +227,11 @@ func Instrument(module []byte) (_ []byte, err error) {
 	body = append(uleb(body, uint32(len(tick))), tick...)
 	emit(codeSection, body)
 	for ; next < len(sections); next++ {
-		emit(sections[next].id, sections[next].body)
+		if s := sections[next]; s.id == customSection {
+			custom(s.body)
+		} else {
+			emit(s.id, s.body)
+		}
 	}
 	return out, nil
 }
@@ -243,7 +272,7 @@ func split(module []byte) (sections []section, err error) {
 
 // imported counts what is imported.
 func imported(r *reader) (functions, tables, globals uint32) {
-	for n := r.u32(); n > 0; n-- {
+	for n := r.items("imports", maxItems); n > 0; n-- {
 		r.sub(int(r.u32()), "a name")
 		r.sub(int(r.u32()), "a name")
 		switch kind := r.u8(); kind {
@@ -275,7 +304,7 @@ func renamed(r *reader) []byte {
 	var exports []export
 	taken := map[string]bool{StartFunction: true, counterName: true, tableName: true}
 	clash := false
-	for n := r.u32(); n > 0; n-- {
+	for n := r.items("exports", maxItems); n > 0; n-- {
 		e := export{name: r.sub(int(r.u32()), "a name").b}
 		from := r.i
 		r.u8()
@@ -305,39 +334,6 @@ func renamed(r *reader) []byte {
 	return append(body, r.b[r.i:]...)
 }
 
-// declared looks for what is not in version 2.0 among types, tables, memories and globals; what else is wrong there the compiler says.
-func declared(types, tables, memories, globals *reader) {
-	for n := types.u32(); n > 0; n-- {
-		if form := types.u8(); form != funcType {
-			lacks(featureOfType(form))
-			return
-		}
-		for range 2 { // parameters and results
-			for k := types.u32(); k > 0; k-- {
-				types.valueType()
-			}
-		}
-	}
-	for n := tables.u32(); n > 0; n-- {
-		if tables.u8() == 0x40 { // a table with a value for its elements
-			lacks("typed function references")
-		}
-		tables.i--
-		tables.valueType()
-		tables.limits()
-	}
-	n := memories.u32()
-	if n > 1 {
-		lacks("more than one memory")
-	}
-	for ; n > 0; n-- {
-		memories.limits()
-	}
-	if globals.u32() > 0 { // behind the first one there are instructions
-		globals.valueType()
-	}
-}
-
 // checkOf is what a function and a loop begin with: counter--; if (counter < 0) tick().
 func checkOf(counter, tick uint32) []byte {
 	b := uleb([]byte{0x23}, counter)
@@ -347,25 +343,37 @@ func checkOf(counter, tick uint32) []byte {
 	return append(uleb(b, tick), 0x0b)
 }
 
-// rewrite appends a function's body with the check to out.
-func rewrite(out []byte, r *reader, check []byte) ([]byte, error) {
-	for n := r.u32(); n > 0; n-- { // of locals
-		r.u32()
-		r.u8()
+// rewrite appends a function's body with the check to out, and returns how much work it is.
+func rewrite(out []byte, r *reader, check []byte) ([]byte, uint64, error) {
+	locals := uint64(0)
+	for n := r.u32(); n > 0; n-- {
+		locals += uint64(r.u32())
+		r.valueType()
+	}
+	if locals > maxLocals {
+		exceeds(fmt.Sprintf("a function of %d locals", locals), fmt.Sprintf("%d are the most", maxLocals))
 	}
 	out = append(append(out, r.b[:r.i]...), check...)
 	from := r.i
+	blocks := uint64(0)
 	for r.i < len(r.b) {
-		isLoop, err := r.instruction()
+		at := r.i
+		kind, err := r.instruction()
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if isLoop {
+		switch kind {
+		case loop:
+			blocks++
 			out = append(append(out, r.b[from:r.i]...), check...)
 			from = r.i
+		case block, jump:
+			blocks++
+		case labels:
+			blocks += uint64(r.i - at)
 		}
 	}
-	return append(out, r.b[from:]...), nil
+	return append(out, r.b[from:]...), workOf(blocks, locals), nil
 }
 
 func uleb(b []byte, v uint32) []byte {

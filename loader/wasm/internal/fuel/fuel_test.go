@@ -68,6 +68,11 @@ func runtime(t testing.TB, tick func(context.Context)) (wazero.Runtime, *fuel.Bi
 	return r, b
 }
 
+// runtimeOf is a runtime whose ticks do nothing.
+func runtimeOf(t testing.TB) (wazero.Runtime, *fuel.Binder) {
+	return runtime(t, func(context.Context) {})
+}
+
 // validator is a runtime that makes no machine code, which takes its time.
 func validator(t testing.TB) wazero.Runtime {
 	t.Helper()
@@ -107,7 +112,7 @@ func TestEndless(t *testing.T) {
 				}
 				counter.Set(1000)
 			})
-			fuelled, err := fuel.Instrument(module(body...))
+			fuelled, err := fuel.Instrument(module(body...), 1<<20)
 			require.NoError(t, err)
 			code, err := r.CompileModule(ctx, fuelled)
 			require.NoError(t, err)
@@ -127,7 +132,7 @@ func TestRecursion(t *testing.T) {
 	var counter api.MutableGlobal
 	r, b := runtime(t, func(context.Context) { counter.Set(1000) })
 	for _, body := range [][]byte{{0x10, 0, 0x0b}, {0x10, 0, 0x10, 0, 0x0b}} {
-		fuelled, err := fuel.Instrument(module(body...))
+		fuelled, err := fuel.Instrument(module(body...), 1<<20)
 		require.NoError(t, err)
 		code, err := r.CompileModule(ctx, fuelled)
 		require.NoError(t, err)
@@ -148,7 +153,7 @@ func TestStartFunction(t *testing.T) {
 	b = append(b, 8, 1, 0)
 	b = section(b, 10, []byte{7, 0, 0x03, 0x40, 0x0c, 0, 0x0b, 0x0b})
 	r, binder := runtime(t, func(context.Context) { panic(errEnough) })
-	fuelled, err := fuel.Instrument(b)
+	fuelled, err := fuel.Instrument(b, 1<<20)
 	require.NoError(t, err)
 	code, err := r.CompileModule(ctx, fuelled)
 	require.NoError(t, err)
@@ -160,7 +165,7 @@ func TestStartFunction(t *testing.T) {
 	_, err = m.ExportedFunction(fuel.StartFunction).Call(ctx)
 	assert.ErrorIs(t, err, errEnough)
 
-	fuelled, err = fuel.Instrument(module(0x0b))
+	fuelled, err = fuel.Instrument(module(0x0b), 1<<20)
 	require.NoError(t, err)
 	code, err = r.CompileModule(ctx, fuelled)
 	require.NoError(t, err)
@@ -191,7 +196,7 @@ func TestInstructions(t *testing.T) {
 			}
 			_ = code.Close(ctx)
 			compiled[name] = true
-			fuelled, err := fuel.Instrument(m)
+			fuelled, err := fuel.Instrument(m, 1<<20)
 			if !assert.NoError(t, err, "%s % x", name, follow) {
 				continue
 			}
@@ -227,7 +232,7 @@ func TestUnsupported(t *testing.T) {
 		"typed function references": {0x14, 0, 0x0b},
 		"more than one memory":      {0x3f, 1, 0x1a, 0x0b},
 	} {
-		_, err := fuel.Instrument(module(body...))
+		_, err := fuel.Instrument(module(body...), 1<<20)
 		var unsupported *fuel.Unsupported
 		if assert.ErrorAs(t, err, &unsupported, feature) {
 			assert.Equal(t, feature, unsupported.Feature)
@@ -247,13 +252,13 @@ func TestUnsupported(t *testing.T) {
 		{"typed function references", 1, []byte{0x60, 1, 0x64, 0, 0}}, {"typed function references", 4, []byte{0x40, 0, 0x70, 0, 1, 0xd0, 0x70, 0x0b}},
 		{"typed function references", 6, []byte{0x63, 0, 0, 0xd0, 0, 0x0b}},
 	} {
-		_, err := fuel.Instrument(section([]byte(header), c.id, c.item))
+		_, err := fuel.Instrument(section([]byte(header), c.id, c.item), 1<<20)
 		var unsupported *fuel.Unsupported
 		if assert.ErrorAs(t, err, &unsupported, "%s % x", c.feature, c.item) {
 			assert.Equal(t, c.feature, unsupported.Feature, "% x", c.item)
 		}
 	}
-	_, err := fuel.Instrument(section([]byte(header), 5, []byte{0, 1}, []byte{0, 1}))
+	_, err := fuel.Instrument(section([]byte(header), 5, []byte{0, 1}, []byte{0, 1}), 1<<20)
 	assert.EqualError(t, err, "the module uses more than one memory")
 }
 
@@ -268,7 +273,7 @@ func TestNamesThatAreTaken(t *testing.T) {
 	ticks := 0
 	r, binder := runtime(t, func(context.Context) { ticks++ })
 	for range 3 { // what has fuel gets more
-		fuelled, err := fuel.Instrument(b)
+		fuelled, err := fuel.Instrument(b, 1<<20)
 		require.NoError(t, err)
 		code, err := r.CompileModule(ctx, fuelled)
 		require.NoError(t, err)
@@ -295,24 +300,25 @@ func TestNamesThatAreTaken(t *testing.T) {
 // What is broken is an error with its place, and never a panic.
 func TestBroken(t *testing.T) {
 	whole := module(0x03, 0x40, 0x41, 5, 0x0d, 0, 0x0b, 0x44, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 0x0b)
-	_, err := fuel.Instrument(whole)
+	_, err := fuel.Instrument(whole, 1<<20)
 	require.NoError(t, err)
 	for n := range whole {
-		_, _ = fuel.Instrument(whole[:n])
+		_, _ = fuel.Instrument(whole[:n], 1<<20)
 		for _, with := range []byte{0, 1, 0x7f, 0x80, 0xff} {
 			other := bytes.Clone(whole)
 			other[n] = with
-			if fuelled, err := fuel.Instrument(other); err == nil {
+			if fuelled, err := fuel.Instrument(other, 1<<20); err == nil {
 				assert.NotEmpty(t, fuelled)
 			} else {
 				var broken *fuel.Error
 				var unsupported *fuel.Unsupported
-				assert.True(t, errors.As(err, &broken) || errors.As(err, &unsupported), "%T", err)
+				var excess *fuel.Excess
+				assert.True(t, errors.As(err, &broken) || errors.As(err, &unsupported) || errors.As(err, &excess), "%T", err)
 			}
 		}
 	}
 	for _, text := range []string{"", "\x00asm", "\x00asm\x02\x00\x00\x00", header + "\x0a\xff\xff\xff\xff\x0f", header + "\x01\x05\x01\x60\x00", header + "\x08\x00"} {
-		_, err := fuel.Instrument([]byte(text))
+		_, err := fuel.Instrument([]byte(text), 1<<20)
 		assert.Error(t, err, "%q", text)
 	}
 }
@@ -336,7 +342,7 @@ func TestRealModules(t *testing.T) {
 		require.NoError(t, err)
 		plain, err := r.CompileModule(ctx, file)
 		require.NoError(t, err, path)
-		fuelled, err := fuel.Instrument(file)
+		fuelled, err := fuel.Instrument(file, 1<<20)
 		require.NoError(t, err, path)
 		with, err := r.CompileModule(ctx, fuelled)
 		require.NoError(t, err, path)
@@ -354,7 +360,10 @@ func FuzzInstrument(f *testing.F) {
 	f.Add([]byte(header))
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuelled, err := fuel.Instrument(data)
+		fuelled, err := fuel.Instrument(data, 1<<20)
+		if excess := (*fuel.Excess)(nil); errors.As(err, &excess) {
+			return // wazero may take all memory for it
+		}
 		code, broken := r.CompileModule(ctx, data)
 		if broken != nil {
 			return
@@ -378,7 +387,7 @@ func FuzzInstrument(f *testing.F) {
 func BenchmarkLoop(b *testing.B) {
 	body := []byte{0x03, 0x40, 0x20, 0, 0x41, 1, 0x6a, 0x22, 0, 0x41, 0xc0, 0x84, 0x3d, 0x48, 0x0d, 0, 0x0b, 0x0b}
 	plain := module(body...)
-	fuelled, err := fuel.Instrument(plain)
+	fuelled, err := fuel.Instrument(plain, 1<<20)
 	require.NoError(b, err)
 	for name, m := range map[string][]byte{"plain": plain, "fuelled": fuelled} {
 		b.Run(name, func(b *testing.B) {
@@ -408,7 +417,7 @@ func BenchmarkInstrument(b *testing.B) {
 	require.NoError(b, err)
 	b.SetBytes(int64(len(file)))
 	for b.Loop() {
-		if _, err := fuel.Instrument(file); err != nil {
+		if _, err := fuel.Instrument(file, 1<<20); err != nil {
 			b.Fatal(err)
 		}
 	}

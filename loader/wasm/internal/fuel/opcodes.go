@@ -108,6 +108,7 @@ const (
 	none                // nothing
 	block               // a block type: a signed number of 33 bits
 	loop                // the same
+	jump                // a label
 	index               // an index
 	indexes             // two
 	labels              // a vector of labels, and another one
@@ -137,7 +138,7 @@ var opcodes = func() (t [256]immediates) {
 	set(0x04, 0x04, block)  // if
 	set(0x05, 0x05, none)   // else
 	set(0x0b, 0x0b, none)   // end
-	set(0x0c, 0x0d, index)  // br, br_if
+	set(0x0c, 0x0d, jump)   // br, br_if
 	set(0x0e, 0x0e, labels) // br_table
 	set(0x0f, 0x0f, none)   // return
 	set(0x10, 0x10, index)  // call
@@ -203,35 +204,35 @@ func beyond(op byte) string {
 }
 
 // instruction steps over one.
-func (r *reader) instruction() (isLoop bool, err error) {
+func (r *reader) instruction() (kind immediates, err error) {
 	at := r.base + r.i
 	op := r.u8()
-	kind := opcodes[op]
+	kind = opcodes[op]
 	switch {
 	case kind == invalid:
 		if feature := beyond(op); feature != "" {
-			return false, &Unsupported{feature}
+			return invalid, &Unsupported{feature}
 		}
-		return false, &Error{at, fmt.Sprintf("the opcode %#x", op), "an instruction"}
+		return invalid, &Error{at, fmt.Sprintf("the opcode %#x", op), "an instruction"}
 	case op == 0xfc:
 		more := r.u32()
 		if int(more) >= len(miscellaneous) {
-			return false, &Error{at, fmt.Sprintf("the opcode 0xfc %d", more), "an instruction"}
+			return invalid, &Error{at, fmt.Sprintf("the opcode 0xfc %d", more), "an instruction"}
 		}
 		kind = miscellaneous[more]
 	case op == 0xfd:
 		more := r.u32()
 		if kind = vector(more); kind == invalid {
 			if more >= 0x100 && more <= 0x12f {
-				return false, &Unsupported{"relaxed SIMD"}
+				return invalid, &Unsupported{"relaxed SIMD"}
 			}
-			return false, &Error{at, fmt.Sprintf("the opcode 0xfd %d", more), "an instruction"}
+			return invalid, &Error{at, fmt.Sprintf("the opcode 0xfd %d", more), "an instruction"}
 		}
 	}
 	switch kind {
 	case block, loop:
 		r.leb(5)
-	case index:
+	case index, jump:
 		r.u32()
 	case indexes:
 		r.u32()
@@ -245,7 +246,7 @@ func (r *reader) instruction() (isLoop bool, err error) {
 		r.skip(int(min(r.u32(), 1<<20)))
 	case memarg, memargLane:
 		if align := r.u32(); align >= 64 {
-			return false, &Unsupported{"more than one memory"}
+			return invalid, &Unsupported{"more than one memory"}
 		}
 		r.u32()
 		if kind == memargLane {
@@ -255,7 +256,7 @@ func (r *reader) instruction() (isLoop bool, err error) {
 		r.u8()
 	case reserved:
 		if r.u8() != 0 {
-			return false, &Unsupported{"more than one memory"}
+			return invalid, &Unsupported{"more than one memory"}
 		}
 	case varint32:
 		r.leb(5)
@@ -268,5 +269,5 @@ func (r *reader) instruction() (isLoop bool, err error) {
 	case bytes16:
 		r.skip(16)
 	}
-	return kind == loop, nil
+	return kind, nil
 }

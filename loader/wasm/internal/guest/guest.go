@@ -34,6 +34,9 @@ type Limits struct {
 	Cache  wazero.CompilationCache
 }
 
+// elements is how many elements the tables of a module may have: they take an eighth of what its memory may, or 80 KB.
+func (l Limits) elements() uint32 { return uint32(max(l.Memory/8/8, 10_000)) }
+
 // Runtime is where the modules of one plug-in live. It may be used by any goroutine.
 type Runtime struct {
 	wazero.Runtime
@@ -43,7 +46,8 @@ type Runtime struct {
 
 // New makes a Runtime, which Close ends.
 func New(ctx context.Context, l Limits) (*Runtime, error) {
-	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(min(max(l.Memory/PageSize, 1), 65536)))
+	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(min(max(l.Memory/PageSize, 1), 65536))).
+		WithDebugInfoEnabled(false) // which reads more of a module, and tells lines that nothing shows
 	if l.Cache != nil {
 		config = config.WithCompilationCache(l.Cache)
 	}
@@ -59,9 +63,9 @@ func New(ctx context.Context, l Limits) (*Runtime, error) {
 	return r, nil
 }
 
-// Compile gives a module fuel, and compiles it. The error is *fuel.Error, *fuel.Unsupported, or wazero's.
+// Compile gives a module fuel, and compiles it. The error is *fuel.Error, *fuel.Unsupported, *fuel.Excess, or wazero's.
 func (r *Runtime) Compile(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
-	fuelled, err := fuel.Instrument(module)
+	fuelled, err := fuel.Instrument(module, r.limits.elements())
 	if err != nil {
 		return nil, err
 	}
