@@ -21,7 +21,7 @@ var tree = [][]string{
 	{"loader/wasm"},
 	{"loader/wasm/internal/extism/peers"},
 	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},
-	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel"},
+	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel", "loader/wasm/internal/folder"},
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
 	{"loader"},
 	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},

@@ -19,7 +19,7 @@ import (
 )
 
 // extismCode makes a plug-in of Extism's one that package pool runs.
-func (e *wasmEngine) extismCode(r *guest.Runtime, path string, module []byte, about *abi.Description, o *engine.Options) (*pool.Code, error) {
+func (e *wasmEngine) extismCode(p *plugin, path string, module []byte, about *abi.Description, o *engine.Options) (*pool.Code, error) {
 	offer := &extism.Offer{Level: abi.LogTrace, HTTP: e.http}
 	if len(o.Config) > 0 {
 		if err := json.Unmarshal(o.Config, &offer.Config); err != nil {
@@ -31,11 +31,11 @@ func (e *wasmEngine) extismCode(r *guest.Runtime, path string, module []byte, ab
 	for _, s := range about.Imports {
 		imports = append(imports, s.Name)
 	}
-	code, err := extism.Compile(context.Background(), r.Runtime, r.Compile, module, imports, offer)
+	code, err := extism.Compile(context.Background(), p.runtime.Runtime, p.runtime.Compile, module, imports, offer)
 	if err != nil {
 		return nil, refusedByExtism(path, err)
 	}
-	x := &extismPlugin{e, r, code, about, o.Config}
+	x := &extismPlugin{p, code, about, o.Config}
 	return &pool.Code{About: about, Exclusive: true, Start: x.start, Stop: stopExtism, Call: callExtism,
 		Names: pool.Names{Start: "its initialisation", Stop: "its end", Configure: "its configuration"}}, nil
 }
@@ -55,11 +55,10 @@ func refusedByExtism(path string, err error) error {
 
 // extismPlugin is a plug-in of Extism's.
 type extismPlugin struct {
-	engine  *wasmEngine
-	runtime *guest.Runtime
-	code    *extism.Code
-	about   *abi.Description
-	config  []byte // what it was opened with
+	plugin *plugin
+	code   *extism.Code
+	about  *abi.Description
+	config []byte // what it was opened with
 }
 
 // extismInstance is an instance of one.
@@ -89,7 +88,7 @@ func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, e
 	if !bytes.Equal(config, x.config) {
 		return []byte("a plug-in of Extism's gets its configuration when it is opened, and no other later"), abi.StatusUnsupported, nil
 	}
-	g, budget := x.runtime.NewGuest(), x.runtime.NewBudget() // of Extism's kernel and the plug-in together
+	g, budget := x.plugin.runtime.NewGuest(), x.plugin.runtime.NewBudget() // of Extism's kernel and the plug-in together
 	g.Serve(c)
 	prepare := func(m api.Module) error {
 		if budget.Over() {
@@ -101,7 +100,7 @@ func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, e
 		g.Serve(c)
 		return g.Start()
 	}
-	in, err := x.code.Instantiate(budget.Context(context.Background()), g.Config(x.engine.config()), extismHost{g}, prepare, g.Enter)
+	in, err := x.code.Instantiate(budget.Context(context.Background()), g.Config(x.plugin.config()), extismHost{g}, prepare, g.Enter)
 	if err != nil {
 		g.Unbind()
 		if err == errNoRoom {

@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental/sys"
+	"github.com/tetratelabs/wazero/experimental/sysfs"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -19,6 +22,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/contract"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/extism"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/folder"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/guest"
 )
 
@@ -30,14 +34,8 @@ type options struct {
 	limits  guest.Limits
 	folder  string // of the compilation cache
 	http    *extism.HTTP
-	folders []folder
+	folders []folder.Permit
 	given   map[string]bool
-}
-
-// folder is one that modules see.
-type folder struct {
-	at, path string
-	write    bool
 }
 
 // DefaultMemory is how much memory an instance may have without WithMemory, in bytes.
@@ -132,13 +130,14 @@ func WithCache(folder string) Option {
 }
 
 // WithFolder lets modules that use WASI see a folder, with all that is in it, as if it stood at the path at, such as "/data"; with write they may change what is
-// there, too. Symbolic links in it are followed. It is given once for each path.
+// there, too. In place of a folder it may be a file. Symbolic links in it are followed as long as they do not lead out of it, and modules can make no others; what is neither a
+// regular file nor a folder cannot be opened. It has to be there when a plug-in is opened, which keeps the one that is there then. It is given once for each path.
 func WithFolder(at, path string, write bool) Option {
 	return once("WithFolder of "+at, func(o *options) error {
 		if at == "" || path == "" {
 			return faulty("WithFolder", fmt.Sprintf("%q at %q", path, at), "a folder, and where it is to be seen")
 		}
-		o.folders = append(o.folders, folder{at, path, write})
+		o.folders = append(o.folders, folder.Permit{At: at, Path: path, Write: write})
 		return nil
 	})
 }
@@ -162,13 +161,50 @@ func (e *wasmEngine) Name() string { return "wasm.Engine" }
 
 // Words is engine.Engine's.
 func (e *wasmEngine) Words() engine.Words {
-	return engine.Words{Kind: "WebAssembly", Twice: "Give it once, with all its options",
+	return engine.Words{Kind: engine.WebAssembly, Twice: "Give it once, with all its options",
 		Overdue: fmt.Sprintf("it is ended %v after it was asked to (wasm.WithGrace). Have it look at ferrule_cancelled", e.limits.Grace),
 		Import:  abi.PrefixImport, Start: abi.SymbolStart, Starting: "the module's constructors, or its ferrule_start,"}
 }
 
 // Fault is engine.Engine's.
 func (e *wasmEngine) Fault() error { return e.fault }
+
+// With is engine.Permitting's: paths are seen where they are, and there is no network.
+func (e *wasmEngine) With(p engine.Permits) (engine.Engine, error) {
+	if len(p.Connect) > 0 || len(p.Listen) > 0 {
+		return nil, &inspect.Error{Kind: loader.ErrOption, Found: "ports that it may " + network(p), Expected: "none: a WebAssembly module has no network",
+			Remedy: "Offer it a host function for what it needs there, or take the plug-in as a library"}
+	}
+	own := *e
+	own.folders = slices.Clone(e.folders)
+	for _, list := range []struct {
+		paths []string
+		write bool
+	}{{p.Read, false}, {p.Write, true}} {
+		for _, path := range list.paths {
+			own.folders = append(own.folders, folder.Permit{At: filepath.ToSlash(path), Path: path, Write: list.write})
+		}
+	}
+	if p.Memory > 0 {
+		if p.Memory < guest.PageSize {
+			return nil, &inspect.Error{Kind: loader.ErrOption, Found: fmt.Sprintf("memory of %d bytes", p.Memory), Expected: "65536 or more: modules have it in pieces of that size",
+				Remedy: "Permit more"}
+		}
+		own.limits.Memory = min(p.Memory, 1<<32)
+	}
+	return &own, nil
+}
+
+func network(p engine.Permits) string {
+	var all []string
+	for _, port := range p.Connect {
+		all = append(all, fmt.Sprintf("connect to (%d)", port))
+	}
+	for _, port := range p.Listen {
+		all = append(all, fmt.Sprintf("listen on (%d)", port))
+	}
+	return strings.Join(all, ", ")
+}
 
 // Recognises is engine.Engine's.
 func (e *wasmEngine) Recognises(f *engine.File) bool {
@@ -205,62 +241,79 @@ func (e *wasmEngine) Open(ctx context.Context, f *engine.File, o *engine.Options
 	if err != nil {
 		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrLoad, Found: "an error of the runtime", Err: err, Remedy: "See what it says"}
 	}
-	code, err := e.code(r, f.Path, module, lib, o)
-	if err != nil {
-		_ = r.Close(context.Background())
+	own := &plugin{runtime: r}
+	if own.folders, err = e.open(f.Path, o.Data); err != nil {
+		own.free()
 		return nil, nil, err
 	}
-	p, err := pool.Open(ctx, code, host, o)
+	code, err := e.code(own, f.Path, module, lib, o)
 	if err != nil {
-		_ = r.Close(context.Background())
+		own.free()
 		return nil, nil, err
 	}
-	return &plugin{p, r}, &lib.Description, nil
+	if own.Pool, err = pool.Open(ctx, code, host, o); err != nil {
+		own.free()
+		return nil, nil, err
+	}
+	return own, &lib.Description, nil
+}
+
+// open opens what a plug-in's module may see. data is the folder of its own; "" is none.
+func (e *wasmEngine) open(path, data string) (*folder.Folders, error) {
+	all := slices.Clone(e.folders)
+	if data != "" {
+		all = append(all, folder.Permit{At: filepath.ToSlash(data), Path: data, Write: true})
+	}
+	folders, err := folder.Open(all)
+	if err != nil {
+		return nil, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a path that the module is to see, and that cannot be opened", Expected: "a folder or a file that is there", Err: err,
+			Remedy: "Make it, or leave it out"}
+	}
+	return folders, nil
 }
 
 // code compiles a module by the contract that it keeps.
-func (e *wasmEngine) code(r *guest.Runtime, path string, module []byte, lib *inspect.Library, o *engine.Options) (*pool.Code, error) {
+func (e *wasmEngine) code(p *plugin, path string, module []byte, lib *inspect.Library, o *engine.Options) (*pool.Code, error) {
 	if lib.Extism {
-		return e.extismCode(r, path, module, &lib.Description, o)
+		return e.extismCode(p, path, module, &lib.Description, o)
 	}
-	folder := ""
+	beside := ""
 	if abs, err := engine.Absolute(path); err == nil {
-		folder = filepath.Dir(abs)
+		beside = filepath.Dir(abs)
 	}
-	code, err := contract.New(context.Background(), r, module, &lib.Description, folder, e.config)
+	code, err := contract.New(context.Background(), p.runtime, module, &lib.Description, beside, p.config)
 	if err != nil {
 		return nil, refused(path, err)
 	}
 	return code.Pool(max(runtime.GOMAXPROCS(0)-o.Instances, 0)), nil
 }
 
-// config is what an instance has of WASI: the time, random numbers, and the folders that it may see.
-func (e *wasmEngine) config() wazero.ModuleConfig {
-	c := wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
-	if len(e.folders) == 0 {
-		return c
-	}
-	fs := wazero.NewFSConfig()
-	for _, f := range e.folders {
-		if f.write {
-			fs = fs.WithDirMount(f.path, f.at)
-		} else {
-			fs = fs.WithReadOnlyDirMount(f.path, f.at)
-		}
-	}
-	return c.WithFSConfig(fs)
-}
-
 // plugin is an open one.
 type plugin struct {
 	*pool.Pool
 	runtime *guest.Runtime
+	folders *folder.Folders
+}
+
+// config is what an instance has of WASI: the time, random numbers, and the folders that it may see.
+func (p *plugin) config() wazero.ModuleConfig {
+	seen := wazero.NewFSConfig()
+	p.folders.Each(func(at string, of sys.FS) { seen = seen.(sysfs.FSConfig).WithSysFSMount(of, at) })
+	return wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).WithFSConfig(seen)
+}
+
+// free frees what the plug-in has. Nothing of it runs.
+func (p *plugin) free() {
+	_ = p.runtime.Close(context.Background())
+	if p.folders != nil {
+		p.folders.Close()
+	}
 }
 
 // Close is engine.Plugin's.
 func (p *plugin) Close() error {
 	err := p.Pool.Close()
-	_ = p.runtime.Close(context.Background())
+	p.free()
 	return err
 }
 
@@ -268,7 +321,7 @@ func (p *plugin) Close() error {
 func (p *plugin) Shutdown(ctx context.Context) error {
 	err := p.Pool.Shutdown(ctx)
 	if err == nil {
-		_ = p.runtime.Close(context.Background())
+		p.free()
 		return nil
 	}
 	go func() { _ = p.Close() }()
