@@ -16,7 +16,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
-	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 func init() { verbs = append(verbs, benchVerb) }
@@ -62,17 +61,20 @@ each by itself, in the worker and again in-process; what goes on for longer is e
 measured have a context that cannot end: a turn of them is ended when it takes three times --timeout longer than its part
 of --duration.
 
+A WebAssembly module runs in this process, in its own sandbox; it is measured there alone, beside the bare crossing.
+
 With --sandbox the worker is in that sandbox, and there are no calls in-process, which it cannot bound. With --import
 the command runs once for each call of the import, and what it costs is measured, too.
 
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
-each of bare, in_process and isolated: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
-ratio. The ratio of in_process is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
-in_process, and isolated has no ratio. Where there is no result, there is error, as call has it.
+each of bare, in_process, isolated and module: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
+ratio. The ratio of in_process and of module is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
+in_process, and isolated has no ratio; of a WebAssembly module there is module alone. Where there is no result, there is error, as call has it.
 
 ` + exitCodesOfCalls,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
+  ferrule bench plugin.wasm count_vowels --in hello
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
 		Args:              arguments("FILE", "FUNCTION"),
 		ValidArgsFunction: completeCall,
@@ -108,7 +110,8 @@ type benchResult struct {
 	ClockNS     int64   `json:"clock_ns"`
 	Bare        *costs  `json:"bare"`
 	InProcess   *costs  `json:"in_process,omitempty"` // not with a sandbox
-	Isolated    *costs  `json:"isolated"`
+	Isolated    *costs  `json:"isolated,omitempty"`   // not of a module
+	Module      *costs  `json:"module,omitempty"`     // of a WebAssembly module alone
 }
 
 // costs are what the calls of one kind cost.
@@ -179,10 +182,6 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 	for name, s := range imports {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, a.err)))
 	}
-	worker := []isolate.Option{isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)}
-	if policy != nil {
-		worker = append(worker, sandbox.With(*policy))
-	}
 	r = &benchResult{File: file, Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: fn, InputBytes: len(in),
 		Parallel: o.parallel}
 
@@ -200,38 +199,52 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		deadline(o.timeout + grace + guardSlack)
 		reached(s)
 	}
-	end := func(p *loader.Plugin) error {
-		step(stopping)
-		defer step(stopped)
-		return p.Close()
-	}
-	step(opening)
-	isolated, err := loader.Open(file, append(slices.Clip(opts), isolate.InWorker(worker...))...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { failed = cmp.Or(failed, end(isolated)) }()
-	step(calling)
-	inWorker, err := o.first(isolated, fn, in)
-	if err != nil {
-		return nil, err
-	}
-	r.OutputBytes = inWorker.room
-	if policy == nil {
+	var plugins []*loader.Plugin
+	defer func() {
+		for _, p := range slices.Backward(plugins) {
+			step(stopping)
+			failed = cmp.Or(failed, p.Close())
+			step(stopped)
+		}
+	}()
+	open := func(opts ...loader.Option) (*target, error) {
 		step(opening)
-		opened, err := loader.Open(file, opts...)
+		p, err := loader.Open(file, opts...)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { failed = cmp.Or(failed, end(opened)) }()
+		plugins = append(plugins, p)
 		step(calling)
-		inProcess, err := o.first(opened, fn, in)
+		t, err := o.first(p, fn, in)
+		if err == nil {
+			r.OutputBytes = t.room
+		}
+		return t, err
+	}
+	if isModule(lib) {
+		module, err := inModule(policy)
 		if err != nil {
 			return nil, err
 		}
-		r.InProcess, targets = &inProcess.costs, append(targets, inProcess)
+		inSandbox, err := open(append(opts, module)...)
+		if err != nil {
+			return nil, err
+		}
+		r.Module, targets = &inSandbox.costs, append(targets, inSandbox)
+	} else {
+		isolated, err := open(append(slices.Clip(opts), inWorker(policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)))...)
+		if err != nil {
+			return nil, err
+		}
+		if policy == nil {
+			inProcess, err := open(opts...)
+			if err != nil {
+				return nil, err
+			}
+			r.InProcess, targets = &inProcess.costs, append(targets, inProcess)
+		}
+		r.Isolated, targets = &isolated.costs, append(targets, isolated)
 	}
-	r.Isolated, targets = &inWorker.costs, append(targets, inWorker)
 
 	clock, seconds, err := measure(targets, o.parallel, o.duration, func(length time.Duration) {
 		deadline(length + 3*o.timeout + guardSlack) // there are three parts of a turn with one call at least
@@ -240,6 +253,9 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		return nil, err
 	}
 	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
+	if r.Module != nil {
+		r.Module.Ratio = r.Module.MeanNS / r.Bare.MeanNS
+	}
 	if r.InProcess != nil {
 		r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS
 		r.Isolated.Ratio = r.Isolated.MeanNS / r.InProcess.MeanNS
@@ -286,10 +302,15 @@ func (r *benchResult) print(w io.Writer, pretty bool) error {
 		fmt.Fprintf(&b, "%13.0f\n", c.PerSecond)
 	}
 	row("bare crossing", r.Bare)
-	if r.InProcess == nil {
+	switch {
+	case r.Module != nil:
+		row("WebAssembly", r.Module)
+		fmt.Fprintf(&b, "\nAs WebAssembly it is %s bare crossings.\n", threeDigits(r.Module.Ratio))
+		histogram(&b, pretty, []string{"WebAssembly"}, []*latencies{r.Module.times})
+	case r.InProcess == nil:
 		row("in a sandbox", r.Isolated)
 		histogram(&b, pretty, []string{"in a sandbox"}, []*latencies{r.Isolated.times})
-	} else {
+	default:
 		row("in-process", r.InProcess)
 		row("isolated", r.Isolated)
 		fmt.Fprintf(&b, "\nIn-process is %s bare crossings, isolated %s calls in-process.\n",

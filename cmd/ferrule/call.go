@@ -21,7 +21,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
-	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 func init() { verbs = append(verbs, callCommand) }
@@ -74,6 +73,10 @@ in a worker process, as hosts have it that do not trust it: its environment is e
 return in time is killed. With --sandbox the worker may also read no files but itself and the system's libraries, and
 use neither the network nor other processes, but for what --allow-read, --allow-write, --allow-connect and --procs name.
 
+A WebAssembly module (.wasm), Extism's plug-ins among these, is called in the same way. It reaches nothing but its own memory
+and its imports, with or without --isolated; it has 256 MiB of memory. With --sandbox, --memory gives it another amount, and by
+--allow-read and --allow-write it sees files and folders, under their absolute paths.
+
 What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
 it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for
 one of this command's. A log line has its level first, then the message, then plugin=, then its fields.
@@ -94,6 +97,7 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
   ferrule call digest.so sha256 <disk.img
   ferrule call filter.so lines --in @patterns.txt <access.log
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
+  ferrule call greeter.wasm greet --in Ada
   ferrule call --sandbox --allow-read /usr/share/fonts --memory 256MiB render.so page --in @page.html >page.png
   ferrule call checkout.so total --in @cart.json --config '{"currency":"EUR"}' --import 'points=jq .customer.points'`,
 		Args:              arguments("FILE", "[FUNCTION]"),
@@ -273,6 +277,7 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return failure(err)
 	}
+	c.isolated = c.isolated && !isModule(lib)
 	symbol, err := findSymbol(lib, name, c.hook)
 	if err != nil {
 		return err
@@ -354,13 +359,16 @@ func (c *caller) run(path, name string, in source) error {
 	for name, s := range imports {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, progress)))
 	}
-	if c.isolated {
-		// Opening is bounded by ctx, which says whose limit it is, and by nothing else.
-		worker := []isolate.Option{isolate.WithOutput(foreign), isolate.WithStartTimeout(never)}
-		if policy != nil {
-			worker = append(worker, sandbox.With(*policy))
+	switch {
+	case isModule(lib):
+		module, err := inModule(policy)
+		if err != nil {
+			return failure(err)
 		}
-		opts = append(opts, isolate.InWorker(worker...))
+		opts = append(opts, module)
+	case c.isolated:
+		// Opening is bounded by ctx, which says whose limit it is, and by nothing else.
+		opts = append(opts, inWorker(policy, isolate.WithOutput(foreign), isolate.WithStartTimeout(never)))
 	}
 
 	var p *loader.Plugin

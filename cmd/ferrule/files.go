@@ -29,7 +29,7 @@ func libraryFiles(paths []string) (files []string) {
 func librariesIn(path string) (files []string, err error) {
 	entries, err := os.ReadDir(path)
 	for _, e := range entries {
-		if slices.Contains([]string{".so", ".dylib", ".dll"}, strings.ToLower(filepath.Ext(e.Name()))) && !e.IsDir() {
+		if slices.Contains([]string{".so", ".dylib", ".dll", ".wasm"}, strings.ToLower(filepath.Ext(e.Name()))) && !e.IsDir() {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}
@@ -50,7 +50,7 @@ func inWords(err error) error {
 	case unread != nil:
 		return err
 	case len(found) == 0:
-		open.Found, open.Expected = "a folder with no library in it", "a file whose name ends with .so, .dylib or .dll"
+		open.Found, open.Expected = "a folder with no library in it", "a file whose name ends with .so, .dylib, .dll or .wasm"
 		open.Remedy = "Build the library, or give its own path: folders in a folder are not looked into"
 	default:
 		open.Found, open.Remedy = "a folder", "Give the path of a library in it, such as "+shellWord(found[0])

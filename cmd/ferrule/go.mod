@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/ebitengine/purego v0.11.3
 	github.com/ferrule-dev/ferrule v0.1.0
+	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/plugins/oci v0.1.0
 	github.com/go-delve/delve v1.27.2
@@ -33,6 +34,7 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
+	github.com/tetratelabs/wazero v1.12.0 // indirect
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/net v0.58.0 // indirect

@@ -28,6 +28,10 @@ func refused(path string, err error) error {
 		return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: "a module with " + excess.Found, Expected: "less: " + excess.Limit, Remedy: "Compile it from source that compilers are made for, or give it more memory (wasm.WithMemory)"}
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	if _, pages, ok := strings.Cut(text, "memory: min "); ok && strings.Contains(pages, "over limit") { // of wazero
+		least, limit, _ := strings.Cut(pages, " over limit of ")
+		return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: "a memory of " + least, Expected: "at most " + limit, Remedy: "Compile it with less, or give it more memory (wasm.WithMemory)"}
+	}
 	return &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: text, Expected: "a module that is valid, and imports what hosts offer",
 		Remedy: "Compile it again; see what it imports with ferrule inspect"}
 }

@@ -266,7 +266,7 @@ func (e *wasmEngine) open(path, data string) (*folder.Folders, error) {
 	}
 	folders, err := folder.Open(all)
 	if err != nil {
-		return nil, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a path that the module is to see, and that cannot be opened", Expected: "a folder or a file that is there", Err: err,
+		return nil, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a path that the module is to see, where " + err.Error(), Expected: "a folder or a file that is there", Err: err,
 			Remedy: "Make it, or leave it out"}
 	}
 	return folders, nil

@@ -37,6 +37,9 @@ var terms = strings.NewReplacer(
 	"because the context of OpenContext had ended", "because it was to end before it had started",
 	"when it is called with Func.Stream", "from ferrule call",
 	" (isolate.WithStopTimeout)", "",
+	" (wasm.WithGrace)", "",
+	"the memory limit (wasm.WithMemory)", "the memory limit (--memory)",
+	"give it more memory (wasm.WithMemory)", "give it more memory (--memory)",
 	" (isolate.WithGrace)", "",
 
 	// Names.

@@ -1,0 +1,17 @@
+// Package engines has the engines of this command, beside those for libraries: what files of other kinds are opened with.
+package engines
+
+import (
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
+)
+
+// Wasm is the engine for WebAssembly modules, for a plug-in that may have this.
+func Wasm(p engine.Permits) (loader.Option, error) {
+	e, err := wasm.Engine().(engine.Permitting).With(p)
+	if err != nil {
+		return nil, err
+	}
+	return loader.WithEngine(e), nil
+}
