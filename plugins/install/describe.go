@@ -12,14 +12,39 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
-// Describe returns what the library at path says of itself, as a source describes a release, and the platform that it is for. Nothing of it runs. Its Files
-// are left for whoever publishes it. The error is an inspect.Error.
+// Describe returns what the library, or the WebAssembly module, at path says of itself, as a source describes a release, and the platform that it is for, which is registry.AnyPlatform
+// of a module. Nothing of it runs. Its Files are left for whoever publishes it. The error is an inspect.Error.
 func Describe(path string) (r *registry.Release, platform string, err error) {
 	lib, err := inspect.File(path)
 	if err != nil {
 		return nil, "", err
 	}
-	return Described(&lib.Description), lib.OS + "/" + lib.Arch, nil
+	platform = lib.OS + "/" + lib.Arch // of a library for several, the one that this system would take
+	if lib.Format == inspect.Wasm {
+		platform = registry.AnyPlatform
+	}
+	return describedFile(lib), platform, nil
+}
+
+// describedFile is Described with the file's kind.
+func describedFile(lib *inspect.Library) *registry.Release {
+	r := Described(&lib.Description)
+	if lib.Format == inspect.Wasm {
+		r.Kind = registry.Wasm
+	}
+	return r
+}
+
+// Platforms are the keys under which a release has a file: registry.AnyPlatform for a WebAssembly module, which runs on all, whatever it was compiled for; else the system with each of
+// the library's architectures.
+func Platforms(lib *inspect.Library) (all []string) {
+	if lib.Format == inspect.Wasm {
+		return []string{registry.AnyPlatform}
+	}
+	for _, arch := range lib.Archs {
+		all = append(all, lib.OS+"/"+arch)
+	}
+	return all
 }
 
 // Described is a plug-in's description as a source has it, of the kind library and without files. Its manifest is there.
@@ -100,6 +125,8 @@ func compare(said, has *registry.Release, source, on, platform string) error {
 		return differs(registry.ErrName, "the plug-in "+has.Name+" in the library", said.Name, "Ask whoever publishes it, and install nothing from there until it is clear")
 	case has.Version != said.Version:
 		return differs(registry.ErrVersion, "version "+has.Version+" in the library", said.Version, "Ask whoever publishes it to publish the library that belongs to the version")
+	case said.Kind != "" && has.Kind != said.Kind:
+		return differs(registry.ErrKind, "a file of the kind "+string(has.Kind), string(said.Kind)+", as its description says", "Ask whoever publishes it to push it again as another version")
 	case on != registry.AnyPlatform && on != platform:
 		return differs(registry.ErrPlatform, "a library for "+platform, "one for "+on, "Ask whoever publishes it to publish the library that belongs to the platform")
 	}

@@ -56,6 +56,9 @@ type Options struct {
 	// Trust says whose signatures count, such as a *sign.Trust. nil: nobody's is asked for, and the digest on first use counts.
 	Trust Trust
 
+	// Kinds are those of plug-ins that the application can load; nil: libraries and WebAssembly modules.
+	Kinds []registry.Kind
+
 	// Granted says whether a plug-in may have what it asks for. It is asked for what is not in the lock, before anything is loaded, and not for what a plug-in merely would
 	// like to have, one call at a time, from several goroutines. nil: nothing is asked.
 	Granted func(plugin, version string, ask Ask) bool
@@ -123,6 +126,9 @@ func New(o Options) (*Installer, error) {
 	}
 	if o.ReadOnly {
 		o.Sources, o.Mirrors, o.Index = nil, nil, nil
+	}
+	if o.Kinds == nil {
+		o.Kinds = []registry.Kind{registry.Library, registry.Wasm}
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = 4

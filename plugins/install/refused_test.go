@@ -122,8 +122,15 @@ func TestRefused(t *testing.T) {
 		{"a kind that cannot be loaded", registry.ErrKind, func(p *place) {
 			path := filepath.Join(p.t.TempDir(), "wasm")
 			require.NoError(p.t, os.WriteFile(path, []byte("\x00asm\x01\x00\x00\x00"), 0o644))
-			p.push(&registry.Release{Name: "dist_aaaa", Version: "1.0.0", Kind: registry.Wasm}, map[string]registry.Content{registry.AnyPlatform: {Path: path}})
+			p.push(&registry.Release{Name: "dist_aaaa", Version: "1.0.0", Kind: registry.Script}, map[string]registry.Content{registry.AnyPlatform: {Path: path}})
 		}, nil, false},
+		{"a kind for which the application has no engine", registry.ErrKind, func(p *place) { p.module("1.0.0") },
+			func(o *install.Options) { o.Kinds = []registry.Kind{registry.Library} }, false},
+		{"another kind than its description says", registry.ErrKind, func(p *place) {
+			path := p.build(plain)
+			anywhere := sign.Subject{Name: "dist_aaaa", Version: "1.0.0", Platform: registry.AnyPlatform}
+			p.push(&registry.Release{Name: "dist_aaaa", Version: "1.0.0", Kind: registry.Wasm}, map[string]registry.Content{registry.AnyPlatform: {Path: path, Signature: p.sign(p.key, anywhere, path)}})
+		}, nil, true},
 		{"a name that nobody has", registry.ErrNotFound, func(p *place) {}, nil, false},
 		{"a requirement that nobody has", registry.ErrNotFound, func(p *place) { p.publish(library{tag: "aaaa", version: "1.0.0", requires: "dist_bbbb ^1"}) }, nil, false},
 		{"a requirement in no version that fits", registry.ErrConflict, func(p *place) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/plugins/index"
@@ -457,8 +458,12 @@ func (s *session) describedBy(ctx context.Context, src registry.Source, name, ve
 	if r.Kind == "" {
 		c.release.Kind = registry.Library
 	}
-	if c.release.Kind != registry.Library {
-		return fault(registry.ErrKind, "a plug-in of the kind "+string(r.Kind), "one of the kind library", "Install a version that is one, or give the application an engine for it")
+	if !slices.Contains(s.Kinds, c.release.Kind) {
+		var can []string
+		for _, kind := range s.Kinds {
+			can = append(can, string(kind))
+		}
+		return fault(registry.ErrKind, "a plug-in of the kind "+string(r.Kind), "one of the kind "+strings.Join(can, " or "), "Install a version that is one, or give the application an engine for it")
 	}
 	file, on, ok := r.For(registry.ThisPlatform())
 	if !ok {
