@@ -19,6 +19,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
@@ -26,6 +28,8 @@ import (
 // found is a plug-in that was found: a file, which was read and not run, or one that is compiled in. It never changes.
 type found struct {
 	path    string          // of its file
+	format  inspect.Format  // of that
+	engine  engine.Engine   // of those of Engines, the first one that recognises it; nil where none does, and of native code
 	info    fs.FileInfo     // of the file that was read
 	builtin *builtin.Plugin // or that
 	desc    *abi.Description
@@ -71,14 +75,15 @@ func sameFile(a, b fs.FileInfo) bool {
 // extensions are those of libraries, by system.
 var extensions = map[string][]string{"windows": {".dll"}, "darwin": {".dylib", ".so"}}
 
-// isLibrary reports whether a file's name is that of a library on this system. Names that begin with a dot are those of files that are being
-// written.
+// isLibrary reports whether a file's name is that of a library on this system, or of a WebAssembly module. Names that begin with a dot are those of files that are
+// being written.
 func isLibrary(name string) bool {
 	ext, ok := extensions[runtime.GOOS]
 	if !ok {
 		ext = []string{".so"}
 	}
-	return !strings.HasPrefix(name, ".") && slices.Contains(ext, strings.ToLower(filepath.Ext(name)))
+	own := strings.ToLower(filepath.Ext(name))
+	return !strings.HasPrefix(name, ".") && (own == ".wasm" || slices.Contains(ext, own))
 }
 
 // dev is the precedence of a file that config.yaml puts in a plug-in's place, and builtins that of what is compiled in.
@@ -120,7 +125,7 @@ func (s *System) discover(ctx context.Context, folders []string, dev map[string]
 			}
 		}
 	}
-	readAll(ctx, all, known)
+	s.readAll(ctx, all, known)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -135,7 +140,7 @@ func (s *System) discover(ctx context.Context, folders []string, dev map[string]
 }
 
 // readAll reads the files that are not known, several at a time.
-func readAll(ctx context.Context, all []*found, known map[string]*found) {
+func (s *System) readAll(ctx context.Context, all []*found, known map[string]*found) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(all)) {
@@ -145,15 +150,15 @@ func readAll(ctx context.Context, all []*found, known map[string]*found) {
 				if i >= len(all) || ctx.Err() != nil {
 					return
 				}
-				all[i].read(known[all[i].path])
+				s.read(all[i], known[all[i].path])
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// read reads the file, unless it is the same as before.
-func (f *found) read(before *found) {
+// read reads a file, unless it is the same as before.
+func (s *System) read(f, before *found) {
 	if before != nil {
 		f.was = before.was
 		if before.desc != nil {
@@ -170,14 +175,14 @@ func (f *found) read(before *found) {
 	known := before != nil && sameFile(before.info, info)
 	if known && !before.fresh && !errors.Is(before.err, loader.ErrRead) { // what could not be read may be by now
 
-		f.desc, f.err, f.digest = before.desc, before.err, before.digest
+		f.desc, f.err, f.format, f.engine, f.digest = before.desc, before.err, before.format, before.engine, before.digest
 		return
 	}
 	if f.fresh || known && before.fresh {
 		f.digest = digest(f.path)
 	}
 	if known && f.same(before) {
-		f.desc, f.err = before.desc, before.err
+		f.desc, f.err, f.format, f.engine = before.desc, before.err, before.format, before.engine
 		return
 	}
 	lib, err := loader.Inspect(f.path)
@@ -185,7 +190,8 @@ func (f *found) read(before *found) {
 		f.err = err
 		return
 	}
-	f.desc = &lib.Description
+	f.desc, f.format = &lib.Description, lib.Format
+	f.engine = s.engineFor(f)
 }
 
 // tick is longer than the clocks of file systems take from one time to the next.

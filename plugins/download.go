@@ -210,7 +210,7 @@ func (s *System) fetch(ctx context.Context, conf *config.Config, all []*found, b
 		for _, p := range r.Plugins {
 			fresh = append(fresh, &found{path: p.Path, precedence: installedPrecedence, installed: true, sha256: registry.Hex(p.Digest)})
 		}
-		readAll(ctx, fresh, known)
+		s.readAll(ctx, fresh, known)
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
@@ -344,6 +344,7 @@ func (s *System) install(ctx context.Context, conf *config.Config, wants []insta
 	}
 	o.App, o.Version, o.Lock, o.Store, o.Local, o.ReadOnly, o.Progress = s.app, s.version, s.lockPath(), d.store, local, s.surveying, s.onDownload
 	o.First = install.Jitter(s.downloadJitter)
+	o.Kinds = s.kinds()
 	o.Granted = func(plugin, version string, ask install.Ask) bool { return s.mayHave(conf, plugin, version, ask) }
 	in, err := install.New(o)
 	if err != nil {

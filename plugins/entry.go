@@ -14,6 +14,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
 )
@@ -41,6 +42,7 @@ type spec struct {
 	decided   []string                   // of grants, those that Grants gave it
 	providers []string                   // of the services among grants, in their order
 	policy    sandbox.Policy             // what follows from them
+	engine    engine.Engine              // that opens it, with them; nil of native code, and of what is compiled in
 	isolated  bool
 	sandboxed bool
 	group     string
@@ -51,6 +53,9 @@ type spec struct {
 
 	print string // all of the above that needs a new version when it changes, but for the settings
 }
+
+// native reports whether it is native code.
+func (sp *spec) native() bool { return sp.engine == nil && sp.found.builtin == nil }
 
 // live is a version that runs.
 type live struct {
@@ -430,6 +435,8 @@ func (e *entry) open(ctx context.Context, sp *spec, before *loader.State, probe 
 	} else {
 		path = sp.found.path
 		switch {
+		case sp.engine != nil:
+			opts = append(opts, loader.WithEngine(sp.engine))
 		case probe != nil:
 			opts = append(opts, probe()...)
 		case sp.isolated:
@@ -474,9 +481,9 @@ const healthWithin = 5 * time.Second
 func (e *entry) overdue(name string, limit time.Duration) {
 	e.mu.Lock()
 	var hooks []*attachment
-	if e.spec.isolated {
+	if _, ends := e.spec.engine.(engine.Permitting); e.spec.isolated || ends {
 		e.mu.Unlock()
-		return // its worker is killed soon, and the call fails as any other
+		return // its worker is killed soon, or its engine ends the call, which fails as any other then
 	}
 	for _, a := range e.attached {
 		if a.point.kind != "" && a.name == name {
@@ -677,7 +684,7 @@ func (sp *spec) declared(layers []string) bool {
 		return slices.ContainsFunc(layers, func(l string) bool { return strings.HasSuffix(l, ": "+kind) })
 	}
 	switch {
-	case len(sp.permits) == 0 || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
+	case len(sp.permits) == 0 || sp.engine != nil || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
 		return false
 	case !sp.sandboxed:
 		return true

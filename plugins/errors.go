@@ -69,6 +69,7 @@ var (
 	ErrManifest   = errors.New("a manifest that makes no sense")       // of what it asks for
 	ErrFunction   = errors.New("lacks a function")                     // that a point requires, or health
 	ErrSettings   = errors.New("settings that do not fit")             // see FERRULE_CONFIG_SCHEMA
+	ErrEngine     = errors.New("no engine runs it so")                 // none opens its file, or not as config.yaml says
 	ErrOpen       = errors.New("could not be opened")                  // Err says why
 	ErrHealth     = errors.New("is not well")                          // its health function failed
 	ErrDisabled   = errors.New("is disabled")                          // in config.yaml

@@ -248,6 +248,9 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	}
 	keys := sp.found.desc.Manifest.Keys
 	d := sp.found.desc
+	if sp.err = s.unpermittable(sp, entry); sp.err != nil {
+		return
+	}
 	var lacks, lines, senseless []string
 	also := ""
 	more := int64(0) // memory that Grants permits, more than config.yaml does; in bytes
@@ -331,6 +334,9 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	}
 	sp.policy = policyOf(have, entry)
 	sp.policy.Memory = max(sp.policy.Memory, more)
+	if sp.err = s.permitted(sp, entry); sp.err != nil {
+		return
+	}
 	for _, path := range have.Read {
 		sp.permits = append(sp.permits, "read "+path)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
@@ -36,6 +37,19 @@ func Folder(paths ...string) Option {
 // Builtin adds plug-ins in Go that are compiled in. One is there as long as no file is found for a plug-in of its name.
 func Builtin(plugins ...*builtin.Plugin) Option {
 	return func(s *System) { s.builtins = append(s.builtins, plugins...) }
+}
+
+// Engines adds engines for files that are no native code, such as wasm.Engine of the module loader/wasm: the first one that recognises a file opens it. Native code the system opens
+// by itself, and plug-ins in Go come by Builtin.
+//
+// What config.yaml permits a plug-in is said to its engine, where that is an engine.Permitting; with another one a plug-in that has permits fails. Nothing of such a file
+// is isolated in a worker: isolate in its entry is an error.
+func Engines(engines ...engine.Engine) Option {
+	return func(s *System) {
+		for _, e := range engines {
+			s.addEngine(e)
+		}
+	}
 }
 
 // Watch has the system take over what changes in its config.yaml and in its folders, while it runs. A symbolic link on the way to one of them, or to a file in a folder,

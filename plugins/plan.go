@@ -190,6 +190,7 @@ func (s *System) resolve(p *plan, candidates []*found) {
 			s.examine(p, sp, provider)
 		} else {
 			s.check(p, sp)
+			s.engage(p, sp)
 			s.grant(p, sp, provider)
 			s.settle(p, sp)
 		}
@@ -207,10 +208,10 @@ func (s *System) resolve(p *plan, candidates []*found) {
 	}
 }
 
-// examine is check, grant and settle of a Survey, each whatever the others have found: err is the first fault, and more has the others.
+// examine is check, engage, grant and settle of a Survey, each whatever the others have found: err is the first fault, and more has the others.
 func (s *System) examine(p *plan, sp *spec, provider func(service string) string) {
 	first := sp.err
-	for _, look := range []func(){func() { s.check(p, sp) }, func() { s.grant(p, sp, provider) }, func() { s.settle(p, sp) }} {
+	for _, look := range []func(){func() { s.check(p, sp) }, func() { s.engage(p, sp) }, func() { s.grant(p, sp, provider) }, func() { s.settle(p, sp) }} {
 		sp.err = nil
 		look()
 		switch {

@@ -413,7 +413,7 @@ func (e *entry) keep(err *Error) *Error {
 func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *Error {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	if !next.isolated && next.found.builtin == nil && !old.spec.found.same(next.found) {
+	if !next.isolated && next.native() && !old.spec.found.same(next.found) {
 		if err := e.probe(ctx, next); err != nil {
 			return e.keep(err)
 		}
@@ -494,7 +494,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	before := s.plans
 	s.mu.Unlock()
 	f := &found{path: abs, precedence: devPrecedence}
-	f.read(nil)
+	s.read(f, nil)
 	if f.err != nil {
 		bad := f.unreadable()
 		bad.Plugin = name

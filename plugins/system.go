@@ -14,6 +14,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
@@ -28,9 +29,10 @@ type System struct {
 	configPath     string
 	folders        []string
 	builtins       []*builtin.Plugin
-	download       *download // or nil
-	lockFile       string    // "" is beside config.yaml
-	storeFolder    string    // "" is the default one
+	engines        []engine.Engine // for files that are no native code
+	download       *download       // or nil
+	lockFile       string          // "" is beside config.yaml
+	storeFolder    string          // "" is the default one
 	onDownload     func(install.Progress)
 	downloadJitter time.Duration
 	watching       bool

@@ -1,7 +1,7 @@
 package engine
 
 // Permitting is what an Engine adds that shuts its plug-ins in by itself, with no worker process around them: what each of them may have beside its own memory and
-// its host's functions is said here. An Engine without it has no say in what its plug-ins reach.
+// its host's functions is said here, and a call that does not stop when it is asked to is ended soon after. An Engine without it has no say in what its plug-ins reach.
 type Permitting interface {
 	Engine
 	// With returns the engine for a plug-in that may have this, and no more of its kind than the engine was made with. It is this engine otherwise, with which

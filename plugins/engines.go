@@ -1,0 +1,150 @@
+package plugins
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
+)
+
+// addEngine is one of Engines.
+func (s *System) addEngine(e engine.Engine) {
+	if e == nil {
+		s.wrong("Engines", "nil", "engines, such as wasm.Engine()")
+		return
+	}
+	if err := e.Fault(); err != nil {
+		s.fault(fmt.Errorf("plugins.Engines: %w: %w", ErrOption, err))
+		return
+	}
+	words := e.Words()
+	switch {
+	case words.Names != nil:
+		s.wrong("Engines", e.Name()+", which opens plug-ins by their names", "one for files; plug-ins in Go are given by plugins.Builtin")
+	case words.Kind == engine.NativeCode("", "").Kind:
+		s.wrong("Engines", e.Name()+", which opens native code", "one for other files: the system opens native code by itself, in this process or as isolate says in config.yaml")
+	case slices.ContainsFunc(s.engines, func(o engine.Engine) bool { return o.Name() == e.Name() || o.Words().Kind == words.Kind }):
+		s.wrong("Engines", e.Name()+" beside another one for "+words.Kind, "one engine for each kind of file")
+	default:
+		s.engines = append(s.engines, e)
+	}
+}
+
+// foreign reports whether a file is no native code.
+func foreign(format inspect.Format) bool { return format == inspect.Wasm }
+
+// engineFor returns the engine that opens a file which was read; nil of native code, and where there is none.
+func (s *System) engineFor(f *found) engine.Engine {
+	if !foreign(f.format) {
+		return nil
+	}
+	file := &engine.File{Path: f.path}
+	defer file.Close()
+	for _, e := range s.engines {
+		if e.Recognises(file) {
+			return e
+		}
+	}
+	return nil
+}
+
+// kinds are those of plug-ins that the system can load; nil are all.
+func (s *System) kinds() []registry.Kind {
+	all := []registry.Kind{registry.Library}
+	if s.surveying { // the application may have engines that nobody here knows
+		return nil
+	}
+	if slices.ContainsFunc(s.engines, func(e engine.Engine) bool { return e.Words().Kind == engine.WebAssembly }) {
+		all = append(all, registry.Wasm)
+	}
+	return all
+}
+
+// engage finds the engine that is to open the plug-in.
+func (s *System) engage(p *plan, sp *spec) {
+	if sp.err != nil || !foreign(sp.found.format) {
+		return
+	}
+	sp.engine = sp.found.engine
+	if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil {
+		sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for a WebAssembly module", Expected: "an entry without it: a module runs in this process, and has its own memory and nothing else",
+			Remedy: fmt.Sprintf("Take isolate out of its entry, line %d of %s; how much memory it may have is permit.memory", entry.Line, s.configName())}
+		return
+	}
+	if sp.engine != nil {
+		return
+	}
+	fault := &Error{Plugin: sp.name, Step: StepOpen, Kind: ErrEngine, Err: &loader.OpenError{Path: sp.found.path, Kind: loader.ErrNoEngine, Found: "a WebAssembly module", Expected: "an engine for it",
+		Remedy: "Give the system one: plugins.Engines(wasm.Engine()), of github.com/ferrule-dev/ferrule/loader/wasm"}}
+	if s.surveying { // the application may have one
+		sp.doubt = fault
+		return
+	}
+	sp.err = fault
+}
+
+// permitted has the engine of a plug-in give it what it was permitted, and no more.
+func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
+	if sp.engine == nil {
+		return nil
+	}
+	p := engine.Permits{Read: sp.policy.Read, Write: sp.policy.Write, Connect: sp.policy.Connect, Listen: sp.policy.Listen, Memory: sp.policy.Memory}
+	own, ok := sp.engine.(engine.Permitting)
+	if !ok {
+		if len(p.Read)+len(p.Write)+len(p.Connect)+len(p.Listen) == 0 && p.Memory == 0 {
+			return nil
+		}
+		return s.unsuited(sp, entry, &inspect.Error{Kind: loader.ErrOption, Found: "permits", Expected: "none: " + sp.engine.Name() + " enforces none", Remedy: "Take permit out of its entry"})
+	}
+	with, err := own.With(p)
+	if err != nil {
+		return s.unsuited(sp, entry, err)
+	}
+	sp.engine = with
+	return nil
+}
+
+// unpermittable is the error of a plug-in whose manifest asks for what its engine gives to nobody: no permit helps, so none is named.
+func (s *System) unpermittable(sp *spec, entry *config.Plugin) *Error {
+	own, ok := sp.engine.(engine.Permitting)
+	if !ok {
+		return nil
+	}
+	var p engine.Permits
+	for _, list := range []struct {
+		key string
+		to  *[]uint16
+	}{{"permit.connect", &p.Connect}, {"permit.listen", &p.Listen}} {
+		for _, item := range listOf(sp.found.desc.Manifest.Keys.Get(list.key)) {
+			if n := number(item); n >= 0 { // else the manifest makes no sense, which is said elsewhere
+				*list.to = append(*list.to, uint16(n))
+			}
+		}
+	}
+	if _, err := own.With(p); err != nil {
+		e := s.unsuited(sp, entry, err)
+		e.Found = "a manifest that asks for what its engine gives to nobody"
+		return e
+	}
+	return nil
+}
+
+// unsuited is the error of permits that an engine does not give.
+func (s *System) unsuited(sp *spec, entry *config.Plugin, err error) *Error {
+	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "permits that its engine does not give", Err: err}
+	if entry != nil {
+		e.Found += fmt.Sprintf(" (its entry is in line %d of %s)", entry.Line, s.configName())
+	}
+	var open *loader.OpenError
+	if errors.As(err, &open) && open.Path == "" {
+		said := *open
+		said.Path = sp.found.path
+		e.Err = &said
+	}
+	return e
+}
