@@ -30,5 +30,5 @@
 // # What a plug-in may do
 //
 // Nothing that it was not granted: the host functions of Offer, services of other plug-ins, and what it asks for by permit.* in its manifest, all by
-// name, in config.yaml or by Grants. Where it is isolated, what was permitted is its sandbox; in this process it is a declaration only.
+// name, in config.yaml or by Grants. Where it is isolated, or its engine is an engine.Permitting, what was permitted is its sandbox; of native code in this process it is a declaration only.
 package plugins

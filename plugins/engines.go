@@ -110,7 +110,7 @@ func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
 }
 
 // unpermittable is the error of a plug-in whose manifest asks for what its engine gives to nobody: no permit helps, so none is named.
-func (s *System) unpermittable(sp *spec, entry *config.Plugin) *Error {
+func (s *System) unpermittable(sp *spec) *Error {
 	own, ok := sp.engine.(engine.Permitting)
 	if !ok {
 		return nil
@@ -127,24 +127,24 @@ func (s *System) unpermittable(sp *spec, entry *config.Plugin) *Error {
 		}
 	}
 	if _, err := own.With(p); err != nil {
-		e := s.unsuited(sp, entry, err)
-		e.Found = "a manifest that asks for what its engine gives to nobody"
+		e := s.unsuited(sp, nil, err)
+		e.Found = "a manifest that asks for " + e.Found
 		return e
 	}
 	return nil
 }
 
-// unsuited is the error of permits that an engine does not give.
+// unsuited is the error of permits that an engine does not give. entry is where they are; nil where they are elsewhere.
 func (s *System) unsuited(sp *spec, entry *config.Plugin, err error) *Error {
-	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "permits that its engine does not give", Err: err}
-	if entry != nil {
-		e.Found += fmt.Sprintf(" (its entry is in line %d of %s)", entry.Line, s.configName())
+	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine}
+	open, ok := errors.AsType[*loader.OpenError](err)
+	if !ok {
+		e.Found, e.Err = "permits that its engine does not give", err
+		return e
 	}
-	var open *loader.OpenError
-	if errors.As(err, &open) && open.Path == "" {
-		said := *open
-		said.Path = sp.found.path
-		e.Err = &said
+	e.Found, e.Expected, e.Remedy = open.Found, open.Expected, open.Remedy
+	if entry != nil {
+		e.Remedy += fmt.Sprintf(". Its permits are in its entry, line %d of %s", entry.Line, s.configName())
 	}
 	return e
 }

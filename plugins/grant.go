@@ -248,7 +248,7 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	}
 	keys := sp.found.desc.Manifest.Keys
 	d := sp.found.desc
-	if sp.err = s.unpermittable(sp, entry); sp.err != nil {
+	if sp.err = s.unpermittable(sp); sp.err != nil {
 		return
 	}
 	var lacks, lines, senseless []string

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -50,7 +51,7 @@ func (c *configured) survey() (*plugins.Overview, error) {
 	}
 	ctx, stop := interruptible(0)
 	defer stop()
-	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store))
+	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store), engines.System())
 	return o, c.wrong(err)
 }
 
@@ -250,7 +251,7 @@ func runs(p *plugins.Plugin) string {
 	return "in-process"
 }
 
-// enforced reports whether the system holds a plug-in to what it was permitted.
-func enforced(entry *config.Plugin) bool {
-	return entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
+// enforced reports whether the system holds a plug-in to what it was permitted. lib is its file; nil where that cannot be read.
+func enforced(entry *config.Plugin, lib *inspect.Library) bool {
+	return lib != nil && lib.Format == inspect.Wasm || entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
 }

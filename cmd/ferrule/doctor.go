@@ -246,6 +246,7 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 // permits looks at what a plug-in is permitted: what it or one that shares its worker asks for.
 func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin, group []*inspect.Library) {
 	var extra, all []string
+	held := enforced(entry, group[0])
 	for _, p := range permittedOf(entry.Permit) {
 		all = append(all, p.what+" "+p.item)
 		if !slices.ContainsFunc(group, func(lib *inspect.Library) bool { return p.asked(lib.Manifest.Keys) }) {
@@ -253,7 +254,7 @@ func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin,
 		}
 	}
 	for _, path := range slices.Concat(entry.Permit.Read, entry.Permit.Write) {
-		if !enforced(entry) || !entry.Enabled {
+		if !held || !entry.Enabled {
 			break
 		}
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -261,7 +262,7 @@ func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin,
 				Remedy: "Make it, or take it out of permit"})
 		}
 	}
-	if len(all) > 0 && !enforced(entry) {
+	if len(all) > 0 && !held {
 		d.doubt(at, name, "permits that are declared only: "+strings.Join(all, ", "), "a worker process with a sandbox, which holds it to them", "Write isolate: true in its entry")
 	}
 	if len(extra) > 0 {
@@ -300,7 +301,7 @@ func (d *diagnosis) installed(o *plugins.Overview) {
 
 // otherPlatform says what a library is built for, where that is not this system.
 func otherPlatform(lib *inspect.Library) string {
-	if lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if lib.Format == inspect.Wasm || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	return "a library for " + cmp.Or(lib.OS, "another system") + "/" + strings.Join(lib.Archs, ",")
@@ -312,6 +313,7 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 	if ours == nil {
 		ours = []string{".so"}
 	}
+	ours = append(ours, ".wasm")
 	files := map[string][]string{} // by the plug-in's name
 	for i, folder := range o.Config.Folders {
 		if slices.Contains(o.Config.Folders[:i], folder) {

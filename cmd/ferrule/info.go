@@ -14,8 +14,10 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
 func init() { verbs = append(verbs, infoVerb) }
@@ -132,11 +134,15 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 	entry := o.Config.Plugin(p.Name)
 	i := &info{listed: listedOf(p), Description: p.Description, Provides: p.Provides, Requires: p.Requires, Functions: []symbol{}, Points: []symbol{}, Asks: []ask{}}
 	var keys abi.Text
-	if lib := readPlugin(p); lib != nil {
+	lib := readPlugin(p)
+	if lib != nil {
 		keys = lib.Manifest.Keys
 		i.License = keys.Get("license")
 		i.Threads = lib.Manifest.Threads.String()
 		i.Platform = cmp.Or(lib.OS, "unknown") + "/" + cmp.Or(strings.Join(lib.Archs, ","), lib.Machine)
+		if lib.Format == inspect.Wasm {
+			i.Platform = registry.AnyPlatform
+		}
 		i.Conflicts = items(keys.Get("conflicts"))
 		i.Ranges, i.Hosts = map[string]string{}, map[string]string{}
 		for _, required := range items(keys.Get("requires")) {
@@ -166,7 +172,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		i.Digest, i.Origin, i.Key, i.Pinned = in.Digest, in.Source, in.Key, in.Pinned
 	}
 	i.Permits = permitsOf(entry, keys)
-	i.Declared = len(i.Permits) > 0 && !enforced(entry)
+	i.Declared = len(i.Permits) > 0 && !enforced(entry, lib)
 	return i
 }
 

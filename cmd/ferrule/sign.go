@@ -19,6 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
@@ -263,12 +264,10 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 		}
 		return given, nil
 	}
-	var platforms []string
-	for _, arch := range lib.Archs {
-		platforms = append(platforms, lib.OS+"/"+arch)
-	}
+	platforms := install.Platforms(lib)
+	known := lib.OS != "" || lib.Format == inspect.Wasm
 	own := sign.Subject{Name: lib.Manifest.Name, Version: lib.Manifest.Version}
-	if len(platforms) == 1 && lib.OS != "" {
+	if len(platforms) == 1 && known {
 		own.Platform = platforms[0]
 	}
 	for _, flag := range []struct {
@@ -279,7 +278,7 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 		switch {
 		case flag.given == "" && *flag.own == "":
 			return own, usage(path+" for "+cmp.Or(strings.Join(platforms, ", "), "an unknown platform"), "one platform", "Say which by "+flag.name)
-		case flag.given != "" && !slices.Contains(flag.may, flag.given) && (flag.name != "--platform" || lib.OS != ""):
+		case flag.given != "" && !slices.Contains(flag.may, flag.given) && (flag.name != "--platform" || known):
 			return own, usage(flag.name+" "+flag.given, strings.Join(flag.may, " or ")+", as "+path+" says itself", "Leave it out, or build the library anew")
 		case flag.given != "":
 			*flag.own = flag.given
@@ -393,8 +392,8 @@ Exit codes:
 
 ` + signedHelp,
 		Example: `  ferrule sign --key shop.key loyalty.so
-  ferrule sign --key shop.key --password-file secret dist/*.so dist/*.dll dist/*.dylib
-  ferrule sign --key shop.key --name greet --version 1.4.0 --platform any greet.wasm`,
+  ferrule sign --key shop.key --password-file secret dist/*.so dist/*.dll dist/*.dylib dist/*.wasm
+  ferrule sign --key shop.key --name greet --version 1.4.0 --platform any greet.js`,
 		Args:              arguments("FILE..."),
 		ValidArgsFunction: libraries,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -485,7 +484,7 @@ Exit codes:
   warnings                  texts`,
 		Example: `  ferrule verify --key shop.key.pub loyalty.so
   ferrule verify --key RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 --key other.pub plugins/*.so
-  ferrule verify --key shop.key.pub --name greet --version 1.4.0 --platform any greet.wasm
+  ferrule verify --key shop.key.pub --name greet --version 1.4.0 --platform any greet.js
   ferrule verify --config /etc/shop/config.yaml`,
 		Args:              arguments("[FILE...]"),
 		ValidArgsFunction: libraries,

@@ -125,3 +125,47 @@ func TestBenchModule(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, stderr, "why")
 }
+
+// TestModulesOfASystem: from the compiler to the application, a module is signed, published, installed, verified and shown as a library is, for any platform; what config.yaml says of
+// it and no module can have, doctor says.
+func TestModulesOfASystem(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, "")
+	module := m.path("wasm_files.wasm")
+	data, err := os.ReadFile(fixture.WasmC(t, "wasm_files"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(module, data, 0o600))
+	run := func(want int, args ...string) string {
+		t.Helper()
+		stdout, stderr, code := ferrule(t, "", args...)
+		require.Equal(t, want, code, "%v\n%s%s", args, stdout, stderr)
+		return stdout + stderr
+	}
+	run(0, "sign", "--key", m.path("shop.key"), module)
+	signature, err := os.ReadFile(module + ".minisig")
+	require.NoError(t, err)
+	assert.Contains(t, string(signature), "trusted comment: ferrule wasm_files 1.0.0 any\n")
+	run(0, "verify", "--key", m.path("shop.key.pub"), module)
+	assert.Contains(t, run(2, "sign", "--key", m.path("shop.key"), "--platform", "linux/amd64", module), "expected any, as")
+	run(0, "push", "--to", m.path("releases"), module)
+	assert.FileExists(t, m.path("releases", "v1.0.0", "wasm_files-any.wasm"))
+
+	m.configure("registry: {url: 'REGISTRY', keys: [KEY]}\nplugins: [wasm_files]\n")
+	at := []string{"--config", m.path("config.yaml"), "--store", m.path("store")}
+	with := func(args ...string) []string { return append(args, at...) }
+	assert.Contains(t, run(0, with("install")...), "wasm_files")
+	run(0, with("verify")...)
+	assert.Regexp(t, `wasm_files +1\.0\.0 +ready +in-process`, run(0, with("list")...))
+	assert.Regexp(t, `platform +any`, run(0, with("info", "wasm_files")...))
+	run(0, with("doctor")...)
+
+	m.configure("folders: [plugins]\nplugins: [{name: wasm_files, isolate: true}]\n")
+	require.NoError(t, os.Rename(module, m.path("plugins", "x.wasm")))
+	assert.Contains(t, run(1, with("doctor")...), "isolate for a WebAssembly module")
+	m.configure("folders: [plugins]\nplugins: [{name: wasm_files, permit: {connect: [443]}}]\n")
+	diagnosis := run(1, with("doctor")...)
+	assert.Contains(t, diagnosis, "a WebAssembly module has no network")
+	assert.NotContains(t, diagnosis, "declared only")
+	m.configure("folders: [plugins]\nplugins: [{name: wasm_files, permit: {read: [plugins]}}]\n")
+	assert.NotContains(t, run(0, with("info", "wasm_files")...), "declared only")
+}

@@ -5,7 +5,11 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
+	"github.com/ferrule-dev/ferrule/plugins"
 )
+
+// System are the engines for the plug-ins of a config.yaml. Which of them the application has is not known: all there are.
+func System() plugins.Option { return plugins.Engines(wasm.Engine()) }
 
 // Wasm is the engine for WebAssembly modules, for a plug-in that may have this.
 func Wasm(p engine.Permits) (loader.Option, error) {
