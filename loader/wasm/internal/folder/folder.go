@@ -296,7 +296,7 @@ func (f *folder) Mkdir(name string, perm fs.FileMode) sysapi.Errno {
 	if errno != 0 {
 		return errno
 	}
-	return errnoOf(p.root.Mkdir(strings.TrimRight(p.name, `/`+string(filepath.Separator)), perm&0o777))
+	return errnoOf(p.root.Mkdir(strings.TrimRight(p.name, string(filepath.Separator)), perm&0o777))
 }
 
 // Chmod is sys.FS's.
