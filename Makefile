@@ -199,9 +199,10 @@ corpus: ## The reader of libraries against LIEF, on more than a thousand real on
 	$(GO) run ./internal/corpus
 
 .PHONY: bench
-bench: ## Ferrule beside every peer, as payloads and callers grow, too, in some minutes: writes bench/RESULTS.md and its three pictures
+bench: ## Ferrule beside every peer, as payloads and callers grow, and WebAssembly, in some minutes: writes bench/RESULTS.md and its three pictures
 	$(NEED_GO)
 	$(NEED_CC)
+	$(NEED_CARGO)
 	cd bench && $(GO) run .
 
 .PHONY: bench-streams
@@ -214,6 +215,7 @@ bench-streams: ## Streams beside gRPC's, in one run of a minute: writes bench/ST
 bench-quick: ## The same in less than two minutes, without writing anything
 	$(NEED_GO)
 	$(NEED_CC)
+	$(NEED_CARGO)
 	cd bench && $(GO) run . -quick
 
 .PHONY: bench-compare

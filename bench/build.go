@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,21 +39,53 @@ var (
 		`gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -DWORK_THREADS="serial" -o @ c/ferrule/plugin.c`}
 	streamPlugin = artifact{"ferrule_stream.so",
 		"gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/stream.c -lcrypto"}
-	library         = artifact{"libwork.so", "gcc -O2 -shared -fPIC -o @ c/work.c"}
-	wazeroModule    = artifact{"wazero.wasm", wasm + "c/wasm/wazero.c"}
-	extismModule    = artifact{"extism.wasm", wasm + "c/wasm/extism.c"}
+	library           = artifact{"libwork.so", "gcc -O2 -shared -fPIC -o @ c/work.c"}
+	wazeroModule      = artifact{"wazero.wasm", wasm + "c/wasm/wazero.c"}
+	extismModule      = artifact{"extism.wasm", wasm + "c/wasm/extism.c"}
+	ferruleModuleWasm = artifact{"ferrule_work.wasm", "clang --target=wasm32-wasi -mexec-model=reactor -O2 -fvisibility=hidden " +
+		"-Wl,--export-dynamic -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
+	// The folder is the one in which the tests of loader/wasm build it: once is enough.
+	pdkModule = artifact{"../../" + pdk + "/target/wasm32-wasip1/release/pdk.wasm", "cargo build --quiet --release --locked --target wasm32-wasip1 " +
+		"--manifest-path ../" + pdk + "/Cargo.toml --target-dir ../" + pdk + "/target"}
 	goPlugin        = artifact{"goplugin.so", "go build -buildvcs=false -buildmode=plugin -o @ ./goplugin"}
 	hashicorpPlugin = artifact{"hashicorp-plugin", "go build -buildvcs=false -o @ ./hashicorp/plugin"}
 )
+
+// pdk is a plug-in of the crate extism-pdk, from the root.
+const pdk = "loader/wasm/internal/extism/peers/testdata/pdk"
 
 const wasm = "clang --target=wasm32 -O2 -mbulk-memory -nostdlib -Wl,--no-entry -o @ "
 
 // tools is how to install what a command needs.
 var tools = map[string]string{
-	"go":      "see https://go.dev/dl",
-	"gcc":     "apt-get install gcc libc6-dev",
-	"clang":   "apt-get install clang",
-	"wasm-ld": "apt-get install lld",
+	"go":        "see https://go.dev/dl",
+	"gcc":       "apt-get install gcc libc6-dev",
+	"clang":     "apt-get install clang",
+	"wasm-ld":   "apt-get install lld",
+	"cargo":     "apt-get install cargo or see https://rustup.rs",
+	wasiLibrary: "apt-get install wasi-libc libclang-rt-dev-wasm32",
+	rustLibrary: "rustup target add wasm32-wasip1",
+}
+
+const (
+	wasiLibrary = "the C library of WASI"
+	rustLibrary = "Rust's library for wasm32-wasip1"
+)
+
+// libraries are what compilers need for a target: the argument that names it, and the command that prints where the library is to be.
+var libraries = []struct{ name, argument, where string }{
+	{wasiLibrary, "--target=wasm32-wasi", "clang --target=wasm32-wasi -print-file-name=libc.a"},
+	{rustLibrary, "wasm32-wasip1", "rustc --print target-libdir --target wasm32-wasip1"},
+}
+
+// there reports whether the file or folder is there whose path a command prints.
+func there(ctx context.Context, command string) bool {
+	args := strings.Fields(command)
+	path, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
+	if err == nil {
+		_, err = os.Stat(strings.TrimSpace(string(path)))
+	}
+	return err == nil
 }
 
 // errMissing is a tool that is not installed.
@@ -97,6 +130,12 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 			if _, err := exec.LookPath(name); err != nil && !need[name] {
 				need[name] = true
 				missing = append(missing, errMissing{name})
+			}
+		}
+		for _, l := range libraries {
+			if slices.Contains(args, l.argument) && !need[l.name] && !there(ctx, l.where) {
+				need[l.name] = true
+				missing = append(missing, errMissing{l.name})
 			}
 		}
 	}

@@ -11,6 +11,7 @@ type contender struct {
 	needs  []artifact
 	work   string // in which language its plug-in is
 	module string // whose version the report shows; empty for none
+	peer   string // whom its calls through Ferrule are compared with, in the part of WebAssembly; empty for none
 }
 
 const (
@@ -71,6 +72,7 @@ type work struct {
 	callers int  // goroutines; 0 is one, too, and does not count them in its name
 	percent int  // the time that so many of 100 calls take at most, in place of the mean; 0 for the mean
 	quick   bool // part of a quick run
+	cache   cache
 }
 
 // perCore is a number of callers: one for each core.
@@ -78,6 +80,15 @@ const perCore = -1
 
 // opening is the case that is measured in new processes.
 const opening = "open"
+
+// cache is where an opening finds what was compiled before.
+type cache string
+
+const (
+	noCache    cache = ""
+	emptyCache cache = "empty cache"
+	warmCache  cache = "warm cache" // with the same module in it
+)
 
 var cases = []work{
 	{fn: "echo", size: 0}, {fn: "echo", size: 64, quick: true}, {fn: "echo", size: 4 << 10, quick: true},
@@ -94,6 +105,9 @@ var cases = []work{
 func (w work) String() string {
 	switch w.fn {
 	case opening:
+		if w.cache != noCache {
+			return "open to first result, " + string(w.cache)
+		}
 		return "open to first result"
 	case "ask":
 		return "host function, " + bytesText(w.size)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -33,13 +36,14 @@ type cell struct {
 // results are by case and contender, in the plan's order.
 type results struct {
 	plan
-	cells [][]cell
+	cells  [][]cell
+	caches string // the folder of the compilation caches
 }
 
 // measure runs the plan. Every contender has a process of its own, which lives through all rounds, and is checked in
 // every case before anything is timed.
 func measure(ctx context.Context, p plan, at places, progress io.Writer) (*results, error) {
-	r := &results{p, make([][]cell, len(p.cases))}
+	r := &results{plan: p, cells: make([][]cell, len(p.cases))}
 	for i := range r.cells {
 		r.cells[i] = make([]cell, len(p.contenders))
 	}
@@ -53,10 +57,16 @@ func measure(ctx context.Context, p plan, at places, progress io.Writer) (*resul
 	}()
 	for i, c := range p.contenders {
 		var err error
-		if workers[i], err = start(c, at); err != nil {
+		if workers[i], err = start(c, at, ""); err != nil {
 			return nil, err
 		}
 	}
+	caches, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(caches)
+	r.caches = caches
 	n, err := r.prepare(ctx, workers, at, progress)
 	if err != nil {
 		return nil, err
@@ -93,7 +103,7 @@ func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, 
 	if w.fn == opening {
 		var all []float64
 		for range r.opens {
-			t, a, err := open(c, at)
+			t, a, err := r.open(w, c, at)
 			if err != nil {
 				return 0, 0, err
 			}
@@ -111,9 +121,19 @@ func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, 
 	return float64(t) / calls, float64(a) / calls, err
 }
 
-// open is the opening, in a process that does nothing else.
-func open(c *contender, at places) (ns, allocs int64, err error) {
-	p, err := start(c, at)
+// open is the opening, in a process that does nothing else. A warm cache is warm from the second time on.
+func (r *results) open(w work, c *contender, at places) (ns, allocs int64, err error) {
+	compiled := ""
+	switch w.cache {
+	case emptyCache:
+		if compiled, err = os.MkdirTemp(r.caches, ""); err != nil {
+			return 0, 0, err
+		}
+		defer os.RemoveAll(compiled)
+	case warmCache:
+		compiled = filepath.Join(r.caches, strings.ReplaceAll(c.id(), "/", "-"))
+	}
+	p, err := start(c, at, compiled)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -137,19 +157,18 @@ func (r *results) prepare(ctx context.Context, workers []*process, at places, pr
 			if err := ctx.Err(); err != nil {
 				return nil, context.Cause(ctx)
 			}
+			var err error
 			if w.fn == opening {
-				if _, _, err := open(r.contenders[k], at); err != nil {
-					return nil, err
-				}
-				continue
+				_, _, err = r.open(w, r.contenders[k], at)
+			} else {
+				_, _, err = p.do("check %s %d %d", w.fn, w.size, w.goroutines())
 			}
-			_, _, err := p.do("check %s %d %d", w.fn, w.size, w.goroutines())
 			var no unsupported
 			if errors.As(err, &no) {
 				r.cells[i][k].why = string(no)
 				continue
 			}
-			if err == nil {
+			if err == nil && w.fn != opening {
 				n[i][k], err = calibrate(p, w, r.target)
 			}
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,7 +21,7 @@ func built(t *testing.T) places {
 	t.Helper()
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
-	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders))
+	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders))
 	var missing errMissing
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -72,6 +73,57 @@ func TestEveryContenderAsWorkGrows(t *testing.T) {
 	}
 }
 
+// The same of WebAssembly, and of its openings with a cache, each of which leaves what it should: a warm one has something from before.
+func TestEveryContenderOfWebAssembly(t *testing.T) {
+	at := built(t)
+	p := plan{contenders: wasmContenders, cases: wasmCases, rounds: 2, target: time.Millisecond, opens: 1}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			native := slices.Contains([]string{"ferrule-append", "ferrule-isolated"}, c.name)
+			none := native && w.cache != noCache || strings.HasSuffix(c.name, "extism-own") && w.fn == "echo"
+			require.Equal(t, none, r.cells[i][k].why != "", "%s, %s: %s", w, c.label, r.cells[i][k].why)
+			if !none {
+				require.Len(t, r.cells[i][k].ns, p.rounds, "%s, %s", w, c.label)
+				require.Positive(t, slices.Min(r.cells[i][k].ns), "%s, %s", w, c.label)
+			}
+		}
+	}
+	for _, g := range wasmGoals {
+		require.Positive(t, g.measured(r), g.what)
+	}
+}
+
+// A contender that compiles keeps that in the cache that it is given: warm, it is the same folder each time, and empty another.
+func TestCaches(t *testing.T) {
+	at := built(t)
+	for _, c := range wasmContenders {
+		r := &results{caches: t.TempDir()}
+		for _, how := range []cache{emptyCache, warmCache, warmCache} {
+			_, _, err := r.open(work{fn: opening, cache: how}, c, at)
+			if _, no := errors.AsType[unsupported](err); no {
+				continue
+			}
+			require.NoError(t, err, "%s, %s", c.label, how)
+		}
+		folders, err := os.ReadDir(r.caches)
+		require.NoError(t, err)
+		if strings.HasPrefix(c.label, "Ferrule `Append`") {
+			continue
+		}
+		require.Len(t, folders, 1, "%s: that of the warm ones", c.label)
+		kept := 0
+		require.NoError(t, filepath.WalkDir(filepath.Join(r.caches, folders[0].Name()), func(_ string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				kept++
+			}
+			return err
+		}))
+		require.Positive(t, kept, c.label)
+	}
+}
+
 // The same of streams.
 func TestEveryContenderOfStreams(t *testing.T) {
 	at := built(t)
@@ -98,7 +150,7 @@ func TestNoProcessIsLeft(t *testing.T) {
 		"kill": func(p *process) { p.kill(); p.end() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := start(all[grpc], at)
+			p, err := start(all[grpc], at, "")
 			require.NoError(t, err)
 			_, _, err = p.do("check echo 64 1")
 			require.NoError(t, err)
@@ -123,10 +175,10 @@ func TestInterrupted(t *testing.T) {
 func TestWorkerFails(t *testing.T) {
 	at := built(t)
 	at.build += "/nowhere"
-	_, err := start(all[0], at)
+	_, err := start(all[0], at, "")
 	require.ErrorContains(t, err, "nowhere")
 
-	p, err := start(all[0], built(t))
+	p, err := start(all[0], built(t), "")
 	require.NoError(t, err)
 	defer p.end()
 	_, _, err = p.do("dance")
@@ -139,7 +191,7 @@ func TestMissingToolsAreNamed(t *testing.T) {
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
 	t.Setenv("PATH", "")
-	_, err = buildAll(t.Context(), dir, all)
+	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders))
 	for tool, install := range tools {
 		require.ErrorContains(t, err, fmt.Sprintf("%s is missing: %s", tool, install))
 	}
@@ -170,10 +222,13 @@ func TestOnly(t *testing.T) {
 	require.Len(t, p.cases, 1)
 	require.Len(t, cases, 15, "what is left out of one plan is in the next")
 
-	require.Len(t, plans(options{}), 3)
+	p = plans(options{parts: "wasm", only: "^ferrule-extism-own$"})["wasm"]
+	require.Equal(t, []string{subject, byHand, ownModule, "extism-own"}, ids(p), "so does the peer")
+
+	require.Len(t, plans(options{}), 4)
 	require.Len(t, plans(options{only: "16 MiB"}), 1, "a part without such a case is left out")
 	require.Len(t, plans(options{parts: "callers,streams"}), 2)
-	for name, p := range plans(options{parts: "peers,sizes,callers,streams", quick: true}) {
+	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,streams", quick: true}) {
 		require.Equal(t, 5, p.rounds, name)
 		require.NotEmpty(t, p.cases, name)
 	}
@@ -186,16 +241,19 @@ func TestOnly(t *testing.T) {
 // Rows and columns are told apart by what the report and the workers know them by.
 func TestNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, c := range all {
+	for _, c := range slices.Concat(all, slices.DeleteFunc(slices.Clone(wasmContenders), func(c *contender) bool { return slices.Contains(all, c) })) {
 		require.False(t, seen[c.id()] || seen[c.label], c.label)
 		seen[c.id()], seen[c.label] = true, true
 	}
-	for _, cases := range [][]work{cases, sizeCases, callerCases, streamCases} {
+	for _, cases := range [][]work{cases, sizeCases, callerCases, wasmCases, streamCases} {
 		of := make(map[string]bool)
 		for _, w := range cases {
 			require.False(t, of[w.String()] || seen[w.String()], w.String())
 			of[w.String()] = true
 		}
 	}
-	require.True(t, seen[baseline] && seen[subject])
+	require.True(t, seen[baseline] && seen[subject] && seen[byHand])
+	for _, c := range wasmContenders {
+		require.True(t, c.peer == "" || seen[c.peer], "%s: %s", c.label, c.peer)
+	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -16,9 +17,9 @@ import (
 func main() {
 	var o options
 	flag.StringVar(&o.parts, "part", "",
-		"`names` of what to measure, with commas between: peers, sizes, callers, streams (default all but streams)")
+		"`names` of what to measure, with commas between: peers, sizes, callers, wasm, streams (default all but streams)")
 	flag.BoolVar(&o.quick, "quick", false, "fewer cases, shorter and fewer rounds; writes no files without -out")
-	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 12, or 5 with -quick)")
+	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 12, of wasm 500, or 5 with -quick)")
 	flag.StringVar(&o.only, "only", "",
 		"`regexp`: only contenders that match, or cases where none does; writes no files without -out")
 	flag.StringVar(&o.out, "out", "",
@@ -91,7 +92,7 @@ func (o options) plans() (chosen []part, err error) {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
 	for _, p := range parts {
-		p.plan.rounds = 12
+		p.plan.rounds = cmp.Or(p.plan.rounds, 12)
 		if o.quick {
 			p.plan.quick()
 		}
@@ -122,10 +123,16 @@ func prepare(ctx context.Context, dir string, contenders []*contender) (at place
 func (p *plan) restrict(only *regexp.Regexp) bool {
 	var contenders []*contender
 	found := false
+	keep := []string{baseline, subject, byHand}
+	matches := func(c *contender) bool { return only.MatchString(c.label) || only.MatchString(c.id()) }
 	for _, c := range p.contenders {
-		match := only.MatchString(c.label) || only.MatchString(c.id())
-		found = found || match
-		if match || c.id() == baseline || c.id() == subject {
+		if matches(c) {
+			found = true
+			keep = append(keep, c.peer)
+		}
+	}
+	for _, c := range p.contenders {
+		if matches(c) || slices.Contains(keep, c.id()) {
 			contenders = append(contenders, c)
 		}
 	}

@@ -100,7 +100,8 @@ func userModule(t *testing.T) (dir string) {
 		sums += string(sum)
 	}
 	write(t, filepath.Join(dir, "go.mod"), strings.Replace(string(mod), "module "+ferruleModule+"/bench", "module example.com/vowels", 1)+
-		fmt.Sprintf("\nreplace %s => %s\n", ferruleModule, fixture.Root()))
+		fmt.Sprintf("\nreplace (\n\t%s => %s\n\t%s => %s\n)\n", ferruleModule, fixture.Root(),
+			ferruleModule+"/loader/wasm", filepath.Join(fixture.Root(), "loader", "wasm")))
 	write(t, filepath.Join(dir, "go.sum"), sums)
 	return dir
 }

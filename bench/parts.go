@@ -34,6 +34,9 @@ var parts = []part{
 	{name: "callers", file: "RESULTS.md", plan: plan{contenders: costContenders, cases: callerCases,
 		target: 30 * time.Millisecond}, print: (*results).callerTable, report: (*results).callerReport,
 		pictures: map[string]func(*results, *machine) string{"callers.svg": (*results).callerPicture}},
+	{name: "wasm", file: "RESULTS.md", plan: plan{contenders: wasmContenders, cases: wasmCases, rounds: 500,
+		target: time.Millisecond, most: 3 * time.Second, opens: 1},
+		print: (*results).wasmTable, report: (*results).wasmReport},
 	{name: "streams", file: "STREAMS.md", plan: plan{contenders: streamContenders, cases: streamCases,
 		target: 250 * time.Millisecond}, print: (*results).streamTable, report: (*results).streamReport, extra: true},
 }

@@ -34,10 +34,11 @@ func (u unsupported) Error() string { return string(u) }
 // places is where workers find their files.
 type places struct{ build, extismSDK string }
 
-func start(c *contender, at places) (*process, error) {
+// start starts a contender's worker. compiled is the folder of its compilation cache; empty for none.
+func start(c *contender, at places, compiled string) (*process, error) {
 	p := &process{label: c.label}
 	p.cmd = exec.Command(filepath.Join(at.build, c.build.file()), "-contender", c.name, "-build", at.build, "-extism",
-		at.extismSDK)
+		at.extismSDK, "-pdk", filepath.Join(at.build, pdkModule.file), "-cache", compiled)
 	p.cmd.Stderr = os.Stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := p.cmd.StdinPipe()

@@ -112,6 +112,43 @@ func TestStreamTable(t *testing.T) {
 	require.Contains(t, r.streamReport(sampleMachine), r.streamTable())
 }
 
+// A ratio is that of the leasts; a goal is met or missed by it, and left out where there is nothing to say.
+func TestWasmTable(t *testing.T) {
+	one, both := work{fn: "count_vowels", size: 64}, work{fn: "count_vowels", size: 64, callers: perCore}
+	r := &results{
+		plan: plan{rounds: 2, cases: []work{one, both, {fn: opening, cache: warmCache}}, contenders: []*contender{
+			{name: subject, label: "native", build: workerCgo},
+			{name: ofTheFile, label: "module", build: workerCgo, peer: byHand},
+			{name: byHand, label: "by hand", build: workerCgo}}},
+		cells: [][]cell{
+			{{ns: []float64{50, 80}}, {ns: []float64{300, 200}, allocs: 1}, {ns: []float64{100, 400}}},
+			{{ns: []float64{25, 25}}, {ns: []float64{150, 125}}, {ns: []float64{50, 60}}},
+			{{why: "it has none"}, {ns: []float64{2e6}}, {ns: []float64{1e6}}},
+		},
+	}
+	require.Equal(t, strings.Join([]string{
+		"| case | contender | least | median | quartiles | to the peer | to Ferrule, native | to wazero by hand | allocations |",
+		"|---|---|--:|--:|--:|--:|--:|--:|--:|",
+		"| count_vowels, 64 B | native | 50.0 ns | 65.0 ns | 57.5 ns to 72.5 ns |  | 1.00 × | 0.500 × | 0 |",
+		"| count_vowels, 64 B | module | 200 ns | 250 ns | 225 ns to 275 ns | 2.00 × | 4.00 × | 2.00 × | 1 |",
+		"| count_vowels, 64 B | by hand | 100 ns | 250 ns | 175 ns to 325 ns |  | 2.00 × | 1.00 × | 0 |",
+		"| count_vowels, 64 B, parallel | native | 25.0 ns | 25.0 ns | 25.0 ns to 25.0 ns |  | 1.00 × | 0.500 × | 0 |",
+		"| count_vowels, 64 B, parallel | module | 125 ns | 138 ns | 131 ns to 144 ns | 2.50 × | 5.00 × | 2.50 × | 0 |",
+		"| count_vowels, 64 B, parallel | by hand | 50.0 ns | 55.0 ns | 52.5 ns to 57.5 ns |  | 2.00 × | 1.00 × | 0 |",
+		"| open to first result, warm cache | native | none: it has none | | | | | | |",
+		"| open to first result, warm cache | module | 2.00 ms | 2.00 ms | 2.00 ms to 2.00 ms | 2.00 × |  | 2.00 × | 0 |",
+		"| open to first result, warm cache | by hand | 1.00 ms | 1.00 ms | 1.00 ms to 1.00 ms |  |  | 1.00 × | 0 |",
+		"",
+		"| goal | bound | measured | |",
+		"|---|--:|--:|---|",
+		"| count_vowels, 64 B, beside wazero by hand | ≤ 2.50 × | 2.00 × | met |",
+		"| count_vowels, 64 B, gain by a caller for each core, beside wazero by hand | ≥ 0.950 × | 0.800 × | missed |",
+		"",
+	}, "\n"), r.wasmTable())
+	require.Contains(t, r.wasmReport(sampleMachine), "| CPU | a <CPU> |")
+	require.Contains(t, r.wasmReport(sampleMachine), r.wasmTable())
+}
+
 func TestDecades(t *testing.T) {
 	for _, c := range []struct {
 		in        []float64

@@ -25,6 +25,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tetratelabs/wazero"
 )
 
 // call does one piece of work on in, and returns its result: appended to dst where the contender can, otherwise in
@@ -37,14 +39,31 @@ type peer struct {
 	fn func(name string) (call, error)
 	// count reads the result of count_vowels; nil for eight bytes, little-endian.
 	count func(out []byte) (uint64, error)
+	// compiles says that it compiles what it opens, and keeps that in env.cache.
+	compiles bool
 	// close ends what the contender started; nil for nothing.
 	close func()
+}
+
+// runtimeConfig is that of wazero, by itself or in Extism's SDK: as it comes, but for the cache where there is one.
+func (e env) runtimeConfig() (wazero.RuntimeConfig, error) {
+	config := wazero.NewRuntimeConfig()
+	if e.cache == "" {
+		return config, nil
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(e.cache)
+	if err != nil {
+		return nil, err
+	}
+	return config.WithCompilationCache(cache), nil
 }
 
 // env is where a contender finds its files.
 type env struct {
 	build     string // what the harness built
 	extismSDK string // the folder of the module of Extism's Go SDK
+	pdk       string // a module of the crate extism-pdk
+	cache     string // the folder of the compilation cache; empty for none
 }
 
 func (e env) path(name string) string { return filepath.Join(e.build, name) }
@@ -62,13 +81,21 @@ func main() {
 	name := flag.String("contender", "", "which one to run")
 	flag.StringVar(&e.build, "build", "", "folder of the files that the harness built")
 	flag.StringVar(&e.extismSDK, "extism", "", "folder of the module of Extism's Go SDK")
+	flag.StringVar(&e.pdk, "pdk", "", "module of the crate extism-pdk")
+	flag.StringVar(&e.cache, "cache", "", "folder of the compilation cache, for contenders that compile; empty for none")
 	flag.Parse()
 	open := contenders[*name]
 	if open == nil {
 		fmt.Fprintf(os.Stderr, "worker: this build has no contender %q\n", *name)
 		os.Exit(2)
 	}
-	w := worker{open: func() (*peer, error) { return open(e) }, calls: make(map[string][]call)}
+	w := worker{open: func() (*peer, error) {
+		p, err := open(e)
+		if err == nil && e.cache != "" && !p.compiles {
+			return p, unsupported("it compiles nothing when it is opened")
+		}
+		return p, err
+	}, calls: make(map[string][]call)}
 	defer w.close()
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

@@ -19,7 +19,11 @@ func openWazero(e env) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := wazero.NewRuntime(ctx)
+	config, err := e.runtimeConfig()
+	if err != nil {
+		return nil, err
+	}
+	rt := wazero.NewRuntimeWithConfig(ctx, config)
 	_, err = rt.NewHostModuleBuilder("host").NewFunctionBuilder().WithGoModuleFunction(
 		api.GoModuleFunc(func(_ context.Context, m api.Module, stack []uint64) {
 			in, ok := m.Memory().Read(uint32(stack[0]), uint32(stack[1]))
@@ -73,6 +77,7 @@ func openWazero(e env) (*peer, error) {
 				return append(dst, out...), nil
 			}, nil
 		},
-		close: func() { rt.Close(ctx) },
+		compiles: true,
+		close:    func() { rt.Close(ctx) },
 	}, nil
 }

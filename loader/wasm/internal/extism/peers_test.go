@@ -304,7 +304,8 @@ func pdk(t testing.TB) string {
 
 // pdkCalls are some for each function of that plug-in.
 var pdkCalls = []call{{"echo", ""}, {"echo", "hello\x00there"}, {"greet", "Ann"}, {"count", ""}, {"count", ""}, {"keep", "some"}, {"forget", ""},
-	{"say", "it"}, {"refuse", "that"}, {"ask", "what"}, {"add", `{"items":["milk"],"total":2}`}, {"add", "no JSON"}, {"echo", "still there"}}
+	{"say", "it"}, {"refuse", "that"}, {"ask", "what"}, {"add", `{"items":["milk"],"total":2}`}, {"add", "no JSON"},
+	{"count_vowels", "Hello there"}, {"echo", "still there"}}
 
 // TestExtismRust has a plug-in of the crate extism-pdk do the same on both hosts, each of its functions.
 func TestExtismRust(t *testing.T) {

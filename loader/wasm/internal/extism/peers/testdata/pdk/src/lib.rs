@@ -14,6 +14,12 @@ pub fn echo(input: Vec<u8>) -> FnResult<Vec<u8>> {
 }
 
 #[plugin_fn]
+pub fn count_vowels(input: Vec<u8>) -> FnResult<Vec<u8>> {
+    let n = input.iter().filter(|b| b"aeiouAEIOU".contains(b)).count() as u64;
+    Ok(n.to_le_bytes().to_vec())
+}
+
+#[plugin_fn]
 pub fn greet(input: String) -> FnResult<String> {
     let greeting = config::get("greeting")?.unwrap_or_else(|| "none".into());
     Ok(format!("{greeting}, {input}"))
