@@ -238,6 +238,28 @@ func TestOnly(t *testing.T) {
 	}
 }
 
+// How many calls are made does not depend on what else the system does: calls of 100 ns are 10,000 in a millisecond, though most runs are interrupted.
+func TestCalibrate(t *testing.T) {
+	runs := 0
+	n, err := calibrate(time.Millisecond, func(n int) (time.Duration, error) {
+		took := time.Duration(n) * 100
+		if runs++; runs%4 != 0 {
+			took += 20 * time.Millisecond
+		}
+		return took, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 10_000, n)
+
+	runs = 0
+	n, err = calibrate(time.Millisecond, func(int) (time.Duration, error) { runs++; return time.Second, nil })
+	require.NoError(t, err)
+	require.Equal(t, [2]int{1, 1}, [2]int{n, runs}, "what takes long by itself is not made again and again")
+
+	_, err = calibrate(time.Millisecond, func(int) (time.Duration, error) { return 0, io.EOF })
+	require.ErrorIs(t, err, io.EOF)
+}
+
 // Rows and columns are told apart by what the report and the workers know them by.
 func TestNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)

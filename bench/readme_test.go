@@ -17,11 +17,12 @@ import (
 func TestPagesSayWhatWasMeasured(t *testing.T) {
 	results, err := os.ReadFile("RESULTS.md")
 	require.NoError(t, err)
-	text := ""
-	for _, name := range []string{"README.md", "docs/speed.md"} {
+	text, lines := "", ""
+	for _, name := range []string{"README.md", "docs/speed.md", "docs/wasm.md"} {
 		page, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(name)))
 		require.NoError(t, err)
 		text += strings.Join(strings.Fields(string(page)), " ") + " "
+		lines += string(page)
 	}
 	// in returns a column of a part's table of all figures.
 	in := func(part string, column int, contenders string, cases ...string) (figures []float64) {
@@ -46,6 +47,14 @@ func TestPagesSayWhatWasMeasured(t *testing.T) {
 	}
 	const direct, isolated = "^Ferrule `Append`$", "^Ferrule `Append`, isolated$"
 	large := in("sizes", 2, isolated, "echo, 256 MiB")[0] / in("sizes", 2, "`Stream`, isolated", "echo, 256 MiB")[0]
+	// times is how many times as long as the contender another one takes, in the part of WebAssembly: 5 is the peer's ratio.
+	times := func(contender string, cases ...string) (figures []float64) {
+		for _, figure := range in("wasm", 5, contender, cases...) {
+			figures = append(figures, 1/figure)
+		}
+		return figures
+	}
+	const module, sameC, pdk = "^Ferrule, WebAssembly$", "^Ferrule, the same C for Extism$", "^Ferrule, a plug-in of extism-pdk$"
 	small, parallel := []string{"echo, 64 B", "count_vowels, 64 B"}, []string{"echo, 64 B, parallel", "count_vowels, 64 B, parallel"}
 	for sentence, figures := range map[string][]float64{
 		`calls it in some (\S+)() ns, `:                                 {1e3 * rows(2, "^Ferrule `Append`$", "echo, 64 B")[0]},
@@ -63,6 +72,12 @@ func TestPagesSayWhatWasMeasured(t *testing.T) {
 		`in the process, and (\S+)() times as many isolated`:            in("callers", 5, isolated, "64"),
 		`share the cores: (\S+)() times what go-plugin`:                 in("callers", 4, isolated, "64"),
 		`and (\S+) to (\S+) µs where two cores make calls in parallel`:  rows(2, "isolated$", parallel...),
+		`a call costs (\S+) to (\S+) times one of the library, `:        in("wasm", 6, module, small...),
+		`library, (\S+) to (\S+) times one that is written by hand`:     in("wasm", 5, module, small...),
+		`A call of 64 bytes takes (\S+) to (\S+) times as long as one`:  in("wasm", 6, module, small...),
+		`Extism's SDK for Go takes (\S+) to (\S+) times as long`:        times(sameC, small...),
+		`for a plug-in of extism-pdk (\S+) to (\S+) times`:              times(pdk, small...),
+		`for the module that comes with it (\S+)() times`:               times("^Ferrule, Extism's own module$", "count_vowels, 64 B"),
 	} {
 		found := regexp.MustCompile(sentence).FindStringSubmatch(text)
 		require.NotNil(t, found, sentence)
@@ -73,6 +88,47 @@ func TestPagesSayWhatWasMeasured(t *testing.T) {
 		}
 		near := func(said, is float64) bool { return math.Abs(said-is) <= 0.15*is }
 		require.True(t, near(least, slices.Min(figures)) && near(most, slices.Max(figures)), "%q; RESULTS.md: %.3g", found[0], figures)
+	}
+
+	// The tables of WebAssembly: a row for each contender, a column for each case.
+	cases := []string{"count_vowels, 64 B", "echo, 64 B", "open to first result, empty cache", "open to first result, warm cache"}
+	for label, contender := range map[string]string{
+		"a library":                       direct,
+		"a module, with fuel":             module,
+		"… by wazero alone, without fuel": "^wazero by hand, the same file$",
+		"a module of C for Extism":        sameC,
+		"… by Extism's SDK":               "^Extism, the same C$",
+		"a plug-in of extism-pdk":         pdk,
+		"… by Extism's SDK, extism-pdk":   "^Extism, a plug-in of extism-pdk$",
+		"the module of Extism's SDK":      "^Ferrule, Extism's own module$",
+		"… by Extism's SDK, its own":      "^Extism, its own module$",
+	} {
+		found := 0
+		for line := range strings.Lines(lines) {
+			row, ok := strings.CutPrefix(line, "| "+label+" |")
+			if !ok {
+				continue
+			}
+			found++
+			for i, cell := range strings.Split(strings.TrimSuffix(strings.TrimSpace(row), "|"), "|") {
+				said := strings.Fields(cell)
+				if len(said) == 0 {
+					continue // it has none, or is not what the row is about
+				}
+				require.Len(t, said, 2, line)
+				us := number(t, said[0]) * map[string]float64{"ns": 1e-3, "µs": 1, "ms": 1e3}[said[1]]
+				require.InEpsilon(t, in("wasm", 2, contender, cases[i])[0], us, 0.15, "%s, %s", label, cases[i])
+			}
+		}
+		require.Positive(t, found, label)
+	}
+	_, goals, _ := strings.Cut(string(results), "| goal |")
+	for _, fn := range []string{"count_vowels", "echo"} {
+		gain := regexp.MustCompile(`(?m)^\| ` + fn + `, 64 B, gain by .* \| ≥ \S+ × \| (\S+) × \| `).FindStringSubmatch(goals)
+		said := regexp.MustCompile("gains (\\S+) times as much as by hand for `count_vowels` and (\\S+) times for `echo`").FindStringSubmatch(text)
+		require.NotNil(t, gain, fn)
+		require.NotNil(t, said, fn)
+		require.InEpsilon(t, number(t, gain[1]), number(t, said[map[string]int{"count_vowels": 1, "echo": 2}[fn]]), 0.15, fn)
 	}
 
 	// What is said without a number of its own.
