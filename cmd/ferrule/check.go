@@ -33,7 +33,7 @@ func checkVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Test plug-ins against the rules of the contract",
-		Long: `Test plug-ins against the rules of the contract, R1 to R34 of ferrule.h. Of a folder, the libraries in it are tested.
+		Long: `Test plug-ins against the rules of the contract, R1 to R34 of ferrule.h. Of a folder, the libraries and modules in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as
@@ -52,6 +52,10 @@ are found, also those with a session of their own, and also when this command it
 (But for a plug-in that first kills its keeper, the process that starts it, and for processes that have become another
 user's.) On Windows all of them end with this command, and are not reported; on macOS those that stay in their process
 group, and not when this command itself is killed.
+
+A WebAssembly module is called as hosts call it, by the engine that keeps its frames and looks at each result: so a broken rule is found by
+whichever case calls the function first, and cases about what a module cannot do are left out, with the reason. Address 0 can be
+read there; what a library would crash of is not found. The library from the same source is checked for all.
 
 Host functions answer what --import or --answer says, or some text; those that are wanted are offered, but for the case
 wants. A function with an input stream gets there what its input is, and behind a hook that stands around others is what
@@ -89,6 +93,9 @@ With --list --json there is one list of cases, each with name, level, rules and 
 
   # Does it work in the sandbox that the host has in mind?
   ferrule check --sandbox --allow-read /usr/share/fonts --memory 256MiB librender.so
+
+  # A WebAssembly module
+  ferrule check greeter.wasm
 
   # Two cases only, with the random inputs of an earlier run, as JSON
   ferrule check --only input-random,room-sizes --seed 7 --json libgreeter.so

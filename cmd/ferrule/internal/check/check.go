@@ -182,7 +182,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	} else if found := foreign(lib); found != "" {
 		p.stop = "a library for " + found + " does not run here"
 	}
-	if p.stop == "" {
+	if p.stop == "" && !isModule(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
 	for _, c := range chosen {
@@ -193,6 +193,8 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 			c.static(&static{path, lib, err, &r})
 		case p.stop != "":
 			r.Reason = p.stop
+		case isModule(lib) && moduleCases[c.Name] == nil:
+			r.Reason = outOfReach[c.Name]
 		default:
 			if err := p.run(ctx, c, &r); err != nil {
 				return nil, err

@@ -50,12 +50,15 @@ func checkInputEmpty(k *kit) {
 func checkInputByte(k *kit) {
 	k.expect("R7", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
-		var all []input
-		for _, b := range []byte("a0 {[\"\n\x00") {
-			all = append(all, input{fmt.Sprintf("the byte %q", b), []byte{b}})
-		}
-		i.calls(f, all, options{}, nil)
+		i.calls(f, someBytes(), options{}, nil)
 	})
+}
+
+func someBytes() (all []input) {
+	for _, b := range []byte("a0 {[\"\n\x00") {
+		all = append(all, input{fmt.Sprintf("the byte %q", b), []byte{b}})
+	}
+	return all
 }
 
 func checkInputText(k *kit) {
@@ -86,10 +89,12 @@ func (k *kit) bytes(n int) []byte {
 	return b
 }
 
+var randomSizes = []int{2, 7, 16, 100, 1000, 4096, 10_000}
+
 func checkInputRandom(k *kit) {
 	k.expect("R7", anyInput, mendInput)
 	k.each(func(i *instance, f function) {
-		for _, n := range []int{2, 7, 16, 100, 1000, 4096, 10_000} {
+		for _, n := range randomSizes {
 			i.calls(f, []input{{fmt.Sprintf("%d random bytes (--seed %d)", n, k.Seed), k.bytes(n)}}, options{}, nil)
 		}
 	})
@@ -97,14 +102,16 @@ func checkInputRandom(k *kit) {
 
 func checkInputLarge(k *kit) {
 	k.expect("R7", anyInput, mendInput)
-	k.each(func(i *instance, f function) {
-		i.calls(f, []input{
-			{"1 MiB of one letter", bytes.Repeat([]byte("a"), MaxInput)},
-			{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox jumps over a lazy dog 12345 times, and more\n"),
-				MaxInput/64)},
-			{fmt.Sprintf("1 MiB of random bytes (--seed %d)", k.Seed), k.bytes(MaxInput)},
-		}, options{}, nil)
-	})
+	k.each(func(i *instance, f function) { i.calls(f, k.large(), options{}, nil) })
+}
+
+func (k *kit) large() []input {
+	return []input{
+		{"1 MiB of one letter", bytes.Repeat([]byte("a"), MaxInput)},
+		{"1 MiB of text", bytes.Repeat([]byte("the quick brown fox jumps over a lazy dog 12345 times, and more\n"),
+			MaxInput/64)},
+		{fmt.Sprintf("1 MiB of random bytes (--seed %d)", k.Seed), k.bytes(MaxInput)},
+	}
 }
 
 func checkInputReadOnly(k *kit) {
@@ -146,14 +153,17 @@ func checkStatus(k *kit) {
 			if r.status == abi.StatusPanic && panicked == "" {
 				panicked = in.name
 			}
-			finding := Finding{Rule: "R10", Severity: Error, Function: f.label,
-				Seen:     fmt.Sprintf("the status %d, with %s", int32(r.status), in.name),
-				Expected: "0 for a result, 1 to 9 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
 			if r.status < 0 || r.status.Reserved() {
-				k.find(finding)
+				k.find(reservedStatus(f, in, r.status))
 			}
 		})
 	})
+}
+
+func reservedStatus(f function, in input, status abi.Status) Finding {
+	return Finding{Rule: "R10", Severity: Error, Function: f.label,
+		Seen:     fmt.Sprintf("the status %d, with %s", int32(status), in.name),
+		Expected: "0 for a result, 1 to 9 as the contract has them, or 1000 and more", Mend: "Return one of FERRULE_…, or FERRULE_STATUS_OWN + n"}
 }
 
 // alwaysFails reports a function that no input has had a result of, nor the answer that it has nothing to say (R22): what it
@@ -201,19 +211,7 @@ func checkMessage(k *kit) {
 			if r.status == 0 || r.breach != nil {
 				return
 			}
-			finding := Finding{Rule: "R11", Severity: Error, Function: f.label,
-				Seen:     fmt.Sprintf("the message %.80q, with %s", r.out, in.name),
-				Expected: "a message in UTF-8", Mend: "Turn what the message quotes into UTF-8"}
-			switch {
-			case !utf8.Valid(r.out):
-				if !utf8.Valid(in.bytes) {
-					finding.Severity = Warning // it quotes the input; the host replaces what is not UTF-8
-				}
-				k.find(finding)
-			case bytes.HasSuffix(r.out, []byte("\n")):
-				finding.Severity, finding.Expected, finding.Mend = Warning, "no newline at its end", "Leave the newline out"
-				k.find(finding)
-			}
+			k.message(f, in, r)
 		})
 	})
 }
@@ -307,16 +305,44 @@ func checkRandomMany(k *kit) {
 				k.note("%s takes long: %d random inputs", f.label, n)
 				return
 			}
-			size := k.random.IntN(1 << (1 + k.random.IntN(13)))
-			b := k.bytes(size)
-			if n%2 == 1 { // what looks like a text goes further in than noise
-				const letters = "abcxyz019 \n\t\"'{}[]()<>,.:;=+-*/\\_%$&?!"
-				for j := range b {
-					b[j] = letters[int(b[j])%len(letters)]
-				}
-			}
-			i.calls(f, []input{{fmt.Sprintf("random input %d of %s (--seed %d)", n, plural(size, "byte"), k.Seed), b}},
+			i.calls(f, []input{k.randomInput(n)},
 				options{guardIn: true, guardRoom: true, readOnly: true, room: 1 + k.random.IntN(100)}, nil)
 		}
 	})
+}
+
+// randomInput is the nth one.
+func (k *kit) randomInput(n int) input {
+	size := k.random.IntN(1 << (1 + k.random.IntN(13)))
+	b := k.bytes(size)
+	if n%2 == 1 { // what looks like a text goes further in than noise
+		const letters = "abcxyz019 \n\t\"'{}[]()<>,.:;=+-*/\\_%$&?!"
+		for j := range b {
+			b[j] = letters[int(b[j])%len(letters)]
+		}
+	}
+	return input{fmt.Sprintf("random input %d of %s (--seed %d)", n, plural(size, "byte"), k.Seed), b}
+}
+
+// message reports a message that is not as R11 has it.
+func (k *kit) message(f function, in input, r *outcome) {
+	finding := Finding{Rule: "R11", Severity: Error, Function: f.label,
+		Seen:     fmt.Sprintf("the message %.80q, with %s", r.out, in.name),
+		Expected: "a message in UTF-8", Mend: "Turn what the message quotes into UTF-8"}
+	switch {
+	case !utf8.Valid(r.out):
+		if !utf8.Valid(in.bytes) {
+			finding.Severity = Warning // it quotes the input; the host replaces what is not UTF-8
+		}
+		k.find(finding)
+	case isModule(k.lib) && bytes.ContainsRune(r.out, utf8.RuneError) && !bytes.ContainsRune(in.bytes, utf8.RuneError):
+		finding.Seen = fmt.Sprintf("the message %.80q, with %s, in which bytes that were none were replaced", r.out, in.name)
+		if !utf8.Valid(in.bytes) {
+			finding.Severity = Warning
+		}
+		k.find(finding)
+	case bytes.HasSuffix(r.out, []byte("\n")):
+		finding.Severity, finding.Expected, finding.Mend = Warning, "no newline at its end", "Leave the newline out"
+		k.find(finding)
+	}
 }

@@ -193,6 +193,12 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	k.random = rand.New(rand.NewPCG(k.Seed, uint64(i)))
 	k.serve = k.answer
 	k.shell = shell
+	if isModule(k.lib) {
+		go k.tell()
+		moduleCases[k.Case](&module{kit: k})
+		k.send(event{Done: true})
+		return nil
+	}
 	if k.table, err = guarded(4096); err != nil {
 		return err
 	}

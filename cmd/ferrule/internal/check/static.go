@@ -138,7 +138,7 @@ func checkWords(s *static) {
 
 // foreign returns what the library is built for, when that is not this system.
 func foreign(lib *inspect.Library) string {
-	if lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if isModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	arch := lib.Machine
