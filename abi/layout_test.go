@@ -52,6 +52,7 @@ func TestLayoutC(t *testing.T) {
 		{"native", nil, "gcc"},
 		{"32 bits", []string{"cc", "-m32", "-ffreestanding"}, "gcc"},
 		{"Windows", []string{"x86_64-w64-mingw32-gcc"}, "gcc-mingw-w64-x86-64"},
+		{"WebAssembly", []string{"clang", "--target=wasm32-wasi"}, "clang wasi-libc libclang-rt-dev-wasm32"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			command := c.command
