@@ -40,6 +40,7 @@ type language struct {
 	folders  []string
 	copies   []copied
 	build    string // the command that builds the plug-in in the folder %s
+	wasm     string // what is added to it for a WebAssembly module
 	built    string // the folder within which that puts the library
 	prefix   string // of the library's name, but on Windows
 	valid    func(name string) error
@@ -60,12 +61,12 @@ var nativeHeaders = []copied{{include.Files, ".", "include"}, {sdkc.Files, "incl
 var languages = map[string]*language{
 	"c": {
 		Language: "C", folders: []string{"all", "native", "c"}, copies: nativeHeaders,
-		build: "make -C %s", valid: validName,
+		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CC", Flags: "CFLAGS", Standard: "c11",
 	},
 	"cpp": {
 		Language: "C++", folders: []string{"all", "native", "cpp"}, copies: nativeHeaders,
-		build: "make -C %s", valid: validName,
+		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
 	},
 	"rust": {
@@ -74,7 +75,7 @@ var languages = map[string]*language{
 			{sdkrust.Files, "ferrule", "vendor/ferrule"},
 			{sdkrust.Files, "ferrule-macros", "vendor/ferrule-macros"},
 		},
-		build: "cargo build --release --manifest-path %s/Cargo.toml",
+		build: "cargo build --release --manifest-path %s/Cargo.toml", wasm: " --target wasm32-unknown-unknown",
 		built: "target/release", prefix: "lib", valid: validCrate,
 	},
 }
@@ -91,7 +92,9 @@ type plugin struct {
 	Library   string   `json:"library"` // within Dir, once it is built
 	Next      []string `json:"next"`    // the commands to go on with
 
-	Libraries map[string]string `json:"-"` // the library by operating system
+	Wasm      bool              `json:"wasm,omitempty"` // Library is a WebAssembly module
+	Libraries map[string]string `json:"-"`              // the library by operating system
+	Module    string            `json:"-"`              // the WebAssembly module
 
 	Commands []string `json:"-"` // the three commands from nothing to a result
 	Source   string   `json:"-"`
@@ -100,8 +103,9 @@ type plugin struct {
 
 func newVerb(a *app) *cobra.Command {
 	var lang, name string
+	var wasm bool
 	cmd := &cobra.Command{
-		Use:   "new --lang c|cpp|rust DIR",
+		Use:   "new --lang c|cpp|rust [--wasm] DIR",
 		Short: "Make a plug-in to start from",
 		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
 its build file, a test, a README, a workflow that releases it, and what it needs of the SDK, so that the SDK has not to be installed.
@@ -110,12 +114,16 @@ C and C++ get a Makefile and the headers in DIR/include. Rust gets a package wit
 DIR/vendor; the four small crates that its macros are made with come from crates.io, or from what cargo has of
 it.
 
+With --wasm the plug-in is a WebAssembly module (.wasm), from the same source: its commands, its test, its README and its workflow
+build that one. C and C++ take clang for it, with wasi-libc. Without --wasm the build file can make one, too: make wasm, or cargo build
+--target wasm32-unknown-unknown.
+
 DIR is made where it is missing, and must be empty where it is not. Its last part is the plug-in's name, unless
 --name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; it is not dots alone and does not
 begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
 that the plug-in is built with, such as std, test or ferrule.
 
-With --json: name, lang, dir, files and library, both within dir, and next, the commands to go on with.
+With --json: name, lang, dir, files and library, both within dir, wasm (with --wasm), and next, the commands to go on with.
 
 Exit codes:
   0    the plug-in was made
@@ -129,11 +137,16 @@ Exit codes:
   # A package for cargo, under another name than its folder's
   ferrule new --lang rust --name word-count plugins/rust
 
+  # One file for all systems
+  ferrule new --lang c --wasm greeter
+  make -C greeter wasm
+  ferrule call greeter/greeter.wasm greet --in Ada
+
   # In this folder, which is empty
   ferrule new --lang cpp .`,
 		Args: arguments("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := newPlugin(lang, name, args[0])
+			p, err := newPlugin(lang, name, args[0], wasm)
 			if err != nil {
 				return err
 			}
@@ -148,6 +161,7 @@ Exit codes:
 	}
 	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the `LANGUAGE`: "+languageWords)
 	cmd.Flags().StringVar(&name, "name", "", "the plug-in's `NAME`; without it the last part of DIR")
+	cmd.Flags().BoolVar(&wasm, "wasm", false, "make a WebAssembly module, not a library")
 	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo"}
 	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
@@ -157,7 +171,7 @@ Exit codes:
 }
 
 // newPlugin looks at what was asked for. Its errors are for whoever typed it.
-func newPlugin(lang, name, dir string) (*plugin, error) {
+func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 	l := languages[lang]
 	switch {
 	case lang == "":
@@ -198,7 +212,7 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 		return nil, unmade(dir, err)
 	}
 
-	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang}
+	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang, Wasm: wasm}
 	file := name
 	if lang == "rust" {
 		file = strings.ReplaceAll(name, "-", "_")
@@ -211,15 +225,24 @@ func newPlugin(lang, name, dir string) (*plugin, error) {
 		"darwin":  path.Join(l.built, l.prefix+file+".dylib"),
 		"windows": path.Join(l.built, file+".dll"),
 	}
+	p.Module = name + ".wasm"
+	if lang == "rust" {
+		p.Module = path.Join("target/wasm32-unknown-unknown/release", file+".wasm")
+	}
 	p.Library = cmp.Or(p.Libraries[runtime.GOOS], p.Libraries["linux"])
+	build, flag := l.build, ""
+	if wasm {
+		p.Library, flag = p.Module, "--wasm "
+		build += l.wasm
+	}
 	commands := func(dir string) []string {
 		library := path.Join(dir, p.Library)
 		if strings.HasPrefix(library, "-") {
 			library = "./" + library
 		}
-		return []string{fmt.Sprintf(l.build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
+		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
 	}
-	p.Commands = append([]string{"ferrule new --lang " + lang + " " + name}, commands(name)...)
+	p.Commands = append([]string{"ferrule new --lang " + lang + " " + flag + name}, commands(name)...)
 	slashed := filepath.ToSlash(dir)
 	p.Next = append(commands(slashed), "ferrule check "+shellWord(path.Join(slashed, p.Library)))
 	return p, nil

@@ -81,6 +81,60 @@ func TestNewFromNothingToAResult(t *testing.T) {
 	}
 }
 
+// The same way with --wasm: the module does what the library from the same files does, and passes at the highest level.
+func TestNewWasm(t *testing.T) {
+	for _, lang := range []string{"c", "cpp", "rust"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			need(t, lang)
+			fixture.WasmC(t, "echo") // or there is nothing that compiles one
+			if lang == "rust" {
+				fixture.WasmRust(t, "fixture-echo")
+			}
+			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
+			stdout, stderr, code := ferrule(t, "", "new", "--json", "--wasm", "--lang", lang, dir)
+			require.Equal(t, 0, code, stderr)
+			var p plugin
+			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+			assert.True(t, p.Wasm)
+			assert.Equal(t, ".wasm", filepath.Ext(p.Library))
+
+			out := shell(t, ".", strings.ReplaceAll(strings.Join(p.Next, "\n"), "ferrule check", "ferrule check --level 10"))
+			assert.Contains(t, out, "Hello, Ada!")
+			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 10 ")
+			assert.NotContains(t, out, "warning:", "of a compiler")
+			about, err := loader.Inspect(filepath.Join(dir, p.Library))
+			require.NoError(t, err)
+			assert.Equal(t, inspect.Wasm, about.Format)
+			assert.Equal(t, "greeter-1", about.Manifest.Name)
+
+			if lang == "rust" {
+				out = shell(t, dir, "cargo test --release --locked\nsh test.sh "+p.Library)
+				assert.Contains(t, out, "test tests::greets ... ok")
+			} else {
+				shell(t, dir, "make test\nmake\nmake clean")
+				assert.NoFileExists(t, filepath.Join(dir, p.Library))
+			}
+			readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+			require.NoError(t, err)
+			assert.Contains(t, string(readme), "ferrule new --lang "+lang+" --wasm greeter-1\n")
+			assert.Contains(t, string(readme), "one file for all systems")
+			text, err := os.ReadFile(filepath.Join(dir, ".github/workflows/release.yml"))
+			require.NoError(t, err)
+			w := workflowOf(t, string(text))
+			require.Len(t, w.Jobs["build"].Strategy.Matrix.Include, 1)
+			assert.Equal(t, p.Library, w.Jobs["build"].Strategy.Matrix.Include[0]["library"])
+			for _, name := range p.Files {
+				text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+				require.NoError(t, err)
+				if !strings.HasPrefix(name, "vendor/") {
+					assert.NotRegexp(t, `(\{\{|\[\[)(\.|-|if|range|else|end)`, string(text), name)
+				}
+			}
+		})
+	}
+}
+
 // A plug-in's own test finds what is wrong with it.
 func TestNewTestCanFail(t *testing.T) {
 	need(t, "c")
