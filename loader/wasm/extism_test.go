@@ -3,6 +3,7 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,34 @@ func TestExtism(t *testing.T) {
 		require.ErrorIs(t, err, loader.ErrStart)
 		assert.ErrorIs(t, err, loader.ErrNoMemory)
 		assert.ErrorContains(t, err, "wasm.WithMemory")
+	})
+	t.Run("what their contract has not, as docs/engines.md says", func(t *testing.T) {
+		p := openExtism(t, "count_vowels", nil, loader.WithConfig([]byte(`{"vowels": "e"}`)))
+		_, err := p.Hook("count_vowels")
+		assert.ErrorIs(t, err, loader.ErrNoHook)
+		f, err := p.Func("count_vowels")
+		require.NoError(t, err)
+		_, err = f.Stream(ctx, nil, strings.NewReader("x"), nil)
+		assert.ErrorIs(t, err, loader.ErrNoStream)
+		_, err = f.Stream(ctx, nil, nil, io.Discard)
+		assert.ErrorIs(t, err, loader.ErrNoStream)
+		_, err = p.Handover(ctx, func(*loader.State) (*loader.Plugin, error) { t.Error("there is nothing to hand over"); return nil, nil })
+		assert.ErrorIs(t, err, loader.ErrState)
+		assert.ErrorIs(t, p.Configure(ctx, []byte(`{"vowels": "o"}`)), loader.ErrUnsupported)
+		assert.Empty(t, p.Info().Wants)
+
+		var b loader.Batch
+		require.NoError(t, f.Batch(ctx, [][]byte{[]byte("eel"), []byte("owl")}, &b))
+		out, err := b.Result(1)
+		require.NoError(t, err)
+		assert.JSONEq(t, `{"count":0,"total":2,"vowels":"e"}`, string(out))
+		v, err := f.View(ctx, []byte("tree"))
+		require.NoError(t, err)
+		assert.JSONEq(t, `{"count":2,"total":4,"vowels":"e"}`, string(v.Bytes()))
+		v.Release()
+		s, err := p.NewSession(ctx, []byte(`{"vowels": "e"}`))
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
 	})
 	t.Run("endless", func(t *testing.T) {
 		p := openExtism(t, "sleep", []wasm.Option{wasm.WithGrace(20 * time.Millisecond)}, loader.WithConfig([]byte(`{"duration": "3600000"}`)))

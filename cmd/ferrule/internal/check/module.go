@@ -696,7 +696,7 @@ func (m *module) checkLeaks() {
 			}
 		}
 		if all := sizes[len(sizes)-1] - sizes[0]; calls > 0 && all >= moduleLeak && grown >= 2 {
-			m.find(Finding{Rule: "R9", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s: %d more bytes after %d calls", f.label, all, calls),
+			m.find(Finding{Rule: "R9", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s: %s more after %s", f.label, plural(int(all), "byte"), plural(calls, "call")),
 				Expected: "memory as before, when every result was released", Mend: "Free what a call makes before it returns, and its result in release"})
 		}
 	})

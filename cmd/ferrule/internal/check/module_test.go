@@ -55,7 +55,7 @@ func TestModuleFindings(t *testing.T) {
 		{"check_stream_cancelled", "cancel-middle error R17", "cancelled after 10ms", "cancel-middle"},
 		{"check_configure_once", "configure error R28", "after no settings", "configure"},
 		{"check_resume_refuses", "handover error R29", "handing over", "handover"},
-		{"check_call_leaks", "leaks error R9", "more bytes after", "leaks"},
+		{"check_call_leaks", "leaks error R9", "more after", "leaks"},
 	} {
 		t.Run(c.fixture, func(t *testing.T) {
 			t.Parallel()
