@@ -51,7 +51,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # Tests that take long by themselves: guides, READMEs and new plug-ins that are walked through with all that they build,
 # programs that are installed where the tree is not, passwords that cost a second on purpose, load.
 LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
-	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestOfMinisign TestPageInChromium \
+	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestNewWasm TestOfMinisign TestPageInChromium \
 	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
 	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
@@ -117,9 +117,9 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
-	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust; do \
-		$(GO) run ./cmd/ferrule new --lang $$lang --name plugin "$$made/$$lang" >"$$made/said" && \
-		$(ACTIONLINT) "$$made/$$lang"/.github/workflows/*.yml || exit 1; done
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust; do for wasm in false true; do \
+		$(GO) run ./cmd/ferrule new --lang $$lang --wasm=$$wasm --name plugin "$$made/$$lang/$$wasm" >"$$made/said" && \
+		$(ACTIONLINT) "$$made/$$lang/$$wasm"/.github/workflows/*.yml || exit 1; done; done
 	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features

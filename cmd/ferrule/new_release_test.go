@@ -101,9 +101,26 @@ case "$*" in
 esac
 `
 
+// sudoStandIn and rustupStandIn keep what would be installed: here it is already.
+const sudoStandIn = `#!/bin/sh
+set -eu
+case "$*" in
+"apt-get update") touch "$RUNNER_FOLDER/updated" ;;
+"apt-get install -y "*) rm "$RUNNER_FOLDER/updated"; shift 3; echo "$@" >"$RUNNER_FOLDER/installed" ;;
+*) echo "sudo: $*" >&2; exit 1 ;;
+esac
+`
+
+const rustupStandIn = `#!/bin/sh
+set -eu
+[ "$1 $2" = "target add" ] || { echo "rustup: $*" >&2; exit 1; }
+shift 2
+echo "$@" >"$RUNNER_FOLDER/installed"
+`
+
 func newRunner(t *testing.T, source string) *runner {
 	r := &runner{t: t, source: source, folder: t.TempDir(), artifacts: t.TempDir(), github: t.TempDir()}
-	for name, text := range map[string]string{"gh": ghStandIn, "go": goStandIn} {
+	for name, text := range map[string]string{"gh": ghStandIn, "go": goStandIn, "sudo": sudoStandIn, "rustup": rustupStandIn} {
 		require.NoError(t, os.MkdirAll(filepath.Join(r.folder, "bin"), 0o777))
 		require.NoError(t, os.WriteFile(filepath.Join(r.folder, "bin", name), []byte(text), 0o755))
 	}
@@ -247,11 +264,23 @@ func TestNewReleases(t *testing.T) {
 	}
 	fixture.Tool(t, "bash", "apt-get install bash")
 	fixture.Tool(t, "jq", "apt-get install jq")
-	for _, lang := range []string{"c", "cpp", "rust"} {
-		t.Run(lang, func(t *testing.T) {
+	for _, c := range []struct {
+		lang    string
+		modules string // what is installed for a WebAssembly module
+	}{{"c", ""}, {"cpp", ""}, {"rust", ""}, {"c", "clang lld wasi-libc libclang-rt-dev-wasm32"}, {"cpp", "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"},
+		{"rust", "wasm32-unknown-unknown"}} {
+		lang, options := c.lang, []string{}
+		platform, all := runtime.GOOS+"-"+runtime.GOARCH, []string{"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64", "windows-arm64"}
+		if c.modules != "" {
+			options, platform, all = []string{"--wasm"}, "any", []string{"any"}
+		}
+		t.Run(strings.Join(append([]string{lang}, options...), " "), func(t *testing.T) {
 			t.Parallel()
 			need(t, lang)
-			p := made(t, lang, "greeter")
+			if c.modules != "" {
+				needModules(t, lang)
+			}
+			p := made(t, lang, "greeter", options...)
 			workflowText, err := os.ReadFile(filepath.Join(p.Dir, ".github", "workflows", "release.yml"))
 			require.NoError(t, err)
 			w := workflowOf(t, string(workflowText))
@@ -259,7 +288,7 @@ func TestNewReleases(t *testing.T) {
 			r := newRunner(t, p.Dir)
 			for _, include := range w.Jobs["build"].Strategy.Matrix.Include {
 				platforms = append(platforms, include["platform"])
-				if include["platform"] != runtime.GOOS+"-"+runtime.GOARCH {
+				if include["platform"] != platform {
 					continue
 				}
 				assert.Equal(t, p.Library, include["library"])
@@ -267,15 +296,17 @@ func TestNewReleases(t *testing.T) {
 					r.values["matrix."+key] = value
 				}
 			}
-			if !slices.Contains(platforms, runtime.GOOS+"-"+runtime.GOARCH) {
+			if !slices.Contains(platforms, platform) {
 				t.Skip("the workflow does not build for this platform")
 			}
-			assert.Equal(t, []string{"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64", "windows-arm64"}, platforms)
+			assert.Equal(t, all, platforms)
 
 			// Without a tag it is built and tested, and nothing else; without the secret nothing is published.
 			m := newMarket(t, "")
 			r.values["secrets.FERRULE_KEY"], r.values["secrets.FERRULE_SIGN_PASSWORD"] = "", "a password"
 			r.build(w)
+			installed, _ := os.ReadFile(filepath.Join(r.folder, "installed"))
+			assert.Equal(t, c.modules, strings.TrimSpace(string(installed)))
 			out, err := r.publish(w, "main")
 			require.NoError(t, err, out)
 			assert.Empty(t, out)
@@ -291,7 +322,7 @@ func TestNewReleases(t *testing.T) {
 			r.values["secrets.FERRULE_KEY"] = strings.TrimSpace(string(key))
 			out, err = r.publish(w, "v0.9.0")
 			require.Error(t, err)
-			assert.Contains(t, out, "the tag is v0.9.0, and the library of the version of v0.1.0")
+			assert.Regexp(t, "the tag is v0.9.0, and the (library|module) of the version of v0.1.0", out)
 			require.NoDirExists(t, filepath.Join(r.github, "v0.9.0"))
 
 			out, err = r.publish(w, "v0.1.0")
@@ -306,7 +337,10 @@ func TestNewReleases(t *testing.T) {
 			m.configure(config)
 			stdout, _ := m.does(exitOK, "install")
 			assert.Regexp(t, `^greeter 0\.1\.0 \(.*, signed by [0-9A-F]{16}\)\n1 plug-in installed`, stdout)
-			if lang != "c" {
+			if c.modules != "" {
+				assert.FileExists(t, filepath.Join(r.github, "v0.1.0", "greeter-any.wasm"))
+			}
+			if lang != "c" || c.modules != "" {
 				return
 			}
 
