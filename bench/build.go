@@ -42,7 +42,7 @@ var (
 	library           = artifact{"libwork.so", "gcc -O2 -shared -fPIC -o @ c/work.c"}
 	wazeroModule      = artifact{"wazero.wasm", wasm + "c/wasm/wazero.c"}
 	extismModule      = artifact{"extism.wasm", wasm + "c/wasm/extism.c"}
-	ferruleModuleWasm = artifact{"ferrule_work.wasm", "clang --target=wasm32-wasi -mexec-model=reactor -O2 -fvisibility=hidden " +
+	ferruleModuleWasm = artifact{"ferrule_work.wasm", "clang --target=wasm32-wasi -mexec-model=reactor -mbulk-memory -O2 -fvisibility=hidden " +
 		"-Wl,--export-dynamic -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
 	// The folder is the one in which the tests of loader/wasm build it: once is enough.
 	pdkModule = artifact{"../../" + pdk + "/target/wasm32-wasip1/release/pdk.wasm", "cargo build --quiet --release --locked --target wasm32-wasip1 " +

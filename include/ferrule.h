@@ -41,7 +41,8 @@
  *
  * WEBASSEMBLY. The same source is a plug-in as a WebAssembly module for wasm32, where a host has an engine for these:
  *
- *     clang --target=wasm32-wasi -mexec-model=reactor -O2 -fvisibility=hidden -Wl,--export-dynamic -o greeter.wasm greeter.c
+ *     clang --target=wasm32-wasi -mexec-model=reactor -mbulk-memory -O2 -fvisibility=hidden -Wl,--export-dynamic \
+ *         -o greeter.wasm greeter.c
  *
  * size_t and pointers have 32 bits, and point into the module's own memory, which it exports as `memory`. Functions are
  * exported functions; what is an object in a library (manifest, texts, slots) is an exported global, constant, whose
