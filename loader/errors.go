@@ -245,7 +245,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	case *engine.Crash:
 		return crashError(plugin, fn, err)
 	case *engine.Overrun:
-		return &DeadlineError{plugin, fn, err.Grace, err.Cause}
+		return &DeadlineError{plugin, fn, err.Grace, err.Cause, err.By}
 	case *OpenError:
 		return err
 	case *engine.TooLong:

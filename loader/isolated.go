@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,13 +77,15 @@ func (e *CrashError) Unwrap() []error {
 	return errs
 }
 
-// DeadlineError says that a function of an isolated plug-in did not return in time after its context had ended, or its limit was over, and that
-// its worker was killed. The next call runs in a new worker, with new instances.
+// DeadlineError says that a function of an isolated plug-in, or of a WebAssembly module, did not return in time after its context had ended, or its
+// limit was over, and that it was ended: its worker was killed, and the next call runs in a new worker, with new instances; a module's instance is started anew.
 type DeadlineError struct {
 	Plugin string        // the plug-in's name
 	Func   string        // the function's name
 	Grace  time.Duration // how long it had to return
 	Cause  error         // the context's; one that wraps context.DeadlineExceeded, and names the limit, for WithCallTimeout and Func.WithTimeout
+
+	by string // engine.Overrun's; "" for a worker
 }
 
 // Error says how long the function had.
@@ -91,7 +94,7 @@ func (e *DeadlineError) Error() string {
 	if limit, ok := e.Cause.(*engine.Limit); ok {
 		after = limit.Error()
 	}
-	return fmt.Sprintf("plug-in %s: %s: it did not return %s and %v more (isolate.WithGrace); its worker was killed", e.Plugin, e.Func, after, e.Grace)
+	return fmt.Sprintf("plug-in %s: %s: it did not return %s and %v more %s", e.Plugin, e.Func, after, e.Grace, cmp.Or(e.by, "(isolate.WithGrace); its worker was killed"))
 }
 
 // Unwrap returns ErrCancelled and the context's error.

@@ -386,10 +386,11 @@ func (c *Crash) Error() string {
 	return text
 }
 
-// Overrun says that a call did not come back in time after its context had ended, and its worker was killed.
+// Overrun says that a call did not come back in time after its context had ended, and was ended: its worker was killed, or its instance is no good any more.
 type Overrun struct {
 	Grace time.Duration // how long it had
 	Cause error         // why the context had ended
+	By    string        // the option that sets how long, and what was done, as errors say it: "(wasm.WithGrace); it was ended"
 }
 
 // Error says how long the call had.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -70,18 +71,25 @@ type extismInstance struct {
 
 var errNoRoom = errors.New("the memory limit (wasm.WithMemory) is less than what the module and Extism's kernel have at first")
 
+// patience is how long a plug-in of Extism's may take to be initialised, where nobody who waits for it says less.
+const patience = 10 * time.Second
+
 // extismHost is the host as an instance sees it.
 type extismHost struct{ guest *guest.Guest }
 
 func (h extismHost) Call(_ context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
-	defer h.guest.AskEnded()
 	c := h.guest.Call()
-	return c.Host(c.Context(), ordinal, in)
+	out, status := c.Host(c.Context(), ordinal, in)
+	h.guest.AskEnded() // not where a panic passes
+	return out, status
 }
+
+func (h extismHost) Context() context.Context { return h.guest.Call() }
 
 func (h extismHost) Log(_ context.Context, level abi.Level, text []byte) {
 	c := h.guest.Call()
 	c.Log(c.Context(), level, text, nil)
+	h.guest.AskEnded()
 }
 
 func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
@@ -89,7 +97,7 @@ func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, e
 		return []byte("a plug-in of Extism's gets its configuration when it is opened, and no other later"), abi.StatusUnsupported, nil
 	}
 	g, budget := x.plugin.runtime.NewGuest(), x.plugin.runtime.NewBudget() // of Extism's kernel and the plug-in together
-	g.Serve(c)
+	g.ServeAtMost(c, patience, "its initialisation")
 	prepare := func(m api.Module) error {
 		if budget.Over() {
 			return errNoRoom
@@ -97,7 +105,7 @@ func (x *extismPlugin) start(c *pool.Call, config []byte) ([]byte, abi.Status, e
 		if err := g.Bind(context.Background(), m); err != nil {
 			return err
 		}
-		g.Serve(c)
+		g.ServeAtMost(c, patience, "its initialisation")
 		return g.Start()
 	}
 	in, err := x.code.Instantiate(budget.Context(context.Background()), g.Config(x.plugin.config()), extismHost{g}, prepare, g.Enter)
@@ -129,6 +137,9 @@ func callExtism(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error
 	before := len(dst)
 	out, err := i.Append(i.fns[fn], dst, in)
 	if err == nil {
+		if i.Ended() { // it has exited, with a result
+			c.Spoil()
+		}
 		return out, abi.StatusOK, nil
 	}
 	out, status, err := extismOutcome(out[:before], err)

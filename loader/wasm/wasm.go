@@ -3,7 +3,6 @@ package wasm
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -130,7 +129,7 @@ func WithCache(folder string) Option {
 }
 
 // WithFolder lets modules that use WASI see a folder, with all that is in it, as if it stood at the path at, such as "/data"; with write they may change what is
-// there, too. In place of a folder it may be a file. Symbolic links in it are followed as long as they do not lead out of it, and modules can make no others; what is neither a
+// there, too. In place of a folder it may be a file. Symbolic links in it are followed as long as they do not lead out of it, and modules can neither make nor move any; all instances together have 256 open files; what is neither a
 // regular file nor a folder cannot be opened. It has to be there when a plug-in is opened, which keeps the one that is there then. It is given once for each path.
 func WithFolder(at, path string, write bool) Option {
 	return once("WithFolder of "+at, func(o *options) error {
@@ -299,7 +298,7 @@ type plugin struct {
 func (p *plugin) config() wazero.ModuleConfig {
 	seen := wazero.NewFSConfig()
 	p.folders.Each(func(at string, of sys.FS) { seen = seen.(sysfs.FSConfig).WithSysFSMount(of, at) })
-	return wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).WithFSConfig(seen)
+	return wazero.NewModuleConfig().WithSysWalltime().WithSysNanotime().WithFSConfig(seen)
 }
 
 // free frees what the plug-in has. Nothing of it runs.

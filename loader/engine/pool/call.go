@@ -113,6 +113,9 @@ func (c *Call) State() any {
 // SetState sets the instance's state. It is for Start alone.
 func (c *Call) SetState(state any) { c.inst.state = state }
 
+// Spoil says that the instance is no good any more, although the call has a result: it is started anew before its next one.
+func (c *Call) Spoil() { c.pool.poison(c.inst) }
+
 // Starts reports whether the call is of Start.
 func (c *Call) Starts() bool { return c.kind == ofStart }
 

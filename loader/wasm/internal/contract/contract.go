@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/tetratelabs/wazero"
@@ -98,6 +99,12 @@ func New(ctx context.Context, r *guest.Runtime, module []byte, about *abi.Descri
 	return c, err
 }
 
+// patience is how long what starts and changes an instance may take, where nobody who waits for it says less; and what stops it, of which nobody says.
+const (
+	patience       = 10 * time.Second
+	patienceOfStop = 2 * time.Second
+)
+
 // Pool is the plug-in for package pool. spare is how many more instances a concurrent plug-in without a state may have.
 func (c *Code) Pool(spare int) *pool.Code {
 	code := &pool.Code{About: c.about, Exclusive: true, Call: call, Start: c.start, Stop: stop,
@@ -136,6 +143,7 @@ type instance struct {
 	piece     uint32 // where pieces of streams are lent
 	kept      map[uint32]kept
 	keptCount uint32
+	keptBytes int64 // of all of them
 }
 
 // kept is a result of a host function that did not fit.
@@ -161,7 +169,7 @@ func (c *Code) start(pc *pool.Call, config []byte) (out []byte, status abi.Statu
 	if in.mem == nil {
 		return []byte("the module exports no memory"), abi.StatusFailed, nil
 	}
-	g.Serve(pc)
+	g.ServeAtMost(pc, patience, abi.SymbolStart)
 	if err := g.Start(); err != nil {
 		return in.outcome(nil, err)
 	}
@@ -208,7 +216,7 @@ func stop(pc *pool.Call) {
 	if f == nil || in.Broken() {
 		return
 	}
-	in.Serve(pc)
+	in.ServeAtMost(pc, patienceOfStop, abi.SymbolStop)
 	out, status, err := in.run(f, nil, nil, false)
 	if err == nil && status != abi.StatusOK {
 		err = &engine.StartError{Symbol: abi.SymbolStop, Status: status, Message: string(out)}
@@ -221,7 +229,7 @@ func stop(pc *pool.Call) {
 func control(symbol string) pool.Control {
 	return func(pc *pool.Call, in []byte) ([]byte, abi.Status, error) {
 		i := pc.State().(*instance)
-		i.Serve(pc)
+		i.ServeAtMost(pc, patience, symbol)
 		return i.run(i.Module.ExportedFunction(symbol), nil, in, symbol == abi.SymbolResume)
 	}
 }
@@ -282,10 +290,11 @@ func (in *instance) run(f api.Function, dst, input []byte, setsState bool) ([]by
 		in.size = 0
 		return in.outcome(dst, err)
 	}
+	before := len(dst)
 	dst, status, err := in.take(dst, abi.Status(int32(in.stack[0])), setsState)
 	if in.unusual() {
-		if e := in.tidy(); e != nil && err == nil {
-			return in.outcome(dst, e)
+		if e := in.tidy(); e != nil {
+			return in.outcome(dst[:before], e)
 		}
 	}
 	return dst, status, err
@@ -451,6 +460,7 @@ func (in *instance) unusual() bool {
 // tidy gives back what a call had beside its block, and a block that is long.
 func (in *instance) tidy() error {
 	clear(in.kept)
+	in.keptBytes = 0
 	back := in.rooms
 	if in.piece != 0 {
 		back = append(back, in.piece)

@@ -130,6 +130,10 @@ func (in *instance) deliver(at uint32, result kept, number, out, room uint32) ab
 	}
 	if len(result.out) > int(room) {
 		if number == 0 {
+			if in.keptBytes += int64(len(result.out)); in.keptBytes > in.Memory() { // it is for as much as the module's memory, and no more
+				in.keptBytes -= int64(len(result.out))
+				return abi.StatusNoMemory
+			}
 			if in.kept == nil {
 				in.kept = make(map[uint32]kept)
 			}
@@ -193,6 +197,8 @@ func (in *instance) grant(n uint32) abi.Status {
 		return abi.StatusMisuse
 	case n <= outCap:
 		return abi.StatusOK
+	case len(in.rooms) == maxRooms:
+		return abi.StatusNoMemory
 	}
 	at := in.nested(n)
 	if at == 0 {
@@ -207,6 +213,9 @@ func (in *instance) grant(n uint32) abi.Status {
 	le.PutUint32(f[frameOutCap:], n)
 	return abi.StatusOK
 }
+
+// maxRooms is how many rooms a call gets: what the host remembers of them is not in the module's memory.
+const maxRooms = 4096
 
 // pieceSize is how long a piece of a stream is at most.
 const pieceSize = 64 << 10

@@ -44,6 +44,8 @@ type Host interface {
 	// Call runs the host function with this place in the imports that Compile was given. Its output is copied before anything else of the
 	// instance runs; where the status is not abi.StatusOK it is a message, and the plug-in's call is ended with a *HostError.
 	Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status)
+	// Context is that of the call that runs: it ends what the host does for the plug-in.
+	Context() context.Context
 	// Log takes a line whose level Offer.Level lets through. text is valid until Log returns.
 	Log(ctx context.Context, level abi.Level, text []byte)
 }
@@ -150,6 +152,7 @@ type Instance struct {
 	host         Host
 	invoke       Invoker
 	main, kernel api.Module
+	linked       api.Module // what the plug-in imports of the kernel and of the host, which keeps the kernel
 	mem          api.Memory // the kernel's
 
 	reset, alloc, free, length, inputSet, outputOffset, outputLength, errorGet api.Function
@@ -185,11 +188,11 @@ func (c *Code) Instantiate(ctx context.Context, cfg wazero.ModuleConfig, host Ho
 		"output_offset": &in.outputOffset, "output_length": &in.outputLength, "error_get": &in.errorGet} {
 		*f = in.kernel.ExportedFunction(name)
 	}
-	linked, err := c.rt.InstantiateModule(resolve(ctx, map[string]api.Module{fromKernel: in.kernel, fromHost: c.host}), c.shim, bare)
+	in.linked, err = c.rt.InstantiateModule(resolve(ctx, map[string]api.Module{fromKernel: in.kernel, fromHost: c.host}), c.shim, bare)
 	if err != nil {
 		return nil, err
 	}
-	from := map[string]api.Module{moduleEnv: linked}
+	from := map[string]api.Module{moduleEnv: in.linked}
 	if c.hostUser != nil {
 		from[moduleUser] = c.hostUser
 	}
@@ -264,6 +267,9 @@ func (in *Instance) Close(ctx context.Context) {
 	if in.main != nil {
 		in.code.instances.remove(in.main)
 		_ = in.main.Close(ctx)
+	}
+	if in.linked != nil {
+		_ = in.linked.Close(ctx)
 	}
 	if in.kernel != nil {
 		_ = in.kernel.Close(ctx)

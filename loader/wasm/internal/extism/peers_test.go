@@ -77,6 +77,8 @@ func (e *ears) Log(_ context.Context, level abi.Level, text []byte) {
 	e.heard = append(e.heard, fmt.Sprint(level)+" "+string(text))
 }
 
+func (e *ears) Context() context.Context { return context.Background() }
+
 // opened opens a plug-in on this repository's host.
 func opened(t testing.TB, p plugin, level abi.Level) (*extism.Instance, *ears, error) {
 	t.Helper()

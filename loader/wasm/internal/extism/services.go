@@ -89,7 +89,7 @@ func (c *Code) services() []service {
 			return in.setVar(s[0], s[1])
 		}},
 		{"http_request", signature{[]api.ValueType{api.ValueTypeI64, api.ValueTypeI64}, i64}, func(ctx context.Context, in *Instance, s []uint64) (err error) {
-			s[0], err = in.request(ctx, s[0], s[1])
+			s[0], err = in.request(s[0], s[1])
 			return err
 		}},
 		{"http_status_code", signature{nil, i32}, func(_ context.Context, in *Instance, s []uint64) error {
@@ -219,7 +219,7 @@ type response struct {
 }
 
 // request makes a request, and returns where the body of the response is; 0 where it has none.
-func (in *Instance) request(ctx context.Context, requestAt, bodyAt uint64) (uint64, error) {
+func (in *Instance) request(requestAt, bodyAt uint64) (uint64, error) {
 	in.response = response{headers: map[string]string{}}
 	text, err := in.take(requestAt)
 	if err != nil {
@@ -252,7 +252,7 @@ func (in *Instance) request(ctx context.Context, requestAt, bodyAt uint64) (uint
 	if wanted.Method == "" {
 		wanted.Method = http.MethodGet
 	}
-	r, err := http.NewRequestWithContext(ctx, strings.ToUpper(wanted.Method), wanted.URL, body)
+	r, err := http.NewRequestWithContext(in.host.Context(), strings.ToUpper(wanted.Method), wanted.URL, body)
 	if err != nil {
 		return 0, &HTTPError{wanted.URL, err}
 	}

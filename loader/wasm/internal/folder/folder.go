@@ -27,8 +27,9 @@ type Permit struct {
 
 // Folders are what a module sees, open until Close. They may be used by any number of instances at the same time.
 type Folders struct {
-	at    map[string]*folder
-	roots []*os.Root
+	at     map[string]*folder
+	roots  []*os.Root
+	opened atomic.Int64 // files, of all instances
 }
 
 // Open opens what is permitted. A file is seen in its folder, of which nothing else is. What is permitted twice may be changed where one of them says so. The error says what is not there.
@@ -90,7 +91,7 @@ var (
 
 func (all *Folders) folder(at string) *folder {
 	if all.at[at] == nil {
-		all.at[at] = &folder{files: make(map[string]single)}
+		all.at[at] = &folder{files: make(map[string]single), open: &all.opened}
 	}
 	return all.at[at]
 }
@@ -123,8 +124,12 @@ type folder struct {
 	root  *os.Root // nil where there are only files
 	write bool
 	real  string            // the path of root, without links
+	open  *atomic.Int64     // Folders'
 	files map[string]single // by the name at which each is seen; they come before those of root
 }
+
+// maxFiles is how many files and folders all instances of a plug-in may have open: more would be the host's descriptors.
+const maxFiles = 256
 
 // single is a file by itself.
 type single struct {
@@ -242,24 +247,39 @@ func (f *folder) OpenFile(name string, flag sysapi.Oflag, perm fs.FileMode) (sys
 	if changes && !p.write {
 		return nil, sysapi.EROFS
 	}
-	opened, err := p.root.OpenFile(p.name, how|notBlocking, perm&0o777)
+	if f.open.Add(1) > maxFiles {
+		f.open.Add(-1)
+		return nil, sysapi.EAGAIN // wazero has no word for a full table
+	}
+	before := info
+	opened, err := p.root.OpenFile(p.name, how&^os.O_TRUNC|notBlocking, perm&0o777)
 	if err != nil {
+		f.open.Add(-1)
 		return nil, errnoOf(err)
 	}
 	if info, err = opened.Stat(); err != nil {
+		f.open.Add(-1)
 		_ = opened.Close()
 		return nil, errnoOf(err)
 	}
 	switch mode := info.Mode(); {
+	case p.single && !os.SameFile(before, info): // a link has taken its place
+		errno = sysapi.EPERM
 	case !mode.IsRegular() && !mode.IsDir():
 		errno = sysapi.EPERM
 	case !mode.IsDir() && flag&sysapi.O_DIRECTORY != 0:
 		errno = sysapi.ENOTDIR
 	default:
-		f := &file{file: opened, place: p, dir: mode.IsDir(), appends: how&os.O_APPEND != 0}
-		f.seek = f.to
-		return f, 0
+		if how&os.O_TRUNC != 0 {
+			if errno = errnoOf(opened.Truncate(0)); errno != 0 {
+				break
+			}
+		}
+		own := &file{file: opened, place: p, dir: mode.IsDir(), appends: how&os.O_APPEND != 0, open: f.open}
+		own.seek = own.to
+		return own, 0
 	}
+	f.open.Add(-1)
 	_ = opened.Close()
 	return nil, errno
 }
@@ -318,6 +338,9 @@ func (f *folder) Rename(from, to string) sysapi.Errno {
 	if errno != 0 {
 		return errno
 	}
+	if info, err := a.root.Lstat(a.name); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return sysapi.EPERM // it may lead out from another place
+	}
 	return errnoOf(a.root.Rename(a.name, b.name))
 }
 
@@ -357,16 +380,13 @@ func (f *folder) Link(from, to string) sysapi.Errno {
 	return errnoOf(a.root.Link(a.name, b.name))
 }
 
-// Symlink is sys.FS's. Whoever looks into the folder from outside would follow a link that leads out of it, so a module makes none.
-func (f *folder) Symlink(to, name string) sysapi.Errno {
-	p, errno := f.free(name)
-	if errno != 0 {
+// Symlink is sys.FS's. Whoever looks into the folder from outside would follow a link that leads out of it, and a link through another one may do so
+// whatever its words are: so a module makes none.
+func (f *folder) Symlink(_, name string) sysapi.Errno {
+	if _, errno := f.free(name); errno != 0 {
 		return errno
 	}
-	if !filepath.IsLocal(filepath.FromSlash(to)) {
-		return sysapi.EPERM
-	}
-	return errnoOf(p.root.Symlink(filepath.FromSlash(to), p.name))
+	return sysapi.EPERM
 }
 
 // Readlink is sys.FS's.
@@ -419,6 +439,7 @@ type file struct {
 	dir     bool
 	appends bool
 	closed  atomic.Bool
+	open    *atomic.Int64 // Folders'
 }
 
 func (f *file) Dev() (uint64, sysapi.Errno) {
@@ -578,6 +599,7 @@ func (f *file) Close() sysapi.Errno {
 	if f.closed.Swap(true) {
 		return 0
 	}
+	f.open.Add(-1)
 	return errnoOf(f.file.Close())
 }
 

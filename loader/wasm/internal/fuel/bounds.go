@@ -21,6 +21,9 @@ const (
 	maxWork         = 1_000_000_000
 )
 
+// maxValues is how many parameters and results all calls and blocks of a function may have: each takes some 350 bytes while it is compiled.
+const maxValues = 1_000_000
+
 // workOf is how much work a function is: so much for each pair of blocks, and thirty times as much for each local in each block.
 func workOf(blocks, locals uint64) uint64 { return blocks * (blocks + 30*locals) }
 
@@ -59,45 +62,74 @@ func (r *reader) constant() {
 	r.u8()
 }
 
-// declared reads what is declared of types, functions, globals, elements and data, and looks for what is not in version 2.0; what else is wrong there the compiler says.
-func declared(of func(id byte) *reader, elements uint32) {
+// numbers are how many there are of what a module names by its number, and of each function of its own the type. What is added has the numbers behind these, so that
+// a module that named one would name what is added: its own counter, say, which it could set to what it likes.
+type numbers struct {
+	types, functions, tables, globals uint32
+
+	params []uint32 // of each type
+	arity  []uint32 // parameters and results of each type
+	called []uint32 // the types of all functions
+	own    []uint32 // of the module's own
+}
+
+// below refuses a number that is not less than n.
+func (r *reader) below(n uint32, what string) uint32 {
+	at := r.i
+	i := r.u32()
+	if i >= n {
+		panic(&Error{r.base + at, fmt.Sprintf("the %s %d", what, i), fmt.Sprintf("less than %d", n)})
+	}
+	return i
+}
+
+// declared reads what is declared of types, functions, globals, elements and data, and looks for what is not in version 2.0; what else is wrong there the compiler says. It
+// adds to n what it has learned of types and functions.
+func declared(of func(id byte) *reader, elements uint32, n *numbers) {
 	r := of(typeSection)
-	for n := r.items("types", maxItems); n > 0; n-- {
+	n.types = r.items("types", maxItems)
+	for range n.types {
 		if form := r.u8(); form != funcType {
 			lacks(featureOfType(form))
 			r.fail(fmt.Sprintf("a type of the form %#x", form), "a function's")
 		}
-		for range 2 { // parameters and results
-			for k := r.items("parameters or results of a function", 1000); k > 0; k-- {
+		for i := range 2 { // parameters and results
+			k := r.items("parameters or results of a function", 1000)
+			if i == 0 {
+				n.params, n.arity = append(n.params, k), append(n.arity, 0)
+			}
+			n.arity[len(n.arity)-1] += k
+			for range k {
 				r.valueType()
 			}
 		}
 	}
 	r = of(functionSection)
-	for n := r.items("functions", maxItems); n > 0; n-- {
-		r.u32()
+	for k := r.items("functions", maxItems); k > 0; k-- {
+		n.own = append(n.own, r.below(n.types, "type"))
 	}
+	n.called = append(n.called, n.own...)
 	r = of(memorySection)
-	n := r.u32()
-	if n > 1 {
+	memories := r.u32()
+	if memories > 1 {
 		lacks("more than one memory")
 	}
-	for ; n > 0; n-- {
+	for range memories {
 		r.limits()
 	}
 	r = of(globalSection)
-	for n := r.items("globals", maxItems); n > 0; n-- {
+	for k := r.items("globals", maxItems); k > 0; k-- {
 		r.valueType()
 		r.u8()
 		r.constant()
 	}
 	r = of(elementSection)
 	left := elements
-	for n := r.items("segments of elements", maxSegments); n > 0; n-- {
+	for k := r.items("segments of elements", maxSegments); k > 0; k-- {
 		left -= r.elements(left)
 	}
 	r = of(dataSection)
-	for n := r.items("segments of data", maxSegments); n > 0; n-- {
+	for k := r.items("segments of data", maxSegments); k > 0; k-- {
 		flags := r.u32()
 		if flags > 2 {
 			r.fail(fmt.Sprintf("data with the flags %#x", flags), "0 to 2")
@@ -120,8 +152,10 @@ func (r *reader) elements(most uint32) uint32 {
 	}
 	passive, hasMore, expressions := flags&1 != 0, flags&2 != 0, flags&4 != 0
 	if !passive {
-		if hasMore { // the table
-			r.u32()
+		if hasMore {
+			r.below(r.of.tables, "table")
+		} else if r.of.tables == 0 {
+			r.fail("elements of a table", "a table")
 		}
 		r.constant()
 	}
@@ -137,7 +171,7 @@ func (r *reader) elements(most uint32) uint32 {
 		if expressions {
 			r.constant()
 		} else {
-			r.u32()
+			r.below(r.of.functions, "function")
 		}
 	}
 	return n

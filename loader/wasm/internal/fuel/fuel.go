@@ -5,9 +5,10 @@
 // counter is deterministic, too: the same call uses the same fuel on every machine.
 //
 // How: Instrument appends a mutable global (the counter), a table with room for one function (the tick), and a function that calls what is in it; it puts the
-// check at the head of each function and loop. Everything new is appended, so that no index in the module moves. The start function becomes an export, to be run
+// check at the head of each function and loop. Everything new is appended, so that no index in the module moves; an index behind the
+// module's own is refused, as no valid module has one. The start function becomes an export, to be run
 // after Bind, which puts the tick into the table: a loop in it would have none otherwise. Straight code between two checks is bounded by the module's length; bulk
-// instructions by the memory's.
+// instructions pay for what they work on.
 package fuel
 
 import (
@@ -119,22 +120,24 @@ func Instrument(module []byte, elements uint32) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n := &numbers{}
 	of := func(id byte) *reader {
 		for _, s := range sections {
 			if s.id == id {
-				return &reader{b: s.body, base: s.at}
+				return &reader{b: s.body, base: s.at, of: n}
 			}
 		}
-		return &reader{b: []byte{0}}
+		return &reader{b: []byte{0}, of: n}
 	}
-	functions, tables, globals := imported(of(importSection))
-	types := of(typeSection).count()
-	functions += of(functionSection).count()
-	tables += of(tableSection).count()
-	globals += of(globalSection).count()
-	declared(of, elements)
+	n.types = of(typeSection).count()
+	of(importSection).imported(n)
+	n.functions += of(functionSection).count()
+	n.tables += of(tableSection).count()
+	n.globals += of(globalSection).count()
+	declared(of, elements, n)
+	types, functions, tables, globals := n.types, n.functions, n.tables, n.globals
 	allTables := of(tableSection).tables(elements)
-	check := checkOf(globals, functions)
+	added := adds{check: checkOf(globals, functions), counter: globals}
 	tick := append(uleb(uleb([]byte{0, 0x41, 0, 0x11}, types), tables), 0x0b) // (call_indirect (type types) (table tables) (i32.const 0))
 	hasCode := of(codeSection).count() > 0
 
@@ -149,11 +152,11 @@ func Instrument(module []byte, elements uint32) (_ []byte, err error) {
 			emit(customSection, names)
 		}
 	}
-	// added puts what is new at the end of the section, which may not be there.
-	added := func(id byte, items ...[]byte) {
+	// add puts what is new at the end of the section, which may not be there.
+	add := func(id byte, items ...[]byte) {
 		r := &reader{b: []byte{0}}
 		if next < len(sections) && sections[next].id == id {
-			r = &reader{b: sections[next].body, base: sections[next].at}
+			r = &reader{b: sections[next].body, base: sections[next].at, of: n}
 			next++
 		}
 		switch id {
@@ -162,8 +165,7 @@ func Instrument(module []byte, elements uint32) (_ []byte, err error) {
 		case tableSection:
 			r, items = &reader{b: []byte{0}}, append(allTables, items...)
 		}
-		n := r.u32()
-		body := uleb(nil, n+uint32(len(items)))
+		body := uleb(nil, r.u32()+uint32(len(items)))
 		body = append(body, r.b[r.i:]...)
 		for _, item := range items {
 			body = append(body, item...)
@@ -184,38 +186,41 @@ func Instrument(module []byte, elements uint32) (_ []byte, err error) {
 		}
 	}
 	upTo(typeSection)
-	added(typeSection, []byte{funcType, 0, 0})
+	add(typeSection, []byte{funcType, 0, 0})
 	upTo(functionSection)
-	added(functionSection, uleb(nil, types))
+	add(functionSection, uleb(nil, types))
 	upTo(tableSection)
-	added(tableSection, []byte{funcref, 1, 1, 1})
+	add(tableSection, []byte{funcref, 1, 1, 1})
 	upTo(globalSection)
-	added(globalSection, []byte{i32, 1, 0x41, initial, 0x0b})
+	add(globalSection, []byte{i32, 1, 0x41, initial, 0x0b})
 	upTo(exportSection)
 	exports := [][]byte{uleb(append(name(tableName), 1), tables), uleb(append(name(counterName), 3), globals)}
 	if hasSection(sections, startSection) {
-		exports = append(exports, uleb(append(name(StartFunction), 0), of(startSection).u32()))
+		exports = append(exports, uleb(append(name(StartFunction), 0), of(startSection).below(functions, "function")))
 	}
-	added(exportSection, exports...)
+	add(exportSection, exports...)
 	upTo(codeSection)
 	code := &reader{b: []byte{0}}
 	if next < len(sections) && sections[next].id == codeSection {
-		code = &reader{b: sections[next].body, base: sections[next].at}
+		code = &reader{b: sections[next].body, base: sections[next].at, of: n}
 		next++
 	}
-	n := code.items("bodies of functions", maxItems)
-	body := uleb(make([]byte, 0, len(code.b)+len(code.b)/4+32), n+1)
+	bodies := code.items("bodies of functions", maxItems)
+	if int(bodies) != len(n.own) {
+		return nil, &Error{code.base, fmt.Sprintf("%d bodies of functions", bodies), fmt.Sprintf("%d: one for each", len(n.own))}
+	}
+	body := uleb(make([]byte, 0, len(code.b)+len(code.b)/4+32), bodies+1)
 	if hasCode {
 		var one []byte
 		work := uint64(0)
-		for range n {
+		for _, typ := range n.own {
 			size := code.u32()
 			if size > maxBody {
 				exceeds(fmt.Sprintf("a function of %d bytes", size), fmt.Sprintf("%d are the most", maxBody))
 			}
 			function := code.sub(int(size), "a function's body")
 			var more uint64
-			if one, more, err = rewrite(one[:0], function, check); err != nil {
+			if one, more, err = added.rewrite(one[:0], function, n.params[typ]); err != nil {
 				return nil, err
 			}
 			if work += more; more > maxFunctionWork || work > maxWork {
@@ -271,31 +276,30 @@ func split(module []byte) (sections []section, err error) {
 }
 
 // imported counts what is imported.
-func imported(r *reader) (functions, tables, globals uint32) {
-	for n := r.items("imports", maxItems); n > 0; n-- {
+func (r *reader) imported(n *numbers) {
+	for k := r.items("imports", maxItems); k > 0; k-- {
 		r.sub(int(r.u32()), "a name")
 		r.sub(int(r.u32()), "a name")
 		switch kind := r.u8(); kind {
 		case 0:
-			r.u32()
-			functions++
+			n.called = append(n.called, r.below(n.types, "type"))
+			n.functions++
 		case 1:
 			r.valueType()
 			r.limits()
-			tables++
+			n.tables++
 		case 2:
 			r.limits()
 		case 3:
 			r.valueType()
 			r.u8()
-			globals++
+			n.globals++
 		case 4: // a tag
 			lacks("exceptions")
 		default:
 			panic(&Error{r.base + r.i - 1, fmt.Sprintf("the import kind %d", kind), "0 to 3"})
 		}
 	}
-	return functions, tables, globals
 }
 
 // renamed returns an export section in which nothing has a name that is to be added.
@@ -307,8 +311,16 @@ func renamed(r *reader) []byte {
 	for n := r.items("exports", maxItems); n > 0; n-- {
 		e := export{name: r.sub(int(r.u32()), "a name").b}
 		from := r.i
-		r.u8()
-		r.u32()
+		switch r.u8() {
+		case 0:
+			r.below(r.of.functions, "function")
+		case 1:
+			r.below(r.of.tables, "table")
+		case 3:
+			r.below(r.of.globals, "global")
+		default: // a memory
+			r.u32()
+		}
 		e.what = r.b[from:r.i]
 		clash = clash || taken[string(e.name)]
 		exports = append(exports, e)
@@ -334,6 +346,12 @@ func renamed(r *reader) []byte {
 	return append(body, r.b[r.i:]...)
 }
 
+// adds is what is added to the code of functions.
+type adds struct {
+	check   []byte
+	counter uint32
+}
+
 // checkOf is what a function and a loop begin with: counter--; if (counter < 0) tick().
 func checkOf(counter, tick uint32) []byte {
 	b := uleb([]byte{0x23}, counter)
@@ -343,18 +361,40 @@ func checkOf(counter, tick uint32) []byte {
 	return append(uleb(b, tick), 0x0b)
 }
 
-// rewrite appends a function's body with the check to out, and returns how much work it is.
-func rewrite(out []byte, r *reader, check []byte) ([]byte, uint64, error) {
+// A bulk instruction costs 1 for each 64 bytes, so that it costs as much as a loop that does the same.
+const (
+	shiftOfBytes    = 6
+	shiftOfElements = 3 // which have 8 bytes
+)
+
+// charge appends what comes before a bulk instruction, which works on as much as is on top of the stack: counter -= top >> shift; and the check.
+func (a *adds) charge(out []byte, local uint32, shift byte) []byte {
+	out = uleb(append(out, 0x22), local) // local.tee
+	out = uleb(append(out, 0x23), a.counter)
+	out = uleb(append(out, 0x20), local)
+	out = uleb(append(out, 0x41, shift, 0x76, 0x6b, 0x24), a.counter) // i32.shr_u; i32.sub; global.set
+	return append(out, a.check...)
+}
+
+// rewrite appends the body of a function with so many parameters to out, with fuel, and returns how much work it is.
+func (a *adds) rewrite(out []byte, r *reader, params uint32) ([]byte, uint64, error) {
+	groups := r.u32()
+	from := r.i
 	locals := uint64(0)
-	for n := r.u32(); n > 0; n-- {
+	for range groups {
 		locals += uint64(r.u32())
 		r.valueType()
 	}
 	if locals > maxLocals {
 		exceeds(fmt.Sprintf("a function of %d locals", locals), fmt.Sprintf("%d are the most", maxLocals))
 	}
-	out = append(append(out, r.b[:r.i]...), check...)
-	from := r.i
+	if bytes.IndexByte(r.b, 0xfc) < 0 { // which bulk instructions begin with
+		out = append(uleb(out, groups), r.b[from:r.i]...)
+	} else {
+		out = append(append(uleb(out, groups+1), r.b[from:r.i]...), 1, i32)
+	}
+	out = append(out, a.check...)
+	from = r.i
 	blocks := uint64(0)
 	for r.i < len(r.b) {
 		at := r.i
@@ -365,13 +405,23 @@ func rewrite(out []byte, r *reader, check []byte) ([]byte, uint64, error) {
 		switch kind {
 		case loop:
 			blocks++
-			out = append(append(out, r.b[from:r.i]...), check...)
+			out = append(append(out, r.b[from:r.i]...), a.check...)
 			from = r.i
 		case block, jump:
 			blocks++
 		case labels:
 			blocks += uint64(r.i - at)
+		case filled, filledTable:
+			shift := byte(shiftOfBytes)
+			if kind == filledTable {
+				shift = shiftOfElements
+			}
+			out = a.charge(append(out, r.b[from:at]...), params+uint32(locals), shift)
+			from = at
 		}
+	}
+	if r.values > maxValues {
+		exceeds(fmt.Sprintf("calls and blocks of %d parameters and results in a function", r.values), fmt.Sprintf("%d are the most", maxValues))
 	}
 	return append(out, r.b[from:]...), workOf(blocks, locals), nil
 }

@@ -6,7 +6,10 @@ import "fmt"
 type reader struct {
 	b    []byte
 	i    int
-	base int // of b, in the module
+	base int      // of b, in the module
+	of   *numbers // what instructions may name
+
+	values uint64 // parameters and results of what was stepped over
 }
 
 func (r *reader) fail(found, expected string) { panic(&Error{r.base + r.i, found, expected}) }
@@ -31,6 +34,22 @@ func (r *reader) u32() (v uint32) {
 			return v
 		}
 	}
+}
+
+// signed33 reads a signed number of 33 bits.
+func (r *reader) signed33() (v int64) {
+	for shift := 0; shift < 35; shift += 7 {
+		c := r.u8()
+		v |= int64(c&0x7f) << shift
+		if c < 0x80 {
+			if c&0x40 != 0 {
+				v |= -1 << (shift + 7)
+			}
+			return v
+		}
+	}
+	r.fail("a number of more than 33 bits", "one of 33 bits")
+	return 0
 }
 
 // count reads how many items there are, without going on.
@@ -59,7 +78,7 @@ func (r *reader) sub(n int, of string) *reader {
 		r.fail(fmt.Sprintf("%s of %d bytes, where %d are left", of, n, len(r.b)-r.i), "one that ends in the module")
 	}
 	r.i += n
-	return &reader{b: r.b[r.i-n : r.i], base: r.base + r.i - n}
+	return &reader{b: r.b[r.i-n : r.i], base: r.base + r.i - n, of: r.of}
 }
 
 func (r *reader) limits() {
@@ -110,7 +129,6 @@ const (
 	loop                // the same
 	jump                // a label
 	index               // an index
-	indexes             // two
 	labels              // a vector of labels, and another one
 	types               // a vector of value types
 	memarg              // an alignment and an offset
@@ -120,9 +138,15 @@ const (
 	bytes4
 	bytes8
 	bytes16
-	memargLane // memarg and a byte
-	reserved   // a byte that is 0
-	prefix     // another opcode
+	function    // the number of a function
+	global      // of a global
+	table       // of a table
+	called      // of a type, and of a table
+	filled      // works on as many bytes of memory as is on top of the stack
+	filledTable // on as many elements of tables
+	memargLane  // memarg and a byte
+	reserved    // a byte that is 0
+	prefix      // another opcode
 )
 
 // opcodes are the instructions of one byte.
@@ -132,38 +156,40 @@ var opcodes = func() (t [256]immediates) {
 			t[op] = i
 		}
 	}
-	set(0x00, 0x01, none)   // unreachable, nop
-	set(0x02, 0x02, block)  // block
-	set(0x03, 0x03, loop)   // loop
-	set(0x04, 0x04, block)  // if
-	set(0x05, 0x05, none)   // else
-	set(0x0b, 0x0b, none)   // end
-	set(0x0c, 0x0d, jump)   // br, br_if
-	set(0x0e, 0x0e, labels) // br_table
-	set(0x0f, 0x0f, none)   // return
-	set(0x10, 0x10, index)  // call
-	set(0x11, 0x11, indexes)
+	set(0x00, 0x01, none)     // unreachable, nop
+	set(0x02, 0x02, block)    // block
+	set(0x03, 0x03, loop)     // loop
+	set(0x04, 0x04, block)    // if
+	set(0x05, 0x05, none)     // else
+	set(0x0b, 0x0b, none)     // end
+	set(0x0c, 0x0d, jump)     // br, br_if
+	set(0x0e, 0x0e, labels)   // br_table
+	set(0x0f, 0x0f, none)     // return
+	set(0x10, 0x10, function) // call
+	set(0x11, 0x11, called)   // call_indirect
 	set(0x1a, 0x1b, none)     // drop, select
 	set(0x1c, 0x1c, types)    // select with types
-	set(0x20, 0x26, index)    // locals, globals, table.get, table.set
+	set(0x20, 0x22, index)    // locals
+	set(0x23, 0x24, global)
+	set(0x25, 0x26, table)    // table.get, table.set
 	set(0x28, 0x3e, memarg)   // loads and stores
 	set(0x3f, 0x40, reserved) // memory.size, memory.grow
 	set(0x41, 0x41, varint32)
 	set(0x42, 0x42, varint64)
 	set(0x43, 0x43, bytes4)
 	set(0x44, 0x44, bytes8)
-	set(0x45, 0xc4, none)    // numbers
-	set(0xd0, 0xd0, oneByte) // ref.null
-	set(0xd1, 0xd1, none)    // ref.is_null
-	set(0xd2, 0xd2, index)   // ref.func
+	set(0x45, 0xc4, none)     // numbers
+	set(0xd0, 0xd0, oneByte)  // ref.null
+	set(0xd1, 0xd1, none)     // ref.is_null
+	set(0xd2, 0xd2, function) // ref.func
 	set(0xfc, 0xfd, prefix)
 	return t
 }()
 
 // miscellaneous are those behind 0xfc.
 var miscellaneous = [...]immediates{0: none, 1: none, 2: none, 3: none, 4: none, 5: none, 6: none, 7: none, // saturating
-	8: indexes, 9: index, 10: indexes, 11: index, // memory.init, data.drop, memory.copy, memory.fill
-	12: indexes, 13: index, 14: indexes, 15: index, 16: index, 17: index} // table.init, elem.drop, table.copy, table.grow, table.size, table.fill
+	8: filled, 9: index, 10: filled, 11: filled, // memory.init, data.drop, memory.copy, memory.fill
+	12: filledTable, 13: index, 14: filledTable, 15: table, 16: table, 17: filledTable} // table.init, elem.drop, table.copy, table.grow, table.size, table.fill
 
 // vector returns what follows an instruction behind 0xfd.
 func vector(op uint32) immediates {
@@ -208,6 +234,7 @@ func (r *reader) instruction() (kind immediates, err error) {
 	at := r.base + r.i
 	op := r.u8()
 	kind = opcodes[op]
+	more := uint32(0) // behind a prefix
 	switch {
 	case kind == invalid:
 		if feature := beyond(op); feature != "" {
@@ -215,13 +242,13 @@ func (r *reader) instruction() (kind immediates, err error) {
 		}
 		return invalid, &Error{at, fmt.Sprintf("the opcode %#x", op), "an instruction"}
 	case op == 0xfc:
-		more := r.u32()
+		more = r.u32()
 		if int(more) >= len(miscellaneous) {
 			return invalid, &Error{at, fmt.Sprintf("the opcode 0xfc %d", more), "an instruction"}
 		}
 		kind = miscellaneous[more]
 	case op == 0xfd:
-		more := r.u32()
+		more = r.u32()
 		if kind = vector(more); kind == invalid {
 			if more >= 0x100 && more <= 0x12f {
 				return invalid, &Unsupported{"relaxed SIMD"}
@@ -231,11 +258,43 @@ func (r *reader) instruction() (kind immediates, err error) {
 	}
 	switch kind {
 	case block, loop:
-		r.leb(5)
+		at := r.i
+		if v := r.signed33(); v >= int64(r.of.types) { // what is negative is no type, or one value's
+			panic(&Error{r.base + at, fmt.Sprintf("the type %d", v), fmt.Sprintf("less than %d", r.of.types)})
+		} else if v >= 0 {
+			r.values += uint64(r.of.arity[v])
+		}
+	case function:
+		if f := r.below(r.of.functions, "function"); op == 0x10 && int(f) < len(r.of.called) {
+			r.values += uint64(r.of.arity[r.of.called[f]])
+		}
+	case global:
+		r.below(r.of.globals, "global")
+	case table:
+		r.below(r.of.tables, "table")
+	case called:
+		r.values += uint64(r.of.arity[r.below(r.of.types, "type")])
+		r.below(r.of.tables, "table")
+	case filled, filledTable:
+		switch more {
+		case 8: // the segment and the memory
+			r.u32()
+			r.u32()
+		case 10:
+			r.u32()
+			r.u32()
+		case 11:
+			r.u32()
+		case 12:
+			r.u32()
+			r.below(r.of.tables, "table")
+		case 14:
+			r.below(r.of.tables, "table")
+			r.below(r.of.tables, "table")
+		case 17:
+			r.below(r.of.tables, "table")
+		}
 	case index, jump:
-		r.u32()
-	case indexes:
-		r.u32()
 		r.u32()
 	case labels:
 		for n := r.u32(); n > 0; n-- {

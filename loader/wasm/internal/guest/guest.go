@@ -7,6 +7,7 @@ package guest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -147,7 +148,20 @@ func (r *Runtime) NewGuest() *Guest {
 
 // Config adds to an instance's configuration what ends with its calls.
 func (g *Guest) Config(config wazero.ModuleConfig) wazero.ModuleConfig {
-	return config.WithNanosleep(g.sleep)
+	return config.WithNanosleep(g.sleep).WithRandSource(random{g})
+}
+
+// random are random numbers for a module, which looks now and then whether they are still wanted.
+type random struct{ guest *Guest }
+
+func (r random) Read(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var more int
+		more, err = rand.Read(b[n:min(n+1<<20, len(b))])
+		n += more
+		r.guest.AskEnded()
+	}
+	return n, err
 }
 
 // Bind makes an instance of a module that Compile has compiled, in which nothing has run, the Guest's. A Guest may have several, which call each other.
@@ -192,17 +206,36 @@ func (g *Guest) Serve(c *pool.Call) {
 	if g.fuel == 0 {
 		g.fuel = math.MaxInt64
 	}
-	for _, counter := range g.counter {
-		counter.Set(uint64(uint32(g.serving())))
+	g.share()
+}
+
+// ServeAtMost is Serve for what nobody else bounds: a call that no context ends has so long.
+func (g *Guest) ServeAtMost(c *pool.Call, d time.Duration, what string) {
+	g.Serve(c)
+	if g.limit == nil && g.done == nil && g.gone == nil {
+		g.until, g.limit = time.Now().Add(d), &engine.Limit{After: d, By: "what a module has for " + what, Func: what}
 	}
 }
 
-// serving takes the fuel until the next look.
-func (g *Guest) serving() int32 {
-	n := min(g.fuel, slice)
-	g.fuel -= n
-	return int32(n)
+// share gives the counters fuel until the next look. What they have not used is theirs no more when they are collected.
+func (g *Guest) share() {
+	n := min(g.fuel/int64(max(len(g.counter), 1)), slice)
+	for _, counter := range g.counter {
+		counter.Set(uint64(n))
+		g.fuel -= n
+	}
 }
+
+// collect takes back what the counters have; one below 0 has used more than it had.
+func (g *Guest) collect() {
+	for _, counter := range g.counter {
+		g.fuel += int64(int32(counter.Get()))
+		counter.Set(0)
+	}
+}
+
+// Memory returns how much memory the instance may have, in bytes.
+func (g *Guest) Memory() int64 { return g.runtime.limits.Memory }
 
 // Call returns the call that runs.
 func (g *Guest) Call() *pool.Call { return g.call }
@@ -213,15 +246,17 @@ func (g *Guest) Broken() bool { return g.broke }
 // Enter runs a function of the instance. stack has its arguments, and gets its results, as wazero's CallWithStack has it. The error is a *Trap, an *Exit,
 // a *OutOfFuel, or an *engine.Overrun: the instance is not to be entered again then.
 func (g *Guest) Enter(f api.Function, stack []uint64) error {
+	before := g.broke
+	g.broke = true // as long as it runs: a host function of it may end this goroutine
 	err := f.CallWithStack(g.ctx, stack)
 	if err == nil {
+		g.broke = before
 		return nil
 	}
 	return g.failed(err)
 }
 
 func (g *Guest) failed(err error) error {
-	g.broke = true
 	if g.ended != nil {
 		return g.ended
 	}
@@ -252,25 +287,15 @@ func frames(trace string) (names []string) {
 // tick is called by a guest whose fuel is used up.
 func tick(ctx context.Context) {
 	g := Of(ctx)
-	if g.fuel <= 0 {
+	g.collect()
+	if g.fuel < 0 {
 		g.End(&OutOfFuel{g.runtime.limits.Fuel})
 	}
 	if g.Look != nil {
 		g.Look()
 	}
-	now := time.Now()
-	switch cause, wanted := g.wanted(now); {
-	case wanted:
-	case g.asked.IsZero():
-		g.ask(now)
-	case now.Sub(g.asked) > g.runtime.limits.Grace:
-		g.End(&engine.Overrun{Grace: g.runtime.limits.Grace, Cause: cause()})
-	}
-	for _, counter := range g.counter {
-		if int32(counter.Get()) < 0 { // it is the one that is used up
-			counter.Set(uint64(uint32(g.serving())))
-		}
-	}
+	g.look()
+	g.share()
 }
 
 // sleep is what WASI's poll_oneoff sleeps by: for as long as the call is wanted.
@@ -300,15 +325,24 @@ func (g *Guest) ask(now time.Time) {
 	}
 }
 
-// AskEnded asks the function that runs to stop where its call is not wanted any more: what a host function has ended is known to the module when
-// that returns.
+// AskEnded asks the function that runs to stop where its call is not wanted any more, and ends it where it was asked before, and has had its time: what a host
+// function has ended is known to the module when that returns. It is for a host function that has done what it is for.
 func (g *Guest) AskEnded() {
-	if g.done == nil && g.gone == nil && g.limit == nil || !g.asked.IsZero() {
+	if g.done == nil && g.gone == nil && g.limit == nil {
 		return
 	}
+	g.look()
+}
+
+// look asks the function that runs to stop, or ends it.
+func (g *Guest) look() {
 	now := time.Now()
-	if _, wanted := g.wanted(now); !wanted {
+	switch cause, wanted := g.wanted(now); {
+	case wanted:
+	case g.asked.IsZero():
 		g.ask(now)
+	case now.Sub(g.asked) > g.runtime.limits.Grace:
+		g.End(&engine.Overrun{Grace: g.runtime.limits.Grace, Cause: cause(), By: "(wasm.WithGrace); it was ended"})
 	}
 }
 
