@@ -164,8 +164,12 @@ func inTime(err error, timeout time.Duration) error {
 	case err == nil, known:
 		return err
 	case errors.As(err, &late):
-		return &worded{fmt.Sprintf("plug-in %s: %s: it did not return %s, nor in the %v after; its worker was killed", late.Plugin, late.Func,
-			after(late.Cause, timeout), late.Grace), err}
+		end := "its worker was killed"
+		if strings.HasSuffix(err.Error(), "; it was ended") { // of a module
+			end = "it was ended"
+		}
+		return &worded{fmt.Sprintf("plug-in %s: %s: it did not return %s, nor in the %v after; %s", late.Plugin, late.Func,
+			after(late.Cause, timeout), late.Grace, end), err}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &worded{strings.ReplaceAll(err.Error(), context.DeadlineExceeded.Error(), "out of time "+after(err, timeout)), err}
 	case errors.Is(err, context.Canceled) && errors.As(err, &open):

@@ -436,7 +436,7 @@ func checkImports(lib *inspect.Library, all map[string]served) error {
 
 // checkConfig refuses a configuration for a plug-in that takes none: without a ferrule_start nothing would read it.
 func (h *hostFlags) checkConfig(lib *inspect.Library) error {
-	if h.config == "" || lib.HasStart {
+	if h.config == "" || lib.HasStart || lib.Extism {
 		return nil
 	}
 	return usage(fmt.Sprintf("--config for plug-in %s, which takes no configuration: it has no ferrule_start", lib.Manifest.Name),

@@ -256,10 +256,14 @@ func (s *subject) add(cmd *cobra.Command) {
 func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) {
 	given := sign.Subject{Name: s.name, Version: s.version, Platform: s.platform}
 	lib, err := inspect.DescribeReader(f, size)
-	if err != nil || lib.NotPlugin != nil {
+	if err != nil || lib.NotPlugin != nil || lib.Extism { // which has neither a name nor a version of its own
 		for _, flag := range []struct{ name, value string }{{"--name", s.name}, {"--version", s.version}, {"--platform", s.platform}} {
 			if flag.value == "" {
-				return given, usage(path+", which is no library of a plug-in, without "+flag.name, "--name, --version and --platform", "See ferrule inspect "+shellWord(path))
+				what := "no library of a plug-in"
+				if lib != nil && lib.Extism {
+					what = "a plug-in of Extism's, which says nothing of itself"
+				}
+				return given, usage(path+", which is "+what+", without "+flag.name, "--name, --version and --platform", "See ferrule inspect "+shellWord(path))
 			}
 		}
 		return given, nil
