@@ -13,6 +13,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
@@ -287,6 +288,9 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 		limit, own := have.Memory, false
 		if entry != nil && entry.Isolate != nil && entry.Isolate.Memory > 0 {
 			limit, own = entry.Isolate.Memory, true // which comes first
+		}
+		if engine, ok := sp.engine.(engine.Permitting); ok && limit <= 0 {
+			limit = engine.Memory() // which a library has not
 		}
 		switch {
 		case err != nil || asked < 0:

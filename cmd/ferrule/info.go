@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins"
@@ -171,7 +172,11 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 	if in, ok := o.Installed[p.Name]; ok && in.Path == p.Source {
 		i.Digest, i.Origin, i.Key, i.Pinned = in.Digest, in.Source, in.Key, in.Pinned
 	}
-	i.Permits = permitsOf(entry, keys)
+	least := int64(0)
+	if lib != nil && isModule(lib) {
+		least = engines.Memory
+	}
+	i.Permits = permitsOf(entry, keys, least)
 	i.Declared = len(i.Permits) > 0 && !enforced(entry, lib)
 	return i
 }
@@ -200,13 +205,14 @@ func provider(o *plugins.Overview, who, service string) string {
 	return ""
 }
 
-// permitsOf is what a manifest asks for beside what is permitted.
-func permitsOf(entry *config.Plugin, keys abi.Text) []permit {
+// permitsOf is what a manifest asks for beside what is permitted. memory is how much there is where nothing is said of it; 0 is any amount.
+func permitsOf(entry *config.Plugin, keys abi.Text, memory int64) []permit {
 	var have config.Permit
-	memory := int64(0)
 	if entry != nil {
 		have = entry.Permit
-		memory = have.Memory
+		if have.Memory > 0 {
+			memory = have.Memory
+		}
 		if i := entry.Isolate; i != nil && i.Memory > 0 {
 			memory = i.Memory
 		}
@@ -233,7 +239,7 @@ func permitsOf(entry *config.Plugin, keys abi.Text) []permit {
 		all = append(all, permit{What: "memory", Item: asked, Asked: true, Permitted: true, Note: noLimit})
 	case asked != "":
 		all = append(all, permit{What: "memory", Item: asked, Asked: true, Permitted: memory >= n})
-	case memory > 0:
+	case entry != nil && memory > 0 && (have.Memory > 0 || entry.Isolate != nil && entry.Isolate.Memory > 0):
 		all = append(all, permit{What: "memory", Item: strconv.FormatInt(memory, 10), Permitted: true})
 	}
 	return all

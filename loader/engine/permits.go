@@ -8,6 +8,8 @@ type Permitting interface {
 	// it shares what all of its plug-ins do. The error is an *inspect.Error of the kind ErrOption: something that the engine gives to nobody. Whether the paths are
 	// there is seen when a plug-in is opened.
 	With(Permits) (Engine, error)
+	// Memory returns how much memory an instance has where Permits say nothing of it, in bytes.
+	Memory() int64
 }
 
 // Permits are what one plug-in may have. The slices are the caller's, who changes nothing in them any more.

@@ -168,6 +168,9 @@ func (e *wasmEngine) Words() engine.Words {
 // Fault is engine.Engine's.
 func (e *wasmEngine) Fault() error { return e.fault }
 
+// Memory is engine.Permitting's.
+func (e *wasmEngine) Memory() int64 { return e.limits.Memory }
+
 // With is engine.Permitting's: paths are seen where they are, and there is no network.
 func (e *wasmEngine) With(p engine.Permits) (engine.Engine, error) {
 	if len(p.Connect) > 0 || len(p.Listen) > 0 {

@@ -289,24 +289,25 @@ func TestRefused(t *testing.T) {
 	gone := filepath.ToSlash(filepath.Join(t.TempDir(), "gone"))
 	for _, c := range []struct {
 		name, entry string
-		asks        bool // its manifest asks for a port
+		asks        string // what its manifest asks for
 		kind        error
 		says        []string
 	}{
-		{"connect", "permit: {connect: [443]}", false, plugins.ErrEngine, []string{"connect to (443)", "no network", "host function", "line 2"}},
-		{"listen", "permit: {listen: [0]}", false, plugins.ErrEngine, []string{"listen on (0)", "no network"}},
-		{"asked for", "enabled: true", true, plugins.ErrEngine, []string{"manifest that asks", "connect to (443)"}},
-		{"asked for and permitted", "permit: {connect: [443]}", true, plugins.ErrEngine, []string{"connect to (443)"}},
-		{"little memory", "permit: {memory: 1KiB}", false, plugins.ErrEngine, []string{"1024 bytes", "65536"}},
-		{"isolate", "isolate: true", false, plugins.ErrEngine, []string{"isolate for a WebAssembly module", "permit.memory", "line 2"}},
-		{"isolate with keys", "isolate: {memory: 1GiB, sandbox: none}", false, plugins.ErrEngine, []string{"isolate for a WebAssembly module"}},
-		{"a folder that is not there", "permit: {read: ['" + gone + "']}", false, plugins.ErrOpen, []string{"gone", "a path that the module is to see"}},
+		{"connect", "permit: {connect: [443]}", "", plugins.ErrEngine, []string{"connect to (443)", "no network", "host function", "line 2"}},
+		{"listen", "permit: {listen: [0]}", "", plugins.ErrEngine, []string{"listen on (0)", "no network"}},
+		{"asked for", "enabled: true", "connect", plugins.ErrEngine, []string{"manifest that asks", "connect to (443)"}},
+		{"asked for and permitted", "permit: {connect: [443]}", "connect", plugins.ErrEngine, []string{"connect to (443)"}},
+		{"little memory", "permit: {memory: 1KiB}", "", plugins.ErrEngine, []string{"1024 bytes", "65536"}},
+		{"isolate", "isolate: true", "", plugins.ErrEngine, []string{"isolate for a WebAssembly module", "permit.memory", "line 2"}},
+		{"isolate with keys", "isolate: {memory: 1GiB, sandbox: none}", "", plugins.ErrEngine, []string{"isolate for a WebAssembly module"}},
+		{"a folder that is not there", "permit: {read: ['" + gone + "']}", "", plugins.ErrOpen, []string{"gone", "a path that the module is to see"}},
+		{"more memory than there is", "enabled: true", "memory", plugins.ErrGrant, []string{"memory 536870912 (of 268435456)", "memory: 536870912"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t)
 			pairs := []string{}
-			if c.asks {
-				pairs = append(pairs, "x_rmit.connect", "permit.connect")
+			if c.asks != "" {
+				pairs = append(pairs, "x_rmit."+c.asks, "permit."+c.asks)
 			}
 			module(t, "wasm_files", filepath.Join(s.folder, "x.wasm"), pairs...)
 			s.configure("plugins: [{name: wasm_files, " + c.entry + "}]")

@@ -11,6 +11,9 @@ import (
 // System are the engines for the plug-ins of a config.yaml. Which of them the application has is not known: all there are.
 func System() plugins.Option { return plugins.Engines(wasm.Engine()) }
 
+// Memory is how much memory a module has where nothing is permitted, in bytes.
+const Memory = wasm.DefaultMemory
+
 // Wasm is the engine for WebAssembly modules, for a plug-in that may have this.
 func Wasm(p engine.Permits) (loader.Option, error) {
 	e, err := wasm.Engine().(engine.Permitting).With(p)

@@ -84,7 +84,7 @@ type host struct{ status abi.Status }
 
 func (h host) Call(_ context.Context, _ uint32, in []byte) ([]byte, abi.Status) { return in, h.status }
 func (h host) Log(context.Context, abi.Level, []byte)                           {}
-func (h host) Context() context.Context { return context.Background() }
+func (h host) Context() context.Context                                         { return context.Background() }
 
 var names = []string{"ask"}
 
