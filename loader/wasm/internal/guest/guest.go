@@ -45,6 +45,28 @@ type Runtime struct {
 	binder *fuel.Binder
 }
 
+// freeing is a runtime whose Close frees all code, which a cache would keep as long as it lives.
+type freeing struct {
+	wazero.Runtime
+	compiled []wazero.CompiledModule // added to while the plug-in opens, by one goroutine
+}
+
+func (r *freeing) CompileModule(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
+	code, err := r.Runtime.CompileModule(ctx, module)
+	if err == nil {
+		r.compiled = append(r.compiled, code)
+	}
+	return code, err
+}
+
+func (r *freeing) Close(ctx context.Context) error {
+	err := r.Runtime.Close(ctx)
+	for _, code := range r.compiled {
+		_ = code.Close(ctx)
+	}
+	return err
+}
+
 // New makes a Runtime, which Close ends.
 func New(ctx context.Context, l Limits) (*Runtime, error) {
 	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(min(max(l.Memory/PageSize, 1), 65536))).
@@ -52,7 +74,7 @@ func New(ctx context.Context, l Limits) (*Runtime, error) {
 	if l.Cache != nil {
 		config = config.WithCompilationCache(l.Cache)
 	}
-	r := &Runtime{Runtime: wazero.NewRuntimeWithConfig(ctx, config), limits: l}
+	r := &Runtime{Runtime: &freeing{Runtime: wazero.NewRuntimeWithConfig(ctx, config)}, limits: l}
 	var err error
 	if r.binder, err = fuel.NewBinder(ctx, r.Runtime, tick); err == nil {
 		_, err = wasi_snapshot_preview1.Instantiate(ctx, r.Runtime)
