@@ -38,6 +38,7 @@ func init() {
 		"it leaves the choice of an engine to Open":                          "WithEngine loader.WithEngine loader.Native",
 		"its context has not ended before":                                   "OpenContext",
 		"it looks at --info and --data itself before it opens anything":      "WithPluginInfo loader.WithInfo loader.TraceParent WithDataFolder",
+		"the whole sentence has words of its own":                            "isolate.WithGrace wasm.WithGrace",
 		"it hands no state over":                                             "WithState loader.WithState",
 		"it makes the engine for modules itself, with no options":            "wasm.Engine wasm.FIELD WithCache wasm.WithCache WithFolder WithFuel WithHTTP wasm.WithHTTP WithMemory",
 		"it makes no groups":                                                 "isolate.InGroup isolate.NewGroup loader.WithDataFolder",
