@@ -43,7 +43,6 @@ var outOfReach = map[string]string{
 var moduleCases map[string]func(*module)
 
 func init() {
-	const anyOther = "a status, whatever the host does"
 	moduleCases = map[string]func(*module){
 		caseOpen:         func(m *module) { m.open() },
 		"start":          (*module).checkStart,
