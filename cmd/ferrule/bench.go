@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crossing"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -221,7 +222,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		}
 		return t, err
 	}
-	if isModule(lib) {
+	if engines.IsModule(lib) {
 		module, err := inModule(policy)
 		if err != nil {
 			return nil, err

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -277,7 +278,7 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return failure(err)
 	}
-	c.isolated = c.isolated && !isModule(lib)
+	c.isolated = c.isolated && !engines.IsModule(lib)
 	symbol, err := findSymbol(lib, name, c.hook)
 	if err != nil {
 		return err
@@ -360,7 +361,7 @@ func (c *caller) run(path, name string, in source) error {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, progress)))
 	}
 	switch {
-	case isModule(lib):
+	case engines.IsModule(lib):
 		module, err := inModule(policy)
 		if err != nil {
 			return failure(err)

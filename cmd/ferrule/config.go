@@ -253,5 +253,5 @@ func runs(p *plugins.Plugin) string {
 
 // enforced reports whether the system holds a plug-in to what it was permitted. lib is its file; nil where that cannot be read.
 func enforced(entry *config.Plugin, lib *inspect.Library) bool {
-	return lib != nil && lib.Format == inspect.Wasm || entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
+	return engines.IsModule(lib) || entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -301,7 +302,7 @@ func (d *diagnosis) installed(o *plugins.Overview) {
 
 // otherPlatform says what a library is built for, where that is not this system.
 func otherPlatform(lib *inspect.Library) string {
-	if lib.Format == inspect.Wasm || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if engines.IsModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	return "a library for " + cmp.Or(lib.OS, "another system") + "/" + strings.Join(lib.Archs, ",")

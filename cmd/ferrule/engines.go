@@ -7,13 +7,9 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
-
-// isModule reports whether a library is a WebAssembly module, which runs in this process and in a sandbox of its own wherever it is opened.
-func isModule(lib *inspect.Library) bool { return lib.Format == inspect.Wasm }
 
 // inWorker is the engine of a library that is to be isolated, in that sandbox where there is one.
 func inWorker(policy *sandbox.Policy, opts ...isolate.Option) loader.Option {

@@ -15,7 +15,6 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/escape"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -141,7 +140,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		i.License = keys.Get("license")
 		i.Threads = lib.Manifest.Threads.String()
 		i.Platform = cmp.Or(lib.OS, "unknown") + "/" + cmp.Or(strings.Join(lib.Archs, ","), lib.Machine)
-		if lib.Format == inspect.Wasm {
+		if engines.IsModule(lib) {
 			i.Platform = registry.AnyPlatform
 		}
 		i.Conflicts = items(keys.Get("conflicts"))
@@ -173,7 +172,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		i.Digest, i.Origin, i.Key, i.Pinned = in.Digest, in.Source, in.Key, in.Pinned
 	}
 	least := int64(0)
-	if lib != nil && isModule(lib) {
+	if engines.IsModule(lib) {
 		least = engines.Memory
 	}
 	i.Permits = permitsOf(entry, keys, least)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins/install"
@@ -269,7 +270,7 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 		return given, nil
 	}
 	platforms := install.Platforms(lib)
-	known := lib.OS != "" || lib.Format == inspect.Wasm
+	known := lib.OS != "" || engines.IsModule(lib)
 	own := sign.Subject{Name: lib.Manifest.Name, Version: lib.Manifest.Version}
 	if len(platforms) == 1 && known {
 		own.Platform = platforms[0]

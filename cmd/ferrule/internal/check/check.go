@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -182,7 +183,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	} else if found := foreign(lib); found != "" {
 		p.stop = "a library for " + found + " does not run here"
 	}
-	if p.stop == "" && !isModule(lib) {
+	if p.stop == "" && !engines.IsModule(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
 	for _, c := range chosen {
@@ -193,7 +194,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 			c.static(&static{path, lib, err, &r})
 		case p.stop != "":
 			r.Reason = p.stop
-		case isModule(lib) && moduleCases[c.Name] == nil:
+		case engines.IsModule(lib) && moduleCases[c.Name] == nil:
 			r.Reason = outOfReach[c.Name]
 		default:
 			if err := p.run(ctx, c, &r); err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -193,7 +194,7 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	k.random = rand.New(rand.NewPCG(k.Seed, uint64(i)))
 	k.serve = k.answer
 	k.shell = shell
-	if isModule(k.lib) {
+	if engines.IsModule(k.lib) {
 		go k.tell()
 		moduleCases[k.Case](&module{kit: k})
 		k.send(event{Done: true})

@@ -17,12 +17,10 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
-	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
-// isModule reports whether a plug-in is a WebAssembly module. Its memory is not this process's, so it is called through package loader: the engine looks at the
-// frame, the result and the use of services in every call, and says which rule is broken.
-func isModule(lib *inspect.Library) bool { return lib != nil && lib.Format == inspect.Wasm }
+// A module's memory is not this process's, so a WebAssembly module is called through package loader: the engine looks at the frame, the result and the use of
+// services in every call, and says which rule is broken.
 
 // outOfReach is why a case has nothing to try in a module.
 var outOfReach = map[string]string{

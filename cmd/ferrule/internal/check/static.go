@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
@@ -138,7 +139,7 @@ func checkWords(s *static) {
 
 // foreign returns what the library is built for, when that is not this system.
 func foreign(lib *inspect.Library) string {
-	if isModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if engines.IsModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	arch := lib.Machine
