@@ -95,6 +95,17 @@ func TestEndless(t *testing.T) {
 	})
 }
 
+// A session that does not start is ended with its context, and says why that had ended.
+func TestSessionThatSpins(t *testing.T) {
+	p := open(t, "wasm_faults", []wasm.Option{wasm.WithGrace(10 * time.Millisecond)}, loader.WithHostFunc("upper", upper))
+	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+	defer cancel()
+	_, err := p.NewSession(short, []byte("spin"))
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = p.Call(ctx, "fine", nil)
+	assert.NoError(t, err)
+}
+
 // A trap is a panic of the call, which says what it was and where, and nothing else.
 func TestTraps(t *testing.T) {
 	p := open(t, "wasm_faults", nil, loader.WithHostFunc("upper", upper))

@@ -280,6 +280,11 @@ func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	r.end()
 	if err != nil {
 		_ = s.Close() // which takes it off again
+		if late, ok := err.(*engine.Overrun); ok { // Start knows that nobody waits any more, and not why
+			if why := engine.Cause(ctx); why != nil {
+				late.Cause = why
+			}
+		}
 		return nil, err
 	}
 	s.mu.Lock()
