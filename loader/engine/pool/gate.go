@@ -279,7 +279,7 @@ func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	err = s.make(s.instances[0], r, s.settings.Get(), c.Done)
 	r.end()
 	if err != nil {
-		_ = s.Close() // which takes it off again
+		_ = s.Close()                              // which takes it off again
 		if late, ok := err.(*engine.Overrun); ok { // Start knows that nobody waits any more, and not why
 			if why := engine.Cause(ctx); why != nil {
 				late.Cause = why
