@@ -86,7 +86,7 @@ func publish(t *testing.T) *moduleRegistry {
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
 	proxy := filepath.Join(dir, "proxy")
 	r.bin = filepath.Join(dir, "bin")
-	for path, folder := range map[string]string{library: "", library + "/plugins": "plugins/", library + "/plugins/oci": "plugins/oci/", library + "/cmd/ferrule": "cmd/ferrule/"} {
+	for path, folder := range map[string]string{library: "", library + "/loader/wasm": "loader/wasm/", library + "/plugins": "plugins/", library + "/plugins/oci": "plugins/oci/", library + "/cmd/ferrule": "cmd/ferrule/"} {
 		var files []zip.File
 		for _, name := range names {
 			if in, ok := strings.CutPrefix(name, folder); ok {
