@@ -279,8 +279,9 @@ func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	err = s.make(s.instances[0], r, s.settings.Get(), c.Done)
 	r.end()
 	if err != nil {
-		_ = s.Close()                              // which takes it off again
-		if late, ok := err.(*engine.Overrun); ok { // Start knows that nobody waits any more, and not why
+		_ = s.Close() // which takes it off again
+		// Start knows that nobody waits any more, and not why.
+		if late, ok := err.(*engine.Overrun); ok {
 			if why := engine.Cause(ctx); why != nil {
 				late.Cause = why
 			}

@@ -222,24 +222,9 @@ func (m *module) call(ctx context.Context, f function, in input) *outcome {
 			}
 		})
 	}
-	fn, begun := m.get(m.plugin, f), time.Now()
-	var out []byte
-	var err error
-	if f.stream != 0 {
-		var from io.Reader
-		var to io.Writer
-		if f.stream&abi.StreamIn != 0 {
-			from = bytes.NewReader(in.bytes)
-		}
-		if f.stream&abi.StreamOut != 0 {
-			to = io.Discard
-		}
-		out, err = fn.Stream(ctx, in.bytes, from, to)
-	} else {
-		out, err = fn.Call(ctx, in.bytes)
-	}
-	took := time.Since(begun)
-	if took > budget && len(in.bytes) < 64<<10 { // twice, because once may be the machine's doing
+	begun := time.Now()
+	out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
+	if time.Since(begun) > budget && len(in.bytes) < 64<<10 { // twice, because once may be the machine's doing
 		if m.slow[f.label] = m.over[f.label]; m.slow[f.label] {
 			m.send(event{Slow: f.label})
 		}
@@ -295,14 +280,14 @@ func (m *module) checkStart() {
 // checkSandbox opens the module with what the sandbox's flags give, and compares.
 func (m *module) checkSandbox() {
 	const mend = "Do without what the sandbox refuses, or say to hosts what the plug-in needs; --allow-read, --allow-write and --memory give more"
+	permits := engine.Permits{Read: m.Policy.Read, Write: m.Policy.Write, Connect: m.Policy.Connect, Memory: m.Policy.Memory}
+	p, err := m.openWith(permits, m.options(m.Config)...)
+	if err != nil {
+		m.find(Finding{Rule: "R20", Severity: Error, Seen: "in the sandbox it does not open: " + words.Error(err).Error(), Expected: "a module that opens in the sandbox, as it does without", Mend: mend})
+		return
+	}
+	defer p.Close()
 	m.each(func(f function) {
-		permits := engine.Permits{Read: m.Policy.Read, Write: m.Policy.Write, Connect: m.Policy.Connect, Memory: m.Policy.Memory}
-		p, err := m.openWith(permits, m.options(m.Config)...)
-		if err != nil {
-			m.find(Finding{Rule: "R20", Severity: Error, Seen: "in the sandbox it does not open: " + words.Error(err).Error(), Expected: "a module that opens in the sandbox, as it does without", Mend: mend})
-			return
-		}
-		defer p.Close()
 		m.calls(f, m.samples(f), func(in input, r *outcome) {
 			if r.status != abi.StatusOK || f.stream != 0 || f.wrap {
 				return
