@@ -91,6 +91,44 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// What lies right below a stack, as memory of a call may, is not the stack: the stack pointer tells.
+func TestCrashBelowStack(t *testing.T) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("on this architecture nothing but the signal is recorded: see crash.Record")
+	}
+	dir := t.TempDir()
+	source, library := filepath.Join(dir, "below.c"), filepath.Join(dir, "below.so")
+	require.NoError(t, os.WriteFile(source, []byte(`#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("below") FERRULE_VERSION("1.0.0"));
+FERRULE_FN(answer) {
+    pthread_attr_t attr;
+    void *bottom;
+    size_t size;
+    (void)call;
+    if (pthread_getattr_np(pthread_self(), &attr) || pthread_attr_getstack(&attr, &bottom, &size)) return FERRULE_FAILED;
+    for (uintptr_t at = ((uintptr_t)bottom & ~(uintptr_t)0xffff) - 0x10000; at > (uintptr_t)bottom - 0xf0000; at -= 0x10000) {
+        volatile char *p = mmap((void *)at, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (p == (void *)at) return *p ? FERRULE_OK : FERRULE_FAILED;
+    }
+    return FERRULE_FAILED;
+}
+`), 0o600))
+	out, err := exec.Command(fixture.Tool(t, "gcc", "apt-get install gcc"), "-g", "-fPIC", "-shared", "-pthread",
+		"-I"+filepath.Join(fixture.Root(), "include"), "-o", library, source).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	o := options(t)
+	o.Only = []string{"input-empty"}
+	v, err := check.Run(t.Context(), library, o)
+	require.NoError(t, err)
+	require.Len(t, v.Results, 1)
+	require.Len(t, v.Results[0].Findings, 1)
+	assert.Regexp(t, `answer with no input: the process died of SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer \(below\.c:`, v.Results[0].Findings[0].Seen)
+}
+
 // An exception that nobody catches is named, with what it says.
 func TestException(t *testing.T) {
 	source, library := filepath.Join(t.TempDir(), "throws.cpp"), filepath.Join(t.TempDir(), "throws.so")

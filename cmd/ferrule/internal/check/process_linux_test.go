@@ -53,3 +53,24 @@ func TestWaited(t *testing.T) {
 	stop.Store(true)
 	<-over
 }
+
+// Where no crash was recorded, an address near a stack's end is taken for the stack's, but for memory of a call, which may lie there.
+func TestOverflowed(t *testing.T) {
+	const bottom = 0x7f0000000000
+	areas := []area{{What: areaInput, Begin: bottom - 0x20000, End: bottom - 0x10000}}
+	for said, expected := range map[string]bool{
+		"":                                            false,
+		"SIGSEGV: segmentation violation":             false,
+		"SIGSEGV: x\naddr=0x7effffffff00":             true,
+		"SIGSEGV: x\naddr=0x7f0000000008":             true,
+		"SIGBUS: x\naddr=0x7effffffff00":              false,
+		"SIGSEGV: x\naddr=0x7efffffeff00":             false, // in the area
+		"SIGSEGV: x\naddr=0x7efffffe0000":             false,
+		"SIGSEGV: x\naddr=0x7efffffdffff":             true,
+		"SIGSEGV: x\naddr=0x7effff000000":             false,
+		"SIGSEGV: x\naddr=0xffffffffffffffffffffffff": false,
+	} {
+		assert.Equal(t, expected, overflowed(bottom, areas, said), said)
+	}
+	assert.False(t, overflowed(0, nil, "SIGSEGV: x\naddr=0x8"), "it is not known where the stack is")
+}

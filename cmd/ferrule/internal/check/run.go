@@ -300,7 +300,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
 					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
 			}
-		case overflowed(stack, said) || at != nil && at.Overflow():
+		case at != nil && at.Overflow(), at == nil && overflowed(stack, areas, said):
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
@@ -446,15 +446,17 @@ var (
 	exception  = regexp.MustCompile(`\bException (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
 )
 
-// overflowed reports whether a process died right below the lowest address of its stack, or at it.
-func overflowed(bottom uint64, stderr string) bool {
+// overflowed reports whether a process died right below the lowest address of its stack, or at it. That is a guess, for where no crash was
+// recorded: nothing tells where the stack pointer was. What is there may be memory of a call as well, which the system puts anywhere.
+func overflowed(bottom uint64, areas []area, stderr string) bool {
 	m := signalAddr.FindStringSubmatch(stderr)
 	if m == nil || bottom == 0 || !strings.Contains(stderr, "SIGSEGV") {
 		return false
 	}
 	address, err := strconv.ParseUint(m[1], 0, 64)
 	const below, above = 1 << 20, 64 << 10 // a frame that is entered may be large
-	return err == nil && address < bottom+above && address+below >= bottom
+	return err == nil && address < bottom+above && address+below >= bottom &&
+		!slices.ContainsFunc(areas, func(a area) bool { return address >= a.Begin && address < a.End })
 }
 
 // place says where a crash was, behind what it was. It is empty where that is not known.
