@@ -1,0 +1,228 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// manifest is the body of a sidecar's hello (rule W5).
+type manifest struct {
+	Name        string                       `json:"name"`
+	Version     string                       `json:"version"`
+	Threads     string                       `json:"threads,omitempty"`
+	Description string                       `json:"description,omitempty"`
+	Keys        map[string]string            `json:"keys,omitempty"`
+	Functions   map[string]map[string]string `json:"functions,omitempty"`
+	Hooks       map[string]map[string]string `json:"hooks,omitempty"`
+	Imports     map[string]map[string]string `json:"imports,omitempty"`
+	Wants       map[string]map[string]string `json:"wants,omitempty"`
+	Services    []string                     `json:"services,omitempty"`
+	Config      string                       `json:"config,omitempty"`
+}
+
+// ParseManifest reads what a sidecar says of itself. The error is an *Error.
+func ParseManifest(body []byte) (*abi.Description, error) {
+	if !utf8.Valid(body) {
+		return nil, broken("W5", "UTF-8", "a manifest with bytes that are not UTF-8")
+	}
+	if err := noneTwice(body); err != nil {
+		return nil, err
+	}
+	var m manifest
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return nil, broken("W5", "a JSON object as the rule has it", "a manifest that is not one (%v)", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if m.Threads == "" {
+		m.Threads = abi.Serial.String()
+	}
+	if m.Version == "" {
+		return nil, broken("W5", "text", "a manifest without a version")
+	}
+	text := []abi.KeyValue{{Key: "ferrule", Value: fmt.Sprint(abi.Major)}, {Key: "name", Value: m.Name}, {Key: "version", Value: m.Version}, {Key: "threads", Value: m.Threads}}
+	if m.Description != "" {
+		text = append(text, abi.KeyValue{Key: "description", Value: m.Description})
+	}
+	joined, err := joinText(text, m.Keys)
+	if err != nil {
+		return nil, err
+	}
+	about := &abi.Description{ConfigSchema: m.Config}
+	if about.Manifest, err = abi.ParseManifest(joined); err != nil {
+		return nil, broken("W5", "what ferrule.h asks for", "a manifest with a key that is wrong: %v", err)
+	}
+	for _, kind := range []struct {
+		word string
+		from map[string]map[string]string
+		to   *[]abi.Symbol
+	}{{"function", m.Functions, &about.Funcs}, {"hook", m.Hooks, &about.Hooks}, {"import", m.Imports, &about.Imports}, {"want", m.Wants, &about.Wants}} {
+		for _, name := range slices.Sorted(maps.Keys(kind.from)) {
+			if !abi.ValidName(name) {
+				return nil, broken("W5", "a C identifier of 1 to 128 bytes", "the %s %s", kind.word, quoted([]byte(name)))
+			}
+			symbol := abi.Symbol{Name: name}
+			if len(kind.from[name]) > 0 {
+				joined, err := joinText(nil, kind.from[name])
+				if err != nil {
+					return nil, err
+				}
+				text, err := abi.ParseText(joined)
+				if err == nil {
+					err = symbol.Describe(text)
+				}
+				if err != nil {
+					return nil, broken("W5", "what ferrule.h asks for", "the %s %s with a key that is wrong: %v", kind.word, name, err)
+				}
+			}
+			*kind.to = append(*kind.to, symbol)
+		}
+	}
+	for name := range m.Wants {
+		if _, both := m.Imports[name]; both {
+			return nil, broken("W5", "one of the two", "%s as an import and as a want", name)
+		}
+	}
+	for i, service := range m.Services {
+		has := map[string]*bool{"start": &about.HasStart, "stop": &about.HasStop, "configure": &about.HasConfigure, "save": &about.HasSave, "resume": &about.HasResume}[service]
+		if has == nil || slices.Contains(m.Services[:i], service) {
+			return nil, broken("W5", "start, stop, configure, save and resume, each once", "the service %s", quoted([]byte(service)))
+		}
+		*has = true
+	}
+	if handed := about.Manifest.State != ""; about.HasSave != handed || about.HasResume != handed {
+		return nil, broken("W10", "all three, or none", "some of the services save and resume and the key state")
+	}
+	return about, nil
+}
+
+// joinText makes a text of the contract of keys and values.
+func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
+	for _, key := range slices.Sorted(maps.Keys(more)) {
+		if slices.ContainsFunc(text, func(kv abi.KeyValue) bool { return kv.Key == key }) {
+			return nil, broken("W5", "it once", "the key %s among keys, too", quoted([]byte(key)))
+		}
+		text = append(text, abi.KeyValue{Key: key, Value: more[key]})
+	}
+	var b []byte
+	for _, kv := range text {
+		if strings.ContainsAny(kv.Key, "=\x00") || strings.Contains(kv.Value, "\x00") {
+			return nil, broken("W5", "text without a NUL, and keys without an equals sign", "the key %s", quoted([]byte(kv.Key)))
+		}
+		b = fmt.Appendf(b, "%s=%s\x00", kv.Key, kv.Value)
+	}
+	if b = append(b, 0); len(b) > abi.MaxText {
+		return nil, broken("W5", fmt.Sprintf("%d at most", abi.MaxText), "texts of %d bytes together", len(b))
+	}
+	return b, nil
+}
+
+// noneTwice finds a key of an object that stands twice, and what is not one JSON value. Go's own reader takes the last one.
+func noneTwice(body []byte) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	type object struct {
+		keys map[string]bool // nil of a list
+		key  bool            // a key is next
+	}
+	var within []*object
+	for values := 0; ; {
+		token, err := d.Token()
+		if err == io.EOF && values == 1 && len(within) == 0 {
+			return nil
+		}
+		if err != nil {
+			if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("it ends too early")
+			}
+			return broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
+		}
+		if len(within) == 0 {
+			if values++; values > 1 || token != json.Delim('{') {
+				return broken("W5", "one JSON object", "a manifest that is something else")
+			}
+		}
+		var top *object
+		if len(within) > 0 {
+			top = within[len(within)-1]
+		}
+		switch t := token.(type) {
+		case json.Delim:
+			if t == '}' || t == ']' {
+				within = within[:len(within)-1]
+				continue
+			}
+			if top != nil {
+				top.key = true
+			}
+			if len(within) > 8 {
+				return broken("W5", "objects of texts", "a manifest with values within values")
+			}
+			o := &object{}
+			if t == '{' {
+				o.keys, o.key = map[string]bool{}, true
+			}
+			within = append(within, o)
+		case string:
+			if top == nil || top.keys == nil {
+				continue
+			}
+			if !top.key {
+				top.key = true
+				continue
+			}
+			if top.keys[t] {
+				return broken("W5", "each once", "the key %s twice", quoted([]byte(t)))
+			}
+			top.keys[t], top.key = true, false
+		default:
+			if top != nil {
+				top.key = true
+			}
+		}
+	}
+}
+
+// FormatManifest writes what a plug-in says of itself as a sidecar's hello has it. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
+// service start, for who needs the configuration in any case.
+func FormatManifest(about *abi.Description, start bool) []byte {
+	m := manifest{Name: about.Manifest.Name, Version: about.Manifest.Version, Threads: about.Manifest.Threads.String(), Description: about.Manifest.Description,
+		Config: about.ConfigSchema, Keys: map[string]string{}}
+	for _, kv := range about.Manifest.Keys {
+		if !slices.Contains([]string{"ferrule", "name", "version", "threads", "description"}, kv.Key) {
+			m.Keys[kv.Key] = kv.Value
+		}
+	}
+	symbols := func(all []abi.Symbol) map[string]map[string]string {
+		of := make(map[string]map[string]string, len(all))
+		for _, s := range all {
+			of[s.Name] = map[string]string{}
+			for _, kv := range s.Keys {
+				of[s.Name][kv.Key] = kv.Value
+			}
+		}
+		return of
+	}
+	m.Functions, m.Hooks, m.Imports, m.Wants = symbols(about.Funcs), symbols(about.Hooks), symbols(about.Imports), symbols(about.Wants)
+	for _, service := range []struct {
+		has  bool
+		name string
+	}{{about.HasStart || start, "start"}, {about.HasStop, "stop"}, {about.HasConfigure, "configure"}, {about.HasSave, "save"}, {about.HasResume, "resume"}} {
+		if service.has {
+			m.Services = append(m.Services, service.name)
+		}
+	}
+	b, err := json.Marshal(&m)
+	if err != nil { // texts in UTF-8 can be written
+		panic(err)
+	}
+	return b
+}

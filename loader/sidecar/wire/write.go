@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ferrule-dev/ferrule/abi"
+)
+
+// Writer writes messages to a stream, from any goroutine. What several write at the same time goes in one piece.
+type Writer struct {
+	w       io.Writer
+	waiting atomic.Int32 // who is in Send
+
+	mu  sync.Mutex
+	buf []byte
+	err error // of the stream; it stays
+}
+
+// NewWriter returns a writer of messages.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w, buf: make([]byte, 0, buffered)} }
+
+const (
+	buffered = 64 << 10
+	direct   = 16 << 10 // from so many bytes on a body is written from where it is
+)
+
+// Send writes a message with its body, which is the caller's again on return. It may be written by somebody else's Send, a little later. The error is
+// the stream's: of this message, or of one before it; after it nothing is written any more.
+func (w *Writer) Send(m *Message, body []byte) error {
+	w.waiting.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.buf = Append(w.buf, m, len(body))
+		if len(body) < direct {
+			w.buf = append(w.buf, body...)
+		} else {
+			w.flush()
+			w.write(body)
+		}
+	}
+	if w.waiting.Add(-1) == 0 || len(w.buf) >= buffered { // the last of those that wait writes for all
+		w.flush()
+	}
+	return w.err
+}
+
+func (w *Writer) flush() {
+	w.write(w.buf)
+	w.buf = w.buf[:0]
+	if cap(w.buf) > 4*buffered {
+		w.buf = make([]byte, 0, buffered)
+	}
+}
+
+func (w *Writer) write(b []byte) {
+	if len(b) == 0 || w.err != nil {
+		return
+	}
+	_, w.err = w.w.Write(b)
+}
+
+// Append appends a message's head to b, for a body of so many bytes.
+func Append(b []byte, m *Message, length int) []byte {
+	b = append(b, verbs[m.Verb]...)
+	switch m.Verb {
+	case Hello:
+		b = number(append(b, ' '), m.Version)
+		if len(m.Token) > 0 {
+			b = append(append(b, "\nToken: "...), m.Token...)
+		}
+		if m.Level != 0 {
+			b = append(append(b, "\nLog: "...), LevelWord(m.Level)...)
+		}
+		if m.MaxBody != 0 {
+			b = number(append(b, "\nMax-Body: "...), m.MaxBody)
+		}
+	case Log:
+		b = append(append(b, ' '), LevelWord(m.Level)...)
+		b = m.of(b)
+		if m.Fields != 0 {
+			b = number(append(b, "\nFields: "...), m.Fields)
+		}
+	case Bye:
+	default:
+		b = number(append(b, ' '), m.ID)
+	}
+	switch m.Verb {
+	case Call:
+		b = append(append(b, ' '), m.Name...)
+		b = m.of(b)
+		if m.Timeout != 0 {
+			b = number(append(b, "\nTimeout: "...), m.Timeout)
+		}
+		if m.Stream != 0 {
+			b = append(append(b, "\nStream: "...), m.Stream.String()...)
+		}
+	case Done:
+		b = number(append(b, ' '), uint64(m.Status))
+	case Progress:
+		b = number(append(b, ' '), m.Done)
+		b = number(append(b, ' '), m.Total)
+	case More:
+		b = number(append(b, ' '), m.N)
+	case Part:
+		if m.Broken {
+			b = number(append(b, "\nStatus: "...), uint64(abi.StatusFailed))
+		}
+	}
+	if length > 0 {
+		b = number(append(b, "\nContent-Length: "...), uint64(length))
+	}
+	return append(b, '\n', '\n')
+}
+
+// of appends the field For.
+func (m *Message) of(b []byte) []byte {
+	if m.HasFor {
+		b = number(append(b, "\nFor: "...), m.For)
+	}
+	return b
+}
+
+func number(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 10) }
