@@ -17,9 +17,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
-// infoKey is the key of contexts for what WithInfo sets.
-type infoKey string
-
 // TraceParent is the key of WithInfo for the call's place in a trace, as the header of that name in W3C Trace Context has it.
 const TraceParent = "traceparent"
 
@@ -31,7 +28,7 @@ func WithInfo(ctx context.Context, key, value string) context.Context {
 	if found, expected := faultOfInfo(key, value); found != "" {
 		panic(fmt.Sprintf("loader.WithInfo with %s, expected %s", found, expected))
 	}
-	return context.WithValue(ctx, infoKey(key), value)
+	return context.WithValue(ctx, engine.InfoKey(key), value)
 }
 
 // WithPluginInfo has the plug-in get value when it asks its host for key, whoever calls it, also in ferrule_start and between calls. key
@@ -110,7 +107,7 @@ func faultOfInfo(key, value string) (found, expected string) {
 
 // answer answers what a plug-in asks for (R26), but for what its engine knows.
 func (s *services) answer(ctx context.Context, key string) ([]byte, abi.Status) {
-	if value, ok := ctx.Value(infoKey(key)).(string); ok {
+	if value, ok := ctx.Value(engine.InfoKey(key)).(string); ok {
 		return []byte(value), abi.StatusOK
 	}
 	if value, ok := s.info[key]; ok {

@@ -30,7 +30,7 @@ var (
 	ErrSuspended = errors.New("no worker is started, because they crashed") // a CrashError with Suspended
 )
 
-// CrashError says that the worker process of an isolated plug-in ended while a function ran in it, or that none is
+// CrashError says that the worker process of an isolated plug-in, or a sidecar, ended while a function ran in it, or that none is
 // started because too many have crashed. What the function has done until then is not known. The next call runs in a new
 // worker, with new instances.
 type CrashError struct {
@@ -47,7 +47,8 @@ type CrashError struct {
 	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
 
-	cause error // the context's of Shutdown, when that is why
+	cause   error  // the context's of Shutdown, when that is why
+	subject string // engine.Crash's
 }
 
 // Error says how the worker ended, with the last line that it wrote, which may be of an earlier call. What steers a terminal
@@ -57,7 +58,8 @@ func (e *CrashError) Error() string {
 	if e.Func != "" {
 		text += e.Func + ": "
 	}
-	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended, Group: e.Group, Culprit: e.Culprit}).Error()
+	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended, Group: e.Group, Culprit: e.Culprit,
+		Subject: e.subject}).Error()
 	if n := len(e.Output); n > 0 {
 		text += "; its last line: " + e.Output[n-1]
 	}
@@ -104,6 +106,8 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 	remedy := "Look for a fault in the library's constructors or its ferrule_start"
 	var file *fs.PathError
 	switch {
+	case crash.Remedy != "":
+		remedy = crash.Remedy
 	case slices.ContainsFunc(crash.Output, func(line string) bool { return strings.Contains(line, "ASan runtime does not come first") }):
 		remedy = "Load AddressSanitizer's runtime before the library: isolate.WithEnv with LD_PRELOAD= and what gcc -print-file-name=libasan.so says"
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
@@ -125,5 +129,6 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 
 func crashError(plugin, fn string, c *engine.Crash) error {
 	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Output: c.Output,
-		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp}
+		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp,
+		subject: c.Subject}
 }

@@ -8,6 +8,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -222,6 +223,9 @@ const (
 	KeyPath     = "path"
 )
 
+// InfoKey is the key of contexts for the answers to Info, as strings: what a plug-in asks for in a call with such a context. It comes before what the host knows otherwise.
+type InfoKey string
+
 // KeyRemaining is the key of Info for how long the call still has, in ns: by its context, which knows of its limit.
 const KeyRemaining = "remaining"
 
@@ -337,13 +341,16 @@ type Isolation struct {
 	Layers  []string // of the sandbox and of the process itself that are active
 }
 
-// Crash says that the worker ended while a call ran in it, or could not be used.
+// Crash says that the worker, or what else the plug-in runs in, ended while a call ran in it, or could not be used.
 type Crash struct {
 	Signal  os.Signal // that ended it, or nil
 	Code    int       // its exit code; -1 with a signal
 	Reason  string    // in words, where the host ended it or it could not be started; may be empty
 	Output  []string  // the last lines that it wrote, to its standard output and its standard error
 	Attempt int       // which worker it was, from 1
+
+	Subject string // what ended, as "the sidecar"; "" is the worker
+	Remedy  string // what to do where it has ended while the plug-in was opened; "" where package loader knows
 
 	Group    string // of a worker of several plug-ins, its name
 	Culprit  string // in a group, the name of the plug-in whose code or call is why, where that can be told
@@ -360,7 +367,7 @@ type Crash struct {
 
 // Error says how the worker ended.
 func (c *Crash) Error() string {
-	worker := "the worker"
+	worker := cmp.Or(c.Subject, "the worker")
 	if c.Group != "" {
 		worker = fmt.Sprintf("the worker of the group %q", c.Group)
 	}
@@ -381,7 +388,11 @@ func (c *Crash) Error() string {
 		text += fmt.Sprintf("; %s in the worker", count.Of(c.Others, "other call"))
 	}
 	if c.Suspended > 0 {
-		text = fmt.Sprintf("suspended for another %v, because workers keep crashing; the last: %s", c.Suspended.Round(time.Millisecond), text)
+		these := "workers keep"
+		if c.Subject != "" {
+			these = c.Subject + " keeps"
+		}
+		text = fmt.Sprintf("suspended for another %v, because %s crashing; the last: %s", c.Suspended.Round(time.Millisecond), these, text)
 	}
 	return text
 }

@@ -116,6 +116,26 @@ func (c *Call) SetState(state any) { c.inst.state = state }
 // Spoil says that the instance is no good any more, although the call has a result: it is started anew before its next one.
 func (c *Call) Spoil() { c.pool.poison(c.inst) }
 
+// Spoiler returns what does so from any goroutine, at any time, also when no call runs, such as when the process has ended that an instance is. It is for Start, and
+// does not wait for anybody. It is of that start: nobody calls it any more when the instance is being stopped.
+func (c *Call) Spoiler() func() {
+	p, inst := c.pool, c.inst
+	return func() { p.poison(inst) }
+}
+
+// Streams says which streams the call has.
+func (c *Call) Streams() (has abi.Stream) {
+	if st := c.streams.Load(); st != nil {
+		if st.source != nil {
+			has |= abi.StreamIn
+		}
+		if st.sink != nil {
+			has |= abi.StreamOut
+		}
+	}
+	return has
+}
+
 // Starts reports whether the call is of Start.
 func (c *Call) Starts() bool { return c.kind == ofStart }
 

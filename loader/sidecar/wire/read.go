@@ -307,6 +307,12 @@ func (m *Message) field(line []byte, sized *bool) error {
 			}
 			m.Level = abi.Level(i)
 		}
+	case "progress":
+		m.Watched = m.Verb == Call
+	case "rule":
+		if m.Verb == Done {
+			m.Rule = value
+		}
 	case "token":
 		if m.Verb == Hello {
 			m.Token = value
@@ -336,7 +342,7 @@ func (m *Message) field(line []byte, sized *bool) error {
 
 // fold returns the name of a field that this package knows, in small letters; another one is "". It allocates nothing.
 func fold(name []byte) string {
-	for _, known := range [...]string{"content-length", "for", "timeout", "fields", "max-body", "status", "token", "stream", "log"} {
+	for _, known := range [...]string{"content-length", "for", "timeout", "fields", "max-body", "status", "token", "stream", "log", "progress", "rule"} {
 		if len(name) == len(known) && strings.EqualFold(string(name), known) {
 			return known
 		}

@@ -77,9 +77,11 @@ type Message struct {
 	HasFor  bool       // For was said
 	Timeout uint64     // of Call, in milliseconds; 0 is none
 	Stream  abi.Stream // of Call
+	Watched bool       // of Call: somebody wants to know how far it is
 	Broken  bool       // of Part: the input broke off
 	Fields  uint64     // of Log: how many of the body's last bytes are fields
 
+	Rule    []byte // of Done: the rule of ferrule.h that the function has broken; valid as Name
 	Token   []byte // of Hello; valid as Name
 	MaxBody uint64 // of Hello; 0 where nothing is said
 	Length  uint64 // of the body

@@ -98,8 +98,14 @@ func Append(b []byte, m *Message, length int) []byte {
 		if m.Stream != 0 {
 			b = append(append(b, "\nStream: "...), m.Stream.String()...)
 		}
+		if m.Watched {
+			b = append(b, "\nProgress: yes"...)
+		}
 	case Done:
 		b = number(append(b, ' '), uint64(m.Status))
+		if len(m.Rule) > 0 {
+			b = append(append(b, "\nRule: "...), m.Rule...)
+		}
 	case Progress:
 		b = number(append(b, ' '), m.Done)
 		b = number(append(b, ' '), m.Total)

@@ -1,0 +1,771 @@
+// Package link is the host's end of a session with a sidecar: calls, host functions, streams, logs and progress over one stream of bytes, as
+// docs/wire.md has it. Where the stream comes from, and what is behind it, is package sidecar's.
+//
+// There is one reader at a time, who has the token. A caller that waits reads itself, as long as nothing came for it: a call alone needs no other
+// goroutine. Whatever comes for another call is put into that call, whose goroutine serves it. Where no caller waits, the watcher reads.
+//
+// Nothing of the host's runs in the reader, nor does the reader write: a sidecar that does not read, and a host function that does not
+// return, hold up their own call only.
+package link
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Stream is what the two speak over. Close ends a Read and a Write that wait. Where it has no deadlines, SetReadDeadline fails with os.ErrNoDeadline.
+type Stream interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
+}
+
+// Options are what a link is made of.
+type Options struct {
+	Token   string
+	Level   abi.Level     // the least important level of log lines that anybody wants; 0 for all
+	MaxBody uint64        // in bytes
+	Grace   time.Duration // how long a call may go on when its context has ended
+	Folder  string        // what ferrule.info says of path; "" for nothing
+}
+
+// Link is one session. Its methods may be called from any goroutine but where they say otherwise.
+type Link struct {
+	Options
+	stream   Stream
+	r        *wire.Reader
+	w        *wire.Writer
+	about    *abi.Description
+	ordinals map[string]uint32
+
+	token    chan struct{} // who takes it out reads
+	watching atomic.Bool   // the watcher has it, and a caller that wants it kicks it out
+	always   bool          // the stream cannot be interrupted: the watcher alone reads
+	large    atomic.Int32  // who writes what may need the other side to be read meanwhile
+	ask      chan struct{} // somebody does
+	count    atomic.Uint64 // of calls that were made
+
+	mu     sync.Mutex
+	calls  map[uint64]*call // in progress
+	last   uint64           // the id of the newest
+	idle   *call            // what is done for no call; nil before Start
+	left   bool             // the sidecar has said BYE
+	ending bool             // Close was called: what comes now is no fault
+	why    error            // the session is over; it stays
+	dead   chan struct{}    // closed then
+
+	// Over is called once, when the session ends that nobody has closed, or when its sidecar leaves: with the reason, on any goroutine, with mu held. It
+	// does not wait.
+	over func(why error)
+}
+
+// ErrLeft is the reason of a session that the sidecar has ended as it may (rule W6).
+var ErrLeft = errors.New("it said BYE")
+
+// call is one of the host's, while it runs.
+type call struct {
+	*pool.Call
+	id     uint64
+	signal chan struct{} // something came for it; of a capacity of 1
+
+	// Guarded by the link's mu.
+	queue   []event
+	queued  int  // bytes in it
+	hosting bool // its own goroutine has a host function to run, or runs one
+	done    bool
+	struck  bool // it was not done in time, and the session was ended for that
+	lost    int  // log lines that had no room
+	credit  int  // how much more the sidecar may send of the output stream
+	refuse  bool // nobody takes the output any more
+	more    uint64
+	grown   chan struct{} // more has grown; of a capacity of 1
+	over    chan struct{} // closed when it is done; nil where nobody needs it
+	sent    chan struct{} // closed when it was written; as over
+
+	// The reader's until done.
+	out    []byte
+	status abi.Status
+	rule   string
+
+	others sync.WaitGroup // goroutines that serve it beside its own
+	used   int            // of the output stream, since MORE was sent last
+}
+
+// event is what a call's own goroutine has to do.
+type event struct {
+	verb  wire.Verb
+	id    uint64
+	name  string
+	body  []byte
+	level abi.Level
+	split int // of a log line: where its fields begin
+}
+
+// New makes a link, whose hello it sends. It is the first thing to be called; Meet is the next.
+func New(s Stream, o Options) *Link {
+	l := &Link{Options: o, stream: s, w: wire.NewWriter(s), r: wire.NewReader(s, o.MaxBody), token: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+		calls: make(map[uint64]*call), dead: make(chan struct{})}
+	l.token <- struct{}{}
+	return l
+}
+
+// Greet sends the host's hello. It is called before Meet, and may wait for the sidecar.
+func (l *Link) Greet() error { return l.GreetBy(l.stream) }
+
+// GreetBy sends it by another way than the stream, where it is not known yet which way that is.
+func (l *Link) GreetBy(w io.Writer) error {
+	hello := wire.Message{Verb: wire.Hello, Version: wire.Version, Token: []byte(l.Token), Level: l.Level, MaxBody: l.MaxBody}
+	_, err := w.Write(wire.Append(nil, &hello, 0))
+	return err
+}
+
+// Meet waits for the sidecar's hello, and returns what it says of itself. The error is a *wire.Error, or the stream's. Who closes the stream ends the waiting.
+func (l *Link) Meet() (*abi.Description, error) {
+	var m wire.Message
+	if err := l.r.Next(&m); err != nil {
+		return nil, err
+	}
+	if m.Verb != wire.Hello {
+		return nil, &wire.Error{Rule: "W4", Found: m.Verb.String() + " first of all", Expected: "HELLO"}
+	}
+	if m.Version != wire.Version {
+		return nil, &wire.Error{Rule: "W4", Found: "version " + string(appendNumber(nil, m.Version)) + " of the wire", Expected: "version 1"}
+	}
+	body, err := l.r.Body(nil)
+	if err != nil {
+		return nil, err
+	}
+	l.about, err = wire.ParseManifest(body)
+	return l.about, err
+}
+
+// Begin lets calls in. over is told of the end of the session, once, with nothing of the caller's needed but that it does not wait.
+func (l *Link) Begin(between *pool.Call, over func(why error)) {
+	l.over = over
+	l.ordinals = make(map[string]uint32)
+	for i, s := range l.about.Ordinals() {
+		l.ordinals[s.Name] = uint32(i)
+	}
+	l.always = errors.Is(l.stream.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
+	l.r.Resume = func() { _ = l.stream.SetReadDeadline(time.Time{}) }
+	l.idle = &call{Call: between, signal: make(chan struct{}, 1)}
+	go l.between(l.idle)
+	go l.watch()
+}
+
+// between serves what the sidecar does for no call.
+func (l *Link) between(x *call) {
+	for {
+		select {
+		case <-x.signal:
+		case <-l.dead:
+			return
+		}
+		for {
+			e, _ := l.next(x)
+			if e == nil {
+				break
+			}
+			l.serve(x, e)
+		}
+	}
+}
+
+// The longest that the watcher leaves an idle stream unread, and a call that waits with what is small enough for a pipe not to wait.
+const (
+	unread = 5 * time.Millisecond
+	small  = 4 << 10
+)
+
+// watch reads where no caller does: between calls, while all calls are in host functions, and while somebody writes much.
+func (l *Link) watch() {
+	tick := time.NewTimer(unread)
+	defer tick.Stop()
+	for seen := l.count.Load(); ; {
+		if l.large.Load() == 0 && !l.always {
+			select {
+			case <-l.dead:
+				return
+			case <-l.ask:
+			case <-tick.C:
+				tick.Reset(unread)
+				if now := l.count.Load(); now != seen {
+					seen = now
+					continue
+				}
+			}
+		}
+		select {
+		case <-l.dead:
+			return
+		case <-l.token:
+		}
+		l.watching.Store(true)
+		for l.read() == nil && (l.always || l.watching.Load()) {
+		}
+		l.watching.Store(false)
+		l.token <- struct{}{}
+	}
+}
+
+// kick has the watcher give the token to who waits, unless it is needed where it is.
+func (l *Link) kick() {
+	if !l.always && l.large.Load() == 0 && l.watching.CompareAndSwap(true, false) {
+		_ = l.stream.SetReadDeadline(longAgo)
+	}
+}
+
+var longAgo = time.Unix(1, 0)
+
+// read reads one message, and puts it where it belongs. The caller has the token. The error is errKicked, or that the session is over.
+func (l *Link) read() error {
+	var m wire.Message
+	err := l.r.Next(&m)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.r.Resume()
+		return errKicked
+	}
+	if err == nil {
+		err = l.take(&m)
+	}
+	if err != nil {
+		l.fail(err)
+	}
+	return err
+}
+
+var errKicked = errors.New("somebody else is to read")
+
+// take puts a message where it belongs. The error ends the session.
+func (l *Link) take(m *wire.Message) error {
+	switch m.Verb {
+	case wire.Done:
+		return l.takeDone(m)
+	case wire.Call:
+		name := string(m.Name)
+		body, err := l.r.Body(nil)
+		if err != nil {
+			return err
+		}
+		l.put(m, event{verb: m.Verb, id: m.ID, name: name, body: body})
+	case wire.Log:
+		if l.Level != 0 && m.Level > l.Level {
+			return l.r.Skip()
+		}
+		body, err := l.r.Body(nil)
+		if err != nil {
+			return err
+		}
+		l.put(m, event{verb: m.Verb, level: m.Level, body: body, split: len(body) - int(m.Fields)})
+	case wire.Progress:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if x := l.calls[m.ID]; x != nil {
+			x.Progress(m.Done, m.Total)
+		}
+	case wire.Part:
+		return l.takePart(m)
+	case wire.More:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if x := l.calls[m.ID]; x != nil && x.grown != nil {
+			if x.more += m.N; x.more > 1<<62 {
+				x.more = 1 << 62
+			}
+			notify(x.grown)
+		}
+	case wire.Bye:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.left {
+			l.left = true
+			l.tell(ErrLeft)
+		}
+	default:
+		return &wire.Error{Rule: "W7", Found: m.Verb.String() + " from a sidecar", Expected: "DONE, CALL, LOG, PROGRESS, PART, MORE or BYE"}
+	}
+	return nil
+}
+
+// tell tells of the end. mu is held.
+func (l *Link) tell(why error) {
+	if !l.ending && l.over != nil {
+		l.over(why)
+		l.over = nil
+	}
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Link) takeDone(m *wire.Message) error {
+	l.mu.Lock()
+	x := l.calls[m.ID]
+	if x != nil {
+		delete(l.calls, m.ID)
+	}
+	l.mu.Unlock()
+	if x == nil {
+		return &wire.Error{Rule: "W7", Found: "DONE " + string(appendNumber(nil, m.ID)) + ", which has no call in progress", Expected: "one answer to each call"}
+	}
+	rule, err := string(m.Rule), error(nil)
+	if x.out, err = l.r.Body(x.out); err != nil {
+		return err
+	}
+	x.status, x.rule = m.Status, rule
+	l.mu.Lock()
+	x.done = true
+	l.mu.Unlock()
+	notify(x.signal)
+	return nil
+}
+
+// of returns the call that a message is of: nil where there is none, or it cannot be told. mu is held.
+func (l *Link) of(m *wire.Message) *call {
+	switch {
+	case m.HasFor && m.For == 0:
+		return l.idle
+	case m.HasFor:
+		return l.calls[m.For]
+	case len(l.calls) == 1:
+		for _, x := range l.calls {
+			return x
+		}
+	case m.Verb == wire.Log: // it need not be known
+		return l.idle
+	}
+	return nil
+}
+
+// A call may have so much waiting for it. What is more waits for room, for a while; then a log line is left out, and a host call ends the session.
+const (
+	maxQueued = 1 << 20
+	patience  = time.Second
+)
+
+// put puts an event into the call that it is of.
+func (l *Link) put(m *wire.Message, e event) {
+	var end time.Time
+	for {
+		l.mu.Lock()
+		x := l.of(m)
+		switch {
+		case x == nil:
+			l.mu.Unlock()
+			if e.verb == wire.Call {
+				go l.answer(e.id, abi.StatusMisuse, []byte("for which call that is cannot be told, or it is over (rule W11 of docs/wire.md)"))
+			}
+			return
+		case x.queued < maxQueued || e.verb != wire.Log || !end.IsZero() && !time.Now().Before(end):
+			if x.queued >= maxQueued && e.verb == wire.Log {
+				x.lost++
+				l.mu.Unlock()
+				return
+			}
+			if e.verb == wire.Call {
+				if x.hosting { // its own goroutine has another one to do, which may wait for this one
+					x.others.Add(1)
+					l.mu.Unlock()
+					go func() {
+						defer x.others.Done()
+						l.hostCall(x, &e)
+					}()
+					return
+				}
+				x.hosting = true
+			}
+			x.queue, x.queued = append(x.queue, e), x.queued+len(e.body)+64
+			l.mu.Unlock()
+			notify(x.signal)
+			return
+		}
+		l.mu.Unlock()
+		if end.IsZero() {
+			end = time.Now().Add(patience)
+		}
+		select {
+		case <-l.dead:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (l *Link) takePart(m *wire.Message) error {
+	body, err := l.r.Body(nil)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x := l.calls[m.ID]
+	if x == nil || len(body) == 0 || x.refuse {
+		return nil
+	}
+	if x.credit -= len(body); x.credit < 0 {
+		return &wire.Error{Rule: "W15", Found: "a piece of a stream beyond what was asked for", Expected: "65536 bytes at first, and what each MORE asks for"}
+	}
+	x.queue, x.queued = append(x.queue, event{verb: m.Verb, body: body}), x.queued+len(body)
+	notify(x.signal)
+	return nil
+}
+
+// next returns what a call has to do next; nil, and whether it is done, where that is nothing.
+func (l *Link) next(x *call) (e *event, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(x.queue) == 0 {
+		return nil, x.done
+	}
+	first := x.queue[0]
+	x.queue = x.queue[1:]
+	if len(x.queue) == 0 {
+		x.queue, x.queued = nil, 0
+	} else {
+		x.queued -= len(first.body)
+	}
+	return &first, false
+}
+
+// serve does what an event asks for, on the call's goroutine.
+func (l *Link) serve(x *call, e *event) {
+	switch e.verb {
+	case wire.Call:
+		l.hostCall(x, e)
+		l.mu.Lock()
+		x.hosting = false
+		l.mu.Unlock()
+	case wire.Log:
+		if c := pool.Enter(x.Call); c != nil {
+			defer c.Exit()
+			c.Log(x.Call, e.level, e.body[:e.split], e.body[e.split:])
+			l.mu.Lock()
+			lost := x.lost
+			x.lost = 0
+			l.mu.Unlock()
+			if lost > 0 {
+				c.Log(x.Call, abi.LogWarn, append(appendNumber(nil, uint64(lost)), " log lines were left out: they came faster than they were taken"...), nil)
+			}
+		}
+	case wire.Part:
+		if x.refuse {
+			return
+		}
+		if status := x.Write(e.body); status != abi.StatusOK {
+			l.mu.Lock()
+			x.refuse = true
+			l.mu.Unlock()
+			_ = l.w.Send(&wire.Message{Verb: wire.More, ID: x.id}, nil)
+			return
+		}
+		if x.used += len(e.body); x.used >= wire.Window/2 {
+			l.mu.Lock()
+			x.credit += x.used
+			l.mu.Unlock()
+			_ = l.w.Send(&wire.Message{Verb: wire.More, ID: x.id, N: uint64(x.used)}, nil)
+			x.used = 0
+		}
+	}
+}
+
+// answer answers a call of the sidecar's.
+func (l *Link) answer(id uint64, status abi.Status, out []byte) {
+	if uint64(len(out)) > l.MaxBody {
+		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message")
+	}
+	defer l.writes(len(out))()
+	_ = l.w.Send(&wire.Message{Verb: wire.Done, ID: id, Status: status}, out)
+}
+
+// writes has the stream read while so many bytes are written, until the function that it returns is called: the sidecar may wait for
+// that before it reads.
+func (l *Link) writes(n int) (end func()) {
+	if n < small || l.always {
+		return func() {}
+	}
+	l.large.Add(1)
+	notify(l.ask)
+	return func() { l.large.Add(-1) }
+}
+
+// hostCall runs a function of the host's for the sidecar.
+func (l *Link) hostCall(x *call, e *event) {
+	out, status := l.host(x, e)
+	l.answer(e.id, status, out)
+}
+
+func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
+	c := pool.Enter(x.Call)
+	if c == nil {
+		return nil, abi.StatusMisuse
+	}
+	defer c.Exit()
+	switch e.name {
+	case wire.Next:
+		if x == l.idle {
+			return nil, abi.StatusMisuse
+		}
+		return c.Next(x.Call, e.body)
+	case wire.Info:
+		switch {
+		case len(e.body) == 0 || len(e.body) > maxKey || !utf8.Valid(e.body):
+			return nil, abi.StatusMisuse // R26
+		case string(e.body) == engine.KeyInstance:
+			return appendNumber(nil, uint64(c.Number())), abi.StatusOK
+		case string(e.body) == engine.KeyPath && l.Folder != "":
+			return []byte(l.Folder), abi.StatusOK
+		case string(e.body) == engine.KeyPath:
+			return nil, abi.StatusUnsupported
+		}
+		return c.Host(x.Call, engine.Info, e.body)
+	}
+	ordinal, ok := l.ordinals[e.name]
+	if !ok {
+		return []byte("the manifest has no import and no want of this name"), abi.StatusUnsupported
+	}
+	return c.Host(x.Call, ordinal, bytes.Clone(e.body)[:len(e.body):len(e.body)])
+}
+
+// maxKey is the longest key, in bytes (rule R26).
+const maxKey = 256
+
+// Call calls a function of the sidecar's, or a service, and appends its output to dst. Streams are those of c, which the function has. The error is an *engine.Violation, or says
+// that the session is over: it is its reason, or an *engine.Overrun of this call.
+func (l *Link) Call(c *pool.Call, name string, streams abi.Stream, dst, in []byte) (out []byte, status abi.Status, err error) {
+	if uint64(len(in)) > l.MaxBody {
+		return append(dst, "the input is longer than the longest message (sidecar.WithMaxMessage)"...), abi.StatusNoMemory, nil
+	}
+	x := &call{Call: c, signal: make(chan struct{}, 1), out: dst, credit: wire.Window}
+	ended := c.Done()
+	if ended != nil || streams&abi.StreamIn != 0 {
+		x.over, x.sent = make(chan struct{}), make(chan struct{})
+		defer close(x.over)
+	}
+	if streams&abi.StreamIn != 0 {
+		x.more, x.grown = wire.Window, make(chan struct{}, 1)
+	}
+	l.mu.Lock()
+	if l.why != nil {
+		defer l.mu.Unlock()
+		return dst, 0, l.why
+	}
+	l.last++
+	x.id = l.last
+	l.calls[x.id] = x
+	l.mu.Unlock()
+	l.count.Add(1)
+
+	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Stream: streams, Watched: c.Watched()}
+	if at, ok := c.Deadline(); ok {
+		m.Timeout = uint64(max(1, (time.Until(at)+time.Millisecond-1)/time.Millisecond))
+	}
+	if ended != nil {
+		go l.cancels(x, ended)
+	}
+	end := l.writes(len(in))
+	err = l.w.Send(&m, in)
+	end()
+	if err != nil {
+		l.failSoon(err)
+	}
+	if x.sent != nil {
+		close(x.sent)
+	}
+	if streams&abi.StreamIn != 0 {
+		if entered := pool.Enter(c); entered != nil {
+			go l.feed(x)
+		}
+	}
+	l.await(x)
+	x.others.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, x.id)
+	switch {
+	case x.done && x.rule != "":
+		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
+		return dst, 0, &engine.Violation{Rule: x.rule, Found: found, Expected: expected}
+	case x.done:
+		return x.out, x.status, nil
+	case x.struck:
+		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: c.Err(), By: "(sidecar.WithGrace); its sidecar was ended"}
+	}
+	return dst, 0, l.why
+}
+
+// await waits until a call is done, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
+func (l *Link) await(x *call) {
+	token := l.token
+	if l.always {
+		token = nil
+	}
+	for over := false; !over; {
+		l.kick()
+		select {
+		case <-x.signal:
+		case <-token:
+			for !l.has(x) {
+				if err := l.read(); err != nil && err != errKicked {
+					break
+				}
+			}
+			l.token <- struct{}{}
+		case <-l.dead:
+			<-l.token // who has read into the call's memory has given it back
+			l.token <- struct{}{}
+			over = true
+		}
+		for {
+			e, done := l.next(x)
+			if done {
+				return
+			}
+			if e == nil {
+				break
+			}
+			l.serve(x, e)
+		}
+	}
+}
+
+// has reports whether something came for the call.
+func (l *Link) has(x *call) bool {
+	select {
+	case <-x.signal:
+		return true
+	default:
+		return false
+	}
+}
+
+// cancels tells the sidecar that a call's result is not wanted any more, and ends the session where the call is not done in time.
+func (l *Link) cancels(x *call, ended <-chan struct{}) {
+	select {
+	case <-x.over:
+		return
+	case <-ended:
+	}
+	late := time.AfterFunc(l.Grace, func() {
+		l.mu.Lock()
+		x.struck = !x.done && l.calls[x.id] == x
+		struck := x.struck
+		l.mu.Unlock()
+		if struck {
+			l.fail(ErrOverrun)
+		}
+	})
+	defer late.Stop()
+	select {
+	case <-x.over:
+		return
+	case <-x.sent: // a CANCEL before its CALL would mean nothing
+	}
+	_ = l.w.Send(&wire.Message{Verb: wire.Cancel, ID: x.id}, nil)
+	<-x.over
+}
+
+// ErrOverrun is the reason of a session that was ended because a call did not stop in time.
+var ErrOverrun = errors.New("a call had not stopped in time after its context had ended")
+
+// feed hands the call's input stream on. It is in the call, until it ends.
+func (l *Link) feed(x *call) {
+	defer x.Exit()
+	for {
+		l.mu.Lock()
+		n := x.more
+		l.mu.Unlock()
+		if n == 0 {
+			select {
+			case <-x.grown:
+				continue
+			case <-x.over:
+				return
+			case <-l.dead:
+				return
+			}
+		}
+		piece, status := x.Piece(int(min(n, wire.Window/2)))
+		m := wire.Message{Verb: wire.Part, ID: x.id, Broken: status == abi.StatusFailed}
+		if status != abi.StatusOK && !m.Broken {
+			return // it was asked to stop
+		}
+		select {
+		case <-x.over:
+			return
+		default:
+		}
+		end := l.writes(len(piece))
+		err := l.w.Send(&m, piece)
+		end()
+		if err != nil || len(piece) == 0 {
+			return
+		}
+		l.mu.Lock()
+		x.more -= uint64(len(piece))
+		l.mu.Unlock()
+	}
+}
+
+// fail ends the session.
+func (l *Link) fail(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.why != nil {
+		return
+	}
+	l.why = why
+	close(l.dead)
+	_ = l.stream.Close()
+	l.tell(why)
+}
+
+// failSoon ends the session because nothing can be written. What the sidecar had written before is read first.
+func (l *Link) failSoon(why error) { time.AfterFunc(patience/2, func() { l.fail(why) }) }
+
+// Fail ends the session for a reason: what is behind it has ended.
+func (l *Link) Fail(why error) { l.fail(why) }
+
+// Dead is closed when the session is over.
+func (l *Link) Dead() <-chan struct{} { return l.dead }
+
+// Bye ends the session as rule W6 has it: it waits until the stream ends, or until done. No call runs.
+func (l *Link) Bye(done <-chan struct{}) {
+	l.mu.Lock()
+	l.ending = true
+	l.mu.Unlock()
+	if l.w.Send(&wire.Message{Verb: wire.Bye}, nil) == nil {
+		notify(l.ask)
+		select {
+		case <-l.dead:
+		case <-done:
+		}
+	}
+	l.fail(errClosed)
+}
+
+// Abandon has nobody told of the session's end, as one that is replaced.
+func (l *Link) Abandon() {
+	l.mu.Lock()
+	l.ending = true
+	l.mu.Unlock()
+}
+
+var errClosed = errors.New("it was closed")
+
+func appendNumber(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 10) }
