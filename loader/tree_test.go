@@ -27,7 +27,7 @@ var tree = [][]string{
 	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},
 	{"loader/internal/isolate/wire"},
 	{"loader/internal/native"},
-	{"loader/internal/isolate/lane", "loader/internal/isolate/handover", "loader/internal/isolate/keeper", "loader/internal/isolate/mark"},
+	{"loader/internal/isolate/lane", "loader/internal/isolate/handover", "loader/internal/process/keeper", "loader/internal/isolate/mark"},
 	{"loader/internal/deps", "loader/internal/native/hostcall", "loader/internal/native/cross", "loader/internal/native/dl", "loader/internal/native/fpenv"},
 	{"loader/engine/pool"},
 	{"loader/internal/callctx", "loader/engine"},

@@ -7,7 +7,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/isolate/keeper"
+	"github.com/ferrule-dev/ferrule/loader/internal/process/keeper"
 )
 
 // kept is a worker's process under a keeper, which ends all that it has started.

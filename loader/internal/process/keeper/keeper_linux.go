@@ -207,7 +207,7 @@ func (p *Process) first(ctx context.Context) (said int32, err error) {
 var memoryRefused atomic.Bool
 
 // refused tells the errors by which the system says that from those that may be over the next time, such as a lack of
-// descriptors or of memory: those must not make a worker that has no keeper.
+// descriptors or of memory: those must not start a program without a keeper.
 func refused(call string, err error) error {
 	switch {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOEXEC),

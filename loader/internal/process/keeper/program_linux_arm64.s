@@ -176,7 +176,7 @@ rooted:
 	SYS(exit)
 
 started:
-	MOVD	R0, R23                // the worker; 0 when it has ended
+	MOVD	R0, R23                // the program; 0 when it has ended
 	MOVD	ZR, R24                // whether all is to end
 	MOVW	R0, MESSAGE(R19)
 	MOVD	ERRNO(R19), R1

@@ -37,8 +37,8 @@
 // The keeper's scratch memory, below its stack.
 #define ALL 0(BX)       // a set of all signals
 #define NONE 8(BX)      // a set of none, and other zeros
-#define ERRNO 16(BX)    // of the worker's exec
-#define STATUS 24(BX)   // how the worker has ended, as wait4 says it
+#define ERRNO 16(BX)    // of the program's exec
+#define STATUS 24(BX)   // how the program has ended, as wait4 says it
 #define ACTION 32(BX)   // a struct sigaction of zeros, 32 bytes
 #define SIGNALS 64(BX)  // a struct pollfd: the signals' descriptor
 #define CONTROL 72(BX)  // another one: the host's
@@ -62,7 +62,7 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	// What the kernel has put on the stack: argc, argv, NULL, the environment, NULL.
 	MOVQ	SP, BX
 	MOVQ	0(BX), CX
-	LEAQ	16(BX), R12            // the worker's arguments: all but the first
+	LEAQ	16(BX), R12            // the program's arguments: all but the first
 	LEAQ	16(BX)(CX*8), R13      // its environment
 	SUBQ	$8192, BX
 	ANDQ	$~63, BX
@@ -142,7 +142,7 @@ rooted:
 	MOVL	$8, DX
 	MOVL	$0x80000, R10          // SFD_CLOEXEC
 	SYS(signalfd4)
-	MOVL	AX, DI                 // it may be one of the worker's numbers, which are closed below
+	MOVL	AX, DI                 // it may be one of the program's numbers, which are closed below
 	MOVL	$1030, SI              // F_DUPFD_CLOEXEC
 	MOVL	$20, DX
 	SYS(fcntl)
@@ -160,7 +160,7 @@ rooted:
 	TESTQ	AX, AX
 	JNZ	started
 
-	// The worker, until it is another program.
+	// The child, until it is the program.
 	SYS(setsid)
 	MOVL	$1, DI                 // PR_SET_PDEATHSIG
 	MOVL	$9, SI                 // SIGKILL
@@ -181,14 +181,14 @@ rooted:
 	SYS(exit)
 
 started:
-	MOVQ	AX, R14                // the worker; 0 when it has ended
+	MOVQ	AX, R14                // the program; 0 when it has ended
 	XORL	R12, R12               // whether all is to end
 	MOVL	AX, MESSAGE
 	MOVQ	ERRNO, CX
 	TESTQ	CX, CX
 	JZ	tell
 	MOVL	CX, MESSAGE
-	XORL	R14, R14               // it is no worker
+	XORL	R14, R14               // it is no program
 	MOVL	$1, R12
 tell:
 	MOVL	$16, DI
@@ -219,8 +219,8 @@ reap:
 	CMPQ	DI, R14
 	JNE	bury
 
-	// The worker has ended. As long as it is not reaped its number is its own, and its group's: it is killed now. The host
-	// is told before, too: what it gets by that number until then is the worker.
+	// The program has ended. As long as it is not reaped its number is its own, and its group's: it is killed now. The host
+	// is told before, too: what it gets by that number until then is the program.
 	MOVL	152(BX), AX            // si_status
 	MOVL	136(BX), CX            // si_code
 	CMPL	CX, $1                 // CLD_EXITED
@@ -339,7 +339,7 @@ wait:
 	MOVL	$8, R8
 	SYS(ppoll)
 	MOVWLZX	78(BX), AX
-	TESTL	$16, AX                // POLLHUP: the host is gone, and not only its wish that the worker lives
+	TESTL	$16, AX                // POLLHUP: the host is gone, and not only its wish that the program lives
 	JNZ	over
 pause:
 	MOVQ	PAUSE, AX              // twice as long each time, from 1 ms to 128

@@ -10,7 +10,7 @@
 // A keeper may not kill what has changed its real user, by a program such as sudo, unless it is root's. It goes on trying
 // as long as the host is there, and for some ten seconds more.
 //
-// It is not a Go program, because there is one for each worker: a Go program takes a millisecond to start and some
+// It is not a Go program, because there is one for each program: a Go program takes a millisecond to start and some
 // megabytes; this one takes a tenth of that, and four pages. It is a page of machine code in this package, and never runs
 // in this process: a memory file is made of it, once. It needs no file of a path, so that it can be started after the host
 // has changed its root; and the program that it starts gets the root that the host had before.
