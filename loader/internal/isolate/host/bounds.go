@@ -10,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // sandboxError is the error for a sandbox that the host finds cannot be had.
@@ -30,7 +31,7 @@ func (w *worker) boundReached(stderr []string) string {
 	switch {
 	case w.signal == os.Kill && o.Time > 0 && w.lived >= o.Time:
 		return fmt.Sprintf("killed by the system, because it had lived for %v (sandbox.Policy.Time)", o.Time)
-	case o.CPU > 0 && outOfTime(w.signal):
+	case o.CPU > 0 && process.OutOfTime(w.signal):
 		return fmt.Sprintf("ended by the system, because it had used %v of processor time (sandbox.Policy.CPU)", o.CPU)
 	case w.signal == os.Kill && o.CPU > 0 && w.lived >= o.CPU:
 		return fmt.Sprintf("killed by the system, as it does with one that has used %v of processor time and ignores the signal for that "+

@@ -4,11 +4,15 @@ package host
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // A worker that a bound of its sandbox has ended is said to have been, by the name of the bound; others are not.
@@ -35,8 +39,8 @@ func TestBoundsInWords(t *testing.T) {
 		{all, nil, 2, 0, "panic: out of memory\n", ""},
 		{Options{}, nil, 2, 0, "fatal error: runtime: out of memory\n", ""},
 	} {
-		w := &worker{group: &Group{options: c.options}, output: newTail(nil), ended: true, signal: c.signal, code: c.code, lived: c.lived}
-		w.output.kept = []byte(c.output)
+		w := &worker{group: &Group{options: c.options}, output: process.NewTail(nil), ended: true, signal: c.signal, code: c.code, lived: c.lived}
+		wrote(t, w.output, c.output)
 		crash := w.words()
 		if c.want == "" {
 			assert.NotContains(t, crash.Reason, "sandbox.", "%+v", c)
@@ -47,4 +51,15 @@ func TestBoundsInWords(t *testing.T) {
 		crash = w.words()
 		assert.Equal(t, w.reason, crash.Reason, "the host knows")
 	}
+}
+
+// wrote has a worker's output be text.
+func wrote(t *testing.T, output *process.Tail, text string) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	output.Read(read)
+	_, err = write.WriteString(text)
+	require.NoError(t, err)
+	require.NoError(t, write.Close())
+	require.Eventually(t, func() bool { return output.Text() == strings.TrimRight(text, "\n") }, time.Minute, time.Millisecond)
 }

@@ -1,37 +1,17 @@
 package host
 
 import (
-	"os"
 	"strings"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
-// timeZone is the one variable of the host's own environment that workers get, where WithEnv does not set it: without it a
-// plug-in tells another local time in a worker than in the host, and no error.
-const timeZone = "TZ"
-
-// environment returns the environment of a worker: what the host's WithEnv says, and the time zone.
-func environment(own []string) []string {
-	env := own[:len(own):len(own)]
-	if zone, set := os.LookupEnv(timeZone); set && !has(own, timeZone) {
-		env = append(env, timeZone+"="+zone)
-	}
-	return env
-}
-
-func has(env []string, name string) bool {
-	for _, variable := range env {
-		if key, _, _ := strings.Cut(variable, "="); key == name {
-			return true
-		}
-	}
-	return false
-}
-
-// bareLayer names the layer that an environment of a worker's is, in which the system wants these variables as well: ""
-// where WithEnv adds some.
-func bareLayer(env []string, system ...string) string {
-	if has(env, timeZone) && len(env) == 1 {
-		env, system = nil, append(system, timeZone)
+// bareLayer names the layer that an environment of a worker's is: "" where WithEnv adds some. The system may want variables in it,
+// too.
+func bareLayer(env []string) string {
+	system := process.Variables
+	if len(env) == 1 && strings.HasPrefix(env[0], process.TimeZone+"=") {
+		env, system = nil, append(system[:len(system):len(system)], process.TimeZone)
 	}
 	switch {
 	case len(env) > 0:

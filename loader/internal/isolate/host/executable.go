@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // executable is the program that a plug-in's workers run. Its file is opened once, when the plug-in is: later workers run
@@ -24,6 +24,9 @@ type executable struct {
 	root *os.File         // the root folder when it was opened; nil as file
 	own  bool             // isolate.WithBinary names it: file is this plug-in's alone
 }
+
+// rootFolder opens the root. Tests set it.
+var rootFolder = process.Root
 
 // openExecutable opens the program that the options name.
 func openExecutable(o *Options) (x executable, err error) {
@@ -42,7 +45,7 @@ func openExecutable(o *Options) (x executable, err error) {
 		if x.file, x.seen, err = openProgram(x.path, o.Sandbox != nil); err != nil {
 			return x, err
 		}
-		if !startsByDescriptor {
+		if !process.ByDescriptor {
 			x.file.Close()
 			x.file = nil
 		}
@@ -104,6 +107,11 @@ func (x *executable) check(o *Options) (err error) {
 	return nil
 }
 
+// command is what is started. Without a keeper it is the file that was checked; this program is at its path.
+func (x *executable) command() process.Command {
+	return process.Command{Program: x.file, Path: x.path, ByPath: !x.own, Root: x.root}
+}
+
 func (x *executable) close() {
 	if x.own && x.file != nil {
 		x.file.Close()
@@ -115,20 +123,6 @@ var opened struct {
 	mu   sync.Mutex
 	file *os.File
 	path string // that os.Executable has said, where file cannot be had
-	root *os.File
-	info os.FileInfo // of root
-	null *os.File
-}
-
-// nullFile returns what has nothing to be read, opened once: later there may be no such path.
-func nullFile() (*os.File, error) {
-	opened.mu.Lock()
-	defer opened.mu.Unlock()
-	var err error
-	if opened.null == nil {
-		opened.null, err = os.Open(os.DevNull)
-	}
-	return opened.null, err
 }
 
 // selfLink is this process's program, also when its file was replaced or deleted.
@@ -145,40 +139,11 @@ func ownFile() (*os.File, error) {
 	if opened.file == nil {
 		var err error
 		opened.file, err = os.Open(selfLink)
-		if err = unlessForbidden(err); err != nil {
+		if err = process.UnlessForbidden(err); err != nil {
 			return nil, err
 		}
 	}
 	return opened.file, nil
-}
-
-// rootFolder returns the folder that is the root at this time, or nil where it cannot be had. Other errors are as ownFile's.
-func rootFolder() (*os.File, error) {
-	if runtime.GOOS != "linux" {
-		return nil, nil
-	}
-	opened.mu.Lock()
-	defer opened.mu.Unlock()
-	info, err := os.Stat("/")
-	if err != nil {
-		return nil, unlessForbidden(err)
-	}
-	if opened.root == nil || !os.SameFile(info, opened.info) {
-		root, err := os.Open("/") // the one before may be in use, and the process's root seldom changes
-		if err != nil {
-			return nil, unlessForbidden(err)
-		}
-		opened.root, opened.info = root, info
-	}
-	return opened.root, nil
-}
-
-// unlessForbidden returns an error that may be over the next time.
-func unlessForbidden(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil
-	}
-	return err
 }
 
 // self returns this program's path.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -703,26 +702,6 @@ func TestHostFunctionsWhileOpening(t *testing.T) {
 		})
 	}
 	assert.Equal(t, engine.ErrReentrant, nested)
-}
-
-// stuck is a writer that takes nothing until it is released.
-type stuck chan struct{}
-
-func (s stuck) Write(b []byte) (int, error) { <-s; return len(b), nil }
-
-// Whoever is to take a worker's output and does not keeps no call waiting.
-func TestOutputThatNobodyTakes(t *testing.T) {
-	s := make(stuck)
-	defer close(s)
-	tail := newTail(s)
-	read, write, err := os.Pipe()
-	require.NoError(t, err)
-	tail.read(read)
-	_, err = write.WriteString("last words\n")
-	require.NoError(t, err)
-	require.NoError(t, write.Close())
-	within(t, "the end of the output", tail.finish)
-	assert.Equal(t, []string{"last words"}, tail.lines())
 }
 
 // A host function that ends its goroutine takes the call with it, once.

@@ -12,6 +12,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // Group is plug-ins that share a worker: its process, its lanes, and the rules by which another one is started. A plug-in that
@@ -29,7 +30,7 @@ type Group struct {
 	program executable // of all workers, as long as there are users
 	sandbox json.RawMessage
 
-	run          func(*worker) (child, error)
+	run          func(*worker) (process.Child, error)
 	exitPatience time.Duration // the constant, but in tests
 
 	mu       mutex     // guards the rest, and what is the plug-ins'
@@ -246,7 +247,7 @@ func (g *Group) spawn(name string) *spawning {
 		}
 		w.refs += s.wanted
 		s.worker, g.worker = w, w
-		w.layers = w.process.layers()
+		w.layers = w.process.Layers()
 		g.unburied = append(g.unburied, w)
 		w.watch()
 		go w.await()

@@ -19,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
@@ -99,7 +100,7 @@ type hostile struct {
 }
 
 // start is an engine's run.
-func (wo *world) start(w *worker) (child, error) {
+func (wo *world) start(w *worker) (process.Child, error) {
 	wo.mu.Lock()
 	wo.workers = append(wo.workers, w)
 	first := len(wo.workers) == 1
@@ -132,7 +133,7 @@ func (wo *world) start(w *worker) (child, error) {
 		h.free()
 		return nil, err
 	}
-	w.output.read(read)
+	w.output.Read(read)
 	wo.mu.Lock()
 	wo.all = append(wo.all, h)
 	wo.mu.Unlock()
@@ -164,9 +165,10 @@ func (h *hostile) free() {
 	}
 }
 
-func (*hostile) pid() int         { return 1 << 30 }
-func (*hostile) layers() []string { return []string{"none"} }
-func (h *hostile) kill() {
+func (*hostile) PID() int         { return 1 << 30 }
+func (*hostile) OS() *os.Process  { return nil }
+func (*hostile) Layers() []string { return []string{"none"} }
+func (h *hostile) Kill() {
 	if h.traits&unkillable == 0 {
 		h.exit(syscall.SIGKILL)
 	}
@@ -179,10 +181,10 @@ func (h *hostile) exit(signal os.Signal) {
 	})
 }
 
-func (*hostile) bury()          {}
-func (*hostile) unsaid() string { return unsaidBySystem }
+func (*hostile) Bury()          {}
+func (*hostile) Unsaid() string { return "gone, and nobody says how" }
 
-func (h *hostile) wait() (os.Signal, int) {
+func (h *hostile) Wait() (os.Signal, int) {
 	<-h.ended
 	for h.traits&unreapable != 0 && !h.over.Load() {
 		time.Sleep(time.Millisecond)

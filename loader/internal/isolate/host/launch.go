@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // worker is one worker process, from its start until nothing of it is left.
@@ -29,10 +30,10 @@ type worker struct {
 	name    string // of the process
 	memory  *lane.Host
 	library *handover.Giver // nil in tests
-	process child
+	process process.Child
 	began   time.Time
 	attempt int
-	output  *tail
+	output  *process.Tail
 	spawned context.Context // ends when its process is to be waited for no more, while the system makes it
 
 	dead   atomic.Bool   // it is dying
@@ -67,19 +68,6 @@ type worker struct {
 	inside   int              // how many calls were in it when it began to die
 	refs     int              // one until it is dying, one for each plug-in that is opened, one for each owned lane: who uses memory
 }
-
-// child is what a worker runs in: a process of this system.
-type child interface {
-	pid() int
-	layers() []string       // what it has of a sandbox by itself
-	kill()                  // has it end, with what it has started; it does not wait, and may be called at any time
-	wait() (os.Signal, int) // waits for its end, and says how: nothing and -1 when the system does not; called once
-	unsaid() string         // what there is to say where wait did not say how it ended
-	bury()                  // waits until nothing is left of it and of what it has started; called once, after wait
-}
-
-// unsaidBySystem is unsaid of a process that this one waits for itself.
-const unsaidBySystem = "gone, and the system did not say how it ended (a process that ignores SIGCHLD does not get to know)"
 
 // launch has the plug-in opened in its group's worker, and a worker started where there is none. It is called by one goroutine at a
 // time, and no call uses the seat before.
@@ -134,7 +122,7 @@ func (w *worker) spawn() (err error) {
 	if w.memory, err = lane.NewHost(); err != nil {
 		return err
 	}
-	w.output = newTail(w.group.options.Output)
+	w.output = process.NewTail(w.group.options.Output)
 	if w.process, err = w.group.run(w); err != nil {
 		w.close()
 	}
@@ -142,7 +130,7 @@ func (w *worker) spawn() (err error) {
 }
 
 // startProcess starts a process of the program that the options name; it is the run of every engine but those of tests.
-func (w *worker) startProcess() (child, error) {
+func (w *worker) startProcess() (process.Child, error) {
 	o, x := &w.group.options, &w.group.program
 	err := x.check(o)
 	if err == nil {
@@ -151,16 +139,16 @@ func (w *worker) startProcess() (child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, process, err := start(w.spawned, x, "ferrule-worker: "+w.name, environment(o.Env), o.Sandbox != nil, append(w.memory.Files(), w.library.Files()...), w.output)
+	c, err := start(w.spawned, x, "ferrule-worker: "+w.name, process.Environment(o.Env), o.Sandbox != nil, append(w.memory.Files(), w.library.Files()...), w.output)
 	if err != nil {
 		return nil, x.notStarted(err)
 	}
 	w.library.Started()
-	if err := w.memory.Started(process); err != nil {
-		c.kill()
+	if err := w.memory.Started(c.OS()); err != nil {
+		c.Kill()
 		go func() {
-			c.wait()
-			c.bury()
+			c.Wait()
+			c.Bury()
 		}()
 		return nil, err
 	}
@@ -282,7 +270,7 @@ func (c *call) request(op lane.Op, in []byte) (m lane.Message, out []byte, err e
 	return m, out, nil
 }
 
-func (w *worker) pid() int { return w.process.pid() }
+func (w *worker) pid() int { return w.process.PID() }
 
 // kill ends the process and all that it has started. reason is for the calls in it, and by is the plug-in that is why, or nil; the
 // first one counts. It does not wait.
@@ -332,7 +320,7 @@ func (w *worker) leave(reason string, by *Plugin) {
 		p.wakeAll()
 	}
 	w.free = nil
-	w.process.kill()
+	w.process.Kill()
 	w.unref()
 	go w.alarm()
 }
@@ -380,7 +368,7 @@ func (w *worker) alarm() {
 // await waits for the end of the process, and sees to it that nothing of it is left.
 func (w *worker) await() {
 	g := w.group
-	signal, code := w.process.wait()
+	signal, code := w.process.Wait()
 	g.mu.Lock()
 	w.ended, w.signal, w.code, w.lived = true, signal, code, time.Since(w.began)
 	var fault lane.FaultReport
@@ -404,10 +392,10 @@ func (w *worker) await() {
 			}
 			g.mu.Unlock()
 		}
-		w.output.finish()
+		w.output.Finish()
 		close(w.gone)
 	}()
-	w.process.bury()
+	w.process.Bury()
 	<-w.gone
 	g.mu.Lock()
 	g.unburied = slices.DeleteFunc(g.unburied, func(other *worker) bool { return other == w })
@@ -453,12 +441,12 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the group's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Output: w.output.lines(), Attempt: w.attempt, Group: w.group.Name}
+	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
 	if w.culprit != nil && crash.Group != "" {
 		crash.Culprit = w.culprit.lib.Manifest.Name
 	}
 	if crash.Unserved = w.unserved; w.unserved {
-		crash.Reason = beforeServing(w.signal, w.code, w.output.text())
+		crash.Reason = beforeServing(w.signal, w.code, w.output.Text())
 	} else if w.ended && w.reason == "" {
 		crash.Reason = w.boundReached(crash.Output)
 	}
@@ -469,9 +457,9 @@ func (w *worker) words() engine.Crash {
 		case workerside.ExitLost:
 			crash.Reason = "ended by itself, because the pipe that the host wakes it by was closed"
 		case -1:
-			crash.Reason = w.process.unsaid()
+			crash.Reason = w.process.Unsaid()
 		default:
-			crash.Reason = explain(w.code)
+			crash.Reason = process.Explain(w.code)
 		}
 	}
 	return crash

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // The lanes' protocol under injected schedules: actors take lanes and give them back, hold views, give up, have workers die
@@ -53,16 +54,17 @@ type still struct {
 	stays bool // it does not end when it is killed, but much later
 }
 
-func (*still) pid() int         { return 1 << 30 }
-func (*still) layers() []string { return nil }
+func (*still) PID() int         { return 1 << 30 }
+func (*still) OS() *os.Process  { return nil }
+func (*still) Layers() []string { return nil }
 func (s *still) die()           { s.once.Do(func() { close(s.ended) }) }
-func (s *still) wait() (os.Signal, int) {
+func (s *still) Wait() (os.Signal, int) {
 	<-s.ended
 	return syscall.SIGKILL, -1
 }
-func (*still) bury()          {}
-func (*still) unsaid() string { return unsaidBySystem }
-func (s *still) kill() {
+func (*still) Bury()          {}
+func (*still) Unsaid() string { return "gone, and nobody says how" }
+func (s *still) Kill() {
 	if s.stays {
 		time.AfterFunc(time.Hour, s.die)
 		return
@@ -347,7 +349,7 @@ func (m *model) run(seed uint64) {
 		m.g.users++
 		m.all = append(m.all, newMember(m.g, library, library.Path, &victim{t: m.t, most: 1 << 20}, &engine.Options{Instances: 1 + m.random.IntN(most)}))
 	}
-	m.g.run = func(w *worker) (child, error) {
+	m.g.run = func(w *worker) (process.Child, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.workers = append(m.workers, w)

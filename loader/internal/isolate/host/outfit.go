@@ -1,6 +1,10 @@
 package host
 
-import "os"
+import (
+	"os"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
+)
 
 // outfit is what the host has of a worker's process beside itself, and what of that is the worker's.
 type outfit struct {
@@ -15,7 +19,7 @@ func newOutfit() (f *outfit, err error) {
 		f.inner[1], f.alive, err = os.Pipe()
 	}
 	if err == nil {
-		f.null, err = nullFile()
+		f.null, err = process.Null()
 	}
 	if err != nil {
 		f.close()
@@ -25,10 +29,10 @@ func newOutfit() (f *outfit, err error) {
 }
 
 // started is called when the process has its own.
-func (f *outfit) started(output *tail) {
+func (f *outfit) started(output *process.Tail) {
 	f.inner[0].Close()
 	f.inner[1].Close()
-	output.read(f.output)
+	output.Read(f.output)
 }
 
 // close is called when there is no process.

@@ -755,7 +755,7 @@ func (p *Plugin) close() (err error) {
 			crash.Reason = fmt.Sprintf("killed by the host, and something of it was still there %v later (process %d)", leftPatience, left[0].pid())
 			err = &crash
 		}
-		left[0].output.flush()
+		left[0].output.Flush()
 	}
 	p.leave()
 	return err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"sync"
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
@@ -21,9 +20,6 @@ const (
 	workerProgram  = "a program that imports " + isolatePackage
 	givePath       = "Give the path of such a program"
 )
-
-// startsByDescriptor is whether the file that was checked is what is started. Elsewhere programs are started by their paths.
-const startsByDescriptor = runtime.GOOS == "linux"
 
 func programError(path, found, expected, remedy string) *inspect.Error {
 	return &inspect.Error{Kind: engine.ErrOption, Found: fmt.Sprintf("isolate.WithBinary with %q, %s", path, found), Expected: expected, Remedy: remedy}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -63,4 +64,14 @@ func TestProgramIsOverwrittenWhileRead(t *testing.T) {
 	}
 	_, _, err := openProgram(path, false)
 	assert.ErrorContains(t, err, "overwritten at this moment")
+}
+
+// A root folder that cannot be opened now is an error: without it workers would be started in another root than the host had.
+func TestRootFolderCannotBeOpened(t *testing.T) {
+	was := rootFolder
+	defer func() { rootFolder = was }()
+	lack := errors.New("too many open files")
+	rootFolder = func() (*os.File, error) { return nil, lack }
+	_, err := openExecutable(&Options{})
+	assert.ErrorIs(t, err, lack)
 }

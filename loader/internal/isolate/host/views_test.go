@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/lane"
+	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
 
 // diary is a host that keeps what is logged.
@@ -43,7 +44,7 @@ func stillPlugin(t *testing.T, host engine.Host) *Plugin {
 	t.Helper()
 	o := Options{MaxMessage: 1 << 20, Restart: Restart{Delay: time.Millisecond, MaxDelay: time.Millisecond, Limit: 100, Suspend: time.Minute}}
 	p := newPlugin(library, library.Path, host, o, &engine.Options{Instances: 1})
-	p.run = func(*worker) (child, error) { return &still{ended: make(chan struct{})}, nil }
+	p.run = func(*worker) (process.Child, error) { return &still{ended: make(chan struct{})}, nil }
 	p.open = func(s *seat) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()

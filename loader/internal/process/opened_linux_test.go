@@ -1,4 +1,4 @@
-package host
+package process
 
 import (
 	"os"
@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A root folder that cannot be opened now, for lack of descriptors, is an error: without it a worker would be started in another
-// root than the host had. What is found when there are some again is kept.
+// A root folder that cannot be opened now, for lack of descriptors, is an error: without it a program would be started in
+// another root than this process had. What is found when there are some again is kept.
 func TestRootFolderWithoutDescriptors(t *testing.T) {
 	was := opened.root
 	opened.root = nil
@@ -18,15 +18,13 @@ func TestRootFolderWithoutDescriptors(t *testing.T) {
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: before.Max}))
-	root, err := rootFolder()
-	_, openErr := openExecutable(&Options{})
+	root, err := Root()
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
 	assert.ErrorIs(t, err, unix.EMFILE)
 	assert.Nil(t, root)
-	assert.ErrorIs(t, openErr, unix.EMFILE)
-	root, err = rootFolder()
+	root, err = Root()
 	require.NoError(t, err)
-	again, err := rootFolder()
+	again, err := Root()
 	require.NoError(t, err)
 	assert.Same(t, root, again)
 	info, err := root.Stat()

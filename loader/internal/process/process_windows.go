@@ -1,4 +1,4 @@
-package host
+package process
 
 import (
 	"context"
@@ -6,83 +6,65 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
-
-	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 )
 
-// process is a worker's process, in a job of its own with all that it starts.
-type process struct {
+// alone is a process in a job of its own with all that it starts.
+type alone struct {
 	*os.Process
-	alive *os.File // the end of a pipe that is closed when this process ends
 
 	mu     sync.Mutex
 	job    windows.Handle // 0 when it is over
 	killed bool
-	bare   string // the layer that its environment is; may be empty
 }
 
-// exitKilled is the exit code of processes that kill ends.
+// exitKilled is the exit code of processes that Kill ends.
 const exitKilled = 0x46_52_4b // "FRK"
 
-// openFlags: there is nothing here that opening would wait for.
-const openFlags = 0
-
-// start starts x as a worker that inherits files, and writes its streams to output. It does not wait for anything.
+// start is Start. It does not wait for anything.
 //
-// The process is in its job from right after its start: until then, if this process ends, it finds out by the pipe and
-// ends, too. Nothing of the plug-in runs before this function returns.
-func start(_ context.Context, x *executable, name string, env []string, sandbox bool, files []*os.File, output *tail) (_ child, _ *os.Process, err error) {
-	p := &process{bare: bareLayer(env, systemRoot)}
-	f, err := newOutfit()
-	if err != nil {
-		return nil, nil, err
+// The process is in its job from right after its start: what it starts before that is not, and if this process ends before that, it goes
+// on.
+func start(_ context.Context, c *Command) (_ Child, err error) {
+	p := new(alone)
+	if p.job, err = newJob(); err != nil {
+		return nil, err
 	}
 	defer func() {
-		if err == nil {
-			f.started(output)
-			return
-		}
-		f.close()
-		if p.job != 0 {
+		if err != nil {
 			windows.CloseHandle(p.job)
 		}
 	}()
-	p.alive = f.alive
-	if p.job, err = newJob(); err != nil {
-		return nil, nil, err
-	}
-	inherited, err := inheritable(append([]*os.File{f.inner[1]}, files...))
+	streams := min(len(c.Files), 3)
+	inherited, err := inheritable(c.Files[streams:])
 	defer func() {
 		for _, h := range inherited {
 			windows.CloseHandle(windows.Handle(h))
 		}
 	}()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var handles []uintptr
 	for _, h := range inherited {
 		handles = append(handles, uintptr(h))
 	}
-	env = append(withRoot(env), workerside.Variable+"="+workerside.Value(sandbox, handles...))
-	p.Process, err = os.StartProcess(x.path, []string{name}, &os.ProcAttr{
+	p.Process, err = os.StartProcess(c.Path, c.Args, &os.ProcAttr{
 		Dir:   filepath.VolumeName(os.Getenv(systemRoot)) + `\`,
-		Env:   env,
-		Files: []*os.File{f.null, f.inner[0], f.inner[0]},
+		Env:   c.environment(handles),
+		Files: c.Files[:streams],
 		Sys: &syscall.SysProcAttr{
 			HideWindow:                 true,
-			CreationFlags:              windows.DETACHED_PROCESS, // Ctrl-C is the host's, and there is no window for a console
+			CreationFlags:              windows.DETACHED_PROCESS, // Ctrl-C is this process's, and there is no window for a console
 			AdditionalInheritedHandles: inherited,
 		},
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	err1 := p.WithHandle(func(handle uintptr) {
 		err = windows.AssignProcessToJobObject(p.job, windows.Handle(handle))
@@ -90,9 +72,9 @@ func start(_ context.Context, x *executable, name string, env []string, sandbox 
 	if err = errors.Join(err, err1); err != nil {
 		_ = p.Process.Kill()
 		_, _ = p.Process.Wait()
-		return nil, nil, fmt.Errorf("the worker's job: %w", os.NewSyscallError("AssignProcessToJobObject", err))
+		return nil, fmt.Errorf("the job of the process: %w", os.NewSyscallError("AssignProcessToJobObject", err))
 	}
-	return p, p.Process, nil
+	return p, nil
 }
 
 // newJob makes a job whose processes end when its last handle is closed, which is when this process ends at the latest.
@@ -129,29 +111,18 @@ func inheritable(files []*os.File) (handles []syscall.Handle, err error) {
 // systemRoot is the one variable without which the system's own libraries do not work.
 const systemRoot = "SYSTEMROOT"
 
-// withRoot adds that variable, unless it is there.
-func withRoot(env []string) []string {
-	for _, v := range env {
-		if name, _, _ := strings.Cut(v, "="); strings.EqualFold(name, systemRoot) {
-			return env[:len(env):len(env)]
-		}
-	}
-	return append(env[:len(env):len(env)], systemRoot+"="+os.Getenv(systemRoot))
+// Variables are added to every program's environment where it does not set them.
+var Variables = []string{systemRoot}
+
+func (p *alone) PID() int { return p.Pid }
+
+func (p *alone) OS() *os.Process { return p.Process }
+
+func (p *alone) Layers() []string {
+	return []string{"own job", "own handles", "no console", "dies with the host"}
 }
 
-func (p *process) pid() int { return p.Pid }
-
-// layers are what the process itself has of a sandbox.
-func (p *process) layers() []string {
-	layers := []string{"own job", "own handles", "no console", "dies with the host"}
-	if p.bare != "" {
-		layers = append(layers, p.bare)
-	}
-	return layers
-}
-
-// kill ends the process and those that it has started.
-func (p *process) kill() {
+func (p *alone) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.job != 0 {
@@ -160,15 +131,13 @@ func (p *process) kill() {
 	}
 }
 
-// wait waits for the process to end, and says how. What it has started ends with it.
-func (p *process) wait() (os.Signal, int) {
+func (p *alone) Wait() (os.Signal, int) {
 	state, err := p.Process.Wait() // by its handle: its number does not matter
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = windows.TerminateJobObject(p.job, exitKilled)
 	_ = windows.CloseHandle(p.job)
 	p.job = 0
-	p.alive.Close()
 	switch {
 	case err != nil:
 		return nil, -1
@@ -178,13 +147,13 @@ func (p *process) wait() (os.Signal, int) {
 	return nil, state.ExitCode()
 }
 
-func (p *process) unsaid() string { return unsaidBySystem }
+func (p *alone) Unsaid() string { return unsaidBySystem }
 
-// bury has nothing to wait for: the job's processes end with it.
-func (p *process) bury() {}
+// Bury has nothing to wait for: the job's processes end with it.
+func (p *alone) Bury() {}
 
-// outOfTime knows no signals.
-func outOfTime(os.Signal) bool { return false }
+// OutOfTime knows no signals.
+func OutOfTime(os.Signal) bool { return false }
 
 // exceptions are the exit codes of processes that ended by an exception which nothing handled.
 var exceptions = map[uint32]string{
@@ -206,8 +175,8 @@ var exceptions = map[uint32]string{
 	0xe06d7363: "a C++ exception that was not caught",
 }
 
-// explain says in words what an exit code means to the system, or "".
-func explain(code int) string {
+// Explain says in words what an exit code means to the system, or "".
+func Explain(code int) string {
 	if what, ok := exceptions[uint32(code)]; ok {
 		return fmt.Sprintf("ended by %s (exit code %#x)", what, uint32(code))
 	}

@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || netbsd || openbsd
 
-package host
+package process
 
 import (
 	"os"
@@ -13,14 +13,14 @@ import (
 // Built, not run: see docs/macos.md for what it relies on.
 type system struct{ queue int } // -1 when it ended before the queue was told of it
 
-// layers is empty: nothing but the worker itself ends it when the host is gone.
+// layers is empty: nothing but the program itself ends it when this process is gone.
 func (system) layers() []string { return nil }
 
-// byPath returns the path that x is started by, and what the process inherits.
-func (x *executable) byPath(files []*os.File) (string, []*os.File) { return x.path, files }
+// byPath returns the path that the program is started by, and what it inherits.
+func (c *Command) byPath() (string, []*os.File) { return c.Path, c.Files }
 
-// start starts the process.
-func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
+// start makes the process.
+func (p *alone) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
 	attr.Sys = &syscall.SysProcAttr{Setsid: true}
 	if p.queue, err = unix.Kqueue(); err != nil { // a child does not inherit it
 		return os.NewSyscallError("kqueue", err)
@@ -53,7 +53,7 @@ func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err er
 }
 
 // ended waits for the process to end, and does not reap it.
-func (p *process) ended() {
+func (p *alone) ended() {
 	if p.queue < 0 {
 		return
 	}

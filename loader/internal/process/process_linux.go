@@ -1,4 +1,4 @@
-package host
+package process
 
 import (
 	"bytes"
@@ -17,17 +17,18 @@ type system struct{}
 
 func (system) layers() []string { return []string{"dies with the host"} }
 
-// byPath returns the path that x is started by, and what the process inherits: a program that was checked by its descriptor is
-// started by it. The worker closes it, as all that is not its own.
-func (x *executable) byPath(files []*os.File) (string, []*os.File) {
-	if !x.own {
-		return x.path, files
+// byPath returns the path that the program is started by, and what it inherits: that of its descriptor, which it has to inherit
+// for that.
+func (c *Command) byPath() (string, []*os.File) {
+	n := len(c.Files)
+	if c.ByPath || c.Program == nil {
+		return c.Path, c.Files
 	}
-	return "/proc/self/fd/" + strconv.Itoa(len(files)), append(files[:len(files):len(files)], x.file)
+	return "/proc/self/fd/" + strconv.Itoa(n), append(c.Files[:n:n], c.Program)
 }
 
-// start starts the process.
-func (p *process) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
+// start makes the process.
+func (p *alone) start(binary string, argv []string, attr *os.ProcAttr) (err error) {
 	attr.Sys = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	onForkThread(func() { p.Process, err = os.StartProcess(binary, argv, attr) })
 	return err
@@ -56,7 +57,7 @@ func onForkThread(fn func()) {
 }
 
 // ended waits for the process to end, and does not reap it.
-func (p *process) ended() {
+func (p *alone) ended() {
 	for {
 		if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
 			return

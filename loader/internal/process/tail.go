@@ -1,4 +1,4 @@
-package host
+package process
 
 import (
 	"fmt"
@@ -11,9 +11,9 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
-// tail reads what a worker writes to its standard streams, keeps the end of it for errors, and hands it on to whoever the
-// host has chosen. It always reads: a worker does not wait for a writer that is slow, or that does not return.
-type tail struct {
+// Tail reads what a program writes to its standard streams, keeps the end of it for errors, and hands it on to a writer. It always
+// reads: a program does not wait for a writer that is slow, or that does not return. Its methods may be called by any goroutine.
+type Tail struct {
 	done chan struct{} // closed at the end of the output
 
 	mu    sync.Mutex
@@ -28,19 +28,21 @@ type tail struct {
 	written chan struct{} // closed when to has got everything
 }
 
-// What of a worker's output is kept.
+// What of a program's output is kept.
 const (
 	tailBytes    = 8 << 10
 	tailLines    = 20
 	pendingBytes = 256 << 10
 )
 
-func newTail(to io.Writer) *tail {
-	return &tail{to: to, done: make(chan struct{}), more: make(chan struct{}, 1), written: make(chan struct{})}
+// NewTail returns a Tail that hands on to a writer, or to nobody where that is nil. The writer is foreign code: it may be slow, and
+// loses what comes faster than it takes it; it may panic, and loses what it was given.
+func NewTail(to io.Writer) *Tail {
+	return &Tail{to: to, done: make(chan struct{}), more: make(chan struct{}, 1), written: make(chan struct{})}
 }
 
-// read reads from pipe until it ends, in a goroutine of its own.
-func (t *tail) read(pipe *os.File) {
+// Read reads from pipe until it ends, in a goroutine of its own, and closes it then. It is called once.
+func (t *Tail) Read(pipe *os.File) {
 	t.mu.Lock()
 	t.pipe = pipe
 	t.mu.Unlock()
@@ -77,7 +79,7 @@ func (t *tail) read(pipe *os.File) {
 }
 
 // pend adds output for the writer, as long as there is room. The caller holds t.mu.
-func (t *tail) pend(b []byte) {
+func (t *Tail) pend(b []byte) {
 	if len(t.pending)+len(b) > pendingBytes {
 		t.dropped += len(b)
 		return
@@ -87,7 +89,7 @@ func (t *tail) pend(b []byte) {
 }
 
 // mark says to the writer what it has missed. The caller holds t.mu.
-func (t *tail) mark() {
+func (t *Tail) mark() {
 	if t.dropped > 0 {
 		t.pending = fmt.Appendf(t.pending, "\n[%s dropped: they came faster than they were taken]\n", count.Of(t.dropped, "byte"))
 		t.dropped = 0
@@ -96,7 +98,7 @@ func (t *tail) mark() {
 
 // deliver hands on what is pending until the output has ended. The writer may panic: then it has lost what it was given;
 // or end the goroutine: then another one goes on.
-func (t *tail) deliver() {
+func (t *Tail) deliver() {
 	finished := false
 	defer func() {
 		if !finished {
@@ -126,13 +128,14 @@ func (t *tail) deliver() {
 }
 
 // give hands b to the writer.
-func (t *tail) give(b []byte) {
+func (t *Tail) give(b []byte) {
 	defer func() { _ = recover() }()
 	_, _ = t.to.Write(b) // whoever cannot take it loses it
 }
 
-// finish waits for the end of the output, but not for processes that the worker has left behind with its streams.
-func (t *tail) finish() {
+// Finish waits for the end of the output, but not for processes that the program has left behind with its streams. It is called when the
+// program has ended, after Read.
+func (t *Tail) Finish() {
 	const patience = 40 * time.Millisecond
 	if t.pipe.SetReadDeadline(time.Now().Add(patience)) != nil { // pipes have none on Windows
 		defer time.AfterFunc(patience, func() { t.pipe.Close() }).Stop()
@@ -143,25 +146,25 @@ func (t *tail) finish() {
 	}
 }
 
-// flush gives the writer a moment for what is still pending.
-func (t *tail) flush() {
+// Flush gives the writer a moment for what is still pending. It is called after Finish.
+func (t *Tail) Flush() {
 	select {
 	case <-t.written:
 	case <-time.After(100 * time.Millisecond):
 	}
 }
 
-// text returns what is kept.
-func (t *tail) text() string {
+// Text returns what is kept, the last 8 KiB at most, without line feeds at its end.
+func (t *Tail) Text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := string(t.kept[max(0, len(t.kept)-tailBytes):])
 	return strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n")
 }
 
-// lines returns the last lines.
-func (t *tail) lines() []string {
-	text := t.text()
+// Lines returns the last lines of Text, 20 at most.
+func (t *Tail) Lines() []string {
+	text := t.Text()
 	if text == "" {
 		return nil
 	}
