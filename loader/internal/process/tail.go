@@ -57,25 +57,30 @@ func (t *Tail) Read(pipe *os.File) {
 		buf := make([]byte, 4<<10)
 		for {
 			n, err := pipe.Read(buf)
-			t.mu.Lock()
-			t.kept = append(t.kept, buf[:n]...)
-			if len(t.kept) > 2*tailBytes {
-				t.kept = append(t.kept[:0], t.kept[len(t.kept)-tailBytes:]...)
-			}
-			if t.to != nil {
-				t.pend(buf[:n])
-			}
-			t.ended = err != nil
-			t.mu.Unlock()
-			select {
-			case t.more <- struct{}{}:
-			default:
-			}
+			t.take(buf[:n], err != nil)
 			if err != nil {
 				return
 			}
 		}
 	}()
+}
+
+// take takes in what the program has written. last is whether its output has ended.
+func (t *Tail) take(b []byte, last bool) {
+	t.mu.Lock()
+	t.kept = append(t.kept, b...)
+	if len(t.kept) > 2*tailBytes {
+		t.kept = append(t.kept[:0], t.kept[len(t.kept)-tailBytes:]...)
+	}
+	if t.to != nil {
+		t.pend(b)
+	}
+	t.ended = t.ended || last
+	t.mu.Unlock()
+	select {
+	case t.more <- struct{}{}:
+	default:
+	}
 }
 
 // pend adds output for the writer, as long as there is room. The caller holds t.mu.
@@ -131,6 +136,23 @@ func (t *Tail) deliver() {
 func (t *Tail) give(b []byte) {
 	defer func() { _ = recover() }()
 	_, _ = t.to.Write(b) // whoever cannot take it loses it
+}
+
+// Also keeps what comes from another stream of the program's, too, in a goroutine of its own, and closes it at its end: begins, which was read from it already, and the rest.
+// The end of the output does not wait for it.
+func (t *Tail) Also(begins []byte, pipe *os.File) {
+	t.take(begins, false)
+	go func() {
+		defer pipe.Close()
+		buf := make([]byte, 4<<10)
+		for {
+			n, err := pipe.Read(buf)
+			t.take(buf[:n], false)
+			if err != nil {
+				return
+			}
+		}
+	}()
 }
 
 // Finish waits for the end of the output, but not for processes that the program has left behind with its streams. It is called when the

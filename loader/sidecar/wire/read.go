@@ -239,8 +239,8 @@ func (m *Message) first(line []byte) error {
 			return err
 		}
 		m.Status = abi.Status(min(status, math.MaxInt32))
-		if status > math.MaxInt32 || m.Status.Reserved() || m.Status == abi.StatusMore {
-			return broken("W8", "0 to 7, 9, or 1000 to 2147483647", "the status %d", status)
+		if status > math.MaxInt32 {
+			return broken("W8", "0 to 2147483647", "the status %d", status)
 		}
 	case Progress:
 		if err := number(1, "what is done", &m.Done); err != nil {
@@ -307,6 +307,8 @@ func (m *Message) field(line []byte, sized *bool) error {
 			}
 			m.Level = abi.Level(i)
 		}
+	case "hook":
+		m.Hook = m.Verb == Call
 	case "progress":
 		m.Watched = m.Verb == Call
 	case "rule":
@@ -342,7 +344,7 @@ func (m *Message) field(line []byte, sized *bool) error {
 
 // fold returns the name of a field that this package knows, in small letters; another one is "". It allocates nothing.
 func fold(name []byte) string {
-	for _, known := range [...]string{"content-length", "for", "timeout", "fields", "max-body", "status", "token", "stream", "log", "progress", "rule"} {
+	for _, known := range [...]string{"content-length", "for", "timeout", "fields", "max-body", "status", "token", "stream", "log", "progress", "rule", "hook"} {
 		if len(name) == len(known) && strings.EqualFold(string(name), known) {
 			return known
 		}

@@ -17,7 +17,7 @@ const (
 	MaxLine     = 4 << 10
 	MaxBody     = 256 << 20 // where a hello says nothing else
 	MaxManifest = 1 << 20
-	MaxLog      = 64 << 10
+	MaxLog      = 1 << 20
 )
 
 // Window is how many bytes of a stream may be under way before the other side has asked for more (rule W15).
@@ -77,6 +77,7 @@ type Message struct {
 	HasFor  bool       // For was said
 	Timeout uint64     // of Call, in milliseconds; 0 is none
 	Stream  abi.Stream // of Call
+	Hook    bool       // of Call: the hook of that name, and not the function
 	Watched bool       // of Call: somebody wants to know how far it is
 	Broken  bool       // of Part: the input broke off
 	Fields  uint64     // of Log: how many of the body's last bytes are fields

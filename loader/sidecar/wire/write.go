@@ -98,6 +98,9 @@ func Append(b []byte, m *Message, length int) []byte {
 		if m.Stream != 0 {
 			b = append(append(b, "\nStream: "...), m.Stream.String()...)
 		}
+		if m.Hook {
+			b = append(b, "\nHook: yes"...)
+		}
 		if m.Watched {
 			b = append(b, "\nProgress: yes"...)
 		}

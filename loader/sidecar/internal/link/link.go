@@ -61,6 +61,7 @@ type Link struct {
 	calls  map[uint64]*call // in progress
 	last   uint64           // the id of the newest
 	idle   *call            // what is done for no call; nil before Start
+	served chan struct{}    // closed when nothing of that is left
 	left   bool             // the sidecar has said BYE
 	ending bool             // Close was called: what comes now is no fault
 	why    error            // the session is over; it stays
@@ -161,17 +162,22 @@ func (l *Link) Begin(between *pool.Call, over func(why error)) {
 	l.always = errors.Is(l.stream.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
 	l.r.Resume = func() { _ = l.stream.SetReadDeadline(time.Time{}) }
 	l.idle = &call{Call: between, signal: make(chan struct{}, 1)}
-	go l.between(l.idle)
+	l.served = make(chan struct{})
+	go func() {
+		defer close(l.served)
+		l.between(l.idle)
+	}()
 	go l.watch()
 }
 
 // between serves what the sidecar does for no call.
 func (l *Link) between(x *call) {
 	for {
+		over := false
 		select {
 		case <-x.signal:
 		case <-l.dead:
-			return
+			over = true
 		}
 		for {
 			e, _ := l.next(x)
@@ -179,6 +185,9 @@ func (l *Link) between(x *call) {
 				break
 			}
 			l.serve(x, e)
+		}
+		if over {
+			return
 		}
 	}
 }
@@ -355,7 +364,7 @@ func (l *Link) of(m *wire.Message) *call {
 
 // A call may have so much waiting for it. What is more waits for room, for a while; then a log line is left out, and a host call ends the session.
 const (
-	maxQueued = 1 << 20
+	maxQueued = 4 << 20
 	patience  = time.Second
 )
 
@@ -545,12 +554,13 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 // maxKey is the longest key, in bytes (rule R26).
 const maxKey = 256
 
-// Call calls a function of the sidecar's, or a service, and appends its output to dst. Streams are those of c, which the function has. The error is an *engine.Violation, or says
+// Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, or says
 // that the session is over: it is its reason, or an *engine.Overrun of this call.
-func (l *Link) Call(c *pool.Call, name string, streams abi.Stream, dst, in []byte) (out []byte, status abi.Status, err error) {
+func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
 	if uint64(len(in)) > l.MaxBody {
 		return append(dst, "the input is longer than the longest message (sidecar.WithMaxMessage)"...), abi.StatusNoMemory, nil
 	}
+	streams := c.Streams()
 	x := &call{Call: c, signal: make(chan struct{}, 1), out: dst, credit: wire.Window}
 	ended := c.Done()
 	if ended != nil || streams&abi.StreamIn != 0 {
@@ -571,7 +581,7 @@ func (l *Link) Call(c *pool.Call, name string, streams abi.Stream, dst, in []byt
 	l.mu.Unlock()
 	l.count.Add(1)
 
-	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Stream: streams, Watched: c.Watched()}
+	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched()}
 	if at, ok := c.Deadline(); ok {
 		m.Timeout = uint64(max(1, (time.Until(at)+time.Millisecond-1)/time.Millisecond))
 	}
@@ -757,6 +767,9 @@ func (l *Link) Bye(done <-chan struct{}) {
 		}
 	}
 	l.fail(errClosed)
+	<-l.token // what was read is in its place
+	l.token <- struct{}{}
+	<-l.served
 }
 
 // Abandon has nobody told of the session's end, as one that is replaced.

@@ -1,0 +1,532 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+type sidecarEngine struct {
+	options
+	fault error
+}
+
+// Name is engine.Engine's.
+func (e *sidecarEngine) Name() string { return "sidecar.Engine" }
+
+// Words is engine.Engine's.
+func (e *sidecarEngine) Words() engine.Words {
+	return engine.Words{Kind: "programs and URLs", Twice: "Give it once, with all its options",
+		Overdue: fmt.Sprintf("its sidecar is ended %v after it was asked to (sidecar.WithGrace). Have it look for CANCEL", e.grace),
+		Import:  "imports: ", Start: wire.Start, Starting: "the program, or its ferrule.start,"}
+}
+
+// Fault is engine.Engine's.
+func (e *sidecarEngine) Fault() error { return e.fault }
+
+// Recognises is engine.Engine's.
+func (e *sidecarEngine) Recognises(f *engine.File) bool {
+	if e.any || schemeOf(f.Path) != "" {
+		return true
+	}
+	head, err := f.Head()
+	return err == nil && isProgram(head)
+}
+
+// Open is engine.Engine's.
+func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (_ engine.Plugin, _ *abi.Description, err error) {
+	l := &launcher{options: &e.options, path: f.Path, folder: o.Data}
+	if schemeOf(f.Path) != "" {
+		if o.SHA256 != nil {
+			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
+		}
+	} else if l.program, err = newProgram(f, &e.options, o.SHA256); err != nil {
+		return nil, nil, err
+	}
+	if schemeOf(f.Path) == "fifo" && o.Instances > 1 {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: fmt.Sprintf("WithInstances with %d for two FIFOs", o.Instances), Expected: "1: they are one session at a time",
+			Remedy: "Give the sidecar a socket (unix:PATH), or leave the option out"}
+	}
+	opened := false
+	defer func() {
+		if !opened {
+			l.close()
+		}
+	}()
+	first, about, err := l.launch(ctx.Done())
+	if err != nil {
+		return nil, nil, err
+	}
+	l.first, l.about, l.manifest = first, about, wire.FormatManifest(about, false)
+	host, err := accept(about)
+	if err != nil {
+		return nil, nil, err
+	}
+	own := &plugin{launcher: l}
+	if own.Pool, err = pool.Open(ctx, l.code(), host, o); err != nil {
+		return nil, nil, err
+	}
+	opened = true
+	return own, about, nil
+}
+
+// plugin is an open one.
+type plugin struct {
+	*pool.Pool
+	launcher *launcher
+}
+
+// Close is engine.Plugin's.
+func (p *plugin) Close() error {
+	err := p.Pool.Close()
+	p.launcher.close()
+	return err
+}
+
+// Shutdown is engine.Plugin's. What still runs when ctx ends is ended with its sidecars.
+func (p *plugin) Shutdown(ctx context.Context) error {
+	err := p.Pool.Shutdown(ctx)
+	if err == nil {
+		p.launcher.close()
+		return nil
+	}
+	if err != engine.ErrNilContext {
+		p.launcher.endAll(errShutdown)
+		go func() { _ = p.Close() }()
+	}
+	return err
+}
+
+var errShutdown = errors.New("the context of Shutdown had ended")
+
+// launcher starts the sidecars of one plug-in, or connects to them.
+type launcher struct {
+	*options
+	path     string
+	folder   string   // of the plug-in's own, or ""
+	program  *program // nil of a URL
+	about    *abi.Description
+	manifest []byte
+
+	mu       sync.Mutex
+	first    *session              // was started before the first instance, whose it becomes
+	sessions map[*session]struct{} // that have not ended
+	closed   bool
+	attempt  int // how many there have been
+
+	// How sidecars have ended, one after the other; see WithRestart.
+	streak, suspensions int
+	earliest            time.Time
+	lastCrash           *engine.Crash
+}
+
+// session is an instance: what it is spoken to by, and the process behind it.
+type session struct {
+	launcher *launcher
+	link     *link.Link
+	child    *child // nil of a URL
+	attempt  int
+	worked   atomic.Bool // a call has come back
+	spoil    func()
+}
+
+// subject is what errors say that ended.
+func (l *launcher) subject() string {
+	if l.program == nil {
+		return "the connection to " + l.path
+	}
+	return "the sidecar"
+}
+
+// launch starts a sidecar, or connects to one, and waits until it has said what it is. The error is an *inspect.Error or an *engine.Crash.
+func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.start)
+	defer cancel()
+	go func() {
+		select {
+		case <-abandoned:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	l.mu.Lock()
+	l.attempt++
+	s := &session{launcher: l, attempt: l.attempt}
+	l.mu.Unlock()
+	var stream link.Stream
+	var ways *pipes
+	var err error
+	if l.program != nil {
+		if s.child, ways, err = l.startProgram(ctx); err != nil {
+			return nil, nil, &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
+				Remedy: "See why the system does not start the program"}
+		}
+		stream = ways
+	} else if stream, err = l.dial(ctx); err != nil {
+		return nil, nil, err
+	}
+	timedOut := context.AfterFunc(ctx, func() { stream.Close() })
+	about, err := s.meet(stream, ways)
+	if !timedOut() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.closed {
+			err = errClosing
+		} else {
+			if l.sessions == nil {
+				l.sessions = make(map[*session]struct{})
+			}
+			l.sessions[s] = struct{}{}
+			if s.child != nil {
+				go s.watch()
+			}
+			return s, about, nil
+		}
+	}
+	_ = stream.Close()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it had not said what it is in %v (sidecar.WithStartTimeout)", l.start)
+		select {
+		case <-abandoned:
+			err = errors.New("nobody waits for it any more")
+		default:
+		}
+	}
+	crash := s.crash(err)
+	crash.Unserved = true
+	crash.Remedy = "See what it says, and have it begin as docs/wire.md says"
+	return nil, nil, crash
+}
+
+// watch ends the session some time after its process has, where the stream's end did not do so: somebody else may have it open.
+func (s *session) watch() {
+	<-s.child.gone
+	time.AfterFunc(patience, func() { s.link.Fail(io.EOF) })
+}
+
+var errClosing = errors.New("the plug-in is being closed")
+
+// meet exchanges hellos.
+func (s *session) meet(stream link.Stream, ways *pipes) (*abi.Description, error) {
+	o := link.Options{Token: s.launcher.token, MaxBody: s.launcher.maxMessage, Grace: s.launcher.grace}
+	s.link = link.New(stream, o)
+	if ways != nil {
+		if err := ways.greet(s.link); err != nil {
+			return nil, err
+		}
+		if err := ways.choose(s.child.tail.Also); err != nil {
+			return nil, err
+		}
+	} else if err := s.link.Greet(); err != nil {
+		return nil, err
+	}
+	return s.link.Meet()
+}
+
+// greet sends the hello by both ways.
+func (p *pipes) greet(l *link.Link) error {
+	var errs [2]error
+	for way := range p.in {
+		if p.in[way] != nil {
+			p.way = way
+			errs[way] = l.GreetBy(p.in[way])
+		}
+	}
+	p.way = 0
+	if errs[0] != nil && errs[1] != nil {
+		return errs[0]
+	}
+	return nil
+}
+
+// code is the plug-in for package pool.
+func (l *launcher) code() *pool.Code {
+	names := pool.Names{Start: wire.Start, Stop: wire.Stop, Configure: wire.Configure, Save: wire.Save, Resume: wire.Resume}
+	code := &pool.Code{About: l.about, Names: names, Start: l.startInstance, Call: l.call, Stop: l.stopInstance}
+	service := func(name string) pool.Control {
+		return func(c *pool.Call, in []byte) ([]byte, abi.Status, error) {
+			s := c.State().(*session)
+			out, status, err := s.link.Call(c, name, false, nil, in)
+			return s.outcome(out, status, err)
+		}
+	}
+	if l.about.HasConfigure {
+		code.Configure = service(wire.Configure)
+	}
+	if l.about.HasSave {
+		code.Save, code.Resume = service(wire.Save), service(wire.Resume)
+	}
+	return code
+}
+
+// startInstance is pool.Code's Start.
+func (l *launcher) startInstance(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
+	l.mu.Lock()
+	s := l.first
+	l.first = nil
+	l.mu.Unlock()
+	if s == nil {
+		if err := l.await(c.Abandoned()); err != nil {
+			return nil, 0, err
+		}
+		var about *abi.Description
+		var err error
+		if s, about, err = l.launch(c.Abandoned()); err != nil {
+			if crash, ok := err.(*engine.Crash); ok {
+				l.failed(crash, false)
+			}
+			return nil, 0, err
+		}
+		if !bytes.Equal(wire.FormatManifest(about, false), l.manifest) {
+			s.end(errOther)
+			return nil, 0, &inspect.Error{Path: l.path, Kind: loader.ErrLoad, Found: "a sidecar that says something else of itself than the first one", Expected: "the same manifest",
+				Remedy: "Close the plug-in and open it again, where it was replaced"}
+		}
+	}
+	between, _ := c.Background().(*pool.Call)
+	s.spoil = c.Spoiler()
+	s.link.Begin(between, s.over)
+	if !l.about.HasStart {
+		c.SetState(s)
+		return nil, abi.StatusOK, nil
+	}
+	late := time.AfterFunc(l.start, func() { s.link.Fail(errStart(l.start)) })
+	defer late.Stop()
+	abandoned, done := c.Abandoned(), make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-abandoned:
+			s.link.Fail(errAbandoned)
+		case <-done:
+		}
+	}()
+	out, status, err := s.link.Call(c, wire.Start, false, nil, config)
+	if err == nil && status == abi.StatusOK {
+		c.SetState(s)
+		return nil, abi.StatusOK, nil
+	}
+	out, status, err = s.outcome(out, status, err)
+	s.link.Abandon()
+	s.end(errClosing)
+	return out, status, err
+}
+
+var (
+	errOther     = errors.New("it is another one")
+	errAbandoned = errors.New("nobody waits for it any more")
+)
+
+type errStart time.Duration
+
+func (e errStart) Error() string {
+	return fmt.Sprintf("its ferrule.start had not returned in %v (sidecar.WithStartTimeout)", time.Duration(e))
+}
+
+// call is pool.Code's Call.
+func (l *launcher) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+	s := c.State().(*session)
+	symbols, hook := l.about.Funcs, fn >= len(l.about.Funcs)
+	if hook {
+		symbols, fn = l.about.Hooks, fn-len(symbols)
+	}
+	out, status, err := s.link.Call(c, symbols[fn].Name, hook, dst, in)
+	return s.outcome(out, status, err)
+}
+
+// outcome dresses what has become of a call.
+func (s *session) outcome(out []byte, status abi.Status, err error) ([]byte, abi.Status, error) {
+	if err == nil {
+		s.worked.Store(true)
+		if status == abi.StatusPanic {
+			s.link.Abandon() // it is ended, and is no crash
+		}
+		return out, status, nil
+	}
+	switch err.(type) {
+	case *engine.Overrun, *engine.Violation:
+		return out, status, err
+	}
+	return out, 0, s.crash(err)
+}
+
+// stopInstance is pool.Code's Stop.
+func (l *launcher) stopInstance(c *pool.Call) {
+	s := c.State().(*session)
+	s.link.Abandon()
+	select {
+	case <-s.link.Dead():
+		s.end(errClosing)
+		return
+	default:
+	}
+	if l.about.HasStop {
+		late := time.AfterFunc(l.stop, func() { s.link.Fail(errors.New("its ferrule.stop had not returned in " + l.stop.String())) })
+		_, status, err := s.link.Call(c, wire.Stop, false, nil, nil)
+		late.Stop()
+		if err != nil {
+			c.Log(c.Context(), abi.LogWarn, []byte(wire.Stop+": "+s.crash(err).Error()), nil)
+		} else if status != abi.StatusOK {
+			c.Log(c.Context(), abi.LogWarn, []byte(wire.Stop+": "+status.String()), nil)
+		}
+	}
+	done := make(chan struct{})
+	late := time.AfterFunc(l.stop, func() { close(done) })
+	s.link.Bye(done)
+	late.Stop()
+	if s.child != nil {
+		s.child.end(l.stop)
+	}
+	s.forget()
+}
+
+// end ends a session at once.
+func (s *session) end(why error) {
+	s.link.Fail(why)
+	if s.child != nil {
+		s.child.end(0)
+	}
+	s.forget()
+}
+
+func (s *session) forget() {
+	s.launcher.mu.Lock()
+	defer s.launcher.mu.Unlock()
+	delete(s.launcher.sessions, s)
+}
+
+// over takes in that a session has ended which nobody has closed, or that its sidecar leaves. It is called with the link's lock held.
+func (s *session) over(why error) {
+	s.spoil()
+	if why != link.ErrLeft {
+		go func() { s.launcher.failed(s.crash(why), s.worked.Load()) }()
+	}
+}
+
+// patience is for how long a sidecar whose stream has ended may go on by itself, so that it can say why.
+const patience = 500 * time.Millisecond
+
+// crash says why a session is over, once its process has ended.
+func (s *session) crash(why error) *engine.Crash {
+	crash := &engine.Crash{Subject: s.launcher.subject(), Code: -1, Attempt: s.attempt}
+	var broke *wire.Error
+	ended := errors.Is(why, io.EOF) || errors.Is(why, io.ErrUnexpectedEOF) || isBrokenPipe(why)
+	switch {
+	case errors.As(why, &broke):
+		crash.Reason = "ended by the host, because it does not keep to the wire: " + broke.Error()
+	case ended && s.child == nil:
+		crash.Reason = "ended by the other side"
+	case ended:
+	default:
+		crash.Reason = "ended by the host: " + why.Error()
+	}
+	if s.child == nil {
+		s.forget()
+		return crash
+	}
+	by := false
+	if ended {
+		select {
+		case <-s.child.gone:
+			by = true
+		case <-time.After(patience):
+			crash.Reason = "ended by the host: it had closed its standard output, or descriptor 4, and went on"
+		}
+	}
+	s.child.end(0)
+	s.forget()
+	crash.Output = s.child.tail.Lines()
+	if by {
+		crash.Signal, crash.Code = s.child.signal, s.child.code
+		if crash.Signal == nil && crash.Code < 0 {
+			crash.Reason = s.child.Unsaid()
+		}
+		if errors.Is(why, io.ErrUnexpectedEOF) {
+			crash.Fault = "within a message"
+		}
+	}
+	return crash
+}
+
+// failed takes in that a sidecar has crashed: when the next one may be started.
+func (l *launcher) failed(crash *engine.Crash, worked bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if worked {
+		l.streak, l.suspensions = 0, 0
+	}
+	l.lastCrash = crash
+	l.streak++
+	r := &l.restart
+	switch {
+	case l.streak >= r.limit:
+		l.earliest = time.Now().Add(r.suspend << min(l.suspensions, 4))
+		l.suspensions++
+		l.streak = r.limit - 1 // one more crash suspends again
+	case l.streak >= 2:
+		l.earliest = time.Now().Add(min(maxDelay, r.delay<<min(l.streak-2, 20)))
+	}
+}
+
+// await waits until a sidecar may be started. The error is an *engine.Crash where that is not soon.
+func (l *launcher) await(abandoned <-chan struct{}) error {
+	l.mu.Lock()
+	wait, suspended := time.Until(l.earliest), l.suspensions > 0
+	var crash engine.Crash
+	if l.lastCrash != nil {
+		crash = *l.lastCrash
+	}
+	l.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	if suspended {
+		crash.Suspended = wait
+		return &crash
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-abandoned:
+	}
+	return nil
+}
+
+// endAll ends all sessions.
+func (l *launcher) endAll(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.sessions {
+		s.link.Fail(why)
+	}
+}
+
+// close frees what the plug-in has beside its instances, which have been stopped.
+func (l *launcher) close() {
+	l.mu.Lock()
+	l.closed = true
+	first := l.first
+	l.first = nil
+	l.mu.Unlock()
+	if first != nil {
+		first.end(errClosing)
+	}
+	l.program.close()
+}

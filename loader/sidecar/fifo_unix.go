@@ -1,0 +1,102 @@
+//go:build unix
+
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+)
+
+// fifos are the host's ends of two FIFOs.
+type fifos struct {
+	in, out *os.File // the sidecar reads in, and writes out
+	begun   bool     // something came: from then on, an end is the end
+	once    sync.Once
+	closed  chan struct{}
+}
+
+// openFIFOs opens the two, as soon as the sidecar has opened its end of in.
+func openFIFOs(ctx context.Context, in, out string) (link.Stream, error) {
+	f := &fifos{closed: make(chan struct{})}
+	for {
+		var err error
+		// Not to block is what tells that nobody is there, and has package os wait without a thread.
+		if f.in, err = openFIFO(in, unix.O_WRONLY); err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.ENXIO) { // nobody reads it
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(again):
+		}
+	}
+	var err error
+	if f.out, err = openFIFO(out, unix.O_RDONLY); err != nil {
+		f.in.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func openFIFO(path string, mode int) (*os.File, error) {
+	f, err := os.OpenFile(path, mode|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		f.Close()
+		if err == nil {
+			err = &inspect.Error{Kind: loader.ErrNotRegular, Found: "no FIFO at " + path, Expected: "one (mkfifo)", Remedy: "Check the path"}
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read reads what the sidecar writes. Before it has opened its end, there is nothing, and not the end.
+func (f *fifos) Read(b []byte) (int, error) {
+	for {
+		n, err := f.out.Read(b)
+		if n > 0 {
+			f.begun = true
+		}
+		if err != io.EOF || f.begun {
+			return n, err
+		}
+		select {
+		case <-f.closed:
+			return 0, os.ErrClosed
+		case <-time.After(again):
+		}
+	}
+}
+
+func (f *fifos) Write(b []byte) (int, error)       { return f.in.Write(b) }
+func (f *fifos) SetReadDeadline(t time.Time) error { return f.out.SetReadDeadline(t) }
+
+func (f *fifos) Close() error {
+	f.once.Do(func() {
+		close(f.closed)
+		f.in.Close()
+		f.out.Close()
+	})
+	return nil
+}
+
+func openNamedPipe(context.Context, string) (link.Stream, error) {
+	return nil, &inspect.Error{Kind: loader.ErrOption, Found: "npipe: on a system that is not Windows", Expected: "unix:PATH or fifo:IN,OUT", Remedy: "Give such a URL"}
+}

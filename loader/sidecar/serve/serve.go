@@ -1,0 +1,676 @@
+// Package serve puts a plug-in behind the wire of sidecars (docs/wire.md): one that this program opens, a library, a WebAssembly module, or Go functions
+// (package builtin). A program whose main calls Stdio is a sidecar then:
+//
+//	err := serve.Stdio(context.Background(), serve.Go(plugin))
+//
+// The command `ferrule serve` is made of it.
+package serve
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Plugin is what is served.
+type Plugin struct {
+	// About is what it says of itself, such as loader.Inspect has it. It is only read.
+	About *abi.Description
+	// Open opens it, once for each session, with these options beside its own: the host functions that the other side offers, the configuration, the
+	// logger, a state. Its session closes it.
+	Open func(opts ...loader.Option) (*loader.Plugin, error)
+}
+
+// File returns the plug-in in a file, opened with these options, an engine among them where it is no library.
+func File(path string, opts ...loader.Option) (Plugin, error) {
+	lib, err := loader.Inspect(path)
+	if err != nil {
+		return Plugin{}, err
+	}
+	return Plugin{&lib.Description, func(more ...loader.Option) (*loader.Plugin, error) {
+		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
+	}}, nil
+}
+
+// Go returns a plug-in that is Go functions. What is wrong with it is the error of serving it.
+func Go(p *builtin.Plugin) Plugin {
+	about, err := builtin.Describe(p)
+	if err != nil {
+		return Plugin{Open: func(...loader.Option) (*loader.Plugin, error) { return nil, err }}
+	}
+	return Plugin{about, func(opts ...loader.Option) (*loader.Plugin, error) { return builtin.Open(p, opts...) }}
+}
+
+// Options are for serving. The zero value has no token, and the wire's own bounds.
+type Options struct {
+	Token    string // what a host has to say first; "" asks for none
+	MaxBody  int64  // how long an input may be, in bytes; 0 is 256 MiB
+	Sessions int    // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
+}
+
+// Stdio serves a plug-in to the process that has started this one: over the descriptors that FERRULE_SIDECAR names, so that nothing that is printed gets between
+// messages, or over standard input and output. It returns when the session is over: nil where it ended as it should.
+func Stdio(ctx context.Context, p Plugin) error {
+	r, w := os.Stdin, os.Stdout
+	if in, out, ok := strings.Cut(os.Getenv("FERRULE_SIDECAR"), ","); ok {
+		from, err := strconv.Atoi(in)
+		to, err2 := strconv.Atoi(out)
+		if err != nil || err2 != nil {
+			return fmt.Errorf("serve: found FERRULE_SIDECAR=%s, expected two descriptors such as 3,4", os.Getenv("FERRULE_SIDECAR"))
+		}
+		r, w = descriptor(from), descriptor(to)
+		_ = os.Unsetenv("FERRULE_SIDECAR") // they are not for what this process starts
+	}
+	return Session(ctx, struct {
+		io.Reader
+		io.Writer
+		io.Closer
+	}{r, w, r}, p, Options{})
+}
+
+// Listen serves a plug-in to each host that connects, as a session of its own, until ctx ends. Then it closes the listener, lets calls end that run, for as long as
+// grace, and returns nil. Otherwise it returns the listener's error.
+func Listen(ctx context.Context, l net.Listener, p Plugin, o Options, grace time.Duration) error {
+	if p.About == nil {
+		_, err := p.Open()
+		return err
+	}
+	var sessions sync.WaitGroup
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	places := make(chan struct{}, max(o.Sessions, 1))
+	closed := context.AfterFunc(ctx, func() { l.Close() })
+	defer closed()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() == nil {
+				var temporary interface{ Temporary() bool }
+				if errors.As(err, &temporary) && temporary.Temporary() { // no descriptor is left, for example
+					time.Sleep(20 * time.Millisecond)
+					continue
+				}
+				return err
+			}
+			break
+		}
+		if o.Sessions > 0 {
+			select {
+			case places <- struct{}{}:
+			default:
+				conn.Close()
+				continue
+			}
+		}
+		sessions.Go(func() {
+			if o.Sessions > 0 {
+				defer func() { <-places }()
+			}
+			_ = Session(context.WithValue(running, stopKey{}, ctx.Done()), conn, p, o)
+		})
+	}
+	over := make(chan struct{})
+	go func() { sessions.Wait(); close(over) }()
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-over:
+	case <-t.C:
+		stop()
+		<-over
+	}
+	return nil
+}
+
+// stopKey is the key of what is closed when a session is to take no more calls.
+type stopKey struct{}
+
+// Session serves one host, over conn, which it closes. It returns when the session is over: nil where the host has ended it, or ctx has. When ctx ends, calls that
+// run are asked to stop.
+func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) error {
+	if p.About == nil {
+		_, err := p.Open()
+		return err
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = wire.MaxBody
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &session{ctx: ctx, cancel: cancel, conn: conn, of: p, options: o, r: wire.NewReader(conn, uint64(o.MaxBody)), w: wire.NewWriter(conn), maxBody: wire.MaxBody,
+		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
+	stop := context.AfterFunc(ctx, func() { s.end(nil) })
+	defer stop()
+	if stopping, ok := ctx.Value(stopKey{}).(<-chan struct{}); ok {
+		go func() {
+			select {
+			case <-stopping:
+				_ = s.w.Send(&wire.Message{Verb: wire.Bye}, nil)
+			case <-s.over:
+			}
+		}()
+	}
+	go s.lead()
+	<-s.over
+	if s.why != nil || ctx.Err() != nil { // who waits for the other side waits for nothing
+		_ = conn.Close()
+	}
+	cancel()
+	s.running.Wait()
+	s.mu.Lock()
+	plugin := s.plugin
+	s.mu.Unlock()
+	if plugin != nil { // what it logs at its end is the host's
+		_ = plugin.Close()
+	}
+	_ = conn.Close()
+	return s.why
+}
+
+// session is one host's. One goroutine at a time leads: it reads a message, and where that is a call, runs it, as long as that is short: nobody needs to be woken for it. When it
+// takes longer, or waits for the host, another goroutine leads.
+type session struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	conn    io.ReadWriteCloser
+	of      Plugin
+	options Options
+	r       *wire.Reader
+	w       *wire.Writer
+	maxBody uint64 // of the host
+	level   abi.Level
+	greeted bool
+	running sync.WaitGroup // calls
+
+	mu     sync.Mutex
+	plugin *loader.Plugin             // nil before ferrule.start
+	funcs  [2]map[string]*loader.Func // functions and hooks
+	config []byte
+	calls  map[uint64]*call       // in progress
+	asked  map[uint64]chan answer // of the host, that were not answered yet
+	last   uint64
+	ended  bool
+	why    error
+	over   chan struct{} // closed when the session is over
+}
+
+// answer is what the host has answered.
+type answer struct {
+	out    []byte
+	status abi.Status
+}
+
+// call is one of the host's. It is the context of what it does.
+type call struct {
+	context.Context
+	s      *session
+	id     uint64
+	cancel context.CancelFunc
+
+	lead *lead // of its goroutine, while that leads; changes hands by its own mu
+
+	input  *input // nil without one
+	output *output
+}
+
+// lead is a goroutine's turn to read.
+type lead struct {
+	mu     sync.Mutex
+	within bool // it runs a call
+	given  bool // another goroutine reads
+
+	out []byte // for outputs; the goroutine's alone
+}
+
+// give has another goroutine read from now on. It may be called at any time, by any goroutine.
+func (s *session) give(l *lead) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.within && !l.given {
+		l.given = true
+		go s.lead()
+	}
+}
+
+// short is how long a call may take before another goroutine reads.
+const short = 100 * time.Microsecond
+
+// lead reads messages, until another goroutine does.
+func (s *session) lead() {
+	l := &lead{out: make([]byte, 0, 4<<10)}
+	late := time.AfterFunc(time.Hour, func() { s.give(l) })
+	defer late.Stop()
+	var m wire.Message
+	var in []byte
+	for {
+		if err := s.r.Next(&m); err != nil {
+			s.end(err)
+			return
+		}
+		if m.Verb != wire.Call {
+			if err := s.take(&m); err != nil {
+				s.end(err)
+				return
+			}
+			continue
+		}
+		name, err := string(m.Name), error(nil) // which reading the body overwrites
+		if in, err = s.r.Body(in[:0]); err != nil {
+			s.end(err)
+			return
+		}
+		if !s.greeted {
+			s.end(&wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"})
+			return
+		}
+		l.mu.Lock()
+		l.within = true
+		l.mu.Unlock()
+		late.Reset(short) // which may still come when the call is over, and then is for the next one
+		s.call(&m, name, in, l)
+		late.Stop()
+		l.mu.Lock()
+		l.within = false
+		given := l.given
+		l.mu.Unlock()
+		if given {
+			return
+		}
+		const kept = 1 << 20
+		if cap(in) > kept {
+			in = nil
+		}
+		if cap(l.out) > kept {
+			l.out = make([]byte, 0, 4<<10)
+		}
+	}
+}
+
+// end ends the session.
+func (s *session) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.ended = true
+	if !errors.Is(err, io.EOF) {
+		s.why = err
+	}
+	close(s.over)
+	for id, c := range s.asked {
+		close(c)
+		delete(s.asked, id)
+	}
+}
+
+// take does what a message asks for that is no call.
+func (s *session) take(m *wire.Message) error {
+	if !s.greeted && m.Verb != wire.Hello {
+		return &wire.Error{Rule: "W4", Found: m.Verb.String() + " first of all", Expected: "HELLO"}
+	}
+	switch m.Verb {
+	case wire.Hello:
+		return s.hello(m)
+	case wire.Done:
+		status := m.Status
+		out, err := s.r.Body(nil)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		c := s.asked[m.ID]
+		delete(s.asked, m.ID)
+		s.mu.Unlock()
+		if c == nil {
+			return &wire.Error{Rule: "W7", Found: fmt.Sprintf("DONE %d, which has no call in progress", m.ID), Expected: "one answer to each call"}
+		}
+		c <- answer{out, status}
+	case wire.Cancel:
+		if c := s.find(m.ID); c != nil {
+			c.cancel()
+		}
+	case wire.Part:
+		piece, err := s.r.Body(nil)
+		if err != nil {
+			return err
+		}
+		if c := s.find(m.ID); c != nil && c.input != nil {
+			return c.input.put(piece, m.Broken)
+		}
+	case wire.More:
+		if c := s.find(m.ID); c != nil && c.output != nil {
+			c.output.allow(m.N)
+		}
+	case wire.Bye:
+		return io.EOF
+	default:
+		return &wire.Error{Rule: "W7", Found: m.Verb.String() + " from a host", Expected: "CALL, DONE, CANCEL, PART, MORE or BYE"}
+	}
+	return nil
+}
+
+func (s *session) find(id uint64) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[id]
+}
+
+func (s *session) hello(m *wire.Message) error {
+	switch {
+	case s.greeted:
+		return &wire.Error{Rule: "W4", Found: "a second HELLO", Expected: "one"}
+	case s.options.Token != "" && subtle.ConstantTimeCompare(m.Token, []byte(s.options.Token)) != 1:
+		return errToken // about which nothing is said to the other side
+	}
+	s.greeted = true
+	if m.Level != 0 {
+		s.level = m.Level
+	}
+	if m.MaxBody != 0 {
+		s.maxBody = m.MaxBody
+	}
+	if err := s.w.Send(&wire.Message{Verb: wire.Hello, Version: wire.Version, MaxBody: uint64(s.options.MaxBody)}, wire.FormatManifest(s.about(), true)); err != nil {
+		return err
+	}
+	if m.Version != wire.Version {
+		return &wire.Error{Rule: "W4", Found: fmt.Sprintf("version %d of the wire", m.Version), Expected: "version 1"}
+	}
+	return nil
+}
+
+var errToken = errors.New("serve: the host has not said the token")
+
+// about is what the host is told: ferrule_stop runs when the session ends, and is nothing that the host calls.
+func (s *session) about() *abi.Description {
+	about := *s.of.About
+	about.HasStop = false
+	return &about
+}
+
+// call runs a call of the host's, on the goroutine that leads.
+func (s *session) call(m *wire.Message, name string, in []byte, l *lead) {
+	id := m.ID
+	c := &call{s: s, id: id, lead: l}
+	base := s.ctx
+	if m.Timeout > 0 {
+		c.Context, c.cancel = context.WithTimeout(base, time.Duration(min(m.Timeout, 1<<40))*time.Millisecond)
+	} else {
+		c.Context, c.cancel = context.WithCancel(base)
+	}
+	defer c.cancel()
+	if m.Stream&abi.StreamIn != 0 {
+		c.input = newInput(c)
+	}
+	if m.Stream&abi.StreamOut != 0 {
+		c.output = newOutput(c)
+	}
+	s.mu.Lock()
+	_, twice := s.calls[id]
+	if s.ended || twice {
+		s.mu.Unlock()
+		if twice {
+			s.end(&wire.Error{Rule: "W7", Found: fmt.Sprintf("CALL %d twice", id), Expected: "an id that no call has which was not answered"})
+		}
+		return
+	}
+	s.calls[id] = c
+	s.running.Add(1)
+	s.mu.Unlock()
+	out, done := s.run(c, name, in, m.Hook, m.Watched)
+	done.Verb, done.ID = wire.Done, id
+	if uint64(len(out)) > s.maxBody {
+		out, done.Status, done.Rule = []byte("the output is longer than the longest message that the host takes"), abi.StatusNoMemory, nil
+	}
+	s.mu.Lock()
+	delete(s.calls, id)
+	s.mu.Unlock()
+	if len(out) >= 4<<10 { // the host may write before it reads
+		s.give(l)
+	}
+	if err := s.w.Send(&done, out); err != nil {
+		s.end(err)
+	}
+	s.running.Done()
+}
+
+// run does what a call asks for.
+func (s *session) run(c *call, name string, in []byte, hook, watched bool) (out []byte, done wire.Message) {
+	defer func() {
+		if value := recover(); value != nil { // such as of a logger's
+			out, done = fmt.Append(nil, value), wire.Message{Status: abi.StatusPanic}
+		}
+	}()
+	if strings.HasPrefix(name, "ferrule.") {
+		s.give(c.lead)
+		return outcome(s.service(c, name, in))
+	}
+	s.mu.Lock()
+	kind := 0
+	if hook {
+		kind = 1
+	}
+	plugin, fn := s.plugin, s.funcs[kind][name]
+	s.mu.Unlock()
+	switch {
+	case plugin == nil:
+		return []byte("it was not started: call ferrule.start first"), wire.Message{Status: abi.StatusMisuse}
+	case fn == nil:
+		return []byte("it has no function and no hook of this name"), wire.Message{Status: abi.StatusUnsupported}
+	}
+	ctx := context.Context(c)
+	if hook {
+		ctx = loader.WithNext(ctx, func(ctx context.Context, in []byte) ([]byte, error) { return s.ask(ctx, wire.Next, in) })
+	}
+	if watched {
+		ctx = loader.WithProgress(ctx, func(done, total uint64) {
+			_ = s.w.Send(&wire.Message{Verb: wire.Progress, ID: c.id, Done: done, Total: total}, nil)
+		})
+	}
+	if c.input == nil && c.output == nil {
+		out, status, err := fn.Try(ctx, c.lead.out[:0], in)
+		c.lead.out = out[:0]
+		if err == nil {
+			return out, wire.Message{Status: status}
+		}
+		return outcome(nil, err)
+	}
+	s.give(c.lead)
+	r, w := io.Reader(nil), io.Writer(nil)
+	if c.input != nil {
+		r = c.input
+	}
+	if c.output != nil {
+		w = c.output
+	}
+	return outcome(fn.Stream(ctx, in, r, w))
+}
+
+// outcome is what a call's answer has of what has become of it.
+func outcome(out []byte, err error) ([]byte, wire.Message) {
+	if err == nil {
+		return out, wire.Message{}
+	}
+	var called *loader.CallError
+	var broke *loader.ContractError
+	var open *loader.OpenError
+	var crash *loader.CrashError
+	var deadline *loader.DeadlineError
+	switch {
+	case errors.As(err, &called):
+		return []byte(called.Message), wire.Message{Status: called.Status}
+	case errors.As(err, &broke):
+		return []byte(broke.Found + "\n" + broke.Expected), wire.Message{Status: abi.StatusMisuse, Rule: []byte(broke.Rule)}
+	case errors.As(err, &open):
+		if errors.As(open.Err, &called) {
+			return []byte(called.Message), wire.Message{Status: called.Status}
+		}
+		return []byte(err.Error()), wire.Message{Status: abi.StatusFailed}
+	case errors.As(err, &crash), errors.As(err, &deadline):
+		return []byte(err.Error()), wire.Message{Status: abi.StatusPanic}
+	}
+	status, _ := engine.StatusOf(err)
+	return engine.Message(err, status), wire.Message{Status: status}
+}
+
+// service runs what the host calls beside functions.
+func (s *session) service(c *call, name string, in []byte) ([]byte, error) {
+	s.mu.Lock()
+	plugin := s.plugin
+	s.mu.Unlock()
+	about := s.of.About
+	switch {
+	case name == wire.Start && plugin == nil:
+		s.config = append([]byte(nil), in...)
+		return nil, s.start(c, nil)
+	case plugin == nil || name == wire.Start:
+		return nil, fmt.Errorf("ferrule.start comes first, and once: %w", abi.StatusMisuse)
+	case name == wire.Configure && about.HasConfigure:
+		config := append([]byte{}, in...)
+		err := plugin.Configure(c, config)
+		if err == nil {
+			s.config = config
+		}
+		return nil, err
+	case name == wire.Save && about.HasSave:
+		var saved []byte
+		_, err := plugin.Handover(c, func(state *loader.State) (*loader.Plugin, error) {
+			saved = state.Instances()[0]
+			return nil, errSaved // the plug-in goes on as it was
+		})
+		if errors.Is(err, errSaved) {
+			err = nil
+		}
+		return saved, err
+	case name == wire.Resume && about.HasResume:
+		// A state is given to what is being opened: the one that was started a moment ago is not needed.
+		if err := plugin.Close(); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		s.plugin = nil
+		s.mu.Unlock()
+		return nil, s.start(c, loader.NewState(about.Manifest.State, [][]byte{append([]byte{}, in...)}))
+	}
+	return nil, fmt.Errorf("there is no service %s: %w", name, abi.StatusUnsupported)
+}
+
+var errSaved = errors.New("it was saved")
+
+// start opens the plug-in.
+func (s *session) start(c *call, state *loader.State) error {
+	opts := []loader.Option{loader.WithConfig(s.config), loader.WithLogger(slog.New(&logger{s: s}))}
+	for _, f := range s.of.About.Imports {
+		opts = append(opts, s.offers(f.Name))
+	}
+	for _, f := range s.of.About.Wants {
+		if said, err := s.ask(c, wire.Info, []byte("offers."+f.Name)); err == nil && string(said) == "yes" {
+			opts = append(opts, s.offers(f.Name))
+		}
+	}
+	if data, err := s.ask(c, wire.Info, []byte("data")); err == nil {
+		if info, err := os.Stat(string(data)); err == nil && info.IsDir() { // it may be another machine's
+			opts = append(opts, loader.WithDataFolder(string(data)))
+		}
+	}
+	if state != nil {
+		opts = append(opts, loader.WithState(state))
+	}
+	plugin, err := s.of.Open(opts...)
+	if err != nil {
+		return err
+	}
+	funcs := [2]map[string]*loader.Func{{}, {}}
+	for _, f := range s.of.About.Funcs {
+		if fn, err := plugin.Func(f.Name); err == nil {
+			funcs[0][f.Name] = fn
+		}
+	}
+	for _, h := range s.of.About.Hooks {
+		if fn, err := plugin.Hook(h.Name); err == nil {
+			funcs[1][h.Name] = fn
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plugin, s.funcs = plugin, funcs
+	return nil
+}
+
+func (s *session) offers(name string) loader.Option {
+	return loader.WithHostFunc(name, func(ctx context.Context, in []byte) ([]byte, error) { return s.ask(ctx, name, in) })
+}
+
+type callKey struct{}
+
+// Value is context.Context's: what a plug-in asks its host for is asked for at the host's.
+func (c *call) Value(key any) any {
+	switch key := key.(type) {
+	case callKey:
+		return c
+	case engine.InfoKey:
+		if key == engine.KeyInstance || key == engine.KeyPath {
+			return nil
+		}
+		if out, err := c.s.ask(c, wire.Info, []byte(key)); err == nil {
+			return string(out)
+		}
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
+// ask calls a function of the host's, for the call that ctx is of.
+func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, error) {
+	m := wire.Message{Verb: wire.Call, Name: []byte(name), HasFor: true}
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		m.For = c.id
+		s.give(c.lead)
+	}
+	if uint64(len(in)) > s.maxBody {
+		return nil, fmt.Errorf("it is longer than the longest message: %w", abi.StatusNoMemory)
+	}
+	answered := make(chan answer, 1)
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, errGone
+	}
+	s.last++
+	m.ID = s.last
+	s.asked[m.ID] = answered
+	s.mu.Unlock()
+	if err := s.w.Send(&m, in); err != nil {
+		s.end(err)
+	}
+	a, ok := <-answered
+	switch {
+	case !ok:
+		return nil, errGone
+	case a.status == abi.StatusOK:
+		return a.out, nil
+	case len(a.out) == 0:
+		return nil, a.status
+	}
+	return nil, fmt.Errorf("%s: %w", a.out, a.status)
+}
+
+var errGone = errors.New("the host is gone")

@@ -1,0 +1,115 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"debug/elf"
+	"encoding/binary"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+)
+
+// schemes are those of URLs, with what is behind the colon.
+var schemes = map[string]string{"unix": "unix:PATH", "tcp": "tcp:HOST:PORT", "fifo": "fifo:IN,OUT", "npipe": "npipe:NAME"}
+
+// schemeOf returns a path's scheme, "" where it is a file's path.
+func schemeOf(path string) string {
+	scheme, _, ok := strings.Cut(path, ":")
+	if _, known := schemes[scheme]; !ok || !known {
+		return ""
+	}
+	return scheme
+}
+
+// dial connects to a sidecar that somebody else has started. name is how errors call the connection.
+func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
+	scheme, rest, _ := strings.Cut(l.path, ":")
+	rest = strings.TrimPrefix(rest, "//")
+	var s link.Stream
+	var err error
+	switch scheme {
+	case "unix":
+		s, err = (&net.Dialer{}).DialContext(ctx, "unix", rest)
+	case "tcp":
+		if l.tls != nil {
+			s, err = (&tls.Dialer{Config: l.tls}).DialContext(ctx, "tcp", rest)
+		} else {
+			s, err = (&net.Dialer{}).DialContext(ctx, "tcp", rest)
+		}
+	case "fifo":
+		in, out, ok := strings.Cut(rest, ",")
+		if !ok || in == "" || out == "" {
+			return nil, &inspect.Error{Path: l.path, Kind: loader.ErrOption, Found: "one path", Expected: schemes[scheme], Remedy: "Give the FIFO that the sidecar reads, and the one that it writes"}
+		}
+		s, err = openFIFOs(ctx, in, out)
+	case "npipe":
+		s, err = openNamedPipe(ctx, rest)
+	}
+	if err == nil {
+		return s, nil
+	}
+	if e, ok := err.(*inspect.Error); ok {
+		e.Path = l.path
+		return nil, e
+	}
+	return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: "no sidecar that answers", Err: err, Remedy: "Start it, and check the address"}
+}
+
+// again is how long an end of a pipe by name that is not there yet is not looked for.
+const again = 5 * time.Millisecond
+
+// isProgram reports whether a file that begins so is a program, and no library.
+func isProgram(head []byte) bool {
+	switch {
+	case bytes.HasPrefix(head, []byte("#!")):
+		return true
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+		f, err := elf.NewFile(bytes.NewReader(head))
+		if err != nil { // its sections lie behind the head
+			f = programHeaders(head)
+		}
+		if f == nil {
+			return false
+		}
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_INTERP {
+				return true
+			}
+		}
+		return f.Type == elf.ET_EXEC
+	case bytes.HasPrefix(head, []byte("MZ")) && len(head) >= 64:
+		at := int(binary.LittleEndian.Uint32(head[60:]))
+		const isDLL = 0x2000
+		return at > 0 && at+24 <= len(head) && string(head[at:at+4]) == "PE\x00\x00" && binary.LittleEndian.Uint16(head[at+22:])&isDLL == 0
+	case len(head) >= 16 && (binary.LittleEndian.Uint32(head) == 0xfeedfacf || binary.LittleEndian.Uint32(head) == 0xfeedface):
+		const isExecutable = 2
+		return binary.LittleEndian.Uint32(head[12:]) == isExecutable
+	}
+	return false
+}
+
+// programHeaders reads a file's head as ELF without its sections.
+func programHeaders(head []byte) *elf.File {
+	without := bytes.Clone(head)
+	switch {
+	case len(without) < 64:
+		return nil
+	case without[elf.EI_CLASS] == byte(elf.ELFCLASS64):
+		clear(without[40:48]) // e_shoff
+		clear(without[60:64]) // e_shnum, e_shstrndx
+	default:
+		clear(without[32:36])
+		clear(without[48:52])
+	}
+	f, err := elf.NewFile(bytes.NewReader(without))
+	if err != nil {
+		return nil
+	}
+	return f
+}
