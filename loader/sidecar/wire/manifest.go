@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,19 +30,33 @@ type manifest struct {
 	Config      string                       `json:"config,omitempty"`
 }
 
-// ParseManifest reads what a sidecar says of itself. The error is an *Error.
+// members are the keys of a manifest, own those that every plug-in's manifest has and that a sidecar's has as members.
+var (
+	members = []string{"name", "version", "threads", "description", "keys", "functions", "hooks", "imports", "wants", "services", "config"}
+	own     = []string{"ferrule", "name", "version", "threads", "description"}
+)
+
+// ParseManifest reads what a sidecar says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
 func ParseManifest(body []byte) (*abi.Description, error) {
+	if len(body) > MaxManifest {
+		return nil, broken("W2", fmt.Sprintf("%d at most", MaxManifest), "a manifest of %d bytes", len(body))
+	}
 	if !utf8.Valid(body) {
 		return nil, broken("W5", "UTF-8", "a manifest with bytes that are not UTF-8")
 	}
-	if err := noneTwice(body); err != nil {
+	if err := lookThrough(body); err != nil {
 		return nil, err
 	}
 	var m manifest
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return nil, broken("W5", "a JSON object as the rule has it", "a manifest that is not one (%v)", strings.TrimPrefix(err.Error(), "json: "))
+	if err := json.Unmarshal(body, &m); err != nil {
+		if of, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			expected := map[reflect.Kind]string{reflect.String: "text", reflect.Slice: "a list of texts"}[of.Type.Kind()]
+			if expected == "" {
+				expected = "an object"
+			}
+			return nil, broken("W5", expected, "%s as a value in %s", jsonKind(of.Value), quoted([]byte(of.Field)))
+		}
+		return nil, broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
 	}
 	if m.Threads == "" {
 		m.Threads = abi.Serial.String()
@@ -52,6 +67,14 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	text := []abi.KeyValue{{Key: "ferrule", Value: fmt.Sprint(abi.Major)}, {Key: "name", Value: m.Name}, {Key: "version", Value: m.Version}, {Key: "threads", Value: m.Threads}}
 	if m.Description != "" {
 		text = append(text, abi.KeyValue{Key: "description", Value: m.Description})
+	}
+	for _, key := range own {
+		if _, too := m.Keys[key]; too {
+			return nil, broken("W5", "it once, as a member of the manifest", "the key %s among keys", quoted([]byte(key)))
+		}
+	}
+	if strings.Contains(m.Config, "\x00") {
+		return nil, broken("W5", "text without a NUL", "the value of config")
 	}
 	joined, err := joinText(text, m.Keys)
 	if err != nil {
@@ -87,7 +110,7 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 			*kind.to = append(*kind.to, symbol)
 		}
 	}
-	for name := range m.Wants {
+	for _, name := range slices.Sorted(maps.Keys(m.Wants)) {
 		if _, both := m.Imports[name]; both {
 			return nil, broken("W5", "one of the two", "%s as an import and as a want", name)
 		}
@@ -108,9 +131,6 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 // joinText makes a text of the contract of keys and values.
 func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
 	for _, key := range slices.Sorted(maps.Keys(more)) {
-		if slices.ContainsFunc(text, func(kv abi.KeyValue) bool { return kv.Key == key }) {
-			return nil, broken("W5", "it once", "the key %s among keys, too", quoted([]byte(key)))
-		}
 		text = append(text, abi.KeyValue{Key: key, Value: more[key]})
 	}
 	var b []byte
@@ -126,8 +146,25 @@ func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
 	return b, nil
 }
 
-// noneTwice finds a key of an object that stands twice, and what is not one JSON value. Go's own reader takes the last one.
-func noneTwice(body []byte) error {
+// jsonKind is a kind of JSON value in words.
+func jsonKind(kind string) string {
+	switch word, _, _ := strings.Cut(kind, " "); word { // a number comes with its digits
+	case "string":
+		return "a text"
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	case "bool":
+		return "true or false"
+	default:
+		return "a number"
+	}
+}
+
+// lookThrough finds what Go's own reader takes: a key of an object that stands twice, one that is written in other letters, null, and what stands behind the
+// object.
+func lookThrough(body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	type object struct {
 		keys map[string]bool // nil of a list
@@ -145,59 +182,54 @@ func noneTwice(body []byte) error {
 			}
 			return broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
 		}
-		if len(within) == 0 {
-			if values++; values > 1 || token != json.Delim('{') {
-				return broken("W5", "one JSON object", "a manifest that is something else")
-			}
-		}
 		var top *object
 		if len(within) > 0 {
 			top = within[len(within)-1]
+		} else if values++; values > 1 || token != json.Delim('{') {
+			return broken("W5", "one JSON object", "a manifest that is something else")
 		}
-		switch t := token.(type) {
-		case json.Delim:
-			if t == '}' || t == ']' {
-				within = within[:len(within)-1]
-				continue
+		if t, ok := token.(json.Delim); ok && (t == '}' || t == ']') {
+			within = within[:len(within)-1]
+			continue
+		}
+		if top != nil && top.key {
+			key := token.(string) // the decoder takes nothing else
+			if top.keys[key] {
+				return broken("W5", "each once", "the key %s twice", quoted([]byte(key)))
 			}
-			if top != nil {
-				top.key = true
+			if len(within) == 1 && !slices.Contains(members, key) {
+				return broken("W5", strings.Join(members, ", "), "the key %s", quoted([]byte(key)))
 			}
-			if len(within) > 8 {
-				return broken("W5", "objects of texts", "a manifest with values within values")
-			}
-			o := &object{}
-			if t == '{' {
-				o.keys, o.key = map[string]bool{}, true
-			}
-			within = append(within, o)
-		case string:
-			if top == nil || top.keys == nil {
-				continue
-			}
-			if !top.key {
-				top.key = true
-				continue
-			}
-			if top.keys[t] {
-				return broken("W5", "each once", "the key %s twice", quoted([]byte(t)))
-			}
-			top.keys[t], top.key = true, false
-		default:
-			if top != nil {
-				top.key = true
-			}
+			top.keys[key], top.key = true, false
+			continue
+		}
+		if top != nil {
+			top.key = top.keys != nil
+		}
+		switch token {
+		case nil:
+			return broken("W5", "text, lists and objects", "null in a manifest")
+		case json.Delim('{'):
+			within = append(within, &object{map[string]bool{}, true})
+		case json.Delim('['):
+			within = append(within, &object{})
+		}
+		if len(within) > deepest {
+			return broken("W5", "objects of objects of texts", "a manifest with values within values")
 		}
 	}
 }
 
-// FormatManifest writes what a plug-in says of itself as a sidecar's hello has it. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
+// deepest is how far a manifest goes: itself, its functions, one of them.
+const deepest = 3
+
+// FormatManifest writes what a plug-in says of itself as a sidecar's hello has it, which ParseManifest reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
 // service start, for who needs the configuration in any case.
 func FormatManifest(about *abi.Description, start bool) []byte {
 	m := manifest{Name: about.Manifest.Name, Version: about.Manifest.Version, Threads: about.Manifest.Threads.String(), Description: about.Manifest.Description,
 		Config: about.ConfigSchema, Keys: map[string]string{}}
 	for _, kv := range about.Manifest.Keys {
-		if !slices.Contains([]string{"ferrule", "name", "version", "threads", "description"}, kv.Key) {
+		if !slices.Contains(own, kv.Key) {
 			m.Keys[kv.Key] = kv.Value
 		}
 	}
@@ -220,9 +252,11 @@ func FormatManifest(about *abi.Description, start bool) []byte {
 			m.Services = append(m.Services, service.name)
 		}
 	}
-	b, err := json.Marshal(&m)
-	if err != nil { // texts in UTF-8 can be written
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)               // nobody's page, and six times as long
+	if err := e.Encode(&m); err != nil { // texts can be written, whatever is in them
 		panic(err)
 	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ type Reader struct {
 	at, end int    // what was read and not used yet
 	rest    uint64 // of the body, that was not read yet
 	maxBody uint64
+	kept    []byte // what a message points to
 
 	// Resume is asked where reading was interrupted (os.ErrDeadlineExceeded) within a message: it makes reading possible again. nil
 	// where nothing interrupts.
@@ -41,30 +43,29 @@ func (r *Reader) fill() error {
 		r.end = copy(r.buf, r.buf[r.at:r.end])
 		r.at = 0
 	}
-	within := r.end > 0 || r.rest > 0
-	for range 100 { // readers may return nothing, but not for ever
-		n, err := r.r.Read(r.buf[r.end:])
-		r.end += n
+	n, err := r.read(r.buf[r.end:], r.end > 0 || r.rest > 0)
+	r.end += n
+	return err
+}
+
+// read reads from the stream until there is something, which goes before an error. within is that a message has begun.
+func (r *Reader) read(b []byte, within bool) (int, error) {
+	for nothing := 0; nothing < 100; { // readers may return nothing, but not for ever
+		n, err := r.r.Read(b)
 		switch {
 		case n > 0:
-			return nil
+			return n, nil
 		case within && r.Resume != nil && errors.Is(err, os.ErrDeadlineExceeded):
 			r.Resume()
 		case within && err == io.EOF:
-			return io.ErrUnexpectedEOF
+			return 0, io.ErrUnexpectedEOF
 		case err != nil:
-			return err
+			return 0, err
+		default:
+			nothing++
 		}
 	}
-	return io.ErrNoProgress
-}
-
-func longHead() error {
-	return broken("W2", fmt.Sprintf("%d at most", MaxHead), "a head of more than %d bytes", MaxHead)
-}
-
-func tooLong(line []byte) error {
-	return broken("W2", fmt.Sprintf("%d at most", MaxLine), "a line of more than %d bytes, which begins with %s", MaxLine, quoted(line))
+	return 0, io.ErrNoProgress
 }
 
 // quoted is the beginning of a text for people.
@@ -76,90 +77,104 @@ func quoted(b []byte) string {
 	return strconv.Quote(string(b))
 }
 
+// shown is quoted of a line of a head, but for a token, which is nobody's to read.
+func shown(line []byte) string {
+	if name, _, ok := bytes.Cut(line, []byte{':'}); ok && bytes.EqualFold(name, []byte("token")) {
+		return strconv.Quote(string(name) + ": …")
+	}
+	return quoted(line)
+}
+
 // Next reads the next message's head. What was not read of the body of the one before is passed over. The error is an *Error; io.EOF where the stream
-// has ended between messages, and io.ErrUnexpectedEOF within one; or the stream's own. After an *os.ErrDeadlineExceeded, nothing is lost:
-// the next call goes on.
+// has ended between messages, and io.ErrUnexpectedEOF within one; or the stream's own. After an *Error there are no more messages (rule W3). After an
+// os.ErrDeadlineExceeded nothing is lost: the next call goes on.
 func (r *Reader) Next(m *Message) error {
 	if err := r.Skip(); err != nil {
 		return err
 	}
-	// The whole head is in the buffer before it is looked at: its lines stay where they are, and an interruption loses none.
-	for looked := 0; ; {
-		n, whole := headIn(r.buf[r.at:r.end], &looked)
-		if whole {
-			return r.parse(m, r.buf[r.at:r.at+n], n)
-		}
-		if line := r.buf[r.at+looked : r.end]; len(line) > MaxLine+1 {
-			return tooLong(line)
-		}
-		if r.end-r.at > MaxHead {
-			return longHead()
-		}
-		if err := r.fill(); err != nil {
-			if err == io.ErrUnexpectedEOF && looked == 0 { // what has not even a line is most likely a print
-				return broken("W1", "a message", "%s, and the stream's end", quoted(r.buf[r.at:r.end]))
-			}
-			return err
-		}
-	}
-}
-
-// headIn finds the empty line that ends a head. looked is how much of b has whole lines, none of which is empty.
-func headIn(b []byte, looked *int) (n int, whole bool) {
-	for {
-		i := bytes.IndexByte(b[*looked:], '\n')
-		if i < 0 {
-			return 0, false
-		}
-		at := *looked + i
-		if *looked == 0 && !begins(b[:at]) { // no need to wait for the end of what is no message
-			return at + 1, true
-		}
-		if i == 0 || i == 1 && b[at-1] == '\r' {
-			return at + 1, true
-		}
-		*looked = at + 1
-	}
-}
-
-// begins reports whether a line begins with a verb.
-func begins(line []byte) bool {
-	word, _, _ := bytes.Cut(bytes.TrimSuffix(line, []byte{'\r'}), []byte{' '})
-	return verb(word) != 0
-}
-
-func verb(word []byte) Verb {
-	for v := Hello; v <= Bye; v++ {
-		if string(word) == verbs[v] {
-			return v
-		}
-	}
-	return 0
-}
-
-// parse reads a head of n bytes, of which b is all.
-func (r *Reader) parse(m *Message, b []byte, n int) error {
-	r.at += n
-	if n > MaxHead {
-		return longHead()
-	}
-	first, rest, _ := bytes.Cut(b, []byte{'\n'})
 	*m = Message{}
-	if err := m.first(trimmed(first)); err != nil {
-		return err
-	}
-	sized := false
-	for {
-		var line []byte
-		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
-		if line = trimmed(line); len(line) == 0 {
-			break
+	r.kept = r.kept[:0]
+	// The head stays in the buffer until it is whole: an interruption loses none of it. Its lines are judged as they come, since whoever has sent a wrong
+	// one may wait for an answer.
+	for size, sized := 0, false; ; {
+		head := r.buf[r.at+size : r.end]
+		i := bytes.IndexByte(head, '\n')
+		if i < 0 {
+			line := trimmed(head)
+			if err := bounds(size, len(head), line); err != nil {
+				return err
+			}
+			if err := r.fill(); err != nil {
+				if line = trimmed(r.buf[r.at:r.end]); err == io.ErrUnexpectedEOF && size == 0 && !begins(line) { // most likely a print
+					return broken("W1", "a message", "%s, and the stream's end", quoted(line))
+				}
+				return err
+			}
+			continue
 		}
-		if err := m.field(line, &sized); err != nil {
+		line := trimmed(head[:i])
+		if err := bounds(size, i+1, line); err != nil {
 			return err
 		}
+		if !printable(line) {
+			return broken("W1", "ASCII without control characters", "the line %s", shown(line))
+		}
+		var err error
+		switch {
+		case size == 0:
+			err = r.first(m, line)
+		case len(line) == 0:
+			if err = m.whole(r.maxBody); err == nil {
+				r.at, r.rest = r.at+size+i+1, m.Length
+				return nil
+			}
+		default:
+			err = r.field(m, line, &sized)
+		}
+		if err != nil {
+			return err
+		}
+		size += i + 1
 	}
-	most := r.maxBody
+}
+
+// bounds holds a line, or what there is of it, to rule W2. Before it are so many bytes of the head, and it has n with its end. The bound that the stream
+// breaks first counts, however it comes in pieces.
+func bounds(before, n int, line []byte) error {
+	if len(line) > MaxLine && before+MaxLine < MaxHead {
+		return broken("W2", fmt.Sprintf("%d at most", MaxLine), "a line of more than %d bytes, which begins with %s", MaxLine, shown(line))
+	}
+	if before+n > MaxHead {
+		return broken("W2", fmt.Sprintf("%d at most", MaxHead), "a head of more than %d bytes", MaxHead)
+	}
+	return nil
+}
+
+// printable reports whether a line is what rule W1 says: bytes from 32 to 126, and tabs.
+func printable(line []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(line) >= 8; line = line[8:] {
+		// A byte sets its high bit if it has it, if it is below 32, or if it is 127. A borrow may set it for a byte behind one that has set it.
+		x := binary.LittleEndian.Uint64(line)
+		if (x|(x-32*each)|(x+each))&high != 0 && !slowPrintable(line[:8]) {
+			return false
+		}
+	}
+	return slowPrintable(line)
+}
+
+func slowPrintable(line []byte) bool {
+	for _, c := range line {
+		if (c < ' ' || c > '~') && c != '\t' {
+			return false
+		}
+	}
+	return true
+}
+
+// whole judges a head that is whole.
+func (m *Message) whole(most uint64) error {
+	expected := ""
 	switch m.Verb {
 	case Hello:
 		most = MaxManifest
@@ -169,59 +184,91 @@ func (r *Reader) parse(m *Message, b []byte, n int) error {
 			return broken("W13", "no more than the body has", "Fields: %d in a body of %d bytes", m.Fields, m.Length)
 		}
 	case Cancel, Progress, More, Bye:
-		most = 0
+		most, expected = 0, "none"
 	}
-	if m.Length > most {
-		return broken("W2", fmt.Sprintf("%d at most", most), "%s with a body of %d bytes", m.Verb, m.Length)
+	if m.Length <= most {
+		return nil
 	}
-	r.rest = m.Length
-	return nil
+	if expected == "" {
+		expected = fmt.Sprintf("%d at most", most)
+	}
+	return broken("W2", expected, "%s with a body of %d bytes", m.Verb, m.Length)
 }
 
-func trimmed(line []byte) []byte { return bytes.TrimSuffix(line, []byte{'\r'}) }
+func trimmed(line []byte) []byte {
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		return line[:n-1]
+	}
+	return line
+}
+
+// begins reports whether what there is of a first line may be that of a message.
+func begins(line []byte) bool {
+	word, _, whole := bytes.Cut(line, []byte{' '})
+	if whole {
+		return verb(word) != 0
+	}
+	return slices.ContainsFunc(verbs[Hello:], func(v string) bool { return strings.HasPrefix(v, string(word)) })
+}
+
+func verb(word []byte) Verb {
+	switch string(word) {
+	case "HELLO":
+		return Hello
+	case "CALL":
+		return Call
+	case "DONE":
+		return Done
+	case "CANCEL":
+		return Cancel
+	case "LOG":
+		return Log
+	case "PROGRESS":
+		return Progress
+	case "PART":
+		return Part
+	case "MORE":
+		return More
+	case "BYE":
+		return Bye
+	}
+	return 0
+}
 
 // arguments are how many each verb has.
 var arguments = [...]int{Hello: 1, Call: 2, Done: 2, Cancel: 1, Log: 1, Progress: 3, Part: 1, More: 2, Bye: 0}
 
 // first reads a head's first line.
-func (m *Message) first(line []byte) error {
-	if len(line) > MaxLine {
-		return tooLong(line)
-	}
-	word, rest, has := bytes.Cut(line, []byte{' '})
-	if m.Verb = verb(word); m.Verb == 0 {
-		return broken("W1", "a message, which begins with HELLO, CALL, DONE, CANCEL, LOG, PROGRESS, PART, MORE or BYE", "the line %s", quoted(line))
-	}
-	var args [3][]byte
-	n := 0
-	for has && n < len(args) {
-		args[n], rest, has = bytes.Cut(rest, []byte{' '})
-		n++
-	}
-	if has || n != arguments[m.Verb] || slices.ContainsFunc(args[:n], func(a []byte) bool { return len(a) == 0 }) {
-		return broken("W1", fmt.Sprintf("%s with %d arguments, one space before each", m.Verb, arguments[m.Verb]), "the line %s", quoted(line))
-	}
-	number := func(i int, what string, to *uint64) error {
-		var ok bool
-		if *to, ok = Number(args[i]); !ok {
-			return broken("W2", "a decimal number below 2^63", "%s as %s of %s", quoted(args[i]), what, m.Verb)
+func (r *Reader) first(m *Message, line []byte) error {
+	var words [4][]byte // the verb, and its arguments
+	n, rest, more := 0, line, true
+	for ; more && n < len(words); n++ {
+		if i := bytes.IndexByte(rest, ' '); i >= 0 {
+			words[n], rest = rest[:i], rest[i+1:]
+		} else {
+			words[n], more = rest, false
 		}
-		return nil
+		if n == 0 {
+			if m.Verb = verb(words[0]); m.Verb == 0 {
+				return broken("W1", "a message, which begins with HELLO, CALL, DONE, CANCEL, LOG, PROGRESS, PART, MORE or BYE", "the line %s", quoted(line))
+			}
+		} else if len(words[n]) == 0 {
+			more = true // one space too many
+			break
+		}
+	}
+	if more || n != 1+arguments[m.Verb] {
+		return broken("W1", fmt.Sprintf("%s with %d arguments, one space before each", m.Verb, arguments[m.Verb]), "the line %s", quoted(line))
 	}
 	switch m.Verb {
 	case Hello:
-		return number(0, "the version", &m.Version)
+		return m.argument(words[1], "the version", &m.Version)
 	case Log:
-		i := slices.Index(levels[:], string(args[0]))
-		if i <= 0 {
-			return broken("W13", "error, warn, info, debug or trace", "the level %s", quoted(args[0]))
-		}
-		m.Level = abi.Level(i)
-		return nil
+		return level(words[1], "the level ", &m.Level)
 	case Bye:
 		return nil
 	}
-	if err := number(0, "the id", &m.ID); err != nil {
+	if err := m.argument(words[1], "the id", &m.ID); err != nil {
 		return err
 	}
 	if m.ID == 0 {
@@ -229,50 +276,94 @@ func (m *Message) first(line []byte) error {
 	}
 	switch m.Verb {
 	case Call:
-		m.Name = args[1]
-		if !validName(m.Name) {
-			return broken("W5", "a C identifier of 1 to 128 bytes, or one of the wire's own names", "a call of %s", quoted(m.Name))
+		if !validName(words[2]) {
+			return broken("W7", "a C identifier of 1 to 128 bytes, or one of the wire's own names", "a call of %s", quoted(words[2]))
 		}
+		m.Name = r.keep(words[2])
 	case Done:
-		var status uint64
-		if err := number(1, "the status", &status); err != nil {
-			return err
-		}
-		m.Status = abi.Status(min(status, math.MaxInt32))
-		if status > math.MaxInt32 {
-			return broken("W8", "0 to 2147483647", "the status %d", status)
-		}
+		return m.status(words[2], &m.Status)
 	case Progress:
-		if err := number(1, "what is done", &m.Done); err != nil {
+		if err := m.argument(words[2], "what is done", &m.Done); err != nil {
 			return err
 		}
-		return number(2, "the total", &m.Total)
+		return m.argument(words[3], "the total", &m.Total)
 	case More:
-		return number(1, "how many bytes", &m.N)
+		return m.argument(words[2], "how many bytes", &m.N)
 	}
 	return nil
 }
 
-// validName is of a function, or of the wire's own.
-func validName(name []byte) bool {
-	if own, ok := bytes.CutPrefix(name, []byte("ferrule.")); ok {
-		return len(own) > 0 && len(name) <= abi.MaxName
+// keep copies what a message has of its head: reading its body may move what is in the buffer.
+func (r *Reader) keep(b []byte) []byte {
+	r.kept = append(r.kept[:0], b...)
+	return r.kept
+}
+
+func (m *Message) argument(b []byte, what string, to *uint64) error {
+	var ok bool
+	if *to, ok = Number(b); !ok {
+		return broken("W2", aNumber, "%s as %s of %s", quoted(b), what, m.Verb)
 	}
-	return abi.ValidName(string(name))
+	return nil
+}
+
+const aNumber = "a decimal number below 2^63"
+
+func (m *Message) status(b []byte, to *abi.Status) error {
+	var n uint64
+	if err := m.argument(b, "the status", &n); err != nil {
+		return err
+	}
+	*to = abi.Status(min(n, math.MaxInt32))
+	if n > math.MaxInt32 {
+		return broken("W8", "0 to 2147483647", "the status %d", n)
+	}
+	return nil
+}
+
+func level(b []byte, what string, to *abi.Level) error {
+	switch string(b) {
+	case "error":
+		*to = abi.LogError
+	case "warn":
+		*to = abi.LogWarn
+	case "info":
+		*to = abi.LogInfo
+	case "debug":
+		*to = abi.LogDebug
+	case "trace":
+		*to = abi.LogTrace
+	default:
+		return broken("W13", "error, warn, info, debug or trace", "%s%s", what, quoted(b))
+	}
+	return nil
+}
+
+// validName is abi.ValidName, or the same behind the wire's own prefix.
+func validName(name []byte) bool {
+	if len(name) > abi.MaxName {
+		return false
+	}
+	name = bytes.TrimPrefix(name, []byte("ferrule."))
+	for i, c := range name {
+		if !(c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || i > 0 && c >= '0' && c <= '9') {
+			return false
+		}
+	}
+	return len(name) > 0
 }
 
 // field reads another line of a head.
-func (m *Message) field(line []byte, sized *bool) error {
-	if len(line) > MaxLine {
-		return tooLong(line)
+func (r *Reader) field(m *Message, line []byte, sized *bool) error {
+	colon := bytes.IndexByte(line, ':')
+	var small [longestField]byte
+	name, ok := fold(&small, line[:max(colon, 0)])
+	if !ok {
+		return broken("W1", "Name: value, with a name of letters, digits and -, or the empty line that ends the head", "the line %s in the head of %s", quoted(line), m.Verb)
 	}
-	name, value, ok := bytes.Cut(line, []byte{':'})
-	if !ok || len(name) == 0 {
-		return broken("W1", "Name: value, or the empty line that ends the head", "the line %s in the head of %s", quoted(line), m.Verb)
-	}
-	value = bytes.Trim(value, " \t")
+	value := bytes.Trim(line[colon+1:], " \t")
 	var to *uint64
-	switch key := fold(name); key {
+	switch string(name) {
 	case "content-length":
 		if *sized {
 			return broken("W1", "it once", "Content-Length twice in the head of %s", m.Verb)
@@ -297,15 +388,14 @@ func (m *Message) field(line []byte, sized *bool) error {
 		}
 	case "status":
 		if m.Verb == Part {
-			m.Broken = string(value) != "0"
+			var status abi.Status
+			err := m.status(value, &status)
+			m.Broken = status != abi.StatusOK
+			return err
 		}
 	case "log":
 		if m.Verb == Hello {
-			i := slices.Index(levels[:], string(value))
-			if i <= 0 {
-				return broken("W13", "error, warn, info, debug or trace", "Log: %s", quoted(value))
-			}
-			m.Level = abi.Level(i)
+			return level(value, "Log: ", &m.Level)
 		}
 	case "hook":
 		m.Hook = m.Verb == Call
@@ -313,11 +403,11 @@ func (m *Message) field(line []byte, sized *bool) error {
 		m.Watched = m.Verb == Call
 	case "rule":
 		if m.Verb == Done {
-			m.Rule = value
+			m.Rule = r.keep(value)
 		}
 	case "token":
 		if m.Verb == Hello {
-			m.Token = value
+			m.Token = r.keep(value)
 		}
 	case "stream":
 		if m.Verb == Call {
@@ -337,19 +427,32 @@ func (m *Message) field(line []byte, sized *bool) error {
 		return nil
 	}
 	if *to, ok = Number(value); !ok {
-		return broken("W2", "a decimal number below 2^63", "%s in the head of %s", quoted(line), m.Verb)
+		return broken("W2", aNumber, "%s in the head of %s", quoted(line), m.Verb)
 	}
 	return nil
 }
 
-// fold returns the name of a field that this package knows, in small letters; another one is "". It allocates nothing.
-func fold(name []byte) string {
-	for _, known := range [...]string{"content-length", "for", "timeout", "fields", "max-body", "status", "token", "stream", "log", "progress", "rule", "hook"} {
-		if len(name) == len(known) && strings.EqualFold(string(name), known) {
-			return known
+const longestField = len("content-length")
+
+// fold writes the name of a field to small in small letters, as much of it as there is room for; one that is longer is none that this package
+// knows, and comes back empty. ok is that it is a name.
+func fold(small *[longestField]byte, name []byte) (folded []byte, ok bool) {
+	for i, c := range name {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-':
+		default:
+			return nil, false
+		}
+		if i < len(small) {
+			small[i] = c
 		}
 	}
-	return ""
+	if len(name) > len(small) {
+		return nil, true
+	}
+	return small[:len(name)], len(name) > 0
 }
 
 // Number reads a number of rule W2.
@@ -388,15 +491,9 @@ func (r *Reader) Body(dst []byte) ([]byte, error) {
 		dst = slices.Grow(dst, int(min(r.rest, max(step, uint64(len(dst))))))
 		room := dst[len(dst):cap(dst)]
 		room = room[:min(uint64(len(room)), r.rest)]
-		n, err := r.r.Read(room)
+		n, err := r.read(room, true)
 		dst, r.rest = dst[:len(dst)+n], r.rest-uint64(n)
-		switch {
-		case n > 0:
-		case r.Resume != nil && errors.Is(err, os.ErrDeadlineExceeded):
-			r.Resume()
-		case err == io.EOF:
-			return dst, io.ErrUnexpectedEOF
-		case err != nil:
+		if err != nil {
 			return dst, err
 		}
 	}

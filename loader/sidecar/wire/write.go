@@ -20,10 +20,10 @@ type Writer struct {
 }
 
 // NewWriter returns a writer of messages.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: w, buf: make([]byte, 0, buffered)} }
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
 const (
-	buffered = 64 << 10
+	buffered = 64 << 10 // so many bytes wait at most, and one message more
 	direct   = 16 << 10 // from so many bytes on a body is written from where it is
 )
 
@@ -51,19 +51,21 @@ func (w *Writer) Send(m *Message, body []byte) error {
 func (w *Writer) flush() {
 	w.write(w.buf)
 	w.buf = w.buf[:0]
-	if cap(w.buf) > 4*buffered {
-		w.buf = make([]byte, 0, buffered)
-	}
 }
 
 func (w *Writer) write(b []byte) {
 	if len(b) == 0 || w.err != nil {
 		return
 	}
-	_, w.err = w.w.Write(b)
+	n, err := w.w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	w.err = err
 }
 
-// Append appends a message's head to b, for a body of so many bytes.
+// Append appends a message's head to b, for a body of so many bytes. Whoever made the message sees to it that it keeps the rules: its Name, Token and
+// Rule are written as they are.
 func Append(b []byte, m *Message, length int) []byte {
 	b = append(b, verbs[m.Verb]...)
 	switch m.Verb {
