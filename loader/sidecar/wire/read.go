@@ -93,7 +93,6 @@ func (r *Reader) Next(m *Message) error {
 		return err
 	}
 	*m = Message{}
-	r.kept = r.kept[:0]
 	// The head stays in the buffer until it is whole: an interruption loses none of it. Its lines are judged as they come, since whoever has sent a wrong
 	// one may wait for an answer.
 	for size, sized := 0, false; ; {
@@ -154,9 +153,10 @@ func bounds(before, n int, line []byte) error {
 func printable(line []byte) bool {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	for ; len(line) >= 8; line = line[8:] {
-		// A byte sets its high bit if it has it, if it is below 32, or if it is 127. A borrow may set it for a byte behind one that has set it.
+		// The high bit of a byte is set by the one if it is below 32 or above 159, by the other if it is 127 to 254. A borrow or a carry, which comes from
+		// a byte that is wrong itself, may set it for one that is right.
 		x := binary.LittleEndian.Uint64(line)
-		if (x|(x-32*each)|(x+each))&high != 0 && !slowPrintable(line[:8]) {
+		if ((x-32*each)|(x+each))&high != 0 && !slowPrintable(line[:8]) {
 			return false
 		}
 	}

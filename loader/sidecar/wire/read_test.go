@@ -550,3 +550,24 @@ func TestInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// Every byte, at every place of a line, is one that a head may have, or none.
+func TestCharacters(t *testing.T) {
+	for c := range 256 {
+		for at := range 20 {
+			value := []byte(strings.Repeat("v", 20))
+			value[at] = byte(c)
+			stream := "HELLO 1\nToken:" + string(value) + "\n\n"
+			got, err := all(wire.NewReader(strings.NewReader(stream), mostBody))
+			switch {
+			case c >= ' ' && c <= '~' || c == '\t':
+				require.Equal(t, io.EOF, err, "%q", value)
+				require.Equal(t, strings.Trim(string(value), " \t"), string(got[0].Token))
+			case c == '\n', c == '\r' && at == 19: // the end of the line
+				require.NotContains(t, fmt.Sprint(err), "expected ASCII", "%q", value)
+			default:
+				require.ErrorContains(t, err, "expected ASCII without control characters (rule W1", "%q", value)
+			}
+		}
+	}
+}

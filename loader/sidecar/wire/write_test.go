@@ -144,13 +144,19 @@ type failing struct {
 	room   int
 	err    error // nil for one that says nothing of what it did not write
 	writes int
+	failed bool
+	after  int // writes after the first one that has failed
 }
 
 func (f *failing) Write(b []byte) (int, error) {
 	f.writes++
+	if f.failed {
+		f.after++
+	}
 	n := min(len(b), f.room)
 	f.room -= n
 	if n < len(b) {
+		f.failed = true
 		return n, f.err
 	}
 	return n, nil
@@ -161,7 +167,10 @@ func TestSendFails(t *testing.T) {
 	gone := errors.New("the pipe is gone")
 	for _, said := range []error{gone, nil} {
 		for _, n := range []int{0, 10, 50_000} {
-			f := &failing{room: 100, err: said}
+			f := &failing{room: 10, err: said} // the next head, or its body, fails
+			if n == 10 {
+				f.room = 100
+			}
 			w := wire.NewWriter(f)
 			m := wire.Message{Verb: wire.Part, ID: 1}
 			require.NoError(t, w.Send(&m, nil))
@@ -186,6 +195,7 @@ func TestSendFails(t *testing.T) {
 			}
 			all.Wait()
 			assert.Equal(t, writes, f.writes, "something is written after an error")
+			assert.Zero(t, f.after, "something is written after an error")
 		}
 	}
 }
