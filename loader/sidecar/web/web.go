@@ -1,0 +1,379 @@
+// Package web opens plug-ins that are HTTP servers, as rule W18 of docs/wire.md has it. It is apart from package sidecar because it brings net/http along.
+//
+//	p, err := loader.Open("http://localhost:8080", web.Server())
+//
+// http:, https: and http+unix:PATH are its URLs. Such a plug-in has no state that a host could give it, no host functions, no streams, no log lines and no
+// sessions of its own: one that has imports or services is refused. Calls are requests, over connections that are kept open. Where no answer comes, the
+// call fails with a *loader.CrashError.
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Option is one choice of Server's and Engine's; see the With… functions. Each is given once. What is wrong with one is a *loader.OpenError of the kind
+// loader.ErrOption, which Open returns.
+type Option func(*options) error
+
+type options struct {
+	token      string
+	tls        *tls.Config
+	maxMessage int64
+	start      time.Duration
+	given      map[string]bool
+}
+
+// Server has loader.Open take a URL as a plug-in that is an HTTP server: it is loader.WithEngine of Engine.
+func Server(opts ...Option) loader.Option { return loader.WithEngine(Engine(opts...)) }
+
+// Engine returns an engine for loader.WithEngine that opens http:, https: and http+unix: URLs, beside engines for other plug-ins.
+func Engine(opts ...Option) engine.Engine {
+	e := &webEngine{options: options{maxMessage: wire.MaxBody, start: 30 * time.Second, given: make(map[string]bool)}}
+	for i, opt := range opts {
+		err := error(nil)
+		if opt == nil {
+			err = faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
+		} else {
+			err = opt(&e.options)
+		}
+		if err != nil && e.fault == nil {
+			e.fault = err
+		}
+	}
+	return e
+}
+
+func faulty(option, found, expected string) error {
+	return &loader.OpenError{Kind: loader.ErrOption, Found: "web." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+}
+
+func once(name string, set func(*options) error) Option {
+	return func(o *options) error {
+		if o.given[name] {
+			return &loader.OpenError{Kind: loader.ErrOption, Found: "web." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+		}
+		o.given[name] = true
+		return set(o)
+	}
+}
+
+// WithToken sets the token of the field Authorization: printable ASCII.
+func WithToken(token string) Option {
+	return once("WithToken", func(o *options) error {
+		o.token = token
+		if token == "" || len(token) > 1024 || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			return faulty("WithToken", "a token that cannot be sent", "1 to 1024 printable ASCII characters, none of which is a space")
+		}
+		return nil
+	})
+}
+
+// WithTLS sets how https: is spoken, such as by which authorities and with which certificate of this process's. config is not changed.
+func WithTLS(config *tls.Config) Option {
+	return once("WithTLS", func(o *options) error {
+		if config == nil {
+			return faulty("WithTLS", "nil", "a configuration")
+		}
+		o.tls = config.Clone()
+		return nil
+	})
+}
+
+// WithMaxMessage sets how long an input or an output may be, in bytes; without it 256 MiB. What is longer fails its call with loader.ErrNoMemory.
+func WithMaxMessage(n int64) Option {
+	return once("WithMaxMessage", func(o *options) error {
+		o.maxMessage = n
+		if n < 1 || n > math.MaxInt32 {
+			return faulty("WithMaxMessage", fmt.Sprint(n), "1 to 2147483647")
+		}
+		return nil
+	})
+}
+
+// WithStartTimeout sets how long Open waits for the manifest; without it 30 seconds. d is more than 0.
+func WithStartTimeout(d time.Duration) Option {
+	return once("WithStartTimeout", func(o *options) error {
+		o.start = d
+		if d <= 0 {
+			return faulty("WithStartTimeout", d.String(), "more than 0")
+		}
+		return nil
+	})
+}
+
+type webEngine struct {
+	options
+	fault error
+}
+
+// Name is engine.Engine's.
+func (e *webEngine) Name() string { return "web.Engine" }
+
+// Words is engine.Engine's.
+func (e *webEngine) Words() engine.Words {
+	return engine.Words{Kind: "HTTP servers", Twice: "Give it once, with all its options", Overdue: "its request was given up",
+		Import: "imports: ", Start: wire.Start, Starting: "the server,"}
+}
+
+// Fault is engine.Engine's.
+func (e *webEngine) Fault() error { return e.fault }
+
+// Recognises is engine.Engine's.
+func (e *webEngine) Recognises(f *engine.File) bool {
+	scheme, _, ok := strings.Cut(f.Path, ":")
+	return ok && (scheme == "http" || scheme == "https" || scheme == "http+unix")
+}
+
+// Open is engine.Engine's.
+func (e *webEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	if o.SHA256 != nil {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
+	}
+	s, err := e.server(f.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	about, err := s.manifest(ctx)
+	if err != nil {
+		s.client.CloseIdleConnections()
+		return nil, nil, err
+	}
+	s.about = about
+	host, err := accept(about)
+	if err != nil {
+		s.client.CloseIdleConnections()
+		return nil, nil, err
+	}
+	p, err := pool.Open(ctx, &pool.Code{About: about, Call: s.call}, host, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &plugin{p, s}, about, nil
+}
+
+// plugin is an open one.
+type plugin struct {
+	*pool.Pool
+	server *server
+}
+
+// Close is engine.Plugin's.
+func (p *plugin) Close() error {
+	err := p.Pool.Close()
+	p.server.client.CloseIdleConnections()
+	return err
+}
+
+// Shutdown is engine.Plugin's.
+func (p *plugin) Shutdown(ctx context.Context) error {
+	err := p.Pool.Shutdown(ctx)
+	p.server.client.CloseIdleConnections()
+	return err
+}
+
+// server is what is spoken to.
+type server struct {
+	*options
+	path   string // as the host gave it
+	base   string
+	client *http.Client
+	about  *abi.Description
+}
+
+// idle is how many connections are kept open.
+const idle = 64
+
+// server makes one of a URL.
+func (e *webEngine) server(path string) (*server, error) {
+	transport := &http.Transport{MaxIdleConns: idle, MaxIdleConnsPerHost: idle, IdleConnTimeout: 90 * time.Second, TLSClientConfig: e.tls, DisableCompression: true,
+		TLSHandshakeTimeout: 10 * time.Second} // no proxy of the environment's: the URL is where the plug-in is
+	s := &server{options: &e.options, path: path, base: strings.TrimSuffix(path, "/"), client: &http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	if socket, ok := strings.CutPrefix(path, "http+unix:"); ok {
+		socket = strings.TrimPrefix(socket, "//")
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}
+		s.base = "http://localhost"
+		if socket != "" {
+			return s, nil
+		}
+	} else if u, err := url.Parse(path); err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" {
+		return s, nil
+	}
+	return nil, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a URL that is not as it has to be", Expected: "http://HOST:PORT, https://HOST:PORT or http+unix:PATH, without a query",
+		Remedy: "Correct it; a token is for web.WithToken"}
+}
+
+// manifest asks the server what it is.
+func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.start)
+	defer cancel()
+	unread := func(found string, err error, remedy string) error {
+		return &inspect.Error{Path: s.path, Kind: loader.ErrRead, Found: found, Err: err, Expected: "a manifest (rule W18 of docs/wire.md)", Remedy: remedy}
+	}
+	answer, err := s.ask(ctx, http.MethodGet, "/ferrule/manifest", nil)
+	if err != nil {
+		return nil, unread("no server that answers", err, "Start it, and check the address")
+	}
+	defer answer.Body.Close()
+	switch answer.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return nil, unread("a server that refuses the token, or asks for one", nil, "Give its token with web.WithToken")
+	default:
+		return nil, unread("the HTTP status "+answer.Status, nil, "Check the address")
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, wire.MaxManifest+1))
+	switch {
+	case err != nil:
+		return nil, unread("a manifest that breaks off", err, "See what the server says")
+	case len(body) > wire.MaxManifest:
+		return nil, unread("a manifest of more than 1 MiB", nil, "Check the address")
+	}
+	about, err := wire.ParseManifest(body)
+	if err != nil {
+		return nil, &inspect.Error{Path: s.path, Kind: loader.ErrMalformed, Found: "a manifest that breaks the wire", Err: err, Expected: "one as docs/wire.md has it", Remedy: "Correct the server, or check the address"}
+	}
+	var more []string
+	for _, of := range []struct {
+		has  bool
+		what string
+	}{{len(about.Imports) > 0, "imports"}, {about.HasStart, "the service start"}, {about.HasStop, "the service stop"}, {about.HasConfigure, "the service configure"},
+		{about.HasSave || about.HasResume, "the services save and resume"}} {
+		if of.has {
+			more = append(more, of.what)
+		}
+	}
+	if len(more) > 0 {
+		return nil, &inspect.Error{Path: s.path, Kind: loader.ErrLoad, Found: "a plug-in with " + strings.Join(more, " and "), Expected: "one without: HTTP has no way back to the host (rule W18 of docs/wire.md)",
+			Remedy: "Reach it by unix: or tcp: (package sidecar), which have"}
+	}
+	for _, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
+		for i := range symbols {
+			symbols[i].Stream = 0
+		}
+	}
+	return about, nil
+}
+
+func (s *server) ask(ctx context.Context, method, path string, in []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, s.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if method == http.MethodPost {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in)), int64(len(in))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in)), nil }
+		if len(in) == 0 {
+			r.Body = http.NoBody
+		}
+		r.Header.Set("Content-Type", "application/octet-stream")
+		if at, ok := ctx.Deadline(); ok {
+			r.Header.Set("Ferrule-Timeout", strconv.FormatInt(max(1, int64((time.Until(at)+time.Millisecond-1)/time.Millisecond)), 10))
+		}
+	}
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	return s.client.Do(r)
+}
+
+// call is pool.Code's Call.
+func (s *server) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+	if int64(len(in)) > s.maxMessage {
+		return nil, 0, &engine.TooLong{Text: "the input is longer than the longest message (web.WithMaxMessage)"}
+	}
+	path := "/fn/"
+	symbols := s.about.Funcs
+	if n := len(symbols); fn >= n {
+		path, symbols, fn = "/hook/", s.about.Hooks, fn-n
+	}
+	// The request's goroutines may use the input for a moment after the call; it is the caller's.
+	answer, err := s.ask(c, http.MethodPost, path+symbols[fn].Name, bytes.Clone(in))
+	if err != nil {
+		return s.failed(c, dst, err)
+	}
+	defer answer.Body.Close()
+	out, err := s.read(dst, answer)
+	if err != nil {
+		if _, long := err.(*engine.TooLong); long {
+			return nil, 0, err
+		}
+		return s.failed(c, dst, err)
+	}
+	switch answer.StatusCode {
+	case http.StatusOK:
+		return out, abi.StatusOK, nil
+	case http.StatusUnprocessableEntity:
+		if n, ok := wire.Number([]byte(answer.Header.Get("Ferrule-Status"))); ok && n > 0 && n <= math.MaxInt32 {
+			return out, abi.Status(n), nil
+		}
+	case http.StatusNotFound:
+		return append(dst, "the server has no such function"...), abi.StatusUnsupported, nil
+	case 499:
+		return out, abi.StatusCancelled, nil
+	case http.StatusServiceUnavailable:
+		return append(dst, "the server has no room for the call now"...), abi.StatusNoMemory, nil
+	case http.StatusRequestEntityTooLarge:
+		return append(dst, "the input is longer than the server takes"...), abi.StatusNoMemory, nil
+	}
+	reason := "answering with the HTTP status " + answer.Status
+	if kind, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type")); err == nil && kind == "text/plain" {
+		reason += ": " + strings.TrimSpace(strings.ToValidUTF8(string(out[len(dst):][:min(len(out)-len(dst), 200)]), "\uFFFD"))
+	}
+	return nil, 0, s.crash(reason)
+}
+
+// read appends an answer's body to dst.
+func (s *server) read(dst []byte, answer *http.Response) ([]byte, error) {
+	tooLong := &engine.TooLong{Text: "the output is longer than the longest message (web.WithMaxMessage)"}
+	if answer.ContentLength > s.maxMessage {
+		return dst, tooLong
+	}
+	out := bytes.NewBuffer(dst)
+	n, err := io.Copy(out, io.LimitReader(answer.Body, s.maxMessage+1))
+	switch {
+	case err != nil:
+		return dst, err
+	case n > s.maxMessage:
+		return dst, tooLong
+	}
+	return out.Bytes(), nil
+}
+
+// failed is what has become of a call that has no answer.
+func (s *server) failed(c *pool.Call, dst []byte, err error) ([]byte, abi.Status, error) {
+	if c.Err() != nil {
+		return dst, abi.StatusCancelled, nil
+	}
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // its text repeats the address
+	}
+	return nil, 0, s.crash("not reached, or gone before it had answered: " + err.Error())
+}
+
+func (s *server) crash(reason string) *engine.Crash {
+	return &engine.Crash{Subject: "the server at " + s.path, Code: -1, Reason: reason, Attempt: 1}
+}

@@ -1,0 +1,192 @@
+package web_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/web"
+)
+
+const manifest = `{"name":"web","version":"1","threads":"concurrent","functions":{"echo":{},"fail":{},"slow":{},"cut":{},"broken":{},"away":{},"full":{},"gone":{},"moved":{},"odd":{}},"hooks":{"echo":{}}}`
+
+// handler is a server by hand.
+func handler(manifest string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ferrule/manifest", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, manifest) })
+	mux.HandleFunc("POST /hook/echo", func(w http.ResponseWriter, r *http.Request) {
+		in, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "hook %s %s", in, r.Header.Get("Content-Type"))
+	})
+	mux.HandleFunc("POST /fn/{name}", func(w http.ResponseWriter, r *http.Request) {
+		in, _ := io.ReadAll(r.Body)
+		switch r.PathValue("name") {
+		case "echo":
+			_, _ = w.Write(in)
+		case "fail":
+			w.Header().Set("Ferrule-Status", "1000")
+			w.WriteHeader(422)
+			_, _ = w.Write(in)
+		case "odd":
+			w.Header().Set("Ferrule-Status", "none")
+			w.WriteHeader(422)
+		case "slow":
+			<-r.Context().Done()
+		case "cut":
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write(in)
+		case "broken":
+			http.Error(w, "out of luck", 500)
+		case "away":
+			w.WriteHeader(404)
+		case "full":
+			w.WriteHeader(503)
+		case "gone":
+			panic(http.ErrAbortHandler)
+		case "moved":
+			http.Redirect(w, r, "http://example.com/", http.StatusTemporaryRedirect)
+		}
+	})
+	return mux
+}
+
+func TestCalls(t *testing.T) {
+	server := httptest.NewServer(handler(manifest))
+	defer server.Close()
+	p, err := loader.Open(server.URL, web.Server(web.WithMaxMessage(1<<20)))
+	require.NoError(t, err)
+	defer p.Close()
+	ctx := context.Background()
+	for _, in := range []string{"", "hello", strings.Repeat("x", 1<<20)} {
+		out, err := p.Call(ctx, "echo", []byte(in))
+		require.NoError(t, err)
+		assert.Equal(t, in, string(out))
+	}
+	hook, err := p.Hook("echo")
+	require.NoError(t, err)
+	out, err := hook.Call(ctx, []byte("x"))
+	require.NoError(t, err)
+	assert.Equal(t, "hook x application/octet-stream", string(out))
+
+	var called *loader.CallError
+	_, err = p.Call(ctx, "fail", []byte("why"))
+	require.ErrorAs(t, err, &called)
+	assert.Equal(t, loader.Status(1000), called.Status)
+	assert.Equal(t, "why", called.Message)
+	_, err = p.Call(ctx, "away", nil)
+	assert.ErrorIs(t, err, loader.ErrUnsupported)
+	_, err = p.Call(ctx, "full", nil)
+	assert.ErrorIs(t, err, loader.ErrNoMemory)
+	_, err = p.Call(ctx, "echo", make([]byte, 1<<20+1))
+	assert.ErrorIs(t, err, loader.ErrNoMemory)
+
+	for name, words := range map[string]string{"cut": "unexpected EOF", "broken": "answering with the HTTP status 500 Internal Server Error: out of luck", "gone": "EOF",
+		"moved": "answering with the HTTP status 307", "odd": "answering with the HTTP status 422"} {
+		var crash *loader.CrashError
+		_, err = p.Call(ctx, name, []byte("abc"))
+		require.ErrorAs(t, err, &crash, name)
+		assert.Contains(t, err.Error(), "the server at "+server.URL+" was ", name)
+		assert.Contains(t, err.Error(), words, name)
+	}
+
+	early, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	_, err = p.Call(early, "slow", nil)
+	assert.ErrorIs(t, err, loader.ErrCancelled)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	out, err = p.Call(ctx, "echo", []byte("again"))
+	require.NoError(t, err)
+	assert.Equal(t, "again", string(out))
+}
+
+// What cannot be had by HTTP is refused when it is opened.
+func TestRefused(t *testing.T) {
+	for text, words := range map[string]string{
+		`{"name":"a","version":"1","imports":{"x":{}}}`:                                "a plug-in with imports",
+		`{"name":"a","version":"1","services":["start","stop"]}`:                       "a plug-in with the service start and the service stop",
+		`{"name":"a","version":"1","keys":{"state":"s"},"services":["save","resume"]}`: "a plug-in with the services save and resume",
+		`{`:                              "a manifest that breaks the wire",
+		strings.Repeat(" ", 1<<20) + "x": "a manifest of more than 1 MiB",
+	} {
+		server := httptest.NewServer(handler(text))
+		_, err := loader.Open(server.URL, web.Server())
+		var open *loader.OpenError
+		require.ErrorAs(t, err, &open, text[:min(len(text), 40)])
+		assert.Contains(t, err.Error(), words)
+		server.Close()
+	}
+	for _, url := range []string{"http:", "http://", "https://a:1/?q", "http://user:secret@a:1", "http+unix:"} {
+		_, err := loader.Open(url, web.Server())
+		assert.ErrorIs(t, err, loader.ErrOption, url)
+		assert.NotContains(t, strings.ReplaceAll(fmt.Sprint(err), url, ""), "secret")
+	}
+	server := httptest.NewServer(handler(manifest))
+	server.Close()
+	_, err := loader.Open(server.URL, web.Server())
+	assert.ErrorIs(t, err, loader.ErrRead)
+	server = httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	_, err = loader.Open(server.URL, web.Server())
+	assert.ErrorContains(t, err, "the HTTP status 404 Not Found")
+	for _, opts := range [][]web.Option{{nil}, {web.WithToken("")}, {web.WithToken("a b")}, {web.WithTLS(nil)}, {web.WithMaxMessage(0)}, {web.WithStartTimeout(0)}, {web.WithToken("a"), web.WithToken("a")}} {
+		_, err := loader.Open(server.URL, web.Server(opts...))
+		assert.ErrorIs(t, err, loader.ErrOption)
+	}
+	_, err = loader.Open(server.URL, web.Server(), loader.WithSHA256(strings.Repeat("ab", 32)))
+	assert.ErrorIs(t, err, loader.ErrOption)
+}
+
+// A token, TLS by an authority of one's own, and a Unix socket.
+func TestWays(t *testing.T) {
+	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		handler(manifest).ServeHTTP(w, r)
+	})
+	plain := httptest.NewServer(guarded)
+	defer plain.Close()
+	secure := httptest.NewTLSServer(guarded)
+	defer secure.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	dir, err := os.MkdirTemp("", "fs") // t.TempDir's path may be too long for a socket
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	local := &http.Server{Handler: guarded}
+	go func() { _ = local.Serve(l) }()
+	defer local.Close()
+
+	for url, opts := range map[string][]web.Option{plain.URL: nil, secure.URL: {web.WithTLS(&tls.Config{RootCAs: roots})}, "http+unix:" + socket: nil} {
+		_, err := loader.Open(url, web.Server(opts...))
+		assert.ErrorContains(t, err, "refuses the token, or asks for one", url)
+		p, err := loader.Open(url, web.Server(append(opts, web.WithToken("secret"))...))
+		require.NoError(t, err, url)
+		out, err := p.Call(context.Background(), "echo", []byte("hello"))
+		require.NoError(t, err, url)
+		assert.Equal(t, "hello", string(out))
+		require.NoError(t, p.Close())
+	}
+	_, err = loader.Open(secure.URL, web.Server(web.WithToken("secret")))
+	var unknown *tls.CertificateVerificationError
+	assert.True(t, errors.As(err, &unknown), "%v", err)
+}
