@@ -91,8 +91,19 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 			}
 			err = nil
 		}
+		if p.file != nil && isScript(p.file) { // what interprets it opens it by its path, and a descriptor that is closed by then has none
+			p.file.Close()
+			p.file = nil
+		}
 	}
 	return p, nil
+}
+
+// isScript reports whether a file is one that the system has interpreted, as a version manager's stand-in for an interpreter is.
+func isScript(f *os.File) bool {
+	var head [2]byte
+	n, _ := f.ReadAt(head[:], 0)
+	return string(head[:n]) == "#!"
 }
 
 func notThere(path, program string, err error) error {
