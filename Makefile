@@ -199,10 +199,11 @@ corpus: ## The reader of libraries against LIEF, on more than a thousand real on
 	$(GO) run ./internal/corpus
 
 .PHONY: bench
-bench: ## Ferrule beside every peer, as payloads and callers grow, and WebAssembly, in some minutes: writes bench/RESULTS.md and its three pictures
+bench: ## Ferrule beside every peer, as payloads and callers grow, WebAssembly, and sidecars, in some minutes: writes bench/RESULTS.md and its three pictures
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
+	$(call need,python3,apt-get install python3)
 	cd bench && $(GO) run .
 
 .PHONY: bench-streams
@@ -216,6 +217,7 @@ bench-quick: ## The same in less than two minutes, without writing anything
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
+	$(call need,python3,apt-get install python3)
 	cd bench && $(GO) run . -quick
 
 .PHONY: bench-compare

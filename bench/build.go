@@ -49,6 +49,8 @@ var (
 		"--manifest-path ../" + pdk + "/Cargo.toml --target-dir ../" + pdk + "/target"}
 	goPlugin        = artifact{"goplugin.so", "go build -buildvcs=false -buildmode=plugin -o @ ./goplugin"}
 	hashicorpPlugin = artifact{"hashicorp-plugin", "go build -buildvcs=false -o @ ./hashicorp/plugin"}
+	goSidecar       = artifact{"go-sidecar", "go build -buildvcs=false -o @ ./sidecar"}
+	pythonSidecar   = artifact{"sidecar.pyz", "python3 -m zipapp -o @ sidecar/python"}
 )
 
 // pdk is a plug-in of the crate extism-pdk, from the root.
@@ -62,6 +64,7 @@ var tools = map[string]string{
 	"gcc":       "apt-get install gcc libc6-dev",
 	"clang":     "apt-get install clang",
 	"wasm-ld":   "apt-get install lld",
+	"python3":   "apt-get install python3",
 	"cargo":     "apt-get install cargo or see https://rustup.rs",
 	wasiLibrary: "apt-get install wasi-libc libclang-rt-dev-wasm32",
 	rustLibrary: "rustup target add wasm32-wasip1",

@@ -21,7 +21,7 @@ func built(t *testing.T) places {
 	t.Helper()
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
-	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders))
+	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders, sidecarContenders))
 	var missing errMissing
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -91,6 +91,27 @@ func TestEveryContenderOfWebAssembly(t *testing.T) {
 		}
 	}
 	for _, g := range wasmGoals {
+		require.Positive(t, g.measured(r), g.what)
+	}
+}
+
+// The same of sidecars. The one in Python has what its author would not try in vain: the smallest and the largest input, and one caller.
+func TestEveryContenderOfSidecars(t *testing.T) {
+	at := built(t)
+	p := plan{contenders: sidecarContenders, cases: sidecarCases, rounds: 2, target: time.Millisecond, opens: 1}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			none := c.name == inPython && (w.callers > 1 || w.size == 4<<10 || w.size == 64<<10)
+			require.Equal(t, none, r.cells[i][k].why != "", "%s, %s: %s", w, c.label, r.cells[i][k].why)
+			if !none {
+				require.Len(t, r.cells[i][k].ns, p.rounds, "%s, %s", w, c.label)
+				require.Positive(t, slices.Min(r.cells[i][k].ns), "%s, %s", w, c.label)
+			}
+		}
+	}
+	for _, g := range sidecarGoals {
 		require.Positive(t, g.measured(r), g.what)
 	}
 }
@@ -191,7 +212,7 @@ func TestMissingToolsAreNamed(t *testing.T) {
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
 	t.Setenv("PATH", "")
-	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders))
+	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders, sidecarContenders))
 	for tool, install := range tools {
 		require.ErrorContains(t, err, fmt.Sprintf("%s is missing: %s", tool, install))
 	}
@@ -225,10 +246,10 @@ func TestOnly(t *testing.T) {
 	p = plans(options{parts: "wasm", only: "^ferrule-extism-own$"})["wasm"]
 	require.Equal(t, []string{subject, byHand, ownModule, "extism-own"}, ids(p), "so does the peer")
 
-	require.Len(t, plans(options{}), 4)
+	require.Len(t, plans(options{}), 5)
 	require.Len(t, plans(options{only: "16 MiB"}), 1, "a part without such a case is left out")
 	require.Len(t, plans(options{parts: "callers,streams"}), 2)
-	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,streams", quick: true}) {
+	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,sidecar,streams", quick: true}) {
 		require.Equal(t, 5, p.rounds, name)
 		require.NotEmpty(t, p.cases, name)
 	}
@@ -263,11 +284,11 @@ func TestCalibrate(t *testing.T) {
 // Rows and columns are told apart by what the report and the workers know them by.
 func TestNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, c := range slices.Concat(all, slices.DeleteFunc(slices.Clone(wasmContenders), func(c *contender) bool { return slices.Contains(all, c) })) {
+	for _, c := range slices.Concat(all, slices.DeleteFunc(slices.Concat(wasmContenders, sidecarContenders), func(c *contender) bool { return slices.Contains(all, c) })) {
 		require.False(t, seen[c.id()] || seen[c.label], c.label)
 		seen[c.id()], seen[c.label] = true, true
 	}
-	for _, cases := range [][]work{cases, sizeCases, callerCases, wasmCases, streamCases} {
+	for _, cases := range [][]work{cases, sizeCases, callerCases, wasmCases, sidecarCases, streamCases} {
 		of := make(map[string]bool)
 		for _, w := range cases {
 			require.False(t, of[w.String()] || seen[w.String()], w.String())
@@ -275,7 +296,7 @@ func TestNamesAreUnique(t *testing.T) {
 		}
 	}
 	require.True(t, seen[baseline] && seen[subject] && seen[byHand])
-	for _, c := range wasmContenders {
+	for _, c := range slices.Concat(wasmContenders, sidecarContenders) {
 		require.True(t, c.peer == "" || seen[c.peer], "%s: %s", c.label, c.peer)
 	}
 }

@@ -37,6 +37,9 @@ var parts = []part{
 	{name: "wasm", file: "RESULTS.md", plan: plan{contenders: wasmContenders, cases: wasmCases, rounds: 500,
 		target: time.Millisecond, most: 3 * time.Second, opens: 1},
 		print: (*results).wasmTable, report: (*results).wasmReport},
+	{name: "sidecar", file: "RESULTS.md", plan: plan{contenders: sidecarContenders, cases: sidecarCases, rounds: 200,
+		target: 3 * time.Millisecond, most: 3 * time.Second, opens: 1},
+		print: (*results).sidecarTable, report: (*results).sidecarReport},
 	{name: "streams", file: "STREAMS.md", plan: plan{contenders: streamContenders, cases: streamCases,
 		target: 250 * time.Millisecond}, print: (*results).streamTable, report: (*results).streamReport, extra: true},
 }

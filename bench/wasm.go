@@ -39,79 +39,17 @@ var wasmCases = []work{
 	{fn: opening, size: 64, quick: true}, {fn: opening, size: 64, cache: emptyCache}, {fn: opening, size: 64, cache: warmCache},
 }
 
-// goal is what a ratio is to be. Missing it is no failure: it says where to look.
-type goal struct {
-	what       string
-	of, beside string // contenders
-	fn         string // with 64 bytes
-	scaling    bool   // the ratio of what one caller for each core makes of one caller's throughput, in place of that of times
-	bound      float64
-	atLeast    bool
-}
-
 var wasmGoals = []goal{
-	{what: "count_vowels, 64 B, beside wazero by hand", of: ofTheFile, beside: byHand, fn: "count_vowels", bound: 2.5},
-	{what: "echo, 64 B, beside wazero by hand", of: ofTheFile, beside: byHand, fn: "echo", bound: 4},
-	{what: "count_vowels, 64 B, the same C for Extism, beside Extism", of: sameC, beside: "extism", fn: "count_vowels", bound: 1. / 20},
-	{what: "count_vowels, 64 B, Extism's own module, beside Extism", of: ownModule, beside: "extism-own", fn: "count_vowels", bound: 1. / 20},
-	{what: "count_vowels, 64 B, a plug-in of extism-pdk, beside Extism", of: ofThePDK, beside: "extism-pdk", fn: "count_vowels", bound: 1. / 10},
-	{what: "echo, 64 B, a plug-in of extism-pdk, beside Extism", of: ofThePDK, beside: "extism-pdk", fn: "echo", bound: 1. / 10},
-	{what: "count_vowels, 64 B, gain by a caller for each core, beside wazero by hand", of: ofTheFile, beside: byHand, fn: "count_vowels", scaling: true,
+	{what: "count_vowels, 64 B, beside wazero by hand", of: ofTheFile, beside: byHand, work: work{fn: "count_vowels", size: 64}, bound: 2.5},
+	{what: "echo, 64 B, beside wazero by hand", of: ofTheFile, beside: byHand, work: work{fn: "echo", size: 64}, bound: 4},
+	{what: "count_vowels, 64 B, the same C for Extism, beside Extism", of: sameC, beside: "extism", work: work{fn: "count_vowels", size: 64}, bound: 1. / 20},
+	{what: "count_vowels, 64 B, Extism's own module, beside Extism", of: ownModule, beside: "extism-own", work: work{fn: "count_vowels", size: 64}, bound: 1. / 20},
+	{what: "count_vowels, 64 B, a plug-in of extism-pdk, beside Extism", of: ofThePDK, beside: "extism-pdk", work: work{fn: "count_vowels", size: 64}, bound: 1. / 10},
+	{what: "echo, 64 B, a plug-in of extism-pdk, beside Extism", of: ofThePDK, beside: "extism-pdk", work: work{fn: "echo", size: 64}, bound: 1. / 10},
+	{what: "count_vowels, 64 B, gain by a caller for each core, beside wazero by hand", of: ofTheFile, beside: byHand, work: work{fn: "count_vowels", size: 64}, scaling: true,
 		bound: 0.95, atLeast: true},
-	{what: "echo, 64 B, gain by a caller for each core, beside wazero by hand", of: ofTheFile, beside: byHand, fn: "echo", scaling: true,
+	{what: "echo, 64 B, gain by a caller for each core, beside wazero by hand", of: ofTheFile, beside: byHand, work: work{fn: "echo", size: 64}, scaling: true,
 		bound: 0.95, atLeast: true},
-}
-
-// least returns the least of what a contender took in a case; 0 where there is nothing.
-func (r *results) least(w work, id string) float64 {
-	i, k := r.at(w), r.index(id)
-	if i < 0 || k < 0 || len(r.cells[i][k].ns) == 0 {
-		return 0
-	}
-	return slices.Min(r.cells[i][k].ns)
-}
-
-// besides returns how many times as long a contender took as another; 0 where one of them has nothing.
-func (r *results) besides(w work, id, other string) float64 {
-	a, b := r.least(w, id), r.least(w, other)
-	if a == 0 || b == 0 {
-		return 0
-	}
-	return a / b
-}
-
-// measured returns the goal's ratio; 0 where the run has not what it is of.
-func (g goal) measured(r *results) float64 {
-	one := r.besides(work{fn: g.fn, size: 64}, g.of, g.beside)
-	if !g.scaling {
-		return one
-	}
-	all := r.besides(work{fn: g.fn, size: 64, callers: perCore}, g.of, g.beside)
-	if all == 0 {
-		return 0
-	}
-	return one / all
-}
-
-// goalTable says of each goal what was measured.
-func (r *results) goalTable() string {
-	var s strings.Builder
-	s.WriteString("| goal | bound | measured | |\n|---|--:|--:|---|\n")
-	for _, g := range wasmGoals {
-		got := g.measured(r)
-		if got == 0 {
-			continue
-		}
-		sign, verdict := "≤", "met"
-		if g.atLeast {
-			sign = "≥"
-		}
-		if g.atLeast && got < g.bound || !g.atLeast && got > g.bound {
-			verdict = "missed"
-		}
-		fmt.Fprintf(&s, "| %s | %s %s × | %s × | %s |\n", g.what, sign, digits(g.bound), digits(got), verdict)
-	}
-	return s.String()
 }
 
 // wasmTable is every case and contender, and behind it the goals.
@@ -137,7 +75,7 @@ func (r *results) wasmTable() string {
 				duration(q3), to(c.peer), to(subject), to(byHand), cell.allocs)
 		}
 	}
-	return s.String() + "\n" + r.goalTable()
+	return s.String() + "\n" + r.goalTable(wasmGoals)
 }
 
 // wasmReport is what RESULTS.md has of WebAssembly.
