@@ -65,7 +65,8 @@ func self(t testing.TB) string {
 func ways(t testing.TB) []way {
 	program := func(args ...string) func(testing.TB, string, ...loader.Option) (*loader.Plugin, error) {
 		return func(t testing.TB, library string, opts ...loader.Option) (*loader.Plugin, error) {
-			return loader.Open(self(t), append(opts[:len(opts):len(opts)], sidecar.Program(sidecar.WithArgs(append([]string{"serve", library}, args...)...)))...)
+			return loader.Open(self(t), append(opts[:len(opts):len(opts)], sidecar.Program(
+				sidecar.WithArgs(append([]string{"serve", library}, args...)...), sidecar.WithEnv("GORACE=atexit_sleep_ms=0")))...) // with -race a program sleeps at its end
 		}
 	}
 	listener := func(network string) func(testing.TB, string, ...loader.Option) (*loader.Plugin, error) {
