@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -151,21 +149,4 @@ func TestSecondImplementation(t *testing.T) {
 			call("echo", "anew", "anew")
 		})
 	}
-}
-
-// TestInterpreterThatIsAScript: a shim is one, as version managers have it.
-func TestInterpreterThatIsAScript(t *testing.T) {
-	t.Parallel()
-	python := full.Full(t)[0]
-	if runtime.GOOS == "windows" {
-		t.Skip("there are no scripts that are programs")
-	}
-	shim := filepath.Join(t.TempDir(), "python3")
-	require.NoError(t, os.WriteFile(shim, []byte("#!/bin/sh\nexec '"+python+"' \"$@\"\n"), 0o755))
-	p, err := loader.Open(filepath.Join(fixture.Root(), "examples", "sidecar", "vowels.py"), sidecar.Program(sidecar.WithInterpreter(shim)))
-	require.NoError(t, err)
-	defer func() { assert.NoError(t, p.Close()) }()
-	out, err := p.Call(t.Context(), "count_vowels", []byte("hello"))
-	require.NoError(t, err)
-	assert.Equal(t, "2", string(out))
 }
