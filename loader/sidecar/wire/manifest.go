@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // manifest is the body of a sidecar's hello (rule W5).
@@ -39,7 +40,7 @@ var (
 // ParseManifest reads what a sidecar says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
 func ParseManifest(body []byte) (*abi.Description, error) {
 	if len(body) > MaxManifest {
-		return nil, broken("W2", fmt.Sprintf("%d at most", MaxManifest), "a manifest of %d bytes", len(body))
+		return nil, broken("W2", fmt.Sprintf("%d at most", MaxManifest), "a manifest of %s", count.Of(len(body), "byte"))
 	}
 	if !utf8.Valid(body) {
 		return nil, broken("W5", "UTF-8", "a manifest with bytes that are not UTF-8")
@@ -141,7 +142,7 @@ func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
 		b = fmt.Appendf(b, "%s=%s\x00", kv.Key, kv.Value)
 	}
 	if b = append(b, 0); len(b) > abi.MaxText {
-		return nil, broken("W5", fmt.Sprintf("%d at most", abi.MaxText), "texts of %d bytes together", len(b))
+		return nil, broken("W5", fmt.Sprintf("%d at most", abi.MaxText), "texts of %s together", count.Of(len(b), "byte"))
 	}
 	return b, nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // Reader reads messages from a stream. It is for one goroutine at a time.
@@ -181,7 +182,7 @@ func (m *Message) whole(most uint64) error {
 	case Log:
 		most = MaxLog
 		if m.Fields > m.Length {
-			return broken("W13", "no more than the body has", "Fields: %d in a body of %d bytes", m.Fields, m.Length)
+			return broken("W13", "no more than the body has", "Fields: %d in a body of %s", m.Fields, count.Of(m.Length, "byte"))
 		}
 	case Cancel, Progress, More, Bye:
 		most, expected = 0, "none"
@@ -192,7 +193,7 @@ func (m *Message) whole(most uint64) error {
 	if expected == "" {
 		expected = fmt.Sprintf("%d at most", most)
 	}
-	return broken("W2", expected, "%s with a body of %d bytes", m.Verb, m.Length)
+	return broken("W2", expected, "%s with a body of %s", m.Verb, count.Of(m.Length, "byte"))
 }
 
 func trimmed(line []byte) []byte {

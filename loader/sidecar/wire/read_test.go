@@ -274,10 +274,10 @@ var broke = []struct{ stream, want string }{
 	{"LOG info\nContent-Length: 1048577\n\n", `found LOG with a body of 1048577 bytes, expected 1048576 at most (rule W2`},
 	{"LOG info\nFields: 1\n\n", `found Fields: 1 in a body of 0 bytes, expected no more than the body has (rule W13`},
 	{"LOG info\nContent-Length: 3\nFields: 4\n\nabc", `found Fields: 4 in a body of 3 bytes, expected no more than the body has (rule W13`},
-	{"CANCEL 1\nContent-Length: 1\n\na", `found CANCEL with a body of 1 bytes, expected none (rule W2`},
-	{"PROGRESS 1 1 1\nContent-Length: 1\n\na", `found PROGRESS with a body of 1 bytes, expected none (rule W2`},
-	{"MORE 1 1\nContent-Length: 1\n\na", `found MORE with a body of 1 bytes, expected none (rule W2`},
-	{"BYE\nContent-Length: 1\n\na", `found BYE with a body of 1 bytes, expected none (rule W2`},
+	{"CANCEL 1\nContent-Length: 1\n\na", `found CANCEL with a body of 1 byte, expected none (rule W2`},
+	{"PROGRESS 1 1 1\nContent-Length: 1\n\na", `found PROGRESS with a body of 1 byte, expected none (rule W2`},
+	{"MORE 1 1\nContent-Length: 1\n\na", `found MORE with a body of 1 byte, expected none (rule W2`},
+	{"BYE\nContent-Length: 1\n\na", `found BYE with a body of 1 byte, expected none (rule W2`},
 
 	// Bounds.
 	{head(wire.MaxHead + 1), `found a head of more than 16384 bytes, expected 16384 at most (rule W2`},
