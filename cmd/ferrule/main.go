@@ -202,6 +202,7 @@ func command(a *app) *cobra.Command {
 		Long: `Work with native plug-ins for Go programs:
   - make them: new, inspect, call, check, bench
   - sign and publish them: keygen, sign, verify, push, index
+  - serve them to programs elsewhere, as sidecars: serve
   - see what those of an application do while it runs: top
   - administer those of an application by its config.yaml, without running any of them: list, info, doctor, enable,
     disable, grant, deny

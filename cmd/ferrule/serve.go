@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+)
+
+func init() { verbs = append(verbs, serveVerb) }
+
+// tokenVariable is where a token can be that is in no file.
+const tokenVariable = "FERRULE_TOKEN"
+
+func serveVerb(a *app) *cobra.Command {
+	s := &server{app: a}
+	cmd := &cobra.Command{
+		Use:   "serve FILE",
+		Short: "Serve a plug-in to hosts that run elsewhere, as a sidecar",
+		Long: `Serve a plug-in, a library or a WebAssembly module, as a sidecar: other programs call it, in other processes or on other
+machines, by the wire that docs/wire.md has. A Go program opens it with sidecar.Program(), by the address that is printed here. One of
+these says where:
+  - --stdio: the program that starts this one, over standard input and output, or the descriptors that it names
+  - --unix PATH: a unix socket, which only this user may connect to; one that was left behind is replaced
+  - --tcp ADDRESS: a TCP port, such as 127.0.0.1:4242; port 0 takes one that is free
+  - --fifo IN,OUT: two FIFOs, for one host after the other; they are made where they are not there (not on Windows)
+
+Each host that connects has an instance of the plug-in, with a state of its own, which it configures, and whose imports it serves. When it is
+ready, one line is printed, with the address; with --json it is an object with plugin, version, address, tls and token
+(whether one is asked for). With --stdio nothing is printed: the standard output is the wire, and what the plug-in prints itself goes to
+the standard error.
+
+A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
+since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others
+reach, which is any but loopback, both are required.
+
+SIGTERM, SIGINT and SIGHUP end it in order: no more calls are taken, hosts are told so, calls that run may end within --grace, and are
+asked to stop then. A second signal ends it at once.
+
+A library runs in this process, and a crash of it ends all sessions; with --isolated each session has a worker process of its own,
+where it ends that one alone. A WebAssembly module reaches nothing but its own memory and its imports, in any case.
+
+Exit codes:
+  0    ended by a signal, or by the host (--stdio)
+  1    it cannot go on: the host broke the wire, the address is in use or cannot be listened at
+  2    the command line is wrong, or has no token or no TLS where both are required
+  3    the file cannot be opened as a plug-in
+  130  ended at once by a second signal`,
+		Example: `  ferrule serve vowels.so --stdio
+  ferrule serve vowels.so --unix /run/user/1000/vowels.sock
+  ferrule serve --isolated --instances 8 --timeout 2s parser.so --unix /run/parser.sock
+  ferrule serve vowels.wasm --tcp 127.0.0.1:4242
+  ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token`,
+		Args: arguments("FILE"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return libraries(cmd, args, prefix)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return s.run(args[0], cmd.Flags()) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&s.stdio, "stdio", false, "serve the program that has started this one")
+	f.StringVar(&s.unix, "unix", "", "serve at a unix socket, a `PATH`")
+	f.StringVar(&s.tcp, "tcp", "", "serve at a TCP `ADDRESS`, HOST:PORT")
+	f.StringVar(&s.fifo, "fifo", "", "serve over two FIFOs, `IN,OUT`: what hosts write, and what they read")
+	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket; others are turned away. Without it any number")
+	f.StringVar(&s.tokenFile, "token-file", "", "ask for the token that is in this `FILE`")
+	f.StringVar(&s.cert, "cert", "", "the certificate for TLS, a `FILE` in PEM, with those that it relies on")
+	f.StringVar(&s.key, "key", "", "the certificate's private key, a `FILE` in PEM")
+	f.BoolVar(&s.isolated, "isolated", false, "have a worker process for each session, where a crash costs that one alone")
+	f.DurationVar(&s.timeout, "timeout", 0, "the `TIME` that a call may run, such as 500ms or 2s; 0 is no limit (default 0)")
+	f.StringVar(&s.message, "max-message", "", "how long an input may be, a `SIZE` such as 16MiB. Without it 256MiB")
+	f.DurationVar(&s.grace, "grace", 2*time.Second, "the `TIME` that calls have to end when this command is to end")
+	return cmd
+}
+
+// server is one run of `ferrule serve`.
+type server struct {
+	*app
+	stdio                bool
+	unix, tcp, fifo      string
+	instances            int
+	tokenFile, cert, key string
+	isolated             bool
+	timeout, grace       time.Duration
+	message              string
+	options              serve.Options
+	tls                  *tls.Config
+	plugin               serve.Plugin
+}
+
+// ready is what is printed when it serves.
+type ready struct {
+	Plugin  string `json:"plugin"`
+	Version string `json:"version"`
+	Address string `json:"address"`
+	TLS     bool   `json:"tls"`
+	Token   bool   `json:"token"`
+}
+
+func (s *server) run(path string, flags *pflag.FlagSet) error {
+	way, err := s.way(flags)
+	if err != nil {
+		return err
+	}
+	if err := s.limits(way, flags); err != nil {
+		return err
+	}
+	if err := s.secrets(way, flags); err != nil {
+		return err
+	}
+	if err := s.exposed(way); err != nil {
+		return err
+	}
+	lib, err := loader.Inspect(path)
+	if err != nil {
+		return failure(err)
+	}
+	foreign := &foreignLines{to: s.err, from: "plug-in"}
+	defer foreign.end()
+	var opts []loader.Option
+	switch {
+	case engines.IsModule(lib):
+		module, err := inModule(nil)
+		if err != nil {
+			return failure(err)
+		}
+		opts = append(opts, module)
+	case s.isolated:
+		opts = append(opts, inWorker(nil, isolate.WithOutput(foreign)))
+	}
+	if s.timeout > 0 {
+		opts = append(opts, loader.WithCallTimeout(s.timeout))
+	}
+	s.plugin = serve.Plugin{About: &lib.Description, Open: func(more ...loader.Option) (*loader.Plugin, error) {
+		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
+	}}
+	ctx, stop := interruptible(0)
+	defer stop()
+	start, err := s.prepare(way)
+	if err != nil {
+		return err
+	}
+	return s.until(ctx, start)
+}
+
+// way is the option that says where it serves.
+func (s *server) way(flags *pflag.FlagSet) (string, error) {
+	var given []string
+	for _, name := range ways {
+		if flags.Changed(name) && (name != "stdio" || s.stdio) {
+			given = append(given, "--"+name)
+		}
+	}
+	const one = "one of --stdio, --unix, --tcp and --fifo"
+	switch {
+	case len(given) == 0:
+		return "", usage("no place to serve at", one, "A program that starts this command for itself has --stdio")
+	case len(given) > 1:
+		return "", usage(strings.Join(given, " and "), one, "Run this command once for each")
+	case given[0] == "--stdio" && s.json:
+		return "", usage("--json with --stdio", "one of them, as the standard output is the wire", "Leave out --json")
+	}
+	way := given[0][2:]
+	if f := flags.Lookup(way); f.Value.String() == "" {
+		word, _ := pflag.UnquoteUsage(f)
+		return "", usage("--"+way+" with nothing (is a variable not set?)", "--"+way+" "+word, "")
+	}
+	return way, nil
+}
+
+var ways = []string{"stdio", "unix", "tcp", "fifo"}
+
+// limits checks the options that are numbers.
+func (s *server) limits(way string, flags *pflag.FlagSet) error {
+	switch {
+	case s.timeout < 0:
+		return usage(fmt.Sprintf("--timeout %v", s.timeout), "a time that is not negative", "")
+	case s.grace < 0:
+		return usage(fmt.Sprintf("--grace %v", s.grace), "a time that is not negative", "")
+	case flags.Changed("instances") && (way == "stdio" || way == "fifo"):
+		return usage("--instances with --"+way, "it with a socket: "+map[string]string{"stdio": "the standard streams", "fifo": "two FIFOs"}[way]+" are one session at a time", "Leave it out")
+	case flags.Changed("instances") && (s.instances < 1 || s.instances > math.MaxInt32):
+		return usage(fmt.Sprintf("--instances %d", s.instances), "1 or more", "Leave it out for any number")
+	}
+	s.options.Sessions, s.options.Grace = s.instances, s.grace
+	if flags.Changed("max-message") {
+		n, err := parseSize(s.message)
+		if err != nil || n > math.MaxInt32 {
+			return usage("--max-message "+s.message, "a size such as 64KiB or 16MiB, less than 2GiB", "")
+		}
+		s.options.MaxBody = n
+	}
+	return nil
+}
+
+// secrets reads the token, the certificate and its key.
+func (s *server) secrets(way string, flags *pflag.FlagSet) error {
+	token, from := os.Getenv(tokenVariable), tokenVariable
+	_ = os.Unsetenv(tokenVariable) // it is for nobody whom this process starts, and for no plug-in
+	if flags.Changed("token-file") {
+		text, err := os.ReadFile(s.tokenFile)
+		if err != nil {
+			return unreadable("--token-file", err)
+		}
+		token, from = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "--token-file "+s.tokenFile
+		if token == "" {
+			return usage(from+" with nothing in it", "a file with a token", "Make one: openssl rand -hex 32 >"+shellWord(s.tokenFile))
+		}
+	}
+	if len(token) > 1024 || strings.Trim(token, " ") != token || strings.ContainsFunc(token, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return usage(from+" with a token that cannot be sent", "1 to 1024 printable ASCII characters in one line, none of which is a space at an end", "Make one: openssl rand -hex 32")
+	}
+	s.options.Token = token
+	if s.cert == "" && s.key == "" && !flags.Changed("cert") && !flags.Changed("key") {
+		return nil
+	}
+	switch {
+	case way != "tcp":
+		return usage("--cert or --key with --"+way, "them with --tcp", "Leave them out: what goes over --"+way+" stays on this machine")
+	case s.cert == "" || s.key == "":
+		return usage("one of --cert and --key", "both", "")
+	}
+	for _, f := range []struct{ flag, path string }{{"--cert", s.cert}, {"--key", s.key}} {
+		if _, err := os.ReadFile(f.path); err != nil {
+			return unreadable(f.flag, err)
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(s.cert, s.key)
+	if err != nil {
+		return usage(fmt.Sprintf("--cert %s and --key %s, which do not make a certificate (%v)", s.cert, s.key, err), "a certificate and its private key, in PEM", "")
+	}
+	s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// exposed refuses an address that others reach, where nothing keeps them out or what they send can be read.
+func (s *server) exposed(way string) error {
+	if way != "tcp" {
+		return nil
+	}
+	at, err := net.ResolveTCPAddr("tcp", s.tcp)
+	if err != nil {
+		return usage(fmt.Sprintf("--%s %s (%v)", way, s.tcp, err), "HOST:PORT, such as 127.0.0.1:4242", "")
+	}
+	s.tcp = at.String() // what was looked at is what is listened at
+	if at.IP != nil && at.IP.IsLoopback() {
+		return nil
+	}
+	var missing []string
+	if s.tls == nil {
+		missing = append(missing, "--cert and --key")
+	}
+	if s.options.Token == "" {
+		missing = append(missing, "a token (--token-file, or "+tokenVariable+")")
+	}
+	if missing == nil {
+		return nil
+	}
+	return usage(fmt.Sprintf("--%s %s, which others reach, without %s", way, s.tcp, strings.Join(missing, " and ")), "a token and TLS where the address is not of this machine alone",
+		"Give them, or listen at 127.0.0.1 or [::1]")
+}
+
+// prepare takes the place, and returns what serves there until its context ends.
+func (s *server) prepare(way string) (func(context.Context) error, error) {
+	switch way {
+	case "stdio":
+		return func(ctx context.Context) error {
+			conn, err := serve.Streams()
+			if err != nil {
+				return err
+			}
+			return serve.Session(ctx, conn, s.plugin, s.options)
+		}, nil
+	case "fifo":
+		in, out, ok := strings.Cut(s.fifo, ",")
+		if !ok || in == "" || out == "" || in == out {
+			return nil, usage("--fifo "+s.fifo, "two paths with a comma between them: IN, which hosts write, and OUT, which they read", "")
+		}
+		remove, err := makeFIFOs(in, out)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context) error {
+			defer remove()
+			if err := s.ready("fifo:" + in + "," + out); err != nil {
+				return err
+			}
+			return serveFIFOs(ctx, in, out, s.plugin, s.options)
+		}, nil
+	}
+	l, address, err := s.listen(way)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		defer l.Close()
+		if err := s.ready(address); err != nil {
+			return err
+		}
+		return serve.Listen(ctx, l, s.plugin, s.options, s.grace)
+	}, nil
+}
+
+// listen listens at a socket.
+func (s *server) listen(way string) (l net.Listener, address string, err error) {
+	if way == "unix" {
+		path, err := filepath.Abs(s.unix)
+		if err != nil {
+			return nil, "", unreadable("--unix", err)
+		}
+		l, err := listenUnix(path)
+		return l, "unix:" + path, err
+	}
+	if l, err = net.Listen("tcp", s.tcp); err != nil {
+		return nil, "", fmt.Errorf("--%s: %w", way, err)
+	}
+	address = "tcp:" + l.Addr().String()
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
+	return l, address, nil
+}
+
+// ready says that it serves.
+func (s *server) ready(address string) error {
+	m := s.plugin.About.Manifest
+	line := []byte(escape.Line(fmt.Sprintf("serving %s %s at %s", m.Name, m.Version, address)))
+	if s.json {
+		var err error
+		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil, s.options.Token != ""}); err != nil {
+			return err
+		}
+		line = escape.JSON(line)
+	}
+	_, err := s.out.Write(append(line, '\n'))
+	return err
+}
+
+// until serves until ctx ends, and no longer than calls may go on then: nothing ends a function of a library in this process that does not return.
+func (s *server) until(ctx context.Context, start func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- start(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return err
+	case <-time.After(s.grace + grace):
+		fmt.Fprintf(s.err, "ferrule: a call has not ended in %v, nor in the %v after it was asked to: it is ended with this process\n", s.grace, grace)
+		return nil
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// listenUnix listens at a unix socket that only this user may connect to. One that somebody has left behind it takes away; one that answers, and anything else that is
+// there, it does not.
+func listenUnix(path string) (net.Listener, error) {
+	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {
+		return nil, usage("--unix "+path+", a path of "+plural(len(path), "byte"), plural(most, "byte")+" at most, which is all that sockets can have", "")
+	}
+	release, err := turn(path)
+	if err != nil {
+		return nil, unreadable("--unix", err)
+	}
+	defer release()
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, unreadable("--unix", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, usage("--unix "+path+", where there is something else", "nothing there, or a socket that was left behind", "Name another path")
+	default:
+		conn, err := net.DialTimeout("unix", path, 5*time.Second)
+		switch {
+		case err == nil:
+			conn.Close()
+			return nil, inUse(path, nil)
+		case !errors.Is(err, refusedHere) && !errors.Is(err, fs.ErrNotExist):
+			return nil, inUse(path, err)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, unreadable("--unix", err)
+		}
+	}
+	l, err := (&net.ListenConfig{Control: private}).Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, unreadable("--unix", err)
+	}
+	own := &ownSocket{Listener: l, path: path}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then it may be another one's
+	if err = os.Chmod(path, 0o600); err == nil {
+		own.file, err = os.Lstat(path)
+	}
+	if err != nil {
+		_ = os.Remove(path)
+		l.Close()
+		return nil, unreadable("--unix", err)
+	}
+	return own, nil
+}
+
+// inUse is the error of a socket that answers, or may.
+func inUse(path string, err error) error {
+	found := "a socket at " + path + " on which somebody listens"
+	if err != nil {
+		found = "a socket at " + path + " that may be in use (" + err.Error() + ")"
+	}
+	return &exit{code: exitFailed, err: &wrong{found, "none, or one that was left behind", "Name another path, or end who listens there"}}
+}
+
+// ownSocket is a listener whose socket is taken away at its end, where it still is its own.
+type ownSocket struct {
+	net.Listener
+	path string
+	file fs.FileInfo
+}
+
+// Close is net.Listener's.
+func (o *ownSocket) Close() error {
+	if now, err := os.Lstat(o.path); err == nil && os.SameFile(now, o.file) {
+		_ = os.Remove(o.path) // first: as long as this one listens nobody else takes its place
+	}
+	return o.Listener.Close()
+}
