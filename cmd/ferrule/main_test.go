@@ -100,7 +100,7 @@ func TestParserWords(t *testing.T) {
 		"help call check":      "found the arguments call check, expected one command\n",
 		"--no-such-flag":       "found --no-such-flag, expected an option of ferrule\n",
 		"call --tiemout 2s":    `found --tiemout, expected an option of ferrule call. Did you mean "--timeout"?`,
-		"inspect --timeout 2s": "found --timeout, expected an option of ferrule inspect. It is one of ferrule bench, ferrule call, ferrule check.\n",
+		"inspect --timeout 2s": "found --timeout, expected an option of ferrule inspect. It is one of ferrule bench, ferrule call, ferrule check, ferrule serve.\n",
 		"call -x":              "found -x, expected an option of ferrule call\n",
 		"call -json":           "found -json, expected an option of ferrule call. Write --json.\n",
 		"call ---":             "found ---, expected an option, such as --json. Put -- before arguments that begin with -.\n",
