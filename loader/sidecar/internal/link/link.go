@@ -49,6 +49,7 @@ type Link struct {
 	w        *wire.Writer
 	about    *abi.Description
 	ordinals map[string]uint32
+	takes    uint64 // how long a body the sidecar takes
 
 	token    chan struct{} // who takes it out reads
 	watching atomic.Bool   // the watcher has it, and a caller that wants it kicks it out
@@ -144,6 +145,11 @@ func (l *Link) Meet() (*abi.Description, error) {
 	if m.Version != wire.Version {
 		return nil, &wire.Error{Rule: "W4", Found: "version " + string(appendNumber(nil, m.Version)) + " of the wire", Expected: "version 1"}
 	}
+	l.takes = wire.MaxBody
+	if m.MaxBody != 0 {
+		l.takes = m.MaxBody
+	}
+	l.takes = min(l.takes, l.MaxBody)
 	body, err := l.r.Body(nil)
 	if err != nil {
 		return nil, err
@@ -495,7 +501,7 @@ func (l *Link) serve(x *call, e *event) {
 
 // answer answers a call of the sidecar's.
 func (l *Link) answer(id uint64, status abi.Status, out []byte) {
-	if uint64(len(out)) > l.MaxBody {
+	if uint64(len(out)) > l.takes {
 		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message")
 	}
 	defer l.writes(len(out))()
@@ -557,8 +563,12 @@ const maxKey = 256
 // Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, or says
 // that the session is over: it is its reason, or an *engine.Overrun of this call.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
-	if uint64(len(in)) > l.MaxBody {
-		return append(dst, "the input is longer than the longest message (sidecar.WithMaxMessage)"...), abi.StatusNoMemory, nil
+	if uint64(len(in)) > l.takes {
+		why := "the input is longer than the longest message (sidecar.WithMaxMessage)"
+		if l.takes < l.MaxBody {
+			why = "the input is longer than the longest message that the sidecar takes (Max-Body in its HELLO)"
+		}
+		return append(dst, why...), abi.StatusNoMemory, nil
 	}
 	streams := c.Streams()
 	x := &call{Call: c, signal: make(chan struct{}, 1), out: dst, credit: wire.Window}
