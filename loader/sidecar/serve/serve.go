@@ -254,17 +254,35 @@ type lead struct {
 	out []byte // for outputs; the goroutine's alone
 }
 
-// give has another goroutine read from now on. It may be called at any time, by any goroutine.
+// give has another goroutine read from now on, and writes what waits for that. It may be called at any time, by any goroutine.
 func (s *session) give(l *lead) {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.within && !l.given {
+	gives := l.within && !l.given
+	if gives {
 		l.given = true
 		go s.lead()
 	}
+	l.mu.Unlock()
+	if gives {
+		s.flush()
+	}
+}
+
+// flush writes the answers that wait for others.
+func (s *session) flush() {
+	if err := s.w.Flush(); err != nil {
+		s.end(err)
+	}
+}
+
+// more reports whether the goroutine still leads, and has the next message at hand.
+func (s *session) more(l *lead) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.given && s.r.Whole() != 0
 }
 
 // short is how long a call may take before another goroutine reads.
@@ -278,6 +296,9 @@ func (s *session) lead() {
 	var m wire.Message
 	var in []byte
 	for {
+		if s.r.Whole() == 0 { // which may wait
+			s.flush()
+		}
 		if err := s.r.Next(&m); err != nil {
 			s.end(err)
 			return
@@ -309,6 +330,7 @@ func (s *session) lead() {
 		given := l.given
 		l.mu.Unlock()
 		if given {
+			s.flush() // it may have been given between the look at what comes next and the answer
 			return
 		}
 		const kept = 1 << 20
@@ -471,7 +493,11 @@ func (s *session) call(m *wire.Message, name string, in []byte, l *lead) {
 	if len(out) >= 4<<10 { // the host may write before it reads
 		s.give(l)
 	}
-	if err := s.w.Send(&done, out); err != nil {
+	send := s.w.Send
+	if s.more(l) { // the answers to calls that came together go together, unless one of them takes longer
+		send = s.w.Put
+	}
+	if err := send(&done, out); err != nil {
 		s.end(err)
 	}
 	s.running.Done()

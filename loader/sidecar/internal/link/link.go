@@ -56,6 +56,7 @@ type Link struct {
 	always   bool          // the stream cannot be interrupted: the watcher alone reads
 	large    atomic.Int32  // who writes what may need the other side to be read meanwhile
 	ask      chan struct{} // somebody does
+	woken    atomic.Int32  // calls that are done, and whose goroutines do not know yet
 	count    atomic.Uint64 // of calls that were made
 
 	mu     sync.Mutex
@@ -347,6 +348,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x.done = true
 	l.mu.Unlock()
+	l.woken.Add(1)
 	notify(x.signal)
 	return nil
 }
@@ -598,9 +600,13 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	if ended != nil {
 		go l.cancels(x, ended)
 	}
-	end := l.writes(len(in))
-	err = l.w.Send(&m, in)
-	end()
+	if l.woken.Load() > 0 && len(in) < small { // whoever has a result is likely to call again
+		err = l.w.SendSoon(&m, in)
+	} else {
+		end := l.writes(len(in))
+		err = l.w.Send(&m, in)
+		end()
+	}
 	if err != nil {
 		l.failSoon(err)
 	}
@@ -612,7 +618,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 			go l.feed(x)
 		}
 	}
-	l.await(x)
+	if l.await(x) {
+		l.woken.Add(-1)
+	}
 	x.others.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -629,8 +637,8 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	return dst, 0, l.why
 }
 
-// await waits until a call is done, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
-func (l *Link) await(x *call) {
+// await waits until a call is done, which it reports, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
+func (l *Link) await(x *call) (done bool) {
 	token := l.token
 	if l.always {
 		token = nil
@@ -645,6 +653,11 @@ func (l *Link) await(x *call) {
 					break
 				}
 			}
+			for l.r.Whole() == wire.Done { // whoever reads next has no need to be woken for what is there
+				if l.read() != nil {
+					break
+				}
+			}
 			l.token <- struct{}{}
 		case <-l.dead:
 			<-l.token // who has read into the call's memory has given it back
@@ -654,7 +667,7 @@ func (l *Link) await(x *call) {
 		for {
 			e, done := l.next(x)
 			if done {
-				return
+				return true
 			}
 			if e == nil {
 				break
@@ -662,6 +675,7 @@ func (l *Link) await(x *call) {
 			l.serve(x, e)
 		}
 	}
+	return false
 }
 
 // has reports whether something came for the call.
