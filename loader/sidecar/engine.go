@@ -110,6 +110,20 @@ func (p *plugin) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// Isolation is engine.Isolated's: the process of the sidecar that was started last, where there is one, and which it is, counted from those that took the place of one that had ended.
+func (p *plugin) Isolation() engine.Isolation {
+	l := p.launcher
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i, newest := engine.Isolation{Attempt: int(1 + l.renewed)}, 0
+	for s := range l.sessions {
+		if s.attempt > newest && s.child != nil {
+			newest, i.PID = s.attempt, s.child.PID()
+		}
+	}
+	return i
+}
+
 var errShutdown = errors.New("the context of Shutdown had ended")
 
 // launcher starts the sidecars of one plug-in, or connects to them.
@@ -125,7 +139,9 @@ type launcher struct {
 	first    *session              // was started before the first instance, whose it becomes
 	sessions map[*session]struct{} // that have not ended
 	closed   bool
-	attempt  int // how many there have been
+	attempt  int          // how many there have been
+	ended    atomic.Int64 // how many have ended that nobody had closed
+	renewed  int64        // how many were started in the place of one of these
 
 	// How sidecars have ended, one after the other; see WithRestart.
 	streak, suspensions int
@@ -193,6 +209,9 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 				l.sessions = make(map[*session]struct{})
 			}
 			l.sessions[s] = struct{}{}
+			if l.renewed < l.ended.Load() {
+				l.renewed++
+			}
 			if s.child != nil {
 				go s.watch()
 			}
@@ -414,6 +433,7 @@ func (s *session) forget() {
 // over takes in that a session has ended which nobody has closed, or that its sidecar leaves. It is called with the link's lock held.
 func (s *session) over(why error) {
 	s.spoil()
+	s.launcher.ended.Add(1)
 	if why != link.ErrLeft {
 		go func() { s.launcher.failed(s.crash(why), s.worked.Load()) }()
 	}

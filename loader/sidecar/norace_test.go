@@ -1,5 +1,0 @@
-//go:build !race
-
-package sidecar_test
-
-const raceDetector = false
