@@ -71,9 +71,23 @@ type Plugin struct {
 	Required bool          // the application does not start without it
 	Enabled  bool          // true where the file says nothing
 	Keys     []string      // public keys of who may sign it: only these count for it; none: the registry's
+	Sidecar  *Sidecar      // the program that it is, in place of a file that is found; nil: none is named
 	Config   *Value        // its settings; nil: the file has none
 
 	Line, Column int // of the entry in the file, from 1
+}
+
+// Sidecar says which program a plug-in is: one that is started, or one that somebody else has started. One of Program and URL is not "".
+type Sidecar struct {
+	Program     string   // its file; absolute, where Config.Path is not ""
+	Interpreter []string // what runs Program, a name or a path, with its arguments; none: the system does
+	Args        []string // behind its name
+	Env         *Value   // more of its environment: an object of texts, in which references are not resolved; or nil
+
+	URL       string // unix:PATH, tcp:HOST:PORT, fifo:IN,OUT or npipe:NAME; paths are as Program
+	TokenFile string // has what the sidecar compares before it answers; as Program; "": none
+	TLS       bool   // a tcp: URL is spoken to by TLS
+	CA        string // a file with the certificates that count for that; as Program; "": the system's
 }
 
 // Granted returns the grant by which a plug-in may call a function or a service, as it is written: its name, or the beginning of it and a *. Of the

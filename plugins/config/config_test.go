@@ -53,6 +53,9 @@ plugins:
   - name: last
     isolate: true
     permit: {memory: 4096}
+  - {name: vowels, program: bin/vowels.py, interpreter: [./python, -u, -u], args: [a, a], env: {KEY: '${env:KEY}', N: 1}}
+  - {name: far, url: 'tcp:[::1]:7000', token-file: token, tls: true, ca: ca.pem}
+  - {name: near, url: 'unix:run/near.sock'}
 folders: [~/plugins, more]
 dev: {sample-plugin: ./build/sample.so}
 hooks: {before_save: [audit, '*', tax]}
@@ -80,6 +83,10 @@ func TestEveryKey(t *testing.T) {
 	require.NotNil(t, advance)
 	assert.JSONEq(t, `{"rate":10}`, string(advance.Config.JSON()))
 	advance.Config = nil
+	vowels := c.Plugin("vowels").Sidecar
+	assert.JSONEq(t, `{"KEY":"${env:KEY}","N":1}`, string(vowels.Env.JSON()))
+	assert.Equal(t, "plugins[3].env.KEY", vowels.Env.Where("KEY"))
+	vowels.Env = nil
 	assert.Equal(t, &config.Config{
 		Registry: config.Registry{URL: "https://github.com/{name}/{repository}/releases/download/{tag}/{plugin}-{os}-{arch}.{ext}",
 			Name: "acme", Repository: "shop-plugins", Tag: "1.10", Keys: []string{
@@ -95,6 +102,9 @@ func TestEveryKey(t *testing.T) {
 				Data:    "own",
 				Line:    8, Column: 5},
 			{Name: "last", Enabled: true, Isolate: &config.Isolate{Sandbox: config.SandboxFull}, Permit: config.Permit{Memory: 4096}, Line: 11, Column: 5},
+			{Name: "vowels", Enabled: true, Sidecar: &config.Sidecar{Program: "bin/vowels.py", Interpreter: []string{"./python", "-u", "-u"}, Args: []string{"a", "a"}}, Line: 14, Column: 5},
+			{Name: "far", Enabled: true, Sidecar: &config.Sidecar{URL: "tcp:[::1]:7000", TokenFile: "token", TLS: true, CA: "ca.pem"}, Line: 15, Column: 5},
+			{Name: "near", Enabled: true, Sidecar: &config.Sidecar{URL: "unix:run/near.sock"}, Line: 16, Column: 5},
 		},
 		Folders: []string{"~/plugins", "more"},
 		Dev:     map[string]string{"sample-plugin": "./build/sample.so"},
@@ -116,6 +126,11 @@ func TestLoadMakesPathsAbsolute(t *testing.T) {
 	assert.Equal(t, map[string]string{"sample-plugin": filepath.Join(dir, "build", "sample.so")}, c.Dev)
 	assert.Equal(t, filepath.Join(dir, "data"), c.Plugin("advance-plugin").Permit.Read[0])
 	assert.Equal(t, []string{filepath.Join(home, "out")}, c.Plugin("advance-plugin").Permit.Write)
+	assert.Equal(t, filepath.Join(dir, "bin", "vowels.py"), c.Plugin("vowels").Sidecar.Program)
+	assert.Equal(t, []string{filepath.Join(dir, "python"), "-u", "-u"}, c.Plugin("vowels").Sidecar.Interpreter)
+	assert.Equal(t, filepath.Join(dir, "token"), c.Plugin("far").Sidecar.TokenFile)
+	assert.Equal(t, filepath.Join(dir, "ca.pem"), c.Plugin("far").Sidecar.CA)
+	assert.Equal(t, "unix:"+filepath.Join(dir, "run", "near.sock"), c.Plugin("near").Sidecar.URL)
 }
 
 func TestLoadOfNoFile(t *testing.T) {
@@ -252,6 +267,21 @@ func TestFaults(t *testing.T) {
 		"registry:\n  name: 'a\nplugins: []\nfolders: []\n":          `2:3: found a text that is no YAML: `,
 		strings.Repeat("# long\n", 200_000):                          `1:1: found more than 1 MiB, expected a configuration file of 1 MiB at most`,
 		"plugins: [{name: a, config: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}]": `found more than 64 levels of values in values`,
+
+		"plugins:\n- {name: a, program: x, isolate: true}":                `2:34: plugins[0].isolate: found isolate beside program, expected none. Take it out: a sidecar is a process of its own by itself.`,
+		"plugins:\n- name: a\n  program: x\n  permit:\n    read: [/x]":    `5:5: plugins[0].permit: found permit beside program, expected none. Take it out: nothing holds a program to permits`,
+		"plugins:\n- {name: a, url: 'tcp:x:1', permit: {connect: [443]}}": `plugins[0].permit: found permit beside url, expected none`,
+		"plugins:\n- {name: a, url: 'tcp:x:1', keys: [" + aKey + "]}":     `plugins[0].keys: found keys beside url, expected none. Take it out: only what is installed from a registry is verified.`,
+		"plugins:\n- {name: a, program: x, url: 'tcp:x:1'}":               `2:30: plugins[0].url: found url beside program, expected one of the two`,
+		"plugins:\n- {name: a, args: [x]}":                                `2:19: plugins[0].args: found args without program, expected it beside program. Take it out, or add program:.`,
+		"plugins:\n- {name: a, program: x, tls: true}":                    `plugins[0].tls: found tls without url`,
+		"plugins:\n- {name: a, url: 'unix:/x', tls: true}":                `plugins[0].tls: found tls for a url that is not tcp:`,
+		"plugins:\n- {name: a, url: 'tcp:x:1', tls: false, ca: x}":        `plugins[0].ca: found ca without tls, expected tls: true beside it. Add tls: true.`,
+		"plugins:\n- {name: a, url: 'tpc:x:1'}":                           `plugins[0].url: found the text "tpc:x:1", expected unix: and a path, tcp: with a host and a port, fifo: and two paths with a comma between them, or npipe: and a name`,
+		"plugins:\n- {name: a, url: /run/x.sock}":                         `plugins[0].url: found the text "/run/x.sock", expected unix: and a path`,
+		"plugins:\n- {name: a, program: x, env: {K: [s3cr3t]}}":           `plugins[0].env.K: found a list, expected a text`,
+		"plugins:\n- {name: a, program: x, env: {K: true}}":               `plugins[0].env.K: found a value`,
+		"plugins:\n- {name: a, program: x, args: x}":                      `plugins[0].args: found the text "x", expected a list of texts. Put it in brackets: [x].`,
 	} {
 		c, err := config.Parse("", []byte(text))
 		assert.Nil(t, c)
@@ -267,7 +297,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	_, err := config.Parse("app/config.yaml", []byte("hooks: 3\nplugins:\n- {name: a, limit: 5, grnat: [x]}\n- name: b\n  name: c\nlogging: {level: LOUD}\n"))
 	assert.EqualError(t, err, `app/config.yaml:1:8: hooks: found the number 3, expected a mapping of points to lists of plug-ins
 app/config.yaml:3:20: plugins[0].limit: found the number 5, expected more than 0 with a unit, such as 50ms, 2s or 1m30s. Say the unit: 5ms, or 5s.
-app/config.yaml:3:23: plugins[0].grnat: found the unknown key "grnat", expected name, version, grant, permit, limit, isolate, data, required, enabled, keys or config. Did you mean grant?
+app/config.yaml:3:23: plugins[0].grnat: found the unknown key "grnat", expected name, version, program, interpreter, args, env, url, token-file, tls, ca, grant, permit, limit, isolate, data, required, enabled, keys or config. Did you mean grant?
 app/config.yaml:5:3: plugins[1]: found the key "name" a second time, expected each key once. Make one of the two.
 app/config.yaml:6:18: logging.level: found the text "LOUD", expected CRITICAL, ERROR, WARNING, INFO or DEBUG`)
 

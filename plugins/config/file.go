@@ -311,6 +311,11 @@ func same(a, b *Config) bool {
 				settings = append(settings, fmt.Sprint(i, string(p.Config.JSON())))
 			}
 			p.Line, p.Column, p.Config = 0, 0, nil
+			if p.Sidecar != nil && p.Sidecar.Env != nil {
+				settings = append(settings, fmt.Sprint(i, " env ", string(p.Sidecar.Env.JSON())))
+				own := *p.Sidecar
+				own.Env, p.Sidecar = nil, &own
+			}
 			if len(p.Grant) == 0 {
 				p.Grant = nil
 			}

@@ -56,6 +56,14 @@ var logging = maybe(Logging{}, mapping("a mapping with level and plugins", Loggi
 var entry = mapping("a plug-in's name, or a mapping with name and others", Plugin{Enabled: true},
 	required(key("name", "The plug-in's name, as its manifest has it.", pluginName, func(p *Plugin) *string { return &p.Name })),
 	key("version", "Which versions may be used: a range such as ^2 or '>=1.2, <3'. Without it any.", versions, func(p *Plugin) *string { return &p.Version }),
+	beside("program", "The program that the plug-in is, in place of a library that is found: a sidecar.", path, func(c *Sidecar) *string { return &c.Program }),
+	beside("interpreter", "What runs the program, where the system does not do so itself: [python3, -u].", words("a list of texts: the name or the path of a program, and its arguments"), func(c *Sidecar) *[]string { return &c.Interpreter }),
+	beside("args", "The program's arguments.", words("a list of texts"), func(c *Sidecar) *[]string { return &c.Args }),
+	beside("env", "What the program's environment has beside PATH, HOME, TMPDIR, LANG and TZ. ${env:NAME} and ${file:path} in a text stand for secrets.", environment, func(c *Sidecar) **Value { return &c.Env }),
+	beside("url", "Where the sidecar is that somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT or npipe:NAME.", sidecarURL, func(c *Sidecar) *string { return &c.URL }),
+	beside("token-file", "A file with the token that the sidecar of the url asks for.", path, func(c *Sidecar) *string { return &c.TokenFile }),
+	beside("tls", "Whether a tcp: url is spoken to by TLS.", boolean(), func(c *Sidecar) *bool { return &c.TLS }),
+	beside("ca", "A file with the certificates of who may have signed that of the url, as PEM. Without it the system's.", path, func(c *Sidecar) *string { return &c.CA }),
 	key("grant", "Functions of the application that the plug-in may call. loyalty_* grants all whose names begin so.",
 		list("a list of the application's functions", offerName), func(p *Plugin) *[]string { return &p.Grant }),
 	key("permit", "Files, network and memory that the plug-in may have. It is enforced where the plug-in is isolated, and where it is a WebAssembly module.", permit,
@@ -117,6 +125,11 @@ var isolate = either(
 
 // plugins is the list of entries; a name alone is a plug-in of which nothing else is said.
 var plugins = func() rule[[]Plugin] {
+	entry := rule[Plugin]{entry.schema.with("dependencies", besides()), func(r *reader, n *node) Plugin {
+		p := entry.read(r, n)
+		r.sidecar(n, &p)
+		return p
+	}}
 	one := either(to(pluginName, func(_ *reader, _ *node, name string) Plugin { return Plugin{Name: name, Enabled: true} }), entry)
 	all := items("a list of plug-ins, each with - before it", rule[Plugin]{one.schema, func(r *reader, n *node) Plugin {
 		// `- name:` is a mapping, and looks like a name.

@@ -63,11 +63,11 @@ func (n *node) where() string {
 	return strings.TrimPrefix(n.parent.where()+"."+n.key.Value, ".")
 }
 
-// secret reports whether the value is one of a plug-in's settings, which no error shows: plugins[n].config, or below it.
+// secret reports whether the value is one of a plug-in's settings, or of its program's environment, which no error shows: plugins[n].config, or below it.
 func (n *node) secret() bool {
 	for at := n; at.parent != nil; at = at.parent {
 		entry := at.parent
-		if at.key != nil && at.key.Value == "config" && entry.parent != nil && entry.parent.where() == "plugins" {
+		if at.key != nil && (at.key.Value == "config" || at.key.Value == "env") && entry.parent != nil && entry.parent.where() == "plugins" {
 			return true
 		}
 	}

@@ -1,0 +1,123 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// beside is a key of an entry that is one of its Sidecar's.
+func beside[V any](name, doc string, value rule[V], at func(*Sidecar) *V) field[Plugin] {
+	return key(name, doc, value, func(p *Plugin) *V {
+		if p.Sidecar == nil {
+			p.Sidecar = &Sidecar{}
+		}
+		return at(p.Sidecar)
+	})
+}
+
+// instead are the keys that say what is in place of a file that is found, and unfit those that no plug-in can have with one of them.
+var (
+	instead = []string{"program", "url"}
+	unfit   = map[string]string{
+		"isolate": "Take it out: a sidecar is a process of its own by itself",
+		"permit":  "Take it out: nothing holds a program to permits, it may do what this user may. Have what starts it shut it in, and name that as its url",
+		"keys":    "Take it out: only what is installed from a registry is verified",
+	}
+	only = map[string]string{"interpreter": "program", "args": "program", "env": "program", "token-file": "url", "tls": "url"} // what each of these keys needs
+)
+
+// besides says in JSON Schema which keys of an entry need, or cannot have, which others.
+func besides() schema {
+	with := schema{"ca": []string{"tls"}}
+	for name, of := range only {
+		with[name] = []string{of}
+	}
+	for i, name := range instead {
+		none := []schema{{"required": []string{instead[1-i]}}}
+		for _, other := range slices.Sorted(maps.Keys(unfit)) {
+			none = append(none, schema{"required": []string{other}})
+		}
+		with[name] = schema{"not": schema{"anyOf": none}}
+	}
+	return with
+}
+
+// sidecar finds the keys of an entry that make no sense beside each other.
+func (r *reader) sidecar(n *node, p *Plugin) {
+	if p.Sidecar == nil {
+		return
+	}
+	by := ""
+	for _, name := range instead {
+		at := n.get(name)
+		switch {
+		case at == nil:
+		case by != "":
+			r.fault(at, "url beside program", "one of the two", "Take out url where the program is to be started, or program where somebody else does so")
+		default:
+			by = name
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(unfit)) {
+		if at := n.get(name); at != nil && by != "" {
+			r.fault(at, name+" beside "+by, "none", unfit[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(only)) {
+		if at, of := n.get(name), only[name]; at != nil && n.get(of) == nil {
+			r.fault(at, name+" without "+of, "it beside "+of, "Take it out, or add "+of+":")
+		}
+	}
+	if i := p.Sidecar.Interpreter; len(i) > 0 && strings.ContainsAny(i[0], `/\`) {
+		i[0] = r.path(n.get("interpreter"), i[0])
+	}
+	if at := n.get("tls"); at != nil && n.get("url") != nil && !strings.HasPrefix(p.Sidecar.URL, "tcp:") {
+		r.fault(at, "tls for a url that is not tcp:", "it beside a tcp: url", "Take it out: nobody else reads what goes through a socket, or a pipe, of this computer")
+	}
+	if at := n.get("ca"); at != nil && !p.Sidecar.TLS {
+		r.fault(at, "ca without tls", "tls: true beside it", "Add tls: true")
+	}
+}
+
+// words are texts, of which one may stand there twice.
+func words(expected string) rule[[]string] {
+	all := items(expected, argument)
+	all.schema = all.schema.with("uniqueItems", false)
+	return all
+}
+
+var argument = text("a text without NUL bytes", `[^\x00]*`, 0, nil)
+
+// environment is more of a program's environment. Its values may be secrets.
+var environment = func() rule[*Value] {
+	named := table("a mapping of variables to texts", text("the name of a variable", `[^=\x00-\x1f\x7f]+`, 0, nil), orNumber(argument))
+	return rule[*Value]{named.schema, func(r *reader, n *node) *Value {
+		if named.read(r, n); n.null() {
+			return nil
+		}
+		return &Value{n, r.file}
+	}}
+}()
+
+// sidecarURL is where a sidecar is that somebody else has started.
+var sidecarURL = to(text("unix: and a path, tcp: with a host and a port, fifo: and two paths with a comma between them, or npipe: and a name",
+	`(?:unix|npipe):[^\x00-\x1f\x7f]+|fifo:[^,\x00-\x1f\x7f]+,[^,\x00-\x1f\x7f]+|tcp:(?:\[[0-9A-Fa-f:.]+\]|[^:/\[\]\x00-\x20\x7f]+):[0-9]{1,5}`, 0, func(s string) string {
+		if strings.ContainsAny(s, `/\`) && !strings.Contains(s, ":") {
+			return "Write unix: before it where it is a socket, and program: in place of url: where it is a program"
+		}
+		return ""
+	}), func(r *reader, n *node, s string) string {
+	scheme, rest, _ := strings.Cut(s, ":")
+	if scheme != "unix" && scheme != "fifo" || strings.HasPrefix(rest, "@") { // a socket without a file
+		return s
+	}
+	paths := strings.Split(rest, ",")
+	if scheme == "unix" {
+		paths = []string{rest}
+	}
+	for i, path := range paths {
+		paths[i] = r.path(n, strings.TrimPrefix(path, "//"))
+	}
+	return scheme + ":" + strings.Join(paths, ",")
+})
