@@ -32,6 +32,7 @@ type found struct {
 	engine  engine.Engine   // of those of Engines, the first one that recognises it; nil where none does, and of native code
 	info    fs.FileInfo     // of the file that was read
 	builtin *builtin.Plugin // or that
+	sidecar *named          // or how the sidecar is reached that its entry names: path is of its program, or its URL
 	desc    *abi.Description
 	err     error // why it cannot be read; desc is nil then
 
@@ -56,8 +57,16 @@ func (f *found) source() string {
 
 // same reports whether it is the same file, with the same content as far as the system tells.
 func (f *found) same(o *found) bool {
-	if f == nil || o == nil || f.builtin != o.builtin || f.path != o.path {
+	if f == nil || o == nil || f.builtin != o.builtin || f.path != o.path || (f.sidecar == nil) != (o.sidecar == nil) {
 		return f == o
+	}
+	if f.sidecar != nil {
+		if !f.sameSidecar(o) {
+			return false
+		}
+		if f.info == nil && o.info == nil {
+			return true
+		}
 	}
 	if f.builtin != nil {
 		return true
@@ -86,25 +95,26 @@ func isLibrary(name string) bool {
 	return !strings.HasPrefix(name, ".") && (own == ".wasm" || slices.Contains(ext, own))
 }
 
-// dev is the precedence of a file that config.yaml puts in a plug-in's place, and builtins that of what is compiled in.
+// dev is the precedence of a file that config.yaml puts in a plug-in's place, named that of a sidecar that its entry names, and builtins that of what is compiled in. Folders are
+// between the last two.
 const (
-	devPrecedence     = 0
+	devPrecedence     = -1
+	namedPrecedence   = 0
 	builtinPrecedence = 1 << 20
 )
 
-// discover looks for plug-ins: dev overrides, the files of the folders, and what is compiled in. Nothing of them runs. before is what
-// was found the last time: a file that is the same is not read again.
-func (s *System) discover(ctx context.Context, folders []string, dev map[string]string, before []*found) ([]*found, error) {
-	known := make(map[string]*found, len(before))
-	for _, f := range before {
-		if f.builtin == nil {
-			known[f.path] = f
-		}
-	}
+// discover looks for plug-ins: dev overrides, the sidecars that entries name, the files of the folders, and what is compiled in. Nothing of them runs, but that a sidecar says what it
+// is. before is what was found the last time: a file that is the same is not read again.
+func (s *System) discover(ctx context.Context, conf *config.Config, before []*found) ([]*found, error) {
+	folders, known := s.foldersOf(conf), knownOf(before)
 	var all []*found
-	for name, path := range dev {
+	for _, path := range conf.Dev {
 		all = append(all, &found{path: path, precedence: devPrecedence})
-		_ = name
+	}
+	instead := map[string]bool{} // the names of those in whose place an entry names a sidecar
+	for _, f := range s.sidecars(conf) {
+		instead[f.sidecar.name] = true
+		all = append(all, f)
 	}
 	seen := map[string]bool{}
 	for i, folder := range folders {
@@ -129,28 +139,55 @@ func (s *System) discover(ctx context.Context, folders []string, dev map[string]
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	all = slices.DeleteFunc(all, func(f *found) bool { return errors.Is(f.err, fs.ErrNotExist) && f.precedence != devPrecedence })
+	all = slices.DeleteFunc(all, func(f *found) bool { return errors.Is(f.err, fs.ErrNotExist) && f.precedence > namedPrecedence })
 	for _, b := range s.builtins {
 		f := &found{builtin: b, precedence: builtinPrecedence}
 		p, err := builtin.Describe(b)
 		f.desc, f.err = p, err
 		all = append(all, f)
 	}
-	return all, nil
+	return slices.DeleteFunc(all, func(f *found) bool { return f.sidecar == nil && f.precedence != devPrecedence && instead[f.name()] }), nil
+}
+
+// knownOf is what was found by its key.
+func knownOf(all []*found) map[string]*found {
+	known := make(map[string]*found, len(all))
+	for _, f := range all {
+		if f.builtin == nil {
+			known[f.key()] = f
+		}
+	}
+	return known
+}
+
+// key is what tells from one look to the next which of those found it is: its path, and of a sidecar, of whose program there may be several, its name.
+func (f *found) key() string {
+	if f.sidecar != nil {
+		return "\x00" + f.sidecar.name
+	}
+	return f.path
 }
 
 // readAll reads the files that are not known, several at a time.
 func (s *System) readAll(ctx context.Context, all []*found, known map[string]*found) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(all)) {
+	workers := runtime.GOMAXPROCS(0)
+	if slices.ContainsFunc(all, func(f *found) bool { return f.sidecar != nil }) { // which are waited for
+		workers = max(workers, 16)
+	}
+	for range min(workers, len(all)) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(all) || ctx.Err() != nil {
 					return
 				}
-				s.read(all[i], known[all[i].path])
+				if f := all[i]; f.sidecar != nil {
+					s.consult(ctx, f, known[f.key()])
+				} else {
+					s.read(f, known[f.key()])
+				}
 			}
 		})
 	}
@@ -170,8 +207,7 @@ func (s *System) read(f, before *found) {
 		f.err = err
 		return
 	}
-	age := time.Since(info.ModTime())
-	f.info, f.fresh = info, info.Mode().IsRegular() && info.Size() <= maxDigested && age < tick && age > -tick
+	f.stamp(info)
 	known := before != nil && sameFile(before.info, info)
 	if known && !before.fresh && !errors.Is(before.err, loader.ErrRead) { // what could not be read may be by now
 
@@ -192,6 +228,12 @@ func (s *System) read(f, before *found) {
 	}
 	f.desc, f.format = &lib.Description, lib.Format
 	f.engine = s.engineFor(f)
+}
+
+// stamp notes what the file was when it was read.
+func (f *found) stamp(info fs.FileInfo) {
+	age := time.Since(info.ModTime())
+	f.info, f.fresh = info, info.Mode().IsRegular() && info.Size() <= maxDigested && age < tick && age > -tick
 }
 
 // tick is longer than the clocks of file systems take from one time to the next.
@@ -230,6 +272,9 @@ func (f *found) name() string {
 
 // unreadable is the error of a file that is no plug-in.
 func (f *found) unreadable() *Error {
+	if f.sidecar != nil {
+		return f.silent()
+	}
 	e := &Error{Plugin: f.name(), Step: StepDiscover, Kind: ErrUnreadable, Err: f.err}
 	var open *loader.OpenError
 	if !errors.As(f.err, &open) {

@@ -187,12 +187,7 @@ func (s *System) fetch(ctx context.Context, conf *config.Config, all []*found, b
 			local[b.Name] = install.Described(all[f].desc)
 		}
 	}
-	known := map[string]*found{}
-	for _, f := range before {
-		if f.builtin == nil {
-			known[f.path] = f
-		}
-	}
+	known := knownOf(before)
 	var fresh []*found
 	for range 2 { // what is gone from the store by now is fetched anew
 		r, err := s.installed(ctx, conf, wants, local)

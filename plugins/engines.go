@@ -67,6 +67,10 @@ func (s *System) kinds() []registry.Kind {
 
 // engage finds the engine that is to open the plug-in.
 func (s *System) engage(p *plan, sp *spec) {
+	if n := sp.found.sidecar; sp.err == nil && n != nil {
+		sp.engine = n.engine()
+		return
+	}
 	if sp.err != nil || !foreign(sp.found.format) {
 		return
 	}

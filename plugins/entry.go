@@ -54,6 +54,9 @@ type spec struct {
 	print string // all of the above that needs a new version when it changes, but for the settings
 }
 
+// apart reports whether it runs in a process of its own, or somewhere else.
+func (sp *spec) apart() bool { return sp.isolated || sp.found != nil && sp.found.sidecar != nil }
+
 // native reports whether it is native code.
 func (sp *spec) native() bool { return sp.engine == nil && sp.found.builtin == nil }
 
@@ -481,7 +484,7 @@ const healthWithin = 5 * time.Second
 func (e *entry) overdue(name string, limit time.Duration) {
 	e.mu.Lock()
 	var hooks []*attachment
-	if _, ends := e.spec.engine.(engine.Permitting); e.spec.isolated || ends {
+	if _, ends := e.spec.engine.(engine.Permitting); e.spec.apart() || ends {
 		e.mu.Unlock()
 		return // its worker is killed soon, or its engine ends the call, which fails as any other then
 	}
@@ -606,6 +609,9 @@ func (e *entry) crashed(err error) {
 	}
 	var crash *loader.CrashError
 	if !errors.As(err, &crash) {
+		if other, ok := errors.AsType[*loader.OpenError](err); ok && other.Kind == loader.ErrLoad {
+			e.other()
+		}
 		return
 	}
 	kind := EventCrashed
@@ -624,12 +630,22 @@ func (e *entry) crashed(err error) {
 	e.event(Event{Kind: kind, Err: err, For: crash.Suspended})
 }
 
+// other has a sidecar asked again that says something else of itself than it did.
+func (e *entry) other() {
+	e.mu.Lock()
+	is := e.live != nil && e.live.spec.found.sidecar != nil
+	e.mu.Unlock()
+	if is {
+		e.sys.another(e.name)
+	}
+}
+
 // restarted looks whether the plug-in's worker is another one than it was, when a call went well after one had not, and when somebody asks. Only a call that
 // went well ends a suspension: the last worker may be one that has crashed.
 func (e *entry) restarted(well bool) {
 	e.mu.Lock()
 	l := e.live
-	if l == nil || !l.spec.isolated {
+	if l == nil || !l.spec.apart() {
 		e.mu.Unlock()
 		return
 	}

@@ -249,6 +249,9 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	}
 	keys := sp.found.desc.Manifest.Keys
 	d := sp.found.desc
+	if sp.err = s.overPermitted(sp); sp.err != nil {
+		return
+	}
 	if sp.err = s.unpermittable(sp); sp.err != nil {
 		return
 	}

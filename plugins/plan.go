@@ -58,6 +58,11 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 			p.specs[name] = sp
 		}
 	}
+	for _, f := range all {
+		if f.sidecar != nil {
+			p.read = append(p.read, f.sidecar.reads...)
+		}
+	}
 	s.overrides(p)
 	s.resolve(p, candidates)
 	s.group(p)
@@ -146,7 +151,9 @@ func (s *System) resolve(p *plan, candidates []*found) {
 			Host: map[string]string{}, Requires: listOf(m.Keys.Get("requires")), Conflicts: listOf(m.Keys.Get("conflicts")), Provides: listOf(m.Keys.Get("provides")),
 			Imports: slices.DeleteFunc(symbolNames(f.desc.Imports), func(name string) bool { return !services[name] })}
 		if entry := p.conf.Plugin(m.Name); entry != nil {
-			in[i].Range = entry.Version
+			if in[i].Range = entry.Version; f.sidecar != nil && f.sidecar.unasked {
+				in[i].Range = "" // of a version that nobody knows
+			}
 		}
 		for _, kv := range m.Keys {
 			if app, ok := strings.CutPrefix(kv.Key, "host."); ok && !s.surveying {

@@ -132,7 +132,7 @@ func sameConfig(a, b *config.Config) bool { return reflect.DeepEqual(a, b) }
 
 // configure takes a new configuration over, or nothing of it, and returns why. What was refused is tried again where it was asked for, or where something of it has changed.
 func (s *System) configure(ctx context.Context, before *plan, conf *config.Config, asked bool) *refusal {
-	all, err := s.discover(ctx, s.foldersOf(conf), conf.Dev, before.found)
+	all, err := s.discover(ctx, conf, before.found)
 	if err != nil {
 		return &refusal{cause: err}
 	}
@@ -185,13 +185,17 @@ func (s *System) running(all []*found) []*found {
 	for _, e := range s.all() {
 		e.mu.Lock()
 		if e.live != nil {
-			by[e.live.spec.found.path] = e.live.spec.found
+			by[e.live.spec.found.key()] = e.live.spec.found
 		}
 		e.mu.Unlock()
 	}
 	all = slices.Clone(all)
 	for i, f := range all {
-		if runs := by[f.path]; f.builtin == nil && runs != nil && !runs.same(f) {
+		runs := by[f.key()]
+		if f.sidecar != nil && runs != nil && runs.sidecar.launch != f.sidecar.launch {
+			continue // that is config.yaml's to say
+		}
+		if f.builtin == nil && runs != nil && !runs.same(f) {
 			own := *runs
 			own.precedence = f.precedence
 			all[i] = &own
@@ -290,6 +294,7 @@ func (s *System) adopt(ctx context.Context, before, now *plan) (failed []error) 
 	}
 	s.force(now)
 	s.warnings(now)
+	s.askLater(now)
 	return failed
 }
 
@@ -495,6 +500,13 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	s.mu.Unlock()
 	f := &found{path: abs, precedence: devPrecedence}
 	s.read(f, nil)
+	if entry := before.conf.Plugin(name); f.err != nil && entry != nil && entry.Sidecar != nil && entry.Sidecar.Program != "" { // it may be a program, too
+		own, c := *entry, *entry.Sidecar
+		own.Sidecar, c.Program = &c, abs
+		if f = sidecarOf(&own); entry.Enabled {
+			s.consult(ctx, f, nil)
+		}
+	}
 	if f.err != nil {
 		bad := f.unreadable()
 		bad.Plugin = name

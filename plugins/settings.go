@@ -24,6 +24,9 @@ func (s *System) settle(p *plan, sp *spec) {
 		p.read = append(p.read, path)
 		return regular.Read(path, config.MaxSize)
 	})
+	if n := sp.found.sidecar; n != nil {
+		sp.secrets = append(sp.secrets, n.secrets...)
+	}
 	if err == nil {
 		return
 	}

@@ -74,10 +74,14 @@ type System struct {
 	started bool
 	plans   *plan    // the one that is in force
 	refusal *refusal // of the config.yaml that is there; or nil
-	entries map[string]*entry
-	quotas  map[string]*quota
-	groups  map[string]*isolate.Group
-	watcher *watcher
+
+	asking   *time.Timer     // for sidecars that have not said what they are; or nil
+	askPause time.Duration   // that is waited for that
+	others   map[string]bool // the names of those that say something else of themselves by now
+	entries  map[string]*entry
+	quotas   map[string]*quota
+	groups   map[string]*isolate.Group
+	watcher  *watcher
 }
 
 // New makes the system of an application: its name, which plug-ins know it by (host.<application> in a manifest), and its version, a
@@ -305,6 +309,7 @@ func (s *System) Start(ctx context.Context) error {
 	s.mu.Lock()
 	s.started = true
 	s.mu.Unlock()
+	s.askLater(p)
 	done = true
 	return nil
 }
@@ -386,7 +391,7 @@ func (s *System) lookWith(ctx context.Context, conf *config.Config) (*plan, erro
 		before = s.plans.found
 	}
 	s.mu.Unlock()
-	all, err := s.discover(ctx, s.foldersOf(conf), conf.Dev, before)
+	all, err := s.discover(ctx, conf, before)
 	if err != nil {
 		return nil, err
 	}

@@ -170,7 +170,7 @@ func (s *System) places(p *plan) places {
 		files = slices.AppendSeq(files, maps.Values(p.conf.Dev))
 		files = append(files, p.read...)
 		for _, f := range p.found {
-			if f.builtin == nil {
+			if f.builtin == nil && (f.sidecar == nil || !f.sidecar.url) {
 				files = append(files, f.path) // it may be a link to one elsewhere
 			}
 		}

@@ -89,7 +89,7 @@ func LockOf(configPath string) string {
 func Wants(c *config.Config, here func(name string) bool) []Want {
 	var all []Want
 	for _, p := range c.Plugins {
-		if _, dev := c.Dev[p.Name]; dev || !p.Enabled || here != nil && here(p.Name) {
+		if _, dev := c.Dev[p.Name]; dev || !p.Enabled || p.Sidecar != nil || here != nil && here(p.Name) {
 			continue
 		}
 		all = append(all, Want{Name: p.Name, Range: p.Version})

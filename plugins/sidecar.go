@@ -1,0 +1,375 @@
+package plugins
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
+)
+
+// named is how the sidecar of an entry of config.yaml is reached. It never changes.
+type named struct {
+	name    string // the entry's
+	url     bool   // the path of its found is a URL, and no file's
+	options []sidecar.Option
+	launch  [sha256.Size]byte // of all that it is started, or spoken to, with
+	secrets []string
+	err     error    // why it cannot be reached so
+	reads   []string // the files that this was made of
+	unasked bool     // nobody has asked it what it is: its description has its name, and no more
+}
+
+// sidecars are those that config.yaml names, one for each entry that does.
+func (s *System) sidecars(conf *config.Config) (all []*found) {
+	for i := range conf.Plugins {
+		entry := &conf.Plugins[i]
+		if _, dev := conf.Dev[entry.Name]; entry.Sidecar == nil || dev {
+			continue
+		}
+		f := sidecarOf(entry)
+		f.sidecar.unasked = s.surveying || !entry.Enabled
+		all = append(all, f)
+	}
+	return all
+}
+
+// sidecarOf is the sidecar of an entry, of which nothing has run.
+func sidecarOf(entry *config.Plugin) *found {
+	c := entry.Sidecar
+	n := &named{name: entry.Name, url: c.URL != ""}
+	f := &found{path: c.Program, sidecar: n, precedence: namedPrecedence, was: entry.Name}
+	launched := []string{c.Program, c.URL}
+	part := func(words ...string) {
+		asJSON, _ := json.Marshal(words) // of texts
+		launched = append(launched, string(asJSON))
+	}
+	part(c.Interpreter...)
+	part(c.Args...)
+	read := func(path, what string) []byte {
+		n.reads = append(n.reads, path)
+		text, err := regular.Read(path, config.MaxSize)
+		if err != nil && n.err == nil {
+			n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Found: "no " + what + " that can be read", Expected: "a file", Err: err,
+				Remedy: fmt.Sprintf("Correct it in its entry, line %d", entry.Line)}
+		}
+		part(what, string(text))
+		return text
+	}
+	if c.Interpreter != nil {
+		n.options = append(n.options, sidecar.WithInterpreter(c.Interpreter[0], c.Interpreter[1:]...))
+	}
+	if c.Args != nil {
+		n.options = append(n.options, sidecar.WithArgs(c.Args...))
+	}
+	if c.Env != nil {
+		env := n.environment(entry)
+		part(env...)
+		n.options = append(n.options, sidecar.WithEnv(env...))
+	}
+	if !n.url {
+		f.sidecar.launch = sum(launched)
+		return f
+	}
+	f.path = c.URL
+	scheme, rest, _ := strings.Cut(c.URL, ":")
+	switch scheme { // what may be there later
+	case "unix":
+		n.reads = append(n.reads, rest)
+	case "fifo":
+		n.reads = append(n.reads, strings.Split(rest, ",")...)
+	}
+	if c.TokenFile != "" {
+		token := strings.TrimRight(string(read(c.TokenFile, "token-file")), "\r\n")
+		n.secrets = append(n.secrets, token)
+		n.options = append(n.options, sidecar.WithToken(token))
+	}
+	if c.TLS {
+		own := &tls.Config{MinVersion: tls.VersionTLS12}
+		part("tls")
+		if c.CA != "" {
+			own.RootCAs = x509.NewCertPool()
+			if !own.RootCAs.AppendCertsFromPEM(read(c.CA, "ca")) && n.err == nil {
+				n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Found: "no certificate in " + c.CA, Expected: "one, as PEM", Remedy: fmt.Sprintf("Correct ca in its entry, line %d", entry.Line)}
+			}
+		}
+		n.options = append(n.options, sidecar.WithTLS(own))
+	}
+	n.launch = sum(launched)
+	return f
+}
+
+func sum(words []string) [sha256.Size]byte {
+	asJSON, _ := json.Marshal(words) // of texts
+	return sha256.Sum256(asJSON)
+}
+
+// environment are the variables of an entry, with the secrets that they refer to.
+func (n *named) environment(entry *config.Plugin) []string {
+	own := &config.Plugin{Name: entry.Name, Line: entry.Line, Column: entry.Column, Config: entry.Sidecar.Env}
+	text, secrets, err := settings.Resolve(own, "", os.LookupEnv, func(path string) ([]byte, error) {
+		n.reads = append(n.reads, path)
+		return regular.Read(path, config.MaxSize)
+	})
+	n.secrets = append(n.secrets, secrets...)
+	if err != nil {
+		n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Err: err}
+		return nil
+	}
+	values := map[string]json.RawMessage{}
+	if n.err = json.Unmarshal(text, &values); n.err != nil {
+		return nil
+	}
+	var env []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := string(values[name]) // a number, as it is written
+		_ = json.Unmarshal(values[name], &value)
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// engine opens the sidecar.
+func (n *named) engine() engine.Engine { return sidecar.Engine(n.options...) }
+
+// file is what tells, when it has changed, that the sidecar may be another one: its program, or its socket; "" where there is no such file.
+func (f *found) file() string {
+	if !f.sidecar.url {
+		return f.path
+	}
+	path, ok := strings.CutPrefix(f.path, "unix:")
+	if !ok || !filepath.IsAbs(path) {
+		return ""
+	}
+	return path
+}
+
+var errAsked = errors.New("what it is was all that was asked")
+
+// consult starts a sidecar, or connects to it, has it say what it is, and ends that session. One that is the same as before, and has said so, is not asked again.
+func (s *System) consult(ctx context.Context, f, before *found) {
+	n := f.sidecar
+	if n.unasked {
+		f.desc = &abi.Description{Manifest: &abi.Manifest{Name: n.name}}
+		return
+	}
+	if n.err != nil {
+		f.err = n.err
+		return
+	}
+	if file := f.file(); file != "" {
+		info, err := os.Stat(file)
+		if err == nil {
+			f.stamp(info)
+		} else if !n.url {
+			f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrRead, Found: "no program", Err: err, Expected: "one that can be started", Remedy: "Correct program in its entry"}
+			return
+		}
+	}
+	known := before != nil && before.sidecar != nil && before.desc != nil && !before.sidecar.unasked && before.sidecar.launch == n.launch && !s.stale(n.name)
+	if f.fresh || known && before.fresh {
+		f.digest = digest(f.path)
+	}
+	if f.desc = nil; known {
+		if f.desc = before.desc; f.same(before) {
+			return
+		}
+		f.desc = nil
+	}
+	e := n.engine()
+	if f.err = e.Fault(); f.err != nil {
+		return
+	}
+	var about *abi.Description
+	file := &engine.File{Path: f.path}
+	defer file.Close()
+	_, _, err := e.Open(ctx, file, &engine.Options{Instances: 1}, func(d *abi.Description) (engine.Host, error) {
+		about = d
+		return nil, errAsked
+	})
+	var secrets settings.Redactor
+	secrets.Set(n.secrets)
+	switch {
+	case about == nil:
+		f.err = err
+		text := err.Error()
+		if crash, ok := errors.AsType[*engine.Crash](err); ok && len(crash.Output) > 0 {
+			text = escape.Lines(text + "; its last line: " + crash.Output[len(crash.Output)-1])
+		}
+		if clean := secrets.Text(text); clean != err.Error() {
+			f.err = &withoutSecrets{clean, err}
+		}
+	case about.Manifest.Name != n.name:
+		f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrLoad, Found: "the plug-in " + about.Manifest.Name, Expected: n.name + ", in whose entry it is", Remedy: "Correct the entry's name, or what it names"}
+	default:
+		f.desc = about
+		s.mu.Lock()
+		delete(s.others, n.name)
+		s.mu.Unlock()
+	}
+}
+
+// sameSidecar reports whether two are the same sidecar, as far as can be told without asking it.
+func (f *found) sameSidecar(o *found) bool {
+	a, b := f.sidecar, o.sidecar
+	return a.name == b.name && a.launch == b.launch && a.unasked == b.unasked && reflect.DeepEqual(f.desc, o.desc)
+}
+
+// silent is the error of a sidecar that does not say what it is.
+func (f *found) silent() *Error {
+	if e, ok := f.err.(*Error); ok {
+		return e
+	}
+	e := &Error{Plugin: f.sidecar.name, Step: StepDiscover, Kind: ErrUnreadable, Err: f.err}
+	if open := (*loader.OpenError)(nil); !errors.As(f.err, &open) {
+		e.Found, e.Expected, e.Remedy = "a sidecar that does not say what it is: "+f.path, "its manifest, within the time for its start", "See what it says, and have it begin as docs/wire.md says"
+	}
+	return e
+}
+
+// overPermitted is the error of a sidecar whose manifest asks for what nothing would hold it to.
+func (s *System) overPermitted(sp *spec) *Error {
+	if sp.found.sidecar == nil {
+		return nil
+	}
+	var asks []string
+	for _, what := range []string{"read", "write", "connect", "listen"} {
+		for _, item := range listOf(sp.found.desc.Manifest.Keys.Get("permit." + what)) {
+			asks = append(asks, what+" "+item)
+		}
+	}
+	if asks == nil {
+		return nil
+	}
+	return &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "a manifest that asks for " + strings.Join(asks, ", "), Expected: "none of that: nothing holds a sidecar to permits, and it may do what this user may",
+		Remedy: "Have it ask for nothing, and shut it in by what starts it; its entry names its url then"}
+}
+
+// A sidecar that did not say what it is, is asked again after a time that doubles from the first of these to the second.
+const (
+	firstAsk = time.Second
+	lastAsk  = time.Minute
+)
+
+// askLater has the sidecars asked again that did not say what they are: those of other hosts, and sockets, may be there later. The caller has change.
+func (s *System) askLater(p *plan) {
+	var silent []*entry
+	for _, f := range p.found {
+		if sp := p.specs[f.name()]; f.sidecar != nil && f.err != nil && sp != nil && sp.found == f && sp.wanted && sp.enabled {
+			if e := s.entry(sp.name); e != nil {
+				silent = append(silent, e)
+			}
+		}
+	}
+	s.mu.Lock()
+	if s.asking != nil {
+		s.asking.Stop()
+		s.asking = nil
+	}
+	pause := min(lastAsk, max(firstAsk, 2*s.askPause))
+	if silent == nil || s.closed.Load() {
+		s.askPause = 0
+	} else {
+		s.askPause, s.asking = pause, time.AfterFunc(pause, s.askAgain)
+	}
+	s.mu.Unlock()
+	for _, e := range silent {
+		e.mu.Lock()
+		e.retryAt = time.Now().Add(pause)
+		e.mu.Unlock()
+	}
+}
+
+// stale reports whether a sidecar has said something else of itself than it did, when an instance of it was started.
+func (s *System) stale(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.others[name]
+}
+
+// another notes that a plug-in's sidecar is another one than it was when it was asked, and has it asked again.
+func (s *System) another(name string) {
+	s.mu.Lock()
+	known := s.others[name]
+	if s.others == nil {
+		s.others = map[string]bool{}
+	}
+	s.others[name] = true
+	started := s.started
+	s.mu.Unlock()
+	if !known && started && !s.closed.Load() {
+		go s.askAgain()
+	}
+}
+
+// askAgain asks the sidecars that did not say what they are, and those that say something else by now, and takes over what comes of it. Nothing else is looked at.
+func (s *System) askAgain() {
+	ctx, give, err := s.take(s.life)
+	if err != nil {
+		return
+	}
+	defer give()
+	s.mu.Lock()
+	before := s.plans
+	s.mu.Unlock()
+	if before == nil || !s.isStarted() {
+		return
+	}
+	all := slices.Clone(before.found)
+	asked := map[string]bool{}
+	var again []*found
+	for i, f := range all {
+		if f.sidecar == nil || f.err == nil && !s.stale(f.sidecar.name) {
+			continue
+		}
+		entry := before.conf.Plugin(f.sidecar.name)
+		if entry == nil || entry.Sidecar == nil || f.sidecar.unasked {
+			continue
+		}
+		all[i] = sidecarOf(entry)
+		asked[entry.Name] = true
+		again = append(again, all[i])
+	}
+	s.readAll(ctx, again, nil)
+	if ctx.Err() != nil {
+		return
+	}
+	now := s.plan(before.conf, all, nil)
+	for _, name := range s.sequence(before, now) { // who needs one of them may be there now, too
+		next, old := now.specs[name], before.specs[name]
+		mended := next != nil && old != nil && next.err == nil && old.err != nil
+		if next == nil || !asked[name] && !mended {
+			now.specs[name] = old
+			continue
+		}
+		_ = s.changeTo(ctx, name, next, old) // what fails is an event, and in List
+		if e := s.entry(name); e != nil {
+			e.mu.Lock()
+			now.specs[name] = e.spec
+			e.mu.Unlock()
+			s.auditGranted(old, now.specs[name])
+		}
+	}
+	maps.DeleteFunc(now.specs, func(_ string, sp *spec) bool { return sp == nil })
+	s.force(now)
+	s.warnings(now)
+	s.askLater(now)
+}
