@@ -13,3 +13,12 @@ func descriptor(n int) *os.File {
 	unix.CloseOnExec(n)
 	return os.NewFile(uintptr(n), "the wire")
 }
+
+// standardOutput takes the standard output away from all else that writes to it: what does so gets to the standard error.
+func standardOutput() *os.File {
+	own, err := unix.FcntlInt(uintptr(unix.Stdout), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil || redirect(unix.Stderr, unix.Stdout) != nil {
+		return os.Stdout
+	}
+	return os.NewFile(uintptr(own), "the wire")
+}

@@ -9,24 +9,73 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// FIFOs serves a plug-in over two FIFOs, which are there: in is what the host writes, out what it reads. One session comes after the other, until ctx ends, which it
-// looks at between sessions, or a FIFO cannot be opened.
+// FIFOs serves a plug-in over two FIFOs, which are there: in is what the host writes, out what it reads. One session comes after the other, until ctx ends, or a FIFO
+// cannot be opened. It returns nil where ctx has ended.
 func FIFOs(ctx context.Context, in, out string, p Plugin, o Options) error {
 	if p.About == nil {
 		_, err := p.Open()
 		return err
 	}
 	for ctx.Err() == nil {
-		from, err := os.OpenFile(in, os.O_RDONLY, 0)
+		from, err := openFIFO(in, os.O_RDONLY, ctx.Done())
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
-		_ = Session(ctx, &halves{from: from, out: out}, p, o)
+		_ = Session(ctx, &halves{from: from, out: out, over: make(chan struct{})}, p, o)
 	}
 	return nil
+}
+
+// openFIFO opens one when the other side has done so, or is given up when abandoned is closed: then the other end is opened here, which nobody who waits for it can tell from the
+// other side.
+func openFIFO(path string, mode int, abandoned <-chan struct{}) (*os.File, error) {
+	opened, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(quit)
+		select {
+		case <-opened:
+			return
+		case <-abandoned:
+		}
+		other := os.O_RDONLY
+		if mode == os.O_RDONLY {
+			other = os.O_WRONLY // which fails before the one here waits
+		}
+		for {
+			f, err := os.OpenFile(path, other|syscall.O_NONBLOCK, 0)
+			select {
+			case <-opened:
+			case <-time.After(5 * time.Millisecond):
+			}
+			if err == nil {
+				f.Close()
+			}
+			select {
+			case <-opened:
+				return
+			default:
+			}
+		}
+	}()
+	f, err := os.OpenFile(path, mode, 0)
+	close(opened)
+	<-quit
+	select {
+	case <-abandoned:
+		if err == nil {
+			f.Close()
+			err = os.ErrClosed
+		}
+	default:
+	}
+	return f, err
 }
 
 // halves are two files that are one connection.
@@ -34,6 +83,7 @@ type halves struct {
 	from   *os.File
 	begun  bool // something came: from then on, an end is the end
 	closed atomic.Bool
+	over   chan struct{} // closed when it is closed
 
 	mu  sync.Mutex
 	out string // path of what the host reads
@@ -58,18 +108,23 @@ func (h *halves) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	if h.to == nil {
 		var err error
-		if h.to, err = os.OpenFile(h.out, os.O_WRONLY, 0); err != nil {
+		if h.to, err = openFIFO(h.out, os.O_WRONLY, h.over); err != nil {
+			h.to = nil
 			h.mu.Unlock()
 			return 0, err
 		}
 	}
+	to := h.to
 	h.mu.Unlock()
-	return h.to.Write(b)
+	return to.Write(b)
 }
 
 // Close closes what the host writes to first: when it sees the other one's end it may open both again.
 func (h *halves) Close() error {
-	h.closed.Store(true)
+	if h.closed.Swap(true) {
+		return nil
+	}
+	close(h.over)
 	err := h.from.Close()
 	h.mu.Lock()
 	defer h.mu.Unlock()

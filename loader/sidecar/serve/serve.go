@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -58,30 +59,46 @@ func Go(p *builtin.Plugin) Plugin {
 
 // Options are for serving. The zero value has no token, and the wire's own bounds.
 type Options struct {
-	Token    string // what a host has to say first; "" asks for none
-	MaxBody  int64  // how long an input may be, in bytes; 0 is 256 MiB
-	Sessions int    // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
+	Token    string        // what a host has to say first; "" asks for none
+	MaxBody  int64         // how long an input may be, in bytes; 0 is 256 MiB
+	Sessions int           // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
+	Grace    time.Duration // how long calls may go on when the context has ended, after the host was told so (BYE); 0 asks them to stop at once. Listen has its own
+	Hello    time.Duration // how long a host that connects may take for its hello; 0 is 30 seconds
+
+	admit func() bool // takes a place for a host that has said the token
 }
 
-// Stdio serves a plug-in to the process that has started this one: over the descriptors that FERRULE_SIDECAR names, so that nothing that is printed gets between
-// messages, or over standard input and output. It returns when the session is over: nil where it ended as it should.
+// Stdio serves a plug-in to the process that has started this one, over Streams. It returns when the session is over: nil where it ended as it should.
 func Stdio(ctx context.Context, p Plugin) error {
-	r, w := os.Stdin, os.Stdout
-	if in, out, ok := strings.Cut(os.Getenv("FERRULE_SIDECAR"), ","); ok {
-		from, err := strconv.Atoi(in)
-		to, err2 := strconv.Atoi(out)
-		if err != nil || err2 != nil {
-			return fmt.Errorf("serve: found FERRULE_SIDECAR=%s, expected two descriptors such as 3,4", os.Getenv("FERRULE_SIDECAR"))
-		}
-		r, w = descriptor(from), descriptor(to)
-		_ = os.Unsetenv("FERRULE_SIDECAR") // they are not for what this process starts
+	conn, err := Streams()
+	if err != nil {
+		return err
 	}
-	return Session(ctx, struct {
-		io.Reader
-		io.Writer
-		io.Closer
-	}{r, w, r}, p, Options{})
+	return Session(ctx, conn, p, Options{})
 }
+
+// Streams returns what this process speaks by to the one that has started it, for Session: the descriptors that FERRULE_SIDECAR names, or standard input and
+// output. On Unix, what this process prints to its standard output gets to its standard error from then on, and never between messages. It is called once.
+func Streams() (io.ReadWriteCloser, error) {
+	in, out, ok := strings.Cut(os.Getenv("FERRULE_SIDECAR"), ",")
+	if !ok {
+		return streams{os.Stdin, standardOutput()}, nil
+	}
+	from, err := strconv.Atoi(in)
+	to, err2 := strconv.Atoi(out)
+	if err != nil || err2 != nil || from < 0 || to < 0 {
+		return nil, fmt.Errorf("serve: found FERRULE_SIDECAR=%s, expected two descriptors such as 3,4", os.Getenv("FERRULE_SIDECAR"))
+	}
+	_ = os.Unsetenv("FERRULE_SIDECAR") // they are not for what this process starts
+	return streams{descriptor(from), descriptor(to)}, nil
+}
+
+// streams are two files that are one connection.
+type streams struct{ from, to *os.File }
+
+func (s streams) Read(b []byte) (int, error)  { return s.from.Read(b) }
+func (s streams) Write(b []byte) (int, error) { return s.to.Write(b) }
+func (s streams) Close() error                { return errors.Join(s.from.Close(), s.to.Close()) }
 
 // Listen serves a plug-in to each host that connects, as a session of its own, until ctx ends. Then it closes the listener, lets calls end that run, for as long as
 // grace, and returns nil. Otherwise it returns the listener's error.
@@ -91,8 +108,7 @@ func Listen(ctx context.Context, l net.Listener, p Plugin, o Options, grace time
 		return err
 	}
 	var sessions sync.WaitGroup
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	o.Grace = grace
 	places := make(chan struct{}, max(o.Sessions, 1))
 	closed := context.AfterFunc(ctx, func() { l.Close() })
 	defer closed()
@@ -109,39 +125,33 @@ func Listen(ctx context.Context, l net.Listener, p Plugin, o Options, grace time
 			}
 			break
 		}
-		if o.Sessions > 0 {
-			select {
-			case places <- struct{}{}:
-			default:
-				conn.Close()
-				continue
-			}
-		}
 		sessions.Go(func() {
+			own := o
 			if o.Sessions > 0 {
-				defer func() { <-places }()
+				admitted := false
+				own.admit = func() bool { // who has not said the token keeps nobody out
+					select {
+					case places <- struct{}{}:
+						admitted = true
+					default:
+					}
+					return admitted
+				}
+				defer func() {
+					if admitted {
+						<-places
+					}
+				}()
 			}
-			_ = Session(context.WithValue(running, stopKey{}, ctx.Done()), conn, p, o)
+			_ = Session(ctx, conn, p, own)
 		})
 	}
-	over := make(chan struct{})
-	go func() { sessions.Wait(); close(over) }()
-	t := time.NewTimer(grace)
-	defer t.Stop()
-	select {
-	case <-over:
-	case <-t.C:
-		stop()
-		<-over
-	}
+	sessions.Wait()
 	return nil
 }
 
-// stopKey is the key of what is closed when a session is to take no more calls.
-type stopKey struct{}
-
-// Session serves one host, over conn, which it closes. It returns when the session is over: nil where the host has ended it, or ctx has. When ctx ends, calls that
-// run are asked to stop.
+// Session serves one host, over conn, which it closes. It returns when the session is over: nil where the host has ended it, or ctx has. When ctx ends, the host is
+// told that no more calls are taken, and those that run after Options.Grace are asked to stop.
 func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) error {
 	if p.About == nil {
 		_, err := p.Open()
@@ -150,24 +160,32 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	if o.MaxBody == 0 {
 		o.MaxBody = wire.MaxBody
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	if o.Hello == 0 {
+		o.Hello = 30 * time.Second
+	}
+	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	s := &session{ctx: ctx, cancel: cancel, conn: conn, of: p, options: o, r: wire.NewReader(conn, uint64(o.MaxBody)), w: wire.NewWriter(conn), maxBody: wire.MaxBody,
+	s := &session{ctx: within, conn: conn, of: p, options: o, r: wire.NewReader(conn, uint64(o.MaxBody)), w: wire.NewWriter(conn), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
-	stop := context.AfterFunc(ctx, func() { s.end(nil) })
+	stop := context.AfterFunc(within, func() { s.end(nil) })
 	defer stop()
-	if stopping, ok := ctx.Value(stopKey{}).(<-chan struct{}); ok {
-		go func() {
-			select {
-			case <-stopping:
-				_ = s.w.Send(&wire.Message{Verb: wire.Bye}, nil)
-			case <-s.over:
-			}
-		}()
+	told := context.AfterFunc(ctx, func() {
+		if o.Grace <= 0 || !s.greeted.Load() {
+			cancel()
+			return
+		}
+		late := time.AfterFunc(o.Grace, cancel) // also where the host does not read
+		defer late.Stop()
+		_ = s.w.Send(&wire.Message{Verb: wire.Bye}, nil)
+		<-s.over
+	})
+	defer told()
+	if limited, ok := conn.(net.Conn); ok {
+		_ = limited.SetDeadline(time.Now().Add(o.Hello))
 	}
 	go s.lead()
 	<-s.over
-	if s.why != nil || ctx.Err() != nil { // who waits for the other side waits for nothing
+	if s.why != nil || within.Err() != nil { // who waits for the other side waits for nothing
 		_ = conn.Close()
 	}
 	cancel()
@@ -186,7 +204,6 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 // takes longer, or waits for the host, another goroutine leads.
 type session struct {
 	ctx     context.Context
-	cancel  context.CancelFunc
 	conn    io.ReadWriteCloser
 	of      Plugin
 	options Options
@@ -194,7 +211,7 @@ type session struct {
 	w       *wire.Writer
 	maxBody uint64 // of the host
 	level   abi.Level
-	greeted bool
+	greeted atomic.Bool
 	running sync.WaitGroup // calls
 
 	mu     sync.Mutex
@@ -237,17 +254,35 @@ type lead struct {
 	out []byte // for outputs; the goroutine's alone
 }
 
-// give has another goroutine read from now on. It may be called at any time, by any goroutine.
+// give has another goroutine read from now on, and writes what waits for that. It may be called at any time, by any goroutine.
 func (s *session) give(l *lead) {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.within && !l.given {
+	gives := l.within && !l.given
+	if gives {
 		l.given = true
 		go s.lead()
 	}
+	l.mu.Unlock()
+	if gives {
+		s.flush()
+	}
+}
+
+// flush writes the answers that wait for others.
+func (s *session) flush() {
+	if err := s.w.Flush(); err != nil {
+		s.end(err)
+	}
+}
+
+// more reports whether the goroutine still leads, and has the next message at hand.
+func (s *session) more(l *lead) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.given && s.r.Whole() != 0
 }
 
 // short is how long a call may take before another goroutine reads.
@@ -261,6 +296,9 @@ func (s *session) lead() {
 	var m wire.Message
 	var in []byte
 	for {
+		if s.r.Whole() == 0 { // which may wait
+			s.flush()
+		}
 		if err := s.r.Next(&m); err != nil {
 			s.end(err)
 			return
@@ -272,13 +310,13 @@ func (s *session) lead() {
 			}
 			continue
 		}
+		if !s.greeted.Load() { // before any of its body has room
+			s.end(&wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"})
+			return
+		}
 		name, err := string(m.Name), error(nil) // which reading the body overwrites
 		if in, err = s.r.Body(in[:0]); err != nil {
 			s.end(err)
-			return
-		}
-		if !s.greeted {
-			s.end(&wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"})
 			return
 		}
 		l.mu.Lock()
@@ -292,6 +330,7 @@ func (s *session) lead() {
 		given := l.given
 		l.mu.Unlock()
 		if given {
+			s.flush() // it may have been given between the look at what comes next and the answer
 			return
 		}
 		const kept = 1 << 20
@@ -324,7 +363,7 @@ func (s *session) end(err error) {
 
 // take does what a message asks for that is no call.
 func (s *session) take(m *wire.Message) error {
-	if !s.greeted && m.Verb != wire.Hello {
+	if !s.greeted.Load() && m.Verb != wire.Hello {
 		return &wire.Error{Rule: "W4", Found: m.Verb.String() + " first of all", Expected: "HELLO"}
 	}
 	switch m.Verb {
@@ -376,12 +415,17 @@ func (s *session) find(id uint64) *call {
 
 func (s *session) hello(m *wire.Message) error {
 	switch {
-	case s.greeted:
+	case s.greeted.Load():
 		return &wire.Error{Rule: "W4", Found: "a second HELLO", Expected: "one"}
 	case s.options.Token != "" && subtle.ConstantTimeCompare(m.Token, []byte(s.options.Token)) != 1:
 		return errToken // about which nothing is said to the other side
+	case s.options.admit != nil && !s.options.admit():
+		return errFull
 	}
-	s.greeted = true
+	if limited, ok := s.conn.(net.Conn); ok {
+		_ = limited.SetDeadline(time.Time{})
+	}
+	s.greeted.Store(true)
 	if m.Level != 0 {
 		s.level = m.Level
 	}
@@ -397,7 +441,10 @@ func (s *session) hello(m *wire.Message) error {
 	return nil
 }
 
-var errToken = errors.New("serve: the host has not said the token")
+var (
+	errToken = errors.New("serve: the host has not said the token")
+	errFull  = errors.New("serve: there are as many sessions as there may be")
+)
 
 // about is what the host is told: ferrule_stop runs when the session ends, and is nothing that the host calls.
 func (s *session) about() *abi.Description {
@@ -446,7 +493,11 @@ func (s *session) call(m *wire.Message, name string, in []byte, l *lead) {
 	if len(out) >= 4<<10 { // the host may write before it reads
 		s.give(l)
 	}
-	if err := s.w.Send(&done, out); err != nil {
+	send := s.w.Send
+	if s.more(l) { // the answers to calls that came together go together, unless one of them takes longer
+		send = s.w.Put
+	}
+	if err := send(&done, out); err != nil {
 		s.end(err)
 	}
 	s.running.Done()
@@ -509,6 +560,12 @@ func outcome(out []byte, err error) ([]byte, wire.Message) {
 	if err == nil {
 		return out, wire.Message{}
 	}
+	status, message, rule := Answer(err)
+	return message, wire.Message{Status: status, Rule: []byte(rule)}
+}
+
+// Answer returns what a call's error is to the other side (rule W8): a status, and a message for people; rule is that of ferrule.h which a function has broken, or "".
+func Answer(err error) (status abi.Status, message []byte, rule string) {
 	var called *loader.CallError
 	var broke *loader.ContractError
 	var open *loader.OpenError
@@ -516,19 +573,19 @@ func outcome(out []byte, err error) ([]byte, wire.Message) {
 	var deadline *loader.DeadlineError
 	switch {
 	case errors.As(err, &called):
-		return []byte(called.Message), wire.Message{Status: called.Status}
+		return called.Status, []byte(called.Message), ""
 	case errors.As(err, &broke):
-		return []byte(broke.Found + "\n" + broke.Expected), wire.Message{Status: abi.StatusMisuse, Rule: []byte(broke.Rule)}
+		return abi.StatusMisuse, []byte(broke.Found + "\n" + broke.Expected), broke.Rule
 	case errors.As(err, &open):
 		if errors.As(open.Err, &called) {
-			return []byte(called.Message), wire.Message{Status: called.Status}
+			return called.Status, []byte(called.Message), ""
 		}
-		return []byte(err.Error()), wire.Message{Status: abi.StatusFailed}
+		return abi.StatusFailed, []byte(err.Error()), ""
 	case errors.As(err, &crash), errors.As(err, &deadline):
-		return []byte(err.Error()), wire.Message{Status: abi.StatusPanic}
+		return abi.StatusPanic, []byte(err.Error()), ""
 	}
-	status, _ := engine.StatusOf(err)
-	return engine.Message(err, status), wire.Message{Status: status}
+	status, _ = engine.StatusOf(err)
+	return status, engine.Message(err, status), ""
 }
 
 // service runs what the host calls beside functions.

@@ -38,6 +38,40 @@ func NewReader(r io.Reader, maxBody uint64) *Reader {
 // Buffered reports whether there is something that was read from the stream already.
 func (r *Reader) Buffered() bool { return r.at < r.end || r.rest > 0 }
 
+// Whole returns the verb of the next message, where reading it and its body waits for nothing; otherwise 0, as within a body.
+func (r *Reader) Whole() Verb {
+	if r.rest > 0 {
+		return 0
+	}
+	var found Verb
+	var length uint64
+	for b := r.buf[r.at:r.end]; ; {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			return 0
+		}
+		line := trimmed(b[:i])
+		b = b[i+1:]
+		if found == 0 {
+			word, _, _ := bytes.Cut(line, []byte{' '})
+			if found = verb(word); found == 0 {
+				return 0
+			}
+			continue
+		}
+		if len(line) == 0 {
+			if uint64(len(b)) < length {
+				return 0
+			}
+			return found
+		}
+		const name = "content-length:"
+		if len(line) > len(name) && line[len(name)-1] == ':' && strings.EqualFold(string(line[:len(name)]), name) {
+			length, _ = Number(bytes.Trim(line[len(name):], " \t")) // what is none ends the session when it is read
+		}
+	}
+}
+
 // fill reads more, behind what is in the buffer.
 func (r *Reader) fill() error {
 	if r.at > 0 {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"io"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,9 +15,10 @@ type Writer struct {
 	w       io.Writer
 	waiting atomic.Int32 // who is in Send
 
-	mu  sync.Mutex
-	buf []byte
-	err error // of the stream; it stays
+	mu   sync.Mutex
+	buf  []byte
+	soon bool  // somebody writes what is in buf when those had their turn that can run now
+	err  error // of the stream; it stays
 }
 
 // NewWriter returns a writer of messages.
@@ -33,19 +35,63 @@ func (w *Writer) Send(m *Message, body []byte) error {
 	w.waiting.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err == nil {
-		w.buf = Append(w.buf, m, len(body))
-		if len(body) < direct {
-			w.buf = append(w.buf, body...)
-		} else {
-			w.flush()
-			w.write(body)
-		}
-	}
-	if w.waiting.Add(-1) == 0 || len(w.buf) >= buffered { // the last of those that wait writes for all
+	w.put(m, body)
+	if w.waiting.Add(-1) == 0 { // the last of those that wait writes for all
 		w.flush()
 	}
 	return w.err
+}
+
+// SendSoon is Send of a short message where others are about to send theirs: they have a turn before it is written, so that all goes in one piece.
+func (w *Writer) SendSoon(m *Message, body []byte) error {
+	w.mu.Lock()
+	first := w.put(m, body) && !w.soon
+	w.soon = w.soon || first
+	err := w.err
+	w.mu.Unlock()
+	if !first {
+		return err
+	}
+	runtime.Gosched()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.soon = false
+	w.flush()
+	return w.err
+}
+
+// Put is Send of a message that waits for the next Flush, or Send, unless it is long.
+func (w *Writer) Put(m *Message, body []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.put(m, body)
+	return w.err
+}
+
+// Flush writes what waits. The error is as Send's.
+func (w *Writer) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flush()
+	return w.err
+}
+
+// put takes a message in, and reports whether it waits.
+func (w *Writer) put(m *Message, body []byte) bool {
+	if w.err != nil {
+		return false
+	}
+	w.buf = Append(w.buf, m, len(body))
+	if len(body) < direct {
+		w.buf = append(w.buf, body...)
+	} else {
+		w.flush()
+		w.write(body)
+	}
+	if len(w.buf) >= buffered {
+		w.flush()
+	}
+	return len(w.buf) > 0
 }
 
 func (w *Writer) flush() {

@@ -49,12 +49,14 @@ type Link struct {
 	w        *wire.Writer
 	about    *abi.Description
 	ordinals map[string]uint32
+	takes    uint64 // how long a body the sidecar takes
 
 	token    chan struct{} // who takes it out reads
 	watching atomic.Bool   // the watcher has it, and a caller that wants it kicks it out
 	always   bool          // the stream cannot be interrupted: the watcher alone reads
 	large    atomic.Int32  // who writes what may need the other side to be read meanwhile
 	ask      chan struct{} // somebody does
+	woken    atomic.Int32  // calls that are done, and whose goroutines do not know yet
 	count    atomic.Uint64 // of calls that were made
 
 	mu     sync.Mutex
@@ -144,6 +146,11 @@ func (l *Link) Meet() (*abi.Description, error) {
 	if m.Version != wire.Version {
 		return nil, &wire.Error{Rule: "W4", Found: "version " + string(appendNumber(nil, m.Version)) + " of the wire", Expected: "version 1"}
 	}
+	l.takes = wire.MaxBody
+	if m.MaxBody != 0 {
+		l.takes = m.MaxBody
+	}
+	l.takes = min(l.takes, l.MaxBody)
 	body, err := l.r.Body(nil)
 	if err != nil {
 		return nil, err
@@ -341,6 +348,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x.done = true
 	l.mu.Unlock()
+	l.woken.Add(1)
 	notify(x.signal)
 	return nil
 }
@@ -495,7 +503,7 @@ func (l *Link) serve(x *call, e *event) {
 
 // answer answers a call of the sidecar's.
 func (l *Link) answer(id uint64, status abi.Status, out []byte) {
-	if uint64(len(out)) > l.MaxBody {
+	if uint64(len(out)) > l.takes {
 		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message")
 	}
 	defer l.writes(len(out))()
@@ -557,8 +565,12 @@ const maxKey = 256
 // Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, or says
 // that the session is over: it is its reason, or an *engine.Overrun of this call.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
-	if uint64(len(in)) > l.MaxBody {
-		return append(dst, "the input is longer than the longest message (sidecar.WithMaxMessage)"...), abi.StatusNoMemory, nil
+	if uint64(len(in)) > l.takes {
+		why := "the input is longer than the longest message (sidecar.WithMaxMessage)"
+		if l.takes < l.MaxBody {
+			why = "the input is longer than the longest message that the sidecar takes (Max-Body in its HELLO)"
+		}
+		return append(dst, why...), abi.StatusNoMemory, nil
 	}
 	streams := c.Streams()
 	x := &call{Call: c, signal: make(chan struct{}, 1), out: dst, credit: wire.Window}
@@ -588,9 +600,13 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	if ended != nil {
 		go l.cancels(x, ended)
 	}
-	end := l.writes(len(in))
-	err = l.w.Send(&m, in)
-	end()
+	if l.woken.Load() > 0 && len(in) < small { // whoever has a result is likely to call again
+		err = l.w.SendSoon(&m, in)
+	} else {
+		end := l.writes(len(in))
+		err = l.w.Send(&m, in)
+		end()
+	}
 	if err != nil {
 		l.failSoon(err)
 	}
@@ -602,7 +618,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 			go l.feed(x)
 		}
 	}
-	l.await(x)
+	if l.await(x) {
+		l.woken.Add(-1)
+	}
 	x.others.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -619,8 +637,8 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	return dst, 0, l.why
 }
 
-// await waits until a call is done, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
-func (l *Link) await(x *call) {
+// await waits until a call is done, which it reports, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
+func (l *Link) await(x *call) (done bool) {
 	token := l.token
 	if l.always {
 		token = nil
@@ -635,6 +653,11 @@ func (l *Link) await(x *call) {
 					break
 				}
 			}
+			for l.r.Whole() == wire.Done { // whoever reads next has no need to be woken for what is there
+				if l.read() != nil {
+					break
+				}
+			}
 			l.token <- struct{}{}
 		case <-l.dead:
 			<-l.token // who has read into the call's memory has given it back
@@ -644,7 +667,7 @@ func (l *Link) await(x *call) {
 		for {
 			e, done := l.next(x)
 			if done {
-				return
+				return true
 			}
 			if e == nil {
 				break
@@ -652,6 +675,7 @@ func (l *Link) await(x *call) {
 			l.serve(x, e)
 		}
 	}
+	return false
 }
 
 // has reports whether something came for the call.
