@@ -1,0 +1,435 @@
+// Package web serves a plug-in as an HTTP server, as rule W18 of docs/wire.md has it: to hosts (package loader/sidecar/web), and to whatever else speaks HTTP.
+//
+//	p, err := serve.File("vowels.so")
+//	h, err := web.Open(p, web.Options{}, loader.WithInstances(4))
+//	err = web.Serve(ctx, listener, h, 2*time.Second)
+//
+// It is apart from package serve because it brings net/http along.
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Options are for serving. The zero value has no token, and the wire's own bounds.
+type Options struct {
+	Token   string       // what a request has to have as its Bearer token; "" asks for none
+	MaxBody int64        // how long an input may be, in bytes; 0 is 256 MiB
+	Calls   int          // how many there may be at a time, those that wait for an instance among them; 0 is 1024. Others are answered with 503
+	Logger  *slog.Logger // for what the server has to say; nil is slog.Default
+}
+
+// Handler is an http.Handler that serves an open plug-in:
+//
+//	POST /fn/NAME, /hook/NAME   a call: the input and the output are the bodies
+//	GET  /ferrule/manifest      what the plug-in says of itself
+//	GET  /ferrule/openapi.json  the same as a description of these paths, in OpenAPI 3.1
+//	GET  /ferrule/metrics       calls and their times, in the text format of Prometheus
+//	GET  /ferrule/health        whether calls are taken; it asks for no token
+//
+// A call is cancelled when its client goes away. A body has the type application/octet-stream, or the one that the function says of its input. A function that works on
+// streams has none here.
+//
+// Where a request comes in on a loopback address, it has to ask for a name of that address, such as localhost; and a browser's that is for another page than one
+// of this server is refused: otherwise any page could call the plug-in of who looks at it.
+type Handler struct {
+	options  Options
+	plugin   *loader.Plugin
+	token    [sha256.Size]byte
+	manifest []byte
+	openapi  []byte
+	funcs    [2]map[string]*function // functions and hooks
+	all      []*function             // sorted by kind and name
+	places   chan struct{}
+	foreign  *http.CrossOriginProtection
+	refused  counters[int] // requests that were no call, by HTTP status
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// function is one that can be called.
+type function struct {
+	*loader.Func
+	kind, name string
+	in, out    string // media types
+	numbers    numbers
+}
+
+// The types of bodies.
+const (
+	typeBytes = "application/octet-stream"
+	typeText  = "text/plain; charset=utf-8"
+	typeJSON  = "application/json"
+)
+
+// statusCancelled is the HTTP status of a call that was cancelled, which net/http has no name for.
+const statusCancelled = 499
+
+// Open opens a plug-in with these options, and returns what serves it, until Close. The error is a *loader.OpenError: of a plug-in that imports host functions as well, which
+// HTTP has no way for.
+func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
+	if p.About == nil {
+		_, err := p.Open()
+		return nil, err
+	}
+	if len(p.About.Imports) > 0 {
+		var names []string
+		for _, f := range p.About.Imports {
+			names = append(names, f.Name)
+		}
+		return nil, &loader.OpenError{Path: p.About.Manifest.Name, Kind: loader.ErrMissingImport, Found: "imports: " + strings.Join(names, ", "),
+			Expected: "none: HTTP has no way back to a host (rule W18 of docs/wire.md)", Remedy: "Serve it over a stream, such as a socket"}
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = wire.MaxBody
+	}
+	if o.Calls == 0 {
+		o.Calls = 1024
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	plugin, err := p.Open(opts...)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handler{options: o, plugin: plugin, token: sha256.Sum256([]byte(o.Token)), places: make(chan struct{}, o.Calls), foreign: http.NewCrossOriginProtection()}
+	about := shown(p.About)
+	h.manifest = wire.FormatManifest(about, false)
+	for i, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
+		h.funcs[i] = make(map[string]*function)
+		kind, get := [...]string{"fn", "hook"}[i], plugin.Func
+		if i == 1 {
+			get = plugin.Hook
+		}
+		for _, symbol := range symbols {
+			f, err := get(symbol.Name)
+			if err != nil {
+				_ = plugin.Close()
+				return nil, err
+			}
+			own := &function{Func: f, kind: kind, name: symbol.Name, in: mediaType(symbol.In), out: mediaType(symbol.Out)}
+			h.funcs[i][symbol.Name] = own
+			h.all = append(h.all, own)
+		}
+	}
+	if h.openapi, err = describe(about, h.options); err != nil {
+		_ = plugin.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// shown is what is said of a plug-in here: without what HTTP does not have.
+func shown(of *abi.Description) *abi.Description {
+	about, manifest := *of, *of.Manifest
+	manifest.State = ""
+	manifest.Keys = slices.DeleteFunc(slices.Clone(manifest.Keys), func(kv abi.KeyValue) bool { return kv.Key == "state" })
+	about.Manifest, about.Imports, about.Wants, about.ConfigSchema = &manifest, nil, nil, ""
+	about.HasStart, about.HasStop, about.HasConfigure, about.HasSave, about.HasResume = false, false, false, false, false
+	for _, symbols := range []*[]abi.Symbol{&about.Funcs, &about.Hooks} {
+		*symbols = slices.Clone(*symbols)
+		for i := range *symbols {
+			s := &(*symbols)[i]
+			s.Stream, s.Keys = 0, slices.DeleteFunc(slices.Clone(s.Keys), func(kv abi.KeyValue) bool { return kv.Key == "stream" })
+		}
+	}
+	return &about
+}
+
+// mediaType is what a function says of its input or output, where that can be a body's type.
+func mediaType(said string) string {
+	if kind, _, err := mime.ParseMediaType(said); err == nil && strings.Contains(kind, "/") && !strings.Contains(kind, "*") {
+		return kind
+	}
+	return typeBytes
+}
+
+// Close closes the plug-in, as loader.Plugin.Close does: it waits for calls. What comes afterwards is answered with 503.
+func (h *Handler) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	return h.plugin.Close()
+}
+
+// ServeHTTP is http.Handler's.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	head := w.Header()
+	head.Set("Cache-Control", "no-store")
+	head.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	head.Set("Cross-Origin-Resource-Policy", "same-origin")
+	head.Set("Referrer-Policy", "no-referrer")
+	head.Set("X-Content-Type-Options", "nosniff")
+	if !mayAsk(r) {
+		h.refuse(w, http.StatusMisdirectedRequest, "found a request for another name than one of this machine, expected localhost, or an address of it")
+		return
+	}
+	if err := h.foreign.Check(r); err != nil {
+		h.refuse(w, http.StatusForbidden, "found a request that a page from elsewhere has made, expected one of this server's, or of no page")
+		return
+	}
+	if r.URL.Path == "/ferrule/health" {
+		h.health(w, r)
+		return
+	}
+	if !h.mayCall(r) {
+		head.Set("WWW-Authenticate", "Bearer")
+		h.refuse(w, http.StatusUnauthorized, "found no token, or a wrong one, expected Authorization: Bearer TOKEN")
+		return
+	}
+	for i, prefix := range [...]string{"/fn/", "/hook/"} {
+		name, ok := strings.CutPrefix(r.URL.Path, prefix)
+		if !ok {
+			continue
+		}
+		f := h.funcs[i][name]
+		switch {
+		case f == nil:
+			h.refuse(w, http.StatusNotFound, "it has no such "+[...]string{"function", "hook"}[i])
+		case r.Method != http.MethodPost:
+			head.Set("Allow", "POST")
+			h.refuse(w, http.StatusMethodNotAllowed, "found "+r.Method+", expected POST with the input as the body")
+		default:
+			h.call(w, r, f)
+		}
+		return
+	}
+	kind, text := "", []byte(nil)
+	switch r.URL.Path {
+	case "/ferrule/manifest":
+		kind, text = typeJSON, h.manifest
+	case "/ferrule/openapi.json":
+		kind, text = typeJSON, h.openapi
+	case "/ferrule/metrics":
+		kind, text = "text/plain; version=0.0.4; charset=utf-8", h.metrics()
+	default:
+		h.refuse(w, http.StatusNotFound, "found another path, expected /fn/NAME, /hook/NAME, or /ferrule/ with manifest, openapi.json, metrics or health")
+		return
+	}
+	if h.reads(w, r) {
+		answer(w, http.StatusOK, kind, text)
+	}
+}
+
+// reads reports whether a request only asks for something; otherwise it was answered.
+func (h *Handler) reads(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	h.refuse(w, http.StatusMethodNotAllowed, "found "+r.Method+", expected GET")
+	return false
+}
+
+// answer answers a request.
+func answer(w http.ResponseWriter, status int, kind string, body []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// refuse answers a request that is no call.
+func (h *Handler) refuse(w http.ResponseWriter, status int, text string) {
+	h.refused.add(status)
+	answer(w, status, typeText, []byte(text+"\n"))
+}
+
+func (h *Handler) health(w http.ResponseWriter, r *http.Request) {
+	if !h.reads(w, r) {
+		return
+	}
+	h.mu.Lock()
+	closed := h.closed
+	h.mu.Unlock()
+	if closed {
+		answer(w, http.StatusServiceUnavailable, typeText, []byte("closed\n"))
+		return
+	}
+	answer(w, http.StatusOK, typeText, []byte("ok\n"))
+}
+
+// mayCall reports whether a request has the token.
+func (h *Handler) mayCall(r *http.Request) bool {
+	if h.options.Token == "" {
+		return true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	said := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
+	return subtle.ConstantTimeCompare(said[:], h.token[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+}
+
+// mayAsk reports whether a request asks for a name that this server has.
+func mayAsk(r *http.Request) bool {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !at.IP.IsLoopback() {
+		return true
+	}
+	name := r.Host
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		name = host
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// bodyWithin is how long a client may send nothing of a body that it has begun.
+const bodyWithin = 30 * time.Second
+
+// input reads a call's input; ok is false where the request was answered. What is read has room as it comes, whatever its length says.
+func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in []byte, ok bool) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != typeBytes && kind != f.in {
+		types := typeBytes
+		if f.in != typeBytes {
+			types += " or " + f.in
+		}
+		h.refuse(w, http.StatusUnsupportedMediaType, fmt.Sprintf("found the Content-Type %q, expected %s", r.Header.Get("Content-Type"), types))
+		return nil, false
+	}
+	long := func() {
+		w.Header().Set("Connection", "close") // nobody reads the rest
+		h.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("found an input that is too long, expected %d bytes at most", h.options.MaxBody))
+	}
+	if r.ContentLength > h.options.MaxBody {
+		long()
+		return nil, false
+	}
+	control := http.NewResponseController(w)
+	body := http.MaxBytesReader(w, r.Body, h.options.MaxBody)
+	if n := r.ContentLength; n > 0 {
+		in = make([]byte, 0, min(n, 64<<10)+1)
+	}
+	for slow := false; ; slow = true {
+		if slow || r.ContentLength < 0 || r.ContentLength > 4<<10 { // what is short has come with its head, mostly
+			_ = control.SetReadDeadline(time.Now().Add(bodyWithin))
+		}
+		in = slices.Grow(in, 512)
+		n, err := body.Read(in[len(in):cap(in)])
+		in = in[:len(in)+n]
+		var tooLong *http.MaxBytesError
+		switch {
+		case err == nil:
+			continue
+		case err == io.EOF:
+			_ = control.SetReadDeadline(time.Time{})
+			return in, true
+		case errors.As(err, &tooLong):
+			long()
+		default:
+			w.Header().Set("Connection", "close")
+			h.refuse(w, http.StatusBadRequest, "found a body that breaks off, expected the whole input")
+		}
+		return nil, false
+	}
+}
+
+// call answers a call.
+func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
+	ctx := r.Context()
+	if text := r.Header.Get("Ferrule-Timeout"); text != "" {
+		ms, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			h.refuse(w, http.StatusBadRequest, "found a Ferrule-Timeout that is no number, expected milliseconds")
+			return
+		}
+		if ms > 0 {
+			limited, cancel := context.WithTimeout(ctx, time.Duration(min(ms, 1<<40))*time.Millisecond)
+			defer cancel()
+			ctx = limited
+		}
+	}
+	if parent := r.Header.Get(loader.TraceParent); parent != "" && utf8.ValidString(parent) {
+		ctx = loader.WithInfo(ctx, loader.TraceParent, parent)
+	}
+	select {
+	case h.places <- struct{}{}:
+		defer func() { <-h.places }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		h.refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("found %d calls, expected fewer: there may be no more at a time. Try again", cap(h.places)))
+		return
+	}
+	in, ok := h.input(w, r, f)
+	if !ok {
+		return
+	}
+	begun := f.numbers.begin()
+	out, err := f.Append(ctx, nil, in)
+	if err == nil {
+		f.numbers.end(begun, abi.StatusOK)
+		answer(w, http.StatusOK, f.out, out)
+		return
+	}
+	status, message, _ := serve.Answer(err)
+	f.numbers.end(begun, status)
+	message = []byte(strings.ToValidUTF8(string(message), "\uFFFD"))
+	switch {
+	case errors.Is(err, loader.ErrClosed):
+		answer(w, http.StatusServiceUnavailable, typeText, []byte("it is ending\n"))
+	case status == abi.StatusCancelled:
+		answer(w, statusCancelled, typeText, message)
+	default:
+		w.Header().Set("Ferrule-Status", strconv.Itoa(int(status)))
+		answer(w, http.StatusUnprocessableEntity, typeText, message)
+	}
+}
+
+// Serve serves h to whoever connects to l, until ctx ends. Then it closes the listener, lets calls end that run, for as long as grace, asks them to stop then, and returns nil. Otherwise
+// it returns the listener's error. The plug-in stays open.
+func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return running }, ErrorLog: slog.NewLogLogger(h.options.Logger.Handler(), slog.LevelDebug)}
+	over := make(chan error, 1)
+	go func() { over <- server.Serve(l) }()
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if server.Shutdown(within) != nil {
+		stop()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // for what they say about it
+		defer cancel()
+		_ = server.Shutdown(last)
+		_ = server.Close()
+	}
+	return nil
+}
+
+// text is JSON that is indented.
+func text(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
+}
