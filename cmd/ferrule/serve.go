@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -19,8 +20,10 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve/web"
 )
 
 func init() { verbs = append(verbs, serveVerb) }
@@ -40,11 +43,25 @@ these says where:
   - --unix PATH: a unix socket, which only this user may connect to; one that was left behind is replaced
   - --tcp ADDRESS: a TCP port, such as 127.0.0.1:4242; port 0 takes one that is free
   - --fifo IN,OUT: two FIFOs, for one host after the other; they are made where they are not there (not on Windows)
+  - --http ADDRESS: HTTP, at HOST:PORT or unix:PATH; see below
 
 Each host that connects has an instance of the plug-in, with a state of its own, which it configures, and whose imports it serves. When it is
 ready, one line is printed, with the address; with --json it is an object with plugin, version, address, tls and token
 (whether one is asked for). With --stdio nothing is printed: the standard output is the wire, and what the plug-in prints itself goes to
 the standard error.
+
+With --http a call is a request: POST /fn/NAME, or /hook/NAME, with the input as the body, of the type application/octet-stream or the one
+that the function says. 200 has the output; 422 is another status, which the field Ferrule-Status has, with the message; 404 a
+function that is not there, 401 a token that is wrong or missing, 413 an input that is too long, 415 another type, 499 a call that was cancelled,
+503 one that finds no room. Ferrule-Timeout says how many milliseconds it may take. A client that goes away cancels its call. The
+plug-in is opened once, with as many instances as --instances says and what --config says; its log lines go to the standard error. One with
+imports is refused. GET has:
+  /ferrule/manifest      what the plug-in says of itself
+  /ferrule/openapi.json  what can be called, in OpenAPI 3.1
+  /ferrule/metrics       calls and their times, in the text format of Prometheus
+  /ferrule/health        200 while calls are taken; it asks for no token
+
+A Go program opens it with web.Server() of loader/sidecar/web. A page in a browser that is not of this server is refused.
 
 A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
 since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others
@@ -60,13 +77,15 @@ Exit codes:
   0    ended by a signal, or by the host (--stdio)
   1    it cannot go on: the host broke the wire, the address is in use or cannot be listened at
   2    the command line is wrong, or has no token or no TLS where both are required
-  3    the file cannot be opened as a plug-in
+  3    the file cannot be opened as a plug-in; with --http also one that has imports, or whose ferrule_start fails
   130  ended at once by a second signal`,
 		Example: `  ferrule serve vowels.so --stdio
   ferrule serve vowels.so --unix /run/user/1000/vowels.sock
   ferrule serve --isolated --instances 8 --timeout 2s parser.so --unix /run/parser.sock
   ferrule serve vowels.wasm --tcp 127.0.0.1:4242
-  ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token`,
+  ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token
+  ferrule serve --http 127.0.0.1:8080 --instances 4 vowels.so
+  curl -H 'Content-Type: application/octet-stream' --data-binary hello http://127.0.0.1:8080/fn/count_vowels`,
 		Args: arguments("FILE"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -81,7 +100,10 @@ Exit codes:
 	f.StringVar(&s.unix, "unix", "", "serve at a unix socket, a `PATH`")
 	f.StringVar(&s.tcp, "tcp", "", "serve at a TCP `ADDRESS`, HOST:PORT")
 	f.StringVar(&s.fifo, "fifo", "", "serve over two FIFOs, `IN,OUT`: what hosts write, and what they read")
-	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket; others are turned away. Without it any number")
+	f.StringVar(&s.http, "http", "", "serve by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
+	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http how many instances there are; without it 1")
+	f.IntVar(&s.calls, "max-calls", 0, "with --http: `HOW MANY` calls there may be at a time, those that wait for an instance among them. Without it 1024")
+	f.StringVar(&s.config, "config", "", "with --http: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
 	f.StringVar(&s.tokenFile, "token-file", "", "ask for the token that is in this `FILE`")
 	f.StringVar(&s.cert, "cert", "", "the certificate for TLS, a `FILE` in PEM, with those that it relies on")
 	f.StringVar(&s.key, "key", "", "the certificate's private key, a `FILE` in PEM")
@@ -95,6 +117,8 @@ Exit codes:
 // server is one run of `ferrule serve`.
 type server struct {
 	*app
+	http, config         string
+	calls                int
 	stdio                bool
 	unix, tcp, fifo      string
 	instances            int
@@ -104,6 +128,7 @@ type server struct {
 	message              string
 	options              serve.Options
 	tls                  *tls.Config
+	handler              *web.Handler // of --http
 	plugin               serve.Plugin
 }
 
@@ -155,6 +180,11 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	}}
 	ctx, stop := interruptible(0)
 	defer stop()
+	if way == "http" {
+		if err := s.openHTTP(lib, flags); err != nil {
+			return err
+		}
+	}
 	start, err := s.prepare(way)
 	if err != nil {
 		return err
@@ -170,7 +200,7 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 			given = append(given, "--"+name)
 		}
 	}
-	const one = "one of --stdio, --unix, --tcp and --fifo"
+	const one = "one of --stdio, --unix, --tcp, --fifo and --http"
 	switch {
 	case len(given) == 0:
 		return "", usage("no place to serve at", one, "A program that starts this command for itself has --stdio")
@@ -180,14 +210,14 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 		return "", usage("--json with --stdio", "one of them, as the standard output is the wire", "Leave out --json")
 	}
 	way := given[0][2:]
-	if f := flags.Lookup(way); f.Value.String() == "" {
+	if f := flags.Lookup(way); f.Value.String() == "" || way == "http" && s.http == "unix:" {
 		word, _ := pflag.UnquoteUsage(f)
-		return "", usage("--"+way+" with nothing (is a variable not set?)", "--"+way+" "+word, "")
+		return "", usage(strings.TrimSpace("--"+way+" "+f.Value.String())+" with nothing (is a variable not set?)", "--"+way+" "+word, "")
 	}
 	return way, nil
 }
 
-var ways = []string{"stdio", "unix", "tcp", "fifo"}
+var ways = []string{"stdio", "unix", "tcp", "fifo", "http"}
 
 // limits checks the options that are numbers.
 func (s *server) limits(way string, flags *pflag.FlagSet) error {
@@ -200,6 +230,15 @@ func (s *server) limits(way string, flags *pflag.FlagSet) error {
 		return usage("--instances with --"+way, "it with a socket: "+map[string]string{"stdio": "the standard streams", "fifo": "two FIFOs"}[way]+" are one session at a time", "Leave it out")
 	case flags.Changed("instances") && (s.instances < 1 || s.instances > math.MaxInt32):
 		return usage(fmt.Sprintf("--instances %d", s.instances), "1 or more", "Leave it out for any number")
+	}
+	for _, name := range []string{"config", "max-calls"} {
+		if flags.Changed(name) && way != "http" {
+			return usage("--"+name+" with --"+way, "it with --http", map[string]string{"config": "Leave it out: each host configures its own instance",
+				"max-calls": "Leave it out: a host has as many calls as the plug-in takes"}[name])
+		}
+	}
+	if flags.Changed("max-calls") && (s.calls < 1 || s.calls > math.MaxInt32) {
+		return usage(fmt.Sprintf("--max-calls %d", s.calls), "1 or more", "Leave it out for 1024")
 	}
 	s.options.Sessions, s.options.Grace = s.instances, s.grace
 	if flags.Changed("max-message") {
@@ -229,13 +268,16 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 	if len(token) > 1024 || strings.Trim(token, " ") != token || strings.ContainsFunc(token, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return usage(from+" with a token that cannot be sent", "1 to 1024 printable ASCII characters in one line, none of which is a space at an end", "Make one: openssl rand -hex 32")
 	}
+	if way == "http" && strings.Contains(token, " ") {
+		return usage(from+" with a token that has a space", "one without, as HTTP asks for it", "Make one: openssl rand -hex 32")
+	}
 	s.options.Token = token
 	if s.cert == "" && s.key == "" && !flags.Changed("cert") && !flags.Changed("key") {
 		return nil
 	}
 	switch {
-	case way != "tcp":
-		return usage("--cert or --key with --"+way, "them with --tcp", "Leave them out: what goes over --"+way+" stays on this machine")
+	case way != "tcp" && way != "http" || s.httpSocket() != "":
+		return usage("--cert or --key with --"+way+" "+flags.Lookup(way).Value.String(), "them with a TCP port", "Leave them out: what goes there stays on this machine")
 	case s.cert == "" || s.key == "":
 		return usage("one of --cert and --key", "both", "")
 	}
@@ -254,14 +296,19 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 
 // exposed refuses an address that others reach, where nothing keeps them out or what they send can be read.
 func (s *server) exposed(way string) error {
-	if way != "tcp" {
+	address := &s.tcp
+	switch {
+	case way == "http" && s.httpSocket() == "":
+		address = &s.http
+	case way != "tcp":
 		return nil
 	}
-	at, err := net.ResolveTCPAddr("tcp", s.tcp)
+	at, err := net.ResolveTCPAddr("tcp", *address)
 	if err != nil {
-		return usage(fmt.Sprintf("--%s %s (%v)", way, s.tcp, err), "HOST:PORT, such as 127.0.0.1:4242", "")
+		return usage(fmt.Sprintf("--%s %s (%v)", way, *address, err), "HOST:PORT, such as 127.0.0.1:4242", "")
 	}
-	s.tcp = at.String() // what was looked at is what is listened at
+	given := *address
+	*address = at.String() // what was looked at is what is listened at
 	if at.IP != nil && at.IP.IsLoopback() {
 		return nil
 	}
@@ -275,7 +322,7 @@ func (s *server) exposed(way string) error {
 	if missing == nil {
 		return nil
 	}
-	return usage(fmt.Sprintf("--%s %s, which others reach, without %s", way, s.tcp, strings.Join(missing, " and ")), "a token and TLS where the address is not of this machine alone",
+	return usage(fmt.Sprintf("--%s %s, which others reach, without %s", way, given, strings.Join(missing, " and ")), "a token and TLS where the address is not of this machine alone",
 		"Give them, or listen at 127.0.0.1 or [::1]")
 }
 
@@ -309,7 +356,20 @@ func (s *server) prepare(way string) (func(context.Context) error, error) {
 	}
 	l, address, err := s.listen(way)
 	if err != nil {
+		if s.handler != nil {
+			_ = s.handler.Close()
+		}
 		return nil, err
+	}
+	if way == "http" {
+		return func(ctx context.Context) error {
+			defer l.Close()
+			err := s.ready(address)
+			if err == nil {
+				err = web.Serve(ctx, l, s.handler, s.grace)
+			}
+			return errors.Join(err, s.handler.Close())
+		}, nil
 	}
 	return func(ctx context.Context) error {
 		defer l.Close()
@@ -322,22 +382,70 @@ func (s *server) prepare(way string) (func(context.Context) error, error) {
 
 // listen listens at a socket.
 func (s *server) listen(way string) (l net.Listener, address string, err error) {
-	if way == "unix" {
-		path, err := filepath.Abs(s.unix)
-		if err != nil {
-			return nil, "", unreadable("--unix", err)
+	socket, at, scheme := s.unix, s.tcp, "tcp:"
+	if way == "http" {
+		socket, at, scheme = s.httpSocket(), s.http, "http://"
+		if s.tls != nil {
+			scheme = "https://"
+			s.tls.NextProtos = []string{"h2", "http/1.1"}
 		}
-		l, err := listenUnix(path)
-		return l, "unix:" + path, err
 	}
-	if l, err = net.Listen("tcp", s.tcp); err != nil {
+	if socket != "" {
+		path, err := filepath.Abs(socket)
+		if err != nil {
+			return nil, "", unreadable("--"+way, err)
+		}
+		l, err := listenUnix("--"+way, path)
+		return l, map[string]string{"unix": "unix:", "http": "http+unix:"}[way] + path, err
+	}
+	if l, err = net.Listen("tcp", at); err != nil {
 		return nil, "", fmt.Errorf("--%s: %w", way, err)
 	}
-	address = "tcp:" + l.Addr().String()
+	address = scheme + l.Addr().String()
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)
 	}
 	return l, address, nil
+}
+
+// httpSocket is the path of the unix socket that --http names, if it does.
+func (s *server) httpSocket() string {
+	path, _ := strings.CutPrefix(s.http, "unix:")
+	if path == s.http {
+		return ""
+	}
+	return path
+}
+
+// openHTTP opens the plug-in for all clients.
+func (s *server) openHTTP(lib *inspect.Library, flags *pflag.FlagSet) error {
+	if len(lib.Imports) > 0 {
+		var names []string
+		for _, f := range lib.Imports {
+			names = append(names, f.Name)
+		}
+		return &exit{code: exitOpen, err: &wrong{"--http for " + lib.Manifest.Name + ", which imports " + strings.Join(names, ", "), "a plug-in without imports: HTTP has no way back to a host",
+			"Serve it with --unix or --tcp, whose hosts serve imports"}}
+	}
+	host := hostFlags{config: s.config}
+	if err := host.checkConfig(lib); err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(escapedLines{s.err}, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	opts := []loader.Option{loader.WithLogger(logger)}
+	if flags.Changed("config") {
+		configuration, err := s.read(source{text: s.config}, "--config")
+		if err != nil {
+			return err
+		}
+		opts = append(opts, loader.WithConfig(configuration))
+	}
+	if s.instances > 0 {
+		opts = append(opts, loader.WithInstances(s.instances))
+	}
+	var err error
+	s.handler, err = web.Open(s.plugin, web.Options{Token: s.options.Token, MaxBody: s.options.MaxBody, Calls: s.calls, Logger: logger}, opts...)
+	return err
 }
 
 // ready says that it serves.

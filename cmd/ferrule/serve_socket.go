@@ -12,21 +12,21 @@ import (
 
 // listenUnix listens at a unix socket that only this user may connect to. One that somebody has left behind it takes away; one that answers, and anything else that is
 // there, it does not.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(flag, path string) (net.Listener, error) {
 	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {
-		return nil, usage("--unix "+path+", a path of "+plural(len(path), "byte"), plural(most, "byte")+" at most, which is all that sockets can have", "")
+		return nil, usage(flag+" "+path+", a path of "+plural(len(path), "byte"), plural(most, "byte")+" at most, which is all that sockets can have", "")
 	}
 	release, err := turn(path)
 	if err != nil {
-		return nil, unreadable("--unix", err)
+		return nil, unreadable(flag, err)
 	}
 	defer release()
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, unreadable("--unix", err)
+		return nil, unreadable(flag, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, usage("--unix "+path+", where there is something else", "nothing there, or a socket that was left behind", "Name another path")
+		return nil, usage(flag+" "+path+", where there is something else", "nothing there, or a socket that was left behind", "Name another path")
 	default:
 		conn, err := net.DialTimeout("unix", path, 5*time.Second)
 		switch {
@@ -37,12 +37,12 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, inUse(path, err)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, unreadable("--unix", err)
+			return nil, unreadable(flag, err)
 		}
 	}
 	l, err := (&net.ListenConfig{Control: private}).Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, unreadable("--unix", err)
+		return nil, unreadable(flag, err)
 	}
 	own := &ownSocket{Listener: l, path: path}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then it may be another one's
@@ -52,7 +52,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		_ = os.Remove(path)
 		l.Close()
-		return nil, unreadable("--unix", err)
+		return nil, unreadable(flag, err)
 	}
 	return own, nil
 }

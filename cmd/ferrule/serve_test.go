@@ -15,10 +15,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +36,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/web"
 )
 
 // shouts is a plug-in with a state, with what prints, and with what does not end.
@@ -521,6 +524,7 @@ func TestServeWrong(t *testing.T) {
 		return path
 	}
 	token, empty, odd := write("token", "secret\n"), write("empty", "\n"), write("odd", "two\nlines\n")
+	spaces := write("spaces", "a secret\n")
 	secure := []string{"--cert", cert, "--key", key}
 	for name, c := range map[string]struct {
 		args []string
@@ -555,6 +559,17 @@ func TestServeWrong(t *testing.T) {
 		"TLS of a socket":    {append([]string{"--unix", "x"}, secure...), "found --cert or --key with --unix", exitUsage},
 		"no folder":          {[]string{"--unix", filepath.Join(dir, "none", "x")}, "--unix: ", exitUsage},
 		"a long path":        {[]string{"--unix", filepath.Join(dir, strings.Repeat("x", 200))}, "at most, which is all that sockets can have", exitUsage},
+		"all by HTTP":        {[]string{"--http", "0.0.0.0:0"}, "found --http 0.0.0.0:0, which others reach, without --cert and --key and a token", exitUsage},
+		"no TLS by HTTP":     {[]string{"--http", ":0", "--token-file", token}, "found --http :0, which others reach, without --cert and --key, expected", exitUsage},
+		"spaces by HTTP":     {[]string{"--http", "127.0.0.1:0", "--token-file", spaces}, "with a token that has a space", exitUsage},
+		"TLS of HTTP's":      {append([]string{"--http", "unix:x"}, secure...), "found --cert or --key with --http unix:x, expected them with a TCP port", exitUsage},
+		"no socket":          {[]string{"--http", "unix:"}, "found --http unix:", exitUsage},
+		"a configuration":    {[]string{"--unix", "x", "--config", "y"}, "found --config with --unix, expected it with --http", exitUsage},
+		"no configuration":   {[]string{"--http", "127.0.0.1:0", "--config", "y"}, "which takes no configuration", exitUsage},
+		"calls":              {[]string{"--stdio", "--max-calls", "2"}, "found --max-calls with --stdio, expected it with --http", exitUsage},
+		"no calls":           {[]string{"--http", "127.0.0.1:0", "--max-calls", "0"}, "found --max-calls 0, expected 1 or more", exitUsage},
+		"imports":            {[]string{"--http", "127.0.0.1:0", fixture.C(t, "asks")}, "which imports geo_lookup, loyalty_points, expected a plug-in without imports", exitOpen},
+		"a failing start":    {[]string{"--http", "127.0.0.1:0", fixture.C(t, "start_fails")}, "could not be started", exitOpen},
 		"no plug-in":         {[]string{"--unix", "x", token}, "not a shared library", exitOpen},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -581,4 +596,177 @@ func TestServeWrong(t *testing.T) {
 		assert.Equal(t, exitFailed, code)
 		assert.Contains(t, stderr, "--tcp: ")
 	})
+}
+
+// curl runs curl, and returns the HTTP status and the body.
+func curl(t *testing.T, args ...string) (code, body string) {
+	t.Helper()
+	tool := fixture.Tool(t, "curl", "apt-get install curl")
+	file := filepath.Join(t.TempDir(), "body")
+	out, err := exec.CommandContext(t.Context(), tool, append([]string{"-sS", "-o", file, "-w", "%{http_code} %header{ferrule-status}"}, args...)...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	text, err := os.ReadFile(file)
+	if !errors.Is(err, fs.ErrNotExist) { // where there is no body
+		require.NoError(t, err)
+	}
+	return strings.TrimSpace(string(out)), string(text)
+}
+
+// TestServeHTTP: what curl sees of ferrule serve --http, over each way that it has.
+func TestServeHTTP(t *testing.T) {
+	t.Parallel()
+	library, echo := shouts(t), fixture.C(t, "echo")
+	post := []string{"-H", "Content-Type: application/octet-stream", "--data-binary"}
+	t.Run("a port", func(t *testing.T) {
+		t.Parallel()
+		s := serving(t, nil, echo, "--http", "localhost:0", "--instances", "2", "--max-message", "1KiB")
+		at := s.address()
+		assert.Regexp(t, `^serving echo 1\.2\.3 at http://127\.0\.0\.1:[0-9]+\n$`, s.line)
+		code, body := curl(t, append(post, "hello", at+"/fn/echo")...)
+		assert.Equal(t, [2]string{"200", "hello"}, [2]string{code, body})
+		code, body = curl(t, append(post, "why", at+"/fn/fail")...)
+		assert.Equal(t, [2]string{"422 1", "why"}, [2]string{code, body})
+		code, _ = curl(t, append(post, "", at+"/fn/none")...)
+		assert.Equal(t, "404", code)
+		code, body = curl(t, "--data-binary", "hello", at+"/fn/echo") // as a form has it
+		assert.Equal(t, "415", code)
+		assert.Contains(t, body, "expected application/octet-stream")
+		code, _ = curl(t, append(post, strings.Repeat("x", 1025), at+"/fn/echo")...)
+		assert.Equal(t, "413", code)
+		code, _ = curl(t, "-H", "Transfer-Encoding: chunked", "-H", "Content-Type: application/octet-stream", "--data-binary", strings.Repeat("x", 1025), at+"/fn/echo")
+		assert.Equal(t, "413", code)
+		code, _ = curl(t, "-H", "Host: evil.example", at+"/ferrule/manifest")
+		assert.Equal(t, "421", code)
+		code, body = curl(t, at+"/ferrule/manifest")
+		assert.Equal(t, "200", code)
+		assert.Contains(t, body, `"name":"echo"`)
+		code, body = curl(t, at+"/ferrule/openapi.json")
+		assert.Equal(t, "200", code)
+		assert.Contains(t, body, `"/fn/echo"`)
+		code, body = curl(t, at+"/ferrule/metrics")
+		assert.Equal(t, "200", code)
+		assert.Contains(t, body, "ferrule_calls_total{kind=\"fn\",function=\"echo\",status=\"0\"} 1\n")
+		code, body = curl(t, at+"/ferrule/health")
+		assert.Equal(t, [2]string{"200", "ok\n"}, [2]string{code, body})
+		s.signal(syscall.SIGTERM)
+		assert.Zero(t, s.wait(), s.stderr())
+	})
+	t.Run("a socket", func(t *testing.T) {
+		t.Parallel()
+		path := fixture.Socket(t)
+		s := serving(t, nil, library, "--http", "unix:"+path, "--config", "loud", "--isolated")
+		assert.Equal(t, "http+unix:"+path, s.address())
+		code, body := curl(t, append(post, "", "--unix-socket", path, "http://localhost/fn/config")...)
+		assert.Equal(t, [2]string{"200", "loud"}, [2]string{code, body})
+		code, _ = curl(t, append(post, "", "--unix-socket", path, "http://localhost/fn/crashes")...)
+		assert.Equal(t, "422 5", code)
+		code, body = curl(t, append(post, "", "--unix-socket", path, "http://localhost/fn/config")...) // in another worker
+		assert.Equal(t, [2]string{"200", "loud"}, [2]string{code, body})
+		p, err := loader.Open(s.address(), web.Server())
+		require.NoError(t, err)
+		assert.Equal(t, "loud", called1(t, p, "config", ""))
+		require.NoError(t, p.Close())
+		s.signal(syscall.SIGINT)
+		assert.Zero(t, s.wait(), s.stderr())
+		gone(t, path)
+	})
+	t.Run("TLS and a token", func(t *testing.T) {
+		t.Parallel()
+		cert, key, pool := certificate(t)
+		s := serving(t, []string{"FERRULE_TOKEN=sesame"}, "--json", fixture.WasmC(t, "echo"), "--http", "0.0.0.0:0", "--cert", cert, "--key", key)
+		var is ready
+		require.NoError(t, json.Unmarshal([]byte(s.line), &is), s.line)
+		assert.True(t, is.TLS && is.Token)
+		_, port, err := net.SplitHostPort(strings.TrimPrefix(is.Address, "https://"))
+		require.NoError(t, err)
+		at := "https://localhost:" + port
+		code, _ := curl(t, append(post, "hello", "--cacert", cert, at+"/fn/echo")...)
+		assert.Equal(t, "401", code)
+		code, body := curl(t, append(post, "hello", "--cacert", cert, "-H", "Authorization: Bearer sesame", at+"/fn/echo")...)
+		assert.Equal(t, [2]string{"200", "hello"}, [2]string{code, body})
+		p, err := loader.Open(at, web.Server(web.WithToken("sesame"), web.WithTLS(&tls.Config{RootCAs: pool})))
+		require.NoError(t, err)
+		assert.Equal(t, "hello", called1(t, p, "echo", "hello"))
+		require.NoError(t, p.Close())
+		_, err = loader.Open(at, web.Server(web.WithToken("sesam"), web.WithTLS(&tls.Config{RootCAs: pool})))
+		assert.ErrorContains(t, err, "token")
+	})
+	t.Run("an end while a call runs", func(t *testing.T) {
+		t.Parallel()
+		for fn, says := range map[string]string{"waits": "", "stuck": "a call has not ended in 10ms"} {
+			s := serving(t, nil, library, "--http", "127.0.0.1:0", "--grace", "10ms")
+			runs, code := filepath.Join(t.TempDir(), "runs"), make(chan int, 1)
+			go func() {
+				answer, err := http.Post(s.address()+"/fn/"+fn, "application/octet-stream", strings.NewReader(runs))
+				if err != nil {
+					code <- 0
+					return
+				}
+				answer.Body.Close()
+				code <- answer.StatusCode
+			}()
+			appears(t, runs)
+			s.signal(syscall.SIGTERM)
+			assert.Zero(t, s.wait())
+			assert.Contains(t, s.stderr(), says)
+			assert.Equal(t, map[string]int{"waits": 499, "stuck": 0}[fn], <-code)
+		}
+	})
+}
+
+// TestServeHTTPLoad: many clients at once get each its own answer, and nothing is counted twice or not at all; when it ends in the middle, what was answered is right.
+func TestServeHTTPLoad(t *testing.T) {
+	t.Parallel()
+	s := serving(t, nil, fixture.C(t, "echo"), "--http", "127.0.0.1:0", "--instances", "4")
+	const clients, each = 32, 100
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
+	defer client.CloseIdleConnections()
+	call := func(in string) (string, error) {
+		answer, err := client.Post(s.address()+"/fn/echo", "application/octet-stream", strings.NewReader(in))
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		out, err := io.ReadAll(answer.Body)
+		if err == nil && answer.StatusCode != 200 {
+			err = errors.New(answer.Status)
+		}
+		return string(out), err
+	}
+	var all sync.WaitGroup
+	for c := range clients {
+		all.Go(func() {
+			for n := range each {
+				in := strings.Repeat(fmt.Sprintf("%d of %d;", n, c), 1+n*c)
+				out, err := call(in)
+				if !assert.NoError(t, err) || !assert.True(t, in == out, "%d of %d", n, c) {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	_, body := curl(t, s.address()+"/ferrule/metrics")
+	assert.Contains(t, body, fmt.Sprintf("ferrule_calls_total{kind=\"fn\",function=\"echo\",status=\"0\"} %d\n", clients*each))
+	assert.Contains(t, body, "ferrule_calls_in_flight{kind=\"fn\",function=\"echo\"} 0\n")
+
+	under, first := make(chan struct{}), sync.Once{}
+	for c := range clients {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				in := fmt.Sprintf("%d of %d", n, c)
+				out, err := call(in)
+				if err != nil {
+					return // it has ended
+				}
+				assert.Equal(t, in, out)
+				first.Do(func() { close(under) })
+			}
+		})
+	}
+	<-under
+	s.signal(syscall.SIGTERM)
+	assert.Zero(t, s.wait(), s.stderr())
+	all.Wait()
+	assert.Empty(t, s.stderr())
 }
