@@ -2,10 +2,10 @@ package web
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // object is one of JSON.
@@ -47,7 +47,7 @@ func describe(about *abi.Description, o Options) ([]byte, error) {
 	}
 	components := object{"responses": object{
 		"Unauthorized": message("The token is wrong or missing"),
-		"TooLong":      message(fmt.Sprintf("The input has more than %d bytes", o.MaxBody)),
+		"TooLong":      message("The input has more than " + count.Of(o.MaxBody, "byte")),
 		"WrongType":    message("The body has another type than the function takes"),
 		"Cancelled":    message("The call was cancelled, or its Ferrule-Timeout was over"),
 		"Busy":         message("There are as many calls as there may be, or the server ends"),

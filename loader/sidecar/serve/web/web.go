@@ -29,6 +29,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
@@ -316,7 +317,7 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in
 	}
 	long := func() {
 		w.Header().Set("Connection", "close") // nobody reads the rest
-		h.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("found an input that is too long, expected %d bytes at most", h.options.MaxBody))
+		h.refuse(w, http.StatusRequestEntityTooLarge, "found an input that is too long, expected "+count.Of(h.options.MaxBody, "byte")+" at most")
 	}
 	if r.ContentLength > h.options.MaxBody {
 		long()
@@ -374,7 +375,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 		defer func() { <-h.places }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		h.refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("found %d calls, expected fewer: there may be no more at a time. Try again", cap(h.places)))
+		h.refuse(w, http.StatusServiceUnavailable, "found "+count.Of(cap(h.places), "call")+", expected fewer: there may be no more at a time. Try again")
 		return
 	}
 	in, ok := h.input(w, r, f)
