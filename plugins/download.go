@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
@@ -202,14 +203,20 @@ func (s *System) fetch(ctx context.Context, conf *config.Config, all []*found, b
 			return all, failed, nil
 		}
 		fresh, failed = nil, r.Failed
-		for _, p := range r.Plugins {
-			fresh = append(fresh, &found{path: p.Path, precedence: installedPrecedence, installed: true, sha256: registry.Hex(p.Digest)})
+		for name, p := range r.Plugins {
+			f := &found{path: p.Path, precedence: installedPrecedence, installed: true, sha256: registry.Hex(p.Digest)}
+			if p.Kind == registry.Program || p.Kind == registry.Script {
+				f.sidecar, f.was = &named{name: name, version: p.Version, launch: sum([]string{p.Path, p.Digest}), unasked: s.surveying}, name
+			}
+			fresh = append(fresh, f)
 		}
 		s.readAll(ctx, fresh, known)
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		if !slices.ContainsFunc(fresh, func(f *found) bool { return f.err != nil }) {
+		if !slices.ContainsFunc(fresh, func(f *found) bool { // a sidecar that does not say what it is may be as it was published
+			return f.err != nil && (f.sidecar == nil || errors.Is(f.err, loader.ErrDigest) || errors.Is(f.err, loader.ErrRead))
+		}) {
 			break
 		}
 		s.download.done = nil

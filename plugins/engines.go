@@ -55,7 +55,7 @@ func (s *System) engineFor(f *found) engine.Engine {
 
 // kinds are those of plug-ins that the system can load; nil are all.
 func (s *System) kinds() []registry.Kind {
-	all := []registry.Kind{registry.Library}
+	all := []registry.Kind{registry.Library, registry.Program, registry.Script}
 	if s.surveying { // the application may have engines that nobody here knows
 		return nil
 	}
@@ -69,6 +69,10 @@ func (s *System) kinds() []registry.Kind {
 func (s *System) engage(p *plan, sp *spec) {
 	if n := sp.found.sidecar; sp.err == nil && n != nil {
 		sp.engine = n.engine()
+		if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil { // of an installed one: config.yaml does not know what it is
+			sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for a sidecar", Expected: "an entry without it: a sidecar is a process of its own by itself",
+				Remedy: fmt.Sprintf("Take isolate out of its entry, line %d of %s", entry.Line, s.configName())}
+		}
 		return
 	}
 	if sp.err != nil || !foreign(sp.found.format) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type named struct {
 	secrets []string
 	err     error    // why it cannot be reached so
 	reads   []string // the files that this was made of
+	version string   // that it has to have; "" is any
 	unasked bool     // nobody has asked it what it is: its description has its name, and no more
 }
 
@@ -168,7 +170,7 @@ var errAsked = errors.New("what it is was all that was asked")
 func (s *System) consult(ctx context.Context, f, before *found) {
 	n := f.sidecar
 	if n.unasked {
-		f.desc = &abi.Description{Manifest: &abi.Manifest{Name: n.name}}
+		f.desc = &abi.Description{Manifest: &abi.Manifest{Name: n.name, Version: n.version}}
 		return
 	}
 	if n.err != nil {
@@ -201,7 +203,11 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 	var about *abi.Description
 	file := &engine.File{Path: f.path}
 	defer file.Close()
-	_, _, err := e.Open(ctx, file, &engine.Options{Instances: 1}, func(d *abi.Description) (engine.Host, error) {
+	how := &engine.Options{Instances: 1}
+	if bytes, err := hex.DecodeString(f.sha256); err == nil && len(bytes) == len(engine.Digest{}) { // of one that was installed: what runs is what was verified
+		how.SHA256 = (*engine.Digest)(bytes)
+	}
+	_, _, err := e.Open(ctx, file, how, func(d *abi.Description) (engine.Host, error) {
 		about = d
 		return nil, errAsked
 	})
@@ -219,6 +225,8 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 		}
 	case about.Manifest.Name != n.name:
 		f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrLoad, Found: "the plug-in " + about.Manifest.Name, Expected: n.name + ", in whose entry it is", Remedy: "Correct the entry's name, or what it names"}
+	case n.version != "" && about.Manifest.Version != n.version:
+		f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrLoad, Found: "version " + about.Manifest.Version, Expected: n.version + ", as its description says", Remedy: "Ask whoever publishes it to push the program that belongs to the version"}
 	default:
 		f.desc = about
 		s.mu.Lock()
@@ -341,11 +349,19 @@ func (s *System) askAgain() {
 			continue
 		}
 		entry := before.conf.Plugin(f.sidecar.name)
-		if entry == nil || entry.Sidecar == nil || f.sidecar.unasked {
+		switch {
+		case f.sidecar.unasked:
 			continue
+		case f.installed:
+			own := *f
+			own.desc, own.err = nil, nil
+			all[i] = &own
+		case entry == nil || entry.Sidecar == nil:
+			continue
+		default:
+			all[i] = sidecarOf(entry)
 		}
-		all[i] = sidecarOf(entry)
-		asked[entry.Name] = true
+		asked[f.sidecar.name] = true
 		again = append(again, all[i])
 	}
 	s.readAll(ctx, again, nil)

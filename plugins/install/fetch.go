@@ -60,6 +60,10 @@ func (c *candidate) take(s *session, f store.File) {
 		return
 	}
 	c.path, c.file.Digest, c.file.Size = f.Path, f.Digest, f.Size
+	if isProgram(c.release.Kind) {
+		c.takeProgram(s, f.Path)
+		return
+	}
 	has, platform, err := Describe(f.Path)
 	if err != nil {
 		c.err = unreadable(c.release.Name, c.release.Version, c.from(), err)

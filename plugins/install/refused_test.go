@@ -119,11 +119,11 @@ func TestRefused(t *testing.T) {
 					return false
 				}
 			}, false},
-		{"a kind that cannot be loaded", registry.ErrKind, func(p *place) {
+		{"a kind that its file is not of", registry.ErrKind, func(p *place) {
 			path := filepath.Join(p.t.TempDir(), "wasm")
 			require.NoError(p.t, os.WriteFile(path, []byte("\x00asm\x01\x00\x00\x00"), 0o644))
 			p.push(&registry.Release{Name: "dist_aaaa", Version: "1.0.0", Kind: registry.Script}, map[string]registry.Content{registry.AnyPlatform: {Path: path}})
-		}, nil, false},
+		}, nil, true},
 		{"a kind for which the application has no engine", registry.ErrKind, func(p *place) { p.module("1.0.0") },
 			func(o *install.Options) { o.Kinds = []registry.Kind{registry.Library} }, false},
 		{"another kind than its description says", registry.ErrKind, func(p *place) {
