@@ -84,6 +84,35 @@ func (m *market) text(file string) string {
 
 const marketConfig = "registry: {url: REGISTRY, keys: [KEY]}\nplugins:\n  - {name: plugin_aaaa, version: ^1}\n"
 
+// TestPushOfPrograms: a sidecar is asked what it is, published, installed and verified; what does not say it is not published.
+func TestPushOfPrograms(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows starts no scripts by their first line")
+	}
+	fixture.Tool(t, "python3", "install Python 3.8 or later")
+	m := newMarket(t, "registry: {url: REGISTRY, keys: [KEY]}\nplugins: [vowels]\n")
+	vowels := filepath.Join(fixture.Root(), "examples", "sidecar", "vowels.py")
+	push := func(code int, want string, paths ...string) {
+		t.Helper()
+		stdout, stderr, got := ferrule(t, "", append([]string{"push", "--to", m.path("releases"), "--key", m.path("shop.key")}, paths...)...)
+		assert.Equal(t, code, got, "%s%s", stdout, stderr)
+		assert.Contains(t, stdout+stderr, want)
+	}
+	push(exitOK, "vowels 1.0.0 is in", vowels)
+	stdout, _ := m.does(exitOK, "install")
+	assert.Contains(t, stdout, "vowels")
+	stdout, _ = m.does(exitOK, "verify")
+	assert.Contains(t, stdout, "vowels")
+	stdout, _ = m.does(exitOK, "list --json")
+	assert.Contains(t, stdout, `"version": "1.0.0"`)
+
+	silent := m.path("silent")
+	require.NoError(t, os.WriteFile(silent, []byte("#!/bin/sh\necho not today >&2\nexit 3\n"), 0o755))
+	push(exitFailed, "a sidecar that does not say what it is: the sidecar ended with exit code 3; its last line: not today", silent)
+	push(exitFailed, "a second script for any", vowels, vowels)
+}
+
 // TestInstallVerb: what config.yaml names is in the lock and in the store, by the rules of package install, which tests them.
 func TestInstallVerb(t *testing.T) {
 	t.Parallel()

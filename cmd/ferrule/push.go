@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
@@ -30,7 +31,8 @@ func pushVerb(a *app) *cobra.Command {
 		Use:   "push --to PLACE FILE...",
 		Short: "Publish a version of a plug-in",
 		Long: `Publish a version of a plug-in: the files of one release, one for each platform. What each is, and for which platform, is read
-from the file; nothing of it is run. PLACE is
+from the file; nothing of it is run. Only a script that begins with #! and a program, a sidecar, say what they are when they run: the one for this
+platform is started, and ended when it has said so. PLACE is
 
   - oci://HOST/PATH, an OCI registry: the plug-in tax goes to HOST/PATH/tax, under its version. There a name has no capital letters, and a version is
     a semantic one of three numbers, such as 1.2.0
@@ -66,7 +68,7 @@ size, signed, and added (of a folder and a bundle, what is new there: "file", wi
 			}
 			ctx, stop := interruptible(0)
 			defer stop()
-			r, contents, err := releaseOf(paths, key == "", trust != nil)
+			r, contents, err := releaseOf(ctx, paths, key == "", trust != nil)
 			if err != nil {
 				return err
 			}
@@ -250,8 +252,11 @@ func verifySignature(ctx context.Context, trust *sign.Trust, s sign.Subject, c r
 }
 
 // releaseOf is the release whose files these are; with beside, with the signatures that lie beside them.
-func releaseOf(paths []string, beside, verifies bool) (*registry.Release, map[string]registry.Content, error) {
+func releaseOf(ctx context.Context, paths []string, beside, verifies bool) (*registry.Release, map[string]registry.Content, error) {
 	r, contents, err := install.Release(paths...)
+	if err != nil && arePrograms(paths) {
+		r, contents, err = programsOf(ctx, paths)
+	}
 	if err != nil {
 		return nil, nil, fromSource(err)
 	}
@@ -270,6 +275,35 @@ func releaseOf(paths []string, beside, verifies bool) (*registry.Release, map[st
 		contents[platform] = c
 	}
 	return r, contents, nil
+}
+
+// arePrograms reports whether files are sidecars', all of them.
+func arePrograms(paths []string) bool {
+	return !slices.ContainsFunc(paths, func(path string) bool {
+		kind, err := install.ProgramKind(path)
+		return err != nil || kind == ""
+	})
+}
+
+// programsOf is the release of a sidecar, which is asked what it is: the file of it that runs here.
+func programsOf(ctx context.Context, paths []string) (*registry.Release, map[string]registry.Content, error) {
+	_, contents, err := install.ReleaseOfPrograms(&abi.Description{Manifest: &abi.Manifest{}}, paths...)
+	if err != nil {
+		return nil, nil, err
+	}
+	here, ok := contents[registry.ThisPlatform()]
+	if !ok {
+		here, ok = contents[registry.AnyPlatform]
+	}
+	if !ok {
+		return nil, nil, usage("programs for "+strings.Join(slices.Sorted(maps.Keys(contents)), ", "), "one for "+registry.ThisPlatform()+" among them: a program says what it is when it runs",
+			"Add it, or push on one of these")
+	}
+	about, err := install.AskProgram(ctx, here.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return install.ReleaseOfPrograms(about, paths...)
 }
 
 // fresh refuses a signature that was made before its file: it is most likely of other bytes.
