@@ -18,6 +18,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 )
 
 // variableName is what a program knows its descriptors by (rule W16).
@@ -279,6 +280,7 @@ type pipes struct {
 	in, out [2]*os.File
 	way     int // which of them is
 	head    []byte
+	eager   *eager.Reader // of that way, from the first time on that it is read eagerly
 	once    sync.Once
 }
 
@@ -343,6 +345,17 @@ func (p *pipes) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return p.out[p.way].Read(b)
+}
+
+// Eagerly is Read, as package eager has it.
+func (p *pipes) Eagerly(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		return p.Read(b)
+	}
+	if p.eager == nil {
+		p.eager = eager.New(p.out[p.way])
+	}
+	return p.eager.Eagerly(b)
 }
 
 func (p *pipes) Write(b []byte) (int, error)       { return p.in[p.way].Write(b) }

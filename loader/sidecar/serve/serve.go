@@ -25,6 +25,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -165,8 +166,9 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	}
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	s := &session{ctx: within, conn: conn, of: p, options: o, r: wire.NewReader(conn, uint64(o.MaxBody)), w: wire.NewWriter(conn), maxBody: wire.MaxBody,
+	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
+	s.r = wire.NewReader(&source{s, eager.New(conn)}, uint64(o.MaxBody))
 	stop := context.AfterFunc(within, func() { s.end(nil) })
 	defer stop()
 	told := context.AfterFunc(ctx, func() {
@@ -224,6 +226,23 @@ type session struct {
 	ended  bool
 	why    error
 	over   chan struct{} // closed when the session is over
+}
+
+// source is what a session reads from.
+type source struct {
+	of   *session
+	from *eager.Reader
+}
+
+// Read waits on this thread where no call runs: a goroutine of one that was just woken may be next on its processor.
+func (s *source) Read(b []byte) (int, error) {
+	s.of.mu.Lock()
+	idle := len(s.of.calls) == 0
+	s.of.mu.Unlock()
+	if idle {
+		return s.from.Eagerly(b)
+	}
+	return s.from.Read(b)
 }
 
 // answer is what the host has answered.

@@ -23,6 +23,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -45,6 +46,8 @@ type Options struct {
 type Link struct {
 	Options
 	stream   Stream
+	eager    *eager.Reader
+	alone    bool // who has the token waits for the only call in progress
 	r        *wire.Reader
 	w        *wire.Writer
 	about    *abi.Description
@@ -118,10 +121,23 @@ type event struct {
 
 // New makes a link, whose hello it sends. It is the first thing to be called; Meet is the next.
 func New(s Stream, o Options) *Link {
-	l := &Link{Options: o, stream: s, w: wire.NewWriter(s), r: wire.NewReader(s, o.MaxBody), token: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+	l := &Link{Options: o, stream: s, w: wire.NewWriter(s), token: make(chan struct{}, 1), ask: make(chan struct{}, 1),
 		calls: make(map[uint64]*call), dead: make(chan struct{})}
+	l.r = wire.NewReader(source{l}, o.MaxBody)
+	l.eager = eager.New(s)
 	l.token <- struct{}{}
 	return l
+}
+
+// source is what a link reads from.
+type source struct{ of *Link }
+
+// Read waits on this thread where no other call needs it: a goroutine that was just woken may be next on its processor.
+func (s source) Read(b []byte) (int, error) {
+	if s.of.alone {
+		return s.of.eager.Eagerly(b)
+	}
+	return s.of.eager.Read(b)
 }
 
 // Greet sends the host's hello. It is called before Meet, and may wait for the sidecar.
@@ -648,6 +664,9 @@ func (l *Link) await(x *call) (done bool) {
 		select {
 		case <-x.signal:
 		case <-token:
+			l.mu.Lock()
+			l.alone = len(l.calls) == 1
+			l.mu.Unlock()
 			for !l.has(x) {
 				if err := l.read(); err != nil && err != errKicked {
 					break
@@ -658,6 +677,7 @@ func (l *Link) await(x *call) (done bool) {
 					break
 				}
 			}
+			l.alone = false
 			l.token <- struct{}{}
 		case <-l.dead:
 			<-l.token // who has read into the call's memory has given it back
