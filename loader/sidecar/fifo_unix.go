@@ -15,15 +15,13 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
 )
 
 // fifos are the host's ends of two FIFOs.
 type fifos struct {
 	in, out *os.File // the sidecar reads in, and writes out
-	eager   *eager.Reader
-	begun   bool // something came: from then on, an end is the end
+	begun   bool     // something came: from then on, an end is the end
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -51,7 +49,6 @@ func openFIFOs(ctx context.Context, in, out string) (link.Stream, error) {
 		f.in.Close()
 		return nil, err
 	}
-	f.eager = eager.New(f.out)
 	return f, nil
 }
 
@@ -71,14 +68,9 @@ func openFIFO(path string, mode int) (*os.File, error) {
 }
 
 // Read reads what the sidecar writes. Before it has opened its end, there is nothing, and not the end.
-func (f *fifos) Read(b []byte) (int, error) { return f.read(b, f.out.Read) }
-
-// Eagerly is Read, as package eager has it.
-func (f *fifos) Eagerly(b []byte) (int, error) { return f.read(b, f.eager.Eagerly) }
-
-func (f *fifos) read(b []byte, read func([]byte) (int, error)) (int, error) {
+func (f *fifos) Read(b []byte) (int, error) {
 	for {
-		n, err := read(b)
+		n, err := f.out.Read(b)
 		if n > 0 {
 			f.begun = true
 		}

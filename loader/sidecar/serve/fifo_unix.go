@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 )
 
 // FIFOs serves a plug-in over two FIFOs, which are there: in is what the host writes, out what it reads. One session comes after the other, until ctx ends, or a FIFO
@@ -30,7 +28,7 @@ func FIFOs(ctx context.Context, in, out string, p Plugin, o Options) error {
 			}
 			return err
 		}
-		_ = Session(ctx, &halves{from: from, eager: eager.New(from), out: out, over: make(chan struct{})}, p, o)
+		_ = Session(ctx, &halves{from: from, out: out, over: make(chan struct{})}, p, o)
 	}
 	return nil
 }
@@ -83,7 +81,6 @@ func openFIFO(path string, mode int, abandoned <-chan struct{}) (*os.File, error
 // halves are two files that are one connection.
 type halves struct {
 	from   *os.File
-	eager  *eager.Reader
 	begun  bool // something came: from then on, an end is the end
 	closed atomic.Bool
 	over   chan struct{} // closed when it is closed
@@ -94,14 +91,9 @@ type halves struct {
 }
 
 // Read reads what the host writes. Its end may still be that of the session before, which it has not closed yet.
-func (h *halves) Read(b []byte) (int, error) { return h.read(b, h.from.Read) }
-
-// Eagerly is Read, as package eager has it.
-func (h *halves) Eagerly(b []byte) (int, error) { return h.read(b, h.eager.Eagerly) }
-
-func (h *halves) read(b []byte, read func([]byte) (int, error)) (int, error) {
+func (h *halves) Read(b []byte) (int, error) {
 	for {
-		n, err := read(b)
+		n, err := h.from.Read(b)
 		h.begun = h.begun || n > 0
 		if err != io.EOF || h.begun || h.closed.Load() {
 			return n, err
@@ -109,6 +101,9 @@ func (h *halves) read(b []byte, read func([]byte) (int, error)) (int, error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// SetReadDeadline is of what the host writes.
+func (h *halves) SetReadDeadline(t time.Time) error { return h.from.SetReadDeadline(t) }
 
 // Write writes to the host. What it reads is opened by the first one, when the host has said something: before that, it may not have seen the end of the session
 // before.

@@ -83,7 +83,7 @@ func Stdio(ctx context.Context, p Plugin) error {
 func Streams() (io.ReadWriteCloser, error) {
 	in, out, ok := strings.Cut(os.Getenv("FERRULE_SIDECAR"), ",")
 	if !ok {
-		return streams{os.Stdin, standardOutput()}, nil
+		return streams{os.Stdin, standardOutput(), eager.New(os.Stdin)}, nil
 	}
 	from, err := strconv.Atoi(in)
 	to, err2 := strconv.Atoi(out)
@@ -91,13 +91,22 @@ func Streams() (io.ReadWriteCloser, error) {
 		return nil, fmt.Errorf("serve: found FERRULE_SIDECAR=%s, expected two descriptors such as 3,4", os.Getenv("FERRULE_SIDECAR"))
 	}
 	_ = os.Unsetenv("FERRULE_SIDECAR") // they are not for what this process starts
-	return streams{descriptor(from), descriptor(to)}, nil
+	source, sink := descriptor(from), descriptor(to)
+	return streams{source, sink, eager.New(source)}, nil
 }
 
 // streams are two files that are one connection.
-type streams struct{ from, to *os.File }
+type streams struct {
+	from, to *os.File
+	eager    *eager.Reader
+}
 
-func (s streams) Read(b []byte) (int, error)  { return s.from.Read(b) }
+func (s streams) Read(b []byte) (int, error)        { return s.from.Read(b) }
+func (s streams) SetReadDeadline(t time.Time) error { return s.from.SetReadDeadline(t) }
+
+// Eagerly is Read, as package eager has it.
+func (s streams) Eagerly(b []byte) (int, error) { return s.eager.Eagerly(b) }
+
 func (s streams) Write(b []byte) (int, error) { return s.to.Write(b) }
 func (s streams) Close() error                { return errors.Join(s.from.Close(), s.to.Close()) }
 
@@ -168,6 +177,8 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	defer cancel()
 	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
+	limits, ok := conn.(interface{ SetReadDeadline(time.Time) error })
+	s.breaks = ok && !errors.Is(limits.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
 	s.r = wire.NewReader(&source{s, eager.New(conn)}, uint64(o.MaxBody))
 	stop := context.AfterFunc(within, func() { s.end(nil) })
 	defer stop()
@@ -185,7 +196,7 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	if limited, ok := conn.(net.Conn); ok {
 		_ = limited.SetDeadline(time.Now().Add(o.Hello))
 	}
-	go s.lead()
+	go s.lead(nil)
 	<-s.over
 	if s.why != nil || within.Err() != nil { // who waits for the other side waits for nothing
 		_ = conn.Close()
@@ -211,10 +222,13 @@ type session struct {
 	options Options
 	r       *wire.Reader
 	w       *wire.Writer
-	maxBody uint64 // of the host
-	level   abi.Level
-	greeted atomic.Bool
-	running sync.WaitGroup // calls
+	breaks  bool // closing the stream ends a read of it
+	// listening is 1 while a call reads, which waits for the host's answer. It is the reader's.
+	listening int
+	maxBody   uint64 // of the host
+	level     abi.Level
+	greeted   atomic.Bool
+	running   sync.WaitGroup // calls
 
 	mu     sync.Mutex
 	plugin *loader.Plugin             // nil before ferrule.start
@@ -234,10 +248,10 @@ type source struct {
 	from *eager.Reader
 }
 
-// Read waits on this thread where no call runs: a goroutine of one that was just woken may be next on its processor.
+// Read waits on this thread where no call runs, but for one that waits itself: a goroutine of one that was just woken may be next on its processor.
 func (s *source) Read(b []byte) (int, error) {
 	s.of.mu.Lock()
-	idle := len(s.of.calls) == 0
+	idle := len(s.of.calls) == s.of.listening
 	s.of.mu.Unlock()
 	if idle {
 		return s.from.Eagerly(b)
@@ -269,6 +283,9 @@ type lead struct {
 	mu     sync.Mutex
 	within bool // it runs a call
 	given  bool // another goroutine reads
+	lent   bool // who waits for the host's answer, within that call, reads
+
+	late *time.Timer // has it given when a call takes longer
 
 	out []byte // for outputs; the goroutine's alone
 }
@@ -279,10 +296,10 @@ func (s *session) give(l *lead) {
 		return
 	}
 	l.mu.Lock()
-	gives := l.within && !l.given
+	gives := l.within && !l.given && !l.lent
 	if gives {
 		l.given = true
-		go s.lead()
+		go s.lead(nil)
 	}
 	l.mu.Unlock()
 	if gives {
@@ -301,60 +318,122 @@ func (s *session) flush() {
 func (s *session) more(l *lead) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.given && s.r.Whole() != 0
+	return !l.given && !l.lent && s.r.Whole() != 0
 }
 
 // short is how long a call may take before another goroutine reads.
 const short = 100 * time.Microsecond
 
-// lead reads messages, until another goroutine does.
-func (s *session) lead() {
-	l := &lead{out: make([]byte, 0, 4<<10)}
-	late := time.AfterFunc(time.Hour, func() { s.give(l) })
-	defer late.Stop()
-	var m wire.Message
-	var in []byte
-	for {
-		if s.r.Whole() == 0 { // which may wait
-			s.flush()
+// listen has who waits for the host's answer read until it is there, where nobody else reads.
+func (s *session) listen(l *lead, answered chan answer) {
+	if l == nil {
+		return
+	}
+	if !s.breaks { // a call that reads would not end with the session
+		s.give(l)
+		return
+	}
+	l.mu.Lock()
+	lends := l.within && !l.given && !l.lent
+	l.lent = l.lent || lends
+	l.mu.Unlock()
+	if !lends {
+		return
+	}
+	s.listening = 1
+	var beside *incoming // a call that came meanwhile: another goroutine runs it, and reads
+	for m := (wire.Message{}); len(answered) == 0 && beside == nil; {
+		err := s.r.Next(&m)
+		switch {
+		case err != nil:
+		case m.Verb == wire.Call:
+			beside = &incoming{m: m}
+			err = s.receive(beside)
+		default:
+			err = s.take(&m)
 		}
-		if err := s.r.Next(&m); err != nil {
+		if err != nil { // nobody reads any more
+			beside = nil
 			s.end(err)
-			return
+			break
 		}
-		if m.Verb != wire.Call {
-			if err := s.take(&m); err != nil {
+	}
+	s.listening = 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = false
+	switch {
+	case beside != nil:
+		l.given = true
+		go s.lead(beside)
+	case l.within:
+		l.late.Reset(short)
+	default: // the call is over, and its goroutine has left the reading to this one
+		go s.lead(nil)
+	}
+}
+
+// incoming is a call that was read.
+type incoming struct {
+	m    wire.Message
+	name string
+	in   []byte
+}
+
+// receive reads the rest of a call, with its input where the one before was.
+func (s *session) receive(c *incoming) (err error) {
+	if !s.greeted.Load() { // before any of its body has room
+		return &wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"}
+	}
+	c.name = string(c.m.Name) // which reading the body overwrites
+	c.in, err = s.r.Body(c.in[:0])
+	return err
+}
+
+// lead runs a call, if there is one, and reads messages, until another goroutine does.
+func (s *session) lead(first *incoming) {
+	l := &lead{out: make([]byte, 0, 4<<10)}
+	l.late = time.AfterFunc(time.Hour, func() { s.give(l) })
+	defer l.late.Stop()
+	var c incoming
+	for {
+		if first != nil {
+			c, first = *first, nil
+		} else {
+			if s.r.Whole() == 0 { // which may wait
+				s.flush()
+			}
+			err := s.r.Next(&c.m)
+			if err == nil && c.m.Verb == wire.Call {
+				err = s.receive(&c)
+			} else if err == nil {
+				err = s.take(&c.m)
+			}
+			if err != nil {
 				s.end(err)
 				return
 			}
-			continue
-		}
-		if !s.greeted.Load() { // before any of its body has room
-			s.end(&wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"})
-			return
-		}
-		name, err := string(m.Name), error(nil) // which reading the body overwrites
-		if in, err = s.r.Body(in[:0]); err != nil {
-			s.end(err)
-			return
+			if c.m.Verb != wire.Call {
+				continue
+			}
 		}
 		l.mu.Lock()
 		l.within = true
 		l.mu.Unlock()
-		late.Reset(short) // which may still come when the call is over, and then is for the next one
-		s.call(&m, name, in, l)
-		late.Stop()
+		l.late.Reset(short) // which may still come when the call is over, and then is for the next one
+		s.call(&c.m, c.name, c.in, l)
+		l.late.Stop()
 		l.mu.Lock()
 		l.within = false
-		given := l.given
+		given := l.given || l.lent // by a goroutine of the function's that goes on
 		l.mu.Unlock()
 		if given {
 			s.flush() // it may have been given between the look at what comes next and the answer
 			return
 		}
 		const kept = 1 << 20
-		if cap(in) > kept {
-			in = nil
+		if cap(c.in) > kept {
+			c.in = nil
 		}
 		if cap(l.out) > kept {
 			l.out = make([]byte, 0, 4<<10)
@@ -717,9 +796,12 @@ func (c *call) Value(key any) any {
 // ask calls a function of the host's, for the call that ctx is of.
 func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, error) {
 	m := wire.Message{Verb: wire.Call, Name: []byte(name), HasFor: true}
+	var l *lead
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		m.For = c.id
-		s.give(c.lead)
+		m.For, l = c.id, c.lead
+	}
+	if len(in) >= 4<<10 { // the host may write before it reads
+		s.give(l)
 	}
 	if uint64(len(in)) > s.maxBody {
 		return nil, fmt.Errorf("it is longer than the longest message: %w", abi.StatusNoMemory)
@@ -737,6 +819,7 @@ func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, erro
 	if err := s.w.Send(&m, in); err != nil {
 		s.end(err)
 	}
+	s.listen(l, answered)
 	a, ok := <-answered
 	switch {
 	case !ok:

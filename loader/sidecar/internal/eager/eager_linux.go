@@ -64,18 +64,15 @@ func (o *own) read(b []byte) (int, error) {
 
 // once tries to read. The poller has it tried again.
 func (o *own) once(descriptor uintptr) bool {
-	for {
-		o.n, o.err = unix.Read(int(descriptor), o.b)
-		switch {
-		case o.err == unix.EINTR:
-			continue
-		case o.err != unix.EAGAIN:
-			return true
-		case o.waited:
-			return false
-		}
+	if !o.waited { // most likely nothing is there yet: a read before that would be in vain
 		o.waited = true
 		ready := [1]unix.PollFd{{Fd: int32(descriptor), Events: unix.POLLIN}}
-		_, _ = unix.Poll(ready[:], int(moment.Milliseconds())) // whatever comes of it, the next read says more
+		_, _ = unix.Poll(ready[:], int(moment.Milliseconds())) // whatever comes of it, the read says more
+	}
+	for {
+		o.n, o.err = unix.Read(int(descriptor), o.b)
+		if o.err != unix.EINTR {
+			return o.err != unix.EAGAIN
+		}
 	}
 }
