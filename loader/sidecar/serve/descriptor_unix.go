@@ -11,7 +11,6 @@ import (
 // descriptor returns one that this process was started with. It is not for what this process starts.
 func descriptor(n int) *os.File {
 	unix.CloseOnExec(n)
-	_ = unix.SetNonblock(n, true) // it is this process's alone, and closing it ends a read then
 	return os.NewFile(uintptr(n), "the wire")
 }
 
