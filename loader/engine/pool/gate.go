@@ -71,6 +71,19 @@ func (p *Pool) shut(ctx context.Context) (c callctx.Caller, err error) {
 	}
 }
 
+// abandoned says why a start was given up: Start knows that nobody waits any more, and not why. It runs foreign code.
+func abandoned(err error, c *callctx.Caller) error {
+	switch late := err.(type) {
+	case *engine.Ended:
+		return c.GaveUp()
+	case *engine.Overrun:
+		if why := engine.Cause(c.Context); why != nil {
+			late.Cause = why
+		}
+	}
+	return err
+}
+
 // unshut lets calls in again.
 func (p *Pool) unshut() {
 	p.mu.Lock()
@@ -160,7 +173,7 @@ func (p *Pool) startBeside(c *callctx.Caller, config []byte) (old []*instance, e
 		err = p.make(fresh, r, config, c.Done)
 		r.end()
 		if err != nil {
-			return old, err
+			return old, abandoned(err, c)
 		}
 		old = append(old, fresh)
 	}
@@ -222,7 +235,7 @@ func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err e
 			err := p.make(inst, r, p.settings.Get(), h.caller.Done)
 			r.end()
 			if err != nil {
-				return nil, nil, 0, err
+				return nil, nil, 0, abandoned(err, &h.caller)
 			}
 			p.mu.Lock()
 			inst.poisoned = false
@@ -280,13 +293,7 @@ func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	r.end()
 	if err != nil {
 		_ = s.Close() // which takes it off again
-		// Start knows that nobody waits any more, and not why.
-		if late, ok := err.(*engine.Overrun); ok {
-			if why := engine.Cause(ctx); why != nil {
-				late.Cause = why
-			}
-		}
-		return nil, err
+		return nil, abandoned(err, &c)
 	}
 	s.mu.Lock()
 	s.unsettle()

@@ -419,7 +419,7 @@ func (p *Pool) acquire(c *callctx.Caller) (*running, error) {
 	}
 	p.drop(r.inst, r)
 	if err := p.make(r.inst, r, p.settings.Get(), c.Done); err != nil {
-		return nil, err
+		return nil, abandoned(err, c)
 	}
 	p.mu.Lock()
 	r.renews, r.inst.renewing, r.inst.spare = false, false, false
