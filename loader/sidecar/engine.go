@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,7 @@ func (e *sidecarEngine) Recognises(f *engine.File) bool {
 
 // Open is engine.Engine's.
 func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (_ engine.Plugin, _ *abi.Description, err error) {
-	l := &launcher{options: &e.options, path: f.Path, folder: o.Data}
+	l := &launcher{options: &e.options, path: f.Path, folder: o.Data, quit: make(chan struct{})}
 	if schemeOf(f.Path) != "" {
 		if o.SHA256 != nil {
 			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
@@ -68,7 +69,7 @@ func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Opti
 	}()
 	first, about, err := l.launch(ctx.Done())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, givenUp(ctx, err)
 	}
 	l.first, l.about, l.manifest = first, about, wire.FormatManifest(about, false)
 	host, err := accept(about)
@@ -77,10 +78,18 @@ func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Opti
 	}
 	own := &plugin{launcher: l}
 	if own.Pool, err = pool.Open(ctx, l.code(), host, o); err != nil {
-		return nil, nil, err
+		return nil, nil, givenUp(ctx, err)
 	}
 	opened = true
 	return own, about, nil
+}
+
+// givenUp says why a start was given up, where that is what has become of it.
+func givenUp(ctx context.Context, err error) error {
+	if _, ended := err.(*engine.Ended); ended {
+		return ctx.Err()
+	}
+	return err
 }
 
 // plugin is an open one.
@@ -103,8 +112,8 @@ func (p *plugin) Shutdown(ctx context.Context) error {
 		p.launcher.close()
 		return nil
 	}
-	if err != engine.ErrNilContext {
-		p.launcher.endAll(errShutdown)
+	if late, ok := err.(*engine.Unfinished); ok {
+		p.launcher.endAll(&errShutdown{late.Cause})
 		go func() { _ = p.Close() }()
 	}
 	return err
@@ -124,7 +133,10 @@ func (p *plugin) Isolation() engine.Isolation {
 	return i
 }
 
-var errShutdown = errors.New("the context of Shutdown had ended")
+// errShutdown is why a session was ended when Shutdown's context had.
+type errShutdown struct{ cause error }
+
+func (e *errShutdown) Error() string { return "the context of Shutdown had ended" }
 
 // launcher starts the sidecars of one plug-in, or connects to them.
 type launcher struct {
@@ -138,10 +150,13 @@ type launcher struct {
 	mu       sync.Mutex
 	first    *session              // was started before the first instance, whose it becomes
 	sessions map[*session]struct{} // that have not ended
+	children map[*child]struct{}   // of which something is left
 	closed   bool
-	attempt  int          // how many there have been
-	ended    atomic.Int64 // how many have ended that nobody had closed
-	renewed  int64        // how many were started in the place of one of these
+	attempt  int           // how many there have been
+	ended    atomic.Int64  // how many have ended that nobody had closed
+	renewed  int64         // how many were started in the place of one of these
+	quit     chan struct{} // closed when nothing is to be waited for any more
+	ends     sync.Once
 
 	// How sidecars have ended, one after the other; see WithRestart.
 	streak, suspensions int
@@ -156,7 +171,11 @@ type session struct {
 	child    *child // nil of a URL
 	attempt  int
 	worked   atomic.Bool // a call has come back
+	quiet    atomic.Bool // its end is no crash: the host wants it
 	spoil    func()
+
+	crashed sync.Once
+	how     *engine.Crash
 }
 
 // subject is what errors say that ended.
@@ -175,6 +194,8 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 		select {
 		case <-abandoned:
 			cancel()
+		case <-l.quit:
+			cancel()
 		case <-ctx.Done():
 		}
 	}()
@@ -187,13 +208,20 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 	var err error
 	if l.program != nil {
 		if s.child, ways, err = l.startProgram(ctx); err != nil {
+			if isClosed(abandoned) {
+				return nil, nil, &engine.Ended{}
+			}
 			return nil, nil, &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
 				Remedy: "See why the system does not start the program"}
 		}
 		stream = ways
 	} else if stream, err = l.dial(ctx); err != nil {
+		if isClosed(abandoned) {
+			return nil, nil, &engine.Ended{}
+		}
 		return nil, nil, err
 	}
+	l.owns(s.child)
 	timedOut := context.AfterFunc(ctx, func() { stream.Close() })
 	about, err := s.meet(stream, ways)
 	if !timedOut() && err == nil {
@@ -219,18 +247,55 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 		}
 	}
 	_ = stream.Close()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("it had not said what it is in %v (sidecar.WithStartTimeout)", l.start)
-		select {
-		case <-abandoned:
-			err = errors.New("nobody waits for it any more")
-		default:
+	switch {
+	case isClosed(l.quit):
+		err = errClosing
+	case ctx.Err() != nil:
+		late := fmt.Sprintf("it had not said what it is in %v (sidecar.WithStartTimeout)", l.start)
+		if ways != nil {
+			ways.mu.Lock()
+			if len(ways.begins) > 0 {
+				late += ", but " + ways.strays() + " (rule W16 of docs/wire.md)"
+			}
+			ways.mu.Unlock()
 		}
+		err = errors.New(late)
 	}
-	crash := s.crash(err)
+	crash := s.look(err)
+	if isClosed(abandoned) {
+		return nil, nil, &engine.Ended{}
+	}
 	crash.Unserved = true
 	crash.Remedy = "See what it says, and have it begin as docs/wire.md says"
 	return nil, nil, crash
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// owns keeps a child in mind until nothing is left of it.
+func (l *launcher) owns(c *child) {
+	if c == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.children == nil {
+		l.children = make(map[*child]struct{})
+	}
+	l.children[c] = struct{}{}
+	go func() {
+		<-c.buried
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.children, c)
+	}()
 }
 
 // watch ends the session some time after its process has, where the stream's end did not do so: somebody else may have it open.
@@ -249,7 +314,7 @@ func (s *session) meet(stream link.Stream, ways *pipes) (*abi.Description, error
 		if err := ways.greet(s.link); err != nil {
 			return nil, err
 		}
-		if err := ways.choose(s.child.tail.Also); err != nil {
+		if err := ways.choose(s.child.tail); err != nil {
 			return nil, err
 		}
 	} else if err := s.link.Greet(); err != nil {
@@ -342,8 +407,12 @@ func (l *launcher) startInstance(c *pool.Call, config []byte) ([]byte, abi.Statu
 		return nil, abi.StatusOK, nil
 	}
 	out, status, err = s.outcome(out, status, err)
+	s.quiet.Store(true)
 	s.link.Abandon()
 	s.end(errClosing)
+	if s.link.Why() == errAbandoned {
+		return nil, 0, &engine.Ended{}
+	}
 	return out, status, err
 }
 
@@ -373,8 +442,9 @@ func (l *launcher) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Statu
 func (s *session) outcome(out []byte, status abi.Status, err error) ([]byte, abi.Status, error) {
 	if err == nil {
 		s.worked.Store(true)
-		if status == abi.StatusPanic {
-			s.link.Abandon() // it is ended, and is no crash
+		if status == abi.StatusPanic { // it is ended, and is no crash
+			s.quiet.Store(true)
+			s.link.Abandon()
 		}
 		return out, status, nil
 	}
@@ -388,14 +458,16 @@ func (s *session) outcome(out []byte, status abi.Status, err error) ([]byte, abi
 // stopInstance is pool.Code's Stop.
 func (l *launcher) stopInstance(c *pool.Call) {
 	s := c.State().(*session)
-	s.link.Abandon()
-	select {
-	case <-s.link.Dead():
+	if why := s.link.Why(); why != nil {
+		if !s.link.Left() {
+			s.crash(why) // which is known before the next one is started
+		}
 		s.end(errClosing)
 		return
-	default:
 	}
-	if l.about.HasStop {
+	s.quiet.Store(true)
+	s.link.Abandon()
+	if l.about.HasStop && !s.link.Left() {
 		late := time.AfterFunc(l.stop, func() { s.link.Fail(errors.New("its ferrule.stop had not returned in " + l.stop.String())) })
 		_, status, err := s.link.Call(c, wire.Stop, false, nil, nil)
 		late.Stop()
@@ -406,11 +478,12 @@ func (l *launcher) stopInstance(c *pool.Call) {
 		}
 	}
 	done := make(chan struct{})
+	at := time.Now().Add(l.stop)
 	late := time.AfterFunc(l.stop, func() { close(done) })
 	s.link.Bye(done)
 	late.Stop()
 	if s.child != nil {
-		s.child.end(l.stop)
+		s.child.end(time.Until(at))
 	}
 	s.forget()
 }
@@ -435,15 +508,43 @@ func (s *session) over(why error) {
 	s.spoil()
 	s.launcher.ended.Add(1)
 	if why != link.ErrLeft {
-		go func() { s.launcher.failed(s.crash(why), s.worked.Load()) }()
+		go s.crash(why)
+		return
 	}
+	go func() { // what it says when no call runs any more is BYE; then it has to end
+		select {
+		case <-s.link.Dead():
+			return
+		case <-s.link.Byed():
+		}
+		t := time.NewTimer(s.launcher.stop)
+		defer t.Stop()
+		select {
+		case <-s.link.Dead():
+		case <-t.C:
+			s.end(errClosing)
+		}
+	}()
 }
 
 // patience is for how long a sidecar whose stream has ended may go on by itself, so that it can say why.
 const patience = 500 * time.Millisecond
 
-// crash says why a session is over, once its process has ended.
+// crash says why a session is over, once its process has ended. Who asks first counts it, and all are told the same.
 func (s *session) crash(why error) *engine.Crash {
+	s.crashed.Do(func() {
+		s.how = s.look(why)
+		if _, shut := why.(*errShutdown); !shut && !s.quiet.Load() && why != errAbandoned {
+			s.launcher.failed(s.how, s.worked.Load())
+		}
+	})
+	own := *s.how
+	own.Output = slices.Clone(own.Output)
+	return &own
+}
+
+// look is crash, each time anew.
+func (s *session) look(why error) *engine.Crash {
 	crash := &engine.Crash{Subject: s.launcher.subject(), Code: -1, Attempt: s.attempt}
 	var broke *wire.Error
 	ended := errors.Is(why, io.EOF) || errors.Is(why, io.ErrUnexpectedEOF) || isBrokenPipe(why)
@@ -455,6 +556,9 @@ func (s *session) crash(why error) *engine.Crash {
 	case ended:
 	default:
 		crash.Reason = "ended by the host: " + why.Error()
+		if shut, ok := why.(*errShutdown); ok {
+			crash.GivenUp = shut.cause
+		}
 	}
 	if s.child == nil {
 		s.forget()
@@ -467,6 +571,9 @@ func (s *session) crash(why error) *engine.Crash {
 			by = true
 		case <-time.After(patience):
 			crash.Reason = "ended by the host: it had closed its standard output, or descriptor 4, and went on"
+			if isBrokenPipe(why) {
+				crash.Reason = "ended by the host: it had closed its standard input, or descriptor 3, and went on"
+			}
 		}
 	}
 	s.child.end(0)
@@ -504,7 +611,7 @@ func (l *launcher) failed(crash *engine.Crash, worked bool) {
 	}
 }
 
-// await waits until a sidecar may be started. The error is an *engine.Crash where that is not soon.
+// await waits until a sidecar may be started. The error is an *engine.Crash where that is not soon, and an *engine.Ended where nobody waits for it.
 func (l *launcher) await(abandoned <-chan struct{}) error {
 	l.mu.Lock()
 	wait, suspended := time.Until(l.earliest), l.suspensions > 0
@@ -518,19 +625,23 @@ func (l *launcher) await(abandoned <-chan struct{}) error {
 	}
 	if suspended {
 		crash.Suspended = wait
+		crash.Output = slices.Clone(crash.Output)
 		return &crash
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-l.quit:
 	case <-abandoned:
+		return &engine.Ended{}
 	}
 	return nil
 }
 
-// endAll ends all sessions.
+// endAll ends all sessions, and those that are being started.
 func (l *launcher) endAll(why error) {
+	l.ends.Do(func() { close(l.quit) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := range l.sessions {
@@ -548,5 +659,31 @@ func (l *launcher) close() {
 	if first != nil {
 		first.end(errClosing)
 	}
+	l.bury()
 	l.program.close()
+}
+
+// bury waits until nothing is left of all children, for a while: what the system does not let go of is nobody's to wait for.
+func (l *launcher) bury() {
+	t := time.NewTimer(l.stop)
+	defer t.Stop()
+	for {
+		l.mu.Lock()
+		var one *child
+		for one = range l.children {
+			break
+		}
+		l.mu.Unlock()
+		if one == nil {
+			return
+		}
+		select {
+		case <-one.buried:
+			l.mu.Lock()
+			delete(l.children, one)
+			l.mu.Unlock()
+		case <-t.C:
+			return
+		}
+	}
 }

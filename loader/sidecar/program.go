@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
 // variableName is what a program knows its descriptors by (rule W16).
@@ -54,6 +56,7 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 		}
 	}
 	p.path, p.args = script, []string{filepath.Base(f.Path)}
+	isScript := bytes.HasPrefix(head, []byte("#!"))
 	switch interpreter := o.interpreter; {
 	case interpreter != nil:
 		if p.path, err = lookUp(interpreter[0]); err != nil {
@@ -61,28 +64,20 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 				Remedy: "Install it, or give its path with sidecar.WithInterpreter"}
 		}
 		p.args = append(bytesOf(interpreter), script)
-	case bytes.HasPrefix(head, []byte("#!")):
-		line, _, _ := bytes.Cut(head[2:], []byte{'\n'})
-		words := strings.Fields(string(line))
-		if len(words) == 0 || runtime.GOOS == "windows" {
-			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrNoEngine, Found: "a script that this system does not start by itself", Expected: "a program of " + runtime.GOOS,
-				Remedy: "Name what runs it with sidecar.WithInterpreter"}
-		}
-		if err := executable(script); err != nil {
-			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "a script that may not be executed", Err: err, Expected: "one that may be",
-				Remedy: "Change that (chmod +x), or name what runs it with sidecar.WithInterpreter"}
-		}
-		p.path = words[0]
-		p.args = words[:1:1]
-		if rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(string(line)), words[0])); rest != "" { // one argument, as the kernel has it
-			p.args = append(p.args, rest)
-		}
-		p.args = append(p.args, script)
+	case isScript && runtime.GOOS == "windows":
+		return nil, byItself(f.Path)
 	default:
 		if err := executable(script); err != nil {
-			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "a file that may not be executed", Err: err, Expected: "a program",
+			found, expected := "a file that may not be executed", "a program"
+			if isScript {
+				found, expected = "a script that may not be executed", "one that may be"
+			}
+			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: found, Err: err, Expected: expected,
 				Remedy: "Change that (chmod +x), or name what runs it with sidecar.WithInterpreter"}
 		}
+	}
+	if err := p.resolve(f.Path); err != nil {
+		return nil, err
 	}
 	p.args = append(p.args, o.args...)
 	if process.ByDescriptor {
@@ -92,19 +87,60 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 			}
 			err = nil
 		}
-		if p.file != nil && isScript(p.file) { // what interprets it opens it by its path, and a descriptor that is closed by then has none
-			p.file.Close()
-			p.file = nil
-		}
 	}
 	return p, nil
 }
 
-// isScript reports whether a file is one that the system has interpreted, as a version manager's stand-in for an interpreter is.
-func isScript(f *os.File) bool {
-	var head [2]byte
-	n, _ := f.ReadAt(head[:], 0)
-	return string(head[:n]) == "#!"
+// byItself says that a script names nothing that runs it.
+func byItself(path string) error {
+	return &inspect.Error{Path: path, Kind: loader.ErrNoEngine, Found: "a script that this system does not start by itself", Expected: "a program of " + runtime.GOOS,
+		Remedy: "Name what runs it with sidecar.WithInterpreter"}
+}
+
+// resolve has a script run by what its first line names, which may be a script again, as of a tool that chooses between versions. path is how errors call
+// the plug-in.
+func (p *program) resolve(path string) error {
+	const depth = 5 // the kernel's
+	for range depth {
+		line, err := firstLine(p.path)
+		if line == "" || runtime.GOOS == "windows" { // what cannot be read may be run all the same
+			if errors.Is(err, fs.ErrNotExist) {
+				return notThere(path, p.path, err)
+			}
+			return nil
+		}
+		words := strings.Fields(line[2:])
+		if len(words) == 0 {
+			return byItself(path)
+		}
+		args := words[:1:1]
+		if rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[2:]), words[0])); rest != "" { // one argument, as the kernel has it
+			args = append(args, rest)
+		}
+		p.args = append(append(args, p.path), p.args[1:]...)
+		p.path = words[0]
+	}
+	return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: fmt.Sprintf("%d scripts, each of which is run by the next", depth), Expected: "a program that runs them",
+		Remedy: "Name it with sidecar.WithInterpreter"}
+}
+
+// firstLine returns a script's first line, "" for another file.
+func firstLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 4<<10)
+	n, err := io.ReadFull(f, head)
+	if !bytes.HasPrefix(head[:n], []byte("#!")) {
+		if err == io.ErrUnexpectedEOF || err == io.EOF {
+			err = nil
+		}
+		return "", err
+	}
+	line, _, _ := bytes.Cut(head[:n], []byte{'\n'})
+	return string(line), nil
 }
 
 func notThere(path, program string, err error) error {
@@ -188,6 +224,8 @@ type child struct {
 	tail *process.Tail
 	gone chan struct{} // closed when it has ended; then what follows is known
 
+	buried chan struct{} // closed when nothing is left of it, and of what it has started
+
 	signal os.Signal
 	code   int
 
@@ -196,8 +234,8 @@ type child struct {
 
 // start starts the program, and returns the ends of its streams.
 func (l *launcher) startProgram(ctx context.Context) (*child, *pipes, error) {
-	c := &child{tail: process.NewTail(l.output), gone: make(chan struct{})}
-	p := &pipes{}
+	c := &child{tail: process.NewTail(l.output), gone: make(chan struct{}), buried: make(chan struct{})}
+	p := &pipes{printed: make(chan struct{})}
 	var theirs []*os.File
 	var errs *os.File
 	fail := func(err error) (*child, *pipes, error) {
@@ -252,8 +290,10 @@ func (l *launcher) startProgram(ctx context.Context) (*child, *pipes, error) {
 	go func() {
 		c.signal, c.code = c.Wait()
 		c.tail.Finish()
+		p.finish()
 		close(c.gone)
 		c.Bury()
+		close(c.buried)
 	}()
 	return c, p, nil
 }
@@ -282,60 +322,160 @@ type pipes struct {
 	head    []byte
 	eager   *eager.Reader // of that way, from the first time on that it is read eagerly
 	once    sync.Once
+
+	mu      sync.Mutex
+	chosen  bool // way is known
+	over    bool // the process has ended
+	printed chan struct{}
+	begins  []byte // of what it has printed to its standard output that is not the wire
 }
 
 // greeting is how a stream begins that is the wire.
 const greeting = "HELLO "
 
-// choose sends a hello by both ways, and waits until the sidecar says something by one of them. What it prints to a standard output that is not the wire goes to
-// tail from then on.
-func (p *pipes) choose(tail func(begins []byte, rest *os.File)) error {
+// takes says which way the wire is, where that was not known. The caller holds p.mu.
+func (p *pipes) takes(way int, head []byte) bool {
+	if p.chosen {
+		return false
+	}
+	p.chosen, p.way, p.head = true, way, head
+	return true
+}
+
+// choose waits until the sidecar says something by one of the two ways. What it prints to a standard output that is not the wire goes to tail from then on.
+func (p *pipes) choose(tail *process.Tail) error {
 	if p.out[1] == nil {
 		return nil
 	}
-	type word struct {
-		way  int
-		head []byte
-		err  error
-	}
-	said := make(chan word, 2)
-	for way, f := range p.out {
-		go func() {
-			head := make([]byte, len(greeting))
-			n, err := io.ReadFull(f, head)
-			said <- word{way, head[:n], err}
-		}()
-	}
-	var other *word // what the standard output said that is no hello
-	for range 2 {
-		w := <-said
-		switch {
-		case w.way == 1 && len(w.head) > 0:
-			p.way, p.head = 1, w.head
-			p.in[0].Close()
-			if other == nil { // it may print yet
-				go func() {
-					w := <-said
-					tail(w.head, p.out[0])
-				}()
-			} else {
-				tail(other.head, p.out[0])
+	said, silent, strays := make(chan struct{}, 2), make(chan struct{}), make(chan struct{}, 1)
+	go func() {
+		defer close(silent)
+		head := make([]byte, len(greeting))
+		if n, _ := io.ReadFull(p.out[1], head); n > 0 {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.takes(1, head[:n]) {
+				said <- struct{}{}
 			}
-			return nil
-		case w.way == 0 && string(w.head) == greeting:
-			p.head = w.head
-			p.in[1].Close()
-			p.out[1].Close()
-			return nil
-		case w.way == 0:
-			other = &w
+		}
+	}()
+	go p.prints(tail, said, strays)
+	stray := func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return &wire.Error{Rule: "W16", Found: p.strays() + ", and HELLO behind it, or nowhere", Expected: "HELLO first of all: prints go to the standard error, or messages to the descriptors that FERRULE_SIDECAR names"}
+	}
+	closed, ended := silent, p.printed
+	for closed != nil || ended != nil {
+		select {
+		case <-said:
+			closed, ended = nil, nil
+		case <-strays:
+			return stray()
+		case <-closed:
+			closed = nil
+			p.mu.Lock()
+			lost := !p.chosen && len(p.begins) > 0 && ended != nil
+			p.mu.Unlock()
+			if lost { // unless it has ended
+				select {
+				case <-ended:
+				case <-time.After(patience):
+					return stray()
+				}
+			}
+		case <-ended:
+			ended = nil
 		}
 	}
-	if other == nil || len(other.head) == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !p.chosen:
 		return io.EOF
+	case p.way == 1:
+		p.in[0].Close()
+		if p.over {
+			_ = p.out[0].SetReadDeadline(time.Now().Add(leftover))
+		}
+	default:
+		p.in[1].Close()
+		p.out[1].Close()
 	}
-	p.head = other.head // which is no message, as the reader will say
 	return nil
+}
+
+// strays says what it has printed. The caller holds p.mu.
+func (p *pipes) strays() string {
+	line, _, _ := bytes.Cut(p.begins, []byte{'\n'})
+	return fmt.Sprintf("%q on the standard output", line)
+}
+
+// prints reads the standard output until it is known to be the wire. Otherwise it is read to its end, by tail.
+func (p *pipes) prints(tail *process.Tail, said, strays chan<- struct{}) {
+	const kept = 200
+	defer close(p.printed)
+	hello := []byte("\n" + greeting + "1\n") // of a sidecar that has printed something before
+	buf := make([]byte, 4<<10)
+	var head []byte // what may become a greeting, and then the last that came
+	print := false
+	for {
+		n, err := p.out[0].Read(buf)
+		b := buf[:n]
+		head = append(head, b...)
+		p.mu.Lock()
+		known := p.chosen
+		if !print && bytes.HasPrefix(head, []byte(greeting)) && p.takes(0, head) {
+			p.mu.Unlock()
+			said <- struct{}{}
+			return
+		}
+		if !print && (known || err != nil || len(head) >= len(greeting) || !strings.HasPrefix(greeting, string(head))) {
+			print, b = true, head
+		}
+		if print && len(p.begins) < kept {
+			p.begins = append(p.begins, b[:min(len(b), kept)]...)
+		}
+		p.mu.Unlock()
+		if print {
+			tail.Take(b)
+			text := bytes.ReplaceAll(head, []byte("\r\n"), []byte{'\n'})
+			if !known && bytes.Contains(text, hello) {
+				select {
+				case strays <- struct{}{}:
+				default:
+				}
+			}
+			head = append([]byte(nil), head[max(0, len(head)-len(hello)-1):]...)
+		}
+		if err != nil {
+			if p.mine() {
+				p.out[0].Close()
+			}
+			return
+		}
+	}
+}
+
+// mine reports whether the standard output is not the wire, and is read until the process has ended.
+func (p *pipes) mine() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.chosen && p.way == 1
+}
+
+// leftover is how long a process that has ended is read from, where others have its descriptors.
+const leftover = 40 * time.Millisecond
+
+// finish waits for the end of a standard output that is not the wire. It is called when the process has ended, which others may have left it to.
+func (p *pipes) finish() {
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	if p.mine() {
+		_ = p.out[0].SetReadDeadline(time.Now().Add(leftover))
+		<-p.printed
+	}
 }
 
 func (p *pipes) Read(b []byte) (int, error) {
@@ -363,8 +503,9 @@ func (p *pipes) SetReadDeadline(t time.Time) error { return p.out[p.way].SetRead
 
 func (p *pipes) Close() error {
 	p.once.Do(func() {
+		mine := p.mine()
 		for _, f := range append(p.in[:], p.out[:]...) {
-			if f != nil {
+			if f != nil && !(mine && f == p.out[0]) {
 				f.Close()
 			}
 		}

@@ -138,22 +138,8 @@ func (t *Tail) give(b []byte) {
 	_, _ = t.to.Write(b) // whoever cannot take it loses it
 }
 
-// Also keeps what comes from another stream of the program's, too, in a goroutine of its own, and closes it at its end: begins, which was read from it already, and the rest.
-// The end of the output does not wait for it.
-func (t *Tail) Also(begins []byte, pipe *os.File) {
-	t.take(begins, false)
-	go func() {
-		defer pipe.Close()
-		buf := make([]byte, 4<<10)
-		for {
-			n, err := pipe.Read(buf)
-			t.take(buf[:n], false)
-			if err != nil {
-				return
-			}
-		}
-	}()
-}
+// Take takes in what comes from another stream of the program's, too. Finish does not wait for more of it.
+func (t *Tail) Take(b []byte) { t.take(b, false) }
 
 // Finish waits for the end of the output, but not for processes that the program has left behind with its streams. It is called when the
 // program has ended, after Read.

@@ -9,10 +9,10 @@
 package link
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,14 +60,16 @@ type Link struct {
 	large    atomic.Int32  // who writes what may need the other side to be read meanwhile
 	ask      chan struct{} // somebody does
 	woken    atomic.Int32  // calls that are done, and whose goroutines do not know yet
-	count    atomic.Uint64 // of calls that were made
+	count    atomic.Uint64 // of messages that were read
 
 	mu     sync.Mutex
 	calls  map[uint64]*call // in progress
 	last   uint64           // the id of the newest
 	idle   *call            // what is done for no call; nil before Start
 	served chan struct{}    // closed when nothing of that is left
+	stray  asked            // what the sidecar asks for that is of no call
 	left   bool             // the sidecar has said BYE
+	byed   chan struct{}    // closed when the host has
 	ending bool             // Close was called: what comes now is no fault
 	why    error            // the session is over; it stays
 	dead   chan struct{}    // closed then
@@ -88,11 +90,14 @@ type call struct {
 
 	// Guarded by the link's mu.
 	queue   []event
-	queued  int  // bytes in it
-	hosting bool // its own goroutine has a host function to run, or runs one
+	queued  int   // bytes in it
+	asked   asked // what the sidecar asks for
+	hosting bool  // its own goroutine has a host function to run, or runs one
+	sending bool  // it is being written
 	done    bool
 	struck  bool // it was not done in time, and the session was ended for that
 	lost    int  // log lines that had no room
+	full    bool // they have none, until half of the queue was served
 	credit  int  // how much more the sidecar may send of the output stream
 	refuse  bool // nobody takes the output any more
 	more    uint64
@@ -109,6 +114,9 @@ type call struct {
 	used   int            // of the output stream, since MORE was sent last
 }
 
+// asked is what the sidecar has asked for, and was not answered yet: how many calls, and bytes of their bodies.
+type asked struct{ calls, bytes int }
+
 // event is what a call's own goroutine has to do.
 type event struct {
 	verb  wire.Verb
@@ -119,10 +127,13 @@ type event struct {
 	split int // of a log line: where its fields begin
 }
 
+// size is how much room an event takes, in bytes.
+func (e *event) size() int { return len(e.body) + 128 }
+
 // New makes a link, whose hello it sends. It is the first thing to be called; Meet is the next.
 func New(s Stream, o Options) *Link {
 	l := &Link{Options: o, stream: s, w: wire.NewWriter(s), token: make(chan struct{}, 1), ask: make(chan struct{}, 1),
-		calls: make(map[uint64]*call), dead: make(chan struct{})}
+		calls: make(map[uint64]*call), dead: make(chan struct{}), byed: make(chan struct{})}
 	l.r = wire.NewReader(source{l}, o.MaxBody)
 	l.eager = eager.New(s)
 	l.token <- struct{}{}
@@ -177,24 +188,35 @@ func (l *Link) Meet() (*abi.Description, error) {
 
 // Begin lets calls in. over is told of the end of the session, once, with nothing of the caller's needed but that it does not wait.
 func (l *Link) Begin(between *pool.Call, over func(why error)) {
-	l.over = over
 	l.ordinals = make(map[string]uint32)
 	for i, s := range l.about.Ordinals() {
 		l.ordinals[s.Name] = uint32(i)
 	}
 	l.always = errors.Is(l.stream.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
 	l.r.Resume = func() { _ = l.stream.SetReadDeadline(time.Time{}) }
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = over
 	l.idle = &call{Call: between, signal: make(chan struct{}, 1)}
 	l.served = make(chan struct{})
-	go func() {
-		defer close(l.served)
-		l.between(l.idle)
-	}()
+	go l.between(l.idle)
 	go l.watch()
 }
 
 // between serves what the sidecar does for no call.
 func (l *Link) between(x *call) {
+	returned := false
+	defer func() {
+		if returned {
+			close(l.served)
+			return
+		}
+		l.mu.Lock()
+		x.hosting = false
+		l.mu.Unlock()
+		notify(x.signal)
+		go l.between(x) // a host function has ended the goroutine
+	}()
 	for {
 		over := false
 		select {
@@ -210,6 +232,7 @@ func (l *Link) between(x *call) {
 			l.serve(x, e)
 		}
 		if over {
+			returned = true
 			return
 		}
 	}
@@ -261,8 +284,15 @@ func (l *Link) kick() {
 
 var longAgo = time.Unix(1, 0)
 
-// read reads one message, and puts it where it belongs. The caller has the token. The error is errKicked, or that the session is over.
+// read reads one message, and puts it where it belongs. The caller has the token. The error is errKicked, or that the session is over: then nobody looks
+// for a message in what is left (rule W3).
 func (l *Link) read() error {
+	select {
+	case <-l.dead:
+		return errOver
+	default:
+	}
+	l.count.Add(1)
 	var m wire.Message
 	err := l.r.Next(&m)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -278,7 +308,10 @@ func (l *Link) read() error {
 	return err
 }
 
-var errKicked = errors.New("somebody else is to read")
+var (
+	errKicked = errors.New("somebody else is to read")
+	errOver   = errors.New("the session is over")
+)
 
 // take puts a message where it belongs. The error ends the session.
 func (l *Link) take(m *wire.Message) error {
@@ -286,12 +319,7 @@ func (l *Link) take(m *wire.Message) error {
 	case wire.Done:
 		return l.takeDone(m)
 	case wire.Call:
-		name := string(m.Name)
-		body, err := l.r.Body(nil)
-		if err != nil {
-			return err
-		}
-		l.put(m, event{verb: m.Verb, id: m.ID, name: name, body: body})
+		return l.takeCall(m)
 	case wire.Log:
 		if l.Level != 0 && m.Level > l.Level {
 			return l.r.Skip()
@@ -300,7 +328,7 @@ func (l *Link) take(m *wire.Message) error {
 		if err != nil {
 			return err
 		}
-		l.put(m, event{verb: m.Verb, level: m.Level, body: body, split: len(body) - int(m.Fields)})
+		l.putLog(m, event{verb: m.Verb, level: m.Level, body: body, split: len(body) - int(m.Fields)})
 	case wire.Progress:
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -324,6 +352,7 @@ func (l *Link) take(m *wire.Message) error {
 		if !l.left {
 			l.left = true
 			l.tell(ErrLeft)
+			l.dismisses()
 		}
 	default:
 		return &wire.Error{Rule: "W7", Found: m.Verb.String() + " from a sidecar", Expected: "DONE, CALL, LOG, PROGRESS, PART, MORE or BYE"}
@@ -349,19 +378,17 @@ func notify(c chan struct{}) {
 func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x := l.calls[m.ID]
-	if x != nil {
-		delete(l.calls, m.ID)
-	}
 	l.mu.Unlock()
 	if x == nil {
 		return &wire.Error{Rule: "W7", Found: "DONE " + string(appendNumber(nil, m.ID)) + ", which has no call in progress", Expected: "one answer to each call"}
 	}
-	rule, err := string(m.Rule), error(nil)
-	if x.out, err = l.r.Body(x.out); err != nil {
+	status, rule, err := m.Status, string(m.Rule), error(nil)
+	if x.out, err = l.r.Body(x.out); err != nil { // until it is whole the call is in progress, and may be late
 		return err
 	}
-	x.status, x.rule = m.Status, rule
+	x.status, x.rule = status, rule
 	l.mu.Lock()
+	delete(l.calls, m.ID)
 	x.done = true
 	l.mu.Unlock()
 	l.woken.Add(1)
@@ -386,52 +413,78 @@ func (l *Link) of(m *wire.Message) *call {
 	return nil
 }
 
-// A call may have so much waiting for it. What is more waits for room, for a while; then a log line is left out, and a host call ends the session.
+// What a call may have waiting for it.
 const (
-	maxQueued = 4 << 20
-	patience  = time.Second
+	maxQueued = 4 << 20 // bytes of log lines; then they wait for room, for a while, and then are left out
+	maxAsked  = 1024    // calls of the sidecar's without an answer; what is more breaks rule W11
+	patience  = 100 * time.Millisecond
 )
 
-// put puts an event into the call that it is of.
-func (l *Link) put(m *wire.Message, e event) {
-	var end time.Time
-	for {
+// takeCall takes a call of the sidecar's.
+func (l *Link) takeCall(m *wire.Message) error {
+	e := event{verb: m.Verb, id: m.ID, name: string(m.Name)}
+	l.mu.Lock()
+	x := l.of(m)
+	count := &l.stray
+	if x != nil {
+		count = &x.asked
+	}
+	calls, bytes := count.calls+1, uint64(count.bytes)+m.Length
+	l.mu.Unlock()
+	switch {
+	case calls > maxAsked:
+		return &wire.Error{Rule: "W11", Found: "more than 1024 calls of host functions without an answer, for one call", Expected: "1024 at most"}
+	case bytes > l.MaxBody:
+		return &wire.Error{Rule: "W11", Found: "calls of host functions without an answer, for one call, with " + string(appendNumber(nil, bytes)) + " bytes",
+			Expected: string(appendNumber(nil, l.MaxBody)) + " at most"}
+	}
+	var err error
+	if e.body, err = l.r.Body(nil); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count.calls, count.bytes = count.calls+1, count.bytes+len(e.body)
+	switch {
+	case x == nil:
+		go func() {
+			l.answer(&l.stray, &e, abi.StatusMisuse, []byte("for which call that is cannot be told, or it is over (rule W11 of docs/wire.md)"))
+		}()
+	case x.hosting: // its own goroutine has another one to do, which may wait for this one
+		x.others.Add(1)
+		go func() {
+			defer x.others.Done()
+			l.hostCall(x, &e)
+		}()
+	default:
+		x.hosting = true
+		x.queue, x.queued = append(x.queue, e), x.queued+e.size()
+		notify(x.signal)
+	}
+	return nil
+}
+
+// putLog puts a log line into the call that it is of.
+func (l *Link) putLog(m *wire.Message, e event) {
+	for waited := time.Duration(0); ; waited += time.Millisecond {
 		l.mu.Lock()
 		x := l.of(m)
 		switch {
 		case x == nil:
 			l.mu.Unlock()
-			if e.verb == wire.Call {
-				go l.answer(e.id, abi.StatusMisuse, []byte("for which call that is cannot be told, or it is over (rule W11 of docs/wire.md)"))
-			}
 			return
-		case x.queued < maxQueued || e.verb != wire.Log || !end.IsZero() && !time.Now().Before(end):
-			if x.queued >= maxQueued && e.verb == wire.Log {
-				x.lost++
-				l.mu.Unlock()
-				return
-			}
-			if e.verb == wire.Call {
-				if x.hosting { // its own goroutine has another one to do, which may wait for this one
-					x.others.Add(1)
-					l.mu.Unlock()
-					go func() {
-						defer x.others.Done()
-						l.hostCall(x, &e)
-					}()
-					return
-				}
-				x.hosting = true
-			}
-			x.queue, x.queued = append(x.queue, e), x.queued+len(e.body)+64
+		case !x.full && x.queued < maxQueued:
+			x.queue, x.queued = append(x.queue, e), x.queued+e.size()
 			l.mu.Unlock()
 			notify(x.signal)
 			return
+		case x.full || waited >= patience: // others have waited for long enough
+			x.full = true
+			x.lost++
+			l.mu.Unlock()
+			return
 		}
 		l.mu.Unlock()
-		if end.IsZero() {
-			end = time.Now().Add(patience)
-		}
 		select {
 		case <-l.dead:
 			return
@@ -441,20 +494,26 @@ func (l *Link) put(m *wire.Message, e event) {
 }
 
 func (l *Link) takePart(m *wire.Message) error {
-	body, err := l.r.Body(nil)
-	if err != nil {
+	l.mu.Lock()
+	x := l.calls[m.ID]
+	if x == nil || m.Length == 0 || x.refuse {
+		l.mu.Unlock()
+		return l.r.Skip()
+	}
+	if m.Length > uint64(x.credit) {
+		l.mu.Unlock()
+		return &wire.Error{Rule: "W15", Found: "a piece of a stream beyond what was asked for", Expected: "65536 bytes at first, and what each MORE asks for"}
+	}
+	x.credit -= int(m.Length)
+	l.mu.Unlock()
+	e := event{verb: m.Verb}
+	var err error
+	if e.body, err = l.r.Body(nil); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	x := l.calls[m.ID]
-	if x == nil || len(body) == 0 || x.refuse {
-		return nil
-	}
-	if x.credit -= len(body); x.credit < 0 {
-		return &wire.Error{Rule: "W15", Found: "a piece of a stream beyond what was asked for", Expected: "65536 bytes at first, and what each MORE asks for"}
-	}
-	x.queue, x.queued = append(x.queue, event{verb: m.Verb, body: body}), x.queued+len(body)
+	x.queue, x.queued = append(x.queue, e), x.queued+e.size()
+	l.mu.Unlock()
 	notify(x.signal)
 	return nil
 }
@@ -469,10 +528,10 @@ func (l *Link) next(x *call) (e *event, done bool) {
 	first := x.queue[0]
 	x.queue = x.queue[1:]
 	if len(x.queue) == 0 {
-		x.queue, x.queued = nil, 0
-	} else {
-		x.queued -= len(first.body)
+		x.queue = nil
 	}
+	x.queued -= first.size()
+	x.full = x.full && x.queued > maxQueued/2
 	return &first, false
 }
 
@@ -517,13 +576,17 @@ func (l *Link) serve(x *call, e *event) {
 	}
 }
 
-// answer answers a call of the sidecar's.
-func (l *Link) answer(id uint64, status abi.Status, out []byte) {
+// answer answers a call of the sidecar's, which is in count.
+func (l *Link) answer(count *asked, e *event, status abi.Status, out []byte) {
 	if uint64(len(out)) > l.takes {
-		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message")
+		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message ")
 	}
-	defer l.writes(len(out))()
-	_ = l.w.Send(&wire.Message{Verb: wire.Done, ID: id, Status: status}, out)
+	end := l.writes(len(out))
+	_ = l.w.Send(&wire.Message{Verb: wire.Done, ID: e.id, Status: status}, out)
+	end()
+	l.mu.Lock()
+	count.calls, count.bytes = count.calls-1, count.bytes-len(e.body)
+	l.mu.Unlock()
 }
 
 // writes has the stream read while so many bytes are written, until the function that it returns is called: the sidecar may wait for
@@ -539,8 +602,9 @@ func (l *Link) writes(n int) (end func()) {
 
 // hostCall runs a function of the host's for the sidecar.
 func (l *Link) hostCall(x *call, e *event) {
-	out, status := l.host(x, e)
-	l.answer(e.id, status, out)
+	out, status := []byte("the host function has ended its goroutine"), abi.StatusPanic
+	defer func() { l.answer(&x.asked, e, status, out) }()
+	out, status = l.host(x, e)
 }
 
 func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
@@ -572,7 +636,7 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 	if !ok {
 		return []byte("the manifest has no import and no want of this name"), abi.StatusUnsupported
 	}
-	return c.Host(x.Call, ordinal, bytes.Clone(e.body)[:len(e.body):len(e.body)])
+	return c.Host(x.Call, ordinal, slices.Clip(e.body))
 }
 
 // maxKey is the longest key, in bytes (rule R26).
@@ -584,7 +648,7 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	if uint64(len(in)) > l.takes {
 		why := "the input is longer than the longest message (sidecar.WithMaxMessage)"
 		if l.takes < l.MaxBody {
-			why = "the input is longer than the longest message that the sidecar takes (Max-Body in its HELLO)"
+			why = "the input is longer than the longest message that the sidecar takes (rule W2 of docs/wire.md: Max-Body in its HELLO)"
 		}
 		return append(dst, why...), abi.StatusNoMemory, nil
 	}
@@ -599,15 +663,15 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		x.more, x.grown = wire.Window, make(chan struct{}, 1)
 	}
 	l.mu.Lock()
-	if l.why != nil {
-		defer l.mu.Unlock()
-		return dst, 0, l.why
+	if err := l.why; err != nil {
+		l.mu.Unlock()
+		return dst, 0, err
 	}
 	l.last++
 	x.id = l.last
 	l.calls[x.id] = x
+	x.sending = true
 	l.mu.Unlock()
-	l.count.Add(1)
 
 	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched()}
 	if at, ok := c.Deadline(); ok {
@@ -623,6 +687,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		err = l.w.Send(&m, in)
 		end()
 	}
+	l.mu.Lock()
+	x.sending = false
+	l.mu.Unlock()
 	if err != nil {
 		l.failSoon(err)
 	}
@@ -634,13 +701,22 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 			go l.feed(x)
 		}
 	}
+	returned := false
+	defer func() {
+		if !returned { // a host function has ended this goroutine
+			l.fail(errEnded)
+			l.settled()
+		}
+	}()
 	if l.await(x) {
 		l.woken.Add(-1)
 	}
 	x.others.Wait()
+	returned = true
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.calls, x.id)
+	l.dismisses()
 	switch {
 	case x.done && x.rule != "":
 		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
@@ -680,8 +756,7 @@ func (l *Link) await(x *call) (done bool) {
 			l.alone = false
 			l.token <- struct{}{}
 		case <-l.dead:
-			<-l.token // who has read into the call's memory has given it back
-			l.token <- struct{}{}
+			l.settled()
 			over = true
 		}
 		for {
@@ -696,6 +771,12 @@ func (l *Link) await(x *call) (done bool) {
 		}
 	}
 	return false
+}
+
+// settled waits, in a session that is over, for who has read into a call's memory.
+func (l *Link) settled() {
+	<-l.token
+	l.token <- struct{}{}
 }
 
 // has reports whether something came for the call.
@@ -717,7 +798,7 @@ func (l *Link) cancels(x *call, ended <-chan struct{}) {
 	}
 	late := time.AfterFunc(l.Grace, func() {
 		l.mu.Lock()
-		x.struck = !x.done && l.calls[x.id] == x
+		x.struck = (!x.done || x.sending) && l.why == nil
 		struck := x.struck
 		l.mu.Unlock()
 		if struck {
@@ -754,7 +835,7 @@ func (l *Link) feed(x *call) {
 				return
 			}
 		}
-		piece, status := x.Piece(int(min(n, wire.Window/2)))
+		piece, status := x.Piece(int(min(n, wire.Window/2, l.takes)))
 		m := wire.Message{Verb: wire.Part, ID: x.id, Broken: status == abi.StatusFailed}
 		if status != abi.StatusOK && !m.Broken {
 			return // it was asked to stop
@@ -790,7 +871,9 @@ func (l *Link) fail(why error) {
 }
 
 // failSoon ends the session because nothing can be written. What the sidecar had written before is read first.
-func (l *Link) failSoon(why error) { time.AfterFunc(patience/2, func() { l.fail(why) }) }
+func (l *Link) failSoon(why error) { time.AfterFunc(lastWords, func() { l.fail(why) }) }
+
+const lastWords = 500 * time.Millisecond
 
 // Fail ends the session for a reason: what is behind it has ended.
 func (l *Link) Fail(why error) { l.fail(why) }
@@ -798,21 +881,77 @@ func (l *Link) Fail(why error) { l.fail(why) }
 // Dead is closed when the session is over.
 func (l *Link) Dead() <-chan struct{} { return l.dead }
 
+// Why returns why the session is over; nil where it is not.
+func (l *Link) Why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.why
+}
+
+// Left reports whether the sidecar has said BYE: it takes no more calls.
+func (l *Link) Left() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.left
+}
+
+// Byed is closed when the host has said BYE.
+func (l *Link) Byed() <-chan struct{} { return l.byed }
+
+// soon is how long a call may take from its place in the sidecar to the wire.
+const soon = 50 * time.Millisecond
+
+// dismisses sees to it that a sidecar which has said BYE gets the host's, when no call runs. mu is held.
+func (l *Link) dismisses() {
+	if !l.left || len(l.calls) > 0 || l.why != nil {
+		return
+	}
+	time.AfterFunc(soon, func() { // a call may have come so far that it is not another's any more
+		l.mu.Lock()
+		if len(l.calls) > 0 || l.why != nil {
+			l.mu.Unlock()
+			return
+		}
+		first := l.byes()
+		l.mu.Unlock()
+		if first {
+			_ = l.w.Send(&wire.Message{Verb: wire.Bye}, nil)
+		}
+	})
+}
+
+// byes reports whether BYE is still to be said, which the caller does. mu is held.
+func (l *Link) byes() (first bool) {
+	select {
+	case <-l.byed:
+		return false
+	default:
+		close(l.byed)
+		return true
+	}
+}
+
 // Bye ends the session as rule W6 has it: it waits until the stream ends, or until done. No call runs.
 func (l *Link) Bye(done <-chan struct{}) {
 	l.mu.Lock()
 	l.ending = true
+	first := l.byes()
 	l.mu.Unlock()
-	if l.w.Send(&wire.Message{Verb: wire.Bye}, nil) == nil {
-		notify(l.ask)
-		select {
-		case <-l.dead:
-		case <-done:
+	said := make(chan struct{})
+	go func() { // which may wait for a sidecar that does not read
+		defer close(said)
+		if first && l.w.Send(&wire.Message{Verb: wire.Bye}, nil) != nil {
+			l.fail(errClosed)
 		}
+	}()
+	notify(l.ask)
+	select {
+	case <-l.dead:
+	case <-done:
 	}
 	l.fail(errClosed)
-	<-l.token // what was read is in its place
-	l.token <- struct{}{}
+	<-said
+	l.settled()
 	<-l.served
 }
 
@@ -823,6 +962,9 @@ func (l *Link) Abandon() {
 	l.mu.Unlock()
 }
 
-var errClosed = errors.New("it was closed")
+var (
+	errClosed = errors.New("it was closed")
+	errEnded  = errors.New("a host function had ended the goroutine of a call")
+)
 
 func appendNumber(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 10) }
