@@ -11,8 +11,15 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
+// modes are what else the test's own program may be, by its first argument; it is given the others.
+var modes = map[string]func(args []string){}
+
 // The test's own program is a sidecar when it is asked to be: it serves the library that is named.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && modes[os.Args[1]] != nil {
+		modes[os.Args[1]](os.Args[2:])
+		return
+	}
 	if len(os.Args) < 3 || os.Args[1] != "serve" {
 		os.Exit(m.Run())
 	}
