@@ -20,7 +20,10 @@ import (
 
 func init() {
 	modes["defect"] = func(args []string) { defective(args) }
-	modes["sound"] = func([]string) {
+	modes["sound"] = func(args []string) {
+		if len(args) > 0 {
+			sound.Threads = abi.Pinned
+		}
 		if err := serve.Stdio(context.Background(), serve.Go(sound)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -33,6 +36,10 @@ var sound = &builtin.Plugin{Name: "sound", Version: "1.0.0", Threads: abi.Concur
 	{Name: "echo", Call: func(_ context.Context, in []byte) ([]byte, error) { return in, nil }},
 	{Name: "pid", Call: func(context.Context, []byte) ([]byte, error) {
 		return strconv.AppendInt(nil, int64(os.Getpid()), 10), nil
+	}},
+	{Name: "wait", Call: func(ctx context.Context, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}},
 	{Name: "rounds", Call: func(ctx context.Context, in []byte) (out []byte, err error) {
 		for range 5 {

@@ -317,6 +317,41 @@ func TestFaultAnswersWithoutReading(t *testing.T) {
 	within(t, func() { _, _ = p.Call(own, "do", make([]byte, 32<<20)) })
 }
 
+// Each call whose context ends is told so, whenever that is, beside others and beside large inputs: none waits for its grace to be over.
+func TestCancelsArrive(t *testing.T) {
+	for name, args := range map[string][]string{"concurrent": {"sound"}, "pinned": {"sound", "pinned"}} {
+		t.Run(name, func(t *testing.T) {
+			leavesNothing(t)
+			p, err := loader.Open(self(t), sidecar.Program(atOnce, sidecar.WithArgs(args...), sidecar.WithGrace(time.Hour)), loader.WithInstances(len(args)))
+			require.NoError(t, err)
+			before := call(t, p, "pid", "")
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					for i := range 60 {
+						own, cancel := context.WithCancel(ctx)
+						after := time.AfterFunc(time.Duration(rand.IntN(1000))*time.Microsecond, cancel)
+						_, err := p.Call(own, "wait", make([]byte, i%10*3000))
+						after.Stop()
+						cancel()
+						if !assert.ErrorIs(t, err, context.Canceled) || !assert.NotErrorIs(t, err, loader.ErrCrash) {
+							return
+						}
+						out, err := p.Call(ctx, "echo", []byte("beside"))
+						assert.NoError(t, err)
+						assert.Equal(t, "beside", string(out))
+					}
+				})
+			}
+			within(t, wg.Wait)
+			if name == "concurrent" {
+				assert.Equal(t, before, call(t, p, "pid", ""))
+			}
+			within(t, func() { require.NoError(t, p.Close()) })
+		})
+	}
+}
+
 // What is wrong before a sidecar has said what it is fails Open, which says it.
 func TestFaultsBeforeHello(t *testing.T) {
 	for name, c := range map[string]struct {

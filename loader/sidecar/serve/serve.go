@@ -417,11 +417,15 @@ func (s *session) lead(first *incoming) {
 				continue
 			}
 		}
+		admitted := s.admit(&c.m, l) // before another goroutine may read what is for it, such as CANCEL
+		if admitted == nil {
+			return
+		}
 		l.mu.Lock()
 		l.within = true
 		l.mu.Unlock()
 		l.late.Reset(short) // which may still come when the call is over, and then is for the next one
-		s.call(&c.m, c.name, c.in, l)
+		s.call(admitted, &c.m, c.name, c.in, l)
 		l.late.Stop()
 		l.mu.Lock()
 		l.within = false
@@ -551,17 +555,14 @@ func (s *session) about() *abi.Description {
 	return &about
 }
 
-// call runs a call of the host's, on the goroutine that leads.
-func (s *session) call(m *wire.Message, name string, in []byte, l *lead) {
-	id := m.ID
-	c := &call{s: s, id: id, lead: l}
-	base := s.ctx
+// admit takes in that the host calls; nil where the session is over.
+func (s *session) admit(m *wire.Message, l *lead) *call {
+	c := &call{s: s, id: m.ID, lead: l}
 	if m.Timeout > 0 {
-		c.Context, c.cancel = context.WithTimeout(base, time.Duration(min(m.Timeout, 1<<40))*time.Millisecond)
+		c.Context, c.cancel = context.WithTimeout(s.ctx, time.Duration(min(m.Timeout, 1<<40))*time.Millisecond)
 	} else {
-		c.Context, c.cancel = context.WithCancel(base)
+		c.Context, c.cancel = context.WithCancel(s.ctx)
 	}
-	defer c.cancel()
 	if m.Stream&abi.StreamIn != 0 {
 		c.input = newInput(c)
 	}
@@ -569,24 +570,33 @@ func (s *session) call(m *wire.Message, name string, in []byte, l *lead) {
 		c.output = newOutput(c)
 	}
 	s.mu.Lock()
-	_, twice := s.calls[id]
-	if s.ended || twice {
-		s.mu.Unlock()
-		if twice {
-			s.end(&wire.Error{Rule: "W7", Found: fmt.Sprintf("CALL %d twice", id), Expected: "an id that no call has which was not answered"})
-		}
-		return
+	_, twice := s.calls[c.id]
+	admitted := !s.ended && !twice
+	if admitted {
+		s.calls[c.id] = c
+		s.running.Add(1)
 	}
-	s.calls[id] = c
-	s.running.Add(1)
 	s.mu.Unlock()
+	if !admitted {
+		c.cancel()
+		if twice {
+			s.end(&wire.Error{Rule: "W7", Found: fmt.Sprintf("CALL %d twice", c.id), Expected: "an id that no call has which was not answered"})
+		}
+		return nil
+	}
+	return c
+}
+
+// call runs a call of the host's, on the goroutine that leads.
+func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead) {
+	defer c.cancel()
 	out, done := s.run(c, name, in, m.Hook, m.Watched)
-	done.Verb, done.ID = wire.Done, id
+	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
 		out, done.Status, done.Rule = []byte("the output is longer than the longest message that the host takes"), abi.StatusNoMemory, nil
 	}
 	s.mu.Lock()
-	delete(s.calls, id)
+	delete(s.calls, c.id)
 	s.mu.Unlock()
 	if len(out) >= 4<<10 { // the host may write before it reads
 		s.give(l)

@@ -9,6 +9,7 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
@@ -714,19 +715,20 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	x.others.Wait()
 	returned = true
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	delete(l.calls, x.id)
 	l.dismisses()
+	done, struck, why := x.done, x.struck, l.why
+	l.mu.Unlock()
 	switch {
-	case x.done && x.rule != "":
+	case done && x.rule != "":
 		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
 		return dst, 0, &engine.Violation{Rule: x.rule, Found: found, Expected: expected}
-	case x.done:
+	case done:
 		return x.out, x.status, nil
-	case x.struck:
-		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: c.Err(), By: "(sidecar.WithGrace); its sidecar was ended"}
+	case struck:
+		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: cmp.Or(engine.Cause(c.Context()), c.Err()), By: "(sidecar.WithGrace); its sidecar was ended"}
 	}
-	return dst, 0, l.why
+	return dst, 0, why
 }
 
 // await waits until a call is done, which it reports, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
