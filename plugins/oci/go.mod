@@ -14,6 +14,7 @@ require (
 
 require (
 	aead.dev/minisign v0.3.0 // indirect
+	github.com/ebitengine/purego v0.11.3 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
