@@ -27,7 +27,8 @@ const defaultCheckLevel = 8
 
 func checkVerb(a *app) *cobra.Command {
 	o := check.Options{}
-	var list bool
+	var list, sidecar bool
+	var token string
 	var host hostFlags
 	var inputs []string
 	cmd := &cobra.Command{
@@ -62,6 +63,13 @@ wants. A function with an input stream gets there what its input is, and behind 
 gives its input back. With --sandbox one more case, sandbox, opens the plug-in in a worker with that sandbox, and compares.
 With --only, too, --sandbox and that case go together.
 
+With --sidecar PROGRAM [-- ARGUMENTS] a sidecar is tested, which is a program in any language, against the rules W1 to W18 of
+docs/wire.md. It has cases of its own (--list --sidecar), which send the messages of the wire themselves, also such as no host
+does: cut in pieces, in another order, and no messages at all. PROGRAM is a path, a name in PATH, or the URL of a sidecar that
+somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, http://HOST:PORT or http+unix:PATH. A program is started
+anew for each case, mostly more than once, with the environment that hosts give it, in an empty folder. An argument that names a file is
+given as its whole path. What it answers is not judged, only how. Functions with harmful side effects are left out with --without.
+
 Exit codes:
   0    all plug-ins pass
   1    one does not
@@ -81,6 +89,8 @@ With --json there is one object for each file, one after the other:
   error                     in place of all but file: why nothing was checked, as call has it; alone where the command
                             line is wrong whatever the file
 
+With --sidecar the file is PROGRAM, as it was given, and rules are those of docs/wire.md.
+
 With --list --json there is one list of cases, each with name, level, rules and does, what it tries.`,
 		Example: `  # The cases of the usual levels
   ferrule check libgreeter.so
@@ -97,6 +107,11 @@ With --list --json there is one list of cases, each with name, level, rules and 
   # A WebAssembly module
   ferrule check greeter.wasm
 
+  # A sidecar: a program that is executable, a script with its interpreter, and one that listens
+  ferrule check --sidecar ./shout
+  ferrule check --sidecar python3 -- shout.py
+  ferrule check --sidecar unix:/run/shout.sock
+
   # Two cases only, with the random inputs of an earlier run, as JSON
   ferrule check --only input-random,room-sizes --seed 7 --json libgreeter.so
 
@@ -106,6 +121,12 @@ With --list --json there is one list of cases, each with name, level, rules and 
 			if list {
 				return arguments()(cmd, args)
 			}
+			if sidecar {
+				if n := cmd.ArgsLenAtDash(); n >= 0 {
+					args = args[:n]
+				}
+				return arguments("PROGRAM")(cmd, args)
+			}
 			return arguments("FILE...")(cmd, args)
 		},
 		ValidArgsFunction: libraries,
@@ -114,11 +135,14 @@ With --list --json there is one list of cases, each with name, level, rules and 
 				return usage(fmt.Sprintf("--level %d", o.Level), "1 to 10", "")
 			}
 			if list {
-				if f := givenBeside(cmd.Flags(), "list", "level", "json"); f != "" {
-					return usage("--list with --"+f, "--list alone or with --level, as nothing runs", "Leave one of them out")
+				if f := givenBeside(cmd.Flags(), "list", "level", "json", "sidecar"); f != "" {
+					return usage("--list with --"+f, "--list alone, with --level or with --sidecar, as nothing runs", "Leave one of them out")
 				}
 				if !cmd.Flags().Changed("level") {
 					o.Level = 10
+				}
+				if sidecar {
+					return listCases(a, check.SidecarCases(o.Level))
 				}
 				return listCases(a, check.Cases(o.Level))
 			}
@@ -156,6 +180,22 @@ With --list --json there is one list of cases, each with name, level, rules and 
 			if o.Sandbox, err = host.policy(); err != nil {
 				return err
 			}
+			if sidecar {
+				if o.Sandbox != nil {
+					return usage("--sandbox with --sidecar", "one of them, as the sandbox is that of a worker for a library", "Leave one of them out")
+				}
+				o.Shell = byShell
+				s := check.Sidecar{Target: args[0], Args: args[1:]}
+				b, err := checkText(a, token, "--token")
+				if err != nil {
+					return err
+				}
+				s.Token = strings.TrimRight(string(b), "\r\n")
+				return runSidecar(a, s, o)
+			}
+			if token != "" {
+				return usage("--token without --sidecar", "both, as only a sidecar has a token", "Leave it out")
+			}
 			switch named := slices.Contains(o.Only, check.CaseSandbox); {
 			case named && o.Sandbox == nil:
 				return usage("--only "+check.CaseSandbox+" without --sandbox", "both, as the case tries that sandbox", "Add --sandbox")
@@ -179,8 +219,16 @@ With --list --json there is one list of cases, each with name, level, rules and 
 	f.Uint64Var(&o.Seed, "seed", 0, "the `SEED` of random inputs; it is printed (default a random one)")
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "the `TIME` that each case may take, all its calls together; more than 0")
 	f.StringArrayVar(&inputs, "in", nil, "one more input for a function: `FUNCTION=TEXT` or FUNCTION=@FILE; once for each")
+	f.StringArrayVar(&o.Without, "without", nil, "leave a `FUNCTION` out, or a hook as \"hook NAME\"; once for each")
+	f.BoolVar(&sidecar, "sidecar", false, "test a program, or what answers at a URL, as a sidecar; its arguments stand behind --")
+	f.StringVar(&token, "token", "", "with --sidecar: the `TOKEN` that it asks for, or @FILE")
 	host.add(f)
 	return cmd
+}
+
+// byShell runs the command of --import in this process.
+func byShell(line string, in []byte) ([]byte, error) {
+	return shellCommand(line).run(context.Background(), in, io.Discard)
 }
 
 // checkText returns a text of the command line, or what is in the file that it names after an @.
@@ -246,6 +294,26 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 			return err
 		}
 	}
+	return printCheck(ctx, a, path, o, check.Cases(10), func(o check.Options) (*check.Verdict, error) { return check.Run(ctx, path, o) })
+}
+
+// runSidecar checks a sidecar, likewise.
+func runSidecar(a *app, s check.Sidecar, o check.Options) error {
+	ctx, stop := interruptible(0)
+	defer stop()
+	err := printCheck(ctx, a, s.Target, o, check.SidecarCases(10), func(o check.Options) (*check.Verdict, error) { return check.RunSidecar(ctx, s, o) })
+	var e *exit
+	if a.json && errors.As(err, &e) && e.err != nil {
+		_ = a.print(description{File: s.Target, Error: detailsOf(e.err)}, nil)
+	}
+	if err != nil && errors.As(err, &e) {
+		return &exit{e.code, e.err, true}
+	}
+	return err
+}
+
+// printCheck prints what a check finds, one case after the other.
+func printCheck(ctx context.Context, a *app, path string, o check.Options, cases []check.Case, run func(check.Options) (*check.Verdict, error)) error {
 	paint := func(outcome string) string { return fmt.Sprintf("%-7s", outcome) }
 	if colours(a.out) {
 		codes := map[string]string{check.Passed: "32", check.Failed: "1;31", check.Warned: "33", check.Skipped: "2"}
@@ -254,13 +322,13 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 	if !a.json {
 		o.Done = func(r check.Result) { printResult(a.out, r, paint) }
 	}
-	v, err := check.Run(ctx, path, o)
+	v, err := run(o)
 	noCase, noFunction := new(check.UnknownCaseError), new(check.UnknownFunctionError)
 	unread := new(inspect.Error)
 	switch {
 	case errors.As(err, &noCase):
 		var names []string
-		for _, c := range check.Cases(10) {
+		for _, c := range cases {
 			names = append(names, c.Name)
 		}
 		near := nearest(noCase.Name, names)
@@ -269,7 +337,7 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 		}
 		return usage(fmt.Sprintf("--only %s", noCase.Name), "the name of a case", capital(near))
 	case errors.As(err, &noFunction):
-		return usage(fmt.Sprintf("--in for %q, and the library has no such function", noFunction.Name), "one of its functions",
+		return usage(fmt.Sprintf("--in or --without for %q, and the plug-in has no such function", noFunction.Name), "one of its functions",
 			capital(nearest(noFunction.Name, noFunction.Functions)))
 	case errors.As(err, &unread):
 		return failure(err)
@@ -335,9 +403,7 @@ func checkCaseVerb(a *app) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			err := check.Work(a.in, func(line string, in []byte) ([]byte, error) {
-				return shellCommand(line).run(context.Background(), in, io.Discard)
-			})
+			err := check.Work(a.in, byShell)
 			if errors.Is(err, check.ErrTask) {
 				return &exit{code: exitUsage, err: err}
 			}

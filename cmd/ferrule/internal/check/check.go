@@ -105,7 +105,10 @@ type Options struct {
 	Imports map[string]Import // how host functions answer, by their names; those that are missing with some text
 	Sandbox *sandbox.Policy   // if not nil, the sandbox that the case sandbox tries
 	Strict  bool              // a library with warnings does not pass
-	Done    func(Result)      // called after each case; may be nil
+	Without []string          // functions that are not called, by their names, or "hook " and theirs
+
+	Shell func(line string, in []byte) ([]byte, error) // runs the command of an Import, for RunSidecar; a worker has its own
+	Done  func(Result)                                 // called after each case; may be nil
 }
 
 // Import is how a host function answers: with what a command line of the system's shell makes of its input, or with bytes.
@@ -167,9 +170,11 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 		for _, f := range functions(lib, func(string) uintptr { return 0 }) {
 			names = append(names, f.label)
 		}
-		for name := range o.Inputs {
-			if !slices.Contains(names, name) {
-				return nil, &UnknownFunctionError{name, names}
+		for _, given := range [][]string{keys(o.Inputs), o.Without} {
+			for _, name := range given {
+				if !slices.Contains(names, name) {
+					return nil, &UnknownFunctionError{name, names}
+				}
 			}
 		}
 	}
@@ -178,6 +183,9 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 		v.Name, v.Version = lib.Manifest.Name, lib.Manifest.Version
 	}
 	p := &parent{path: path, options: o, without: map[string]string{}, undefined: map[string]bool{}}
+	for _, name := range o.Without {
+		p.without[name] = withoutSays
+	}
 	if err != nil {
 		p.stop = "the file breaks the contract before it is loaded"
 	} else if found := foreign(lib); found != "" {

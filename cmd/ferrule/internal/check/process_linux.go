@@ -16,8 +16,11 @@ import (
 )
 
 // resident returns the bytes of this process's memory that no file backs.
-func resident() (int, bool) {
-	text, err := os.ReadFile("/proc/self/smaps_rollup")
+func resident() (int, bool) { return residentOf(os.Getpid()) }
+
+// residentOf returns that of another process.
+func residentOf(pid int) (int, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, false
 	}

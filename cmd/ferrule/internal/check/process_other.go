@@ -11,6 +11,7 @@ import (
 const notHere = "not looked at on this system"
 
 func resident() (int, bool)           { return 0, false }
+func residentOf(int) (int, bool)      { return 0, false }
 func threads() (int, bool)            { return 0, false }
 func thread() int                     { return 0 }
 func waited(int) time.Duration        { return 0 }

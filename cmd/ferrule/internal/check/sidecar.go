@@ -1,0 +1,348 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// A sidecar is checked by messages that this package sends itself, as docs/wire.md has them: package sidecar, which hosts use, forgives what a test is to
+// find. Nothing of it runs in this process, so its cases need no worker.
+
+// Sidecar says which sidecar RunSidecar checks.
+type Sidecar struct {
+	Target string   // a program, by its path or by its name in PATH; or a URL: unix:, tcp:, fifo:, http:, http+unix:
+	Args   []string // the program's arguments, behind its name
+	Token  string   // what it wants to hear first; "" for none
+}
+
+// sidecarCase is a case for sidecars.
+type sidecarCase struct {
+	Case
+	does func(*probe)
+	web  func(*probe) // by HTTP; nil where HTTP has no such thing
+}
+
+// SidecarCases returns the cases for sidecars up to a level, in the order in which they run.
+func SidecarCases(level int) (all []Case) {
+	for _, c := range sidecarCases {
+		if c.Level <= level {
+			all = append(all, c.Case)
+		}
+	}
+	return all
+}
+
+// targets are the kinds of a sidecar's place.
+const (
+	isProgram = ""
+	isUnix    = "unix"
+	isTCP     = "tcp"
+	isFIFO    = "fifo"
+	isHTTP    = "http"
+	isWebUnix = "http+unix"
+)
+
+// probed is what the cases of one sidecar have in common.
+type probed struct {
+	Sidecar
+	options Options
+	kind    string // such as isUnix
+	place   string // of the URL, behind its scheme
+	program string // its file
+	args    []string
+
+	manifest []byte
+	about    *abi.Description // nil before its hello
+	maxBody  uint64           // the longest input that it takes
+	stop     string           // why no other case can run
+	without  map[string]string
+	slow     map[string]bool // functions that run until they are cancelled
+	printed  bool            // a finding about what it prints was made
+	lingers  bool            // one about sessions that do not end was made
+	left     bool            // one about what is left behind was made
+	files    bool            // one about files that are left behind was made
+	way      int             // by which streams it speaks: see peer
+}
+
+// probe is one case of a sidecar.
+type probe struct {
+	*probed
+	ctx    context.Context
+	result *Result
+	until  time.Time // when its time is over
+	random *rand.Rand
+	peers  []*peer // to be ended with the case
+
+	// What a call that is not answered breaks in this case, and what to do then.
+	rule, expected, mend string
+}
+
+// RunSidecar checks a sidecar as Run checks a library. Options.Worker and Options.Sandbox are not used; rules are those of docs/wire.md. The error is an
+// *UnknownCaseError, an *UnknownFunctionError, the context's, or an *inspect.Error when no program could be started or nobody answers at the URL. Every program that
+// it starts has ended when it returns.
+func RunSidecar(ctx context.Context, s Sidecar, o Options) (*Verdict, error) {
+	chosen := map[string]bool{}
+	for _, name := range o.Only {
+		if !slices.ContainsFunc(sidecarCases, func(c sidecarCase) bool { return c.Name == name }) {
+			return nil, &UnknownCaseError{name}
+		}
+		chosen[name] = true
+	}
+	p := &probed{Sidecar: s, options: o, without: map[string]string{}, slow: map[string]bool{}, maxBody: wire.MaxBody, way: -1}
+	for _, name := range o.Without {
+		p.without[name] = withoutSays
+	}
+	if err := p.find(); err != nil {
+		return nil, err
+	}
+	v := &Verdict{File: s.Target, Level: o.Level, Seed: o.Seed, Pass: true, Strict: o.Strict, Without: p.without}
+	for i, c := range sidecarCases {
+		first := i < firstCases // nothing can be said of a sidecar that has not said what it is
+		wanted := c.Level <= o.Level && len(chosen) == 0 || chosen[c.Name]
+		if !first && !wanted {
+			continue
+		}
+		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
+		begun := time.Now()
+		do := c.does
+		if p.web() {
+			do = c.web
+		}
+		switch {
+		case p.stop != "":
+			r.Reason = p.stop
+		case do == nil:
+			r.Reason = "a sidecar by HTTP has nothing of the kind"
+		default:
+			if err := p.try(ctx, &r, do); err != nil {
+				return nil, err
+			}
+		}
+		r.Milliseconds = time.Since(begun).Milliseconds()
+		if wanted || len(r.Findings) > 0 {
+			v.add(r, o.Done)
+		}
+		if i == firstCases-1 && p.about != nil {
+			v.Name, v.Version = p.about.Manifest.Name, p.about.Manifest.Version
+			var names []string
+			for _, f := range p.functions() {
+				names = append(names, f.label)
+			}
+			for _, given := range [][]string{keys(o.Inputs), o.Without} {
+				for _, name := range given {
+					if !slices.Contains(names, name) {
+						return nil, &UnknownFunctionError{name, names}
+					}
+				}
+			}
+		}
+	}
+	v.Pass = v.Errors == 0 && (v.Warnings == 0 || !o.Strict)
+	return v, nil
+}
+
+func keys[V any](m map[string]V) (all []string) {
+	for key := range m {
+		all = append(all, key)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// withoutSays is why a function is left out that Options.Without names.
+const withoutSays = "--without says so"
+
+func (p *probed) web() bool { return p.kind == isHTTP || p.kind == isWebUnix }
+
+// find finds what the target is.
+func (p *probed) find() error {
+	scheme, rest, ok := strings.Cut(p.Target, ":")
+	if ok && slices.Contains([]string{isUnix, isTCP, isFIFO, isHTTP, isWebUnix}, scheme) {
+		p.kind, p.place = scheme, strings.TrimPrefix(rest, "//")
+		return nil
+	}
+	path := p.Target
+	if _, err := os.Stat(path); err != nil && !strings.ContainsAny(path, `/\`) {
+		if path, err = exec.LookPath(path); err != nil {
+			return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Found: "no program of this name", Err: err, Expected: "the path of one, its name in PATH, or a URL",
+				Remedy: "Check the path"}
+		}
+	}
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Err: err}
+	}
+	p.program = whole
+	for _, arg := range p.Args {
+		// The program runs in a folder of its own, where a relative path would name nothing.
+		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
+			if whole, err := filepath.Abs(arg); err == nil {
+				arg = whole
+			}
+		}
+		p.args = append(p.args, arg)
+	}
+	return nil
+}
+
+// errStart is panicked with where the sidecar cannot be reached at all.
+type errStart struct{ error }
+
+// try runs a case.
+func (p *probed) try(ctx context.Context, r *Result, do func(*probe)) (err error) {
+	k := &probe{probed: p, ctx: ctx, result: r, until: time.Now().Add(p.options.Timeout), random: rand.New(rand.NewPCG(p.options.Seed, 1))}
+	k.expect("W7", "one answer to each call", "Answer each CALL with one DONE of its id, whatever happens in the function")
+	defer func() {
+		for _, peer := range k.peers {
+			peer.finish()
+		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		slices.Sort(r.Notes)
+		r.Notes = slices.Compact(r.Notes)
+		if len(r.Findings) > 0 {
+			r.Reason = ""
+		}
+	}()
+	defer func() {
+		switch fault := recover().(type) {
+		case nil:
+		case errStart:
+			err = fault.error
+		default:
+			panic(fault)
+		}
+	}()
+	do(k)
+	return nil
+}
+
+func (k *probe) expect(rule, expected, mend string) {
+	k.rule, k.expected, k.mend = rule, expected, mend
+}
+
+func (k *probe) add(severity, rule, function, seen, expected, mend string) {
+	k.result.add(Finding{Rule: rule, Severity: severity, Function: function, Seen: seen, Expected: expected, Mend: mend})
+}
+
+func (k *probe) note(format string, args ...any) {
+	k.result.Notes = append(k.result.Notes, fmt.Sprintf(format, args...))
+}
+
+func (k *probe) skip(format string, args ...any) { k.result.Reason = fmt.Sprintf(format, args...) }
+
+// patience is how long the sidecar may take for what the page has it do in half a second, or in two: machines are busy.
+func (k *probe) patience() time.Duration { return max(2*time.Second, k.options.Timeout/4) }
+
+// budget is how long a function may run before it is cancelled.
+func (k *probe) budget() time.Duration { return max(time.Second, k.options.Timeout/10) }
+
+// soon is a moment that is d away, or the end of the case's time.
+func (k *probe) soon(d time.Duration) time.Time {
+	if at := time.Now().Add(d); at.Before(k.until) {
+		return at
+	}
+	return k.until
+}
+
+// late reports whether so little time is left that a case does no more than it has done.
+func (k *probe) late() bool {
+	return k.ctx.Err() != nil || time.Until(k.until) < k.options.Timeout/3
+}
+
+// functions are the functions and hooks of the manifest, without those that are left out.
+func (p *probed) functions() []function {
+	return functions(&inspect.Library{Description: *p.about}, func(string) uintptr { return 0 })
+}
+
+// called are the functions and hooks that a case calls.
+func (k *probe) called(slow bool) (all []function) {
+	for _, f := range k.functions() {
+		if k.without[f.label] == "" && (slow || !k.slow[f.label]) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// nobody is a function that no sidecar has: a call of it is answered with status 3, whatever its input is.
+var nobody = function{label: "ferrule_check_of_no_sidecar"}
+
+// some are a few functions that come back soon, and nobody.
+func (k *probe) some() []function {
+	all := k.called(false)
+	return append(all[:min(len(all), 3):min(len(all), 3)], nobody)
+}
+
+// samples are ordinary inputs of a function.
+func (k *probe) samples(f function) []input {
+	return (&kit{task: task{Inputs: k.options.Inputs}}).samples(f)
+}
+
+func (k *probe) bytes(n int) []byte { return (&kit{random: k.random}).bytes(n) }
+
+// answer is what a host function of the sidecar's answers.
+func (k *probe) answer(name string, in []byte) (abi.Status, []byte) {
+	given, ok := k.options.Imports[name]
+	switch {
+	case !ok:
+		return abi.StatusOK, []byte("an answer of ferrule check's")
+	case given.Command == "":
+		return abi.StatusOK, given.Answer
+	case k.options.Shell == nil:
+		return abi.StatusUnsupported, nil
+	}
+	out, err := k.options.Shell(given.Command, in)
+	if err != nil {
+		return abi.StatusFailed, []byte(err.Error())
+	}
+	return abi.StatusOK, out
+}
+
+// environment is the program's, as hosts give it.
+func environmentOfSidecar() (env []string) {
+	names := []string{"PATH", "HOME", "TMPDIR", "LANG", "TZ"}
+	if runtime.GOOS == "windows" {
+		names = append(names, "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "TEMP", "TMP", "USERPROFILE", "COMSPEC", "PATHEXT", "APPDATA", "LOCALAPPDATA")
+	}
+	for _, name := range names {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// launch starts the program, in a folder of its own. files are its descriptors.
+func (p *probed) launch(dir string, stdin, stdout, stderr *os.File, extra []*os.File) (*supervise.Process, error) {
+	cmd := exec.Command(p.program, p.args...)
+	cmd.Dir, cmd.Env = dir, environmentOfSidecar()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
+	if extra != nil {
+		cmd.ExtraFiles = extra
+		cmd.Env = append(cmd.Env, "FERRULE_SIDECAR=3,4")
+	}
+	process, err := supervise.Start(cmd)
+	if err != nil {
+		return nil, &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Found: "a program that does not start", Err: err, Expected: "one that the system starts by itself",
+			Remedy: "Make it executable (chmod +x), with its interpreter in the first line (#!), or name the interpreter: ferrule check --sidecar python3 -- FILE"}
+	}
+	return process, nil
+}
+
+var errOver = errors.New("over")
