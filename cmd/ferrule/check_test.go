@@ -144,7 +144,7 @@ func TestCheckUsage(t *testing.T) {
 		{[]string{"--sandbox", "--allow-connect", "0", echo}, "found --allow-connect 0, expected a TCP port, 1 to 65535"},
 		{[]string{"--only", "symbols,sandbox", echo}, "found --only sandbox without --sandbox, expected both"},
 		{[]string{"--only", "symbols", "--sandbox", echo}, "found --sandbox, and --only without the case sandbox, expected both"},
-		{[]string{"--list", "--only", "symbols"}, "found --list with --only, expected --list alone or with --level"},
+		{[]string{"--list", "--only", "symbols"}, "found --list with --only, expected --list alone, with --level or with --sidecar"},
 		{[]string{"--config", "x", echo}, "found --config for plug-in echo, which takes no configuration"},
 		{[]string{"--level", "11", echo}, "found --level 11, expected 1 to 10"},
 		{[]string{"--timeout", "0s", echo}, "found --timeout 0s"},
@@ -307,4 +307,68 @@ func TestCheckTemporary(t *testing.T) {
 	assert.Equal(t, exitFailed, code)
 	assert.Contains(t, stderr, "no folder for a case can be made in "+missing+", the folder for temporary files: ")
 	assert.Regexp(t, `\. Have TMP(DIR)? name a folder that this user may write to\n$`, stderr)
+}
+
+// sidecarScript is a script of internal/fixture/sidecar, with what runs it.
+func sidecarScript(t *testing.T, name string) []string {
+	t.Helper()
+	return []string{fixture.Tool(t, "python3", "apt-get install python3"), "--", "-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name)}
+}
+
+func TestCheckSidecar(t *testing.T) {
+	script := sidecarScript(t, "check_none.py")
+	stdout, stderr, code := ferrule(t, "", append([]string{"check", "--sidecar", "--seed", "1", "--timeout", "60s", "--only", "start,unknown,words", "--without", "hook around"}, script...)...)
+	assert.Equal(t, exitOK, code, stdout)
+	assert.Empty(t, stderr)
+	assert.Contains(t, stdout, "passed  words\npassed  start\npassed  unknown\n", "in their order")
+	assert.Contains(t, stdout, script[0]+" passes: 3 cases, 0 skipped; 0 errors, 0 warnings (--level 8 --seed 1)\n")
+
+	stdout, stderr, code = ferrule(t, "", append([]string{"check", "--sidecar", "--json", "--only", "manifest"}, sidecarScript(t, "check_manifest_key.py")...)...)
+	assert.Equal(t, exitFailed, code, stdout)
+	assert.Empty(t, stderr)
+	var v check.Verdict
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&v), stdout)
+	require.Len(t, v.Results, 1)
+	require.Len(t, v.Results[0].Findings, 1)
+	f := v.Results[0].Findings[0]
+	assert.Equal(t, check.Finding{Case: "manifest", Rule: "W5", Severity: check.Error, Seen: f.Seen, Expected: f.Expected,
+		Mend: "Mend the manifest, which is the body of the hello"}, f)
+	assert.Contains(t, f.Seen, "autor")
+
+	stdout, _, code = ferrule(t, "", "check", "--sidecar", "--list")
+	assert.Equal(t, exitOK, code)
+	assert.Equal(t, len(check.SidecarCases(10)), strings.Count(stdout, "\n"))
+	assert.Contains(t, stdout, "garbage")
+}
+
+func TestCheckSidecarCommandLine(t *testing.T) {
+	script := sidecarScript(t, "check_none.py")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"check", "--sidecar"}, exitUsage, "no PROGRAM on the command line"},
+		{[]string{"check", "--sidecar", "a", "b"}, exitUsage, "found 2 arguments: a b"},
+		{[]string{"check", "--sidecar", "no-such-program"}, exitOpen, "no program of this name"},
+		{[]string{"check", "--sidecar", "tcp:127.0.0.1:1"}, exitOpen, "no sidecar that answers"},
+		{append([]string{"check", "--sidecar", "--only", "leaks"}, script...), exitUsage, "--only leaks"},
+		{append([]string{"check", "--sidecar", "--without", "ecko"}, script...), exitUsage, `Did you mean "echo"?`},
+		{append([]string{"check", "--sidecar", "--sandbox"}, script...), exitUsage, "--sandbox with --sidecar"},
+		{[]string{"check", "--token", "t", "a.so"}, exitUsage, "--token without --sidecar"},
+	} {
+		_, stderr, code := ferrule(t, "", c.args...)
+		assert.Equal(t, c.code, code, "%q", c.args)
+		assert.Contains(t, stderr, c.want, "%q", c.args)
+	}
+}
+
+// A function that --without names is not called, of a library as well.
+func TestCheckWithout(t *testing.T) {
+	stdout, _, code := ferrule(t, "", "check", "--only", "input-empty", "--without", "take", fixture.C(t, "check_input_empty"))
+	assert.Equal(t, exitOK, code, stdout)
+	_, _, code = ferrule(t, "", "check", "--only", "input-empty", fixture.C(t, "check_input_empty"))
+	assert.Equal(t, exitFailed, code)
 }

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -71,7 +70,7 @@ type probed struct {
 	stop     string           // why no other case can run
 	without  map[string]string
 	slow     map[string]bool // functions that run until they are cancelled
-	printed  bool            // a finding about what it prints was made
+	keyed    bool            // a finding about keys of ferrule.info was made
 	lingers  bool            // one about sessions that do not end was made
 	left     bool            // one about what is left behind was made
 	files    bool            // one about files that are left behind was made
@@ -89,6 +88,7 @@ type probe struct {
 
 	// What a call that is not answered breaks in this case, and what to do then.
 	rule, expected, mend string
+	ordinary             bool // it is not about more than that calls are answered
 }
 
 // RunSidecar checks a sidecar as Run checks a library. Options.Worker and Options.Sandbox are not used; rules are those of docs/wire.md. The error is an
@@ -206,6 +206,7 @@ type errStart struct{ error }
 func (p *probed) try(ctx context.Context, r *Result, do func(*probe)) (err error) {
 	k := &probe{probed: p, ctx: ctx, result: r, until: time.Now().Add(p.options.Timeout), random: rand.New(rand.NewPCG(p.options.Seed, 1))}
 	k.expect("W7", "one answer to each call", "Answer each CALL with one DONE of its id, whatever happens in the function")
+	k.ordinary = true
 	defer func() {
 		for _, peer := range k.peers {
 			peer.finish()
@@ -233,7 +234,7 @@ func (p *probed) try(ctx context.Context, r *Result, do func(*probe)) (err error
 }
 
 func (k *probe) expect(rule, expected, mend string) {
-	k.rule, k.expected, k.mend = rule, expected, mend
+	k.rule, k.expected, k.mend, k.ordinary = rule, expected, mend, false
 }
 
 func (k *probe) add(severity, rule, function, seen, expected, mend string) {
@@ -344,5 +345,3 @@ func (p *probed) launch(dir string, stdin, stdout, stderr *os.File, extra []*os.
 	}
 	return process, nil
 }
-
-var errOver = errors.New("over")

@@ -174,6 +174,7 @@ type ask struct {
 	plain  bool // no service
 
 	cancelled bool
+	stops     bool // it is to be cancelled
 	streams   abi.Stream
 	granted   uint64 // how many bytes of output may come
 	output    []byte
@@ -206,6 +207,7 @@ type peer struct {
 	faulty   bool      // a finding says why it is over
 	retired  bool      // it has said BYE
 	panicked bool
+	started  bool // ferrule.start has worked, and ferrule.stop was not called
 	ending   bool // it was told BYE
 	last     uint64
 	calls    map[uint64]*ask // without an answer
@@ -502,9 +504,6 @@ func (p *peer) take(m mail) {
 		case !p.known[m.ID]:
 			p.broke("W14", "", "the id of a call of the host's", "Say in PROGRESS which call it is of: the id of its CALL", "PROGRESS %d, and the host has no call of that id", m.ID)
 		}
-		if m.Total != 0 && m.Done > m.Total {
-			p.k.add(Warning, "W14", "", fmt.Sprintf("PROGRESS with %d of %d", m.Done, m.Total), "no more than all", "Count so that the total is reached last, or say 0 where it is not known")
-		}
 	case wire.Part:
 		p.part(m)
 	case wire.More:
@@ -594,7 +593,7 @@ func (p *peer) done(m mail) {
 	a.answer, a.status, a.body = true, m.Status, m.body
 	switch {
 	case m.Status == 8 || m.Status > 9 && m.Status < 1000:
-		p.broke("W8", a.label, "a status of the table, or 1000 and more", "Use 1 for what has failed, or a number of your own from 1000 on", "%s: the status %d", a.what, m.Status)
+		p.k.add(Warning, "W8", a.label, fmt.Sprintf("%s: the status %d", a.what, m.Status), "a status of the table, or 1000 and more", "Use 1 for what has failed, which hosts take it for, or a number of your own from 1000 on")
 	case m.Status == abi.StatusPass && a.plain && !strings.HasPrefix(a.label, "hook "):
 		p.k.add(Warning, "W8", a.label, a.what+": the status 9, pass, of a function", "pass from hooks", "Return success with no output, or fail")
 	}
@@ -634,7 +633,7 @@ func (p *peer) called(m mail) {
 
 // allow looks at a call of the sidecar's, and finds its answer.
 func (p *peer) allow(m mail) (abi.Status, []byte) {
-	a, ok := p.whose(m, "W11", "CALL "+m.name)
+	a, ok := p.whose(m)
 	if !ok {
 		return abi.StatusMisuse, []byte("for no call that runs")
 	}
@@ -646,7 +645,10 @@ func (p *peer) allow(m mail) (abi.Status, []byte) {
 		p.infos++
 		key := string(m.body)
 		if n := len(key); n == 0 || n > 256 || !utf8.ValidString(key) {
-			p.k.add(Warning, "W11", label(a), fmt.Sprintf("ferrule.info with the key %.80q", key), "a key in UTF-8, of 1 to 256 bytes", "Ask for one of the keys of R26")
+			if !p.k.keyed {
+				p.k.keyed = true
+				p.k.add(Warning, "W11", label(a), fmt.Sprintf("ferrule.info with the key %.80q", key), "a key of R26: UTF-8, of 1 to 256 bytes", "Ask for one of the keys of R26")
+			}
 			return abi.StatusMisuse, nil
 		}
 		if p.info != nil {
@@ -701,20 +703,20 @@ func forWhom(a *ask) string {
 	return " in " + a.what
 }
 
-// whose finds the call that something is for: nil for none.
-func (p *peer) whose(m mail, rule, what string) (a *ask, ok bool) {
+// whose finds the call that a call of the sidecar's is for: nil for none.
+func (p *peer) whose(m mail) (a *ask, ok bool) {
 	switch {
 	case m.HasFor && m.For != 0:
 		if a = p.calls[m.For]; a == nil {
-			p.broke(rule, "", "For with the id of a call that runs", "Say the id of the host's CALL; nothing is done for it once its DONE was sent", "%s with For: %d, which is no call that runs", what, m.For)
+			p.broke("W11", "", "For with the id of a call that runs", "Say the id of the host's CALL; nothing is done for it once its DONE was sent", "CALL %s with For: %d, which is no call that runs", m.name, m.For)
 			return nil, false
 		}
 	case m.HasFor:
 	case len(p.calls) == 1:
 		for _, a = range p.calls {
 		}
-	case rule == "W11":
-		p.broke(rule, "", "For, where not exactly one call runs", "Say For with the id of the call, or For: 0 where it is done for none", "%s without For, while %s", what, runs(len(p.calls)))
+	default:
+		p.broke("W11", "", "For, where not exactly one call runs", "Say For with the id of the call, or For: 0 where it is done for none", "CALL %s without For, while %s", m.name, runs(len(p.calls)))
 		return nil, false
 	}
 	return a, true
@@ -741,7 +743,7 @@ func (p *peer) offers(name string) bool {
 // log looks at a log line.
 func (p *peer) log(m mail) {
 	const mend = "End the body with key=value and a NUL for each field, and say in Fields how many bytes these are"
-	a, _ := p.whose(m, "W13", "LOG")
+	a := p.calls[m.For] // where it is of a call that is over, the line is of none
 	p.logs = append(p.logs, m)
 	text, fields := m.body[:len(m.body)-int(m.Fields)], m.body[len(m.body)-int(m.Fields):]
 	if !utf8.Valid(m.body) {
@@ -860,7 +862,7 @@ func (p *peer) lost(a *ask) {
 	switch {
 	case p.over:
 		f.Seen = fmt.Sprintf("%s: %s, and the call has no answer", a.what, p.end())
-	case k.rule == "W7" && a.cancelled && a.plain && a.label != nobody.label:
+	case (k.ordinary || a.stops) && a.cancelled && a.plain && a.label != nobody.label:
 		f.Rule, f.Expected, f.Mend = "W12", "an answer within half a second of CANCEL", "Look for CANCEL while a function runs that may run long, and answer with status 4"
 		f.Seen = fmt.Sprintf("%s: no answer, and none %v after CANCEL: a host ends the sidecar then", a.what, k.patience())
 		if k.about.Manifest.Threads != abi.Concurrent { // it need not read meanwhile
@@ -930,6 +932,10 @@ func (p *peer) finish() {
 		return
 	}
 	if p.k.ctx.Err() == nil && !p.over && !p.ending && len(p.calls) == 0 {
+		if p.started && p.about.HasStop && !p.panicked {
+			stop := p.begin(service(wire.Stop), input{}, calling{service: true})
+			p.pump(time.Now().Add(p.k.patience()), func() bool { return stop.answer })
+		}
 		p.ending = true
 		p.send(wire.Message{Verb: wire.Bye}, nil)
 	}

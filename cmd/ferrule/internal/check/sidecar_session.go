@@ -25,12 +25,13 @@ func (p *peer) greeting() wire.Message {
 // greeted waits for the sidecar's hello. It reports whether that came, and what else is a finding.
 func (p *peer) greeted() bool {
 	k := p.k
-	until := k.soon(helloLimit)
-	came := func() bool { return p.hello != nil }
-	ok := p.pump(until, came)
+	// A program may take long to start, which is no part of the case.
+	begun := time.Now()
+	defer func() { k.until = k.until.Add(time.Since(begun)) }()
+	ok := p.pump(begun.Add(helloLimit), func() bool { return p.hello != nil })
 	if ok && p.hello.err != nil { // a print: its hello may come by the other way
 		print := p.hello
-		if !p.pump(k.soon(k.budget()), func() bool { return p.hello.err == nil }) && !p.over {
+		if !p.pump(begun.Add(k.patience()), func() bool { return p.hello.err == nil }) && !p.over {
 			p.choose(0)
 			p.ended(print.err)
 		}
@@ -46,7 +47,7 @@ func (p *peer) greeted() bool {
 	case ok: // another message, which is a finding already
 		return false
 	default:
-		p.broke("W4", "", "HELLO 1 within 30 seconds", mendHello, "no hello in %v", k.options.Timeout)
+		p.broke("W4", "", "HELLO 1 within 30 seconds", mendHello, "no hello in %v", helloLimit)
 		return false
 	}
 	if p.hello.Version != wire.Version {
@@ -92,9 +93,9 @@ func (p *peer) start(in input) (*ask, bool) {
 // serve calls a service. Nothing but its end is a finding.
 func (p *peer) serve(name string, in input) (*ask, bool) {
 	k := p.k
-	rule, expected, mend := k.rule, k.expected, k.mend
+	rule, expected, mend, ordinary := k.rule, k.expected, k.mend, k.ordinary
 	k.expect("W10", "an answer to "+name, "Answer it as any call")
-	defer k.expect(rule, expected, mend)
+	defer func() { k.rule, k.expected, k.mend, k.ordinary = rule, expected, mend, ordinary }()
 	return p.call(service(name), in, calling{service: true})
 }
 
@@ -116,6 +117,7 @@ func (k *probe) started(p *peer) *peer {
 			"Give it a configuration that it takes (--config), and the host functions that it needs there (--answer)")
 		return nil
 	}
+	p.started = true
 	return p
 }
 
@@ -218,6 +220,7 @@ func (p *peer) stopped() {
 	if !p.about.HasStop || p.spent() {
 		return
 	}
+	p.started = false
 	if a, ok := p.serve(wire.Stop, input{"no input", nil}); ok && a.status != abi.StatusOK {
 		p.k.add(Warning, "W10", "", fmt.Sprintf("ferrule.stop: status %d, %s", a.status, brief(a.body)), "a stop that works", "Answer with 0: the host can do no more than to log it")
 	}
@@ -301,7 +304,8 @@ func (p *peer) works(after string) bool {
 func (k *probe) checkLate() {
 	p := k.dial(dialing{})
 	// One that sends its own first has done so; another one waits.
-	p.pump(k.soon(300*time.Millisecond), func() bool { return p.over })
+	p.pump(k.soon(k.budget()), func() bool { return p.over || p.hello != nil })
+	p.pump(k.soon(100*time.Millisecond), func() bool { return p.over })
 	if p.over && !p.faulty {
 		p.broke("W4", "", "that it waits for the host's hello", "Wait as long as the stream is open", "%s before the host's hello had come", p.end())
 		return
@@ -486,6 +490,7 @@ func (k *probe) checkIDs() {
 const many = 1000
 
 func (k *probe) checkMany() {
+	k.expect("W7", "one answer to each call, however many there were", "Forget what belongs to a call with its DONE")
 	all := k.some()
 	p := k.session()
 	for n := range many {
@@ -508,6 +513,9 @@ func (k *probe) checkMany() {
 func (p *peer) constant(f function, inputs []input) (same []input, outputs []string) {
 	of := func(a *ask) string { return fmt.Sprintf("%d %s", a.status, a.body) }
 	for _, in := range inputs {
+		if p.k.slow[f.label] {
+			return nil, nil
+		}
 		first, ok := p.call(f, in, calling{})
 		if !ok || p.spent() {
 			return nil, nil

@@ -69,6 +69,7 @@ func (k *probe) checkSidecarStreams() {
 func (p *peer) flow(f function, in input, o flowing) bool {
 	k := p.k
 	a := p.begin(f, in, calling{streams: f.stream, how: o.words})
+	a.stops = o.open
 	ended := f.stream&abi.StreamIn == 0
 	piece := k.bytes(o.piece)
 	took := uint64(0)

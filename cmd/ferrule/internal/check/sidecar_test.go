@@ -1,0 +1,356 @@
+package check_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+)
+
+// script is a sidecar in Python of internal/fixture/sidecar.
+func script(t *testing.T, name string, args ...string) check.Sidecar {
+	t.Helper()
+	python := fixture.Tool(t, "python3", "apt-get install python3")
+	return check.Sidecar{Target: python, Args: append([]string{"-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name+".py")}, args...)}
+}
+
+// sidecarOptions have time enough for a busy machine.
+func sidecarOptions() check.Options {
+	return check.Options{Level: 8, Seed: 1, Timeout: 60 * time.Second}
+}
+
+// Each fixture has one defect, and the cases that are about it find that and nothing else.
+func TestSidecarFindings(t *testing.T) {
+	for _, c := range []struct {
+		fixture string
+		want    string // findings; several with a comma
+		seen    string // a part of what the first finding says that was seen
+		only    string // more cases to run
+	}{
+		{"version", "hello error W4", "HELLO 2", "call"},
+		{"exits_at_once", "hello error W4", `no hello: the sidecar has ended: exit status 1; its last words: "no configuration at /etc/check"`, "call"},
+		{"manifest_key", "manifest error W5", `autor`, "call"},
+		{"manifest_version", "manifest error W5", "version", ""},
+		{"manifest_both", "manifest error W5", "city as an import and as a want", ""},
+		{"manifest_service", "manifest error W5", "pause", ""},
+		{"manifest_state", "manifest error W10", "some of the services save and resume and the key state", ""},
+		{"words", "words warning W5", `hook around: order="middle"`, "call"},
+		{"start_fails", "start error W10", "status 2", "call,bye"},
+		{"unknown", "unknown error W7", "status 1", "call"},
+		{"hook", "unknown error W7", "a call of hook ", "call"},
+		{"dies", "call error W7", "echo with no input: the sidecar has ended: exit status 3, and the call has no answer", "many"},
+		{"print", "call error W16", `echo: on the standard output, where messages are: "here I am`, "bye"},
+		{"no_answer", "call error W12", "with one byte: no answer", ""},
+		{"answers_twice", "start error W7", "a second answer to that call", ""},
+		{"other_id", "start error W10,start error W7", "the host has no call of that id", ""},
+		{"status_text", "start error W2", `"ok" as the status of DONE`, ""},
+		{"status_reserved", "call warning W8", "the status 10", ""},
+		{"message", "call error W8", `the message "caf\xe9" of status 1000`, ""},
+		{"length", "inputs error W1", "the line ", "call"},
+		{"hello_first", "hello-late error W4", "before the host's hello had come", ""},
+		{"takes_version", "hello-version error W4", "HELLO 2, and the session goes on", ""},
+		{"case", "heads error W1", "with fields in capitals", "call"},
+		{"crlf", "heads error W1", "CR LF", "call"},
+		{"unknown_field", "heads error W1,hello-fields error W4", "no hello: the sidecar has ended", "call"},
+		{"one_read", "bodies error W1", "no answer", "call"},
+		{"text_body", "bodies error W1", "", ""},
+		{"small_ids", "ids error W7", "the id 0 in", "call"},
+		{"ids_once", "ids error W7", "no answer", "call"},
+		{"wears_out", "many error W7", "no answer", ""},
+		{"shares", "concurrent error W9", "echo with ", "many"},
+		{"cancel_ignored", "call error W12,streams error W12", "wait with no input: no answer, and none ", "streams"},
+		{"cancel_late", "cancel error W7", "a second answer to that call", ""},
+		{"host_fails", "host-functions error W11", "lookup with no input, where host functions fail: the sidecar has ended: exit status 1", "call"},
+		{"host_for", "call error W11", "which is no call that runs", ""},
+		{"host_order", "host-order error W11", "lookup with ", "call,host-functions"},
+		{"host_undeclared", "call error W11", "a call of hostname in report with no input, which the manifest does not name", ""},
+		{"host_reserved", "call error W11", "a call of ferrule.config", ""},
+		{"wants", "wants error W5", "lookup with no input, where no want is offered: the sidecar has ended", "call,host-functions"},
+		{"info", "info error W11", "where ferrule.info gives nothing", "call"},
+		{"config", "config error W10", "settings that are not UTF-8: the sidecar has ended: exit status 1", "call"},
+		{"configure", "configure error W10", "after ferrule.configure had failed with settings of one byte: length", "config"},
+		{"configure_once", "configure error W10", "with the configuration of --config, after ", "config"},
+		{"save_counts", "handover warning W10", "another state", ""},
+		{"resume", "handover error W10", "ferrule.resume with what ferrule.save gave: status 2", ""},
+		{"log_fields", "call error W13", `the fields "length=1"`, ""},
+		{"log_utf8", "call error W13", `"caf\xe9"`, ""},
+		{"log_word", "call error W13", "warning", ""},
+		{"log_level", "logs warning W4", "Log: error", "call"},
+		{"progress", "call error W14", "PROGRESS ", ""},
+		{"window", "streams error W15", " more were asked for", "call"},
+		{"no_more", "streams error W15", "and no more was asked for", "call"},
+		{"more_0", "streams error W15", "no answer until it was cancelled", "call"},
+		{"broken_input", "streams warning W15", "success, although the input stream broke off", "call"},
+		{"part_undeclared", "call error W15", "the call has no output stream", ""},
+		{"part_empty", "streams error W15", "a PART without a body", "call"},
+		{"max_body", "max-body error W2", "DONE with a body of 501 bytes", "call"},
+		{"bye", "bye error W6", "BYE, and ", ""},
+		{"bye_code", "bye warning W6", "after BYE: the sidecar has ended: exit status 1", ""},
+		{"end", "end error W6", "the end of the stream, and ", "bye"},
+		{"left", "start error W6", "1 process, sleep", ""},
+		{"file_left", "start warning W6", `in the working folder: "left.txt"`, ""},
+		{"garbage", "garbage error W3", "and the session goes on", ""},
+		{"descriptors_alone", "ways error W4", "FERRULE_SIDECAR is not set", "call"},
+		{"leak", "memory warning W7", "more after ", ""},
+	} {
+		t.Run(c.fixture, func(t *testing.T) {
+			switch {
+			case runtime.GOOS == "windows":
+				t.Skip("the scripts are for systems whose pipes are descriptors")
+			case runtime.GOOS != "linux" && (c.fixture == "left" || c.fixture == "leak"):
+				t.Skip("the case is skipped on this system")
+			}
+			t.Parallel()
+			o := sidecarOptions()
+			for want := range strings.SplitSeq(c.want, ",") {
+				name, _, _ := strings.Cut(want, " ")
+				o.Only = append(o.Only, name)
+			}
+			if c.only != "" {
+				o.Only = append(o.Only, strings.Split(c.only, ",")...)
+			}
+			if strings.Contains(c.seen, "no answer") || strings.Contains(c.seen, ", and ") {
+				o.Timeout = 15 * time.Second // it is waited for what does not come
+			}
+			v, err := check.RunSidecar(t.Context(), script(t, "check_"+c.fixture), o)
+			require.NoError(t, err)
+			assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
+			assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
+			all := []string{}
+			for _, r := range v.Results {
+				for _, f := range r.Findings {
+					all = append(all, f.Seen)
+					assert.NotEmpty(t, f.Expected, "%+v", f)
+					assert.NotEmpty(t, f.Mend, "%+v", f)
+				}
+			}
+			assert.True(t, slices.ContainsFunc(all, func(seen string) bool { return strings.Contains(seen, c.seen) }), "%q", all)
+		})
+	}
+}
+
+// Every fixture has its line.
+func TestSidecarFixtures(t *testing.T) {
+	all, err := filepath.Glob(filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", "check_*.py"))
+	require.NoError(t, err)
+	source, err := os.ReadFile("sidecar_test.go")
+	require.NoError(t, err)
+	for _, path := range all {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "check_"), ".py")
+		assert.Contains(t, string(source), `"`+name, "a fixture that no test has")
+	}
+}
+
+// sidecarPasses asserts that there is no finding, and which cases have nothing to try.
+func sidecarPasses(t *testing.T, v *check.Verdict, skipped ...string) {
+	t.Helper()
+	assert.True(t, v.Pass)
+	assert.Empty(t, findings(v), "%+v", v.Results)
+	assert.Len(t, v.Results, len(check.SidecarCases(v.Level)))
+	for _, r := range v.Results {
+		assert.Equal(t, slices.Contains(skipped, r.Case), r.Outcome == check.Skipped, "%s %s", r.Case, r.Reason)
+	}
+}
+
+const noToken, noListener = "token", "connections"
+
+func TestSidecarNoDefect(t *testing.T) {
+	t.Parallel()
+	v, err := check.RunSidecar(t.Context(), script(t, "check_none"), sidecarOptions())
+	require.NoError(t, err)
+	assert.Equal(t, "check", v.Name)
+	assert.Equal(t, "1.0.0", v.Version)
+	sidecarPasses(t, v, noToken, noListener)
+}
+
+// withoutOf are full.py's functions that end the process, print to the standard output, and ask the host for what their input is.
+var withoutOf = []string{"exit", "die", "print", "info"}
+
+// An implementation of the page that knows nothing of this one has no finding, by each way and with each word for threads.
+func TestSidecarFull(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the script is for systems whose pipes are descriptors")
+	}
+	for _, c := range []struct {
+		name    string
+		args    []string
+		token   string
+		skipped []string
+	}{
+		{"descriptors", nil, "", []string{noToken, noListener}},
+		{"standard streams", []string{"--stdio"}, "", []string{noToken, noListener}},
+		{"serial", []string{"--threads", "serial", "--token", "open sesame"}, "open sesame", []string{noListener, "concurrent"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := sidecarOptions()
+			o.Without = withoutOf
+			s := script(t, "full", c.args...)
+			s.Token = c.token
+			v, err := check.RunSidecar(t.Context(), s, o)
+			require.NoError(t, err)
+			sidecarPasses(t, v, c.skipped...)
+		})
+	}
+}
+
+// listening starts full.py where it listens, and returns the first line that it prints.
+func listening(t *testing.T, args ...string) string {
+	t.Helper()
+	s := script(t, "full", args...)
+	cmd := exec.Command(s.Target, s.Args...)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the sidecar's standard error:\n%.10000s", stderr.String())
+		}
+	})
+	if slices.Contains(args, "--fifo") {
+		return ""
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	return strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
+}
+
+func TestSidecarListens(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Python has no unix sockets there")
+	}
+	web := []string{"start", "hello-late", "hello-fields", "hello-version", "heads", "pieces", "ids", "timeout", "cancel", "cancel-running", "host-functions", "host-order", "wants", "info",
+		"config", "configure", "handover", "logs", "progress", "streams", "max-body", "bye", "end", "garbage", "ways", "connections"}
+	for _, c := range []struct {
+		name, token string
+		skipped     []string
+		target      func(t *testing.T, dir string) string
+	}{
+		{"unix", "", []string{"ways", noToken}, func(t *testing.T, dir string) string { return "unix:" + listening(t, "--unix", dir+"/s") }},
+		{"tcp", "t", []string{"ways"}, func(t *testing.T, _ string) string {
+			return "tcp:" + listening(t, "--tcp", "127.0.0.1:0", "--token", "t")
+		}},
+		{"fifo", "", []string{"ways", noToken}, func(t *testing.T, dir string) string {
+			in, out := dir+"/in", dir+"/out"
+			for _, path := range []string{in, out} {
+				require.NoError(t, exec.Command("mkfifo", path).Run())
+			}
+			listening(t, "--fifo", in+","+out)
+			return "fifo:" + in + "," + out
+		}},
+		{"http", "t", web, func(t *testing.T, _ string) string {
+			return "http://" + listening(t, "--http", "127.0.0.1:0", "--token", "t")
+		}},
+		{"http by a socket", "", append([]string{noToken}, web...), func(t *testing.T, dir string) string { return "http+unix:" + listening(t, "--http", dir+"/s") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "") // whose path is short enough for a socket
+			require.NoError(t, err)
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			o := sidecarOptions()
+			o.Without = withoutOf
+			v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: c.target(t, dir), Token: c.token}, o)
+			require.NoError(t, err)
+			sidecarPasses(t, v, c.skipped...)
+		})
+	}
+}
+
+// served is a plug-in of Go functions, which this test's binary serves as a sidecar.
+func served() *builtin.Plugin {
+	return &builtin.Plugin{Name: "served", Version: "1.0.0", Threads: abi.Concurrent,
+		Funcs: []builtin.Function{
+			{Name: "echo", Call: func(_ context.Context, in []byte) ([]byte, error) { return in, nil }},
+			{Name: "fail", Call: func(context.Context, []byte) ([]byte, error) {
+				return nil, fmt.Errorf("as asked: %w", abi.StatusInvalid)
+			}},
+			{Name: "wait", Call: func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }},
+		}}
+}
+
+// What package serve makes of a plug-in keeps to the page.
+func TestSidecarServed(t *testing.T) {
+	for _, kind := range []string{"go", "library"} {
+		t.Run(kind, func(t *testing.T) {
+			if kind == "library" && runtime.GOOS == "windows" {
+				t.Skip("the fixture is for Unix")
+			}
+			t.Parallel()
+			self, err := os.Executable()
+			require.NoError(t, err)
+			s := check.Sidecar{Target: self, Args: []string{"serve-" + kind}}
+			if kind == "library" {
+				s.Args = append(s.Args, fixture.C(t, "since_1_1"))
+			}
+			v, err := check.RunSidecar(t.Context(), s, sidecarOptions())
+			require.NoError(t, err)
+			assert.True(t, v.Pass)
+			assert.Empty(t, findings(v), "%+v", v.Results)
+		})
+	}
+}
+
+// serveHere is the sidecar of TestSidecarServed.
+func serveHere(args []string) error {
+	if args[0] == "serve-go" {
+		return serve.Stdio(context.Background(), serve.Go(served()))
+	}
+	p, err := serve.File(args[1])
+	if err != nil {
+		return err
+	}
+	return serve.Stdio(context.Background(), p)
+}
+
+func TestSidecarErrors(t *testing.T) {
+	o := sidecarOptions()
+	_, err := check.RunSidecar(t.Context(), check.Sidecar{Target: filepath.Join(t.TempDir(), "none")}, o)
+	require.ErrorIs(t, err, loader.ErrRead)
+	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "no-program-of-this-name"}, o)
+	require.ErrorIs(t, err, inspect.ErrRead)
+	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "tcp:127.0.0.1:1"}, o)
+	require.ErrorIs(t, err, inspect.ErrRead)
+	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "http://127.0.0.1:1"}, o)
+	require.ErrorIs(t, err, inspect.ErrRead)
+	o.Only = []string{"leaks"}
+	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "none"}, o)
+	require.ErrorAs(t, err, new(*check.UnknownCaseError))
+	o.Only, o.Without = []string{"words"}, []string{"ecko"}
+	_, err = check.RunSidecar(t.Context(), script(t, "check_none"), o)
+	var unknown *check.UnknownFunctionError
+	require.ErrorAs(t, err, &unknown)
+	assert.Contains(t, unknown.Functions, "echo")
+
+	ctx, stop := context.WithCancel(t.Context())
+	o = sidecarOptions()
+	o.Done = func(r check.Result) {
+		if r.Case == "start" {
+			stop()
+		}
+	}
+	_, err = check.RunSidecar(ctx, script(t, "check_none"), o)
+	require.ErrorIs(t, err, context.Canceled)
+}
