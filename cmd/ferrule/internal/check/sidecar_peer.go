@@ -591,11 +591,8 @@ func (p *peer) done(m mail) {
 	}
 	delete(p.calls, m.ID)
 	a.answer, a.status, a.body = true, m.Status, m.body
-	switch {
-	case m.Status == 8 || m.Status > 9 && m.Status < 1000:
+	if m.Status == 8 || m.Status > 9 && m.Status < 1000 {
 		p.k.add(Warning, "W8", a.label, fmt.Sprintf("%s: the status %d", a.what, m.Status), "a status of the table, or 1000 and more", "Use 1 for what has failed, which hosts take it for, or a number of your own from 1000 on")
-	case m.Status == abi.StatusPass && a.plain && !strings.HasPrefix(a.label, "hook "):
-		p.k.add(Warning, "W8", a.label, a.what+": the status 9, pass, of a function", "pass from hooks", "Return success with no output, or fail")
 	}
 	if m.Status != 0 && !utf8.Valid(m.body) {
 		p.broke("W8", a.label, "a message in UTF-8", "Encode the message as UTF-8, and quote what came from elsewhere", "%s: the message %s of status %d", a.what, brief(m.body), m.Status)
