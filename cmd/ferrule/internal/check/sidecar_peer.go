@@ -882,7 +882,7 @@ func (p *peer) end() string {
 		}
 		if said := strings.TrimSpace(tail(p.stderr)); said != "" {
 			lines := strings.Split(said, "\n")
-			words += fmt.Sprintf("; its last words: %q", lines[len(lines)-1])
+			words += fmt.Sprintf("; its last words: %q", strings.Join(lines[max(0, len(lines)-2):], "\n"))
 		}
 	}
 	if p.why != nil {

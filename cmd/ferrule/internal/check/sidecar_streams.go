@@ -107,13 +107,17 @@ func (p *peer) flow(f function, in input, o flowing) bool {
 		moved := func() bool {
 			return a.granted != granted || a.asked != asked || a.pieces != pieces || a.answer != answered
 		}
-		if p.pump(k.soon(k.budget()), moved) || p.over {
+		stalled := !ended && a.sent < uint64(o.size)
+		patience := k.budget()
+		if stalled || a.refused { // more than a note comes of it
+			patience += k.patience()
+		}
+		if p.pump(k.soon(patience), moved) || p.over {
 			continue
 		}
 		if k.ctx.Err() != nil {
 			return false
 		}
-		stalled := !ended && a.sent < uint64(o.size)
 		p.cancel(a)
 		if !p.pump(k.soon(k.patience()), func() bool { return a.answer }) {
 			break
