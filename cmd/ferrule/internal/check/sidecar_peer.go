@@ -126,13 +126,6 @@ func (o *outbox) close() {
 	o.next.Broadcast()
 }
 
-// waits reports whether something was not written yet.
-func (o *outbox) waits() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.busy || len(o.all) > 0
-}
-
 func (o *outbox) write() {
 	defer o.shut()
 	for {
@@ -381,13 +374,6 @@ func (p *peer) send(m wire.Message, body []byte) {
 		return
 	}
 	p.raw(b)
-}
-
-// flush sends what was collected, in one piece.
-func (p *peer) flush() {
-	p.style.collect = false
-	p.raw(slices.Concat(p.held...))
-	p.held = nil
 }
 
 // next waits for what comes.

@@ -421,12 +421,11 @@ func (k *probe) checkPieces() {
 	}
 	p.style.single = false
 	// Several in one piece, and one of them cut in the middle.
-	all := []byte{}
 	for range 3 {
 		p.style.collect = true
 		a := p.begin(nobody, input{"a text", []byte("hello\n\nCALL 1 x\n\n")}, calling{how: ", in one piece with what comes before and behind it"})
 		p.send(wire.Message{Verb: wire.Cancel, ID: 1 << 40}, nil)
-		all = bytes.Join(p.held, nil)
+		all := bytes.Join(p.held, nil)
 		p.held, p.style.collect = nil, false
 		p.raw(all[:len(all)/2])
 		time.Sleep(time.Millisecond)
