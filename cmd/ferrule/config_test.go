@@ -427,7 +427,7 @@ func TestFaultyConfig(t *testing.T) {
 
 wrong: config.yaml:2:6: plugins[0].nme: the file is not a valid config.yaml
   found     the unknown key "nme"
-  expected  name, version, grant, permit, limit, isolate, data, required, enabled, keys or config
+  expected  name, version, program, interpreter, args, env, url, token-file, tls, ca, grant, permit, limit, isolate, data, required, enabled, keys or config
   remedy    Did you mean name?
 
 wrong: config.yaml:3:22: plugins[1].limit: the file is not a valid config.yaml

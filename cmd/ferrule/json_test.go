@@ -100,6 +100,7 @@ func TestErrorsJSON(t *testing.T) {
 		{"lock", "--platform", "linux/arm64", "--config", text}, {"search", "x", "--config", text}, {"gc", text}, {"bundle", text},
 		{"mirror"}, {"push", text}, {"index", text}, {"completion", "tcsh"}, {"help", "inspct"}, {"man"},
 		{"top"}, {"top", "--once", text}, {"top", "--once", text + ".sock"}, {"top", text, "--interval", "1ns"}, {"top", text, "--sort", "x"},
+		{"serve"}, {"serve", echo}, {"serve", text, "--unix", text + ".sock"}, {"serve", echo, "--tcp", "0.0.0.0:0"},
 	} {
 		tried[args[0]] = true
 		_, plain, code := ferrule(t, "", args...)
@@ -179,6 +180,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		"search":   {hits{}, index.Hit{}},
 		"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
 		"doctor":   {diagnosis{}, finding{}, fault{}},
+		"serve":    {ready{}},
 		"top":      {monitor.Snapshot{}, monitor.Refused{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
 	} {
 		documented[verb] = true
