@@ -50,6 +50,10 @@ var terms = strings.NewReplacer(
 	"Policy.Connect", "--allow-connect",
 	"Policy.Processes", "--procs",
 	"isolate.WithStartTimeout", "--timeout",
+	"with sidecar.WithInterpreter", "by interpreter in config.yaml",
+	" (sidecar.WithStartTimeout)", "",
+	" (sidecar.WithGrace)", "",
+	" (sidecar.WithMaxMessage)", "",
 )
 
 // Of is a text of package loader's own in the words of this command.
