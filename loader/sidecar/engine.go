@@ -392,17 +392,20 @@ func (l *launcher) startInstance(c *pool.Call, config []byte) ([]byte, abi.Statu
 	}
 	late := time.AfterFunc(l.start, func() { s.link.Fail(errStart(l.start)) })
 	defer late.Stop()
+	// Who has opened the plug-in may give up its context as soon as it is open, so that both come at once: one of them counts.
+	var over sync.Once
 	abandoned, done := c.Abandoned(), make(chan struct{})
 	defer close(done)
 	go func() {
 		select {
 		case <-abandoned:
-			s.link.Fail(errAbandoned)
+			over.Do(func() { s.link.Fail(errAbandoned) })
 		case <-done:
 		}
 	}()
 	out, status, err := s.link.Call(c, wire.Start, false, nil, config)
-	if err == nil && status == abi.StatusOK {
+	over.Do(func() {})
+	if err == nil && status == abi.StatusOK && s.link.Why() != errAbandoned {
 		c.SetState(s)
 		return nil, abi.StatusOK, nil
 	}
