@@ -23,7 +23,7 @@ var tree = [][]string{
 	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},
 	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel", "loader/wasm/internal/folder"},
 	{"loader/sidecar/serve/web", "loader/sidecar/serve", "loader/sidecar", "loader/sidecar/web"},
-	{"loader/sidecar/internal/link"},
+	{"loader/sidecar/link"},
 	{"loader/sidecar/wire", "loader/sidecar/internal/eager"},
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
 	{"loader"},

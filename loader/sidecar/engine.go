@@ -16,7 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 )
 
 // fifos are the host's ends of two FIFOs.

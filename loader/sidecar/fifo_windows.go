@@ -11,7 +11,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 )
 
 func openFIFOs(context.Context, string, string) (link.Stream, error) {

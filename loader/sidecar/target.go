@@ -12,7 +12,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 )
 
 // schemes are those of URLs, with what is behind the colon.

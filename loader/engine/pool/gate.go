@@ -108,7 +108,7 @@ func (p *Pool) control(c *callctx.Caller, inst *instance, name string, fn Contro
 	defer r.end()
 	out, status = []byte("it ended its goroutine"), abi.StatusPanic
 	p.apart(inst, r, func() { out, status, err = p.controls(&r.Call, name, fn, in) })
-	if ruined(status, err) {
+	if p.ruined(status, err) {
 		p.poison(inst)
 	}
 	return slices.Clone(out), status, err

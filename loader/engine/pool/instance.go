@@ -46,9 +46,9 @@ func startError(name string, message []byte, status abi.Status, err error) error
 }
 
 // ruined reports whether an instance is no good any more after a call with this outcome.
-func ruined(status abi.Status, err error) bool {
+func (p *Pool) ruined(status abi.Status, err error) bool {
 	_, broke := err.(*engine.Violation)
-	return status == abi.StatusPanic || err != nil && !broke
+	return !p.code.Apart && (status == abi.StatusPanic || err != nil && !broke)
 }
 
 // make has Start make the state of an instance that nobody else is in: for the call that needs it, or for nobody. The error is a

@@ -34,6 +34,10 @@ type Code struct {
 	// Spare is how many more instances there may be than the host asks for. Each is started when a call finds no other free.
 	Spare int
 
+	// Apart says that calls of one instance have nothing to do with each other, as where each may run somewhere else: after one that panicked, or failed with an
+	// error, the instance goes on. A Call that finds the instance itself no good says so (Call.Spoil).
+	Apart bool
+
 	Names Names
 
 	// Start makes an instance: it calls SetState. in is the configuration. nil is of a plug-in whose instances have no state.
@@ -245,7 +249,7 @@ func (p *Pool) Append(ctx context.Context, fn engine.Fn, dst, in []byte) (out []
 				}
 			}()
 			out, status, err = p.runHere(r, fn, dst, in)
-			if sound = !ruined(status, err); err != nil {
+			if sound = !p.ruined(status, err); err != nil {
 				out, status = dst, 0
 			}
 			return out, status, err
@@ -271,7 +275,7 @@ func (p *Pool) append(c callctx.Caller, fn engine.Fn, dst, in []byte, st *stream
 	x := p.begins(r, &c, fn, st)
 	defer x.ends()
 	out, status, err = p.run(r, fn, dst, in)
-	sound = !ruined(status, err)
+	sound = !p.ruined(status, err)
 	switch {
 	case err != nil:
 		return dst, 0, err
@@ -324,7 +328,7 @@ func (p *Pool) part(c callctx.Caller, fn engine.Fn, in [][]byte, b *engine.Batch
 	for i, in := range in {
 		start := len(b.Out)
 		out, status, err := p.run(r, fn, b.Out, in)
-		sound = !ruined(status, err)
+		sound = !p.ruined(status, err)
 		violation, broke := err.(*engine.Violation)
 		if err != nil && !broke {
 			return err

@@ -440,6 +440,10 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 		if m.Verb == Done {
 			m.Rule = r.keep(value)
 		}
+	case "not-run":
+		if m.Verb == Done {
+			m.NotRun = reason(value) // one that is not known is none
+		}
 	case "token":
 		if m.Verb == Hello {
 			m.Token = r.keep(value)

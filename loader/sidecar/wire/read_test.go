@@ -97,6 +97,8 @@ var kept = []struct {
 	{"CALL 1 f\n" + strings.Repeat("x", wire.MaxLine-1) + ":\r\n\n", letter{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f")}, ""}},
 
 	{"DONE 1 0\n\n", letter{wire.Message{Verb: wire.Done, ID: 1}, ""}},
+	{"DONE 1 1\nNot-Run: busy\n\n", letter{wire.Message{Verb: wire.Done, ID: 1, Status: 1, NotRun: wire.Busy}, ""}},
+	{"DONE 1 1\nNot-Run: Busy\n\n", letter{wire.Message{Verb: wire.Done, ID: 1, Status: 1}, ""}},
 	{"DONE 1 7\nRule: R8\nContent-Length: 1\n\nm", letter{wire.Message{Verb: wire.Done, ID: 1, Status: 7, Rule: []byte("R8"), Length: 1}, "m"}},
 	{"DONE 1 8\n\n", letter{wire.Message{Verb: wire.Done, ID: 1, Status: abi.StatusMore}, ""}}, // kept for later
 	{"DONE 1 999\n\n", letter{wire.Message{Verb: wire.Done, ID: 1, Status: 999}, ""}},

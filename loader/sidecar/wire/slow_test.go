@@ -163,6 +163,8 @@ func slowOne(stream string, maxBody uint64) (l letter, rest, rule string) {
 				m.Watched = true
 			case "CALL hook":
 				m.Hook = true
+			case "DONE not-run":
+				m.NotRun = map[string]wire.Reason{"busy": wire.Busy, "late": wire.Late, "leaving": wire.Leaving}[value]
 			case "DONE rule":
 				m.Rule = []byte(value)
 			case "LOG fields":
@@ -295,7 +297,7 @@ func scribble(r *rand.Rand) string {
 			body = body[:min(len(body), max(r.IntN(20)-18, 0))]
 		}
 		for range r.IntN(4) {
-			name := pick("For", "Timeout", "Stream", "Progress", "Hook", "Rule", "Fields", "Status", "Token", "Log", "Max-Body", "X-Own", "content-lengths")
+			name := pick("For", "Timeout", "Stream", "Progress", "Hook", "Rule", "Not-Run", "Fields", "Status", "Token", "Log", "Max-Body", "X-Own", "content-lengths")
 			if r.IntN(3) == 0 {
 				name = strings.ToUpper(name)
 			}
@@ -309,6 +311,8 @@ func scribble(r *rand.Rand) string {
 				value = status()
 			case "token", "rule", "x-own":
 				value = pick("", "R8", "a b", "a:\tb", strings.Repeat("x", 4080+r.IntN(20)))
+			case "not-run":
+				value = pick("busy", "late", "leaving", "", "Busy", "asleep")
 			case "fields":
 				value = strconv.Itoa(r.IntN(len(body) + 2))
 			}

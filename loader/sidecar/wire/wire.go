@@ -82,10 +82,40 @@ type Message struct {
 	Broken  bool       // of Part: the input broke off
 	Fields  uint64     // of Log: how many of the body's last bytes are fields
 
+	NotRun  Reason // of Done: the call did nothing, and why
 	Rule    []byte // of Done: the rule of ferrule.h that the function has broken; valid as Name
 	Token   []byte // of Hello; valid as Name
 	MaxBody uint64 // of Hello; 0 where nothing is said
 	Length  uint64 // of the body
+}
+
+// Reason is why a call was answered without having been run (rule W8).
+type Reason uint8
+
+// The reasons.
+const (
+	Busy    Reason = 1 + iota // as many calls run as may
+	Late                      // its time was over before it began
+	Leaving                   // no more calls are taken here
+)
+
+var reasons = [...]string{Busy: "busy", Late: "late", Leaving: "leaving"}
+
+// String returns the reason as it is written; "" for none.
+func (r Reason) String() string {
+	if int(r) < len(reasons) {
+		return reasons[r]
+	}
+	return ""
+}
+
+func reason(word []byte) Reason {
+	for r := Busy; int(r) < len(reasons); r++ {
+		if reasons[r] == string(word) {
+			return r
+		}
+	}
+	return 0
 }
 
 // Error says which rule of docs/wire.md a message breaks.

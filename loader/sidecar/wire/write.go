@@ -154,6 +154,9 @@ func Append(b []byte, m *Message, length int) []byte {
 		}
 	case Done:
 		b = number(append(b, ' '), uint64(m.Status))
+		if m.NotRun != 0 {
+			b = append(append(b, "\nNot-Run: "...), m.NotRun.String()...)
+		}
 		if len(m.Rule) > 0 {
 			b = append(append(b, "\nRule: "...), m.Rule...)
 		}

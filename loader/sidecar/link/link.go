@@ -41,6 +41,11 @@ type Options struct {
 	MaxBody uint64        // in bytes
 	Grace   time.Duration // how long a call may go on when its context has ended
 	Folder  string        // what ferrule.info says of path; "" for nothing
+
+	// Leave says that a call which does not stop in time leaves the session as it is, which others use: what its answer says, when it comes, is left out.
+	Leave bool
+	Late  string // how errors go on after such a call; "" says that its sidecar was ended
+	Long  string // what sets MaxBody, as errors name it; "" is sidecar.WithMaxMessage
 }
 
 // Link is one session. Its methods may be called from any goroutine but where they say otherwise.
@@ -66,6 +71,7 @@ type Link struct {
 	mu     sync.Mutex
 	calls  map[uint64]*call // in progress
 	last   uint64           // the id of the newest
+	given  map[uint64]bool  // calls that were given up (Leave), whose answers are still to come
 	idle   *call            // what is done for no call; nil before Start
 	served chan struct{}    // closed when nothing of that is left
 	stray  asked            // what the sidecar asks for that is of no call
@@ -94,11 +100,13 @@ type call struct {
 	queued  int   // bytes in it
 	asked   asked // what the sidecar asks for
 	hosting bool  // its own goroutine has a host function to run, or runs one
-	sending bool  // it is being written
+	sending bool  // it is being written,
+	feeding bool  // or a piece of its input stream is
 	done    bool
 	struck  bool // it was not done in time, and the session was ended for that
 	lost    int  // log lines that had no room
 	full    bool // they have none, until half of the queue was served
+	notRun  wire.Reason
 	credit  int  // how much more the sidecar may send of the output stream
 	refuse  bool // nobody takes the output any more
 	more    uint64
@@ -379,17 +387,34 @@ func notify(c chan struct{}) {
 func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x := l.calls[m.ID]
+	given := l.given[m.ID]
+	delete(l.given, m.ID)
 	l.mu.Unlock()
+	if given {
+		return l.r.Skip()
+	}
 	if x == nil {
 		return &wire.Error{Rule: "W7", Found: "DONE " + string(appendNumber(nil, m.ID)) + ", which has no call in progress", Expected: "one answer to each call"}
 	}
-	status, rule, err := m.Status, string(m.Rule), error(nil)
-	if x.out, err = l.r.Body(x.out); err != nil { // until it is whole the call is in progress, and may be late
+	status, notRun, rule, err := m.Status, m.NotRun, string(m.Rule), error(nil)
+	id, out := m.ID, x.out
+	if l.Leave { // its memory is its own when it is given up
+		out = nil
+	}
+	if out, err = l.r.Body(out); err != nil { // until it is whole the call is in progress, and may be late
 		return err
 	}
-	x.status, x.rule = status, rule
 	l.mu.Lock()
-	delete(l.calls, m.ID)
+	if l.given[id] {
+		delete(l.given, id)
+		l.mu.Unlock()
+		return nil
+	}
+	if l.Leave {
+		out = append(x.out, out...)
+	}
+	x.out, x.status, x.rule, x.notRun = out, status, rule, notRun
+	delete(l.calls, id)
 	x.done = true
 	l.mu.Unlock()
 	l.woken.Add(1)
@@ -524,7 +549,7 @@ func (l *Link) next(x *call) (e *event, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(x.queue) == 0 {
-		return nil, x.done
+		return nil, x.done || x.struck && l.Leave
 	}
 	first := x.queue[0]
 	x.queue = x.queue[1:]
@@ -643,11 +668,11 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 // maxKey is the longest key, in bytes (rule R26).
 const maxKey = 256
 
-// Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, or says
-// that the session is over: it is its reason, or an *engine.Overrun of this call.
+// Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, a
+// *NotRun, or says that the session is over: it is its reason, or an *engine.Overrun of this call.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
 	if uint64(len(in)) > l.takes {
-		why := "the input is longer than the longest message (sidecar.WithMaxMessage)"
+		why := "the input is longer than the longest message (" + cmp.Or(l.Long, "sidecar.WithMaxMessage") + ")"
 		if l.takes < l.MaxBody {
 			why = "the input is longer than the longest message that the sidecar takes (rule W2 of docs/wire.md: Max-Body in its HELLO)"
 		}
@@ -715,18 +740,26 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	x.others.Wait()
 	returned = true
 	l.mu.Lock()
+	if _, waits := l.calls[x.id]; waits && x.struck && l.Leave { // whoever reads its answer leaves its memory alone
+		if l.given == nil {
+			l.given = make(map[uint64]bool)
+		}
+		l.given[x.id] = true
+	}
 	delete(l.calls, x.id)
 	l.dismisses()
 	done, struck, why := x.done, x.struck, l.why
 	l.mu.Unlock()
 	switch {
+	case done && x.notRun != 0:
+		return dst, 0, &NotRun{x.notRun}
 	case done && x.rule != "":
 		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
 		return dst, 0, &engine.Violation{Rule: x.rule, Found: found, Expected: expected}
 	case done:
 		return x.out, x.status, nil
 	case struck:
-		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: cmp.Or(engine.Cause(c.Context()), c.Err()), By: "(sidecar.WithGrace); its sidecar was ended"}
+		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: cmp.Or(engine.Cause(c.Context()), c.Err()), By: cmp.Or(l.Late, "(sidecar.WithGrace); its sidecar was ended")}
 	}
 	return dst, 0, why
 }
@@ -801,9 +834,15 @@ func (l *Link) cancels(x *call, ended <-chan struct{}) {
 	late := time.AfterFunc(l.Grace, func() {
 		l.mu.Lock()
 		x.struck = (!x.done || x.sending) && l.why == nil
-		struck := x.struck
+		struck, sending := x.struck, x.sending || x.feeding
 		l.mu.Unlock()
-		if struck {
+		switch {
+		case struck && l.Leave && !sending:
+			l.woken.Add(1)
+			notify(x.signal)
+		case struck && l.Leave: // others wait behind it, or it behind others
+			l.fail(errStalled)
+		case struck:
 			l.fail(ErrOverrun)
 		}
 	})
@@ -819,6 +858,14 @@ func (l *Link) cancels(x *call, ended <-chan struct{}) {
 
 // ErrOverrun is the reason of a session that was ended because a call did not stop in time.
 var ErrOverrun = errors.New("a call had not stopped in time after its context had ended")
+
+var errStalled = errors.New("it took no messages for as long as a call had")
+
+// NotRun says that a call did nothing, and why: it may be made elsewhere.
+type NotRun struct{ Why wire.Reason }
+
+// Error gives the reason.
+func (n *NotRun) Error() string { return "the call was not run: " + n.Why.String() }
 
 // feed hands the call's input stream on. It is in the call, until it ends.
 func (l *Link) feed(x *call) {
@@ -847,9 +894,15 @@ func (l *Link) feed(x *call) {
 			return
 		default:
 		}
+		l.mu.Lock()
+		x.feeding = true
+		l.mu.Unlock()
 		end := l.writes(len(piece))
 		err := l.w.Send(&m, piece)
 		end()
+		l.mu.Lock()
+		x.feeding = false
+		l.mu.Unlock()
 		if err != nil || len(piece) == 0 {
 			return
 		}
