@@ -36,6 +36,8 @@ type Plugin struct {
 	// Open opens it, once for each session, with these options beside its own: the host functions that the other side offers, the configuration, the
 	// logger, a state. Its session closes it.
 	Open func(opts ...loader.Option) (*loader.Plugin, error)
+
+	shared *Shared // or nil; then it is open already
 }
 
 // File returns the plug-in in a file, opened with these options, an engine among them where it is no library.
@@ -44,7 +46,7 @@ func File(path string, opts ...loader.Option) (Plugin, error) {
 	if err != nil {
 		return Plugin{}, err
 	}
-	return Plugin{&lib.Description, func(more ...loader.Option) (*loader.Plugin, error) {
+	return Plugin{About: &lib.Description, Open: func(more ...loader.Option) (*loader.Plugin, error) {
 		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
 	}}, nil
 }
@@ -55,7 +57,7 @@ func Go(p *builtin.Plugin) Plugin {
 	if err != nil {
 		return Plugin{Open: func(...loader.Option) (*loader.Plugin, error) { return nil, err }}
 	}
-	return Plugin{about, func(opts ...loader.Option) (*loader.Plugin, error) { return builtin.Open(p, opts...) }}
+	return Plugin{About: about, Open: func(opts ...loader.Option) (*loader.Plugin, error) { return builtin.Open(p, opts...) }}
 }
 
 // Options are for serving. The zero value has no token, and the wire's own bounds.
@@ -177,6 +179,9 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	defer cancel()
 	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
+	if p.shared != nil && p.About == p.shared.about {
+		s.plugin, s.funcs = p.shared.plugin, p.shared.funcs
+	}
 	limits, ok := conn.(interface{ SetReadDeadline(time.Time) error })
 	s.breaks = ok && !errors.Is(limits.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
 	s.r = wire.NewReader(&source{s, eager.New(conn)}, uint64(o.MaxBody))
@@ -204,9 +209,11 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	cancel()
 	s.running.Wait()
 	s.mu.Lock()
-	plugin := s.plugin
+	plugin, own := s.plugin, s.own
 	s.mu.Unlock()
-	if plugin != nil { // what it logs at its end is the host's
+	if own != nil {
+		_ = own.Close()
+	} else if plugin != nil && p.shared == nil { // what it logs at its end is the host's
 		_ = plugin.Close()
 	}
 	_ = conn.Close()
@@ -232,6 +239,7 @@ type session struct {
 
 	mu     sync.Mutex
 	plugin *loader.Plugin             // nil before ferrule.start
+	own    *loader.Session            // of a Shared; or nil
 	funcs  [2]map[string]*loader.Func // functions and hooks
 	config []byte
 	calls  map[uint64]*call       // in progress
@@ -559,7 +567,11 @@ func (s *session) about() *abi.Description {
 func (s *session) admit(m *wire.Message, l *lead) *call {
 	c := &call{s: s, id: m.ID, lead: l}
 	if m.Timeout > 0 {
-		c.Context, c.cancel = context.WithTimeout(s.ctx, time.Duration(min(m.Timeout, 1<<40))*time.Millisecond)
+		left := time.Duration(min(m.Timeout, 1<<40)) * time.Millisecond
+		if aged, ok := s.conn.(interface{ Age() time.Duration }); ok { // it was under way for a while
+			left -= aged.Age()
+		}
+		c.Context, c.cancel = context.WithTimeout(s.ctx, left)
 	} else {
 		c.Context, c.cancel = context.WithCancel(s.ctx)
 	}
@@ -635,6 +647,33 @@ func (s *session) run(c *call, name string, in []byte, hook, watched bool) (out 
 	case fn == nil:
 		return []byte("it has no function and no hook of this name"), wire.Message{Status: abi.StatusUnsupported}
 	}
+	if sh := s.of.shared; sh != nil {
+		if why := s.enter(c); why != 0 {
+			sh.counts[name].NotRun.Add(1)
+			return nil, wire.Message{Status: abi.StatusFailed, NotRun: why}
+		}
+		defer sh.exit()
+		sh.counted(name, func() bool {
+			out, done = s.runs(c, fn, in, hook, watched)
+			return done.Status == abi.StatusOK
+		})
+		return out, done
+	}
+	return s.runs(c, fn, in, hook, watched)
+}
+
+// enter takes a place of a Shared's.
+func (s *session) enter(c *call) wire.Reason {
+	why := s.of.shared.tryEnter(c)
+	if why != wire.Busy {
+		return why
+	}
+	s.give(c.lead) // it may wait
+	return s.of.shared.enter(c)
+}
+
+// runs runs a function.
+func (s *session) runs(c *call, fn *loader.Func, in []byte, hook, watched bool) (out []byte, done wire.Message) {
 	ctx := context.Context(c)
 	if hook {
 		ctx = loader.WithNext(ctx, func(ctx context.Context, in []byte) ([]byte, error) { return s.ask(ctx, wire.Next, in) })
@@ -742,6 +781,17 @@ var errSaved = errors.New("it was saved")
 
 // start opens the plug-in.
 func (s *session) start(c *call, state *loader.State) error {
+	if sh := s.of.shared; sh != nil {
+		own, err := sh.plugin.NewSession(c, s.config)
+		if err != nil {
+			return err
+		}
+		funcs, err := functions(s.of.About, own)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.plugin, s.own, s.funcs = sh.plugin, own, funcs
+		return err
+	}
 	opts := []loader.Option{loader.WithConfig(s.config), loader.WithLogger(slog.New(&logger{s: s}))}
 	for _, f := range s.of.About.Imports {
 		opts = append(opts, s.offers(f.Name))
