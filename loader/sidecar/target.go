@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"net"
 	"strings"
 	"time"
@@ -57,6 +58,10 @@ func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
 	if e, ok := err.(*inspect.Error); ok {
 		e.Path = l.path
 		return nil, e
+	}
+	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
+		return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: "a certificate that does not count: " + certificate.Unwrap().Error(), Err: err, Expected: "one of this host, signed by an authority that does",
+			Remedy: "Name who has signed it (WithTLS; in config.yaml: ca), or check the address"}
 	}
 	return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: "no sidecar that answers", Err: err, Remedy: "Start it, and check the address"}
 }

@@ -4,13 +4,15 @@
 //
 // http:, https: and http+unix:PATH are its URLs. Such a plug-in has no state that a host could give it, no host functions, no streams, no log lines and no
 // sessions of its own: one that has imports or services is refused. Calls are requests, over connections that are kept open. Where no answer comes, the
-// call fails with a *loader.CrashError.
+// call fails with a *loader.CrashError. Where all connections were gone, another server may be there by now: the next call asks for its manifest first, and fails
+// with a *loader.OpenError where that is another one.
 package web
 
 import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -81,11 +85,15 @@ func once(name string, set func(*options) error) Option {
 func WithToken(token string) Option {
 	return once("WithToken", func(o *options) error {
 		o.token = token
-		if token == "" || len(token) > 1024 || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			return faulty("WithToken", "a token that cannot be sent", "1 to 1024 printable ASCII characters, none of which is a space")
-		}
-		return nil
+		return sendable(token)
 	})
+}
+
+func sendable(token string) error {
+	if token == "" || len(token) > 1024 || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return faulty("WithToken", "a token that cannot be sent", "1 to 1024 printable ASCII characters, none of which is a space")
+	}
+	return nil
 }
 
 // WithTLS sets how https: is spoken, such as by which authorities and with which certificate of this process's. config is not changed.
@@ -144,6 +152,26 @@ func (e *webEngine) Recognises(f *engine.File) bool {
 	return ok && (scheme == "http" || scheme == "https" || scheme == "http+unix")
 }
 
+// Reach is engine.Reaching's.
+func (e *webEngine) Reach(a engine.Access) (engine.Engine, error) {
+	own := &webEngine{options: e.options, fault: e.fault}
+	if a.Token != "" {
+		if err := sendable(a.Token); err != nil {
+			return nil, err
+		}
+		own.token = a.Token
+	}
+	if a.CA != nil {
+		if own.tls = e.tls.Clone(); own.tls == nil {
+			own.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		if own.tls.RootCAs = x509.NewCertPool(); !own.tls.RootCAs.AppendCertsFromPEM(a.CA) {
+			return nil, faulty("WithTLS", "no certificate of an authority", "one, as PEM")
+		}
+	}
+	return own, nil
+}
+
 // Open is engine.Engine's.
 func (e *webEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
 	if o.SHA256 != nil {
@@ -158,7 +186,8 @@ func (e *webEngine) Open(ctx context.Context, f *engine.File, o *engine.Options,
 		s.client.CloseIdleConnections()
 		return nil, nil, err
 	}
-	s.about = about
+	s.about, s.is = about, wire.FormatManifest(about, false)
+	s.sure.Store(s.first.Load())
 	host, err := accept(about)
 	if err != nil {
 		s.client.CloseIdleConnections()
@@ -198,6 +227,67 @@ type server struct {
 	base   string
 	client *http.Client
 	about  *abi.Description
+	is     []byte // the manifest of about, as it was when the plug-in was opened
+
+	connections atomic.Int64  // that are open
+	first       atomic.Int64  // how often one was made while there was none: another server may be there since
+	sure        atomic.Int64  // the value of first since which the server is known to be the one that was opened
+	asking      chan struct{} // has one thing in it while a call asks what it is
+}
+
+// connection is one that is counted until it is closed.
+type connection struct {
+	net.Conn
+	closed func()
+}
+
+// Close is net.Conn's.
+func (c *connection) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// counted counts the connections that dial makes.
+func (s *server) counted(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if s.connections.Add(1) == 1 {
+			s.first.Add(1)
+		}
+		return &connection{c, sync.OnceFunc(func() { s.connections.Add(-1) })}, nil
+	}
+}
+
+// same makes sure that the server is the one that was opened, where another one may be there. The error is an *inspect.Error, or the context's.
+func (s *server) same(ctx context.Context) error {
+	if s.sure.Load() == s.first.Load() {
+		return nil
+	}
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	before := s.first.Load()
+	if s.sure.Load() == before {
+		return nil
+	}
+	about, err := s.manifest(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(wire.FormatManifest(about, false), s.is):
+		return &inspect.Error{Path: s.path, Kind: loader.ErrLoad, Found: "a server that says something else of itself than when it was opened", Expected: "the same manifest",
+			Remedy: "Close the plug-in and open it again, where the server was replaced"}
+	}
+	if now := s.first.Load(); now <= before+1 { // one may have been made to ask
+		s.sure.Store(now)
+	}
+	return nil
 }
 
 // idle is how many connections are kept open.
@@ -207,13 +297,14 @@ const idle = 64
 func (e *webEngine) server(path string) (*server, error) {
 	transport := &http.Transport{MaxIdleConns: idle, MaxIdleConnsPerHost: idle, IdleConnTimeout: 90 * time.Second, TLSClientConfig: e.tls, DisableCompression: true,
 		TLSHandshakeTimeout: 10 * time.Second} // no proxy of the environment's: the URL is where the plug-in is
-	s := &server{options: &e.options, path: path, base: strings.TrimSuffix(path, "/"), client: &http.Client{Transport: transport,
+	s := &server{options: &e.options, path: path, asking: make(chan struct{}, 1), base: strings.TrimSuffix(path, "/"), client: &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	transport.DialContext = s.counted((&net.Dialer{}).DialContext)
 	if socket, ok := strings.CutPrefix(path, "http+unix:"); ok {
 		socket = strings.TrimPrefix(socket, "//")
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		transport.DialContext = s.counted(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		}
+		})
 		s.base = "http://localhost"
 		if socket != "" {
 			return s, nil
@@ -234,6 +325,10 @@ func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
 	}
 	answer, err := s.ask(ctx, http.MethodGet, "/ferrule/manifest", nil)
 	if err != nil {
+		if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
+			return nil, &inspect.Error{Path: s.path, Kind: loader.ErrRead, Found: "a certificate that does not count: " + certificate.Unwrap().Error(), Err: err, Expected: "one of this host, signed by an authority that does",
+				Remedy: "Name who has signed it (web.WithTLS; in config.yaml: ca), or check the address"}
+		}
 		return nil, unread("no server that answers", err, "Start it, and check the address")
 	}
 	defer answer.Body.Close()
@@ -309,6 +404,9 @@ func (s *server) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status,
 	if n := len(symbols); fn >= n {
 		path, symbols, fn = "/hook/", s.about.Hooks, fn-n
 	}
+	if err := s.same(c); err != nil {
+		return s.unknown(c, dst, err)
+	}
 	// The request's goroutines may use the input for a moment after the call; it is the caller's.
 	answer, err := s.ask(c, http.MethodPost, path+symbols[fn].Name, bytes.Clone(in))
 	if err != nil {
@@ -360,6 +458,21 @@ func (s *server) read(dst []byte, answer *http.Response) ([]byte, error) {
 		return dst, tooLong
 	}
 	return out.Bytes(), nil
+}
+
+// unknown is what becomes of a call where the server did not say that it is the one that was opened.
+func (s *server) unknown(c *pool.Call, dst []byte, err error) ([]byte, abi.Status, error) {
+	other, ok := errors.AsType[*inspect.Error](err)
+	switch {
+	case !ok || other.Kind == loader.ErrRead && other.Err != nil:
+		if ok {
+			err = other.Err
+		}
+		return s.failed(c, dst, err)
+	case other.Kind == loader.ErrRead:
+		return nil, 0, s.crash("asked what it is, with " + other.Found)
+	}
+	return nil, 0, err
 }
 
 // failed is what has become of a call that has no answer.

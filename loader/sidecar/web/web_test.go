@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/web"
 )
 
@@ -189,4 +191,98 @@ func TestWays(t *testing.T) {
 	_, err = loader.Open(secure.URL, web.Server(web.WithToken("secret")))
 	var unknown *tls.CertificateVerificationError
 	assert.True(t, errors.As(err, &unknown), "%v", err)
+}
+
+// A server that was replaced is known by its manifest, also where no call has failed in between, and is called again when it is what it was. One that is gone fails its calls.
+func TestAnother(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	serve := func(l net.Listener, h http.Handler) *http.Server {
+		server := &http.Server{Handler: h}
+		go func() { _ = server.Serve(l) }()
+		t.Cleanup(func() { _ = server.Close() })
+		return server
+	}
+	again := func(h http.Handler) *http.Server {
+		l, err := net.Listen("tcp", address)
+		require.NoError(t, err)
+		return serve(l, h)
+	}
+	server := serve(l, handler(manifest))
+	p, err := loader.Open("http://"+address, web.Server())
+	require.NoError(t, err)
+	defer p.Close()
+	echo := func() error {
+		out, err := p.Call(context.Background(), "echo", []byte("x"))
+		if err == nil {
+			assert.Equal(t, "x", string(out))
+		}
+		return err
+	}
+	require.NoError(t, echo())
+	require.NoError(t, server.Close())
+	var crash *loader.CrashError
+	for range 3 {
+		require.ErrorAs(t, echo(), &crash)
+	}
+	server = again(handler(manifest))
+	for range 3 {
+		require.NoError(t, echo())
+	}
+	for _, other := range []struct {
+		handler http.Handler
+		kind    error
+		says    string
+	}{
+		{handler(strings.Replace(manifest, `"1"`, `"2"`, 1)), loader.ErrLoad, "a server that says something else of itself than when it was opened"},
+		{handler("{"), loader.ErrMalformed, "a manifest that breaks the wire"},
+		{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }), loader.ErrCrash, "asked what it is, with a server that refuses the token"},
+	} {
+		require.NoError(t, server.Close())
+		server = again(other.handler)
+		// The connections that were closed may not be known to be: one call may still get an error of theirs, or an answer.
+		var err error
+		for range 100 {
+			if err = echo(); errors.Is(err, other.kind) && strings.Contains(err.Error(), other.says) {
+				break
+			}
+		}
+		require.ErrorIs(t, err, other.kind)
+		assert.ErrorContains(t, err, other.says)
+		require.ErrorContains(t, echo(), other.says, "it stays so")
+	}
+	require.NoError(t, server.Close())
+	again(handler(manifest))
+	require.Eventually(t, func() bool { return echo() == nil }, 60*time.Second, time.Millisecond)
+}
+
+// An engine is made one for another token, and for other authorities.
+func TestReach(t *testing.T) {
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		handler(manifest).ServeHTTP(w, r)
+	}))
+	defer secure.Close()
+	e := web.Engine(web.WithMaxMessage(3)).(engine.Reaching)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	own, err := e.Reach(engine.Access{Token: "secret", CA: ca})
+	require.NoError(t, err)
+	p, err := loader.Open(secure.URL, loader.WithEngine(own))
+	require.NoError(t, err)
+	out, err := p.Call(context.Background(), "echo", []byte("abc"))
+	require.NoError(t, err)
+	assert.Equal(t, "abc", string(out))
+	_, err = p.Call(context.Background(), "echo", []byte("abcd"))
+	assert.ErrorIs(t, err, loader.ErrNoMemory, "its other options are as they were")
+	require.NoError(t, p.Close())
+	_, err = loader.Open(secure.URL, loader.WithEngine(e))
+	assert.ErrorContains(t, err, "found a certificate that does not count: x509: ", "it is as it was")
+	for _, a := range []engine.Access{{Token: "a b"}, {CA: []byte("none")}} {
+		_, err = e.Reach(a)
+		assert.ErrorIs(t, err, loader.ErrOption)
+	}
 }
