@@ -68,7 +68,10 @@ func (s *System) kinds() []registry.Kind {
 // engage finds the engine that is to open the plug-in.
 func (s *System) engage(p *plan, sp *spec) {
 	if n := sp.found.sidecar; sp.err == nil && n != nil {
-		sp.engine = n.engine()
+		sp.engine = n.engine
+		if fault, ok := n.err.(*Error); ok && s.surveying { // the application may have what is missing
+			sp.doubt = fault
+		}
 		if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil { // of an installed one: config.yaml does not know what it is
 			sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for a sidecar", Expected: "an entry without it: a sidecar is a process of its own by itself",
 				Remedy: fmt.Sprintf("Take isolate out of its entry, line %d of %s", entry.Line, s.configName())}

@@ -503,7 +503,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	if entry := before.conf.Plugin(name); f.err != nil && entry != nil && entry.Sidecar != nil && entry.Sidecar.Program != "" { // it may be a program, too
 		own, c := *entry, *entry.Sidecar
 		own.Sidecar, c.Program = &c, abs
-		if f = sidecarOf(&own); entry.Enabled {
+		if f = s.sidecarOf(&own); entry.Enabled {
 			s.consult(ctx, f, nil)
 		}
 	}

@@ -29,11 +29,11 @@ import (
 
 // named is how the sidecar of an entry of config.yaml is reached. It never changes.
 type named struct {
-	name    string // the entry's
-	url     bool   // the path of its found is a URL, and no file's
-	options []sidecar.Option
+	name    string            // the entry's
+	url     bool              // the path of its found is a URL, and no file's
 	launch  [sha256.Size]byte // of all that it is started, or spoken to, with
 	secrets []string
+	engine  engine.Engine
 	err     error    // why it cannot be reached so
 	reads   []string // the files that this was made of
 	version string   // that it has to have; "" is any
@@ -47,7 +47,7 @@ func (s *System) sidecars(conf *config.Config) (all []*found) {
 		if _, dev := conf.Dev[entry.Name]; entry.Sidecar == nil || dev {
 			continue
 		}
-		f := sidecarOf(entry)
+		f := s.sidecarOf(entry)
 		f.sidecar.unasked = s.surveying || !entry.Enabled
 		all = append(all, f)
 	}
@@ -55,9 +55,9 @@ func (s *System) sidecars(conf *config.Config) (all []*found) {
 }
 
 // sidecarOf is the sidecar of an entry, of which nothing has run.
-func sidecarOf(entry *config.Plugin) *found {
+func (s *System) sidecarOf(entry *config.Plugin) *found {
 	c := entry.Sidecar
-	n := &named{name: entry.Name, url: c.URL != ""}
+	n := &named{name: entry.Name, url: c.URL != "", engine: sidecar.Engine()}
 	f := &found{path: c.Program, sidecar: n, precedence: namedPrecedence, was: entry.Name}
 	launched := []string{c.Program, c.URL}
 	part := func(words ...string) {
@@ -66,57 +66,105 @@ func sidecarOf(entry *config.Plugin) *found {
 	}
 	part(c.Interpreter...)
 	part(c.Args...)
+	fault := func(found, expected, remedy string, err error) {
+		if n.err == nil {
+			n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Found: found, Expected: expected, Err: err, Remedy: fmt.Sprintf("%s in its entry, line %d", remedy, entry.Line)}
+		}
+	}
 	read := func(path, what string) []byte {
 		n.reads = append(n.reads, path)
 		text, err := regular.Read(path, config.MaxSize)
-		if err != nil && n.err == nil {
-			n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Found: "no " + what + " that can be read", Expected: "a file", Err: err,
-				Remedy: fmt.Sprintf("Correct it in its entry, line %d", entry.Line)}
+		if err != nil {
+			fault("no "+what+" that can be read", "a file", "Correct it", err)
 		}
 		part(what, string(text))
 		return text
 	}
-	if c.Interpreter != nil {
-		n.options = append(n.options, sidecar.WithInterpreter(c.Interpreter[0], c.Interpreter[1:]...))
-	}
-	if c.Args != nil {
-		n.options = append(n.options, sidecar.WithArgs(c.Args...))
-	}
-	if c.Env != nil {
-		env := n.environment(entry)
-		part(env...)
-		n.options = append(n.options, sidecar.WithEnv(env...))
-	}
 	if !n.url {
-		f.sidecar.launch = sum(launched)
+		var options []sidecar.Option
+		if c.Interpreter != nil {
+			options = append(options, sidecar.WithInterpreter(c.Interpreter[0], c.Interpreter[1:]...))
+		}
+		if c.Args != nil {
+			options = append(options, sidecar.WithArgs(c.Args...))
+		}
+		if c.Env != nil {
+			env := n.environment(entry)
+			part(env...)
+			options = append(options, sidecar.WithEnv(env...))
+		}
+		n.launch, n.engine = sum(launched), sidecar.Engine(options...)
 		return f
 	}
 	f.path = c.URL
 	scheme, rest, _ := strings.Cut(c.URL, ":")
 	switch scheme { // what may be there later
-	case "unix":
+	case "unix", "http+unix":
 		n.reads = append(n.reads, rest)
 	case "fifo":
 		n.reads = append(n.reads, strings.Split(rest, ",")...)
 	}
+	var access engine.Access
 	if c.TokenFile != "" {
-		token := strings.TrimRight(string(read(c.TokenFile, "token-file")), "\r\n")
-		n.secrets = append(n.secrets, token)
-		n.options = append(n.options, sidecar.WithToken(token))
+		text := read(c.TokenFile, "token-file")
+		access.Token = strings.TrimRight(string(text), "\r\n")
+		n.secrets = append(n.secrets, access.Token)
+		if access.Token == "" {
+			fault("nothing in "+c.TokenFile, "the token", "Write it there, or correct token-file", nil)
+		}
 	}
 	if c.TLS {
-		own := &tls.Config{MinVersion: tls.VersionTLS12}
 		part("tls")
-		if c.CA != "" {
-			own.RootCAs = x509.NewCertPool()
-			if !own.RootCAs.AppendCertsFromPEM(read(c.CA, "ca")) && n.err == nil {
-				n.err = &Error{Plugin: entry.Name, Step: StepSettings, Kind: ErrSettings, Found: "no certificate in " + c.CA, Expected: "one, as PEM", Remedy: fmt.Sprintf("Correct ca in its entry, line %d", entry.Line)}
-			}
+	}
+	var roots *x509.CertPool
+	if c.CA != "" {
+		access.CA = read(c.CA, "ca")
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(access.CA) {
+			fault("no certificate in "+c.CA, "one, as PEM", "Correct ca", nil)
 		}
-		n.options = append(n.options, sidecar.WithTLS(own))
 	}
 	n.launch = sum(launched)
+	if config.IsHTTP(c.URL) {
+		s.overHTTP(n, entry, access, fault)
+		return f
+	}
+	var options []sidecar.Option
+	if c.TokenFile != "" {
+		options = append(options, sidecar.WithToken(access.Token))
+	}
+	if c.TLS {
+		options = append(options, sidecar.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}))
+	}
+	n.engine = sidecar.Engine(options...)
 	return f
+}
+
+// overHTTP finds the engine for a sidecar that is an HTTP server: the application's, since package plugins does not bring net/http along.
+func (s *System) overHTTP(n *named, entry *config.Plugin, access engine.Access, fault func(found, expected, remedy string, err error)) {
+	file := &engine.File{Path: entry.Sidecar.URL}
+	defer file.Close()
+	i := slices.IndexFunc(s.engines, func(e engine.Engine) bool { return e.Recognises(file) })
+	if i < 0 {
+		n.err = &Error{Plugin: entry.Name, Step: StepOpen, Kind: ErrEngine, Err: &loader.OpenError{Path: entry.Sidecar.URL, Kind: loader.ErrNoEngine, Found: "an HTTP server", Expected: "an engine for it",
+			Remedy: "Give the system one: plugins.Engines(web.Engine()), of github.com/ferrule-dev/ferrule/loader/sidecar/web"}}
+		return
+	}
+	n.engine = s.engines[i]
+	own, ok := n.engine.(engine.Reaching)
+	if !ok {
+		if access.Token != "" || access.CA != nil {
+			fault("token-file or ca for "+n.engine.Name(), "neither: it takes none", "Take them out", nil)
+		}
+		return
+	}
+	e, err := own.Reach(access)
+	if open, ok := errors.AsType[*loader.OpenError](err); ok {
+		fault(open.Found, open.Expected, "Correct what token-file or ca names", nil)
+	} else if err != nil {
+		fault("a token, or certificates, that "+n.engine.Name()+" does not take", "others", "Correct what token-file or ca names", err)
+	} else {
+		n.engine = e
+	}
 }
 
 func sum(words []string) [sha256.Size]byte {
@@ -149,15 +197,12 @@ func (n *named) environment(entry *config.Plugin) []string {
 	return env
 }
 
-// engine opens the sidecar.
-func (n *named) engine() engine.Engine { return sidecar.Engine(n.options...) }
-
 // file is what tells, when it has changed, that the sidecar may be another one: its program, or its socket; "" where there is no such file.
 func (f *found) file() string {
 	if !f.sidecar.url {
 		return f.path
 	}
-	path, ok := strings.CutPrefix(f.path, "unix:")
+	path, ok := strings.CutPrefix(strings.TrimPrefix(f.path, "http+"), "unix:")
 	if !ok || !filepath.IsAbs(path) {
 		return ""
 	}
@@ -196,7 +241,7 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 		}
 		f.desc = nil
 	}
-	e := n.engine()
+	e := n.engine
 	if f.err = e.Fault(); f.err != nil {
 		return
 	}
@@ -359,7 +404,7 @@ func (s *System) askAgain() {
 		case entry == nil || entry.Sidecar == nil:
 			continue
 		default:
-			all[i] = sidecarOf(entry)
+			all[i] = s.sidecarOf(entry)
 		}
 		asked[f.sidecar.name] = true
 		again = append(again, all[i])

@@ -273,6 +273,24 @@ func TestSidecarReplaced(t *testing.T) {
 	require.NoError(t, events.next(t, plugins.EventConfig).Err)
 	assert.Equal(t, "changed", ask(t, sys, "plugin_aaaa", "argument", ""))
 	assert.NotEqual(t, process, ask(t, sys, "plugin_aaaa", "process", ""))
+	t.Setenv("FERRULE_TEST_SECRET", "hidden")
+	c.write(entry(", args: [changed], env: {K: '<${env:FERRULE_TEST_SECRET}>'}"))
+	assert.Equal(t, "1.4.0", events.next(t, plugins.EventReplaced).Version)
+	require.NoError(t, events.next(t, plugins.EventConfig).Err)
+	assert.Equal(t, "<hidden>", ask(t, sys, "plugin_aaaa", "environment", "K"))
+	other := filepath.Join(t.TempDir(), "other.py")
+	sidecarFile(t, other, "1.0.0", "1.4.5")
+	c.write(strings.ReplaceAll(entry(", args: [changed]"), script, other))
+	assert.Equal(t, "1.4.5", events.next(t, plugins.EventReplaced).Version)
+	require.NoError(t, events.next(t, plugins.EventConfig).Err)
+	address := listening(t, other, "127.0.0.1:0") // somebody else starts it
+	c.write("plugins:\n  - {name: plugin_aaaa, url: 'tcp:" + address + "'}\n")
+	assert.Equal(t, "1.4.5", events.next(t, plugins.EventReplaced).Version)
+	require.NoError(t, events.next(t, plugins.EventConfig).Err)
+	assert.Equal(t, "--listen "+address[:strings.LastIndexByte(address, ':')]+":0", ask(t, sys, "plugin_aaaa", "argument", ""))
+	c.write(entry(", args: [changed]"))
+	assert.Equal(t, "1.4.0", events.next(t, plugins.EventReplaced).Version)
+	require.NoError(t, events.next(t, plugins.EventConfig).Err)
 
 	process = ask(t, sys, "plugin_aaaa", "process", "")
 	c.write(entry(", args: [changed], config: {n: 1}"))
@@ -294,7 +312,7 @@ func TestSidecarReplaced(t *testing.T) {
 	assert.Equal(t, "changed", ask(t, sys, "plugin_aaaa", "argument", ""), "started as the entry says")
 	close(done)
 	callers.Wait()
-	for _, v := range []string{"1.0.0", "1.1.0", "1.4.0", "1.5.0"} {
+	for _, v := range []string{"1.0.0", "1.1.0", "1.4.0", "1.4.5", "1.5.0"} {
 		delete(seen, v) // whether a version got a call in its time is the scheduler's to say
 	}
 	assert.Empty(t, seen)

@@ -84,10 +84,10 @@ type Sidecar struct {
 	Args        []string // behind its name
 	Env         *Value   // more of its environment: an object of texts, in which references are not resolved; or nil
 
-	URL       string // unix:PATH, tcp:HOST:PORT, fifo:IN,OUT or npipe:NAME; paths are as Program
+	URL       string // unix:PATH, tcp:HOST:PORT, http://HOST:PORT, https://HOST:PORT, http+unix:PATH, fifo:IN,OUT or npipe:NAME; paths are as Program
 	TokenFile string // has what the sidecar compares before it answers; as Program; "": none
-	TLS       bool   // a tcp: URL is spoken to by TLS
-	CA        string // a file with the certificates that count for that; as Program; "": the system's
+	TLS       bool   // a tcp: URL is spoken to by TLS, as an https: URL is
+	CA        string // a file with the certificates that count for either; as Program; "": the system's
 }
 
 // Granted returns the grant by which a plug-in may call a function or a service, as it is written: its name, or the beginning of it and a *. Of the

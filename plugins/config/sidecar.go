@@ -24,12 +24,12 @@ var (
 		"permit":  "Take it out: nothing holds a program to permits, it may do what this user may. Have what starts it shut it in, and name that as its url",
 		"keys":    "Take it out: only what is installed from a registry is verified",
 	}
-	only = map[string]string{"interpreter": "program", "args": "program", "env": "program", "token-file": "url", "tls": "url"} // what each of these keys needs
+	only = map[string]string{"interpreter": "program", "args": "program", "env": "program", "token-file": "url", "tls": "url", "ca": "url"} // what each of these keys needs
 )
 
 // besides says in JSON Schema which keys of an entry need, or cannot have, which others.
 func besides() schema {
-	with := schema{"ca": []string{"tls"}}
+	with := schema{}
 	for name, of := range only {
 		with[name] = []string{of}
 	}
@@ -72,12 +72,36 @@ func (r *reader) sidecar(n *node, p *Plugin) {
 	if i := p.Sidecar.Interpreter; len(i) > 0 && strings.ContainsAny(i[0], `/\`) {
 		i[0] = r.path(n.get("interpreter"), i[0])
 	}
-	if at := n.get("tls"); at != nil && n.get("url") != nil && !strings.HasPrefix(p.Sidecar.URL, "tcp:") {
-		r.fault(at, "tls for a url that is not tcp:", "it beside a tcp: url", "Take it out: nobody else reads what goes through a socket, or a pipe, of this computer")
+	url := p.Sidecar.URL
+	secure := strings.HasPrefix(url, "https:")
+	if at := n.get("tls"); at != nil && url != "" && !strings.HasPrefix(url, "tcp:") {
+		remedy := "Take it out: nobody else reads what goes through a socket, or a pipe, of this computer"
+		switch {
+		case secure:
+			remedy = "Take it out: https: is spoken by TLS anyway"
+		case strings.HasPrefix(url, "http:"):
+			remedy = "Take it out, and write https: in the url"
+		}
+		r.fault(at, "tls for a url that is not tcp:", "it beside a tcp: url", remedy)
 	}
-	if at := n.get("ca"); at != nil && !p.Sidecar.TLS {
-		r.fault(at, "ca without tls", "tls: true beside it", "Add tls: true")
+	if at := n.get("ca"); at != nil && url != "" && !p.Sidecar.TLS && !secure {
+		remedy := "Add tls: true"
+		if !strings.HasPrefix(url, "tcp:") {
+			remedy = "Take it out: there is no certificate"
+		}
+		r.fault(at, "ca without tls", "tls: true beside it, or an https: url", remedy)
 	}
+	for _, name := range []string{"data", "config"} {
+		if at := n.get(name); at != nil && !at.null() && IsHTTP(url) {
+			r.fault(at, name+" for an HTTP server", "none", "Take it out: HTTP has no way to give it that. Have the plug-in served at a socket (unix:) or a port (tcp:), which have")
+		}
+	}
+}
+
+// IsHTTP reports whether the URL of a Sidecar is that of an HTTP server.
+func IsHTTP(url string) bool {
+	scheme, _, _ := strings.Cut(url, ":")
+	return scheme == "http" || scheme == "https" || scheme == "http+unix"
 }
 
 // words are texts, of which one may stand there twice.
@@ -100,24 +124,49 @@ var environment = func() rule[*Value] {
 	}}
 }()
 
-// sidecarURL is where a sidecar is that somebody else has started.
-var sidecarURL = to(text("unix: and a path, tcp: with a host and a port, fifo: and two paths with a comma between them, or npipe: and a name",
-	`(?:unix|npipe):[^\x00-\x1f\x7f]+|fifo:[^,\x00-\x1f\x7f]+,[^,\x00-\x1f\x7f]+|tcp:(?:\[[0-9A-Fa-f:.]+\]|[^:/\[\]\x00-\x20\x7f]+):[0-9]{1,5}`, 0, func(s string) string {
-		if strings.ContainsAny(s, `/\`) && !strings.Contains(s, ":") {
+const expectedURL = "unix: and a path, tcp: with a host and a port, http://, https:// or http+unix: as an HTTP server has it, fifo: and two paths with a comma between them, or npipe: and a name"
+
+// sidecarURL is where a sidecar is that somebody else has started. A user or a query may be a secret, and is not shown.
+var sidecarURL = func() rule[string] {
+	const host = `(?:\[[0-9A-Fa-f:.]+\]|[^\x00-\x20!-,/:-@\[-\^\x60{-\x7f]+)`
+	known := text(expectedURL, `(?:unix|npipe|http\+unix):[^\x00-\x1f\x7f]+|fifo:[^,\x00-\x1f\x7f]+,[^,\x00-\x1f\x7f]+|tcp:(?:\[[0-9A-Fa-f:.]+\]|[^:/\[\]\x00-\x20\x7f]+):[0-9]{1,5}|`+
+		`https?://`+host+`(?::[0-9]{1,5})?(?:/(?:[^?#%\x00-\x20\x7f]|%[0-9A-Fa-f]{2})*)?`, 0, func(s string) string {
+		switch {
+		case strings.ContainsAny(s, `/\`) && !strings.Contains(s, ":"):
 			return "Write unix: before it where it is a socket, and program: in place of url: where it is a program"
+		case strings.HasPrefix(s, "https:"), strings.HasPrefix(s, "http:"):
+			return "Write it as https://host:port"
 		}
 		return ""
-	}), func(r *reader, n *node, s string) string {
+	})
+	return to(rule[string]{known.schema, func(r *reader, n *node) string {
+		scheme, rest, _ := strings.Cut(n.Value, ":")
+		if n.text() && (scheme == "http" || scheme == "https" || scheme == "tcp") {
+			switch {
+			case strings.Contains(rest, "@"):
+				r.fault(n, "an address with a user", expectedURL, "Take the user out: a token is in the file that token-file names")
+				return ""
+			case strings.ContainsAny(rest, "?#"):
+				r.fault(n, "an address with a query", expectedURL, "Take out what begins with ? or #: a token is in the file that token-file names")
+				return ""
+			}
+		}
+		return known.read(r, n)
+	}}, sidecarPaths)
+}()
+
+// sidecarPaths makes the paths of a URL absolute.
+func sidecarPaths(r *reader, n *node, s string) string {
 	scheme, rest, _ := strings.Cut(s, ":")
-	if scheme != "unix" && scheme != "fifo" || strings.HasPrefix(rest, "@") { // a socket without a file
+	if scheme != "unix" && scheme != "http+unix" && scheme != "fifo" || strings.HasPrefix(rest, "@") { // a socket without a file
 		return s
 	}
-	paths := strings.Split(rest, ",")
-	if scheme == "unix" {
-		paths = []string{rest}
+	paths := []string{rest}
+	if scheme == "fifo" {
+		paths = strings.Split(rest, ",")
 	}
 	for i, path := range paths {
 		paths[i] = r.path(n, strings.TrimPrefix(path, "//"))
 	}
 	return scheme + ":" + strings.Join(paths, ",")
-})
+}
