@@ -333,7 +333,7 @@ func needs(r *registry.Release) (names []string) {
 // locked is the entry of a candidate that was verified.
 func (s *session) locked(c *candidate, chosen map[string]*candidate) *lock.Entry {
 	e := &lock.Entry{Version: c.release.Version, Source: nameOf(c.source), Tag: c.release.Tag, Digest: c.release.Digest, Kind: c.release.Kind, Files: map[string]registry.File{}, Key: c.key,
-		Grants: texts(asks(cmp.Or(c.has, c.release)))}
+		Grants: texts(asks(cmp.Or(c.has, c.release))), Says: says(c.release)}
 	for platform, f := range c.release.Files {
 		if f.Digest != "" {
 			e.Files[platform] = f

@@ -27,7 +27,11 @@ func releaseOf(name string, e *lock.Entry) *registry.Release {
 	if kind == "" {
 		kind = registry.Library
 	}
-	return &registry.Release{Name: name, Version: e.Version, Kind: kind, Tag: e.Tag, Digest: e.Digest, Files: e.Files}
+	r := &registry.Release{Name: name, Version: e.Version, Kind: kind, Tag: e.Tag, Digest: e.Digest, Files: e.Files}
+	if isProgram(kind) {
+		say(r, e)
+	}
+	return r
 }
 
 // lockedCandidate is the version that the lock has. What it requires is what it was locked with, until the library is there to say it.
@@ -41,6 +45,9 @@ func (s *session) lockedCandidate(ctx context.Context, name string, e *lock.Entr
 	}
 	c.on, c.file = on, file
 	for _, need := range sortedKeys(e.Requires) {
+		if slices.ContainsFunc(c.release.Requires, func(line string) bool { other, _ := ranges.Split(line); return other == need }) {
+			continue // the lock says in which range
+		}
 		if ranges.ParseVersion(e.Requires[need]).Comparable() {
 			need += " =" + e.Requires[need]
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -56,17 +57,57 @@ func (c *candidate) takeProgram(s *session, path string) {
 	case c.entry == nil && !c.described:
 		fault(registry.ErrMalformed, "a "+string(r.Kind)+" that no description says anything of", "an index beside it", "Ask whoever publishes it to push it by ferrule push")
 	default:
-		if c.entry != nil {
-			ask(&r, c.entry)
-		}
 		c.has, c.platform = &r, c.on
 		c.err = c.check(s)
 	}
 }
 
-// ask adds what a lock's entry knows of what a release asks for.
-func ask(r *registry.Release, e *lock.Entry) {
-	r.Imports, r.Permits = nil, nil
+// says is what a lock keeps of the description of a script or a program beside what it asks for: its file does not say it. Of the words that are for people alone, those that no lock can have are left out.
+func says(r *registry.Release) []string {
+	if !isProgram(r.Kind) {
+		return nil
+	}
+	var all []string
+	for _, list := range []struct {
+		what  string
+		items []string
+	}{{"conflicts", r.Conflicts}, {"host", pairs(r.Host)}, {"provides", r.Provides}, {"requires", r.Requires}} {
+		for _, item := range list.items {
+			all = append(all, list.what+" "+item)
+		}
+	}
+	for what, text := range map[string]string{"license": r.License, "summary": r.Summary} {
+		if text != "" && lock.ValidLine(what+" "+text) {
+			all = append(all, what+" "+text)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// say adds what a lock's entry knows of the description of a script or a program.
+func say(r *registry.Release, e *lock.Entry) {
+	for _, line := range e.Says {
+		what, text, _ := strings.Cut(line, " ")
+		switch what {
+		case "conflicts":
+			r.Conflicts = append(r.Conflicts, text)
+		case "host":
+			app, versions, _ := strings.Cut(text, " ")
+			if r.Host == nil {
+				r.Host = map[string]string{}
+			}
+			r.Host[app] = versions
+		case "license":
+			r.License = text
+		case "provides":
+			r.Provides = append(r.Provides, text)
+		case "requires":
+			r.Requires = append(r.Requires, text)
+		case "summary":
+			r.Summary = text
+		}
+	}
 	for _, text := range e.Grants {
 		what, item, _ := strings.Cut(text, " ")
 		if what == "function" {

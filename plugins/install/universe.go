@@ -138,7 +138,7 @@ var errUnsayable = errors.New("no lock can say that")
 // sayable says whether a lock can have a candidate: one that none can have would keep all others from being written, too.
 func sayable(c *candidate) error {
 	r := c.release
-	e := &lock.Entry{Version: r.Version, Source: nameOf(c.source), Tag: r.Tag, Digest: r.Digest, Kind: r.Kind, Files: map[string]registry.File{}, Grants: texts(asks(r))}
+	e := &lock.Entry{Version: r.Version, Source: nameOf(c.source), Tag: r.Tag, Digest: r.Digest, Kind: r.Kind, Files: map[string]registry.File{}, Grants: texts(asks(r)), Says: says(r)}
 	for on, f := range r.Files {
 		if on == c.on {
 			f = c.file

@@ -54,6 +54,7 @@ type Entry struct {
 	Key      string            // id of the key that has signed it; "" where no keys were asked for
 	Requires map[string]string // the plug-ins that it needs, as they were resolved: name → version
 	Grants   []string          // what it was granted, or asks for: "connect 443", "function loyalty_points"; sorted, none twice
+	Says     []string          // of a script or a program, whose file does not say it, what its description says beside Grants: "host shop ^1", "provides taxes"; sorted, none twice
 	Pinned   bool              // by a rollback: update leaves it as it is
 }
 
@@ -62,3 +63,6 @@ type Entry struct {
 func ValidSignature(text string) bool {
 	return text != "" && len(text) <= registry.MaxSignature && utf8.ValidString(text) && !strings.ContainsRune(text, utf8.RuneError)
 }
+
+// ValidLine reports whether a lock can have a text as an item of Grants or of Says: one line of 1 to 1000 bytes, without what cannot be seen.
+func ValidLine(text string) bool { return checkLine(text) == nil }

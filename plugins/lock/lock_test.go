@@ -94,3 +94,35 @@ func TestText(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, sample(), back)
 }
+
+// What the description of a script says beside what it asks for is a list, which reads as it is written.
+func TestSays(t *testing.T) {
+	text := sampleText[:strings.Index(sampleText, "plugins:\n")] + `plugins:
+  stamp:
+    version: 2.0.0
+    kind: script
+    says:
+      - "host shop ^1"
+      - provides stamps
+      - "summary Stamps: all of them"
+    files:
+      any: {digest: "` + digest("4") + `", size: 2}
+`
+	l := &lock.Lock{Plugins: map[string]*lock.Entry{"stamp": {Version: "2.0.0", Kind: registry.Script, Says: []string{"provides stamps", "summary Stamps: all of them", "host shop ^1"},
+		Files: map[string]registry.File{"any": {Digest: digest("4"), Size: 2}}}}}
+	assert.Equal(t, text, string(l.Text()))
+	back, err := lock.Parse("ferrule.lock", []byte(text))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"host shop ^1", "provides stamps", "summary Stamps: all of them"}, back.Plugins["stamp"].Says)
+	assert.Equal(t, text, string(back.Text()))
+	for written, want := range map[string]string{
+		"      - provides stamps\n      - provides stamps":      `found the line "provides stamps" of "stamp" a second time`,
+		"      - provides stamps\n      - \"a\\u0000b\"":        "expected a text of 1 to 1000 bytes in one line",
+		"      - provides stamps\n    says:\n      - license x": `found "says" of "stamp" a second time`,
+	} {
+		_, err := lock.Parse("ferrule.lock", []byte(strings.Replace(text, "      - provides stamps", written, 1)))
+		assert.ErrorContains(t, err, want, written)
+	}
+	assert.True(t, lock.ValidLine("a b"))
+	assert.False(t, lock.ValidLine("a\nb"))
+}

@@ -121,7 +121,7 @@ func (p *parser) read(text string) error {
 	s := &scanner{p: p, text: text, at: indent}
 	if strings.HasPrefix(rest, "- ") {
 		s.at += 2
-		return p.grant(s, indent)
+		return p.item(s, indent)
 	}
 	key, err := s.scalar("a key")
 	if err != nil {
@@ -251,6 +251,7 @@ func (p *parser) finish() error {
 			p.entry.Requires = nil
 		}
 		slices.Sort(p.entry.Grants)
+		slices.Sort(p.entry.Says)
 		p.lock.Plugins[name] = p.entry
 	}
 	p.name, p.key, p.entry = "", "", nil
@@ -313,13 +314,13 @@ func (p *parser) third(s *scanner, indent int, key string) (err error) {
 	case "requires":
 		e.Requires = map[string]string{}
 		err = s.end()
-	case "grants":
+	case "grants", "says":
 		err = s.end()
 	case "files":
 		e.Files = map[string]registry.File{}
 		err = s.end()
 	default:
-		return p.unknown(indent, key, "of a plug-in", "version", "kind", "source", "tag", "digest", "key", "pinned", "requires", "grants", "files")
+		return p.unknown(indent, key, "of a plug-in", "version", "kind", "source", "tag", "digest", "key", "pinned", "requires", "grants", "says", "files")
 	}
 	return err
 }
@@ -351,19 +352,23 @@ func (p *parser) fourth(s *scanner, indent int, key string) (err error) {
 	return err
 }
 
-// grant reads an item of grants.
-func (p *parser) grant(s *scanner, indent int) error {
-	if p.entry == nil || p.key != "grants" || indent != 6 {
-		return p.fault(indent+1, "an item of a list", "one below grants:, behind 6 spaces", restore)
+// item reads an item of grants or of says.
+func (p *parser) item(s *scanner, indent int) error {
+	if p.entry == nil || p.key != "grants" && p.key != "says" || indent != 6 {
+		return p.fault(indent+1, "an item of a list", "one below grants: or says:, behind 6 spaces", restore)
 	}
-	grant, err := s.checked("a grant", checkLine)
+	to, what := &p.entry.Grants, "grant"
+	if p.key == "says" {
+		to, what = &p.entry.Says, "line"
+	}
+	item, err := s.checked("a "+what, checkLine)
 	if err != nil {
 		return err
 	}
-	if err := p.once(indent, "the grant "+quote(grant)+" of "+quote(p.name), p.section, p.name, "grants", grant); err != nil {
+	if err := p.once(indent, "the "+what+" "+quote(item)+" of "+quote(p.name), p.section, p.name, p.key, item); err != nil {
 		return err
 	}
-	p.entry.Grants = append(p.entry.Grants, grant)
+	*to = append(*to, item)
 	return nil
 }
 

@@ -68,7 +68,7 @@ func TestWhatIsNoLock(t *testing.T) {
 		{"      tax: 1.3.0-rc.1", "      tax: ^1.3", "14:12", `"^1.3"`, "a version"},
 		{"      tax: 1.3.0-rc.1", "      tax: 1.3.0\n      tax: 1.3.0", "15:7", `"tax" in requires of "discount" a second time, first in line 14`, "one"},
 		{"      - connect 443", "      - connect 443\n      - connect 443", "17:7", `the grant "connect 443" of "discount" a second time, first in line 16`, "one"},
-		{"      - connect 443", "    - connect 443", "16:5", "an item of a list", "one below grants:, behind 6 spaces"},
+		{"      - connect 443", "    - connect 443", "16:5", "an item of a list", "one below grants: or says:, behind 6 spaces"},
 		{"      any: {digest: \"" + digest("3") + "\", size: 1}", "", "22:3", `"tax" without files`, "version, kind and files of a plug-in"},
 		{files, files + "\n" + files, "21:7", `"linux/amd64" in files of "discount" a second time, first in line 20`, "one"},
 		{files, strings.Replace(files, "linux/amd64", "../linux", 1), "20:7", `"../linux`, "a key"},

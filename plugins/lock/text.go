@@ -65,12 +65,8 @@ func (w *writer) entry(name string, e *Entry) {
 	for _, other := range slices.Sorted(maps.Keys(e.Requires)) {
 		w.line(3, other, plain(e.Requires[other]))
 	}
-	if len(e.Grants) > 0 {
-		w.line(2, "grants", "")
-	}
-	for _, grant := range slices.Compact(slices.Sorted(slices.Values(e.Grants))) {
-		fmt.Fprintf(&w.b, "      - %s\n", plain(grant))
-	}
+	w.list("grants", e.Grants)
+	w.list("says", e.Says)
 	w.line(2, "files", "")
 	for _, platform := range slices.Sorted(maps.Keys(e.Files)) {
 		f := e.Files[platform]
@@ -90,6 +86,16 @@ func kindOf(e *Entry) registry.Kind {
 		return registry.Library
 	}
 	return e.Kind
+}
+
+// list writes a list of an entry, unless it is empty.
+func (w *writer) list(key string, items []string) {
+	if len(items) > 0 {
+		w.line(2, key, "")
+	}
+	for _, item := range slices.Compact(slices.Sorted(slices.Values(items))) {
+		fmt.Fprintf(&w.b, "      - %s\n", plain(item))
+	}
 }
 
 // text writes a line of an entry, unless it says nothing.
