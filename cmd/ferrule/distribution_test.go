@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,55 @@ func TestPushOfPrograms(t *testing.T) {
 	assert.Contains(t, stdout, "vowels")
 	stdout, _ = m.does(exitOK, "list --json")
 	assert.Contains(t, stdout, `"version": "1.0.0"`)
+
+	// A path is installed as that of a library is: what it is is asked of it, and its signature is verified before.
+	m = newMarket(t, "registry: {url: REGISTRY, keys: [KEY]}\nplugins: []\n")
+	text, err := os.ReadFile(vowels)
+	require.NoError(t, err)
+	own, ran := m.path("own"), m.path("ran")
+	write := func(pairs ...string) {
+		t.Helper()
+		script := strings.NewReplacer(pairs...).Replace(string(text))
+		script = strings.Replace(script, "\n", "\nopen("+strconv.Quote(ran)+", 'w').close()\n", 1)
+		require.NoError(t, os.WriteFile(own, []byte(script), 0o755))
+	}
+	signed := func(version string) {
+		t.Helper()
+		require.NoError(t, os.RemoveAll(own+".minisig"))
+		_, stderr, code := ferrule(t, "", "sign", "--key", m.path("shop.key"), "--name", "vowels", "--version", version, "--platform", "any", own)
+		require.Zero(t, code, stderr)
+	}
+	write()
+	_, stderr := m.does(exitFailed, "install", own)
+	assert.Contains(t, stderr, "found no signature beside it, expected one by a key of registry.keys")
+	signed("1.0.0")
+	write("vowels", "wovels")
+	_, stderr = m.does(exitFailed, "install", own)
+	assert.Contains(t, stderr, "signature")
+	assert.NoFileExists(t, ran, "nothing runs that is not verified")
+	write()
+	signed("1.0.0")
+	stdout, _ = m.does(exitOK, "install", own)
+	assert.Regexp(t, `^vowels 1\.0\.0 \(from a file, signed by [0-9A-F]{16}\)\n1 plug-in installed, 1 of them new in ferrule\.lock\n$`, stdout)
+	assert.FileExists(t, ran)
+	assert.Contains(t, m.text("config.yaml"), "vowels")
+	assert.Contains(t, m.text("ferrule.lock"), "kind: script")
+	m.does(exitOK, "verify")
+	write("1.0.0", "1.1.0")
+	signed("1.0.0")
+	_, stderr = m.does(exitFailed, "install", own)
+	assert.Contains(t, stderr, "found a signature for vowels 1.0.0 for any, expected one for vowels 1.1.0 for any")
+	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")
+	signed("1.1.0")
+	stdout, _ = m.does(exitOK, "install", own)
+	assert.Contains(t, stdout, "vowels 1.1.0")
+	write()
+	signed("1.0.0")
+	m.does(exitFailed, "install", own)
+	m.does(exitOK, "install --allow-downgrade", own)
+	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")
+	_, stderr = m.does(exitUsage, "install ./nothing")
+	assert.Contains(t, stderr, "found no file ./nothing, expected a library, a script or a program")
 
 	silent := m.path("silent")
 	require.NoError(t, os.WriteFile(silent, []byte("#!/bin/sh\necho not today >&2\nexit 3\n"), 0o755))

@@ -14,11 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
+	"github.com/ferrule-dev/ferrule/plugins/sign"
 )
 
 func init() { verbs = append(verbs, installVerb) }
@@ -34,10 +36,12 @@ func installVerb(a *app) *cobra.Command {
 		Long: `Install the plug-ins of a config.yaml: without arguments all that it names. What is in ferrule.lock, beside the file, is installed
 as it is there, byte for byte; where the store has all of it, nothing is asked of any server. What is not in the lock comes from the
 registry of config.yaml, in the newest version that fits, with all that it requires; its signature and its manifest are verified, and it is
-added to the lock, with the digests for all platforms. Nothing of a plug-in is run.
+added to the lock, with the digests for all platforms. Nothing of a plug-in that was fetched is run.
 
-NAME is added to config.yaml, with RANGE as its version. FILE is a library in a file of its own, with its signature beside it where it has one: it takes the
-place of the version that the lock has, by the rules of an update, and an older one only with --allow-downgrade.
+NAME is added to config.yaml, with RANGE as its version. FILE is a library, a WebAssembly module, a script or a program, named by a path (./tax.py), with its signature beside it where it
+has one: it takes the place of the version that the lock has, by the rules of an update, and an older one only with --allow-downgrade.
+A script or a program, a sidecar, says what it is when it runs: it is started for that, once its signature is verified where keys
+count, and ended when it has said so.
 What a plug-in needs to be permitted (permit: read, write, connect, listen, memory) has to be in config.yaml first. Whether the application gives a
 function to all plug-ins is not known here: one that config.yaml does not grant is a warning.
 
@@ -52,7 +56,8 @@ With --json there is one object:
 		Example: `  ferrule install
   ferrule install tax@^1.2 --grant loyalty_points
   ferrule install --from acme.zip
-  ferrule install ./build/tax.so`,
+  ferrule install ./build/tax.so
+  ferrule install ./tax.py`,
 		Args:              arguments("[NAME[@RANGE]|FILE]..."),
 		ValidArgsFunction: d.configuredNames,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -103,11 +108,14 @@ type added struct {
 }
 
 // addedBy reads an argument.
-func addedBy(arg string) (added, error) {
+func addedBy(ctx context.Context, c *config.Config, arg string) (added, error) {
 	if strings.ContainsAny(arg, `/\`) || filepath.Ext(arg) == libraryExt() {
 		r, _, err := install.Describe(arg)
 		if errors.Is(err, fs.ErrNotExist) {
-			return added{}, usage("no file "+arg, "a library", "")
+			return added{}, usage("no file "+arg, "a library, a script or a program", "")
+		}
+		if err != nil && arePrograms([]string{arg}) {
+			return programBy(ctx, c, arg)
 		}
 		if err != nil {
 			return added{}, failure(err)
@@ -119,6 +127,54 @@ func addedBy(arg string) (added, error) {
 		return added{}, usage(arg, "a plug-in's name, NAME@RANGE, or the path of a file", "")
 	}
 	return added{name: name, version: version}, nil
+}
+
+// programBy asks the script or the program of an argument what it is.
+func programBy(ctx context.Context, c *config.Config, arg string) (added, error) {
+	_, contents, err := install.ReleaseOfPrograms(&abi.Description{Manifest: &abi.Manifest{}}, arg)
+	if err != nil {
+		return added{}, fromSource(err)
+	}
+	for platform := range contents {
+		if platform != registry.AnyPlatform && platform != registry.ThisPlatform() {
+			return added{}, usage(arg+", a program for "+platform, "one for "+registry.ThisPlatform()+", which can be asked what it is", "Publish it (ferrule push), and install it on all platforms from there")
+		}
+	}
+	if err := verifiedProgram(ctx, c, arg); err != nil {
+		return added{}, fromSource(err)
+	}
+	about, err := install.AskProgram(ctx, arg)
+	if err != nil {
+		return added{}, fromSource(err)
+	}
+	return added{about.Manifest.Name, "", install.ProgramFile(about, arg, "")}, nil
+}
+
+// verifiedProgram verifies a program's signature, where keys count, before it is started to be asked what it is. That it is what the signature says is compared when it was asked.
+func verifiedProgram(ctx context.Context, c *config.Config, path string) error {
+	trust, err := sign.TrustOf(c)
+	if err != nil {
+		return err
+	}
+	signature, err := signatureOf(path)
+	if err != nil {
+		return failure(err)
+	}
+	if signature == nil {
+		if trust.FirstUse("") != "" { // the keys of the registry are those of whatever it is
+			return nil
+		}
+		return &registry.Error{Path: path, Kind: registry.ErrUnsigned, Found: "no signature beside it", Expected: "one by a key of registry.keys: it is started to say what it is",
+			Remedy: "Sign it: ferrule sign --key KEY --name NAME --version VERSION --platform PLATFORM " + shellWord(path)}
+	}
+	subject, err := sign.SubjectOf(signature)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path+signatureExt, err)
+	}
+	if trust.FirstUse(subject.Name) != "" {
+		return nil
+	}
+	return verifySignature(ctx, trust, subject, registry.Content{Path: path, Signature: signature})
 }
 
 func (d *distributed) install(args []string, from string, grants []string, downgrade bool) error {
@@ -136,8 +192,10 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 	}
 	var adds []added
 	var sources []registry.Source
+	ctx, stop := interruptible(0)
+	defer stop()
 	for _, arg := range args {
-		add, err := addedBy(arg)
+		add, err := addedBy(ctx, written, arg)
 		if err != nil {
 			return err
 		}
@@ -160,8 +218,6 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 		}
 		sources = append(sources, place)
 	}
-	ctx, stop := interruptible(0)
-	defer stop()
 	shown := d.startTransfers()
 	defer shown.stop()
 	var unsure map[string][]string

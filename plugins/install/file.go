@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
@@ -23,15 +25,28 @@ func File(path, signature string) registry.Source {
 	return &single{path: path, signature: signature}
 }
 
-type single struct{ path, signature string }
+// ProgramFile is File for the script or the program at path, of which about is what it says of itself, as whoever installs it has asked it (AskProgram): nothing in its file says it.
+func ProgramFile(about *abi.Description, path, signature string) registry.Source {
+	s := File(path, signature).(*single)
+	s.about = about
+	return s
+}
+
+type single struct {
+	path, signature string
+	about           *abi.Description // of a script or a program; nil of a library
+}
 
 func (s *single) String() string { return "file:" + filepath.ToSlash(s.path) }
 
 // read describes the file, with its digest.
 func (s *single) read(ctx context.Context) (*registry.Release, error) {
-	r, platform, err := Describe(s.path)
+	r, platform, err := s.describe()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &registry.Error{Source: s.String(), Kind: registry.ErrNotFound, Found: "no such file", Expected: "a library", Remedy: "Correct the path"}
+	}
+	if own, ok := errors.AsType[*registry.Error](err); ok {
+		return nil, own
 	}
 	if err != nil {
 		return nil, unreadable("", "", s.String(), err)
@@ -48,6 +63,20 @@ func (s *single) read(ctx context.Context) (*registry.Release, error) {
 	}
 	r.Files = map[string]registry.File{platform: {Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: n}}
 	return r, nil
+}
+
+// describe says what the file is, and for which platform.
+func (s *single) describe() (r *registry.Release, platform string, err error) {
+	if s.about == nil {
+		return Describe(s.path)
+	}
+	if _, err := os.Stat(s.path); err != nil {
+		return nil, "", err
+	}
+	r, contents, err := ReleaseOfPrograms(s.about, s.path)
+	for platform = range contents { // of one file there is one
+	}
+	return r, platform, err
 }
 
 func (s *single) Versions(ctx context.Context, name string) ([]string, error) {

@@ -519,3 +519,23 @@ func TestCounts(t *testing.T) {
 		assert.Equal(t, verified.(*registry.Error).Found, err.(*registry.Error).Found)
 	}
 }
+
+// What a signature says that it is for is read of it, and verified by nobody.
+func TestSubjectOf(t *testing.T) {
+	key, err := sign.Generate()
+	require.NoError(t, err)
+	of := sign.Subject{Name: "tax", Version: "1.2.0", Platform: "any"}
+	text, err := sign.Sign(key, of, strings.NewReader("x"))
+	require.NoError(t, err)
+	got, err := sign.SubjectOf(text)
+	require.NoError(t, err)
+	assert.Equal(t, of, got)
+	text, err = sign.SignComment(key, "something else", strings.NewReader("x"))
+	require.NoError(t, err)
+	_, err = sign.SubjectOf(text)
+	assert.ErrorIs(t, err, registry.ErrSubject)
+	_, err = sign.SubjectOf(nil)
+	assert.ErrorIs(t, err, registry.ErrUnsigned)
+	_, err = sign.SubjectOf([]byte("no signature\n"))
+	assert.ErrorIs(t, err, registry.ErrMalformed)
+}

@@ -179,6 +179,20 @@ func Claims(s Subject, signature []byte) (key string, err error) {
 	return sig.id, s.compare(about, sig.comment)
 }
 
+// SubjectOf returns what a signature says that it is for. It verifies nothing: anybody can write that. It is for who has a file that does not say what it is, such as a script, and has it
+// verified by Verify for that subject before it is run. Errors are ErrUnsigned, ErrMalformed and ErrSubject.
+func SubjectOf(signature []byte) (Subject, error) {
+	sig, err := parseSignature(registry.Error{}, signature)
+	if err != nil {
+		return Subject{}, err
+	}
+	s, ok := parseComment(sig.comment)
+	if !ok {
+		return Subject{}, fail(registry.Error{}, registry.ErrSubject, "the trusted comment "+short(sig.comment), `"`+Subject{"NAME", "VERSION", "PLATFORM"}.Comment()+`"`, "Whoever has the key signs it with ferrule sign")
+	}
+	return s, nil
+}
+
 // compare compares the subject with a trusted comment.
 func (s Subject) compare(about registry.Error, comment string) error {
 	of, ok := parseComment(comment)
