@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
@@ -304,12 +306,60 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 		}
 		remedy += ", or have the application install it: plugins.Download; by hand: ferrule install"
 	}
+	for _, path := range s.programsIn(conf) {
+		if stem(path) == name || filepath.Base(path) == name {
+			remedy = "There is a program " + path + ", which is not run because it lies there. Where it is this plug-in, write its entry so: " + asProgram(name, path)
+		}
+	}
 	expected := "a library whose manifest has this name"
 	if s.surveying {
 		expected += ", unless the application has it compiled in"
 	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %s)", where, sentence.Count(len(names), "other")),
 		Expected: expected, Remedy: remedy}
+}
+
+// programsIn are the programs and the scripts that lie in folders of plug-ins, by their paths, but for those that entries name. Which plug-in one is it says when it runs, and nothing is run because it lies
+// somewhere: it is none until an entry names it.
+func (s *System) programsIn(conf *config.Config) (all []string) {
+	named := map[string]bool{}
+	for _, p := range conf.Plugins {
+		if p.Sidecar != nil {
+			named[p.Sidecar.Program] = true
+		}
+	}
+	for _, folder := range s.foldersOf(conf) {
+		entries, _ := os.ReadDir(folder) // what cannot be read is said elsewhere
+		for _, e := range entries {
+			path := filepath.Join(folder, e.Name())
+			if !strings.HasPrefix(e.Name(), ".") && !isLibrary(e.Name()) && !named[path] && !slices.Contains(all, path) && isProgram(path) {
+				all = append(all, path)
+			}
+		}
+	}
+	return all
+}
+
+// isProgram reports whether a file may be run and begins as programs and scripts do.
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || runtime.GOOS != "windows" && info.Mode()&0o111 == 0 || runtime.GOOS == "windows" && !strings.EqualFold(filepath.Ext(path), ".exe") {
+		return false
+	}
+	file := &engine.File{Path: path}
+	defer file.Close()
+	return sidecar.Engine().Recognises(file)
+}
+
+// asProgram is how a program is named in config.yaml.
+func asProgram(name, path string) string {
+	return fmt.Sprintf("{name: %s, program: %s}", name, strconv.Quote(path))
+}
+
+// stem is a file's name without its extension.
+func stem(path string) string {
+	name := filepath.Base(path)
+	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
 // hint is the remedy for a name that nobody has; "" where there are no names at all.

@@ -109,7 +109,12 @@ func (s *System) overrides(p *plan) {
 			sp := p.specs[name]
 			switch {
 			case f.desc == nil && sp != nil:
-				sp.err = &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: "its file of dev in " + s.configName() + ", which cannot be read", Err: f.err}
+				fault := &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: "its file of dev in " + s.configName() + ", which cannot be read", Err: f.err}
+				if isProgram(path) {
+					fault.Err = nil // it says what a library would be
+					fault.Found, fault.Expected, fault.Remedy = "a program as its file of dev in "+s.configName(), "a library, or a WebAssembly module", "Have its entry name the program, in place of dev: "+asProgram(name, path)
+				}
+				sp.err = fault
 			case f.desc != nil && f.name() != name:
 				fault := &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: fmt.Sprintf("the plug-in %s in %s", f.name(), path), Expected: name + ", in whose place dev puts it",
 					Remedy: "Correct dev in " + s.configName()}
@@ -289,6 +294,9 @@ func (s *System) warnings(p *plan) {
 			warn("folder "+folder, "a folder of plug-ins is not there",
 				"Make it, or name another one: plugins.Folder, or folders: in "+s.configName(), slog.String("folder", folder))
 		}
+	}
+	for _, path := range s.programsIn(p.conf) {
+		warn("program "+path, "a program in a folder of plug-ins is no plug-in until an entry names it: it is not run", "Where it is one, write its entry so in "+s.configName()+": "+asProgram(stem(path), path), slog.String("file", path))
 	}
 	defer func() { s.warned = now }()
 	for _, name := range slices.Sorted(maps.Keys(p.specs)) {

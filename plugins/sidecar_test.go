@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/ferrule-dev/ferrule/loader"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -524,3 +525,68 @@ func free(t testing.TB) string {
 	require.NoError(t, l.Close())
 	return l.Addr().String()
 }
+
+// A program is not run because it lies in a folder of plug-ins: it is said once that it does, and what an entry has to say that means it; so written, it is a plug-in.
+func TestSidecarInFolder(t *testing.T) {
+	c := newConfigured(t)
+	folder := t.TempDir()
+	path, ran := filepath.Join(folder, "plugin_aaaa.py"), filepath.Join(t.TempDir(), "ran")
+	script(t, path, "MORE = {}", "MORE = {}; open("+strconv.Quote(ran)+", 'w').close()")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for name, mode := range map[string]os.FileMode{"notes.py": 0o644, ".hidden.py": 0o755} { // neither is to be run
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, mode))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "data"), []byte("no program"), 0o755))
+	variant(t, "system", filepath.Join(folder, "b"+fixture.Ext()), "aaaa", "bbbb")
+	var mu sync.Mutex
+	var lines strings.Builder
+	logger := slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return lines.Write(b)
+	}), nil))
+	said := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Count(lines.String(), "a program in a folder of plug-ins")
+	}
+	head := "folders: [" + folder + "]\nplugins:\n  - plugin_bbbb\n"
+	c.write(head)
+	sys := c.new(plugins.Logger(logger))
+	require.NoError(t, sys.Start(t.Context()))
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Equal(t, 1, said(), lines.String())
+	for name, says := range map[string]bool{"plugin_aaaa.py": true, "notes.py": false, ".hidden.py": false, "data": false} {
+		assert.Equal(t, says, strings.Contains(lines.String(), filepath.Join(folder, name)), name)
+	}
+	_, found := sys.Plugin("plugin_aaaa")
+	assert.False(t, found)
+
+	c.write(head + "  - plugin_aaaa\n")
+	other := c.new()
+	require.NoError(t, other.Start(t.Context()))
+	p, _ := other.Plugin("plugin_aaaa")
+	require.ErrorIs(t, p.Err, plugins.ErrNotFound)
+	_, entry, ok := strings.Cut(p.Err.Error(), "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: ")
+	require.True(t, ok, "%v", p.Err)
+	over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
+	require.NoError(t, err)
+	assert.ErrorContains(t, over.Plugins[0].Err, "There is a program "+path)
+	c.write("folders: [" + folder + "]\nplugins:\n  - plugin_bbbb\ndev: {plugin_aaaa: " + path + "}\n")
+	dev := c.new()
+	require.NoError(t, dev.Start(t.Context()))
+	p, _ = dev.Plugin("plugin_aaaa")
+	assert.ErrorContains(t, p.Err, "found a program as its file of dev in "+c.path+", expected a library, or a WebAssembly module. Have its entry name the program")
+	assert.NoFileExists(t, ran, "nothing has run it")
+
+	c.write(head + "  - " + entry + "\n")
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Equal(t, "aaaa", ask(t, sys, "plugin_aaaa", "answer", ""))
+	assert.Equal(t, 1, said())
+}
+
+// writer is an io.Writer.
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
