@@ -15,6 +15,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 )
 
@@ -22,6 +23,8 @@ import (
 type fifos struct {
 	in, out *os.File // the sidecar reads in, and writes out
 	begun   bool     // something came: from then on, an end is the end
+	eager   *eager.Reader
+	rooms   [2]room // of in and out
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -49,6 +52,7 @@ func openFIFOs(ctx context.Context, in, out string) (link.Stream, error) {
 		f.in.Close()
 		return nil, err
 	}
+	f.eager = eager.New(f.out)
 	return f, nil
 }
 
@@ -68,11 +72,17 @@ func openFIFO(path string, mode int) (*os.File, error) {
 }
 
 // Read reads what the sidecar writes. Before it has opened its end, there is nothing, and not the end.
-func (f *fifos) Read(b []byte) (int, error) {
+func (f *fifos) Read(b []byte) (int, error) { return f.read(f.out.Read, b) }
+
+// Eagerly is Read, as package eager has it.
+func (f *fifos) Eagerly(b []byte) (int, error) { return f.read(f.eager.Eagerly, b) }
+
+func (f *fifos) read(from func(b []byte) (int, error), b []byte) (int, error) {
 	for {
-		n, err := f.out.Read(b)
+		n, err := from(b)
 		if n > 0 {
 			f.begun = true
+			f.rooms[1].had(f.out, n)
 		}
 		if err != io.EOF || f.begun {
 			return n, err
@@ -85,12 +95,19 @@ func (f *fifos) Read(b []byte) (int, error) {
 	}
 }
 
-func (f *fifos) Write(b []byte) (int, error)       { return f.in.Write(b) }
+func (f *fifos) Write(b []byte) (int, error) {
+	f.rooms[0].had(f.in, len(b))
+	return f.in.Write(b)
+}
+
 func (f *fifos) SetReadDeadline(t time.Time) error { return f.out.SetReadDeadline(t) }
 
 func (f *fifos) Close() error {
 	f.once.Do(func() {
 		close(f.closed)
+		for i := range f.rooms {
+			f.rooms[i].close()
+		}
 		f.in.Close()
 		f.out.Close()
 	})

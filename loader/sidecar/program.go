@@ -321,6 +321,7 @@ type pipes struct {
 	way     int // which of them is
 	head    []byte
 	eager   *eager.Reader // of that way, from the first time on that it is read eagerly
+	rooms   [2]room       // of that way's in and out
 	once    sync.Once
 
 	mu      sync.Mutex
@@ -484,7 +485,9 @@ func (p *pipes) Read(b []byte) (int, error) {
 		p.head = p.head[n:]
 		return n, nil
 	}
-	return p.out[p.way].Read(b)
+	n, err := p.out[p.way].Read(b)
+	p.rooms[1].had(p.out[p.way], n)
+	return n, err
 }
 
 // Eagerly is Read, as package eager has it.
@@ -495,15 +498,24 @@ func (p *pipes) Eagerly(b []byte) (int, error) {
 	if p.eager == nil {
 		p.eager = eager.New(p.out[p.way])
 	}
-	return p.eager.Eagerly(b)
+	n, err := p.eager.Eagerly(b)
+	p.rooms[1].had(p.out[p.way], n)
+	return n, err
 }
 
-func (p *pipes) Write(b []byte) (int, error)       { return p.in[p.way].Write(b) }
+func (p *pipes) Write(b []byte) (int, error) {
+	p.rooms[0].had(p.in[p.way], len(b))
+	return p.in[p.way].Write(b)
+}
+
 func (p *pipes) SetReadDeadline(t time.Time) error { return p.out[p.way].SetReadDeadline(t) }
 
 func (p *pipes) Close() error {
 	p.once.Do(func() {
 		mine := p.mine()
+		for i := range p.rooms {
+			p.rooms[i].close()
+		}
 		for _, f := range append(p.in[:], p.out[:]...) {
 			if f != nil && !(mine && f == p.out[0]) {
 				f.Close()

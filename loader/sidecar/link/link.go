@@ -247,10 +247,10 @@ func (l *Link) between(x *call) {
 	}
 }
 
-// The longest that the watcher leaves an idle stream unread, and a call that waits with what is small enough for a pipe not to wait.
 const (
-	unread = 5 * time.Millisecond
-	small  = 4 << 10
+	unread = 5 * time.Millisecond // the longest that the watcher leaves an idle stream unread
+	small  = 4 << 10              // what is shorter does not wait in a pipe, however many calls there are
+	fits   = 64 << 10             // so much does not wait there for long, of the only call: the sidecar has nothing else to do but to read it
 )
 
 // watch reads where no caller does: between calls, while all calls are in host functions, and while somebody writes much.
@@ -620,6 +620,14 @@ func (l *Link) answer(count *asked, e *event, status abi.Status, out []byte) {
 func (l *Link) writes(n int) (end func()) {
 	if n < small || l.always {
 		return func() {}
+	}
+	if n <= fits { // the watcher looks by itself every now and then: to have it read costs more than the message
+		l.mu.Lock()
+		lone := len(l.calls) <= 1
+		l.mu.Unlock()
+		if lone {
+			return func() {}
+		}
 	}
 	l.large.Add(1)
 	notify(l.ask)

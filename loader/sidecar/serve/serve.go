@@ -236,6 +236,7 @@ type session struct {
 	level     abi.Level
 	greeted   atomic.Bool
 	running   sync.WaitGroup // calls
+	spare     sync.Pool      // of *memory, which no goroutine that leads has
 
 	mu     sync.Mutex
 	plugin *loader.Plugin             // nil before ferrule.start
@@ -295,7 +296,21 @@ type lead struct {
 
 	late *time.Timer // has it given when a call takes longer
 
-	out []byte // for outputs; the goroutine's alone
+	*memory
+}
+
+// memory is what a goroutine that leads reads inputs into, and has outputs written to. It is that goroutine's alone.
+type memory struct{ in, out []byte }
+
+// trim lets go of what is long.
+func (m *memory) trim() {
+	const kept = 1 << 20
+	if cap(m.in) > kept {
+		m.in = nil
+	}
+	if cap(m.out) > kept {
+		m.out = nil
+	}
 }
 
 // give has another goroutine read from now on, and writes what waits for that. It may be called at any time, by any goroutine.
@@ -388,7 +403,7 @@ type incoming struct {
 	in   []byte
 }
 
-// receive reads the rest of a call, with its input where the one before was.
+// receive reads the rest of a call, with its input where c.in is.
 func (s *session) receive(c *incoming) (err error) {
 	if !s.greeted.Load() { // before any of its body has room
 		return &wire.Error{Rule: "W4", Found: "CALL first of all", Expected: "HELLO"}
@@ -400,7 +415,11 @@ func (s *session) receive(c *incoming) (err error) {
 
 // lead runs a call, if there is one, and reads messages, until another goroutine does.
 func (s *session) lead(first *incoming) {
-	l := &lead{out: make([]byte, 0, 4<<10)}
+	l := new(lead)
+	// The one before may have given the reading away because its output was long: what it had is there again, and is not the collector's.
+	if l.memory, _ = s.spare.Get().(*memory); l.memory == nil {
+		l.memory = &memory{out: make([]byte, 0, 4<<10)}
+	}
 	l.late = time.AfterFunc(time.Hour, func() { s.give(l) })
 	defer l.late.Stop()
 	var c incoming
@@ -413,7 +432,9 @@ func (s *session) lead(first *incoming) {
 			}
 			err := s.r.Next(&c.m)
 			if err == nil && c.m.Verb == wire.Call {
+				c.in = l.in
 				err = s.receive(&c)
+				l.in = c.in
 			} else if err == nil {
 				err = s.take(&c.m)
 			}
@@ -439,16 +460,11 @@ func (s *session) lead(first *incoming) {
 		l.within = false
 		given := l.given || l.lent // by a goroutine of the function's that goes on
 		l.mu.Unlock()
+		l.trim()
 		if given {
 			s.flush() // it may have been given between the look at what comes next and the answer
+			s.spare.Put(l.memory)
 			return
-		}
-		const kept = 1 << 20
-		if cap(c.in) > kept {
-			c.in = nil
-		}
-		if cap(l.out) > kept {
-			l.out = make([]byte, 0, 4<<10)
 		}
 	}
 }
@@ -610,9 +626,6 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 	s.mu.Lock()
 	delete(s.calls, c.id)
 	s.mu.Unlock()
-	if len(out) >= 4<<10 { // the host may write before it reads
-		s.give(l)
-	}
 	send := s.w.Send
 	if s.more(l) { // the answers to calls that came together go together, unless one of them takes longer
 		send = s.w.Put

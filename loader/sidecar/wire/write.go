@@ -26,7 +26,7 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
 const (
 	buffered = 64 << 10 // so many bytes wait at most, and one message more
-	direct   = 16 << 10 // from so many bytes on a body is written from where it is
+	direct   = 16 << 10 // a body of so many bytes does not wait; and so many that have no room in buf are written from where they are
 )
 
 // Send writes a message with its body, which is the caller's again on return. It may be written by somebody else's Send, a little later. The error is
@@ -82,13 +82,16 @@ func (w *Writer) put(m *Message, body []byte) bool {
 		return false
 	}
 	w.buf = Append(w.buf, m, len(body))
-	if len(body) < direct {
+	// A head goes with as much of its body as has room: whoever reads would be woken for the head alone, and have to wait again.
+	room := max(0, buffered-len(w.buf))
+	if len(body) < room+direct {
 		w.buf = append(w.buf, body...)
 	} else {
+		w.buf = append(w.buf, body[:room]...)
 		w.flush()
-		w.write(body)
+		w.write(body[room:])
 	}
-	if len(w.buf) >= buffered {
+	if len(w.buf) >= buffered || len(body) >= direct {
 		w.flush()
 	}
 	return len(w.buf) > 0
