@@ -264,6 +264,25 @@ func (c counter) Handle(context.Context, slog.Record) error { c.lines.Add(1); re
 func (c counter) WithAttrs([]slog.Attr) slog.Handler        { return c }
 func (c counter) WithGroup(string) slog.Handler             { return c }
 
+// stop stops a process, and waits until none of its threads runs: one of them takes the signal, and has to tell the others, which may answer meanwhile.
+func stop(t testing.TB, pid string) {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(n, syscall.SIGSTOP))
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob("/proc/" + pid + "/task/*/stat")
+		require.NoError(t, err)
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if _, state, ok := strings.Cut(string(text), ") "); err != nil || !ok || state[0] != 'T' {
+				return false
+			}
+		}
+		return len(threads) > 0
+	}, hang, time.Millisecond, "the process %s is not stopped", pid)
+}
+
 // A sidecar that is stopped, or does not read, cannot be asked, and is ended in time, whatever the size of the input.
 func TestFaultStopped(t *testing.T) {
 	for _, size := range []int{10, 1 << 20} {
@@ -271,9 +290,7 @@ func TestFaultStopped(t *testing.T) {
 			leavesNothing(t)
 			p := opened(t, "none", []sidecar.Option{quick, sidecar.WithStopTimeout(100 * time.Millisecond)})
 			pid := call(t, p, "pid", "")
-			n, err := strconv.Atoi(pid)
-			require.NoError(t, err)
-			require.NoError(t, syscall.Kill(n, syscall.SIGSTOP))
+			stop(t, pid)
 			own, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
 			within(t, func() {
@@ -284,9 +301,7 @@ func TestFaultStopped(t *testing.T) {
 			assertGone(t, pid)
 			again := call(t, p, "pid", "")
 			assert.NotEqual(t, pid, again)
-			n, err = strconv.Atoi(again)
-			require.NoError(t, err)
-			require.NoError(t, syscall.Kill(n, syscall.SIGSTOP)) // Close ends it all the same
+			stop(t, again) // Close ends it all the same
 			within(t, func() { require.NoError(t, p.Close()) })
 			assertGone(t, again)
 		})
