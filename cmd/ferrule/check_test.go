@@ -312,7 +312,7 @@ func TestCheckTemporary(t *testing.T) {
 // sidecarScript is a script of internal/fixture/sidecar, with what runs it.
 func sidecarScript(t *testing.T, name string) []string {
 	t.Helper()
-	return []string{fixture.Tool(t, "python3", "apt-get install python3"), "--", "-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name)}
+	return []string{fixture.Python(t), "--", "-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name)}
 }
 
 func TestCheckSidecar(t *testing.T) {

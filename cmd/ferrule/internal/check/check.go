@@ -37,6 +37,8 @@ type Finding struct {
 	// Frames are where the process crashed, if it did and that is known: the function, and what had called it, up to the library's
 	// own function that the case had called. In words, each with source file and line as far as there is debug information.
 	Frames []string `json:"frames,omitempty"`
+
+	once string // what it is about, where one finding of the kind is enough
 }
 
 // The outcomes of cases.
@@ -106,6 +108,7 @@ type Options struct {
 	Sandbox *sandbox.Policy   // if not nil, the sandbox that the case sandbox tries
 	Strict  bool              // a library with warnings does not pass
 	Without []string          // functions that are not called, by their names, or "hook " and theirs
+	Jobs    int               // how many cases RunSidecar runs at a time; 0 for as many as suit this machine
 
 	Shell func(line string, in []byte) ([]byte, error) // runs the command of an Import, for RunSidecar; a worker has its own
 	Done  func(Result)                                 // called after each case; may be nil

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -55,7 +57,7 @@ const (
 	isWebUnix = "http+unix"
 )
 
-// probed is what the cases of one sidecar have in common.
+// probed is what the cases of one sidecar have in common. Each case has a copy of its own: see RunSidecar.
 type probed struct {
 	Sidecar
 	options Options
@@ -70,11 +72,16 @@ type probed struct {
 	stop     string           // why no other case can run
 	without  map[string]string
 	slow     map[string]bool // functions that run until they are cancelled
-	keyed    bool            // a finding about keys of ferrule.info was made
-	lingers  bool            // one about sessions that do not end was made
-	left     bool            // one about what is left behind was made
-	files    bool            // one about files that are left behind was made
+	said     map[string]bool // what one finding is enough for: see probe.once
+	lingers  bool            // a session of its own does not end
 	way      int             // by which streams it speaks: see peer
+}
+
+// copied is what a case gets of what is known before it.
+func (p *probed) copied() *probed {
+	c := *p
+	c.without, c.slow, c.said = maps.Clone(p.without), maps.Clone(p.slow), maps.Clone(p.said)
+	return &c
 }
 
 // probe is one case of a sidecar.
@@ -102,7 +109,7 @@ func RunSidecar(ctx context.Context, s Sidecar, o Options) (*Verdict, error) {
 		}
 		chosen[name] = true
 	}
-	p := &probed{Sidecar: s, options: o, without: map[string]string{}, slow: map[string]bool{}, maxBody: wire.MaxBody, way: -1}
+	p := &probed{Sidecar: s, options: o, without: map[string]string{}, slow: map[string]bool{}, said: map[string]bool{}, maxBody: wire.MaxBody, way: -1}
 	for _, name := range o.Without {
 		p.without[name] = withoutSays
 	}
@@ -110,32 +117,33 @@ func RunSidecar(ctx context.Context, s Sidecar, o Options) (*Verdict, error) {
 		return nil, err
 	}
 	v := &Verdict{File: s.Target, Level: o.Level, Seed: o.Seed, Pass: true, Strict: o.Strict, Without: p.without}
-	for i, c := range sidecarCases {
-		first := i < firstCases // nothing can be said of a sidecar that has not said what it is
-		wanted := c.Level <= o.Level && len(chosen) == 0 || chosen[c.Name]
-		if !first && !wanted {
-			continue
-		}
-		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
-		begun := time.Now()
-		do := c.does
-		if p.web() {
-			do = c.web
-		}
-		switch {
-		case p.stop != "":
-			r.Reason = p.stop
-		case do == nil:
-			r.Reason = "a sidecar by HTTP has nothing of the kind"
-		default:
-			if err := p.try(ctx, &r, do); err != nil {
-				return nil, err
-			}
-		}
-		r.Milliseconds = time.Since(begun).Milliseconds()
+	said := map[string]bool{}
+	add := func(r Result, wanted bool) {
+		r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool { // which cases at the same time have both
+			again := f.once != "" && said[f.once]
+			said[f.once] = true
+			return again
+		})
 		if wanted || len(r.Findings) > 0 {
 			v.add(r, o.Done)
 		}
+	}
+	wanted := func(c sidecarCase) bool { return c.Level <= o.Level && len(chosen) == 0 || chosen[c.Name] }
+	var beside []sidecarCase
+	for i, c := range sidecarCases {
+		first := i < firstCases // nothing can be said of a sidecar that has not said what it is
+		if !first && !wanted(c) {
+			continue
+		}
+		if c.Level > learnsUpTo {
+			beside = append(beside, c)
+			continue
+		}
+		r, err := p.one(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		add(r, wanted(c))
 		if i == firstCases-1 && p.about != nil {
 			v.Name, v.Version = p.about.Manifest.Name, p.about.Manifest.Version
 			var names []string
@@ -151,8 +159,94 @@ func RunSidecar(ctx context.Context, s Sidecar, o Options) (*Verdict, error) {
 			}
 		}
 	}
+	if err := p.beside(ctx, beside, func(r Result) { add(r, true) }); err != nil {
+		return nil, err
+	}
 	v.Pass = v.Errors == 0 && (v.Warnings == 0 || !o.Strict)
 	return v, nil
+}
+
+// learnsUpTo is the level of the cases that tell the others which functions end the sidecar, or run until they are cancelled. They run one after the other.
+const learnsUpTo = 2
+
+// defaultJobs is how many cases run at a time, where nothing else is said: most of a case is waiting for a program to start, and to end.
+func defaultJobs() int { return min(max(4, runtime.NumCPU()), 16) }
+
+// beside runs cases at the same time, each with what is known before all of them: so their findings are the same whichever of them is done first. Results are
+// given in the order of the cases.
+func (p *probed) beside(ctx context.Context, cases []sidecarCase, add func(Result)) error {
+	jobs := p.options.Jobs
+	if jobs == 0 {
+		jobs = defaultJobs()
+	}
+	if p.kind != isProgram { // somebody else has started it, and may have room for one host: only the case connections is about more
+		jobs = 1
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	type outcome struct {
+		Result
+		own *probed
+		err error
+	}
+	outcomes := make([]chan outcome, len(cases))
+	for i := range outcomes {
+		outcomes[i] = make(chan outcome, 1)
+	}
+	next := make(chan int, len(cases))
+	for i := range cases {
+		next <- i
+	}
+	close(next)
+	for range min(jobs, len(cases)) {
+		running.Go(func() {
+			for i := range next {
+				own := p.copied()
+				r, err := own.one(ctx, cases[i])
+				outcomes[i] <- outcome{r, own, err}
+			}
+		})
+	}
+	for i := range cases {
+		o := <-outcomes[i]
+		if o.err != nil {
+			return o.err
+		}
+		for name, why := range o.own.without {
+			if p.without[name] == "" {
+				p.without[name] = why
+			}
+		}
+		add(o.Result)
+	}
+	return nil
+}
+
+// one runs a case, or says why it does not.
+func (p *probed) one(ctx context.Context, c sidecarCase) (Result, error) {
+	r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
+	begun := time.Now()
+	do := c.does
+	if p.web() {
+		do = c.web
+	}
+	switch {
+	case p.stop != "":
+		r.Reason = p.stop
+	case do == nil:
+		r.Reason = "a sidecar by HTTP has nothing of the kind"
+	default:
+		if err := p.try(ctx, &r, do); err != nil {
+			return r, err
+		}
+	}
+	r.Milliseconds = time.Since(begun).Milliseconds()
+	return r, nil
 }
 
 func keys[V any](m map[string]V) (all []string) {
@@ -239,6 +333,14 @@ func (k *probe) expect(rule, expected, mend string) {
 
 func (k *probe) add(severity, rule, function, seen, expected, mend string) {
 	k.result.add(Finding{Rule: rule, Severity: severity, Function: function, Seen: seen, Expected: expected, Mend: mend})
+}
+
+// once adds a finding of which one is enough, whatever makes it.
+func (k *probe) once(what, severity, rule, function, seen, expected, mend string) {
+	if !k.said[what] {
+		k.said[what] = true
+		k.result.add(Finding{Rule: rule, Severity: severity, Function: function, Seen: seen, Expected: expected, Mend: mend, once: what})
+	}
 }
 
 func (k *probe) note(format string, args ...any) {

@@ -628,10 +628,7 @@ func (p *peer) allow(m mail) (abi.Status, []byte) {
 		p.infos++
 		key := string(m.body)
 		if n := len(key); n == 0 || n > 256 || !utf8.ValidString(key) {
-			if !p.k.keyed {
-				p.k.keyed = true
-				p.k.add(Warning, "W11", label(a), fmt.Sprintf("ferrule.info with the key %.80q", key), "a key of R26: UTF-8, of 1 to 256 bytes", "Ask for one of the keys of R26")
-			}
+			p.k.once("keys", Warning, "W11", label(a), fmt.Sprintf("ferrule.info with the key %.80q", key), "a key of R26: UTF-8, of 1 to 256 bytes", "Ask for one of the keys of R26")
 			return abi.StatusMisuse, nil
 		}
 		if p.info != nil {
@@ -947,13 +944,12 @@ func (p *peer) close(well bool) {
 	}
 	if p.process != nil {
 		grace := time.Duration(0)
-		if well && !k.left {
+		if well && !k.said["left"] {
 			grace = leftGrace
 		}
 		left, _ := p.process.End(grace)
-		if well && len(left) > 0 && !k.left {
-			k.left = true
-			k.add(Error, "W6", "", fmt.Sprintf("left when the session was over: %s, %s", plural(len(left), "process"), supervise.Names(left)), "no process of the sidecar's when it has ended",
+		if well && len(left) > 0 {
+			k.once("left", Error, "W6", "", fmt.Sprintf("left when the session was over: %s, %s", plural(len(left), "process"), supervise.Names(left)), "no process of the sidecar's when it has ended",
 				"End the processes that it has started, and wait for them, before it ends")
 		}
 	}
@@ -963,12 +959,11 @@ func (p *peer) close(well bool) {
 	p.closers = nil
 	if p.stderr != nil {
 		p.stderr.Close()
-		if !k.files {
+		if !k.said["files"] {
 			r := &Result{}
 			(&parent{}).leavesFiles(r, filepath.Join(p.dir, "work"))
 			for _, f := range r.Findings {
-				k.files = true
-				k.add(Warning, "W6", "", f.Seen, "nothing left when the sidecar has ended", "Make files where the configuration, the input or ferrule.info's data says")
+				k.once("files", Warning, "W6", "", f.Seen, "nothing left when the sidecar has ended", "Make files where the configuration, the input or ferrule.info's data says")
 			}
 		}
 		removeAll(p.dir)

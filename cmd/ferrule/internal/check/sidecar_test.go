@@ -28,9 +28,11 @@ import (
 // script is a sidecar in Python of internal/fixture/sidecar.
 func script(t *testing.T, name string, args ...string) check.Sidecar {
 	t.Helper()
-	python := fixture.Tool(t, "python3", "apt-get install python3")
-	return check.Sidecar{Target: python, Args: append([]string{"-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name+".py")}, args...)}
+	return check.Sidecar{Target: fixture.Python(t), Args: append([]string{"-B", filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", name+".py")}, args...)}
 }
+
+// atOnce is how many sidecars are checked at the same time: most of that is waiting, for what starts, for what ends, and for what does not come.
+const atOnce = 16
 
 // sidecarOptions have time enough for a busy machine.
 func sidecarOptions() check.Options {
@@ -39,12 +41,13 @@ func sidecarOptions() check.Options {
 
 // Each fixture has one defect, and the cases that are about it find that and nothing else.
 func TestSidecarFindings(t *testing.T) {
-	for _, c := range []struct {
+	type finding struct {
 		fixture string
 		want    string // findings; several with a comma
 		seen    string // a part of what the first finding says that was seen
 		only    string // more cases to run
-	}{
+	}
+	fixture.SideBySide(t, atOnce, []finding{
 		{"version", "hello error W4", "HELLO 2", "call"},
 		{"exits_at_once", "hello error W4", `no hello: the sidecar has ended: exit status 1; its last words: "no configuration at /etc/check"`, "call"},
 		{"manifest_key", "manifest error W5", `autor`, "call"},
@@ -110,41 +113,38 @@ func TestSidecarFindings(t *testing.T) {
 		{"garbage", "garbage error W3", "and the session goes on", ""},
 		{"descriptors_alone", "ways error W4", "FERRULE_SIDECAR is not set", "call"},
 		{"leak", "memory warning W7", "more after ", ""},
-	} {
-		t.Run(c.fixture, func(t *testing.T) {
-			switch {
-			case runtime.GOOS == "windows":
-				t.Skip("the scripts are for systems whose pipes are descriptors")
-			case runtime.GOOS != "linux" && (c.fixture == "left" || c.fixture == "leak"):
-				t.Skip("the case is skipped on this system")
+	}, func(c finding) string { return c.fixture }, func(t *testing.T, c finding) {
+		switch {
+		case runtime.GOOS == "windows":
+			t.Skip("the scripts are for systems whose pipes are descriptors")
+		case runtime.GOOS != "linux" && (c.fixture == "left" || c.fixture == "leak"):
+			t.Skip("the case is skipped on this system")
+		}
+		o := sidecarOptions()
+		for want := range strings.SplitSeq(c.want, ",") {
+			name, _, _ := strings.Cut(want, " ")
+			o.Only = append(o.Only, name)
+		}
+		if c.only != "" {
+			o.Only = append(o.Only, strings.Split(c.only, ",")...)
+		}
+		if strings.Contains(c.seen, "no answer") || strings.Contains(c.seen, ", and ") {
+			o.Timeout = 15 * time.Second // it is waited for what does not come
+		}
+		v, err := check.RunSidecar(t.Context(), script(t, "check_"+c.fixture), o)
+		require.NoError(t, err)
+		assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
+		assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
+		all := []string{}
+		for _, r := range v.Results {
+			for _, f := range r.Findings {
+				all = append(all, f.Seen)
+				assert.NotEmpty(t, f.Expected, "%+v", f)
+				assert.NotEmpty(t, f.Mend, "%+v", f)
 			}
-			t.Parallel()
-			o := sidecarOptions()
-			for want := range strings.SplitSeq(c.want, ",") {
-				name, _, _ := strings.Cut(want, " ")
-				o.Only = append(o.Only, name)
-			}
-			if c.only != "" {
-				o.Only = append(o.Only, strings.Split(c.only, ",")...)
-			}
-			if strings.Contains(c.seen, "no answer") || strings.Contains(c.seen, ", and ") {
-				o.Timeout = 15 * time.Second // it is waited for what does not come
-			}
-			v, err := check.RunSidecar(t.Context(), script(t, "check_"+c.fixture), o)
-			require.NoError(t, err)
-			assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
-			assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
-			all := []string{}
-			for _, r := range v.Results {
-				for _, f := range r.Findings {
-					all = append(all, f.Seen)
-					assert.NotEmpty(t, f.Expected, "%+v", f)
-					assert.NotEmpty(t, f.Mend, "%+v", f)
-				}
-			}
-			assert.True(t, slices.ContainsFunc(all, func(seen string) bool { return strings.Contains(seen, c.seen) }), "%q", all)
-		})
-	}
+		}
+		assert.True(t, slices.ContainsFunc(all, func(seen string) bool { return strings.Contains(seen, c.seen) }), "%q", all)
+	})
 }
 
 // Every fixture has its line.
@@ -192,28 +192,26 @@ func TestSidecarFull(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the script is for systems whose pipes are descriptors")
 	}
-	for _, c := range []struct {
+	type way struct {
 		name    string
 		args    []string
 		token   string
 		only    []string // all where there are none
 		skipped []string
-	}{
+	}
+	fixture.SideBySide(t, atOnce, []way{
 		{"descriptors", nil, "", nil, []string{noToken, noListener, "info"}},
 		{"standard streams", []string{"--stdio"}, "", onTheWay, []string{noToken, noListener}},
 		{"serial", []string{"--threads", "serial", "--token", "open sesame"}, "open sesame", append([]string{"streams", "host-order", "concurrent"}, onTheWay...), []string{noListener, "concurrent"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			o := sidecarOptions()
-			o.Without, o.Only = withoutOf, c.only
-			s := script(t, "full", c.args...)
-			s.Token = c.token
-			v, err := check.RunSidecar(t.Context(), s, o)
-			require.NoError(t, err)
-			sidecarPasses(t, v, c.skipped...)
-		})
-	}
+	}, func(c way) string { return c.name }, func(t *testing.T, c way) {
+		o := sidecarOptions()
+		o.Without, o.Only = withoutOf, c.only
+		s := script(t, "full", c.args...)
+		s.Token = c.token
+		v, err := check.RunSidecar(t.Context(), s, o)
+		require.NoError(t, err)
+		sidecarPasses(t, v, c.skipped...)
+	})
 }
 
 // listening starts full.py where it listens, and returns the first line that it prints.
@@ -246,11 +244,12 @@ func TestSidecarListens(t *testing.T) {
 		t.Skip("Python has no unix sockets there")
 	}
 	web := []string{"start", "hello-late", "hello-version", "pieces", "cancel", "bye", "end", "garbage", noListener}
-	for _, c := range []struct {
+	type listener struct {
 		name, token string
 		skipped     []string
 		target      func(t *testing.T, dir string) string
-	}{
+	}
+	fixture.SideBySide(t, atOnce, []listener{
 		{"unix", "", []string{noToken}, func(t *testing.T, dir string) string { return "unix:" + listening(t, "--unix", dir+"/s") }},
 		{"tcp", "t", nil, func(t *testing.T, _ string) string {
 			return "tcp:" + listening(t, "--tcp", "127.0.0.1:0", "--token", "t")
@@ -267,22 +266,19 @@ func TestSidecarListens(t *testing.T) {
 			return "http://" + listening(t, "--http", "127.0.0.1:0", "--token", "t")
 		}},
 		{"http by a socket", "", append([]string{noToken}, web...), func(t *testing.T, dir string) string { return "http+unix:" + listening(t, "--http", dir+"/s") }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			dir, err := os.MkdirTemp("", "") // whose path is short enough for a socket
-			require.NoError(t, err)
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			o := sidecarOptions()
-			o.Without, o.Only = withoutOf, onTheWay
-			if strings.HasPrefix(c.name, "http") {
-				o.Only = append([]string{"call", "inputs", "many", "concurrent"}, onTheWay...)
-			}
-			v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: c.target(t, dir), Token: c.token}, o)
-			require.NoError(t, err)
-			sidecarPasses(t, v, c.skipped...)
-		})
-	}
+	}, func(c listener) string { return c.name }, func(t *testing.T, c listener) {
+		dir, err := os.MkdirTemp("", "") // whose path is short enough for a socket
+		require.NoError(t, err)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		o := sidecarOptions()
+		o.Without, o.Only = withoutOf, onTheWay
+		if strings.HasPrefix(c.name, "http") {
+			o.Only = append([]string{"call", "inputs", "many", "concurrent"}, onTheWay...)
+		}
+		v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: c.target(t, dir), Token: c.token}, o)
+		require.NoError(t, err)
+		sidecarPasses(t, v, c.skipped...)
+	})
 }
 
 // served is a plug-in of Go functions, which this test's binary serves as a sidecar.
@@ -299,24 +295,21 @@ func served() *builtin.Plugin {
 
 // What package serve makes of a plug-in keeps to the page.
 func TestSidecarServed(t *testing.T) {
-	for _, kind := range []string{"go", "library"} {
-		t.Run(kind, func(t *testing.T) {
-			if kind == "library" && runtime.GOOS == "windows" {
-				t.Skip("the fixture is for Unix")
-			}
-			t.Parallel()
-			self, err := os.Executable()
-			require.NoError(t, err)
-			s := check.Sidecar{Target: self, Args: []string{"serve-" + kind}}
-			if kind == "library" {
-				s.Args = append(s.Args, fixture.C(t, "since_1_1"))
-			}
-			v, err := check.RunSidecar(t.Context(), s, sidecarOptions())
-			require.NoError(t, err)
-			assert.True(t, v.Pass)
-			assert.Empty(t, findings(v), "%+v", v.Results)
-		})
-	}
+	fixture.SideBySide(t, atOnce, []string{"go", "library"}, strings.Clone, func(t *testing.T, kind string) {
+		if kind == "library" && runtime.GOOS == "windows" {
+			t.Skip("the fixture is for Unix")
+		}
+		self, err := os.Executable()
+		require.NoError(t, err)
+		s := check.Sidecar{Target: self, Args: []string{"serve-" + kind}}
+		if kind == "library" {
+			s.Args = append(s.Args, fixture.C(t, "since_1_1"))
+		}
+		v, err := check.RunSidecar(t.Context(), s, sidecarOptions())
+		require.NoError(t, err)
+		assert.True(t, v.Pass)
+		assert.Empty(t, findings(v), "%+v", v.Results)
+	})
 }
 
 // serveHere is the sidecar of TestSidecarServed.
@@ -329,6 +322,71 @@ func serveHere(args []string) error {
 		return err
 	}
 	return serve.Stdio(context.Background(), p)
+}
+
+// meets is check_none.py whose first call with 8 MiB, and whose first one with bytes that are no text, wait for each other, in different processes. Both leave a file behind.
+const meets = `
+import os, sys, time
+sys.path.insert(0, %q)
+import check_none
+
+class Sidecar(check_none.Sidecar):
+    def echo(self, call):
+        own = "long" if len(call.input) == 8 << 20 else "random" if len(call.input) == 10_000 else ""
+        if own:
+            open("left.txt", "w").close()
+            open(os.path.join(%[2]q, own), "w").close()
+            other = os.path.join(%[2]q, "random" if own == "long" else "long")
+            while not os.path.exists(other):
+                time.sleep(0.01)
+        return call.input
+
+Sidecar().run()
+`
+
+// Cases run beside each other: those that wait for each other end. What both find is said once, by the first in the order of the list.
+func TestSidecarBeside(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the script is for systems whose pipes are descriptors")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "meets.py")
+	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, meets, filepath.Join(fixture.Root(), "internal", "fixture", "sidecar"), dir), 0o600))
+	o := sidecarOptions()
+	o.Timeout = 10 * time.Minute // a call may wait a tenth of it for the other
+	o.Without = []string{"wait"}
+	o.Only = []string{"inputs", "bodies"}
+	var order []string
+	o.Done = func(r check.Result) { order = append(order, r.Case) }
+	v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: fixture.Python(t), Args: []string{"-B", path}}, o)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"bodies", "inputs"}, order)
+	assert.Equal(t, []string{"bodies warning W6"}, findings(v), "%+v", v.Results)
+	for _, r := range v.Results {
+		assert.Empty(t, r.Notes, r.Case)
+	}
+}
+
+// Findings are the same whether cases run beside each other or not.
+func TestSidecarJobs(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the scripts are for systems whose pipes are descriptors")
+	}
+	t.Parallel()
+	var verdicts []*check.Verdict
+	for _, jobs := range []int{1, 8} {
+		o := sidecarOptions()
+		o.Jobs, o.Without, o.Only = jobs, []string{"wait"}, []string{"words", "unknown", "heads", "inputs", "hello-fields", "bye"}
+		v, err := check.RunSidecar(t.Context(), script(t, "check_unknown_field"), o)
+		require.NoError(t, err)
+		for i := range v.Results {
+			v.Results[i].Milliseconds = 0
+		}
+		verdicts = append(verdicts, v)
+	}
+	assert.NotEmpty(t, findings(verdicts[0]))
+	assert.Equal(t, verdicts[0], verdicts[1])
 }
 
 func TestSidecarErrors(t *testing.T) {
