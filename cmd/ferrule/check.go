@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +30,8 @@ const defaultCheckLevel = 8
 func checkVerb(a *app) *cobra.Command {
 	o := check.Options{}
 	var list, sidecar bool
-	var token string
+	var token, ca string
+	var byTLS bool
 	var host hostFlags
 	var inputs []string
 	cmd := &cobra.Command{
@@ -66,9 +69,12 @@ With --only, too, --sandbox and that case go together.
 With --sidecar PROGRAM [-- ARGUMENTS] a sidecar is tested, which is a program in any language, against the rules W1 to W18 of
 docs/wire.md. It has cases of its own (--list --sidecar), which send the messages of the wire themselves, also such as no host
 does: cut in pieces, in another order, and no messages at all. PROGRAM is a path, a name in PATH, or the URL of a sidecar that
-somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, http://HOST:PORT or http+unix:PATH. A program is started
+somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, npipe:NAME, http://HOST:PORT, https://HOST:PORT or http+unix:PATH.
+With --tls a tcp: URL is spoken to by TLS; --ca names an authority that the system does not know. A program is started
 anew for each case, mostly more than once, with the environment that hosts give it, in an empty folder. An argument that names a file is
 given as its whole path. What it answers is not judged, only how. Functions with harmful side effects are left out with --without.
+Cases of a program run beside each other, once those of the levels 1 and 2 have shown what its functions do; with --jobs 1 there is
+one process of it at a time. What listens is checked case by case.
 
 Exit codes:
   0    all plug-ins pass
@@ -111,6 +117,7 @@ With --list --json there is one list of cases, each with name, level, rules and 
   ferrule check --sidecar ./shout
   ferrule check --sidecar python3 -- shout.py
   ferrule check --sidecar unix:/run/shout.sock
+  ferrule check --sidecar --token @token --ca authority.pem https://shout.example:8443
 
   # Two cases only, with the random inputs of an earlier run, as JSON
   ferrule check --only input-random,room-sizes --seed 7 --json libgreeter.so
@@ -191,10 +198,18 @@ With --list --json there is one list of cases, each with name, level, rules and 
 					return err
 				}
 				s.Token = strings.TrimRight(string(b), "\r\n")
+				if s.TLS, err = sidecarTLS(s.Target, byTLS, ca); err != nil {
+					return err
+				}
+				if cmd.Flags().Changed("jobs") && o.Jobs < 1 {
+					return usage(fmt.Sprintf("--jobs %d", o.Jobs), "1 or more", "Leave it out for as many as suit this machine")
+				}
 				return runSidecar(a, s, o)
 			}
-			if token != "" {
-				return usage("--token without --sidecar", "both, as only a sidecar has a token", "Leave it out")
+			for _, name := range []string{"token", "tls", "ca", "jobs"} {
+				if cmd.Flags().Changed(name) {
+					return usage("--"+name+" without --sidecar", "both, as it is about sidecars alone", "Leave it out")
+				}
 			}
 			switch named := slices.Contains(o.Only, check.CaseSandbox); {
 			case named && o.Sandbox == nil:
@@ -222,8 +237,37 @@ With --list --json there is one list of cases, each with name, level, rules and 
 	f.StringArrayVar(&o.Without, "without", nil, "leave a `FUNCTION` out, or a hook as \"hook NAME\"; once for each")
 	f.BoolVar(&sidecar, "sidecar", false, "test a program, or what answers at a URL, as a sidecar; its arguments stand behind --")
 	f.StringVar(&token, "token", "", "with --sidecar: the `TOKEN` that it asks for, or @FILE")
+	f.BoolVar(&byTLS, "tls", false, "with --sidecar: speak to a tcp: URL by TLS")
+	f.StringVar(&ca, "ca", "", "with --sidecar: the certificates of authorities that may vouch for it, a `FILE` in PEM (default the system's)")
+	f.IntVar(&o.Jobs, "jobs", 0, "with --sidecar: `HOW MANY` cases of a program run at a time (default as many as suit this machine)")
 	host.add(f)
 	return cmd
+}
+
+// sidecarTLS is how a sidecar is spoken to by TLS: nil for in the clear, and where nothing is said of how https: is.
+func sidecarTLS(target string, byTLS bool, ca string) (*tls.Config, error) {
+	tcp, https := strings.HasPrefix(target, "tcp:"), strings.HasPrefix(target, "https:")
+	switch {
+	case byTLS && !tcp:
+		return nil, usage("--tls with "+target, "it with a tcp: URL", "Leave it out: https: is TLS by itself, and nobody else reads what goes through a socket, or a pipe, of this computer")
+	case ca != "" && !https && !byTLS:
+		return nil, usage("--ca with "+target, "it with an https: URL, or with --tls", "Leave it out, or add --tls to a tcp: URL")
+	case ca == "" && !byTLS:
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, unreadable("--ca", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(text) {
+		return nil, usage("--ca "+ca+", in which is no certificate", "one, in PEM", "")
+	}
+	return c, nil
 }
 
 // byShell runs the command of --import in this process.

@@ -3,6 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -343,6 +348,25 @@ func TestCheckSidecar(t *testing.T) {
 	assert.Contains(t, stdout, "garbage")
 }
 
+// --ca has an https: URL spoken to; without it the certificate is not trusted.
+func TestCheckSidecarByTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	stdout, stderr, code := ferrule(t, "", "check", "--sidecar", "--only", "hello", "--ca", ca, server.URL)
+	assert.Equal(t, exitFailed, code, stderr)
+	assert.Contains(t, stdout, "error W18: GET /ferrule/manifest: 404")
+	_, stderr, code = ferrule(t, "", "check", "--sidecar", "--only", "hello", server.URL)
+	assert.Equal(t, exitOpen, code)
+	assert.Contains(t, stderr, "Give the authority's certificate with --ca")
+	_, stderr, code = ferrule(t, "", "check", "--sidecar", "--only", "hello", "--tls", "tcp:"+server.Listener.Addr().String())
+	assert.Equal(t, exitOpen, code)
+	assert.Contains(t, stderr, "Give the authority's certificate with --ca")
+}
+
 func TestCheckSidecarCommandLine(t *testing.T) {
 	script := sidecarScript(t, "check_none.py")
 	for _, c := range []struct {
@@ -358,6 +382,15 @@ func TestCheckSidecarCommandLine(t *testing.T) {
 		{append([]string{"check", "--sidecar", "--without", "ecko"}, script...), exitUsage, `Did you mean "echo"?`},
 		{append([]string{"check", "--sidecar", "--sandbox"}, script...), exitUsage, "--sandbox with --sidecar"},
 		{[]string{"check", "--token", "t", "a.so"}, exitUsage, "--token without --sidecar"},
+		{[]string{"check", "--jobs", "2", "a.so"}, exitUsage, "--jobs without --sidecar"},
+		{[]string{"check", "--tls", "a.so"}, exitUsage, "--tls without --sidecar"},
+		{append([]string{"check", "--sidecar", "--jobs", "0"}, script...), exitUsage, "--jobs 0"},
+		{[]string{"check", "--sidecar", "--tls", "https://127.0.0.1:1"}, exitUsage, "--tls with https://127.0.0.1:1"},
+		{[]string{"check", "--sidecar", "--tls", "unix:s"}, exitUsage, "--tls with unix:s"},
+		{[]string{"check", "--sidecar", "--ca", "ca.pem", "tcp:127.0.0.1:1"}, exitUsage, "--ca with tcp:127.0.0.1:1"},
+		{[]string{"check", "--sidecar", "--ca", "no-such-file.pem", "https://127.0.0.1:1"}, exitUsage, "no-such-file.pem"},
+		{[]string{"check", "--sidecar", "--ca", "check_test.go", "https://127.0.0.1:1"}, exitUsage, "in which is no certificate"},
+		{[]string{"check", "--sidecar", "--tls", "tcp:127.0.0.1:1"}, exitOpen, "no sidecar that answers"},
 	} {
 		_, stderr, code := ferrule(t, "", c.args...)
 		assert.Equal(t, c.code, code, "%q", c.args)

@@ -341,6 +341,8 @@ func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, wire.MaxManifest+1))
 	switch {
+	case endless(answer):
+		return nil, unread(saysNoLength, nil, "Have the server send Content-Length, or chunks")
 	case err != nil:
 		return nil, unread("a manifest that breaks off", err, "See what the server says")
 	case len(body) > wire.MaxManifest:
@@ -371,6 +373,13 @@ func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
 	}
 	return about, nil
 }
+
+// endless reports whether an answer's body ends where the connection does: nobody sees that such a one was cut off.
+func endless(answer *http.Response) bool {
+	return answer.ProtoMajor == 1 && answer.ContentLength < 0 && len(answer.TransferEncoding) == 0
+}
+
+const saysNoLength = "an answer that does not say how long it is"
 
 func (s *server) ask(ctx context.Context, method, path string, in []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, s.base+path, nil)
@@ -419,6 +428,9 @@ func (s *server) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status,
 			return nil, 0, err
 		}
 		return s.failed(c, dst, err)
+	}
+	if endless(answer) {
+		return nil, 0, s.crash("giving " + saysNoLength + " (rule W18 of docs/wire.md)")
 	}
 	switch answer.StatusCode {
 	case http.StatusOK:

@@ -25,7 +25,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/web"
 )
 
-const manifest = `{"name":"web","version":"1","threads":"concurrent","functions":{"echo":{},"fail":{},"slow":{},"cut":{},"broken":{},"away":{},"full":{},"gone":{},"moved":{},"odd":{}},"hooks":{"echo":{}}}`
+const manifest = `{"name":"web","version":"1","threads":"concurrent","functions":{"echo":{},"fail":{},"slow":{},"cut":{},"broken":{},"away":{},"full":{},"gone":{},"moved":{},"odd":{},"endless":{}},"hooks":{"echo":{}}}`
 
 // handler is a server by hand.
 func handler(manifest string) http.Handler {
@@ -52,6 +52,12 @@ func handler(manifest string) http.Handler {
 		case "cut":
 			w.Header().Set("Content-Length", "100")
 			_, _ = w.Write(in)
+		case "endless":
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n"+string(in))
+				_ = conn.Close()
+			}
 		case "broken":
 			http.Error(w, "out of luck", 500)
 		case "away":
@@ -97,7 +103,7 @@ func TestCalls(t *testing.T) {
 	_, err = p.Call(ctx, "echo", make([]byte, 1<<20+1))
 	assert.ErrorIs(t, err, loader.ErrNoMemory)
 
-	for name, words := range map[string]string{"cut": "unexpected EOF", "broken": "answering with the HTTP status 500 Internal Server Error: out of luck", "gone": "EOF",
+	for name, words := range map[string]string{"cut": "unexpected EOF", "endless": "giving an answer that does not say how long it is", "broken": "answering with the HTTP status 500 Internal Server Error: out of luck", "gone": "EOF",
 		"moved": "answering with the HTTP status 307", "odd": "answering with the HTTP status 422"} {
 		var crash *loader.CrashError
 		_, err = p.Call(ctx, name, []byte("abc"))

@@ -2,9 +2,12 @@ package check
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,9 +28,10 @@ import (
 
 // Sidecar says which sidecar RunSidecar checks.
 type Sidecar struct {
-	Target string   // a program, by its path or by its name in PATH; or a URL: unix:, tcp:, fifo:, http:, http+unix:
-	Args   []string // the program's arguments, behind its name
-	Token  string   // what it wants to hear first; "" for none
+	Target string      // a program, by its path or by its name in PATH; or a URL: unix:, tcp:, fifo:, npipe:, http:, https:, http+unix:
+	Args   []string    // the program's arguments, behind its name
+	Token  string      // what it wants to hear first; "" for none
+	TLS    *tls.Config // how https: is spoken to, nil for the system's authorities; and tcp:, nil for in the clear
 }
 
 // sidecarCase is a case for sidecars.
@@ -53,7 +57,9 @@ const (
 	isUnix    = "unix"
 	isTCP     = "tcp"
 	isFIFO    = "fifo"
+	isPipe    = "npipe"
 	isHTTP    = "http"
+	isHTTPS   = "https"
 	isWebUnix = "http+unix"
 )
 
@@ -91,7 +97,8 @@ type probe struct {
 	result *Result
 	until  time.Time // when its time is over
 	random *rand.Rand
-	peers  []*peer // to be ended with the case
+	peers  []*peer  // to be ended with the case
+	idle   []func() // connections by HTTP, to be closed with it
 
 	// What a call that is not answered breaks in this case, and what to do then.
 	rule, expected, mend string
@@ -260,13 +267,19 @@ func keys[V any](m map[string]V) (all []string) {
 // withoutSays is why a function is left out that Options.Without names.
 const withoutSays = "--without says so"
 
-func (p *probed) web() bool { return p.kind == isHTTP || p.kind == isWebUnix }
+func (p *probed) web() bool { return p.kind == isHTTP || p.kind == isHTTPS || p.kind == isWebUnix }
 
 // find finds what the target is.
 func (p *probed) find() error {
 	scheme, rest, ok := strings.Cut(p.Target, ":")
-	if ok && slices.Contains([]string{isUnix, isTCP, isFIFO, isHTTP, isWebUnix}, scheme) {
+	if ok && slices.Contains([]string{isUnix, isTCP, isFIFO, isPipe, isHTTP, isHTTPS, isWebUnix}, scheme) {
 		p.kind, p.place = scheme, strings.TrimPrefix(rest, "//")
+		if p.TLS != nil && p.kind == isTCP {
+			p.TLS = p.TLS.Clone()
+			if host, _, err := net.SplitHostPort(p.place); err == nil && p.TLS.ServerName == "" {
+				p.TLS.ServerName = host
+			}
+		}
 		return nil
 	}
 	path := p.Target
@@ -296,6 +309,24 @@ func (p *probed) find() error {
 // errStart is panicked with where the sidecar cannot be reached at all.
 type errStart struct{ error }
 
+// unreached is the error of a URL at which no sidecar answers.
+func (p *probed) unreached(err error) errStart {
+	e := &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Found: "no sidecar that answers", Err: err, Remedy: "Start it, and check the address"}
+	var worded *inspect.Error
+	if errors.As(err, &worded) {
+		e.Found, e.Expected, e.Remedy, e.Err = worded.Found, worded.Expected, "Give such a URL", nil
+	}
+	var strange *tls.CertificateVerificationError
+	var clear tls.RecordHeaderError
+	switch {
+	case errors.As(err, &strange):
+		e.Found, e.Expected, e.Remedy = "a sidecar whose certificate is not trusted", "one of an authority that is known here", "Give the authority's certificate with --ca, where the sidecar is the right one"
+	case errors.As(err, &clear):
+		e.Found, e.Expected, e.Remedy = "no TLS", "a sidecar that speaks it, as the command line says", "Leave out --tls, or write http: in place of https:, where it speaks in the clear"
+	}
+	return errStart{e}
+}
+
 // try runs a case.
 func (p *probed) try(ctx context.Context, r *Result, do func(*probe)) (err error) {
 	k := &probe{probed: p, ctx: ctx, result: r, until: time.Now().Add(p.options.Timeout), random: rand.New(rand.NewPCG(p.options.Seed, 1))}
@@ -304,6 +335,9 @@ func (p *probed) try(ctx context.Context, r *Result, do func(*probe)) (err error
 	defer func() {
 		for _, peer := range k.peers {
 			peer.finish()
+		}
+		for _, shut := range k.idle {
+			shut()
 		}
 		if ctx.Err() != nil {
 			err = ctx.Err()

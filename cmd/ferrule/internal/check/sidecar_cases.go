@@ -29,9 +29,9 @@ func init() {
 
 	of("many", 4, []string{"W7"}, "1,000 calls one after the other.", (*probe).checkMany, (*probe).webMany)
 	of("concurrent", 4, []string{"W9", "W7", "W18"}, "Calls at the same time get what they get alone, in any order.", (*probe).checkConcurrent, (*probe).webConcurrent)
-	of("timeout", 4, []string{"W7"}, "Calls may say how long the host waits.", (*probe).checkTimeout, nil)
-	of("cancel", 4, []string{"W12"}, "Calls are cancelled at once, when they are over, and when they never were.", (*probe).checkCancel, nil)
-	of("cancel-running", 4, []string{"W12"}, "What runs until it is cancelled answers soon then.", (*probe).checkCancelRunning, nil)
+	of("timeout", 4, []string{"W7", "W18"}, "Calls may say how long the host waits.", (*probe).checkTimeout, (*probe).webTimeout)
+	of("cancel", 4, []string{"W12", "W18"}, "Calls are cancelled at once, when they are over, and when they never were.", (*probe).checkCancel, (*probe).webCancel)
+	of("cancel-running", 4, []string{"W12", "W18"}, "What runs until it is cancelled answers soon then.", (*probe).checkCancelRunning, (*probe).webCancelRunning)
 	of("host-functions", 4, []string{"W11"}, "Host functions answer, fail, are not there, return nothing, and much.", (*probe).checkHostFunctions, nil)
 	of("host-order", 4, []string{"W11"}, "Answers of the host come in another order than the calls.", (*probe).checkHostOrder, nil)
 	of("wants", 4, []string{"W5", "W11"}, "No want is offered.", (*probe).checkSidecarWants, nil)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 // fifos are a host's ends of two FIFOs.
@@ -64,4 +66,8 @@ func (f *fifos) CloseWrite() error           { return f.in.Close() }
 func (f *fifos) Close() error {
 	f.closed.Store(true)
 	return errors.Join(f.in.Close(), f.out.Close())
+}
+
+func openNamedPipe(context.Context, string) (twoWay, error) {
+	return nil, &inspect.Error{Kind: inspect.ErrRead, Found: "npipe: on a system that is not Windows", Expected: "unix:PATH or fifo:IN,OUT"}
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -245,7 +246,7 @@ func (k *probe) dial(d dialing) *peer {
 	if k.kind != isProgram {
 		s, err := k.connect()
 		if err != nil {
-			panic(errStart{&inspect.Error{Path: k.Target, Kind: inspect.ErrRead, Found: "no sidecar that answers", Err: err, Remedy: "Start it, and check the address"}})
+			panic(k.unreached(err))
 		}
 		p.way = 0
 		p.closers = append(p.closers, s.Close)
@@ -311,16 +312,26 @@ func (k *probe) connect() (twoWay, error) {
 	case isFIFO:
 		in, out, ok := strings.Cut(k.place, ",")
 		if !ok {
-			return nil, errors.New("found one path, expected fifo:IN,OUT")
+			return nil, &inspect.Error{Kind: inspect.ErrRead, Found: "one path", Expected: "fifo:IN,OUT"}
 		}
 		return openFIFOs(ctx, in, out)
-	default:
-		c, err := (&net.Dialer{}).DialContext(ctx, k.kind, k.place)
+	case isPipe:
+		return openNamedPipe(ctx, k.place)
+	case isTCP:
+		if k.TLS == nil {
+			break
+		}
+		c, err := (&tls.Dialer{Config: k.TLS}).DialContext(ctx, k.kind, k.place)
 		if err != nil {
 			return nil, err
 		}
 		return c.(twoWay), nil
 	}
+	c, err := (&net.Dialer{}).DialContext(ctx, k.kind, k.place)
+	if err != nil {
+		return nil, err
+	}
+	return c.(twoWay), nil
 }
 
 func (p *peer) listen(way int, r io.Reader, longest uint64) {
@@ -922,7 +933,8 @@ func (p *peer) finish() {
 	for _, o := range p.in {
 		o.close()
 	}
-	well := p.k.ctx.Err() == nil && !p.k.lingers
+	// A pipe by name has no end of its own in one direction: without BYE nothing says that the session is over.
+	well := p.k.ctx.Err() == nil && !p.k.lingers && (p.ending || p.k.kind != isPipe)
 	if well {
 		until := time.Now().Add(p.k.patience())
 		if p.k.lingers = !p.gone(until); p.k.lingers {

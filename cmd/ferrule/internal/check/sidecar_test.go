@@ -3,7 +3,14 @@ package check_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +30,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve/web"
 )
 
 // script is a sidecar in Python of internal/fixture/sidecar.
@@ -147,6 +155,70 @@ func TestSidecarFindings(t *testing.T) {
 	})
 }
 
+// Likewise of HTTP servers.
+func TestSidecarWebFindings(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a server that is killed there says nothing of its end")
+	}
+	type finding struct {
+		fixture, want, seen, only string // as above
+	}
+	fixture.SideBySide(t, atOnce, []finding{
+		{"web_kind", "hello error W18", `the manifest with Content-Type: "text/html"`, "call"},
+		{"web_key", "manifest error W5", "autor", "call"},
+		{"web_services", "manifest error W18", "with services", ""},
+		{"web_status", "call error W18", "limit with no input: 500", ""},
+		{"web_status_missing", "call error W18", `422 with Ferrule-Status: ""`, ""},
+		{"web_status_reserved", "call error W18", "the status 10", ""},
+		{"web_cut", "call error W18", "echo with a text: unexpected EOF", ""},
+		{"web_length", "call error W18", "a body whose length nothing says", "unknown"},
+		{"web_lies", "call error W18", "shoot with no input: 404", ""},
+		{"web_inputs", "inputs error W18", "EOF", "call"},
+		{"web_message_kind", "call error W18", `Content-Type: "application/octet-stream"`, ""},
+		{"web_message", "call error W8", `the message "caf\xe9"`, ""},
+		{"web_unknown", "unknown error W18", "POST /fn/ferrule_check_of_no_sidecar: 200", "call"},
+		{"web_token", "token error W18", `GET /ferrule/manifest with Authorization: "": 200`, "call"},
+		{"web_token_manifest", "token error W18", `GET /ferrule/manifest with Authorization: "": 200`, ""},
+		{"web_token_part", "token error W18", `GET /ferrule/manifest with Authorization: "Bearer TOKENx": 200`, ""},
+		{"web_chunks", "bodies error W18", "echo with a body of one byte, in chunks", "call"},
+		{"web_long", "bodies error W18", "echo with 8 MiB: 400", "call"},
+		{"web_wears_out", "many error W18", "after ", "call"},
+		{"web_shares", "concurrent error W9", "echo at the same time as others", "call"},
+		{"web_timeout", "timeout error W18", "with Ferrule-Timeout: 9223372036854775807", "call"},
+		{"web_cancel", "cancel error W18", "behind a call whose connection was closed", "call"},
+		{"web_goes_on", "cancel-running warning W18", "wait, whose connection was closed: echo is not answered", "call"},
+	}, func(c finding) string { return c.fixture }, func(t *testing.T, c finding) {
+		o := sidecarOptions()
+		for want := range strings.SplitSeq(c.want, ",") {
+			name, _, _ := strings.Cut(want, " ")
+			o.Only = append(o.Only, name)
+		}
+		if c.only != "" {
+			o.Only = append(o.Only, c.only)
+		}
+		v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: "http://" + scriptListens(t, "check_"+c.fixture, "the token"), Token: "the token"}, o)
+		require.NoError(t, err)
+		assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
+		assert.Contains(t, fmt.Sprintf("%+v", v.Results), c.seen)
+		for _, r := range v.Results {
+			for _, f := range r.Findings {
+				assert.NotEmpty(t, f.Expected, "%+v", f)
+				assert.NotEmpty(t, f.Mend, "%+v", f)
+			}
+		}
+	})
+}
+
+func TestSidecarWebNoDefect(t *testing.T) {
+	t.Parallel()
+	const none = "web_none"
+	v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: "http://" + scriptListens(t, "check_"+none, "t"), Token: "t"}, sidecarOptions())
+	require.NoError(t, err)
+	assert.Equal(t, "check", v.Name)
+	assert.True(t, v.Pass)
+	assert.Empty(t, findings(v), "%+v", v.Results)
+}
+
 // Every fixture has its line.
 func TestSidecarFixtures(t *testing.T) {
 	all, err := filepath.Glob(filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", "check_*.py"))
@@ -217,7 +289,12 @@ func TestSidecarFull(t *testing.T) {
 // listening starts full.py where it listens, and returns the first line that it prints.
 func listening(t *testing.T, args ...string) string {
 	t.Helper()
-	s := script(t, "full", args...)
+	return scriptListens(t, "full", args...)
+}
+
+func scriptListens(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	s := script(t, name, args...)
 	cmd := exec.Command(s.Target, s.Args...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -243,7 +320,7 @@ func TestSidecarListens(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Python has no unix sockets there")
 	}
-	web := []string{"start", "hello-late", "hello-version", "pieces", "cancel", "bye", "end", "garbage", noListener}
+	none := []string{"start", "hello-late", "hello-version", "pieces", "bye", "end", "garbage", noListener}
 	type listener struct {
 		name, token string
 		skipped     []string
@@ -262,10 +339,10 @@ func TestSidecarListens(t *testing.T) {
 			listening(t, "--fifo", in+","+out)
 			return "fifo:" + in + "," + out
 		}},
-		{"http", "t", web, func(t *testing.T, _ string) string {
+		{"http", "t", none, func(t *testing.T, _ string) string {
 			return "http://" + listening(t, "--http", "127.0.0.1:0", "--token", "t")
 		}},
-		{"http by a socket", "", append([]string{noToken}, web...), func(t *testing.T, dir string) string { return "http+unix:" + listening(t, "--http", dir+"/s") }},
+		{"http by a socket", "", append([]string{noToken}, none...), func(t *testing.T, dir string) string { return "http+unix:" + listening(t, "--http", dir+"/s") }},
 	}, func(c listener) string { return c.name }, func(t *testing.T, c listener) {
 		dir, err := os.MkdirTemp("", "") // whose path is short enough for a socket
 		require.NoError(t, err)
@@ -389,6 +466,89 @@ func TestSidecarJobs(t *testing.T) {
 	assert.Equal(t, verdicts[0], verdicts[1])
 }
 
+// byTLS are what speaks TLS with a certificate of the test's, and how hosts know that.
+func byTLS(t *testing.T, h http.Handler) (l net.Listener, known *tls.Config) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of strangers
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	known = &tls.Config{RootCAs: x509.NewCertPool()}
+	known.RootCAs.AddCert(server.Certificate())
+	if h != nil {
+		return server.Listener, known
+	}
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return tls.NewListener(plain, &tls.Config{Certificates: server.TLS.Certificates}), known
+}
+
+// listenByTLS serves the plug-in of Go functions, and returns its URL.
+func listenByTLS(t *testing.T, o serve.Options) (target string, known *tls.Config) {
+	t.Helper()
+	l, known := byTLS(t, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve.Listen(ctx, l, serve.Go(served()), o, time.Second) }()
+	t.Cleanup(func() {
+		stop()
+		assert.NoError(t, <-ended)
+	})
+	return "tcp:" + l.Addr().String(), known
+}
+
+// By TLS the same is checked as in the clear, with a token and without one that was to be asked for.
+func TestSidecarTLS(t *testing.T) {
+	o := sidecarOptions()
+	o.Only = append([]string{"call", "many"}, onTheWay...)
+	const token = "open sesame"
+	asks := func(t *testing.T) (string, *tls.Config) {
+		return listenByTLS(t, serve.Options{Token: token})
+	}
+	over := func(t *testing.T, token string) (string, *tls.Config) {
+		h, err := web.Open(serve.Go(served()), web.Options{Token: token})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, h.Close()) })
+		l, known := byTLS(t, h)
+		return "https://" + l.Addr().String(), known
+	}
+	type way struct {
+		name     string
+		target   func(*testing.T) (string, *tls.Config)
+		findings []string
+	}
+	fixture.SideBySide(t, atOnce, []way{
+		{"tcp", asks, nil},
+		{"tcp that asks for no token", func(t *testing.T) (string, *tls.Config) { return listenByTLS(t, serve.Options{}) }, []string{"token error W4"}},
+		{"https", func(t *testing.T) (string, *tls.Config) { return over(t, "sesame") }, nil},
+		{"https that asks for no token", func(t *testing.T) (string, *tls.Config) { return over(t, "") }, []string{"token error W18"}},
+	}, func(w way) string { return w.name }, func(t *testing.T, w way) {
+		s := check.Sidecar{Token: token}
+		s.Target, s.TLS = w.target(t)
+		if strings.HasPrefix(s.Target, "https") {
+			s.Token = "sesame"
+		}
+		v, err := check.RunSidecar(t.Context(), s, o)
+		require.NoError(t, err)
+		assert.Equal(t, w.findings, findings(v), "%+v", v.Results)
+		assert.Equal(t, "served", v.Name)
+
+		// Who has another certificate is not spoken to, nor is one who speaks in the clear.
+		stranger := s
+		stranger.TLS = &tls.Config{}
+		_, err = check.RunSidecar(t.Context(), stranger, o)
+		require.ErrorIs(t, err, inspect.ErrRead)
+		assert.ErrorContains(t, err, "whose certificate is not trusted")
+	})
+	s := check.Sidecar{TLS: &tls.Config{}}
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	s.Target = "tcp:" + server.Listener.Addr().String()
+	_, err := check.RunSidecar(t.Context(), s, o)
+	require.ErrorIs(t, err, inspect.ErrRead)
+	assert.ErrorContains(t, err, "no TLS")
+}
+
 func TestSidecarErrors(t *testing.T) {
 	o := sidecarOptions()
 	_, err := check.RunSidecar(t.Context(), check.Sidecar{Target: filepath.Join(t.TempDir(), "none")}, o)
@@ -399,6 +559,13 @@ func TestSidecarErrors(t *testing.T) {
 	require.ErrorIs(t, err, inspect.ErrRead)
 	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "http://127.0.0.1:1"}, o)
 	require.ErrorIs(t, err, inspect.ErrRead)
+	if runtime.GOOS != "windows" {
+		_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "fifo:none"}, o)
+		assert.ErrorContains(t, err, "found one path, expected fifo:IN,OUT")
+		_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "npipe:none"}, o)
+		require.ErrorIs(t, err, inspect.ErrRead)
+		assert.ErrorContains(t, err, "found npipe: on a system that is not Windows, expected unix:PATH or fifo:IN,OUT")
+	}
 	o.Only = []string{"leaks"}
 	_, err = check.RunSidecar(t.Context(), check.Sidecar{Target: "none"}, o)
 	require.ErrorAs(t, err, new(*check.UnknownCaseError))
