@@ -1022,7 +1022,7 @@ func TestScripts(t *testing.T) {
 // Goroutines call while sidecars are killed at random moments: every call ends, in its own answer or a typed error, and nothing is left behind.
 // FERRULE_TEST_KILLS sets how many are killed; without it there is a bound of time as well.
 func TestKilledUnderLoad(t *testing.T) {
-	kills, bound := 500, 10*time.Second
+	kills, bound := 100, 10*time.Second
 	if testing.Short() {
 		kills = 20
 	}

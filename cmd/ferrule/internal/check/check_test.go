@@ -60,6 +60,9 @@ func options(t *testing.T) check.Options {
 	return check.Options{Worker: []string{self, "check-worker"}, Level: 10, Seed: 1, Timeout: 20 * time.Second}
 }
 
+// workersAtOnce is how many libraries are checked at the same time: some of a worker's time is waiting, for limits and for what does not come.
+const workersAtOnce = 4
+
 // levelOf is the highest level of the cases that findings are of.
 func levelOf(t *testing.T, findings string) (level int) {
 	t.Helper()
@@ -90,13 +93,14 @@ func TestFindings(t *testing.T) {
 	if runtime.GOARCH == "riscv64" {
 		elsewhere = "elf-amd64-clang.so"
 	}
-	for _, c := range []struct {
+	type plugin struct {
 		fixture string
 		want    string // findings; several with a comma
 		seen    string // a part of what the first finding says that was seen
 		linux   bool   // on other systems the case is skipped
 		only    string // the cases to run, where all would take long
-	}{
+	}
+	fixture.SideBySide(t, workersAtOnce, []plugin{
 		{"no_manifest", "manifest error R1", "", false, ""},
 		{"manifest_without_end", "manifest error R1", "", false, ""},
 		{"manifest_without_major", "manifest error R1", "", false, ""},
@@ -257,56 +261,54 @@ func TestFindings(t *testing.T) {
 		{"check_resume_refuses", "handover error R29", "ferrule_resume, with what ferrule_save gave, failed with ", false, ""},
 		{"check_resume_crashes", "handover error R29", "ferrule_resume with nothing: the process died of SIGSEGV", false, ""},
 		{"check_random_many", "random-many error R7", "random input", false, ""},
-	} {
-		t.Run(c.fixture, func(t *testing.T) {
-			if c.linux && runtime.GOOS != "linux" {
-				t.Skip("the case is skipped on this system")
+	}, func(c plugin) string { return c.fixture }, func(t *testing.T, c plugin) {
+		if c.linux && runtime.GOOS != "linux" {
+			t.Skip("the case is skipped on this system")
+		}
+		path := ""
+		if name, ok := strings.CutPrefix(c.fixture, "../"); ok {
+			path = filepath.Join(fixture.Root(), "loader", "inspect", "testdata", name)
+		} else {
+			path = fixture.C(t, c.fixture)
+		}
+		o := options(t)
+		o.Level = levelOf(t, c.want) // what comes after it is for those that pass
+		if c.only != "" {
+			o.Only = strings.Split(c.only, ",")
+		}
+		if strings.Contains(c.seen, "not done after 1s") {
+			o.Timeout = time.Second
+		}
+		v, err := check.Run(t.Context(), path, o)
+		require.NoError(t, err)
+		assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
+		assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
+		for _, r := range v.Results {
+			for _, f := range r.Findings {
+				assert.Contains(t, append(r.Rules, "R12", "R15", "R17", "R20"), f.Rule,
+					"a rule that the case is about, or one that any case may find broken: %+v", f)
+				assert.NotEmpty(t, f.Seen, "%+v", f)
+				assert.NotEmpty(t, f.Expected, "%+v", f)
+				assert.NotEmpty(t, f.Mend, "%+v", f)
 			}
-			t.Parallel()
-			path := ""
-			if name, ok := strings.CutPrefix(c.fixture, "../"); ok {
-				path = filepath.Join(fixture.Root(), "loader", "inspect", "testdata", name)
-			} else {
-				path = fixture.C(t, c.fixture)
-			}
-			o := options(t)
-			o.Level = levelOf(t, c.want) // what comes after it is for those that pass
-			if c.only != "" {
-				o.Only = strings.Split(c.only, ",")
-			}
-			if strings.Contains(c.seen, "not done after 1s") {
-				o.Timeout = time.Second
-			}
-			v, err := check.Run(t.Context(), path, o)
-			require.NoError(t, err)
-			assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
-			assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
-			for _, r := range v.Results {
-				for _, f := range r.Findings {
-					assert.Contains(t, append(r.Rules, "R12", "R15", "R17", "R20"), f.Rule,
-						"a rule that the case is about, or one that any case may find broken: %+v", f)
-					assert.NotEmpty(t, f.Seen, "%+v", f)
-					assert.NotEmpty(t, f.Expected, "%+v", f)
-					assert.NotEmpty(t, f.Mend, "%+v", f)
-				}
-			}
-			i := slices.IndexFunc(v.Results, func(r check.Result) bool { return len(r.Findings) > 0 })
-			require.GreaterOrEqual(t, i, 0)
-			if runtime.GOOS != "windows" { // which has exceptions instead of signals
-				assert.Contains(t, v.Results[i].Findings[0].Seen, c.seen)
-			}
-		})
-	}
+		}
+		i := slices.IndexFunc(v.Results, func(r check.Result) bool { return len(r.Findings) > 0 })
+		require.GreaterOrEqual(t, i, 0)
+		if runtime.GOOS != "windows" { // which has exceptions instead of signals
+			assert.Contains(t, v.Results[i].Findings[0].Seen, c.seen)
+		}
+	})
 }
 
 // Plug-ins that keep to the contract pass at the highest level, with no more warnings than are listed.
 func TestPasses(t *testing.T) {
 	old := []string{"room", "wants", "streams", "info", "next", "configure", "handover", "between", "quick"} // of version 1.0
-	for _, c := range []struct {
+	type plugin struct {
 		name, path string
 		want       []string
 		skipped    []string // the cases that may be skipped on Linux
-	}{
+	}
+	fixture.SideBySide(t, workersAtOnce, []plugin{
 		{name: "echo", path: "echo", want: []string{"message warning R11", "status warning R10"}, // it gives its input back as a message
 			skipped: append([]string{"import-fails", "import-empty", "import-large", "config", "release-late", "start-stop"}, old...)},
 		{name: "host", path: "host", want: []string{"status warning R10"}, skipped: append([]string{"config", "release-late", "start-stop"}, old...)},
@@ -315,14 +317,11 @@ func TestPasses(t *testing.T) {
 		{name: "quick_kept", path: "quick_kept", skipped: append([]string{"import-fails", "import-empty", "import-large", "config", "release-late", "start-stop"}, old[:len(old)-1]...)},
 		{name: "since", path: "since", skipped: []string{"quick", "streams", "next", "configure", "handover", "import-fails", "import-empty", "import-large"}},
 		{name: "rounds", path: "rounds", want: []string{"status warning R10"}, skipped: append([]string{"config", "release-late", "start-stop"}, old...)},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			v, err := check.Run(t.Context(), fixture.C(t, c.path), options(t))
-			require.NoError(t, err)
-			passes(t, v, c.want, c.skipped)
-		})
-	}
+	}, func(c plugin) string { return c.name }, func(t *testing.T, c plugin) {
+		v, err := check.Run(t.Context(), fixture.C(t, c.path), options(t))
+		require.NoError(t, err)
+		passes(t, v, c.want, c.skipped)
+	})
 }
 
 // passes asserts that a verdict is a pass, with these warnings and without these cases.
