@@ -136,6 +136,9 @@ func (c *Call) Streams() (has abi.Stream) {
 	return has
 }
 
+// Resumes reports whether the call is of Start, and Resume comes right behind it.
+func (c *Call) Resumes() bool { return c.kind == ofStart && c.inst.resumes }
+
 // Starts reports whether the call is of Start.
 func (c *Call) Starts() bool { return c.kind == ofStart }
 

@@ -17,6 +17,7 @@ type instance struct {
 	number   int // from 0
 	state    any
 	started  bool // it is to be stopped
+	resumes  bool // when it is started for the first time, Resume comes next
 	calls    int
 	poisoned bool    // it panicked, and is to be started anew
 	renewing bool    // it is being started anew

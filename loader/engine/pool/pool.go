@@ -106,7 +106,9 @@ func Open(ctx context.Context, code *Code, host engine.Host, o *engine.Options) 
 	for i, inst := range p.instances[:o.Instances] {
 		err := ctx.Err()
 		if err == nil {
+			inst.resumes = o.State != nil
 			err = p.make(inst, nil, p.settings.Get(), ctx.Done())
+			inst.resumes = false
 		}
 		if err == nil && o.State != nil {
 			c := callctx.Background

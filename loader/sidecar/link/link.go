@@ -707,7 +707,7 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	x.sending = true
 	l.mu.Unlock()
 
-	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched()}
+	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched(), Resumes: c.Resumes()}
 	if at, ok := c.Deadline(); ok {
 		m.Timeout = uint64(max(1, (time.Until(at)+time.Millisecond-1)/time.Millisecond))
 	}

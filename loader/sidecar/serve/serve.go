@@ -238,13 +238,16 @@ type session struct {
 	running   sync.WaitGroup // calls
 	spare     sync.Pool      // of *memory, which no goroutine that leads has
 
+	serving sync.Mutex // who runs a service
+	config  []byte     // guarded by serving, as behind
+	behind  bool       // the start waits for the state that comes next
+
 	mu     sync.Mutex
 	plugin *loader.Plugin             // nil before ferrule.start
 	own    *loader.Session            // of a Shared; or nil
 	funcs  [2]map[string]*loader.Func // functions and hooks
-	config []byte
-	calls  map[uint64]*call       // in progress
-	asked  map[uint64]chan answer // of the host, that were not answered yet
+	calls  map[uint64]*call           // in progress
+	asked  map[uint64]chan answer     // of the host, that were not answered yet
 	last   uint64
 	ended  bool
 	why    error
@@ -618,7 +621,7 @@ func (s *session) admit(m *wire.Message, l *lead) *call {
 // call runs a call of the host's, on the goroutine that leads.
 func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead) {
 	defer c.cancel()
-	out, done := s.run(c, name, in, m.Hook, m.Watched)
+	out, done := s.run(c, name, in, m.Hook, m.Watched, m.Resumes)
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
 		out, done.Status, done.Rule = []byte("the output is longer than the longest message that the host takes"), abi.StatusNoMemory, nil
@@ -637,7 +640,7 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 }
 
 // run does what a call asks for.
-func (s *session) run(c *call, name string, in []byte, hook, watched bool) (out []byte, done wire.Message) {
+func (s *session) run(c *call, name string, in []byte, hook, watched, resumes bool) (out []byte, done wire.Message) {
 	defer func() {
 		if value := recover(); value != nil { // such as of a logger's
 			out, done = fmt.Append(nil, value), wire.Message{Status: abi.StatusPanic}
@@ -645,7 +648,7 @@ func (s *session) run(c *call, name string, in []byte, hook, watched bool) (out 
 	}()
 	if strings.HasPrefix(name, "ferrule.") {
 		s.give(c.lead)
-		return outcome(s.service(c, name, in))
+		return outcome(s.service(c, name, in, resumes))
 	}
 	s.mu.Lock()
 	kind := 0
@@ -748,16 +751,26 @@ func Answer(err error) (status abi.Status, message []byte, rule string) {
 	return status, engine.Message(err, status), ""
 }
 
-// service runs what the host calls beside functions.
-func (s *session) service(c *call, name string, in []byte) ([]byte, error) {
+// service runs what the host calls beside functions. resumes says of the start that a state comes next.
+func (s *session) service(c *call, name string, in []byte, resumes bool) ([]byte, error) {
+	s.serving.Lock()
+	defer s.serving.Unlock()
 	s.mu.Lock()
 	plugin := s.plugin
 	s.mu.Unlock()
 	about := s.of.About
 	switch {
-	case name == wire.Start && plugin == nil:
+	case name == wire.Start && plugin == nil && !s.behind:
 		s.config = append([]byte(nil), in...)
+		if s.behind = resumes && about.HasResume; s.behind { // a state is given to what is being opened
+			return nil, nil
+		}
 		return nil, s.start(c, nil)
+	case s.behind && name != wire.Resume:
+		return nil, fmt.Errorf("ferrule.resume comes first, as its start has said: %w", abi.StatusMisuse)
+	case s.behind:
+		s.behind = false
+		return nil, s.start(c, loader.NewState(about.Manifest.State, [][]byte{append([]byte{}, in...)}))
 	case plugin == nil || name == wire.Start:
 		return nil, fmt.Errorf("ferrule.start comes first, and once: %w", abi.StatusMisuse)
 	case name == wire.Configure && about.HasConfigure:
@@ -778,7 +791,7 @@ func (s *session) service(c *call, name string, in []byte) ([]byte, error) {
 		}
 		return saved, err
 	case name == wire.Resume && about.HasResume:
-		// A state is given to what is being opened: the one that was started a moment ago is not needed.
+		// The start did not say so: what it has started is not needed.
 		if err := plugin.Close(); err != nil {
 			return nil, err
 		}

@@ -3,10 +3,13 @@ package serve_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
@@ -113,6 +119,122 @@ func TestGrace(t *testing.T) {
 					assert.Contains(t, string(rest), "BYE\n")
 				}
 			}
+			assert.NoError(t, <-outcome)
+		})
+	}
+}
+
+// counts is a plug-in with a state, which counts how often it is started, and fails to start where it is configured to.
+func counts(starts *atomic.Int64) serve.Plugin {
+	return serve.Go(&builtin.Plugin{Name: "counts", Version: "1", StateFormat: "count",
+		Start: func(_ context.Context, config []byte) (any, error) {
+			starts.Add(1)
+			if string(config) == "wrong" {
+				return nil, fmt.Errorf("no such setting: %w", loader.ErrInvalid)
+			}
+			return new(byte), nil
+		},
+		Save: func(_ context.Context, state any) ([]byte, error) { return []byte{*state.(*byte)}, nil },
+		Resume: func(_ context.Context, state any, saved []byte) error {
+			if len(saved) != 1 {
+				return loader.ErrInvalid
+			}
+			*state.(*byte) = saved[0]
+			return nil
+		},
+		Funcs: []builtin.Function{{Name: "count", Call: func(ctx context.Context, _ []byte) ([]byte, error) {
+			n := builtin.State(ctx).(*byte)
+			*n++
+			return []byte{'0' + *n}, nil
+		}}}})
+}
+
+// TestResume: a plug-in that takes a state over is started once, with it; what is wrong in its start is the error of opening it.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	var starts atomic.Int64
+	path := fixture.Socket(t)
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- serve.Listen(ctx, l, counts(&starts), serve.Options{}, 0) }()
+	count := func(p *loader.Plugin) string {
+		out, err := p.Call(t.Context(), "count", nil)
+		require.NoError(t, err)
+		return string(out)
+	}
+	first, err := loader.Open("unix:"+path, sidecar.Program())
+	require.NoError(t, err)
+	assert.Equal(t, "1", count(first))
+	assert.Equal(t, "2", count(first))
+	assert.Equal(t, int64(1), starts.Load())
+	_, err = first.Handover(t.Context(), func(state *loader.State) (*loader.Plugin, error) {
+		return loader.Open("unix:"+path, sidecar.Program(), loader.WithState(state), loader.WithConfig([]byte("wrong")))
+	})
+	assert.ErrorIs(t, err, loader.ErrInvalid)
+	assert.ErrorContains(t, err, "no such setting")
+	assert.Equal(t, int64(2), starts.Load())
+	assert.Equal(t, "3", count(first), "it goes on")
+	second, err := first.Handover(t.Context(), func(state *loader.State) (*loader.Plugin, error) {
+		return loader.Open("unix:"+path, sidecar.Program(), loader.WithState(state))
+	})
+	require.NoError(t, err)
+	assert.Equal(t, int64(3), starts.Load(), "once, with its state")
+	assert.Equal(t, "4", count(second))
+	session, err := second.NewSession(t.Context(), nil) // which has no state to wait for
+	require.NoError(t, err)
+	out, err := session.Call(t.Context(), "count", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "1", string(out))
+	require.NoError(t, session.Close())
+	require.NoError(t, second.Close())
+	cancel()
+	require.NoError(t, <-served)
+}
+
+// TestResumeOfAnyHost: a state is taken from a host that does not say before that it comes; from one that does, nothing else comes first.
+func TestResumeOfAnyHost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		calls  []string
+		want   []string
+		starts int64
+	}{
+		"said":                 {[]string{"ferrule.start\nResume: yes", "ferrule.resume\nContent-Length: 1\n\n\a", "count"}, []string{"0", "0", "0"}, 1},
+		"not said":             {[]string{"ferrule.start", "ferrule.resume\nContent-Length: 1\n\n\a", "count"}, []string{"0", "0", "0"}, 2},
+		"another first":        {[]string{"ferrule.start\nResume: yes", "ferrule.save", "ferrule.start", "count", "ferrule.resume\nContent-Length: 1\n\n\a", "count"}, []string{"0", "7", "7", "7", "0", "0"}, 1},
+		"a state that is none": {[]string{"ferrule.start\nResume: yes", "ferrule.resume", "ferrule.start", "count"}, []string{"0", "2", "0", "0"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var starts atomic.Int64
+			host, outcome := session(t, t.Context(), counts(&starts), serve.Options{})
+			r, m := wire.NewReader(host, 1<<20), wire.Message{}
+			go func() { _, _ = io.WriteString(host, "HELLO 1\n\n") }()
+			require.NoError(t, r.Next(&m))
+			require.NoError(t, r.Skip())
+			var got []string
+			for id, call := range c.calls {
+				if !strings.Contains(call, "\n\n") {
+					call += "\n\n"
+				}
+				_, err := fmt.Fprintf(host, "CALL %d %s", id+1, call)
+				require.NoError(t, err)
+				for m.Verb = 0; m.Verb != wire.Done; {
+					require.NoError(t, r.Next(&m))
+					require.NoError(t, r.Skip())
+					if m.Verb == wire.Call { // for its data, and what is offered
+						_, err := fmt.Fprintf(host, "DONE %d 3\n\n", m.ID)
+						require.NoError(t, err)
+					}
+				}
+				got = append(got, strconv.Itoa(int(m.Status)))
+			}
+			assert.Equal(t, c.want, got)
+			assert.Equal(t, c.starts, starts.Load())
+			_, err := io.WriteString(host, "BYE\n\n")
+			require.NoError(t, err)
 			assert.NoError(t, <-outcome)
 		})
 	}

@@ -436,6 +436,8 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 		m.Hook = m.Verb == Call
 	case "progress":
 		m.Watched = m.Verb == Call
+	case "resume":
+		m.Resumes = m.Verb == Call
 	case "rule":
 		if m.Verb == Done {
 			m.Rule = r.keep(value)

@@ -86,8 +86,8 @@ var kept = []struct {
 	{"CALL 1 f\nContent-Length: 100000\n\n" + strings.Repeat("b", mostBody), letter{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f"), Length: mostBody}, strings.Repeat("b", mostBody)}},
 	{"CALL 9223372036854775807 " + strings.Repeat("n", abi.MaxName) + "\nContent-Length: 70000\n\n" + strings.Repeat("b", 70_000), // its name outlasts the reading of its body
 		letter{wire.Message{Verb: wire.Call, ID: 1<<63 - 1, Name: bytes.Repeat([]byte("n"), abi.MaxName), Length: 70_000}, strings.Repeat("b", 70_000)}},
-	{"CALL 7 ferrule.start\nFor: 0\nTimeout: 12\nStream: both\nProgress: yes\nHook: yes\n\n",
-		letter{wire.Message{Verb: wire.Call, ID: 7, Name: []byte("ferrule.start"), Hook: true, HasFor: true, Timeout: 12, Stream: abi.StreamBoth, Watched: true}, ""}},
+	{"CALL 7 ferrule.start\nFor: 0\nTimeout: 12\nStream: both\nProgress: yes\nHook: yes\nResume: yes\n\n",
+		letter{wire.Message{Verb: wire.Call, ID: 7, Name: []byte("ferrule.start"), Hook: true, HasFor: true, Timeout: 12, Stream: abi.StreamBoth, Watched: true, Resumes: true}, ""}},
 	{"CALL 7 ferrule." + strings.Repeat("n", abi.MaxName-8) + "\nFor: 9223372036854775807\nStream: in\n\n",
 		letter{wire.Message{Verb: wire.Call, ID: 7, Name: []byte("ferrule." + strings.Repeat("n", abi.MaxName-8)), HasFor: true, For: 1<<63 - 1, Stream: abi.StreamIn}, ""}},
 	{"CALL 7 _9\nStream: out\nTimeout: 0\n\n", letter{wire.Message{Verb: wire.Call, ID: 7, Name: []byte("_9"), Stream: abi.StreamOut}, ""}},

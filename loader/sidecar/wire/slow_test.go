@@ -161,6 +161,8 @@ func slowOne(stream string, maxBody uint64) (l letter, rest, rule string) {
 				}
 			case "CALL progress":
 				m.Watched = true
+			case "CALL resume":
+				m.Resumes = true
 			case "CALL hook":
 				m.Hook = true
 			case "DONE not-run":

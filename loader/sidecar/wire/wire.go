@@ -79,6 +79,7 @@ type Message struct {
 	Stream  abi.Stream // of Call
 	Hook    bool       // of Call: the hook of that name, and not the function
 	Watched bool       // of Call: somebody wants to know how far it is
+	Resumes bool       // of Call: Resume comes behind this Start
 	Broken  bool       // of Part: the input broke off
 	Fields  uint64     // of Log: how many of the body's last bytes are fields
 

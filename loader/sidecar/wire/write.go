@@ -155,6 +155,9 @@ func Append(b []byte, m *Message, length int) []byte {
 		if m.Watched {
 			b = append(b, "\nProgress: yes"...)
 		}
+		if m.Resumes {
+			b = append(b, "\nResume: yes"...)
+		}
 	case Done:
 		b = number(append(b, ' '), uint64(m.Status))
 		if m.NotRun != 0 {

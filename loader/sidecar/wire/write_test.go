@@ -27,8 +27,8 @@ var sent = []struct {
 	{wire.Message{Verb: wire.Hello, Version: 1, Token: []byte("t 1"), Level: abi.LogWarn, MaxBody: 5, ID: 9, Name: []byte("n")}, "{}",
 		"HELLO 1\nToken: t 1\nLog: warn\nMax-Body: 5\nContent-Length: 2\n\n{}"},
 	{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f"), Length: 99, Status: 5, Level: abi.LogInfo}, "a", "CALL 1 f\nContent-Length: 1\n\na"},
-	{wire.Message{Verb: wire.Call, ID: math.MaxInt64, Name: []byte("f"), HasFor: true, Timeout: 3, Stream: abi.StreamOut, Hook: true, Watched: true}, "",
-		"CALL 9223372036854775807 f\nFor: 0\nTimeout: 3\nStream: out\nHook: yes\nProgress: yes\n\n"},
+	{wire.Message{Verb: wire.Call, ID: math.MaxInt64, Name: []byte("f"), HasFor: true, Timeout: 3, Stream: abi.StreamOut, Hook: true, Watched: true, Resumes: true}, "",
+		"CALL 9223372036854775807 f\nFor: 0\nTimeout: 3\nStream: out\nHook: yes\nProgress: yes\nResume: yes\n\n"},
 	{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f"), For: 5}, "", "CALL 1 f\n\n"}, // For was not said
 	{wire.Message{Verb: wire.Done, ID: 1, Status: 1, NotRun: wire.Leaving}, "", "DONE 1 1\nNot-Run: leaving\n\n"},
 	{wire.Message{Verb: wire.Done, ID: 1, Status: 1000, Rule: []byte("R8")}, "x", "DONE 1 1000\nRule: R8\nContent-Length: 1\n\nx"},
