@@ -29,31 +29,54 @@ type fifos struct {
 	closed  chan struct{}
 }
 
-// openFIFOs opens the two, as soon as the sidecar has opened its end of in.
+// openFIFOs opens the two, as soon as nobody has a session over them, and the sidecar has opened its end of in.
 func openFIFOs(ctx context.Context, in, out string) (link.Stream, error) {
 	f := &fifos{closed: make(chan struct{})}
+	var err error
+	if f.out, err = openFIFO(out, unix.O_RDONLY); err != nil {
+		return nil, err
+	}
+	if err = left(ctx, f.out, out); err != nil {
+		f.out.Close()
+		return nil, err
+	}
 	for {
-		var err error
 		// Not to block is what tells that nobody is there, and has package os wait without a thread.
 		if f.in, err = openFIFO(in, unix.O_WRONLY); err == nil {
 			break
 		}
 		if !errors.Is(err, syscall.ENXIO) { // nobody reads it
+			f.out.Close()
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
+			f.out.Close()
 			return nil, err
 		case <-time.After(again):
 		}
 	}
-	var err error
-	if f.out, err = openFIFO(out, unix.O_RDONLY); err != nil {
-		f.in.Close()
-		return nil, err
-	}
 	f.eager = eager.New(f.out)
 	return f, nil
+}
+
+// left reads what a session that is over has left for a host that did not read it, up to its end. Until then the sidecar has the FIFO open, and a hello would be of that session.
+func left(ctx context.Context, out *os.File, path string) error {
+	stop := context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for unread := make([]byte, 4<<10); ; {
+		_, err := out.Read(unread)
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			return nil
+		case ctx.Err() != nil:
+			return &inspect.Error{Kind: loader.ErrRead, Found: "a session over " + path + " that is not over", Expected: "none: two FIFOs are one session at a time",
+				Remedy: "End its host, or the sidecar where it does not close the FIFO at a session's end (rule W17 of docs/wire.md)"}
+		default:
+			return err
+		}
+	}
 }
 
 func openFIFO(path string, mode int) (*os.File, error) {

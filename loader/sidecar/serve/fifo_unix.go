@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // FIFOs serves a plug-in over two FIFOs, which are there: in is what the host writes, out what it reads. One session comes after the other, until ctx ends, or a FIFO
@@ -121,6 +123,33 @@ func (h *halves) Write(b []byte) (int, error) {
 	h.mu.Unlock()
 	return to.Write(b)
 }
+
+// drop reads what the host has written and nobody is to look at any more (rule W3). A FIFO that somebody has open keeps it for the next session.
+func (h *halves) drop() {
+	conn, err := h.from.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(descriptor uintptr) {
+		unread := make([]byte, 64<<10)
+		for dropped := 0; dropped < mostDropped; {
+			ready := [1]unix.PollFd{{Fd: int32(descriptor), Events: unix.POLLIN}}
+			if n, err := unix.Poll(ready[:], 0); err == unix.EINTR {
+				continue
+			} else if n <= 0 || ready[0].Revents&unix.POLLIN == 0 {
+				return
+			}
+			n, err := unix.Read(int(descriptor), unread)
+			if err != unix.EINTR && n <= 0 {
+				return
+			}
+			dropped += max(n, 0)
+		}
+	})
+}
+
+// mostDropped is how much is dropped of a host that goes on writing, in bytes: as much as a FIFO holds. What comes after that is refused by the next session, as no hello.
+const mostDropped = 1 << 20
 
 // Close closes what the host writes to first: when it sees the other one's end it may open both again.
 func (h *halves) Close() error {

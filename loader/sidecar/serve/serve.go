@@ -203,6 +203,11 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	}
 	go s.lead(nil)
 	<-s.over
+	if s.why != nil {
+		if left, ok := conn.(interface{ drop() }); ok { // what the host has still written is no other session's
+			left.drop()
+		}
+	}
 	if s.why != nil || within.Err() != nil { // who waits for the other side waits for nothing
 		_ = conn.Close()
 	}

@@ -23,29 +23,44 @@ type fifos struct {
 	closed  atomic.Bool
 }
 
-// openFIFOs opens the two, as soon as the sidecar reads the first.
+// openFIFOs opens the two, as soon as the sidecar has closed the second, at the end of the session before, and reads the first.
 func openFIFOs(ctx context.Context, in, out string) (twoWay, error) {
 	f := &fifos{}
+	var err error
+	if f.out, err = os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
+		return nil, err
+	}
+	if err = left(ctx, f.out); err != nil {
+		f.out.Close()
+		return nil, err
+	}
 	for {
-		var err error
 		if f.in, err = os.OpenFile(in, os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
 			break
 		}
 		if !errors.Is(err, syscall.ENXIO) {
+			f.out.Close()
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
+			f.out.Close()
 			return nil, err
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	var err error
-	if f.out, err = os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
-		f.in.Close()
-		return nil, err
-	}
 	return f, nil
+}
+
+// left reads what the session before has left in a FIFO, up to its end.
+func left(ctx context.Context, out *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{out})
+	if ctx.Err() != nil && err != nil {
+		err = errors.New("the sidecar has not closed " + out.Name() + " at the end of a session (rule W17 of docs/wire.md)")
+	}
+	return err
 }
 
 // Read takes the end for one only once something has come: before, the sidecar has not opened its end.
