@@ -29,6 +29,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
 var ctx = context.Background()
@@ -869,6 +870,55 @@ func TestStreamsBrokenOff(t *testing.T) {
 		})
 		assert.Equal(t, "works", call(t, p, "echo", "works"))
 	})
+}
+
+// Pieces of an output that come before their call, and for a call that is over, are dropped, and are none of what that call may have (rule W15); those that come in one with
+// its end are all there.
+func TestPartsBesideTheirCall(t *testing.T) {
+	leavesNothing(t)
+	piece := func(id uint64, body string) string {
+		return fmt.Sprintf("PART %d\nContent-Length: %d\n\n%s", id, len(body), body)
+	}
+	full := strings.Repeat("o", wire.Window)
+	over := make(chan error, 8)
+	p := listenRaw(t, func(conn net.Conn) {
+		over <- func() error {
+			r, m := wire.NewReader(conn, 1<<20), wire.Message{}
+			about := fmt.Sprintf(manifest, "1.0.0", "serial", "")
+			text := fmt.Sprintf("HELLO 1\nContent-Length: %d\n\n%s", len(about), about)
+			for before := uint64(0); ; before = m.ID {
+				if _, err := io.WriteString(conn, text); err != nil {
+					return err
+				}
+				for m.Verb = 0; m.Verb != wire.Call; {
+					if err := r.Next(&m); err != nil {
+						return err
+					}
+					if err := r.Skip(); err != nil {
+						return err
+					}
+				}
+				text = fmt.Sprintf("DONE %d 0\n\n", m.ID)
+				if m.Stream != 0 {
+					text = piece(before, full) + piece(m.ID, full) + text
+				}
+				for _, id := range []uint64{m.ID, m.ID + 2} { // of the one that is over, and of one that is called when the next one is
+					text += piece(id, full) + fmt.Sprintf("MORE %d 1\n\nPART %d\n\n", id, id)
+				}
+			}
+		}()
+	})
+	f, err := p.Func("flow")
+	require.NoError(t, err)
+	for n := range 20 {
+		call(t, p, "do", "")
+		var out bytes.Buffer
+		within(t, func() { _, err = f.Stream(ctx, nil, nil, &out) })
+		require.NoError(t, err, n)
+		assert.True(t, full == out.String(), "%d bytes", out.Len())
+	}
+	within(t, func() { require.NoError(t, p.Close()) })
+	assert.ErrorIs(t, <-over, io.EOF)
 }
 
 type readerFunc func([]byte) (int, error)

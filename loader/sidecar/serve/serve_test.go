@@ -239,3 +239,61 @@ func TestResumeOfAnyHost(t *testing.T) {
 		})
 	}
 }
+
+// TestPartsComeWithTheirCall: pieces that come in one with their call, before its function has begun, are its input, whole and in order; what came for a call before it, of which it
+// has the id, is not (rule W15).
+func TestPartsComeWithTheirCall(t *testing.T) {
+	t.Parallel()
+	host, outcome := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "joins", Version: "1", Threads: abi.Concurrent, Funcs: []builtin.Function{
+		{Name: "join", Stream: abi.StreamIn, Call: func(ctx context.Context, in []byte) ([]byte, error) {
+			rest, err := io.ReadAll(builtin.Input(ctx))
+			return append(in, rest...), err
+		}}}}), serve.Options{})
+	r, m := wire.NewReader(host, 1<<20), wire.Message{}
+	next := func(verb wire.Verb) []byte {
+		for {
+			require.NoError(t, r.Next(&m))
+			body, err := r.Body(nil)
+			require.NoError(t, err)
+			switch m.Verb {
+			case verb:
+				return body
+			case wire.Call: // for its data
+				_, err := fmt.Fprintf(host, "DONE %d 3\n\n", m.ID)
+				require.NoError(t, err)
+			}
+		}
+	}
+	_, err := io.WriteString(host, "HELLO 1\n\n")
+	require.NoError(t, err)
+	next(wire.Hello)
+	_, err = io.WriteString(host, "CALL 1 ferrule.start\n\n")
+	require.NoError(t, err)
+	next(wire.Done)
+
+	const calls = 100
+	var all strings.Builder
+	want := make(map[uint64]string)
+	for id := uint64(2); id < 2+calls; id++ {
+		fmt.Fprintf(&all, "PART %d\nContent-Length: 40000\n\n%sMORE %d 5\n\nPART %d\n\nCANCEL %d\n\n", id, strings.Repeat("x", 40000), id, id, id)
+		fmt.Fprintf(&all, "CALL %d join\nStream: in\nContent-Length: 5\n\n%5d", id, id)
+		want[id] = fmt.Sprintf("%5d", id)
+		for _, length := range []int{1, 40000, 7, 25000} { // less than what may be sent at first, but with what came before
+			piece := strings.Repeat(string(rune('a'+id%26)), length)
+			fmt.Fprintf(&all, "PART %d\nContent-Length: %d\n\n%s", id, length, piece)
+			want[id] += piece
+		}
+		fmt.Fprintf(&all, "PART %d\n\n", id)
+	}
+	go func() { _, _ = io.WriteString(host, all.String()) }()
+	for range calls {
+		out := next(wire.Done)
+		assert.Equal(t, abi.StatusOK, m.Status, "%d: %.100s", m.ID, out)
+		assert.True(t, want[m.ID] == string(out), "%d: %d bytes, %d expected", m.ID, len(out), len(want[m.ID]))
+		delete(want, m.ID)
+	}
+	assert.Empty(t, want)
+	_, err = io.WriteString(host, "BYE\n\n")
+	require.NoError(t, err)
+	assert.NoError(t, <-outcome)
+}
