@@ -128,11 +128,11 @@ func (e *CallError) Error() string {
 	return escape.Lines(text)
 }
 
-// Unwrap returns the status, ErrFailed beside one that is reserved for later versions of the contract (R10), and the
+// Unwrap returns the status, ErrFailed beside one that is reserved for later versions of the contract (R10), or for host services, and the
 // error of the context, or of a stream's reader or writer, when the call ended because of it.
 func (e *CallError) Unwrap() []error {
 	errs := []error{e.Status}
-	if e.Status.Reserved() {
+	if e.Status.Reserved() || e.Status == abi.StatusMore {
 		errs = append(errs, ErrFailed)
 	}
 	if e.cause != nil {

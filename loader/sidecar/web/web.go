@@ -32,6 +32,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -329,7 +330,11 @@ func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
 			return nil, &inspect.Error{Path: s.path, Kind: loader.ErrRead, Found: "a certificate that does not count: " + certificate.Unwrap().Error(), Err: err, Expected: "one of this host, signed by an authority that does",
 				Remedy: "Name who has signed it (web.WithTLS; in config.yaml: ca), or check the address"}
 		}
-		return nil, unread("no server that answers", err, "Start it, and check the address")
+		if reach.Connecting(err) || reach.Timeout(err) {
+			found, remedy := reach.Failed("server", err)
+			return nil, unread(found, err, remedy)
+		}
+		return nil, unread("something that is no answer by HTTP, or by TLS where that is spoken ("+reach.Cause(err)+")", err, "Check the address: its scheme, and what listens there")
 	}
 	defer answer.Body.Close()
 	switch answer.StatusCode {
@@ -338,6 +343,9 @@ func (s *server) manifest(ctx context.Context) (*abi.Description, error) {
 		return nil, unread("a server that refuses the token, or asks for one", nil, "Give its token with web.WithToken")
 	default:
 		return nil, unread("the HTTP status "+answer.Status, nil, "Check the address")
+	}
+	if why := unreadable(answer); why != "" {
+		return nil, unread("a manifest "+why, nil, "Correct the server, or check the address")
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, wire.MaxManifest+1))
 	switch {
@@ -397,6 +405,7 @@ func (s *server) ask(ctx context.Context, method, path string, in []byte) (*http
 			r.Header.Set("Ferrule-Timeout", strconv.FormatInt(max(1, int64((time.Until(at)+time.Millisecond-1)/time.Millisecond)), 10))
 		}
 	}
+	r.Header.Set("Accept-Encoding", "identity")
 	if s.token != "" {
 		r.Header.Set("Authorization", "Bearer "+s.token)
 	}
@@ -422,6 +431,9 @@ func (s *server) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status,
 		return s.failed(c, dst, err)
 	}
 	defer answer.Body.Close()
+	if why := unreadable(answer); why != "" {
+		return nil, 0, s.crash("answering " + why)
+	}
 	out, err := s.read(dst, answer)
 	if err != nil {
 		if _, long := err.(*engine.TooLong); long {
@@ -453,6 +465,18 @@ func (s *server) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status,
 		reason += ": " + strings.TrimSpace(strings.ToValidUTF8(string(out[len(dst):][:min(len(out)-len(dst), 200)]), "\uFFFD"))
 	}
 	return nil, 0, s.crash(reason)
+}
+
+// unreadable says why an answer's body is none that can be taken (rule W18); "" for one that is.
+func unreadable(answer *http.Response) string {
+	coding := answer.Header.Get("Content-Encoding")
+	switch {
+	case answer.StatusCode == http.StatusSwitchingProtocols: // its body is the connection, which ends with no context
+		return "with the HTTP status " + answer.Status
+	case coding != "" && !strings.EqualFold(coding, "identity"):
+		return fmt.Sprintf("with Content-Encoding: %.40q, expected a body as it is", coding)
+	}
+	return ""
 }
 
 // read appends an answer's body to dst.

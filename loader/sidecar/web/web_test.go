@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -290,5 +291,111 @@ func TestReach(t *testing.T) {
 	for _, a := range []engine.Access{{Token: "a b"}, {CA: []byte("none")}} {
 		_, err = e.Reach(a)
 		assert.ErrorIs(t, err, loader.ErrOption)
+	}
+}
+
+// speaks answers each request to a function with text, over a connection that is left open or, where it says so, closed then.
+func speaks(t *testing.T, text string) *httptest.Server {
+	stays := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, manifest)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, out, err := w.(http.Hijacker).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		_, _ = out.WriteString(text)
+		_ = out.Flush()
+		if !strings.HasPrefix(text, "HTTP/1.0") {
+			<-stays
+		}
+	}))
+	t.Cleanup(func() {
+		close(stays)
+		server.Close()
+	})
+	return server
+}
+
+// An answer that has no end of its own, or is packed, is none: a context ends no connection that was switched to something else, and what breaks off
+// would be taken for the whole.
+func TestAnswersThatHaveNoEnd(t *testing.T) {
+	for text, words := range map[string]string{
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n":      "answering with the HTTP status 101 Switching Protocols",
+		"HTTP/1.0 200 OK\r\n\r\nhalf an answ":                                                "giving an answer that does not say how long it is",
+		"HTTP/1.0 422 No\r\nFerrule-Status: 1\r\n\r\nhalf a mess":                            "giving an answer that does not say how long it is",
+		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08": `with Content-Encoding: "gzip", expected a body as it is`,
+	} {
+		p, err := loader.Open(speaks(t, text).URL, web.Server())
+		require.NoError(t, err)
+		_, err = p.Call(t.Context(), "echo", nil)
+		var crash *loader.CrashError
+		require.ErrorAs(t, err, &crash, text)
+		assert.ErrorContains(t, err, words)
+		require.NoError(t, p.Close())
+	}
+	for text, out := range map[string]string{
+		"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold":                                                          "old",
+		"HTTP/1.1 200 OK\r\nContent-Encoding: Identity\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnew\r\n0\r\n\r\n": "new",
+	} {
+		p, err := loader.Open(speaks(t, text).URL, web.Server())
+		require.NoError(t, err)
+		got, err := p.Call(t.Context(), "echo", nil)
+		require.NoError(t, err, text)
+		assert.Equal(t, out, string(got))
+		require.NoError(t, p.Close())
+	}
+}
+
+// The manifest is an answer as well.
+func TestManifestThatHasNoEnd(t *testing.T) {
+	for coding, words := range map[string]string{"gzip": "a manifest with Content-Encoding", "identity": "more than 1 MiB"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, "identity", r.Header.Get("Accept-Encoding"))
+			w.Header().Set("Content-Encoding", coding)
+			_, _ = w.Write(make([]byte, 1<<20+1))
+		}))
+		_, err := loader.Open(server.URL, web.Server())
+		assert.ErrorContains(t, err, words)
+		server.Close()
+	}
+}
+
+// Statuses that are kept for later versions are failures (rule W8).
+func TestReservedStatuses(t *testing.T) {
+	for said, fails := range map[string]bool{"1": true, "7": false, "8": true, "9": false, "10": true, "99": true, "999": true, "1000": false} {
+		p, err := loader.Open(speaks(t, "HTTP/1.1 422 No\r\nFerrule-Status: "+said+"\r\nContent-Length: 3\r\n\r\nwhy").URL, web.Server())
+		require.NoError(t, err)
+		_, err = p.Call(t.Context(), "echo", nil)
+		var failed *loader.CallError
+		if assert.ErrorAs(t, err, &failed, said) {
+			assert.Equal(t, said, strconv.Itoa(int(failed.Status)))
+			assert.Equal(t, fails, errors.Is(err, loader.ErrFailed), said)
+		}
+		require.NoError(t, p.Close())
+	}
+}
+
+// What is said where a server is not reached is so.
+func TestNotReached(t *testing.T) {
+	long := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 11<<20))
+	}))
+	defer long.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for url, words := range map[string]string{
+		long.URL: "found something that is no answer by HTTP",
+		"https:" + strings.TrimPrefix(long.URL, "http:"): "found something that is no answer by HTTP",
+		gone.URL: "found no server that answers",
+		"http+unix:" + filepath.Join(t.TempDir(), strings.Repeat("x", 200)): "found an address that nothing can have",
+		"http+unix:" + filepath.Join(t.TempDir(), "none"):                   "found no server that answers",
+	} {
+		_, err := loader.Open(url, web.Server())
+		assert.ErrorContains(t, err, words, url)
 	}
 }
