@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,7 +268,25 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 	}
 	crash.Unserved = true
 	crash.Remedy = "See what it says, and have it begin as docs/wire.md says"
+	if s.child == nil && isEnd(err) { // it need not say why (rule W4)
+		crash.Reason += " before it had said what it is"
+		crash.Remedy = l.turnedAway()
+	}
 	return nil, nil, crash
+}
+
+// turnedAway says why a sidecar that listens may have closed a connection.
+func (l *launcher) turnedAway() string {
+	var why []string
+	if l.token == "" {
+		why = append(why, "that it asks for a token (sidecar.WithToken)")
+	} else {
+		why = append(why, "that the token is wrong (sidecar.WithToken)")
+	}
+	if scheme, _, _ := strings.Cut(l.path, ":"); scheme == "tcp" && l.tls == nil {
+		why = append(why, "that it speaks TLS (sidecar.WithTLS)")
+	}
+	return "It may be " + strings.Join(append(why, "that it has as many hosts as it takes"), ", ") + ", or that something else listens there: see what it says"
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -550,7 +569,7 @@ func (s *session) crash(why error) *engine.Crash {
 func (s *session) look(why error) *engine.Crash {
 	crash := &engine.Crash{Subject: s.launcher.subject(), Code: -1, Attempt: s.attempt}
 	var broke *wire.Error
-	ended := errors.Is(why, io.EOF) || errors.Is(why, io.ErrUnexpectedEOF) || isBrokenPipe(why)
+	ended := isEnd(why)
 	switch {
 	case errors.As(why, &broke):
 		crash.Reason = "ended by the host, because it does not keep to the wire: " + broke.Error()
@@ -592,6 +611,11 @@ func (s *session) look(why error) *engine.Crash {
 		}
 	}
 	return crash
+}
+
+// isEnd reports whether an error says that the other side's end is closed.
+func isEnd(why error) bool {
+	return errors.Is(why, io.EOF) || errors.Is(why, io.ErrUnexpectedEOF) || isBrokenPipe(why)
 }
 
 // failed takes in that a sidecar has crashed: when the next one may be started.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 )
 
@@ -28,7 +29,7 @@ func schemeOf(path string) string {
 	return scheme
 }
 
-// dial connects to a sidecar that somebody else has started. name is how errors call the connection.
+// dial connects to a sidecar that somebody else has started.
 func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
 	scheme, rest, _ := strings.Cut(l.path, ":")
 	rest = strings.TrimPrefix(rest, "//")
@@ -63,7 +64,11 @@ func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
 		return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: "a certificate that does not count: " + certificate.Unwrap().Error(), Err: err, Expected: "one of this host, signed by an authority that does",
 			Remedy: "Name who has signed it (WithTLS; in config.yaml: ca), or check the address"}
 	}
-	return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: "no sidecar that answers", Err: err, Remedy: "Start it, and check the address"}
+	found, remedy := reach.Failed("sidecar", err)
+	if l.tls != nil && !reach.Connecting(err) && !reach.Timeout(err) {
+		found, remedy = "a sidecar with which TLS cannot be spoken ("+reach.Cause(err)+")", "Check that it is one that speaks TLS; without sidecar.WithTLS it is spoken to in the clear"
+	}
+	return nil, &inspect.Error{Path: l.path, Kind: loader.ErrRead, Found: found, Err: err, Remedy: remedy}
 }
 
 // again is how long an end of a pipe by name that is not there yet is not looked for.
