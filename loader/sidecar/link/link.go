@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ type Link struct {
 	Options
 	stream   Stream
 	eager    *eager.Reader
-	alone    bool // who has the token waits for the only call in progress
+	turn     turn // of who has the token
 	r        *wire.Reader
 	w        *wire.Writer
 	about    *abi.Description
@@ -123,6 +124,9 @@ type call struct {
 	used   int            // of the output stream, since MORE was sent last
 }
 
+// spare has calls that were done, with nothing but their signals, so that most calls make none.
+var spare = sync.Pool{New: func() any { return &call{signal: make(chan struct{}, 1)} }}
+
 // asked is what the sidecar has asked for, and was not answered yet: how many calls, and bytes of their bodies.
 type asked struct{ calls, bytes int }
 
@@ -149,15 +153,29 @@ func New(s Stream, o Options) *Link {
 	return l
 }
 
+// turn is who reads.
+type turn uint8
+
+const (
+	ofWatcher turn = iota // or who says hello
+	ofOnly                // who waits for the only call in progress
+	ofCaller              // who waits for one of several
+)
+
 // source is what a link reads from.
 type source struct{ of *Link }
 
-// Read waits on this thread where no other call needs it: a goroutine that was just woken may be next on its processor.
+// Read waits on this thread, where that is a caller's: the watcher is to leave off at once.
 func (s source) Read(b []byte) (int, error) {
-	if s.of.alone {
-		return s.of.eager.Eagerly(b)
+	switch s.of.turn {
+	case ofWatcher:
+		return s.of.eager.Read(b)
+	case ofCaller:
+		// A goroutine that was just woken may be next on this processor. Those of other calls have their turn first, and most of them send another message
+		// in it, so that the sidecar has much to read at once, and much to answer.
+		runtime.Gosched()
 	}
-	return s.of.eager.Read(b)
+	return s.of.eager.Eagerly(b)
 }
 
 // Greet sends the host's hello. It is called before Meet, and may wait for the sidecar.
@@ -416,9 +434,10 @@ func (l *Link) takeDone(m *wire.Message) error {
 	x.out, x.status, x.rule, x.notRun = out, status, rule, notRun
 	delete(l.calls, id)
 	x.done = true
+	signal := x.signal
 	l.mu.Unlock()
 	l.woken.Add(1)
-	notify(x.signal)
+	notify(signal) // x may be another call by now, which finds that nothing came for it
 	return nil
 }
 
@@ -687,7 +706,8 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		return append(dst, why...), abi.StatusNoMemory, nil
 	}
 	streams := c.Streams()
-	x := &call{Call: c, signal: make(chan struct{}, 1), out: dst, credit: wire.Window}
+	x := spare.Get().(*call)
+	x.Call, x.out, x.credit = c, dst, wire.Window
 	ended := c.Done()
 	if ended != nil || streams&abi.StreamIn != 0 {
 		x.over, x.sent = make(chan struct{}), make(chan struct{})
@@ -765,7 +785,12 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
 		return dst, 0, &engine.Violation{Rule: x.rule, Found: found, Expected: expected}
 	case done:
-		return x.out, x.status, nil
+		out, status = x.out, x.status
+		if x.over == nil && streams == 0 { // no goroutine of its own knows it, and the reader has forgotten it
+			*x = call{signal: x.signal}
+			spare.Put(x)
+		}
+		return out, status, nil
 	case struck:
 		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: cmp.Or(engine.Cause(c.Context()), c.Err()), By: cmp.Or(l.Late, "(sidecar.WithGrace); its sidecar was ended")}
 	}
@@ -784,7 +809,9 @@ func (l *Link) await(x *call) (done bool) {
 		case <-x.signal:
 		case <-token:
 			l.mu.Lock()
-			l.alone = len(l.calls) == 1
+			if l.turn = ofCaller; len(l.calls) == 1 {
+				l.turn = ofOnly
+			}
 			l.mu.Unlock()
 			for !l.has(x) {
 				if err := l.read(); err != nil && err != errKicked {
@@ -796,7 +823,7 @@ func (l *Link) await(x *call) (done bool) {
 					break
 				}
 			}
-			l.alone = false
+			l.turn = ofWatcher
 			l.token <- struct{}{}
 		case <-l.dead:
 			l.settled()
