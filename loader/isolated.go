@@ -48,7 +48,8 @@ type CrashError struct {
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
 
 	cause   error  // the context's of Shutdown, when that is why
-	subject string // engine.Crash's
+	subject string // engine.Crash's, as kind
+	kind    error
 }
 
 // Error says how the worker ended, with the last line that it wrote, which may be of an earlier call. What steers a terminal
@@ -66,12 +67,15 @@ func (e *CrashError) Error() string {
 	return escape.Lines(text)
 }
 
-// Unwrap returns ErrCrash, ErrSuspended when the function was not called, and the context's error when the worker was killed
+// Unwrap returns ErrCrash, ErrSuspended when the function was not called, what the engine's package says of such errors (remote.ErrNodeLost), and the context's error when the worker was killed
 // because the context of Shutdown had ended.
 func (e *CrashError) Unwrap() []error {
 	errs := []error{ErrCrash}
 	if e.Suspended > 0 {
 		errs = append(errs, ErrSuspended)
+	}
+	if e.kind != nil {
+		errs = append(errs, e.kind)
 	}
 	if e.cause != nil {
 		errs = append(errs, e.cause)
@@ -130,5 +134,5 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 func crashError(plugin, fn string, c *engine.Crash) error {
 	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Output: c.Output,
 		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp,
-		subject: c.Subject}
+		subject: c.Subject, kind: c.Kind}
 }

@@ -349,6 +349,7 @@ type Crash struct {
 	Output  []string  // the last lines that it wrote, to its standard output and its standard error
 	Attempt int       // which worker it was, from 1
 
+	Kind    error  // what errors.Is finds beside loader.ErrCrash; or nil
 	Subject string // what ended, as "the sidecar"; "" is the worker
 	Remedy  string // what to do where it has ended while the plug-in was opened; "" where package loader knows
 

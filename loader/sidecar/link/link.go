@@ -43,7 +43,7 @@ type Options struct {
 	Grace   time.Duration // how long a call may go on when its context has ended
 	Folder  string        // what ferrule.info says of path; "" for nothing
 
-	// Leave says that a call which does not stop in time leaves the session as it is, which others use: what its answer says, when it comes, is left out.
+	// Leave says that the stream is not this host's alone to end: a call which does not stop in time leaves the session as it is, which others use: what its answer says, when it comes, is left out.
 	Leave bool
 	Late  string // how errors go on after such a call; "" says that its sidecar was ended
 	Long  string // what sets MaxBody, as errors name it; "" is sidecar.WithMaxMessage
@@ -73,7 +73,7 @@ type Link struct {
 	calls  map[uint64]*call // in progress
 	last   uint64           // the id of the newest
 	given  map[uint64]bool  // calls that were given up (Leave), whose answers are still to come
-	idle   *call            // what is done for no call; nil before Start
+	idle   *call            // what is done for no call; nil before Begin, and where nothing is
 	served chan struct{}    // closed when nothing of that is left
 	stray  asked            // what the sidecar asks for that is of no call
 	left   bool             // the sidecar has said BYE
@@ -213,20 +213,24 @@ func (l *Link) Meet() (*abi.Description, error) {
 	return l.about, err
 }
 
-// Begin lets calls in. over is told of the end of the session, once, with nothing of the caller's needed but that it does not wait.
+// Begin lets calls in. between is for what the sidecar does for no call; nil is where it may do nothing: its calls are refused, its lines left out. over is told of the end of the session, once, with nothing of the caller's needed but that it does not wait.
 func (l *Link) Begin(between *pool.Call, over func(why error)) {
 	l.ordinals = make(map[string]uint32)
 	for i, s := range l.about.Ordinals() {
 		l.ordinals[s.Name] = uint32(i)
 	}
-	l.always = errors.Is(l.stream.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
+	l.always = l.Leave || errors.Is(l.stream.SetReadDeadline(time.Time{}), os.ErrNoDeadline)
 	l.r.Resume = func() { _ = l.stream.SetReadDeadline(time.Time{}) }
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.over = over
-	l.idle = &call{Call: between, signal: make(chan struct{}, 1)}
 	l.served = make(chan struct{})
-	go l.between(l.idle)
+	if between != nil {
+		l.idle = &call{Call: between, signal: make(chan struct{}, 1)}
+		go l.between(l.idle)
+	} else {
+		close(l.served)
+	}
 	go l.watch()
 }
 

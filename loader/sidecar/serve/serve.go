@@ -200,6 +200,13 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	defer told()
 	if limited, ok := conn.(net.Conn); ok {
 		_ = limited.SetDeadline(time.Now().Add(o.Hello))
+	} else if p.shared != nil {
+		late := time.AfterFunc(o.Hello, func() {
+			if !s.greeted.Load() {
+				s.end(errHello)
+			}
+		})
+		defer late.Stop()
 	}
 	go s.lead(nil)
 	<-s.over
@@ -577,6 +584,7 @@ func (s *session) hello(m *wire.Message) error {
 
 var (
 	errToken = errors.New("serve: the host has not said the token")
+	errHello = errors.New("serve: the host has not said hello in time")
 	errFull  = errors.New("serve: there are as many sessions as there may be")
 )
 

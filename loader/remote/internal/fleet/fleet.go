@@ -1,0 +1,757 @@
+// Package fleet is the host's side of plug-ins on other machines, over any broker: which node a call goes to, and what becomes of it where a node is busy,
+// leaves, or is lost.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/remote"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/duplex"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Options are what a fleet is made of.
+type Options struct {
+	Broker     broker.Broker
+	Path       string // as the host gave it; errors name it
+	Target     broker.Target
+	By         string        // the package's name in options, such as nats
+	MaxMessage int64         // in bytes
+	Grace      time.Duration // how long a call may go on when its context has ended, before it is left to its node
+	Silence    time.Duration // how long a node may say nothing while it is waited for
+	Start      time.Duration // how long Open waits
+	Attempts   int           // on how many nodes a call is made, where it may be made again
+}
+
+// Open opens the plug-in that the target names, on whatever nodes there are.
+func Open(ctx context.Context, o Options, eo *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	if fault := o.fault(eo); fault != nil {
+		o.Broker.Close()
+		return nil, nil, fault
+	}
+	f := &fleet{Options: o, nodes: make(map[string]*node), closed: make(chan struct{})}
+	p, about, err := f.open(ctx, eo, accept)
+	if err != nil {
+		f.close()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, nil, err
+	}
+	return p, about, nil
+}
+
+// fault says which option is the node's, and not the host's.
+func (o *Options) fault(eo *engine.Options) error {
+	found := ""
+	switch {
+	case eo.SHA256 != nil:
+		found = "WithSHA256"
+	case eo.Config != nil:
+		found = "WithConfig"
+	case eo.Instances > 1:
+		found = "WithInstances"
+	case eo.State != nil:
+		found = "WithState"
+	case eo.Data != "":
+		found = "WithDataFolder"
+	default:
+		return nil
+	}
+	return &inspect.Error{Path: o.Path, Kind: loader.ErrOption, Found: found + " for a plug-in on other machines", Expected: "none: its nodes have that",
+		Remedy: "Give it where the plug-in is served (ferrule serve)"}
+}
+
+func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	var cancel context.CancelFunc
+	ctx, cancel = context.WithTimeout(ctx, f.Start)
+	defer cancel()
+	var err error
+	if f.unwatch, err = f.Broker.Watch(f.Target.Name, broker.Watcher{Came: f.came, Went: f.went, Down: f.down}); err != nil {
+		return nil, nil, f.unread("no way to the broker", err, "Check its address, and what this client may do there")
+	}
+	if err := f.find(ctx); err != nil {
+		return nil, nil, f.unread("no answer of the broker's", err, "Check its address, and what this client may do there")
+	}
+	first, about, err := f.first(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.about = about
+	host, err := accept(about)
+	if err != nil {
+		first.end(errClosing)
+		return nil, nil, err
+	}
+	f.adopt(first)
+	code := &pool.Code{About: about, Apart: true, Call: f.call, Start: f.start, Stop: f.stop,
+		Names: pool.Names{Start: wire.Start, Stop: wire.Stop, Configure: wire.Configure, Save: wire.Save, Resume: wire.Resume}}
+	p, err := pool.Open(ctx, code, host, eo)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.opened.Do(func() { f.isOpen = true })
+	go f.refresh()
+	return &plugin{p, f}, about, nil
+}
+
+func (f *fleet) unread(found string, err error, remedy string) error {
+	return &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: found, Err: err, Expected: "a node that serves " + f.Target.String(), Remedy: remedy}
+}
+
+// plugin is an open one.
+type plugin struct {
+	*pool.Pool
+	fleet *fleet
+}
+
+// Close is engine.Plugin's.
+func (p *plugin) Close() error {
+	err := p.Pool.Close()
+	p.fleet.close()
+	return err
+}
+
+// Shutdown is engine.Plugin's. Calls that have not come back are left to their nodes.
+func (p *plugin) Shutdown(ctx context.Context) error {
+	err := p.Pool.Shutdown(ctx)
+	if late, ok := err.(*engine.Unfinished); ok {
+		p.fleet.lose(&errShutdown{late.Cause})
+		go func() { _ = p.Close() }()
+		return err
+	}
+	p.fleet.close()
+	return err
+}
+
+type errShutdown struct{ cause error }
+
+func (e *errShutdown) Error() string { return "the context of Shutdown had ended" }
+
+var errClosing = errors.New("the plug-in is being closed")
+
+// fleet is the nodes of one plug-in.
+type fleet struct {
+	Options
+	about   *abi.Description
+	unwatch func()
+	opened  sync.Once
+	isOpen  bool // written once, before any other instance is started
+	closing sync.Once
+	closed  chan struct{}
+
+	finding sync.Mutex // who asks the broker
+	found   time.Time  // when that was last; guarded by finding
+
+	mu    sync.Mutex
+	nodes map[string]*node // by their IDs
+}
+
+// node is one of them.
+type node struct {
+	broker.Node
+	of *fleet
+
+	// Guarded by the fleet's mu.
+	calls   int // under way
+	leaves  bool
+	avoided time.Time // until then it is taken where there is no other
+	refused error     // why its plug-in is not the one that was opened; or nil
+
+	dialing sync.Mutex
+	small   *session // for what is short; guarded by the fleet's mu, as large
+	large   *session
+}
+
+// session is one with a node.
+type session struct {
+	node *node
+	conn *duplex.Conn
+	link *link.Link
+	stop func() // listens no more
+	once sync.Once
+}
+
+// long is how long an input is that goes by a session of its own, so that the others need not wait for it.
+const long = 64 << 10
+
+func (f *fleet) came(n broker.Node) {
+	if !n.Serves || !f.Target.Takes(n.Version) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.nodes[n.ID]; known != nil {
+		if known.Address == n.Address {
+			known.leaves = false
+			return
+		}
+	}
+	f.nodes[n.ID] = &node{Node: n, of: f}
+}
+
+func (f *fleet) went(id string) {
+	f.mu.Lock()
+	n := f.nodes[id]
+	delete(f.nodes, id)
+	var sessions []*session
+	if n != nil {
+		n.leaves = true
+		sessions = []*session{n.small, n.large}
+	}
+	f.mu.Unlock()
+	for _, s := range sessions {
+		if s != nil {
+			s.conn.Fail(duplex.ErrGone)
+		}
+	}
+}
+
+// down takes in that the connection to the broker broke.
+func (f *fleet) down(why error) { f.lose(fmt.Errorf("the connection to the broker broke: %w", why)) }
+
+// lose ends all sessions.
+func (f *fleet) lose(why error) {
+	f.mu.Lock()
+	var all []*session
+	for _, n := range f.nodes {
+		all = append(all, n.small, n.large)
+	}
+	f.mu.Unlock()
+	for _, s := range all {
+		if s != nil {
+			s.conn.Fail(why)
+		}
+	}
+}
+
+// find asks which nodes there are. Who comes while it is asked for waits, and takes what was found.
+func (f *fleet) find(ctx context.Context) error {
+	begin := time.Now()
+	f.finding.Lock()
+	defer f.finding.Unlock()
+	if f.found.After(begin) {
+		return nil
+	}
+	nodes, err := f.Broker.Find(ctx, f.Target.Name)
+	if err != nil {
+		return err
+	}
+	f.found = time.Now()
+	seen := make(map[string]bool)
+	for _, n := range nodes {
+		f.came(n)
+		seen[n.ID] = true
+	}
+	return nil
+}
+
+// refresh asks from time to time: what nodes say when they come may be lost.
+func (f *fleet) refresh() {
+	for {
+		select {
+		case <-f.closed:
+			return
+		case <-time.After(refreshed/2 + rand.N(refreshed)):
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), f.Silence)
+		_ = f.find(ctx)
+		cancel()
+	}
+}
+
+const refreshed = time.Minute
+
+// first finds what the plug-in says of itself: the newest version that is wanted and can be reached.
+func (f *fleet) first(ctx context.Context) (*session, *abi.Description, error) {
+	f.mu.Lock()
+	nodes := slices.Collect(maps.Values(f.nodes))
+	f.mu.Unlock()
+	if len(nodes) == 0 {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "no node", Err: remote.ErrNoNode, Expected: "a node that serves " + f.Target.String(),
+			Remedy: "Start one (ferrule serve), and check the plug-in's name and versions"}
+	}
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	slices.SortStableFunc(nodes, func(a, b *node) int { return broker.Newer(b.Version, a.Version) })
+	var last error
+	for _, n := range nodes {
+		s, about, err := n.dial(ctx, false)
+		if err == nil {
+			return s, about, nil
+		}
+		last = err
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, nil, f.unread("no node that gives a session", last, "See what the node says")
+}
+
+// adopt has calls go by the session that has told what the plug-in is.
+func (f *fleet) adopt(s *session) {
+	f.mu.Lock()
+	s.node.small = s
+	f.mu.Unlock()
+	f.begin(s)
+}
+
+// dial makes a session with the node; own is an instance of its own there.
+func (n *node) dial(ctx context.Context, own bool) (*session, *abi.Description, error) {
+	conn, stop, err := broker.Dial(ctx, n.of.Broker, n.Address, own, n.of.Silence)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &session{node: n, conn: conn, stop: stop}
+	s.link = link.New(conn, link.Options{MaxBody: uint64(n.of.MaxMessage), Grace: n.of.Grace, Leave: true, Late: fmt.Sprintf("(%s.WithGrace); it was left to its node", n.of.By),
+		Long: n.of.By + ".WithMaxMessage"})
+	over := context.AfterFunc(ctx, func() { conn.Fail(ctx.Err()) })
+	defer over()
+	end := conn.Wait()
+	defer end()
+	err = s.link.Greet()
+	var about *abi.Description
+	if err == nil {
+		about, err = s.link.Meet()
+	}
+	if err != nil {
+		s.end(err)
+		if why := conn.Err(); why != nil && !errors.Is(err, context.Canceled) {
+			err = why
+		}
+		return nil, nil, err
+	}
+	return s, about, nil
+}
+
+// end ends a session.
+func (s *session) end(why error) {
+	s.link.Fail(why)
+	s.finish()
+}
+
+func (s *session) finish() { s.once.Do(s.stop) }
+
+// begin lets calls into a session.
+func (f *fleet) begin(s *session) {
+	s.link.Begin(nil, func(why error) {
+		go func() {
+			f.forget(s)
+			if why == link.ErrLeft { // what runs there goes on
+				f.mu.Lock()
+				s.node.leaves = true
+				if f.nodes[s.node.ID] == s.node {
+					delete(f.nodes, s.node.ID)
+				}
+				f.mu.Unlock()
+				select {
+				case <-s.link.Byed():
+				case <-s.link.Dead():
+				}
+				s.end(errClosing)
+				return
+			}
+			s.finish()
+		}()
+	})
+}
+
+// forget has no call go by a session any more.
+func (f *fleet) forget(s *session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.node.small == s {
+		s.node.small = nil
+	}
+	if s.node.large == s {
+		s.node.large = nil
+	}
+}
+
+// fits reports whether what a node serves can do what was opened.
+func (f *fleet) fits(about *abi.Description) error {
+	has := func(all []abi.Symbol, name string) bool {
+		return slices.ContainsFunc(all, func(s abi.Symbol) bool { return s.Name == name })
+	}
+	for _, s := range f.about.Funcs {
+		if !has(about.Funcs, s.Name) {
+			return fmt.Errorf("its version %s has no function %s", about.Manifest.Version, s.Name)
+		}
+	}
+	for _, s := range f.about.Hooks {
+		if !has(about.Hooks, s.Name) {
+			return fmt.Errorf("its version %s has no hook %s", about.Manifest.Version, s.Name)
+		}
+	}
+	for _, s := range about.Imports {
+		if !has(f.about.Imports, s.Name) {
+			return fmt.Errorf("its version %s imports %s, and the one that was opened does not", about.Manifest.Version, s.Name)
+		}
+	}
+	return nil
+}
+
+// session returns the node's for an input of so many bytes, which it makes where there is none.
+func (n *node) session(ctx context.Context, length int) (*session, error) {
+	f := n.of
+	place := &n.small
+	if length > long {
+		place = &n.large
+	}
+	get := func() *session {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if s := *place; s != nil && s.conn.Err() == nil && !s.link.Left() {
+			return s
+		}
+		return nil
+	}
+	if s := get(); s != nil {
+		return s, nil
+	}
+	n.dialing.Lock()
+	defer n.dialing.Unlock()
+	if s := get(); s != nil {
+		return s, nil
+	}
+	s, about, err := n.dial(ctx, false)
+	if err == nil {
+		if err = f.fits(about); err != nil {
+			f.mu.Lock()
+			n.refused = err
+			f.mu.Unlock()
+			s.end(errClosing)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.begin(s)
+	f.mu.Lock()
+	*place = s
+	f.mu.Unlock()
+	return s, nil
+}
+
+// pick takes the node with the fewest of this host's calls under way, not one of those; nil where there is none. The call is counted.
+func (f *fleet) pick(not map[*node]bool) *node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var best *node
+	now, tied := time.Now(), 0
+	rank := func(n *node) (r int) {
+		r = 2 * n.calls
+		if n.small == nil {
+			r++ // one more session is for when those that there are have something to do
+		}
+		if n.avoided.After(now) {
+			r += 1 << 30
+		}
+		return r
+	}
+	for _, n := range f.nodes {
+		if not[n] || n.leaves || n.refused != nil {
+			continue
+		}
+		switch order := 0; {
+		case best == nil:
+			best, tied = n, 1
+		default:
+			if order = cmp.Compare(rank(n), rank(best)); order < 0 {
+				best, tied = n, 1
+			} else if order == 0 {
+				if tied++; rand.IntN(tied) == 0 {
+					best = n
+				}
+			}
+		}
+	}
+	if best != nil {
+		best.calls++
+	}
+	return best
+}
+
+func (f *fleet) done(n *node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n.calls--
+}
+
+// avoid has a node taken only where there is no other, for a while.
+func (f *fleet) avoid(n *node, gone bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n.avoided = time.Now().Add(time.Second)
+	if gone && f.nodes[n.ID] == n {
+		delete(f.nodes, n.ID)
+	}
+}
+
+// start is pool.Code's: of the plug-in, which is every node's, or of an instance of a host's own.
+func (f *fleet) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
+	if !f.isOpen {
+		return nil, abi.StatusOK, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), f.Start)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.Abandoned():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	tried := make(map[*node]bool)
+	var last error = remote.ErrNoNode
+	for {
+		n := f.pick(tried)
+		if n == nil {
+			return nil, 0, f.lost(nil, last)
+		}
+		tried[n] = true
+		s, about, err := n.dial(ctx, true)
+		if err == nil {
+			err = f.fits(about)
+		}
+		if err != nil {
+			if s != nil {
+				s.end(errClosing)
+			}
+			f.done(n)
+			last = err
+			if ctx.Err() != nil {
+				return nil, 0, f.lost(n, err)
+			}
+			continue
+		}
+		spoil := c.Spoiler()
+		between, _ := c.Background().(*pool.Call)
+		s.link.Begin(between, func(error) { spoil() })
+		end := s.conn.Wait()
+		out, status, err := s.link.Call(c, wire.Start, false, nil, config)
+		end()
+		if err == nil && status == abi.StatusOK {
+			c.SetState(s)
+			return nil, abi.StatusOK, nil
+		}
+		s.end(errClosing)
+		f.done(n)
+		if err != nil {
+			return nil, 0, f.outcome(n, err)
+		}
+		return out, status, nil
+	}
+}
+
+// stop is pool.Code's.
+func (f *fleet) stop(c *pool.Call) {
+	s, _ := c.State().(*session)
+	if s == nil {
+		return
+	}
+	s.link.Abandon()
+	done := make(chan struct{})
+	late := time.AfterFunc(f.Silence, func() { close(done) })
+	s.link.Bye(done)
+	late.Stop()
+	s.finish()
+	f.done(s.node)
+}
+
+// call is pool.Code's.
+func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+	symbols, hook := f.about.Funcs, fn >= len(f.about.Funcs)
+	if hook {
+		symbols, fn = f.about.Hooks, fn-len(symbols)
+	}
+	symbol := &symbols[fn]
+	if s, ok := c.State().(*session); ok { // an instance of its own, and nowhere else
+		end := s.conn.Wait()
+		out, status, err := s.link.Call(c, symbol.Name, hook, dst, in)
+		end()
+		if status == abi.StatusPanic && err == nil || err != nil && s.conn.Err() != nil {
+			c.Spoil()
+		}
+		if err != nil {
+			return dst, 0, f.outcome(s.node, err)
+		}
+		return f.timely(c, dst, out, status)
+	}
+	again := symbol.Keys.Get("idempotent") == "yes" && c.Streams() == 0
+	var tried map[*node]bool
+	asked, attempts, busy := false, 0, false
+	var last error = remote.ErrNoNode
+	for {
+		n := f.pick(tried)
+		if n == nil && !asked && !busy { // some may have come
+			asked = true
+			_ = f.find(c)
+			n = f.pick(tried)
+		}
+		if n == nil {
+			if busy {
+				last = remote.ErrBusy
+			}
+			if c.Err() != nil {
+				return append(dst, "no node had taken it by then"...), abi.StatusCancelled, nil
+			}
+			return dst, 0, f.unreached(last)
+		}
+		out, status, err := f.callAt(n, c, symbol.Name, hook, dst, in)
+		f.done(n)
+		if err == nil {
+			return f.timely(c, dst, out, status)
+		}
+		if tried == nil {
+			tried = make(map[*node]bool)
+		}
+		tried[n] = true
+		last = err
+		var notRun *link.NotRun
+		switch {
+		case errors.As(err, &notRun):
+			if notRun.Why == wire.Late || c.Err() != nil {
+				return append(dst, "its time was over before a node had a place for it"...), abi.StatusCancelled, nil
+			}
+			busy = busy || notRun.Why == wire.Busy
+			continue
+		case errors.Is(err, errUnsent):
+			if c.Err() != nil {
+				return append(dst, "no node had taken it by then"...), abi.StatusCancelled, nil
+			}
+			continue
+		}
+		if attempts++; again && c.Err() == nil && attempts < f.Attempts && isLoss(err) {
+			continue
+		}
+		return dst, 0, f.outcome(n, err)
+	}
+}
+
+// errUnsent is of a call of which nothing was sent.
+var errUnsent = errors.New("nothing of the call was sent")
+
+type unsent struct{ why error }
+
+func (u *unsent) Error() string        { return u.why.Error() }
+func (u *unsent) Unwrap() error        { return u.why }
+func (u *unsent) Is(target error) bool { return target == errUnsent }
+
+func (f *fleet) callAt(n *node, c *pool.Call, name string, hook bool, dst, in []byte) ([]byte, abi.Status, error) {
+	s, err := n.session(c, len(in))
+	if err != nil {
+		f.avoid(n, errors.Is(err, duplex.ErrGone))
+		return dst, 0, &unsent{err}
+	}
+	end := s.conn.Wait()
+	defer end()
+	out, status, err := s.link.Call(c, name, hook, dst, in)
+	if isLoss(err) {
+		f.avoid(n, errors.Is(err, duplex.ErrGone))
+	}
+	return out, status, err
+}
+
+// isLoss reports whether the session is over.
+func isLoss(err error) bool {
+	switch err.(type) {
+	case nil, *engine.Violation, *engine.Overrun, *link.NotRun:
+		return false
+	}
+	return !errors.Is(err, errUnsent)
+}
+
+// timely is what has become of a call that has an answer: one that came when its context had ended is no success.
+func (f *fleet) timely(c *pool.Call, dst, out []byte, status abi.Status) ([]byte, abi.Status, error) {
+	if status == abi.StatusOK && c.Err() != nil {
+		return append(dst, "its answer came too late"...), abi.StatusCancelled, nil
+	}
+	return out, status, nil
+}
+
+// outcome dresses a call's error.
+func (f *fleet) outcome(n *node, err error) error {
+	if isLoss(err) {
+		return f.lost(n, err)
+	}
+	return err
+}
+
+// lost says that a node is.
+func (f *fleet) lost(n *node, why error) error {
+	crash := &engine.Crash{Subject: "the way to " + f.Path, Code: -1, Attempt: 1, Reason: "lost: " + why.Error(), Kind: remote.ErrNodeLost, Remedy: "See whether its nodes run"}
+	if n != nil {
+		crash.Subject = "the node " + n.ID
+	}
+	var shut *errShutdown
+	if errors.As(why, &shut) {
+		crash.GivenUp = shut.cause
+	}
+	return crash
+}
+
+// unreached says that a call was not made.
+func (f *fleet) unreached(why error) error {
+	kind := remote.ErrNoNode
+	if errors.Is(why, remote.ErrBusy) {
+		kind = remote.ErrBusy
+	}
+	return &unreached{kind, why, f.Target.String()}
+}
+
+// unreached is a call that no node had.
+type unreached struct {
+	kind, why error
+	target    string
+}
+
+// Error says why.
+func (u *unreached) Error() string {
+	if u.why == u.kind {
+		return fmt.Sprintf("%s: %v", u.target, u.kind)
+	}
+	return fmt.Sprintf("%s: %v: %v", u.target, u.kind, u.why)
+}
+
+// Unwrap returns the kind.
+func (u *unreached) Unwrap() error { return u.kind }
+
+// close ends what the plug-in has.
+func (f *fleet) close() {
+	f.closing.Do(func() {
+		close(f.closed)
+		if f.unwatch != nil {
+			f.unwatch()
+		}
+		f.mu.Lock()
+		var all []*session
+		for _, n := range f.nodes {
+			all = append(all, n.small, n.large)
+		}
+		f.nodes = make(map[string]*node)
+		f.mu.Unlock()
+		for _, s := range all {
+			if s != nil {
+				s.link.Abandon()
+				s.conn.Close()
+				s.end(errClosing)
+			}
+		}
+		f.Broker.Close()
+	})
+}

@@ -1,0 +1,169 @@
+// Package node is the side that runs a plug-in for hosts elsewhere, over any broker: it gives sessions, and bounds what they may take.
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/duplex"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+)
+
+// Options are a node's.
+type Options struct {
+	Broker   broker.Broker
+	Shared   *serve.Shared
+	Sessions int           // how many there may be at a time
+	MaxBody  int64         // how long an input may be, in bytes; 0 is the wire's bound
+	Silence  time.Duration // how long a host may say nothing while it is waited for
+	Logger   *slog.Logger
+}
+
+// Node gives sessions. Its methods may be called from any goroutine.
+type Node struct {
+	o    Options
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	sessions map[*duplex.Conn]struct{}
+	opening  int
+	leaving  bool
+	running  sync.WaitGroup
+}
+
+// New makes a node.
+func New(o Options) *Node {
+	n := &Node{o: o, sessions: make(map[*duplex.Conn]struct{})}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	return n
+}
+
+// Ask takes a host's wish for a session, which has come to the node's address. It does not wait.
+func (n *Node) Ask(m broker.Message) {
+	if m.From == "" || m.Nobody {
+		return // there is nowhere to answer
+	}
+	o, err := broker.ParseOpen(m.Data)
+	switch {
+	case err != nil:
+		n.refuse(m.From, err.Error())
+		return
+	case !n.enter():
+		n.refuse(m.From, "the node has as many sessions as it takes, or is leaving")
+		return
+	}
+	defer n.running.Done()
+	var conn *duplex.Conn
+	made := make(chan struct{})
+	address, stop, err := n.o.Broker.Listen(func(m broker.Message) {
+		<-made
+		if m.Nobody {
+			conn.Fail(duplex.ErrGone)
+		} else {
+			conn.Deliver(m.Data)
+		}
+	})
+	if err != nil {
+		n.leave(nil)
+		n.refuse(m.From, "the node has no address for a session: "+err.Error())
+		return
+	}
+	conn = duplex.New(duplex.Options{Send: func(b []byte) error { return n.o.Broker.Send(m.From, address, b) }, MaxMessage: n.o.Broker.MaxMessage(), Silence: n.o.Silence}, 0, -1)
+	close(made)
+	n.mu.Lock()
+	n.sessions[conn] = struct{}{}
+	n.opening--
+	n.mu.Unlock()
+	now := time.Now().UnixNano()
+	if err := n.o.Broker.Send(m.From, address, broker.Opened{Address: address, At: o.At, NodeTime: now}.Append(nil)); err != nil {
+		conn.Fail(err)
+	}
+	n.running.Add(1)
+	go func() {
+		defer n.running.Done()
+		// What the host has said by its end is not answered any more.
+		err := n.o.Shared.Session(n.ctx, conn, o.Session, serve.Options{MaxBody: n.o.MaxBody, Grace: leaving, Hello: hello})
+		stop()
+		n.leave(conn)
+		if err != nil && !errors.Is(err, context.Canceled) && n.o.Logger != nil {
+			n.o.Logger.Debug("a session has ended", "host", m.From, "why", err.Error())
+		}
+	}()
+}
+
+// How long a host may take for its hello, and how long calls may go on when the node leaves: Leave has a bound of its own.
+const (
+	hello   = 10 * time.Second
+	leaving = 24 * time.Hour
+)
+
+func (n *Node) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.leaving || len(n.sessions)+n.opening >= n.o.Sessions {
+		return false
+	}
+	n.opening++
+	n.running.Add(1)
+	return true
+}
+
+// leave takes in that a session has ended; nil is of one that never began.
+func (n *Node) leave(conn *duplex.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if conn == nil {
+		n.opening--
+		return
+	}
+	delete(n.sessions, conn)
+}
+
+func (n *Node) refuse(to, why string) {
+	_ = n.o.Broker.Send(to, "", broker.Opened{Refused: why}.Append(nil))
+}
+
+// Sessions returns how many there are.
+func (n *Node) Sessions() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.sessions)
+}
+
+// Down takes in that the connection to the broker broke: what was under way may be lost, so every session is over, and its calls are asked to stop.
+func (n *Node) Down(why error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for conn := range n.sessions {
+		conn.Fail(why)
+	}
+}
+
+// Leave has no session given any more, tells hosts that no more calls are taken, and waits until those that run are done, or ctx ends; then they are ended.
+func (n *Node) Leave(ctx context.Context) error {
+	n.mu.Lock()
+	n.leaving = true
+	n.mu.Unlock()
+	n.o.Shared.Leave()
+	n.stop()
+	done := make(chan struct{})
+	go func() {
+		n.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	n.Down(errLeft)
+	<-done
+	return ctx.Err()
+}
+
+var errLeft = errors.New("the node has left")

@@ -1,0 +1,214 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
+)
+
+// connection is a broker.Broker.
+type connection struct {
+	nc *nats.Conn
+
+	mu   sync.Mutex
+	down map[int]func(error) // who is told that the connection broke
+	last int
+}
+
+// again is how long a connection that has broken is not tried again; a little more, or less, so that not all come at once.
+const again = 100 * time.Millisecond
+
+// connect connects to one of the servers. Nothing is sent later than when it is asked for.
+func connect(servers string, timeout time.Duration, opts []nats.Option) (*connection, error) {
+	b := &connection{down: make(map[int]func(error))}
+	all := append([]nats.Option{nats.Name("ferrule"), nats.Timeout(timeout)}, opts...)
+	all = append(all, nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectJitter(again, again), nats.RetryOnFailedConnect(false),
+		nats.NoEcho(), nats.PingInterval(10*time.Second), nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.broke(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrSlowConsumer) { // something was dropped
+				b.broke(err)
+			}
+		}))
+	var err error
+	b.nc, err = nats.Connect(servers, all...)
+	return b, err
+}
+
+func (b *connection) broke(err error) {
+	if err == nil {
+		err = errors.New("it was closed")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, tell := range b.down {
+		go tell(err)
+	}
+}
+
+func (b *connection) onDown(tell func(error)) (stop func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last++
+	id := b.last
+	b.down[id] = tell
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.down, id)
+	}
+}
+
+// Listen is broker.Broker's.
+func (b *connection) Listen(take func(broker.Message)) (string, func(), error) {
+	return b.listen(b.nc.NewRespInbox(), take)
+}
+
+func (b *connection) listen(subject string, take func(broker.Message)) (string, func(), error) {
+	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) { take(broker.Message{From: m.Reply, Data: m.Data, Nobody: isNobody(m)}) })
+	if err != nil {
+		return "", nil, err
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil { // a stream has a bound of its own, beyond which it breaks
+		_ = sub.Unsubscribe()
+		return "", nil, err
+	}
+	return subject, func() { _ = sub.Unsubscribe() }, nil
+}
+
+// isNobody reports whether a message is the server's, and says that nobody listens where something was sent.
+func isNobody(m *nats.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Status") == "503" }
+
+// Send is broker.Broker's.
+func (b *connection) Send(to, from string, data []byte) error {
+	if from == "" {
+		return b.nc.Publish(to, data)
+	}
+	return b.nc.PublishRequest(to, from, data)
+}
+
+// MaxMessage is broker.Broker's.
+func (b *connection) MaxMessage() int { return int(b.nc.MaxPayload()) }
+
+// Subjects that are not micro's own.
+func serviceOf(name string) string     { return broker.Token(name) }
+func addressOf(name, id string) string { return "ferrule." + broker.Token(name) + "." + id }
+func comingOf(name string) string      { return "ferrule." + broker.Token(name) + ".nodes" }
+
+// The keys of a node's metadata.
+const (
+	keyWire    = "ferrule" // the version of docs/remote.md
+	keyPlugin  = "plugin"  // the plug-in's name, as it is
+	keyVersion = "version" // and its version
+	wireIs     = "1"
+)
+
+func nodeOf(s micro.ServiceIdentity) broker.Node {
+	n := broker.Node{ID: s.ID, Name: s.Metadata[keyPlugin], Version: s.Metadata[keyVersion], Serves: s.Metadata[keyWire] == wireIs}
+	n.Address = addressOf(n.Name, n.ID)
+	return n
+}
+
+// How long answers are waited for, since the last one, and at most.
+const (
+	quiet  = 30 * time.Millisecond
+	atMost = time.Second
+)
+
+// Find is broker.Broker's, by micro's PING.
+func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, error) {
+	subject, err := micro.ControlSubject(micro.PingVerb, serviceOf(name), "")
+	if err != nil {
+		return nil, err
+	}
+	inbox := b.nc.NewRespInbox()
+	sub, err := b.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.nc.PublishRequest(subject, inbox, nil); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	var nodes []broker.Node
+	var sum atomic.Int64
+	for wait := atMost; ; {
+		within, end := context.WithTimeout(ctx, wait)
+		m, err := sub.NextMsgWithContext(within)
+		end()
+		switch {
+		case err != nil && len(nodes) == 0 && sum.Load() == 0 && !errors.Is(err, nats.ErrNoResponders):
+			return nil, fmt.Errorf("the server says nothing: %w", err)
+		case err != nil || isNobody(m):
+			return nodes, nil
+		}
+		sum.Add(1)
+		wait = quiet
+		if n, ok := readNode(m.Data, name); ok {
+			nodes = append(nodes, n)
+		}
+	}
+}
+
+// readNode reads what a node says of itself, of 64 KiB at most.
+func readNode(data []byte, name string) (broker.Node, bool) {
+	var said micro.Ping
+	if len(data) > 64<<10 || json.Unmarshal(data, &said) != nil || said.ID == "" || said.Metadata[keyPlugin] != name || !validID(said.ID) {
+		return broker.Node{}, false
+	}
+	return nodeOf(said.ServiceIdentity), true
+}
+
+// validID reports whether an ID can be one token of a subject.
+func validID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return len(id) > 0 && len(id) <= 64
+}
+
+// Watch is broker.Broker's.
+func (b *connection) Watch(name string, w broker.Watcher) (func(), error) {
+	sub, err := b.nc.Subscribe(comingOf(name), func(m *nats.Msg) {
+		n, ok := readNode(m.Data, name)
+		switch {
+		case !ok:
+		case m.Header.Get(leavesKey) != "":
+			w.Went(n.ID)
+		default:
+			w.Came(n)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.nc.Flush(); err != nil {
+		_ = sub.Unsubscribe()
+		return nil, err
+	}
+	stop := b.onDown(w.Down)
+	return func() {
+		stop()
+		_ = sub.Unsubscribe()
+	}, nil
+}
+
+// leavesKey is the header of what a node says when it has left.
+const leavesKey = "Ferrule-Left"
+
+// Close is broker.Broker's.
+func (b *connection) Close() { b.nc.Close() }
