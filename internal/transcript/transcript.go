@@ -29,9 +29,10 @@ import (
 type Transcript struct {
 	Name    string
 	Library Source
-	Fresh   bool // it has static variables that other tests must not have touched
-	shuffle bool // its lines come in any order: its own threads log and call, or any of its instances is taken
-	options []loader.Option
+	Fresh   bool            // it has static variables that other tests must not have touched
+	shuffle bool            // its lines come in any order: its own threads log and call, or any of its instances is taken
+	options []loader.Option // of what runs it: the configuration, how many instances
+	info    []loader.Option // of the host
 	funcs   map[string]loader.HostFunc
 	steps   []step
 }
@@ -127,8 +128,18 @@ func (r *Recording) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// Node are the options of where the plug-in runs, and not of its host.
+func (c *Transcript) Node() []loader.Option { return c.options }
+
 // Record runs the transcript with the plug-in at path.
 func (c *Transcript) Record(t testing.TB, open Open, path string) *Recording {
+	return c.RecordApart(t, func(path string, opts ...loader.Option) (*loader.Plugin, error) {
+		return open(path, append(opts, c.options...)...)
+	}, path)
+}
+
+// RecordApart is Record where open is not given the options of where the plug-in runs.
+func (c *Transcript) RecordApart(t testing.TB, open Open, path string) *Recording {
 	r := &Recording{TB: t}
 	logger := slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: loader.LevelTrace,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -140,7 +151,7 @@ func (c *Transcript) Record(t testing.TB, open Open, path string) *Recording {
 			}
 			return a
 		}}))
-	opts := append([]loader.Option{loader.WithLogger(logger)}, c.options...)
+	opts := append([]loader.Option{loader.WithLogger(logger)}, c.info...)
 	for name, fn := range c.funcs {
 		opts = append(opts, loader.WithHostFunc(name, func(ctx context.Context, in []byte) (out []byte, err error) {
 			r.Say("  %s(%s)", name, Shown(in))
@@ -664,7 +675,8 @@ var Table = []Transcript{
 		batches("repeat", "3", "0", "9000", "100000", "x"), batches("panic_at", "a", "panic", "b"),
 		batches("cancel_at", "a", "cancel", "b"),
 	}},
-	{Name: "services of version 1.1", Library: Source{C, "services"}, options: []loader.Option{loader.WithConfig([]byte("first")), loader.WithPluginInfo("shop.tenant", "ada")},
+	{Name: "services of version 1.1", Library: Source{C, "services"}, options: []loader.Option{loader.WithConfig([]byte("first"))},
+		info:  []loader.Option{loader.WithPluginInfo("shop.tenant", "ada")},
 		funcs: map[string]loader.HostFunc{"needed": echo, "upper": upper}, steps: []step{
 			tries("pass", "", "x"), calls("pass", "", "x"), hooks("pass", ""), calls("upper", "", "a", long), calls("again", "a"), calls("ordinals"),
 			calls("info", "instance", "offers.upper", "offers.again", "offers.other", "shop.tenant", "shop.other", "remaining", "data", "", "\xff"),
@@ -716,7 +728,7 @@ var Table = []Transcript{
 		calls("next", "", ""), configures("5"), calls("next"), configures("0"), configures("x"), calls("next"), sessions("3", "next", "", ""),
 		sessions("0", "next", ""), batches("next", "", ""),
 	}},
-	{Name: "Rust, words", Library: Source{Rust, "words"}, options: []loader.Option{loader.WithPluginInfo("shop.tenant", "ada")}, steps: []step{
+	{Name: "Rust, words", Library: Source{Rust, "words"}, info: []loader.Option{loader.WithPluginInfo("shop.tenant", "ada")}, steps: []step{
 		hooks("page", "/health"), hooks("page", "/"), wraps("page", "/twice", upper), wraps("page", "/x", failing(loader.ErrUnsupported)),
 		hooks("double", "21"), hooks("double", "x"), calls("deep", "21", "x"), tries("deep", "21", "x"),
 		calls("info", "shop.tenant", "instance", "shop.other"), watches("progress", ""), calls("fields"),

@@ -20,8 +20,43 @@ type connection struct {
 	nc *nats.Conn
 
 	mu   sync.Mutex
+	up   chan struct{}       // closed when there is a connection
+	at   time.Time           // since when; the zero time where it was never broken
 	down map[int]func(error) // who is told that the connection broke
+	back []func()            // are told that it is there again
 	last int
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Up is broker.Broker's.
+func (b *connection) Up(ctx context.Context) (time.Time, error) {
+	for {
+		b.mu.Lock()
+		up, at := b.up, b.at
+		b.mu.Unlock()
+		if isClosed(up) {
+			return at, nil
+		}
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return at, broker.ErrDown
+		}
+	}
+}
+
+func (b *connection) onBack(tell func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.back = append(b.back, tell)
 }
 
 // again is how long a connection that has broken is not tried again; a little more, or less, so that not all come at once.
@@ -29,11 +64,29 @@ const again = 100 * time.Millisecond
 
 // connect connects to one of the servers. Nothing is sent later than when it is asked for.
 func connect(servers string, timeout time.Duration, opts []nats.Option) (*connection, error) {
-	b := &connection{down: make(map[int]func(error))}
+	b := &connection{down: make(map[int]func(error)), up: make(chan struct{})}
+	close(b.up)
 	all := append([]nats.Option{nats.Name("ferrule"), nats.Timeout(timeout)}, opts...)
 	all = append(all, nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectJitter(again, again), nats.RetryOnFailedConnect(false),
 		nats.NoEcho(), nats.PingInterval(10*time.Second), nats.MaxPingsOutstanding(2),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.broke(err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			b.mu.Lock()
+			if isClosed(b.up) {
+				b.up = make(chan struct{})
+			}
+			b.mu.Unlock()
+			b.broke(err)
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.at = time.Now(); !isClosed(b.up) {
+				close(b.up)
+			}
+			for _, tell := range b.back {
+				go tell()
+			}
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrSlowConsumer) { // something was dropped
 				b.broke(err)
@@ -90,10 +143,16 @@ func isNobody(m *nats.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Statu
 
 // Send is broker.Broker's.
 func (b *connection) Send(to, from string, data []byte) error {
+	err := error(nil)
 	if from == "" {
-		return b.nc.Publish(to, data)
+		err = b.nc.Publish(to, data)
+	} else {
+		err = b.nc.PublishRequest(to, from, data)
 	}
-	return b.nc.PublishRequest(to, from, data)
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) {
+		return broker.ErrDown
+	}
+	return err
 }
 
 // MaxMessage is broker.Broker's.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -19,38 +18,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
-// broker starts a server in this process.
-func startServer(t testing.TB) *server.Server {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
-	require.NoError(t, err)
-	s.Start()
-	require.True(t, s.ReadyForConnections(10*time.Second))
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
-}
-
-// startNode serves a plug-in, and returns what has it leave.
-func startNode(t testing.TB, p serve.Plugin, n nats.Node) (leave func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan string, 1), make(chan error, 1)
-	n.Ready = func(id string) { ready <- id }
-	go func() { done <- nats.Serve(ctx, p, n) }()
-	select {
-	case <-ready:
-	case err := <-done:
-		require.NoError(t, err)
-	}
-	left := false
-	leave = func() {
-		cancel()
-		if !left {
-			left = true
-			require.NoError(t, <-done)
-		}
-	}
-	t.Cleanup(leave)
-	return leave
-}
+// plugins are those of nodes that are processes, made with the rest of their arguments.
+var plugins = map[string]func(args []string) serve.Plugin{"shout": func([]string) serve.Plugin { return shout() }}
 
 func shout() serve.Plugin {
 	return serve.Go(&builtin.Plugin{Name: "shout", Version: "1.2.0", Threads: abi.Concurrent, Imports: []string{"suffix"},
@@ -68,10 +37,13 @@ func shout() serve.Plugin {
 		}})
 }
 
+// suffix is what shout imports.
+var suffix = loader.WithHostFunc("suffix", func(context.Context, []byte) ([]byte, error) { return []byte("!"), nil })
+
 func TestShout(t *testing.T) {
 	s := startServer(t)
 	leave := startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Workers: 4})
-	p, err := loader.Open(s.ClientURL()+"/shout@^1", nats.Plugin(), loader.WithHostFunc("suffix", func(_ context.Context, in []byte) ([]byte, error) { return []byte("!"), nil }))
+	p, err := loader.Open(s.ClientURL()+"/shout@^1", nats.Plugin(), suffix)
 	require.NoError(t, err)
 	defer p.Close()
 	out, err := p.Call(t.Context(), "shout", []byte("hello"))
@@ -103,7 +75,7 @@ func TestShout(t *testing.T) {
 func BenchmarkEcho(b *testing.B) {
 	s := startServer(b)
 	startNode(b, shout(), nats.Node{Servers: s.ClientURL(), Workers: 64})
-	p, err := loader.Open(s.ClientURL()+"/shout@^1", nats.Plugin(), loader.WithHostFunc("suffix", func(_ context.Context, in []byte) ([]byte, error) { return []byte("!"), nil }))
+	p, err := loader.Open(s.ClientURL()+"/shout@^1", nats.Plugin(), suffix)
 	require.NoError(b, err)
 	defer p.Close()
 	in := make([]byte, 64)

@@ -77,7 +77,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return fmt.Errorf("nats: %w", err)
 	}
 	defer b.onDown(of.Down)()
-	b.nc.SetReconnectHandler(func(*nats.Conn) { _ = s.says("") })
+	b.onBack(func() { _ = s.says("") })
 	if err := s.says(""); err == nil {
 		err = b.nc.Flush()
 	}
@@ -217,4 +217,3 @@ func answer(shared *serve.Shared, name string, r micro.Request) {
 		_ = r.Error(strconv.Itoa(int(status)), string(message), nil)
 	}
 }
-

@@ -10,6 +10,7 @@ package link
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -675,7 +676,7 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 		if x == l.idle {
 			return nil, abi.StatusMisuse
 		}
-		return c.Next(x.Call, e.body)
+		return c.Next(l.hosts(x, e), e.body)
 	case wire.Info:
 		switch {
 		case len(e.body) == 0 || len(e.body) > maxKey || !utf8.Valid(e.body):
@@ -693,7 +694,43 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 	if !ok {
 		return []byte("the manifest has no import and no want of this name"), abi.StatusUnsupported
 	}
-	return c.Host(x.Call, ordinal, slices.Clip(e.body))
+	return c.Host(l.hosts(x, e), ordinal, slices.Clip(e.body))
+}
+
+// hosted is the context of a host function: calls that are made with it are known to come from it.
+type hosted struct {
+	*pool.Call
+	link *Link
+	id   uint64 // of the sidecar's call
+}
+
+type hostedKey struct{}
+
+// Value is context.Context's.
+func (h *hosted) Value(key any) any {
+	if key == (hostedKey{}) {
+		return h
+	}
+	return h.Call.Value(key)
+}
+
+func (l *Link) hosts(x *call, e *event) context.Context {
+	if !l.Leave { // whoever has a sidecar of its own knows that already
+		return x.Call
+	}
+	return &hosted{x.Call, l, e.id}
+}
+
+// within returns the id of the sidecar's call that a call of the host's comes from; 0 for none.
+func (l *Link) within(c *pool.Call) uint64 {
+	h, _ := c.Context().Value(hostedKey{}).(*hosted)
+	for h != nil && h.link != l {
+		h, _ = h.Context().Value(hostedKey{}).(*hosted)
+	}
+	if h == nil {
+		return 0
+	}
+	return h.id
 }
 
 // maxKey is the longest key, in bytes (rule R26).
@@ -732,6 +769,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	l.mu.Unlock()
 
 	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched(), Resumes: c.Resumes()}
+	if l.Leave {
+		m.Within = l.within(c)
+	}
 	if at, ok := c.Deadline(); ok {
 		m.Timeout = uint64(max(1, (time.Until(at)+time.Millisecond-1)/time.Millisecond))
 	}

@@ -178,7 +178,7 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
-		calls: make(map[uint64]*call), asked: make(map[uint64]chan answer), over: make(chan struct{}), level: abi.LogTrace}
+		calls: make(map[uint64]*call), asked: make(map[uint64]question), over: make(chan struct{}), level: abi.LogTrace}
 	if p.shared != nil && p.About == p.shared.about {
 		s.plugin, s.funcs = p.shared.plugin, p.shared.funcs
 	}
@@ -259,7 +259,7 @@ type session struct {
 	own    *loader.Session            // of a Shared; or nil
 	funcs  [2]map[string]*loader.Func // functions and hooks
 	calls  map[uint64]*call           // in progress
-	asked  map[uint64]chan answer     // of the host, that were not answered yet
+	asked  map[uint64]question        // of the host, that were not answered yet
 	last   uint64
 	ended  bool
 	why    error
@@ -281,6 +281,12 @@ func (s *source) Read(b []byte) (int, error) {
 		return s.from.Eagerly(b)
 	}
 	return s.from.Read(b)
+}
+
+// question is a call of the host's functions that was not answered yet, with the context that it was made with.
+type question struct {
+	ctx      context.Context
+	answered chan answer
 }
 
 // answer is what the host has answered.
@@ -497,7 +503,7 @@ func (s *session) end(err error) {
 	}
 	close(s.over)
 	for id, c := range s.asked {
-		close(c)
+		close(c.answered)
 		delete(s.asked, id)
 	}
 }
@@ -517,13 +523,13 @@ func (s *session) take(m *wire.Message) error {
 			return err
 		}
 		s.mu.Lock()
-		c := s.asked[m.ID]
+		c, ok := s.asked[m.ID]
 		delete(s.asked, m.ID)
 		s.mu.Unlock()
-		if c == nil {
+		if !ok {
 			return &wire.Error{Rule: "W7", Found: fmt.Sprintf("DONE %d, which has no call in progress", m.ID), Expected: "one answer to each call"}
 		}
-		c <- answer{out, status}
+		c.answered <- answer{out, status}
 	case wire.Cancel:
 		if c := s.find(m.ID); c != nil {
 			c.cancel()
@@ -598,14 +604,22 @@ func (s *session) about() *abi.Description {
 // admit takes in that the host calls; nil where the session is over.
 func (s *session) admit(m *wire.Message, l *lead) *call {
 	c := &call{s: s, id: m.ID, lead: l}
+	from := s.ctx
+	if m.Within != 0 { // whoever waits for that one must not wait for this one: its context says so
+		s.mu.Lock()
+		if q, ok := s.asked[m.Within]; ok {
+			from = q.ctx
+		}
+		s.mu.Unlock()
+	}
 	if m.Timeout > 0 {
 		left := time.Duration(min(m.Timeout, 1<<40)) * time.Millisecond
 		if aged, ok := s.conn.(interface{ Age() time.Duration }); ok { // it was under way for a while
 			left -= aged.Age()
 		}
-		c.Context, c.cancel = context.WithTimeout(s.ctx, left)
+		c.Context, c.cancel = context.WithTimeout(from, left)
 	} else {
-		c.Context, c.cancel = context.WithCancel(s.ctx)
+		c.Context, c.cancel = context.WithCancel(from)
 	}
 	if m.Stream&abi.StreamIn != 0 {
 		c.input = newInput(c)
@@ -735,6 +749,9 @@ func (s *session) runs(c *call, fn *loader.Func, in []byte, hook, watched bool) 
 func outcome(out []byte, err error) ([]byte, wire.Message) {
 	if err == nil {
 		return out, wire.Message{}
+	}
+	if usage, ok := err.(*loader.UsageError); ok && errors.Is(usage.Kind, loader.ErrReentrant) {
+		return []byte(err.Error()), wire.Message{Status: abi.StatusFailed, NotRun: wire.Reentrant}
 	}
 	status, message, rule := Answer(err)
 	return message, wire.Message{Status: status, Rule: []byte(rule)}
@@ -913,7 +930,7 @@ func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, erro
 	}
 	s.last++
 	m.ID = s.last
-	s.asked[m.ID] = answered
+	s.asked[m.ID] = question{ctx, answered}
 	s.mu.Unlock()
 	if err := s.w.Send(&m, in); err != nil {
 		s.end(err)

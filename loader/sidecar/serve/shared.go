@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,9 @@ func Share(p Plugin, places, queue int, logger *slog.Logger, opts ...loader.Opti
 	s := &Shared{places: make(chan struct{}, places), queue: int64(queue), leaves: make(chan struct{}), counts: make(map[string]*Count)}
 	own, about := *p.About, *p.About
 	own.HasStart, own.HasStop, own.HasConfigure, own.HasSave, own.HasResume = true, false, false, false, false
+	// What may be handed over is the node's; a manifest that says how has the services for it.
+	own.Manifest.State = ""
+	own.Manifest.Keys = slices.DeleteFunc(slices.Clone(own.Manifest.Keys), func(k abi.KeyValue) bool { return k.Key == "state" })
 	about = own
 	about.HasStart = false
 	s.own, s.about = &own, &about
@@ -147,7 +151,7 @@ func (s *Shared) enter(ctx context.Context) wire.Reason {
 	defer s.waits.Add(-1)
 	select {
 	case s.places <- struct{}{}:
-		if ctx.Err() != nil { // both had come
+		if isOver(ctx) { // both had come
 			<-s.places
 			return wire.Late
 		}
@@ -164,7 +168,7 @@ func (s *Shared) tryEnter(ctx context.Context) wire.Reason {
 		return wire.Leaving
 	default:
 	}
-	if ctx.Err() != nil {
+	if isOver(ctx) {
 		return wire.Late
 	}
 	select {
@@ -173,6 +177,12 @@ func (s *Shared) tryEnter(ctx context.Context) wire.Reason {
 	default:
 		return wire.Busy
 	}
+}
+
+// isOver reports whether a context has ended, or its deadline is over and nobody was told yet: where this process was stopped, timers come late.
+func isOver(ctx context.Context) bool {
+	at, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(at)
 }
 
 func (s *Shared) exit() { <-s.places }

@@ -409,6 +409,10 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 		if m.Verb == Call || m.Verb == Log {
 			m.HasFor, to = true, &m.For
 		}
+	case "within":
+		if m.Verb == Call {
+			to = &m.Within
+		}
 	case "timeout":
 		if m.Verb == Call {
 			to = &m.Timeout

@@ -152,6 +152,8 @@ func slowOne(stream string, maxBody uint64) (l letter, rest, rule string) {
 			switch name := strings.ToLower(parts[1]); m.Verb.String() + " " + name {
 			case "CALL for", "LOG for":
 				m.HasFor, m.For = true, number(value)
+			case "CALL within":
+				m.Within = number(value)
 			case "CALL timeout":
 				m.Timeout = number(value)
 			case "CALL stream":
@@ -166,7 +168,7 @@ func slowOne(stream string, maxBody uint64) (l letter, rest, rule string) {
 			case "CALL hook":
 				m.Hook = true
 			case "DONE not-run":
-				m.NotRun = map[string]wire.Reason{"busy": wire.Busy, "late": wire.Late, "leaving": wire.Leaving}[value]
+				m.NotRun = map[string]wire.Reason{"busy": wire.Busy, "late": wire.Late, "leaving": wire.Leaving, "reentrant": wire.Reentrant}[value]
 			case "DONE rule":
 				m.Rule = []byte(value)
 			case "LOG fields":
@@ -299,7 +301,7 @@ func scribble(r *rand.Rand) string {
 			body = body[:min(len(body), max(r.IntN(20)-18, 0))]
 		}
 		for range r.IntN(4) {
-			name := pick("For", "Timeout", "Stream", "Progress", "Hook", "Rule", "Not-Run", "Fields", "Status", "Token", "Log", "Max-Body", "X-Own", "content-lengths")
+			name := pick("For", "Timeout", "Within", "Stream", "Progress", "Hook", "Rule", "Not-Run", "Fields", "Status", "Token", "Log", "Max-Body", "X-Own", "content-lengths")
 			if r.IntN(3) == 0 {
 				name = strings.ToUpper(name)
 			}
@@ -314,7 +316,7 @@ func scribble(r *rand.Rand) string {
 			case "token", "rule", "x-own":
 				value = pick("", "R8", "a b", "a:\tb", strings.Repeat("x", 4080+r.IntN(20)))
 			case "not-run":
-				value = pick("busy", "late", "leaving", "", "Busy", "asleep")
+				value = pick("busy", "late", "leaving", "reentrant", "", "Busy", "asleep")
 			case "fields":
 				value = strconv.Itoa(r.IntN(len(body) + 2))
 			}

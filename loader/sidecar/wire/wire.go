@@ -75,6 +75,7 @@ type Message struct {
 
 	For     uint64     // of Call and Log: the call that it is of, 0 for none
 	HasFor  bool       // For was said
+	Within  uint64     // of Call: the other side's call that it comes from; 0 is none
 	Timeout uint64     // of Call, in milliseconds; 0 is none
 	Stream  abi.Stream // of Call
 	Hook    bool       // of Call: the hook of that name, and not the function
@@ -95,12 +96,13 @@ type Reason uint8
 
 // The reasons.
 const (
-	Busy    Reason = 1 + iota // as many calls run as may
-	Late                      // its time was over before it began
-	Leaving                   // no more calls are taken here
+	Busy      Reason = 1 + iota // as many calls run as may
+	Late                        // its time was over before it began
+	Leaving                     // no more calls are taken here
+	Reentrant                   // every instance here is in use by the calls that led to it
 )
 
-var reasons = [...]string{Busy: "busy", Late: "late", Leaving: "leaving"}
+var reasons = [...]string{Busy: "busy", Late: "late", Leaving: "leaving", Reentrant: "reentrant"}
 
 // String returns the reason as it is written; "" for none.
 func (r Reason) String() string {

@@ -143,6 +143,9 @@ func Append(b []byte, m *Message, length int) []byte {
 	case Call:
 		b = append(append(b, ' '), m.Name...)
 		b = m.of(b)
+		if m.Within != 0 {
+			b = number(append(b, "\nWithin: "...), m.Within)
+		}
 		if m.Timeout != 0 {
 			b = number(append(b, "\nTimeout: "...), m.Timeout)
 		}

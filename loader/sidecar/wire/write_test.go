@@ -30,6 +30,7 @@ var sent = []struct {
 	{wire.Message{Verb: wire.Call, ID: math.MaxInt64, Name: []byte("f"), HasFor: true, Timeout: 3, Stream: abi.StreamOut, Hook: true, Watched: true, Resumes: true}, "",
 		"CALL 9223372036854775807 f\nFor: 0\nTimeout: 3\nStream: out\nHook: yes\nProgress: yes\nResume: yes\n\n"},
 	{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f"), For: 5}, "", "CALL 1 f\n\n"}, // For was not said
+	{wire.Message{Verb: wire.Call, ID: 1, Name: []byte("f"), Within: 7, Timeout: 5}, "", "CALL 1 f\nWithin: 7\nTimeout: 5\n\n"},
 	{wire.Message{Verb: wire.Done, ID: 1, Status: 1, NotRun: wire.Leaving}, "", "DONE 1 1\nNot-Run: leaving\n\n"},
 	{wire.Message{Verb: wire.Done, ID: 1, Status: 1000, Rule: []byte("R8")}, "x", "DONE 1 1000\nRule: R8\nContent-Length: 1\n\nx"},
 	{wire.Message{Verb: wire.Cancel, ID: 1}, "", "CANCEL 1\n\n"},

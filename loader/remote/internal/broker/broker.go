@@ -23,6 +23,9 @@ type Node struct {
 	Serves  bool   // it speaks this version of docs/remote.md
 }
 
+// ErrDown is Send's where there is no connection.
+var ErrDown = errors.New("there is no connection to the broker")
+
 // Message is one that has come to an address.
 type Message struct {
 	From   string // the address of who has sent it, or ""
@@ -42,6 +45,8 @@ type Broker interface {
 	Find(ctx context.Context, name string) ([]Node, error)
 	// Watch tells of nodes that come, and go, and of the connection when it breaks: what was under way may be lost then.
 	Watch(name string, w Watcher) (stop func(), err error)
+	// Up waits until there is a connection, or ctx ends. since is when it came to be there.
+	Up(ctx context.Context) (since time.Time, err error)
 	// Close ends the connection.
 	Close()
 }

@@ -99,7 +99,9 @@ func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Acce
 		return nil, nil, err
 	}
 	f.adopt(first)
-	code := &pool.Code{About: about, Apart: true, Call: f.call, Start: f.start, Stop: f.stop,
+	many := *about // of how many calls there may be at a time each node takes care
+	many.Manifest.Threads = abi.Concurrent
+	code := &pool.Code{About: &many, Apart: true, Call: f.call, Start: f.start, Stop: f.stop,
 		Names: pool.Names{Start: wire.Start, Stop: wire.Stop, Configure: wire.Configure, Save: wire.Save, Resume: wire.Resume}}
 	p, err := pool.Open(ctx, code, host, eo)
 	if err != nil {
@@ -107,7 +109,7 @@ func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Acce
 	}
 	f.opened.Do(func() { f.isOpen = true })
 	go f.refresh()
-	return &plugin{p, f}, about, nil
+	return &plugin{p, p, f}, about, nil
 }
 
 func (f *fleet) unread(found string, err error, remedy string) error {
@@ -116,20 +118,26 @@ func (f *fleet) unread(found string, err error, remedy string) error {
 
 // plugin is an open one.
 type plugin struct {
-	*pool.Pool
-	fleet *fleet
+	engine.Plugin // and not its other interfaces: what is the nodes' cannot be changed from here
+	pool          *pool.Pool
+	fleet         *fleet
+}
+
+// NewSession is engine.Sessions's.
+func (p *plugin) NewSession(ctx context.Context, config []byte) (engine.Plugin, error) {
+	return p.pool.NewSession(ctx, config)
 }
 
 // Close is engine.Plugin's.
 func (p *plugin) Close() error {
-	err := p.Pool.Close()
+	err := p.pool.Close()
 	p.fleet.close()
 	return err
 }
 
 // Shutdown is engine.Plugin's. Calls that have not come back are left to their nodes.
 func (p *plugin) Shutdown(ctx context.Context) error {
-	err := p.Pool.Shutdown(ctx)
+	err := p.pool.Shutdown(ctx)
 	if late, ok := err.(*engine.Unfinished); ok {
 		p.fleet.lose(&errShutdown{late.Cause})
 		go func() { _ = p.Close() }()
@@ -594,21 +602,44 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 	}
 	again := symbol.Keys.Get("idempotent") == "yes" && c.Streams() == 0
 	var tried map[*node]bool
-	asked, attempts, busy := false, 0, false
-	var last error = remote.ErrNoNode
+	asked, attempts, busy, reentrant := false, 0, false, false
+	var last, loss error = remote.ErrNoNode, nil
+	var lossAt *node
+	var patience context.Context
 	for {
 		n := f.pick(tried)
-		if n == nil && !asked && !busy { // some may have come
+		if n == nil && !asked && !busy && !reentrant { // some may have come
 			asked = true
 			_ = f.find(c)
 			n = f.pick(tried)
 		}
 		if n == nil {
-			if busy {
+			switch {
+			case loss != nil:
+			case reentrant:
+				return dst, 0, engine.ErrReentrant
+			case busy:
 				last = remote.ErrBusy
 			}
 			if c.Err() != nil {
 				return append(dst, "no node had taken it by then"...), abi.StatusCancelled, nil
+			}
+			if !busy && !reentrant {
+				if patience == nil {
+					var cancel context.CancelFunc
+					patience, cancel = context.WithTimeout(c, f.Silence)
+					defer cancel()
+				}
+				if f.comesBack(patience) {
+					asked, tried = false, nil
+					continue
+				}
+				if c.Err() != nil {
+					continue
+				}
+			}
+			if loss != nil { // it has run, once
+				return dst, 0, f.outcome(lossAt, loss)
 			}
 			return dst, 0, f.unreached(last)
 		}
@@ -625,10 +656,10 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 		var notRun *link.NotRun
 		switch {
 		case errors.As(err, &notRun):
-			if notRun.Why == wire.Late || c.Err() != nil {
+			if notRun.Why == wire.Late && f.isOver(c) || c.Err() != nil {
 				return append(dst, "its time was over before a node had a place for it"...), abi.StatusCancelled, nil
 			}
-			busy = busy || notRun.Why == wire.Busy
+			busy, reentrant = busy || notRun.Why == wire.Busy, reentrant || notRun.Why == wire.Reentrant
 			continue
 		case errors.Is(err, errUnsent):
 			if c.Err() != nil {
@@ -637,6 +668,7 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 			continue
 		}
 		if attempts++; again && c.Err() == nil && attempts < f.Attempts && isLoss(err) {
+			loss, lossAt = err, n
 			continue
 		}
 		return dst, 0, f.outcome(n, err)
@@ -681,7 +713,39 @@ func (f *fleet) timely(c *pool.Call, dst, out []byte, status abi.Status) ([]byte
 	if status == abi.StatusOK && c.Err() != nil {
 		return append(dst, "its answer came too late"...), abi.StatusCancelled, nil
 	}
+	if status == abi.StatusCancelled {
+		f.isOver(c)
+	}
 	return out, status, nil
+}
+
+// isOver reports whether a call's context has ended, or is about to, which it waits for: a node's clock may be a little ahead.
+func (f *fleet) isOver(c *pool.Call) bool {
+	if c.Err() == nil {
+		at, ok := c.Deadline()
+		if !ok || time.Until(at) > soon {
+			return false
+		}
+		<-c.Done()
+	}
+	return true
+}
+
+// soon is how much earlier a deadline may be over on a node than here.
+const soon = 50 * time.Millisecond
+
+// comesBack waits a moment where the connection to the broker is broken, or was a moment ago: nodes may be on their way back, too. It reports whether to look again.
+func (f *fleet) comesBack(ctx context.Context) bool {
+	since, err := f.Broker.Up(ctx)
+	if err != nil || since.IsZero() || time.Since(since) > f.Silence {
+		return false
+	}
+	select {
+	case <-time.After(20 * time.Millisecond):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // outcome dresses a call's error.

@@ -1,0 +1,487 @@
+package nats_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/remote"
+	"github.com/ferrule-dev/ferrule/loader/remote/nats"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+)
+
+// ledger is a plug-in whose functions write down each run, in a file that all nodes append to. The input is an id and how many milliseconds the work takes; the
+// output is the id.
+func ledger(args []string) serve.Plugin {
+	file, err := os.OpenFile(args[0], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	work := func(ctx context.Context, in []byte) ([]byte, error) {
+		var id, ms int
+		if _, err := fmt.Sscan(string(in), &id, &ms); err != nil {
+			return nil, err
+		}
+		word := "run"
+		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+			word = "late"
+		}
+		if _, err := fmt.Fprintf(file, "%s %d\n", word, id); err != nil {
+			return nil, err
+		}
+		select {
+		case <-time.After(time.Duration(ms) * time.Millisecond):
+			return fmt.Append(nil, id), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return serve.Go(&builtin.Plugin{Name: "ledger", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{
+		{Name: "once", Call: work},
+		{Name: "again", Call: work, Keys: map[string]string{"idempotent": "yes"}},
+	}})
+}
+
+func init() { plugins["ledger"] = ledger }
+
+// runs counts what the nodes have written down.
+func runs(t testing.TB, path string) (runs map[int]int, late int) {
+	all, err := os.ReadFile(path)
+	require.NoError(t, err)
+	runs = make(map[int]int)
+	for line := range strings.Lines(string(all)) {
+		word, id, ok := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.Atoi(id)
+		require.True(t, ok && err == nil, "%q", line)
+		runs[n]++
+		if word == "late" {
+			late++
+		}
+	}
+	return runs, late
+}
+
+// soaked is for how long the faults go on.
+func soaked() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("FERRULE_TEST_SOAK")); err == nil {
+		return d
+	}
+	return 6 * time.Second
+}
+
+// Three nodes are killed, stopped and started anew, and the server is, while 64 callers call: each call ends in its own answer or in an error that says what became of it,
+// soon after its deadline; none runs twice but where it may, none whose error says that it did nothing, and none begins after its deadline.
+func TestFaults(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	s := startServerAt(t, &server.Options{Port: -1})
+	var serving sync.Mutex // the server is there
+	url := s.ClientURL()
+	port, err := strconv.Atoi(url[strings.LastIndex(url, ":")+1:])
+	require.NoError(t, err)
+	var nodes [3]*process
+	begin := func(i int) {
+		for range 100 {
+			p, err := startProcess(t, url, "16", "ledger", path)
+			if err == nil {
+				nodes[i] = p
+				return
+			}
+		}
+		t.Error("a node does not start")
+	}
+	for i := range nodes {
+		begin(i)
+	}
+	p, err := loader.Open(url+"/ledger@1", nats.Plugin(nats.WithSilence(time.Second)))
+	require.NoError(t, err)
+	defer p.Close()
+
+	type outcome struct {
+		again bool
+		err   error
+	}
+	var mu sync.Mutex
+	outcomes := make(map[int]outcome)
+	var last, over, most atomic.Int64
+	stop := time.Now().Add(soaked())
+	var callers sync.WaitGroup
+	for range 64 {
+		callers.Go(func() {
+			for time.Now().Before(stop) {
+				id, again := int(last.Add(1)), rand.IntN(2) == 0
+				name := "once"
+				if again {
+					name = "again"
+				}
+				limit := time.Duration(20+rand.IntN(400)) * time.Millisecond
+				ctx, cancel := context.WithTimeout(context.Background(), limit)
+				begin := time.Now()
+				out, err := p.Call(ctx, name, fmt.Appendf(nil, "%d %d", id, rand.IntN(30)))
+				late := time.Since(begin) - limit
+				cancel()
+				if late > 200*time.Millisecond {
+					over.Add(1)
+				}
+				most.Store(max(most.Load(), int64(late)))
+				if err == nil && string(out) != strconv.Itoa(id) {
+					t.Errorf("call %d was answered %q", id, out)
+				}
+				mu.Lock()
+				outcomes[id] = outcome{again, err}
+				mu.Unlock()
+			}
+		})
+	}
+	harm := map[string]int{}
+	for time.Now().Before(stop) {
+		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
+		i := rand.IntN(len(nodes))
+		switch n := rand.IntN(10); {
+		case n < 5:
+			harm["killed"]++
+			_ = nodes[i].Process.Kill()
+			_ = nodes[i].Wait()
+			begin(i)
+		case n < 9:
+			harm["stopped"]++
+			_ = nodes[i].Process.Signal(syscall.SIGSTOP)
+			time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
+			_ = nodes[i].Process.Signal(syscall.SIGCONT)
+		default:
+			harm["server"]++
+			serving.Lock()
+			s.Shutdown()
+			s.WaitForShutdown()
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+			s = startServerAt(t, &server.Options{Port: port})
+			serving.Unlock()
+		}
+	}
+	callers.Wait()
+	for i := range nodes {
+		_ = nodes[i].Process.Signal(syscall.SIGTERM)
+		_ = nodes[i].Wait()
+	}
+	ran, late := runs(t, path)
+	kinds := map[string]int{}
+	for id, o := range outcomes {
+		kind := ""
+		switch {
+		case o.err == nil:
+			kind = "answered"
+			assert.GreaterOrEqual(t, ran[id], 1, "call %d was answered, and no node has run it", id)
+		case errors.Is(o.err, remote.ErrNodeLost):
+			kind = "lost"
+		case errors.Is(o.err, remote.ErrNoNode), errors.Is(o.err, remote.ErrBusy):
+			kind = "no node, or busy"
+			assert.Zero(t, ran[id], "call %d: %v", id, o.err)
+		case errors.Is(o.err, context.DeadlineExceeded):
+			kind = "late"
+		default:
+			t.Errorf("call %d: %T %v", id, o.err, o.err)
+		}
+		kinds[kind]++
+		if !o.again {
+			assert.LessOrEqual(t, ran[id], 1, "call %d has run twice", id)
+		}
+	}
+	t.Logf("%v; %d calls: %v; ended more than 200 ms after their deadline: %d, at most %v; begun after it, by the node's own clock: %d", harm, len(outcomes), kinds, over.Load(),
+		time.Duration(most.Load()), late)
+	assert.Zero(t, late)
+	assert.Greater(t, kinds["answered"], 100)
+	assert.Less(t, time.Duration(most.Load()), 10*time.Second)
+}
+
+// What a node that is stopped has not begun by its deadline is not begun when it goes on.
+func TestStoppedNodeBeginsNothingLate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	s := startServer(t)
+	node, err := startProcess(t, s.ClientURL(), "4", "ledger", path)
+	require.NoError(t, err)
+	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin(nats.WithSilence(time.Minute)))
+	require.NoError(t, err)
+	defer p.Close()
+	out, err := p.Call(t.Context(), "once", []byte("1 0"))
+	require.NoError(t, err)
+	require.Equal(t, "1", string(out))
+	require.NoError(t, node.Process.Signal(syscall.SIGSTOP))
+	for id := 2; id < 20; id++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		_, err = p.Call(ctx, "once", fmt.Appendf(nil, "%d 0", id))
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.NoError(t, node.Process.Signal(syscall.SIGCONT))
+	out, err = p.Call(t.Context(), "once", []byte("20 0")) // behind the others
+	require.NoError(t, err)
+	require.Equal(t, "20", string(out))
+	ran, late := runs(t, path)
+	assert.Equal(t, map[int]int{1: 1, 20: 1}, ran)
+	assert.Zero(t, late)
+}
+
+// A node that is killed while it has calls loses them, soon; what may run twice runs elsewhere.
+func TestKilledNode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	s := startServer(t)
+	first, err := startProcess(t, s.ClientURL(), "4", "ledger", path)
+	require.NoError(t, err)
+	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin())
+	require.NoError(t, err)
+	defer p.Close()
+	type result struct {
+		out []byte
+		err error
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	call := func(name, in string) chan result {
+		c := make(chan result, 1)
+		go func() {
+			out, err := p.Call(ctx, name, []byte(in))
+			c <- result{out, err}
+		}()
+		return c
+	}
+	once, again := call("once", "1 60000"), call("again", "2 60000")
+	require.Eventually(t, func() bool { r, _ := runs(t, path); return len(r) == 2 }, time.Minute, time.Millisecond)
+	_, err = startProcess(t, s.ClientURL(), "4", "ledger", path)
+	require.NoError(t, err)
+	require.NoError(t, first.Process.Kill())
+	begin := time.Now()
+	r := <-once
+	require.ErrorIs(t, r.err, remote.ErrNodeLost)
+	require.ErrorIs(t, r.err, loader.ErrCrash)
+	assert.Contains(t, r.err.Error(), "the node "+first.id)
+	t.Logf("after %v: %v", time.Since(begin), r.err)
+	require.Eventually(t, func() bool { r, _ := runs(t, path); return r[2] == 2 }, time.Minute, time.Millisecond)
+	select {
+	case r := <-again:
+		t.Fatalf("%s %v", r.out, r.err)
+	default:
+	}
+	out, err := p.Call(t.Context(), "once", []byte("3 0"))
+	require.NoError(t, err)
+	assert.Equal(t, "3", string(out))
+	cancel()
+	require.ErrorIs(t, (<-again).err, context.Canceled)
+}
+
+// A node that leaves finishes what it has; no call is lost, whenever it is made.
+func TestLeavingNodes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	s := startServer(t)
+	node := func() *process {
+		p, err := startProcess(t, s.ClientURL(), "8", "ledger", path)
+		require.NoError(t, err)
+		return p
+	}
+	nodes := []*process{node(), node()}
+	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin())
+	require.NoError(t, err)
+	defer p.Close()
+	var last, stop atomic.Int64
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for stop.Load() == 0 {
+				id := last.Add(1)
+				out, err := p.Call(context.Background(), "once", fmt.Appendf(nil, "%d 3", id))
+				if !assert.NoError(t, err) || !assert.Equal(t, strconv.Itoa(int(id)), string(out)) {
+					return
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		next := node()
+		left := nodes[i%2]
+		require.NoError(t, left.Process.Signal(syscall.SIGTERM))
+		assert.NoError(t, left.Wait())
+		nodes[i%2] = next
+	}
+	stop.Store(1)
+	callers.Wait()
+	ran, _ := runs(t, path)
+	assert.Len(t, ran, int(last.Load()))
+	for id, n := range ran {
+		assert.Equal(t, 1, n, "call %d", id)
+	}
+}
+
+// A node that has as many calls as it takes runs none of the others, and says so.
+func TestBusyNode(t *testing.T) {
+	s := startServer(t)
+	gate := make(chan struct{})
+	begun := make(chan struct{}, 100)
+	startNode(t, serve.Go(&builtin.Plugin{Name: "gate", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{
+		{Name: "wait", Call: func(context.Context, []byte) ([]byte, error) {
+			begun <- struct{}{}
+			<-gate
+			return nil, nil
+		}},
+	}}), nats.Node{Servers: s.ClientURL(), Workers: 2, Queue: 1})
+	p, err := loader.Open(s.ClientURL()+"/gate", nats.Plugin())
+	require.NoError(t, err)
+	defer p.Close()
+	errs := make(chan error, 20)
+	for range 20 {
+		go func() {
+			_, err := p.Call(context.Background(), "wait", nil)
+			errs <- err
+		}()
+	}
+	for range 17 {
+		require.ErrorIs(t, <-errs, remote.ErrBusy)
+	}
+	close(gate)
+	for range 3 {
+		require.NoError(t, <-errs)
+	}
+	assert.Len(t, begun, 3)
+}
+
+// A cluster of three servers loses one: who was connected there goes on by another.
+func TestCluster(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	var servers []*server.Server
+	var urls, routes []string
+	for i := range 3 {
+		o := &server.Options{Port: -1, ServerName: "s" + strconv.Itoa(i), Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1}, Routes: server.RoutesFromStr(strings.Join(routes, ","))}
+		s := startServerAt(t, o)
+		servers, urls = append(servers, s), append(urls, strings.TrimPrefix(s.ClientURL(), "nats://"))
+		routes = append(routes, "nats://"+s.ClusterAddr().String())
+	}
+	require.Eventually(t, func() bool {
+		return servers[0].NumRoutes() > 0 && servers[1].NumRoutes() > 0 && servers[2].NumRoutes() > 0
+	}, time.Minute, 10*time.Millisecond)
+	for range 3 {
+		_, err := startProcess(t, "nats://"+strings.Join(urls, ","), "8", "ledger", path)
+		require.NoError(t, err)
+	}
+	p, err := loader.Open("nats://"+strings.Join(urls, ",")+"/ledger", nats.Plugin())
+	require.NoError(t, err)
+	defer p.Close()
+	var last atomic.Int64
+	var stop atomic.Bool
+	var callers sync.WaitGroup
+	var answered, lost atomic.Int64
+	for range 16 {
+		callers.Go(func() {
+			for !stop.Load() {
+				id := last.Add(1)
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				out, err := p.Call(ctx, "once", fmt.Appendf(nil, "%d 1", id))
+				cancel()
+				switch {
+				case err == nil:
+					answered.Add(1)
+					assert.Equal(t, strconv.Itoa(int(id)), string(out))
+				case errors.Is(err, remote.ErrNodeLost), errors.Is(err, remote.ErrNoNode):
+					lost.Add(1)
+					time.Sleep(time.Millisecond)
+				default:
+					t.Errorf("%T %v", err, err)
+				}
+			}
+		})
+	}
+	for _, s := range servers[:2] {
+		before := answered.Load()
+		require.Eventually(t, func() bool { return answered.Load() > before+200 }, time.Minute, time.Millisecond)
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	before := answered.Load()
+	require.Eventually(t, func() bool { return answered.Load() > before+200 }, time.Minute, time.Millisecond)
+	stop.Store(true)
+	callers.Wait()
+	t.Logf("%d answered, %d lost", answered.Load(), lost.Load())
+	ran, _ := runs(t, path)
+	for id, n := range ran {
+		assert.Equal(t, 1, n, "call %d", id)
+	}
+}
+
+// A session is an instance on one node, and is lost with it.
+func TestSessions(t *testing.T) {
+	s := startServer(t)
+	counter := func([]string) serve.Plugin {
+		return serve.Go(&builtin.Plugin{Name: "counter", Version: "1.0.0",
+			Start: func(_ context.Context, config []byte) (any, error) {
+				n, err := strconv.Atoi(string(config))
+				return &n, err
+			},
+			Funcs: []builtin.Function{{Name: "next", Call: func(ctx context.Context, _ []byte) ([]byte, error) {
+				n := builtin.State(ctx).(*int)
+				*n++
+				return fmt.Append(nil, *n), nil
+			}}}})
+	}
+	leave := startNode(t, counter(nil), nats.Node{Servers: s.ClientURL()}, loader.WithConfig([]byte("100")))
+	p, err := loader.Open(s.ClientURL()+"/counter", nats.Plugin())
+	require.NoError(t, err)
+	defer p.Close()
+	a, err := p.NewSession(t.Context(), []byte("10"))
+	require.NoError(t, err)
+	b, err := p.NewSession(t.Context(), nil)
+	require.NoError(t, err)
+	for i := range 3 {
+		out, err := a.Call(t.Context(), "next", nil)
+		require.NoError(t, err)
+		assert.Equal(t, strconv.Itoa(11+i), string(out))
+		out, err = b.Call(t.Context(), "next", nil)
+		require.NoError(t, err)
+		assert.Equal(t, strconv.Itoa(101+i), string(out))
+	}
+	_, err = p.NewSession(t.Context(), []byte("x"))
+	require.ErrorIs(t, err, loader.ErrStart)
+	out, err := p.Call(t.Context(), "next", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "101", string(out))
+	require.NoError(t, b.Close())
+	leave()
+	_, err = a.Call(t.Context(), "next", nil)
+	require.Error(t, err)
+	assert.True(t, errors.Is(err, remote.ErrNodeLost) || errors.Is(err, loader.ErrLost), "%v", err)
+}
+
+// What is longer than a message of the server's goes in pieces, both ways and at once.
+func TestLong(t *testing.T) {
+	s := startServerAt(t, &server.Options{Port: -1, MaxPayload: 4096})
+	startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Workers: 4})
+	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix)
+	require.NoError(t, err)
+	defer p.Close()
+	var callers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for _, n := range []int{0, 1, 4000, 4095, 4096, 4097, 70_000, 3 << 20} {
+				in := bytes.Repeat([]byte{byte('a' + i)}, n)
+				out, err := p.Call(context.Background(), "shout", in)
+				if assert.NoError(t, err) {
+					assert.True(t, bytes.Equal(bytes.ToUpper(in), out), "%d", n)
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
