@@ -18,6 +18,10 @@ import (
 // Who may import whom, in the order of RATIONALE's "Why is the tree as it is?". A package imports only what stands in its own line or in
 // a line below, and of its own line only what stands to its right.
 var tree = [][]string{
+	{"loader/remote/nats"},
+	{"loader/remote/internal/fleet", "loader/remote/internal/node"},
+	{"loader/remote/internal/broker", "loader/remote"},
+	{"loader/remote/internal/duplex"},
 	{"loader/wasm"},
 	{"loader/wasm/internal/extism/peers"},
 	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},

@@ -78,7 +78,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	}
 	defer b.onDown(of.Down)()
 	b.onBack(func() { _ = s.says("") })
-	if err := s.says(""); err == nil {
+	if err = s.says(""); err == nil {
 		err = b.nc.Flush()
 	}
 	if err != nil {

@@ -91,7 +91,7 @@ type Message struct {
 	Length  uint64 // of the body
 }
 
-// Reason is why a call was answered without having been run (rule W8).
+// Reason is why a call was answered without having been run (rule B6 of docs/remote.md).
 type Reason uint8
 
 // The reasons.
