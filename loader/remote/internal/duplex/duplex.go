@@ -16,7 +16,8 @@ import (
 
 // The bounds of a stream, in bytes.
 const (
-	Window = 1 << 20   // how much may be under way in one direction, before the other side has used it
+	Window = 1 << 20   // how much may be under way in one direction, before the other side has used it,
+	Pieces = 4096      // and in how many messages
 	Piece  = 128 << 10 // the most in one message
 	head   = 128       // the longest first line, with room
 )
@@ -63,8 +64,10 @@ type Conn struct {
 	received uint64        // how many bytes have come
 	used     uint64        // how many of them were read
 	said     uint64        // how many of them the other side knows of
+	unsaid   int           // how many messages were read since then
 	sent     uint64        // how many bytes were sent
 	taken    uint64        // how many of these the other side has read
+	ends     []uint64      // where the messages end that it has not
 	stamp    time.Duration // of what was read last
 	stampAt  time.Time
 	err      error         // the stream is over
@@ -93,6 +96,8 @@ func New(o Options, offset, bound time.Duration) *Conn {
 	if o.MaxMessage > 0 {
 		c.piece = max(1, min(c.piece, o.MaxMessage-head))
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.watch = time.AfterFunc(AskAfter, c.look)
 	return c
 }
@@ -155,7 +160,7 @@ func (c *Conn) look() {
 func (c *Conn) send(verb string, a, b uint64) {
 	c.mu.Lock()
 	used := c.used
-	c.said = used
+	c.said, c.unsaid = used, 0
 	c.mu.Unlock()
 	m := append(make([]byte, 0, head), verb...)
 	m = appendNumber(m, used)
@@ -180,10 +185,14 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		c.mu.Lock()
 		err, room := c.err, int(Window-(c.sent-c.taken))
 		length := min(len(b), c.piece, room)
+		if len(c.ends) >= Pieces {
+			length = 0
+		}
 		at, used := c.sent, c.used
 		if err == nil && length > 0 {
 			c.sent += uint64(length)
-			c.said = used
+			c.ends = append(c.ends, c.sent)
+			c.said, c.unsaid = used, 0
 		}
 		offset := c.offset
 		c.mu.Unlock()
@@ -260,6 +269,11 @@ func (c *Conn) deliver(m []byte) error {
 		return broken("it has used %d bytes, and %d were sent", used, c.sent)
 	} else if used > c.taken {
 		c.taken = used
+		n := 0
+		for n < len(c.ends) && c.ends[n] <= used {
+			n++
+		}
+		c.ends = append(c.ends[:0], c.ends[n:]...)
 		notify(c.room)
 	}
 	switch {
@@ -273,7 +287,7 @@ func (c *Conn) deliver(m []byte) error {
 		case len(body) == 0:
 			c.mu.Unlock()
 			return broken("DATA without data")
-		case c.received+uint64(len(body))-c.used > Window:
+		case c.received+uint64(len(body))-c.used > Window || len(c.came) >= 2*Pieces:
 			c.mu.Unlock()
 			return broken("more data than there is room for")
 		}
@@ -328,6 +342,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			c.stamp, c.stampAt = c.stamps[0], c.at[0]
 			if c.came[0] = c.came[0][n:]; len(c.came[0]) == 0 {
 				c.came[0] = nil
+				c.unsaid++
 				c.came, c.stamps, c.at = c.came[1:], c.stamps[1:], c.at[1:]
 				if len(c.came) == 0 {
 					c.came, c.stamps, c.at = c.came[:0:0], c.stamps[:0:0], c.at[:0:0]
@@ -335,7 +350,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			}
 			c.queued -= n
 			c.used += uint64(n)
-			says := c.used-c.said >= Window/4 && c.err == nil
+			says := (c.used-c.said >= Window/4 || c.unsaid >= Pieces/4) && c.err == nil
 			c.mu.Unlock()
 			if says {
 				c.send("USED", 0, 0)

@@ -1,0 +1,281 @@
+package duplex_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/duplex"
+)
+
+// way carries messages in one direction, in order, on a goroutine of its own. lose says which are lost.
+type way struct {
+	c  chan []byte
+	mu sync.Mutex
+	f  func([]byte) bool
+}
+
+func (w *way) lose(f func([]byte) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.f = f
+}
+
+func (w *way) to(c *duplex.Conn) {
+	go func() {
+		for m := range w.c {
+			c.Deliver(m)
+		}
+	}()
+}
+
+func (w *way) send(m []byte) error {
+	w.mu.Lock()
+	lost := w.f != nil && w.f(m)
+	w.mu.Unlock()
+	if !lost {
+		w.c <- bytes.Clone(m)
+	}
+	return nil
+}
+
+// pair makes two ends: the host's, and the node's.
+func pair(most int, silence time.Duration) (host, node *duplex.Conn, there, back *way) {
+	var ends [2]*duplex.Conn
+	there, back = &way{c: make(chan []byte, 1<<16)}, &way{c: make(chan []byte, 1<<16)}
+	ends[0] = duplex.New(duplex.Options{Send: there.send, MaxMessage: most, Silence: silence, Host: true}, 0, 1)
+	ends[1] = duplex.New(duplex.Options{Send: back.send, MaxMessage: most, Silence: silence}, 0, -1)
+	there.to(ends[1])
+	back.to(ends[0])
+	return ends[0], ends[1], there, back
+}
+
+// What is written in pieces of any length is read as it was, both ways at once, also where messages are short.
+func TestBytes(t *testing.T) {
+	for _, most := range []int{0, 129, 200, 4096} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			host, node, there, _ := pair(most, time.Minute)
+			longest := atomic.Int64{}
+			there.lose(func(m []byte) bool { longest.Store(max(longest.Load(), int64(len(m)))); return false })
+			const total = 5 << 20
+			var all sync.WaitGroup
+			var sums [4][32]byte
+			size := total
+			if most == 129 { // a byte each
+				size = 20_000
+			}
+			write := func(i int, c *duplex.Conn) {
+				r, h := rand.New(rand.NewPCG(uint64(i), 1)), sha256.New()
+				for left := size; left > 0; {
+					b := make([]byte, min(left, 1+r.IntN(200_000)))
+					for j := range b {
+						b[j] = byte(r.Uint32())
+					}
+					h.Write(b)
+					n, err := c.Write(b)
+					if !assert.NoError(t, err) || !assert.Equal(t, len(b), n) {
+						return
+					}
+					left -= len(b)
+				}
+				sums[i] = [32]byte(h.Sum(nil))
+			}
+			read := func(i int, c *duplex.Conn) {
+				h := sha256.New()
+				b := make([]byte, 70_000)
+				for left := size; left > 0; {
+					n, err := c.Read(b[:1+rand.IntN(len(b))])
+					if !assert.NoError(t, err) {
+						return
+					}
+					h.Write(b[:n])
+					left -= n
+				}
+				sums[i] = [32]byte(h.Sum(nil))
+			}
+			all.Go(func() { write(0, host) })
+			all.Go(func() { write(1, node) })
+			all.Go(func() { read(2, node) })
+			all.Go(func() { read(3, host) })
+			all.Wait()
+			assert.Equal(t, sums[0], sums[2])
+			assert.Equal(t, sums[1], sums[3])
+			if most > 0 {
+				assert.LessOrEqual(t, longest.Load(), int64(most))
+			}
+			require.NoError(t, host.Close())
+			_, err := node.Read(make([]byte, 1))
+			assert.Equal(t, io.EOF, err)
+			_, err = host.Read(make([]byte, 1))
+			assert.ErrorIs(t, err, os.ErrClosed)
+			_, err = host.Write([]byte("x"))
+			assert.ErrorIs(t, err, os.ErrClosed)
+		})
+	}
+}
+
+// Who does not read has no more than a window's bytes, and who writes waits.
+func TestWindow(t *testing.T) {
+	host, node, _, _ := pair(0, time.Minute)
+	written := make(chan int, 1)
+	go func() {
+		n, _ := host.Write(make([]byte, 3*duplex.Window))
+		written <- n
+	}()
+	time.Sleep(50 * time.Millisecond)
+	select {
+	case n := <-written:
+		t.Fatalf("%d bytes were written", n)
+	default:
+	}
+	n, err := io.CopyN(io.Discard, node, 3*duplex.Window)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3*duplex.Window, n)
+	assert.Equal(t, 3*duplex.Window, <-written)
+	go func() { // a byte each
+		n := 0
+		for range 3 * duplex.Pieces {
+			if _, err := host.Write([]byte("x")); err != nil {
+				break
+			}
+			n++
+		}
+		written <- n
+	}()
+	time.Sleep(50 * time.Millisecond)
+	select {
+	case n := <-written:
+		t.Fatalf("%d messages were written", n)
+	default:
+	}
+	_, err = io.CopyN(io.Discard, node, 3*duplex.Pieces)
+	require.NoError(t, err)
+	assert.Equal(t, 3*duplex.Pieces, <-written)
+	require.NoError(t, host.Err())
+}
+
+// A message that is lost ends the stream when the next one comes; what came before it is read.
+func TestLost(t *testing.T) {
+	host, node, there, _ := pair(0, time.Minute)
+	_, err := host.Write([]byte("one"))
+	require.NoError(t, err)
+	there.lose(func([]byte) bool { return true })
+	_, err = host.Write([]byte("two"))
+	require.NoError(t, err)
+	there.lose(nil)
+	_, err = host.Write([]byte("three"))
+	require.NoError(t, err)
+	<-node.Done()
+	b := make([]byte, 10)
+	n, err := node.Read(b)
+	require.NoError(t, err)
+	assert.Equal(t, "one", string(b[:n]))
+	_, err = node.Read(b)
+	assert.ErrorIs(t, err, duplex.ErrLost)
+}
+
+// A side that says nothing is given up where something is waited for, when it was asked in vain; one that answers is not.
+func TestSilence(t *testing.T) {
+	host, _, _, _ := pair(0, 300*time.Millisecond)
+	end := host.Wait()
+	time.Sleep(time.Second)
+	require.NoError(t, host.Err())
+	end()
+	silent, _, _, back := pair(0, 300*time.Millisecond)
+	back.lose(func([]byte) bool { return true })
+	defer silent.Wait()()
+	_, err := silent.Read(make([]byte, 1))
+	assert.ErrorIs(t, err, duplex.ErrSilent)
+}
+
+// What a node reads is as old as it is, by the host's knowledge of the node's clock.
+func TestAge(t *testing.T) {
+	const ahead = time.Hour // the node's clock, as the host has it: what it sends is stamped an hour later
+	held := make(chan []byte, 10)
+	host := duplex.New(duplex.Options{Send: func(m []byte) error { held <- bytes.Clone(m); return nil }, Silence: time.Minute, Host: true}, -ahead, 1)
+	node := duplex.New(duplex.Options{Send: func([]byte) error { return nil }, Silence: time.Minute}, 0, -1)
+	_, err := host.Write([]byte("x"))
+	require.NoError(t, err)
+	node.Deliver(<-held)
+	_, err = node.Read(make([]byte, 1))
+	require.NoError(t, err)
+	assert.InDelta(t, ahead, node.Age(), float64(time.Minute))
+	before := node.Age()
+	time.Sleep(10 * time.Millisecond)
+	assert.GreaterOrEqual(t, node.Age(), before+10*time.Millisecond)
+}
+
+// The host finds the difference of the clocks anew.
+func TestClock(t *testing.T) {
+	var host *duplex.Conn
+	asked := make(chan []byte, 10)
+	host = duplex.New(duplex.Options{Send: func(m []byte) error { asked <- bytes.Clone(m); return nil }, Silence: time.Minute, Host: true}, 0, time.Hour)
+	defer host.Wait()()
+	var used, at int64
+	_, err := fmt.Sscanf(string(<-asked), "ASK %d %d\n", &used, &at)
+	require.NoError(t, err)
+	const ahead = 90 * time.Second
+	host.Deliver(fmt.Appendf(nil, "HERE 0 %d %d\n", at, time.Now().Add(ahead).UnixNano()))
+	offset, bound := host.Clock()
+	assert.Less(t, bound, time.Minute)
+	assert.InDelta(t, ahead, offset, float64(bound+time.Second))
+}
+
+// Each of these is no message, or not the next one: the stream ends, and says why.
+func TestBroken(t *testing.T) {
+	for _, m := range []string{
+		"", "\n", "DATA", "DATA 0 0", "DATA\nx", "DATA 0\nx", "DATA 0 0\n", "DATA 1 0\nx", "DATA 0 1\nx", "DATA 0 0 1 1\nx", "DATA x 0\nx", "DATA -1 0\nx", "DATA 0  0\nx",
+		"DATA 9223372036854775808 0\nx", "ASK 0\n", "ASK 0 1 1\n", "HERE 0 1\n", "HERE\n", "USED\n", "USED 1\n", "USED 0 0\n", "END\n", "HELLO 0\n", "data 0 0\nx",
+		"DATA 0 0" + string(bytes.Repeat([]byte(" "), 200)) + "\nx", string(bytes.Repeat([]byte("x"), 1<<20)),
+		"DATA 0 0\n" + string(bytes.Repeat([]byte("x"), duplex.Window+1)),
+	} {
+		c := duplex.New(duplex.Options{Send: func([]byte) error { return nil }, Silence: time.Minute}, 0, -1)
+		c.Deliver([]byte(m))
+		err := c.Err()
+		assert.True(t, errors.Is(err, duplex.ErrBroke) || errors.Is(err, duplex.ErrLost), "%.40q: %v", m, err)
+	}
+}
+
+// Whatever comes, nothing panics, no more than a window is kept, and what is read is what came in order.
+func FuzzDeliver(f *testing.F) {
+	f.Add([]byte("DATA 0 0\nabc|DATA 0 3 5\ndef|ASK 0 7|USED 0|HERE 0 1 2|END 0"))
+	f.Fuzz(func(t *testing.T, all []byte) {
+		c := duplex.New(duplex.Options{Send: func(m []byte) error {
+			if len(m) > 128 || m[len(m)-1] != '\n' {
+				t.Errorf("%q is sent", m)
+			}
+			return nil
+		}, Silence: time.Minute}, 0, -1)
+		defer c.Fail(io.EOF)
+		var expected []byte
+		for m := range bytes.SplitSeq(all, []byte("|")) {
+			before := c.Err()
+			c.Deliver(slices.Clone(m))
+			var used, at int
+			if k, _ := fmt.Sscanf(string(m), "DATA %d %d", &used, &at); k == 2 && before == nil && c.Err() == nil {
+				_, body, _ := bytes.Cut(m, []byte("\n"))
+				expected = append(expected, body...)
+			}
+		}
+		c.Fail(io.EOF)
+		found, _ := io.ReadAll(c)
+		if !bytes.Equal(expected, found) {
+			t.Fatalf("%q was read, and %q came", found, expected)
+		}
+		if len(found) > duplex.Window {
+			t.Fatalf("%d bytes were kept", len(found))
+		}
+	})
+}
