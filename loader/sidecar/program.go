@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
@@ -20,6 +21,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -35,7 +37,7 @@ type program struct {
 }
 
 // newProgram finds what is to be started for a file. digest is what the file has to have, or nil.
-func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, err error) {
+func newProgram(f *engine.File, o *options, digest *engine.Digest) (_ *program, err error) {
 	head, err := f.Head()
 	if err != nil {
 		return nil, err
@@ -44,7 +46,8 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 	if err != nil {
 		return nil, err
 	}
-	p = &program{}
+	given := script
+	p := &program{}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -60,14 +63,14 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 	switch interpreter := o.interpreter; {
 	case interpreter != nil:
 		if p.path, err = lookUp(interpreter[0]); err != nil {
-			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "an interpreter that is not there", Err: err, Expected: "a program, such as python3",
+			return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "an interpreter that is not there (" + reach.Cause(err) + ")", Err: err, Expected: "a program, such as python3",
 				Remedy: "Install it, or give its path with sidecar.WithInterpreter"}
 		}
 		p.args = append(bytesOf(interpreter), script)
 	case isScript && runtime.GOOS == "windows":
 		return nil, byItself(f.Path)
 	default:
-		if err := executable(script); err != nil {
+		if err := executable(given); err != nil { // a copy may be in any case
 			found, expected := "a file that may not be executed", "a program"
 			if isScript {
 				found, expected = "a script that may not be executed", "one that may be"
@@ -81,7 +84,7 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (p *program, 
 	}
 	p.args = append(p.args, o.args...)
 	if process.ByDescriptor {
-		if p.file, err = os.Open(p.path); err != nil {
+		if p.file, err = openRegular(p.path); err != nil {
 			if !errors.Is(err, fs.ErrPermission) { // one that may be executed, and not be read, is started by its path
 				return nil, notThere(f.Path, p.path, err)
 			}
@@ -104,7 +107,7 @@ func (p *program) resolve(path string) error {
 	for range depth {
 		line, err := firstLine(p.path)
 		if line == "" || runtime.GOOS == "windows" { // what cannot be read may be run all the same
-			if errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoFile) {
 				return notThere(path, p.path, err)
 			}
 			return nil
@@ -126,7 +129,7 @@ func (p *program) resolve(path string) error {
 
 // firstLine returns a script's first line, "" for another file.
 func firstLine(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return "", err
 	}
@@ -143,7 +146,36 @@ func firstLine(path string) (string, error) {
 	return string(line), nil
 }
 
+// errNoFile is what openRegular returns of what is no file.
+var errNoFile = errors.New("no regular file")
+
+// openRegular opens a file for reading. Of what is none it opens nothing: a FIFO would wait for its writer, and opening a device may do anything.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be something else by now
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 func notThere(path, program string, err error) error {
+	if errors.Is(err, errNoFile) {
+		return &inspect.Error{Path: path, Kind: loader.ErrNotRegular, Found: "no file at " + program + ", which is to run it", Err: err, Expected: "a program", Remedy: "Name one"}
+	}
 	return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: "no program at " + program + ", which is to run it", Err: err, Expected: "one", Remedy: "Install it"}
 }
 
@@ -179,7 +211,7 @@ func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 			return to, nil
 		}
 	}
-	return "", &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "no place for a copy of the program, which WithSHA256 needs", Err: err, Expected: "a folder for temporary files",
+	return "", &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "no place for a copy of the program, which WithSHA256 needs (" + reach.Cause(err) + ")", Err: err, Expected: "a folder for temporary files",
 		Remedy: "Have TMPDIR name one that can be written to, and that programs may be run from"}
 }
 

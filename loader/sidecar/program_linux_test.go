@@ -1,0 +1,83 @@
+package sidecar_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
+)
+
+// sum writes a file, and returns what WithSHA256 says of it.
+func sum(t *testing.T, path, text string, mode os.FileMode) loader.Option {
+	require.NoError(t, os.WriteFile(path, []byte(text), mode))
+	digest := sha256.Sum256([]byte(text))
+	return loader.WithSHA256(hex.EncodeToString(digest[:]))
+}
+
+// What is to run a script is a file. A FIFO would be waited for, and a device does what it likes when it is opened.
+func TestInterpreterIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o700))
+	for _, interpreter := range []string{fifo, "/dev/null", dir} {
+		script := filepath.Join(dir, "script")
+		require.NoError(t, os.WriteFile(script, []byte("#!"+interpreter+"\n"), 0o755))
+		within(t, func() {
+			_, err := loader.Open(script, sidecar.Program())
+			assert.ErrorIs(t, err, loader.ErrNotRegular)
+			assert.ErrorContains(t, err, "found no file at "+interpreter+", which is to run it")
+		})
+	}
+	within(t, func() {
+		_, err := loader.Open(filepath.Join(dir, "script"), sidecar.Program(sidecar.WithInterpreter(fifo)))
+		assert.ErrorIs(t, err, loader.ErrNotRegular)
+	})
+}
+
+// A program that is not opened leaves no copy behind, for whatever reason.
+func TestRefusedCopiesAreGone(t *testing.T) {
+	folder, dir := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", folder)
+	for name, c := range map[string]struct {
+		text string
+		opts []sidecar.Option
+		says string
+	}{
+		"no interpreter":         {"#!/usr/bin/env python3\n", []sidecar.Option{sidecar.WithInterpreter("no-such-program")}, "an interpreter that is not there"},
+		"nothing at its #! line": {"#!/no/such/program\n", nil, "no program at /no/such/program"},
+		"nothing in it":          {"#!\n", nil, "does not start by itself"},
+		"an end at once":         {"#!/bin/sh\nexit 3\n", nil, "exit code 3"},
+	} {
+		path := filepath.Join(dir, "program")
+		digest := sum(t, path, c.text, 0o755)
+		_, err := loader.Open(path, sidecar.Program(c.opts...), digest)
+		assert.ErrorContains(t, err, c.says, name)
+	}
+	left, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	path := filepath.Join(dir, "program")
+	digest := sum(t, path, "#!/bin/sh\n", 0o755)
+	t.Setenv("TMPDIR", filepath.Join(folder, "none"))
+	_, err = loader.Open(path, sidecar.Program(), digest)
+	assert.ErrorContains(t, err, "no place for a copy of the program, which WithSHA256 needs ("+unix.ENOENT.Error()+")")
+}
+
+// A digest says which bytes are run, and not that they may be.
+func TestDigestOfWhatMayNotBeRun(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	digest := sum(t, path, "#!/bin/sh\n", 0o644)
+	_, err := loader.Open(path, sidecar.Program(), digest)
+	assert.ErrorContains(t, err, "a script that may not be executed")
+	_, err = loader.Open(path, sidecar.Program(sidecar.WithInterpreter("sh")), digest)
+	assert.ErrorContains(t, err, "exit code 0")
+}
