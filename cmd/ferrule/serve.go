@@ -117,6 +117,8 @@ Exit codes:
 // server is one run of `ferrule serve`.
 type server struct {
 	*app
+	ctx                  context.Context // ends with the first signal
+	configuration        []byte          // of --config
 	http, config         string
 	calls                int
 	stdio                bool
@@ -178,18 +180,26 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	s.plugin = serve.Plugin{About: &lib.Description, Open: func(more ...loader.Option) (*loader.Plugin, error) {
 		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
 	}}
-	ctx, stop := interruptible(0)
+	if way == "http" {
+		if err := s.readConfig(lib, flags); err != nil {
+			return err
+		}
+	}
+	var stop context.CancelFunc
+	s.ctx, stop = interruptible(0) // what has been read so far may have been a FIFO, that nobody writes: any signal ended that
 	defer stop()
 	if way == "http" {
-		if err := s.openHTTP(lib, flags); err != nil {
+		if err := s.openHTTP(flags); err != nil {
 			return err
 		}
 	}
 	start, err := s.prepare(way)
-	if err != nil {
+	if errors.Is(err, context.Canceled) && s.ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	return s.until(ctx, start)
+	return s.until(s.ctx, start)
 }
 
 // way is the option that says where it serves.
@@ -281,12 +291,14 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 	case s.cert == "" || s.key == "":
 		return usage("one of --cert and --key", "both", "")
 	}
-	for _, f := range []struct{ flag, path string }{{"--cert", s.cert}, {"--key", s.key}} {
-		if _, err := os.ReadFile(f.path); err != nil {
+	var texts [2][]byte // each is read once: it may be a FIFO
+	for i, f := range []struct{ flag, path string }{{"--cert", s.cert}, {"--key", s.key}} {
+		var err error
+		if texts[i], err = os.ReadFile(f.path); err != nil {
 			return unreadable(f.flag, err)
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(s.cert, s.key)
+	pair, err := tls.X509KeyPair(texts[0], texts[1])
 	if err != nil {
 		return usage(fmt.Sprintf("--cert %s and --key %s, which do not make a certificate (%v)", s.cert, s.key, err), "a certificate and its private key, in PEM", "")
 	}
@@ -395,7 +407,7 @@ func (s *server) listen(way string) (l net.Listener, address string, err error) 
 		if err != nil {
 			return nil, "", unreadable("--"+way, err)
 		}
-		l, err := listenUnix("--"+way, path)
+		l, err := listenUnix(s.ctx, "--"+way, path)
 		return l, map[string]string{"unix": "unix:", "http": "http+unix:"}[way] + path, err
 	}
 	if l, err = net.Listen("tcp", at); err != nil {
@@ -417,8 +429,8 @@ func (s *server) httpSocket() string {
 	return path
 }
 
-// openHTTP opens the plug-in for all clients.
-func (s *server) openHTTP(lib *inspect.Library, flags *pflag.FlagSet) error {
+// readConfig reads what --config says, for a plug-in that may be served by HTTP.
+func (s *server) readConfig(lib *inspect.Library, flags *pflag.FlagSet) error {
 	if len(lib.Imports) > 0 {
 		var names []string
 		for _, f := range lib.Imports {
@@ -431,14 +443,19 @@ func (s *server) openHTTP(lib *inspect.Library, flags *pflag.FlagSet) error {
 	if err := host.checkConfig(lib); err != nil {
 		return err
 	}
+	var err error
+	if flags.Changed("config") {
+		s.configuration, err = s.read(source{text: s.config}, "--config")
+	}
+	return err
+}
+
+// openHTTP opens the plug-in for all clients.
+func (s *server) openHTTP(flags *pflag.FlagSet) error {
 	logger := slog.New(slog.NewTextHandler(escapedLines{s.err}, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	opts := []loader.Option{loader.WithLogger(logger)}
 	if flags.Changed("config") {
-		configuration, err := s.read(source{text: s.config}, "--config")
-		if err != nil {
-			return err
-		}
-		opts = append(opts, loader.WithConfig(configuration))
+		opts = append(opts, loader.WithConfig(s.configuration))
 	}
 	if s.instances > 0 {
 		opts = append(opts, loader.WithInstances(s.instances))

@@ -12,12 +12,17 @@ import (
 
 // listenUnix listens at a unix socket that only this user may connect to. One that somebody has left behind it takes away; one that answers, and anything else that is
 // there, it does not.
-func listenUnix(flag, path string) (net.Listener, error) {
+func listenUnix(ctx context.Context, flag, path string) (net.Listener, error) {
 	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {
 		return nil, usage(flag+" "+path+", a path of "+plural(len(path), "byte"), plural(most, "byte")+" at most, which is all that sockets can have", "")
 	}
-	release, err := turn(path)
-	if err != nil {
+	release, err := turn(ctx, path)
+	var given *exit
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || errors.As(err, &given):
+		return nil, err
+	default:
 		return nil, unreadable(flag, err)
 	}
 	defer release()
@@ -28,11 +33,13 @@ func listenUnix(flag, path string) (net.Listener, error) {
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, usage(flag+" "+path+", where there is something else", "nothing there, or a socket that was left behind", "Name another path")
 	default:
-		conn, err := net.DialTimeout("unix", path, 5*time.Second)
+		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
 		switch {
 		case err == nil:
 			conn.Close()
 			return nil, inUse(path, nil)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		case !errors.Is(err, refusedHere) && !errors.Is(err, fs.ErrNotExist):
 			return nil, inUse(path, err)
 		}
@@ -40,7 +47,7 @@ func listenUnix(flag, path string) (net.Listener, error) {
 			return nil, unreadable(flag, err)
 		}
 	}
-	l, err := (&net.ListenConfig{Control: private}).Listen(context.Background(), "unix", path)
+	l, err := (&net.ListenConfig{Control: private}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, unreadable(flag, err)
 	}

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,20 +48,43 @@ func serveFIFOs(ctx context.Context, in, out string, p serve.Plugin, o serve.Opt
 // refusedHere is what this system says where nobody listens.
 var refusedHere error = unix.ECONNREFUSED
 
-// turn waits until nobody else looks at a socket in the same folder, and returns what lets the next one do so.
-func turn(path string) (release func(), err error) {
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
+// turnWithin is how long turn waits. Who has it looks at a socket, and no more.
+var turnWithin = 5 * time.Second
+
+// turn waits until nobody else looks at the socket, and returns what lets the next one do so. It is a lock on a file beside the socket that only this user may open, so that nobody
+// else can hold it, and which is there no longer than that. A folder need not be readable for it.
+func turn(ctx context.Context, path string) (release func(), err error) {
+	path += ".lock"
+	late, cancel := context.WithTimeout(ctx, turnWithin)
+	defer cancel()
 	for {
-		if err = unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		switch err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+		case nil:
+			now, err := os.Lstat(path)
+			own, err2 := f.Stat()
+			if err == nil && err2 == nil && os.SameFile(now, own) {
+				return func() {
+					_ = os.Remove(path) // first: who waits for it finds that it is another one's
+					f.Close()
+				}, nil
+			}
+		case unix.EWOULDBLOCK, unix.EINTR:
+		default: // a file system without such locks
+			f.Close()
+			return func() { _ = os.Remove(path) }, nil
+		}
+		f.Close()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-late.Done():
+			return nil, &exit{code: exitFailed, err: &wrong{"a lock at " + path + " that somebody has held for " + turnWithin.String(), "nobody who holds it",
+				"See who does (fuser " + path + "), and end that"}}
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	if err != nil { // a file system without such locks
-		folder.Close()
-		return func() {}, nil
-	}
-	return func() { folder.Close() }, nil
 }

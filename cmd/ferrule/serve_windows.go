@@ -18,4 +18,4 @@ func serveFIFOs(context.Context, string, string, serve.Plugin, serve.Options) er
 var refusedHere error = windows.WSAECONNREFUSED
 
 // turn is nobody's here: a socket that is made at a path where there is one fails in any case.
-func turn(string) (release func(), err error) { return func() {}, nil }
+func turn(context.Context, string) (release func(), err error) { return func() {}, nil }
