@@ -71,13 +71,18 @@ type message struct {
 	body []byte
 }
 
-// next reads a message. At the stream's end the program ends.
-func (s *raw) next() (m message) {
-	err := s.r.Next(&m.Message)
-	m.name = string(m.Name)
-	if err == nil {
+// read reads a message.
+func (s *raw) read() (m message, err error) {
+	if err = s.r.Next(&m.Message); err == nil {
+		m.name = string(m.Name)
 		m.body, err = s.r.Body(nil)
 	}
+	return m, err
+}
+
+// next is read. At the stream's end the program ends.
+func (s *raw) next() message {
+	m, err := s.read()
 	switch {
 	case err == io.EOF:
 		os.Exit(0)
@@ -109,6 +114,16 @@ func (s *raw) hello(manifest string) {
 
 const manifest = `{"name":"defect","version":"%s","threads":"%s","functions":{"do":{},"echo":{},"pid":{},"flow":{"stream":"both"}},"wants":{"host":{}},"services":[%s]}`
 
+const stateful = `{"name":"defect","version":"1.0.0","functions":{"echo":{},"pid":{}},"services":["configure","save","resume"],"keys":{"state":"1"}}`
+
+// noted makes a file, a moment after BYE.
+func noted(s *raw) {
+	time.Sleep(50 * time.Millisecond)
+	if err := os.WriteFile(s.args[1], nil, 0o600); err != nil {
+		panic(err)
+	}
+}
+
 // defect is what is wrong with a sidecar: how it begins, and what its function do does. Without one of them that is as it should be.
 type defect struct {
 	threads  string
@@ -130,6 +145,17 @@ func flood(format string) func(*raw, uint64, []byte) {
 		many := []byte(strings.Repeat(strings.ReplaceAll(format, "ID", fmt.Sprint(id)), 100))
 		for n := 0; ; n++ {
 			if _, err := s.out.Write(many); err != nil {
+				os.Exit(0)
+			}
+		}
+	}
+}
+
+// asks calls the host for ever, for the call that of says, and does not read.
+func asks(of func(id uint64) uint64, size int) func(*raw, uint64, []byte) {
+	return func(s *raw, id uint64, _ []byte) {
+		for n := 1; ; n++ {
+			if _, err := fmt.Fprintf(s.out, "CALL %d host\nFor: %d\nContent-Length: %d\n\n%s", n, of(id), size, make([]byte, size)); err != nil {
 				os.Exit(0)
 			}
 		}
@@ -185,13 +211,9 @@ var defects = map[string]*defect{
 	"MORE without end":       {do: flood("MORE ID 9223372036854775807\n\n")},
 	"pieces for no stream":   {do: flood("PART ID\nContent-Length: 5\n\nhello")},
 	"BYE without end":        {do: flood("BYE\n\n")},
-	"host calls without end": {do: flood("CALL 1 host\nFor: ID\nContent-Length: 5\n\nhello")},
-	"strays without end":     {do: flood("CALL 1 host\nFor: 77\nContent-Length: 5\n\nhello")},
-	"host calls too large": {do: func(s *raw, id uint64, _ []byte) {
-		for n := 1; ; n++ {
-			s.print("CALL %d host\nFor: %d\nContent-Length: %d\n\n%s", n, id, 300<<10, make([]byte, 300<<10))
-		}
-	}},
+	"host calls without end": {do: asks(func(id uint64) uint64 { return id }, 5)},
+	"strays without end":     {do: asks(func(uint64) uint64 { return 77 }, 5)},
+	"host calls too large":   {do: asks(func(id uint64) uint64 { return id }, 300<<10)},
 	"a piece beyond what was asked for": {do: func(s *raw, id uint64, _ []byte) {
 		s.print("PART %d\nContent-Length: %d\n\n%s", id, 70000, make([]byte, 70000))
 		forever()
@@ -274,11 +296,17 @@ var defects = map[string]*defect{
 		s.print("BYE\n\n")
 		time.AfterFunc(50*time.Millisecond, func() { s.done(id, []byte("done after BYE")) })
 	}},
-	"deaf to BYE":    {bye: func(*raw) { forever() }},
-	"does not stop":  {services: `"stop"`, stop: func(*raw, uint64) { forever() }},
-	"exits in stop":  {services: `"stop"`, stop: func(*raw, uint64) { os.Exit(3) }},
-	"does not start": {services: `"start"`, start: func(*raw, uint64) { forever() }},
-	"exits in start": {services: `"start"`, start: func(*raw, uint64) { os.Exit(3) }},
+	"deaf to BYE":        {bye: func(*raw) { forever() }},
+	"does not stop":      {services: `"stop"`, stop: func(*raw, uint64) { forever() }},
+	"exits in stop":      {services: `"stop"`, stop: func(*raw, uint64) { os.Exit(3) }},
+	"does not start":     {services: `"start"`, start: func(*raw, uint64) { forever() }},
+	"exits in start":     {services: `"start"`, start: func(*raw, uint64) { os.Exit(3) }},
+	"no service returns": {hello: func(s *raw) { s.hello(stateful) }, do: func(*raw, uint64, []byte) { forever() }},
+	"is refused":         {hello: func(s *raw) { s.hello(`{"name":"x","version":"1","imports":{"nobody_has":{}}}`) }, bye: noted},
+	"fails to start":     {services: `"start"`, start: func(s *raw, id uint64) { s.print("DONE %d 1\n\n", id) }, bye: noted},
+	"another manifest, and is told BYE": {hello: func(s *raw) {
+		s.hello(fmt.Sprintf(manifest, second(s.args[2]), "serial", ""))
+	}, do: func(*raw, uint64, []byte) { os.Exit(3) }, bye: noted},
 	"slow": {hello: func(s *raw) {
 		time.Sleep(time.Duration(len(second(s.args[1]))) * 100 * time.Millisecond)
 		s.hello(fmt.Sprintf(manifest, "1.0.0", "serial", ""))

@@ -33,7 +33,7 @@ func (e *sidecarEngine) Name() string { return "sidecar.Engine" }
 func (e *sidecarEngine) Words() engine.Words {
 	return engine.Words{Kind: "programs and URLs", Twice: "Give it once, with all its options",
 		Overdue: fmt.Sprintf("its sidecar is ended %v after it was asked to (sidecar.WithGrace). Have it look for CANCEL", e.grace),
-		Import:  "imports: ", Start: wire.Start, Starting: "the program, or its ferrule.start,"}
+		Import:  "imports: ", Start: wire.Start, Starting: "the program, its ferrule.start or its ferrule.resume"}
 }
 
 // Fault is engine.Engine's.
@@ -50,7 +50,7 @@ func (e *sidecarEngine) Recognises(f *engine.File) bool {
 
 // Open is engine.Engine's.
 func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (_ engine.Plugin, _ *abi.Description, err error) {
-	l := &launcher{options: &e.options, path: f.Path, folder: o.Data, quit: make(chan struct{})}
+	l := &launcher{options: &e.options, path: f.Path, quit: make(chan struct{})}
 	if schemeOf(f.Path) != "" {
 		if o.SHA256 != nil {
 			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
@@ -143,7 +143,6 @@ func (e *errShutdown) Error() string { return "the context of Shutdown had ended
 type launcher struct {
 	*options
 	path     string
-	folder   string   // of the plug-in's own, or ""
 	program  *program // nil of a URL
 	about    *abi.Description
 	manifest []byte
@@ -174,6 +173,9 @@ type session struct {
 	worked   atomic.Bool // a call has come back
 	quiet    atomic.Bool // its end is no crash: the host wants it
 	spoil    func()
+	begun    chan struct{} // closed when its start is over,
+	started  bool          // and has not failed
+	stopped  sync.Once     // ferrule.stop was called, where it is to be
 
 	crashed sync.Once
 	how     *engine.Crash
@@ -202,7 +204,7 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 	}()
 	l.mu.Lock()
 	l.attempt++
-	s := &session{launcher: l, attempt: l.attempt}
+	s := &session{launcher: l, attempt: l.attempt, begun: make(chan struct{})}
 	l.mu.Unlock()
 	var stream link.Stream
 	var ways *pipes
@@ -229,21 +231,7 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 		err = ctx.Err()
 	}
 	if err == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.closed {
-			err = errClosing
-		} else {
-			if l.sessions == nil {
-				l.sessions = make(map[*session]struct{})
-			}
-			l.sessions[s] = struct{}{}
-			if l.renewed < l.ended.Load() {
-				l.renewed++
-			}
-			if s.child != nil {
-				go s.watch()
-			}
+		if err = l.takes(s); err == nil {
 			return s, about, nil
 		}
 	}
@@ -287,6 +275,26 @@ func (l *launcher) turnedAway() string {
 		why = append(why, "that it speaks TLS (sidecar.WithTLS)")
 	}
 	return "It may be " + strings.Join(append(why, "that it has as many hosts as it takes"), ", ") + ", or that something else listens there: see what it says"
+}
+
+// takes keeps a session in mind that has begun, unless the plug-in is closed.
+func (l *launcher) takes(s *session) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosing
+	}
+	if l.sessions == nil {
+		l.sessions = make(map[*session]struct{})
+	}
+	l.sessions[s] = struct{}{}
+	if l.renewed < l.ended.Load() {
+		l.renewed++
+	}
+	if s.child != nil {
+		go s.watch()
+	}
+	return nil
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -362,20 +370,59 @@ func (p *pipes) greet(l *link.Link) error {
 func (l *launcher) code() *pool.Code {
 	names := pool.Names{Start: wire.Start, Stop: wire.Stop, Configure: wire.Configure, Save: wire.Save, Resume: wire.Resume}
 	code := &pool.Code{About: l.about, Names: names, Start: l.startInstance, Call: l.call, Stop: l.stopInstance}
-	service := func(name string) pool.Control {
-		return func(c *pool.Call, in []byte) ([]byte, abi.Status, error) {
-			s := c.State().(*session)
-			out, status, err := s.link.Call(c, name, false, nil, in)
-			return s.outcome(out, status, err)
+	if l.about.HasConfigure {
+		code.Configure = func(c *pool.Call, in []byte) ([]byte, abi.Status, error) {
+			return c.State().(*session).service(c, wire.Configure, in, l.grace)
 		}
 	}
-	if l.about.HasConfigure {
-		code.Configure = service(wire.Configure)
-	}
 	if l.about.HasSave {
-		code.Save, code.Resume = service(wire.Save), service(wire.Resume)
+		code.Save = func(c *pool.Call, in []byte) ([]byte, abi.Status, error) {
+			return c.State().(*session).service(c, wire.Save, in, l.grace)
+		}
+		code.Resume = func(c *pool.Call, in []byte) ([]byte, abi.Status, error) { // nobody needs what was to take it
+			return c.State().(*session).service(c, wire.Resume, in, 0)
+		}
 	}
 	return code
+}
+
+// service calls one, which may take as long as a start, and goes on for grace when nobody waits for it any more.
+func (s *session) service(c *pool.Call, name string, in []byte, grace time.Duration) ([]byte, abi.Status, error) {
+	out, status, err := s.bounded(c, name, in, grace)
+	switch {
+	case err == nil || s.link.Why() != errAbandoned:
+		return s.outcome(out, status, err)
+	case grace == 0:
+		return nil, 0, &engine.Ended{}
+	}
+	return nil, 0, &engine.Overrun{Grace: grace, By: "(sidecar.WithGrace); its sidecar was ended"}
+}
+
+// bounded calls a service, and ends the session when it takes longer than WithStartTimeout, or grace after nobody waits for it any more.
+func (s *session) bounded(c *pool.Call, name string, in []byte, grace time.Duration) ([]byte, abi.Status, error) {
+	late := time.AfterFunc(s.launcher.start, func() { s.link.Fail(&errLate{name, s.launcher.start, "WithStartTimeout"}) })
+	defer late.Stop()
+	// Who has opened the plug-in may give up its context as soon as it is open, so that both come at once: one of them counts.
+	var over sync.Once
+	abandoned, done := c.Abandoned(), make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-abandoned:
+		case <-done:
+			return
+		}
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			over.Do(func() { s.link.Fail(errAbandoned) })
+		case <-done:
+		}
+	}()
+	out, status, err := s.link.Call(c, name, false, nil, in)
+	over.Do(func() {})
+	return out, status, err
 }
 
 // startInstance is pool.Code's Start.
@@ -397,56 +444,59 @@ func (l *launcher) startInstance(c *pool.Call, config []byte) ([]byte, abi.Statu
 			return nil, 0, err
 		}
 		if !bytes.Equal(wire.FormatManifest(about, false), l.manifest) {
-			s.end(errOther)
+			s.dismiss()
 			return nil, 0, &inspect.Error{Path: l.path, Kind: loader.ErrLoad, Found: "a sidecar that says something else of itself than the first one", Expected: "the same manifest",
 				Remedy: "Close the plug-in and open it again, where it was replaced"}
 		}
 	}
 	between, _ := c.Background().(*pool.Call)
 	s.spoil = c.Spoiler()
+	s.link.Leaving = link.Leaving{Vacant: c.Vacant(), Last: func() { // ferrule.stop is called last of all, also of a sidecar that leaves
+		<-s.begun
+		if entered := pool.Enter(between); entered != nil { // otherwise it is being stopped
+			defer entered.Exit()
+			s.quiet.Store(true)
+			s.stop(entered)
+		}
+	}}
 	s.link.Begin(between, s.over)
+	defer close(s.begun)
 	if !l.about.HasStart {
+		s.started = true
 		c.SetState(s)
 		return nil, abi.StatusOK, nil
 	}
-	late := time.AfterFunc(l.start, func() { s.link.Fail(errStart(l.start)) })
-	defer late.Stop()
-	// Who has opened the plug-in may give up its context as soon as it is open, so that both come at once: one of them counts.
-	var over sync.Once
-	abandoned, done := c.Abandoned(), make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-abandoned:
-			over.Do(func() { s.link.Fail(errAbandoned) })
-		case <-done:
-		}
-	}()
-	out, status, err := s.link.Call(c, wire.Start, false, nil, config)
-	over.Do(func() {})
+	out, status, err := s.bounded(c, wire.Start, config, 0)
 	if err == nil && status == abi.StatusOK && s.link.Why() != errAbandoned {
+		s.started = true
 		c.SetState(s)
 		return nil, abi.StatusOK, nil
 	}
 	out, status, err = s.outcome(out, status, err)
 	s.quiet.Store(true)
 	s.link.Abandon()
-	s.end(errClosing)
+	if err == nil && status != abi.StatusPanic { // it is in order
+		s.dismiss()
+	} else {
+		s.end(errClosing)
+	}
 	if s.link.Why() == errAbandoned {
 		return nil, 0, &engine.Ended{}
 	}
 	return out, status, err
 }
 
-var (
-	errOther     = errors.New("it is another one")
-	errAbandoned = errors.New("nobody waits for it any more")
-)
+var errAbandoned = errors.New("nobody waits for it any more")
 
-type errStart time.Duration
+// errLate is of a service that took too long.
+type errLate struct {
+	service string
+	in      time.Duration
+	option  string // that says so
+}
 
-func (e errStart) Error() string {
-	return fmt.Sprintf("its ferrule.start had not returned in %v (sidecar.WithStartTimeout)", time.Duration(e))
+func (e *errLate) Error() string {
+	return fmt.Sprintf("its %s had not returned in %v (sidecar.%s)", e.service, e.in, e.option)
 }
 
 // call is pool.Code's Call.
@@ -470,9 +520,11 @@ func (s *session) outcome(out []byte, status abi.Status, err error) ([]byte, abi
 		}
 		return out, status, nil
 	}
-	switch err.(type) {
+	switch err := err.(type) {
 	case *engine.Overrun, *engine.Violation:
 		return out, status, err
+	case *link.NotRun:
+		return append(out, err.Error()...), abi.StatusFailed, nil
 	}
 	return out, 0, s.crash(err)
 }
@@ -489,8 +541,18 @@ func (l *launcher) stopInstance(c *pool.Call) {
 	}
 	s.quiet.Store(true)
 	s.link.Abandon()
-	if l.about.HasStop && !s.link.Left() {
-		late := time.AfterFunc(l.stop, func() { s.link.Fail(errors.New("its ferrule.stop had not returned in " + l.stop.String())) })
+	s.stop(c)
+	s.dismiss()
+}
+
+// stop calls ferrule.stop, once, where there is one to be called.
+func (s *session) stop(c *pool.Call) {
+	s.stopped.Do(func() {
+		l := s.launcher
+		if !l.about.HasStop || !s.started {
+			return
+		}
+		late := time.AfterFunc(l.stop, func() { s.link.Fail(&errLate{wire.Stop, l.stop, "WithStopTimeout"}) })
 		_, status, err := s.link.Call(c, wire.Stop, false, nil, nil)
 		late.Stop()
 		if err != nil {
@@ -498,10 +560,14 @@ func (l *launcher) stopInstance(c *pool.Call) {
 		} else if status != abi.StatusOK {
 			c.Log(c.Context(), abi.LogWarn, []byte(wire.Stop+": "+status.String()), nil)
 		}
-	}
+	})
+}
+
+// dismiss ends a session as rule W6 has it. No call runs.
+func (s *session) dismiss() {
 	done := make(chan struct{})
-	at := time.Now().Add(l.stop)
-	late := time.AfterFunc(l.stop, func() { close(done) })
+	at := time.Now().Add(s.launcher.stop)
+	late := time.AfterFunc(s.launcher.stop, func() { close(done) })
 	s.link.Bye(done)
 	late.Stop()
 	if s.child != nil {
@@ -683,8 +749,8 @@ func (l *launcher) close() {
 	first := l.first
 	l.first = nil
 	l.mu.Unlock()
-	if first != nil {
-		first.end(errClosing)
+	if first != nil { // it was refused
+		first.dismiss()
 	}
 	l.bury()
 	l.program.close()

@@ -573,10 +573,13 @@ func TestEndsBetweenCalls(t *testing.T) {
 	}
 	for _, name := range []string{"leaves", "leaves within a call"} {
 		p = opened(t, name, nil)
-		pid := call(t, p, "pid", "")
-		assert.Regexp(t, "gone soon|done after BYE", call(t, p, "do", ""))
-		assertGone(t, pid) // without a further call
-		assert.NotEqual(t, pid, call(t, p, "pid", ""))
+		for range 2 {
+			pid := call(t, p, "pid", "")
+			assert.Regexp(t, "gone soon|done after BYE", call(t, p, "do", ""))
+			assertGone(t, pid) // without a further call
+			assert.NotEqual(t, pid, call(t, p, "pid", ""))
+			require.NoError(t, p.Configure(ctx, []byte("another"))) // which puts another one in its place, of which the same is true
+		}
 	}
 }
 
@@ -725,6 +728,15 @@ func TestAnotherManifest(t *testing.T) {
 // listenRaw has a function be the sidecar's end of each connection, in this process.
 func listenRaw(t *testing.T, fn func(net.Conn), opts ...sidecar.Option) *loader.Plugin {
 	t.Helper()
+	p, err := loader.Open(listeningRaw(t, fn), sidecar.Program(opts...))
+	require.NoError(t, err)
+	t.Cleanup(func() { within(t, func() { assert.NoError(t, p.Close()) }) })
+	return p
+}
+
+// listeningRaw is listenRaw without a host: it returns the URL.
+func listeningRaw(t *testing.T, fn func(net.Conn)) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "fs") // t.TempDir's path may be too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -743,10 +755,7 @@ func listenRaw(t *testing.T, fn func(net.Conn), opts ...sidecar.Option) *loader.
 			}()
 		}
 	}()
-	p, err := loader.Open("unix:"+filepath.Join(dir, "s"), sidecar.Program(opts...))
-	require.NoError(t, err)
-	t.Cleanup(func() { within(t, func() { assert.NoError(t, p.Close()) }) })
-	return p
+	return "unix:" + filepath.Join(dir, "s")
 }
 
 // A token that is wrong gets no answer at all, and says nothing of the right one.

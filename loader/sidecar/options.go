@@ -187,7 +187,8 @@ func WithGrace(d time.Duration) Option {
 	return positive("WithGrace", d, func(o *options) { o.grace = d })
 }
 
-// WithStartTimeout sets how long a sidecar may take until it has said what it is, and once more until its ferrule.start is done; without it 30 seconds. d is more than 0.
+// WithStartTimeout sets how long a sidecar may take until it has said what it is, and once more until its ferrule.start is done, or its ferrule.configure, ferrule.save
+// or ferrule.resume; without it 30 seconds. d is more than 0.
 func WithStartTimeout(d time.Duration) Option {
 	return positive("WithStartTimeout", d, func(o *options) { o.start = d })
 }

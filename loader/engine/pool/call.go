@@ -117,10 +117,22 @@ func (c *Call) SetState(state any) { c.inst.state = state }
 func (c *Call) Spoil() { c.pool.poison(c.inst) }
 
 // Spoiler returns what does so from any goroutine, at any time, also when no call runs, such as when the process has ended that an instance is. It is for Start, and
-// does not wait for anybody. It is of that start: nobody calls it any more when the instance is being stopped.
+// does not wait for anybody. It is of that start: of an instance that was stopped it spoils nothing.
 func (c *Call) Spoiler() func() {
-	p, inst := c.pool, c.inst
-	return func() { p.poison(inst) }
+	p, at := c.pool, c.inst.found()
+	return func() { p.poisonAt(at) }
+}
+
+// Vacant returns what reports whether no call is in the instance, on the way to its function or back. It is for Start, as Spoiler: nobody enters an instance any more that was spoilt.
+func (c *Call) Vacant() func() bool {
+	p, at := c.pool, c.inst.found()
+	return func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.settle()
+		inst := at.Load()
+		return inst == nil || inst.calls == 0
+	}
 }
 
 // Streams says which streams the call has.

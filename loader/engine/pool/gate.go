@@ -111,7 +111,7 @@ func (p *Pool) control(c *callctx.Caller, inst *instance, name string, fn Contro
 	if p.ruined(status, err) {
 		p.poison(inst)
 	}
-	return slices.Clone(out), status, err
+	return slices.Clone(out), status, abandoned(err, c)
 }
 
 // Configure is engine.Configurable's.
@@ -192,7 +192,13 @@ func (p *Pool) startBeside(c *callctx.Caller, config []byte) (old []*instance, e
 			}
 		}
 		inst.making.Unlock()
-		inst.poisoned = false
+		inst.at, other.at = other.at, inst.at
+		for _, moved := range []*instance{inst, other} {
+			if moved.at != nil {
+				moved.at.Store(moved)
+			}
+		}
+		inst.poisoned = other.poisoned // it may have ended since it was started
 		p.ranks(inst)
 	}
 	return old, nil
@@ -232,15 +238,19 @@ func (h *hold) Save() (states [][]byte, message []byte, status abi.Status, err e
 		if p.broken(inst) {
 			r := p.changing(&h.caller, inst)
 			p.drop(inst, r)
+			p.mu.Lock()
+			was := inst.poisoned
+			inst.poisoned = false // before the start: it may end right after it
+			p.mu.Unlock()
 			err := p.make(inst, r, p.settings.Get(), h.caller.Done)
 			r.end()
+			p.mu.Lock()
+			inst.poisoned = inst.poisoned || was && err != nil
+			p.ranks(inst)
+			p.mu.Unlock()
 			if err != nil {
 				return nil, nil, 0, abandoned(err, &h.caller)
 			}
-			p.mu.Lock()
-			inst.poisoned = false
-			p.ranks(inst)
-			p.mu.Unlock()
 		}
 		out, status, err := p.control(&h.caller, inst, p.code.Names.Save, p.code.Save, nil)
 		if status != abi.StatusOK || err != nil {

@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
@@ -26,10 +27,29 @@ type instance struct {
 	index    int     // in byRoom
 	thread   *thread // of a pinned one
 
+	at *atomic.Pointer[instance] // where what Spoiler has returned finds it; nil where Start has not asked for that
+
 	making  sync.Mutex // guards between
 	between *between   // nil where Start has not asked for it
 
 	claim // of a plug-in whose instances take one call at a time
+}
+
+// found returns where the state is found that is being started: Configure puts it into another instance.
+func (i *instance) found() *atomic.Pointer[instance] {
+	if i.at == nil {
+		i.at = new(atomic.Pointer[instance])
+		i.at.Store(i)
+	}
+	return i.at
+}
+
+// lose has nobody find it any more: what becomes of the state that it had says nothing of the one that comes.
+func (i *instance) lose() {
+	if i.at != nil {
+		i.at.Store(nil)
+		i.at = nil
+	}
 }
 
 // startError makes the error of a start of what came of it; nil where it has started.
@@ -70,6 +90,7 @@ func (p *Pool) make(inst *instance, r *running, config []byte, abandoned <-chan 
 	p.apart(inst, r, func() { message, status, err = p.controls(s, p.code.Names.Start, p.code.Start, slices.Clip(config)) })
 	if err := startError(p.code.Names.Start, message, status, err); err != nil {
 		inst.takeBetween().over()
+		inst.lose()
 		inst.state, inst.started = nil, false
 		return err
 	}
@@ -81,6 +102,7 @@ func (p *Pool) drop(inst *instance, r *running) {
 	started := inst.started
 	inst.started = false
 	defer func() { inst.state = nil }()
+	inst.lose()
 	defer inst.takeBetween().over() // it has ended before Stop begins
 	if !started || p.code.Stop == nil {
 		return

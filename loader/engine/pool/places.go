@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"container/list"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
@@ -392,8 +393,19 @@ func (p *Pool) left(r *running, poisoned bool) {
 
 // poison says that the instance has panicked: nobody enters it before it was renewed.
 func (p *Pool) poison(inst *instance) {
+	var at atomic.Pointer[instance]
+	at.Store(inst)
+	p.poisonAt(&at)
+}
+
+// poisonAt is poison of the instance that is there now: Configure puts one in the place of another, and nil is one that was stopped.
+func (p *Pool) poisonAt(at *atomic.Pointer[instance]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	inst := at.Load()
+	if inst == nil {
+		return
+	}
 	p.settle()
 	inst.poisoned = true
 	p.ranks(inst)

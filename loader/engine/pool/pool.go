@@ -112,6 +112,7 @@ func Open(ctx context.Context, code *Code, host engine.Host, o *engine.Options) 
 		}
 		if err == nil && o.State != nil {
 			c := callctx.Background
+			c.Done = ctx.Done()
 			err = p.resume(&c, inst, o.State[i])
 		}
 		if err != nil {

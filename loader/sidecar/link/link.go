@@ -5,7 +5,7 @@
 // goroutine. Whatever comes for another call is put into that call, whose goroutine serves it. Where no caller waits, the watcher reads.
 //
 // Nothing of the host's runs in the reader, nor does the reader write: a sidecar that does not read, and a host function that does not
-// return, hold up their own call only.
+// return, hold up their own call only. The reader waits for one thing, and for a moment: for room for a log line (see putLog).
 package link
 
 import (
@@ -39,10 +39,8 @@ type Stream interface {
 // Options are what a link is made of.
 type Options struct {
 	Token   string
-	Level   abi.Level     // the least important level of log lines that anybody wants; 0 for all
 	MaxBody uint64        // in bytes
 	Grace   time.Duration // how long a call may go on when its context has ended
-	Folder  string        // what ferrule.info says of path; "" for nothing
 
 	// Leave says that the stream is not this host's alone to end: a call which does not stop in time leaves the session as it is, which others use: what its answer says, when it comes, is left out.
 	Leave bool
@@ -50,9 +48,16 @@ type Options struct {
 	Long  string // what sets MaxBody, as errors name it; "" is sidecar.WithMaxMessage
 }
 
+// Leaving is for a sidecar that says BYE, while the session goes on. Both may be nil.
+type Leaving struct {
+	Vacant func() bool // reports whether nobody is on the way to Call, once over has been told; it does not wait, and mu is held
+	Last   func()      // is called before BYE is answered, when no call runs any more. It may call
+}
+
 // Link is one session. Its methods may be called from any goroutine but where they say otherwise.
 type Link struct {
 	Options
+	Leaving  Leaving // set before Begin, or not at all
 	stream   Stream
 	eager    *eager.Reader
 	turn     turn // of who has the token
@@ -77,7 +82,9 @@ type Link struct {
 	idle   *call            // what is done for no call; nil before Begin, and where nothing is
 	served chan struct{}    // closed when nothing of that is left
 	stray  asked            // what the sidecar asks for that is of no call
+	open   map[uint64]bool  // ids of the sidecar's calls that were not answered
 	left   bool             // the sidecar has said BYE
+	parts  bool             // the host is about to answer that
 	byed   chan struct{}    // closed when the host has
 	ending bool             // Close was called: what comes now is no fault
 	why    error            // the session is over; it stays
@@ -102,9 +109,9 @@ type call struct {
 	queued  int   // bytes in it
 	asked   asked // what the sidecar asks for
 	hosting bool  // its own goroutine has a host function to run, or runs one
-	sending bool  // it is being written,
-	feeding bool  // or a piece of its input stream is
+	writing int   // messages of it that are being written
 	done    bool
+	late    bool // its context had ended for as long as its grace
 	struck  bool // it was not done in time, and the session was ended for that
 	lost    int  // log lines that had no room
 	full    bool // they have none, until half of the queue was served
@@ -128,8 +135,11 @@ type call struct {
 // spare has calls that were done, with nothing but their signals, so that most calls make none.
 var spare = sync.Pool{New: func() any { return &call{signal: make(chan struct{}, 1)} }}
 
-// asked is what the sidecar has asked for, and was not answered yet: how many calls, and bytes of their bodies.
-type asked struct{ calls, bytes int }
+// asked is what the sidecar has asked for: how many calls, and bytes of their bodies.
+type asked struct {
+	calls, bytes int
+	answered     struct{ calls, bytes int } // those whose answers are being written. Of a sidecar that reads they are few
+}
 
 // event is what a call's own goroutine has to do.
 type event struct {
@@ -147,7 +157,7 @@ func (e *event) size() int { return len(e.body) + 128 }
 // New makes a link, whose hello it sends. It is the first thing to be called; Meet is the next.
 func New(s Stream, o Options) *Link {
 	l := &Link{Options: o, stream: s, w: wire.NewWriter(s), token: make(chan struct{}, 1), ask: make(chan struct{}, 1),
-		calls: make(map[uint64]*call), dead: make(chan struct{}), byed: make(chan struct{})}
+		calls: make(map[uint64]*call), open: make(map[uint64]bool), dead: make(chan struct{}), byed: make(chan struct{})}
 	l.r = wire.NewReader(source{l}, o.MaxBody)
 	l.eager = eager.New(s)
 	l.token <- struct{}{}
@@ -184,7 +194,7 @@ func (l *Link) Greet() error { return l.GreetBy(l.stream) }
 
 // GreetBy sends it by another way than the stream, where it is not known yet which way that is.
 func (l *Link) GreetBy(w io.Writer) error {
-	hello := wire.Message{Verb: wire.Hello, Version: wire.Version, Token: []byte(l.Token), Level: l.Level, MaxBody: l.MaxBody}
+	hello := wire.Message{Verb: wire.Hello, Version: wire.Version, Token: []byte(l.Token), MaxBody: l.MaxBody}
 	_, err := w.Write(wire.Append(nil, &hello, 0))
 	return err
 }
@@ -353,9 +363,6 @@ func (l *Link) take(m *wire.Message) error {
 	case wire.Call:
 		return l.takeCall(m)
 	case wire.Log:
-		if l.Level != 0 && m.Level > l.Level {
-			return l.r.Skip()
-		}
 		body, err := l.r.Body(nil)
 		if err != nil {
 			return err
@@ -479,9 +486,11 @@ func (l *Link) takeCall(m *wire.Message) error {
 	if x != nil {
 		count = &x.asked
 	}
-	calls, bytes := count.calls+1, uint64(count.bytes)+m.Length
+	calls, bytes, twice := max(count.calls, count.answered.calls/2)+1, uint64(max(count.bytes, count.answered.bytes/2))+m.Length, l.open[m.ID]
 	l.mu.Unlock()
 	switch {
+	case twice:
+		return &wire.Error{Rule: "W7", Found: "CALL " + string(appendNumber(nil, m.ID)) + " twice", Expected: "an id that no call of its own has which was not answered"}
 	case calls > maxAsked:
 		return &wire.Error{Rule: "W11", Found: "more than 1024 calls of host functions without an answer, for one call", Expected: "1024 at most"}
 	case bytes > l.MaxBody:
@@ -495,10 +504,11 @@ func (l *Link) takeCall(m *wire.Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	count.calls, count.bytes = count.calls+1, count.bytes+len(e.body)
+	l.open[e.id] = true
 	switch {
 	case x == nil:
 		go func() {
-			l.answer(&l.stray, &e, abi.StatusMisuse, []byte("for which call that is cannot be told, or it is over (rule W11 of docs/wire.md)"))
+			l.answer(nil, &e, abi.StatusMisuse, []byte("for which call that is cannot be told, or it is over (rule W11 of docs/wire.md)"))
 		}()
 	case x.hosting: // its own goroutine has another one to do, which may wait for this one
 		x.others.Add(1)
@@ -613,30 +623,62 @@ func (l *Link) serve(x *call, e *event) {
 			l.mu.Lock()
 			x.refuse = true
 			l.mu.Unlock()
-			_ = l.w.Send(&wire.Message{Verb: wire.More, ID: x.id}, nil)
+			_ = l.send(x, &wire.Message{Verb: wire.More, ID: x.id}, nil)
 			return
 		}
 		if x.used += len(e.body); x.used >= wire.Window/2 {
 			l.mu.Lock()
 			x.credit += x.used
 			l.mu.Unlock()
-			_ = l.w.Send(&wire.Message{Verb: wire.More, ID: x.id, N: uint64(x.used)}, nil)
+			_ = l.send(x, &wire.Message{Verb: wire.More, ID: x.id, N: uint64(x.used)}, nil)
 			x.used = 0
 		}
 	}
 }
 
-// answer answers a call of the sidecar's, which is in count.
-func (l *Link) answer(count *asked, e *event, status abi.Status, out []byte) {
+// answer answers a call of the sidecar's that is of x; nil is of no call that is known.
+func (l *Link) answer(x *call, e *event, status abi.Status, out []byte) {
 	if uint64(len(out)) > l.takes {
-		status, out = abi.StatusFailed, []byte("the host function's output is longer than the longest message ")
+		const long = "the host function's output is longer than the longest message"
+		status, out = abi.StatusNoMemory, []byte(long[:min(len(long), int(l.takes))])
 	}
-	end := l.writes(len(out))
-	_ = l.w.Send(&wire.Message{Verb: wire.Done, ID: e.id, Status: status}, out)
-	end()
+	count := &l.stray
+	if x != nil {
+		count = &x.asked
+	}
 	l.mu.Lock()
+	// It is answered before it is written: what the sidecar does when it has the answer may be read before this goroutine goes on.
 	count.calls, count.bytes = count.calls-1, count.bytes-len(e.body)
+	count.answered.calls, count.answered.bytes = count.answered.calls+1, count.answered.bytes+len(e.body)
+	delete(l.open, e.id)
 	l.mu.Unlock()
+	_ = l.send(x, &wire.Message{Verb: wire.Done, ID: e.id, Status: status}, out)
+	l.mu.Lock()
+	count.answered.calls, count.answered.bytes = count.answered.calls-1, count.answered.bytes-len(e.body)
+	l.mu.Unlock()
+}
+
+// send writes a message of a call's, or of none's. A sidecar that takes none is ended when the call's context has ended for as long as its grace: here, where that is so
+// already, and by cancels where it comes to be.
+func (l *Link) send(x *call, m *wire.Message, body []byte) error {
+	if x != nil {
+		l.mu.Lock()
+		x.writing++
+		late := x.late
+		l.mu.Unlock()
+		defer func() {
+			l.mu.Lock()
+			x.writing--
+			l.mu.Unlock()
+		}()
+		if late {
+			stalled := time.AfterFunc(l.Grace, func() { l.fail(errStalled) })
+			defer stalled.Stop()
+		}
+	}
+	end := l.writes(len(body))
+	defer end()
+	return l.w.Send(m, body)
 }
 
 // writes has the stream read while so many bytes are written, until the function that it returns is called: the sidecar may wait for
@@ -661,7 +703,7 @@ func (l *Link) writes(n int) (end func()) {
 // hostCall runs a function of the host's for the sidecar.
 func (l *Link) hostCall(x *call, e *event) {
 	out, status := []byte("the host function has ended its goroutine"), abi.StatusPanic
-	defer func() { l.answer(&x.asked, e, status, out) }()
+	defer func() { l.answer(x, e, status, out) }()
 	out, status = l.host(x, e)
 }
 
@@ -683,8 +725,6 @@ func (l *Link) host(x *call, e *event) ([]byte, abi.Status) {
 			return nil, abi.StatusMisuse // R26
 		case string(e.body) == engine.KeyInstance:
 			return appendNumber(nil, uint64(c.Number())), abi.StatusOK
-		case string(e.body) == engine.KeyPath && l.Folder != "":
-			return []byte(l.Folder), abi.StatusOK
 		case string(e.body) == engine.KeyPath:
 			return nil, abi.StatusUnsupported
 		}
@@ -737,7 +777,7 @@ func (l *Link) within(c *pool.Call) uint64 {
 const maxKey = 256
 
 // Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, a
-// *NotRun, or says that the session is over: it is its reason, or an *engine.Overrun of this call.
+// *NotRun, or says that the session is over: it is its reason, or an *engine.Overrun of this call. The context of a service counts for nothing.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
 	if uint64(len(in)) > l.takes {
 		why := "the input is longer than the longest message (" + cmp.Or(l.Long, "sidecar.WithMaxMessage") + ")"
@@ -750,6 +790,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	x := spare.Get().(*call)
 	x.Call, x.out, x.credit = c, dst, wire.Window
 	ended := c.Done()
+	if strings.HasPrefix(name, "ferrule.") { // a service is not given up half way: who calls it has a bound of its own
+		ended = nil
+	}
 	if ended != nil || streams&abi.StreamIn != 0 {
 		x.over, x.sent = make(chan struct{}), make(chan struct{})
 		defer close(x.over)
@@ -758,14 +801,14 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		x.more, x.grown = wire.Window, make(chan struct{}, 1)
 	}
 	l.mu.Lock()
-	if err := l.why; err != nil {
+	if err := cmp.Or(l.why, l.byedWhy()); err != nil {
 		l.mu.Unlock()
 		return dst, 0, err
 	}
 	l.last++
 	x.id = l.last
 	l.calls[x.id] = x
-	x.sending = true
+	x.writing++
 	l.mu.Unlock()
 
 	m := wire.Message{Verb: wire.Call, ID: x.id, Name: []byte(name), Hook: hook, Stream: streams, Watched: c.Watched(), Resumes: c.Resumes()}
@@ -786,7 +829,7 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		end()
 	}
 	l.mu.Lock()
-	x.sending = false
+	x.writing--
 	l.mu.Unlock()
 	if err != nil {
 		l.failSoon(err)
@@ -809,7 +852,7 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	if l.await(x) {
 		l.woken.Add(-1)
 	}
-	x.others.Wait()
+	x.others.Wait() // until then its context's end counts
 	returned = true
 	l.mu.Lock()
 	if _, waits := l.calls[x.id]; waits && x.struck && l.Leave { // whoever reads its answer leaves its memory alone
@@ -823,10 +866,10 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	done, struck, why := x.done, x.struck, l.why
 	l.mu.Unlock()
 	switch {
-	case done && x.notRun != 0:
+	case done && x.notRun != 0 && x.status != abi.StatusOK:
 		return dst, 0, &NotRun{x.notRun}
-	case done && x.rule != "":
-		found, expected, _ := strings.Cut(string(x.out[len(dst):]), "\n")
+	case done && x.status == abi.StatusMisuse && isRule(x.rule):
+		found, expected, _ := strings.Cut(strings.ToValidUTF8(string(x.out[len(dst):]), "\uFFFD"), "\n")
 		return dst, 0, &engine.Violation{Rule: x.rule, Found: found, Expected: expected}
 	case done:
 		out, status = x.out, x.status
@@ -839,6 +882,13 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		return dst, 0, &engine.Overrun{Grace: l.Grace, Cause: cmp.Or(engine.Cause(c.Context()), c.Err()), By: cmp.Or(l.Late, "(sidecar.WithGrace); its sidecar was ended")}
 	}
 	return dst, 0, why
+}
+
+// isRule reports whether a text names a rule of ferrule.h's, such as R8.
+func isRule(text string) bool {
+	digits, ok := strings.CutPrefix(text, "R")
+	n, known := wire.Number([]byte(digits))
+	return ok && known && 0 < n && n <= 99
 }
 
 // await waits until a call is done, which it reports, or the session is over, and does meanwhile what comes for the call. Then nobody uses it any more.
@@ -912,11 +962,12 @@ func (l *Link) cancels(x *call, ended <-chan struct{}) {
 	}
 	late := time.AfterFunc(l.Grace, func() {
 		l.mu.Lock()
-		x.struck = (!x.done || x.sending) && l.why == nil
-		struck, sending := x.struck, x.sending || x.feeding
+		x.late = true
+		x.struck = (!x.done || x.writing > 0) && l.why == nil
+		struck, writing := x.struck, x.writing > 0
 		l.mu.Unlock()
 		switch {
-		case struck && l.Leave && !sending:
+		case struck && l.Leave && !writing:
 			l.woken.Add(1)
 			notify(x.signal)
 		case struck && l.Leave: // others wait behind it, or it behind others
@@ -968,20 +1019,17 @@ func (l *Link) feed(x *call) {
 		if status != abi.StatusOK && !m.Broken {
 			return // it was asked to stop
 		}
-		select {
-		case <-x.over:
-			return
-		default:
+		l.mu.Lock()
+		over := x.done || x.struck || l.why != nil // nobody needs it any more; and who has begun is waited for
+		if !over {
+			x.others.Add(1)
 		}
-		l.mu.Lock()
-		x.feeding = true
 		l.mu.Unlock()
-		end := l.writes(len(piece))
-		err := l.w.Send(&m, piece)
-		end()
-		l.mu.Lock()
-		x.feeding = false
-		l.mu.Unlock()
+		if over {
+			return
+		}
+		err := l.send(x, &m, piece)
+		x.others.Done()
 		if err != nil || len(piece) == 0 {
 			return
 		}
@@ -1029,29 +1077,54 @@ func (l *Link) Left() bool {
 	return l.left
 }
 
+// byedWhy is why no call is made any more where the host has said BYE. mu is held.
+func (l *Link) byedWhy() error {
+	select {
+	case <-l.byed:
+		return errByed
+	default:
+		return nil
+	}
+}
+
+var errByed = errors.New("it had been told BYE, because it had said so")
+
 // Byed is closed when the host has said BYE.
 func (l *Link) Byed() <-chan struct{} { return l.byed }
 
-// soon is how long a call may take from its place in the sidecar to the wire.
+// soon is how long a call may take from its place in the sidecar to the wire, where nothing else is known of that (Leaving.Vacant).
 const soon = 50 * time.Millisecond
 
 // dismisses sees to it that a sidecar which has said BYE gets the host's, when no call runs. mu is held.
 func (l *Link) dismisses() {
-	if !l.left || len(l.calls) > 0 || l.why != nil {
+	if l.left && !l.parts && len(l.calls) == 0 && l.why == nil {
+		l.parts = true
+		time.AfterFunc(soon, l.dismiss)
+	}
+}
+
+func (l *Link) dismiss() {
+	l.mu.Lock()
+	if l.why != nil || len(l.calls) > 0 { // whose end has it looked at again
+		l.parts = false
+		l.mu.Unlock()
 		return
 	}
-	time.AfterFunc(soon, func() { // a call may have come so far that it is not another's any more
-		l.mu.Lock()
-		if len(l.calls) > 0 || l.why != nil {
-			l.mu.Unlock()
-			return
-		}
-		first := l.byes()
-		l.mu.Unlock()
-		if first {
-			_ = l.w.Send(&wire.Message{Verb: wire.Bye}, nil)
-		}
-	})
+	vacant := l.Leaving.Vacant == nil || l.Leaving.Vacant()
+	l.mu.Unlock()
+	if !vacant {
+		time.AfterFunc(soon, l.dismiss)
+		return
+	}
+	if l.Leaving.Last != nil {
+		l.Leaving.Last()
+	}
+	l.mu.Lock()
+	first := l.why == nil && l.byes()
+	l.mu.Unlock()
+	if first {
+		_ = l.w.Send(&wire.Message{Verb: wire.Bye}, nil)
+	}
 }
 
 // byes reports whether BYE is still to be said, which the caller does. mu is held.
@@ -1065,11 +1138,11 @@ func (l *Link) byes() (first bool) {
 	}
 }
 
-// Bye ends the session as rule W6 has it: it waits until the stream ends, or until done. No call runs.
+// Bye ends the session as rule W6 has it: it waits until the stream ends, or until done. No call runs. Before Begin it may be called, too, once Meet has returned.
 func (l *Link) Bye(done <-chan struct{}) {
 	l.mu.Lock()
 	l.ending = true
-	first := l.byes()
+	first, served := l.byes(), l.served
 	l.mu.Unlock()
 	said := make(chan struct{})
 	go func() { // which may wait for a sidecar that does not read
@@ -1078,6 +1151,14 @@ func (l *Link) Bye(done <-chan struct{}) {
 			l.fail(errClosed)
 		}
 	}()
+	if served == nil { // nobody reads yet, and the end is to be seen
+		<-l.token
+		go func() {
+			for l.read() == nil {
+			}
+			l.token <- struct{}{}
+		}()
+	}
 	notify(l.ask)
 	select {
 	case <-l.dead:
@@ -1086,7 +1167,9 @@ func (l *Link) Bye(done <-chan struct{}) {
 	l.fail(errClosed)
 	<-said
 	l.settled()
-	<-l.served
+	if served != nil {
+		<-served
+	}
 }
 
 // Abandon has nobody told of the session's end, as one that is replaced.
