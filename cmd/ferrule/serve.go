@@ -61,7 +61,12 @@ imports is refused. GET has:
   /ferrule/metrics       calls and their times, in the text format of Prometheus
   /ferrule/health        200 while calls are taken; it asks for no token
 
-A Go program opens it with web.Server() of loader/sidecar/web. A page in a browser that is not of this server is refused.
+A Go program opens it with web.Server() of loader/sidecar/web.
+
+With --metrics ADDRESS the numbers are served there as well, whatever the way is by which the plug-in is, in the text format of Prometheus:
+calls by status and their times, bytes, calls in flight, connections and sessions. The paths are /metrics, /ferrule/metrics and
+/ferrule/health. The address, token and TLS are as with --http. It is printed in a line of its own, behind the first one, or in the object's metrics;
+with --stdio on the standard error. A page in a browser that is not of this server is refused.
 
 A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
 since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others
@@ -85,6 +90,7 @@ Exit codes:
   ferrule serve vowels.wasm --tcp 127.0.0.1:4242
   ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token
   ferrule serve --http 127.0.0.1:8080 --instances 4 vowels.so
+  ferrule serve vowels.so --unix /run/vowels.sock --metrics 127.0.0.1:9464
   curl -H 'Content-Type: application/octet-stream' --data-binary hello http://127.0.0.1:8080/fn/count_vowels`,
 		Args: arguments("FILE"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -101,6 +107,7 @@ Exit codes:
 	f.StringVar(&s.tcp, "tcp", "", "serve at a TCP `ADDRESS`, HOST:PORT")
 	f.StringVar(&s.fifo, "fifo", "", "serve over two FIFOs, `IN,OUT`: what hosts write, and what they read")
 	f.StringVar(&s.http, "http", "", "serve by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
+	f.StringVar(&s.metrics, "metrics", "", "serve numbers for Prometheus by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
 	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http how many instances there are; without it 1")
 	f.IntVar(&s.calls, "max-calls", 0, "with --http: `HOW MANY` calls there may be at a time, those that wait for an instance among them. Without it 1024")
 	f.StringVar(&s.config, "config", "", "with --http: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
@@ -120,6 +127,10 @@ type server struct {
 	ctx                  context.Context // ends with the first signal
 	configuration        []byte          // of --config
 	http, config         string
+	metrics              string
+	metricsAt            net.Listener // or nil
+	metricsAddress       string
+	numbers              serve.Metrics
 	calls                int
 	stdio                bool
 	unix, tcp, fifo      string
@@ -141,6 +152,7 @@ type ready struct {
 	Address string `json:"address"`
 	TLS     bool   `json:"tls"`
 	Token   bool   `json:"token"`
+	Metrics string `json:"metrics,omitempty"`
 }
 
 func (s *server) run(path string, flags *pflag.FlagSet) error {
@@ -188,6 +200,8 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	var stop context.CancelFunc
 	s.ctx, stop = interruptible(0) // what has been read so far may have been a FIFO, that nobody writes: any signal ended that
 	defer stop()
+	s.options.Metrics = &s.numbers
+	s.numbers.Of(s.plugin.About, way == "http")
 	if way == "http" {
 		if err := s.openHTTP(flags); err != nil {
 			return err
@@ -200,6 +214,31 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 		return err
 	}
 	return s.until(s.ctx, start)
+}
+
+// counts serves the numbers until the function that it returns is called.
+func (s *server) counts() (end func()) {
+	if s.metricsAt == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if err := web.ServeMetrics(ctx, s.metricsAt, &s.numbers, web.Options{Token: s.options.Token, Logger: s.logger()}); err != nil {
+			fmt.Fprintln(s.err, "ferrule: --metrics:", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-over
+		_ = s.metricsAt.Close()
+	}
+}
+
+// logger is for what the plug-in and the server have to say by HTTP.
+func (s *server) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(escapedLines{s.err}, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 }
 
 // way is the option that says where it serves.
@@ -220,9 +259,11 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 		return "", usage("--json with --stdio", "one of them, as the standard output is the wire", "Leave out --json")
 	}
 	way := given[0][2:]
-	if f := flags.Lookup(way); f.Value.String() == "" || way == "http" && s.http == "unix:" {
-		word, _ := pflag.UnquoteUsage(f)
-		return "", usage(strings.TrimSpace("--"+way+" "+f.Value.String())+" with nothing (is a variable not set?)", "--"+way+" "+word, "")
+	for _, name := range []string{way, "metrics"} {
+		if f := flags.Lookup(name); f.Changed && (f.Value.String() == "" || f.Value.String() == "unix:" && (name == "http" || name == "metrics")) {
+			word, _ := pflag.UnquoteUsage(f)
+			return "", usage(strings.TrimSpace("--"+name+" "+f.Value.String())+" with nothing (is a variable not set?)", "--"+name+" "+word, "")
+		}
 	}
 	return way, nil
 }
@@ -278,7 +319,7 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 	if len(token) > 1024 || strings.Trim(token, " ") != token || strings.ContainsFunc(token, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return usage(from+" with a token that cannot be sent", "1 to 1024 printable ASCII characters in one line, none of which is a space at an end", "Make one: openssl rand -hex 32")
 	}
-	if way == "http" && strings.Contains(token, " ") {
+	if (way == "http" || s.metrics != "") && strings.Contains(token, " ") {
 		return usage(from+" with a token that has a space", "one without, as HTTP asks for it", "Make one: openssl rand -hex 32")
 	}
 	s.options.Token = token
@@ -286,7 +327,7 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 		return nil
 	}
 	switch {
-	case way != "tcp" && way != "http" || s.httpSocket() != "":
+	case (way != "tcp" && way != "http" || socketOf(s.http) != "") && (s.metrics == "" || socketOf(s.metrics) != ""):
 		return usage("--cert or --key with --"+way+" "+flags.Lookup(way).Value.String(), "them with a TCP port", "Leave them out: what goes there stays on this machine")
 	case s.cert == "" || s.key == "":
 		return usage("one of --cert and --key", "both", "")
@@ -308,13 +349,19 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 
 // exposed refuses an address that others reach, where nothing keeps them out or what they send can be read.
 func (s *server) exposed(way string) error {
-	address := &s.tcp
-	switch {
-	case way == "http" && s.httpSocket() == "":
-		address = &s.http
-	case way != "tcp":
-		return nil
+	for _, flag := range []string{way, "metrics"} {
+		address := map[string]*string{"tcp": &s.tcp, "http": &s.http, "metrics": &s.metrics}[flag]
+		if address != nil && *address != "" && (flag == "tcp" || socketOf(*address) == "") {
+			if err := s.exposes(flag, address); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// exposes is exposed of one address.
+func (s *server) exposes(way string, address *string) error {
 	at, err := net.ResolveTCPAddr("tcp", *address)
 	if err != nil {
 		return usage(fmt.Sprintf("--%s %s (%v)", way, *address, err), "HOST:PORT, such as 127.0.0.1:4242", "")
@@ -340,12 +387,33 @@ func (s *server) exposed(way string) error {
 
 // prepare takes the place, and returns what serves there until its context ends.
 func (s *server) prepare(way string) (func(context.Context) error, error) {
+	if s.metrics != "" {
+		var err error
+		if s.metricsAt, s.metricsAddress, err = s.listen("metrics", s.metrics); err != nil {
+			if s.handler != nil {
+				_ = s.handler.Close()
+			}
+			return nil, err
+		}
+	}
+	start, err := s.prepared(way)
+	if err != nil && s.metricsAt != nil {
+		_ = s.metricsAt.Close()
+	}
+	return start, err
+}
+
+// prepared is prepare without the numbers.
+func (s *server) prepared(way string) (func(context.Context) error, error) {
 	switch way {
 	case "stdio":
 		return func(ctx context.Context) error {
 			conn, err := serve.Streams()
 			if err != nil {
 				return err
+			}
+			if s.metricsAddress != "" {
+				fmt.Fprintln(s.err, escape.Line("metrics at "+s.metricsAddress))
 			}
 			return serve.Session(ctx, conn, s.plugin, s.options)
 		}, nil
@@ -366,7 +434,7 @@ func (s *server) prepare(way string) (func(context.Context) error, error) {
 			return serveFIFOs(ctx, in, out, s.plugin, s.options)
 		}, nil
 	}
-	l, address, err := s.listen(way)
+	l, address, err := s.listen(way, map[string]string{"unix": "unix:" + s.unix, "tcp": s.tcp, "http": s.http}[way])
 	if err != nil {
 		if s.handler != nil {
 			_ = s.handler.Close()
@@ -392,38 +460,39 @@ func (s *server) prepare(way string) (func(context.Context) error, error) {
 	}, nil
 }
 
-// listen listens at a socket.
-func (s *server) listen(way string) (l net.Listener, address string, err error) {
-	socket, at, scheme := s.unix, s.tcp, "tcp:"
-	if way == "http" {
-		socket, at, scheme = s.httpSocket(), s.http, "http://"
+// listen listens at an address, HOST:PORT or unix:PATH.
+func (s *server) listen(way, at string) (l net.Listener, address string, err error) {
+	scheme, secure := "tcp:", s.tls
+	if way != "tcp" && way != "unix" {
+		scheme = "http://"
 		if s.tls != nil {
 			scheme = "https://"
-			s.tls.NextProtos = []string{"h2", "http/1.1"}
+			secure = s.tls.Clone()
+			secure.NextProtos = []string{"h2", "http/1.1"}
 		}
 	}
-	if socket != "" {
+	if socket := socketOf(at); socket != "" {
 		path, err := filepath.Abs(socket)
 		if err != nil {
 			return nil, "", unreadable("--"+way, err)
 		}
 		l, err := listenUnix(s.ctx, "--"+way, path)
-		return l, map[string]string{"unix": "unix:", "http": "http+unix:"}[way] + path, err
+		return l, map[bool]string{true: "unix:", false: "http+unix:"}[way == "unix"] + path, err
 	}
 	if l, err = net.Listen("tcp", at); err != nil {
 		return nil, "", fmt.Errorf("--%s: %w", way, err)
 	}
 	address = scheme + l.Addr().String()
-	if s.tls != nil {
-		l = tls.NewListener(l, s.tls)
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
 	return l, address, nil
 }
 
-// httpSocket is the path of the unix socket that --http names, if it does.
-func (s *server) httpSocket() string {
-	path, _ := strings.CutPrefix(s.http, "unix:")
-	if path == s.http {
+// socketOf is the path of the unix socket that an address names, if it does.
+func socketOf(address string) string {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
 		return ""
 	}
 	return path
@@ -452,7 +521,7 @@ func (s *server) readConfig(lib *inspect.Library, flags *pflag.FlagSet) error {
 
 // openHTTP opens the plug-in for all clients.
 func (s *server) openHTTP(flags *pflag.FlagSet) error {
-	logger := slog.New(slog.NewTextHandler(escapedLines{s.err}, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	logger := s.logger()
 	opts := []loader.Option{loader.WithLogger(logger)}
 	if flags.Changed("config") {
 		opts = append(opts, loader.WithConfig(s.configuration))
@@ -461,7 +530,7 @@ func (s *server) openHTTP(flags *pflag.FlagSet) error {
 		opts = append(opts, loader.WithInstances(s.instances))
 	}
 	var err error
-	s.handler, err = web.Open(s.plugin, web.Options{Token: s.options.Token, MaxBody: s.options.MaxBody, Calls: s.calls, Logger: logger}, opts...)
+	s.handler, err = web.Open(s.plugin, web.Options{Token: s.options.Token, MaxBody: s.options.MaxBody, Calls: s.calls, Logger: logger, Metrics: &s.numbers}, opts...)
 	return err
 }
 
@@ -469,9 +538,12 @@ func (s *server) openHTTP(flags *pflag.FlagSet) error {
 func (s *server) ready(address string) error {
 	m := s.plugin.About.Manifest
 	line := []byte(escape.Line(fmt.Sprintf("serving %s %s at %s", m.Name, m.Version, address)))
+	if s.metricsAddress != "" {
+		line = append(line, "\n"+escape.Line("metrics at "+s.metricsAddress)...)
+	}
 	if s.json {
 		var err error
-		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil, s.options.Token != ""}); err != nil {
+		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil && !strings.Contains(address, "unix:"), s.options.Token != "", s.metricsAddress}); err != nil {
 			return err
 		}
 		line = escape.JSON(line)
@@ -482,6 +554,7 @@ func (s *server) ready(address string) error {
 
 // until serves until ctx ends, and no longer than calls may go on then: nothing ends a function of a library in this process that does not return.
 func (s *server) until(ctx context.Context, start func(context.Context) error) error {
+	defer s.counts()()
 	done := make(chan error, 1)
 	go func() { done <- start(ctx) }()
 	select {

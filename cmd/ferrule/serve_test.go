@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -88,6 +89,7 @@ type running struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	line   string // that says that it is ready
+	second string // that says where the numbers are, where there are any
 	mu     sync.Mutex
 	errors bytes.Buffer
 	ended  chan struct{}
@@ -121,6 +123,9 @@ func serving(t *testing.T, env []string, args ...string) *running {
 	})
 	lines := bufio.NewReader(out)
 	r.line, err = lines.ReadString('\n')
+	if err == nil && slices.Contains(args, "--metrics") && !slices.Contains(args, "--json") {
+		r.second, err = lines.ReadString('\n')
+	}
 	go func() {
 		_, _ = io.Copy(io.Discard, lines)
 		_ = r.cmd.Wait()

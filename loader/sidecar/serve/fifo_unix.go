@@ -22,6 +22,7 @@ func FIFOs(ctx context.Context, in, out string, p Plugin, o Options) error {
 		_, err := p.Open()
 		return err
 	}
+	o.counts(p.About)
 	for ctx.Err() == nil {
 		from, err := openFIFO(in, os.O_RDONLY, ctx.Done())
 		if err != nil {
@@ -83,7 +84,8 @@ func openFIFO(path string, mode int, abandoned <-chan struct{}) (*os.File, error
 // halves are two files that are one connection.
 type halves struct {
 	from   *os.File
-	begun  bool // something came: from then on, an end is the end
+	begun  bool   // something came: from then on, an end is the end
+	first  func() // is called then; or nil
 	closed atomic.Bool
 	over   chan struct{} // closed when it is closed
 
@@ -96,13 +98,21 @@ type halves struct {
 func (h *halves) Read(b []byte) (int, error) {
 	for {
 		n, err := h.from.Read(b)
-		h.begun = h.begun || n > 0
+		if n > 0 && !h.begun {
+			h.begun = true
+			if h.first != nil {
+				h.first()
+			}
+		}
 		if err != io.EOF || h.begun || h.closed.Load() {
 			return n, err
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// atFirst has do be called when something comes. It comes before Read.
+func (h *halves) atFirst(do func()) { h.first = do }
 
 // SetReadDeadline is of what the host writes.
 func (h *halves) SetReadDeadline(t time.Time) error { return h.from.SetReadDeadline(t) }

@@ -26,6 +26,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -67,8 +68,20 @@ type Options struct {
 	Sessions int           // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
 	Grace    time.Duration // how long calls may go on when the context has ended, after the host was told so (BYE); 0 asks them to stop at once. Listen has its own
 	Hello    time.Duration // how long a host that connects may take for its hello; 0 is 30 seconds
+	Metrics  *Metrics      // counts what is served; or nil
 
 	admit func() bool // takes a place for a host that has said the token
+}
+
+// Metrics count what is served of one plug-in: its calls, their times and bytes, and who is connected. The zero value counts. WriteTo writes them in the text format of
+// Prometheus; serve/web.Metrics serves that.
+type Metrics = numbers.Metrics
+
+// counts has the metrics know the plug-in, where there are any.
+func (o *Options) counts(about *abi.Description) {
+	if o.Metrics != nil {
+		o.Metrics.Of(about, false)
+	}
 }
 
 // Stdio serves a plug-in to the process that has started this one, over Streams. It returns when the session is over: nil where it ended as it should.
@@ -120,6 +133,7 @@ func Listen(ctx context.Context, l net.Listener, p Plugin, o Options, grace time
 		return err
 	}
 	var sessions sync.WaitGroup
+	o.counts(p.About)
 	o.Grace = grace
 	places := make(chan struct{}, max(o.Sessions, 1))
 	closed := context.AfterFunc(ctx, func() { l.Close() })
@@ -169,6 +183,7 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 		_, err := p.Open()
 		return err
 	}
+	o.counts(p.About)
 	if o.MaxBody == 0 {
 		o.MaxBody = wire.MaxBody
 	}
@@ -179,6 +194,14 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	defer cancel()
 	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]question), over: make(chan struct{}), level: abi.LogTrace}
+	if o.Metrics != nil {
+		if late, ok := conn.(interface{ atFirst(do func()) }); ok { // nobody is there before something has come
+			late.atFirst(s.connects)
+		} else {
+			s.connects()
+		}
+		defer s.countEnd()
+	}
 	if p.shared != nil && p.About == p.shared.about {
 		s.plugin, s.funcs = p.shared.plugin, p.shared.funcs
 	}
@@ -264,6 +287,7 @@ type session struct {
 	ended  bool
 	why    error
 	over   chan struct{} // closed when the session is over
+	leaves []func()      // count that it ends: the host that is there, and then the one that has said hello
 }
 
 // source is what a session reads from.
@@ -306,6 +330,9 @@ type call struct {
 
 	input  *input // nil without one
 	output *output
+
+	numbers *numbers.Function // or nil
+	begun   time.Time
 }
 
 // lead is a goroutine's turn to read.
@@ -467,7 +494,7 @@ func (s *session) lead(first *incoming) {
 				continue
 			}
 		}
-		admitted := s.admit(&c.m, l) // before another goroutine may read what is for it, such as CANCEL
+		admitted := s.admit(&c, l) // before another goroutine may read what is for it, such as CANCEL
 		if admitted == nil {
 			return
 		}
@@ -573,6 +600,13 @@ func (s *session) hello(m *wire.Message) error {
 		_ = limited.SetDeadline(time.Time{})
 	}
 	s.greeted.Store(true)
+	if s.options.Metrics != nil {
+		s.mu.Lock()
+		if !s.ended {
+			s.leaves = append(s.leaves, s.options.Metrics.Sessions.Begin())
+		}
+		s.mu.Unlock()
+	}
 	if m.Level != 0 {
 		s.level = m.Level
 	}
@@ -602,7 +636,8 @@ func (s *session) about() *abi.Description {
 }
 
 // admit takes in that the host calls; nil where the session is over.
-func (s *session) admit(m *wire.Message, l *lead) *call {
+func (s *session) admit(in *incoming, l *lead) *call {
+	m := &in.m
 	c := &call{s: s, id: m.ID, lead: l}
 	from := s.ctx
 	if m.Within != 0 { // whoever waits for that one must not wait for this one: its context says so
@@ -620,6 +655,9 @@ func (s *session) admit(m *wire.Message, l *lead) *call {
 		c.Context, c.cancel = context.WithTimeout(from, left)
 	} else {
 		c.Context, c.cancel = context.WithCancel(from)
+	}
+	if s.options.Metrics != nil {
+		c.numbers = s.numbersOf(in.name, m.Hook)
 	}
 	if m.Stream&abi.StreamIn != 0 {
 		c.input = newInput(c)
@@ -642,7 +680,50 @@ func (s *session) admit(m *wire.Message, l *lead) *call {
 		}
 		return nil
 	}
+	c.numbers.Took(len(in.in))
+	c.begun = c.numbers.Begin()
 	return c
+}
+
+// numbersOf are those of what is called; nil of what the plug-in does not have.
+func (s *session) numbersOf(name string, hook bool) *numbers.Function {
+	if service, ok := strings.CutPrefix(name, "ferrule."); ok {
+		return s.options.Metrics.Function(numbers.Service, service)
+	}
+	kind := numbers.Func
+	if hook {
+		kind = numbers.Hook
+	}
+	return s.options.Metrics.Function(kind, name)
+}
+
+// connects counts that a host is there.
+func (s *session) connects() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.leaves = append(s.leaves, s.options.Metrics.Connections.Begin())
+	}
+}
+
+// countEnd counts how the session has ended.
+func (s *session) countEnd() {
+	s.mu.Lock()
+	leaves := s.leaves
+	s.mu.Unlock()
+	how := numbers.Closed
+	switch {
+	case len(leaves) == 0:
+		return
+	case len(leaves) == 1:
+		how = numbers.Refused
+	case s.why != nil:
+		how = numbers.Broken
+	}
+	s.options.Metrics.Ended[how].Add(1)
+	for _, end := range leaves {
+		end()
+	}
 }
 
 // call runs a call of the host's, on the goroutine that leads.
@@ -652,6 +733,13 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
 		out, done.Status, done.Rule = []byte("the output is longer than the longest message that the host takes"), abi.StatusNoMemory, nil
+	}
+	if s.options.Metrics != nil { // before the answer: who has it finds it counted
+		c.numbers.Gave(len(out))
+		c.numbers.End(c.begun, done.Status)
+		if c.numbers == nil {
+			s.options.Metrics.Unknown.Add(done.Status)
+		}
 	}
 	s.mu.Lock()
 	delete(s.calls, c.id)

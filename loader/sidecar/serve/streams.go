@@ -32,6 +32,7 @@ func (i *input) put(piece []byte, broken bool) error {
 	if i.room -= len(piece); i.room < 0 {
 		return &wire.Error{Rule: "W15", Found: "a piece of a stream beyond what was asked for", Expected: "65536 bytes at first, and what each MORE asks for"}
 	}
+	i.of.numbers.Took(len(piece))
 	switch {
 	case i.err != nil:
 	case broken:
@@ -128,6 +129,7 @@ func (o *output) Write(b []byte) (int, error) {
 			if err := o.of.s.w.Send(&wire.Message{Verb: wire.Part, ID: o.of.id}, b[done:done+int(n)]); err != nil {
 				return done, err
 			}
+			o.of.numbers.Gave(int(n))
 			if done += int(n); done == len(b) {
 				return done, nil
 			}

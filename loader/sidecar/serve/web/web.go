@@ -8,6 +8,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -30,6 +31,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
@@ -40,6 +42,8 @@ type Options struct {
 	MaxBody int64        // how long an input may be, in bytes; 0 is 256 MiB
 	Calls   int          // how many there may be at a time, those that wait for an instance among them; 0 is 1024. Others are answered with 503
 	Logger  *slog.Logger // for what the server has to say; nil is slog.Default
+
+	Metrics *serve.Metrics // counts what is served, connections where Serve does; nil is the handler's own
 }
 
 // Handler is an http.Handler that serves an open plug-in:
@@ -56,16 +60,13 @@ type Options struct {
 // Where a request comes in on a loopback address, it has to ask for a name of that address, such as localhost; and a browser's that is for another page than one
 // of this server is refused: otherwise any page could call the plug-in of who looks at it.
 type Handler struct {
+	guard
 	options  Options
 	plugin   *loader.Plugin
-	token    [sha256.Size]byte
 	manifest []byte
 	openapi  []byte
 	funcs    [2]map[string]*function // functions and hooks
-	all      []*function             // sorted by kind and name
 	places   chan struct{}
-	foreign  *http.CrossOriginProtection
-	refused  counters[int] // requests that were no call, by HTTP status
 
 	mu     sync.Mutex
 	closed bool
@@ -76,7 +77,23 @@ type function struct {
 	*loader.Func
 	kind, name string
 	in, out    string // media types
-	numbers    numbers
+	numbers    *numbers.Function
+}
+
+// guard keeps out who may not ask.
+type guard struct {
+	token   *[sha256.Size]byte // nil asks for none
+	foreign *http.CrossOriginProtection
+	metrics *serve.Metrics
+}
+
+func newGuard(o *Options) guard {
+	g := guard{foreign: http.NewCrossOriginProtection(), metrics: o.Metrics}
+	if o.Token != "" {
+		token := sha256.Sum256([]byte(o.Token))
+		g.token = &token
+	}
+	return g
 }
 
 // The types of bodies.
@@ -84,6 +101,8 @@ const (
 	typeBytes = "application/octet-stream"
 	typeText  = "text/plain; charset=utf-8"
 	typeJSON  = "application/json"
+
+	typeMetrics = "text/plain; version=0.0.4; charset=utf-8"
 )
 
 // statusCancelled is the HTTP status of a call that was cancelled, which net/http has no name for.
@@ -113,11 +132,15 @@ func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Metrics == nil {
+		o.Metrics = new(serve.Metrics)
+	}
+	o.Metrics.Of(p.About, true)
 	plugin, err := p.Open(opts...)
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{options: o, plugin: plugin, token: sha256.Sum256([]byte(o.Token)), places: make(chan struct{}, o.Calls), foreign: http.NewCrossOriginProtection()}
+	h := &Handler{guard: newGuard(&o), options: o, plugin: plugin, places: make(chan struct{}, o.Calls)}
 	about := shown(p.About)
 	h.manifest = wire.FormatManifest(about, false)
 	for i, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
@@ -132,9 +155,8 @@ func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
 				_ = plugin.Close()
 				return nil, err
 			}
-			own := &function{Func: f, kind: kind, name: symbol.Name, in: mediaType(symbol.In), out: mediaType(symbol.Out)}
+			own := &function{Func: f, kind: kind, name: symbol.Name, in: mediaType(symbol.In), out: mediaType(symbol.Out), numbers: o.Metrics.Function(numbers.Kind(i), symbol.Name)}
 			h.funcs[i][symbol.Name] = own
-			h.all = append(h.all, own)
 		}
 	}
 	if h.openapi, err = describe(about, h.options); err != nil {
@@ -180,26 +202,14 @@ func (h *Handler) Close() error {
 // ServeHTTP is http.Handler's.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := w.Header()
-	head.Set("Cache-Control", "no-store")
-	head.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
-	head.Set("Cross-Origin-Resource-Policy", "same-origin")
-	head.Set("Referrer-Policy", "no-referrer")
-	head.Set("X-Content-Type-Options", "nosniff")
-	if !mayAsk(r) {
-		h.refuse(w, http.StatusMisdirectedRequest, "found a request for another name than one of this machine, expected localhost, or an address of it")
-		return
-	}
-	if err := h.foreign.Check(r); err != nil {
-		h.refuse(w, http.StatusForbidden, "found a request that a page from elsewhere has made, expected one of this server's, or of no page")
+	if !h.admits(w, r) {
 		return
 	}
 	if r.URL.Path == "/ferrule/health" {
 		h.health(w, r)
 		return
 	}
-	if !h.mayCall(r) {
-		head.Set("WWW-Authenticate", "Bearer")
-		h.refuse(w, http.StatusUnauthorized, "found no token, or a wrong one, expected Authorization: Bearer TOKEN")
+	if !h.admitsCalls(w, r) {
 		return
 	}
 	for i, prefix := range [...]string{"/fn/", "/hook/"} {
@@ -226,7 +236,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/ferrule/openapi.json":
 		kind, text = typeJSON, h.openapi
 	case "/ferrule/metrics":
-		kind, text = "text/plain; version=0.0.4; charset=utf-8", h.metrics()
+		kind, text = typeMetrics, h.text()
 	default:
 		h.refuse(w, http.StatusNotFound, "found another path, expected /fn/NAME, /hook/NAME, or /ferrule/ with manifest, openapi.json, metrics or health")
 		return
@@ -236,13 +246,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// admits sets what every answer has, and reports whether a request may be looked at; otherwise it was answered.
+func (g *guard) admits(w http.ResponseWriter, r *http.Request) bool {
+	head := w.Header()
+	head.Set("Cache-Control", "no-store")
+	head.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	head.Set("Cross-Origin-Resource-Policy", "same-origin")
+	head.Set("Referrer-Policy", "no-referrer")
+	head.Set("X-Content-Type-Options", "nosniff")
+	if !mayAsk(r) {
+		g.refuse(w, http.StatusMisdirectedRequest, "found a request for another name than one of this machine, expected localhost, or an address of it")
+		return false
+	}
+	if err := g.foreign.Check(r); err != nil {
+		g.refuse(w, http.StatusForbidden, "found a request that a page from elsewhere has made, expected one of this server's, or of no page")
+		return false
+	}
+	return true
+}
+
+// admitsCalls reports whether a request has the token; otherwise it was answered.
+func (g *guard) admitsCalls(w http.ResponseWriter, r *http.Request) bool {
+	if g.mayCall(r) {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	g.refuse(w, http.StatusUnauthorized, "found no token, or a wrong one, expected Authorization: Bearer TOKEN")
+	return false
+}
+
+// text is the numbers as they are now.
+func (g *guard) text() []byte {
+	var b bytes.Buffer
+	_, _ = g.metrics.WriteTo(&b)
+	return b.Bytes()
+}
+
 // reads reports whether a request only asks for something; otherwise it was answered.
-func (h *Handler) reads(w http.ResponseWriter, r *http.Request) bool {
+func (g *guard) reads(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return true
 	}
 	w.Header().Set("Allow", "GET, HEAD")
-	h.refuse(w, http.StatusMethodNotAllowed, "found "+r.Method+", expected GET")
+	g.refuse(w, http.StatusMethodNotAllowed, "found "+r.Method+", expected GET")
 	return false
 }
 
@@ -255,8 +301,8 @@ func answer(w http.ResponseWriter, status int, kind string, body []byte) {
 }
 
 // refuse answers a request that is no call.
-func (h *Handler) refuse(w http.ResponseWriter, status int, text string) {
-	h.refused.add(status)
+func (g *guard) refuse(w http.ResponseWriter, status int, text string) {
+	g.metrics.Refused.Add(status)
 	answer(w, status, typeText, []byte(text+"\n"))
 }
 
@@ -275,13 +321,13 @@ func (h *Handler) health(w http.ResponseWriter, r *http.Request) {
 }
 
 // mayCall reports whether a request has the token.
-func (h *Handler) mayCall(r *http.Request) bool {
-	if h.options.Token == "" {
+func (g *guard) mayCall(r *http.Request) bool {
+	if g.token == nil {
 		return true
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	said := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
-	return subtle.ConstantTimeCompare(said[:], h.token[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+	return subtle.ConstantTimeCompare(said[:], g.token[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
 // mayAsk reports whether a request asks for a name that this server has.
@@ -382,16 +428,19 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 	if !ok {
 		return
 	}
-	begun := f.numbers.begin()
+	f.numbers.Took(len(in))
+	begun := f.numbers.Begin()
 	out, err := f.Append(ctx, nil, in)
 	if err == nil {
-		f.numbers.end(begun, abi.StatusOK)
+		f.numbers.Gave(len(out))
+		f.numbers.End(begun, abi.StatusOK)
 		answer(w, http.StatusOK, f.out, out)
 		return
 	}
 	status, message, _ := serve.Answer(err)
-	f.numbers.end(begun, status)
 	message = []byte(strings.ToValidUTF8(string(message), "\uFFFD"))
+	f.numbers.Gave(len(message))
+	f.numbers.End(begun, status)
 	switch {
 	case errors.Is(err, loader.ErrClosed):
 		answer(w, http.StatusServiceUnavailable, typeText, []byte("it is ending\n"))
@@ -403,13 +452,71 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 	}
 }
 
+// Metrics returns what serves these metrics alone, with the token, the bounds and the refusals that a Handler has:
+//
+//	GET  /metrics, /ferrule/metrics   the numbers, in the text format of Prometheus
+//	GET  /ferrule/health              that it serves; it asks for no token
+//
+// It is for what is served by another way than HTTP, or at an address of its own. What it refuses it counts in no metrics.
+func Metrics(m *serve.Metrics, o Options) http.Handler {
+	o.Metrics = new(serve.Metrics)
+	g := newGuard(&o)
+	shown := guard{metrics: m}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !g.admits(w, r):
+		case r.URL.Path == "/ferrule/health":
+			if g.reads(w, r) {
+				answer(w, http.StatusOK, typeText, []byte("ok\n"))
+			}
+		case !g.admitsCalls(w, r):
+		case r.URL.Path != "/metrics" && r.URL.Path != "/ferrule/metrics":
+			g.refuse(w, http.StatusNotFound, "found another path, expected /metrics, /ferrule/metrics or /ferrule/health")
+		case g.reads(w, r):
+			answer(w, http.StatusOK, typeMetrics, shown.text())
+		}
+	})
+}
+
+// ServeMetrics serves Metrics to whoever connects to l, until ctx ends. Then it closes the listener, and returns nil. Otherwise it returns the listener's error.
+func ServeMetrics(ctx context.Context, l net.Listener, m *serve.Metrics, o Options) error {
+	server := newServer(Metrics(m, o), &o)
+	server.ReadTimeout = bodyWithin // there is no body
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func newServer(h http.Handler, o *Options) *http.Server {
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+}
+
 // Serve serves h to whoever connects to l, until ctx ends. Then it closes the listener, lets calls end that run, for as long as grace, asks them to stop then, and returns nil. Otherwise
 // it returns the listener's error. The plug-in stays open.
 func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return running }, ErrorLog: slog.NewLogLogger(h.options.Logger.Handler(), slog.LevelDebug)}
+	server := newServer(h, &h.options)
+	server.BaseContext = func(net.Listener) context.Context { return running }
+	var ends sync.Map // by connection, of those that are open
+	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			ends.Store(conn, h.metrics.Connections.Begin())
+		case http.StateClosed, http.StateHijacked:
+			if end, ok := ends.LoadAndDelete(conn); ok {
+				end.(func())()
+			}
+		}
+	}
 	over := make(chan error, 1)
 	go func() { over <- server.Serve(l) }()
 	select {

@@ -396,7 +396,8 @@ func TestMetrics(t *testing.T) {
 		samples[m[1]+m[2]] = n
 	}
 	assert.Equal(t, map[string]string{"ferrule_plugin_info": "gauge", "ferrule_calls_total": "counter", "ferrule_calls_in_flight": "gauge",
-		"ferrule_call_duration_seconds": "histogram", "ferrule_requests_refused_total": "counter"}, kinds)
+		"ferrule_call_duration_seconds": "histogram", "ferrule_call_input_bytes_total": "counter", "ferrule_call_output_bytes_total": "counter",
+		"ferrule_connections_open": "gauge", "ferrule_connections_total": "counter", "ferrule_requests_refused_total": "counter"}, kinds)
 	for name, want := range map[string]float64{
 		`ferrule_plugin_info{name="words",version="1.0 \"new\""}`:                    1,
 		`ferrule_calls_total{kind="fn",function="shout",status="0"}`:                 5,
