@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,7 +209,7 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 		end()
 		switch {
 		case err != nil && len(nodes) == 0 && sum.Load() == 0 && !errors.Is(err, nats.ErrNoResponders):
-			return nil, fmt.Errorf("the server says nothing: %w", err)
+			return nil, fmt.Errorf("the server says nothing: %w", cmp.Or(b.Denied(), err))
 		case err != nil || isNobody(m):
 			return nodes, nil
 		}
@@ -268,6 +269,14 @@ func (b *connection) Watch(name string, w broker.Watcher) (func(), error) {
 
 // leavesKey is the header of what a node says when it has left.
 const leavesKey = "Ferrule-Left"
+
+// Denied is broker.Broker's.
+func (b *connection) Denied() error {
+	if err := b.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		return err
+	}
+	return nil
+}
 
 // Close is broker.Broker's.
 func (b *connection) Close() { b.nc.Close() }

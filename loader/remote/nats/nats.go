@@ -10,6 +10,7 @@ package nats
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -178,15 +179,36 @@ func (e *natsEngine) Recognises(f *engine.File) bool {
 func (e *natsEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
 	servers, target, err := parse(f.Path)
 	if err != nil {
-		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: err.Error(), Expected: "nats://HOST:PORT/NAME, or nats://HOST:PORT/NAME@VERSIONS",
+		return nil, nil, &inspect.Error{Path: withoutUsers(f.Path), Kind: loader.ErrOption, Found: err.Error(), Expected: "nats://HOST:PORT/NAME, or nats://HOST:PORT/NAME@VERSIONS",
 			Remedy: "Correct it; credentials are for nats.WithConnection"}
 	}
 	b, err := connect(servers, e.start, e.conn)
 	if err != nil {
-		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "no server that answers", Err: err, Expected: "a NATS server", Remedy: "Start it, and check the address and the credentials"}
+		found, remedy := "no server that answers", "Start it, and check the address"
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+			found, remedy = "a server that refuses the credentials, or asks for some", "Give them with nats.WithConnection, such as nats.UserCredentials"
+		}
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: fmt.Sprintf("%s (%v)", found, err), Err: err, Expected: "a NATS server", Remedy: remedy}
 	}
 	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: "nats", MaxMessage: e.maxMessage, Grace: e.grace, Silence: e.silence, Start: e.start,
 		Attempts: e.attempts}, o, accept)
+}
+
+// withoutUsers is a URL without what may be a password.
+func withoutUsers(path string) string {
+	scheme, rest, _ := strings.Cut(path, "://")
+	hosts, name, ok := strings.Cut(rest, "/")
+	all := strings.Split(hosts, ",")
+	for i, host := range all {
+		if _, behind, has := strings.Cut(host, "@"); has {
+			all[i] = "…@" + behind
+		}
+	}
+	path = scheme + "://" + strings.Join(all, ",")
+	if ok {
+		path += "/" + name
+	}
+	return path
 }
 
 // parse splits a URL into that of the servers, and what is asked for.
@@ -198,6 +220,9 @@ func parse(path string) (servers string, t broker.Target, err error) {
 	}
 	var all []string
 	for host := range strings.SplitSeq(hosts, ",") {
+		if strings.Contains(host, "@") { // which is not repeated
+			return "", t, errors.New("a user in the URL")
+		}
 		u, err := url.Parse(scheme + "://" + host)
 		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" {
 			return "", t, fmt.Errorf("%q, which is no server", host)

@@ -81,6 +81,9 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	if err = s.says(""); err == nil {
 		err = b.nc.Flush()
 	}
+	if err == nil {
+		err = b.Denied()
+	}
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
 	}

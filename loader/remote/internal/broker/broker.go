@@ -47,6 +47,8 @@ type Broker interface {
 	Watch(name string, w Watcher) (stop func(), err error)
 	// Up waits until there is a connection, or ctx ends. since is when it came to be there.
 	Up(ctx context.Context) (since time.Time, err error)
+	// Denied says what the broker has refused last, where it has: it may say so later than it is asked.
+	Denied() error
 	// Close ends the connection.
 	Close()
 }

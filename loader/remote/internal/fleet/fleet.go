@@ -113,7 +113,7 @@ func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Acce
 }
 
 func (f *fleet) unread(found string, err error, remedy string) error {
-	return &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: found, Err: err, Expected: "a node that serves " + f.Target.String(), Remedy: remedy}
+	return &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: fmt.Sprintf("%s (%v)", found, err), Err: err, Expected: "a node that serves " + f.Target.String(), Remedy: remedy}
 }
 
 // plugin is an open one.
@@ -307,7 +307,10 @@ func (f *fleet) first(ctx context.Context) (*session, *abi.Description, error) {
 			break
 		}
 	}
-	return nil, nil, f.unread("no node that gives a session", last, "See what the node says")
+	if denied := f.Broker.Denied(); denied != nil {
+		last = denied
+	}
+	return nil, nil, f.unread("no node that gives a session", last, "See what the node says, and what this client may do at the broker")
 }
 
 // adopt has calls go by the session that has told what the plug-in is.
