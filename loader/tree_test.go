@@ -32,6 +32,7 @@ var tree = [][]string{
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
 	{"loader"},
 	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},
+	{"loader/internal/confine"},
 	{"loader/internal/isolate/wire"},
 	{"loader/internal/native"},
 	{"loader/internal/isolate/lane", "loader/internal/isolate/handover", "loader/internal/isolate/mark"},

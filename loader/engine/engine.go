@@ -386,7 +386,11 @@ func (c *Crash) Error() string {
 		text += ", by the plug-in " + c.Culprit
 	}
 	if c.Others > 0 {
-		text += fmt.Sprintf("; %s in the worker", count.Of(c.Others, "other call"))
+		where := "the worker"
+		if c.Subject != "" {
+			where = "it"
+		}
+		text += fmt.Sprintf("; %s in %s", count.Of(c.Others, "other call"), where)
 	}
 	if c.Suspended > 0 {
 		these := "workers keep"

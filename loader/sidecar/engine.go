@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/confine"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
@@ -55,8 +56,18 @@ func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Opti
 		if o.SHA256 != nil {
 			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
 		}
+		if e.sandbox != nil {
+			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "sidecar.WithSandbox for a URL", Expected: "none: nothing is started here that could be shut in",
+				Remedy: "Leave it out, and have what starts the sidecar shut it in; or give the program's path"}
+		}
 	} else if l.program, err = newProgram(f, &e.options, o.SHA256); err != nil {
 		return nil, nil, err
+	}
+	if e.sandbox != nil {
+		if l.policy, err = e.sandbox.Resolve(o.Data); err != nil {
+			l.program.close()
+			return nil, nil, confine.Refused(f.Path, err)
+		}
 	}
 	if schemeOf(f.Path) == "fifo" && o.Instances > 1 {
 		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: fmt.Sprintf("WithInstances with %d for two FIFOs", o.Instances), Expected: "1: they are one session at a time",
@@ -128,7 +139,7 @@ func (p *plugin) Isolation() engine.Isolation {
 	i, newest := engine.Isolation{Attempt: int(1 + l.renewed)}, 0
 	for s := range l.sessions {
 		if s.attempt > newest && s.child != nil {
-			newest, i.PID = s.attempt, s.child.PID()
+			newest, i.PID, i.Layers = s.attempt, s.child.PID(), s.child.Layers()
 		}
 	}
 	return i
@@ -144,6 +155,7 @@ type launcher struct {
 	*options
 	path     string
 	program  *program // nil of a URL
+	policy   []byte   // of its sandbox, if it has one
 	about    *abi.Description
 	manifest []byte
 
@@ -214,6 +226,10 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 			if isClosed(abandoned) {
 				return nil, nil, &engine.Ended{}
 			}
+			if refused, ok := err.(*inspect.Error); ok {
+				refused.Path = l.path
+				return nil, nil, refused
+			}
 			return nil, nil, &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
 				Remedy: "See why the system does not start the program"}
 		}
@@ -259,6 +275,9 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 	if s.child == nil && isEnd(err) { // it need not say why (rule W4)
 		crash.Reason += " before it had said what it is"
 		crash.Remedy = l.turnedAway()
+	}
+	if l.sandbox != nil {
+		crash.Remedy += "; in its sandbox it may lack what its policy does not grant, such as memory (sandbox.Policy)"
 	}
 	return nil, nil, crash
 }
@@ -628,6 +647,7 @@ func (s *session) crash(why error) *engine.Crash {
 	})
 	own := *s.how
 	own.Output = slices.Clone(own.Output)
+	own.Others = max(0, s.link.Inside()-1)
 	return &own
 }
 
@@ -671,6 +691,9 @@ func (s *session) look(why error) *engine.Crash {
 		crash.Signal, crash.Code = s.child.signal, s.child.code
 		if crash.Signal == nil && crash.Code < 0 {
 			crash.Reason = s.child.Unsaid()
+		}
+		if reason := s.child.reached(); reason != "" {
+			crash.Reason = reason
 		}
 		if errors.Is(why, io.ErrUnexpectedEOF) {
 			crash.Fault = "within a message"

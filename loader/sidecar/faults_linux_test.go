@@ -25,8 +25,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
@@ -1168,5 +1170,55 @@ func TestKilledUnderLoad(t *testing.T) {
 				assertGone(t, pid)
 			}
 		})
+	}
+}
+
+// The error of a crash says how many calls of others were in the sidecar, any of which may be why.
+func TestCrashCountsOthers(t *testing.T) {
+	leavesNothing(t)
+	for _, n := range []int{0, 3} {
+		entered := make(chan struct{}, n)
+		p, err := loader.Open(self(t), sidecar.Program(atOnce, sidecar.WithArgs("crowd")), loader.WithHostFunc("entered", func(context.Context, []byte) ([]byte, error) {
+			entered <- struct{}{}
+			return nil, nil
+		}))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				_, err := p.Call(ctx, "wait", nil)
+				assert.Equal(t, n, crash(t, err).Others)
+			})
+		}
+		for range n {
+			<-entered
+		}
+		_, err = p.Call(ctx, "exit", nil)
+		assert.Equal(t, n, crash(t, err).Others)
+		if n > 0 {
+			assert.ErrorContains(t, err, "; 3 other calls in it")
+		} else {
+			assert.NotContains(t, err.Error(), "other call")
+		}
+		wg.Wait()
+		require.NoError(t, p.Close())
+	}
+}
+
+// crowd is a sidecar in which several calls are at a time: those that wait, until one ends it.
+func init() {
+	modes["crowd"] = func([]string) {
+		plugin := &builtin.Plugin{Name: "crowd", Version: "1.0.0", Threads: abi.Concurrent, Imports: []string{"entered"}, Funcs: []builtin.Function{
+			{Name: "wait", Call: func(ctx context.Context, in []byte) ([]byte, error) {
+				if _, err := builtin.Import(ctx, "entered", in); err != nil {
+					return nil, err
+				}
+				select {}
+			}},
+			{Name: "exit", Call: func(context.Context, []byte) ([]byte, error) { os.Exit(3); return nil, nil }},
+		}}
+		if err := serve.Stdio(ctx, serve.Go(plugin)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/confine"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -29,7 +30,8 @@ type options struct {
 	grace       time.Duration
 	start, stop time.Duration
 	restart     restart
-	any         bool // it opens whatever is at a path
+	sandbox     *confine.Bounds // nil: none
+	any         bool            // it opens whatever is at a path
 	given       map[string]bool
 }
 
@@ -167,6 +169,30 @@ func WithTLS(config *tls.Config) Option {
 		}
 		o.tls = config.Clone()
 		return nil
+	})
+}
+
+// Sandbox is a sandbox.Policy, of package loader/isolate/sandbox: a host without one does not link that package.
+type Sandbox interface {
+	// Bounds is what the policy comes to.
+	Bounds() (*confine.Bounds, error)
+}
+
+// WithSandbox shuts the program in before anything of it runs: each of its processes, of every instance and every session, and what takes the place of one that has
+// crashed. policy is a sandbox.Policy, which is copied. The program may read itself, the system's libraries, what it is linked to as far as a library may bring it along,
+// and where it is a script the program that runs it, with what is that one's in the folders lib and share beside its own. It is started by this executable: its
+// package sandbox takes over a process of it, before main, that is the program then. docs/sidecars.md has it in full.
+//
+// Open fails with an *loader.OpenError of the kind loader.ErrOption where the policy makes no sense, or the sidecar is a URL, of which nothing is started here; and of
+// the kind loader.ErrSandbox where this system cannot keep to it, or a path is not there. A call that needs a new process fails with the latter when a path leads to
+// something else by then. What keeps to it is in Plugin.Isolation's Layers.
+func WithSandbox(policy Sandbox) Option {
+	return once("WithSandbox", func(o *options) (err error) {
+		if policy == nil {
+			return faulty("WithSandbox", "nil", "a sandbox.Policy")
+		}
+		o.sandbox, err = policy.Bounds()
+		return err
 	})
 }
 

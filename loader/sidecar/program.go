@@ -13,12 +13,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/confine"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
@@ -34,6 +36,9 @@ type program struct {
 	args []string // from its name on
 	file *os.File // what is at path, where the system starts programs by their descriptors
 	copy string   // a folder with a copy of the file, that nobody else can write; "" without one
+
+	// In a sandbox: what the system runs it by beside file, and what it may read.
+	runs, reads []confine.File
 }
 
 // newProgram finds what is to be started for a file. digest is what the file has to have, or nil.
@@ -79,16 +84,21 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (_ *program, 
 				Remedy: "Change that (chmod +x), or name what runs it with sidecar.WithInterpreter"}
 		}
 	}
-	if err := p.resolve(f.Path); err != nil {
+	if err := p.resolve(f.Path, script, o); err != nil {
 		return nil, err
 	}
 	p.args = append(p.args, o.args...)
 	if process.ByDescriptor {
 		if p.file, err = openRegular(p.path); err != nil {
-			if !errors.Is(err, fs.ErrPermission) { // one that may be executed, and not be read, is started by its path
+			if !errors.Is(err, fs.ErrPermission) || o.sandbox != nil { // one that may be executed, and not be read, is started by its path
 				return nil, notThere(f.Path, p.path, err)
 			}
 			err = nil
+		}
+	}
+	if o.sandbox != nil {
+		if err := p.shutIn(f.Path, script, o); err != nil {
+			return nil, err
 		}
 	}
 	return p, nil
@@ -101,8 +111,8 @@ func byItself(path string) error {
 }
 
 // resolve has a script run by what its first line names, which may be a script again, as of a tool that chooses between versions. path is how errors call
-// the plug-in.
-func (p *program) resolve(path string) error {
+// the plug-in, and script is where it is.
+func (p *program) resolve(path, script string, o *options) error {
 	const depth = 5 // the kernel's
 	for range depth {
 		line, err := firstLine(p.path)
@@ -112,6 +122,10 @@ func (p *program) resolve(path string) error {
 			}
 			return nil
 		}
+		if o.sandbox != nil && o.sandbox.Processes == 0 && p.path != script {
+			return &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "the script " + p.path + ", which is to run it, in a sandbox that starts no other program",
+				Expected: "the program that the script starts", Remedy: "Name that with sidecar.WithInterpreter, or set Policy.Processes"}
+		}
 		words := strings.Fields(line[2:])
 		if len(words) == 0 {
 			return byItself(path)
@@ -120,8 +134,13 @@ func (p *program) resolve(path string) error {
 		if rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[2:]), words[0])); rest != "" { // one argument, as the kernel has it
 			args = append(args, rest)
 		}
+		if o.sandbox != nil && filepath.Base(words[0]) == "env" { // which would start another program
+			if args, err = byEnv(path, args[1:], o); err != nil {
+				return err
+			}
+		}
 		p.args = append(append(args, p.path), p.args[1:]...)
-		p.path = words[0]
+		p.path = args[0]
 	}
 	return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: fmt.Sprintf("%d scripts, each of which is run by the next", depth), Expected: "a program that runs them",
 		Remedy: "Name it with sidecar.WithInterpreter"}
@@ -260,13 +279,43 @@ type child struct {
 
 	signal os.Signal
 	code   int
+	lived  time.Duration
 
+	bounds *confine.Bounds // nil: it has no sandbox
+	began  time.Time
 	killed sync.Once
+	over   atomic.Pointer[string] // the bound for which the host has ended it, in words
+}
+
+// Layers is process.Child's, with what the host does for the sandbox.
+func (c *child) Layers() []string {
+	layers := c.Child.Layers()
+	if c.bounds != nil && c.bounds.Time > 0 {
+		layers = append(layers, "wall time")
+	}
+	return layers
+}
+
+// overstep ends the process for one of its bounds.
+func (c *child) overstep(reason string) {
+	c.over.CompareAndSwap(nil, &reason)
+	c.killed.Do(c.Kill)
+}
+
+// reached says which of its bounds has ended the process, which is gone, or nothing.
+func (c *child) reached() string {
+	if c.bounds == nil {
+		return ""
+	}
+	if reason := c.over.Load(); reason != nil {
+		return *reason
+	}
+	return c.bounds.Reached(c.signal, c.lived, strings.Split(c.tail.Text(), "\n"))
 }
 
 // start starts the program, and returns the ends of its streams.
 func (l *launcher) startProgram(ctx context.Context) (*child, *pipes, error) {
-	c := &child{tail: process.NewTail(l.output), gone: make(chan struct{}), buried: make(chan struct{})}
+	c := &child{tail: process.NewTail(l.output), gone: make(chan struct{}), buried: make(chan struct{}), bounds: l.sandbox, began: time.Now()}
 	p := &pipes{printed: make(chan struct{})}
 	var theirs []*os.File
 	var errs *os.File
@@ -311,7 +360,12 @@ func (l *launcher) startProgram(ctx context.Context) (*child, *pipes, error) {
 	if err != nil {
 		return fail(err)
 	}
-	c.Child, err = process.Start(ctx, process.Command{Program: l.program.file, Path: l.program.path, Root: root, Args: l.program.args, Env: env, Files: theirs})
+	command := process.Command{Program: l.program.file, Path: l.program.path, Root: root, Args: l.program.args, Env: env, Files: theirs}
+	if l.sandbox == nil {
+		c.Child, err = process.Start(ctx, command)
+	} else {
+		c.Child, err = l.sandbox.Start(ctx, command, confine.Order{Policy: l.policy, Runs: l.program.runs, Reads: l.program.reads})
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -319,8 +373,12 @@ func (l *launcher) startProgram(ctx context.Context) (*child, *pipes, error) {
 		f.Close()
 	}
 	c.tail.Read(errs)
+	if c.bounds != nil {
+		c.bounds.Watch(c.PID(), c.gone, c.overstep)
+	}
 	go func() {
 		c.signal, c.code = c.Wait()
+		c.lived = time.Since(c.began)
 		c.tail.Finish()
 		p.finish()
 		close(c.gone)

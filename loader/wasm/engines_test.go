@@ -444,7 +444,7 @@ var held = map[string]string{
 	"option":                          "this one opens them so",
 	"calls of one instance at a time": "loader.TestThreads, TestTogether",
 	"limits":                          "sandbox.TestMemory, TestMemory, TestFuel",
-	"reaches":                         "sandbox.TestZeroPolicyRefusesEverything, TestFolders, TestExtism",
+	"reaches":                         "sandbox.TestZeroPolicyRefusesEverything, TestFolders, TestExtism, sidecar.TestSandbox",
 	"`permit` in config.yaml":         "wasmtest.TestPermits",
 	"when it is closed":               "loader.TestOpenUnload, TestTogether",
 	"runs on":                         "those that run the tests",

@@ -13,6 +13,28 @@ var opened struct {
 	root *os.File
 	info os.FileInfo // of root
 	null *os.File
+	own  *os.File
+}
+
+// SelfLink is this process's program on Linux, also when its file was replaced or deleted.
+const SelfLink = "/proc/self/exe"
+
+// OwnProgram returns this program's file, or nil where the system does not give it. Other errors, such as a lack of descriptors, may be over
+// the next time: they must not start programs that have no keeper. It is opened once, is everybody's, and not closed.
+func OwnProgram() (*os.File, error) {
+	if !ByDescriptor {
+		return nil, nil
+	}
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	if opened.own == nil {
+		var err error
+		opened.own, err = os.Open(SelfLink)
+		if err = UnlessForbidden(err); err != nil {
+			return nil, err
+		}
+	}
+	return opened.own, nil
 }
 
 // Null returns a file that has nothing to be read, as the standard input of a program that gets none. It is opened once: later there may

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"runtime"
@@ -25,6 +27,11 @@ var system = struct {
 // libraries are the plug-in's file and those that it brings along. It returns the layers that
 // are active. After an error some may be, and the process should end.
 func apply(text []byte, libraries []wire.Library) ([]string, error) {
+	return take(text, libraries, nil)
+}
+
+// take is apply. Where another program is to take this one's place, launched is that: its bounds are then those that outlast an execve.
+func take(text []byte, libraries []wire.Library, launched *successor) ([]string, error) {
 	c, err := decodeConfig(text)
 	if err != nil {
 		return nil, err
@@ -60,26 +67,28 @@ func apply(text []byte, libraries []wire.Library) ([]string, error) {
 		r.has("no-new-privs")
 	}
 	// What is measured for the limits is in /proc, which Landlock closes.
-	if err := applyLimits(&p, &r, uncounted == ""); err != nil {
+	if err := applyLimits(&p, &r, uncounted == "", launched); err != nil {
 		return nil, fmt.Errorf("%w", err)
 	}
 	if abi > 0 {
-		layers, err := applyLandlock(abi, &c, libraries)
+		layers, err := applyLandlock(abi, &c, libraries, launched)
 		if err != nil {
 			return nil, fmt.Errorf("landlock: %w", err)
 		}
 		r.layers = append(r.layers, layers...)
 	}
 	// Landlock's own descriptors are closed by now.
-	if err := limitFiles(&p, &r); err != nil {
+	if err := limitFiles(&p, &r, launched); err != nil {
 		return nil, fmt.Errorf("rlimit files: %w", err)
 	}
-	timer, err := applyTime(&p, &r)
-	if err != nil {
-		return nil, fmt.Errorf("wall time: %w", err)
+	timer := int32(-1)
+	if launched == nil { // no timer outlasts an execve: the host has one
+		if timer, err = applyTime(&p, &r); err != nil {
+			return nil, fmt.Errorf("wall time: %w", err)
+		}
 	}
 	if noSeccomp == "" {
-		if err := applySeccomp(&p, timer, abi >= landlockScopes); err != nil {
+		if err := applySeccomp(&p, timer, abi >= landlockScopes, launched); err != nil {
 			return nil, fmt.Errorf("seccomp: %w", err)
 		}
 		r.has("seccomp")
@@ -88,20 +97,24 @@ func apply(text []byte, libraries []wire.Library) ([]string, error) {
 }
 
 // applyLimits sets resource limits, as hard ones: seccomp refuses to set them again, and without it only root can.
-func applyLimits(p *Policy, r *report, countable bool) error {
+func applyLimits(p *Policy, r *report, countable bool, launched *successor) error {
 	if p.Memory > 0 {
 		// RLIMIT_AS counts addresses, of which the C library reserves 64 MiB and more for each thread, and the Go
 		// runtime a gigabyte at once. RLIMIT_DATA counts what is writable and private; seccomp refuses what it does not
 		// count. What neither sees are the page tables of large mappings that are read here and there: of these the
 		// limit of addresses is the bound, and generous otherwise.
-		addresses, writable, err := memoryInUse()
-		if err != nil {
+		//
+		// Another program begins with nothing, and this process may have more than its limit by then.
+		set, addresses, writable, err := func(which int, value uint64) error { return limit(which, value, 0) }, uint64(0), uint64(0), error(nil)
+		if launched != nil {
+			set = launched.later
+		} else if addresses, writable, err = memoryInUse(); err != nil {
 			return fmt.Errorf("rlimit memory: %w", err)
 		}
-		if err := limit(unix.RLIMIT_DATA, add(writable, uint64(p.Memory)), 0); err != nil {
+		if err := set(unix.RLIMIT_DATA, add(writable, uint64(p.Memory))); err != nil {
 			return fmt.Errorf("rlimit memory: %w", err)
 		}
-		if err := limit(unix.RLIMIT_AS, add(addresses, addressSpace(p.Memory)), 0); err != nil {
+		if err := set(unix.RLIMIT_AS, add(addresses, addressSpace(p.Memory))); err != nil {
 			return fmt.Errorf("rlimit memory: %w", err)
 		}
 		if err := limit(unix.RLIMIT_STACK, mainStack, 0); err != nil {
@@ -141,6 +154,11 @@ func applyLimits(p *Policy, r *report, countable bool) error {
 	// processes of the same user from looking into this one.
 	if err := limit(unix.RLIMIT_CORE, 0, 0); err != nil {
 		return fmt.Errorf("no core dumps: %w", err)
+	}
+	if launched != nil { // another program may be dumped again; what it has in memory is not in the dump then. Afterwards the file is root's
+		if err := os.WriteFile("/proc/self/coredump_filter", []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("no core dumps: %w", err)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("no core dumps: %w", err)
@@ -218,10 +236,14 @@ func memoryInUse() (addresses, writable uint64, err error) {
 
 // limitFiles leaves the plug-in its number of descriptors. The system limits how high they may be, so what counts is
 // how many below are free.
-func limitFiles(p *Policy, r *report) error {
+func limitFiles(p *Policy, r *report, launched *successor) error {
 	left := p.Files
 	if left == 0 {
 		left = defaultFiles
+	}
+	if launched != nil { // it has its first ones, and no other
+		r.has("rlimit files")
+		return launched.later(unix.RLIMIT_NOFILE, add(uint64(launched.Files), uint64(left)))
 	}
 	const highest = 4096 // a worker has no descriptor above
 	fd := 0

@@ -73,11 +73,14 @@ type grant struct {
 }
 
 // grants returns what the policy and the libraries come to. All of it exists. The caller closes the descriptors, also after an
-// error.
-func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
-	var runs landlock.AccessFSSet
+// error. launched is as with take.
+func grants(abi int, c *config, libraries []wire.Library, launched *successor) ([]grant, error) {
+	var runs, lists landlock.AccessFSSet
 	if c.Processes > 0 {
 		runs = mayRun
+	}
+	if launched != nil { // interpreters list the folders of their libraries
+		lists = mayList
 	}
 	handled := configs[abi].HandledAccessFS
 	var all []grant
@@ -98,7 +101,7 @@ func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
 			return all, err
 		}
 		for _, path := range paths {
-			_ = add(path, mayRead|runs) // what cannot be looked at is not for the plug-in either
+			_ = add(path, mayRead|runs|lists) // what cannot be looked at is not for the plug-in either
 		}
 	}
 	for _, l := range libraries {
@@ -109,10 +112,28 @@ func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
 			if err != nil {
 				return all, err
 			}
-			all = append(all, grant{path, mayRead & handled, fd})
+			rights := mayRead | runs
+			if isFolder(fd) {
+				rights |= lists
+			}
+			all = append(all, grant{path, rights & handled, fd})
 		case !strings.HasPrefix(path, "/proc/self/fd/"): // Landlock knows no files in memory, and lets them through
 			_ = add(path, mayRead|runs)
 		}
+	}
+	if launched != nil {
+		for _, l := range launched.Runs {
+			fd, err := open(l)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, grant{string(l.Path), (mayRead | mayRun) & handled, fd})
+		}
+		own, err := unix.FcntlInt(uintptr(launched.Program()), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, grant{"", (mayRead | mayRun) & handled, own})
 	}
 	if len(c.Found) != len(c.Read)+len(c.Write) {
 		return all, mistake(fmt.Sprintf("a policy with %s, of which the host has found %d", count.Of(len(c.Read)+len(c.Write), "path"), len(c.Found)),
@@ -131,17 +152,18 @@ func grants(abi int, c *config, libraries []wire.Library) ([]grant, error) {
 		if err != nil {
 			return all, err
 		}
-		var stat unix.Stat_t
-		if err := unix.Fstat(fd, &stat); err != nil {
-			_ = unix.Close(fd)
-			return all, unusable(field, path, err, remedy)
-		}
-		if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if !isFolder(fd) {
 			rights &= ofFiles
 		}
 		all = append(all, grant{string(found.Path), rights & handled, fd})
 	}
 	return all, nil
+}
+
+// isFolder reports whether a descriptor is of a folder.
+func isFolder(fd int) bool {
+	var stat unix.Stat_t
+	return unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // openFound opens what a path of the policy led to when the plug-in was opened. The plug-in may have renamed something else
@@ -171,7 +193,7 @@ func openFound(found wire.Library, field, path, remedy string) (int, error) {
 func open(l wire.Library) (int, error) {
 	fd, found := openSame(l)
 	if fd < 0 {
-		return -1, mistake(fmt.Sprintf("at %q, which the plug-in is linked to: %s", l.Path, found), "the library that was there when the plug-in was opened",
+		return -1, mistake(fmt.Sprintf("at %q, which the plug-in needs: %s", l.Path, found), "the file that was there when the plug-in was opened",
 			"Close the plug-in and open it again")
 	}
 	return fd, nil
@@ -208,8 +230,8 @@ func unusable(field, path string, err error, remedy string) error {
 
 // applyLandlock closes the file system but for what is granted, the TCP ports but for those of the policy, and the ways
 // to signal, or to trace, a process outside.
-func applyLandlock(abi int, c *config, libraries []wire.Library) (layers []string, err error) {
-	granted, err := grants(abi, c, libraries)
+func applyLandlock(abi int, c *config, libraries []wire.Library, launched *successor) (layers []string, err error) {
+	granted, err := grants(abi, c, libraries, launched)
 	defer func() {
 		for _, g := range granted {
 			if g.file >= 0 {
@@ -230,9 +252,13 @@ func applyLandlock(abi int, c *config, libraries []wire.Library) (layers []strin
 	if abi >= landlockScopes {
 		layers = append(layers, fmt.Sprintf("landlock v%d: signals", abi))
 	}
+	named := wire.LayerLibrary
+	if launched != nil { // a script, and what runs it, beside libraries
+		named = "reads "
+	}
 	for _, l := range libraries {
 		if l.Inode != 0 {
-			layers = append(layers, wire.LayerLibrary+string(l.Path))
+			layers = append(layers, named+string(l.Path))
 		}
 	}
 	if haveCgo || abi >= landlockThreadsSync {

@@ -47,6 +47,9 @@ const (
 	// With Policy.Processes.
 	starting = `fork vfork execve wait4 waitid`
 
+	// Of a launcher.
+	launching = `execveat`
+
 	// Without Policy.Memory. A mapping of a stack keeps its mark when it is moved and made larger, and RLIMIT_DATA does not
 	// count stacks. Where it is refused with ENOMEM, realloc allocates and copies.
 	moving = `mremap`
@@ -76,6 +79,9 @@ func unless(argument uint32, values ...uint64) args {
 	}
 	return all
 }
+
+// unread is an argument that neither prlimit64 nor execveat has: the kernel hands a filter all six registers.
+const unread = 5
 
 // given is an argument that has any of the bits; without, one that has not all of them.
 func given(argument uint32, bits uint64) args {
@@ -112,7 +118,11 @@ const (
 
 // conditions are the bounds on the arguments of allowed calls. timer is the one that ends the process, or -1. scoped
 // says that Landlock keeps signals from processes outside.
-func conditions(p *Policy, pid int, timer int32, scoped bool) []condition {
+func conditions(p *Policy, pid int, timer int32, scoped bool, launched *successor) []condition {
+	var secret args // by which a launcher makes the calls that nothing makes after it
+	if launched != nil {
+		secret = unless(unread, launched.word)
+	}
 	commands := []uint64{unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
 		unix.F_GETLK, unix.F_OFD_GETLK, unix.F_GETPIPE_SZ, getSeals}
 	if len(p.Write) > 0 { // a lock on what may only be read would keep others from writing it
@@ -129,9 +139,12 @@ func conditions(p *Policy, pid int, timer int32, scoped bool) []condition {
 		// By these root takes pages out of use, the host's as well.
 		refuse("madvise", equal(2, hwPoison), equal(2, hwPoison+1), above(2, math.MaxUint32)),
 		// Limits are read, the own ones.
-		refuse("prlimit64", unless(0, 0, uint64(pid)), unless(2, 0)),
+		refuse("prlimit64", append(unless(0, 0, uint64(pid)), secret...), append(unless(2, 0), secret...)),
 		refuse("sched_setaffinity", unless(0, 0)),
 		refuse("clone", given(0, namespaces|unix.CLONE_PTRACE|unix.CLONE_PARENT)),
+	}
+	if launched != nil {
+		all = append(all, refuse("execveat", secret))
 	}
 	if p.Processes == 0 {
 		all = append(all, refuse("clone", without(0, unix.CLONE_THREAD)))
@@ -169,7 +182,7 @@ func conditions(p *Policy, pid int, timer int32, scoped bool) []condition {
 }
 
 // allowed returns the names of the calls that a policy allows.
-func allowed(p *Policy) []string {
+func allowed(p *Policy, launched *successor) []string {
 	names := strings.Fields(always)
 	if len(p.Write) > 0 {
 		names = append(names, strings.Fields(writing)...)
@@ -186,6 +199,9 @@ func allowed(p *Policy) []string {
 	if p.Processes > 0 {
 		names = append(names, strings.Fields(starting)...)
 	}
+	if launched != nil {
+		names = append(names, launching)
+	}
 	if p.Memory == 0 {
 		names = append(names, strings.Fields(moving)...)
 	}
@@ -198,7 +214,7 @@ func allowed(p *Policy) []string {
 //
 // They are not one filter because of how the library compiles conditions: when they are not met it compares the next
 // calls' numbers with an argument, not with the number of the call. In a filter of their own there is no next one.
-func filters(p *Policy, pid int, timer int32, scoped bool) ([]seccomp.Policy, error) {
+func filters(p *Policy, pid int, timer int32, scoped bool, launched *successor) ([]seccomp.Policy, error) {
 	table, err := arch.GetInfo("")
 	if err != nil {
 		return nil, err
@@ -207,7 +223,7 @@ func filters(p *Policy, pid int, timer int32, scoped bool) ([]seccomp.Policy, er
 		return slices.DeleteFunc(names, func(name string) bool { _, ok := table.SyscallNames[name]; return !ok })
 	}
 	var all []seccomp.Policy
-	for _, c := range conditions(p, pid, timer, scoped) {
+	for _, c := range conditions(p, pid, timer, scoped, launched) {
 		if len(known([]string{c.name})) == 0 {
 			continue
 		}
@@ -224,7 +240,7 @@ func filters(p *Policy, pid int, timer int32, scoped bool) ([]seccomp.Policy, er
 		last.Syscalls = append(last.Syscalls, seccomp.SyscallGroup{
 			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOMEM), Names: known(strings.Fields(moving))})
 	}
-	for group := range slices.Chunk(known(allowed(p)), 100) { // a jump reaches 255 instructions
+	for group := range slices.Chunk(known(allowed(p, launched)), 100) { // a jump reaches 255 instructions
 		last.Syscalls = append(last.Syscalls, seccomp.SyscallGroup{Action: seccomp.ActionAllow, Names: group})
 	}
 	return append(all, last), nil
@@ -251,8 +267,8 @@ func seccompLacks() (why string) {
 }
 
 // applySeccomp has the kernel refuse the system calls that the policy does not need.
-func applySeccomp(p *Policy, timer int32, scoped bool) error {
-	all, err := filters(p, unix.Getpid(), timer, scoped)
+func applySeccomp(p *Policy, timer int32, scoped bool, launched *successor) error {
+	all, err := filters(p, unix.Getpid(), timer, scoped, launched)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,12 @@ const ownPID, ownTimer = 4242, 7
 
 func compile(t testing.TB, p Policy, timer int32, scoped bool) *program {
 	t.Helper()
-	policies, err := filters(&p, ownPID, timer, scoped)
+	return compileFor(t, p, timer, scoped, nil)
+}
+
+func compileFor(t testing.TB, p Policy, timer int32, scoped bool, launched *successor) *program {
+	t.Helper()
+	policies, err := filters(&p, ownPID, timer, scoped, launched)
 	require.NoError(t, err)
 	table, err := arch.GetInfo("")
 	require.NoError(t, err)
@@ -120,9 +125,9 @@ var policies = map[string]Policy{
 func TestFilterKnowsEachNumber(t *testing.T) {
 	for name, p := range policies {
 		c := compile(t, p, -1, true)
-		names := allowed(&p)
+		names := allowed(&p, nil)
 		var conditional []string
-		for _, cond := range conditions(&p, ownPID, -1, true) {
+		for _, cond := range conditions(&p, ownPID, -1, true, nil) {
 			conditional = append(conditional, cond.name)
 			assert.Contains(t, names, cond.name, "a condition on what is refused anyway")
 		}
@@ -301,12 +306,35 @@ func TestConditions(t *testing.T) {
 	assert.False(t, compile(t, policies["listen"], -1, true).allows("connect"))
 }
 
+// What a launcher does last is done by who knows its word, all of it, and by nobody else. Other calls are as they are without a launcher.
+func TestFilterOfLauncher(t *testing.T) {
+	const word = uint64(0x8765_4321_0fed_cba9)
+	for name, p := range policies {
+		c, bare := compileFor(t, p, -1, true, &successor{word: word}), compile(t, p, -1, true)
+		assert.True(t, c.allows("execveat", 7, 0x1000, 0x2000, 0x3000, unix.AT_EMPTY_PATH, word), name)
+		assert.True(t, c.allows("prlimit64", 0, unix.RLIMIT_DATA, 0x1000, 0, 0, word), name)
+		assert.True(t, c.allows("prlimit64", 0, unix.RLIMIT_DATA, 0, 0x1000), name)
+		for bit := range 64 {
+			other := word ^ 1<<bit
+			assert.False(t, c.allows("execveat", 7, 0x1000, 0x2000, 0x3000, unix.AT_EMPTY_PATH, other), "%s: %x", name, other)
+			assert.False(t, c.allows("prlimit64", 0, unix.RLIMIT_DATA, 0x1000, 0, 0, other), "%s: %x", name, other)
+		}
+		assert.False(t, c.allows("execveat", 7, 0x1000, 0x2000, 0x3000, word), "the word in another argument")
+		for call, nr := range c.table.SyscallNames {
+			if call != "execveat" {
+				assert.Equal(t, bare.errno(uint32(c.table.ID), uint32(nr)), c.errno(uint32(c.table.ID), uint32(nr)), "%s: %s", name, call)
+			}
+		}
+		assert.False(t, bare.allows("execveat", 7, 0x1000, 0x2000, 0x3000, unix.AT_EMPTY_PATH, word), "%s: without a launcher", name)
+	}
+}
+
 // An argument that is the number of another call, which is allowed, makes no difference.
 func TestArgumentsAreNotTakenForNumbers(t *testing.T) {
 	c := compile(t, Policy{}, ownTimer, true)
 	random := rand.New(rand.NewPCG(1, 2))
 	var numbers []uint64
-	for _, name := range allowed(&Policy{}) {
+	for _, name := range allowed(&Policy{}, nil) {
 		if nr, ok := c.table.SyscallNames[name]; ok {
 			numbers = append(numbers, uint64(nr), uint64(nr)<<32, uint64(nr)<<32|uint64(nr))
 		}

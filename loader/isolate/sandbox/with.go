@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/internal/confine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
@@ -54,11 +55,26 @@ func With(p Policy) isolate.Option {
 		}
 		p, err := p.absolute()
 		if err != nil {
-			e := *err.(*loader.OpenError) // every error of absolute's is a mistake in the policy
-			e.Kind = loader.ErrOption
-			return &e
+			return wrong(err)
 		}
 		o.Sandbox, o.Memory, o.Time, o.CPU, o.Readable = p.granting, p.Memory, p.Time, p.CPU, p.readable
 		return nil
 	}
+}
+
+// Bounds is for sidecar.WithSandbox, which takes a Policy: what a sidecar's process takes upon itself before it is the sidecar's program. The error is
+// a *loader.OpenError of the kind loader.ErrOption: the policy makes no sense.
+func (p Policy) Bounds() (*confine.Bounds, error) {
+	p, err := p.absolute()
+	if err != nil {
+		return nil, wrong(err)
+	}
+	return &confine.Bounds{Resolve: p.granting, Memory: p.Memory, CPU: p.CPU, Time: p.Time, Processes: p.Processes, BestEffort: p.BestEffort}, nil
+}
+
+// wrong is an error of absolute's, each of which is a mistake in the policy.
+func wrong(err error) error {
+	e := *err.(*loader.OpenError)
+	e.Kind = loader.ErrOption
+	return &e
 }

@@ -88,6 +88,7 @@ type Link struct {
 	byed   chan struct{}    // closed when the host has
 	ending bool             // Close was called: what comes now is no fault
 	why    error            // the session is over; it stays
+	inside int              // how many calls were in it then
 	dead   chan struct{}    // closed then
 
 	// Over is called once, when the session ends that nobody has closed, or when its sidecar leaves: with the reason, on any goroutine, with mu held. It
@@ -1047,6 +1048,11 @@ func (l *Link) fail(why error) {
 		return
 	}
 	l.why = why
+	for _, x := range l.calls {
+		if !x.done {
+			l.inside++
+		}
+	}
 	close(l.dead)
 	_ = l.stream.Close()
 	l.tell(why)
@@ -1068,6 +1074,13 @@ func (l *Link) Why() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.why
+}
+
+// Inside returns how many calls had not come back when the session ended.
+func (l *Link) Inside() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inside
 }
 
 // Left reports whether the sidecar has said BYE: it takes no more calls.

@@ -34,7 +34,7 @@ func openExecutable(o *Options) (x executable, err error) {
 		if x.path, err = self(); err != nil {
 			return x, err
 		}
-		if x.file, err = ownFile(); err != nil {
+		if x.file, err = process.OwnProgram(); err != nil {
 			return x, err
 		}
 	} else {
@@ -118,39 +118,17 @@ func (x *executable) close() {
 	}
 }
 
-// What is opened once for all plug-ins.
+// opened is what os.Executable has said once, where the program's file cannot be had.
 var opened struct {
 	mu   sync.Mutex
-	file *os.File
-	path string // that os.Executable has said, where file cannot be had
-}
-
-// selfLink is this process's program, also when its file was replaced or deleted.
-const selfLink = "/proc/self/exe"
-
-// ownFile returns this program's file, or nil where the system does not give it. Other errors, such as a lack of descriptors,
-// may be over the next time: they must not make workers that have no keeper.
-func ownFile() (*os.File, error) {
-	if runtime.GOOS != "linux" {
-		return nil, nil
-	}
-	opened.mu.Lock()
-	defer opened.mu.Unlock()
-	if opened.file == nil {
-		var err error
-		opened.file, err = os.Open(selfLink)
-		if err = process.UnlessForbidden(err); err != nil {
-			return nil, err
-		}
-	}
-	return opened.file, nil
+	path string
 }
 
 // self returns this program's path.
 func self() (string, error) {
 	if runtime.GOOS == "linux" {
-		if _, err := os.Stat(selfLink); err == nil {
-			return selfLink, nil
+		if _, err := os.Stat(process.SelfLink); err == nil {
+			return process.SelfLink, nil
 		}
 	}
 	opened.mu.Lock()
@@ -159,8 +137,10 @@ func self() (string, error) {
 		return opened.path, nil
 	}
 	path, err := os.Executable()
-	if err != nil && runtime.GOOS == "linux" && opened.file != nil {
-		return selfLink, nil // it is not started by its path
+	if err != nil {
+		if file, _ := process.OwnProgram(); file != nil {
+			return process.SelfLink, nil // it is not started by its path
+		}
 	}
 	if err != nil && runtime.GOOS == "linux" {
 		err = fmt.Errorf("/proc is not mounted, by which this program finds its own file, and workers find what they load: mount it (%v)", err)

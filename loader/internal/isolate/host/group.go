@@ -11,6 +11,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/confine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
@@ -88,7 +89,7 @@ func (g *Group) enter(path, data string) (err error) {
 		if g.options.Sandbox != nil {
 			if g.sandbox, err = g.options.Sandbox(data); err != nil {
 				g.program.close()
-				return sandboxError(path, err)
+				return confine.Refused(path, err)
 			}
 		}
 	}
@@ -111,7 +112,7 @@ func (g *Group) granted(path string, lib *inspect.Library) ([]wire.Library, erro
 	if g.options.Sandbox == nil {
 		return nil, nil
 	}
-	libraries, err := grants(path, lib)
+	libraries, err := confine.Grants(path, lib)
 	if err != nil || g.Name == "" {
 		return libraries, err
 	}

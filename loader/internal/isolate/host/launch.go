@@ -448,7 +448,7 @@ func (w *worker) words() engine.Crash {
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.Text())
 	} else if w.ended && w.reason == "" {
-		crash.Reason = w.boundReached(crash.Output)
+		crash.Reason = w.boundReached()
 	}
 	if w.ended && crash.Reason == "" && w.signal == nil {
 		switch w.code {

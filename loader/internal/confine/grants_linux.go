@@ -1,4 +1,4 @@
-package host
+package confine
 
 import (
 	"errors"
@@ -13,11 +13,11 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
 
-// grants returns the files that the library at path brings along and that a sandbox lets the worker read, beyond what the
+// Grants returns the files that the library at path brings along and that a sandbox lets the worker read, beyond what the
 // policy says. Which files these are is the library's word, so it must not bring what is somebody's secret: each is a
 // shared library that its search path leads to, and either lies in the plug-in's own folder or beneath it, or is there
 // for every user of the machine to read.
-func grants(path string, lib *inspect.Library) ([]wire.Library, error) {
+func Grants(path string, lib *inspect.Library) ([]wire.Library, error) {
 	found, _, err := deps.Resolve(path, lib)
 	if err != nil {
 		var e *inspect.Error
