@@ -97,6 +97,14 @@ wasm: ## WebAssembly: the engine's tests, also without cgo, generated modules, a
 	FERRULE_SMITH=1000 $(GOTEST) $(LEAN) -timeout 20m -run '^TestGeneratedModules$$' ./loader/wasm/internal/fuel
 	FERRULE_EXTISM=$(CURDIR)/build/extism/bin/python $(GOTEST) $(LEAN) -timeout 20m -run '^TestExtism' ./loader/wasm/internal/extism
 
+.PHONY: sidecar
+sidecar: ## Sidecars: ferrule serve under the load of wrk, and ended in the middle of it; a thousand of each kind killed under the calls of 64 goroutines
+	$(NEED_GO)
+	$(NEED_CC)
+	$(call need,wrk,apt-get install wrk)
+	FERRULE_LOAD=10 $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^TestServe(UnderWrk|EndsUnderLoad|Metrics)$$' ./cmd/ferrule
+	FERRULE_TEST_KILLS=1000 $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^TestKilledUnderLoad$$' ./loader/sidecar
+
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without

@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -499,21 +500,30 @@ func newServer(h http.Handler, o *Options) *http.Server {
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
 }
 
-// Serve serves h to whoever connects to l, until ctx ends. Then it closes the listener, lets calls end that run, for as long as grace, asks them to stop then, and returns nil. Otherwise
-// it returns the listener's error. The plug-in stays open.
+// Serve serves h to whoever connects to l, until ctx ends. Then it closes the listener, lets calls end that run, for as long as grace, asks them to stop then, and returns nil. Meanwhile
+// each answer is its connection's last one, and says so; a connection that is idle for a quarter of grace, or a second, is closed. Otherwise it returns the listener's error. The plug-in stays open.
 func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server := newServer(h, &h.options)
+	var leaves atomic.Bool
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(&last{w, &leaves}, r) }), &h.options)
 	server.BaseContext = func(net.Listener) context.Context { return running }
-	var ends sync.Map // by connection, of those that are open
+	var mu sync.Mutex
+	ends, ended := make(map[net.Conn]func()), make(chan struct{}, 1) // of connections that are open
 	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
 		switch state {
 		case http.StateNew:
-			ends.Store(conn, h.metrics.Connections.Begin())
+			ends[conn] = h.metrics.Connections.Begin()
 		case http.StateClosed, http.StateHijacked:
-			if end, ok := ends.LoadAndDelete(conn); ok {
-				end.(func())()
+			if end := ends[conn]; end != nil {
+				end()
+				delete(ends, conn)
+			}
+			select {
+			case ended <- struct{}{}:
+			default:
 			}
 		}
 	}
@@ -526,6 +536,23 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration)
 	}
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
+	leaves.Store(true)
+	_ = l.Close()
+	// Who is between two requests may be sending one: each connection has an answer that says that it is the last one, before those that are idle are closed.
+	for idle := time.After(min(grace/4, lingers)); ; {
+		mu.Lock()
+		open := len(ends)
+		mu.Unlock()
+		if open == 0 {
+			break
+		}
+		select {
+		case <-ended:
+			continue
+		case <-idle:
+		}
+		break
+	}
 	if server.Shutdown(within) != nil {
 		stop()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // for what they say about it
@@ -535,6 +562,26 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration)
 	}
 	return nil
 }
+
+// lingers is how long a client's connection that is idle stays open at most when the server ends.
+const lingers = time.Second
+
+// last says in an answer that it is its connection's last one, when the server ends.
+type last struct {
+	http.ResponseWriter
+	leaves *atomic.Bool
+}
+
+// WriteHeader is http.ResponseWriter's.
+func (l *last) WriteHeader(status int) {
+	if l.leaves.Load() {
+		l.Header().Set("Connection", "close")
+	}
+	l.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (l *last) Unwrap() http.ResponseWriter { return l.ResponseWriter }
 
 // text is JSON that is indented.
 func text(v any) ([]byte, error) {
