@@ -569,6 +569,10 @@ func (s *server) until(ctx context.Context, start func(context.Context) error) e
 		}
 		return err
 	case <-time.After(s.grace + grace):
+		if s.handler != nil && s.handler.Running() == 0 {
+			fmt.Fprintf(s.err, "ferrule: a client has not taken its answer, or not sent all of a call, in %v: its connection is closed\n", s.grace)
+			return nil
+		}
 		fmt.Fprintf(s.err, "ferrule: a call has not ended in %v, nor in the %v after it was asked to: it is ended with this process\n", s.grace, grace)
 		return nil
 	}

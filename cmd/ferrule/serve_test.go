@@ -715,6 +715,24 @@ func TestServeHTTP(t *testing.T) {
 }
 
 // TestServeHTTPLoad: many clients at once get each its own answer, and nothing is counted twice or not at all; when it ends in the middle, what was answered is right.
+// TestServeHTTPUnread: a client that does not read is not said to be a call that goes on.
+func TestServeHTTPUnread(t *testing.T) {
+	t.Parallel()
+	s := serving(t, nil, fixture.C(t, "echo"), "--http", "127.0.0.1:0", "--grace", "10ms")
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.address(), "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	const long = 64 << 20 // more than a connection has room for
+	_, err = fmt.Fprintf(c, "POST /fn/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%s", long, strings.Repeat("x", long))
+	require.NoError(t, err)
+	for metrics := ""; !strings.Contains(metrics, "ferrule_calls_total{kind=\"fn\",function=\"echo\",status=\"0\"} 1\n"); _, metrics = curl(t, s.address()+"/ferrule/metrics") {
+		require.NoError(t, t.Context().Err())
+	}
+	s.signal(syscall.SIGTERM)
+	assert.Zero(t, s.wait())
+	assert.NotContains(t, s.stderr(), "a call has not ended")
+}
+
 func TestServeHTTPLoad(t *testing.T) {
 	t.Parallel()
 	s := serving(t, nil, fixture.C(t, "echo"), "--http", "127.0.0.1:0", "--instances", "4")

@@ -41,7 +41,7 @@ import (
 type Options struct {
 	Token   string       // what a request has to have as its Bearer token; "" asks for none
 	MaxBody int64        // how long an input may be, in bytes; 0 is 256 MiB
-	Calls   int          // how many there may be at a time, those that wait for an instance among them; 0 is 1024. Others are answered with 503
+	Calls   int          // how many there may run at a time, those that wait for an instance among them; 0 is 1024. Others are answered with 503
 	Logger  *slog.Logger // for what the server has to say; nil is slog.Default
 
 	Metrics *serve.Metrics // counts what is served, connections where Serve does; nil is the handler's own
@@ -67,7 +67,9 @@ type Handler struct {
 	manifest []byte
 	openapi  []byte
 	funcs    [2]map[string]*function // functions and hooks
-	places   chan struct{}
+	places   chan struct{}           // of calls that run, or wait for an instance
+	bodies   chan struct{}           // of calls whose input comes, whose output goes, or that are between
+	patience time.Duration
 
 	mu     sync.Mutex
 	closed bool
@@ -141,7 +143,7 @@ func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{guard: newGuard(&o), options: o, plugin: plugin, places: make(chan struct{}, o.Calls)}
+	h := &Handler{guard: newGuard(&o), options: o, plugin: plugin, places: make(chan struct{}, o.Calls), bodies: make(chan struct{}, o.Calls+waiting), patience: patience}
 	about := shown(p.About)
 	h.manifest = wire.FormatManifest(about, false)
 	for i, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
@@ -199,6 +201,9 @@ func (h *Handler) Close() error {
 	h.mu.Unlock()
 	return h.plugin.Close()
 }
+
+// Running returns how many calls run, or wait for an instance: those that are still to come in, and those whose outputs are on their way, are not among them.
+func (h *Handler) Running() int { return len(h.places) }
 
 // ServeHTTP is http.Handler's.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -293,12 +298,30 @@ func (g *guard) reads(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// answer answers a request.
+// answer answers a request with what is short.
 func answer(w http.ResponseWriter, status int, kind string, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// give answers a call with its output, as fast as the client has to take it.
+func (h *Handler) give(w http.ResponseWriter, kind string, out []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(out)))
+	control := http.NewResponseController(w)
+	for sent := 0; ; {
+		_ = control.SetWriteDeadline(time.Now().Add(h.patience)) // which is for the end of the answer as well, behind this function
+		if sent == len(out) {
+			return
+		}
+		n, err := w.Write(out[sent:min(len(out), sent+piece)])
+		if sent += n; err != nil {
+			return
+		}
+	}
 }
 
 // refuse answers a request that is no call.
@@ -348,8 +371,12 @@ func mayAsk(r *http.Request) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
-// bodyWithin is how long a client may send nothing of a body that it has begun.
-const bodyWithin = 30 * time.Second
+// What clients may take for a body, in either direction.
+const (
+	patience = 30 * time.Second // for each piece of it
+	piece    = 64 << 10         // bytes
+	waiting  = 256              // how many bodies there may be under way beside those of calls that run
+)
 
 // input reads a call's input; ok is false where the request was answered. What is read has room as it comes, whatever its length says.
 func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in []byte, ok bool) {
@@ -370,14 +397,21 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in
 		long()
 		return nil, false
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		h.refuse(w, http.StatusUnsupportedMediaType, fmt.Sprintf("found Content-Encoding: %.40q, expected an input as it is", coding))
+		return nil, false
+	}
 	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // the answer before had one, and reading may write: 100 Continue
 	body := http.MaxBytesReader(w, r.Body, h.options.MaxBody)
 	if n := r.ContentLength; n > 0 {
 		in = make([]byte, 0, min(n, 64<<10)+1)
 	}
-	for slow := false; ; slow = true {
-		if slow || r.ContentLength < 0 || r.ContentLength > 4<<10 { // what is short has come with its head, mostly
-			_ = control.SetReadDeadline(time.Now().Add(bodyWithin))
+	for slow, due := false, 0; ; slow = true {
+		if len(in) < due { // the piece before is not there yet
+		} else if slow || r.ContentLength < 0 || r.ContentLength > 4<<10 { // what is short has come with its head, mostly
+			_ = control.SetReadDeadline(time.Now().Add(h.patience))
+			due = len(in) + piece
 		}
 		in = slices.Grow(in, 512)
 		n, err := body.Read(in[len(in):cap(in)])
@@ -399,6 +433,24 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in
 	}
 }
 
+// takes takes a place; without one the request was answered.
+func (h *Handler) takes(w http.ResponseWriter, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+		w.Header().Set("Retry-After", "1")
+		h.refuse(w, http.StatusServiceUnavailable, "found "+count.Of(cap(places), "call")+", expected fewer: there may be no more at a time. Try again")
+		return false
+	}
+}
+
+// run runs a call that has a place, which is free then.
+func (h *Handler) run(ctx context.Context, f *function, in []byte) ([]byte, error) {
+	defer func() { <-h.places }()
+	return f.Append(ctx, nil, in)
+}
+
 // call answers a call.
 func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 	ctx := r.Context()
@@ -417,25 +469,21 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 	if parent := r.Header.Get(loader.TraceParent); parent != "" && utf8.ValidString(parent) {
 		ctx = loader.WithInfo(ctx, loader.TraceParent, parent)
 	}
-	select {
-	case h.places <- struct{}{}:
-		defer func() { <-h.places }()
-	default:
-		w.Header().Set("Retry-After", "1")
-		h.refuse(w, http.StatusServiceUnavailable, "found "+count.Of(cap(h.places), "call")+", expected fewer: there may be no more at a time. Try again")
+	if !h.takes(w, h.bodies) {
 		return
 	}
+	defer func() { <-h.bodies }()
 	in, ok := h.input(w, r, f)
-	if !ok {
+	if !ok || !h.takes(w, h.places) { // a client that is slow keeps no other out
 		return
 	}
 	f.numbers.Took(len(in))
 	begun := f.numbers.Begin()
-	out, err := f.Append(ctx, nil, in)
+	out, err := h.run(ctx, f, in)
 	if err == nil {
 		f.numbers.Gave(len(out))
 		f.numbers.End(begun, abi.StatusOK)
-		answer(w, http.StatusOK, f.out, out)
+		h.give(w, f.out, out)
 		return
 	}
 	status, message, _ := serve.Answer(err)
@@ -482,7 +530,7 @@ func Metrics(m *serve.Metrics, o Options) http.Handler {
 // ServeMetrics serves Metrics to whoever connects to l, until ctx ends. Then it closes the listener, and returns nil. Otherwise it returns the listener's error.
 func ServeMetrics(ctx context.Context, l net.Listener, m *serve.Metrics, o Options) error {
 	server := newServer(Metrics(m, o), &o)
-	server.ReadTimeout = bodyWithin // there is no body
+	server.ReadTimeout = patience // there is no body
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(l); ctx.Err() == nil {
@@ -555,9 +603,15 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration)
 	}
 	if server.Shutdown(within) != nil {
 		stop()
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // for what they say about it
+		// For what calls say about it. Where none runs, clients are left that do not read, or do not send: for them was time enough.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = server.Shutdown(last)
+		for h.Running() > 0 && last.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		answered, cancel := context.WithTimeout(last, 400*time.Millisecond)
+		defer cancel()
+		_ = server.Shutdown(answered)
 		_ = server.Close()
 	}
 	return nil
