@@ -53,7 +53,8 @@ the standard error.
 With --http a call is a request: POST /fn/NAME, or /hook/NAME, with the input as the body, of the type application/octet-stream or the one
 that the function says. 200 has the output; 422 is another status, which the field Ferrule-Status has, with the message; 404 a
 function that is not there, 401 a token that is wrong or missing, 413 an input that is too long, 415 another type, 499 a call that was cancelled,
-503 one that finds no room. Ferrule-Timeout says how many milliseconds it may take. A client that goes away cancels its call. The
+503 one that finds no room. Ferrule-Timeout says how many milliseconds it may take. A client that goes away cancels its call,
+and one that takes more than 30 s for 64 KiB of an input, or of an output, is given up. The
 plug-in is opened once, with as many instances as --instances says and what --config says; its log lines go to the standard error. One with
 imports is refused. GET has:
   /ferrule/manifest      what the plug-in says of itself
