@@ -44,6 +44,7 @@ these says where:
   - --tcp ADDRESS: a TCP port, such as 127.0.0.1:4242; port 0 takes one that is free
   - --fifo IN,OUT: two FIFOs, for one host after the other; they are made where they are not there (not on Windows)
   - --http ADDRESS: HTTP, at HOST:PORT or unix:PATH; see below
+  - --nats URL: as a node that a NATS server reaches, from any number of machines; see below
 
 Each host that connects has an instance of the plug-in, with a state of its own, which it configures, and whose imports it serves. When it is
 ready, one line is printed, with the address; with --json it is an object with plugin, version, address, tls and token
@@ -69,9 +70,14 @@ calls by status and their times, bytes, calls in flight, connections and session
 /ferrule/health. The address, token and TLS are as with --http. It is printed in a line of its own, behind the first one, or in the object's metrics;
 with --stdio on the standard error. A page in a browser that is not of this server is refused.
 
+With --nats the plug-in is opened once, with as many instances as --instances says and what --config says, and --workers of its calls run at a
+time, of all hosts; --queue more wait for a place, and others find a busy node. A Go program opens it with nats.Plugin() of loader/remote/nats, by the
+address that is printed, in which VERSIONS may stand behind the name; docs/remote.md says more. The node goes on while it has no connection. Several servers
+of a cluster are nats://HOST:PORT,HOST:PORT; tls:// has the connection encrypted.
+
 A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
 since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others
-reach, which is any but loopback, both are required.
+reach, which is any but loopback, both are required. A NATS server has credentials of its own: --nats-creds.
 
 SIGTERM, SIGINT and SIGHUP end it in order: no more calls are taken, hosts are told so, calls that run may end within --grace, and are
 asked to stop then. A second signal ends it at once.
@@ -92,6 +98,7 @@ Exit codes:
   ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token
   ferrule serve --http 127.0.0.1:8080 --instances 4 vowels.so
   ferrule serve vowels.so --unix /run/vowels.sock --metrics 127.0.0.1:9464
+  ferrule serve discount.so --nats nats://localhost:4222 --workers 8
   curl -H 'Content-Type: application/octet-stream' --data-binary hello http://127.0.0.1:8080/fn/count_vowels`,
 		Args: arguments("FILE"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -108,10 +115,14 @@ Exit codes:
 	f.StringVar(&s.tcp, "tcp", "", "serve at a TCP `ADDRESS`, HOST:PORT")
 	f.StringVar(&s.fifo, "fifo", "", "serve over two FIFOs, `IN,OUT`: what hosts write, and what they read")
 	f.StringVar(&s.http, "http", "", "serve by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
+	f.StringVar(&s.nats, "nats", "", "serve as a node of a NATS server's, a `URL` such as nats://localhost:4222")
+	f.IntVar(&s.workers, "workers", 1, "with --nats: `HOW MANY` calls run at a time, of all hosts")
+	f.IntVar(&s.queue, "queue", 0, "with --nats: `HOW MANY` more calls wait for a place. Without it 4 for each worker")
+	f.StringVar(&s.credentials, "nats-creds", "", "with --nats: the credentials, a `FILE` as NATS's own tools write it")
 	f.StringVar(&s.metrics, "metrics", "", "serve numbers for Prometheus by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
-	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http how many instances there are; without it 1")
+	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http and --nats how many instances there are; without it 1")
 	f.IntVar(&s.calls, "max-calls", 0, "with --http: `HOW MANY` calls there may be at a time, those that wait for an instance among them. Without it 1024")
-	f.StringVar(&s.config, "config", "", "with --http: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
+	f.StringVar(&s.config, "config", "", "with --http and --nats: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
 	f.StringVar(&s.tokenFile, "token-file", "", "ask for the token that is in this `FILE`")
 	f.StringVar(&s.cert, "cert", "", "the certificate for TLS, a `FILE` in PEM, with those that it relies on")
 	f.StringVar(&s.key, "key", "", "the certificate's private key, a `FILE` in PEM")
@@ -128,6 +139,8 @@ type server struct {
 	ctx                  context.Context // ends with the first signal
 	configuration        []byte          // of --config
 	http, config         string
+	nats, credentials    string
+	workers, queue       int
 	metrics              string
 	metricsAt            net.Listener // or nil
 	metricsAddress       string
@@ -193,8 +206,8 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	s.plugin = serve.Plugin{About: &lib.Description, Open: func(more ...loader.Option) (*loader.Plugin, error) {
 		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
 	}}
-	if way == "http" {
-		if err := s.readConfig(lib, flags); err != nil {
+	if way == "http" || way == "nats" {
+		if err := s.readConfig(way, lib, flags); err != nil {
 			return err
 		}
 	}
@@ -202,9 +215,9 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	s.ctx, stop = interruptible(0) // what has been read so far may have been a FIFO, that nobody writes: any signal ended that
 	defer stop()
 	s.options.Metrics = &s.numbers
-	s.numbers.Of(s.plugin.About, way == "http")
+	s.numbers.Of(s.plugin.About, way == "http" || way == "nats")
 	if way == "http" {
-		if err := s.openHTTP(flags); err != nil {
+		if err := s.openHTTP(); err != nil {
 			return err
 		}
 	}
@@ -250,7 +263,7 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 			given = append(given, "--"+name)
 		}
 	}
-	const one = "one of --stdio, --unix, --tcp, --fifo and --http"
+	const one = "one of --stdio, --unix, --tcp, --fifo, --http and --nats"
 	switch {
 	case len(given) == 0:
 		return "", usage("no place to serve at", one, "A program that starts this command for itself has --stdio")
@@ -269,7 +282,7 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 	return way, nil
 }
 
-var ways = []string{"stdio", "unix", "tcp", "fifo", "http"}
+var ways = []string{"stdio", "unix", "tcp", "fifo", "http", "nats"}
 
 // limits checks the options that are numbers.
 func (s *server) limits(way string, flags *pflag.FlagSet) error {
@@ -283,9 +296,12 @@ func (s *server) limits(way string, flags *pflag.FlagSet) error {
 	case flags.Changed("instances") && (s.instances < 1 || s.instances > math.MaxInt32):
 		return usage(fmt.Sprintf("--instances %d", s.instances), "1 or more", "Leave it out for any number")
 	}
+	if err := s.natsLimits(way, flags); err != nil {
+		return err
+	}
 	for _, name := range []string{"config", "max-calls"} {
-		if flags.Changed(name) && way != "http" {
-			return usage("--"+name+" with --"+way, "it with --http", map[string]string{"config": "Leave it out: each host configures its own instance",
+		if flags.Changed(name) && way != "http" && (name != "config" || way != "nats") {
+			return usage("--"+name+" with --"+way, map[string]string{"config": "it with --http or --nats", "max-calls": "it with --http"}[name], map[string]string{"config": "Leave it out: each host configures its own instance",
 				"max-calls": "Leave it out: a host has as many calls as the plug-in takes"}[name])
 		}
 	}
@@ -418,6 +434,8 @@ func (s *server) prepared(way string) (func(context.Context) error, error) {
 			}
 			return serve.Session(ctx, conn, s.plugin, s.options)
 		}, nil
+	case "nats":
+		return s.serveNATS, nil
 	case "fifo":
 		in, out, ok := strings.Cut(s.fifo, ",")
 		if !ok || in == "" || out == "" || in == out {
@@ -499,9 +517,9 @@ func socketOf(address string) string {
 	return path
 }
 
-// readConfig reads what --config says, for a plug-in that may be served by HTTP.
-func (s *server) readConfig(lib *inspect.Library, flags *pflag.FlagSet) error {
-	if len(lib.Imports) > 0 {
+// readConfig reads what --config says, for a plug-in that may be served so.
+func (s *server) readConfig(way string, lib *inspect.Library, flags *pflag.FlagSet) error {
+	if way == "http" && len(lib.Imports) > 0 {
 		var names []string
 		for _, f := range lib.Imports {
 			names = append(names, f.Name)
@@ -515,24 +533,31 @@ func (s *server) readConfig(lib *inspect.Library, flags *pflag.FlagSet) error {
 	}
 	var err error
 	if flags.Changed("config") {
-		s.configuration, err = s.read(source{text: s.config}, "--config")
+		if s.configuration, err = s.read(source{text: s.config}, "--config"); s.configuration == nil {
+			s.configuration = []byte{}
+		}
 	}
 	return err
 }
 
 // openHTTP opens the plug-in for all clients.
-func (s *server) openHTTP(flags *pflag.FlagSet) error {
+func (s *server) openHTTP() error {
 	logger := s.logger()
-	opts := []loader.Option{loader.WithLogger(logger)}
-	if flags.Changed("config") {
+	opts := append(s.shared(), loader.WithLogger(logger))
+	var err error
+	s.handler, err = web.Open(s.plugin, web.Options{Token: s.options.Token, MaxBody: s.options.MaxBody, Calls: s.calls, Logger: logger, Metrics: &s.numbers}, opts...)
+	return err
+}
+
+// shared are the options of a plug-in that is opened once, for all.
+func (s *server) shared() (opts []loader.Option) {
+	if s.configuration != nil {
 		opts = append(opts, loader.WithConfig(s.configuration))
 	}
 	if s.instances > 0 {
 		opts = append(opts, loader.WithInstances(s.instances))
 	}
-	var err error
-	s.handler, err = web.Open(s.plugin, web.Options{Token: s.options.Token, MaxBody: s.options.MaxBody, Calls: s.calls, Logger: logger, Metrics: &s.numbers}, opts...)
-	return err
+	return opts
 }
 
 // ready says that it serves.

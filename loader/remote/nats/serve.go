@@ -33,6 +33,8 @@ type Node struct {
 	Grace      time.Duration // how long calls may go on when the node leaves; 0 is 10 seconds
 	Logger     *slog.Logger  // for what the plug-in logs outside calls, and for the node's own lines; nil is slog.Default
 
+	Metrics *serve.Metrics // counts sessions, calls and bytes; or nil
+
 	Ready func(id string) // is called when hosts can find the node; or nil
 }
 
@@ -71,7 +73,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return fmt.Errorf("nats: no connection to %s: %w", n.Servers, err)
 	}
 	defer b.Close()
-	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: sessions, MaxBody: n.MaxBody, Silence: silence, Logger: logger})
+	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: sessions, MaxBody: n.MaxBody, Silence: silence, Logger: logger, Metrics: n.Metrics})
 	s, err := announce(b, shared, of)
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)

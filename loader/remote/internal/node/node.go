@@ -21,6 +21,7 @@ type Options struct {
 	MaxBody  int64         // how long an input may be, in bytes; 0 is the wire's bound
 	Silence  time.Duration // how long a host may say nothing while it is waited for
 	Logger   *slog.Logger
+	Metrics  *serve.Metrics // or nil
 }
 
 // Node gives sessions. Its methods may be called from any goroutine.
@@ -87,7 +88,7 @@ func (n *Node) Ask(m broker.Message) {
 	go func() {
 		defer n.running.Done()
 		// What the host has said by its end is not answered any more.
-		err := n.o.Shared.Session(n.ctx, conn, o.Session, serve.Options{MaxBody: n.o.MaxBody, Grace: leaving, Hello: hello})
+		err := n.o.Shared.Session(n.ctx, conn, o.Session, serve.Options{MaxBody: n.o.MaxBody, Grace: leaving, Hello: hello, Metrics: n.o.Metrics})
 		stop()
 		n.leave(conn)
 		if err != nil && !errors.Is(err, context.Canceled) && n.o.Logger != nil {
