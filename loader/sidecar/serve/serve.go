@@ -192,7 +192,8 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	}
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(conn), maxBody: wire.MaxBody,
+	to := &sink{conn: conn}
+	s := &session{ctx: within, conn: conn, of: p, options: o, w: wire.NewWriter(to), maxBody: wire.MaxBody,
 		calls: make(map[uint64]*call), asked: make(map[uint64]question), over: make(chan struct{}), level: abi.LogTrace}
 	if o.Metrics != nil {
 		if late, ok := conn.(interface{ atFirst(do func()) }); ok { // nobody is there before something has come
@@ -221,9 +222,7 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 		<-s.over
 	})
 	defer told()
-	if limited, ok := conn.(net.Conn); ok {
-		_ = limited.SetDeadline(time.Now().Add(o.Hello))
-	} else if p.shared != nil {
+	if _, started := conn.(streams); !started { // who has started this process is no stranger
 		late := time.AfterFunc(o.Hello, func() {
 			if !s.greeted.Load() {
 				s.end(errHello)
@@ -242,6 +241,9 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 		_ = conn.Close()
 	}
 	cancel()
+	closed := make(chan struct{})
+	defer close(closed)
+	go to.leave(closed)
 	s.running.Wait()
 	s.mu.Lock()
 	plugin, own := s.plugin, s.own
@@ -283,12 +285,47 @@ type session struct {
 	funcs  [2]map[string]*loader.Func // functions and hooks
 	calls  map[uint64]*call           // in progress
 	asked  map[uint64]question        // of the host, that were not answered yet
+	stray  asks                       // those of them that are for no call
 	last   uint64
 	ended  bool
 	why    error
 	over   chan struct{} // closed when the session is over
 	leaves []func()      // count that it ends: the host that is there, and then the one that has said hello
 }
+
+// sink is what a session writes to.
+type sink struct {
+	conn         io.WriteCloser
+	begun, ended atomic.Uint64 // writes
+}
+
+// Write is io.Writer's.
+func (k *sink) Write(b []byte) (int, error) {
+	k.begun.Add(1)
+	defer k.ended.Add(1)
+	return k.conn.Write(b)
+}
+
+// leave closes the connection with a host that takes nothing, once the session is over: what is still said to it, such as log lines, has a moment each, until closed.
+func (k *sink) leave(closed <-chan struct{}) {
+	t := time.NewTicker(moment)
+	defer t.Stop()
+	for seen := uint64(0); ; {
+		select {
+		case <-closed:
+			return
+		case <-t.C:
+		}
+		begun := k.begun.Load()
+		if begun == seen && begun != k.ended.Load() {
+			_ = k.conn.Close()
+			return
+		}
+		seen = begun
+	}
+}
+
+const moment = time.Second
 
 // source is what a session reads from.
 type source struct {
@@ -309,6 +346,9 @@ func (s *source) Read(b []byte) (int, error) {
 
 // question is a call of the host's functions that was not answered yet, with the context that it was made with.
 type question struct {
+	of    *asks
+	bytes uint64
+
 	ctx      context.Context
 	answered chan answer
 }
@@ -325,6 +365,7 @@ type call struct {
 	s      *session
 	id     uint64
 	cancel context.CancelFunc
+	asks   asks
 
 	lead *lead // of its goroutine, while that leads; changes hands by its own mu
 
@@ -551,7 +592,10 @@ func (s *session) take(m *wire.Message) error {
 		}
 		s.mu.Lock()
 		c, ok := s.asked[m.ID]
-		delete(s.asked, m.ID)
+		if ok {
+			delete(s.asked, m.ID)
+			c.of.leave(c.bytes, s.maxBody)
+		}
 		s.mu.Unlock()
 		if !ok {
 			return &wire.Error{Rule: "W7", Found: fmt.Sprintf("DONE %d, which has no call in progress", m.ID), Expected: "one answer to each call"}
@@ -591,13 +635,12 @@ func (s *session) hello(m *wire.Message) error {
 	switch {
 	case s.greeted.Load():
 		return &wire.Error{Rule: "W4", Found: "a second HELLO", Expected: "one"}
+	case m.Length > 0:
+		return &wire.Error{Rule: "W4", Found: "HELLO with a body", Expected: "none of a host's"}
 	case s.options.Token != "" && subtle.ConstantTimeCompare(m.Token, []byte(s.options.Token)) != 1:
 		return errToken // about which nothing is said to the other side
 	case s.options.admit != nil && !s.options.admit():
 		return errFull
-	}
-	if limited, ok := s.conn.(net.Conn); ok {
-		_ = limited.SetDeadline(time.Time{})
 	}
 	s.greeted.Store(true)
 	if s.options.Metrics != nil {
@@ -624,7 +667,7 @@ func (s *session) hello(m *wire.Message) error {
 
 var (
 	errToken = errors.New("serve: the host has not said the token")
-	errHello = errors.New("serve: the host has not said hello in time")
+	errHello = fmt.Errorf("serve: the host has not said hello in time: %w", os.ErrDeadlineExceeded)
 	errFull  = errors.New("serve: there are as many sessions as there may be")
 )
 
@@ -732,7 +775,8 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 	out, done := s.run(c, name, in, m.Hook, m.Watched, m.Resumes)
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
-		out, done.Status, done.Rule = []byte("the output is longer than the longest message that the host takes"), abi.StatusNoMemory, nil
+		const long = "the output is longer than the longest message that the host takes"
+		out, done.Status, done.Rule = []byte(long[:min(uint64(len(long)), s.maxBody)]), abi.StatusNoMemory, nil
 	}
 	if s.options.Metrics != nil { // before the answer: who has it finds it counted
 		c.numbers.Gave(len(out))
@@ -1001,14 +1045,18 @@ func (c *call) Value(key any) any {
 func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, error) {
 	m := wire.Message{Verb: wire.Call, Name: []byte(name), HasFor: true}
 	var l *lead
+	of := &s.stray
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		m.For, l = c.id, c.lead
+		m.For, l, of = c.id, c.lead, &c.asks
 	}
 	if len(in) >= 4<<10 { // the host may write before it reads
 		s.give(l)
 	}
 	if uint64(len(in)) > s.maxBody {
 		return nil, fmt.Errorf("it is longer than the longest message: %w", abi.StatusNoMemory)
+	}
+	if err := s.room(ctx, of, uint64(len(in)), l); err != nil {
+		return nil, err
 	}
 	answered := make(chan answer, 1)
 	s.mu.Lock()
@@ -1018,7 +1066,7 @@ func (s *session) ask(ctx context.Context, name string, in []byte) ([]byte, erro
 	}
 	s.last++
 	m.ID = s.last
-	s.asked[m.ID] = question{ctx, answered}
+	s.asked[m.ID] = question{of, uint64(len(in)), ctx, answered}
 	s.mu.Unlock()
 	if err := s.w.Send(&m, in); err != nil {
 		s.end(err)

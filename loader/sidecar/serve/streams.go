@@ -119,7 +119,7 @@ var errRefused = errors.Join(errors.New("nobody takes the output any more"), abi
 func (o *output) Write(b []byte) (int, error) {
 	for done := 0; ; {
 		o.mu.Lock()
-		n, over := min(o.room, uint64(len(b)-done), wire.Window/2), o.over
+		n, over := min(o.room, uint64(len(b)-done), wire.Window/2, o.of.s.maxBody), o.over
 		o.room -= n
 		o.mu.Unlock()
 		switch {
