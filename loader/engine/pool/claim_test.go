@@ -14,63 +14,124 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
-// exclusive is a plug-in whose functions find out whether they are alone in their instance.
-func exclusive(inside *[]atomic.Int32, starts, stops *atomic.Int32) *testPlugin {
-	enter := func(ctx context.Context) (leave func(), alone bool) {
-		n := &(*inside)[ctx.Value(number{}).(int)]
-		alone = n.Add(1) == 1
-		return func() { n.Add(-1) }, alone
-	}
-	return &testPlugin{Exclusive: true, Threads: abi.Concurrent,
-		Start: func(context.Context, []byte) (any, error) { starts.Add(1); return nil, nil },
-		Stop:  func(any) { stops.Add(1) },
-		Funcs: []testFunc{
-			{Name: "works", Call: func(ctx context.Context, in []byte) ([]byte, error) {
-				leave, alone := enter(ctx)
-				defer leave()
-				if !alone {
-					return nil, errors.New("not alone")
-				}
-				return in, nil
-			}},
-			{Name: "panics", Call: func(ctx context.Context, _ []byte) ([]byte, error) {
-				leave, alone := enter(ctx)
-				defer leave()
-				if !alone {
-					return nil, errors.New("not alone")
-				}
-				panic("a fault")
-			}},
-		}}
+// tenant is what was started in an instance: who is in it, and whether it was stopped.
+type tenant struct {
+	inside  atomic.Int32
+	stopped atomic.Bool
 }
 
-// number is the key of the instance's number in what a test's function gets.
-type number struct{}
+// house is a plug-in whose functions find out whether they are alone, in what was started and among all that has its number.
+type house struct {
+	inside        [1000]atomic.Int32 // by number
+	starts, stops atomic.Int32
+}
 
-// Calls that claim instances, those that wait, panics, sessions, new settings, a plug-in that is held and its end: every call has its own right
-// outcome, and is alone in its instance.
-func TestClaims(t *testing.T) {
-	const instances, callers = 3, 8
-	var starts, stops, calls atomic.Int32
-	inside := make([]atomic.Int32, 1000)
-	plugin := exclusive(&inside, &starts, &stops)
-	code := plugin.code()
-	code.Spare = 2
-	code.Call = func(c *Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
-		out, err := plugin.Funcs[fn].Call(context.WithValue(c.Context(), number{}, c.Number()), in)
-		if err != nil {
-			return append(dst, err.Error()...), abi.StatusFailed, nil
-		}
-		return append(dst, out...), abi.StatusOK, nil
+// enter is for whoever begins to run something. Whoever gets an error leaves, too.
+func (h *house) enter(c *Call) (leave func(), err error) {
+	at, by := c.State().(*tenant), &h.inside[c.Number()]
+	inside, numbered := at.inside.Add(1), by.Add(1)
+	switch {
+	case at.stopped.Load():
+		err = errors.New("it was stopped")
+	case inside != 1:
+		err = errors.New("not alone in what was started")
+	case numbered != 1:
+		err = fmt.Errorf("not alone as number %d", c.Number())
 	}
-	p, err := Open(context.Background(), code, quietHost{}, &engine.Options{Instances: instances})
+	return func() { by.Add(-1); at.inside.Add(-1) }, err
+}
+
+// The functions of a house.
+const (
+	fnWorks = iota
+	fnPanics
+)
+
+func (h *house) code() *Code {
+	code := (&testPlugin{Exclusive: true, Threads: abi.Concurrent, Funcs: []testFunc{{Name: "works"}, {Name: "panics"}}}).code()
+	code.Start = func(c *Call, _ []byte) ([]byte, abi.Status, error) {
+		h.starts.Add(1)
+		c.SetState(new(tenant))
+		return nil, abi.StatusOK, nil
+	}
+	code.Call = func(c *Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
+		leave, err := h.enter(c)
+		defer leave()
+		switch {
+		case err != nil:
+			return append(dst, err.Error()...), abi.StatusFailed, nil
+		case fn == fnPanics:
+			panic("a fault")
+		}
+		return append(dst, in...), abi.StatusOK, nil
+	}
+	code.Stop = func(c *Call) {
+		h.stops.Add(1)
+		at := c.State().(*tenant)
+		if at.stopped.Swap(true) || at.inside.Load() != 0 {
+			panic("it is stopped twice, or a call is in it")
+		}
+	}
+	return code
+}
+
+// loudHost fails a test whose Stop panics.
+type loudHost struct {
+	quietHost
+	t *testing.T
+}
+
+func (h loudHost) Log(_ context.Context, level abi.Level, text, _ []byte) {
+	if level == abi.LogWarn {
+		h.t.Errorf("%s", text)
+	}
+}
+
+// ways are the ways to call.
+var ways = []struct {
+	name string
+	call func(p engine.Plugin, ctx context.Context, fn engine.Fn, in []byte) (out []byte, status abi.Status, err error)
+}{
+	{"Append", func(p engine.Plugin, ctx context.Context, fn engine.Fn, in []byte) ([]byte, abi.Status, error) {
+		return p.Append(ctx, fn, nil, in)
+	}},
+	{"View", func(p engine.Plugin, ctx context.Context, fn engine.Fn, in []byte) ([]byte, abi.Status, error) {
+		v, status, err := p.View(ctx, fn, in)
+		if err != nil {
+			return nil, status, err
+		}
+		defer v.Release()
+		return v.Bytes, status, nil
+	}},
+	{"Stream", func(p engine.Plugin, ctx context.Context, fn engine.Fn, in []byte) ([]byte, abi.Status, error) {
+		return p.Stream(ctx, fn, nil, in, new(stream.Streams))
+	}},
+	{"Batch", func(p engine.Plugin, ctx context.Context, fn engine.Fn, in []byte) ([]byte, abi.Status, error) {
+		var b engine.Batch
+		if err := p.Batch(ctx, fn, [][]byte{in}, &b); err != nil {
+			return nil, 0, err
+		}
+		return b.Out, b.Records[0].Status, nil
+	}},
+}
+
+// Calls that claim instances, in each way to call, those that wait, panics, sessions, new settings, a plug-in that is held and its end: every call has
+// its own right outcome, and is alone in its instance; nothing is stopped that a call is in.
+func TestClaims(t *testing.T) {
+	const instances, spare, callers, rounds = 3, 2, 8, 60
+	var h house
+	code := h.code()
+	code.Spare = spare
+	p, err := Open(context.Background(), code, loudHost{t: t}, &engine.Options{Instances: instances})
 	require.NoError(t, err)
 	ended := make(chan struct{})
-	var all sync.WaitGroup
+	var calling, changing sync.WaitGroup
+	var calls atomic.Int32
 	for n := range callers {
-		all.Go(func() {
+		calling.Go(func() {
 			ctx, cancel := context.Background(), context.CancelFunc(func() {})
 			if n%2 == 1 {
 				ctx, cancel = context.WithCancel(ctx)
@@ -82,58 +143,173 @@ func TestClaims(t *testing.T) {
 					return
 				default:
 				}
-				fn, want := 0, abi.StatusOK
-				if i%500 == 499 {
-					fn, want = 1, abi.StatusPanic
-				}
 				in := fmt.Append(nil, n, i)
-				out, status, err := p.Append(ctx, engine.Fn{Index: fn}, nil, in)
-				if !assert.NoError(t, err) || !assert.Equal(t, want, status, "%s", out) || want == abi.StatusOK && !assert.Equal(t, string(in), string(out)) {
+				way := 0
+				if i%8 == 7 {
+					way = i / 8 % len(ways)
+				}
+				out, status, err := ways[way].call(p, ctx, engine.Fn{Index: fnWorks}, in)
+				if !assert.NoError(t, err) || !assert.Equal(t, abi.StatusOK, status, "%s: %s", ways[way].name, out) || !assert.Equal(t, string(in), string(out)) {
 					return
 				}
 				calls.Add(1)
+				if i%500 == 499 {
+					out, status, err := p.Append(ctx, engine.Fn{Index: fnPanics}, nil, nil)
+					if !assert.NoError(t, err) || !assert.Equal(t, abi.StatusPanic, status, "a call that panics: %s", out) {
+						return
+					}
+				}
 			}
 		})
 	}
-	all.Go(func() {
-		for i := 0; ; i++ {
+	inSession := func(s engine.Plugin) bool {
+		out, status, err := s.Append(context.Background(), engine.Fn{Index: fnWorks}, nil, []byte("s"))
+		return assert.NoError(t, err) && assert.Equal(t, abi.StatusOK, status, "a session's call: %s", out) && assert.Equal(t, "s", string(out))
+	}
+	lasting, err := p.NewSession(context.Background(), nil)
+	require.NoError(t, err)
+	calling.Go(func() {
+		for inSession(lasting) {
 			select {
 			case <-ended:
 				return
-			case <-time.After(time.Millisecond):
-			}
-			switch i % 3 {
-			case 0:
-				_, _, err := p.Configure(context.Background(), []byte("new"))
-				assert.NoError(t, err)
-			case 1:
-				h, err := p.Hold(context.Background())
-				if assert.NoError(t, err) {
-					for n := range inside[:instances+2] {
-						assert.Zero(t, inside[n].Load(), "no call runs")
-					}
-					h.Release()
-				}
-			case 2:
-				s, err := p.NewSession(context.Background(), nil)
-				if assert.NoError(t, err) {
-					out, status, err := s.Append(context.Background(), engine.Fn{}, nil, []byte("s"))
-					assert.NoError(t, err)
-					assert.Equal(t, abi.StatusOK, status)
-					assert.Equal(t, "s", string(out))
-					assert.NoError(t, s.Close())
-				}
+			default:
 			}
 		}
 	})
-	time.Sleep(300 * time.Millisecond)
+	changes := func(change func()) {
+		changing.Go(func() {
+			for range rounds {
+				before := calls.Load()
+				change()
+				for calls.Load() == before && !t.Failed() { // calls have come in between
+					time.Sleep(100 * time.Microsecond)
+				}
+			}
+		})
+	}
+	changes(func() {
+		_, _, err := p.Configure(context.Background(), []byte("new"))
+		assert.NoError(t, err)
+	})
+	changes(func() {
+		held, err := p.Hold(context.Background())
+		if assert.NoError(t, err) {
+			for n := range h.inside[:instances+spare] {
+				assert.Zero(t, h.inside[n].Load(), "number %d has a call, while the plug-in is held", n)
+			}
+			held.Release()
+		}
+	})
+	for range 2 {
+		changes(func() {
+			s, err := p.NewSession(context.Background(), nil)
+			if assert.NoError(t, err) {
+				inSession(s)
+				assert.NoError(t, s.Close())
+			}
+		})
+	}
+	changing.Wait()
 	close(ended)
-	all.Wait()
+	calling.Wait()
 	require.NoError(t, p.Close())
 	_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
 	assert.ErrorIs(t, err, engine.ErrClosed)
-	assert.Positive(t, calls.Load())
-	assert.Equal(t, starts.Load(), stops.Load())
+	assert.Equal(t, h.starts.Load(), h.stops.Load())
+}
+
+// What shuts a plug-in's gate waits for the calls that run, whether the lock knows of them or not; and none begins until the gate is open, in
+// whichever way it is made.
+func TestNobodyPassesTheGate(t *testing.T) {
+	configure := func(p *Pool, until <-chan struct{}, code *Code, shut chan<- struct{}) {
+		control := func(*Call, []byte) ([]byte, abi.Status, error) {
+			shut <- struct{}{}
+			<-until
+			return nil, abi.StatusOK, nil
+		}
+		if code.Configure != nil {
+			code.Configure = control
+		} else {
+			code.Start = control
+		}
+		_, status, err := p.Configure(context.Background(), nil)
+		assert.NoError(t, err)
+		assert.Equal(t, abi.StatusOK, status)
+	}
+	for _, c := range []struct {
+		name string
+		shut func(p *Pool, until <-chan struct{}, code *Code, shut chan<- struct{})
+	}{
+		{"Hold", func(p *Pool, until <-chan struct{}, _ *Code, shut chan<- struct{}) {
+			h, err := p.Hold(context.Background())
+			assert.NoError(t, err)
+			shut <- struct{}{}
+			<-until
+			h.Release()
+		}},
+		{"Configure", configure},
+		{"new instances", configure},
+	} {
+		for _, exclusive := range []bool{true, false} {
+			for _, way := range ways {
+				t.Run(fmt.Sprintf("%s, exclusive %t, %s", c.name, exclusive, way.name), func(t *testing.T) {
+					g := newDoor()
+					nothing := func(*Call, []byte) ([]byte, abi.Status, error) { return nil, abi.StatusOK, nil }
+					code := (&testPlugin{Exclusive: exclusive, Funcs: []testFunc{{Name: "f", Call: g.call}}}).code()
+					code.Start = nothing
+					if c.name == "Configure" {
+						code.Configure = nothing
+					}
+					p, err := Open(context.Background(), code, quietHost{}, &engine.Options{Instances: 2})
+					require.NoError(t, err)
+					done := make(chan error)
+					call := func(in string) {
+						_, _, err := way.call(p, context.Background(), engine.Fn{}, []byte(in))
+						done <- err
+					}
+					go call("inside")
+					require.Equal(t, "inside", <-g.entered)
+					shut, until, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+					go func() {
+						defer close(over)
+						c.shut(p, until, code, shut)
+					}()
+					require.Eventually(t, func() bool {
+						p.mu.Lock()
+						defer p.mu.Unlock()
+						return p.gate != nil
+					}, 30*time.Second, 100*time.Microsecond)
+					select {
+					case <-shut:
+						t.Fatal("a call is inside")
+					default:
+					}
+					g.leave <- ""
+					require.NoError(t, <-done)
+					<-shut
+					go call("outside")
+					require.Eventually(t, func() bool {
+						p.mu.Lock()
+						defer p.mu.Unlock()
+						return p.waiting.Len() == 1 || len(g.entered) > 0
+					}, 30*time.Second, 100*time.Microsecond)
+					assert.Empty(t, g.entered, "the gate is shut")
+					if c.name != "Hold" { // there is another instance
+						until <- struct{}{}
+						<-shut
+						assert.Empty(t, g.entered)
+					}
+					close(until)
+					assert.Equal(t, "outside", <-g.entered)
+					g.leave <- ""
+					require.NoError(t, <-done)
+					<-over
+					require.NoError(t, p.Close())
+				})
+			}
+		}
+	}
 }
 
 // While calls are inside that the lock does not know of, Close waits for them, and Shutdown counts them.

@@ -85,7 +85,7 @@ type Pool struct {
 	parent    *Pool                // of a session; else nil
 	sessions  map[*Pool]struct{}   // that are open
 	users     sync.WaitGroup       // counts sessions, those that start, too
-	numbers   int                  // the number of the next instance
+	numbers   int                  // the number of the next session's instance: behind those of all instances, which may be
 	closing   bool
 	refused   chan struct{} // closed with closing
 	drained   chan struct{} // closed when closing and no call is left
@@ -131,12 +131,12 @@ func newPool(code *Code, host engine.Host, o *engine.Options) *Pool {
 	threads := code.About.Manifest.Threads
 	p := &Pool{code: code, name: code.About.Manifest.Name, host: host, alone: code.Exclusive, shared: threads == abi.Concurrent && !code.Exclusive,
 		top: make(map[uintptr]*on), nested: make(map[*waiter]struct{}), gating: make(chan struct{}, 1), sessions: make(map[*Pool]struct{}),
-		numbers: o.Instances, refused: make(chan struct{}), drained: make(chan struct{}), over: make(chan struct{})}
+		numbers: o.Instances + code.Spare, refused: make(chan struct{}), drained: make(chan struct{}), over: make(chan struct{})}
 	p.settings.Set(o.Config)
 	if threads == abi.Concurrent {
 		p.most = o.MaxCalls
 	}
-	for number := range o.Instances + code.Spare {
+	for number := range p.numbers {
 		inst := &instance{number: number, index: number, spare: number >= o.Instances}
 		if threads == abi.Pinned && !p.alone {
 			inst.thread = newThread()
