@@ -81,7 +81,7 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 		inst.own = r
 	}
 	if r.extra { // what few calls have
-		r.extra, r.renews, r.watched, r.limit = false, false, false, nil
+		r.extra, r.watched, r.limit = false, false, nil
 		r.streams.Store(nil)
 		r.progress[0].Store(0)
 		r.progress[1].Store(0)

@@ -18,7 +18,7 @@ type running struct {
 	goroutine uintptr // that it was made on, or 0
 	on        on
 	at        int  // its place in calls
-	renews    bool // it has to start the instance anew first; its own
+	renews    bool // it has to start the instance anew first; its own, and false when it is over
 	changes   bool // it is no call, but changes an instance; see changing
 
 	extra   bool // something was set that another call must not find
@@ -360,7 +360,8 @@ func (p *Pool) lookAgain() {
 	}
 }
 
-// leave ends a call, once what it uses of the host's has returned. poisoned says that its instance panicked, or was not renewed.
+// leave ends a call, once what it uses of the host's has returned. poisoned says that its instance panicked, or was not renewed. r is another
+// call's from then on: nobody looks at it any more.
 func (p *Pool) leave(r *running, poisoned bool) {
 	r.end()
 	p.left(r, poisoned)
@@ -377,6 +378,7 @@ func (p *Pool) left(r *running, poisoned bool) {
 	inst := r.inst
 	inst.calls--
 	if r.renews {
+		r.renews = false                                  // whoever has r next may not pass by what sets it
 		inst.renewing, inst.poisoned = false, !inst.spare // it is as it was
 	} else {
 		inst.poisoned = inst.poisoned || poisoned
@@ -418,8 +420,9 @@ func (p *Pool) acquire(c *callctx.Caller) (*running, error) {
 	if err != nil || !r.renews {
 		return r, err
 	}
+	renewed := false
 	defer func() {
-		if r.renews { // it failed, or ended this goroutine
+		if !renewed { // it failed, or ended this goroutine
 			p.leave(r, true)
 		}
 	}()
@@ -438,6 +441,7 @@ func (p *Pool) acquire(c *callctx.Caller) (*running, error) {
 	p.ranks(r.inst)
 	p.dispatch() // others may enter a concurrent one
 	p.mu.Unlock()
+	renewed = true
 	if c.Ended() {
 		p.leave(r, false)
 		return nil, c.GaveUp()

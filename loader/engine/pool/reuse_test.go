@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -63,4 +64,124 @@ func TestNumbers(t *testing.T) {
 			require.NoError(t, p.Close())
 		})
 	}
+}
+
+// starter is a plug-in whose instances take one call at a time, and whose starts a test has in its hands.
+type starter struct {
+	*testPlugin
+	starts int
+	start  func(c *Call) error // or nil
+}
+
+func newStarter(funcs ...testFunc) *starter {
+	return &starter{testPlugin: &testPlugin{Exclusive: true, Threads: abi.Concurrent, Funcs: append(funcs,
+		testFunc{Name: "panics", Call: func(context.Context, []byte) ([]byte, error) { panic("a fault") }})}}
+}
+
+func (s *starter) code() *Code {
+	code := s.testPlugin.code()
+	code.Start = func(c *Call, config []byte) ([]byte, abi.Status, error) {
+		s.starts++
+		c.SetState(s.starts)
+		if s.start != nil {
+			if err := s.start(c); err != nil {
+				return []byte(err.Error()), abi.StatusFailed, nil
+			}
+		}
+		return nil, abi.StatusOK, nil
+	}
+	return code
+}
+
+// panics has an instance that is to be started anew.
+func (s *starter) panics(t *testing.T, p *Pool) {
+	t.Helper()
+	_, status, err := p.Append(context.Background(), engine.Fn{Index: len(s.Funcs) - 1}, nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, abi.StatusPanic, status)
+}
+
+// A call starts the instance anew, which is no good again at once, and gives up: the place is the next call's alone, whom it starts it for
+// once more.
+func TestPlaceIsGivenUpOnce(t *testing.T) {
+	g := newDoor()
+	s := newStarter(testFunc{Name: "f", Call: g.call})
+	p, err := Open(context.Background(), s.code(), quietHost{}, &engine.Options{Instances: 1})
+	require.NoError(t, err)
+	s.panics(t, p)
+
+	done := make(chan error)
+	call := func(ctx context.Context) {
+		_, _, err := p.Append(ctx, engine.Fn{}, nil, nil)
+		done <- err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	starting := make(chan struct{}, 1)
+	s.start = func(c *Call) error {
+		s.start = nil
+		starting <- struct{}{}
+		<-g.leave
+		c.Spoil()
+		cancel()
+		return nil
+	}
+	go call(ctx)
+	<-starting
+	go call(context.Background())
+	p.untilWaiting(t, 1)
+	s.start = func(*Call) error { // for the one that waits
+		starting <- struct{}{}
+		<-g.leave
+		return nil
+	}
+	g.leave <- ""
+	<-starting
+	var ended *engine.Ended
+	require.ErrorAs(t, <-done, &ended, "who has given up")
+	p.mu.Lock()
+	calls, inside := len(p.calls), p.instances[0].calls
+	p.mu.Unlock()
+	assert.Equal(t, 1, calls, "the one that starts it")
+	assert.Equal(t, 1, inside)
+	s.start = nil
+	g.leave <- ""
+	<-g.entered
+	g.leave <- ""
+	require.NoError(t, <-done)
+	require.NoError(t, p.Close())
+	assert.Equal(t, 3, s.starts)
+}
+
+// An instance that could not be started anew is there again with new settings: the call that it has next ends as any other does, and the instance
+// stays as it is.
+func TestFailedStartIsForgotten(t *testing.T) {
+	g := newDoor()
+	s := newStarter(testFunc{Name: "f", Call: g.call})
+	p, err := Open(context.Background(), s.code(), quietHost{}, &engine.Options{Instances: 1})
+	require.NoError(t, err)
+	s.panics(t, p)
+	s.start = func(*Call) error { return errors.New("not with these settings") }
+	_, _, err = p.Append(context.Background(), engine.Fn{}, nil, nil)
+	var failed *engine.StartError
+	require.ErrorAs(t, err, &failed)
+	s.start = nil
+	_, _, err = p.Configure(context.Background(), []byte("others"))
+	require.NoError(t, err)
+
+	starts, done := s.starts, make(chan error)
+	call := func() {
+		_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
+		done <- err
+	}
+	for range 2 {
+		go call()
+		<-g.entered
+		p.mu.Lock()
+		p.settle() // as whoever has to know of all calls
+		p.mu.Unlock()
+		g.leave <- ""
+		require.NoError(t, <-done)
+	}
+	assert.Equal(t, starts, s.starts, "nothing has happened to it")
+	require.NoError(t, p.Close())
 }
