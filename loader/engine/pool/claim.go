@@ -83,8 +83,6 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 	if r.extra { // what few calls have
 		r.extra, r.watched, r.limit = false, false, nil
 		r.streams.Store(nil)
-		r.progress[0].Store(0)
-		r.progress[1].Store(0)
 	}
 	r.goroutine, r.done = goroutine, c.Done
 	words := [2]uintptr{}

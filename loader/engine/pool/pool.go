@@ -189,6 +189,8 @@ func (p *Pool) begins(r *running, c *callctx.Caller, fn engine.Fn, st *streams) 
 		r.streams.Store(st)
 	}
 	if r.watched = c.Progress != nil; r.watched {
+		r.progress[0].Store(0) // another call in its place may have said something
+		r.progress[1].Store(0)
 		x.meter = c.Progress.Start(&r.progress[0], &r.progress[1], *c, p.name, r)
 	}
 	if fn.Limit != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
 )
 
 // No two instances have one number (rule R26): not one that is started when a call finds no other free, and a session's, whichever was first.
@@ -183,5 +184,29 @@ func TestFailedStartIsForgotten(t *testing.T) {
 		require.NoError(t, <-done)
 	}
 	assert.Equal(t, starts, s.starts, "nothing has happened to it")
+	require.NoError(t, p.Close())
+}
+
+// A call that somebody watches tells nothing of what another one in the instance has said before, to nobody.
+func TestProgressIsTheCallsOwn(t *testing.T) {
+	code := (&testPlugin{Exclusive: true, Funcs: []testFunc{{Name: "says"}, {Name: "silent"}}}).code()
+	code.Call = func(c *Call, fn int, dst, _ []byte) ([]byte, abi.Status, error) {
+		if fn == 0 {
+			c.Progress(1, 2)
+		}
+		return dst, abi.StatusOK, nil
+	}
+	p, err := Open(context.Background(), code, quietHost{}, &engine.Options{Instances: 1})
+	require.NoError(t, err)
+	var told [][2]uint64
+	watched := callctx.WithProgress(context.Background(), func(done, total uint64) { told = append(told, [2]uint64{done, total}) })
+	for _, c := range []struct {
+		ctx context.Context
+		fn  int
+	}{{context.Background(), 0}, {watched, 1}, {watched, 0}, {watched, 1}} {
+		_, _, err := p.Append(c.ctx, engine.Fn{Index: c.fn}, nil, nil)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, [][2]uint64{{1, 2}}, told)
 	require.NoError(t, p.Close())
 }
