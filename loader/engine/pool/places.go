@@ -89,6 +89,7 @@ func (p *Pool) enter(c *callctx.Caller, goroutine uintptr) *running {
 	r.renews = inst.poisoned || inst.spare
 	if r.renews {
 		inst.poisoned, inst.renewing = false, true
+		inst.lose() // before what it was ends, late, and is taken for what is to be
 	}
 	p.register(r)
 	return r

@@ -187,6 +187,72 @@ func TestFailedStartIsForgotten(t *testing.T) {
 	require.NoError(t, p.Close())
 }
 
+// What Spoiler has returned is of the start that it was made in, wherever new settings have put what was started, and of no later one.
+func TestSpoilerIsOfItsStart(t *testing.T) {
+	for _, exclusive := range []bool{true, false} {
+		t.Run(fmt.Sprint("exclusive ", exclusive), func(t *testing.T) {
+			s := newStarter(testFunc{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }})
+			s.Exclusive = exclusive
+			var spoil []func() // by start
+			dies := false
+			s.start = func(c *Call) error {
+				spoil = append(spoil, c.Spoiler())
+				if dies {
+					dies = false
+					spoil[len(spoil)-1]()
+				}
+				return nil
+			}
+			var state any
+			code := s.code()
+			code.Call = func(c *Call, _ int, dst, _ []byte) ([]byte, abi.Status, error) {
+				state = c.State()
+				return dst, abi.StatusOK, nil
+			}
+			stopping := func() {}
+			code.Stop = func(*Call) { stopping() }
+			p, err := Open(context.Background(), code, quietHost{}, &engine.Options{Instances: 1})
+			require.NoError(t, err)
+			calls := func(start int, why string) {
+				t.Helper()
+				_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
+				require.NoError(t, err)
+				assert.Equal(t, start, state, why)
+			}
+			configure := func() {
+				t.Helper()
+				_, _, err := p.Configure(context.Background(), []byte("new"))
+				require.NoError(t, err)
+			}
+			calls(1, "as it was opened")
+			stopping = func() { spoil[0]() } // its end is seen late
+			configure()
+			stopping = func() {}
+			calls(2, "what was replaced has ended, and not what replaces it")
+			spoil[1]()
+			calls(3, "what replaced it has ended")
+			spoil[1]()
+			spoil[0]()
+			calls(3, "both are not there any more")
+			dies = true
+			configure()
+			calls(5, "what was to replace it has ended before it did")
+
+			p.poison(p.instances[0])
+			p.mu.Lock()
+			r := p.enter(&callctx.Caller{Context: context.Background()}, 0) // which is to start it anew
+			p.mu.Unlock()
+			spoil[4]()
+			assert.False(t, p.instances[0].poisoned, "the end of what was there is not that of what is to be")
+			p.leave(r, true)
+			calls(6, "it is started anew by the next one")
+			calls(6, "and once")
+			require.NoError(t, p.Close())
+			assert.Equal(t, 6, s.starts)
+		})
+	}
+}
+
 // A call that somebody watches tells nothing of what another one in the instance has said before, to nobody.
 func TestProgressIsTheCallsOwn(t *testing.T) {
 	code := (&testPlugin{Exclusive: true, Funcs: []testFunc{{Name: "says"}, {Name: "silent"}}}).code()
