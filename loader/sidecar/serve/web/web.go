@@ -554,7 +554,11 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, grace time.Duration)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var leaves atomic.Bool
-	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(&last{w, &leaves}, r) }), &h.options)
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := &last{ResponseWriter: w, leaves: &leaves}
+		h.ServeHTTP(l, r)
+		l.begin() // an answer without a body
+	}), &h.options)
 	server.BaseContext = func(net.Listener) context.Context { return running }
 	var mu sync.Mutex
 	ends, ended := make(map[net.Conn]func()), make(chan struct{}, 1) // of connections that are open
@@ -624,10 +628,25 @@ const lingers = time.Second
 type last struct {
 	http.ResponseWriter
 	leaves *atomic.Bool
+	begun  bool
+}
+
+// begin begins an answer that has not begun.
+func (l *last) begin() {
+	if !l.begun {
+		l.WriteHeader(http.StatusOK)
+	}
+}
+
+// Write is http.ResponseWriter's.
+func (l *last) Write(b []byte) (int, error) {
+	l.begin()
+	return l.ResponseWriter.Write(b)
 }
 
 // WriteHeader is http.ResponseWriter's.
 func (l *last) WriteHeader(status int) {
+	l.begun = true
 	if l.leaves.Load() {
 		l.Header().Set("Connection", "close")
 	}
