@@ -36,6 +36,7 @@ type program struct {
 	args []string // from its name on
 	file *os.File // what is at path, where the system starts programs by their descriptors
 	copy string   // a folder with a copy of the file, that nobody else can write; "" without one
+	held *os.File // says that the copy is in use; or nil
 
 	// In a sandbox: what the system runs it by beside file, and what it may read.
 	runs, reads []confine.File
@@ -217,6 +218,9 @@ func executable(path string) error {
 	return err
 }
 
+// copyPrefix begins the names of folders of copies, in the folder for temporary files.
+const copyPrefix = "ferrule-sidecar-"
+
 // keep copies the file to a folder of this user's alone, and returns its path.
 func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 	const most = 1 << 30
@@ -224,7 +228,9 @@ func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if p.copy, err = os.MkdirTemp("", "ferrule-sidecar-"); err == nil {
+	sweep()
+	if p.copy, err = os.MkdirTemp("", copyPrefix); err == nil {
+		p.held, _ = hold(p.copy) // where files cannot be locked, nobody takes them for left behind either
 		to := filepath.Join(p.copy, filepath.Base(f.Path))
 		if err = os.WriteFile(to, all, 0o500); err == nil {
 			return to, nil
@@ -244,6 +250,9 @@ func (p *program) close() {
 	}
 	if p.copy != "" {
 		_ = os.RemoveAll(p.copy)
+	}
+	if p.held != nil {
+		p.held.Close()
 	}
 }
 

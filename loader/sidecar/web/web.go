@@ -196,6 +196,7 @@ func (e *webEngine) Open(ctx context.Context, f *engine.File, o *engine.Options,
 	}
 	p, err := pool.Open(ctx, &pool.Code{About: about, Call: s.call}, host, o)
 	if err != nil {
+		s.client.CloseIdleConnections()
 		return nil, nil, err
 	}
 	return &plugin{p, s}, about, nil
@@ -403,6 +404,12 @@ func (s *server) ask(ctx context.Context, method, path string, in []byte) (*http
 		r.Header.Set("Content-Type", "application/octet-stream")
 		if at, ok := ctx.Deadline(); ok {
 			r.Header.Set("Ferrule-Timeout", strconv.FormatInt(max(1, int64((time.Until(at)+time.Millisecond-1)/time.Millisecond)), 10))
+		}
+	}
+	if c, ok := ctx.(*pool.Call); ok {
+		parent, status := c.Host(c, engine.Info, []byte(loader.TraceParent))
+		if status == abi.StatusOK && !bytes.ContainsFunc(parent, func(c rune) bool { return c < ' ' || c > '~' }) { // what is none is not sent
+			r.Header.Set(loader.TraceParent, string(parent))
 		}
 	}
 	r.Header.Set("Accept-Encoding", "identity")

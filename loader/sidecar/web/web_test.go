@@ -399,3 +399,29 @@ func TestNotReached(t *testing.T) {
 		assert.ErrorContains(t, err, words, url)
 	}
 }
+
+// The call's place in a trace goes with it, where it can be a header.
+func TestTraceParent(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ferrule/manifest", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"name":"traced","version":"1","functions":{"f":{}}}`)
+	})
+	mux.HandleFunc("POST /fn/f", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%q", r.Header.Values("Traceparent"))
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	p, err := loader.Open(server.URL, web.Server())
+	require.NoError(t, err)
+	defer p.Close()
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for given, sent := range map[string]string{parent: `["` + parent + `"]`, "": "[]", "two\nlines": "[]"} {
+		ctx := t.Context()
+		if given != "" {
+			ctx = loader.WithInfo(ctx, loader.TraceParent, given)
+		}
+		out, err := p.Call(ctx, "f", nil)
+		require.NoError(t, err)
+		assert.Equal(t, sent, string(out))
+	}
+}

@@ -100,8 +100,12 @@ func TestSlowClientsAreGivenUp(t *testing.T) {
 	}()
 	<-closed
 
+	_, err := io.WriteString(talks(t, server.URL, "POST /fn/echo"), "Content-Length: 1\r\n\r\n") // and not that byte
+	require.NoError(t, err)
+	<-closed
+
 	c := talks(t, server.URL, "POST /fn/much")
-	_, err := io.WriteString(c, "Content-Length: 0\r\n\r\n")
+	_, err = io.WriteString(c, "Content-Length: 0\r\n\r\n")
 	require.NoError(t, err)
 	<-ran
 	<-closed

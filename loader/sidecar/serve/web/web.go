@@ -407,9 +407,8 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, f *function) (in
 	if n := r.ContentLength; n > 0 {
 		in = make([]byte, 0, min(n, 64<<10)+1)
 	}
-	for slow, due := false, 0; ; slow = true {
-		if len(in) < due { // the piece before is not there yet
-		} else if slow || r.ContentLength < 0 || r.ContentLength > 4<<10 { // what is short has come with its head, mostly
+	for due := 0; ; {
+		if len(in) >= due { // otherwise the piece before is not there yet
 			_ = control.SetReadDeadline(time.Now().Add(h.patience))
 			due = len(in) + piece
 		}

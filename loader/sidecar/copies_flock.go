@@ -1,0 +1,41 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package sidecar
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// hold has other processes know that the folder of a copy is in use, until the file is closed: also by this process's end, whatever ends it.
+func hold(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err == nil {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
+			return f, nil
+		}
+		f.Close()
+	}
+	return nil, err
+}
+
+// sweep removes the copies of processes that were killed. A folder that was made a moment ago may not be held yet.
+func sweep() {
+	all, _ := filepath.Glob(filepath.Join(os.TempDir(), copyPrefix+"*")) // which fails for a faulty pattern alone
+	for _, dir := range all {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		f, err := os.Open(dir)
+		if err != nil { // another user's
+			continue
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir)
+		}
+		f.Close()
+	}
+}
