@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -50,13 +49,6 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	}
 	var m manifest
 	if err := json.Unmarshal(body, &m); err != nil {
-		if of, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			expected := map[reflect.Kind]string{reflect.String: "text", reflect.Slice: "a list of texts"}[of.Type.Kind()]
-			if expected == "" {
-				expected = "an object"
-			}
-			return nil, broken("W5", expected, "%s as a value in %s", jsonKind(of.Value), quoted([]byte(of.Field)))
-		}
 		return nil, broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
 	}
 	if m.Threads == "" {
@@ -147,29 +139,60 @@ func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
 	return b, nil
 }
 
-// jsonKind is a kind of JSON value in words.
-func jsonKind(kind string) string {
-	switch word, _, _ := strings.Cut(kind, " "); word { // a number comes with its digits
-	case "string":
+// jsonKind is what a token of JSON begins, in words.
+func jsonKind(token json.Token) string {
+	switch token.(type) {
+	case nil:
+		return "null"
+	case string:
 		return "a text"
-	case "array":
-		return "a list"
-	case "object":
-		return "an object"
-	case "bool":
+	case bool:
 		return "true or false"
+	case json.Delim:
+		if token == json.Delim('[') {
+			return "a list"
+		}
+		return "an object"
 	default:
 		return "a number"
 	}
 }
 
-// lookThrough finds what Go's own reader takes: a key of an object that stands twice, one that is written in other letters, null, and what stands behind the
-// object.
+// The values of a manifest, as errors call them.
+const (
+	isText   = "text"
+	isList   = "a list of texts"
+	isObject = "an object"
+)
+
+// kinds are what those are in JSON.
+var kinds = map[string]string{isText: "a text", isList: "a list", isObject: "an object"}
+
+// valueAt is what the value behind these keys of a manifest is.
+func valueAt(keys []string) string {
+	switch keys[0] {
+	case "functions", "hooks", "imports", "wants":
+		if len(keys) < 3 {
+			return isObject
+		}
+	case "keys":
+		if len(keys) < 2 {
+			return isObject
+		}
+	case "services":
+		return isList
+	}
+	return isText
+}
+
+// lookThrough finds what Go's own reader takes, such as a key of an object that stands twice, one that is written in other letters, null, and what stands behind
+// the object; and where a value is that is none of a manifest's.
 func lookThrough(body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	type object struct {
 		keys map[string]bool // nil of a list
 		key  bool            // a key is next
+		last string          // the one before
 	}
 	var within []*object
 	for values := 0; ; {
@@ -201,28 +224,33 @@ func lookThrough(body []byte) error {
 			if len(within) == 1 && !slices.Contains(members, key) {
 				return broken("W5", strings.Join(members, ", "), "the key %s", quoted([]byte(key)))
 			}
-			top.keys[key], top.key = true, false
+			top.keys[key], top.key, top.last = true, false, key
 			continue
 		}
 		if top != nil {
+			var keys, path []string
+			for _, o := range within {
+				if o.keys != nil {
+					keys, path = append(keys, o.last), append(path, quoted([]byte(o.last)))
+				}
+			}
+			expected := valueAt(keys)
+			if top.keys == nil {
+				expected = isText
+			}
+			if kind := jsonKind(token); kind != kinds[expected] {
+				return broken("W5", expected, "%s as a value in %s", kind, strings.Join(path, "."))
+			}
 			top.key = top.keys != nil
 		}
 		switch token {
-		case nil:
-			return broken("W5", "text, lists and objects", "null in a manifest")
 		case json.Delim('{'):
-			within = append(within, &object{map[string]bool{}, true})
+			within = append(within, &object{keys: map[string]bool{}, key: true})
 		case json.Delim('['):
 			within = append(within, &object{})
 		}
-		if len(within) > deepest {
-			return broken("W5", "objects of objects of texts", "a manifest with values within values")
-		}
 	}
 }
-
-// deepest is how far a manifest goes: itself, its functions, one of them.
-const deepest = 3
 
 // FormatManifest writes what a plug-in says of itself as a sidecar's hello has it, which ParseManifest reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
 // service start, for who needs the configuration in any case.
