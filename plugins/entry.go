@@ -687,7 +687,7 @@ func (e *entry) status() Plugin {
 		p.Worker = i.PID
 	}
 	if sp.found != nil {
-		p.Source = sp.found.source()
+		p.Source, p.Sidecar = sp.found.source(), sp.found.sidecar != nil
 		p.describe(sp.found.desc)
 	}
 	return p

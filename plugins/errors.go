@@ -103,6 +103,10 @@ var inConfig = strings.NewReplacer(
 	"the folder in the policy (sandbox.Policy.Write)", "the folder in the permits of each (permit.write)", "by itself (isolate.InWorker)", "by itself, without group",
 	"sandbox.Policy.Memory", "isolate.memory", "Policy.Memory", "isolate.memory", "Policy.Processes", "isolate.processes", "Policy.Files", "isolate.files", "Policy.CPU", "isolate.cpu",
 	"Policy.Read", "permit.read", "Policy.Write", "permit.write", "Policy.Connect", "permit.connect", "Policy.Listen", "permit.listen",
+	"(sidecar.WithToken)", "(token-file)", "(sidecar.WithTLS)", "(tls)", "without sidecar.WithTLS", "without tls",
+	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)", "with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
+	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry", " (sidecar.WithStartTimeout)", "",
+	" (sidecar.WithStopTimeout)", "", " (sidecar.WithGrace)", "", " (sidecar.WithMaxMessage)", "",
 	"Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
 
 // Unwrap returns the cause.

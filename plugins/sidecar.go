@@ -38,6 +38,7 @@ type named struct {
 	reads   []string // the files that this was made of
 	version string   // that it has to have; "" is any
 	unasked bool     // nobody has asked it what it is: its description has its name, and no more
+	looked  bool     // then what it is made of is looked for all the same
 }
 
 // sidecars are those that config.yaml names, one for each entry that does.
@@ -48,7 +49,7 @@ func (s *System) sidecars(conf *config.Config) (all []*found) {
 			continue
 		}
 		f := s.sidecarOf(entry)
-		f.sidecar.unasked = s.surveying || !entry.Enabled
+		f.sidecar.unasked, f.sidecar.looked = s.surveying || !entry.Enabled, s.surveying && entry.Enabled
 		all = append(all, f)
 	}
 	return all
@@ -215,7 +216,12 @@ var errAsked = errors.New("what it is was all that was asked")
 func (s *System) consult(ctx context.Context, f, before *found) {
 	n := f.sidecar
 	if n.unasked {
-		f.desc = &abi.Description{Manifest: &abi.Manifest{Name: n.name, Version: n.version}}
+		if f.err = nil; n.looked {
+			f.err = f.look()
+		}
+		if f.err == nil {
+			f.desc = &abi.Description{Manifest: &abi.Manifest{Name: n.name, Version: n.version}}
+		}
 		return
 	}
 	if n.err != nil {
@@ -227,7 +233,7 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 		if err == nil {
 			f.stamp(info)
 		} else if !n.url {
-			f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrRead, Found: "no program", Err: err, Expected: "one that can be started", Remedy: "Correct program in its entry"}
+			f.err = noProgram(f.path, err)
 			return
 		}
 	}
@@ -280,6 +286,33 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 	}
 }
 
+// look finds what keeps a sidecar from being started, or from being reached, as far as that can be seen with nothing of it run and nobody asked.
+func (f *found) look() error {
+	n := f.sidecar
+	if n.err != nil {
+		return n.err
+	}
+	if err := n.engine.Fault(); err != nil {
+		return err
+	}
+	if !n.url {
+		if _, err := os.Stat(f.path); err != nil {
+			return noProgram(f.path, err)
+		}
+	}
+	looking, ok := n.engine.(engine.Looking)
+	if !ok {
+		return nil
+	}
+	file := &engine.File{Path: f.path}
+	defer file.Close()
+	return looking.Look(file)
+}
+
+func noProgram(path string, err error) error {
+	return &loader.OpenError{Path: path, Kind: loader.ErrRead, Found: "no program", Err: err, Expected: "one that can be started", Remedy: "Correct program in its entry"}
+}
+
 // sameSidecar reports whether two are the same sidecar, as far as can be told without asking it.
 func (f *found) sameSidecar(o *found) bool {
 	a, b := f.sidecar, o.sidecar
@@ -294,6 +327,9 @@ func (f *found) silent() *Error {
 	e := &Error{Plugin: f.sidecar.name, Step: StepDiscover, Kind: ErrUnreadable, Err: f.err}
 	if open := (*loader.OpenError)(nil); !errors.As(f.err, &open) {
 		e.Found, e.Expected, e.Remedy = "a sidecar that does not say what it is: "+f.path, "its manifest, within the time for its start", "See what it says, and have it begin as docs/wire.md says"
+		if crash, ok := errors.AsType[*engine.Crash](f.err); ok && crash.Remedy != "" {
+			e.Remedy = inConfig.Replace(strings.TrimSuffix(crash.Remedy, "."))
+		}
 	}
 	return e
 }

@@ -487,7 +487,27 @@ func TestSidecarUnasked(t *testing.T) {
 	assert.Equal(t, plugins.StateReady, over.Plugins[0].State)
 	assert.NoError(t, over.Plugins[0].Err)
 	assert.Equal(t, script, over.Plugins[0].Source)
+	assert.True(t, over.Plugins[0].Sidecar)
 	assert.NoFileExists(t, ran)
+	for more, says := range map[string]string{
+		"program: " + script + ".gone":                                  "found no program, expected one that can be started",
+		"program: " + script + ", interpreter: [ferrule-has-none]":      "give its path by interpreter in its entry",
+		"url: 'tcp:127.0.0.1:1', token-file: gone":                      "found no token-file that can be read",
+		"url: 'tcp:127.0.0.1:1', tls: true, ca: " + script:              "found no certificate in ",
+		"program: " + script + ", env: {K: '${env:FERRULE_TEST_GONE}'}": "found ${env:FERRULE_TEST_GONE}",
+	} { // what is missing is seen all the same, of one that is enabled
+		for enabled, state := range map[string]plugins.State{"true": plugins.StateFailed, "false": plugins.StateDisabled} {
+			c.write("plugins:\n  - {name: plugin_aaaa, enabled: " + enabled + ", " + more + "}\n")
+			over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
+			require.NoError(t, err)
+			require.Equal(t, state, over.Plugins[0].State, more)
+			if assert.True(t, over.Plugins[0].Sidecar); enabled == "true" {
+				assert.ErrorContains(t, over.Plugins[0].Err, says)
+			}
+		}
+	}
+	assert.NoFileExists(t, ran)
+	c.write(entry + "true}\n")
 	require.NoError(t, sys.Reload(t.Context()))
 	assert.Equal(t, "aaaa", ask(t, sys, "plugin_aaaa", "answer", ""))
 	assert.FileExists(t, ran)

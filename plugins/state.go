@@ -31,6 +31,7 @@ type Plugin struct {
 	RetryAt     time.Time // when it is tried again; zero where it is not
 	Source      string    // the path of its file; "compiled in" of one in Go
 	Isolated    bool      // it runs in a worker process
+	Sidecar     bool      // it is a program of its own, or what answers at a URL
 	Group       string    // whose worker it shares; may be empty
 	Worker      int       // the process id of its worker, which others of its group share; 0 where there is none at the moment
 	Points      []string  // where it attaches

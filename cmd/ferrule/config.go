@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -196,7 +197,7 @@ func faultOf(err error) *fault {
 		return nil
 	}
 	e := *own
-	e.Err = inWords(e.Err)
+	e.Err = inWords(words.InConfig(e.Err))
 	f := &fault{string(e.Step), "", e.Found, e.Expected, e.Remedy, e.Error()}
 	if e.Kind != nil {
 		f.Kind = e.Kind.Error()
@@ -247,6 +248,8 @@ func runs(p *plugins.Plugin) string {
 		return "group"
 	case p.Isolated:
 		return "isolated"
+	case p.Sidecar:
+		return "sidecar"
 	}
 	return "in-process"
 }

@@ -118,6 +118,43 @@ gone: discover: no such plug-in
 `, 0, "list")
 }
 
+// Sidecars run in processes of their own. What is missing of one is seen with nothing of it run.
+func TestListSidecars(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, `plugins:
+  - {name: far, url: 'tcp:127.0.0.1:1'}
+  - {name: gone, program: gone.py}
+  - {name: plain, program: plain.py}
+  - {name: secret, url: 'tcp:127.0.0.1:1', token-file: gone}
+  - {name: strange, program: plain.py, interpreter: [ferrule-has-none]}
+`)
+	ran := s.path("ran")
+	require.NoError(t, os.WriteFile(s.path("plain.py"), []byte("#!/bin/sh\n: >"+ran+"\n"), 0o600))
+	out, stderr, code := s.run("list")
+	assert.Zero(t, code)
+	assert.Empty(t, stderr)
+	for _, line := range []string{
+		`far +- +ready +sidecar +tcp:127\.0\.0\.1:1`, `gone +- +failed +sidecar +gone\.py`, `secret +- +failed +sidecar +tcp:127\.0\.0\.1:1`, `strange +- +failed +sidecar +plain\.py`,
+	} {
+		assert.Regexp(t, "(?m)^"+line+"$", out)
+	}
+	assert.Contains(t, out, "found     no program")
+	assert.Contains(t, out, "found     no token-file that can be read")
+	assert.Contains(t, out, "remedy    Install it, or give its path by interpreter in its entry")
+	if runtime.GOOS != "windows" { // it may not be executed
+		assert.Contains(t, out, "remedy    Change that (chmod +x), or name what runs it by interpreter in its entry")
+	}
+	out, _, code = s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	for _, name := range []string{"gone", "plain", "secret", "strange"} {
+		assert.Regexp(t, "(?m)^wrong: config.yaml:[0-9]+:[0-9]+: "+name+": ", out)
+	}
+	out, _, code = s.run("info far")
+	assert.Zero(t, code)
+	assert.Regexp(t, "(?m)sidecar", out)
+	assert.NoFileExists(t, ran)
+}
+
 func TestListHooks(t *testing.T) {
 	t.Parallel()
 	s := demoShop(t)

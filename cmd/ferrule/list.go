@@ -52,7 +52,7 @@ Exit codes:
 
 With --json there is one object:
   config                    the path of the file
-  plugins                   each with name, version, state, enabled, required, runs (in-process, isolated, group), group,
+  plugins                   each with name, version, state, enabled, required, runs (in-process, isolated, sidecar, group), group,
                             source (its file) and, where something is wrong, error: ` + faultHelp + `
   hooks                     with --hooks, in place of plugins: each with point, places and contradictions, which have the parts of error
     places                  in their order, each with plugin and reason

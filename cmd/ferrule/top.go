@@ -30,7 +30,7 @@ The columns, some of which a narrow terminal has no room for:
   NAME      of the plug-in
   VERSION   that runs, or would run
   STATE     ready, started, suspended, failed … (ferrule list says what they mean)
-  RUNS      in-process, isolated, or the name of the group whose worker it shares
+  RUNS      in-process, isolated, sidecar, or the name of the group whose worker it shares
   CALLS/S   calls in each second since the table before
   CALLS     since the application has started, all versions together
   ERRORS    calls that failed
@@ -60,7 +60,7 @@ Exit codes:
 With --json there is one object in each line, at each interval, of an application as a whole: format (1; it grows only), time, app, version, pid, memory (bytes; absent where
 not known), counting (whether calls are counted), config (with since and error: a config.yaml that was not
 taken over; else not there) and plugins, each with
-  name, version, state, runs (in-process, isolated, group), group, enabled, required, replaced, restarts
+  name, version, state, runs (in-process, isolated, sidecar, group), group, enabled, required, replaced, restarts
   worker (the process id), memory (bytes of the worker), error, retry_at, left_out_ns
   calls    where they are counted: calls, passed, failed, crashed, late, timed, time_ns (of the timed ones), longest_ns
   counted  the same of each hook and function by itself, with point or function, left_out_ns, and error

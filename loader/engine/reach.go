@@ -9,6 +9,14 @@ type Reaching interface {
 	Reach(Access) (Engine, error)
 }
 
+// Looking is what an Engine adds that can say what keeps a plug-in from being opened, as far as that can be seen with nothing of it run and nobody asked: for those who list
+// plug-ins.
+type Looking interface {
+	Engine
+	// Look looks for all that is to be started. The error is an *inspect.Error, as Open's.
+	Look(f *File) error
+}
+
 // Access is how one plug-in at a URL is reached. The slice is the caller's, who changes nothing in it any more.
 type Access struct {
 	Token string // what it asks for; "" is not said

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -49,10 +50,36 @@ func (e *sidecarEngine) Recognises(f *engine.File) bool {
 	return err == nil && isProgram(head)
 }
 
+// Look is engine.Looking's.
+func (e *sidecarEngine) Look(f *engine.File) error {
+	url, err := target(f.Path)
+	if url || err != nil {
+		return err
+	}
+	p, err := newProgram(f, &e.options, nil)
+	p.close()
+	return err
+}
+
+// target is URL of a path that may be a file's all the same, which may be named like a URL of another kind.
+func target(path string) (url bool, err error) {
+	url, err = URL(path)
+	if err != nil && !url {
+		if _, missing := os.Stat(path); missing == nil {
+			err = nil
+		}
+	}
+	return url, err
+}
+
 // Open is engine.Engine's.
 func (e *sidecarEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (_ engine.Plugin, _ *abi.Description, err error) {
 	l := &launcher{options: &e.options, path: f.Path, quit: make(chan struct{})}
-	if schemeOf(f.Path) != "" {
+	url, err := target(f.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if url {
 		if o.SHA256 != nil {
 			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrOption, Found: "WithSHA256 for a URL", Expected: "no digest: there is no file", Remedy: "Leave it out"}
 		}

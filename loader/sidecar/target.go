@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,46 @@ func schemeOf(path string) string {
 	return scheme
 }
 
+// URL reports whether path is the URL of a sidecar that somebody else has started, such as unix:PATH, and no file's. Where something is wrong with the URL, the error
+// is a *loader.OpenError that says so, without looking for who is there.
+func URL(path string) (is bool, err error) {
+	scheme, rest, _ := strings.Cut(path, ":")
+	fault := func(found, remedy string) (bool, error) {
+		return true, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: found, Expected: schemes[scheme], Remedy: remedy}
+	}
+	known := schemeOf(path) != ""
+	switch rest = strings.TrimPrefix(rest, "//"); {
+	case strings.HasPrefix(path, "http:"), strings.HasPrefix(path, "https:"), strings.HasPrefix(path, "http+unix:"):
+		return false, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "the URL of an HTTP server", Expected: "a program, or one of " + allSchemes,
+			Remedy: "Open it with web.Server(), of github.com/ferrule-dev/ferrule/loader/sidecar/web"}
+	case !known && strings.Contains(path, "://"):
+		return false, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a URL that begins with " + scheme + ":", Expected: "a program, or one of " + allSchemes, Remedy: "Correct it"}
+	case !known:
+		return false, nil
+	case scheme == "fifo":
+		if in, out, ok := strings.Cut(rest, ","); !ok || in == "" || out == "" {
+			return fault("one path", "Give the FIFO that the sidecar reads, and the one that it writes")
+		}
+	case scheme == "tcp":
+		host, port, err := net.SplitHostPort(rest)
+		n, wrong := strconv.ParseUint(port, 10, 16)
+		switch {
+		case err == nil && host != "" && wrong == nil && n > 0:
+		case err == nil && host == "":
+			return fault("no host", "Write it before the port, such as localhost")
+		case port == "":
+			return fault("no port", "Write the one that it listens at behind the host; an address of IPv6 stands in brackets")
+		default:
+			return fault("the port "+strconv.Quote(port), "Give its number, 1 to 65535")
+		}
+	case rest == "":
+		return fault("nothing behind "+scheme+":", "Say where it listens (is a variable not set?)")
+	}
+	return known, nil
+}
+
+const allSchemes = "unix:PATH, tcp:HOST:PORT, fifo:IN,OUT and npipe:NAME"
+
 // dial connects to a sidecar that somebody else has started.
 func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
 	scheme, rest, _ := strings.Cut(l.path, ":")
@@ -45,10 +86,7 @@ func (l *launcher) dial(ctx context.Context) (link.Stream, error) {
 			s, err = (&net.Dialer{}).DialContext(ctx, "tcp", rest)
 		}
 	case "fifo":
-		in, out, ok := strings.Cut(rest, ",")
-		if !ok || in == "" || out == "" {
-			return nil, &inspect.Error{Path: l.path, Kind: loader.ErrOption, Found: "one path", Expected: schemes[scheme], Remedy: "Give the FIFO that the sidecar reads, and the one that it writes"}
-		}
+		in, out, _ := strings.Cut(rest, ",")
 		s, err = openFIFOs(ctx, in, out)
 	case "npipe":
 		s, err = openNamedPipe(ctx, rest)

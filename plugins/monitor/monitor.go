@@ -38,7 +38,7 @@ type Plugin struct {
 	Name     string        `json:"name"`
 	Version  string        `json:"version,omitempty"` // of what runs, or would run
 	State    plugins.State `json:"state"`
-	Runs     string        `json:"runs"`            // in-process, isolated, or group: isolated with others
+	Runs     string        `json:"runs"`            // in-process, isolated, sidecar, or group: isolated with others
 	Group    string        `json:"group,omitempty"` // whose worker it shares
 	Enabled  bool          `json:"enabled"`         // somebody wants it
 	Required bool          `json:"required"`        // the application does not start without it
@@ -128,6 +128,8 @@ func (s *Snapshot) of(sys *plugins.System, p *plugins.Plugin) Plugin {
 		shown.Runs = "group"
 	case p.Isolated:
 		shown.Runs = "isolated"
+	case p.Sidecar:
+		shown.Runs = "sidecar"
 	}
 	if s.Counting {
 		shown.Calls = &Calls{}
