@@ -103,7 +103,7 @@ func (f *far) serve(p *builtin.Plugin, token string) (end func()) {
 		require.NoError(f.t, err)
 		go func() { done <- serveweb.Serve(ctx, l, h, time.Second) }()
 	} else {
-		go func() { done <- serve.Listen(ctx, l, serve.Go(p), serve.Options{Token: token}, time.Second) }()
+		go func() { done <- serve.Listen(ctx, l, serve.Go(p), serve.Options{Token: token, Grace: time.Second}) }()
 	}
 	end = sync.OnceFunc(func() {
 		cancel()

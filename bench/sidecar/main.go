@@ -57,7 +57,7 @@ func run(args []string) error {
 			return err
 		}
 		fmt.Println(way + ":" + l.Addr().String())
-		return serve.Listen(ctx, l, p, serve.Options{}, 0)
+		return serve.Listen(ctx, l, p, serve.Options{})
 	default:
 		return fmt.Errorf("found %q, expected unix, tcp or fifo", way)
 	}

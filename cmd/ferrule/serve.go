@@ -54,7 +54,8 @@ the standard error.
 With --http a call is a request: POST /fn/NAME, or /hook/NAME, with the input as the body, of the type application/octet-stream or the one
 that the function says. 200 has the output; 422 is another status, which the field Ferrule-Status has, with the message; 404 a
 function that is not there, 401 a token that is wrong or missing, 413 an input that is too long, 415 another type, 499 a call that was cancelled,
-503 one that finds no room. Ferrule-Timeout says how many milliseconds it may take. A client that goes away cancels its call,
+503 one that finds no room. There are no streams: what a function cannot do without its stream is answered with 422, and the status 3.
+Ferrule-Timeout says how many milliseconds it may take. A client that goes away cancels its call,
 and one that takes more than 30 s for 64 KiB of an input, or of an output, is given up. The
 plug-in is opened once, with as many instances as --instances says and what --config says; its log lines go to the standard error. One with
 imports is refused. GET has:
@@ -475,7 +476,7 @@ func (s *server) prepared(way string) (func(context.Context) error, error) {
 		if err := s.ready(address); err != nil {
 			return err
 		}
-		return serve.Listen(ctx, l, s.plugin, s.options, s.grace)
+		return serve.Listen(ctx, l, s.plugin, s.options)
 	}, nil
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"time"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 )
 
@@ -19,6 +21,19 @@ func ExampleProgram() {
 		fmt.Println(err)
 	}
 	// Output: 2
+}
+
+func ExampleWithSandbox() {
+	p, err := loader.Open("./vowels.py", sidecar.Program(sidecar.WithSandbox(sandbox.Policy{
+		Read:   []string{"/usr/share/dict"},
+		Memory: 256 << 20,
+		CPU:    time.Minute,
+	})))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
 }
 
 func countVowels(path string) error {

@@ -768,7 +768,7 @@ func TestToken(t *testing.T) {
 	own, cancel := context.WithCancel(ctx)
 	var served sync.WaitGroup
 	served.Go(func() {
-		assert.NoError(t, serve.Listen(own, l, serve.Go(sound), serve.Options{Token: "right-token"}, time.Second))
+		assert.NoError(t, serve.Listen(own, l, serve.Go(sound), serve.Options{Token: "right-token", Grace: time.Second}))
 	})
 	defer served.Wait()
 	defer cancel()

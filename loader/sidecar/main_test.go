@@ -49,5 +49,5 @@ func served(path string, how []string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	return serve.Listen(ctx, l, p, serve.Options{}, time.Second)
+	return serve.Listen(ctx, l, p, serve.Options{Grace: time.Second})
 }

@@ -66,7 +66,7 @@ type Options struct {
 	Token    string        // what a host has to say first; "" asks for none
 	MaxBody  int64         // how long an input may be, in bytes; 0 is 256 MiB
 	Sessions int           // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
-	Grace    time.Duration // how long calls may go on when the context has ended, after the host was told so (BYE); 0 asks them to stop at once. Listen has its own
+	Grace    time.Duration // how long calls may go on when the context has ended, after the host was told so (BYE); 0 asks them to stop at once
 	Hello    time.Duration // how long a host that connects may take for its hello; 0 is 30 seconds
 	Metrics  *Metrics      // counts what is served; or nil
 
@@ -126,15 +126,14 @@ func (s streams) Write(b []byte) (int, error) { return s.to.Write(b) }
 func (s streams) Close() error                { return errors.Join(s.from.Close(), s.to.Close()) }
 
 // Listen serves a plug-in to each host that connects, as a session of its own, until ctx ends. Then it closes the listener, lets calls end that run, for as long as
-// grace, and returns nil. Otherwise it returns the listener's error.
-func Listen(ctx context.Context, l net.Listener, p Plugin, o Options, grace time.Duration) error {
+// Options.Grace, and returns nil. Otherwise it returns the listener's error. With TLS, l is a listener of tls.NewListener.
+func Listen(ctx context.Context, l net.Listener, p Plugin, o Options) error {
 	if p.About == nil {
 		_, err := p.Open()
 		return err
 	}
 	var sessions sync.WaitGroup
 	o.counts(p.About)
-	o.Grace = grace
 	places := make(chan struct{}, max(o.Sessions, 1))
 	closed := context.AfterFunc(ctx, func() { l.Close() })
 	defer closed()

@@ -158,7 +158,7 @@ func TestResume(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve.Listen(ctx, l, counts(&starts), serve.Options{}, 0) }()
+	go func() { served <- serve.Listen(ctx, l, counts(&starts), serve.Options{}) }()
 	count := func(p *loader.Plugin) string {
 		out, err := p.Call(t.Context(), "count", nil)
 		require.NoError(t, err)

@@ -489,7 +489,7 @@ func listenByTLS(t *testing.T, o serve.Options) (target string, known *tls.Confi
 	l, known := byTLS(t, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve.Listen(ctx, l, serve.Go(served()), o, time.Second) }()
+	go func() { ended <- serve.Listen(ctx, l, serve.Go(served()), o) }()
 	t.Cleanup(func() {
 		stop()
 		assert.NoError(t, <-ended)

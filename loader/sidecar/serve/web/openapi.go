@@ -11,8 +11,8 @@ import (
 // object is one of JSON.
 type object = map[string]any
 
-// describe describes the paths of a plug-in in OpenAPI 3.1, by what its functions say of themselves.
-func describe(about *abi.Description, o Options) ([]byte, error) {
+// describe describes the paths of a plug-in in OpenAPI 3.1, by what its functions say of themselves. streams says which of them work on streams.
+func describe(about *abi.Description, o Options, streams func(kind int, name string) bool) ([]byte, error) {
 	info := object{"title": about.Manifest.Name, "version": about.Manifest.Version}
 	if about.Manifest.Description != "" {
 		info["description"] = about.Manifest.Description
@@ -26,7 +26,12 @@ func describe(about *abi.Description, o Options) ([]byte, error) {
 	for i, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
 		kind := [...]string{"fn", "hook"}[i]
 		for _, s := range symbols {
-			paths["/"+kind+"/"+s.Name] = object{"post": operation(about.Manifest.Name, kind, &s)}
+			post := operation(about.Manifest.Name, kind, &s)
+			if streams(i, s.Name) {
+				said, _ := post["description"].(string)
+				post["description"] = strings.TrimSpace(said + "\n\nIt " + noStreams + ". What it cannot do without is answered with 422, and the Ferrule-Status 3.")
+			}
+			paths["/"+kind+"/"+s.Name] = object{"post": post}
 		}
 	}
 	for _, read := range []struct {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -56,7 +57,7 @@ type Options struct {
 //	GET  /ferrule/health        whether calls are taken; it asks for no token
 //
 // A call is cancelled when its client goes away. A body has the type application/octet-stream, or the one that the function says of its input. A function that works on
-// streams has none here.
+// streams has none here: where it can do nothing without, it is answered with status 3.
 //
 // Where a request comes in on a loopback address, it has to ask for a name of that address, such as localhost; and a browser's that is for another page than one
 // of this server is refused: otherwise any page could call the plug-in of who looks at it.
@@ -80,6 +81,7 @@ type function struct {
 	*loader.Func
 	kind, name string
 	in, out    string // media types
+	stream     bool   // it works on streams, which a request has not
 	numbers    *numbers.Function
 }
 
@@ -146,7 +148,7 @@ func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
 	h := &Handler{guard: newGuard(&o), options: o, plugin: plugin, places: make(chan struct{}, o.Calls), bodies: make(chan struct{}, o.Calls+waiting), patience: patience}
 	about := shown(p.About)
 	h.manifest = wire.FormatManifest(about, false)
-	for i, symbols := range [][]abi.Symbol{about.Funcs, about.Hooks} {
+	for i, symbols := range [][]abi.Symbol{p.About.Funcs, p.About.Hooks} {
 		h.funcs[i] = make(map[string]*function)
 		kind, get := [...]string{"fn", "hook"}[i], plugin.Func
 		if i == 1 {
@@ -158,11 +160,11 @@ func Open(p serve.Plugin, o Options, opts ...loader.Option) (*Handler, error) {
 				_ = plugin.Close()
 				return nil, err
 			}
-			own := &function{Func: f, kind: kind, name: symbol.Name, in: mediaType(symbol.In), out: mediaType(symbol.Out), numbers: o.Metrics.Function(numbers.Kind(i), symbol.Name)}
+			own := &function{Func: f, kind: kind, name: symbol.Name, in: mediaType(symbol.In), out: mediaType(symbol.Out), stream: symbol.Stream != 0, numbers: o.Metrics.Function(numbers.Kind(i), symbol.Name)}
 			h.funcs[i][symbol.Name] = own
 		}
 	}
-	if h.openapi, err = describe(about, h.options); err != nil {
+	if h.openapi, err = describe(about, h.options, h.streams); err != nil {
 		_ = plugin.Close()
 		return nil, err
 	}
@@ -226,7 +228,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f := h.funcs[i][name]
 		switch {
 		case f == nil:
-			h.refuse(w, http.StatusNotFound, "it has no such "+[...]string{"function", "hook"}[i])
+			h.refuse(w, http.StatusNotFound, "it has no such "+[...]string{"function", "hook"}[i]+": "+h.names(i))
 		case r.Method != http.MethodPost:
 			head.Set("Allow", "POST")
 			h.refuse(w, http.StatusMethodNotAllowed, "found "+r.Method+", expected POST with the input as the body")
@@ -250,6 +252,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.reads(w, r) {
 		answer(w, http.StatusOK, kind, text)
 	}
+}
+
+// noStreams says what a function needs that HTTP has not.
+const noStreams = "works on streams, which are not to be had by HTTP: have the plug-in served over a stream, such as a socket"
+
+// streams reports whether a function, or a hook, works on streams.
+func (h *Handler) streams(kind int, name string) bool { return h.funcs[kind][name].stream }
+
+// names says which functions, or hooks, there are.
+func (h *Handler) names(kind int) string {
+	const most = 20
+	all := slices.Sorted(maps.Keys(h.funcs[kind]))
+	if len(all) == 0 {
+		return "it has none"
+	}
+	text := "it has " + strings.Join(all[:min(most, len(all))], ", ")
+	if more := len(all) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more, see /ferrule/manifest", more)
+	}
+	return text
 }
 
 // admits sets what every answer has, and reports whether a request may be looked at; otherwise it was answered.
@@ -486,6 +508,12 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 		return
 	}
 	status, message, _ := serve.Answer(err)
+	if f.stream && status == abi.StatusUnsupported {
+		if len(message) > 0 {
+			message = append(message, ". "...)
+		}
+		message = append(message, "The function "+noStreams...)
+	}
 	message = []byte(strings.ToValidUTF8(string(message), "\uFFFD"))
 	f.numbers.Gave(len(message))
 	f.numbers.End(begun, status)

@@ -55,6 +55,7 @@ func plugin(began chan<- struct{}, over chan<- error) *builtin.Plugin {
 				over <- ctx.Err()
 				return nil, ctx.Err()
 			}},
+			{Name: "streams", Stream: abi.StreamIn, Call: func(ctx context.Context, _ []byte) ([]byte, error) { return io.ReadAll(builtin.Input(ctx)) }},
 			{Name: "lines", Schema: "no JSON", Stream: abi.StreamBoth, Call: func(_ context.Context, in []byte) ([]byte, error) { return in, nil }},
 		},
 		Hooks: []builtin.Function{{Name: "shout", Call: func(_ context.Context, in []byte) ([]byte, error) { return append(in, '!'), nil }}}}
@@ -120,10 +121,12 @@ func TestCalls(t *testing.T) {
 		"a hook":             {"POST", "/hook/shout", "hi", nil, 200, "", bytes, "hi!"},
 		"a status":           {"POST", "/fn/fails", "x", nil, 422, "2", "text/plain; charset=utf-8", "no number"},
 		"the plug-in's own":  {"POST", "/fn/fails", "1000", nil, 422, "1000", "text/plain; charset=utf-8", "as it was asked to"},
+		"without its stream": {"POST", "/fn/streams", "x", nil, 422, "3", "text/plain; charset=utf-8", "the input stream. The function works on streams, which are not to be had by HTTP: have the plug-in served over a stream, such as a socket"},
+		"one that can":       {"POST", "/fn/lines", "x", nil, 200, "", bytes, "x"},
 		"a pass":             {"POST", "/fn/fails", "9", nil, 422, "9", "text/plain; charset=utf-8", "as it was asked to"},
 		"cancelled":          {"POST", "/fn/fails", "4", nil, 499, "", "text/plain; charset=utf-8", "as it was asked to"},
-		"no function":        {"POST", "/fn/shoot", "", nil, 404, "", "text/plain; charset=utf-8", "it has no such function\n"},
-		"no hook":            {"POST", "/hook/fails", "", nil, 404, "", "text/plain; charset=utf-8", "it has no such hook\n"},
+		"no function":        {"POST", "/fn/shoot", "", nil, 404, "", "text/plain; charset=utf-8", "it has no such function: it has fails, lines, shout, streams, waits\n"},
+		"no hook":            {"POST", "/hook/fails", "", nil, 404, "", "text/plain; charset=utf-8", "it has no such hook: it has shout\n"},
 		"another path":       {"GET", "/", "", nil, 404, "", "text/plain; charset=utf-8", "found another path, expected /fn/NAME, /hook/NAME, or /ferrule/ with manifest, openapi.json, metrics or health\n"},
 		"another method":     {"GET", "/fn/shout", "", nil, 405, "", "text/plain; charset=utf-8", "found GET, expected POST with the input as the body\n"},
 		"a method that asks": {"DELETE", "/ferrule/manifest", "", nil, 405, "", "text/plain; charset=utf-8", "found DELETE, expected GET\n"},
@@ -451,10 +454,11 @@ func TestOpenAPI(t *testing.T) {
 			for path := range at1("paths").(map[string]any) {
 				paths = append(paths, path)
 			}
-			assert.ElementsMatch(t, []string{"/fn/shout", "/fn/fails", "/fn/waits", "/fn/lines", "/hook/shout", "/ferrule/manifest", "/ferrule/openapi.json", "/ferrule/metrics",
+			assert.ElementsMatch(t, []string{"/fn/shout", "/fn/fails", "/fn/waits", "/fn/lines", "/fn/streams", "/hook/shout", "/ferrule/manifest", "/ferrule/openapi.json", "/ferrule/metrics",
 				"/ferrule/health"}, paths)
 			assert.Equal(t, "Makes it loud.", at1("paths", "/fn/shout", "post", "summary"))
 			assert.Equal(t, "Makes it loud.\n\nAll of it.\n\nDeprecated: use cry", at1("paths", "/fn/shout", "post", "description"))
+			assert.Contains(t, at1("paths", "/fn/streams", "post", "description"), "It works on streams, which are not to be had by HTTP")
 			assert.Equal(t, true, at1("paths", "/fn/shout", "post", "deprecated"))
 			in := at1("paths", "/fn/shout", "post", "requestBody", "content").(map[string]any)
 			assert.Len(t, in, 2)
