@@ -20,8 +20,11 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
 )
 
 func init() { verbs = append(verbs, callCommand) }
@@ -78,6 +81,11 @@ A WebAssembly module (.wasm), Extism's plug-ins among these, is called in the sa
 and its imports, with or without --isolated; it has 256 MiB of memory. With --sandbox, --memory gives it another amount, and by
 --allow-read and --allow-write it sees files and folders, under their absolute paths.
 
+With --sidecar PROGRAM [FUNCTION] [-- ARGUMENTS] a sidecar is called, which is a program in any language (docs/sidecars.md), as check takes it: PROGRAM is
+a path, a name in PATH, or the URL of one that somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, npipe:NAME, http://HOST:PORT,
+https://HOST:PORT or http+unix:PATH. It is asked what it is, in a session of its own, and then called in another. A program has the rights of this user;
+an argument of it that names a file is given as its whole path.
+
 What a plug-in says is escaped where it could steer the terminal. Each line that it prints itself has "plug-in: " before
 it, and each that an import's command writes to its standard error "import NAME: "; so no line of theirs can be taken for
 one of this command's. A log line has its level first, then the message, then plugin=, then its fields.
@@ -99,13 +107,28 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
   ferrule call filter.so lines --in @patterns.txt <access.log
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
   ferrule call greeter.wasm greet --in Ada
+  ferrule call --sidecar ./shout.py shout --in hello
+  ferrule call --sidecar python3 shout --in hello -- shout.py
+  ferrule call --sidecar --token @token --tls tcp:shout.example:4242 shout --in hello
   ferrule call --sandbox --allow-read /usr/share/fonts --memory 256MiB render.so page --in @page.html >page.png
   ferrule call checkout.so total --in @cart.json --config '{"currency":"EUR"}' --import 'points=jq .customer.points'`,
-		Args:              arguments("FILE", "[FUNCTION]"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !c.sidecar.given {
+				return arguments("FILE", "[FUNCTION]")(cmd, args)
+			}
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				args = args[:n]
+			}
+			return arguments("PROGRAM", "[FUNCTION]")(cmd, args)
+		},
 		ValidArgsFunction: completeCall,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := c.sidecar.take(cmd.Flags(), args, cmd.ArgsLenAtDash())
+			if err != nil {
+				return err
+			}
 			if len(args) == 1 {
-				if f := givenBeside(cmd.Flags(), "hook", "json"); f != "" {
+				if f := givenBeside(cmd.Flags(), "hook", "json", "sidecar", "token", "tls", "ca"); f != "" {
 					return usage("--"+f+" without a FUNCTION", "both, as it is about a call", "Name a function: ferrule call "+
 						shellWord(args[0])+" says which there are")
 				}
@@ -130,6 +153,7 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
 	f.StringVar(&c.data, "data", "", "grant the plug-in a `FOLDER` of its own, which it gets when it asks its host for data")
 	f.BoolVar(&c.hook, "hook", false, "call the hook for the extension point with this name, not a function")
 	f.BoolVar(&c.isolated, "isolated", false, "load the plug-in into a worker process, where a crash costs nothing")
+	c.sidecar.add(f)
 	c.host.add(f)
 	f.DurationVar(&c.timeout, "timeout", 0, "the `TIME` that opening the plug-in and the call may take together, such as 500ms or 2s; 0 is no limit (default 0)")
 	f.StringVar(&c.level, "log-level", "info", "show log lines from this `LEVEL` on: error, warn, info, debug or trace")
@@ -140,6 +164,12 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
 
 // completeCall completes a library's name, and then its functions or hooks.
 func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if sidecar, _ := cmd.Flags().GetBool("sidecar"); sidecar { // what it has is not known before it runs
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveDefault
+	}
 	if len(args) == 0 {
 		return libraries(cmd, args, prefix)
 	}
@@ -163,6 +193,7 @@ func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, c
 type caller struct {
 	*app
 	hook, isolated bool
+	sidecar        sidecarFlags
 	host           hostFlags
 	outFile        *string // nil where --out is not given
 	info           []string
@@ -192,7 +223,7 @@ const never = time.Duration(1 << 62)
 
 // list lists what can be called.
 func (c *caller) list(path string) error {
-	lib, err := loader.Inspect(path)
+	lib, err := c.inspect(path)
 	if err != nil {
 		return failure(err)
 	}
@@ -220,7 +251,17 @@ func (c *caller) list(path string) error {
 				s.write(w, painter(w))
 			}
 			if example == "" {
-				example = exampleCall(path, k.flag, k.symbols[0], lib.Imports)
+				flag := k.flag
+				if c.sidecar.given {
+					flag = "--sidecar " + flag
+				}
+				example = exampleCall(path, flag, k.symbols[0], lib.Imports)
+				if len(c.sidecar.args) > 0 {
+					example += " --"
+					for _, word := range c.sidecar.args {
+						example += " " + shellWord(word)
+					}
+				}
 			}
 		}
 		if example == "" {
@@ -234,6 +275,24 @@ func (c *caller) list(path string) error {
 		_, err := fmt.Fprintf(w, "\nCall one with\n\n    %s\n", escape.Line(example))
 		return err
 	})
+}
+
+// inspect finds what the plug-in says of itself. Of a sidecar, that is asked.
+func (c *caller) inspect(path string) (*inspect.Library, error) {
+	if !c.sidecar.given {
+		return loader.Inspect(path)
+	}
+	path, e, err := c.sidecar.engine(c.app, path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := interruptible(c.timeout)
+	defer stop()
+	lib, err := askSidecar(ctx, path, e)
+	if err = inTime(err, c.timeout); err != nil && !errors.As(err, new(*loader.OpenError)) {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return lib, err
 }
 
 // exampleCall is a command line for a shell that calls a function, whatever the plug-in imports.
@@ -274,11 +333,11 @@ func (c *caller) run(path, name string, in source) error {
 		return err
 	}
 	// What can be said without running anything of the plug-in is said first.
-	lib, err := loader.Inspect(path)
+	lib, err := c.inspect(path)
 	if err != nil {
 		return failure(err)
 	}
-	c.isolated = c.isolated && !engines.IsModule(lib)
+	c.isolated = (c.isolated || c.sidecar.given) && !engines.IsModule(lib)
 	symbol, err := findSymbol(lib, name, c.hook)
 	if err != nil {
 		return err
@@ -361,6 +420,12 @@ func (c *caller) run(path, name string, in source) error {
 		opts = append(opts, loader.WithHostFunc(name, s.hostFunc(name, progress)))
 	}
 	switch {
+	case c.sidecar.given:
+		var e engine.Engine
+		if path, e, err = c.sidecar.engine(c.app, path, sidecar.WithOutput(foreign)); err != nil {
+			return failure(err)
+		}
+		opts = append(opts, loader.WithEngine(e))
 	case engines.IsModule(lib):
 		module, err := inModule(policy)
 		if err != nil {

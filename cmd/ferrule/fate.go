@@ -165,7 +165,7 @@ func inTime(err error, timeout time.Duration) error {
 		return err
 	case errors.As(err, &late):
 		end := "its worker was killed"
-		if strings.HasSuffix(err.Error(), "; it was ended") { // of a module
+		if strings.HasSuffix(err.Error(), "; it was ended") || strings.HasSuffix(err.Error(), "; its sidecar was ended") { // of a module, or a program
 			end = "it was ended"
 		}
 		return &worded{fmt.Sprintf("plug-in %s: %s: it did not return %s, nor in the %v after; %s", late.Plugin, late.Func,

@@ -34,9 +34,12 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 	stack := compiled(t, `FERRULE_PLUGIN(FERRULE_NAME("stack") FERRULE_VERSION("1"));
 		FERRULE_FN(f) { (void)call; return FERRULE_OK; }`, "-Wl,-z,execstack")
 	waits := compiled(t, stages, "-DAT_START=for (;;) sleep(1000)")
+	script, plain := filepath.Join(t.TempDir(), "shout.py"), filepath.Join(t.TempDir(), "plain.py")
+	require.NoError(t, os.WriteFile(script, []byte("#!/usr/bin/env python3\n"), 0o600))
+	require.NoError(t, os.WriteFile(plain, []byte("print(1)\n"), 0o600))
 	missing, empty := filepath.Join(t.TempDir(), "missing"), filepath.Join(t.TempDir(), "config.yaml")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
-	goOption := regexp.MustCompile(`\b(loader|isolate|sandbox)\.[A-Z]|\bWith[A-Z]|InWorker|Policy`)
+	goOption := regexp.MustCompile(`\b(loader|isolate|sandbox|sidecar|web)\.[A-Z]|\bWith[A-Z]|InWorker|Policy`)
 	flag := regexp.MustCompile(`--([a-z][a-z-]*)`)
 	verbs := map[string]map[string]bool{}
 	for _, c := range command(&app{}).Commands() {
@@ -72,6 +75,12 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		"nothing to search":           {[]string{"search", "--config", empty, "x"}, "--registry ADDRESS"},
 		"a key for what is installed": {[]string{"verify", "--key", "x"}, "found --key and no FILE"},
 		"two lists":                   {[]string{"list", "--config", empty, "--hooks", "--outdated"}, "found --hooks and --outdated"},
+		"a script":                    {[]string{"inspect", script}, "Where it is a sidecar, name it as one (ferrule call --sidecar, ferrule check --sidecar)"},
+		"a script, to check":          {[]string{"check", script}, "ferrule check --sidecar"},
+		"a script, to serve":          {[]string{"serve", "--stdio", script}, "ferrule call --sidecar"},
+		"a script, to call":           {[]string{"call", script, "f"}, "ferrule call --sidecar"},
+		"a script, to bench":          {[]string{"bench", script, "f"}, "ferrule call --sidecar"},
+		"a script without its first":  {[]string{"push", "--to", filepath.Dir(empty), plain}, "write #! and what runs it into its first line"},
 		"an empty path":               {[]string{"inspect", ""}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
 		"an empty path, in call":      {[]string{"call", "", "f"}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
 		"an empty path, in check":     {[]string{"check", ""}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
@@ -88,7 +97,7 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 			assert.NotRegexp(t, goOption, text)
 			for _, m := range flag.FindAllStringSubmatch(stderr, -1) {
 				verb := c.args[0]
-				if m[1] == "isolated" {
+				if m[1] == "isolated" || m[1] == "sidecar" {
 					verb = "call" // which is named with it
 				}
 				assert.True(t, verbs[verb][m[1]] || m[1] == "help", "ferrule %s has no --%s: %s", verb, m[1], text)

@@ -110,10 +110,21 @@ const (
 	wantLibrary  = "ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm)"
 	copyAgain    = "Copy or build the file again"
 	buildLibrary = "Link the plug-in as a shared library (cc -shared, crate-type cdylib)"
+	openProgram  = "Where it is a sidecar, open it with sidecar.Program(); otherwise link the plug-in as a shared library (cc -shared, crate-type cdylib)"
+	aScript      = "a script"
+	aText        = "a text file"
+	nameProgram  = "Where it is a sidecar, write #! and what runs it into its first line; otherwise link the plug-in as a shared library"
 )
 
+// scripts are how names of scripts end.
+var scripts = []string{".py", ".js", ".mjs", ".rb", ".pl", ".sh", ".lua", ".php"}
+
 func notLibrary(found string) error {
-	return &Error{Kind: ErrNotLibrary, Found: found, Expected: wantLibrary, Remedy: buildLibrary}
+	remedy := buildLibrary
+	if strings.HasPrefix(found, "an executable program") || found == aScript {
+		remedy = openProgram
+	}
+	return &Error{Kind: ErrNotLibrary, Found: found, Expected: wantLibrary, Remedy: remedy}
 }
 
 // truncated says that what, a part of the file, ends at end, beyond the file's size.

@@ -28,6 +28,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -162,6 +163,9 @@ func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Librar
 	lib, err := readFile(path, read)
 	if e, ok := err.(*Error); ok {
 		e.Path = path
+		if e.Found == aText && slices.Contains(scripts, strings.ToLower(filepath.Ext(path))) {
+			e.Remedy = nameProgram
+		}
 	}
 	if lib != nil {
 		lib.SetPath(path)
@@ -695,7 +699,7 @@ func describe(head []byte) string {
 	for _, known := range [...]struct{ magic, what string }{
 		{"!<arch>\n", "an archive of object files (a static or import library)"},
 		{"!<thin>\n", "an archive of object files (a static library)"},
-		{"#!", "a script"},
+		{"#!", aScript},
 		{"BC\xc0\xde", "an object file (LLVM bitcode)"},
 		{"\xde\xc0\x17\x0b", "an object file (LLVM bitcode)"},
 		{"\xca\xfe\xba\xbe", "a Java class"},
@@ -721,7 +725,7 @@ func describe(head []byte) string {
 	if text := string(head); strings.Contains(text, "GNU ld script") || strings.HasPrefix(text, "INPUT(") {
 		return "a linker script, text that names other libraries"
 	}
-	return "a text file"
+	return aText
 }
 
 func hasPrefix(b []byte, prefix string) bool {

@@ -293,17 +293,21 @@ func (p *probed) find() error {
 	if err != nil {
 		return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Err: err}
 	}
-	p.program = whole
-	for _, arg := range p.Args {
-		// The program runs in a folder of its own, where a relative path would name nothing.
+	p.program, p.args = whole, WholePaths(p.Args)
+	return nil
+}
+
+// WholePaths returns a program's arguments, those that name files as whole paths: it runs in another folder, where a relative one would name nothing.
+func WholePaths(args []string) (all []string) {
+	for _, arg := range args {
 		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
 			if whole, err := filepath.Abs(arg); err == nil {
 				arg = whole
 			}
 		}
-		p.args = append(p.args, arg)
+		all = append(all, arg)
 	}
-	return nil
+	return all
 }
 
 // errStart is panicked with where the sidecar cannot be reached at all.

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/web"
+)
+
+// sidecarFlags say which sidecar is called, a program or what answers at a URL: both as ferrule check --sidecar has them.
+type sidecarFlags struct {
+	given     bool // --sidecar
+	token, ca string
+	byTLS     bool
+	args      []string // of a program, behind --
+}
+
+// add adds the flags.
+func (s *sidecarFlags) add(f *pflag.FlagSet) {
+	f.BoolVar(&s.given, "sidecar", false, "call a program, or what answers at a URL, as a sidecar; its arguments stand behind --")
+	f.StringVar(&s.token, "token", "", "with --sidecar: the `TOKEN` that it asks for, or @FILE")
+	f.BoolVar(&s.byTLS, "tls", false, "with --sidecar: speak to a tcp: URL by TLS")
+	f.StringVar(&s.ca, "ca", "", "with --sidecar: the certificates of authorities that may vouch for it, a `FILE` in PEM (default the system's)")
+}
+
+// take takes the sidecar's own arguments from those of the command line, and refuses what is for a sidecar, or for none.
+func (s *sidecarFlags) take(flags *pflag.FlagSet, args []string, dash int) ([]string, error) {
+	if !s.given {
+		for _, name := range []string{"token", "tls", "ca"} {
+			if flags.Changed(name) {
+				return nil, usage("--"+name+" without --sidecar", "both, as it is about sidecars alone", "Leave it out")
+			}
+		}
+		return args, nil
+	}
+	for _, name := range []string{"isolated", "sandbox"} {
+		if flags.Changed(name) {
+			return nil, usage("--"+name+" with --sidecar", "one of them: a sidecar is a process of its own by itself, with the rights of this user", "Leave one of them out")
+		}
+	}
+	if dash >= 0 {
+		args, s.args = args[:dash], args[dash:]
+	}
+	return args, nil
+}
+
+// engine is how the sidecar is opened: by which path or URL, and by what, with these options where it is no HTTP server.
+func (s *sidecarFlags) engine(a *app, target string, options ...sidecar.Option) (path string, e engine.Engine, err error) {
+	text, err := checkText(a, s.token, "--token")
+	if err != nil {
+		return "", nil, err
+	}
+	token := strings.TrimRight(string(text), "\r\n")
+	byTLS, err := sidecarTLS(target, s.byTLS, s.ca)
+	if err != nil {
+		return "", nil, err
+	}
+	if scheme, _, _ := strings.Cut(target, ":"); scheme == "http" || scheme == "https" || scheme == "http+unix" {
+		var options []web.Option
+		if token != "" {
+			options = append(options, web.WithToken(token))
+		}
+		if byTLS != nil {
+			options = append(options, web.WithTLS(byTLS))
+		}
+		e = web.Engine(options...)
+		return target, e, e.Fault()
+	}
+	if token != "" {
+		options = append(options, sidecar.WithToken(token))
+	}
+	if byTLS != nil {
+		options = append(options, sidecar.WithTLS(byTLS))
+	}
+	if s.args != nil {
+		options = append(options, sidecar.WithArgs(check.WholePaths(s.args)...))
+	}
+	url, err := sidecar.URL(target)
+	if _, missing := os.Stat(target); !url && missing != nil && err == nil && !strings.ContainsAny(target, `/\`) {
+		found, err := exec.LookPath(target)
+		if err != nil {
+			return "", nil, &inspect.Error{Path: target, Kind: inspect.ErrRead, Found: "no program of this name", Err: err, Expected: "the path of one, its name in PATH, or a URL",
+				Remedy: "Check the path"}
+		}
+		target = found
+	}
+	e = sidecar.Engine(options...)
+	return target, e, e.Fault()
+}
+
+// errAsked ends the session of a sidecar that has said what it is.
+var errAsked = errors.New("what it is was all that was asked")
+
+// askSidecar has a sidecar say what it is.
+func askSidecar(ctx context.Context, path string, e engine.Engine) (*inspect.Library, error) {
+	file := &engine.File{Path: path}
+	defer file.Close()
+	var about *abi.Description
+	_, _, err := e.Open(ctx, file, &engine.Options{Instances: 1}, func(d *abi.Description) (engine.Host, error) {
+		about = d
+		return nil, errAsked
+	})
+	if about == nil {
+		if crash, ok := errors.AsType[*engine.Crash](err); ok {
+			found := "a sidecar that does not say what it is: " + crash.Error()
+			if n := len(crash.Output); n > 0 {
+				found += "; its last line: " + crash.Output[n-1]
+			}
+			err = &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: found, Expected: "its manifest, as docs/wire.md has it",
+				Remedy: cmp.Or(strings.TrimSuffix(crash.Remedy, "."), "See ferrule check --sidecar, which says more")}
+		}
+		return nil, err
+	}
+	return &inspect.Library{Description: *about}, nil
+}
