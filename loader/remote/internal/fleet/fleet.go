@@ -44,7 +44,7 @@ func Open(ctx context.Context, o Options, eo *engine.Options, accept engine.Acce
 		o.Broker.Close()
 		return nil, nil, fault
 	}
-	f := &fleet{Options: o, nodes: make(map[string]*node), closed: make(chan struct{})}
+	f := &fleet{Options: o, nodes: make(map[string]*node), closed: make(chan struct{}), finding: make(turn, 1)}
 	p, about, err := f.open(ctx, eo, accept)
 	if err != nil {
 		f.close()
@@ -163,8 +163,8 @@ type fleet struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	finding sync.Mutex // who asks the broker
-	found   time.Time  // when that was last; guarded by finding
+	finding turn      // who asks the broker
+	found   time.Time // when that was last; guarded by finding
 
 	mu    sync.Mutex
 	nodes map[string]*node // by their IDs
@@ -181,7 +181,7 @@ type node struct {
 	avoided time.Time // until then it is taken where there is no other
 	refused error     // why its plug-in is not the one that was opened; or nil
 
-	dialing sync.Mutex
+	dialing turn
 	small   *session // for what is short; guarded by the fleet's mu, as large
 	large   *session
 }
@@ -194,6 +194,25 @@ type session struct {
 	stop func() // listens no more
 	once sync.Once
 }
+
+// turn is whose it is to do what one does for all. Unlike a mutex, who waits for it waits no longer than its context.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
 
 // long is how long an input is that goes by a session of its own, so that the others need not wait for it.
 const long = 64 << 10
@@ -210,7 +229,7 @@ func (f *fleet) came(n broker.Node) {
 			return
 		}
 	}
-	f.nodes[n.ID] = &node{Node: n, of: f}
+	f.nodes[n.ID] = &node{Node: n, of: f, dialing: make(turn, 1)}
 }
 
 func (f *fleet) went(id string) {
@@ -251,8 +270,10 @@ func (f *fleet) lose(why error) {
 // find asks which nodes there are. Who comes while it is asked for waits, and takes what was found.
 func (f *fleet) find(ctx context.Context) error {
 	begin := time.Now()
-	f.finding.Lock()
-	defer f.finding.Unlock()
+	if err := f.finding.take(ctx); err != nil {
+		return err
+	}
+	defer f.finding.give()
 	if f.found.After(begin) {
 		return nil
 	}
@@ -434,8 +455,10 @@ func (n *node) session(ctx context.Context, length int) (*session, error) {
 	if s := get(); s != nil {
 		return s, nil
 	}
-	n.dialing.Lock()
-	defer n.dialing.Unlock()
+	if err := n.dialing.take(ctx); err != nil {
+		return nil, err
+	}
+	defer n.dialing.give()
 	if s := get(); s != nil {
 		return s, nil
 	}
