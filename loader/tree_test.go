@@ -18,7 +18,8 @@ import (
 // Who may import whom, in the order of RATIONALE's "Why is the tree as it is?". A package imports only what stands in its own line or in
 // a line below, and of its own line only what stands to its right.
 var tree = [][]string{
-	{"loader/remote/nats"},
+	{"loader/remote/nats", "loader/remote/mqtt"},
+	{"loader/remote/internal/opener"},
 	{"loader/remote/internal/fleet", "loader/remote/internal/node"},
 	{"loader/remote/internal/broker", "loader/remote"},
 	{"loader/remote/internal/duplex"},

@@ -156,6 +156,9 @@ func (b *connection) Send(to, from string, data []byte) error {
 	return err
 }
 
+// Why is broker.Broker's: a server that finds nobody says so by itself.
+func (b *connection) Why(context.Context, string) error { return nil }
+
 // MaxMessage is broker.Broker's.
 func (b *connection) MaxMessage() int { return int(b.nc.MaxPayload()) }
 

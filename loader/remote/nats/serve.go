@@ -18,7 +18,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/node"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
 // Node is how a plug-in is served. The zero value of each field is as the field says.
@@ -42,28 +41,8 @@ type Node struct {
 // with what is the node's to give: the configuration, the number of instances (for a plug-in that is not concurrent, as many as Workers), a sandbox. While the connection is
 // broken it goes on, and hosts find it again.
 func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) error {
-	workers := max(n.Workers, 1)
-	queue := n.Queue
-	if queue == 0 {
-		queue = 4 * workers
-	}
-	logger := n.Logger
-	if logger == nil {
-		logger = slog.Default()
-	}
-	silence := n.Silence
-	if silence <= 0 {
-		silence = 2 * time.Second
-	}
-	grace := n.Grace
-	if grace <= 0 {
-		grace = 10 * time.Second
-	}
-	sessions := n.Sessions
-	if sessions <= 0 {
-		sessions = 1024
-	}
-	shared, err := serve.Share(p, workers, max(queue, 0), logger, opts...)
+	l := node.Limits{Workers: n.Workers, Queue: n.Queue, Sessions: n.Sessions, MaxBody: n.MaxBody, Silence: n.Silence, Grace: n.Grace, Logger: n.Logger}.Filled()
+	shared, err := serve.Share(p, l.Workers, l.Queue, l.Logger, opts...)
 	if err != nil {
 		return err
 	}
@@ -73,7 +52,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return fmt.Errorf("nats: no connection to %s: %w", n.Servers, err)
 	}
 	defer b.Close()
-	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: sessions, MaxBody: n.MaxBody, Silence: silence, Logger: logger, Metrics: n.Metrics})
+	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: l.Sessions, MaxBody: l.MaxBody, Silence: l.Silence, Logger: l.Logger, Metrics: n.Metrics})
 	s, err := announce(b, shared, of)
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
@@ -101,14 +80,14 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	}
 	b.nc.SetClosedHandler(nil)
 	_ = s.service.Stop() // nobody finds it any more
-	late, cancel := context.WithTimeout(context.Background(), grace)
+	late, cancel := context.WithTimeout(context.Background(), l.Grace)
 	defer cancel()
 	err = of.Leave(late)
 	s.stop()
 	_ = s.says("yes")
 	_ = b.nc.FlushTimeout(time.Second)
 	if err != nil {
-		return fmt.Errorf("nats: calls were still running %v after the node was to leave: they were ended", grace)
+		return fmt.Errorf("nats: calls were still running %v after the node was to leave: they were ended", l.Grace)
 	}
 	return nil
 }
@@ -146,7 +125,7 @@ func announce(b *connection, shared *serve.Shared, of *node.Node) (*service, err
 	group := s.service.AddGroup("ferrule." + broker.Token(m.Name) + ".fn")
 	for _, f := range about.Funcs {
 		name := f.Name
-		if err := group.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) { go answer(shared, name, r) })); err != nil {
+		if err := group.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) { answer(of, name, r) })); err != nil {
 			_ = s.service.Stop()
 			return nil, err
 		}
@@ -189,36 +168,23 @@ func counted(shared *serve.Shared, of *node.Node, name string) any {
 	return counts{n.Calls.Load(), n.Failed.Load(), n.NotRun.Load(), n.Running.Load(), time.Duration(n.Time.Load()), of.Sessions()}
 }
 
-// The statuses of NATS's own requests that are not the function's.
-const (
-	codeBusy = "503"
-	codeLate = "408"
-)
-
 // timeoutKey is the header that says how many milliseconds the caller waits.
 const timeoutKey = "Ferrule-Timeout"
 
-// answer answers a request of NATS's own: the data is the input, and the answer's the output. Host functions are not to be had.
-func answer(shared *serve.Shared, name string, r micro.Request) {
-	ctx := context.Background()
-	if ms, ok := wire.Number([]byte(r.Headers().Get(timeoutKey))); ok && ms > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(min(ms, 1<<40))*time.Millisecond)
-		defer cancel()
-	}
-	out, err := shared.Call(ctx, name, slices.Clone(r.Data()))
-	var notRun *serve.NotRun
-	switch {
-	case err == nil:
-		if err = r.Respond(out); err != nil {
-			_ = r.Error("500", "the output is longer than a message of the server's: "+err.Error(), nil)
+// answer answers a request of NATS's own: the data is the input, and the answer's the output.
+func answer(of *node.Node, name string, r micro.Request) {
+	in := slices.Clone(r.Data())
+	if !of.Plain(func() {
+		out, code, message := of.Call(name, r.Headers().Get(timeoutKey), in)
+		if code == "" {
+			err := r.Respond(out)
+			if err == nil {
+				return
+			}
+			code, message = node.CodeTooLong, "the output is longer than a message of the server's: "+err.Error()
 		}
-	case errors.As(err, &notRun) && notRun.Why == wire.Late:
-		_ = r.Error(codeLate, err.Error(), nil)
-	case errors.As(err, &notRun):
-		_ = r.Error(codeBusy, err.Error(), nil)
-	default:
-		status, message, _ := serve.Answer(err)
-		_ = r.Error(strconv.Itoa(int(status)), string(message), nil)
+		_ = r.Error(code, message, nil)
+	}) {
+		_ = r.Error(node.CodeBusy, "the node is leaving", nil)
 	}
 }

@@ -39,6 +39,8 @@ type Broker interface {
 	Listen(take func(Message)) (address string, stop func(), err error)
 	// Send sends a message, of which nothing is kept. from is an address of this process's, to which answers go. It waits for nobody.
 	Send(to, from string, data []byte) error
+	// Why says why nothing comes from who was sent something, where the broker can tell: duplex.ErrGone, or what this client may not do. nil is where nothing is known.
+	Why(ctx context.Context, to string) error
 	// MaxMessage is how long a message may be, in bytes; 0 is any length.
 	MaxMessage() int
 	// Find asks which nodes serve a plug-in. It returns when those have answered that do so soon.
@@ -248,9 +250,20 @@ func Dial(ctx context.Context, b Broker, node string, session bool, silence time
 	}
 	late := time.NewTimer(silence)
 	defer late.Stop()
+	why := make(chan error, 1)
+	asking, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	doubt := time.AfterFunc(duplex.AskAfter, func() {
+		if err := b.Why(asking, node); err != nil {
+			why <- err
+		}
+	})
+	defer doubt.Stop()
 	select {
 	case <-ctx.Done():
 		return fail(ctx.Err())
+	case err := <-why:
+		return fail(err)
 	case <-late.C:
 		return fail(fmt.Errorf("%w for %v", duplex.ErrSilent, silence))
 	case a := <-first:

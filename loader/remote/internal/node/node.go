@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/duplex"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
 // Options are a node's.
@@ -22,6 +24,39 @@ type Options struct {
 	Silence  time.Duration // how long a host may say nothing while it is waited for
 	Logger   *slog.Logger
 	Metrics  *serve.Metrics // or nil
+}
+
+// Limits are what a node takes on, as the packages' Node has it. Filled has a value in the place of each that is 0.
+type Limits struct {
+	Workers  int
+	Queue    int
+	Sessions int
+	MaxBody  int64
+	Silence  time.Duration
+	Grace    time.Duration
+	Logger   *slog.Logger
+}
+
+// Filled returns them with what a 0 stands for.
+func (l Limits) Filled() Limits {
+	l.Workers = max(l.Workers, 1)
+	if l.Queue == 0 {
+		l.Queue = 4 * l.Workers
+	}
+	l.Queue = max(l.Queue, 0)
+	if l.Sessions <= 0 {
+		l.Sessions = 1024
+	}
+	if l.Silence <= 0 {
+		l.Silence = 2 * time.Second
+	}
+	if l.Grace <= 0 {
+		l.Grace = 10 * time.Second
+	}
+	if l.Logger == nil {
+		l.Logger = slog.Default()
+	}
+	return l
 }
 
 // Node gives sessions. Its methods may be called from any goroutine.
@@ -123,6 +158,51 @@ func (n *Node) leave(conn *duplex.Conn) {
 		return
 	}
 	delete(n.sessions, conn)
+}
+
+// Plain runs the answer to a broker's own request beside this goroutine, which Leave waits for. It reports false, and runs nothing, where the node is leaving.
+func (n *Node) Plain(answer func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.leaving {
+		return false
+	}
+	n.running.Add(1)
+	go func() {
+		defer n.running.Done()
+		answer()
+	}()
+	return true
+}
+
+// The codes of plain answers that are not the function's (rule B7).
+const (
+	CodeBusy    = "503"
+	CodeLate    = "408"
+	CodeTooLong = "500"
+)
+
+// Call runs a function for a broker's own request, which says how many milliseconds its caller waits, or "". Host functions are not to be had. code is "" for an output; otherwise
+// message says what went wrong.
+func (n *Node) Call(function, timeout string, in []byte) (out []byte, code, message string) {
+	ctx := context.Background()
+	if ms, ok := wire.Number([]byte(timeout)); ok && ms > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(min(ms, 1<<40))*time.Millisecond)
+		defer cancel()
+	}
+	out, err := n.o.Shared.Call(ctx, function, in)
+	var notRun *serve.NotRun
+	switch {
+	case err == nil:
+		return out, "", ""
+	case errors.As(err, &notRun) && notRun.Why == wire.Late:
+		return nil, CodeLate, err.Error()
+	case errors.As(err, &notRun):
+		return nil, CodeBusy, err.Error()
+	}
+	status, words, _ := serve.Answer(err)
+	return nil, strconv.Itoa(int(status)), string(words)
 }
 
 func (n *Node) refuse(to, why string) {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package nats_test
+package remote_test
 
 import (
 	"bytes"
@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -26,7 +25,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/remote"
-	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
@@ -62,8 +60,6 @@ func ledger(args []string) serve.Plugin {
 	}})
 }
 
-func init() { plugins["ledger"] = ledger }
-
 // runs counts what the nodes have written down.
 func runs(t testing.TB, path string) (runs map[int]int, late int) {
 	all, err := os.ReadFile(path)
@@ -91,17 +87,14 @@ func soaked() time.Duration {
 
 // Three nodes are killed, stopped and started anew, and the server is, while 64 callers call: each call ends in its own answer or in an error that says what became of it,
 // soon after its deadline; none runs twice but where it may, none whose error says that it did nothing, and none begins after its deadline.
-func TestFaults(t *testing.T) {
+func testFaults(t *testing.T, k *kit) {
 	path := filepath.Join(t.TempDir(), "ledger")
-	s := startServerAt(t, &server.Options{Port: -1})
-	var serving sync.Mutex // the server is there
-	url := s.ClientURL()
-	port, err := strconv.Atoi(url[strings.LastIndex(url, ":")+1:])
-	require.NoError(t, err)
+	s := k.Start(t, 0)
+	url := s.URL()
 	var nodes [3]*process
 	begin := func(i int) {
 		for range 100 {
-			p, err := startProcess(t, url, "16", "ledger", path)
+			p, err := k.Process(t, url, "16", "ledger", path)
 			if err == nil {
 				nodes[i] = p
 				return
@@ -112,7 +105,7 @@ func TestFaults(t *testing.T) {
 	for i := range nodes {
 		begin(i)
 	}
-	p, err := loader.Open(url+"/ledger@1", nats.Plugin(nats.WithSilence(time.Second)))
+	p, err := loader.Open(url+"/ledger@1", k.Plugin(time.Second))
 	require.NoError(t, err)
 	defer p.Close()
 
@@ -169,12 +162,9 @@ func TestFaults(t *testing.T) {
 			_ = nodes[i].Process.Signal(syscall.SIGCONT)
 		default:
 			harm["server"]++
-			serving.Lock()
-			s.Shutdown()
-			s.WaitForShutdown()
+			s.Stop()
 			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
-			s = startServerAt(t, &server.Options{Port: port})
-			serving.Unlock()
+			s.Again(t)
 		}
 	}
 	callers.Wait()
@@ -222,12 +212,12 @@ func (p *process) suspend(t testing.TB) {
 }
 
 // What a node that is stopped has not begun by its deadline is not begun when it goes on.
-func TestStoppedNodeBeginsNothingLate(t *testing.T) {
+func testStoppedNodeBeginsNothingLate(t *testing.T, k *kit) {
 	path := filepath.Join(t.TempDir(), "ledger")
-	s := startServer(t)
-	node, err := startProcess(t, s.ClientURL(), "4", "ledger", path)
+	s := k.Start(t, 0)
+	node, err := k.Process(t, s.URL(), "4", "ledger", path)
 	require.NoError(t, err)
-	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin(nats.WithSilence(time.Minute)))
+	p, err := loader.Open(s.URL()+"/ledger", k.Plugin(time.Minute))
 	require.NoError(t, err)
 	defer p.Close()
 	out, err := p.Call(t.Context(), "once", []byte("1 0"))
@@ -250,12 +240,12 @@ func TestStoppedNodeBeginsNothingLate(t *testing.T) {
 }
 
 // A node that is killed while it has calls loses them, soon; what may run twice runs elsewhere.
-func TestKilledNode(t *testing.T) {
+func testKilledNode(t *testing.T, k *kit) {
 	path := filepath.Join(t.TempDir(), "ledger")
-	s := startServer(t)
-	first, err := startProcess(t, s.ClientURL(), "4", "ledger", path)
+	s := k.Start(t, 0)
+	first, err := k.Process(t, s.URL(), "4", "ledger", path)
 	require.NoError(t, err)
-	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin())
+	p, err := loader.Open(s.URL()+"/ledger", k.Plugin(0))
 	require.NoError(t, err)
 	defer p.Close()
 	type result struct {
@@ -274,14 +264,14 @@ func TestKilledNode(t *testing.T) {
 	}
 	once, again := call("once", "1 60000"), call("again", "2 60000")
 	require.Eventually(t, func() bool { r, _ := runs(t, path); return len(r) == 2 }, time.Minute, time.Millisecond)
-	_, err = startProcess(t, s.ClientURL(), "4", "ledger", path)
+	_, err = k.Process(t, s.URL(), "4", "ledger", path)
 	require.NoError(t, err)
 	require.NoError(t, first.Process.Kill())
 	begin := time.Now()
 	r := <-once
 	require.ErrorIs(t, r.err, remote.ErrNodeLost)
 	require.ErrorIs(t, r.err, loader.ErrCrash)
-	assert.Contains(t, r.err.Error(), "the node "+first.id)
+	assert.Contains(t, r.err.Error(), "the node "+first.ID)
 	t.Logf("after %v: %v", time.Since(begin), r.err)
 	require.Eventually(t, func() bool { r, _ := runs(t, path); return r[2] == 2 }, time.Minute, time.Millisecond)
 	select {
@@ -297,16 +287,16 @@ func TestKilledNode(t *testing.T) {
 }
 
 // A node that leaves finishes what it has; no call is lost, whenever it is made.
-func TestLeavingNodes(t *testing.T) {
+func testLeavingNodes(t *testing.T, k *kit) {
 	path := filepath.Join(t.TempDir(), "ledger")
-	s := startServer(t)
+	s := k.Start(t, 0)
 	node := func() *process {
-		p, err := startProcess(t, s.ClientURL(), "8", "ledger", path)
+		p, err := k.Process(t, s.URL(), "8", "ledger", path)
 		require.NoError(t, err)
 		return p
 	}
 	nodes := []*process{node(), node()}
-	p, err := loader.Open(s.ClientURL()+"/ledger", nats.Plugin())
+	p, err := loader.Open(s.URL()+"/ledger", k.Plugin(0))
 	require.NoError(t, err)
 	defer p.Close()
 	var last, stop atomic.Int64
@@ -339,18 +329,18 @@ func TestLeavingNodes(t *testing.T) {
 }
 
 // A node that has as many calls as it takes runs none of the others, and says so.
-func TestBusyNode(t *testing.T) {
-	s := startServer(t)
+func testBusyNode(t *testing.T, k *kit) {
+	s := k.Start(t, 0)
 	gate := make(chan struct{})
 	begun := make(chan struct{}, 100)
-	startNode(t, serve.Go(&builtin.Plugin{Name: "gate", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{
+	k.Node(t, serve.Go(&builtin.Plugin{Name: "gate", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{
 		{Name: "wait", Call: func(context.Context, []byte) ([]byte, error) {
 			begun <- struct{}{}
 			<-gate
 			return nil, nil
 		}},
-	}}), nats.Node{Servers: s.ClientURL(), Workers: 2, Queue: 1})
-	p, err := loader.Open(s.ClientURL()+"/gate", nats.Plugin())
+	}}), node{URL: s.URL(), Workers: 2, Queue: 1})
+	p, err := loader.Open(s.URL()+"/gate", k.Plugin(0))
 	require.NoError(t, err)
 	defer p.Close()
 	errs := make(chan error, 20)
@@ -370,71 +360,9 @@ func TestBusyNode(t *testing.T) {
 	assert.Len(t, begun, 3)
 }
 
-// A cluster of three servers loses one: who was connected there goes on by another.
-func TestCluster(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger")
-	var servers []*server.Server
-	var urls, routes []string
-	for i := range 3 {
-		o := &server.Options{Port: -1, ServerName: "s" + strconv.Itoa(i), Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1}, Routes: server.RoutesFromStr(strings.Join(routes, ","))}
-		s := startServerAt(t, o)
-		servers, urls = append(servers, s), append(urls, strings.TrimPrefix(s.ClientURL(), "nats://"))
-		routes = append(routes, "nats://"+s.ClusterAddr().String())
-	}
-	require.Eventually(t, func() bool {
-		return servers[0].NumRoutes() > 0 && servers[1].NumRoutes() > 0 && servers[2].NumRoutes() > 0
-	}, time.Minute, 10*time.Millisecond)
-	for range 3 {
-		_, err := startProcess(t, "nats://"+strings.Join(urls, ","), "8", "ledger", path)
-		require.NoError(t, err)
-	}
-	p, err := loader.Open("nats://"+strings.Join(urls, ",")+"/ledger", nats.Plugin())
-	require.NoError(t, err)
-	defer p.Close()
-	var last atomic.Int64
-	var stop atomic.Bool
-	var callers sync.WaitGroup
-	var answered, lost atomic.Int64
-	for range 16 {
-		callers.Go(func() {
-			for !stop.Load() {
-				id := last.Add(1)
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				out, err := p.Call(ctx, "once", fmt.Appendf(nil, "%d 1", id))
-				cancel()
-				switch {
-				case err == nil:
-					answered.Add(1)
-					assert.Equal(t, strconv.Itoa(int(id)), string(out))
-				case errors.Is(err, remote.ErrNodeLost), errors.Is(err, remote.ErrNoNode):
-					lost.Add(1)
-					time.Sleep(time.Millisecond)
-				default:
-					t.Errorf("%T %v", err, err)
-				}
-			}
-		})
-	}
-	for _, s := range servers[:2] {
-		before := answered.Load()
-		require.Eventually(t, func() bool { return answered.Load() > before+200 }, time.Minute, time.Millisecond)
-		s.Shutdown()
-		s.WaitForShutdown()
-	}
-	before := answered.Load()
-	require.Eventually(t, func() bool { return answered.Load() > before+200 }, time.Minute, time.Millisecond)
-	stop.Store(true)
-	callers.Wait()
-	t.Logf("%d answered, %d lost", answered.Load(), lost.Load())
-	ran, _ := runs(t, path)
-	for id, n := range ran {
-		assert.Equal(t, 1, n, "call %d", id)
-	}
-}
-
 // A session is an instance on one node, and is lost with it.
-func TestSessions(t *testing.T) {
-	s := startServer(t)
+func testSessions(t *testing.T, k *kit) {
+	s := k.Start(t, 0)
 	counter := func([]string) serve.Plugin {
 		return serve.Go(&builtin.Plugin{Name: "counter", Version: "1.0.0",
 			Start: func(_ context.Context, config []byte) (any, error) {
@@ -447,8 +375,8 @@ func TestSessions(t *testing.T) {
 				return fmt.Append(nil, *n), nil
 			}}}})
 	}
-	leave := startNode(t, counter(nil), nats.Node{Servers: s.ClientURL()}, loader.WithConfig([]byte("100")))
-	p, err := loader.Open(s.ClientURL()+"/counter", nats.Plugin())
+	leave := k.Node(t, counter(nil), node{URL: s.URL()}, loader.WithConfig([]byte("100")))
+	p, err := loader.Open(s.URL()+"/counter", k.Plugin(0))
 	require.NoError(t, err)
 	defer p.Close()
 	a, err := p.NewSession(t.Context(), []byte("10"))
@@ -476,10 +404,10 @@ func TestSessions(t *testing.T) {
 }
 
 // What is longer than a message of the server's goes in pieces, both ways and at once.
-func TestLong(t *testing.T) {
-	s := startServerAt(t, &server.Options{Port: -1, MaxPayload: 4096})
-	startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Workers: 4})
-	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix)
+func testLong(t *testing.T, k *kit) {
+	s := k.Start(t, 4096)
+	k.Node(t, shout(), node{URL: s.URL(), Workers: 4})
+	p, err := loader.Open(s.URL()+"/shout", k.Plugin(0), suffix())
 	require.NoError(t, err)
 	defer p.Close()
 	var callers sync.WaitGroup
@@ -495,4 +423,10 @@ func TestLong(t *testing.T) {
 		})
 	}
 	callers.Wait()
+}
+
+func init() {
+	plugins["ledger"] = ledger
+	tests = append(tests, test{"Faults", testFaults}, test{"StoppedNodeBeginsNothingLate", testStoppedNodeBeginsNothingLate}, test{"KilledNode", testKilledNode},
+		test{"LeavingNodes", testLeavingNodes}, test{"BusyNode", testBusyNode}, test{"Sessions", testSessions}, test{"Long", testLong})
 }

@@ -1,7 +1,6 @@
-package nats_test
+package remote_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -42,44 +41,44 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 }
 
 // Host and node speak to the server by TLS; a certificate that nobody trusts is refused, and named.
-func TestTLS(t *testing.T) {
+func TestTLSOfNATS(t *testing.T) {
 	own, trusted := certificate(t)
 	s := startServerAt(t, &server.Options{Port: -1, TLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}})
 	url := strings.Replace(s.ClientURL(), "tls://", "nats://", 1)
-	startNode(t, shout(), nats.Node{Servers: url, Connection: []client.Option{client.Secure(&tls.Config{RootCAs: trusted})}})
-	p, err := loader.Open(url+"/shout", nats.Plugin(nats.WithTLS(&tls.Config{RootCAs: trusted})), suffix)
+	startNATSNode(t, nats.Node{Servers: url, Connection: []client.Option{client.Secure(&tls.Config{RootCAs: trusted})}})
+	p, err := loader.Open(url+"/shout", nats.Plugin(nats.WithTLS(&tls.Config{RootCAs: trusted})), suffix())
 	require.NoError(t, err)
 	defer p.Close()
 	out, err := p.Call(t.Context(), "with", []byte("hello"))
 	require.NoError(t, err)
 	assert.Equal(t, "hello!", string(out))
 	_, other := certificate(t)
-	_, err = loader.Open(url+"/shout", nats.Plugin(nats.WithTLS(&tls.Config{RootCAs: other})), suffix)
+	_, err = loader.Open(url+"/shout", nats.Plugin(nats.WithTLS(&tls.Config{RootCAs: other})), suffix())
 	require.ErrorIs(t, err, loader.ErrRead)
 	assert.Contains(t, err.Error(), "x509: certificate signed by unknown authority")
 }
 
-// user is one of the server's, who may publish and subscribe to these subjects and no others.
-func user(name string, publish, subscribe []string) *server.User {
+// permitted is one of the server's, who may publish and subscribe to these subjects and no others.
+func permitted(name string, publish, subscribe []string) *server.User {
 	return &server.User{Username: name, Password: name, Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: publish},
 		Subscribe: &server.SubjectPermission{Allow: subscribe}}}
 }
 
 // The permissions that the page names are enough, and hold: who has not got them neither calls nor serves, and is told.
-func TestPermissions(t *testing.T) {
+func TestPermissionsOfNATS(t *testing.T) {
 	s := startServerAt(t, &server.Options{Port: -1, Users: []*server.User{
-		user("node", []string{"ferrule.shout.nodes", "_INBOX_host.>", "_INBOX_mute.>", "_INBOX_deaf.>"}, []string{"ferrule.shout.>", "$SRV.>", "_INBOX_node.>"}),
-		user("host", []string{"ferrule.shout.>", "_INBOX_node.>", "$SRV.>"}, []string{"_INBOX_host.>", "ferrule.shout.nodes"}),
-		user("mute", []string{"$SRV.>"}, []string{"_INBOX_mute.>", "ferrule.shout.nodes"}),
-		user("other", []string{"ferrule.sing.>", "$SRV.PING.sing"}, []string{"_INBOX_other.>", "ferrule.sing.nodes"}),
-		user("impostor", []string{"ferrule.sing.nodes", "_INBOX_host.>"}, []string{"ferrule.sing.>", "$SRV.>", "_INBOX_impostor.>"}),
+		permitted("node", []string{"ferrule.shout.nodes", "_INBOX_host.>", "_INBOX_mute.>", "_INBOX_deaf.>"}, []string{"ferrule.shout.>", "$SRV.>", "_INBOX_node.>"}),
+		permitted("host", []string{"ferrule.shout.>", "_INBOX_node.>", "$SRV.>"}, []string{"_INBOX_host.>", "ferrule.shout.nodes"}),
+		permitted("mute", []string{"$SRV.>"}, []string{"_INBOX_mute.>", "ferrule.shout.nodes"}),
+		permitted("other", []string{"ferrule.sing.>", "$SRV.PING.sing"}, []string{"_INBOX_other.>", "ferrule.sing.nodes"}),
+		permitted("impostor", []string{"ferrule.sing.nodes", "_INBOX_host.>"}, []string{"ferrule.sing.>", "$SRV.>", "_INBOX_impostor.>"}),
 	}})
 	as := func(name string) []client.Option {
 		return []client.Option{client.UserInfo(name, name), client.CustomInboxPrefix("_INBOX_" + name)}
 	}
-	startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Connection: as("node")})
+	startNATSNode(t, nats.Node{Servers: s.ClientURL(), Connection: as("node")})
 	open := func(name string) (*loader.Plugin, error) {
-		return loader.Open(s.ClientURL()+"/shout", nats.Plugin(nats.WithConnection(as(name)...), nats.WithStartTimeout(3*time.Second), nats.WithSilence(time.Second)), suffix)
+		return loader.Open(s.ClientURL()+"/shout", nats.Plugin(nats.WithConnection(as(name)...), nats.WithStartTimeout(3*time.Second), nats.WithSilence(time.Second)), suffix())
 	}
 	p, err := open("host")
 	require.NoError(t, err)
@@ -102,9 +101,9 @@ func TestPermissions(t *testing.T) {
 
 // A node is a micro service: NATS's own requests find it, describe it and call its functions, and its statistics have what became of all calls.
 func TestMicro(t *testing.T) {
-	s := startServer(t)
-	startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Workers: 3})
-	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix)
+	s := startServerAt(t, &server.Options{Port: -1})
+	startNATSNode(t, nats.Node{Servers: s.ClientURL(), Workers: 3})
+	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix())
 	require.NoError(t, err)
 	defer p.Close()
 	for range 5 {
@@ -152,17 +151,17 @@ func TestMicro(t *testing.T) {
 }
 
 // Whatever comes to a node, or to a host's session, neither ends of it, nor do others' calls.
-func TestHostileMessages(t *testing.T) {
-	s := startServer(t)
-	node, err := startProcess(t, s.ClientURL(), "4", "shout")
+func TestHostileMessagesOverNATS(t *testing.T) {
+	s := startServerAt(t, &server.Options{Port: -1})
+	node, err := inNATS.Process(t, s.ClientURL(), "4", "shout")
 	require.NoError(t, err)
-	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix)
+	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(), suffix())
 	require.NoError(t, err)
 	defer p.Close()
 	nc, err := client.Connect(s.ClientURL())
 	require.NoError(t, err)
 	defer nc.Close()
-	address := "ferrule.shout." + node.id
+	address := "ferrule.shout." + node.ID
 	var sessions []string
 	answers, err := nc.SubscribeSync("mine.>")
 	require.NoError(t, err)
@@ -204,66 +203,4 @@ func TestHostileMessages(t *testing.T) {
 	out, err := p.Call(t.Context(), "with", []byte("hello"))
 	require.NoError(t, err)
 	assert.Equal(t, "hello!", string(out))
-}
-
-// More sessions than a node gives are refused, and a host that is gone leaves none.
-func TestSessionsAreBounded(t *testing.T) {
-	s := startServer(t)
-	startNode(t, shout(), nats.Node{Servers: s.ClientURL(), Workers: 4, Sessions: 3})
-	var all []*loader.Plugin
-	open := func() (*loader.Plugin, error) {
-		return loader.Open(s.ClientURL()+"/shout", nats.Plugin(nats.WithStartTimeout(5*time.Second)), suffix)
-	}
-	for range 3 {
-		p, err := open()
-		require.NoError(t, err)
-		all = append(all, p)
-	}
-	_, err := open()
-	require.ErrorIs(t, err, loader.ErrRead)
-	assert.Contains(t, err.Error(), "as many sessions as it takes")
-	require.NoError(t, all[0].Close())
-	require.Eventually(t, func() bool {
-		p, err := open()
-		if err != nil {
-			return false
-		}
-		all[0] = p
-		return true
-	}, time.Minute, 10*time.Millisecond)
-	for _, p := range all {
-		require.NoError(t, p.Close())
-	}
-}
-
-// A host that cannot have what it asks for is told before anything is called.
-func TestOpenErrors(t *testing.T) {
-	s := startServer(t)
-	startNode(t, shout(), nats.Node{Servers: s.ClientURL()})
-	for _, c := range []struct {
-		path  string
-		opts  []loader.Option
-		kind  error
-		words string
-	}{
-		{s.ClientURL() + "/shout@^2", nil, loader.ErrRead, `found no node`},
-		{s.ClientURL() + "/whisper", nil, loader.ErrRead, `found no node`},
-		{s.ClientURL() + "/shout@one", nil, loader.ErrOption, `the versions "one"`},
-		{s.ClientURL() + "/sh out", nil, loader.ErrOption, `"sh out"`},
-		{s.ClientURL(), nil, loader.ErrOption, `without a plug-in's name`},
-		{"nats://ada:secret@127.0.0.1:1/shout", nil, loader.ErrOption, `a user in the URL`},
-		{"nats://127.0.0.1:1/shout", nil, loader.ErrRead, `no server that answers`},
-		{s.ClientURL() + "/shout", []loader.Option{loader.WithConfig([]byte("x"))}, loader.ErrOption, `WithConfig for a plug-in on other machines`},
-		{s.ClientURL() + "/shout", []loader.Option{loader.WithInstances(2)}, loader.ErrOption, `WithInstances for a plug-in on other machines`},
-		{s.ClientURL() + "/shout", []loader.Option{}, loader.ErrMissingImport, `suffix`},
-	} {
-		_, err := loader.Open(c.path, append(c.opts, nats.Plugin())...)
-		require.ErrorIs(t, err, c.kind, c.path)
-		assert.Contains(t, err.Error(), c.words)
-		assert.NotContains(t, err.Error(), "secret")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := loader.OpenContext(ctx, s.ClientURL()+"/shout", nats.Plugin(), suffix)
-	require.ErrorIs(t, err, context.Canceled)
 }

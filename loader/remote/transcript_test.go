@@ -1,4 +1,4 @@
-package nats_test
+package remote_test
 
 import (
 	"os"
@@ -11,12 +11,11 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 )
 
 // Each entry is done with the library in this process, and with the same library on a node: what a host sees is the same.
-func TestTranscripts(t *testing.T) {
-	s := startServer(t)
+func testTranscripts(t *testing.T, k *kit) {
+	s := k.Start(t, 0)
 	calls := 0
 	for _, c := range transcript.Table {
 		t.Run(c.Name, func(t *testing.T) {
@@ -26,12 +25,12 @@ func TestTranscripts(t *testing.T) {
 			library := c.Library.Built(t)
 			lib, err := loader.Inspect(library)
 			require.NoError(t, err)
-			_, err = startProcess(t, s.ClientURL(), "8", "file", library, c.Name)
+			_, err = k.Process(t, s.URL(), "8", "file", library, c.Name)
 			require.NoError(t, err)
-			expected := c.Record(t, loader.Open, library)
-			url := s.ClientURL() + "/" + lib.Manifest.Name
+			expected := inProcess(t, c, library)
+			url := s.URL() + "/" + lib.Manifest.Name
 			own := c.RecordApart(t, func(path string, opts ...loader.Option) (*loader.Plugin, error) {
-				return loader.Open(url, append(opts[:len(opts):len(opts)], nats.Plugin())...)
+				return loader.Open(url, append(opts[:len(opts):len(opts)], k.Plugin(0))...)
 			}, library)
 			assertLines(t, told(c.Name, expected.Lines, library, url), told(c.Name, own.Lines, library, url))
 			assert.Equal(t, expected.Calls, own.Calls)
@@ -40,6 +39,16 @@ func TestTranscripts(t *testing.T) {
 	}
 	t.Logf("%d calls", calls)
 	assert.GreaterOrEqual(t, calls, 200)
+}
+
+// recorded are the transcripts in this process, by the entries' names: a library that keeps something is the same one for each broker.
+var recorded = make(map[string]*transcript.Recording)
+
+func inProcess(t *testing.T, c transcript.Transcript, library string) *transcript.Recording {
+	if recorded[c.Name] == nil {
+		recorded[c.Name] = c.Record(t, loader.Open, library)
+	}
+	return recorded[c.Name]
 }
 
 // assertLines shows the first lines that differ, and not all of both.

@@ -1,0 +1,227 @@
+// Package opener is what a host says to open plug-ins beyond this machine, for every broker: the options, the URL, and the engine.
+package opener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/fleet"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
+)
+
+// Options are those that every broker has.
+type Options struct {
+	by         string // the public package, as errors name it
+	attempts   int
+	maxMessage int64
+	grace      time.Duration
+	silence    time.Duration
+	start      time.Duration
+	given      map[string]bool
+	fault      error // the first
+}
+
+// New returns the options of a package before any was given.
+func New(by string) Options {
+	return Options{by: by, attempts: 3, maxMessage: wire.MaxBody, grace: 150 * time.Millisecond, silence: 2 * time.Second, start: 10 * time.Second, given: make(map[string]bool)}
+}
+
+// Faulty is the error of an option.
+func (o *Options) Faulty(option, found, expected string) error {
+	return &loader.OpenError{Kind: loader.ErrOption, Found: o.by + "." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+}
+
+// Once reports, with an error, that an option was given before.
+func (o *Options) Once(name string) error {
+	if o.given[name] {
+		return &loader.OpenError{Kind: loader.ErrOption, Found: o.by + "." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+	}
+	o.given[name] = true
+	return nil
+}
+
+// Take applies options in their order; the engine is at fault with what is wrong with the first.
+func Take[T any, O ~func(*T) error](o *Options, to *T, opts []O) {
+	for i, opt := range opts {
+		err := error(nil)
+		if opt == nil {
+			err = o.Faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
+		} else {
+			err = opt(to)
+		}
+		if err != nil && o.fault == nil {
+			o.fault = err
+		}
+	}
+}
+
+// Attempts is WithAttempts.
+func (o *Options) Attempts(n int) error {
+	o.attempts = n
+	if n < 1 {
+		return o.Faulty("WithAttempts", fmt.Sprint(n), "1 or more")
+	}
+	return o.Once("WithAttempts")
+}
+
+// MaxMessage is WithMaxMessage.
+func (o *Options) MaxMessage(n int64) error {
+	o.maxMessage = n
+	if n < 1 || n > math.MaxInt32 {
+		return o.Faulty("WithMaxMessage", fmt.Sprint(n), "1 to 2147483647")
+	}
+	return o.Once("WithMaxMessage")
+}
+
+// Grace is WithGrace.
+func (o *Options) Grace(d time.Duration) error { return o.lasts("WithGrace", &o.grace, d) }
+
+// Silence is WithSilence.
+func (o *Options) Silence(d time.Duration) error { return o.lasts("WithSilence", &o.silence, d) }
+
+// Start is WithStartTimeout.
+func (o *Options) Start(d time.Duration) error { return o.lasts("WithStartTimeout", &o.start, d) }
+
+func (o *Options) lasts(option string, to *time.Duration, d time.Duration) error {
+	*to = d
+	if d <= 0 {
+		return o.Faulty(option, d.String(), "more than 0")
+	}
+	return o.Once(option)
+}
+
+// Way is how an engine reaches a broker.
+type Way struct {
+	Kind    string   // how errors speak of its plug-ins, such as "plug-ins on nodes of NATS"
+	Schemes []string // of its URLs
+	Server  string   // what has to be there, such as "a NATS server"
+	Secrets string   // the option that credentials are for
+	// Refuses reports whether an error of Connect is that the credentials are not those that are asked for.
+	Refuses func(error) bool
+	// Connect connects to one of the servers, within a time.
+	Connect func(s Servers, timeout time.Duration) (broker.Broker, error)
+}
+
+// Engine is an engine.Engine.
+type Engine struct {
+	options Options
+	way     Way
+}
+
+// NewEngine returns the engine of a package, with the options that it was given.
+func NewEngine(o Options, w Way) *Engine { return &Engine{o, w} }
+
+// Name is engine.Engine's.
+func (e *Engine) Name() string { return e.options.by + ".Engine" }
+
+// Words is engine.Engine's.
+func (e *Engine) Words() engine.Words {
+	return engine.Words{Kind: e.way.Kind, Twice: "Give it once, with all its options",
+		Overdue: fmt.Sprintf("its call is left to the node %v after it was asked to stop (%s.WithGrace)", e.options.grace, e.options.by),
+		Import:  "imports: ", Start: wire.Start, Starting: "the server, or the node,"}
+}
+
+// Fault is engine.Engine's.
+func (e *Engine) Fault() error { return e.options.fault }
+
+// Recognises is engine.Engine's.
+func (e *Engine) Recognises(f *engine.File) bool {
+	scheme, _, ok := strings.Cut(f.Path, "://")
+	return ok && slices.Contains(e.way.Schemes, scheme)
+}
+
+// Open is engine.Engine's.
+func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	o := &e.options
+	servers, target, err := parse(f.Path)
+	if err != nil {
+		scheme := e.way.Schemes[0]
+		return nil, nil, &inspect.Error{Path: withoutUsers(f.Path), Kind: loader.ErrOption, Found: err.Error(), Expected: fmt.Sprintf("%s://HOST:PORT/NAME, or %[1]s://HOST:PORT/NAME@VERSIONS", scheme),
+			Remedy: "Correct it; credentials are for " + e.way.Secrets}
+	}
+	b, err := e.way.Connect(servers, o.start)
+	if err != nil {
+		found, remedy := "no server that answers", "Start it, and check the address"
+		if e.way.Refuses(err) {
+			found, remedy = "a server that refuses the credentials, or asks for some", "Give them with "+e.way.Secrets
+		}
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: fmt.Sprintf("%s (%v)", found, err), Err: err, Expected: e.way.Server, Remedy: remedy}
+	}
+	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: o.by, MaxMessage: o.maxMessage, Grace: o.grace, Silence: o.silence, Start: o.start,
+		Attempts: o.attempts}, eo, accept)
+}
+
+// withoutUsers is a URL without what may be a password.
+func withoutUsers(path string) string {
+	scheme, rest, _ := strings.Cut(path, "://")
+	hosts, name, ok := strings.Cut(rest, "/")
+	all := strings.Split(hosts, ",")
+	for i, host := range all {
+		if at := strings.LastIndexByte(host, '@'); at >= 0 {
+			all[i] = "…" + host[at:]
+		}
+	}
+	path = scheme + "://" + strings.Join(all, ",")
+	if ok {
+		path += "/" + name
+	}
+	return path
+}
+
+// Servers are those of one broker.
+type Servers struct {
+	Scheme string
+	Hosts  []string // each with or without a port
+}
+
+// String is their URLs, with commas between.
+func (s Servers) String() string { return s.Scheme + "://" + strings.Join(s.Hosts, ","+s.Scheme+"://") }
+
+// ParseServers reads SCHEME://HOST:PORT, or several, SCHEME://HOST:PORT,HOST:PORT; each may have a scheme, which is that of the first.
+func ParseServers(text string) (s Servers, err error) {
+	scheme, hosts, ok := strings.Cut(text, "://")
+	if !ok {
+		return s, fmt.Errorf("%q, which is no URL", withoutUsers(text))
+	}
+	s.Scheme = scheme
+	for host := range strings.SplitSeq(hosts, ",") {
+		host = strings.TrimPrefix(strings.TrimSpace(host), scheme+"://")
+		if strings.Contains(host, "@") { // which is not repeated
+			return s, errors.New("a user in the URL")
+		}
+		u, err := url.Parse(scheme + "://" + host)
+		if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" {
+			return s, fmt.Errorf("%q, which is no server", host)
+		}
+		s.Hosts = append(s.Hosts, u.Host)
+	}
+	return s, nil
+}
+
+// parse splits a URL into the servers, and what is asked for.
+func parse(path string) (s Servers, t broker.Target, err error) {
+	scheme, rest, _ := strings.Cut(path, "://")
+	hosts, name, ok := strings.Cut(rest, "/")
+	if !ok {
+		return s, t, fmt.Errorf("a URL without a plug-in's name")
+	}
+	if s, err = ParseServers(scheme + "://" + hosts); err != nil {
+		return s, t, err
+	}
+	if unescaped, err := url.PathUnescape(name); err == nil {
+		name = unescaped
+	}
+	t, err = broker.ParseTarget(name)
+	return s, t, err
+}
