@@ -515,8 +515,10 @@ func (s *session) lead(first *incoming) {
 		if first != nil {
 			c, first = *first, nil
 		} else {
-			if s.r.Whole() == 0 { // which may wait
-				s.flush()
+			if s.r.Whole() == 0 { // which may wait; not for who writes: a host that does not read may have said BYE
+				if err := s.w.FlushSoon(); err != nil {
+					s.end(err)
+				}
 			}
 			err := s.r.Next(&c.m)
 			if err == nil && c.m.Verb == wire.Call {

@@ -76,6 +76,16 @@ func (w *Writer) Flush() error {
 	return w.err
 }
 
+// FlushSoon is Flush that waits for nobody: where somebody writes, that one writes what waits as well, or whoever has Put it does.
+func (w *Writer) FlushSoon() error {
+	if !w.mu.TryLock() {
+		return nil
+	}
+	defer w.mu.Unlock()
+	w.flush()
+	return w.err
+}
+
 // put takes a message in, and reports whether it waits.
 func (w *Writer) put(m *Message, body []byte) bool {
 	if w.err != nil {
