@@ -29,7 +29,7 @@ var tree = [][]string{
 	{"loader/wasm/internal/guest", "loader/wasm/internal/fuel", "loader/wasm/internal/folder"},
 	{"loader/sidecar/serve/web", "loader/sidecar/serve", "loader/sidecar", "loader/sidecar/web"},
 	{"loader/sidecar/link"},
-	{"loader/sidecar/wire", "loader/sidecar/internal/eager", "loader/sidecar/internal/reach", "loader/sidecar/internal/numbers"},
+	{"loader/sidecar/wire", "loader/sidecar/internal/eager", "loader/sidecar/internal/reach", "loader/sidecar/serve/numbers"},
 	{"loader/builtin", "loader/isolate/sandbox", "loader/isolate"},
 	{"loader"},
 	{"loader/internal/isolate/host", "loader/internal/isolate/worker"},

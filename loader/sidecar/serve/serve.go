@@ -26,7 +26,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/numbers"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -74,7 +74,13 @@ type Options struct {
 }
 
 // Metrics count what is served of one plug-in: its calls, their times and bytes, and who is connected. The zero value counts. WriteTo writes them in the text format of
-// Prometheus; serve/web.Metrics serves that.
+// Prometheus; serve/web.Metrics serves that. Any goroutine may use it. Its fields are
+//
+//	Connections  what hosts or clients have open: Open now, and Total so far
+//	Sessions     the same of hosts that have said hello
+//	Ended        how sessions and connections of hosts have ended, by numbers.End
+//	Refused      requests by HTTP that were no call, by status
+//	Unknown      calls by the wire that nothing was run for, by status
 type Metrics = numbers.Metrics
 
 // counts has the metrics know the plug-in, where there are any.

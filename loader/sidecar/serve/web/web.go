@@ -33,8 +33,8 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
