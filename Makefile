@@ -39,18 +39,8 @@ bare: ## The first results without a compiler, in a bare Debian that is made for
 	@sh internal/first/bare.sh
 
 .PHONY: test
-test: ## Everything that is quick, on this machine
-	+$(MAKE) --jobs=2 test-go test-beside
-
-# What is tested beside the packages with cgo: the native engine waits more than it works.
-.PHONY: test-beside
-test-beside:
-	+$(MAKE) test-without
-	+$(MAKE) test-c
-	+$(MAKE) test-rust
-
-# Tests wait for processes, and for time limits, about as much as they work: one package more at a time than there are processors.
-BESIDE = -p $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
+test: test-go ## Everything that is quick, on this machine
+	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-without test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
@@ -73,8 +63,9 @@ LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) $(BESIDE) -timeout 20m -skip $(LONG_ONES) $(TESTED)
+	$(GOTEST) $(LEAN) -timeout 20m -skip $(LONG_ONES) $(TESTED)
 
+# It waits more than it works, so it is run beside the other languages' tests.
 .PHONY: test-without
 test-without:
 	$(NEED_GO)
