@@ -82,6 +82,9 @@ func turn(ctx context.Context, path string) (release func(), err error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-late.Done():
+			if ctx.Err() != nil { // which ends both
+				return nil, ctx.Err()
+			}
 			return nil, &exit{code: exitFailed, err: &wrong{"a lock at " + path + " that somebody has held for " + turnWithin.String(), "nobody who holds it",
 				"See who does (fuser " + path + "), and end that"}}
 		case <-time.After(10 * time.Millisecond):

@@ -122,9 +122,15 @@ FERRULE_FN(answer) {
 	require.NoError(t, err, "%s", out)
 	o := options(t)
 	o.Only = []string{"input-empty"}
-	v, err := check.Run(t.Context(), library, o)
-	require.NoError(t, err)
-	require.Len(t, v.Results, 1)
+	var v *check.Verdict
+	for range 20 { // where something else is right below the stack, there is no place for it
+		v, err = check.Run(t.Context(), library, o)
+		require.NoError(t, err)
+		require.Len(t, v.Results, 1)
+		if len(v.Results[0].Findings) > 0 {
+			break
+		}
+	}
 	require.Len(t, v.Results[0].Findings, 1)
 	assert.Regexp(t, `answer with no input: the process died of SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer \(below\.c:`, v.Results[0].Findings[0].Seen)
 }

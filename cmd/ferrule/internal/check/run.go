@@ -300,7 +300,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
 					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
 			}
-		case at != nil && at.Overflow(), at == nil && overflowed(stack, areas, said):
+		case at != nil && (at.Overflow() || at.Below(stack)), at == nil && overflowed(stack, areas, said):
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"

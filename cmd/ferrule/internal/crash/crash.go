@@ -53,9 +53,21 @@ func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 // pointer itself is below it, where a large array is.
 func (c *Crash) Overflow() bool { return c.overflow }
 
+// Below reports whether the stack has overflowed whose lowest address is bottom: the stack pointer was below it, where a large array is, and may be in whatever the
+// system has put there, and what was accessed is between the two.
+func (c *Crash) Below(bottom uint64) bool {
+	return c.Signal == sigsegv && !c.Anywhere && c.Stack < bottom && bottom-c.Stack < array && c.Address >= c.Stack && c.Address < bottom
+}
+
+// The signal of an overflow, and how large an array on a stack may be, in bytes.
+const (
+	sigsegv = 11
+	array   = 1 << 30
+)
+
 // overflows is Overflow, of the mappings and the instruction.
 func (c *Crash) overflows(maps []mapping, pc uint64) bool {
-	const sigsegv, near, array = 11, 64 << 10, 1 << 30
+	const near = 64 << 10
 	if c.Signal != sigsegv || c.Anywhere || c.Address == pc {
 		return false
 	}

@@ -43,7 +43,7 @@ func init() {
 		"it makes the engine for modules itself, with no options":              "wasm.Engine wasm.FIELD WithCache wasm.WithCache WithFolder WithFuel WithHTTP wasm.WithHTTP WithMemory",
 		"it opens sidecars as config.yaml has them, which is looked at before": "WithArgs WithInterpreter WithTLS WithSandbox sandbox.Policy sidecar.FIELD",
 		"it stands behind the name of its package":                             "WithToken",
-		"it opens nothing that a NATS server reaches":                          "WithAttempts WithConnection WithSilence",
+		"it opens nothing that a message broker reaches":                       "WithAttempts WithConnection WithCredentials mqtt.WithCredentials WithSilence",
 		"it makes no groups":                                                   "isolate.InGroup isolate.NewGroup loader.WithDataFolder",
 		"there is no flag":                                                     "sandbox.Policy.Time Policy.Time sandbox.Policy.CPU Policy.CPU Policy.Files sandbox.Policy.Files",
 	} {
