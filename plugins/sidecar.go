@@ -289,6 +289,9 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 // look finds what keeps a sidecar from being started, or from being reached, as far as that can be seen with nothing of it run and nobody asked.
 func (f *found) look() error {
 	n := f.sidecar
+	if errors.Is(n.err, loader.ErrNoEngine) { // which is said in its place: the application may have one
+		return nil
+	}
 	if n.err != nil {
 		return n.err
 	}
