@@ -32,7 +32,7 @@ type options struct {
 	restart     restart
 	sandbox     *confine.Bounds // nil: none
 	any         bool            // it opens whatever is at a path
-	given       map[string]bool
+	given       engine.Given
 }
 
 // restart is what happens when sidecars end one after the other.
@@ -56,31 +56,23 @@ func Engine(opts ...Option) engine.Engine { return newEngine(opts) }
 
 func newEngine(opts []Option) *sidecarEngine {
 	e := &sidecarEngine{options: options{maxMessage: wire.MaxBody, grace: 500 * time.Millisecond, start: 30 * time.Second, stop: 2 * time.Second,
-		restart: restart{10 * time.Millisecond, 5, 5 * time.Second}, given: make(map[string]bool)}}
-	for i, opt := range opts {
-		err := error(nil)
-		if opt == nil {
-			err = faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
-		} else {
-			err = opt(&e.options)
-		}
-		if err != nil && e.fault == nil {
-			e.fault = err
-		}
-	}
+		restart: restart{10 * time.Millisecond, 5, 5 * time.Second}, given: engine.Given{By: by}}}
+	e.fault = engine.Take(&e.given, &e.options, opts)
 	return e
 }
 
+// by is the package's name, as errors have it.
+const by = "sidecar"
+
 func faulty(option, found, expected string) error {
-	return &loader.OpenError{Kind: loader.ErrOption, Found: "sidecar." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+	return (&engine.Given{By: by}).Faulty(option, found, expected)
 }
 
 func once(name string, set func(*options) error) Option {
 	return func(o *options) error {
-		if o.given[name] {
-			return &loader.OpenError{Kind: loader.ErrOption, Found: "sidecar." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+		if err := o.given.Once(name); err != nil {
+			return err
 		}
-		o.given[name] = true
 		return set(o)
 	}
 }

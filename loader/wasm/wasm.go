@@ -34,7 +34,7 @@ type options struct {
 	folder  string // of the compilation cache
 	http    *extism.HTTP
 	folders []folder.Permit
-	given   map[string]bool
+	given   engine.Given
 }
 
 // DefaultMemory is how much memory an instance may have without WithMemory, in bytes.
@@ -43,18 +43,8 @@ const DefaultMemory = 256 << 20
 // Engine returns an engine for loader.WithEngine that opens WebAssembly modules. It can be used for any number of plug-ins, at the same time, too:
 // each has its own memory.
 func Engine(opts ...Option) engine.Engine {
-	e := &wasmEngine{options: options{limits: guest.Limits{Memory: DefaultMemory, Grace: 500 * time.Millisecond}, given: make(map[string]bool)}}
-	for i, opt := range opts {
-		err := error(nil)
-		if opt == nil {
-			err = faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
-		} else {
-			err = opt(&e.options)
-		}
-		if err != nil && e.fault == nil {
-			e.fault = err
-		}
-	}
+	e := &wasmEngine{options: options{limits: guest.Limits{Memory: DefaultMemory, Grace: 500 * time.Millisecond}, given: engine.Given{By: by}}}
+	e.fault = engine.Take(&e.given, &e.options, opts)
 	if e.fault == nil && e.folder != "" {
 		var err error
 		if e.limits.Cache, err = wazero.NewCompilationCacheWithDir(e.folder); err != nil {
@@ -65,16 +55,18 @@ func Engine(opts ...Option) engine.Engine {
 	return e
 }
 
+// by is the package's name, as errors have it.
+const by = "wasm"
+
 func faulty(option, found, expected string) error {
-	return &loader.OpenError{Kind: loader.ErrOption, Found: "wasm." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+	return (&engine.Given{By: by}).Faulty(option, found, expected)
 }
 
 func once(name string, set func(*options) error) Option {
 	return func(o *options) error {
-		if o.given[name] {
-			return &loader.OpenError{Kind: loader.ErrOption, Found: "wasm." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+		if err := o.given.Once(name); err != nil {
+			return err
 		}
-		o.given[name] = true
 		return set(o)
 	}
 }

@@ -45,7 +45,7 @@ type options struct {
 	tls        *tls.Config
 	maxMessage int64
 	start      time.Duration
-	given      map[string]bool
+	given      engine.Given
 }
 
 // Server has loader.Open take a URL as a plug-in that is an HTTP server: it is loader.WithEngine of Engine.
@@ -53,31 +53,23 @@ func Server(opts ...Option) loader.Option { return loader.WithEngine(Engine(opts
 
 // Engine returns an engine for loader.WithEngine that opens http:, https: and http+unix: URLs, beside engines for other plug-ins.
 func Engine(opts ...Option) engine.Engine {
-	e := &webEngine{options: options{maxMessage: wire.MaxBody, start: 30 * time.Second, given: make(map[string]bool)}}
-	for i, opt := range opts {
-		err := error(nil)
-		if opt == nil {
-			err = faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
-		} else {
-			err = opt(&e.options)
-		}
-		if err != nil && e.fault == nil {
-			e.fault = err
-		}
-	}
+	e := &webEngine{options: options{maxMessage: wire.MaxBody, start: 30 * time.Second, given: engine.Given{By: by}}}
+	e.fault = engine.Take(&e.given, &e.options, opts)
 	return e
 }
 
+// by is the package's name, as errors have it.
+const by = "web"
+
 func faulty(option, found, expected string) error {
-	return &loader.OpenError{Kind: loader.ErrOption, Found: "web." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
+	return (&engine.Given{By: by}).Faulty(option, found, expected)
 }
 
 func once(name string, set func(*options) error) Option {
 	return func(o *options) error {
-		if o.given[name] {
-			return &loader.OpenError{Kind: loader.ErrOption, Found: "web." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
+		if err := o.given.Once(name); err != nil {
+			return err
 		}
-		o.given[name] = true
 		return set(o)
 	}
 }

@@ -22,48 +22,24 @@ import (
 
 // Options are those that every broker has.
 type Options struct {
-	by         string // the public package, as errors name it
+	engine.Given // By is the public package
+
 	attempts   int
 	maxMessage int64
 	grace      time.Duration
 	silence    time.Duration
 	start      time.Duration
-	given      map[string]bool
 	fault      error // the first
 }
 
 // New returns the options of a package before any was given.
 func New(by string) Options {
-	return Options{by: by, attempts: 3, maxMessage: wire.MaxBody, grace: 150 * time.Millisecond, silence: 2 * time.Second, start: 10 * time.Second, given: make(map[string]bool)}
+	return Options{Given: engine.Given{By: by}, attempts: 3, maxMessage: wire.MaxBody, grace: 150 * time.Millisecond, silence: 2 * time.Second, start: 10 * time.Second}
 }
 
-// Faulty is the error of an option.
-func (o *Options) Faulty(option, found, expected string) error {
-	return &loader.OpenError{Kind: loader.ErrOption, Found: o.by + "." + option + " with " + found, Expected: expected, Remedy: "Change that option"}
-}
-
-// Once reports, with an error, that an option was given before.
-func (o *Options) Once(name string) error {
-	if o.given[name] {
-		return &loader.OpenError{Kind: loader.ErrOption, Found: o.by + "." + name + " twice", Expected: "it once", Remedy: "Leave one of them out: none replaces another"}
-	}
-	o.given[name] = true
-	return nil
-}
-
-// Take applies options in their order; the engine is at fault with what is wrong with the first.
+// Take applies a package's options, which set to, in their order.
 func Take[T any, O ~func(*T) error](o *Options, to *T, opts []O) {
-	for i, opt := range opts {
-		err := error(nil)
-		if opt == nil {
-			err = o.Faulty("Engine", fmt.Sprintf("nil as option %d", i+1), "options that are made by functions named With…")
-		} else {
-			err = opt(to)
-		}
-		if err != nil && o.fault == nil {
-			o.fault = err
-		}
-	}
+	o.fault = engine.Take(&o.Given, to, opts)
 }
 
 // Attempts is WithAttempts.
@@ -123,12 +99,12 @@ type Engine struct {
 func NewEngine(o Options, w Way) *Engine { return &Engine{o, w} }
 
 // Name is engine.Engine's.
-func (e *Engine) Name() string { return e.options.by + ".Engine" }
+func (e *Engine) Name() string { return e.options.By + ".Engine" }
 
 // Words is engine.Engine's.
 func (e *Engine) Words() engine.Words {
 	return engine.Words{Kind: e.way.Kind, Twice: "Give it once, with all its options",
-		Overdue: fmt.Sprintf("its call is left to the node %v after it was asked to stop (%s.WithGrace)", e.options.grace, e.options.by),
+		Overdue: fmt.Sprintf("its call is left to the node %v after it was asked to stop (%s.WithGrace)", e.options.grace, e.options.By),
 		Import:  "imports: ", Start: wire.Start, Starting: "the server, or the node,"}
 }
 
@@ -158,7 +134,7 @@ func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, a
 		}
 		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: fmt.Sprintf("%s (%v)", found, err), Err: err, Expected: e.way.Server, Remedy: remedy}
 	}
-	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: o.by, MaxMessage: o.maxMessage, Grace: o.grace, Silence: o.silence, Start: o.start,
+	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: o.By, MaxMessage: o.maxMessage, Grace: o.grace, Silence: o.silence, Start: o.start,
 		Attempts: o.attempts}, eo, accept)
 }
 
