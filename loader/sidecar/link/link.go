@@ -420,6 +420,10 @@ func (l *Link) takeDone(m *wire.Message) error {
 	x := l.calls[m.ID]
 	given := l.given[m.ID]
 	delete(l.given, m.ID)
+	out := []byte(nil)
+	if x != nil && !l.Leave { // whose memory is its own when it is given up
+		out = x.out
+	}
 	l.mu.Unlock()
 	if given {
 		return l.r.Skip()
@@ -428,10 +432,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 		return &wire.Error{Rule: "W7", Found: "DONE " + string(appendNumber(nil, m.ID)) + ", which has no call in progress", Expected: "one answer to each call"}
 	}
 	status, notRun, rule, err := m.Status, m.NotRun, string(m.Rule), error(nil)
-	id, out := m.ID, x.out
-	if l.Leave { // its memory is its own when it is given up
-		out = nil
-	}
+	id := m.ID
 	if out, err = l.r.Body(out); err != nil { // until it is whole the call is in progress, and may be late
 		return err
 	}
@@ -474,6 +475,7 @@ func (l *Link) of(m *wire.Message) *call {
 // What a call may have waiting for it.
 const (
 	maxQueued = 4 << 20 // bytes of log lines; then they wait for room, for a while, and then are left out
+	maxGiven  = 4096    // calls that were given up, of all, and are not answered: the other side answers none
 	maxAsked  = 1024    // calls of the sidecar's without an answer; what is more breaks rule W11
 	patience  = 100 * time.Millisecond
 )
@@ -864,8 +866,11 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	}
 	delete(l.calls, x.id)
 	l.dismisses()
-	done, struck, why := x.done, x.struck, l.why
+	done, struck, why, full := x.done, x.struck, l.why, len(l.given) > maxGiven
 	l.mu.Unlock()
+	if full {
+		l.fail(errUnanswered)
+	}
 	switch {
 	case done && x.notRun != 0 && x.status != abi.StatusOK:
 		return dst, 0, &NotRun{x.notRun}
@@ -989,6 +994,8 @@ func (l *Link) cancels(x *call, ended <-chan struct{}) {
 
 // ErrOverrun is the reason of a session that was ended because a call did not stop in time.
 var ErrOverrun = errors.New("a call had not stopped in time after its context had ended")
+
+var errUnanswered = errors.New("it had not answered thousands of calls that were given up")
 
 var errStalled = errors.New("it took no messages for as long as a call had")
 
