@@ -88,9 +88,13 @@ func soaked() time.Duration {
 // Three nodes are killed, stopped and started anew, and the server is, while 64 callers call: each call ends in its own answer or in an error that says what became of it,
 // soon after its deadline; none runs twice but where it may, none whose error says that it did nothing, and none begins after its deadline.
 func testFaults(t *testing.T, k *kit) {
-	path := filepath.Join(t.TempDir(), "ledger")
 	s := k.Start(t, 0)
-	url := s.URL()
+	faults(t, k, s, s.URL(), 0)
+}
+
+// faults is testFaults with a server, the URL of a way to it, and how much longer calls may take on that.
+func faults(t *testing.T, k *kit, s running, url string, longer time.Duration) {
+	path := filepath.Join(t.TempDir(), "ledger")
 	var nodes [3]*process
 	begin := func(i int) {
 		for range 100 {
@@ -126,7 +130,7 @@ func testFaults(t *testing.T, k *kit) {
 				if again {
 					name = "again"
 				}
-				limit := time.Duration(20+rand.IntN(400)) * time.Millisecond
+				limit := longer + time.Duration(20+rand.IntN(400))*time.Millisecond
 				ctx, cancel := context.WithTimeout(context.Background(), limit)
 				begin := time.Now()
 				out, err := p.Call(ctx, name, fmt.Appendf(nil, "%d %d", id, rand.IntN(30)))
@@ -149,7 +153,11 @@ func testFaults(t *testing.T, k *kit) {
 	for time.Now().Before(stop) {
 		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
 		i := rand.IntN(len(nodes))
-		switch n := rand.IntN(10); {
+		n := rand.IntN(10)
+		if harm["server"] == 0 && time.Until(stop) < soaked()/2 {
+			n = 9
+		}
+		switch {
 		case n < 5:
 			harm["killed"]++
 			_ = nodes[i].Process.Kill()

@@ -73,14 +73,18 @@ func TestBrokers(t *testing.T) {
 	}
 }
 
-// TestMain is a node where it is asked to be one.
+// programs are what this program is where its first argument says so, with the rest of them.
+var programs = map[string]func(args []string) error{"node": func(args []string) error {
+	k := inNATS
+	if strings.HasPrefix(args[0], "mqtt") {
+		k = inMosquitto
+	}
+	return k.serve(args)
+}}
+
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "node" {
-		k := inNATS
-		if strings.HasPrefix(os.Args[2], "mqtt") {
-			k = inMosquitto
-		}
-		if err := k.serve(os.Args[2:]); err != nil {
+	if len(os.Args) > 2 && programs[os.Args[1]] != nil {
+		if err := programs[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -124,9 +128,14 @@ type process struct {
 
 // Process starts a node. The error is what it says where it does not get ready.
 func (k *kit) Process(t testing.TB, args ...string) (*process, error) {
+	return startProgram(t, "node", args...)
+}
+
+// startProgram starts one of programs, which prints "ready" when it is.
+func startProgram(t testing.TB, name string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, append([]string{"node"}, args...)...)
+	cmd := exec.Command(self, append([]string{name}, args...)...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	var said strings.Builder
 	cmd.Stderr = &said

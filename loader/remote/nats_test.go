@@ -1,9 +1,15 @@
 package remote_test
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
+	"os"
+	"os/exec"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +21,12 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
-// inNATS is NATS, with a server in this process.
+// inNATS is NATS, with a server in this process, which says its farewell when it ends; or with the program that FERRULE_NATS_SERVER names, which is killed.
 var inNATS = &kit{
 	Start: func(t testing.TB, longest int) running {
+		if program := os.Getenv("FERRULE_NATS_SERVER"); program != "" && longest == 0 {
+			return startNATSProcess(t, program)
+		}
 		s := startServerAt(t, &server.Options{Port: -1, MaxPayload: int32(longest)})
 		_, port, err := net.SplitHostPort(s.Addr().String())
 		require.NoError(t, err)
@@ -50,6 +59,51 @@ func (r *natsServer) Stop() {
 }
 
 func (r *natsServer) Again(t testing.TB) { r.s = startServerAt(t, &server.Options{Port: r.port}) }
+
+// natsProcess is a server that is a process.
+type natsProcess struct {
+	program string
+	port    int
+	cmd     *exec.Cmd
+}
+
+func startNATSProcess(t testing.TB, program string) *natsProcess {
+	r := &natsProcess{program: program, port: -1}
+	r.Again(t)
+	t.Cleanup(r.Stop)
+	return r
+}
+
+func (r *natsProcess) URL() string { return "nats://127.0.0.1:" + strconv.Itoa(r.port) }
+
+func (r *natsProcess) Stop() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+// Again waits until the server says where it listens.
+func (r *natsProcess) Again(t testing.TB) {
+	r.cmd = exec.Command(r.program, "-a", "127.0.0.1", "-p", strconv.Itoa(r.port))
+	said, err := r.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, r.cmd.Start())
+	lines := bufio.NewScanner(said)
+	var all []string
+	for lines.Scan() {
+		all = append(all, lines.Text())
+		if where := listening.FindStringSubmatch(lines.Text()); where != nil {
+			r.port, err = strconv.Atoi(where[1])
+			require.NoError(t, err)
+		}
+		if strings.Contains(lines.Text(), "Server is ready") {
+			go func() { _, _ = io.Copy(io.Discard, said) }()
+			return
+		}
+	}
+	require.Fail(t, "the server does not start", strings.Join(all, "\n"))
+}
+
+var listening = regexp.MustCompile(`Listening for client connections on \S+:(\d+)`)
 
 func startServerAt(t testing.TB, o *server.Options) *server.Server {
 	o.Host, o.NoLog, o.NoSigs = "127.0.0.1", true, true

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +26,14 @@ type connection struct {
 	down map[int]func(error) // who is told that the connection broke
 	back []func()            // are told that it is there again
 	last int
+
+	watchers []*watcher // are told who answers late
+}
+
+// watcher is one that Watch tells of a plug-in's nodes.
+type watcher struct {
+	name string
+	came func(broker.Node)
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -181,45 +189,90 @@ func nodeOf(s micro.ServiceIdentity) broker.Node {
 	return n
 }
 
-// How long answers are waited for, since the last one, and at most.
+// How long answers are waited for: since the last one, before Find returns; and before nobody is expected to answer any more.
 const (
 	quiet  = 30 * time.Millisecond
 	atMost = time.Second
 )
 
-// Find is broker.Broker's, by micro's PING.
+// answers are what has come of one question.
+type answers struct {
+	mu    sync.Mutex
+	nodes []broker.Node
+	count int  // of all messages
+	none  bool // the server says that there is no node
+	taken bool // Find has returned
+
+	some chan struct{} // something came; of a capacity of 1
+}
+
+// Find is broker.Broker's, by micro's PING. Who answers later than Find waits, because it is far away or there are very many, is told to those who watch.
 func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, error) {
 	subject, err := micro.ControlSubject(micro.PingVerb, serviceOf(name), "")
 	if err != nil {
 		return nil, err
 	}
+	a := &answers{some: make(chan struct{}, 1)}
 	inbox := b.nc.NewRespInbox()
-	sub, err := b.nc.SubscribeSync(inbox)
+	sub, err := b.nc.Subscribe(inbox, func(m *nats.Msg) {
+		n, ok := readNode(m.Data, name)
+		a.mu.Lock()
+		late := a.taken
+		if a.count++; isNobody(m) {
+			a.none = true
+		} else if ok && !late {
+			a.nodes = append(a.nodes, n)
+		}
+		a.mu.Unlock()
+		select {
+		case a.some <- struct{}{}:
+		default:
+		}
+		if ok && late {
+			b.cameLate(name, n)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = sub.Unsubscribe() }()
 	if err := b.nc.PublishRequest(subject, inbox, nil); err != nil {
+		_ = sub.Unsubscribe()
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
-	var nodes []broker.Node
-	var sum atomic.Int64
-	for wait := atMost; ; {
-		within, end := context.WithTimeout(ctx, wait)
-		m, err := sub.NextMsgWithContext(within)
-		end()
-		switch {
-		case err != nil && len(nodes) == 0 && sum.Load() == 0 && !errors.Is(err, nats.ErrNoResponders):
-			return nil, fmt.Errorf("the server says nothing: %w", cmp.Or(b.Denied(), err))
-		case err != nil || isNobody(m):
-			return nodes, nil
+	time.AfterFunc(atMost, func() { _ = sub.Unsubscribe() })
+	end := time.NewTimer(atMost)
+	defer end.Stop()
+	var soon <-chan time.Time
+	for waits := true; waits; {
+		select {
+		case <-a.some:
+			soon = time.After(quiet)
+			a.mu.Lock()
+			waits = !a.none
+			a.mu.Unlock()
+		case <-soon:
+			waits = false
+		case <-end.C:
+			waits = false
+		case <-ctx.Done():
+			waits = false
 		}
-		sum.Add(1)
-		wait = quiet
-		if n, ok := readNode(m.Data, name); ok {
-			nodes = append(nodes, n)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.taken = true; a.count == 0 {
+		return nil, fmt.Errorf("the server says nothing: %w", cmp.Or(b.Denied(), ctx.Err(), context.DeadlineExceeded))
+	}
+	return a.nodes, nil
+}
+
+// cameLate tells those who watch of a node that was asked for.
+func (b *connection) cameLate(name string, n broker.Node) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.watchers {
+		if w.name == name {
+			go w.came(n)
 		}
 	}
 }
@@ -264,8 +317,15 @@ func (b *connection) Watch(name string, w broker.Watcher) (func(), error) {
 		return nil, err
 	}
 	stop := b.onDown(w.Down)
+	me := &watcher{name, w.Came}
+	b.mu.Lock()
+	b.watchers = append(b.watchers, me)
+	b.mu.Unlock()
 	return func() {
 		stop()
+		b.mu.Lock()
+		b.watchers = slices.DeleteFunc(b.watchers, func(w *watcher) bool { return w == me })
+		b.mu.Unlock()
 		_ = sub.Unsubscribe()
 	}, nil
 }

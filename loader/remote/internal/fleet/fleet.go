@@ -88,6 +88,7 @@ func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Acce
 	if err := f.find(ctx); err != nil {
 		return nil, nil, f.unread("no answer of the broker's", err, "Check its address, and what this client may do there")
 	}
+	f.late(ctx)
 	first, about, err := f.first(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -166,8 +167,9 @@ type fleet struct {
 	finding turn      // who asks the broker
 	found   time.Time // when that was last; guarded by finding
 
-	mu    sync.Mutex
-	nodes map[string]*node // by their IDs
+	mu     sync.Mutex
+	nodes  map[string]*node // by their IDs
+	others bool             // there are some that are not wanted
 }
 
 // node is one of them.
@@ -218,11 +220,13 @@ func (t turn) give() { <-t }
 const long = 64 << 10
 
 func (f *fleet) came(n broker.Node) {
-	if !n.Serves || !f.Target.Takes(n.Version) {
-		return
-	}
+	takes := n.Serves && f.Target.Takes(n.Version)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !takes {
+		f.others = true
+		return
+	}
 	if known := f.nodes[n.ID]; known != nil {
 		if known.Address == n.Address {
 			known.leaves = false
@@ -282,21 +286,40 @@ func (f *fleet) find(ctx context.Context) error {
 		return err
 	}
 	f.found = time.Now()
-	seen := make(map[string]bool)
 	for _, n := range nodes {
 		f.came(n)
-		seen[n.ID] = true
 	}
 	return nil
 }
 
-// refresh asks from time to time: what nodes say when they come may be lost.
+// late waits a moment for a node that answers later than others, of which none is wanted.
+func (f *fleet) late(ctx context.Context) {
+	const moment, step = time.Second, 10 * time.Millisecond
+	for begin := time.Now(); time.Since(begin) < moment; {
+		f.mu.Lock()
+		waits := len(f.nodes) == 0 && f.others
+		f.mu.Unlock()
+		if !waits {
+			return
+		}
+		select {
+		case <-time.After(step):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// refresh asks from time to time: what nodes say when they come may be lost. Where there are many, which all answer, it does so less often.
 func (f *fleet) refresh() {
 	for {
+		f.mu.Lock()
+		every := time.Duration(max(1, len(f.nodes)/100)) * refreshed
+		f.mu.Unlock()
 		select {
 		case <-f.closed:
 			return
-		case <-time.After(refreshed/2 + rand.N(refreshed)):
+		case <-time.After(every/2 + rand.N(every)):
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), f.Silence)
 		_ = f.find(ctx)
