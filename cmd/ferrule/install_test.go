@@ -86,7 +86,13 @@ func publish(t *testing.T) *moduleRegistry {
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
 	proxy := filepath.Join(dir, "proxy")
 	r.bin = filepath.Join(dir, "bin")
-	for path, folder := range map[string]string{library: "", library + "/loader/wasm": "loader/wasm/", library + "/plugins": "plugins/", library + "/plugins/oci": "plugins/oci/", library + "/cmd/ferrule": "cmd/ferrule/"} {
+	modules := map[string]string{library: "", library + "/cmd/ferrule": "cmd/ferrule/"} // and what the command needs of this tree, each with its folder
+	for _, required := range mod.Require {
+		if folder, ok := strings.CutPrefix(required.Mod.Path, library+"/"); ok {
+			modules[required.Mod.Path] = folder + "/"
+		}
+	}
+	for path, folder := range modules {
 		var files []zip.File
 		for _, name := range names {
 			if in, ok := strings.CutPrefix(name, folder); ok {
