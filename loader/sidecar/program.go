@@ -230,7 +230,9 @@ func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 	}
 	sweep()
 	if p.copy, err = os.MkdirTemp("", copyPrefix); err == nil {
-		p.held, _ = hold(p.copy) // where files cannot be locked, nobody takes them for left behind either
+		p.held, err = hold(p.copy)
+	}
+	if err == nil {
 		to := filepath.Join(p.copy, filepath.Base(f.Path))
 		if err = os.WriteFile(to, all, 0o500); err == nil {
 			return to, nil
@@ -316,7 +318,7 @@ func (c *child) reached() string {
 	if c.bounds == nil {
 		return ""
 	}
-	if reason := c.over.Load(); reason != nil {
+	if reason := c.over.Load(); reason != nil && c.signal == os.Kill { // it may have ended by itself at the same time
 		return *reason
 	}
 	return c.bounds.Reached(c.signal, c.lived, strings.Split(c.tail.Text(), "\n"))

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,16 +24,28 @@ func (p *program) shutIn(path, script string, o *options) error {
 	if err != nil {
 		return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: p.path + ", which is no program in ELF", Err: err, Expected: "one, in a sandbox", Remedy: "Name what runs it with sidecar.WithInterpreter"}
 	}
+	if image.Class != elf.ELFCLASS64 || image.Data != elf.ELFDATA2LSB { // the system does not look at these, and may read another head than package elf
+		return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: p.path + ", a program of " + image.Class.String() + ", " + image.Data.String(), Expected: "one of 64 bits, in a sandbox",
+			Remedy: "Build it for " + runtime.GOARCH}
+	}
 	for _, part := range image.Progs {
-		if part.Type != elf.PT_INTERP || part.Filesz > 4<<10 {
+		if part.Type != elf.PT_INTERP {
 			continue
+		}
+		if len(p.runs) > 0 || part.Filesz > 4<<10 {
+			return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: p.path + ", which names more than one linker, or one by a path of more than 4 KiB", Expected: "one linker, as every program has, in a sandbox",
+				Remedy: "Build it anew"}
 		}
 		text := make([]byte, part.Filesz)
 		if _, err := part.ReadAt(text, 0); err != nil {
 			return notThere(path, p.path, err)
 		}
-		linker := strings.TrimRight(string(text), "\x00")
-		found, err := confine.Find(linker)
+		linker, _, _ := strings.Cut(string(text), "\x00") // as the system has it
+		found, err := confine.FindNamed(p.path, linker)
+		if errors.Is(err, os.ErrPermission) {
+			return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: linker + " as the linker of " + p.path, Err: err, Expected: "a file that every user may read, or that lies beside the program, in a sandbox",
+				Remedy: "Build it anew"}
+		}
 		if err != nil {
 			return notThere(path, linker, err)
 		}
@@ -51,7 +64,14 @@ func (p *program) shutIn(path, script string, o *options) error {
 	if p.path == script {
 		return nil
 	}
-	for _, file := range append([]string{script}, belongings(p.path)...) {
+	files := []string{script}
+	for _, file := range belongings(p.path) {
+		// A script may name any program: what that keeps in share, as somebody's own, is not for the script to have.
+		if o.interpreter != nil || filepath.Base(filepath.Dir(file)) != "share" || confine.Public(file) {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
 		found, err := confine.Find(file)
 		if err != nil {
 			return notThere(path, file, err)

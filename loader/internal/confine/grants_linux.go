@@ -43,6 +43,36 @@ func Grants(path string, lib *inspect.Library) ([]wire.Library, error) {
 	return list, nil
 }
 
+// FindNamed is Find of a regular file that a program names by its own word, such as its linker: so it must not be somebody's secret. It lies beneath the program's own
+// folder, or is there for every user of the machine to read. Another one is an *os.PathError with os.ErrPermission.
+func FindNamed(program, path string) (File, error) {
+	found, err := Find(path)
+	if err != nil {
+		return found, err
+	}
+	info, err := os.Lstat(string(found.Path))
+	if err != nil {
+		return File{}, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	folder, err := filepath.EvalSymlinks(filepath.Dir(program))
+	own := err == nil && folder != "/" && strings.HasPrefix(string(found.Path), folder+"/")
+	if !ok || !info.Mode().IsRegular() || uint64(stat.Dev) != found.Device || stat.Ino != found.Inode || !own && !public(string(found.Path), info) {
+		return File{}, &os.PathError{Op: "grant", Path: string(found.Path), Err: os.ErrPermission}
+	}
+	return found, nil
+}
+
+// Public reports whether every user of this machine may read what is at path, and whatever it leads to.
+func Public(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	info, err := os.Lstat(real)
+	return err == nil && public(real, info)
+}
+
 // public reports whether every user of this machine may read the file at path, which has no links in it.
 func public(path string, info fs.FileInfo) bool {
 	const read, search = 0o004, 0o001
