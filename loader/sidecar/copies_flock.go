@@ -12,13 +12,14 @@ import (
 // hold has other processes know that the folder of a copy is in use, until the file is closed: also by this process's end, whatever ends it.
 func hold(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
-	if err == nil {
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
-			return f, nil
-		}
-		f.Close()
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil { // where files cannot be locked, nobody takes them for left behind either
+		f.Close()
+		return nil, nil
+	}
+	return f, nil
 }
 
 // sweep removes the copies of processes that were killed. A folder that was made a moment ago may not be held yet.
@@ -29,8 +30,8 @@ func sweep() {
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
 			continue
 		}
-		f, err := os.Open(dir)
-		if err != nil { // another user's
+		f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+		if err != nil { // another user's, who may have put something else there
 			continue
 		}
 		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
