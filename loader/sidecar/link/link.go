@@ -448,9 +448,11 @@ func (l *Link) takeDone(m *wire.Message) error {
 	x.out, x.status, x.rule, x.notRun = out, status, rule, notRun
 	delete(l.calls, id)
 	x.done = true
-	signal := x.signal
+	signal, woken := x.signal, x.struck && l.Leave
 	l.mu.Unlock()
-	l.woken.Add(1)
+	if !woken {
+		l.woken.Add(1)
+	}
 	notify(signal) // x may be another call by now, which finds that nothing came for it
 	return nil
 }
