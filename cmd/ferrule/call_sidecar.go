@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"os"
 	"os/exec"
@@ -25,6 +26,27 @@ type sidecarFlags struct {
 	token, ca string
 	byTLS     bool
 	args      []string // of a program, behind --
+
+	read   bool // what follows was read: it may have been a FIFO
+	secret string
+	secure *tls.Config
+}
+
+// files reads the token and the certificates, once.
+func (s *sidecarFlags) files(a *app, target string) error {
+	if s.read {
+		return nil
+	}
+	text, err := checkText(a, s.token, "--token")
+	if err != nil {
+		return err
+	}
+	s.secret = strings.TrimRight(string(text), "\r\n")
+	if s.secure, err = sidecarTLS(target, s.byTLS, s.ca); err != nil {
+		return err
+	}
+	s.read = true
+	return nil
 }
 
 // add adds the flags.
@@ -58,15 +80,10 @@ func (s *sidecarFlags) take(flags *pflag.FlagSet, args []string, dash int) ([]st
 
 // engine is how the sidecar is opened: by which path or URL, and by what, with these options where it is no HTTP server.
 func (s *sidecarFlags) engine(a *app, target string, options ...sidecar.Option) (path string, e engine.Engine, err error) {
-	text, err := checkText(a, s.token, "--token")
-	if err != nil {
+	if err := s.files(a, target); err != nil {
 		return "", nil, err
 	}
-	token := strings.TrimRight(string(text), "\r\n")
-	byTLS, err := sidecarTLS(target, s.byTLS, s.ca)
-	if err != nil {
-		return "", nil, err
-	}
+	token, byTLS := s.secret, s.secure
 	if scheme, _, _ := strings.Cut(target, ":"); scheme == "http" || scheme == "https" || scheme == "http+unix" {
 		var options []web.Option
 		if token != "" {

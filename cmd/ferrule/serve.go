@@ -570,7 +570,8 @@ func (s *server) ready(address string) error {
 	}
 	if s.json {
 		var err error
-		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil && !strings.Contains(address, "unix:"), s.options.Token != "", s.metricsAddress}); err != nil {
+		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil && (strings.HasPrefix(address, "tcp:") || strings.HasPrefix(address, "https:")),
+			s.options.Token != "" && s.nats == "", s.metricsAddress}); err != nil {
 			return err
 		}
 		line = escape.JSON(line)

@@ -24,7 +24,7 @@ func (s *server) natsLimits(way string, flags *pflag.FlagSet) error {
 		return nil
 	}
 	for _, name := range []string{"token-file", "cert", "key"} {
-		if flags.Changed(name) {
+		if flags.Changed(name) && s.metrics == "" { // the numbers have them
 			return usage("--"+name+" with --nats", "the server's own credentials and TLS", "Give --nats-creds, and tls:// in the URL")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -78,12 +79,18 @@ type ownSocket struct {
 	net.Listener
 	path string
 	file fs.FileInfo
+
+	once sync.Once
+	err  error
 }
 
 // Close is net.Listener's.
 func (o *ownSocket) Close() error {
-	if now, err := os.Lstat(o.path); err == nil && os.SameFile(now, o.file) {
-		_ = os.Remove(o.path) // first: as long as this one listens nobody else takes its place
-	}
-	return o.Listener.Close()
+	o.once.Do(func() { // by the second time it may be another one's, of the same number
+		if now, err := os.Lstat(o.path); err == nil && os.SameFile(now, o.file) {
+			_ = os.Remove(o.path) // first: as long as this one listens nobody else takes its place
+		}
+		o.err = o.Listener.Close()
+	})
+	return o.err
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,6 +37,21 @@ func TestServeBesideALock(t *testing.T) {
 	require.NoError(t, l.Close())
 	gone(t, path)
 	gone(t, path+".lock")
+}
+
+// A socket is taken away once: a second end of its listener leaves alone whose it is by then, also where the system gives both one number.
+func TestServeEndsItsSocketOnce(t *testing.T) {
+	path := fixture.Socket(t)
+	first, err := listenUnix(t.Context(), "--unix", path)
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
+	second, err := listenUnix(t.Context(), "--unix", path)
+	require.NoError(t, err)
+	defer second.Close()
+	_ = first.Close()
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	conn.Close()
 }
 
 // Who holds the lock of a socket is waited for: for a while, and not when this command is to end. Then the next one has it.
