@@ -14,7 +14,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -28,6 +27,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/remote/mqtt"
@@ -54,20 +54,9 @@ func serveAs(t testing.TB, n mqtt.Node) error {
 	}
 }
 
-// passwords makes a file of them, each of which is the user's name.
-func passwords(t testing.TB, users ...string) string {
-	path := filepath.Join(t.TempDir(), "passwords")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	for _, user := range users {
-		out, err := exec.Command("mosquitto_passwd", "-b", path, user, user).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
-	return path
-}
-
 // What Mosquitto's lists of rights allow is enough, as docs/remote.md has it, and what they do not allow is said.
 func TestAccessOfMosquitto(t *testing.T) {
-	program(t)
+	fixture.MosquittoProgram(t)
 	acl := filepath.Join(t.TempDir(), "acl")
 	require.NoError(t, os.WriteFile(acl, []byte(`
 user node
@@ -106,7 +95,7 @@ topic read ferrule/shout/#
 topic write ferrule/shout/+
 topic write ferrule/@hosts/#
 `), 0o600))
-	s := startMosquitto(t, "allow_anonymous false\npassword_file "+passwords(t, "node", "host", "mute", "deafhost", "stray", "deafnode", "mutenode", "hidden")+"\nacl_file "+acl+"\n")
+	s := fixture.Mosquitto(t, "allow_anonymous false\npassword_file "+fixture.MosquittoPasswords(t, "node", "host", "mute", "deafhost", "stray", "deafnode", "mutenode", "hidden")+"\nacl_file "+acl+"\n")
 	nodeAs := func(user, password string) error {
 		return serveAs(t, mqtt.Node{Servers: s.URL(), User: user, Password: password})
 	}
@@ -271,9 +260,9 @@ func certified(t testing.TB) (cert, key string, pool *x509.CertPool) {
 
 // By TLS all is as without; a broker that is not trusted is told no password.
 func TestTLSOfMQTT(t *testing.T) {
-	program(t)
+	fixture.MosquittoProgram(t)
 	cert, key, pool := certified(t)
-	s := startMosquitto(t, "allow_anonymous false\npassword_file "+passwords(t, "ada")+"\ncertfile "+cert+"\nkeyfile "+key+"\n")
+	s := fixture.Mosquitto(t, "allow_anonymous false\npassword_file "+fixture.MosquittoPasswords(t, "ada")+"\ncertfile "+cert+"\nkeyfile "+key+"\n")
 	config := &tls.Config{RootCAs: pool}
 	require.NoError(t, serveAs(t, mqtt.Node{Servers: s.URL(), User: "ada", Password: "ada", TLS: config, Silence: long}))
 	p, err := loader.Open(s.URL()+"/shout", mqtt.Plugin(mqtt.WithCredentials("ada", "ada"), mqtt.WithTLS(config), mqtt.WithSilence(long)), suffix())
@@ -371,7 +360,7 @@ func (w *way) cut() {
 
 // startMochiWith starts one that says this of itself when clients connect, and lets them subscribe where may says so.
 func startMochiWith(t testing.TB, c *mochi.Capabilities, ack func(*packets.Properties), may func(filter string) bool) *embedded {
-	e := &embedded{port: freePort(t)}
+	e := &embedded{port: fixture.FreePort(t)}
 	e.server = mochi.New(&mochi.Options{Capabilities: c, Logger: slog.New(slog.DiscardHandler)})
 	if may == nil {
 		may = func(string) bool { return true }

@@ -4,12 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +13,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/remote/mqtt"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
@@ -47,112 +42,10 @@ var (
 		if longest > 0 {
 			more = fmt.Sprintf("max_packet_size %d\n", longest)
 		}
-		return startMosquitto(t, "allow_anonymous true\n"+more)
+		return fixture.Mosquitto(t, "allow_anonymous true\n"+more)
 	})
 	inMochi = kitOf(func(t testing.TB, longest int) running { return startMochi(t, longest) })
 )
-
-// program is Mosquitto's, or skips the test.
-func program(t testing.TB) string {
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path = "/usr/sbin/mosquitto" // which is not on everybody's PATH
-		if _, err := os.Stat(path); err != nil {
-			t.Skip("there is no mosquitto: apt-get install mosquitto")
-		}
-	}
-	return path
-}
-
-// broker is a Mosquitto that runs.
-type broker struct {
-	program, config, port string
-	scheme                string
-	cmd                   *exec.Cmd
-	said                  strings.Builder
-}
-
-// startMosquitto starts one with these lines of configuration, on a port of its own.
-func startMosquitto(t testing.TB, lines string) *broker {
-	path := program(t)
-	u, err := user.Current()
-	require.NoError(t, err)
-	scheme := "mqtt"
-	if strings.Contains(lines, "certfile") {
-		scheme = "mqtts"
-	}
-	for range 20 { // another process may take the port first
-		b := &broker{program: path, config: filepath.Join(t.TempDir(), "mosquitto.conf"), port: freePort(t), scheme: scheme}
-		require.NoError(t, os.WriteFile(b.config, []byte("user "+u.Username+"\nlistener "+b.port+" 127.0.0.1\n"+lines), 0o600))
-		if b.start() == nil {
-			t.Cleanup(func() {
-				b.Stop()
-				if t.Failed() {
-					t.Logf("mosquitto: %.4000s", b.said.String())
-				}
-			})
-			return b
-		}
-		if !strings.Contains(b.said.String(), "Address already in use") {
-			t.Fatalf("mosquitto: %s", b.said.String())
-		}
-	}
-	t.Fatal("mosquitto: no port")
-	return nil
-}
-
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	return port
-}
-
-// start returns when it accepts connections. The error is that it has ended.
-func (b *broker) start() error {
-	b.cmd = exec.Command(b.program, "-c", b.config)
-	b.cmd.Stderr = &b.said
-	if err := b.cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	cmd := b.cmd
-	go func() { ended <- cmd.Wait() }()
-	for {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+b.port)
-		select {
-		case <-ended:
-			if err == nil {
-				conn.Close()
-			}
-			return fmt.Errorf("it has ended")
-		default:
-		}
-		if err == nil {
-			return conn.Close()
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func (b *broker) URL() string { return b.scheme + "://127.0.0.1:" + b.port }
-
-func (b *broker) Stop() {
-	_ = b.cmd.Process.Kill()
-	for { // start's goroutine waits for it
-		conn, err := net.Dial("tcp", "127.0.0.1:"+b.port)
-		if err != nil {
-			return
-		}
-		conn.Close()
-	}
-}
-
-func (b *broker) Again(t testing.TB) {
-	require.Eventually(t, func() bool { return b.start() == nil }, time.Minute, time.Millisecond)
-}
 
 // embedded is a broker in this process.
 type embedded struct {
@@ -162,7 +55,7 @@ type embedded struct {
 }
 
 func startMochi(t testing.TB, longest int) *embedded {
-	e := &embedded{port: freePort(t), longest: longest}
+	e := &embedded{port: fixture.FreePort(t), longest: longest}
 	e.Again(t)
 	t.Cleanup(e.Stop)
 	return e
