@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -259,15 +258,9 @@ func sidecarTLS(target string, byTLS bool, ca string) (*tls.Config, error) {
 	if ca == "" {
 		return c, nil
 	}
-	text, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, unreadable("--ca", err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(text) {
-		return nil, usage("--ca "+ca+", in which is no certificate", "one, in PEM", "")
-	}
-	return c, nil
+	var err error
+	c.RootCAs, err = certificates(ca)
+	return c, err
 }
 
 // byShell runs the command of --import in this process.

@@ -45,6 +45,7 @@ these says where:
   - --fifo IN,OUT: two FIFOs, for one host after the other; they are made where they are not there (not on Windows)
   - --http ADDRESS: HTTP, at HOST:PORT or unix:PATH; see below
   - --nats URL: as a node that a NATS server reaches, from any number of machines; see below
+  - --mqtt URL: the same, of an MQTT 5 broker's
 
 Each host that connects has an instance of the plug-in, with a state of its own, which it configures, and whose imports it serves. When it is
 ready, one line is printed, with the address; with --json it is an object with plugin, version, address, tls and token
@@ -71,14 +72,15 @@ calls by status and their times, bytes, calls in flight, connections and session
 /ferrule/health. The address, token and TLS are as with --http. It is printed in a line of its own, behind the first one, or in the object's metrics;
 with --stdio on the standard error. A page in a browser that is not of this server is refused.
 
-With --nats the plug-in is opened once, with as many instances as --instances says and what --config says, and --workers of its calls run at a
-time, of all hosts; --queue more wait for a place, and others find a busy node. A Go program opens it with nats.Plugin() of loader/remote/nats, by the
-address that is printed, in which VERSIONS may stand behind the name; docs/remote.md says more. The node goes on while it has no connection. Several servers
-of a cluster are nats://HOST:PORT,HOST:PORT; tls:// has the connection encrypted.
+With --nats and --mqtt the plug-in is opened once, with as many instances as --instances says and what --config says, and --workers of its calls run at a
+time, of all hosts; --queue more wait for a place, and others find a busy node. A Go program opens it with nats.Plugin() of loader/remote/nats, or
+mqtt.Plugin() of loader/remote/mqtt, by the address that is printed, in which @VERSIONS may stand behind the name; docs/remote.md says more. The node goes on
+while it has no connection. Several servers of a cluster are nats://HOST:PORT,HOST:PORT; tls:// and mqtts:// have the connection encrypted.
 
 A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
 since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others
-reach, which is any but loopback, both are required. A NATS server has credentials of its own: --nats-creds.
+reach, which is any but loopback, both are required. NATS servers and MQTT brokers have credentials of their own: --nats-creds, --mqtt-user and
+--mqtt-password-file, and --client-cert and --client-key; --ca says who may vouch for the server.
 
 SIGTERM, SIGINT and SIGHUP end it in order: no more calls are taken, hosts are told so, calls that run may end within --grace, and are
 asked to stop then. A second signal ends it at once.
@@ -100,6 +102,7 @@ Exit codes:
   ferrule serve --http 127.0.0.1:8080 --instances 4 vowels.so
   ferrule serve vowels.so --unix /run/vowels.sock --metrics 127.0.0.1:9464
   ferrule serve discount.so --nats nats://localhost:4222 --workers 8
+  ferrule serve discount.so --mqtt mqtts://broker.example --mqtt-user node1 --mqtt-password-file password --ca ca.pem
   curl -H 'Content-Type: application/octet-stream' --data-binary hello http://127.0.0.1:8080/fn/count_vowels`,
 		Args: arguments("FILE"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -116,14 +119,11 @@ Exit codes:
 	f.StringVar(&s.tcp, "tcp", "", "serve at a TCP `ADDRESS`, HOST:PORT")
 	f.StringVar(&s.fifo, "fifo", "", "serve over two FIFOs, `IN,OUT`: what hosts write, and what they read")
 	f.StringVar(&s.http, "http", "", "serve by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
-	f.StringVar(&s.nats, "nats", "", "serve as a node of a NATS server's, a `URL` such as nats://localhost:4222")
-	f.IntVar(&s.workers, "workers", 1, "with --nats: `HOW MANY` calls run at a time, of all hosts")
-	f.IntVar(&s.queue, "queue", 0, "with --nats: `HOW MANY` more calls wait for a place. Without it 4 for each worker")
-	f.StringVar(&s.credentials, "nats-creds", "", "with --nats: the credentials, a `FILE` as NATS's own tools write it")
+	s.broker.add(f)
 	f.StringVar(&s.metrics, "metrics", "", "serve numbers for Prometheus by HTTP at an `ADDRESS`, HOST:PORT or unix:PATH")
-	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http and --nats how many instances there are; without it 1")
+	f.IntVar(&s.instances, "instances", 0, "`HOW MANY` hosts there may be at a time, of a socket: others are turned away. Without it any number. With --http, --nats and --mqtt how many instances there are; without it 1")
 	f.IntVar(&s.calls, "max-calls", 0, "with --http: `HOW MANY` calls there may be at a time, those that wait for an instance among them. Without it 1024")
-	f.StringVar(&s.config, "config", "", "with --http and --nats: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
+	f.StringVar(&s.config, "config", "", "with --http, --nats and --mqtt: the configuration for a plug-in with a ferrule_start: `TEXT`, @FILE, @@… for a text that starts with @")
 	f.StringVar(&s.tokenFile, "token-file", "", "ask for the token that is in this `FILE`")
 	f.StringVar(&s.cert, "cert", "", "the certificate for TLS, a `FILE` in PEM, with those that it relies on")
 	f.StringVar(&s.key, "key", "", "the certificate's private key, a `FILE` in PEM")
@@ -140,8 +140,7 @@ type server struct {
 	ctx                  context.Context // ends with the first signal
 	configuration        []byte          // of --config
 	http, config         string
-	nats, credentials    string
-	workers, queue       int
+	broker               brokerFlags
 	metrics              string
 	metricsAt            net.Listener // or nil
 	metricsAddress       string
@@ -207,7 +206,7 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	s.plugin = serve.Plugin{About: &lib.Description, Open: func(more ...loader.Option) (*loader.Plugin, error) {
 		return loader.Open(path, append(opts[:len(opts):len(opts)], more...)...)
 	}}
-	if way == "http" || way == "nats" {
+	if way == "http" || brokers[way] != nil { // it is opened once, for all
 		if err := s.readConfig(way, lib, flags); err != nil {
 			return err
 		}
@@ -216,7 +215,7 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	s.ctx, stop = interruptible(0) // what has been read so far may have been a FIFO, that nobody writes: any signal ended that
 	defer stop()
 	s.options.Metrics = &s.numbers
-	s.numbers.Of(s.plugin.About, way == "http" || way == "nats")
+	s.numbers.Of(s.plugin.About, way == "http")
 	if way == "http" {
 		if err := s.openHTTP(); err != nil {
 			return err
@@ -264,7 +263,7 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 			given = append(given, "--"+name)
 		}
 	}
-	const one = "one of --stdio, --unix, --tcp, --fifo, --http and --nats"
+	const one = "one of --stdio, --unix, --tcp, --fifo, --http, --nats and --mqtt"
 	switch {
 	case len(given) == 0:
 		return "", usage("no place to serve at", one, "A program that starts this command for itself has --stdio")
@@ -283,7 +282,7 @@ func (s *server) way(flags *pflag.FlagSet) (string, error) {
 	return way, nil
 }
 
-var ways = []string{"stdio", "unix", "tcp", "fifo", "http", "nats"}
+var ways = []string{"stdio", "unix", "tcp", "fifo", "http", "nats", "mqtt"}
 
 // limits checks the options that are numbers.
 func (s *server) limits(way string, flags *pflag.FlagSet) error {
@@ -297,12 +296,12 @@ func (s *server) limits(way string, flags *pflag.FlagSet) error {
 	case flags.Changed("instances") && (s.instances < 1 || s.instances > math.MaxInt32):
 		return usage(fmt.Sprintf("--instances %d", s.instances), "1 or more", "Leave it out for any number")
 	}
-	if err := s.natsLimits(way, flags); err != nil {
+	if err := s.broker.check(way, s.metrics != "", flags); err != nil {
 		return err
 	}
 	for _, name := range []string{"config", "max-calls"} {
-		if flags.Changed(name) && way != "http" && (name != "config" || way != "nats") {
-			return usage("--"+name+" with --"+way, map[string]string{"config": "it with --http or --nats", "max-calls": "it with --http"}[name], map[string]string{"config": "Leave it out: each host configures its own instance",
+		if flags.Changed(name) && way != "http" && (name != "config" || brokers[way] == nil) {
+			return usage("--"+name+" with --"+way, map[string]string{"config": "it with --http, --nats or --mqtt", "max-calls": "it with --http"}[name], map[string]string{"config": "Leave it out: each host configures its own instance",
 				"max-calls": "Leave it out: a host has as many calls as the plug-in takes"}[name])
 		}
 	}
@@ -350,19 +349,28 @@ func (s *server) secrets(way string, flags *pflag.FlagSet) error {
 	case s.cert == "" || s.key == "":
 		return usage("one of --cert and --key", "both", "")
 	}
+	pair, err := keyPair("cert", s.cert, "key", s.key)
+	if err != nil {
+		return err
+	}
+	s.tls = &tls.Config{Certificates: []tls.Certificate{*pair}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// keyPair reads a certificate and its private key, whose files two options name.
+func keyPair(certFlag, cert, keyFlag, key string) (*tls.Certificate, error) {
 	var texts [2][]byte // each is read once: it may be a FIFO
-	for i, f := range []struct{ flag, path string }{{"--cert", s.cert}, {"--key", s.key}} {
+	for i, f := range []struct{ flag, path string }{{certFlag, cert}, {keyFlag, key}} {
 		var err error
 		if texts[i], err = os.ReadFile(f.path); err != nil {
-			return unreadable(f.flag, err)
+			return nil, unreadable("--"+f.flag, err)
 		}
 	}
 	pair, err := tls.X509KeyPair(texts[0], texts[1])
 	if err != nil {
-		return usage(fmt.Sprintf("--cert %s and --key %s, which do not make a certificate (%v)", s.cert, s.key, err), "a certificate and its private key, in PEM", "")
+		return nil, usage(fmt.Sprintf("--%s %s and --%s %s, which do not make a certificate (%v)", certFlag, cert, keyFlag, key, err), "a certificate and its private key, in PEM", "")
 	}
-	s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	return nil
+	return &pair, nil
 }
 
 // exposed refuses an address that others reach, where nothing keeps them out or what they send can be read.
@@ -435,8 +443,8 @@ func (s *server) prepared(way string) (func(context.Context) error, error) {
 			}
 			return serve.Session(ctx, conn, s.plugin, s.options)
 		}, nil
-	case "nats":
-		return s.serveNATS, nil
+	case "nats", "mqtt":
+		return func(ctx context.Context) error { return s.serveNode(ctx, way) }, nil
 	case "fifo":
 		in, out, ok := strings.Cut(s.fifo, ",")
 		if !ok || in == "" || out == "" || in == out {
@@ -569,9 +577,10 @@ func (s *server) ready(address string) error {
 		line = append(line, "\n"+escape.Line("metrics at "+s.metricsAddress)...)
 	}
 	if s.json {
+		scheme, _, _ := strings.Cut(address, ":")
+		byTLS := scheme == "https" || scheme == "tls" || scheme == "mqtts" || scheme == "tcp" && s.tls != nil
 		var err error
-		if line, err = json.Marshal(&ready{m.Name, m.Version, address, s.tls != nil && (strings.HasPrefix(address, "tcp:") || strings.HasPrefix(address, "https:")),
-			s.options.Token != "" && s.nats == "", s.metricsAddress}); err != nil {
+		if line, err = json.Marshal(&ready{m.Name, m.Version, address, byTLS, s.options.Token != "" && s.broker.url == "", s.metricsAddress}); err != nil {
 			return err
 		}
 		line = escape.JSON(line)
