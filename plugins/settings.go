@@ -12,7 +12,7 @@ import (
 
 // settle reads the plug-in's settings: what config.yaml has for it, with the secrets that it refers to, against the schema that the plug-in has.
 func (s *System) settle(p *plan, sp *spec) {
-	if sp.err != nil {
+	if sp.err != nil || sp.found.sidecar != nil && sp.found.sidecar.nodes {
 		return
 	}
 	entry := p.conf.Plugin(sp.name)

@@ -31,6 +31,7 @@ import (
 type named struct {
 	name    string            // the entry's
 	url     bool              // the path of its found is a URL, and no file's
+	nodes   bool              // it is on other machines, whose settings are their own
 	launch  [sha256.Size]byte // of all that it is started, or spoken to, with
 	secrets []string
 	engine  engine.Engine
@@ -125,8 +126,17 @@ func (s *System) sidecarOf(entry *config.Plugin) *found {
 		}
 	}
 	n.launch = sum(launched)
-	if config.IsHTTP(c.URL) {
-		s.overHTTP(n, entry, access, fault)
+	switch {
+	case config.IsHTTP(c.URL):
+		s.byApplications(n, entry, access, "an HTTP server", "plugins.Engines(web.Engine()), of github.com/ferrule-dev/ferrule/loader/sidecar/web", fault)
+		return f
+	case config.IsBroker(c.URL):
+		n.nodes = true
+		kind := "nats"
+		if strings.HasPrefix(scheme, "mqtt") {
+			kind = "mqtt"
+		}
+		s.byApplications(n, entry, access, "a plug-in on other machines", fmt.Sprintf("plugins.Engines(%s.Engine()), of github.com/ferrule-dev/ferrule/loader/remote/%[1]s", kind), fault)
 		return f
 	}
 	var options []sidecar.Option
@@ -140,14 +150,14 @@ func (s *System) sidecarOf(entry *config.Plugin) *found {
 	return f
 }
 
-// overHTTP finds the engine for a sidecar that is an HTTP server: the application's, since package plugins does not bring net/http along.
-func (s *System) overHTTP(n *named, entry *config.Plugin, access engine.Access, fault func(found, expected, remedy string, err error)) {
+// byApplications finds the engine for a sidecar that is an HTTP server, or on other machines: the application's, since package plugins brings along neither net/http nor a
+// broker's client. what is in the URL, which those engines open.
+func (s *System) byApplications(n *named, entry *config.Plugin, access engine.Access, what, engines string, fault func(found, expected, remedy string, err error)) {
 	file := &engine.File{Path: entry.Sidecar.URL}
 	defer file.Close()
 	i := slices.IndexFunc(s.engines, func(e engine.Engine) bool { return e.Recognises(file) })
 	if i < 0 {
-		n.err = &Error{Plugin: entry.Name, Step: StepOpen, Kind: ErrEngine, Err: &loader.OpenError{Path: entry.Sidecar.URL, Kind: loader.ErrNoEngine, Found: "an HTTP server", Expected: "an engine for it",
-			Remedy: "Give the system one: plugins.Engines(web.Engine()), of github.com/ferrule-dev/ferrule/loader/sidecar/web"}}
+		n.err = &Error{Plugin: entry.Name, Step: StepOpen, Kind: ErrEngine, Err: &loader.OpenError{Path: entry.Sidecar.URL, Kind: loader.ErrNoEngine, Found: what, Expected: "an engine for it", Remedy: "Give the system one: " + engines}}
 		return
 	}
 	n.engine = s.engines[i]

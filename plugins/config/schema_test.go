@@ -83,7 +83,8 @@ func (g *generator) text(schema map[string]any, where string) any {
 	case last == "memory":
 		return fmt.Sprintf("%d%s", 1+g.IntN(999), []string{"", "B", "K", "KiB", "M", "MiB", "G", "GiB", "T", "TiB"}[g.IntN(10)])
 	case last == "url" && strings.Contains(where, "plugins"):
-		return []any{"unix:/run/x.sock", "unix:x y", "tcp:127.0.0.1:80", "tcp:[::1]:80", "fifo:a,b", "npipe:x", "http://a_b.c:80", "https://[::1]/p%20q", "http+unix:x y", "https://é.x:1"}[g.IntN(10)]
+		return []any{"unix:/run/x.sock", "unix:x y", "tcp:127.0.0.1:80", "tcp:[::1]:80", "fifo:a,b", "npipe:x", "http://a_b.c:80", "https://[::1]/p%20q", "http+unix:x y", "https://é.x:1",
+			"nats://x:4222/a", "tls://x,y:1/a.b@^2", "mqtt://[::1]:1/a@>=1.2, <3", "mqtts://x/a_b@~1"}[g.IntN(14)]
 	case last == "url", strings.HasSuffix(where, "mirrors/items"):
 		return []any{"file://localhost/srv/%20", "oci://a/b", "https://x/{name}/{plugin}-{version}-{os}.{ext}", "http://127.0.0.1:1/%20", "file:///srv/releases"}[g.IntN(5)]
 	case strings.HasPrefix(pattern, "^(?:~|"):
@@ -162,8 +163,15 @@ func (g *generator) beside(object, dependencies map[string]any) {
 	if g.IntN(2) == 0 {
 		delete(object, []string{"program", "url"}[g.IntN(2)])
 	}
-	if url, _ := object["url"].(string); config.IsHTTP(url) && g.IntN(4) > 0 { // which no dependency says
-		for _, other := range []string{"tls", "data", "config"} {
+	if url, _ := object["url"].(string); g.IntN(4) > 0 { // which no dependency says
+		var others []string
+		switch {
+		case config.IsHTTP(url):
+			others = []string{"tls", "data", "config"}
+		case config.IsBroker(url):
+			others = []string{"tls", "data", "config", "token-file", "ca"}
+		}
+		for _, other := range others {
 			delete(object, other)
 		}
 	}
@@ -189,7 +197,7 @@ func (g *generator) beside(object, dependencies map[string]any) {
 }
 
 // unsayable matches the faults that no schema can find.
-var unsayable = regexp.MustCompile(`found the plug-in \w+ a second time|expected a range of versions|found ca without tls|found tls for a url that is not tcp|found \w+ for an HTTP server`)
+var unsayable = regexp.MustCompile(`found the plug-in \w+ a second time|expected a range of versions|found ca without tls|found tls for a url that is not tcp|found [\w-]+ for (an HTTP server|a plug-in that a broker reaches)`)
 
 // Parse and the schema agree on files that are made from the schema, right ones and wrong ones.
 func TestSchemaIsWhatParseTakes(t *testing.T) {

@@ -73,6 +73,10 @@ func (r *reader) sidecar(n *node, p *Plugin) {
 		i[0] = r.path(n.get("interpreter"), i[0])
 	}
 	url := p.Sidecar.URL
+	if IsBroker(url) {
+		r.broker(n, url)
+		return
+	}
 	secure := strings.HasPrefix(url, "https:")
 	if at := n.get("tls"); at != nil && url != "" && !strings.HasPrefix(url, "tcp:") {
 		remedy := "Take it out: nobody else reads what goes through a socket, or a pipe, of this computer"
@@ -96,6 +100,27 @@ func (r *reader) sidecar(n *node, p *Plugin) {
 			r.fault(at, name+" for an HTTP server", "none", "Take it out: HTTP has no way to give it that. Have the plug-in served at a socket (unix:) or a port (tcp:), which have")
 		}
 	}
+}
+
+// broker finds the keys that make no sense where nodes are, which a broker reaches.
+func (r *reader) broker(n *node, url string) {
+	for _, c := range []struct{ name, remedy string }{
+		{"token-file", "Take it out: the application gives credentials to the engine, such as nats.WithConnection or mqtt.WithCredentials"},
+		{"tls", "Take it out, and write tls://, or mqtts://, in the url"},
+		{"ca", "Take it out: the application gives it to the engine, by nats.WithTLS or mqtt.WithTLS"},
+		{"data", "Take it out: its nodes have a folder of their own, or none"},
+		{"config", "Take it out: its nodes have that (ferrule serve --config)"},
+	} {
+		if at := n.get(c.name); at != nil && !at.null() {
+			r.fault(at, c.name+" for a plug-in that a broker reaches", "none", c.remedy)
+		}
+	}
+}
+
+// IsBroker reports whether the URL of a Sidecar names a plug-in on nodes that a broker of messages reaches: NATS, or one of MQTT.
+func IsBroker(url string) bool {
+	scheme, _, ok := strings.Cut(url, "://")
+	return ok && slices.Contains([]string{"nats", "tls", "mqtt", "mqtts"}, scheme)
 }
 
 // IsHTTP reports whether the URL of a Sidecar is that of an HTTP server.
@@ -124,14 +149,17 @@ var environment = func() rule[*Value] {
 	}}
 }()
 
-const expectedURL = "unix: and a path, tcp: with a host and a port, http://, https:// or http+unix: as an HTTP server has it, fifo: and two paths with a comma between them, or npipe: and a name"
+const expectedURL = "unix: and a path, tcp: with a host and a port, http://, https:// or http+unix: as an HTTP server has it, nats://, tls://, mqtt:// or mqtts:// with a broker and the plug-in's name, fifo: and two paths with a comma between them, or npipe: and a name"
 
 // sidecarURL is where a sidecar is that somebody else has started. A user or a query may be a secret, and is not shown.
 var sidecarURL = func() rule[string] {
 	const host = `(?:\[[0-9A-Fa-f:.]+\]|[^\x00-\x20!-,/:-@\[-\^\x60{-\x7f]+)`
 	known := text(expectedURL, `(?:unix|npipe|http\+unix):[^\x00-\x1f\x7f]+|fifo:[^,\x00-\x1f\x7f]+,[^,\x00-\x1f\x7f]+|tcp:(?:\[[0-9A-Fa-f:.]+\]|[^:/\[\]\x00-\x20\x7f]+):[0-9]{1,5}|`+
-		`https?://`+host+`(?::[0-9]{1,5})?(?:/(?:[^?#%\x00-\x20\x7f]|%[0-9A-Fa-f]{2})*)?`, 0, func(s string) string {
+		`https?://`+host+`(?::[0-9]{1,5})?(?:/(?:[^?#%\x00-\x20\x7f]|%[0-9A-Fa-f]{2})*)?|`+
+		`(?:nats|tls|mqtts?)://`+host+`(?::[0-9]{1,5})?(?:,`+host+`(?::[0-9]{1,5})?)*/[0-9A-Za-z_.-]{1,128}(?:@[^/?#@%\x00-\x1f\x7f]+)?`, 0, func(s string) string {
 		switch {
+		case IsBroker(s):
+			return "Write it as nats://host:port/name, or nats://host:port/name@^2"
 		case strings.ContainsAny(s, `/\`) && !strings.Contains(s, ":"):
 			return "Write unix: before it where it is a socket, and program: in place of url: where it is a program"
 		case strings.HasPrefix(s, "https:"), strings.HasPrefix(s, "http:"):
@@ -150,6 +178,11 @@ var sidecarURL = func() rule[string] {
 				r.fault(n, "an address with a query", expectedURL, "Take out what begins with ? or #: a token is in the file that token-file names")
 				return ""
 			}
+		}
+		hosts, _, _ := strings.Cut(strings.TrimPrefix(rest, "//"), "/")
+		if n.text() && IsBroker(n.Value) && strings.Contains(hosts, "@") {
+			r.fault(n, "an address with a user", expectedURL, "Take the user out: the application gives credentials to the engine")
+			return ""
 		}
 		return known.read(r, n)
 	}}, sidecarPaths)
