@@ -45,7 +45,7 @@ func (g *Giver) Files() []*os.File { return []*os.File{g.inner} }
 func (g *Giver) Started() { g.inner.Close() }
 
 // Give sends a file under a number, before the worker is asked to take it. It waits for room as long as the worker is not dying. The
-// file stays the caller's; nil is none.
+// file stays the caller's; nil is none. The error is ErrNobody of a worker that has ended, or is dying: why, is not known here.
 func (g *Giver) Give(number uint16, file *os.File, dying <-chan struct{}) error {
 	if file == nil {
 		return nil
@@ -66,7 +66,10 @@ func (g *Giver) Give(number uint16, file *os.File, dying <-chan struct{}) error 
 			case <-time.After(time.Millisecond):
 				continue
 			case <-dying:
+				return ErrNobody
 			}
+		case unix.EPIPE, unix.ECONNRESET:
+			return ErrNobody
 		}
 		return fmt.Errorf("handing the library over: %w", os.NewSyscallError("sendmsg", err))
 	}

@@ -189,7 +189,9 @@ func (s *seat) load() error {
 	if p.file != nil {
 		request.Copy, request.Held = []byte(p.file.At()), p.file.Held()
 		if w.library != nil {
-			err = w.library.Give(s.number, p.file.Handoff(), w.dying)
+			if err = w.library.Give(s.number, p.file.Handoff(), w.dying); err == handover.ErrNobody {
+				err = nil // the call that follows is told why
+			}
 		}
 	}
 	var out []byte
