@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -361,7 +362,7 @@ func (w *way) cut() {
 // startMochiWith starts one that says this of itself when clients connect, and lets them subscribe where may says so.
 func startMochiWith(t testing.TB, c *mochi.Capabilities, ack func(*packets.Properties), may func(filter string) bool) *embedded {
 	e := &embedded{port: fixture.FreePort(t)}
-	e.server = mochi.New(&mochi.Options{Capabilities: c, Logger: slog.New(slog.DiscardHandler)})
+	e.server = mochi.New(&mochi.Options{Capabilities: c, InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	if may == nil {
 		may = func(string) bool { return true }
 	}
@@ -373,6 +374,50 @@ func startMochiWith(t testing.TB, c *mochi.Capabilities, ack func(*packets.Prope
 	require.NoError(t, e.server.Serve())
 	t.Cleanup(e.Stop)
 	return e
+}
+
+// A broker may send retained messages when it has the time, and what is published meanwhile before them: the node is found all the same.
+func TestLateRetained(t *testing.T) {
+	var l late
+	e := startMochiWith(t, mochi.NewDefaultServerCapabilities(), nil, func(topic string) bool { // the broker asks about each message that is to be sent, too
+		return !l.keeps.Load() || !strings.HasPrefix(topic, "ferrule/shout/nodes/") || strings.HasSuffix(topic, "+")
+	})
+	l.server = e.server
+	require.NoError(t, serveAs(t, mqtt.Node{Servers: e.URL(), Silence: long}))
+	l.keeps.Store(true)
+	require.NoError(t, e.server.AddHook(&l, nil))
+	p, err := loader.Open(e.URL()+"/shout", mqtt.Plugin(mqtt.WithSilence(long)), suffix())
+	require.NoError(t, err)
+	defer p.Close()
+	out, err := p.Call(t.Context(), "shout", []byte("x"))
+	require.NoError(t, err)
+	assert.Equal(t, "X", string(out))
+}
+
+// late has the broker keep announcements to itself until a while after the host's message to itself has come back.
+type late struct {
+	mochi.HookBase
+	server *mochi.Server
+	once   sync.Once
+	keeps  atomic.Bool
+}
+
+func (*late) ID() string { return "late" }
+
+func (*late) Provides(b byte) bool { return b == mochi.OnPublished }
+
+func (l *late) OnPublished(_ *mochi.Client, p packets.Packet) {
+	if !strings.HasPrefix(p.TopicName, "ferrule/@hosts/") {
+		return
+	}
+	l.once.Do(func() {
+		time.AfterFunc(100*time.Millisecond, func() {
+			l.keeps.Store(false)
+			for _, m := range l.server.Topics.Messages("ferrule/shout/nodes/+") {
+				_ = l.server.Publish(m.TopicName, m.Payload, false, 0)
+			}
+		})
+	})
 }
 
 // lets has clients subscribe where it may be.

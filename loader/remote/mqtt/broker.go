@@ -113,7 +113,8 @@ const (
 	quiet  = 30 * time.Millisecond
 )
 
-// Find is broker.Broker's. Retained messages come again when one subscribes again; behind them comes a message to oneself.
+// Find is broker.Broker's. Retained messages come again when one subscribes again; behind them comes a message to oneself. What a broker sends still later comes by Watch, which has
+// the same subscription.
 func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
@@ -154,6 +155,9 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 	}
 	return all, nil
 }
+
+// Knows is broker.Broker's: a broker may send retained messages when it has the time, behind what is published meanwhile.
+func (b *connection) Knows() bool { return false }
 
 // echo sends a message to this client itself, and waits until it has come back.
 func (b *connection) echo(ctx context.Context) error {

@@ -266,6 +266,9 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 	return a.nodes, nil
 }
 
+// Knows is broker.Broker's: where nobody is asked, the server says so.
+func (b *connection) Knows() bool { return true }
+
 // cameLate tells those who watch of a node that was asked for.
 func (b *connection) cameLate(name string, n broker.Node) {
 	b.mu.Lock()

@@ -45,6 +45,8 @@ type Broker interface {
 	MaxMessage() int
 	// Find asks which nodes serve a plug-in. It returns when those have answered that do so soon.
 	Find(ctx context.Context, name string) ([]Node, error)
+	// Knows reports whether there is no node where Find has found none: with other brokers some are heard of a moment later, by Watch.
+	Knows() bool
 	// Watch tells of nodes that come, and go, and of the connection when it breaks: what was under way may be lost then.
 	Watch(name string, w Watcher) (stop func(), err error)
 	// Up waits until there is a connection, or ctx ends. since is when it came to be there.

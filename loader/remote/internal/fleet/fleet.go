@@ -292,12 +292,12 @@ func (f *fleet) find(ctx context.Context) error {
 	return nil
 }
 
-// late waits a moment for a node that answers later than others, of which none is wanted.
+// late waits a moment for a node that is heard of later: where none of those that were is wanted, or the broker may tell of the first one yet.
 func (f *fleet) late(ctx context.Context) {
 	const moment, step = time.Second, 10 * time.Millisecond
 	for begin := time.Now(); time.Since(begin) < moment; {
 		f.mu.Lock()
-		waits := len(f.nodes) == 0 && f.others
+		waits := len(f.nodes) == 0 && (f.others || !f.Broker.Knows())
 		f.mu.Unlock()
 		if !waits {
 			return
