@@ -70,7 +70,8 @@ docs/wire.md. It has cases of its own (--list --sidecar), which send the message
 does: cut in pieces, in another order, and no messages at all. PROGRAM is a path, a name in PATH, or the URL of a sidecar that
 somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, npipe:NAME, http://HOST:PORT, https://HOST:PORT or http+unix:PATH.
 With --tls a tcp: URL is spoken to by TLS; --ca names an authority that the system does not know. A program is started
-anew for each case, mostly more than once, with the environment that hosts give it, in an empty folder. An argument that names a file is
+anew for each case, mostly more than once, with the environment that hosts give it, in an empty folder. Beside the time of a case it has 30 seconds for its
+hello, or what --timeout says, where that is given and shorter. An argument that names a file is
 given as its whole path. What it answers is not judged, only how. Functions with harmful side effects are left out with --without.
 Cases of a program run beside each other, once those of the levels 1 and 2 have shown what its functions do; with --jobs 1 there is
 one process of it at a time. What listens is checked case by case.
@@ -202,6 +203,9 @@ With --list --json there is one list of cases, each with name, level, rules and 
 				}
 				if cmd.Flags().Changed("jobs") && o.Jobs < 1 {
 					return usage(fmt.Sprintf("--jobs %d", o.Jobs), "1 or more", "Leave it out for as many as suit this machine")
+				}
+				if cmd.Flags().Changed("timeout") {
+					o.Start = o.Timeout
 				}
 				return runSidecar(a, s, o)
 			}
@@ -338,7 +342,11 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 func runSidecar(a *app, s check.Sidecar, o check.Options) error {
 	ctx, stop := interruptible(0)
 	defer stop()
-	err := printCheck(ctx, a, s.Target, o, check.SidecarCases(10), func(o check.Options) (*check.Verdict, error) { return check.RunSidecar(ctx, s, o) })
+	words := []string{shellWord(s.Target)}
+	for _, arg := range s.Args { // what is checked is a script, where the program is what runs it
+		words = append(words, shellWord(arg))
+	}
+	err := printCheck(ctx, a, strings.Join(words, " "), o, check.SidecarCases(10), func(o check.Options) (*check.Verdict, error) { return check.RunSidecar(ctx, s, o) })
 	var e *exit
 	if a.json && errors.As(err, &e) && e.err != nil {
 		_ = a.print(description{File: s.Target, Error: detailsOf(e.err)}, nil)

@@ -326,7 +326,7 @@ func TestCheckSidecar(t *testing.T) {
 	assert.Equal(t, exitOK, code, stdout)
 	assert.Empty(t, stderr)
 	assert.Contains(t, stdout, "passed  words\npassed  start\npassed  unknown\n", "in their order")
-	assert.Contains(t, stdout, script[0]+" passes: 3 cases, 0 skipped; 0 errors, 0 warnings (--level 8 --seed 1)\n")
+	assert.Contains(t, stdout, script[0]+" -B "+shellWord(script[3])+" passes: 3 cases, 0 skipped; 0 errors, 0 warnings (--level 8 --seed 1)\n")
 
 	stdout, stderr, code = ferrule(t, "", append([]string{"check", "--sidecar", "--json", "--only", "manifest"}, sidecarScript(t, "check_manifest_key.py")...)...)
 	assert.Equal(t, exitFailed, code, stdout)
@@ -378,6 +378,9 @@ func TestCheckSidecarCommandLine(t *testing.T) {
 		{[]string{"check", "--sidecar", "a", "b"}, exitUsage, "found 2 arguments: a b"},
 		{[]string{"check", "--sidecar", "no-such-program"}, exitOpen, "no program of this name"},
 		{[]string{"check", "--sidecar", "tcp:127.0.0.1:1"}, exitOpen, "no sidecar that answers"},
+		{[]string{"check", "--sidecar", "tcp:127.0.0.1"}, exitOpen, "found no port, expected tcp:HOST:PORT"},
+		{[]string{"check", "--sidecar", "unix:"}, exitOpen, "found nothing behind unix:, expected unix:PATH"},
+		{[]string{"check", "--sidecar", "https://"}, exitOpen, "found nothing behind https:"},
 		{append([]string{"check", "--sidecar", "--only", "leaks"}, script...), exitUsage, "--only leaks"},
 		{append([]string{"check", "--sidecar", "--without", "ecko"}, script...), exitUsage, `Did you mean "echo"?`},
 		{append([]string{"check", "--sidecar", "--sandbox"}, script...), exitUsage, "--sandbox with --sidecar"},

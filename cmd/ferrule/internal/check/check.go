@@ -102,6 +102,7 @@ type Options struct {
 	Only    []string          // if not empty, only these, of any level
 	Seed    uint64            // of random inputs
 	Timeout time.Duration     // of each case
+	Start   time.Duration     // how long a sidecar may take for its hello, which is no part of that; 0 is 30 s
 	Config  []byte            // what ferrule_start gets; at most MaxInput bytes
 	Inputs  map[string][]byte // one more input for a function, by its name, or "hook " and its name
 	Imports map[string]Import // how host functions answer, by their names; those that are missing with some text

@@ -20,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -274,6 +275,12 @@ func (p *probed) find() error {
 	scheme, rest, ok := strings.Cut(p.Target, ":")
 	if ok && slices.Contains([]string{isUnix, isTCP, isFIFO, isPipe, isHTTP, isHTTPS, isWebUnix}, scheme) {
 		p.kind, p.place = scheme, strings.TrimPrefix(rest, "//")
+		switch _, err := sidecar.URL(p.Target); {
+		case !p.web() && err != nil:
+			return err
+		case p.web() && p.place == "":
+			return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Found: "nothing behind " + scheme + ":", Expected: "http://HOST:PORT, https://HOST:PORT or http+unix:PATH", Remedy: "Say where it listens (is a variable not set?)"}
+		}
 		if p.TLS != nil && p.kind == isTCP {
 			p.TLS = p.TLS.Clone()
 			if host, _, err := net.SplitHostPort(p.place); err == nil && p.TLS.ServerName == "" {

@@ -178,6 +178,7 @@ type ask struct {
 	sent      uint64
 	steps     int // messages about its progress
 	hosts     int // calls of host functions for it
+	input     []byte
 }
 
 // peer is one session with the sidecar. All but its boxes is the case's goroutine's.
@@ -192,6 +193,9 @@ type peer struct {
 	way     int       // which one it is, -1 where that is not known
 	box     *mailbox
 	closers []func() error
+
+	answered func(mail) // what an answer is to what is no message; nil where nothing of the kind was sent
+	before   []byte     // the body of the last message that came
 
 	about    *abi.Description
 	hello    *mail
@@ -477,6 +481,7 @@ func (p *peer) take(m mail) {
 		p.ended(m.err)
 		return
 	}
+	p.before = m.body
 	if p.hello == nil || p.hello.err != nil {
 		if m.Verb != wire.Hello {
 			p.broke("W4", "", "HELLO before anything else", "Send the hello first", "%s as the sidecar's first message", m.Verb)
@@ -540,6 +545,13 @@ func (p *peer) ended(err error) {
 		if broken.Rule == "W1" && p.process != nil && p.way == 0 && strings.HasPrefix(broken.Expected, "a message") {
 			f.Rule, f.Mend, f.Seen = "W16", mendPrint, "on the standard output, where messages are: "+strings.TrimPrefix(broken.Found, "the line ")
 		}
+		switch {
+		case broken.Rule == "W1" && counted(p.before, broken):
+			f.Rule, f.Expected, f.Mend = "W1", "a message right behind the body before it, which has "+plural(len(p.before), "byte")+" by its Content-Length", mendCounted
+			f.Seen = broken.Found + ", behind a body with characters of more than one byte"
+		case broken.Rule == "W2" && strings.Contains(broken.Found, " with a body of "):
+			f.Mend = mendLong
+		}
 		if f.Mend == "" {
 			f.Mend = "See that rule of docs/wire.md"
 		}
@@ -551,6 +563,30 @@ func (p *peer) ended(err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		p.why = err
 	}
+}
+
+const (
+	mendCounted = "Content-Length counts bytes, not characters: encode the text as UTF-8 first, and say the length of that"
+	mendLong    = "Compare each body with the Max-Body of the host's hello before it is sent; answer with status 6 where an output is longer"
+)
+
+// counted reports whether the message behind a body is none because that body's Content-Length has counted characters: the body has some of more than one byte,
+// and what stands behind it goes on with the rest of it, up to the next message or to the end.
+func counted(body []byte, broken *wire.Error) bool {
+	if !beyondASCII(body) {
+		return false
+	}
+	rest := strings.TrimPrefix(strings.TrimPrefix(broken.Found, "the line "), `"`)
+	for _, verb := range []string{"HELLO ", "CALL ", "DONE ", "LOG ", "PROGRESS ", "PART ", "MORE ", "BYE"} {
+		if strings.Index(rest, verb) > 0 {
+			return true
+		}
+	}
+	return strings.HasSuffix(broken.Found, ", and the stream's end") || strings.HasSuffix(broken.Found, "…")
+}
+
+func beyondASCII(text []byte) bool {
+	return slices.ContainsFunc(text, func(b byte) bool { return b >= utf8.RuneSelf })
 }
 
 // mendOf says what to do about a message that breaks a rule.
@@ -578,6 +614,12 @@ func (p *peer) running() string {
 // done takes an answer.
 func (p *peer) done(m mail) {
 	a := p.calls[m.ID]
+	if a == nil && p.answered != nil { // of what is no message
+		if !p.faulty {
+			p.answered(m)
+		}
+		return
+	}
 	if a == nil {
 		if p.known[m.ID] {
 			p.broke("W7", "", "one answer to each call", "Answer each call once", "DONE %d, a second answer to that call", m.ID)
@@ -639,6 +681,9 @@ func (p *peer) allow(m mail) (abi.Status, []byte) {
 		p.infos++
 		key := string(m.body)
 		if n := len(key); n == 0 || n > 256 || !utf8.ValidString(key) {
+			if a != nil && bytes.Equal(m.body, a.input) { // it asks for what the caller, which is this kit, has said
+				return abi.StatusMisuse, nil
+			}
 			p.k.once("keys", Warning, "W11", label(a), fmt.Sprintf("ferrule.info with the key %.80q", key), "a key of R26: UTF-8, of 1 to 256 bytes", "Ask for one of the keys of R26")
 			return abi.StatusMisuse, nil
 		}
@@ -807,7 +852,7 @@ func (p *peer) begin(f function, in input, o calling) *ask {
 		}
 		o.id = p.last
 	}
-	a := &ask{function: f, id: o.id, what: f.label + " with " + in.name + o.how, streams: o.streams, granted: wire.Window, asked: wire.Window, plain: !o.service}
+	a := &ask{function: f, id: o.id, what: f.label + " with " + in.name + o.how, streams: o.streams, granted: wire.Window, asked: wire.Window, plain: !o.service, input: in.bytes}
 	p.calls[o.id], p.known[o.id] = a, true
 	name, hook := strings.CutPrefix(f.label, "hook ")
 	p.send(wire.Message{Verb: wire.Call, ID: o.id, Name: []byte(name), Hook: hook, Timeout: o.timeout, Stream: o.streams, Watched: o.watched}, in.bytes)

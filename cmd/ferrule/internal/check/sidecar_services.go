@@ -118,7 +118,7 @@ func (k *probe) checkHostOrder() {
 				return false
 			}
 			if got := fmt.Sprintf("%d %s", a.status, a.body); got != outputs[n] {
-				p.broke(rule, f.label, expected, mend, "%s: %s instead of %s", a.what, brief([]byte(got)), brief([]byte(outputs[n])))
+				p.broke(rule, f.label, expected, mend, "%s: %s instead of %s", a.what, gave(got), gave(outputs[n]))
 				return false
 			}
 			return true
@@ -233,6 +233,19 @@ func (k *probe) checkSidecarConfigure() {
 			return
 		}
 	}
+	for _, f := range k.called(false) { // what other functions change as they are called is left out: a number of calls, for one
+		var inputs []input
+		var gives []string
+		for n, in := range same[f.label] {
+			if p.spent() || k.late() {
+				return
+			}
+			if a, ok := p.call(f, in, calling{}); ok && fmt.Sprintf("%d %s", a.status, a.body) == outputs[f.label][n] {
+				inputs, gives = append(inputs, in), append(gives, outputs[f.label][n])
+			}
+		}
+		same[f.label], outputs[f.label] = inputs, gives
+	}
 	changed := func() string {
 		for _, f := range k.called(false) {
 			for n, in := range same[f.label] {
@@ -244,7 +257,7 @@ func (k *probe) checkSidecarConfigure() {
 					return ""
 				}
 				if got := fmt.Sprintf("%d %s", a.status, a.body); got != outputs[f.label][n] {
-					return fmt.Sprintf("%s: %s instead of %s", a.what, brief([]byte(got)), brief([]byte(outputs[f.label][n])))
+					return fmt.Sprintf("%s: %s instead of %s", a.what, gave(got), gave(outputs[f.label][n]))
 				}
 			}
 		}
@@ -587,7 +600,7 @@ func (k *probe) checkGarbage() {
 		}
 		p.raw([]byte(g.bytes))
 		before := len(k.result.Findings)
-		p.refuses(g.words+" from the host", "W3", "that the sidecar ends the session, as that breaks rule "+g.rule, mend)
+		p.refuses(fmt.Sprintf("%s from the host (%s)", g.words, brief([]byte(g.bytes))), "W3", "that the sidecar ends the session, as that breaks rule "+g.rule, mend)
 		if len(k.result.Findings) > before+3 {
 			return
 		}

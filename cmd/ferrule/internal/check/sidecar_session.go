@@ -28,7 +28,11 @@ func (p *peer) greeted() bool {
 	// A program may take long to start, which is no part of the case.
 	begun := time.Now()
 	defer func() { k.until = k.until.Add(time.Since(begun)) }()
-	ok := p.pump(begun.Add(helloLimit), func() bool { return p.hello != nil })
+	limit := helloLimit
+	if k.options.Start > 0 {
+		limit = min(limit, k.options.Start)
+	}
+	ok := p.pump(begun.Add(limit), func() bool { return p.hello != nil })
 	if ok && p.hello.err != nil { // a print: its hello may come by the other way
 		print := p.hello
 		if !p.pump(begun.Add(k.patience()), func() bool { return p.hello.err == nil }) && !p.over {
@@ -45,6 +49,9 @@ func (p *peer) greeted() bool {
 		p.broke("W4", "", "HELLO 1", mendHello, "no hello: %s", p.end())
 		return false
 	case ok: // another message, which is a finding already
+		return false
+	case limit < helloLimit:
+		p.broke("W4", "", fmt.Sprintf("HELLO 1 within the time of --timeout (a host waits %v, where it says nothing else)", helloLimit), mendHello, "no hello in %v", limit)
 		return false
 	default:
 		p.broke("W4", "", "HELLO 1 within 30 seconds", mendHello, "no hello in %v", helloLimit)
@@ -185,7 +192,11 @@ func (k *probe) checkManifest() {
 	var broken *wire.Error
 	switch {
 	case errors.As(err, &broken):
-		k.add(Error, broken.Rule, "", broken.Found, broken.Expected, "Mend the manifest, which is the body of the hello")
+		mend := "Mend the manifest, which is the body of the hello"
+		if cut := strings.Contains(broken.Found, "it ends too early") || strings.Contains(broken.Found, "not UTF-8"); cut && beyondASCII(k.manifest) {
+			mend += ". " + mendCounted
+		}
+		k.add(Error, broken.Rule, "", broken.Found, broken.Expected, mend)
 		k.stop = "the manifest breaks the wire"
 	case len(k.about.Funcs)+len(k.about.Hooks) == 0:
 		k.add(Warning, "W5", "", "a manifest without a function and without a hook", "one at least", "Name in functions, or in hooks, what hosts may call")
@@ -354,6 +365,10 @@ func (k *probe) checkVersion() {
 // refuses expects that the sidecar ends the session by itself.
 func (p *peer) refuses(what, rule, expected, mend string) {
 	k := p.k
+	p.answered = func(m mail) {
+		p.broke(rule, "", expected, mend, "%s, and the answer DONE %d %d", what, m.ID, m.Status)
+		p.faulty = true
+	}
 	if p.gone(k.soon(k.patience())) {
 		if p.process != nil && p.process.State().Signal() != nil {
 			p.broke(rule, "", expected, mend, "after %s the sidecar has died: %s", what, p.end())
@@ -508,6 +523,15 @@ func (k *probe) checkMany() {
 	}
 }
 
+// gave is an answer in words, of its status and its body with a space between them.
+func gave(answer string) string {
+	status, body, _ := strings.Cut(answer, " ")
+	if status == "0" {
+		return brief([]byte(body))
+	}
+	return "status " + status + ", " + brief([]byte(body))
+}
+
 // constant are inputs for a function, with what they give twice in a session. Those that give something else each time are left out.
 func (p *peer) constant(f function, inputs []input) (same []input, outputs []string) {
 	of := func(a *ask) string { return fmt.Sprintf("%d %s", a.status, a.body) }
@@ -550,7 +574,7 @@ func (k *probe) checkConcurrent() {
 				return
 			}
 			if got := fmt.Sprintf("%d %s", a.status, a.body); got != outputs[n%len(outputs)] {
-				p.broke("W9", f.label, "what it gives alone", "Keep what belongs to a call with the call, and give its answer its id", "%s: %s instead of %s", a.what, brief([]byte(got)), brief([]byte(outputs[n%len(outputs)])))
+				p.broke("W9", f.label, "what it gives alone", "Keep what belongs to a call with the call, and give its answer its id", "%s: %s instead of %s", a.what, gave(got), gave(outputs[n%len(outputs)]))
 				return
 			}
 		}
@@ -630,7 +654,7 @@ func (k *probe) checkCancelRunning() {
 
 func (k *probe) checkMaxBody() {
 	const most = 500
-	k.expect("W2", "bodies of no more bytes than the host's Max-Body", "Compare each output with it, and fail with status 6 where it is longer")
+	k.expect("W2", "bodies of no more bytes than the host's Max-Body", mendLong)
 	p := k.started(k.begun(dialing{maxBody: most}))
 	if p == nil {
 		return

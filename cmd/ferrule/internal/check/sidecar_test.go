@@ -75,7 +75,7 @@ func TestSidecarFindings(t *testing.T) {
 		{"status_text", "start error W2", `"ok" as the status of DONE`, ""},
 		{"status_reserved", "call warning W8", "the status 10", ""},
 		{"message", "call error W8", `the message "caf\xe9" of status 1000`, ""},
-		{"length", "inputs error W1", "the line ", "call"},
+		{"length", "inputs error W1", "behind a body with characters of more than one byte", "call"},
 		{"hello_first", "hello-late error W4", "before the host's hello had come", ""},
 		{"takes_version", "hello-version error W4", "HELLO 2, and the session goes on", ""},
 		{"case", "heads error W1", "with fields in capitals", "call"},
@@ -118,7 +118,8 @@ func TestSidecarFindings(t *testing.T) {
 		{"end", "end error W6", "the end of the stream, and ", "bye"},
 		{"left", "start error W6", "1 process, sleep", ""},
 		{"file_left", "start warning W6", `in the working folder: "left.txt"`, ""},
-		{"garbage", "garbage error W3", "and the session goes on", ""},
+		{"garbage", "garbage error W3", `a line that is no message from the host ("hello there\n\n"), and the session goes on`, ""},
+		{"garbage_answered", "garbage error W3", `from the host ("hello there\n\n"), and the answer DONE 1 2`, ""},
 		{"descriptors_alone", "ways error W4", "FERRULE_SIDECAR is not set", "call"},
 		{"leak", "memory warning W7", "more after ", ""},
 	}, func(c finding) string { return c.fixture }, func(t *testing.T, c finding) {
@@ -144,9 +145,11 @@ func TestSidecarFindings(t *testing.T) {
 		assert.Equal(t, strings.Split(c.want, ","), findings(v), "%+v", v.Results)
 		assert.Equal(t, !strings.Contains(c.want, " error "), v.Pass)
 		all := []string{}
+		mends := map[string]string{"length": "Content-Length counts bytes, not characters", "max_body": "Max-Body"}
 		for _, r := range v.Results {
 			for _, f := range r.Findings {
 				all = append(all, f.Seen)
+				assert.Contains(t, f.Mend, mends[c.fixture])
 				assert.NotEmpty(t, f.Expected, "%+v", f)
 				assert.NotEmpty(t, f.Mend, "%+v", f)
 			}
@@ -251,6 +254,48 @@ func TestSidecarNoDefect(t *testing.T) {
 	assert.Equal(t, "check", v.Name)
 	assert.Equal(t, "1.0.0", v.Version)
 	sidecarPasses(t, v, noToken, noListener)
+}
+
+// What a function gives may be about other calls, or what the host does not say.
+func TestSidecarNoDefectOfCallers(t *testing.T) {
+	t.Parallel()
+	for name, only := range map[string][]string{"none_counts": {"configure", "concurrent", "host-order"}, "none_asks": {"call", "inputs"}} {
+		o := sidecarOptions()
+		o.Only = only
+		v, err := check.RunSidecar(t.Context(), script(t, "check_"+name), o)
+		require.NoError(t, err)
+		assert.Empty(t, findings(v), "%+v", v.Results)
+	}
+}
+
+// A program that says nothing has as long as Start says.
+func TestSidecarSilent(t *testing.T) {
+	t.Parallel()
+	o := sidecarOptions()
+	o.Start, o.Level = time.Second, 1
+	v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: fixture.Python(t), Args: []string{"-c", "import time; time.sleep(1000)"}}, o)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"hello error W4"}, findings(v))
+	assert.Contains(t, fmt.Sprintf("%+v", v.Results), "no hello in 1s")
+	assert.Contains(t, fmt.Sprintf("%+v", v.Results), "within the time of --timeout")
+}
+
+// A text in the manifest whose length was counted in characters cuts it off.
+func TestSidecarManifestCounted(t *testing.T) {
+	t.Parallel()
+	const program = `
+import sys
+body = '{"name": "check", "version": "1.0.0", "description": "Grüße", "functions": {}}'
+sys.stdout.buffer.write(("HELLO 1\nContent-Length: %d\n\n%s" % (len(body), body)).encode())
+sys.stdout.flush()
+sys.stdin.read()
+`
+	o := sidecarOptions()
+	o.Level = 1
+	v, err := check.RunSidecar(t.Context(), check.Sidecar{Target: fixture.Python(t), Args: []string{"-c", program}}, o)
+	require.NoError(t, err)
+	assert.Contains(t, findings(v), "manifest error W5")
+	assert.Contains(t, fmt.Sprintf("%+v", v.Results), "Content-Length counts bytes, not characters")
 }
 
 // onTheWay are the cases for which it matters by which way a sidecar is reached.
