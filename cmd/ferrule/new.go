@@ -46,6 +46,9 @@ type language struct {
 	valid    func(name string) error
 
 	Compiler, Flags, Standard string // for make
+
+	script string // how the name of a sidecar's script ends, "" of a library
+	Needs  string // what runs it
 }
 
 // copied are files of the SDK that a new plug-in gets as they are: the folder from of files, as the folder to.
@@ -78,9 +81,11 @@ var languages = map[string]*language{
 		build: "cargo build --release --manifest-path %s/Cargo.toml", wasm: " --target wasm32-unknown-unknown",
 		built: "target/release", prefix: "lib", valid: validCrate,
 	},
+	"python": {Language: "Python", folders: []string{"sidecar", "python"}, script: ".py", Needs: "Python 3.8", valid: validName},
+	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js"}, script: ".js", Needs: "Node.js 18", valid: validName},
 }
 
-const languageWords = "c, cpp or rust"
+const languageWords = "c, cpp, rust, python or js"
 
 // plugin is what the templates know of a new plug-in; and, as JSON, what `ferrule new` says of it.
 type plugin struct {
@@ -105,7 +110,7 @@ func newVerb(a *app) *cobra.Command {
 	var lang, name string
 	var wasm bool
 	cmd := &cobra.Command{
-		Use:   "new --lang c|cpp|rust [--wasm] DIR",
+		Use:   "new --lang c|cpp|rust|python|js [--wasm] DIR",
 		Short: "Make a plug-in to start from",
 		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
 its build file, a test, a README, a workflow that releases it, and what it needs of the SDK, so that the SDK has not to be installed.
@@ -122,6 +127,9 @@ DIR is made where it is missing, and must be empty where it is not. Its last par
 --name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; it is not dots alone and does not
 begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
 that the plug-in is built with, such as std, test or ferrule.
+
+Python and JavaScript (python, js) get a plug-in that is a program of its own, a sidecar (docs/sidecars.md): one script, with no library of Ferrule's, and a
+README. 'ferrule call --sidecar' calls it, and it passes 'ferrule check --sidecar'. For one in Go, or in another language, see docs/sidecars.md.
 
 With --json: name, lang, dir, files and library, both within dir, wasm (with --wasm), and next, the commands to go on with.
 
@@ -141,6 +149,10 @@ Exit codes:
   ferrule new --lang c --wasm greeter
   make -C greeter wasm
   ferrule call greeter/greeter.wasm greet --in Ada
+
+  # A program, with no library
+  ferrule new --lang python greeter
+  ferrule call --sidecar greeter/greeter.py greet --in Ada
 
   # In this folder, which is empty
   ferrule new --lang cpp .`,
@@ -162,7 +174,7 @@ Exit codes:
 	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the `LANGUAGE`: "+languageWords)
 	cmd.Flags().StringVar(&name, "name", "", "the plug-in's `NAME`; without it the last part of DIR")
 	cmd.Flags().BoolVar(&wasm, "wasm", false, "make a WebAssembly module, not a library")
-	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo"}
+	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo", "python\tPython, a sidecar", "js\tJavaScript, a sidecar"}
 	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
 		panic(err) // the flag is there
@@ -175,9 +187,12 @@ func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 	l := languages[lang]
 	switch {
 	case lang == "":
-		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust")
+		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a program")
 	case l == nil:
 		return nil, usage(fmt.Sprintf("the language %q", lang), languageWords, "")
+	}
+	if wasm && l.script != "" {
+		return nil, usage("--wasm with --lang "+lang, "it with c, cpp or rust", "Leave it out: a script is for all systems by itself")
 	}
 	if dir == "" {
 		return nil, usage("an empty path", "the path of a folder", "For this folder it is a dot")
@@ -235,17 +250,36 @@ func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 		p.Library, flag = p.Module, "--wasm "
 		build += l.wasm
 	}
+	if l.script != "" {
+		p.Library = name + l.script
+		p.Libraries, p.Module = nil, ""
+	}
 	commands := func(dir string) []string {
 		library := path.Join(dir, p.Library)
 		if strings.HasPrefix(library, "-") {
 			library = "./" + library
 		}
+		if l.script != "" {
+			return []string{"ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
+		}
 		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
 	}
 	p.Commands = append([]string{"ferrule new --lang " + lang + " " + flag + name}, commands(name)...)
 	slashed := filepath.ToSlash(dir)
-	p.Next = append(commands(slashed), "ferrule check "+shellWord(path.Join(slashed, p.Library)))
+	check := "ferrule check " + shellWord(path.Join(slashed, p.Library))
+	if l.script != "" {
+		check = "ferrule check --sidecar " + shellWord(l.startable(path.Join(slashed, p.Library)))
+	}
+	p.Next = append(commands(slashed), check)
 	return p, nil
+}
+
+// startable is the path of a script as a path, and no name in PATH.
+func (l *language) startable(script string) string {
+	if !strings.Contains(script, "/") || strings.HasPrefix(script, "-") {
+		script = "./" + script
+	}
+	return script
 }
 
 // unmade is the error for a folder that cannot be made, read or written to.
@@ -351,6 +385,9 @@ func (p *plugin) put(name string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
+	if bytes.HasPrefix(text, []byte("#!")) && p.script != "" {
+		err = errors.Join(err, f.Chmod(0o755))
+	}
 	p.Files = append(p.Files, name)
 	return errors.Join(err, f.Close())
 }

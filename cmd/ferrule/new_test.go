@@ -331,8 +331,8 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{[]string{"--lang", "c", dir, "--name", "n"}, "found \"file\" in " + dir + ", expected an empty folder, or one to be made"},
 		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
-		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp or rust. Add --lang c, --lang cpp or --lang rust"},
-		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp or rust`},
+		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, rust, python or js. Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a program"},
+		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp, rust, python or js`},
 		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
 		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
 		{[]string{"--lang", "c", ""}, "found an empty DIR (is a variable not set?), expected ferrule new DIR"},
@@ -453,4 +453,38 @@ func inShell(t *testing.T, dir, commands string) *exec.Cmd {
 	path := filepath.Dir(binary) + string(os.PathListSeparator) + os.Getenv("PATH")
 	cmd.Env = append(os.Environ(), "PATH="+path, "CARGO_TERM_COLOR=never")
 	return cmd
+}
+
+// A plug-in that is a program is there at once: it is called, and passes, by the commands that new prints.
+func TestNewSidecar(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("nothing there starts a script by itself")
+	}
+	for lang, script := range map[string]string{"python": "greeter-1.py", "js": "greeter-1.js"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			if lang == "python" {
+				fixture.Python(t)
+			} else {
+				fixture.Tool(t, "node", "apt-get install nodejs")
+			}
+			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
+			stdout, stderr, code := ferrule(t, "", "new", "--json", "--lang", lang, dir)
+			require.Equal(t, 0, code, stderr)
+			var p plugin
+			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+			assert.Equal(t, script, p.Library)
+			assert.Equal(t, []string{"README.md", script}, p.Files)
+			require.Len(t, p.Next, 2)
+			out := shell(t, ".", strings.ReplaceAll(strings.Join(p.Next, "\n"), "ferrule check", "ferrule check --strict --timeout 60s"))
+			assert.Contains(t, out, "Hello, Ada!")
+			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 8 ")
+			text, err := os.ReadFile(filepath.Join(dir, "README.md"))
+			require.NoError(t, err)
+			assert.Contains(t, string(text), "ferrule new --lang "+lang+" greeter-1\nferrule call --sidecar greeter-1/"+script+" greet --in Ada\n")
+		})
+	}
+	_, stderr, code := ferrule(t, "", "new", "--lang", "js", "--wasm", filepath.Join(t.TempDir(), "x"))
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, stderr, "--wasm with --lang js")
 }
