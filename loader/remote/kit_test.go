@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ type test struct {
 	run  func(*testing.T, *kit)
 }
 
-var tests = []test{{"Calls", testCalls}, {"Transcripts", testTranscripts}}
+var tests = []test{{"Calls", testCalls}, {"Transcripts", testTranscripts}, {"ManyCallers", testManyCallers}}
 
 // TestBrokers runs all of them over each broker: what plug-ins beyond this machine do depends on none.
 func TestBrokers(t *testing.T) {
@@ -236,6 +237,43 @@ func testCalls(t *testing.T, k *kit) {
 	require.ErrorIs(t, err, remote.ErrNoNode)
 	_, err = loader.Open(s.URL()+"/shout", k.Plugin(0), suffix())
 	require.ErrorIs(t, err, remote.ErrNoNode)
+}
+
+// testManyCallers has more calls at once than a session may have without an answer, whose host functions are answered behind the others; and one that is cancelled among them.
+func testManyCallers(t *testing.T, k *kit) {
+	callers := 10_000
+	if raceDetector { // which knows some 8,000 goroutines
+		callers = 1000
+	}
+	s := k.Start(t, 0)
+	k.Node(t, shout(), node{URL: s.URL(), Workers: 64, Queue: callers})
+	p, err := loader.Open(s.URL()+"/shout@^1", k.Plugin(0), suffix())
+	require.NoError(t, err)
+	defer p.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancelled := make(chan error, 1)
+	go func() {
+		_, err := p.Call(ended, "sleep", nil)
+		cancelled <- err
+	}()
+	var running sync.WaitGroup
+	errs := make(chan error, callers)
+	for range callers {
+		running.Go(func() {
+			in := bytes.Repeat([]byte("a"), 1024)
+			out, err := p.Call(t.Context(), "with", in)
+			if err == nil && string(out) != string(in)+"!" {
+				err = fmt.Errorf("found %.20q", out)
+			}
+			errs <- err
+		})
+	}
+	cancel()
+	require.ErrorIs(t, <-cancelled, loader.ErrCancelled)
+	running.Wait()
+	for range callers {
+		require.NoError(t, <-errs)
+	}
 }
 
 // benchEcho is of short calls: one after the other, and many at a time.

@@ -1,7 +1,9 @@
 package sidecar_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,6 +40,35 @@ func BenchmarkCall(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
+			})
+		}
+	}
+}
+
+// Short calls of several callers, who use one session.
+func BenchmarkCallers(b *testing.B) {
+	for _, by := range ways(b) {
+		p, err := by.open(b, crowd, loader.WithHostFunc("answer", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
+		require.NoError(b, err)
+		defer p.Close()
+		echo, err := p.Func("echo")
+		require.NoError(b, err)
+		for _, callers := range []int{1, 32} {
+			b.Run(fmt.Sprintf("%s/callers=%d", by.name, callers), func(b *testing.B) {
+				var running sync.WaitGroup
+				b.ReportAllocs()
+				for i := range callers {
+					running.Go(func() {
+						in, out := make([]byte, 64), make([]byte, 0, 64)
+						for range (b.N + i) / callers {
+							if _, err := echo.Append(context.Background(), out, in); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				running.Wait()
 			})
 		}
 	}

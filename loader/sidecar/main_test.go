@@ -30,8 +30,10 @@ func TestMain(m *testing.M) {
 }
 
 func served(path string, how []string) error {
-	p, err := serve.File(path)
-	if err != nil {
+	p, err := serve.Plugin{}, error(nil)
+	if path == crowd {
+		p = serve.Go(crowded())
+	} else if p, err = serve.File(path); err != nil {
 		return err
 	}
 	ctx := context.Background()

@@ -189,6 +189,21 @@ func (c *Call) Watched() bool {
 // be kept for longer than the call runs.
 func (c *Call) Context() context.Context { return c.ctx }
 
+// Nested reports whether the call comes from others in progress, of any plug-in.
+func (c *Call) Nested() bool {
+	calls := 0
+	for range c.ctx.Running() {
+		calls++
+	}
+	return calls > 1 || callctx.Served(func(*callctx.Call) bool { return true })
+}
+
+// Wait says that the call is about to wait for want, as callctx.Wait does.
+func (c *Call) Wait(want callctx.Wanted) (*callctx.Waiter, error) { return callctx.Wait(c.ctx, want) }
+
+// Holder is the call as one that others may have to wait for.
+func (c *Call) Holder() *callctx.Call { return c.ctx }
+
 // Host has the host run what an ordinal stands for (engine.Host's Call), whose panic is a status. ctx is the call's, or comes from it.
 func (c *Call) Host(ctx context.Context, ordinal uint32, in []byte) (out []byte, status abi.Status) {
 	defer c.serves()()

@@ -78,7 +78,8 @@ type Link struct {
 	mu     sync.Mutex
 	calls  map[uint64]*call // in progress
 	last   uint64           // the id of the newest
-	given  map[uint64]bool  // calls that were given up (Leave), whose answers are still to come
+	given  map[uint64]int   // calls that were given up (Leave), whose answers are still to come, with the bytes of their inputs
+	room   room             // of calls without an answer
 	idle   *call            // what is done for no call; nil before Begin, and where nothing is
 	served chan struct{}    // closed when nothing of that is left
 	stray  asked            // what the sidecar asks for that is of no call
@@ -106,6 +107,7 @@ type call struct {
 	signal chan struct{} // something came for it; of a capacity of 1
 
 	// Guarded by the link's mu.
+	input   int // bytes of it, until it is answered
 	queue   []event
 	queued  int   // bytes in it
 	asked   asked // what the sidecar asks for
@@ -418,8 +420,7 @@ func notify(c chan struct{}) {
 func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x := l.calls[m.ID]
-	given := l.given[m.ID]
-	delete(l.given, m.ID)
+	given := l.forget(m.ID)
 	out := []byte(nil)
 	if x != nil && !l.Leave { // whose memory is its own when it is given up
 		out = x.out
@@ -437,8 +438,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 		return err
 	}
 	l.mu.Lock()
-	if l.given[id] {
-		delete(l.given, id)
+	if l.forget(id) {
 		l.mu.Unlock()
 		return nil
 	}
@@ -447,6 +447,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 	}
 	x.out, x.status, x.rule, x.notRun = out, status, rule, notRun
 	delete(l.calls, id)
+	l.leave(x.input)
 	x.done = true
 	signal, woken := x.signal, x.struck && l.Leave
 	l.mu.Unlock()
@@ -793,9 +794,10 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	}
 	streams := c.Streams()
 	x := spare.Get().(*call)
-	x.Call, x.out, x.credit = c, dst, wire.Window
+	x.Call, x.out, x.credit, x.input = c, dst, wire.Window, len(in)
 	ended := c.Done()
-	if strings.HasPrefix(name, "ferrule.") { // a service is not given up half way: who calls it has a bound of its own
+	service := strings.HasPrefix(name, "ferrule.")
+	if service { // it is not given up half way: who calls it has a bound of its own
 		ended = nil
 	}
 	if ended != nil || streams&abi.StreamIn != 0 {
@@ -806,7 +808,18 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 		x.more, x.grown = wire.Window, make(chan struct{}, 1)
 	}
 	l.mu.Lock()
+	if len(l.room.waiting) == 0 && l.fits(len(in)) || service { // no call is beside a service
+		l.room.bytes, l.room.holders = l.room.bytes+len(in), nil
+	} else {
+		l.mu.Unlock()
+		if why, status := l.enter(c, len(in)); status != abi.StatusOK {
+			return append(dst, why...), status, nil
+		}
+		l.mu.Lock()
+		l.room.sends()
+	}
 	if err := cmp.Or(l.why, l.byedWhy()); err != nil {
+		l.leave(len(in))
 		l.mu.Unlock()
 		return dst, 0, err
 	}
@@ -862,9 +875,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	l.mu.Lock()
 	if _, waits := l.calls[x.id]; waits && x.struck && l.Leave { // whoever reads its answer leaves its memory alone
 		if l.given == nil {
-			l.given = make(map[uint64]bool)
+			l.given = make(map[uint64]int)
 		}
-		l.given[x.id] = true
+		l.given[x.id] = x.input
 	}
 	delete(l.calls, x.id)
 	l.dismisses()

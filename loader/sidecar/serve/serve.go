@@ -289,6 +289,9 @@ type session struct {
 	own    *loader.Session            // of a Shared; or nil
 	funcs  [2]map[string]*loader.Func // functions and hooks
 	calls  map[uint64]*call           // in progress
+	inputs int                        // bytes of what these were called with
+	unread struct{ calls, bytes int } // answers that are being written
+	drains chan struct{}              // closed when these are fewer; nil where nobody waits for that
 	asked  map[uint64]question        // of the host, that were not answered yet
 	stray  asks                       // those of them that are for no call
 	last   uint64
@@ -373,6 +376,7 @@ type call struct {
 	asks   asks
 
 	lead *lead // of its goroutine, while that leads; changes hands by its own mu
+	late bool  // much that was answered before waits for the host to read it
 
 	input  *input // nil without one
 	output *output
@@ -717,9 +721,12 @@ func (s *session) admit(in *incoming, l *lead) *call {
 	}
 	s.mu.Lock()
 	_, twice := s.calls[c.id]
-	admitted := !s.ended && !twice
+	beyond := s.beyond(len(in.in))
+	admitted := !s.ended && !twice && beyond == nil
 	if admitted {
 		s.calls[c.id] = c
+		s.inputs += len(in.in)
+		c.late = s.unread.bytes >= mostUnread
 		s.running.Add(1)
 	}
 	s.mu.Unlock()
@@ -727,6 +734,8 @@ func (s *session) admit(in *incoming, l *lead) *call {
 		c.cancel()
 		if twice {
 			s.end(&wire.Error{Rule: "W7", Found: fmt.Sprintf("CALL %d twice", c.id), Expected: "an id that no call has which was not answered"})
+		} else if beyond != nil {
+			s.end(beyond)
 		}
 		return nil
 	}
@@ -779,6 +788,10 @@ func (s *session) countEnd() {
 // call runs a call of the host's, on the goroutine that leads.
 func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead) {
 	defer c.cancel()
+	if c.late {
+		s.give(l)
+		s.drained(c)
+	}
 	out, done := s.run(c, name, in, m.Hook, m.Watched, m.Resumes)
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
@@ -793,13 +806,17 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 		}
 	}
 	s.mu.Lock()
-	delete(s.calls, c.id)
+	delete(s.calls, c.id) // it is answered before it is written: what the host does when it has the answer may be read before this goroutine goes on
+	s.inputs -= len(in)
+	s.unread.calls, s.unread.bytes = s.unread.calls+1, s.unread.bytes+len(out)
 	s.mu.Unlock()
 	send := s.w.Send
 	if s.more(l) { // the answers to calls that came together go together, unless one of them takes longer
 		send = s.w.Put
 	}
-	if err := send(&done, out); err != nil {
+	err := send(&done, out)
+	s.wrote(len(out))
+	if err != nil {
 		s.end(err)
 	}
 	s.running.Done()

@@ -20,6 +20,12 @@ const (
 	MaxLog      = 1 << 20
 )
 
+// What the host's calls without an answer may be together (rule W7).
+const (
+	MaxCalls  = 4096
+	MaxInputs = 256 << 20 // bytes, where there is more than one with any
+)
+
 // Window is how many bytes of a stream may be under way before the other side has asked for more (rule W15).
 const Window = 64 << 10
 
