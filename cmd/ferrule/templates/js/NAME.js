@@ -63,11 +63,11 @@ function send(head, bytes) {
 
 function answer(name, fields, input) {
   const all = "hook" in fields ? hooks : functions
-  if (!Object.hasOwn(all, name)) return [3, "there is no such function"]
+  if (!Object.hasOwn(all, name)) return [3, Buffer.from("there is no such function")]
   try {
-    return [0, all[name].call(input)]
+    return [0, Buffer.from(all[name].call(input))]
   } catch (e) {
-    return [1, e.message]
+    return [1, Buffer.from(String(e?.message ?? e))]
   }
 }
 
@@ -83,7 +83,6 @@ for (;;) {
   const id = number(args[0], 1n)
   if (verb === "CALL") { // CANCEL comes too late, for a call that is done
     let [status, output] = answer(args[1], fields, input)
-    output = Buffer.from(output)
     if (output.length > longest) [status, output] = [6, Buffer.from("it is too long").subarray(0, Number(longest))]
     send(`DONE ${id} ${status}`, output)
   }

@@ -69,7 +69,7 @@ def answer(name, fields, input):
     if f is None:
         return 3, b"there is no such function"
     try:
-        return 0, f(input)
+        return 0, b"" + f(input)  # anything but bytes is a failure
     except Exception as e:
         return 1, str(e).encode("utf-8", "replace")
 
