@@ -29,7 +29,9 @@ func crowded() *builtin.Plugin {
 	var inside atomic.Int64
 	all := make(chan struct{})
 	gathered := sync.OnceFunc(func() { close(all) })
-	ask := func(ctx context.Context, in []byte) ([]byte, error) { return builtin.Import(ctx, "answer", in[:min(len(in), 1024)]) }
+	ask := func(ctx context.Context, in []byte) ([]byte, error) {
+		return builtin.Import(ctx, "answer", in[:min(len(in), 1024)])
+	}
 	return &builtin.Plugin{Name: crowd, Version: "1", Threads: abi.Concurrent, Imports: []string{"answer"}, Funcs: []builtin.Function{
 		{Name: "echo", Call: func(_ context.Context, in []byte) ([]byte, error) { return in, nil }},
 		{Name: "ask", Call: ask},
