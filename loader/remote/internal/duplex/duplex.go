@@ -28,6 +28,9 @@ const (
 	Idle     = 5 * time.Second        // while nothing is
 )
 
+// compared is how long the clocks are not compared anew while something is waited for: they drift.
+const compared = 2 * time.Second
+
 // The ends of a stream that are not the other side's wish. Error values that say more wrap them.
 var (
 	ErrGone   = errors.New("nobody listens any more where it was")   // the broker says so, or a last will
@@ -65,7 +68,8 @@ type Conn struct {
 	used     uint64        // how many of them were read
 	said     uint64        // how many of them the other side knows of
 	unsaid   int           // how many messages were read since then
-	sent     uint64        // how many bytes were sent
+	sent     uint64        // how many bytes were sent, or are being
+	handed   uint64        // how many of them the broker has
 	taken    uint64        // how many of these the other side has read
 	ends     []uint64      // where the messages end that it has not
 	stamp    time.Duration // of what was read last
@@ -132,14 +136,14 @@ func (c *Conn) look() {
 		c.mu.Unlock()
 		return
 	}
-	after, silence := Idle, max(3*Idle, c.o.Silence)
-	if c.waiting > 0 || c.sent > c.taken {
+	after, silence, busy := Idle, max(3*Idle, c.o.Silence), c.waiting > 0 || c.sent > c.taken
+	if busy {
 		after, silence = AskAfter, c.o.Silence
 	}
 	now := time.Now()
 	quiet := now.Sub(c.heard)
 	silent := !c.unheard.IsZero() && now.Sub(c.unheard) >= silence // since it was asked: this process may itself have been stopped
-	asks := quiet >= after && now.Sub(c.asked) >= min(after, time.Second)
+	asks := quiet >= after && now.Sub(c.asked) >= min(after, time.Second) || c.o.Host && busy && now.Sub(maxTime(c.timed, c.asked)) >= compared
 	if asks {
 		if c.asked = now; c.unheard.IsZero() {
 			c.unheard = now
@@ -148,27 +152,38 @@ func (c *Conn) look() {
 	c.watch.Reset(min(after, time.Second))
 	c.mu.Unlock()
 	if silent {
-		c.Fail(fmt.Errorf("%w for %v", ErrSilent, quiet.Round(time.Millisecond)))
+		c.giveUp(fmt.Errorf("%w for %v", ErrSilent, quiet.Round(time.Millisecond)))
 		return
 	}
 	if asks {
-		c.send("ASK", uint64(now.UnixNano()), 0)
+		c.sendClock("ASK", uint64(now.UnixNano()))
 	}
 }
 
+// giveUp ends the stream because of what the other side does, or does not, and tells it: what it does for this one is for nobody any more.
+func (c *Conn) giveUp(why error) {
+	c.Fail(why)
+	c.send("END")
+}
+
+// sendClock sends how many bytes are on their way, or there, and times.
+func (c *Conn) sendClock(verb string, times ...uint64) {
+	c.mu.Lock()
+	handed := c.handed
+	c.mu.Unlock()
+	c.send(verb, append([]uint64{handed}, times...)...)
+}
+
 // send sends what is no data.
-func (c *Conn) send(verb string, a, b uint64) {
+func (c *Conn) send(verb string, numbers ...uint64) {
 	c.mu.Lock()
 	used := c.used
 	c.said, c.unsaid = used, 0
 	c.mu.Unlock()
 	m := append(make([]byte, 0, head), verb...)
 	m = appendNumber(m, used)
-	if a > 0 {
-		m = appendNumber(m, a)
-	}
-	if b > 0 {
-		m = appendNumber(m, b)
+	for _, n := range numbers {
+		m = appendNumber(m, n)
 	}
 	if err := c.o.Send(append(m, '\n')); err != nil {
 		c.Fail(err)
@@ -219,6 +234,9 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 			c.Fail(err)
 			return n, err
 		}
+		c.mu.Lock()
+		c.handed += uint64(length)
+		c.mu.Unlock()
 		n, b = n+length, b[length:]
 	}
 	return n, nil
@@ -227,7 +245,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 // Deliver takes a message that has come, which is the Conn's from then on. It is for one goroutine at a time, in the order in which they came, and does not wait.
 func (c *Conn) Deliver(m []byte) {
 	if err := c.deliver(m); err != nil {
-		c.Fail(err)
+		c.giveUp(err)
 	}
 }
 
@@ -243,14 +261,14 @@ func (c *Conn) deliver(m []byte) error {
 	}
 	body := m[len(line)+1:]
 	verb, rest, _ := bytes.Cut(line, []byte{' '})
-	var numbers [3]uint64
+	var numbers [4]uint64
 	count := 0
 	for len(rest) > 0 {
 		var word []byte
 		word, rest, _ = bytes.Cut(rest, []byte{' '})
 		n, err := strconv.ParseUint(string(word), 10, 63)
 		if err != nil || count == len(numbers) {
-			return broken("%.40q where three numbers at most stand", line)
+			return broken("%.40q where four numbers at most stand", line)
 		}
 		numbers[count] = n
 		count++
@@ -277,7 +295,7 @@ func (c *Conn) deliver(m []byte) error {
 		notify(c.room)
 	}
 	switch {
-	case string(verb) == "DATA" && count >= 2:
+	case string(verb) == "DATA" && (count == 2 || count == 3):
 		at := numbers[1]
 		switch {
 		case at != c.received:
@@ -300,22 +318,26 @@ func (c *Conn) deliver(m []byte) error {
 		c.received += uint64(len(body))
 		c.mu.Unlock()
 		notify(c.ready)
-	case string(verb) == "ASK" && count == 2:
+	case (string(verb) == "ASK" && count == 3 || string(verb) == "HERE" && count == 4) && numbers[1] > c.received:
+		received := c.received
 		c.mu.Unlock()
-		c.send("HERE", numbers[1], uint64(now.UnixNano()))
-	case string(verb) == "HERE" && count == 3:
-		if trip := now.UnixNano() - int64(numbers[1]); trip >= 0 && trip < math.MaxInt64/2 {
+		return fmt.Errorf("%w: %d bytes were sent, and %d came", ErrLost, numbers[1], received)
+	case string(verb) == "ASK" && count == 3:
+		c.mu.Unlock()
+		c.sendClock("HERE", numbers[2], uint64(now.UnixNano()))
+	case string(verb) == "HERE" && count == 4:
+		if trip := now.UnixNano() - int64(numbers[2]); trip >= 0 && trip < math.MaxInt64/2 {
 			bound := time.Duration(trip/2) + 1
 			// A clock drifts: what was found long ago is less sure.
 			if drift := now.Sub(c.timed) / 2000; bound <= c.bound+drift || c.bound < 0 {
-				c.offset = time.Duration(int64(numbers[2]) - (int64(numbers[1]) + trip/2))
+				c.offset = time.Duration(int64(numbers[3]) - (int64(numbers[2]) + trip/2))
 				c.bound, c.timed = bound, now
 			}
 		}
 		c.mu.Unlock()
 	case string(verb) == "USED" && count == 1:
 		c.mu.Unlock()
-	case string(verb) == "END" && count >= 1:
+	case string(verb) == "END" && count == 1:
 		c.mu.Unlock()
 		c.Fail(io.EOF)
 	default:
@@ -353,7 +375,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			says := (c.used-c.said >= Window/4 || c.unsaid >= Pieces/4) && c.err == nil
 			c.mu.Unlock()
 			if says {
-				c.send("USED", 0, 0)
+				c.send("USED")
 			}
 			return n, nil
 		case len(b) == 0:
@@ -438,7 +460,7 @@ func (c *Conn) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	if !over {
-		c.send("END", 0, 0)
+		c.send("END")
 	}
 	c.Fail(os.ErrClosed)
 	return nil

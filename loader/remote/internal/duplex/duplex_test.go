@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -186,18 +187,97 @@ func TestLost(t *testing.T) {
 	assert.ErrorIs(t, err, duplex.ErrLost)
 }
 
+// bubble runs a test in time of its own, with two ends.
+func bubble(t *testing.T, silence time.Duration, test func(t *testing.T, host, node *duplex.Conn, there, back *way)) {
+	synctest.Test(t, func(t *testing.T) {
+		host, node, there, back := pair(0, silence)
+		test(t, host, node, there, back)
+		host.Fail(io.EOF)
+		node.Fail(io.EOF)
+		synctest.Wait()
+		close(there.c)
+		close(back.c)
+	})
+}
+
+// What is lost last is found to be lost, too: no message comes behind it, but each says how much there was when it is asked whether it is there, or asks.
+func TestLostLast(t *testing.T) {
+	for name, first := range map[string]func(host, node *duplex.Conn, there, back *way) (*duplex.Conn, *way){
+		"host's": func(host, _ *duplex.Conn, there, _ *way) (*duplex.Conn, *way) { return host, there },
+		"node's": func(_, node *duplex.Conn, _, back *way) (*duplex.Conn, *way) { return node, back },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, time.Hour, func(t *testing.T, host, node *duplex.Conn, there, back *way) {
+				from, by := first(host, node, there, back)
+				by.lose(func([]byte) bool { return true })
+				_, err := from.Write([]byte("one"))
+				require.NoError(t, err)
+				by.lose(nil)
+				defer host.Wait()()
+				time.Sleep(time.Minute)
+				to := host
+				if from == host {
+					to = node
+				}
+				assert.ErrorIs(t, to.Err(), duplex.ErrLost)
+				assert.Equal(t, io.EOF, from.Err(), "the other one tells that it is over")
+			})
+		})
+	}
+}
+
+// A side that gives the other one up tells it so: what that has begun is for nobody any more.
+func TestGivenUp(t *testing.T) {
+	bubble(t, 300*time.Millisecond, func(t *testing.T, host, node *duplex.Conn, _, back *way) {
+		back.lose(func([]byte) bool { return true })
+		defer host.Wait()()
+		time.Sleep(time.Second)
+		assert.ErrorIs(t, host.Err(), duplex.ErrSilent)
+		assert.Equal(t, io.EOF, node.Err())
+	})
+}
+
 // A side that says nothing is given up where something is waited for, when it was asked in vain; one that answers is not.
 func TestSilence(t *testing.T) {
-	host, _, _, _ := pair(0, 300*time.Millisecond)
-	end := host.Wait()
-	time.Sleep(time.Second)
-	require.NoError(t, host.Err())
-	end()
-	silent, _, _, back := pair(0, 300*time.Millisecond)
-	back.lose(func([]byte) bool { return true })
-	defer silent.Wait()()
-	_, err := silent.Read(make([]byte, 1))
-	assert.ErrorIs(t, err, duplex.ErrSilent)
+	bubble(t, 300*time.Millisecond, func(t *testing.T, host, _ *duplex.Conn, _, _ *way) {
+		end := host.Wait()
+		time.Sleep(time.Minute)
+		require.NoError(t, host.Err())
+		end()
+		time.Sleep(time.Minute)
+		require.NoError(t, host.Err())
+	})
+	bubble(t, 300*time.Millisecond, func(t *testing.T, silent, _ *duplex.Conn, _, back *way) {
+		back.lose(func([]byte) bool { return true })
+		defer silent.Wait()()
+		begin := time.Now()
+		_, err := silent.Read(make([]byte, 1))
+		assert.ErrorIs(t, err, duplex.ErrSilent)
+		assert.Less(t, time.Since(begin), time.Second)
+	})
+}
+
+// The clocks are compared again and again, also where something comes all the time, and nobody needs to be asked whether he is there.
+func TestClockOfBusySession(t *testing.T) {
+	bubble(t, time.Minute, func(t *testing.T, host, node *duplex.Conn, there, _ *way) {
+		var asked atomic.Int64
+		there.lose(func(m []byte) bool {
+			if bytes.HasPrefix(m, []byte("ASK ")) {
+				asked.Add(1)
+			}
+			return false
+		})
+		defer host.Wait()()
+		for range 10_000 {
+			_, err := node.Write([]byte("x"))
+			require.NoError(t, err)
+			_, err = host.Read(make([]byte, 1))
+			require.NoError(t, err)
+			time.Sleep(time.Millisecond)
+		}
+		assert.GreaterOrEqual(t, asked.Load(), int64(3))
+		assert.LessOrEqual(t, asked.Load(), int64(10))
+	})
 }
 
 // What a node reads is as old as it is, by the host's knowledge of the node's clock.
@@ -223,11 +303,11 @@ func TestClock(t *testing.T) {
 	asked := make(chan []byte, 10)
 	host = duplex.New(duplex.Options{Send: func(m []byte) error { asked <- bytes.Clone(m); return nil }, Silence: time.Minute, Host: true}, 0, time.Hour)
 	defer host.Wait()()
-	var used, at int64
-	_, err := fmt.Sscanf(string(<-asked), "ASK %d %d\n", &used, &at)
+	var used, sent, at int64
+	_, err := fmt.Sscanf(string(<-asked), "ASK %d %d %d\n", &used, &sent, &at)
 	require.NoError(t, err)
 	const ahead = 90 * time.Second
-	host.Deliver(fmt.Appendf(nil, "HERE 0 %d %d\n", at, time.Now().Add(ahead).UnixNano()))
+	host.Deliver(fmt.Appendf(nil, "HERE 0 0 %d %d\n", at, time.Now().Add(ahead).UnixNano()))
 	offset, bound := host.Clock()
 	assert.Less(t, bound, time.Minute)
 	assert.InDelta(t, ahead, offset, float64(bound+time.Second))
@@ -237,7 +317,7 @@ func TestClock(t *testing.T) {
 func TestBroken(t *testing.T) {
 	for _, m := range []string{
 		"", "\n", "DATA", "DATA 0 0", "DATA\nx", "DATA 0\nx", "DATA 0 0\n", "DATA 1 0\nx", "DATA 0 1\nx", "DATA 0 0 1 1\nx", "DATA x 0\nx", "DATA -1 0\nx", "DATA 0  0\nx",
-		"DATA 9223372036854775808 0\nx", "ASK 0\n", "ASK 0 1 1\n", "HERE 0 1\n", "HERE\n", "USED\n", "USED 1\n", "USED 0 0\n", "END\n", "HELLO 0\n", "data 0 0\nx",
+		"DATA 9223372036854775808 0\nx", "ASK 0\n", "ASK 0 0\n", "ASK 0 1 1\n", "ASK 0 0 1 1\n", "HERE 0 0 1\n", "HERE 0 1 1 1\n", "HERE 0 0 1 1 1\n", "HERE\n", "USED\n", "USED 1\n", "USED 0 0\n", "END\n", "HELLO 0\n", "data 0 0\nx",
 		"DATA 0 0" + string(bytes.Repeat([]byte(" "), 200)) + "\nx", string(bytes.Repeat([]byte("x"), 1<<20)),
 		"DATA 0 0\n" + string(bytes.Repeat([]byte("x"), duplex.Window+1)),
 	} {
@@ -250,7 +330,7 @@ func TestBroken(t *testing.T) {
 
 // Whatever comes, nothing panics, no more than a window is kept, and what is read is what came in order.
 func FuzzDeliver(f *testing.F) {
-	f.Add([]byte("DATA 0 0\nabc|DATA 0 3 5\ndef|ASK 0 7|USED 0|HERE 0 1 2|END 0"))
+	f.Add([]byte("DATA 0 0\nabc|DATA 0 3 5\ndef|ASK 0 6 7|USED 0|HERE 0 6 1 2|END 0"))
 	f.Fuzz(func(t *testing.T, all []byte) {
 		c := duplex.New(duplex.Options{Send: func(m []byte) error {
 			if len(m) > 128 || m[len(m)-1] != '\n' {
