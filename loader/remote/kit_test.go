@@ -310,3 +310,9 @@ func BenchmarkEcho(b *testing.B) {
 	b.Run("Mosquitto", func(b *testing.B) { benchEcho(b, inMosquitto) })
 	b.Run("Mochi", func(b *testing.B) { benchEcho(b, inMochi) })
 }
+
+// split is a URL's scheme, and its address.
+func split(url string) (scheme, address string) {
+	scheme, address, _ = strings.Cut(url, "://")
+	return scheme, address
+}

@@ -783,7 +783,8 @@ func (l *Link) within(c *pool.Call) uint64 {
 const maxKey = 256
 
 // Call calls a function of the sidecar's, a hook, or a service, and appends its output to dst. It has the streams of c. The error is an *engine.Violation, a
-// *NotRun, or says that the session is over: it is its reason, or an *engine.Overrun of this call. The context of a service counts for nothing.
+// *NotRun, or says that the session is over: it is its reason (an *Unsent where that was so before, and others may be had: Leave), or an *engine.Overrun of this call.
+// The context of a service counts for nothing.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
 	if uint64(len(in)) > l.takes {
 		why := "the input is longer than the longest message (" + cmp.Or(l.Long, "sidecar.WithMaxMessage") + ")"
@@ -821,6 +822,9 @@ func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out [
 	if err := cmp.Or(l.why, l.byedWhy()); err != nil {
 		l.leave(len(in))
 		l.mu.Unlock()
+		if l.Leave {
+			err = &Unsent{err}
+		}
 		return dst, 0, err
 	}
 	l.last++
@@ -1019,6 +1023,15 @@ type NotRun struct{ Why wire.Reason }
 
 // Error gives the reason.
 func (n *NotRun) Error() string { return "the call was not run: " + n.Why.String() }
+
+// Unsent says that nothing of a call was sent, since the session was over by then, and why: it may be made elsewhere.
+type Unsent struct{ Why error }
+
+// Error gives the reason.
+func (u *Unsent) Error() string { return u.Why.Error() }
+
+// Unwrap returns the reason.
+func (u *Unsent) Unwrap() error { return u.Why }
 
 // feed hands the call's input stream on. It is in the call, until it ends.
 func (l *Link) feed(x *call) {

@@ -44,7 +44,7 @@ func Open(ctx context.Context, o Options, eo *engine.Options, accept engine.Acce
 		o.Broker.Close()
 		return nil, nil, fault
 	}
-	f := &fleet{Options: o, nodes: make(map[string]*node), closed: make(chan struct{}), finding: make(turn, 1)}
+	f := &fleet{Options: o, nodes: make(map[string]*node), sessions: make(map[*session]struct{}), closed: make(chan struct{}), finding: make(turn, 1)}
 	p, about, err := f.open(ctx, eo, accept)
 	if err != nil {
 		f.close()
@@ -170,6 +170,9 @@ type fleet struct {
 	mu     sync.Mutex
 	nodes  map[string]*node // by their IDs
 	others bool             // there are some that are not wanted
+
+	sessions map[*session]struct{} // all of them, also those by which no call goes any more, and those of instances of a host's own
+	over     bool                  // there are to be no more
 }
 
 // node is one of them.
@@ -238,19 +241,23 @@ func (f *fleet) came(n broker.Node) {
 
 func (f *fleet) went(id string) {
 	f.mu.Lock()
-	n := f.nodes[id]
-	delete(f.nodes, id)
-	var sessions []*session
-	if n != nil {
+	if n := f.nodes[id]; n != nil {
 		n.leaves = true
-		sessions = []*session{n.small, n.large}
 	}
+	delete(f.nodes, id)
 	f.mu.Unlock()
-	for _, s := range sessions {
-		if s != nil {
+	for _, s := range f.all() {
+		if s.node.ID == id {
 			s.conn.Fail(duplex.ErrGone)
 		}
 	}
+}
+
+// all returns the sessions that there are.
+func (f *fleet) all() []*session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.sessions))
 }
 
 // down takes in that the connection to the broker broke.
@@ -258,16 +265,8 @@ func (f *fleet) down(why error) { f.lose(fmt.Errorf("the connection to the broke
 
 // lose ends all sessions.
 func (f *fleet) lose(why error) {
-	f.mu.Lock()
-	var all []*session
-	for _, n := range f.nodes {
-		all = append(all, n.small, n.large)
-	}
-	f.mu.Unlock()
-	for _, s := range all {
-		if s != nil {
-			s.conn.Fail(why)
-		}
+	for _, s := range f.all() {
+		s.conn.Fail(why)
 	}
 }
 
@@ -374,8 +373,8 @@ func (n *node) dial(ctx context.Context, own bool) (*session, *abi.Description, 
 	s := &session{node: n, conn: conn, stop: stop}
 	s.link = link.New(conn, link.Options{MaxBody: uint64(n.of.MaxMessage), Grace: n.of.Grace, Leave: true, Late: fmt.Sprintf("(%s.WithGrace); it was left to its node", n.of.By),
 		Long: n.of.By + ".WithMaxMessage"})
-	over := context.AfterFunc(ctx, func() { conn.Fail(ctx.Err()) })
-	defer over()
+	given := context.AfterFunc(ctx, func() { conn.Fail(ctx.Err()) })
+	defer given()
 	end := conn.Wait()
 	defer end()
 	err = s.link.Greet()
@@ -390,6 +389,16 @@ func (n *node) dial(ctx context.Context, own bool) (*session, *abi.Description, 
 		}
 		return nil, nil, err
 	}
+	n.of.mu.Lock()
+	over := n.of.over
+	if !over {
+		n.of.sessions[s] = struct{}{}
+	}
+	n.of.mu.Unlock()
+	if over {
+		s.end(errClosing)
+		return nil, nil, errClosing
+	}
 	return s, about, nil
 }
 
@@ -399,7 +408,15 @@ func (s *session) end(why error) {
 	s.finish()
 }
 
-func (s *session) finish() { s.once.Do(s.stop) }
+func (s *session) finish() {
+	s.once.Do(func() {
+		s.stop()
+		f := s.node.of
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.sessions, s)
+	})
+}
 
 // begin lets calls into a session.
 func (f *fleet) begin(s *session) {
@@ -578,7 +595,7 @@ func (f *fleet) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
 	for {
 		n := f.pick(tried)
 		if n == nil {
-			return nil, 0, f.lost(nil, last)
+			return nil, 0, f.unreached(last)
 		}
 		tried[n] = true
 		s, about, err := n.dial(ctx, true)
@@ -592,7 +609,7 @@ func (f *fleet) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
 			f.done(n)
 			last = err
 			if ctx.Err() != nil {
-				return nil, 0, f.lost(n, err)
+				return nil, 0, f.unreached(err)
 			}
 			continue
 		}
@@ -600,15 +617,24 @@ func (f *fleet) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
 		between, _ := c.Background().(*pool.Call)
 		s.link.Begin(between, func(error) { spoil() })
 		end := s.conn.Wait()
+		given := context.AfterFunc(ctx, func() { s.link.Fail(ctx.Err()) }) // the node has its instance's start stop then
 		out, status, err := s.link.Call(c, wire.Start, false, nil, config)
 		end()
-		if err == nil && status == abi.StatusOK {
+		if waited := given(); waited && err == nil && status == abi.StatusOK {
 			c.SetState(s)
 			return nil, abi.StatusOK, nil
 		}
 		s.end(errClosing)
 		f.done(n)
-		if err != nil {
+		select {
+		case <-c.Abandoned():
+			return nil, 0, &engine.Ended{}
+		default:
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, 0, f.lost(n, fmt.Errorf("its start had not returned in %v (%s.WithStartTimeout)", f.Start, f.By))
+		case err != nil:
 			return nil, 0, f.outcome(n, err)
 		}
 		return out, status, nil
@@ -671,7 +697,7 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 				last = remote.ErrBusy
 			}
 			if c.Err() != nil {
-				return append(dst, "no node had taken it by then"...), abi.StatusCancelled, nil
+				return append(dst, untaken(loss)...), abi.StatusCancelled, nil
 			}
 			if !busy && !reentrant {
 				if patience == nil {
@@ -706,13 +732,17 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 		switch {
 		case errors.As(err, &notRun):
 			if notRun.Why == wire.Late && f.isOver(c) || c.Err() != nil {
-				return append(dst, "its time was over before a node had a place for it"...), abi.StatusCancelled, nil
+				why := "its time was over before a node had a place for it"
+				if loss != nil {
+					why = untaken(loss)
+				}
+				return append(dst, why...), abi.StatusCancelled, nil
 			}
 			busy, reentrant = busy || notRun.Why == wire.Busy, reentrant || notRun.Why == wire.Reentrant
 			continue
 		case errors.Is(err, errUnsent):
 			if c.Err() != nil {
-				return append(dst, "no node had taken it by then"...), abi.StatusCancelled, nil
+				return append(dst, untaken(loss)...), abi.StatusCancelled, nil
 			}
 			continue
 		}
@@ -722,6 +752,14 @@ func (f *fleet) call(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, 
 		}
 		return dst, 0, f.outcome(n, err)
 	}
+}
+
+// untaken says of a call whose context has ended that no node has it; loss is why the one was lost that had it, or nil.
+func untaken(loss error) string {
+	if loss != nil {
+		return "the node that had it was lost, and no other one had taken it by then"
+	}
+	return "no node had taken it by then"
 }
 
 // errUnsent is of a call of which nothing was sent.
@@ -734,18 +772,25 @@ func (u *unsent) Unwrap() error        { return u.why }
 func (u *unsent) Is(target error) bool { return target == errUnsent }
 
 func (f *fleet) callAt(n *node, c *pool.Call, name string, hook bool, dst, in []byte) ([]byte, abi.Status, error) {
-	s, err := n.session(c, len(in))
-	if err != nil {
-		f.avoid(n, errors.Is(err, duplex.ErrGone))
-		return dst, 0, &unsent{err}
+	var never *link.Unsent
+	for range 2 { // a session may be over just when it is taken
+		s, err := n.session(c, len(in))
+		if err != nil {
+			f.avoid(n, errors.Is(err, duplex.ErrGone))
+			return dst, 0, &unsent{err}
+		}
+		end := s.conn.Wait()
+		out, status, err := s.link.Call(c, name, hook, dst, in)
+		end()
+		if never = nil; errors.As(err, &never) {
+			continue
+		}
+		if isLoss(err) { // of the session: whether the node is gone the next one tells
+			f.avoid(n, false)
+		}
+		return out, status, err
 	}
-	end := s.conn.Wait()
-	defer end()
-	out, status, err := s.link.Call(c, name, hook, dst, in)
-	if isLoss(err) {
-		f.avoid(n, errors.Is(err, duplex.ErrGone))
-	}
-	return out, status, err
+	return dst, 0, &unsent{never}
 }
 
 // isLoss reports whether the session is over.
@@ -852,18 +897,12 @@ func (f *fleet) close() {
 			f.unwatch()
 		}
 		f.mu.Lock()
-		var all []*session
-		for _, n := range f.nodes {
-			all = append(all, n.small, n.large)
-		}
-		f.nodes = make(map[string]*node)
+		f.nodes, f.over = make(map[string]*node), true
 		f.mu.Unlock()
-		for _, s := range all {
-			if s != nil {
-				s.link.Abandon()
-				s.conn.Close()
-				s.end(errClosing)
-			}
+		for _, s := range f.all() {
+			s.link.Abandon()
+			s.conn.Close()
+			s.end(errClosing)
 		}
 		f.Broker.Close()
 	})

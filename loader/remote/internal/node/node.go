@@ -2,10 +2,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,9 +63,11 @@ func (l Limits) Filled() Limits {
 
 // Node gives sessions. Its methods may be called from any goroutine.
 type Node struct {
-	o    Options
-	ctx  context.Context
-	stop context.CancelFunc
+	o     Options
+	ctx   context.Context // of sessions
+	stop  context.CancelFunc
+	plain context.Context // of brokers' own requests
+	cut   context.CancelFunc
 
 	mu       sync.Mutex
 	sessions map[*duplex.Conn]struct{}
@@ -76,6 +80,7 @@ type Node struct {
 func New(o Options) *Node {
 	n := &Node{o: o, sessions: make(map[*duplex.Conn]struct{})}
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.plain, n.cut = context.WithCancel(context.Background())
 	return n
 }
 
@@ -183,9 +188,9 @@ const (
 )
 
 // Call runs a function for a broker's own request, which says how many milliseconds its caller waits, or "". Host functions are not to be had. code is "" for an output; otherwise
-// message says what went wrong.
+// message says what went wrong, in some words and 1,024 bytes at most: no broker has to carry more, and none carries nothing.
 func (n *Node) Call(function, timeout string, in []byte) (out []byte, code, message string) {
-	ctx := context.Background()
+	ctx := n.plain
 	if ms, ok := wire.Number([]byte(timeout)); ok && ms > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(min(ms, 1<<40))*time.Millisecond)
@@ -202,7 +207,9 @@ func (n *Node) Call(function, timeout string, in []byte) (out []byte, code, mess
 		return nil, CodeBusy, err.Error()
 	}
 	status, words, _ := serve.Answer(err)
-	return nil, strconv.Itoa(int(status)), string(words)
+	const most = 1 << 10
+	message = strings.ToValidUTF8(string(words[:min(len(words), most)]), "")
+	return nil, strconv.Itoa(int(status)), cmp.Or(message, status.String())
 }
 
 func (n *Node) refuse(to, why string) {
@@ -225,7 +232,8 @@ func (n *Node) Down(why error) {
 	}
 }
 
-// Leave has no session given any more, tells hosts that no more calls are taken, and waits until those that run are done, or ctx ends; then they are ended.
+// Leave has no session given any more, tells hosts that no more calls are taken, and waits until those that run are done, or ctx ends; then they are ended. The error says that
+// there were some: a host that had not taken its leave is none.
 func (n *Node) Leave(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
@@ -242,8 +250,13 @@ func (n *Node) Leave(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	_, running, waiting := n.o.Shared.Places()
+	n.cut()
 	n.Down(errLeft)
 	<-done
+	if running+waiting == 0 {
+		return nil
+	}
 	return ctx.Err()
 }
 
