@@ -3,15 +3,11 @@ package remote_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/hooks/auth"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -35,7 +31,7 @@ func kitOf(start func(testing.TB, int) running) *kit {
 	}
 }
 
-// Mosquitto is what most people run; the other is in this process.
+// Mosquitto is what most people run; the other is a process of this program.
 var (
 	inMosquitto = kitOf(func(t testing.TB, longest int) running {
 		more := ""
@@ -44,38 +40,18 @@ var (
 		}
 		return fixture.Mosquitto(t, "allow_anonymous true\n"+more)
 	})
-	inMochi = kitOf(func(t testing.TB, longest int) running { return startMochi(t, longest) })
+	inMochi = kitOf(func(t testing.TB, longest int) running { return startMochiProcess(t, longest) })
 )
 
 // embedded is a broker in this process.
 type embedded struct {
-	server  *mochi.Server
-	port    string
-	longest int
-}
-
-func startMochi(t testing.TB, longest int) *embedded {
-	e := &embedded{port: fixture.FreePort(t), longest: longest}
-	e.Again(t)
-	t.Cleanup(e.Stop)
-	return e
+	server *mochi.Server
+	port   string
 }
 
 func (e *embedded) URL() string { return "mqtt://127.0.0.1:" + e.port }
 
 func (e *embedded) Stop() { _ = e.server.Close() }
-
-func (e *embedded) Again(t testing.TB) {
-	c := mochi.NewDefaultServerCapabilities()
-	if e.longest > 0 {
-		c.MaximumPacketSize = uint32(e.longest)
-	}
-	e.server = mochi.New(&mochi.Options{Capabilities: c, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, e.server.AddHook(new(auth.AllowHook), nil))
-	require.NoError(t, e.server.AddHook(&says{ack: func(p *packets.Properties) { p.MaximumPacketSize = c.MaximumPacketSize }}, nil))
-	require.NoError(t, e.server.AddListener(listeners.NewTCP(listeners.Config{ID: "t", Address: "127.0.0.1:" + e.port})))
-	require.NoError(t, e.server.Serve())
-}
 
 // says has the broker say more of itself when clients connect: what it cannot do, or the longest packet that it takes, to which it keeps by itself without a word.
 type says struct {
