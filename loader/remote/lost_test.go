@@ -3,11 +3,14 @@ package remote_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -15,15 +18,18 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/remote"
+	"github.com/ferrule-dev/ferrule/loader/remote/mqtt"
 	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 
+	"github.com/eclipse/paho.golang/paho"
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 )
 
 func init() {
-	tests = append(tests, test{"BrokenConnection", testBrokenConnection}, test{"NoNodeForSession", testNoNodeForSession}, test{"StartThatHangs", testStartThatHangs})
+	tests = append(tests, test{"BrokenConnection", testBrokenConnection}, test{"NoNodeForSession", testNoNodeForSession}, test{"StartThatHangs", testStartThatHangs},
+		test{"MuteServer", testMuteServer}, test{"MuteServerOfSeveral", testMuteServerOfSeveral})
 }
 
 // breaks has the connections be lost that there are; others can be made.
@@ -253,4 +259,120 @@ func TestErrorsOfRequestsOfNATS(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "1", m.Header.Get(micro.ErrorCodeHeader))
 	assert.Equal(t, strings.Repeat("é", 512), m.Header.Get(micro.ErrorHeader))
+}
+
+// mute is a listener that takes connections, and says nothing.
+func mute(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var all []net.Conn
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range all {
+			c.Close()
+		}
+	})
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			all = append(all, c)
+			mu.Unlock()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Whose context ends waits for no server that says nothing.
+func testMuteServer(t *testing.T, k *kit) {
+	scheme, _ := split(k.Start(t, 0).URL())
+	url := scheme + "://" + mute(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 2)
+	start := nats.WithStartTimeout(24 * time.Hour)
+	engine := nats.Plugin(start)
+	if scheme == "mqtt" {
+		engine = mqtt.Plugin(mqtt.WithStartTimeout(24 * time.Hour))
+	}
+	go func() {
+		_, err := loader.OpenContext(ctx, url+"/shout", engine)
+		failed <- err
+	}()
+	served := make(chan error, 1)
+	go func() { served <- k.Serve(ctx, shout(), node{URL: url}) }()
+	cancel()
+	require.ErrorIs(t, soonAfter(t, failed), context.Canceled)
+	require.NoError(t, soonAfter(t, served))
+}
+
+// A server that says nothing leaves those beside it time to answer.
+func testMuteServerOfSeveral(t *testing.T, k *kit) {
+	s := k.Start(t, 0)
+	k.Node(t, shout(), node{URL: s.URL()})
+	scheme, to := split(s.URL())
+	engine := nats.Plugin(nats.WithStartTimeout(4 * time.Second))
+	if scheme == "mqtt" {
+		engine = mqtt.Plugin(mqtt.WithStartTimeout(4 * time.Second))
+	}
+	silent := mute(t)
+	for range 4 { // in any order
+		p, err := loader.Open(scheme+"://"+silent+","+to+"/shout", engine, suffix())
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+	}
+}
+
+// A host whose credentials are refused for a while, such as by a server that has an older list of them, goes on when they are not.
+func TestCredentialsComeBack(t *testing.T) {
+	users := func(names ...string) (all []*server.User) {
+		for _, name := range names {
+			all = append(all, &server.User{Username: name, Password: name})
+		}
+		return all
+	}
+	s := startServerAt(t, &server.Options{Port: -1, Users: users("ada", "node")})
+	port := s.Addr().(*net.TCPAddr).Port
+	startNATSNode(t, nats.Node{Servers: s.ClientURL(), Workers: 1, Connection: []client.Option{client.UserInfo("node", "node")}})
+	p, err := loader.Open(s.ClientURL()+"/shout", nats.Plugin(nats.WithConnection(client.UserInfo("ada", "ada"))), suffix())
+	require.NoError(t, err)
+	defer p.Close()
+	s.Shutdown()
+	s.WaitForShutdown()
+	other := startServerAt(t, &server.Options{Port: port, Users: users("bob")})
+	require.Eventually(t, func() bool {
+		seen, err := other.Varz(nil)
+		return err == nil && seen.TotalConnections >= 8
+	}, time.Minute, time.Millisecond, "both are refused again and again")
+	other.Shutdown()
+	other.WaitForShutdown()
+	startServerAt(t, &server.Options{Port: port, Users: users("ada", "node")})
+	assert.Eventually(t, func() bool {
+		_, err := p.Call(t.Context(), "shout", nil)
+		return err == nil
+	}, time.Minute/2, 10*time.Millisecond)
+}
+
+// A node that gives an address which is none ends no connection: brokers end that of who publishes there.
+func TestAddressThatIsNoTopic(t *testing.T) {
+	both(t, func(t *testing.T, k *kit) {
+		s := k.Start(t, 0)
+		c := newStranger(t, s.URL())
+		_, err := c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "ferrule/shout/ghost"}}})
+		require.NoError(t, err)
+		c.send(&paho.Publish{Topic: "ferrule/shout/nodes/ghost", QoS: 1, Retain: true, Payload: []byte(`{"ferrule":"1","plugin":"shout","version":"1.0.0"}`)})
+		failed := make(chan error, 1)
+		go func() {
+			_, err := loader.Open(s.URL()+"/shout", k.Plugin(0), suffix())
+			failed <- err
+		}()
+		asked := soonAfter(t, c.came)
+		c.send(&paho.Publish{Topic: asked.Properties.ResponseTopic, Payload: []byte("OPENED ferrule/+/x 1 1\n"), Properties: &paho.PublishProperties{ResponseTopic: "ferrule/shout/ghost"}})
+		require.ErrorContains(t, soonAfter(t, failed), `found an address that is no topic, "ferrule/+/x"`)
+	})
 }

@@ -26,8 +26,11 @@ func (b *connection) Listen(take func(broker.Message)) (string, func(), error) {
 	}, nil
 }
 
-// Send is broker.Broker's.
+// Send is broker.Broker's. Where the other side has said to send what cannot be a topic is not sent: a broker ends the connection of who does.
 func (b *connection) Send(to, from string, data []byte) error {
+	if !isTopic(to) {
+		return fmt.Errorf("found an address that is no topic, %.80q", to)
+	}
 	return b.publish(&paho.Publish{Topic: to, Payload: data, Properties: &paho.PublishProperties{ResponseTopic: from}})
 }
 

@@ -239,9 +239,9 @@ func (b *connection) keep(lost chan error) {
 // connect connects to one of the servers, with all subscriptions. lost has why the connection broke, then.
 func (b *connection) connect(ctx context.Context) (lost chan error, err error) {
 	var all []error
-	for _, i := range mrand.Perm(len(b.servers.Hosts)) {
+	for n, i := range mrand.Perm(len(b.servers.Hosts)) {
 		host := b.servers.Hosts[i]
-		lost, err := b.connectTo(ctx, host)
+		lost, err := b.connectInPart(ctx, host, len(b.servers.Hosts)-n)
 		if err == nil {
 			return lost, nil
 		}
@@ -251,6 +251,16 @@ func (b *connection) connect(ctx context.Context) (lost chan error, err error) {
 		return nil, all[0]
 	}
 	return nil, errors.Join(all...)
+}
+
+// connectInPart is connectTo in the first of so many parts of the time that ctx has left: the others are for who comes next, where this one says nothing.
+func (b *connection) connectInPart(ctx context.Context, host string, parts int) (chan error, error) {
+	if until, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(until)/time.Duration(parts))
+		defer cancel()
+	}
+	return b.connectTo(ctx, host)
 }
 
 func (b *connection) dial(ctx context.Context, host string) (net.Conn, error) {

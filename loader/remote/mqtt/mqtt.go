@@ -44,13 +44,11 @@ func Engine(opts ...Option) engine.Engine {
 	opener.Take(&o.Options, o, opts)
 	return opener.NewEngine(o.Options, opener.Way{Kind: "plug-ins on nodes of MQTT", Schemes: []string{"mqtt", "mqtts"}, Server: "an MQTT 5 broker", Secrets: "mqtt.WithCredentials",
 		Refuses: func(err error) bool { return errors.Is(err, errRefused) },
-		Connect: func(s opener.Servers, timeout time.Duration) (broker.Broker, error) {
+		Connect: func(ctx context.Context, s opener.Servers, timeout time.Duration) (broker.Broker, error) {
 			b := newConnection(s, o.access, timeout)
 			root := hostsRoot + "/" + level(o.access.user) + "/" + random()
 			b.will = will{topic: root, payload: []byte(gone)}
 			b.own(root, mostToHost)
-			ctx, cancel := context.WithTimeout(context.Background(), timeout)
-			defer cancel()
 			if err := b.start(ctx); err != nil {
 				return nil, err
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,12 +72,36 @@ func (b *connection) onBack(tell func()) {
 // again is how long a connection that has broken is not tried again; a little more, or less, so that not all come at once.
 const again = 100 * time.Millisecond
 
-// connect connects to one of the servers. Nothing is sent later than when it is asked for.
+// connectWithin is connect, which is waited for until ctx ends: a connection that there is later is closed.
+func connectWithin(ctx context.Context, servers string, timeout time.Duration, opts []nats.Option) (*connection, error) {
+	type result struct {
+		b   *connection
+		err error
+	}
+	made := make(chan result, 1)
+	go func() {
+		b, err := connect(servers, timeout, opts)
+		made <- result{b, err}
+	}()
+	select {
+	case r := <-made:
+		return r.b, r.err
+	case <-ctx.Done():
+	}
+	go func() {
+		if r := <-made; r.err == nil {
+			r.b.Close()
+		}
+	}()
+	return nil, ctx.Err()
+}
+
+// connect connects to one of the servers, each of which has its part of the time. Nothing is sent later than when it is asked for.
 func connect(servers string, timeout time.Duration, opts []nats.Option) (*connection, error) {
 	b := &connection{down: make(map[int]func(error)), up: make(chan struct{})}
 	close(b.up)
-	all := append([]nats.Option{nats.Name("ferrule"), nats.Timeout(timeout)}, opts...)
-	all = append(all, nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectJitter(again, again), nats.RetryOnFailedConnect(false),
+	all := append([]nats.Option{nats.Name("ferrule"), nats.Timeout(timeout / time.Duration(1+strings.Count(servers, ",")))}, opts...)
+	all = append(all, nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectJitter(again, again), nats.RetryOnFailedConnect(false), nats.IgnoreAuthErrorAbort(),
 		nats.NoEcho(), nats.PingInterval(10*time.Second), nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			b.mu.Lock()

@@ -8,6 +8,7 @@
 package nats
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -42,8 +43,8 @@ func Engine(opts ...Option) engine.Engine {
 		Refuses: func(err error) bool {
 			return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked)
 		},
-		Connect: func(s opener.Servers, timeout time.Duration) (broker.Broker, error) {
-			b, err := connect(s.String(), timeout, o.conn)
+		Connect: func(ctx context.Context, s opener.Servers, timeout time.Duration) (broker.Broker, error) {
+			b, err := connectWithin(ctx, s.String(), timeout, o.conn)
 			if err != nil {
 				return nil, err
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/node"
+	"github.com/ferrule-dev/ferrule/loader/remote/internal/opener"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
@@ -47,9 +48,12 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return err
 	}
 	defer shared.Close()
-	b, err := connect(n.Servers, 10*time.Second, n.Connection)
+	b, err := connectWithin(ctx, n.Servers, 10*time.Second, n.Connection)
 	if err != nil {
-		return fmt.Errorf("nats: no connection to %s: %w", n.Servers, err)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("nats: no connection to %s: %w", opener.WithoutUsers(n.Servers), err)
 	}
 	defer b.Close()
 	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: l.Sessions, MaxBody: l.MaxBody, Silence: l.Silence, Logger: l.Logger, Metrics: n.Metrics})
@@ -76,7 +80,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	select {
 	case <-ctx.Done():
 	case <-gone:
-		return fmt.Errorf("nats: the connection to %s was closed: %w", n.Servers, errors.Join(b.nc.LastError()))
+		return fmt.Errorf("nats: the connection to %s was closed: %w", opener.WithoutUsers(n.Servers), errors.Join(b.nc.LastError()))
 	}
 	b.nc.SetClosedHandler(nil)
 	_ = s.service.Stop() // nobody finds it any more

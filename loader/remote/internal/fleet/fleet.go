@@ -34,7 +34,8 @@ type Options struct {
 	MaxMessage int64         // in bytes
 	Grace      time.Duration // how long a call may go on when its context has ended, before it is left to its node
 	Silence    time.Duration // how long a node may say nothing while it is waited for
-	Start      time.Duration // how long Open waits
+	Start      time.Duration // how long Open waits, and a session's start
+	Begun      time.Time     // since when Open does
 	Attempts   int           // on how many nodes a call is made, where it may be made again
 }
 
@@ -79,7 +80,7 @@ func (o *Options) fault(eo *engine.Options) error {
 
 func (f *fleet) open(ctx context.Context, eo *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
 	var cancel context.CancelFunc
-	ctx, cancel = context.WithTimeout(ctx, f.Start)
+	ctx, cancel = context.WithDeadline(ctx, f.Begun.Add(f.Start))
 	defer cancel()
 	var err error
 	if f.unwatch, err = f.Broker.Watch(f.Target.Name, broker.Watcher{Came: f.came, Went: f.went, Down: f.down}); err != nil {

@@ -85,8 +85,8 @@ type Way struct {
 	Secrets string   // the option that credentials are for
 	// Refuses reports whether an error of Connect is that the credentials are not those that are asked for.
 	Refuses func(error) bool
-	// Connect connects to one of the servers, within a time.
-	Connect func(s Servers, timeout time.Duration) (broker.Broker, error)
+	// Connect connects to one of the servers, until ctx ends; timeout is how long the server may take for anything afterwards.
+	Connect func(ctx context.Context, s Servers, timeout time.Duration) (broker.Broker, error)
 }
 
 // Engine is an engine.Engine.
@@ -126,7 +126,13 @@ func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, a
 		return nil, nil, &inspect.Error{Path: withoutUsers(f.Path), Kind: loader.ErrOption, Found: err.Error(), Expected: fmt.Sprintf("%s://HOST:PORT/NAME, or %[1]s://HOST:PORT/NAME@VERSIONS", scheme),
 			Remedy: "Correct it; credentials are for " + e.way.Secrets}
 	}
-	b, err := e.way.Connect(servers, o.start)
+	begun := time.Now()
+	within, cancel := context.WithDeadline(ctx, begun.Add(o.start))
+	defer cancel()
+	b, err := e.way.Connect(within, servers, o.start)
+	if err != nil && ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
 	if err != nil {
 		found, remedy := "no server that answers", "Start it, and check the address"
 		if e.way.Refuses(err) {
@@ -134,25 +140,46 @@ func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, a
 		}
 		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: fmt.Sprintf("%s (%v)", found, err), Err: err, Expected: e.way.Server, Remedy: remedy}
 	}
-	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: o.By, MaxMessage: o.maxMessage, Grace: o.grace, Silence: o.silence, Start: o.start,
+	return fleet.Open(ctx, fleet.Options{Broker: b, Path: f.Path, Target: target, By: o.By, MaxMessage: o.maxMessage, Grace: o.grace, Silence: o.silence, Start: o.start, Begun: begun,
 		Attempts: o.attempts}, eo, accept)
 }
 
-// withoutUsers is a URL without what may be a password.
+// withoutUsers is a plug-in's URL without what may be a password.
 func withoutUsers(path string) string {
 	scheme, rest, _ := strings.Cut(path, "://")
-	hosts, name, ok := strings.Cut(rest, "/")
-	all := strings.Split(hosts, ",")
-	for i, host := range all {
-		if at := strings.LastIndexByte(host, '@'); at >= 0 {
-			all[i] = "…" + host[at:]
-		}
-	}
-	path = scheme + "://" + strings.Join(all, ",")
+	hosts, name, ok := cutName(rest)
+	path = scheme + "://" + WithoutUsers(hosts)
 	if ok {
 		path += "/" + name
 	}
 	return path
+}
+
+// WithoutUsers is the URLs of servers, with commas between, without what may be a password.
+func WithoutUsers(servers string) string {
+	all := strings.Split(servers, ",")
+	for i, server := range all {
+		if at := strings.LastIndexByte(server, '@'); at >= 0 {
+			scheme, _, ok := strings.Cut(server[:at], "://")
+			if ok {
+				scheme += "://"
+			} else {
+				scheme = ""
+			}
+			all[i] = scheme + "…" + server[at:]
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// cutName cuts the name off the hosts. A password may have a slash in it, which is then no host's: it is not to be taken for the name.
+func cutName(rest string) (hosts, name string, ok bool) {
+	hosts, name, ok = strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(name, '/'); at >= 0 && strings.Contains(name[:at], "@") {
+		at += len(hosts) + 1
+		return rest[:at], rest[at+1:], true
+	}
+	return hosts, name, ok
 }
 
 // Servers are those of one broker.
@@ -168,7 +195,7 @@ func (s Servers) String() string { return s.Scheme + "://" + strings.Join(s.Host
 func ParseServers(text string) (s Servers, err error) {
 	scheme, hosts, ok := strings.Cut(text, "://")
 	if !ok {
-		return s, fmt.Errorf("%q, which is no URL", withoutUsers(text))
+		return s, fmt.Errorf("%q, which is no URL", WithoutUsers(text))
 	}
 	s.Scheme = scheme
 	for host := range strings.SplitSeq(hosts, ",") {
@@ -188,7 +215,7 @@ func ParseServers(text string) (s Servers, err error) {
 // parse splits a URL into the servers, and what is asked for.
 func parse(path string) (s Servers, t broker.Target, err error) {
 	scheme, rest, _ := strings.Cut(path, "://")
-	hosts, name, ok := strings.Cut(rest, "/")
+	hosts, name, ok := cutName(rest)
 	if !ok {
 		return s, t, fmt.Errorf("a URL without a plug-in's name")
 	}
