@@ -93,5 +93,5 @@ func WithGrace(d time.Duration) Option { return func(o *options) error { return 
 // connection has ended is lost at once. d is more than 0.
 func WithSilence(d time.Duration) Option { return func(o *options) error { return o.Silence(d) } }
 
-// WithStartTimeout sets how long Open waits for the server, and for a node; without it 10 seconds. d is more than 0.
+// WithStartTimeout sets how long Open waits for the server and a node, together, and NewSession for a node and the start of its instance; without it 10 seconds. d is more than 0.
 func WithStartTimeout(d time.Duration) Option { return func(o *options) error { return o.Start(d) } }
