@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -180,7 +181,7 @@ type Sandbox interface {
 // something else by then. What keeps to it is in Plugin.Isolation's Layers.
 func WithSandbox(policy Sandbox) Option {
 	return once("WithSandbox", func(o *options) (err error) {
-		if policy == nil {
+		if v := reflect.ValueOf(policy); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 			return faulty("WithSandbox", "nil", "a sandbox.Policy")
 		}
 		o.sandbox, err = policy.Bounds()

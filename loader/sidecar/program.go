@@ -38,8 +38,9 @@ type program struct {
 	copy string   // a folder with a copy of the file, that nobody else can write; "" without one
 	held *os.File // says that the copy is in use; or nil
 
-	// In a sandbox: what the system runs it by beside file, and what it may read.
+	// In a sandbox: what the system runs it by beside file, and what it may read; and the scripts that run the file, which the program at path has to read.
 	runs, reads []confine.File
+	wrappers    []string
 }
 
 // newProgram finds what is to be started for a file. digest is what the file has to have, or nil.
@@ -130,6 +131,9 @@ func (p *program) resolve(path, script string, o *options) error {
 		words := strings.Fields(line[2:])
 		if len(words) == 0 {
 			return byItself(path)
+		}
+		if p.path != script {
+			p.wrappers = append(p.wrappers, p.path)
 		}
 		args := words[:1:1]
 		if rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[2:]), words[0])); rest != "" { // one argument, as the kernel has it

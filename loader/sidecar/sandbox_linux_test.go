@@ -479,6 +479,8 @@ func TestSandboxErrors(t *testing.T) {
 		require.GreaterOrEqual(t, i, 0)
 		return headers[i]
 	}
+	hidden := filepath.Join(t.TempDir(), "hidden")
+	require.NoError(t, os.WriteFile(hidden, []byte("#!/bin/sh\n"), 0o700))
 	secret := filepath.Join("/tmp", fmt.Sprintf("fs%d", os.Getpid())) // as long as no linker's path
 	require.NoError(t, os.WriteFile(secret, nil, 0o600))
 	t.Cleanup(func() { os.Remove(secret) })
@@ -499,11 +501,13 @@ func TestSandboxErrors(t *testing.T) {
 	}{
 		"no sense":       {vowels, with(sandbox.Policy{Memory: -1}), loader.ErrOption, "Policy.Memory with -1, expected 0 or more"},
 		"nil":            {vowels, []sidecar.Option{sidecar.WithSandbox(nil)}, loader.ErrOption, "sidecar.WithSandbox with nil"},
+		"a nil pointer":  {vowels, []sidecar.Option{sidecar.WithSandbox((*sandbox.Policy)(nil))}, loader.ErrOption, "sidecar.WithSandbox with nil"},
 		"twice":          {vowels, append(with(sandbox.Policy{}), with(sandbox.Policy{})...), loader.ErrOption, "sidecar.WithSandbox twice"},
 		"a socket":       {"unix:" + missing, with(sandbox.Policy{}), loader.ErrOption, "sidecar.WithSandbox for a URL"},
 		"a host":         {"tcp:localhost:1", with(sandbox.Policy{}), loader.ErrOption, "sidecar.WithSandbox for a URL"},
 		"a path":         {vowels, append(with(sandbox.Policy{Read: []string{missing}}), sidecar.WithInterpreter(python(t))), loader.ErrSandbox, "Policy.Read with " + strconv.Quote(missing) + ": no such file or directory"},
 		"a script's":     {script("#!" + shim), with(sandbox.Policy{}), loader.ErrOption, "the script " + shim + ", which is to run it, in a sandbox that starts no other program"},
+		"a hidden one":   {script("#!" + hidden), with(sandbox.Policy{Processes: 1}), loader.ErrRead, "the script " + hidden + ", which is to run it"},
 		"env's option":   {script("#!/usr/bin/env -i python3"), with(sandbox.Policy{}), loader.ErrRead, `a first line with env and "-i python3"`},
 		"env's nothing":  {script("#!/usr/bin/env no-such-program"), with(sandbox.Policy{}), loader.ErrRead, `"no-such-program", which is in no folder of PATH`},
 		"no interpreter": {script("#!" + missing), with(sandbox.Policy{}), loader.ErrRead, "no program at " + missing},
@@ -546,6 +550,44 @@ func TestSandboxOfScripts(t *testing.T) {
 		assert.Equal(t, strconv.Itoa(strings.Count(head, "-B")), call(t, p, "run", "import sys; out = sys.flags.dont_write_bytecode"), head)
 		assert.Equal(t, denied, call(t, p, "run", "open('/etc/passwd')"))
 		assert.NoError(t, p.Close())
+	}
+}
+
+// What runs a script may be a script, where the policy lets it start what that one does: it is read by what runs it, and so is one in a chain of them.
+func TestSandboxOfWrappers(t *testing.T) {
+	sandboxed(t)
+	interpreter, dir := python(t), public(t)
+	text, err := os.ReadFile(filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", "attacker.py"))
+	require.NoError(t, err)
+	_, body, _ := strings.Cut(string(text), "\n")
+	write := func(dir, name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o755))
+		return path
+	}
+	wrapper := write(dir, "wrapper", "#!/bin/sh\nexec \"$@\"\n")
+	chained := write(dir, "chained", "#!"+wrapper+" /bin/sh\nexec \"$@\"\n")
+	own := public(t)
+	beside := write(own, "beside", "#!/bin/sh\nexec \"$@\"\n")
+	asRoot := os.Getuid() == 0 // whose processes the system does not count
+	policy := sandbox.Policy{Processes: 4, BestEffort: asRoot, Read: []string{filepath.Dir(filepath.Dir(interpreter)), "/bin", "/usr/bin"}}
+	for name, c := range map[string]struct {
+		path string
+		opts []sidecar.Option
+	}{
+		"its first line":      {write(own, "a.py", "#!"+wrapper+" "+interpreter+"\n"+body), nil},
+		"two of them":         {write(own, "b.py", "#!"+chained+" "+interpreter+"\n"+body), nil},
+		"one beside it":       {write(own, "c.py", "#!"+beside+" "+interpreter+"\n"+body), nil},
+		"WithInterpreter":     {write(own, "d.py", body), []sidecar.Option{sidecar.WithInterpreter(wrapper, interpreter)}},
+		"WithInterpreter two": {write(own, "e.py", body), []sidecar.Option{sidecar.WithInterpreter(chained, interpreter)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := loader.Open(c.path, sidecar.Program(append(c.opts, sidecar.WithSandbox(policy), quick)...))
+			require.NoError(t, err)
+			assert.Equal(t, "2", call(t, p, "run", "out = 1 + 1"))
+			assert.Equal(t, denied, call(t, p, "run", "open('"+filepath.Join(dir, "secret")+"')"), "what is beside them is not read")
+			assert.NoError(t, p.Close())
+		})
 	}
 }
 

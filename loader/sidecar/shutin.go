@@ -71,8 +71,15 @@ func (p *program) shutIn(path, script string, o *options) error {
 			files = append(files, file)
 		}
 	}
-	for _, file := range files {
+	for i, file := range append(files, p.wrappers...) {
 		found, err := confine.Find(file)
+		if i >= len(files) && o.interpreter == nil { // a script may name any file as the script that runs it
+			found, err = confine.FindNamed(script, file)
+		}
+		if errors.Is(err, os.ErrPermission) {
+			return &inspect.Error{Path: path, Kind: loader.ErrRead, Found: "the script " + file + ", which is to run it", Err: err, Expected: "a file that every user may read, or that lies beside the plug-in's, in a sandbox",
+				Remedy: "Name the program that runs it with sidecar.WithInterpreter"}
+		}
 		if err != nil {
 			return notThere(path, file, err)
 		}
