@@ -151,11 +151,12 @@ func applyLimits(p *Policy, r *report, countable bool, launched *successor) erro
 		r.has("rlimit file size")
 	}
 	// The limit does not count where the system pipes dumps to a program; the mark does. It also keeps other
-	// processes of the same user from looking into this one.
+	// processes of the same user from looking into this one. An execve takes the mark off: of a launcher's program, and of what a
+	// worker starts, other processes of the user may look into it, and it may be dumped again where dumps are piped.
 	if err := limit(unix.RLIMIT_CORE, 0, 0); err != nil {
 		return fmt.Errorf("no core dumps: %w", err)
 	}
-	if launched != nil { // another program may be dumped again; what it has in memory is not in the dump then. Afterwards the file is root's
+	if launched != nil { // the filter outlasts the execve: what the program has in memory is in no dump. It is set first, since the mark makes the file root's
 		if err := os.WriteFile("/proc/self/coredump_filter", []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("no core dumps: %w", err)
 		}
