@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
@@ -207,7 +206,7 @@ func (s *System) fetch(ctx context.Context, conf *config.Config, all []*found, b
 		for name, p := range r.Plugins {
 			f := &found{path: p.Path, precedence: installedPrecedence, installed: true, sha256: registry.Hex(p.Digest)}
 			if p.Kind == registry.Program || p.Kind == registry.Script {
-				f.sidecar, f.was = &named{name: name, version: p.Version, launch: sum([]string{p.Path, p.Digest}), engine: sidecar.Engine(), unasked: s.surveying}, name
+				f.sidecar, f.was = s.installedSidecar(conf.Plugin(name), name, p.Version, p.Path, p.Digest), name
 			}
 			fresh = append(fresh, f)
 		}

@@ -72,9 +72,9 @@ func (s *System) engage(p *plan, sp *spec) {
 		if fault, ok := n.err.(*Error); ok && s.surveying { // the application may have what is missing
 			sp.doubt = fault
 		}
-		if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil { // of an installed one: config.yaml does not know what it is
-			sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for a sidecar", Expected: "an entry without it: a sidecar is a process of its own by itself",
-				Remedy: fmt.Sprintf("Take isolate out of its entry, line %d of %s", entry.Line, s.configName())}
+		if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil && entry.Isolate.Group != "" { // of an installed one: config.yaml does not know what it is
+			sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "a group for a sidecar", Expected: "isolate without it: a sidecar is a process of its own, which no other plug-in shares",
+				Remedy: fmt.Sprintf("Take group out of its entry, line %d of %s", entry.Line, s.configName())}
 		}
 		return
 	}
@@ -104,6 +104,9 @@ func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
 	if sp.engine == nil {
 		return nil
 	}
+	if sp.program() {
+		return s.shutIn(sp, entry)
+	}
 	p := engine.Permits{Read: sp.policy.Read, Write: sp.policy.Write, Connect: sp.policy.Connect, Listen: sp.policy.Listen, Memory: sp.policy.Memory}
 	own, ok := sp.engine.(engine.Permitting)
 	if !ok {
@@ -117,6 +120,21 @@ func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
 		return s.unsuited(sp, entry, err)
 	}
 	sp.engine = with
+	return nil
+}
+
+// shutIn has a program in the sandbox of what it was permitted. One whose entry says nothing of a sandbox has one where Grants has permitted something.
+func (s *System) shutIn(sp *spec, entry *config.Plugin) *Error {
+	if len(sp.permits) > 0 && (entry == nil || entry.Isolate == nil) {
+		sp.sandboxed = true
+	}
+	if !sp.sandboxed {
+		return nil
+	}
+	sp.engine = sp.found.sidecar.within(&sp.policy)
+	if err := sp.engine.Fault(); err != nil {
+		return s.unsuited(sp, entry, err)
+	}
 	return nil
 }
 

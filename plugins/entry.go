@@ -57,6 +57,11 @@ type spec struct {
 // apart reports whether it runs in a process of its own, or somewhere else.
 func (sp *spec) apart() bool { return sp.isolated || sp.found != nil && sp.found.sidecar != nil }
 
+// program reports whether it is a program that the system starts: a sidecar that is no URL.
+func (sp *spec) program() bool {
+	return sp.found != nil && sp.found.sidecar != nil && !sp.found.sidecar.url
+}
+
 // native reports whether it is native code.
 func (sp *spec) native() bool { return sp.engine == nil && sp.found.builtin == nil }
 
@@ -700,7 +705,7 @@ func (sp *spec) declared(layers []string) bool {
 		return slices.ContainsFunc(layers, func(l string) bool { return strings.HasSuffix(l, ": "+kind) })
 	}
 	switch {
-	case len(sp.permits) == 0 || sp.engine != nil || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
+	case len(sp.permits) == 0 || sp.engine != nil && !sp.program() || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
 		return false
 	case !sp.sandboxed:
 		return true

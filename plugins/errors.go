@@ -107,7 +107,7 @@ var inConfig = strings.NewReplacer(
 	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)", "with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
 	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry", " (sidecar.WithStartTimeout)", "",
 	" (sidecar.WithStopTimeout)", "", " (sidecar.WithGrace)", "", " (sidecar.WithMaxMessage)", "",
-	"Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
+	" (sandbox.Policy)", " (permit, isolate.memory)", "Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
 
 // Unwrap returns the cause.
 func (e *HookError) Unwrap() error { return e.Err }

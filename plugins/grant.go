@@ -341,9 +341,6 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	}
 	sp.policy = policyOf(have, entry)
 	sp.policy.Memory = max(sp.policy.Memory, more)
-	if sp.err = s.permitted(sp, entry); sp.err != nil {
-		return
-	}
 	for _, path := range have.Read {
 		sp.permits = append(sp.permits, "read "+path)
 	}
@@ -357,6 +354,9 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 		sp.permits = append(sp.permits, "listen "+strconv.Itoa(p))
 	}
 	slices.Sort(sp.permits)
+	if sp.err = s.permitted(sp, entry); sp.err != nil {
+		sp.permits = nil
+	}
 }
 
 // entryKeys are the keys of an entry that are to be written: permit with these lines, and another one.

@@ -89,7 +89,9 @@ func (s *System) spec(name string, f *found, conf *config.Config, entry *config.
 	}
 	if entry != nil {
 		sp.enabled, sp.required, sp.limit, sp.data = entry.Enabled, sp.required || entry.Required, entry.Limit, entry.Data
-		if i := entry.Isolate; i != nil {
+		if i := entry.Isolate; f != nil && f.sidecar != nil {
+			sp.sandboxed = !f.sidecar.url && inSandbox(entry)
+		} else if i != nil {
 			sp.isolated, sp.sandboxed, sp.group, sp.grace, sp.stop = true, i.Sandbox != config.SandboxNone, i.Group, i.Grace, i.Stop
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
@@ -34,12 +35,13 @@ type named struct {
 	nodes   bool              // it is on other machines, whose settings are their own
 	launch  [sha256.Size]byte // of all that it is started, or spoken to, with
 	secrets []string
-	engine  engine.Engine
-	err     error    // why it cannot be reached so
-	reads   []string // the files that this was made of
-	version string   // that it has to have; "" is any
-	unasked bool     // nobody has asked it what it is: its description has its name, and no more
-	looked  bool     // then what it is made of is looked for all the same
+	options []sidecar.Option // of a program, but for its sandbox
+	engine  engine.Engine    // by which it is asked what it is: of a program in the sandbox of what its entry permits, if it is to be in one
+	err     error            // why it cannot be reached so
+	reads   []string         // the files that this was made of
+	version string           // that it has to have; "" is any
+	unasked bool             // nobody has asked it what it is: its description has its name, and no more
+	looked  bool             // then what it is made of is looked for all the same
 }
 
 // sidecars are those that config.yaml names, one for each entry that does.
@@ -95,7 +97,7 @@ func (s *System) sidecarOf(entry *config.Plugin) *found {
 			part(env...)
 			options = append(options, sidecar.WithEnv(env...))
 		}
-		n.launch, n.engine = sum(launched), sidecar.Engine(options...)
+		n.bound(entry, options, launched)
 		return f
 	}
 	f.path = c.URL
@@ -176,6 +178,52 @@ func (s *System) byApplications(n *named, entry *config.Plugin, access engine.Ac
 	} else {
 		n.engine = e
 	}
+}
+
+// installedSidecar is one that was installed, of which nothing has run.
+func (s *System) installedSidecar(entry *config.Plugin, name, version, path, digest string) *named {
+	n := &named{name: name, version: version, unasked: s.surveying}
+	n.bound(entry, nil, []string{path, digest})
+	return n
+}
+
+// bound has a program keep to what its entry, if it has one, says of its process. launched is what else it is started with.
+func (n *named) bound(entry *config.Plugin, options []sidecar.Option, launched []string) {
+	var policy *sandbox.Policy
+	if inSandbox(entry) {
+		p := policyOf(entry.Permit, entry)
+		policy = &p
+		launched = append(launched, fmt.Sprintf("%+v", p))
+	}
+	if entry != nil && entry.Isolate != nil {
+		if grace := entry.Isolate.Grace; grace > 0 {
+			options, launched = append(options, sidecar.WithGrace(grace)), append(launched, "grace "+grace.String())
+		}
+		if stop := entry.Isolate.Stop; stop > 0 {
+			options, launched = append(options, sidecar.WithStopTimeout(stop)), append(launched, "stop "+stop.String())
+		}
+	}
+	n.options, n.launch = options, sum(launched)
+	n.engine = n.within(policy)
+}
+
+// within is the engine that has the program in that sandbox; nil is none.
+func (n *named) within(policy *sandbox.Policy) engine.Engine {
+	if policy == nil {
+		return sidecar.Engine(n.options...)
+	}
+	return sidecar.Engine(append(slices.Clip(n.options), sidecar.WithSandbox(*policy))...)
+}
+
+// inSandbox reports whether a program's entry has it in a sandbox: as isolate says, and without that where it has permit, be it an empty one.
+func inSandbox(entry *config.Plugin) bool {
+	switch {
+	case entry == nil:
+		return false
+	case entry.Isolate != nil:
+		return entry.Isolate.Sandbox != config.SandboxNone
+	}
+	return entry.Permit.Said
 }
 
 func sum(words []string) [sha256.Size]byte {
@@ -347,9 +395,9 @@ func (f *found) silent() *Error {
 	return e
 }
 
-// overPermitted is the error of a sidecar whose manifest asks for what nothing would hold it to.
+// overPermitted is the error of a sidecar that somebody else has started, whose manifest asks for what nothing would hold it to.
 func (s *System) overPermitted(sp *spec) *Error {
-	if sp.found.sidecar == nil {
+	if sp.found.sidecar == nil || !sp.found.sidecar.url {
 		return nil
 	}
 	var asks []string
@@ -361,8 +409,8 @@ func (s *System) overPermitted(sp *spec) *Error {
 	if asks == nil {
 		return nil
 	}
-	return &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "a manifest that asks for " + strings.Join(asks, ", "), Expected: "none of that: nothing holds a sidecar to permits, and it may do what this user may",
-		Remedy: "Have it ask for nothing, and shut it in by what starts it; its entry names its url then"}
+	return &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "a manifest that asks for " + strings.Join(asks, ", "), Expected: "none of that: nothing here holds a sidecar to permits that somebody else has started",
+		Remedy: "Have it ask for nothing, and shut it in by what starts it; or name its program in its entry, in place of its url"}
 }
 
 // A sidecar that did not say what it is, is asked again after a time that doubles from the first of these to the second.

@@ -141,14 +141,10 @@ func TestSidecarFromRegistryToCall(t *testing.T) {
 			assert.Equal(t, "1.0.0", over.Plugins[0].Version)
 			assert.Equal(t, registry.Script, over.Installed["plugin_aaaa"].Kind)
 
-			from("https://nowhere.invalid/{tag}", key.Public(), ", isolate: true")
+			from("https://nowhere.invalid/{tag}", key.Public(), ", isolate: {group: g}")
 			p, _ = start().Plugin("plugin_aaaa")
 			assert.ErrorIs(t, p.Err, plugins.ErrEngine)
-			assert.ErrorContains(t, p.Err, "isolate for a sidecar")
-			assert.ErrorContains(t, p.Err, "line 3 of ")
-			from("https://nowhere.invalid/{tag}", key.Public(), ", permit: {connect: [443]}")
-			p, _ = start().Plugin("plugin_aaaa")
-			assert.ErrorIs(t, p.Err, plugins.ErrEngine)
+			assert.ErrorContains(t, p.Err, "a group for a sidecar")
 			assert.ErrorContains(t, p.Err, "line 3 of ")
 
 			// What the store has is compared when it is asked and when it is started.

@@ -441,9 +441,8 @@ func TestSidecarRefused(t *testing.T) {
 		pairs []string
 		says  []string
 	}{
-		"isolate":          {"program: $S\n    isolate: true", nil, []string{"config.yaml:5:14: plugins[0].isolate: found isolate beside program"}},
-		"permit":           {"program: $S\n    permit: {read: [/x]}", nil, []string{"config.yaml:5:13: plugins[0].permit: found permit beside program"}},
-		"a permit":         {"program: $S\n    interpreter: [$P]", []string{"MORE = {}", `MORE = {"keys": {"permit.connect": "443"}}`}, []string{"plugin_aaaa: grant", "a manifest that asks for connect 443", "nothing holds a sidecar to permits"}},
+		"a group":          {"program: $S\n    isolate: {group: g}", nil, []string{"config.yaml:5:22: plugins[0].isolate.group: found a group beside program"}},
+		"a permit":         {"program: $S\n    interpreter: [$P]", []string{"MORE = {}", `MORE = {"keys": {"permit.connect": "443"}}`}, []string{"plugin_aaaa: grant", "a manifest that asks for connect 443, which it was not permitted", "Write permit: {connect: [443]} in its entry, line 2 of "}},
 		"another name":     {"program: $S\n    interpreter: [$P]", []string{"aaaa", "cccc"}, []string{"found the plug-in plugin_cccc, expected plugin_aaaa"}},
 		"a version":        {"program: $S\n    interpreter: [$P]\n    version: ^2", nil, []string{"found 1.0.0, expected \"^2\", as config.yaml says"}},
 		"no program":       {"program: $S.gone", nil, []string{"found no program, expected one that can be started"}},

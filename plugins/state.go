@@ -38,7 +38,7 @@ type Plugin struct {
 	Functions   []string  // what it exports
 	Grants      []string  // the host functions and services that it has
 	Permits     []string  // what it was permitted, as "connect 443"
-	Declared    bool      // of Permits not all is enforced: it is native code in this process, or its sandbox has not what would; of best-effort, also as long as no worker has shown it
+	Declared    bool      // of Permits not all is enforced: it is native code in this process, a program without a sandbox, or its sandbox has not what would; of best-effort, also as long as no worker has shown it
 	Requires    []string  // the plug-ins that must be there before it
 	Provides    []string  // the services that it has for others
 	Replaced    int       // how many versions have taken its place since Start

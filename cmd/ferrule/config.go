@@ -255,6 +255,14 @@ func runs(p *plugins.Plugin) string {
 }
 
 // enforced reports whether the system holds a plug-in to what it was permitted. lib is its file; nil where that cannot be read.
-func enforced(entry *config.Plugin, lib *inspect.Library) bool {
-	return engines.IsModule(lib) || entry != nil && entry.Isolate != nil && entry.Isolate.Sandbox != config.SandboxNone
+func enforced(p *plugins.Plugin, entry *config.Plugin, lib *inspect.Library) bool {
+	switch {
+	case engines.IsModule(lib):
+		return true
+	case entry == nil:
+		return false
+	case entry.Isolate != nil:
+		return entry.Isolate.Sandbox != config.SandboxNone
+	}
+	return p.Sidecar && entry.Permit.Said
 }

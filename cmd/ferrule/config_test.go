@@ -118,6 +118,27 @@ gone: discover: no such plug-in
 `, 0, "list")
 }
 
+// A program is held to its permits, but for one without a sandbox; what it asks for nobody has asked it.
+func TestPermitsOfSidecars(t *testing.T) {
+	s := newShop(t, `plugins:
+  - {name: bare, program: plain.py, permit: {connect: [443]}, isolate: {sandbox: none}}
+  - {name: shut, program: plain.py, permit: {connect: [443], read: [gone]}}
+`)
+	require.NoError(t, os.WriteFile(s.path("plain.py"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, `doubtful: config.yaml:2:5: bare
+  found     permits that are declared only: connect 443
+`)
+	assert.Contains(t, stdout, "wrong: config.yaml:3:5: shut: a permit for a path that is not there\n  found     gone\n")
+	assert.NotContains(t, stdout, "does not ask for")
+	for name, title := range map[string]string{"bare": "permits, declared only: it has no sandbox, and nothing holds it to them", "shut": "permits"} {
+		stdout, _, code = s.run("info", name)
+		assert.Equal(t, 0, code)
+		assert.Regexp(t, `(?m)^  `+title+`\n(    read \S+ +permitted\n)?    connect 443 +permitted$`, stdout)
+	}
+}
+
 // Sidecars run in processes of their own. What is missing of one is seen with nothing of it run.
 func TestListSidecars(t *testing.T) {
 	t.Parallel()

@@ -53,7 +53,7 @@ Doubtful is what works, and may be meant otherwise:
   - an installed plug-in for which no key is set; a registry's index that is older than 30 days, so that nobody knows what was revoked since
   - a secret of the settings that is not there in this environment
   - grants and permits that neither the plug-in asks for nor others of its group, and permits that are declared only, since
-    it is not isolated
+    it has no sandbox
   - libraries in the folders that are no plug-ins, or are for another system; folders that are not there
   - several files of one plug-in, of which one counts
   - hooks whose order contradicts itself, an order for a point at which no plug-in has a hook, or none that is
@@ -213,6 +213,10 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 		d.add(wrongLevel, at, p.Name, *faultOf(more))
 	}
 	lib := readPlugin(p)
+	if entry != nil && p.Sidecar { // nobody knows what it asks for
+		d.permits(at, p, entry, nil)
+		return
+	}
 	if entry == nil || lib == nil {
 		return
 	}
@@ -241,16 +245,20 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 				"Grant it: ferrule grant "+shellWord(p.Name)+" "+shellWord(s.Name))
 		}
 	}
-	d.permits(at, p.Name, entry, group)
+	d.permits(at, p, entry, group)
 }
 
-// permits looks at what a plug-in is permitted: what it or one that shares its worker asks for.
-func (d *diagnosis) permits(at *config.Fault, name string, entry *config.Plugin, group []*inspect.Library) {
+// permits looks at what a plug-in is permitted: what it or one that shares its worker asks for. group is empty where nobody knows what that is.
+func (d *diagnosis) permits(at *config.Fault, plugin *plugins.Plugin, entry *config.Plugin, group []*inspect.Library) {
 	var extra, all []string
-	held := enforced(entry, group[0])
+	var lib *inspect.Library
+	if len(group) > 0 {
+		lib = group[0]
+	}
+	name, held := plugin.Name, enforced(plugin, entry, lib)
 	for _, p := range permittedOf(entry.Permit) {
 		all = append(all, p.what+" "+p.item)
-		if !slices.ContainsFunc(group, func(lib *inspect.Library) bool { return p.asked(lib.Manifest.Keys) }) {
+		if lib != nil && !slices.ContainsFunc(group, func(lib *inspect.Library) bool { return p.asked(lib.Manifest.Keys) }) {
 			extra = append(extra, p.what+" "+p.item)
 		}
 	}

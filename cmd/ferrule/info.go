@@ -176,7 +176,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		least = engines.Memory
 	}
 	i.Permits = permitsOf(entry, keys, least)
-	i.Declared = len(i.Permits) > 0 && !enforced(entry, lib)
+	i.Declared = len(i.Permits) > 0 && !enforced(p, entry, lib)
 	return i
 }
 
@@ -410,7 +410,7 @@ func (i *info) writePermits(w io.Writer) error {
 			says = "asked for, which is no number of bytes: its author has to correct it"
 		case !p.Permitted:
 			says = "asked for, not permitted"
-		case !p.Asked:
+		case !p.Asked && i.Runs != "sidecar": // of which nobody knows what it asks for
 			says = "permitted, not asked for"
 		}
 		fmt.Fprintf(table, "    %s %s\t%s\n", p.What, escape.Line(item), says)

@@ -445,7 +445,7 @@ var held = map[string]string{
 	"calls of one instance at a time": "loader.TestThreads, TestTogether",
 	"limits":                          "sandbox.TestMemory, TestMemory, TestFuel",
 	"reaches":                         "sandbox.TestZeroPolicyRefusesEverything, TestFolders, TestExtism, sidecar.TestSandbox",
-	"`permit` in config.yaml":         "wasmtest.TestPermits",
+	"`permit` in config.yaml":         "wasmtest.TestPermits, plugins.TestPermitsOfPrograms",
 	"when it is closed":               "loader.TestOpenUnload, TestTogether",
 	"runs on":                         "those that run the tests",
 }

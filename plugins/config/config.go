@@ -66,7 +66,7 @@ type Plugin struct {
 	Grant    []string      // names of offers, or the beginning of some and a *
 	Permit   Permit        // what it may have of what it asks for
 	Limit    time.Duration // of one call at a point; 0: what the point says
-	Isolate  *Isolate      // nil: it runs in the application's process
+	Isolate  *Isolate      // nil: it runs in the application's process, but for a program, whose process is its own
 	Data     string        // a folder of its own; absolute, where Config.Path is not ""; "": none
 	Required bool          // the application does not start without it
 	Enabled  bool          // true where the file says nothing
@@ -110,6 +110,8 @@ type Permit struct {
 	Connect     []int    // TCP ports from 1 to 65535
 	Listen      []int    // TCP ports from 0 to 65535; 0 is one that the system chooses
 	Memory      int64    // bytes; 0: not said
+
+	Said bool // the file has the mapping, be it empty: a program that has it is shut in
 }
 
 // Covers reports whether something that a manifest asks for is permitted: a path to "read" or to "write", or a port to "connect" to or to "listen" on. A
@@ -135,7 +137,7 @@ func covers(paths []string, item string) bool {
 	})
 }
 
-// Isolate says in which worker process a plug-in runs, and what holds for that worker. Numbers are 0 where the file says nothing.
+// Isolate says in which worker process a plug-in runs, and what holds for that worker; of a program, what holds for its process. Numbers are 0 where the file says nothing.
 type Isolate struct {
 	Group     string        // plug-ins of one group share a worker; "": one of its own
 	Memory    int64         // bytes

@@ -46,7 +46,9 @@ func TestThePage(t *testing.T) {
 						assert.NotEmpty(t, property.(map[string]any)["description"], name)
 					}
 				}
-				walk(item)
+				if key != "dependencies" { // which say nothing new of a key
+					walk(item)
+				}
 			}
 		}
 	}

@@ -189,7 +189,15 @@ func (g *generator) beside(object, dependencies map[string]any) {
 				}
 			case map[string]any:
 				for _, other := range with["not"].(map[string]any)["anyOf"].([]any) {
-					delete(object, other.(map[string]any)["required"].([]any)[0].(string))
+					rule := other.(map[string]any)
+					key := rule["required"].([]any)[0].(string)
+					if _, some := rule["properties"]; !some {
+						delete(object, key)
+					} else if isolate, ok := object[key].(map[string]any); ok {
+						delete(isolate, "group")
+					} else if object[key] == false {
+						object[key] = true
+					}
 				}
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // beside is a key of an entry that is one of its Sidecar's.
@@ -16,13 +18,18 @@ func beside[V any](name, doc string, value rule[V], at func(*Sidecar) *V) field[
 	})
 }
 
-// instead are the keys that say what is in place of a file that is found, and unfit those that no plug-in can have with one of them.
+const noKeys = "Take it out: only what is installed from a registry is verified"
+
+// instead are the keys that say what is in place of a file that is found, and unfit those that no plug-in can have with each of them.
 var (
 	instead = []string{"program", "url"}
-	unfit   = map[string]string{
-		"isolate": "Take it out: a sidecar is a process of its own by itself",
-		"permit":  "Take it out: nothing holds a program to permits, it may do what this user may. Have what starts it shut it in, and name that as its url",
-		"keys":    "Take it out: only what is installed from a registry is verified",
+	unfit   = map[string]map[string]string{
+		"program": {"keys": noKeys},
+		"url": {
+			"isolate": "Take it out: a sidecar is a process of its own by itself, which is not started here",
+			"permit":  "Take it out: nothing here shuts in what somebody else has started. Have what starts it do so, or name its program in place of url",
+			"keys":    noKeys,
+		},
 	}
 	only = map[string]string{"interpreter": "program", "args": "program", "env": "program", "token-file": "url", "tls": "url", "ca": "url"} // what each of these keys needs
 )
@@ -35,8 +42,13 @@ func besides() schema {
 	}
 	for i, name := range instead {
 		none := []schema{{"required": []string{instead[1-i]}}}
-		for _, other := range slices.Sorted(maps.Keys(unfit)) {
+		for _, other := range slices.Sorted(maps.Keys(unfit[name])) {
 			none = append(none, schema{"required": []string{other}})
+		}
+		if name == "program" { // as alone says
+			for _, senseless := range []schema{{"enum": []any{false}}, {"type": "object", "required": []string{"group"}}} {
+				none = append(none, schema{"required": []string{"isolate"}, "properties": schema{"isolate": senseless}})
+			}
 		}
 		with[name] = schema{"not": schema{"anyOf": none}}
 	}
@@ -59,10 +71,13 @@ func (r *reader) sidecar(n *node, p *Plugin) {
 			by = name
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(unfit)) {
-		if at := n.get(name); at != nil && by != "" {
-			r.fault(at, name+" beside "+by, "none", unfit[name])
+	for _, name := range slices.Sorted(maps.Keys(unfit[by])) {
+		if at := n.get(name); at != nil {
+			r.fault(at, name+" beside "+by, "none", unfit[by][name])
 		}
+	}
+	if by == "program" {
+		r.alone(n.get("isolate"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(only)) {
 		if at, of := n.get(name), only[name]; at != nil && n.get(of) == nil {
@@ -121,6 +136,19 @@ func (r *reader) broker(n *node, url string) {
 func IsBroker(url string) bool {
 	scheme, _, ok := strings.Cut(url, "://")
 	return ok && slices.Contains([]string{"nats", "tls", "mqtt", "mqtts"}, scheme)
+}
+
+// alone finds what isolate cannot say of a program, which is a process of its own by itself, and shares it with nobody. isolate is nil where it is not there.
+func (r *reader) alone(isolate *node) {
+	if isolate == nil {
+		return
+	}
+	if isolate.Kind == yaml.ScalarNode && isolate.Tag == "!!bool" && !strings.EqualFold(isolate.Value, "true") {
+		r.fault(isolate, "isolate: false beside program", "true, or a mapping", "Take it out: a program is a process of its own by itself. One without a sandbox has no permit, or isolate: {sandbox: none}")
+	}
+	if group := isolate.get("group"); group != nil {
+		r.fault(group, "a group beside program", "none", "Take it out: a program is a process of its own, which no other plug-in shares")
+	}
 }
 
 // IsHTTP reports whether the URL of a Sidecar is that of an HTTP server.

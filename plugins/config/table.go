@@ -66,10 +66,10 @@ var entry = mapping("a plug-in's name, or a mapping with name and others", Plugi
 	beside("ca", "A file with the certificates of who may have signed that of the url, as PEM. Without it the system's.", path, func(c *Sidecar) *string { return &c.CA }),
 	key("grant", "Functions of the application that the plug-in may call. loyalty_* grants all whose names begin so.",
 		list("a list of the application's functions", offerName), func(p *Plugin) *[]string { return &p.Grant }),
-	key("permit", "Files, network and memory that the plug-in may have. It is enforced where the plug-in is isolated, and where it is a WebAssembly module.", permit,
+	key("permit", "Files, network and memory that the plug-in may have. It is enforced where the plug-in is isolated, where it is a program, and where it is a WebAssembly module.", permit,
 		func(p *Plugin) *Permit { return &p.Permit }),
 	key("limit", "How long one call may take: 50ms. Without it as long as the point says.", duration, func(p *Plugin) *time.Duration { return &p.Limit }),
-	key("isolate", "Whether it runs in a worker process, and in which. A WebAssembly module does not.", isolate, func(p *Plugin) **Isolate { return &p.Isolate }),
+	key("isolate", "Whether it runs in a worker process, and in which; of a program, what bounds its process. A WebAssembly module has none.", isolate, func(p *Plugin) **Isolate { return &p.Isolate }),
 	key("data", "A folder of its own, where it may keep files. It is made when the plug-in is opened.", path, func(p *Plugin) *string { return &p.Data }),
 	key("required", "Whether the application must not start without it.", boolean(), func(p *Plugin) *bool { return &p.Required }),
 	key("enabled", "Whether it is used. Without it, it is.", boolean(), func(p *Plugin) *bool { return &p.Enabled }),
@@ -78,7 +78,7 @@ var entry = mapping("a plug-in's name, or a mapping with name and others", Plugi
 	key("config", "The plug-in's own settings. ${env:NAME} and ${file:path} in a text stand for secrets.", settings, func(p *Plugin) **Value { return &p.Config }),
 )
 
-var permit = maybe(Permit{}, mapping("a mapping with read, write, connect, listen and memory", Permit{},
+var permit = maybe(Permit{}, mapping("a mapping with read, write, connect, listen and memory", Permit{Said: true},
 	key("read", "Files that it may read, and folders with all beneath.", paths, func(p *Permit) *[]string { return &p.Read }),
 	key("write", "Files and folders that it may also change.", paths, func(p *Permit) *[]string { return &p.Write }),
 	key("connect", "TCP ports that it may connect to.", list("a list of ports", port(1)), func(p *Permit) *[]int { return &p.Connect }),
