@@ -116,7 +116,7 @@ func TestPushOfPrograms(t *testing.T) {
 	write := func(pairs ...string) {
 		t.Helper()
 		script := strings.NewReplacer(pairs...).Replace(string(text))
-		script = strings.Replace(script, "\n", "\nopen("+strconv.Quote(ran)+", 'w').close()\n", 1)
+		script = strings.Replace(script, "\n", "\nopen("+strconv.Quote(ran)+", 'w').write(__file__)\n", 1)
 		require.NoError(t, os.WriteFile(own, []byte(script), 0o755))
 	}
 	signed := func(version string) {
@@ -137,7 +137,8 @@ func TestPushOfPrograms(t *testing.T) {
 	signed("1.0.0")
 	stdout, _ = m.does(exitOK, "install", own)
 	assert.Regexp(t, `^vowels 1\.0\.0 \(from a file, signed by [0-9A-F]{16}\)\n1 plug-in installed, 1 of them new in ferrule\.lock\n$`, stdout)
-	assert.FileExists(t, ran)
+	assert.NotEqual(t, own, m.text("ran"), "what runs is a copy of what was verified")
+	assert.Equal(t, "own", filepath.Base(m.text("ran")))
 	assert.Contains(t, m.text("config.yaml"), "vowels")
 	assert.Contains(t, m.text("ferrule.lock"), "kind: script")
 	m.does(exitOK, "verify")

@@ -140,39 +140,41 @@ func programBy(ctx context.Context, c *config.Config, arg string) (added, error)
 			return added{}, usage(arg+", a program for "+platform, "one for "+registry.ThisPlatform()+", which can be asked what it is", "Publish it (ferrule push), and install it on all platforms from there")
 		}
 	}
-	if err := verifiedProgram(ctx, c, arg); err != nil {
+	digest, err := verifiedProgram(ctx, c, arg)
+	if err != nil {
 		return added{}, fromSource(err)
 	}
-	about, err := install.AskProgram(ctx, arg)
+	about, err := install.AskProgram(ctx, arg, digest)
 	if err != nil {
 		return added{}, fromSource(err)
 	}
 	return added{about.Manifest.Name, "", install.ProgramFile(about, arg, "")}, nil
 }
 
-// verifiedProgram verifies a program's signature, where keys count, before it is started to be asked what it is. That it is what the signature says is compared when it was asked.
-func verifiedProgram(ctx context.Context, c *config.Config, path string) error {
+// verifiedProgram verifies a program's signature, where keys count, before it is started to be asked what it is. That it is what the signature says is compared when it was asked. The
+// digest is of what was verified; "" where no key counts.
+func verifiedProgram(ctx context.Context, c *config.Config, path string) (digest string, err error) {
 	trust, err := sign.TrustOf(c)
 	if err != nil {
-		return err
+		return "", err
 	}
 	signature, err := signatureOf(path)
 	if err != nil {
-		return failure(err)
+		return "", failure(err)
 	}
 	if signature == nil {
 		if trust.FirstUse("") != "" { // the keys of the registry are those of whatever it is
-			return nil
+			return "", nil
 		}
-		return &registry.Error{Path: path, Kind: registry.ErrUnsigned, Found: "no signature beside it", Expected: "one by a key of registry.keys: it is started to say what it is",
+		return "", &registry.Error{Path: path, Kind: registry.ErrUnsigned, Found: "no signature beside it", Expected: "one by a key of registry.keys: it is started to say what it is",
 			Remedy: "Sign it: ferrule sign --key KEY --name NAME --version VERSION --platform PLATFORM " + shellWord(path)}
 	}
 	subject, err := sign.SubjectOf(signature)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path+signatureExt, err)
+		return "", fmt.Errorf("%s: %w", path+signatureExt, err)
 	}
 	if trust.FirstUse(subject.Name) != "" {
-		return nil
+		return "", nil
 	}
 	return verifySignature(ctx, trust, subject, registry.Content{Path: path, Signature: signature})
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -229,7 +231,7 @@ func comparedSignatures(ctx context.Context, trust *sign.Trust, r *registry.Rele
 		err := error(nil)
 		switch {
 		case trust != nil:
-			err = verifySignature(ctx, trust, subject, c)
+			_, err = verifySignature(ctx, trust, subject, c)
 		case len(c.Signature) > 0:
 			_, err = sign.Claims(subject, c.Signature)
 		}
@@ -240,15 +242,18 @@ func comparedSignatures(ctx context.Context, trust *sign.Trust, r *registry.Rele
 	return nil
 }
 
-// verifySignature verifies the signature of one file.
-func verifySignature(ctx context.Context, trust *sign.Trust, s sign.Subject, c registry.Content) error {
+// verifySignature verifies the signature of one file, and returns the digest of the bytes that it is of.
+func verifySignature(ctx context.Context, trust *sign.Trust, s sign.Subject, c registry.Content) (digest string, err error) {
 	f, _, err := openFile(c.Path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
-	_, err = trust.Verify(ctx, s, f, c.Signature)
-	return err
+	h := sha256.New()
+	if _, err = trust.Verify(ctx, s, io.TeeReader(f, h), c.Signature); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // releaseOf is the release whose files these are; with beside, with the signatures that lie beside them.
@@ -299,7 +304,7 @@ func programsOf(ctx context.Context, paths []string) (*registry.Release, map[str
 		return nil, nil, usage("programs for "+strings.Join(slices.Sorted(maps.Keys(contents)), ", "), "one for "+registry.ThisPlatform()+" among them: a program says what it is when it runs",
 			"Add it, or push on one of these")
 	}
-	about, err := install.AskProgram(ctx, here.Path)
+	about, err := install.AskProgram(ctx, here.Path, "")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"debug/macho"
 	"debug/pe"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
@@ -123,16 +125,28 @@ func say(r *registry.Release, e *lock.Entry) {
 
 var errAsked = errors.New("what it is was all that was asked")
 
-// AskProgram starts the sidecar whose file this is, and has it say what it is: nothing else of it runs. The error says why it did not.
-func AskProgram(ctx context.Context, path string) (about *abi.Description, err error) {
+// AskProgram starts the sidecar whose file this is, and has it say what it is: nothing else of it runs. The error says why it did not. digest is that of the bytes that were verified, as sha256:…: a copy of them is
+// what runs, and a file that has others by now is a *registry.Error of the kind registry.ErrDigest, of which nothing runs. "" is any file.
+func AskProgram(ctx context.Context, path, digest string) (about *abi.Description, err error) {
+	how := &engine.Options{Instances: 1}
+	if digest != "" {
+		bytes, err := hex.DecodeString(registry.Hex(digest))
+		if err != nil || len(bytes) != len(engine.Digest{}) {
+			return nil, &registry.Error{Path: path, Kind: registry.ErrDigest, Found: fmt.Sprintf("the digest %q", digest), Expected: "sha256: and 64 hexadecimal digits", Remedy: "Give that of the file that was verified"}
+		}
+		how.SHA256 = (*engine.Digest)(bytes)
+	}
 	file := &engine.File{Path: path}
 	defer file.Close()
-	_, _, err = sidecar.Engine().Open(ctx, file, &engine.Options{Instances: 1}, func(d *abi.Description) (engine.Host, error) {
+	_, _, err = sidecar.Engine().Open(ctx, file, how, func(d *abi.Description) (engine.Host, error) {
 		about = d
 		return nil, errAsked
 	})
 	if about != nil {
 		return about, nil
+	}
+	if errors.Is(err, loader.ErrDigest) {
+		return nil, &registry.Error{Path: path, Kind: registry.ErrDigest, Found: "another file than the one that was verified", Expected: digest, Remedy: "See who changes it meanwhile, and try again"}
 	}
 	if crash, ok := errors.AsType[*engine.Crash](err); ok {
 		found := "a sidecar that does not say what it is: " + crash.Error()

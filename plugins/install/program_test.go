@@ -1,8 +1,12 @@
 package install_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -105,4 +109,35 @@ func TestProgramUnsayable(t *testing.T) {
 	assert.Equal(t, []string{"license MIT"}, p.plugins()["stamps"].Says)
 	p.script(saying("labels", "1.0.0", "", "provides", "a\u200bb"))
 	p.refused(p.installer(granted), registry.ErrMalformed, "labels")
+}
+
+// What is asked what it is are the bytes that were verified: of a file that has others by then nothing runs.
+func TestAskProgram(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows starts no scripts by their first line")
+	}
+	path, ran := filepath.Join(t.TempDir(), "x"), filepath.Join(t.TempDir(), "ran")
+	const about = `{"name": "stamps", "version": "1.0.0"}`
+	write := func(more string) (digest string) {
+		text := fmt.Sprintf("#!/bin/sh\necho ran > '%s'\nprintf 'HELLO 1\\nContent-Length: %d\\n\\n%%s' '%s'\ncat > /dev/null\n%s", ran, len(about), about, more)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o755))
+		sum := sha256.Sum256([]byte(text))
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	verified := write("")
+	for _, digest := range []string{verified, ""} {
+		said, err := install.AskProgram(t.Context(), path, digest)
+		require.NoError(t, err)
+		assert.Equal(t, "stamps", said.Manifest.Name)
+		require.NoError(t, os.Remove(ran))
+	}
+	write("# exchanged\n")
+	for digest, found := range map[string]string{verified: "another file than the one that was verified", "sha256:12": `the digest "sha256:12"`} {
+		_, err := install.AskProgram(t.Context(), path, digest)
+		var refused *registry.Error
+		require.ErrorAs(t, err, &refused)
+		assert.ErrorIs(t, err, registry.ErrDigest)
+		assert.Equal(t, found, refused.Found)
+		assert.NoFileExists(t, ran)
+	}
 }
