@@ -136,13 +136,13 @@ func testStartThatHangs(t *testing.T, k *kit) {
 // A node whose connection broke, and is back, has calls again: that a session with it is over says nothing of the node.
 func TestNodeComesBack(t *testing.T) {
 	s := inNATS.Start(t, 0)
-	held, gate := make(chan struct{}), make(chan struct{})
+	held, gate := make(chan string, 2), map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{})}
 	plugin := func(name string) serve.Plugin {
 		return serve.Go(&builtin.Plugin{Name: "who", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{
 			{Name: "who", Call: func(_ context.Context, in []byte) ([]byte, error) {
-				if name == "b" && string(in) == "hold" {
-					held <- struct{}{}
-					<-gate
+				if string(in) == "hold" {
+					held <- name
+					<-gate[name]
 				}
 				return []byte(name), nil
 			}}}})
@@ -160,15 +160,12 @@ func TestNodeComesBack(t *testing.T) {
 			return err == nil && string(out) == name
 		}
 	}
-	go func() { // while the one has a call, the next goes to the other
-		for {
-			if out, err := p.Call(context.Background(), "who", []byte("hold")); err != nil || string(out) == "b" {
-				return
-			}
-		}
-	}()
-	defer close(gate)
-	soonAfter(t, held)
+	for range 2 { // while the one has a call, the next goes to the other
+		go func() { _, _ = p.Call(context.Background(), "who", []byte("hold")) }()
+	}
+	defer close(gate["b"])
+	assert.ElementsMatch(t, []string{"a", "b"}, []string{soonAfter(t, held), soonAfter(t, held)})
+	close(gate["a"])
 	require.Eventually(t, reaches("a"), 20*time.Second, time.Millisecond)
 	nc, err := client.Connect(s.URL())
 	require.NoError(t, err)
