@@ -2,9 +2,13 @@ package mqtt
 
 import (
 	"bufio"
+	"encoding/binary"
 	"net"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/eclipse/paho.golang/packets"
 )
 
 // most is how much may wait to be written, in bytes, before those who send wait, too.
@@ -16,7 +20,8 @@ type lump struct {
 	net.Conn
 	in *bufio.Reader
 
-	turn sync.Mutex // whose packet is being put together
+	turn  sync.Mutex                 // whose packet is being put together
+	first func(packet []byte) []byte // makes what is written of the first; nil when that is over
 
 	mu      sync.Mutex
 	pending []byte // not written yet
@@ -27,7 +32,7 @@ type lump struct {
 }
 
 func newLump(c net.Conn) *lump {
-	l := &lump{Conn: c, in: bufio.NewReaderSize(c, 64<<10)}
+	l := &lump{Conn: c, in: bufio.NewReaderSize(c, 64<<10), first: func(packet []byte) []byte { return willFor(packet, announcedFor) }}
 	l.changed.L = &l.mu
 	return l
 }
@@ -55,6 +60,9 @@ func (l *lump) Write(b []byte) (int, error) {
 // Unlock ends the packet, which is written now, or by who writes now.
 func (l *lump) Unlock() {
 	l.mu.Lock()
+	if l.first != nil && len(l.pending) > 0 {
+		l.pending, l.first = l.first(l.pending), nil
+	}
 	writes := !l.writing && len(l.pending) > 0
 	l.writing = l.writing || writes
 	l.mu.Unlock()
@@ -65,6 +73,49 @@ func (l *lump) Unlock() {
 			}
 		}()
 	}
+}
+
+// willFor has the last will of a CONNECT expire after so many seconds, which package paho takes and does not write. A packet with any property of the will is left as it is.
+func willFor(connect []byte, seconds uint32) []byte {
+	// varint is a length of MQTT's, and what is behind it.
+	varint := func(b []byte) (n int, rest []byte) {
+		for shift := 0; len(b) > 0 && shift < 28; shift += 7 {
+			digit := b[0]
+			n |= int(digit&0x7f) << shift
+			if b = b[1:]; digit < 0x80 {
+				return n, b
+			}
+		}
+		return -1, nil
+	}
+	const willFlag, headed = 0x04, 2 + len("MQTT") + 1 + 1 + 2 // name, version, flags, keep-alive
+	if len(connect) < 2 || connect[0] != packets.CONNECT<<4 {
+		return connect
+	}
+	length, rest := varint(connect[1:])
+	if length != len(rest) || len(rest) < headed || rest[headed-3]&willFlag == 0 {
+		return connect
+	}
+	properties, b := varint(rest[headed:])
+	if properties < 0 || len(b) < properties+2 {
+		return connect
+	}
+	b = b[properties:]
+	id := 2 + int(binary.BigEndian.Uint16(b))
+	if len(b) <= id || b[id] != 0 {
+		return connect
+	}
+	before, after := rest[:len(rest)-len(b)+id], b[id+1:]
+	expiry := binary.BigEndian.AppendUint32([]byte{5, packets.PropMessageExpiry}, seconds)
+	out := append(make([]byte, 0, len(connect)+8), connect[0])
+	for n := length + len(expiry) - 1; ; n >>= 7 {
+		if n < 0x80 {
+			out = append(out, byte(n))
+			break
+		}
+		out = append(out, byte(n)|0x80)
+	}
+	return slices.Concat(out, before, expiry, after)
 }
 
 // flush writes what there is. It reports whether there is more.
