@@ -22,7 +22,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 
-	"github.com/eclipse/paho.golang/paho"
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 )
@@ -353,23 +352,4 @@ func TestCredentialsComeBack(t *testing.T) {
 		_, err := p.Call(t.Context(), "shout", nil)
 		return err == nil
 	}, time.Minute/2, 10*time.Millisecond)
-}
-
-// A node that gives an address which is none ends no connection: brokers end that of who publishes there.
-func TestAddressThatIsNoTopic(t *testing.T) {
-	both(t, func(t *testing.T, k *kit) {
-		s := k.Start(t, 0)
-		c := newStranger(t, s.URL())
-		_, err := c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "ferrule/shout/ghost"}}})
-		require.NoError(t, err)
-		c.send(&paho.Publish{Topic: "ferrule/shout/nodes/ghost", QoS: 1, Retain: true, Payload: []byte(`{"ferrule":"1","plugin":"shout","version":"1.0.0"}`)})
-		failed := make(chan error, 1)
-		go func() {
-			_, err := loader.Open(s.URL()+"/shout", k.Plugin(0), suffix())
-			failed <- err
-		}()
-		asked := soonAfter(t, c.came)
-		c.send(&paho.Publish{Topic: asked.Properties.ResponseTopic, Payload: []byte("OPENED ferrule/+/x 1 1\n"), Properties: &paho.PublishProperties{ResponseTopic: "ferrule/shout/ghost"}})
-		require.ErrorContains(t, soonAfter(t, failed), `found an address that is no topic, "ferrule/+/x"`)
-	})
 }

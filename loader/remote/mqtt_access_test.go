@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -36,11 +37,13 @@ import (
 )
 
 // serveAs runs a node until the test ends, or returns why it does not get ready.
-func serveAs(t testing.TB, n mqtt.Node) error {
+func serveAs(t testing.TB, n mqtt.Node) error { return servePlugin(t, shout(), n) }
+
+func servePlugin(t testing.TB, p serve.Plugin, n mqtt.Node) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	n.Ready = func(string) { close(ready) }
-	go func() { done <- mqtt.Serve(ctx, shout(), n) }()
+	go func() { done <- mqtt.Serve(ctx, p, n) }()
 	select {
 	case err := <-done:
 		cancel()
@@ -59,62 +62,68 @@ func serveAs(t testing.TB, n mqtt.Node) error {
 func TestAccessOfMosquitto(t *testing.T) {
 	fixture.MosquittoProgram(t)
 	acl := filepath.Join(t.TempDir(), "acl")
-	require.NoError(t, os.WriteFile(acl, []byte(`
-user node
-topic readwrite ferrule/shout/#
-topic read ferrule/@hosts/+/+
-topic write ferrule/@hosts/#
-
-user host
-topic readwrite ferrule/@hosts/host/#
-topic read ferrule/shout/nodes/+
-topic write ferrule/shout/#
-
+	require.NoError(t, os.WriteFile(acl, []byte(onPage(t, "    user node1\n")+`
 user mute
 topic readwrite ferrule/@hosts/mute/#
-topic read ferrule/shout/nodes/+
+topic read ferrule/@nodes/discount/+
 
 user deafhost
 topic write ferrule/@hosts/deafhost/#
-topic read ferrule/shout/nodes/+
-topic write ferrule/shout/#
+topic read ferrule/@nodes/discount/+
+topic write ferrule/discount/#
 
 user stray
-topic readwrite ferrule/@hosts/host/#
-topic read ferrule/shout/nodes/+
-topic write ferrule/shout/#
+topic readwrite ferrule/@hosts/shop/#
+topic read ferrule/@nodes/discount/+
+topic write ferrule/discount/#
 
 user deafnode
-topic write ferrule/shout/#
+topic write ferrule/discount/#
+topic write ferrule/@nodes/discount/#
 topic write ferrule/@hosts/#
 
 user mutenode
-topic read ferrule/shout/#
+topic read ferrule/discount/#
+topic read ferrule/@nodes/discount/#
 
 user hidden
-topic read ferrule/shout/#
-topic write ferrule/shout/+
+topic read ferrule/discount/#
+topic read ferrule/@nodes/discount/#
+topic write ferrule/discount/+
 topic write ferrule/@hosts/#
 `), 0o600))
-	s := fixture.Mosquitto(t, "allow_anonymous false\npassword_file "+fixture.MosquittoPasswords(t, "node", "host", "mute", "deafhost", "stray", "deafnode", "mutenode", "hidden")+"\nacl_file "+acl+"\n")
+	s := fixture.Mosquitto(t, "allow_anonymous false\npassword_file "+fixture.MosquittoPasswords(t, "node1", "shop", "mute", "deafhost", "stray", "deafnode", "mutenode", "hidden")+"\nacl_file "+acl+"\n")
 	nodeAs := func(user, password string) error {
-		return serveAs(t, mqtt.Node{Servers: s.URL(), User: user, Password: password})
+		return servePlugin(t, discount(), mqtt.Node{Servers: s.URL(), User: user, Password: password})
 	}
 	openAs := func(user, password string) (*loader.Plugin, error) {
-		return loader.Open(s.URL()+"/shout", mqtt.Plugin(mqtt.WithCredentials(user, password)), suffix())
+		return loader.Open(s.URL()+"/discount", mqtt.Plugin(mqtt.WithCredentials(user, password)), suffix())
 	}
-	require.NoError(t, nodeAs("node", "node"))
-	p, err := openAs("host", "host")
+	require.NoError(t, nodeAs("node1", "node1"))
+	p, err := openAs("shop", "shop")
 	require.NoError(t, err)
 	defer p.Close()
 	out, err := p.Call(t.Context(), "with", []byte("x"))
 	require.NoError(t, err)
 	assert.Equal(t, "x!", string(out))
 
+	// A host says nothing of nodes.
+	c := newStrangerAs(t, s.URL(), "shop", "shop")
+	_, err = c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "ferrule/@nodes/discount/+"}}})
+	require.NoError(t, err)
+	there := <-c.came
+	for _, topic := range []string{there.Topic, "ferrule/@nodes/discount/another"} {
+		for _, word := range []string{"", "gone", string(there.Payload)} {
+			ack, err := c.Publish(t.Context(), &paho.Publish{Topic: topic, QoS: 1, Retain: true, Payload: []byte(word)})
+			require.Error(t, err)
+			assert.Equal(t, byte(0x87), ack.ReasonCode, topic)
+		}
+	}
+
 	for _, of := range []struct{ user, password, says string }{
-		{"host", "wrong", "the broker refuses the connection: not authorized"},
+		{"shop", "wrong", "the broker refuses the connection: not authorized"},
 		{"nobody", "nobody", "the broker refuses the connection: not authorized"},
-		{"mute", "mute", "this client may not publish to ferrule/shout/"},
+		{"mute", "mute", "this client may not publish to ferrule/discount/"},
 		{"deafhost", "deafhost", "does not come back: it may not read that"},
 		{"stray", "stray", "this client may not publish to ferrule/@hosts/stray/"},
 	} {
@@ -122,14 +131,14 @@ topic write ferrule/@hosts/#
 		require.ErrorIs(t, err, loader.ErrRead, of.user)
 		assert.Contains(t, err.Error(), of.says, of.user)
 	}
-	_, err = loader.Open(s.URL()+"/shout", mqtt.Plugin(), suffix())
+	_, err = loader.Open(s.URL()+"/discount", mqtt.Plugin(), suffix())
 	require.ErrorIs(t, err, loader.ErrRead)
 	assert.Contains(t, err.Error(), "not authorized")
 	for _, of := range []struct{ user, password, says string }{
-		{"node", "wrong", "the broker refuses the connection: not authorized"},
+		{"node1", "wrong", "the broker refuses the connection: not authorized"},
 		{"deafnode", "deafnode", "does not come back: it may not read that"},
-		{"mutenode", "mutenode", "this client may not publish to ferrule/shout/"},
-		{"hidden", "hidden", "this client may not publish to ferrule/shout/nodes/"},
+		{"mutenode", "mutenode", "this client may not publish to ferrule/discount/"},
+		{"hidden", "hidden", "this client may not publish to ferrule/@nodes/discount/"},
 	} {
 		err := nodeAs(of.user, of.password)
 		require.Error(t, err, of.user)
@@ -145,7 +154,7 @@ func TestRefusedSubscriptions(t *testing.T) {
 	}{
 		{"sessions", `^ferrule/shout/[^/]+/\+$`, "this client may not subscribe to ferrule/shout/", ""},
 		{"addresses of hosts", `^ferrule/@hosts/_/[^/]+/\+$`, "", "this client may not subscribe to ferrule/@hosts/_/"},
-		{"nodes", `^ferrule/shout/nodes/\+$`, "", "this client may not subscribe to ferrule/shout/nodes/+"}, // a node reads its own alone
+		{"nodes", `^ferrule/@nodes/shout/\+$`, "", "this client may not subscribe to ferrule/@nodes/shout/+"}, // a node reads its own alone
 		{"plain requests", `^\$share/`, "this client may not subscribe to $share/ferrule/ferrule/shout/fn/+", ""},
 	} {
 		t.Run(of.name, func(t *testing.T) {
@@ -380,7 +389,7 @@ func startMochiWith(t testing.TB, c *mochi.Capabilities, ack func(*packets.Prope
 func TestLateRetained(t *testing.T) {
 	var l late
 	e := startMochiWith(t, mochi.NewDefaultServerCapabilities(), nil, func(topic string) bool { // the broker asks about each message that is to be sent, too
-		return !l.keeps.Load() || !strings.HasPrefix(topic, "ferrule/shout/nodes/") || strings.HasSuffix(topic, "+")
+		return !l.keeps.Load() || !strings.HasPrefix(topic, "ferrule/@nodes/shout/") || strings.HasSuffix(topic, "+")
 	})
 	l.server = e.server
 	require.NoError(t, serveAs(t, mqtt.Node{Servers: e.URL(), Silence: long}))
@@ -413,7 +422,7 @@ func (l *late) OnPublished(_ *mochi.Client, p packets.Packet) {
 	l.once.Do(func() {
 		time.AfterFunc(100*time.Millisecond, func() {
 			l.keeps.Store(false)
-			for _, m := range l.server.Topics.Messages("ferrule/shout/nodes/+") {
+			for _, m := range l.server.Topics.Messages("ferrule/@nodes/shout/+") {
 				_ = l.server.Publish(m.TopicName, m.Payload, false, 0)
 			}
 		})

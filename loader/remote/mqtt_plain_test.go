@@ -40,7 +40,9 @@ type stranger struct {
 	deaf atomic.Bool        // nothing comes any more
 }
 
-func newStranger(t testing.TB, url string) *stranger {
+func newStranger(t testing.TB, url string) *stranger { return newStrangerAs(t, url, "", "") }
+
+func newStrangerAs(t testing.TB, url, user, password string) *stranger {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "mqtt://"))
 	require.NoError(t, err)
 	s := &stranger{t: t, came: make(chan *paho.Publish, 1000)}
@@ -50,7 +52,8 @@ func newStranger(t testing.TB, url string) *stranger {
 		}
 		return true, nil
 	}}})
-	_, err = s.Connect(t.Context(), &paho.Connect{ClientID: "stranger-" + strconv.Itoa(int(strangers.Add(1))), CleanStart: true, KeepAlive: 60})
+	_, err = s.Connect(t.Context(), &paho.Connect{ClientID: "stranger-" + strconv.Itoa(int(strangers.Add(1))), CleanStart: true, KeepAlive: 60, UsernameFlag: user != "", Username: user,
+		PasswordFlag: user != "", Password: []byte(password)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Disconnect(&paho.Disconnect{}) })
 	_, err = s.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "answers/#"}}})
@@ -148,7 +151,7 @@ func TestPlainRequests(t *testing.T) {
 		// What says not where to answer, is retained, or would have the node speak as a node, is not run.
 		before := ran[0].Load()
 		c.send(&paho.Publish{Topic: to + "upper"})
-		c.send(&paho.Publish{Topic: to + "upper", Properties: &paho.PublishProperties{ResponseTopic: "ferrule/plain/nodes/x"}})
+		c.send(&paho.Publish{Topic: to + "upper", Properties: &paho.PublishProperties{ResponseTopic: "ferrule/@nodes/plain/x"}})
 		ask("upper", "x", "", "X", "0")
 		assert.Equal(t, before+1, ran[0].Load())
 
@@ -177,7 +180,7 @@ func TestPlainRequestOfLeavingNode(t *testing.T) {
 			return []byte("waited"), nil
 		}}}}), node{URL: s.URL()})
 		c := newStranger(t, s.URL())
-		watch, err := c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "ferrule/gate/nodes/+", RetainHandling: 2}}})
+		watch, err := c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "ferrule/@nodes/gate/+", RetainHandling: 2}}})
 		require.NoError(t, err)
 		require.Less(t, watch.Reasons[0], byte(0x80))
 		c.send(&paho.Publish{Topic: "ferrule/gate/fn/wait", Properties: &paho.PublishProperties{ResponseTopic: "answers/1"}})
@@ -209,9 +212,9 @@ func TestAnnouncements(t *testing.T) {
 	both(t, func(t *testing.T, k *kit) {
 		s := k.Start(t, 0)
 		c := newStranger(t, s.URL())
-		c.send(&paho.Publish{Topic: "ferrule/shout/nodes/ghost", QoS: 1, Retain: true, Payload: []byte(`{"ferrule":"1","plugin":"shout","version":"1.0.0"}`)})
+		c.send(&paho.Publish{Topic: "ferrule/@nodes/shout/ghost", QoS: 1, Retain: true, Payload: []byte(`{"ferrule":"1","plugin":"shout","version":"1.0.0"}`)})
 		for _, wrong := range []string{"{", `{"ferrule":"1","plugin":"other","version":"1.0.0"}`, `{"ferrule":"2","plugin":"shout","version":"9.0.0"}`, "gone"} {
-			c.send(&paho.Publish{Topic: "ferrule/shout/nodes/w" + strconv.Itoa(len(wrong)), QoS: 1, Retain: true, Payload: []byte(wrong)})
+			c.send(&paho.Publish{Topic: "ferrule/@nodes/shout/w" + strconv.Itoa(len(wrong)), QoS: 1, Retain: true, Payload: []byte(wrong)})
 		}
 		_, err := loader.Open(s.URL()+"/shout", mqtt.Plugin(mqtt.WithSilence(300*time.Millisecond)), suffix())
 		require.ErrorIs(t, err, loader.ErrRead)
@@ -222,7 +225,7 @@ func TestAnnouncements(t *testing.T) {
 		go func() {
 			done <- mqtt.Serve(ctx, shout(), mqtt.Node{Servers: s.URL(), Ready: func(id string) { ids <- id }})
 		}()
-		topic := "ferrule/shout/nodes/" + <-ids
+		topic := "ferrule/@nodes/shout/" + <-ids
 		for _, word := range []string{"", "gone"} {
 			_, err = c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: topic, RetainHandling: 2}}})
 			require.NoError(t, err)
@@ -278,8 +281,8 @@ func TestHostileMessagesOverMQTT(t *testing.T) {
 			for range r.IntN(5) {
 				b.WriteString(parts[r.IntN(len(parts))])
 			}
-			to := []string{address, sessions[r.IntN(len(sessions))], "ferrule/shout/fn/shout", "ferrule/shout/nodes/" + strconv.Itoa(i)}[r.IntN(4)]
-			reply := []string{"", mine(r.IntN(40)), address, "ferrule/shout/nodes/x", "ferrule/@hosts/x", "$SYS/x"}[r.IntN(6)]
+			to := []string{address, sessions[r.IntN(len(sessions))], "ferrule/shout/fn/shout", "ferrule/@nodes/shout/" + strconv.Itoa(i)}[r.IntN(4)]
+			reply := []string{"", mine(r.IntN(40)), address, "ferrule/@nodes/shout/x", "ferrule/@hosts/x", "$SYS/x"}[r.IntN(6)]
 			c.send(&paho.Publish{Topic: to, Payload: []byte(b.String()), Properties: &paho.PublishProperties{ResponseTopic: reply}})
 			if i%500 == 0 {
 				out, err := p.Call(t.Context(), "shout", []byte("hello"))

@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,8 @@ import (
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +24,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/remote/nats"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
 // certificate makes one for 127.0.0.1 that signs itself.
@@ -64,26 +70,87 @@ func permitted(name string, publish, subscribe []string) *server.User {
 		Subscribe: &server.SubjectPermission{Allow: subscribe}}}
 }
 
-// The permissions that the page names are enough, and hold: who has not got them neither calls nor serves, and is told.
+// onPage is the part of docs/remote.md that begins with these lines, as it stands there.
+func onPage(t testing.TB, begin string) string {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "remote.md"))
+	require.NoError(t, err)
+	fenced := strings.HasPrefix(begin, "```")
+	_, rest, ok := strings.Cut(string(page), begin)
+	require.True(t, ok, begin)
+	if fenced {
+		block, _, ok := strings.Cut(rest, "\n```")
+		require.True(t, ok)
+		return block
+	}
+	var lines []string
+	for line := range strings.SplitSeq(begin+rest, "\n") {
+		indented, ok := strings.CutPrefix(line, "    ")
+		if !ok && line != "" {
+			break
+		}
+		lines = append(lines, indented)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// discount is what the page's rights are about.
+func discount() serve.Plugin {
+	return serve.Go(&builtin.Plugin{Name: "discount", Version: "1.2.0", Threads: abi.Concurrent, Imports: []string{"suffix"}, Funcs: []builtin.Function{
+		{Name: "with", Call: func(ctx context.Context, in []byte) ([]byte, error) {
+			end, err := builtin.Import(ctx, "suffix", in)
+			return append(in, end...), err
+		}}}})
+}
+
+// The permissions that the page has are enough, and hold: who has not got them neither calls nor serves, and is told; a host cannot speak for nodes.
 func TestPermissionsOfNATS(t *testing.T) {
-	s := startServerAt(t, &server.Options{Port: -1, Users: []*server.User{
-		permitted("node", []string{"ferrule.shout.nodes", "_INBOX_host.>", "_INBOX_mute.>", "_INBOX_deaf.>"}, []string{"ferrule.shout.>", "$SRV.>", "_INBOX_node.>"}),
-		permitted("host", []string{"ferrule.shout.>", "_INBOX_node.>", "$SRV.>"}, []string{"_INBOX_host.>", "ferrule.shout.nodes"}),
-		permitted("mute", []string{"$SRV.>"}, []string{"_INBOX_mute.>", "ferrule.shout.nodes"}),
-		permitted("other", []string{"ferrule.sing.>", "$SRV.PING.sing"}, []string{"_INBOX_other.>", "ferrule.sing.nodes"}),
-		permitted("impostor", []string{"ferrule.sing.nodes", "_INBOX_host.>"}, []string{"ferrule.sing.>", "$SRV.>", "_INBOX_impostor.>"}),
-	}})
+	t.Setenv("NODE1_PASSWORD", "node1")
+	t.Setenv("SHOP_PASSWORD", "shop")
+	config := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(config, []byte(onPage(t, "```hcl\n")), 0o600))
+	o, err := server.ProcessConfigFile(config)
+	require.NoError(t, err)
+	require.Len(t, o.Users, 2)
+	o.Port = -1
+	o.Users = append(o.Users,
+		permitted("mute", []string{"$SRV.>"}, []string{"_INBOX.mute.>", "ferrule.discount.nodes"}),
+		permitted("other", []string{"ferrule.sing.>", "$SRV.PING.sing"}, []string{"_INBOX.other.>", "ferrule.sing.nodes"}),
+		permitted("impostor", []string{"ferrule.sing.nodes", "_INBOX.shop.>"}, []string{"ferrule.sing.>", "$SRV.>", "_INBOX.impostor.>"}))
+	s := startServerAt(t, o)
 	as := func(name string) []client.Option {
-		return []client.Option{client.UserInfo(name, name), client.CustomInboxPrefix("_INBOX_" + name)}
+		return []client.Option{client.UserInfo(name, name), client.CustomInboxPrefix("_INBOX." + name)}
 	}
-	startNATSNode(t, nats.Node{Servers: s.ClientURL(), Connection: as("node")})
+	startNATSNodeOf(t, discount(), nats.Node{Servers: s.ClientURL(), Connection: as("node1")})
 	open := func(name string) (*loader.Plugin, error) {
-		return loader.Open(s.ClientURL()+"/shout", nats.Plugin(nats.WithConnection(as(name)...), nats.WithStartTimeout(3*time.Second), nats.WithSilence(time.Second)), suffix())
+		return loader.Open(s.ClientURL()+"/discount", nats.Plugin(nats.WithConnection(as(name)...), nats.WithStartTimeout(3*time.Second), nats.WithSilence(time.Second)), suffix())
 	}
-	p, err := open("host")
+	p, err := open("shop")
 	require.NoError(t, err)
 	defer p.Close()
 	out, err := p.Call(t.Context(), "with", []byte("hello"))
+	require.NoError(t, err)
+	assert.Equal(t, "hello!", string(out))
+	own, err := p.NewSession(t.Context(), nil)
+	require.NoError(t, err)
+	out, err = own.Call(t.Context(), "with", []byte("hello"))
+	require.NoError(t, err)
+	assert.Equal(t, "hello!", string(out))
+
+	shop, err := client.Connect(s.ClientURL(), as("shop")...)
+	require.NoError(t, err)
+	defer shop.Close()
+	said, err := shop.Request("$SRV.PING.discount", nil, time.Minute/2)
+	require.NoError(t, err)
+	require.NoError(t, shop.PublishMsg(&client.Msg{Subject: "ferrule.discount.nodes", Data: said.Data, Header: client.Header{"Ferrule-Left": {"yes"}}}))
+	require.NoError(t, shop.Flush())
+	require.ErrorContains(t, shop.LastError(), `Permissions Violation for Publish to "ferrule.discount.nodes"`)
+	for _, subject := range []string{"ferrule.discount.>", "_INBOX.>"} {
+		_, err = shop.SubscribeSync(subject)
+		require.NoError(t, err)
+		require.NoError(t, shop.Flush())
+		require.ErrorContains(t, shop.LastError(), `Permissions Violation for Subscription to "`+subject+`"`)
+	}
+	out, err = own.Call(t.Context(), "with", []byte("hello"))
 	require.NoError(t, err)
 	assert.Equal(t, "hello!", string(out))
 	for _, name := range []string{"mute", "other"} {

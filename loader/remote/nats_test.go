@@ -119,11 +119,13 @@ func startServerAt(t testing.TB, o *server.Options) *server.Server {
 }
 
 // startNATSNode serves shout in this process until the test ends.
-func startNATSNode(t testing.TB, n nats.Node) {
+func startNATSNode(t testing.TB, n nats.Node) { startNATSNodeOf(t, shout(), n) }
+
+func startNATSNodeOf(t testing.TB, p serve.Plugin, n nats.Node) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	n.Ready = func(string) { close(ready) }
-	go func() { done <- nats.Serve(ctx, shout(), n) }()
+	go func() { done <- nats.Serve(ctx, p, n) }()
 	select {
 	case <-ready:
 	case err := <-done:

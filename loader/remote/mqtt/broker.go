@@ -14,8 +14,8 @@ import (
 )
 
 // Listen is broker.Broker's.
-func (b *connection) Listen(take func(broker.Message)) (string, func(), error) {
-	id := random()
+func (b *connection) Listen(_ string, take func(broker.Message)) (string, func(), error) {
+	id := broker.Secret()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.listeners[id] = &listener{take: take}
@@ -76,10 +76,10 @@ const gone = "gone"
 
 func isGone(payload []byte) bool { return len(payload) == 0 || string(payload) == gone }
 
-// readNode reads what a node says of itself, of 64 KiB at most. leaving is no node to be found.
+// readNode reads what a node says of itself. leaving is no node to be found.
 func readNode(name, id string, data []byte) (n broker.Node, leaving, ok bool) {
 	var said announcement
-	if len(data) > 64<<10 || json.Unmarshal(data, &said) != nil || said.Plugin != name || id == "" {
+	if len(data) > broker.MostSaid || json.Unmarshal(data, &said) != nil || said.Plugin != name || !broker.ValidID(id) || !broker.ValidVersion(said.Version) {
 		return n, false, false
 	}
 	return broker.Node{ID: id, Name: name, Version: said.Version, Address: addressOf(name, id), Serves: said.Ferrule == wireIs}, said.Leaving, true
@@ -126,10 +126,10 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 	r := routeOf(announced(name, "+"), func(id string, p *paho.Publish) {
 		mu.Lock()
 		defer mu.Unlock()
-		if n, leaving, ok := readNode(name, id, p.Payload); ok && !leaving {
-			found[id] = n
-		} else {
+		if n, leaving, ok := readNode(name, id, p.Payload); !ok || leaving {
 			delete(found, id)
+		} else if len(found) < broker.MostNodes {
+			found[id] = n
 		}
 	})
 	forget, err := b.route(ctx, r)
@@ -165,7 +165,7 @@ func (b *connection) Knows() bool { return false }
 // echo sends a message to this client itself, and waits until it has come back.
 func (b *connection) echo(ctx context.Context) error {
 	came := make(chan struct{}, 2)
-	address, stop, err := b.Listen(func(broker.Message) { came <- struct{}{} })
+	address, stop, err := b.Listen("", func(broker.Message) { came <- struct{}{} })
 	if err != nil {
 		return err
 	}

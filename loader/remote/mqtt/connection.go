@@ -2,9 +2,7 @@ package mqtt
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
@@ -27,19 +25,13 @@ import (
 const (
 	top       = "ferrule/"
 	hostsRoot = "ferrule/@hosts"
+	nodesRoot = "ferrule/@nodes"
 )
 
 func addressOf(name, id string) string  { return top + name + "/" + id }
-func announced(name, id string) string  { return top + name + "/nodes/" + id }
+func announced(name, id string) string  { return nodesRoot + "/" + name + "/" + id }
 func functions(name string) string      { return top + name + "/fn/" }
 func beside(name string) (group string) { return "$share/ferrule/" + functions(name) + "+" }
-
-// random is 128 bits that nobody can guess, as a level of a topic.
-func random() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
-}
 
 // level is a user's name as a level of a topic; "_" where it can be none.
 func level(user string) string {
@@ -132,7 +124,7 @@ type connection struct {
 }
 
 func newConnection(s opener.Servers, a access, timeout time.Duration) *connection {
-	b := &connection{servers: s, access: a, timeout: timeout, client: "ferrule-" + random(), listeners: make(map[string]*listener), up: make(chan struct{}),
+	b := &connection{servers: s, access: a, timeout: timeout, client: "ferrule-" + broker.Secret(), listeners: make(map[string]*listener), up: make(chan struct{}),
 		down: make(map[int]func(error)), kept: make(chan struct{})}
 	b.over, b.end = context.WithCancel(context.Background())
 	return b
@@ -153,7 +145,7 @@ func (b *connection) own(root string, longest uint32) {
 		}
 		b.mu.Unlock()
 		if l != nil && !p.Retain && len(p.Payload) > 0 {
-			l.take(broker.Message{From: from, Data: p.Payload})
+			l.take(broker.Message{To: p.Topic, From: from, Data: p.Payload})
 		}
 	}))
 }
@@ -297,9 +289,9 @@ func (b *connection) connectTo(ctx context.Context, host string) (chan error, er
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			lose(fmt.Errorf("the broker has ended it: %s", reason(d.ReasonCode, d.Properties.ReasonString)))
 		}})
-	most, kept := uint16(waiting), uint32(announcedFor)
+	most := uint16(waiting)
 	cp := &paho.Connect{ClientID: b.client, CleanStart: true, KeepAlive: alive, Properties: &paho.ConnectProperties{ReceiveMaximum: &most, RequestProblemInfo: true},
-		WillMessage: &paho.WillMessage{Topic: b.will.topic, Payload: b.will.payload, Retain: b.will.retain}, WillProperties: &paho.WillProperties{MessageExpiry: &kept}}
+		WillMessage: &paho.WillMessage{Topic: b.will.topic, Payload: b.will.payload, Retain: b.will.retain}} // which expires (willFor)
 	if b.longest > 0 {
 		cp.Properties.MaximumPacketSize = &b.longest
 	}

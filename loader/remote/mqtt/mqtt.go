@@ -46,7 +46,7 @@ func Engine(opts ...Option) engine.Engine {
 		Refuses: func(err error) bool { return errors.Is(err, errRefused) },
 		Connect: func(ctx context.Context, s opener.Servers, timeout time.Duration) (broker.Broker, error) {
 			b := newConnection(s, o.access, timeout)
-			root := hostsRoot + "/" + level(o.access.user) + "/" + random()
+			root := hostsRoot + "/" + level(o.access.user) + "/" + broker.Secret()
 			b.will = will{topic: root, payload: []byte(gone)}
 			b.own(root, mostToHost)
 			if err := b.start(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,9 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return err
 	}
 	defer shared.Close()
+	if err := node.Fault(shared); err != nil {
+		return fmt.Errorf("mqtt: %w", err)
+	}
 	b := newConnection(servers, access{n.User, n.Password, n.TLS}, startTimeout)
 	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: l.Sessions, MaxBody: l.MaxBody, Silence: l.Silence, Logger: l.Logger, Metrics: n.Metrics})
 	s := newService(b, shared, of, l.Logger)
@@ -130,7 +134,7 @@ const echoed = "ECHO\n"
 func newService(b *connection, shared *serve.Shared, of *node.Node, logger *slog.Logger) *service {
 	m := shared.Plugin().Info().Manifest
 	places, _, _ := shared.Places()
-	s := &service{b: b, of: of, logger: logger, name: m.Name, id: random(), came: make(chan struct{}, 1), unshare: func() {},
+	s := &service{b: b, of: of, logger: logger, name: m.Name, id: broker.Secret(), came: make(chan struct{}, 1), unshare: func() {},
 		said: announcement{Ferrule: wireIs, Plugin: m.Name, Version: m.Version, Workers: places}}
 	address := addressOf(s.name, s.id)
 	b.own(address, mostToNode)
@@ -148,7 +152,7 @@ func newService(b *connection, shared *serve.Shared, of *node.Node, logger *slog
 			default:
 			}
 		case isHosts(from):
-			of.Ask(broker.Message{From: from, Data: p.Payload})
+			of.Ask(broker.Message{To: address, From: from, Data: p.Payload})
 		}
 	}))
 	hosts := routeOf(hostsRoot+"/+", func(rest string, p *paho.Publish) { b.gone(hostsRoot + "/" + rest) })
@@ -165,8 +169,11 @@ func newService(b *connection, shared *serve.Shared, of *node.Node, logger *slog
 
 // isHosts reports whether answers may go to a topic: a node publishes what hosts send back nowhere else.
 func isHosts(topic string) bool {
-	return strings.HasPrefix(topic, hostsRoot+"/") && strings.Count(topic, "/") == 4 && isTopic(topic)
+	return strings.HasPrefix(topic, hostsRoot+"/") && strings.Count(topic, "/") == 4 && isTopic(topic) && len(topic) <= mostOfHost
 }
+
+// mostOfHost is how long a host's address may be, in bytes: it is in each packet to it.
+const mostOfHost = 256
 
 func isTopic(topic string) bool {
 	return topic != "" && len(topic) <= 1024 && !strings.ContainsAny(topic, "+#\x00") && topic[0] != '$'
@@ -238,9 +245,17 @@ func (s *service) plain(function string, p *paho.Publish) {
 		return
 	}
 	timeout := p.Properties.User.Get(timeoutKey)
+	room := math.MaxInt // for the answer's data, in a packet that the broker takes
+	if longest := s.b.packet.Load(); longest > 0 {
+		const fields = 64 // the lengths of all parts, and the status
+		room = int(min(longest, 1<<30)) - fields - len(to) - len(p.Properties.CorrelationData)
+	}
+	if room < 0 {
+		return
+	}
 	answer := func(code string, data []byte) error {
-		if most := s.b.MaxMessage(); most > 0 && len(data)+len(p.Properties.CorrelationData) > most {
-			return fmt.Errorf("it has %d bytes, and the broker's longest message %d", len(data), most)
+		if len(data) > room {
+			return fmt.Errorf("it has %d bytes, and the broker takes %d in the answer", len(data), room)
 		}
 		return s.b.publish(&paho.Publish{Topic: to, Payload: data, Properties: &paho.PublishProperties{CorrelationData: p.Properties.CorrelationData,
 			User: paho.UserProperties{{Key: statusKey, Value: code}}}})
@@ -254,8 +269,9 @@ func (s *service) plain(function string, p *paho.Publish) {
 			}
 			code, message = node.CodeTooLong, "the output is too long: "+err.Error()
 		}
-		_ = answer(code, []byte(message))
+		_ = answer(code, []byte(strings.ToValidUTF8(message[:min(len(message), room)], "")))
 	}) {
-		_ = answer(node.CodeBusy, []byte("the node is leaving"))
+		const why = "the node is leaving"
+		_ = answer(node.CodeBusy, []byte(why[:min(len(why), room)]))
 	}
 }

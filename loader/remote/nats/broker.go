@@ -121,11 +121,7 @@ func connect(servers string, timeout time.Duration, opts []nats.Option) (*connec
 				go tell()
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrSlowConsumer) { // something was dropped
-				b.broke(err)
-			}
-		}))
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // what is dropped is announcements, or plain requests: a session's subscription has no limit
 	var err error
 	b.nc, err = nats.Connect(servers, all...)
 	return b, err
@@ -156,12 +152,22 @@ func (b *connection) onDown(tell func(error)) (stop func()) {
 }
 
 // Listen is broker.Broker's.
-func (b *connection) Listen(take func(broker.Message)) (string, func(), error) {
-	return b.listen(b.nc.NewRespInbox(), take)
+func (b *connection) Listen(below string, take func(broker.Message)) (string, func(), error) {
+	if below == "" {
+		return b.listen(b.inbox(), take)
+	}
+	return b.listen(below+"."+broker.Secret(), take)
+}
+
+// inbox is a new one. Those of package nats can be guessed.
+func (b *connection) inbox() string {
+	return cmp.Or(b.nc.Opts.InboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")) + "." + broker.Secret()
 }
 
 func (b *connection) listen(subject string, take func(broker.Message)) (string, func(), error) {
-	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) { take(broker.Message{From: m.Reply, Data: m.Data, Nobody: isNobody(m)}) })
+	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) {
+		take(broker.Message{To: m.Subject, From: m.Reply, Data: m.Data, Nobody: isNobody(m)})
+	})
 	if err != nil {
 		return "", nil, err
 	}
@@ -220,6 +226,9 @@ const (
 	atMost = time.Second
 )
 
+// mostWaiting is how many words of nodes wait here to be read, before others are dropped.
+const mostWaiting = 2 * broker.MostNodes
+
 // answers are what has come of one question.
 type answers struct {
 	mu    sync.Mutex
@@ -238,14 +247,14 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 		return nil, err
 	}
 	a := &answers{some: make(chan struct{}, 1)}
-	inbox := b.nc.NewRespInbox()
+	inbox := b.inbox()
 	sub, err := b.nc.Subscribe(inbox, func(m *nats.Msg) {
 		n, ok := readNode(m.Data, name)
 		a.mu.Lock()
 		late := a.taken
 		if a.count++; isNobody(m) {
 			a.none = true
-		} else if ok && !late {
+		} else if ok && !late && len(a.nodes) < broker.MostNodes {
 			a.nodes = append(a.nodes, n)
 		}
 		a.mu.Unlock()
@@ -260,7 +269,11 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := b.nc.PublishRequest(subject, inbox, nil); err != nil {
+	err = sub.SetPendingLimits(mostWaiting, mostWaiting*broker.MostSaid)
+	if err == nil {
+		err = b.nc.PublishRequest(subject, inbox, nil)
+	}
+	if err != nil {
 		_ = sub.Unsubscribe()
 		return nil, err
 	}
@@ -305,24 +318,14 @@ func (b *connection) cameLate(name string, n broker.Node) {
 	}
 }
 
-// readNode reads what a node says of itself, of 64 KiB at most.
+// readNode reads what a node says of itself.
 func readNode(data []byte, name string) (broker.Node, bool) {
 	var said micro.Ping
-	if len(data) > 64<<10 || json.Unmarshal(data, &said) != nil || said.ID == "" || said.Metadata[keyPlugin] != name || !validID(said.ID) {
+	if len(data) > broker.MostSaid || json.Unmarshal(data, &said) != nil || said.ID == "" || said.Metadata[keyPlugin] != name || !broker.ValidID(said.ID) {
 		return broker.Node{}, false
 	}
-	return nodeOf(said.ServiceIdentity), true
-}
-
-// validID reports whether an ID can be one token of a subject.
-func validID(id string) bool {
-	for i := range len(id) {
-		c := id[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
-			return false
-		}
-	}
-	return len(id) > 0 && len(id) <= 64
+	n := nodeOf(said.ServiceIdentity)
+	return n, broker.ValidVersion(n.Version)
 }
 
 // Watch is broker.Broker's.
@@ -340,7 +343,11 @@ func (b *connection) Watch(name string, w broker.Watcher) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.nc.Flush(); err != nil {
+	err = sub.SetPendingLimits(mostWaiting, mostWaiting*broker.MostSaid)
+	if err == nil {
+		err = b.nc.Flush()
+	}
+	if err != nil {
 		_ = sub.Unsubscribe()
 		return nil, err
 	}

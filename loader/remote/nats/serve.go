@@ -48,6 +48,9 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		return err
 	}
 	defer shared.Close()
+	if err := node.Fault(shared); err != nil {
+		return fmt.Errorf("nats: %w", err)
+	}
 	b, err := connectWithin(ctx, n.Servers, 10*time.Second, n.Connection)
 	if err != nil {
 		if ctx.Err() != nil {

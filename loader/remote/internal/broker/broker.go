@@ -3,6 +3,8 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -28,6 +30,7 @@ var ErrDown = errors.New("there is no connection to the broker")
 
 // Message is one that has come to an address.
 type Message struct {
+	To     string // the address that it came to
 	From   string // the address of who has sent it, or ""
 	Data   []byte // the receiver's from now on
 	Nobody bool   // the broker says that nobody has the address that something was sent to from here
@@ -35,8 +38,9 @@ type Message struct {
 
 // Broker carries messages. Its methods may be called from any goroutine.
 type Broker interface {
-	// Listen has take called for what comes to a new address, which nobody can guess, one after the other. stop ends that, and may be called in take.
-	Listen(take func(Message)) (address string, stop func(), err error)
+	// Listen has take called for what comes to a new address, which nobody can guess, one after the other. It is below another of this process's, as a session's is below
+	// its node's, or of its own where that is "". stop ends that, and may be called in take.
+	Listen(below string, take func(Message)) (address string, stop func(), err error)
 	// Send sends a message, of which nothing is kept. from is an address of this process's, to which answers go. It waits for nobody.
 	Send(to, from string, data []byte) error
 	// Why says why nothing comes from who was sent something, where the broker can tell: duplex.ErrGone, or what this client may not do. nil is where nothing is known.
@@ -97,6 +101,33 @@ func ValidName(name string) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
 	})
 }
+
+// Secret is 128 bits that nobody can guess, as one word of an address.
+func Secret() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// ValidID reports whether a node's ID, or the end of a session's address, can be one: a word of 1 to 64 letters, digits, '_' and '-'.
+func ValidID(id string) bool { return ValidName(id) && len(id) <= 64 && !strings.Contains(id, ".") }
+
+// isBelow reports whether an address is one word below another, as sessions are below their node.
+func isBelow(address, of string) bool {
+	rest, ok := strings.CutPrefix(address, of)
+	between := strings.IndexAny(of, "./")
+	return ok && between >= 0 && len(rest) > 1 && rest[0] == of[between] && ValidID(rest[1:])
+}
+
+// The bounds of what is kept of nodes, and of what one may say of itself, in bytes.
+const (
+	MostNodes   = 10_000
+	MostSaid    = 4 << 10
+	mostVersion = 256
+)
+
+// ValidVersion reports whether a plug-in's version is of a length that nodes may say.
+func ValidVersion(version string) bool { return len(version) <= mostVersion }
 
 // Takes reports whether a version is wanted. One that is no semantic version is, where any is.
 func (t Target) Takes(version string) bool {
@@ -220,18 +251,23 @@ func Dial(ctx context.Context, b Broker, node string, session bool, silence time
 	}
 	first := make(chan arrived, 1)
 	made := make(chan *duplex.Conn, 1)
-	var conn *duplex.Conn // take's alone
-	address, stop, err := b.Listen(func(m Message) {
+	var conn *duplex.Conn // take's alone, as peer
+	peer := ""
+	address, stop, err := b.Listen("", func(m Message) {
 		switch {
 		case conn == nil && m.Nobody:
 			first <- arrived{err: duplex.ErrGone}
 			conn = <-made
 		case conn == nil:
 			o, err := ParseOpened(m.Data)
+			if peer = o.Address; err == nil && o.Refused == "" && !isBelow(peer, node) {
+				err = fmt.Errorf("it gives %.60q as its session's address, which is not below its own, %s", peer, node)
+			}
 			first <- arrived{o, time.Now(), err}
 			conn = <-made
 		case m.Nobody:
 			conn.Fail(duplex.ErrGone)
+		case m.From != peer: // it is somebody else's
 		default:
 			conn.Deliver(m.Data)
 		}

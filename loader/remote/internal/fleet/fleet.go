@@ -236,6 +236,8 @@ func (f *fleet) came(n broker.Node) {
 			known.leaves = false
 			return
 		}
+	} else if len(f.nodes) >= broker.MostNodes {
+		return // those that are not there are forgotten when they are asked
 	}
 	f.nodes[n.ID] = &node{Node: n, of: f, dialing: make(turn, 1)}
 }
@@ -805,7 +807,8 @@ func isLoss(err error) bool {
 
 // timely is what has become of a call that has an answer: one that came when its context had ended is no success.
 func (f *fleet) timely(c *pool.Call, dst, out []byte, status abi.Status) ([]byte, abi.Status, error) {
-	if status == abi.StatusOK && c.Err() != nil {
+	if at, ok := c.Deadline(); status == abi.StatusOK && (c.Err() != nil || ok && !time.Now().Before(at)) { // timers come late where this process was stopped
+		f.isOver(c)
 		return append(dst, "its answer came too late"...), abi.StatusCancelled, nil
 	}
 	if status == abi.StatusCancelled {

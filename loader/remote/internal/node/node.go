@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -84,6 +85,14 @@ func New(o Options) *Node {
 	return n
 }
 
+// Fault says why hosts could not find a plug-in.
+func Fault(shared *serve.Shared) error {
+	if version := shared.Plugin().Info().Manifest.Version; !broker.ValidVersion(version) {
+		return fmt.Errorf("found %d bytes in the plug-in's version, expected 256 at most", len(version))
+	}
+	return nil
+}
+
 // Ask takes a host's wish for a session, which has come to the node's address. It does not wait.
 func (n *Node) Ask(m broker.Message) {
 	if m.From == "" || m.Nobody {
@@ -101,12 +110,13 @@ func (n *Node) Ask(m broker.Message) {
 	defer n.running.Done()
 	var conn *duplex.Conn
 	made := make(chan struct{})
-	address, stop, err := n.o.Broker.Listen(func(m broker.Message) {
+	address, stop, err := n.o.Broker.Listen(m.To, func(of broker.Message) {
 		<-made
-		if m.Nobody {
+		switch {
+		case of.Nobody:
 			conn.Fail(duplex.ErrGone)
-		} else {
-			conn.Deliver(m.Data)
+		case of.From == m.From: // what others send is not the host's
+			conn.Deliver(of.Data)
 		}
 	})
 	if err != nil {
