@@ -72,6 +72,7 @@ type Link struct {
 	always   bool          // the stream cannot be interrupted: the watcher alone reads
 	large    atomic.Int32  // who writes what may need the other side to be read meanwhile
 	ask      chan struct{} // somebody does
+	body     []byte        // whoever reads has it, for an answer whose call may be given up meanwhile (Leave)
 	woken    atomic.Int32  // calls that are done, and whose goroutines do not know yet
 	count    atomic.Uint64 // of messages that were read
 
@@ -421,7 +422,7 @@ func (l *Link) takeDone(m *wire.Message) error {
 	l.mu.Lock()
 	x := l.calls[m.ID]
 	given := l.forget(m.ID)
-	out := []byte(nil)
+	out := l.body[:0]
 	if x != nil && !l.Leave { // whose memory is its own when it is given up
 		out = x.out
 	}
@@ -436,6 +437,9 @@ func (l *Link) takeDone(m *wire.Message) error {
 	id := m.ID
 	if out, err = l.r.Body(out); err != nil { // until it is whole the call is in progress, and may be late
 		return err
+	}
+	if l.Leave && cap(out) <= fits {
+		l.body = out
 	}
 	l.mu.Lock()
 	if l.forget(id) {

@@ -51,6 +51,13 @@ type Options struct {
 	Host bool
 }
 
+// piece is data that has come in one message.
+type piece struct {
+	data []byte
+	age  time.Duration // when it came
+	at   time.Time     // that was
+}
+
 // Conn is one end. Read and Write are for one goroutine each at a time; the others, for any.
 type Conn struct {
 	o     Options
@@ -60,10 +67,8 @@ type Conn struct {
 	buffer  []byte     // guarded by writing
 
 	mu       sync.Mutex
-	came     [][]byte        // that nobody has read; the first may be in part
-	stamps   []time.Duration // of each of came: how old it was when it came
-	at       []time.Time     // when each came
-	queued   int
+	came     []piece // those from the first on nobody has read; that one may be in part
+	first    int
 	received uint64        // how many bytes have come
 	used     uint64        // how many of them were read
 	said     uint64        // how many of them the other side knows of
@@ -84,6 +89,7 @@ type Conn struct {
 	asked    time.Time   // when it was asked for last,
 	unheard  time.Time   // and first, since something was heard
 	waiting  int         // who waits for something of the other side's
+	waited   func()      // is endWait
 	watch    *time.Timer
 
 	offset time.Duration // the other side's clock is ahead by so much,
@@ -97,6 +103,7 @@ func New(o Options, offset, bound time.Duration) *Conn {
 	now := time.Now()
 	c := &Conn{o: o, piece: Piece, ready: make(chan struct{}, 1), room: make(chan struct{}, 1), heard: now, offset: offset, bound: bound, timed: now,
 		done: make(chan struct{})}
+	c.waited = c.endWait
 	if o.MaxMessage > 0 {
 		c.piece = max(1, min(c.piece, o.MaxMessage-head))
 	}
@@ -115,11 +122,13 @@ func (c *Conn) Wait() (end func()) {
 		c.watch.Reset(AskAfter)
 	}
 	c.mu.Unlock()
-	return func() {
-		c.mu.Lock()
-		c.waiting--
-		c.mu.Unlock()
-	}
+	return c.waited
+}
+
+func (c *Conn) endWait() {
+	c.mu.Lock()
+	c.waiting--
+	c.mu.Unlock()
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -305,7 +314,7 @@ func (c *Conn) deliver(m []byte) error {
 		case len(body) == 0:
 			c.mu.Unlock()
 			return broken("DATA without data")
-		case c.received+uint64(len(body))-c.used > Window || len(c.came) >= 2*Pieces:
+		case c.received+uint64(len(body))-c.used > Window || len(c.came)-c.first >= 2*Pieces:
 			c.mu.Unlock()
 			return broken("more data than there is room for")
 		}
@@ -313,8 +322,7 @@ func (c *Conn) deliver(m []byte) error {
 		if count == 3 && !c.o.Host {
 			age = max(0, time.Duration(now.UnixNano()-int64(numbers[2])))
 		}
-		c.came, c.stamps, c.at = append(c.came, body), append(c.stamps, age), append(c.at, now)
-		c.queued += len(body)
+		c.came = append(c.came, piece{body, age, now})
 		c.received += uint64(len(body))
 		c.mu.Unlock()
 		notify(c.ready)
@@ -359,18 +367,16 @@ func (c *Conn) Read(b []byte) (int, error) {
 	for {
 		c.mu.Lock()
 		switch {
-		case len(c.came) > 0 && len(b) > 0:
-			n := copy(b, c.came[0])
-			c.stamp, c.stampAt = c.stamps[0], c.at[0]
-			if c.came[0] = c.came[0][n:]; len(c.came[0]) == 0 {
-				c.came[0] = nil
+		case c.first < len(c.came) && len(b) > 0:
+			from := &c.came[c.first]
+			n := copy(b, from.data)
+			c.stamp, c.stampAt = from.age, from.at
+			if from.data = from.data[n:]; len(from.data) == 0 {
+				from.data = nil
 				c.unsaid++
-				c.came, c.stamps, c.at = c.came[1:], c.stamps[1:], c.at[1:]
-				if len(c.came) == 0 {
-					c.came, c.stamps, c.at = c.came[:0:0], c.stamps[:0:0], c.at[:0:0]
-				}
+				c.first++
+				c.trim()
 			}
-			c.queued -= n
 			c.used += uint64(n)
 			says := (c.used-c.said >= Window/4 || c.unsaid >= Pieces/4) && c.err == nil
 			c.mu.Unlock()
@@ -397,6 +403,21 @@ func (c *Conn) Read(b []byte) (int, error) {
 		if again { // others that wait are woken, too
 			notify(c.ready)
 		}
+	}
+}
+
+// trim makes room in came, of which no more than some few pieces are kept where none is left. mu is held.
+func (c *Conn) trim() {
+	const kept = 64
+	switch left := len(c.came) - c.first; {
+	case left == 0 && cap(c.came) > kept:
+		c.came, c.first = nil, 0
+	case left == 0:
+		c.came, c.first = c.came[:0], 0
+	case c.first >= left+kept: // what is moved was paid for by as many that were read
+		n := copy(c.came, c.came[c.first:])
+		clear(c.came[n:])
+		c.came, c.first = c.came[:n], 0
 	}
 }
 

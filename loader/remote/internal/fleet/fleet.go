@@ -3,11 +3,11 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -169,7 +169,8 @@ type fleet struct {
 	found   time.Time // when that was last; guarded by finding
 
 	mu     sync.Mutex
-	nodes  map[string]*node // by their IDs
+	nodes  map[string]*node // by their IDs; put and remove alone change it
+	list   []*node          // the same, for who looks at all of them with each call
 	others bool             // there are some that are not wanted
 
 	sessions map[*session]struct{} // all of them, also those by which no call goes any more, and those of instances of a host's own
@@ -182,6 +183,7 @@ type node struct {
 	of *fleet
 
 	// Guarded by the fleet's mu.
+	at      int // in the fleet's list
 	calls   int // under way
 	leaves  bool
 	avoided time.Time // until then it is taken where there is no other
@@ -239,7 +241,28 @@ func (f *fleet) came(n broker.Node) {
 	} else if len(f.nodes) >= broker.MostNodes {
 		return // those that are not there are forgotten when they are asked
 	}
-	f.nodes[n.ID] = &node{Node: n, of: f, dialing: make(turn, 1)}
+	f.put(&node{Node: n, of: f, dialing: make(turn, 1)})
+}
+
+// put has calls go to a node, in place of one with the same ID. mu is held, as by remove.
+func (f *fleet) put(n *node) {
+	f.remove(n.ID)
+	n.at = len(f.list)
+	f.list = append(f.list, n)
+	f.nodes[n.ID] = n
+}
+
+func (f *fleet) remove(id string) {
+	n := f.nodes[id]
+	if n == nil {
+		return
+	}
+	end := len(f.list) - 1
+	last := f.list[end]
+	f.list[n.at], last.at = last, n.at
+	f.list[end] = nil
+	f.list = f.list[:end]
+	delete(f.nodes, id)
 }
 
 func (f *fleet) went(id string) {
@@ -247,7 +270,7 @@ func (f *fleet) went(id string) {
 	if n := f.nodes[id]; n != nil {
 		n.leaves = true
 	}
-	delete(f.nodes, id)
+	f.remove(id)
 	f.mu.Unlock()
 	for _, s := range f.all() {
 		if s.node.ID == id {
@@ -430,7 +453,7 @@ func (f *fleet) begin(s *session) {
 				f.mu.Lock()
 				s.node.leaves = true
 				if f.nodes[s.node.ID] == s.node {
-					delete(f.nodes, s.node.ID)
+					f.remove(s.node.ID)
 				}
 				f.mu.Unlock()
 				select {
@@ -526,11 +549,12 @@ func (n *node) session(ctx context.Context, length int) (*session, error) {
 
 // pick takes the node with the fewest of this host's calls under way, not one of those; nil where there is none. The call is counted.
 func (f *fleet) pick(not map[*node]bool) *node {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var best *node
-	now, tied := time.Now(), 0
+	const none = math.MaxInt
+	now := time.Now()
 	rank := func(n *node) (r int) {
+		if n.leaves || n.refused != nil || len(not) > 0 && not[n] {
+			return none
+		}
 		r = 2 * n.calls
 		if n.small == nil {
 			r++ // one more session is for when those that there are have something to do
@@ -540,27 +564,32 @@ func (f *fleet) pick(not map[*node]bool) *node {
 		}
 		return r
 	}
-	for _, n := range f.nodes {
-		if not[n] || n.leaves || n.refused != nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	least, alike := none, 0
+	for _, n := range f.list {
+		switch r := rank(n); {
+		case r < least:
+			least, alike = r, 1
+		case r == least:
+			alike++
+		}
+	}
+	if least == none {
+		return nil
+	}
+	nth := rand.IntN(alike)
+	for _, n := range f.list {
+		if rank(n) != least {
 			continue
 		}
-		switch order := 0; {
-		case best == nil:
-			best, tied = n, 1
-		default:
-			if order = cmp.Compare(rank(n), rank(best)); order < 0 {
-				best, tied = n, 1
-			} else if order == 0 {
-				if tied++; rand.IntN(tied) == 0 {
-					best = n
-				}
-			}
+		if nth == 0 {
+			n.calls++
+			return n
 		}
+		nth--
 	}
-	if best != nil {
-		best.calls++
-	}
-	return best
+	panic("a node is gone while the lock is held")
 }
 
 func (f *fleet) done(n *node) {
@@ -575,7 +604,7 @@ func (f *fleet) avoid(n *node, gone bool) {
 	defer f.mu.Unlock()
 	n.avoided = time.Now().Add(time.Second)
 	if gone && f.nodes[n.ID] == n {
-		delete(f.nodes, n.ID)
+		f.remove(n.ID)
 	}
 }
 
@@ -901,7 +930,7 @@ func (f *fleet) close() {
 			f.unwatch()
 		}
 		f.mu.Lock()
-		f.nodes, f.over = make(map[string]*node), true
+		f.nodes, f.list, f.over = make(map[string]*node), nil, true
 		f.mu.Unlock()
 		for _, s := range f.all() {
 			s.link.Abandon()
