@@ -27,7 +27,7 @@ left() { [ "$(now)" -lt "$end" ]; }
 say() { printf '%s (%d s)\n' "$*" $(($(now) - begin)); }
 
 # Each is something that no round leaves out; how much is in it grows only by rounds.
-stress_parts="kills quick direct cgo-off portable back system index store"
+stress_parts="kills quick direct cgo-off portable back system index store nodes"
 stress() { # PART
 	case $1 in
 	kills) FERRULE_TEST_KILLS=1000 FERRULE_TEST_LARGE=1024 $GOTEST -count=1 -run 'KilledUnderLoad|Large' ./loader/isolate ;;
@@ -40,6 +40,7 @@ stress() { # PART
 	system) FERRULE_REPLACEMENTS=200 FERRULE_STRESS=30s $GOTEST -race -count=1 -timeout 20m -run 'Stress|UnderLoad|HandedOver' ./plugins ;;
 	index) FERRULE_INDEX=100000 $GOTEST -count=1 -v -timeout 20m -run TestOfMany ./plugins/index ;;
 	store) FERRULE_STRESS=30s $GOTEST -race -count=1 -timeout 20m -run 'Kill|FoundStays' ./plugins/lock ./plugins/store ;;
+	nodes) FERRULE_TEST_SOAK=30s $GOTEST -race -count=1 -v -timeout 20m -run '^(TestFaults.*|TestBrokers)$/^/^(Faults|)$' ./loader/remote ;;
 	portable) $GOTEST -count=1 -tags ferrule_stress,ferrule_portable -timeout 20m ./loader ;;
 	back)
 		FERRULE_STRESS=30s $GOTEST -race -count=1 -v -timeout 20m -run Torture ./loader &&
