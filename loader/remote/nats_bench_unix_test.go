@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -16,12 +17,27 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
-func init() { programs["responder"] = respond }
+func init() {
+	programs["responder"] = respond
+	plugins["library"] = func(args []string) serve.Plugin { return library(args[0]) }
+	plugins["isolated"] = func(args []string) serve.Plugin { return library(args[0], isolate.InWorker()) }
+}
 
-// respond answers requests as nats.go has it, and as shout's first function does: a URL, a subject, and a queue group or "".
+func library(path string, opts ...loader.Option) serve.Plugin {
+	p, err := serve.File(path, opts...)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// respond answers requests as nats.go has it, with what they are: a URL, a subject, and a queue group or "".
 func respond(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -30,7 +46,7 @@ func respond(args []string) error {
 		return err
 	}
 	defer nc.Close()
-	answer := func(m *natsgo.Msg) { _ = m.Respond(bytes.ToUpper(m.Data)) }
+	answer := func(m *natsgo.Msg) { _ = m.Respond(m.Data) }
 	if args[2] == "" {
 		_, err = nc.Subscribe(args[1], answer)
 	} else {
@@ -74,7 +90,7 @@ func round(b *testing.B, callers int, call func(in []byte) ([]byte, error)) *tal
 			var took []time.Duration
 			for at := time.Now(); at.Sub(begin) < lasts; {
 				out, err := call(in)
-				if err != nil || len(out) != len(in) || out[0] != 'A' {
+				if err != nil || !bytes.Equal(out, in) {
 					b.Errorf("%q, %v", out, err)
 					break
 				}
@@ -92,43 +108,63 @@ func round(b *testing.B, callers int, call func(in []byte) ([]byte, error)) *tal
 }
 
 // BenchmarkBesideRequests has callers call nodes, and then as many programs that answer nats.go's own requests: one alone, or several as a queue group; in turns, by one server.
-// x-requests is how many calls there were for each request, in the median of all rounds.
+// The function is a library's, in the node's process, without and with a deadline, and in a worker process of the node's. x-requests is how many calls there were for each
+// request, in the median of all rounds.
 func BenchmarkBesideRequests(b *testing.B) {
+	ways := []struct {
+		name, version string
+		limit         time.Duration
+	}{{"plain", "1.2.3", 0}, {"deadline", "1.2.3", 10 * time.Second}, {"isolated", "9.2.3", 0}}
 	for _, nodes := range []int{1, 2, 4} {
-		for _, callers := range []int{1, 32} {
-			b.Run(fmt.Sprintf("nodes=%d/callers=%d", nodes, callers), func(b *testing.B) { besideRequests(b, nodes, callers) })
-		}
+		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+			url := inNATS.Start(b, 0).URL()
+			group := ""
+			if nodes > 1 {
+				group = "all"
+			}
+			library := fixture.C(b, "echo")
+			isolated := filepath.Join(b.TempDir(), "isolated"+fixture.Ext())
+			fixture.Variant(b, "echo", isolated, "1.2.3", "9.2.3")
+			for range nodes {
+				for _, args := range [][]string{{"node", url, "64", "library", library}, {"node", url, "64", "isolated", isolated}, {"responder", url, "bare", group}} {
+					_, err := startProgram(b, args[0], args[1:]...)
+					require.NoError(b, err)
+				}
+			}
+			nc, err := natsgo.Connect(url)
+			require.NoError(b, err)
+			defer nc.Close()
+			request := func(in []byte) ([]byte, error) {
+				m, err := nc.Request("bare", in, 10*time.Second)
+				if err != nil {
+					return nil, err
+				}
+				return m.Data, nil
+			}
+			for _, way := range ways {
+				p, err := loader.Open(url+"/echo@"+way.version, inNATS.Plugin(0))
+				require.NoError(b, err)
+				defer p.Close()
+				echo, err := p.Func("echo")
+				require.NoError(b, err)
+				call := func(in []byte) ([]byte, error) {
+					ctx := context.Background()
+					if way.limit > 0 {
+						limited, cancel := context.WithTimeout(ctx, way.limit)
+						defer cancel()
+						ctx = limited
+					}
+					return echo.Call(ctx, in)
+				}
+				for _, callers := range []int{1, 32} {
+					b.Run(fmt.Sprintf("callers=%d/%s", callers, way.name), func(b *testing.B) { besideRequests(b, callers, call, request) })
+				}
+			}
+		})
 	}
 }
 
-func besideRequests(b *testing.B, nodes, callers int) {
-	url := inNATS.Start(b, 0).URL()
-	group := ""
-	if nodes > 1 {
-		group = "all"
-	}
-	for range nodes {
-		_, err := inNATS.Process(b, url, "64", "shout")
-		require.NoError(b, err)
-		_, err = startProgram(b, "responder", url, "bare", group)
-		require.NoError(b, err)
-	}
-	p, err := loader.Open(url+"/shout", inNATS.Plugin(0), suffix())
-	require.NoError(b, err)
-	defer p.Close()
-	shout, err := p.Func("shout")
-	require.NoError(b, err)
-	nc, err := natsgo.Connect(url)
-	require.NoError(b, err)
-	defer nc.Close()
-	call := func(in []byte) ([]byte, error) { return shout.Call(context.Background(), in) }
-	request := func(in []byte) ([]byte, error) {
-		m, err := nc.Request("bare", in, 10*time.Second)
-		if err != nil {
-			return nil, err
-		}
-		return m.Data, nil
-	}
+func besideRequests(b *testing.B, callers int, call, request func(in []byte) ([]byte, error)) {
 	round(b, callers, call)
 	round(b, callers, request)
 	var ours, bare, ratios []float64
