@@ -92,11 +92,11 @@ func soaked() time.Duration {
 // soon after its deadline; none runs twice but where it may, none whose error says that it did nothing, and none begins after its deadline.
 func testFaults(t *testing.T, k *kit) {
 	s := k.Start(t, 0)
-	faults(t, k, s, s.URL(), 0)
+	faults(t, k, s, s.URL(), 0, nil)
 }
 
-// faults is testFaults with a server, the URL of a way to it, and how much longer calls may take on that.
-func faults(t *testing.T, k *kit, s running, url string, longer time.Duration) {
+// faults is testFaults with a server, the URL of a way to it, how much longer calls may take on that, and what cuts it; or nil.
+func faults(t *testing.T, k *kit, s running, url string, longer time.Duration, cut func()) {
 	path := filepath.Join(t.TempDir(), "ledger")
 	var nodes [3]*process
 	begin := func(i int) {
@@ -157,6 +157,9 @@ func faults(t *testing.T, k *kit, s running, url string, longer time.Duration) {
 		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
 		i := rand.IntN(len(nodes))
 		n := rand.IntN(10)
+		if cut != nil {
+			n = rand.IntN(12)
+		}
 		if harm["server"] == 0 && time.Until(stop) < soaked()/2 {
 			n = 9
 		}
@@ -171,6 +174,9 @@ func faults(t *testing.T, k *kit, s running, url string, longer time.Duration) {
 			nodes[i].suspend(t)
 			time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
 			_ = nodes[i].Process.Signal(syscall.SIGCONT)
+		case n > 9:
+			harm["cut"]++
+			cut()
 		default:
 			harm["server"]++
 			s.Stop()

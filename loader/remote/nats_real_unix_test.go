@@ -5,9 +5,12 @@ package remote_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -126,16 +129,74 @@ func TestCommandOfNATS(t *testing.T) {
 	assert.Contains(t, out, second.ID)
 }
 
-// slowLine is a way to a server that takes as long as a long line does: each read of the one side gets to the other one in order, so much later. What TCP loses comes
+// line is a way to a broker that takes as long as a long line does: each read of the one side gets to the other one in order, so much later. What TCP loses comes
 // later still, with all behind it: that is what a lost packet is to who reads.
-func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost int) string {
+type line struct {
+	url string
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // both ends of each
+	held  chan struct{}     // closed when it goes on; nil where nothing is held
+}
+
+// cut breaks each connection.
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.Close()
+	}
+	clear(l.conns)
+}
+
+// hold has nothing get anywhere until goOn is called, and no connection end: as where a cable is out.
+func (l *line) hold() (goOn func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := make(chan struct{})
+	l.held = held
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.held == held {
+			close(held)
+			l.held = nil
+		}
+	}
+}
+
+func (l *line) wait(ctx context.Context) {
+	l.mu.Lock()
+	held := l.held
+	l.mu.Unlock()
+	if held == nil {
+		return
+	}
+	select {
+	case <-held:
+	case <-ctx.Done():
+	}
+}
+
+func (l *line) has(conns ...net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range conns {
+		l.conns[c] = true
+	}
+}
+
+// slowLine makes one. Of so many reads one is lost, and comes again; 0 is none.
+func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost int) *line {
 	scheme, to, found := strings.Cut(url, "://")
 	require.True(t, found)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	of := &line{url: scheme + "://" + l.Addr().String(), conns: make(map[net.Conn]bool)}
 	var ways sync.WaitGroup
-	t.Cleanup(func() { // the test's context has ended, and with it each way
+	t.Cleanup(func() { // the test's context has ended
 		_ = l.Close()
+		of.cut()
 		ways.Wait()
 	})
 	type piece struct {
@@ -146,16 +207,17 @@ func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost
 		pieces := make(chan piece, 1<<12)
 		ways.Go(func() {
 			defer close(pieces)
-			seed := uint32(time.Now().UnixNano()) | 1
 			for {
 				b := make([]byte, 64<<10)
 				n, err := from.Read(b)
 				if err != nil {
 					return
 				}
-				seed = seed*1664525 + 1013904223
-				at := time.Now().Add(delay + time.Duration(seed>>8)%(2*jitter) - jitter)
-				if lost > 0 && int(seed>>8)%lost == 0 {
+				at := time.Now().Add(delay)
+				if jitter > 0 {
+					at = at.Add(rand.N(2*jitter) - jitter)
+				}
+				if lost > 0 && rand.IntN(lost) == 0 {
 					at = at.Add(again)
 				}
 				pieces <- piece{at, b[:n]}
@@ -166,8 +228,10 @@ func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost
 			defer from.Close()
 			for p := range pieces {
 				time.Sleep(time.Until(p.at))
+				of.wait(t.Context())
 				_, _ = to.Write(p.data) // where it is closed, what is left has an end, too
 			}
+			of.wait(t.Context()) // nor does the end get anywhere
 		})
 	}
 	ways.Go(func() {
@@ -181,18 +245,21 @@ func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost
 				_ = a.Close()
 				continue
 			}
-			context.AfterFunc(t.Context(), func() { _, _ = a.Close(), b.Close() })
+			of.has(a, b)
+			if t.Context().Err() != nil {
+				of.cut()
+			}
 			way(a, b)
 			way(b, a)
 		}
 	})
-	return scheme + "://" + l.Addr().String()
+	return of
 }
 
 // A node that answers later than others is found, also where it is the only one that is wanted.
 func TestFarNode(t *testing.T) {
 	near := inNATS.Start(t, 0).URL()
-	far := slowLine(t, near, 60*time.Millisecond, time.Millisecond, 0, 0)
+	far := slowLine(t, near, 60*time.Millisecond, 0, 0, 0).url
 	plugin := func(version string) serve.Plugin {
 		return serve.Go(&builtin.Plugin{Name: "which", Version: version, Threads: abi.Concurrent,
 			Funcs: []builtin.Function{{Name: "version", Call: func(context.Context, []byte) ([]byte, error) { return []byte(version), nil }}}})
@@ -211,10 +278,59 @@ func TestFarNode(t *testing.T) {
 	require.ErrorIs(t, err, remote.ErrNoNode)
 }
 
-// Faults on a slow line: what holds on a quick one does here.
+// overSlowLines runs a test over each kind of broker.
+func overSlowLines(t *testing.T, test func(*testing.T, *kit)) {
+	t.Run("NATS", func(t *testing.T) { test(t, inNATS) })
+	t.Run("Mosquitto", func(t *testing.T) { test(t, inMosquitto) })
+}
+
+// A host that nothing gets to any more, and whose connection does not end, gives its calls up after the silence that it allows. What it sent meanwhile does not run when the line is
+// there again: it is late by then.
+func TestHeldLine(t *testing.T) {
+	overSlowLines(t, func(t *testing.T, k *kit) {
+		s := k.Start(t, 0)
+		path := filepath.Join(t.TempDir(), "ledger")
+		k.Node(t, ledger([]string{path}), node{URL: s.URL(), Workers: 16})
+		l := slowLine(t, s.URL(), 0, 0, 0, 0)
+		p, err := loader.Open(l.url+"/ledger", k.Plugin(time.Second))
+		require.NoError(t, err)
+		defer p.Close()
+		out, err := p.Call(t.Context(), "once", []byte("1 0"))
+		require.NoError(t, err)
+		require.Equal(t, "1", string(out))
+		lost := make(chan error, 1)
+		go func() {
+			_, err := p.Call(context.Background(), "once", []byte("2 60000"))
+			lost <- err
+		}()
+		require.Eventually(t, func() bool { r, _ := runs(t, path); return r[2] == 1 }, time.Minute, time.Millisecond)
+		goOn := l.hold()
+		defer goOn()
+		for id := 3; id < 10; id++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			_, err := p.Call(ctx, "once", fmt.Appendf(nil, "%d 0", id))
+			cancel()
+			require.Error(t, err)
+		}
+		require.ErrorIs(t, <-lost, remote.ErrNodeLost)
+		goOn()
+		require.Eventually(t, func() bool {
+			out, err := p.Call(t.Context(), "again", []byte("10 0"))
+			return err == nil && string(out) == "10"
+		}, time.Minute, time.Millisecond)
+		ran, _ := runs(t, path)
+		delete(ran, 10)
+		assert.Equal(t, map[int]int{1: 1, 2: 1}, ran)
+	})
+}
+
+// Faults on a slow line, which is cut now and then: what holds on a quick one does here.
 func TestFaultsOnASlowLine(t *testing.T) {
-	s := inNATS.Start(t, 0)
-	faults(t, inNATS, s, slowLine(t, s.URL(), 20*time.Millisecond, 5*time.Millisecond, 200*time.Millisecond, 200), 200*time.Millisecond)
+	overSlowLines(t, func(t *testing.T, k *kit) {
+		s := k.Start(t, 0)
+		l := slowLine(t, s.URL(), 20*time.Millisecond, 5*time.Millisecond, 200*time.Millisecond, 200)
+		faults(t, k, s, l.url, 200*time.Millisecond, l.cut)
+	})
 }
 
 // The same with packets that the system delays and loses: in a network of its own, where this process may have one.
