@@ -5,7 +5,7 @@ package engine
 type Reaching interface {
 	Engine
 	// Reach returns the engine for a plug-in that is reached so. It is this engine otherwise; what Access does not say is as this engine has it. The error is an *inspect.Error of the
-	// kind ErrOption.
+	// kind ErrOption. Any goroutine may call it, at any time; nobody is connected to.
 	Reach(Access) (Engine, error)
 }
 
@@ -13,7 +13,7 @@ type Reaching interface {
 // plug-ins.
 type Looking interface {
 	Engine
-	// Look looks for all that is to be started. The error is an *inspect.Error, as Open's.
+	// Look looks for all that is to be started. The error is an *inspect.Error, as Open's. Any goroutine may call it, at any time; f is the caller's, who closes it.
 	Look(f *File) error
 }
 

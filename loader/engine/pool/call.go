@@ -123,7 +123,8 @@ func (c *Call) Spoiler() func() {
 	return func() { p.poisonAt(at) }
 }
 
-// Vacant returns what reports whether no call is in the instance, on the way to its function or back. It is for Start, as Spoiler: nobody enters an instance any more that was spoilt.
+// Vacant returns what reports whether no call is in the instance, on the way to its function or back. It is for Start, as Spoiler: nobody enters an instance any more that was spoilt. What it returns may be
+// called from any goroutine, at any time, and waits for no call. It is of that start: an instance that was stopped has no calls.
 func (c *Call) Vacant() func() bool {
 	p, at := c.pool, c.inst.found()
 	return func() bool {

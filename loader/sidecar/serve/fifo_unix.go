@@ -19,8 +19,7 @@ import (
 // cannot be opened. It returns nil where ctx has ended.
 func FIFOs(ctx context.Context, in, out string, p Plugin, o Options) error {
 	if p.About == nil {
-		_, err := p.Open()
-		return err
+		return p.unknown()
 	}
 	o.counts(p.About)
 	for ctx.Err() == nil {

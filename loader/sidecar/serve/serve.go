@@ -41,6 +41,18 @@ type Plugin struct {
 	shared *Shared // or nil; then it is open already
 }
 
+// unknown is why a plug-in that says nothing of itself is not served: where that was not to be had, Open says why.
+func (p Plugin) unknown() error {
+	if p.Open != nil {
+		opened, err := p.Open()
+		if err != nil {
+			return err
+		}
+		_ = opened.Close()
+	}
+	return errors.New("serve: found a Plugin without About, expected what it says of itself. Fill it in, such as from loader.Inspect")
+}
+
 // File returns the plug-in in a file, opened with these options, an engine among them where it is no library.
 func File(path string, opts ...loader.Option) (Plugin, error) {
 	lib, err := loader.Inspect(path)
@@ -135,8 +147,7 @@ func (s streams) Close() error                { return errors.Join(s.from.Close(
 // Options.Grace, and returns nil. Otherwise it returns the listener's error. With TLS, l is a listener of tls.NewListener.
 func Listen(ctx context.Context, l net.Listener, p Plugin, o Options) error {
 	if p.About == nil {
-		_, err := p.Open()
-		return err
+		return p.unknown()
 	}
 	var sessions sync.WaitGroup
 	o.counts(p.About)
@@ -181,12 +192,12 @@ func Listen(ctx context.Context, l net.Listener, p Plugin, o Options) error {
 	return nil
 }
 
-// Session serves one host, over conn, which it closes. It returns when the session is over: nil where the host has ended it, or ctx has. When ctx ends, the host is
+// Session serves one host, over conn, which it closes, whatever it returns. It returns when the session is over: nil where the host has ended it, or ctx has. When ctx ends, the host is
 // told that no more calls are taken, and those that run after Options.Grace are asked to stop.
 func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) error {
 	if p.About == nil {
-		_, err := p.Open()
-		return err
+		_ = conn.Close()
+		return p.unknown()
 	}
 	o.counts(p.About)
 	if o.MaxBody == 0 {

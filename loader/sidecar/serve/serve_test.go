@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -41,6 +42,41 @@ func session(t *testing.T, ctx context.Context, p serve.Plugin, o serve.Options)
 	outcome := make(chan error, 1)
 	go func() { outcome <- serve.Session(ctx, own, p, o) }()
 	return host, outcome
+}
+
+// TestUnserved: what cannot be served is an error, and the connection is closed then. What a plug-in says of itself is only read.
+func TestUnserved(t *testing.T) {
+	none := slog.New(slog.DiscardHandler)
+	opens := plugin(make(chan struct{}))
+	unsaid, unopened := serve.Plugin{Open: opens.Open}, serve.Go(&builtin.Plugin{Name: "no name"})
+	for name, c := range map[string]struct {
+		p      serve.Plugin
+		places int
+		logger *slog.Logger
+		says   string
+	}{
+		"no places": {opens, 0, none, "found 0 places"}, "no logger": {opens, 1, nil, "found nil as the logger"}, "says nothing": {unsaid, 1, none, "found a Plugin without About"},
+		"nothing at all": {serve.Plugin{}, 1, none, "found a Plugin without About"}, "no plug-in": {unopened, 1, none, "no name"},
+	} {
+		shared, err := serve.Share(c.p, c.places, 0, c.logger)
+		assert.Nil(t, shared, name)
+		assert.ErrorContains(t, err, c.says, name)
+	}
+	for _, p := range []serve.Plugin{unsaid, unopened, {}} {
+		host, outcome := session(t, t.Context(), p, serve.Options{})
+		assert.Error(t, <-outcome)
+		_, err := host.Read(make([]byte, 1))
+		assert.ErrorIs(t, err, io.EOF)
+	}
+	stateful := serve.Go(&builtin.Plugin{Name: "keeps", Version: "1", Threads: abi.Concurrent, StateFormat: "a",
+		Start:  func(context.Context, []byte) (any, error) { return 1, nil },
+		Save:   func(context.Context, any) ([]byte, error) { return nil, nil },
+		Resume: func(context.Context, any, []byte) error { return nil }})
+	shared, err := serve.Share(stateful, 1, 0, none)
+	require.NoError(t, err)
+	defer shared.Close()
+	assert.Equal(t, "a", stateful.About.Manifest.State)
+	assert.Empty(t, shared.About(true).Manifest.State)
 }
 
 // TestBeforeHello: who has not said hello holds a connection for a while only, and no memory.

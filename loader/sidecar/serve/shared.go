@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,7 +17,7 @@ import (
 )
 
 // Shared is a plug-in that was opened once, for any number of sessions: each host's calls may meet any instance, and the configuration is who has opened it's.
-// What it asks of its host is asked of the host whose call it is for.
+// What it asks of its host is asked of the host whose call it is for. Its methods may be called from any goroutine, at any time.
 type Shared struct {
 	about  *abi.Description // what hosts are told: nothing is started, changed or saved by them
 	own    *abi.Description // the same of an instance of a host's own
@@ -37,20 +38,25 @@ type Count struct {
 }
 
 // Share opens a plug-in for Shared's sessions: places is how many calls run at a time, of all hosts, 1 or more, and queue how many more may wait for a place; others
-// are answered as not run. opts are Open's, beside what hosts offer. A line that no call of a host's is behind goes to logger.
+// are answered as not run. opts are Open's, beside what hosts offer. A line that no call of a host's is behind goes to logger, which is not nil, from any goroutine.
+//
+// The error is of the numbers, of a logger that is nil, of a Plugin that says nothing of itself, or what p.Open returned; nothing is open then.
 func Share(p Plugin, places, queue int, logger *slog.Logger, opts ...loader.Option) (*Shared, error) {
 	if places < 1 || queue < 0 {
 		return nil, fmt.Errorf("serve: found %d places and a queue of %d, expected 1 or more, and 0 or more", places, queue)
 	}
+	if logger == nil {
+		return nil, errors.New("serve: found nil as the logger, expected one. slog.New(slog.DiscardHandler) drops all lines")
+	}
 	if p.About == nil {
-		_, err := p.Open()
-		return nil, err
+		return nil, p.unknown()
 	}
 	s := &Shared{places: make(chan struct{}, places), queue: int64(queue), leaves: make(chan struct{}), counts: make(map[string]*Count)}
 	own, about := *p.About, *p.About
 	own.HasStart, own.HasStop, own.HasConfigure, own.HasSave, own.HasResume = true, false, false, false, false
-	// What may be handed over is the node's; a manifest that says how has the services for it.
-	own.Manifest.State = ""
+	// What may be handed over is the node's; a manifest that says how has the services for it. p.About is only read.
+	manifest := *own.Manifest
+	own.Manifest, manifest.State = &manifest, ""
 	own.Manifest.Keys = slices.DeleteFunc(slices.Clone(own.Manifest.Keys), func(k abi.KeyValue) bool { return k.Key == "state" })
 	about = own
 	about.HasStart = false
@@ -91,7 +97,7 @@ func (s *Shared) About(own bool) *abi.Description {
 	return s.about
 }
 
-// Plugin is the open plug-in.
+// Plugin is the open plug-in, which Close closes.
 func (s *Shared) Plugin() *loader.Plugin { return s.plugin }
 
 // Counts has what has become of the calls, by function. It is only read.
@@ -105,15 +111,17 @@ func (s *Shared) Places() (all, taken, waiting int) {
 // Leave has calls that come from now on answered as not run. Those that run, and those that wait, are not touched.
 func (s *Shared) Leave() { s.once.Do(func() { close(s.leaves) }) }
 
-// Close closes the plug-in, when no session is left.
+// Close closes the plug-in as loader.Plugin.Close does: it waits for calls that run, and calls that come later fail. It ends no session: who has begun some ends them before, by their context. A second Close
+// returns the same.
 func (s *Shared) Close() error { return s.plugin.Close() }
 
-// Session serves one host as the function Session does. With own the host has an instance of its own, which it gives a configuration.
+// Session serves one host as the function Session does: it returns when the session is over, has closed conn then, and the error is that one's. With own the host has an instance of its own, which it gives a configuration.
 func (s *Shared) Session(ctx context.Context, conn io.ReadWriteCloser, own bool, o Options) error {
 	return Session(ctx, conn, Plugin{About: s.About(own), shared: s}, o)
 }
 
-// Call runs a function for who speaks another protocol than the wire: with its place, and its count. The error is a *NotRun, or the call's.
+// Call runs a function for who speaks another protocol than the wire: with its place, for which it may wait, and its count. The input is only read, and the caller's again on return; the output is a new
+// slice, the caller's. The error is a *NotRun where nothing was run, or the call's, as loader.Func.Call's; of a function that is not there it is abi.StatusUnsupported.
 func (s *Shared) Call(ctx context.Context, name string, in []byte) ([]byte, error) {
 	fn := s.funcs[0][name]
 	if fn == nil {

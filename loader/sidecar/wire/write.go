@@ -77,6 +77,7 @@ func (w *Writer) Flush() error {
 }
 
 // FlushSoon is Flush that waits for nobody: where somebody writes, that one writes what waits as well, or whoever has Put it does.
+// The error is as Send's; nil where somebody writes, whose error it is then, and the next one's.
 func (w *Writer) FlushSoon() error {
 	if !w.mu.TryLock() {
 		return nil

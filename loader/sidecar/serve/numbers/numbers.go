@@ -41,7 +41,7 @@ type Gauge struct {
 	Total atomic.Uint64
 }
 
-// Begin counts one, until the function that it returns is called.
+// Begin counts one, until the function that it returns is called, once: each call counts one less. Both may be called from any goroutine.
 func (g *Gauge) Begin() (end func()) {
 	g.Open.Add(1)
 	g.Total.Add(1)
