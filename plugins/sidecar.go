@@ -193,7 +193,8 @@ func (n *named) bound(entry *config.Plugin, options []sidecar.Option, launched [
 	if inSandbox(entry) {
 		p := policyOf(entry.Permit, entry)
 		policy = &p
-		launched = append(launched, fmt.Sprintf("%+v", p))
+		text, _ := json.Marshal(p) // of texts and numbers
+		launched = append(launched, string(text))
 	}
 	if entry != nil && entry.Isolate != nil {
 		if grace := entry.Isolate.Grace; grace > 0 {

@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
@@ -15,7 +16,7 @@ func (s *session) beyond(bytes int) error {
 	case len(s.calls) >= wire.MaxCalls:
 		return &wire.Error{Rule: "W7", Found: fmt.Sprintf("more than %d calls without an answer", wire.MaxCalls), Expected: fmt.Sprintf("%d at most", wire.MaxCalls)}
 	case s.inputs > 0 && s.inputs+bytes > wire.MaxInputs:
-		return &wire.Error{Rule: "W7", Found: fmt.Sprintf("calls without an answer with %d bytes", s.inputs+bytes), Expected: fmt.Sprintf("%d at most, or one call", wire.MaxInputs)}
+		return &wire.Error{Rule: "W7", Found: "calls without an answer with " + count.Of(s.inputs+bytes, "byte"), Expected: fmt.Sprintf("%d at most, or one call", wire.MaxInputs)}
 	case s.unread.calls >= wire.MaxCalls+wire.MaxCalls/2: // some of these may have been read already
 		return &wire.Error{Rule: "W7", Found: fmt.Sprintf("more than %d calls whose answers are not read", wire.MaxCalls), Expected: "a host that reads them"}
 	}
