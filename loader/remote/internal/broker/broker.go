@@ -283,7 +283,7 @@ func Dial(ctx context.Context, b Broker, node string, session bool, silence time
 		return nil, nil, err
 	}
 	asked := time.Now()
-	if err := b.Send(node, address, Open{asked.UnixNano(), session}.Append(nil)); err != nil {
+	if err := b.Send(node, address, Open{duplex.Clock(asked), session}.Append(nil)); err != nil {
 		return fail(err)
 	}
 	late := time.NewTimer(silence)
@@ -312,7 +312,7 @@ func Dial(ctx context.Context, b Broker, node string, session bool, silence time
 			return fail(&Refused{a.opened.Refused})
 		}
 		trip := a.at.Sub(asked)
-		offset := time.Duration(a.opened.NodeTime - (asked.UnixNano() + int64(trip)/2))
+		offset := time.Duration(a.opened.NodeTime - (duplex.Clock(asked) + int64(trip)/2))
 		to := a.opened.Address
 		c := duplex.New(duplex.Options{Send: func(m []byte) error { return b.Send(to, address, m) }, MaxMessage: b.MaxMessage(), Silence: silence, Host: true},
 			offset, trip/2+1)

@@ -90,13 +90,21 @@ type Conn struct {
 	unheard  time.Time   // and first, since something was heard
 	waiting  int         // who waits for something of the other side's
 	waited   func()      // is endWait
+	wanted   time.Time   // when that was last
 	watch    *time.Timer
+	due      time.Time // when it comes
 
 	offset time.Duration // the other side's clock is ahead by so much,
 	bound  time.Duration // give or take this; less than 0 while it is not known
 	timed  time.Time     // when that was found
 	done   chan struct{} // closed when it is over
 }
+
+// began is when this process did.
+var began = time.Now()
+
+// Clock is a time by this process's clock, in ns: the system's as it was when the process began, and steady from then on, whatever that is set to.
+func Clock(t time.Time) int64 { return began.UnixNano() + int64(t.Sub(began)) }
 
 // New makes an end. offset is how far the other side's clock is ahead, give or take bound.
 func New(o Options, offset, bound time.Duration) *Conn {
@@ -109,7 +117,7 @@ func New(o Options, offset, bound time.Duration) *Conn {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watch = time.AfterFunc(AskAfter, c.look)
+	c.watch, c.due = time.AfterFunc(AskAfter, c.look), now.Add(AskAfter)
 	return c
 }
 
@@ -118,8 +126,11 @@ func (c *Conn) Wait() (end func()) {
 	c.mu.Lock()
 	c.waiting++
 	if c.waiting == 1 {
-		c.heard = maxTime(c.heard, time.Now().Add(-AskAfter)) // what did not come before was not waited for
-		c.watch.Reset(AskAfter)
+		now := time.Now()
+		c.heard = maxTime(c.heard, now.Add(-AskAfter)) // what did not come before was not waited for
+		if c.wanted = now; c.due.After(now.Add(AskAfter)) {
+			c.looks(AskAfter)
+		}
 	}
 	c.mu.Unlock()
 	return c.waited
@@ -129,6 +140,12 @@ func (c *Conn) endWait() {
 	c.mu.Lock()
 	c.waiting--
 	c.mu.Unlock()
+}
+
+// looks has look be called after a time. mu is held.
+func (c *Conn) looks(after time.Duration) {
+	c.due = time.Now().Add(after)
+	c.watch.Reset(after)
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -152,20 +169,20 @@ func (c *Conn) look() {
 	now := time.Now()
 	quiet := now.Sub(c.heard)
 	silent := !c.unheard.IsZero() && now.Sub(c.unheard) >= silence // since it was asked: this process may itself have been stopped
-	asks := quiet >= after && now.Sub(c.asked) >= min(after, time.Second) || c.o.Host && busy && now.Sub(maxTime(c.timed, c.asked)) >= compared
+	asks := quiet >= after && now.Sub(c.asked) >= min(after, time.Second) || c.o.Host && (busy || now.Sub(c.wanted) < compared) && now.Sub(maxTime(c.timed, c.asked)) >= compared
 	if asks {
 		if c.asked = now; c.unheard.IsZero() {
 			c.unheard = now
 		}
 	}
-	c.watch.Reset(min(after, time.Second))
+	c.looks(min(after, time.Second))
 	c.mu.Unlock()
 	if silent {
 		c.giveUp(fmt.Errorf("%w for %v", ErrSilent, quiet.Round(time.Millisecond)))
 		return
 	}
 	if asks {
-		c.sendClock("ASK", uint64(now.UnixNano()))
+		c.sendClock("ASK", uint64(Clock(now)))
 	}
 }
 
@@ -235,7 +252,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		m := append(c.buffer[:0], "DATA"...)
 		m = appendNumber(appendNumber(m, used), at)
 		if c.o.Host {
-			m = appendNumber(m, uint64(max(1, time.Now().Add(offset).UnixNano())))
+			m = appendNumber(m, uint64(max(1, Clock(time.Now())+int64(offset))))
 		}
 		m = append(append(m, '\n'), b[:length]...)
 		c.buffer = m
@@ -320,7 +337,7 @@ func (c *Conn) deliver(m []byte) error {
 		}
 		age := time.Duration(0)
 		if count == 3 && !c.o.Host {
-			age = max(0, time.Duration(now.UnixNano()-int64(numbers[2])))
+			age = max(0, time.Duration(Clock(now)-int64(numbers[2])))
 		}
 		c.came = append(c.came, piece{body, age, now})
 		c.received += uint64(len(body))
@@ -332,13 +349,14 @@ func (c *Conn) deliver(m []byte) error {
 		return fmt.Errorf("%w: %d bytes were sent, and %d came", ErrLost, numbers[1], received)
 	case string(verb) == "ASK" && count == 3:
 		c.mu.Unlock()
-		c.sendClock("HERE", numbers[2], uint64(now.UnixNano()))
+		c.sendClock("HERE", numbers[2], uint64(Clock(now)))
 	case string(verb) == "HERE" && count == 4:
-		if trip := now.UnixNano() - int64(numbers[2]); trip >= 0 && trip < math.MaxInt64/2 {
+		if trip := Clock(now) - int64(numbers[2]); trip >= 0 && trip < math.MaxInt64/2 {
 			bound := time.Duration(trip/2) + 1
-			// A clock drifts: what was found long ago is less sure.
-			if drift := now.Sub(c.timed) / 2000; bound <= c.bound+drift || c.bound < 0 {
-				c.offset = time.Duration(int64(numbers[3]) - (int64(numbers[2]) + trip/2))
+			// A clock drifts: what was found long ago is less sure. What is beyond that was set.
+			offset, drift := time.Duration(int64(numbers[3])-(int64(numbers[2])+trip/2)), now.Sub(c.timed)/2000
+			if bound <= c.bound+drift || c.bound < 0 || (offset-c.offset).Abs() > bound+c.bound+drift {
+				c.offset = offset
 				c.bound, c.timed = bound, now
 			}
 		}

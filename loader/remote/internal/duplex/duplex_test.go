@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -277,6 +278,67 @@ func TestClockOfBusySession(t *testing.T) {
 		}
 		assert.GreaterOrEqual(t, asked.Load(), int64(3))
 		assert.LessOrEqual(t, asked.Load(), int64(10))
+	})
+}
+
+// Where a clock is set, the difference is found anew by the next comparison, however good the one before was.
+func TestClockThatIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var step atomic.Int64
+		last := func(m []byte, verb string, add int64) []byte { // with its last number changed
+			line, body, _ := bytes.Cut(bytes.Clone(m), []byte{'\n'})
+			if !bytes.HasPrefix(line, []byte(verb)) {
+				return bytes.Clone(m)
+			}
+			at := bytes.LastIndexByte(line, ' ') + 1
+			n, err := strconv.ParseInt(string(line[at:]), 10, 64)
+			require.NoError(t, err)
+			return append(fmt.Appendf(line[:at:at], "%d\n", n+add), body...)
+		}
+		var host, node *duplex.Conn
+		there, back := make(chan []byte, 100), make(chan []byte, 100)
+		host = duplex.New(duplex.Options{Send: func(m []byte) error { there <- last(m, "DATA ", -step.Load()); return nil }, Silence: time.Minute, Host: true}, 0, 1)
+		node = duplex.New(duplex.Options{Send: func(m []byte) error { back <- last(m, "HERE ", step.Load()); return nil }, Silence: time.Minute}, 0, -1)
+		go func() {
+			for m := range there {
+				node.Deliver(m)
+			}
+		}()
+		go func() {
+			for m := range back {
+				time.Sleep(10 * time.Millisecond) // less is known than at first
+				host.Deliver(m)
+			}
+		}()
+		age := func() time.Duration {
+			defer host.Wait()()
+			b := make([]byte, 1)
+			_, err := host.Write([]byte("x"))
+			require.NoError(t, err)
+			_, err = node.Read(b)
+			require.NoError(t, err)
+			found := node.Age()
+			_, err = node.Write([]byte("y"))
+			require.NoError(t, err)
+			_, err = host.Read(b)
+			require.NoError(t, err)
+			return found
+		}
+		require.Less(t, age(), time.Second)
+		step.Store(int64(time.Hour))
+		begin, wrong := time.Now(), time.Duration(0)
+		for time.Since(begin) < 15*time.Second {
+			if age() > time.Minute {
+				wrong = time.Since(begin)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		assert.Less(t, wrong, 5*time.Second)
+		host.Fail(io.EOF)
+		node.Fail(io.EOF)
+		synctest.Wait()
+		close(there)
+		close(back)
 	})
 }
 
