@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -186,8 +187,11 @@ type node struct {
 	at      int // in the fleet's list
 	calls   int // under way
 	leaves  bool
-	avoided time.Time // until then it is taken where there is no other
-	refused error     // why its plug-in is not the one that was opened; or nil
+	avoided time.Time     // until then it is taken where there is no other
+	pause   time.Duration // how long that was last; 0 where its calls come back
+	probed  bool          // one call finds out whether they do again
+	doubted atomic.Bool   // pause is not 0
+	refused error         // why its plug-in is not the one that was opened; or nil
 
 	dialing turn
 	small   *session // for what is short; guarded by the fleet's mu, as large
@@ -585,6 +589,7 @@ func (f *fleet) pick(not map[*node]bool) *node {
 		}
 		if nth == 0 {
 			n.calls++
+			n.probe(now)
 			return n
 		}
 		nth--
@@ -598,11 +603,45 @@ func (f *fleet) done(n *node) {
 	n.calls--
 }
 
+// How long a node whose calls were lost is avoided: twice as long each time.
+const (
+	leastPause = time.Second
+	mostPause  = 16 * time.Second
+)
+
+// probe has a call that goes to a node that was avoided find out, for all, whether calls come back from there: others avoid it meanwhile. The fleet's mu is held.
+func (n *node) probe(now time.Time) {
+	if n.pause > 0 && !n.avoided.After(now) {
+		n.probed, n.avoided = true, now.Add(n.pause)
+	}
+}
+
+// comes takes in what became of a call at a node: it has come back, or, with late, was left there when its context had ended.
+func (f *fleet) comes(n *node, late bool) {
+	if !n.doubted.Load() {
+		return
+	}
+	f.mu.Lock()
+	probed := n.probed
+	if !late {
+		n.pause, n.probed, n.avoided = 0, false, time.Time{}
+		n.doubted.Store(false)
+	}
+	f.mu.Unlock()
+	if late && probed {
+		f.avoid(n, false)
+	}
+}
+
 // avoid has a node taken only where there is no other, for a while.
 func (f *fleet) avoid(n *node, gone bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n.avoided = time.Now().Add(time.Second)
+	if now := time.Now(); n.probed || !n.avoided.After(now) { // and not once for each of those that were there together
+		n.pause, n.probed = min(max(2*n.pause, leastPause), mostPause), false
+		n.avoided = now.Add(n.pause)
+		n.doubted.Store(true)
+	}
 	if gone && f.nodes[n.ID] == n {
 		f.remove(n.ID)
 	}
@@ -819,6 +858,9 @@ func (f *fleet) callAt(n *node, c *pool.Call, name string, hook bool, dst, in []
 		}
 		if isLoss(err) { // of the session: whether the node is gone the next one tells
 			f.avoid(n, false)
+		} else {
+			_, late := err.(*engine.Overrun)
+			f.comes(n, late)
 		}
 		return out, status, err
 	}
