@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,12 +20,13 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/remote"
 	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
 func init() {
-	tests = append(tests, test{"LateAnswer", testLateAnswer}, test{"LongVersion", testLongVersion})
+	tests = append(tests, test{"LateAnswer", testLateAnswer}, test{"LongVersion", testLongVersion}, test{"DeafCall", testDeafCall})
 }
 
 // overdue is a context whose end comes later than its deadline, as all do whose process was stopped meanwhile.
@@ -79,6 +81,79 @@ func testLongVersion(t *testing.T, k *kit) {
 	p, err := loader.Open(s.URL()+"/"+strings.Repeat("n", 128), k.Plugin(0))
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
+}
+
+// A node returns when its grace is over, also where a function does not stop when it is asked to; it says so.
+func testDeafCall(t *testing.T, k *kit) {
+	s := k.Start(t, 0)
+	begun, gate := make(chan struct{}), make(chan struct{})
+	defer close(gate)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() {
+		done <- k.Serve(ctx, serve.Go(&builtin.Plugin{Name: "deaf", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) {
+			close(begun)
+			<-gate
+			return nil, nil
+		}}}}), node{URL: s.URL(), Grace: 50 * time.Millisecond, Ready: func(id string) { ready <- id }})
+	}()
+	<-ready
+	p, err := loader.Open(s.URL()+"/deaf", k.Plugin(0))
+	require.NoError(t, err)
+	defer p.Close()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := p.Call(context.Background(), "f", nil)
+		failed <- err
+	}()
+	<-begun
+	cancel()
+	err = soonAfter(t, done)
+	var shut *loader.ShutdownError
+	require.ErrorAs(t, err, &shut)
+	assert.ErrorContains(t, err, "calls were still running 50ms after the node was to leave: they were asked to stop, and go on: ")
+	assert.Equal(t, 1, shut.Calls)
+	require.ErrorIs(t, soonAfter(t, failed), remote.ErrNodeLost)
+}
+
+// A host that never says that it has read anything cannot have a node keep answers without end: its session ends.
+func TestHostThatReadsNothing(t *testing.T) {
+	s := startServerAt(t, &server.Options{Port: -1})
+	of, err := inNATS.Process(t, s.ClientURL(), "4", "shout")
+	require.NoError(t, err)
+	nc, err := client.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer nc.Close()
+	answers, err := nc.SubscribeSync("mine")
+	require.NoError(t, err)
+	require.NoError(t, nc.PublishRequest("ferrule.shout."+of.ID, "mine", []byte("OPEN 1 5\n")))
+	m, err := answers.NextMsg(time.Minute)
+	require.NoError(t, err)
+	session := strings.Fields(string(m.Data))[1]
+	sent, taken := 0, 0
+	write := func(b []byte) (goes bool) {
+		for sent+len(b)-taken > 1<<20 {
+			m, err := answers.NextMsg(time.Minute / 2)
+			require.NoError(t, err)
+			line, _, _ := strings.Cut(string(m.Data), "\n")
+			words := strings.Fields(line)
+			taken, err = strconv.Atoi(words[1])
+			require.NoError(t, err)
+			if words[0] == "END" {
+				return false
+			}
+		}
+		require.NoError(t, nc.PublishRequest(session, "mine", fmt.Appendf(nil, "DATA 0 %d\n%s", sent, b)))
+		sent += len(b)
+		return true
+	}
+	require.True(t, write([]byte("HELLO 1\n\n")))
+	in, calls := strings.Repeat("x", 4096), 0
+	for write(fmt.Appendf(nil, "CALL %d shout\nContent-Length: %d\n\n%s", calls+1, len(in), in)) {
+		calls++
+		require.Less(t, calls, 10_000)
+	}
+	assert.Greater(t, calls, 4096, "so many may be without an answer")
 }
 
 // lies are addresses of sessions that nodes may not give, where their own is the text.

@@ -39,6 +39,7 @@ type node struct {
 	Workers  int
 	Queue    int
 	Sessions int
+	Grace    time.Duration
 	Ready    func(id string)
 }
 

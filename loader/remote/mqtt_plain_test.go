@@ -126,6 +126,9 @@ func TestPlainRequests(t *testing.T) {
 		ask("long", "", "", "the output is too long", "500")
 		ask("none", "", "", "there is no function none", strconv.Itoa(int(abi.StatusUnsupported)))
 		ask("ask", "", "", "is a host's", strconv.Itoa(int(abi.StatusUnsupported)))
+		for _, timeout := range []string{"20ms", "-1", "1.5", "99999999999999999999"} {
+			ask("upper", "", timeout, "expected milliseconds", strconv.Itoa(int(abi.StatusInvalid)))
+		}
 		ask("sleep", "", "20", "", strconv.Itoa(int(abi.StatusCancelled)))
 
 		// One runs, one waits, and for the others there is no room.

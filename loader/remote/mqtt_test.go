@@ -20,7 +20,7 @@ func kitOf(start func(testing.TB, int) running) *kit {
 	return &kit{
 		Start: start,
 		Serve: func(ctx context.Context, p serve.Plugin, n node, opts ...loader.Option) error {
-			return mqtt.Serve(ctx, p, mqtt.Node{Servers: n.URL, Workers: n.Workers, Queue: n.Queue, Sessions: n.Sessions, Silence: long, Ready: n.Ready}, opts...)
+			return mqtt.Serve(ctx, p, mqtt.Node{Servers: n.URL, Workers: n.Workers, Queue: n.Queue, Sessions: n.Sessions, Grace: n.Grace, Silence: long, Ready: n.Ready}, opts...)
 		},
 		Plugin: func(silence time.Duration) loader.Option {
 			if silence == 0 {

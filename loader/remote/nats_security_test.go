@@ -200,6 +200,9 @@ func TestMicro(t *testing.T) {
 	assert.Equal(t, "3", m.Header.Get(micro.ErrorCodeHeader), "%s", m.Header.Get(micro.ErrorHeader))
 	m = request("ferrule.shout.fn.sleep", "", client.Header{"Ferrule-Timeout": {"20"}})
 	assert.Equal(t, "4", m.Header.Get(micro.ErrorCodeHeader))
+	m = request("ferrule.shout.fn.shout", "", client.Header{"Ferrule-Timeout": {"20ms"}})
+	assert.Equal(t, "2", m.Header.Get(micro.ErrorCodeHeader))
+	assert.Equal(t, `found Ferrule-Timeout "20ms", expected milliseconds, a decimal number`, m.Header.Get(micro.ErrorHeader))
 	var stats struct {
 		Endpoints []struct {
 			Name        string `json:"name"`

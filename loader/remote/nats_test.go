@@ -35,7 +35,7 @@ var inNATS = &kit{
 		return &natsServer{s, n}
 	},
 	Serve: func(ctx context.Context, p serve.Plugin, n node, opts ...loader.Option) error {
-		return nats.Serve(ctx, p, nats.Node{Servers: n.URL, Workers: n.Workers, Queue: n.Queue, Sessions: n.Sessions, Silence: long, Ready: n.Ready}, opts...)
+		return nats.Serve(ctx, p, nats.Node{Servers: n.URL, Workers: n.Workers, Queue: n.Queue, Sessions: n.Sessions, Grace: n.Grace, Silence: long, Ready: n.Ready}, opts...)
 	},
 	Plugin: func(silence time.Duration) loader.Option {
 		if silence == 0 {

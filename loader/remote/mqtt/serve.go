@@ -65,7 +65,12 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	if err != nil {
 		return err
 	}
-	defer shared.Close()
+	closes := true
+	defer func() {
+		if closes {
+			_ = shared.Close()
+		}
+	}()
 	if err := node.Fault(shared); err != nil {
 		return fmt.Errorf("mqtt: %w", err)
 	}
@@ -108,6 +113,10 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	defer cancel()
 	err = of.Leave(late)
 	s.left()
+	if deaf, ok := err.(*node.Deaf); ok {
+		closes = false
+		return fmt.Errorf("mqtt: calls were still running %v after the node was to leave: %w", l.Grace, deaf)
+	}
 	if err != nil {
 		return fmt.Errorf("mqtt: calls were still running %v after the node was to leave: they were ended", l.Grace)
 	}

@@ -47,7 +47,12 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	if err != nil {
 		return err
 	}
-	defer shared.Close()
+	closes := true
+	defer func() {
+		if closes {
+			_ = shared.Close()
+		}
+	}()
 	if err := node.Fault(shared); err != nil {
 		return fmt.Errorf("nats: %w", err)
 	}
@@ -93,6 +98,10 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	s.stop()
 	_ = s.says("yes")
 	_ = b.nc.FlushTimeout(time.Second)
+	if deaf, ok := err.(*node.Deaf); ok {
+		closes = false
+		return fmt.Errorf("nats: calls were still running %v after the node was to leave: %w", l.Grace, deaf)
+	}
 	if err != nil {
 		return fmt.Errorf("nats: calls were still running %v after the node was to leave: they were ended", l.Grace)
 	}

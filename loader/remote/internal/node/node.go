@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/duplex"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
@@ -130,7 +131,7 @@ func (n *Node) Ask(m broker.Message) {
 	n.sessions[conn] = struct{}{}
 	n.opening--
 	n.mu.Unlock()
-	now := time.Now().UnixNano()
+	now := duplex.Clock(time.Now())
 	if err := n.o.Broker.Send(m.From, address, broker.Opened{Address: address, At: o.At, NodeTime: now}.Append(nil)); err != nil {
 		conn.Fail(err)
 	}
@@ -201,7 +202,11 @@ const (
 // message says what went wrong, in some words and 1,024 bytes at most: no broker has to carry more, and none carries nothing.
 func (n *Node) Call(function, timeout string, in []byte) (out []byte, code, message string) {
 	ctx := n.plain
-	if ms, ok := wire.Number([]byte(timeout)); ok && ms > 0 {
+	ms, ok := wire.Number([]byte(timeout))
+	if !ok && timeout != "" {
+		return nil, strconv.Itoa(int(abi.StatusInvalid)), fmt.Sprintf("found Ferrule-Timeout %.40q, expected milliseconds, a decimal number", timeout)
+	}
+	if ms > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(min(ms, 1<<40))*time.Millisecond)
 		defer cancel()
@@ -243,7 +248,7 @@ func (n *Node) Down(why error) {
 }
 
 // Leave has no session given any more, tells hosts that no more calls are taken, and waits until those that run are done, or ctx ends; then they are ended. The error says that
-// there were some: a host that had not taken its leave is none.
+// there were some: a host that had not taken its leave is none. It is a *Deaf where some do not end: the plug-in is not closed then, and who has opened it must not wait for that.
 func (n *Node) Leave(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
@@ -263,11 +268,38 @@ func (n *Node) Leave(ctx context.Context) error {
 	_, running, waiting := n.o.Shared.Places()
 	n.cut()
 	n.Down(errLeft)
-	<-done
+	ends := func() bool {
+		select {
+		case <-done:
+			return true
+		case <-time.After(asked):
+			return false
+		}
+	}
+	if !ends() {
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		why := n.o.Shared.Plugin().Shutdown(over) // ends what is isolated
+		if !ends() {
+			return &Deaf{why}
+		}
+	}
 	if running+waiting == 0 {
 		return nil
 	}
 	return ctx.Err()
 }
+
+// asked is how long calls may take to stop when they were asked to, and to come back when what they run in was ended.
+const asked = time.Second
+
+// Deaf says that calls go on that were asked to stop.
+type Deaf struct{ Why error }
+
+// Error says what runs.
+func (d *Deaf) Error() string { return "they were asked to stop, and go on: " + d.Why.Error() }
+
+// Unwrap returns what Shutdown says.
+func (d *Deaf) Unwrap() error { return d.Why }
 
 var errLeft = errors.New("the node has left")
