@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -219,6 +220,9 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 // engineFor returns the engine that opens the file: where there is a choice, the first one that recognises it.
 func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 	if len(o.engines) == 0 {
+		if err := unopened(f.Path, native.Engine{}.Words().Kind+" ("+native.Engine{}.Name()+")"); err != nil {
+			return nil, err
+		}
 		return native.Engine{}, nil
 	}
 	var expected, names []string // what they open, and by which names
@@ -234,12 +238,17 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 		names = append(names, words.Names...)
 	}
 	if len(files) == len(o.engines) && len(files) == 1 {
-		return files[0], nil // it knows best what is wrong with a file that is not for it
+		if scheme, _ := engine.URL(f.Path); scheme == "" || engine.OpensURLs(files[0].Name()) {
+			return files[0], nil // it knows best what is wrong with a file that is not for it
+		}
 	}
 	for _, e := range files {
 		if e.Recognises(f) {
 			return e, nil
 		}
+	}
+	if err := unopened(f.Path, strings.Join(expected, " or ")); err != nil {
+		return nil, err
 	}
 	head, err := f.Head()
 	if err != nil && len(files) == 0 {
@@ -274,6 +283,18 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 		remedy += "; of the names of plug-ins in Go: " + didYouMean(f.Path, names)
 	}
 	return nil, &OpenError{Path: f.Path, Kind: ErrNoEngine, Found: found, Expected: strings.Join(expected, " or "), Remedy: remedy}
+}
+
+// unopened returns an error where a path is a URL that no engine which was given opens, and no file has it for a name.
+func unopened(path, expected string) error {
+	scheme, option := engine.URL(path)
+	if scheme == "" {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return &OpenError{Path: engine.WithoutUsers(path), Kind: ErrNoEngine, Found: "a URL that begins with " + scheme + ":", Expected: expected, Remedy: "Add " + option}
 }
 
 // accept reports what the host requires and the library has not, what it needs and the options do not offer, and what they ask
@@ -318,7 +339,14 @@ func (o *options) accept(path string, d *abi.Description, words engine.Words) er
 // Inspect reads what the plug-in at path says of itself, without running any of it: name and version, functions with
 // their documentation, hooks, imports, format and platform. It reads ELF, Mach-O, PE and WebAssembly files on any system. The error
 // is an *OpenError.
-func Inspect(path string) (*inspect.Library, error) { return inspect.File(path) }
+func Inspect(path string) (*inspect.Library, error) {
+	lib, err := inspect.File(path)
+	if scheme, option := engine.URL(path); errors.Is(err, fs.ErrNotExist) && scheme != "" {
+		return nil, &OpenError{Path: engine.WithoutUsers(path), Kind: ErrRead, Found: "a URL that begins with " + scheme + ":", Expected: "a file", Err: err,
+			Remedy: "What stands behind a URL is known when it is open: call Open, with " + option}
+	}
+	return lib, err
+}
 
 // Isolation says where the plug-in runs: false when it is in this process, otherwise its worker, as it is now. The Isolation
 // is the caller's.

@@ -3,6 +3,8 @@ package loader_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +14,42 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
+
+// TestOpenURLWithoutItsEngine: whoever opens a URL without an engine for it is told which one to give, and not that there is no such file; no password is repeated.
+func TestOpenURLWithoutItsEngine(t *testing.T) {
+	goPlugins := loader.WithEngine(builtin.Engine())
+	for name, opts := range map[string][]loader.Option{
+		"no engine": nil, "native": {loader.WithEngine(loader.Native())}, "worker": {isolate.InWorker()}, "Go": {goPlugins}, "native and Go": {loader.WithEngine(loader.Native()), goPlugins},
+	} {
+		for path, option := range map[string]string{
+			"nats://ada:secret@h:4222/x": "nats.Plugin(), of package github.com/ferrule-dev/ferrule/loader/remote/nats", "tls://h/x": "nats.Plugin()",
+			"mqtt://h,bob:secret@i/x": "mqtt.Plugin(), of package github.com/ferrule-dev/ferrule/loader/remote/mqtt", "mqtts://h/x": "mqtt.Plugin()",
+			"https://h/x": "web.Server(), of package", "http+unix:/x": "web.Server()", "tcp:h:1": "sidecar.Program(), of package", "unix:/nowhere": "sidecar.Program()",
+		} {
+			_, err := loader.Open(path, opts...)
+			require.ErrorIs(t, err, loader.ErrNoEngine, name)
+			scheme, _, _ := strings.Cut(path, ":")
+			assert.ErrorContains(t, err, "found a URL that begins with "+scheme+":, expected ", name)
+			assert.ErrorContains(t, err, "Add "+option, name)
+			assert.NotContains(t, err.Error(), "secret")
+			_, err = loader.Inspect(path)
+			require.ErrorIs(t, err, loader.ErrRead)
+			assert.ErrorContains(t, err, option)
+			assert.NotContains(t, err.Error(), "secret")
+		}
+		for _, path := range []string{"nats", "nats:x", "ftp://h/x", "./tcp:x"} {
+			_, err := loader.Open(path, opts...)
+			assert.NotContains(t, err.Error(), "a URL", "it is a file's name: "+path)
+		}
+	}
+	if runtime.GOOS == "windows" {
+		return // no file has a colon in its name
+	}
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("tcp:x", []byte("a file that is there"), 0o600))
+	_, err := loader.Open("tcp:x")
+	require.ErrorIs(t, err, loader.ErrNotLibrary)
+}
 
 // TestOpenWasmWithoutItsEngine: whoever opens a module without an engine for it is told which one to give, whatever others there are.
 func TestOpenWasmWithoutItsEngine(t *testing.T) {

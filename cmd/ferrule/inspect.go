@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"strings"
@@ -281,6 +282,9 @@ func read(path string) (*inspect.Library, string, error) {
 // unopened is why a file cannot be opened, in the words that package inspect has for it.
 func unopened(path string, err error) error {
 	if _, same := inspect.Describe(path); same != nil {
+		if _, other := loader.Inspect(path); errors.Is(same, fs.ErrNotExist) && other != nil { // it may be a URL
+			return other
+		}
 		return same
 	}
 	return &loader.OpenError{Path: path, Kind: loader.ErrRead, Err: err}

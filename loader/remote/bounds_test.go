@@ -46,6 +46,9 @@ func testSessionsAreBounded(t *testing.T, k *kit) {
 	}
 }
 
+// others are the schemes of another broker.
+var others = map[string]string{"nats": "mqtt", "mqtt": "nats"}
+
 // A host that cannot have what it asks for is told before anything is called.
 func testOpenErrors(t *testing.T, k *kit) {
 	s := k.Start(t, 0)
@@ -62,6 +65,11 @@ func testOpenErrors(t *testing.T, k *kit) {
 		{s.URL() + "/shout@one", nil, loader.ErrOption, `the versions "one"`},
 		{s.URL() + "/sh out", nil, loader.ErrOption, `"sh out"`},
 		{s.URL(), nil, loader.ErrOption, `without a plug-in's name`},
+		{"localhost:1/shout", nil, loader.ErrOption, "found no scheme, such as " + scheme + "://, before the server, expected " + scheme + "://HOST:PORT/NAME"},
+		{"ada:secret@localhost:1/shout", nil, loader.ErrOption, "found no scheme"},
+		{"ftp://localhost:1/shout", nil, loader.ErrOption, "found the scheme ftp:, expected " + scheme + "://HOST:PORT/NAME"},
+		{others[scheme] + "://localhost:1/shout", nil, loader.ErrOption, "found the scheme " + others[scheme] + ":, expected " + scheme + "://HOST:PORT/NAME, or " + scheme + "://HOST:PORT/NAME@VERSIONS. Open it with " +
+			others[scheme] + ".Plugin(), of package"},
 		{scheme + "://ada:secret@127.0.0.1:1/shout", nil, loader.ErrOption, `a user in the URL`},
 		{scheme + "://127.0.0.1:1/shout", nil, loader.ErrRead, `no server that answers`},
 		{s.URL() + "/shout", []loader.Option{loader.WithConfig([]byte("x"))}, loader.ErrOption, `WithConfig for a plug-in on other machines`},

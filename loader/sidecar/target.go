@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/link"
@@ -38,10 +39,11 @@ func URL(path string) (is bool, err error) {
 		return true, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: found, Expected: schemes[scheme], Remedy: remedy}
 	}
 	known := schemeOf(path) != ""
+	other, option := engine.URL(path)
 	switch rest = strings.TrimPrefix(rest, "//"); {
-	case strings.HasPrefix(path, "http:"), strings.HasPrefix(path, "https:"), strings.HasPrefix(path, "http+unix:"):
-		return false, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "the URL of an HTTP server", Expected: "a program, or one of " + allSchemes,
-			Remedy: "Open it with web.Server(), of github.com/ferrule-dev/ferrule/loader/sidecar/web"}
+	case !known && other != "":
+		return false, &inspect.Error{Path: engine.WithoutUsers(path), Kind: loader.ErrOption, Found: "a URL that begins with " + other + ":", Expected: "a program, or one of " + allSchemes,
+			Remedy: "Open it with " + option}
 	case !known && strings.Contains(path, "://"):
 		return false, &inspect.Error{Path: path, Kind: loader.ErrOption, Found: "a URL that begins with " + scheme + ":", Expected: "a program, or one of " + allSchemes, Remedy: "Correct it"}
 	case !known:

@@ -34,9 +34,11 @@ func TestURL(t *testing.T) {
 		"fifo:/in":            "found one path, expected fifo:IN,OUT",
 		"fifo:,/out":          "found one path, expected fifo:IN,OUT",
 		"fifo:/in,":           "found one path, expected fifo:IN,OUT",
-		"http://localhost:1":  "found the URL of an HTTP server, expected a program, or one of unix:PATH, tcp:HOST:PORT, fifo:IN,OUT and npipe:NAME. Open it with web.Server(), of github.com/ferrule-dev/ferrule/loader/sidecar/web",
+		"http://localhost:1":  "found a URL that begins with http:, expected a program, or one of unix:PATH, tcp:HOST:PORT, fifo:IN,OUT and npipe:NAME. Open it with web.Server(), of package github.com/ferrule-dev/ferrule/loader/sidecar/web",
 		"https://x":           "Open it with web.Server()",
 		"http+unix:/x":        "Open it with web.Server()",
+		"nats://h:1/x":        "Open it with nats.Plugin()",
+		"mqtts://h:1/x":       "Open it with mqtt.Plugin()",
 		"ws://localhost:1":    "found a URL that begins with ws:, expected a program, or one of unix:PATH",
 	} {
 		_, err := sidecar.URL(path)

@@ -15,9 +15,9 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/broker"
 	"github.com/ferrule-dev/ferrule/loader/remote/internal/node"
-	"github.com/ferrule-dev/ferrule/loader/remote/internal/opener"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
@@ -61,7 +61,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("nats: no connection to %s: %w", opener.WithoutUsers(n.Servers), err)
+		return fmt.Errorf("nats: no connection to %s: %w", engine.ServersWithoutUsers(n.Servers), err)
 	}
 	defer b.Close()
 	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: l.Sessions, MaxBody: l.MaxBody, Silence: l.Silence, Logger: l.Logger, Metrics: n.Metrics})
@@ -88,7 +88,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 	select {
 	case <-ctx.Done():
 	case <-gone:
-		return fmt.Errorf("nats: the connection to %s was closed: %w", opener.WithoutUsers(n.Servers), errors.Join(b.nc.LastError()))
+		return fmt.Errorf("nats: the connection to %s was closed: %w", engine.ServersWithoutUsers(n.Servers), errors.Join(b.nc.LastError()))
 	}
 	b.nc.SetClosedHandler(nil)
 	_ = s.service.Stop() // nobody finds it any more

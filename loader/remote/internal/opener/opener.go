@@ -120,11 +120,14 @@ func (e *Engine) Recognises(f *engine.File) bool {
 // Open is engine.Engine's.
 func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
 	o := &e.options
-	servers, target, err := parse(f.Path)
+	servers, target, err := parse(f.Path, e.way.Schemes)
 	if err != nil {
-		scheme := e.way.Schemes[0]
-		return nil, nil, &inspect.Error{Path: withoutUsers(f.Path), Kind: loader.ErrOption, Found: err.Error(), Expected: fmt.Sprintf("%s://HOST:PORT/NAME, or %[1]s://HOST:PORT/NAME@VERSIONS", scheme),
-			Remedy: "Correct it; credentials are for " + e.way.Secrets}
+		scheme, remedy := e.way.Schemes[0], "Correct it; credentials are for "+e.way.Secrets
+		if other, option := engine.URL(f.Path); other != "" && !slices.Contains(e.way.Schemes, other) {
+			remedy = "Open it with " + option
+		}
+		return nil, nil, &inspect.Error{Path: engine.WithoutUsers(f.Path), Kind: loader.ErrOption, Found: err.Error(), Expected: fmt.Sprintf("%s://HOST:PORT/NAME, or %[1]s://HOST:PORT/NAME@VERSIONS", scheme),
+			Remedy: remedy}
 	}
 	begun := time.Now()
 	within, cancel := context.WithDeadline(ctx, begun.Add(o.start))
@@ -144,44 +147,6 @@ func (e *Engine) Open(ctx context.Context, f *engine.File, eo *engine.Options, a
 		Attempts: o.attempts}, eo, accept)
 }
 
-// withoutUsers is a plug-in's URL without what may be a password.
-func withoutUsers(path string) string {
-	scheme, rest, _ := strings.Cut(path, "://")
-	hosts, name, ok := cutName(rest)
-	path = scheme + "://" + WithoutUsers(hosts)
-	if ok {
-		path += "/" + name
-	}
-	return path
-}
-
-// WithoutUsers is the URLs of servers, with commas between, without what may be a password.
-func WithoutUsers(servers string) string {
-	all := strings.Split(servers, ",")
-	for i, server := range all {
-		if at := strings.LastIndexByte(server, '@'); at >= 0 {
-			scheme, _, ok := strings.Cut(server[:at], "://")
-			if ok {
-				scheme += "://"
-			} else {
-				scheme = ""
-			}
-			all[i] = scheme + "…" + server[at:]
-		}
-	}
-	return strings.Join(all, ",")
-}
-
-// cutName cuts the name off the hosts. A password may have a slash in it, which is then no host's: it is not to be taken for the name.
-func cutName(rest string) (hosts, name string, ok bool) {
-	hosts, name, ok = strings.Cut(rest, "/")
-	if at := strings.LastIndexByte(name, '/'); at >= 0 && strings.Contains(name[:at], "@") {
-		at += len(hosts) + 1
-		return rest[:at], rest[at+1:], true
-	}
-	return hosts, name, ok
-}
-
 // Servers are those of one broker.
 type Servers struct {
 	Scheme string
@@ -195,7 +160,7 @@ func (s Servers) String() string { return s.Scheme + "://" + strings.Join(s.Host
 func ParseServers(text string) (s Servers, err error) {
 	scheme, hosts, ok := strings.Cut(text, "://")
 	if !ok {
-		return s, fmt.Errorf("%q, which is no URL", WithoutUsers(text))
+		return s, fmt.Errorf("%q, which is no URL", engine.ServersWithoutUsers(text))
 	}
 	s.Scheme = scheme
 	for host := range strings.SplitSeq(hosts, ",") {
@@ -212,12 +177,16 @@ func ParseServers(text string) (s Servers, err error) {
 	return s, nil
 }
 
-// parse splits a URL into the servers, and what is asked for.
-func parse(path string) (s Servers, t broker.Target, err error) {
-	scheme, rest, _ := strings.Cut(path, "://")
-	hosts, name, ok := cutName(rest)
-	if !ok {
-		return s, t, fmt.Errorf("a URL without a plug-in's name")
+// parse splits a URL, which has one of the schemes, into the servers, and what is asked for.
+func parse(path string, schemes []string) (s Servers, t broker.Target, err error) {
+	scheme, hosts, name := engine.SplitURL(path)
+	switch {
+	case scheme == "":
+		return s, t, fmt.Errorf("no scheme, such as %s://, before the server", schemes[0])
+	case !slices.Contains(schemes, scheme):
+		return s, t, fmt.Errorf("the scheme %s:", scheme)
+	case name == "":
+		return s, t, errors.New("a URL without a plug-in's name")
 	}
 	if s, err = ParseServers(scheme + "://" + hosts); err != nil {
 		return s, t, err
