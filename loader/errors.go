@@ -97,9 +97,10 @@ const (
 )
 
 // CallError says that a function ran and did not return OK, or that its context ended before it could run (then the
-// Status is ErrCancelled).
+// Status is ErrCancelled), or that the engine found nobody to call (then it is ErrFailed).
 //
-// errors.Is finds the Status in it, and context.Canceled where a context ended.
+// errors.Is finds the Status in it, and context.Canceled where a context ended; where nobody was called what the engine's package says of that, such as
+// remote.ErrNoNode.
 type CallError struct {
 	Plugin  string // the plug-in's name
 	Func    string // the function's name, or that of ferrule_start and the like; empty where there is none
@@ -107,7 +108,8 @@ type CallError struct {
 	Message string // the plug-in's own words, as it said them: they may hold what steers a terminal; may be empty
 	Remedy  string // what the caller is to do, where the loader knows it: of a function that was called without its streams; may be empty
 
-	cause error // the context's, or a stream's, when that is why
+	cause  error // the context's, or a stream's, when that is why
+	unmade bool  // nothing was called, and the message has it all
 }
 
 // Error gives the status with the plug-in's own words, in which what steers a terminal is written out, and what to do.
@@ -116,7 +118,12 @@ func (e *CallError) Error() string {
 	if e.Func == "" {
 		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, e.Status)
 	}
-	if e.Message != "" {
+	switch {
+	case e.unmade && e.Func != "": // nothing has failed that was called
+		text = fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Message)
+	case e.unmade:
+		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, e.Message)
+	case e.Message != "":
 		text += ": " + e.Message
 	}
 	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
@@ -260,7 +267,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	case engine.ErrClosed:
 		return &UsageError{plugin, fn, ErrClosed, "open it again before calling it; where it was handed over, call its successor"}
 	case engine.ErrLost:
-		return &UsageError{plugin, fn, ErrLost, "its instance has panicked, or the worker that it was in has ended: open a new session, which begins anew"}
+		return &UsageError{plugin, fn, ErrLost, "its instance has panicked, or the worker, or the node, that it was in is gone: open a new session, which begins anew"}
 	case engine.ErrEnded:
 		return &CallError{Plugin: plugin, Func: fn, Status: ErrPanic, Message: err.Error()}
 	case engine.ErrNilContext:
@@ -273,7 +280,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	case engine.ErrViews:
 		return &UsageError{plugin, fn, ErrViews, "release each View once its bytes were read (View.Release)"}
 	default: // engine.Plugin promises no other
-		return &CallError{Plugin: plugin, Func: fn, Status: ErrFailed, Message: "not called: " + err.Error(), cause: err}
+		return &CallError{Plugin: plugin, Func: fn, Status: ErrFailed, Message: "not called: " + err.Error(), cause: err, unmade: true}
 	}
 }
 

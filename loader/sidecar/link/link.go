@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -26,6 +27,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
@@ -46,6 +48,9 @@ type Options struct {
 	Leave bool
 	Late  string // how errors go on after such a call; "" says that its sidecar was ended
 	Long  string // what sets MaxBody, as errors name it; "" is sidecar.WithMaxMessage
+
+	Other     string // how errors name the other side; "" is the sidecar
+	OtherLong string // and what sets its longest message; "" is as a sidecar has it
 }
 
 // Leaving is for a sidecar that says BYE, while the session goes on. Both may be nil.
@@ -791,9 +796,10 @@ const maxKey = 256
 // The context of a service counts for nothing.
 func (l *Link) Call(c *pool.Call, name string, hook bool, dst, in []byte) (out []byte, status abi.Status, err error) {
 	if uint64(len(in)) > l.takes {
-		why := "the input is longer than the longest message (" + cmp.Or(l.Long, "sidecar.WithMaxMessage") + ")"
+		why := fmt.Sprintf("the input is %s long, and the longest message %d (%s)", count.Of(len(in), "byte"), l.takes, cmp.Or(l.Long, "sidecar.WithMaxMessage"))
 		if l.takes < l.MaxBody {
-			why = "the input is longer than the longest message that the sidecar takes (rule W2 of docs/wire.md: Max-Body in its HELLO)"
+			why = fmt.Sprintf("the input is %s long, and %s takes %d at most (%s)", count.Of(len(in), "byte"), cmp.Or(l.Other, "the sidecar"), l.takes,
+				cmp.Or(l.OtherLong, "Max-Body in its HELLO, rule W2 of docs/wire.md; of ferrule serve --max-message"))
 		}
 		return append(dst, why...), abi.StatusNoMemory, nil
 	}

@@ -806,7 +806,7 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 	out, done := s.run(c, name, in, m.Hook, m.Watched, m.Resumes)
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
-		const long = "the output is longer than the longest message that the host takes"
+		long := fmt.Sprintf("the output is %d bytes long, and the host takes %d at most (its WithMaxMessage)", len(out), s.maxBody)
 		out, done.Status, done.Rule = []byte(long[:min(uint64(len(long)), s.maxBody)]), abi.StatusNoMemory, nil
 	}
 	if s.options.Metrics != nil { // before the answer: who has it finds it counted

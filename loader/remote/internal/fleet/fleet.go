@@ -402,7 +402,7 @@ func (n *node) dial(ctx context.Context, own bool) (*session, *abi.Description, 
 	}
 	s := &session{node: n, conn: conn, stop: stop}
 	s.link = link.New(conn, link.Options{MaxBody: uint64(n.of.MaxMessage), Grace: n.of.Grace, Leave: true, Late: fmt.Sprintf("(%s.WithGrace); it was left to its node", n.of.By),
-		Long: n.of.By + ".WithMaxMessage"})
+		Long: n.of.By + ".WithMaxMessage", Other: "the node", OtherLong: "MaxBody of its " + n.of.By + ".Node, ferrule serve --max-message"})
 	given := context.AfterFunc(ctx, func() { conn.Fail(ctx.Err()) })
 	defer given()
 	end := conn.Wait()
@@ -920,13 +920,15 @@ func (f *fleet) comesBack(ctx context.Context) bool {
 // outcome dresses a call's error.
 func (f *fleet) outcome(n *node, err error) error {
 	if isLoss(err) {
-		return f.lost(n, err)
+		crash := f.lost(n, err)
+		crash.Reason += "; what the call has done is not known"
+		return crash
 	}
 	return err
 }
 
 // lost says that a node is.
-func (f *fleet) lost(n *node, why error) error {
+func (f *fleet) lost(n *node, why error) *engine.Crash {
 	crash := &engine.Crash{Subject: "the way to " + f.Path, Code: -1, Attempt: 1, Reason: "lost: " + why.Error(), Kind: remote.ErrNodeLost, Remedy: "See whether its nodes run"}
 	if n != nil {
 		crash.Subject = "the node " + n.ID
@@ -953,12 +955,16 @@ type unreached struct {
 	target    string
 }
 
-// Error says why.
+// Error says why, and what to do.
 func (u *unreached) Error() string {
-	if u.why == u.kind {
-		return fmt.Sprintf("%s: %v", u.target, u.kind)
+	text := fmt.Sprintf("%s: %v", u.target, u.kind)
+	if u.why != u.kind {
+		text += fmt.Sprintf(": %v", u.why)
 	}
-	return fmt.Sprintf("%s: %v: %v", u.target, u.kind, u.why)
+	if u.kind == remote.ErrBusy {
+		return text + "; call again later, or start more nodes, or some with more workers"
+	}
+	return text + "; start one, or call again when there is one"
 }
 
 // Unwrap returns the kind.
