@@ -74,8 +74,8 @@ with --stdio on the standard error. A page in a browser that is not of this serv
 
 With --nats and --mqtt the plug-in is opened once, with as many instances as --instances says and what --config says, and --workers of its calls run at a
 time, of all hosts; --queue more wait for a place, and others find a busy node. A Go program opens it with nats.Plugin() of loader/remote/nats, or
-mqtt.Plugin() of loader/remote/mqtt, by the address that is printed, in which @VERSIONS may stand behind the name; docs/remote.md says more. The node goes on
-while it has no connection. Several servers of a cluster are nats://HOST:PORT,HOST:PORT; tls:// and mqtts:// have the connection encrypted.
+mqtt.Plugin() of loader/remote/mqtt, by the address that is printed, in which @VERSIONS may stand behind the name; docs/remote.md says more. The node ends
+where no server is there when it begins, and goes on when its connection breaks later. Several servers of a cluster are nats://HOST:PORT,HOST:PORT; tls:// and mqtts:// have the connection encrypted.
 
 A token keeps strangers out: what is in --token-file, without the newline at its end, or in the variable FERRULE_TOKEN. It is no option,
 since everybody on a machine can read command lines. --cert and --key have the connection encrypted. On an address that others

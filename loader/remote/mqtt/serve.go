@@ -83,7 +83,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("mqtt: no connection to %s: %w", n.Servers, err)
+		return fmt.Errorf("mqtt: no connection to %s: %w. Check the address, the credentials and TLS; a node that begins does not wait for its server: start it when that is there", n.Servers, err)
 	}
 	defer b.Close()
 	if err := s.begin(start); err != nil {

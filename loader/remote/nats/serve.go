@@ -61,7 +61,7 @@ func Serve(ctx context.Context, p serve.Plugin, n Node, opts ...loader.Option) e
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("nats: no connection to %s: %w", engine.ServersWithoutUsers(n.Servers), err)
+		return fmt.Errorf("nats: no connection to %s: %w. Check the address, the credentials and TLS; a node that begins does not wait for its server: start it when that is there", engine.ServersWithoutUsers(n.Servers), err)
 	}
 	defer b.Close()
 	of := node.New(node.Options{Broker: b, Shared: shared, Sessions: l.Sessions, MaxBody: l.MaxBody, Silence: l.Silence, Logger: l.Logger, Metrics: n.Metrics})
