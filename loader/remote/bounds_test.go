@@ -67,8 +67,8 @@ func testOpenErrors(t *testing.T, k *kit) {
 		{s.URL(), nil, loader.ErrOption, `without a plug-in's name`},
 		{"localhost:1/shout", nil, loader.ErrOption, "found no scheme, such as " + scheme + "://, before the server, expected " + scheme + "://HOST:PORT/NAME"},
 		{"ada:secret@localhost:1/shout", nil, loader.ErrOption, "found no scheme"},
-		{"ftp://localhost:1/shout", nil, loader.ErrOption, "found the scheme ftp:, expected " + scheme + "://HOST:PORT/NAME"},
-		{others[scheme] + "://localhost:1/shout", nil, loader.ErrOption, "found the scheme " + others[scheme] + ":, expected " + scheme + "://HOST:PORT/NAME, or " + scheme + "://HOST:PORT/NAME@VERSIONS. Open it with " +
+		{"ftp://localhost:1/shout", nil, loader.ErrOption, "found a URL with the scheme ftp, expected " + scheme + "://HOST:PORT/NAME"},
+		{others[scheme] + "://localhost:1/shout", nil, loader.ErrOption, "found a URL with the scheme " + others[scheme] + ", expected " + scheme + "://HOST:PORT/NAME, or " + scheme + "://HOST:PORT/NAME@VERSIONS. Open it with " +
 			others[scheme] + ".Plugin(), of package"},
 		{scheme + "://ada:secret@127.0.0.1:1/shout", nil, loader.ErrOption, `a user in the URL`},
 		{scheme + "://127.0.0.1:1/shout", nil, loader.ErrRead, `no server that answers`},

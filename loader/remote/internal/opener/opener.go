@@ -184,7 +184,7 @@ func parse(path string, schemes []string) (s Servers, t broker.Target, err error
 	case scheme == "":
 		return s, t, fmt.Errorf("no scheme, such as %s://, before the server", schemes[0])
 	case !slices.Contains(schemes, scheme):
-		return s, t, fmt.Errorf("the scheme %s:", scheme)
+		return s, t, fmt.Errorf("a URL with the scheme %s", scheme)
 	case name == "":
 		return s, t, errors.New("a URL without a plug-in's name")
 	}
