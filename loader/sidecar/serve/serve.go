@@ -50,7 +50,7 @@ func (p Plugin) unknown() error {
 		}
 		_ = opened.Close()
 	}
-	return errors.New("serve: found a Plugin without About, expected what it says of itself. Fill it in, such as from loader.Inspect")
+	return errors.New("serve: found a Plugin without About, expected what it says of itself. Fill it in, as Go and File do")
 }
 
 // File returns the plug-in in a file, opened with these options, an engine among them where it is no library.
