@@ -551,25 +551,35 @@ func (n *node) session(ctx context.Context, length int) (*session, error) {
 	return s, nil
 }
 
+// few is with how many nodes a host has sessions that makes one call at a time, so that its calls are not one node's alone; with more only as its calls ask for them.
+const few = 8
+
 // pick takes the node with the fewest of this host's calls under way, not one of those; nil where there is none. The call is counted.
 func (f *fleet) pick(not map[*node]bool) *node {
-	const none = math.MaxInt
-	now := time.Now()
+	const none, avoided = math.MaxInt, 1 << 30
+	now, met := time.Now(), 0
 	rank := func(n *node) (r int) {
 		if n.leaves || n.refused != nil || len(not) > 0 && not[n] {
 			return none
 		}
 		r = 2 * n.calls
-		if n.small == nil {
+		if n.small == nil && met >= few {
 			r++ // one more session is for when those that there are have something to do
 		}
 		if n.avoided.After(now) {
-			r += 1 << 30
+			r += avoided
 		}
 		return r
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, n := range f.list {
+		if n.small != nil && rank(n) < avoided {
+			if met++; met == few {
+				break
+			}
+		}
+	}
 	least, alike := none, 0
 	for _, n := range f.list {
 		switch r := rank(n); {

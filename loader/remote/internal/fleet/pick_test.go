@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,18 +21,24 @@ func of(nodes int) *fleet {
 	return f
 }
 
-// A call goes to a node with the fewest calls, of these to one that has a session, and to one that is avoided only where there is no other.
+// A call goes to a node with the fewest calls, of these to one that has a session where a few have, and to one that is avoided only where there is no other.
 func TestPick(t *testing.T) {
-	f := of(4)
+	f := of(2 * few)
 	taken := make(map[*node]bool)
-	for range 4 {
+	for range 2 * few {
 		n := f.pick(nil)
 		require.False(t, taken[n])
 		taken[n] = true
 	}
-	f.nodes["2"].small = &session{}
-	require.Same(t, f.nodes["2"], f.pick(nil), "all have one call, and it has a session")
-	require.NotSame(t, f.nodes["2"], f.pick(nil), "it has two")
+	for i := range few {
+		f.nodes[strconv.Itoa(i)].small = &session{}
+	}
+	for range few {
+		require.NotNil(t, f.pick(nil).small, "all have one call, and it has a session")
+	}
+	for range few {
+		require.Nil(t, f.pick(nil).small, "those have two")
+	}
 	f = of(3)
 	f.nodes["0"].leaves = true
 	f.nodes["1"].calls = 100
@@ -51,6 +58,36 @@ func TestPick(t *testing.T) {
 	for _, count := range counts {
 		assert.InDelta(t, 1000, count, 200)
 	}
+}
+
+// A host that makes one call at a time makes it to each of a few nodes, also once it has sessions with them, and makes no session with all of many.
+func TestPickOneAtATime(t *testing.T) {
+	for _, nodes := range []int{2, few, 100} {
+		f := of(nodes)
+		counts := make(map[string]int)
+		for range 1000 * few {
+			n := f.pick(nil)
+			n.small = &session{}
+			counts[n.ID]++
+			f.done(n)
+		}
+		require.Len(t, counts, min(nodes, few))
+		for _, count := range counts {
+			assert.InDelta(t, 1000*few/min(nodes, few), count, 400)
+		}
+	}
+	// One that is avoided is none of the few.
+	f := of(few + 1)
+	for i := range few {
+		f.nodes[strconv.Itoa(i)].small = &session{}
+	}
+	f.nodes["0"].avoided = time.Now().Add(time.Hour)
+	seen := make(map[string]bool)
+	for range few {
+		seen[f.pick(nil).ID] = true
+	}
+	assert.True(t, seen[strconv.Itoa(few)])
+	assert.False(t, seen["0"])
 }
 
 // A node that is gone has no call any more, those beside it do; one that comes again is one.
