@@ -37,7 +37,7 @@ func TestLongWords(t *testing.T) {
 	assert.ErrorContains(t, err, "the input is 901 bytes long, and the longest message 900 (nats.WithMaxMessage)")
 	_, err = open(nats.WithMaxMessage(900)).Call(t.Context(), "with", make([]byte, 600))
 	require.ErrorIs(t, err, loader.ErrNoMemory)
-	assert.ErrorContains(t, err, "the output is 1100 bytes long, and the host takes 900 at most (its WithMaxMessage)")
+	assert.ErrorContains(t, err, "the output has 1100 bytes, and the host takes 900 at most (its WithMaxMessage)")
 }
 
 // A call that no node took says so, and what to do, and not that it failed.

@@ -25,6 +25,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve/numbers"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
@@ -806,7 +807,7 @@ func (s *session) call(c *call, m *wire.Message, name string, in []byte, l *lead
 	out, done := s.run(c, name, in, m.Hook, m.Watched, m.Resumes)
 	done.Verb, done.ID = wire.Done, c.id
 	if uint64(len(out)) > s.maxBody {
-		long := fmt.Sprintf("the output is %d bytes long, and the host takes %d at most (its WithMaxMessage)", len(out), s.maxBody)
+		long := fmt.Sprintf("the output has %s, and the host takes %d at most (its WithMaxMessage)", count.Of(len(out), "byte"), s.maxBody)
 		out, done.Status, done.Rule = []byte(long[:min(uint64(len(long)), s.maxBody)]), abi.StatusNoMemory, nil
 	}
 	if s.options.Metrics != nil { // before the answer: who has it finds it counted
