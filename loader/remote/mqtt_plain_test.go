@@ -238,7 +238,7 @@ func TestAnnouncements(t *testing.T) {
 			}
 			var p *loader.Plugin
 			require.Eventually(t, func() bool {
-				p, err = loader.Open(s.URL()+"/shout", k.Plugin(0), suffix())
+				p, err = loader.Open(s.URL()+"/shout", mqtt.Plugin(mqtt.WithSilence(300*time.Millisecond)), suffix()) // it may ask the ghost first
 				return err == nil
 			}, 10*time.Second, time.Millisecond)
 			out, err := p.Call(t.Context(), "shout", []byte("x"))

@@ -910,8 +910,8 @@ func (f *fleet) isOver(c *pool.Call) bool {
 	return true
 }
 
-// soon is how much earlier a deadline may be over on a node than here.
-const soon = 50 * time.Millisecond
+// soon is how much earlier a deadline may be over on a node than here: by half a round trip, which may be long.
+const soon = 250 * time.Millisecond
 
 // comesBack waits a moment where the connection to the broker is broken, or was a moment ago: nodes may be on their way back, too. It reports whether to look again.
 func (f *fleet) comesBack(ctx context.Context) bool {
