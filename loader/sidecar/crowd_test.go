@@ -21,6 +21,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
+var ctx = context.Background()
+
 // crowd is served in the place of a library: functions that take any number of calls at a time.
 const crowd = "crowd"
 

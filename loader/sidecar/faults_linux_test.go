@@ -34,8 +34,6 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
 )
 
-var ctx = context.Background()
-
 // hang is after how long something that must have ended is taken to hang. The machine may be busy.
 const hang = 30 * time.Second
 
