@@ -116,20 +116,27 @@ func testDeafCall(t *testing.T, k *kit) {
 	require.ErrorIs(t, soonAfter(t, failed), remote.ErrNodeLost)
 }
 
-// A host that never says that it has read anything cannot have a node keep answers without end: its session ends.
-func TestHostThatReadsNothing(t *testing.T) {
+// byHand has a node, and a session with it whose host is this test: what the node sends comes to the topic mine.
+func byHand(t *testing.T) (of *process, nc *client.Conn, answers *client.Subscription, session string) {
 	s := startServerAt(t, &server.Options{Port: -1})
-	of, err := inNATS.Process(t, s.ClientURL(), "4", "shout")
+	var err error
+	of, err = inNATS.Process(t, s.ClientURL(), "4", "shout")
 	require.NoError(t, err)
-	nc, err := client.Connect(s.ClientURL())
+	nc, err = client.Connect(s.ClientURL())
 	require.NoError(t, err)
-	defer nc.Close()
-	answers, err := nc.SubscribeSync("mine")
+	t.Cleanup(nc.Close)
+	answers, err = nc.SubscribeSync("mine")
 	require.NoError(t, err)
 	require.NoError(t, nc.PublishRequest("ferrule.shout."+of.ID, "mine", []byte("OPEN 1 5\n")))
 	m, err := answers.NextMsg(time.Minute)
 	require.NoError(t, err)
-	session := strings.Fields(string(m.Data))[1]
+	session = strings.Fields(string(m.Data))[1]
+	return of, nc, answers, session
+}
+
+// A host that never says that it has read anything cannot have a node keep answers without end: its session ends.
+func TestHostThatReadsNothing(t *testing.T) {
+	_, nc, answers, session := byHand(t)
 	sent, taken := 0, 0
 	write := func(b []byte) (goes bool) {
 		for sent+len(b)-taken > 1<<20 {
@@ -217,26 +224,16 @@ func TestLyingNodeOfMQTT(t *testing.T) {
 
 // What comes to a session from elsewhere than its host is not the host's.
 func TestSessionIsItsHosts(t *testing.T) {
-	s := startServerAt(t, &server.Options{Port: -1})
-	of, err := inNATS.Process(t, s.ClientURL(), "4", "shout")
-	require.NoError(t, err)
-	nc, err := client.Connect(s.ClientURL())
-	require.NoError(t, err)
-	defer nc.Close()
-	answers, err := nc.SubscribeSync("mine")
-	require.NoError(t, err)
-	require.NoError(t, nc.PublishRequest("ferrule.shout."+of.ID, "mine", []byte("OPEN 1 5\n")))
-	m, err := answers.NextMsg(time.Minute)
-	require.NoError(t, err)
-	session := strings.Fields(string(m.Data))[1]
+	of, nc, answers, session := byHand(t)
 	require.Regexp(t, `^ferrule\.shout\.`+of.ID+`\.[\w-]{22}$`, session)
 	require.NoError(t, nc.PublishRequest(session, "others", []byte("END 0\n")))
 	require.NoError(t, nc.Publish(session, []byte("DATA 0 5\nx")))
 	require.NoError(t, nc.PublishRequest(session, "mine", []byte("DATA 0 0\nHELLO 1\n\n")))
-	for !strings.Contains(string(m.Data), "HELLO") {
-		m, err = answers.NextMsg(time.Minute)
+	for said := ""; !strings.Contains(said, "HELLO"); {
+		m, err := answers.NextMsg(time.Minute)
 		require.NoError(t, err)
-		require.NotContains(t, string(m.Data), "END")
+		said = string(m.Data)
+		require.NotContains(t, said, "END")
 	}
 }
 
