@@ -514,8 +514,8 @@ func checkThreads(k *kit) {
 }
 
 // The least growth in one block of calls that counts as a leak, and the number of blocks that must grow so: memory that
-// is kept for later, the library's or Go's own, stops growing before that. One more block need not: what Go's runtime gives back to the system
-// meanwhile, at a time of its own, hides what the library keeps.
+// is kept for later, the library's or Go's own, stops growing before that. One more block need not: where Go's heap is counted too (resident),
+// what its runtime gives back to the system meanwhile, at a time of its own, hides what the library keeps.
 const (
 	leak   = 32 << 10
 	blocks = 8

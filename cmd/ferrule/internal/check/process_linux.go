@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -15,10 +16,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// resident returns the bytes of this process's memory that no file backs.
-func resident() (int, bool) { return residentOf(os.Getpid()) }
+// resident returns the bytes of this process's memory that no file backs, without Go's heap where that can be told apart: Go's runtime
+// gives memory back to the system at times of its own, which would hide what a library keeps.
+func resident() (int, bool) {
+	if strconv.IntSize == 32 {
+		return residentOf(os.Getpid())
+	}
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return 0, false
+	}
+	// Go's heap begins at a multiple of 4 GiB that the system gives to nobody by itself, and goes on from there.
+	goes := uint64(reflect.ValueOf(new([64]byte)).Pointer()) >> 32
+	all, skip := 0, false
+	for line := range strings.Lines(string(text)) {
+		if kB, ok := strings.CutPrefix(line, "Anonymous:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kB), "kB")))
+			if err != nil {
+				return 0, false
+			}
+			if !skip {
+				all += n << 10
+			}
+		} else if begin, _, ok := strings.Cut(line, "-"); ok {
+			if at, err := strconv.ParseUint(begin, 16, 64); err == nil {
+				skip = at>>32 == goes
+			}
+		}
+	}
+	return all, true
+}
 
-// residentOf returns that of another process.
+// residentOf returns the bytes of another process's memory that no file backs.
 func residentOf(pid int) (int, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

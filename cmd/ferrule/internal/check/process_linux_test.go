@@ -2,6 +2,7 @@ package check
 
 import (
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,4 +74,33 @@ func TestOverflowed(t *testing.T) {
 		assert.Equal(t, expected, overflowed(bottom, areas, said), said)
 	}
 	assert.False(t, overflowed(0, nil, "SIGSEGV: x\naddr=0x8"), "it is not known where the stack is")
+}
+
+// What Go's heap takes and gives back is not counted, so that it cannot hide what a library keeps; other memory is.
+func TestResident(t *testing.T) {
+	if strconv.IntSize == 32 {
+		t.Skip("Go's heap cannot be told apart where addresses have 32 bits")
+	}
+	if raceDetector {
+		t.Skip("the race detector has a shadow of the heap, which lies elsewhere")
+	}
+	const size, some = 64 << 20, 8 << 20 // some: what the test itself may need
+	fill := func(b []byte) {
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+	}
+	before, ok := resident()
+	require.True(t, ok)
+	b := make([]byte, size)
+	fill(b)
+	with, _ := resident()
+	assert.InDelta(t, before, with, some, "Go's heap has grown")
+	runtime.KeepAlive(b)
+	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, unix.Munmap(m)) }()
+	fill(m)
+	mapped, _ := resident()
+	assert.InDelta(t, before+size, mapped, some, "memory that is not Go's has grown")
 }
