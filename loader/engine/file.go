@@ -23,13 +23,18 @@ type File struct {
 
 	file *libfile.File // nil before it was opened, and after Take
 	head []byte
-	err  error // why it could not be opened, or read
+	err  error  // why it could not be opened, or read
+	all  []byte // of a file that is in memory; nil of others
 }
 
 // Head returns the file's first bytes, HeadSize at most. The error is an *inspect.Error.
 func (f *File) Head() ([]byte, error) {
 	if f.head != nil || f.err != nil {
 		return f.head, f.err
+	}
+	if f.all != nil {
+		f.head = f.all[:min(len(f.all), HeadSize):min(len(f.all), HeadSize)]
+		return f.head, nil
 	}
 	var kind fs.FileMode
 	var abs string
@@ -55,6 +60,9 @@ func (f *File) Head() ([]byte, error) {
 func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 	if _, err := f.Head(); err != nil {
 		return nil, err
+	}
+	if f.all != nil {
+		return f.all, nil
 	}
 	file := f.Take()
 	if file == nil {

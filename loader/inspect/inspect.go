@@ -47,6 +47,9 @@ const (
 	MachO Format = "Mach-O"
 	PE    Format = "PE"
 	Wasm  Format = "WebAssembly"
+
+	JavaScript Format = "JavaScript"
+	Python     Format = "Python"
 )
 
 // Library is what a plug-in library's file says of itself.
@@ -235,6 +238,9 @@ func (lib *Library) read(m *image, x *exports) error {
 		return lib.readPE(m, x)
 	case IsWasm(head):
 		return lib.readWasm(m, x)
+	}
+	if language := ScriptOf(head); language != "" {
+		return lib.readScript(m, language)
 	}
 	return notLibrary(describe(head))
 }

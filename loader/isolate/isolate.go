@@ -28,6 +28,7 @@ package isolate
 
 import (
 	"fmt"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"io"
 	"path/filepath"
 	"strings"
@@ -71,9 +72,12 @@ func once(name string, set func(*host.Options) error) Option {
 // of the file (see loader.WithPrivateCopy), of which there is one for all plug-ins of this process that opened it. Of a file
 // of more than 64 MiB, without a digest, it is the file itself, by its descriptor; if that is overwritten in place, no
 // worker is started any more.
-func InWorker(opts ...Option) loader.Option {
+func InWorker(opts ...Option) loader.Option { return loader.WithEngine(Engine(opts...)) }
+
+// Engine returns the engine of InWorker, for an engine that opens a library itself, such as the interpreter of a script.
+func Engine(opts ...Option) engine.Engine {
 	o, err := options("InWorker", opts)
-	return loader.WithEngine(&host.Engine{Options: o, Wrong: err})
+	return &host.Engine{Options: o, Wrong: err}
 }
 
 // options are what the opts of a function come to, and what is wrong with the first of them that is.

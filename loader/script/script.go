@@ -1,0 +1,303 @@
+// Package script opens scripts in JavaScript as plug-ins, behind the same *loader.Plugin as native code.
+//
+//	p, err := loader.Open("discount.js", loader.WithEngine(script.Engine()))
+//
+// A script is a plug-in by its header, comments at its top, which are read before anything of it runs:
+//
+//	// ferrule: name=discount version=1.2.0
+//	// ferrule: fn=before_checkout in=json out=json import=loyalty_points
+//	import { host } from "ferrule";
+//
+//	export function before_checkout(cart) {
+//		return { percent: host.loyalty_points(cart.customer) > 100 ? 10 : 5 };
+//	}
+//
+// It runs in an interpreter that is a plug-in itself: quickjs-ng, compiled to WebAssembly, in this process and in memory of its own, with fuel and without files and network; or as
+// a library, where WithAdapter names one.
+package script
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
+)
+
+// interpreter is quickjs-ng with adapter.c, which build.sh compiles.
+//
+//go:embed javascript/javascript.wasm
+var interpreter []byte
+
+//go:embed javascript/ferrule.js
+var module string
+
+// The adapters that this package opens.
+const (
+	adapterName    = "ferrule-javascript"
+	adapterVersion = "1.0.0"
+)
+
+// MaxFunctions is how many functions and hooks, together, and how many host functions a script's header may name.
+const MaxFunctions = 64
+
+// Option is an option of Engine.
+type Option func(*options) error
+
+type options struct {
+	given   engine.Given
+	wasm    []wasm.Option
+	adapter string
+	inner   engine.Engine // of the adapter
+	memory  int64
+}
+
+// WithWasm has the interpreter run with these options of loader/wasm: how much memory an instance has, how much fuel a call has, where what was compiled is kept. Most hosts give
+// wasm.WithCache: compiling the interpreter takes some half a second in each process otherwise.
+func WithWasm(opts ...wasm.Option) Option {
+	return func(o *options) error {
+		if err := o.given.Once("WithWasm"); err != nil {
+			return err
+		}
+		o.wasm = opts
+		return nil
+	}
+}
+
+// WithAdapter has the interpreter be a library, at this path, which e opens: loader.Native() in this process, or isolate.InWorker(). It is some four times as fast as
+// WebAssembly. In this process there is no sandbox. The library is built from this module's folder javascript, by its build.sh.
+func WithAdapter(path string, e engine.Engine) Option {
+	return func(o *options) error {
+		if err := o.given.Once("WithAdapter"); err != nil {
+			return err
+		}
+		if path == "" || e == nil {
+			return o.given.Faulty("WithAdapter", "no path, or no engine", "both")
+		}
+		o.adapter, o.inner = path, e
+		return nil
+	}
+}
+
+// WithMemory sets how much memory the script of an instance may have that runs in a library (WithAdapter), in bytes, 1 MiB or more; without it any amount.
+func WithMemory(n int64) Option {
+	return func(o *options) error {
+		if err := o.given.Once("WithMemory"); err != nil {
+			return err
+		}
+		if n < 1<<20 {
+			return o.given.Faulty("WithMemory", fmt.Sprintf("%d bytes", n), "1048576 or more")
+		}
+		o.memory = n
+		return nil
+	}
+}
+
+// Engine returns an engine for loader.WithEngine that opens scripts. It can be used for any number of plug-ins, at the same time, too.
+func Engine(opts ...Option) engine.Engine {
+	e := &scriptEngine{}
+	e.given.By = "script"
+	e.fault = engine.Take(&e.given, &e.options, opts)
+	if e.fault != nil {
+		return e
+	}
+	if e.inner == nil {
+		e.inner = wasm.Engine(e.wasm...)
+	} else if e.wasm != nil {
+		e.fault = e.given.Faulty("WithWasm", "it with WithAdapter", "one of the two")
+		return e
+	}
+	e.fault = e.inner.Fault()
+	if permitting, ok := e.inner.(engine.Permitting); ok && e.adapter == "" {
+		return &permittingEngine{e, permitting}
+	}
+	return e
+}
+
+type scriptEngine struct {
+	options
+	fault error
+}
+
+// permittingEngine is one whose interpreter shuts its plug-ins in by itself.
+type permittingEngine struct {
+	*scriptEngine
+	inner engine.Permitting
+}
+
+// With is engine.Permitting's.
+func (e *permittingEngine) With(p engine.Permits) (engine.Engine, error) {
+	inner, err := e.inner.With(p)
+	if err != nil {
+		return nil, err
+	}
+	own := *e.scriptEngine
+	own.inner = inner
+	return &permittingEngine{&own, inner.(engine.Permitting)}, nil
+}
+
+// Memory is engine.Permitting's.
+func (e *permittingEngine) Memory() int64 { return e.inner.Memory() }
+
+// Name is engine.Engine's.
+func (e *scriptEngine) Name() string { return "script.Engine" }
+
+// Words is engine.Engine's.
+func (e *scriptEngine) Words() engine.Words {
+	return engine.Words{Kind: "scripts", Twice: "Give it once, with all its options",
+		Overdue: "have the script look at cancelled() of the module ferrule", Import: "import=", Start: "its top level", Starting: "its top level"}
+}
+
+// Fault is engine.Engine's.
+func (e *scriptEngine) Fault() error { return e.fault }
+
+// Recognises is engine.Engine's.
+func (e *scriptEngine) Recognises(f *engine.File) bool {
+	head, err := f.Head()
+	return err == nil && inspect.ScriptOf(head) == inspect.JavaScript
+}
+
+// maxScript is the longest script, in bytes.
+const maxScript = 16 << 20
+
+// Open is engine.Engine's.
+func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, accept engine.Accept) (engine.Plugin, *abi.Description, error) {
+	text, err := f.Bytes(o.SHA256, maxScript)
+	if err != nil {
+		return nil, nil, err
+	}
+	lib, err := inspect.Read(strings.NewReader(string(text)), int64(len(text)))
+	if e, ok := err.(*inspect.Error); ok {
+		e.Path = f.Path
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	about := &lib.Description
+	ordinals := about.Ordinals()
+	if n := max(len(about.Funcs)+len(about.Hooks), len(ordinals)); n > MaxFunctions {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: fmt.Sprintf("%d functions, or host functions, in the header", n), Expected: fmt.Sprintf("%d at most of each", MaxFunctions),
+			Remedy: "Make several scripts of it"}
+	}
+	imports, err := newFiles(f.Path, o.SHA256 != nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	starts := &startup{script: string(text), name: imports.name, memory: e.memory, about: about}
+	inner := *o
+	inner.SHA256, inner.Config = nil, starts.with(o.Config)
+	adapter := engine.Memory(f.Path, interpreter)
+	if e.adapter != "" {
+		adapter = &engine.File{Path: e.adapter}
+	}
+	p, _, err := e.inner.Open(ctx, adapter, &inner, func(found *abi.Description) (engine.Host, error) {
+		if m := found.Manifest; m.Name != adapterName || m.Version != adapterVersion {
+			return nil, &inspect.Error{Path: e.adapter, Kind: loader.ErrOption, Found: fmt.Sprintf("%s %s as the adapter of JavaScript", m.Name, m.Version),
+				Expected: adapterName + " " + adapterVersion, Remedy: "Build it from the folder javascript of this version of the module"}
+		}
+		host, err := accept(about)
+		if err != nil {
+			return nil, err
+		}
+		return &scriptHost{host, imports, len(ordinals)}, nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	own := &plugin{p, starts}
+	if isolated, ok := p.(engine.Isolated); ok {
+		return &isolatedPlugin{own, isolated}, about, nil
+	}
+	return own, about, nil
+}
+
+// startup makes what an adapter's ferrule_start gets, and its ferrule_configure.
+type startup struct {
+	script, name string
+	memory       int64
+	about        *abi.Description
+}
+
+// with is that with these settings.
+func (s *startup) with(settings []byte) []byte {
+	var functions, ordinals []string
+	for _, symbols := range [][]abi.Symbol{s.about.Funcs, s.about.Hooks} {
+		for _, symbol := range symbols {
+			kind := "t"
+			switch media, _, _ := strings.Cut(symbol.In, ";"); {
+			case media == "application/json" || strings.HasSuffix(media, "+json"):
+				kind = "j"
+			case media != "" && !strings.HasPrefix(media, "text/"):
+				kind = "b"
+			}
+			functions = append(functions, kind+symbol.Name)
+		}
+	}
+	for _, symbol := range s.about.Ordinals() {
+		ordinals = append(ordinals, symbol.Name)
+	}
+	parts := []string{module, s.name, s.script, strings.Join(functions, "\n"), strings.Join(ordinals, "\n"), string(settings), fmt.Sprint(s.memory) + "\x00"}
+	var b []byte
+	for _, part := range parts {
+		n := uint32(len(part))
+		b = append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+		b = append(b, part...)
+	}
+	return b
+}
+
+// plugin is an open script.
+type plugin struct {
+	engine.Plugin
+	starts *startup
+}
+
+// isolatedPlugin is one whose interpreter is in a worker.
+type isolatedPlugin struct {
+	*plugin
+	engine.Isolated
+}
+
+// Configure is engine.Configurable's.
+func (p *plugin) Configure(ctx context.Context, config []byte) ([]byte, abi.Status, error) {
+	return p.Plugin.(engine.Configurable).Configure(ctx, p.starts.with(config))
+}
+
+// NewSession is engine.Sessions'.
+func (p *plugin) NewSession(ctx context.Context, config []byte) (engine.Plugin, error) {
+	if config != nil {
+		config = p.starts.with(config)
+	}
+	return p.Plugin.(engine.Sessions).NewSession(ctx, config)
+}
+
+// Hold is engine.Holder's.
+func (p *plugin) Hold(ctx context.Context) (engine.Hold, error) {
+	return p.Plugin.(engine.Holder).Hold(ctx)
+}
+
+// scriptHost is a script's host for the adapter that runs it.
+type scriptHost struct {
+	engine.Host
+	files *files
+	known int // how many host functions the script may call
+}
+
+// Call is engine.Host's.
+func (h *scriptHost) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
+	switch {
+	case ordinal == engine.Info && slices.Contains([]string{"offers.x"}, string(in)):
+		return nil, abi.StatusUnsupported
+	case ordinal == MaxFunctions:
+		return h.files.read(string(in))
+	case ordinal < MaxFunctions && int(ordinal) >= h.known:
+		return nil, abi.StatusUnsupported
+	}
+	return h.Host.Call(ctx, ordinal, in)
+}
