@@ -20,6 +20,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -160,7 +161,12 @@ func (e *scriptEngine) Fault() error { return e.fault }
 // Recognises is engine.Engine's.
 func (e *scriptEngine) Recognises(f *engine.File) bool {
 	head, err := f.Head()
-	return err == nil && inspect.ScriptOf(head) == inspect.JavaScript
+	return err == nil && (inspect.ScriptOf(head) == inspect.JavaScript || named(f.Path) && !inspect.Recognises(head) && !inspect.IsWasm(head))
+}
+
+// named reports whether a file is called as scripts are.
+func named(path string) bool {
+	return slices.Contains([]string{".js", ".mjs"}, strings.ToLower(filepath.Ext(path)))
 }
 
 // maxScript is the longest script, in bytes.
@@ -171,6 +177,10 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 	text, err := f.Bytes(o.SHA256, maxScript)
 	if err != nil {
 		return nil, nil, err
+	}
+	if inspect.ScriptOf(text[:min(len(text), engine.HeadSize)]) != inspect.JavaScript {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: "no header", Expected: "a comment such as // ferrule: name=a version=1.0.0 fn=f, before the first statement",
+			Remedy: "Write one"}
 	}
 	lib, err := inspect.Read(strings.NewReader(string(text)), int64(len(text)))
 	if e, ok := err.(*inspect.Error); ok {

@@ -3,34 +3,229 @@ package script_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/script"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 )
 
-func TestFirst(t *testing.T) {
-	double := loader.WithHostFunc("double", func(_ context.Context, in []byte) ([]byte, error) { return bytes.Repeat(in, 2), nil })
+// each runs a test with the interpreter in each of its forms.
+func each(t *testing.T, test func(t *testing.T, e engine.Engine)) {
 	for name, e := range engines(t) {
-		t.Run(name, func(t *testing.T) {
-			p, err := loader.Open("testdata/everything.js", loader.WithEngine(e), double, loader.WithConfig([]byte(`{"x":1}`)))
+		t.Run(name, func(t *testing.T) { test(t, e) })
+	}
+}
+
+func double(_ context.Context, in []byte) ([]byte, error) { return bytes.Repeat(in, 2), nil }
+
+// everything opens testdata/everything.js.
+func everything(t *testing.T, e engine.Engine, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	p, err := loader.Open("testdata/everything.js", append([]loader.Option{loader.WithEngine(e), loader.WithHostFunc("double", double)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	return p
+}
+
+func TestResults(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e, loader.WithConfig([]byte(`{"x":1}`)))
+		assert.Equal(t, "everything", p.Name())
+		assert.Equal(t, "1.2.0", p.Version())
+		for _, c := range [][3]string{{"upper", "abc é", "ABC É"}, {"echo", "\xff\x00", "\xff\x00"}, {"sum", `{"a":1,"b":2}`, `{"sum":3}`}, {"twice", "ab", "abababab"},
+			{"graph", "101", `{"tier":"tier gold","table":{"rows":[1,2]}}`}, {"graph", "1", `{"tier":"tier none","table":{"rows":[1,2]}}`},
+			{"knows", "instance", "0"}, {"knows", "offers.absent", "no"}, {"knows", "offers.double", "yes"}, {"knows", "nothing.known", "nothing"}, {"upper", "", ""}} {
+			out, err := p.Call(t.Context(), c[0], []byte(c[1]))
+			require.NoError(t, err, c[0])
+			assert.Equal(t, c[2], string(out), c[0])
+		}
+		big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+		out, err := p.Call(t.Context(), "echo", big)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(big, out))
+	})
+}
+
+func TestFailures(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e)
+		for _, c := range []struct {
+			fn, in string
+			is     error
+			says   []string
+		}{
+			{"fails", "", loader.Status(1234), []string{"as it is"}},
+			{"throws", "", loader.ErrFailed, []string{"ReferenceError: missing is not defined", "at throws (everything.js:23:9)"}},
+			{"deep", "", loader.ErrFailed, []string{"RangeError: Maximum call stack size exceeded", "everything.js:26:9"}},
+			{"never", "", loader.ErrFailed, []string{"never settles"}},
+			{"loses", "", loader.ErrFailed, []string{"Error: nobody waits", "everything.js:33:21"}},
+			{"passes", "", loader.ErrPass, nil},
+			{"grows", "", loader.ErrFailed, []string{"out of memory"}},
+			{"sum", "{", loader.ErrInvalid, []string{"SyntaxError"}},
+			{"sum", "", loader.ErrInvalid, []string{"SyntaxError"}},
+		} {
+			_, err := p.Call(t.Context(), c.fn, []byte(c.in))
+			assert.ErrorIs(t, err, c.is, c.fn)
+			for _, says := range c.says {
+				assert.ErrorContains(t, err, says, c.fn)
+			}
+		}
+		out, err := p.Call(t.Context(), "upper", []byte("well"))
+		require.NoError(t, err, "none of these has harmed the instance")
+		assert.Equal(t, "WELL", string(out))
+	})
+}
+
+// A loop without an end ends soon after its context; and what the instance held is still there where it ended by itself.
+func TestEndless(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := p.Call(ctx, "spin", nil)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = p.Call(t.Context(), "upper", []byte("x"))
+		assert.NoError(t, err)
+	})
+}
+
+func TestLines(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		var mu sync.Mutex
+		var lines bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(locked{&mu, &lines}, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
+		p := everything(t, e, loader.WithLogger(logger))
+		_, err := p.Call(t.Context(), "logs", nil)
+		require.NoError(t, err)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, says := range []string{`level=WARN msg="a line" plugin=everything`, "key=value n=1", `level=INFO msg="text {\"a\":1} [2] undefined null"`, `level=ERROR msg="TypeError: shown\n    at logs (everything.js:`} {
+			assert.Contains(t, lines.String(), says)
+		}
+	})
+}
+
+type locked struct {
+	mu *sync.Mutex
+	b  *bytes.Buffer
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func TestSettings(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e, loader.WithConfig([]byte(`{"x":1}`)))
+		settings := func() string {
+			out, err := p.Call(t.Context(), "about", nil)
 			require.NoError(t, err)
-			for _, c := range [][3]string{{"upper", "abc", "ABC"}, {"echo", "\xff\x00", "\xff\x00"}, {"sum", `{"a":1,"b":2}`, `{"sum":3}`}, {"twice", "ab", "abababab"},
-				{"graph", "101", `{"tier":"tier gold","table":{"rows":[1,2]}}`}, {"knows", "instance", "0"}} {
-				out, err := p.Call(t.Context(), c[0], []byte(c[1]))
-				require.NoError(t, err, c[0])
-				assert.Equal(t, c[2], string(out), c[0])
+			return string(out)
+		}
+		assert.Equal(t, `{"settings":{"x":1},"remaining":null}`, settings())
+		require.NoError(t, p.Configure(t.Context(), []byte(`{"x":2}`)))
+		assert.Contains(t, settings(), `{"x":2}`)
+		err := p.Configure(t.Context(), []byte(`{"bad":true}`))
+		assert.ErrorIs(t, err, loader.ErrInvalid)
+		assert.ErrorContains(t, err, "bad settings")
+		assert.Contains(t, settings(), `{"x":2}`, "as it was")
+		s, err := p.NewSession(t.Context(), []byte(`{"x":3}`))
+		require.NoError(t, err)
+		out, err := s.Call(t.Context(), "about", nil)
+		require.NoError(t, err)
+		assert.Contains(t, string(out), `{"x":3}`)
+		require.NoError(t, s.Close())
+		s, err = p.NewSession(t.Context(), nil)
+		require.NoError(t, err)
+		out, err = s.Call(t.Context(), "about", nil)
+		require.NoError(t, err)
+		assert.Contains(t, string(out), `{"x":2}`)
+		require.NoError(t, s.Close())
+	})
+}
+
+func TestHandover(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e)
+		for want := range 3 {
+			out, err := p.Call(t.Context(), "counts", nil)
+			require.NoError(t, err)
+			assert.Equal(t, fmt.Sprint(want+1), string(out))
+		}
+		next, err := p.Handover(t.Context(), func(state *loader.State) (*loader.Plugin, error) {
+			return loader.Open("testdata/everything.js", loader.WithEngine(e), loader.WithHostFunc("double", double), loader.WithState(state))
+		})
+		require.NoError(t, err)
+		defer next.Close()
+		out, err := next.Call(t.Context(), "counts", nil)
+		require.NoError(t, err)
+		assert.Equal(t, "4", string(out))
+	})
+}
+
+func TestStreams(t *testing.T) {
+	each(t, func(t *testing.T, e engine.Engine) {
+		p := everything(t, e)
+		f, err := p.Func("pieces")
+		require.NoError(t, err)
+		in := strings.Repeat("abcd", 100_000)
+		var out bytes.Buffer
+		result, err := f.Stream(t.Context(), nil, strings.NewReader(in), &out)
+		require.NoError(t, err)
+		assert.Equal(t, "end", string(result))
+		assert.True(t, strings.Repeat("`cbe", 100_000) == out.String())
+	})
+}
+
+// What is wrong with a script is said with its line, before anything of it runs, or with what it did.
+func TestScriptsThatDoNotOpen(t *testing.T) {
+	e := engines(t)["wasm"]
+	for name, c := range map[string]struct {
+		text, says string
+		is         error
+	}{
+		"no header":       {"export const f = 1;\n", "found no header, expected a comment such as", loader.ErrManifest},
+		"no name":         {"// ferrule: version=1\n", "no name", loader.ErrManifest},
+		"a bad word":      {"// ferrule: name=a version=1\n// ferrule: fn\n", `line 2: "fn", expected key=value`, loader.ErrManifest},
+		"a function's":    {"// ferrule: name=a version=1 fn=1x\n", "line 1: fn=\"1x\"", loader.ErrManifest},
+		"twice":           {"// ferrule: name=a version=1 fn=x fn=x\nexport const x = () => 1;\n", "fn=x for the second time", loader.ErrManifest},
+		"not exported":    {"// ferrule: name=a version=1 fn=x\nconst x = () => 1;\n", "its header names x, expected that it exports such a function", loader.ErrStart},
+		"syntax":          {"// ferrule: name=a version=1 fn=x\nexport const x = (;\n", "a.js:2:", loader.ErrStart},
+		"throws":          {"// ferrule: name=a version=1 fn=x\nexport const x = () => 1;\nnull.x;\n", "a.js:3:", loader.ErrStart},
+		"waits":           {"// ferrule: name=a version=1 fn=x\nexport const x = () => 1;\nawait new Promise(() => {});\n", "never settles", loader.ErrStart},
+		"imports outside": {"// ferrule: name=a version=1 fn=x\nimport \"../b.js\";\nexport const x = () => 1;\n", "is not beneath the script's folder", loader.ErrStart},
+		"imports a link":  {"// ferrule: name=a version=1 fn=x\nimport \"./link.js\";\nexport const x = () => 1;\n", "cannot be read", loader.ErrStart},
+		"imports nothing": {"// ferrule: name=a version=1 fn=x\nimport \"./none.js\";\nexport const x = () => 1;\n", "imports none.js, which is not beneath its folder", loader.ErrStart},
+		"imports bare":    {"// ferrule: name=a version=1 fn=x\nimport \"fs\";\nexport const x = () => 1;\n", `imports "fs": found neither "ferrule" nor a path`, loader.ErrStart},
+		"no host":         {"// ferrule: name=a version=1 fn=x import=missing\nexport const x = () => 1;\n", "missing", loader.ErrMissingImport},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "a.js")
+			require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(dir), "b.js"), []byte("export {};"), 0o600))
+			require.NoError(t, os.Symlink(filepath.Join(filepath.Dir(dir), "b.js"), filepath.Join(dir, "link.js")))
+			require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
+			p, err := loader.Open(path, loader.WithEngine(e))
+			if err == nil {
+				p.Close()
 			}
-			for _, fn := range []string{"fails", "throws", "deep", "never", "loses", "passes", "grows"} {
-				_, err := p.Call(t.Context(), fn, nil)
-				t.Log(fn, err)
-				assert.Error(t, err)
-			}
-			require.NoError(t, p.Close())
+			require.ErrorIs(t, err, c.is)
+			assert.ErrorContains(t, err, c.says)
 		})
 	}
-	_ = script.Engine
 }
+
+var _ = errors.Is

@@ -9,7 +9,7 @@
  *   the host functions that it may call, in the order of their ordinals, one a line
  *   its settings
  *   how much memory it may have, in bytes, a decimal number; 0 is no limit
- * ferrule_configure gets settings alone. Function i of the script is ferrule_fn_fi; the host function i of the script is the
+ * ferrule_configure gets the same, and takes the settings. Function i of the script is ferrule_fn_fi; the host function i of the script is the
  * want wi, whose ordinal is i. Behind them all is the want `x`, which returns the text of a file that the script imports. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* pthread_getattr_np */
@@ -585,6 +585,16 @@ static int take(const uint8_t **at, size_t *left, text *out) {
     return 1;
 }
 
+#define PARTS 7
+
+static int take_all(ferrule_call *call, text *parts) {
+    const uint8_t *at = call->in;
+    size_t left = call->in_len, i;
+    for (i = 0; i < PARTS; i++)
+        if (!take(&at, &left, &parts[i])) return 0;
+    return 1;
+}
+
 static void drop(script *s) {
     JSValue *values[] = {&s->pass, &s->failure, &s->lost, &s->settings, &s->configure, &s->save, &s->resume, &s->stop, &s->describe};
     size_t i;
@@ -680,12 +690,9 @@ static int32_t start(script *s, ferrule_call *call, text *parts) {
 
 FERRULE_START {
     script *s;
-    text parts[7];
-    const uint8_t *at = call->in;
-    size_t left = call->in_len, i;
+    text parts[PARTS];
     int32_t status;
-    for (i = 0; i < 7; i++)
-        if (!take(&at, &left, &parts[i])) return ferrule_fail(call, FERRULE_INVALID, "expected seven texts, as package script gives them");
+    if (!take_all(call, parts)) return ferrule_fail(call, FERRULE_INVALID, "expected seven texts, as package script gives them");
     s = calloc(1, sizeof *s);
     if (!s) return FERRULE_NO_MEMORY;
     s->pass = s->failure = s->lost = s->settings = s->configure = s->save = s->resume = s->stop = s->describe = JS_UNDEFINED;
@@ -723,8 +730,10 @@ FERRULE_CONFIGURE {
     script *s = FERRULE_STATE(call, script);
     JSValue old = s->settings;
     int32_t status = FERRULE_UNSUPPORTED;
+    text parts[PARTS];
+    if (!take_all(call, parts)) return ferrule_fail(call, FERRULE_INVALID, "expected seven texts, as package script gives them");
     enter(s, call);
-    s->settings = JS_NewArrayBufferCopy(s->cx, call->in, call->in_len);
+    s->settings = JS_NewArrayBufferCopy(s->cx, parts[5].at, parts[5].len);
     if (JS_IsException(s->settings)) {
         JS_FreeValue(s->cx, JS_GetException(s->cx));
         status = FERRULE_NO_MEMORY;
