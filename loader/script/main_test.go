@@ -14,7 +14,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func engines(testing.TB) map[string]engine.Engine {
-	return map[string]engine.Engine{"wasm": script.Engine(), "library": script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", loader.Native())),
-		"worker": script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", isolate.Engine()))}
+// form is one way to run scripts.
+type form struct {
+	engine engine.Engine
+	ext    string // of the script that has everything
+}
+
+func forms(testing.TB) map[string]form {
+	return map[string]form{
+		"wasm":             {script.Engine(), ".js"},
+		"library":          {script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", loader.Native())), ".js"},
+		"worker":           {script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", isolate.Engine())), ".js"},
+		"python":           {script.Engine(script.WithPython("/tmp/python.so", nil)), ".py"},
+		"python, in place": {script.Engine(script.WithPython("/tmp/python.so", loader.Native())), ".py"},
+	}
 }

@@ -1,4 +1,4 @@
-// Package script opens scripts in JavaScript as plug-ins, behind the same *loader.Plugin as native code.
+// Package script opens scripts in JavaScript and in Python as plug-ins, behind the same *loader.Plugin as native code.
 //
 //	p, err := loader.Open("discount.js", loader.WithEngine(script.Engine()))
 //
@@ -12,8 +12,8 @@
 //		return { percent: host.loyalty_points(cart.customer) > 100 ? 10 : 5 };
 //	}
 //
-// It runs in an interpreter that is a plug-in itself: quickjs-ng, compiled to WebAssembly, in this process and in memory of its own, with fuel and without files and network; or as
-// a library, where WithAdapter names one.
+// JavaScript runs in an interpreter that is a plug-in itself: quickjs-ng, compiled to WebAssembly, in this process and in memory of its own, with fuel and without files and network; or as
+// a library, where WithAdapter names one. Python runs in the system's own, which a library embeds (WithPython), in a worker process unless it is asked for here.
 package script
 
 import (
@@ -28,6 +28,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
 
@@ -37,12 +38,28 @@ import (
 var interpreter []byte
 
 //go:embed javascript/ferrule.js
-var module string
+var javascriptModule string
 
-// The adapters that this package opens.
-const (
-	adapterName    = "ferrule-javascript"
-	adapterVersion = "1.0.0"
+//go:embed python/ferrule.py
+var pythonModule string
+
+// language is what this package knows of one.
+type language struct {
+	format     inspect.Format
+	extensions []string
+	header     string // one in few words
+	adapter    string // the name of the plug-in that runs it
+	module     string // the module ferrule in it
+	folder     string // where its adapter is built
+}
+
+// adapterVersion is what the adapters and this package agree on.
+const adapterVersion = "1.0.0"
+
+var (
+	javascript = &language{inspect.JavaScript, []string{".js", ".mjs"}, "// ferrule: name=a version=1.0.0 fn=f", "ferrule-javascript", javascriptModule, "javascript"}
+	python     = &language{inspect.Python, []string{".py"}, "# ferrule: name=a version=1.0.0 fn=f", "ferrule-python", pythonModule, "python"}
+	languages  = []*language{javascript, python}
 )
 
 // MaxFunctions is how many functions and hooks, together, and how many host functions a script's header may name.
@@ -57,6 +74,10 @@ type options struct {
 	adapter string
 	inner   engine.Engine // of the adapter
 	memory  int64
+
+	python   string
+	inPython engine.Engine
+	venv     string
 }
 
 // WithWasm has the interpreter run with these options of loader/wasm: how much memory an instance has, how much fuel a call has, where what was compiled is kept. Most hosts give
@@ -100,6 +121,40 @@ func WithMemory(n int64) Option {
 	}
 }
 
+// WithPython has scripts in Python opened, by the library at this path, which is built from this module's folder python, by its build.sh, for the Python that it is to embed. e opens it: nil is
+// isolate.Engine(), a worker process, which sandbox.With can shut in. With loader.Native() scripts run in this process: faster where they call the host, without a sandbox, all
+// in one interpreter, which stays until the process ends; a module such as numpy cannot be started twice in it.
+func WithPython(path string, e engine.Engine) Option {
+	return func(o *options) error {
+		if err := o.given.Once("WithPython"); err != nil {
+			return err
+		}
+		if path == "" {
+			return o.given.Faulty("WithPython", "no path", "that of the adapter")
+		}
+		if e == nil {
+			e = isolate.Engine()
+		}
+		o.python, o.inPython = path, e
+		return nil
+	}
+}
+
+// WithVirtualenv has Python have the packages of a virtual environment, the folder that python -m venv has made.
+func WithVirtualenv(folder string) Option {
+	return func(o *options) error {
+		if err := o.given.Once("WithVirtualenv"); err != nil {
+			return err
+		}
+		abs, err := filepath.Abs(folder)
+		if folder == "" || err != nil {
+			return o.given.Faulty("WithVirtualenv", "no folder", "one")
+		}
+		o.venv = filepath.Join(abs, "bin", "python")
+		return nil
+	}
+}
+
 // Engine returns an engine for loader.WithEngine that opens scripts. It can be used for any number of plug-ins, at the same time, too.
 func Engine(opts ...Option) engine.Engine {
 	e := &scriptEngine{}
@@ -114,8 +169,14 @@ func Engine(opts ...Option) engine.Engine {
 		e.fault = e.given.Faulty("WithWasm", "it with WithAdapter", "one of the two")
 		return e
 	}
-	e.fault = e.inner.Fault()
-	if permitting, ok := e.inner.(engine.Permitting); ok && e.adapter == "" {
+	if e.venv != "" && e.python == "" {
+		e.fault = e.given.Faulty("WithVirtualenv", "it without WithPython", "both")
+		return e
+	}
+	if e.fault = e.inner.Fault(); e.fault == nil && e.inPython != nil {
+		e.fault = e.inPython.Fault()
+	}
+	if permitting, ok := e.inner.(engine.Permitting); ok && e.adapter == "" && e.python == "" {
 		return &permittingEngine{e, permitting}
 	}
 	return e
@@ -161,12 +222,22 @@ func (e *scriptEngine) Fault() error { return e.fault }
 // Recognises is engine.Engine's.
 func (e *scriptEngine) Recognises(f *engine.File) bool {
 	head, err := f.Head()
-	return err == nil && (inspect.ScriptOf(head) == inspect.JavaScript || named(f.Path) && !inspect.Recognises(head) && !inspect.IsWasm(head))
+	return err == nil && languageOf(f.Path, head) != nil
 }
 
-// named reports whether a file is called as scripts are.
-func named(path string) bool {
-	return slices.Contains([]string{".js", ".mjs"}, strings.ToLower(filepath.Ext(path)))
+// languageOf is what a file that begins with head is a script in, by its header, or, where it has none, by what it is called; or nil.
+func languageOf(path string, head []byte) *language {
+	format := inspect.ScriptOf(head)
+	if format == "" && (inspect.Recognises(head) || inspect.IsWasm(head)) {
+		return nil
+	}
+	i := slices.IndexFunc(languages, func(l *language) bool {
+		return l.format == format || format == "" && slices.Contains(l.extensions, strings.ToLower(filepath.Ext(path)))
+	})
+	if i < 0 {
+		return nil
+	}
+	return languages[i]
 }
 
 // maxScript is the longest script, in bytes.
@@ -178,9 +249,16 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 	if err != nil {
 		return nil, nil, err
 	}
-	if inspect.ScriptOf(text[:min(len(text), engine.HeadSize)]) != inspect.JavaScript {
-		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: "no header", Expected: "a comment such as // ferrule: name=a version=1.0.0 fn=f, before the first statement",
-			Remedy: "Write one"}
+	in := languageOf(f.Path, text[:min(len(text), engine.HeadSize)])
+	if in == nil || inspect.ScriptOf(text[:min(len(text), engine.HeadSize)]) == "" {
+		if in == nil {
+			in = javascript
+		}
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: "no header", Expected: "a comment such as " + in.header + ", before the first statement", Remedy: "Write one"}
+	}
+	if in == python && e.python == "" {
+		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrNoEngine, Found: "a script in Python", Expected: "the adapter that runs it",
+			Remedy: "Build it with python/build.sh of this module, and give script.WithPython its path"}
 	}
 	lib, err := inspect.Read(strings.NewReader(string(text)), int64(len(text)))
 	if e, ok := err.(*inspect.Error); ok {
@@ -199,17 +277,22 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 	if err != nil {
 		return nil, nil, err
 	}
-	starts := &startup{script: string(text), name: imports.name, memory: e.memory, about: about}
+	starts := &startup{in: in, script: string(text), name: imports.name, memory: e.memory, about: about}
 	inner := *o
-	inner.SHA256, inner.Config = nil, starts.with(o.Config)
-	adapter := engine.Memory(f.Path, interpreter)
-	if e.adapter != "" {
+	runs, adapter := e.inner, engine.Memory(f.Path, interpreter)
+	switch {
+	case in == python:
+		runs, adapter = e.inPython, &engine.File{Path: e.python}
+		starts.name, starts.venv = filepath.Join(imports.folder, imports.name), e.venv
+	case e.adapter != "":
 		adapter = &engine.File{Path: e.adapter}
 	}
-	p, _, err := e.inner.Open(ctx, adapter, &inner, func(found *abi.Description) (engine.Host, error) {
-		if m := found.Manifest; m.Name != adapterName || m.Version != adapterVersion {
-			return nil, &inspect.Error{Path: e.adapter, Kind: loader.ErrOption, Found: fmt.Sprintf("%s %s as the adapter of JavaScript", m.Name, m.Version),
-				Expected: adapterName + " " + adapterVersion, Remedy: "Build it from the folder javascript of this version of the module"}
+	defer adapter.Close()
+	inner.SHA256, inner.Config = nil, starts.with(o.Config)
+	p, _, err := runs.Open(ctx, adapter, &inner, func(found *abi.Description) (engine.Host, error) {
+		if m := found.Manifest; m.Name != in.adapter || m.Version != adapterVersion {
+			return nil, &inspect.Error{Path: adapter.Path, Kind: loader.ErrOption, Found: fmt.Sprintf("%s %s as the adapter of %s", m.Name, m.Version, in.format),
+				Expected: in.adapter + " " + adapterVersion, Remedy: "Build it from the folder " + in.folder + " of this version of the module"}
 		}
 		host, err := accept(about)
 		if err != nil {
@@ -229,7 +312,9 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 
 // startup makes what an adapter's ferrule_start gets, and its ferrule_configure.
 type startup struct {
+	in           *language
 	script, name string
+	venv         string
 	memory       int64
 	about        *abi.Description
 }
@@ -252,7 +337,7 @@ func (s *startup) with(settings []byte) []byte {
 	for _, symbol := range s.about.Ordinals() {
 		ordinals = append(ordinals, symbol.Name)
 	}
-	parts := []string{module, s.name, s.script, strings.Join(functions, "\n"), strings.Join(ordinals, "\n"), string(settings), fmt.Sprint(s.memory) + "\x00"}
+	parts := []string{s.in.module, s.name, s.script, strings.Join(functions, "\n"), strings.Join(ordinals, "\n"), string(settings), fmt.Sprint(s.memory) + "\x00", s.venv}
 	var b []byte
 	for _, part := range parts {
 		n := uint32(len(part))

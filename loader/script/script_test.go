@@ -3,7 +3,6 @@ package script_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,12 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/engine"
 )
 
 // each runs a test with the interpreter in each of its forms.
-func each(t *testing.T, test func(t *testing.T, e engine.Engine)) {
-	for name, e := range engines(t) {
+func each(t *testing.T, test func(t *testing.T, e form)) {
+	for name, e := range forms(t) {
 		t.Run(name, func(t *testing.T) { test(t, e) })
 	}
 }
@@ -30,16 +28,16 @@ func each(t *testing.T, test func(t *testing.T, e engine.Engine)) {
 func double(_ context.Context, in []byte) ([]byte, error) { return bytes.Repeat(in, 2), nil }
 
 // everything opens testdata/everything.js.
-func everything(t *testing.T, e engine.Engine, opts ...loader.Option) *loader.Plugin {
+func everything(t *testing.T, e form, opts ...loader.Option) *loader.Plugin {
 	t.Helper()
-	p, err := loader.Open("testdata/everything.js", append([]loader.Option{loader.WithEngine(e), loader.WithHostFunc("double", double)}, opts...)...)
+	p, err := loader.Open("testdata/everything"+e.ext, append([]loader.Option{loader.WithEngine(e.engine), loader.WithHostFunc("double", double)}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, p.Close()) })
 	return p
 }
 
 func TestResults(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e, loader.WithConfig([]byte(`{"x":1}`)))
 		assert.Equal(t, "everything", p.Name())
 		assert.Equal(t, "1.2.0", p.Version())
@@ -58,23 +56,36 @@ func TestResults(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e)
-		for _, c := range []struct {
+		type failure struct {
 			fn, in string
 			is     error
 			says   []string
-		}{
-			{"fails", "", loader.Status(1234), []string{"as it is"}},
-			{"throws", "", loader.ErrFailed, []string{"ReferenceError: missing is not defined", "at throws (everything.js:23:9)"}},
-			{"deep", "", loader.ErrFailed, []string{"RangeError: Maximum call stack size exceeded", "everything.js:26:9"}},
-			{"never", "", loader.ErrFailed, []string{"never settles"}},
-			{"loses", "", loader.ErrFailed, []string{"Error: nobody waits", "everything.js:33:21"}},
-			{"passes", "", loader.ErrPass, nil},
-			{"grows", "", loader.ErrFailed, []string{"out of memory"}},
-			{"sum", "{", loader.ErrInvalid, []string{"SyntaxError"}},
-			{"sum", "", loader.ErrInvalid, []string{"SyntaxError"}},
-		} {
+		}
+		failures := []failure{{"fails", "", loader.Status(1234), []string{"as it is"}}, {"passes", "", loader.ErrPass, nil}}
+		if e.ext == ".js" {
+			failures = append(failures, []failure{
+				{"throws", "", loader.ErrFailed, []string{"ReferenceError: missing is not defined", "at throws (everything.js:23:9)"}},
+				{"deep", "", loader.ErrFailed, []string{"RangeError: Maximum call stack size exceeded", "everything.js:26:9"}},
+				{"never", "", loader.ErrFailed, []string{"never settles"}},
+				{"loses", "", loader.ErrFailed, []string{"Error: nobody waits", "everything.js:33:21"}},
+				{"grows", "", loader.ErrFailed, []string{"out of memory"}},
+				{"sum", "{", loader.ErrInvalid, []string{"SyntaxError"}},
+				{"sum", "", loader.ErrInvalid, []string{"SyntaxError"}},
+			}...)
+		} else {
+			failures = append(failures, []failure{
+				{"throws", "", loader.ErrFailed, []string{"NameError: name 'missing' is not defined", `everything.py", line 53, in throws`}},
+				{"deep", "", loader.ErrFailed, []string{"RecursionError: maximum recursion depth exceeded", "line 57, in deep"}},
+				{"never", "", loader.ErrCancelled, nil},
+				{"grows", "", loader.ErrNoMemory, []string{"MemoryError"}},
+				{"exits", "", loader.ErrFailed, []string{"SystemExit: 3", "in exits"}},
+				{"sum", "{", loader.ErrInvalid, []string{"JSONDecodeError"}},
+				{"sum", `{"c":1}`, loader.ErrInvalid, []string{"found c, expected for Pair: a, b"}},
+			}...)
+		}
+		for _, c := range failures {
 			_, err := p.Call(t.Context(), c.fn, []byte(c.in))
 			assert.ErrorIs(t, err, c.is, c.fn)
 			for _, says := range c.says {
@@ -89,7 +100,7 @@ func TestFailures(t *testing.T) {
 
 // A loop without an end ends soon after its context; and what the instance held is still there where it ended by itself.
 func TestEndless(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -101,7 +112,7 @@ func TestEndless(t *testing.T) {
 }
 
 func TestLines(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		var mu sync.Mutex
 		var lines bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(locked{&mu, &lines}, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
@@ -110,6 +121,12 @@ func TestLines(t *testing.T) {
 		require.NoError(t, err)
 		mu.Lock()
 		defer mu.Unlock()
+		if e.ext == ".py" {
+			for _, says := range []string{`level=WARN msg="a line" plugin=everything`, "key=value n=1", `level=INFO msg="text [2] None"`, `level=WARN msg=shown`} {
+				assert.Contains(t, lines.String(), says)
+			}
+			return
+		}
 		for _, says := range []string{`level=WARN msg="a line" plugin=everything`, "key=value n=1", `level=INFO msg="text {\"a\":1} [2] undefined null"`, `level=ERROR msg="TypeError: shown\n    at logs (everything.js:`} {
 			assert.Contains(t, lines.String(), says)
 		}
@@ -128,7 +145,7 @@ func (l locked) Write(p []byte) (int, error) {
 }
 
 func TestSettings(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e, loader.WithConfig([]byte(`{"x":1}`)))
 		settings := func() string {
 			out, err := p.Call(t.Context(), "about", nil)
@@ -158,7 +175,7 @@ func TestSettings(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e)
 		for want := range 3 {
 			out, err := p.Call(t.Context(), "counts", nil)
@@ -166,7 +183,7 @@ func TestHandover(t *testing.T) {
 			assert.Equal(t, fmt.Sprint(want+1), string(out))
 		}
 		next, err := p.Handover(t.Context(), func(state *loader.State) (*loader.Plugin, error) {
-			return loader.Open("testdata/everything.js", loader.WithEngine(e), loader.WithHostFunc("double", double), loader.WithState(state))
+			return loader.Open("testdata/everything"+e.ext, loader.WithEngine(e.engine), loader.WithHostFunc("double", double), loader.WithState(state))
 		})
 		require.NoError(t, err)
 		defer next.Close()
@@ -177,7 +194,7 @@ func TestHandover(t *testing.T) {
 }
 
 func TestStreams(t *testing.T) {
-	each(t, func(t *testing.T, e engine.Engine) {
+	each(t, func(t *testing.T, e form) {
 		p := everything(t, e)
 		f, err := p.Func("pieces")
 		require.NoError(t, err)
@@ -192,7 +209,7 @@ func TestStreams(t *testing.T) {
 
 // What is wrong with a script is said with its line, before anything of it runs, or with what it did.
 func TestScriptsThatDoNotOpen(t *testing.T) {
-	e := engines(t)["wasm"]
+	e := forms(t)["wasm"].engine
 	for name, c := range map[string]struct {
 		text, says string
 		is         error
@@ -227,5 +244,3 @@ func TestScriptsThatDoNotOpen(t *testing.T) {
 		})
 	}
 }
-
-var _ = errors.Is

@@ -1,0 +1,521 @@
+/* Python as a plug-in: the system's libpython, one interpreter in a process, of which each instance has a module of its own. Package script opens
+ * it, and says to its host what the script's header says. SPDX-License-Identifier: MIT
+ *
+ * ferrule_start gets texts, as javascript/adapter.c does: the module `ferrule` in Python, the script's path, the script, its functions, the names of
+ * its host functions, its settings, a memory limit that is not used, and the python of a virtual environment, or nothing. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <time.h>
+#include <ferrule/sdk.h>
+
+FERRULE_PLUGIN(FERRULE_NAME("ferrule-python") FERRULE_VERSION("1.0.0") FERRULE_DESCRIPTION("Runs plug-ins in Python.")
+                   FERRULE_STATE_FORMAT("script"));
+
+#define MOST 64 /* functions with hooks, and host functions */
+#define PARTS 8
+
+/* Expands one(d, u) for each d and u of 00 to 63. */
+#define TEN_(one, d)                                                                                                   \
+    one(d, 0) one(d, 1) one(d, 2) one(d, 3) one(d, 4) one(d, 5) one(d, 6) one(d, 7) one(d, 8) one(d, 9)
+#define ALL_(one)                                                                                                      \
+    TEN_(one, 0) TEN_(one, 1) TEN_(one, 2) TEN_(one, 3) TEN_(one, 4) TEN_(one, 5)                                      \
+    one(6, 0) one(6, 1) one(6, 2) one(6, 3)
+
+#define WANT_(d, u) FERRULE_WANT(w##d##u);
+ALL_(WANT_)
+FERRULE_WANT(x);
+
+/* What this thread does: which call, and of which instance. A thread of the script's own has none, and its calls of the host fail. */
+typedef struct running {
+    ferrule_call *call;
+    PyObject *script; /* borrowed from the instance */
+    struct running *outer;
+    /* For the watcher, under its lock: the calls in progress, a list. */
+    unsigned long thread;
+    struct running *next, **at;
+    int told;
+} running;
+
+static __thread running *current;
+
+/* ---- A thread's state: made once for each thread, since making it takes ten times as long as a call. ---- */
+
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static PyInterpreterState *interpreter;
+
+static void leave_thread(void *p) {
+    PyThreadState *ts = p;
+    PyEval_RestoreThread(ts);
+    PyThreadState_Clear(ts);
+    PyThreadState_DeleteCurrent();
+}
+
+static void make_key(void) { pthread_key_create(&key, leave_thread); }
+
+static PyThreadState *acquire(void) {
+    PyThreadState *ts = PyGILState_GetThisThreadState();
+    if (!ts) {
+        ts = PyThreadState_New(interpreter);
+        pthread_setspecific(key, ts);
+    }
+    PyEval_RestoreThread(ts);
+    return ts;
+}
+
+static void release(void) { PyEval_SaveThread(); }
+
+/* ---- The watcher: has what is not wanted any more raise Cancelled where it is ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
+static running *watched;
+static int watching;
+static PyObject *cancelled_type;
+
+static void *watch(void *unused) {
+    struct timespec tick = {0, 5000000};
+    (void)unused;
+    for (;;) {
+        unsigned long threads[64];
+        size_t n = 0, i;
+        running *r;
+        pthread_mutex_lock(&lock);
+        while (!watched) pthread_cond_wait(&some, &lock);
+        for (r = watched; r && n < 64; r = r->next)
+            if (!r->told && ferrule_cancelled(r->call)) threads[n++] = r->thread;
+        pthread_mutex_unlock(&lock);
+        if (n) {
+            PyGILState_STATE g = PyGILState_Ensure();
+            for (i = 0; i < n; i++) {
+                int there = 0;
+                pthread_mutex_lock(&lock); /* it may have come back since then */
+                for (r = watched; r; r = r->next)
+                    if (r->thread == threads[i] && !r->told && ferrule_cancelled(r->call)) there = r->told = 1;
+                pthread_mutex_unlock(&lock);
+                if (there) PyThreadState_SetAsyncExc(threads[i], cancelled_type);
+            }
+            PyGILState_Release(g);
+        }
+        nanosleep(&tick, NULL);
+    }
+    return NULL;
+}
+
+static void enter(running *r, ferrule_call *call, PyObject *script) {
+    memset(r, 0, sizeof *r);
+    r->call = call;
+    r->script = script;
+    r->outer = current;
+    current = r;
+    if (!FERRULE_HAS(call, cancel) || !call->cancel) return;
+    r->thread = PyThread_get_thread_ident();
+    pthread_mutex_lock(&lock);
+    r->next = watched;
+    r->at = &watched;
+    if (watched) watched->at = &r->next;
+    watched = r;
+    if (!watching) {
+        pthread_t t;
+        watching = !pthread_create(&t, NULL, watch, NULL);
+        if (watching) pthread_detach(t);
+    }
+    pthread_cond_signal(&some);
+    pthread_mutex_unlock(&lock);
+}
+
+/* The GIL is held: no exception is on its way to this call any more when it returns. */
+static void leave(running *r) {
+    if (r->at) {
+        pthread_mutex_lock(&lock);
+        *r->at = r->next;
+        if (r->next) r->next->at = r->at;
+        pthread_mutex_unlock(&lock);
+        if (r->told) PyThreadState_SetAsyncExc(r->thread, NULL);
+    }
+    current = r->outer;
+}
+
+/* ---- The module _ferrule ---- */
+
+static ferrule_call *here(void) {
+    if (current) return current->call;
+    PyErr_SetString(PyExc_RuntimeError, "found a thread of the script's own, expected the one that the host has called");
+    return NULL;
+}
+
+static PyObject *answer(int32_t status, ferrule_buffer *result) {
+    PyObject *pair = Py_BuildValue("(iy#)", (int)status, result->data ? (char *)result->data : "", (Py_ssize_t)result->len);
+    ferrule_buffer_free(result);
+    return pair;
+}
+
+static PyObject *host_call(PyObject *self, PyObject *args) {
+    ferrule_buffer result = FERRULE_BUFFER_INIT;
+    ferrule_call *call = here();
+    unsigned int ordinal;
+    Py_buffer in;
+    int32_t status;
+    (void)self;
+    if (!call || !PyArg_ParseTuple(args, "Iy*", &ordinal, &in)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = ferrule_import(call, ordinal, in.buf, (size_t)in.len, &result);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&in);
+    return answer(status, &result);
+}
+
+static PyObject *host_next(PyObject *self, PyObject *args) {
+    ferrule_buffer result = FERRULE_BUFFER_INIT;
+    ferrule_call *call = here();
+    Py_buffer in;
+    int32_t status;
+    (void)self;
+    if (!call || !PyArg_ParseTuple(args, "y*", &in)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = ferrule_next(call, in.buf, (size_t)in.len, &result);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&in);
+    return answer(status, &result);
+}
+
+static PyObject *host_info(PyObject *self, PyObject *args) {
+    ferrule_buffer result = FERRULE_BUFFER_INIT;
+    ferrule_call *call = here();
+    const char *name;
+    PyObject *found;
+    int32_t status;
+    (void)self;
+    if (!call || !PyArg_ParseTuple(args, "s", &name)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = ferrule_info(call, name, &result);
+    Py_END_ALLOW_THREADS
+    if (status == FERRULE_OK) {
+        found = PyUnicode_DecodeUTF8(result.data ? (char *)result.data : "", (Py_ssize_t)result.len, "replace");
+    } else {
+        found = Py_None;
+        Py_INCREF(found);
+    }
+    ferrule_buffer_free(&result);
+    return found;
+}
+
+static PyObject *host_log(PyObject *self, PyObject *args) {
+    unsigned int level;
+    const char *line, *fields;
+    Py_ssize_t len, fields_len;
+    ferrule_call *call = current ? current->call : NULL; /* a line of another thread is lost */
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Is#s#", &level, &line, &len, &fields, &fields_len)) return NULL;
+    if (call) {
+        Py_BEGIN_ALLOW_THREADS
+        ferrule_log_fields_(call, level, line, (size_t)len, fields, (size_t)fields_len);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *host_read(PyObject *self, PyObject *args) {
+    const uint8_t *piece = NULL;
+    size_t len = 0;
+    int32_t status;
+    ferrule_call *call = here();
+    (void)self, (void)args;
+    if (!call) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = ferrule_read(call, &piece, &len);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("(iy#)", (int)status, piece && status == FERRULE_OK ? (const char *)piece : "", (Py_ssize_t)(status == FERRULE_OK ? len : 0));
+}
+
+static PyObject *host_write(PyObject *self, PyObject *args) {
+    Py_buffer in;
+    int32_t status;
+    ferrule_call *call = here();
+    (void)self;
+    if (!call || !PyArg_ParseTuple(args, "y*", &in)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = ferrule_write(call, in.buf, (size_t)in.len);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&in);
+    return PyLong_FromLong(status);
+}
+
+static PyObject *host_progress(PyObject *self, PyObject *args) {
+    unsigned long long done, total;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KK", &done, &total)) return NULL;
+    if (current) ferrule_set_progress(current->call, done, total);
+    Py_RETURN_NONE;
+}
+
+static PyObject *host_cancelled(PyObject *self, PyObject *args) {
+    (void)self, (void)args;
+    return PyBool_FromLong(current && ferrule_cancelled(current->call));
+}
+
+static PyObject *host_script(PyObject *self, PyObject *args) {
+    PyObject *script = current && current->script ? current->script : Py_None;
+    (void)self, (void)args;
+    Py_INCREF(script);
+    return script;
+}
+
+/* starting(script): the instance whose script runs at its top level */
+static PyObject *host_starting(PyObject *self, PyObject *script) {
+    (void)self;
+    if (current) current->script = script;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"call", host_call, METH_VARARGS, NULL},          {"next", host_next, METH_VARARGS, NULL},
+                                {"info", host_info, METH_VARARGS, NULL},          {"log", host_log, METH_VARARGS, NULL},
+                                {"read", host_read, METH_NOARGS, NULL},           {"write", host_write, METH_VARARGS, NULL},
+                                {"progress", host_progress, METH_VARARGS, NULL},  {"cancelled", host_cancelled, METH_NOARGS, NULL},
+                                {"script", host_script, METH_NOARGS, NULL},       {"starting", host_starting, METH_O, NULL},
+                                {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_ferrule", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static PyObject *init_module(void) { return PyModule_Create(&definition); }
+
+/* ---- An instance ---- */
+
+typedef struct {
+    PyObject *script, *calls; /* of class _Script, and its list */
+} instance;
+
+static PyObject *outcome; /* _outcome of the module ferrule */
+static PyObject *class;   /* _Script */
+
+/* Replies with (status, bytes), which it takes; NULL is an exception. */
+static int32_t reply(ferrule_call *call, PyObject *pair) {
+    int status = FERRULE_FAILED;
+    const char *bytes;
+    Py_ssize_t len;
+    if (!pair || !PyArg_ParseTuple(pair, "iy#", &status, &bytes, &len)) {
+        PyErr_Clear();
+        status = ferrule_fail(call, FERRULE_FAILED, "the script failed, and its exception cannot be shown");
+    } else if (status == FERRULE_PASS) {
+        status = ferrule_pass(call);
+    } else {
+        int32_t replied = ferrule_reply(call, bytes, (size_t)len);
+        if (replied != FERRULE_OK) status = replied;
+    }
+    Py_XDECREF(pair);
+    return status;
+}
+
+static int32_t invoke(ferrule_call *call, size_t i) {
+    instance *s = FERRULE_STATE(call, instance);
+    running r;
+    int32_t status;
+    PyObject *in, *bound = NULL, *args;
+    acquire();
+    if (i >= (size_t)PyList_GET_SIZE(s->calls)) {
+        release();
+        return FERRULE_UNSUPPORTED;
+    }
+    enter(&r, call, s->script);
+    in = PyBytes_FromStringAndSize((const char *)call->in, (Py_ssize_t)call->in_len);
+    args = in ? PyTuple_Pack(2, PyList_GET_ITEM(s->calls, (Py_ssize_t)i), in) : NULL;
+    bound = args ? PyObject_CallObject(outcome, args) : NULL;
+    leave(&r);
+    status = reply(call, bound);
+    Py_XDECREF(args);
+    Py_XDECREF(in);
+    release();
+    return status;
+}
+
+#define INVOKE_(d, u)                                                                                                  \
+    FERRULE_FN(f##d##u) { return invoke(call, (d) * 10 + (u)); }
+ALL_(INVOKE_)
+
+typedef struct {
+    const uint8_t *at;
+    size_t len;
+} text;
+
+static int take_all(ferrule_call *call, text *parts) {
+    const uint8_t *at = call->in;
+    size_t left = call->in_len, i, n;
+    for (i = 0; i < PARTS; i++) {
+        if (left < 4) return 0;
+        n = (size_t)at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 | (size_t)at[3] << 24;
+        at += 4;
+        left -= 4;
+        if (n > left) return 0;
+        parts[i].at = at;
+        parts[i].len = n;
+        at += n;
+        left -= n;
+    }
+    return 1;
+}
+
+static int32_t begin(ferrule_call *call, const text *parts) {
+    PyConfig config;
+    PyStatus status;
+    Dl_info library;
+    /* The symbols of libpython are for modules that Python loads: not the loader's local ones. */
+    if (dladdr((void *)(uintptr_t)Py_InitializeFromConfig, &library)) (void)dlopen(library.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+    PyImport_AppendInittab("_ferrule", init_module);
+    PyConfig_InitIsolatedConfig(&config);
+    config.install_signal_handlers = 0;
+    if (parts[7].len) {
+        char *path = strndup((const char *)parts[7].at, parts[7].len);
+        status = PyConfig_SetBytesString(&config, &config.executable, path ? path : "");
+        free(path);
+        if (PyStatus_Exception(status)) goto failed;
+    }
+    status = Py_InitializeFromConfig(&config);
+    if (PyStatus_Exception(status)) goto failed;
+    PyConfig_Clear(&config);
+    interpreter = PyInterpreterState_Get();
+    pthread_once(&once, make_key);
+    return FERRULE_OK;
+failed:
+    PyConfig_Clear(&config);
+    return ferrule_fail(call, FERRULE_FAILED, "Python cannot be started: %s", status.err_msg ? status.err_msg : "no memory");
+}
+
+/* The module ferrule, made of its text once in a process. */
+static int32_t module(ferrule_call *call, const text *source) {
+    PyObject *m, *d, *code = NULL, *done = NULL;
+    char *copy = strndup((const char *)source->at, source->len);
+    if (outcome) {
+        free(copy);
+        return FERRULE_OK;
+    }
+    m = PyImport_AddModule("ferrule"); /* borrowed */
+    d = m ? PyModule_GetDict(m) : NULL;
+    if (copy && d && !PyDict_SetItemString(d, "__builtins__", PyEval_GetBuiltins())) code = Py_CompileString(copy, "<ferrule>", Py_file_input);
+    if (code) done = PyEval_EvalCode(code, d, d);
+    free(copy);
+    Py_XDECREF(code);
+    if (done) {
+        outcome = PyObject_GetAttrString(m, "_outcome");
+        class = PyObject_GetAttrString(m, "_Script");
+        cancelled_type = PyObject_GetAttrString(m, "Cancelled");
+    }
+    Py_XDECREF(done);
+    if (outcome && class && cancelled_type) return FERRULE_OK;
+    PyErr_Print();
+    return ferrule_fail(call, FERRULE_FAILED, "the module ferrule cannot be made");
+}
+
+static PyObject *lines(const text *t) {
+    PyObject *s = PyUnicode_FromStringAndSize((const char *)t->at, (Py_ssize_t)t->len), *list;
+    if (!s) return NULL;
+    list = PyUnicode_Splitlines(s, 0);
+    Py_DECREF(s);
+    return list;
+}
+
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+
+FERRULE_START {
+    text parts[PARTS];
+    instance *s;
+    running r;
+    int32_t status = FERRULE_OK;
+    int first;
+    PyObject *partial = NULL, *args = NULL, *functions, *names, *pair = NULL;
+    if (!take_all(call, parts)) return ferrule_fail(call, FERRULE_INVALID, "expected eight texts, as package script gives them");
+    s = calloc(1, sizeof *s);
+    if (!s) return FERRULE_NO_MEMORY;
+    pthread_mutex_lock(&starting);
+    first = !Py_IsInitialized();
+    if (first) {
+        status = begin(call, parts);
+    } else {
+        if (!interpreter) { /* another embedder's, in this process */
+            pthread_mutex_unlock(&starting);
+            free(s);
+            return ferrule_fail(call, FERRULE_FAILED, "this process has a Python of somebody else's: open the script isolated");
+        }
+        acquire();
+    }
+    if (status != FERRULE_OK) {
+        pthread_mutex_unlock(&starting);
+        free(s);
+        return status;
+    }
+    enter(&r, call, NULL);
+    status = module(call, &parts[0]);
+    if (status == FERRULE_OK) {
+        PyObject *holder = PyList_New(0), *make = NULL;
+        functions = lines(&parts[3]);
+        names = lines(&parts[4]);
+        args = functions && names ? Py_BuildValue("(s#s#OOy#O)", parts[1].at, (Py_ssize_t)parts[1].len, parts[2].at, (Py_ssize_t)parts[2].len, functions, names,
+                                                  parts[5].at, (Py_ssize_t)parts[5].len, holder)
+                                  : NULL;
+        make = args ? PyObject_GetAttrString(class, "_begin") : NULL;
+        partial = make ? PyObject_CallObject(make, args) : NULL; /* a function without parameters */
+        pair = partial ? PyObject_CallFunctionObjArgs(outcome, partial, NULL) : NULL;
+        if (holder && PyList_GET_SIZE(holder) == 1) {
+            s->script = PyList_GET_ITEM(holder, 0);
+            Py_INCREF(s->script);
+            s->calls = PyObject_GetAttrString(s->script, "calls");
+        }
+        status = reply(call, pair);
+        if (status == FERRULE_OK && !s->calls) status = ferrule_fail(call, FERRULE_FAILED, "the script cannot be started");
+        PyErr_Clear();
+        Py_XDECREF(functions);
+        Py_XDECREF(names);
+        Py_XDECREF(args);
+        Py_XDECREF(make);
+        Py_XDECREF(partial);
+        Py_XDECREF(holder);
+    }
+    leave(&r);
+    if (status != FERRULE_OK) {
+        Py_XDECREF(s->calls);
+        Py_XDECREF(s->script);
+        free(s);
+    } else {
+        call->state = s;
+    }
+    if (first) pthread_setspecific(key, PyGILState_GetThisThreadState());
+    release();
+    pthread_mutex_unlock(&starting);
+    return status;
+}
+
+/* Calls service(name, input) of the instance's script. */
+static int32_t serve(ferrule_call *call, const char *name, const uint8_t *in, size_t len) {
+    instance *s = FERRULE_STATE(call, instance);
+    running r;
+    PyObject *partial, *pair = NULL;
+    int32_t status;
+    acquire();
+    enter(&r, call, s->script);
+    partial = PyObject_CallMethod(s->script, "_service", "sy#", name, (const char *)in, (Py_ssize_t)len);
+    if (partial) pair = PyObject_CallFunctionObjArgs(outcome, partial, NULL);
+    leave(&r);
+    status = reply(call, pair);
+    Py_XDECREF(partial);
+    release();
+    return status;
+}
+
+FERRULE_STOP {
+    instance *s = FERRULE_STATE(call, instance);
+    int32_t status = serve(call, "stop", call->in, 0);
+    acquire();
+    Py_XDECREF(s->calls);
+    Py_XDECREF(s->script);
+    release();
+    free(s);
+    return status == FERRULE_UNSUPPORTED ? FERRULE_OK : status;
+}
+
+FERRULE_CONFIGURE {
+    text parts[PARTS];
+    if (!take_all(call, parts)) return ferrule_fail(call, FERRULE_INVALID, "expected eight texts, as package script gives them");
+    return serve(call, "configure", parts[5].at, parts[5].len);
+}
+
+FERRULE_SAVE { return serve(call, "save", call->in, 0); }
+FERRULE_RESUME { return serve(call, "resume", call->in, call->in_len); }

@@ -1,0 +1,338 @@
+"""The module `ferrule`, which scripts import. It stands on what adapter.c has."""
+
+import dataclasses as _dataclasses
+import inspect as _inspect
+import json as _json
+import sys as _sys
+import traceback as _traceback
+import typing as _typing
+
+import _ferrule
+
+OK, FAILED, INVALID, UNSUPPORTED, CANCELLED, PANIC, NO_MEMORY, MISUSE, MORE, PASS = range(10)
+_words = "OK FAILED INVALID UNSUPPORTED CANCELLED PANIC NO_MEMORY MISUSE MORE PASS".split()
+
+
+class Failure(Exception):
+    """A failure that a host is told as it is: its status, 1000 or more for one of the plug-in's own, and its message."""
+
+    def __init__(self, status, message=""):
+        super().__init__(message)
+        if isinstance(status, bool) or not isinstance(status, int) or status < 1 or 10 <= status < 1000:
+            raise TypeError(f"found the status {status!r}, expected one of 1 to 9, or 1000 or more")
+        self.status = status
+        self.message = message
+
+
+class Cancelled(BaseException):
+    """Comes up in a function whose result nobody wants any more."""
+
+
+class _Pass:
+    def __repr__(self):
+        return "ferrule.PASSED"
+
+
+# What a function returns that has nothing to say to its input.
+PASSED = _Pass()
+
+
+def _to_bytes(value):
+    if value is None:
+        return b""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    return _json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value):
+    if _dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in _dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # numpy's
+        return value.tolist()
+    raise TypeError(f"found a {type(value).__name__}, expected bytes, str, what JSON has, or a dataclass of these")
+
+
+def _made(kind, value):
+    """Makes a dataclass of what JSON has, also within lists, dicts and optional fields."""
+    origin, args = _typing.get_origin(kind), _typing.get_args(kind)
+    if _dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"found {value!r:.100}, expected an object for {kind.__name__}")
+        hints, known = _typing.get_type_hints(kind), {f.name for f in _dataclasses.fields(kind) if f.init}
+        unknown = [name for name in value if name not in known]
+        if unknown:
+            raise TypeError(f"found {', '.join(unknown)}, expected for {kind.__name__}: {', '.join(sorted(known))}")
+        return kind(**{name: _made(hints[name], v) for name, v in value.items()})
+    if origin in (list, tuple, set, frozenset) and isinstance(value, list) and args:
+        return origin(_made(args[0], v) for v in value)
+    if origin is dict and isinstance(value, dict) and len(args) == 2:
+        return {k: _made(args[1], v) for k, v in value.items()}
+    if origin is not None and type(None) in args and value is not None:
+        rest = [a for a in args if a is not type(None)]
+        return _made(rest[0], value) if len(rest) == 1 else value
+    return value
+
+
+class _Call:
+    """A host function: name(input) returns a str, name.json(input) what JSON has, name.bytes(input) bytes."""
+
+    def __init__(self, name, call):
+        self._name, self._call = name, call
+
+    def bytes(self, value=None):
+        status, out = self._call(_to_bytes(value))
+        if status == PASS:
+            return PASSED
+        if status != OK:
+            text = out.decode(errors="replace")
+            raise Failure(status, text or f"{self._name}: {_words[status] if status < len(_words) else status}")
+        return out
+
+    def __call__(self, value=None):
+        out = self.bytes(value)
+        return out if out is PASSED else out.decode()
+
+    def json(self, value=None):
+        out = self.bytes(value)
+        return out if out is PASSED else _json.loads(out) if out else None
+
+
+# In a wrapper: runs what stands behind it.
+next = _Call("next", _ferrule.next)
+
+
+class _Hosts:
+    """The host functions that a script's header names: host.name(input)."""
+
+    def __init__(self, names):
+        for i, name in enumerate(names):
+            setattr(self, name, _Call(name, lambda b, i=i: _ferrule.call(i, b)))
+
+
+def info(key):
+    """What the host knows of a key, as a str; None where it does not."""
+    return _ferrule.info(key)
+
+
+def remaining():
+    """How many seconds the call still has; infinity where it has no deadline."""
+    text = _ferrule.info("remaining")
+    return float("inf") if text is None else int(text) / 1e9
+
+
+def cancelled():
+    return _ferrule.cancelled()
+
+
+def progress(done, total=0):
+    _ferrule.progress(max(0, int(done)), max(0, int(total)))
+
+
+def _log(level):
+    def log(text, **fields):
+        _ferrule.log(level, str(text), "".join(f"{k}={v}\0" for k, v in fields.items()))
+
+    return log
+
+
+class log:
+    """Lines for the host's logger, with fields: log.info("read the file", path=path)."""
+
+    error, warn, info, debug, trace = (staticmethod(_log(level)) for level in range(1, 6))
+
+
+class _Input:
+    """The call's input stream: for piece in ferrule.input."""
+
+    def read(self):
+        status, piece = _ferrule.read()
+        if status != OK:
+            raise Failure(status, "the input stream: " + _words[min(status, PASS)])
+        return piece
+
+    def __iter__(self):
+        while piece := self.read():
+            yield piece
+
+
+input = _Input()
+
+
+class output:
+    """The call's output stream."""
+
+    @staticmethod
+    def write(piece):
+        status = _ferrule.write(_to_bytes(piece))
+        if status != OK:
+            raise Failure(status, "the output stream: " + _words[min(status, PASS)])
+
+
+class _Lines:
+    """What a script prints is lines of the host's logger."""
+
+    encoding, errors = "utf-8", "replace"
+
+    def __init__(self, level):
+        self.level, self.rest = level, ""
+
+    def write(self, text):
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            _ferrule.log(self.level, line, "")
+        return len(text)
+
+    def flush(self):
+        if self.rest:
+            self.rest, line = "", self.rest
+            _ferrule.log(self.level, line, "")
+
+    def writable(self):
+        return True
+
+    def isatty(self):
+        return False
+
+
+class _Settings:
+    """The plug-in's settings: .bytes, .text, .json."""
+
+    def __init__(self, data):
+        self.bytes = data
+
+    @property
+    def text(self):
+        return self.bytes.decode()
+
+    @property
+    def json(self):
+        return _json.loads(self.bytes) if self.bytes else None
+
+
+class _Script:
+    """An instance of a script."""
+
+    @staticmethod
+    def _begin(path, source, functions, names, settings, holder):
+        """What starts an instance, and puts it into holder."""
+
+        def begin():
+            script = _Script()
+            _ferrule.starting(script)
+            script._run(path, source, functions, names, settings)
+            holder.append(script)
+
+        return begin
+
+    def _run(self, path, source, functions, names, settings):
+        self.path = path
+        self.host = _Hosts(names)
+        self.settings = _Settings(settings)
+        folder = path.rpartition("/")[0]
+        if folder not in _sys.path:
+            _sys.path.insert(0, folder)
+        self.module = type(_sys)(f"ferrule_script_{id(self)}")
+        self.module.__file__ = path
+        _sys.modules[self.module.__name__] = self.module  # where dataclasses, pickle and the like look
+        exec(compile(source, path, "exec", dont_inherit=True), self.module.__dict__)
+        self.calls = [self._entry(line[0], line[1:]) for line in functions]
+
+    def _entry(self, kind, name):
+        fn = getattr(self.module, name, None)
+        if not callable(fn):
+            raise Failure(FAILED, f"{self.path}: its header names {name}, expected that it has such a function")
+        try:
+            hint = _typing.get_type_hints(fn)
+            parameters = [p for p in _inspect.signature(fn).parameters.values()]
+        except (TypeError, ValueError, NameError):
+            hint, parameters = {}, [None]
+        kind_of = hint.get(parameters[0].name) if parameters and parameters[0] is not None else None
+        if not parameters:
+            take = None
+        elif kind == "b" or kind_of is bytes:
+            take = bytes
+        elif kind == "j":
+            take = (lambda data: _made(kind_of, _json.loads(data))) if kind_of is not None else _json.loads
+        else:
+            take = bytes.decode
+
+        def call(data):
+            if take is None:
+                return fn()
+            try:
+                value = take(data)
+            except (ValueError, TypeError) as error:
+                raise Failure(INVALID, f"{type(error).__name__}: {error}") from None
+            return fn(value)
+
+        return call
+
+    def _service(self, name, data):
+        """What runs one of the functions that a host calls beside the header's."""
+
+        def service():
+            fn = getattr(self.module, name, None)
+            if name == "stop":
+                _sys.modules.pop(self.module.__name__, None)
+            if not callable(fn):
+                raise Failure(UNSUPPORTED, f"{self.path} has no function {name}")
+            if name == "resume":
+                return fn(data)
+            if name != "configure":
+                return fn()
+            before, self.settings.bytes = self.settings.bytes, data
+            try:
+                return fn()
+            except BaseException:
+                self.settings.bytes = before
+                raise
+
+        return service
+
+
+def __getattr__(name):  # host and settings are an instance's own
+    script = _ferrule.script()
+    if script is not None and name in ("host", "settings"):
+        return getattr(script, name)
+    raise AttributeError(f"module ferrule has no {name}")
+
+
+def _describe(error):
+    """What an exception that nobody caught says: its words, where it was raised, and what it was caused by."""
+    if isinstance(error, SyntaxError):
+        return "".join(_traceback.format_exception_only(error)).strip()
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == "<ferrule>":
+        tb = tb.tb_next
+    error.__traceback__ = tb
+    return f"{type(error).__name__}: {error}\n" + "".join(_traceback.format_exception(error)).strip()
+
+
+def _outcome(run, *args):
+    """(status, bytes) of what run does."""
+    try:
+        value = run(*args)
+        if _inspect.iscoroutine(value):
+            import asyncio
+
+            value = asyncio.run(value)
+        if value is PASSED:
+            return PASS, b""
+        return OK, _to_bytes(value)
+    except Failure as failure:
+        return failure.status, failure.message.encode(errors="replace")
+    except Cancelled:
+        return CANCELLED, b""
+    except MemoryError:
+        return NO_MEMORY, b"MemoryError"
+    except BaseException as error:  # SystemExit and KeyboardInterrupt, too: nothing ends the process
+        return FAILED, _describe(error).encode(errors="replace")
+    finally:
+        _sys.stdout.flush()
+        _sys.stderr.flush()
+
+
+_sys.stdout, _sys.stderr = _Lines(3), _Lines(2)

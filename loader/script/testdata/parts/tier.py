@@ -1,0 +1,2 @@
+def tier(x):
+    return "tier " + ("gold" if x > 100 else "none")
