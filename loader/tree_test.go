@@ -23,6 +23,7 @@ var tree = [][]string{
 	{"loader/remote/internal/fleet", "loader/remote/internal/node"},
 	{"loader/remote/internal/broker", "loader/remote"},
 	{"loader/remote/internal/duplex"},
+	{"loader/script"},
 	{"loader/wasm"},
 	{"loader/wasm/internal/extism/peers"},
 	{"loader/wasm/internal/contract", "loader/wasm/internal/extism"},

@@ -1,18 +1,16 @@
 package script_test
 
 import (
-	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/script"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
-
-func TestMain(m *testing.M) {
-	os.Exit(m.Run())
-}
 
 // form is one way to run scripts.
 type form struct {
@@ -20,12 +18,14 @@ type form struct {
 	ext    string // of the script that has everything
 }
 
-func forms(testing.TB) map[string]form {
+func forms(tb testing.TB) map[string]form {
+	tb.Helper()
+	library, snake := fixture.JavaScriptAdapter(tb), fixture.PythonAdapter(tb)
 	return map[string]form{
-		"wasm":             {script.Engine(), ".js"},
-		"library":          {script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", loader.Native())), ".js"},
-		"worker":           {script.Engine(script.WithMemory(64<<20), script.WithAdapter("/tmp/js.so", isolate.Engine())), ".js"},
-		"python":           {script.Engine(script.WithPython("/tmp/python.so", nil)), ".py"},
-		"python, in place": {script.Engine(script.WithPython("/tmp/python.so", loader.Native())), ".py"},
+		"wasm":             {script.Engine(script.WithWasm(wasm.WithCache(filepath.Join(fixture.Root(), "build", "compiled")))), ".js"},
+		"library":          {script.Engine(script.WithMemory(64<<20), script.WithAdapter(library, loader.Native())), ".js"},
+		"worker":           {script.Engine(script.WithMemory(64<<20), script.WithAdapter(library, isolate.Engine())), ".js"},
+		"python":           {script.Engine(script.WithPython(snake, nil)), ".py"},
+		"python, in place": {script.Engine(script.WithPython(snake, loader.Native())), ".py"},
 	}
 }

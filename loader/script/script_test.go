@@ -15,7 +15,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/script"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
 
 // each runs a test with the interpreter in each of its forms.
@@ -209,7 +212,7 @@ func TestStreams(t *testing.T) {
 
 // What is wrong with a script is said with its line, before anything of it runs, or with what it did.
 func TestScriptsThatDoNotOpen(t *testing.T) {
-	e := forms(t)["wasm"].engine
+	e := script.Engine(script.WithWasm(wasm.WithCache(filepath.Join(fixture.Root(), "build", "compiled"))))
 	for name, c := range map[string]struct {
 		text, says string
 		is         error

@@ -1,21 +1,50 @@
 #!/bin/sh
-# Builds the adapter of JavaScript from quickjs-ng's sources: build.sh so|wasm FILE. The sources are those of the crate rquickjs-sys, which cargo fetches.
+# Builds the adapter of JavaScript from quickjs-ng's sources: build.sh so|wasm FILE, with FILE's path from the root. The sources are those of the crate
+# rquickjs-sys, which cargo fetches. FERRULE_INCLUDE is a folder with the headers of the contract and of the SDK in C; without it they are this tree's.
 set -eu
 cd "$(dirname "$0")"
-root=../../..
 form=$1 out=$2
-mkdir -p ../../../build/quickjs
-(cd ../../../build/quickjs && printf '[package]\nname = "sources"\nversion = "0.0.0"\nedition = "2021"\n[lib]\npath = "lib.rs"\n[dependencies]\nrquickjs-sys = "=0.14.0"\n[workspace]\n' >Cargo.toml && : >lib.rs && cargo fetch -q)
-q=$(cargo metadata --manifest-path ../../../build/quickjs/Cargo.toml --format-version 1 | sed -n 's/.*"manifest_path":"\([^"]*rquickjs-sys-[^"]*\)Cargo\.toml".*/\1/p' | head -1)quickjs
+for program in "${CARGO:=cargo}" sed; do
+	command -v "$program" >/dev/null || { echo "build.sh: $program is missing" >&2; exit 1; }
+done
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+trap 'exit 130' INT TERM HUP
+printf '[package]\nname = "sources"\nversion = "0.0.0"\nedition = "2021"\n[lib]\npath = "lib.rs"\n[dependencies]\nrquickjs-sys = "=0.14.0"\n[workspace]\n' >"$build/Cargo.toml"
+: >"$build/lib.rs"
+q=$("$CARGO" metadata -q --manifest-path "$build/Cargo.toml" --format-version 1 | sed -n 's/.*"manifest_path":"\([^"]*rquickjs-sys-[^"]*\)Cargo\.toml".*/\1/p' | head -1)quickjs
+[ -e "$q/quickjs.c" ] || { echo "build.sh: found no sources of quickjs-ng where cargo has put the crate rquickjs-sys: $q" >&2; exit 1; }
 # quickjs-ng has no limit of the stack in WebAssembly, where an overflow would be a trap: it gets the one that it has elsewhere.
-build=../../../build/quickjs
-sed '/^static void update_stack_limit/,/^}/s/#if defined(__wasi__)/#if 0/' "$q/quickjs.c" >$build/quickjs.c
-sources="adapter.c $build/quickjs.c $q/libregexp.c $q/libunicode.c $q/dtoa.c"
-flags="-O2 -DNDEBUG -D_GNU_SOURCE -fvisibility=hidden -I$root/include -I$root/sdk-c/include -isystem $q"
+sed '/^static void update_stack_limit/,/^}/s/#if defined(__wasi__)/#if 0/' "$q/quickjs.c" >"$build/quickjs.c"
+warnings='-Wall -Wextra -Werror'
+if [ -n "${FERRULE_INCLUDE:-}" ]; then
+	headers="-I$FERRULE_INCLUDE"
+else
+	headers='-I../../../include -I../../../sdk-c/include'
+fi
+flags="-O2 -DNDEBUG -D_GNU_SOURCE -fvisibility=hidden -isystem $q"
 case $form in
-so) ${CC:-cc} $flags -w -shared -fPIC -o "$out" $sources -lm -lpthread ;;
+so)
+	compile="${CC:-cc} $flags -fPIC"
+	link="${CC:-cc} -shared"
+	libraries='-lm -lpthread'
+	;;
 wasm)
-	${WASM_CC:-clang} --target=wasm32-wasi -mexec-model=reactor $flags -w -D_WASI_EMULATED_SIGNAL -mbulk-memory \
-		-Wl,--export-dynamic -Wl,-z,stack-size=1048576 -Wl,--strip-all -o "$out" $sources -lwasi-emulated-signal
+	compile="${WASM_CC:-clang} --target=wasm32-wasi $flags -D_WASI_EMULATED_SIGNAL -mbulk-memory"
+	link="${WASM_CC:-clang} --target=wasm32-wasi -mexec-model=reactor -Wl,--export-dynamic -Wl,-z,stack-size=1048576 -Wl,--strip-all"
+	libraries=-lwasi-emulated-signal
+	;;
+*)
+	echo "build.sh: found $form, expected so or wasm" >&2
+	exit 2
 	;;
 esac
+# shellcheck disable=SC2086 # these are words
+{
+	$compile $warnings $headers -c -o "$build/adapter.o" adapter.c &
+	for source in "$build/quickjs.c" "$q/libregexp.c" "$q/libunicode.c" "$q/dtoa.c"; do
+		$compile -w -c -o "$build/$(basename "$source").o" "$source"
+	done
+	wait $!
+	$link -o "$out" "$build"/*.o $libraries
+}

@@ -13,6 +13,11 @@
 FERRULE_PLUGIN(FERRULE_NAME("ferrule-python") FERRULE_VERSION("1.0.0") FERRULE_DESCRIPTION("Runs plug-ins in Python.")
                    FERRULE_STATE_FORMAT("script"));
 
+/* The interpreter that belongs to the library; build.sh says where it is. */
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+#define PYTHON PREFIX "/bin/python" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION)
+
 #define MOST 64 /* functions with hooks, and host functions */
 #define PARTS 8
 
@@ -363,8 +368,10 @@ static int32_t begin(ferrule_call *call, const text *parts) {
     PyImport_AppendInittab("_ferrule", init_module);
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 0;
-    if (parts[7].len) {
-        char *path = strndup((const char *)parts[7].at, parts[7].len);
+    config.write_bytecode = 0; /* the folders of scripts stay as they are */
+    {
+        /* By its interpreter Python finds its library: without one it looks along PATH, which may be missing, or have another. */
+        char *path = parts[7].len ? strndup((const char *)parts[7].at, parts[7].len) : strdup(PYTHON);
         status = PyConfig_SetBytesString(&config, &config.executable, path ? path : "");
         free(path);
         if (PyStatus_Exception(status)) goto failed;

@@ -312,8 +312,9 @@ static inline int FERRULE_UNUSED_ ferrule_buffer_holds_(const ferrule_buffer *bu
 /* Appends a copy of len bytes, which may be the buffer's own. Returns the buffer's status. */
 static inline int32_t FERRULE_UNUSED_ ferrule_buffer_append(ferrule_buffer *buffer, const void *bytes, size_t len) {
     const uint8_t *from = FERRULE_CAST_(const uint8_t *, bytes);
-    const int own = ferrule_buffer_holds_(buffer, bytes);
-    const size_t at = own ? FERRULE_SIZE_(from - buffer->data) : 0;
+    /* As numbers: a compiler that sees through realloc takes the pointers' difference for a use of what was freed. */
+    const size_t at = FERRULE_SIZE_(FERRULE_CAST_(uintptr_t, bytes) - FERRULE_CAST_(uintptr_t, buffer->data));
+    const int own = at < buffer->cap;
     if (ferrule_buffer_reserve(buffer, len) != FERRULE_OK) return buffer->status;
     if (own) from = buffer->data + at;
     if (len) memmove(buffer->data + buffer->len, from, len);
