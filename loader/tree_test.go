@@ -46,6 +46,7 @@ var tree = [][]string{
 	{"loader/inspect"},
 	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
 	{"abi", "loader/escape", "loader/internal/panics", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},
+	{"include", "sdk-c"},
 }
 
 func TestTree(t *testing.T) {
@@ -57,7 +58,7 @@ func TestTree(t *testing.T) {
 		}
 	}
 	seen := make(map[string]bool)
-	for _, top := range []string{"abi", "loader"} {
+	for _, top := range []string{"abi", "include", "loader", "sdk-c"} {
 		require.NoError(t, filepath.WalkDir(filepath.Join(fixture.Root(), top), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == "museum") {
 				return filepath.SkipDir
