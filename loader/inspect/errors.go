@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -37,6 +39,23 @@ type Error struct {
 	Expected string // what it should have; may be empty
 	Remedy   string // what to do, as a sentence without its full stop, or as a question; may be empty
 	Err      error  // the cause: *fs.PathError, *abi.TextError, *abi.MajorError …, or nil
+}
+
+// SetPath sets the path of an error of Read's, and says what only the file's name tells of it.
+func (e *Error) SetPath(path string) {
+	e.Path = path
+	ext := strings.ToLower(filepath.Ext(path))
+	short := e.Found == anEmptyFile || strings.HasPrefix(e.Found, aFileOf)
+	if e.Kind != ErrNotLibrary || e.Found != aText && e.Found != aScript && !short {
+		return
+	}
+	if e.Found == aText && slices.Contains(scripts, ext) {
+		e.Remedy = nameProgram
+	}
+	if i := slices.IndexFunc(languages, func(l *language) bool { return slices.Contains(l.extensions, ext) }); i >= 0 {
+		e.Expected += ", or a script that begins with " + languages[i].line + " ferrule: name=… version=…"
+		e.Remedy = "Where it is a plug-in for script.Engine(), write that header before its first statement; where it is a sidecar, begin it with #! and what runs it, and open it with sidecar.Program()"
+	}
 }
 
 // Error says what was found, what was expected and what to do.
@@ -113,6 +132,8 @@ const (
 	openProgram  = "Where it is a sidecar, open it with sidecar.Program(); otherwise link the plug-in as a shared library (cc -shared, crate-type cdylib)"
 	aScript      = "a script"
 	aText        = "a text file"
+	aFileOf      = "a file of "
+	anEmptyFile  = "an empty file"
 	nameProgram  = "Where it is a sidecar, write #! and what runs it into its first line; otherwise link the plug-in as a shared library"
 )
 

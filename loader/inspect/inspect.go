@@ -1,5 +1,5 @@
-// Package inspect reads a plug-in library's file without executing any of it, on any operating system, for ELF, Mach-O
-// (thin and fat), PE and WebAssembly modules: its name and version, its functions with their documentation, what it needs from the host, and
+// Package inspect reads a plug-in's file without executing any of it, on any operating system, for ELF, Mach-O
+// (thin and fat), PE, WebAssembly modules and scripts: its name and version, its functions with their documentation, what it needs from the host, and
 // what it is built for.
 //
 // It lists what the dynamic linker will see, so it reads what the dynamic linker reads: program headers and the dynamic
@@ -20,6 +20,8 @@
 //   - GoVersion shows that a library embeds the Go runtime, for honest files: whoever wants to hide it can.
 //   - Of a WebAssembly module the bodies of functions are not read: whether they are valid is found when it is compiled. The memory is
 //     as its data segments with constant addresses make it, before anything runs.
+//   - Of a script the header is read, the comments at its top, and nothing else: whether it has the functions that its header names is found when it is
+//     opened.
 //   - A name exported through a PE forwarder or a Mach-O re-export is refused: the code is in another library.
 package inspect
 
@@ -28,7 +30,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -38,10 +39,10 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
-// Format is a file format of libraries.
+// Format is a file format of libraries, or the language of a script.
 type Format string
 
-// The formats.
+// The formats, and the languages.
 const (
 	ELF   Format = "ELF"
 	MachO Format = "Mach-O"
@@ -56,14 +57,14 @@ const (
 type Library struct {
 	Path   string // as it was given to File; "" from Read
 	Size   int64  // of the whole file, in bytes
-	Format Format // ELF, MachO, PE or Wasm
+	Format Format // ELF, MachO, PE, Wasm, JavaScript or Python
 
 	OS      string   // a GOOS word, such as linux, darwin, windows; "" when Go has no word for it
 	Arch    string   // a GOARCH word; "" when Go has no word for it
-	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"
+	Machine string   // the machine in words, for error messages, such as "AArch64 (EM 183)"; a script's language
 	Archs   []string // of each slice of a fat Mach-O file, else of the one there is: Arch, or Machine where that is ""
 
-	// Description is what it says as a plug-in. Manifest is nil only from Describe, of a library that is no plug-in: then
+	// Description is what it says as a plug-in. A script has a start, its top level, and the services that its header lists. Manifest is nil only from Describe, of a library that is no plug-in: then
 	// what belongs to the contract, down to Reserved, is empty.
 	abi.Description
 	// NotPlugin says why a library that Describe read is no plug-in, or a faulty one: the error that File returns. nil of
@@ -165,10 +166,7 @@ func Describe(path string) (*Library, error) { return file(path, DescribeReader)
 func file(path string, read func(io.ReaderAt, int64) (*Library, error)) (*Library, error) {
 	lib, err := readFile(path, read)
 	if e, ok := err.(*Error); ok {
-		e.Path = path
-		if e.Found == aText && slices.Contains(scripts, strings.ToLower(filepath.Ext(path))) {
-			e.Remedy = nameProgram
-		}
+		e.SetPath(path)
 	}
 	if lib != nil {
 		lib.SetPath(path)
@@ -205,7 +203,7 @@ func DescribeReader(r io.ReaderAt, size int64) (*Library, error) { return read(r
 
 func read(r io.ReaderAt, size int64, all bool) (*Library, error) {
 	if size <= 0 {
-		return nil, notLibrary("an empty file")
+		return nil, notLibrary(anEmptyFile)
 	}
 	lib := &Library{Size: size}
 	m := newImage(r, uint64(size))
@@ -240,7 +238,7 @@ func (lib *Library) read(m *image, x *exports) error {
 		return lib.readWasm(m, x)
 	}
 	if language := ScriptOf(head); language != "" {
-		return lib.readScript(m, language)
+		return lib.readScript(m, language, x.all)
 	}
 	return notLibrary(describe(head))
 }
@@ -721,7 +719,7 @@ func describe(head []byte) string {
 		return "an object file (COFF)"
 	}
 	if len(head) < 4 {
-		return fmt.Sprintf("a file of %s", count.Of(len(head), "byte"))
+		return aFileOf + count.Of(len(head), "byte")
 	}
 	for _, c := range head {
 		if c < ' ' && c != '\n' && c != '\r' && c != '\t' && c != '\f' || c == 0x7f {

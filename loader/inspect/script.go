@@ -1,33 +1,38 @@
 package inspect
 
 import (
-	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 )
 
-// maxHeader is how many bytes of a script are read for its header: no statement may stand before it.
+// maxHeader is how many bytes of a script are read for its header: the first statement stands before their end.
 const maxHeader = 64 << 10
 
-// languages are those of scripts, by what begins a comment in them.
-var languages = []struct {
-	comment string
-	format  Format
-}{{"//", JavaScript}, {"#", Python}}
+// language is one of scripts: what begins a comment in it up to the line's end, and what closes one that goes over lines, where it has such.
+type language struct {
+	format            Format
+	line, open, close string
+	extensions        []string
+	runs              []string // a first line with #! has one of them, where scripts in other languages have such comments, too
+}
+
+var languages = []*language{
+	{format: JavaScript, line: "//", open: "/*", close: "*/", extensions: []string{".js", ".mjs"}},
+	{format: Python, line: "#", extensions: []string{".py"}, runs: []string{"py", "uv"}}, // python, pypy, uv run
+}
 
 // ScriptOf returns the language of a script that begins with head, JavaScript or Python, by the first line of its header; "" where none is there. The first 4 KiB are enough:
 // the header's first line stands there. It may be broken.
 func ScriptOf(head []byte) Format {
 	for _, l := range languages {
-		for _, line := range headerLines(head, l.comment) {
-			if line.words != "" {
-				return l.format
-			}
+		if lines, _ := l.header(head); len(lines) > 0 {
+			return l.format
 		}
 	}
 	return ""
@@ -36,53 +41,98 @@ func ScriptOf(head []byte) Format {
 // headerLine is a line of the comments that a script begins with.
 type headerLine struct {
 	number int    // from 1
-	words  string // behind the word ferrule:, "" of another comment
+	words  string // behind the word ferrule:, never empty
 }
 
-// headerLines are those lines. There is none behind the first that is neither empty nor a comment.
-func headerLines(text []byte, comment string) []headerLine {
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	var lines []headerLine
-	for number := 1; len(text) > 0; number++ {
-		line, rest, _ := bytes.Cut(text, []byte("\n"))
-		text = rest
-		s := strings.TrimSpace(string(line))
-		behind, is := strings.CutPrefix(s, comment)
-		switch {
-		case s == "", number == 1 && strings.HasPrefix(s, "#!"):
-		case !is:
-			return lines
-		default:
-			words, own := strings.CutPrefix(strings.TrimSpace(behind), "ferrule:")
-			if words = strings.TrimSpace(words); own && words != "" {
+// header returns the lines of a script's header: those of the comments before its first statement that begin with ferrule:. open says that text has no statement, or only a piece of what may be none.
+func (l *language) header(text []byte) (lines []headerLine, open bool) {
+	rest := strings.TrimPrefix(string(text), "\ufeff")
+	within := false // a comment that goes over lines
+	for number := 1; rest != ""; number++ {
+		line := rest
+		if end := strings.IndexAny(rest, "\r\n"); end < 0 {
+			rest = ""
+		} else {
+			line, rest = rest[:end], strings.TrimPrefix(rest[end:], "\r")
+			rest = strings.TrimPrefix(rest, "\n")
+		}
+		line = strings.TrimSpace(line)
+		if number == 1 && strings.HasPrefix(line, "#!") {
+			if l.runs != nil && !slices.ContainsFunc(l.runs, func(word string) bool { return strings.Contains(line, word) }) {
+				return nil, false
+			}
+			continue
+		}
+		for l.open != "" && (within || strings.HasPrefix(line, l.open)) {
+			if !within {
+				line = line[len(l.open):]
+			}
+			_, behind, closed := strings.Cut(line, l.close)
+			if within = !closed; within {
+				break
+			}
+			line = strings.TrimSpace(behind)
+		}
+		if within || line == "" {
+			continue
+		}
+		comment, is := strings.CutPrefix(line, l.line)
+		if !is {
+			return lines, rest == "" && strings.HasPrefix(l.line, line) // what follows may make a comment of it
+		}
+		if words, own := strings.CutPrefix(strings.TrimSpace(comment), "ferrule:"); own {
+			if words = strings.TrimSpace(words); words != "" {
 				lines = append(lines, headerLine{number, words})
 			}
 		}
 	}
-	return lines
+	return lines, true
 }
 
 // What a header may say in few letters, and how the contract has it.
 var mediaTypes = map[string]string{"text": "text/plain", "json": "application/json", "bytes": "application/octet-stream"}
 
-// listed are the keys of a manifest that may stand several times in a header: each is an item of a list (rule R32).
-var listed = []string{"license", "authors", "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen"}
+// listed are the keys that may stand several times: each is an item of a list (rule R32). A schema is one in pieces.
+var listed = []string{"provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen", "before", "after", "services", configSchema, "in-schema", "out-schema", "schema"}
 
-// readScript fills lib from a script's header, and from nothing else of it.
-func (lib *Library) readScript(m *image, format Format) error {
+// configSchema is the key of the schema of the configuration, which a library has in a symbol of its own.
+const configSchema = "config-schema"
+
+// ofSymbol are the contract's keys that say something of a function, a hook, a host function or several of these, and ofScript those of the whole.
+var (
+	ofSymbol = []string{"doc", "in", "out", "schema", "in-schema", "out-schema", "stream", "since", "deprecated", "idempotent", "quick", "order", "before", "after", "priority", "wrap", "optional", "from", "why"}
+	ofScript = []string{"name", "description", "homepage", "license", "authors", "state", "health", "provides", "requires", "conflicts", "services", configSchema}
+)
+
+// meant are words that stand for others in other places.
+var meant = map[string]string{"func": "fn", "function": "fn", "def": "fn", "hooks": "hook", "imports": "import", "wants": "want", "service": "services", "config_schema": configSchema, "config": configSchema}
+
+// readScript fills lib from a script's header, and from nothing else of it. Where all libraries are described, a fault in the header is a fact.
+func (lib *Library) readScript(m *image, format Format, all bool) error {
 	text, err := m.view("the header", 0, min(m.size, maxHeader))
 	if err != nil {
 		return err
 	}
 	lib.Format, lib.Machine = format, string(format)
-	comment := languages[slices.IndexFunc(languages, func(l struct {
-		comment string
-		format  Format
-	}) bool {
-		return l.format == format
-	})].comment
-	h := header{lib: lib, kinds: map[string]*[]abi.Symbol{"fn": &lib.Funcs, "hook": &lib.Hooks, "import": &lib.Imports, "want": &lib.Wants}}
-	for _, line := range headerLines(text, comment) {
+	lib.Archs = []string{lib.Machine}
+	err = lib.readHeader(text, format, m.size > uint64(len(text)))
+	if fault, ok := err.(*Error); ok && all {
+		lib.Description, lib.NotPlugin = abi.Description{}, fault
+		return nil
+	}
+	return err
+}
+
+// readHeader fills lib from the text that a script begins with. more says that the script goes on behind it.
+func (lib *Library) readHeader(text []byte, format Format, more bool) error {
+	l := languages[slices.IndexFunc(languages, func(l *language) bool { return l.format == format })]
+	lines, open := l.header(text)
+	if open && more {
+		return &Error{Kind: ErrManifest, Found: fmt.Sprintf("%d bytes of comments, and no statement", len(text)), Expected: "the first statement among them",
+			Remedy: "Move the comments that are no header below it"}
+	}
+	h := header{lib: lib, kinds: map[string]*symbols{"fn": {}, "hook": {}, "import": {}, "want": {}}}
+	for _, line := range lines {
 		if err := h.line(line); err != nil {
 			return err
 		}
@@ -90,44 +140,113 @@ func (lib *Library) readScript(m *image, format Format) error {
 	return h.end()
 }
 
-// header is what was read of one.
-type header struct {
-	lib      *Library
-	kinds    map[string]*[]abi.Symbol
-	manifest abi.Text
-	services []string
-	last     int // its last line
+// symbols are those of a kind, and the lines that they are in.
+type symbols struct {
+	list  []abi.Symbol
+	lines map[string]int
 }
 
-func (h *header) faulty(line int, found, expected string) error {
-	return &Error{Kind: ErrManifest, Found: fmt.Sprintf("line %d: %s", line, found), Expected: expected, Remedy: "Correct the script's header"}
+// sorted returns them by name.
+func (s *symbols) sorted() []abi.Symbol {
+	slices.SortFunc(s.list, func(a, b abi.Symbol) int { return strings.Compare(a.Name, b.Name) })
+	return s.list
+}
+
+// value is what a header says of a key.
+type value struct {
+	items []string
+	line  int
+}
+
+// keyed are pairs in the order in which they stand.
+type keyed struct {
+	keys   []string
+	values map[string]*value
+}
+
+// add takes a pair. again says that the key was there, and is not one of a list.
+func (k *keyed) add(key, item string, line int) (again bool) {
+	v := k.values[key]
+	if v == nil {
+		if k.values == nil {
+			k.values = map[string]*value{}
+		}
+		v = &value{line: line}
+		k.values[key], k.keys = v, append(k.keys, key)
+	} else if !slices.Contains(listed, key) {
+		return true
+	}
+	v.items = append(v.items, item)
+	return false
+}
+
+// take returns what is said of a key, which is no longer among them.
+func (k *keyed) take(key string) *value {
+	v := k.values[key]
+	if v == nil {
+		return &value{}
+	}
+	delete(k.values, key)
+	k.keys = slices.DeleteFunc(k.keys, func(have string) bool { return have == key })
+	return v
+}
+
+// bytes is the text as the contract has it, which judges it where it reads it.
+func (k *keyed) bytes(first string) []byte {
+	b := []byte(first)
+	for _, key := range k.keys {
+		b = append(append(append(append(b, key...), '='), strings.Join(k.values[key].items, "\n")...), 0)
+	}
+	return append(b, 0)
+}
+
+// header is what was read of one.
+type header struct {
+	lib    *Library
+	kinds  map[string]*symbols
+	script keyed
+	last   int // its last line
+}
+
+const correctHeader = "Correct the script's header"
+
+func faultyHeader(line int, found, expected, remedy string) error {
+	return &Error{Kind: ErrManifest, Found: fmt.Sprintf("line %d: %s", line, found), Expected: expected, Remedy: remedy}
 }
 
 // line takes in one line: pairs of key=value, in which fn, hook, import and want begin one of these, which what is behind it on the line is about.
 func (h *header) line(line headerLine) error {
 	h.last = line.number
-	var kind string
-	var symbol abi.Symbol
-	var about abi.Text
+	faulty := func(found, expected, remedy string) error { return faultyHeader(line.number, found, expected, remedy) }
+	var kind, name string
+	var about keyed
 	flush := func() error {
 		if kind == "" {
 			return nil
 		}
-		if fault := symbol.Describe(about); fault != nil {
-			return h.textFault(line.number, kind+" "+symbol.Name, fault)
+		symbol := abi.Symbol{Name: name}
+		text, fault := abi.ParseText(about.bytes(""))
+		if fault == nil {
+			fault = symbol.Describe(text)
 		}
-		to := h.kinds[kind]
-		i, there := slices.BinarySearchFunc(*to, symbol.Name, func(s abi.Symbol, name string) int { return strings.Compare(s.Name, name) })
-		if there {
-			return h.faulty(line.number, fmt.Sprintf("%s=%s for the second time", kind, symbol.Name), "each once")
+		if fault != nil {
+			return textFault(line.number, kind+"="+name+" with ", fault)
 		}
-		*to = slices.Insert(*to, i, symbol)
+		of := h.kinds[kind]
+		if before := of.lines[name]; before != 0 {
+			return faulty(fmt.Sprintf("%s=%s, which is in line %d, too", kind, name, before), "each once", "Leave one of them out")
+		}
+		if of.lines == nil {
+			of.lines = map[string]int{}
+		}
+		of.lines[name], of.list = line.number, append(of.list, symbol)
 		return nil
 	}
 	for rest := line.words; rest != ""; {
-		key, value, left, err := pair(rest)
-		if err != "" {
-			return h.faulty(line.number, err, `key=value, or key="a value with spaces"`)
+		key, value, left, fault := pair(rest)
+		if fault != nil {
+			fault.number = line.number
+			return fault.err()
 		}
 		rest = left
 		switch {
@@ -136,115 +255,130 @@ func (h *header) line(line headerLine) error {
 				return err
 			}
 			if !abi.ValidName(value) {
-				return h.faulty(line.number, fmt.Sprintf("%s=%.140q", key, value), fmt.Sprintf("a name of letters, digits and _, %d bytes at most, that no digit begins", abi.MaxName))
+				return faulty(fmt.Sprintf("%s=%.140q", key, value), fmt.Sprintf("a name of letters, digits and _, %d bytes at most, that no digit begins", abi.MaxName), "Correct the name")
 			}
-			kind, symbol, about = key, abi.Symbol{Name: value}, nil
-		case kind != "":
+			kind, name, about = key, value, keyed{}
+			continue
+		case meant[key] != "":
+			return faulty(fmt.Sprintf("the key %s", key), meant[key]+"=", "Write "+meant[key]+"= instead of it, or x-"+key+"= for a key of your own")
+		case kind != "" && (slices.Contains(ofScript, key) || strings.HasPrefix(key, "permit.") || strings.HasPrefix(key, "host.")):
+			return faulty(fmt.Sprintf("%s= behind %s=%s", key, kind, name), "there what is about "+name+" alone", "Write it before fn=, hook=, import= and want=, or on a line of its own")
+		case kind == "" && slices.Contains(ofSymbol, key):
+			return faulty(fmt.Sprintf("%s=, and before it no fn=, hook=, import= or want= on its line", key), "it behind what it is about", "Write it on the line of that")
+		case key == "ferrule" || key == "threads":
+			return faulty("the key "+key, "it left out: the engine says it", "Leave it out")
+		}
+		to := &h.script
+		if kind != "" {
+			to = &about
 			if (key == "in" || key == "out") && mediaTypes[value] != "" {
 				value = mediaTypes[value]
 			}
-			var fault error
-			if about, fault = add(about, key, value, false); fault != nil {
-				return h.textFault(line.number, kind+" "+symbol.Name, fault)
-			}
-		case key == "services":
-			h.services = append(h.services, strings.FieldsFunc(value, func(c rune) bool { return c == ',' || c == ' ' })...)
-		case key == "ferrule" || key == "threads":
-			return h.faulty(line.number, "the key "+key, "none: package script says it")
-		default:
-			var fault error
-			if h.manifest, fault = add(h.manifest, key, value, slices.Contains(listed, key) || strings.HasPrefix(key, "host.")); fault != nil {
-				return h.textFault(line.number, "the manifest", fault)
-			}
+		}
+		if to.add(key, value, line.number) {
+			return faulty(fmt.Sprintf("%s= for the second time", key), "each key once, but for those of lists", "Leave one of them out")
 		}
 	}
 	return flush()
 }
 
 // textFault is the error of a text that the contract does not have.
-func (h *header) textFault(line int, of string, fault error) error {
+func textFault(line int, of string, fault error) error {
 	text, ok := fault.(*abi.TextError)
 	if !ok {
-		return h.faulty(line, of+": "+fault.Error(), "what the contract has")
+		return faultyHeader(line, of+fault.Error(), "what the contract has", correctHeader)
 	}
 	found := text.Found
 	if text.Key != "" && !strings.HasPrefix(found, "the key ") {
-		found = fmt.Sprintf("%s of the key %s", found, text.Key)
+		found = text.Key + "=: " + found
 	}
-	return h.faulty(line, of+": "+found, text.Expected)
-}
-
-// add appends a pair, or an item of a list, to a text.
-func add(text abi.Text, key, value string, list bool) (abi.Text, error) {
-	if i := slices.IndexFunc(text, func(kv abi.KeyValue) bool { return kv.Key == key }); i >= 0 && list {
-		text[i].Value += "\n" + value
-		return text, nil
-	}
-	text = append(text, abi.KeyValue{Key: key, Value: value})
-	_, err := parsed(text)
-	return text, err
-}
-
-// parsed is a text as the contract reads it, which judges keys and values.
-func parsed(text abi.Text) ([]byte, error) {
-	var b []byte
-	for _, kv := range text {
-		b = fmt.Appendf(b, "%s=%s\x00", kv.Key, kv.Value)
-	}
-	b = append(b, 0)
-	_, err := abi.ParseText(b)
-	return b, err
+	return faultyHeader(line, of+found, fmt.Sprintf("%s (rule %s)", text.Expected, text.Rule), correctHeader)
 }
 
 // end makes the description of what was read.
 func (h *header) end() error {
-	joined, fault := parsed(append(abi.Text{{Key: "ferrule", Value: strconv.Itoa(abi.Major)}}, h.manifest...))
-	if fault == nil {
-		h.lib.Manifest, fault = abi.ParseManifest(joined)
-	}
+	lib := h.lib
+	services, schema := h.script.take("services"), h.script.take(configSchema)
+	manifest, fault := abi.ParseManifest(h.script.bytes(fmt.Sprintf("ferrule=%d\x00", abi.Major)))
 	if fault != nil {
-		return h.textFault(h.last, "the manifest", fault)
+		text, ok := fault.(*abi.TextError)
+		if ok && (text.Key == "name" || text.Key == "version") && h.script.values[text.Key] == nil {
+			return faultyHeader(h.last, fmt.Sprintf("the header's end, and no %s=", text.Key), "name= and version=", "Write "+text.Key+"= into the header")
+		}
+		line := h.last
+		if ok && h.script.values[text.Key] != nil {
+			line = h.script.values[text.Key].line
+		}
+		return textFault(line, "", fault)
 	}
-	for _, want := range h.lib.Wants {
-		if slices.ContainsFunc(h.lib.Imports, func(s abi.Symbol) bool { return s.Name == want.Name }) {
-			return h.faulty(h.last, want.Name+" as import= and as want=", "one of the two (rule R23)")
+	lib.Manifest, lib.ConfigSchema, lib.HasStart = manifest, strings.Join(schema.items, "\n"), true
+	for kind, to := range map[string]*[]abi.Symbol{"fn": &lib.Funcs, "hook": &lib.Hooks, "import": &lib.Imports, "want": &lib.Wants} {
+		*to = h.kinds[kind].sorted()
+	}
+	for _, want := range lib.Wants {
+		if h.kinds["import"].lines[want.Name] != 0 {
+			return faultyHeader(h.kinds["want"].lines[want.Name], fmt.Sprintf("want=%s, and import=%[1]s", want.Name), "one of the two (rule R23)", "Want what the script can do without, and import what it cannot")
 		}
 	}
-	h.lib.HasStart = true
-	for i, service := range h.services {
-		has := map[string]*bool{"stop": &h.lib.HasStop, "configure": &h.lib.HasConfigure, "save": &h.lib.HasSave, "resume": &h.lib.HasResume}[service]
-		if has == nil || slices.Contains(h.services[:i], service) {
-			return h.faulty(h.last, fmt.Sprintf("%.140q among services", service), "stop, configure, save and resume, each once")
+	has := map[string]*bool{"stop": &lib.HasStop, "configure": &lib.HasConfigure, "save": &lib.HasSave, "resume": &lib.HasResume}
+	for _, service := range strings.FieldsFunc(strings.Join(services.items, ","), func(c rune) bool { return c == ',' || c == ' ' }) {
+		if has[service] == nil || *has[service] {
+			return faultyHeader(services.line, fmt.Sprintf("%.140q among services", service), "stop, configure, save and resume, each once", correctHeader)
 		}
-		*has = true
+		*has[service] = true
 	}
-	if handed := h.lib.Manifest.State != ""; h.lib.HasSave != handed || h.lib.HasResume != handed {
-		return h.faulty(h.last, "some of state=, and save and resume among services", "all three, or none (rule R29)")
+	if handed := lib.Manifest.State != ""; lib.HasSave != handed || lib.HasResume != handed {
+		var found []string
+		for what, there := range map[string]bool{"state=": handed, "save among services": lib.HasSave, "resume among services": lib.HasResume} {
+			if there {
+				found = append(found, what)
+			}
+		}
+		slices.Sort(found)
+		line := services.line
+		if handed {
+			line = h.script.values["state"].line
+		}
+		return faultyHeader(line, strings.Join(found, " and ")+" alone", "state=, and save and resume among services, together (rule R29)", "Add what is missing, or leave out the rest")
 	}
 	return nil
 }
 
-// pair cuts the first key=value off. A value in double quotes is as Go and JSON have it. fault says what is wrong with it.
-func pair(s string) (key, value, rest, fault string) {
+// pairFault is what is wrong with one.
+type pairFault struct {
+	number                  int
+	found, expected, remedy string
+}
+
+func (f *pairFault) err() error {
+	return faultyHeader(f.number, f.found, cmp.Or(f.expected, `key=value, or key="a value with spaces"`), cmp.Or(f.remedy, correctHeader))
+}
+
+// pair cuts the first key=value off. A value in double quotes is a text as JSON has it, one in single quotes is as it stands.
+func pair(s string) (key, value, rest string, fault *pairFault) {
 	end := strings.IndexAny(s, "= \t")
 	if end <= 0 || s[end] != '=' {
 		word, _, _ := strings.Cut(s, " ")
-		return "", "", "", fmt.Sprintf("%.140q", word)
+		return "", "", "", &pairFault{found: fmt.Sprintf("%.140q", word)}
 	}
 	key, s = s[:end], s[end+1:]
-	if strings.HasPrefix(s, `"`) {
-		quoted, err := strconv.QuotedPrefix(s)
-		if err == nil {
-			value, err = strconv.Unquote(quoted)
-		}
-		if err != nil {
-			return "", "", "", fmt.Sprintf("%.140q, whose quotes do not end, or have what is no text between them", key+"="+s)
-		}
+	switch {
+	case !validHeaderKey(key):
+		return "", "", "", &pairFault{found: fmt.Sprintf("the key %.140q", key), expected: "1 to 64 bytes of a-z, 0-9, _, - and . (rule R3)", remedy: "Correct the key"}
+	case strings.HasPrefix(s, `"`), strings.HasPrefix(s, "'"):
+		quoted := s[:quotedLen(s)]
 		rest = s[len(quoted):]
-		if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
-			return "", "", "", fmt.Sprintf("%.140q behind the quotes of %s", rest, key)
+		switch {
+		case quoted == "":
+			return "", "", "", &pairFault{found: fmt.Sprintf("%.140q, whose quotes do not end on the line", key+"="+s), expected: "a value in quotes with both", remedy: "Close the quotes"}
+		case rest != "" && rest[0] != ' ' && rest[0] != '\t':
+			return "", "", "", &pairFault{found: fmt.Sprintf("%.140q right behind the quotes of %s", rest, key), expected: "a space, or the line's end", remedy: correctHeader}
 		}
-	} else {
+		value = quoted[1 : len(quoted)-1]
+		if quoted[0] == '"' && utf8.ValidString(value) && json.Unmarshal([]byte(quoted), &value) != nil {
+			return "", "", "", &pairFault{found: fmt.Sprintf("%.140s of %s", quoted, key), expected: "a text as JSON has it", remedy: "Correct what stands behind the backslash, or use single quotes, between which everything is as it stands"}
+		}
+	default:
 		end := strings.IndexAny(s, " \t")
 		if end < 0 {
 			end = len(s)
@@ -252,7 +386,26 @@ func pair(s string) (key, value, rest, fault string) {
 		value, rest = s[:end], s[end:]
 	}
 	if strings.Contains(value, "\x00") || !utf8.ValidString(value) {
-		return "", "", "", fmt.Sprintf("the value %.140q of %s", value, key)
+		return "", "", "", &pairFault{found: fmt.Sprintf("%s=%.140q", key, value), expected: "UTF-8 without NUL", remedy: "Write the value in UTF-8"}
 	}
-	return key, value, strings.TrimLeft(rest, " \t"), ""
+	return key, value, strings.TrimLeft(rest, " \t"), nil
+}
+
+// quotedLen returns how long the text in quotes is that s begins with, with both of its quotes; 0 where they do not end.
+func quotedLen(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == s[0]:
+			return i + 1
+		case s[i] == '\\' && s[0] == '"':
+			i++
+		}
+	}
+	return 0
+}
+
+// validHeaderKey reports whether the contract has such keys (rule R3).
+func validHeaderKey(key string) bool {
+	text, err := abi.ParseText([]byte(key + "=\x00\x00"))
+	return err == nil && len(text) == 1 // none where the key begins with a NUL
 }
