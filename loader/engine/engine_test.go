@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,31 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
+
+// A file in memory is as one on disk, to whoever reads its bytes, also where it is empty: nothing is opened.
+func TestMemory(t *testing.T) {
+	for _, text := range []string{"", "short", strings.Repeat("long", engine.HeadSize)} {
+		f := engine.Memory(filepath.Join(t.TempDir(), "none"), []byte(text))
+		head, err := f.Head()
+		require.NoError(t, err)
+		assert.Equal(t, text[:min(len(text), engine.HeadSize)], string(head))
+		assert.Nil(t, f.Take())
+		sum := sha256.Sum256([]byte(text))
+		for _, digest := range []*engine.Digest{nil, &sum} {
+			all, err := f.Bytes(digest, int64(len(text)))
+			require.NoError(t, err)
+			assert.Equal(t, text, string(all))
+		}
+		_, err = f.Bytes(&engine.Digest{}, int64(len(text)))
+		require.ErrorIs(t, err, engine.ErrDigest)
+		if text != "" {
+			_, err = f.Bytes(nil, int64(len(text))-1)
+			require.ErrorIs(t, err, inspect.ErrMalformed)
+			assert.ErrorContains(t, err, fmt.Sprintf("expected %d bytes at most", len(text)-1))
+		}
+		f.Close()
+	}
+}
 
 // The file is the one that was there when somebody first looked into it, whatever is at the path by then.
 func TestFile(t *testing.T) {

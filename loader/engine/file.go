@@ -23,8 +23,10 @@ type File struct {
 
 	file *libfile.File // nil before it was opened, and after Take
 	head []byte
-	err  error  // why it could not be opened, or read
-	all  []byte // of a file that is in memory; nil of others
+	err  error // why it could not be opened, or read
+
+	all      []byte // of a file that is in memory
+	inMemory bool
 }
 
 // Head returns the file's first bytes, HeadSize at most. The error is an *inspect.Error.
@@ -32,7 +34,7 @@ func (f *File) Head() ([]byte, error) {
 	if f.head != nil || f.err != nil {
 		return f.head, f.err
 	}
-	if f.all != nil {
+	if f.inMemory {
 		f.head = f.all[:min(len(f.all), HeadSize):min(len(f.all), HeadSize)]
 		return f.head, nil
 	}
@@ -55,27 +57,31 @@ func (f *File) Head() ([]byte, error) {
 	return f.head, nil
 }
 
-// Bytes returns all of the file, most bytes at the longest, with this digest, where it is not nil: for an engine that needs no file any more then. The
+// Bytes returns all of the file, most bytes at the longest, with this digest, where it is not nil: for an engine that needs no file any more then. They are only read: those of a file in memory are
+// whoever has it. The
 // error is an *inspect.Error.
 func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 	if _, err := f.Head(); err != nil {
 		return nil, err
 	}
-	if f.all != nil {
-		return f.all, nil
-	}
-	file := f.Take()
-	if file == nil {
-		return nil, OpenError(f.Path, 0, errTaken, "", "Open it once")
-	}
-	defer file.Close()
-	if file.Size > most {
-		return nil, &inspect.Error{Path: f.Path, Kind: inspect.ErrMalformed, Found: "a file of " + count.Of(file.Size, "byte"), Expected: fmt.Sprintf("%d bytes at most", most),
-			Remedy: "Check that it is a plug-in"}
-	}
-	all := make([]byte, file.Size)
-	if n, err := file.ReadAt(all, 0); n < len(all) {
-		return nil, OpenError(f.Path, 0, err, "", "")
+	all := f.all
+	if f.inMemory {
+		if int64(len(all)) > most {
+			return nil, tooLong(f.Path, int64(len(all)), most)
+		}
+	} else {
+		file := f.Take()
+		if file == nil {
+			return nil, OpenError(f.Path, 0, errTaken, "", "Open it once")
+		}
+		defer file.Close()
+		if file.Size > most {
+			return nil, tooLong(f.Path, file.Size, most)
+		}
+		all = make([]byte, file.Size)
+		if n, err := file.ReadAt(all, 0); n < len(all) {
+			return nil, OpenError(f.Path, 0, err, "", "")
+		}
 	}
 	if digest == nil {
 		return all, nil
@@ -84,6 +90,11 @@ func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 		return nil, OtherDigest(f.Path, sum, *digest)
 	}
 	return all, nil
+}
+
+func tooLong(path string, found, most int64) error {
+	return &inspect.Error{Path: path, Kind: inspect.ErrMalformed, Found: "a file of " + count.Of(found, "byte"), Expected: fmt.Sprintf("%d bytes at most", most),
+		Remedy: "Check that it is a plug-in"}
 }
 
 var errTaken = errors.New("another engine has the file")
