@@ -276,8 +276,12 @@ func (o *options) engineFor(f *engine.File) (engine.Engine, error) {
 	if inspect.Recognises(head) {
 		found, remedy = "native code", "Add loader.WithEngine(loader.Native()), or isolate.InWorker()"
 	}
+	format := inspect.ScriptOf(head)
 	if inspect.IsWasm(head) {
-		found, remedy = native.WasmFound, native.WasmRemedy
+		format = inspect.Wasm
+	}
+	if where, what := native.Elsewhere(format); where != "" {
+		found, remedy = where, what
 	}
 	if len(names) > 0 {
 		remedy += "; of the names of plug-ins in Go: " + didYouMean(f.Path, names)

@@ -69,3 +69,35 @@ func TestOpenWasmWithoutItsEngine(t *testing.T) {
 		assert.ErrorContains(t, err, path, name)
 	}
 }
+
+// TestOpenScriptsWithoutTheirEngine: whoever opens a script without an engine for it is told which one to give, and of a script without a header how one looks.
+func TestOpenScriptsWithoutTheirEngine(t *testing.T) {
+	goPlugins := loader.WithEngine(builtin.Engine())
+	for file, c := range map[string]struct{ text, found, remedy string }{
+		"a.js":    {"// ferrule: name=a version=1\n", "a script in JavaScript", "Add loader.WithEngine(script.Engine()), of package github.com/ferrule-dev/ferrule/loader/script."},
+		"a.txt":   {"// ferrule: name=a version=1\n", "a script in JavaScript", "Add loader.WithEngine(script.Engine())"},
+		"a.py":    {"# ferrule: name=a version=1\n", "a script in Python", "Add loader.WithEngine(script.Engine(script.WithPython(adapter, nil))), of package github.com/ferrule-dev/ferrule/loader/script, whose BuildPython builds the adapter."},
+		"bare.js": {"export const f = 1;\n", "", "Where it is a plug-in for script.Engine(), write that header before its first statement"},
+		"bare.py": {"f = 1\n", "", "Where it is a plug-in for script.Engine(), write that header before its first statement"},
+	} {
+		path := filepath.Join(t.TempDir(), file)
+		require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
+		for name, opts := range map[string][]loader.Option{
+			"no engine": nil, "native": {loader.WithEngine(loader.Native())}, "worker": {isolate.InWorker()},
+			"Go": {goPlugins}, "native and Go": {loader.WithEngine(loader.Native()), goPlugins}, "a private copy": {loader.WithPrivateCopy()},
+		} {
+			_, err := loader.Open(path, opts...)
+			if c.found == "" {
+				if name != "Go" && name != "native and Go" { // which say what they open
+					require.ErrorIs(t, err, loader.ErrNotLibrary, name)
+					assert.ErrorContains(t, err, c.remedy, name)
+				}
+				continue
+			}
+			require.ErrorIs(t, err, loader.ErrNoEngine, name)
+			assert.ErrorContains(t, err, "found "+c.found+", expected ", name)
+			assert.ErrorContains(t, err, c.remedy, name)
+			assert.ErrorContains(t, err, path, name)
+		}
+	}
+}

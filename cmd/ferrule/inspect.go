@@ -261,7 +261,7 @@ func read(path string) (*inspect.Library, string, error) {
 	}
 	lib, err := inspect.DescribeReader(f, info.Size())
 	if failed := (*loader.OpenError)(nil); errors.As(err, &failed) {
-		failed.Path = path
+		failed.SetPath(path)
 	}
 	if err != nil {
 		return nil, "", err

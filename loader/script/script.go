@@ -17,10 +17,12 @@
 package script
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -249,20 +251,18 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 	if err != nil {
 		return nil, nil, err
 	}
-	in := languageOf(f.Path, text[:min(len(text), engine.HeadSize)])
-	if in == nil || inspect.ScriptOf(text[:min(len(text), engine.HeadSize)]) == "" {
-		if in == nil {
-			in = javascript
-		}
-		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: "no header", Expected: "a comment such as " + in.header + ", before the first statement", Remedy: "Write one"}
+	head := text[:min(len(text), engine.HeadSize)]
+	in := languageOf(f.Path, head)
+	if inspect.ScriptOf(head) == "" {
+		return nil, nil, withoutHeader(f.Path, in, text)
 	}
 	if in == python && e.python == "" {
 		return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrNoEngine, Found: "a script in Python", Expected: "the adapter that runs it",
-			Remedy: "Build it with python/build.sh of this module, and give script.WithPython its path"}
+			Remedy: "Build it with script.BuildPython, and give script.WithPython its path"}
 	}
-	lib, err := inspect.Read(strings.NewReader(string(text)), int64(len(text)))
+	lib, err := inspect.Read(bytes.NewReader(text), int64(len(text)))
 	if e, ok := err.(*inspect.Error); ok {
-		e.Path = f.Path
+		e.SetPath(f.Path)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -308,6 +308,30 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 		return &isolatedPlugin{own, isolated}, about, nil
 	}
 	return own, about, nil
+}
+
+// headerLine is a line of a header, wherever it stands.
+var headerLine = regexp.MustCompile(`(?m)^[ \t]*(//|#)[ \t]*ferrule:[ \t]*\S`)
+
+// withoutHeader is the error of a script that begins with none. in is nil of a file that is none by its name either.
+func withoutHeader(path string, in *language, text []byte) error {
+	e := &inspect.Error{Path: path, Kind: loader.ErrManifest, Found: "no header", Remedy: "Write one"}
+	switch at := headerLine.FindIndex(text); {
+	case inspect.Recognises(text):
+		e.Found, e.Remedy = "native code", "Open it with loader.Native(), or in a worker with isolate.InWorker()"
+	case inspect.IsWasm(text):
+		e.Found, e.Remedy = "a WebAssembly module", "Open it with wasm.Engine()"
+	case at == nil:
+	case at[0] >= engine.HeadSize-len("// ferrule: ") && inspect.ScriptOf(text) != "":
+		e.Found, e.Remedy = fmt.Sprintf("its header in line %d, behind other comments", 1+bytes.Count(text[:at[0]], []byte("\n"))), "Move it up"
+	default:
+		e.Found, e.Remedy = fmt.Sprintf("its header in line %d, behind a statement", 1+bytes.Count(text[:at[0]], []byte("\n"))), "Move it up"
+	}
+	if in == nil {
+		in = javascript
+	}
+	e.Expected = fmt.Sprintf("a comment such as %s, before the first statement and in the first %d bytes", in.header, engine.HeadSize)
+	return e
 }
 
 // startup makes what an adapter's ferrule_start gets, and its ferrule_configure.

@@ -217,11 +217,15 @@ func TestScriptsThatDoNotOpen(t *testing.T) {
 		text, says string
 		is         error
 	}{
-		"no header":       {"export const f = 1;\n", "found no header, expected a comment such as", loader.ErrManifest},
+		"no header":       {"export const f = 1;\n", "found no header, expected a comment such as // ferrule: name=a version=1.0.0 fn=f, before the first statement and in the first 4096 bytes. Write one.", loader.ErrManifest},
+		"header behind":   {"export const f = 1;\n// ferrule: name=a version=1 fn=f\n", "found its header in line 2, behind a statement, expected", loader.ErrManifest},
+		"header far down": {strings.Repeat("// …\n", 1000) + "// ferrule: name=a version=1 fn=f\n", "found its header in line 1001, behind other comments, expected", loader.ErrManifest},
+		"native code":     {"\x7fELF", "found native code, expected a comment", loader.ErrManifest},
+		"a module":        {"\x00asm\x01\x00\x00\x00", "found a WebAssembly module, expected a comment", loader.ErrManifest},
 		"no name":         {"// ferrule: version=1\n", "no name", loader.ErrManifest},
 		"a bad word":      {"// ferrule: name=a version=1\n// ferrule: fn\n", `line 2: "fn", expected key=value`, loader.ErrManifest},
 		"a function's":    {"// ferrule: name=a version=1 fn=1x\n", "line 1: fn=\"1x\"", loader.ErrManifest},
-		"twice":           {"// ferrule: name=a version=1 fn=x fn=x\nexport const x = () => 1;\n", "fn=x for the second time", loader.ErrManifest},
+		"twice":           {"// ferrule: name=a version=1 fn=x fn=x\nexport const x = () => 1;\n", "fn=x, which is in line 1, too", loader.ErrManifest},
 		"not exported":    {"// ferrule: name=a version=1 fn=x\nconst x = () => 1;\n", "its header names x, expected that it exports such a function", loader.ErrStart},
 		"syntax":          {"// ferrule: name=a version=1 fn=x\nexport const x = (;\n", "a.js:2:", loader.ErrStart},
 		"throws":          {"// ferrule: name=a version=1 fn=x\nexport const x = () => 1;\nnull.x;\n", "a.js:3:", loader.ErrStart},

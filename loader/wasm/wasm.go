@@ -217,7 +217,7 @@ func (e *wasmEngine) Open(ctx context.Context, f *engine.File, o *engine.Options
 	}
 	lib, err := inspect.Read(bytes.NewReader(module), int64(len(module)))
 	if e, ok := err.(*inspect.Error); ok {
-		e.Path = f.Path
+		e.SetPath(f.Path)
 	}
 	if err != nil {
 		return nil, nil, err

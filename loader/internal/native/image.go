@@ -311,7 +311,7 @@ func inspectAt(path string, r io.ReaderAt, size int64) (*inspect.Library, error)
 	if err != nil {
 		var e *inspect.Error
 		if errors.As(err, &e) {
-			e.Path = path
+			e.SetPath(path)
 		}
 		return nil, err
 	}
@@ -667,16 +667,23 @@ func (m *Image) resolve() error {
 	return nil
 }
 
-// What errors say of a module for which no engine was given.
-const (
-	WasmFound  = "a WebAssembly module"
-	WasmRemedy = "Add loader.WithEngine(wasm.Engine()), of package github.com/ferrule-dev/ferrule/loader/wasm"
-)
+// Elsewhere says what a file is that native code's engine does not open and another module's does, and what to do; found is "" of all others.
+func Elsewhere(format inspect.Format) (found, remedy string) {
+	switch format {
+	case inspect.Wasm:
+		return "a WebAssembly module", "Add loader.WithEngine(wasm.Engine()), of package github.com/ferrule-dev/ferrule/loader/wasm"
+	case inspect.JavaScript:
+		return "a script in JavaScript", "Add loader.WithEngine(script.Engine()), of package github.com/ferrule-dev/ferrule/loader/script"
+	case inspect.Python:
+		return "a script in Python", "Add loader.WithEngine(script.Engine(script.WithPython(adapter, nil))), of package github.com/ferrule-dev/ferrule/loader/script, whose BuildPython builds the adapter"
+	}
+	return "", ""
+}
 
 // Runnable reports why this process cannot, or must not, run the library.
 func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
-	if lib.Format == inspect.Wasm {
-		return &inspect.Error{Path: lib.Path, Kind: ErrNoEngine, Found: WasmFound, Expected: "native code for " + runtime.GOOS + "/" + runtime.GOARCH, Remedy: WasmRemedy}
+	if found, remedy := Elsewhere(lib.Format); found != "" {
+		return &inspect.Error{Path: lib.Path, Kind: ErrNoEngine, Found: found, Expected: "native code for " + runtime.GOOS + "/" + runtime.GOARCH, Remedy: remedy}
 	}
 	if lib.OS != runtime.GOOS || lib.Arch != runtime.GOARCH {
 		return &inspect.Error{Path: lib.Path, Kind: ErrPlatform,
