@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/include"
@@ -35,6 +37,79 @@ func BuildPython(ctx context.Context, file, config string) error {
 		return build(ctx, python, file, nil)
 	}
 	return build(ctx, python, file, []string{"PYTHON_CONFIG=" + config})
+}
+
+// KeepPython returns the library for WithPython, in a folder where those are kept: it builds one, as BuildPython does, where there is none that was built from the same sources, with the same
+// CC, for the same Python. The folder is made where it is missing. Who can write to it can run code in this user's name: it is to be this user's alone. building, where it is not nil, is called before
+// a library is built. The error is an ErrNotBuilt.
+func KeepPython(ctx context.Context, folder, config string, building func()) (string, error) {
+	failed := func(err error) error { return fmt.Errorf("script: %w: %s: %w", ErrNotBuilt, python.folder, err) }
+	key := sha256.New()
+	fmt.Fprintf(key, "%s %s %q %q\n", adapterVersion, runtime.GOARCH, os.Getenv("CC"), config)
+	of, err := fs.Sub(sources, python.folder)
+	if err != nil {
+		return "", failed(err)
+	}
+	for _, files := range []fs.FS{of, include.Files, sdkc.Files} {
+		err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := fs.ReadFile(files, name)
+			fmt.Fprintf(key, "%s %d\n%s", name, len(text), text)
+			return err
+		})
+		if err != nil {
+			return "", failed(err)
+		}
+	}
+	for _, candidate := range pythonConfigs(config) {
+		// Which Python is meant: what is at the path may be a script that chooses one.
+		said, err := exec.CommandContext(ctx, candidate, "--exec-prefix", "--includes", "--ldflags", "--embed").Output()
+		fmt.Fprintf(key, "%s %v\n%s\n", candidate, err == nil, said)
+	}
+	if ctx.Err() != nil {
+		return "", failed(context.Cause(ctx))
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", failed(err)
+	}
+	if info, err := os.Stat(folder); err != nil {
+		return "", failed(err)
+	} else if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
+		return "", failed(fmt.Errorf("found the folder %s, which others can write to, expected one that is this user's alone. Take that from them (chmod go-w)", folder))
+	}
+	file := filepath.Join(folder, fmt.Sprintf("%s-%.32x.so", python.adapter, key.Sum(nil)))
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", failed(err)
+	}
+	if building != nil {
+		building()
+	}
+	if err := BuildPython(ctx, file, config); err != nil {
+		return "", err
+	}
+	return file, nil
+}
+
+// pythonConfigs are the commands that build.sh tries, in their order.
+func pythonConfigs(config string) []string {
+	if config != "" {
+		return []string{config}
+	}
+	if named := os.Getenv("PYTHON_CONFIG"); named != "" {
+		return []string{named}
+	}
+	var found []string
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		path := filepath.Join(dir, "python3-config")
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			found = append(found, path)
+		}
+	}
+	return found
 }
 
 // build runs a language's build.sh, in a folder of its own with the contract's headers and the SDK's.
