@@ -62,7 +62,8 @@ each by itself, in the worker and again in-process; what goes on for longer is e
 measured have a context that cannot end: a turn of them is ended when it takes three times --timeout longer than its part
 of --duration.
 
-A WebAssembly module runs in this process, in its own sandbox; it is measured there alone, beside the bare crossing.
+A WebAssembly module runs in this process, in its own sandbox; it is measured there alone, beside the bare crossing. So is a script in JavaScript, whose
+interpreter is such a module. One in Python is measured in a worker and in this process, as a library is.
 
 With --sandbox the worker is in that sandbox, and there are no calls in-process, which it cannot bound. With --import
 the command runs once for each call of the import, and what it costs is measured, too.
@@ -70,12 +71,13 @@ the command runs once for each call of the import, and what it costs is measured
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
 each of bare, in_process, isolated and module: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
 ratio. The ratio of in_process and of module is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
-in_process, and isolated has no ratio; of a WebAssembly module there is module alone. Where there is no result, there is error, as call has it.
+in_process, and isolated has no ratio; of a WebAssembly module, and of a script in JavaScript, there is module alone. Where there is no result, there is error, as call has it.
 
 ` + exitCodesOfCalls,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
   ferrule bench plugin.wasm count_vowels --in hello
+  ferrule bench discount.py before_checkout --in @cart.json --answer loyalty_points=7
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
 		Args:              arguments("FILE", "FUNCTION"),
 		ValidArgsFunction: completeCall,
@@ -174,6 +176,12 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 	if err := o.host.checkConfig(lib); err != nil {
 		return nil, err
 	}
+	adapter := ""
+	if engines.IsPython(lib) {
+		if adapter, err = a.adapter(file); err != nil {
+			return nil, err
+		}
+	}
 	if !guarding {
 		return nil, a.guard(file, lib.Manifest.Name, symbol, o.timeout)
 	}
@@ -222,23 +230,32 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		}
 		return t, err
 	}
-	if engines.IsModule(lib) {
-		module, err := inModule(policy)
+	if engines.IsBoxed(lib) {
+		box, err := inBox(lib, policy)
 		if err != nil {
 			return nil, err
 		}
-		inSandbox, err := open(append(opts, module)...)
+		inSandbox, err := open(append(opts, box)...)
 		if err != nil {
 			return nil, err
 		}
 		r.Module, targets = &inSandbox.costs, append(targets, inSandbox)
 	} else {
-		isolated, err := open(append(slices.Clip(opts), inWorker(policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)))...)
+		apart, here := inWorker(policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)), loader.WithEngine(loader.Native())
+		if engines.IsPython(lib) {
+			ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
+			defer cancel()
+			here = engines.PythonHere(adapter)
+			if apart, err = engines.Python(ctx, adapter, file, policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)); err != nil {
+				return nil, err
+			}
+		}
+		isolated, err := open(append(slices.Clip(opts), apart)...)
 		if err != nil {
 			return nil, err
 		}
 		if policy == nil {
-			inProcess, err := open(opts...)
+			inProcess, err := open(append(slices.Clip(opts), here)...)
 			if err != nil {
 				return nil, err
 			}

@@ -81,6 +81,11 @@ A WebAssembly module (.wasm), Extism's plug-ins among these, is called in the sa
 and its imports, with or without --isolated; it has 256 MiB of memory. With --sandbox, --memory gives it another amount, and by
 --allow-read and --allow-write it sees files and folders, under their absolute paths.
 
+A script in JavaScript or Python (.js, .mjs, .py), with the header that makes it a plug-in (docs/scripts.md), is called in the same way. JavaScript runs in an
+interpreter that this command has: a WebAssembly module, in memory of its own, without files and network. Python runs in a worker process, with or without
+--isolated, by a small library that embeds the system's: the first time this command builds it, which takes a C compiler and python3-config (Debian: apt-get install gcc
+python3-dev), into the user's cache folder. PYTHON_CONFIG in the environment names another python3-config. In a sandbox it may read Python's own folders, and that of the script.
+
 With --sidecar PROGRAM [FUNCTION] [-- ARGUMENTS] a sidecar is called, which is a program in any language (docs/sidecars.md), as check takes it: PROGRAM is
 a path, a name in PATH, or the URL of one that somebody else has started: unix:PATH, tcp:HOST:PORT, fifo:IN,OUT, npipe:NAME, http://HOST:PORT,
 https://HOST:PORT or http+unix:PATH. It is asked what it is, in a session of its own, and then called in another. A program has the rights of this user;
@@ -107,6 +112,8 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
   ferrule call filter.so lines --in @patterns.txt <access.log
   ferrule call --isolated --timeout 2s parser.so parse --in @suspicious.json
   ferrule call greeter.wasm greet --in Ada
+  ferrule call discount.js before_checkout --in @cart.json --answer loyalty_points=120
+  ferrule call --sandbox discount.py before_checkout --in @cart.json --answer loyalty_points=120
   ferrule call --sidecar ./shout.py shout --in hello
   ferrule call --sidecar python3 shout --in hello -- shout.py
   ferrule call --sidecar --token @token --tls tcp:shout.example:4242 shout --in hello
@@ -337,7 +344,7 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return failure(err)
 	}
-	c.isolated = (c.isolated || c.sidecar.given) && !engines.IsModule(lib)
+	c.isolated = (c.isolated || c.sidecar.given || engines.IsPython(lib)) && !engines.IsBoxed(lib)
 	symbol, err := findSymbol(lib, name, c.hook)
 	if err != nil {
 		return err
@@ -372,6 +379,12 @@ func (c *caller) run(path, name string, in source) error {
 	facts := &called{Plugin: lib.Manifest.Name, Version: lib.Manifest.Version, Function: name}
 	if !c.isolated && !guarding {
 		return c.fail(facts, c.guard(path, lib.Manifest.Name, symbol, c.timeout))
+	}
+	adapter := ""
+	if engines.IsPython(lib) && !c.sidecar.given {
+		if adapter, err = c.adapter(path); err != nil {
+			return c.fail(facts, err)
+		}
 	}
 	var out *os.File
 	if c.outFile != nil {
@@ -426,12 +439,18 @@ func (c *caller) run(path, name string, in source) error {
 			return failure(err)
 		}
 		opts = append(opts, loader.WithEngine(e))
-	case engines.IsModule(lib):
-		module, err := inModule(policy)
+	case engines.IsBoxed(lib):
+		box, err := inBox(lib, policy)
 		if err != nil {
 			return failure(err)
 		}
-		opts = append(opts, module)
+		opts = append(opts, box)
+	case engines.IsPython(lib):
+		worker, err := engines.Python(ctx, adapter, path, policy, isolate.WithOutput(foreign), isolate.WithStartTimeout(never))
+		if err != nil {
+			return c.fail(facts, inTime(err, c.timeout))
+		}
+		opts = append(opts, worker)
 	case c.isolated:
 		// Opening is bounded by ctx, which says whose limit it is, and by nothing else.
 		opts = append(opts, inWorker(policy, isolate.WithOutput(foreign), isolate.WithStartTimeout(never)))

@@ -310,7 +310,7 @@ func (d *diagnosis) installed(o *plugins.Overview) {
 
 // otherPlatform says what a library is built for, where that is not this system.
 func otherPlatform(lib *inspect.Library) string {
-	if engines.IsModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if engines.IsPortable(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	return "a library for " + cmp.Or(lib.OS, "another system") + "/" + strings.Join(lib.Archs, ",")

@@ -7,6 +7,8 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -19,16 +21,32 @@ func inWorker(policy *sandbox.Policy, opts ...isolate.Option) loader.Option {
 	return isolate.InWorker(opts...)
 }
 
-// inModule is the engine of a WebAssembly module that may have what the sandbox's flags say.
-func inModule(policy *sandbox.Policy) (loader.Option, error) {
+// inBox is the engine of a WebAssembly module, or a script in JavaScript, that may have what the sandbox's flags say.
+func inBox(lib *inspect.Library, policy *sandbox.Policy) (loader.Option, error) {
+	open, what, it := engines.Wasm, "a WebAssembly module", "a module"
+	if engines.IsJavaScript(lib) {
+		open, what, it = engines.JavaScript, "a script in JavaScript", "such a script"
+	}
 	if policy == nil {
-		return engines.Wasm(engine.Permits{})
+		return open(engine.Permits{})
 	}
 	if policy.Processes > 0 {
-		return nil, usage(fmt.Sprintf("--procs %d for a WebAssembly module", policy.Processes), "none: a module starts no processes", "Leave it out")
+		return nil, usage(fmt.Sprintf("--procs %d for %s", policy.Processes, what), "none: "+it+" starts no processes", "Leave it out")
 	}
 	if len(policy.Connect) > 0 {
-		return nil, usage("--allow-connect for a WebAssembly module", "none: a module has no network", "Serve it what it needs there by --import, or leave it out")
+		return nil, usage("--allow-connect for "+what, "none: "+it+" has no network", "Serve it what it needs there by --import, or leave it out")
 	}
-	return engines.Wasm(engine.Permits{Read: policy.Read, Write: policy.Write, Memory: policy.Memory})
+	if engines.IsJavaScript(lib) && len(policy.Read)+len(policy.Write) > 0 {
+		return nil, usage("--allow-read or --allow-write for "+what, "none: "+it+" has no files but those that it imports", "Serve it what it needs there by --import, or leave it out")
+	}
+	return open(engine.Permits{Read: policy.Read, Write: policy.Write, Memory: policy.Memory})
+}
+
+// adapter is what runs a script in Python, which is built where it is not there yet.
+func (a *app) adapter(path string) (string, error) {
+	ctx, stop := interruptible(0)
+	defer stop()
+	return engines.Adapter(ctx, path, func(folder string) {
+		fmt.Fprintf(a.err, "ferrule: building what runs scripts in Python, for the first time, into %s\n", escape.Line(folder))
+	})
 }

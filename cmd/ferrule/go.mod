@@ -6,6 +6,7 @@ require (
 	github.com/ebitengine/purego v0.11.3
 	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/ferrule-dev/ferrule/loader/remote v0.1.0
+	github.com/ferrule-dev/ferrule/loader/script v0.1.0
 	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/plugins/oci v0.1.0

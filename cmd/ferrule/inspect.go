@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -26,7 +27,7 @@ func init() { verbs = append(verbs, inspectCommand) }
 
 // libraries completes the names of library files.
 func libraries(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return []string{"so", "dylib", "dll", "wasm"}, cobra.ShellCompDirectiveFilterFileExt
+	return append([]string{"so", "dylib", "dll", "wasm"}, engines.ScriptExtensions...), cobra.ShellCompDirectiveFilterFileExt
 }
 
 func inspectCommand(a *app) *cobra.Command {
@@ -37,6 +38,7 @@ func inspectCommand(a *app) *cobra.Command {
 		Long: `Say what plug-ins are: name, version, functions, hooks, imports, platform, linked libraries, what they need of the
 system, hardening and digest. Nothing of a file is run. It reads ELF (.so), Mach-O (.dylib, also fat ones), PE (.dll)
 and WebAssembly modules (.wasm), Extism's plug-ins among these, on any system. Of a fat file all slices are named, and the one for this machine is described, or else the first.
+Of a script in JavaScript or Python (.js, .mjs, .py) it reads the header (docs/scripts.md), and nothing else.
 
 Exit codes:
   0    all files are plug-ins; with --diff: no change could break a host
@@ -45,7 +47,7 @@ Exit codes:
   3    a file is no plug-in, or cannot be read
   130  interrupted
 
-A library that is no plug-in is described, too, as far as it goes. Of several files, and of a folder's libraries, each is
+A library that is no plug-in is described, too, as far as it goes. Of several files, and of a folder's libraries and scripts with a header, each is
 described; files that are not plug-ins are reported on standard error.
 
 With --diff there are two files, and what the second adds, removes and changes is listed. These changes could break a
@@ -77,8 +79,8 @@ With --json there is one object for each file, one after the other. Its fields k
   reserved                  exported ferrule_ names that mean nothing to the contract; with extism, functions that cannot
                             be called because their names are no C identifiers
   extism                    true for a plug-in of Extism's, which is named after its file; else not there
-  format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is
-    machine, slices
+  format, os, arch,         what it is built for; slices has the architectures of a fat file, else the one there is; a script has
+    machine, slices         a format, JavaScript or Python, and is for any system
   cLibrary, minGlibc        glibc, musl or bionic, and the newest version of glibc that it needs (ELF); not there
                             where the file does not say, as minOS
   minOS                     the oldest macOS (Mach-O) or Windows (PE; 6.1 is Windows 7) that it says it runs on
@@ -88,7 +90,7 @@ With --json there is one object for each file, one after the other. Its fields k
   staticTLS                 whether it may fail to load in a process that runs, for lack of thread-local memory (ELF)
   goVersion                 of an embedded Go runtime
   hardening                 execStack, writeExec, aslr; relro (none, partial, full), bindNow, textRel (ELF);
-                            highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified); not there for WebAssembly
+                            highEntropy, guardCF (PE); signed (Mach-O, PE; it is not verified); not there for WebAssembly and scripts
   size, sha256              of the file
 
 With --json --diff there is one object:
@@ -96,6 +98,7 @@ With --json --diff there is one object:
   breaking                  whether any change could break a host
   changes                   each with what, name, change (added, removed, changed), field, old, new, breaking, why`,
 		Example: `  ferrule inspect plugin.so
+  ferrule inspect discount.js discount.py
   ferrule inspect --json plugins/*.so | jq -r 'select(.name) | .name + " " + .version'
   ferrule inspect --diff released/plugin.so build/plugin.so || echo "raise the major version"`,
 		Args:              arguments("FILE..."),
@@ -311,7 +314,7 @@ func libraryFactsOf(lib *inspect.Library) *libraryFacts {
 		Hardening: &hardening{RELRO: string(h.RELRO), ExecStack: h.ExecStack, WriteExec: h.WriteExec, ASLR: h.ASLR},
 	}
 	switch lib.Format {
-	case inspect.Wasm: // what a module can reach is up to its host
+	case inspect.Wasm, inspect.JavaScript, inspect.Python: // what they can reach is up to their host
 		f.Hardening = nil
 	case inspect.ELF:
 		f.Hardening.BindNow, f.Hardening.TextRel, f.StaticTLS = &h.BindNow, &h.TextRel, &lib.StaticTLS
@@ -415,6 +418,12 @@ func (d *description) write(w io.Writer) error {
 // write writes what every library has, as rows.
 func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 	wasm, none := l.Format == string(inspect.Wasm), "no library"
+	if l.script() {
+		row("platform", "any, %s", l.Format)
+		row("size", "%s", plural(int(l.Size), "byte"))
+		row("sha256", "%s", l.SHA256)
+		return
+	}
 	if wasm {
 		none = "no module"
 		row("platform", "%s, %s", strings.TrimPrefix(l.OS+"/"+l.Arch, "/"), l.Machine)
@@ -444,6 +453,11 @@ func (l *libraryFacts) write(row func(name, format string, args ...any)) {
 	}
 	row("size", "%s", plural(int(l.Size), "byte"))
 	row("sha256", "%s", l.SHA256)
+}
+
+// script reports whether it is no library, but a script.
+func (l *libraryFacts) script() bool {
+	return l.Format == string(inspect.JavaScript) || l.Format == string(inspect.Python)
 }
 
 // writeSystem writes what the library needs of the system that it runs on.

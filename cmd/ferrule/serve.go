@@ -98,6 +98,7 @@ Exit codes:
   ferrule serve vowels.so --unix /run/user/1000/vowels.sock
   ferrule serve --isolated --instances 8 --timeout 2s parser.so --unix /run/parser.sock
   ferrule serve vowels.wasm --tcp 127.0.0.1:4242
+  ferrule serve --http 127.0.0.1:8080 discount.py
   ferrule serve vowels.so --tcp :4242 --cert cert.pem --key key.pem --token-file token
   ferrule serve --http 127.0.0.1:8080 --instances 4 vowels.so
   ferrule serve vowels.so --unix /run/vowels.sock --metrics 127.0.0.1:9464
@@ -191,8 +192,18 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	defer foreign.end()
 	var opts []loader.Option
 	switch {
-	case engines.IsModule(lib):
-		module, err := inModule(nil)
+	case engines.IsPython(lib):
+		adapter, err := s.adapter(path)
+		if err != nil {
+			return err
+		}
+		worker, err := engines.Python(context.Background(), adapter, path, nil, isolate.WithOutput(foreign))
+		if err != nil {
+			return err
+		}
+		opts = append(opts, worker)
+	case engines.IsBoxed(lib):
+		module, err := inBox(lib, nil)
 		if err != nil {
 			return failure(err)
 		}

@@ -270,7 +270,7 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 		return given, nil
 	}
 	platforms := install.Platforms(lib)
-	known := lib.OS != "" || engines.IsModule(lib)
+	known := lib.OS != "" || engines.IsPortable(lib)
 	own := sign.Subject{Name: lib.Manifest.Name, Version: lib.Manifest.Version}
 	if len(platforms) == 1 && known {
 		own.Platform = platforms[0]
