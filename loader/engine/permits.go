@@ -23,3 +23,21 @@ type Permits struct {
 
 // WebAssembly is Words.Kind of an engine for WebAssembly modules.
 const WebAssembly = "WebAssembly"
+
+// Several is what an Engine adds that opens files of several kinds, which it runs in different ways.
+type Several interface {
+	Engine
+	// Of returns the engine for this file, which it has recognised: what it adds, such as Permitting, is what holds for the file. It is nil where this engine
+	// was not given what it needs for such files.
+	Of(f *File) Engine
+}
+
+// Apart is what an Engine adds that runs its plug-ins by native code of its own, such as an interpreter: that may be in a worker process.
+type Apart interface {
+	Engine
+	// Isolated reports whether it is in one as the engine is.
+	Isolated() bool
+	// In returns the engine with its native code in workers, which worker makes the engine of. It is given absolute paths of files and folders, all of which are there: the
+	// native code has to read them beside what the plug-in may.
+	In(worker func(reads []string) Engine) (Engine, error)
+}

@@ -21,6 +21,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -197,6 +198,9 @@ type permittingEngine struct {
 
 // With is engine.Permitting's.
 func (e *permittingEngine) With(p engine.Permits) (engine.Engine, error) {
+	if found := reaches(p); found != "" {
+		return nil, &inspect.Error{Kind: loader.ErrOption, Found: found, Expected: "none: a script in JavaScript has no files and no network", Remedy: "Offer it a host function for what it needs there"}
+	}
 	inner, err := e.inner.With(p)
 	if err != nil {
 		return nil, err
@@ -204,6 +208,96 @@ func (e *permittingEngine) With(p engine.Permits) (engine.Engine, error) {
 	own := *e.scriptEngine
 	own.inner = inner
 	return &permittingEngine{&own, inner.(engine.Permitting)}, nil
+}
+
+// Of is engine.Several's: JavaScript in WebAssembly shuts itself in, and what runs scripts as a library may be in a worker.
+func (e *scriptEngine) Of(f *engine.File) engine.Engine {
+	head, err := f.Head()
+	if err != nil {
+		return e
+	}
+	in := languageOf(f.Path, head)
+	permitting, ok := e.inner.(engine.Permitting)
+	switch {
+	case in == python && e.python == "":
+		return nil
+	case in == python:
+		return &apartEngine{e, in, f.Path}
+	case e.adapter != "":
+		return &apartEngine{e, javascript, f.Path}
+	case ok:
+		return &permittingEngine{e, permitting}
+	}
+	return e
+}
+
+// apartEngine is one whose interpreter is a library, for one script.
+type apartEngine struct {
+	*scriptEngine
+	in   *language
+	path string
+}
+
+func (e *apartEngine) runs() engine.Engine {
+	if e.in == python {
+		return e.inPython
+	}
+	return e.inner
+}
+
+// Isolated is engine.Apart's.
+func (e *apartEngine) Isolated() bool { return e.runs().Name() == isolate.Engine().Name() }
+
+// In is engine.Apart's.
+func (e *apartEngine) In(worker func(reads []string) engine.Engine) (engine.Engine, error) {
+	own := *e.scriptEngine
+	if e.in == javascript {
+		own.inner = worker(nil)
+		return &apartEngine{&own, e.in, e.path}, own.inner.Fault()
+	}
+	reads, err := e.reads()
+	if err != nil {
+		return nil, err
+	}
+	own.inPython = worker(reads)
+	return &apartEngine{&own, e.in, e.path}, own.inPython.Fault()
+}
+
+// reads are what Python has to read: its own modules, which the adapter knows, the script's folder, and the virtual environment.
+func (e *apartEngine) reads() ([]string, error) {
+	lib, err := loader.Inspect(e.python)
+	if err != nil {
+		return nil, err
+	}
+	abs, err := engine.Absolute(e.path)
+	if err != nil {
+		return nil, err
+	}
+	all := append(strings.Split(lib.Manifest.Keys.Get("permit.read"), "\n"), filepath.Dir(abs))
+	if e.venv != "" {
+		all = append(all, filepath.Dir(filepath.Dir(e.venv)))
+	}
+	return slices.DeleteFunc(all, func(path string) bool { _, err := os.Stat(path); return err != nil }), nil
+}
+
+// reaches is what permits have of files and of the network, in words; "" is nothing.
+func reaches(p engine.Permits) string {
+	for _, list := range []struct {
+		what  string
+		items []string
+	}{{"files that it may read", p.Read}, {"files that it may write", p.Write}, {"ports that it may connect to", texts(p.Connect)}, {"ports that it may listen on", texts(p.Listen)}} {
+		if len(list.items) > 0 {
+			return fmt.Sprintf("%s (%s)", list.what, strings.Join(list.items, ", "))
+		}
+	}
+	return ""
+}
+
+func texts(ports []uint16) (all []string) {
+	for _, port := range ports {
+		all = append(all, fmt.Sprint(port))
+	}
+	return all
 }
 
 // Memory is engine.Permitting's.

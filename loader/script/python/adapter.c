@@ -10,13 +10,15 @@
 #include <time.h>
 #include <ferrule/sdk.h>
 
-FERRULE_PLUGIN(FERRULE_NAME("ferrule-python") FERRULE_VERSION("1.0.0") FERRULE_DESCRIPTION("Runs plug-ins in Python.")
-                   FERRULE_STATE_FORMAT("script"));
-
 /* The interpreter that belongs to the library; build.sh says where it is. */
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
-#define PYTHON PREFIX "/bin/python" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION)
+#define VERSION "python" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION)
+#define PYTHON PREFIX "/bin/" VERSION
+
+/* Of the two folders, one has Python's own modules: without it Python does not start. */
+FERRULE_PLUGIN(FERRULE_NAME("ferrule-python") FERRULE_VERSION("1.0.0") FERRULE_DESCRIPTION("Runs plug-ins in Python.")
+                   FERRULE_STATE_FORMAT("script") FERRULE_KEY("permit.read", PREFIX "/lib/" VERSION "\n" PREFIX "/lib64/" VERSION));
 
 #define MOST 64 /* functions with hooks, and host functions */
 #define PARTS 8
