@@ -42,6 +42,7 @@ type found struct {
 	// its number, size and time. digest is of its bytes then; nil where nobody needs it.
 	fresh  bool
 	digest *[sha256.Size]byte
+	parts  []part // of a script, the files that it imports
 
 	sha256     string // of an installed one: the digest that it is loaded with, in hexadecimal
 	installed  bool   // it is wanted although config.yaml does not name it: what it names requires it
@@ -73,7 +74,7 @@ func (f *found) same(o *found) bool {
 	if f.builtin != nil {
 		return true
 	}
-	if !sameFile(f.info, o.info) {
+	if !sameFile(f.info, o.info) || !sameParts(f.parts, o.parts) {
 		return false
 	}
 	return !f.fresh && !o.fresh || f.digest != nil && o.digest != nil && *f.digest == *o.digest
@@ -86,15 +87,15 @@ func sameFile(a, b fs.FileInfo) bool {
 // extensions are those of libraries, by system.
 var extensions = map[string][]string{"windows": {".dll"}, "darwin": {".dylib", ".so"}}
 
-// isLibrary reports whether a file's name is that of a library on this system, or of a WebAssembly module. Names that begin with a dot are those of files that are
+// isPlugin reports whether a file's name is one that plug-ins have on this system: that of a library, of a WebAssembly module, or of a script, which may be none. Names that begin with a dot are those of files that are
 // being written.
-func isLibrary(name string) bool {
+func isPlugin(name string) bool {
 	ext, ok := extensions[runtime.GOOS]
 	if !ok {
 		ext = []string{".so"}
 	}
 	own := strings.ToLower(filepath.Ext(name))
-	return !strings.HasPrefix(name, ".") && (own == ".wasm" || slices.Contains(ext, own))
+	return !strings.HasPrefix(name, ".") && (own == ".wasm" || isScript(name) || slices.Contains(ext, own))
 }
 
 // dev is the precedence of a file that config.yaml puts in a plug-in's place, named that of a sidecar that its entry names, and builtins that of what is compiled in. Folders are
@@ -132,8 +133,9 @@ func (s *System) discover(ctx context.Context, conf *config.Config, before []*fo
 			return nil, &Error{Plugin: folder, Step: StepDiscover, Kind: ErrUnreadable, Found: "a folder that cannot be read", Expected: "one that can", Err: err}
 		}
 		for _, e := range entries {
-			if isLibrary(e.Name()) {
-				all = append(all, &found{path: filepath.Join(folder, e.Name()), precedence: 1 + i})
+			path := filepath.Join(folder, e.Name())
+			if isPlugin(e.Name()) && (known[path] != nil || !isScript(e.Name()) || hasHeader(path)) {
+				all = append(all, &found{path: path, precedence: 1 + i})
 			}
 		}
 	}
@@ -211,6 +213,9 @@ func (s *System) read(f, before *found) {
 	}
 	f.stamp(info)
 	known := before != nil && sameFile(before.info, info)
+	if before != nil {
+		f.parts = partsNow(f.path, before.parts)
+	}
 	if known && !before.fresh && !errors.Is(before.err, loader.ErrRead) { // what could not be read may be by now
 
 		f.desc, f.err, f.format, f.engine, f.digest = before.desc, before.err, before.format, before.engine, before.digest
@@ -225,10 +230,16 @@ func (s *System) read(f, before *found) {
 	}
 	lib, err := loader.Inspect(f.path)
 	if err != nil {
-		f.err = err
+		if f.err = err; isScript(f.path) && !hasHeader(f.path) {
+			f.err = headless(f.path)
+		}
 		return
 	}
 	f.desc, f.format = &lib.Description, lib.Format
+	f.parts = nil
+	if scripts(f.format) {
+		f.parts = partsOf(f.path)
+	}
 	f.engine = s.engineFor(f)
 }
 
@@ -332,7 +343,7 @@ func (s *System) programsIn(conf *config.Config) (all []string) {
 		entries, _ := os.ReadDir(folder) // what cannot be read is said elsewhere
 		for _, e := range entries {
 			path := filepath.Join(folder, e.Name())
-			if !strings.HasPrefix(e.Name(), ".") && !isLibrary(e.Name()) && !named[path] && !slices.Contains(all, path) && isProgram(path) {
+			if !strings.HasPrefix(e.Name(), ".") && (!isPlugin(e.Name()) || isScript(e.Name()) && !hasHeader(path)) && !named[path] && !slices.Contains(all, path) && isProgram(path) {
 				all = append(all, path)
 			}
 		}

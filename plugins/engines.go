@@ -8,6 +8,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
@@ -36,7 +37,7 @@ func (s *System) addEngine(e engine.Engine) {
 }
 
 // foreign reports whether a file is no native code.
-func foreign(format inspect.Format) bool { return format == inspect.Wasm }
+func foreign(format inspect.Format) bool { return format == inspect.Wasm || scripts(format) }
 
 // engineFor returns the engine that opens a file which was read; nil of native code, and where there is none.
 func (s *System) engineFor(f *found) engine.Engine {
@@ -46,9 +47,13 @@ func (s *System) engineFor(f *found) engine.Engine {
 	file := &engine.File{Path: f.path}
 	defer file.Close()
 	for _, e := range s.engines {
-		if e.Recognises(file) {
-			return e
+		if !e.Recognises(file) {
+			continue
 		}
+		if several, ok := e.(engine.Several); ok {
+			return several.Of(file)
+		}
+		return e
 	}
 	return nil
 }
@@ -82,21 +87,49 @@ func (s *System) engage(p *plan, sp *spec) {
 		return
 	}
 	sp.engine = sp.found.engine
-	if entry := p.conf.Plugin(sp.name); entry != nil && entry.Isolate != nil {
-		sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for a WebAssembly module", Expected: "an entry without it: a module runs in this process, and has its own memory and nothing else",
-			Remedy: fmt.Sprintf("Take isolate out of its entry, line %d of %s; how much memory it may have is permit.memory", entry.Line, s.configName())}
+	entry := p.conf.Plugin(sp.name)
+	if apart, ok := sp.engine.(engine.Apart); ok {
+		s.apart(sp, apart, entry)
+		return
+	}
+	if entry != nil && entry.Isolate != nil && (sp.engine != nil || sp.found.format == inspect.Wasm) {
+		what, remedy := "a WebAssembly module", "Take isolate out of its entry, line %d of %s; how much memory it may have is permit.memory"
+		if scripts(sp.found.format) {
+			what = "a script in " + string(sp.found.format)
+		}
+		sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "isolate for " + what, Expected: "an entry without it: it runs in this process as WebAssembly, and has its own memory and nothing else",
+			Remedy: fmt.Sprintf(remedy, entry.Line, s.configName())}
 		return
 	}
 	if sp.engine != nil {
 		return
 	}
-	fault := &Error{Plugin: sp.name, Step: StepOpen, Kind: ErrEngine, Err: &loader.OpenError{Path: sp.found.path, Kind: loader.ErrNoEngine, Found: "a WebAssembly module", Expected: "an engine for it",
-		Remedy: "Give the system one: plugins.Engines(wasm.Engine()), of github.com/ferrule-dev/ferrule/loader/wasm"}}
+	missing := &loader.OpenError{Path: sp.found.path, Kind: loader.ErrNoEngine, Found: "a WebAssembly module", Expected: "an engine for it",
+		Remedy: "Give the system one: plugins.Engines(wasm.Engine()), of github.com/ferrule-dev/ferrule/loader/wasm"}
+	switch sp.found.format {
+	case inspect.JavaScript:
+		missing.Found, missing.Remedy = "a script in JavaScript", "Give the system one: plugins.Engines(script.Engine()), of github.com/ferrule-dev/ferrule/loader/script"
+	case inspect.Python:
+		missing.Found = "a script in Python"
+		missing.Remedy = "Give the system one: plugins.Engines(script.Engine(script.WithPython(path, nil))), of github.com/ferrule-dev/ferrule/loader/script, whose BuildPython makes the library at the path"
+	}
+	fault := &Error{Plugin: sp.name, Step: StepOpen, Kind: ErrEngine, Err: missing}
 	if s.surveying { // the application may have one
 		sp.doubt = fault
 		return
 	}
 	sp.err = fault
+}
+
+// apart says where the native code of a plug-in's engine runs: in a worker where the entry says so or permits something, else as the engine is.
+func (s *System) apart(sp *spec, own engine.Apart, entry *config.Plugin) {
+	if entry != nil && entry.Isolate != nil && entry.Isolate.Group != "" {
+		sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrEngine, Found: "a group for a script", Expected: "isolate without it: a script's interpreter has a worker of its own",
+			Remedy: fmt.Sprintf("Take group out of its entry, line %d of %s", entry.Line, s.configName())}
+		return
+	}
+	sp.sandboxed = inSandbox(entry)
+	sp.isolated = own.Isolated() || entry != nil && entry.Isolate != nil || sp.sandboxed
 }
 
 // permitted has the engine of a plug-in give it what it was permitted, and no more.
@@ -108,6 +141,9 @@ func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
 		return s.shutIn(sp, entry)
 	}
 	p := engine.Permits{Read: sp.policy.Read, Write: sp.policy.Write, Connect: sp.policy.Connect, Listen: sp.policy.Listen, Memory: sp.policy.Memory}
+	if apart, ok := sp.engine.(engine.Apart); ok {
+		return s.within(sp, apart, entry)
+	}
 	own, ok := sp.engine.(engine.Permitting)
 	if !ok {
 		if len(p.Read)+len(p.Write)+len(p.Connect)+len(p.Listen) == 0 && p.Memory == 0 {
@@ -116,6 +152,26 @@ func (s *System) permitted(sp *spec, entry *config.Plugin) *Error {
 		return s.unsuited(sp, entry, &inspect.Error{Kind: loader.ErrOption, Found: "permits", Expected: "none: " + sp.engine.Name() + " enforces none", Remedy: "Take permit out of its entry"})
 	}
 	with, err := own.With(p)
+	if err != nil {
+		return s.unsuited(sp, entry, err)
+	}
+	sp.engine = with
+	return nil
+}
+
+// within has the native code of a plug-in's engine in a worker, where it is to be in one, and there in the sandbox of what the plug-in was permitted.
+func (s *System) within(sp *spec, own engine.Apart, entry *config.Plugin) *Error {
+	if len(sp.permits) > 0 && (entry == nil || entry.Isolate == nil) { // by Grants
+		sp.sandboxed, sp.isolated = true, true
+	}
+	if !sp.sandboxed && (entry == nil || entry.Isolate == nil) {
+		return nil
+	}
+	with, err := own.In(func(reads []string) engine.Engine {
+		policy := sp.policy
+		policy.Read = slices.Concat(policy.Read, reads)
+		return isolate.Engine(isolationOf(sp, policy)...)
+	})
 	if err != nil {
 		return s.unsuited(sp, entry, err)
 	}

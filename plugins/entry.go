@@ -705,7 +705,7 @@ func (sp *spec) declared(layers []string) bool {
 		return slices.ContainsFunc(layers, func(l string) bool { return strings.HasSuffix(l, ": "+kind) })
 	}
 	switch {
-	case len(sp.permits) == 0 || sp.engine != nil && !sp.program() || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
+	case len(sp.permits) == 0 || sp.engine != nil && !sp.program() && !sp.isolated || sp.sandboxed && !sp.policy.BestEffort: // or it is not opened
 		return false
 	case !sp.sandboxed:
 		return true

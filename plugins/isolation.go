@@ -17,16 +17,7 @@ import (
 
 // isolation has a plug-in run in a worker process, in the sandbox that follows from what it was permitted.
 func (s *System) isolation(sp *spec) loader.Option {
-	var opts []isolate.Option
-	if sp.sandboxed {
-		opts = append(opts, sandbox.With(sp.policy))
-	}
-	if sp.grace > 0 {
-		opts = append(opts, isolate.WithGrace(sp.grace))
-	}
-	if sp.stop > 0 {
-		opts = append(opts, isolate.WithStopTimeout(sp.stop))
-	}
+	opts := isolationOf(sp, sp.policy)
 	if sp.group == "" {
 		return isolate.InWorker(opts...)
 	}
@@ -39,6 +30,20 @@ func (s *System) isolation(sp *spec) loader.Option {
 		s.groups[key] = g
 	}
 	return isolate.InGroup(g)
+}
+
+// isolationOf are the options of a plug-in's worker, in the sandbox of a policy where it is in one.
+func isolationOf(sp *spec, policy sandbox.Policy) (opts []isolate.Option) {
+	if sp.sandboxed {
+		opts = append(opts, sandbox.With(policy))
+	}
+	if sp.grace > 0 {
+		opts = append(opts, isolate.WithGrace(sp.grace))
+	}
+	if sp.stop > 0 {
+		opts = append(opts, isolate.WithStopTimeout(sp.stop))
+	}
+	return opts
 }
 
 // groupKey tells groups apart: another policy is another worker.

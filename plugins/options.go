@@ -39,14 +39,14 @@ func Builtin(plugins ...*builtin.Plugin) Option {
 	return func(s *System) { s.builtins = append(s.builtins, plugins...) }
 }
 
-// Engines adds engines for files that are no native code, such as wasm.Engine of the module loader/wasm: the first one that recognises a file opens it. Native code the system opens
+// Engines adds engines for files that are no native code, such as wasm.Engine of the module loader/wasm, and script.Engine of loader/script: the first one that recognises a file opens it. Native code the system opens
 // by itself, and plug-ins in Go come by Builtin.
 //
 // Where config.yaml has the url of an HTTP server, or of a plug-in that a broker reaches, the first one that recognises it opens that: web.Engine of package loader/sidecar/web, nats.Engine
 // or mqtt.Engine of the module loader/remote, which package plugins does not bring along. The token and the certificates of the entry are said to it, where it is an engine.Reaching.
 //
-// What config.yaml permits a plug-in is said to its engine, where that is an engine.Permitting; with another one a plug-in that has permits fails. Nothing of such a file
-// is isolated in a worker: isolate in its entry is an error.
+// What config.yaml permits a plug-in is said to its engine, where that is an engine.Permitting; with another one a plug-in that has permits fails. Of an engine.Apart, such as that of scripts in
+// Python, the native code runs in a worker, in the sandbox of that. Nothing of another one is isolated in a worker: isolate in its entry is an error.
 func Engines(engines ...engine.Engine) Option {
 	return func(s *System) {
 		for _, e := range engines {

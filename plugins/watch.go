@@ -25,7 +25,7 @@ type watcher struct {
 }
 
 // places are the folders that are watched, and which names in each matter: those of the files that are looked for, of symbolic links that lead there, and of what is not
-// there yet. Under the name "" those of libraries do. No other one does, whatever is beside it: the application's log may be, and a reload writes to that.
+// there yet. Under the name "" those of plug-ins do. No other one does, whatever is beside it: the application's log may be, and a reload writes to that.
 type places map[string]map[string]bool
 
 // maxLinks is how many symbolic links a path may lead through, as systems bound it.
@@ -87,7 +87,7 @@ func folded(name string) string {
 func (w places) matter(path string) bool {
 	folder, itself := w[filepath.Dir(path)], w[path] // what happens to a folder itself has its own name
 	name := filepath.Base(path)
-	return itself != nil || folder[""] && isLibrary(name) || folder[folded(name)]
+	return itself != nil || folder[""] && isPlugin(name) || folder[folded(name)]
 }
 
 const (
@@ -172,6 +172,9 @@ func (s *System) places(p *plan) places {
 		for _, f := range p.found {
 			if f.builtin == nil && (f.sidecar == nil || !f.sidecar.url) {
 				files = append(files, f.path) // it may be a link to one elsewhere
+				for _, p := range f.parts {
+					files = append(files, p.path)
+				}
 			}
 		}
 	}
