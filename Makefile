@@ -217,7 +217,7 @@ corpus: ## The reader of libraries against LIEF, on more than a thousand real on
 	$(GO) run ./internal/corpus
 
 .PHONY: bench
-bench: ## Ferrule beside every peer, as payloads and callers grow, WebAssembly, and sidecars, in some minutes: writes bench/RESULTS.md and its three pictures
+bench: ## Ferrule beside every peer, as payloads and callers grow, WebAssembly, sidecars, and scripts, in some minutes: writes bench/RESULTS.md and its three pictures
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)

@@ -30,27 +30,31 @@ func (b build) file() string { return "worker-" + b.name }
 type artifact struct {
 	file    string
 	command string
+	starts  []string // programs that the command starts by itself
 }
 
 var (
-	ferrulePlugin = artifact{"ferrule_work.so",
-		"gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
-	serialPlugin = artifact{"ferrule_serial.so",
-		`gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -DWORK_THREADS="serial" -o @ c/ferrule/plugin.c`}
-	streamPlugin = artifact{"ferrule_stream.so",
-		"gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/stream.c -lcrypto"}
-	library           = artifact{"libwork.so", "gcc -O2 -shared -fPIC -o @ c/work.c"}
-	wazeroModule      = artifact{"wazero.wasm", wasm + "c/wasm/wazero.c"}
-	extismModule      = artifact{"extism.wasm", wasm + "c/wasm/extism.c"}
-	ferruleModuleWasm = artifact{"ferrule_work.wasm", "clang --target=wasm32-wasi -mexec-model=reactor -mbulk-memory -O2 -fvisibility=hidden " +
+	ferrulePlugin = artifact{file: "ferrule_work.so",
+		command: "gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
+	serialPlugin = artifact{file: "ferrule_serial.so",
+		command: `gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -DWORK_THREADS="serial" -o @ c/ferrule/plugin.c`}
+	streamPlugin = artifact{file: "ferrule_stream.so",
+		command: "gcc -O2 -shared -fPIC -I../include -I../sdk-c/include -o @ c/ferrule/stream.c -lcrypto"}
+	library           = artifact{file: "libwork.so", command: "gcc -O2 -shared -fPIC -o @ c/work.c"}
+	wazeroModule      = artifact{file: "wazero.wasm", command: wasm + "c/wasm/wazero.c"}
+	extismModule      = artifact{file: "extism.wasm", command: wasm + "c/wasm/extism.c"}
+	ferruleModuleWasm = artifact{file: "ferrule_work.wasm", command: "clang --target=wasm32-wasi -mexec-model=reactor -mbulk-memory -O2 -fvisibility=hidden " +
 		"-Wl,--export-dynamic -I../include -I../sdk-c/include -o @ c/ferrule/plugin.c"}
 	// The folder is the one in which the tests of loader/wasm build it: once is enough.
-	pdkModule = artifact{"../../" + pdk + "/target/wasm32-wasip1/release/pdk.wasm", "cargo build --quiet --release --locked --target wasm32-wasip1 " +
+	pdkModule = artifact{file: "../../" + pdk + "/target/wasm32-wasip1/release/pdk.wasm", command: "cargo build --quiet --release --locked --target wasm32-wasip1 " +
 		"--manifest-path ../" + pdk + "/Cargo.toml --target-dir ../" + pdk + "/target"}
-	goPlugin        = artifact{"goplugin.so", "go build -buildvcs=false -buildmode=plugin -o @ ./goplugin"}
-	hashicorpPlugin = artifact{"hashicorp-plugin", "go build -buildvcs=false -o @ ./hashicorp/plugin"}
-	goSidecar       = artifact{"go-sidecar", "go build -buildvcs=false -o @ ./sidecar"}
-	pythonSidecar   = artifact{"sidecar.pyz", "python3 -m zipapp -o @ sidecar/python"}
+	goPlugin        = artifact{file: "goplugin.so", command: "go build -buildvcs=false -buildmode=plugin -o @ ./goplugin"}
+	hashicorpPlugin = artifact{file: "hashicorp-plugin", command: "go build -buildvcs=false -o @ ./hashicorp/plugin"}
+	goSidecar       = artifact{file: "go-sidecar", command: "go build -buildvcs=false -o @ ./sidecar"}
+	pythonSidecar   = artifact{file: "sidecar.pyz", command: "python3 -m zipapp -o @ sidecar/python"}
+	// By the scripts that the module loader/script has, from which its Build functions work, too.
+	javascriptAdapter = artifact{file: "script-javascript.so", command: "sh ../loader/script/javascript/build.sh so @", starts: []string{"cargo"}}
+	pythonAdapter     = artifact{file: "script-python.so", command: "sh ../loader/script/python/build.sh @", starts: []string{"python3-config"}}
 )
 
 // pdk is a plug-in of the crate extism-pdk, from the root.
@@ -60,14 +64,15 @@ const wasm = "clang --target=wasm32 -O2 -mbulk-memory -nostdlib -Wl,--no-entry -
 
 // tools is how to install what a command needs.
 var tools = map[string]string{
-	"go":        "see https://go.dev/dl",
-	"gcc":       "apt-get install gcc libc6-dev",
-	"clang":     "apt-get install clang",
-	"wasm-ld":   "apt-get install lld",
-	"python3":   "apt-get install python3",
-	"cargo":     "apt-get install cargo or see https://rustup.rs",
-	wasiLibrary: "apt-get install wasi-libc libclang-rt-dev-wasm32",
-	rustLibrary: "rustup target add wasm32-wasip1",
+	"go":             "see https://go.dev/dl",
+	"gcc":            "apt-get install gcc libc6-dev",
+	"clang":          "apt-get install clang",
+	"wasm-ld":        "apt-get install lld",
+	"python3":        "apt-get install python3",
+	"python3-config": "apt-get install python3-dev",
+	"cargo":          "apt-get install cargo or see https://rustup.rs",
+	wasiLibrary:      "apt-get install wasi-libc libclang-rt-dev-wasm32",
+	rustLibrary:      "rustup target add wasm32-wasip1",
 }
 
 const (
@@ -105,6 +110,7 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 	commands := make(map[string][]string) // by the file that they make
 	env := make(map[string]string)
 	var order []string
+	starts := make(map[string][]string)
 	add := func(file, command, cgo string) {
 		if commands[file] == nil {
 			commands[file] = strings.Fields(command)
@@ -116,13 +122,14 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 		add(c.build.file(), "go build -buildvcs=false -o @ -tags="+c.build.tags+" ./worker", c.build.cgo)
 		for _, a := range c.needs {
 			add(a.file, a.command, "1")
+			starts[a.file] = a.starts
 		}
 	}
 	var missing []error
 	need := make(map[string]bool)
 	for _, file := range order {
 		args := commands[file]
-		names := []string{args[0]}
+		names := append([]string{args[0]}, starts[file]...)
 		if args[0] == "clang" {
 			names = append(names, "wasm-ld")
 		}

@@ -11,7 +11,7 @@ type contender struct {
 	needs  []artifact
 	work   string // in which language its plug-in is
 	module string // whose version the report shows; empty for none
-	peer   string // whom its calls through Ferrule are compared with, in the part of WebAssembly; empty for none
+	peer   string // whom its calls are compared with, in the parts of WebAssembly and of scripts; empty for none
 }
 
 const (
@@ -109,6 +109,8 @@ func (w work) String() string {
 			return "open to first result, " + string(w.cache)
 		}
 		return "open to first result"
+	case jsonWithHostCall:
+		return "JSON with a host function"
 	case "ask":
 		return "host function, " + bytesText(w.size)
 	}

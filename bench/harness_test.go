@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ func built(t *testing.T) places {
 	t.Helper()
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
-	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders, sidecarContenders))
+	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders, sidecarContenders, scriptContenders))
 	var missing errMissing
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -112,6 +113,28 @@ func TestEveryContenderOfSidecars(t *testing.T) {
 		}
 	}
 	for _, g := range sidecarGoals {
+		require.Positive(t, g.measured(r), g.what)
+	}
+}
+
+// The same of scripts, of which only that in node may be missing.
+func TestEveryContenderOfScripts(t *testing.T) {
+	at := built(t)
+	_, noNode := exec.LookPath("node")
+	p := plan{contenders: scriptContenders, cases: scriptCases, rounds: 2, target: time.Millisecond}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			none := c.name == "script-node-sidecar" && noNode != nil
+			require.Equal(t, none, r.cells[i][k].why != "", "%s, %s: %s", w, c.label, r.cells[i][k].why)
+			if !none {
+				require.Len(t, r.cells[i][k].ns, p.rounds, "%s, %s", w, c.label)
+				require.Positive(t, slices.Min(r.cells[i][k].ns), "%s, %s", w, c.label)
+			}
+		}
+	}
+	for _, g := range scriptGoals {
 		require.Positive(t, g.measured(r), g.what)
 	}
 }

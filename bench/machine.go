@@ -41,7 +41,9 @@ func thisMachine(ctx context.Context, dir string, contenders []*contender) (*mac
 	for _, c := range contenders {
 		names := []string{"gcc"}
 		for _, a := range c.needs {
-			names = append(names, strings.Fields(a.command)[0])
+			if name := strings.Fields(a.command)[0]; name != "sh" {
+				names = append(names, name)
+			}
 		}
 		for _, name := range names {
 			if name == "go" || seen[name] {

@@ -40,6 +40,9 @@ var parts = []part{
 	{name: "sidecar", file: "RESULTS.md", plan: plan{contenders: sidecarContenders, cases: sidecarCases, rounds: 200,
 		target: 3 * time.Millisecond, most: 3 * time.Second, opens: 1},
 		print: (*results).sidecarTable, report: (*results).sidecarReport},
+	{name: "script", file: "RESULTS.md", plan: plan{contenders: scriptContenders, cases: scriptCases, rounds: 200,
+		target: 3 * time.Millisecond, most: 3 * time.Second},
+		print: (*results).scriptTable, report: (*results).scriptReport},
 	{name: "streams", file: "STREAMS.md", plan: plan{contenders: streamContenders, cases: streamCases,
 		target: 250 * time.Millisecond}, print: (*results).streamTable, report: (*results).streamReport, extra: true},
 }

@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -120,6 +121,8 @@ type worker struct {
 	peer  *peer
 	calls map[string][]call // of each function, one for each goroutine: making one may be dear
 	text  []byte            // the input of the last command: the next is often of the same size
+
+	textOf string // the function of the last command
 }
 
 // goroutines returns the calls of fn for n goroutines.
@@ -152,8 +155,11 @@ func (w *worker) do(line string) (ns, allocs int64, err error) {
 			return 0, 0, err
 		}
 	}
-	if len(w.text) != size {
-		w.text = text(size)
+	if w.textOf != fn || len(w.text) != size {
+		w.text, w.textOf = text(size), fn
+		if fn == "checkout" {
+			w.text = []byte(cart)
+		}
 	}
 	switch cmd {
 	case "check":
@@ -223,6 +229,19 @@ func (w *worker) verify(fn string, in, out []byte) error {
 	if fn == "sha256" {
 		if want := sha256.Sum256(in); !bytes.Equal(out, want[:]) {
 			return fmt.Errorf("sha256 of %d bytes returned %x, expected %x", len(in), out, want)
+		}
+		return nil
+	}
+	if fn == "checkout" {
+		var got struct {
+			Cents  int
+			Reason string
+		}
+		if err := json.Unmarshal(out, &got); err != nil {
+			return fmt.Errorf("checkout returned %q, expected JSON: %w", out, err)
+		}
+		if got.Cents != 2500 || got.Reason != "20 % for a new customer" {
+			return fmt.Errorf("checkout returned %q, expected 2500 cents for a new customer", out)
 		}
 		return nil
 	}
@@ -309,6 +328,9 @@ func timed(c call, dst, in []byte, times []time.Duration) error {
 	}
 	return nil
 }
+
+// cart is the input of checkout.
+const cart = `{"customer":"grace","total_cents":12500,"items":[{"sku":"A-1","quantity":2,"cents":5000},{"sku":"B-7","quantity":1,"cents":2500}]}`
 
 // text is the input of size bytes: the same for every contender.
 func text(size int) []byte {

@@ -1,0 +1,6 @@
+# ferrule: name=which version=1.0.0 fn=which
+import sys
+
+
+def which():
+    return sys.executable
