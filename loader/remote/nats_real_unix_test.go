@@ -137,6 +137,21 @@ type line struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool // both ends of each
 	held  chan struct{}     // closed when it goes on; nil where nothing is held
+
+	breaks func(sent []byte) bool // nil is never
+}
+
+// breakAt has a connection break where breaks reports true of what its client sends, which gets nowhere.
+func (l *line) breakAt(breaks func(sent []byte) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.breaks = breaks
+}
+
+func (l *line) breaksAt(sent []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.breaks != nil && l.breaks(sent)
 }
 
 // cut breaks each connection.
@@ -203,14 +218,14 @@ func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost
 		at   time.Time
 		data []byte
 	}
-	way := func(from, to net.Conn) {
+	way := func(from, to net.Conn, client bool) {
 		pieces := make(chan piece, 1<<12)
 		ways.Go(func() {
 			defer close(pieces)
 			for {
 				b := make([]byte, 64<<10)
 				n, err := from.Read(b)
-				if err != nil {
+				if err != nil || client && of.breaksAt(b[:n]) {
 					return
 				}
 				at := time.Now().Add(delay)
@@ -249,8 +264,8 @@ func slowLine(t testing.TB, url string, delay, jitter, again time.Duration, lost
 			if t.Context().Err() != nil {
 				of.cut()
 			}
-			way(a, b)
-			way(b, a)
+			way(a, b, true)
+			way(b, a, false)
 		}
 	})
 	return of

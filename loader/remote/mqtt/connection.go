@@ -95,6 +95,40 @@ type listener struct {
 	peer string // who sends to it: where the broker says that this one is gone, nobody is there
 }
 
+// client is what speaks to the broker as long as one connection lasts.
+type client struct {
+	*paho.Client
+	over context.Context // ends with the connection
+}
+
+// lasting is a client whose connection there is.
+func lasting(of *paho.Client) *client {
+	over, end := context.WithCancel(context.Background())
+	go func() {
+		<-of.Done()
+		end()
+	}()
+	return &client{of, over}
+}
+
+// during is ctx as long as the connection lasts. Package paho has who waits for the broker's word go on until its time is over, also where the connection has broken before.
+func (c *client) during(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.over, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// why is the error of what was asked for during a context.
+func (c *client) why(err error) error {
+	if errors.Is(err, context.Canceled) && c.over.Err() != nil {
+		return broker.ErrDown
+	}
+	return err
+}
+
 // connection is a broker.Broker.
 type connection struct {
 	servers opener.Servers
@@ -105,9 +139,9 @@ type connection struct {
 	longest uint32 // the longest packet that is taken
 	root    string // addresses are topics below it
 
-	now    atomic.Pointer[paho.Client] // nil while there is none
-	packet atomic.Uint32               // the longest that the broker takes
-	shares atomic.Bool                 // it has shared subscriptions
+	now    atomic.Pointer[client] // nil while there is none
+	packet atomic.Uint32          // the longest that the broker takes
+	shares atomic.Bool            // it has shared subscriptions
 
 	mu        sync.Mutex
 	routes    []route
@@ -283,7 +317,7 @@ func (b *connection) connectTo(ctx context.Context, host string) (chan error, er
 		default:
 		}
 	}
-	c := paho.NewClient(paho.ClientConfig{Conn: newLump(conn), PacketTimeout: b.timeout,
+	of := paho.NewClient(paho.ClientConfig{Conn: newLump(conn), PacketTimeout: b.timeout,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){b.receive},
 		OnClientError:     lose,
 		OnServerDisconnect: func(d *paho.Disconnect) {
@@ -298,7 +332,7 @@ func (b *connection) connectTo(ctx context.Context, host string) (chan error, er
 	if b.access.user != "" {
 		cp.UsernameFlag, cp.Username, cp.PasswordFlag, cp.Password = true, b.access.user, true, []byte(b.access.password)
 	}
-	ack, err := c.Connect(ctx, cp)
+	ack, err := of.Connect(ctx, cp)
 	switch {
 	case ack != nil && ack.ReasonCode >= refused:
 		err := fmt.Errorf("the broker refuses the connection: %s%s", reason(ack.ReasonCode, ack.Properties.ReasonString), b.hint(ack.ReasonCode))
@@ -309,6 +343,7 @@ func (b *connection) connectTo(ctx context.Context, host string) (chan error, er
 	case err != nil:
 		return nil, fmt.Errorf("no answer to MQTT 5's CONNECT: %w", err)
 	}
+	c := lasting(of)
 	fault := func() error {
 		longest := uint32(0)
 		if p := ack.Properties; p != nil {
@@ -427,6 +462,8 @@ func (b *connection) route(ctx context.Context, r route) (stop func(), err error
 		if c := b.now.Load(); c != nil && !others {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
+			ctx, end := c.during(ctx)
+			defer end()
 			_, _ = c.Unsubscribe(ctx, &paho.Unsubscribe{Topics: []string{r.filter}})
 		}
 	}
@@ -446,7 +483,9 @@ func (b *connection) subscribe(ctx context.Context, filter string) error {
 	return b.subscribeOn(ctx, c, filter)
 }
 
-func (b *connection) subscribeOn(ctx context.Context, c *paho.Client, filter string) error {
+func (b *connection) subscribeOn(ctx context.Context, c *client, filter string) error {
+	ctx, end := c.during(ctx)
+	defer end()
 	ack, err := c.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: filter}}})
 	if ack != nil && len(ack.Reasons) == 1 && ack.Reasons[0] >= refused {
 		said := ""
@@ -456,7 +495,7 @@ func (b *connection) subscribeOn(ctx context.Context, c *paho.Client, filter str
 		return fmt.Errorf("this client may not subscribe to %s: %s", filter, reason(ack.Reasons[0], said))
 	}
 	if err != nil {
-		return fmt.Errorf("no subscription to %s: %w", filter, err)
+		return fmt.Errorf("no subscription to %s: %w", filter, c.why(err))
 	}
 	return nil
 }
@@ -486,6 +525,8 @@ func (b *connection) say(ctx context.Context, p *paho.Publish) (heard bool, err 
 	if p.Properties == nil {
 		p.Properties = &paho.PublishProperties{}
 	}
+	ctx, end := c.during(ctx)
+	defer end()
 	ack, err := c.Publish(ctx, p)
 	if ack != nil && ack.ReasonCode >= refused {
 		said := ""
@@ -495,7 +536,7 @@ func (b *connection) say(ctx context.Context, p *paho.Publish) (heard bool, err 
 		return false, fmt.Errorf("this client may not publish to %s: %s", p.Topic, reason(ack.ReasonCode, said))
 	}
 	if err != nil {
-		return false, fmt.Errorf("the broker does not say that it has taken a message to %s: %w", p.Topic, err)
+		return false, fmt.Errorf("the broker does not say that it has taken a message to %s: %w", p.Topic, c.why(err))
 	}
 	return ack.ReasonCode != nobody, nil
 }
