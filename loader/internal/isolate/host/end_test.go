@@ -64,6 +64,7 @@ func TestDeadlineWithStubborn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, w := stubborn(t, traits, script(stReceive, stReceive), nil)
+			p.leftPatience = 20 * time.Millisecond // for what is there until the world ends
 			beside := make(chan error, 1)
 			go func() {
 				_, _, err := p.Append(context.Background(), engine.Fn{}, nil, nil)
@@ -154,6 +155,18 @@ func TestCloseWhileStarting(t *testing.T) {
 func TestStopTimeout(t *testing.T) {
 	p, _ := stubborn(t, mute, nil, func(o *Options) { o.StartTimeout, o.StopTimeout = time.Hour, 20*time.Millisecond })
 	within(t, "closing", func() { assert.ErrorContains(t, p.Close(), "WithStopTimeout") })
+}
+
+// A process that was killed may take its time to go, as on a machine that has much else to do: closing waits for it.
+func TestKilledProcessTakesItsTime(t *testing.T) {
+	p, w := stubborn(t, mute|unreapable, nil, nil)
+	p.halt = func(*call) error { return nil } // and the process goes on
+	p.exitPatience = 20 * time.Millisecond
+	const longer = 1200 * time.Millisecond // than most take
+	time.AfterFunc(longer, func() { w.over.Store(true) })
+	within(t, "closing", func() { assert.NoError(t, p.Close()) })
+	w.end()
+	w.checkGone(t, p)
 }
 
 // What runs in an orderly end after ferrule_stop has what is left of the time for that, and a bound of its own, and costs no error.

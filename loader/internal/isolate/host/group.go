@@ -33,6 +33,7 @@ type Group struct {
 
 	run          func(*worker) (process.Child, error)
 	exitPatience time.Duration // the constant, but in tests
+	leftPatience time.Duration // the same
 
 	mu       mutex     // guards the rest, and what is the plug-ins'
 	worker   *worker   // nil when there is none that plug-ins may use
@@ -70,7 +71,7 @@ func (m *mutex) pass() {
 
 // NewGroup makes a group without plug-ins. wrong is what is wrong with the options.
 func NewGroup(name string, options Options, wrong error) *Group {
-	return &Group{Name: name, Wrong: wrong, options: options, run: (*worker).startProcess, exitPatience: exitPatience}
+	return &Group{Name: name, Wrong: wrong, options: options, run: (*worker).startProcess, exitPatience: exitPatience, leftPatience: leftPatience}
 }
 
 // enter readies the group for one more plug-in, which is at path, and leaves by leave. The error is as Engine.Open's.

@@ -687,10 +687,11 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 }
 
 // How long closing waits for what is usually over at once: hurryPatience, after the worker was killed because closing was
-// to take no more time; and leftPatience, for the end of all processes, before it leaves the rest to the background.
+// to take no more time; and leftPatience, for the end of all processes, before it leaves the rest to the background. The system
+// has been told to end them by then, and takes its time for that where the machine has much else to do, or they have much memory.
 const (
 	hurryPatience = 100 * time.Millisecond
-	leftPatience  = time.Second
+	leftPatience  = 10 * time.Second
 )
 
 // close does what comes after no call can begin any more.
@@ -749,10 +750,10 @@ func (p *Plugin) close() (err error) {
 		crash.Unasked = true
 		err = &crash
 	}
-	for deadline := time.Now().Add(leftPatience); len(left) > 0; left = left[1:] {
+	for deadline := time.Now().Add(p.leftPatience); len(left) > 0; left = left[1:] {
 		if !left[0].awaitBurial(time.Until(deadline)) && err == nil {
 			crash := left[0].report()
-			crash.Reason = fmt.Sprintf("killed by the host, and something of it was still there %v later (process %d)", leftPatience, left[0].pid())
+			crash.Reason = fmt.Sprintf("killed by the host, and something of it was still there %v later (process %d)", p.leftPatience, left[0].pid())
 			err = &crash
 		}
 		left[0].output.Flush()
