@@ -32,6 +32,7 @@ def loyalty_points(customer):
 
 
 sys.modules["ferrule"] = types.SimpleNamespace(host=types.SimpleNamespace(loyalty_points=loyalty_points))
+sys.dont_write_bytecode = True
 import work  # noqa: E402
 
 functions = {

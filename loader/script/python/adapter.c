@@ -153,40 +153,133 @@ static ferrule_call *here(void) {
     return NULL;
 }
 
-static PyObject *answer(int32_t status, ferrule_buffer *result) {
-    PyObject *pair = Py_BuildValue("(iy#)", (int)status, result->data ? (char *)result->data : "", (Py_ssize_t)result->len);
-    ferrule_buffer_free(result);
-    return pair;
+/* What the module `ferrule` has, for the conversions that are not made here. */
+static PyObject *to_bytes; /* _to_bytes(value): bytes, or bytes-like */
+static PyObject *loads;    /* _loads(str) */
+static PyObject *dumps;    /* _dumps(value): str */
+static PyObject *failed;   /* _failed(name, status, bytes): raises */
+static PyObject *passed;   /* PASSED */
+
+/* JSON in UTF-8, with a mark of its bytes' order or without. */
+static PyObject *from_json(const uint8_t *at, size_t len) {
+    PyObject *text, *value;
+    if (len >= 3 && !memcmp(at, "\xef\xbb\xbf", 3)) at += 3, len -= 3;
+    text = PyUnicode_DecodeUTF8((const char *)at, (Py_ssize_t)len, NULL);
+    if (!text) return NULL;
+    value = PyObject_CallFunctionObjArgs(loads, text, NULL);
+    Py_DECREF(text);
+    return value;
 }
 
-static PyObject *host_call(PyObject *self, PyObject *args) {
+/* A function of the host, or next: name(value) returns a str, name.json(value) what JSON has, name.bytes(value) bytes. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *name;
+    uint32_t ordinal;
+    int next;
+} host_function;
+
+/* form: t for a text, j for JSON, b for bytes */
+static PyObject *ask(host_function *f, char form, PyObject *const *args, Py_ssize_t n, PyObject *names) {
     ferrule_buffer result = FERRULE_BUFFER_INIT;
     ferrule_call *call = here();
-    unsigned int ordinal;
-    Py_buffer in;
+    PyObject *value = n ? args[0] : Py_None, *made = NULL, *out;
+    Py_buffer view;
+    const char *in = "";
+    const uint8_t *bytes;
+    Py_ssize_t len = 0;
     int32_t status;
-    (void)self;
-    if (!call || !PyArg_ParseTuple(args, "Iy*", &ordinal, &in)) return NULL;
+    if (!call) return NULL;
+    if (names && PyTuple_GET_SIZE(names)) {
+        if (n || PyTuple_GET_SIZE(names) > 1 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "value"))
+            return PyErr_Format(PyExc_TypeError, "%U: found a parameter by another name, expected value", f->name);
+        value = args[0];
+    }
+    if (n > 1) return PyErr_Format(PyExc_TypeError, "%U: found %zd values, expected one, or none", f->name, n);
+    view.obj = NULL;
+    if (PyUnicode_CheckExact(value)) {
+        in = PyUnicode_AsUTF8AndSize(value, &len);
+        if (!in) return NULL;
+    } else if (value != Py_None) {
+        made = PyBytes_CheckExact(value) ? Py_NewRef(value) : PyObject_CallFunctionObjArgs(to_bytes, value, NULL);
+        if (!made || PyObject_GetBuffer(made, &view, PyBUF_SIMPLE)) {
+            Py_XDECREF(made);
+            return NULL;
+        }
+        in = view.buf;
+        len = view.len;
+    }
+    Py_INCREF(value); /* whoever has it may drop it meanwhile */
     Py_BEGIN_ALLOW_THREADS
-    status = ferrule_import(call, ordinal, in.buf, (size_t)in.len, &result);
+    status = f->next ? ferrule_next(call, (const uint8_t *)in, (size_t)len, &result) : ferrule_import(call, f->ordinal, (const uint8_t *)in, (size_t)len, &result);
     Py_END_ALLOW_THREADS
-    PyBuffer_Release(&in);
-    return answer(status, &result);
+    if (view.obj) PyBuffer_Release(&view);
+    Py_XDECREF(made);
+    Py_DECREF(value);
+    bytes = result.data ? result.data : (const uint8_t *)"";
+    if (status == FERRULE_PASS) {
+        out = Py_NewRef(passed);
+    } else if (status != FERRULE_OK) {
+        out = PyObject_CallFunction(failed, "Oiy#", f->name, (int)status, (const char *)bytes, (Py_ssize_t)result.len);
+    } else if (form == 't') {
+        out = PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)result.len, NULL);
+    } else if (form == 'b') {
+        out = PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)result.len);
+    } else {
+        out = result.len ? from_json(bytes, result.len) : Py_NewRef(Py_None);
+    }
+    ferrule_buffer_free(&result);
+    return out;
 }
 
-static PyObject *host_next(PyObject *self, PyObject *args) {
-    ferrule_buffer result = FERRULE_BUFFER_INIT;
-    ferrule_call *call = here();
-    Py_buffer in;
-    int32_t status;
-    (void)self;
-    if (!call || !PyArg_ParseTuple(args, "y*", &in)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    status = ferrule_next(call, in.buf, (size_t)in.len, &result);
-    Py_END_ALLOW_THREADS
-    PyBuffer_Release(&in);
-    return answer(status, &result);
+static PyObject *ask_text(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
+    return ask((host_function *)self, 't', args, PyVectorcall_NARGS(n), names);
 }
+
+static PyObject *ask_json(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    return ask((host_function *)self, 'j', args, n, names);
+}
+
+static PyObject *ask_bytes(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    return ask((host_function *)self, 'b', args, n, names);
+}
+
+/* Call(ordinal, name); an ordinal below 0 is next */
+static PyObject *new_host_function(PyTypeObject *type, PyObject *args, PyObject *names) {
+    host_function *f;
+    PyObject *name;
+    int ordinal;
+    (void)names;
+    if (!PyArg_ParseTuple(args, "iU", &ordinal, &name)) return NULL;
+    f = (host_function *)type->tp_alloc(type, 0);
+    if (!f) return NULL;
+    f->vectorcall = ask_text;
+    f->name = Py_NewRef(name);
+    f->ordinal = (uint32_t)ordinal;
+    f->next = ordinal < 0;
+    return (PyObject *)f;
+}
+
+static void free_host_function(PyObject *self) {
+    Py_XDECREF(((host_function *)self)->name);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyMethodDef forms[] = {{"json", (PyCFunction)(void (*)(void))ask_json, METH_FASTCALL | METH_KEYWORDS, NULL},
+                              {"bytes", (PyCFunction)(void (*)(void))ask_bytes, METH_FASTCALL | METH_KEYWORDS, NULL},
+                              {NULL, NULL, 0, NULL}};
+static PyTypeObject host_function_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ferrule.Call",
+    .tp_doc = "A host function: name(input) returns a str, name.json(input) what JSON has, name.bytes(input) bytes.",
+    .tp_basicsize = sizeof(host_function),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(host_function, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = new_host_function,
+    .tp_dealloc = free_host_function,
+    .tp_methods = forms,
+};
 
 static PyObject *host_info(PyObject *self, PyObject *args) {
     ferrule_buffer result = FERRULE_BUFFER_INIT;
@@ -277,23 +370,41 @@ static PyObject *host_starting(PyObject *self, PyObject *script) {
     Py_RETURN_NONE;
 }
 
-static PyMethodDef methods[] = {{"call", host_call, METH_VARARGS, NULL},          {"next", host_next, METH_VARARGS, NULL},
+/* A line was begun on this thread, and is to be shown when the call is over. */
+static __thread int printed;
+
+static PyObject *host_printed(PyObject *self, PyObject *args) {
+    (void)self, (void)args;
+    printed = 1;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"printed", host_printed, METH_NOARGS, NULL},
                                 {"info", host_info, METH_VARARGS, NULL},          {"log", host_log, METH_VARARGS, NULL},
                                 {"read", host_read, METH_NOARGS, NULL},           {"write", host_write, METH_VARARGS, NULL},
                                 {"progress", host_progress, METH_VARARGS, NULL},  {"cancelled", host_cancelled, METH_NOARGS, NULL},
                                 {"script", host_script, METH_NOARGS, NULL},       {"starting", host_starting, METH_O, NULL},
                                 {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_ferrule", NULL, -1, methods, NULL, NULL, NULL, NULL};
-static PyObject *init_module(void) { return PyModule_Create(&definition); }
+static PyObject *init_module(void) {
+    PyObject *m = PyType_Ready(&host_function_type) ? NULL : PyModule_Create(&definition);
+    if (m && PyModule_AddObjectRef(m, "Call", (PyObject *)&host_function_type)) Py_CLEAR(m);
+    return m;
+}
 
 /* ---- An instance ---- */
 
 typedef struct {
     PyObject *script, *calls; /* of class _Script, and its list */
+    PyObject *entries;        /* of each function: kind, function, and what makes the input of kind m */
 } instance;
 
 static PyObject *outcome; /* _outcome of the module ferrule */
 static PyObject *class;   /* _Script */
+static PyObject *raises;  /* _raises(exception) */
+static PyObject *returns; /* _returns(value) */
+/* The dict of sys, two of its names, and what they are by themselves. */
+static PyObject *sys, *out_name, *err_name, *shown_out, *shown_err;
 
 /* Replies with (status, bytes), which it takes; NULL is an exception. */
 static int32_t reply(ferrule_call *call, PyObject *pair) {
@@ -313,23 +424,113 @@ static int32_t reply(ferrule_call *call, PyObject *pair) {
     return status;
 }
 
+/* The exception that is on its way, with its traceback, which is not on its way any more. */
+static PyObject *caught(void) {
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (trace) PyException_SetTraceback(value, trace);
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return value;
+#endif
+}
+
+/* Calls function i, and replies where that takes nothing of the module ferrule. 1 when it has; 0 when outcome is to do it: from the start, or, where *run is not NULL, with *with. */
+static int quick(instance *s, size_t i, ferrule_call *call, int32_t *status, PyObject **run, PyObject **with) {
+    PyObject *entry = PyTuple_GET_ITEM(s->entries, (Py_ssize_t)i), *fn = PyTuple_GET_ITEM(entry, 1), *in = NULL, *out, *text = NULL;
+    const char *bytes = (const char *)call->in;
+    Py_ssize_t len = (Py_ssize_t)call->in_len;
+    switch (PyUnicode_READ_CHAR(PyTuple_GET_ITEM(entry, 0), 0)) {
+    case 't': in = PyUnicode_DecodeUTF8(bytes, len, NULL); break;
+    case 'b': in = PyBytes_FromStringAndSize(bytes, len); break;
+    case 'j': in = from_json(call->in, call->in_len); break;
+    case 'm':
+        in = PyBytes_FromStringAndSize(bytes, len);
+        if (in) {
+            out = PyObject_CallFunctionObjArgs(PyTuple_GET_ITEM(entry, 2), in, NULL);
+            Py_DECREF(in);
+            in = out;
+        }
+        break;
+    default: in = Py_NewRef(Py_None); break; /* n: it takes none */
+    }
+    if (!in) {
+        *with = caught();
+        if (!PyErr_GivenExceptionMatches(*with, PyExc_ValueError) && !PyErr_GivenExceptionMatches(*with, PyExc_TypeError)) {
+            *run = raises;
+            return 0;
+        }
+        Py_CLEAR(*with); /* it happens again, and is told as invalid */
+        return 0;
+    }
+    out = PyUnicode_READ_CHAR(PyTuple_GET_ITEM(entry, 0), 0) == 'n' ? PyObject_CallNoArgs(fn) : PyObject_CallOneArg(fn, in);
+    Py_DECREF(in);
+    if (!out) {
+        *run = raises;
+        *with = caught();
+        return 0;
+    }
+    *run = returns;
+    *with = out;
+    if (printed || PyDict_GetItemWithError(sys, out_name) != shown_out || PyDict_GetItemWithError(sys, err_name) != shown_err) return 0;
+    if (PyDict_CheckExact(out) || PyList_CheckExact(out)) {
+        text = PyObject_CallOneArg(dumps, out);
+        if (!text) {
+            Py_DECREF(out);
+            *run = raises;
+            *with = caught();
+            return 0;
+        }
+        Py_DECREF(out);
+        *with = out = text;
+    }
+    if (out == Py_None) {
+        len = 0;
+    } else if (PyUnicode_CheckExact(out)) {
+        bytes = PyUnicode_AsUTF8AndSize(out, &len);
+        if (!bytes) {
+            PyErr_Clear(); /* it happens again */
+            return 0;
+        }
+    } else if (PyBytes_CheckExact(out)) {
+        bytes = PyBytes_AS_STRING(out);
+        len = PyBytes_GET_SIZE(out);
+    } else {
+        return 0;
+    }
+    *status = ferrule_reply(call, bytes, (size_t)len);
+    Py_CLEAR(*with);
+    return 1;
+}
+
 static int32_t invoke(ferrule_call *call, size_t i) {
     instance *s = FERRULE_STATE(call, instance);
     running r;
     int32_t status;
-    PyObject *in, *bound = NULL, *args;
+    PyObject *in = NULL, *bound = NULL, *args = NULL, *run = NULL, *with = NULL;
     acquire();
     if (i >= (size_t)PyList_GET_SIZE(s->calls)) {
         release();
         return FERRULE_UNSUPPORTED;
     }
     enter(&r, call, s->script);
-    in = PyBytes_FromStringAndSize((const char *)call->in, (Py_ssize_t)call->in_len);
-    args = in ? PyTuple_Pack(2, PyList_GET_ITEM(s->calls, (Py_ssize_t)i), in) : NULL;
+    if (quick(s, i, call, &status, &run, &with)) {
+        leave(&r);
+        release();
+        return status;
+    }
+    in = run ? NULL : PyBytes_FromStringAndSize((const char *)call->in, (Py_ssize_t)call->in_len);
+    if (run ? with != NULL : in != NULL) args = PyTuple_Pack(2, run ? run : PyList_GET_ITEM(s->calls, (Py_ssize_t)i), run ? with : in);
     bound = args ? PyObject_CallObject(outcome, args) : NULL;
+    printed = 0;
     leave(&r);
     status = reply(call, bound);
     Py_XDECREF(args);
+    Py_XDECREF(with);
     Py_XDECREF(in);
     release();
     return status;
@@ -407,9 +608,24 @@ static int32_t module(ferrule_call *call, const text *source) {
         outcome = PyObject_GetAttrString(m, "_outcome");
         class = PyObject_GetAttrString(m, "_Script");
         cancelled_type = PyObject_GetAttrString(m, "Cancelled");
+        to_bytes = PyObject_GetAttrString(m, "_to_bytes");
+        loads = PyObject_GetAttrString(m, "_loads");
+        dumps = PyObject_GetAttrString(m, "_dumps");
+        failed = PyObject_GetAttrString(m, "_failed");
+        passed = PyObject_GetAttrString(m, "PASSED");
+        raises = PyObject_GetAttrString(m, "_raises");
+        returns = PyObject_GetAttrString(m, "_returns");
+        sys = PyImport_ImportModule("sys");
+        if (sys) sys = PyModule_GetDict(sys); /* the module stays */
+        out_name = PyUnicode_InternFromString("stdout");
+        err_name = PyUnicode_InternFromString("stderr");
+        if (sys && out_name && err_name) {
+            shown_out = Py_XNewRef(PyDict_GetItemWithError(sys, out_name));
+            shown_err = Py_XNewRef(PyDict_GetItemWithError(sys, err_name));
+        }
     }
     Py_XDECREF(done);
-    if (outcome && class && cancelled_type) return FERRULE_OK;
+    if (outcome && class && cancelled_type && to_bytes && loads && dumps && failed && passed && raises && returns && shown_out && shown_err) return FERRULE_OK;
     PyErr_Print();
     return ferrule_fail(call, FERRULE_FAILED, "the module ferrule cannot be made");
 }
@@ -467,9 +683,10 @@ FERRULE_START {
             s->script = PyList_GET_ITEM(holder, 0);
             Py_INCREF(s->script);
             s->calls = PyObject_GetAttrString(s->script, "calls");
+            s->entries = PyObject_GetAttrString(s->script, "entries");
         }
         status = reply(call, pair);
-        if (status == FERRULE_OK && !s->calls) status = ferrule_fail(call, FERRULE_FAILED, "the script cannot be started");
+        if (status == FERRULE_OK && (!s->calls || !s->entries)) status = ferrule_fail(call, FERRULE_FAILED, "the script cannot be started");
         PyErr_Clear();
         Py_XDECREF(functions);
         Py_XDECREF(names);
@@ -480,6 +697,7 @@ FERRULE_START {
     }
     leave(&r);
     if (status != FERRULE_OK) {
+        Py_XDECREF(s->entries);
         Py_XDECREF(s->calls);
         Py_XDECREF(s->script);
         free(s);
@@ -513,6 +731,7 @@ FERRULE_STOP {
     instance *s = FERRULE_STATE(call, instance);
     int32_t status = serve(call, "stop", call->in, 0);
     acquire();
+    Py_XDECREF(s->entries);
     Py_XDECREF(s->calls);
     Py_XDECREF(s->script);
     release();

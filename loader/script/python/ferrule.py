@@ -44,7 +44,7 @@ def _to_bytes(value):
         return bytes(value)
     if isinstance(value, str):
         return value.encode()
-    return _json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _dumps(value).encode()
 
 
 def _plain(value):
@@ -55,13 +55,26 @@ def _plain(value):
     raise TypeError(f"found a {type(value).__name__}, expected bytes, str, what JSON has, or a dataclass of these")
 
 
+_dumps = _json.JSONEncoder(default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_loads = _json.JSONDecoder().decode
+
+
+def _fields(kind):
+    """The types of a dataclass's fields, and the names of those that can be given. The class keeps them: to find them takes longer than a call."""
+    known = kind.__dict__.get("__ferrule_fields__")
+    if known is None:
+        known = _typing.get_type_hints(kind), {f.name for f in _dataclasses.fields(kind) if f.init}
+        kind.__ferrule_fields__ = known
+    return known
+
+
 def _made(kind, value):
     """Makes a dataclass of what JSON has, also within lists, dicts and optional fields."""
     origin, args = _typing.get_origin(kind), _typing.get_args(kind)
     if _dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise TypeError(f"found {value!r:.100}, expected an object for {kind.__name__}")
-        hints, known = _typing.get_type_hints(kind), {f.name for f in _dataclasses.fields(kind) if f.init}
+        hints, known = _fields(kind)
         unknown = [name for name in value if name not in known]
         if unknown:
             raise TypeError(f"found {', '.join(unknown)}, expected for {kind.__name__}: {', '.join(sorted(known))}")
@@ -76,32 +89,12 @@ def _made(kind, value):
     return value
 
 
-class _Call:
-    """A host function: name(input) returns a str, name.json(input) what JSON has, name.bytes(input) bytes."""
-
-    def __init__(self, name, call):
-        self._name, self._call = name, call
-
-    def bytes(self, value=None):
-        status, out = self._call(_to_bytes(value))
-        if status == PASS:
-            return PASSED
-        if status != OK:
-            text = out.decode(errors="replace")
-            raise Failure(status, text or f"{self._name}: {_words[status] if status < len(_words) else status}")
-        return out
-
-    def __call__(self, value=None):
-        out = self.bytes(value)
-        return out if out is PASSED else out.decode()
-
-    def json(self, value=None):
-        out = self.bytes(value)
-        return out if out is PASSED else _json.loads(out) if out else None
+def _failed(name, status, out):
+    raise Failure(status, out.decode(errors="replace") or f"{name}: {_words[status] if status < len(_words) else status}")
 
 
 # In a wrapper: runs what stands behind it.
-next = _Call("next", _ferrule.next)
+next = _ferrule.Call(-1, "next")
 
 
 class _Hosts:
@@ -109,7 +102,7 @@ class _Hosts:
 
     def __init__(self, names):
         for i, name in enumerate(names):
-            setattr(self, name, _Call(name, lambda b, i=i: _ferrule.call(i, b)))
+            setattr(self, name, _ferrule.Call(i, name))
 
 
 def info(key):
@@ -180,6 +173,7 @@ class _Lines:
         self.level, self.rest = level, ""
 
     def write(self, text):
+        _ferrule.printed()
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             _ferrule.log(self.level, line, "")
@@ -238,7 +232,11 @@ class _Script:
         self.module.__file__ = path
         _sys.modules[self.module.__name__] = self.module  # where dataclasses, pickle and the like look
         exec(compile(source, path, "exec", dont_inherit=True), self.module.__dict__)
-        self.calls = [self._entry(line[0], line[1:]) for line in functions]
+        self.calls, self.entries = [], ()
+        for line in functions:
+            call, entry = self._entry(line[0], line[1:])
+            self.calls.append(call)
+            self.entries += (entry,)
 
     def _entry(self, kind, name):
         fn = getattr(self.module, name, None)
@@ -268,7 +266,15 @@ class _Script:
                 raise Failure(INVALID, f"{type(error).__name__}: {error}") from None
             return fn(value)
 
-        return call
+        if take is None:
+            quick = "n"
+        elif take is bytes:
+            quick = "b"
+        elif take is bytes.decode:
+            quick = "t"
+        else:
+            quick = "j" if take is _json.loads else "m"
+        return call, (quick, fn, take)
 
     def _service(self, name, data):
         """What runs one of the functions that a host calls beside the header's."""
@@ -309,6 +315,14 @@ def _describe(error):
         tb = tb.tb_next
     error.__traceback__ = tb
     return f"{type(error).__name__}: {error}\n" + "".join(_traceback.format_exception(error)).strip()
+
+
+def _raises(error):
+    raise error
+
+
+def _returns(value):
+    return value
 
 
 def _outcome(run, *args):
