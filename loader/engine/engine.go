@@ -83,6 +83,7 @@ type Options struct {
 	Instances int      // 1 or more
 	State     [][]byte // what ferrule_resume gets, by instance; nil is nothing (rule R29)
 	Data      string   // a folder of the plug-in's own, absolute, which a sandbox lets it use; "" is none
+	Owner     string   // the plug-in that calls are of where its file is another one, such as its interpreter; "" is the file's
 	MaxCalls  int      // how many calls of a concurrent plug-in run at a time; 0 is the engine's default
 }
 

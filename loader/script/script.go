@@ -382,7 +382,7 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 		adapter = &engine.File{Path: e.adapter}
 	}
 	defer adapter.Close()
-	inner.SHA256, inner.Config = nil, starts.with(o.Config)
+	inner.SHA256, inner.Config, inner.Owner = nil, starts.with(o.Config), about.Manifest.Name
 	p, _, err := runs.Open(ctx, adapter, &inner, func(found *abi.Description) (engine.Host, error) {
 		if m := found.Manifest; m.Name != in.adapter || m.Version != adapterVersion {
 			return nil, &inspect.Error{Path: adapter.Path, Kind: loader.ErrOption, Found: fmt.Sprintf("%s %s as the adapter of %s", m.Name, m.Version, in.format),

@@ -296,7 +296,7 @@ func (p *Pool) NewSession(ctx context.Context, config []byte) (engine.Plugin, er
 	p.mu.Unlock()
 	code := *p.code
 	code.Spare = 0
-	s := newPool(&code, p.host, &engine.Options{Config: config, Instances: 1, MaxCalls: p.most})
+	s := newPool(&code, p.host, &engine.Options{Config: config, Instances: 1, MaxCalls: p.most, Owner: p.name})
 	s.parent, s.instances[0].number = p, number
 	r := s.changing(&c, s.instances[0])
 	err = s.make(s.instances[0], r, s.settings.Get(), c.Done)

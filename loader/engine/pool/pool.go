@@ -7,6 +7,7 @@
 package pool
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"slices"
@@ -129,7 +130,7 @@ func Open(ctx context.Context, code *Code, host engine.Host, o *engine.Options) 
 // newPool is Open without starting.
 func newPool(code *Code, host engine.Host, o *engine.Options) *Pool {
 	threads := code.About.Manifest.Threads
-	p := &Pool{code: code, name: code.About.Manifest.Name, host: host, alone: code.Exclusive, shared: threads == abi.Concurrent && !code.Exclusive,
+	p := &Pool{code: code, name: cmp.Or(o.Owner, code.About.Manifest.Name), host: host, alone: code.Exclusive, shared: threads == abi.Concurrent && !code.Exclusive,
 		top: make(map[uintptr]*on), nested: make(map[*waiter]struct{}), gating: make(chan struct{}, 1), sessions: make(map[*Pool]struct{}),
 		numbers: o.Instances + code.Spare, refused: make(chan struct{}), drained: make(chan struct{}), over: make(chan struct{})}
 	p.settings.Set(o.Config)

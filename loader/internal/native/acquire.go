@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"slices"
@@ -313,7 +314,7 @@ func (p *Plugin) giveUp(mine chan *slot) {
 }
 
 // Owner is callctx.Wanted's.
-func (p *Plugin) Owner() string { return p.image.lib.Manifest.Name }
+func (p *Plugin) Owner() string { return cmp.Or(p.options.Owner, p.image.lib.Manifest.Name) }
 
 // Holders is callctx.Wanted's: calls wait for any slot.
 func (p *Plugin) Holders() [][]*callctx.Call {

@@ -54,7 +54,7 @@ func (Engine) Open(ctx context.Context, f *engine.File, o *engine.Options, accep
 	if abs, err := engine.Absolute(f.Path); err == nil {
 		folder = filepath.Dir(abs)
 	}
-	p, err := New(image, Options{Host: host, Config: o.Config, State: o.State, Instances: o.Instances, MaxCalls: o.MaxCalls, Folder: folder})
+	p, err := New(image, Options{Host: host, Config: o.Config, State: o.State, Instances: o.Instances, MaxCalls: o.MaxCalls, Owner: o.Owner, Folder: folder})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -94,6 +94,7 @@ type Options struct {
 	Config    []byte   // what ferrule_start gets; kept, for instances that are started later
 	State     [][]byte // what ferrule_resume gets when New has started them, by instance; nil is nothing (R29)
 	Instances int      // at least 1
+	Owner     string   // as engine.Options.Owner
 	MaxCalls  int      // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
 
 	Outputs Outputs // of a worker process; the zero value is for any other

@@ -172,7 +172,7 @@ func (p *Plugin) process() (*worker, error) {
 				t.Stop()
 				continue
 			}
-			s = g.spawn(p.lib.Manifest.Name)
+			s = g.spawn(p.Owner())
 		}
 		s.wanted++
 		mine, unwanted := !s.given, p.unwanted

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -142,7 +143,7 @@ func opening(c *callctx.Caller, p *Plugin) bool {
 }
 
 // Owner is callctx.Wanted's.
-func (p *Plugin) Owner() string { return p.lib.Manifest.Name }
+func (p *Plugin) Owner() string { return cmp.Or(p.start.Owner, p.lib.Manifest.Name) }
 
 // Holders is callctx.Wanted's: calls wait for any lane, of the plug-in's own calls where these have all that it may have.
 func (p *Plugin) Holders() [][]*callctx.Call {

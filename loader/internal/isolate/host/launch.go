@@ -445,7 +445,7 @@ func (w *worker) report() engine.Crash {
 func (w *worker) words() engine.Crash {
 	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
 	if w.culprit != nil && crash.Group != "" {
-		crash.Culprit = w.culprit.lib.Manifest.Name
+		crash.Culprit = w.culprit.Owner()
 	}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.Text())
