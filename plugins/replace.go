@@ -355,7 +355,9 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
 		return nil
 	}
 	sameFile, samePrint := cur.found.same(next.found), cur.print == next.print
-	if sameFile && samePrint {
+	// A script without configure gets other settings by being run anew.
+	anew := scripts(next.found.format) && !next.found.desc.HasConfigure && !bytes.Equal(cur.settings, next.settings)
+	if sameFile && samePrint && !anew {
 		if !bytes.Equal(cur.settings, next.settings) {
 			e.secrets.Set(slices.Concat(cur.secrets, next.secrets))
 			if err := l.Configure(ctx, next.settings); err != nil {

@@ -2,6 +2,7 @@
 package scripttest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -102,6 +103,15 @@ func why(t testing.TB, sys *plugins.System, name string, kind error) *plugins.Er
 	require.ErrorAs(t, p.Err, &e, "%v", p.State)
 	require.ErrorIs(t, e, kind)
 	return e
+}
+
+// raw has bytes as they are.
+type raw struct{}
+
+func (raw) Marshal(v any) ([]byte, error) { return v.([]byte), nil }
+func (raw) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = bytes.Clone(data)
+	return nil
 }
 
 // names are of all that was found.
