@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
 
 // maxHeader is how many bytes of a script are read for its header: the first statement stands before their end.
@@ -128,7 +129,7 @@ func (lib *Library) readHeader(text []byte, format Format, more bool) error {
 	l := languages[slices.IndexFunc(languages, func(l *language) bool { return l.format == format })]
 	lines, open := l.header(text)
 	if open && more {
-		return &Error{Kind: ErrManifest, Found: fmt.Sprintf("%d bytes of comments, and no statement", len(text)), Expected: "the first statement among them",
+		return &Error{Kind: ErrManifest, Found: count.Of(len(text), "byte") + " of comments, and no statement", Expected: "the first statement among them",
 			Remedy: "Move the comments that are no header below it"}
 	}
 	h := header{lib: lib, kinds: map[string]*symbols{"fn": {}, "hook": {}, "import": {}, "want": {}}}
