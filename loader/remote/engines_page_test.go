@@ -293,7 +293,7 @@ func TestEnginesPage(t *testing.T) {
 			p, err := open()
 			require.NoError(t, err)
 			rows := map[string]bool{}
-			for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){7}\|$`).FindAllString(string(page), -1) {
+			for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){9}\|$`).FindAllString(string(page), -1) {
 				cells := strings.Split(strings.Trim(line, "|"), "|")
 				row, cell := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[7])
 				rows[row] = true

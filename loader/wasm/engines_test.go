@@ -484,8 +484,8 @@ func TestEnginesPage(t *testing.T) {
 		{path: func(_ *testing.T, name string) string { return filepath.Join(folder, name+".wasm") }, engine: own, extism: true},
 		{path: native, engine: func() loader.Option { return served(t) }},
 	}
-	tried, rows := 0, map[string]bool{} // the last column is remote.TestEnginesPage's
-	for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){7}\|$`).FindAllString(string(page), -1) {
+	tried, rows := 0, map[string]bool{} // the last three columns are remote.TestEnginesPage's and script.TestEnginesPage's
+	for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){9}\|$`).FindAllString(string(page), -1) {
 		cells := strings.Split(strings.Trim(line, "|"), "|")
 		row := strings.TrimSpace(cells[0])
 		rows[row] = true
