@@ -153,6 +153,21 @@ static ferrule_call *here(void) {
     return NULL;
 }
 
+#if PY_VERSION_HEX < 0x030A0000
+static PyObject *newer_reference(PyObject *o) {
+    Py_XINCREF(o);
+    return o;
+}
+#define Py_NewRef newer_reference
+#define Py_XNewRef newer_reference
+static int PyModule_AddObjectRef(PyObject *m, const char *name, PyObject *o) {
+    Py_INCREF(o);
+    if (!PyModule_AddObject(m, name, o)) return 0;
+    Py_DECREF(o);
+    return -1;
+}
+#endif
+
 /* What the module `ferrule` has, for the conversions that are not made here. */
 static PyObject *to_bytes; /* _to_bytes(value): bytes, or bytes-like */
 static PyObject *loads;    /* _loads(str) */
