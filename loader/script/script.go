@@ -505,8 +505,6 @@ type scriptHost struct {
 // Call is engine.Host's.
 func (h *scriptHost) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
 	switch {
-	case ordinal == engine.Info && slices.Contains([]string{"offers.x"}, string(in)):
-		return nil, abi.StatusUnsupported
 	case ordinal == MaxFunctions:
 		return h.files.read(string(in))
 	case ordinal < MaxFunctions && int(ordinal) >= h.known:

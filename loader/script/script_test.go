@@ -251,3 +251,26 @@ func TestScriptsThatDoNotOpen(t *testing.T) {
 		})
 	}
 }
+
+// A script may name its functions and host functions as it likes, also as its interpreter's adapter names its own, and knows those that it has named and no other.
+func TestNamesOfTheAdapter(t *testing.T) {
+	scripts := map[string]string{
+		".js": "// ferrule: name=names version=1 fn=f00 fn=f63 import=x want=w01 want=w63\nimport { host, info } from 'ferrule';\nexport const f00 = (k) => info(k) ?? 'none', f63 = (x) => host.x(x);\n",
+		".py": "# ferrule: name=names version=1 fn=f00 fn=f63 import=x want=w01 want=w63\nfrom ferrule import host, info\ndef f00(k): return info(k) or 'none'\ndef f63(x): return host.x(x)\n",
+	}
+	each(t, func(t *testing.T, e form) {
+		path := filepath.Join(t.TempDir(), "names"+e.ext)
+		require.NoError(t, os.WriteFile(path, []byte(scripts[e.ext]), 0o600))
+		p, err := loader.Open(path, loader.WithEngine(e.engine), loader.WithHostFunc("x", double), loader.WithHostFunc("w63", double))
+		require.NoError(t, err)
+		defer func() { assert.NoError(t, p.Close()) }()
+		for key, want := range map[string]string{"offers.x": "yes", "offers.w01": "no", "offers.w63": "yes", "offers.w00": "none", "offers.f00": "none"} {
+			out, err := p.Call(t.Context(), "f00", []byte(key))
+			require.NoError(t, err)
+			assert.Equal(t, want, string(out), key)
+		}
+		out, err := p.Call(t.Context(), "f63", []byte("a"))
+		require.NoError(t, err)
+		assert.Equal(t, "aa", string(out))
+	})
+}
