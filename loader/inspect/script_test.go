@@ -513,7 +513,7 @@ func TestHeadersAsSlowly(t *testing.T) {
 	pieces := []string{"// ferrule: ", "# ferrule: ", "//", "#", "#!", "/*", "*/", "\n", "\r", "\r\n", " ", "\t", "=", "'", "\"", "\\", "\\u00e9", "\\ud800", ",", "name=a ", "version=1 ", "fn=f ", "fn=g ", "hook=f ", "import=i ", "want=i ",
 		"in=json ", "out=x ", "stream=both ", "state=s ", "services=save,resume ", "services=stop ", "config-schema='{}' ", "before=a ", "permit.read=b ", "host.a=1 ", "x-y=z ", "é", "\u2028", "\ufeff", "\xff", "\x00", "1", "py", "threads=serial "}
 	accepted := map[inspect.Format]int{}
-	for seed := range uint64(30_000) {
+	for seed := range uint64(12_000) {
 		x := seed*0x9e3779b97f4a7c15 + 1
 		next := func(n int) int {
 			x ^= x << 13
@@ -537,7 +537,7 @@ func TestHeadersAsSlowly(t *testing.T) {
 		}
 	}
 	for _, format := range []inspect.Format{inspect.JavaScript, inspect.Python} {
-		assert.Greater(t, accepted[format], 500, "too few that say something: %v", slices.Collect(maps.Keys(accepted)))
+		assert.Greater(t, accepted[format], 200, "too few that say something: %v", slices.Collect(maps.Keys(accepted)))
 	}
 }
 
