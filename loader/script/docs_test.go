@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -132,7 +133,7 @@ func TestPage(t *testing.T) {
 			t.Run(strconv.Itoa(i), func(t *testing.T) { pageScripts[e.ext][i](t, e, text) })
 		}
 	})
-	tried := map[string]int{"js": 4, "python": 2, "go": 2, "text": 3, "": 1, "sh": 1} // the last two are commands for a machine with a network
+	tried := map[string]int{"js": 4, "python": 2, "go": 3, "text": 3, "": 1, "sh": 1} // the last two are commands for a machine with a network
 	found := map[string]int{}
 	for _, b := range blocks {
 		found[b.language]++
@@ -203,7 +204,7 @@ func TestPageOfErrors(t *testing.T) {
 	}
 }
 
-// The program on the page is built as it is there, but for where the compiled interpreter is kept, and prints what the page says, and the same with the lines for Python.
+// The program on the page is built as it is there, but for where the compiled interpreter is kept, and prints what the page says, and the same with the lines for Python, and for Python in a sandbox.
 func TestPageOfPrograms(t *testing.T) {
 	_, blocks := pageOfScripts(t)
 	programs := of(blocks, "go")
@@ -212,11 +213,25 @@ func TestPageOfPrograms(t *testing.T) {
 	opens := regexp.MustCompile(`(?s)\tp, err := loader\.Open\(.*?points\)\)\n`)
 	inPython := opens.ReplaceAllLiteralString(programs[0], programs[1])
 	require.NotEqual(t, programs[0], inPython)
-	inPython = strings.Replace(inPython, "\t\"github.com/ferrule-dev/ferrule/loader/wasm\"\n", "", 1)
-	for name, c := range map[string]struct{ program, file, script string }{"js": {programs[0], "discount.js", of(blocks, "js")[0]}, "python": {inPython, "discount.py", of(blocks, "python")[0]}} {
+	imports := func(program string, packages ...string) string {
+		const before = "\t\"github.com/ferrule-dev/ferrule/loader/wasm\"\n"
+		lines := ""
+		for _, name := range packages {
+			lines += strings.Replace(before, "wasm", name, 1)
+		}
+		return strings.Replace(program, before, lines, 1)
+	}
+	inSandbox := opens.ReplaceAllLiteralString(inPython, programs[2])
+	require.NotEqual(t, inPython, inSandbox)
+	snake := of(blocks, "python")[0]
+	for name, c := range map[string]struct{ program, file, script string }{"js": {programs[0], "discount.js", of(blocks, "js")[0]}, "python": {imports(inPython), "discount.py", snake},
+		"sandbox": {imports(inSandbox, "isolate", "isolate/sandbox"), "discount.py", snake}} {
 		t.Run(name, func(t *testing.T) {
-			if name == "python" {
+			if name != "js" {
 				fixture.PythonAdapter(t) // there is what it takes
+			}
+			if name == "sandbox" && runtime.GOOS != "linux" {
+				t.Skip("sandboxes are Linux's")
 			}
 			dir, err := os.MkdirTemp(build, "page-")
 			require.NoError(t, err)

@@ -265,7 +265,7 @@ func (e *apartEngine) In(worker func(reads []string) engine.Engine) (engine.Engi
 
 // reads are what Python has to read: its own modules, which the adapter knows, the script's folder, and the virtual environment.
 func (e *apartEngine) reads() ([]string, error) {
-	lib, err := loader.Inspect(e.python)
+	all, err := PythonReads(e.python)
 	if err != nil {
 		return nil, err
 	}
@@ -273,11 +273,26 @@ func (e *apartEngine) reads() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append(strings.Split(lib.Manifest.Keys.Get("permit.read"), "\n"), filepath.Dir(abs))
-	if e.venv != "" {
-		all = append(all, filepath.Dir(filepath.Dir(e.venv)))
+	all = append(all, filepath.Dir(abs))
+	if venv := filepath.Dir(filepath.Dir(e.venv)); e.venv != "" && exists(venv) {
+		all = append(all, venv)
 	}
-	return slices.DeleteFunc(all, func(path string) bool { _, err := os.Stat(path); return err != nil }), nil
+	return all, nil
+}
+
+// PythonReads returns the files and folders that the Python which the library at this path embeds has to read: what a sandbox.Policy has in Read for isolate.Engine(sandbox.With(policy)), beside the folder
+// of the script and a virtual environment. Those that are not there are left out.
+func PythonReads(adapter string) ([]string, error) {
+	lib, err := loader.Inspect(adapter)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(strings.Split(lib.Manifest.Keys.Get("permit.read"), "\n"), func(path string) bool { return !exists(path) }), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // reaches is what permits have of files and of the network, in words; "" is nothing.
