@@ -18,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/script"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
@@ -366,4 +367,19 @@ func TestEnginesPage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a script in Python does in C for ever, where no Cancelled reaches it, ends with its worker; the next call has a new one.
+func TestStuckInC(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stuck.py")
+	require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=stuck version=1 fn=sleeps fn=echo\nimport time\ndef sleeps(): time.sleep(3600)\ndef echo(x): return x\n"), 0o600))
+	p, err := loader.Open(path, loader.WithEngine(script.Engine(script.WithPython(fixture.PythonAdapter(t), isolate.Engine(isolate.WithGrace(20*time.Millisecond))))))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, p.Close()) }()
+	f, err := p.Func("sleeps")
+	require.NoError(t, err)
+	_, err = f.WithTimeout(20*time.Millisecond).Call(t.Context(), nil)
+	var over *loader.DeadlineError
+	require.ErrorAs(t, err, &over)
+	require.NoError(t, answers(t, p, "echo", "a", "a"))
 }
