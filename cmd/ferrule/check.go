@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -36,7 +37,7 @@ func checkVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Test plug-ins against the rules of the contract",
-		Long: `Test plug-ins against the rules of the contract, R1 to R34 of ferrule.h. Of a folder, the libraries and modules in it are tested.
+		Long: `Test plug-ins against the rules of the contract, R1 to R34 of ferrule.h. Of a folder, the libraries, modules and scripts in it are tested.
 
 Each case tries one thing, in a process of its own with a time limit: whatever the plug-in does there, it is a finding.
 The limit is --timeout, for the whole case: opening the plug-in and all calls of all functions. A case begins anew, with as
@@ -59,6 +60,10 @@ group, and not when this command itself is killed.
 A WebAssembly module is called as hosts call it, by the engine that keeps its frames and looks at each result: so a broken rule is found by
 whichever case calls the function first, and cases about what a module cannot do are left out, with the reason. Address 0 can be
 read there; what a library would crash of is not found. The library from the same source is checked for all.
+
+A script in JavaScript or Python (docs/scripts.md) is called in the same way: JavaScript in this command's interpreter, Python in a worker. Beside broken rules it is
+found where a function of its header is missing, where in= or out= is no type, and where a function fails with an error such as TypeError or KeyError in place of one that says what is wrong with its
+input: a warning, with the input and the line.
 
 Host functions answer what --import or --answer says, or some text; those that are wanted are offered, but for the case
 wants. A function with an input stream gets there what its input is, and behind a hook that stands around others is what
@@ -112,6 +117,9 @@ With --list --json there is one list of cases, each with name, level, rules and 
 
   # A WebAssembly module
   ferrule check greeter.wasm
+
+  # Scripts, with the cases that there are for them
+  ferrule check discount.js discount.py
 
   # A sidecar: a program that is executable, a script with its interpreter, and one that listens
   ferrule check --sidecar ./shout
@@ -333,6 +341,11 @@ func runCheck(ctx context.Context, a *app, path string, host *hostFlags, o check
 	if lib, err := loader.Inspect(path); err == nil { // another error is a finding
 		if err := host.checkConfig(lib); err != nil {
 			return err
+		}
+		if engines.IsPython(lib) {
+			if o.Adapter, err = a.adapter(path); err != nil {
+				return failure(err)
+			}
 		}
 	}
 	return printCheck(ctx, a, path, o, check.Cases(10), func(o check.Options) (*check.Verdict, error) { return check.Run(ctx, path, o) })

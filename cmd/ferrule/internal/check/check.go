@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -108,6 +107,7 @@ type Options struct {
 	Imports map[string]Import // how host functions answer, by their names; those that are missing with some text
 	Sandbox *sandbox.Policy   // if not nil, the sandbox that the case sandbox tries
 	Strict  bool              // a library with warnings does not pass
+	Adapter string            // the library that runs a script in Python (script.WithPython)
 	Without []string          // functions that are not called, by their names, or "hook " and theirs
 	Jobs    int               // how many cases RunSidecar runs at a time; 0 for as many as suit this machine
 
@@ -195,7 +195,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	} else if found := foreign(lib); found != "" {
 		p.stop = "a library for " + found + " does not run here"
 	}
-	if p.stop == "" && !engines.IsModule(lib) {
+	if p.stop == "" && !throughEngine(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
 	for _, c := range chosen {
@@ -206,8 +206,8 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 			c.static(&static{path, lib, err, &r})
 		case p.stop != "":
 			r.Reason = p.stop
-		case engines.IsModule(lib) && moduleCases[c.Name] == nil:
-			r.Reason = outOfReach[c.Name]
+		case throughEngine(lib) && moduleCases[c.Name] == nil:
+			r.Reason = notTried(lib, c.Name)
 		default:
 			if err := p.run(ctx, c, &r); err != nil {
 				return nil, err

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 )
 
 func checkOpen(k *kit) { k.open() }
@@ -336,7 +335,7 @@ func (k *kit) message(f function, in input, r *outcome) {
 			finding.Severity = Warning // it quotes the input; the host replaces what is not UTF-8
 		}
 		k.find(finding)
-	case engines.IsModule(k.lib) && bytes.ContainsRune(r.out, utf8.RuneError) && !bytes.ContainsRune(in.bytes, utf8.RuneError):
+	case throughEngine(k.lib) && bytes.ContainsRune(r.out, utf8.RuneError) && !bytes.ContainsRune(in.bytes, utf8.RuneError):
 		finding.Seen = fmt.Sprintf("the message %.80q, with %s, in which bytes that were none were replaced", r.out, in.name)
 		if !utf8.Valid(in.bytes) {
 			finding.Severity = Warning

@@ -23,7 +23,6 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -194,7 +193,7 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	k.random = rand.New(rand.NewPCG(k.Seed, uint64(i)))
 	k.serve = k.answer
 	k.shell = shell
-	if engines.IsModule(k.lib) {
+	if throughEngine(k.lib) {
 		go k.tell()
 		moduleCases[k.Case](&module{kit: k})
 		k.send(event{Done: true})

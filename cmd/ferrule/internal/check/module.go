@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"testing/iotest"
 	"time"
@@ -17,10 +18,16 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
 
 // A module's memory is not this process's, so a WebAssembly module is called through package loader: the engine looks at the frame, the result and the use of
-// services in every call, and says which rule is broken.
+// services in every call, and says which rule is broken. A script is called so, too: its interpreter is the plug-in that the engine looks at.
+
+// throughEngine reports whether a plug-in is called through package loader. lib may be nil.
+func throughEngine(lib *inspect.Library) bool { return engines.IsModule(lib) || engines.IsScript(lib) }
 
 // outOfReach is why a case has nothing to try in a module.
 var outOfReach = map[string]string{
@@ -78,11 +85,13 @@ func init() {
 	}
 }
 
-// module is the worker's side of a case for a module.
+// module is the worker's side of a case for a module, or a script.
 type module struct {
 	*kit
-	plugin *loader.Plugin
-	how    string // what differs from an ordinary call, for findings
+	plugin    *loader.Plugin
+	sandboxed bool   // it is opened in the sandbox of the task: one in Python
+	here      bool   // a script in Python is opened in this process
+	how       string // what differs from an ordinary call, for findings
 }
 
 // options are those that a module is opened with.
@@ -105,20 +114,42 @@ func (m *module) options(config []byte) []loader.Option {
 
 // openWith opens the module with these options, and what it may have.
 func (m *module) openWith(permits engine.Permits, opts ...loader.Option) (*loader.Plugin, error) {
-	module, err := engines.Wasm(permits)
+	module, err := m.engine(permits)
 	if err != nil {
 		return nil, err
 	}
 	return loader.Open(m.Path, append(opts, module)...)
 }
 
+// engine is what opens the module, or the script.
+func (m *module) engine(permits engine.Permits) (loader.Option, error) {
+	switch {
+	case engines.IsJavaScript(m.lib):
+		return engines.JavaScript(permits)
+	case !engines.IsPython(m.lib):
+		return engines.Wasm(permits)
+	case m.here:
+		return engines.PythonHere(m.Adapter), nil
+	}
+	var policy *sandbox.Policy
+	if m.sandboxed {
+		policy = m.Policy
+	}
+	// A worker is another process, which may get its turn late.
+	return engines.Python(context.Background(), m.Adapter, m.Path, policy, isolate.WithGrace(3*time.Second))
+}
+
 // open opens the module. When that fails it reports so, and no other case can run.
 func (m *module) open(more ...loader.Option) bool {
-	m.send(event{Step: &step{What: "opening the module", Rule: "R4", Expected: "a module that opens", Mend: "Compile it anew", Fatal: true}})
+	opening := step{What: "opening the module", Rule: "R4", Expected: "a module that opens", Mend: "Compile it anew", Fatal: true}
+	if engines.IsScript(m.lib) {
+		opening = step{What: "opening the script", Rule: "R15", Expected: "a script whose top level ends soon", Mend: "Do in functions what takes long", Fatal: true}
+	}
+	m.send(event{Step: &opening})
 	p, err := m.openWith(engine.Permits{}, append(m.options(m.Config), more...)...)
 	if err != nil {
 		m.unopened(err)
-		m.send(event{Stop: "the module cannot be opened"})
+		m.send(event{Stop: map[bool]string{false: "the module cannot be opened", true: "the script cannot be opened"}[engines.IsScript(m.lib)]})
 		return false
 	}
 	m.plugin = p
@@ -134,6 +165,13 @@ func (m *module) open(more ...loader.Option) bool {
 // unopened reports why the module does not open.
 func (m *module) unopened(err error) {
 	f := Finding{Rule: "R4", Severity: Error, Seen: words.Error(err).Error(), Expected: "a module that opens", Mend: "See what it says"}
+	if engines.IsScript(m.lib) {
+		f.Expected = "a script that opens"
+	}
+	if missing := missingFunction(m.lib, err); missing != "" {
+		m.find(Finding{Rule: "R2", Severity: Error, Seen: missing, Expected: "a function for each fn= and hook= of the header", Mend: "Write it, and export it in JavaScript, or take its name out of the header"})
+		return
+	}
 	if errors.Is(err, loader.ErrStart) {
 		f.Rule, f.Expected = "R15", "an instance that starts with the configuration of --config"
 		f.Mend = "Give it a configuration that it takes (--config), and the host functions that it needs there (--answer)"
@@ -187,6 +225,59 @@ func (m *module) calls(f function, inputs []input, do func(input, *outcome)) {
 		if do != nil && r != nil {
 			do(in, r)
 		}
+	}
+}
+
+// outcomes are what every function makes of some inputs, by its label; nil where it does not the same twice.
+func (m *module) outcomes() map[string][]*outcome {
+	all := map[string][]*outcome{}
+	for _, f := range m.functions {
+		if f.stream != 0 || f.wrap {
+			continue
+		}
+		var tries [2][]*outcome
+		for i := range tries {
+			m.calls(f, m.samples(f), func(_ input, r *outcome) { tries[i] = append(tries[i], r) })
+		}
+		if slices.EqualFunc(tries[0], tries[1], (*outcome).same) {
+			all[f.label] = tries[0]
+		}
+	}
+	return all
+}
+
+// changed reports functions that do something else after settings were refused.
+func (m *module) changed(before, after map[string][]*outcome, in input) {
+	for label, was := range before {
+		if is := after[label]; is != nil && !slices.EqualFunc(was, is, (*outcome).same) {
+			m.find(Finding{Rule: "R28", Severity: Error, Function: label, Seen: fmt.Sprintf("%s gives something else after %s were refused", label, in.name),
+				Expected: "that settings which are refused change nothing", Mend: "Change nothing before all of the settings were looked at"})
+		}
+	}
+}
+
+// checkKept hands over twice more, with no call between: what a successor saves is what it got.
+func (m *module) checkKept(first *loader.State) {
+	states := []*loader.State{first}
+	for range 2 {
+		var state *loader.State
+		next, err := m.plugin.Handover(context.Background(), func(s *loader.State) (*loader.Plugin, error) {
+			state = s
+			return m.openWith(engine.Permits{}, append(m.options(m.Config), loader.WithState(s))...)
+		})
+		if err != nil {
+			m.find(Finding{Rule: "R29", Severity: Error, Seen: "handing over again: " + words.Error(err).Error(), Expected: "that what ferrule_save gives is what ferrule_resume takes",
+				Mend: "Have ferrule_resume take what ferrule_save of the same version gives"})
+			return
+		}
+		_ = m.plugin.Close()
+		m.plugin = next
+		states = append(states, state)
+	}
+	same := func(a, b *loader.State) bool { return slices.EqualFunc(a.Instances(), b.Instances(), bytes.Equal) }
+	if !same(states[0], states[1]) && same(states[1], states[2]) { // what differs each time, such as a time of day, says nothing
+		m.find(Finding{Rule: "R29", Severity: Error, Seen: fmt.Sprintf("a successor that got the state %.60q saves %.60q, with no call between", states[0].Instances()[0], states[1].Instances()[0]),
+			Expected: "that a successor goes on with the state that it got", Mend: "Have ferrule_resume take all that ferrule_save gives"})
 	}
 }
 
@@ -248,9 +339,16 @@ func (m *module) judge(f function, in input, out []byte, err error) *outcome {
 		finding.Expected = "the function to return: no trap, no exception, no panic, no exit leaves it"
 	case *loader.ContractError:
 		finding.Rule, finding.Seen, finding.Expected, finding.Mend = e.Rule, with+e.Found, e.Expected, "See the rule in ferrule.h"
+	case *loader.CrashError: // of a script's worker
+		finding.Rule, finding.Seen = "R12", with+words.Error(e).Error()
+		finding.Expected, finding.Mend = "the function to return: nothing ends its process", "Raise an exception, or Failure, in place of what ends the process"
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			finding.Rule, finding.Seen = "R17", with+"its worker was killed, as it did not end when it was cancelled"
+			finding.Expected, finding.Mend = "a function that returns soon after that", m.mendCancel()
+		}
 	case *loader.DeadlineError:
 		finding.Rule, finding.Seen = "R17", fmt.Sprintf("%sit was ended %v after it was cancelled", with, e.Grace)
-		finding.Expected, finding.Mend = "a function that returns soon after that", "Poll ferrule_cancelled in every loop that may run long"
+		finding.Expected, finding.Mend = "a function that returns soon after that", m.mendCancel()
 	default:
 		m.note("%s%v", with, words.Error(err))
 		return nil
@@ -281,7 +379,9 @@ func (m *module) checkStart() {
 func (m *module) checkSandbox() {
 	const mend = "Do without what the sandbox refuses, or say to hosts what the plug-in needs; --allow-read, --allow-write and --memory give more"
 	permits := engine.Permits{Read: m.Policy.Read, Write: m.Policy.Write, Connect: m.Policy.Connect, Memory: m.Policy.Memory}
+	m.sandboxed = true
 	p, err := m.openWith(permits, m.options(m.Config)...)
+	m.sandboxed = false
 	if err != nil {
 		m.find(Finding{Rule: "R20", Severity: Error, Seen: "in the sandbox it does not open: " + words.Error(err).Error(), Expected: "a module that opens in the sandbox, as it does without", Mend: mend})
 		return
@@ -305,7 +405,7 @@ func (m *module) checkSandbox() {
 func (m *module) checkStatus() {
 	m.each(func(f function) {
 		statuses, panicked := map[abi.Status]int{}, ""
-		m.calls(f, append(m.samples(f), notUTF8...), func(in input, r *outcome) {
+		m.calls(f, slices.Concat(m.samples(f), m.values(), notUTF8), func(in input, r *outcome) {
 			statuses[r.status]++
 			if r.status == abi.StatusPanic && panicked == "" {
 				panicked = in.name
@@ -313,6 +413,7 @@ func (m *module) checkStatus() {
 			if r.status.Reserved() {
 				m.find(reservedStatus(f, in, r.status))
 			}
+			m.uncaught(f, in, r)
 		})
 		m.alwaysFails(f, statuses, panicked)
 	})
@@ -484,7 +585,7 @@ func (m *module) cancel(how string, after time.Duration) {
 			}
 			if late > soon {
 				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, how, late.Round(time.Millisecond)),
-					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: "Poll ferrule_cancelled in every loop that may run long"})
+					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: m.mendCancel()})
 				m.send(event{Broken: f.label})
 				return
 			}
@@ -577,8 +678,10 @@ func (m *module) checkConfigure() {
 	for _, in := range []input{{"no settings", nil}, {"settings of one byte", []byte("x")}, {"settings that are not UTF-8", []byte("caf\xe9")},
 		{fmt.Sprintf("settings of 1,000 random bytes (--seed %d)", m.Seed), m.bytes(1000)}, {"settings of 1 MiB", bytes.Repeat([]byte("x"), MaxInput)}} {
 		m.send(event{Step: &step{What: "ferrule_configure with " + in.name, Rule: "R28", Expected: "a status, whatever the settings are", Mend: mendConfig}})
+		before := m.outcomes()
 		if err := m.plugin.Configure(ctx, in.bytes); err != nil {
 			m.judge(function{label: abi.SymbolConfigure}, in, nil, err)
+			m.changed(before, m.outcomes(), in)
 		}
 		if err := m.plugin.Configure(ctx, m.Config); err != nil {
 			m.find(Finding{Rule: "R28", Severity: Error, Seen: fmt.Sprintf("ferrule_configure with the settings of --config, after %s: %v", in.name, words.Error(err)),
@@ -597,6 +700,9 @@ func (m *module) checkHandover() {
 		return
 	}
 	defer m.close()
+	for _, f := range m.functions { // so that there is a state
+		m.calls(f, m.samples(f), nil)
+	}
 	m.send(event{Step: &step{What: "ferrule_save and ferrule_resume", Rule: "R29", Expected: "a state that is taken", Mend: "See what it says"}})
 	var state *loader.State
 	next, err := m.plugin.Handover(context.Background(), func(s *loader.State) (*loader.Plugin, error) {
@@ -610,6 +716,7 @@ func (m *module) checkHandover() {
 	}
 	_ = m.plugin.Close()
 	m.plugin = next
+	m.checkKept(state)
 	for _, in := range []input{{"no bytes", nil}, {"one byte", []byte("x")}, {fmt.Sprintf("1,000 random bytes (--seed %d)", m.Seed), m.bytes(1000)}} {
 		saved := make([][]byte, len(state.Instances()))
 		for i := range saved {
@@ -634,6 +741,10 @@ const moduleLeak = 3 * 64 << 10
 
 // checkLeaks looks at this process's heap, where a module's memory is, after collections: unlike what is resident it is exact.
 func (m *module) checkLeaks() {
+	if engines.IsPython(m.lib) {
+		m.checkPythonLeaks()
+		return
+	}
 	live := func() int64 {
 		var s runtime.MemStats
 		runtime.GC()

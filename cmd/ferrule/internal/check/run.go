@@ -76,6 +76,8 @@ type task struct {
 	Imports map[string]Import
 	Policy  *sandbox.Policy
 
+	Adapter string // what runs a script in Python
+
 	Sanitized bool // AddressSanitizer has the memory: what is freed stays for a while
 }
 
@@ -150,7 +152,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	}
 	o := &p.options
 	var input bytes.Buffer
-	err = gob.NewEncoder(&input).Encode(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.Sandbox, p.sanitizer.name != ""})
+	err = gob.NewEncoder(&input).Encode(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.Sandbox, o.Adapter, p.sanitizer.name != ""})
 	if err != nil {
 		return false, err
 	}

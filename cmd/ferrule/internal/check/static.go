@@ -132,6 +132,9 @@ func checkWords(s *static) {
 	for _, f := range s.lib.Funcs {
 		look(f.Name, f.Keys, "idempotent", "quick")
 	}
+	if engines.IsScript(s.lib) {
+		checkScriptWords(s)
+	}
 	for _, h := range s.lib.Hooks {
 		look("hook "+h.Name, h.Keys, "idempotent", "quick", "order", "before", "after", "priority", "wrap", "optional")
 	}
@@ -139,7 +142,7 @@ func checkWords(s *static) {
 
 // foreign returns what the library is built for, when that is not this system.
 func foreign(lib *inspect.Library) string {
-	if engines.IsModule(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
+	if engines.IsPortable(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
 		return ""
 	}
 	arch := lib.Machine
@@ -183,6 +186,10 @@ var byLinkers = []string{"_init", "_fini", "_start", "_end", "end", "_edata", "e
 func checkSymbols(s *static) {
 	if s.lib == nil {
 		s.result.Reason = "the file cannot be read as a plug-in"
+		return
+	}
+	if engines.IsScript(s.lib) {
+		checkScriptSymbols(s)
 		return
 	}
 	if len(s.lib.Funcs) == 0 && len(s.lib.Hooks) == 0 {

@@ -1,0 +1,187 @@
+package check_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// checkScript checks a script, with all cases or those.
+func checkScript(t *testing.T, ext, text, only string) *check.Verdict {
+	t.Helper()
+	o := options(t)
+	if ext == ".py" {
+		o.Adapter = fixture.PythonAdapter(t)
+	}
+	if only != "" {
+		o.Only = strings.Split(only, ",")
+	}
+	path := filepath.Join(t.TempDir(), "script"+ext)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	v, err := check.Run(t.Context(), path, o)
+	require.NoError(t, err)
+	return v
+}
+
+// TestScriptFindings: the one defect of a script is found, and nothing else, in both languages where it can be in both.
+func TestScriptFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		header, js, py   string // what is behind ferrule: is the same in both
+		want, seen, only string
+	}{
+		"a broken header": {"name=s version=1 fn=a-b", "export {}", "", "manifest error R1", "a-b", ""},
+		"no function":     {"name=s version=1", "export {}", "", "symbols warning R2", "no fn= and no hook=", ""},
+		"an unknown type": {"name=s version=1 fn=f in=jsn", "export const f = (x) => x", "def f(x): return x", "words warning R32", `in="jsn"`, ""},
+		"a missing function": {"name=s version=1 fn=f fn=g", "export const f = (x) => x", "def f(x): return x", "open error R2",
+			"the header names g", ""},
+		"a name that is no function": {"name=s version=1 fn=f", "export const f = 7", "f = 7", "open error R2", "the header names f", ""},
+		"a top level that fails":     {"name=s version=1 fn=f", "throw new Error('no way')", "raise ValueError('no way')", "open error R15", "no way", ""},
+		"a syntax error":             {"name=s version=1 fn=f", "export const f = ", "def f(:", "open error R15", "SyntaxError", ""},
+		"what kills its process":     {"name=s version=1 fn=f", "", "import os\ndef f(x): os._exit(3)", "input-empty error R12", "exit code 3", "input-empty"},
+		"what crashes":               {"name=s version=1 fn=f", "", "import ctypes\ndef f(x): ctypes.string_at(0)", "input-empty error R12", "segmentation fault", "input-empty"},
+		"what cannot be cancelled": {"name=s version=1 fn=f", "", "import time\ndef f(x): time.sleep(1000)",
+			"input-empty error R17", "cancelled", "input-empty"},
+		"an error that nobody caught": {"name=s version=1 fn=f in=json", "export const f = (x) => x.name.first ?? ''", "def f(x): return x['name']",
+			"status warning R10", "nobody caught", "status"},
+		"a function that always fails": {"name=s version=1 fn=f", "export function f() { throw new Error('no') }", "def f(x): raise ValueError('no')",
+			"status warning R10", "failed with every input", "status"},
+		"a message with a newline": {"name=s version=1 fn=f", "import { Failure } from 'ferrule';\nexport function f() { throw new Failure(1234, 'no way\\n') }",
+			"import ferrule\ndef f(x): raise ferrule.Failure(1234, 'no way\\n')", "message warning R11", `"no way\n"`, "message"},
+		"a leak": {"name=s version=1 fn=f", "const kept = [];\nexport function f(x) { kept.push('x'.repeat(500) + kept.length) }",
+			"kept = []\ndef f(x): kept.append('x' * 500 + str(len(kept)))", "leaks error R9", "more", "leaks"},
+		"settings that are refused and stay": {"name=s version=1 services=configure fn=f",
+			"import { settings } from 'ferrule';\nlet word = '';\nexport const f = () => word;\nexport function configure() { word = settings.text; if (word) throw new Error('no') }",
+			"from ferrule import settings\nword = ''\ndef f(): return word\ndef configure():\n global word\n word = str(settings.bytes)\n if settings.bytes: raise ValueError('no')\n word = ''",
+			"configure error R28", "gives something else after", "configure"},
+		"settings that are taken once": {"name=s version=1 services=configure fn=f",
+			"let n = 0;\nexport const f = (x) => x;\nexport function configure() { if (n++) throw new Error('no') }",
+			"n = 0\ndef f(x): return x\ndef configure():\n global n\n n += 1\n if n > 1: raise ValueError('no')", "configure error R28", "after no settings", "configure"},
+		"a state that is lost": {"name=s version=1 state=s1 services=save,resume fn=f",
+			"let n = 0;\nexport const f = () => String(++n);\nexport const save = () => String(n);\nexport function resume() {}",
+			"n = 0\ndef f():\n global n\n n += 1\n return str(n)\ndef save(): return str(n)\ndef resume(state): pass", "handover error R29", "saves \"0\"", "handover"},
+		"a state that is refused": {"name=s version=1 state=s1 services=save,resume fn=f",
+			"export const f = (x) => x;\nexport const save = () => 's';\nexport function resume() { throw new Error('no') }",
+			"def f(x): return x\ndef save(): return 's'\ndef resume(state): raise ValueError('no')", "handover error R29", "handing over", "handover"},
+	} {
+		for ext, body := range map[string]string{".js": c.js, ".py": c.py} {
+			if body == "" {
+				continue
+			}
+			t.Run(name+ext, func(t *testing.T) {
+				t.Parallel()
+				comment := map[string]string{".js": "//", ".py": "#"}[ext]
+				v := checkScript(t, ext, comment+" ferrule: "+c.header+"\n"+body+"\n", c.only)
+				assert.Equal(t, []string{c.want}, findings(v))
+				for _, r := range v.Results {
+					for _, f := range r.Findings {
+						assert.Contains(t, f.Seen, c.seen)
+						assert.NotEmpty(t, f.Expected)
+						assert.NotEmpty(t, f.Mend)
+					}
+				}
+			})
+		}
+	}
+}
+
+// soundScripts have one of each, and look at what they get.
+var soundScripts = map[string]string{
+	".js": `// ferrule: name=sound version=1.0.0 state=n services=configure,save,resume,stop
+// ferrule: fn=first in=json out=json fn=echo in=bytes fn=counts fn=asks import=upper want=absent fn=copies stream=both fn=spins hook=point fn=rate
+// ferrule: hook=around wrap=yes
+import { host, input, output, next, settings, progress, Failure } from "ferrule";
+let n = 0, rate = "";
+export function first(list) {
+	if (!Array.isArray(list)) throw new Failure("INVALID", "expected an array");
+	return list[0] ?? null;
+}
+export const echo = (bytes) => bytes;
+export const counts = () => String(++n % 3);
+export const asks = (text) => host.upper(text);
+export function copies() { for (const piece of input) { output.write(piece); progress(1); } }
+export function spins(text) { if (text === "a") for (;;); return ""; }
+export const point = (x) => x;
+export const around = (x) => next(x);
+export const rate_ = () => rate;
+export { rate_ as rate };
+export function configure() {
+	const next = settings.text;
+	if (next.length > 100) throw new Failure("INVALID", "too long");
+	rate = next;
+}
+export const save = () => String(n);
+export const resume = (state) => {
+	const text = new TextDecoder().decode(state);
+	if (!/^[0-9]{1,9}$/.test(text)) throw new Failure("INVALID", "no number");
+	n = Number(text);
+};
+export function stop() {}
+`,
+	".py": `# ferrule: name=sound version=1.0.0 state=n services=configure,save,resume,stop
+# ferrule: fn=first in=json out=json fn=echo in=bytes fn=counts fn=asks import=upper want=absent fn=copies stream=both fn=spins hook=point fn=rate
+# ferrule: hook=around wrap=yes
+import ferrule
+from ferrule import Failure, host, input, output, progress, settings
+n, said = 0, ""
+def first(x):
+    if not isinstance(x, list): raise Failure(ferrule.INVALID, "expected a list")
+    return x[0] if x else {}
+def echo(data): return data
+def counts():
+    global n
+    n += 1
+    return str(n % 3)
+def asks(text): return host.upper(text)
+def copies():
+    for piece in input:
+        output.write(piece)
+        progress(1)
+def spins(text):
+    while text == "a": pass
+    return ""
+def point(x): return x
+def around(x): return ferrule.next(x)
+def rate(): return said
+def configure():
+    global said
+    try: text = settings.text
+    except UnicodeDecodeError: raise Failure(ferrule.INVALID, "no text")
+    if len(text) > 100: raise Failure(ferrule.INVALID, "too long")
+    said = text
+def save(): return str(n)
+def resume(state):
+    global n
+    if not state.isdigit() or len(state) > 9: raise Failure(ferrule.INVALID, "no number")
+    n = int(state)
+def stop(): pass
+`,
+}
+
+// TestScriptsPass: sound scripts pass, without a warning, and each case that is left out says why, in words that are true of a script.
+func TestScriptsPass(t *testing.T) {
+	for ext, text := range soundScripts {
+		t.Run(ext, func(t *testing.T) {
+			t.Parallel()
+			v := checkScript(t, ext, text, "")
+			assert.True(t, v.Pass)
+			assert.Empty(t, findings(v))
+			ran := 0
+			for _, r := range v.Results {
+				if r.Outcome == check.Skipped {
+					assert.NotEmpty(t, r.Reason, r.Case)
+					assert.NotContains(t, r.Reason, "module", r.Case)
+				} else {
+					ran++
+				}
+			}
+			assert.Greater(t, ran, 28)
+		})
+	}
+}
