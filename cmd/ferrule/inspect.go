@@ -316,6 +316,9 @@ func libraryFactsOf(lib *inspect.Library) *libraryFacts {
 	switch lib.Format {
 	case inspect.Wasm, inspect.JavaScript, inspect.Python: // what they can reach is up to their host
 		f.Hardening = nil
+		if f.script() {
+			f.Slices = []string{}
+		}
 	case inspect.ELF:
 		f.Hardening.BindNow, f.Hardening.TextRel, f.StaticTLS = &h.BindNow, &h.TextRel, &lib.StaticTLS
 	case inspect.MachO:

@@ -47,8 +47,8 @@ type language struct {
 
 	Compiler, Flags, Standard string // for make
 
-	script string // how the name of a sidecar's script ends, "" of a library
-	Needs  string // what runs it
+	script string // how a script's name ends, "" of a library
+	Needs  string // what runs it, in a sentence
 }
 
 // copied are files of the SDK that a new plug-in gets as they are: the folder from of files, as the folder to.
@@ -63,17 +63,17 @@ var nativeHeaders = []copied{{include.Files, ".", "include"}, {sdkc.Files, "incl
 // languages are the words that --lang takes.
 var languages = map[string]*language{
 	"c": {
-		Language: "C", folders: []string{"all", "native", "c"}, copies: nativeHeaders,
+		Language: "C", folders: []string{"all", "test", "native", "c"}, copies: nativeHeaders,
 		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CC", Flags: "CFLAGS", Standard: "c11",
 	},
 	"cpp": {
-		Language: "C++", folders: []string{"all", "native", "cpp"}, copies: nativeHeaders,
+		Language: "C++", folders: []string{"all", "test", "native", "cpp"}, copies: nativeHeaders,
 		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
 	},
 	"rust": {
-		Language: "Rust", folders: []string{"all", "rust"},
+		Language: "Rust", folders: []string{"all", "test", "rust"},
 		copies: []copied{
 			{sdkrust.Files, "ferrule", "vendor/ferrule"},
 			{sdkrust.Files, "ferrule-macros", "vendor/ferrule-macros"},
@@ -81,8 +81,15 @@ var languages = map[string]*language{
 		build: "cargo build --release --manifest-path %s/Cargo.toml", wasm: " --target wasm32-unknown-unknown",
 		built: "target/release", prefix: "lib", valid: validCrate,
 	},
-	"python": {Language: "Python", folders: []string{"sidecar", "python"}, script: ".py", Needs: "Python 3.8", valid: validName},
-	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js"}, script: ".js", Needs: "Node.js 18", valid: validName},
+	"python": {Language: "Python", folders: []string{"script", "test", "python"}, script: ".py", valid: validName,
+		Needs: "Python with its python3-config and a C compiler (Debian: `apt-get install gcc python3-dev`), with which the command embeds it the first time, and"},
+	"js": {Language: "JavaScript", folders: []string{"script", "test", "js"}, script: ".js", Needs: "nothing but", valid: validName},
+}
+
+// sidecars are the words that --lang takes with --sidecar.
+var sidecars = map[string]*language{
+	"python": {Language: "Python", folders: []string{"sidecar", "python-sidecar"}, script: ".py", Needs: "Python 3.8", valid: validName},
+	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js-sidecar"}, script: ".js", Needs: "Node.js 18", valid: validName},
 }
 
 const languageWords = "c, cpp, rust, python or js"
@@ -97,9 +104,10 @@ type plugin struct {
 	Library   string   `json:"library"` // within Dir, once it is built
 	Next      []string `json:"next"`    // the commands to go on with
 
-	Wasm      bool              `json:"wasm,omitempty"` // Library is a WebAssembly module
-	Libraries map[string]string `json:"-"`              // the library by operating system
-	Module    string            `json:"-"`              // the WebAssembly module
+	Wasm      bool              `json:"wasm,omitempty"`    // Library is a WebAssembly module
+	Sidecar   bool              `json:"sidecar,omitempty"` // Library is a program
+	Libraries map[string]string `json:"-"`                 // the library by operating system
+	Module    string            `json:"-"`                 // the WebAssembly module
 
 	Commands []string `json:"-"` // the three commands from nothing to a result
 	Source   string   `json:"-"`
@@ -108,9 +116,9 @@ type plugin struct {
 
 func newVerb(a *app) *cobra.Command {
 	var lang, name string
-	var wasm bool
+	var wasm, sidecar bool
 	cmd := &cobra.Command{
-		Use:   "new --lang c|cpp|rust|python|js [--wasm] DIR",
+		Use:   "new --lang c|cpp|rust|python|js [--wasm|--sidecar] DIR",
 		Short: "Make a plug-in to start from",
 		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
 its build file, a test, a README, a workflow that releases it, and what it needs of the SDK, so that the SDK has not to be installed.
@@ -128,10 +136,11 @@ DIR is made where it is missing, and must be empty where it is not. Its last par
 begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
 that the plug-in is built with, such as std, test or ferrule.
 
-Python and JavaScript (python, js) get a plug-in that is a program of its own, a sidecar (docs/sidecars.md): one script, with no library of Ferrule's, and a
+Python and JavaScript (python, js) get a script (docs/scripts.md), which nothing has to build: its header says what hosts call. With --sidecar they get a
+plug-in that is a program of its own, a sidecar (docs/sidecars.md): one script, with no library of Ferrule's, and a
 README. 'ferrule call --sidecar' calls it, and it passes 'ferrule check --sidecar'. For one in Go, or in another language, see docs/sidecars.md.
 
-With --json: name, lang, dir, files and library, both within dir, wasm (with --wasm), and next, the commands to go on with.
+With --json: name, lang, dir, files and library, both within dir, wasm (with --wasm), sidecar (with --sidecar), and next, the commands to go on with.
 
 Exit codes:
   0    the plug-in was made
@@ -150,15 +159,19 @@ Exit codes:
   make -C greeter wasm
   ferrule call greeter/greeter.wasm greet --in Ada
 
+  # A script: nothing to build
+  ferrule new --lang js greeter
+  ferrule call greeter/greeter.js greet --in Ada
+
   # A program, with no library
-  ferrule new --lang python greeter
+  ferrule new --lang python --sidecar greeter
   ferrule call --sidecar greeter/greeter.py greet --in Ada
 
   # In this folder, which is empty
   ferrule new --lang cpp .`,
 		Args: arguments("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := newPlugin(lang, name, args[0], wasm)
+			p, err := newPlugin(lang, name, args[0], wasm, sidecar)
 			if err != nil {
 				return err
 			}
@@ -174,7 +187,8 @@ Exit codes:
 	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the `LANGUAGE`: "+languageWords)
 	cmd.Flags().StringVar(&name, "name", "", "the plug-in's `NAME`; without it the last part of DIR")
 	cmd.Flags().BoolVar(&wasm, "wasm", false, "make a WebAssembly module, not a library")
-	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo", "python\tPython, a sidecar", "js\tJavaScript, a sidecar"}
+	cmd.Flags().BoolVar(&sidecar, "sidecar", false, "make a program, not a script: with python and js")
+	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo", "python\tPython, a script", "js\tJavaScript, a script"}
 	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
 		panic(err) // the flag is there
@@ -183,13 +197,17 @@ Exit codes:
 }
 
 // newPlugin looks at what was asked for. Its errors are for whoever typed it.
-func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
+func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 	l := languages[lang]
 	switch {
 	case lang == "":
-		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a program")
+		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a script")
 	case l == nil:
 		return nil, usage(fmt.Sprintf("the language %q", lang), languageWords, "")
+	case sidecar && sidecars[lang] == nil:
+		return nil, usage("--sidecar with --lang "+lang, "it with python or js", "Leave it out; a sidecar in another language docs/sidecars.md shows")
+	case sidecar:
+		l = sidecars[lang]
 	}
 	if wasm && l.script != "" {
 		return nil, usage("--wasm with --lang "+lang, "it with c, cpp or rust", "Leave it out: a script is for all systems by itself")
@@ -227,7 +245,7 @@ func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 		return nil, unmade(dir, err)
 	}
 
-	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang, Wasm: wasm}
+	p := &plugin{language: l, Name: name, Lang: lang, Dir: dir, Source: name + "." + lang, Wasm: wasm, Sidecar: sidecar}
 	file := name
 	if lang == "rust" {
 		file = strings.ReplaceAll(name, "-", "_")
@@ -246,9 +264,12 @@ func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 	}
 	p.Library = cmp.Or(p.Libraries[runtime.GOOS], p.Libraries["linux"])
 	build, flag := l.build, ""
-	if wasm {
+	switch {
+	case wasm:
 		p.Library, flag = p.Module, "--wasm "
 		build += l.wasm
+	case sidecar:
+		flag = "--sidecar "
 	}
 	if l.script != "" {
 		p.Library = name + l.script
@@ -259,15 +280,18 @@ func newPlugin(lang, name, dir string, wasm bool) (*plugin, error) {
 		if strings.HasPrefix(library, "-") {
 			library = "./" + library
 		}
-		if l.script != "" {
+		switch {
+		case sidecar:
 			return []string{"ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
+		case l.script != "":
+			return []string{"ferrule call " + shellWord(library) + " greet --in Ada"}
 		}
 		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
 	}
 	p.Commands = append([]string{"ferrule new --lang " + lang + " " + flag + name}, commands(name)...)
 	slashed := filepath.ToSlash(dir)
 	check := "ferrule check " + shellWord(path.Join(slashed, p.Library))
-	if l.script != "" {
+	if sidecar {
 		check = "ferrule check --sidecar " + shellWord(l.startable(path.Join(slashed, p.Library)))
 	}
 	p.Next = append(commands(slashed), check)
@@ -385,7 +409,7 @@ func (p *plugin) put(name string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
-	if bytes.HasPrefix(text, []byte("#!")) && p.script != "" {
+	if bytes.HasPrefix(text, []byte("#!")) && p.Sidecar {
 		err = errors.Join(err, f.Chmod(0o755))
 	}
 	p.Files = append(p.Files, name)

@@ -393,3 +393,48 @@ func TestNewReleases(t *testing.T) {
 		})
 	}
 }
+
+// TestNewScriptReleases does what the workflow of a new script does: it is tested, and a tag of its version publishes it with its signature.
+func TestNewScriptReleases(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the workflow is for Linux")
+	}
+	fixture.Tool(t, "bash", "apt-get install bash")
+	fixture.Tool(t, "jq", "apt-get install jq")
+	for lang, packages := range map[string]string{"js": "", "python": "gcc python3-dev"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			if lang == "python" {
+				needPython(t)
+			}
+			p := made(t, lang, "greeter")
+			text, err := os.ReadFile(filepath.Join(p.Dir, ".github", "workflows", "release.yml"))
+			require.NoError(t, err)
+			w, r, m := workflowOf(t, string(text)), newRunner(t, p.Dir), newMarket(t, "")
+			r.build(w)
+			installed, _ := os.ReadFile(filepath.Join(r.folder, "installed"))
+			assert.Equal(t, packages, strings.TrimSpace(string(installed)))
+			r.values["secrets.FERRULE_KEY"], r.values["secrets.FERRULE_SIGN_PASSWORD"] = "", "a password"
+			out, err := r.publish(w, "v0.1.0")
+			require.Error(t, err)
+			assert.Contains(t, out, "no secret FERRULE_KEY: see README.md")
+
+			require.NoError(t, os.WriteFile(m.path("password"), []byte("a password\n"), 0o600))
+			_, stderr, code := ferrule(t, "", "keygen", "--password-file", m.path("password"), m.path("release.key"))
+			require.Zero(t, code, stderr)
+			key, err := os.ReadFile(m.path("release.key"))
+			require.NoError(t, err)
+			r.values["secrets.FERRULE_KEY"] = strings.TrimSpace(string(key))
+			out, err = r.publish(w, "v0.9.0")
+			require.Error(t, err)
+			assert.Contains(t, out, "the tag is v0.9.0, and the script of the version v0.1.0")
+			out, err = r.publish(w, "v0.1.0")
+			require.NoError(t, err, out)
+			_, stderr, code = ferrule(t, "", "verify", "--key", m.path("release.key.pub"), filepath.Join(r.github, "v0.1.0", p.Library))
+			assert.Zero(t, code, stderr)
+			signature, err := os.ReadFile(filepath.Join(r.github, "v0.1.0", p.Library+".minisig"))
+			require.NoError(t, err)
+			assert.Contains(t, string(signature), "trusted comment: ferrule greeter 0.1.0 any\n")
+		})
+	}
+}

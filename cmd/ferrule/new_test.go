@@ -266,7 +266,7 @@ func TestNewCopies(t *testing.T) {
 
 // --json names the files that are there, and the README has the same three commands as the usage.
 func TestNewJSON(t *testing.T) {
-	for _, c := range [][]string{{"c"}, {"cpp"}, {"rust"}, {"c", "--wasm"}, {"cpp", "--wasm"}, {"rust", "--wasm"}} {
+	for _, c := range [][]string{{"c"}, {"cpp"}, {"rust"}, {"c", "--wasm"}, {"cpp", "--wasm"}, {"rust", "--wasm"}, {"js"}, {"python"}} {
 		lang := c[0]
 		p := made(t, lang, "greeter", c[1:]...)
 		var there []string
@@ -286,7 +286,7 @@ func TestNewJSON(t *testing.T) {
 		readme, err := os.ReadFile(filepath.Join(p.Dir, "README.md"))
 		require.NoError(t, err)
 		want := "```sh\nferrule new --lang " + strings.Join(c, " ") + " greeter\n" +
-			strings.ReplaceAll(strings.Join(p.Next[:2], "\n"), filepath.ToSlash(p.Dir), "greeter") + "\n```"
+			strings.ReplaceAll(strings.Join(p.Next[:len(p.Next)-1], "\n"), filepath.ToSlash(p.Dir), "greeter") + "\n```"
 		assert.Contains(t, string(readme), want)
 		for _, name := range there {
 			text, err := os.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(name)))
@@ -331,7 +331,8 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{[]string{"--lang", "c", dir, "--name", "n"}, "found \"file\" in " + dir + ", expected an empty folder, or one to be made"},
 		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
-		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, rust, python or js. Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a program"},
+		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, rust, python or js. Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a script"},
+		{[]string{"--lang", "c", "--sidecar", filepath.Join(dir, "new")}, "found --sidecar with --lang c, expected it with python or js"},
 		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp, rust, python or js`},
 		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
 		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
@@ -469,10 +470,11 @@ func TestNewSidecar(t *testing.T) {
 				fixture.Tool(t, "node", "apt-get install nodejs")
 			}
 			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
-			stdout, stderr, code := ferrule(t, "", "new", "--json", "--lang", lang, dir)
+			stdout, stderr, code := ferrule(t, "", "new", "--json", "--sidecar", "--lang", lang, dir)
 			require.Equal(t, 0, code, stderr)
 			var p plugin
 			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+			assert.True(t, p.Sidecar)
 			assert.Equal(t, script, p.Library)
 			assert.Equal(t, []string{"README.md", script}, p.Files)
 			require.Len(t, p.Next, 2)
@@ -481,10 +483,47 @@ func TestNewSidecar(t *testing.T) {
 			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 8 ")
 			text, err := os.ReadFile(filepath.Join(dir, "README.md"))
 			require.NoError(t, err)
-			assert.Contains(t, string(text), "ferrule new --lang "+lang+" greeter-1\nferrule call --sidecar greeter-1/"+script+" greet --in Ada\n")
+			assert.Contains(t, string(text), "ferrule new --lang "+lang+" --sidecar greeter-1\nferrule call --sidecar greeter-1/"+script+" greet --in Ada\n")
 		})
 	}
 	_, stderr, code := ferrule(t, "", "new", "--lang", "js", "--wasm", filepath.Join(t.TempDir(), "x"))
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, stderr, "--wasm with --lang js")
+}
+
+// A script is there at once: it is called, and passes, by the commands that new prints, and by its own test, which finds what is wrong with it.
+func TestNewScript(t *testing.T) {
+	for lang, script := range map[string]string{"python": "greeter-1.py", "js": "greeter-1.js"} {
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			fixture.Tool(t, "sh", "on Windows see https://gitforwindows.org")
+			if lang == "python" {
+				needPython(t)
+			}
+			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
+			stdout, stderr, code := ferrule(t, "", "new", "--json", "--lang", lang, dir)
+			require.Equal(t, 0, code, stderr)
+			var p plugin
+			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+			assert.False(t, p.Sidecar)
+			assert.Equal(t, script, p.Library)
+			assert.Equal(t, []string{".github/workflows/release.yml", "README.md", script, "test.sh"}, p.Files)
+			out := shell(t, ".", strings.ReplaceAll(strings.Join(p.Next, "\n"), "ferrule check", "ferrule check --strict --level 10 --timeout 60s"))
+			assert.Contains(t, out, "Hello, Ada!")
+			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 10 ")
+			about, err := loader.Inspect(filepath.Join(dir, script))
+			require.NoError(t, err)
+			assert.Equal(t, "greeter-1", about.Manifest.Name)
+			require.Len(t, about.Funcs, 1)
+			assert.Equal(t, "Greets whoever the input names.", about.Funcs[0].Doc)
+
+			shell(t, dir, "sh test.sh "+script)
+			text, err := os.ReadFile(filepath.Join(dir, script))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, script), []byte(strings.Replace(string(text), "Hello, ", "Howdy, ", 1)), 0o666))
+			failed, err := inShell(t, dir, "sh test.sh "+script).CombinedOutput()
+			require.Error(t, err)
+			assert.Contains(t, string(failed), "test.sh: greet of 'Ada': found 'Howdy, Ada!', expected 'Hello, Ada!'")
+		})
+	}
 }

@@ -242,8 +242,8 @@ func putFile(path string, text []byte, mode fs.FileMode, replace bool) (err erro
 type subject struct{ name, version, platform string }
 
 // subjectHelp says where it comes from.
-const subjectHelp = `Name, version and platform are those of the library itself, which is inspected, and not run. What is no library, such as a
-script, needs --name, --version and --platform (any, where it runs on all); a library for several architectures needs
+const subjectHelp = `Name, version and platform are those of the library itself, or in the header of a script, which is inspected, and not run. What is neither, such as a
+sidecar, needs --name, --version and --platform (any, where it runs on all); a library for several architectures needs
 --platform.`
 
 func (s *subject) add(cmd *cobra.Command) {
@@ -270,6 +270,9 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 		return given, nil
 	}
 	platforms := install.Platforms(lib)
+	if engines.IsScript(lib) {
+		platforms = []string{registry.AnyPlatform}
+	}
 	known := lib.OS != "" || engines.IsPortable(lib)
 	own := sign.Subject{Name: lib.Manifest.Name, Version: lib.Manifest.Version}
 	if len(platforms) == 1 && known {
