@@ -46,6 +46,11 @@ func (s *System) engineFor(f *found) engine.Engine {
 	}
 	file := &engine.File{Path: f.path}
 	defer file.Close()
+	return s.opener(file)
+}
+
+// opener returns the engine of Engines that opens a file; nil where there is none.
+func (s *System) opener(file *engine.File) engine.Engine {
 	for _, e := range s.engines {
 		if !e.Recognises(file) {
 			continue
@@ -66,6 +71,14 @@ func (s *System) kinds() []registry.Kind {
 	}
 	if slices.ContainsFunc(s.engines, func(e engine.Engine) bool { return e.Words().Kind == engine.WebAssembly }) {
 		all = append(all, registry.Wasm)
+	}
+	for _, script := range []struct {
+		kind registry.Kind
+		file *engine.File
+	}{{registry.JavaScript, engine.Memory("a.js", []byte("// ferrule: name=a version=1.0.0\n"))}, {registry.Python, engine.Memory("a.py", []byte("# ferrule: name=a version=1.0.0\n"))}} {
+		if s.opener(script.file) != nil {
+			all = append(all, script.kind)
+		}
 	}
 	return all
 }

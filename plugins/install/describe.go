@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,33 +14,67 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
-// Describe returns what the library, or the WebAssembly module, at path says of itself, as a source describes a release, and the platform that it is for, which is registry.AnyPlatform
-// of a module. Nothing of it runs. Its Files are left for whoever publishes it. The error is an inspect.Error.
+// Describe returns what the library, the WebAssembly module, or the script at path says of itself, as a source describes a release, and the platform that it is for, which is registry.AnyPlatform
+// of a module and of a script. Nothing of it runs. Its Files are left for whoever publishes it. The error is an inspect.Error, or a *registry.Error of a
+// script that imports files, which no release has.
 func Describe(path string) (r *registry.Release, platform string, err error) {
 	lib, err := inspect.File(path)
 	if err != nil {
 		return nil, "", err
 	}
-	platform = lib.OS + "/" + lib.Arch // of a library for several, the one that this system would take
-	if lib.Format == inspect.Wasm {
-		platform = registry.AnyPlatform
+	r = describedFile(lib)
+	if anywhere(lib) {
+		return r, registry.AnyPlatform, alone(r, path)
 	}
-	return describedFile(lib), platform, nil
+	return r, lib.OS + "/" + lib.Arch, nil // of a library for several, the one that this system would take
 }
 
 // describedFile is Described with the file's kind.
 func describedFile(lib *inspect.Library) *registry.Release {
 	r := Described(&lib.Description)
-	if lib.Format == inspect.Wasm {
-		r.Kind = registry.Wasm
+	if kind, ok := kindsAnywhere[lib.Format]; ok {
+		r.Kind = kind
 	}
 	return r
 }
 
-// Platforms are the keys under which a release has a file: registry.AnyPlatform for a WebAssembly module, which runs on all, whatever it was compiled for; else the system with each of
+// kindsAnywhere are those of files that run on all platforms.
+var kindsAnywhere = map[inspect.Format]registry.Kind{inspect.Wasm: registry.Wasm, inspect.JavaScript: registry.JavaScript, inspect.Python: registry.Python}
+
+func anywhere(lib *inspect.Library) bool {
+	_, ok := kindsAnywhere[lib.Format]
+	return ok
+}
+
+// alone returns an error where a script imports files: a release of it has one file, and its digest and its signature say nothing of others.
+func alone(r *registry.Release, path string) error {
+	var names []string
+	remedy := "Make one file of them, as esbuild does with --bundle --format=esm --external:ferrule, and see that the header stands at its top"
+	switch r.Kind {
+	case registry.JavaScript, registry.Python:
+		all, err := inspect.Imported(path)
+		if err != nil {
+			return err
+		}
+		names = all
+		if r.Kind == registry.Python { // what is not there is a module of Python's, or of a virtual environment
+			names = slices.DeleteFunc(all, func(name string) bool {
+				_, err := os.Stat(filepath.Join(filepath.Dir(path), filepath.FromSlash(name)))
+				return err != nil
+			})
+			remedy = "Write what it needs of them into the script, or have them in a package of the virtual environment"
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrMalformed, Found: "a script that imports " + shown(names), Expected: "one that imports no files: its digest says nothing of others", Remedy: remedy}
+}
+
+// Platforms are the keys under which a release has a file: registry.AnyPlatform for a WebAssembly module, which runs on all, whatever it was compiled for, and for a script; else the system with each of
 // the library's architectures.
 func Platforms(lib *inspect.Library) (all []string) {
-	if lib.Format == inspect.Wasm {
+	if anywhere(lib) {
 		return []string{registry.AnyPlatform}
 	}
 	for _, arch := range lib.Archs {

@@ -72,6 +72,11 @@ func (c *candidate) take(s *session, f store.File) {
 		return
 	}
 	has, platform, err := Describe(f.Path)
+	if own, ok := errors.AsType[*registry.Error](err); ok {
+		own.Source, own.Path = c.from(), ""
+		c.err = own
+		return
+	}
 	if err != nil {
 		c.err = unreadable(c.release.Name, c.release.Version, c.from(), err)
 		return

@@ -56,7 +56,7 @@ type Options struct {
 	// Trust says whose signatures count, such as a *sign.Trust. nil: nobody's is asked for, and the digest on first use counts.
 	Trust Trust
 
-	// Kinds are those of plug-ins that the application can load; nil: libraries, WebAssembly modules, programs and scripts.
+	// Kinds are those of plug-ins that the application can load; nil: all.
 	Kinds []registry.Kind
 
 	// Granted says whether a plug-in may have what it asks for. It is asked for what is not in the lock, before anything is loaded, and not for what a plug-in merely would
@@ -128,7 +128,7 @@ func New(o Options) (*Installer, error) {
 		o.Sources, o.Mirrors, o.Index = nil, nil, nil
 	}
 	if o.Kinds == nil {
-		o.Kinds = []registry.Kind{registry.Library, registry.Wasm, registry.Program, registry.Script}
+		o.Kinds = registry.Kinds()
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = 4

@@ -16,6 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -25,7 +26,7 @@ import (
 // isProgram reports whether files of a kind are sidecars: nothing in them says what they are, so their description does, and they themselves once they run.
 func isProgram(kind registry.Kind) bool { return kind == registry.Program || kind == registry.Script }
 
-// ProgramKind returns what a sidecar's file is: registry.Script of what begins with #!, registry.Program of an executable, of whatever system, that is no library; "" of another file. The error is the system's, or an
+// ProgramKind returns what a sidecar's file is: registry.Script of what begins with #! and has no header of a plug-in, registry.Program of an executable, of whatever system, that is no library; "" of another file. The error is the system's, or an
 // inspect.Error.
 func ProgramKind(path string) (registry.Kind, error) {
 	file := &engine.File{Path: path}
@@ -34,6 +35,8 @@ func ProgramKind(path string) (registry.Kind, error) {
 	switch {
 	case err != nil:
 		return "", err
+	case inspect.ScriptOf(head) != "": // a plug-in, whatever its first line says
+		return "", nil
 	case strings.HasPrefix(string(head), "#!"):
 		return registry.Script, nil
 	case sidecar.Engine().Recognises(file):

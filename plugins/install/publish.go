@@ -8,7 +8,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
-// Release is the release whose libraries lie at these paths, one for each platform; one of several architectures is for all of them. A WebAssembly module is a release by itself. What is of one release says the
+// Release is the release whose libraries lie at these paths, one for each platform; one of several architectures is for all of them. A WebAssembly module is a release by itself, and so is a script with a header. What is of one release says the
 // same of itself but for the platform. Nothing of it runs. contents has the paths, by platform, for registry.Pusher; the signatures are left to the caller. Errors are
 // *registry.Error.
 func Release(paths ...string) (r *registry.Release, contents map[string]registry.Content, err error) {
@@ -24,7 +24,10 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 				Remedy: "Put it into a folder of the application's, or compile it with ferrule.h"}
 		}
 		this := describedFile(lib)
-		if lib.Format != inspect.Wasm && (lib.OS == "" || len(lib.Archs) == 0) {
+		if err := alone(this, path); err != nil {
+			return nil, nil, err
+		}
+		if !anywhere(lib) && (lib.OS == "" || len(lib.Archs) == 0) {
 			return nil, nil, &registry.Error{Plugin: this.Name, Version: this.Version, Path: path, Kind: registry.ErrPlatform, Found: "a library for " + lib.Machine,
 				Expected: "one for a system and a processor that Go has words for", Remedy: "Leave it out"}
 		}
@@ -32,7 +35,7 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 			r, first = this, path
 		} else if this.Kind != r.Kind {
 			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrKind, Found: "a file of the kind " + string(this.Kind) + ", beside " + first + " of the kind " + string(r.Kind),
-				Expected: "files of one kind: a module runs on all platforms", Remedy: "Leave one of the two out, or publish them under two names"}
+				Expected: "files of one kind: a module, or a script, runs on all platforms", Remedy: "Leave one of the two out, or publish them under two names"}
 		} else if err := compare(r, this, "", registry.AnyPlatform, ""); err != nil || r.License != this.License || r.Summary != this.Summary {
 			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrMalformed, Err: err,
 				Found: "a library that says something else of itself than " + first, Expected: "the libraries of one version, one for each platform", Remedy: "Build all of them of one source, and publish one plug-in at a time"}

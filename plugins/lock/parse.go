@@ -563,7 +563,10 @@ func checkVersion(s string) error {
 }
 
 func checkKind(s string) error {
-	all := []string{string(registry.Library), string(registry.Wasm), string(registry.Script), string(registry.Program)}
+	var all []string
+	for _, kind := range registry.Kinds() {
+		all = append(all, string(kind))
+	}
 	if !slices.Contains(all, s) {
 		return expected("one of " + sentence.List(all, "or"))
 	}

@@ -57,7 +57,7 @@ func TestWhatIsNoLock(t *testing.T) {
 		{"    version: 1.2.0", "    version: *one", "7:14", `"*one"`, "a version"},
 		{"    version: 1.2.0", "    version: !!str 1.2.0", "7:14", `"!!str 1.2.0"`, "a version"},
 		{"    version: 1.2.0", "    version: \xff", "7:1", "bytes that are not UTF-8", "a text"},
-		{"    kind: library", "    kind: plugin", "8:11", `"plugin"`, "one of library, wasm, script or program"},
+		{"    kind: library", "    kind: plugin", "8:11", `"plugin"`, "one of library, wasm, script, program, javascript or python"},
 		{"    source: oci://registry.example.com/plugins", "    source: https://user:secret@example.com", "9:13", `"https://user:secret@example.com"`, "a source without a password"},
 		{"    source: oci://registry.example.com/plugins", `    source: "oci://x\u001b[2J"`, "9:13", "", "without what cannot be seen"},
 		{"    source: oci://registry.example.com/plugins", `    source: "oci://x`, "9:13", "", `a source in quotes`},

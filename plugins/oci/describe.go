@@ -302,7 +302,7 @@ type described struct {
 	Digest *struct{} `json:"digest,omitempty"`
 }
 
-var kinds = []registry.Kind{"", registry.Library, registry.Wasm, registry.Script, registry.Program}
+var kinds = append(registry.Kinds(), "")
 
 // parseConfig reads the description and completes it with what the index says.
 func (i *index) parseConfig(text []byte, indexDigest digest.Digest) (*registry.Release, error) {

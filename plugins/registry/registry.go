@@ -19,9 +19,15 @@ type Kind string
 const (
 	Library Kind = "library" // a native library, one for each platform
 	Wasm    Kind = "wasm"    // a WebAssembly module
-	Script  Kind = "script"  // a script
+	Script  Kind = "script"  // a script that begins with #!, which is a sidecar
 	Program Kind = "program" // a program, which is a sidecar
+
+	JavaScript Kind = "javascript" // a script that is a plug-in by its header
+	Python     Kind = "python"
 )
+
+// Kinds are all of them.
+func Kinds() []Kind { return []Kind{Library, Wasm, Script, Program, JavaScript, Python} }
 
 // AnyPlatform is the platform of a file that runs on all.
 const AnyPlatform = "any"

@@ -89,8 +89,8 @@ func CheckRelease(r *registry.Release) error {
 			errs = append(errs, malformed("tag", r.Tag, "the tag of one release"))
 		}
 	}
-	if !slices.Contains([]registry.Kind{"", registry.Library, registry.Wasm, registry.Script, registry.Program}, r.Kind) {
-		errs = append(errs, malformed("kind", string(r.Kind), "library, wasm, script or program"))
+	if r.Kind != "" && !slices.Contains(registry.Kinds(), r.Kind) {
+		errs = append(errs, malformed("kind", string(r.Kind), "library, wasm, script, program, javascript or python"))
 	}
 	if r.Digest != "" && registry.Hex(r.Digest) == "" {
 		errs = append(errs, malformed("digest", r.Digest, "sha256: and 64 hexadecimal digits"))

@@ -106,6 +106,10 @@ func ext(kind registry.Kind, system string) string {
 	switch {
 	case kind == registry.Wasm:
 		return "wasm"
+	case kind == registry.JavaScript:
+		return "js"
+	case kind == registry.Python:
+		return "py"
 	case kind == registry.Script:
 		return ""
 	case kind == registry.Program && system == "windows":
