@@ -156,9 +156,18 @@ func extismOutcome(dst []byte, err error) ([]byte, abi.Status, error) {
 	}
 	switch e := err.(type) {
 	case *extism.Failed:
-		return append(dst, e.Error()...), abi.StatusFailed, nil
+		return append(dst, e.Error()...), statusOf(e.Code), nil
 	case *extism.HostError:
 		return append(dst, e.Error()...), abi.StatusFailed, nil
 	}
 	return append(dst, err.Error()...), abi.StatusPanic, nil
+}
+
+// statusOf is the status of a plug-in that returned a code: the code where an author is known to mean it, since Extism's
+// own hosts give the others no meaning.
+func statusOf(code int32) abi.Status {
+	if status := abi.Status(code); status == abi.StatusInvalid || status >= abi.StatusOwn {
+		return status
+	}
+	return abi.StatusFailed
 }

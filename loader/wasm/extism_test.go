@@ -3,9 +3,13 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,4 +147,43 @@ func TestExtism(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Less(t, time.Since(began), 20*time.Second)
 	})
+}
+
+// TestExtismCodes: a code of 2 is an input that is at fault, and codes from 1000 on are a plug-in's own, as statuses are; any other is a failure.
+func TestExtismCodes(t *testing.T) {
+	leb := func(n int32) (b []byte) { // signed
+		for ; n < -64 || n > 63; n >>= 7 {
+			b = append(b, byte(n)|0x80)
+		}
+		return append(b, byte(n)&0x7f)
+	}
+	named := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
+	var functions, exports, bodies []byte
+	codes := []int32{2, 1000, 123456, math.MaxInt32, 1, 3, 4, 5, 9, 10, 999, -1, -2, math.MinInt32}
+	for i, code := range codes {
+		functions = append(functions, 1)
+		exports = slices.Concat(exports, named(fmt.Sprint("f", i)), []byte{0, byte(1 + i)})
+		body := slices.Concat([]byte{0, 0x41}, leb(code), []byte{0x0b})
+		bodies = slices.Concat(bodies, []byte{byte(len(body))}, body)
+	}
+	section := func(id byte, items int, content []byte) []byte {
+		require.Less(t, len(content), 127)
+		return slices.Concat([]byte{id, byte(1 + len(content)), byte(items)}, content)
+	}
+	module := slices.Concat([]byte("\x00asm\x01\x00\x00\x00"), section(1, 2, []byte{0x60, 1, 0x7e, 1, 0x7e, 0x60, 0, 1, 0x7f}),
+		section(2, 1, slices.Concat(named("extism:host/env"), named("length"), []byte{0, 0})), section(3, len(codes), functions), section(7, len(codes), exports), section(10, len(codes), bodies))
+	path := filepath.Join(t.TempDir(), "codes.wasm")
+	require.NoError(t, os.WriteFile(path, module, 0o600))
+	p, err := loader.Open(path, loader.WithEngine(wasm.Engine()))
+	require.NoError(t, err)
+	defer p.Close()
+	for i, code := range codes {
+		_, err := p.Call(ctx, fmt.Sprint("f", i), nil)
+		want := loader.ErrFailed
+		if code == 2 || code >= 1000 {
+			want = loader.Status(code)
+		}
+		assert.ErrorIs(t, err, want, "%d", code)
+		assert.ErrorContains(t, err, fmt.Sprint("the plug-in returned ", code))
+	}
 }
