@@ -130,7 +130,7 @@ func TestBasket(t *testing.T) {
 				_, err = loader.CallJSON[basket, total](t.Context(), plain, "total", many)
 				assert.ErrorContains(t, err, "more than can be told")
 				for in, want := range map[string]string{"": "expected JSON", "{": "expected JSON", "[]": `an array "items"`, "7": `an array "items"`,
-					`{"items": {}}`: `an array "items"`, `{"items": [7]}`: "in item 0", "\"caf\xe9\"": "expected JSON", "{} {}": "expected JSON"} {
+					`{"items": {}}`: `an array "items"`, `{"items": [7]}`: "in item 0", "\"caf\xe9\"": "expected JSON", "{} {}": "expected JSON", `{"items": [], "more": 1e400}`: "expected JSON"} {
 					_, err := plain.Call(t.Context(), "total", []byte(in))
 					assert.ErrorIs(t, err, loader.ErrInvalid, in)
 					assert.ErrorContains(t, err, want, in)

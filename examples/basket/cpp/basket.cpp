@@ -20,6 +20,8 @@ json parsed(std::string_view text) {
         return json::parse(text);
     } catch (const json::parse_error &e) {
         throw ferrule::error(FERRULE_INVALID, "expected JSON, found none at byte " + std::to_string(e.byte));
+    } catch (const json::out_of_range &) {
+        throw ferrule::error(FERRULE_INVALID, "expected JSON, found a number beyond those of a double");
     }
 }
 
