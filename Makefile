@@ -138,7 +138,7 @@ lint: ## Formatters and linters of all three languages
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust js python; do for wasm in false true; do case $$lang$$wasm in jstrue | pythontrue) continue ;; esac; \
 		$(GO) run ./cmd/ferrule new --lang $$lang --wasm=$$wasm --name plugin "$$made/$$lang/$$wasm" >"$$made/said" && \
 		$(ACTIONLINT) "$$made/$$lang/$$wasm"/.github/workflows/*.yml || exit 1; done; done
-	for workspace in sdk-rust examples internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
+	for workspace in sdk-rust examples examples/everywhere/extism internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features
 
@@ -311,7 +311,7 @@ uninstall: ## Removes what make install puts there, with the same DESTDIR and PR
 
 .PHONY: clean
 clean:
-	rm -rf build sdk-rust/target examples/target bench/build
+	rm -rf build sdk-rust/target examples/target examples/everywhere/extism/target bench/build
 
 .PHONY: help
 help:

@@ -3,12 +3,12 @@
 #
 #     sh examples/build.sh countvowels-c newcomer
 #
-# CC, CXX and CARGO in the environment name other compilers, CFLAGS and CXXFLAGS add flags. The status is 3 when
+# CC, CXX, CARGO and GO in the environment name other compilers, CFLAGS and CXXFLAGS add flags. The status is 3 when
 # something is missing that a plug-in needs; it is named with how to get it.
 set -eu
 cd "$(dirname "$0")/.."
 
-CC=${CC:-cc} CXX=${CXX:-c++} CARGO=${CARGO:-cargo}
+CC=${CC:-cc} CXX=${CXX:-c++} CARGO=${CARGO:-cargo} GO=${GO:-go}
 rustup="apt-get install cargo, or see https://rustup.rs"
 pic=-fPIC prefix=lib safe= exports=
 case $(uname -s) in
@@ -29,9 +29,9 @@ need() { # PROGRAM INSTALL
 }
 
 # A file that a running host has open keeps its content: the new one takes its place.
-place() { # BUILT
-    mv -f "$1" "build/examples/$name.$ext"
-    echo "build/examples/$name.$ext"
+place() { # BUILT [ENDING]
+    mv -f "$1" "build/examples/$name${2-.$ext}"
+    echo "build/examples/$name${2-.$ext}"
 }
 
 c() { # SOURCE FLAG...
@@ -57,6 +57,13 @@ cpp() { # SOURCE FLAG...
     place "$tmp"
 }
 
+nlohmann() { # SOURCE: in C++, over nlohmann/json
+    need "$CXX" "apt-get install g++"
+    # shellcheck disable=SC2086
+    echo "#include <nlohmann/json.hpp>" | $CXX ${CXXFLAGS:-} -E -x c++ - >/dev/null 2>&1 || missing nlohmann/json.hpp "apt-get install nlohmann-json3-dev"
+    cpp "$1"
+}
+
 rust() { # CRATE
     need "$CARGO" "$rustup"
     $CARGO build --quiet --locked --release --manifest-path examples/Cargo.toml --target-dir examples/target -p "$1"
@@ -64,9 +71,20 @@ rust() { # CRATE
     place "$tmp"
 }
 
-mkdir -p build/examples/merchants build/examples/market
+module() { # MANIFEST TARGET-FOLDER CRATE: in Rust, for WebAssembly
+    need "$CARGO" "$rustup"
+    need rustc "$rustup"
+    [ -d "$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ] ||
+        missing "Rust's library for wasm32-unknown-unknown" "rustup target add wasm32-unknown-unknown, or apt-get install libstd-rust-dev-wasm32"
+    $CARGO build --quiet --locked --release --manifest-path "$1" --target wasm32-unknown-unknown --target-dir "$2" -p "$3"
+    cp "$2/wasm32-unknown-unknown/release/$(echo "$3" | tr - _).wasm" "$tmp"
+    place "$tmp" .wasm
+}
+
+mkdir -p build/examples/merchants build/examples/market build/examples/everywhere
 [ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql seal xml basket-c basket-cpp watch \
-    merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin
+    merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin \
+    everywhere/c everywhere/cpp everywhere/rust everywhere/wasm everywhere/extism everywhere/sidecar
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
     case $name in
@@ -88,11 +106,16 @@ for name in "$@"; do
     seal) over libsodium sodium.h libsodium-dev examples/seal/c/seal.c ;;
     xml) over libxml-2.0 libxml/parser.h libxml2-dev examples/xml/c/xml.c ;;
     basket-c) over jansson jansson.h libjansson-dev examples/basket/c/basket.c ;;
-    basket-cpp)
-        need "$CXX" "apt-get install g++"
-        # shellcheck disable=SC2086
-        echo "#include <nlohmann/json.hpp>" | $CXX ${CXXFLAGS:-} -E -x c++ - >/dev/null 2>&1 || missing nlohmann/json.hpp "apt-get install nlohmann-json3-dev"
-        cpp examples/basket/cpp/basket.cpp
+    basket-cpp) nlohmann examples/basket/cpp/basket.cpp ;;
+    everywhere/c) over jansson jansson.h libjansson-dev examples/everywhere/c/discount.c ;;
+    everywhere/cpp) nlohmann examples/everywhere/cpp/discount.cpp ;;
+    everywhere/rust) rust everywhere ;;
+    everywhere/wasm) module examples/Cargo.toml examples/target everywhere ;;
+    everywhere/extism) module examples/everywhere/extism/Cargo.toml examples/target/extism everywhere-extism ;;
+    everywhere/sidecar)
+        need "$GO" "see https://go.dev/dl"
+        CGO_ENABLED=0 $GO build -o "$tmp" ./examples/everywhere/sidecar
+        place "$tmp" "$($GO env GOEXE)"
         ;;
     digest) over libcrypto openssl/evp.h libssl-dev examples/digest/c/digest.c ;;
     thumbnail)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -129,15 +130,18 @@ func TestBuildNamesWhatIsMissing(t *testing.T) {
 // TestWarnings compiles the plug-ins in C and C++ with everything that compilers warn of as an error.
 func TestWarnings(t *testing.T) {
 	for _, source := range []string{"countvowels/c/countvowels.c", "zstd/c/zstd.c", "digest/c/digest.c", "countvowels/cpp/countvowels.cpp", "shop/c/regulars.c", "shop/c/scrutiny.c", "market/c/sample.c", "market/c/advance.c",
-		"shop/cpp/shipping.cpp"} {
+		"shop/cpp/shipping.cpp", "everywhere/c/discount.c", "everywhere/cpp/discount.cpp"} {
 		compilers, std := map[string]string{"gcc": "gcc", "clang": "clang"}, "-std=c11"
 		if strings.HasSuffix(source, ".cpp") {
 			compilers, std = map[string]string{"g++": "g++", "clang++": "clang"}, "-std=c++17"
 		}
 		for compiler, debian := range compilers {
 			t.Run(compiler+" "+source, func(t *testing.T) {
-				if name, _, _ := strings.Cut(source, "/"); name == "zstd" || name == "digest" {
-					build(t, name) // skips where its header is missing
+				switch name := path.Dir(source); name { // skips where its header is missing
+				case "zstd/c", "digest/c":
+					build(t, path.Dir(name))
+				case "everywhere/c", "everywhere/cpp":
+					build(t, name)
 				}
 				cmd := exec.Command(fixture.Tool(t, compiler, "apt-get install "+debian), std, "-O2", "-Wall", "-Wextra",
 					"-pedantic", "-Werror", "-Iinclude", "-Isdk-c/include", "-c", "-o", filepath.Join(t.TempDir(), "o"),
