@@ -257,7 +257,7 @@ func runs(p *plugins.Plugin) string {
 // enforced reports whether the system holds a plug-in to what it was permitted. lib is its file; nil where that cannot be read.
 func enforced(p *plugins.Plugin, entry *config.Plugin, lib *inspect.Library) bool {
 	switch {
-	case engines.IsModule(lib):
+	case engines.IsBoxed(lib):
 		return true
 	case entry == nil:
 		return false

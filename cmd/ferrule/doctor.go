@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,7 @@ Doubtful is what works, and may be meant otherwise:
   - grants and permits that neither the plug-in asks for nor others of its group, and permits that are declared only, since
     it has no sandbox
   - libraries in the folders that are no plug-ins, or are for another system; folders that are not there
+  - a script in Python, and what runs those cannot be built here: it is tried, into the user's cache folder, where this command has not built it before
   - several files of one plug-in, of which one counts
   - hooks whose order contradicts itself, an order for a point at which no plug-in has a hook, or none that is
     ready; a log level for a plug-in that is not there
@@ -158,6 +160,7 @@ func (d *diagnosis) examine(o *plugins.Overview) {
 	}
 	d.installed(o)
 	d.folders(o)
+	d.python(o)
 	var points []string
 	for _, order := range o.Hooks {
 		points = append(points, order.Point)
@@ -308,6 +311,21 @@ func (d *diagnosis) installed(o *plugins.Overview) {
 	}
 }
 
+// python says whether what runs scripts in Python can be had here, where an enabled plug-in is one: it is built where it is not there yet.
+func (d *diagnosis) python(o *plugins.Overview) {
+	for i := range o.Plugins {
+		p := &o.Plugins[i]
+		if !p.Enabled || !engines.IsPython(readPlugin(p)) {
+			continue
+		}
+		_, err := engines.Adapter(context.Background(), p.Source, func(string) {})
+		if open, ok := errors.AsType[*loader.OpenError](err); ok { // the application may have one of its own
+			d.doubt(nil, p.Name, open.Found, open.Expected, open.Remedy)
+			return
+		}
+	}
+}
+
 // otherPlatform says what a library is built for, where that is not this system.
 func otherPlatform(lib *inspect.Library) string {
 	if engines.IsPortable(lib) || lib.OS == runtime.GOOS && slices.Contains(lib.Archs, runtime.GOARCH) {
@@ -323,6 +341,9 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 		ours = []string{".so"}
 	}
 	ours = append(ours, ".wasm")
+	for _, ext := range engines.ScriptExtensions {
+		ours = append(ours, "."+ext)
+	}
 	files := map[string][]string{} // by the plug-in's name
 	for i, folder := range o.Config.Folders {
 		if slices.Contains(o.Config.Folders[:i], folder) {

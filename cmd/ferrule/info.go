@@ -140,7 +140,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		i.License = keys.Get("license")
 		i.Threads = lib.Manifest.Threads.String()
 		i.Platform = cmp.Or(lib.OS, "unknown") + "/" + cmp.Or(strings.Join(lib.Archs, ","), lib.Machine)
-		if engines.IsModule(lib) {
+		if engines.IsPortable(lib) {
 			i.Platform = registry.AnyPlatform
 		}
 		i.Conflicts = items(keys.Get("conflicts"))
@@ -172,7 +172,7 @@ func infoOf(o *plugins.Overview, p *plugins.Plugin) *info {
 		i.Digest, i.Origin, i.Key, i.Pinned = in.Digest, in.Source, in.Key, in.Pinned
 	}
 	least := int64(0)
-	if engines.IsModule(lib) {
+	if engines.IsBoxed(lib) {
 		least = engines.Memory
 	}
 	i.Permits = permitsOf(entry, keys, least)

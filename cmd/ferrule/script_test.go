@@ -345,3 +345,57 @@ func TestBenchScripts(t *testing.T) {
 		})
 	}
 }
+
+// TestScriptsOfASystem: scripts with a header in a folder of config.yaml are listed, described and found well, for any platform; others there are no plug-ins.
+func TestScriptsOfASystem(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.Mkdir(at("plugins"), 0o700))
+	for name, text := range map[string]string{"plugins/a.js": "// ferrule: name=paws version=1.0.0 fn=f\nexport const f = (x) => x;\n", "plugins/b.py": "# ferrule: name=snake version=2.0.0 fn=f\ndef f(x): return x\n",
+		"plugins/plain.js": "export const f = 1;\n", "plugins/plain.py": "f = 1\n", "config.yaml": "folders: [plugins]\nplugins: [paws, snake]\n"} {
+		require.NoError(t, os.WriteFile(at(name), []byte(text), 0o600))
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		stdout, stderr, code := ferrule(t, "", append(args, "--config", at("config.yaml"), "--store", at("store"))...)
+		require.Zero(t, code, stdout+stderr)
+		return stdout + stderr
+	}
+	list := run("list")
+	assert.Regexp(t, `paws +1\.0\.0 +ready .*a\.js`, list)
+	assert.Regexp(t, `snake +2\.0\.0 +ready .*b\.py`, list)
+	assert.NotContains(t, list, "plain")
+	assert.NotContains(t, list, "no engine")
+	for _, name := range []string{"paws", "snake"} {
+		assert.Regexp(t, `platform +any`, run("info", name))
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "doctor", "--config", at("config.yaml"), "--store", at("store"))
+	cmd.Env = append(os.Environ(), "PYTHON_CONFIG=no-such-config")
+	out, err := cmd.CombinedOutput()
+	assert.Error(t, err, "what is doubtful is an exit code")
+	assert.Contains(t, string(out), "doubtful: snake")
+	assert.Contains(t, string(out), "apt-get install gcc python3-dev")
+	needPython(t)
+	assert.Contains(t, run("doctor"), "All is well with ")
+}
+
+// TestServeScripts: a script is served as a library is: by the wire it is what it is here, imports and streams among it.
+func TestServeScripts(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"shop.js", "shop.py"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			path := scriptFile(t, file)
+			stdout, stderr, code := ferrule(t, "", "call", "--sidecar", "--answer", "loyalty_points=120", binary, "before_checkout", "--in", `{"customer":"ada"}`, "--", "serve", "--stdio", path)
+			require.Zero(t, code, stderr)
+			assert.Equal(t, `{"percent":10}`, stdout)
+			stdout, stderr, code = ferrule(t, "to and fro", "call", "--sidecar", "--answer", "loyalty_points=0", binary, "pipe", "--", "serve", "--stdio", path)
+			require.Zero(t, code, stderr)
+			assert.Equal(t, "to and fro", stdout)
+		})
+	}
+}
