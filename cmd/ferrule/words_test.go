@@ -80,7 +80,7 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		"a script, to serve":          {[]string{"serve", "--stdio", script}, "ferrule call --sidecar"},
 		"a script, to call":           {[]string{"call", script, "f"}, "ferrule call --sidecar"},
 		"a script, to bench":          {[]string{"bench", script, "f"}, "ferrule call --sidecar"},
-		"a script without its first":  {[]string{"push", "--to", filepath.Dir(empty), plain}, "write #! and what runs it into its first line"},
+		"a script without its first":  {[]string{"push", "--to", filepath.Dir(empty), plain}, "begin it with #! and what runs it"},
 		"an empty path":               {[]string{"inspect", ""}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
 		"an empty path, in call":      {[]string{"call", "", "f"}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
 		"an empty path, in check":     {[]string{"check", ""}, "ferrule: found an empty FILE (is a variable not set?), expected ferrule "},
