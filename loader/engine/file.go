@@ -57,9 +57,8 @@ func (f *File) Head() ([]byte, error) {
 	return f.head, nil
 }
 
-// Bytes returns all of the file, most bytes at the longest, with this digest, where it is not nil: for an engine that needs no file any more then. They are only read: those of a file in memory are
-// whoever has it. The
-// error is an *inspect.Error.
+// Bytes returns all of the file, most bytes at the longest, with this digest, where it is not nil: for an engine that needs no file any more then. They are only read: those of a file in
+// memory are who has given them's. The error is an *inspect.Error.
 func (f *File) Bytes(digest *Digest, most int64) ([]byte, error) {
 	if _, err := f.Head(); err != nil {
 		return nil, err

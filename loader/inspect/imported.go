@@ -305,9 +305,9 @@ func pythonStatements(text string) (all []string) {
 			}
 			i = min(len(text), i+len(quotes))
 			b.WriteString(`""`)
-		case c == '\\' && i+1 < len(text) && text[i+1] == '\n':
+		case c == '\\' && (strings.HasPrefix(text[i+1:], "\n") || strings.HasPrefix(text[i+1:], "\r\n")):
 			b.WriteByte(' ')
-			i += 2
+			i += strings.IndexByte(text[i:], '\n') + 1
 		case (c == '\n' || c == ';' || c == ':') && depth == 0:
 			end()
 			i++

@@ -28,13 +28,13 @@ package isolate
 
 import (
 	"fmt"
-	"github.com/ferrule-dev/ferrule/loader/engine"
 	"io"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"

@@ -65,7 +65,9 @@ func KeepPython(ctx context.Context, folder, config string, building func()) (st
 	}
 	for _, candidate := range pythonConfigs(config) {
 		// Which Python is meant: what is at the path may be a script that chooses one.
-		said, err := exec.CommandContext(ctx, candidate, "--exec-prefix", "--includes", "--ldflags", "--embed").Output()
+		cmd := exec.CommandContext(ctx, candidate, "--exec-prefix", "--includes", "--ldflags", "--embed")
+		whole(cmd)
+		said, err := cmd.Output()
 		fmt.Fprintf(key, "%s %v\n%s\n", candidate, err == nil, said)
 	}
 	if ctx.Err() != nil {
@@ -76,8 +78,8 @@ func KeepPython(ctx context.Context, folder, config string, building func()) (st
 	}
 	if info, err := os.Stat(folder); err != nil {
 		return "", failed(err)
-	} else if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
-		return "", failed(fmt.Errorf("found the folder %s, which others can write to, expected one that is this user's alone. Take that from them (chmod go-w)", folder))
+	} else if err := ownFolder(folder, info); err != nil {
+		return "", failed(err)
 	}
 	file := filepath.Join(folder, fmt.Sprintf("%s-%.32x.so", python.adapter, key.Sum(nil)))
 	if _, err := os.Stat(file); err == nil {
@@ -139,7 +141,8 @@ func build(ctx context.Context, l *language, file string, env []string, args ...
 	}
 	made := filepath.Join(dir, "adapter.so")
 	cmd := exec.CommandContext(ctx, "sh", append([]string{filepath.Join(dir, "build.sh")}, append(args, made)...)...)
-	cmd.Env = append(append(os.Environ(), "FERRULE_INCLUDE="+filepath.Join(dir, "include")), env...)
+	cmd.Env = append(append(os.Environ(), "FERRULE_INCLUDE="+filepath.Join(dir, "include"), "TMPDIR="+dir), env...)
+	whole(cmd)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -84,7 +84,7 @@ type options struct {
 }
 
 // WithWasm has the interpreter run with these options of loader/wasm: how much memory an instance has, how much fuel a call has, where what was compiled is kept. Most hosts give
-// wasm.WithCache: compiling the interpreter takes some half a second in each process otherwise.
+// wasm.WithCache: without it each opening compiles the interpreter, which takes some half a second.
 func WithWasm(opts ...wasm.Option) Option {
 	return func(o *options) error {
 		if err := o.given.Once("WithWasm"); err != nil {
@@ -152,6 +152,9 @@ func WithVirtualenv(folder string) Option {
 		abs, err := filepath.Abs(folder)
 		if folder == "" || err != nil {
 			return o.given.Faulty("WithVirtualenv", "no folder", "one")
+		}
+		if _, err := os.Stat(filepath.Join(abs, "pyvenv.cfg")); err != nil {
+			return o.given.Faulty("WithVirtualenv", "the folder "+abs+", which has no pyvenv.cfg", "one that python -m venv has made")
 		}
 		o.venv = filepath.Join(abs, "bin", "python")
 		return nil
