@@ -106,6 +106,20 @@ broker: ## Plug-ins on nodes beyond one machine: Mosquitto, and NATS's own comma
 	FERRULE_NATS=$$(ls $(CURDIR)/build/broker/nats 2>/dev/null) FERRULE_NATS_SERVER=$(CURDIR)/build/broker/nats-server FERRULE_TEST_SOAK=$(or $(DURATION),10s) FERRULE_NODES=1000 \
 		$(GOTEST) $(LEAN) -v -count=1 -timeout 30m -run '^(TestCommandOfNATS|TestFarNode|TestHeldLine|TestFaults.*|TestManyNodes|TestBrokers)$$/^(NATS|Mosquitto|)$$/^(Faults|)$$' ./loader/remote ./loader/remote/nats
 
+# The Python of whose packages one is tested: a system's own, which can be embedded.
+SYSTEM_PYTHON = /usr/bin/python3
+build/numpy:
+	@[ -x $(SYSTEM_PYTHON)-config ] || { echo "make: $(SYSTEM_PYTHON)-config is missing: apt-get install python3-dev python3-venv" >&2; exit 1; }
+	rm -rf $@ && $(SYSTEM_PYTHON) -m venv $@
+	$@/bin/python -m pip --quiet install numpy==1.26.4 || { rm -rf $@; exit 1; }
+
+.PHONY: script
+script: build/numpy ## Scripts: the adapters built as a host builds them, numpy in a virtual environment, and a thousand of each kind opened and closed
+	$(NEED_GO)
+	$(NEED_CC)
+	$(NEED_CARGO)
+	FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=1000 $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
+
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without

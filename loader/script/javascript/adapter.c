@@ -47,6 +47,7 @@ typedef struct {
     JSRuntime *rt;
     JSContext *cx;
     ferrule_call *call; /* that runs */
+    const char *thread; /* on which it runs */
     JSValue pass;       /* what a function returns that has nothing to say */
     JSValue failure;    /* class Failure */
     JSValue lost;       /* a promise that failed when nobody waited for it, or JS_UNDEFINED */
@@ -76,10 +77,10 @@ static int bytes_of(JSContext *cx, JSValueConst v, text *out) {
         JSValue buffer = JS_GetPropertyStr(cx, v, "buffer"), from = JS_GetPropertyStr(cx, v, "byteOffset"),
                 n = JS_GetPropertyStr(cx, v, "byteLength");
         int64_t o = 0, l = 0;
-        JS_ToInt64(cx, &o, from);
-        JS_ToInt64(cx, &l, n);
-        at = JS_GetArrayBuffer(cx, &size, buffer);
+        int known = JS_IsNumber(from) && JS_IsNumber(n) && !JS_ToInt64(cx, &o, from) && !JS_ToInt64(cx, &l, n); /* they throw where it is detached */
+        at = known ? JS_GetArrayBuffer(cx, &size, buffer) : NULL;
         JS_FreeValue(cx, buffer);
+        if (!known) return 0;
         if (!at || (size_t)o > size || (size_t)l > size - (size_t)o) at = NULL;
         else at += o;
         len = (size_t)l;
@@ -137,6 +138,54 @@ static void unflatten(JSContext *cx, flat *f) {
 
 static script *of(JSContext *cx) { return JS_GetContextOpaque(cx); }
 
+#if defined(__wasm__)
+static char this_thread; /* there is one */
+#else
+static __thread char this_thread;
+#endif
+
+/* How much stack a script may use on this thread, from here on. */
+static size_t stack_size(void) {
+#if defined(__wasm__)
+    return 512 << 10; /* of 1 MiB, as it is linked */
+#elif defined(__linux__)
+    static __thread char *low;
+    size_t left;
+    if (!low) {
+        pthread_attr_t attr;
+        void *at = NULL;
+        size_t size = 0;
+        if (!pthread_getattr_np(pthread_self(), &attr)) {
+            if (!pthread_attr_getstack(&attr, &at, &size)) low = at;
+            pthread_attr_destroy(&attr);
+        }
+    }
+    left = low && low < (char *)__builtin_frame_address(0) ? (size_t)((char *)__builtin_frame_address(0) - low) : 0;
+    return left > (2048 << 10) ? 1024 << 10 : left > (64 << 10) ? left / 2 : 32 << 10;
+#else
+    return 192 << 10; /* of 512 KiB, which threads have at least */
+#endif
+}
+
+static void on_this_thread(script *s) {
+    s->thread = &this_thread;
+    JS_UpdateStackTop(s->rt);
+    JS_SetMaxStackSize(s->rt, stack_size());
+}
+
+/* Has call be the one that runs, and returns the one that it came from, or NULL. What comes from another call on the same thread shares that one's stack. */
+static ferrule_call *enter(script *s, ferrule_call *call) {
+    ferrule_call *outer = s->call;
+    s->call = call;
+    if (!outer || s->thread != &this_thread) on_this_thread(s);
+    return outer;
+}
+
+/* Behind what may have run calls of this instance on other threads. */
+static void back(script *s) {
+    if (s->thread != &this_thread) on_this_thread(s);
+}
+
 /* [status, ArrayBuffer] */
 static JSValue answer(JSContext *cx, int32_t status, ferrule_buffer *result) {
     JSValue pair = JS_NewArray(cx);
@@ -155,6 +204,7 @@ static JSValue host_call(JSContext *cx, JSValueConst self, int argc, JSValueCons
     (void)self, (void)argc;
     if (JS_ToUint32(cx, &ordinal, argv[0]) || !flatten(cx, argv[1], &in)) return JS_EXCEPTION;
     status = ferrule_import(of(cx)->call, ordinal, in.bytes.at, in.bytes.len, &result);
+    back(of(cx));
     unflatten(cx, &in);
     return answer(cx, status, &result);
 }
@@ -167,6 +217,7 @@ static JSValue host_next(JSContext *cx, JSValueConst self, int argc, JSValueCons
     (void)self, (void)argc;
     if (!flatten(cx, argv[0], &in)) return JS_EXCEPTION;
     status = ferrule_next(of(cx)->call, in.bytes.at, in.bytes.len, &result);
+    back(of(cx));
     unflatten(cx, &in);
     return answer(cx, status, &result);
 }
@@ -271,6 +322,7 @@ static JSValue host_decode(JSContext *cx, JSValueConst self, int argc, JSValueCo
 static JSValue host_keep(JSContext *cx, JSValueConst self, int argc, JSValueConst *argv) {
     script *s = of(cx);
     (void)self, (void)argc;
+    if (!JS_IsUndefined(s->failure)) return JS_UNDEFINED;
     s->failure = JS_DupValue(cx, argv[0]);
     s->pass = JS_DupValue(cx, argv[1]);
     s->describe = JS_DupValue(cx, argv[2]);
@@ -288,7 +340,10 @@ static const struct {
 
 /* ---- Modules ---- */
 
-#define PRIMITIVES "ferrule:primitives" /* no script can import it: its name is none that normalize lets through */
+/* The names of the module `ferrule`, and of what it imports. Nothing else can have them: normalize makes no path that begins with a slash. */
+#define MODULE "/ferrule"
+#define PRIMITIVES "ferrule:primitives"
+#define PRIMITIVES_NAME "/ferrule/primitives"
 
 static int init_primitives(JSContext *cx, JSModuleDef *m) {
     size_t i;
@@ -304,7 +359,8 @@ static char *normalize(JSContext *cx, const char *base, const char *name, void *
     size_t room = strlen(base) + strlen(name) + 2, len = slash ? (size_t)(slash - base) : 0;
     char *out;
     (void)opaque;
-    if (!strcmp(name, "ferrule") || (!strcmp(base, "ferrule") && !strcmp(name, PRIMITIVES))) return js_strdup(cx, name);
+    if (!strcmp(name, "ferrule")) return js_strdup(cx, MODULE);
+    if (!strcmp(base, MODULE) && !strcmp(name, PRIMITIVES)) return js_strdup(cx, PRIMITIVES_NAME);
     if (strncmp(name, "./", 2) && strncmp(name, "../", 3)) {
         JS_ThrowReferenceError(cx, "%s imports \"%s\": found neither \"ferrule\" nor a path that begins with ./ or ../, expected one of these", base, name);
         return NULL;
@@ -348,7 +404,7 @@ static JSModuleDef *load(JSContext *cx, const char *name, void *opaque) {
     int32_t status;
     JSModuleDef *m = NULL;
     (void)opaque;
-    if (!strcmp(name, PRIMITIVES)) {
+    if (!strcmp(name, PRIMITIVES_NAME)) {
         size_t i;
         m = JS_NewCModule(cx, name, init_primitives);
         for (i = 0; m && i < sizeof primitives / sizeof *primitives; i++) JS_AddModuleExport(cx, m, primitives[i].name);
@@ -398,49 +454,86 @@ static void rejection(JSContext *cx, JSValueConst promise, JSValueConst reason, 
     }
 }
 
-/* How much stack a script may use on this thread. */
-static size_t stack_size(void) {
-#if defined(__wasm__)
-    return 512 << 10; /* of 1 MiB, as it is linked */
-#elif defined(__linux__)
-    static __thread size_t known;
-    if (!known) {
-        pthread_attr_t attr;
-        void *low = NULL;
-        size_t size = 0, left = 0;
-        if (!pthread_getattr_np(pthread_self(), &attr)) {
-            if (!pthread_attr_getstack(&attr, &low, &size)) left = (size_t)((char *)__builtin_frame_address(0) - (char *)low);
-            pthread_attr_destroy(&attr);
-        }
-        known = left > (2048 << 10) ? 1024 << 10 : left > (64 << 10) ? left / 2 : 32 << 10;
-    }
-    return known;
-#else
-    return 192 << 10; /* of 512 KiB, which threads have at least */
-#endif
-}
-
-static void enter(script *s, ferrule_call *call) {
-    s->call = call;
-    JS_UpdateStackTop(s->rt);
-    JS_SetMaxStackSize(s->rt, stack_size());
-}
-
 static int32_t fail(script *s, ferrule_call *call, JSValue error);
 
-/* Runs what waits to run, until there is nothing. Returns FERRULE_OK, or the status of what was replied. */
-static int32_t settle(script *s, ferrule_call *call) {
+/* Of quickjs.c, by build.sh: forgets the jobs that wait. */
+void ferrule_drop_jobs(JSRuntime *rt);
+
+/* Runs what waits to run, until there is nothing. 1; 0 with a job's exception; -1 when the call was cancelled, and the rest is forgotten: the next call would run it otherwise, maybe
+ * without end. An interrupt by itself ends one job, and not those that it has made. */
+static int run_jobs(script *s, ferrule_call *call) {
     JSContext *cx;
-    int n;
-    while ((n = JS_ExecutePendingJob(s->rt, &cx)) > 0) {}
-    if (n < 0) return fail(s, call, JS_GetException(s->cx));
+    for (;;) {
+        int n = JS_ExecutePendingJob(s->rt, &cx);
+        if (n == 0) return 1;
+        if (ferrule_cancelled(call)) {
+            ferrule_drop_jobs(s->rt);
+            if (n < 0) JS_FreeValue(s->cx, JS_GetException(s->cx));
+            return -1;
+        }
+        if (n < 0) return 0;
+    }
+}
+
+static void forget_lost(script *s) {
+    JS_FreeValue(s->cx, s->lost);
+    s->lost = JS_UNDEFINED;
+}
+
+/* Runs what a call that failed has left, and forgets how that fails, too. */
+static void drain(script *s, ferrule_call *call) {
+    while (run_jobs(s, call) == 0) JS_FreeValue(s->cx, JS_GetException(s->cx));
+    forget_lost(s);
+}
+
+/* Runs what waits to run. Returns FERRULE_OK, or the status of what was replied. */
+static int32_t settle(script *s, ferrule_call *call) {
+    int32_t status;
+    switch (run_jobs(s, call)) {
+    case -1:
+        forget_lost(s);
+        return FERRULE_CANCELLED;
+    case 0:
+        status = fail(s, call, JS_GetException(s->cx));
+        drain(s, call);
+        return status;
+    }
     if (!JS_IsUndefined(s->lost)) {
         JSValue why = JS_PromiseResult(s->cx, s->lost);
-        JS_FreeValue(s->cx, s->lost);
-        s->lost = JS_UNDEFINED;
-        return fail(s, call, why);
+        forget_lost(s);
+        status = fail(s, call, why);
+        drain(s, call);
+        return status;
     }
     return FERRULE_OK;
+}
+
+/* Whether an error is the end that the host has made of the call. */
+static int ended(ferrule_call *call, JSValueConst error) {
+    return JS_IsUncatchableError(error) && ferrule_cancelled(call);
+}
+
+/* Takes the exception away; 1 where it is the call's end. */
+static int caught(script *s, ferrule_call *call) {
+    JSValue error = JS_GetException(s->cx);
+    int is = ended(call, error);
+    JS_FreeValue(s->cx, error);
+    return is;
+}
+
+/* Whether an error is one that the interpreter itself throws where it lacks something. */
+static int is_internal(JSContext *cx, JSValueConst error) {
+    JSValue name;
+    const char *text;
+    int is = 0;
+    if (!JS_IsError(error)) return 0;
+    name = JS_GetPropertyStr(cx, error, "name");
+    text = JS_IsString(name) ? JS_ToCString(cx, name) : NULL;
+    if (text) is = !strcmp(text, "InternalError");
+    if (text) JS_FreeCString(cx, text);
+    else JS_FreeValue(cx, JS_GetException(cx));
+    JS_FreeValue(cx, name);
+    return is;
 }
 
 /* Replies with what an exception says. It takes the error. */
@@ -449,33 +542,43 @@ static int32_t fail(script *s, ferrule_call *call, JSValue error) {
     int32_t status = FERRULE_FAILED;
     JSValue said, number;
     flat message;
-    if (JS_IsUncatchableError(error) && ferrule_cancelled(call)) {
+    int own;
+    if (ended(call, error)) {
         JS_FreeValue(cx, error);
         return FERRULE_CANCELLED;
     }
-    if (JS_IsObject(s->failure) && JS_IsInstanceOf(cx, error, s->failure) == 1) {
+    if (JS_IsNull(error) || is_internal(cx, error)) JS_RunGC(s->rt); /* it may be that memory is out: what refers to itself goes */
+    own = JS_IsObject(s->failure) ? JS_IsInstanceOf(cx, error, s->failure) : 0;
+    if (own < 0 && caught(s, call)) {
+        JS_FreeValue(cx, error);
+        return FERRULE_CANCELLED;
+    }
+    if (own > 0) {
         number = JS_GetPropertyStr(cx, error, "status");
-        if (JS_ToInt32(cx, &status, number) || (status != FERRULE_FAILED && status < 2)) status = FERRULE_FAILED;
+        /* The other statuses are the contract's own. */
+        if (!JS_IsNumber(number) || JS_ToInt32(cx, &status, number) || ((status < FERRULE_FAILED || status > FERRULE_NO_MEMORY) && status < 1000)) status = FERRULE_FAILED;
+        if (JS_IsException(number)) caught(s, call);
         JS_FreeValue(cx, number);
         said = JS_GetPropertyStr(cx, error, "message");
     } else {
         said = JS_IsUndefined(s->describe) ? JS_UNDEFINED : JS_Call(cx, s->describe, JS_UNDEFINED, 1, (JSValueConst *)&error);
-        if (JS_IsUndefined(s->describe)) said = JS_ToString(cx, error);
+        if (JS_IsException(said) && caught(s, call)) {
+            JS_FreeValue(cx, error);
+            return FERRULE_CANCELLED;
+        }
+        /* Without it, or where the script has replaced what it needs. */
+        if (JS_IsUndefined(s->describe) || JS_IsException(said)) said = JS_ToString(cx, error);
     }
-    if (JS_IsException(said)) { /* no memory, or an error that cannot be shown */
-        JS_FreeValue(cx, JS_GetException(cx));
-        JS_FreeValue(cx, error);
-        ferrule_replyf(call, "the script failed, and its error cannot be shown");
-        return FERRULE_FAILED;
-    }
-    if (flatten(cx, said, &message)) {
+    JS_FreeValue(cx, error);
+    if (!JS_IsException(said) && flatten(cx, said, &message)) {
         ferrule_reply(call, message.bytes.at, message.bytes.len);
         unflatten(cx, &message);
-    } else {
-        JS_FreeValue(cx, JS_GetException(cx));
+        JS_FreeValue(cx, said);
+        return status;
     }
     JS_FreeValue(cx, said);
-    JS_FreeValue(cx, error);
+    if (caught(s, call)) return FERRULE_CANCELLED;
+    ferrule_replyf(call, "the script failed, and its error cannot be shown"); /* no memory, or an error that fails itself */
     return status;
 }
 
@@ -488,7 +591,7 @@ static int32_t run(script *s, ferrule_call *call, JSValueConst fn, JSValue in) {
     JS_FreeValue(cx, in);
     if (JS_IsException(out)) {
         status = fail(s, call, JS_GetException(cx));
-        settle(s, call);
+        drain(s, call);
         return status;
     }
     if (JS_IsObject(out) && JS_IsPromise(out)) {
@@ -520,6 +623,7 @@ static int32_t run(script *s, ferrule_call *call, JSValueConst fn, JSValue in) {
         } else {
             status = fail(s, call, JS_GetException(cx));
         }
+        if (JS_IsJobPending(s->rt) || !JS_IsUndefined(s->lost)) drain(s, call); /* what making a text of the result has left */
     }
     JS_FreeValue(cx, out);
     return status;
@@ -552,8 +656,7 @@ static int32_t invoke(ferrule_call *call, size_t i) {
     int32_t status;
     JSValue in;
     if (i >= s->count) return FERRULE_UNSUPPORTED;
-    outer = s->call;
-    enter(s, call);
+    outer = enter(s, call);
     in = input(s->cx, s->fns[i].kind, call);
     if (JS_IsException(in)) {
         status = fail(s, call, JS_GetException(s->cx));
@@ -659,7 +762,7 @@ static int32_t start(script *s, ferrule_call *call, text *parts) {
     if (ferrule_buffer_append(&lib, parts[0].at, parts[0].len) == FERRULE_OK &&
         ferrule_buffer_append(&name, parts[1].at, parts[1].len) == FERRULE_OK &&
         ferrule_buffer_append(&source, parts[2].at, parts[2].len) == FERRULE_OK) {
-        module = evaluated(s, call, ferrule_buffer_text(&lib), lib.len, "ferrule", &status);
+        module = evaluated(s, call, ferrule_buffer_text(&lib), lib.len, MODULE, &status);
         if (!JS_IsException(module)) {
             JS_FreeValue(cx, module);
             module = evaluated(s, call, ferrule_buffer_text(&source), source.len, ferrule_buffer_text(&name), &status);
@@ -729,10 +832,11 @@ FERRULE_STOP {
 FERRULE_CONFIGURE {
     script *s = FERRULE_STATE(call, script);
     JSValue old = s->settings;
+    ferrule_call *outer;
     int32_t status = FERRULE_UNSUPPORTED;
     text parts[PARTS];
     if (!take_all(call, parts)) return ferrule_fail(call, FERRULE_INVALID, "expected seven texts, as package script gives them");
-    enter(s, call);
+    outer = enter(s, call);
     s->settings = JS_NewArrayBufferCopy(s->cx, parts[5].at, parts[5].len);
     if (JS_IsException(s->settings)) {
         JS_FreeValue(s->cx, JS_GetException(s->cx));
@@ -746,24 +850,26 @@ FERRULE_CONFIGURE {
         JS_FreeValue(s->cx, s->settings);
         s->settings = old;
     }
-    s->call = NULL;
+    s->call = outer;
     return status;
 }
 
 FERRULE_SAVE {
     script *s = FERRULE_STATE(call, script);
+    ferrule_call *outer;
     int32_t status = FERRULE_UNSUPPORTED;
-    enter(s, call);
+    outer = enter(s, call);
     if (!JS_IsUndefined(s->save)) status = run(s, call, s->save, JS_UNDEFINED);
-    s->call = NULL;
+    s->call = outer;
     return status;
 }
 
 FERRULE_RESUME {
     script *s = FERRULE_STATE(call, script);
+    ferrule_call *outer;
     int32_t status = FERRULE_UNSUPPORTED;
-    enter(s, call);
+    outer = enter(s, call);
     if (!JS_IsUndefined(s->resume)) status = run(s, call, s->resume, input(s->cx, 'b', call));
-    s->call = NULL;
+    s->call = outer;
     return status;
 }

@@ -15,7 +15,23 @@ printf '[package]\nname = "sources"\nversion = "0.0.0"\nedition = "2021"\n[lib]\
 q=$("$CARGO" metadata -q --manifest-path "$build/Cargo.toml" --format-version 1 | sed -n 's/.*"manifest_path":"\([^"]*rquickjs-sys-[^"]*\)Cargo\.toml".*/\1/p' | head -1)quickjs
 [ -e "$q/quickjs.c" ] || { echo "build.sh: found no sources of quickjs-ng where cargo has put the crate rquickjs-sys: $q" >&2; exit 1; }
 # quickjs-ng has no limit of the stack in WebAssembly, where an overflow would be a trap: it gets the one that it has elsewhere.
-sed '/^static void update_stack_limit/,/^}/s/#if defined(__wasi__)/#if 0/' "$q/quickjs.c" >"$build/quickjs.c"
+# Where there is neither stack nor memory to settle a promise of an async function, it would end the process: that is an exception of who called it.
+sed -e '/^static void update_stack_limit/,/^}/s/#if defined(__wasi__)/#if 0/' -e '/^static bool js_async_function_resume/,/^}/s/abort(); .*BUG .*/is_success = false;/' "$q/quickjs.c" >"$build/quickjs.c"
+# Nor does it let go of jobs that nobody wants any more, but by running them: adapter.c has this function do it.
+cat >>"$build/quickjs.c" <<'END'
+void ferrule_drop_jobs(JSRuntime *rt);
+void ferrule_drop_jobs(JSRuntime *rt)
+{
+    while (!list_empty(&rt->job_list)) {
+        JSJobEntry *e = list_entry(rt->job_list.next, JSJobEntry, link);
+        int i;
+        list_del(&e->link);
+        for (i = 0; i < e->argc; i++)
+            JS_FreeValueRT(rt, e->argv[i]);
+        js_free_rt(rt, e);
+    }
+}
+END
 warnings='-Wall -Wextra -Werror'
 if [ -n "${FERRULE_INCLUDE:-}" ]; then
 	headers="-I$FERRULE_INCLUDE"

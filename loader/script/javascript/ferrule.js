@@ -112,13 +112,15 @@ function show(value) {
 }
 
 // What an error that nobody caught says: its words, where it was thrown, and what it was caused by.
-function describe(error) {
+function describe(error, depth = 0) {
+	if (error === null) return "found null thrown, which is no Error, or memory was out, and none was left for an Error";
 	if (!(error instanceof Error)) return `found ${show(error)} thrown, which is no Error`;
 	let text = `${error.name}: ${error.message}`;
 	const stack = typeof error.stack === "string" ? error.stack.trimEnd() : "";
 	if (stack) text += "\n" + stack;
-	if (error instanceof AggregateError) for (const one of error.errors) text += "\n" + describe(one);
-	if (error.cause !== undefined) text += "\ncaused by " + (error.cause === error ? "itself" : describe(error.cause));
+	if (depth === 8) return text; // what caused it may be caused by it
+	if (error instanceof AggregateError) for (const one of error.errors) text += "\n" + describe(one, depth + 1);
+	if (error.cause !== undefined) text += "\ncaused by " + describe(error.cause, depth + 1);
 	return text;
 }
 

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 #include <ferrule/sdk.h>
 
 /* The interpreter that belongs to the library; build.sh says where it is. */
@@ -39,13 +40,20 @@ typedef struct running {
     ferrule_call *call;
     PyObject *script; /* borrowed from the instance */
     struct running *outer;
+    unsigned forks;
     /* For the watcher, under its lock: the calls in progress, a list. */
     unsigned long thread;
     struct running *next, **at;
-    int told;
+    int covered; /* by a call that came from it, on the same thread */
+    unsigned told; /* at which tick the last time; 0 is never */
 } running;
 
 static __thread running *current;
+
+/* How many forks this process is from the one that has started Python. */
+static unsigned forks;
+
+static void forked(void) { forks++; }
 
 /* ---- A thread's state: made once for each thread, since making it takes ten times as long as a call. ---- */
 
@@ -60,21 +68,28 @@ static void leave_thread(void *p) {
     PyThreadState_DeleteCurrent();
 }
 
-static void make_key(void) { pthread_key_create(&key, leave_thread); }
+static void make_key(void) {
+    pthread_key_create(&key, leave_thread);
+    pthread_atfork(NULL, NULL, forked);
+}
 
-static PyThreadState *acquire(void) {
+/* Takes the GIL. 0 without memory for this thread's state. */
+static int acquire(void) {
     PyThreadState *ts = PyGILState_GetThisThreadState();
     if (!ts) {
         ts = PyThreadState_New(interpreter);
+        if (!ts) return 0;
         pthread_setspecific(key, ts);
     }
     PyEval_RestoreThread(ts);
-    return ts;
+    return 1;
 }
 
 static void release(void) { PyEval_SaveThread(); }
 
-/* ---- The watcher: has what is not wanted any more raise Cancelled where it is ---- */
+/* ---- The watcher: has what is not wanted any more raise Cancelled where it is, and again a second later where that was caught ---- */
+
+#define AGAIN 200 /* ticks */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
@@ -82,17 +97,24 @@ static running *watched;
 static int watching;
 static PyObject *cancelled_type;
 
+/* Whether a call is to be told. A call that others came from is told when they are done: what it raised now would end in them. */
+static int due(running *r, unsigned tick) {
+    return !r->covered && (!r->told || tick - r->told >= AGAIN) && ferrule_cancelled(r->call);
+}
+
 static void *watch(void *unused) {
-    struct timespec tick = {0, 5000000};
+    struct timespec pause = {0, 5000000};
+    unsigned tick = 0;
     (void)unused;
     for (;;) {
         unsigned long threads[64];
         size_t n = 0, i;
         running *r;
+        if (!++tick) tick = 1;
         pthread_mutex_lock(&lock);
         while (!watched) pthread_cond_wait(&some, &lock);
         for (r = watched; r && n < 64; r = r->next)
-            if (!r->told && ferrule_cancelled(r->call)) threads[n++] = r->thread;
+            if (due(r, tick)) threads[n++] = r->thread;
         pthread_mutex_unlock(&lock);
         if (n) {
             PyGILState_STATE g = PyGILState_Ensure();
@@ -100,26 +122,36 @@ static void *watch(void *unused) {
                 int there = 0;
                 pthread_mutex_lock(&lock); /* it may have come back since then */
                 for (r = watched; r; r = r->next)
-                    if (r->thread == threads[i] && !r->told && ferrule_cancelled(r->call)) there = r->told = 1;
+                    if (r->thread == threads[i] && due(r, tick)) {
+                        there = 1;
+                        r->told = tick;
+                    }
                 pthread_mutex_unlock(&lock);
                 if (there) PyThreadState_SetAsyncExc(threads[i], cancelled_type);
             }
             PyGILState_Release(g);
         }
-        nanosleep(&tick, NULL);
+        nanosleep(&pause, NULL);
     }
     return NULL;
 }
 
+/* The GIL is held. */
 static void enter(running *r, ferrule_call *call, PyObject *script) {
     memset(r, 0, sizeof *r);
     r->call = call;
     r->script = script;
     r->outer = current;
+    r->forks = forks;
     current = r;
     if (!FERRULE_HAS(call, cancel) || !call->cancel) return;
     r->thread = PyThread_get_thread_ident();
     pthread_mutex_lock(&lock);
+    if (r->outer) {
+        r->outer->covered = 1;
+        if (r->outer->told) PyThreadState_SetAsyncExc(r->thread, NULL); /* it is told again when this one is done */
+        r->outer->told = 0;
+    }
     r->next = watched;
     r->at = &watched;
     if (watched) watched->at = &r->next;
@@ -135,8 +167,11 @@ static void enter(running *r, ferrule_call *call, PyObject *script) {
 
 /* The GIL is held: no exception is on its way to this call any more when it returns. */
 static void leave(running *r) {
+    /* A process that the script has forked, and that comes back from the script, has nobody to come back to: all that the host knows of is its parent's. */
+    if (r->forks != forks) _exit(0);
     if (r->at) {
         pthread_mutex_lock(&lock);
+        if (r->outer) r->outer->covered = 0;
         *r->at = r->next;
         if (r->next) r->next->at = r->at;
         pthread_mutex_unlock(&lock);
@@ -148,6 +183,10 @@ static void leave(running *r) {
 /* ---- The module _ferrule ---- */
 
 static ferrule_call *here(void) {
+    if (current && current->forks != forks) {
+        PyErr_SetString(PyExc_RuntimeError, "found a process that the script has forked, expected the one that the host has called");
+        return NULL;
+    }
     if (current) return current->call;
     PyErr_SetString(PyExc_RuntimeError, "found a thread of the script's own, expected the one that the host has called");
     return NULL;
@@ -321,7 +360,7 @@ static PyObject *host_log(PyObject *self, PyObject *args) {
     unsigned int level;
     const char *line, *fields;
     Py_ssize_t len, fields_len;
-    ferrule_call *call = current ? current->call : NULL; /* a line of another thread is lost */
+    ferrule_call *call = current && current->forks == forks ? current->call : NULL; /* a line of another thread, or process, is lost */
     (void)self;
     if (!PyArg_ParseTuple(args, "Is#s#", &level, &line, &len, &fields, &fields_len)) return NULL;
     if (call) {
@@ -362,7 +401,7 @@ static PyObject *host_progress(PyObject *self, PyObject *args) {
     unsigned long long done, total;
     (void)self;
     if (!PyArg_ParseTuple(args, "KK", &done, &total)) return NULL;
-    if (current) ferrule_set_progress(current->call, done, total);
+    if (current && current->forks == forks) ferrule_set_progress(current->call, done, total);
     Py_RETURN_NONE;
 }
 
@@ -421,14 +460,43 @@ static PyObject *returns; /* _returns(value) */
 /* The dict of sys, two of its names, and what they are by themselves. */
 static PyObject *sys, *out_name, *err_name, *shown_out, *shown_err;
 
+/* Replies with the exception that came out of the module ferrule itself: Cancelled may come up anywhere, and a script may have replaced what the module needs. */
+static int32_t lost(ferrule_call *call) {
+    PyObject *type, *value, *trace = NULL, *text = NULL;
+    const char *said = NULL;
+    int32_t status;
+    if (PyErr_ExceptionMatches(cancelled_type)) {
+        PyErr_Clear();
+        return FERRULE_CANCELLED;
+    }
+    status = PyErr_ExceptionMatches(PyExc_MemoryError) ? FERRULE_NO_MEMORY : FERRULE_FAILED;
+#if PY_VERSION_HEX >= 0x030C0000
+    value = PyErr_GetRaisedException();
+    type = value ? (PyObject *)Py_TYPE(value) : NULL;
+    Py_XINCREF(type);
+#else
+    PyErr_Fetch(&type, &value, &trace);
+#endif
+    if (value) text = PyObject_Str(value);
+    if (text) said = PyUnicode_AsUTF8(text);
+    PyErr_Clear();
+    status = ferrule_fail(call, status, "the script failed, and its exception cannot be shown: %s: %s", type ? ((PyTypeObject *)type)->tp_name : "no exception",
+                          said ? said : "it has no text");
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    PyErr_Clear();
+    return status;
+}
+
 /* Replies with (status, bytes), which it takes; NULL is an exception. */
 static int32_t reply(ferrule_call *call, PyObject *pair) {
     int status = FERRULE_FAILED;
     const char *bytes;
     Py_ssize_t len;
     if (!pair || !PyArg_ParseTuple(pair, "iy#", &status, &bytes, &len)) {
-        PyErr_Clear();
-        status = ferrule_fail(call, FERRULE_FAILED, "the script failed, and its exception cannot be shown");
+        status = lost(call);
     } else if (status == FERRULE_PASS) {
         status = ferrule_pass(call);
     } else {
@@ -527,7 +595,7 @@ static int32_t invoke(ferrule_call *call, size_t i) {
     running r;
     int32_t status;
     PyObject *in = NULL, *bound = NULL, *args = NULL, *run = NULL, *with = NULL;
-    acquire();
+    if (!acquire()) return FERRULE_NO_MEMORY;
     if (i >= (size_t)PyList_GET_SIZE(s->calls)) {
         release();
         return FERRULE_UNSUPPORTED;
@@ -583,6 +651,9 @@ static int32_t begin(ferrule_call *call, const text *parts) {
     Dl_info library;
     /* The symbols of libpython are for modules that Python loads: not the loader's local ones. */
     if (dladdr((void *)(uintptr_t)Py_InitializeFromConfig, &library)) (void)dlopen(library.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+#if defined(__APPLE__) /* elsewhere it is linked so */
+    if (dladdr((void *)(uintptr_t)watch, &library)) (void)dlopen(library.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+#endif
     PyImport_AppendInittab("_ferrule", init_module);
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 0;
@@ -602,7 +673,8 @@ static int32_t begin(ferrule_call *call, const text *parts) {
     return FERRULE_OK;
 failed:
     PyConfig_Clear(&config);
-    return ferrule_fail(call, FERRULE_FAILED, "Python cannot be started: %s", status.err_msg ? status.err_msg : "no memory");
+    return ferrule_fail(call, FERRULE_FAILED, "Python cannot be started: %s. Its library is in %s/lib: in a sandbox, permit it what script.PythonReads returns",
+                        status.err_msg ? status.err_msg : "no memory", PREFIX);
 }
 
 /* The module ferrule, made of its text once in a process. */
@@ -654,6 +726,14 @@ static PyObject *lines(const text *t) {
 }
 
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+static char *environment; /* the python of the virtual environment that the interpreter was started with, or "" */
+
+/* An interpreter has the packages of one virtual environment. */
+static int32_t same(ferrule_call *call, const text *wanted) {
+    if (!wanted->len || (environment && strlen(environment) == wanted->len && !memcmp(environment, wanted->at, wanted->len))) return FERRULE_OK;
+    return ferrule_fail(call, FERRULE_FAILED, "found Python started with %s in this process, expected %.*s: open the script isolated, or all with one virtual environment",
+                        environment && *environment ? environment : "no virtual environment", (int)wanted->len, (const char *)wanted->at);
+}
 
 FERRULE_START {
     text parts[PARTS];
@@ -675,7 +755,12 @@ FERRULE_START {
             free(s);
             return ferrule_fail(call, FERRULE_FAILED, "this process has a Python of somebody else's: open the script isolated");
         }
-        acquire();
+        status = same(call, &parts[7]);
+        if (status == FERRULE_OK && !acquire()) status = FERRULE_NO_MEMORY;
+    }
+    if (status == FERRULE_OK && first) {
+        environment = strndup((const char *)parts[7].at, parts[7].len);
+        pthread_setspecific(key, PyGILState_GetThisThreadState());
     }
     if (status != FERRULE_OK) {
         pthread_mutex_unlock(&starting);
@@ -684,6 +769,7 @@ FERRULE_START {
     }
     enter(&r, call, NULL);
     status = module(call, &parts[0]);
+    pthread_mutex_unlock(&starting); /* before the script runs, which may have the host open another one */
     if (status == FERRULE_OK) {
         PyObject *holder = PyList_New(0), *make = NULL;
         functions = lines(&parts[3]);
@@ -719,9 +805,7 @@ FERRULE_START {
     } else {
         call->state = s;
     }
-    if (first) pthread_setspecific(key, PyGILState_GetThisThreadState());
     release();
-    pthread_mutex_unlock(&starting);
     return status;
 }
 
@@ -731,7 +815,7 @@ static int32_t serve(ferrule_call *call, const char *name, const uint8_t *in, si
     running r;
     PyObject *partial, *pair = NULL;
     int32_t status;
-    acquire();
+    if (!acquire()) return FERRULE_NO_MEMORY;
     enter(&r, call, s->script);
     partial = PyObject_CallMethod(s->script, "_service", "sy#", name, (const char *)in, (Py_ssize_t)len);
     if (partial) pair = PyObject_CallFunctionObjArgs(outcome, partial, NULL);
@@ -745,11 +829,12 @@ static int32_t serve(ferrule_call *call, const char *name, const uint8_t *in, si
 FERRULE_STOP {
     instance *s = FERRULE_STATE(call, instance);
     int32_t status = serve(call, "stop", call->in, 0);
-    acquire();
-    Py_XDECREF(s->entries);
-    Py_XDECREF(s->calls);
-    Py_XDECREF(s->script);
-    release();
+    if (acquire()) {
+        Py_XDECREF(s->entries);
+        Py_XDECREF(s->calls);
+        Py_XDECREF(s->script);
+        release();
+    }
     free(s);
     return status == FERRULE_UNSUPPORTED ? FERRULE_OK : status;
 }

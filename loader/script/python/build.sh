@@ -12,9 +12,11 @@ fi
 
 # adapter CONFIG FILE
 adapter() {
+	# The library stays: threads of Python run in it, and end in it.
+	case $(uname -s) in Darwin) stays= ;; *) stays=-Wl,-z,nodelete ;; esac
 	# shellcheck disable=SC2046,SC2086 # these are words
 	${CC:-cc} -O2 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden $headers $("$1" --includes | sed 's/-I/-isystem /g') \
-		-DPREFIX="\"$("$1" --exec-prefix)\"" -o "$2" adapter.c $("$1" --ldflags --embed) -ldl -lpthread
+		-DPREFIX="\"$("$1" --exec-prefix)\"" $stays -o "$2" adapter.c $("$1" --ldflags --embed) -ldl -lpthread
 }
 
 if [ -n "${PYTHON_CONFIG:-}" ]; then

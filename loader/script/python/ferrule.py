@@ -3,7 +3,9 @@
 import dataclasses as _dataclasses
 import inspect as _inspect
 import json as _json
+import os as _os
 import sys as _sys
+import _thread
 import traceback as _traceback
 import typing as _typing
 
@@ -164,8 +166,8 @@ class output:
             raise Failure(status, "the output stream: " + _words[min(status, PASS)])
 
 
-class _Lines:
-    """What a script prints is lines of the host's logger."""
+class _Lines(_thread._local):
+    """What a script prints is lines of the host's logger: each thread has a line of its own."""
 
     encoding, errors = "utf-8", "replace"
 
@@ -206,6 +208,10 @@ class _Settings:
         return _json.loads(self.bytes) if self.bytes else None
 
 
+# How many instances have which folder in sys.path.
+_folders = {}
+
+
 class _Script:
     """An instance of a script."""
 
@@ -225,18 +231,33 @@ class _Script:
         self.path = path
         self.host = _Hosts(names)
         self.settings = _Settings(settings)
-        folder = path.rpartition("/")[0]
+        folder = self.folder = path.rpartition("/")[0]
+        _folders[folder] = _folders.get(folder, 0) + 1
         if folder not in _sys.path:
             _sys.path.insert(0, folder)
         self.module = type(_sys)(f"ferrule_script_{id(self)}")
         self.module.__file__ = path
         _sys.modules[self.module.__name__] = self.module  # where dataclasses, pickle and the like look
-        exec(compile(source, path, "exec", dont_inherit=True), self.module.__dict__)
-        self.calls, self.entries = [], ()
-        for line in functions:
-            call, entry = self._entry(line[0], line[1:])
-            self.calls.append(call)
-            self.entries += (entry,)
+        try:
+            exec(compile(source, path, "exec", dont_inherit=True), self.module.__dict__)
+            self.calls, self.entries = [], ()
+            for line in functions:
+                call, entry = self._entry(line[0], line[1:])
+                self.calls.append(call)
+                self.entries += (entry,)
+        except BaseException:
+            self._gone()
+            raise
+
+    def _gone(self):
+        """Takes away what finds the instance's module, and its folder where no other instance has it."""
+        _sys.modules.pop(self.module.__name__, None)
+        _folders[self.folder] -= 1
+        if not _folders[self.folder]:
+            del _folders[self.folder]
+            if self.folder in _sys.path:
+                _sys.path.remove(self.folder)
+            _sys.path_importer_cache.pop(self.folder, None)
 
     def _entry(self, kind, name):
         fn = getattr(self.module, name, None)
@@ -281,10 +302,15 @@ class _Script:
 
         def service():
             fn = getattr(self.module, name, None)
-            if name == "stop":
-                _sys.modules.pop(self.module.__name__, None)
             if not callable(fn):
+                if name == "stop":
+                    self._gone()
                 raise Failure(UNSUPPORTED, f"{self.path} has no function {name}")
+            if name == "stop":
+                try:
+                    return fn()
+                finally:
+                    self._gone()
             if name == "resume":
                 return fn(data)
             if name != "configure":
@@ -303,6 +329,8 @@ def __getattr__(name):  # host and settings are an instance's own
     script = _ferrule.script()
     if script is not None and name in ("host", "settings"):
         return getattr(script, name)
+    if name in ("host", "settings"):
+        raise AttributeError(f"found {name} of the module ferrule asked for in a thread of the script's own, expected in the one that the host has called")
     raise AttributeError(f"module ferrule has no {name}")
 
 
@@ -314,7 +342,67 @@ def _describe(error):
     while tb is not None and tb.tb_frame.f_code.co_filename == "<ferrule>":
         tb = tb.tb_next
     error.__traceback__ = tb
-    return f"{type(error).__name__}: {error}\n" + "".join(_traceback.format_exception(error)).strip()
+    try:
+        words = str(error)
+    except Exception as second:
+        words = f"it has no text: {type(second).__name__}"
+    return f"{type(error).__name__}: {words}\n" + "".join(_traceback.format_exception(error)).strip()
+
+
+class _End:
+    """An end of a pipe, with what asyncio asks of a socket."""
+
+    def __init__(self, fd):
+        _os.set_blocking(fd, False)
+        self.fileno = lambda: fd
+        self.recv = lambda n: _os.read(fd, n)
+        self.send = lambda data: _os.write(fd, data)
+        self.close = lambda: _os.close(fd)
+
+
+def _new_loop():
+    """An event loop, also where a sandbox lets nobody make sockets, with which it wakes itself up otherwise."""
+    import asyncio
+    import socket
+
+    try:
+        for end in socket.socketpair():
+            end.close()
+        return asyncio.new_event_loop()
+    except PermissionError:
+        pass
+
+    class Loop(asyncio.SelectorEventLoop):
+        def _make_self_pipe(self):
+            self._ssock, self._csock = map(_End, _os.pipe())
+            self._internal_fds += 1
+            self._add_reader(self._ssock.fileno(), self._read_from_self)
+
+    return Loop()
+
+
+def _run(coroutine):
+    """What a coroutine comes to. The host may have called from within another one of this thread."""
+    import asyncio
+
+    outer = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        if not hasattr(asyncio, "Runner"):  # before 3.11
+            return asyncio.run(coroutine)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(coroutine)
+    finally:
+        asyncio._set_running_loop(outer)
+
+
+def _flush():
+    """Shows the line that was begun, also where the script has put something else in the place of what shows it."""
+    for stream in (_sys.stdout, _sys.stderr, _out, _err):
+        try:
+            stream.flush()
+        except Exception:
+            pass
 
 
 def _raises(error):
@@ -330,14 +418,14 @@ def _outcome(run, *args):
     try:
         value = run(*args)
         if _inspect.iscoroutine(value):
-            import asyncio
-
-            value = asyncio.run(value)
+            value = _run(value)
         if value is PASSED:
             return PASS, b""
         return OK, _to_bytes(value)
     except Failure as failure:
-        return failure.status, failure.message.encode(errors="replace")
+        status = failure.status
+        known = isinstance(status, int) and (FAILED <= status <= NO_MEMORY or 1000 <= status < 1 << 31)  # the others are the contract's own
+        return int(status) if known else FAILED, str(failure.message).encode(errors="replace")
     except Cancelled:
         return CANCELLED, b""
     except MemoryError:
@@ -345,8 +433,7 @@ def _outcome(run, *args):
     except BaseException as error:  # SystemExit and KeyboardInterrupt, too: nothing ends the process
         return FAILED, _describe(error).encode(errors="replace")
     finally:
-        _sys.stdout.flush()
-        _sys.stderr.flush()
+        _flush()
 
 
-_sys.stdout, _sys.stderr = _Lines(3), _Lines(2)
+_sys.stdout, _sys.stderr = _out, _err = _Lines(3), _Lines(2)
