@@ -243,10 +243,8 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 	} else {
 		apart, here := inWorker(policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)), loader.WithEngine(loader.Native())
 		if engines.IsPython(lib) {
-			ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
-			defer cancel()
 			here = engines.PythonHere(adapter)
-			if apart, err = engines.Python(ctx, adapter, file, policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)); err != nil {
+			if apart, err = engines.Python(adapter, file, policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)); err != nil {
 				return nil, err
 			}
 		}

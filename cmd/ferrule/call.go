@@ -446,7 +446,7 @@ func (c *caller) run(path, name string, in source) error {
 		}
 		opts = append(opts, box)
 	case engines.IsPython(lib):
-		worker, err := engines.Python(ctx, adapter, path, policy, isolate.WithOutput(foreign), isolate.WithStartTimeout(never))
+		worker, err := engines.Python(adapter, path, policy, isolate.WithOutput(foreign), isolate.WithStartTimeout(never))
 		if err != nil {
 			return c.fail(facts, inTime(err, c.timeout))
 		}

@@ -197,7 +197,7 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 		if err != nil {
 			return err
 		}
-		worker, err := engines.Python(context.Background(), adapter, path, nil, isolate.WithOutput(foreign))
+		worker, err := engines.Python(adapter, path, nil, isolate.WithOutput(foreign))
 		if err != nil {
 			return err
 		}

@@ -95,7 +95,7 @@ var bombs = []bomb{
 	// Depth.
 	{name: "deep", body: `const f = () => f() + 1; return f();`, says: "RangeError"},
 	{name: "parsed", body: `return JSON.parse("[".repeat(1 << 20)).length;`},
-	{name: "stringified", body: `let a = []; for (let i = 0; i < 1 << 13; i++) a = [a]; return a;`},
+	{name: "stringified", body: `let a = []; for (let i = 0; i < 1 << 16; i++) a = [a]; return a;`},
 	{name: "getters", body: `const o = { get x() { return this.x; } }; return o.x;`, says: "RangeError"},
 	{name: "proxies", body: `const p = new Proxy({}, { get: (t, k) => p[k] }); return p.x;`, says: "RangeError"},
 	{name: "proxiesOfProxies", body: `let p = {}; for (let i = 0; i < 1 << 15; i++) p = new Proxy(p, {}); return String(p.x);`},

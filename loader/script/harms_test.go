@@ -117,7 +117,7 @@ func TestHarms(t *testing.T) {
 		{name: "subprocess", body: "import subprocess\nassert subprocess.run(['echo', 'x'], capture_output=True).stdout == b'x\\n'", is: nil},
 		{name: "chdir", body: `import os; os.chdir("/")`, is: nil},
 		{name: "gc", body: "import gc\ngc.collect()\nlen(gc.get_objects())", is: nil},
-		{name: "members of ferrule", body: "ferrule.Failure = ferrule._to_bytes = None\nreturn 'x'", is: loader.ErrFailed, says: "its exception cannot be shown: TypeError"},
+		{name: "members of ferrule", body: "ferrule.Failure = ferrule._to_bytes = None\nreturn 'x'", is: nil},
 		{name: "members of ferrule, later", body: `raise ValueError`, is: loader.ErrFailed, says: "its exception cannot be shown: TypeError"},
 		{name: "_ferrule", body: "import _ferrule\n_ferrule.call(4000000000, b'')", is: loader.ErrFailed},
 	} {

@@ -268,34 +268,15 @@ func (e *apartEngine) In(worker func(reads []string) engine.Engine) (engine.Engi
 
 // reads are what Python has to read: its own modules, which the adapter knows, the script's folder, and the virtual environment.
 func (e *apartEngine) reads() ([]string, error) {
-	all, err := PythonReads(e.python)
-	if err != nil {
-		return nil, err
-	}
 	abs, err := engine.Absolute(e.path)
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, filepath.Dir(abs))
-	if venv := filepath.Dir(filepath.Dir(e.venv)); e.venv != "" && exists(venv) {
-		all = append(all, venv)
+	folders := []string{filepath.Dir(abs)}
+	if e.venv != "" {
+		folders = append(folders, filepath.Dir(filepath.Dir(e.venv)))
 	}
-	return all, nil
-}
-
-// PythonReads returns the files and folders that the Python which the library at this path embeds has to read: what a sandbox.Policy has in Read for isolate.Engine(sandbox.With(policy)), beside the folder
-// of the script and a virtual environment. Those that are not there are left out.
-func PythonReads(adapter string) ([]string, error) {
-	lib, err := loader.Inspect(adapter)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(strings.Split(lib.Manifest.Keys.Get("permit.read"), "\n"), func(path string) bool { return !exists(path) }), nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+	return PythonReads(e.python, folders...)
 }
 
 // reaches is what permits have of files and of the network, in words; "" is nothing.
@@ -468,6 +449,14 @@ func (s *startup) with(settings []byte) []byte {
 				kind = "b"
 			}
 			functions = append(functions, kind+symbol.Name)
+		}
+	}
+	for _, service := range []struct {
+		has  bool
+		name string
+	}{{s.about.HasConfigure, "configure"}, {s.about.HasSave, "save"}, {s.about.HasResume, "resume"}, {s.about.HasStop, "stop"}} {
+		if service.has {
+			functions = append(functions, "s"+service.name)
 		}
 	}
 	for _, symbol := range s.about.Ordinals() {

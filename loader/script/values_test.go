@@ -1,123 +1,109 @@
 package script_test
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/script"
 )
 
-// What a call takes and gives that the adapter does by itself, and what it leaves to the module ferrule.
-func TestPythonValues(t *testing.T) {
-	const text = `# ferrule: name=values version=1.0.0
-# ferrule: fn=forms fn=begun fn=replaced fn=count fn=surrogate fn=same in=json fn=takes in=json fn=echo
-# ferrule: import=echo
+// text is a script's in a form's language.
+func text(e form, js, py string) string {
+	if e.ext == ".py" {
+		return py
+	}
+	return js
+}
+
+// The bytes of an array are those that its buffer has now, and no others.
+func TestResizedBuffers(t *testing.T) {
+	each(t, func(t *testing.T, e form) {
+		if e.ext != ".js" {
+			t.Skip("Python's buffers are not resized while somebody has them")
+		}
+		p, err := loader.Open(write(t, "a.js", `// ferrule: name=a version=1.0.0
+// ferrule: fn=shorter fn=longer fn=cut fn=view fn=given
+export function shorter() { const b = new ArrayBuffer(1e6, { maxByteLength: 1e6 }), u = new Uint8Array(b); b.resize(10); return u; }
+export function longer() { const b = new ArrayBuffer(10, { maxByteLength: 100 }), u = new Uint8Array(b); b.resize(100); return u; }
+export function cut() { const b = new ArrayBuffer(100, { maxByteLength: 100 }), u = new Uint8Array(b, 50, 50); b.resize(60); return u; }
+export function view() { const b = new ArrayBuffer(100, { maxByteLength: 100 }), v = new DataView(b); b.resize(7); return v; }
+export function given() { const b = new ArrayBuffer(100), u = new Uint8Array(b); b.transfer(); return u; }
+`), loader.WithEngine(e.engine))
+		require.NoError(t, err)
+		defer p.Close()
+		for fn, want := range map[string]int{"shorter": 10, "longer": 100, "view": 7} {
+			out, err := p.Call(t.Context(), fn, nil)
+			require.NoError(t, err, fn)
+			assert.Equal(t, make([]byte, want), append([]byte{}, out...), fn)
+		}
+		for _, fn := range []string{"cut", "given"} {
+			_, err := p.Call(t.Context(), fn, nil)
+			assert.ErrorIs(t, err, loader.ErrFailed, fn)
+			assert.ErrorContains(t, err, "ArrayBuffer is detached or resized", fn)
+		}
+	})
+}
+
+// What a header says of settings, states and ends is there, or the script does not open; what it does not say is not called.
+func TestServicesOfTheHeader(t *testing.T) {
+	each(t, func(t *testing.T, e form) {
+		for _, service := range []string{"configure", "stop"} {
+			_, err := loader.Open(write(t, "a"+e.ext, text(e, "//", "#")+" ferrule: name=a version=1.0.0 services="+service+"\n"), loader.WithEngine(e.engine))
+			require.ErrorIs(t, err, loader.ErrStart, service)
+			assert.ErrorContains(t, err, "its header names "+service)
+		}
+		path := write(t, "a"+e.ext, text(e, "// ferrule: name=a version=1.0.0 fn=stop in=json\nexport const stop = (x) => x.y;\n",
+			"# ferrule: name=a version=1.0.0 fn=stop in=json\ndef stop(x):\n    return x['y']\n"))
+		p, err := loader.Open(path, loader.WithEngine(e.engine))
+		require.NoError(t, err)
+		out, err := p.Call(t.Context(), "stop", []byte(`{"y":1}`))
+		require.NoError(t, err)
+		assert.Equal(t, "1", string(out))
+		assert.NoError(t, p.Close(), "a function of that name is none that Close calls")
+	})
+}
+
+// A name that is not known while a script runs is an annotation like none, and harms no other.
+func TestAnnotations(t *testing.T) {
+	each(t, func(t *testing.T, e form) {
+		if e.ext != ".py" {
+			t.Skip("of Python")
+		}
+		p, err := loader.Open(write(t, "a.py", `# ferrule: name=a version=1.0.0
+# ferrule: fn=none fn=data fn=pair in=json out=json fn=future
 import dataclasses
-import sys
-
-from ferrule import host
-
-
-class Text(str):
-    pass
-
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from elsewhere import Foo
 
 @dataclasses.dataclass
-class Node:
-    name: str
-    below: list["Node"] = dataclasses.field(default_factory=list)
+class Pair:
+    items: tuple[int, str]
+    more: tuple[int, ...]
 
+def none() -> "Foo":
+    return "nothing"
 
-def refused(*args, **named):
-    try:
-        host.echo(*args, **named)
-    except TypeError as error:
-        return str(error)
+def data(x: bytes) -> "Foo":
+    return type(x).__name__
 
+def pair(x: Pair):
+    return [x.items, x.more, type(x.items).__name__]
 
-def forms():
-    return [
-        host.echo("é"), host.echo(value="b"), host.echo(), host.echo(b"\xc3\xa9"), host.echo(Text("s")), host.echo(bytearray(b"d")),
-        host.echo({"a": [1, "é"]}), host.echo(Node("n")), host.echo.json([1]), host.echo.json(value=None), host.echo.json(b"\xef\xbb\xbf2"), list(host.echo.bytes(b"\xff")),
-        refused(1, 2), refused(name=1), refused("a", value="b"),
-    ]
-
-
-def begun():
-    print("begun", end="")
-
-
-class Sink:
-    flushed = 0
-
-    def write(self, text):
-        return len(text)
-
-    def flush(self):
-        Sink.flushed += 1
-
-
-def replaced():
-    sys.stdout = Sink()
-
-
-def count():
-    sys.stdout = sys.before
-    return str(Sink.flushed)
-
-
-def surrogate():
-    return "\ud800"
-
-
-def same(value):
-    return value
-
-
-def takes(node: Node):
-    return node.below[0]
-
-
-def echo(text):
-    return text
-
-
-sys.before = sys.stdout
-`
-	path := filepath.Join(t.TempDir(), "values.py")
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	var lines bytes.Buffer
-	p, err := loader.Open(path, loader.WithEngine(script.Engine(script.WithPython(fixture.PythonAdapter(t), nil))), loader.WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
-		loader.WithHostFunc("echo", func(_ context.Context, in []byte) ([]byte, error) { return bytes.Clone(in), nil }))
-	require.NoError(t, err)
-	for _, c := range [][3]string{
-		{"forms", "", `["é","b","","é","s","d","{\"a\":[1,\"é\"]}","{\"name\":\"n\",\"below\":[]}",[1],null,2,[255],` +
-			`"echo: found 2 values, expected one, or none","echo: found a parameter by another name, expected value","echo: found a parameter by another name, expected value"]`},
-		{"begun", "", ""}, {"replaced", "", ""}, {"count", "", "1"},
-		{"same", "\ufeff{}", "{}"}, {"same", `"é"`, "é"}, {"same", "1.5", "1.5"}, {"same", "true", "true"}, {"same", "null", ""},
-		{"takes", `{"name":"a","below":[{"name":"b","below":[]}]}`, `{"name":"b","below":[]}`}, {"takes", `{"name":"a","below":[{"name":"c"}]}`, `{"name":"c","below":[]}`},
-	} {
-		out, err := p.Call(t.Context(), c[0], []byte(c[1]))
-		require.NoError(t, err, c[0])
-		assert.Equal(t, c[2], string(out), "%s of %s", c[0], c[1])
-	}
-	_, err = p.Call(t.Context(), "surrogate", nil)
-	assert.ErrorIs(t, err, loader.ErrFailed)
-	assert.ErrorContains(t, err, "UnicodeEncodeError")
-	_, err = p.Call(t.Context(), "echo", []byte("\xff"))
-	assert.ErrorIs(t, err, loader.ErrInvalid)
-	assert.ErrorContains(t, err, "UnicodeDecodeError")
-	_, err = p.Call(t.Context(), "takes", []byte(`{"nam":"a"}`))
-	assert.ErrorIs(t, err, loader.ErrInvalid)
-	require.NoError(t, p.Close())
-	assert.Contains(t, lines.String(), "msg=begun")
+def future(x: "bytes", y: "Foo" = None):
+    return type(x).__name__
+`), loader.WithEngine(e.engine))
+		require.NoError(t, err)
+		defer p.Close()
+		for _, c := range [][3]string{{"none", "", "nothing"}, {"data", "x", "bytes"}, {"future", "x", "bytes"}, {"pair", `{"items":[1,"a"],"more":[1,2,3]}`, `[[1,"a"],[1,2,3],"tuple"]`}} {
+			out, err := p.Call(t.Context(), c[0], []byte(c[1]))
+			require.NoError(t, err, c[0])
+			assert.Equal(t, c[2], string(out), c[0])
+		}
+		_, err = p.Call(t.Context(), "pair", []byte(`{"items":[1],"more":[]}`))
+		assert.ErrorIs(t, err, loader.ErrInvalid)
+		assert.ErrorContains(t, err, "found 1 items, expected 2")
+	})
 }

@@ -5,7 +5,8 @@
  *   what package script's module `ferrule` is, in JavaScript
  *   the script's name, by which its errors and its imports are told
  *   the script
- *   its functions, and behind them its hooks, one a line: the kind of the input (t, j or b), and the exported name
+ *   its functions, behind them its hooks, and behind these, with the kind s, those of configure, save, resume and stop that it has, one a line: the kind of
+ *   the input (t, j or b), and the exported name
  *   the host functions that it may call, in the order of their ordinals, one a line
  *   its settings
  *   how much memory it may have, in bytes, a decimal number; 0 is no limit
@@ -80,18 +81,30 @@ static int bytes_of(JSContext *cx, JSValueConst v, text *out) {
         int known = JS_IsNumber(from) && JS_IsNumber(n) && !JS_ToInt64(cx, &o, from) && !JS_ToInt64(cx, &l, n); /* they throw where it is detached */
         at = known ? JS_GetArrayBuffer(cx, &size, buffer) : NULL;
         JS_FreeValue(cx, buffer);
-        if (!known) return 0;
+        if (!known) {
+            if (!JS_HasException(cx)) JS_ThrowTypeError(cx, "found a DataView whose length is no number");
+            return 0;
+        }
         if (!at || (size_t)o > size || (size_t)l > size - (size_t)o) at = NULL;
         else at += o;
         len = (size_t)l;
     } else {
-        JSValue buffer = JS_GetTypedArrayBuffer(cx, v, &offset, &len, NULL);
+        /* Its length is asked for: that of an array over a buffer that was resized is not the one that it was made with. */
+        JSValue buffer = JS_GetTypedArrayBuffer(cx, v, &offset, &len, NULL), n;
+        int64_t l = 0;
         if (JS_IsException(buffer)) return 0;
-        at = JS_GetArrayBuffer(cx, &size, buffer);
+        n = JS_GetPropertyStr(cx, v, "byteLength");
+        at = JS_IsNumber(n) && !JS_ToInt64(cx, &l, n) ? JS_GetArrayBuffer(cx, &size, buffer) : NULL;
+        JS_FreeValue(cx, n);
         JS_FreeValue(cx, buffer);
+        len = (size_t)l;
+        if (at && (offset > size || len > size - offset)) at = NULL;
         if (at) at += offset;
     }
-    if (!at && len) return 0;
+    if (!at && len) {
+        if (!JS_HasException(cx)) JS_ThrowTypeError(cx, "found bytes whose buffer does not have them, expected those of a buffer that was neither cut nor given away");
+        return 0;
+    }
     out->at = at ? at : (const uint8_t *)"";
     out->len = len;
     return 1;
@@ -768,21 +781,20 @@ static int32_t start(script *s, ferrule_call *call, text *parts) {
             module = evaluated(s, call, ferrule_buffer_text(&source), source.len, ferrule_buffer_text(&name), &status);
         }
     }
-    for (; status == FERRULE_OK && at < end && s->count < MOST; s->count++) {
+    while (status == FERRULE_OK && at < end) { /* package script gives MOST functions at the most */
         const char *line = memchr(at, '\n', (size_t)(end - at)), *stop = line ? line : end;
-        s->fns[s->count].kind = *at;
-        s->fns[s->count].fn = exported(cx, module, at + 1, (size_t)(stop - at - 1));
-        if (JS_IsUndefined(s->fns[s->count].fn)) {
+        JSValue fn = exported(cx, module, at + 1, (size_t)(stop - at - 1));
+        if (*at == 's') {
+            *(at[1] == 'c' ? &s->configure : at[1] == 'r' ? &s->resume : at[2] == 'a' ? &s->save : &s->stop) = fn;
+        } else {
+            s->fns[s->count].kind = *at;
+            s->fns[s->count++].fn = fn;
+        }
+        if (JS_IsUndefined(fn)) {
             ferrule_replyf(call, "%s: its header names %.*s, expected that it exports such a function", ferrule_buffer_text(&name), (int)(stop - at - 1), at + 1);
             status = FERRULE_FAILED;
         }
         at = line ? line + 1 : end;
-    }
-    if (status == FERRULE_OK) {
-        s->configure = exported(cx, module, "configure", 9);
-        s->save = exported(cx, module, "save", 4);
-        s->resume = exported(cx, module, "resume", 6);
-        s->stop = exported(cx, module, "stop", 4);
     }
     JS_FreeValue(cx, module);
     ferrule_buffer_free(&lib);

@@ -11,7 +11,8 @@ export class Failure extends Error {
 	constructor(status, message) {
 		super(message);
 		this.status = typeof status === "string" ? statuses.indexOf(status) : status;
-		if (!Number.isInteger(this.status) || this.status < 1) throw new TypeError(`found the status ${String(status)}, expected one of ${statuses.slice(1, 7).join(", ")}, or a number of 1000 or more`);
+		if (!Number.isInteger(this.status) || this.status < 1 || (this.status > 9 && this.status < 1000))
+			throw new TypeError(`found the status ${String(status)}, expected one of ${statuses.slice(1).join(", ")}, or a number of 1000 or more`);
 	}
 	get name() {
 		return "Failure";

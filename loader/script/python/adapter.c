@@ -17,9 +17,10 @@
 #define VERSION "python" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION)
 #define PYTHON PREFIX "/bin/" VERSION
 
-/* Of the two folders, one has Python's own modules: without it Python does not start. */
+/* What a sandbox has to let Python read, of which a system has some: its own modules, without which it does not start, and Debian's folders of packages. */
 FERRULE_PLUGIN(FERRULE_NAME("ferrule-python") FERRULE_VERSION("1.0.0") FERRULE_DESCRIPTION("Runs plug-ins in Python.")
-                   FERRULE_STATE_FORMAT("script") FERRULE_KEY("permit.read", PREFIX "/lib/" VERSION "\n" PREFIX "/lib64/" VERSION));
+                   FERRULE_STATE_FORMAT("script") FERRULE_KEY("permit.read", PREFIX "/lib/" VERSION "\n" PREFIX "/lib64/" VERSION "\n" PREFIX "/lib/python" TEXT(PY_MAJOR_VERSION) "\n" PREFIX
+                                                             "/local/lib/" VERSION));
 
 #define MOST 64 /* functions with hooks, and host functions */
 #define PARTS 8

@@ -7,6 +7,7 @@ import os as _os
 import sys as _sys
 import _thread
 import traceback as _traceback
+import types as _types
 import typing as _typing
 
 import _ferrule
@@ -81,6 +82,10 @@ def _made(kind, value):
         if unknown:
             raise TypeError(f"found {', '.join(unknown)}, expected for {kind.__name__}: {', '.join(sorted(known))}")
         return kind(**{name: _made(hints[name], v) for name, v in value.items()})
+    if origin is tuple and isinstance(value, list) and args and args[-1] is not Ellipsis:
+        if len(value) != len(args):
+            raise TypeError(f"found {len(value)} items, expected {len(args)}")
+        return tuple(_made(a, v) for a, v in zip(args, value))
     if origin in (list, tuple, set, frozenset) and isinstance(value, list) and args:
         return origin(_made(args[0], v) for v in value)
     if origin is dict and isinstance(value, dict) and len(args) == 2:
@@ -208,6 +213,26 @@ class _Settings:
         return _json.loads(self.bytes) if self.bytes else None
 
 
+# From 3.14 on, annotations are evaluated when they are asked for: one whose name is not known then is to be no error.
+_as_written = {}
+if _sys.version_info >= (3, 14):
+    import annotationlib as _annotationlib
+
+    _as_written["annotation_format"] = _annotationlib.Format.FORWARDREF
+
+
+def _annotated(fn, parameter):
+    """The type that a parameter is annotated with; None where there is none, or its name is not known while the script runs."""
+    kind = parameter.annotation
+    if kind is parameter.empty:
+        return None
+    try:
+        of = _inspect.unwrap(fn)
+        return _typing.get_type_hints(_types.SimpleNamespace(__annotations__={"x": kind}), getattr(of, "__globals__", None))["x"]
+    except Exception:
+        return None
+
+
 # How many instances have which folder in sys.path.
 _folders = {}
 
@@ -231,6 +256,7 @@ class _Script:
         self.path = path
         self.host = _Hosts(names)
         self.settings = _Settings(settings)
+        self.services = set()
         folder = self.folder = path.rpartition("/")[0]
         _folders[folder] = _folders.get(folder, 0) + 1
         if folder not in _sys.path:
@@ -242,6 +268,10 @@ class _Script:
             exec(compile(source, path, "exec", dont_inherit=True), self.module.__dict__)
             self.calls, self.entries = [], ()
             for line in functions:
+                if line[0] == "s":
+                    self._named(line[1:])
+                    self.services.add(line[1:])
+                    continue
                 call, entry = self._entry(line[0], line[1:])
                 self.calls.append(call)
                 self.entries += (entry,)
@@ -255,20 +285,29 @@ class _Script:
         _folders[self.folder] -= 1
         if not _folders[self.folder]:
             del _folders[self.folder]
+            beneath = self.folder.rstrip("/") + "/"
+            for name, module in list(_sys.modules.items()):  # what changes until the next script is opened is read again; what is C cannot be
+                file = getattr(module, "__file__", None)
+                if isinstance(file, str) and file.startswith(beneath) and file.endswith(".py"):
+                    _sys.modules.pop(name, None)
             if self.folder in _sys.path:
                 _sys.path.remove(self.folder)
             _sys.path_importer_cache.pop(self.folder, None)
 
-    def _entry(self, kind, name):
+    def _named(self, name):
+        """A function that the header names."""
         fn = getattr(self.module, name, None)
         if not callable(fn):
             raise Failure(FAILED, f"{self.path}: its header names {name}, expected that it has such a function")
+        return fn
+
+    def _entry(self, kind, name):
+        fn = self._named(name)
         try:
-            hint = _typing.get_type_hints(fn)
-            parameters = [p for p in _inspect.signature(fn).parameters.values()]
-        except (TypeError, ValueError, NameError):
-            hint, parameters = {}, [None]
-        kind_of = hint.get(parameters[0].name) if parameters and parameters[0] is not None else None
+            parameters = list(_inspect.signature(fn, **_as_written).parameters.values())
+        except (TypeError, ValueError):  # one of C
+            parameters = [None]
+        kind_of = _annotated(fn, parameters[0]) if parameters and parameters[0] is not None else None
         if not parameters:
             take = None
         elif kind == "b" or kind_of is bytes:
@@ -301,11 +340,11 @@ class _Script:
         """What runs one of the functions that a host calls beside the header's."""
 
         def service():
-            fn = getattr(self.module, name, None)
-            if not callable(fn):
+            if name not in self.services:
                 if name == "stop":
                     self._gone()
                 raise Failure(UNSUPPORTED, f"{self.path} has no function {name}")
+            fn = getattr(self.module, name)
             if name == "stop":
                 try:
                     return fn()

@@ -136,7 +136,7 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 		policy = m.Policy
 	}
 	// A worker is another process, which may get its turn late.
-	return engines.Python(context.Background(), m.Adapter, m.Path, policy, isolate.WithGrace(3*time.Second))
+	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(3*time.Second))
 }
 
 // open opens the module. When that fails it reports so, and no other case can run.

@@ -2,9 +2,7 @@ package engines
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,52 +89,17 @@ func unbuilt(path string, err error) error {
 
 // Python is the engine for a script in Python, at path, which a worker runs, in that sandbox where there is one. There it may read Python's own folders, and its own: they are
 // what a library brings along.
-func Python(ctx context.Context, adapter, path string, policy *sandbox.Policy, opts ...isolate.Option) (loader.Option, error) {
+func Python(adapter, path string, policy *sandbox.Policy, opts ...isolate.Option) (loader.Option, error) {
 	if policy != nil {
 		own := *policy
-		folders, err := pythonFolders(ctx, adapter)
+		reads, err := script.PythonReads(adapter, filepath.Dir(path))
 		if err != nil {
 			return nil, err
 		}
-		whole, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		own.Read = append(append(slices.Clip(own.Read), filepath.Dir(whole)), folders...)
+		own.Read = append(slices.Clip(own.Read), reads...)
 		opts = append(slices.Clip(opts), sandbox.With(own))
 	}
 	return loader.WithEngine(script.Engine(script.WithPython(adapter, isolate.Engine(opts...)))), nil
-}
-
-// pathsScript says where Python looks for modules.
-const pathsScript = `# ferrule: name=paths version=1.0.0 fn=paths out=json
-import os, sys
-
-def paths():
-    return [p for p in sys.path[1:] if os.path.exists(p)]
-`
-
-// pythonFolders are those where the Python of an adapter looks for modules.
-func pythonFolders(ctx context.Context, adapter string) (folders []string, err error) {
-	dir, err := os.MkdirTemp("", "ferrule-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "paths.py")
-	if err := os.WriteFile(file, []byte(pathsScript), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := loader.OpenContext(ctx, file, loader.WithEngine(script.Engine(script.WithPython(adapter, nil))), loader.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
-	out, err := p.Call(ctx, "paths", nil)
-	if err == nil {
-		err = json.Unmarshal(out, &folders)
-	}
-	return folders, err
 }
 
 // PythonHere is the engine for a script in Python in this process.
