@@ -1,6 +1,8 @@
 package script_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -105,5 +107,22 @@ def future(x: "bytes", y: "Foo" = None):
 		_, err = p.Call(t.Context(), "pair", []byte(`{"items":[1],"more":[]}`))
 		assert.ErrorIs(t, err, loader.ErrInvalid)
 		assert.ErrorContains(t, err, "found 1 items, expected 2")
+	})
+}
+
+// What a script imports from its folder is read when it is opened, each time that no other script of the folder is.
+func TestImportsAreReadAgain(t *testing.T) {
+	each(t, func(t *testing.T, e form) {
+		path := write(t, "a"+e.ext, text(e, "// ferrule: name=a version=1.0.0 fn=get\nimport { value } from \"./helper.mjs\";\nexport const get = () => String(value);\n",
+			"# ferrule: name=a version=1.0.0 fn=get\nfrom helper_of_a import value\ndef get():\n    return str(value)\n"))
+		for _, want := range []string{"1", "2"} {
+			require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), text(e, "helper.mjs", "helper_of_a.py")), []byte(text(e, "export const ", "")+"value = "+want+"\n"), 0o600))
+			p, err := loader.Open(path, loader.WithEngine(e.engine))
+			require.NoError(t, err)
+			out, err := p.Call(t.Context(), "get", nil)
+			require.NoError(t, err)
+			assert.Equal(t, want, string(out))
+			require.NoError(t, p.Close())
+		}
 	})
 }
