@@ -114,11 +114,11 @@ build/numpy:
 	$@/bin/python -m pip --quiet install numpy==1.26.4 || { rm -rf $@; exit 1; }
 
 .PHONY: script
-script: build/numpy ## Scripts: the adapters built as a host builds them, numpy in a virtual environment, and a thousand of each kind opened and closed
+script: build/numpy ## Scripts: the adapters built as a host builds them, numpy in a virtual environment, and OPENS (1000) of each kind opened and closed
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
-	FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=1000 $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
+	FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=$(or $(OPENS),1000) $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first

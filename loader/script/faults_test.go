@@ -154,7 +154,7 @@ var bombs = []bomb{
 	{name: "failurePass", body: `throw new Failure(9, "no pass");`, says: "no pass"},
 	{name: "failureMore", body: `throw new Failure(8, "no more");`, says: "no more"},
 	{name: "failureZero", body: `const f = new Failure(1001, "none"); f.status = 0; throw f;`, says: "none"},
-	{name: "failureLarge", body: `throw new Failure(2 ** 32, "large");`, says: "large"},
+	{name: "failureLarge", body: `throw new Failure(2 ** 32, "large");`, says: "found the status 4294967296"},
 	{name: "failureAndLost", body: `Promise.reject(new Error("the other")); throw new Error("the one");`, says: "the one"},
 }
 

@@ -132,7 +132,9 @@ func TestNumpyInPlace(t *testing.T) {
 	numbers(t, e)
 	numbers(t, e) // once more, in the same interpreter
 	// Another virtual environment's packages are not to be had in it.
-	_, err := loader.Open(write(t, "a.py", "# ferrule: name=a version=1\n"), loader.WithEngine(script.Engine(script.WithVirtualenv(t.TempDir()), script.WithPython(adapter, loader.Native()))))
+	another := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(another, "pyvenv.cfg"), nil, 0o600))
+	_, err := loader.Open(write(t, "a.py", "# ferrule: name=a version=1\n"), loader.WithEngine(script.Engine(script.WithVirtualenv(another), script.WithPython(adapter, loader.Native()))))
 	assert.ErrorIs(t, err, loader.ErrStart)
 	assert.ErrorContains(t, err, "or all with one virtual environment")
 	opened(t, script.Engine(script.WithPython(adapter, loader.Native())), "b.py", "# ferrule: name=b version=1\n")

@@ -26,6 +26,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -377,6 +378,14 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 	case in == python:
 		runs, adapter = e.inPython, &engine.File{Path: e.python}
 		starts.name, starts.venv = filepath.Join(imports.folder, imports.name), e.venv
+		if !utf8.ValidString(starts.name) {
+			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: fmt.Sprintf("the path %q, which is no UTF-8", starts.name), Expected: "one that is", Remedy: "Name the script otherwise"}
+		}
+		if i := invalid(text); i >= 0 {
+			return nil, nil, &inspect.Error{Path: f.Path, Kind: loader.ErrManifest, Found: fmt.Sprintf("line %d: bytes that are no UTF-8", 1+bytes.Count(text[:i], []byte("\n"))), Expected: "UTF-8, whatever coding the script names",
+				Remedy: "Save it so"}
+		}
+		starts.script = strings.TrimPrefix(starts.script, "\ufeff")
 	case e.adapter != "":
 		adapter = &engine.File{Path: e.adapter}
 	}
@@ -391,7 +400,11 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 		if err != nil {
 			return nil, err
 		}
-		return &scriptHost{host, imports, len(ordinals)}, nil
+		reads := imports
+		if in == python {
+			reads = nil
+		}
+		return &scriptHost{host, reads, len(ordinals)}, nil
 	})
 	if err != nil {
 		return nil, nil, err
@@ -425,6 +438,18 @@ func withoutHeader(path string, in *language, text []byte) error {
 	}
 	e.Expected = fmt.Sprintf("a comment such as %s, before the first statement and in the first %d bytes", in.header, engine.HeadSize)
 	return e
+}
+
+// invalid is where text is no UTF-8; -1 where all of it is.
+func invalid(text []byte) int {
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
 }
 
 // startup makes what an adapter's ferrule_start gets, and its ferrule_configure.
@@ -505,15 +530,17 @@ func (p *plugin) Hold(ctx context.Context) (engine.Hold, error) {
 // scriptHost is a script's host for the adapter that runs it.
 type scriptHost struct {
 	engine.Host
-	files *files
-	known int // how many host functions the script may call
+	files *files // nil for Python
+	known int    // how many host functions the script may call
 }
 
 // Call is engine.Host's.
 func (h *scriptHost) Call(ctx context.Context, ordinal uint32, in []byte) ([]byte, abi.Status) {
 	switch {
-	case ordinal == MaxFunctions:
+	case ordinal == MaxFunctions && h.files != nil:
 		return h.files.read(string(in))
+	case ordinal == MaxFunctions:
+		return nil, abi.StatusUnsupported // Python reads its files itself, as far as a sandbox lets it
 	case ordinal < MaxFunctions && int(ordinal) >= h.known:
 		return nil, abi.StatusUnsupported
 	}

@@ -3,12 +3,17 @@ package script_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/script"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
 
 // text is a script's in a form's language.
@@ -125,4 +130,56 @@ func TestImportsAreReadAgain(t *testing.T) {
 			require.NoError(t, p.Close())
 		}
 	})
+}
+
+// Scripts that are opened at once share what was compiled, and each has all of it.
+func TestOpenedAtOnce(t *testing.T) {
+	e := script.Engine(script.WithWasm(wasm.WithCache(filepath.Join(fixture.Root(), "build", "compiled"))))
+	path := write(t, "a.js", "// ferrule: name=a version=1.0.0 fn=f\nexport const f = (x) => x + 1;\n")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 40 {
+				p, err := loader.Open(path, loader.WithEngine(e))
+				if !assert.NoError(t, err) {
+					return
+				}
+				out, err := p.Call(t.Context(), "f", []byte("1"))
+				assert.NoError(t, err)
+				assert.Equal(t, "11", string(out))
+				assert.NoError(t, p.Close())
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A script in Python is UTF-8, with the mark of it or without.
+func TestTextsOfPython(t *testing.T) {
+	e := forms(t)["python"].engine
+	p, err := loader.Open(write(t, "a.py", "\ufeff# ferrule: name=a version=1.0.0 fn=f\ndef f(): return 'é'\n"), loader.WithEngine(e))
+	require.NoError(t, err)
+	out, err := p.Call(t.Context(), "f", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "é", string(out))
+	require.NoError(t, p.Close())
+	_, err = loader.Open(write(t, "a.py", "# -*- coding: latin-1 -*-\n# ferrule: name=a version=1.0.0 fn=f\ndef f(): return '\xe9'\n"), loader.WithEngine(e))
+	require.ErrorIs(t, err, loader.ErrManifest)
+	assert.ErrorContains(t, err, "line 3: bytes that are no UTF-8")
+	if runtime.GOOS == "linux" {
+		_, err = loader.Open(write(t, "a\xff.py", "# ferrule: name=a version=1.0.0\n"), loader.WithEngine(e))
+		require.ErrorIs(t, err, loader.ErrManifest)
+		assert.ErrorContains(t, err, "which is no UTF-8")
+	}
+}
+
+// What a script in JavaScript imports is read by the host; one in Python has no way to have the host read a file.
+func TestPythonHasNoFilesOfTheHost(t *testing.T) {
+	path := write(t, "a.py", "# ferrule: name=a version=1.0.0 fn=f\nimport _ferrule\ndef f():\n    return _ferrule.Call(64, 'x')('secret.txt')\n")
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), "secret.txt"), []byte("SECRET"), 0o600))
+	p, err := loader.Open(path, loader.WithEngine(forms(t)["python"].engine))
+	require.NoError(t, err)
+	defer p.Close()
+	_, err = p.Call(t.Context(), "f", nil)
+	assert.ErrorIs(t, err, loader.ErrUnsupported)
 }

@@ -11,8 +11,8 @@ export class Failure extends Error {
 	constructor(status, message) {
 		super(message);
 		this.status = typeof status === "string" ? statuses.indexOf(status) : status;
-		if (!Number.isInteger(this.status) || this.status < 1 || (this.status > 9 && this.status < 1000))
-			throw new TypeError(`found the status ${String(status)}, expected one of ${statuses.slice(1).join(", ")}, or a number of 1000 or more`);
+		if (!Number.isInteger(this.status) || this.status < 1 || (this.status > 9 && this.status < 1000) || this.status > 2147483647)
+			throw new TypeError(`found the status ${String(status)}, expected one of ${statuses.slice(1).join(", ")}, or a number from 1000 to 2147483647`);
 	}
 	get name() {
 		return "Failure";

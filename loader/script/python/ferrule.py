@@ -21,8 +21,8 @@ class Failure(Exception):
 
     def __init__(self, status, message=""):
         super().__init__(message)
-        if isinstance(status, bool) or not isinstance(status, int) or status < 1 or 10 <= status < 1000:
-            raise TypeError(f"found the status {status!r}, expected one of 1 to 9, or 1000 or more")
+        if isinstance(status, bool) or not isinstance(status, int) or status < 1 or 10 <= status < 1000 or status >= 1 << 31:
+            raise TypeError(f"found the status {status!r}, expected one of 1 to 9, or 1000 to 2147483647")
         self.status = status
         self.message = message
 
