@@ -47,7 +47,7 @@ func Engine(opts ...Option) engine.Engine {
 	e.fault = engine.Take(&e.given, &e.options, opts)
 	if e.fault == nil && e.folder != "" {
 		var err error
-		if e.limits.Cache, err = wazero.NewCompilationCacheWithDir(e.folder); err != nil {
+		if e.limits.Cache, err = guest.NewCache(e.folder); err != nil {
 			e.fault = &loader.OpenError{Kind: loader.ErrOption, Found: "wasm.WithCache with a folder that cannot be used", Expected: "one that can be written to", Err: err,
 				Remedy: "Give another folder"}
 		}

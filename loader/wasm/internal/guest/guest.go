@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -32,7 +33,23 @@ type Limits struct {
 	Memory int64         // bytes, of each instance
 	Fuel   int64         // how much a call may use; 0 is any amount
 	Grace  time.Duration // how long a function may go on after it was asked to stop
-	Cache  wazero.CompilationCache
+	Cache  *Cache        // nil is none
+}
+
+// Cache keeps compiled modules, for any number of plug-ins. It may be used by any goroutine.
+type Cache struct {
+	kept wazero.CompilationCache
+	// wazero shows others a module that it has read from the folder before the way into its functions is made: whoever gets it from memory meanwhile has none.
+	compiling sync.Mutex
+}
+
+// NewCache makes one that keeps modules in a folder.
+func NewCache(folder string) (*Cache, error) {
+	kept, err := wazero.NewCompilationCacheWithDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	return &Cache{kept: kept}, nil
 }
 
 // elements is how many elements the tables of a module may have: they take an eighth of what its memory may, or 80 KB.
@@ -48,10 +65,15 @@ type Runtime struct {
 // freeing is a runtime whose Close frees all code, which a cache would keep as long as it lives.
 type freeing struct {
 	wazero.Runtime
+	cache    *Cache
 	compiled []wazero.CompiledModule // added to while the plug-in opens, by one goroutine
 }
 
 func (r *freeing) CompileModule(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
+	if r.cache != nil {
+		r.cache.compiling.Lock()
+		defer r.cache.compiling.Unlock()
+	}
 	code, err := r.Runtime.CompileModule(ctx, module)
 	if err == nil {
 		r.compiled = append(r.compiled, code)
@@ -72,9 +94,9 @@ func New(ctx context.Context, l Limits) (*Runtime, error) {
 	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(min(max(l.Memory/PageSize, 1), 65536))).
 		WithDebugInfoEnabled(false) // which reads more of a module, and tells lines that nothing shows
 	if l.Cache != nil {
-		config = config.WithCompilationCache(l.Cache)
+		config = config.WithCompilationCache(l.Cache.kept)
 	}
-	r := &Runtime{Runtime: &freeing{Runtime: wazero.NewRuntimeWithConfig(ctx, config)}, limits: l}
+	r := &Runtime{Runtime: &freeing{Runtime: wazero.NewRuntimeWithConfig(ctx, config), cache: l.Cache}, limits: l}
 	var err error
 	if r.binder, err = fuel.NewBinder(ctx, r.Runtime, tick); err == nil {
 		_, err = wasi_snapshot_preview1.Instantiate(ctx, r.Runtime)
