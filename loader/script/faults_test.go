@@ -70,8 +70,8 @@ type bomb struct {
 	says       string
 }
 
-// endless are those that only their context ends.
-var endless = errors.New("endless")
+// errEndless is that of those that only their context ends.
+var errEndless = errors.New("endless")
 
 var bombs = []bomb{
 	// Memory, in many shapes.
@@ -108,18 +108,18 @@ var bombs = []bomb{
 	{name: "asyncGenerators", body: `async function* f() { yield* f(); } return f().next();`, says: "RangeError"},
 	{name: "asyncMemory", body: `const all = [], f = async () => { all.push(new Uint8Array(1000)); await null; return f(); }; return Promise.all([f(), f()]);`},
 	// Time.
-	{name: "loops", body: `for (;;);`, is: endless},
-	{name: "backtracks", body: `return /^(a+)+$/.test("a".repeat(64) + "b");`, is: endless},
-	{name: "chains", body: `const f = () => { Promise.resolve().then(f); }; f(); return new Promise(() => {});`, is: endless},
-	{name: "awaits", body: `return (async () => { for (;;) await null; })();`, is: endless},
-	{name: "catches", body: `for (;;) try { for (;;); } catch {} finally { continue; }`, is: endless},
-	{name: "generates", body: `return [...(function* () { for (;;); })()];`, is: endless},
-	{name: "sorts", body: `return [3, 2, 1].sort(() => { for (;;); });`, is: endless},
-	{name: "loopsInToJSON", body: `return { toJSON() { for (;;); } };`, is: endless},
-	{name: "loopsInToString", body: `throw { toJSON() { for (;;); } };`, is: endless},
-	{name: "loopsInStack", body: `throw Object.defineProperty(new Error("x"), "stack", { get() { for (;;); } });`, is: endless},
-	{name: "loopsInThen", body: `return { then() { for (;;); } }.then();`, is: endless},
-	{name: "loopsInProxy", body: `throw new Proxy(new Error("x"), { getPrototypeOf() { for (;;); } });`, is: endless},
+	{name: "loops", body: `for (;;);`, is: errEndless},
+	{name: "backtracks", body: `return /^(a+)+$/.test("a".repeat(64) + "b");`, is: errEndless},
+	{name: "chains", body: `const f = () => { Promise.resolve().then(f); }; f(); return new Promise(() => {});`, is: errEndless},
+	{name: "awaits", body: `return (async () => { for (;;) await null; })();`, is: errEndless},
+	{name: "catches", body: `for (;;) try { for (;;); } catch {} finally { continue; }`, is: errEndless},
+	{name: "generates", body: `return [...(function* () { for (;;); })()];`, is: errEndless},
+	{name: "sorts", body: `return [3, 2, 1].sort(() => { for (;;); });`, is: errEndless},
+	{name: "loopsInToJSON", body: `return { toJSON() { for (;;); } };`, is: errEndless},
+	{name: "loopsInToString", body: `throw { toJSON() { for (;;); } };`, is: errEndless},
+	{name: "loopsInStack", body: `throw Object.defineProperty(new Error("x"), "stack", { get() { for (;;); } });`, is: errEndless},
+	{name: "loopsInThen", body: `return { then() { for (;;); } }.then();`, is: errEndless},
+	{name: "loopsInProxy", body: `throw new Proxy(new Error("x"), { getPrototypeOf() { for (;;); } });`, is: errEndless},
 	// Results that are none.
 	{name: "symbol", body: `return Symbol("x");`, says: "a function or a symbol is no result"},
 	{name: "function", body: `return () => 1;`, says: "a function or a symbol is no result"},
@@ -179,14 +179,14 @@ func TestBombs(t *testing.T) {
 			for _, c := range bombs {
 				t.Run(c.name, func(t *testing.T) {
 					ctx := t.Context()
-					if c.is == endless {
+					if c.is == errEndless {
 						short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 						defer cancel()
 						ctx = short
 					}
 					out, err := p.Call(ctx, "one", []byte(c.name))
 					switch {
-					case c.is == endless:
+					case c.is == errEndless:
 						assert.ErrorIs(t, err, context.DeadlineExceeded)
 					case !errors.Is(err, loader.ErrFailed) && !errors.Is(err, loader.ErrNoMemory):
 						assert.Fail(t, "it did not fail as it is to", "%.100q, %v", out, err)
@@ -208,7 +208,7 @@ func TestFuel(t *testing.T) {
 	e := script.Engine(script.WithWasm(compiled(), wasm.WithFuel(5_000_000)))
 	p := opened(t, e, "bombs.js", bombScript(), loader.WithHostFunc("double", double))
 	for _, c := range bombs {
-		if c.is != endless {
+		if c.is != errEndless {
 			continue
 		}
 		_, err := p.Call(t.Context(), "one", []byte(c.name))
