@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
@@ -61,4 +62,25 @@ func ExampleDescribe() {
 func ExampleIsWasm() {
 	fmt.Println(inspect.IsWasm([]byte("\x00asm\x01\x00\x00\x00")), inspect.IsWasm([]byte("\x7fELF")))
 	// Output: true false
+}
+
+// A script is one by its header, whatever its file is called; what it imports beneath its folder belongs to it.
+func ExampleImported() {
+	folder, err := os.MkdirTemp("", "scripts")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "discount.js")
+	text := []byte("// ferrule: name=discount version=1.2.0 fn=off\nimport { rate } from \"./parts/rate.mjs\";\nexport const off = (x) => x * rate;\n")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(inspect.ScriptOf(text), inspect.ScriptOf([]byte("export const rate = 1;\n")) == "")
+	fmt.Println(inspect.Imported(path))
+	// Output:
+	// JavaScript true
+	// [parts/rate.mjs] <nil>
 }

@@ -133,3 +133,17 @@ func ExampleInWorker_digest() {
 	fmt.Println(errors.Is(err, loader.ErrDigest))
 	// Output: true
 }
+
+// The engine of workers stands beside others: what it does not recognise is theirs.
+func ExampleEngine() {
+	p, err := loader.Open(library("echo"), loader.WithEngine(isolate.Engine()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	out, err := p.Call(context.Background(), "echo", []byte("apart"))
+	_, isolated := p.Isolation()
+	fmt.Println(string(out), err, isolated)
+	// Output: apart <nil> true
+}
