@@ -283,7 +283,7 @@ func TestFolders(t *testing.T) {
 	require.NoError(t, os.MkdirAll(full, 0o700))
 	library := filepath.Join(full, "text.so")
 	require.NoError(t, os.WriteFile(library, []byte("text"), 0o600))
-	const none, some = "found a folder with no library in it, expected a file whose name ends with .so, .dylib, .dll or .wasm. Build the library",
+	const none, some = "found a folder with no library in it, expected a file whose name ends with .so, .dylib, .dll or .wasm, or a script with a header. Build the library",
 		"not a regular file: found a folder, expected ELF (.so), Mach-O (.dylib), PE (.dll) or WebAssembly (.wasm). Give the path of a library in it, such as "
 	for _, c := range []struct {
 		args []string
