@@ -41,6 +41,7 @@ func init() {
 		"the whole sentence has words of its own":                              "isolate.WithGrace wasm.WithGrace",
 		"it hands no state over":                                               "WithState loader.WithState",
 		"it makes the engine for modules itself, with no options":              "wasm.Engine wasm.FIELD WithCache wasm.WithCache WithFolder WithFuel WithHTTP wasm.WithHTTP WithMemory",
+		"it makes the engine for scripts itself, and the adapter":              "WithWasm WithAdapter WithPython script.WithPython WithVirtualenv",
 		"it opens sidecars as config.yaml has them, which is looked at before": "WithArgs WithInterpreter WithTLS WithSandbox sandbox.Policy sidecar.FIELD",
 		"it stands behind the name of its package":                             "WithToken",
 		"it opens nothing that a message broker reaches":                       "WithAttempts WithConnection WithCredentials mqtt.WithCredentials WithSilence",
