@@ -118,7 +118,7 @@ script: build/numpy ## Scripts: the adapters built as a host builds them, numpy 
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
-	FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=$(or $(OPENS),1000) $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
+	FERRULE_NUMPY=$(CURDIR)/build/numpy FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=$(or $(OPENS),1000) $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
