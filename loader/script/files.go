@@ -65,7 +65,7 @@ func (f *files) load(name string) ([]byte, error) {
 	file, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|nonblock, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s imports %s, which is not beneath its folder, %s", f.name, name, f.folder)
+			return nil, fmt.Errorf("%s imports %s: found no such file in %s, expected one by its whole name, with .js or .mjs", f.name, name, f.folder)
 		}
 		return nil, fmt.Errorf("%s imports %s, which cannot be read: %w", f.name, name, err)
 	}

@@ -396,6 +396,11 @@ func (e *scriptEngine) Open(ctx context.Context, f *engine.File, o *engine.Optio
 			return nil, &inspect.Error{Path: adapter.Path, Kind: loader.ErrOption, Found: fmt.Sprintf("%s %s as the adapter of %s", m.Name, m.Version, in.format),
 				Expected: in.adapter + " " + adapterVersion, Remedy: "Build it from the folder " + in.folder + " of this version of the module"}
 		}
+		if in == python && e.venv != "" {
+			if err := ofPython(e.venv, found.Manifest.Keys.Get("permit.read")); err != nil {
+				return nil, err
+			}
+		}
 		host, err := accept(about)
 		if err != nil {
 			return nil, err
@@ -438,6 +443,32 @@ func withoutHeader(path string, in *language, text []byte) error {
 	}
 	e.Expected = fmt.Sprintf("a comment such as %s, before the first statement and in the first %d bytes", in.header, engine.HeadSize)
 	return e
+}
+
+// ofPython is what is wrong with a virtual environment for an adapter that reads these folders: it was made by another Python, whose library is not that of the adapter's.
+func ofPython(venv, reads string) error {
+	library, _, _ := strings.Cut(reads, "\n") // PREFIX/lib/python3.11
+	own := filepath.Join(filepath.Dir(filepath.Dir(library)), "bin", filepath.Base(library))
+	folder := filepath.Dir(filepath.Dir(venv))
+	text, err := os.ReadFile(filepath.Join(folder, "pyvenv.cfg"))
+	if err != nil {
+		return nil // Python says so
+	}
+	home := ""
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "home" {
+			home = strings.TrimSpace(value)
+		}
+	}
+	is, err := filepath.EvalSymlinks(own)
+	if home == "" || err != nil {
+		return nil
+	}
+	if of, err := filepath.EvalSymlinks(filepath.Join(home, filepath.Base(library))); err != nil || of != is {
+		return &inspect.Error{Path: folder, Kind: loader.ErrOption, Found: "a virtual environment of the Python in " + home, Expected: "one of " + own + ", which the adapter embeds",
+			Remedy: "Make it by " + own + " -m venv, or build the adapter by script.BuildPython with the python3-config of the other"}
+	}
+	return nil
 }
 
 // invalid is where text is no UTF-8; -1 where all of it is.

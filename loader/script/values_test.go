@@ -183,3 +183,28 @@ func TestPythonHasNoFilesOfTheHost(t *testing.T) {
 	_, err = p.Call(t.Context(), "f", nil)
 	assert.ErrorIs(t, err, loader.ErrUnsupported)
 }
+
+// A host function that the header does not name is one error, with what to write.
+func TestHostFunctionsThatAreNotNamed(t *testing.T) {
+	each(t, func(t *testing.T, e form) {
+		p, err := loader.Open(write(t, "a"+e.ext, text(e, "// ferrule: name=a version=1.0.0 fn=f fn=g\nimport { host } from \"ferrule\";\nexport const f = (x) => host.points(x);\nexport const g = () => `${JSON.stringify({ host })} ${host instanceof Object}`;\n",
+			"# ferrule: name=a version=1.0.0 fn=f fn=g\nfrom ferrule import host\ndef f(x):\n    return host.points(x)\ndef g():\n    return str(hasattr(host, 'points'))\n")), loader.WithEngine(e.engine))
+		require.NoError(t, err)
+		defer p.Close()
+		_, err = p.Call(t.Context(), "f", []byte("x"))
+		assert.ErrorIs(t, err, loader.ErrFailed)
+		assert.ErrorContains(t, err, "found host.points, which the script's header does not name: write import=points")
+		out, err := p.Call(t.Context(), "g", nil)
+		require.NoError(t, err)
+		assert.Equal(t, text(e, `{"host":{}} true`, "False"), string(out))
+	})
+}
+
+// A virtual environment belongs to one Python.
+func TestVirtualenvOfAnotherPython(t *testing.T) {
+	venv := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(venv, "pyvenv.cfg"), []byte("home = "+venv+"\nversion = 3.11.2\n"), 0o600))
+	_, err := loader.Open(write(t, "a.py", "# ferrule: name=a version=1.0.0\n"), loader.WithEngine(script.Engine(script.WithVirtualenv(venv), script.WithPython(fixture.PythonAdapter(t), nil))))
+	require.ErrorIs(t, err, loader.ErrOption)
+	assert.ErrorContains(t, err, "a virtual environment of the Python in "+venv)
+}

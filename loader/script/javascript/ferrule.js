@@ -43,8 +43,16 @@ function three(make) {
 	return Object.freeze(f);
 }
 
+// What is asked for and not there is no function that the header names; but what a language asks of any object is none of that.
+const unnamed = new Proxy({}, {
+	get(target, name, of) {
+		if (typeof name === "symbol" || name in target || name === "toJSON" || name === "then") return Reflect.get(target, name, of);
+		throw new TypeError(`found host.${name}, which the script's header does not name: write import=${name} behind the fn= or hook= that calls it, or want=${name} where it does without`);
+	},
+});
+
 // The host functions that the script's header names: host.name(input) returns a text, host.name.json(input) what JSON has, host.name.bytes(input) a Uint8Array.
-export const host = Object.freeze(Object.fromEntries((names ? names.split("\n") : []).map((name, i) => [name, three((as) => (input) => result(name, $.call(i, input), as))])));
+export const host = Object.freeze(Object.setPrototypeOf(Object.fromEntries((names ? names.split("\n") : []).map((name, i) => [name, three((as) => (input) => result(name, $.call(i, input), as))])), unnamed));
 
 // In a wrapper: runs what stands behind it.
 export const next = three((as) => (input) => result("next", $.next(input), as));

@@ -111,6 +111,11 @@ class _Hosts:
         for i, name in enumerate(names):
             setattr(self, name, _ferrule.Call(i, name))
 
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"found host.{name}, which the script's header does not name: write import={name} behind the fn= or hook= that calls it, or want={name} where it does without")
+
 
 def info(key):
     """What the host knows of a key, as a str; None where it does not."""
