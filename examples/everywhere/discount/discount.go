@@ -60,7 +60,7 @@ func read(in []byte) (c cart, costs []int64, err error) {
 			return c, nil, fmt.Errorf("items[%d]: expected a name, a category, cents and quantity", i)
 		}
 		if *item.Quantity > 0 && *item.Cents > (most-subtotal) / *item.Quantity {
-			return c, nil, fmt.Errorf("items[%d]: found a subtotal of more than %d", i, most)
+			return c, nil, fmt.Errorf("items[%d]: found a subtotal of more than %d", i, int64(most))
 		}
 		costs = append(costs, *item.Cents**item.Quantity)
 		subtotal += costs[i]
