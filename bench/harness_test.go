@@ -235,7 +235,7 @@ func TestMissingToolsAreNamed(t *testing.T) {
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
 	t.Setenv("PATH", "")
-	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders, sidecarContenders))
+	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders, sidecarContenders, scriptContenders))
 	for tool, install := range tools {
 		require.ErrorContains(t, err, fmt.Sprintf("%s is missing: %s", tool, install))
 	}
@@ -269,10 +269,10 @@ func TestOnly(t *testing.T) {
 	p = plans(options{parts: "wasm", only: "^ferrule-extism-own$"})["wasm"]
 	require.Equal(t, []string{subject, byHand, ownModule, "extism-own"}, ids(p), "so does the peer")
 
-	require.Len(t, plans(options{}), 5)
+	require.Len(t, plans(options{}), 6)
 	require.Len(t, plans(options{only: "16 MiB"}), 1, "a part without such a case is left out")
 	require.Len(t, plans(options{parts: "callers,streams"}), 2)
-	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,sidecar,streams", quick: true}) {
+	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,sidecar,script,streams", quick: true}) {
 		require.Equal(t, 5, p.rounds, name)
 		require.NotEmpty(t, p.cases, name)
 	}
