@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/internal/enginespage"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
@@ -77,9 +76,6 @@ func probed(release <-chan struct{}) serve.Plugin {
 			}},
 		}})
 }
-
-// errNone is what a probe returns where nothing comes, and no error either.
-var errNone = errors.New("it is not to be had")
 
 // onNodes opens probed, with the import that it needs and these options.
 type onNodes func(...loader.Option) (*loader.Plugin, error)
@@ -196,7 +192,7 @@ var pageProbes = map[string]func(t *testing.T, p *loader.Plugin, open onNodes) e
 	"between calls (rule R27)": func(t *testing.T, p *loader.Plugin, _ onNodes) error {
 		if _, err := p.Call(t.Context(), "between", nil); err != nil {
 			assert.ErrorIs(t, err, loader.ErrUnsupported)
-			return errNone
+			return enginespage.ErrAbsent
 		}
 		return nil
 	},
@@ -210,7 +206,7 @@ var pageProbes = map[string]func(t *testing.T, p *loader.Plugin, open onNodes) e
 			return nil
 		}
 		require.NoError(t, answers(t, p, "echo", "a", "a"))
-		return errNone
+		return enginespage.ErrAbsent
 	},
 	"a digest (`WithSHA256`)":                opens(loader.WithSHA256(strings.Repeat("0", 64))),
 	"a folder of its own (`WithDataFolder`)": opens(loader.WithDataFolder(os.TempDir())),
@@ -258,20 +254,8 @@ func inSession(t *testing.T, p *loader.Plugin, config []byte) error {
 	return errors.Join(err, s.Close())
 }
 
-// pageErrors tell the errors that the page names.
-var pageErrors = map[string]func(error) bool{
-	"ErrMissingImport": func(err error) bool { return errors.Is(err, loader.ErrMissingImport) },
-	"ErrCancelled":     func(err error) bool { return errors.Is(err, loader.ErrCancelled) },
-	"ErrOption":        func(err error) bool { return errors.Is(err, loader.ErrOption) },
-	"ErrNotHere":       func(err error) bool { return errors.Is(err, loader.ErrNotHere) },
-	"*CallError":       func(err error) bool { _, ok := errors.AsType[*loader.CallError](err); return ok },
-	"*DeadlineError":   func(err error) bool { _, ok := errors.AsType[*loader.DeadlineError](err); return ok },
-}
-
 // The cells of the page about the engines that are about nodes are tried over NATS and over MQTT: what is there works, and what is not is the error that stands there.
 func TestEnginesPage(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "engines.md"))
-	require.NoError(t, err)
 	for name, k := range map[string]*kit{"NATS": inNATS, "MQTT": inMochi} {
 		t.Run(name, func(t *testing.T) {
 			s, release := k.Start(t, 0), make(chan struct{})
@@ -292,39 +276,10 @@ func TestEnginesPage(t *testing.T) {
 			}
 			p, err := open()
 			require.NoError(t, err)
-			rows := map[string]bool{}
-			for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){9}\|$`).FindAllString(string(page), -1) {
-				cells := strings.Split(strings.Trim(line, "|"), "|")
-				row, cell := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[7])
-				rows[row] = true
-				probe := pageProbes[row]
-				if row == "an import that is not offered" {
-					probe = func(*testing.T, *loader.Plugin, onNodes) error { _, err := bare(); return err }
-				}
-				if probe == nil {
-					assert.Contains(t, pageHeld, row, "nothing tries this row")
-					continue
-				}
-				t.Run(row, func(t *testing.T) {
-					err := probe(t, p, open)
-					named := regexp.MustCompile("`(Err\\w+|\\*\\w+Error)`").FindAllStringSubmatch(cell, -1)
-					for _, name := range named {
-						require.Contains(t, pageErrors, name[1])
-						assert.True(t, pageErrors[name[1]](err), "%s: found %T: %v", name[1], err, err)
-					}
-					switch {
-					case cell == "no":
-						assert.Equal(t, errNone, err)
-					case named == nil:
-						assert.NoError(t, err)
-					}
-				})
-			}
-			for row := range pageProbes {
-				assert.Contains(t, rows, row, "a row that the page has not")
-			}
-			for row := range pageHeld {
-				assert.Contains(t, rows, row, "a row that the page has not")
+			probes := maps.Clone(pageProbes)
+			probes["an import that is not offered"] = func(*testing.T, *loader.Plugin, onNodes) error { _, err := bare(); return err }
+			for row, cells := range enginespage.Rows(t, probes, pageHeld) {
+				t.Run(row, func(t *testing.T) { enginespage.Judge(t, cells[enginespage.Node], probes[row](t, p, open)) })
 			}
 		})
 	}

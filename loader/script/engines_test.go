@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/enginespage"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -82,9 +84,6 @@ def resume(state):
     n = int(state)
 `,
 }
-
-// errAbsent is what a probe returns where nothing comes, and no error either.
-var errAbsent = errors.New("it is not to be had")
 
 // opensProbed opens it until the end of the test; its import is offered.
 type opensProbed func(opts ...loader.Option) (*loader.Plugin, error)
@@ -261,7 +260,7 @@ var pageProbes = map[string]func(t *testing.T, p *loader.Plugin, open opensProbe
 		if f.Quick() {
 			return nil
 		}
-		return errAbsent
+		return enginespage.ErrAbsent
 	},
 	"a digest (`WithSHA256`)": func(t *testing.T, p *loader.Plugin, open opensProbed) error {
 		_, err := open(loader.WithSHA256(strings.Repeat("0", 64)))
@@ -297,21 +296,9 @@ var pageHeld = map[string]string{
 	"runs on":                         "those that run the tests",
 }
 
-// pageErrors tell the errors that the page names.
-var pageErrors = map[string]func(error) bool{
-	"ErrMissingImport": func(err error) bool { return errors.Is(err, loader.ErrMissingImport) },
-	"ErrCancelled":     func(err error) bool { return errors.Is(err, loader.ErrCancelled) },
-	"ErrFailed":        func(err error) bool { return errors.Is(err, loader.ErrFailed) },
-	"*CallError":       func(err error) bool { _, ok := errors.AsType[*loader.CallError](err); return ok },
-	"*CrashError":      func(err error) bool { _, ok := errors.AsType[*loader.CrashError](err); return ok },
-	"*DeadlineError":   func(err error) bool { _, ok := errors.AsType[*loader.DeadlineError](err); return ok },
-}
-
 // The cells of the page about the engines that are about scripts are tried: what is there works, and what is not is the error that stands there.
 func TestEnginesPage(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "engines.md"))
-	require.NoError(t, err)
-	for column, name := range map[int]string{8: "JavaScript", 9: "Python"} {
+	for column, name := range map[int]string{enginespage.JavaScript: "JavaScript", enginespage.Python: "Python"} {
 		t.Run(name, func(t *testing.T) {
 			e, ext := script.Engine(script.WithWasm(wasm.WithCache(filepath.Join(fixture.Root(), "build", "compiled")), wasm.WithGrace(20*time.Millisecond))), ".js"
 			if name == "Python" {
@@ -331,39 +318,10 @@ func TestEnginesPage(t *testing.T) {
 			}
 			p, err := open()
 			require.NoError(t, err)
-			rows := map[string]bool{}
-			for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){9}\|$`).FindAllString(string(page), -1) {
-				cells := strings.Split(strings.Trim(line, "|"), "|")
-				row, cell := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[column])
-				rows[row] = true
-				probe, ok := pageProbes[row]
-				if row == "an import that is not offered" {
-					probe = func(*testing.T, *loader.Plugin, opensProbed) error { _, err := bare(); return err }
-				}
-				if !ok {
-					assert.Contains(t, pageHeld, row, "nothing tries this row")
-					continue
-				}
-				t.Run(row, func(t *testing.T) {
-					err := probe(t, p, open)
-					named := regexp.MustCompile("`(Err\\w+|\\*\\w+Error)`").FindAllStringSubmatch(cell, -1)
-					for _, name := range named {
-						require.Contains(t, pageErrors, name[1])
-						assert.True(t, pageErrors[name[1]](err), "%s: found %T: %v", name[1], err, err)
-					}
-					switch {
-					case cell == "no":
-						assert.Equal(t, errAbsent, err)
-					case named == nil:
-						assert.NoError(t, err)
-					}
-				})
-			}
-			for row := range pageProbes {
-				assert.Contains(t, rows, row, "a row that the page has not")
-			}
-			for row := range pageHeld {
-				assert.Contains(t, rows, row, "a row that the page has not")
+			probes := maps.Clone(pageProbes)
+			probes["an import that is not offered"] = func(*testing.T, *loader.Plugin, opensProbed) error { _, err := bare(); return err }
+			for row, cells := range enginespage.Rows(t, probes, pageHeld) {
+				t.Run(row, func(t *testing.T) { enginespage.Judge(t, cells[column], probes[row](t, p, open)) })
 			}
 		})
 	}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/internal/enginespage"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
@@ -77,8 +77,8 @@ func (s *subject) call(t *testing.T, p *loader.Plugin, fn, in, want string) erro
 	return err
 }
 
-// errNone is what a probe returns where nothing comes, and no error either; errUntried of a cell that it says nothing about.
-var errNone, errUntried = errors.New("it is not to be had"), errors.New("not tried")
+// errUntried is what a probe returns of a cell that it says nothing about.
+var errUntried = errors.New("not tried")
 
 // twin is the fixture services in Go, as far as the probes use it.
 var twin = &builtin.Plugin{Name: "services", Version: "1.1.0", Threads: abi.Concurrent, Imports: []string{"needed"}, Wants: []string{"upper"},
@@ -343,7 +343,7 @@ var probes = map[string]func(t *testing.T, s *subject) error{
 			_, err := p.Call(watched, "count_vowels", []byte("abc"))
 			require.NoError(t, err)
 			assert.Zero(t, last)
-			return errNone
+			return enginespage.ErrAbsent
 		}
 		f, err := p.Func("sum")
 		require.NoError(t, err)
@@ -365,7 +365,7 @@ var probes = map[string]func(t *testing.T, s *subject) error{
 				return nil, nil
 			}))
 		if errors.Is(err, loader.ErrStart) && errors.Is(err, loader.ErrUnsupported) {
-			return errNone // the host has no frame for it
+			return enginespage.ErrAbsent // the host has no frame for it
 		}
 		require.NoError(t, err)
 		defer func() { require.NoError(t, p.Close()) }()
@@ -389,7 +389,7 @@ var probes = map[string]func(t *testing.T, s *subject) error{
 		if f.Quick() {
 			return nil
 		}
-		return errNone
+		return enginespage.ErrAbsent
 	},
 	"a digest (`WithSHA256`)": func(t *testing.T, s *subject) error {
 		name := "services"
@@ -453,22 +453,8 @@ var held = map[string]string{
 // unmade are cells that would end this process, or hold it: column by row.
 var unmade = map[string][]int{"a crash, or a trap": {0}, "a function that does not stop": {0, 1, 2}, "quick functions (`WithQuick`)": {0}}
 
-// loaderErrors tell the errors that the page names.
-var loaderErrors = map[string]func(error) bool{"ErrNoHook": is(loader.ErrNoHook), "ErrMissingImport": is(loader.ErrMissingImport), "ErrFailed": is(loader.ErrFailed),
-	"ErrCancelled": is(loader.ErrCancelled), "ErrOption": is(loader.ErrOption), "ErrUnsupported": is(loader.ErrUnsupported), "ErrState": is(loader.ErrState),
-	"ErrNoStream": is(loader.ErrNoStream), "ErrPanic": is(loader.ErrPanic), "*CallError": as[*loader.CallError], "*CrashError": as[*loader.CrashError], "*DeadlineError": as[*loader.DeadlineError]}
-
-func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
-
-func as[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
-
 // The cells of the page about the engines are tried with a plug-in of that engine: what is there works, and what is not is the error that stands there.
 func TestEnginesPage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/engines.md")
-	require.NoError(t, err)
 	native := func(t *testing.T, name string) string { return fixture.C(t, name) }
 	module := func(t *testing.T, name string) string { return fixture.WasmC(t, name) }
 	own := func() loader.Option { return loader.WithEngine(wasm.Engine(wasm.WithGrace(20 * time.Millisecond))) }
@@ -484,46 +470,21 @@ func TestEnginesPage(t *testing.T) {
 		{path: func(_ *testing.T, name string) string { return filepath.Join(folder, name+".wasm") }, engine: own, extism: true},
 		{path: native, engine: func() loader.Option { return served(t) }},
 	}
-	tried, rows := 0, map[string]bool{} // the last three columns are remote.TestEnginesPage's and script.TestEnginesPage's
-	for _, line := range regexp.MustCompile(`(?m)^\| [^|\n]+ (\|[^|\n]+){9}\|$`).FindAllString(string(page), -1) {
-		cells := strings.Split(strings.Trim(line, "|"), "|")
-		row := strings.TrimSpace(cells[0])
-		rows[row] = true
-		probe := probes[row]
-		if probe == nil {
-			assert.Contains(t, held, row, "nothing tries this row")
-			continue
-		}
+	tried := 0 // the last three columns are remote.TestEnginesPage's and script.TestEnginesPage's
+	for row, cells := range enginespage.Rows(t, probes, held) {
 		for i, s := range columns {
 			if slices.Contains(unmade[row], i) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", row, i), func(t *testing.T) {
-				cell := strings.TrimSpace(cells[i+1])
-				err := probe(t, s)
+				err := probes[row](t, s)
 				if err == errUntried {
 					t.Skip("no plug-in can ask for it")
 				}
 				tried++
-				named := regexp.MustCompile("`(Err\\w+|\\*\\w+Error)`").FindAllStringSubmatch(cell, -1)
-				for _, name := range named {
-					require.Contains(t, loaderErrors, name[1])
-					assert.True(t, loaderErrors[name[1]](err), "%s: found %T: %v", name[1], err, err)
-				}
-				switch {
-				case cell == "no":
-					assert.Equal(t, errNone, err)
-				case named == nil:
-					assert.NoError(t, err)
-				}
+				enginespage.Judge(t, cells[i], err)
 			})
 		}
-	}
-	for row := range probes {
-		assert.Contains(t, rows, row, "a row that the page has not")
-	}
-	for row := range held {
-		assert.Contains(t, rows, row, "a row that the page has not")
 	}
 	t.Logf("%d cells", tried)
 	assert.Greater(t, tried, 110)
