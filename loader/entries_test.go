@@ -29,7 +29,7 @@ func TestExamplesShowEveryEntry(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, files, folder)
 		if folder == "plugins" { // what takes an engine of another module is shown in one of its own
-			files = append(files, filepath.Join(fixture.Root(), folder, "wasmtest", "example_test.go"))
+			files = append(files, filepath.Join(fixture.Root(), folder, "enginetest", "wasmtest", "example_test.go"))
 		}
 		var tests []*ast.File
 		for _, path := range files {

@@ -14,6 +14,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/oci"
@@ -76,7 +77,7 @@ func TestProgramFromOCIToCall(t *testing.T) {
 			start := func(url string, key sign.PublicKey) *plugins.System {
 				t.Helper()
 				require.NoError(t, os.WriteFile(config, []byte("registry: {url: '"+url+"', keys: ['"+key.String()+"']}\nplugins: [vowels]\n"), 0o644))
-				sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(config), plugins.Download(oci.Registries), plugins.StoreFolder(stored))
+				sys := plugins.New("app", "1.0.0", plugins.Logger(site.Quiet()), plugins.Config(config), plugins.Download(oci.Registries), plugins.StoreFolder(stored))
 				t.Cleanup(func() { assert.NoError(t, sys.Close()) })
 				require.NoError(t, sys.Start(t.Context()))
 				return sys

@@ -1,4 +1,4 @@
-// Package wasmtest tests the core system with WebAssembly modules among its plug-ins. It is a module of its own, so that whoever has package plugins gets no wazero.
+// Package wasmtest tests the core system with WebAssembly modules among its plug-ins. It is in a module of its own, so that whoever has package plugins gets no wazero.
 package wasmtest
 
 import (
@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,9 +22,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 )
-
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // module writes a fixture's module to a path, in one step, with some of its bytes changed to as many others.
 func module(t testing.TB, name, to string, pairs ...string) {
@@ -42,75 +39,14 @@ func module(t testing.TB, name, to string, pairs ...string) {
 	require.NoError(t, errors.Join(os.WriteFile(tmp, data, 0o644), os.Rename(tmp, to)))
 }
 
-// site is a folder with plug-ins and a config.yaml.
-type site struct {
-	t      testing.TB
-	folder string // of plug-ins
-	config string // the path of config.yaml
-}
-
-func newSite(t testing.TB) *site {
-	t.Helper()
-	return &site{t, t.TempDir(), filepath.Join(t.TempDir(), "config.yaml")}
-}
-
-// configure writes config.yaml: its folders, and text.
-func (s *site) configure(text string) {
-	s.t.Helper()
-	text = "folders: ['" + s.folder + "']\n" + text
-	require.NoError(s.t, errors.Join(os.WriteFile(s.config+".new", []byte(text), 0o644), os.Rename(s.config+".new", s.config)))
-}
-
-// new makes a system with an engine for modules, which the test closes.
-func (s *site) new(opts ...plugins.Option) *plugins.System {
-	s.t.Helper()
-	sys := plugins.New("app", "1.0.0", append([]plugins.Option{plugins.Logger(quiet()), plugins.Config(s.config), plugins.Engines(wasm.Engine())}, opts...)...)
-	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		require.NoError(s.t, sys.Shutdown(ctx))
-	})
-	return sys
-}
-
-func (s *site) start(opts ...plugins.Option) *plugins.System {
-	s.t.Helper()
-	sys := s.new(opts...)
-	require.NoError(s.t, sys.Start(s.t.Context()))
-	return sys
-}
-
-// call calls a function of a plug-in; a failure is its text with ! before it.
-func call(t testing.TB, sys *plugins.System, plugin, function, in string) string {
-	t.Helper()
-	f, err := sys.Func(plugin, function)
-	require.NoError(t, err)
-	out, err := f.Call(t.Context(), []byte(in))
-	if err != nil {
-		return "!" + err.Error()
-	}
-	return string(out)
-}
-
-// why is the error of a plug-in.
-func why(t testing.TB, sys *plugins.System, name string, kind error) *plugins.Error {
-	t.Helper()
-	p, ok := sys.Plugin(name)
-	require.True(t, ok)
-	var e *plugins.Error
-	require.ErrorAs(t, p.Err, &e, "%v", p.State)
-	require.ErrorIs(t, e, kind)
-	return e
-}
-
 // The plug-ins of one config.yaml are modules, libraries in this process and in a worker, and Go functions; their hooks run in one order, each with its settings.
 func TestBeside(t *testing.T) {
-	s := newSite(t)
-	fixture.Variant(t, "system", filepath.Join(s.folder, "a"+fixture.Ext()), "aaaa", "nati")
-	fixture.Variant(t, "system", filepath.Join(s.folder, "b"+fixture.Ext()), "aaaa", "work")
-	module(t, "system", filepath.Join(s.folder, "c.wasm"), "aaaa", "wasm")
-	module(t, "system", filepath.Join(s.folder, "d.wasm"), "aaaa", "more")
-	s.configure(`
+	s := site.New(t)
+	fixture.Variant(t, "system", filepath.Join(s.Folder, "a"+fixture.Ext()), "aaaa", "nati")
+	fixture.Variant(t, "system", filepath.Join(s.Folder, "b"+fixture.Ext()), "aaaa", "work")
+	module(t, "system", filepath.Join(s.Folder, "c.wasm"), "aaaa", "wasm")
+	module(t, "system", filepath.Join(s.Folder, "d.wasm"), "aaaa", "more")
+	s.Configure(`
 plugins:
   - {name: plugin_nati, config: {is: native}}
   - {name: plugin_work, isolate: {sandbox: none}, config: {is: isolated}}
@@ -122,9 +58,9 @@ hooks:
 `)
 	double := &builtin.Plugin{Name: "plugin_gogo", Version: "1.0.0", Hooks: []builtin.Function{{Name: "piped",
 		Call: func(_ context.Context, in []byte) ([]byte, error) { return append(bytes.Clone(in), "+gogo"...), nil }}}}
-	sys := s.new(plugins.Builtin(double))
-	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Codec(raw{}))
-	wrapped := plugins.Wrap[[]byte, []byte](sys, "wrapped", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }, plugins.Codec(raw{}))
+	sys := s.System(wasm.Engine(), plugins.Builtin(double))
+	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Codec(site.Raw{}))
+	wrapped := plugins.Wrap[[]byte, []byte](sys, "wrapped", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }, plugins.Codec(site.Raw{}))
 	require.NoError(t, sys.Start(t.Context()))
 	out, err := piped.Call(t.Context(), []byte("x"))
 	require.NoError(t, err)
@@ -133,68 +69,59 @@ hooks:
 	require.NoError(t, err)
 	assert.Equal(t, "nati(wasm(work(more(x))))", string(out))
 	for plugin, is := range map[string]string{"plugin_nati": `{"is":"native"}`, "plugin_work": `{"is":"isolated"}`, "plugin_wasm": `{"is":"module"}`, "plugin_more": ""} {
-		assert.Equal(t, is, call(t, sys, plugin, "config", ""))
+		assert.Equal(t, is, site.Call(t, sys, plugin, "config", ""))
 		p, _ := sys.Plugin(plugin)
 		assert.Equal(t, plugins.StateStarted, p.State)
 		assert.Equal(t, plugin == "plugin_work", p.Isolated)
 	}
 }
 
-// raw has bytes as they are.
-type raw struct{}
-
-func (raw) Marshal(v any) ([]byte, error) { return v.([]byte), nil }
-func (raw) Unmarshal(data []byte, v any) error {
-	*v.(*[]byte) = bytes.Clone(data)
-	return nil
-}
-
 // A module and a library of one name, in one folder, are an error that names both; in two folders the first one counts.
 func TestBothKinds(t *testing.T) {
-	s := newSite(t)
-	library, wasmFile := filepath.Join(s.folder, "x"+fixture.Ext()), filepath.Join(s.folder, "x.wasm")
+	s := site.New(t)
+	library, wasmFile := filepath.Join(s.Folder, "x"+fixture.Ext()), filepath.Join(s.Folder, "x.wasm")
 	fixture.Variant(t, "system", library)
 	module(t, "system", wasmFile)
-	s.configure("plugins: [plugin_aaaa]")
-	e := why(t, s.start(), "plugin_aaaa", plugins.ErrDouble)
+	s.Configure("plugins: [plugin_aaaa]")
+	e := site.Why(t, s.Start(wasm.Engine()), "plugin_aaaa", plugins.ErrDouble)
 	assert.ErrorContains(t, e, library)
 	assert.ErrorContains(t, e, wasmFile)
 
 	other := filepath.Join(t.TempDir(), "x.wasm")
 	require.NoError(t, os.Rename(wasmFile, other))
-	sys := s.start(plugins.Folder(filepath.Dir(other)))
-	assert.Equal(t, "aaaa", call(t, sys, "plugin_aaaa", "answer", ""))
+	sys := s.Start(wasm.Engine(), plugins.Folder(filepath.Dir(other)))
+	assert.Equal(t, "aaaa", site.Call(t, sys, "plugin_aaaa", "answer", ""))
 	p, _ := sys.Plugin("plugin_aaaa")
 	assert.Equal(t, other, p.Source)
 
-	s.configure("plugins: [plugin_aaaa]\ndev: {plugin_aaaa: '" + other + "'}")
-	sys = s.start()
-	assert.Equal(t, "aaaa", call(t, sys, "plugin_aaaa", "answer", ""))
+	s.Configure("plugins: [plugin_aaaa]\ndev: {plugin_aaaa: '" + other + "'}")
+	sys = s.Start(wasm.Engine())
+	assert.Equal(t, "aaaa", site.Call(t, sys, "plugin_aaaa", "answer", ""))
 	p, _ = sys.Plugin("plugin_aaaa")
 	assert.Equal(t, other, p.Source, "dev puts a module in a library's place")
 }
 
 // Without an engine a module has failed, with what to add; what nobody lists is only discovered.
 func TestNoEngine(t *testing.T) {
-	s := newSite(t)
-	module(t, "system", filepath.Join(s.folder, "x.wasm"))
-	module(t, "system", filepath.Join(s.folder, "y.wasm"), "aaaa", "bbbb")
-	s.configure("plugins: [plugin_aaaa]")
-	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(s.config))
+	s := site.New(t)
+	module(t, "system", filepath.Join(s.Folder, "x.wasm"))
+	module(t, "system", filepath.Join(s.Folder, "y.wasm"), "aaaa", "bbbb")
+	s.Configure("plugins: [plugin_aaaa]")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(site.Quiet()), plugins.Config(s.Config))
 	require.NoError(t, sys.Start(t.Context()))
 	defer sys.Close()
-	e := why(t, sys, "plugin_aaaa", plugins.ErrEngine)
+	e := site.Why(t, sys, "plugin_aaaa", plugins.ErrEngine)
 	assert.ErrorIs(t, e, loader.ErrNoEngine)
 	assert.ErrorContains(t, e, "plugins.Engines(wasm.Engine())")
 	p, _ := sys.Plugin("plugin_bbbb")
 	assert.Equal(t, plugins.StateDiscovered, p.State)
 	assert.NoError(t, p.Err)
 
-	over, err := plugins.Survey(t.Context(), plugins.Config(s.config))
+	over, err := plugins.Survey(t.Context(), plugins.Config(s.Config))
 	require.NoError(t, err)
 	assert.Equal(t, plugins.StateReady, over.Plugins[0].State, "the application may have an engine")
 	assert.ErrorIs(t, over.Plugins[0].Err, plugins.ErrEngine)
-	over, err = plugins.Survey(t.Context(), plugins.Config(s.config), plugins.Engines(wasm.Engine()))
+	over, err = plugins.Survey(t.Context(), plugins.Config(s.Config), plugins.Engines(wasm.Engine()))
 	require.NoError(t, err)
 	assert.NoError(t, over.Plugins[0].Err)
 }
@@ -211,7 +138,7 @@ func TestEngines(t *testing.T) {
 		{plugins.Engines(loader.Native()), "which opens native code"},
 		{plugins.Engines(builtin.Engine(&builtin.Plugin{Name: "x", Version: "1.0.0"})), "plugins.Builtin"},
 	} {
-		err := plugins.New("app", "1.0.0", plugins.Logger(quiet()), c.opt).Start(t.Context())
+		err := plugins.New("app", "1.0.0", plugins.Logger(site.Quiet()), c.opt).Start(t.Context())
 		require.ErrorIs(t, err, plugins.ErrOption)
 		assert.ErrorContains(t, err, c.says)
 	}
@@ -219,8 +146,8 @@ func TestEngines(t *testing.T) {
 
 // A module imports what it was granted, as a library does, and is not opened without.
 func TestGrants(t *testing.T) {
-	s := newSite(t)
-	module(t, "wasm_faults", filepath.Join(s.folder, "x.wasm"))
+	s := site.New(t)
+	module(t, "wasm_faults", filepath.Join(s.Folder, "x.wasm"))
 	offer := func(sys *plugins.System) *plugins.System {
 		plugins.Offer(sys, "upper", func(ctx context.Context, in []byte) ([]byte, error) {
 			by, _ := plugins.Caller(ctx)
@@ -229,19 +156,19 @@ func TestGrants(t *testing.T) {
 		require.NoError(t, sys.Start(t.Context()))
 		return sys
 	}
-	s.configure("plugins: [wasm_faults]")
-	e := why(t, offer(s.new()), "wasm_faults", plugins.ErrGrant)
+	s.Configure("plugins: [wasm_faults]")
+	e := site.Why(t, offer(s.System(wasm.Engine())), "wasm_faults", plugins.ErrGrant)
 	assert.Contains(t, e.Remedy, "grant: [upper]")
-	s.configure("plugins: [{name: wasm_faults, grant: [upper]}]")
-	sys := offer(s.new())
-	assert.Equal(t, "1", call(t, sys, "wasm_faults", "fine", ""))
+	s.Configure("plugins: [{name: wasm_faults, grant: [upper]}]")
+	sys := offer(s.System(wasm.Engine()))
+	assert.Equal(t, "1", site.Call(t, sys, "wasm_faults", "fine", ""))
 	p, _ := sys.Plugin("wasm_faults")
 	assert.Equal(t, []string{"upper"}, p.Grants)
 }
 
 // What permit says is what a module sees: files and folders, to read or to write, and memory; what is not permitted is not there. A change of it holds from then on.
 func TestPermits(t *testing.T) {
-	s := newSite(t)
+	s := site.New(t)
 	top, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	for _, name := range []string{"read", "write", "other"} {
@@ -251,11 +178,11 @@ func TestPermits(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(top, "single"), []byte("alone"), 0o644))
 	require.NoError(t, os.Symlink(filepath.Join(top, "other", "file"), filepath.Join(top, "read", "out")))
 	at := filepath.ToSlash(top)
-	module(t, "wasm_files", filepath.Join(s.folder, "x.wasm"))
-	s.configure(fmt.Sprintf("plugins: [{name: wasm_files, permit: {read: ['%[1]s/read', '%[1]s/single'], write: ['%[1]s/write'], memory: 4MiB}, data: '%[1]s/data'}]", at))
-	sys := s.start()
+	module(t, "wasm_files", filepath.Join(s.Folder, "x.wasm"))
+	s.Configure(fmt.Sprintf("plugins: [{name: wasm_files, permit: {read: ['%[1]s/read', '%[1]s/single'], write: ['%[1]s/write'], memory: 4MiB}, data: '%[1]s/data'}]", at))
+	sys := s.Start(wasm.Engine())
 	do := func(function, in string) string {
-		return call(t, sys, "wasm_files", function, strings.ReplaceAll(in, "%", at))
+		return site.Call(t, sys, "wasm_files", function, strings.ReplaceAll(in, "%", at))
 	}
 	assert.Equal(t, "text of read", do("reads", "%/read/file"))
 	assert.Equal(t, "alone", do("reads", "%/single"))
@@ -273,14 +200,14 @@ func TestPermits(t *testing.T) {
 	assert.Equal(t, []string{"read " + filepath.Join(top, "read"), "read " + filepath.Join(top, "single"), "write " + filepath.Join(top, "write")}, p.Permits)
 	assert.False(t, p.Declared, "all of it is enforced")
 
-	s.configure(fmt.Sprintf("plugins: [{name: wasm_files, permit: {read: ['%s/other']}}]", at))
+	s.Configure(fmt.Sprintf("plugins: [{name: wasm_files, permit: {read: ['%s/other']}}]", at))
 	require.NoError(t, sys.Reload(t.Context()))
 	assert.Equal(t, "text of other", do("reads", "%/other/file"))
 	assert.Contains(t, do("reads", "%/read/file"), "!")
 	assert.Equal(t, "held", do("holds", "20000000"))
 
-	s.configure("plugins: [wasm_files]")
-	sys = s.start()
+	s.Configure("plugins: [wasm_files]")
+	sys = s.Start(wasm.Engine())
 	assert.Contains(t, do("reads", "%/other/file"), "!", "nothing was permitted")
 }
 
@@ -304,24 +231,24 @@ func TestRefused(t *testing.T) {
 		{"more memory than there is", "enabled: true", "memory", plugins.ErrGrant, []string{"memory 536870912 (of 268435456)", "memory: 536870912"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t)
+			s := site.New(t)
 			pairs := []string{}
 			if c.asks != "" {
 				pairs = append(pairs, "x_rmit."+c.asks, "permit."+c.asks)
 			}
-			module(t, "wasm_files", filepath.Join(s.folder, "x.wasm"), pairs...)
-			s.configure("plugins: [{name: wasm_files, " + c.entry + "}]")
-			sys := s.start()
+			module(t, "wasm_files", filepath.Join(s.Folder, "x.wasm"), pairs...)
+			s.Configure("plugins: [{name: wasm_files, " + c.entry + "}]")
+			sys := s.Start(wasm.Engine())
 			if f, err := sys.Func("wasm_files", "reads"); err == nil {
 				_, err = f.Call(t.Context(), nil)
 				require.ErrorIs(t, err, c.kind)
 			}
-			e := why(t, sys, "wasm_files", c.kind)
+			e := site.Why(t, sys, "wasm_files", c.kind)
 			for _, says := range c.says {
 				assert.ErrorContains(t, e, says)
 			}
 			if c.kind == plugins.ErrEngine {
-				over, err := plugins.Survey(t.Context(), plugins.Config(s.config), plugins.Engines(wasm.Engine()))
+				over, err := plugins.Survey(t.Context(), plugins.Config(s.Config), plugins.Engines(wasm.Engine()))
 				require.NoError(t, err)
 				assert.ErrorIs(t, over.Plugins[0].Err, c.kind, "whoever looks beforehand is told the same")
 			}
@@ -331,14 +258,14 @@ func TestRefused(t *testing.T) {
 
 // A hook of a module that traps fails its call, counts for the breaker, and is let in again when it does not.
 func TestTrapAndBreaker(t *testing.T) {
-	s := newSite(t)
-	module(t, "system", filepath.Join(s.folder, "a.wasm"))
-	fixture.Variant(t, "system", filepath.Join(s.folder, "b"+fixture.Ext()), "aaaa", "bbbb")
-	s.configure("plugins: [plugin_aaaa, plugin_bbbb]\nhooks: {asked: [plugin_aaaa, plugin_bbbb]}")
+	s := site.New(t)
+	module(t, "system", filepath.Join(s.Folder, "a.wasm"))
+	fixture.Variant(t, "system", filepath.Join(s.Folder, "b"+fixture.Ext()), "aaaa", "bbbb")
+	s.Configure("plugins: [plugin_aaaa, plugin_bbbb]\nhooks: {asked: [plugin_aaaa, plugin_bbbb]}")
 	var mu sync.Mutex
 	var seen []plugins.EventKind
 	told := make(chan struct{}, 1)
-	sys := s.new(plugins.OnEvent(func(e plugins.Event) {
+	sys := s.System(wasm.Engine(), plugins.OnEvent(func(e plugins.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Plugin == "plugin_aaaa" && (e.Kind == plugins.EventLeftOut || e.Kind == plugins.EventRecovered) {
@@ -346,7 +273,7 @@ func TestTrapAndBreaker(t *testing.T) {
 			told <- struct{}{}
 		}
 	}))
-	asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(raw{}), plugins.OnError(plugins.Skip), plugins.Breaker(3, time.Millisecond))
+	asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(site.Raw{}), plugins.OnError(plugins.Skip), plugins.Breaker(3, time.Millisecond))
 	require.NoError(t, sys.Start(t.Context()))
 	ask := func(in string) string {
 		out, _, err := asked.Call(t.Context(), []byte(in))
@@ -374,12 +301,12 @@ func TestTrapAndBreaker(t *testing.T) {
 
 // A hook that does not look at its limit is ended, and the plug-in goes on: it is not left out meanwhile, as one is that nothing can end.
 func TestLimit(t *testing.T) {
-	s := newSite(t)
-	module(t, "system", filepath.Join(s.folder, "a.wasm"))
-	s.configure("plugins: [{name: plugin_aaaa, limit: 20ms}]")
-	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(s.config), plugins.Engines(wasm.Engine(wasm.WithGrace(2*engine.OverdueAfter))))
+	s := site.New(t)
+	module(t, "system", filepath.Join(s.Folder, "a.wasm"))
+	s.Configure("plugins: [{name: plugin_aaaa, limit: 20ms}]")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(site.Quiet()), plugins.Config(s.Config), plugins.Engines(wasm.Engine(wasm.WithGrace(2*engine.OverdueAfter))))
 	defer sys.Close()
-	asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(raw{}))
+	asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(site.Raw{}))
 	require.NoError(t, sys.Start(t.Context()))
 	_, _, err := asked.Call(t.Context(), []byte("aaaa=loops"))
 	var late *loader.DeadlineError
@@ -391,13 +318,13 @@ func TestLimit(t *testing.T) {
 
 // A module that is replaced while it is called loses no call, whatever is wrong with a version in between; and so does a library that a module takes the place of.
 func TestReplaced(t *testing.T) {
-	s := newSite(t)
-	path := filepath.Join(s.folder, "x.wasm")
+	s := site.New(t)
+	path := filepath.Join(s.Folder, "x.wasm")
 	version := func(to string, more ...string) { module(t, "system", path, append([]string{"1.0.0", to}, more...)...) }
 	version("1.0.0")
-	s.configure("plugins: [plugin_aaaa]")
+	s.Configure("plugins: [plugin_aaaa]")
 	events := make(chan plugins.Event, 1000)
-	sys := s.start(plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { events <- e }))
+	sys := s.Start(wasm.Engine(), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { events <- e }))
 	next := func(kind plugins.EventKind) plugins.Event {
 		t.Helper()
 		for {
@@ -444,8 +371,8 @@ func TestReplaced(t *testing.T) {
 	assert.ErrorContains(t, next(plugins.EventKept).Err, "unreachable")
 	version("1.4.0", "health:ok", "health:no")
 	assert.ErrorIs(t, next(plugins.EventKept).Err, plugins.ErrHealth)
-	require.NoError(t, os.WriteFile(filepath.Join(s.folder, ".broken"), []byte("\x00asm\x01\x00\x00\x00and what is none"), 0o644))
-	require.NoError(t, os.Rename(filepath.Join(s.folder, ".broken"), path))
+	require.NoError(t, os.WriteFile(filepath.Join(s.Folder, ".broken"), []byte("\x00asm\x01\x00\x00\x00and what is none"), 0o644))
+	require.NoError(t, os.Rename(filepath.Join(s.Folder, ".broken"), path))
 	assert.ErrorIs(t, next(plugins.EventKept).Err, plugins.ErrUnreadable)
 	version("1.5.0")
 	assert.Equal(t, "1.5.0", next(plugins.EventReplaced).Version)
@@ -453,11 +380,11 @@ func TestReplaced(t *testing.T) {
 	library := filepath.Join(t.TempDir(), "x"+fixture.Ext())
 	fixture.Variant(t, "system", library, "1.0.0", "1.6.0")
 	require.NoError(t, sys.Replace(t.Context(), "plugin_aaaa", library))
-	assert.Equal(t, "1.6.0", call(t, sys, "plugin_aaaa", "version", ""))
+	assert.Equal(t, "1.6.0", site.Call(t, sys, "plugin_aaaa", "version", ""))
 	other := filepath.Join(t.TempDir(), "x.wasm")
 	module(t, "system", other, "1.0.0", "1.7.0")
 	require.NoError(t, sys.Replace(t.Context(), "plugin_aaaa", other))
-	assert.Equal(t, "1.7.0", call(t, sys, "plugin_aaaa", "version", ""))
+	assert.Equal(t, "1.7.0", site.Call(t, sys, "plugin_aaaa", "version", ""))
 	close(done)
 	callers.Wait()
 	for _, v := range []string{"1.0.0", "1.1.0", "1.5.0", "1.6.0", "1.7.0"} {

@@ -2,9 +2,6 @@ package wasmtest
 
 import (
 	"bytes"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,54 +9,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/oci"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
-	"github.com/ferrule-dev/ferrule/plugins/registry/files"
 	"github.com/ferrule-dev/ferrule/plugins/release"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
 )
-
-// places are where a plug-in may be published: each returns the registry.url, and who publishes there.
-var places = map[string]func(t *testing.T) (address string, to registry.Pusher){
-	"folder": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"bundle": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases.zip")
-		to, err := files.NewBundle(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"release page": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		server := httptest.NewServer(http.FileServer(http.Dir(path)))
-		t.Cleanup(server.Close)
-		return server.URL + "/{tag}", to
-	},
-	"OCI registry": func(t *testing.T) (string, registry.Pusher) {
-		address := "oci://" + fixture.Registry(t, "tiny") + "/acme"
-		to, err := oci.New(address)
-		require.NoError(t, err)
-		return address, to
-	},
-}
-
-func slashed(path string) string {
-	path = filepath.ToSlash(path)
-	if path[0] != '/' { // a drive
-		path = "/" + path
-	}
-	return path
-}
 
 // publish publishes a version of plugin_aaaa as a module, signed with a key.
 func publish(t *testing.T, to registry.Pusher, key sign.PrivateKey, version string) {
@@ -78,25 +37,25 @@ func publish(t *testing.T, to registry.Pusher, key sign.PrivateKey, version stri
 
 // From the registry to a call: a module that was signed and published is found, verified, locked and run; the lock and the store are enough from then on; who has another key gets nothing.
 func TestFromRegistryToCall(t *testing.T) {
-	for name, place := range places {
+	for name, place := range site.Places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, to := place(t)
 			key, err := sign.Generate()
 			require.NoError(t, err)
 			publish(t, to, key, "1.0.0")
-			s, stored := newSite(t), t.TempDir()
+			s, stored := site.New(t), t.TempDir()
 			download := []plugins.Option{plugins.Download(release.Pages, oci.Registries), plugins.StoreFolder(stored)}
 			from := func(address string, key sign.PublicKey, text string) {
-				s.configure("registry: {url: '" + address + "', keys: [" + key.String() + "]}\nplugins: " + text)
+				s.Configure("registry: {url: '" + address + "', keys: [" + key.String() + "]}\nplugins: " + text)
 			}
 			from(address, key.Public(), "[plugin_aaaa]")
-			sys := s.start(download...)
+			sys := s.Start(wasm.Engine(), download...)
 			p, _ := sys.Plugin("plugin_aaaa")
 			require.NoError(t, p.Err)
-			assert.Equal(t, "1.0.0", call(t, sys, "plugin_aaaa", "version", ""))
+			assert.Equal(t, "1.0.0", site.Call(t, sys, "plugin_aaaa", "version", ""))
 			assert.Equal(t, "plugin_aaaa-any.wasm", filepath.Base(p.Source))
-			l, err := lock.Load(install.LockOf(s.config))
+			l, err := lock.Load(install.LockOf(s.Config))
 			require.NoError(t, err)
 			e := l.Plugins["plugin_aaaa"]
 			require.NotNil(t, e)
@@ -105,20 +64,20 @@ func TestFromRegistryToCall(t *testing.T) {
 			assert.NotEmpty(t, e.Signatures[registry.AnyPlatform])
 
 			publish(t, to, key, "1.1.0")
-			sys = s.start(download...)
-			assert.Equal(t, "1.0.0", call(t, sys, "plugin_aaaa", "version", ""), "the lock is law")
+			sys = s.Start(wasm.Engine(), download...)
+			assert.Equal(t, "1.0.0", site.Call(t, sys, "plugin_aaaa", "version", ""), "the lock is law")
 			from("https://nowhere.invalid/{tag}", key.Public(), "[plugin_aaaa]")
-			sys = s.start(download...)
-			assert.Equal(t, "1.0.0", call(t, sys, "plugin_aaaa", "version", ""), "nothing is asked")
+			sys = s.Start(wasm.Engine(), download...)
+			assert.Equal(t, "1.0.0", site.Call(t, sys, "plugin_aaaa", "version", ""), "nothing is asked")
 
-			over, err := plugins.Survey(t.Context(), append([]plugins.Option{plugins.Config(s.config)}, download...)...)
+			over, err := plugins.Survey(t.Context(), append([]plugins.Option{plugins.Config(s.Config)}, download...)...)
 			require.NoError(t, err)
 			assert.Equal(t, registry.Wasm, over.Installed["plugin_aaaa"].Kind)
 
 			// What the store has is compared when it is loaded.
 			data, err := os.ReadFile(p.Source)
 			require.NoError(t, err)
-			sys = s.start(download...)
+			sys = s.Start(wasm.Engine(), download...)
 			require.NoError(t, os.Chmod(p.Source, 0o644))
 			require.NoError(t, os.WriteFile(p.Source, bytes.ReplaceAll(data, []byte("1.0.0"), []byte("9.9.9")), 0o644))
 			f, err := sys.Func("plugin_aaaa", "version")
@@ -126,34 +85,34 @@ func TestFromRegistryToCall(t *testing.T) {
 				_, err = f.Call(t.Context(), nil)
 			}
 			require.Error(t, err)
-			why(t, sys, "plugin_aaaa", plugins.ErrOpen)
+			site.Why(t, sys, "plugin_aaaa", plugins.ErrOpen)
 
 			other, err := sign.Generate()
 			require.NoError(t, err)
-			fresh := newSite(t)
-			fresh.configure("registry: {url: '" + address + "', keys: [" + other.Public().String() + "]}\nplugins: [plugin_aaaa]")
-			sys = fresh.start(plugins.Download(release.Pages, oci.Registries), plugins.StoreFolder(t.TempDir()))
-			assert.ErrorIs(t, why(t, sys, "plugin_aaaa", plugins.ErrFetch), registry.ErrKey)
+			fresh := site.New(t)
+			fresh.Configure("registry: {url: '" + address + "', keys: [" + other.Public().String() + "]}\nplugins: [plugin_aaaa]")
+			sys = fresh.Start(wasm.Engine(), plugins.Download(release.Pages, oci.Registries), plugins.StoreFolder(t.TempDir()))
+			assert.ErrorIs(t, site.Why(t, sys, "plugin_aaaa", plugins.ErrFetch), registry.ErrKey)
 		})
 	}
 }
 
 // An application without an engine for modules installs none, and says why.
 func TestDownloadWithoutEngine(t *testing.T) {
-	address, to := places["folder"](t)
+	address, to := site.Places["folder"](t)
 	key, err := sign.Generate()
 	require.NoError(t, err)
 	publish(t, to, key, "1.0.0")
-	s := newSite(t)
-	s.configure("registry: {url: '" + address + "', keys: [" + key.Public().String() + "]}\nplugins: [plugin_aaaa]")
-	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(s.config), plugins.Download(), plugins.StoreFolder(t.TempDir()))
+	s := site.New(t)
+	s.Configure("registry: {url: '" + address + "', keys: [" + key.Public().String() + "]}\nplugins: [plugin_aaaa]")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(site.Quiet()), plugins.Config(s.Config), plugins.Download(), plugins.StoreFolder(t.TempDir()))
 	require.NoError(t, sys.Start(t.Context()))
 	defer sys.Close()
-	e := why(t, sys, "plugin_aaaa", plugins.ErrFetch)
+	e := site.Why(t, sys, "plugin_aaaa", plugins.ErrFetch)
 	assert.ErrorIs(t, e, registry.ErrKind)
 	assert.ErrorContains(t, e, "engine")
-	assert.NoFileExists(t, install.LockOf(s.config))
+	assert.NoFileExists(t, install.LockOf(s.Config))
 
-	sys = s.start(plugins.Download(), plugins.StoreFolder(t.TempDir()))
-	assert.Equal(t, "1.0.0", call(t, sys, "plugin_aaaa", "version", ""))
+	sys = s.Start(wasm.Engine(), plugins.Download(), plugins.StoreFolder(t.TempDir()))
+	assert.Equal(t, "1.0.0", site.Call(t, sys, "plugin_aaaa", "version", ""))
 }

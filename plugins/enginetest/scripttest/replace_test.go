@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 )
 
 // counting is a version of a script that counts its calls: what it returns has the version's number at the top of the file, at its end, and of a file that it imports.
@@ -68,14 +69,14 @@ func TestReplacedUnderLoad(t *testing.T) {
 			times /= 5
 		}
 		t.Run(language, func(t *testing.T) {
-			s := newSite(t)
+			s := site.New(t)
 			file := "discount." + language
-			s.put("parts/same.mjs", "export const same = 7;\n")
-			s.put("parts/same.py", "n = 7\n")
-			path := s.put(file, counting(language, 0))
-			s.configure("plugins: [{name: discount, required: true}]")
-			sys := s.new(both(t), plugins.Watch())
-			point := plugins.First[[]byte, []byte](sys, "before_checkout", plugins.Codec(raw{}))
+			s.Put("parts/same.mjs", "export const same = 7;\n")
+			s.Put("parts/same.py", "n = 7\n")
+			path := s.Put(file, counting(language, 0))
+			s.Configure("plugins: [{name: discount, required: true}]")
+			sys := s.System(both(t), plugins.Watch())
+			point := plugins.First[[]byte, []byte](sys, "before_checkout", plugins.Codec(site.Raw{}))
 			require.NoError(t, sys.Start(t.Context()))
 			counts, err := sys.Func("discount", "counts")
 			require.NoError(t, err)
@@ -113,16 +114,16 @@ func TestReplacedUnderLoad(t *testing.T) {
 			}
 			for n := 1; n <= times; n++ {
 				if n%2 == 0 {
-					s.put(file, counting(language, n))
+					s.Put(file, counting(language, n))
 				} else {
 					require.NoError(t, os.WriteFile(path, []byte(counting(language, n)), 0o644))
 				}
 				require.NoError(t, sys.Reload(t.Context()))
-				assert.Equal(t, fmt.Sprintf("%[1]d:%[1]d:%[1]d", n), call(t, sys, "discount", "version", ""))
+				assert.Equal(t, fmt.Sprintf("%[1]d:%[1]d:%[1]d", n), site.Call(t, sys, "discount", "version", ""))
 			}
 			close(done)
 			callers.Wait()
-			assert.Equal(t, strconv.FormatInt(counted.Load()+1, 10), call(t, sys, "discount", "counts", ""), "of %d calls", called.Load())
+			assert.Equal(t, strconv.FormatInt(counted.Load()+1, 10), site.Call(t, sys, "discount", "counts", ""), "of %d calls", called.Load())
 			p, _ := sys.Plugin("discount")
 			assert.GreaterOrEqual(t, p.Replaced, times)
 			assert.NoError(t, p.Err)
@@ -175,33 +176,33 @@ func TestVersionsThatStayOut(t *testing.T) {
 		},
 	} {
 		t.Run(language, func(t *testing.T) {
-			s := newSite(t)
+			s := site.New(t)
 			file := "discount." + language
 			good := "// ferrule: name=discount version=%[1]s fn=f\nexport const f = () => '%[1]s';\n"
 			if language == "py" {
 				good = "# ferrule: name=discount version=%[1]s fn=f\ndef f(x): return '%[1]s'\n"
 			}
-			s.put("parts/wrong.mjs", "// A part.\nexport const = 1;\n")
-			s.put(file, fmt.Sprintf(good, "1.0.0"))
-			s.configure("plugins: [discount]")
+			s.Put("parts/wrong.mjs", "// A part.\nexport const = 1;\n")
+			s.Put(file, fmt.Sprintf(good, "1.0.0"))
+			s.Configure("plugins: [discount]")
 			told := make(events, 1000)
-			sys := s.start(both(t), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { told <- e }))
-			assert.Equal(t, "1.0.0", call(t, sys, "discount", "f", ""))
+			sys := s.Start(both(t), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { told <- e }))
+			assert.Equal(t, "1.0.0", site.Call(t, sys, "discount", "f", ""))
 			for _, v := range all {
-				s.put(file, v.text)
+				s.Put(file, v.text)
 				ev := told.next(t, plugins.EventKept)
 				for _, says := range v.says {
 					assert.ErrorContains(t, ev.Err, says)
 				}
 				assert.Equal(t, "1.0.0", ev.Version)
-				assert.Equal(t, "1.0.0", call(t, sys, "discount", "f", ""))
+				assert.Equal(t, "1.0.0", site.Call(t, sys, "discount", "f", ""))
 				p, _ := sys.Plugin("discount")
 				assert.Equal(t, plugins.StateStarted, p.State)
 				assert.Error(t, p.Err)
 			}
-			s.put(file, fmt.Sprintf(good, "2.0.0"))
+			s.Put(file, fmt.Sprintf(good, "2.0.0"))
 			assert.Equal(t, "2.0.0", told.next(t, plugins.EventReplaced).Version)
-			assert.Equal(t, "2.0.0", call(t, sys, "discount", "f", ""))
+			assert.Equal(t, "2.0.0", site.Call(t, sys, "discount", "f", ""))
 			p, _ := sys.Plugin("discount")
 			assert.NoError(t, p.Err)
 		})
@@ -217,42 +218,42 @@ func TestImportedFiles(t *testing.T) {
 			"added": "# ferrule: name=a version=1.1.0 fn=f\ndef f(_): return z\nfrom late import z\n", "late.py": "z = 'late'\n"},
 	} {
 		t.Run(language, func(t *testing.T) {
-			s := newSite(t)
+			s := site.New(t)
 			deep, late, own := "deep/y.mjs", "late/z.mjs", "a.js"
 			if language == "py" {
 				deep, late, own = "deep/y.py", "late.py", "a.py"
 			}
-			s.put("beside."+language, strings.Repeat("\n", 3)) // which nobody imports
+			s.Put("beside."+language, strings.Repeat("\n", 3)) // which nobody imports
 			for name, text := range files {
 				if name != "added" && name != late {
-					s.put(name, strings.ReplaceAll(text, "%s", "0"))
+					s.Put(name, strings.ReplaceAll(text, "%s", "0"))
 				}
 			}
-			s.configure("plugins: [a]")
+			s.Configure("plugins: [a]")
 			told := make(events, 1000)
-			sys := s.start(both(t), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { told <- e }))
-			assert.Equal(t, "0", call(t, sys, "a", "f", ""))
+			sys := s.Start(both(t), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { told <- e }))
+			assert.Equal(t, "0", site.Call(t, sys, "a", "f", ""))
 			for n := 1; n <= 5; n++ {
 				text := fmt.Sprintf(files[deep], strconv.Itoa(n))
 				if n%2 == 0 {
-					require.NoError(t, os.WriteFile(filepath.Join(s.folder, filepath.FromSlash(deep)), []byte(text), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(s.Folder, filepath.FromSlash(deep)), []byte(text), 0o644))
 				} else {
-					s.put(deep, text)
+					s.Put(deep, text)
 				}
 				told.next(t, plugins.EventReplaced)
-				assert.Equal(t, strconv.Itoa(n), call(t, sys, "a", "f", ""))
+				assert.Equal(t, strconv.Itoa(n), site.Call(t, sys, "a", "f", ""))
 			}
-			s.put("beside."+language, "\n")
+			s.Put("beside."+language, "\n")
 			require.NoError(t, sys.Reload(t.Context()))
 			p, _ := sys.Plugin("a")
 			assert.Equal(t, 5, p.Replaced, "what it does not import is nothing to it")
 
-			s.put(own, files["added"])
+			s.Put(own, files["added"])
 			assert.ErrorContains(t, told.next(t, plugins.EventKept).Err, "late")
-			assert.Equal(t, "5", call(t, sys, "a", "f", ""))
-			s.put(late, files[late])
+			assert.Equal(t, "5", site.Call(t, sys, "a", "f", ""))
+			s.Put(late, files[late])
 			assert.Equal(t, "1.1.0", told.next(t, plugins.EventReplaced).Version)
-			assert.Equal(t, "late", call(t, sys, "a", "f", ""))
+			assert.Equal(t, "late", site.Call(t, sys, "a", "f", ""))
 		})
 	}
 }

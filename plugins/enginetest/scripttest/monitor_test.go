@@ -9,22 +9,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 	"github.com/ferrule-dev/ferrule/plugins/monitor"
 )
 
 // A picture of a system has scripts as they run: JavaScript in this process, Python in a worker, with its process and that one's memory, and the calls of each.
 func TestMonitor(t *testing.T) {
-	s := newSite(t)
-	s.put("java.js", "// ferrule: name=java version=1.0.0 fn=f\nexport const f = () => 1;\n")
-	s.put("pyth.py", "# ferrule: name=pyth version=2.0.0 fn=f\nimport os\ndef f(x):\n    if x == 'bad': raise ValueError(x)\n    return str(os.getpid())\n")
-	s.put("off.py", "# ferrule: name=off version=1.0.0 fn=f\ndef f(x): return x\n")
-	s.configure("plugins: [java, pyth, {name: off, enabled: false}]")
-	sys := s.start(both(t), plugins.Counting())
+	s := site.New(t)
+	s.Put("java.js", "// ferrule: name=java version=1.0.0 fn=f\nexport const f = () => 1;\n")
+	s.Put("pyth.py", "# ferrule: name=pyth version=2.0.0 fn=f\nimport os\ndef f(x):\n    if x == 'bad': raise ValueError(x)\n    return str(os.getpid())\n")
+	s.Put("off.py", "# ferrule: name=off version=1.0.0 fn=f\ndef f(x): return x\n")
+	s.Configure("plugins: [java, pyth, {name: off, enabled: false}]")
+	sys := s.Start(both(t), plugins.Counting())
 	for range 3 {
-		assert.Equal(t, "1", call(t, sys, "java", "f", ""))
+		assert.Equal(t, "1", site.Call(t, sys, "java", "f", ""))
 	}
-	pid := call(t, sys, "pyth", "f", "")
-	assert.Contains(t, call(t, sys, "pyth", "f", "bad"), "ValueError: bad")
+	pid := site.Call(t, sys, "pyth", "f", "")
+	assert.Contains(t, site.Call(t, sys, "pyth", "f", "bad"), "ValueError: bad")
 	shown := map[string]monitor.Plugin{}
 	for _, p := range monitor.Take(sys).Plugins {
 		shown[p.Name] = p
@@ -47,7 +48,7 @@ func TestMonitor(t *testing.T) {
 	assert.Zero(t, off.Worker)
 	assert.False(t, off.Enabled)
 
-	s.put("pyth.py", "# ferrule: name=pyth version=2.1.0 fn=f\nimport os\ndef f(x):\n    return str(os.getpid())\n")
+	s.Put("pyth.py", "# ferrule: name=pyth version=2.1.0 fn=f\nimport os\ndef f(x):\n    return str(os.getpid())\n")
 	require.NoError(t, sys.Reload(t.Context()))
 	for _, p := range monitor.Take(sys).Plugins {
 		if p.Name == "pyth" {

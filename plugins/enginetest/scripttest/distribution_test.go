@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,56 +11,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/oci"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
-	"github.com/ferrule-dev/ferrule/plugins/registry/files"
 	"github.com/ferrule-dev/ferrule/plugins/release"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
 	"github.com/ferrule-dev/ferrule/plugins/store"
 )
-
-// places are where a plug-in may be published: each returns the registry.url, and who publishes there.
-var places = map[string]func(t *testing.T) (address string, to registry.Pusher){
-	"folder": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"bundle": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases.zip")
-		to, err := files.NewBundle(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"release page": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		server := httptest.NewServer(http.FileServer(http.Dir(path)))
-		t.Cleanup(server.Close)
-		return server.URL + "/{tag}", to
-	},
-	"OCI registry": func(t *testing.T) (string, registry.Pusher) {
-		address := "oci://" + fixture.Registry(t, "tiny") + "/acme"
-		to, err := oci.New(address)
-		require.NoError(t, err)
-		return address, to
-	},
-}
-
-func slashed(path string) string {
-	path = filepath.ToSlash(path)
-	if path[0] != '/' { // a drive
-		path = "/" + path
-	}
-	return path
-}
 
 // published are scripts in each language; the first line of one is for those who run it by hand.
 var published = map[registry.Kind]struct{ file, text string }{
@@ -93,18 +51,18 @@ func publish(t *testing.T, to registry.Pusher, key sign.PrivateKey, kind registr
 // From the registry to a call: a script that was signed and published is found, verified, locked and run, on whatever platform; the lock is law until it is updated, and what was changed in the store does not run.
 func TestFromRegistryToCall(t *testing.T) {
 	for kind, script := range published {
-		for name, place := range places {
+		for name, place := range site.Places {
 			t.Run(string(kind)+", "+name, func(t *testing.T) {
 				address, to := place(t)
 				key, err := sign.Generate()
 				require.NoError(t, err)
 				publish(t, to, key, kind, "1.0.0")
-				s, stored := newSite(t), t.TempDir()
-				from := func(s *site, key sign.PublicKey) {
-					s.configure("registry: {url: '" + address + "', keys: [" + key.String() + "]}\nplugins: [{name: tax, grant: [points]}]")
+				s, stored := site.New(t), t.TempDir()
+				from := func(s *site.Site, key sign.PublicKey) {
+					s.Configure("registry: {url: '" + address + "', keys: [" + key.String() + "]}\nplugins: [{name: tax, grant: [points]}]")
 				}
-				start := func(s *site, stored string) *plugins.System {
-					sys := s.new(both(t), plugins.Download(release.Pages, oci.Registries), plugins.StoreFolder(stored))
+				start := func(s *site.Site, stored string) *plugins.System {
+					sys := s.System(both(t), plugins.Download(release.Pages, oci.Registries), plugins.StoreFolder(stored))
 					plugins.Offer(sys, "points", func(_ context.Context, in []byte) ([]byte, error) { return append([]byte("points of "), in...), nil })
 					require.NoError(t, sys.Start(t.Context()))
 					return sys
@@ -113,11 +71,11 @@ func TestFromRegistryToCall(t *testing.T) {
 				sys := start(s, stored)
 				p, _ := sys.Plugin("tax")
 				require.NoError(t, p.Err)
-				assert.Equal(t, "1.0.0", call(t, sys, "tax", "version", ""))
-				assert.Equal(t, "points of me", call(t, sys, "tax", "rate", "me"))
+				assert.Equal(t, "1.0.0", site.Call(t, sys, "tax", "version", ""))
+				assert.Equal(t, "points of me", site.Call(t, sys, "tax", "rate", "me"))
 				assert.Equal(t, "tax-any"+filepath.Ext(script.file), filepath.Base(p.Source))
 				assert.False(t, p.Sidecar)
-				l, err := lock.Load(install.LockOf(s.config))
+				l, err := lock.Load(install.LockOf(s.Config))
 				require.NoError(t, err)
 				e := l.Plugins["tax"]
 				require.NotNil(t, e)
@@ -127,21 +85,21 @@ func TestFromRegistryToCall(t *testing.T) {
 				assert.Len(t, e.Files, 1)
 
 				publish(t, to, key, kind, "1.1.0")
-				assert.Equal(t, "1.0.0", call(t, start(s, stored), "tax", "version", ""), "the lock is law")
-				c, err := config.Load(s.config)
+				assert.Equal(t, "1.0.0", site.Call(t, start(s, stored), "tax", "version", ""), "the lock is law")
+				c, err := config.Load(s.Config)
 				require.NoError(t, err)
 				trust, err := sign.TrustOf(c)
 				require.NoError(t, err)
 				st, err := store.Open(stored)
 				require.NoError(t, err)
-				in, err := install.New(install.Options{App: "app", Version: "1.0.0", Lock: install.LockOf(s.config), Store: st, Sources: []registry.Source{to}, Trust: trust})
+				in, err := install.New(install.Options{App: "app", Version: "1.0.0", Lock: install.LockOf(s.Config), Store: st, Sources: []registry.Source{to}, Trust: trust})
 				require.NoError(t, err)
 				changes, _, err := in.Update(t.Context(), []install.Want{{Name: "tax"}}, install.UpdateOptions{})
 				require.NoError(t, err)
 				require.Len(t, changes, 1)
 				require.NoError(t, st.Close())
 				sys = start(s, stored)
-				assert.Equal(t, "1.1.0", call(t, sys, "tax", "version", ""))
+				assert.Equal(t, "1.1.0", site.Call(t, sys, "tax", "version", ""))
 
 				// What the store has is compared when it is loaded.
 				p, _ = sys.Plugin("tax")
@@ -153,13 +111,13 @@ func TestFromRegistryToCall(t *testing.T) {
 					_, err = f.Call(t.Context(), nil)
 				}
 				require.Error(t, err)
-				why(t, sys, "tax", plugins.ErrOpen)
+				site.Why(t, sys, "tax", plugins.ErrOpen)
 
 				other, err := sign.Generate()
 				require.NoError(t, err)
-				fresh := newSite(t)
+				fresh := site.New(t)
 				from(fresh, other.Public())
-				assert.ErrorIs(t, why(t, start(fresh, t.TempDir()), "tax", plugins.ErrFetch), registry.ErrKey)
+				assert.ErrorIs(t, site.Why(t, start(fresh, t.TempDir()), "tax", plugins.ErrFetch), registry.ErrKey)
 			})
 		}
 	}
@@ -204,22 +162,22 @@ func TestRelease(t *testing.T) {
 // An application installs the scripts that it has an engine for, and says of others why not.
 func TestDownloadWithoutEngine(t *testing.T) {
 	for kind, wants := range map[registry.Kind]bool{registry.JavaScript: true, registry.Python: false} {
-		address, to := places["folder"](t)
+		address, to := site.Places["folder"](t)
 		key, err := sign.Generate()
 		require.NoError(t, err)
 		publish(t, to, key, kind, "1.0.0")
-		s := newSite(t)
-		s.configure("registry: {url: '" + address + "', keys: [" + key.Public().String() + "]}\nplugins: [{name: tax, grant: [points]}]")
-		sys := s.new(javaScript(), plugins.Download(), plugins.StoreFolder(t.TempDir()))
+		s := site.New(t)
+		s.Configure("registry: {url: '" + address + "', keys: [" + key.Public().String() + "]}\nplugins: [{name: tax, grant: [points]}]")
+		sys := s.System(javaScript(), plugins.Download(), plugins.StoreFolder(t.TempDir()))
 		plugins.Offer(sys, "points", func(context.Context, []byte) ([]byte, error) { return nil, nil })
 		require.NoError(t, sys.Start(t.Context()))
 		if wants {
-			assert.Equal(t, "1.0.0", call(t, sys, "tax", "version", ""))
+			assert.Equal(t, "1.0.0", site.Call(t, sys, "tax", "version", ""))
 			continue
 		}
-		e := why(t, sys, "tax", plugins.ErrFetch)
+		e := site.Why(t, sys, "tax", plugins.ErrFetch)
 		assert.ErrorIs(t, e, registry.ErrKind)
 		assert.ErrorContains(t, e, "engine")
-		assert.NoFileExists(t, install.LockOf(s.config))
+		assert.NoFileExists(t, install.LockOf(s.Config))
 	}
 }

@@ -13,13 +13,14 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 )
 
 // Scripts stand at extension points beside libraries and Go functions, in the order that config.yaml says, each with its settings; their wrappers go on by next.
 func TestBeside(t *testing.T) {
-	s := newSite(t)
-	fixture.Variant(t, "system", filepath.Join(s.folder, "a"+fixture.Ext()), "aaaa", "nati")
-	s.put("j.js", `// ferrule: name=java version=1.0.0 hook=piped
+	s := site.New(t)
+	fixture.Variant(t, "system", filepath.Join(s.Folder, "a"+fixture.Ext()), "aaaa", "nati")
+	s.Put("j.js", `// ferrule: name=java version=1.0.0 hook=piped
 // ferrule: hook=wrapped wrap=yes
 // ferrule: hook=vetoed
 // ferrule: hook=told
@@ -32,7 +33,7 @@ export function vetoed(text) { if (text === "bad") throw new Failure(1000, "no "
 export const told = (text) => { last = text; };
 export const heard = () => last;
 `)
-	s.put("p.py", `# ferrule: name=pyth version=1.0.0 hook=piped
+	s.Put("p.py", `# ferrule: name=pyth version=1.0.0 hook=piped
 # ferrule: hook=wrapped wrap=yes
 # ferrule: hook=told
 # ferrule: fn=heard
@@ -45,7 +46,7 @@ def told(text):
     last = text
 def heard(_): return last
 `)
-	s.configure(`
+	s.Configure(`
 plugins:
   - plugin_nati
   - {name: java, config: {is: java}}
@@ -56,11 +57,11 @@ hooks:
 `)
 	double := &builtin.Plugin{Name: "plugin_gogo", Version: "1.0.0", Hooks: []builtin.Function{{Name: "piped",
 		Call: func(_ context.Context, in []byte) ([]byte, error) { return append(bytes.Clone(in), "+gogo"...), nil }}}}
-	sys := s.new(both(t), plugins.Builtin(double))
-	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Codec(raw{}))
-	wrapped := plugins.Wrap[[]byte, []byte](sys, "wrapped", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }, plugins.Codec(raw{}))
-	vetoed := plugins.Veto[[]byte](sys, "vetoed", plugins.Codec(raw{}))
-	told := plugins.Notify[[]byte](sys, "told", plugins.Codec(raw{}), plugins.Parallel())
+	sys := s.System(both(t), plugins.Builtin(double))
+	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Codec(site.Raw{}))
+	wrapped := plugins.Wrap[[]byte, []byte](sys, "wrapped", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }, plugins.Codec(site.Raw{}))
+	vetoed := plugins.Veto[[]byte](sys, "vetoed", plugins.Codec(site.Raw{}))
+	told := plugins.Notify[[]byte](sys, "told", plugins.Codec(site.Raw{}), plugins.Parallel())
 	require.NoError(t, sys.Start(t.Context()))
 	pipe := func() string {
 		out, err := piped.Call(t.Context(), []byte("x"))
@@ -77,10 +78,10 @@ hooks:
 	require.NoError(t, vetoed.Call(t.Context(), []byte("good")))
 	assert.ErrorContains(t, vetoed.Call(t.Context(), []byte("bad")), "no bad")
 	require.NoError(t, told.Call(t.Context(), []byte("news")))
-	assert.Equal(t, "news", call(t, sys, "java", "heard", ""))
-	assert.Equal(t, "news", call(t, sys, "pyth", "heard", ""))
+	assert.Equal(t, "news", site.Call(t, sys, "java", "heard", ""))
+	assert.Equal(t, "news", site.Call(t, sys, "pyth", "heard", ""))
 
-	s.configure(`
+	s.Configure(`
 plugins:
   - plugin_nati
   - {name: java, config: {is: JAVA}}
@@ -104,12 +105,12 @@ func TestGrants(t *testing.T) {
 				"    return ferrule.info('offers.points') + ' ' + ferrule.info('offers.secret') + said\n"},
 	} {
 		t.Run(language, func(t *testing.T) {
-			s := newSite(t)
-			s.put("buyer."+language, text[0])
-			s.put("asker."+language, text[1])
+			s := site.New(t)
+			s.Put("buyer."+language, text[0])
+			s.Put("asker."+language, text[1])
 			start := func(config string) *plugins.System {
-				s.configure(config)
-				sys := s.new(both(t))
+				s.Configure(config)
+				sys := s.System(both(t))
 				plugins.Offer(sys, "points", func(ctx context.Context, in []byte) ([]byte, error) {
 					by, _ := plugins.Caller(ctx)
 					return []byte("points of " + string(in) + " for " + by), nil
@@ -119,37 +120,37 @@ func TestGrants(t *testing.T) {
 				return sys
 			}
 			sys := start("plugins: [{name: buyer, grant: [points]}, {name: asker, grant: [points]}]")
-			e := why(t, sys, "buyer", plugins.ErrGrant)
+			e := site.Why(t, sys, "buyer", plugins.ErrGrant)
 			assert.ErrorContains(t, e, "secret")
 			assert.NotContains(t, e.Found, "points")
 			assert.Contains(t, e.Remedy, "grant: [points, secret]")
 			assert.NotContains(t, e.Error(), "it has run")
-			assert.Equal(t, "points of me for asker", call(t, sys, "asker", "buys", "me"))
-			assert.Equal(t, "yes no refused", call(t, sys, "asker", "knows", ""))
+			assert.Equal(t, "points of me for asker", site.Call(t, sys, "asker", "buys", "me"))
+			assert.Equal(t, "yes no refused", site.Call(t, sys, "asker", "knows", ""))
 			p, _ := sys.Plugin("asker")
 			assert.Equal(t, []string{"points"}, p.Grants)
 
 			sys = start("plugins: [{name: buyer, grant: [points, secret]}, {name: asker, grant: [points, secret]}]")
-			assert.Equal(t, "yes yes called", call(t, sys, "asker", "knows", ""))
+			assert.Equal(t, "yes yes called", site.Call(t, sys, "asker", "knows", ""))
 			_, err := sys.Func("buyer", "buys")
 			require.NoError(t, err)
-			assert.True(t, strings.Contains(call(t, sys, "buyer", "buys", ""), "it has run"), "with all that it asks for it runs")
+			assert.True(t, strings.Contains(site.Call(t, sys, "buyer", "buys", ""), "it has run"), "with all that it asks for it runs")
 
-			s.put("buyer."+language, strings.ReplaceAll(text[0], "import=secret", "import=nowhere"))
-			assert.ErrorContains(t, why(t, start("plugins: [{name: buyer, grant: [points]}]"), "buyer", plugins.ErrImport), "nowhere")
+			s.Put("buyer."+language, strings.ReplaceAll(text[0], "import=secret", "import=nowhere"))
+			assert.ErrorContains(t, site.Why(t, start("plugins: [{name: buyer, grant: [points]}]"), "buyer", plugins.ErrImport), "nowhere")
 		})
 	}
 }
 
 // A service of one script is called by another one, in the other language, whichever version of it runs.
 func TestServices(t *testing.T) {
-	s := newSite(t)
-	s.put("tax.py", "# ferrule: name=tax version=1.0.0 provides=rate fn=rate\ndef rate(country): return country + ' 19'\n")
-	s.put("shop.js", "// ferrule: name=shop version=1.0.0 requires=\"tax ^1\" import=rate fn=price\nimport { host } from 'ferrule';\nexport const price = (where) => host.rate(where);\n")
-	s.configure("plugins: [tax, {name: shop, grant: [rate]}]")
-	sys := s.start(both(t))
-	assert.Equal(t, "DE 19", call(t, sys, "shop", "price", "DE"))
-	s.put("tax.py", "# ferrule: name=tax version=1.1.0 provides=rate fn=rate\ndef rate(country): return country + ' 20'\n")
+	s := site.New(t)
+	s.Put("tax.py", "# ferrule: name=tax version=1.0.0 provides=rate fn=rate\ndef rate(country): return country + ' 19'\n")
+	s.Put("shop.js", "// ferrule: name=shop version=1.0.0 requires=\"tax ^1\" import=rate fn=price\nimport { host } from 'ferrule';\nexport const price = (where) => host.rate(where);\n")
+	s.Configure("plugins: [tax, {name: shop, grant: [rate]}]")
+	sys := s.Start(both(t))
+	assert.Equal(t, "DE 19", site.Call(t, sys, "shop", "price", "DE"))
+	s.Put("tax.py", "# ferrule: name=tax version=1.1.0 provides=rate fn=rate\ndef rate(country): return country + ' 20'\n")
 	require.NoError(t, sys.Reload(t.Context()))
-	assert.Equal(t, "DE 20", call(t, sys, "shop", "price", "DE"))
+	assert.Equal(t, "DE 20", site.Call(t, sys, "shop", "price", "DE"))
 }

@@ -1,4 +1,4 @@
-module github.com/ferrule-dev/ferrule/plugins/scripttest
+module github.com/ferrule-dev/ferrule/plugins/enginetest
 
 go 1.26.0
 

@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/script"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
 )
 
 const greedy = `// ferrule: name=greedy version=1.0.0 fn=holds in=json
@@ -29,22 +30,22 @@ export function spins() { for (;;); }
 
 // An entry says of a script in JavaScript what it may have of memory, how long its hooks may take, its settings and its version; and a change of that holds from then on.
 func TestEntryOfJavaScript(t *testing.T) {
-	s := newSite(t)
-	s.put("greedy.js", greedy)
-	s.configure("plugins: [{name: greedy, version: ^1, permit: {memory: 16MiB}, config: {rate: 10}}]")
-	sys := s.start(javaScript())
-	assert.Equal(t, "2", call(t, sys, "greedy", "holds", "2"))
-	assert.Contains(t, call(t, sys, "greedy", "holds", "40"), "out of memory")
-	assert.Equal(t, `{"rate":10}`, call(t, sys, "greedy", "config", ""))
-	s.configure("plugins: [{name: greedy, version: ^1, permit: {memory: 128MiB}, config: {rate: 11}}]")
+	s := site.New(t)
+	s.Put("greedy.js", greedy)
+	s.Configure("plugins: [{name: greedy, version: ^1, permit: {memory: 16MiB}, config: {rate: 10}}]")
+	sys := s.Start(javaScript())
+	assert.Equal(t, "2", site.Call(t, sys, "greedy", "holds", "2"))
+	assert.Contains(t, site.Call(t, sys, "greedy", "holds", "40"), "out of memory")
+	assert.Equal(t, `{"rate":10}`, site.Call(t, sys, "greedy", "config", ""))
+	s.Configure("plugins: [{name: greedy, version: ^1, permit: {memory: 128MiB}, config: {rate: 11}}]")
 	require.NoError(t, sys.Reload(t.Context()))
-	assert.Equal(t, "40", call(t, sys, "greedy", "holds", "40"))
-	assert.Equal(t, `{"rate":11}`, call(t, sys, "greedy", "config", ""))
+	assert.Equal(t, "40", site.Call(t, sys, "greedy", "holds", "40"))
+	assert.Equal(t, `{"rate":11}`, site.Call(t, sys, "greedy", "config", ""))
 	p, _ := sys.Plugin("greedy")
 	assert.False(t, p.Isolated)
 	assert.False(t, p.Declared)
-	s.configure("plugins: [{name: greedy, version: ^2}]")
-	why(t, s.start(javaScript()), "greedy", plugins.ErrRange)
+	s.Configure("plugins: [{name: greedy, version: ^2}]")
+	site.Why(t, s.Start(javaScript()), "greedy", plugins.ErrRange)
 }
 
 // A script in Python is in a worker; what its entry says of that is the worker's sandbox, in which it reads what is its own, and what was permitted.
@@ -52,10 +53,10 @@ func TestEntryOfPython(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the sandbox is Linux's")
 	}
-	s := newSite(t)
+	s := site.New(t)
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "file"), []byte("text"), 0o644))
-	s.put("reader.py", `# ferrule: name=reader version=1.0.0 fn=reads
+	s.Put("reader.py", `# ferrule: name=reader version=1.0.0 fn=reads
 # ferrule: fn=writes
 # ferrule: fn=config
 # ferrule: fn=holds
@@ -71,7 +72,7 @@ def holds(mib):
     for i in range(0, len(b), 4096): b[i] = 1
     return str(len(b) >> 20)
 `)
-	s.put("helper.py", "mark = '.'\n")
+	s.Put("helper.py", "mark = '.'\n")
 	path := filepath.Join(other, "file")
 	for _, c := range []struct {
 		name, entry            string
@@ -86,21 +87,21 @@ def holds(mib):
 		{"with limits", "isolate: {memory: 256MiB, cpu: 60s}, config: {rate: 1}", false, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &site{t, s.folder, filepath.Join(t.TempDir(), "config.yaml")}
-			s.configure("plugins: [{name: reader, " + c.entry + "}]")
-			sys := s.start(both(t))
+			s := s.Beside(t)
+			s.Configure("plugins: [{name: reader, " + c.entry + "}]")
+			sys := s.Start(both(t))
 			f, err := sys.Func("reader", "config")
 			require.NoError(t, err)
 			if _, err := f.Call(t.Context(), nil); errors.Is(err, loader.ErrSandbox) {
 				t.Skip("this system has no such sandbox, and says so: ", err)
 			}
-			read, wrote := call(t, sys, "reader", "reads", path), call(t, sys, "reader", "writes", filepath.Join(other, "new"))
+			read, wrote := site.Call(t, sys, "reader", "reads", path), site.Call(t, sys, "reader", "writes", filepath.Join(other, "new"))
 			assert.Equal(t, c.reads, read == "text.", read)
 			assert.Equal(t, c.writes, wrote == "written", wrote)
 			if !c.reads {
 				assert.Contains(t, read, "PermissionError")
 			}
-			assert.Equal(t, `{"rate":1}`, call(t, sys, "reader", "config", ""))
+			assert.Equal(t, `{"rate":1}`, site.Call(t, sys, "reader", "config", ""))
 			p, _ := sys.Plugin("reader")
 			require.NoError(t, p.Err)
 			assert.True(t, p.Isolated)
@@ -108,8 +109,8 @@ def holds(mib):
 			assert.NotEqual(t, os.Getpid(), p.Worker)
 			assert.False(t, p.Declared)
 			if strings.HasPrefix(c.name, "with limits") {
-				assert.Equal(t, "8", call(t, sys, "reader", "holds", "8"))
-				assert.Contains(t, call(t, sys, "reader", "holds", "4096"), "MemoryError")
+				assert.Equal(t, "8", site.Call(t, sys, "reader", "holds", "8"))
+				assert.Contains(t, site.Call(t, sys, "reader", "holds", "4096"), "MemoryError")
 			}
 		})
 	}
@@ -117,12 +118,12 @@ def holds(mib):
 
 // Of an engine that runs Python in this process, an entry has it in a worker again.
 func TestIsolateOfPythonInThisProcess(t *testing.T) {
-	s := newSite(t)
-	s.put("own.py", "# ferrule: name=own version=1.0.0 fn=pid\nimport os\ndef pid(_): return str(os.getpid())\n")
+	s := site.New(t)
+	s.Put("own.py", "# ferrule: name=own version=1.0.0 fn=pid\nimport os\ndef pid(_): return str(os.getpid())\n")
 	for entry, here := range map[string]bool{"own": true, "{name: own, isolate: {sandbox: none}}": false} {
-		s.configure("plugins: [" + entry + "]")
-		sys := s.start(script.Engine(script.WithPython(fixture.PythonAdapter(t), loader.Native())))
-		pid := call(t, sys, "own", "pid", "")
+		s.Configure("plugins: [" + entry + "]")
+		sys := s.Start(script.Engine(script.WithPython(fixture.PythonAdapter(t), loader.Native())))
+		pid := site.Call(t, sys, "own", "pid", "")
 		p, _ := sys.Plugin("own")
 		assert.Equal(t, !here, p.Isolated)
 		if here {
@@ -136,12 +137,12 @@ func TestIsolateOfPythonInThisProcess(t *testing.T) {
 
 // What no script can have is an error with a type and a remedy, before anything of it runs; and whoever looks beforehand is told the same.
 func TestRefused(t *testing.T) {
-	s := newSite(t)
-	s.put("plain.js", "// ferrule: name=plain version=1.0.0 fn=f\nexport const f = () => 1;\n")
-	s.put("asks.js", "// ferrule: name=asks version=1.0.0 permit.connect=443 fn=f\nexport const f = () => 1;\n")
-	s.put("wants.js", "// ferrule: name=wants version=1.0.0 permit.memory=536870912 fn=f\nexport const f = () => 1;\n")
-	s.put("snake.py", "# ferrule: name=snake version=1.0.0 fn=f\ndef f(x): return x\n")
-	s.put("reads.py", "# ferrule: name=reads version=1.0.0 permit.read=/etc/hosts fn=f\ndef f(x): return x\n")
+	s := site.New(t)
+	s.Put("plain.js", "// ferrule: name=plain version=1.0.0 fn=f\nexport const f = () => 1;\n")
+	s.Put("asks.js", "// ferrule: name=asks version=1.0.0 permit.connect=443 fn=f\nexport const f = () => 1;\n")
+	s.Put("wants.js", "// ferrule: name=wants version=1.0.0 permit.memory=536870912 fn=f\nexport const f = () => 1;\n")
+	s.Put("snake.py", "# ferrule: name=snake version=1.0.0 fn=f\ndef f(x): return x\n")
+	s.Put("reads.py", "# ferrule: name=reads version=1.0.0 permit.read=/etc/hosts fn=f\ndef f(x): return x\n")
 	at := filepath.ToSlash(t.TempDir())
 	for _, c := range []struct {
 		name, entry string
@@ -159,15 +160,15 @@ func TestRefused(t *testing.T) {
 		{"reads", "enabled: true", plugins.ErrGrant, []string{"read /etc/hosts", "permit: {read: [/etc/hosts]}"}},
 	} {
 		t.Run(c.name+", "+c.entry, func(t *testing.T) {
-			s := &site{t, s.folder, filepath.Join(t.TempDir(), "config.yaml")}
-			s.configure("plugins: [{name: " + c.name + ", " + c.entry + "}]")
-			sys := s.start(both(t))
-			e := why(t, sys, c.name, c.kind)
+			s := s.Beside(t)
+			s.Configure("plugins: [{name: " + c.name + ", " + c.entry + "}]")
+			sys := s.Start(both(t))
+			e := site.Why(t, sys, c.name, c.kind)
 			for _, says := range c.says {
 				assert.ErrorContains(t, e, says)
 			}
 			if c.kind == plugins.ErrEngine {
-				over, err := plugins.Survey(t.Context(), plugins.Config(s.config), plugins.Engines(both(t)))
+				over, err := plugins.Survey(t.Context(), plugins.Config(s.Config), plugins.Engines(both(t)))
 				require.NoError(t, err)
 				for _, p := range over.Plugins {
 					if p.Name == c.name {
@@ -186,11 +187,11 @@ func TestLimit(t *testing.T) {
 		"py": "# ferrule: name=slow version=1.0.0 hook=asked\ndef asked(text):\n    while text == 'spin': pass\n    return text\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
-			s.put("slow."+name, text)
-			s.configure("plugins: [{name: slow, limit: 100ms}]")
-			sys := s.new(both(t))
-			asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(raw{}))
+			s := site.New(t)
+			s.Put("slow."+name, text)
+			s.Configure("plugins: [{name: slow, limit: 100ms}]")
+			sys := s.System(both(t))
+			asked := plugins.First[[]byte, []byte](sys, "asked", plugins.Codec(site.Raw{}))
 			require.NoError(t, sys.Start(t.Context()))
 			_, _, err := asked.Call(t.Context(), []byte("spin"))
 			require.Error(t, err)
