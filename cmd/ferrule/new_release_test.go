@@ -232,6 +232,18 @@ func (r *runner) publish(w *workflow, tag string) (out string, err error) {
 	return r.run(w, "publish")
 }
 
+// give makes a key with a password, and has it among the secrets.
+func (r *runner) give(m *market) {
+	t := r.t
+	t.Helper()
+	require.NoError(t, os.WriteFile(m.path("password"), []byte("a password\n"), 0o600))
+	_, stderr, code := ferrule(t, "", "keygen", "--password-file", m.path("password"), m.path("release.key"))
+	require.Zero(t, code, stderr)
+	key, err := os.ReadFile(m.path("release.key"))
+	require.NoError(t, err)
+	r.values["secrets.FERRULE_KEY"] = strings.TrimSpace(string(key))
+}
+
 // serve has the releases as GitHub does.
 func (r *runner) serve() string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
@@ -314,12 +326,7 @@ func TestNewReleases(t *testing.T) {
 			require.Error(t, err)
 			assert.Contains(t, out, "no secret FERRULE_KEY: see README.md")
 
-			require.NoError(t, os.WriteFile(m.path("password"), []byte("a password\n"), 0o600))
-			_, stderr, code := ferrule(t, "", "keygen", "--password-file", m.path("password"), m.path("release.key"))
-			require.Zero(t, code, stderr)
-			key, err := os.ReadFile(m.path("release.key"))
-			require.NoError(t, err)
-			r.values["secrets.FERRULE_KEY"] = strings.TrimSpace(string(key))
+			r.give(m)
 			out, err = r.publish(w, "v0.9.0")
 			require.Error(t, err)
 			assert.Regexp(t, "the tag is v0.9.0, and the (library|module) of the version of v0.1.0", out)
@@ -419,18 +426,13 @@ func TestNewScriptReleases(t *testing.T) {
 			require.Error(t, err)
 			assert.Contains(t, out, "no secret FERRULE_KEY: see README.md")
 
-			require.NoError(t, os.WriteFile(m.path("password"), []byte("a password\n"), 0o600))
-			_, stderr, code := ferrule(t, "", "keygen", "--password-file", m.path("password"), m.path("release.key"))
-			require.Zero(t, code, stderr)
-			key, err := os.ReadFile(m.path("release.key"))
-			require.NoError(t, err)
-			r.values["secrets.FERRULE_KEY"] = strings.TrimSpace(string(key))
+			r.give(m)
 			out, err = r.publish(w, "v0.9.0")
 			require.Error(t, err)
 			assert.Contains(t, out, "the tag is v0.9.0, and the script of the version v0.1.0")
 			out, err = r.publish(w, "v0.1.0")
 			require.NoError(t, err, out)
-			_, stderr, code = ferrule(t, "", "verify", "--key", m.path("release.key.pub"), filepath.Join(r.github, "v0.1.0", p.Library))
+			_, stderr, code := ferrule(t, "", "verify", "--key", m.path("release.key.pub"), filepath.Join(r.github, "v0.1.0", p.Library))
 			assert.Zero(t, code, stderr)
 			signature, err := os.ReadFile(filepath.Join(r.github, "v0.1.0", p.Library+".minisig"))
 			require.NoError(t, err)

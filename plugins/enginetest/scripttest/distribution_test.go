@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
@@ -51,7 +52,7 @@ func publish(t *testing.T, to registry.Pusher, key sign.PrivateKey, kind registr
 // From the registry to a call: a script that was signed and published is found, verified, locked and run, on whatever platform; the lock is law until it is updated, and what was changed in the store does not run.
 func TestFromRegistryToCall(t *testing.T) {
 	for kind, script := range published {
-		for name, place := range site.Places {
+		for name, place := range site.Places(tiny) {
 			t.Run(string(kind)+", "+name, func(t *testing.T) {
 				address, to := place(t)
 				key, err := sign.Generate()
@@ -162,7 +163,7 @@ func TestRelease(t *testing.T) {
 // An application installs the scripts that it has an engine for, and says of others why not.
 func TestDownloadWithoutEngine(t *testing.T) {
 	for kind, wants := range map[registry.Kind]bool{registry.JavaScript: true, registry.Python: false} {
-		address, to := site.Places["folder"](t)
+		address, to := site.Places(tiny)["folder"](t)
 		key, err := sign.Generate()
 		require.NoError(t, err)
 		publish(t, to, key, kind, "1.0.0")
@@ -181,3 +182,5 @@ func TestDownloadWithoutEngine(t *testing.T) {
 		assert.NoFileExists(t, install.LockOf(s.Config))
 	}
 }
+
+func tiny(t *testing.T) string { return fixture.Registry(t, "tiny") }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/enginetest/internal/site"
@@ -37,7 +38,7 @@ func publish(t *testing.T, to registry.Pusher, key sign.PrivateKey, version stri
 
 // From the registry to a call: a module that was signed and published is found, verified, locked and run; the lock and the store are enough from then on; who has another key gets nothing.
 func TestFromRegistryToCall(t *testing.T) {
-	for name, place := range site.Places {
+	for name, place := range site.Places(tiny) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, to := place(t)
@@ -99,7 +100,7 @@ func TestFromRegistryToCall(t *testing.T) {
 
 // An application without an engine for modules installs none, and says why.
 func TestDownloadWithoutEngine(t *testing.T) {
-	address, to := site.Places["folder"](t)
+	address, to := site.Places(tiny)["folder"](t)
 	key, err := sign.Generate()
 	require.NoError(t, err)
 	publish(t, to, key, "1.0.0")
@@ -116,3 +117,5 @@ func TestDownloadWithoutEngine(t *testing.T) {
 	sys = s.Start(wasm.Engine(), plugins.Download(), plugins.StoreFolder(t.TempDir()))
 	assert.Equal(t, "1.0.0", site.Call(t, sys, "plugin_aaaa", "version", ""))
 }
+
+func tiny(t *testing.T) string { return fixture.Registry(t, "tiny") }

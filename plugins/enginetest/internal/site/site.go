@@ -17,7 +17,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/oci"
@@ -118,34 +117,36 @@ func (Raw) Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// Places are where a plug-in may be published: each returns the registry.url, and who publishes there.
-var Places = map[string]func(t *testing.T) (address string, to registry.Pusher){
-	"folder": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"bundle": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases.zip")
-		to, err := files.NewBundle(path)
-		require.NoError(t, err)
-		return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
-	},
-	"release page": func(t *testing.T) (string, registry.Pusher) {
-		path := filepath.Join(t.TempDir(), "releases")
-		to, err := files.NewFolder(path)
-		require.NoError(t, err)
-		server := httptest.NewServer(http.FileServer(http.Dir(path)))
-		t.Cleanup(server.Close)
-		return server.URL + "/{tag}", to
-	},
-	"OCI registry": func(t *testing.T) (string, registry.Pusher) {
-		address := "oci://" + fixture.Registry(t, "tiny") + "/acme"
-		to, err := oci.New(address)
-		require.NoError(t, err)
-		return address, to
-	},
+// Places are where a plug-in may be published: each returns the registry.url, and who publishes there. distribution starts an OCI registry, and returns host and port.
+func Places(distribution func(t *testing.T) string) map[string]func(t *testing.T) (address string, to registry.Pusher) {
+	return map[string]func(t *testing.T) (address string, to registry.Pusher){
+		"folder": func(t *testing.T) (string, registry.Pusher) {
+			path := filepath.Join(t.TempDir(), "releases")
+			to, err := files.NewFolder(path)
+			require.NoError(t, err)
+			return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
+		},
+		"bundle": func(t *testing.T) (string, registry.Pusher) {
+			path := filepath.Join(t.TempDir(), "releases.zip")
+			to, err := files.NewBundle(path)
+			require.NoError(t, err)
+			return (&url.URL{Scheme: "file", Path: slashed(path)}).String(), to
+		},
+		"release page": func(t *testing.T) (string, registry.Pusher) {
+			path := filepath.Join(t.TempDir(), "releases")
+			to, err := files.NewFolder(path)
+			require.NoError(t, err)
+			server := httptest.NewServer(http.FileServer(http.Dir(path)))
+			t.Cleanup(server.Close)
+			return server.URL + "/{tag}", to
+		},
+		"OCI registry": func(t *testing.T) (string, registry.Pusher) {
+			address := "oci://" + distribution(t) + "/acme"
+			to, err := oci.New(address)
+			require.NoError(t, err)
+			return address, to
+		},
+	}
 }
 
 func slashed(path string) string {
