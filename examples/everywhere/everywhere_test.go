@@ -120,7 +120,7 @@ func oracle(c Cart, points int64) Discount {
 	return Discount{Cents: saved.Num().Int64(), Points: spent, Best: best}
 }
 
-const mostCents = 1<<53 - 1
+const mostCents int64 = 1<<53 - 1
 
 // edges are carts at the bounds of what the README says.
 func edges() []Cart {

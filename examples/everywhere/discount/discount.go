@@ -18,7 +18,7 @@ import (
 var Plugin = &builtin.Plugin{Name: "discount", Version: "1.0.0", Threads: abi.Concurrent, Imports: []string{"loyalty_points"},
 	Funcs: []builtin.Function{{Name: "before_checkout", In: "application/json", Out: "application/json", Call: beforeCheckout}}}
 
-const most = 1<<53 - 1 // what JavaScript has exactly, too
+const most int64 = 1<<53 - 1 // what JavaScript has exactly, too
 
 // cart has pointers where what is missing is no zero.
 type cart struct {
@@ -60,7 +60,7 @@ func read(in []byte) (c cart, costs []int64, err error) {
 			return c, nil, fmt.Errorf("items[%d]: expected a name, a category, cents and quantity", i)
 		}
 		if *item.Quantity > 0 && *item.Cents > (most-subtotal) / *item.Quantity {
-			return c, nil, fmt.Errorf("items[%d]: found a subtotal of more than %d", i, int64(most))
+			return c, nil, fmt.Errorf("items[%d]: found a subtotal of more than %d", i, most)
 		}
 		costs = append(costs, *item.Cents**item.Quantity)
 		subtotal += costs[i]
