@@ -52,6 +52,10 @@
  *   ferrule_alloc     void *(size_t): memory for the host's frames, inputs and rooms, aligned for any object; NULL where
  *                     there is none
  *   ferrule_free      void (void *): has it back
+ * A compiler that exports functions alone, such as Go's, writes what an object has into a name: an exported function
+ * without parameters and results, `SYMBOL=TEXT`, is the object SYMBOL, whose bytes are TEXT and a NUL; `%` and two
+ * hexadecimal digits are a byte. With an empty TEXT it is a slot, which the host does not set: R5 and R23 say what it
+ * would hold. Such a module need not export ferrule_services; where it does not, call->host is NULL.
  * A module may also export `ferrule_panic`, an object of two uint32_t: the address and the length of the text that it
  * leaves there before it traps; 0 before that. `_initialize`, where exported, is called first.
  * An instance of the module is an instance of the plug-in, and takes one call at a time, whatever `threads` says (R13).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -50,6 +51,7 @@ type wasmFile struct {
 	code      uint32     // bodies of functions
 	imports   []wasmImport
 	exports   []wasmExport
+	named     []byte // the texts that stand in names, as the memory behind the first one
 }
 
 // wasmType is the type of a function, as far as the contracts have any.
@@ -116,9 +118,16 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 			lib.OS = "wasip1"
 		}
 	}
-	// What is left to read are the texts, in the memory: that is the file from now on, with the functions behind it.
-	m.r, m.size, m.head, m.window = &wasmMemoryReader{m.r, f.data}, f.memory, nil, nil
+	if err := f.collect(x); err != nil {
+		return err
+	}
+	// What is left to read are the texts, in the memory, and in names: these are the file from now on, with the functions behind them.
+	inNames := uint64(len(f.named))
+	m.r, m.size, m.head, m.window = &wasmMemoryReader{m.r, f.data, f.memory, f.named}, f.memory+inNames, nil, nil
 	if err := m.addSegment(segment{name: "the memory", size: f.memory, inFile: f.memory, write: true, read: true}); err != nil {
+		return err
+	}
+	if err := m.addSegment(segment{name: "the names", addr: wasmNames, size: inNames, off: f.memory, inFile: inNames, write: true, read: true}); err != nil {
 		return err
 	}
 	if err := m.addSegment(segment{name: "the functions", addr: wasmFunctions, size: uint64(len(f.functions)), exec: true}); err != nil {
@@ -128,9 +137,6 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 		return err
 	}
 	m.wrongType, m.notHere = f.wrongType, "Export an immutable i32 global with a constant, as compilers do for an object, or a function that the module defines"
-	if err := f.collect(x); err != nil {
-		return err
-	}
 	x.strings = func() (names, error) { return f.names(), nil }
 	err = lib.readContract(m, x)
 	var fault *Error
@@ -154,22 +160,38 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 	return err
 }
 
-// wasmFunctions is where the functions are, by their number, behind all of the memory.
-const wasmFunctions = 1 << 32
+// wasmFunctions is where the functions are, by their number, behind all of the memory; wasmNames where the texts of names are.
+const (
+	wasmFunctions = 1 << 32
+	wasmNames     = 1 << 33
+)
 
 // collect takes in what the module exports.
 func (f *wasmFile) collect(x *exports) error {
 	for _, e := range f.exports {
+		symbol, text, object := strings.Cut(e.name, "=")
+		if object = object && strings.HasPrefix(symbol, abi.SymbolPrefix); !object {
+			symbol = e.name
+		}
 		if x.all {
-			if err := x.addName(e.name); err != nil {
+			if err := x.addName(symbol); err != nil {
 				return err
 			}
 		}
-		if !strings.HasPrefix(e.name, abi.SymbolPrefix) || isWasmOwn(e.name) {
+		if !strings.HasPrefix(symbol, abi.SymbolPrefix) || isWasmOwn(symbol) {
 			continue
 		}
 		export := export{}
 		switch {
+		case object && (e.kind != wasmFunction || f.types[f.functions[e.index]] != wasmType{0, 0, true}):
+			return &Error{Symbol: symbol, Kind: ErrSymbol, Found: "text in the name of " + f.what(e), Expected: "text in the name of a function without parameters and results (ferrule.h, WEBASSEMBLY)",
+				Remedy: useGen}
+		case object:
+			at := len(f.named)
+			if err := f.addNamed(symbol, text); err != nil {
+				return err
+			}
+			export.addr, export.size = wasmNames+uint64(at), uint64(len(f.named)-at)
 		case e.kind == wasmFunction:
 			export.addr = wasmFunctions + uint64(e.index)
 		case e.kind == wasmGlobal && f.globals[e.index].constant:
@@ -177,10 +199,34 @@ func (f *wasmFile) collect(x *exports) error {
 		default:
 			export.elsewhere = f.what(e)
 		}
-		if err := x.add(e.name, "", export); err != nil {
+		if err := x.add(symbol, "", export); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+const useGen = "Write the module's exports by ferrule gen"
+
+// addNamed takes in what an object has whose text stands behind its name: each % and two digits is a byte, and a NUL closes it. Without a text it is a slot.
+func (f *wasmFile) addNamed(symbol, text string) error {
+	if text == "" {
+		f.named = append(f.named, 0xff, 0xff, 0xff, 0xff)
+		return nil
+	}
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '%' {
+			n, err := strconv.ParseUint(text[min(i+1, len(text)):min(i+3, len(text))], 16, 8)
+			if err != nil || i+2 >= len(text) {
+				return &Error{Symbol: symbol, Kind: ErrManifest, Found: fmt.Sprintf("%.40q in the text in its name", text[i:]), Expected: "two hexadecimal digits behind each % (ferrule.h, WEBASSEMBLY)",
+					Remedy: useGen}
+			}
+			c, i = byte(n), i+2
+		}
+		f.named = append(f.named, c)
+	}
+	f.named = append(f.named, 0)
 	return nil
 }
 
@@ -237,7 +283,7 @@ func (f *wasmFile) checkOwn() *Error {
 		fits           func(e wasmExport) bool
 	}{
 		{"memory", "the memory", false, func(e wasmExport) bool { return e.kind == wasmMemory && e.index == 0 }},
-		{symbolServices, table, false, func(e wasmExport) bool { return f.isObject(e, 4) }},
+		{symbolServices, table, f.named != nil, func(e wasmExport) bool { return f.isObject(e, 4) }},
 		{symbolAlloc, "a function of an i32 that returns an i32: void *(size_t)", false, func(e wasmExport) bool { return f.isFunction(e, wasmType{1, 1, true}) }},
 		{symbolFree, "a function of an i32 that returns nothing: void (void *)", false, func(e wasmExport) bool { return f.isFunction(e, wasmType{1, 0, true}) }},
 		{symbolPanic, "the address of two uint32_t in the memory", true, func(e wasmExport) bool { return f.isObject(e, 8) }},
@@ -359,14 +405,21 @@ func (lib *Library) SetPath(path string) {
 }
 
 // wasmMemoryReader reads the memory of a module as it is at first: its data segments, and zeroes.
+// Behind it are the texts of names.
 type wasmMemoryReader struct {
-	file io.ReaderAt
-	data []wasmData // sorted
+	file  io.ReaderAt
+	data  []wasmData // sorted
+	size  uint64     // of the memory
+	named []byte
 }
 
 func (r *wasmMemoryReader) ReadAt(b []byte, off int64) (int, error) {
 	clear(b)
 	lo, hi := uint64(off), uint64(off)+uint64(len(b))
+	if hi > r.size {
+		from := max(lo, r.size)
+		copy(b[from-lo:], r.named[min(from-r.size, uint64(len(r.named))):])
+	}
 	i, _ := slices.BinarySearchFunc(r.data, lo, func(d wasmData, addr uint64) int {
 		if uint64(d.addr)+d.size <= addr {
 			return -1
