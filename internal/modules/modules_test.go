@@ -182,6 +182,21 @@ func TestRootRequires(t *testing.T) {
 	}, direct)
 }
 
+// A plug-in in Go gets the standard library and the SDK, and no host: neither side can see which version of the other it meets.
+func TestSDKRequiresNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(fixture.Root(), "sdk-go")
+	mod := decode[workFile](t, goCommand(t, dir, nil, "mod", "edit", "-json", "go.mod"))[0]
+	assert.Empty(t, mod.Require)
+	for _, system := range systems {
+		for _, p := range decode[goPackage](t, goCommand(t, dir, []string{"GOOS=" + system, "CGO_ENABLED=0"}, "list", "-e", "-deps", "-test", "-json=ImportPath,Module", "./...")) {
+			if p.Module != nil {
+				assert.Equal(t, root+"/sdk-go", p.Module.Path, p.ImportPath)
+			}
+		}
+	}
+}
+
 // reasons returns where RATIONALE.md's table says that each module is required: module → the folders of go.mod files.
 func reasons(text string) map[string][]string {
 	all := map[string][]string{}
@@ -200,7 +215,7 @@ func TestReasons(t *testing.T) {
 	require.True(t, found)
 	chapter, _, _ = strings.Cut(chapter, "\n## ")
 	said := reasons(chapter)
-	assert.Equal(t, []string{"all but the registries and the peers"}, said["github.com/stretchr/testify"])
+	assert.Equal(t, []string{"all but the registries", "the peers and sdk-go"}, said["github.com/stretchr/testify"])
 	delete(said, "github.com/stretchr/testify")
 
 	required := map[string][]string{}
@@ -228,8 +243,8 @@ func TestReasons(t *testing.T) {
 				required[r.Path] = append(required[r.Path], filepath.ToSlash(folder))
 			}
 		}
-		program := slices.Contains([]string{"plugins/oci/testdata/registries", "loader/wasm/internal/extism/peers"}, filepath.ToSlash(folder))
-		assert.Equal(t, !program, tested, folder)
+		without := slices.Contains([]string{"plugins/oci/testdata/registries", "loader/wasm/internal/extism/peers", "sdk-go"}, filepath.ToSlash(folder))
+		assert.Equal(t, !without, tested, folder)
 		return nil
 	}))
 	for _, folders := range required {
