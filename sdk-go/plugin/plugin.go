@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime/debug"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -232,9 +232,9 @@ func (p *Plugin) run(ctx context.Context, h Host, what string, f func(context.Co
 		found := recover()
 		if found != nil {
 			out, status = fmt.Append(nil, found), int32(Panic)
-			c.log(slog.LevelError, "panic: "+string(out), slog.String("in", what), slog.String("stack", string(debug.Stack())))
+			c.log(slog.LevelError, "panic: "+string(out), slog.String("in", what), slog.String("stack", stack()))
 		} else { // which is what Goexit leaves behind
-			c.log(slog.LevelError, what+" has ended its goroutine", slog.String("stack", string(debug.Stack())))
+			c.log(slog.LevelError, what+" has ended its goroutine", slog.String("stack", stack()))
 		}
 		c.over()
 	}()
@@ -245,3 +245,29 @@ func (p *Plugin) run(ctx context.Context, h Host, what string, f func(context.Co
 	}
 	return out, status
 }
+
+// stack is where the plug-in's code was when it panicked, or ended its goroutine: a line for each of its functions, the innermost first.
+func stack() string {
+	pcs := make([]uintptr, 256)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	var lines []string
+	for {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, here+".(*Plugin)."): // what runs the plug-in's code, and what is deferred there
+			if len(lines) > 0 {
+				return strings.Join(lines, "\n")
+			}
+		case f.Function == "runtime.gopanic" || f.Function == "runtime.Goexit":
+			lines = lines[:0]
+		case f.Function != "":
+			lines = append(lines, fmt.Sprintf("%s %s:%d", f.Function, f.File, f.Line))
+		}
+		if !more {
+			return strings.Join(lines, "\n")
+		}
+	}
+}
+
+// here is this package's path.
+const here = "github.com/ferrule-dev/ferrule/sdk-go/plugin"

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -47,7 +48,17 @@ func Settings[T any](config []byte) (value T, err error) {
 }
 
 // ToJSON makes a result of a value.
-func ToJSON(value any) ([]byte, error) { return json.Marshal(value) }
+func ToJSON(value any) ([]byte, error) {
+	switch v := value.(type) { // what is common, and needs no reflection
+	case int:
+		return strconv.AppendInt(nil, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(nil, v, 10), nil
+	case bool:
+		return strconv.AppendBool(nil, v), nil
+	}
+	return json.Marshal(value)
+}
 
 // wrong says that an input is not what a function takes.
 type wrong struct{ text string }

@@ -63,7 +63,7 @@ func Call(p *plugin.Plugin, n int, f Frame) int32 {
 func Start(p *plugin.Plugin, f Frame) int32 {
 	in := &instance{}
 	status := run(p, f, func(h *host) (out []byte, status int32) {
-		h.starts = in
+		h.more().starts = in
 		in.state, out, status = p.Start(h, h, f.Input())
 		return out, status
 	})
@@ -172,21 +172,32 @@ func instanceOf(f Frame) *instance {
 	return none
 }
 
-// host is who has called by a frame: a plugin.Host, and the call's context.
+// host is who has called by a frame: a plugin.Host, and the call's context. Each call has one of its own, since a context may be kept: so it is small.
 type host struct {
 	frame  Frame
 	plugin *plugin.Plugin
-	starts *instance // that Start makes; nil in other calls
+	mu     sync.Mutex // of what follows: a context may be asked at any time, also when the frame is no more
+	over   bool
+	rest   *rest // what most calls do not need; nil at first
+}
 
-	reading sync.Mutex
-	piece   []byte // what is left of the one that is lent
-
-	mu       sync.Mutex // of what follows: a context may be asked at any time, also when the frame is no more
-	over     bool
+type rest struct {
+	starts   *instance // that Start makes; nil in other calls
 	err      error
 	done     chan struct{}
 	asked    bool // for the deadline
 	deadline time.Time
+
+	reading sync.Mutex
+	piece   []byte // what is left of the one that is lent
+}
+
+// more returns what most calls do not need. mu is held.
+func (h *host) more() *rest {
+	if h.rest == nil {
+		h.rest = &rest{}
+	}
+	return h.rest
 }
 
 // look is how long a context that somebody waits for takes to see that its call is cancelled: the contract has a word, and nothing that wakes.
@@ -196,52 +207,52 @@ const look = time.Millisecond
 func (h *host) Done() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.done == nil {
-		h.done = make(chan struct{})
-		if h.ended() {
-			close(h.done)
+	r := h.more()
+	if r.done == nil {
+		r.done = make(chan struct{})
+		if h.ended() != nil {
+			close(r.done)
 		} else {
-			go h.watch()
+			go h.watch(r.done)
 		}
 	}
-	return h.done
+	return r.done
 }
 
-func (h *host) watch() {
-	for range time.Tick(look) {
-		h.mu.Lock()
-		ended := h.ended()
-		if ended {
-			close(h.done)
-		}
-		h.mu.Unlock()
-		if ended {
+func (h *host) watch(done chan struct{}) {
+	every := time.NewTicker(look)
+	defer every.Stop()
+	for range every.C {
+		if h.Err() != nil {
+			close(done)
 			return
 		}
 	}
 }
 
-// ended reports whether the context has ended, and sets why. mu is held.
-func (h *host) ended() bool {
+// ended returns why the context has ended, nil where it has not. mu is held.
+func (h *host) ended() error {
 	switch {
-	case h.err != nil:
+	case h.rest != nil && h.rest.err != nil:
+		return h.rest.err
 	case h.over:
-		h.err = context.Canceled
+		return context.Canceled
 	case h.frame.Cancelled():
-		h.err = context.Canceled
+		r := h.more()
+		r.err = context.Canceled
 		if at := h.until(); !at.IsZero() && !time.Now().Before(at) {
-			h.err = context.DeadlineExceeded
+			r.err = context.DeadlineExceeded
 		}
+		return r.err
 	}
-	return h.err != nil
+	return nil
 }
 
 // Err returns why the context has ended, nil where it has not.
 func (h *host) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ended()
-	return h.err
+	return h.ended()
 }
 
 // Deadline returns when the host will not wait any more.
@@ -254,15 +265,16 @@ func (h *host) Deadline() (time.Time, bool) {
 
 // until is Deadline. mu is held.
 func (h *host) until() time.Time {
-	if !h.asked && !h.over {
-		h.asked = true
+	r := h.more()
+	if !r.asked && !h.over {
+		r.asked = true
 		if left, status := h.request(Info, 0, []byte("remaining")); status == 0 {
 			if ns, err := strconv.ParseInt(string(left), 10, 64); err == nil {
-				h.deadline = time.Now().Add(time.Duration(ns))
+				r.deadline = time.Now().Add(time.Duration(ns))
 			}
 		}
 	}
-	return h.deadline
+	return r.deadline
 }
 
 // Value has nothing.
@@ -317,17 +329,20 @@ func (h *host) Progress(done, total uint64) { h.frame.Progress(done, total) }
 
 // Read reads from the input stream.
 func (h *host) Read(p []byte) (int, int32) {
-	h.reading.Lock()
-	defer h.reading.Unlock()
-	if len(h.piece) == 0 {
+	h.mu.Lock()
+	r := h.more()
+	h.mu.Unlock()
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if len(r.piece) == 0 {
 		piece, status := h.frame.Piece()
 		if status != 0 {
 			return 0, status
 		}
-		h.piece = piece
+		r.piece = piece
 	}
-	n := copy(p, h.piece)
-	h.piece = h.piece[n:]
+	n := copy(p, r.piece)
+	r.piece = r.piece[n:]
 	return n, 0
 }
 
@@ -336,19 +351,20 @@ func (h *host) Write(p []byte) int32 { return h.frame.Write(p) }
 
 // Background returns what Start has for what happens between calls; the same each time.
 func (h *host) Background() (context.Context, any) {
-	if h.starts == nil {
-		return nil, nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.starts.between == nil {
+	if h.rest == nil || h.rest.starts == nil {
+		return nil, nil
+	}
+	in := h.rest.starts
+	if in.between == nil {
 		f := h.frame.Background()
 		if f == nil {
 			return nil, nil
 		}
-		h.starts.between = &between{host: host{frame: f, plugin: h.plugin}}
+		in.between = &between{host: host{frame: f, plugin: h.plugin}}
 	}
-	return &h.starts.between.host, h.starts.between
+	return &in.between.host, in.between
 }
 
 // between is the host between calls, until Stop has returned: the plug-in's goroutines may use it at any time, so it refuses them by itself from then on.
