@@ -23,7 +23,7 @@ func inWorker(policy *sandbox.Policy, opts ...isolate.Option) loader.Option {
 
 // inBox is the engine of a WebAssembly module, or a script in JavaScript, that may have what the sandbox's flags say.
 func inBox(lib *inspect.Library, policy *sandbox.Policy) (loader.Option, error) {
-	open, what, it := engines.Wasm, "a WebAssembly module", "a module"
+	open, what, it := func(p engine.Permits) (loader.Option, error) { return engines.Wasm(p) }, "a WebAssembly module", "a module"
 	if engines.IsJavaScript(lib) {
 		open, what, it = engines.JavaScript, "a script in JavaScript", "such a script"
 	}

@@ -9,10 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -197,6 +199,12 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	}
 	if p.stop == "" && !throughEngine(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
+	}
+	if p.stop == "" && engines.IsModule(lib) {
+		if p.compiled, err = os.MkdirTemp("", "ferrule-compiled-"); err != nil {
+			return nil, noTemp(err)
+		}
+		defer removeAll(p.compiled)
 	}
 	for _, c := range chosen {
 		r := Result{Case: c.Name, Level: c.Level, Rules: c.Rules}

@@ -21,6 +21,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
 )
 
 // A module's memory is not this process's, so a WebAssembly module is called through package loader: the engine looks at the frame, the result and the use of
@@ -60,9 +61,11 @@ func init() {
 		"services":       func(m *module) { m.each(func(f function) { m.calls(f, m.samples(f), nil) }) },
 		"input-not-utf8": func(m *module) { m.inputs(notUTF8...) },
 		"input-random": func(m *module) {
+			var all []input
 			for _, n := range randomSizes {
-				m.inputs(input{fmt.Sprintf("%d random bytes (--seed %d)", n, m.Seed), m.bytes(n)})
+				all = append(all, input{fmt.Sprintf("%d random bytes (--seed %d)", n, m.Seed), m.bytes(n)})
 			}
+			m.inputs(all...)
 		},
 		"input-large":   func(m *module) { m.inputs(m.large()...) },
 		"status":        (*module).checkStatus,
@@ -127,7 +130,7 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	case engines.IsJavaScript(m.lib):
 		return engines.JavaScript(permits)
 	case !engines.IsPython(m.lib):
-		return engines.Wasm(permits)
+		return engines.Wasm(permits, wasm.WithCache(m.Compiled))
 	case m.here:
 		return engines.PythonHere(m.Adapter), nil
 	}

@@ -89,6 +89,10 @@ func checkWorkingDirectory(k *kit) {
 }
 
 func checkSignalHandlers(k *kit) {
+	if k.lib.GoVersion != "" {
+		k.skip("the library has a Go runtime, which sets handlers: hosts run it in a worker process")
+		return
+	}
 	k.untouched("every signal's handler as it was", "Leave signals to the host", signalHandlers)
 }
 

@@ -76,7 +76,8 @@ type task struct {
 	Imports map[string]Import
 	Policy  *sandbox.Policy
 
-	Adapter string // what runs a script in Python
+	Adapter  string // what runs a script in Python
+	Compiled string // a folder for what a WebAssembly module is compiled to, which all cases use
 
 	Sanitized bool // AddressSanitizer has the memory: what is freed stays for a while
 }
@@ -89,6 +90,8 @@ type parent struct {
 	stop    string // why no other case can run
 
 	processes, files bool // findings about what it leaves were made
+
+	compiled string // task's
 
 	sanitizer sanitizer       // whose runtime is preloaded, if any
 	undefined map[string]bool // places that UndefinedBehaviorSanitizer has named
@@ -126,14 +129,19 @@ func (p *parent) run(ctx context.Context, c Case, r *Result) error {
 // leftGrace is how long processes that a library has started may take to end by themselves, once its own has ended.
 const leftGrace = 500 * time.Millisecond
 
+// noTemp says that there is no place for what a case needs.
+func noTemp(err error) error {
+	return fmt.Errorf("no folder for a case can be made in %s, the folder for temporary files: %w. Have %s name a folder that this user may write to",
+		os.TempDir(), err, tempVariable)
+}
+
 // once runs one worker, in an empty folder, which is removed with all that is in it, and ends all the processes that it
 // has started. It adds functions to be left out from now on to left; again says that one ended the process, or
 // did not return.
 func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]string) (again bool, err error) {
 	dir, err := os.MkdirTemp("", "ferrule-check-")
 	if err != nil {
-		return false, fmt.Errorf("no folder for a case can be made in %s, the folder for temporary files: %w. Have %s name a folder "+
-			"that this user may write to", os.TempDir(), err, tempVariable)
+		return false, noTemp(err)
 	}
 	defer removeAll(dir)
 	without := map[string]string{}
@@ -152,7 +160,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	}
 	o := &p.options
 	var input bytes.Buffer
-	err = gob.NewEncoder(&input).Encode(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.Sandbox, o.Adapter, p.sanitizer.name != ""})
+	err = gob.NewEncoder(&input).Encode(task{path, c.Name, o.Seed, report, crashed, o.Config, o.Inputs, without, o.Imports, o.Sandbox, o.Adapter, p.compiled, p.sanitizer.name != ""})
 	if err != nil {
 		return false, err
 	}

@@ -209,6 +209,9 @@ func checkSymbols(s *static) {
 		if strings.HasPrefix(name, "__odr_asan.") {
 			continue // AddressSanitizer's
 		}
+		if s.lib.GoVersion != "" && slices.ContainsFunc(byGo, func(lead string) bool { return strings.HasPrefix(name, lead) }) {
+			continue
+		}
 		if kind, _ := abi.ParseSymbol(name); kind == abi.KindOther && !slices.Contains(byLinkers, name) {
 			other = append(other, name)
 		}
@@ -222,6 +225,9 @@ func checkSymbols(s *static) {
 				"where the host exports a name as well (-rdynamic), the library calls the host's"})
 	}
 }
+
+// byGo is how the names begin that Go's linker exports of each library with cgo, and nobody can hide.
+var byGo = []string{"_cgo", "x_cgo_", "crosscall", "x_crosscall", "fatalf"}
 
 // exported returns the names that the library exports, or why it cannot say.
 func exported(path string, lib *inspect.Library) (names []string, reason string) {

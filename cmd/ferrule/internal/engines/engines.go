@@ -23,8 +23,8 @@ const Memory = wasm.DefaultMemory
 func IsModule(lib *inspect.Library) bool { return lib != nil && lib.Format == inspect.Wasm }
 
 // Wasm is the engine for WebAssembly modules, for a plug-in that may have this.
-func Wasm(p engine.Permits) (loader.Option, error) {
-	e, err := wasm.Engine().(engine.Permitting).With(p)
+func Wasm(p engine.Permits, opts ...wasm.Option) (loader.Option, error) {
+	e, err := wasm.Engine(opts...).(engine.Permitting).With(p)
 	if err != nil {
 		return nil, err
 	}
