@@ -1,11 +1,12 @@
 package inspect
 
 import (
+	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
@@ -118,7 +119,12 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 			lib.OS = "wasip1"
 		}
 	}
-	if err := f.collect(x); err != nil {
+	fault, err := f.collect(x)
+	if err == nil && fault != nil && !x.all {
+		err = fault
+	}
+	if err != nil || fault != nil {
+		lib.NotPlugin = fault
 		return err
 	}
 	// What is left to read are the texts, in the memory, and in names: these are the file from now on, with the functions behind them.
@@ -139,7 +145,6 @@ func (lib *Library) readWasm(m *image, x *exports) error {
 	m.wrongType, m.notHere = f.wrongType, "Export an immutable i32 global with a constant, as compilers do for an object, or a function that the module defines"
 	x.strings = func() (names, error) { return f.names(), nil }
 	err = lib.readContract(m, x)
-	var fault *Error
 	if !errors.As(err, &fault) {
 		fault = lib.NotPlugin
 	}
@@ -166,8 +171,8 @@ const (
 	wasmNames     = 1 << 33
 )
 
-// collect takes in what the module exports.
-func (f *wasmFile) collect(x *exports) error {
+// collect takes in what the module exports. fault is what is wrong with the texts in names.
+func (f *wasmFile) collect(x *exports) (fault *Error, err error) {
 	for _, e := range f.exports {
 		symbol, text, object := strings.Cut(e.name, "=")
 		if object = object && strings.HasPrefix(symbol, abi.SymbolPrefix); !object {
@@ -175,7 +180,7 @@ func (f *wasmFile) collect(x *exports) error {
 		}
 		if x.all {
 			if err := x.addName(symbol); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if !strings.HasPrefix(symbol, abi.SymbolPrefix) || isWasmOwn(symbol) {
@@ -184,13 +189,11 @@ func (f *wasmFile) collect(x *exports) error {
 		export := export{}
 		switch {
 		case object && (e.kind != wasmFunction || f.types[f.functions[e.index]] != wasmType{0, 0, true}):
-			return &Error{Symbol: symbol, Kind: ErrSymbol, Found: "text in the name of " + f.what(e), Expected: "text in the name of a function without parameters and results (ferrule.h, WEBASSEMBLY)",
-				Remedy: useGen}
+			fault = cmp.Or(fault, &Error{Symbol: symbol, Kind: ErrSymbol, Found: "text in the name of " + f.what(e), Expected: "text in the name of a function without parameters and results (ferrule.h, WEBASSEMBLY)",
+				Remedy: useGen})
 		case object:
 			at := len(f.named)
-			if err := f.addNamed(symbol, text); err != nil {
-				return err
-			}
+			fault = cmp.Or(fault, f.addNamed(symbol, text))
 			export.addr, export.size = wasmNames+uint64(at), uint64(len(f.named)-at)
 		case e.kind == wasmFunction:
 			export.addr = wasmFunctions + uint64(e.index)
@@ -200,16 +203,16 @@ func (f *wasmFile) collect(x *exports) error {
 			export.elsewhere = f.what(e)
 		}
 		if err := x.add(symbol, "", export); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return fault, nil
 }
 
 const useGen = "Write the module's exports by ferrule gen"
 
 // addNamed takes in what an object has whose text stands behind its name: each % and two digits is a byte, and a NUL closes it. Without a text it is a slot.
-func (f *wasmFile) addNamed(symbol, text string) error {
+func (f *wasmFile) addNamed(symbol, text string) *Error {
 	if text == "" {
 		f.named = append(f.named, 0xff, 0xff, 0xff, 0xff)
 		return nil
@@ -217,12 +220,12 @@ func (f *wasmFile) addNamed(symbol, text string) error {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		if c == '%' {
-			n, err := strconv.ParseUint(text[min(i+1, len(text)):min(i+3, len(text))], 16, 8)
-			if err != nil || i+2 >= len(text) {
+			n, err := hex.DecodeString(text[min(i+1, len(text)):min(i+3, len(text))])
+			if err != nil || len(n) != 1 {
 				return &Error{Symbol: symbol, Kind: ErrManifest, Found: fmt.Sprintf("%.40q in the text in its name", text[i:]), Expected: "two hexadecimal digits behind each % (ferrule.h, WEBASSEMBLY)",
 					Remedy: useGen}
 			}
-			c, i = byte(n), i+2
+			c, i = n[0], i+2
 		}
 		f.named = append(f.named, c)
 	}

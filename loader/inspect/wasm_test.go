@@ -169,6 +169,73 @@ func TestWasm(t *testing.T) {
 	assert.Equal(t, "wasip1", lib.OS)
 }
 
+// namedModule is probeModule of a compiler that exports functions alone: what objects have stands in names.
+func namedModule() module {
+	text := func(keys abi.Text) string {
+		var b strings.Builder
+		for _, e := range keys {
+			b.WriteString(e.Key + "=" + e.Value + "\x00")
+		}
+		return strings.NewReplacer("%", "%25", "\x00", "%00", " ", "%20", "\n", "%0a").Replace(b.String())
+	}
+	m := module{1: wasmTypes, 5: vector([]byte{0, 1})}
+	m.functions(typeCall, typeFree, typeVoid)
+	var exports [][]byte
+	for _, name := range []string{"manifest=" + text(probe.Manifest.Keys), "meta_fn_count=" + text(probe.Funcs[1].Keys),
+		"meta_hook_before_checkout=" + text(probe.Hooks[0].Keys), "meta_import_points=" + text(probe.Imports[1].Keys), "meta_fn_nothing=doc=x%00",
+		"import_Zone=", "import_points=", "future="} {
+		exports = append(exports, exported("ferrule_"+name, wasmFunction, 2))
+	}
+	for _, name := range []string{"fn_add", "fn_count", "hook_before_checkout", "start", "stop", "batch", "alloc"} {
+		exports = append(exports, exported("ferrule_"+name, wasmFunction, 0))
+	}
+	m[7] = vector(append(exports, exported("ferrule_free", wasmFunction, 1), exported("memory", wasmMemory, 0))...)
+	return m
+}
+
+// TestWasmNames: a module whose objects stand in names says the same as one that has them.
+func TestWasmNames(t *testing.T) {
+	file := namedModule().bytes()
+	lib, err := readBytes(file)
+	require.NoError(t, err)
+	requireProbe(t, lib)
+	lib, err = DescribeReader(bytes.NewReader(file), int64(len(file)))
+	require.NoError(t, err)
+	requireProbe(t, lib)
+	assert.Subset(t, lib.Exports, []string{"ferrule_manifest", "ferrule_import_Zone", "ferrule_fn_add"})
+
+	for _, c := range []struct {
+		name, old, new string
+		kind           error
+		parts          []string
+	}{
+		{"a byte of one digit", "ferrule_meta_fn_nothing=doc=x%00", "ferrule_meta_fn_nothing=doc=x%0g", ErrManifest,
+			[]string{"ferrule_meta_fn_nothing: ", `found "%0g" in the text in its name`, "two hexadecimal digits"}},
+		{"a byte that is cut off", "nothing=doc=x%00", "nothing=docs=x%0", ErrManifest, []string{`found "%0"`}},
+		{"a sign for a digit", "nothing=doc=x%00", "nothing=doc=x%+0", ErrManifest, []string{`found "%+0"`}},
+		{"a text without its end", "nothing=doc=x%00", "nothing=doc=xxyz", ErrManifest, []string{"ferrule_meta_fn_nothing: "}},
+		{"a text in a function that takes something", "doc=x%00\x00\x02", "doc=x%00\x00\x00", ErrSymbol,
+			[]string{"ferrule_meta_fn_nothing: ", "found text in the name of a function of 1 parameter and 1 result, expected text in the name of a function without parameters and results"}},
+		{"a text in a memory's name", "doc=x%00\x00\x02", "doc=x%00\x02\x00", ErrSymbol, []string{"text in the name of a memory"}},
+		{"another major version", "ferrule=1%00", "ferrule=7%00", ErrMajor, []string{"ferrule=7"}},
+		{"an object twice", "ferrule_import_Zone=", "ferrule_manifest=x%0", ErrManifest, []string{`found "%0"`}},
+		{"a function as an object", "ferrule_import_points=", "ferrule_fn_count=x%00x", ErrDuplicate, []string{"ferrule_fn_count"}},
+		{"a slot without a name", "ferrule_import_Zone=", "ferrule_import_=Zone", ErrName, []string{"ferrule_import_"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := namedModule().with(t, 7, []byte(c.old), []byte(c.new)).bytes()
+			lib, err := readBytes(file)
+			require.Nil(t, lib)
+			e := requireError(t, err, c.kind, c.parts...)
+			require.NotEmpty(t, e.Remedy)
+			lib, err = DescribeReader(bytes.NewReader(file), int64(len(file)))
+			require.NoError(t, err, "what is no plug-in is described all the same")
+			require.Equal(t, e, lib.NotPlugin)
+			require.Contains(t, lib.Exports, "memory")
+		})
+	}
+}
+
 // TestWasmMemory: texts are read as the memory is once all data segments were written to it, in their order.
 func TestWasmMemory(t *testing.T) {
 	segments := func(list ...[]byte) []byte {
@@ -405,6 +472,7 @@ func TestBuiltWasm(t *testing.T) {
 // FuzzWasm is FuzzRead with modules as seeds.
 func FuzzWasm(f *testing.F) {
 	f.Add(probeModule().bytes())
+	f.Add(namedModule().bytes())
 	f.Add(extismFile().bytes())
 	f.Fuzz(fuzzRead)
 }
