@@ -46,6 +46,12 @@ type request struct {
 	ordinal, kept                        uint32
 }
 
+// They are as long as the contract has them for wasm32: abi/layout.golden.
+var (
+	_ [44]byte = [unsafe.Sizeof(callFrame{})]byte{}
+	_ [32]byte = [unsafe.Sizeof(request{})]byte{}
+)
+
 // at is where an address points to: to the host's blocks, which blocks keeps, or to what the caller keeps alive. Go's collector moves nothing.
 func at(address word) unsafe.Pointer { return unsafe.Add(nil, address) }
 
