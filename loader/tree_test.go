@@ -44,7 +44,7 @@ var tree = [][]string{
 	{"loader/engine/pool"},
 	{"loader/internal/callctx", "loader/engine"},
 	{"loader/inspect"},
-	{"loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
+	{"loader/internal/manifest", "loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
 	{"abi", "loader/escape", "loader/internal/panics", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},
 	{"include", "sdk-c"},
 }

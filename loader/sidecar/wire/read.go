@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
+	"github.com/ferrule-dev/ferrule/loader/internal/manifest"
 )
 
 // Reader reads messages from a stream. It is for one goroutine at a time.
@@ -103,21 +104,12 @@ func (r *Reader) read(b []byte, within bool) (int, error) {
 	return 0, io.ErrNoProgress
 }
 
-// quoted is the beginning of a text for people.
-func quoted(b []byte) string {
-	const most = 60
-	if len(b) > most {
-		return strconv.Quote(string(b[:most])) + "…"
-	}
-	return strconv.Quote(string(b))
-}
-
 // shown is quoted of a line of a head, but for a token, which is nobody's to read.
 func shown(line []byte) string {
 	if name, _, ok := bytes.Cut(line, []byte{':'}); ok && bytes.EqualFold(name, []byte("token")) {
 		return strconv.Quote(string(name) + ": …")
 	}
-	return quoted(line)
+	return manifest.Quoted(line)
 }
 
 // Next reads the next message's head. What was not read of the body of the one before is passed over. The error is an *Error; io.EOF where the stream
@@ -140,7 +132,7 @@ func (r *Reader) Next(m *Message) error {
 			}
 			if err := r.fill(); err != nil {
 				if line = trimmed(r.buf[r.at:r.end]); err == io.ErrUnexpectedEOF && size == 0 && !begins(line) { // most likely a print
-					return broken("W1", "a message", "%s, and the stream's end", quoted(line))
+					return broken("W1", "a message", "%s, and the stream's end", manifest.Quoted(line))
 				}
 				return err
 			}
@@ -285,7 +277,7 @@ func (r *Reader) first(m *Message, line []byte) error {
 		}
 		if n == 0 {
 			if m.Verb = verb(words[0]); m.Verb == 0 {
-				return broken("W1", "a message, which begins with HELLO, CALL, DONE, CANCEL, LOG, PROGRESS, PART, MORE or BYE", "the line %s", quoted(line))
+				return broken("W1", "a message, which begins with HELLO, CALL, DONE, CANCEL, LOG, PROGRESS, PART, MORE or BYE", "the line %s", manifest.Quoted(line))
 			}
 		} else if len(words[n]) == 0 {
 			more = true // one space too many
@@ -293,7 +285,7 @@ func (r *Reader) first(m *Message, line []byte) error {
 		}
 	}
 	if more || n != 1+arguments[m.Verb] {
-		return broken("W1", fmt.Sprintf("%s with %d arguments, one space before each", m.Verb, arguments[m.Verb]), "the line %s", quoted(line))
+		return broken("W1", fmt.Sprintf("%s with %d arguments, one space before each", m.Verb, arguments[m.Verb]), "the line %s", manifest.Quoted(line))
 	}
 	switch m.Verb {
 	case Hello:
@@ -307,12 +299,12 @@ func (r *Reader) first(m *Message, line []byte) error {
 		return err
 	}
 	if m.ID == 0 {
-		return broken("W7", "1 or more", "the id 0 in %s", quoted(line))
+		return broken("W7", "1 or more", "the id 0 in %s", manifest.Quoted(line))
 	}
 	switch m.Verb {
 	case Call:
 		if !validName(words[2]) {
-			return broken("W7", "a C identifier of 1 to 128 bytes, or one of the wire's own names", "a call of %s", quoted(words[2]))
+			return broken("W7", "a C identifier of 1 to 128 bytes, or one of the wire's own names", "a call of %s", manifest.Quoted(words[2]))
 		}
 		m.Name = r.keep(words[2])
 	case Done:
@@ -337,7 +329,7 @@ func (r *Reader) keep(b []byte) []byte {
 func (m *Message) argument(b []byte, what string, to *uint64) error {
 	var ok bool
 	if *to, ok = Number(b); !ok {
-		return broken("W2", aNumber, "%s as %s of %s", quoted(b), what, m.Verb)
+		return broken("W2", aNumber, "%s as %s of %s", manifest.Quoted(b), what, m.Verb)
 	}
 	return nil
 }
@@ -369,7 +361,7 @@ func level(b []byte, what string, to *abi.Level) error {
 	case "trace":
 		*to = abi.LogTrace
 	default:
-		return broken("W13", "error, warn, info, debug or trace", "%s%s", what, quoted(b))
+		return broken("W13", "error, warn, info, debug or trace", "%s%s", what, manifest.Quoted(b))
 	}
 	return nil
 }
@@ -394,7 +386,7 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 	var small [longestField]byte
 	name, ok := fold(&small, line[:max(colon, 0)])
 	if !ok {
-		return broken("W1", "Name: value, with a name of letters, digits and -, or the empty line that ends the head", "the line %s in the head of %s", quoted(line), m.Verb)
+		return broken("W1", "Name: value, with a name of letters, digits and -, or the empty line that ends the head", "the line %s in the head of %s", manifest.Quoted(line), m.Verb)
 	}
 	value := bytes.Trim(line[colon+1:], " \t")
 	var to *uint64
@@ -464,7 +456,7 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 			case "both":
 				m.Stream = abi.StreamBoth
 			default:
-				return broken("W15", "in, out or both", "Stream: %s", quoted(value))
+				return broken("W15", "in, out or both", "Stream: %s", manifest.Quoted(value))
 			}
 		}
 	}
@@ -472,7 +464,7 @@ func (r *Reader) field(m *Message, line []byte, sized *bool) error {
 		return nil
 	}
 	if *to, ok = Number(value); !ok {
-		return broken("W2", aNumber, "%s in the head of %s", quoted(line), m.Verb)
+		return broken("W2", aNumber, "%s in the head of %s", manifest.Quoted(line), m.Verb)
 	}
 	return nil
 }

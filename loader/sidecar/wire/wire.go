@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/internal/manifest"
 )
 
 // Version is the version of the wire that this package speaks (rule W4).
@@ -16,7 +17,7 @@ const (
 	MaxHead     = 16 << 10
 	MaxLine     = 4 << 10
 	MaxBody     = 256 << 20 // where a hello says nothing else
-	MaxManifest = 1 << 20
+	MaxManifest = manifest.Max
 	MaxLog      = 1 << 20
 )
 
@@ -127,21 +128,19 @@ func reason(word []byte) Reason {
 	return 0
 }
 
-// Error says which rule of docs/wire.md a message breaks.
-type Error struct {
-	Rule     string // such as W1
-	Found    string
-	Expected string
-}
-
-// Error says what was found and what was expected.
-func (e *Error) Error() string {
-	return fmt.Sprintf("found %s, expected %s (rule %s of docs/wire.md)", e.Found, e.Expected, e.Rule)
-}
+// Error says which rule of docs/wire.md a message breaks, or a manifest.
+type Error = manifest.Error
 
 func broken(rule, expected, found string, args ...any) *Error {
-	return &Error{rule, fmt.Sprintf(found, args...), expected}
+	return manifest.Broken(rule, expected, found, args...)
 }
+
+// ParseManifest reads what a sidecar says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
+func ParseManifest(body []byte) (*abi.Description, error) { return manifest.Parse(body) }
+
+// FormatManifest writes what a plug-in says of itself as a sidecar's hello has it, which ParseManifest reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
+// service start, for who needs the configuration in any case.
+func FormatManifest(about *abi.Description, start bool) []byte { return manifest.Format(about, start) }
 
 // levels are the words of log lines' levels.
 var levels = [...]string{abi.LogError: "error", abi.LogWarn: "warn", abi.LogInfo: "info", abi.LogDebug: "debug", abi.LogTrace: "trace"}

@@ -1,4 +1,5 @@
-package wire
+// Package manifest is what a plug-in says of itself, as JSON: a sidecar in its hello, and a plug-in in Go that was made with sdk-go. Rule W5 of docs/wire.md has it.
+package manifest
 
 import (
 	"bytes"
@@ -8,12 +9,42 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 )
+
+// Max is how many bytes a manifest has at most (rule W2).
+const Max = 1 << 20
+
+// Error says what breaks a rule of docs/wire.md.
+type Error struct {
+	Rule     string // such as W1
+	Found    string
+	Expected string
+}
+
+// Error says what was found and what was expected.
+func (e *Error) Error() string {
+	return fmt.Sprintf("found %s, expected %s (rule %s of docs/wire.md)", e.Found, e.Expected, e.Rule)
+}
+
+// Broken makes an Error; found is a format.
+func Broken(rule, expected, found string, args ...any) *Error {
+	return &Error{rule, fmt.Sprintf(found, args...), expected}
+}
+
+// Quoted is the beginning of a text for people.
+func Quoted(b []byte) string {
+	const most = 60
+	if len(b) > most {
+		return strconv.Quote(string(b[:most])) + "…"
+	}
+	return strconv.Quote(string(b))
+}
 
 // manifest is the body of a sidecar's hello (rule W5).
 type manifest struct {
@@ -36,26 +67,26 @@ var (
 	own     = []string{"ferrule", "name", "version", "threads", "description"}
 )
 
-// ParseManifest reads what a sidecar says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
-func ParseManifest(body []byte) (*abi.Description, error) {
-	if len(body) > MaxManifest {
-		return nil, broken("W2", fmt.Sprintf("%d at most", MaxManifest), "a manifest of %s", count.Of(len(body), "byte"))
+// Parse reads what a plug-in says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
+func Parse(body []byte) (*abi.Description, error) {
+	if len(body) > Max {
+		return nil, Broken("W2", fmt.Sprintf("%d at most", Max), "a manifest of %s", count.Of(len(body), "byte"))
 	}
 	if !utf8.Valid(body) {
-		return nil, broken("W5", "UTF-8", "a manifest with bytes that are not UTF-8")
+		return nil, Broken("W5", "UTF-8", "a manifest with bytes that are not UTF-8")
 	}
 	if err := lookThrough(body); err != nil {
 		return nil, err
 	}
 	var m manifest
 	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
+		return nil, Broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
 	}
 	if m.Threads == "" {
 		m.Threads = abi.Serial.String()
 	}
 	if m.Version == "" {
-		return nil, broken("W5", "text", "a manifest without a version")
+		return nil, Broken("W5", "text", "a manifest without a version")
 	}
 	text := []abi.KeyValue{{Key: "ferrule", Value: fmt.Sprint(abi.Major)}, {Key: "name", Value: m.Name}, {Key: "version", Value: m.Version}, {Key: "threads", Value: m.Threads}}
 	if m.Description != "" {
@@ -63,11 +94,11 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	}
 	for _, key := range own {
 		if _, too := m.Keys[key]; too {
-			return nil, broken("W5", "it once, as a member of the manifest", "the key %s among keys", quoted([]byte(key)))
+			return nil, Broken("W5", "it once, as a member of the manifest", "the key %s among keys", Quoted([]byte(key)))
 		}
 	}
 	if strings.Contains(m.Config, "\x00") {
-		return nil, broken("W5", "text without a NUL", "the value of config")
+		return nil, Broken("W5", "text without a NUL", "the value of config")
 	}
 	joined, err := joinText(text, m.Keys)
 	if err != nil {
@@ -75,7 +106,7 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	}
 	about := &abi.Description{ConfigSchema: m.Config}
 	if about.Manifest, err = abi.ParseManifest(joined); err != nil {
-		return nil, broken("W5", "what ferrule.h asks for", "a manifest with a key that is wrong: %v", err)
+		return nil, Broken("W5", "what ferrule.h asks for", "a manifest with a key that is wrong: %v", err)
 	}
 	for _, kind := range []struct {
 		word string
@@ -84,7 +115,7 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	}{{"function", m.Functions, &about.Funcs}, {"hook", m.Hooks, &about.Hooks}, {"import", m.Imports, &about.Imports}, {"want", m.Wants, &about.Wants}} {
 		for _, name := range slices.Sorted(maps.Keys(kind.from)) {
 			if !abi.ValidName(name) {
-				return nil, broken("W5", "a C identifier of 1 to 128 bytes", "the %s %s", kind.word, quoted([]byte(name)))
+				return nil, Broken("W5", "a C identifier of 1 to 128 bytes", "the %s %s", kind.word, Quoted([]byte(name)))
 			}
 			symbol := abi.Symbol{Name: name}
 			if len(kind.from[name]) > 0 {
@@ -97,7 +128,7 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 					err = symbol.Describe(text)
 				}
 				if err != nil {
-					return nil, broken("W5", "what ferrule.h asks for", "the %s %s with a key that is wrong: %v", kind.word, name, err)
+					return nil, Broken("W5", "what ferrule.h asks for", "the %s %s with a key that is wrong: %v", kind.word, name, err)
 				}
 			}
 			*kind.to = append(*kind.to, symbol)
@@ -105,18 +136,18 @@ func ParseManifest(body []byte) (*abi.Description, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Wants)) {
 		if _, both := m.Imports[name]; both {
-			return nil, broken("W5", "one of the two", "%s as an import and as a want", name)
+			return nil, Broken("W5", "one of the two", "%s as an import and as a want", name)
 		}
 	}
 	for i, service := range m.Services {
 		has := map[string]*bool{"start": &about.HasStart, "stop": &about.HasStop, "configure": &about.HasConfigure, "save": &about.HasSave, "resume": &about.HasResume}[service]
 		if has == nil || slices.Contains(m.Services[:i], service) {
-			return nil, broken("W5", "start, stop, configure, save and resume, each once", "the service %s", quoted([]byte(service)))
+			return nil, Broken("W5", "start, stop, configure, save and resume, each once", "the service %s", Quoted([]byte(service)))
 		}
 		*has = true
 	}
 	if handed := about.Manifest.State != ""; about.HasSave != handed || about.HasResume != handed {
-		return nil, broken("W10", "all three, or none", "some of the services save and resume and the key state")
+		return nil, Broken("W10", "all three, or none", "some of the services save and resume and the key state")
 	}
 	return about, nil
 }
@@ -129,12 +160,12 @@ func joinText(text []abi.KeyValue, more map[string]string) ([]byte, error) {
 	var b []byte
 	for _, kv := range text {
 		if strings.ContainsAny(kv.Key, "=\x00") || strings.Contains(kv.Value, "\x00") {
-			return nil, broken("W5", "text without a NUL, and keys without an equals sign", "the key %s", quoted([]byte(kv.Key)))
+			return nil, Broken("W5", "text without a NUL, and keys without an equals sign", "the key %s", Quoted([]byte(kv.Key)))
 		}
 		b = fmt.Appendf(b, "%s=%s\x00", kv.Key, kv.Value)
 	}
 	if b = append(b, 0); len(b) > abi.MaxText {
-		return nil, broken("W5", fmt.Sprintf("%d at most", abi.MaxText), "texts of %s together", count.Of(len(b), "byte"))
+		return nil, Broken("W5", fmt.Sprintf("%d at most", abi.MaxText), "texts of %s together", count.Of(len(b), "byte"))
 	}
 	return b, nil
 }
@@ -204,13 +235,13 @@ func lookThrough(body []byte) error {
 			if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("it ends too early")
 			}
-			return broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
+			return Broken("W5", "a JSON object", "a manifest that is not JSON (%v)", err)
 		}
 		var top *object
 		if len(within) > 0 {
 			top = within[len(within)-1]
 		} else if values++; values > 1 || token != json.Delim('{') {
-			return broken("W5", "one JSON object", "a manifest that is something else")
+			return Broken("W5", "one JSON object", "a manifest that is something else")
 		}
 		if t, ok := token.(json.Delim); ok && (t == '}' || t == ']') {
 			within = within[:len(within)-1]
@@ -219,10 +250,10 @@ func lookThrough(body []byte) error {
 		if top != nil && top.key {
 			key := token.(string) // the decoder takes nothing else
 			if top.keys[key] {
-				return broken("W5", "each once", "the key %s twice", quoted([]byte(key)))
+				return Broken("W5", "each once", "the key %s twice", Quoted([]byte(key)))
 			}
 			if len(within) == 1 && !slices.Contains(members, key) {
-				return broken("W5", strings.Join(members, ", "), "the key %s", quoted([]byte(key)))
+				return Broken("W5", strings.Join(members, ", "), "the key %s", Quoted([]byte(key)))
 			}
 			top.keys[key], top.key, top.last = true, false, key
 			continue
@@ -231,7 +262,7 @@ func lookThrough(body []byte) error {
 			var keys, path []string
 			for _, o := range within {
 				if o.keys != nil {
-					keys, path = append(keys, o.last), append(path, quoted([]byte(o.last)))
+					keys, path = append(keys, o.last), append(path, Quoted([]byte(o.last)))
 				}
 			}
 			expected := valueAt(keys)
@@ -239,7 +270,7 @@ func lookThrough(body []byte) error {
 				expected = isText
 			}
 			if kind := jsonKind(token); kind != kinds[expected] {
-				return broken("W5", expected, "%s as a value in %s", kind, strings.Join(path, "."))
+				return Broken("W5", expected, "%s as a value in %s", kind, strings.Join(path, "."))
 			}
 			top.key = top.keys != nil
 		}
@@ -252,9 +283,9 @@ func lookThrough(body []byte) error {
 	}
 }
 
-// FormatManifest writes what a plug-in says of itself as a sidecar's hello has it, which ParseManifest reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
+// Format writes what a plug-in says of itself as a sidecar's hello has it, which Parse reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
 // service start, for who needs the configuration in any case.
-func FormatManifest(about *abi.Description, start bool) []byte {
+func Format(about *abi.Description, start bool) []byte {
 	m := manifest{Name: about.Manifest.Name, Version: about.Manifest.Version, Threads: about.Manifest.Threads.String(), Description: about.Manifest.Description,
 		Config: about.ConfigSchema, Keys: map[string]string{}}
 	for _, kv := range about.Manifest.Keys {
