@@ -296,9 +296,12 @@ var defects = map[string]*defect{
 		s.print("BYE\n\n")
 		time.AfterFunc(50*time.Millisecond, func() { s.done(id, []byte("done after BYE")) })
 	}},
-	"deaf to BYE":        {bye: func(*raw) { forever() }},
-	"does not stop":      {services: `"stop"`, stop: func(*raw, uint64) { forever() }},
-	"exits in stop":      {services: `"stop"`, stop: func(*raw, uint64) { os.Exit(3) }},
+	"deaf to BYE":   {bye: func(*raw) { forever() }},
+	"does not stop": {services: `"stop"`, stop: func(*raw, uint64) { forever() }},
+	"exits in stop": {services: `"stop"`, stop: func(*raw, uint64) { os.Exit(3) }},
+	"fails in stop": {services: `"stop"`, stop: func(s *raw, id uint64) {
+		s.print("DONE %d 3\nContent-Length: 19\n\nthe till stays open", id)
+	}},
 	"does not start":     {services: `"start"`, start: func(*raw, uint64) { forever() }},
 	"exits in start":     {services: `"start"`, start: func(*raw, uint64) { os.Exit(3) }},
 	"no service returns": {hello: func(s *raw) { s.hello(stateful) }, do: func(*raw, uint64, []byte) { forever() }},

@@ -599,12 +599,16 @@ func (s *session) stop(c *pool.Call) {
 			return
 		}
 		late := time.AfterFunc(l.stop, func() { s.link.Fail(&errLate{wire.Stop, l.stop, "WithStopTimeout"}) })
-		_, status, err := s.link.Call(c, wire.Stop, false, nil, nil)
+		out, status, err := s.link.Call(c, wire.Stop, false, nil, nil)
 		late.Stop()
 		if err != nil {
 			c.Log(c.Context(), abi.LogWarn, []byte(wire.Stop+": "+s.crash(err).Error()), nil)
 		} else if status != abi.StatusOK {
-			c.Log(c.Context(), abi.LogWarn, []byte(wire.Stop+": "+status.String()), nil)
+			text := wire.Stop + ": " + status.String()
+			if len(out) > 0 {
+				text += ": " + string(out)
+			}
+			c.Log(c.Context(), abi.LogWarn, []byte(text), nil)
 		}
 	})
 }

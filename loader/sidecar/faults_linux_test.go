@@ -585,7 +585,8 @@ func TestEndsBetweenCalls(t *testing.T) {
 
 // Close and Shutdown are over in time, whatever the sidecar does.
 func TestStops(t *testing.T) {
-	for name, line := range map[string]string{"deaf to BYE": "", "does not stop": "its ferrule.stop had not returned in 100ms", "exits in stop": "exit code 3"} {
+	for name, line := range map[string]string{"deaf to BYE": "", "does not stop": "its ferrule.stop had not returned in 100ms", "exits in stop": "exit code 3",
+		"fails in stop": `level=WARN msg="ferrule.stop: unsupported: the till stays open" plugin=defect`} {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
 			var log bytes.Buffer
