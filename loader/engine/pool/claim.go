@@ -2,6 +2,7 @@ package pool
 
 import (
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/callctx"
@@ -9,15 +10,15 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
-// claim is how a call takes an instance that takes one call at a time without the plug-in's lock: the lock is what all calls of all
-// processors would wait for.
+// claim is how a call takes an instance that no other call is in without the plug-in's lock: the lock is what all calls of all
+// processors would wait for. Where an instance takes several calls, the second one finds it claimed, and takes the lock.
 //
 // An instance that is free, and in order, is free to whoever sets its word to claiming. Whoever has to know of all calls, under the lock, settles
 // the plug-in first: then all words are kept, and the lock alone says who is where, until nobody waits any more, nothing is shut, and
 // nothing closed.
 type claim struct {
 	word  atomic.Uint32
-	own   *running       // of the one call at a time, used again; nil before the first
+	own   *running       // of the call that has claimed it last, used again where the Call is nobody's to keep; nil before the first
 	calls *callctx.Calls // those of the caller whose context has these words
 	words [2]uintptr
 }
@@ -53,6 +54,7 @@ func (p *Pool) tryClaim(c *callctx.Caller) *running {
 			p.prefer[hint].Store(uint32(at))
 		}
 		r := p.prepare(inst, c, goroutine.ID())
+		inst.own = r
 		raw.StoreUint32(&inst.word, claimed)
 		return r
 	}
@@ -71,7 +73,7 @@ func (p *Pool) unclaim(r *running) {
 func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *running {
 	if !p.alone {
 		r := &running{goroutine: goroutine, done: c.Done}
-		r.ctx, r.pool, r.inst, r.run = callctx.NewCalls(*c, p.name, r, 1).Take(), p, inst, r
+		r.ctx, r.pool, r.inst, r.run = r.single.Take(c, p.name, r), p, inst, r
 		return r
 	}
 	r := inst.own
@@ -104,7 +106,7 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 
 // settle has the lock know of all calls, and of all that come. mu is held.
 func (p *Pool) settle() {
-	if !p.alone {
+	if !p.claims {
 		return
 	}
 	for _, inst := range p.instances {
@@ -127,8 +129,11 @@ func (p *Pool) settle() {
 
 // unsettle lets calls claim instances again, where nobody needs to know of them. mu is held.
 func (p *Pool) unsettle() {
-	if !p.alone || p.waiting.Len() > 0 || p.gate != nil || p.closing || p.most > 0 {
+	if !p.claims || p.waiting.Len() > 0 || p.gate != nil || p.closing || p.most > 0 {
 		return
+	}
+	if !p.alone && slices.ContainsFunc(p.instances, func(inst *instance) bool { return inst.poisoned }) {
+		return // the next call starts it anew, whichever others are free
 	}
 	for _, inst := range p.instances {
 		if inst.calls == 0 && !inst.poisoned && !inst.renewing && !inst.spare && inst.word.Load() == kept {

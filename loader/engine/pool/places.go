@@ -26,6 +26,8 @@ type running struct {
 	done    <-chan struct{} // the caller's
 	until   time.Time       // of its limit
 	limit   *engine.Limit   // or nil
+
+	single callctx.Single // of a Call that is used once
 }
 
 // on is a call on a goroutine that it runs on. A goroutine's calls lie one in the other.
@@ -254,7 +256,8 @@ func (p *Pool) place(c *callctx.Caller) (*running, error) {
 			return r, nil
 		}
 	}
-	w := &waiter{caller: c, goroutine: me, place: make(chan *running, 1), within: len(inside) > 0}
+	caller := *c // which need not be allocated where nobody waits
+	w := &waiter{caller: &caller, goroutine: me, place: make(chan *running, 1), within: len(inside) > 0}
 	w.queued = p.waiting.PushBack(w)
 	if len(inside) > 0 || c.Outer != nil || p.outOf(c) != nil {
 		w.again = make(chan struct{}, 1)

@@ -69,7 +69,8 @@ type Pool struct {
 	host     engine.Host
 	settings engine.Settings
 	shared   bool // an instance takes any number of calls
-	alone    bool // it takes one, and calls may claim it; see claim
+	alone    bool // it takes one, whose Call is used again
+	claims   bool // calls may claim one; see claim
 	most     int  // how many calls may run at a time; 0 is any number
 
 	instances []*instance
@@ -133,6 +134,7 @@ func newPool(code *Code, host engine.Host, o *engine.Options) *Pool {
 	p := &Pool{code: code, name: cmp.Or(o.Owner, code.About.Manifest.Name), host: host, alone: code.Exclusive, shared: threads == abi.Concurrent && !code.Exclusive,
 		top: make(map[uintptr]*on), nested: make(map[*waiter]struct{}), gating: make(chan struct{}, 1), sessions: make(map[*Pool]struct{}),
 		numbers: o.Instances + code.Spare, refused: make(chan struct{}), drained: make(chan struct{}), over: make(chan struct{})}
+	p.claims = p.alone || threads != abi.Pinned
 	p.settings.Set(o.Config)
 	if threads == abi.Concurrent {
 		p.most = o.MaxCalls
@@ -156,6 +158,11 @@ func (p *Pool) run(r *running, fn engine.Fn, dst, in []byte) (out []byte, status
 	if r.inst.thread == nil {
 		return p.runHere(r, fn, dst, in)
 	}
+	return p.runThere(r, fn, dst, in)
+}
+
+// runThere is run on the instance's thread.
+func (p *Pool) runThere(r *running, fn engine.Fn, dst, in []byte) (out []byte, status abi.Status, err error) {
 	out, status = append(dst, "it ended its goroutine"...), abi.StatusPanic
 	r.inst.thread.do(func() {
 		defer p.runsHere(r)()
@@ -244,7 +251,7 @@ func (p *Pool) Append(ctx context.Context, fn engine.Fn, dst, in []byte) (out []
 	if err := c.Ask(ctx); err != nil {
 		return dst, 0, err
 	}
-	if p.alone && fn.Limit == nil && c.Progress == nil && !c.Over {
+	if p.claims && fn.Limit == nil && c.Progress == nil && !c.Over {
 		if r := p.tryClaim(&c); r != nil {
 			sound := false
 			defer func() {

@@ -212,6 +212,22 @@ func NewCalls(c Caller, owner string, holds any, n int) *Calls {
 	return calls
 }
 
+// Single is room for one Call, within what its caller allocates anyway. It is used once.
+type Single struct {
+	calls Calls
+	call  Call
+}
+
+// Take returns the Call, of the plug-in with the name owner.
+func (s *Single) Take(c *Caller, owner string, holds any) *Call {
+	s.calls.Context, s.calls.outer, s.calls.depth, s.calls.holds, s.calls.owner = c.Context, c.Outer.running(), 1, holds, owner
+	if s.calls.outer != nil {
+		s.calls.depth += s.calls.outer.depth
+	}
+	s.call.Calls = &s.calls
+	return &s.call
+}
+
 // Take returns the next Call, or nil when there is no other.
 func (c *Calls) Take() *Call {
 	if len(c.calls) == 0 {
