@@ -6,8 +6,8 @@
 //	}}
 //	p, err := builtin.Open(greeter)
 //
-// It is for two things: what an application does by itself where no plug-in is installed, and the double of a plug-in, by
-// which a host's own tests need no compiler and no native code.
+// It is for three things: what an application does by itself where no plug-in is installed; the double of a plug-in, by
+// which a host's own tests need no compiler and no native code; and a plug-in that was written with the module sdk-go, which From takes in.
 //
 // What the contract (include/ferrule.h) asks of a plug-in is asked of one in Go, and kept by the same rules: calls of a serial one never
 // run side by side in an instance, one that panicked is stopped and started anew, imports without a host function fail at Open. What it
@@ -69,6 +69,8 @@ type Plugin struct {
 	Hooks   []Function // what attaches to the host's extension points; each once
 	Imports []string   // the names of the host functions that it needs; each once
 	Wants   []string   // those that it uses where they are offered, and none of Imports; see Offered
+	// ImportKeys are the keys of the meta texts of Imports and Wants, such as doc, from and why, by their names; of any number of them.
+	ImportKeys map[string]map[string]string
 
 	Keys         map[string]string // further keys of its manifest, such as homepage and provides (rule R32)
 	ConfigSchema string            // a schema of its configuration; may be empty
@@ -81,6 +83,8 @@ type Plugin struct {
 	// Stop drops the state of one instance, when the plug-in is closed or the instance has panicked, on a goroutine as Start; or nil.
 	// No call of the instance runs. A panic of it is a line in the plug-in's log.
 	Stop func(state any)
+	// StopContext is a Stop with a context, which Import, Info and Log take, and with an error, which is a line in the plug-in's log. One of the two is there at most.
+	StopContext func(ctx context.Context, state any) error
 
 	// Configure gives an instance new settings, when loader.Plugin.Configure is called, while no other call of it runs (rule R28). It takes them, or
 	// fails and leaves the instance as it was. config is only read. With nil, new instances are started in the place of the old ones.
@@ -92,6 +96,8 @@ type Plugin struct {
 	Save func(ctx context.Context, state any) ([]byte, error)
 	// Resume has an instance that was just started take over the state of its predecessor. When it fails, the instance is stopped.
 	Resume func(ctx context.Context, state any, saved []byte) error
+
+	wrong *loader.OpenError // what From has found
 }
 
 // Open opens the plug-in with the options of loader.Open, whose errors it returns; Path is the plug-in's name in them. The options

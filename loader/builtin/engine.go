@@ -111,8 +111,20 @@ func (d *described) code() *pool.Code {
 			return outcome(nil, err)
 		}
 	}
-	if d.Stop != nil {
+	switch {
+	case d.Stop != nil:
 		code.Stop = func(c *pool.Call) { d.Stop(c.State()) }
+	case d.StopContext != nil:
+		code.Stop = func(c *pool.Call) {
+			if err := d.StopContext(c, c.State()); err != nil {
+				text := "Stop: "
+				message, status := failure(err)
+				if text += status.String(); len(message) > 0 {
+					text += ": " + string(message)
+				}
+				c.Log(c, abi.LogWarn, []byte(text), nil)
+			}
+		}
 	}
 	if d.Configure != nil {
 		code.Configure = func(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
@@ -155,6 +167,9 @@ func faultyText(of string, err error) error {
 
 // describe checks a plug-in as inspection checks a library.
 func describe(p *Plugin) (*described, error) {
+	if p.wrong != nil {
+		return nil, p.wrong
+	}
 	if found, expected := fault(p); found != "" {
 		return nil, faulty(found, expected)
 	}
@@ -173,7 +188,7 @@ func describe(p *Plugin) (*described, error) {
 	if err != nil {
 		return nil, faultyText(fmt.Sprintf("the Keys of %q", p.Name), err)
 	}
-	d := &described{Plugin: p, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil, ConfigSchema: p.ConfigSchema,
+	d := &described{Plugin: p, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil || p.StopContext != nil, ConfigSchema: p.ConfigSchema,
 		HasConfigure: p.Configure != nil, HasSave: p.Save != nil, HasResume: p.Resume != nil}}
 	for _, kind := range []struct {
 		word string
@@ -211,12 +226,28 @@ func describe(p *Plugin) (*described, error) {
 			if err := named(p, kind.word, name, i > 0 && list[i-1] == name); err != nil {
 				return nil, err
 			}
-			*kind.to = append(*kind.to, abi.Symbol{Name: name})
+			symbol := abi.Symbol{Name: name}
+			text, err := keys("", p.ImportKeys[name])
+			if err == nil && text != "" {
+				var parsed abi.Text
+				if parsed, err = abi.ParseText([]byte(text + "\x00")); err == nil {
+					err = symbol.Describe(parsed)
+				}
+			}
+			if err != nil {
+				return nil, faultyText(fmt.Sprintf("the %s %s of %q", kind.word, name, p.Name), err)
+			}
+			*kind.to = append(*kind.to, symbol)
 		}
 	}
 	for _, want := range p.Wants {
 		if slices.Contains(p.Imports, want) {
 			return nil, faulty(fmt.Sprintf("%s of %q as an import and as a want", want, p.Name), "one of the two (rule R23)")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.ImportKeys)) {
+		if !slices.Contains(p.Imports, name) && !slices.Contains(p.Wants, name) {
+			return nil, faulty(fmt.Sprintf("%.140q among the ImportKeys of %q", name, p.Name), "one of its Imports or Wants")
 		}
 	}
 	return d, nil
@@ -238,6 +269,9 @@ func fault(p *Plugin) (found, expected string) {
 	}
 	if (p.Save != nil) != (p.StateFormat != "") || (p.Resume != nil) != (p.StateFormat != "") {
 		return fmt.Sprintf("%q with some of StateFormat, Save and Resume", p.Name), "all three, or none (rule R29)"
+	}
+	if p.Stop != nil && p.StopContext != nil {
+		return fmt.Sprintf("%q with Stop and StopContext", p.Name), "one of the two"
 	}
 	for _, text := range [][2]string{{"Version", p.Version}, {"Description", p.Description}, {"StateFormat", p.StateFormat}} {
 		if strings.Contains(text[1], "\x00") || !utf8.ValidString(text[1]) {
@@ -289,6 +323,9 @@ func named(p *Plugin, kind, name string, twice bool) error {
 
 // failure makes a status and a message of the error of a function of the plug-in's.
 func failure(err error) (message []byte, status abi.Status) {
+	if s, ok := err.(*said); ok {
+		return []byte(s.message), s.status
+	}
 	if _, others := errors.AsType[*loader.CallError](err); others {
 		return engine.Failure(err)
 	}

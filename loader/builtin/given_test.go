@@ -224,6 +224,10 @@ func TestServices(t *testing.T) {
 		}
 	}
 	double := &builtin.Plugin{Name: "p", Version: "1", Imports: []string{"needed"}, Wants: []string{"wanted", "offered"}, ConfigSchema: "{}",
+		ImportKeys: map[string]map[string]string{"needed": {"doc": "What it needs.", "why": "to work"}, "wanted": {"from": "2.0"}},
+		StopContext: func(ctx context.Context, state any) error {
+			return fmt.Errorf("%v stays: %w", builtin.State(ctx), loader.ErrInvalid)
+		},
 		Keys: map[string]string{"homepage": "https://example.org", "provides": "a\nb"},
 		Hooks: []builtin.Function{{Name: "h", Keys: map[string]string{"order": "first", "wrap": "yes"}, Doc: "Wraps.", Stream: abi.StreamIn,
 			Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}},
@@ -249,8 +253,12 @@ func TestServices(t *testing.T) {
 	p, err := builtin.Open(double, loader.WithHostFunc("needed", host), loader.WithHostFunc("offered", host), loader.WithPluginInfo("shop.name", "Ada's"),
 		loader.WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
 	require.NoError(t, err)
-	defer func() { require.NoError(t, p.Close()) }()
+	defer func() {
+		require.NoError(t, p.Close())
+		assert.Contains(t, lines.String(), `level=WARN msg="Stop: invalid input: <nil> stays" plugin=p`)
+	}()
 	info := p.Info()
+	assert.Equal(t, []string{"What it needs.", "to work", "2.0", ""}, []string{info.Imports[0].Doc, info.Imports[0].Keys.Get("why"), info.Wants[1].Keys.Get("from"), info.Wants[0].Keys.Get("from")})
 	assert.Equal(t, "https://example.org", info.Manifest.Keys.Get("homepage"))
 	assert.Equal(t, "a\nb", info.Manifest.Keys.Get("provides"))
 	assert.Equal(t, "{}", info.ConfigSchema)
@@ -268,12 +276,16 @@ func TestServices(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, lines.String(), `level=WARN msg="a line" plugin=p n=7 user.na_me="a`+"\uFFFD"+`b" user.ok=true`)
 	for text, wrong := range map[string]builtin.Plugin{
-		"needed of \"p\" as an import and as a want": {Imports: []string{"needed"}, Wants: []string{"needed"}},
-		"two of the want a of":                       {Wants: []string{"a", "a"}},
-		"the Keys of":                                {Keys: map[string]string{"name": "other"}},
-		"with a NUL or an equals sign":               {Keys: map[string]string{"x-a": "b\x00name=c"}},
-		"the function f of":                          {Funcs: []builtin.Function{{Name: "f", Call: host, Stream: 9}}},
-		"key \"doc\"":                                {Funcs: []builtin.Function{{Name: "f", Call: host, Doc: "a", Keys: map[string]string{"doc": "b"}}}},
+		"needed of \"p\" as an import and as a want":               {Imports: []string{"needed"}, Wants: []string{"needed"}},
+		"two of the want a of":                                     {Wants: []string{"a", "a"}},
+		"the Keys of":                                              {Keys: map[string]string{"name": "other"}},
+		"with a NUL or an equals sign":                             {Keys: map[string]string{"x-a": "b\x00name=c"}},
+		"the function f of":                                        {Funcs: []builtin.Function{{Name: "f", Call: host, Stream: 9}}},
+		"\"p\" with Stop and StopContext, expected one of the two": {Stop: func(any) {}, StopContext: func(context.Context, any) error { return nil }},
+		"\"other\" among the ImportKeys of \"p\", expected one of its Imports or Wants": {Imports: []string{"needed"}, ImportKeys: map[string]map[string]string{"other": {"doc": "a"}}},
+		"the import needed of \"p\"":                {Imports: []string{"needed"}, ImportKeys: map[string]map[string]string{"needed": {"Doc": "a"}}},
+		"the want needed of \"p\": the key \"a=b\"": {Wants: []string{"needed"}, ImportKeys: map[string]map[string]string{"needed": {"a=b": "a"}}},
+		"key \"doc\"": {Funcs: []builtin.Function{{Name: "f", Call: host, Doc: "a", Keys: map[string]string{"doc": "b"}}}},
 	} {
 		wrong.Name, wrong.Version = "p", "1"
 		_, err := builtin.Open(&wrong)

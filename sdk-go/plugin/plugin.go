@@ -231,7 +231,7 @@ func (p *Plugin) run(ctx context.Context, h Host, what string, f func(context.Co
 		}
 		found := recover()
 		if found != nil {
-			out, status = fmt.Append(nil, found), int32(Panic)
+			out, status = said(found), int32(Panic)
 			c.log(slog.LevelError, "panic: "+string(out), slog.String("in", what), slog.String("stack", stack()))
 		} else { // which is what Goexit leaves behind
 			c.log(slog.LevelError, what+" has ended its goroutine", slog.String("stack", stack()))
@@ -244,6 +244,16 @@ func (p *Plugin) run(ctx context.Context, h Host, what string, f func(context.Co
 		out, status = failure(err)
 	}
 	return out, status
+}
+
+// said is what a panic's value says, whatever it is: also where its own methods panic, with themselves, too, which package fmt passes on.
+func said(value any) (text []byte) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Appendf(nil, "a %T, which cannot say what it is", value)
+		}
+	}()
+	return fmt.Append(nil, value)
 }
 
 // stack is where the plug-in's code was when it panicked, or ended its goroutine: a line for each of its functions, the innermost first.

@@ -65,8 +65,11 @@ func failure(err error) (message []byte, status int32) {
 		own = Cancelled
 	}
 	text := err.Error()
-	if text == own.Error() {
+	switch text {
+	case own.Error():
 		return nil, int32(own)
+	case Status(0).Error():
+		text = "an error whose status says that it worked"
 	}
 	return []byte(strings.TrimSuffix(text, ": "+own.Error())), int32(own)
 }

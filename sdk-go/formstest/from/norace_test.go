@@ -1,0 +1,5 @@
+//go:build !race
+
+package from_test
+
+const racing = false

@@ -1,0 +1,26 @@
+module github.com/ferrule-dev/ferrule/sdk-go/formstest
+
+go 1.26.0
+
+require (
+	github.com/ferrule-dev/ferrule v0.1.0
+	github.com/ferrule-dev/ferrule/plugins v0.1.0
+	github.com/ferrule-dev/ferrule/sdk-go v0.1.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	aead.dev/minisign v0.3.0 // indirect
+	github.com/Masterminds/semver/v3 v3.5.0 // indirect
+	github.com/ebitengine/purego v0.11.3 // indirect
+	github.com/elastic/go-seccomp-bpf v1.6.0 // indirect
+	github.com/fsnotify/fsnotify v1.10.1 // indirect
+	github.com/landlock-lsm/go-landlock v0.11.0 // indirect
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
+	go.yaml.in/yaml/v3 v3.0.6 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
+	golang.org/x/net v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77 // indirect
+)
