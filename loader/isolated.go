@@ -40,7 +40,7 @@ type CrashError struct {
 	ExitCode  int           // the worker's exit code; -1 when a signal ended it, or it could not be started
 	Fault     string        // where the fault was, where that is known: the address, and the code by function or offset; in words
 	Reason    string        // why, where it was the host that ended it, or could not start it; may be empty
-	Output    []string      // the last lines, 20 at most, that the worker wrote to its standard output and its standard error
+	Output    []string      // the last lines, 20 at most, that the worker wrote to its standard output and its standard error; of a Go runtime's long report of its end, the first ones
 	Attempt   int           // which of the workers it was, of the plug-in's or of its group's, from 1
 	Group     string        // the name of the group whose worker it was; empty for a plug-in by itself; see isolate.Group
 	Culprit   string        // in a group, the plug-in whose code or call was why, where that can be told: the worker's word, which a hostile one can forge
@@ -52,19 +52,16 @@ type CrashError struct {
 	kind    error
 }
 
-// Error says how the worker ended, with the last line that it wrote, which may be of an earlier call. What steers a terminal
+// Error says how the worker ended, with the last line that it wrote, which may be of an earlier call, or what a Go runtime's report of its end begins with. What steers a terminal
 // is written out.
 func (e *CrashError) Error() string {
 	text := "plug-in " + e.Plugin + ": "
 	if e.Func != "" {
 		text += e.Func + ": "
 	}
-	text += (&engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended, Group: e.Group, Culprit: e.Culprit,
-		Subject: e.subject}).Error()
-	if n := len(e.Output); n > 0 {
-		text += "; its last line: " + e.Output[n-1]
-	}
-	return escape.Lines(text)
+	crash := &engine.Crash{Signal: e.Signal, Fault: e.Fault, Code: e.ExitCode, Reason: e.Reason, Others: e.Others, Suspended: e.Suspended, Group: e.Group, Culprit: e.Culprit,
+		Subject: e.subject, Output: e.Output}
+	return escape.Lines(text + crash.Error() + crash.LastWords())
 }
 
 // Unwrap returns ErrCrash, ErrSuspended when the function was not called, what the engine's package says of such errors (remote.ErrNodeLost), and the context's error when the worker was killed

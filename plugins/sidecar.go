@@ -328,7 +328,7 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 		f.err = err
 		text := err.Error()
 		if crash, ok := errors.AsType[*engine.Crash](err); ok && len(crash.Output) > 0 {
-			text = escape.Lines(text + "; its last line: " + crash.Output[len(crash.Output)-1])
+			text = escape.Lines(text + crash.LastWords())
 		}
 		if clean := secrets.Text(text); clean != err.Error() {
 			f.err = &withoutSecrets{clean, err}

@@ -131,10 +131,7 @@ func askSidecar(ctx context.Context, path string, e engine.Engine) (*inspect.Lib
 	})
 	if about == nil {
 		if crash, ok := errors.AsType[*engine.Crash](err); ok {
-			found := "a sidecar that does not say what it is: " + crash.Error()
-			if n := len(crash.Output); n > 0 {
-				found += "; its last line: " + crash.Output[n-1]
-			}
+			found := "a sidecar that does not say what it is: " + crash.Error() + crash.LastWords()
 			err = &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: found, Expected: "its manifest, as docs/wire.md has it",
 				Remedy: cmp.Or(strings.TrimSuffix(crash.Remedy, "."), "See ferrule check --sidecar, which says more")}
 		}

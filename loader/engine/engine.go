@@ -18,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
+	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 
@@ -347,7 +348,7 @@ type Crash struct {
 	Signal  os.Signal // that ended it, or nil
 	Code    int       // its exit code; -1 with a signal
 	Reason  string    // in words, where the host ended it or it could not be started; may be empty
-	Output  []string  // the last lines that it wrote, to its standard output and its standard error
+	Output  []string  // the last lines that it wrote, to its standard output and its standard error; of a Go runtime's long report of its end, the first ones
 	Attempt int       // which worker it was, from 1
 
 	Kind    error  // what errors.Is finds beside loader.ErrCrash; or nil
@@ -402,6 +403,9 @@ func (c *Crash) Error() string {
 	}
 	return text
 }
+
+// LastWords says which of the lines in Output says why it ended, as an error has it behind how it ended: "; its last line: …". It is "" without Output.
+func (c *Crash) LastWords() string { return lastwords.Of(c.Output) }
 
 // Overrun says that a call did not come back in time after its context had ended, and was ended: its worker was killed, or its instance is no good any more.
 type Overrun struct {

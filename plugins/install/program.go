@@ -152,10 +152,7 @@ func AskProgram(ctx context.Context, path, digest string) (about *abi.Descriptio
 		return nil, &registry.Error{Path: path, Kind: registry.ErrDigest, Found: "another file than the one that was verified", Expected: digest, Remedy: "See who changes it meanwhile, and try again"}
 	}
 	if crash, ok := errors.AsType[*engine.Crash](err); ok {
-		found := "a sidecar that does not say what it is: " + crash.Error()
-		if n := len(crash.Output); n > 0 {
-			found += "; its last line: " + escape.Line(crash.Output[n-1])
-		}
+		found := "a sidecar that does not say what it is: " + crash.Error() + escape.Line(crash.LastWords())
 		err = &registry.Error{Path: path, Kind: registry.ErrMalformed, Found: found, Expected: "its manifest", Remedy: "See what it says, and have it begin as docs/wire.md says"}
 	}
 	return nil, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
+	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 )
 
 // Tail reads what a program writes to its standard streams, keeps the end of it for errors, and hands it on to a writer. It always
@@ -16,10 +17,11 @@ import (
 type Tail struct {
 	done chan struct{} // closed at the end of the output
 
-	mu    sync.Mutex
-	kept  []byte
-	pipe  *os.File
-	ended bool // the pipe was read to its end
+	mu     sync.Mutex
+	kept   []byte
+	report lastwords.Report
+	pipe   *os.File
+	ended  bool // the pipe was read to its end
 
 	to      io.Writer     // foreign code; nil where nobody is to get it
 	pending []byte        // for to, in order
@@ -72,6 +74,7 @@ func (t *Tail) take(b []byte, last bool) {
 	if len(t.kept) > 2*tailBytes {
 		t.kept = append(t.kept[:0], t.kept[len(t.kept)-tailBytes:]...)
 	}
+	t.report.Take(b)
 	if t.to != nil {
 		t.pend(b)
 	}
@@ -170,12 +173,14 @@ func (t *Tail) Text() string {
 	return strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n")
 }
 
-// Lines returns the last lines of Text, 20 at most.
+// Lines returns the last lines of Text, 20 at most; or the first 20 lines of a Go runtime's longer report of its end.
 func (t *Tail) Lines() []string {
 	text := t.Text()
 	if text == "" {
 		return nil
 	}
 	lines := strings.Split(text, "\n")
-	return lines[max(0, len(lines)-tailLines):]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.report.Lines(lines[max(0, len(lines)-tailLines):])
 }

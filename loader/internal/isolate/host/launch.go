@@ -427,11 +427,8 @@ func (s *seat) mourn() {
 	case <-w.gone:
 	case <-time.After(time.Second):
 	}
-	crash, last := w.report(), ""
-	if n := len(crash.Output); n > 0 {
-		last = "; its last line: " + escape.Line(crash.Output[n-1])
-	}
-	s.plugin.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, last), nil)
+	crash := w.report()
+	s.plugin.host.Log(context.Background(), abi.LogError, fmt.Appendf(nil, "%s while no call ran in it%s", &crash, escape.Line(crash.LastWords())), nil)
 }
 
 // report says what is known about the worker's end: all, once it is gone.

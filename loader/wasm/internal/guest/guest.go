@@ -22,6 +22,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
+	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/fuel"
 )
 
@@ -139,6 +140,7 @@ type Guest struct {
 	until time.Time
 	limit *engine.Limit
 	asked time.Time // when it was asked to stop; zero where it was not
+	said  words     // what it has written in the call
 	fuel  int64     // what is left, behind what the counter has
 	ended error     // why it was ended
 	broke bool      // a function of it did not return
@@ -192,7 +194,7 @@ func (r *Runtime) NewGuest() *Guest {
 
 // Config adds to an instance's configuration what ends with its calls.
 func (g *Guest) Config(config wazero.ModuleConfig) wazero.ModuleConfig {
-	return config.WithNanosleep(g.sleep).WithRandSource(random{g})
+	return config.WithNanosleep(g.sleep).WithRandSource(random{g}).WithStdout(&g.said).WithStderr(&g.said)
 }
 
 // random are random numbers for a module, which looks now and then whether they are still wanted.
@@ -246,6 +248,9 @@ func (g *Guest) Serve(c *pool.Call) {
 	g.call, g.done, g.gone = c, c.Ended(), c.Abandoned()
 	g.until, g.limit = c.Limit()
 	g.asked = time.Time{}
+	if len(g.said.kept) > 0 {
+		g.said = words{}
+	}
 	g.fuel = g.runtime.limits.Fuel
 	if g.fuel == 0 {
 		g.fuel = math.MaxInt64
@@ -305,10 +310,10 @@ func (g *Guest) failed(err error) error {
 		return g.ended
 	}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
-		return &Exit{exit.ExitCode()}
+		return &Exit{exit.ExitCode(), g.said.lines()}
 	}
 	text, trace, _ := strings.Cut(err.Error(), "\nwasm stack trace:\n")
-	return &Trap{What: strings.TrimPrefix(text, "wasm error: "), Stack: frames(trace)}
+	return &Trap{What: strings.TrimPrefix(text, "wasm error: "), Stack: frames(trace), Output: g.said.lines()}
 }
 
 // frames returns the names of a trace's functions, the innermost first.
@@ -420,26 +425,65 @@ func (g *Guest) wanted(now time.Time) (cause func() error, wanted bool) {
 type Trap struct {
 	What  string   // such as "unreachable", or "out of bounds memory access"
 	Stack []string // the functions, the innermost first, by their names in the module, where it has names
+
+	Output []string // the last lines that the call has written to its standard output and its standard error
 }
 
-// Error says what it was, and where.
+// Error says what it was, and where, and what the module wrote last.
 func (t *Trap) Error() string {
 	text := "the module trapped: " + t.What
-	if len(t.Stack) > 0 {
-		text += ", in " + strings.Join(t.Stack[:min(len(t.Stack), 4)], ", called by ")
+	stack := t.Stack
+	for len(t.Output) > 0 && len(stack) > 1 && strings.HasPrefix(stack[0], "runtime.") { // by which a Go runtime ends its program, and says why
+		stack = stack[1:]
 	}
-	return text
+	if len(stack) > 0 {
+		text += ", in " + strings.Join(stack[:min(len(stack), 4)], ", called by ")
+	}
+	return text + lastwords.Of(t.Output)
 }
 
 // Exit says that the module ended itself, by WASI's proc_exit.
-type Exit struct{ Code uint32 }
+type Exit struct {
+	Code   uint32
+	Output []string // as Trap's
+}
 
 // ExitCode returns the code.
 func (e *Exit) ExitCode() uint32 { return e.Code }
 
 // Error gives the exit code.
 func (e *Exit) Error() string {
-	return fmt.Sprintf("the module exited with the code %d", int32(e.Code))
+	return fmt.Sprintf("the module exited with the code %d", int32(e.Code)) + lastwords.Of(e.Output)
+}
+
+// words are what a module writes in a call to its standard output and its standard error, which nobody else gets.
+type words struct {
+	kept   []byte
+	report lastwords.Report
+}
+
+// keptBytes, and twice as many, are kept of it; keptLines are told.
+const (
+	keptBytes = 4 << 10
+	keptLines = 20
+)
+
+func (w *words) Write(b []byte) (int, error) {
+	w.report.Take(b)
+	w.kept = append(w.kept, b[max(0, len(b)-2*keptBytes):]...)
+	if len(w.kept) > 2*keptBytes {
+		w.kept = append(w.kept[:0], w.kept[len(w.kept)-keptBytes:]...)
+	}
+	return len(b), nil
+}
+
+func (w *words) lines() []string {
+	text := strings.TrimRight(strings.ToValidUTF8(string(w.kept), "\uFFFD"), "\n")
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	return w.report.Lines(lines[max(0, len(lines)-keptLines):])
 }
 
 // OutOfFuel says that a call has used what fuel it may.

@@ -1,0 +1,109 @@
+// Package lastwords is about what a program wrote before it ended: which of its lines says why.
+//
+// Of most programs that is the last one. A Go runtime that ends its program begins with it ("panic: …", "fatal error: …"), and writes what its goroutines were doing behind that,
+// which may be thousands of lines.
+package lastwords
+
+import (
+	"bytes"
+	"strings"
+)
+
+// How much of a report is kept.
+const (
+	maxLines = 20
+	maxLine  = 1 << 10
+	maxHead  = 16 // lines between what it begins with and its first goroutine
+)
+
+// Report looks for a Go runtime's report in what a program writes. Its zero value is ready. It is used by one goroutine at a time.
+type Report struct {
+	line   []byte   // the beginning of the one that has not ended
+	lines  []string // of the report, the first ones
+	n      int      // how many it has had
+	traced bool     // it has come to a goroutine
+}
+
+// Take takes in what the program has written.
+func (r *Report) Take(b []byte) {
+	for len(b) > 0 {
+		part, rest, ended := bytes.Cut(b, []byte{'\n'})
+		r.line = append(r.line, part[:min(len(part), maxLine-len(r.line))]...)
+		if ended {
+			r.end()
+			r.line = r.line[:0]
+		}
+		b = rest
+	}
+}
+
+// end takes in the line that has ended.
+func (r *Report) end() {
+	switch {
+	case begins(r.line):
+		r.lines, r.n, r.traced = r.lines[:0], 0, false
+	case r.n == 0:
+		return
+	case traces(r.line):
+		r.traced = true
+	case !r.traced && r.n > maxHead, r.traced && !within(r.line): // it was something else, or the program has gone on
+		r.lines, r.n, r.traced = r.lines[:0], 0, false
+		return
+	}
+	if r.n++; len(r.lines) < maxLines {
+		r.lines = append(r.lines, strings.ToValidUTF8(string(r.line), "\uFFFD"))
+	}
+}
+
+// Lines returns the first lines of the report that the output ends with, 20 at most, where it has more than those. Of any other output it is last, its last lines.
+func (r *Report) Lines(last []string) []string {
+	if r.traced && r.n > len(r.lines) {
+		return append([]string(nil), r.lines...)
+	}
+	return last
+}
+
+// begins reports whether a Go runtime's report begins with a line.
+func begins[T string | []byte](line T) bool {
+	s := string(line[:min(len(line), len(fatal))])
+	return s == fatal || strings.HasPrefix(s, "panic: ")
+}
+
+const fatal = "fatal error: "
+
+// traces reports whether what goroutines were doing begins with a line.
+func traces[T string | []byte](line T) bool {
+	s := string(line[:min(len(line), 32)])
+	return strings.HasPrefix(s, "goroutine ") || strings.HasPrefix(s, "runtime stack:") || strings.HasPrefix(s, "[signal ")
+}
+
+// within reports whether a line is one of those that follow: a function, where it is, how its goroutine was made, what is on its stack.
+func within(line []byte) bool {
+	if len(line) == 0 || line[0] == '\t' || line[0] == ' ' || line[0] == '[' || line[len(line)-1] == ')' || len(line) == maxLine {
+		return true
+	}
+	for _, prefix := range []string{"created by ", "...", "runtime: ", "stack: ", "SIG", "PC="} {
+		if bytes.HasPrefix(line, []byte(prefix)) {
+			return true
+		}
+	}
+	name, value, ok := bytes.Cut(line, []byte{' '})
+	return ok && (len(name) <= 8 && bytes.HasPrefix(bytes.TrimLeft(value, " "), []byte("0x")) || len(name) > 8 && len(name) <= 17 && bytes.HasSuffix(name, []byte{':'})) // a register, or a line of memory
+}
+
+// Of returns what a program has said last, as an error has it behind how it ended: "; its last line: …", or, of a Go runtime's report, "; it wrote: …" with what that begins with. Of no lines it is "".
+func Of(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	traced := false
+	for i := len(lines) - 1; i >= 0; i-- {
+		switch {
+		case traces(lines[i]):
+			traced = true
+		case traced && begins(lines[i]):
+			return "; it wrote: " + lines[i]
+		}
+	}
+	return "; its last line: " + lines[len(lines)-1]
+}

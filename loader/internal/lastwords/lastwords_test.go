@@ -1,0 +1,55 @@
+package lastwords_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
+)
+
+const trace = "goroutine 1 [running]:\nmain.f({0x1, 0x2})\n\t/src/main.go:10 +0x1d\n"
+
+func TestReports(t *testing.T) {
+	long := strings.Repeat("main.deeper(...)\n\t/src/main.go:7 +0x2\n", 100)
+	for name, c := range map[string]struct{ text, first, says string }{
+		"nothing":       {"", "", ""},
+		"a last line":   {"one\ntwo\n", "", "; its last line: two"},
+		"a panic":       {"before\npanic: oh no\n\n" + trace, "", "; it wrote: panic: oh no"},
+		"a long one":    {"before\npanic: oh no\n\n" + trace + long, "panic: oh no", "; it wrote: panic: oh no"},
+		"a fatal error": {"runtime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow\n\nruntime stack:\nruntime.throw()\n\t/x.go:1\n\n" + trace + long, "fatal error: stack overflow", "; it wrote: fatal error: stack overflow"},
+		"a signal":      {"panic: runtime error: nil\n[signal SIGSEGV: segmentation violation code=0x1]\n\n" + trace + long + "rax    0x0\nrip    0x1\n", "panic: runtime error: nil", "; it wrote: panic: runtime error: nil"},
+		"a broken stack": {"fatal error: out of memory\n\nruntime stack:\nruntime.morestack()\n\t/x.s:1\nruntime: g 0: unexpected return pc for runtime.morestack called from 0x1\nstack: frame={sp:0x1, fp:0x2} stack=[0x3,0x4)\n" +
+			"                   7 6 5 4  3 2 1 0\n0000000000240580: 00000000 044603a0  ..F.\n                  ^ <runtime.x+0x2>\n" + long, "fatal error: out of memory", "; it wrote: fatal error: out of memory"},
+		"several":            {"panic: one\n\tpanic: two\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
+		"lines of a text":    {"panic: one\n\ttwo\n\tthree\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
+		"a word of its own":  {"panic: not really\ngone on\n", "", "; its last line: gone on"},
+		"survived":           {"panic: caught\n\n" + trace + long + "and on it went\nuntil it was killed\n", "", "; its last line: until it was killed"},
+		"survived, then not": {"panic: caught\n\n" + trace + "and on it went\npanic: the end\n\n" + trace + long, "panic: the end", "; it wrote: panic: the end"},
+		"other words":        {"panic: x\n" + strings.Repeat("word\n", 30) + trace, "", "; its last line: \t/src/main.go:10 +0x1d"},
+		"long lines":         {"panic: " + strings.Repeat("x", 1<<20) + "\n\n" + trace + long, "panic: " + strings.Repeat("x", 1<<10-7), "; it wrote: panic: " + strings.Repeat("x", 1<<10-7)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, piece := range []int{1, 7, len(c.text) + 1} {
+				var r lastwords.Report
+				for text := []byte(c.text); len(text) > 0; text = text[min(piece, len(text)):] {
+					r.Take(text[:min(piece, len(text))])
+				}
+				last := strings.Split(strings.TrimSuffix(c.text, "\n"), "\n")
+				last = last[max(0, len(last)-20):]
+				if c.text == "" {
+					last = nil
+				}
+				found := r.Lines(last)
+				if c.first != "" {
+					assert.Len(t, found, 20)
+					assert.Equal(t, c.first, found[0])
+				} else {
+					assert.Equal(t, last, found)
+				}
+				assert.Equal(t, c.says, lastwords.Of(found))
+			}
+		})
+	}
+}
