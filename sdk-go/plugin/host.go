@@ -53,6 +53,9 @@ func (c *call) Value(k any) any {
 	return c.Context.Value(k)
 }
 
+// AfterFunc has package context follow the caller's context as that one allows, without a goroutine of its own.
+func (c *call) AfterFunc(f func()) func() bool { return context.AfterFunc(c.Context, f) }
+
 // enter returns the call that a context is of, nil where that is over, or it is of none. leave follows.
 func enter(ctx context.Context) *call {
 	c, _ := ctx.Value(key{}).(*call)

@@ -135,6 +135,9 @@ func (p *Plugin) Services() (names []string) {
 	return names
 }
 
+// Pinned reports whether all calls of an instance run on one thread of the system.
+func (p *Plugin) Pinned() bool { return p.d.Threads == "pinned" }
+
 // Concurrent reports whether several calls of an instance may run at the same time.
 func (p *Plugin) Concurrent() bool { return p.d.Threads == "concurrent" }
 
@@ -150,6 +153,18 @@ func (p *Plugin) Function(name string, hook bool) (n int, ok bool) {
 
 // Functions returns how many functions and hooks there are: the functions come first, in the order of their names, and then the hooks.
 func (p *Plugin) Functions() (functions, hooks int) { return len(p.d.Functions), len(p.d.Hooks) }
+
+// Names returns the names of the functions, or of the hooks, in their order.
+func (p *Plugin) Names(hooks bool) (names []string) {
+	list := p.d.Functions
+	if hooks {
+		list = p.d.Hooks
+	}
+	for _, f := range list {
+		names = append(names, f.Name)
+	}
+	return names
+}
 
 // Ordinal returns the number of an import, or a want, as rules R5 and R23 count them; ok is false where it is none.
 func (p *Plugin) Ordinal(name string) (ordinal uint32, ok bool) {

@@ -115,6 +115,9 @@ func newOutbox(to io.Writer, shut func()) *outbox {
 func (o *outbox) put(b []byte, single bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.end { // what is answered now would be the rest of a message that is cut off
+		return
+	}
 	o.all = append(o.all, piece{b, single})
 	o.next.Broadcast()
 }

@@ -1,0 +1,5 @@
+package sidecar
+
+import "syscall"
+
+func thread() int { return syscall.Gettid() }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package sidecar
+
+func thread() int { return 0 }
