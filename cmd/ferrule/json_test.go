@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/check"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/gen"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/index"
@@ -98,7 +99,7 @@ func TestErrorsJSON(t *testing.T) {
 		{"install", "--config", text}, {"update", "--config", text}, {"rollback", "x", "--config", text},
 		{"remove", "x", "--config", text},
 		{"lock", "--platform", "linux/arm64", "--config", text}, {"search", "x", "--config", text}, {"gc", text}, {"bundle", text},
-		{"mirror"}, {"push", text}, {"index", text}, {"completion", "tcsh"}, {"help", "inspct"}, {"man"},
+		{"mirror"}, {"gen", text}, {"gen", filepath.Dir(text)}, {"push", text}, {"index", text}, {"completion", "tcsh"}, {"help", "inspct"}, {"man"},
 		{"top"}, {"top", "--once", text}, {"top", "--once", text + ".sock"}, {"top", text, "--interval", "1ns"}, {"top", text, "--sort", "x"},
 		{"serve"}, {"serve", echo}, {"serve", text, "--unix", text + ".sock"}, {"serve", echo, "--tcp", "0.0.0.0:0"},
 	} {
@@ -159,6 +160,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		"bench":    {benchResult{}, costs{}},
 		"inspect":  {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
 		"new":      {plugin{}},
+		"gen":      {gen.Result{}, gen.File{}},
 		"list":     {listing{}, listed{}, hooksPoint{}, hookPlace{}, fault{}, outdated{}, refusal{}},
 		"info":     {info{}, listed{}, fault{}, symbol{}, ask{}, permit{}},
 		"enable":   {edited{}, edit{}},

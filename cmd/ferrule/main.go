@@ -200,7 +200,7 @@ func command(a *app) *cobra.Command {
 		Use:   "ferrule",
 		Short: "Create, inspect, call, check, measure, sign and administer native plug-ins",
 		Long: `Work with native plug-ins for Go programs:
-  - make them: new, inspect, call, check, bench
+  - make them: new, gen, inspect, call, check, bench
   - sign and publish them: keygen, sign, verify, push, index
   - serve them to programs elsewhere, as sidecars: serve
   - see what those of an application do while it runs: top

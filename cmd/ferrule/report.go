@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/gen"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/monitor"
@@ -35,6 +36,9 @@ type errorDetails struct {
 // wrongLine is the kind of every error of the command line.
 const wrongLine = "the command line is wrong"
 
+// notAPlugin is the kind of every error of a Go package that is to be a plug-in.
+const notAPlugin = "the Go package is not as a plug-in has to be"
+
 // detailsOf takes an error apart.
 func detailsOf(err error) *errorDetails {
 	d := &errorDetails{Text: err.Error()}
@@ -49,6 +53,8 @@ func detailsOf(err error) *errorDetails {
 	var faulty *config.Error
 	var release *registry.Error
 	var host *monitor.Error
+	var source *gen.Fault
+	var unready *gen.Unready
 	if remedied := new(remedied); errors.As(err, &remedied) {
 		d.Remedy = remedied.remedy
 	}
@@ -68,6 +74,10 @@ func detailsOf(err error) *errorDetails {
 		d.Plugin, d.Found, d.Expected, d.Remedy = release.Plugin, release.Found, release.Expected, release.Remedy
 	case errors.As(err, &host):
 		d.Kind, d.Found, d.Expected, d.Remedy = host.Kind.Error(), host.Found, host.Expected, host.Remedy
+	case errors.As(err, &source):
+		d.Kind, d.Found, d.Expected, d.Remedy = notAPlugin, source.Found, source.Expected, source.Remedy
+	case errors.As(err, &unready):
+		d.Kind, d.Found, d.Expected, d.Remedy = notAPlugin, unready.Found, unready.Expected, unready.Remedy
 	case errors.As(err, &open):
 		if open.Kind != nil {
 			d.Kind = open.Kind.Error()

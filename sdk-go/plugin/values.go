@@ -66,6 +66,18 @@ type wrong struct{ text string }
 func (w *wrong) Error() string { return w.text }
 func (w *wrong) Unwrap() error { return Invalid }
 
+// AskText calls a host function whose result is text.
+func AskText(ctx context.Context, name string, in []byte) (string, error) {
+	out, err := Ask(ctx, name, in)
+	if err != nil {
+		return "", err
+	}
+	if !utf8.Valid(out) {
+		return "", fmt.Errorf("%s: its result is not UTF-8", name)
+	}
+	return string(out), nil
+}
+
 // AskJSON calls a host function whose result is JSON.
 func AskJSON[T any](ctx context.Context, name string, in []byte) (value T, err error) {
 	out, err := Ask(ctx, name, in)

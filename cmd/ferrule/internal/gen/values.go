@@ -1,0 +1,252 @@
+package gen
+
+import (
+	"fmt"
+	"go/token"
+	"go/types"
+	"reflect"
+	"strings"
+)
+
+// form is how a value crosses: as bytes, as text, or as JSON.
+type form int
+
+const (
+	none form = iota
+	asBytes
+	asText
+	asJSON
+)
+
+// media is the media type of a form.
+func (f form) media() string {
+	switch f {
+	case asBytes:
+		return "application/octet-stream"
+	case asText:
+		return "text/plain; charset=utf-8"
+	case asJSON:
+		return "application/json"
+	}
+	return ""
+}
+
+// value is a parameter or a result that crosses.
+type value struct {
+	form form
+	typ  types.Type
+}
+
+// shape is a function's signature: what is handed to it and what it returns.
+type shape struct {
+	ctx           bool
+	in            value
+	reader, write bool // the streams
+	out           value
+	err           bool
+}
+
+// stream is the value of the key stream.
+func (s *shape) stream() string {
+	switch {
+	case s.reader && s.write:
+		return "both"
+	case s.reader:
+		return "in"
+	case s.write:
+		return "out"
+	}
+	return ""
+}
+
+// expectedParameters are those of functions and hooks, in words.
+const expectedParameters = "[ctx context.Context], [a value], [io.Reader], [io.Writer], in this order"
+
+// shapeOf reads the signature of a function, or a variable; what is it in words. streams says that it may have streams. Faults are noted.
+func (p *pkg) shapeOf(what string, sig *types.Signature, at token.Pos, streams bool) (s shape) {
+	expected := expectedParameters
+	if !streams {
+		expected = "[ctx context.Context], [a value], in this order"
+	}
+	params := sig.Params()
+	for i := range params.Len() {
+		v := params.At(i)
+		where := v.Pos()
+		if !where.IsValid() {
+			where = at
+		}
+		name := "the parameter "
+		if v.Name() == "" {
+			name = fmt.Sprintf("parameter %d, a ", i+1)
+		} else {
+			name += v.Name() + " "
+		}
+		switch {
+		case sig.Variadic() && i == params.Len()-1:
+			p.fault(where, name+"..."+p.text(v.Type().(*types.Slice).Elem())+" of "+what, "parameters of a fixed number", "Take a slice")
+		case named(v.Type(), "context", "Context"):
+			if i > 0 {
+				p.fault(where, name+"context.Context of "+what+" behind another", "it to be the first", "")
+			}
+			s.ctx = true
+		case streams && named(v.Type(), "io", "Reader"):
+			switch {
+			case s.reader:
+				p.fault(where, "two input streams of "+what, "one io.Reader at most", "")
+			case s.write:
+				p.fault(where, name+"io.Reader of "+what+" behind an io.Writer", expected, "")
+			}
+			s.reader = true
+		case streams && named(v.Type(), "io", "Writer"):
+			if s.write {
+				p.fault(where, "two output streams of "+what, "one io.Writer at most", "")
+			}
+			s.write = true
+		case s.in.form != none:
+			p.fault(where, name+p.text(v.Type())+" of "+what+", beside another value", "one value at most: "+expected, "Make them fields of a struct")
+		default:
+			if s.reader || s.write {
+				p.fault(where, name+p.text(v.Type())+" of "+what+" behind a stream", expected, "")
+			}
+			s.in = p.valueOf(v.Type(), where, strings.TrimSpace(name)+" of "+what, true)
+		}
+	}
+	results := sig.Results()
+	n := results.Len()
+	if n > 0 && isError(results.At(n-1).Type()) {
+		s.err = true
+		n--
+	}
+	switch {
+	case n > 1 || n == 1 && isError(results.At(0).Type()):
+		p.fault(at, "the results "+p.text(results)+" of "+what, "nothing, error, a value, or a value and an error", "")
+	case n == 1:
+		v := results.At(0)
+		if t := v.Type(); implementsError(t) {
+			p.fault(at, "the result "+p.text(t)+" of "+what+", a type of errors", "error: a nil of another type is an error that is not nil", "")
+			break
+		}
+		s.out = p.valueOf(v.Type(), at, "the result of "+what, false)
+	}
+	return s
+}
+
+// valueOf says how a type crosses; what is it a type of, in words. decode says that it comes from the host.
+func (p *pkg) valueOf(t types.Type, at token.Pos, what string, decode bool) value {
+	switch b, ok := types.Unalias(t).(*types.Basic); {
+	case ok && b.Kind() == types.Invalid:
+		if !p.uncertain {
+			p.fault(at, what+" of a type of C", "one of Go's", "")
+		}
+		return value{asBytes, t}
+	case ok && b.Kind() == types.String:
+		return value{asText, t}
+	case types.Identical(t, types.NewSlice(types.Typ[types.Byte])):
+		return value{asBytes, t}
+	}
+	if bad := p.unfit(t, decode, map[types.Type]bool{}); bad != "" {
+		expected := "[]byte, string, or a type that encoding/json encodes"
+		if decode {
+			expected = "[]byte, string, or a type that encoding/json decodes"
+		}
+		p.fault(at, what+" of "+bad, expected, "")
+	}
+	return value{asJSON, t}
+}
+
+// unfit says why encoding/json cannot take a type, "" where it can.
+func (p *pkg) unfit(t types.Type, decode bool, seen map[types.Type]bool) string {
+	t = types.Unalias(t)
+	if seen[t] {
+		return ""
+	}
+	seen[t] = true
+	if hasCodec(t, decode) {
+		return ""
+	}
+	within := func(t types.Type, part string) string {
+		if bad := p.unfit(t, decode, seen); bad != "" {
+			return bad + part
+		}
+		return ""
+	}
+	switch u := t.Underlying().(type) {
+	case *types.Basic:
+		if u.Info()&types.IsComplex != 0 || u.Kind() == types.UnsafePointer {
+			return "the type " + p.text(t)
+		}
+	case *types.Chan, *types.Signature:
+		return "the type " + p.text(t)
+	case *types.Interface:
+		if decode && !u.Empty() {
+			return "the interface type " + p.text(t) + ", of which it is not known what to make"
+		}
+	case *types.Pointer:
+		return within(u.Elem(), "")
+	case *types.Slice:
+		return within(u.Elem(), "")
+	case *types.Array:
+		return within(u.Elem(), "")
+	case *types.Map:
+		if b, ok := u.Key().Underlying().(*types.Basic); !(ok && b.Info()&(types.IsString|types.IsInteger) != 0) && !hasCodec(u.Key(), decode) {
+			return "the type " + p.text(t) + ", whose keys are no text"
+		}
+		return within(u.Elem(), "")
+	case *types.Struct:
+		for i := range u.NumFields() {
+			f := u.Field(i)
+			if name, _, _ := strings.Cut(reflect.StructTag(u.Tag(i)).Get("json"), ","); name == "-" || !f.Exported() && !f.Embedded() {
+				continue
+			}
+			if bad := within(f.Type(), " in its field "+f.Name()); bad != "" {
+				return bad
+			}
+		}
+	}
+	return ""
+}
+
+// hasCodec reports whether a type has its own form in JSON.
+func hasCodec(t types.Type, decode bool) bool {
+	if _, ok := t.Underlying().(*types.Interface); ok {
+		return false
+	}
+	set := types.NewMethodSet(types.NewPointer(t))
+	if _, ok := t.(*types.Pointer); ok {
+		set = types.NewMethodSet(t)
+	}
+	for _, way := range []string{"JSON", "Text"} {
+		name := "Marshal" + way
+		if decode {
+			name = "Unmarshal" + way
+		}
+		if set.Lookup(nil, name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// named reports whether a type is the one with this name of a package.
+func named(t types.Type, path, name string) bool {
+	n, ok := types.Unalias(t).(*types.Named)
+	return ok && n.Obj().Name() == name && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == path
+}
+
+var errorType = types.Universe.Lookup("error").Type()
+
+func isError(t types.Type) bool { return types.Identical(t, errorType) }
+
+func implementsError(t types.Type) bool {
+	return types.Implements(t, errorType.Underlying().(*types.Interface))
+}
+
+// text is a type as the author writes it.
+func (p *pkg) text(t types.Type) string {
+	return types.TypeString(t, func(other *types.Package) string {
+		if other == p.types {
+			return ""
+		}
+		return other.Name()
+	})
+}
