@@ -84,7 +84,7 @@ module() { # MANIFEST TARGET-FOLDER CRATE: in Rust, for WebAssembly
 mkdir -p build/examples/merchants build/examples/market build/examples/everywhere
 [ $# -gt 0 ] || set -- countvowels-c countvowels-cpp countvowels-rust newcomer loyal zstd digest thumbnail untrusted sql seal xml basket-c basket-cpp watch \
     merchants/welcome merchants/regulars merchants/shipping merchants/scrutiny regulars-2 regulars-3 market/sample-plugin market/advance-plugin \
-    everywhere/c everywhere/cpp everywhere/rust everywhere/wasm everywhere/extism everywhere/sidecar
+    everywhere/c everywhere/cpp everywhere/rust everywhere/wasm everywhere/extism everywhere/go-module everywhere/go-library everywhere/go-program
 for name in "$@"; do
     tmp=build/examples/$name.$$.tmp
     case $name in
@@ -112,10 +112,26 @@ for name in "$@"; do
     everywhere/rust) rust everywhere ;;
     everywhere/wasm) module examples/Cargo.toml examples/target everywhere ;;
     everywhere/extism) module examples/everywhere/extism/Cargo.toml examples/target/extism everywhere-extism ;;
-    everywhere/sidecar)
+    everywhere/go-*)
         need "$GO" "see https://go.dev/dl"
-        CGO_ENABLED=0 $GO build -o "$tmp" ./examples/everywhere/sidecar
-        place "$tmp" "$($GO env GOEXE)"
+        main=./examples/everywhere/discount/cmd/discount
+        # shellcheck disable=SC2086 # GO is a list of words
+        case $name in
+        *module)
+            env GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $GO build -buildmode=c-shared -o "$tmp" $main
+            place "$tmp" .wasm
+            ;;
+        *library)
+            need "$CC" "apt-get install gcc"
+            env CGO_ENABLED=1 CC="$CC" $GO build -buildmode=c-shared -o "$tmp" $main
+            rm "${tmp%.tmp}.h" # which says what ferrule.h says
+            place "$tmp"
+            ;;
+        *program)
+            env CGO_ENABLED=0 $GO build -o "$tmp" $main
+            place "$tmp" "$($GO env GOEXE)"
+            ;;
+        esac
         ;;
     digest) over libcrypto openssl/evp.h libssl-dev examples/digest/c/digest.c ;;
     thumbnail)

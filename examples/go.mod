@@ -9,6 +9,7 @@ require (
 	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/plugins/oci v0.1.0
+	github.com/ferrule-dev/ferrule/sdk-go v0.1.0
 	github.com/nats-io/nats-server/v2 v2.15.3
 	github.com/stretchr/testify v1.12.1
 )

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // watchSources lists every file that the plug-ins are built from. That is how go test learns what its result depends on.
 func watchSources(t *testing.T, m *market) {
 	t.Helper()
-	for _, folder := range []string{"examples/everywhere", "examples/build.sh", "include", "sdk-c/include", "sdk-rust", "loader/script"} {
+	for _, folder := range []string{"examples/everywhere", "examples/build.sh", "include", "sdk-c/include", "sdk-rust", "sdk-go", "loader/script"} {
 		require.NoError(t, filepath.WalkDir(filepath.Join(m.root, folder), func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && d.Name() == "target" {
 				return fs.SkipDir
@@ -56,7 +56,7 @@ func everywhere(t *testing.T, points func(context.Context, []byte) ([]byte, erro
 	m, err := shop()
 	require.NoError(t, err)
 	watchSources(t, m)
-	require.Len(t, forms, 9)
+	require.Len(t, forms, 12)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
 			p, err := f.open(m, loader.WithHostFunc("loyalty_points", points))
@@ -336,7 +336,8 @@ func TestEverywhereMissing(t *testing.T) {
 	require.NoError(t, m.show(&out))
 	for form, want := range map[string]string{"C": "no-cc is missing: apt-get install gcc", `C\+\+`: `no-c\+\+ is missing: apt-get install g\+\+`,
 		"Rust": "no-cargo is missing: apt-get install cargo.*", "WebAssembly": "no-cargo is missing: .*", "Extism": "no-cargo is missing: .*",
-		"Python": "no-cc is missing: apt-get install gcc", "JavaScript": `\$57\.34 .* µs`, "a program": `\$57\.34 .* µs`, "a node": `\$57\.34 .* µs`} {
+		"Python": "no-cc is missing: apt-get install gcc", "Go, a library": "no-cc is missing: apt-get install gcc", "JavaScript": `\$57\.34 .* µs`,
+		"Go": `\$57\.34 .* µs`, "Go, a module": `\$57\.34 .* µs`, "Go, a program": `\$57\.34 .* µs`, "Go, a node": `\$57\.34 .* µs`} {
 		assert.Regexp(t, `(?m)^`+form+` {2,}[a-z][a-zA-Z ,]* {2,}`+want+`$`, out.String())
 	}
 	t.Setenv("CC", "sh")

@@ -1,5 +1,6 @@
-// Command everywhere calls one merchant's discount nine times: as a plug-in in C, C++, Rust, WebAssembly, Extism's WebAssembly, JavaScript and Python,
-// as a program, and as a node beyond a message broker. It opens each in one line, calls all nine in the same way, and prints what came of it.
+// Command everywhere calls one merchant's discount twelve times: as a plug-in in C, C++, Rust, WebAssembly, Extism's WebAssembly, JavaScript and Python, and
+// as one in Go that is compiled in, a WebAssembly module, a library, a program, and a node beyond a message broker. It opens each in one line, calls all twelve in the
+// same way, and prints what came of it.
 //
 //	everywhere
 package main
@@ -25,6 +26,8 @@ import (
 
 	"github.com/ferrule-dev/ferrule/examples/everywhere/discount"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
+	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/script"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
@@ -82,10 +85,19 @@ var forms = []form{
 		}
 		return loader.Open(m.source("discount.py"), append(opts, loader.WithEngine(script.Engine(script.WithPython(adapter, nil))))...)
 	}},
-	{"a program", "a process of its own", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
-		return m.built("everywhere/sidecar", append(opts, sidecar.Program()))
+	{"Go", "this process", func(_ *market, opts ...loader.Option) (*loader.Plugin, error) {
+		return builtin.Open(builtin.From(discount.Plugin), opts...)
 	}},
-	{"a node", "behind a NATS server", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
+	{"Go, a module", "this process, shut in", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
+		return m.built("everywhere/go-module", append(opts, loader.WithEngine(wasm.Engine(m.cache()))))
+	}},
+	{"Go, a library", "a worker process", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
+		return m.built("everywhere/go-library", append(opts, isolate.InWorker()))
+	}},
+	{"Go, a program", "a process of its own", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
+		return m.built("everywhere/go-program", append(opts, sidecar.Program()))
+	}},
+	{"Go, a node", "behind a NATS server", func(m *market, opts ...loader.Option) (*loader.Plugin, error) {
 		url, err := m.node()
 		if err != nil {
 			return nil, err
@@ -203,7 +215,7 @@ func (m *market) node() (string, error) {
 	ctx, stop := context.WithCancel(m.ctx)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	node := nats.Node{Servers: broker.ClientURL(), Ready: func(string) { close(ready) }}
-	go func() { ended <- nats.Serve(ctx, serve.Go(discount.Plugin), node) }()
+	go func() { ended <- nats.Serve(ctx, serve.Go(builtin.From(discount.Plugin)), node) }()
 	select {
 	case <-ready:
 		m.ends = append(m.ends, func() { stop(); <-ended })

@@ -1,4 +1,6 @@
-// Package discount is the discount in Go: a plug-in that a sidecar and a node serve. What it decides is in the README.
+// Package discount is the discount in Go, which the README says: one source that is compiled into a host, and built as a library, as a WebAssembly module and as a program.
+//
+//ferrule:plugin name=discount version=1.0.0 threads=concurrent description="One merchant's discount."
 package discount
 
 import (
@@ -6,95 +8,103 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"unicode/utf8"
-
-	"github.com/ferrule-dev/ferrule/abi"
-	"github.com/ferrule-dev/ferrule/loader"
-	"github.com/ferrule-dev/ferrule/loader/builtin"
 )
 
-// Plugin is what is served.
-var Plugin = &builtin.Plugin{Name: "discount", Version: "1.0.0", Threads: abi.Concurrent, Imports: []string{"loyalty_points"},
-	Funcs: []builtin.Function{{Name: "before_checkout", In: "application/json", Out: "application/json", Call: beforeCheckout}}}
+//go:generate go run github.com/ferrule-dev/ferrule/cmd/ferrule gen
 
 const most int64 = 1<<53 - 1 // what JavaScript has exactly, too
 
-// cart has pointers where what is missing is no zero.
-type cart struct {
-	Customer *string
+// Cart is what a customer is about to pay.
+type Cart struct {
+	Customer string // "" is a guest
 	Coupon   string
-	Items    []struct {
-		Name, Category  *string
-		Cents, Quantity *int64
-	}
+	Items    []Item
 }
 
-type decision struct {
-	Cents  int64   `json:"cents"`
-	Points int64   `json:"points"`
-	Best   *string `json:"best"`
+// Item is a line of a cart.
+type Item struct {
+	Book bool
+	Name string
+	Cost int64 // of all of it, in cents
 }
+
+// UnmarshalJSON refuses what is no cart by the README.
+func (c *Cart) UnmarshalJSON(text []byte) error {
+	var found struct { // with pointers where what is missing is no zero
+		Customer *string
+		Coupon   string
+		Items    []struct {
+			Name, Category  *string
+			Cents, Quantity *int64
+		}
+	}
+	if !utf8.Valid(text) {
+		return errors.New("expected UTF-8")
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		return err
+	}
+	if found.Customer == nil || found.Items == nil {
+		return errors.New("expected a customer and items")
+	}
+	if found.Coupon != "" && found.Coupon != "FIVE" {
+		return errors.New("there is no such coupon")
+	}
+	c.Customer, c.Coupon = *found.Customer, found.Coupon
+	number := func(n *int64) bool { return n != nil && *n >= 0 && *n <= most }
+	subtotal := int64(0)
+	for i, item := range found.Items {
+		if item.Name == nil || item.Category == nil || !number(item.Cents) || !number(item.Quantity) {
+			return fmt.Errorf("items[%d]: expected a name, a category, cents and quantity", i)
+		}
+		if *item.Quantity > 0 && *item.Cents > (most-subtotal) / *item.Quantity {
+			return fmt.Errorf("items[%d]: found a subtotal of more than %d", i, most)
+		}
+		cost := *item.Cents * *item.Quantity
+		subtotal += cost
+		c.Items = append(c.Items, Item{*item.Category == "books", *item.Name, cost})
+	}
+	return nil
+}
+
+// Discount is what the customer saves.
+type Discount struct {
+	Cents  int64   `json:"cents"`
+	Points int64   `json:"points"` // that the customer gives for it
+	Best   *string `json:"best"`   // the book that saves most
+}
+
+// loyaltyPoints says how many points a customer has.
+//
+//ferrule:import
+var loyaltyPoints func(ctx context.Context, customer string) (int64, error)
 
 // percent is so much of an amount, to the nearest cent, half of one up.
 func percent(amount, percent int64) int64 { return (amount*percent + 50) / 100 }
 
-func isNumber(n *int64) bool { return n != nil && *n >= 0 && *n <= most }
-
-func read(in []byte) (c cart, costs []int64, err error) {
-	if !utf8.Valid(in) {
-		return c, nil, errors.New("expected UTF-8")
-	}
-	if err := json.Unmarshal(in, &c); err != nil {
-		return c, nil, err
-	}
-	if c.Customer == nil || c.Items == nil {
-		return c, nil, errors.New("expected a customer and items")
-	}
-	if c.Coupon != "" && c.Coupon != "FIVE" {
-		return c, nil, errors.New("there is no such coupon")
-	}
-	subtotal := int64(0)
-	for i, item := range c.Items {
-		if item.Name == nil || item.Category == nil || !isNumber(item.Cents) || !isNumber(item.Quantity) {
-			return c, nil, fmt.Errorf("items[%d]: expected a name, a category, cents and quantity", i)
-		}
-		if *item.Quantity > 0 && *item.Cents > (most-subtotal) / *item.Quantity {
-			return c, nil, fmt.Errorf("items[%d]: found a subtotal of more than %d", i, most)
-		}
-		costs = append(costs, *item.Cents**item.Quantity)
-		subtotal += costs[i]
-	}
-	return c, costs, nil
-}
-
-func beforeCheckout(ctx context.Context, in []byte) ([]byte, error) {
-	c, costs, err := read(in)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", loader.ErrInvalid, err)
-	}
+// BeforeCheckout decides what a customer saves.
+//
+//ferrule:export
+func BeforeCheckout(ctx context.Context, cart Cart) (Discount, error) {
+	var d Discount
 	points := int64(0)
-	if *c.Customer != "" {
-		answer, err := builtin.Import(ctx, "loyalty_points", []byte(*c.Customer))
-		if err != nil {
-			return nil, err
-		}
-		if points, err = strconv.ParseInt(string(answer), 10, 64); err != nil {
-			return nil, err
+	if cart.Customer != "" {
+		var err error
+		if points, err = loyaltyPoints(ctx, cart.Customer); err != nil {
+			return d, err
 		}
 	}
-
-	var d decision
 	remains, largest := int64(0), int64(0)
-	for i, item := range c.Items {
-		remains += costs[i]
-		if *item.Category != "books" {
+	for _, item := range cart.Items {
+		remains += item.Cost
+		if !item.Book {
 			continue
 		}
-		off := percent(costs[i], 10)
+		off := percent(item.Cost, 10)
 		d.Cents += off
 		if off > largest {
-			largest, d.Best = off, item.Name
+			largest, d.Best = off, &item.Name
 		}
 	}
 	remains -= d.Cents
@@ -108,10 +118,10 @@ func beforeCheckout(ctx context.Context, in []byte) ([]byte, error) {
 	case remains >= 10_000:
 		take(percent(remains, 5))
 	}
-	if c.Coupon != "" {
+	if cart.Coupon != "" {
 		take(min(500, remains))
 	}
 	d.Points = min(points, remains/2)
 	take(d.Points)
-	return json.Marshal(d)
+	return d, nil
 }
