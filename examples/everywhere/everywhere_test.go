@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -318,6 +319,13 @@ func TestEverywhereREADME(t *testing.T) {
 		require.NoError(t, err)
 		assert.JSONEq(t, string(lines[2]), string(out))
 	})
+}
+
+// TestEverywhereGenerated: what `ferrule gen` has written is what it writes.
+func TestEverywhereGenerated(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "run", "../../cmd/ferrule", "gen", "--check", "discount").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Equal(t, "discount 1.0.0: 1 function, 1 import\n", string(out))
 }
 
 // TestEverywhereMissing: a form that this machine has no compiler for has a row that says so, and the others are there.
