@@ -14,8 +14,8 @@ func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/sidecars.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)\n```").FindAllSubmatch(page, -1)
-	require.Len(t, blocks, 4)
-	for i, path := range []string{"example_test.go", "example_test.go", "../../examples/sidecar/serve/main.go", "serve/example_test.go"} {
+	require.Len(t, blocks, 5)
+	for i, path := range []string{"example_test.go", "example_test.go", "../../sdk-go/sidecar/testdata/vowels/main.go", "../../examples/sidecar/serve/main.go", "serve/example_test.go"} {
 		example, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Contains(t, string(example), string(blocks[i][1]))

@@ -129,9 +129,9 @@ func (r *reader) whole(word string) bool {
 		if len(line) == 0 {
 			return uint64(len(b)) >= length
 		}
-		const name = "Content-Length: "
-		if len(line) > len(name) && (line[0] == 'C' || line[0] == 'c') && bytes.EqualFold(line[:len(name)-1], []byte(name[:len(name)-1])) {
-			length, _ = number(bytes.Trim(line[len(name)-1:], " \t")) // what is none ends the session when it is read
+		const name = "content-length:"
+		if len(line) > len(name) && line[len(name)-1] == ':' && bytes.EqualFold(line[:len(name)], []byte(name)) {
+			length, _ = number(bytes.Trim(line[len(name):], " \t")) // what is none ends the session when it is read
 		}
 	}
 }

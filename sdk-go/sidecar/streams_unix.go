@@ -18,7 +18,7 @@ func inherited(n int) *os.File {
 
 // standard returns the standard streams, and takes them away from all else: what is printed gets to the standard error, and the standard input is empty.
 func standard() (in, out *os.File) {
-	in, out = os.Stdin, os.Stdout
+	out = os.Stdout
 	if own, err := syscall.Dup(syscall.Stdout); err == nil {
 		if redirect(syscall.Stderr, syscall.Stdout) == nil {
 			out = inherited(own)
@@ -26,15 +26,25 @@ func standard() (in, out *os.File) {
 			_ = syscall.Close(own)
 		}
 	}
-	if own, err := syscall.Dup(syscall.Stdin); err == nil {
-		if null, err := os.Open(os.DevNull); err == nil && redirect(int(null.Fd()), syscall.Stdin) == nil {
-			in = inherited(own)
-			_ = null.Close()
-		} else {
-			_ = syscall.Close(own)
-		}
+	return standardInput(), out
+}
+
+// standardInput returns the standard input, in whose place there is an empty one. It stays open, so that what is still written to it is no error.
+func standardInput() *os.File {
+	own, err := syscall.Dup(syscall.Stdin)
+	if err != nil {
+		return os.Stdin
 	}
-	return in, out
+	null, err := os.Open(os.DevNull)
+	if err == nil {
+		defer null.Close()
+		err = redirect(int(null.Fd()), syscall.Stdin)
+	}
+	if err != nil {
+		_ = syscall.Close(own)
+		return os.Stdin
+	}
+	return inherited(own)
 }
 
 // ignorePipes has a write to a pipe that nobody reads be an error of that write: a plug-in is stopped also where the host was killed.
