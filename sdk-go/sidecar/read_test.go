@@ -298,14 +298,16 @@ func scribble(r *rand.Rand) string {
 func TestReader(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, stream := range streamsOf {
-		for range 10 {
+		for range 3 {
 			same(t, stream, r)
 		}
 		for _, other := range streamsOf {
-			same(t, stream+other, r)
+			if len(stream)+len(other) < 1000 { // longer ones are slow, and say no more
+				same(t, stream+other, r)
+			}
 		}
 	}
-	for range 20_000 {
+	for range 5000 {
 		same(t, scribble(r), r)
 	}
 }
