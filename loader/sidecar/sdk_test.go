@@ -149,44 +149,47 @@ func TestSDKExample(t *testing.T) {
 
 // A function in Go by sdk-go beside the same by package serve, in turns: the metric is how many times as long the former takes.
 func BenchmarkBesideServe(b *testing.B) {
-	by := ways(b)[1]
-	served, err := by.open(b, crowd, loader.WithHostFunc("answer", func(context.Context, []byte) ([]byte, error) { return nil, nil }))
+	served, err := ways(b)[1].open(b, crowd, loader.WithHostFunc("answer", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }))
 	require.NoError(b, err)
 	defer served.Close()
-	for _, threads := range []string{"concurrent", "serial"} {
-		made := everything(b, []string{threads})
-		for _, callers := range []int{1, 32} {
-			if threads == "serial" && callers > 1 {
-				continue
-			}
-			for _, size := range []int{64, 64 << 10} {
-				b.Run(fmt.Sprintf("%s/callers=%d/%d", threads, callers, size), func(b *testing.B) {
-					var took [2]time.Duration
-					const turn = 200
-					for range (b.N + turn - 1) / turn {
-						for i, p := range []*loader.Plugin{served, made} {
-							echo, err := p.Func("echo")
-							require.NoError(b, err)
-							begun := time.Now()
-							var running sync.WaitGroup
-							for range callers {
-								running.Go(func() {
-									in, out := make([]byte, size), make([]byte, 0, size)
-									for range turn / callers {
-										if _, err := echo.Append(context.Background(), out, in); err != nil {
-											b.Error(err)
-											return
-										}
-									}
-								})
+	for _, c := range []struct {
+		threads, function string // of sdk-go's
+		beside            string // serve's
+		callers, size     int
+	}{
+		{"concurrent", "echo", "echo", 1, 64}, {"concurrent", "echo", "echo", 1, 64 << 10}, {"concurrent", "echo", "echo", 32, 64}, {"concurrent", "echo", "echo", 32, 64 << 10},
+		{"concurrent", "lookup", "ask", 1, 64}, {"concurrent", "lookup", "ask", 32, 64},
+		{"serial", "echo", "echo", 1, 64}, {"serial", "lookup", "ask", 1, 64}, {"pinned", "echo", "echo", 1, 64},
+	} {
+		b.Run(fmt.Sprintf("%s/%s/callers=%d/%d", c.threads, c.function, c.callers, c.size), func(b *testing.B) {
+			var functions [2]*loader.Func
+			var err error
+			functions[0], err = served.Func(c.beside)
+			require.NoError(b, err)
+			functions[1], err = everything(b, []string{c.threads}).Func(c.function)
+			require.NoError(b, err)
+			var took [2]time.Duration
+			const turn = 320
+			for n := 0; n < b.N; n += turn {
+				for i, f := range functions {
+					begun := time.Now()
+					var running sync.WaitGroup
+					for range c.callers {
+						running.Go(func() {
+							in, out := make([]byte, c.size), make([]byte, 0, c.size)
+							for range turn / c.callers {
+								if _, err := f.Append(context.Background(), out, in); err != nil {
+									b.Error(err)
+									return
+								}
 							}
-							running.Wait()
-							took[i] += time.Since(begun)
-						}
+						})
 					}
-					b.ReportMetric(float64(took[1])/float64(took[0]), "sdk/serve")
-				})
+					running.Wait()
+					took[i] += time.Since(begun)
+				}
 			}
-		}
+			b.ReportMetric(float64(took[1])/float64(took[0]), "sdk/serve")
+		})
 	}
 }

@@ -590,6 +590,60 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
+// TestBetween: what goes on between calls asks the host at any time, and holds up no call.
+func TestBetween(t *testing.T) {
+	each(t, func(t *testing.T, threads string) {
+		asks, got := make(chan string), make(chan string)
+		var between context.Context
+		h := greeted(t, plugin.New(plugin.Definition{Name: "between", Version: "1", Threads: threads, Wants: []plugin.Import{{Name: "ask"}}, Functions: []plugin.Function{{Name: "echo", Call: echo}},
+			Start: func(ctx context.Context, _ []byte) (any, error) {
+				var err error
+				between, err = plugin.Background(ctx)
+				again, _ := plugin.Background(ctx)
+				go func() {
+					for name := range asks {
+						out, err := plugin.Ask(between, name, nil)
+						got <- fmt.Sprintf("%s %v", out, err)
+					}
+				}()
+				slog.New(plugin.Handler(again)).Warn("begins")
+				return nil, err
+			},
+			Stop: func(context.Context, any) error { return nil }}))
+		h.call(1, "ferrule.start", "")
+		h.expect("LOG warn For=0: begins", "DONE 1 0")
+		for id := 1; id < 20; id++ {
+			asks <- "ask"
+			h.expect(fmt.Sprintf("CALL %d ask For=0", id))
+			for range id % 4 {
+				h.call(1, "echo", "x")
+				h.expect("DONE 1 0: x")
+			}
+			h.send(fmt.Sprintf("DONE %d 0\nContent-Length: 1\n\ny", id))
+			if out := <-got; out != "y <nil>" {
+				t.Fatalf("found %s", out)
+			}
+		}
+		if _, err := plugin.Next(between, nil); !errors.Is(err, plugin.Misuse) {
+			t.Errorf("found %v of what stands behind", err)
+		}
+		for _, stream := range []error{func() error { _, err := plugin.Input(between).Read(make([]byte, 1)); return err }(), func() error { _, err := plugin.Output(between).Write([]byte{1}); return err }()} {
+			if !errors.Is(stream, plugin.Misuse) {
+				t.Errorf("found %v of a stream", stream)
+			}
+		}
+		h.call(1, "ferrule.stop", "")
+		h.expect("DONE 1 0")
+		asks <- "ask"
+		if out := <-got; !strings.Contains(out, "after the plug-in was stopped") {
+			t.Errorf("found %s", out)
+		}
+		close(asks)
+		h.leaves()
+		noneLeft(t)
+	})
+}
+
 // TestServicesAlone: nothing runs while a service does, and no service while a call does.
 func TestServicesAlone(t *testing.T) {
 	began, goes := make(chan struct{}), make(chan struct{})

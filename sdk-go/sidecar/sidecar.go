@@ -100,12 +100,9 @@ func streams() (in, out *os.File, err error) {
 		return nil, nil, fmt.Errorf("found FERRULE_SIDECAR=%s, expected two descriptors such as 3,4, as a host sets it", names)
 	}
 	_ = os.Unsetenv("FERRULE_SIDECAR") // they are not for what this process starts
-	unread = standardInput()           // by which the host's hello comes as well
+	emptyInput()                       // by which the host's hello comes as well
 	return inherited(from), inherited(to), nil
 }
-
-// unread is the standard input where the host speaks by another way.
-var unread *os.File
 
 // about is what a manifest has that people want to read.
 type about struct {

@@ -26,15 +26,20 @@ func standard() (in, out *os.File) {
 			_ = syscall.Close(own)
 		}
 	}
-	return standardInput(), out
+	in = os.Stdin
+	if own, ok := emptyInput(); ok {
+		in = inherited(own)
+	}
+	return in, out
 }
 
-// standardInput returns the standard input, in whose place there is an empty one. It stays open, so that what is still written to it is no error.
-func standardInput() *os.File {
+// emptyInput has the standard input be empty, and returns a descriptor of what it was. That stays open, so that what is still written to it is no error.
+func emptyInput() (own int, ok bool) {
 	own, err := syscall.Dup(syscall.Stdin)
 	if err != nil {
-		return os.Stdin
+		return 0, false
 	}
+	syscall.CloseOnExec(own)
 	null, err := os.Open(os.DevNull)
 	if err == nil {
 		defer null.Close()
@@ -42,9 +47,8 @@ func standardInput() *os.File {
 	}
 	if err != nil {
 		_ = syscall.Close(own)
-		return os.Stdin
 	}
-	return inherited(own)
+	return own, err == nil
 }
 
 // ignorePipes has a write to a pipe that nobody reads be an error of that write: a plug-in is stopped also where the host was killed.

@@ -12,8 +12,8 @@ func standard() (in, out *os.File) {
 	return in, out
 }
 
-// standardInput is the standard input as it is.
-func standardInput() *os.File { return os.Stdin }
+// emptyInput leaves the standard input as it is.
+func emptyInput() (own int, ok bool) { return 0, false }
 
 // ignorePipes is for systems that have signals for them.
 func ignorePipes() {}
