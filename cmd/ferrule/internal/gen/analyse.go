@@ -400,7 +400,7 @@ func (a *analysis) function(n *noted, d *ast.FuncDecl, sig *types.Signature, wha
 		f.name = a.nameOf(n, d.Name.Name)
 	}
 	f.keys = a.keysOf(n, kind, known, docText(d.Doc))
-	if stream, at, ok := n.get("stream"); ok && stream != f.shape.stream() {
+	if stream, at, ok := n.get("stream"); ok && slices.Contains([]string{"in", "out", "both"}, stream) && stream != f.shape.stream() {
 		a.faultIn(n, at, "stream="+stream, cmp.Or(f.shape.stream(), "no stream")+", as its parameters say", "Leave the key out: an io.Reader and an io.Writer make it")
 	}
 	for key, text := range map[string]string{"in": f.shape.in.form.media(), "out": f.shape.out.form.media(), "stream": f.shape.stream()} {

@@ -99,7 +99,7 @@ func parse(comment string) (d *directive, slips []slip) {
 		if near := abi.Nearest(d.word, all); near != "" {
 			remedy = "Did you mean " + prefix + near + "?"
 		}
-		slipped(0, prefix+short(d.word), "one of "+strings.Join(all, ", "), remedy)
+		slipped(0, short(prefix+d.word), "one of "+strings.Join(all, ", "), remedy)
 		return d, slips
 	}
 	bare := 0
@@ -136,7 +136,8 @@ func parse(comment string) (d *directive, slips []slip) {
 			}
 			at += len(literal)
 			if at < len(comment) && !blank(comment[at]) {
-				slipped(at, short(word(blank))+" right behind a literal", "a blank there", "")
+				behind := at
+				slipped(behind, short(word(blank))+" right behind a literal", "a blank there", "")
 				ok = false
 			}
 		default:

@@ -135,6 +135,16 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 	if err != nil {
 		return nil, err
 	}
+	if first := slices.IndexFunc(p.files, func(f *file) bool { return f.built }); first >= 0 {
+		for _, f := range p.files[first:] {
+			if want, got := p.files[first].syntax.Name.Name, f.syntax.Name; f.built && got.Name != want {
+				p.fault(got.Pos(), "package "+got.Name, "package "+want+", as in "+p.files[first].name, "")
+			}
+		}
+		if len(p.faults) > 0 {
+			return nil, p.faults
+		}
+	}
 	return p, p.check(own, all, stub)
 }
 
