@@ -10,6 +10,7 @@ require (
 	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/plugins/oci v0.1.0
+	github.com/ferrule-dev/ferrule/sdk-go v0.1.0
 	github.com/go-delve/delve v1.27.2
 	github.com/ianlancetaylor/demangle v0.0.0-20260724033716-83e58baca724
 	github.com/mattn/go-runewidth v0.0.30

@@ -6,8 +6,11 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"go/token"
+	"go/types"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -20,8 +23,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/gen"
 	"github.com/ferrule-dev/ferrule/include"
 	sdkc "github.com/ferrule-dev/ferrule/sdk-c"
+	sdkgo "github.com/ferrule-dev/ferrule/sdk-go"
 	sdkrust "github.com/ferrule-dev/ferrule/sdk-rust"
 )
 
@@ -41,6 +46,8 @@ type language struct {
 	copies   []copied
 	build    string // the command that builds the plug-in in the folder %s
 	wasm     string // what is added to it for a WebAssembly module
+	sidecar  string // what is added to it for a program
+	isolated string // the option with which its library is called
 	built    string // the folder within which that puts the library
 	prefix   string // of the library's name, but on Windows
 	valid    func(name string) error
@@ -72,6 +79,10 @@ var languages = map[string]*language{
 		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
 	},
+	"go": {
+		Language: "Go", folders: []string{"go"}, copies: []copied{{sdkgo.Sources, ".", "sdk"}},
+		build: "make -C %s", wasm: " wasm", sidecar: " program", isolated: "--isolated ", valid: validGo,
+	},
 	"rust": {
 		Language: "Rust", folders: []string{"all", "test", "rust"},
 		copies: []copied{
@@ -88,11 +99,12 @@ var languages = map[string]*language{
 
 // sidecars are the words that --lang takes with --sidecar.
 var sidecars = map[string]*language{
+	"go":     languages["go"],
 	"python": {Language: "Python", folders: []string{"sidecar", "python-sidecar"}, script: ".py", Needs: "Python 3.8", valid: validName},
 	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js-sidecar"}, script: ".js", Needs: "Node.js 18", valid: validName},
 }
 
-const languageWords = "c, cpp, rust, python or js"
+const languageWords = "c, cpp, go, rust, python or js"
 
 // plugin is what the templates know of a new plug-in; and, as JSON, what `ferrule new` says of it.
 type plugin struct {
@@ -111,14 +123,15 @@ type plugin struct {
 
 	Commands []string `json:"-"` // the three commands from nothing to a result
 	Source   string   `json:"-"`
-	SDK      string   `json:"-"` // the version of the Rust SDK
+	SDK      string   `json:"-"` // the version of the SDK in Rust, or in Go
+	Package  string   `json:"-"` // the name of the package in Go
 }
 
 func newVerb(a *app) *cobra.Command {
 	var lang, name string
 	var wasm, sidecar bool
 	cmd := &cobra.Command{
-		Use:   "new --lang c|cpp|rust|python|js [--wasm|--sidecar] DIR",
+		Use:   "new --lang c|cpp|go|rust|python|js [--wasm|--sidecar] DIR",
 		Short: "Make a plug-in to start from",
 		Long: `Make a plug-in in the folder DIR that builds at once and passes 'ferrule check': its source with one function,
 its build file, a test, a README, a workflow that releases it, and what it needs of the SDK, so that the SDK has not to be installed.
@@ -127,6 +140,10 @@ C and C++ get a Makefile and the headers in DIR/include. Rust gets a package wit
 DIR/vendor; the four small crates that its macros are made with come from crates.io, or from what cargo has of
 it.
 
+Go gets a module with a package of ordinary functions, what 'ferrule gen' makes of it, and the SDK in DIR/sdk. Of that one source make builds a shared
+library, which hosts in Go call in a worker process, make wasm a WebAssembly module, and make program a sidecar; --wasm and --sidecar say which of them its test and its
+README are about.
+
 With --wasm the plug-in is a WebAssembly module (.wasm), from the same source: its commands, its test, its README and its workflow
 build that one. C and C++ take clang for it, with wasi-libc. Without --wasm the build file can make one, too: make wasm, or cargo build
 --target wasm32-unknown-unknown.
@@ -134,11 +151,11 @@ build that one. C and C++ take clang for it, with wasi-libc. Without --wasm the 
 DIR is made where it is missing, and must be empty where it is not. Its last part is the plug-in's name, unless
 --name gives another. A name has letters, digits, '_', '-' and '.', 128 at most; it is not dots alone and does not
 begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
-that the plug-in is built with, such as std, test or ferrule.
+that the plug-in is built with, such as std, test or ferrule. One in Go is the name of a folder in which Go builds: it does not begin with '_' or '.'.
 
 Python and JavaScript (python, js) get a script (docs/scripts.md), which nothing has to build: its header says what hosts call. With --sidecar they get a
 plug-in that is a program of its own, a sidecar (docs/sidecars.md): one script, with no library of Ferrule's, and a
-README. 'ferrule call --sidecar' calls it, and it passes 'ferrule check --sidecar'. For one in Go, or in another language, see docs/sidecars.md.
+README. 'ferrule call --sidecar' calls it, and it passes 'ferrule check --sidecar'. For one in another language see docs/sidecars.md.
 
 With --json: name, lang, dir, files and library, both within dir, wasm (with --wasm), sidecar (with --sidecar), and next, the commands to go on with.
 
@@ -158,6 +175,13 @@ Exit codes:
   ferrule new --lang c --wasm greeter
   make -C greeter wasm
   ferrule call greeter/greeter.wasm greet --in Ada
+
+  # A package in Go: as a library, and as a program
+  ferrule new --lang go greeter
+  make -C greeter
+  ferrule call --isolated greeter/greeter.so greet --in Ada
+  make -C greeter program
+  ferrule call --sidecar greeter/greeter greet --in Ada
 
   # A script: nothing to build
   ferrule new --lang js greeter
@@ -187,8 +211,8 @@ Exit codes:
 	cmd.Flags().StringVarP(&lang, "lang", "l", "", "the `LANGUAGE`: "+languageWords)
 	cmd.Flags().StringVar(&name, "name", "", "the plug-in's `NAME`; without it the last part of DIR")
 	cmd.Flags().BoolVar(&wasm, "wasm", false, "make a WebAssembly module, not a library")
-	cmd.Flags().BoolVar(&sidecar, "sidecar", false, "make a program, not a script: with python and js")
-	words := []string{"c\tC, with make", "cpp\tC++17, with make", "rust\tRust, with cargo", "python\tPython, a script", "js\tJavaScript, a script"}
+	cmd.Flags().BoolVar(&sidecar, "sidecar", false, "make a program, not a script or a library: with python, js and go")
+	words := []string{"c\tC, with make", "cpp\tC++17, with make", "go\tGo, in four forms", "rust\tRust, with cargo", "python\tPython, a script", "js\tJavaScript, a script"}
 	err := cmd.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
 		panic(err) // the flag is there
@@ -201,16 +225,18 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 	l := languages[lang]
 	switch {
 	case lang == "":
-		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a script")
+		return nil, usage("no language", languageWords, "Add --lang c, --lang cpp, --lang go or --lang rust; or --lang python, or js, for a plug-in that is a script")
 	case l == nil:
 		return nil, usage(fmt.Sprintf("the language %q", lang), languageWords, "")
 	case sidecar && sidecars[lang] == nil:
-		return nil, usage("--sidecar with --lang "+lang, "it with python or js", "Leave it out; a sidecar in another language docs/sidecars.md shows")
+		return nil, usage("--sidecar with --lang "+lang, "it with python, js or go", "Leave it out; a sidecar in another language docs/sidecars.md shows")
+	case wasm && sidecar:
+		return nil, usage("--wasm and --sidecar", "one of them", "")
 	case sidecar:
 		l = sidecars[lang]
 	}
 	if wasm && l.script != "" {
-		return nil, usage("--wasm with --lang "+lang, "it with c, cpp or rust", "Leave it out: a script is for all systems by itself")
+		return nil, usage("--wasm with --lang "+lang, "it with c, cpp, go or rust", "Leave it out: a script is for all systems by itself")
 	}
 	if dir == "" {
 		return nil, usage("an empty path", "the path of a folder", "For this folder it is a dot")
@@ -253,6 +279,10 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 			return nil, err
 		}
 	}
+	if lang == "go" {
+		p.SDK, p.Package = sdkGoVersion, packageName(name)
+		p.Source = p.Package + ".go"
+	}
 	p.Libraries = map[string]string{
 		"linux":   path.Join(l.built, l.prefix+file+".so"),
 		"darwin":  path.Join(l.built, l.prefix+file+".dylib"),
@@ -270,10 +300,21 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 		build += l.wasm
 	case sidecar:
 		flag = "--sidecar "
+		build += l.sidecar
+		if lang == "go" {
+			p.Library = file
+			if runtime.GOOS == "windows" {
+				p.Library += ".exe"
+			}
+		}
 	}
 	if l.script != "" {
 		p.Library = name + l.script
 		p.Libraries, p.Module = nil, ""
+	}
+	isolated := l.isolated
+	if wasm {
+		isolated = ""
 	}
 	commands := func(dir string) []string {
 		library := path.Join(dir, p.Library)
@@ -281,12 +322,14 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 			library = "./" + library
 		}
 		switch {
+		case sidecar && l.script == "":
+			return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
 		case sidecar:
 			return []string{"ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
 		case l.script != "":
 			return []string{"ferrule call " + shellWord(library) + " greet --in Ada"}
 		}
-		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + shellWord(library) + " greet --in Ada"}
+		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + isolated + shellWord(library) + " greet --in Ada"}
 	}
 	p.Commands = append([]string{"ferrule new --lang " + lang + " " + flag + name}, commands(name)...)
 	slashed := filepath.ToSlash(dir)
@@ -354,15 +397,25 @@ func (p *plugin) write() error {
 			if err := t.Execute(&b, p); err != nil {
 				return err
 			}
-			name = strings.ReplaceAll(name, "NAME", p.Name)
+			name = strings.ReplaceAll(strings.ReplaceAll(name, "NAME", p.Name), "PACKAGE", p.Package)
 			if rest, ok := strings.CutPrefix(name, "github/"); ok { // what begins with a dot is not embedded
 				name = ".github/" + rest
 			}
 			switch name {
 			case "gitignore":
 				name = ".gitignore"
-			case "Cargo.toml.in": // cargo reads each Cargo.toml of a repository that a plug-in depends on
-				name = "Cargo.toml"
+			}
+			name = strings.TrimSuffix(name, ".in") // cargo reads each Cargo.toml of a repository that a plug-in depends on, and Go what it takes for its own
+			if p.Lang == "go" && name == p.Source {
+				made, err := gen.Source("example.com/"+p.Package, b.Bytes())
+				if err != nil {
+					return err
+				}
+				for _, name := range slices.Sorted(maps.Keys(made)) {
+					if err := p.put(name, made[name]); err != nil {
+						return err
+					}
+				}
 			}
 			return p.put(name, b.Bytes())
 		})
@@ -380,7 +433,12 @@ func (p *plugin) write() error {
 				return err
 			}
 		}
-		err := eachFile(c.files, c.from, func(name string, text []byte) error { return p.put(path.Join(c.to, name), text) })
+		err := eachFile(c.files, c.from, func(name string, text []byte) error {
+			if p.Lang == "go" && (strings.HasSuffix(name, "_test.go") || name == "embed.go") {
+				return nil // tests, and what this command has the SDK from
+			}
+			return p.put(path.Join(c.to, name), text)
+		})
 		if err != nil {
 			return err
 		}
@@ -463,6 +521,33 @@ func validCrate(name string) error {
 		return &wrong{fmt.Sprintf("the name %q, which is a crate that the plug-in is built with", name), "another", ""}
 	}
 	return nil
+}
+
+// sdkGoVersion is the version of the SDK in Go that a new plug-in requires.
+const sdkGoVersion = "v0.1.0"
+
+// validGo holds a name to what Go builds as well.
+func validGo(name string) error {
+	if err := validName(name); err != nil {
+		return err
+	}
+	if bad := gen.NameFault(name); bad != "" {
+		return &wrong{fmt.Sprintf("the name %q, %s", name, bad), "a letter or a digit first, and then letters, digits, '_', '-' and '.'", ""}
+	}
+	return nil
+}
+
+// packageName makes the name of a Go package of a plug-in's, which is that of its module and of its first file, too.
+func packageName(name string) string {
+	name = regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(name), "")
+	if name == "" || name[0] >= '0' && name[0] <= '9' {
+		name = "p" + name
+	}
+	taken := []string{"main", "init", "test", "documentation", "vendor", "internal"} // which mean something to Go
+	if token.IsKeyword(name) || types.Universe.Lookup(name) != nil || slices.Contains(taken, name) || regexp.MustCompile(`^v\d+$`).MatchString(name) {
+		name += "plugin"
+	}
+	return name
 }
 
 // mended makes a valid name of most that are not.

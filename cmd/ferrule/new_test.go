@@ -22,6 +22,7 @@ import (
 var needed = map[string][][2]string{
 	"c":    {{"make", "apt-get install make"}, {"cc", "apt-get install gcc"}},
 	"cpp":  {{"make", "apt-get install make"}, {"c++", "apt-get install g++"}},
+	"go":   {{"make", "apt-get install make"}, {"cc", "apt-get install gcc"}},
 	"rust": {{"cargo", "apt-get install cargo, or see https://rustup.rs"}},
 }
 
@@ -244,7 +245,18 @@ func TestNewCopies(t *testing.T) {
 		same(dir, "include/LICENSE", "LICENSE")
 	}
 
-	p := made(t, "rust", "greeter")
+	p := made(t, "go", "greeter")
+	copied := 0
+	for _, name := range p.Files {
+		if of, ok := strings.CutPrefix(name, "sdk/"); ok && of != "LICENSE" {
+			same(p.Dir, name, "sdk-go/"+of)
+			copied++
+		}
+	}
+	assert.Greater(t, copied, 15)
+	same(p.Dir, "sdk/LICENSE", "LICENSE")
+
+	p = made(t, "rust", "greeter")
 	same(p.Dir, "vendor/LICENSE", "LICENSE")
 	sources := 0
 	for _, crate := range []string{"ferrule", "ferrule-macros"} {
@@ -266,7 +278,7 @@ func TestNewCopies(t *testing.T) {
 
 // --json names the files that are there, and the README has the same three commands as the usage.
 func TestNewJSON(t *testing.T) {
-	for _, c := range [][]string{{"c"}, {"cpp"}, {"rust"}, {"c", "--wasm"}, {"cpp", "--wasm"}, {"rust", "--wasm"}, {"js"}, {"python"}} {
+	for _, c := range [][]string{{"c"}, {"cpp"}, {"rust"}, {"c", "--wasm"}, {"cpp", "--wasm"}, {"rust", "--wasm"}, {"js"}, {"python"}, {"go"}, {"go", "--wasm"}} {
 		lang := c[0]
 		p := made(t, lang, "greeter", c[1:]...)
 		var there []string
@@ -331,9 +343,11 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{[]string{"--lang", "c", dir, "--name", "n"}, "found \"file\" in " + dir + ", expected an empty folder, or one to be made"},
 		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
-		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, rust, python or js. Add --lang c, --lang cpp or --lang rust; or --lang python, or js, for a plug-in that is a script"},
-		{[]string{"--lang", "c", "--sidecar", filepath.Join(dir, "new")}, "found --sidecar with --lang c, expected it with python or js"},
-		{[]string{"--lang", "go", filepath.Join(dir, "new")}, `found the language "go", expected c, cpp, rust, python or js`},
+		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, go, rust, python or js. Add --lang c, --lang cpp, --lang go or --lang rust; or --lang python, or js, for a plug-in that is a script"},
+		{[]string{"--lang", "c", "--sidecar", filepath.Join(dir, "new")}, "found --sidecar with --lang c, expected it with python, js or go"},
+		{[]string{"--lang", "zig", filepath.Join(dir, "new")}, `found the language "zig", expected c, cpp, go, rust, python or js`},
+		{[]string{"--lang", "go", filepath.Join(dir, "_new")}, `found the name "_new", which Go builds nothing in a folder of, expected a letter or a digit first`},
+		{[]string{"--lang", "go", "--wasm", "--sidecar", filepath.Join(dir, "new")}, "found --wasm and --sidecar, expected one of them"},
 		{[]string{"--lang", "c", filepath.Join(dir, "my plugin")}, "Choose another with --name, such as --name my-plugin.\n"},
 		{[]string{"--lang", "rust", filepath.Join(dir, "7.zip")}, "Choose another with --name, such as --name plugin-7-zip.\n"},
 		{[]string{"--lang", "c", ""}, "found an empty DIR (is a variable not set?), expected ferrule new DIR"},
@@ -525,5 +539,56 @@ func TestNewScript(t *testing.T) {
 			require.Error(t, err)
 			assert.Contains(t, string(failed), "test.sh: greet of 'Ada': found 'Howdy, Ada!', expected 'Hello, Ada!'")
 		})
+	}
+}
+
+// A plug-in in Go is built, called and checked by the commands that new prints, in each form, and passes its own tests; what `ferrule gen` writes is there already.
+func TestNewGo(t *testing.T) {
+	need(t, "go")
+	for _, options := range [][]string{nil, {"--wasm"}, {"--sidecar"}} {
+		t.Run(strings.Join(options, " "), func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "two words", "greeter-1")
+			stdout, stderr, code := ferrule(t, "", append([]string{"new", "--json", "--lang", "go", dir}, options...)...)
+			require.Equal(t, 0, code, stderr)
+			var p plugin
+			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
+			require.Len(t, p.Next, 3)
+			out := shell(t, ".", strings.ReplaceAll(strings.Join(p.Next, "\n"), "ferrule check", "ferrule check --strict --timeout 60s"))
+			assert.Contains(t, out, "Hello, Ada!")
+			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 8 ")
+			if len(options) == 0 || p.Wasm {
+				about, err := loader.Inspect(filepath.Join(dir, p.Library))
+				require.NoError(t, err)
+				assert.Equal(t, "greeter-1", about.Manifest.Name)
+				assert.Equal(t, "0.1.0", about.Manifest.Version)
+				require.Len(t, about.Funcs, 1)
+				assert.Equal(t, "Greet greets whoever the input names.", about.Funcs[0].Doc)
+				assert.Equal(t, "text/plain; charset=utf-8", about.Funcs[0].In)
+			}
+			out = shell(t, dir, "make test")
+			assert.Contains(t, out, "ok  \texample.com/greeter1")
+			assert.Contains(t, out, "0 errors, 0 warnings")
+
+			// Its test finds what is wrong with it.
+			source := filepath.Join(dir, "greeter1.go")
+			text, err := os.ReadFile(source)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(source, []byte(strings.Replace(string(text), "Hello, ", "Howdy, ", 1)), 0o666))
+			failed, err := inShell(t, dir, "make test").CombinedOutput()
+			require.Error(t, err)
+			assert.Contains(t, string(failed), `Greet("Ada"): found "Howdy, Ada!", expected "Hello, Ada!"`)
+			shell(t, dir, "make clean")
+			assert.NoFileExists(t, filepath.Join(dir, p.Library))
+		})
+	}
+}
+
+// Whatever a plug-in in Go is called, its package builds, and `ferrule gen` would write what is there.
+func TestNewGoNames(t *testing.T) {
+	need(t, "go")
+	for _, name := range []string{"sidecar", "main", "go", "string", "v2", "2-times", "my_test", "x_linux", "Makefile", "a.b", "test", "Q", "internal"} {
+		p := made(t, "go", name)
+		shell(t, p.Dir, "ferrule gen --check\ngo vet ./...\ngo test ./...\nGOOS=wasip1 GOARCH=wasm go vet ./...")
 	}
 }

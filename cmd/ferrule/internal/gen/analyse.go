@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	modpath "golang.org/x/mod/module"
+
 	"github.com/ferrule-dev/ferrule/abi"
 )
 
@@ -542,29 +544,32 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 		}
 	}
 	_, at, _ := n.get("name")
-	if bad := badProgram(p.name); bad != "" {
-		a.faultIn(n, at, "the name "+short(p.name)+", "+bad, "letters, digits, _, - and ., and a letter or a digit first", "")
-		return
-	}
 	if _, err := abi.ParseManifest([]byte(p.text() + "\x00")); err != nil {
 		at := 0
 		if e, ok := err.(*abi.TextError); ok {
 			_, at, _ = n.get(e.Key)
 		}
 		a.contract(n, at, err)
+	} else if bad := badProgram(p.name); bad != "" {
+		a.faultIn(n, at, "the name "+short(p.name)+", "+bad, "letters, digits, _, - and ., and a letter or a digit first", "")
 	}
 	a.size(n, p.text())
 }
 
 // badProgram says why there can be no folder cmd/NAME for a plug-in of this name that Go builds.
 func badProgram(name string) string {
-	switch {
-	case name[0] == '.' || name[0] == '_' || name[0] == '-':
-		return "which Go builds nothing in a folder of"
-	case name[len(name)-1] == '.' || name == "vendor" || name == "testdata":
+	if err := modpath.CheckImportPath("example.com/cmd/" + name); err != nil || name[0] == '_' || name == "vendor" || name == "testdata" {
 		return "which Go builds nothing in a folder of"
 	}
 	return ""
+}
+
+// NameFault says what is wrong with a name for a plug-in in Go, "" where nothing is.
+func NameFault(name string) string {
+	if _, err := abi.ParseManifest([]byte("ferrule=1\x00name=" + name + "\x00version=1\x00\x00")); err != nil {
+		return "which is none of a plug-in"
+	}
+	return badProgram(name)
 }
 
 // startFunc reads the function that makes the state.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"go/parser"
 	"go/token"
 	"os"
 	"path/filepath"
@@ -146,6 +147,26 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// Source makes a plug-in of the source of a package that imports nothing, without a file and without the go command: path is its import path. The files that are returned have
+// their names from its folder, with slashes.
+func Source(path string, source []byte) (map[string][]byte, error) {
+	p := &pkg{path: path, fset: token.NewFileSet()}
+	syntax, err := parser.ParseFile(p.fset, "source.go", source, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	p.files = []*file{{name: "source.go", syntax: syntax, built: true}}
+	if err := p.check(&listed{Module: new(inModule)}, nil, stubOf(syntax.Name.Name)); err != nil {
+		return nil, err
+	}
+	about := analyse(p)
+	if len(p.faults) > 0 {
+		return nil, p.faults.sorted()
+	}
+	program := "cmd/" + about.name + "/"
+	return map[string][]byte{goFile: about.bindings(), program + "library.go": about.library(), program + "main.go": about.sidecar(), program + "module.go": about.module()}, nil
 }
 
 // written is a file as it has to be.

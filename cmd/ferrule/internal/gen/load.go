@@ -64,9 +64,12 @@ type listed struct {
 	TestGoFiles, XTestGoFiles     []string
 	DepOnly, Standard, Incomplete bool
 	ImportMap                     map[string]string
-	Module                        *struct{ Path, GoVersion, GoMod string }
+	Module                        *inModule
 	Error                         *struct{ Pos, Err string }
 }
+
+// inModule is what it knows of a package's module.
+type inModule struct{ Path, GoVersion, GoMod string }
 
 // load reads the package in a folder. What it was given before is no part of it: that may be of another version, or not compile.
 func load(ctx context.Context, dir string) (*pkg, error) {
@@ -126,7 +129,7 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		}
 		return nil, &Unready{"package main in " + dir, "a package of another name, with " + prefix + "plugin in its doc comment", "Name the package's folder: ferrule gen DIR"}
 	}
-	stub := "package " + name + "\n\nimport \"" + sdkPlugin + "\"\n\nvar Plugin *plugin.Plugin\n"
+	stub := stubOf(name)
 	all, err := p.list(ctx, stub)
 	if err != nil {
 		return nil, err
@@ -146,6 +149,11 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		}
 	}
 	return p, p.check(own, all, stub)
+}
+
+// stubOf stands for the file that is written.
+func stubOf(name string) string {
+	return "package " + name + "\n\nimport \"" + sdkPlugin + "\"\n\nvar Plugin *plugin.Plugin\n"
 }
 
 // list asks the go command for the package and all that it imports, with a stub in the place of the file that is written.
