@@ -31,6 +31,7 @@ type artifact struct {
 	file    string
 	command string
 	starts  []string // programs that the command starts by itself
+	env     []string // of the command, beside what is there
 }
 
 var (
@@ -52,6 +53,10 @@ var (
 	hashicorpPlugin = artifact{file: "hashicorp-plugin", command: "go build -buildvcs=false -o @ ./hashicorp/plugin"}
 	goSidecar       = artifact{file: "go-sidecar", command: "go build -buildvcs=false -o @ ./sidecar"}
 	pythonSidecar   = artifact{file: "sidecar.pyz", command: "python3 -m zipapp -o @ sidecar/python"}
+	// The three files of one source, by the commands that docs/go-plug-ins.md has.
+	workSidecar = artifact{file: "sdkgo", command: "go build -buildvcs=false -o @ ./sdkgo/cmd/work"}
+	workLibrary = artifact{file: "sdkgo.so", command: "go build -buildvcs=false -buildmode=c-shared -o @ ./sdkgo/cmd/work"}
+	workModule  = artifact{file: "sdkgo.wasm", command: "go build -buildvcs=false -buildmode=c-shared -o @ ./sdkgo/cmd/work", env: []string{"GOOS=wasip1", "GOARCH=wasm"}}
 	// By the scripts that the module loader/script has, from which its Build functions work, too.
 	javascriptAdapter = artifact{file: "script-javascript.so", command: "sh ../loader/script/javascript/build.sh so @", starts: []string{"cargo"}}
 	pythonAdapter     = artifact{file: "script-python.so", command: "sh ../loader/script/python/build.sh @", starts: []string{"python3-config"}}
@@ -108,20 +113,20 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 		return "", err
 	}
 	commands := make(map[string][]string) // by the file that they make
-	env := make(map[string]string)
+	env := make(map[string][]string)
 	var order []string
 	starts := make(map[string][]string)
-	add := func(file, command, cgo string) {
+	add := func(file, command, cgo string, more ...string) {
 		if commands[file] == nil {
 			commands[file] = strings.Fields(command)
-			env[file] = "CGO_ENABLED=" + cgo
+			env[file] = append([]string{"CGO_ENABLED=" + cgo}, more...)
 			order = append(order, file)
 		}
 	}
 	for _, c := range contenders {
 		add(c.build.file(), "go build -buildvcs=false -o @ -tags="+c.build.tags+" ./worker", c.build.cgo)
 		for _, a := range c.needs {
-			add(a.file, a.command, "1")
+			add(a.file, a.command, "1", a.env...)
 			starts[a.file] = a.starts
 		}
 	}
@@ -133,7 +138,7 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 		if args[0] == "clang" {
 			names = append(names, "wasm-ld")
 		}
-		if env[file] == "CGO_ENABLED=1" {
+		if env[file][0] == "CGO_ENABLED=1" {
 			names = append(names, "gcc")
 		}
 		for _, name := range names {
@@ -161,7 +166,7 @@ func buildAll(ctx context.Context, dir string, contenders []*contender) (string,
 		}
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), env[file], "CC=gcc")
+		cmd.Env = append(append(os.Environ(), "CC=gcc"), env[file]...)
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, text)
 		}

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // contender is one row of the comparison.
 type contender struct {
@@ -78,8 +81,28 @@ type work struct {
 // perCore is a number of callers: one for each core.
 const perCore = -1
 
-// opening is the case that is measured in new processes.
-const opening = "open"
+// The cases that are measured in new processes, which do nothing else, but for the last, which is looked at.
+const (
+	opening       = "open"
+	panicking     = "panic"     // in the call: the time until the next good result
+	crashing      = "crash"     // in a goroutine of the plug-in's own, the same
+	hostMemory    = "host"      // what one more open plug-in takes of the host's
+	processMemory = "processes" // and of that of the processes which it has for the plug-in
+	fileSize      = "file"
+)
+
+// alone reports whether the case is one of those.
+func (w work) alone() bool {
+	return slices.Contains([]string{opening, panicking, crashing, hostMemory, processMemory, fileSize}, w.fn)
+}
+
+// fails reports whether a plug-in fails in the case.
+func (w work) fails() bool { return w.fn == panicking || w.fn == crashing }
+
+// inBytes reports whether the case's figures are bytes, in place of times.
+func (w work) inBytes() bool {
+	return slices.Contains([]string{hostMemory, processMemory, fileSize}, w.fn)
+}
 
 // cache is where an opening finds what was compiled before.
 type cache string
@@ -109,6 +132,16 @@ func (w work) String() string {
 			return "open to first result, " + string(w.cache)
 		}
 		return "open to first result"
+	case panicking:
+		return "a panic in the call, to the next result"
+	case crashing:
+		return "a panic in another goroutine, to the next result"
+	case hostMemory:
+		return "memory of the host, one more open"
+	case processMemory:
+		return "memory of its processes, one more open"
+	case fileSize:
+		return "file"
 	case jsonWithHostCall:
 		return "JSON with a host function"
 	case "ask":

@@ -7,6 +7,7 @@ require (
 	github.com/extism/go-sdk v1.7.1
 	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
+	github.com/ferrule-dev/ferrule/sdk-go v0.1.0
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/go-plugin v1.8.0
 	github.com/stretchr/testify v1.12.1

@@ -27,7 +27,7 @@ const leastRounds = 3
 
 // cell is what one contender did in one case.
 type cell struct {
-	ns     []float64 // for each call, one value a round
+	ns     []float64 // for each call, one value a round; of some cases bytes
 	allocs float64   // for each call, in the host's process
 	why    string    // why there is nothing
 	spent  time.Duration
@@ -100,10 +100,10 @@ func measure(ctx context.Context, p plan, at places, progress io.Writer) (*resul
 
 // once measures one contender in one case of one round: nanoseconds and allocations of a call.
 func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, allocs float64, err error) {
-	if w.fn == opening {
+	if w.alone() {
 		var all []float64
 		for range r.opens {
-			t, a, err := r.open(w, c, at)
+			t, a, err := r.alone(w, c, at)
 			if err != nil {
 				return 0, 0, err
 			}
@@ -121,8 +121,18 @@ func (r *results) once(w work, p *process, c *contender, at places, n int) (ns, 
 	return float64(t) / calls, float64(a) / calls, err
 }
 
-// open is the opening, in a process that does nothing else. A warm cache is warm from the second time on.
-func (r *results) open(w work, c *contender, at places) (ns, allocs int64, err error) {
+// alone is a case in a process that does nothing else. A warm cache is warm from the second time on.
+func (r *results) alone(w work, c *contender, at places) (value, allocs int64, err error) {
+	if w.fn == fileSize {
+		if len(c.needs) == 0 {
+			return 0, 0, unsupported("it is part of the host's")
+		}
+		info, err := os.Stat(filepath.Join(at.build, c.needs[0].file))
+		if err != nil {
+			return 0, 0, err
+		}
+		return info.Size(), 0, nil
+	}
 	compiled := ""
 	switch w.cache {
 	case emptyCache:
@@ -133,11 +143,26 @@ func (r *results) open(w work, c *contender, at places) (ns, allocs int64, err e
 	case warmCache:
 		compiled = filepath.Join(r.caches, strings.ReplaceAll(c.id(), "/", "-"))
 	}
-	p, err := start(c, at, compiled)
+	var stderr io.Writer = os.Stderr
+	if w.fails() {
+		stderr = nil // what a panic has to say is known
+	}
+	p, err := startWith(c, at, compiled, stderr)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer p.end()
+	switch w.fn {
+	case panicking, crashing:
+		value, _, err = p.do("fail %s", w.fn)
+		if errors.Is(err, errEnded) {
+			err = unsupported("the host ends")
+		}
+		return value, 0, err
+	case hostMemory, processMemory:
+		value, _, err = p.do("memory %s", w.fn)
+		return value, 0, err
+	}
 	return p.do("open")
 }
 
@@ -158,8 +183,8 @@ func (r *results) prepare(ctx context.Context, workers []*process, at places, pr
 				return nil, context.Cause(ctx)
 			}
 			var err error
-			if w.fn == opening {
-				_, _, err = r.open(w, r.contenders[k], at)
+			if w.alone() {
+				_, _, err = r.alone(w, r.contenders[k], at)
 			} else {
 				_, _, err = p.do("check %s %d %d", w.fn, w.size, w.goroutines())
 			}
@@ -168,7 +193,7 @@ func (r *results) prepare(ctx context.Context, workers []*process, at places, pr
 				r.cells[i][k].why = string(no)
 				continue
 			}
-			if err == nil && w.fn != opening {
+			if err == nil && !w.alone() {
 				n[i][k], err = calibrate(r.target, func(n int) (time.Duration, error) {
 					ns, _, err := p.do("run %s %d %d %d", w.fn, w.size, w.goroutines(), n)
 					return time.Duration(max(ns, 1)), err

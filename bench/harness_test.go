@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,7 +23,7 @@ func built(t *testing.T) places {
 	t.Helper()
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
-	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders, sidecarContenders, scriptContenders))
+	at, err := prepare(t.Context(), dir, slices.Concat(all, streamContenders, wasmContenders, sidecarContenders, scriptContenders, goContenders))
 	var missing errMissing
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -139,13 +140,48 @@ func TestEveryContenderOfScripts(t *testing.T) {
 	}
 }
 
+// The same of plug-ins in Go. Where one fails, so does its host, or the next call works: nobody is told that it does who has not seen it.
+func TestEveryContenderOfGo(t *testing.T) {
+	at := built(t)
+	p := plan{contenders: goContenders, cases: goCases, rounds: 1, target: time.Millisecond, opens: 1}
+	r, err := measure(t.Context(), p, at, io.Discard)
+	require.NoError(t, err)
+	const ends, same, part = "the host ends", "opened again, it is the same one", "it is part of the host's"
+	none := map[string]map[string]string{ // why, by case and contender
+		"a panic in the call, to the next result":          {goInterface: ends, "goplugin": ends},
+		"a panic in another goroutine, to the next result": {goInterface: ends, "goplugin": ends, goBuiltin: ends},
+		"file":                                   {goInterface: part, goBuiltin: part},
+		"memory of the host, one more open":      {goInterface: same, "goplugin": same},
+		"memory of its processes, one more open": {goInterface: same, "goplugin": same, goBuiltin: "it has none", goModule: "it has none"},
+	}
+	for i, w := range r.cases {
+		for k, c := range r.contenders {
+			why := none[w.String()][c.name]
+			if w.cache != noCache && c.name != goModule {
+				why = "it compiles nothing when it is opened"
+			}
+			if runtime.GOOS != "linux" && strings.HasPrefix(w.String(), "memory") {
+				why = "Linux alone tells it"
+			}
+			require.Equal(t, why, r.cells[i][k].why, "%s, %s", w, c.label)
+			if why == "" {
+				require.Len(t, r.cells[i][k].ns, p.rounds, "%s, %s", w, c.label)
+				require.True(t, slices.Min(r.cells[i][k].ns) > 0 || w.fn == hostMemory, "%s, %s", w, c.label)
+			}
+		}
+	}
+	for _, g := range goGoals {
+		require.Positive(t, g.measured(r), g.what)
+	}
+}
+
 // A contender that compiles keeps that in the cache that it is given: warm, it is the same folder each time, and empty another.
 func TestCaches(t *testing.T) {
 	at := built(t)
 	for _, c := range wasmContenders {
 		r := &results{caches: t.TempDir()}
 		for _, how := range []cache{emptyCache, warmCache, warmCache} {
-			_, _, err := r.open(work{fn: opening, cache: how}, c, at)
+			_, _, err := r.alone(work{fn: opening, cache: how}, c, at)
 			if _, no := errors.AsType[unsupported](err); no {
 				continue
 			}
@@ -226,7 +262,7 @@ func TestWorkerFails(t *testing.T) {
 	require.NoError(t, err)
 	defer p.end()
 	_, _, err = p.do("dance")
-	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check, run or spread")
+	require.EqualError(t, err, "Ferrule `Append`: \"dance\": command \"dance\", expected open, check, run, spread, fail or memory")
 	_, _, err = p.do("check no_such_function 64 1")
 	require.ErrorContains(t, err, "no_such_function")
 }
@@ -235,7 +271,7 @@ func TestMissingToolsAreNamed(t *testing.T) {
 	dir, err := moduleDir(t.Context())
 	require.NoError(t, err)
 	t.Setenv("PATH", "")
-	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders, sidecarContenders, scriptContenders))
+	_, err = buildAll(t.Context(), dir, slices.Concat(all, wasmContenders, sidecarContenders, scriptContenders, goContenders))
 	for tool, install := range tools {
 		require.ErrorContains(t, err, fmt.Sprintf("%s is missing: %s", tool, install))
 	}
@@ -269,10 +305,10 @@ func TestOnly(t *testing.T) {
 	p = plans(options{parts: "wasm", only: "^ferrule-extism-own$"})["wasm"]
 	require.Equal(t, []string{subject, byHand, ownModule, "extism-own"}, ids(p), "so does the peer")
 
-	require.Len(t, plans(options{}), 6)
+	require.Len(t, plans(options{}), 7)
 	require.Len(t, plans(options{only: "16 MiB"}), 1, "a part without such a case is left out")
 	require.Len(t, plans(options{parts: "callers,streams"}), 2)
-	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,sidecar,script,streams", quick: true}) {
+	for name, p := range plans(options{parts: "peers,sizes,callers,wasm,sidecar,script,go,streams", quick: true}) {
 		require.Equal(t, 5, p.rounds, name)
 		require.NotEmpty(t, p.cases, name)
 	}
@@ -307,11 +343,11 @@ func TestCalibrate(t *testing.T) {
 // Rows and columns are told apart by what the report and the workers know them by.
 func TestNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, c := range slices.Concat(all, slices.DeleteFunc(slices.Concat(wasmContenders, sidecarContenders), func(c *contender) bool { return slices.Contains(all, c) })) {
+	for _, c := range slices.Concat(all, slices.DeleteFunc(slices.Concat(wasmContenders, sidecarContenders, goContenders), func(c *contender) bool { return slices.Contains(all, c) })) {
 		require.False(t, seen[c.id()] || seen[c.label], c.label)
 		seen[c.id()], seen[c.label] = true, true
 	}
-	for _, cases := range [][]work{cases, sizeCases, callerCases, wasmCases, sidecarCases, streamCases} {
+	for _, cases := range [][]work{cases, sizeCases, callerCases, wasmCases, sidecarCases, goCases, streamCases} {
 		of := make(map[string]bool)
 		for _, w := range cases {
 			require.False(t, of[w.String()] || seen[w.String()], w.String())

@@ -31,15 +31,23 @@ type unsupported string
 
 func (u unsupported) Error() string { return string(u) }
 
+// errEnded is a worker that has ended by itself.
+var errEnded = errors.New("the worker ended; its standard error may say why")
+
 // places is where workers find their files.
 type places struct{ build, extismSDK string }
 
 // start starts a contender's worker. compiled is the folder of its compilation cache; empty for none.
 func start(c *contender, at places, compiled string) (*process, error) {
+	return startWith(c, at, compiled, os.Stderr)
+}
+
+// startWith is start with another standard error; nil for none.
+func startWith(c *contender, at places, compiled string, stderr io.Writer) (*process, error) {
 	p := &process{label: c.label}
 	p.cmd = exec.Command(filepath.Join(at.build, c.build.file()), "-contender", c.name, "-build", at.build, "-extism",
 		at.extismSDK, "-pdk", filepath.Join(at.build, pdkModule.file), "-cache", compiled)
-	p.cmd.Stderr = os.Stderr
+	p.cmd.Stderr = stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -69,7 +77,7 @@ func (p *process) do(format string, args ...any) (ns, allocs int64, err error) {
 		if p.killed.Load() {
 			err = fmt.Errorf("no answer within %v", patience)
 		} else if errors.Is(err, io.EOF) {
-			err = errors.New("the worker ended; its standard error may say why")
+			err = errEnded
 		}
 		return 0, 0, fmt.Errorf("%s: %q: %w", p.label, command, err)
 	}

@@ -149,6 +149,47 @@ func TestWasmTable(t *testing.T) {
 	require.Contains(t, r.wasmReport(sampleMachine), r.wasmTable())
 }
 
+// What is not a time is in bytes; why there is no figure stands in its place.
+func TestGoTable(t *testing.T) {
+	one := work{fn: "count_vowels", size: 64}
+	r := &results{
+		plan: plan{rounds: 2, cases: []work{one, {fn: crashing}, {fn: fileSize}}, contenders: []*contender{
+			{name: goInterface, label: "interface", build: workerCgo},
+			{name: goBuiltin, label: "compiled in", build: workerCgo},
+			{name: goSidecarOf, label: "sidecar", build: workerCgo},
+			{name: overGRPC, label: "gRPC", build: workerCgo}}},
+		cells: [][]cell{
+			{{ns: []float64{50, 80}}, {ns: []float64{100, 200}, allocs: 1}, {ns: []float64{10_000, 40_000}}, {ns: []float64{20_000, 30_000}}},
+			{{why: "the host ends"}, {why: "the host ends"}, {ns: []float64{2e6}}, {ns: []float64{8e6}}},
+			{{why: "it has none"}, {why: "it has none"}, {ns: []float64{3 << 20}}, {ns: []float64{999}}},
+		},
+	}
+	require.Equal(t, strings.Join([]string{
+		"| case | contender | least | median | quartiles | to gRPC | to an interface | allocations |",
+		"|---|---|--:|--:|--:|--:|--:|--:|",
+		"| count_vowels, 64 B | interface | 50.0 ns | 65.0 ns | 57.5 ns to 72.5 ns | 0.00250 × | 1.00 × | 0 |",
+		"| count_vowels, 64 B | compiled in | 100 ns | 150 ns | 125 ns to 175 ns | 0.00500 × | 2.00 × | 1 |",
+		"| count_vowels, 64 B | sidecar | 10.0 µs | 25.0 µs | 17.5 µs to 32.5 µs | 0.500 × | 200 × | 0 |",
+		"| count_vowels, 64 B | gRPC | 20.0 µs | 25.0 µs | 22.5 µs to 27.5 µs | 1.00 × | 400 × | 0 |",
+		"| a panic in another goroutine, to the next result | interface | none: the host ends | | | | | |",
+		"| a panic in another goroutine, to the next result | compiled in | none: the host ends | | | | | |",
+		"| a panic in another goroutine, to the next result | sidecar | 2.00 ms | 2.00 ms | 2.00 ms to 2.00 ms | 0.250 × |  |  |",
+		"| a panic in another goroutine, to the next result | gRPC | 8.00 ms | 8.00 ms | 8.00 ms to 8.00 ms | 1.00 × |  |  |",
+		"| file | interface | none: it has none | | | | | |",
+		"| file | compiled in | none: it has none | | | | | |",
+		"| file | sidecar | 3.00 MiB | 3.00 MiB | 3.00 MiB to 3.00 MiB | 3149 × |  |  |",
+		"| file | gRPC | 999 B | 999 B | 999 B to 999 B | 1.00 × |  |  |",
+		"",
+		"| goal | bound | measured | |",
+		"|---|--:|--:|---|",
+		"| compiled in: count_vowels, 64 B, time beside a call through an interface | ≤ 3.00 × | 2.00 × | met |",
+		"| sidecar: count_vowels, 64 B, time beside gRPC | ≤ 0.200 × | 0.500 × | missed |",
+		"",
+	}, "\n"), r.goTable())
+	require.Contains(t, r.goReport(sampleMachine), "| CPU | a <CPU> |")
+	require.Contains(t, r.goReport(sampleMachine), r.goTable())
+}
+
 func TestDecades(t *testing.T) {
 	for _, c := range []struct {
 		in        []float64

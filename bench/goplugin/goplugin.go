@@ -12,4 +12,10 @@ func CountVowels(dst, in []byte) []byte { return gowork.CountVowels(dst, in) }
 // Ask appends what the host's function returns for in.
 func Ask(dst, in []byte, host func(dst, in []byte) []byte) []byte { return host(dst, in) }
 
+// Fail panics.
+func Fail(_, how []byte) []byte {
+	gowork.Fail(how)
+	return nil
+}
+
 func main() {}

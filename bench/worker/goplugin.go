@@ -18,7 +18,7 @@ func init() {
 			return nil, err
 		}
 		fns := make(map[string]func(dst, in []byte) []byte)
-		for name, symbol := range map[string]string{"echo": "Echo", "count_vowels": "CountVowels", "ask": "Ask"} {
+		for name, symbol := range map[string]string{"echo": "Echo", "count_vowels": "CountVowels", "ask": "Ask", "fail": "Fail"} {
 			s, err := p.Lookup(symbol)
 			if err != nil {
 				return nil, err
@@ -35,6 +35,6 @@ func init() {
 		return &peer{fn: func(name string) (call, error) {
 			fn := fns[name]
 			return func(dst, in []byte) ([]byte, error) { return fn(dst, in), nil }, nil
-		}}, nil
+		}, once: true}, nil
 	}
 }

@@ -13,18 +13,18 @@ import (
 
 func init() {
 	contenders["go-plugin-netrpc"] = func(e env) (*peer, error) {
-		return openHashicorp(exec.Command(e.path("hashicorp-plugin")), shared.NetRPC)
+		return openHashicorp(func() *exec.Cmd { return exec.Command(e.path("hashicorp-plugin")) }, shared.NetRPC)
 	}
 	contenders["go-plugin-grpc"] = func(e env) (*peer, error) {
-		return openHashicorp(exec.Command(e.path("hashicorp-plugin"), "grpc"), shared.GRPC)
+		return openHashicorp(func() *exec.Cmd { return exec.Command(e.path("hashicorp-plugin"), "grpc") }, shared.GRPC)
 	}
 }
 
-func openHashicorp(cmd *exec.Cmd, name string) (*peer, error) {
+func openHashicorp(cmd func() *exec.Cmd, name string) (*peer, error) {
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  shared.Handshake,
 		Plugins:          shared.Plugins,
-		Cmd:              cmd,
+		Cmd:              cmd(),
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC, plugin.ProtocolGRPC},
 		Logger:           hclog.NewNullLogger(),
 		SyncStdout:       io.Discard,
@@ -50,7 +50,7 @@ func openHashicorp(cmd *exec.Cmd, name string) (*peer, error) {
 				return func(_, in []byte) ([]byte, error) { return streams.Digest(in) }, nil
 			}
 			fn := map[string]func([]byte) ([]byte, error){
-				"echo": work.Echo, "count_vowels": work.CountVowels, "ask": work.Ask}[name]
+				"echo": work.Echo, "count_vowels": work.CountVowels, "ask": work.Ask, "fail": work.Fail}[name]
 			if name == "ask" {
 				if err := connect(); err != nil {
 					return nil, err
@@ -58,6 +58,8 @@ func openHashicorp(cmd *exec.Cmd, name string) (*peer, error) {
 			}
 			return func(_, in []byte) ([]byte, error) { return fn(in) }, nil
 		},
+		// A client whose plug-in has ended is of no use any more: a host starts another one.
+		again: func() (*peer, error) { return openHashicorp(cmd, name) },
 		close: client.Kill,
 	}, nil
 }

@@ -5,8 +5,10 @@
 //	check FN SIZE GOROUTINES          calls in each goroutine and compares the results
 //	run FN SIZE GOROUTINES N          N calls in each goroutine, timed
 //	spread FN SIZE GOROUTINES N P     N calls in each goroutine, each timed: what P of 100 take at most
+//	fail HOW                    opens the contender, and has its plug-in fail: the time from that call to the next good result
+//	memory WHOSE                opens the contender several times: the bytes that one more costs the host, or the processes that it starts
 //
-// The answers are `ok NANOSECONDS ALLOCATIONS`, `unsupported WHY` and `error WHY`. One process for each contender keeps
+// The answers are `ok NANOSECONDS ALLOCATIONS`, or with bytes in place of them, `unsupported WHY` and `error WHY`. One process for each contender keeps
 // the garbage of one out of the figures of another.
 package main
 
@@ -42,6 +44,10 @@ type peer struct {
 	count func(out []byte) (uint64, error)
 	// compiles says that it compiles what it opens, and keeps that in env.cache.
 	compiles bool
+	// again opens it anew after a failure, where calls do not work any more by themselves; nil where they do.
+	again func() (*peer, error)
+	// once says that it is the same one when it is opened again.
+	once bool
 	// close ends what the contender started; nil for nothing.
 	close func()
 }
@@ -147,8 +153,15 @@ func (w *worker) do(line string) (ns, allocs int64, err error) {
 	var cmd, fn string
 	var size, goroutines, n, percent int
 	fmt.Sscan(line, &cmd, &fn, &size, &goroutines, &n, &percent)
-	if cmd == "open" {
+	switch cmd {
+	case "open":
 		return w.first()
+	case "fail":
+		ns, err = w.fail(fn)
+		return ns, 0, err
+	case "memory":
+		bytes, err := w.memory(fn)
+		return bytes, 0, err
 	}
 	if w.peer == nil {
 		if w.peer, err = w.open(); err != nil {
@@ -177,7 +190,7 @@ func (w *worker) do(line string) (ns, allocs int64, err error) {
 		slices.Sort(times)
 		return times[len(times)*percent/100].Nanoseconds(), allocs, nil
 	}
-	return 0, 0, fmt.Errorf("command %q, expected open, check, run or spread", line)
+	return 0, 0, fmt.Errorf("command %q, expected open, check, run, spread, fail or memory", line)
 }
 
 // first is how long it takes from nothing to the first result.

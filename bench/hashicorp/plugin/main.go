@@ -17,6 +17,7 @@ func main() {
 	impl := shared.Impl{
 		Echo:        func(in []byte) []byte { return in },
 		CountVowels: func(in []byte) []byte { return gowork.CountVowels(nil, in) },
+		Fail:        gowork.Fail,
 	}
 	config := &plugin.ServeConfig{HandshakeConfig: shared.Handshake, Logger: hclog.NewNullLogger()}
 	if len(os.Args) > 1 && os.Args[1] == "grpc" {

@@ -155,11 +155,12 @@ const file_work_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\x18\n" +
 	"\x06Broker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\"\a\n" +
-	"\x05Empty2\xd0\x02\n" +
+	"\x05Empty2\x84\x03\n" +
 	"\x04Work\x122\n" +
 	"\x04Echo\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes\x129\n" +
 	"\vCountVowels\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes\x121\n" +
-	"\x03Ask\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes\x126\n" +
+	"\x03Ask\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes\x122\n" +
+	"\x04Fail\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes\x126\n" +
 	"\aConnect\x12\x15.ferrule.bench.Broker\x1a\x14.ferrule.bench.Empty\x126\n" +
 	"\x04Pipe\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes(\x010\x01\x126\n" +
 	"\x06Digest\x12\x14.ferrule.bench.Bytes\x1a\x14.ferrule.bench.Bytes(\x012:\n" +
@@ -188,19 +189,21 @@ var file_work_proto_depIdxs = []int32{
 	0, // 0: ferrule.bench.Work.Echo:input_type -> ferrule.bench.Bytes
 	0, // 1: ferrule.bench.Work.CountVowels:input_type -> ferrule.bench.Bytes
 	0, // 2: ferrule.bench.Work.Ask:input_type -> ferrule.bench.Bytes
-	1, // 3: ferrule.bench.Work.Connect:input_type -> ferrule.bench.Broker
-	0, // 4: ferrule.bench.Work.Pipe:input_type -> ferrule.bench.Bytes
-	0, // 5: ferrule.bench.Work.Digest:input_type -> ferrule.bench.Bytes
-	0, // 6: ferrule.bench.Host.Echo:input_type -> ferrule.bench.Bytes
-	0, // 7: ferrule.bench.Work.Echo:output_type -> ferrule.bench.Bytes
-	0, // 8: ferrule.bench.Work.CountVowels:output_type -> ferrule.bench.Bytes
-	0, // 9: ferrule.bench.Work.Ask:output_type -> ferrule.bench.Bytes
-	2, // 10: ferrule.bench.Work.Connect:output_type -> ferrule.bench.Empty
-	0, // 11: ferrule.bench.Work.Pipe:output_type -> ferrule.bench.Bytes
-	0, // 12: ferrule.bench.Work.Digest:output_type -> ferrule.bench.Bytes
-	0, // 13: ferrule.bench.Host.Echo:output_type -> ferrule.bench.Bytes
-	7, // [7:14] is the sub-list for method output_type
-	0, // [0:7] is the sub-list for method input_type
+	0, // 3: ferrule.bench.Work.Fail:input_type -> ferrule.bench.Bytes
+	1, // 4: ferrule.bench.Work.Connect:input_type -> ferrule.bench.Broker
+	0, // 5: ferrule.bench.Work.Pipe:input_type -> ferrule.bench.Bytes
+	0, // 6: ferrule.bench.Work.Digest:input_type -> ferrule.bench.Bytes
+	0, // 7: ferrule.bench.Host.Echo:input_type -> ferrule.bench.Bytes
+	0, // 8: ferrule.bench.Work.Echo:output_type -> ferrule.bench.Bytes
+	0, // 9: ferrule.bench.Work.CountVowels:output_type -> ferrule.bench.Bytes
+	0, // 10: ferrule.bench.Work.Ask:output_type -> ferrule.bench.Bytes
+	0, // 11: ferrule.bench.Work.Fail:output_type -> ferrule.bench.Bytes
+	2, // 12: ferrule.bench.Work.Connect:output_type -> ferrule.bench.Empty
+	0, // 13: ferrule.bench.Work.Pipe:output_type -> ferrule.bench.Bytes
+	0, // 14: ferrule.bench.Work.Digest:output_type -> ferrule.bench.Bytes
+	0, // 15: ferrule.bench.Host.Echo:output_type -> ferrule.bench.Bytes
+	8, // [8:16] is the sub-list for method output_type
+	0, // [0:8] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

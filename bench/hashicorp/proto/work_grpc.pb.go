@@ -22,6 +22,7 @@ const (
 	Work_Echo_FullMethodName        = "/ferrule.bench.Work/Echo"
 	Work_CountVowels_FullMethodName = "/ferrule.bench.Work/CountVowels"
 	Work_Ask_FullMethodName         = "/ferrule.bench.Work/Ask"
+	Work_Fail_FullMethodName        = "/ferrule.bench.Work/Fail"
 	Work_Connect_FullMethodName     = "/ferrule.bench.Work/Connect"
 	Work_Pipe_FullMethodName        = "/ferrule.bench.Work/Pipe"
 	Work_Digest_FullMethodName      = "/ferrule.bench.Work/Digest"
@@ -37,6 +38,8 @@ type WorkClient interface {
 	CountVowels(ctx context.Context, in *Bytes, opts ...grpc.CallOption) (*Bytes, error)
 	// Calls the host's Echo once.
 	Ask(ctx context.Context, in *Bytes, opts ...grpc.CallOption) (*Bytes, error)
+	// Panics, as the text says.
+	Fail(ctx context.Context, in *Bytes, opts ...grpc.CallOption) (*Bytes, error)
 	// Tells the plug-in where the host serves Host.
 	Connect(ctx context.Context, in *Broker, opts ...grpc.CallOption) (*Empty, error)
 	// Gives each piece back.
@@ -77,6 +80,16 @@ func (c *workClient) Ask(ctx context.Context, in *Bytes, opts ...grpc.CallOption
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Bytes)
 	err := c.cc.Invoke(ctx, Work_Ask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workClient) Fail(ctx context.Context, in *Bytes, opts ...grpc.CallOption) (*Bytes, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Bytes)
+	err := c.cc.Invoke(ctx, Work_Fail_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +142,8 @@ type WorkServer interface {
 	CountVowels(context.Context, *Bytes) (*Bytes, error)
 	// Calls the host's Echo once.
 	Ask(context.Context, *Bytes) (*Bytes, error)
+	// Panics, as the text says.
+	Fail(context.Context, *Bytes) (*Bytes, error)
 	// Tells the plug-in where the host serves Host.
 	Connect(context.Context, *Broker) (*Empty, error)
 	// Gives each piece back.
@@ -153,6 +168,9 @@ func (UnimplementedWorkServer) CountVowels(context.Context, *Bytes) (*Bytes, err
 }
 func (UnimplementedWorkServer) Ask(context.Context, *Bytes) (*Bytes, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
+}
+func (UnimplementedWorkServer) Fail(context.Context, *Bytes) (*Bytes, error) {
+	return nil, status.Error(codes.Unimplemented, "method Fail not implemented")
 }
 func (UnimplementedWorkServer) Connect(context.Context, *Broker) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Connect not implemented")
@@ -238,6 +256,24 @@ func _Work_Ask_Handler(srv interface{}, ctx context.Context, dec func(interface{
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Work_Fail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Bytes)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkServer).Fail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Work_Fail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkServer).Fail(ctx, req.(*Bytes))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Work_Connect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Broker)
 	if err := dec(in); err != nil {
@@ -288,6 +324,10 @@ var Work_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ask",
 			Handler:    _Work_Ask_Handler,
+		},
+		{
+			MethodName: "Fail",
+			Handler:    _Work_Fail_Handler,
 		},
 		{
 			MethodName: "Connect",

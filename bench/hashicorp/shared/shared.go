@@ -34,6 +34,7 @@ type Work interface {
 	Echo(in []byte) ([]byte, error)
 	CountVowels(in []byte) ([]byte, error)
 	Ask(in []byte) ([]byte, error)
+	Fail(how []byte) ([]byte, error)
 	// Connect makes the host's Echo available to Ask. It is for the host, and called once.
 	Connect() error
 }
@@ -52,6 +53,7 @@ const PieceSize = 64 << 10
 // Impl is what the plug-in does with each input, apart from asking the host.
 type Impl struct {
 	Echo, CountVowels func(in []byte) []byte
+	Fail              func(how []byte)
 }
 
 // NetRPCPlugin is the way over net/rpc.
@@ -80,6 +82,7 @@ func (c *rpcClient) call(method string, in []byte) (out []byte, err error) {
 func (c *rpcClient) Echo(in []byte) ([]byte, error)        { return c.call("Plugin.Echo", in) }
 func (c *rpcClient) CountVowels(in []byte) ([]byte, error) { return c.call("Plugin.CountVowels", in) }
 func (c *rpcClient) Ask(in []byte) ([]byte, error)         { return c.call("Plugin.Ask", in) }
+func (c *rpcClient) Fail(how []byte) ([]byte, error)       { return c.call("Plugin.Fail", how) }
 
 func (c *rpcClient) Connect() error {
 	id := c.broker.NextId()
@@ -112,6 +115,12 @@ func (s *rpcServer) Echo(in []byte, out *[]byte) error {
 // CountVowels returns the number of vowels.
 func (s *rpcServer) CountVowels(in []byte, out *[]byte) error {
 	*out = s.impl.CountVowels(in)
+	return nil
+}
+
+// Fail panics.
+func (s *rpcServer) Fail(how []byte, _ *[]byte) error {
+	s.impl.Fail(how)
 	return nil
 }
 
@@ -169,6 +178,11 @@ func (c *grpcClient) CountVowels(in []byte) ([]byte, error) {
 
 func (c *grpcClient) Ask(in []byte) ([]byte, error) {
 	out, err := c.client.Ask(context.Background(), &proto.Bytes{Data: in})
+	return out.GetData(), err
+}
+
+func (c *grpcClient) Fail(how []byte) ([]byte, error) {
+	out, err := c.client.Fail(context.Background(), &proto.Bytes{Data: how})
 	return out.GetData(), err
 }
 
@@ -253,6 +267,12 @@ func (s *grpcServer) Echo(_ context.Context, in *proto.Bytes) (*proto.Bytes, err
 // CountVowels returns the number of vowels.
 func (s *grpcServer) CountVowels(_ context.Context, in *proto.Bytes) (*proto.Bytes, error) {
 	return &proto.Bytes{Data: s.impl.CountVowels(in.Data)}, nil
+}
+
+// Fail panics.
+func (s *grpcServer) Fail(_ context.Context, how *proto.Bytes) (*proto.Bytes, error) {
+	s.impl.Fail(how.Data)
+	return &proto.Bytes{}, nil
 }
 
 // Pipe gives each piece back.

@@ -16,3 +16,12 @@ func CountVowels(dst, in []byte) []byte {
 	}
 	return binary.LittleEndian.AppendUint64(dst, n)
 }
+
+// Fail panics: in the caller's goroutine, or, where how is "crash", in one of its own, where nothing can catch it.
+func Fail(how []byte) {
+	if string(how) != "crash" {
+		panic("the work fails")
+	}
+	go panic("the work crashes")
+	select {}
+}
