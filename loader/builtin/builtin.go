@@ -53,6 +53,8 @@ type Function struct {
 	// Keys are further keys of its meta text, such as a hook's order, before, after, priority and wrap (rule R32).
 	Keys map[string]string
 	Call Func // not nil
+
+	made Func // what From has made of Call
 }
 
 // Plugin is a plug-in in Go, before it is opened. It can be opened any number of times, by any goroutine, each with its own instances. It

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -52,6 +53,7 @@ type described struct {
 	*Plugin
 	about *abi.Description
 	funcs []Func // in the order of about's Funcs, then of its Hooks
+	lent  bool   // all of them are as From has made them, and so keep nothing of a call
 }
 
 // Name is engine.Engine's.
@@ -95,7 +97,7 @@ func (e *goEngine) Open(ctx context.Context, f *engine.File, o *engine.Options, 
 
 // code is the plug-in as package pool runs it.
 func (d *described) code() *pool.Code {
-	code := &pool.Code{About: d.about, Names: pool.Names{Start: "Start", Stop: "Stop", Configure: "Configure", Save: "Save", Resume: "Resume"},
+	code := &pool.Code{About: d.about, Lent: d.lent, Names: pool.Names{Start: "Start", Stop: "Stop", Configure: "Configure", Save: "Save", Resume: "Resume"},
 		Call: func(c *pool.Call, fn int, dst, in []byte) ([]byte, abi.Status, error) {
 			out, err := d.funcs[fn](c, in)
 			if err != nil {
@@ -188,7 +190,7 @@ func describe(p *Plugin) (*described, error) {
 	if err != nil {
 		return nil, faultyText(fmt.Sprintf("the Keys of %q", p.Name), err)
 	}
-	d := &described{Plugin: p, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil || p.StopContext != nil, ConfigSchema: p.ConfigSchema,
+	d := &described{Plugin: p, lent: true, about: &abi.Description{Manifest: manifest, HasStart: p.Start != nil, HasStop: p.Stop != nil || p.StopContext != nil, ConfigSchema: p.ConfigSchema,
 		HasConfigure: p.Configure != nil, HasSave: p.Save != nil, HasResume: p.Resume != nil}}
 	for _, kind := range []struct {
 		word string
@@ -214,6 +216,7 @@ func describe(p *Plugin) (*described, error) {
 			}
 			*kind.to = append(*kind.to, symbol)
 			d.funcs = append(d.funcs, f.Call)
+			d.lent = d.lent && f.made != nil && reflect.ValueOf(f.Call).Pointer() == reflect.ValueOf(f.made).Pointer() // the code of a wrapper is another
 		}
 	}
 	for _, kind := range []struct {

@@ -28,7 +28,7 @@ type Source interface {
 	Resume(ctx context.Context, h Host, state any, saved []byte) (out []byte, status int32)
 }
 
-// Host is what a Source asks of who has called it. It is an alias of an interface without a name, as plugin.Host of the module sdk-go is: the two are one type.
+// Host is what a Source asks of who has called it, for as long as the call runs, or what Background is about. It is an alias of an interface without a name, as plugin.Host of the module sdk-go is: the two are one type.
 type Host = interface {
 	Ask(ctx context.Context, name string, in []byte) (out []byte, status int32)
 	Next(ctx context.Context, in []byte) (out []byte, status int32)
@@ -69,14 +69,18 @@ func From(p Source) *Plugin {
 			if !ok {
 				return &Plugin{wrong: unlike(fmt.Sprintf("the function %s in the manifest of %q, and not in its Function", s.Name, m.Name), "it in both")}
 			}
+			call := func(ctx context.Context, in []byte) ([]byte, error) {
+				if c, own := ctx.(*pool.Call); own { // as it comes where nobody has wrapped the function
+					return came(p.Call(c.Context(), host{c}, c.State(), n, in))
+				}
+				h, state, err := of(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return came(p.Call(ctx, h, state, n, in))
+			}
 			*kind.to = append(*kind.to, Function{Name: s.Name, Doc: s.Doc, In: s.In, Out: s.Out, Schema: s.Schema, Stream: s.Stream,
-				Keys: others(s.Keys, "doc", "in", "out", "schema", "stream"), Call: func(ctx context.Context, in []byte) ([]byte, error) {
-					h, state, err := of(ctx)
-					if err != nil {
-						return nil, err
-					}
-					return came(p.Call(ctx, h, state, n, in))
-				}})
+				Keys: others(s.Keys, "doc", "in", "out", "schema", "stream"), Call: call, made: call})
 		}
 	}
 	for _, kind := range []struct {
@@ -162,9 +166,6 @@ func unlike(found, expected string) *loader.OpenError {
 
 // of returns the host, and the state, of the call that a context is of. The error is a *Refused where it is of none.
 func of(ctx context.Context) (Host, any, error) {
-	if c, own := ctx.(*pool.Call); own { // as it comes where nobody has wrapped the function
-		return host{c}, c.State(), nil
-	}
 	c := pool.Enter(ctx)
 	if c == nil {
 		return nil, nil, &Refused{"call", abi.StatusMisuse, tooLate}
@@ -210,7 +211,7 @@ func failed(message []byte, status int32) error {
 	return &said{own, string(message)}
 }
 
-// host is a call's host as a Source sees it. Its methods may be called when the call is over, and are refused then.
+// host is a call's host as a Source sees it. That of what happens between calls may be used when that is over, and is refused then.
 type host struct{ call *pool.Call }
 
 // tooLate is what a Source is told of a call that is over.

@@ -24,6 +24,7 @@ type Call struct {
 
 	run       *running // the call of a function that it is of, or the change of an instance; nil for the others
 	kind      kind
+	again     bool            // another call uses it again
 	abandoned <-chan struct{} // see Abandoned
 
 	streams  atomic.Pointer[streams] // nil where the call has none
@@ -93,7 +94,11 @@ func (c *Call) Exit() {
 
 // end lets nobody in any more, waits for those who are in, and ends the call.
 func (c *Call) end() {
-	if !c.pool.alone && !c.users.CompareAndSwap(0, over) {
+	if c.again {
+		for c.users.Load() != 0 { // nobody, as Code.Lent says, and otherwise none that the next call must find
+			time.Sleep(time.Millisecond)
+		}
+	} else if !c.users.CompareAndSwap(0, over) {
 		c.idle = make(chan struct{})
 		if c.users.Or(over) != 0 {
 			<-c.idle

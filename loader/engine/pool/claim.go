@@ -53,7 +53,7 @@ func (p *Pool) tryClaim(c *callctx.Caller) *running {
 		if i > 0 {
 			p.prefer[hint].Store(uint32(at))
 		}
-		r := p.prepare(inst, c, goroutine.ID())
+		r := p.prepare(inst, c, goroutine.ID(), p.alone || p.code.Lent)
 		inst.own = r
 		raw.StoreUint32(&inst.word, claimed)
 		return r
@@ -69,9 +69,9 @@ func (p *Pool) unclaim(r *running) {
 	}
 }
 
-// prepare makes a call in an instance, which is the caller's. The lock may be held.
-func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *running {
-	if !p.alone {
+// prepare makes a call in an instance, which is the caller's, of the one that it had before where that is to be used again. The lock may be held.
+func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr, again bool) *running {
+	if !again {
 		r := &running{goroutine: goroutine, done: c.Done}
 		r.ctx, r.pool, r.inst, r.run = r.single.Take(c, p.name, r), p, inst, r
 		return r
@@ -79,7 +79,7 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 	r := inst.own
 	if r == nil {
 		r = new(running)
-		r.pool, r.inst, r.run = p, inst, r
+		r.pool, r.inst, r.run, r.again = p, inst, r, true
 		inst.own = r
 	}
 	if r.extra { // what few calls have
@@ -89,14 +89,14 @@ func (p *Pool) prepare(inst *instance, c *callctx.Caller, goroutine uintptr) *ru
 	r.goroutine, r.done = goroutine, c.Done
 	words := [2]uintptr{}
 	words[0], words[1] = raw.Words(c.Context)
-	again := inst.words == words // a context that calls again and again comes from nowhere; calls keep it, so that its words are its own
-	if again && c.Outer == nil {
+	known := inst.words == words // a context that calls again and again comes from nowhere; calls keep it, so that its words are its own
+	if known && c.Outer == nil {
 		if r.ctx = inst.claim.calls.Take(); r.ctx != nil {
 			return r
 		}
 	}
 	n := 1
-	if again && c.Outer == nil {
+	if known && c.Outer == nil {
 		n = callsAtOnce
 	}
 	inst.claim.calls, inst.words = callctx.NewCalls(*c, p.name, r, n), words

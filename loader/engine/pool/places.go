@@ -87,7 +87,7 @@ func (p *Pool) enter(c *callctx.Caller, goroutine uintptr) *running {
 	if inst == nil {
 		return nil
 	}
-	r := p.prepare(inst, c, goroutine)
+	r := p.prepare(inst, c, goroutine, p.alone)
 	r.renews = inst.poisoned || inst.spare
 	if r.renews {
 		inst.poisoned, inst.renewing = false, true

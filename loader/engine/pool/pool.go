@@ -32,6 +32,9 @@ type Code struct {
 	// Exclusive says that an instance takes one call at a time, on any goroutine, whatever the manifest says of threads, and that the Call is not handed to
 	// a plug-in's functions as a context: use Call.Context. Such calls cost the least.
 	Exclusive bool
+	// Lent says that who has the Call, or its Host's functions, lets go of them before Call returns, whatever the plug-in's function keeps: it is used again. The
+	// plug-in's functions get Call.Context.
+	Lent bool
 	// Spare is how many more instances there may be than the host asks for. Each is started when a call finds no other free.
 	Spare int
 
@@ -69,7 +72,7 @@ type Pool struct {
 	host     engine.Host
 	settings engine.Settings
 	shared   bool // an instance takes any number of calls
-	alone    bool // it takes one, whose Call is used again
+	alone    bool // it takes one
 	claims   bool // calls may claim one; see claim
 	most     int  // how many calls may run at a time; 0 is any number
 
