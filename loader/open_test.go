@@ -59,6 +59,10 @@ func TestInspectRunsNothing(t *testing.T) {
 	lib, err = loader.Inspect(fixture.C(t, "undefined_symbol"))
 	require.NoError(t, err)
 	assert.Equal(t, "undefined_symbol", lib.Manifest.Name)
+	// Whoever loads fault_constructor has crashed.
+	lib, err = loader.Inspect(fixture.C(t, "fault_constructor"))
+	require.NoError(t, err)
+	assert.Equal(t, "fault_constructor", lib.Manifest.Name)
 }
 
 // Every fixture with a defect that Open finds: the kind of the error, and what its text must tell a reader.

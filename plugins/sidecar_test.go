@@ -433,6 +433,61 @@ func TestSidecarChangesItself(t *testing.T) {
 	assert.Equal(t, `{"a":1}`, ask(t, sys, "plugin_aaaa", "config", ""))
 }
 
+// A sidecar calls what it was granted, whether it is started here or listens somewhere: what it imports without that keeps it out, and what it only wants is refused to it, however
+// often it asks.
+func TestGrantsOfSidecars(t *testing.T) {
+	imports := []string{"MORE = {}", `MORE = {"wants": {}, "imports": {"points": {}}}`}
+	for name, entry := range map[string]func(t *testing.T, pairs ...string) string{
+		"a program": func(t *testing.T, pairs ...string) string {
+			script := filepath.Join(t.TempDir(), "x.py")
+			sidecarFile(t, script, pairs...)
+			return "program: " + script + ", interpreter: [" + python(t) + "]"
+		},
+		"a URL": func(t *testing.T, pairs ...string) string {
+			script := filepath.Join(t.TempDir(), "x.py")
+			sidecarFile(t, script, pairs...)
+			return "url: 'tcp:" + listening(t, script, "127.0.0.1:0") + "'"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var callers []string
+			start := func(entry string) *plugins.System {
+				c := newConfigured(t)
+				c.write("plugins: [{name: plugin_aaaa, " + entry + "}]")
+				sys := c.new()
+				for _, offer := range []string{"points", "other"} {
+					plugins.Offer(sys, offer, func(ctx context.Context, _ []byte) ([]byte, error) {
+						by, _ := plugins.Caller(ctx)
+						callers = append(callers, offer+" by "+by)
+						return []byte("yes"), nil
+					})
+				}
+				require.NoError(t, sys.Start(t.Context()))
+				return sys
+			}
+			for _, grant := range []string{"", ", grant: [other]"} {
+				p, _ := start(entry(t, imports...) + grant).Plugin("plugin_aaaa")
+				assert.ErrorIs(t, p.Err, plugins.ErrGrant)
+				assert.ErrorContains(t, p.Err, "points")
+
+				sys := start(entry(t) + grant)
+				f, err := sys.Func("plugin_aaaa", "points")
+				require.NoError(t, err)
+				_, err = f.Call(t.Context(), nil)
+				assert.ErrorIs(t, err, loader.ErrUnsupported)
+				p, _ = sys.Plugin("plugin_aaaa")
+				assert.NoError(t, p.Err)
+				assert.Empty(t, p.Grants)
+			}
+			assert.Empty(t, callers)
+			for _, pairs := range [][]string{imports, nil} {
+				assert.Equal(t, "yes", ask(t, start(entry(t, pairs...)+", grant: [points]"), "plugin_aaaa", "points", ""))
+			}
+			assert.Equal(t, []string{"points by plugin_aaaa", "points by plugin_aaaa"}, callers)
+		})
+	}
+}
+
 // What no sidecar can have is an error, with the place in config.yaml where it says so before anything runs, and with the plug-in's name where the sidecar itself does.
 func TestSidecarRefused(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "x.py")

@@ -141,6 +141,13 @@ func TestNodesInConfig(t *testing.T) {
 		_, err = version.Call(t.Context(), nil)
 		require.ErrorIs(t, err, remote.ErrNoNode)
 
+		// What its manifest imports it is granted, or it is not there.
+		require.NoError(t, os.WriteFile(config, []byte("plugins:\n- {name: tariff, url: '"+strings.Replace(url, "^1", "^2", 1)+"'}\n"), 0o600))
+		sys = system(own...)
+		require.NoError(t, sys.Start(t.Context()))
+		p, _ = sys.Plugin("tariff")
+		assert.ErrorIs(t, p.Err, plugins.ErrGrant)
+
 		// The entry's name is the plug-in's.
 		require.NoError(t, os.WriteFile(config, []byte("plugins:\n- {name: prices, url: '"+strings.Replace(url, "^1", "^2", 1)+"', grant: [points]}\n"), 0o600))
 		sys = system(own...)

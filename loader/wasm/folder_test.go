@@ -1,6 +1,7 @@
 package wasm_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,6 +45,26 @@ func asker(p *loader.Plugin) func(name, in string) string {
 			return "!" + err.Error()
 		}
 		return string(out)
+	}
+}
+
+// A module has no environment, whatever the host has.
+func TestNoEnvironment(t *testing.T) {
+	t.Setenv("FERRULE_TEST_SECRET", "secret")
+	assert.Empty(t, asker(open(t, "wasm_files", nil))("environs", ""))
+}
+
+// What the host does not have cannot be imported: a module that asks for it is not opened.
+func TestNothingElseIsImported(t *testing.T) {
+	text, err := os.ReadFile(fixture.WasmC(t, "wasm_files"))
+	require.NoError(t, err)
+	for _, other := range []string{"path_execute", "proc_spawned", "sock_connect"} { // as long as path_symlink, which it imports
+		path := filepath.Join(t.TempDir(), "other.wasm")
+		changed := bytes.ReplaceAll(text, []byte("\x0cpath_symlink"), []byte("\x0c"+other))
+		require.NotEqual(t, text, changed)
+		require.NoError(t, os.WriteFile(path, changed, 0o600))
+		_, err := loader.Open(path, loader.WithEngine(wasm.Engine()))
+		assert.ErrorContains(t, err, `"`+other+`" is not exported`)
 	}
 }
 

@@ -240,6 +240,21 @@ func TestReplaced(t *testing.T) {
 	assert.Equal(t, source, p.source.requests.Load(), "and the source is not")
 }
 
+// What is not in the lock is described by the source alone: a mirror that has a newer version, signed by a key that counts, has nobody install it.
+func TestMirrorDescribesNothing(t *testing.T) {
+	p := newPlace(t)
+	p.publish(plain)
+	at := newPlace(t)
+	at.key = p.key
+	at.publish(library{tag: "aaaa", version: "2.0.0"})
+	mirror := at.source
+	p.ensure(p.installer(func(o *install.Options) { o.Mirrors = []registry.Source{mirror} }), "dist_aaaa")
+	assert.Equal(t, map[string]string{"dist_aaaa": "1.0.0"}, p.locked())
+	changes := p.update(p.installer(func(o *install.Options) { o.Mirrors = []registry.Source{mirror} }), install.UpdateOptions{}, wants("dist_aaaa")...)
+	assert.Empty(t, changes)
+	assert.Equal(t, map[string]string{"dist_aaaa": "1.0.0"}, p.locked())
+}
+
 // The lock is law: a range of config.yaml that it is not in is an error.
 func TestLawOfTheLock(t *testing.T) {
 	p := newPlace(t)

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,38 @@ func token(t *testing.T) string {
 // login has the user's credentials, and a password of the caller's.
 func login(word string) oci.Option {
 	return oci.Credentials(func(context.Context, string) (string, string, error) { return user, word, nil })
+}
+
+// Whoever a registry redirects to gets no credentials of its own, at another port of the same machine either.
+func TestCredentialsStay(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		assert.Empty(t, r.Header.Get("Authorization"), "they came to another host")
+		_, _ = io.WriteString(w, `{"tags":["1.0.0"]}`)
+	}))
+	t.Cleanup(other.Close)
+	own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u, p, _ := r.BasicAuth(); u != user || p != password {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if strings.Contains(r.URL.Path, "/away/") {
+			http.Redirect(w, r, other.URL+"/x", http.StatusTemporaryRedirect)
+			return
+		}
+		_, _ = io.WriteString(w, `{"tags":["1.0.0"]}`)
+	}))
+	t.Cleanup(own.Close)
+	r := open(t, "oci://"+strings.TrimPrefix(own.URL, "http://"), login(password))
+	for _, name := range []string{"here", "away"} {
+		versions, err := r.Versions(within(t, time.Minute), name)
+		require.NoError(t, err, name)
+		assert.Equal(t, []string{"1.0.0"}, versions, name)
+	}
+	assert.Equal(t, int64(1), asked.Load())
 }
 
 func TestAuthentication(t *testing.T) {
