@@ -10,6 +10,7 @@ import (
 	"go/types"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	modpath "golang.org/x/mod/module"
@@ -485,7 +486,7 @@ func (a *analysis) contract(n *noted, at int, err error) {
 // size notes a text that is longer than the contract allows.
 func (a *analysis) size(n *noted, text string) {
 	if size := len(text) + 1; size > abi.MaxText {
-		a.faultIn(n, 0, fmt.Sprintf("keys and a doc comment of %d bytes", size), fmt.Sprintf("%d at most (rule R1)", abi.MaxText), "")
+		a.faultIn(n, 0, "keys and a doc comment of "+strconv.Itoa(size)+" bytes", fmt.Sprintf("%d at most (rule R1)", abi.MaxText), "")
 	}
 }
 
@@ -524,7 +525,7 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 			case err != nil:
 				a.faultIn(n, k.at, "config= that is no JSON object: "+err.Error(), "a JSON Schema", "")
 			case len(k.value) > 1<<20:
-				a.faultIn(n, k.at, fmt.Sprintf("config= of %d bytes", len(k.value)), "1 MiB at most (rule R32)", "")
+				a.faultIn(n, k.at, "config= of "+strconv.Itoa(len(k.value))+" bytes", "1 MiB at most (rule R32)", "")
 			}
 			p.config = k.value
 			continue
