@@ -30,7 +30,7 @@ func (f *Func) Batch(ctx context.Context, in [][]byte, b *Batch) error {
 	b.fn, b.cause = f, nil
 	err := f.engine.Batch(ctx, f.fn, in, &b.result)
 	if b.result.Failed && slices.ContainsFunc(b.result.Records, func(r engine.Record) bool { return r.Status == ErrCancelled }) {
-		b.cause = engine.Cause(ctx) // the context itself is not kept
+		b.cause = engine.CauseOfCancelled(ctx) // the context itself is not kept
 	}
 	if b.cause == nil && b.result.Limit != nil {
 		b.cause = b.result.Limit

@@ -240,7 +240,7 @@ func callError(plugin, fn string, status Status, message []byte, err error, ctx 
 	case nil:
 		e := &CallError{Plugin: plugin, Func: fn, Status: status, Message: strings.ToValidUTF8(string(message), "\uFFFD")}
 		if status == ErrCancelled {
-			e.cause = engine.Cause(ctx)
+			e.cause = engine.CauseOfCancelled(ctx)
 		}
 		return e
 	case *engine.Limit:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Cause returns why ctx has ended, or nil: context.Cause(ctx), in which errors.Is finds ctx.Err(), too. It runs foreign code.
@@ -13,6 +14,17 @@ func Cause(ctx context.Context) error {
 		return why
 	}
 	return &cause{why, err}
+}
+
+// CauseOfCancelled is Cause for a call that came back as cancelled: a plug-in that knows the deadline may be done before the context's own timer has run.
+func CauseOfCancelled(ctx context.Context) error {
+	if err := Cause(ctx); err != nil {
+		return err
+	}
+	if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // cause is a context's cause that says nothing of how the context ended.
