@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/internal/stream"
 )
 

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
-	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 )
 
 // Tail reads what a program writes to its standard streams, keeps the end of it for errors, and hands it on to a writer. It always

@@ -21,8 +21,8 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/engine/pool"
-	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/wasm/internal/fuel"
 )
 

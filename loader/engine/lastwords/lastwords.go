@@ -40,7 +40,7 @@ func (r *Report) Take(b []byte) {
 // end takes in the line that has ended.
 func (r *Report) end() {
 	switch {
-	case begins(r.line):
+	case begins(r.line), r.n == 0 && faults(r.line):
 		r.lines, r.n, r.traced = r.lines[:0], 0, false
 	case r.n == 0:
 		return
@@ -71,6 +71,12 @@ func begins[T string | []byte](line T) bool {
 
 const fatal = "fatal error: "
 
+// faults reports whether a line is about a signal in code that is not the program's own, with which a report begins where nothing else is said.
+func faults[T string | []byte](line T) bool {
+	s := string(line[:min(len(line), 64)])
+	return strings.HasPrefix(s, "SIG") && strings.Contains(s, ": ")
+}
+
 // traces reports whether what goroutines were doing begins with a line.
 func traces[T string | []byte](line T) bool {
 	s := string(line[:min(len(line), 32)])
@@ -96,14 +102,19 @@ func Of(lines []string) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	traced := false
+	traced, fault := false, ""
 	for i := len(lines) - 1; i >= 0; i-- {
 		switch {
 		case traces(lines[i]):
 			traced = true
 		case traced && begins(lines[i]):
 			return "; it wrote: " + lines[i]
+		case traced && faults(lines[i]):
+			fault = "; it wrote: " + lines[i]
 		}
+	}
+	if fault != "" {
+		return fault
 	}
 	return "; its last line: " + lines[len(lines)-1]
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/ferrule-dev/ferrule/loader/internal/lastwords"
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 )
 
 const trace = "goroutine 1 [running]:\nmain.f({0x1, 0x2})\n\t/src/main.go:10 +0x1d\n"
@@ -22,6 +22,8 @@ func TestReports(t *testing.T) {
 		"a signal":      {"panic: runtime error: nil\n[signal SIGSEGV: segmentation violation code=0x1]\n\n" + trace + long + "rax    0x0\nrip    0x1\n", "panic: runtime error: nil", "; it wrote: panic: runtime error: nil"},
 		"a broken stack": {"fatal error: out of memory\n\nruntime stack:\nruntime.morestack()\n\t/x.s:1\nruntime: g 0: unexpected return pc for runtime.morestack called from 0x1\nstack: frame={sp:0x1, fp:0x2} stack=[0x3,0x4)\n" +
 			"                   7 6 5 4  3 2 1 0\n0000000000240580: 00000000 044603a0  ..F.\n                  ^ <runtime.x+0x2>\n" + long, "fatal error: out of memory", "; it wrote: fatal error: out of memory"},
+		"a fault":            {"SIGSEGV: segmentation violation\nPC=0x432e1d m=6 sigcode=1 addr=0x0\n\ngoroutine 0 gp=0x1 m=6 mp=0x2 [idle]:\n" + long + "rax    0x0\n", "SIGSEGV: segmentation violation", "; it wrote: SIGSEGV: segmentation violation"},
+		"a fault at the end": {"panic: one\n\n" + trace + "SIGABRT: abort\nPC=0x1 m=0 sigcode=0\n\n" + trace, "", "; it wrote: panic: one"},
 		"several":            {"panic: one\n\tpanic: two\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
 		"lines of a text":    {"panic: one\n\ttwo\n\tthree\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
 		"a word of its own":  {"panic: not really\ngone on\n", "", "; its last line: gone on"},
