@@ -299,12 +299,18 @@ func (q *question) ready() bool {
 
 func (q *question) bell() *bell { return &q.ring }
 
-// ask calls a function of the host's for the call with the id of, or for none. own says that ctx ends with a message, or with the session. It takes mu.
+// ask calls a function of the host's for the call with the id of, or for none. own says that ctx ends with a message, or with the session. What a call asks of
+// a host that does not want it any more is for the host's function to refuse, as it is in the other forms of a plug-in. It takes mu.
 func (s *session) ask(ctx context.Context, own bool, of uint64, a *asks, name string, in []byte) ([]byte, int32) {
 	if uint64(len(in)) > s.most {
 		return []byte("it is longer than the host takes"), int32(plugin.NoMemory)
 	}
-	if ctx.Err() != nil {
+	done := ctx.Done()
+	switch {
+	case ctx.Err() == nil:
+	case own && of != 0:
+		done = nil
+	default:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.unanswered()
@@ -314,7 +320,7 @@ func (s *session) ask(ctx context.Context, own bool, of uint64, a *asks, name st
 	a.waiting = append(a.waiting, q)
 	a.let(s.most)
 	s.mu.Unlock()
-	if !s.await(q, ctx.Done(), own) {
+	if !s.await(q, done, own) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if at := slices.Index(a.waiting, q); at >= 0 {
@@ -332,7 +338,7 @@ func (s *session) ask(ctx context.Context, own bool, of uint64, a *asks, name st
 	if err := s.w.send(&m, in, false); err != nil {
 		s.end(err)
 	}
-	ok := s.await(q, ctx.Done(), own)
+	ok := s.await(q, done, own)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !ok {
