@@ -120,6 +120,13 @@ script: build/numpy ## Scripts: the adapters built as a host builds them, numpy 
 	$(NEED_CARGO)
 	FERRULE_NUMPY=$(CURDIR)/build/numpy FERRULE_TEST_BUILD=1 FERRULE_TEST_OPENS=$(or $(OPENS),1000) $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestBuild|TestNumpy|TestOpenedAndClosed)$$' ./loader/script
 
+.PHONY: go-forms
+go-forms: ## Plug-ins in Go in their four forms: by a host without cgo, built with the oldest Go that the SDK promises and with the newest, 100 MiB at a time, and OPENS (1000) of each opened and closed
+	$(NEED_GO)
+	$(NEED_CC)
+	CGO_ENABLED=0 $(GOTEST) $(LEAN) -count=1 -run '^(TestForms|TestFaults|TestCollector)$$' ./sdk-go/formstest/forms
+	FERRULE_TEST_OPENS=$(or $(OPENS),1000) $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^(TestVersions|TestLongResults|TestOpenedAndClosed)$$' ./sdk-go/formstest/forms
+
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without

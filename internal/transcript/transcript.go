@@ -32,6 +32,7 @@ type Transcript struct {
 	Fresh   bool            // it has static variables that other tests must not have touched
 	shuffle bool            // its lines come in any order: its own threads log and call, or any of its instances is taken
 	options []loader.Option // of what runs it: the configuration, how many instances
+	config  string          // the configuration, where a successor may have another one
 	info    []loader.Option // of the host
 	funcs   map[string]loader.HostFunc
 	steps   []step
@@ -109,7 +110,8 @@ type Recording struct {
 
 	mu    sync.Mutex
 	Lines []string
-	Begun func() // done when a plug-in says so, if not nil
+	Begun func()                                                             // done when a plug-in says so, if not nil
+	open  func(config string, more ...loader.Option) (*loader.Plugin, error) // opens the plug-in, once more with further options
 }
 
 // Say writes a line down.
@@ -162,8 +164,14 @@ func (c *Transcript) RecordApart(t testing.TB, open Open, path string) *Recordin
 		if c.shuffle {
 			defer func() { slices.Sort(r.Lines) }()
 		}
+		r.open = func(config string, more ...loader.Option) (*loader.Plugin, error) {
+			if config != "" {
+				more = append(more, loader.WithConfig([]byte(config)))
+			}
+			return open(path, append(opts[:len(opts):len(opts)], more...)...)
+		}
 		var err error
-		r.Plugin, err = open(path, opts...)
+		r.Plugin, err = r.open(c.config)
 		if err != nil {
 			r.Say("open: %s", described(err))
 			return

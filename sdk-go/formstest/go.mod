@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/ferrule-dev/ferrule v0.1.0
+	github.com/ferrule-dev/ferrule/loader/wasm v0.1.0
 	github.com/ferrule-dev/ferrule/plugins v0.1.0
 	github.com/ferrule-dev/ferrule/sdk-go v0.1.0
 	github.com/stretchr/testify v1.12.1
@@ -17,6 +18,7 @@ require (
 	github.com/fsnotify/fsnotify v1.10.1 // indirect
 	github.com/landlock-lsm/go-landlock v0.11.0 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
+	github.com/tetratelabs/wazero v1.12.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/net v0.58.0 // indirect
