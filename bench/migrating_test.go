@@ -96,7 +96,7 @@ func TestPageOfMigrationExample(t *testing.T) {
 	sessions := pageBlocks(chapter, "console")
 	require.Len(t, sessions, 2)
 	for _, session := range sessions {
-		said := strings.ReplaceAll(shellSession(t, dir, "", session), dir, "/home/me/vowels")
+		said := strings.ReplaceAll(shellSession(t, dir, "", session), dir, "/srv/vowels")
 		assert.Equal(t, session, yamux.ReplaceAllString(said, ""))
 		require.NoError(t, os.Remove(filepath.Join(dir, "kv_hello")), "the plug-in has written it here")
 	}
