@@ -19,7 +19,7 @@ func main() {
 	flag.StringVar(&o.parts, "part", "",
 		"`names` of what to measure, with commas between: peers, sizes, callers, wasm, sidecar, script, go, streams (default all but streams)")
 	flag.BoolVar(&o.quick, "quick", false, "fewer cases, shorter and fewer rounds; writes no files without -out")
-	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 12, of wasm 500, of sidecar, script and go 200, or 5 with -quick)")
+	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 12, of wasm 500, of sidecar and script 200, of go 1000, or 5 with -quick)")
 	flag.StringVar(&o.only, "only", "",
 		"`regexp`: only contenders that match, or cases where none does; writes no files without -out")
 	flag.StringVar(&o.out, "out", "",

@@ -43,7 +43,7 @@ var parts = []part{
 	{name: "script", file: "RESULTS.md", plan: plan{contenders: scriptContenders, cases: scriptCases, rounds: 200,
 		target: 3 * time.Millisecond, most: 3 * time.Second},
 		print: (*results).scriptTable, report: (*results).scriptReport},
-	{name: "go", file: "RESULTS.md", plan: plan{contenders: goContenders, cases: goCases, rounds: 200,
+	{name: "go", file: "RESULTS.md", plan: plan{contenders: goContenders, cases: goCases, rounds: 1000,
 		target: 3 * time.Millisecond, most: 5 * time.Second, opens: 1},
 		print: (*results).goTable, report: (*results).goReport},
 	{name: "streams", file: "STREAMS.md", plan: plan{contenders: streamContenders, cases: streamCases,
