@@ -559,7 +559,7 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 
 // badProgram says why there can be no folder cmd/NAME for a plug-in of this name that Go builds.
 func badProgram(name string) string {
-	if err := modpath.CheckImportPath("example.com/cmd/" + name); err != nil || name[0] == '_' || name == "vendor" || name == "testdata" {
+	if err := modpath.CheckImportPath("example.com/cmd/" + name); err != nil || strings.IndexByte("_.-", name[0]) >= 0 || name == "vendor" || name == "testdata" {
 		return "which Go builds nothing in a folder of"
 	}
 	return ""
