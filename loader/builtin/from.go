@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -48,7 +49,7 @@ type Host = interface {
 // Func does. What is wrong with its manifest, Open says. Each call of From returns a plug-in of its own, which the caller may change before it is opened. Of nil it makes nil,
 // which Open refuses.
 func From(p Source) *Plugin {
-	if p == nil {
+	if v := reflect.ValueOf(p); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil
 	}
 	about, err := manifest.Parse(p.Manifest())

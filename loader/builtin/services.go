@@ -138,6 +138,12 @@ func fields(to []byte, prefix string, attrs []slog.Attr) []byte {
 	clean := strings.NewReplacer("\x00", "\uFFFD")
 	for _, a := range attrs {
 		value := a.Value.Resolve()
+		if a.Equal(slog.Attr{}) { // as slog.Handler asks
+			continue
+		}
+		if a.Key == "" && value.Kind() != slog.KindGroup {
+			a.Key = "!BADKEY"
+		}
 		if value.Kind() == slog.KindGroup {
 			inner := prefix
 			if a.Key != "" {

@@ -71,8 +71,17 @@ func enter(ctx context.Context) *call {
 
 func (c *call) leave() { c.inside.Add(-1) }
 
-// over lets nobody use the call's host any more, and waits for those who do. The functions of the host that they are in end with the call's context at the longest.
+// over lets nobody use the call's host any more, and waits for those who do: a frame is the host's again when the function has returned. What they wait for ends with the caller's
+// context at the longest. Of a host that lasts, which has a method End, nobody has to wait: it is told so, and has them come back.
 func (c *call) over() {
+	if c.inside.CompareAndSwap(0, overBit) {
+		return
+	}
+	if lasting, ok := c.host.(interface{ End() }); ok {
+		c.inside.Add(overBit)
+		lasting.End()
+		return
+	}
 	for pause := time.Microsecond; c.inside.Add(overBit) != overBit; pause = min(2*pause, time.Millisecond) {
 		c.inside.Add(-overBit)
 		runtime.Gosched()
@@ -227,6 +236,12 @@ var clean = strings.NewReplacer("\x00", "\uFFFD")
 func Fields(to []byte, prefix string, attrs []slog.Attr) []byte {
 	for _, a := range attrs {
 		value := a.Value.Resolve()
+		if a.Equal(slog.Attr{}) { // as slog.Handler asks
+			continue
+		}
+		if a.Key == "" && value.Kind() != slog.KindGroup {
+			a.Key = "!BADKEY"
+		}
 		if value.Kind() == slog.KindGroup {
 			inner := prefix
 			if a.Key != "" {

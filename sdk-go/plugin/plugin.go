@@ -64,19 +64,30 @@ func New(d Definition) *Plugin {
 	d.Functions, d.Hooks = slices.SortedFunc(slices.Values(d.Functions), byName), slices.SortedFunc(slices.Values(d.Hooks), byName)
 	ordinals := func(a, b Import) int { return strings.Compare(a.Name, b.Name) }
 	d.Imports, d.Wants = slices.SortedFunc(slices.Values(d.Imports), ordinals), slices.SortedFunc(slices.Values(d.Wants), ordinals)
-	for _, f := range slices.Concat(d.Functions, d.Hooks) {
-		if f.Call == nil {
-			panic("plugin.New: the function " + f.Name + " has no Call")
+	for _, list := range [][]Function{d.Functions, d.Hooks} {
+		for i, f := range list {
+			switch {
+			case f.Call == nil:
+				panic("plugin.New: the function " + f.Name + " has no Call")
+			case i > 0 && list[i-1].Name == f.Name:
+				panic("plugin.New: found two functions, or hooks, of the name " + f.Name + ", expected each once")
+			}
 		}
+	}
+	if !slices.Contains([]string{"", "serial", "concurrent", "pinned"}, d.Threads) {
+		panic("plugin.New: found the Threads " + d.Threads + ", expected serial, concurrent or pinned")
 	}
 	if (d.Save == nil) != (d.Resume == nil) {
 		panic("plugin.New: found one of Save and Resume, expected both or neither (rule R29)")
 	}
 	p := &Plugin{d: d}
-	var err error
-	if p.manifest, err = json.Marshal(p.about()); err != nil {
+	var manifest bytes.Buffer
+	e := json.NewEncoder(&manifest)
+	e.SetEscapeHTML(false) // which makes six bytes of one
+	if err := e.Encode(p.about()); err != nil {
 		panic("plugin.New: " + err.Error())
 	}
+	p.manifest = bytes.TrimSpace(manifest.Bytes())
 	return p
 }
 
@@ -254,10 +265,10 @@ func (p *Plugin) run(ctx context.Context, h Host, what string, f func(context.Co
 		c.over()
 	}()
 	out, err := f(c)
-	back = true
 	if err != nil {
-		out, status = failure(err)
+		out, status = failure(err) // which runs the error's own code
 	}
+	back = true
 	return out, status
 }
 

@@ -128,23 +128,29 @@ func (c *call) cancel(err error) {
 	c.after = nil
 }
 
+// own reports whether a context ends with a message alone: who waits for it may read the messages meanwhile. One with a deadline does not, nor does one that has been derived.
+func (c *call) own(ctx context.Context) bool { return c.deadline.IsZero() && ctx.Done() == c.Done() }
+
+// End is told when the function has returned: its goroutines that wait for the host come back.
+func (c *call) End() { c.cancel(context.Canceled) }
+
 // Ask is plugin.Host's, as what follows.
 func (c *call) Ask(ctx context.Context, name string, in []byte) ([]byte, int32) {
 	if _, ok := c.s.p.Ordinal(name); !ok {
 		return undeclared(name)
 	}
 	c.waited.Store(true)
-	return c.s.ask(ctx, ctx.Done() == c.Done(), c.id, &c.asks, name, in)
+	return c.s.ask(ctx, c.own(ctx), c.id, &c.asks, name, in)
 }
 
 func (c *call) Next(ctx context.Context, in []byte) ([]byte, int32) {
 	c.waited.Store(true)
-	return c.s.ask(ctx, ctx.Done() == c.Done(), c.id, &c.asks, "ferrule.next", in)
+	return c.s.ask(ctx, c.own(ctx), c.id, &c.asks, "ferrule.next", in)
 }
 
 func (c *call) Info(ctx context.Context, key string) (string, int32) {
 	c.waited.Store(true)
-	out, status := c.s.ask(ctx, ctx.Done() == c.Done(), c.id, &c.asks, "ferrule.info", []byte(key))
+	out, status := c.s.ask(ctx, c.own(ctx), c.id, &c.asks, "ferrule.info", []byte(key))
 	return string(out), status
 }
 
@@ -226,7 +232,7 @@ func (b *background) ask(ctx context.Context, name string, in []byte) ([]byte, i
 	if over {
 		return []byte("found a call after the plug-in was stopped"), int32(plugin.Misuse)
 	}
-	return b.s.ask(ctx, ctx.Done() == b.ctx.Done(), 0, &b.s.stray, name, in)
+	return b.s.ask(ctx, false, 0, &b.s.stray, name, in)
 }
 
 func (b *background) Ask(ctx context.Context, name string, in []byte) ([]byte, int32) {

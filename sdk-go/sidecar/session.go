@@ -49,9 +49,10 @@ type session struct {
 	ended   bool
 	why     error
 	over    chan struct{}
-	reading bool   // somebody reads, or is about to
-	turns   uint64 // how often that has ended
-	waiting int    // who waits for a message and does not read
+	stopped chan struct{} // closed when what was started is stopped, or was before: nothing of the plug-in's is called any more
+	reading bool          // somebody reads, or is about to
+	turns   uint64        // how often that has ended
+	waiting int           // who waits for a message and does not read
 	idle    []*worker
 	runner  *worker // of a serial plug-in: runs all of its calls
 	pending []*call // for the runner
@@ -97,7 +98,7 @@ const (
 
 func newSession(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin) *session {
 	s := &session{p: p, base: ctx, r: newReader(in, maxBody), w: newWriter(out), serial: !p.Concurrent(), pinned: p.Pinned(), services: p.Services(),
-		level: int32(len(levels) - 1), most: maxBody, over: make(chan struct{}), calls: map[uint64]*call{}, asked: map[uint64]*question{}}
+		level: int32(len(levels) - 1), most: maxBody, over: make(chan struct{}), stopped: make(chan struct{}), calls: map[uint64]*call{}, asked: map[uint64]*question{}}
 	s.starts = slices.Contains(s.services, "start")
 	for hook, names := range [2][]string{p.Names(false), p.Names(true)} {
 		s.functions[hook] = make(map[string]*function, len(names))
@@ -144,6 +145,15 @@ func (w *worker) work() {
 	for c := w.next(); c != nil; c = w.next() {
 		w.run(c)
 	}
+	w.unpin()
+}
+
+// unpin stops a pinned plug-in whose host is gone, on the thread that has started it. No call of it runs.
+func (w *worker) unpin() {
+	if s := w.s; s.pinned && w == s.runner {
+		defer close(s.stopped)
+		s.abandoned()
+	}
 }
 
 // gone answers a call whose function has ended its goroutine, and has another one take its place.
@@ -156,10 +166,10 @@ func (w *worker) gone() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.ended:
 	case s.runner == w:
 		s.runner = s.newWorker()
 		go s.runner.work()
+	case s.ended:
 	case !s.reading:
 		s.lead()
 	}
@@ -746,10 +756,5 @@ func (s *session) abandoned() {
 		return
 	}
 	c := &call{s: s}
-	ended := make(chan struct{})
-	go func() { // which it may end
-		defer close(ended)
-		_, _ = s.stop(c, c)
-	}()
-	<-ended
+	_, _ = s.stop(c, c)
 }

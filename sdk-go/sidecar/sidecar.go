@@ -34,9 +34,9 @@ func Main(p *plugin.Plugin) {
 		os.Exit(2)
 	}
 	ignorePipes()
-	err = run(context.Background(), in, out, p, func() {
+	err = run(context.Background(), in, out, p, func(why error) {
 		// Who does not return, and who waits for a host that does not read, holds nobody.
-		time.AfterFunc(patience, func() { exit(p, nil) })
+		time.AfterFunc(patience, func() { exit(p, why) })
 	})
 	exit(p, err)
 }
@@ -57,7 +57,7 @@ func exit(p *plugin.Plugin, err error) {
 //
 // When the session is over, in and out are closed if they can be.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin) error {
-	return run(ctx, in, out, p, func() {
+	return run(ctx, in, out, p, func(error) {
 		for _, stream := range []any{in, out} {
 			if c, ok := stream.(io.Closer); ok {
 				_ = c.Close()
@@ -66,8 +66,8 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin) e
 	})
 }
 
-// run is Serve; over is called when the session is over, before what runs has ended.
-func run(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin, over func()) error {
+// run is Serve; over is called with its result when the session is over, before what runs has ended.
+func run(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin, over func(why error)) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s := newSession(base, in, out, p)
@@ -75,12 +75,19 @@ func run(ctx context.Context, in io.Reader, out io.Writer, p *plugin.Plugin, ove
 	defer stop()
 	s.begin()
 	<-s.over
-	over()
-	s.running.Wait()
-	s.abandoned()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.why
+	why := s.why
+	s.mu.Unlock()
+	over(why)
+	s.running.Wait()
+	if !s.pinned {
+		go func() { // which the stop function may end
+			defer close(s.stopped)
+			s.abandoned()
+		}()
+	}
+	<-s.stopped
+	return why
 }
 
 // streams returns what this process and its host speak by: the descriptors that FERRULE_SIDECAR names, or standard input and output; nil where these are a terminal.

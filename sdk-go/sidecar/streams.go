@@ -41,7 +41,10 @@ func (s *session) part(m *message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := c.input
-	switch i.room -= len(piece); {
+	if !broken { // whose body does not count
+		i.room -= len(piece)
+	}
+	switch {
 	case i.room < 0:
 		return breaks("W15", "65536 bytes at first, and what each MORE asks for", "a piece of a stream beyond what was asked for")
 	case i.ended:
@@ -62,7 +65,7 @@ func (i *input) read(p []byte) (int, int32) {
 		return 0, int32(plugin.Cancelled)
 	}
 	s := i.of.s
-	ok := s.await(i, i.of.Done(), true)
+	ok := s.await(i, i.of.Done(), i.of.own(i.of))
 	s.mu.Lock()
 	if !ok || len(i.pieces) == 0 {
 		broken := i.broken
@@ -120,7 +123,7 @@ func (o *output) write(p []byte) int32 {
 	defer o.turn.Unlock()
 	s := o.of.s
 	for len(p) > 0 {
-		if o.of.Err() != nil || !s.await(o, o.of.Done(), true) {
+		if o.of.Err() != nil || !s.await(o, o.of.Done(), o.of.own(o.of)) {
 			return int32(plugin.Cancelled)
 		}
 		s.mu.Lock()
