@@ -13,7 +13,7 @@
 // `ferrule gen` writes what makes a plug-in of it, in four forms: compiled into a host, a program (a sidecar), a WebAssembly module, and a shared library.
 //
 // What is here is what such functions may ask of who has called them. ctx is always the context that the plug-in's function was given, or one that comes from it; any
-// goroutine may use it until that function has returned. From then on, and with a context of another kind, the error is a *Refused of ErrMisuse.
+// goroutine may use it until that function has returned; one that waits for the host by then, but in a sidecar, holds the call until it is back. From then on, and with a context of another kind, the error is a *Refused of ErrMisuse.
 package ferrule
 
 import (

@@ -239,9 +239,6 @@ func Fields(to []byte, prefix string, attrs []slog.Attr) []byte {
 		if a.Equal(slog.Attr{}) { // as slog.Handler asks
 			continue
 		}
-		if a.Key == "" && value.Kind() != slog.KindGroup {
-			a.Key = "!BADKEY"
-		}
 		if value.Kind() == slog.KindGroup {
 			inner := prefix
 			if a.Key != "" {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -224,6 +225,17 @@ func TestMemory(t *testing.T) {
 			})
 		}
 	})
+}
+
+// An input that a module has no memory for is refused, and nothing of it is lost: Go's runtime, which ends a program without memory, is not asked.
+func TestInputBeyondMemory(t *testing.T) {
+	f := files[slices.IndexFunc(files, func(f form) bool { return f.name == "module" })].bounded(64 << 20)
+	p := f.open(t, append(hostFuncs(), loader.WithConfig([]byte(`{"first":40}`)))...)
+	_, err := p.Call(t.Context(), "next", make([]byte, 65<<20))
+	assert.ErrorIs(t, err, loader.ErrNoMemory)
+	out, err := p.Call(t.Context(), "next", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "41", string(out))
 }
 
 // A collector that runs all the time moves nothing that the host has, and frees nothing of it.

@@ -444,6 +444,9 @@ func (in *instance) reserve(n uint32) (text string, err error) {
 
 // allocate asks the module for n bytes of its memory, aligned for any of the contract's structures; 0 where it has none.
 func (in *instance) allocate(n uint32) (uint32, error) {
+	if int64(n) > in.Memory() { // a runtime such as Go's ends the module where it has no memory
+		return 0, nil
+	}
 	in.stack[0] = uint64(n)
 	if err := in.Enter(in.alloc, in.stack[:]); err != nil {
 		return 0, err
