@@ -4,12 +4,16 @@ package host_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +26,7 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
+	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -304,6 +309,25 @@ func copyOfThis(t testing.TB, path string) {
 	_, err = io.Copy(target, source)
 	require.NoError(t, err)
 	require.NoError(t, target.Close())
+}
+
+// A worker of another version of the protocol is refused before anything of it runs, and the error says so.
+func TestWorkerOfAnotherVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "worker")
+	copyOfThis(t, path)
+	program, err := os.ReadFile(path)
+	require.NoError(t, err)
+	is := func(version uint32) []byte {
+		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(slices.Clone(mark.Number), uint32(mark.Worker)), version)
+	}
+	for _, version := range []uint32{mark.Version - 1, mark.Version + 1} {
+		other := bytes.ReplaceAll(program, is(mark.Version), is(version))
+		require.NotEqual(t, program, other)
+		require.NoError(t, os.WriteFile(path, other, 0o700))
+		_, err = loader.Open(fixture.C(t, "echo"), isolate.InWorker(isolate.WithBinary(path)))
+		require.ErrorIs(t, err, loader.ErrOption)
+		assert.ErrorContains(t, err, "a worker of another version of Ferrule, expected one of this program's version")
+	}
 }
 
 // What was checked is what is started, whatever is at its path by then, with a keeper and without.
