@@ -51,7 +51,7 @@ type options struct {
 // the first one that recognises the file, by its first bytes, or the name, takes it, so that a host can open a folder of plug-ins of all kinds
 // with the same options. A file that none of them recognises is an *OpenError of the kind ErrNoEngine, which says which one would.
 //
-// The interface of engines is package loader/engine, which may change until version 1.0.
+// The interface of engines is package loader/engine, which is experimental (docs/promises.md).
 //
 // Every engine is given once, and one for each kind of file: loader.Native and isolate.InWorker both open native code, and are not given
 // together. nil, and one that was made with options that are wrong, is an *OpenError of the kind ErrOption. The

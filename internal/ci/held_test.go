@@ -314,3 +314,78 @@ func TestSecurityPageThatIsWrong(t *testing.T) {
 	assert.Equal(t, []string{"make has no target tests", "there is no script sdk-rust/check.sh"},
 		tr.absent("`make test`, `make tests`, `sdk-rust/check-msrv.sh`, `sdk-rust/check.sh`"))
 }
+
+const (
+	promisesHead     = "| promise | held by |"
+	experimentalHead = "| experimental package | has |"
+)
+
+// faultsOfPromises are what is wrong with docs/promises.md: a promise that nothing holds, what holds one and is not there, and a list of experimental packages that is not that of the
+// packages whose comments say it.
+func (tr *tree) faultsOfPromises(page string, experimental []string) (found []string) {
+	promises := rows(page, promisesHead)
+	if len(promises) == 0 {
+		found = append(found, "there is no promise")
+	}
+	for _, r := range promises {
+		if len(r.cells) != 2 || holders(r.cells[1]) == 0 && !strings.HasPrefix(r.cells[1], "no test: ") {
+			found = append(found, "nothing holds it: "+r.text)
+		}
+	}
+	var listed []string
+	for _, r := range rows(page, experimentalHead) {
+		listed = append(listed, strings.Trim(r.cells[0], "`"))
+	}
+	for _, folder := range experimental {
+		if !slices.Contains(listed, folder) {
+			found = append(found, folder+" says that it is experimental, and is not in the list")
+		}
+	}
+	for _, folder := range listed {
+		if !slices.Contains(experimental, folder) {
+			found = append(found, folder+" is in the list, and does not say that it is experimental")
+		}
+	}
+	return append(found, tr.absent(page)...)
+}
+
+// What docs/promises.md promises is held by what is there, and pages lead to it.
+func TestPromisesPage(t *testing.T) {
+	var open []string
+	for folder, files := range packages(t) {
+		if experimental(files) {
+			open = append(open, folder)
+		}
+	}
+	page := readPage(t, "docs", "promises.md")
+	for _, fault := range newTree(t).faultsOfPromises(page, open) {
+		t.Error(fault)
+	}
+	assert.Greater(t, len(rows(page, promisesHead)), 30)
+	for from, link := range map[string]string{"CHANGELOG.md": "docs/promises.md", "CONTRIBUTING.md": "docs/promises.md", "SECURITY.md": "docs/promises.md#", "docs/features.md": "promises.md"} {
+		assert.True(t, strings.Contains(readPage(t, from), link), "%s does not lead to the page", from)
+	}
+}
+
+// A page that promises what nothing holds is found out.
+func TestPromisesPageThatIsWrong(t *testing.T) {
+	tr := newTree(t)
+	const good = promisesHead + "\n|---|---|\n| a | `internal/ci.TestPromisesPage` |\n| b | `make test` |\n| c | no test: people do |\n\n" + experimentalHead + "\n|---|---|\n| `a/b` | x |\n"
+	open := []string{"a/b"}
+	assert.Empty(t, tr.faultsOfPromises(good, open))
+	for name, c := range map[string]struct{ old, new, fault string }{
+		"a test that was renamed":   {"TestPromisesPage`", "TestPromises`", "internal/ci has no TestPromises"},
+		"a target that is gone":     {"make test", "make tests", "make has no target tests"},
+		"nothing":                   {"`make test`", "", "nothing holds it: | b |"},
+		"words":                     {"no test: people do", "people do", "nothing holds it: | c |"},
+		"a package that is no more": {"`a/b`", "`a/c`", "a/c is in the list"},
+		"a package that is not in":  {"| `a/b` | x |\n", "", "a/b says that it is experimental"},
+		"no promise":                {promisesHead, "| promises | held |", "there is no promise"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrong := strings.Replace(good, c.old, c.new, 1)
+			require.NotEqual(t, good, wrong)
+			assert.Contains(t, strings.Join(tr.faultsOfPromises(wrong, open), "\n"), c.fault)
+		})
+	}
+}

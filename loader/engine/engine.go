@@ -1,6 +1,6 @@
 // Package engine is the interface between package loader, which every host sees, and what runs plug-ins: native code in
 // this process (package native) or in a worker process (package host), Go functions (package builtin), WebAssembly (module loader/wasm).
-// It is public for engines in other modules, which begin with package pool, and may change until version 1.0 of this module.
+// It is public for engines in other modules, which begin with package pool. It is experimental: it may change in a minor version (docs/promises.md).
 //
 // An Engine opens plug-ins of one kind; a Plugin is one that it has opened. They speak of a plug-in as its abi.Description
 // has it, in statuses and violations; package loader dresses these as the errors that users match. Whatever differs between

@@ -3,7 +3,7 @@
 // waits, which calls come from which and would wait for themselves, how instances are started anew, changed, handed over and stopped, and
 // carries streams, limits and progress. What an instance is, and how a function of it runs, is the engine's [Code].
 //
-// It may change until version 1.0 of this module, as package engine may.
+// It is experimental: it may change in a minor version, as package engine may (docs/promises.md).
 package pool
 
 import (

@@ -6,6 +6,8 @@
 //
 // Nothing of the host's runs in the reader, nor does the reader write: a sidecar that does not read, and a host function that does not
 // return, hold up their own call only. The reader waits for one thing, and for a moment: for room for a log line (see putLog).
+//
+// It is experimental: it may change in a minor version (docs/promises.md).
 package link
 
 import (

@@ -1,5 +1,7 @@
 // Package wire is the wire of sidecars, as docs/wire.md has it: messages, and what a sidecar says of itself. Hosts (package sidecar) and sidecars
 // (package serve) are made of it; both ends are here, so that each is held to the same rules.
+//
+// It is experimental: it may change in a minor version (docs/promises.md).
 package wire
 
 import (

@@ -1,4 +1,6 @@
 // Package ctxio ends reading with a context.
+//
+// It is experimental: it may change in a minor version (docs/promises.md).
 package ctxio
 
 import (

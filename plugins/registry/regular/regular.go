@@ -1,4 +1,6 @@
 // Package regular opens files whose paths come from elsewhere, such as from a repository: a named pipe there would be waited for without end, and a device has no end.
+//
+// It is experimental: it may change in a minor version (docs/promises.md).
 package regular
 
 import (

@@ -1,4 +1,6 @@
 // Package sourcetest tests that a registry.Source does what the interface says. Whoever writes a source of his own runs it, too.
+//
+// It is experimental: it may change in a minor version (docs/promises.md).
 package sourcetest
 
 import (
