@@ -131,14 +131,27 @@ func reason(word []byte) Reason {
 }
 
 // Error says which rule of docs/wire.md a message breaks, or a manifest.
-type Error = manifest.Error
+type Error struct {
+	Rule     string // such as W1
+	Found    string
+	Expected string
+}
+
+// Error says what was found and what was expected.
+func (e *Error) Error() string { return (*manifest.Error)(e).Error() }
 
 func broken(rule, expected, found string, args ...any) *Error {
-	return manifest.Broken(rule, expected, found, args...)
+	return (*Error)(manifest.Broken(rule, expected, found, args...))
 }
 
 // ParseManifest reads what a sidecar says of itself. The description is the caller's, and has nothing of body. The error is an *Error.
-func ParseManifest(body []byte) (*abi.Description, error) { return manifest.Parse(body) }
+func ParseManifest(body []byte) (*abi.Description, error) {
+	about, err := manifest.Parse(body)
+	if err != nil {
+		return nil, (*Error)(err.(*manifest.Error)) // which its errors are
+	}
+	return about, nil
+}
 
 // FormatManifest writes what a plug-in says of itself as a sidecar's hello has it, which ParseManifest reads. What a sidecar cannot do, such as ferrule_batch, is left out. start adds the
 // service start, for who needs the configuration in any case.
