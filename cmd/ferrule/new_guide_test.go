@@ -182,3 +182,42 @@ func session(t *testing.T, dir, block string) string {
 	}
 	return seen.String()
 }
+
+// TestManualOfGo: each block of Go in the Go SDK's manual is a plug-in, of which `ferrule gen` and go vet find nothing wrong, and check nothing in any form. The first one is a whole plug-in
+// in at most 12 lines, and does what it says.
+func TestManualOfGo(t *testing.T) {
+	need(t, "go")
+	sdk := filepath.ToSlash(filepath.Join(fixture.Root(), "sdk-go"))
+	code := codeOf(t, "go", "sdk-go", "README.md")
+	require.Len(t, code, 3)
+	assert.LessOrEqual(t, strings.Count(code[0], "\n"), 12)
+	options := map[string]string{"vowels": "", "till": ` --in sell=3 --in in=EUR --answer rate=0.5 --config '{"first": 1}'`, "desk": ""}
+	for _, text := range code {
+		name := submatch(`(?m)^package (\w+)$`, text)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args, known := options[name]
+			require.True(t, known)
+			dir := t.TempDir()
+			mod := "module example.com/" + name + "\n\ngo 1.24\n\nrequire github.com/ferrule-dev/ferrule/sdk-go v0.1.0\n\nreplace github.com/ferrule-dev/ferrule/sdk-go => " + sdk + "\n"
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o666))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name+".go"), []byte(text), 0o666))
+			shell(t, dir, `export GOWORK=off
+				[ -z "$(gofmt -l .)" ]
+				ferrule gen
+				go vet ./...
+				go build ./cmd/`+name+`
+				go build -buildmode=c-shared -o library`+libraryExt()+` ./cmd/`+name+`
+				GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o module.wasm ./cmd/`+name)
+			for _, form := range []string{"--sidecar ./" + name, "library" + libraryExt(), "module.wasm"} {
+				out := shell(t, dir, "ferrule check --strict --timeout 60s"+args+" "+form)
+				assert.Contains(t, out, "; 0 errors, 0 warnings (--level 8 ", form)
+			}
+			if name == "vowels" {
+				for _, form := range []string{"--sidecar ./vowels", "--isolated library" + libraryExt(), "module.wasm"} {
+					assert.Equal(t, "5", shell(t, dir, "ferrule call "+form+" count_vowels --in 'a quick bee'"))
+				}
+			}
+		})
+	}
+}
