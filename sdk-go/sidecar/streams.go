@@ -65,6 +65,16 @@ func (i *input) read(p []byte) (int, int32) {
 		return 0, int32(plugin.Cancelled)
 	}
 	s := i.of.s
+	s.mu.Lock()
+	starved := 0 // who waits has used all that came: a host whose next piece is as long as the window can send it
+	if len(i.pieces) == 0 && !i.ended {
+		starved, i.used = i.used, 0
+		i.room += starved
+	}
+	s.mu.Unlock()
+	if starved > 0 {
+		s.say(&outgoing{verb: more, id: i.of.id, a: uint64(starved)}, nil)
+	}
 	ok := s.await(i, i.of.Done(), i.of.own(i.of))
 	s.mu.Lock()
 	if !ok || len(i.pieces) == 0 {

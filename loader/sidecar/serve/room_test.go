@@ -135,3 +135,35 @@ func TestUnread(t *testing.T) {
 	assert.Equal(t, "W7", broken.Rule)
 	assert.Equal(t, "more than 4096 calls whose answers are not read", broken.Found)
 }
+
+// TestPiecesAsLongAsTheWindow: whatever was read at a time, a host that sends pieces as long as the window can send the next one once all that came was used (rule W15).
+func TestPiecesAsLongAsTheWindow(t *testing.T) {
+	t.Parallel()
+	conn, _ := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "reads", Version: "1", Funcs: []builtin.Function{{Name: "f", Stream: abi.StreamIn,
+		Call: func(ctx context.Context, _ []byte) ([]byte, error) {
+			n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{builtin.Input(ctx)}, make([]byte, 4099))
+			return fmt.Append(nil, n), err
+		}}}}), serve.Options{})
+	h := startedHost(t, conn)
+	h.says("CALL 2 f\nStream: in\n\n")
+	h.says("PART 2\nContent-Length: 1\n\nx")
+	credit := uint64(wire.Window - 1)
+	for range 4 {
+		for credit < wire.Window {
+			h.next(wire.More)
+			credit += h.m.N
+		}
+		go func() { // the pipe takes it as it is read, and MORE comes meanwhile
+			_, err := fmt.Fprintf(conn, "PART 2\nContent-Length: %d\n\n%s", wire.Window, strings.Repeat("x", wire.Window))
+			assert.NoError(t, err)
+		}()
+		credit -= wire.Window
+	}
+	for credit < wire.Window { // all of the last one
+		h.next(wire.More)
+		credit += h.m.N
+	}
+	h.says("PART 2\n\n")
+	h.next(wire.Done)
+	assert.Equal(t, abi.StatusOK, h.m.Status)
+}

@@ -72,10 +72,17 @@ func (i *input) Read(b []byte) (int, error) {
 			}
 			return n, nil
 		}
-		err := i.err
+		err, starved := i.err, 0
+		if err == nil { // who waits has used all that came: a host whose next piece is as long as the window can send it
+			starved, i.used = i.used, 0
+			i.room += starved
+		}
 		i.mu.Unlock()
 		if err != nil {
 			return 0, err
+		}
+		if starved > 0 {
+			_ = i.of.s.w.Send(&wire.Message{Verb: wire.More, ID: i.of.id, N: uint64(starved)}, nil)
 		}
 		select {
 		case <-i.came:
