@@ -108,7 +108,9 @@ func (a *app) gen(o gen.Options) error {
 			}
 			stale = append(stale, fmt.Errorf("%s %s", f.Path, what))
 		}
-		return &exit{code: exitFailed, err: &remedied{errors.Join(stale...), "Run ferrule gen"}, reported: a.json}
+		last := len(stale) - 1
+		stale[last] = &remedied{stale[last], "Run ferrule gen"}
+		return &exit{code: exitFailed, err: errors.Join(stale...), reported: a.json}
 	}
 	return nil
 }
