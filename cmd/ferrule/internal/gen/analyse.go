@@ -74,7 +74,6 @@ type analysis struct {
 	at      map[*ast.CommentGroup][]*noted
 	methods []method // with the type of each receiver
 	main    *noted
-	stateAt token.Pos
 	saved   map[string]value
 }
 

@@ -59,13 +59,12 @@ func (p *pkg) fault(at token.Pos, found, expected, remedy string) {
 
 // listed is what the go command knows of a package.
 type listed struct {
-	ImportPath, Name, Export      string
-	GoFiles, CgoFiles             []string
-	TestGoFiles, XTestGoFiles     []string
-	DepOnly, Standard, Incomplete bool
-	ImportMap                     map[string]string
-	Module                        *inModule
-	Error                         *struct{ Pos, Err string }
+	ImportPath, Export string
+	GoFiles, CgoFiles  []string
+	DepOnly            bool
+	ImportMap          map[string]string
+	Module             *inModule
+	Error              *struct{ Pos, Err string }
 }
 
 // inModule is what it knows of a package's module.
@@ -175,7 +174,7 @@ func (p *pkg) list(ctx context.Context, stub string) ([]*listed, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "go", "list", "-e", "-deps", "-export", "-overlay", filepath.Join(tmp, "overlay.json"),
-		"-json=ImportPath,Name,Export,GoFiles,CgoFiles,TestGoFiles,XTestGoFiles,DepOnly,Standard,Incomplete,ImportMap,Module,Error", ".")
+		"-json=ImportPath,Export,GoFiles,CgoFiles,DepOnly,ImportMap,Module,Error", ".")
 	cmd.Dir = p.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
