@@ -18,7 +18,7 @@ ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 MODULES   = $(shell sed -n 's|^	\(\.[^ ]*\)$$|\1|p' go.work)
 PACKAGES  = $(MODULES:%=%/...)
 TESTED    = $(filter-out ./bench/...,$(PACKAGES))
-LIBRARIES = ./abi/... ./loader/... $(filter-out ./... ./cmd/% ./examples/... ./plugins/web/browsertest/...,$(TESTED))
+LIBRARIES = ./abi/... ./loader/... $(filter-out ./... ./cmd/% ./examples/... ./internal/% ./plugins/web/browsertest/...,$(TESTED))
 
 # need PROGRAM, INSTALL: stop with how to get a program that is missing.
 need = @command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
@@ -50,12 +50,12 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 
 # Tests that take long by themselves: guides, READMEs and new plug-ins that are walked through with all that they build,
 # programs that are installed where the tree is not, passwords that cost a second on purpose, load.
-LONG = TestAuthorGuide TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
+LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestInstall TestLanguagesGo TestLeftOut \
 	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestNewWasm TestOfMinisign TestPageInChromium \
 	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
 	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
-LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
+LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
@@ -283,6 +283,12 @@ many: ## PLUGINS (10,000) plug-ins open in one process, and WORKERS (1,000) isol
 	$(NEED_CC)
 	FERRULE_MANY=$(or $(PLUGINS),10000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyPlugins$$' ./loader
 	FERRULE_MANY_WORKERS=$(or $(WORKERS),1000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyWorkers$$' ./loader/isolate
+
+.PHONY: release
+release: ## Rehearses a release of the last commit into build/release, for some minutes: VERSION, KEY (of minisign), ONLY='linux/amd64'
+	$(NEED_GO)
+	$(call need,git,apt-get install git)
+	$(GO) run ./internal/release -version '$(VERSION)' -key '$(KEY)' $(if $(ONLY),-platforms '$(ONLY)')
 
 .PHONY: check
 check: lint crate-package test long compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree

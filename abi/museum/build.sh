@@ -6,8 +6,8 @@
 #
 # On Debian 12, amd64:
 #
-#     apt-get install gcc gcc-aarch64-linux-gnu gcc-mingw-w64-x86-64-win32 clang lld musl-dev \
-#         rustc libstd-rust-dev-windows
+#     apt-get install gcc gcc-aarch64-linux-gnu gcc-mingw-w64-x86-64-win32 clang lld musl-dev wasi-libc \
+#         libclang-rt-dev-wasm32 rustc libstd-rust-dev-windows
 #     dpkg --add-architecture arm64 && apt-get update    # for apt-get download of the standard library for arm64
 #
 # and a newer cargo in PATH, for the crates that the macros of the Rust SDK are made with: Debian's cannot read the
@@ -64,6 +64,7 @@ c() { # EXHIBIT
     need clang clang
     need wasm-ld lld
     [ -e /usr/include/x86_64-linux-musl/stdio.h ] || need musl-gcc musl-dev
+    [ -e /usr/include/wasm32-wasi/stdlib.h ] || need headers-of-wasi "wasi-libc libclang-rt-dev-wasm32"
     out=$work/$1
     mkdir -p "$out"
     flags="-std=c99 -O2 -Wall -Wextra -pedantic -Werror -Iinclude -Isdk-c/include -shared"
@@ -81,8 +82,10 @@ c() { # EXHIBIT
                 -fvisibility=hidden -fno-stack-protector -fuse-ld=lld -nostdlib \
                 -Wl,-install_name,"@rpath/$dylib" -o "$out/$dylib" "$museum/$1/plugin.c" "$out/libSystem.tbd"
         done
+        clang --target=wasm32-wasi -mexec-model=reactor -mbulk-memory -std=c99 -O2 -Wall -Wextra -Werror -fvisibility=hidden \
+            -Wl,--export-dynamic -Wl,--strip-all -Iinclude -Isdk-c/include -o "$out/any.wasm" "$museum/$1/plugin.c"
     }
-    for file in linux-amd64.so linux-arm64.so windows-amd64.dll darwin-amd64.dylib darwin-arm64.dylib; do
+    for file in linux-amd64.so linux-arm64.so windows-amd64.dll darwin-amd64.dylib darwin-arm64.dylib any.wasm; do
         place "$1" $file
     done
 }
