@@ -156,6 +156,7 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
+	$(ACTIONLINT) .github/workflows/*.yml
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust js python; do for wasm in false true; do case $$lang$$wasm in jstrue | pythontrue) continue ;; esac; \
 		$(GO) run ./cmd/ferrule new --lang $$lang --wasm=$$wasm --name plugin "$$made/$$lang/$$wasm" >"$$made/said" && \
 		$(ACTIONLINT) "$$made/$$lang/$$wasm"/.github/workflows/*.yml || exit 1; done; done
