@@ -213,6 +213,21 @@ const useGen = "Write the module's exports by ferrule gen"
 
 // addNamed takes in what an object has whose text stands behind its name: each % and two digits is a byte, and a NUL closes it. Without a text it is a slot.
 func (f *wasmFile) addNamed(symbol, text string) *Error {
+	wrong := func(found, expected string) *Error {
+		return &Error{Symbol: symbol, Kind: ErrSymbol, Found: found, Expected: expected + " (ferrule.h, WEBASSEMBLY)", Remedy: useGen}
+	}
+	switch kind, _ := abi.ParseSymbol(symbol); kind {
+	case abi.KindImport, abi.KindWant:
+		if text != "" {
+			return wrong(fmt.Sprintf("%.40q in the name of a slot", text), "nothing behind its equals sign")
+		}
+	case abi.KindManifest, abi.KindFuncMeta, abi.KindHookMeta, abi.KindImportMeta, abi.KindWantMeta, abi.KindConfigMeta:
+		if text == "" {
+			return wrong("nothing behind the equals sign of its name", "its text there")
+		}
+	case abi.KindFunc, abi.KindHook, abi.KindStart, abi.KindStop, abi.KindBatch, abi.KindConfigure, abi.KindSave, abi.KindResume:
+		return wrong("an equals sign in the name of a function", "none: it is no object")
+	}
 	if text == "" {
 		f.named = append(f.named, 0xff, 0xff, 0xff, 0xff)
 		return nil

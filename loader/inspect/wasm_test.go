@@ -219,8 +219,10 @@ func TestWasmNames(t *testing.T) {
 		{"a text in a memory's name", "doc=x%00\x00\x02", "doc=x%00\x02\x00", ErrSymbol, []string{"text in the name of a memory"}},
 		{"another major version", "ferrule=1%00", "ferrule=7%00", ErrMajor, []string{"ferrule=7"}},
 		{"an object twice", "ferrule_import_Zone=", "ferrule_manifest=x%0", ErrManifest, []string{`found "%0"`}},
-		{"a function as an object", "ferrule_import_points=", "ferrule_fn_count=x%00x", ErrDuplicate, []string{"ferrule_fn_count"}},
-		{"a slot without a name", "ferrule_import_Zone=", "ferrule_import_=Zone", ErrName, []string{"ferrule_import_"}},
+		{"a function as an object", "ferrule_import_points=", "ferrule_fn_count=x%00x", ErrSymbol, []string{"ferrule_fn_count: ", "an equals sign in the name of a function"}},
+		{"a slot with a text", "ferrule_import_points=", "ferrule_import_p=oints", ErrSymbol, []string{"ferrule_import_p: ", `found "oints" in the name of a slot, expected nothing`}},
+		{"a meta text without a text", "ferrule_meta_fn_nothing=doc=x%00", "ferrule_meta_fn_nothingdocxx%00=", ErrSymbol, []string{"nothing behind the equals sign"}},
+		{"a slot of a name that is none", "ferrule_import_Zone=", "ferrule_import_9one=", ErrName, []string{"ferrule_import_"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := namedModule().with(t, 7, []byte(c.old), []byte(c.new)).bytes()

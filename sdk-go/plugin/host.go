@@ -77,13 +77,12 @@ func (c *call) over() {
 	if c.inside.CompareAndSwap(0, overBit) {
 		return
 	}
+	c.inside.Add(overBit)
 	if lasting, ok := c.host.(interface{ End() }); ok {
-		c.inside.Add(overBit)
 		lasting.End()
 		return
 	}
-	for pause := time.Microsecond; c.inside.Add(overBit) != overBit; pause = min(2*pause, time.Millisecond) {
-		c.inside.Add(-overBit)
+	for pause := time.Microsecond; c.inside.Load() != overBit; pause = min(2*pause, time.Millisecond) {
 		runtime.Gosched()
 		time.Sleep(pause)
 	}

@@ -200,10 +200,14 @@ func (h *host) more() *rest {
 	return h.rest
 }
 
-// look is how long a context that somebody waits for takes to see that its call is cancelled: the contract has a word, and nothing that wakes.
-const look = time.Millisecond
+// look is how long a context that somebody waits for takes to see that its call is cancelled: the contract has a word, and nothing that wakes. It takes longer, up to rare, where the
+// call goes on for long.
+const (
+	look = time.Millisecond
+	rare = 20 * time.Millisecond
+)
 
-// Done returns a channel that is closed when the result is not wanted any more, at most a millisecond later; and when the call is over.
+// Done returns a channel that is closed when the result is not wanted any more, a millisecond later, or, of a call that goes on for long, 20; and when the call is over.
 func (h *host) Done() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -220,14 +224,10 @@ func (h *host) Done() <-chan struct{} {
 }
 
 func (h *host) watch(done chan struct{}) {
-	every := time.NewTicker(look)
-	defer every.Stop()
-	for range every.C {
-		if h.Err() != nil {
-			close(done)
-			return
-		}
+	for pause := look; h.Err() == nil; pause = min(pause+pause/8, rare) { // what goes on between calls may wait for as long as the instance lives
+		time.Sleep(pause)
 	}
+	close(done)
 }
 
 // ended returns why the context has ended, nil where it has not. mu is held.
