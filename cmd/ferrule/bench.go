@@ -15,7 +15,9 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crossing"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
@@ -29,6 +31,7 @@ type benchOptions struct {
 	in                string
 	hook              bool
 	host              hostFlags
+	sidecar           sidecarFlags
 	duration, timeout time.Duration
 	parallel          int
 }
@@ -36,7 +39,7 @@ type benchOptions struct {
 func benchVerb(a *app) *cobra.Command {
 	var o benchOptions
 	cmd := &cobra.Command{
-		Use:   "bench FILE FUNCTION",
+		Use:   "bench [--sidecar] FILE FUNCTION [-- ARGUMENTS]",
 		Short: "Measure what a call of a function costs, in-process and isolated",
 		Long: `Measure how long calls of a plug-in's function take, in this process and in a worker process, side by side, with
 the bare crossing as the baseline.
@@ -63,25 +66,39 @@ measured have a context that cannot end: a turn of them is ended when it takes t
 of --duration.
 
 A WebAssembly module runs in this process, in its own sandbox; it is measured there alone, beside the bare crossing. So is a script in JavaScript, whose
-interpreter is such a module. One in Python is measured in a worker and in this process, as a library is.
+interpreter is such a module. One in Python is measured in a worker and in this process, as a library is. A library with a Go runtime, which no host in Go
+loads into its own process, is measured in a worker alone.
+
+With --sidecar PROGRAM a sidecar is measured, which is a program in any language, or what answers at a URL, as call takes it; its arguments stand behind --. It is
+measured alone, beside the bare crossing.
 
 With --sandbox the worker is in that sandbox, and there are no calls in-process, which it cannot bound. With --import
 the command runs once for each call of the import, and what it costs is measured, too.
 
 With --json: file, plugin, version, function, input_bytes, output_bytes, parallel, seconds, clock_ns, and for
-each of bare, in_process, isolated and module: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
-ratio. The ratio of in_process and of module is to bare, that of isolated to in_process; bare has none. With --sandbox there is no
-in_process, and isolated has no ratio; of a WebAssembly module, and of a script in JavaScript, there is module alone. Where there is no result, there is error, as call has it.
+each of bare, in_process, isolated, module and sidecar: calls, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, per_second,
+ratio. The ratio of in_process, of module and of sidecar is to bare, that of isolated to in_process; bare has none. With --sandbox, and of a library with a Go runtime, there is no
+in_process, and isolated has no ratio; of a WebAssembly module, and of a script in JavaScript, there is module alone, and with --sidecar sidecar. Where there is no result, there is error, as call has it.
 
 ` + exitCodesOfCalls,
 		Example: `  ferrule bench plugin.so count_vowels --in @README.md
   ferrule bench plugin.so count_vowels --in hello --duration 10s --parallel 4
   ferrule bench plugin.wasm count_vowels --in hello
+  ferrule bench --sidecar ./shout shout --in hello
   ferrule bench discount.py before_checkout --in @cart.json --answer loyalty_points=7
   ferrule bench plugin.so total --in @cart.json --answer loyalty_points=7 --json | jq .isolated.p99_ns`,
-		Args:              arguments("FILE", "FUNCTION"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if n := cmd.ArgsLenAtDash(); o.sidecar.given && n >= 0 {
+				args = args[:n]
+			}
+			return arguments("FILE", "FUNCTION")(cmd, args)
+		},
 		ValidArgsFunction: completeCall,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := o.sidecar.take(cmd.Flags(), args, cmd.ArgsLenAtDash())
+			if err != nil {
+				return err
+			}
 			result, err := o.bench(a, args[0], args[1])
 			if err != nil || result == nil { // a guarded child has printed it
 				return failure(inTime(err, o.timeout))
@@ -94,6 +111,7 @@ in_process, and isolated has no ratio; of a WebAssembly module, and of a script 
 	flags.BoolVar(&o.hook, "hook", false,
 		"measure what the plug-in attaches to an extension point with this name, not a function")
 	o.host.add(flags)
+	o.sidecar.add(flags)
 	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long to measure, all together: a `TIME` such as 500ms or 2s")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "the `TIME` that opening the plug-in, its first call and its ferrule_stop may take, each; more than 0")
 	flags.IntVar(&o.parallel, "parallel", 1, fmt.Sprintf("`HOW MANY` calls to make at a time, 1 to %d, with as many instances of the plug-in", maxParallel))
@@ -112,9 +130,12 @@ type benchResult struct {
 	Seconds     float64 `json:"seconds"`
 	ClockNS     int64   `json:"clock_ns"`
 	Bare        *costs  `json:"bare"`
-	InProcess   *costs  `json:"in_process,omitempty"` // not with a sandbox
-	Isolated    *costs  `json:"isolated,omitempty"`   // not of a module
+	InProcess   *costs  `json:"in_process,omitempty"` // not with a sandbox, nor of a library with a Go runtime
+	Isolated    *costs  `json:"isolated,omitempty"`   // not of a module, nor of a sidecar
 	Module      *costs  `json:"module,omitempty"`     // of a WebAssembly module alone
+	Sidecar     *costs  `json:"sidecar,omitempty"`    // of a sidecar alone
+
+	sandboxed bool // Isolated is in a sandbox
 }
 
 // costs are what the calls of one kind cost.
@@ -158,7 +179,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 	if err != nil {
 		return nil, err
 	}
-	lib, err := loader.Inspect(file)
+	lib, beside, err := o.inspect(a, &file)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +251,14 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		}
 		return t, err
 	}
-	if engines.IsBoxed(lib) {
+	switch {
+	case o.sidecar.given:
+		apart, err := open(append(opts, loader.WithEngine(beside))...)
+		if err != nil {
+			return nil, err
+		}
+		r.Sidecar, targets = &apart.costs, append(targets, apart)
+	case engines.IsBoxed(lib):
 		box, err := inBox(lib, policy)
 		if err != nil {
 			return nil, err
@@ -240,7 +268,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 			return nil, err
 		}
 		r.Module, targets = &inSandbox.costs, append(targets, inSandbox)
-	} else {
+	default:
 		apart, here := inWorker(policy, isolate.WithStartTimeout(o.timeout), isolate.WithStopTimeout(o.timeout)), loader.WithEngine(loader.Native())
 		if engines.IsPython(lib) {
 			here = engines.PythonHere(adapter)
@@ -252,7 +280,7 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		if err != nil {
 			return nil, err
 		}
-		if policy == nil {
+		if r.sandboxed = policy != nil; policy == nil && lib.GoVersion == "" {
 			inProcess, err := open(append(slices.Clip(opts), here)...)
 			if err != nil {
 				return nil, err
@@ -269,14 +297,31 @@ func (o *benchOptions) bench(a *app, file, fn string) (r *benchResult, failed er
 		return nil, err
 	}
 	r.ClockNS, r.Seconds = clock.Nanoseconds(), seconds.Seconds()
-	if r.Module != nil {
-		r.Module.Ratio = r.Module.MeanNS / r.Bare.MeanNS
+	for _, c := range []*costs{r.Module, r.Sidecar} {
+		if c != nil {
+			c.Ratio = c.MeanNS / r.Bare.MeanNS
+		}
 	}
 	if r.InProcess != nil {
 		r.InProcess.Ratio = r.InProcess.MeanNS / r.Bare.MeanNS
 		r.Isolated.Ratio = r.Isolated.MeanNS / r.InProcess.MeanNS
 	}
 	return r, nil
+}
+
+// inspect finds what the plug-in says of itself, which a sidecar is asked for: then file becomes where it is, and there is an engine that opens it.
+func (o *benchOptions) inspect(a *app, file *string) (lib *inspect.Library, beside engine.Engine, err error) {
+	if !o.sidecar.given {
+		lib, err = loader.Inspect(*file)
+		return lib, nil, err
+	}
+	if *file, beside, err = o.sidecar.engine(a, *file); err != nil {
+		return nil, nil, err
+	}
+	ctx, stop := interruptible(o.timeout)
+	defer stop()
+	lib, err = askSidecar(ctx, *file, beside)
+	return lib, beside, inTime(err, o.timeout)
 }
 
 // first finds the function, and calls it for the first time, to see that it works.
@@ -323,9 +368,17 @@ func (r *benchResult) print(w io.Writer, pretty bool) error {
 		row("WebAssembly", r.Module)
 		fmt.Fprintf(&b, "\nAs WebAssembly it is %s bare crossings.\n", threeDigits(r.Module.Ratio))
 		histogram(&b, pretty, []string{"WebAssembly"}, []*latencies{r.Module.times})
+	case r.Sidecar != nil:
+		row("sidecar", r.Sidecar)
+		fmt.Fprintf(&b, "\nAs a sidecar it is %s bare crossings.\n", threeDigits(r.Sidecar.Ratio))
+		histogram(&b, pretty, []string{"sidecar"}, []*latencies{r.Sidecar.times})
 	case r.InProcess == nil:
-		row("in a sandbox", r.Isolated)
-		histogram(&b, pretty, []string{"in a sandbox"}, []*latencies{r.Isolated.times})
+		name := "isolated"
+		if r.sandboxed {
+			name = "in a sandbox"
+		}
+		row(name, r.Isolated)
+		histogram(&b, pretty, []string{name}, []*latencies{r.Isolated.times})
 	default:
 		row("in-process", r.InProcess)
 		row("isolated", r.Isolated)

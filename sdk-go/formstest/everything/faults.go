@@ -17,6 +17,8 @@ import (
 // thing is a value that panics are about.
 type thing struct{ text string }
 
+func noMap() map[string]int { return nil }
+
 // shy is a value that cannot be shown.
 type shy struct{}
 
@@ -40,8 +42,7 @@ func Panics(ctx context.Context, how string) (string, error) {
 	case "nil":
 		panic(error(nil))
 	case "map":
-		var m map[string]int
-		m[how] = 1
+		noMap()[how] = 1
 	case "index":
 		var a []int
 		return fmt.Sprint(a[len(how)]), nil
@@ -161,28 +162,28 @@ func Maps() {
 //
 //ferrule:export
 func Grows(how string) int {
-	var all [][]byte
 	switch how {
 	case "at once":
-		b := make([]byte, 1<<30)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
+		grown = make([]byte, 1<<30)
+		for i := 0; i < len(grown); i += 4096 {
+			grown[i] = 1
 		}
-		return len(b)
+		return len(grown)
 	case "text":
 		text := "x"
 		for {
 			text += text
 		}
 	}
-	for {
-		b := make([]byte, 1<<20)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
+	for all := [][]byte{}; ; all = append(all, grown) {
+		grown = make([]byte, 1<<20)
+		for i := 0; i < len(grown); i += 4096 {
+			grown[i] = byte(len(all))
 		}
-		all = append(all, b)
 	}
 }
+
+var grown []byte
 
 // Garbage makes n MiB of it, and has it collected while it asks the host and keeps its input.
 //

@@ -132,7 +132,7 @@ func (m *module) checkPythonLeaks() {
 			return
 		}
 		fn, count := m.get(m.plugin, f), 0
-		g, _ := growth(func() bool {
+		g, _ := growth(&inspect.Library{}, func() bool {
 			begun := time.Now()
 			for count = 0; count < 1000 && time.Since(begun) < 200*time.Millisecond; count++ {
 				in, ctx := inputs[count%len(inputs)], context.Background()

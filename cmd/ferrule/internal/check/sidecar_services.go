@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"fmt"
 	"runtime"
 	"slices"
@@ -418,6 +419,10 @@ func (k *probe) checkMemory() {
 		k.skip("memory is looked at of programs, on Linux")
 		return
 	}
+	least := 0
+	if _, err := buildinfo.ReadFile(k.program); err == nil {
+		least = collected
+	}
 	k.each(k.called(false), func(p *peer, f function) {
 		inputs := k.samples(f)
 		calls := 0
@@ -439,27 +444,25 @@ func (k *probe) checkMemory() {
 			return
 		}
 		calls = 0
-		var sizes []int
-		for range memoryRounds {
-			n, ok := residentOf(p.process.Pid())
-			if !ok {
-				return
+		first, ok := residentOf(p.process.Pid())
+		if !ok {
+			return
+		}
+		last, all, least := first, 0, least
+		if least > 0 {
+			least = max(least, first)
+		}
+		for n := 0; n < memoryRounds || all < least && n < mostBlocks; n++ {
+			whole := round()
+			now, ok := residentOf(p.process.Pid())
+			if !ok || now <= last {
+				return // it has what it needs, or a collector has come
 			}
-			sizes = append(sizes, n)
-			if !round() {
+			if last, all = now, now-first; !whole {
 				break
 			}
 		}
-		if n, ok := residentOf(p.process.Pid()); ok {
-			sizes = append(sizes, n)
-		}
-		grown := 0
-		for i := range sizes[1:] {
-			if sizes[i+1] > sizes[i] {
-				grown++
-			}
-		}
-		if all := sizes[len(sizes)-1] - sizes[0]; calls >= many && all >= calls*sidecarLeak && grown == len(sizes)-1 {
+		if calls >= many && all >= max(calls*sidecarLeak, least) {
 			k.add(Warning, "W7", f.label, fmt.Sprintf("%s: %s more after %s, and more after each %d", f.label, plural(all, "byte"), plural(calls, "call"), many),
 				"memory as before once calls are answered", "Forget a call, its id and its input with its DONE")
 		}
