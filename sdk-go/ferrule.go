@@ -60,7 +60,7 @@ func Offered(ctx context.Context, name string) bool {
 }
 
 // Info answers a key: "remaining" (the time that the call still has, in ns), "traceparent", "data" (a folder of the plug-in's own), "path" (the folder
-// that the plug-in's file came from), "instance", and an application's own, which have a dot in their name. What is not known is a *Refused of ErrUnsupported.
+// that the plug-in's file came from, of a library or a module), "instance", and an application's own, which have a dot in their name. What is not known is a *Refused of ErrUnsupported.
 func Info(ctx context.Context, key string) (string, error) { return plugin.Info(ctx, key) }
 
 // Progress says how far the call is: how much is done, and of how much, 0 where that is not known. It costs little: use it often.

@@ -159,7 +159,7 @@ func Background(ctx context.Context) (context.Context, error) {
 	between, host := c.host.Background()
 	h, ok := host.(Host)
 	if !ok {
-		return nil, &Refused{"background", Unsupported, "there is nothing between calls here: see rule R27"}
+		return nil, &Refused{"background", Unsupported, "nothing goes on between calls here: a start function asks for it (rule R27), and a WebAssembly module has no threads for it"}
 	}
 	return &call{Context: between, host: h, plugin: c.plugin}, nil
 }

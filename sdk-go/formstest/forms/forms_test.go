@@ -101,8 +101,8 @@ var differences = map[string][]differs{
 	"module": {
 		{"goroutines", `  double("between")`, "", noThreads},
 		{"goroutines", `  log: level=INFO msg="between calls"`, "", noThreads},
-		{"goroutines", `between("between")`, `between("between") fails: "plug-in everything: between: unsupported: background: there is nothing between calls here: see rule R27" *loader.CallError ` +
-			`{everything between 3 "background: there is nothing between calls here: see rule R27"} is "unsupported"; ""`, noThreads},
+		{"goroutines", `between("between")`, `between("between") fails: "plug-in everything: between: unsupported: background: nothing goes on between calls here: a start function asks for it (rule R27), and a WebAssembly module has no threads for it" *loader.CallError ` +
+			`{everything between 3 "background: nothing goes on between calls here: a start function asks for it (rule R27), and a WebAssembly module has no threads for it"} is "unsupported"; ""`, noThreads},
 	},
 }
 

@@ -338,7 +338,7 @@ func TestServices(t *testing.T) {
 				assert.Equal(t, c[2], string(out), "%s %s", c[0], c[1])
 			}
 			for _, c := range [][3]string{{"info", "path", "unsupported: path"}, {"info", "", "misuse: info: found a key that is not UTF-8 of 1 to 256 bytes"},
-				{"info", "remaining", "unsupported: remaining"}, {"next", "", "unsupported: next"}, {"between", "", "unsupported: background: there is nothing between calls here"}} {
+				{"info", "remaining", "unsupported: remaining"}, {"next", "", "unsupported: next"}, {"between", "", "unsupported: background: nothing goes on between calls here"}} {
 				_, err := p.Call(t.Context(), c[0], []byte(c[1]))
 				assert.ErrorContains(t, err, "plug-in p: "+c[0]+": "+c[2])
 			}

@@ -226,7 +226,7 @@ func (k *kit) cancellable(f function) []input {
 }
 
 func (k *kit) cancel(o options) {
-	k.expect("R17", "a function that returns soon", "Poll ferrule_cancelled in every loop that may run long")
+	k.expect("R17", "a function that returns soon", "Poll ferrule_cancelled (in Go: the context's Err) in every loop that may run long")
 	// Those that run until they are cancelled are what this case is for.
 	for name, why := range k.Without {
 		if why == untilCancelled {

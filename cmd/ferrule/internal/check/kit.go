@@ -527,7 +527,7 @@ func (k *kit) ignoresCancel(f function, in input, r *outcome) {
 	k.find(Finding{Rule: "R17", Severity: Error, Function: f.label,
 		Seen: fmt.Sprintf("%s with %s ran for %v after its cancel word was set", f.label, in.name,
 			r.late.Round(time.Millisecond)),
-		Expected: "a function that returns soon after that", Mend: "Poll ferrule_cancelled in every loop that may run long"})
+		Expected: "a function that returns soon after that", Mend: "Poll ferrule_cancelled (in Go: the context's Err) in every loop that may run long"})
 	k.send(event{Broken: f.label})
 }
 

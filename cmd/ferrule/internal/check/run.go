@@ -295,7 +295,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		f.Seen = fmt.Sprintf("%s: not done after %v", last.What, o.Timeout)
 		if last.Function != "" && !slices.Contains([]string{"R9", "R18", "R24", "R33"}, last.Rule) {
 			f.Rule, f.Expected = "R17", "a function that returns soon, at the latest when its cancel word is set"
-			f.Mend = "Poll ferrule_cancelled in every loop that may run long"
+			f.Mend = "Poll ferrule_cancelled (in Go: the context's Err) in every loop that may run long"
 		}
 	default:
 		how := death(process.State(), said, at)

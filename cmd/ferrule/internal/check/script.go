@@ -115,7 +115,7 @@ func (m *module) mendCancel() string {
 	if engines.IsScript(m.lib) {
 		return "Wait in short steps, look at cancelled() of the module ferrule between them, and let what says that the call is cancelled go up"
 	}
-	return "Poll ferrule_cancelled in every loop that may run long"
+	return "Poll ferrule_cancelled (in Go: the context's Err) in every loop that may run long"
 }
 
 // checkPythonLeaks looks at this process, in which the script is opened for it.
