@@ -92,7 +92,7 @@ func TestErrorsJSON(t *testing.T) {
 		{"bench", echo, "ecko"}, {"bench", text, "echo"}, {"bench", echo, "fail"}, {"bench", echo, "echo", "--parallel", "0"},
 		{"bench", fixture.C(t, "fault_abort"), "fault"},
 		{"inspect", text}, {"inspect"}, {"inspect", "--diff", echo},
-		{"new", "--lang", "go", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
+		{"new", "--lang", "ada", "x"}, {"new"}, {"inspct"}, {"call", "--no-such-flag"},
 		{"list", "--config", text}, {"list", "--config", ""}, {"list", "x"}, {"info"}, {"info", "x", "--config", text}, {"doctor", "--config", text + ".yaml"},
 		{"keygen"}, {"keygen", text}, {"sign", text}, {"sign", "--key", text, text}, {"sign", "--key", missing, text}, {"verify", text}, {"verify", "--key", text, text}, {"verify", "--key", aKey, echo},
 		{"enable", "x", "--config", text}, {"grant", "x"}, {"deny", "x", "y", "--config", text}, {"disable", "x", "--config", text},

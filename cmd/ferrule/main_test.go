@@ -91,7 +91,7 @@ func TestHelp(t *testing.T) {
 // TestParserWords: what the parser of the command line finds wrong is said as everything else is: what was found, what was
 // expected, what to do.
 func TestParserWords(t *testing.T) {
-	const verbs = "expected one of the commands bench, bundle, call, check, completion, deny, disable, doctor, enable, gc, grant, index, info, inspect, install, keygen, list, lock, mirror, new, push, remove, rollback, search, serve, sign, top, update, verify"
+	const verbs = "expected one of the commands bench, bundle, call, check, completion, deny, disable, doctor, enable, gc, gen, grant, index, info, inspect, install, keygen, list, lock, mirror, new, push, remove, rollback, search, serve, sign, top, update, verify"
 	for line, want := range map[string]string{
 		"inspct file":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
 		"help inspct":          "found inspct, " + verbs + `. Did you mean "inspect"?`,
