@@ -52,8 +52,9 @@ them, or nothing. []byte is bytes, string is text, and any other type crosses as
 
 With the line //go:generate ferrule gen in it, go generate does the same.
 
-What is written is ferrule_gen.go in DIR, and main.go, library.go and module.go in DIR/cmd/NAME. It belongs into git; those who build need no ferrule. Whatever ferrule_gen.go
-has before does not matter. Of the same package the files are the same, on every system. Where the plug-in had another name, the files of that are removed.
+What is written is ferrule_gen.go in DIR, and main.go, library.go and module.go in DIR/cmd/NAME. It belongs into git; those who build need no ferrule. What is left of
+ferrule_gen.go from before does not matter, whatever it is; a file with code that ferrule gen has not written is an error. Of the same package the files are
+the same, on every system. Where the plug-in had another name, the files of that are removed.
 
 With --json: name, version, package, program (the folder of the program), functions, hooks, imports, wants (names), and files (path, state: same, written or removed).
 
@@ -85,7 +86,7 @@ Exit codes:
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, "write nothing, and fail where a file is not as it would be written")
-	cmd.Flags().StringVarP(&o.Out, "output", "o", "", "the `FOLDER` of the program; without it cmd/NAME in DIR")
+	cmd.Flags().StringVarP(&o.Out, "output", "o", "", "the `FOLDER` of the program, in the same module; without it cmd/NAME in DIR")
 	return cmd
 }
 

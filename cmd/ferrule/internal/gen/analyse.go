@@ -2,6 +2,7 @@ package gen
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -9,6 +10,7 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	modpath "golang.org/x/mod/module"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	sdkplugin "github.com/ferrule-dev/ferrule/sdk-go/plugin"
 )
 
 // plugin is what a package says of itself.
@@ -38,6 +41,7 @@ type function struct {
 	goName string
 	method bool // of the state
 	keys   map[string]string
+	noted  *noted
 	shape  shape
 	typ    types.Type // of a variable
 	at     token.Pos
@@ -112,14 +116,16 @@ func (a *analysis) faultIn(n *noted, at int, found, expected, remedy string) {
 	a.fault(n.comment.Pos()+token.Pos(at), found, expected, remedy)
 }
 
+// spaced is a directive that is none for a blank before its word; behind the colon, where prose has one too, what follows are keys.
+var spaced = regexp.MustCompile(`^//(?:[ \t]+ferrule[ \t]*:(\w+)(?:[ \t\r].*)?|[ \t]*ferrule[ \t]*:[ \t]*(\w+)(?:[ \t]+[\w.-]+=.*|[ \t\r]*))$`)
+
 // collect reads the directives of a file.
 func (a *analysis) collect(f *file) {
 	for _, group := range f.syntax.Comments {
 		for _, c := range group.List {
 			if !strings.HasPrefix(c.Text, prefix) {
-				rest, ok := strings.CutPrefix(strings.Join(strings.Fields(c.Text), ""), prefix)
-				if word := strings.TrimLeft(rest, "/"); ok && f.use == "" && strings.HasPrefix(c.Text, "//") && slices.ContainsFunc(words, func(w struct{ word, place string }) bool { return strings.HasPrefix(word, w.word) }) {
-					a.fault(c.Pos(), "a directive with a blank in it", prefix+"… without one", "Leave the blank out")
+				if m := spaced.FindStringSubmatch(c.Text); m != nil && f.use == "" && placeOf(m[1]+m[2]) != "" {
+					a.fault(c.Pos(), "a directive with a blank in it", prefix+m[1]+m[2]+" without one", "Leave the blank out")
 				}
 				continue
 			}
@@ -248,7 +254,7 @@ func (a *analysis) variable(n *noted, v *ast.ValueSpec, doc *ast.CommentGroup) {
 		a.fault(ident.Pos(), what+" of the type "+a.text(obj.Type()), "a function: func(ctx context.Context, …) (…, error)", "")
 		return
 	}
-	f := &function{goName: ident.Name, typ: obj.Type(), at: ident.Pos()}
+	f := &function{noted: n, goName: ident.Name, typ: obj.Type(), at: ident.Pos()}
 	before := len(a.faults)
 	f.shape = a.shapeOf(what, sig, ident.Pos(), false)
 	if len(a.faults) == before && (!f.shape.ctx || !f.shape.err) {
@@ -276,6 +282,7 @@ func (a *analysis) turned(s *shape, sig *types.Signature, at token.Pos, what str
 	if s.out.form == asJSON {
 		a.valueOf(sig.Results().At(0).Type(), at, "the result of "+what, true)
 	}
+	a.kept(s.in, at, "the parameter of "+what)
 }
 
 // funcDecl reads a function, or a method.
@@ -384,8 +391,9 @@ var hookKeys = append(slices.Clone(functionKeys), "order", "before", "after", "p
 // function reads a function, or a hook.
 func (a *analysis) function(n *noted, d *ast.FuncDecl, sig *types.Signature, what, receiver string, list *[]*function) {
 	a.callable(d, sig, what)
-	f := &function{goName: d.Name.Name, method: d.Recv != nil, at: d.Name.Pos()}
+	f := &function{noted: n, goName: d.Name.Name, method: d.Recv != nil, at: d.Name.Pos()}
 	f.shape = a.shapeOf(what, sig, d.Name.Pos(), true)
+	a.kept(f.shape.out, d.Name.Pos(), "the result of "+what)
 	if f.method {
 		a.methods = append(a.methods, method{receiver, what, d.Name.Pos()})
 	}
@@ -455,7 +463,6 @@ func (a *analysis) keysOf(n *noted, kind abi.SymbolKind, known []string, doc str
 		keys[k.name] = k.value
 	}
 	maps.DeleteFunc(keys, func(_, value string) bool { return value == "" })
-	a.size(n, text(keys))
 	return keys
 }
 
@@ -482,12 +489,58 @@ func (a *analysis) contract(n *noted, at int, err error) {
 	a.faultIn(n, at, err.Error(), "what ferrule.h says", "")
 }
 
-// size notes a text that is longer than the contract allows.
-func (a *analysis) size(n *noted, text string) {
-	if size := len(text) + 1; size > abi.MaxText {
-		a.faultIn(n, 0, "keys and a doc comment of "+strconv.Itoa(size)+" bytes", fmt.Sprintf("%d at most (rule R1)", abi.MaxText), "")
+// sizes notes each text that is longer than the contract allows, and the whole of them where no sidecar could send it.
+func (a *analysis) sizes() {
+	p := a.plugin
+	d := sdkplugin.Definition{Name: p.name, Version: p.version, Description: p.description, Threads: p.threads, Keys: p.keys, Config: p.config}
+	if p.start != nil {
+		d.Start = func(context.Context, []byte) (any, error) { return nil, nil }
+	}
+	if p.stop != nil {
+		d.Stop = func(context.Context, any) error { return nil }
+	}
+	if p.configure != nil {
+		d.Configure = func(context.Context, any, []byte) error { return nil }
+	}
+	if p.save != nil && p.resume != nil {
+		d.Save, d.Resume = func(context.Context, any) ([]byte, error) { return nil, nil }, func(context.Context, any, []byte) error { return nil }
+	}
+	size := func(n *noted, text string) {
+		if size := len(text) + 1; size > abi.MaxText {
+			a.faultIn(n, 0, "keys and a doc comment of "+strconv.Itoa(size)+" bytes", fmt.Sprintf("%d at most (rule R1)", abi.MaxText), "")
+		}
+	}
+	size(a.main, p.text())
+	nothing := func(context.Context, any, []byte) ([]byte, error) { return nil, nil }
+	for _, list := range []struct {
+		all []*function
+		to  *[]sdkplugin.Function
+	}{{p.functions, &d.Functions}, {p.hooks, &d.Hooks}} {
+		for _, f := range list.all {
+			size(f.noted, text(f.keys))
+			*list.to = append(*list.to, sdkplugin.Function{Name: f.name, Keys: f.keys, Call: nothing})
+		}
+	}
+	for _, list := range []struct {
+		all []*function
+		to  *[]sdkplugin.Import
+	}{{p.imports, &d.Imports}, {p.wants, &d.Wants}} {
+		for _, f := range list.all {
+			size(f.noted, text(f.keys))
+			*list.to = append(*list.to, sdkplugin.Import{Name: f.name, Keys: f.keys})
+		}
+	}
+	if len(a.faults) > 0 {
+		return
+	}
+	if size := len(sdkplugin.New(d).Manifest()); size > maxHello {
+		a.faultIn(a.main, 0, "a plug-in whose texts have "+strconv.Itoa(size)+" bytes as JSON", fmt.Sprintf("%d at most, which is all that a sidecar may say of itself (docs/wire.md, W2)", maxHello),
+			"Make its doc comments shorter, or its schema")
 	}
 }
+
+// maxHello is the longest body of a sidecar's HELLO.
+const maxHello = 1 << 20
 
 // docText is a doc comment without its directives.
 func docText(doc *ast.CommentGroup) string {
@@ -523,7 +576,7 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 			switch err := json.Unmarshal([]byte(k.value), &object); {
 			case err != nil:
 				a.faultIn(n, k.at, "config= that is no JSON object: "+err.Error(), "a JSON Schema", "")
-			case len(k.value) > 1<<20:
+			case len(k.value) >= 1<<20: // and its NUL
 				a.faultIn(n, k.at, "config= of "+strconv.Itoa(len(k.value))+" bytes", "1 MiB at most (rule R32)", "")
 			}
 			p.config = k.value
@@ -544,7 +597,9 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 		}
 	}
 	_, at, _ := n.get("name")
-	if _, err := abi.ParseManifest([]byte(p.text() + "\x00")); err != nil {
+	if len(p.text()) >= abi.MaxText {
+		return // which sizes says
+	} else if _, err := abi.ParseManifest([]byte(p.text() + "\x00")); err != nil {
 		at := 0
 		if e, ok := err.(*abi.TextError); ok {
 			_, at, _ = n.get(e.Key)
@@ -553,7 +608,6 @@ func (a *analysis) manifest(n *noted, synopsis string) {
 	} else if bad := badProgram(p.name); bad != "" {
 		a.faultIn(n, at, "the name "+short(p.name)+", "+bad, "letters, digits, _, - and ., and a letter or a digit first", "")
 	}
-	a.size(n, p.text())
 }
 
 // badProgram says why there can be no folder cmd/NAME for a plug-in of this name that Go builds.
@@ -641,6 +695,7 @@ func (a *analysis) service(n *noted, word string, d *ast.FuncDecl, sig *types.Si
 	a.callable(d, sig, what)
 	before := len(a.faults)
 	s.shape = a.shapeOf(what, sig, d.Name.Pos(), false)
+	a.kept(s.shape.out, d.Name.Pos(), "the result of "+what)
 	if len(a.faults) > before {
 		return
 	}
@@ -706,11 +761,17 @@ func (a *analysis) whole() {
 	if len(p.functions)+len(p.hooks) == 0 && len(a.faults) == 0 {
 		a.faultIn(a.main, 0, "a plug-in without a function", "one at least", "Write "+prefix+"export into the doc comment of one")
 	}
-	for _, name := range []string{"any", "byte", "error", "nil", "string", "int32"} {
-		if obj := a.types.Scope().Lookup(name); obj != nil {
-			a.fault(obj.Pos(), "a declaration of "+name, "Go's own: what is written needs it", "Give this one another name")
+	for _, f := range a.files {
+		if f.syntax.Name.Name != a.types.Name() {
+			continue // of another package, such as that of a test
+		}
+		for _, at := range declarations(f.syntax) {
+			if slices.Contains([]string{"any", "byte", "error", "nil", "string", "int32"}, at.Name) {
+				a.fault(at.Pos(), "a declaration of "+at.Name, "Go's own: what is written needs it", "Give this one another name")
+			}
 		}
 	}
+	a.sizes()
 }
 
 // text is the manifest.

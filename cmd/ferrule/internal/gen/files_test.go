@@ -2,13 +2,20 @@ package gen
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
 	"go/format"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -82,16 +89,7 @@ func TestTexts(t *testing.T) {
 
 	name := escaped(text)
 	assert.Len(t, strings.Fields(name), 1)
-	var back bytes.Buffer
-	for i := 0; i < len(name); i++ {
-		if name[i] != '%' {
-			back.WriteByte(name[i])
-			continue
-		}
-		back.WriteByte(hex(name[i+1])<<4 | hex(name[i+2]))
-		i += 2
-	}
-	assert.Equal(t, text, back.String())
+	assert.Equal(t, text, ofName(name))
 }
 
 func hex(c byte) byte { return byte(strings.IndexByte("0123456789ABCDEF", c)) }
@@ -105,6 +103,8 @@ func TestStale(t *testing.T) {
 	want, err := os.ReadFile(file)
 	require.NoError(t, err)
 	for name, text := range map[string]string{
+		"nothing":               "",
+		"its begin":             header[:20],
 		"another package":       header + "\npackage other\n",
 		"what does not compile": header + "\npackage vowels\n\nvar Plugin = Gone()\n",
 		"no Go":                 "<<<<<<< HEAD\n" + header + "\npackage vowels\n=======\n",
@@ -130,10 +130,23 @@ func TestStale(t *testing.T) {
 // TestForeign: a file that was not written is not written over, and nothing else is written then.
 func TestForeign(t *testing.T) {
 	t.Parallel()
+	for _, text := range []string{"\n\n", "package vowels\n", "package other\n", "<<<<\n", "\ufeff" + header} {
+		dir := module(t, smallest)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, goFile), []byte(text), 0o666))
+		run(t, dir)
+		assert.Empty(t, run(t, dir).Changed(), text)
+	}
 	for _, name := range []string{goFile, "cmd/vowels/main.go"} {
 		dir := module(t, smallest)
-		write(t, dir, "-- "+name+" --\npackage vowels\n")
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.FromSlash(name)), 0o777))
 		_, err := Run(t.Context(), Options{Dir: dir})
+		require.Error(t, err)
+		assert.Equal(t, "found the folder "+filepath.Join(dir, filepath.FromSlash(name))+", expected a file of this name, or none. Move the folder.", err.Error())
+		assert.NoFileExists(t, filepath.Join(dir, "cmd", "vowels", "module.go"))
+
+		dir = module(t, smallest)
+		write(t, dir, "-- "+name+" --\npackage vowels\n\nfunc mine() {")
+		_, err = Run(t.Context(), Options{Dir: dir})
 		require.Error(t, err)
 		assert.Contains(t, err.Error(), filepath.FromSlash(name)+", which ferrule gen has not written, expected no such file, or one of its own. Move it, or name another folder with -o.")
 		all, err := filepath.Glob(filepath.Join(dir, "cmd", "vowels", "*"))
@@ -205,16 +218,26 @@ func TestPackages(t *testing.T) {
 	}{
 		"several files, and those of systems": {smallest + "\n-- a_linux.go --\npackage vowels\n\nconst system = 1\n-- a_other.go --\n//go:build !linux\n\npackage vowels\n\nconst system = 2\n-- b.go --\npackage vowels\n\n//ferrule:export\nfunc G() int { return system }\n" +
 			"-- ignored.go --\n//go:build ignore\n\npackage main\n\nfunc main() {}\n-- c_test.go --\npackage vowels_test\n\nimport \"example.com/vowels\"\n\nvar _ = vowels.Plugin.Manifest\n-- d.go --\npackage vowels\n\nvar _ = Plugin.Manifest\n", "f g"},
-		"a package of C": {smallest + "\n-- c.go --\npackage vowels\n\n// #include <stdint.h>\n// static int32_t twice(int32_t n) { return 2 * n; }\nimport \"C\"\n\n// Twice is twice.\n//\n//ferrule:export\nfunc Twice(n int32) int32 { return int32(C.twice(C.int32_t(n))) }\n", "f twice"},
+		"a package of C": {smallest + "\n-- b.go --\npackage vowels\n\n// Twice is twice.\n//ferrule:export\nfunc Twice(n int32) int32 { return twice(n) }\n-- c.go --\npackage vowels\n\n// #include <stdint.h>\n// static int32_t twice(int32_t n) { return 2 * n; }\nimport \"C\"\n\nfunc twice(n int32) int32 { return int32(C.twice(C.int32_t(n))) }\n-- d.go --\n//go:build !cgo\n\npackage vowels\n\nfunc twice(n int32) int32 { return 2 * n }\n", "f twice"},
 		"generic code":   {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\ntype list[T any] []T\n\nfunc (l list[T]) first() T { return l[0] }\n\ntype alias[T any] = list[T]\n\n//ferrule:export\nfunc F(l list[int]) int { return l.first() }\n\n//ferrule:export\nfunc G(l alias[string]) string { return list[string](l).first() }\n", "f g"},
 		"types of others, of one name": {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\nimport (\n\ta \"example.com/vowels/a/plugin\"\n\tb \"example.com/vowels/b/plugin\"\n\t. \"net/url\"\n)\n\n//ferrule:export\nfunc F(v a.T) (b.T, error) { return b.T{}, nil }\n\n//ferrule:export\nfunc G(v Values) *URL { return nil }\n" +
 			"-- a/plugin/a.go --\npackage plugin\n\ntype T struct{}\n-- b/plugin/b.go --\npackage plugin\n\ntype T struct{}\n", "f g"},
-		"a package sidecar": {strings.ReplaceAll(strings.ReplaceAll(smallest, "package vowels", "package sidecar"), "Package vowels", "Package sidecar"), "f"},
-		"a package unsafe":  {strings.ReplaceAll(smallest, "package vowels", "package unsafe"), "f"},
-		"a package library": {strings.ReplaceAll(smallest, "package vowels", "package library"), "f"},
-		"a package module":  {strings.ReplaceAll(smallest, "package vowels", "package module"), "f"},
-		"a package plugin":  {strings.ReplaceAll(smallest, "package vowels", "package plugin"), "f"},
-		"a package int32":   {strings.ReplaceAll(smallest, "package vowels", "package int32"), "f"},
+		"a package sidecar":          {strings.ReplaceAll(strings.ReplaceAll(smallest, "package vowels", "package sidecar"), "Package vowels", "Package sidecar"), "f"},
+		"a package unsafe":           {strings.ReplaceAll(smallest, "package vowels", "package unsafe"), "f"},
+		"a package library":          {strings.ReplaceAll(smallest, "package vowels", "package library"), "f"},
+		"a package module":           {strings.ReplaceAll(smallest, "package vowels", "package module"), "f"},
+		"a package plugin":           {strings.ReplaceAll(smallest, "package vowels", "package plugin"), "f"},
+		"a package C":                {strings.ReplaceAll(smallest, "package vowels", "package C"), "f"},
+		"a package init":             {strings.ReplaceAll(smallest, "package vowels", "package init"), "f"},
+		"a package that is a symbol": {strings.ReplaceAll(smallest, "package vowels", "package ferrule_fn_f"), "f"},
+		"a package that is a text":   {strings.ReplaceAll(smallest, "package vowels", "package ferrule_manifest"), "f"},
+		"declarations that are names of imports": {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\nimport c \"context\"\n\ntype plugin struct{ A int }\n\nvar context, sidecar, library, module, unsafe, C, io int\n\nfunc ctx() {}\n\nfunc plugin2() {}\n\n//ferrule:export\nfunc F(c.Context, plugin) plugin { return plugin{} }\n" +
+			"-- a_test.go --\npackage vowels\n\nvar plugin3, context2 int\n", "f"},
+		"modules of such a name":     {"-- go.mod --\n" + strings.Replace(goMod(), "example.com/vowels", "example.com/plugin", 1) + strings.ReplaceAll(smallest, "package vowels", "package plugin"), "f"},
+		"a module sidecar":           {"-- go.mod --\n" + strings.Replace(goMod(), "example.com/vowels", "sidecar", 1) + strings.ReplaceAll(smallest, "package vowels", "package sidecar"), "f"},
+		"a module C":                 {"-- go.mod --\n" + strings.Replace(goMod(), "example.com/vowels", "example.com/C", 1) + smallest, "f"},
+		"prose that is no directive": {smallest + "\n// F2 is for what has\n// ferrule: plugin authors like it,\n// ferrule:exporting, and\n// ferrule in ferrule:export too.\nfunc F2() {}\n//\tferrule:starting\n", "f"},
+		"a package int32":            {strings.ReplaceAll(smallest, "package vowels", "package int32"), "f"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,6 +260,7 @@ func TestModules(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ files, want string }{
 		"no requirement": {"-- go.mod --\nmodule example.com/vowels\n\ngo 1.24\n" + smallest, "does not require github.com/ferrule-dev/ferrule/sdk-go, expected it to. Run: go get github.com/ferrule-dev/ferrule/sdk-go. The go command says: "},
+		"one of Go's":    {"-- go.mod --\n" + strings.Replace(goMod(), "example.com/vowels", "plugin", 1) + strings.ReplaceAll(smallest, "package vowels", "package plugin"), " is of no module, expected one of a module. Make one: go mod init example.com/NAME. The go command says: ambiguous import: "},
 		"no module":      {"-- go.mod --\n\n" + smallest, "expected one of a module. "},
 		"no Go":          {"-- a.txt --\n", "found no Go package in "},
 		"only tests":     {"-- a_test.go --\npackage a\n", "found no Go package in "},
@@ -302,4 +326,256 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q", rest)
 		}
 	})
+}
+
+// TestPlaces: the program's folder is one of its own in the package's module, or nothing is written.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	const inner = "-- internal/words/words.go --\n// Package words counts.\n//\n//ferrule:plugin name=words version=1.0.0\npackage words\n\n//ferrule:export\nfunc F() {}\n"
+	outside := t.TempDir()
+	for name, c := range map[string]struct{ files, dir, out, want string }{
+		"the package's":          {"", ".", ".", "found the package's own folder for its program, expected a folder of its own for the program, in the package's module. Name another folder with -o, or leave it out: cmd/vowels."},
+		"outside of the module":  {"", ".", outside, ", which is not in the module example.com/vowels in "},
+		"above the module":       {"", ".", "..", ", which is not in the module example.com/vowels in "},
+		"another module":         {"-- other/go.mod --\nmodule example.com/other\n", ".", "other/cmd/it", ", which is in another module: "},
+		"another package":        {"-- lib/lib.go --\npackage lib\n", ".", "lib", "lib.go, which ferrule gen has not written, with package lib, expected no such file beside the program. Move it, or name another folder with -o."},
+		"another program":        {"-- cmd/it/it.go --\npackage main\n\nfunc main() {}\n", ".", "cmd/it", "it.go, which ferrule gen has not written, with a declaration of main"},
+		"a name that is taken":   {"-- cmd/vowels/it.go --\npackage main\n\nvar ferrule_manifest int\n", ".", "", "it.go, which ferrule gen has not written, with a declaration of ferrule_manifest"},
+		"a module in cmd":        {"-- cmd/vowels/go.mod --\nmodule example.com/other\n", ".", "", ", which is in another module: "},
+		"a file":                 {"-- cmd --\n", ".", "", " can be no folder: "},
+		"a file below":           {"-- it --\n", ".", "it", " can be no folder: "},
+		"vendor":                 {"", ".", "vendor/it", ", in which Go builds nothing"},
+		"a name that is none":    {"", ".", "a b'", ", in which Go builds nothing"},
+		"an internal package":    {"-- a/" + inner[3:], "a/internal/words", "cmd/words", ", from which Go imports no example.com/vowels/a/internal/words, expected one in example.com/vowels/a"},
+		"a package beside main":  {"-- a/" + inner[3:], "a/internal/words", "a/internal/words", "found the package's own folder for its program"},
+		"the root, which is one": {inner, "internal/words", ".", "vowels.go, which ferrule gen has not written, with package vowels"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := module(t, smallest)
+			write(t, dir, c.files)
+			o := Options{Dir: filepath.Join(dir, filepath.FromSlash(c.dir)), Out: c.out}
+			if c.out != "" && !filepath.IsAbs(c.out) {
+				o.Out = filepath.Join(dir, filepath.FromSlash(c.out))
+			}
+			_, err := Run(t.Context(), o)
+			require.ErrorAs(t, err, new(*Unready))
+			assert.Contains(t, err.Error(), c.want)
+			assert.NoFileExists(t, filepath.Join(o.Dir, goFile))
+		})
+	}
+	// What does not stand in the way.
+	dir := module(t, smallest+"\n"+inner+"-- cmd/vowels/log.go --\npackage main\n\nimport \"log\"\n\nfunc init() { log.SetFlags(0) }\n-- cmd/vowels/make.go --\n//go:build ignore\n\npackage main\n\nfunc main() {}\n-- cmd/vowels/a_test.go --\npackage main\n")
+	run(t, dir)
+	_, err := Run(t.Context(), Options{Dir: filepath.Join(dir, "internal", "words"), Out: filepath.Join(dir, "programs", "words")})
+	require.NoError(t, err)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err == nil {
+		r, err := Run(t.Context(), Options{Dir: link, Out: filepath.Join(dir, "cmd", "vowels")})
+		require.NoError(t, err)
+		assert.Empty(t, r.Changed())
+		_, err = Run(t.Context(), Options{Dir: dir, Out: link})
+		assert.ErrorContains(t, err, "the package's own folder")
+	}
+	goCommand(t, dir, nil, "vet", "./...")
+}
+
+// TestMethodsOfPointers: what encoding/json encodes by a method of the pointer's, is encoded by it.
+func TestMethodsOfPointers(t *testing.T) {
+	t.Parallel()
+	dir := module(t, `-- vowels.go --
+//ferrule:plugin name=vowels version=1.0.0 state=a
+package vowels
+
+import (
+	"context"
+	"errors"
+	"math/big"
+)
+
+type name string
+
+func (n *name) MarshalText() ([]byte, error) { return []byte("the " + *n), nil }
+
+//ferrule:export
+func A() big.Int { return *big.NewInt(7) }
+
+//ferrule:export
+func B() (struct{ N [1]big.Int }, error) {
+	return struct{ N [1]big.Int }{[1]big.Int{*big.NewInt(7)}}, nil
+}
+
+//ferrule:export
+func C() name { return "c" }
+
+//ferrule:export
+func D() (map[string]*big.Int, error) { return map[string]*big.Int{"d": big.NewInt(7)}, nil }
+
+//ferrule:export
+func E(n big.Int) (*big.Int, error) { return &n, nil }
+
+//ferrule:export
+func F() (big.Int, error) { return big.Int{}, errors.New("none") }
+
+type T struct{}
+
+//ferrule:start
+func New() *T { return &T{} }
+
+//ferrule:save
+func (t *T) Save() big.Int { return *big.NewInt(7) }
+
+//ferrule:resume
+func (t *T) Resume(n big.Int) error { return nil }
+
+//ferrule:import
+var ask func(context.Context, big.Int) (map[string]big.Int, error)
+
+//ferrule:import
+var tell func(context.Context, [2]name) error
+-- vowels_test.go --
+package vowels
+
+import (
+	"context"
+	"testing"
+)
+
+func TestAll(t *testing.T) {
+	for name, want := range map[string]string{"a": "7", "b": `+"`{\"N\":[7]}`, \"c\": `\"the c\"`, \"d\": `{\"d\":7}`"+`, "e": "12", "f": "none"} {
+		n, _ := Plugin.Function(name, false)
+		if out, _ := Plugin.Call(context.Background(), nil, nil, n, []byte("12")); string(out) != want {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	if out, _ := Plugin.Save(context.Background(), nil, &T{}); string(out) != "7" {
+		t.Errorf("%s", out)
+	}
+}
+`)
+	run(t, dir)
+	text, err := os.ReadFile(filepath.Join(dir, goFile))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "in, err := plugin.ToJSON(&value)")
+	goCommand(t, dir, []string{"CGO_ENABLED=0"}, "test", ".")
+}
+
+// TestSizes: texts of the longest that the contract has are taken, with what the types add to them.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	of := func(doc, config int) string {
+		return "//ferrule:plugin name=vowels version=1 config=`{\"a\":\"" + strings.Repeat("<", config) + "\"}`\npackage vowels\n\n//ferrule:export doc=\"" + strings.Repeat("x", doc) + "\"\nfunc F(s string) {}\n"
+	}
+	_, err := Source("example.com/vowels", []byte(of(65501, 1)))
+	require.NoError(t, err)
+	_, err = Source("example.com/vowels", []byte(of(65502, 1)))
+	require.ErrorContains(t, err, "found keys and a doc comment of 65537 bytes, expected 65536 at most (rule R1)")
+
+	// The manifest of a sidecar, of which a `<` is one byte.
+	about := `{"name":"vowels","version":"1","functions":{"f":{"doc":"x","in":"text/plain; charset=utf-8"}},"config":"{\"a\":\"\"}"}`
+	_, err = Source("example.com/vowels", []byte(of(1, 1<<20-len(about))))
+	require.NoError(t, err)
+	_, err = Source("example.com/vowels", []byte(of(1, 1<<20-len(about)+1)))
+	require.ErrorContains(t, err, "found a plug-in whose texts have 1048577 bytes as JSON, expected 1048576 at most, which is all that a sidecar may say of itself (docs/wire.md, W2)")
+}
+
+// FuzzWrite: whatever a text has, what is written with it is Go, and has the text as it is.
+func FuzzWrite(f *testing.F) {
+	for _, seed := range []string{"a\ufeffb", "\ufeff", "*/ /* ??/ ??' %41 %s \\0 \\", "\u2028\u2029\u0085\u00a0\u3000", "\x01\x7f\r\n\t\v", "``\"'", "${a} #cgo LDFLAGS: -x\n//export f", "\xff\xed\xa0\x80", "\U0010ffff\u202e", "a\x00b", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		config, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := strconv.Quote(text)
+		source := fmt.Sprintf("//ferrule:plugin name=vowels version=1 description=%s license=%[1]s x-a=%[1]s config=%s\npackage vowels\n\n", q, strconv.Quote(`{"a":`+string(config)+`}`))
+		source += fmt.Sprintf("//ferrule:export doc=%s x-b=%[1]s\nfunc F() {}\n", q)
+		files, err := Source("example.com/vowels", []byte(source))
+		if err != nil {
+			if utf8.ValidString(text) && !strings.ContainsRune(text, 0) && !errors.As(err, new(Faults)) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		want := map[string]string{"ferrule_meta_config": `{"a":` + string(config) + "}"}
+		if text == "" {
+			want["ferrule_manifest"], want["ferrule_meta_fn_f"] = "ferrule=1\x00name=vowels\x00version=1\x00", ""
+		} else {
+			want["ferrule_manifest"] = "ferrule=1\x00name=vowels\x00version=1\x00description=" + text + "\x00license=" + text + "\x00x-a=" + text + "\x00"
+			want["ferrule_meta_fn_f"] = "doc=" + text + "\x00x-b=" + text + "\x00"
+		}
+		for name, file := range files {
+			if _, err := parser.ParseFile(token.NewFileSet(), name, file, parser.ParseComments); err != nil {
+				t.Fatalf("%q: %v\n%s", text, err, file)
+			}
+		}
+		library, module := string(files["cmd/vowels/library.go"]), string(files["cmd/vowels/module.go"])
+		for symbol, want := range want {
+			if want == "" {
+				continue
+			}
+			_, c, _ := strings.Cut(library, "TEXT("+symbol+") =")
+			c, _, _ = strings.Cut(c, ";\n")
+			if got := ofC(t, c); got != want {
+				t.Fatalf("%s: %q, not %q, of %s", symbol, got, want, c)
+			}
+			_, name, _ := strings.Cut(module, "//go:wasmexport "+symbol+"=")
+			name, _, _ = strings.Cut(name, "\n")
+			if got := ofName(name); got != want || len(strings.Fields(name)) != 1 {
+				t.Fatalf("%s: %q, not %q, of %s", symbol, got, want, name)
+			}
+		}
+	})
+}
+
+// ofName is the text in the name of an export, as loader/inspect reads it.
+func ofName(name string) string {
+	var back []byte
+	for i := 0; i < len(name); i++ {
+		if name[i] != '%' {
+			back = append(back, name[i])
+			continue
+		}
+		back = append(back, hex(name[i+1])<<4|hex(name[i+2]))
+		i += 2
+	}
+	return string(back)
+}
+
+// ofC is the text of string literals of C, each on a line.
+func ofC(t *testing.T, literals string) string {
+	var back []byte
+	for line := range strings.SplitSeq(strings.TrimSpace(literals), "\n") {
+		line = strings.TrimSpace(line)
+		if len(line) < 2 || line[0] != '"' || line[len(line)-1] != '"' || strings.Contains(line, "??") || strings.Contains(line, "*/") {
+			t.Fatalf("%q", line)
+		}
+		line = line[1 : len(line)-1]
+		for i := 0; i < len(line); i++ {
+			c := line[i]
+			if c < ' ' || c > '~' || c == '"' {
+				t.Fatalf("%q", line)
+			}
+			if c == '\\' {
+				i++
+				switch digits := len(line[i:]) - len(strings.TrimLeft(line[i:min(i+3, len(line))], "01234567")+line[min(i+3, len(line)):]); {
+				case digits > 0:
+					n, err := strconv.ParseUint(line[i:i+digits], 8, 8)
+					if err != nil {
+						t.Fatalf("%q: %v", line, err)
+					}
+					c = byte(n)
+					i += digits - 1
+				case line[i] == 'n':
+					c = '\n'
+				default:
+					c = line[i]
+				}
+			}
+			back = append(back, c)
+		}
+	}
+	return string(back)
 }

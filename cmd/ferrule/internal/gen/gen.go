@@ -137,6 +137,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if out == "" {
 		out = filepath.Join(o.Dir, "cmd", about.name)
 	}
+	if err := p.place(out, about); err != nil {
+		return nil, err
+	}
 	files := []written{{filepath.Join(o.Dir, goFile), about.bindings()}}
 	for _, f := range []written{{"library.go", about.library()}, {"main.go", about.sidecar()}, {"module.go", about.module()}} {
 		files = append(files, written{filepath.Join(out, f.path), f.text})
@@ -158,7 +161,7 @@ func Source(path string, source []byte) (map[string][]byte, error) {
 		return nil, err
 	}
 	p.files = []*file{{name: "source.go", syntax: syntax, built: true}}
-	if err := p.check(&listed{Module: new(inModule)}, nil, stubOf(syntax.Name.Name)); err != nil {
+	if err := p.check(&listed{Module: new(inModule)}, nil, p.stub(syntax.Name.Name)); err != nil {
 		return nil, err
 	}
 	about := analyse(p)
@@ -184,7 +187,9 @@ func settle(files []written, old []string, check bool) (all []File, err error) {
 		switch {
 		case err == nil && bytes.Equal(there, f.text):
 			state = Same
-		case err == nil && !bytes.Contains(there, []byte(header)):
+		case isFolder(f.path):
+			return nil, &Unready{"the folder " + f.path, "a file of this name, or none", "Move the folder"}
+		case err == nil && foreign(there, filepath.Base(f.path)):
 			return nil, &Unready{f.path + ", which ferrule gen has not written", "no such file, or one of its own",
 				"Move it, or name another folder with -o"}
 		case err != nil && !os.IsNotExist(err):
@@ -224,7 +229,7 @@ func former(out, path string) (files []string) {
 		return nil
 	}
 	for _, file := range beside {
-		if filepath.Dir(file) == filepath.Clean(out) || !slices.Contains([]string{"library.go", "main.go", "module.go"}, filepath.Base(file)) {
+		if filepath.Dir(file) == filepath.Clean(out) || !slices.Contains(program, filepath.Base(file)) {
 			continue
 		}
 		text, err := os.ReadFile(file)

@@ -120,7 +120,21 @@ var misuse = map[string]struct{ files, want string }{
 	"a hook with a name":             {"//ferrule:hook save §name=x\nfunc F() {}", "found the key name of a hook, expected its point's name as //ferrule:hook POINT"},
 	"an empty line":                  {"//§ferrule:export\n\nfunc F() {}", "found //ferrule:export at a place where it means nothing, expected it in the doc comment of a function or a method. Is there an empty line between them?"},
 	"within a function":              {"func F() {\n\t//§ferrule:export\n}", "found //ferrule:export at a place where it means nothing"},
-	"a blank before it":              {"// §ferrule:export\nfunc F() {}", "found a directive with a blank in it, expected //ferrule:… without one"},
+	"a blank before it":              {"//§ ferrule:export\nfunc F() {}", "found a directive with a blank in it, expected //ferrule:export without one"},
+	"a blank behind the colon":       {"//§ferrule: export\nfunc F() {}", `found "//ferrule:", expected one of plugin, export`},
+	"blanks at all places":           {"//§  ferrule :\texport name=x\nfunc F() {}", "found a directive with a blank in it, expected //ferrule:export without one. Leave the blank out."},
+	"a blank, and a point":           {"//§\tferrule:hook saved\nfunc F() {}", "found a directive with a blank in it, expected //ferrule:hook without one"},
+	"its own byte in a test":         {smallest + "\n-- a_test.go --\npackage vowels\n\ntype §byte int", "found a declaration of byte, expected Go's own"},
+	"a map of big numbers":           {"import \"math/big\"\n\n//ferrule:export\nfunc §F() []struct{ A map[string]struct{ N big.Int } } { return nil }", "found the result of F with map[string]struct{N big.Int}, for whose values encoding/json calls no method of a pointer's, expected a map of pointers"},
+	"a map of names":                 {"type name string\n\nfunc (n *name) MarshalText() ([]byte, error) { return nil, nil }\n\n//ferrule:export\nfunc §F() map[name]int { return nil }", "found the result of F with map[name]int, for whose keys encoding/json calls no method of a pointer's, expected keys with a MarshalText of their own"},
+	"a map with keys of JSON alone":  {"type key struct{}\n\nfunc (key) MarshalJSON() ([]byte, error) { return nil, nil }\n\n//ferrule:export\nfunc §F() map[key]int { return nil }", "of the type map[key]int, whose keys are no text, expected"},
+	"a map that a host gets":         {"import (\"context\"; \"math/big\")\n\n//ferrule:import\nvar §f func(context.Context, map[string]big.Int) error", "found the parameter of the variable f with map[string]big.Int, for whose values"},
+	"a codec of another form":        {"type T struct{ C chan int }\n\nfunc (T) MarshalJSON() string { return \"\" }\n\n//ferrule:export\nfunc §F() (t T) { return t }", "of the type chan int in its field C, expected"},
+	"a field with the name -":        {"type T struct{ C chan int `json:\"-,\"` }\n\n//ferrule:export\nfunc §F() (t T) { return t }", "of the type chan int in its field C, expected"},
+	"a doc comment that is too long": {"//§ferrule:export doc=\"" + strings.Repeat("x", 65525) + "\"\nfunc F(s string) {}", "found keys and a doc comment of 65560 bytes, expected 65536 at most (rule R1)"},
+	"a manifest that is too long":    {"-- vowels.go --\n//§ferrule:plugin name=vowels version=1 license=\"" + strings.Repeat("x", 65500) + "\"\npackage vowels\n\n//ferrule:export\nfunc F() {}", "found keys and a doc comment of 65542 bytes, expected 65536 at most (rule R1)"},
+	"a schema that is too long":      {"-- vowels.go --\n//ferrule:plugin name=vowels version=1 §config=`{\"a\":\"" + strings.Repeat("x", 1<<20-8) + "\"}`\npackage vowels\n\n//ferrule:export\nfunc F() {}", "found config= of 1048576 bytes, expected 1 MiB at most (rule R32)"},
+	"texts that are too long":        {"-- vowels.go --\n//§ferrule:plugin name=vowels version=1 config=`{\"a\":\"" + strings.Repeat("x", 1<<20-60) + "\"}`\npackage vowels\n\n//ferrule:export\nfunc F() {}", "found a plug-in whose texts have 10"},
 	"an export of a type":            {"//§ferrule:export\ntype T int", "found //ferrule:export in the doc comment of a type, expected it in the doc comment of a function or a method"},
 	"an export of a variable":        {"//§ferrule:export\nvar V int", "found //ferrule:export in the doc comment of a variable, expected it in"},
 	"an import of a function":        {"//§ferrule:import\nfunc F() {}", "found //ferrule:import in the doc comment of a function, expected it in the doc comment of a package variable"},
@@ -177,8 +191,12 @@ var misuse = map[string]struct{ files, want string }{
 	"a package that is not there":    {"import _ §\"example.com/vowels/none\"\n\n//ferrule:export\nfunc F() {}", "could not import example.com/vowels/none"},
 	"a package that does not build":  {smallest + "\n-- a.go --\npackage vowels\n\nimport _ §\"example.com/vowels/other\"\n\n-- other/other.go --\npackage other\n\nvar x int = \"\"", "could not import example.com/vowels/other"},
 	"its own Plugin":                 {"var §Plugin int\n\n//ferrule:export\nfunc F() {}", "found a declaration of Plugin, expected none: ferrule_gen.go has it"},
+	"a package under its name":       {"import §Plugin \"fmt\"\n\nvar _ = Plugin.Sprint\n\n//ferrule:export\nfunc F() {}", "found a declaration of Plugin, expected none: ferrule_gen.go has it"},
 	"its own any":                    {"type §any int\n\n//ferrule:export\nfunc F() {}", "found a declaration of any, expected Go's own: what is written needs it"},
-	"a type of C":                    {"import \"C\"\n\n//ferrule:export\nfunc F(§n C.int) {}", "found the parameter n of F of a type of C, expected one of Go's"},
+	"a file of cgo's":                {smallest + "\n-- c.go --\npackage vowels\n\nimport \"C\"\n\n//§ferrule:export\nfunc G() {}", "found //ferrule:export in a file that is built where there is cgo alone, expected it in a file that every build of the package has"},
+	"a build line with cgo":          {smallest + "\n-- c.go --\n//go:build\tcgo || !cgo\n\npackage vowels\n\n//§ferrule:export\nfunc G() {}", "found //ferrule:export in a file that is built for some systems alone, expected it in"},
+	"a build line of old":            {smallest + "\n-- c.go --\n//+build !wasip1\n\npackage vowels\n\n//§ferrule:export\nfunc G() {}", "found //ferrule:export in a file that is built for some systems alone, expected it in"},
+	"a type of C":                    {smallest + "\n//ferrule:export\nfunc G(§n number) {}\n-- c.go --\npackage vowels\n\nimport \"C\"\n\ntype number = C.int", "found the parameter n of G of a type of C, expected one of Go's"},
 	"a function that is init":        {"//ferrule:export\nfunc §init() {}", "found the function init, which nobody can call, expected one with a name"},
 }
 
@@ -203,10 +221,8 @@ func TestMisuse(t *testing.T) {
 			begin := strings.LastIndex(before, " --\n")
 			name, text := before[strings.LastIndex(before[:begin], "-- ")+3:begin], before[begin+4:]
 			at := token.Position{Line: 1 + strings.Count(text, "\n"), Column: len(text) - strings.LastIndex(text, "\n")}
-			for _, mark := range []string{"//", "// "} { // a comment is at its first byte
-				if strings.HasSuffix(text, mark) {
-					at.Column -= len(mark)
-				}
+			if strings.HasSuffix(text, "//") { // a comment is at its first byte
+				at.Column -= 2
 			}
 			dir := module(t, strings.Replace(files, "§", "", 1))
 			at.Filename = filepath.Join(dir, name)

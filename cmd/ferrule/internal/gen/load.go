@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/build"
+	"go/build/constraint"
 	"go/importer"
 	"go/parser"
 	"go/scanner"
@@ -36,6 +37,8 @@ const (
 // pkg is a package of an author's, without what was written for it before.
 type pkg struct {
 	dir, path string
+	module    string // its path
+	mod       string // its go.mod
 	fset      *token.FileSet
 	files     []*file // all of its folder, by name
 	types     *types.Package
@@ -79,6 +82,9 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 	}
 	name := ""
 	for _, e := range entries {
+		if e.Name() == goFile && e.IsDir() {
+			return nil, &Unready{"the folder " + filepath.Join(dir, goFile), "a file of this name, or none", "Move the folder"}
+		}
 		if filepath.Ext(e.Name()) != ".go" || e.IsDir() || e.Name() == goFile || strings.ContainsAny(e.Name()[:1], "._") {
 			continue
 		}
@@ -128,7 +134,7 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		}
 		return nil, &Unready{"package main in " + dir, "a package of another name, with " + prefix + "plugin in its doc comment", "Name the package's folder: ferrule gen DIR"}
 	}
-	stub := stubOf(name)
+	stub := p.stub(name)
 	all, err := p.list(ctx, stub)
 	if err != nil {
 		return nil, err
@@ -150,9 +156,21 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 	return p, p.check(own, all, stub)
 }
 
-// stubOf stands for the file that is written.
-func stubOf(name string) string {
-	return "package " + name + "\n\nimport \"" + sdkPlugin + "\"\n\nvar Plugin *plugin.Plugin\n"
+// stub stands for the file that is written.
+func (p *pkg) stub(name string) string {
+	sdk := p.namer().name("plugin")
+	return "package " + name + "\n\nimport " + sdk + " \"" + sdkPlugin + "\"\n\nvar Plugin *" + sdk + ".Plugin\n"
+}
+
+// namer gives names to imports of the file that is written: what the package declares in any of its files, those of tests and of other systems too, is none.
+func (p *pkg) namer() *namer {
+	n := &namer{map[string]bool{"init": true, "_": true, "Plugin": true}}
+	for _, f := range p.files {
+		for _, at := range declarations(f.syntax) {
+			n.taken[at.Name] = true
+		}
+	}
+	return n
 }
 
 // list asks the go command for the package and all that it imports, with a stub in the place of the file that is written.
@@ -213,8 +231,13 @@ func (p *pkg) own(all []*listed) (*listed, error) {
 	own := all[at]
 	p.path = own.ImportPath
 	if own.Module == nil {
-		return nil, &Unready{"that the package in " + p.dir + " is of no module", "one of a module", "Make one: go mod init example.com/NAME"}
+		remedy := "Make one: go mod init example.com/NAME"
+		if own.Error != nil { // such as that its path is one of Go's own packages'
+			remedy += ". The go command says: " + told(own.Error.Err)
+		}
+		return nil, &Unready{"that the package in " + p.dir + " is of no module", "one of a module", remedy}
 	}
+	p.module, p.mod = own.Module.Path, own.Module.GoMod
 	for _, l := range all {
 		if l.ImportPath == sdkPlugin && l.Error != nil && !p.requires(own.Module.GoMod) {
 			return nil, &Unready{"that " + own.Module.GoMod + " does not require " + sdk, "it to",
@@ -226,6 +249,8 @@ func (p *pkg) own(all []*listed) (*listed, error) {
 		switch {
 		case strings.HasSuffix(f.name, "_test.go"):
 			f.use = "a test"
+		case importsC(f):
+			f.use = "built where there is cgo alone"
 		case !f.built:
 			f.use = "no part of the package as it is built here"
 		case constrained(f):
@@ -256,7 +281,7 @@ func constrained(f *file) bool {
 			break
 		}
 		for _, c := range group.List {
-			if strings.HasPrefix(c.Text, "//go:build ") || strings.HasPrefix(c.Text, "// +build ") {
+			if constraint.IsGoBuild(c.Text) || constraint.IsPlusBuild(c.Text) {
 				return true
 			}
 		}
@@ -267,6 +292,11 @@ func constrained(f *file) bool {
 	none.OpenFile = func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("package p\n")), nil }
 	ok, err := none.MatchFile("", f.name)
 	return err == nil && !ok
+}
+
+// importsC reports whether a file is one of cgo's, which a WebAssembly module has none of.
+func importsC(f *file) bool {
+	return slices.ContainsFunc(f.syntax.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"C"` || i.Path.Value == "`C`" })
 }
 
 // check has the types of the package checked.
@@ -340,12 +370,17 @@ func (i *sdkImporter) Import(path string) (*types.Package, error) {
 	return found, err
 }
 
-// declared is where files declare a name for the whole package.
+// declared is where files declare a name for the whole package, or for an import, which is in the way of one.
 func declared(files []*ast.File, name string) token.Pos {
 	for _, f := range files {
 		for _, at := range declarations(f) {
 			if at.Name == name {
 				return at.Pos()
+			}
+		}
+		for _, i := range f.Imports {
+			if i.Name != nil && i.Name.Name == name {
+				return i.Name.Pos()
 			}
 		}
 	}

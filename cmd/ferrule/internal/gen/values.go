@@ -188,14 +188,14 @@ func (p *pkg) unfit(t types.Type, decode bool, seen map[types.Type]bool) string 
 	case *types.Array:
 		return within(u.Elem(), "")
 	case *types.Map:
-		if b, ok := u.Key().Underlying().(*types.Basic); !(ok && b.Info()&(types.IsString|types.IsInteger) != 0) && !hasCodec(u.Key(), decode) {
+		if b, ok := u.Key().Underlying().(*types.Basic); !(ok && b.Info()&(types.IsString|types.IsInteger) != 0) && !hasMethod(u.Key(), "Text", decode, decode) {
 			return "the type " + p.text(t) + ", whose keys are no text"
 		}
 		return within(u.Elem(), "")
 	case *types.Struct:
 		for i := range u.NumFields() {
 			f := u.Field(i)
-			if name, _, _ := strings.Cut(reflect.StructTag(u.Tag(i)).Get("json"), ","); name == "-" || !f.Exported() && !f.Embedded() {
+			if !crosses(u, i) {
 				continue
 			}
 			if bad := within(f.Type(), " in its field "+f.Name()); bad != "" {
@@ -206,25 +206,114 @@ func (p *pkg) unfit(t types.Type, decode bool, seen map[types.Type]bool) string 
 	return ""
 }
 
+// crosses reports whether encoding/json looks at a field of a struct.
+func crosses(s *types.Struct, i int) bool {
+	f := s.Field(i)
+	return reflect.StructTag(s.Tag(i)).Get("json") != "-" && (f.Exported() || f.Embedded())
+}
+
 // hasCodec reports whether a type has its own form in JSON.
 func hasCodec(t types.Type, decode bool) bool {
+	return hasMethod(t, "JSON", decode, true) || hasMethod(t, "Text", decode, true)
+}
+
+// hasMethod reports whether a type has the method of encoding/json for JSON, or for text; byAddress says that one of its pointer's does.
+func hasMethod(t types.Type, way string, decode, byAddress bool) bool {
 	if _, ok := t.Underlying().(*types.Interface); ok {
 		return false
 	}
-	set := types.NewMethodSet(types.NewPointer(t))
-	if _, ok := t.(*types.Pointer); ok {
-		set = types.NewMethodSet(t)
+	if _, ok := types.Unalias(t).(*types.Pointer); byAddress && !ok {
+		t = types.NewPointer(t)
 	}
+	name := "Marshal" + way
+	if decode {
+		name = "Unmarshal" + way
+	}
+	method := types.NewMethodSet(t).Lookup(nil, name)
+	if method == nil {
+		return false
+	}
+	bytes := types.NewVar(token.NoPos, nil, "", types.NewSlice(types.Typ[types.Byte]))
+	failure := types.NewVar(token.NoPos, nil, "", errorType)
+	want := types.NewSignatureType(nil, nil, nil, nil, types.NewTuple(bytes, failure), false)
+	if decode {
+		want = types.NewSignatureType(nil, nil, nil, types.NewTuple(bytes), types.NewTuple(failure), false)
+	}
+	return types.Identical(method.Type(), want)
+}
+
+// encodes says whether encoding/json calls a method of a type's own where it encodes a value, and whether it has to have the value's address for that.
+func encodes(t types.Type) (own, byAddress bool) {
 	for _, way := range []string{"JSON", "Text"} {
-		name := "Marshal" + way
-		if decode {
-			name = "Unmarshal" + way
+		switch {
+		case hasMethod(t, way, false, false):
+			return true, false
+		case hasMethod(t, way, false, true):
+			return true, true
 		}
-		if set.Lookup(nil, name) != nil {
-			return true
+	}
+	return false, false
+}
+
+// addressed reports whether a value has to be handed to encoding/json by its address, for the sake of its methods or of those of its parts.
+func addressed(t types.Type) bool {
+	if own, byAddress := encodes(t); own {
+		return byAddress
+	}
+	switch u := t.Underlying().(type) {
+	case *types.Array:
+		return addressed(u.Elem())
+	case *types.Struct:
+		for i := range u.NumFields() {
+			if crosses(u, i) && addressed(u.Field(i).Type()) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// kept notes a value with a map whose keys or values, which have no address, encoding/json would not encode by their own methods; what is it, in words.
+func (p *pkg) kept(v value, at token.Pos, what string) {
+	if v.form != asJSON {
+		return
+	}
+	switch m, part := lost(v.typ, map[types.Type]bool{}); part {
+	case "keys":
+		p.fault(at, what+" with "+p.text(m)+", for whose keys encoding/json calls no method of a pointer's", "keys with a MarshalText of their own", "")
+	case "values":
+		p.fault(at, what+" with "+p.text(m)+", for whose values encoding/json calls no method of a pointer's", "a map of pointers", "")
+	}
+}
+
+// lost finds such a map in a type, and says whether it is about its keys or its values.
+func lost(t types.Type, seen map[types.Type]bool) (m *types.Map, part string) {
+	t = types.Unalias(t)
+	if own, _ := encodes(t); own || seen[t] {
+		return nil, ""
+	}
+	seen[t] = true
+	switch u := t.Underlying().(type) {
+	case *types.Map:
+		if hasMethod(u.Key(), "Text", false, true) && !hasMethod(u.Key(), "Text", false, false) {
+			return u, "keys"
+		}
+		if addressed(u.Elem()) {
+			return u, "values"
+		}
+		return lost(u.Elem(), seen)
+	case *types.Struct:
+		for i := range u.NumFields() {
+			if crosses(u, i) {
+				if m, part := lost(u.Field(i).Type(), seen); m != nil {
+					return m, part
+				}
+			}
+		}
+	case interface{ Elem() types.Type }: // a pointer, a slice or an array
+		return lost(u.Elem(), seen)
+	}
+	return nil, ""
 }
 
 // named reports whether a type is the one with this name of a package.

@@ -45,13 +45,7 @@ func (n *namer) name(wanted string) string {
 
 // bindings is the file beside the author's.
 func (p *plugin) bindings() []byte {
-	// What the package declares in any of its files, those of tests and of other systems too, is no name for an import.
-	n := &namer{map[string]bool{"init": true, "_": true}}
-	for _, f := range p.pkg.files {
-		for _, at := range declarations(f.syntax) {
-			n.taken[at.Name] = true
-		}
-	}
+	n := p.pkg.namer()
 	b := &binder{plugin: p, imports: map[string]string{}}
 	b.write() // which packages there are
 	used := b.imports
@@ -266,9 +260,17 @@ func (b *binder) args(s shape, before string, settings bool) string {
 
 // returning writes a call, and the return of its result as bytes.
 func (b *binder) returning(call string, s shape) {
-	if s.err && (s.out.form == asText || s.out.form == asJSON) {
+	byAddress := s.out.form == asJSON && addressed(s.out.typ)
+	switch {
+	case s.err && (s.out.form == asText || s.out.form == asJSON):
 		b.line("%s, %s := %s\nif %[2]s != nil {\nreturn nil, %[2]s\n}", b.result, b.err, call)
 		call = b.result
+	case byAddress:
+		b.line("%s := %s", b.result, call)
+		call = b.result
+	}
+	if byAddress {
+		call = "&" + call
 	}
 	switch {
 	case s.out.form == asText:
@@ -308,7 +310,10 @@ func (b *binder) variable(f *function) {
 		in = "[]byte(" + b.value + ")"
 	case asJSON:
 		zero := map[form]string{none: "", asBytes: "nil, ", asText: `"", `, asJSON: b.result + ", "}[s.out.form]
-		b.line("%s, %s := %s.ToJSON(%s)\nif %[2]s != nil {\nreturn %[5]s%[2]s\n}", b.in, b.err, b.sdk(), b.value, zero)
+		if addressed(s.in.typ) {
+			in = "&" + in
+		}
+		b.line("%s, %s := %s.ToJSON(%s)\nif %[2]s != nil {\nreturn %[5]s%[2]s\n}", b.in, b.err, b.sdk(), in, zero)
 		in = b.in
 	}
 	ask := fmt.Sprintf("%s, %q, %s)", b.ctx, f.name, in)
@@ -414,6 +419,15 @@ func (p *plugin) author(imports ...string) (name, line string) {
 	for _, i := range imports {
 		n.taken[i] = true
 	}
+	for _, s := range p.symbols() {
+		n.taken[s.name] = true
+	}
+	for _, o := range p.objects() {
+		n.taken[o.name] = true
+	}
+	for _, s := range p.slots() {
+		n.taken[s] = true
+	}
 	own := p.pkg.types.Name()
 	name = n.name(own)
 	return name, importLine(name, own, p.pkg.path)
@@ -501,12 +515,12 @@ func cText(text string) string {
 	return b.String()
 }
 
-// escaped is a text in the name of an export: the directive ends at a blank.
+// escaped is a text in the name of an export: the directive ends at a blank, and Go has no byte order mark within a file.
 func escaped(text string) string {
 	var b strings.Builder
 	for len(text) > 0 {
 		r, n := utf8.DecodeRuneInString(text)
-		if r == '%' || unicode.IsControl(r) || unicode.IsSpace(r) || r == utf8.RuneError && n == 1 {
+		if r == '%' || r == '\ufeff' || unicode.IsControl(r) || unicode.IsSpace(r) || r == utf8.RuneError && n == 1 {
 			for i := range n {
 				fmt.Fprintf(&b, "%%%02X", text[i])
 			}
