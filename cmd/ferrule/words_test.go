@@ -60,7 +60,6 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		"another path":                {[]string{"bench", "--sandbox", "--allow-write", missing, large, "f"}, "found --allow-write with"},
 		"a path of check's sandbox":   {[]string{"check", "--only", "sandbox", "--sandbox", "--allow-read", missing, large}, "found --allow-read with"},
 		"a Go library":                {[]string{"call", fixture.Go(t), "answer"}, "ferrule call --isolated"},
-		"a Go library, in bench":      {[]string{"bench", fixture.Go(t), "answer"}, "ferrule call --isolated"},
 		"thread-local variables":      {[]string{"call", storage, "f"}, "GLIBC_TUNABLES="},
 		"the same of check":           {[]string{"check", "--only", "open", storage}, "GLIBC_TUNABLES="},
 		"an executable stack":         {[]string{"call", stack, "f"}, "-Wl,-z,noexecstack"},

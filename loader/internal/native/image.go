@@ -694,7 +694,7 @@ func Runnable(lib *inspect.Library, allowGo, execStack bool) error {
 	if lib.GoVersion != "" && !allowGo {
 		return &inspect.Error{Path: lib.Path, Kind: ErrGoRuntime, Found: "a library built by " + lib.GoVersion,
 			Expected: "one without a Go runtime: two of them in one process take each other's signals",
-			Remedy:   "Open it in a worker process (isolate.InWorker), have the package compiled in (builtin.From), or write it in C, C++ or Rust"}
+			Remedy:   "If it is to stay in Go, open it in a process of its own (isolate.InWorker); otherwise write it in C, C++ or Rust"}
 	}
 	return checkLibraries(lib, execStack)
 }
