@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,40 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 )
-
-// held is what this process has of the system.
-type held struct {
-	descriptors, threads, children, goroutines int
-	memory                                     int64 // resident, in bytes
-}
-
-func holds(tb testing.TB) (h held) {
-	tb.Helper()
-	count := func(path string) int {
-		entries, err := os.ReadDir(path)
-		require.NoError(tb, err)
-		return len(entries)
-	}
-	runtime.GC()
-	debug.FreeOSMemory()
-	h.descriptors, h.threads, h.goroutines = count("/proc/self/fd"), count("/proc/self/task"), runtime.NumGoroutine()
-	tasks, err := os.ReadDir("/proc/self/task")
-	require.NoError(tb, err)
-	for _, task := range tasks {
-		children, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		if err == nil { // a thread may have ended since then
-			h.children += len(strings.Fields(string(children)))
-		}
-	}
-	statm, err := os.ReadFile("/proc/self/statm")
-	require.NoError(tb, err)
-	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
-	require.NoError(tb, err)
-	h.memory = pages * int64(os.Getpagesize())
-	return h
-}
 
 // Plug-ins that are opened, called and closed, some of which do not start, and some of which end on their own, leave nothing: FERRULE_TEST_OPENS says how many.
 func TestOpenedAndClosed(t *testing.T) {
@@ -101,21 +68,21 @@ func TestOpenedAndClosed(t *testing.T) {
 			all.Wait()
 		}
 		many(min(opens, 200)) // Go's memory grows with the first of them, and no more: as much after 200 as after 2,000
-		before := holds(t)
+		before := fixture.Holds(t)
 		many(opens)
-		var after held
+		var after fixture.Held
 		// What has ended is waited for beside the caller.
 		for range 100 {
-			if after = holds(t); after.descriptors <= before.descriptors && after.children <= before.children && after.goroutines <= before.goroutines {
+			if after = fixture.Holds(t); after.Descriptors <= before.Descriptors && after.Children <= before.Children && after.Goroutines <= before.Goroutines {
 				break
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		assert.LessOrEqual(t, after.descriptors, before.descriptors)
-		assert.LessOrEqual(t, after.children, before.children)
-		assert.LessOrEqual(t, after.goroutines, before.goroutines)
-		assert.LessOrEqual(t, after.threads, before.threads+16, "Go keeps threads, for which there is a bound")
-		assert.LessOrEqual(t, after.memory-before.memory, int64(32<<20), fmt.Sprintf("%d opens", opens))
+		assert.LessOrEqual(t, after.Descriptors, before.Descriptors)
+		assert.LessOrEqual(t, after.Children, before.Children)
+		assert.LessOrEqual(t, after.Goroutines, before.Goroutines)
+		assert.LessOrEqual(t, after.Threads, before.Threads+16, "Go keeps threads, for which there is a bound")
+		assert.LessOrEqual(t, after.Memory-before.Memory, int64(32<<20), fmt.Sprintf("%d opens", opens))
 		t.Logf("%d times: %+v, then %+v", opens, before, after)
 	})
 }
