@@ -82,7 +82,7 @@ func TestPageOfMigration(t *testing.T) {
 func TestPageOfMigrationExample(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("the page's commands are of a Unix shell, and a worker opens a library of Go's")
+		t.Skip("the page's commands are of a Unix shell, and its library is built as Linux has them: a .so")
 	}
 	for _, tool := range []string{"sh", "cc"} {
 		fixture.Tool(t, tool, tools[tool])

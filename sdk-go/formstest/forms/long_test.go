@@ -34,7 +34,7 @@ func toolchains(t *testing.T) []string {
 // Plug-ins that other versions of Go have built are opened by one host, beside each other, and each is what it is.
 func TestVersions(t *testing.T) {
 	if !long() {
-		t.Skip("make forms")
+		t.Skip("fetches two other versions of Go, and builds each form with them: make go-forms")
 	}
 	for _, f := range files {
 		var all []*loader.Plugin
