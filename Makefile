@@ -50,10 +50,10 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 
 # Tests that take long by themselves: guides, READMEs and new plug-ins that are walked through with all that they build,
 # programs that are installed where the tree is not, passwords that cost a second on purpose, load.
-LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestInstall TestLanguagesGo TestLeftOut \
-	TestManualOfC TestManualOfRust TestNewFromNothingToAResult TestNewIsTidy TestNewReleases TestNewWasm TestOfMinisign TestPageInChromium \
-	TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs \
-	TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
+LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestInstall \
+	TestLanguagesGo TestLeftOut TestManualOfC TestManualOfGo TestManualOfRust TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy \
+	TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers \
+	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
