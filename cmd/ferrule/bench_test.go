@@ -139,9 +139,9 @@ func TestBenchFails(t *testing.T) {
 		{[]string{echo, "echo", "--allow-read", "/"}, 2, "found --allow-read without --sandbox"},
 		{[]string{echo, "fail", "--in", "no reason"}, 1, "no reason"},
 		{[]string{fixture.C(t, "fault_sigsegv"), "fault"}, 4, "segmentation fault"},
-		{[]string{hangs, "f", "--timeout", "300ms", "--duration", "100ms"}, 4, "plug-in hangs: f: out of time after 300ms (--timeout)"},
+		{[]string{hangs, "f", "--timeout", "2s", "--duration", "100ms"}, 4, "plug-in hangs: f: out of time after 2s (--timeout)"},
 		{[]string{stopsInWorker, "f", "--duration", "50ms"}, 4, "plug-in stops_in_worker: ferrule_stop: the worker was ended by the signal"},
-		{[]string{fixture.C(t, "fault_infinite_loop"), "fault", "--timeout", "100ms"}, 4, "fault_infinite_loop"},
+		{[]string{fixture.C(t, "fault_infinite_loop"), "fault", "--timeout", "2s"}, 4, "fault_infinite_loop"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"bench"}, test.args...)...)
 		assert.Equal(t, test.code, code, "%v: %s", test.args, stderr)

@@ -187,10 +187,10 @@ func TestCallStreamsFail(t *testing.T) {
 		never, keeps, err := os.Pipe()
 		require.NoError(t, err)
 		defer keeps.Close()
-		stderr, code = run(never, nil, call("sum", "--timeout", "300ms"))
+		stderr, code = run(never, nil, call("sum", "--timeout", "2s"))
 		never.Close()
 		assert.Equal(t, exitCrashed, code, stderr)
-		assert.Contains(t, stderr, "out of time after 300ms (--timeout)")
+		assert.Contains(t, stderr, "out of time after 2s (--timeout)")
 
 		stdout, text, code := ferrule(t, "half", call("panics")...)
 		assert.Equal(t, exitFailed, code, text)

@@ -283,16 +283,16 @@ func TestCallTimeout(t *testing.T) {
 		inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
 			start := time.Now()
 			stdout, stderr, code := ferrule(t, "",
-				call("--timeout", "200ms", "--in", "", fixture.C(t, fault), "fault")...)
+				call("--timeout", "2s", "--in", "", fixture.C(t, fault), "fault")...)
 			assert.Equal(t, 4, code, stderr)
 			assert.Empty(t, stdout)
-			assert.Contains(t, stderr, "after 200ms (--timeout)")
+			assert.Contains(t, stderr, "after 2s (--timeout)")
 			assert.Less(t, time.Since(start), 20*time.Second)
 		})
 	}
 	hang := fixture.C(t, "fault_constructor_hang") // before there is a function to call
 	inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
-		_, stderr, code := ferrule(t, "", call("--timeout", "500ms", "--in", "", hang, "echo")...)
+		_, stderr, code := ferrule(t, "", call("--timeout", "2s", "--in", "", hang, "echo")...)
 		assert.Equal(t, 4, code, stderr)
 	})
 	stdout, _, code := ferrule(t, "", "call", "--timeout", "1m", "--in", "x", fixture.C(t, "echo"), "echo")

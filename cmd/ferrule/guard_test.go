@@ -147,13 +147,13 @@ func TestGuardTime(t *testing.T) {
 		stdout   string
 		want     string
 	}{
-		{"stop_self", []string{"call", "--timeout", "300ms"}, "", "hostile: stop_self: out of time after 300ms (--timeout)"},
+		{"stop_self", []string{"call", "--timeout", "2s"}, "", "hostile: stop_self: out of time after 2s (--timeout)"},
 		{"replaced", []string{"call", "--timeout", "30s"}, "", "hostile: replaced: it replaced the process"},
 		{"replaced", []string{"call"}, "", "it replaced the process"},
-		{"forks_and_stops", []string{"call", "--timeout", "300ms"}, "", "out of time after 300ms (--timeout)"},
-		{"stop_self", []string{"bench", "--timeout", "300ms"}, "", "hostile: stop_self: "},
-		{"replaced", []string{"bench", "--timeout", "300ms"}, "", "hostile: replaced: "},
-		{"forks_and_stops", []string{"bench", "--timeout", "300ms"}, "", "hostile: forks_and_stops: "},
+		{"forks_and_stops", []string{"call", "--timeout", "2s"}, "", "out of time after 2s (--timeout)"},
+		{"stop_self", []string{"bench", "--timeout", "2s"}, "", "hostile: stop_self: "},
+		{"replaced", []string{"bench", "--timeout", "2s"}, "", "hostile: replaced: "},
+		{"forks_and_stops", []string{"bench", "--timeout", "2s"}, "", "hostile: forks_and_stops: "},
 	} {
 		t.Run(strings.Join(append(c.args, c.function), " "), func(t *testing.T) {
 			t.Parallel()
@@ -325,10 +325,10 @@ func TestMessagesLost(t *testing.T) {
 // TestGuardStop: a plug-in that stops its process in ferrule_stop does so after it has given its result.
 func TestGuardStop(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := ferrule(t, "", "call", "--timeout", "300ms", hostilePlugin(t), "stops_later", "--in", "")
+	stdout, stderr, code := ferrule(t, "", "call", "--timeout", "2s", hostilePlugin(t), "stops_later", "--in", "")
 	assert.Equal(t, exitCrashed, code)
 	assert.Equal(t, "RESULT", stdout)
-	assert.Contains(t, stderr, "out of time after 300ms (--timeout)")
+	assert.Contains(t, stderr, "out of time after 2s (--timeout)")
 }
 
 // TestGuardInterrupted: a signal ends the command, also when the plug-in's process does not answer any more.
@@ -715,13 +715,13 @@ func TestStages(t *testing.T) {
 	}{
 		{"LOAD", abort, opening, "PATH: could not be started: plug-in stages: "},
 		{"LOAD", leave, opening, "PATH: could not be started: plug-in stages: "},
-		{"LOAD", sleep, opening, "PATH: could not be started: out of time after 1s (--timeout)"},
+		{"LOAD", sleep, opening, "PATH: could not be started: out of time after 3s (--timeout)"},
 		{"START", abort, opening, "PATH: could not be started: plug-in stages: "},
 		{"START", leave, opening, "PATH: could not be started: plug-in stages: "},
-		{"START", sleep, opening, "PATH: could not be started: out of time after 1s (--timeout)"},
+		{"START", sleep, opening, "PATH: could not be started: out of time after 3s (--timeout)"},
 		{"CALL", abort, calling, "plug-in stages: f: "},
 		{"CALL", leave, calling, "plug-in stages: f: "},
-		{"CALL", sleep, calling, "plug-in stages: f: it did not return after 1s (--timeout), nor in the 500ms after"},
+		{"CALL", sleep, calling, "plug-in stages: f: it did not return after 3s (--timeout), nor in the 500ms after"},
 		{"STOP", abort, stopping, "plug-in stages: ferrule_stop: "},
 		{"STOP", leave, stopping, "plug-in stages: ferrule_stop: "},
 		{"STOP", sleep, stopping, "plug-in stages: ferrule_stop: "},
@@ -732,7 +732,7 @@ func TestStages(t *testing.T) {
 			want := strings.ReplaceAll(c.want, "PATH", library)
 			args := []string{library, "f", "--in", ""}
 			if c.does == sleep {
-				args = append(args, "--timeout", "1s")
+				args = append(args, "--timeout", "3s")
 			}
 			inEachWay(t, func(t *testing.T, isolated bool, call func(args ...string) []string) {
 				stdout, stderr, code := ferrule(t, "", call(args...)...)

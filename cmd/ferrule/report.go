@@ -98,15 +98,16 @@ func detailsOf(err error) *errorDetails {
 		d.Kind, d.Plugin, d.Function, d.Stage = lateKind, late.Plugin, late.Func, stageOf(late.Func)
 	case errors.As(err, &call):
 		d.Kind, d.Plugin, d.Function = call.Status.Error(), call.Plugin, call.Func
+		if late := ofContext(err); late != "" && call.Status == loader.ErrCancelled { // whether it was called yet, or saw the end, is chance
+			d.Kind = late
+		}
 	}
 	var ended *exit
 	var named *unread
 	switch {
 	case d.Kind != "":
-	case errors.Is(err, context.Canceled):
-		d.Kind = wasInterrupted
-	case errors.Is(err, context.DeadlineExceeded):
-		d.Kind = lateKind
+	case ofContext(err) != "":
+		d.Kind = ofContext(err)
 	case errors.As(err, &named):
 		d.Kind, d.Found, d.Expected = wrongLine, named.Error(), "what "+named.flag+" names to be there, and this user's to use"
 	case errors.As(err, &ended) && ended.code == exitUsage:
@@ -116,6 +117,17 @@ func detailsOf(err error) *errorDetails {
 		d.Rule = text.Rule
 	}
 	return d
+}
+
+// ofContext is the kind of an error that a context's end has caused; "" of any other.
+func ofContext(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return wasInterrupted
+	case errors.Is(err, context.DeadlineExceeded):
+		return lateKind
+	}
+	return ""
 }
 
 // ofCrash adds what is known of a worker's end.

@@ -487,7 +487,7 @@ func TestServeToken(t *testing.T) {
 func TestServeIsolated(t *testing.T) {
 	t.Parallel()
 	library := shouts(t)
-	s := serving(t, nil, "--isolated", "--timeout", "20ms", "--max-message", "1KiB", library, "--unix", fixture.Socket(t))
+	s := serving(t, nil, "--isolated", "--timeout", "1s", "--max-message", "1KiB", library, "--unix", fixture.Socket(t))
 	one, other := opened(t, s.address(), nil), opened(t, s.address(), nil, loader.WithConfig([]byte("other")))
 	fn, err := one.Func("crashes")
 	require.NoError(t, err)

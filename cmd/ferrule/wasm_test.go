@@ -89,7 +89,7 @@ func TestModulesLimits(t *testing.T) {
 		want string
 	}{
 		"a trap":             {[]string{"--answer", "upper=", faults, "reads_beyond", "--in", ""}, 1, "the module trapped: out of bounds memory access, in ferrule_fn_reads_beyond"},
-		"without an end":     {[]string{"--answer", "upper=", "--timeout", "300ms", faults, "spins", "--in", ""}, 4, "--timeout"},
+		"without an end":     {[]string{"--answer", "upper=", "--timeout", "2s", faults, "spins", "--in", ""}, 4, "--timeout"},
 		"little memory":      {[]string{"--sandbox", "--memory", "64KiB", "--answer", "upper=", faults, "fine", "--in", ""}, 3, "give it more memory (--memory)"},
 		"processes":          {[]string{"--sandbox", "--procs", "2", files, "reads", "--in", "x"}, 2, "--procs 2 for a WebAssembly module"},
 		"network":            {[]string{"--sandbox", "--allow-connect", "80", files, "reads", "--in", "x"}, 2, "a module has no network"},
