@@ -255,7 +255,12 @@ func TestCallTimeoutOfBatch(t *testing.T) {
 		var b loader.Batch
 		f := function(t, p, "works")
 		in := [][]byte{[]byte("1"), []byte("1"), []byte("60000"), []byte("1")}
-		err := f.WithTimeout(5*short).Batch(ctx, in, &b)
+		var err error
+		for range 10 { // until the first two had a processor in their time
+			if err = f.WithTimeout(5*short).Batch(ctx, in, &b); b.Len() >= 2 {
+				break
+			}
+		}
 		struck(t, err, 5*short, "Func.WithTimeout")
 		require.GreaterOrEqual(t, b.Len(), 2)
 		require.LessOrEqual(t, b.Len(), 3)
@@ -292,7 +297,7 @@ func TestCallTimeoutOfStream(t *testing.T) {
 			assert.ErrorContains(t, err, "cut off")
 			end.Close()
 		}
-		out, err := function(t, p, "reads").Stream(live, nil, strings.NewReader("some"), nil)
+		out, err := function(t, p, "reads").WithTimeout(time.Minute).Stream(live, nil, strings.NewReader("some"), nil)
 		require.NoError(t, err)
 		assert.Equal(t, "all", string(out))
 		time.AfterFunc(short/2, cancel)
@@ -341,18 +346,19 @@ func TestCallTimeoutOfHostFunctions(t *testing.T) {
 			struck(t, second(outside.Call(ctx, nil)), 5*short, "Func.WithTimeout")
 		})
 		do = func(context.Context) error { return nil }
-		const ample = 25 * short // for a call that does nothing, whatever else the machine does
+		const ample = 50 * short // for a call that does nothing, whatever else the machine does
 		require.NoError(t, second(function(t, p, "outside").WithTimeout(ample).Call(ctx, nil)))
 		time.Sleep(ample + short)
 		assert.NoError(t, kept.Err(), "when the call is over it is the caller's context")
 		_, ok := kept.Deadline()
 		assert.False(t, ok)
 		do = func(ctx context.Context) error { return ctx.Err() }
+		limited := outside.WithTimeout(time.Minute)
 		for range 40 { // calls without a limit on what one with a limit has used, and back
 			require.NoError(t, second(function(t, p, "outside").Call(ctx, nil)))
 			_, ok := kept.Deadline()
 			require.False(t, ok)
-			require.NoError(t, second(outside.Call(ctx, nil)))
+			require.NoError(t, second(limited.Call(ctx, nil)))
 		}
 
 		late, cancel := context.WithTimeout(ctx, time.Hour)
