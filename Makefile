@@ -9,6 +9,8 @@ PREFIX ?= /usr/local
 GOTEST ?= $(GO) test
 # What is not done once more for each test binary: vetting, which `make lint` does in full, and tables for debuggers.
 LEAN = -vet=off -ldflags=-w
+# The tests of twice as many packages at a time as there are processors: they wait for processes and for times more than they work.
+WIDE = -p $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -38,6 +40,11 @@ bare: ## The first results without a compiler, in a bare Debian that is made for
 	$(NEED_GO)
 	@sh internal/first/bare.sh
 
+.PHONY: fresh
+fresh: ## README's two commands in a clone, in a Debian that has Go, a C compiler and make alone: as root, in half an hour; COMMANDS='make demo' are others
+	$(NEED_GO)
+	@sh internal/first/fresh.sh
+
 .PHONY: test
 test: test-go ## Everything that is quick, on this machine
 	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-without test-c test-rust
@@ -63,7 +70,7 @@ LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) -timeout 20m -skip $(LONG_ONES) $(TESTED)
+	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -skip $(LONG_ONES) $(TESTED)
 
 # It waits more than it works, so it is run beside the other languages' tests.
 .PHONY: test-without
@@ -75,7 +82,7 @@ test-without:
 long: ## The tests that `make test` leaves out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
+	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
 
 .PHONY: wasm
 wasm: ## WebAssembly: the engine's tests, also without cgo, generated modules, and Extism's plug-ins beside Extism's hosts for Go and Python, which are fetched
@@ -175,7 +182,7 @@ crate-package: ## The Rust SDK's two packages as the registry gets them, and a p
 
 .PHONY: race
 race: ## The race detector, in a random order; loader/internal twice, where most is concurrent
-	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
+	$(GOTEST) $(LEAN) $(WIDE) -race -shuffle=on -count=1 -timeout 20m $(LIBRARIES)
 	$(GOTEST) $(LEAN) -race -shuffle=on -count=1 -timeout 20m ./loader/internal/...
 
 .PHONY: portable
@@ -200,6 +207,10 @@ fuzz: ## Every fuzz target in turn, with more executions each time, for DURATION
 .PHONY: soak
 soak: ## Stress and fuzz in turn, over and over, for DURATION (1h)
 	@DURATION="$(or $(DURATION),1h)" sh internal/soak/soak.sh soak
+
+.PHONY: flakes
+flakes: fixtures ## The tests of PKG (all) ROUNDS (20) times in a random order, beside BUSY (2) processes that take processors: which failed, and how often
+	@PKG='$(or $(PKG),$(TESTED))' ROUNDS='$(ROUNDS)' BUSY='$(BUSY)' SKIP=$(LONG_ONES) GO='$(GO)' GOTEST='$(GOTEST)' sh internal/soak/flakes.sh
 
 .PHONY: fixtures
 fixtures: ## The plug-ins that the tests load, so that no test has to wait for a compiler

@@ -163,3 +163,39 @@ func TestGotest(t *testing.T) {
 	}
 	assert.NotContains(t, string(out), "of no interest")
 }
+
+// Which tests fail in some rounds only is found, and said; and where none does, that none does.
+func TestFlakes(t *testing.T) {
+	t.Parallel()
+	sh := fixture.Tool(t, "sh", "it is part of every system")
+	flakes := func(of string, more ...string) (string, error) {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module m\n\ngo 1.26\n"), 0o666))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "m_test.go"), []byte("package m\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\nfunc TestGood(t *testing.T) {}\n\n"+of+"\n\nvar _ = os.Args\n"), 0o666))
+		cmd := exec.Command(sh, filepath.Join(fixture.Root(), "internal", "soak", "flakes.sh"))
+		cmd.Dir, cmd.Env = dir, append(append(os.Environ(), "GOWORK=off", "PKG=./...", "ROUNDS=3", "BUSY=1", "GOTEST=go test"), more...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := flakes(`func TestOnceInAWhile(t *testing.T) {
+	said, _ := os.ReadFile("rounds")
+	os.WriteFile("rounds", append(said, 'x'), 0o666)
+	if len(said) == 1 {
+		t.Fatal("the second time")
+	}
+}`)
+	assert.Error(t, err, out)
+	assert.Regexp(t, `(?m)^ +1 --- FAIL: TestOnceInAWhile$`, out)
+	assert.Contains(t, out, "the second time")
+	assert.NotContains(t, out, "FAIL: TestGood")
+	assert.Contains(t, out, "flakes: 1 of 3 rounds failed")
+	out, err = flakes(`func TestEnds(t *testing.T) { os.Exit(3) }`)
+	assert.Error(t, err, out)
+	assert.Regexp(t, `(?m)^ +3 --- FAIL: m$`, out, "a package that ends in the middle")
+	out, err = flakes(`func TestFine(t *testing.T) {}`)
+	assert.NoError(t, err, out)
+	assert.Contains(t, out, "flakes: none of 3 rounds failed")
+	out, err = flakes(``, "ROUNDS=x")
+	assert.Error(t, err, out)
+	assert.Contains(t, out, "expected numbers")
+}
