@@ -9,12 +9,16 @@ import (
 	"go/format"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -177,6 +181,97 @@ func TestCheck(t *testing.T) {
 	assert.Equal(t, []string{"written ferrule_gen.go", "written cmd/words/library.go", "written cmd/words/main.go", "written cmd/words/module.go",
 		"removed cmd/vowels/library.go", "removed cmd/vowels/main.go", "removed cmd/vowels/module.go"}, check())
 	assert.DirExists(t, filepath.Join(dir, "cmd", "vowels"))
+}
+
+// TestEndsOfLines: a checkout with other ends of lines is as it has to be; and a package whose own files have them is read as any other.
+func TestEndsOfLines(t *testing.T) {
+	t.Parallel()
+	dir := module(t, smallest)
+	r := run(t, dir)
+	for _, f := range append(r.Files, File{Path: filepath.ToSlash(filepath.Join(dir, "vowels.go"))}) {
+		text, err := os.ReadFile(f.Path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(f.Path, bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")), 0o666))
+	}
+	assert.Empty(t, run(t, dir).Changed())
+	text, err := os.ReadFile(filepath.Join(dir, "vowels.go"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "vowels.go"), bytes.Replace(text, []byte("name=vowels"), []byte("name=words"), 1), 0o666))
+	run(t, dir)
+	assert.NoDirExists(t, filepath.Join(dir, "cmd", "vowels"), "the program of its former name is known as such")
+}
+
+// TestWritten: what is written keeps its rights and its link, what is as it has to be is not touched, and nothing else is left.
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	dir := module(t, smallest)
+	run(t, dir)
+	file, elsewhere := filepath.Join(dir, goFile), filepath.Join(t.TempDir(), "elsewhere.go")
+	long := time.Now().Add(-time.Hour).Truncate(time.Second)
+	main := filepath.Join(dir, "cmd", "vowels", "main.go")
+	require.NoError(t, os.Chtimes(main, long, long))
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.WriteFile(elsewhere, []byte(header), 0o640))
+	if err := os.Symlink(elsewhere, file); err != nil {
+		t.Skipf("no links here: %v", err)
+	}
+	run(t, dir)
+	got, err := os.ReadFile(elsewhere)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), string(got))
+	info, err := os.Stat(elsewhere)
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		assert.Equal(t, fs.FileMode(0o640), info.Mode().Perm())
+	}
+	info, err = os.Lstat(file)
+	require.NoError(t, err)
+	assert.Equal(t, fs.ModeSymlink, info.Mode().Type())
+	info, err = os.Stat(main)
+	require.NoError(t, err)
+	assert.True(t, info.ModTime().Equal(long))
+	assertNoParts(t, dir)
+	assertNoParts(t, filepath.Dir(elsewhere))
+}
+
+func assertNoParts(t *testing.T, dir string) {
+	t.Helper()
+	assert.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		assert.NotEqual(t, ".part", filepath.Ext(path))
+		return err
+	}))
+}
+
+// TestAtOnce: several at once in one folder, of which some find another name, and who builds meanwhile, do not disturb each other.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := module(t, smallest)
+	run(t, dir)
+	other := strings.ReplaceAll(smallest, "name=vowels", "name=words")
+	for _, text := range []string{other, smallest, other} {
+		write(t, dir, text)
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				_, err := Run(t.Context(), Options{Dir: dir})
+				assert.NoError(t, err)
+			})
+		}
+		wg.Go(func() {
+			for range 20 {
+				got, err := os.ReadFile(filepath.Join(dir, goFile))
+				assert.NoError(t, err)
+				assert.True(t, bytes.HasPrefix(got, []byte(header)) && bytes.HasSuffix(got, []byte("\n")), "%q", got)
+			}
+		})
+		wg.Wait()
+		assert.Empty(t, run(t, dir).Changed())
+	}
+	assertNoParts(t, dir)
+	assert.NoDirExists(t, filepath.Join(dir, "cmd", "vowels"))
+	goCommand(t, dir, nil, "vet", "./...")
 }
 
 // TestRenamed: the program of a former name goes, and nothing else that is there.
@@ -439,6 +534,7 @@ package vowels
 import (
 	"context"
 	"testing"
+	"time"
 )
 
 func TestAll(t *testing.T) {

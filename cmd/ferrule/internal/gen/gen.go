@@ -182,13 +182,14 @@ type written struct {
 func settle(files []written, old []string, check bool) (all []File, err error) {
 	var change []written
 	for _, f := range files {
-		there, err := os.ReadFile(f.path)
+		if isFolder(f.path) {
+			return nil, &Unready{"the folder " + f.path, "a file of this name, or none", "Move the folder"}
+		}
+		there, err := read(f.path)
 		state := Written
 		switch {
-		case err == nil && bytes.Equal(there, f.text):
+		case err == nil && bytes.Equal(lines(there), f.text):
 			state = Same
-		case isFolder(f.path):
-			return nil, &Unready{"the folder " + f.path, "a file of this name, or none", "Move the folder"}
 		case err == nil && foreign(there, filepath.Base(f.path)):
 			return nil, &Unready{f.path + ", which ferrule gen has not written", "no such file, or one of its own",
 				"Move it, or name another folder with -o"}
@@ -209,12 +210,12 @@ func settle(files []written, old []string, check bool) (all []File, err error) {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o777); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(f.path, f.text, 0o666); err != nil {
+		if err := put(f.path, f.text); err != nil {
 			return nil, err
 		}
 	}
 	for _, path := range old {
-		if err := os.Remove(path); err != nil {
+		if err := remove(path); err != nil {
 			return nil, err
 		}
 		_ = os.Remove(filepath.Dir(path)) // where nothing else is in it
@@ -232,8 +233,8 @@ func former(out, path string) (files []string) {
 		if filepath.Dir(file) == filepath.Clean(out) || !slices.Contains(program, filepath.Base(file)) {
 			continue
 		}
-		text, err := os.ReadFile(file)
-		if err == nil && bytes.Contains(text, []byte(header)) && bytes.Contains(text, fmt.Appendf(nil, "%q\n", path)) {
+		text, err := read(file)
+		if err == nil && bytes.Contains(text, []byte(header)) && bytes.Contains(lines(text), fmt.Appendf(nil, "%q\n", path)) {
 			files = append(files, file)
 		}
 	}

@@ -85,11 +85,16 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		if e.Name() == goFile && e.IsDir() {
 			return nil, &Unready{"the folder " + filepath.Join(dir, goFile), "a file of this name, or none", "Move the folder"}
 		}
+		if e.Name() == goFile { // the go command reads it
+			if _, err := read(filepath.Join(dir, goFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+		}
 		if filepath.Ext(e.Name()) != ".go" || e.IsDir() || e.Name() == goFile || strings.ContainsAny(e.Name()[:1], "._") {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		text, err := os.ReadFile(path)
+		text, err := read(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a link to nothing, such as an editor's lock
 		}

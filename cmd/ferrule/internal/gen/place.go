@@ -90,7 +90,7 @@ func (p *pkg) beside(out string, about *plugin) error {
 		if filepath.Ext(e.Name()) != ".go" || e.IsDir() || strings.ContainsAny(e.Name()[:1], "._") || slices.Contains(program, e.Name()) || strings.HasSuffix(e.Name(), "_test.go") {
 			continue
 		}
-		text, err := os.ReadFile(file)
+		text, err := read(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a link to nothing, such as an editor's lock
 		}

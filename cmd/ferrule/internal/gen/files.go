@@ -1,0 +1,64 @@
+package gen
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
+)
+
+// most is how long a file may be that is read: Go's own compiler takes no longer ones.
+const most = 1 << 30
+
+// read reads a file that is to be a regular one, if it is there: nobody may ever write into a pipe.
+func read(path string) ([]byte, error) {
+	text, err := regular.Read(path, most)
+	if errors.Is(err, regular.ErrKind) {
+		return nil, &Unready{path + ", which is neither a file nor a link to one", "a regular file of this name, or none", "Move it"}
+	}
+	return text, err
+}
+
+// lines is a text with Go's ends of lines: a checkout may have given it others.
+func lines(text []byte) []byte { return bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) }
+
+// put has a file with a text, whole at every moment: others may read it meanwhile, or write the same. A link stays one, and what may be done with the file stays as it was.
+func put(path string, text []byte) (err error) {
+	if there, err := filepath.EvalSymlinks(path); err == nil {
+		path = there
+	}
+	// Its name is none that the go command looks at.
+	part := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+strconv.FormatUint(rand.Uint64(), 36)+".part")
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(part)
+		}
+	}()
+	if info, there := os.Stat(path); there == nil {
+		err = f.Chmod(info.Mode().Perm())
+	}
+	if err == nil {
+		_, err = f.Write(text)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
+// remove has a file gone, which another may have removed meanwhile.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
