@@ -37,6 +37,7 @@ debootstrap --variant=minbase --include=gcc,libc6-dev,make,mount "${source##* }"
 rm -f "$root.log"
 [ ! -L "$root/proc" ] || rm "$root/proc" # in a container debootstrap leaves a link to the outer one
 mkdir -p "$root/proc" "$root/go" "$root/modules"
+echo '127.0.0.1 localhost' >"$root/etc/hosts" # what an installed Debian has
 git clone --quiet --no-hardlinks . "$root/ferrule"
 cat >"$root/fresh.sh" <<'INSIDE'
 set -eu

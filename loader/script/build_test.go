@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/script"
 )
@@ -29,6 +30,7 @@ func TestKeepPython(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the adapters of scripts are built by a shell")
 	}
+	fixture.Tool(t, "python3-config", "apt-get install python3-dev")
 	folder, built := filepath.Join(t.TempDir(), "kept"), 0
 	keep := func() (string, error) { return script.KeepPython(t.Context(), folder, "", func() { built++ }) }
 	first, err := keep()

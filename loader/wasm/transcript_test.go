@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
@@ -18,6 +19,7 @@ func TestTranscripts(t *testing.T) {
 	open := func(path string, opts ...loader.Option) (*loader.Plugin, error) {
 		return loader.Open(path, append(opts[:len(opts):len(opts)], loader.WithEngine(wasm.Engine()))...)
 	}
+	fixture.Tool(t, "clang", "apt-get install clang lld wasi-libc") // without it no entry has a module, and nothing was called
 	calls := 0
 	for _, c := range transcript.Table {
 		t.Run(c.Name, func(t *testing.T) {

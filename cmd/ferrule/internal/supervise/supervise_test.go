@@ -79,8 +79,8 @@ func TestEnd(t *testing.T) {
 			}
 			if strings.HasPrefix(c.name, "a group") { // timeout has started its child
 				assert.Eventually(t, func() bool {
-					out, _ := exec.Command("ps", "-o", "pid=", "--ppid", pid).Output()
-					return len(out) > 0
+					children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+					return len(children) > 0
 				}, 20*time.Second, 5*time.Millisecond)
 			}
 			left, alive := p.End(0)
