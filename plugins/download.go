@@ -156,6 +156,50 @@ func (d *download) close() {
 	}
 }
 
+// forgetFiles lets go of the files of the store that no version uses any more: each that is held is a descriptor, and no GC takes it. What the lock said before stays with it, since
+// a result is taken again where it goes back to that. While versions drain, which may still start instances, all are kept. Whoever calls it has System.change.
+func (s *System) forgetFiles() {
+	if s.download == nil || s.download.store == nil {
+		return
+	}
+	s.mu.Lock()
+	plan := s.plans
+	s.mu.Unlock()
+	used := map[string]bool{}
+	use := func(f *found) {
+		if f != nil {
+			used["sha256:"+f.sha256] = true
+		}
+	}
+	if plan != nil {
+		for _, f := range plan.found {
+			use(f)
+		}
+	}
+	for _, a := range s.download.done {
+		if a.result != nil {
+			for _, p := range a.result.Plugins {
+				used[p.Digest] = true
+			}
+		}
+	}
+	for _, e := range s.all() {
+		e.mu.Lock()
+		drains := e.drains > 0
+		if e.spec != nil {
+			use(e.spec.found)
+		}
+		if e.live != nil {
+			use(e.live.spec.found)
+		}
+		e.mu.Unlock()
+		if drains {
+			return
+		}
+	}
+	s.download.store.Forget(func(digest string) bool { return used[digest] })
+}
+
 // installedPrecedence is that of what was installed: folders come before it, what is compiled in after it.
 const installedPrecedence = builtinPrecedence - 1
 

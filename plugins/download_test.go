@@ -16,8 +16,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/index"
@@ -25,6 +27,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/files"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
+	"github.com/ferrule-dev/ferrule/plugins/store"
 )
 
 // publisher is a folder of releases, which a host knows by an https:// url, and what the host has.
@@ -263,6 +266,92 @@ func TestDownloadWatched(t *testing.T) {
 	p.configure("dist_aaaa", "dist_bbbb")
 	require.Eventually(t, func() bool { b, _ := sys.Plugin("dist_bbbb"); return b.State == plugins.StateReady }, 20*time.Second, 10*time.Millisecond)
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_bbbb"))
+}
+
+// One that was installed and is disabled says so, also while a call of it runs: that it has no file then is nothing to mend.
+func TestDownloadedAndDisabled(t *testing.T) {
+	fixture.Loadable(t)
+	p := newPublisher(t)
+	p.publish("aaaa", "1.0.0")
+	p.configure("dist_aaaa", "slow")
+	begun, release := make(chan struct{}), make(chan struct{})
+	slow := &builtin.Plugin{Name: "slow", Version: "1.0.0", Threads: abi.Concurrent, Funcs: []builtin.Function{{Name: "version", Call: func(context.Context, []byte) ([]byte, error) {
+		close(begun)
+		<-release
+		return []byte("1.0.0"), nil
+	}}}}
+	sys := p.system(plugins.Builtin(slow))
+	require.NoError(t, sys.Start(t.Context()))
+	assert.Equal(t, "1.0.0", version(t, sys, "dist_aaaa"))
+	f, err := sys.Func("slow", "version")
+	require.NoError(t, err)
+	var calling sync.WaitGroup
+	calling.Go(func() {
+		_, err := f.Call(t.Context(), nil)
+		assert.NoError(t, err)
+	})
+	<-begun
+	p.configure("{name: dist_aaaa, enabled: false}", "{name: slow, enabled: false}")
+	require.NoError(t, sys.Reload(t.Context()))
+	for _, name := range []string{"dist_aaaa", "slow"} {
+		f, err := sys.Func(name, "version")
+		require.NoError(t, err)
+		_, err = f.Call(t.Context(), nil)
+		assert.ErrorIs(t, err, plugins.ErrDisabled)
+		assert.ErrorContains(t, err, "(ferrule enable)")
+	}
+	close(release)
+	calling.Wait()
+}
+
+// What updates have put aside is no longer in use once no version runs from it: a GC of another process takes it, and what runs stays. The one before the last stays as well,
+// for a lock that goes back to it.
+func TestUpdatedFilesAreForgotten(t *testing.T) {
+	fixture.Loadable(t)
+	p := newPublisher(t)
+	p.publish("aaaa", "1.0.0")
+	p.configure("{name: dist_aaaa, isolate: {sandbox: none}}")
+	sys := p.system()
+	require.NoError(t, sys.Start(t.Context()))
+	assert.Equal(t, "1.0.0", version(t, sys, "dist_aaaa"))
+	before, _ := sys.Plugin("dist_aaaa")
+	st, err := store.Open(p.store)
+	require.NoError(t, err)
+	defer st.Close()
+	collect := func() {
+		t.Helper()
+		_, _, err := st.GC(t.Context(), func(string) bool { return false }, 0)
+		require.NoError(t, err)
+	}
+	collect()
+	assert.FileExists(t, before.Source, "it runs from it")
+	c, err := config.Load(filepath.Join(p.folder, "config.yaml"))
+	require.NoError(t, err)
+	o, err := install.Configured(c, p.pages)
+	require.NoError(t, err)
+	for _, next := range []string{"1.1.0", "1.2.0"} {
+		p.publish("aaaa", next)
+		own, err := store.Open(p.store)
+		require.NoError(t, err)
+		o.Lock, o.Store = install.LockOf(filepath.Join(p.folder, "config.yaml")), own
+		in, err := install.New(o)
+		require.NoError(t, err)
+		changes, _, err := in.Update(t.Context(), install.Wants(c, func(string) bool { return false }), install.UpdateOptions{})
+		require.NoError(t, err)
+		require.Len(t, changes, 1)
+		require.NoError(t, own.Close())
+		require.NoError(t, sys.Reload(t.Context()))
+		assert.Equal(t, next, version(t, sys, "dist_aaaa"))
+	}
+	require.Eventually(t, func() bool { // its first version may still drain
+		require.NoError(t, sys.Reload(t.Context()))
+		collect()
+		_, err := os.Stat(before.Source)
+		return errors.Is(err, os.ErrNotExist)
+	}, 20*time.Second, 10*time.Millisecond)
+	after, _ := sys.Plugin("dist_aaaa")
+	assert.FileExists(t, after.Source)
+	assert.Equal(t, "1.2.0", version(t, sys, "dist_aaaa"))
 }
 
 // A watched system whose downloads fail asks nobody again while nothing changes, whatever else lies beside config.yaml, and at once when somebody asks it to.

@@ -233,14 +233,15 @@ func (e *entry) runFor(ctx context.Context, by string) error {
 
 // why says why the plug-in does not run; e.mu is held.
 func (e *entry) why() error {
+	disabled := e.state == StateDisabled || e.spec != nil && e.spec.wanted && !e.spec.enabled // also while calls of it still run
 	switch {
-	case e.err != nil:
+	case e.err != nil && !disabled: // what else is wrong with one that is disabled, such as no file, nobody has to mend
 		return e.err
 	case e.sys.closed.Load():
 		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a system that is closed"}
 	case e.state == StateDiscovered:
 		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is not listed", Expected: "an entry of plugins", Remedy: "List it in " + e.sys.configName() + " (ferrule enable)"}
-	case e.state == StateDisabled:
+	case disabled:
 		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is disabled", Expected: "one that is enabled",
 			Remedy: "Enable it in " + e.sys.configName() + " (ferrule enable)"}
 	default:

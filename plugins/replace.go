@@ -69,6 +69,7 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 		return errors.Join(append(failed, err)...)
 	}
 	failed = append(failed, s.adopt(ctx, before, now)...)
+	s.forgetFiles()
 	if asked {
 		failed = append(failed, s.setUp(false))
 	}

@@ -168,6 +168,37 @@ func TestGCLeavesWhatAnotherProcessUses(t *testing.T) {
 	assert.NoFileExists(t, half)
 }
 
+// What a process has forgotten a GC takes; what it still uses stays, and what it finds again is in use again.
+func TestForget(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "store")
+	s, other := open(t, folder), open(t, folder)
+	none := func(string) bool { return false }
+	var files []store.File
+	for _, text := range []string{"the version of before", "the version that runs"} {
+		file, err := s.Put(t.Context(), digestOf(text), -1, "sample.so", from(text))
+		require.NoError(t, err)
+		files = append(files, file)
+	}
+	gone := func(want ...string) {
+		t.Helper()
+		_, n, err := other.GC(t.Context(), none, 0)
+		require.NoError(t, err)
+		assert.Equal(t, len(want), n)
+		for _, path := range want {
+			assert.NoFileExists(t, path)
+		}
+	}
+	gone()
+	s.Forget(func(digest string) bool { return digest == files[1].Digest })
+	gone(files[0].Path)
+	s.Forget(none)
+	_, err := s.Find(t.Context(), files[1].Digest)
+	require.NoError(t, err)
+	gone()
+	s.Forget(none)
+	gone(files[1].Path)
+}
+
 // While files come, go and are damaged, a process has what it found until it closes the store.
 func TestFoundStays(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "store")

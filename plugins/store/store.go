@@ -94,11 +94,23 @@ func (s *Store) Close() error {
 	return s.root.Close()
 }
 
+// Forget ends the use of the files that were found and whose digest used is not true of. They stay, until a GC.
+func (s *Store) Forget(used func(digest string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for hex, f := range s.held {
+		if !used("sha256:" + hex) {
+			f.Close()
+			delete(s.held, hex)
+		}
+	}
+}
+
 // Folder returns the store's folder: absolute, without symbolic links.
 func (s *Store) Folder() string { return s.folder }
 
-// Find returns the file with a digest. It reads all of it and compares the digest, each time it is called, at some 0.85 GB in a second. The file is in use until Close:
-// no GC takes it, of any process. What holds between this check and the moment when the file is loaded: nobody but its owner and
+// Find returns the file with a digest. It reads all of it and compares the digest, each time it is called, at some 0.85 GB in a second. The file is in use until Close,
+// or Forget: no GC takes it, of any process. What holds between this check and the moment when the file is loaded: nobody but its owner and
 // root may write to the file or its folder, and no process that uses the store changes a file that is there.
 //
 // A file with other bytes is ErrDigest. It stays where it is, and the next Put with its digest replaces it.
