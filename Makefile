@@ -60,9 +60,9 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestInstall \
 	TestLanguagesGo TestLeftOut TestManualOfC TestManualOfGo TestManualOfRust TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy \
 	TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers \
-	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestStartFromACheckout TestUnavailable
+	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
-LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
+LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./internal/soak ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
@@ -204,9 +204,16 @@ large: ## 4 GiB through the example digest, in constant memory, for a minute
 fuzz: ## Every fuzz target in turn, with more executions each time, for DURATION (3m)
 	@DURATION="$(or $(DURATION),3m)" sh internal/soak/soak.sh fuzz
 
+.PHONY: rounds
+rounds: ## Stress and fuzz in turn, over and over, for DURATION (1h)
+	@DURATION="$(or $(DURATION),1h)" sh internal/soak/soak.sh rounds
+
 .PHONY: soak
-soak: ## Stress and fuzz in turn, over and over, for DURATION (1h)
-	@DURATION="$(or $(DURATION),1h)" sh internal/soak/soak.sh soak
+soak: ## One run of a system with fourteen plug-ins over all engines, disturbed all the time, for DURATION (1h): SEED=number repeats one, PAGE=docs/soak.md writes its summary there
+	$(NEED_GO)
+	$(NEED_CC)
+	$(NEED_CARGO)
+	FERRULE_SOAK=$(or $(DURATION),1h) FERRULE_SEED=$(SEED) FERRULE_SOAK_PAGE=$(abspath $(PAGE)) $(GO) test $(LEAN) -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
 
 .PHONY: flakes
 flakes: fixtures ## The tests of PKG (all) ROUNDS (20) times in a random order, beside BUSY (2) processes that take processors: which failed, and how often

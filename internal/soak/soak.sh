@@ -1,7 +1,7 @@
 #!/bin/sh
-# What has no end of its own: `make stress`, `make fuzz` and `make soak`, from the root of the tree.
+# What has no end of its own: `make stress`, `make fuzz` and `make rounds`, from the root of the tree.
 #
-#     DURATION=8h sh internal/soak/soak.sh stress|fuzz|soak
+#     DURATION=8h sh internal/soak/soak.sh stress|fuzz|rounds
 #
 # DURATION is a number with s, m or h, seconds without. Rounds are done until it is over; what has begun is brought to its
 # end. Without it there is one round. The first failure ends it. Ratios and counts are printed, none of them fails.
@@ -27,7 +27,7 @@ left() { [ "$(now)" -lt "$end" ]; }
 say() { printf '%s (%d s)\n' "$*" $(($(now) - begin)); }
 
 # Each is something that no round leaves out; how much is in it grows only by rounds.
-stress_parts="kills quick direct cgo-off portable back system index store nodes"
+stress_parts="kills quick direct cgo-off portable back system engines index store nodes"
 stress() { # PART
 	case $1 in
 	kills) FERRULE_TEST_KILLS=1000 FERRULE_TEST_LARGE=1024 $GOTEST -count=1 -run 'KilledUnderLoad|Large' ./loader/isolate ;;
@@ -38,6 +38,7 @@ stress() { # PART
 	direct) $GOTEST -count=1 -tags ferrule_stress -timeout 20m ./loader ;;
 	cgo-off) CGO_ENABLED=0 $GOTEST -count=1 -tags ferrule_stress -timeout 20m ./loader ;;
 	system) FERRULE_REPLACEMENTS=200 FERRULE_STRESS=30s $GOTEST -race -count=1 -timeout 20m -run 'Stress|UnderLoad|HandedOver' ./plugins ;;
+	engines) FERRULE_SOAK=30s $GOTEST -count=1 -timeout 20m -run '^TestSoak$' ./internal/soak ;;
 	index) FERRULE_INDEX=100000 $GOTEST -count=1 -v -timeout 20m -run TestOfMany ./plugins/index ;;
 	store) FERRULE_STRESS=30s $GOTEST -race -count=1 -timeout 20m -run 'Kill|FoundStays' ./plugins/lock ./plugins/store ;;
 	nodes) FERRULE_TEST_SOAK=30s $GOTEST -race -count=1 -v -timeout 20m -run '^(TestFaults.*|TestBrokers)$/^/^(Faults|)$' ./loader/remote ;;
@@ -73,7 +74,7 @@ count=$(printf '%s\n' "$all" | grep -c .) || fail "found no fuzz target"
 while [ $round = 0 ] || left; do
 	round=$((round + 1))
 	case $1 in
-	stress | soak)
+	stress | rounds)
 		for part in $stress_parts; do
 			[ $round = 1 ] || left || break
 			say "stress: $part"
@@ -82,7 +83,7 @@ while [ $round = 0 ] || left; do
 		;;
 	esac
 	case $1 in
-	fuzz | soak)
+	fuzz | rounds)
 		n=0
 		while read -r target dir; do
 			[ $round = 1 ] || left || break
@@ -95,7 +96,7 @@ END
 		[ $executions -ge 5000000 ] || executions=$((executions * 4))
 		;;
 	stress) ;;
-	*) fail "found '$1', expected stress, fuzz or soak" ;;
+	*) fail "found '$1', expected stress, fuzz or rounds" ;;
 	esac
 done
 say "$1: rounds: $round"
