@@ -5,6 +5,7 @@ GO    ?= go
 CC    ?= cc
 CARGO ?= cargo
 PREFIX ?= /usr/local
+SITE = build/site
 # What runs tests: `go test`, or a program that takes its arguments.
 GOTEST ?= $(GO) test
 # What is not done once more for each test binary: vetting, which `make lint` does in full, and tables for debuggers.
@@ -60,7 +61,8 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestInstall \
 	TestLanguagesGo TestLeftOut TestManualOfC TestManualOfGo TestManualOfRust TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy \
 	TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers \
-	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
+	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSiteInChromium TestSiteInChromiumThatIsWrong \
+	TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./internal/soak ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
@@ -308,6 +310,18 @@ release: ## Rehearses a release of the last commit into build/release, for some 
 	$(NEED_GO)
 	$(call need,git,apt-get install git)
 	$(GO) run ./internal/release -version '$(VERSION)' -key '$(KEY)' $(if $(ONLY),-platforms '$(ONLY)')
+
+# The generator of the site. Without Sphinx's cache each build warns of all that is wrong, and fails.
+build/sphinx: docs/site/requirements.txt
+	$(call need,python3,apt-get install python3 python3-venv)
+	rm -rf $@ && python3 -m venv $@
+	$@/bin/python -m pip --quiet --disable-pip-version-check install -r $< && touch $@ || { rm -rf $@; exit 1; }
+
+.PHONY: site
+site: build/sphinx ## The documentation as a site, in SITE (build/site), by Sphinx, which is fetched once
+	rm -rf '$(SITE)'
+	@build/sphinx/bin/sphinx-build -b html -c docs/site -d build/sphinx/pages -E -n -W --keep-going -q -j auto . '$(SITE)'
+	@echo "to look at it: python3 -m http.server --bind 127.0.0.1 --directory '$(SITE)'"
 
 .PHONY: check
 check: lint crate-package test long compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree

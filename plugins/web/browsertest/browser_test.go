@@ -1,9 +1,10 @@
-// Package browsertest has package web's page looked at in a browser: headless Chromium, with axe-core for contrast and the like. It is a module of its own, so that whoever has the
+// Package browsertest has package web's page looked at in a browser, and the site that `make site` makes: headless Chromium, with axe-core for contrast and the like. It is a module of its own, so that whoever has the
 // page in a program gets none of that.
 package browsertest
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -155,14 +156,25 @@ func (p *page) hears(ev any) {
 	defer p.mu.Unlock()
 	switch ev := ev.(type) {
 	case *runtime.EventExceptionThrown:
-		p.faults = append(p.faults, fmt.Sprintf("%+v", ev.ExceptionDetails))
+		p.faults = append(p.faults, fmt.Sprintf("%s: %s", ev.ExceptionDetails.Text, said(ev.ExceptionDetails.Exception)))
 	case *runtime.EventConsoleAPICalled:
-		p.faults = append(p.faults, fmt.Sprintf("console.%s: %v", ev.Type, ev.Args))
+		p.faults = append(p.faults, fmt.Sprintf("console.%s: %s", ev.Type, said(ev.Args...)))
 	case *log.EventEntryAdded:
 		p.faults = append(p.faults, fmt.Sprintf("%s: %s (%s)", ev.Entry.Level, ev.Entry.Text, ev.Entry.URL))
 	case *network.EventRequestWillBeSent:
 		p.asked = append(p.asked, ev.Request.URL)
 	}
+}
+
+// said are values of JavaScript in words.
+func said(values ...*runtime.RemoteObject) string {
+	var words []string
+	for _, v := range values {
+		if v != nil {
+			words = append(words, cmp.Or(v.Description, string(v.Value)))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // call is a command of the browser's protocol.
