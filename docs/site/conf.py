@@ -51,7 +51,8 @@ html_copy_source = False
 html_use_index = False
 html_permalinks_icon = "#"
 html_favicon = "favicon.svg"
-html_static_path = ["site.js"]
+html_static_path = ["site.css", "site.js"]
+html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 
 

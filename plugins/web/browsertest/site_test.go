@@ -329,6 +329,8 @@ func TestSiteInChromium(t *testing.T) {
 			s.do(chromedp.Click(".theme-toggle-content .theme-toggle"))
 			assert.Equal(t, scheme == "light", value[bool](s.page, isDark), "the other one")
 			faultless(t, contrast)
+			drawnOn := map[string]string{"light": "rgb(255, 255, 255)", "dark": "rgb(19, 20, 22)"}[scheme] // the picture's colours are those of the system
+			assert.Equal(t, drawnOn, value[string](s.page, "getComputedStyle(document.querySelector('article img')).backgroundColor"))
 			s.do(chromedp.Navigate(s.url + "docs/start.html"))
 			assert.Equal(t, scheme == "light", value[bool](s.page, isDark), "the next page has it, too")
 		}
