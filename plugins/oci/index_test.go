@@ -279,7 +279,7 @@ func TestHostileIndex(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l.sent.Store(0)
 			l.says(test.lie)
-			r := open(t, "oci://"+l.host, oci.Silence(300*time.Millisecond), oci.Pause(time.Millisecond))
+			r := open(t, "oci://"+l.host, oci.Silence(patience(name)), oci.Pause(time.Millisecond))
 			x, err := index.Open(ctx, r.Index(), options)
 			if err == nil {
 				_, err = x.Lookup(ctx, "plug-in-3")
@@ -294,7 +294,7 @@ func TestHostileIndex(t *testing.T) {
 	}
 
 	// A catalogue without an end ends, and one that is nobody's to see says so.
-	r := open(t, "oci://"+l.host, oci.Silence(300*time.Millisecond), oci.Pause(time.Millisecond))
+	r := open(t, "oci://"+l.host, oci.Silence(patience("")), oci.Pause(time.Millisecond))
 	l.says(at(`/_catalog$`, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", `</v2/_catalog?last=x>; rel="next"`)
 		_, _ = io.WriteString(w, `{"repositories":["x"]}`)
