@@ -20,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/internal/museum"
 	"github.com/ferrule-dev/ferrule/internal/transcript"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/internal/native/cross"
@@ -43,7 +44,7 @@ type guest struct {
 
 func exhibit(name string) func(testing.TB) string {
 	return func(tb testing.TB) string {
-		path := museum(name, runtime.GOOS+"-"+runtime.GOARCH+fixture.Ext())
+		path := museum.Path(name, runtime.GOOS+"-"+runtime.GOARCH+fixture.Ext())
 		if _, err := os.Stat(path); err != nil {
 			tb.Skipf("the museum has no %s of %s", filepath.Base(path), name)
 		}
@@ -470,11 +471,11 @@ func TestOtherHeaders(t *testing.T) {
 			}
 			if name == "later" {
 				t.Run("museum", func(t *testing.T) {
-					path := build(t, museum("c-1.0", "plugin.c"))
-					script, err := os.ReadFile(museum("c-1.0", "transcript.txt"))
+					path := build(t, museum.Path("c-1.0", "plugin.c"))
+					script, err := os.ReadFile(museum.Path("c-1.0", "transcript.txt"))
 					require.NoError(t, err)
 					bothWays(t, func(t *testing.T, w way) {
-						assert.Equal(t, string(script), play(t, w, path, string(script)))
+						assert.Equal(t, string(script), museum.Play(t, w.try, path, string(script)))
 					})
 				})
 			}

@@ -160,7 +160,7 @@ func (c *Transcript) RecordApart(t testing.TB, open Open, path string) *Recordin
 			return fn(context.WithValue(ctx, key{}, r), in)
 		}))
 	}
-	within(t, func() {
+	Within(t, func() {
 		if c.shuffle {
 			defer func() { slices.Sort(r.Lines) }()
 		}
@@ -186,7 +186,7 @@ func (c *Transcript) RecordApart(t testing.TB, open Open, path string) *Recordin
 }
 
 // within runs fn, which is to end within a minute.
-func within(t testing.TB, fn func()) {
+func Within(t testing.TB, fn func()) {
 	t.Helper()
 	done := make(chan bool, 1)
 	go func() {

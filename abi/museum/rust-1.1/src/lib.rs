@@ -45,8 +45,10 @@ fn settings(config: &str) -> ferrule::Result<String> {
 }
 
 impl State for Greeter {
-    fn start(ctx: &Context, config: &[u8]) -> ferrule::Result<Greeter> {
-        let greeting = settings(std::str::from_utf8(config)?)?;
+    type Config = Vec<u8>;
+
+    fn start(ctx: &Context, config: Vec<u8>) -> ferrule::Result<Greeter> {
+        let greeting = settings(std::str::from_utf8(&config)?)?;
         let host = ctx.background()?;
         let (events, incoming) = channel::<String>();
         let (answer, answers) = channel();
