@@ -322,6 +322,18 @@ site: build/sphinx ## The documentation as a site, in SITE (build/site), by Sphi
 	rm -rf '$(SITE)'
 	@build/sphinx/bin/sphinx-build -b html -c docs/site -d build/sphinx/pages -E -n -W --keep-going -q -j auto . '$(SITE)'
 	@echo "to look at it: python3 -m http.server --bind 127.0.0.1 --directory '$(SITE)'"
+.PHONY: apidiff
+apidiff: ## Public names of all Go modules beside those of the last release's tag, or of BASE=rev: fails where one is gone, or another one; in about a minute
+	$(NEED_GO)
+	$(call need,git,apt-get install git)
+	$(GO) run ./internal/release -base '$(BASE)' apidiff
+
+.PHONY: semver-checks
+semver-checks: ## Likewise of the Rust SDK's crate, by cargo-semver-checks
+	$(NEED_GO)
+	$(NEED_CARGO)
+	$(call need,git,apt-get install git)
+	$(GO) run ./internal/release -base '$(BASE)' semver-checks
 
 .PHONY: check
 check: lint crate-package test long compilers bench-test race portable stress cross ## Everything but fuzzing and other systems; leaves a clean tree

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,11 +24,25 @@ func main() {
 	flag.StringVar(&r.version, "version", "", "`version` to rehearse; without it that of go.work, with -rehearsal behind it")
 	flag.StringVar(&only, "platforms", strings.Join(platforms, " "), "`platforms` of the command, separated by spaces")
 	flag.StringVar(&r.key, "key", "", "`file` of a minisign key, whose password is in FERRULE_SIGN_PASSWORD; without it a new one is made, and thrown away")
+	var base string
+	flag.StringVar(&base, "base", "", "`revision` with which apidiff and semver-checks compare; without it the last release's tag")
 	flag.Parse()
 	r.platforms = strings.Fields(only)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := r.run(ctx); err != nil {
+	run := r.run
+	switch s := (&since{r.root, base, r.log}); flag.Arg(0) {
+	case "":
+	case "apidiff":
+		run = s.goNames
+	case "semver-checks":
+		run = s.crate
+	default:
+		run = func(context.Context) error {
+			return fmt.Errorf("found %q, expected apidiff, semver-checks, or nothing for the rehearsal of a release", flag.Arg(0))
+		}
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}
@@ -66,6 +81,9 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	}
 	found, err := r.modules(ctx, p, tree)
 	if err != nil {
+		return err
+	}
+	if err := r.exhibits(ctx, tree, filepath.Join(r.work, "user", "bin", "ferrule"+exe(runtime.GOOS)), "c", "rust", "c-wasm", "rust-wasm"); err != nil {
 		return err
 	}
 	page, err := os.ReadFile(filepath.Join(r.root, "docs", "releases.md"))

@@ -260,6 +260,14 @@ func url(path string) string {
 	return "file://" + path
 }
 
+// together runs a program in a folder and returns all that it says.
+func together(dir, program string, args ...string) (string, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // output runs a program in a folder and returns what it prints. Its error has what it said besides.
 func output(dir string, env []string, program string, args ...string) (string, error) {
 	cmd := exec.Command(program, args...)
