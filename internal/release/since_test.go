@@ -190,6 +190,7 @@ func TestExhibits(t *testing.T) {
 	for _, tool := range []string{"cc", "clang", "wasm-ld"} {
 		fixture.Tool(t, tool, "apt-get install gcc clang lld wasi-libc libclang-rt-dev-wasm32")
 	}
+	fixture.WasmC(t, "echo") // leaves the test out where modules cannot be built
 	dir := t.TempDir()
 	command := filepath.Join(dir, "ferrule")
 	_, err := output(fixture.Root(), nil, "go", "build", "-o", command, "./cmd/ferrule")
