@@ -322,6 +322,7 @@ site: build/sphinx ## The documentation as a site, in SITE (build/site), by Sphi
 	rm -rf '$(SITE)'
 	@build/sphinx/bin/sphinx-build -b html -c docs/site -d build/sphinx/pages -E -n -W --keep-going -q -j auto . '$(SITE)'
 	@echo "to look at it: python3 -m http.server --bind 127.0.0.1 --directory '$(SITE)'"
+
 .PHONY: apidiff
 apidiff: ## Public names of all Go modules beside those of the last release's tag, or of BASE=rev: fails where one is gone, or another one; in about a minute
 	$(NEED_GO)
