@@ -23,7 +23,7 @@ import (
 const library = "github.com/ferrule-dev/ferrule"
 
 // kept are the folders of modules that are for work on the tree, and that nobody gets.
-var kept = []string{"bench", "examples", "internal/release", "loader/wasm/internal/extism/peers", "plugins/enginetest", "plugins/web/browsertest", "sdk-go/formstest"}
+var kept = []string{"bench", "examples", "internal/release", "internal/soak", "loader/wasm/internal/extism/peers", "plugins/enginetest", "plugins/web/browsertest", "sdk-go/formstest"}
 
 // goModule is a module of the tree that is published.
 type goModule struct {
