@@ -534,7 +534,6 @@ package vowels
 import (
 	"context"
 	"testing"
-	"time"
 )
 
 func TestAll(t *testing.T) {
