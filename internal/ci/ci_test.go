@@ -195,7 +195,9 @@ func TestFlakes(t *testing.T) {
 	out, err = flakes(`func TestFine(t *testing.T) {}`)
 	assert.NoError(t, err, out)
 	assert.Contains(t, out, "flakes: none of 3 rounds failed")
-	out, err = flakes(``, "ROUNDS=x")
-	assert.Error(t, err, out)
-	assert.Contains(t, out, "expected numbers")
+	for _, rounds := range []string{"x", "0", "-1"} {
+		out, err = flakes(``, "ROUNDS="+rounds)
+		assert.Error(t, err, out)
+		assert.Contains(t, out, "expected numbers", rounds)
+	}
 }

@@ -27,14 +27,13 @@ goroot=$("$GO" env GOROOT) modules=$("$GO" env GOMODCACHE)/cache/download
 
 root=$(mktemp -d)
 chmod 755 "$root" # it is the root of everybody there
-trap 'rm -rf "$root"' EXIT # what is mounted below it is so in a namespace of its own
+trap 'rm -rf "$root" "$root.log"' EXIT # what is mounted below it is so in a namespace of its own
 trap 'exit 130' INT TERM HUP
 echo "a bare ${source##* } with a C compiler and make:"
 debootstrap --variant=minbase --include=gcc,libc6-dev,make,mount "${source##* }" "$root" "${source%% *}" >"$root.log" 2>&1 || {
-	tail -n 5 "$root.log" >&2
-	fail "debootstrap failed: $root.log"
+	tail -n 20 "$root.log" >&2
+	fail "debootstrap failed"
 }
-rm -f "$root.log"
 [ ! -L "$root/proc" ] || rm "$root/proc" # in a container debootstrap leaves a link to the outer one
 mkdir -p "$root/proc" "$root/go" "$root/modules"
 echo '127.0.0.1 localhost' >"$root/etc/hosts" # what an installed Debian has

@@ -6,7 +6,7 @@ set -eu
 GO=${GO:-go} GOTEST=${GOTEST:-$GO test} ROUNDS=${ROUNDS:-20} BUSY=${BUSY:-2} SKIP=${SKIP:-'^$'}
 [ -n "${PKG:-}" ] || { echo "flakes: found no PKG, expected the packages to test, such as ./loader/..." >&2; exit 1; }
 case $ROUNDS$BUSY in
-*[!0-9]*) echo "flakes: found ROUNDS=$ROUNDS and BUSY=$BUSY, expected numbers" >&2 && exit 1 ;;
+0* | *[!0-9]*) echo "flakes: found ROUNDS=$ROUNDS and BUSY=$BUSY, expected numbers, of rounds one at least" >&2 && exit 1 ;;
 esac
 
 kept=$(mktemp -d) busy=
