@@ -10,6 +10,7 @@
 #define close 3
 #define rt_sigaction 13
 #define rt_sigprocmask 14
+#define getpid 39
 #define clone 56
 #define exit 60
 #define wait4 61
@@ -151,6 +152,8 @@ rooted:
 	MOVL	$16, CONTROL
 	MOVL	$1, 76(BX)
 
+	SYS(getpid)
+	MOVL	AX, R14
 	MOVL	$VFORK, DI
 	XORL	SI, SI                 // the same stack: neither side pushes anything
 	XORL	DX, DX
@@ -165,6 +168,9 @@ rooted:
 	MOVL	$1, DI                 // PR_SET_PDEATHSIG
 	MOVL	$9, SI                 // SIGKILL
 	SYS(prctl)
+	SYS(getppid)
+	CMPL	AX, R14
+	JNE	unborn                 // its keeper was killed before it asked to go with it
 	MOVL	$2, DI
 	LEAQ	NONE, SI
 	XORL	DX, DX
@@ -177,6 +183,7 @@ rooted:
 	MOVL	$0x1000, R8            // AT_EMPTY_PATH
 	SYS(execveat)
 	MOVQ	AX, ERRNO
+unborn:
 	MOVL	$127, DI
 	SYS(exit)
 

@@ -21,6 +21,7 @@
 #define setpgid 154
 #define setsid 157
 #define prctl 167
+#define getpid 172
 #define getppid 173
 #define clone 220
 #define wait4 260
@@ -148,6 +149,8 @@ rooted:
 	MOVW	R0, CONTROL(R19)
 	MOVW	R1, 76(R19)
 
+	SYS(getpid)
+	MOVD	R0, R23
 	MOVD	$VFORK, R0
 	MOVD	ZR, R1
 	MOVD	ZR, R2
@@ -160,6 +163,9 @@ rooted:
 	MOVD	$1, R0
 	MOVD	$9, R1
 	SYS(prctl)
+	SYS(getppid)
+	CMPW	R23, R0
+	BNE	unborn
 	MOVD	$2, R0
 	ADD	$NONE, R19, R1
 	MOVD	ZR, R2
@@ -172,6 +178,7 @@ rooted:
 	MOVD	$0x1000, R4
 	SYS(execveat)
 	MOVD	R0, ERRNO(R19)
+unborn:
 	MOVD	$127, R0
 	SYS(exit)
 
