@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"sync/atomic"
+	"runtime"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ func TestSoakFindsWrongAnswers(t *testing.T) {
 	assert.ErrorContains(t, err, "seed 17, after ")
 	assert.ErrorContains(t, err, "soak_python of work: found the hash ")
 	assert.ErrorContains(t, err, "what happened last:\n")
-	assert.EqualValues(t, 50, answers.Load(), "it ends at once, but for calls that run")
+	assert.GreaterOrEqual(t, answers.Load(), int64(50))
+	assert.LessOrEqual(t, answers.Load(), int64(50+2*runtime.NumCPU()), "it ends at once, but for calls that run: one of each caller")
 }
 
 // TestSoakFindsLeaks: descriptors, and memory, that stay after each disturbance are a run that is not flat, with the numbers.
