@@ -3,8 +3,8 @@ package soak
 import (
 	"bytes"
 	"os"
-	"sync/atomic"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
