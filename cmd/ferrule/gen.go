@@ -54,7 +54,8 @@ With the line //go:generate ferrule gen in it, go generate does the same.
 
 What is written is ferrule_gen.go in DIR, and main.go, library.go and module.go in DIR/cmd/NAME. It belongs into git; those who build need no ferrule. What is left of
 ferrule_gen.go from before does not matter, whatever it is; a file with code that ferrule gen has not written is an error. Of the same package the files are
-the same, on every system. Where the plug-in had another name, the files of that are removed.
+the same, on every system. Where the plug-in had another name, or -o names another folder beside its program's, what was written for that is removed: only files that begin
+with the line of ferrule gen's, which the output names.
 
 With --json: name, version, package, program (the folder of the program), functions, hooks, imports, wants (names), and files (path, state: same, written or removed).
 

@@ -51,6 +51,10 @@ func TestGen(t *testing.T) {
 	assert.Equal(t, "written "+at+"/ferrule_gen.go\nwritten "+at+"/cmd/saluter/library.go\nwritten "+at+"/cmd/saluter/main.go\nwritten "+at+"/cmd/saluter/module.go\n"+
 		"removed "+at+"/cmd/greeter/library.go\nremoved "+at+"/cmd/greeter/main.go\nremoved "+at+"/cmd/greeter/module.go\nsaluter 0.1.0: 1 function\n", stdout)
 	assert.NoDirExists(t, filepath.Join(dir, "cmd", "greeter"))
+	other := filepath.Join(dir, "cmd", "other")
+	stdout, _ = said(exitOK, "-o", other)
+	assert.Equal(t, "written "+at+"/cmd/other/library.go\nwritten "+at+"/cmd/other/main.go\nwritten "+at+"/cmd/other/module.go\n"+
+		"removed "+at+"/cmd/saluter/library.go\nremoved "+at+"/cmd/saluter/main.go\nremoved "+at+"/cmd/saluter/module.go\nsaluter 0.1.0: 1 function\n", stdout)
 
 	put(strings.Replace(string(text), "func Greet(name string)", "func greet(name chan int)", 1))
 	before, err := os.ReadFile(file)

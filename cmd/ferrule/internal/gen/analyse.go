@@ -262,6 +262,11 @@ func (a *analysis) variable(n *noted, v *ast.ValueSpec, doc *ast.CommentGroup) {
 	}
 	// A host function's result comes from the host, its input goes there.
 	a.turned(&f.shape, sig, ident.Pos(), what)
+	if len(a.faults) == before {
+		// Its type may be one of another package's, which need not say what that has for itself.
+		a.nameable(f.shape.in, ident.Pos(), "the parameter of "+what)
+		a.nameable(f.shape.out, ident.Pos(), "the result of "+what)
+	}
 	f.keys = a.keysOf(n, abi.KindImport, []string{"doc", "from", "why", "version"}, docText(doc))
 	f.name = a.nameOf(n, ident.Name)
 	list := &a.plugin.imports

@@ -159,6 +159,22 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestMarked: a file that has the words of those that are written is nobody's but its author's.
+func TestMarked(t *testing.T) {
+	t.Parallel()
+	words := "// Package main is mine.\npackage main\n\nimport _ \"example.com/vowels\"\n\nconst text = `\n" + header + "\n`\n\nfunc main() { println(text) }\n"
+	dir := module(t, smallest)
+	write(t, dir, "-- cmd/other/main.go --\n"+words)
+	run(t, dir)
+	assert.FileExists(t, filepath.Join(dir, "cmd", "other", "main.go"))
+	_, err := Run(t.Context(), Options{Dir: dir, Out: filepath.Join(dir, "cmd", "other")})
+	assert.ErrorContains(t, err, filepath.Join("cmd", "other", "main.go")+", which ferrule gen has not written, expected")
+	assert.FileExists(t, filepath.Join(dir, "cmd", "vowels", "main.go"), "nothing is removed where nothing can be written")
+	write(t, dir, "-- "+goFile+" --\n"+strings.Replace(words, "package main", "package vowels", 1))
+	_, err = Run(t.Context(), Options{Dir: dir})
+	assert.ErrorContains(t, err, goFile+", which ferrule gen has not written, expected")
+}
+
 // TestCheck: nothing is written, and what is not as it would be is said.
 func TestCheck(t *testing.T) {
 	t.Parallel()
@@ -317,6 +333,9 @@ func TestPackages(t *testing.T) {
 		"generic code":   {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\ntype list[T any] []T\n\nfunc (l list[T]) first() T { return l[0] }\n\ntype alias[T any] = list[T]\n\n//ferrule:export\nfunc F(l list[int]) int { return l.first() }\n\n//ferrule:export\nfunc G(l alias[string]) string { return list[string](l).first() }\n", "f g"},
 		"types of others, of one name": {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\nimport (\n\ta \"example.com/vowels/a/plugin\"\n\tb \"example.com/vowels/b/plugin\"\n\t. \"net/url\"\n)\n\n//ferrule:export\nfunc F(v a.T) (b.T, error) { return b.T{}, nil }\n\n//ferrule:export\nfunc G(v Values) *URL { return nil }\n" +
 			"-- a/plugin/a.go --\npackage plugin\n\ntype T struct{}\n-- b/plugin/b.go --\npackage plugin\n\ntype T struct{}\n", "f g"},
+		"types under another name": {"-- vowels.go --\n//ferrule:plugin name=vowels version=1\npackage vowels\n\nimport \"example.com/vowels/lib\"\n\n//ferrule:import\nvar f lib.Func\n\n//ferrule:export\nfunc F(v lib.T) {}\n" +
+			"-- lib/lib.go --\npackage lib\n\nimport (\n\t\"context\"\n\n\t\"example.com/vowels/internal/near\"\n\t\"example.com/vowels/lib/internal/own\"\n)\n\ntype T = own.T\n\ntype Func func(context.Context, []T) (map[string]near.T, error)\n" +
+			"-- lib/internal/own/own.go --\npackage own\n\ntype T struct{ A int }\n-- internal/near/near.go --\npackage near\n\ntype T struct{ A int }\n", "f"},
 		"a package sidecar":          {strings.ReplaceAll(strings.ReplaceAll(smallest, "package vowels", "package sidecar"), "Package vowels", "Package sidecar"), "f"},
 		"a package unsafe":           {strings.ReplaceAll(smallest, "package vowels", "package unsafe"), "f"},
 		"a package library":          {strings.ReplaceAll(smallest, "package vowels", "package library"), "f"},

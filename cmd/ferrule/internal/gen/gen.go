@@ -234,7 +234,7 @@ func former(out, path string) (files []string) {
 			continue
 		}
 		text, err := read(file)
-		if err == nil && bytes.Contains(text, []byte(header)) && bytes.Contains(lines(text), fmt.Appendf(nil, "%q\n", path)) {
+		if err == nil && marked(text) && bytes.Contains(lines(text), fmt.Appendf(nil, "%q\n", path)) {
 			files = append(files, file)
 		}
 	}

@@ -134,11 +134,25 @@ var program = []string{"library.go", "main.go", "module.go"}
 
 // foreign reports whether somebody else has written a file, who would miss it. What is left of one of those that are written here, by an editor, a merge or a full disk, is none.
 func foreign(text []byte, name string) bool {
-	if bytes.Contains(text, []byte(header)) || strings.HasPrefix(header, string(bytes.TrimSpace(text))) {
+	if marked(text) || strings.HasPrefix(header, string(bytes.TrimSpace(text))) {
 		return false
 	}
 	syntax, _ := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution)
 	return name != goFile || syntax != nil && len(syntax.Decls) > 0
+}
+
+// marked reports whether a file says that it was written here: a line before its package clause, since any code may have those words in a text.
+func marked(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimPrefix(bytes.TrimRight(line, "\r\n"), []byte("\ufeff"))
+		if string(line) == header {
+			return true
+		}
+		if bytes.HasPrefix(line, []byte("package ")) {
+			return false
+		}
+	}
+	return false
 }
 
 func isFolder(path string) bool {

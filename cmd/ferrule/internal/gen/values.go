@@ -72,7 +72,7 @@ func (p *pkg) shapeOf(what string, sig *types.Signature, at token.Pos, streams b
 	for i := range params.Len() {
 		v := params.At(i)
 		where := v.Pos()
-		if !where.IsValid() {
+		if !where.IsValid() || v.Pkg() != p.types { // such as of a type of another package's
 			where = at
 		}
 		name := "the parameter "
@@ -108,7 +108,7 @@ func (p *pkg) shapeOf(what string, sig *types.Signature, at token.Pos, streams b
 			if s.reader || s.write {
 				p.fault(where, name+p.text(v.Type())+" of "+what+" behind a stream", expected, "")
 			}
-			s.in = p.valueOf(v.Type(), where, strings.TrimSpace(name)+" of "+what, true)
+			s.in = p.valueOf(v.Type(), where, strings.TrimSuffix(strings.TrimSpace(name), ", a")+" of "+what, true)
 		}
 	}
 	results := sig.Results()
@@ -314,6 +314,86 @@ func lost(t types.Type, seen map[types.Type]bool) (m *types.Map, part string) {
 		return lost(u.Elem(), seen)
 	}
 	return nil, ""
+}
+
+// nameable notes a value whose type what is written could not name; what is it, in words.
+func (p *pkg) nameable(v value, at token.Pos, what string) {
+	if v.form == none {
+		return
+	}
+	if part, why := p.hidden(v.typ); part != "" {
+		p.fault(at, what+" of the type "+p.text(v.typ)+" with "+part+", "+why, "types that "+p.path+" can name", "Declare one of its own with the same JSON")
+	}
+}
+
+// hidden finds what a package cannot name in a type, and says why; part is empty where there is nothing.
+func (p *pkg) hidden(t types.Type) (part, why string) {
+	ofName := func(name *types.TypeName, args *types.TypeList) (part, why string) {
+		if other := name.Pkg(); other != nil && other != p.types {
+			text := other.Path() + "." + name.Name()
+			switch {
+			case !name.Exported():
+				return text, "which is unexported"
+			case !p.imports(other.Path()):
+				return text, "from a package that " + p.path + " may not import"
+			}
+		}
+		for i := range args.Len() {
+			if part, why = p.hidden(args.At(i)); part != "" {
+				return part, why
+			}
+		}
+		return "", ""
+	}
+	switch t := t.(type) {
+	case *types.Alias:
+		return ofName(t.Obj(), t.TypeArgs())
+	case *types.Named:
+		return ofName(t.Obj(), t.TypeArgs())
+	case *types.Map:
+		if part, why = p.hidden(t.Key()); part != "" {
+			return part, why
+		}
+		return p.hidden(t.Elem())
+	case *types.Struct:
+		for i := range t.NumFields() {
+			f := t.Field(i)
+			if !f.Exported() && f.Pkg() != p.types {
+				return "the field " + f.Name() + " of " + f.Pkg().Path(), "which is unexported"
+			}
+			if part, why = p.hidden(f.Type()); part != "" {
+				return part, why
+			}
+		}
+	case *types.Interface:
+		for i := range t.NumMethods() {
+			if m := t.Method(i); !m.Exported() && m.Pkg() != p.types {
+				return "the method " + m.Name() + " of " + m.Pkg().Path(), "which is unexported"
+			} else if part, why = p.hidden(m.Type()); part != "" {
+				return part, why
+			}
+		}
+	case *types.Signature:
+		for _, all := range []*types.Tuple{t.Params(), t.Results()} {
+			for i := range all.Len() {
+				if part, why = p.hidden(all.At(i).Type()); part != "" {
+					return part, why
+				}
+			}
+		}
+	case interface{ Elem() types.Type }: // a pointer, a slice, an array or a channel
+		return p.hidden(t.Elem())
+	}
+	return "", ""
+}
+
+// imports reports whether Go lets the package import another, of which it has a type.
+func (p *pkg) imports(other string) bool {
+	if strings.HasPrefix(other, "vendor/") || other == "internal" || strings.HasPrefix(other, "internal/") { // of Go's own
+		return other == p.module || strings.HasPrefix(other, p.module+"/")
+	}
+	parent, ok := internalTo(other)
+	return !ok || p.path == parent || strings.HasPrefix(p.path, parent+"/")
 }
 
 // named reports whether a type is the one with this name of a package.
