@@ -157,7 +157,7 @@ func (d *download) close() {
 }
 
 // forgetFiles lets go of the files of the store that no version uses any more: each that is held is a descriptor, and no GC takes it. What the lock said before stays with it, since
-// a result is taken again where it goes back to that. While versions drain, which may still start instances, all are kept. Whoever calls it has System.change.
+// a result is taken again where it goes back to that; and so does that of a version that is leaving, until it is closed. Whoever calls it has System.change.
 func (s *System) forgetFiles() {
 	if s.download == nil || s.download.store == nil {
 		return
@@ -185,7 +185,9 @@ func (s *System) forgetFiles() {
 	}
 	for _, e := range s.all() {
 		e.mu.Lock()
-		drains := e.drains > 0
+		for _, l := range e.leaving {
+			use(l.spec.found)
+		}
 		if e.spec != nil {
 			use(e.spec.found)
 		}
@@ -193,11 +195,19 @@ func (s *System) forgetFiles() {
 			use(e.live.spec.found)
 		}
 		e.mu.Unlock()
-		if drains {
-			return
-		}
 	}
 	s.download.store.Forget(func(digest string) bool { return used[digest] })
+}
+
+// forgetLater is forgetFiles for whoever has not System.change, such as the end of a version that was leaving: when it is to be had, unless the system is closed before.
+func (s *System) forgetLater() {
+	if s.download == nil {
+		return
+	}
+	if _, give, err := s.take(s.life); err == nil {
+		s.forgetFiles()
+		give()
+	}
 }
 
 // installedPrecedence is that of what was installed: folders come before it, what is compiled in after it.

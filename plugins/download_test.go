@@ -2,6 +2,7 @@ package plugins_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -39,6 +40,7 @@ type publisher struct {
 	store    string
 	requests atomic.Int64
 	offline  atomic.Bool
+	fixture  string // "" is released
 
 	mu   sync.Mutex
 	text bytes.Buffer // what is logged
@@ -66,7 +68,7 @@ func (p *publisher) publish(tag, version string, more ...string) {
 			pairs = append(pairs, from, to)
 		}
 	}
-	variant(p.t, "released", path, pairs...)
+	variant(p.t, cmp.Or(p.fixture, "released"), path, pairs...)
 	r, platform, err := install.Describe(path)
 	require.NoError(p.t, err)
 	data, err := os.ReadFile(path)
@@ -304,54 +306,91 @@ func TestDownloadedAndDisabled(t *testing.T) {
 	calling.Wait()
 }
 
-// What updates have put aside is no longer in use once no version runs from it: a GC of another process takes it, and what runs stays. The one before the last stays as well,
-// for a lock that goes back to it.
+// update publishes a version, and takes it into the lock and the store, as a command beside the system would.
+func (p *publisher) update(version string) {
+	p.t.Helper()
+	p.publish("aaaa", version)
+	c, err := config.Load(filepath.Join(p.folder, "config.yaml"))
+	require.NoError(p.t, err)
+	o, err := install.Configured(c, p.pages)
+	require.NoError(p.t, err)
+	st, err := store.Open(p.store)
+	require.NoError(p.t, err)
+	defer st.Close()
+	o.Lock, o.Store = install.LockOf(filepath.Join(p.folder, "config.yaml")), st
+	in, err := install.New(o)
+	require.NoError(p.t, err)
+	_, _, err = in.Update(p.t.Context(), install.Wants(c, func(string) bool { return false }), install.UpdateOptions{})
+	require.NoError(p.t, err)
+}
+
+// collect is a GC of another process, which keeps nothing but what is in use.
+func (p *publisher) collect() {
+	p.t.Helper()
+	st, err := store.Open(p.store)
+	require.NoError(p.t, err)
+	defer st.Close()
+	_, _, err = st.GC(p.t.Context(), func(string) bool { return false }, 0)
+	require.NoError(p.t, err)
+}
+
+// What updates have put aside is no longer in use once no version runs from it: a GC of another process takes it, and what runs stays. As long as a call runs in a version that
+// was replaced, its file is in use, and no longer: nobody has to reload for that. A call that stays in one plug-in holds no other's file.
 func TestUpdatedFilesAreForgotten(t *testing.T) {
 	fixture.Loadable(t)
-	p := newPublisher(t)
-	p.publish("aaaa", "1.0.0")
-	p.configure("{name: dist_aaaa, isolate: {sandbox: none}}")
-	sys := p.system()
-	require.NoError(t, sys.Start(t.Context()))
-	assert.Equal(t, "1.0.0", version(t, sys, "dist_aaaa"))
-	before, _ := sys.Plugin("dist_aaaa")
-	st, err := store.Open(p.store)
-	require.NoError(t, err)
-	defer st.Close()
-	collect := func() {
-		t.Helper()
-		_, _, err := st.GC(t.Context(), func(string) bool { return false }, 0)
-		require.NoError(t, err)
+	for how, isolation := range map[string]string{"isolated": "{sandbox: none}", "in this process": "false"} {
+		t.Run(how, func(t *testing.T) {
+			p := newPublisher(t)
+			p.fixture = "released_stays"
+			p.publish("aaaa", "1.0.0")
+			p.publish("bbbb", "1.0.0")
+			p.configure("{name: dist_aaaa, isolate: "+isolation+"}", "{name: dist_bbbb, isolate: "+isolation+"}")
+			sys := p.system()
+			require.NoError(t, sys.Start(t.Context()))
+			var calling sync.WaitGroup
+			stay := func(name string) (end func()) {
+				path := filepath.Join(t.TempDir(), name)
+				require.NoError(t, os.WriteFile(path, nil, 0o600))
+				f, err := sys.Func(name, "stays")
+				require.NoError(t, err)
+				calling.Go(func() {
+					out, err := f.Call(context.Background(), []byte(path))
+					assert.NoError(t, err)
+					assert.Equal(t, "1.0.0", string(out))
+				})
+				require.Eventually(t, func() bool { _, err := os.Stat(path + "+"); return err == nil }, 20*time.Second, time.Millisecond, "it runs")
+				return func() { require.NoError(t, os.Remove(path+"+")) }
+			}
+			end, endOther := stay("dist_aaaa"), stay("dist_bbbb")
+			before, _ := sys.Plugin("dist_aaaa")
+			other, _ := sys.Plugin("dist_bbbb")
+			p.configure("{name: dist_aaaa, isolate: "+isolation+"}", "{name: dist_bbbb, enabled: false, isolate: "+isolation+"}")
+			require.NoError(t, sys.Reload(t.Context()))
+			for _, next := range []string{"1.1.0", "1.2.0", "1.3.0"} {
+				p.update(next)
+				require.NoError(t, sys.Reload(t.Context()))
+				assert.Equal(t, next, version(t, sys, "dist_aaaa"))
+			}
+			p.collect()
+			assert.FileExists(t, before.Source, "a call runs in it")
+			assert.FileExists(t, other.Source)
+			end()
+			gone := func(path string) {
+				t.Helper()
+				assert.Eventually(t, func() bool {
+					p.collect()
+					_, err := os.Stat(path)
+					return errors.Is(err, os.ErrNotExist)
+				}, 20*time.Second, 10*time.Millisecond)
+			}
+			gone(before.Source)
+			after, _ := sys.Plugin("dist_aaaa")
+			assert.FileExists(t, after.Source)
+			assert.Equal(t, "1.3.0", version(t, sys, "dist_aaaa"))
+			endOther()
+			calling.Wait()
+		})
 	}
-	collect()
-	assert.FileExists(t, before.Source, "it runs from it")
-	c, err := config.Load(filepath.Join(p.folder, "config.yaml"))
-	require.NoError(t, err)
-	o, err := install.Configured(c, p.pages)
-	require.NoError(t, err)
-	for _, next := range []string{"1.1.0", "1.2.0"} {
-		p.publish("aaaa", next)
-		own, err := store.Open(p.store)
-		require.NoError(t, err)
-		o.Lock, o.Store = install.LockOf(filepath.Join(p.folder, "config.yaml")), own
-		in, err := install.New(o)
-		require.NoError(t, err)
-		changes, _, err := in.Update(t.Context(), install.Wants(c, func(string) bool { return false }), install.UpdateOptions{})
-		require.NoError(t, err)
-		require.Len(t, changes, 1)
-		require.NoError(t, own.Close())
-		require.NoError(t, sys.Reload(t.Context()))
-		assert.Equal(t, next, version(t, sys, "dist_aaaa"))
-	}
-	require.Eventually(t, func() bool { // its first version may still drain
-		require.NoError(t, sys.Reload(t.Context()))
-		collect()
-		_, err := os.Stat(before.Source)
-		return errors.Is(err, os.ErrNotExist)
-	}, 20*time.Second, 10*time.Millisecond)
-	after, _ := sys.Plugin("dist_aaaa")
-	assert.FileExists(t, after.Source)
-	assert.Equal(t, "1.2.0", version(t, sys, "dist_aaaa"))
 }
 
 // A watched system whose downloads fail asks nobody again while nothing changes, whatever else lies beside config.yaml, and at once when somebody asks it to.

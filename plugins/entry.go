@@ -99,8 +99,9 @@ type entry struct {
 	layers   []string               // what shuts its workers in, as the first one has said; nil before there was one
 	replaced int
 	restarts int
-	drains   int   // versions that were detached, and are not closed
-	after    State // what follows on StateDraining
+	drains   int     // versions that were detached, and are not closed
+	leaving  []*live // versions that no call begins in any more, replaced ones too: calls may run in them, and start instances from their files
+	after    State   // what follows on StateDraining
 
 	waiting   string // the plug-in that a call of this one waits for, while it is opened
 	forgotten bool   // Start has failed, and nobody knows of it any more
@@ -543,6 +544,7 @@ func (e *entry) detach(state State) *live {
 	}
 	if l != nil {
 		e.drains++
+		e.leaving = append(e.leaving, l)
 	}
 	e.state, e.after = state, state
 	if e.drains > 0 {
@@ -560,6 +562,7 @@ func (e *entry) detach(state State) *live {
 func (e *entry) drain(ctx context.Context, l *live) error {
 	err := l.Shutdown(ctx)
 	e.mu.Lock()
+	e.left(l)
 	e.drains--
 	drained := e.drains == 0 && e.state == StateDraining
 	if drained {
@@ -570,6 +573,11 @@ func (e *entry) drain(ctx context.Context, l *live) error {
 		e.event(Event{Kind: EventState})
 	}
 	return err
+}
+
+// left has a version be gone that was leaving; e.mu is held.
+func (e *entry) left(l *live) {
+	e.leaving = slices.DeleteFunc(e.leaving, func(one *live) bool { return one == l })
 }
 
 // attach returns the attachment for a hook or a function, the same as long as the plug-in is known; e.mu is held.

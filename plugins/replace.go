@@ -317,7 +317,10 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
 		e.mu.Unlock()
 		s.relay(e) // nothing new reaches it
 		if l := e.detach(initial(next)); l != nil {
-			s.background.Go(func() { _ = e.drain(s.life, l) })
+			s.background.Go(func() {
+				_ = e.drain(s.life, l)
+				s.forgetLater()
+			})
 		}
 		return nil
 	case next.err != nil && l != nil:
@@ -451,10 +454,17 @@ func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *
 		}
 		e.succeed(l)
 	}
+	e.mu.Lock()
+	e.leaving = append(e.leaving, old)
+	e.mu.Unlock()
 	s.background.Go(func() {
 		if err := old.Shutdown(s.life); err != nil && !s.closed.Load() {
 			s.log(slog.LevelWarn, "the version before could not be closed", slog.String("plugin", e.name), slog.Any("err", err))
 		}
+		e.mu.Lock()
+		e.left(old)
+		e.mu.Unlock()
+		s.forgetLater()
 	})
 	s.relay(e)
 	e.event(Event{Kind: EventReplaced})
