@@ -215,7 +215,7 @@ soak: ## One run of a system with fourteen plug-ins over all engines, disturbed 
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
-	FERRULE_SOAK=$(or $(DURATION),1h) FERRULE_SEED=$(SEED) FERRULE_SOAK_PAGE=$(abspath $(PAGE)) $(GO) test $(LEAN) -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
+	FERRULE_SOAK='$(or $(DURATION),1h)' FERRULE_SEED='$(SEED)' FERRULE_SOAK_PAGE="$(if $(PAGE),$$(realpath -- '$(PAGE)'))" $(GO) test $(LEAN) -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
 
 .PHONY: flakes
 flakes: fixtures ## The tests of PKG (all) ROUNDS (20) times in a random order, beside BUSY (2) processes that take processors: which failed, and how often

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -261,24 +262,36 @@ func (r *run) harmed(p *plugin, word string, kind Kind) error {
 
 func (r *run) killWorker(p *plugin) error {
 	return r.becomes(p, p.is(), func() error {
-		is, _ := r.sys.Plugin(p.Name)
-		if is.Worker == 0 {
-			return nil
-		}
-		return syscall.Kill(is.Worker, syscall.SIGKILL)
+		return r.until(func() string { // it may be on its way, after a crash
+			is, _ := r.sys.Plugin(p.Name)
+			if is.Worker == 0 {
+				return "found no worker of " + p.Name
+			}
+			if err := syscall.Kill(is.Worker, syscall.SIGKILL); err != nil {
+				return fmt.Sprintf("the worker %d of %s: %v", is.Worker, p.Name, err)
+			}
+			return ""
+		})
 	}, Crashed)
 }
 
 // killProgram kills each process of a program.
 func (r *run) killProgram(p *plugin) error {
 	return r.becomes(p, p.is(), func() error {
-		for _, pid := range descendants() {
-			line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-			if err == nil && strings.HasPrefix(string(line), r.path(p.file)) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
+		return r.until(func() string { // likewise
+			killed := false
+			for _, pid := range descendants() {
+				// What runs may be the file that was there before, or a copy of it that nobody can write to: its name is the program's.
+				name, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+				if name, _, _ := strings.Cut(string(name), "\x00"); err == nil && filepath.Base(name) == filepath.Base(p.file) {
+					killed = syscall.Kill(pid, syscall.SIGKILL) == nil || killed
+				}
 			}
-		}
-		return nil
+			if !killed {
+				return "found no process of " + p.Name
+			}
+			return ""
+		})
 	}, Crashed)
 }
 

@@ -53,7 +53,7 @@ func TestSoakFindsLeaks(t *testing.T) {
 			f.Close()
 		}
 	}()
-	_, err := soaked(t, seedOf(), 12*time.Second, plant{leak: leak})
+	_, err := soaked(t, 18, 12*time.Second, plant{leak: leak})
 	require.NotEmpty(t, memory)
 	require.Error(t, err)
 	assert.ErrorContains(t, err, "descriptors of the host is not flat: found that it grew by ")

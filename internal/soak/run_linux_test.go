@@ -105,7 +105,7 @@ func (r *run) fail(format string, args ...any) {
 
 func (r *run) path(name string) string { return filepath.Join(r.folder, filepath.FromSlash(name)) }
 
-// newRun makes the files, starts the processes, and the system.
+// newRun makes the files, starts the processes, and the system. The run that is returned with an error has begun some of it.
 func newRun(t testing.TB, seed uint64) (*run, error) {
 	folder, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -119,18 +119,18 @@ func newRun(t testing.TB, seed uint64) (*run, error) {
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	for _, name := range []string{"tmp", "releases", "plugins", "programs"} {
 		if err := os.MkdirAll(r.path(name), 0o755); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	if r.key, err = sign.Generate(); err != nil {
-		return nil, err
+		return r, err
 	}
 	if r.to, err = files.NewFolder(r.path("releases")); err != nil {
-		return nil, err
+		return r, err
 	}
 	r.address = (&url.URL{Scheme: "file", Path: r.path("releases")}).String()
 	if r.broker, err = begin("broker", r.port); err != nil {
-		return nil, err
+		return r, err
 	}
 	for _, p := range r.all {
 		r.byName[p.Name] = p
@@ -142,18 +142,18 @@ func newRun(t testing.TB, seed uint64) (*run, error) {
 		case p.role == "node":
 			for i := range r.nodes {
 				if r.nodes[i], err = begin("node", p.address, version(0)); err != nil {
-					return nil, err
+					return r, err
 				}
 			}
 		case p.role != "":
 			r.roles[p.role], err = begin(p.role, p.address, version(0))
 		}
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	if err := r.configure(); err != nil {
-		return nil, err
+		return r, err
 	}
 	cache := filepath.Join(fixture.Root(), "build", "compiled")
 	r.sys = plugins.New("soak", "1.0.0", plugins.Config(r.path("config.yaml")), plugins.Watch(), plugins.Logger(quiet()), plugins.Download(), plugins.StoreFolder(r.stored),
@@ -166,11 +166,11 @@ func newRun(t testing.TB, seed uint64) (*run, error) {
 	r.each = plugins.Collect[[]byte, []byte](r.sys, "each", plugins.Parallel(), plugins.Codec(raw{}))
 	r.chain = plugins.Pipe[[]byte](r.sys, "chain", plugins.OnError(plugins.Skip), plugins.Codec(raw{}))
 	if err := r.sys.Start(r.ctx); err != nil {
-		return nil, err
+		return r, err
 	}
 	for _, p := range r.all {
 		if r.work[p.Name], err = r.sys.Func(p.Name, "work"); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	return r, nil
@@ -335,6 +335,9 @@ func (r *run) collect(ctx context.Context, in string, count func(*plugin, Kind, 
 	results, err := r.each.Call(ctx, []byte(in))
 	seen, said := map[string]string{}, map[string]bool{}
 	for _, x := range results {
+		if _, twice := seen[x.Plugin]; twice || r.byName[x.Plugin] == nil {
+			r.fail("each: found an answer of %s, expected one of each plug-in", x.Plugin)
+		}
 		seen[x.Plugin] = string(x.Value)
 	}
 	for _, one := range unjoined(err) {
@@ -343,8 +346,11 @@ func (r *run) collect(ctx context.Context, in string, count func(*plugin, Kind, 
 			r.fail("each: found the error %v, expected one of a plug-in's hook", one)
 			return seen
 		}
-		said[hook.Plugin] = true
 		p := r.byName[hook.Plugin]
+		if _, answered := seen[hook.Plugin]; answered || said[hook.Plugin] {
+			r.fail("each: found two outcomes of %s, one of them %v, expected one", hook.Plugin, one)
+		}
+		said[hook.Plugin] = true
 		count(p, KindOf(one), "")
 		for i := range r.all {
 			if r.all[i] != p {
@@ -428,8 +434,12 @@ func (r *run) pipe(ctx context.Context, in string, count func(*plugin, Kind, str
 
 // quiesce waits until every call is over that runs now.
 func (r *run) quiesce() {
+	begun := time.Now()
 	for _, c := range r.callers {
 		for at := c.seq.Load(); c.seq.Load() == at && r.ctx.Err() == nil; {
+			if time.Since(begun) > 2*patience { // its context has ended long ago
+				r.fail("found a call that does not come back, expected it when its context ends, after %v", patience)
+			}
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -22,18 +22,28 @@ import (
 )
 
 // length is how long a run is: FERRULE_SOAK, such as 1h.
-func length(without time.Duration) time.Duration {
-	if long, err := time.ParseDuration(os.Getenv("FERRULE_SOAK")); err == nil {
-		return long
+func length(without time.Duration) (time.Duration, error) {
+	text := os.Getenv("FERRULE_SOAK")
+	if text == "" {
+		return without, nil
 	}
-	return without
+	long, err := time.ParseDuration(text)
+	if err != nil || long <= 0 {
+		return 0, fmt.Errorf("found %q for how long, expected a time such as 30s, 90m or 8h", text)
+	}
+	return long, nil
 }
 
-func seedOf() uint64 {
-	if s, err := strconv.ParseUint(os.Getenv("FERRULE_SEED"), 10, 64); err == nil {
-		return s
+func seedOf() (uint64, error) {
+	text := os.Getenv("FERRULE_SEED")
+	if text == "" {
+		return uint64(time.Now().UnixNano()), nil
 	}
-	return uint64(time.Now().UnixNano())
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("found the seed %q, expected a number that is not negative", text)
+	}
+	return seed, nil
 }
 
 // plant are faults that a run is to find.
@@ -74,7 +84,7 @@ func soaked(t testing.TB, seed uint64, long time.Duration, planted plant) (*Summ
 	}
 	before := holds(os.TempDir())
 	r, err := newRun(t, seed)
-	if r != nil {
+	if r != nil { // also where it could not begin: processes of it may run
 		defer r.end()
 	}
 	if err != nil {
@@ -127,7 +137,10 @@ func soaked(t testing.TB, seed uint64, long time.Duration, planted plant) (*Summ
 		}
 	}
 	r.stop()
-	calling.Wait()
+	if err := within(calling.Wait); err != nil {
+		r.fail("calls that run when all is over: %w", err)
+		return nil, r.fault
+	}
 	s := &Summary{Date: begun.UTC(), Machine: machine(), Duration: took, Seed: seed, Callers: len(r.callers), Calls: map[string]int64{}, Outcomes: map[Kind]int64{}, Done: r.done, Worst: r.worst, Series: series, Samples: samples,
 		Answers: map[string]map[string]int64{}}
 	for k, n := range r.harm {
@@ -191,6 +204,22 @@ func soaked(t testing.TB, seed uint64, long time.Duration, planted plant) (*Summ
 	return s, errors.Join(faults...)
 }
 
+// within waits for what has to be over in a while.
+func within(wait func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(2 * patience): // a call has once that
+		stack := make([]byte, 1<<20)
+		return fmt.Errorf("not over after %v:\n%s", 2*patience, stack[:runtime.Stack(stack, true)])
+	}
+}
+
 // remains says what there is, for an error.
 func remains(tmp string) string {
 	var b strings.Builder
@@ -248,16 +277,45 @@ func (r *run) end() {
 // TestSoak is the run. FERRULE_SOAK says how long, FERRULE_SEED which; FERRULE_SOAK_PAGE is a page that gets its summary.
 func TestSoak(t *testing.T) {
 	fixture.Loadable(t)
-	seed, long := seedOf(), length(20*time.Second)
+	seed, err := seedOf()
+	require.NoError(t, err)
+	long, err := length(20 * time.Second)
+	require.NoError(t, err)
+	page := os.Getenv("FERRULE_SOAK_PAGE")
+	if page != "" { // before the hours, and not after
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		_, err = new(Summary).Put(string(text))
+		require.NoError(t, err)
+	}
 	t.Logf("FERRULE_SEED=%d FERRULE_SOAK=%s", seed, long)
 	s, err := soaked(t, seed, long, plant{})
 	require.NoError(t, err)
 	t.Log("\n" + s.Markdown())
-	if page := os.Getenv("FERRULE_SOAK_PAGE"); page != "" {
+	if page != "" {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		put, err := s.Put(string(text))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(page, []byte(put), 0o644))
+	}
+}
+
+// TestSoakOptions: what is no time, or no seed, is said, and no run of another length is made for it.
+func TestSoakOptions(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": time.Second, "90m": 90 * time.Minute, "1d": 0, "8": 0, "-1h": 0, "x": 0} {
+		t.Setenv("FERRULE_SOAK", text)
+		long, err := length(time.Second)
+		if want == 0 {
+			require.ErrorContains(t, err, "expected a time such as 30s", text)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, want, long)
+	}
+	for text, ok := range map[string]bool{"": true, "42": true, "abc": false, "-1": false, "1e3": false} {
+		t.Setenv("FERRULE_SEED", text)
+		_, err := seedOf()
+		require.Equal(t, ok, err == nil, text)
 	}
 }

@@ -59,7 +59,7 @@ func (s *Summary) Markdown() string {
 	}
 	fmt.Fprintf(&b, "The run of %s: %s on a machine with %s. %d callers made %s calls, and %s disturbances happened. The seed was %d.\n\n",
 		s.Date.Format("2006-01-02"), s.Duration.Round(time.Second), s.Machine, s.Callers, number(total), number(done), s.Seed)
-	b.WriteString("| plug-in | form | runs in | versions that answered | answers | taken by another version | started again |\n|---|---|---|--:|--:|--:|--:|\n")
+	b.WriteString("| plug-in | form | runs in | versions that answered | answers with a version | taken by another version | started again |\n|---|---|---|--:|--:|--:|--:|\n")
 	for _, p := range s.Plugins {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %d | %s | %d | %d |\n", p.Name, p.Form, p.Place, p.Versions, number(p.Answers), p.Replaced, p.Restarts)
 	}
