@@ -34,9 +34,9 @@ func main() {
 	switch s := (&since{r.root, base, r.log}); flag.Arg(0) {
 	case "":
 	case "apidiff":
-		run = s.goNames
+		run = func(ctx context.Context) error { return s.compare(ctx, s.goNames) }
 	case "semver-checks":
-		run = s.crate
+		run = func(ctx context.Context) error { return s.compare(ctx, s.crate) }
 	default:
 		run = func(context.Context) error {
 			return fmt.Errorf("found %q, expected apidiff, semver-checks, or nothing for the rehearsal of a release", flag.Arg(0))

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -68,16 +69,16 @@ func lastTag(root string) (tag string, err error) {
 	}
 	for name := range strings.Lines(out) {
 		name = strings.TrimSpace(name)
-		if semver.IsValid(name) && (tag == "" || semver.Compare(name, tag) > 0) {
+		if semver.IsValid(name) && semver.Prerelease(name) == "" && (tag == "" || semver.Compare(name, tag) > 0) {
 			tag = name
 		}
 	}
 	return tag, nil
 }
 
-// goNames compares the public names of the published modules. It fails where one is gone, or is another one.
-func (s *since) goNames(ctx context.Context) error {
-	work, err := os.MkdirTemp("", "ferrule-apidiff-")
+// compare has a comparison work in a folder of its own, in which the base's tree is; it is not asked where there is nothing to compare with.
+func (s *since) compare(ctx context.Context, comparison func(ctx context.Context, work, old string) error) error {
+	work, err := os.MkdirTemp("", "ferrule-since-")
 	if err != nil {
 		return err
 	}
@@ -86,6 +87,14 @@ func (s *since) goNames(ctx context.Context) error {
 	if there, err := s.earlier(old); err != nil || !there {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return comparison(ctx, work, old)
+}
+
+// goNames compares the public names of the published modules. It fails where one is gone, or is another one.
+func (s *since) goNames(ctx context.Context, work, old string) error {
 	if _, err := output(work, append(os.Environ(), "GOBIN="+work, "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH="), "go", "install", apidiff); err != nil {
 		return err
 	}
@@ -242,19 +251,7 @@ func promised(base, message string) (bool, error) {
 }
 
 // crate compares what the Rust SDK's crate for authors exports. The one of the macros exports nothing that cargo-semver-checks knows how to compare.
-func (s *since) crate(ctx context.Context) error {
-	work, err := os.MkdirTemp("", "ferrule-semver-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(work)
-	old := filepath.Join(work, "base")
-	if there, err := s.earlier(old); err != nil || !there {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (s *since) crate(_ context.Context, _, old string) error {
 	said, err := output(s.root, nil, "cargo", "semver-checks", "--version")
 	if err != nil {
 		return fmt.Errorf("found no cargo-semver-checks, expected it beside cargo: cargo install cargo-semver-checks --locked --version %s, which takes some minutes (%w)", semverChecks, err)
@@ -306,11 +303,6 @@ func (r *rehearsal) exhibits(ctx context.Context, tree, command string, kinds ..
 		}
 		built := filepath.Join(work, name+filepath.Ext(kept))
 		if err := exhibitKinds[kind](tree, name, built); err != nil {
-			var missing missing
-			if errors.As(err, &missing) && os.Getenv("CI") == "" {
-				r.say("%s: not compared: %s", name, missing)
-				continue
-			}
 			return fmt.Errorf("the exhibit %s, compiled with this tree: %w", name, err)
 		}
 		changes, err := diff(command, kept, built)
@@ -334,14 +326,10 @@ func (r *rehearsal) exhibits(ctx context.Context, tree, command string, kinds ..
 // compilers are the facts of a library that come from the compiler and the C library of this machine, and not from the headers.
 var compilers = []string{"cLibrary", "minGlibc", "minOS", "needed", "staticTLS"}
 
-// missing is what is not there to compile an exhibit with, and how it is had.
-type missing string
-
-func (m missing) Error() string { return string(m) }
-
+// need is what is wrong where a program is not there: no release is made without the comparison.
 func need(program, install string) error {
-	if _, err := output("", nil, "sh", "-c", `command -v "$0"`, program); err != nil {
-		return missing(fmt.Sprintf("found no %s, expected it in PATH: %s", program, install))
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("found no %s, expected it in PATH: %s", program, install)
 	}
 	return nil
 }
@@ -358,10 +346,10 @@ var exhibitKinds = map[string]func(tree, name, to string) error{
 	"c-wasm": func(tree, name, to string) error {
 		const install = "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
 		if err := errors.Join(need("clang", install), need("wasm-ld", install)); err != nil {
-			return missing(err.Error())
+			return err
 		}
 		if _, err := os.Stat("/usr/include/wasm32-wasi/stdlib.h"); err != nil {
-			return missing("found no C library of WASI, expected it in /usr/include/wasm32-wasi: " + install)
+			return errors.New("found no C library of WASI, expected it in /usr/include/wasm32-wasi: " + install)
 		}
 		_, err := output(tree, nil, "clang", "--target=wasm32-wasi", "-mexec-model=reactor", "-mbulk-memory", "-std=c99", "-O2", "-fvisibility=hidden", "-Wl,--export-dynamic", "-Iinclude", "-Isdk-c/include",
 			"-o", to, "abi/museum/"+name+"/plugin.c")
@@ -375,8 +363,16 @@ func inRust(tree, name, to, triple string) error {
 	if err := need("cargo", "apt-get install cargo, or see https://rustup.rs"); err != nil {
 		return err
 	}
-	target := filepath.Join(filepath.Dir(to), "target")
-	args, made := []string{"build", "--quiet", "--locked", "--target-dir", target}, map[string]string{"windows": "museum.dll", "darwin": "libmuseum.dylib"}[runtime.GOOS]
+	// In a copy: its lock has the crates' version of its day, and cargo writes the one of today there. All else in it stays.
+	work := filepath.Join(filepath.Dir(to), name)
+	source, target := filepath.Join(work, "abi", "museum", name), filepath.Join(filepath.Dir(to), "target")
+	if err := os.CopyFS(source, os.DirFS(filepath.Join(tree, "abi", "museum", name))); err != nil {
+		return err
+	}
+	if err := os.Symlink(filepath.Join(tree, "sdk-rust"), filepath.Join(work, "sdk-rust")); err != nil {
+		return err
+	}
+	args, made := []string{"build", "--quiet", "--target-dir", target}, map[string]string{"windows": "museum.dll", "darwin": "libmuseum.dylib"}[runtime.GOOS]
 	if made == "" {
 		made = "libmuseum.so"
 	}
@@ -387,11 +383,11 @@ func inRust(tree, name, to, triple string) error {
 			return err
 		}
 		if _, err := os.Stat(strings.TrimSpace(libraries)); err != nil {
-			return missing("found no standard library of Rust for " + triple + ", expected it in " + strings.TrimSpace(libraries) + ": rustup target add " + triple)
+			return errors.New("found no standard library of Rust for " + triple + ", expected it in " + strings.TrimSpace(libraries) + ": rustup target add " + triple)
 		}
 		args, made = append(args, "--target", triple), filepath.Join(target, triple, "debug", "museum.wasm")
 	}
-	if _, err := output(filepath.Join(tree, "abi", "museum", name), nil, "cargo", args...); err != nil {
+	if _, err := output(source, nil, "cargo", args...); err != nil {
 		return err
 	}
 	return os.Rename(made, to)

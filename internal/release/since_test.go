@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,7 +83,8 @@ func TestAPIDiff(t *testing.T) {
 	r := newRepository(t, released)
 	compare := func(base string) (string, error) {
 		var said bytes.Buffer
-		err := (&since{r.dir, base, &said}).goNames(t.Context())
+		s := &since{r.dir, base, &said}
+		err := s.compare(t.Context(), s.goNames)
 		return said.String(), err
 	}
 	said, err := compare("")
@@ -98,6 +100,7 @@ func TestAPIDiff(t *testing.T) {
 	r.write(map[string]string{"a/late.go": "package a\n\n// Late came late.\nfunc Late() {}\n"})
 	r.commit()
 	r.git("tag", "v0.10.0")
+	r.git("tag", "v0.11.0-rc.1")
 	for _, c := range []struct {
 		name   string
 		files  map[string]string
@@ -166,7 +169,8 @@ func TestSemverChecks(t *testing.T) {
 	})
 	compare := func() (string, error) {
 		var said bytes.Buffer
-		err := (&since{r.dir, "", &said}).crate(t.Context())
+		s := &since{r.dir, "", &said}
+		err := s.compare(t.Context(), s.crate)
 		return said.String(), err
 	}
 	said, err := compare()
@@ -186,7 +190,6 @@ func TestSemverChecks(t *testing.T) {
 
 // What the museum's plug-ins say of themselves stays what the headers write for the same source; where a function is gone, it is named.
 func TestExhibits(t *testing.T) {
-	t.Parallel()
 	for _, tool := range []string{"cc", "clang", "wasm-ld"} {
 		fixture.Tool(t, tool, "apt-get install gcc clang lld wasi-libc libclang-rt-dev-wasm32")
 	}
@@ -212,6 +215,34 @@ func TestExhibits(t *testing.T) {
 	assert.Regexp(t, `inspect --diff of c-wasm-1\.\d+ as it is kept, .*: nothing that breaks a host`, said)
 	_, err = compare("ada")
 	assert.ErrorContains(t, err, "found no exhibit ada-VERSION")
+
+	// What is missing is no reason for a release without the comparison; and another version of the crates is none against it, which the exhibit's own lock does not know.
+	t.Run("without a compiler", func(t *testing.T) {
+		t.Setenv("PATH", filepath.Dir(fixture.Tool(t, "sh", "it is part of every system")))
+		if _, err := exec.LookPath("clang"); err == nil {
+			t.Setenv("PATH", "/nowhere")
+		}
+		_, err := compare("c-wasm")
+		assert.ErrorContains(t, err, "found no clang, expected it in PATH: apt-get install clang")
+	})
+	if cargo, err := exec.LookPath("cargo"); err == nil {
+		require.NoError(t, os.CopyFS(filepath.Join(tree, "sdk-rust"), os.DirFS(filepath.Join(fixture.Root(), "sdk-rust"))))
+		for _, name := range []string{"ferrule", "ferrule-macros"} {
+			path := filepath.Join(tree, "sdk-rust", name, "Cargo.toml")
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			text = regexp.MustCompile(`(?m)^(version = "|ferrule-plugin-macros = .*version = "=)[0-9.]+`).ReplaceAll(text, []byte("${1}7.8.9"))
+			require.NoError(t, os.WriteFile(path, text, 0o666))
+		}
+		lock := filepath.Join(tree, "abi", "museum", "rust-1.1", "Cargo.lock")
+		before, err := os.ReadFile(lock)
+		require.NoError(t, err)
+		said, err := compare("rust")
+		require.NoError(t, err, "%s: %s", cargo, said)
+		after, err := os.ReadFile(lock)
+		require.NoError(t, err)
+		assert.Equal(t, string(before), string(after), "an exhibit stays as it is")
+	}
 
 	// A header that does not write down what a plug-in has: of a function its entry, of another one its streams.
 	header := filepath.Join(tree, "sdk-c", "include", "ferrule", "sdk.h")

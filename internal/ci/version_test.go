@@ -1,0 +1,72 @@
+package ci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
+)
+
+// versions are the places that have the version of the next release, each with a pattern whose group it is.
+var versions = []struct{ file, pattern string }{
+	{"go.work", `(?m)^\tgithub\.com/ferrule-dev/ferrule\S* v(\S+) =>`},
+	{"sdk-c/Makefile", `(?m)^VERSION = (\S+)$`},
+	{"sdk-rust/ferrule/Cargo.toml", `(?m)^version = "(.+)"$`},
+	{"sdk-rust/ferrule/Cargo.toml", `(?m)^ferrule-plugin-macros = .*version = "=(.+?)"`},
+	{"sdk-rust/ferrule-macros/Cargo.toml", `(?m)^version = "(.+)"$`},
+	{"sdk-rust/Cargo.lock", `name = "ferrule-plugin(?:-macros)?"\nversion = "(.+)"`},
+	{"examples/Cargo.lock", `name = "ferrule-plugin(?:-macros)?"\nversion = "(.+)"`},
+	{"cmd/ferrule/new.go", `const sdkGoVersion = "v(.+)"`},
+	{"internal/fixture/sdkgo.go", `require github\.com/ferrule-dev/ferrule/sdk-go v([0-9.]+)`},
+	{"docs/start.md", `(?m)^\tgithub\.com/ferrule-dev/ferrule\S* v(\S+)`},
+	{"docs/releases.md", `(?:ferrule(?:-sdk-c)?_|@v|release v|root's is ` + "`v|/v" + `)([0-9]+\.[0-9]+\.[0-9]+)`},
+}
+
+// otherVersions are the places that have another one than go.work.
+func otherVersions(read func(file string) string) (found []string) {
+	want := ""
+	for _, v := range versions {
+		all := regexp.MustCompile(v.pattern).FindAllStringSubmatch(read(v.file), -1)
+		if len(all) == 0 {
+			found = append(found, v.file+": no version")
+		}
+		for _, m := range all {
+			if want == "" {
+				want = m[1]
+			}
+			if m[1] != want {
+				found = append(found, fmt.Sprintf("%s: %s, and not %s", v.file, m[1], want))
+			}
+		}
+	}
+	return found
+}
+
+// TestOneVersion: what a release is called stands in many places, and is the same in each.
+func TestOneVersion(t *testing.T) {
+	texts := map[string]string{}
+	for _, v := range versions {
+		text, err := os.ReadFile(filepath.Join(fixture.Root(), filepath.FromSlash(v.file)))
+		require.NoError(t, err)
+		texts[v.file] = string(text)
+	}
+	assert.Empty(t, otherVersions(func(file string) string { return texts[file] }))
+	for _, v := range versions { // one that was left out is found
+		m := regexp.MustCompile(v.pattern).FindStringSubmatchIndex(texts[v.file])
+		require.NotNil(t, m, v.file)
+		found := otherVersions(func(file string) string {
+			text := texts[file]
+			if file == v.file {
+				text = text[:m[2]] + "7.8.9" + text[m[3]:]
+			}
+			return text
+		})
+		assert.NotEmpty(t, found, v.file)
+	}
+}
