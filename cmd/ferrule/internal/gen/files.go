@@ -29,8 +29,11 @@ func lines(text []byte) []byte { return bytes.ReplaceAll(text, []byte("\r\n"), [
 
 // put has a file with a text, whole at every moment: others may read it meanwhile, or write the same. A link stays one, and what may be done with the file stays as it was.
 func put(path string, text []byte) (err error) {
-	if there, err := filepath.EvalSymlinks(path); err == nil {
-		path = there
+	path = end(path)
+	if f, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+		f.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err // whose file may only be read is asked first
 	}
 	// Its name is none that the go command looks at.
 	part := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+strconv.FormatUint(rand.Uint64(), 36)+".part")
@@ -53,6 +56,25 @@ func put(path string, text []byte) (err error) {
 		return err
 	}
 	return os.Rename(part, path)
+}
+
+// end is the file that a path leads to, which need not be there.
+func end(path string) string {
+	for range 40 { // as many links as Linux follows
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			dir := filepath.Dir(path)
+			if real, err := filepath.EvalSymlinks(dir); err == nil {
+				dir = real // for what goes up in the link
+			}
+			to = filepath.Join(dir, to)
+		}
+		path = to
+	}
+	return path
 }
 
 // remove has a file gone, which another may have removed meanwhile.

@@ -237,6 +237,23 @@ func TestWritten(t *testing.T) {
 	got, err := os.ReadFile(elsewhere)
 	require.NoError(t, err)
 	assert.Equal(t, string(want), string(got))
+	nowhere := filepath.Join(dir, "cmd", "vowels", "library.go") // a link to what is not there yet
+	require.NoError(t, os.Remove(nowhere))
+	require.NoError(t, os.Symlink(filepath.Join("..", "there.go"), nowhere))
+	run(t, dir)
+	assert.FileExists(t, filepath.Join(dir, "cmd", "there.go"))
+	target, err := os.Readlink(nowhere)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join("..", "there.go"), target)
+	if os.Getuid() > 0 { // root may write to all
+		require.NoError(t, os.WriteFile(main, []byte(header), 0o666))
+		require.NoError(t, os.Chmod(main, 0o444))
+		_, err = Run(t.Context(), Options{Dir: dir})
+		assert.ErrorIs(t, err, fs.ErrPermission)
+		require.NoError(t, os.Chmod(main, 0o644))
+		run(t, dir)
+		require.NoError(t, os.Chtimes(main, long, long))
+	}
 	info, err := os.Stat(elsewhere)
 	require.NoError(t, err)
 	if runtime.GOOS != "windows" {
