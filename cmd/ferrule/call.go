@@ -701,7 +701,7 @@ func (c *caller) bounded(ctx context.Context, at *fate, do func(reached func(sta
 	case <-time.After(grace):
 	}
 	late := *at
-	late.kind, late.cause, late.stage = lateKind, ctx.Err(), now.Load().(stage)
+	late.kind, late.cause, late.stage = ofContext(ctx.Err()), ctx.Err(), now.Load().(stage)
 	late.text = fmt.Sprintf("it did not return %s, nor in the %v after. Nothing can stop it in this process; with --isolated its "+
 		"worker is killed", after(ctx.Err(), c.timeout), grace)
 	return &late

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,6 +79,40 @@ func TestCallJSON(t *testing.T) {
 			decode(4, fixture.C(t, loop), "fault", "--in", "", "--timeout", "2s")
 			assert.Contains(t, got.Error.Text, "after 2s (--timeout)")
 			assert.Equal(t, "out of time", got.Error.Kind, loop)
+		}
+	})
+}
+
+// TestInterruptedJSON: a call that is interrupted is of that kind, also where it does not come back for it.
+func TestInterruptedJSON(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("nothing interrupts one program there")
+	}
+	library := compiled(t, `#include <stdio.h>
+		#include <unistd.h>
+		FERRULE_PLUGIN(FERRULE_NAME("deaf") FERRULE_VERSION("1"));
+		static void begun(struct ferrule_call *call) {
+			char path[4096];
+			snprintf(path, sizeof path, "%.*s", (int)call->in_len, (const char *)call->in);
+			fclose(fopen(path, "w"));
+		}
+		FERRULE_FN(stays) { begun(call); for (;;) sleep(1); }
+		FERRULE_FN(returns) { begun(call); while (!ferrule_cancelled(call)) usleep(1000); return FERRULE_CANCELLED; }`)
+	inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
+		for _, function := range []string{"stays", "returns"} {
+			file := filepath.Join(t.TempDir(), "begun")
+			cmd := exec.Command(binary, call("--json", "--timeout", "5m", "--in", file, library, function)...)
+			var stdout bytes.Buffer
+			cmd.Stdout = &stdout
+			require.NoError(t, cmd.Start())
+			assert.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, time.Minute, 5*time.Millisecond)
+			require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			_ = cmd.Wait()
+			assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), function)
+			var got called
+			require.NoError(t, json.Unmarshal(stdout.Bytes(), &got), "%s", &stdout)
+			assert.Equal(t, "interrupted", got.Error.Kind, "%s: %s", function, got.Error.Text)
 		}
 	})
 }

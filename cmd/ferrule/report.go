@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -95,11 +96,11 @@ func detailsOf(err error) *errorDetails {
 		d.Kind = crashed
 		d.ofCrash(crash)
 	case errors.As(err, &late):
-		d.Kind, d.Plugin, d.Function, d.Stage = lateKind, late.Plugin, late.Func, stageOf(late.Func)
+		d.Kind, d.Plugin, d.Function, d.Stage = cmp.Or(ofContext(late.Cause), lateKind), late.Plugin, late.Func, stageOf(late.Func)
 	case errors.As(err, &call):
 		d.Kind, d.Plugin, d.Function = call.Status.Error(), call.Plugin, call.Func
-		if late := ofContext(err); late != "" && call.Status == loader.ErrCancelled { // whether it was called yet, or saw the end, is chance
-			d.Kind = late
+		if kind := ofContext(err); kind != "" && call.Status == loader.ErrCancelled { // whether it was called yet, or saw the end, is chance
+			d.Kind = kind
 		}
 	}
 	var ended *exit
