@@ -319,6 +319,7 @@ build/sphinx: docs/site/requirements.txt
 
 .PHONY: site
 site: build/sphinx ## The documentation as a site, in SITE (build/site), by Sphinx, which is fetched once
+	@[ ! -e '$(SITE)' ] || [ -e '$(SITE)/.buildinfo' ] || { echo "make: found $(SITE), which is no site, expected one or nothing: name another folder" >&2; exit 1; }
 	rm -rf '$(SITE)'
 	@build/sphinx/bin/sphinx-build -b html -c docs/site -d build/sphinx/pages -E -n -W --keep-going -q -j auto . '$(SITE)'
 	@echo "to look at it: python3 -m http.server --bind 127.0.0.1 --directory '$(SITE)'"

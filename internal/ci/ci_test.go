@@ -195,6 +195,9 @@ func TestFlakes(t *testing.T) {
 	out, err = flakes(`func TestFine(t *testing.T) {}`)
 	assert.NoError(t, err, out)
 	assert.Contains(t, out, "flakes: none of 3 rounds failed")
+	out, err = flakes(`func TestFine(t *testing.T) {}`, "SKIP=.*")
+	assert.Error(t, err, out)
+	assert.Contains(t, out, "no test passed in the first round")
 	for _, rounds := range []string{"x", "0", "-1"} {
 		out, err = flakes(``, "ROUNDS="+rounds)
 		assert.Error(t, err, out)
