@@ -139,11 +139,9 @@ func TestHarms(t *testing.T) {
 				ctx = long
 			}
 			_, err := own.Call(ctx, "does", []byte(c.body))
-			if c.name == "multiprocessing" && errors.Is(err, context.DeadlineExceeded) {
-				t.Skip("the child that Python forked beside its threads hung: the call has ended in time")
-			}
 			var crash *loader.CrashError
 			switch {
+			case c.name == "multiprocessing" && errors.Is(err, context.DeadlineExceeded): // it hung: then the call has ended in time, and the next one works
 			case c.ends && c.is != nil && errors.Is(err, c.is): // nothing has come back, and nothing has ended
 			case c.ends:
 				require.ErrorAs(t, err, &crash)
