@@ -931,6 +931,57 @@ func TestPartsBesideTheirCall(t *testing.T) {
 	assert.ErrorIs(t, <-over, io.EOF)
 }
 
+// A sidecar whose pieces are as long as the window can send the next one once all that came was used, whatever it had sent before (rule W15).
+func TestPiecesAsLongAsTheWindow(t *testing.T) {
+	leavesNothing(t)
+	over := make(chan error, 8)
+	p := listenRaw(t, func(conn net.Conn) {
+		over <- func() error {
+			r, m := wire.NewReader(conn, 1<<20), wire.Message{}
+			about := fmt.Sprintf(manifest, "1.0.0", "serial", "")
+			if _, err := fmt.Fprintf(conn, "HELLO 1\nContent-Length: %d\n\n%s", len(about), about); err != nil {
+				return err
+			}
+			for credit, id, pieces := uint64(0), uint64(0), 0; ; {
+				if err := r.Next(&m); err != nil {
+					return err
+				}
+				if err := r.Skip(); err != nil {
+					return err
+				}
+				text := ""
+				switch m.Verb {
+				case wire.Call:
+					credit, id, pieces = wire.Window-1, m.ID, 4
+					text = fmt.Sprintf("PART %d\nContent-Length: 1\n\nx", id)
+				case wire.More:
+					if credit += m.N; credit < wire.Window || m.ID != id {
+						continue
+					}
+					credit -= wire.Window
+					text = fmt.Sprintf("PART %d\nContent-Length: %d\n\n%s", id, wire.Window, strings.Repeat("x", wire.Window))
+					if pieces--; pieces == 0 {
+						text += fmt.Sprintf("DONE %d 0\n\n", id)
+					}
+				}
+				if _, err := io.WriteString(conn, text); err != nil {
+					return err
+				}
+			}
+		}()
+	})
+	f, err := p.Func("flow")
+	require.NoError(t, err)
+	for range 3 {
+		var out bytes.Buffer
+		within(t, func() { _, err = f.Stream(ctx, nil, nil, &out) })
+		require.NoError(t, err)
+		assert.Equal(t, 1+4*wire.Window, out.Len())
+	}
+	within(t, func() { require.NoError(t, p.Close()) })
+	assert.ErrorIs(t, <-over, io.EOF)
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (r readerFunc) Read(b []byte) (int, error) { return r(b) }

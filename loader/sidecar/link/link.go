@@ -280,6 +280,7 @@ func (l *Link) between(x *call) {
 		for {
 			e, _ := l.next(x)
 			if e == nil {
+				l.replenish(x) // as in await
 				break
 			}
 			l.serve(x, e)
@@ -644,13 +645,21 @@ func (l *Link) serve(x *call, e *event) {
 			return
 		}
 		if x.used += len(e.body); x.used >= wire.Window/2 {
-			l.mu.Lock()
-			x.credit += x.used
-			l.mu.Unlock()
-			_ = l.send(x, &wire.Message{Verb: wire.More, ID: x.id, N: uint64(x.used)}, nil)
-			x.used = 0
+			l.replenish(x)
 		}
 	}
+}
+
+// replenish asks for as much more of the output stream as was used, if any was.
+func (l *Link) replenish(x *call) {
+	if x.used == 0 || x.refuse {
+		return
+	}
+	l.mu.Lock()
+	x.credit += x.used
+	l.mu.Unlock()
+	_ = l.send(x, &wire.Message{Verb: wire.More, ID: x.id, N: uint64(x.used)}, nil)
+	x.used = 0
 }
 
 // answer answers a call of the sidecar's that is of x; nil is of no call that is known.
@@ -966,6 +975,7 @@ func (l *Link) await(x *call) (done bool) {
 				return true
 			}
 			if e == nil {
+				l.replenish(x) // who waits has used all that came: a sidecar whose next piece is as long as the window can send it
 				break
 			}
 			l.serve(x, e)
