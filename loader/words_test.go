@@ -75,10 +75,14 @@ func TestShutdownOfACall(t *testing.T) {
 	go func() { _, err := p.Call(ctx, "fault", nil); called <- err }()
 	<-begun
 	err = p.Shutdown(left())
-	var crash *loader.CrashError
-	require.ErrorAs(t, err, &crash)
 	assert.ErrorIs(t, err, errCustomerLeft)
 	assert.ErrorIs(t, err, context.Canceled)
+	var late *loader.ShutdownError
+	if errors.As(err, &late) { // the machine took longer to end the killed worker than Shutdown waits; then this is how it ended
+		err = p.Shutdown(ctx)
+	}
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
 	assert.Empty(t, crash.Func)
 	assert.ErrorContains(t, err, "the context of Shutdown had ended, with 1 call in progress")
 	require.ErrorAs(t, <-called, &crash)

@@ -4,6 +4,7 @@ package isolate_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,6 +144,10 @@ func TestFaultStopHangs(t *testing.T) {
 		soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		defer cancel()
 		err = p.Shutdown(soon)
+		var late *loader.ShutdownError
+		if errors.As(err, &late) { // the machine took longer to end the killed worker than Shutdown waits; then this is how it ended
+			err = p.Shutdown(context.Background())
+		}
 	})
 	assert.Contains(t, crash(t, err).Reason, "Shutdown")
 	assertGone(t, pid)
