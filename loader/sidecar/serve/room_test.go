@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -134,6 +135,25 @@ func TestUnread(t *testing.T) {
 	require.ErrorAs(t, <-outcome, &broken)
 	assert.Equal(t, "W7", broken.Rule)
 	assert.Equal(t, "more than 4096 calls whose answers are not read", broken.Found)
+}
+
+// TestAnswersThatWait: calls are taken while answers to those before wait for a host that does not read, also the answers that were to go with the next one.
+func TestAnswersThatWait(t *testing.T) {
+	t.Parallel()
+	ran := make(chan struct{}, 2)
+	conn, _ := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "quick", Version: "1", Threads: abi.Concurrent, Funcs: []builtin.Function{
+		{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { ran <- struct{}{}; return nil, nil }},
+	}}), serve.Options{})
+	h := startedHost(t, conn)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	h.says("CALL 2 f\n\nCANCEL 9\n\n") // the answer is not written before CANCEL is read
+	<-ran
+	h.says("CALL 3 f\n\n")
+	<-ran
+	for answers := range 2 {
+		h.next(wire.Done)
+		assert.Contains(t, []uint64{2, 3}, h.m.ID, answers)
+	}
 }
 
 // TestPiecesAsLongAsTheWindow: whatever was read at a time, a host that sends pieces as long as the window can send the next one once all that came was used (rule W15).

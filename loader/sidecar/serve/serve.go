@@ -400,11 +400,11 @@ type call struct {
 // lead is a goroutine's turn to read.
 type lead struct {
 	mu     sync.Mutex
-	within bool // it runs a call
+	within bool // it runs a call, or writes
 	given  bool // another goroutine reads
 	lent   bool // who waits for the host's answer, within that call, reads
 
-	late *time.Timer // has it given when a call takes longer
+	late *time.Timer // has it given when that takes longer
 
 	*memory
 }
@@ -506,6 +506,23 @@ func (s *session) listen(l *lead, answered chan answer) {
 	}
 }
 
+// begin says that the goroutine does something from now on that may take long, or wait for the host: after a while another one reads.
+func (l *lead) begin() {
+	l.mu.Lock()
+	l.within = true
+	l.mu.Unlock()
+	l.late.Reset(short) // which may still come when that is over, and then is for the next one
+}
+
+// ends says that it is over, and reports whether another goroutine reads now.
+func (l *lead) ends() bool {
+	l.late.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.within = false
+	return l.given || l.lent // by a goroutine of the function's that goes on
+}
+
 // incoming is a call that was read.
 type incoming struct {
 	m    wire.Message
@@ -537,9 +554,16 @@ func (s *session) lead(first *incoming) {
 		if first != nil {
 			c, first = *first, nil
 		} else {
-			if s.r.Whole() == 0 { // which may wait; not for who writes: a host that does not read may have said BYE
-				if err := s.w.FlushSoon(); err != nil {
+			if s.r.Whole() == 0 && s.w.Waits() { // reading may wait now
+				l.begin() // for a host that does not read before its own next calls are taken
+				err := s.w.FlushSoon()
+				given := l.ends()
+				if err != nil {
 					s.end(err)
+				}
+				if given {
+					s.spare.Put(l.memory)
+					return
 				}
 			}
 			err := s.r.Next(&c.m)
@@ -562,16 +586,9 @@ func (s *session) lead(first *incoming) {
 		if admitted == nil {
 			return
 		}
-		l.mu.Lock()
-		l.within = true
-		l.mu.Unlock()
-		l.late.Reset(short) // which may still come when the call is over, and then is for the next one
+		l.begin()
 		s.call(admitted, &c.m, c.name, c.in, l)
-		l.late.Stop()
-		l.mu.Lock()
-		l.within = false
-		given := l.given || l.lent // by a goroutine of the function's that goes on
-		l.mu.Unlock()
+		given := l.ends()
 		l.trim()
 		if given {
 			s.flush() // it may have been given between the look at what comes next and the answer

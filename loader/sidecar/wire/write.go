@@ -87,6 +87,15 @@ func (w *Writer) FlushSoon() error {
 	return w.err
 }
 
+// Waits reports whether something waits for the next Flush, and nobody writes.
+func (w *Writer) Waits() bool {
+	if !w.mu.TryLock() {
+		return false
+	}
+	defer w.mu.Unlock()
+	return len(w.buf) > 0
+}
+
 // put takes a message in, and reports whether it waits.
 func (w *Writer) put(m *Message, body []byte) bool {
 	if w.err != nil {
