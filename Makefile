@@ -218,8 +218,8 @@ soak: ## One run of a system with fourteen plug-ins over all engines, disturbed 
 	FERRULE_SOAK='$(or $(DURATION),1h)' FERRULE_SEED='$(SEED)' FERRULE_SOAK_PAGE="$(if $(PAGE),$$(realpath -- '$(PAGE)'))" $(GO) test $(LEAN) -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
 
 .PHONY: flakes
-flakes: fixtures ## The tests of PKG (all) ROUNDS (20) times in a random order, beside BUSY (2) processes that take processors: which failed, and how often
-	@PKG='$(or $(PKG),$(TESTED))' ROUNDS='$(ROUNDS)' BUSY='$(BUSY)' SKIP=$(LONG_ONES) GO='$(GO)' GOTEST='$(GOTEST)' sh internal/soak/flakes.sh
+flakes: fixtures ## The tests of PKG (all) ROUNDS (20) times in a random order, JOBS (2) packages at a time, beside BUSY (2) processes that take processors: which failed, and how often
+	@PKG='$(or $(PKG),$(TESTED))' ROUNDS='$(ROUNDS)' BUSY='$(BUSY)' JOBS='$(JOBS)' SKIP=$(LONG_ONES) GO='$(GO)' sh internal/soak/flakes.sh
 
 .PHONY: fixtures
 fixtures: ## The plug-ins that the tests load, so that no test has to wait for a compiler

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -849,12 +850,12 @@ func TestCallImportEnds(t *testing.T) {
 	for how, c := range map[string]struct {
 		command, timeout string
 		code             int
-		want             string
+		said             string
 	}{
 		"timeout": {"sleep 1000 & echo $! >$F.new; mv $F.new $F; wait", "4s", exitCrashed,
-			"ferrule: plug-in asks: ask: cancelled: out of time after 4s (--timeout)\n"},
+			"cancelled: out of time after 4s (--timeout)"},
 		"interrupt": {"echo $$ >$F.new; mv $F.new $F; sleep 1000; true", "2m", exitInterrupted,
-			"ferrule: plug-in asks: ask: cancelled: interrupted\n"},
+			"cancelled: interrupted"},
 	} {
 		inEachWay(t, func(t *testing.T, _ bool, call func(args ...string) []string) {
 			file := filepath.Join(t.TempDir(), "pids")
@@ -872,7 +873,9 @@ func TestCallImportEnds(t *testing.T) {
 			}
 			assert.Error(t, cmd.Wait())
 			assert.Equal(t, c.code, cmd.ProcessState.ExitCode())
-			assert.Equal(t, c.want, stderr.String())
+			// A worker that a busy machine gives no time is ended, too, and the command with it.
+			said := regexp.MustCompile(`it did not return after .*, nor in the 500ms after; its worker was killed`).ReplaceAllString(stderr.String(), c.said)
+			assert.Equal(t, "ferrule: plug-in asks: ask: "+c.said+"\n", said)
 			for _, pid := range numbers(t, file) {
 				assert.Eventually(t, func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH }, time.Minute, 10*time.Millisecond,
 					"the process %d lives", pid)
