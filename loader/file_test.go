@@ -318,7 +318,7 @@ func TestOpenManyAtOnce(t *testing.T) {
 						assert.NoError(t, p.Close())
 					}
 				}
-				assert.Eventually(t, func() bool { return len(openFiles(t)) <= len(before) }, 10*time.Second, time.Millisecond,
+				assert.Eventually(t, func() bool { return len(openFiles(t)) <= len(before) }, time.Minute, time.Millisecond,
 					"%v before, %v after", before, openFiles(t))
 			})
 		}
@@ -330,7 +330,7 @@ func TestOpenManyAtOnce(t *testing.T) {
 					assert.Error(t, err)
 				}
 			}
-			assert.Eventually(t, func() bool { return len(openFiles(t)) <= len(before) }, 10*time.Second, time.Millisecond,
+			assert.Eventually(t, func() bool { return len(openFiles(t)) <= len(before) }, time.Minute, time.Millisecond,
 				"%v before, %v after", before, openFiles(t))
 		})
 	})
@@ -373,7 +373,7 @@ func assertNoWorker(t testing.TB, name string) {
 			}
 		}
 		return true
-	}, 10*time.Second, 10*time.Millisecond, "a worker of %s", name)
+	}, time.Minute, 10*time.Millisecond, "a worker of %s", name)
 }
 
 // gate is a plug-in whose constructor waits, and ferrule_start too, with a configuration.
@@ -400,7 +400,7 @@ func (g gate) reached(what string) {
 	require.Eventually(g.t, func() bool {
 		_, err := os.Stat(g.path + "." + what)
 		return err == nil
-	}, 20*time.Second, time.Millisecond, what)
+	}, time.Minute, time.Millisecond, what)
 }
 
 // While a constructor runs, everything goes on but what the system's loader itself holds up: nothing of that is under a lock

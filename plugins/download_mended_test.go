@@ -120,7 +120,7 @@ func TestDownloadDamaged(t *testing.T) {
 					assert.Equal(t, "1.0.0", version(t, sys, "dist_aaaa"))
 					return
 				}
-				require.Eventually(t, func() bool { a, _ := sys.Plugin("dist_aaaa"); return a.State == plugins.StateStarted }, 20*time.Second, 10*time.Millisecond)
+				require.Eventually(t, func() bool { a, _ := sys.Plugin("dist_aaaa"); return a.State == plugins.StateStarted }, time.Minute, 10*time.Millisecond)
 			})
 		}
 	}

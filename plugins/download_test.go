@@ -266,7 +266,7 @@ func TestDownloadWatched(t *testing.T) {
 	sys := p.system(plugins.Watch())
 	require.NoError(t, sys.Start(t.Context()))
 	p.configure("dist_aaaa", "dist_bbbb")
-	require.Eventually(t, func() bool { b, _ := sys.Plugin("dist_bbbb"); return b.State == plugins.StateReady }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { b, _ := sys.Plugin("dist_bbbb"); return b.State == plugins.StateReady }, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_bbbb"))
 }
 
@@ -358,7 +358,7 @@ func TestUpdatedFilesAreForgotten(t *testing.T) {
 					assert.NoError(t, err)
 					assert.Equal(t, "1.0.0", string(out))
 				})
-				require.Eventually(t, func() bool { _, err := os.Stat(path + "+"); return err == nil }, 20*time.Second, time.Millisecond, "it runs")
+				require.Eventually(t, func() bool { _, err := os.Stat(path + "+"); return err == nil }, time.Minute, time.Millisecond, "it runs")
 				return func() { require.NoError(t, os.Remove(path+"+")) }
 			}
 			end, endOther := stay("dist_aaaa"), stay("dist_bbbb")
@@ -381,7 +381,7 @@ func TestUpdatedFilesAreForgotten(t *testing.T) {
 					p.collect()
 					_, err := os.Stat(path)
 					return errors.Is(err, os.ErrNotExist)
-				}, 20*time.Second, 10*time.Millisecond)
+				}, time.Minute, 10*time.Millisecond)
 			}
 			gone(before.Source)
 			after, _ := sys.Plugin("dist_aaaa")
@@ -417,10 +417,10 @@ func TestDownloadWatchedRests(t *testing.T) {
 	require.NoError(t, sys.Reload(t.Context()))
 	assert.Greater(t, p.requests.Load(), before)
 	p.configure("dist_aaaa", "dist_cccc", "dist_none") // which is not taken over
-	require.Eventually(t, func() bool { return strings.Contains(p.logged(), "dist_none") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.logged(), "dist_none") }, time.Minute, 10*time.Millisecond)
 	rests()
 	p.configure("dist_aaaa", "{name: dist_cccc, permit: {connect: [443]}}")
-	require.Eventually(t, func() bool { c, _ := sys.Plugin("dist_cccc"); return c.State == plugins.StateReady }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { c, _ := sys.Plugin("dist_cccc"); return c.State == plugins.StateReady }, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_cccc"))
 }
 

@@ -130,7 +130,7 @@ func TestEventsThatWait(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(got) == 1+bound
-	}, 5*time.Second, time.Millisecond, "the one that blocked, and the last of the others")
+	}, time.Minute, time.Millisecond, "the one that blocked, and the last of the others")
 	assert.Equal(t, plugins.StateStarted, got[0].State)
 	assert.Equal(t, plugins.StateGone, got[bound].State)
 }
@@ -203,7 +203,7 @@ func TestQuota(t *testing.T) {
 				require.ErrorIs(t, err, loader.ErrFailed)
 				assert.Equal(t, 3, ran, "it was not run")
 			}
-			assert.Eventually(t, func() bool { return call() == nil }, 10*time.Second, 50*time.Millisecond)
+			assert.Eventually(t, func() bool { return call() == nil }, time.Minute, 50*time.Millisecond)
 			assert.Equal(t, 4, ran)
 		})
 	}

@@ -161,7 +161,7 @@ func TestCloseWaitsForVersionsOfBefore(t *testing.T) {
 	require.NoError(t, sys.Close())
 	select {
 	case <-back:
-	case <-time.After(100 * time.Millisecond): // the goroutine has to be scheduled
+	case <-time.After(time.Minute): // the goroutine has to be scheduled
 		t.Error("Close has not waited for the call")
 	}
 }
@@ -186,7 +186,7 @@ func TestSecondShutdown(t *testing.T) {
 	_ = sys.Shutdown(ctx)
 	select {
 	case <-slow:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Close waits for a worker that nobody has killed")
 	}
 }
@@ -217,7 +217,7 @@ func TestToldWhenItComes(t *testing.T) {
 	require.NoError(t, saved.Call(t.Context(), []byte("a1")))
 	write("plugins: [late]")
 	require.NoError(t, sys.Reload(t.Context()))
-	assert.Eventually(t, func() bool { p, _ := sys.Plugin("late"); return p.State == plugins.StateFailed }, 5*time.Second, 5*time.Millisecond)
+	assert.Eventually(t, func() bool { p, _ := sys.Plugin("late"); return p.State == plugins.StateFailed }, time.Minute, 5*time.Millisecond)
 	mu.Lock()
 	fails = false
 	mu.Unlock()
@@ -225,7 +225,7 @@ func TestToldWhenItComes(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(heard) == 1 && heard[0] == "a1"
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // TestOddFiles: what is no regular file, and half a file in the place of a good one, whatever its name is, hold up nothing, and the version that runs goes on.

@@ -46,7 +46,7 @@ func (v *versions) next(t *testing.T) plugins.Event {
 	select {
 	case e := <-v.events:
 		return e
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing became of the new version")
 		return plugins.Event{}
 	}
@@ -311,7 +311,7 @@ func TestFolderIsWatched(t *testing.T) {
 		assert.Eventually(t, func() bool {
 			out, err := piped.Append(t.Context(), nil, nil)
 			return assert.NoError(t, err) && string(out) == want
-		}, 20*time.Second, 10*time.Millisecond, want)
+		}, time.Minute, 10*time.Millisecond, want)
 	}
 	becomes("+aaaa")
 	variant(t, "system", filepath.Join(folder, "b"+fixture.Ext()), "aaaa", "bbbb")
@@ -321,12 +321,12 @@ func TestFolderIsWatched(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		p, _ := sys.Plugin("plugin_aaaa")
 		return p.Version == "1.0.7" && p.Source != "compiled in"
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	becomes("+aaaa+bbbb")
 	require.NoError(t, os.Remove(filepath.Join(folder, "b"+fixture.Ext())))
 	becomes("+aaaa")
 	require.NoError(t, os.Remove(filepath.Join(folder, "a"+fixture.Ext())))
-	assert.Eventually(t, func() bool { p, _ := sys.Plugin("plugin_aaaa"); return p.Source == "compiled in" }, 20*time.Second, 10*time.Millisecond)
+	assert.Eventually(t, func() bool { p, _ := sys.Plugin("plugin_aaaa"); return p.Source == "compiled in" }, time.Minute, 10*time.Millisecond)
 	becomes("+aaaa")
 }
 
@@ -343,12 +343,12 @@ func TestFolderIsMadeLater(t *testing.T) {
 		assert.Eventually(t, func() bool {
 			p, known := sys.Plugin("plugin_" + tag)
 			return known && p.State == plugins.StateReady
-		}, 20*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		require.NoError(t, os.RemoveAll(filepath.Dir(folder)))
 		assert.Eventually(t, func() bool {
 			p, _ := sys.Plugin("plugin_" + tag)
 			return p.State != plugins.StateReady
-		}, 20*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 	}
 }
 

@@ -70,7 +70,7 @@ func TestManyWorkers(t *testing.T) {
 	for pid := range pids {
 		assertGone(t, fmt.Sprint(pid))
 	}
-	require.Eventually(t, func() bool { return openFiles(t) <= descriptors }, 5*time.Second, 10*time.Millisecond, "descriptors: %d before", descriptors)
+	require.Eventually(t, func() bool { return openFiles(t) <= descriptors }, time.Minute, 10*time.Millisecond, "descriptors: %d before", descriptors)
 }
 
 func threadsOf(t testing.TB, pid int) int {

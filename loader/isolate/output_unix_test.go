@@ -43,7 +43,7 @@ func TestPrintedOutput(t *testing.T) {
 	p, err := loader.Open(fixture.C(t, "fault_prints"), isolate.InWorker(isolate.WithOutput(&out)))
 	require.NoError(t, err)
 	call(t, p, "print", "xyz")
-	require.Eventually(t, func() bool { return out.String() == "line of 3 bytes\n" }, 10*time.Second, time.Millisecond, "%q", &out)
+	require.Eventually(t, func() bool { return out.String() == "line of 3 bytes\n" }, time.Minute, time.Millisecond, "%q", &out)
 	call(t, p, "print_part", "")
 	require.NoError(t, p.Close())
 	assert.Equal(t, "line of 3 bytes\npart exit handler ran\ndestructor of object ran, last words", out.String())
@@ -89,7 +89,7 @@ func TestExitHandlerThatHangs(t *testing.T) {
 	select {
 	case err := <-closed:
 		assert.NoError(t, err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		require.Fail(t, "Close waits for the exit handler")
 	}
 	assert.Equal(t, "exit handler hangs\n", out.String())

@@ -316,7 +316,7 @@ func TestHostileClients(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		_, err := ask(t, path)
 		return errors.Is(err, monitor.ErrBusy)
-	}, 10*time.Second, 5*time.Millisecond, "there are no more places")
+	}, time.Minute, 5*time.Millisecond, "there are no more places")
 	assert.Eventually(t, func() bool { // those that say nothing are given up
 		_, err := ask(t, path)
 		return err == nil
@@ -388,7 +388,7 @@ func TestSlowReader(t *testing.T) {
 			_, _ = io.WriteString(dial(t, path), "snapshot\n")
 			_, err := ask(t, path)
 			return errors.Is(err, monitor.ErrBusy)
-		}, 10*time.Second, 5*time.Millisecond)
+		}, time.Minute, 5*time.Millisecond)
 		if last {
 			require.NoError(t, s.Close())
 			return
@@ -397,7 +397,7 @@ func TestSlowReader(t *testing.T) {
 		assert.Eventually(t, func() (free bool) {
 			seen, _ = ask(t, path)
 			return seen != nil
-		}, 10*time.Second, 20*time.Millisecond)
+		}, time.Minute, 20*time.Millisecond)
 		assert.Len(t, seen.Plugins, 3000)
 	}
 }

@@ -70,7 +70,7 @@ http {
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusUnauthorized
-	}, 20*time.Second, 20*time.Millisecond, "nginx does not answer")
+	}, time.Minute, 20*time.Millisecond, "nginx does not answer")
 	return "http://u:p@" + address
 }
 

@@ -140,7 +140,7 @@ func TestGCLeavesWhatAnotherProcessUses(t *testing.T) {
 	require.Eventually(t, func() bool {
 		out, err := os.ReadFile(using.Stdout.(*os.File).Name())
 		return err == nil && strings.HasPrefix(string(out), "use ")
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	require.NoError(t, put.Close())
 
 	filling, lines := start(t, task{Do: "stall", Folder: folder, Text: "a library that is being fetched"})

@@ -279,7 +279,7 @@ func TestNobodyPassesTheGate(t *testing.T) {
 						p.mu.Lock()
 						defer p.mu.Unlock()
 						return p.gate != nil
-					}, 30*time.Second, 100*time.Microsecond)
+					}, time.Minute, 100*time.Microsecond)
 					select {
 					case <-shut:
 						t.Fatal("a call is inside")
@@ -293,7 +293,7 @@ func TestNobodyPassesTheGate(t *testing.T) {
 						p.mu.Lock()
 						defer p.mu.Unlock()
 						return p.waiting.Len() == 1 || len(g.entered) > 0
-					}, 30*time.Second, 100*time.Microsecond)
+					}, time.Minute, 100*time.Microsecond)
 					assert.Empty(t, g.entered, "the gate is shut")
 					if c.name != "Hold" { // there is another instance
 						until <- struct{}{}

@@ -91,7 +91,7 @@ func (p *Pool) untilWaiting(t *testing.T, n int) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.waiting.Len() == n
-	}, 30*time.Second, 100*time.Microsecond)
+	}, time.Minute, 100*time.Microsecond)
 }
 
 // door is a function that says that it is entered, with its input, and returns when it is let go.

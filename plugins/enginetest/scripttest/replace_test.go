@@ -142,7 +142,7 @@ func (e events) next(t *testing.T, kind plugins.EventKind) plugins.Event {
 			if ev.Kind == kind {
 				return ev
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no event %s", kind)
 		}
 	}

@@ -93,7 +93,7 @@ func serve(t *testing.T, w *Worker, l *HostLane, answer func(l *WorkerLane, m Me
 			select {
 			case err = <-ended:
 				assert.NoError(t, err)
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				assert.Fail(t, "the lane is not served any more")
 			}
 		}
@@ -433,7 +433,7 @@ func TestLanesServed(t *testing.T) {
 		select {
 		case got := <-served:
 			assert.Equal(t, i, got)
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			require.Fail(t, "not served")
 		}
 		h.NewLane()

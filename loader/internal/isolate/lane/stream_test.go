@@ -240,7 +240,7 @@ func TestStreamsOverwritten(t *testing.T) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.wrong != nil
-		}, 20*time.Second, time.Millisecond, name)
+		}, time.Minute, time.Millisecond, name)
 		assert.Error(t, l.End(s, true), name)
 		assert.LessOrEqual(t, wrote.Load(), int64(ringSize), name)
 	}
