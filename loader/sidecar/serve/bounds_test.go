@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,6 +188,42 @@ func TestUnreadAnswer(t *testing.T) {
 			assert.True(t, stopped.Load())
 		})
 	}
+}
+
+// TestHostThatTakesNothing: a host that does not read what it has called for keeps its place in a listener for so long, and no longer.
+func TestHostThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	p := serve.Go(&builtin.Plugin{Name: "long", Version: "1", Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return make([]byte, 10<<20), nil }}}})
+	l, err := net.Listen("unix", fixture.Socket(t))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- serve.Listen(ctx, l, p, serve.Options{Sessions: 1, Stall: 200 * time.Millisecond}) }()
+	dial := func() net.Conn {
+		host, err := net.Dial("unix", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { host.Close() })
+		return host
+	}
+	host := dial()
+	started(t, host)
+	_, err = io.WriteString(host, "CALL 2 f\n\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		next := dial()
+		defer next.Close()
+		_, err := io.WriteString(next, "HELLO 1\n\n")
+		if err == nil {
+			_, err = next.Read(make([]byte, 1))
+		}
+		return err == nil
+	}, time.Minute, 10*time.Millisecond, "it keeps the only place")
+	_, err = io.Copy(io.Discard, host)
+	if err != nil { // what had come, and the end
+		assert.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	cancel()
+	assert.NoError(t, <-served)
 }
 
 // started says hello to a session, and starts its plug-in.

@@ -144,8 +144,11 @@ func TestAnswersThatWait(t *testing.T) {
 	conn, _ := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "quick", Version: "1", Threads: abi.Concurrent, Funcs: []builtin.Function{
 		{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { ran <- struct{}{}; return nil, nil }},
 	}}), serve.Options{})
-	h := startedHost(t, conn)
+	h := &rawHost{t: t, conn: conn, r: wire.NewReader(conn, wire.MaxBody)}
 	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	h.says("HELLO 1\n\n") // whose answer is not read either
+	h.says("CALL 1 ferrule.start\n\n")
+	h.next(wire.Done)
 	h.says("CALL 2 f\n\nCANCEL 9\n\n") // the answer is not written before CANCEL is read
 	<-ran
 	h.says("CALL 3 f\n\n")

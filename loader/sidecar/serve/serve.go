@@ -81,9 +81,11 @@ type Options struct {
 	Sessions int           // how many there may be at a time, of a listener; 0 is any number. Others are closed at once
 	Grace    time.Duration // how long calls may go on when the context has ended, after the host was told so (BYE); 0 asks them to stop at once
 	Hello    time.Duration // how long a host that connects may take for its hello; 0 is 30 seconds
+	Stall    time.Duration // how long a host of a listener may take nothing of what is written to it, before its session is over; 0 is 1 minute
 	Metrics  *Metrics      // counts what is served; or nil
 
-	admit func() bool // takes a place for a host that has said the token
+	admit   func() bool // takes a place for a host that has said the token
+	strange bool        // the host is not who has made the stream
 }
 
 // Metrics count what is served of one plug-in: its calls, their times and bytes, and who is connected. The zero value counts. WriteTo writes them in the text format of
@@ -170,6 +172,7 @@ func Listen(ctx context.Context, l net.Listener, p Plugin, o Options) error {
 		}
 		sessions.Go(func() {
 			own := o
+			own.strange = true
 			if o.Sessions > 0 {
 				admitted := false
 				own.admit = func() bool { // who has not said the token keeps nobody out
@@ -247,6 +250,12 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 		})
 		defer late.Stop()
 	}
+	if o.strange {
+		if o.Stall == 0 {
+			o.Stall = time.Minute
+		}
+		go to.watch(o.Stall, s.over, func() { s.end(errStall) })
+	}
 	go s.lead(nil)
 	<-s.over
 	if s.why != nil {
@@ -320,32 +329,44 @@ type sink struct {
 }
 
 // Write is io.Writer's.
-func (k *sink) Write(b []byte) (int, error) {
-	k.begun.Add(1)
-	defer k.ended.Add(1)
-	return k.conn.Write(b)
+func (k *sink) Write(b []byte) (n int, err error) {
+	for {
+		k.begun.Add(1)
+		m, err := k.conn.Write(b[n:min(len(b), n+portion)]) // so that who takes it slowly is seen to take it
+		k.ended.Add(1)
+		if n += m; err != nil || n == len(b) {
+			return n, err
+		}
+	}
 }
 
+// portion is how much is written at a time, in bytes.
+const portion = 1 << 20
+
 // leave closes the connection with a host that takes nothing, once the session is over: what is still said to it, such as log lines, has a moment each, until closed.
-func (k *sink) leave(closed <-chan struct{}) {
-	t := time.NewTicker(moment)
+func (k *sink) leave(closed <-chan struct{}) { k.watch(moment, closed, func() { _ = k.conn.Close() }) }
+
+const moment = time.Second
+
+// watch calls stalled, once, when a write has not ended for as long as patience, or up to a half longer, unless over is closed before.
+func (k *sink) watch(patience time.Duration, over <-chan struct{}, stalled func()) {
+	t := time.NewTicker(max(patience/2, 1))
 	defer t.Stop()
-	for seen := uint64(0); ; {
+	for seen, looks := uint64(0), 0; ; {
 		select {
-		case <-closed:
+		case <-over:
 			return
 		case <-t.C:
 		}
 		begun := k.begun.Load()
-		if begun == seen && begun != k.ended.Load() {
-			_ = k.conn.Close()
+		if begun != seen || begun == k.ended.Load() {
+			seen, looks = begun, 0
+		} else if looks++; looks == 2 {
+			stalled()
 			return
 		}
-		seen = begun
 	}
 }
-
-const moment = time.Second
 
 // source is what a session reads from.
 type source struct {
@@ -571,6 +592,16 @@ func (s *session) lead(first *incoming) {
 				c.in = l.in
 				err = s.receive(&c)
 				l.in = c.in
+			} else if err == nil && c.m.Verb == wire.Hello {
+				l.begin() // the answer may have to wait for the host, which may say what comes next before it reads
+				err = s.take(&c.m)
+				if l.ends() {
+					if err != nil {
+						s.end(err)
+					}
+					s.spare.Put(l.memory)
+					return
+				}
 			} else if err == nil {
 				err = s.take(&c.m)
 			}
@@ -708,6 +739,7 @@ func (s *session) hello(m *wire.Message) error {
 var (
 	errToken = errors.New("serve: the host has not said the token")
 	errHello = fmt.Errorf("serve: the host has not said hello in time: %w", os.ErrDeadlineExceeded)
+	errStall = fmt.Errorf("serve: the host took nothing for too long: %w", os.ErrDeadlineExceeded)
 	errFull  = errors.New("serve: there are as many sessions as there may be")
 )
 
