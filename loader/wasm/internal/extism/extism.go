@@ -19,6 +19,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/wasm/internal/fuel"
 )
 
 // kernel is extism-runtime.wasm of github.com/extism/go-sdk v1.7.1. Its licence is in kernel.LICENSE.
@@ -143,6 +144,7 @@ func start(ctx context.Context, rt wazero.Runtime, b wazero.HostModuleBuilder) (
 	if err != nil {
 		return nil, err
 	}
+	fuel.Free(rt, compiled)
 	return rt.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName(""))
 }
 

@@ -436,6 +436,13 @@ func uleb(b []byte, v uint32) []byte {
 
 func name(s string) []byte { return append(uleb(nil, uint32(len(s))), s...) }
 
+// Free has a runtime that frees code when it is closed free this, which is that of Go functions, too: others leave that to wazero, which keeps it where there is a cache.
+func Free(rt wazero.Runtime, code wazero.CompiledModule) {
+	if r, ok := rt.(interface{ Frees(wazero.CompiledModule) }); ok {
+		r.Frees(code)
+	}
+}
+
 // Binder binds one tick to instances of one runtime.
 type Binder struct {
 	host   api.Module
@@ -451,6 +458,7 @@ func NewBinder(ctx context.Context, rt wazero.Runtime, tick func(ctx context.Con
 	if err != nil {
 		return nil, err
 	}
+	Free(rt, made)
 	host, err := rt.InstantiateModule(ctx, made, wazero.NewModuleConfig()) // what the builder's Instantiate returns resolves no imports
 	if err != nil {
 		return nil, err

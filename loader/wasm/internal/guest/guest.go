@@ -82,6 +82,9 @@ func (r *freeing) CompileModule(ctx context.Context, module []byte) (wazero.Comp
 	return code, err
 }
 
+// Frees has Close free code, too, that a builder of Go functions has compiled.
+func (r *freeing) Frees(code wazero.CompiledModule) { r.compiled = append(r.compiled, code) }
+
 func (r *freeing) Close(ctx context.Context) error {
 	err := r.Runtime.Close(ctx)
 	for _, code := range r.compiled {
