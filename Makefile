@@ -215,6 +215,7 @@ soak: ## One run of a system with fourteen plug-ins over all engines, disturbed 
 	$(NEED_GO)
 	$(NEED_CC)
 	$(NEED_CARGO)
+	$(if $(PAGE),@[ -f '$(PAGE)' ] || { echo "make: found no page $(PAGE): expected one that is there - docs/soak.md" >&2; exit 1; })
 	FERRULE_SOAK='$(or $(DURATION),1h)' FERRULE_SEED='$(SEED)' FERRULE_SOAK_PAGE="$(if $(PAGE),$$(realpath -- '$(PAGE)'))" $(GO) test $(LEAN) -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
 
 .PHONY: flakes
