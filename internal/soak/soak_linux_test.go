@@ -63,7 +63,7 @@ func flats() []*Series {
 		{Name: "threads of its processes", Slack: 16, Share: 0.15},
 		{Name: "goroutines", Slack: 12, Share: 0.1},
 		{Name: "processes", Slack: 2},
-		{Name: "mappings of the host", Slack: 60, Share: 0.05},
+		{Name: "mappings of the host", Slack: 30, Share: 0.05},
 		{Name: "temporary files", Slack: 2},
 	}
 }
