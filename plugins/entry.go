@@ -16,6 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/settings"
 )
 
@@ -138,13 +139,26 @@ func (e *entry) give() { <-e.turn }
 // function returns the function of an attachment, for which it opens the plug-in where it is not. nil, without an error, is where the plug-in is there
 // no more, or its version has no such function.
 func (e *entry) function(ctx context.Context, a *attachment) (*loader.Func, error) {
-	if err := e.run(ctx); err != nil {
-		var gone *Error
-		if a.point.kind != "" && errors.As(err, &gone) && (gone.Kind == ErrDisabled || gone.Kind == ErrNotFound) {
-			return nil, nil
+	for {
+		if err := e.run(ctx); err != nil {
+			var gone *Error
+			if a.point.kind != "" && errors.As(err, &gone) && (gone.Kind == ErrDisabled || gone.Kind == ErrNotFound) {
+				return nil, nil
+			}
+			return nil, err
 		}
-		return nil, err
+		f, err := e.aimed(ctx, a)
+		if f != nil || err != nil || a.point.kind != "" {
+			return f, err
+		}
+		if err := e.lacks(a.name); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// aimed is function once the plug-in runs, or has run a moment ago.
+func (e *entry) aimed(ctx context.Context, a *attachment) (*loader.Func, error) {
 	e.mu.Lock()
 	late, pending := a.late, a.pending()
 	e.mu.Unlock()
@@ -158,19 +172,15 @@ func (e *entry) function(ctx context.Context, a *attachment) (*loader.Func, erro
 			return nil, context.Cause(ctx)
 		}
 	}
-	f := a.breaker.target.Load()
-	if f == nil && a.point.kind == "" {
-		return nil, e.lacks(a.name)
-	}
-	return f, nil
+	return a.breaker.target.Load(), nil
 }
 
-// lacks is the error of a function that the plug-in does not export.
+// lacks is the error of a function that the plug-in does not export; nil where the plug-in does not run any more, and run says why, or opens it again.
 func (e *entry) lacks(function string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.live == nil {
-		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a plug-in that was closed meanwhile"}
+		return nil
 	}
 	names := symbolNames(e.live.Info().Funcs)
 	return &Error{Plugin: e.name, Step: StepRun, Kind: ErrFunction, Found: fmt.Sprintf("version %s, without the function %s", e.live.Version(), function),
@@ -234,20 +244,32 @@ func (e *entry) runFor(ctx context.Context, by string) error {
 
 // why says why the plug-in does not run; e.mu is held.
 func (e *entry) why() error {
-	disabled := e.state == StateDisabled || e.spec != nil && e.spec.wanted && !e.spec.enabled // also while calls of it still run
 	switch {
-	case e.err != nil && !disabled: // what else is wrong with one that is disabled, such as no file, nobody has to mend
-		return e.err
 	case e.sys.closed.Load():
-		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a system that is closed"}
-	case e.state == StateDiscovered:
-		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is not listed", Expected: "an entry of plugins", Remedy: "List it in " + e.sys.configName() + " (ferrule enable)"}
-	case disabled:
-		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that is disabled", Expected: "one that is enabled",
-			Remedy: "Enable it in " + e.sys.configName() + " (ferrule enable)"}
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a system that is closed", Expected: "one that runs"}
+	case e.forgotten:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrNotStarted, Found: "a plug-in of a start that has failed", Expected: "a system that was started",
+			Remedy: "Call Start again, and get the function from the system anew"}
+	case e.err != nil:
+		return e.err
+	case e.spec.wanted:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrClosed, Found: "a plug-in that is being closed (" + string(e.state) + ")", Expected: "one that runs"}
+	case e.spec.found == nil:
+		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrNotFound, Found: "a plug-in whose file is not there any more", Expected: "its file", Remedy: "Put it back"}
 	default:
-		return &Error{Plugin: e.name, Step: StepRun, Kind: ErrNotFound, Found: "a plug-in that is not there any more (" + string(e.state) + ")"}
+		return e.sys.unlisted(e.name)
 	}
+}
+
+// unlisted is the error of a plug-in whose file is there, and that config.yaml does not name.
+func (s *System) unlisted(name string) *Error {
+	return &Error{Plugin: name, Step: StepRun, Kind: ErrDisabled, Found: "a plug-in that " + s.configName() + " does not name", Expected: "an entry of plugins", Remedy: "Name it there (ferrule enable)"}
+}
+
+// disabled is the error of a plug-in that an entry disables. What else is wrong with it, such as no file, nobody has to mend: what is disabled is not installed.
+func (s *System) disabled(entry *config.Plugin) *Error {
+	return &Error{Plugin: entry.Name, Step: StepRun, Kind: ErrDisabled, Found: fmt.Sprintf("a plug-in that is disabled: enabled is false in its entry, line %d of %s", entry.Line, s.configName()),
+		Expected: "one that is enabled", Remedy: "Enable it there (ferrule enable)"}
 }
 
 // fly opens the plug-in for those that wait.

@@ -72,7 +72,7 @@ var (
 	ErrEngine     = errors.New("no engine runs it so")                 // none opens its file, or not as config.yaml says
 	ErrOpen       = errors.New("could not be opened")                  // Err says why
 	ErrHealth     = errors.New("is not well")                          // its health function failed
-	ErrDisabled   = errors.New("is disabled")                          // in config.yaml
+	ErrDisabled   = errors.New("is disabled")                          // in config.yaml, or not named there
 	ErrClosed     = errors.New("the system is closed")                 // or was not started
 	ErrBroken     = errors.New("is left out for a while")              // it failed several times in a row; see Breaker
 	ErrOption     = errors.New("an option is not valid")               // of New, or of a point

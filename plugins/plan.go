@@ -30,13 +30,17 @@ type plan struct {
 func (s *System) plan(conf *config.Config, all []*found, failed map[string]error) *plan {
 	p := &plan{conf: conf, found: all, specs: map[string]*spec{}}
 	listed := s.configPath != ""
-	var candidates []*found // of those that somebody wants
+	var candidates, unlisted []*found // of those that somebody wants, and of the others
 	for _, f := range all {
 		name := f.name()
 		entry := conf.Plugin(name)
 		wanted := !listed || entry != nil || f.builtin != nil || f.installed
-		if wanted && f.desc != nil {
+		switch {
+		case f.desc == nil:
+		case wanted:
 			candidates = append(candidates, f)
+		default:
+			unlisted = append(unlisted, f)
 		}
 		if old := p.specs[name]; old == nil || wanted && !old.wanted || wanted == old.wanted && better(f, old.found) {
 			p.specs[name] = s.spec(name, f, conf, entry, wanted)
@@ -64,10 +68,13 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 		}
 	}
 	s.overrides(p)
-	s.resolve(p, candidates)
+	s.resolve(p, candidates, unlisted)
 	s.group(p)
 	s.keepApart(p)
-	for _, sp := range p.specs {
+	for name, sp := range p.specs {
+		if !sp.enabled {
+			sp.err = s.disabled(conf.Plugin(name))
+		}
 		sp.seal()
 	}
 	return p
@@ -138,14 +145,18 @@ func (sp *spec) seal() {
 // usable reports whether the plug-in may run.
 func (sp *spec) usable() bool { return sp.wanted && sp.enabled && sp.err == nil }
 
-// resolve finds out which plug-ins can be beside each other, and what they may have.
-func (s *System) resolve(p *plan, candidates []*found) {
+// resolve finds out which plug-ins can be beside each other, and what they may have. Those that are unlisted cannot be; who needs them is told so.
+func (s *System) resolve(p *plan, candidates, unlisted []*found) {
 	offers := map[string]bool{}
 	for name := range s.offers {
 		offers[name] = true
 	}
 	services := map[string]bool{} // what some plug-in has for others; of what nobody has, grant says what was meant
-	for _, f := range candidates {
+	providers := slices.Concat(candidates, unlisted)
+	if s.surveying { // what an unlisted one provides may as well be the application's
+		providers = candidates
+	}
+	for _, f := range providers {
 		for _, name := range listOf(f.desc.Manifest.Keys.Get("provides")) {
 			services[name] = true
 		}
@@ -166,6 +177,14 @@ func (s *System) resolve(p *plan, candidates []*found) {
 			if app, ok := strings.CutPrefix(kv.Key, "host."); ok && !s.surveying {
 				in[i].Host[app] = kv.Value
 			}
+		}
+	}
+	for _, f := range unlisted {
+		in = append(in, resolve.Plugin{Name: f.name(), Source: f.source(), Unlisted: true, Provides: listOf(f.desc.Manifest.Keys.Get("provides"))})
+	}
+	for name, sp := range p.specs {
+		if !sp.enabled && (sp.found == nil || sp.found.desc == nil) { // it is disabled, and not missing
+			in = append(in, resolve.Plugin{Name: name, Disabled: true})
 		}
 	}
 	r := resolve.Resolve(s.app, s.version, in, offers)

@@ -534,6 +534,12 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	if e == nil {
 		return s.missing(name, before.conf, before.found)
 	}
+	switch sp := now.specs[name]; {
+	case !sp.wanted:
+		return s.unlisted(name)
+	case !sp.enabled:
+		return sp.err
+	}
 	e.rejected = nil // who asks for it by hand wants it tried
 	s.auditRefused(before.spec(name), now.specs[name])
 	if err := s.changeTo(ctx, name, now.specs[name], before.specs[name]); err != nil {

@@ -522,7 +522,7 @@ func TestSidecarRefused(t *testing.T) {
 	}
 }
 
-// A sidecar that is disabled is not started, nor is any by a Survey: what it says of itself is not known then, and is no error.
+// A sidecar that is disabled is not started, nor is any by a Survey: what it says of itself is not known then, and is no error but that it is disabled.
 func TestSidecarUnasked(t *testing.T) {
 	c := newConfigured(t)
 	dir := t.TempDir()
@@ -534,7 +534,7 @@ func TestSidecarUnasked(t *testing.T) {
 	require.NoError(t, sys.Start(t.Context()))
 	p, _ := sys.Plugin("plugin_aaaa")
 	assert.Equal(t, plugins.StateDisabled, p.State)
-	assert.NoError(t, p.Err)
+	assert.ErrorIs(t, p.Err, plugins.ErrDisabled)
 	c.write(entry + "true}\n")
 	over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
 	require.NoError(t, err)
@@ -557,6 +557,8 @@ func TestSidecarUnasked(t *testing.T) {
 			require.Equal(t, state, over.Plugins[0].State, more)
 			if assert.True(t, over.Plugins[0].Sidecar); enabled == "true" {
 				assert.ErrorContains(t, over.Plugins[0].Err, says)
+			} else {
+				assert.ErrorIs(t, over.Plugins[0].Err, plugins.ErrDisabled)
 			}
 		}
 	}

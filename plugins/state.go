@@ -27,7 +27,7 @@ type Plugin struct {
 	State       State     // where it is on its way
 	Enabled     bool      // somebody wants it
 	Required    bool      // Start fails without it
-	Err         error     // an *Error: why it failed or is suspended, or why a newer version did not take its place; nil where all is well
+	Err         error     // an *Error: why it failed, is suspended or disabled, or why a newer version did not take its place; nil where all is well
 	RetryAt     time.Time // when it is tried again; zero where it is not
 	Source      string    // the path of its file; "compiled in" of one in Go
 	Isolated    bool      // it runs in a worker process

@@ -268,13 +268,14 @@ func (s *System) Start(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
 		e := s.entries[name]
 		e.mu.Lock()
-		err, told, required := e.err, e.err != e.spec.err, e.spec.required && e.spec.enabled
+		err, told, required, state := e.err, e.err != e.spec.err, e.spec.required && e.spec.enabled, e.state
+		disabled := !e.spec.enabled
 		e.mu.Unlock()
-		if err == nil {
+		if err == nil || disabled {
 			continue
 		}
 		if !told {
-			s.event(Event{Kind: EventState, Plugin: name, State: StateFailed, Err: err})
+			s.event(Event{Kind: EventState, Plugin: name, State: state, Err: err})
 		}
 		if required {
 			failed = append(failed, err)
@@ -283,7 +284,7 @@ func (s *System) Start(ctx context.Context) error {
 	for _, name := range s.required { // config.yaml may disable what others need, and not what the application does
 		if e := s.entries[name]; e != nil {
 			e.mu.Lock()
-			if e.live == nil && e.err == nil {
+			if e.live == nil && (e.err == nil || !e.spec.enabled) {
 				failed = append(failed, e.why())
 			}
 			e.mu.Unlock()
@@ -779,14 +780,20 @@ func (sp *spec) version() string {
 // when its calls fail.
 type Func struct{ a *attachment }
 
-// Func returns a function of a plug-in, which need not run: its first call opens it. The error is an *Error: there is no such plug-in.
+// Func returns a function of a plug-in, which need not run: its first call opens it. The error is an *Error: there is no such plug-in, or none is known before Start.
 // That it has no such function is an error of the call.
 func (s *System) Func(plugin, function string) (*Func, error) {
 	e := s.entry(plugin)
 	if e == nil {
 		s.mu.Lock()
-		names := slices.Collect(maps.Keys(s.entries))
+		names, known := slices.Collect(maps.Keys(s.entries)), s.plans != nil
 		s.mu.Unlock()
+		switch {
+		case s.closed.Load():
+			return nil, &Error{Plugin: plugin, Step: StepRun, Kind: ErrClosed, Found: "a system that is closed", Expected: "one that runs"}
+		case !known:
+			return nil, &Error{Plugin: plugin, Step: StepRun, Kind: ErrNotStarted, Found: "a system that was not started, and knows no plug-ins", Expected: "one that was", Remedy: "Call Start first"}
+		}
 		return nil, &Error{Plugin: plugin, Step: StepRun, Kind: ErrNotFound, Found: "no such plug-in", Expected: "one of those in List", Remedy: hint(plugin, names)}
 	}
 	e.mu.Lock()

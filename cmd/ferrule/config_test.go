@@ -116,6 +116,14 @@ gone: discover: no such plug-in
   expected  a library whose manifest has this name, unless the application has it compiled in
   remedy    There are asks, plugin_bbbb, plugin_cccc, serves
 `, 0, "list")
+
+	s.configure("plugins: [{name: gone, enabled: false}]\n") // that is its state, and nothing is wrong with it
+	s.prints(`NAME  VERSION  STATE     RUNS        SOURCE
+gone  -        disabled  in-process  -
+`, 0, "list")
+	stdout, _, code := s.run("list --json")
+	assert.Zero(t, code)
+	assert.NotContains(t, stdout, `"error"`)
 }
 
 // A program is held to its permits, but for one without a sandbox; what it asks for nobody has asked it.

@@ -326,10 +326,10 @@ func (e *edits) grant(name string, offers []string) error {
 	return nil
 }
 
-// absent reports whether a plug-in has no file yet because it is still to be installed.
+// absent reports whether a plug-in has no file yet because it is still to be installed, or is disabled, which nobody installs.
 func absent(p *plugins.Plugin) bool {
 	var failed *plugins.Error
-	return p.Source == "" && errors.As(p.Err, &failed) && (failed.Step == plugins.StepFetch || errors.Is(p.Err, registry.ErrNotFound))
+	return p.Source == "" && errors.As(p.Err, &failed) && (failed.Step == plugins.StepFetch || failed.Kind == plugins.ErrDisabled || errors.Is(p.Err, registry.ErrNotFound))
 }
 
 // imports is the remedy for an offer that is none of these.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -138,7 +139,11 @@ type hookPlace struct {
 }
 
 func listedOf(p *plugins.Plugin) listed {
-	return listed{p.Name, p.Version, string(p.State), p.Enabled, p.Required, runs(p), p.Group, p.Source, faultOf(p.Err)}
+	l := listed{p.Name, p.Version, string(p.State), p.Enabled, p.Required, runs(p), p.Group, p.Source, nil}
+	if !errors.Is(p.Err, plugins.ErrDisabled) { // which its state says, and nothing is wrong with it
+		l.Error = faultOf(p.Err)
+	}
+	return l
 }
 
 func pointsOf(o *plugins.Overview) []hooksPoint {

@@ -5,6 +5,7 @@
 package monitor
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -134,7 +135,7 @@ func (s *Snapshot) of(sys *plugins.System, p *plugins.Plugin) Plugin {
 	if s.Counting {
 		shown.Calls = &Calls{}
 	}
-	if p.Err != nil {
+	if p.Err != nil && !errors.Is(p.Err, plugins.ErrDisabled) { // which its state says, and nothing is wrong with it
 		shown.Error = p.Err.Error()
 	}
 	if p.Worker != 0 {

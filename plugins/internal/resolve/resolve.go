@@ -6,7 +6,7 @@
 //   - One plug-in of each name. Of several the one of the first source in precedence counts, and the others are shadowed, which is
 //     no fault: so that a `dev:` override takes the place of what is installed. Several of one precedence are a fault of each,
 //     for nothing says which was meant.
-//   - A plug-in that the user disabled is not there. Whoever needs it is told so.
+//   - A plug-in that the user disabled, or did not list, is not there. Whoever needs it is told so.
 //   - A plug-in's version is in the range that the user gives for it; the application's is in the range of the plug-in's
 //     `host.<application>`. A plug-in that names other applications only was not made for this one. One that names none runs in
 //     all.
@@ -40,6 +40,7 @@ type Plugin struct {
 
 	Required bool   // the user's `required: true`: of weight where plug-ins conflict
 	Disabled bool   // the user's `enabled: false`
+	Unlisted bool   // its file is there, and the user's config.yaml does not name it: it is not there any more than one that is disabled
 	Range    string // the user's `version:`; "" where there is none
 
 	Host      map[string]string // by application: the range of the manifest's host.<application>
@@ -49,13 +50,24 @@ type Plugin struct {
 	Imports   []string          // the host functions that it cannot do without
 }
 
+// off says why the plug-in is not there; "" where it is.
+func (p *Plugin) off() string {
+	switch {
+	case p.Disabled:
+		return "is disabled"
+	case p.Unlisted:
+		return "is not listed"
+	}
+	return ""
+}
+
 // Result is what becomes of each plug-in. Each index of what Resolve was given is in one of Order, Failed, Shadowed, Disabled.
 // The plug-ins that are shadowed or disabled are no concern of anybody's.
 type Result struct {
 	Order     []int          // those that may start: each behind all that it needs, else by name. They stop in reverse.
 	Failed    map[int]*Fault // those that may not, and why
 	Shadowed  map[int]int    // those in whose place another of the same name counts, and which
-	Disabled  []int          // those that the user disabled, in the order that they came in
+	Disabled  []int          // those that the user disabled or did not list, in the order that they came in
 	Providers map[string]int // who provides a service: of those in Order
 }
 
@@ -104,7 +116,7 @@ type resolver struct {
 	offers       map[string]bool
 	active       []int          // those that are neither disabled nor shadowed, by name
 	byName       map[string]int // of active; of a double the first
-	off          []int          // the disabled that no other of their name stands in for, by name
+	off          []int          // the disabled and unlisted that no other of their name stands in for, by name
 	needs        [][]need       // by index; of those without a fault of their own
 	Result
 }
@@ -128,7 +140,7 @@ func (r *resolver) names() {
 	})
 	for _, i := range order {
 		p := &r.plugins[i]
-		if p.Disabled {
+		if p.off() != "" {
 			continue
 		}
 		chosen, ok := r.byName[p.Name]
@@ -147,14 +159,14 @@ func (r *resolver) names() {
 		}
 	}
 	for _, i := range order {
-		if name := r.plugins[i].Name; r.plugins[i].Disabled {
+		if name := r.plugins[i].Name; r.plugins[i].off() != "" {
 			if _, ok := r.byName[name]; !ok {
 				r.off = append(r.off, i)
 			}
 		}
 	}
 	for i := range r.plugins {
-		if r.plugins[i].Disabled {
+		if r.plugins[i].off() != "" {
 			r.Disabled = append(r.Disabled, i)
 		}
 	}
@@ -259,8 +271,8 @@ func (r *resolver) dependencies(i int) (needs []need, faults []*Fault) {
 			fault(ErrRange, quote(line), "the name of a plug-in, and "+ranges.Expected, "Tell its author")
 			continue
 		}
-		if !ok && slices.ContainsFunc(r.off, func(i int) bool { return r.plugins[i].Name == name }) {
-			fault(ErrMissing, ranges.Shown(name)+", which is disabled", quote(line), "Enable "+ranges.Shown(name)+" in config.yaml, or disable "+ranges.Shown(p.Name))
+		if at := slices.IndexFunc(r.off, func(i int) bool { return r.plugins[i].Name == name }); !ok && at >= 0 {
+			fault(ErrMissing, ranges.Shown(name)+", which "+r.plugins[r.off[at]].off(), quote(line), "Enable "+ranges.Shown(name)+" in config.yaml, or disable "+ranges.Shown(p.Name))
 			continue
 		}
 		if !ok {
@@ -306,7 +318,7 @@ func (r *resolver) nobody(p *Plugin, service string) *Fault {
 		Remedy: "Install a plug-in that provides it, or disable " + ranges.Shown(p.Name)}
 	if i, ok := r.firstOf(r.off, service); ok {
 		name := ranges.Shown(r.plugins[i].Name)
-		f.Found = name + ", which provides it and is disabled"
+		f.Found = name + ", which provides it and " + r.plugins[i].off()
 		f.Remedy = "Enable " + name + " in config.yaml, or disable " + ranges.Shown(p.Name)
 	}
 	return f
