@@ -46,6 +46,7 @@ type CrashError struct {
 	Culprit   string        // in a group, the plug-in whose code or call was why, where that can be told: the worker's word, which a hostile one can forge
 	Others    int           // how many other calls were in the worker: any of them may be why it ended
 	Suspended time.Duration // not 0 when the function was not called: how long no worker will be started
+	Late      time.Duration // not 0 when the host ended it because something was not done in that time, such as to start or to stop the plug-in; Reason says what, and which option bounds it
 
 	cause   error  // the context's of Shutdown, when that is why
 	subject string // engine.Crash's, as kind
@@ -103,12 +104,14 @@ func (e *DeadlineError) Error() string {
 // Unwrap returns ErrCancelled and the context's error.
 func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause} }
 
-func crashAtOpen(plugin, path string, crash *engine.Crash) error {
-	remedy := "Look for a fault in the library's constructors or its ferrule_start"
+func crashAtOpen(plugin, path string, crash *engine.Crash, words engine.Words) error {
+	remedy := "Look for a fault in " + strings.ReplaceAll(strings.TrimSuffix(words.Starting, ","), ", or", " or")
 	var file *fs.PathError
 	switch {
 	case crash.Remedy != "":
 		remedy = crash.Remedy
+	case crash.Late > 0:
+		remedy = "Give it more time, or look for what " + words.Starting + " may wait for"
 	case slices.ContainsFunc(crash.Output, func(line string) bool { return strings.Contains(line, "ASan runtime does not come first") }):
 		remedy = "Load AddressSanitizer's runtime before the library: isolate.WithEnv with LD_PRELOAD= and what gcc -print-file-name=libasan.so says"
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
@@ -130,6 +133,6 @@ func crashAtOpen(plugin, path string, crash *engine.Crash) error {
 
 func crashError(plugin, fn string, c *engine.Crash) error {
 	return &CrashError{Plugin: plugin, Func: fn, Signal: c.Signal, Fault: c.Fault, ExitCode: c.Code, Reason: c.Reason, Output: c.Output,
-		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, cause: c.GivenUp,
+		Attempt: c.Attempt, Group: c.Group, Culprit: c.Culprit, Others: c.Others, Suspended: c.Suspended, Late: c.Late, cause: c.GivenUp,
 		subject: c.Subject, kind: c.Kind}
 }

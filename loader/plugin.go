@@ -206,7 +206,7 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 	case *engine.StartError:
 		return nil, nil, startError(name, path, err)
 	case *engine.Crash:
-		return nil, nil, crashAtOpen(name, path, err)
+		return nil, nil, crashAtOpen(name, path, err, e.Words())
 	case *OpenError:
 		if err.Path == "" { // it is about an option of the engine's
 			own := *err

@@ -132,8 +132,13 @@ func askSidecar(ctx context.Context, path string, e engine.Engine) (*inspect.Lib
 	if about == nil {
 		if crash, ok := errors.AsType[*engine.Crash](err); ok {
 			found := "a sidecar that does not say what it is: " + crash.Error() + crash.LastWords()
-			err = &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: found, Expected: "its manifest, as docs/wire.md has it",
+			open := &inspect.Error{Path: path, Kind: loader.ErrLoad, Found: found, Expected: "its manifest, as docs/wire.md has it",
 				Remedy: cmp.Or(strings.TrimSuffix(crash.Remedy, "."), "See ferrule check --sidecar, which says more")}
+			if err = open; crash.Late > 0 || crash.Signal != nil { // the text has it
+				text := open.Error()
+				open.Err = &loader.CrashError{ExitCode: crash.Code, Signal: crash.Signal, Reason: crash.Reason, Output: crash.Output, Attempt: crash.Attempt, Late: crash.Late}
+				err = &worded{text, open}
+			}
 		}
 		return nil, err
 	}

@@ -86,6 +86,11 @@ func detailsOf(err error) *errorDetails {
 		d.Symbol, d.Found, d.Expected, d.Remedy = open.Symbol, open.Found, open.Expected, open.Remedy
 		if errors.As(open.Err, &crash) {
 			d.ofCrash(crash)
+			if crash.Late > 0 || crash.Signal != nil || crash.ExitCode >= 0 { // of one that could not be started at all, or keeps to no rule, the kind of open says more
+				d.Kind = kindOfCrash(crash)
+			}
+		} else if kind := ofContext(open.Err); kind != "" {
+			d.Kind, d.Stage = kind, opening
 		}
 	case errors.As(err, &contract):
 		d.Kind, d.Plugin, d.Function, d.Rule = "a rule of the contract is broken", contract.Plugin, contract.Func, contract.Rule
@@ -93,7 +98,7 @@ func detailsOf(err error) *errorDetails {
 	case errors.As(err, &use):
 		d.Kind, d.Plugin, d.Function, d.Remedy = use.Kind.Error(), use.Plugin, use.Func, use.Remedy
 	case errors.As(err, &crash):
-		d.Kind = crashed
+		d.Kind = kindOfCrash(crash)
 		d.ofCrash(crash)
 	case errors.As(err, &late):
 		d.Kind, d.Plugin, d.Function, d.Stage = cmp.Or(ofContext(late.Cause), lateKind), late.Plugin, late.Func, stageOf(late.Func)
@@ -129,6 +134,14 @@ func ofContext(err error) string {
 		return lateKind
 	}
 	return ""
+}
+
+// kindOfCrash is the kind of a worker's end: the host ends one that is late, too.
+func kindOfCrash(c *loader.CrashError) string {
+	if c.Late > 0 {
+		return lateKind
+	}
+	return crashed
 }
 
 // ofCrash adds what is known of a worker's end.

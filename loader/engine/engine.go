@@ -366,6 +366,7 @@ type Crash struct {
 	GivenUp error // why the context of Shutdown had ended, where that is why; or nil
 
 	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
+	Late      time.Duration // not 0 when the host has ended it, or not waited for it any longer, because it had not started, stopped or what else Reason says in that time
 }
 
 // Error says how the worker ended.

@@ -257,8 +257,12 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 				refused.Path = l.path
 				return nil, nil, refused
 			}
-			return nil, nil, &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
+			crash := &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
 				Remedy: "See why the system does not start the program"}
+			if errors.Is(err, context.DeadlineExceeded) {
+				crash.Late = l.start
+			}
+			return nil, nil, crash
 		}
 		stream = ways
 	} else if stream, err = l.dial(ctx); err != nil {
@@ -294,6 +298,9 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 		err = errors.New(late)
 	}
 	crash := s.look(err)
+	if ctx.Err() == context.DeadlineExceeded {
+		crash.Late = l.start
+	}
 	if isClosed(abandoned) {
 		return nil, nil, &engine.Ended{}
 	}
@@ -695,8 +702,11 @@ func (s *session) look(why error) *engine.Crash {
 	case ended:
 	default:
 		crash.Reason = "ended by the host: " + why.Error()
-		if shut, ok := why.(*errShutdown); ok {
-			crash.GivenUp = shut.cause
+		switch why := why.(type) {
+		case *errShutdown:
+			crash.GivenUp = why.cause
+		case *errLate:
+			crash.Late = why.in
 		}
 	}
 	if s.child == nil {
@@ -771,7 +781,7 @@ func (l *launcher) await(abandoned <-chan struct{}) error {
 		return nil
 	}
 	if suspended {
-		crash.Suspended = wait
+		crash.Suspended, crash.Late = wait, 0
 		crash.Output = slices.Clone(crash.Output)
 		return &crash
 	}

@@ -103,7 +103,7 @@ func (p *Plugin) keep(caller *callctx.Caller, op lane.Op, what func() string, in
 	defer c.end()
 	c.replaced = replaced
 	late := time.AfterFunc(p.options.StartTimeout, func() {
-		l.worker.kill(fmt.Sprintf("killed by the host, because %s had not returned after %v (isolate.WithStartTimeout)", what(), p.options.StartTimeout), p)
+		l.worker.expire(what()+" had not returned", p.options.StartTimeout, "WithStartTimeout", p)
 	})
 	defer late.Stop()
 	m, out, err := c.request(op, in)

@@ -241,6 +241,9 @@ func (g *Group) spawn(name string) *spawning {
 		g.spawning = nil
 		if err != nil {
 			crash := engine.Crash{Code: -1, Reason: "not started: " + err.Error(), Attempt: w.attempt, Err: err}
+			if context.Cause(ctx) == late {
+				crash.Late = g.options.StartTimeout
+			}
 			if !s.given {
 				g.failed(func() engine.Crash { return crash })
 			}
@@ -268,7 +271,7 @@ func (g *Group) suspended() *engine.Crash {
 	if g.lastCrash != nil {
 		crash = g.lastCrash()
 	}
-	crash.Suspended = delay
+	crash.Suspended, crash.Late = delay, 0
 	return &crash
 }
 

@@ -48,6 +48,7 @@ type worker struct {
 	layers   []string         // what shuts it in
 	told     bool             // it has said what of them it has made itself, or may not say it any more
 	reason   string           // why the host ended it; "" when it was not the host
+	late     time.Duration    // in which something was to be done that was not, where that is why
 	ended    bool             // the process has: the next two say how
 	signal   os.Signal        // that ended it, or nil
 	code     int              // its exit code, or -1
@@ -182,7 +183,7 @@ func (s *seat) load() error {
 	request := wire.Open{Path: []byte(p.path), Contents: wire.Contents(p.lib), Unload: p.start.Unload, Instances: p.start.Instances, Config: config, State: resumes,
 		Libraries: p.libraries, Sandbox: p.sandbox, Longest: p.options.MaxMessage, Memory: p.options.Memory}
 	late := time.AfterFunc(p.options.StartTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not started the plug-in after %v (isolate.WithStartTimeout)", p.options.StartTimeout), p)
+		w.expire("it had not started the plug-in", p.options.StartTimeout, "WithStartTimeout", p)
 	})
 	defer late.Stop()
 	var err error
@@ -280,6 +281,16 @@ func (w *worker) kill(reason string, by *Plugin) {
 	w.group.mu.Lock()
 	defer w.group.mu.Unlock()
 	w.leave(reason, by)
+}
+
+// expire is kill because something has taken longer than an option of package isolate allows.
+func (w *worker) expire(what string, in time.Duration, option string, by *Plugin) {
+	w.group.mu.Lock()
+	defer w.group.mu.Unlock()
+	if !w.dead.Load() {
+		w.late = in
+		w.leave(fmt.Sprintf("killed by the host, because %s after %v (isolate.%s)", what, in, option), by)
+	}
 }
 
 // leave is kill for a caller that holds the group's mu. From here on the worker is out of use, whether its process can
@@ -440,7 +451,7 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the group's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
+	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Late: w.late, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
 	if w.culprit != nil && crash.Group != "" {
 		crash.Culprit = w.culprit.Owner()
 	}

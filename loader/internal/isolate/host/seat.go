@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 	"sync/atomic"
@@ -180,7 +179,7 @@ func (s *seat) stop() error {
 	c := p.begin(l)
 	deadline := time.Now().Add(p.options.StopTimeout)
 	late := time.AfterFunc(p.options.StopTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not stopped the plug-in after %v (isolate.WithStopTimeout)", p.options.StopTimeout), p)
+		w.expire("it had not stopped the plug-in", p.options.StopTimeout, "WithStopTimeout", p)
 	})
 	err := p.halt(c)
 	c.over()

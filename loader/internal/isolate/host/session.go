@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -125,7 +124,7 @@ func (p *Plugin) newSession(caller *callctx.Caller, config []byte) (*session, er
 		s.most = p.start.MaxCalls
 	}
 	late := time.AfterFunc(p.options.StartTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not started a session after %v (isolate.WithStartTimeout)", p.options.StartTimeout), p)
+		w.expire("it had not started a session", p.options.StartTimeout, "WithStartTimeout", p)
 	})
 	defer late.Stop()
 	in := []byte{0}
@@ -436,7 +435,7 @@ func (s *session) end() error {
 	c := p.begin(l)
 	defer c.over()
 	late := time.AfterFunc(p.options.StopTimeout, func() {
-		w.kill(fmt.Sprintf("killed by the host, because it had not stopped a session after %v (isolate.WithStopTimeout)", p.options.StopTimeout), p)
+		w.expire("it had not stopped a session", p.options.StopTimeout, "WithStopTimeout", p)
 	})
 	defer late.Stop()
 	_, err := c.control(lane.OpEndSession, nil)

@@ -714,7 +714,9 @@ func (f *fleet) start(c *pool.Call, config []byte) ([]byte, abi.Status, error) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil, 0, f.lost(n, fmt.Errorf("its start had not returned in %v (%s.WithStartTimeout)", f.Start, f.By))
+			crash := f.lost(n, fmt.Errorf("its start had not returned in %v (%s.WithStartTimeout)", f.Start, f.By))
+			crash.Late = f.Start
+			return nil, 0, crash
 		case err != nil:
 			return nil, 0, f.outcome(n, err)
 		}
