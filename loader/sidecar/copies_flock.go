@@ -3,6 +3,7 @@
 package sidecar
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -24,8 +25,9 @@ func hold(dir string) (*os.File, error) {
 
 // sweep removes the copies of processes that were killed. A folder that was made a moment ago may not be held yet.
 func sweep() {
-	all, _ := filepath.Glob(filepath.Join(os.TempDir(), copyPrefix+"*")) // which fails for a faulty pattern alone
-	for _, dir := range all {
+	all, _ := fs.Glob(os.DirFS(os.TempDir()), copyPrefix+"*") // which fails for a faulty pattern alone
+	for _, name := range all {
+		dir := filepath.Join(os.TempDir(), name)
 		info, err := os.Lstat(dir)
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
 			continue

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +23,8 @@ func TestCopiesOfHostsThatWereKilled(t *testing.T) {
 	text := []byte("#!/bin/sh\nexec " + self(t) + " defect none\n")
 	require.NoError(t, os.WriteFile(script, text, 0o700))
 	sum := sha256.Sum256(text)
-	folder := t.TempDir()
+	folder := filepath.Join(t.TempDir(), "[1]")
+	require.NoError(t, os.Mkdir(folder, 0o700))
 	t.Setenv("TMPDIR", folder)
 	open := func() *loader.Plugin {
 		p, err := loader.Open(script, sidecar.Program(atOnce), loader.WithSHA256(hex.EncodeToString(sum[:])))
@@ -31,10 +33,10 @@ func TestCopiesOfHostsThatWereKilled(t *testing.T) {
 	}
 	first := open()
 	old := time.Now().Add(-time.Hour)
-	copies, err := filepath.Glob(filepath.Join(folder, "ferrule-sidecar-*"))
+	copies, err := fs.Glob(os.DirFS(folder), "ferrule-sidecar-*")
 	require.NoError(t, err)
 	require.Len(t, copies, 1)
-	held, left, recent := copies[0], filepath.Join(folder, "ferrule-sidecar-1"), filepath.Join(folder, "ferrule-sidecar-2")
+	held, left, recent := filepath.Join(folder, copies[0]), filepath.Join(folder, "ferrule-sidecar-1"), filepath.Join(folder, "ferrule-sidecar-2")
 	for _, dir := range []string{left, recent} {
 		require.NoError(t, os.Mkdir(dir, 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "script"), bytes.Repeat(text, 2), 0o500))

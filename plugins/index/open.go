@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -444,8 +445,9 @@ func (x *Index) keep(text, signature []byte) {
 		}
 	}
 	for _, folder := range []string{x.cache, folder} {
-		halves, _ := filepath.Glob(filepath.Join(folder, temporary))
-		for _, path := range halves { // of processes that were killed; a day old, for others still write
+		halves, _ := fs.Glob(os.DirFS(folder), temporary) // which takes no sign of the folder's own name for one of a pattern
+		for _, name := range halves {                     // of processes that were killed; a day old, for others still write
+			path := filepath.Join(folder, name)
 			if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
 				_ = os.Remove(path)
 			}

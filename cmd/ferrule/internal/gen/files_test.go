@@ -710,3 +710,59 @@ func ofC(t *testing.T, literals string) string {
 	}
 	return string(back)
 }
+
+// TestLeft: the parts of files that a run has left which was killed go with the next one, wherever that one writes or has written; and nothing else does. A run that goes on makes
+// another one of a part that was taken from it.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	dir := module(t, smallest)
+	run(t, dir)
+	part := func(folder, name, number string) string {
+		begin, end := parts(name)
+		path := filepath.Join(dir, filepath.FromSlash(folder), begin+number+end)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		require.NoError(t, os.WriteFile(path, []byte(header), 0o666))
+		return path
+	}
+	left := []string{part(".", goFile, "0"), part("cmd/vowels", "main.go", "1z"), part("cmd/vowels", "library.go", "zz"), part("cmd/former", "module.go", "3w5e11264sgsf")}
+	others := []string{part(".", "vowels.go", "0"), part(".", goFile, ""), part("cmd/vowels", "main.go", "no number"), part("cmd/vowels", "own.go", "1"), filepath.Join(dir, "cmd", "vowels", ".main.go.1")}
+	require.NoError(t, os.WriteFile(others[len(others)-1], nil, 0o666))
+	_, err := Run(t.Context(), Options{Dir: dir, Check: true})
+	require.NoError(t, err)
+	for _, path := range left {
+		assert.FileExists(t, path, "only compared")
+	}
+	assert.Empty(t, run(t, dir).Changed())
+	for _, path := range left {
+		assert.NoFileExists(t, path)
+	}
+	for _, path := range others {
+		assert.FileExists(t, path)
+	}
+
+	path := filepath.Join(t.TempDir(), goFile)
+	for range 50 {
+		var sweeping sync.WaitGroup
+		sweeping.Go(func() {
+			for range 50 {
+				sweep(filepath.Dir(path), goFile)
+			}
+		})
+		assert.NoError(t, put(path, []byte(header)))
+		sweeping.Wait()
+	}
+	assert.FileExists(t, path)
+	assertNoParts(t, filepath.Dir(path))
+}
+
+// TestSignsOfPatterns: a folder's name may have the signs of a pattern: the program of a former name goes there, too.
+func TestSignsOfPatterns(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a [1]")
+	write(t, dir, "-- go.mod --\n"+goMod()+smallest)
+	run(t, dir)
+	write(t, dir, strings.ReplaceAll(smallest, "name=vowels", "name=words"))
+	assert.Len(t, run(t, dir).Changed(), 7)
+	assert.NoDirExists(t, filepath.Join(dir, "cmd", "vowels"))
+	goCommand(t, dir, nil, "vet", "./...")
+}

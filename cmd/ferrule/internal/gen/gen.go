@@ -146,7 +146,17 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r := &Result{Name: about.name, Version: about.version, Package: p.path, Program: filepath.ToSlash(out),
 		Functions: names(about.functions), Hooks: names(about.hooks), Imports: names(about.imports), Wants: names(about.wants)}
-	if r.Files, err = settle(files, former(out, p.path), o.Check); err != nil {
+	beside := siblings(out)
+	if !o.Check {
+		for _, f := range files {
+			to := end(f.path)
+			sweep(filepath.Dir(to), filepath.Base(to))
+		}
+		for _, dir := range beside {
+			sweep(dir, program...)
+		}
+	}
+	if r.Files, err = settle(files, former(beside, p.path), o.Check); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -223,19 +233,26 @@ func settle(files []written, old []string, check bool) (all []File, err error) {
 	return all, nil
 }
 
-// former are the files of the programs beside out that were written for the same package: it had another name.
-func former(out, path string) (files []string) {
-	beside, err := filepath.Glob(filepath.Join(filepath.Dir(out), "*", "*.go"))
-	if err != nil {
-		return nil
-	}
-	for _, file := range beside {
-		if filepath.Dir(file) == filepath.Clean(out) || !slices.Contains(program, filepath.Base(file)) {
-			continue
+// siblings are the folders beside out, where a program of the package may be that had another name.
+func siblings(out string) (dirs []string) {
+	entries, _ := os.ReadDir(filepath.Dir(out)) // what cannot be listed has none that is known
+	for _, e := range entries {
+		if dir := filepath.Join(filepath.Dir(out), e.Name()); dir != filepath.Clean(out) && isFolder(dir) {
+			dirs = append(dirs, dir)
 		}
-		text, err := read(file)
-		if err == nil && marked(text) && bytes.Contains(lines(text), fmt.Appendf(nil, "%q\n", path)) {
-			files = append(files, file)
+	}
+	return dirs
+}
+
+// former are the files of the programs in these folders that were written for the same package: it had another name.
+func former(dirs []string, path string) (files []string) {
+	for _, dir := range dirs {
+		for _, name := range program {
+			file := filepath.Join(dir, name)
+			text, err := read(file)
+			if err == nil && marked(text) && bytes.Contains(lines(text), fmt.Appendf(nil, "%q\n", path)) {
+				files = append(files, file)
+			}
 		}
 	}
 	return files

@@ -85,8 +85,8 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		if e.Name() == goFile && e.IsDir() {
 			return nil, &Unready{"the folder " + filepath.Join(dir, goFile), "a file of this name, or none", "Move the folder"}
 		}
-		if e.Name() == goFile { // the go command reads it
-			if _, err := read(filepath.Join(dir, goFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if readByGo(e.Name()) {
+			if err := regularOrNone(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}
 		}
@@ -139,6 +139,9 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		}
 		return nil, &Unready{"package main in " + dir, "a package of another name, with " + prefix + "plugin in its doc comment", "Name the package's folder: ferrule gen DIR"}
 	}
+	if err := modules(dir); err != nil {
+		return nil, err
+	}
 	stub := p.stub(name)
 	all, err := p.list(ctx, stub)
 	if err != nil {
@@ -159,6 +162,41 @@ func load(ctx context.Context, dir string) (*pkg, error) {
 		}
 	}
 	return p, p.check(own, all, stub)
+}
+
+// built are the endings of the files of a package that the go command reads, beside Go's own: it asks of each which systems it is for, and a part of the build it is where cgo is used.
+var built = []string{".go", ".c", ".cc", ".cpp", ".cxx", ".m", ".h", ".hh", ".hpp", ".hxx", ".f", ".F", ".for", ".f90", ".s", ".S", ".sx", ".swig", ".swigcxx", ".syso"}
+
+// readByGo reports whether the go command reads a file of this name in a package's folder. It would wait for a named pipe.
+func readByGo(name string) bool {
+	return slices.Contains(built, filepath.Ext(name)) && !strings.ContainsAny(name[:1], "._")
+}
+
+// modules refuses a file of the package's module that the go command would wait for: the go.mod that it finds, what is beside that, and a go.work above.
+func modules(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	found := false
+	for {
+		names := []string{"go.work", "go.work.sum"}
+		if !found {
+			names = append(names, "go.mod", "go.sum")
+		}
+		for _, name := range names {
+			if err := regularOrNone(filepath.Join(at, name)); err != nil {
+				return err
+			}
+		}
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			found = true
+		}
+		if filepath.Dir(at) == at {
+			return nil
+		}
+		at = filepath.Dir(at)
+	}
 }
 
 // stub stands for the file that is written.
