@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
 var update = flag.Bool("update", false, "write the files of testdata that are made")
@@ -70,6 +72,30 @@ func TestGolden(t *testing.T) {
 	goCommand(t, dir, nil, "vet", "./...")
 	goCommand(t, dir, []string{"GOOS=wasip1", "GOARCH=wasm"}, "vet", "./...")
 	goCommand(t, dir, []string{"CGO_ENABLED=0"}, "test", "./...")
+}
+
+// TestWindows: a library for Windows has what one for this system has, though data is exported otherwise there.
+func TestWindows(t *testing.T) {
+	t.Parallel()
+	compiler := fixture.Tool(t, "x86_64-w64-mingw32-gcc", "apt-get install gcc-mingw-w64-x86-64")
+	dir := everything(t)
+	run(t, dir)
+	to := filepath.Join(t.TempDir(), "everything.dll")
+	goCommand(t, dir, []string{"GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=1", "CC=" + compiler}, "build", "-buildmode=c-shared", "-o", to, "./cmd/every-thing")
+	lib, err := inspect.File(to)
+	require.NoError(t, err)
+	assert.Equal(t, "every-thing", lib.Manifest.Name)
+	all := func(symbols []abi.Symbol) (names []string) {
+		for _, s := range symbols {
+			names = append(names, s.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	assert.Equal(t, []string{"any", "copy", "fail", "http_get", "names", "next", "nothing", "pairs", "renamed", "rest", "sum", "times", "twice", "write"}, all(lib.Funcs))
+	assert.Equal(t, []string{"plain", "rate", "text"}, all(lib.Imports))
+	assert.Equal(t, []string{"look_up", "raw", "tell"}, all(lib.Wants))
+	assert.True(t, slices.ContainsFunc(lib.Funcs, func(s abi.Symbol) bool { return s.Doc != "" }))
 }
 
 // TestTexts: a text comes through C, and through the name of a function, as it is.

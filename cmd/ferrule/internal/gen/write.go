@@ -449,14 +449,14 @@ func (p *plugin) library() []byte {
 	s := &source{}
 	name, line := p.author("library", "unsafe")
 	s.line("%s\n\n//go:build cgo && !wasip1\n\npackage main\n\n/*\n#include <stdint.h>\n", header)
-	s.line("#if defined(_WIN32)\n#define EXPORT __declspec(dllexport)\n#else\n#define EXPORT __attribute__((visibility(\"default\")))\n#endif\n")
-	s.line("// Go cannot export data. More than one C file has this comment, so that what is defined here is weak: one of each stays.")
-	s.line("#define TEXT(symbol) EXPORT extern const char symbol[]; __attribute__((weak)) const char symbol[]")
+	s.line("// Go cannot export data. More than one C file has this comment, and of what is defined here one of each stays.")
+	s.line("#if defined(_WIN32)\n#define EXPORT __declspec(dllexport) __declspec(selectany)\n#else\n#define EXPORT __attribute__((visibility(\"default\"), weak))\n#endif\n")
+	s.line("#define TEXT(symbol) EXPORT const char symbol[]")
 	for _, o := range p.objects() {
 		s.line("TEXT(%s) =%s;", o.name, cText(o.text))
 	}
 	if slots := p.slots(); len(slots) > 0 {
-		s.line("\n#define SLOT(symbol) EXPORT extern uint32_t symbol; __attribute__((weak)) uint32_t symbol = 0xFFFFFFFFu")
+		s.line("\n#define SLOT(symbol) EXPORT uint32_t symbol = 0xFFFFFFFFu")
 		for _, slot := range slots {
 			s.line("SLOT(%s);", slot)
 		}

@@ -7,14 +7,14 @@ package main
 /*
 #include <stdint.h>
 
+// Go cannot export data. More than one C file has this comment, and of what is defined here one of each stays.
 #if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
+#define EXPORT __declspec(dllexport) __declspec(selectany)
 #else
-#define EXPORT __attribute__((visibility("default")))
+#define EXPORT __attribute__((visibility("default"), weak))
 #endif
 
-// Go cannot export data. More than one C file has this comment, so that what is defined here is weak: one of each stays.
-#define TEXT(symbol) EXPORT extern const char symbol[]; __attribute__((weak)) const char symbol[]
+#define TEXT(symbol) EXPORT const char symbol[]
 TEXT(ferrule_manifest) =
 	"ferrule=1\0"
 	"name=small\0"
@@ -51,7 +51,7 @@ TEXT(ferrule_meta_want_rate) =
 TEXT(ferrule_meta_config) =
 	"{\"type\":\"object\",\"properties\":{\"first\":{\"type\":\"integer\"}}}";
 
-#define SLOT(symbol) EXPORT extern uint32_t symbol; __attribute__((weak)) uint32_t symbol = 0xFFFFFFFFu
+#define SLOT(symbol) EXPORT uint32_t symbol = 0xFFFFFFFFu
 SLOT(ferrule_want_rate);
 */
 import "C"
