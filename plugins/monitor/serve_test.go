@@ -268,6 +268,23 @@ func TestProtocol(t *testing.T) {
 		}
 		assert.Equal(t, want, strings.TrimSuffix(string(answer), "\n"))
 	}
+
+	// A host of another version has more to say, or less: what is known of it is read, and what is not there is its zero value.
+	for says, want := range map[string]monitor.Snapshot{
+		`{"format":1,"later":{"a":[1]},"app":"shop","config":{"error":"why","later":null},"plugins":[{"name":"points","later":[],"state":"well","calls":{"calls":7,"later":1.5},"counted":[{"function":"off","calls":3,"later":""}]}]}`: {
+			Format: 1, App: "shop", Config: &monitor.Refused{Error: "why"},
+			Plugins: []monitor.Plugin{{Name: "points", State: "well", Calls: &monitor.Calls{Calls: 7}, Counted: []monitor.Counted{{Function: "off", Calls: monitor.Calls{Calls: 3}}}}},
+		},
+		`{"format":1}`: {Format: 1},
+	} {
+		got, err := ask(t, speaks(t, func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 64))
+			_, _ = io.WriteString(conn, says+"\n")
+		}))
+		if assert.NoError(t, err, says) {
+			assert.Equal(t, want, *got)
+		}
+	}
 }
 
 // TestHostileClients: clients that say nothing, do not read, ask without end or are too many get their places taken, and nobody else notices.

@@ -75,4 +75,17 @@ func TestPutAndFind(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(folder, "[hla]*", "*"))
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing is left of what was done")
+
+	// Nobody uses it, and it is deleted: the next who opens it has an empty one, and the file comes to where it was.
+	require.NoError(t, s.Close())
+	require.NoError(t, os.RemoveAll(folder))
+	s = open(t, folder)
+	_, err = s.Find(t.Context(), digest)
+	assert.ErrorIs(t, err, registry.ErrNotFound)
+	anew, err := s.Put(t.Context(), digest, int64(len(text)), "sample.so", from(text))
+	require.NoError(t, err)
+	assert.Equal(t, put, anew)
+	got, err = os.ReadFile(anew.Path)
+	require.NoError(t, err)
+	assert.Equal(t, text, string(got))
 }
