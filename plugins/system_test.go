@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -103,14 +104,18 @@ func TestOpenedWhenUsed(t *testing.T) {
 // TestGrantsInEachEngine: of the functions that the application has, a plug-in gets those that it was granted, and no others, whatever it imports.
 func TestGrantsInEachEngine(t *testing.T) {
 	fixture.Loadable(t)
-	for _, engine := range engines {
+	each := engines
+	if runtime.GOOS == "linux" {
+		each = append(slices.Clone(engines), "sandbox")
+	}
+	for _, engine := range each {
 		t.Run(engine, func(t *testing.T) {
 			var callers []string
 			var mu sync.Mutex
 			start := func(entry string) (*plugins.System, plugins.Plugin) {
 				h := newHost(t, engine)
-				if engine == "isolated" {
-					entry = strings.Replace(entry, "}", ", isolate: {sandbox: none}}", 1)
+				if sandbox := map[string]string{"isolated": "none", "sandbox": "full"}[engine]; sandbox != "" {
+					entry = strings.Replace(entry, "}", ", isolate: {sandbox: "+sandbox+"}}", 1)
 				}
 				name := "foreign_concurrent"
 				if engine == "go" {
@@ -150,6 +155,7 @@ func TestGrantsInEachEngine(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "yes", string(out))
 			assert.Equal(t, []string{"host by foreign_concurrent"}, callers)
+			assert.Equal(t, engine == "isolated" || engine == "sandbox", p.Isolated)
 		})
 	}
 }

@@ -1,15 +1,20 @@
 package script_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -166,7 +171,30 @@ func TestHarms(t *testing.T) {
 	}
 }
 
-// Python in a sandbox reads its own library, and what else it is given, and nothing besides; a limit of its memory is a MemoryError.
+// An address of the host's means something else to a script in Python, or nothing: what lies there is neither read nor changed.
+func TestHostMemory(t *testing.T) {
+	e := script.Engine(script.WithPython(fixture.PythonAdapter(t), isolate.Engine()))
+	p := opened(t, e, "harms.py", harms, loader.WithHostFunc("double", double))
+	own := make([]byte, 32)
+	_, _ = rand.Read(own)
+	kept := bytes.Clone(own)
+	at := fmt.Sprintf("%d, %d", uintptr(unsafe.Pointer(unsafe.SliceData(own))), len(own))
+	out, err := p.Call(t.Context(), "does", []byte("import ctypes; return ctypes.string_at("+at+")"))
+	if err == nil { // the worker has something there
+		assert.NotEqual(t, kept, out)
+	} else {
+		var crash *loader.CrashError
+		assert.ErrorAs(t, err, &crash)
+	}
+	_, err = p.Call(t.Context(), "does", []byte("import ctypes, os\nctypes.memset("+strings.Replace(at, ",", ", 0,", 1)+")\nos._exit(3)"))
+	var crash *loader.CrashError
+	assert.ErrorAs(t, err, &crash, "what lies there may have been the worker's own")
+	assert.Equal(t, kept, own)
+	runtime.KeepAlive(&own)
+	well(t, p)
+}
+
+// Python in a sandbox reads its own library, and what else it is given, and nothing besides; a limit of its memory is a MemoryError. What ends its worker, or a call in it, does so as without one.
 func TestSandbox(t *testing.T) {
 	adapter := fixture.PythonAdapter(t)
 	path := write(t, "harms.py", harms)
@@ -176,7 +204,7 @@ func TestSandbox(t *testing.T) {
 	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	reads, err := script.PythonReads(adapter, folder)
 	require.NoError(t, err)
-	e := script.Engine(script.WithPython(adapter, isolate.Engine(sandbox.With(sandbox.Policy{Read: reads, Memory: 256 << 20, CPU: 20 * time.Second}))))
+	e := script.Engine(script.WithPython(adapter, isolate.Engine(isolate.WithGrace(100*time.Millisecond), sandbox.With(sandbox.Policy{Read: reads, Memory: 256 << 20, CPU: 20 * time.Second}))))
 	p, err := loader.Open(path, loader.WithEngine(e), loader.WithHostFunc("double", double))
 	require.NoError(t, err)
 	defer p.Close()
@@ -206,6 +234,11 @@ func TestSandbox(t *testing.T) {
 		{"import subprocess; subprocess.run(['/bin/true'])", loader.ErrFailed, "PermissionError"},
 		{"import os; os.fork()", loader.ErrFailed, "PermissionError"},
 		{"import os; os.kill(os.getppid(), 9)", loader.ErrFailed, "PermissionError"},
+		{fmt.Sprintf("return open('/proc/%d/mem', 'rb').read(1)", os.Getpid()), loader.ErrFailed, "PermissionError"},
+		{fmt.Sprintf("return open('/proc/%d/maps').read()", os.Getpid()), loader.ErrFailed, "PermissionError"},
+		{fmt.Sprintf("import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nif c.ptrace(16, %d, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'no')", os.Getpid()), loader.ErrFailed, "PermissionError"},
+		{"return {1}", loader.ErrFailed, "found a set, expected bytes"},
+		{"import _ferrule\n_ferrule.call(4000000000, b'')", loader.ErrFailed, ""},
 		{"a = []\nwhile True: a.append(bytearray(1 << 20))", loader.ErrNoMemory, "MemoryError"},
 		{"return 'x' * (1 << 30)", loader.ErrNoMemory, "MemoryError"},
 	} {
@@ -213,6 +246,19 @@ func TestSandbox(t *testing.T) {
 		assert.ErrorIs(t, err, c.is, c.body)
 		assert.ErrorContains(t, err, c.says, c.body)
 		well(t, p, c.body)
+	}
+	for _, body := range []string{"import os; os._exit(3)", "import ctypes; ctypes.string_at(0)"} {
+		_, err := p.Call(t.Context(), "does", []byte(body))
+		var crash *loader.CrashError
+		assert.ErrorAs(t, err, &crash, body)
+		well(t, p, body)
+	}
+	for _, body := range []string{"while True: pass", "while True:\n    try:\n        while True: pass\n    except BaseException: pass"} {
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := p.Call(short, "does", []byte(body))
+		cancel()
+		assert.ErrorIs(t, err, context.DeadlineExceeded, body)
+		well(t, p, body)
 	}
 
 	// Without what it reads, Open says so.

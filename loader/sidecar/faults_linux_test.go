@@ -989,8 +989,9 @@ func (r readerFunc) Read(b []byte) (int, error) { return r(b) }
 // A session is a process of its own, and lost with it; views and batches are as with any engine.
 func TestSessionsViewsBatches(t *testing.T) {
 	leavesNothing(t)
-	p := opened(t, "exits", nil)
-	own := call(t, p, "pid", "")
+	p, beside := opened(t, "exits", nil), opened(t, "exits", nil)
+	own, theirs := call(t, p, "pid", ""), call(t, beside, "pid", "")
+	assert.NotEqual(t, own, theirs, "another plug-in has a process of its own")
 	s, err := p.NewSession(ctx, nil)
 	require.NoError(t, err)
 	other, err := s.Call(ctx, "pid", nil)
@@ -1020,6 +1021,42 @@ func TestSessionsViewsBatches(t *testing.T) {
 	err = do.Batch(ctx, [][]byte{nil, nil}, &b)
 	assert.Equal(t, 7, crash(t, err).ExitCode)
 	assert.Equal(t, "works", call(t, p, "echo", "works"))
+	assert.Equal(t, theirs, call(t, beside, "pid", ""), "nor does another plug-in")
+}
+
+// Plug-ins that are reached at one URL have a session each, and one that ends, or breaks the wire, ends its own calls alone.
+func TestSessionsOfOneURL(t *testing.T) {
+	leavesNothing(t)
+	url := peer(t, "", plain, func(n int64, s *raw, m message) bool {
+		if m.Verb != wire.Call {
+			return true
+		}
+		switch {
+		case m.name == "echo":
+			s.done(m.ID, strconv.AppendInt(nil, n, 10))
+		case string(m.body) == "breaks":
+			s.print("no message\n\n")
+		default:
+			return false
+		}
+		return true
+	})
+	open := func() *loader.Plugin {
+		p, err := loader.Open(url, sidecar.Program())
+		require.NoError(t, err)
+		t.Cleanup(func() { within(t, func() { assert.NoError(t, p.Close()) }) })
+		return p
+	}
+	p, beside := open(), open()
+	theirs := call(t, beside, "echo", "")
+	for _, how := range []string{"ends", "breaks"} {
+		own := call(t, p, "echo", "")
+		assert.NotEqual(t, theirs, own)
+		_, err := p.Call(ctx, "do", []byte(how))
+		assert.Error(t, err, how)
+		assert.NotEqual(t, own, call(t, p, "echo", ""), how)
+		assert.Equal(t, theirs, call(t, beside, "echo", ""), "nobody else notices")
+	}
 }
 
 const script = `#!/usr/bin/env python3

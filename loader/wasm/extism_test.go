@@ -51,6 +51,25 @@ func TestExtism(t *testing.T) {
 		assert.JSONEq(t, `{"count":1,"total":1,"vowels":"aeiouAEIOU"}`, string(out))
 		require.NoError(t, s.Close())
 	})
+	t.Run("its name is its file's", func(t *testing.T) {
+		module, err := os.ReadFile(filepath.Join(folder, "count_vowels.wasm"))
+		require.NoError(t, err)
+		text := func(s string) string { return string(rune(len(s))) + s } // a length below 128 is one byte
+		for section, says := range map[string]string{
+			"name":             "\x00" + text(text("discount")), // the module's name, as WebAssembly has one
+			"ferrule_manifest": "ferrule=1\x00name=discount\x00version=9.0.0\x00\x00",
+			"producers":        "\x01" + text("discount") + "\x00",
+		} {
+			path := filepath.Join(t.TempDir(), "vowels.wasm")
+			require.NoError(t, os.WriteFile(path, append(slices.Clone(module), "\x00"+text(text(section)+says)...), 0o600))
+			p, err := loader.Open(path, loader.WithEngine(wasm.Engine()))
+			require.NoError(t, err, section)
+			assert.Equal(t, "vowels", p.Name(), section)
+			assert.Equal(t, "0", p.Version(), section)
+			assert.JSONEq(t, `{"count":1,"total":1,"vowels":"aeiouAEIOU"}`, call(t, p, "count_vowels", "a"), section)
+			require.NoError(t, p.Close())
+		}
+	})
 	t.Run("configuration", func(t *testing.T) {
 		p := openExtism(t, "config", nil, loader.WithConfig([]byte(`{"thing": "this is a config"}`)))
 		assert.JSONEq(t, `{"config": "this is a config"}`, call(t, p, "run_test", ""))
