@@ -189,40 +189,43 @@ func TestJSONAsked(t *testing.T) {
 	}
 }
 
+// jsonFacts are what the JSON of each verb consists of.
+var jsonFacts = map[string][]any{
+	"call":     {called{}, errorDetails{}},
+	"check":    {check.Verdict{}, check.Result{}, check.Finding{}, check.Case{}},
+	"bench":    {benchResult{}, costs{}},
+	"inspect":  {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
+	"new":      {plugin{}},
+	"gen":      {gen.Result{}, gen.File{}},
+	"list":     {listing{}, listed{}, hooksPoint{}, hookPlace{}, fault{}, outdated{}, refusal{}},
+	"info":     {info{}, listed{}, fault{}, symbol{}, ask{}, permit{}},
+	"enable":   {edited{}, edit{}},
+	"disable":  {edited{}, edit{}},
+	"grant":    {edited{}, edit{}},
+	"deny":     {edited{}, edit{}},
+	"keygen":   {madeKeys{}},
+	"sign":     {signedFile{}},
+	"verify":   {signedFile{}, installation{}, installed{}, refusal{}},
+	"push":     {pushed{}, pushedFile{}},
+	"install":  {installation{}, installed{}, refusal{}},
+	"update":   {changes{}, moved{}, refusal{}},
+	"rollback": {changes{}, moved{}, refusal{}},
+	"remove":   {changes{}, moved{}, refusal{}},
+	"lock":     {changes{}, moved{}, refusal{}},
+	"gc":       {collected{}},
+	"mirror":   {copiedTo{}},
+	"bundle":   {copiedTo{}},
+	"search":   {hits{}, index.Hit{}},
+	"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
+	"doctor":   {diagnosis{}, finding{}, fault{}},
+	"serve":    {ready{}},
+	"top":      {monitor.Snapshot{}, monitor.Refused{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
+}
+
 // TestJSONIsDocumented: the help of a verb, and so its page, names every field of its JSON.
 func TestJSONIsDocumented(t *testing.T) {
 	documented := map[string]bool{}
-	for verb, facts := range map[string][]any{
-		"call":     {called{}, errorDetails{}},
-		"check":    {check.Verdict{}, check.Result{}, check.Finding{}, check.Case{}},
-		"bench":    {benchResult{}, costs{}},
-		"inspect":  {description{}, pluginFacts{}, libraryFacts{}, symbol{}, hardening{}, comparison{}, identity{}, change{}},
-		"new":      {plugin{}},
-		"gen":      {gen.Result{}, gen.File{}},
-		"list":     {listing{}, listed{}, hooksPoint{}, hookPlace{}, fault{}, outdated{}, refusal{}},
-		"info":     {info{}, listed{}, fault{}, symbol{}, ask{}, permit{}},
-		"enable":   {edited{}, edit{}},
-		"disable":  {edited{}, edit{}},
-		"grant":    {edited{}, edit{}},
-		"deny":     {edited{}, edit{}},
-		"keygen":   {madeKeys{}},
-		"sign":     {signedFile{}},
-		"verify":   {signedFile{}, installation{}, installed{}, refusal{}},
-		"push":     {pushed{}, pushedFile{}},
-		"install":  {installation{}, installed{}, refusal{}},
-		"update":   {changes{}, moved{}, refusal{}},
-		"rollback": {changes{}, moved{}, refusal{}},
-		"remove":   {changes{}, moved{}, refusal{}},
-		"lock":     {changes{}, moved{}, refusal{}},
-		"gc":       {collected{}},
-		"mirror":   {copiedTo{}},
-		"bundle":   {copiedTo{}},
-		"search":   {hits{}, index.Hit{}},
-		"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
-		"doctor":   {diagnosis{}, finding{}, fault{}},
-		"serve":    {ready{}},
-		"top":      {monitor.Snapshot{}, monitor.Refused{}, monitor.Plugin{}, monitor.Calls{}, monitor.Counted{}},
-	} {
+	for verb, facts := range jsonFacts {
 		documented[verb] = true
 		cmd, _, err := command(&app{}).Find([]string{verb})
 		require.NoError(t, err)
