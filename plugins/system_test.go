@@ -156,6 +156,12 @@ func TestGrantsInEachEngine(t *testing.T) {
 			assert.Equal(t, "yes", string(out))
 			assert.Equal(t, []string{"host by foreign_concurrent"}, callers)
 			assert.Equal(t, engine == "isolated" || engine == "sandbox", p.Isolated)
+			if engine == "sandbox" {
+				p, _ = sys.Plugin("foreign_concurrent")
+				status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Worker))
+				require.NoError(t, err)
+				assert.Contains(t, string(status), "\nSeccomp:\t2\n", "its worker is in a sandbox")
+			}
 		})
 	}
 }
