@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"aead.dev/minisign"
 )
 
 // host is a program of somebody's own, which gets a package by go get.
@@ -43,13 +45,17 @@ func hosts() []host {
 	}
 }
 
-// rehearsal is a release of a tree into a folder.
+// rehearsal is a release of a tree into a folder: one that is to be published, or one that is not, which has another version than the tree.
 type rehearsal struct {
 	root, out string
 	work      string // where what is of no use afterwards is made: outside of the tree, whose checks look at all that is in it
 	version   string
+	released  string // the version that the tree has: what has another one is not published
 	platforms []string
-	key       string // the file of a private key; empty for one that is thrown away
+	key       string              // the file of a private key; empty for one that is thrown away
+	private   minisign.PrivateKey // what was read there
+	commit    string
+	tags      []string // in the order in which they are to be pushed
 	log       io.Writer
 }
 

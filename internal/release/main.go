@@ -1,4 +1,4 @@
-// Command release rehearses a release of this tree: all that is published is made in a folder, without a server, and used there as others will.
+// Command release makes a release of this tree, or rehearses one: all that is published is made in a folder, without a server, and used there as others will.
 package main
 
 import (
@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,9 +20,9 @@ func main() {
 	var only string
 	flag.StringVar(&r.root, "root", ".", "`folder` of the checkout")
 	flag.StringVar(&r.out, "out", filepath.Join("build", "release"), "`folder` in which all is made")
-	flag.StringVar(&r.version, "version", "", "`version` to rehearse; without it that of go.work, with -rehearsal behind it")
+	flag.StringVar(&r.version, "version", "", "`version`: that of go.work for a release; with more behind it, such as -rehearsal, which it is without, for a rehearsal")
 	flag.StringVar(&only, "platforms", strings.Join(platforms, " "), "`platforms` of the command, separated by spaces")
-	flag.StringVar(&r.key, "key", "", "`file` of a minisign key, whose password is in FERRULE_SIGN_PASSWORD; without it a new one is made, and thrown away")
+	flag.StringVar(&r.key, "key", "", "`file` of a minisign key, whose password is in FERRULE_SIGN_PASSWORD; a rehearsal without it makes one, and throws it away")
 	var base string
 	flag.StringVar(&base, "base", "", "`revision` with which apidiff and semver-checks compare; without it the last release's tag")
 	flag.Parse()
@@ -49,22 +48,20 @@ func main() {
 }
 
 func (r *rehearsal) run(ctx context.Context) (err error) {
-	for _, p := range r.platforms {
-		if !slices.Contains(platforms, p) {
-			return fmt.Errorf("found the platform %s, expected one of %s", p, strings.Join(platforms, ", "))
-		}
-	}
 	if r.root, err = filepath.Abs(r.root); err != nil {
 		return err
 	}
 	if r.out, err = filepath.Abs(r.out); err != nil {
 		return err
 	}
+	if err := r.ready(); err != nil {
+		return err
+	}
 	if r.work, err = os.MkdirTemp("", "ferrule-release-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(r.work)
-	if err := os.MkdirAll(r.out, 0o777); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(r.out, "dist")), os.MkdirAll(r.out, 0o777)); err != nil { // what a release before has left is none of this one
 		return err
 	}
 	tree, when, err := r.tag()
@@ -83,7 +80,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.exhibits(ctx, tree, filepath.Join(r.work, "user", "bin", "ferrule"+exe(runtime.GOOS)), "c", "rust", "c-wasm", "rust-wasm"); err != nil {
+	if err := r.exhibits(ctx, tree, filepath.Join(r.work, "user", "bin", "ferrule"+exe(runtime.GOOS)), compared...); err != nil {
 		return err
 	}
 	page, err := os.ReadFile(filepath.Join(r.root, "docs", "releases.md"))
@@ -113,21 +110,18 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	if err := sums(dist); err != nil {
 		return err
 	}
-	return r.sign(dist)
+	if err := r.sign(dist); err != nil {
+		return err
+	}
+	return r.end(dist)
 }
 
 // tag makes a clone of the checkout's commit in which each published module has the version's tag, in the order in which
 // they are to be pushed, and returns it with the commit's time. What is not committed is not released.
 func (r *rehearsal) tag() (tree string, when time.Time, err error) {
-	modules, version, err := published(r.root)
+	modules, _, err := published(r.root)
 	if err != nil {
 		return "", when, err
-	}
-	if r.version == "" {
-		r.version = version + "-rehearsal"
-	}
-	if r.version != version && !strings.HasPrefix(r.version, version+"-") {
-		return "", when, fmt.Errorf("found the version %s, and go.work replaces %s: have go.work and the go.mod files say it first, as CONTRIBUTING.md has it under A release", r.version, version)
 	}
 	changed, err := output(r.root, nil, "git", "status", "--porcelain")
 	if err != nil {
@@ -140,14 +134,13 @@ func (r *rehearsal) tag() (tree string, when time.Time, err error) {
 		return "", when, err
 	}
 	git := func(args ...string) (string, error) { return output(tree, nil, "git", args...) }
-	if _, err := output("", nil, "git", "clone", "--quiet", "--shared", "--no-checkout", r.root, tree); err != nil {
+	if _, err := output("", nil, "git", "clone", "--quiet", "--shared", "--no-checkout", "--no-tags", r.root, tree); err != nil {
 		return "", when, err
 	}
-	commit, err := output(r.root, nil, "git", "rev-parse", "HEAD")
-	if err != nil {
+	if r.commit, err = revision(r.root, "HEAD"); err != nil {
 		return "", when, err
 	}
-	if _, err := git("checkout", "--quiet", "--detach", strings.TrimSpace(commit)); err != nil {
+	if _, err := git("checkout", "--quiet", "--detach", r.commit); err != nil {
 		return "", when, err
 	}
 	stamp, err := git("log", "-1", "--format=%cI")
@@ -157,7 +150,7 @@ func (r *rehearsal) tag() (tree string, when time.Time, err error) {
 	if when, err = time.Parse(time.RFC3339, strings.TrimSpace(stamp)); err != nil {
 		return "", when, err
 	}
-	if r.version != version {
+	if r.version != r.released {
 		// As a release of its own would have it: what is tagged requires what is tagged with it.
 		for _, m := range modules {
 			text, err := at(m.file, r.version)
@@ -172,14 +165,13 @@ func (r *rehearsal) tag() (tree string, when time.Time, err error) {
 			return "", when, err
 		}
 	}
-	var tags strings.Builder
 	for _, m := range modules {
 		tag := m.tag(r.version)
 		if _, err := git("tag", tag); err != nil {
 			return "", when, err
 		}
-		fmt.Fprintln(&tags, tag)
+		r.tags = append(r.tags, tag)
 		r.say("tagged %s", tag)
 	}
-	return tree, when, os.WriteFile(filepath.Join(r.out, "TAGS"), []byte(tags.String()), 0o666)
+	return tree, when, os.WriteFile(filepath.Join(r.out, "TAGS"), []byte(strings.Join(r.tags, "\n")+"\n"), 0o666)
 }

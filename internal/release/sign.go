@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"aead.dev/minisign"
 )
@@ -28,11 +26,10 @@ func sums(dir string) error {
 
 // sign signs all files in a folder, and puts the key beside them, with which they are verified.
 func (r *rehearsal) sign(dir string) error {
-	private, err := r.private()
-	if err != nil {
-		return err
+	if r.key == "" {
+		r.say("signed with a key that was made for this rehearsal, and that nobody keeps")
 	}
-	public := private.Public().(minisign.PublicKey)
+	public := r.private.Public().(minisign.PublicKey)
 	all, err := files(dir, "")
 	if err != nil {
 		return err
@@ -43,7 +40,7 @@ func (r *rehearsal) sign(dir string) error {
 			return err
 		}
 		// It says which file of which release that is: an older one cannot be handed out as this one.
-		signature := reader.SignWithComments(private, "ferrule release "+r.version+" "+f.name, "signature from minisign secret key")
+		signature := reader.SignWithComments(r.private, "ferrule release "+r.version+" "+f.name, "signature from minisign secret key")
 		if !minisign.Verify(public, f.text, signature) {
 			return fmt.Errorf("%s: its signature does not verify", f.name)
 		}
@@ -56,25 +53,4 @@ func (r *rehearsal) sign(dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "ferrule.pub"), append(text, '\n'), 0o666)
-}
-
-// private is the key that signs.
-func (r *rehearsal) private() (key minisign.PrivateKey, err error) {
-	if r.key == "" {
-		_, key, err = minisign.GenerateKey(rand.Reader)
-		r.say("signed with a key that was made for this rehearsal, and that nobody keeps")
-		return key, err
-	}
-	text, err := os.ReadFile(r.key)
-	if err != nil {
-		return key, err
-	}
-	if !minisign.IsEncrypted(text) {
-		return key, key.UnmarshalText(text)
-	}
-	key, err = minisign.DecryptKey(strings.TrimRight(os.Getenv("FERRULE_SIGN_PASSWORD"), "\r\n"), text)
-	if err != nil {
-		err = fmt.Errorf("%s: %w: expected its password in FERRULE_SIGN_PASSWORD", r.key, err)
-	}
-	return key, err
 }

@@ -49,7 +49,7 @@ func (s *since) earlier(to string) (there bool, err error) {
 		s.say("there is no tag to compare with, so nothing is promised yet: BASE=rev compares with a commit")
 		return false, nil
 	}
-	commit, err := output(s.root, nil, "git", "rev-parse", "--verify", "--quiet", "--end-of-options", base+"^{commit}")
+	commit, err := revision(s.root, base)
 	if err != nil {
 		return false, fmt.Errorf("found no revision %s, expected a tag or a commit: a shallow clone gets more by git fetch --unshallow --tags", base)
 	}
@@ -57,8 +57,14 @@ func (s *since) earlier(to string) (there bool, err error) {
 	if _, err := output("", nil, "git", "clone", "--quiet", "--shared", "--no-checkout", s.root, to); err != nil {
 		return false, err
 	}
-	_, err = output(to, nil, "git", "checkout", "--quiet", "--detach", strings.TrimSpace(commit))
+	_, err = output(to, nil, "git", "checkout", "--quiet", "--detach", commit)
 	return true, err
+}
+
+// revision is the commit that has a name.
+func revision(root, name string) (commit string, err error) {
+	out, err := output(root, nil, "git", "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	return strings.TrimSpace(out), err
 }
 
 // lastTag is the tag of the newest release that the checkout's commit has behind it; none before the first one.
@@ -302,7 +308,7 @@ func (r *rehearsal) exhibits(ctx context.Context, tree, command string, kinds ..
 			continue
 		}
 		built := filepath.Join(work, name+filepath.Ext(kept))
-		if err := exhibitKinds[kind](tree, name, built); err != nil {
+		if err := exhibitKinds[kind].compile(tree, name, built); err != nil {
 			return fmt.Errorf("the exhibit %s, compiled with this tree: %w", name, err)
 		}
 		changes, err := diff(command, kept, built)
@@ -334,35 +340,64 @@ func need(program, install string) error {
 	return nil
 }
 
-// exhibitKinds compile an exhibit's source to a file, by how exhibits are called.
-var exhibitKinds = map[string]func(tree, name, to string) error{
-	"c": func(tree, name, to string) error {
-		if err := need("cc", "apt-get install gcc"); err != nil {
+// compared are the kinds of exhibits that a release is compared with.
+var compared = []string{"c", "rust", "c-wasm", "rust-wasm"}
+
+const clang = "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+
+// exhibitKinds are how an exhibit's source is compiled to a file, and what that needs of this machine, by how exhibits are called.
+var exhibitKinds = map[string]struct {
+	needs   func() error
+	compile func(tree, name, to string) error
+}{
+	"c": {
+		func() error { return need("cc", "apt-get install gcc") },
+		func(tree, name, to string) error {
+			_, err := output(tree, nil, "cc", "-shared", "-fPIC", "-std=c99", "-O2", "-fvisibility=hidden", "-Iinclude", "-Isdk-c/include", "-o", to, "abi/museum/"+name+"/plugin.c")
 			return err
-		}
-		_, err := output(tree, nil, "cc", "-shared", "-fPIC", "-std=c99", "-O2", "-fvisibility=hidden", "-Iinclude", "-Isdk-c/include", "-o", to, "abi/museum/"+name+"/plugin.c")
-		return err
+		},
 	},
-	"c-wasm": func(tree, name, to string) error {
-		const install = "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
-		if err := errors.Join(need("clang", install), need("wasm-ld", install)); err != nil {
+	"c-wasm": {
+		func() error {
+			if err := errors.Join(need("clang", clang), need("wasm-ld", clang)); err != nil {
+				return err
+			}
+			if _, err := os.Stat("/usr/include/wasm32-wasi/stdlib.h"); err != nil {
+				return errors.New("found no C library of WASI, expected it in /usr/include/wasm32-wasi: " + clang)
+			}
+			return nil
+		},
+		func(tree, name, to string) error {
+			_, err := output(tree, nil, "clang", "--target=wasm32-wasi", "-mexec-model=reactor", "-mbulk-memory", "-std=c99", "-O2", "-fvisibility=hidden", "-Wl,--export-dynamic", "-Iinclude", "-Isdk-c/include",
+				"-o", to, "abi/museum/"+name+"/plugin.c")
 			return err
-		}
-		if _, err := os.Stat("/usr/include/wasm32-wasi/stdlib.h"); err != nil {
-			return errors.New("found no C library of WASI, expected it in /usr/include/wasm32-wasi: " + install)
-		}
-		_, err := output(tree, nil, "clang", "--target=wasm32-wasi", "-mexec-model=reactor", "-mbulk-memory", "-std=c99", "-O2", "-fvisibility=hidden", "-Wl,--export-dynamic", "-Iinclude", "-Isdk-c/include",
-			"-o", to, "abi/museum/"+name+"/plugin.c")
-		return err
+		},
 	},
-	"rust":      func(tree, name, to string) error { return inRust(tree, name, to, "") },
-	"rust-wasm": func(tree, name, to string) error { return inRust(tree, name, to, "wasm32-unknown-unknown") },
+	"rust": {
+		func() error { return need("cargo", "apt-get install cargo, or see https://rustup.rs") },
+		func(tree, name, to string) error { return inRust(tree, name, to, "") },
+	},
+	"rust-wasm": {
+		func() error {
+			if err := need("rustc", "apt-get install rustc, or see https://rustup.rs"); err != nil {
+				return err
+			}
+			libraries, err := output("", nil, "rustc", "--print", "target-libdir", "--target", rustWasm)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(strings.TrimSpace(libraries)); err != nil {
+				return errors.New("found no standard library of Rust for " + rustWasm + ", expected it in " + strings.TrimSpace(libraries) + ": rustup target add " + rustWasm)
+			}
+			return nil
+		},
+		func(tree, name, to string) error { return inRust(tree, name, to, rustWasm) },
+	},
 }
 
+const rustWasm = "wasm32-unknown-unknown"
+
 func inRust(tree, name, to, triple string) error {
-	if err := need("cargo", "apt-get install cargo, or see https://rustup.rs"); err != nil {
-		return err
-	}
 	// In a copy: its lock has the crates' version of its day, and cargo writes the one of today there. All else in it stays.
 	work := filepath.Join(filepath.Dir(to), name)
 	source, target := filepath.Join(work, "abi", "museum", name), filepath.Join(filepath.Dir(to), "target")
@@ -378,13 +413,6 @@ func inRust(tree, name, to, triple string) error {
 	}
 	made = filepath.Join(target, "debug", made)
 	if triple != "" {
-		libraries, err := output(tree, nil, "rustc", "--print", "target-libdir", "--target", triple)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(strings.TrimSpace(libraries)); err != nil {
-			return errors.New("found no standard library of Rust for " + triple + ", expected it in " + strings.TrimSpace(libraries) + ": rustup target add " + triple)
-		}
 		args, made = append(args, "--target", triple), filepath.Join(target, triple, "debug", "museum.wasm")
 	}
 	if _, err := output(source, nil, "cargo", args...); err != nil {

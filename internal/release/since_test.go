@@ -216,15 +216,7 @@ func TestExhibits(t *testing.T) {
 	_, err = compare("ada")
 	assert.ErrorContains(t, err, "found no exhibit ada-VERSION")
 
-	// What is missing is no reason for a release without the comparison; and another version of the crates is none against it, which the exhibit's own lock does not know.
-	t.Run("without a compiler", func(t *testing.T) {
-		t.Setenv("PATH", filepath.Dir(fixture.Tool(t, "sh", "it is part of every system")))
-		if _, err := exec.LookPath("clang"); err == nil {
-			t.Setenv("PATH", "/nowhere")
-		}
-		_, err := compare("c-wasm")
-		assert.ErrorContains(t, err, "found no clang, expected it in PATH: apt-get install clang")
-	})
+	// Another version of the crates is no reason against a release: the exhibit's own lock does not know it.
 	if cargo, err := exec.LookPath("cargo"); err == nil {
 		require.NoError(t, os.CopyFS(filepath.Join(tree, "sdk-rust"), os.DirFS(filepath.Join(fixture.Root(), "sdk-rust"))))
 		for _, name := range []string{"ferrule", "ferrule-macros"} {
