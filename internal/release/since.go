@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,9 +68,18 @@ func revision(root, name string) (commit string, err error) {
 	return strings.TrimSpace(out), err
 }
 
-// lastTag is the tag of the newest release that the checkout's commit has behind it; none before the first one.
+// lastTag is the tag of the newest release that the checkout's commit has behind it; none before the first one. A checkout that is as its own tag has it would be compared with
+// itself: its tag is no release before it.
 func lastTag(root string) (tag string, err error) {
-	out, err := output(root, nil, "git", "tag", "--list", "v*", "--merged", "HEAD")
+	changed, err := output(root, nil, "git", "status", "--porcelain")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"tag", "--list", "v*", "--merged", "HEAD"}
+	if changed == "" {
+		args = append(args, "--no-contains", "HEAD")
+	}
+	out, err := output(root, nil, "git", args...)
 	if err != nil {
 		return "", err
 	}
@@ -127,7 +137,14 @@ func (s *since) goNames(ctx context.Context, work, old string) error {
 	if err != nil {
 		return err
 	}
-	if broken > 0 {
+	freed, err := freed(old, s.root)
+	if err != nil {
+		return err
+	}
+	if len(freed) > 0 {
+		s.say("incompatible, promised before and not now:\n  %s", strings.Join(freed, "\n  "))
+	}
+	if broken += len(freed); broken > 0 {
 		return fmt.Errorf("found %d incompatible changes, expected none: what a release has exported stays (docs/promises.md). Mark the old name as deprecated, and add another one", broken)
 	}
 	return nil
@@ -157,7 +174,7 @@ func workspace(root, to string) (file, path string, err error) {
 	}
 	used := map[string]string{}
 	for _, m := range modules {
-		if m.folder != "cmd" && !strings.HasPrefix(m.folder, "cmd/") { // programs, which nobody imports
+		if !program(m) {
 			used[m.path] = filepath.Join(root, filepath.FromSlash(m.folder))
 			fmt.Fprintf(&lines, "use %s\n", modfile.AutoQuote(used[m.path]))
 		}
@@ -219,7 +236,7 @@ func (s *since) told(report, base string) (broken int, err error) {
 	return len(incompatible), nil
 }
 
-// promised is whether the package that a change is of had promised to stay, in the tree of the base: it is no program, and does not say that it is experimental.
+// promised is whether the package that a change is of had promised to stay, in the tree of the base.
 func promised(base, message string) (bool, error) {
 	folder := base
 	if name, ok := strings.CutPrefix(message, "./"); ok { // ./loader/wasm.Engine: removed
@@ -237,9 +254,21 @@ func promised(base, message string) (bool, error) {
 		name, _, _ = strings.Cut(name, ": ")
 		folder = filepath.Join(base, filepath.FromSlash(strings.TrimPrefix(name, modfile.ModulePath(text))))
 	}
+	says, err := promise(folder)
+	return says != free, err
+}
+
+// What a folder says of the names that it exports.
+const (
+	none  = iota // it has no package
+	stays        // what it exports stays
+	free         // it is experimental, or a program
+)
+
+func promise(folder string) (says int, err error) {
 	sources, err := filepath.Glob(filepath.Join(folder, "*.go"))
 	if err != nil {
-		return false, err
+		return none, err
 	}
 	for _, source := range sources {
 		if strings.HasSuffix(source, "_test.go") {
@@ -247,14 +276,58 @@ func promised(base, message string) (bool, error) {
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.PackageClauseOnly|parser.ParseComments)
 		if err != nil {
-			return false, err
+			return none, err
 		}
 		if file.Name.Name == "main" || file.Doc != nil && strings.Contains(strings.Join(strings.Fields(file.Doc.Text()), " "), "It is experimental: ") {
-			return false, nil
+			return free, nil
+		}
+		says = stays
+	}
+	return says, nil
+}
+
+// freed are the packages of the published modules that had promised to stay, and do not any more: whatever they export now, the next release could change it.
+func freed(base, root string) (folders []string, err error) {
+	modules, _, err := published(base)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range modules {
+		if program(m) {
+			continue
+		}
+		from := filepath.Join(base, filepath.FromSlash(m.folder))
+		err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.IsDir() {
+				return err
+			}
+			name := entry.Name()
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != from && (err == nil || name == "internal" || name == "testdata" || name[0] == '.' || name[0] == '_') {
+				return filepath.SkipDir // another module, or nothing that others import
+			}
+			before, err := promise(path)
+			if err != nil || before != stays {
+				return err
+			}
+			folder, err := filepath.Rel(base, path)
+			if err != nil {
+				return err
+			}
+			if now, err := promise(filepath.Join(root, folder)); err != nil || now != free {
+				return err // what is gone apidiff has told
+			}
+			folders = append(folders, "./"+filepath.ToSlash(folder)+": declared experimental, or a program")
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	return true, nil
+	return folders, nil
 }
+
+// program is whether a module has programs alone, which nobody imports.
+func program(m goModule) bool { return m.folder == "cmd" || strings.HasPrefix(m.folder, "cmd/") }
 
 // crate compares what the Rust SDK's crate for authors exports. The one of the macros exports nothing that cargo-semver-checks knows how to compare.
 func (s *since) crate(_ context.Context, _, old string) error {

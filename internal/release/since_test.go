@@ -118,7 +118,15 @@ func TestAPIDiff(t *testing.T) {
 		{name: "what has promised nothing", files: map[string]string{"open/open.go": strings.Replace(released["open/open.go"], "func F", "func G", 1), "internal/i/i.go": "package i\n",
 			"program/main.go": "package main\n\nfunc main() {}\n", "cmd/tool/lib/lib.go": "package lib\n"},
 			said: []string{"incompatible, in packages that may change (experimental ones, programs):\n  ./open.F: removed\n", "compatible:\n  ./open.G: added\n"}, not: []string{"/i.", "lib"}},
-		{name: "that it is experimental, afterwards", files: map[string]string{"a/a.go": strings.NewReplacer("is public.", "is free. It is experimental: so it is.", "func F", "func G").Replace(released["a/a.go"])}, broken: "./a.F: removed"},
+		{name: "that it is experimental, afterwards", files: map[string]string{"a/a.go": strings.Replace(released["a/a.go"], "is public.", "is free. It is experimental: so it is.", 1)},
+			broken: "./a: declared experimental, or a program\n", said: []string{"no public name was added, removed or changed\n"}},
+		{name: "that it is experimental, and another name", files: map[string]string{"a/a.go": strings.NewReplacer("is public.", "is free. It is experimental: so it is.", "func F", "func G").Replace(released["a/a.go"])},
+			broken: "./a.F: removed", said: []string{"\n  ./a: declared experimental, or a program\n"}},
+		{name: "that the other module's is", files: map[string]string{"other/other.go": strings.Replace(released["other/other.go"], "other module's.", "other module's. It is\n// experimental: so it is.", 1)},
+			broken: "./other: declared experimental"},
+		{name: "a program in its place", files: map[string]string{"gone/gone.go": "package main\n\nfunc main() {}\n"}, broken: "./gone: declared experimental, or a program"},
+		{name: "that one more is experimental", files: map[string]string{"new/new.go": strings.Replace(released["open/open.go"], "package open", "package new", 1)}, said: []string{"compatible:\n  package example.com/m/new: added"}, not: []string{"incompatible"}},
+		{name: "that it stays, afterwards", files: map[string]string{"open/open.go": "// Package open is public.\npackage open\n\n// F does.\nfunc F() {}\n"}, not: []string{"incompatible"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r.write(c.files)
@@ -130,8 +138,8 @@ func TestAPIDiff(t *testing.T) {
 			if c.broken == "" {
 				require.NoError(t, err, said)
 			} else {
-				require.ErrorContains(t, err, "found 1 incompatible change")
-				assert.Contains(t, said, "\nincompatible:\n  "+c.broken)
+				require.ErrorContains(t, err, " incompatible change")
+				assert.Regexp(t, "(?m)^incompatible(, promised before and not now)?:\n  "+regexp.QuoteMeta(c.broken), said)
 			}
 			for _, want := range c.said {
 				assert.Contains(t, said, want)
@@ -141,6 +149,10 @@ func TestAPIDiff(t *testing.T) {
 			}
 		})
 	}
+	// What is tagged as it is is compared with the release before, and not with itself.
+	said, err = compare("")
+	require.NoError(t, err)
+	assert.Contains(t, said, "compared with v0.9.0\ncompatible:\n  ./a.Late: added\n")
 	// A base that is given counts, and not the tag.
 	said, err = compare("v0.9.0")
 	require.NoError(t, err)
