@@ -307,10 +307,20 @@ many: ## PLUGINS (10,000) plug-ins open in one process, and WORKERS (1,000) isol
 	FERRULE_MANY_WORKERS=$(or $(WORKERS),1000) $(GOTEST) -count=1 -v -timeout 30m -run '^TestManyWorkers$$' ./loader/isolate
 
 .PHONY: release
-release: ## Rehearses a release of the last commit into build/release, for some minutes: VERSION, KEY (of minisign), ONLY='linux/amd64'
+release: ## Rehearses a release of the last commit into build/release, for some minutes, or makes one: VERSION, KEY (of minisign), ONLY='linux/amd64'
 	$(NEED_GO)
 	$(call need,git,apt-get install git)
 	$(GO) run ./internal/release -version '$(VERSION)' -key '$(KEY)' $(if $(ONLY),-platforms '$(ONLY)')
+
+DIST = build/release/dist
+.PHONY: attach
+attach: ## Publishes the release VERSION on GitHub, once its tags are pushed, with the files that make release has made of it: by gh
+	$(call need,gh,see https://cli.github.com)
+	@grep -qxF 'trusted comment: ferrule release $(VERSION) SHA256SUMS' $(DIST)/SHA256SUMS.minisig 2>/dev/null || { \
+		echo "make: found no release '$(VERSION)' in $(DIST), expected one, and no rehearsal: make release VERSION=v1.2.3 KEY=FILE, then make attach VERSION=v1.2.3" >&2; exit 1; }
+	@cd $(DIST) && sha256sum --check --quiet SHA256SUMS
+	gh release create '$(VERSION)' --verify-tag --title '$(VERSION)' \
+		--notes 'What is new: [CHANGELOG.md](https://github.com/ferrule-dev/ferrule/blob/$(VERSION)/CHANGELOG.md). How to verify the files: [docs/releases.md](https://github.com/ferrule-dev/ferrule/blob/$(VERSION)/docs/releases.md).' $(DIST)/*
 
 # The generator of the site. Without Sphinx's cache each build warns of all that is wrong, and fails.
 build/sphinx: docs/site/requirements.txt

@@ -168,7 +168,7 @@ func TestSign(t *testing.T) {
 	assert.Contains(t, string(text), "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb  a.tar.gz\n")
 	_, private, err := minisign.GenerateKey(nil)
 	require.NoError(t, err)
-	r := &rehearsal{version: "v1.2.3", private: private, log: io.Discard}
+	r := &rehearsal{version: "v1.2.3", released: "v1.2.3", private: private, log: io.Discard}
 	require.NoError(t, r.sign(dir))
 	key, err := minisign.PublicKeyFromFile(filepath.Join(dir, "ferrule.pub"))
 	require.NoError(t, err)
@@ -182,6 +182,11 @@ func TestSign(t *testing.T) {
 		_, err := output(dir, nil, program, "-V", "-p", "ferrule.pub", "-m", name)
 		assert.NoError(t, err)
 	}
+	r.version = "v1.2.3-rehearsal"
+	require.NoError(t, r.sign(dir))
+	signature, err = os.ReadFile(filepath.Join(dir, "a.tar.gz.minisig"))
+	require.NoError(t, err)
+	assert.Contains(t, string(signature), "trusted comment: ferrule rehearsal v1.2.3-rehearsal a.tar.gz\n")
 }
 
 // What a page says of a host is compared with what was found.

@@ -26,6 +26,10 @@ func sums(dir string) error {
 
 // sign signs all files in a folder, and puts the key beside them, with which they are verified.
 func (r *rehearsal) sign(dir string) error {
+	what := "release"
+	if r.version != r.released {
+		what = "rehearsal"
+	}
 	if r.key == "" {
 		r.say("signed with a key that was made for this rehearsal, and that nobody keeps")
 	}
@@ -39,8 +43,8 @@ func (r *rehearsal) sign(dir string) error {
 		if _, err := io.Copy(io.Discard, reader); err != nil {
 			return err
 		}
-		// It says which file of which release that is: an older one cannot be handed out as this one.
-		signature := reader.SignWithComments(r.private, "ferrule release "+r.version+" "+f.name, "signature from minisign secret key")
+		// It says which file of which release that is: an older one cannot be handed out as this one, nor a rehearsal as a release.
+		signature := reader.SignWithComments(r.private, "ferrule "+what+" "+r.version+" "+f.name, "signature from minisign secret key")
 		if !minisign.Verify(public, f.text, signature) {
 			return fmt.Errorf("%s: its signature does not verify", f.name)
 		}
