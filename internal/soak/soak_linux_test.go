@@ -124,7 +124,7 @@ func soaked(t testing.TB, seed uint64, long time.Duration, planted plant) (*Summ
 				series[i].Add(at, v)
 			}
 			samples++
-			t.Logf("%s: %d disturbances; %+v", time.Since(begun).Round(time.Second), total(r.done), h)
+			t.Log(progress(time.Since(begun), total(r.done), series))
 			sampled = time.Now().Add(every)
 		}
 	}

@@ -97,6 +97,15 @@ func TestFlat(t *testing.T) {
 	assert.InDelta(t, 39, series(40, func(i int) float64 { return float64(i) }).Growth(), 1e-9)
 }
 
+// What is said of a run while it goes on has words and units.
+func TestProgress(t *testing.T) {
+	memory, files := &Series{Name: "memory of the host", Unit: "MiB"}, &Series{Name: "temporary files"}
+	memory.Add(1, 70)
+	memory.Add(2, 71.25)
+	files.Add(2, 3)
+	assert.Equal(t, "after 1h2m3s: disturbances 1,234, memory of the host 71.2 MiB, temporary files 3", progress(time.Hour+2*time.Minute+3*time.Second+4*time.Millisecond, 1234, []*Series{memory, files}))
+}
+
 // A summary has all that a run has to tell, and takes the place of the one before in its page.
 func TestSummary(t *testing.T) {
 	s := &Summary{Date: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), Machine: "2 cores and 24 GiB of memory", Duration: 20*time.Minute + 400*time.Millisecond, Seed: 42, Callers: 4, Calls: map[string]int64{"a function": 1234567, "a chain of hooks": 89},

@@ -90,6 +90,16 @@ func (s *Summary) Markdown() string {
 	return b.String()
 }
 
+// progress is a line about a run that goes on: what there is now of all that is to be flat.
+func progress(after time.Duration, disturbances int64, series []*Series) string {
+	said := []string{"disturbances " + number(disturbances)}
+	for _, x := range series {
+		v := x.Value[len(x.Value)-1]
+		said = append(said, x.Name+" "+between(v, v, x.Unit))
+	}
+	return fmt.Sprintf("after %v: %s", after.Round(time.Second), strings.Join(said, ", "))
+}
+
 func round(v float64, u string) string {
 	if u == "" {
 		return fmt.Sprintf("%.1f", v)

@@ -83,7 +83,7 @@ func TestOpenedAndClosed(t *testing.T) {
 		assert.LessOrEqual(t, after.Goroutines, before.Goroutines)
 		assert.LessOrEqual(t, after.Threads, before.Threads+16, "Go keeps threads, for which there is a bound")
 		assert.LessOrEqual(t, after.Memory-before.Memory, int64(32<<20), fmt.Sprintf("%d opens", opens))
-		t.Logf("%d times: %+v, then %+v", opens, before, after)
+		t.Logf("%d times: %v; then %v", opens, before, after)
 	})
 }
 
