@@ -1,6 +1,8 @@
 """How Sphinx makes the site of these pages: `make site`."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from posixpath import dirname, join, normpath
 from urllib.parse import urlsplit
@@ -13,6 +15,22 @@ from sphinx.transforms import SphinxTransform
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "https://github.com/ferrule-dev/ferrule"
+
+
+
+def revision() -> str:
+    """Of which state of the repository the pages are: the tag of a release, or else the commit; without git nothing says more than the main branch."""
+    if not (ROOT / ".git").exists():
+        return "main"
+
+    def git(*args: str) -> list[str]:
+        return subprocess.run(["git", "-C", ROOT, *args], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+
+    tags = [tag for tag in git("tag", "--points-at", "HEAD", "--sort=-version:refname") if re.fullmatch(r"v\d+\.\d+\.\d+", tag)]
+    return (tags or git("rev-parse", "HEAD"))[0]
+
+
+REVISION = revision()
 
 # The pages that the navigation has in each group and below each page, and the titles there that are not the pages' own.
 groups: list[str] = []
@@ -77,7 +95,7 @@ class Site(StandaloneHTMLBuilder):
 
 
 class ToTheRepository(SphinxTransform):
-    """A link to what the site does not have leads to the repository; the parser takes a file for one to be downloaded, a folder for a page."""
+    """A link to what the site does not have leads to the repository, as it was when the pages were; the parser takes a file for one to be downloaded, a folder for a page."""
 
     default_priority = 5  # before anything looks for files
 
@@ -93,7 +111,7 @@ class ToTheRepository(SphinxTransform):
                 raise ExtensionError(f"{self.env.docname}: found a link to {node['reftarget']}, which is not there")
             kind = "tree" if where.is_dir() else "blob"
             fragment = urlsplit(node["reftarget"]).fragment
-            uri = f"{REPOSITORY}/{kind}/main/{path}" + (f"#{fragment}" if fragment else "")
+            uri = f"{REPOSITORY}/{kind}/{REVISION}/{path}" + (f"#{fragment}" if fragment else "")
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri))
 
 

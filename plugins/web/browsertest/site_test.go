@@ -34,6 +34,7 @@ type site struct {
 	*page
 	folder, url, axe string
 	pages            []string // their paths in the folder, with slashes
+	revision         string   // to whose files it leads
 
 	ids        map[string]map[string]bool // the places in each page
 	links      map[string][]string        // what each leads to
@@ -43,11 +44,11 @@ type site struct {
 }
 
 // served has the folder served, and opens a tab.
-func served(t *testing.T, ctx context.Context, folder string) *site {
+func served(t *testing.T, ctx context.Context, folder, revision string) *site {
 	t.Helper()
 	server := httptest.NewServer(http.FileServer(http.Dir(folder)))
 	t.Cleanup(server.Close)
-	s := &site{page: open(t, ctx, "about:blank", 1280, "light"), folder: folder, url: server.URL + "/", axe: axe(t), ids: map[string]map[string]bool{}, links: map[string][]string{},
+	s := &site{page: open(t, ctx, "about:blank", 1280, "light"), folder: folder, revision: revision, url: server.URL + "/", axe: axe(t), ids: map[string]map[string]bool{}, links: map[string][]string{},
 		measured: map[string]bool{}, unmeasured: map[string]string{}}
 	require.NoError(t, filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
 		if name, _ := filepath.Rel(folder, path); filepath.Ext(path) == ".html" {
@@ -173,12 +174,15 @@ func (s *site) nowhere() (found []string) {
 				continue
 			}
 			if rest, ok := strings.CutPrefix(link, repository); ok {
-				kind, path, _ := strings.Cut(rest, "/main/")
+				kind, rest, _ := strings.Cut(rest, "/")
 				if kind != "blob" && kind != "tree" {
 					continue
 				}
+				revision, path, _ := strings.Cut(rest, "/")
 				path, _, _ = strings.Cut(path, "#")
-				if _, err := os.Stat(filepath.Join(fixture.Root(), filepath.FromSlash(path))); err != nil {
+				if revision != s.revision {
+					fault("expected " + s.revision + ", of which the site is")
+				} else if _, err := os.Stat(filepath.Join(fixture.Root(), filepath.FromSlash(path))); err != nil {
 					fault("it is not in the tree")
 				} else if strings.HasSuffix(path, ".md") {
 					fault("a page, which the site does not have, or which is to be linked to there")
@@ -243,6 +247,70 @@ func built(t *testing.T) string {
 	return folder
 }
 
+// ofTheTree is what links to the repository name: the tag of the tree's commit, or the commit.
+func ofTheTree(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(fixture.Root(), ".git")); err != nil {
+		return "main"
+	}
+	out, err := exec.Command(fixture.Tool(t, "git", "apt-get install git"), "-C", fixture.Root(), "describe", "--tags", "--exact-match", "--match", "v[0-9]*.[0-9]*.[0-9]*").Output()
+	if err != nil {
+		out, err = exec.Command("git", "-C", fixture.Root(), "rev-parse", "HEAD").Output()
+	}
+	require.NoError(t, err)
+	return strings.TrimSpace(string(out))
+}
+
+// TestSiteIsOfItsTag: links to files lead to the tag of the release whose pages they are in, to the commit where it has none, and to the main branch where there is no git.
+func TestSiteIsOfItsTag(t *testing.T) {
+	t.Parallel()
+	root, dir := fixture.Root(), t.TempDir()
+	sphinx := filepath.Join(root, "build", "sphinx")
+	fixture.Tool(t, filepath.Join(sphinx, "bin", "sphinx-build"), "make site")
+	program := fixture.Tool(t, "make", "apt-get install make")
+	git := func(args ...string) string {
+		cmd := exec.Command(fixture.Tool(t, "git", "apt-get install git"), append([]string{"-C", dir, "-c", "user.name=test", "-c", "user.email="}, args...)...)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		return strings.TrimSpace(string(out))
+	}
+	require.NoError(t, os.CopyFS(filepath.Join(dir, "docs", "site"), os.DirFS(filepath.Join(root, "docs", "site"))))
+	for name, text := range map[string]string{"README.md": "# Front\n\n[a file](main.go)\n", "docs/a.md": "# Page\n\n[a folder](site)\n", "docs/site/pages.txt": "First\n  docs/a.md\n", "main.go": "package main\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), []byte(text), 0o666))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "build"), 0o777))
+	require.NoError(t, os.Symlink(sphinx, filepath.Join(dir, "build", "sphinx")))
+	is := func() string {
+		cmd := exec.Command(filepath.Join(sphinx, "bin", "python"), "-c", "import conf; print(conf.REVISION)")
+		cmd.Dir = filepath.Join(dir, "docs", "site")
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		return strings.TrimSpace(string(out))
+	}
+	assert.Equal(t, "main", is())
+	git("init", "--quiet")
+	git("add", "README.md", "docs", "main.go")
+	git("commit", "--quiet", "--message", "a commit")
+	for _, tag := range []string{"vague", "other/v2.0.0", "v0.11.0-rc.1"} {
+		git("tag", tag)
+	}
+	assert.Equal(t, git("rev-parse", "HEAD"), is())
+	git("tag", "v0.9.0")
+	git("tag", "v0.10.0")
+
+	cmd := exec.Command(program, "-C", dir, "-f", filepath.Join(root, "Makefile"), "--assume-old=build/sphinx", "site", "SITE=site")
+	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	for name, link := range map[string]string{"index.html": "blob/v0.10.0/main.go", "docs/a.html": "tree/v0.10.0/docs/site"} {
+		text, err := os.ReadFile(filepath.Join(dir, "site", filepath.FromSlash(name)))
+		require.NoError(t, err)
+		links := regexp.MustCompile(regexp.QuoteMeta(repository)+`[^"]*`).FindAllString(string(text), -1)
+		assert.Equal(t, []string{repository + link}, links, name)
+	}
+}
+
 // words are the texts of a site's pages, in small letters.
 func (s *site) words() map[string]string {
 	s.t.Helper()
@@ -277,7 +345,7 @@ const isDark = `getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g)
 // read in both colours. A search finds the page that has a word. Without JavaScript there is all but the search.
 func TestSiteInChromium(t *testing.T) {
 	ctx := chromium(t)
-	s := served(t, ctx, built(t))
+	s := served(t, ctx, built(t), ofTheTree(t))
 	require.Greater(t, len(s.pages), 80)
 	faultless := func(t *testing.T, options string) {
 		t.Helper()
@@ -369,13 +437,14 @@ func TestSiteInChromiumThatIsWrong(t *testing.T) {
 	ctx := chromium(t)
 	const style = `body { margin: 0; color: #111; background: #fff } a { color: #00c } @media (prefers-color-scheme: dark) { body { color: #eee; background: #111 } a { color: #8cf } }`
 	pages := map[string]struct{ head, body, fault string }{
-		"good":         {"", `<p id="here">text, <a href="other.html#there">a page</a>, <a href="` + repository + `blob/main/go.mod">a file</a>, <a href="#here">a place</a></p>`, ""},
+		"good":         {"", `<p id="here">text, <a href="other.html#there">a page</a>, <a href="` + repository + `blob/v1.2.3/go.mod">a file</a>, <a href="#here">a place</a></p>`, ""},
 		"other":        {"", `<p id="there">text</p><div style="overflow-x: auto" tabindex="0"><div style="width: 2000px">wide</div></div>`, ""},
 		"page":         {"", `<a href="gone.html">x</a>`, "gone.html: there is no such page"},
 		"place":        {"", `<a href="good.html#gone">x</a>`, "good.html#gone: the page has no such place"},
 		"own-place":    {"", `<a href="#gone">x</a>`, "own-place.html#gone: the page has no such place"},
-		"file":         {"", `<a href="` + repository + `blob/main/gone.go">x</a>`, "gone.go: it is not in the tree"},
-		"away":         {"", `<a href="` + repository + `blob/main/README.md">x</a>`, "README.md: a page, which the site does not have"},
+		"file":         {"", `<a href="` + repository + `blob/v1.2.3/gone.go">x</a>`, "gone.go: it is not in the tree"},
+		"away":         {"", `<a href="` + repository + `blob/v1.2.3/README.md">x</a>`, "README.md: a page, which the site does not have"},
+		"revision":     {"", `<a href="` + repository + `blob/main/go.mod">x</a>`, "go.mod: expected v1.2.3, of which the site is"},
 		"console":      {"", `<script>console.error("wrong")</script>`, "console.error"},
 		"exception":    {"", `<script>nothing.of.it()</script>`, "nothing is not defined"},
 		"image":        {"", `<img src="gone.png" alt="x">`, "404"},
@@ -393,7 +462,7 @@ func TestSiteInChromiumThatIsWrong(t *testing.T) {
 		text := `<!doctype html><html lang="en"><head><title>x</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>` + style + p.head + `</style></head><body><main>` + p.body + `</main></body></html>`
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".html"), []byte(text), 0o600))
 	}
-	s := served(t, ctx, folder)
+	s := served(t, ctx, folder, "v1.2.3")
 	found := map[string][]string{}
 	for _, fault := range s.faultsOfSite() {
 		name, what, _ := strings.Cut(fault, ".html: ")
