@@ -100,20 +100,29 @@ func TestPageOfSpeed(t *testing.T) {
 	}
 }
 
-// The version of Go that the pages name is that of go.mod.
-func TestPagesNameGo(t *testing.T) {
-	mod, err := os.ReadFile(filepath.Join(fixture.Root(), "go.mod"))
-	require.NoError(t, err)
-	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)
-	require.NotNil(t, version)
-	for _, name := range []string{"start.md", "platforms.md"} {
-		page, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", name))
+// The oldest versions of Go and of Rust that pages name are those that the modules and the crates ask for.
+func TestPagesNameVersions(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(fixture.Root(), filepath.FromSlash(name)))
 		require.NoError(t, err)
-		named := regexp.MustCompile(`Go (\d+\.\d+)`).FindAllSubmatch(page, -1)
-		require.NotEmpty(t, named)
-		for _, found := range named {
-			assert.Equal(t, string(version[1]), string(found[1]), "%s: %s", name, found[0])
+		return string(text)
+	}
+	asks := func(name, pattern string) string {
+		version := regexp.MustCompile(pattern).FindStringSubmatch(read(name))
+		require.NotNil(t, version, name)
+		return version[1]
+	}
+	host, plugin := asks("go.mod", `(?m)^go (\d+\.\d+)`), asks("sdk-go/go.mod", `(?m)^go (\d+\.\d+)`)
+	crate := asks("sdk-rust/ferrule/Cargo.toml", `(?m)^rust-version = "(.+)"$`)
+	for name, want := range map[string][]string{"docs/start.md": {host}, "docs/platforms.md": {host}, "docs/remote.md": {host}, "sdk-go/README.md": {plugin}, "docs/promises.md": {host, plugin}} {
+		var named []string
+		for _, found := range regexp.MustCompile(`Go (\d+\.\d+)`).FindAllStringSubmatch(read(name), -1) {
+			named = append(named, found[1])
 		}
+		assert.Equal(t, want, named, name)
+	}
+	for _, name := range []string{"docs/promises.md", "sdk-rust/README.md"} {
+		assert.Equal(t, crate, asks(name, `Rust (\d+\.\d+)`), name)
 	}
 }
 

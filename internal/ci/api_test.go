@@ -255,18 +255,19 @@ var ErrX error
 		"a: method (*T) Has(string) (bool)", "a: method (Closed) M(int) ()", "a: type Closed interface, closed", "a: type Of[_ comparable, _ any,] map[K]V", "a: type Open interface { M(int) () }",
 		"a: type Same = T", "a: type T struct", "a: var ErrX error"}, kept)
 	for change, stays := range map[[2]string]bool{
-		{"n int, err error", "int, error"}:      true,
-		{"b int }", "b int; More string }"}:     true,
-		{"own() }", "own(); More() }"}:          true,
-		{"A int;", "A int64;"}:                  false,
-		{"A int;", "a int;"}:                    false,
-		{"M(n int) }", "M(n int); More() }"}:    false,
-		{"name string) bool", "name string)"}:   false,
-		{"func (t *T) Has", "func (t T) Has"}:   false,
-		{"more ...string", "more []string"}:     false,
-		{"C, D = 1, 2", "C = 1"}:                false,
-		{"type Same = T", "type Same T"}:        false,
-		{"func(n int) error", "func(n string)"}: false,
+		{"n int, err error", "int, error"}:                true,
+		{"b int }", "b int; More string }"}:               true,
+		{"func F", "// Deprecated: G is better.\nfunc F"}: true,
+		{"own() }", "own(); More() }"}:                    true,
+		{"A int;", "A int64;"}:                            false,
+		{"A int;", "a int;"}:                              false,
+		{"M(n int) }", "M(n int); More() }"}:              false,
+		{"name string) bool", "name string)"}:             false,
+		{"func (t *T) Has", "func (t T) Has"}:             false,
+		{"more ...string", "more []string"}:               false,
+		{"C, D = 1, 2", "C = 1"}:                          false,
+		{"type Same = T", "type Same T"}:                  false,
+		{"func(n int) error", "func(n string)"}:           false,
 	} {
 		after := strings.Replace(before, change[0], change[1], 1)
 		require.NotEqual(t, before, after)

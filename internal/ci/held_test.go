@@ -315,6 +315,53 @@ func TestSecurityPageThatIsWrong(t *testing.T) {
 		tr.absent("`make test`, `make tests`, `sdk-rust/check-msrv.sh`, `sdk-rust/check.sh`"))
 }
 
+// faultsOfReports are what is wrong with how SECURITY.md has vulnerabilities reported: another order of times, a disclosure after more than 90 days, a way that is missing, or an
+// address of which nothing shows that somebody reads it.
+func faultsOfReports(page string) (found []string) {
+	last := 0
+	var hears []string
+	for _, r := range rows(page, "| what the reporter hears | at the latest after |") {
+		hears = append(hears, strings.Join(strings.FieldsFunc(r.cells[0], func(c rune) bool { return c == ',' || c == ':' })[:1], ""))
+		days, err := strconv.Atoi(strings.TrimSuffix(r.cells[1], " days"))
+		if err != nil || days <= last || days > 90 {
+			found = append(found, fmt.Sprintf("found %s after %s, expected days, more than %d and 90 at most", r.cells[0], r.cells[1], last))
+		}
+		last = days
+	}
+	if want := []string{"a first answer", "the assessment", "the mend", "the disclosure"}; !slices.Equal(hears, want) {
+		found = append(found, fmt.Sprintf("a reporter hears %q, expected %q", hears, want))
+	}
+	for _, need := range []string{"(https://github.com/ferrule-dev/ferrule/security/advisories/new)", "issues/new) that asks for a private contact", "[advisory](", "CVE", "(CHANGELOG.md)"} {
+		if !strings.Contains(page, need) {
+			found = append(found, "it does not say "+need)
+		}
+	}
+	if address := regexp.MustCompile(`\S+@\S+\.\w+`).FindString(page); address != "" {
+		found = append(found, "an address: "+address)
+	}
+	return found
+}
+
+// SECURITY.md says how to report, what a reporter hears and when, and what is said in public.
+func TestSecurityReports(t *testing.T) {
+	page := readPage(t, "SECURITY.md")
+	assert.Empty(t, faultsOfReports(page))
+	for change, fault := range map[[2]string]string{
+		{"| 90 days |", "| 91 days |"}:            "found the disclosure, mended or not after 91 days",
+		{"| 14 days |", "| soon |"}:               "after soon, expected days",
+		{"| 5 days |", "| 15 days |"}:             "more than 15",
+		{"| a first answer, by a person", "| no"}: "a reporter hears [\"no\"",
+		{"private contact", "contact"}:            "it does not say issues/new) that asks for a private contact",
+		{"security/advisories/new", "security"}:   "it does not say (https",
+		{"It has a CVE", "It has a number"}:       "it does not say CVE",
+		{"And nothing", "security@example.com"}:   "an address: security@example.com",
+	} {
+		wrong := strings.Replace(page+"And nothing", change[0], change[1], 1)
+		require.NotEqual(t, page+"And nothing", wrong, change)
+		assert.Contains(t, strings.Join(faultsOfReports(wrong), "\n"), fault, change)
+	}
+}
+
 const (
 	promisesHead     = "| promise | held by |"
 	experimentalHead = "| experimental package | has |"

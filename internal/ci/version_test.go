@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -46,6 +47,21 @@ func otherVersions(read func(file string) string) (found []string) {
 		}
 	}
 	return found
+}
+
+// TestPreviews: as long as the version begins with 0, the pages say how it stands to what 1.0 promises; from then on they do not.
+func TestPreviews(t *testing.T) {
+	work, err := os.ReadFile(filepath.Join(fixture.Root(), "go.work"))
+	require.NoError(t, err)
+	version := regexp.MustCompile(versions[0].pattern).FindSubmatch(work)
+	require.NotNil(t, version)
+	for _, name := range []string{"CHANGELOG.md", "docs/releases.md", "docs/promises.md"} {
+		page, err := os.ReadFile(filepath.Join(fixture.Root(), filepath.FromSlash(name)))
+		require.NoError(t, err)
+		says := regexp.MustCompile(`Versions 0\.x[^.]* are previews[^:]{0,20}: what .?1\.0 promises.{0,30} is held by tests in them already, and 1\.0\.0 is the first version for which .{0,20} binding\.`).
+			MatchString(strings.Join(strings.Fields(string(page)), " "))
+		assert.Equal(t, version[1][0] == '0', says, name)
+	}
 }
 
 // TestOneVersion: what a release is called stands in many places, and is the same in each.

@@ -54,6 +54,7 @@ func (s *since) earlier(to string) (there bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("found no revision %s, expected a tag or a commit: a shallow clone gets more by git fetch --unshallow --tags", base)
 	}
+	s.base = base
 	s.say("compared with %s", base)
 	if _, err := output("", nil, "git", "clone", "--quiet", "--shared", "--no-checkout", s.root, to); err != nil {
 		return false, err
@@ -145,9 +146,25 @@ func (s *since) goNames(ctx context.Context, work, old string) error {
 		s.say("incompatible, promised before and not now:\n  %s", strings.Join(freed, "\n  "))
 	}
 	if broken += len(freed); broken > 0 {
+		if may, err := s.mayBreak(); may || err != nil {
+			return err
+		}
 		return fmt.Errorf("found %d incompatible changes, expected none: what a release has exported stays (docs/promises.md). Mark the old name as deprecated, and add another one", broken)
 	}
 	return nil
+}
+
+// mayBreak is whether the version that the tree has may break what the base has exported, and says so: it is a later one by its first number, or, while that is 0, by its second.
+func (s *since) mayBreak() (bool, error) {
+	_, version, err := published(s.root)
+	if err != nil || !semver.IsValid(s.base) || semver.Compare(version, s.base) <= 0 {
+		return false, err
+	}
+	if semver.Major(version) == semver.Major(s.base) && (semver.Major(version) != "v0" || semver.MajorMinor(version) == semver.MajorMinor(s.base)) {
+		return false, nil
+	}
+	s.say("%s may break what %s has exported: CHANGELOG.md says how to follow", version, s.base)
+	return true, nil
 }
 
 // workspace writes a go.work with the modules of a tree that have packages for others, and returns its path and that of the module around all of them.
@@ -340,6 +357,9 @@ func (s *since) crate(_ context.Context, _, old string) error {
 	said, err = together(filepath.Join(s.root, "sdk-rust"), "cargo", "semver-checks", "--color", "never", "--package", "ferrule-plugin", "--baseline-root", filepath.Join(old, "sdk-rust"), "--release-type", "minor")
 	s.say("%s", strings.TrimRight(said, "\n"))
 	if err != nil {
+		if may, err := s.mayBreak(); may || err != nil {
+			return err
+		}
 		return fmt.Errorf("the crate ferrule-plugin: %w: what a release has exported stays (docs/promises.md). Mark the old name as deprecated, and add another one", err)
 	}
 	return nil

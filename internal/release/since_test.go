@@ -149,6 +149,16 @@ func TestAPIDiff(t *testing.T) {
 			}
 		})
 	}
+	// A version that may break what was there says what it breaks.
+	broken := map[string]string{"a/late.go": ""}
+	for _, name := range []string{"go.work", "other/go.mod"} {
+		broken[name] = strings.ReplaceAll(released[name], "v0.1.0", "v0.11.0")
+	}
+	r.write(broken)
+	said, err = compare("")
+	require.NoError(t, err)
+	assert.Contains(t, said, "incompatible:\n  ./a.Late: removed\nv0.11.0 may break what v0.10.0 has exported: CHANGELOG.md says how to follow\n")
+	r.git("checkout", "--quiet", ".")
 	// What is tagged as it is is compared with the release before, and not with itself.
 	said, err = compare("")
 	require.NoError(t, err)
@@ -157,6 +167,28 @@ func TestAPIDiff(t *testing.T) {
 	said, err = compare("v0.9.0")
 	require.NoError(t, err)
 	assert.Contains(t, said, "compared with v0.9.0\ncompatible:\n  ./a.Late: added\n")
+}
+
+// The next major version may break what was exported, and while that is 0 the next minor one; a commit is no version.
+func TestMayBreak(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, c := range []struct {
+		base, version string
+		may           bool
+	}{
+		{"v0.10.0", "v0.10.0", false}, {"v0.10.0", "v0.10.1", false}, {"v0.10.0", "v0.11.0", true}, {"v0.10.0", "v1.0.0", true}, {"v0.10.0", "v0.9.0", false},
+		{"v1.1.0", "v1.1.1", false}, {"v1.1.0", "v1.2.0", false}, {"v1.1.0", "v2.0.0", true}, {"v1.1.0", "v0.9.0", false}, {"main", "v0.11.0", false},
+	} {
+		path := "example.com/m"
+		if strings.HasPrefix(c.version, "v2") {
+			path += "/v2"
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(root, "go.work"), []byte("go 1.26.0\n\nreplace "+path+" "+c.version+" => ./\n"), 0o666))
+		may, err := (&since{root, c.base, io.Discard}).mayBreak()
+		require.NoError(t, err)
+		assert.Equal(t, c.may, may, "%s after %s", c.version, c.base)
+	}
 }
 
 // A report that is not understood is none that says that nothing has changed.
