@@ -166,9 +166,9 @@ lint: ## Formatters and linters of all three languages
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
 	$(ACTIONLINT) .github/workflows/*.yml
-	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for lang in c cpp rust js python; do for wasm in false true; do case $$lang$$wasm in jstrue | pythontrue) continue ;; esac; \
-		$(GO) run ./cmd/ferrule new --lang $$lang --wasm=$$wasm --name plugin "$$made/$$lang/$$wasm" >"$$made/said" && \
-		$(ACTIONLINT) "$$made/$$lang/$$wasm"/.github/workflows/*.yml || exit 1; done; done
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && trap 'exit 130' INT TERM HUP && for new in c 'c --wasm' cpp 'cpp --wasm' rust 'rust --wasm' go 'go --wasm' 'go --sidecar' js python; do \
+		$(GO) run ./cmd/ferrule new --lang $$new --name plugin "$$made/$$new" >"$$made/said" && \
+		$(ACTIONLINT) "$$made/$$new"/.github/workflows/*.yml || exit 1; done
 	for workspace in sdk-rust examples examples/everywhere/extism internal/fixture/rust-abort; do (cd $$workspace && $(CARGO) fmt --check && \
 		$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings) || exit 1; done
 	cd sdk-rust && RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --workspace --all-features

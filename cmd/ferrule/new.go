@@ -32,7 +32,7 @@ import (
 
 func init() { verbs = append(verbs, newVerb) }
 
-// templates are the files of new plug-ins: those of the folder all, and those that a language names. In a path, NAME
+// templates are the files of new plug-ins, in the folders that a language names, and beside them what several of these files have. In a path, NAME
 // stands for the plug-in's name, gitignore for .gitignore, and
 // github for .github.
 //
@@ -52,7 +52,7 @@ type language struct {
 	prefix   string // of the library's name, but on Windows
 	valid    func(name string) error
 
-	Compiler, Flags, Standard string // for make
+	Compiler, Flags, Standard string // for make, "" where cargo builds
 
 	script string // how a script's name ends, "" of a library
 	Needs  string // what runs it, in a sentence
@@ -70,21 +70,21 @@ var nativeHeaders = []copied{{include.Files, ".", "include"}, {sdkc.Files, "incl
 // languages are the words that --lang takes.
 var languages = map[string]*language{
 	"c": {
-		Language: "C", folders: []string{"all", "test", "native", "c"}, copies: nativeHeaders,
+		Language: "C", folders: []string{"release", "all", "test", "native", "c"}, copies: nativeHeaders,
 		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CC", Flags: "CFLAGS", Standard: "c11",
 	},
 	"cpp": {
-		Language: "C++", folders: []string{"all", "test", "native", "cpp"}, copies: nativeHeaders,
+		Language: "C++", folders: []string{"release", "all", "test", "native", "cpp"}, copies: nativeHeaders,
 		build: "make -C %s", wasm: " wasm", valid: validName,
 		Compiler: "CXX", Flags: "CXXFLAGS", Standard: "c++17",
 	},
 	"go": {
-		Language: "Go", folders: []string{"go"}, copies: []copied{{sdkgo.Sources, ".", "sdk"}},
+		Language: "Go", folders: []string{"release", "go"}, copies: []copied{{sdkgo.Sources, ".", "sdk"}}, Compiler: "CC",
 		build: "make -C %s", wasm: " wasm", sidecar: " program", isolated: "--isolated ", valid: validGo,
 	},
 	"rust": {
-		Language: "Rust", folders: []string{"all", "test", "rust"},
+		Language: "Rust", folders: []string{"release", "all", "test", "rust"},
 		copies: []copied{
 			{sdkrust.Files, "ferrule", "vendor/ferrule"},
 			{sdkrust.Files, "ferrule-macros", "vendor/ferrule-macros"},
@@ -118,7 +118,7 @@ type plugin struct {
 
 	Wasm      bool              `json:"wasm,omitempty"`    // Library is a WebAssembly module
 	Sidecar   bool              `json:"sidecar,omitempty"` // Library is a program
-	Libraries map[string]string `json:"-"`                 // the library by operating system
+	Libraries map[string]string `json:"-"`                 // the library, or the program, by operating system
 	Module    string            `json:"-"`                 // the WebAssembly module
 
 	Commands []string `json:"-"` // the three commands from nothing to a result
@@ -141,7 +141,7 @@ DIR/vendor; the four small crates that its macros are made with come from crates
 it.
 
 Go gets a module with a package of ordinary functions, what 'ferrule gen' makes of it, and the SDK in DIR/sdk. Of that one source make builds a shared
-library, which hosts in Go call in a worker process, make wasm a WebAssembly module, and make program a sidecar; --wasm and --sidecar say which of them its test and its
+library, which hosts in Go call in a worker process, make wasm a WebAssembly module, and make program a sidecar; --wasm and --sidecar say which of them its test, its workflow and its
 README are about.
 
 With --wasm the plug-in is a WebAssembly module (.wasm), from the same source: its commands, its test, its README and its workflow
@@ -288,6 +288,9 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 		"darwin":  path.Join(l.built, l.prefix+file+".dylib"),
 		"windows": path.Join(l.built, file+".dll"),
 	}
+	if sidecar {
+		p.Libraries = map[string]string{"linux": file, "darwin": file, "windows": file + ".exe"}
+	}
 	p.Module = name + ".wasm"
 	if lang == "rust" {
 		p.Module = path.Join("target/wasm32-unknown-unknown/release", file+".wasm")
@@ -301,12 +304,6 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 	case sidecar:
 		flag = "--sidecar "
 		build += l.sidecar
-		if lang == "go" {
-			p.Library = file
-			if runtime.GOOS == "windows" {
-				p.Library += ".exe"
-			}
-		}
 	}
 	if l.script != "" {
 		p.Library = name + l.script
@@ -380,8 +377,15 @@ func (p *plugin) print(w io.Writer) error {
 	return err
 }
 
+// releases is what a README says of releases, of each plug-in whose workflow is that of the folder release.
+const releases = "RELEASES.md"
+
 // write writes the plug-in's files, and lists them in p.Files.
 func (p *plugin) write() error {
+	shared, err := templates.ReadFile("templates/" + releases)
+	if err != nil {
+		return err
+	}
 	for _, folder := range p.folders {
 		folder = path.Join("templates", folder)
 		err := eachFile(templates, folder, func(name string, text []byte) error {
@@ -389,9 +393,13 @@ func (p *plugin) write() error {
 			if path.Ext(name) == ".yml" { // GitHub has {{ of its own
 				t.Delims("[[", "]]")
 			}
-			t, err := t.Parse(string(text))
-			if err != nil {
+			if _, err := t.Parse(string(text)); err != nil {
 				return err
+			}
+			if path.Ext(name) == ".md" {
+				if _, err := t.New(releases).Parse(string(shared)); err != nil {
+					return err
+				}
 			}
 			var b bytes.Buffer
 			if err := t.Execute(&b, p); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"go/build"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -91,13 +92,13 @@ case "$1 $2" in
 esac
 `
 
-// goStandIn installs the command that is tested.
+// goStandIn installs the command that is tested. Else it is Go itself, which a plug-in in Go is built with.
 const goStandIn = `#!/bin/sh
 set -eu
 case "$*" in
 "install github.com/ferrule-dev/ferrule/cmd/ferrule@latest") mkdir -p "$RUNNER_FOLDER/go/bin"; cp "$COMMAND" "$RUNNER_FOLDER/go/bin/" ;;
 "env GOPATH") echo "$RUNNER_FOLDER/go" ;;
-*) echo "go: $*" >&2; exit 1 ;;
+*) exec "$GO" "$@" ;;
 esac
 `
 
@@ -202,7 +203,7 @@ func (r *runner) run(w *workflow, name string) (out string, err error) {
 		cmd.Dir = work
 		added, _ := os.ReadFile(paths)
 		path := append(strings.Fields(string(added)), filepath.Join(r.folder, "bin"), os.Getenv("PATH"))
-		cmd.Env = append(os.Environ(), "PATH="+strings.Join(path, ":"), "GITHUB_PATH="+paths, "RUNNER_FOLDER="+r.folder, "COMMAND="+binary, "RELEASES="+r.github, "CARGO_TERM_COLOR=never")
+		cmd.Env = append(os.Environ(), "PATH="+strings.Join(path, ":"), "GITHUB_PATH="+paths, "RUNNER_FOLDER="+r.folder, "GO="+filepath.Join(build.Default.GOROOT, "bin", "go"), "COMMAND="+binary, "RELEASES="+r.github, "CARGO_TERM_COLOR=never")
 		for _, env := range []map[string]string{j.Env, step.Env} {
 			for key, value := range env {
 				cmd.Env = append(cmd.Env, key+"="+r.expand(value))
@@ -277,19 +278,20 @@ func TestNewReleases(t *testing.T) {
 	fixture.Tool(t, "bash", "apt-get install bash")
 	fixture.Tool(t, "jq", "apt-get install jq")
 	for _, c := range []struct {
-		lang    string
-		modules string // what is installed for a WebAssembly module
-	}{{"c", ""}, {"cpp", ""}, {"rust", ""}, {"c", "clang lld wasi-libc libclang-rt-dev-wasm32"}, {"cpp", "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"},
-		{"rust", "wasm32-unknown-unknown"}} {
-		lang, options := c.lang, []string{}
+		lang, option string
+		installed    string // for it
+	}{{"c", "", ""}, {"cpp", "", ""}, {"rust", "", ""}, {"go", "", ""}, {"c", "--wasm", "clang lld wasi-libc libclang-rt-dev-wasm32"},
+		{"cpp", "--wasm", "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"}, {"rust", "--wasm", "wasm32-unknown-unknown"}, {"go", "--wasm", ""}, {"go", "--sidecar", ""}} {
+		lang, options := c.lang, strings.Fields(c.option)
 		platform, all := runtime.GOOS+"-"+runtime.GOARCH, []string{"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64", "windows-arm64"}
-		if c.modules != "" {
-			options, platform, all = []string{"--wasm"}, "any", []string{"any"}
+		wasm := c.option == "--wasm"
+		if wasm {
+			platform, all = "any", []string{"any"}
 		}
-		t.Run(strings.Join(append([]string{lang}, options...), " "), func(t *testing.T) {
+		t.Run(strings.TrimSpace(lang+" "+c.option), func(t *testing.T) {
 			t.Parallel()
 			need(t, lang)
-			if c.modules != "" {
+			if wasm {
 				needModules(t, lang)
 			}
 			p := made(t, lang, "greeter", options...)
@@ -318,7 +320,7 @@ func TestNewReleases(t *testing.T) {
 			r.values["secrets.FERRULE_KEY"], r.values["secrets.FERRULE_SIGN_PASSWORD"] = "", "a password"
 			r.build(w)
 			installed, _ := os.ReadFile(filepath.Join(r.folder, "installed"))
-			assert.Equal(t, c.modules, strings.TrimSpace(string(installed)))
+			assert.Equal(t, c.installed, strings.TrimSpace(string(installed)))
 			out, err := r.publish(w, "main")
 			require.NoError(t, err, out)
 			assert.Empty(t, out)
@@ -329,7 +331,7 @@ func TestNewReleases(t *testing.T) {
 			r.give(m)
 			out, err = r.publish(w, "v0.9.0")
 			require.Error(t, err)
-			assert.Regexp(t, "the tag is v0.9.0, and the (library|module) of the version of v0.1.0", out)
+			assert.Regexp(t, "the tag is v0.9.0, and the (library|module|program) of the version of v0.1.0", out)
 			require.NoDirExists(t, filepath.Join(r.github, "v0.9.0"))
 
 			out, err = r.publish(w, "v0.1.0")
@@ -344,10 +346,16 @@ func TestNewReleases(t *testing.T) {
 			m.configure(config)
 			stdout, _ := m.does(exitOK, "install")
 			assert.Regexp(t, `^greeter 0\.1\.0 \(.*, signed by [0-9A-F]{16}\)\n1 plug-in installed`, stdout)
-			if c.modules != "" {
+			if wasm {
 				assert.FileExists(t, filepath.Join(r.github, "v0.1.0", "greeter-any.wasm"))
 			}
-			if lang != "c" || c.modules != "" {
+			if lang == "go" { // as the README has it, and as an application would have it
+				stdout, _ = m.does(exitOK, "info greeter")
+				assert.Contains(t, stdout, "greeter 0.1.0  ")
+				stdout, _ = m.does(exitOK, "doctor")
+				assert.NotContains(t, stdout, "wrong")
+			}
+			if lang != "c" || wasm {
 				return
 			}
 
