@@ -400,7 +400,10 @@ func TestShutdownOfIdlePlugin(t *testing.T) {
 	cancel()
 	for _, library := range []string{"threads_serial", "threads_concurrent", "threads_pinned"} {
 		p := start(t, library, Options{Instances: 8})
-		assert.NoError(t, p.Shutdown(ended), library)
+		if err := p.Shutdown(ended); err != nil { // the machine took longer for it than Shutdown waits
+			assert.Equal(t, &engine.Unfinished{Cause: context.Canceled}, err, library)
+			within(t, func() { assert.NoError(t, p.Close(), library) })
+		}
 
 		p = start(t, library, Options{Instances: 8})
 		s, err := p.acquire(context.Background())
