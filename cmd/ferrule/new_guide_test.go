@@ -1,24 +1,31 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/plugins"
 )
 
 // TestAuthorGuide does what docs/author-guide.md says, from its top to its end: it runs the commands of the console blocks
-// and compares what they print, and adds the code after "Add to `file`:" to that file.
+// and compares what they print, adds the code after "Add to `file`:" to that file, and makes a file of that after "Write `file`:".
 func TestAuthorGuide(t *testing.T) {
-	for _, lang := range []string{"c", "cpp", "rust"} {
+	for _, lang := range []string{"c", "cpp", "go", "rust"} {
 		need(t, lang)
 	}
 	text, err := os.ReadFile(filepath.Join(fixture.Root(), "docs", "author-guide.md"))
@@ -45,7 +52,11 @@ func TestAuthorGuide(t *testing.T) {
 			assert.Equal(t, block, seen)
 		case step.file != "":
 			added++
-			f, err := os.OpenFile(filepath.Join(dir, filepath.FromSlash(step.file)), os.O_APPEND|os.O_WRONLY, 0)
+			flag := os.O_APPEND
+			if step.isNew {
+				flag = os.O_CREATE | os.O_EXCL
+			}
+			f, err := os.OpenFile(filepath.Join(dir, filepath.FromSlash(step.file)), flag|os.O_WRONLY, 0o666)
 			require.NoError(t, err)
 			_, err = f.WriteString(block)
 			require.NoError(t, err)
@@ -54,7 +65,7 @@ func TestAuthorGuide(t *testing.T) {
 			t.Errorf("this block is neither run nor added to a file:\n%s", block)
 		}
 	}
-	assert.GreaterOrEqual(t, added, 15, "one for each language, and one for each thing that is more than a call")
+	assert.GreaterOrEqual(t, added, 17, "one for each language, and one for each thing that is more than a call")
 	assert.GreaterOrEqual(t, ran, 7)
 }
 
@@ -137,16 +148,17 @@ func checked(t *testing.T, library string, args ...string) {
 
 // block is a fenced block of a page.
 type block struct {
-	file      string // what "Add to" names before it
+	file      string // what "Add to", or "Write", names before it
+	isNew     bool   // it is "Write"
 	language  string
 	seedsVary bool // what it prints has random seeds
 	text      string
 }
 
 func blocks(page string) (found []block) {
-	fenced := regexp.MustCompile("(?ms)(?:Add to\\s`([^`]+)`:\n\n)?^```(\\w+)( seeds vary)?\n(.*?)^```$")
+	fenced := regexp.MustCompile("(?ms)(?:(Add to|Write)\\s`([^`]+)`:\n\n)?^```(\\w+)( seeds vary)?\n(.*?)^```$")
 	for _, m := range fenced.FindAllStringSubmatch(page, -1) {
-		found = append(found, block{m[1], m[2], m[3] != "", m[4]})
+		found = append(found, block{m[2], m[1] == "Write", m[3], m[4] != "", m[5]})
 	}
 	return found
 }
@@ -183,11 +195,88 @@ func session(t *testing.T, dir, block string) string {
 	return seen.String()
 }
 
+// builtInGo builds a package, which is a whole plug-in, as a program of its name, and returns the folder. gofmt, ferrule gen and go vet find nothing wrong with it.
+func builtInGo(t *testing.T, text string) string {
+	t.Helper()
+	name := submatch(`(?m)^package (\w+)$`, text)
+	dir := t.TempDir()
+	mod := "module example.com/" + name + "\n\ngo 1.24\n\nrequire github.com/ferrule-dev/ferrule/sdk-go v0.1.0\n\nreplace github.com/ferrule-dev/ferrule/sdk-go => " +
+		filepath.ToSlash(filepath.Join(fixture.Root(), "sdk-go")) + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o666))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".go"), []byte(text), 0o666))
+	shell(t, dir, `export GOWORK=off
+		[ -z "$(gofmt -l .)" ]
+		ferrule gen
+		go vet ./...
+		go build ./cmd/`+name)
+	return dir
+}
+
+// TestHooksInGo: the plug-in in Go of docs/hooks.md has a hook for each kind of point, which does there what the page says.
+func TestHooksInGo(t *testing.T) {
+	need(t, "go")
+	code := slices.DeleteFunc(codeOf(t, "go", "docs", "hooks.md"), func(text string) bool { return submatch(`(?m)^package (\w+)$`, text) == "" })
+	require.Len(t, code, 1)
+	dir := builtInGo(t, code[0])
+	out := shell(t, dir, "ferrule check --strict --timeout 60s --sidecar ./desk")
+	assert.Contains(t, out, "; 0 errors, 0 warnings (--level 8 ")
+	program := filepath.Join(dir, "desk")
+	if runtime.GOOS == "windows" {
+		program += ".exe"
+	}
+	config := filepath.Join(dir, "config.yaml")
+	require.NoError(t, os.WriteFile(config, []byte("plugins: [{name: desk, required: true, program: '"+program+"'}]\n"), 0o666))
+
+	type order struct{ ID string }
+	type cart struct{ TotalInCents int64 }
+	type discount struct{ DiscountPercent int64 }
+	var lines bytes.Buffer
+	sys := plugins.New("shop", "1.4.0", plugins.Config(config), plugins.Logger(slog.New(slog.NewTextHandler(&lines, nil))))
+	saved := plugins.Notify[order](sys, "saved", plugins.Limit(0))
+	offers := plugins.Collect[order, string](sys, "shipping_offers", plugins.Limit(0))
+	first := plugins.First[cart, discount](sys, "before_checkout", plugins.Limit(0))
+	beforeSave := plugins.Pipe[order](sys, "before_save", plugins.Limit(0))
+	mayShip := plugins.Veto[order](sys, "may_ship", plugins.Limit(0))
+	tries := 0
+	quote := plugins.Wrap(sys, "quote", func(context.Context, order) (int64, error) {
+		if tries++; tries == 1 {
+			return 0, errors.New("busy")
+		}
+		return 490, nil
+	}, plugins.Limit(0))
+	require.NoError(t, sys.Start(t.Context()))
+	stop := sync.OnceFunc(func() { assert.NoError(t, sys.Close()) })
+	defer stop()
+
+	require.NoError(t, saved.Call(t.Context(), order{"A-17"}))
+	all, err := offers.Call(t.Context(), order{"17"})
+	require.NoError(t, err)
+	assert.Equal(t, []plugins.Result[string]{{Plugin: "desk", Value: "by bicycle"}}, all)
+	for cents, percent := range map[int64]int64{20000: 5, 200: 0} {
+		d, found, err := first.Call(t.Context(), cart{cents})
+		require.NoError(t, err)
+		assert.Equal(t, percent, d.DiscountPercent)
+		assert.Equal(t, percent > 0, found)
+	}
+	changed, err := beforeSave.Call(t.Context(), order{"17"})
+	require.NoError(t, err)
+	assert.Equal(t, order{"A-17"}, changed)
+	require.NoError(t, mayShip.Call(t.Context(), order{"17"}))
+	var objection *plugins.Objection
+	require.ErrorAs(t, mayShip.Call(t.Context(), order{}), &objection)
+	assert.Equal(t, "an order without a number", objection.Reason)
+	cents, err := quote.Call(t.Context(), order{"17"})
+	require.NoError(t, err)
+	assert.Equal(t, int64(490), cents)
+	stop()
+	assert.Contains(t, lines.String(), "msg=saved plugin=desk id=A-17")
+	assert.Contains(t, lines.String(), `msg="tried again" plugin=desk`)
+}
+
 // TestManualOfGo: each block of Go in the Go SDK's manual is a plug-in, of which `ferrule gen` and go vet find nothing wrong, and check nothing in any form. The first one is a whole plug-in
 // in at most 12 lines, and does what it says.
 func TestManualOfGo(t *testing.T) {
 	need(t, "go")
-	sdk := filepath.ToSlash(filepath.Join(fixture.Root(), "sdk-go"))
 	code := codeOf(t, "go", "sdk-go", "README.md")
 	require.Len(t, code, 3)
 	assert.LessOrEqual(t, strings.Count(code[0], "\n"), 12)
@@ -198,15 +287,8 @@ func TestManualOfGo(t *testing.T) {
 			t.Parallel()
 			args, known := options[name]
 			require.True(t, known)
-			dir := t.TempDir()
-			mod := "module example.com/" + name + "\n\ngo 1.24\n\nrequire github.com/ferrule-dev/ferrule/sdk-go v0.1.0\n\nreplace github.com/ferrule-dev/ferrule/sdk-go => " + sdk + "\n"
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o666))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name+".go"), []byte(text), 0o666))
+			dir := builtInGo(t, text)
 			shell(t, dir, `export GOWORK=off
-				[ -z "$(gofmt -l .)" ]
-				ferrule gen
-				go vet ./...
-				go build ./cmd/`+name+`
 				go build -buildmode=c-shared -o library`+libraryExt()+` ./cmd/`+name+`
 				GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o module.wasm ./cmd/`+name)
 			for _, form := range []string{"--sidecar ./" + name, "library" + libraryExt(), "module.wasm"} {
