@@ -140,12 +140,7 @@ func Compile(ctx context.Context, rt wazero.Runtime, compile Compiler, module []
 
 // start instantiates a module of Go functions, without a name: a runtime may have any number of them.
 func start(ctx context.Context, rt wazero.Runtime, b wazero.HostModuleBuilder) (api.Module, error) {
-	compiled, err := b.Compile(ctx)
-	if err != nil {
-		return nil, err
-	}
-	fuel.Free(rt, compiled)
-	return rt.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName(""))
+	return fuel.Instantiate(ctx, rt, b, wazero.NewModuleConfig().WithName(""))
 }
 
 // Instance is an instance of a plug-in. One call runs in it at a time.

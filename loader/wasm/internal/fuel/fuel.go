@@ -436,11 +436,17 @@ func uleb(b []byte, v uint32) []byte {
 
 func name(s string) []byte { return append(uleb(nil, uint32(len(s))), s...) }
 
-// Free has a runtime that frees code when it is closed free this, which is that of Go functions, too: others leave that to wazero, which keeps it where there is a cache.
-func Free(rt wazero.Runtime, code wazero.CompiledModule) {
+// Instantiate instantiates a module of Go functions, whose exports can be imported from: what a builder's own Instantiate returns resolves no imports.
+// A runtime that frees code when it is closed (Frees) frees this as well, which wazero keeps as long as a cache lives.
+func Instantiate(ctx context.Context, rt wazero.Runtime, b wazero.HostModuleBuilder, config wazero.ModuleConfig) (api.Module, error) {
+	code, err := b.Compile(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if r, ok := rt.(interface{ Frees(wazero.CompiledModule) }); ok {
 		r.Frees(code)
 	}
+	return rt.InstantiateModule(ctx, code, config)
 }
 
 // Binder binds one tick to instances of one runtime.
@@ -453,13 +459,8 @@ type Binder struct {
 // NewBinder makes what all instances share. tick is called by a module whose counter is below 0, with the context that the module was entered with; it sets the
 // counter, or panics.
 func NewBinder(ctx context.Context, rt wazero.Runtime, tick func(ctx context.Context)) (*Binder, error) {
-	made, err := rt.NewHostModuleBuilder(tableName).NewFunctionBuilder().
-		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { tick(ctx) }), nil, nil).Export("t").Compile(ctx)
-	if err != nil {
-		return nil, err
-	}
-	Free(rt, made)
-	host, err := rt.InstantiateModule(ctx, made, wazero.NewModuleConfig()) // what the builder's Instantiate returns resolves no imports
+	host, err := Instantiate(ctx, rt, rt.NewHostModuleBuilder(tableName).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { tick(ctx) }), nil, nil).Export("t"), wazero.NewModuleConfig())
 	if err != nil {
 		return nil, err
 	}
