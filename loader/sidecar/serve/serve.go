@@ -544,6 +544,20 @@ func (l *lead) ends() bool {
 	return l.given || l.lent // by a goroutine of the function's that goes on
 }
 
+// aside does what may have to wait for a host that says what comes next before it reads, and reports whether the goroutine still leads.
+func (s *session) aside(l *lead, do func() error) bool {
+	l.begin()
+	err := do()
+	given := l.ends()
+	if err != nil {
+		s.end(err)
+	}
+	if given {
+		s.spare.Put(l.memory)
+	}
+	return err == nil && !given
+}
+
 // incoming is a call that was read.
 type incoming struct {
 	m    wire.Message
@@ -575,33 +589,20 @@ func (s *session) lead(first *incoming) {
 		if first != nil {
 			c, first = *first, nil
 		} else {
-			if s.r.Whole() == 0 && s.w.Waits() { // reading may wait now
-				l.begin() // for a host that does not read before its own next calls are taken
-				err := s.w.FlushSoon()
-				given := l.ends()
-				if err != nil {
-					s.end(err)
-				}
-				if given {
-					s.spare.Put(l.memory)
-					return
-				}
+			if s.r.Whole() == 0 && s.w.Waits() && !s.aside(l, s.w.FlushSoon) { // reading may wait now
+				return
 			}
 			err := s.r.Next(&c.m)
+			if err == nil && c.m.Verb == wire.Hello {
+				if !s.aside(l, func() error { return s.take(&c.m) }) {
+					return
+				}
+				continue
+			}
 			if err == nil && c.m.Verb == wire.Call {
 				c.in = l.in
 				err = s.receive(&c)
 				l.in = c.in
-			} else if err == nil && c.m.Verb == wire.Hello {
-				l.begin() // the answer may have to wait for the host, which may say what comes next before it reads
-				err = s.take(&c.m)
-				if l.ends() {
-					if err != nil {
-						s.end(err)
-					}
-					s.spare.Put(l.memory)
-					return
-				}
 			} else if err == nil {
 				err = s.take(&c.m)
 			}
@@ -713,7 +714,6 @@ func (s *session) hello(m *wire.Message) error {
 	case s.options.admit != nil && !s.options.admit():
 		return errFull
 	}
-	s.greeted.Store(true)
 	if s.options.Metrics != nil {
 		s.mu.Lock()
 		if !s.ended {
@@ -727,6 +727,7 @@ func (s *session) hello(m *wire.Message) error {
 	if m.MaxBody != 0 {
 		s.maxBody = m.MaxBody
 	}
+	s.greeted.Store(true) // who reads from now on, while the answer is written, finds what is above
 	if err := s.w.Send(&wire.Message{Verb: wire.Hello, Version: wire.Version, MaxBody: uint64(s.options.MaxBody)}, wire.FormatManifest(s.about(), true)); err != nil {
 		return err
 	}
