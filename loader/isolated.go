@@ -105,7 +105,7 @@ func (e *DeadlineError) Error() string {
 func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause} }
 
 func crashAtOpen(plugin, path string, crash *engine.Crash, words engine.Words) error {
-	remedy := "Look for a fault in " + strings.ReplaceAll(strings.TrimSuffix(words.Starting, ","), ", or", " or")
+	remedy := "Look for a fault in " + words.Starting
 	var file *fs.PathError
 	switch {
 	case crash.Remedy != "":

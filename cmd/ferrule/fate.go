@@ -112,7 +112,7 @@ func (f *fate) remedy() string {
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"
 	case f.kind == lateKind:
-		return "Give it more time, or look for what the library's constructors, or its ferrule_start, wait for"
+		return "Give it more time, or look for what the library's constructors or its ferrule_start wait for"
 	}
 	return ""
 }

@@ -68,7 +68,7 @@ type Words struct {
 // NativeCode returns the words of an engine that opens libraries which have the contract's symbols.
 func NativeCode(twice, overdue string) Words {
 	return Words{Kind: "native code", Twice: twice, Overdue: overdue, Import: abi.PrefixImport, Start: abi.SymbolStart,
-		Starting: "the library's constructors, or its ferrule_start,"}
+		Starting: "the library's constructors or its ferrule_start"}
 }
 
 // Accept is what a host says to a plug-in before anything of it runs; see Engine.Open.

@@ -154,7 +154,7 @@ func (e *wasmEngine) Name() string { return "wasm.Engine" }
 func (e *wasmEngine) Words() engine.Words {
 	return engine.Words{Kind: engine.WebAssembly, Twice: "Give it once, with all its options",
 		Overdue: fmt.Sprintf("it is ended %v after it was asked to (wasm.WithGrace). Have it look at ferrule_cancelled", e.limits.Grace),
-		Import:  abi.PrefixImport, Start: abi.SymbolStart, Starting: "the module's constructors, or its ferrule_start,"}
+		Import:  abi.PrefixImport, Start: abi.SymbolStart, Starting: "the module's constructors or its ferrule_start"}
 }
 
 // Fault is engine.Engine's.

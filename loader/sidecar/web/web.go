@@ -133,7 +133,7 @@ func (e *webEngine) Name() string { return "web.Engine" }
 // Words is engine.Engine's.
 func (e *webEngine) Words() engine.Words {
 	return engine.Words{Kind: "HTTP servers", Twice: "Give it once, with all its options", Overdue: "its request was given up",
-		Import: "imports: ", Start: wire.Start, Starting: "the server,"}
+		Import: "imports: ", Start: wire.Start, Starting: "the server"}
 }
 
 // Fault is engine.Engine's.

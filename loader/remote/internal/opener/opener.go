@@ -105,7 +105,7 @@ func (e *Engine) Name() string { return e.options.By + ".Engine" }
 func (e *Engine) Words() engine.Words {
 	return engine.Words{Kind: e.way.Kind, Twice: "Give it once, with all its options",
 		Overdue: fmt.Sprintf("its call is left to the node %v after it was asked to stop (%s.WithGrace)", e.options.grace, e.options.By),
-		Import:  "imports: ", Start: wire.Start, Starting: "the server, or the node,"}
+		Import:  "imports: ", Start: wire.Start, Starting: "the server or the node"}
 }
 
 // Fault is engine.Engine's.
