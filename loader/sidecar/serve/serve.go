@@ -593,12 +593,6 @@ func (s *session) lead(first *incoming) {
 				return
 			}
 			err := s.r.Next(&c.m)
-			if err == nil && c.m.Verb == wire.Hello {
-				if !s.aside(l, func() error { return s.take(&c.m) }) {
-					return
-				}
-				continue
-			}
 			if err == nil && c.m.Verb == wire.Call {
 				c.in = l.in
 				err = s.receive(&c)
@@ -609,6 +603,11 @@ func (s *session) lead(first *incoming) {
 			if err != nil {
 				s.end(err)
 				return
+			}
+			if c.m.Verb == wire.Hello {
+				if version := c.m.Version; !s.aside(l, func() error { return s.greet(version) }) {
+					return
+				}
 			}
 			if c.m.Verb != wire.Call {
 				continue
@@ -703,6 +702,7 @@ func (s *session) find(id uint64) *call {
 	return s.calls[id]
 }
 
+// hello takes in what a hello says.
 func (s *session) hello(m *wire.Message) error {
 	switch {
 	case s.greeted.Load():
@@ -727,12 +727,17 @@ func (s *session) hello(m *wire.Message) error {
 	if m.MaxBody != 0 {
 		s.maxBody = m.MaxBody
 	}
-	s.greeted.Store(true) // who reads from now on, while the answer is written, finds what is above
+	s.greeted.Store(true)
+	return nil
+}
+
+// greet answers a hello of a version of the wire.
+func (s *session) greet(version uint64) error {
 	if err := s.w.Send(&wire.Message{Verb: wire.Hello, Version: wire.Version, MaxBody: uint64(s.options.MaxBody)}, wire.FormatManifest(s.about(), true)); err != nil {
 		return err
 	}
-	if m.Version != wire.Version {
-		return &wire.Error{Rule: "W4", Found: fmt.Sprintf("version %d of the wire", m.Version), Expected: "version 1"}
+	if version != wire.Version {
+		return &wire.Error{Rule: "W4", Found: fmt.Sprintf("version %d of the wire", version), Expected: "version 1"}
 	}
 	return nil
 }
