@@ -216,9 +216,6 @@ func (r *rehearsal) build(p *proxy, platform, work string, cold bool) (program [
 		return nil, nil, err
 	}
 	for _, m := range info.Deps {
-		if ours(m.Path) && m.Path != library {
-			continue // the root's
-		}
 		folder, err := folderOf(modules, m)
 		if err != nil {
 			return nil, nil, err
@@ -226,6 +223,9 @@ func (r *rehearsal) build(p *proxy, platform, work string, cold bool) (program [
 		found, err := licencesIn(folder, m.Path)
 		if err != nil {
 			return nil, nil, err
+		}
+		if ours(m.Path) && m.Path != library { // of others it has what they may not be without; its own text is the root's
+			found = slices.DeleteFunc(found, func(f packed) bool { return f.name == "licences/"+m.Path+"/LICENSE" })
 		}
 		licences = append(licences, found...)
 	}

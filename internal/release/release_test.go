@@ -256,7 +256,8 @@ func TestBuiltTwice(t *testing.T) {
 		assert.NotContains(t, string(f.text), root+"/", f.name)
 	}
 	for _, want := range []string{"LICENSE", "CHANGELOG.md", "share/man/man1/ferrule.1", "share/bash-completion/completions/ferrule", "licences/go/LICENSE",
-		"licences/" + library + "/LICENSE", "licences/github.com/spf13/cobra/LICENSE.txt", "licences/github.com/tetratelabs/wazero/NOTICE", "licences/github.com/vbauerster/mpb/v8/UNLICENSE"} {
+		"licences/" + library + "/LICENSE", "licences/github.com/spf13/cobra/LICENSE.txt", "licences/github.com/tetratelabs/wazero/NOTICE", "licences/" + library + "/loader/wasm/internal/extism/kernel.LICENSE",
+		"licences/" + library + "/loader/script/javascript/quickjs.LICENSE", "licences/github.com/vbauerster/mpb/v8/UNLICENSE"} {
 		assert.FileExists(t, filepath.Join(unpacked, filepath.FromSlash(want)))
 	}
 	said, err := output(r.out, nil, filepath.Join(unpacked, "bin", "ferrule"), "--version")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the adapter of JavaScript from quickjs-ng's sources: build.sh so|wasm FILE, with FILE's path from the root. The sources are those of the crate
-# rquickjs-sys, which cargo fetches. FERRULE_INCLUDE is a folder with the headers of the contract and of the SDK in C; without it they are this tree's.
+# rquickjs-sys, which cargo fetches; quickjs.LICENSE is theirs, and goes where the module goes. FERRULE_INCLUDE is a folder with the headers of the contract and of the SDK in C; without it they are this tree's.
 set -eu
 cd "$(dirname "$0")"
 form=$1 out=$2
