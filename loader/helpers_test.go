@@ -29,6 +29,9 @@ type way struct {
 	group          *isolate.Group // that it is in, with isolated; nil by itself
 }
 
+// patience is the grace of the tests' workers: a call that was asked to stop, and does, is not to be killed because the machine has much else to do.
+const patience = 5 * time.Second
+
 var inProcess, isolated = way{}, way{isolated: true}
 
 // bothWays runs a test with plug-ins in this process, and with the same ones in workers. What must hold is the same, but
@@ -39,7 +42,7 @@ func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 	t.Run("isolated", func(t *testing.T) { test(t, isolated) })
 	t.Run("in a group", func(t *testing.T) {
 		// With another plug-in that was there before, so that none of the test's is the only one, or the first one.
-		w := way{isolated: true, group: isolate.NewGroup("kin", isolate.WithEnv(workerEnv...))}
+		w := way{isolated: true, group: isolate.NewGroup("kin", isolate.WithEnv(workerEnv...), isolate.WithGrace(patience))}
 		beside := w.open(t, fixture.C(t, "echo"))
 		test(t, w)
 		require.Equal(t, "beside", call(t, beside, "echo", "beside"))
@@ -63,7 +66,7 @@ func (w way) options(opts []loader.Option) []loader.Option {
 	case w.group != nil:
 		opts = append(opts[:len(opts):len(opts)], isolate.InGroup(w.group))
 	case w.isolated:
-		opts = append(opts[:len(opts):len(opts)], isolate.InWorker(isolate.WithEnv(workerEnv...)))
+		opts = append(opts[:len(opts):len(opts)], isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithGrace(patience)))
 	}
 	return opts
 }

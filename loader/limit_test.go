@@ -456,7 +456,7 @@ func TestOverdueIsLogged(t *testing.T) {
 		remedy := "Have it look at ferrule_cancelled, or open the plug-in isolated (isolate.InWorker)"
 		switch {
 		case w.isolated:
-			remedy = "its worker is killed 500ms after it was asked to (isolate.WithGrace). Have it look at ferrule_cancelled"
+			remedy = "its worker is killed 5s after it was asked to (isolate.WithGrace). Have it look at ferrule_cancelled"
 		case w.inGo:
 			remedy = "Have it return when its context ends"
 		}

@@ -63,7 +63,7 @@ func TestCausesAreBesideTheContextsError(t *testing.T) {
 	hanging := isolated.open(t, fixture.C(t, "fault_infinite_loop"), loader.WithLogger(whenBegun(func() { leave(errCustomerLeft) })))
 	_, err := hanging.Call(entered, "fault", nil)
 	both(t, err)
-	assert.ErrorContains(t, err, "fault: it did not return after its context had ended (context canceled: the customer left) and 500ms more (isolate.WithGrace)")
+	assert.ErrorContains(t, err, "fault: it did not return after its context had ended (context canceled: the customer left) and 5s more (isolate.WithGrace)")
 }
 
 // Shutdown that kills a call says so: ferrule_stop was not reached.
