@@ -144,11 +144,8 @@ func TestAnswersThatWait(t *testing.T) {
 	conn, _ := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "quick", Version: "1", Threads: abi.Concurrent, Funcs: []builtin.Function{
 		{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { ran <- struct{}{}; return nil, nil }},
 	}}), serve.Options{})
-	h := &rawHost{t: t, conn: conn, r: wire.NewReader(conn, wire.MaxBody)}
+	h := startedHost(t, conn)
 	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-	h.says("HELLO 1\n\n") // whose answer is not read either
-	h.says("CALL 1 ferrule.start\n\n")
-	h.next(wire.Done)
 	h.says("CALL 2 f\n\nCANCEL 9\n\n") // the answer is not written before CANCEL is read
 	<-ran
 	h.says("CALL 3 f\n\n")
@@ -156,6 +153,25 @@ func TestAnswersThatWait(t *testing.T) {
 	for answers := range 2 {
 		h.next(wire.Done)
 		assert.Contains(t, []uint64{2, 3}, h.m.ID, answers)
+	}
+}
+
+// TestAnswersBehindBye: what was called before a host says BYE is answered, also where the host reads the answers after it.
+func TestAnswersBehindBye(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		ran := make(chan struct{}, 1)
+		conn, outcome := session(t, t.Context(), serve.Go(&builtin.Plugin{Name: "quick", Version: "1", Funcs: []builtin.Function{
+			{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { ran <- struct{}{}; return nil, nil }},
+		}}), serve.Options{})
+		h := startedHost(t, conn)
+		h.says("CALL 2 f\n\nCANCEL 9\n\n") // the answer is not written before CANCEL is read
+		<-ran
+		h.says("BYE\n\n")
+		time.Sleep(20 * time.Millisecond) // it has other things to do
+		h.next(wire.Done)
+		assert.Equal(t, uint64(2), h.m.ID)
+		assert.NoError(t, <-outcome)
 	}
 }
 

@@ -271,6 +271,7 @@ func Session(ctx context.Context, conn io.ReadWriteCloser, p Plugin, o Options) 
 	defer close(closed)
 	go to.leave(closed)
 	s.running.Wait()
+	_ = s.w.Flush() // what calls that are over have left to another one to write
 	s.mu.Lock()
 	plugin, own := s.plugin, s.own
 	s.mu.Unlock()
@@ -544,20 +545,6 @@ func (l *lead) ends() bool {
 	return l.given || l.lent // by a goroutine of the function's that goes on
 }
 
-// aside does what may have to wait for a host that says what comes next before it reads, and reports whether the goroutine still leads.
-func (s *session) aside(l *lead, do func() error) bool {
-	l.begin()
-	err := do()
-	given := l.ends()
-	if err != nil {
-		s.end(err)
-	}
-	if given {
-		s.spare.Put(l.memory)
-	}
-	return err == nil && !given
-}
-
 // incoming is a call that was read.
 type incoming struct {
 	m    wire.Message
@@ -589,8 +576,17 @@ func (s *session) lead(first *incoming) {
 		if first != nil {
 			c, first = *first, nil
 		} else {
-			if s.r.Whole() == 0 && s.w.Waits() && !s.aside(l, s.w.FlushSoon) { // reading may wait now
-				return
+			if s.r.Whole() == 0 && s.w.Waits() { // reading may wait now
+				l.begin() // for a host that reads nothing before its next calls are taken
+				err := s.w.FlushSoon()
+				given := l.ends()
+				if err != nil {
+					s.end(err)
+				}
+				if given {
+					s.spare.Put(l.memory)
+					return
+				}
 			}
 			err := s.r.Next(&c.m)
 			if err == nil && c.m.Verb == wire.Call {
@@ -603,11 +599,6 @@ func (s *session) lead(first *incoming) {
 			if err != nil {
 				s.end(err)
 				return
-			}
-			if c.m.Verb == wire.Hello {
-				if version := c.m.Version; !s.aside(l, func() error { return s.greet(version) }) {
-					return
-				}
 			}
 			if c.m.Verb != wire.Call {
 				continue
@@ -702,7 +693,7 @@ func (s *session) find(id uint64) *call {
 	return s.calls[id]
 }
 
-// hello takes in what a hello says.
+// hello answers one before anything else is read: what breaks a rule behind it is found by a host that knows whom it speaks with.
 func (s *session) hello(m *wire.Message) error {
 	switch {
 	case s.greeted.Load():
@@ -728,16 +719,11 @@ func (s *session) hello(m *wire.Message) error {
 		s.maxBody = m.MaxBody
 	}
 	s.greeted.Store(true)
-	return nil
-}
-
-// greet answers a hello of a version of the wire.
-func (s *session) greet(version uint64) error {
 	if err := s.w.Send(&wire.Message{Verb: wire.Hello, Version: wire.Version, MaxBody: uint64(s.options.MaxBody)}, wire.FormatManifest(s.about(), true)); err != nil {
 		return err
 	}
-	if version != wire.Version {
-		return &wire.Error{Rule: "W4", Found: fmt.Sprintf("version %d of the wire", version), Expected: "version 1"}
+	if m.Version != wire.Version {
+		return &wire.Error{Rule: "W4", Found: fmt.Sprintf("version %d of the wire", m.Version), Expected: "version 1"}
 	}
 	return nil
 }
