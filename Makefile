@@ -62,7 +62,7 @@ LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestFo
 	TestLanguagesGo TestLeftOut TestManualOfC TestManualOfGo TestManualOfRust TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy \
 	TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers \
 	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSiteInChromium TestSiteInChromiumThatIsWrong \
-	TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
+	TestSiteIsOfItsTag TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./internal/soak ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =

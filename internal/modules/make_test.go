@@ -148,6 +148,8 @@ func TestMakeNamesLongTests(t *testing.T) {
 
 	// The tests of those names that packages have.
 	names := regexp.MustCompile(`(?m)^func (` + strings.Trim(run, "^()$") + `)\(t \*testing\.T\)`)
+	fetched := regexp.MustCompile(`fixture\.Tool\(.*, "(make \w+)`)
+	test := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	found := func(targets ...string) (tests []string) {
 		for _, pkg := range packages(t, recorded(t, tree, targets...), verb("test", "")) {
 			files, err := filepath.Glob(filepath.Join(tree, filepath.FromSlash(strings.TrimPrefix(pkg, root)), "*_test.go"))
@@ -155,6 +157,12 @@ func TestMakeNamesLongTests(t *testing.T) {
 			for _, file := range files {
 				text, err := os.ReadFile(file)
 				require.NoError(t, err)
+				// A bare checkout has not what another target fetches; a file whose tests need it has no others.
+				if wants := fetched.FindSubmatch(text); wants != nil {
+					for _, m := range test.FindAllSubmatch(text, -1) {
+						assert.Regexp(t, run, string(m[1]), "%s: it is run by make test, and needs what %s makes", file, wants[1])
+					}
+				}
 				for _, m := range names.FindAllStringSubmatch(string(text), -1) {
 					tests = append(tests, pkg+" "+m[1])
 				}

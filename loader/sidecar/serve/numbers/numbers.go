@@ -124,7 +124,7 @@ func (m *Metrics) Of(about *abi.Description, web bool) {
 // Function returns the numbers of one; nil of what the plug-in does not have. Of comes first.
 func (m *Metrics) Function(kind Kind, name string) *Function { return m.funcs[kind][name] }
 
-// Begin counts a call that begins, and returns when that was. On nil it does nothing, as the other methods.
+// Begin counts a call that begins, and returns when that was; what the call took and gave is counted after it. On nil it does nothing, as the other methods.
 func (f *Function) Begin() (at time.Time) {
 	if f != nil {
 		f.running.Add(1)
@@ -153,11 +153,11 @@ func (f *Function) End(begun time.Time, status abi.Status) {
 		return
 	}
 	took := time.Since(begun)
-	f.running.Add(-1)
 	i, _ := slices.BinarySearch(bounds, took)
 	f.buckets[i].Add(1)
 	f.nanos.Add(int64(took))
 	f.by.Add(status)
+	f.running.Add(-1) // last: a call that is not in flight is counted everywhere
 }
 
 // most is how many keys are counted by themselves: a plug-in has two thousand million statuses of its own.
@@ -206,6 +206,12 @@ func (m *Metrics) text() []byte {
 	if !m.known.Load() {
 		return nil
 	}
+	// What is open and in flight is read before what there was: what has ended by then is in each number of the text.
+	connections, sessions := m.Connections.Open.Load(), m.Sessions.Open.Load()
+	running := make([]int64, len(m.all))
+	for i, f := range m.all {
+		running[i] = f.running.Load()
+	}
 	var b bytes.Buffer
 	family := func(name, kind, help string) { fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind) }
 	number := func(name, kind, help string, n any) {
@@ -222,8 +228,8 @@ func (m *Metrics) text() []byte {
 		})
 	}
 	family("ferrule_calls_in_flight", "gauge", "Calls that run, or wait for an instance")
-	for _, f := range m.all {
-		fmt.Fprintf(&b, "ferrule_calls_in_flight{%s} %d\n", labels(f), f.running.Load())
+	for i, f := range m.all {
+		fmt.Fprintf(&b, "ferrule_calls_in_flight{%s} %d\n", labels(f), running[i])
 	}
 	family("ferrule_call_duration_seconds", "histogram", "How long calls took, with waiting for an instance")
 	for _, f := range m.all {
@@ -245,7 +251,7 @@ func (m *Metrics) text() []byte {
 	for _, f := range m.all {
 		fmt.Fprintf(&b, "ferrule_call_output_bytes_total{%s} %d\n", labels(f), f.out.Load())
 	}
-	number("ferrule_connections_open", "gauge", "Connections that are open", m.Connections.Open.Load())
+	number("ferrule_connections_open", "gauge", "Connections that are open", connections)
 	number("ferrule_connections_total", "counter", "Connections that there were", m.Connections.Total.Load())
 	if m.web {
 		family("ferrule_requests_refused_total", "counter", "Requests that were no call, by their HTTP status")
@@ -254,7 +260,7 @@ func (m *Metrics) text() []byte {
 		})
 		return b.Bytes()
 	}
-	number("ferrule_sessions_open", "gauge", "Hosts that have said hello, and have not ended", m.Sessions.Open.Load())
+	number("ferrule_sessions_open", "gauge", "Hosts that have said hello, and have not ended", sessions)
 	number("ferrule_sessions_total", "counter", "Hosts that have said hello", m.Sessions.Total.Load())
 	family("ferrule_connections_ended_total", "counter", "Connections that have ended: closed as one side may, broken as by what is no message, or refused without a token, a place or a hello")
 	for end, word := range Ends {
