@@ -181,7 +181,8 @@ func counted(shared *serve.Shared, of *node.Node, name string) any {
 	if n == nil {
 		return nil
 	}
-	return counts{n.Calls.Load(), n.Failed.Load(), n.NotRun.Load(), n.Running.Load(), time.Duration(n.Time.Load()), of.Sessions()}
+	running := n.Running.Load() // before the others: what has ended by then is in each of them
+	return counts{n.Calls.Load(), n.Failed.Load(), n.NotRun.Load(), running, time.Duration(n.Time.Load()), of.Sessions()}
 }
 
 // timeoutKey is the header that says how many milliseconds the caller waits.

@@ -207,10 +207,10 @@ func (s *Shared) counted(name string, call func() bool) {
 	succeeded := false
 	defer func() {
 		n.Time.Add(int64(time.Since(begin)))
-		n.Running.Add(-1)
 		if !succeeded {
 			n.Failed.Add(1)
 		}
+		n.Running.Add(-1) // last: a call that does not run is counted everywhere
 	}()
 	succeeded = call()
 }
