@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing/iotest"
 	"time"
 
@@ -130,7 +131,7 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	case engines.IsJavaScript(m.lib):
 		return engines.JavaScript(permits)
 	case !engines.IsPython(m.lib):
-		return engines.Wasm(permits, wasm.WithCache(m.Compiled))
+		return engines.Wasm(permits, wasm.WithCache(m.Compiled), wasm.WithGrace(grace))
 	case m.here:
 		return engines.PythonHere(m.Adapter), nil
 	}
@@ -138,9 +139,12 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	if m.sandboxed {
 		policy = m.Policy
 	}
-	// A worker is another process, which may get its turn late.
-	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(3*time.Second))
+	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(grace))
 }
+
+// grace is how long a call may go on that is cancelled, before its engine ends it. It is long, for machines that have other things to do; what takes
+// more than soon of a processor is found without it.
+const grace = 3 * time.Second
 
 // open opens the module. When that fails it reports so, and no other case can run.
 func (m *module) open(more ...loader.Option) bool {
@@ -573,13 +577,8 @@ func (m *module) cancel(how string, after time.Duration) {
 		for _, in := range m.cancellable(f) {
 			late := time.Duration(0)
 			for range 3 { // again, because a machine that is busy with other things is slow, too
-				ctx, cancel := context.WithTimeout(context.Background(), after)
 				m.send(event{Step: &step{What: f.label + " with " + in.name + m.how, Function: f.label, Rule: "R17", Expected: "a function that returns soon", Mend: mendInput}})
-				begun := time.Now()
-				out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
-				cancel()
-				late = time.Since(begun) - after
-				if m.judge(f, in, out, err); m.slow[f.label] {
+				if late = m.cancelled(f, in, after); m.slow[f.label] {
 					return
 				}
 				if late <= soon {
@@ -594,6 +593,31 @@ func (m *module) cancel(how string, after time.Duration) {
 			}
 		}
 	})
+}
+
+// cancelled calls a function, and cancels it when it has run for so long. It returns how long the function went on then, but for what its thread waited for a
+// processor.
+func (m *module) cancelled(f function, in input, after time.Duration) (late time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	self := thread()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var set, had atomic.Int64 // when it was cancelled, and how long the thread had waited by then, in nanoseconds
+	begun := time.Now()
+	timer := time.AfterFunc(after, func() {
+		had.Store(int64(waited(self)))
+		set.Store(int64(time.Since(begun)))
+		cancel()
+	})
+	defer timer.Stop()
+	out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
+	if at := time.Duration(set.Load()); at > 0 {
+		late = time.Since(begun) - at
+		late -= min(late, waited(self)-time.Duration(had.Load()))
+	}
+	m.judge(f, in, out, err)
+	return late
 }
 
 func (m *module) reader(f function, in input) io.Reader {

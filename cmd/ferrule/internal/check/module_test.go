@@ -42,7 +42,7 @@ func TestModuleFindings(t *testing.T) {
 		{"check_divides", "input-empty error R12", "integer divide by zero", ""},
 		{"check_stack_overflow", "input-empty error R12", "called by deeper", ""},
 		{"check_room_beyond", "input-empty error R12", "out of bounds memory access", ""},
-		{"check_hang", "input-empty error R17", "it was ended 500ms after it was cancelled", "input-empty,input-byte"},
+		{"check_hang", "input-empty error R17", "it was ended 3s after it was cancelled", "input-empty,input-byte"},
 		{"out_len_beyond_out_cap", "input-empty error R8", "out_len 8121 in a room of 8120 bytes", ""},
 		{"null_out_with_length", "input-empty error R8", "out_len 5 with out NULL", ""},
 		{"foreign_out_without_release", "input-empty error R8", "another pointer in out", ""},
