@@ -335,6 +335,11 @@ site: build/sphinx ## The documentation as a site, in SITE (build/site), by Sphi
 	@build/sphinx/bin/sphinx-build -b html -c docs/site -d build/sphinx/pages -E -n -W --keep-going -q -j auto . '$(SITE)'
 	@echo "to look at it: python3 -m http.server --bind 127.0.0.1 --directory '$(SITE)'"
 
+.PHONY: site-pages
+site-pages: build/sphinx ## Each page of the site in Chromium, both wide in light colours and narrow in dark ones; make long looks at each in one of the two ways
+	$(NEED_GO)
+	FERRULE_SITE=1 $(GOTEST) $(LEAN) -count=1 -timeout 20m -run '^TestSiteInChromium$$' ./plugins/web/browsertest
+
 .PHONY: apidiff
 apidiff: ## Public names of all Go modules beside those of the last release's tag, or of BASE=rev: fails where one is gone, or another one; in about a minute
 	$(NEED_GO)

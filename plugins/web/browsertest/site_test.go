@@ -145,8 +145,9 @@ func (s *site) measure(options string) (found []string) {
 	return had.Violations
 }
 
-// inspect opens a page, and returns what is wrong with it: wide in light colours, narrow in dark ones. It notes the page's places and links.
-func (s *site) inspect(name string) (found []string) {
+// inspect opens a page, and returns what is wrong with it: wide in light colours, narrow in dark ones. It notes the page's places and links. axe is asked for one of
+// the two, which takes a second or two each time, and for both where whole is set.
+func (s *site) inspect(name string, wide, whole bool) (found []string) {
 	s.t.Helper()
 	s.window(1280, "light")
 	s.do(chromedp.Navigate(s.url + name))
@@ -156,10 +157,14 @@ func (s *site) inspect(name string) (found []string) {
 		s.ids[name][id] = true
 	}
 	found = append(found, value[[]string](s.page, stickingOut)...)
-	found = append(found, s.measure(allOfWCAG)...)
+	if wide || whole {
+		found = append(found, s.measure(allOfWCAG)...)
+	}
 	s.window(360, "dark")
 	found = append(found, value[[]string](s.page, stickingOut)...)
-	found = append(found, s.measure(contrast)...)
+	if !wide || whole {
+		found = append(found, s.measure(contrast)...)
+	}
 	return append(found, s.heard()...)
 }
 
@@ -209,10 +214,10 @@ func (s *site) nowhere() (found []string) {
 }
 
 // faultsOfSite opens all pages, and returns what is wrong with each.
-func (s *site) faultsOfSite() (found []string) {
+func (s *site) faultsOfSite(whole bool) (found []string) {
 	s.t.Helper()
-	for _, name := range s.pages {
-		for _, fault := range s.inspect(name) {
+	for i, name := range s.pages {
+		for _, fault := range s.inspect(name, i%2 == 0, whole) {
 			found = append(found, name+": "+fault)
 		}
 	}
@@ -342,7 +347,8 @@ func own(t *testing.T, texts map[string]string, name string) string {
 const isDark = `getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).every(c => c < 64)`
 
 // TestSiteInChromium: every page of the site opens without an error and without anything from elsewhere, each link in it leads somewhere, it fits the window, and it can be
-// read in both colours. A search finds the page that has a word. Without JavaScript there is all but the search.
+// read: every other page wide in light colours, the others narrow in dark ones; with FERRULE_SITE each page both ways. A search finds the page that has a word. Without
+// JavaScript there is all but the search.
 func TestSiteInChromium(t *testing.T) {
 	ctx := chromium(t)
 	s := served(t, ctx, built(t), ofTheTree(t))
@@ -425,10 +431,10 @@ func TestSiteInChromium(t *testing.T) {
 		assert.Contains(t, value[string](s.page, "document.querySelector('article').innerText"), "JavaScript")
 	})
 	part("pages", func(t *testing.T) {
-		for _, fault := range s.faultsOfSite() {
+		for _, fault := range s.faultsOfSite(os.Getenv("FERRULE_SITE") != "") {
 			t.Error(fault)
 		}
-		assert.Greater(t, s.count, 100*len(s.pages), "contrast was measured of each text")
+		assert.Greater(t, s.count, 50*len(s.pages), "contrast was measured of each text")
 	})
 }
 
@@ -464,7 +470,7 @@ func TestSiteInChromiumThatIsWrong(t *testing.T) {
 	}
 	s := served(t, ctx, folder, "v1.2.3")
 	found := map[string][]string{}
-	for _, fault := range s.faultsOfSite() {
+	for _, fault := range s.faultsOfSite(true) {
 		name, what, _ := strings.Cut(fault, ".html: ")
 		name = strings.TrimPrefix(name, "/")
 		found[name] = append(found[name], what)
