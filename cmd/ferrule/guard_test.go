@@ -208,14 +208,14 @@ func TestGuardChain(t *testing.T) {
 		#include <time.h>
 		#include <unistd.h>
 		FERRULE_PLUGIN(FERRULE_NAME("chain") FERRULE_VERSION("1"));
-		static void chains(ferrule_call *call, int life) {
+		static void chains(ferrule_call *call, int many, int life) {
 			static int begun;
 			char path[512] = {0};
 			if (call->in_len >= sizeof path || begun++) return; /* bench calls it many times */
 			memcpy(path, call->in, call->in_len);
 			int fd = open(path, O_WRONLY);
 			time_t end = time(NULL) + 20;
-			for (int i = 0; i < 20; i++) {
+			for (int i = 0; i < many; i++) {
 				if (fork() != 0) continue;
 				setsid();
 				if (write(fd, "x", 1) != 1) _exit(1);
@@ -229,10 +229,10 @@ func TestGuardChain(t *testing.T) {
 			}
 			close(fd);
 		}
-		FERRULE_FN(slow) { chains(call, 1000); return FERRULE_OK; }
-		FERRULE_FN(fast) { chains(call, 0); return FERRULE_OK; }
-		FERRULE_FN(late) { chains(call, 1000); for (;;) pause(); }
-		FERRULE_FN(alone) { chains(call, 5000); kill(getppid(), SIGKILL); for (;;) pause(); }`)
+		FERRULE_FN(slow) { chains(call, 20, 1000); return FERRULE_OK; }
+		FERRULE_FN(fast) { chains(call, 20, 0); return FERRULE_OK; }
+		FERRULE_FN(late) { chains(call, 20, 1000); for (;;) pause(); }
+		FERRULE_FN(alone) { chains(call, 5, 5000); kill(getppid(), SIGKILL); for (;;) pause(); }`)
 	for _, c := range []struct {
 		function string
 		args     []string
@@ -254,7 +254,7 @@ func TestGuardChain(t *testing.T) {
 			assert.Equal(t, c.code, code, stderr)
 			require.NoError(t, alive.SetReadDeadline(time.Now().Add(2*time.Second)))
 			begun, err := io.ReadAll(alive)
-			assert.NoError(t, err, "some of them live")
+			assert.NoError(t, err, "some of them live\n%s", stderr)
 			assert.NotEmpty(t, begun)
 		})
 	}
