@@ -115,8 +115,8 @@ func TestMakeLeavesNoModuleOut(t *testing.T) {
 	assert.Equal(t, every, packages(t, tests, verb("test", "")), "test")
 	assert.Equal(t, without(t, every, "bench"), packages(t, tests[:1], verb("test", "")), "one go test for all: it keeps the processors busy")
 
-	// The programs race no more than the libraries do.
-	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "plugins/web/browsertest", "internal", "include", "sdk-c", "sdk-rust"),
+	// The programs race no more than the libraries do, nor does what tests several of these.
+	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "plugins/enginetest", "plugins/web/browsertest", "sdk-go/formstest", "internal", "include", "sdk-c", "sdk-rust"),
 		packages(t, recorded(t, tree, "race"), verb("test", "")), "race")
 
 	cross := recorded(t, tree, "cross")
@@ -174,6 +174,35 @@ func TestMakeNamesLongTests(t *testing.T) {
 	assert.Equal(t, found("test-go"), long, "what one leaves out the other runs, in whatever package it is")
 	for _, name := range strings.Split(strings.Trim(run, "^()$"), "|") {
 		assert.True(t, slices.ContainsFunc(long, func(test string) bool { return strings.HasSuffix(test, " "+name) }), "%s is in no package of make long", name)
+	}
+}
+
+// What `make race` leaves out because it is one goroutine is there, in one package each.
+func TestMakeNamesRacelessTests(t *testing.T) {
+	t.Parallel()
+	tree := fixture.Root()
+	race := recorded(t, tree, "race")
+	require.Len(t, race, 1)
+	skip := slices.Index(race[0].args, "-skip")
+	require.Positive(t, skip)
+	names := strings.Split(strings.TrimSuffix(strings.TrimPrefix(race[0].args[skip+1], "^("), ")$"), "|")
+	require.True(t, slices.IsSorted(names))
+	found := map[string]int{}
+	for _, pkg := range packages(t, race, verb("test", "")) {
+		files, err := filepath.Glob(filepath.Join(tree, filepath.FromSlash(strings.TrimPrefix(pkg, root)), "*_test.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, name := range names {
+				if strings.Contains(string(text), "\nfunc "+name+"(t *testing.T)") {
+					found[name]++
+				}
+			}
+		}
+	}
+	for _, name := range names {
+		assert.Equal(t, 1, found[name], name)
 	}
 }
 
