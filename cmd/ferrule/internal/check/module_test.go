@@ -52,6 +52,7 @@ func TestModuleFindings(t *testing.T) {
 		{"check_message_not_utf8", "message error R11", "", "message"},
 		{"check_message_newline", "message warning R11", `"no way\n"`, "message"},
 		{"check_import_large", "import-large error R17", "where host functions return ok and 1048576 bytes", "import-large"},
+		{"check_cancel_busy", "cancel-middle error R17", "cancelled after 10ms", "cancel-middle"},
 		{"check_configure_once", "configure error R28", "after no settings", "configure"},
 		{"check_resume_refuses", "handover error R29", "handing over", "handover"},
 		{"check_call_leaks", "leaks error R9", "more after", "leaks"},
