@@ -345,6 +345,35 @@ func functions(lib *inspect.Library, symbol func(string) uintptr) (all []functio
 	return all
 }
 
+// lateness tells how long a function went on after it was cancelled.
+type lateness struct {
+	begun  time.Time
+	thread int          // the function's, whose waits for a processor do not count; 0 where they do
+	at     atomic.Int64 // when it was cancelled, in nanoseconds from begun on; 0 where it was not
+	had    atomic.Int64 // how long the thread had waited by then, in nanoseconds
+}
+
+// cancelled comes right before the function is told.
+func (l *lateness) cancelled() {
+	if l.thread != 0 {
+		l.had.Store(int64(waited(l.thread)))
+	}
+	l.at.Store(max(1, int64(time.Since(l.begun))))
+}
+
+// of is the lateness of a function that took so long.
+func (l *lateness) of(took time.Duration) time.Duration {
+	at := time.Duration(l.at.Load())
+	if at == 0 {
+		return 0
+	}
+	late := max(0, took-at)
+	if l.thread != 0 {
+		late -= min(late, waited(l.thread)-time.Duration(l.had.Load()))
+	}
+	return late
+}
+
 // MaxInput is the longest input and configuration, in bytes.
 const MaxInput = 1 << 20
 
@@ -600,12 +629,13 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	k.setState(frameAddr, running)
 	ended := k.lifetime(frameAddr, fn, state)
 
-	var set, had atomic.Int64 // when the word was set, and how long the thread had waited by then, in nanoseconds
-	begun := time.Now()
-	self := thread()
-	if !o.quiet {
-		had.Store(int64(waited(self)))
+	late := lateness{begun: time.Now()}
+	if !o.quiet { // what is not the function's own does not count
+		late.thread = thread()
 		k.longest.Store(0)
+	}
+	if o.cancelled {
+		late.cancelled()
 	}
 	if !o.cancelled && !o.quiet {
 		after := o.cancelAfter
@@ -613,9 +643,8 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 			after = budget
 		}
 		timer := time.AfterFunc(after, func() {
-			had.Store(int64(waited(self)))
 			k.longest.Store(0)
-			set.Store(int64(time.Since(begun)))
+			late.cancelled()
 			word.Store(1)
 		})
 		defer timer.Stop()
@@ -624,13 +653,10 @@ func (k *kit) enter(l *lane, fn, state uintptr, bytes []byte, o options) (*outco
 	status, _, _ := purego.SyscallN(fn, frameAddr)
 	leave()
 	given := k.takeRoom(frameAddr, &before)
-	r := &outcome{status: abi.Status(int32(status)), took: time.Since(begun)}
+	r := &outcome{status: abi.Status(int32(status)), took: time.Since(late.begun)}
 	k.finish(f, r)
-	if at := time.Duration(set.Load()); at > 0 || o.cancelled {
-		r.late = r.took - at
-		if !o.quiet { // what is not the function's own does not count
-			r.late -= min(r.late, waited(self)-time.Duration(had.Load())+time.Duration(k.longest.Load()))
-		}
+	if r.late = late.of(r.took); !o.quiet {
+		r.late -= min(r.late, time.Duration(k.longest.Load()))
 	}
 	k.setState(frameAddr, idle)
 	after := getCall(frames, off, known)

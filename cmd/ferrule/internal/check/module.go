@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing/iotest"
 	"time"
 
@@ -129,7 +128,7 @@ func (m *module) openWith(permits engine.Permits, opts ...loader.Option) (*loade
 func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	switch {
 	case engines.IsJavaScript(m.lib):
-		return engines.JavaScript(permits)
+		return engines.JavaScript(permits, wasm.WithGrace(grace))
 	case !engines.IsPython(m.lib):
 		return engines.Wasm(permits, wasm.WithCache(m.Compiled), wasm.WithGrace(grace))
 	case m.here:
@@ -142,8 +141,8 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(grace))
 }
 
-// grace is how long a call may go on that is cancelled, before its engine ends it. It is long, for machines that have other things to do; what takes
-// more than soon of a processor is found without it.
+// grace is how long a call may go on that is cancelled, before its engine ends it. It is long, for machines that have other things to do; cancel-middle finds what takes
+// more than soon.
 const grace = 3 * time.Second
 
 // open opens the module. When that fails it reports so, and no other case can run.
@@ -596,28 +595,25 @@ func (m *module) cancel(how string, after time.Duration) {
 }
 
 // cancelled calls a function, and cancels it when it has run for so long. It returns how long the function went on then, but for what its thread waited for a
-// processor.
-func (m *module) cancelled(f function, in input, after time.Duration) (late time.Duration) {
+// processor where it runs on this one, and not in a worker.
+func (m *module) cancelled(f function, in input, after time.Duration) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	self := thread()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var set, had atomic.Int64 // when it was cancelled, and how long the thread had waited by then, in nanoseconds
-	begun := time.Now()
+	late := lateness{begun: time.Now()}
+	if !engines.IsPython(m.lib) || m.here {
+		late.thread = thread()
+	}
 	timer := time.AfterFunc(after, func() {
-		had.Store(int64(waited(self)))
-		set.Store(int64(time.Since(begun)))
+		late.cancelled()
 		cancel()
 	})
 	defer timer.Stop()
 	out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
-	if at := time.Duration(set.Load()); at > 0 {
-		late = time.Since(begun) - at
-		late -= min(late, waited(self)-time.Duration(had.Load()))
-	}
+	took := late.of(time.Since(late.begun))
 	m.judge(f, in, out, err)
-	return late
+	return took
 }
 
 func (m *module) reader(f function, in input) io.Reader {

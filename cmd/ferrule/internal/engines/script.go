@@ -46,17 +46,17 @@ func cache(name string) string {
 }
 
 // javaScript are the options for scripts in JavaScript: the interpreter is compiled once for this user, where there is a place for it.
-func javaScript() (opts []script.Option) {
+func javaScript(options ...wasm.Option) []script.Option {
 	folder := cache("compiled")
 	if folder != "" && os.MkdirAll(folder, 0o700) == nil {
-		opts = append(opts, script.WithWasm(wasm.WithCache(folder)))
+		options = append(options, wasm.WithCache(folder))
 	}
-	return opts
+	return []script.Option{script.WithWasm(options...)}
 }
 
-// JavaScript is the engine for scripts in JavaScript, for a plug-in that may have this.
-func JavaScript(p engine.Permits) (loader.Option, error) {
-	e, err := script.Engine(javaScript()...).(engine.Permitting).With(p)
+// JavaScript is the engine for scripts in JavaScript, for a plug-in that may have this; the interpreter runs with these options.
+func JavaScript(p engine.Permits, opts ...wasm.Option) (loader.Option, error) {
+	e, err := script.Engine(javaScript(opts...)...).(engine.Permitting).With(p)
 	if err != nil {
 		return nil, err
 	}
