@@ -792,8 +792,8 @@ func (s *session) admit(in *incoming, l *lead) *call {
 		}
 		return nil
 	}
-	c.begun = c.numbers.Begin()
 	c.numbers.Took(len(in.in))
+	c.begun = c.numbers.Begin()
 	return c
 }
 

@@ -43,8 +43,8 @@ type Gauge struct {
 
 // Begin counts one, until the function that it returns is called, once: each call counts one less. Both may be called from any goroutine.
 func (g *Gauge) Begin() (end func()) {
+	g.Total.Add(1) // first, as what is open is read first
 	g.Open.Add(1)
-	g.Total.Add(1)
 	return func() { g.Open.Add(-1) }
 }
 
@@ -124,7 +124,7 @@ func (m *Metrics) Of(about *abi.Description, web bool) {
 // Function returns the numbers of one; nil of what the plug-in does not have. Of comes first.
 func (m *Metrics) Function(kind Kind, name string) *Function { return m.funcs[kind][name] }
 
-// Begin counts a call that begins, and returns when that was; what the call took and gave is counted after it. On nil it does nothing, as the other methods.
+// Begin counts a call that begins, and returns when that was. On nil it does nothing, as the other methods.
 func (f *Function) Begin() (at time.Time) {
 	if f != nil {
 		f.running.Add(1)
@@ -206,7 +206,7 @@ func (m *Metrics) text() []byte {
 	if !m.known.Load() {
 		return nil
 	}
-	// What is open and in flight is read before what there was: what has ended by then is in each number of the text.
+	// What is open and in flight is read before what there was: what has ended by then is in each number of the text, but for pieces of its streams that still come.
 	connections, sessions := m.Connections.Open.Load(), m.Sessions.Open.Load()
 	running := make([]int64, len(m.all))
 	for i, f := range m.all {

@@ -498,8 +498,8 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 	if !ok || !h.takes(w, h.places) { // a client that is slow keeps no other out
 		return
 	}
-	begun := f.numbers.Begin()
 	f.numbers.Took(len(in))
+	begun := f.numbers.Begin()
 	out, err := h.run(ctx, f, in)
 	if err == nil {
 		f.numbers.Gave(len(out))
