@@ -184,7 +184,7 @@ crate-package: ## The Rust SDK's two packages as the registry gets them, and a p
 
 # What tests modules together races no more than each of them by itself; and thousands of files through a parser, one after the other, are one goroutine.
 RACING = $(filter-out ./plugins/enginetest/... ./sdk-go/formstest/...,$(LIBRARIES))
-RACELESS = TestDeterministicAndIncremental|TestDylibVariants|TestHostileShards|TestMutatedHeaders|TestMutatedRandomly|TestOfMany|TestRealModules
+RACELESS = TestDylibVariants|TestMutatedHeaders|TestMutatedRandomly|TestRealModules
 
 .PHONY: race
 race: ## The race detector, in a random order

@@ -164,11 +164,13 @@ func TestMakeNamesLongTests(t *testing.T) {
 	names := regexp.MustCompile(`(?m)^func (` + strings.Trim(run, "^()$") + `)\(t \*testing\.T\)`)
 	fetched := regexp.MustCompile(`fixture\.Tool\(.*, "(make \w+)`)
 	test := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+	some := false // of those files
 	found := func(targets ...string) (tests []string) {
 		for _, pkg := range packages(t, recorded(t, tree, targets...), verb("test", "")) {
 			for file, text := range testFiles(t, tree, pkg) {
 				// A bare checkout has not what another target fetches; a file whose tests need it has no others.
 				if wants := fetched.FindStringSubmatch(text); wants != nil {
+					some = true
 					for _, m := range test.FindAllStringSubmatch(text, -1) {
 						assert.Regexp(t, run, m[1], "%s: it is run by make test, and needs what %s makes", file, wants[1])
 					}
@@ -181,6 +183,7 @@ func TestMakeNamesLongTests(t *testing.T) {
 		return tests
 	}
 	long := found("long")
+	assert.True(t, some, "a file whose tests need what another target fetches")
 	assert.ElementsMatch(t, found("test-go"), long, "what one leaves out the other runs, in whatever package it is")
 	for _, name := range strings.Split(strings.Trim(run, "^()$"), "|") {
 		assert.True(t, slices.ContainsFunc(long, func(test string) bool { return strings.HasSuffix(test, " "+name) }), "%s is in no package of make long", name)
