@@ -25,7 +25,7 @@ func inWorker(policy *sandbox.Policy, opts ...isolate.Option) loader.Option {
 func inBox(lib *inspect.Library, policy *sandbox.Policy) (loader.Option, error) {
 	open, what, it := func(p engine.Permits) (loader.Option, error) { return engines.Wasm(p) }, "a WebAssembly module", "a module"
 	if engines.IsJavaScript(lib) {
-		open, what, it = engines.JavaScript, "a script in JavaScript", "such a script"
+		open, what, it = func(p engine.Permits) (loader.Option, error) { return engines.JavaScript(p) }, "a script in JavaScript", "such a script"
 	}
 	if policy == nil {
 		return open(engine.Permits{})
