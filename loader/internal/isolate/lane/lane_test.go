@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -438,6 +437,9 @@ func TestLanesServed(t *testing.T) {
 		}
 		h.NewLane()
 	}
+	assert.Equal(t, 5, <-served)
+	// It waits for more from now on. Before it sleeps it is counted as one who spins, which another test would find.
+	assert.Eventually(t, func() bool { return h.header.sleeps.Load() == 1 }, time.Minute, time.Millisecond)
 }
 
 func TestParallelLanes(t *testing.T) {
@@ -489,15 +491,15 @@ func TestAlarm(t *testing.T) {
 	_, err := l.Room(0, 0)
 	require.NoError(t, err)
 	l.Call(OpCall, 0, 0, 0)
-	var alarmed atomic.Bool
+	alarmed := make(chan struct{})
 	go func() {
+		defer close(alarmed)
 		wl := workerLane(w, l)
 		for wl.hostSleeps.Load() == 0 {
 			time.Sleep(100 * time.Microsecond)
 		}
 		wl.control.up = Message{Op: OpDone}
 		wl.turn.Store(turnHost)
-		alarmed.Store(true)
 		l.Alarm()
 	}()
 	start := time.Now()
@@ -505,13 +507,14 @@ func TestAlarm(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, ok)
 	assert.Equal(t, OpDone, m.Op)
-	assert.True(t, alarmed.Load())
 	assert.Less(t, time.Since(start), 30*time.Second)
+	<-alarmed // or else this one has the host look below
 
 	// Or it has said nothing: whoever knows that it is dead has the host look at that.
 	l.Call(OpCall, 0, 0, 0)
-	ended := make(chan struct{})
+	ended, over := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(over)
 		wl := workerLane(w, l)
 		for wl.hostSleeps.Load() == 0 {
 			time.Sleep(100 * time.Microsecond)
@@ -528,6 +531,7 @@ func TestAlarm(t *testing.T) {
 	start = time.Now()
 	_, ok, err = l.Await(time.Minute)
 	close(ended)
+	<-over // what a lane is asked for comes before its memory is gone
 	require.NoError(t, err)
 	assert.False(t, ok)
 	assert.Less(t, time.Since(start), 30*time.Second)
