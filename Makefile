@@ -56,15 +56,22 @@ test: test-go ## Everything that is quick, on this machine
 NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(isolated|in_a_group)$$'
 
-# Tests that take long by themselves: guides, READMEs and new plug-ins that are walked through with all that they build,
-# programs that are installed where the tree is not, passwords that cost a second on purpose, load.
-LONG = TestAuthorGuide TestBuiltTwice TestDemo TestExamplesPass TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestInstall \
-	TestLanguagesGo TestLeftOut TestManualOfC TestManualOfGo TestManualOfRust TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy \
-	TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers \
-	TestPageInChromiumWithoutNumbers TestPageOfDebugging TestPassword TestREADMEs TestReplaceUnderLoad TestSiteInChromium TestSiteInChromiumThatIsWrong \
-	TestSiteIsOfItsTag TestSlowIsNoHang TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestUnavailable
+# Tests that take long by themselves: guides, READMEs, examples and new plug-ins that are walked through with all that they build,
+# programs for other systems, or installed where the tree is not, registries and brokers that are built first, every case of `ferrule check` for each
+# fixture, passwords that cost a second on purpose, load.
+LONG = TestAPIDiff TestAuthorGuide TestBasket TestBrokers TestBuiltTwice TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
+	TestEverywhereAgrees TestEverywhereAsks TestEverywhereGenerated TestEverywhereRefuses TestEverywhereTable TestExamplesPass TestExhibits \
+	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks \
+	TestIndexOfAnOCIRegistry TestInstall TestLanguagesGo TestLeftOut TestMakeInstall TestManualOfC TestManualOfGo TestManualOfRust TestModulesPass \
+	TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign \
+	TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging \
+	TestPagesOfTheSystem TestPassword TestPushSignsLater TestPushToOCI TestREADMEs TestReady TestReplaceUnderLoad TestReplacedUnderLoad \
+	TestSidecarFindings TestSidecarFull TestSidecarWebFindings TestSiteInChromium TestSiteInChromiumThatIsWrong TestSiteIsOfItsTag TestSlowIsNoHang \
+	TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestThumbnailFile TestTour TestUnavailable TestWarningsOfCompilers \
+	TestWindows
 # The packages that have them: no other is linked for nothing.
-LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./examples ./internal/release ./internal/soak ./plugins ./plugins/oci ./plugins/sign ./plugins/web/browsertest
+LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./cmd/ferrule/internal/gen ./examples ./examples/everywhere ./internal/release ./internal/soak \
+	./loader/internal/isolate/mark ./loader/remote ./plugins ./plugins/enginetest/scripttest ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 

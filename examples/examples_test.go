@@ -127,8 +127,8 @@ func TestBuildNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestWarnings compiles the plug-ins in C and C++ with everything that compilers warn of as an error.
-func TestWarnings(t *testing.T) {
+// TestWarningsOfCompilers compiles the plug-ins in C and C++ with everything that compilers warn of as an error.
+func TestWarningsOfCompilers(t *testing.T) {
 	for _, source := range []string{"countvowels/c/countvowels.c", "zstd/c/zstd.c", "digest/c/digest.c", "countvowels/cpp/countvowels.cpp", "shop/c/regulars.c", "shop/c/scrutiny.c", "market/c/sample.c", "market/c/advance.c",
 		"shop/cpp/shipping.cpp", "everywhere/c/discount.c", "everywhere/cpp/discount.cpp"} {
 		compilers, std := map[string]string{"gcc": "gcc", "clang": "clang"}, "-std=c11"

@@ -66,13 +66,21 @@ const workersAtOnce = 4
 // levelOf is the highest level of the cases that findings are of.
 func levelOf(t *testing.T, findings string) (level int) {
 	t.Helper()
-	for _, finding := range strings.Split(findings, ",") {
-		name, _, _ := strings.Cut(finding, " ")
+	for _, name := range casesOf(findings) {
 		i := slices.IndexFunc(check.Cases(10), func(c check.Case) bool { return c.Name == name })
 		require.GreaterOrEqual(t, i, 0, name)
 		level = max(level, check.Cases(10)[i].Level)
 	}
 	return level
+}
+
+// casesOf are the cases that findings are of.
+func casesOf(findings string) (cases []string) {
+	for _, finding := range strings.Split(findings, ",") {
+		name, _, _ := strings.Cut(finding, " ")
+		cases = append(cases, name)
+	}
+	return slices.Compact(cases)
 }
 
 // findings are a verdict's, as "case severity rule", each once.
@@ -87,8 +95,14 @@ func findings(v *check.Verdict) []string {
 	return slices.Compact(all)
 }
 
-// Each fixture has one defect, and the kit finds that and nothing else.
-func TestFindings(t *testing.T) {
+// Each fixture has one defect, and the case that is about it finds that.
+func TestFindings(t *testing.T) { testFindings(t, false) }
+
+// No other case of its level, or of one before, finds anything.
+func TestFindingsOfAllCases(t *testing.T) { testFindings(t, true) }
+
+// testFindings checks each fixture with the case that is about it, or with all cases.
+func testFindings(t *testing.T, all bool) {
 	elsewhere := "elf-riscv64-clang.so"
 	if runtime.GOARCH == "riscv64" {
 		elsewhere = "elf-amd64-clang.so"
@@ -100,7 +114,7 @@ func TestFindings(t *testing.T) {
 		linux   bool   // on other systems the case is skipped
 		only    string // the cases to run, where all would take long
 	}
-	fixture.SideBySide(t, workersAtOnce, []plugin{
+	plugins := []plugin{
 		{"no_manifest", "manifest error R1", "", false, ""},
 		{"manifest_without_end", "manifest error R1", "", false, ""},
 		{"manifest_without_major", "manifest error R1", "", false, ""},
@@ -261,7 +275,11 @@ func TestFindings(t *testing.T) {
 		{"check_resume_refuses", "handover error R29", "ferrule_resume, with what ferrule_save gave, failed with ", false, ""},
 		{"check_resume_crashes", "handover error R29", "ferrule_resume with nothing: the process died of SIGSEGV", false, ""},
 		{"check_random_many", "random-many error R7", "random input", false, ""},
-	}, func(c plugin) string { return c.fixture }, func(t *testing.T, c plugin) {
+	}
+	if all {
+		plugins = slices.DeleteFunc(plugins, func(c plugin) bool { return c.only != "" })
+	}
+	fixture.SideBySide(t, workersAtOnce, plugins, func(c plugin) string { return c.fixture }, func(t *testing.T, c plugin) {
 		if c.linux && runtime.GOOS != "linux" {
 			t.Skip("the case is skipped on this system")
 		}
@@ -273,8 +291,11 @@ func TestFindings(t *testing.T) {
 		}
 		o := options(t)
 		o.Level = levelOf(t, c.want) // what comes after it is for those that pass
-		if c.only != "" {
+		switch {
+		case c.only != "":
 			o.Only = strings.Split(c.only, ",")
+		case !all:
+			o.Only = casesOf(c.want)
 		}
 		if strings.Contains(c.seen, "not done after 1s") {
 			o.Timeout = time.Second

@@ -39,27 +39,37 @@ func find(t *testing.T, path string) Found {
 	return found
 }
 
-// The mark is found in programs of every format, however they are linked, and with nothing but what runs left in them.
+// how is how a program is built: with what variables and arguments.
+type how struct{ env, args []string }
+
+// finds builds a program in each of these ways and looks for its mark.
+func finds(t *testing.T, ways map[string]how) {
+	for name, how := range ways {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, want, find(t, build(t, ".", how.env, append(how.args, "./testdata/marked")...)))
+		})
+	}
+}
+
+// The mark is found in programs however they are linked, and with nothing but what runs left in them.
 func TestFind(t *testing.T) {
-	const program = "./testdata/marked"
-	for name, how := range map[string]struct {
-		env  []string
-		args []string
-	}{
+	finds(t, map[string]how{
 		"plain":    {nil, nil},
 		"stripped": {nil, []string{"-ldflags=-s -w"}},
 		"debug":    {nil, []string{"-gcflags=-N -l"}},
-		"pie":      {[]string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
-		"windows":  {[]string{"GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
-		"darwin":   {[]string{"GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
-		"arm64":    {[]string{"GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0"}, nil},
-		"arm":      {[]string{"GOOS=linux", "GOARCH=arm", "CGO_ENABLED=0"}, nil},
-		"riscv64":  {[]string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0"}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, want, find(t, build(t, ".", how.env, append(how.args, program)...)))
-		})
-	}
+	})
+}
+
+// So it is in those of every format and machine.
+func TestFindElsewhere(t *testing.T) {
+	finds(t, map[string]how{
+		"pie":     {[]string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
+		"windows": {[]string{"GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
+		"darwin":  {[]string{"GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
+		"arm64":   {[]string{"GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0"}, nil},
+		"arm":     {[]string{"GOOS=linux", "GOARCH=arm", "CGO_ENABLED=0"}, nil},
+		"riscv64": {[]string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0"}, nil},
+	})
 }
 
 // So it is in one without section headers, and in this machine's part of a universal program.
