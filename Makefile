@@ -91,7 +91,7 @@ test-without:
 long: ## The tests that `make test` leaves out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -run $(LONG_ONES) $(LONG_IN)
+	$(GOTEST) $(LEAN) $(WIDE) -timeout 28m -run $(LONG_ONES) $(LONG_IN)
 
 .PHONY: wasm
 wasm: ## WebAssembly: the engine's tests, also without cgo, generated modules, and Extism's plug-ins beside Extism's hosts for Go and Python, which are fetched
