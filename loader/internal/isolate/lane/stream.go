@@ -190,8 +190,8 @@ func (s *workerSource) Next(<-chan struct{}) ([]byte, abi.Status) {
 	}
 	for {
 		puts := r.puts.Load()
+		closed := r.closed.Load() // before the content, which has all that was put in then
 		piece, err := r.content()
-		closed := r.closed.Load()
 		switch {
 		case err != nil:
 			return nil, abi.StatusFailed // the host sees to it
@@ -204,10 +204,8 @@ func (s *workerSource) Next(<-chan struct{}) ([]byte, abi.Status) {
 		case closed == ringBroken:
 			r.asked.Store(askedTold)
 			return nil, abi.StatusFailed
-		case closed != ringOpen && r.put.Load() == r.mine: // read after closed
-			return nil, abi.StatusOK
 		case closed != ringOpen:
-			continue
+			return nil, abi.StatusOK
 		}
 		r.spin.await(&r.puts, puts, &r.takeSleeps, r.bell, ringStep)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -270,4 +271,36 @@ func TestStreamsOfTheDead(t *testing.T) {
 	require.NoError(t, l.End(s, true))
 	assert.True(t, bytes.Equal(pattern(1000), out.Bytes()))
 	w.memory.drop(wl.mapped[RegionStreams].bytes)
+}
+
+// What was put in before the stream broke off is read, whenever that happens: also between two looks of who reads.
+func TestPieceBeforeABreak(t *testing.T) {
+	h, w := pair(t)
+	l := h.NewLane()
+	wl := workerLane(w, l)
+	memory := make([]byte, streamsSize)
+	in, _ := newRings(memory, h.bells, l.index)
+	of, _ := newRings(memory, w.bells, l.index)
+	for range 5_000 {
+		in.reset()
+		in.mine, of.mine = 0, 0
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for in.asked.Load() == 0 {
+				runtime.Gosched()
+			}
+			room, err := in.room()
+			assert.NoError(t, err)
+			in.filled(copy(room, "a piece"))
+			in.close(ringBroken)
+		}()
+		source := &workerSource{lane: wl, ring: of}
+		piece, status := source.Next(nil)
+		<-over
+		require.Equal(t, abi.StatusOK, status)
+		require.Equal(t, "a piece", string(piece))
+		_, status = source.Next(nil)
+		require.Equal(t, abi.StatusFailed, status)
+	}
 }
