@@ -56,9 +56,9 @@ test: test-go ## Everything that is quick, on this machine
 NATIVE = ./loader ./loader/internal/raw ./loader/internal/native/cross ./loader/internal/native/dl ./loader/internal/native/hostcall ./loader/internal/native
 IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(isolated|in_a_group)$$'
 
-# Tests that take long by themselves: guides, READMEs, examples and new plug-ins that are walked through with all that they build,
-# programs for other systems, or installed where the tree is not, registries and brokers that are built first, every case of `ferrule check` for each
-# fixture, passwords that cost a second on purpose, load.
+# Tests that take long by themselves: guides, READMEs, examples and new plug-ins that are walked through with all that they build;
+# programs that are built for other systems; programs that are installed outside the tree; registries and brokers, which are built
+# first; every case of `ferrule check` for each fixture; passwords that cost a second on purpose; load.
 LONG = TestAPIDiff TestAuthorGuide TestBasket TestBrokers TestBuiltTwice TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
 	TestEverywhereAgrees TestEverywhereAsks TestEverywhereGenerated TestEverywhereRefuses TestEverywhereTable TestExamplesPass TestExhibits \
 	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks \

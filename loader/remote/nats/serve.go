@@ -181,9 +181,9 @@ func counted(shared *serve.Shared, of *node.Node, name string) any {
 	if n == nil {
 		return nil
 	}
-	// What runs first, then what has ended, which is in each number by then, and the calls last, of which others are a part.
-	running, failed, notRun := n.Running.Load(), n.Failed.Load(), n.NotRun.Load()
-	return counts{n.Calls.Load(), failed, notRun, running, time.Duration(n.Time.Load()), of.Sessions()}
+	// What runs first, then what has ended, which is in each number by then, and the calls last: what has failed, and the time, are of them.
+	running, failed, notRun, took := n.Running.Load(), n.Failed.Load(), n.NotRun.Load(), time.Duration(n.Time.Load())
+	return counts{n.Calls.Load(), failed, notRun, running, took, of.Sessions()}
 }
 
 // timeoutKey is the header that says how many milliseconds the caller waits.

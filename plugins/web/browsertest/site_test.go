@@ -218,7 +218,7 @@ func (s *site) nowhere() (found []string) {
 func (s *site) faultsOfSite(whole bool) (found []string) {
 	s.t.Helper()
 	for _, name := range s.pages {
-		wide := crc32.ChecksumIEEE([]byte(name))%2 == 0 // half of them, and the same ones where others come
+		wide := crc32.ChecksumIEEE([]byte(name))%2 == 0 // about half of them; a page stays in its half when others are added
 		for _, fault := range s.inspect(name, wide, whole) {
 			found = append(found, name+": "+fault)
 		}
@@ -349,7 +349,7 @@ func own(t *testing.T, texts map[string]string, name string) string {
 const isDark = `getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).every(c => c < 64)`
 
 // TestSiteInChromium: every page of the site opens without an error and without anything from elsewhere, each link in it leads somewhere, it fits the window, and it can be
-// read: half of the pages wide in light colours, the others narrow in dark ones; with FERRULE_SITE each page both ways. A search finds the page that has a word. Without
+// read: about half of the pages wide in light colours, the others narrow in dark ones; with FERRULE_SITE each page both ways. A search finds the page that has a word. Without
 // JavaScript there is all but the search.
 func TestSiteInChromium(t *testing.T) {
 	ctx := chromium(t)

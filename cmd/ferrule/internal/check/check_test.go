@@ -95,10 +95,10 @@ func findings(v *check.Verdict) []string {
 	return slices.Compact(all)
 }
 
-// Each fixture has one defect, and the case that is about it finds that.
+// Each fixture has one defect, and the cases that are about it find that, and nothing else.
 func TestFindings(t *testing.T) { testFindings(t, false) }
 
-// No other case of its level, or of one before, finds anything.
+// No other case finds anything in a fixture, up to the level of its defect. Fixtures whose row names its cases are left out: all cases would take long.
 func TestFindingsOfAllCases(t *testing.T) { testFindings(t, true) }
 
 // testFindings checks each fixture with the case that is about it, or with all cases.

@@ -369,7 +369,7 @@ func (l *lateness) of(took time.Duration) time.Duration {
 	}
 	late := max(0, took-at)
 	if l.thread != 0 {
-		late -= min(late, waited(l.thread)-time.Duration(l.had.Load()))
+		late -= min(late, max(0, waited(l.thread)-time.Duration(l.had.Load()))) // 0 where the system did not say
 	}
 	return late
 }

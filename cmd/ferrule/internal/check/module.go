@@ -601,7 +601,8 @@ func (m *module) cancelled(f function, in input, after time.Duration) time.Durat
 	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	late := lateness{begun: time.Now()}
+	fn, from, to := m.get(m.plugin, f), m.reader(f, in), m.writer(f)
+	late := lateness{begun: time.Now()} // with nothing left to do but the call: what is cancelled before is not run
 	if !engines.IsPython(m.lib) || m.here {
 		late.thread = thread()
 	}
@@ -610,7 +611,7 @@ func (m *module) cancelled(f function, in input, after time.Duration) time.Durat
 		cancel()
 	})
 	defer timer.Stop()
-	out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
+	out, err := fn.Stream(ctx, in.bytes, from, to)
 	took := late.of(time.Since(late.begun))
 	m.judge(f, in, out, err)
 	return took

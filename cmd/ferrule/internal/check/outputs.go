@@ -337,7 +337,7 @@ func checkServices(k *kit) {
 
 func checkLateFrames(k *kit) {
 	k.expect("R14", anyInput, mendInput)
-	left := 400 * time.Millisecond // for threads that are still there, and may only have waited for a processor: for all functions, as some threads stay
+	left := 400 * time.Millisecond // in all, for threads that end late, as they wait for a processor: some never end
 	const step = 5 * time.Millisecond
 	k.each(func(i *instance, f function) {
 		before, counted := threads()

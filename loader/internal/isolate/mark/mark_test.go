@@ -44,6 +44,7 @@ type how struct{ env, args []string }
 
 // finds builds a program in each of these ways and looks for its mark.
 func finds(t *testing.T, ways map[string]how) {
+	t.Helper()
 	for name, how := range ways {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, want, find(t, build(t, ".", how.env, append(how.args, "./testdata/marked")...)))
@@ -57,13 +58,13 @@ func TestFind(t *testing.T) {
 		"plain":    {nil, nil},
 		"stripped": {nil, []string{"-ldflags=-s -w"}},
 		"debug":    {nil, []string{"-gcflags=-N -l"}},
+		"pie":      {[]string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
 	})
 }
 
-// So it is in those of every format and machine.
+// So it is in those of other formats and machines.
 func TestFindElsewhere(t *testing.T) {
 	finds(t, map[string]how{
-		"pie":     {[]string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
 		"windows": {[]string{"GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
 		"darwin":  {[]string{"GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0"}, []string{"-ldflags=-s -w"}},
 		"arm64":   {[]string{"GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0"}, nil},
