@@ -194,6 +194,43 @@ func TestHostMemory(t *testing.T) {
 	well(t, p)
 }
 
+// inSandbox opens a script in Python in a sandbox with 256 MiB of memory, which may read the script's folder.
+func inSandbox(t *testing.T, path string) *loader.Plugin {
+	t.Helper()
+	adapter := fixture.PythonAdapter(t)
+	reads, err := script.PythonReads(adapter, filepath.Dir(path))
+	require.NoError(t, err)
+	e := script.Engine(script.WithPython(adapter, isolate.Engine(isolate.WithGrace(100*time.Millisecond), sandbox.With(sandbox.Policy{Read: reads, Memory: 256 << 20, CPU: 20 * time.Second}))))
+	p, err := loader.Open(path, loader.WithEngine(e), loader.WithHostFunc("double", double))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	return p
+}
+
+// What a call had that failed is given back when it ends, and not when Python's garbage collector comes.
+func TestMemoryOfAFailedCall(t *testing.T) {
+	p := inSandbox(t, write(t, "harms.py", harms))
+	does := func(body string) (string, error) {
+		out, err := p.Call(t.Context(), "does", []byte(body))
+		return string(out), err
+	}
+	_, err := does("import gc; gc.disable()")
+	require.NoError(t, err)
+	for _, raise := range []string{"raise ValueError('no')", "raise ferrule.Failure(ferrule.FAILED, 'no')", "return {1}"} {
+		for range 5 {
+			_, err := does("a = bytearray(80 << 20)\n" + raise)
+			require.ErrorIs(t, err, loader.ErrFailed, raise)
+		}
+	}
+	for range 5 {
+		_, err := does("a = []\nwhile True: a.append(bytearray(1 << 20))")
+		require.ErrorIs(t, err, loader.ErrNoMemory)
+		out, err := does("return str(len(bytearray(80 << 20)))")
+		require.NoError(t, err)
+		require.Equal(t, "83886080", out)
+	}
+}
+
 // Python in a sandbox reads its own library, and what else it is given, and nothing besides; a limit of its memory is a MemoryError. What ends its worker, or a call in it, does so as without one.
 func TestSandbox(t *testing.T) {
 	adapter := fixture.PythonAdapter(t)
@@ -202,12 +239,7 @@ func TestSandbox(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "beside.py"), []byte("x = 'beside'\n"), 0o600))
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
-	reads, err := script.PythonReads(adapter, folder)
-	require.NoError(t, err)
-	e := script.Engine(script.WithPython(adapter, isolate.Engine(isolate.WithGrace(100*time.Millisecond), sandbox.With(sandbox.Policy{Read: reads, Memory: 256 << 20, CPU: 20 * time.Second}))))
-	p, err := loader.Open(path, loader.WithEngine(e), loader.WithHostFunc("double", double))
-	require.NoError(t, err)
-	defer p.Close()
+	p := inSandbox(t, path)
 	where, isolated := p.Isolation()
 	require.True(t, isolated)
 	assert.NotEmpty(t, where.Layers)
@@ -262,7 +294,7 @@ func TestSandbox(t *testing.T) {
 	}
 
 	// Without what it reads, Open says so.
-	_, err = loader.Open(path, loader.WithEngine(script.Engine(script.WithPython(adapter, isolate.Engine(sandbox.With(sandbox.Policy{}))))), loader.WithHostFunc("double", double))
+	_, err := loader.Open(path, loader.WithEngine(script.Engine(script.WithPython(adapter, isolate.Engine(sandbox.With(sandbox.Policy{}))))), loader.WithHostFunc("double", double))
 	if err == nil { // a Python in the system's library folders
 		t.Log("this Python needs no permission")
 	} else {

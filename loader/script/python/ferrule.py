@@ -450,7 +450,10 @@ def _flush():
 
 
 def _raises(error):
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # see _outcome
 
 
 def _returns(value):
@@ -477,6 +480,9 @@ def _outcome(run, *args):
     except BaseException as error:  # SystemExit and KeyboardInterrupt, too: nothing ends the process
         return FAILED, _describe(error).encode(errors="replace")
     finally:
+        # The traceback of what was raised has this frame: an exception that the frame has would keep itself, and all that its own
+        # frames have, until the garbage collector comes.
+        args = value = None
         _flush()
 
 
