@@ -612,9 +612,9 @@ func (m *module) cancelled(f function, in input, after time.Duration) time.Durat
 	})
 	defer timer.Stop()
 	out, err := fn.Stream(ctx, in.bytes, from, to)
-	took := late.of(time.Since(late.begun))
+	went := late.of(time.Since(late.begun))
 	m.judge(f, in, out, err)
-	return took
+	return went
 }
 
 func (m *module) reader(f function, in input) io.Reader {
