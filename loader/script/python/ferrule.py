@@ -425,6 +425,14 @@ def _new_loop():
     return Loop()
 
 
+async def _caught(coroutine):
+    """(value, error) of a coroutine. What is raised through asyncio's own frames is kept by their tasks, and keeps these: see _outcome."""
+    try:
+        return await coroutine, None
+    except BaseException as error:
+        return None, error
+
+
 def _run(coroutine):
     """What a coroutine comes to. The host may have called from within another one of this thread."""
     import asyncio
@@ -433,11 +441,18 @@ def _run(coroutine):
     asyncio._set_running_loop(None)
     try:
         if not hasattr(asyncio, "Runner"):  # before 3.11
-            return asyncio.run(coroutine)
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            return runner.run(coroutine)
+            value, error = asyncio.run(_caught(coroutine))
+        else:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                value, error = runner.run(_caught(coroutine))
     finally:
         asyncio._set_running_loop(outer)
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error
 
 
 def _flush():
