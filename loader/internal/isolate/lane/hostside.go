@@ -94,7 +94,7 @@ func (h *Host) NewLane() *HostLane {
 	l.spin.cpu, l.spin.ours, l.spin.theirs = &l.hostCPU, &l.hostTook, &l.workerTook
 	l.turn.Store(turnHost)
 	h.lanes = append(h.lanes, l)
-	h.header.wanted.Store(uint32(i + 1))
+	publish(&h.header.wanted, uint32(i+1))
 	if h.header.sleeps.Load() != 0 {
 		h.bells.at(Lanes).ring(&h.header.wanted)
 	}
@@ -216,7 +216,7 @@ func (l *HostLane) place(r Region) (id, size uint64) {
 
 func (l *HostLane) post(m *Message) {
 	l.down = *m
-	l.turn.Store(turnWorker)
+	publish(&l.turn, turnWorker)
 	if l.workerSleeps.Load() != 0 {
 		l.spin.tell()
 		l.bell.ring(&l.turn)

@@ -201,6 +201,14 @@ var _ [64 - unsafe.Sizeof(Message{})]struct{}
 var _ [controlSize - unsafe.Sizeof(control{})]struct{}
 var _ [headerSize - unsafe.Sizeof(header{})]struct{}
 
+// publish stores v for the other side, before this one reads anything else: whoever hands something over and then looks
+// whether the other one sleeps, and whoever says that it sleeps and then looks once more, must not look too early. Else each
+// may miss what the other one has written, and both sleep for ever.
+//
+// A Store promises as much, but not with the race detector: of memory that is not Go's own that makes an ordinary store, behind
+// which the processor's later reads need not wait. An exchange is a barrier in both; on amd64 a Store is one anyway.
+func publish(word *atomic.Uint32, v uint32) { word.Swap(v) }
+
 // lane is what both sides know of one.
 type lane struct {
 	*control

@@ -135,7 +135,7 @@ func (s *spinner) await(word *atomic.Uint32, value uint32, sleeps *atomic.Uint32
 	}
 	start := now() - took
 	for word.Load() == value && limit > 0 {
-		sleeps.Store(1)
+		publish(sleeps, 1)
 		if word.Load() == value {
 			b.wait(word, value, limit)
 		}

@@ -2,12 +2,15 @@ package lane
 
 import (
 	"math"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 // What a wait may cost in processor time is bounded, whatever the waits before took.
@@ -144,4 +147,62 @@ func TestAwaitWokenForNothing(t *testing.T) {
 	assert.Zero(t, sleeps.Load())
 	close(stop)
 	<-stopped
+}
+
+// Of two that each publish a word and then look at the other one's, one at least finds it: else both would go to sleep. The memory
+// is that of processes, of which the race detector leaves more to the processor than of Go's own.
+func TestPublish(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("nothing runs at the same time on one processor")
+	}
+	m, err := newMemory()
+	require.NoError(t, err)
+	defer m.close()
+	// As in a lane: the words are in one line, and before them a side writes lines that the other one has read.
+	words := raw.At[[2]atomic.Uint32](m.base, 0)
+	lines := raw.At[[2][8][64]byte](m.base, 512)
+	var began, ended atomic.Uint32
+	var sum byte
+	look := func(side int, round byte) uint32 {
+		for i := range lines[side] {
+			lines[side][i][0] = round
+		}
+		publish(&words[side], 1)
+		return words[1-side].Load()
+	}
+	read := func(side int) {
+		for i := range lines[side] {
+			sum += lines[side][i][0]
+		}
+	}
+	until := func(word *atomic.Uint32, value uint32) {
+		for n := 0; word.Load() != value; n++ {
+			if n > 1000 { // the other one has no processor
+				runtime.Gosched()
+			}
+		}
+	}
+	const rounds = 100_000
+	var theirs uint32
+	go func() {
+		for i := range uint32(rounds) {
+			until(&began, i+1)
+			theirs = look(1, byte(i))
+			read(0)
+			ended.Store(i + 1)
+		}
+	}()
+	missed := 0
+	for i := range uint32(rounds) {
+		words[0].Store(0)
+		words[1].Store(0)
+		began.Store(i + 1)
+		ours := look(0, byte(i))
+		until(&ended, i+1)
+		read(1)
+		if ours == 0 && theirs == 0 {
+			missed++
+		}
+	}
+	assert.Zero(t, missed, "rounds of %d in which neither has found what the other one had published", rounds)
 }

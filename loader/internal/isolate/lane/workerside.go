@@ -192,7 +192,7 @@ func (l *WorkerLane) post(m *Message) error {
 		return ErrGarbage
 	}
 	l.control.up = *m
-	l.turn.Store(turnHost)
+	publish(&l.turn, turnHost)
 	if l.hostSleeps.Load() != 0 {
 		l.spin.tell()
 		l.bell.ring(&l.turn)
