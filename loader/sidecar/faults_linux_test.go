@@ -378,10 +378,10 @@ func TestFaultsBeforeHello(t *testing.T) {
 		"another version":      {"found version 2 of the wire, expected version 1 (rule W4 ", hang},
 		"a bad manifest":       {"rule W5 ", hang},
 		"half a hello":         {"exit code 4", hang},
-		"a call before hello":  {"rule W16", 300 * time.Millisecond},
+		"a call before hello":  {"rule W16", 3 * time.Second}, // which it is to do in that time
 		"exits before hello":   {"exit code 5", hang},
 		"a print before hello": {`found "loading the model" on the standard output, and HELLO behind it`, hang},
-		"only prints":          {`but "press any key" on the standard output (rule W16 of docs/wire.md)`, 300 * time.Millisecond},
+		"only prints":          {`but "press any key" on the standard output (rule W16 of docs/wire.md)`, 3 * time.Second},
 		"does not start":       {"its ferrule.start had not returned in 3s (sidecar.WithStartTimeout)", 3 * time.Second}, // its hello is to come in that time, too
 		"exits in start":       {"exit code 3", hang},
 	} {
