@@ -62,10 +62,11 @@ func TestReturnsBeforeItsGoroutines(t *testing.T) {
 				return []byte("back"), nil
 			}))
 			h.call(1, "f", "", "Stream: in")
+			asked := false
 			done := func() string { // the next, beside what the goroutine asks: before the function has returned, after it, or not at all
 				l := h.next()
 				if strings.HasPrefix(l.first, "CALL") {
-					l = h.next()
+					asked, l = true, h.next()
 				}
 				return l.String()
 			}
@@ -73,14 +74,18 @@ func TestReturnsBeforeItsGoroutines(t *testing.T) {
 				t.Errorf("%s: found %s", what, l)
 			}
 			// A message, by which who reads sees that nobody waits for it; where the goroutine has asked only then, another one.
-			for id, over := 2, false; !over; id++ {
+			for id, came := 2, false; !came; id++ {
 				h.call(id, "echo", "on")
 				if l := done(); l != fmt.Sprintf("DONE %d 0: on", id) {
 					t.Fatalf("%s: found %s", what, l)
 				}
+				if asked { // rule W11
+					asked = false
+					h.message("DONE 1 7", "")
+				}
 				select {
 				case err := <-left:
-					if over = true; err == nil {
+					if came = true; err == nil {
 						t.Errorf("%s: no error of what was left", what)
 					}
 				case <-time.After(10 * time.Millisecond):
