@@ -61,7 +61,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # first; every case of `ferrule check` for each fixture; passwords that cost a second on purpose; load.
 LONG = TestAPIDiff TestAuthorGuide TestBasket TestBrokers TestBuiltTwice TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
 	TestEverywhereAgrees TestEverywhereAsks TestEverywhereGenerated TestEverywhereRefuses TestEverywhereTable TestExamplesPass TestExhibits \
-	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks \
+	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestGoThreads \
 	TestIndexOfAnOCIRegistry TestInstall TestLanguagesGo TestLeftOut TestMakeInstall TestManualOfC TestManualOfGo TestManualOfRust TestModulesPass \
 	TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy TestNewReleases TestNewScriptReleases TestNewWasm TestOfMinisign \
 	TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging \

@@ -91,6 +91,18 @@ func TestGoFormsPass(t *testing.T) {
 	}
 }
 
+// The threads that a Go runtime makes for itself are no finding, and one that each instance leaves is.
+func TestGoThreads(t *testing.T) {
+	path := fixture.SDKGo(t, "small", fixture.GoLibrary)
+	for config, want := range map[string]int{`{}`: 0, `{"grows":true}`: 0, `{"keeps":true}`: exitFailed, `{"grows":true,"keeps":true}`: exitFailed} {
+		stdout, stderr, code := ferrule(t, "", "check", path, "--strict", "--only", "threads-end", "--timeout", "2m", "--config", config)
+		assert.Equal(t, want, code, "%s: %s%s", config, stdout, stderr)
+		if want != 0 {
+			assert.Regexp(t, `error R15: \d+, \d+, \d+ and \d+ threads more after 16, 32, 48 and 64 instances`, stdout, config)
+		}
+	}
+}
+
 // What a Go runtime has not collected yet is no leak, and a leak is one.
 func TestGoLeaks(t *testing.T) {
 	for _, c := range []struct {

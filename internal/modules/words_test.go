@@ -42,7 +42,7 @@ var neverOne = map[string]bool{
 	"%d descriptors, not %d at most": true,
 	"%d instances at the same time":  true, "%d instances on %d threads each, at the same time": true,
 	"%d more bytes after each %d instances": true, "%s: %d more bytes after each %d calls": true, "cancelled before it began, it ran all %d records": true,
-	"%d, %d, %d and %d threads more after 1, 2, 3 and 4 instances that have stopped": true,
+	"%d, %d, %d and %d threads more after %d, %d, %d and %d instances that have stopped": true,
 	"%d %ses": true,
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ import (
 type Settings struct {
 	First int64 `json:"first"`
 	Leaks bool  `json:"leaks"` // that each instance, and each call of echo, leaves memory behind
+	Keeps bool  `json:"keeps"` // that each instance leaves a thread behind
+	Grows bool  `json:"grows"` // that the first instance has Go's runtime make threads, which that keeps
 }
 
 // Counter is what an instance has.
@@ -42,6 +45,23 @@ func (n *Counter) leave() {
 	}
 }
 
+var grow = sync.OnceFunc(func() {
+	const threads = 8
+	var there sync.WaitGroup
+	there.Add(threads)
+	back := make(chan struct{})
+	for range threads {
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-back
+		}()
+	}
+	there.Wait()
+	close(back)
+})
+
 // Rate says what a customer pays.
 //
 //ferrule:want
@@ -57,6 +77,15 @@ func New(c Settings) (*Counter, error) {
 	n := &Counter{leaks: c.Leaks}
 	n.n.Store(c.First)
 	n.leave()
+	if c.Keeps {
+		go func() {
+			runtime.LockOSThread()
+			select {}
+		}()
+	}
+	if c.Grows {
+		grow()
+	}
 	return n, nil
 }
 

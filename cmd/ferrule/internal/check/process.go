@@ -184,16 +184,24 @@ func checkThreadsEnd(k *kit) {
 	l := k.lane()
 	threadsToSpare()
 	before, _ := threads()
-	left := make([]int, 4) // threads more than before, after each round
+	// A Go runtime makes threads when it needs them, and keeps them: no instance can end those. One that is left takes one of them at
+	// first. So it is found by more instances, where the second half of them has left one for every two at least.
+	step := 1
+	if k.lib.GoVersion != "" {
+		step = 16
+	}
+	left := make([]int, 4) // threads more than before, after each step
 	for round := range left {
-		i := k.begin(l, k.Config)
-		if i == nil {
-			return
+		for range step {
+			i := k.begin(l, k.Config)
+			if i == nil {
+				return
+			}
+			for _, f := range k.functions {
+				i.calls(f, k.samples(f), options{}, nil)
+			}
+			i.end()
 		}
-		for _, f := range k.functions {
-			i.calls(f, k.samples(f), options{}, nil)
-		}
-		i.end()
 		for range 50 {
 			now, _ := threads()
 			if left[round] = now - before; left[round] <= 0 {
@@ -204,9 +212,10 @@ func checkThreadsEnd(k *kit) {
 	}
 	f := Finding{Rule: "R15", Expected: "as many threads as before, when every instance has stopped",
 		Mend: "End and join in ferrule_stop the threads that the instance started"}
-	f.Seen = fmt.Sprintf("%d, %d, %d and %d threads more after 1, 2, 3 and 4 instances that have stopped", left[0],
-		left[1], left[2], left[3])
+	f.Seen = fmt.Sprintf("%d, %d, %d and %d threads more after %d, %d, %d and %d instances that have stopped", left[0],
+		left[1], left[2], left[3], step, 2*step, 3*step, 4*step)
 	switch {
+	case k.lib.GoVersion != "" && left[3]-left[1] < step:
 	case left[3] > left[1] && left[1] > 0:
 		f.Severity = Error
 		k.find(f)
