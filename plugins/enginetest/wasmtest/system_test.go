@@ -327,19 +327,25 @@ func TestReplaced(t *testing.T) {
 	sys := s.Start(wasm.Engine(), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) { events <- e }))
 	next := func(kind plugins.EventKind) plugins.Event {
 		t.Helper()
+		var others []plugins.Event
 		for {
 			select {
 			case e := <-events:
 				if e.Kind == kind {
 					return e
 				}
+				others = append(others, e)
 			case <-time.After(time.Minute):
-				t.Fatalf("no event %s", kind)
+				t.Fatalf("no event %s, but %v", kind, others)
 			}
 		}
 	}
 	f, err := sys.Func("plugin_aaaa", "version")
 	require.NoError(t, err)
+	// It is started by its first call, which fails where another file comes to its path meanwhile.
+	out, err := f.Call(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, "1.0.0", string(out))
 	done := make(chan struct{})
 	var callers sync.WaitGroup
 	var mu sync.Mutex
