@@ -104,6 +104,9 @@ func TestReplaceUnderLoad(t *testing.T) {
 			require.NoError(t, sys.Start(t.Context()))
 			f, err := sys.Func("plugin_aaaa", "version")
 			require.NoError(t, err)
+			// It is started by its first call, which fails where another file comes meanwhile.
+			_, err = f.Call(t.Context(), nil)
+			require.NoError(t, err)
 			l := newLoad(func(ctx context.Context) error {
 				out, err := piped.Append(ctx, nil, []byte("v"))
 				if err == nil && string(out) != "v+aaaa" {
