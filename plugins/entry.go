@@ -497,7 +497,7 @@ func (e *entry) open(ctx context.Context, sp *spec, before *loader.State, probe 
 	if p.Version() != sp.found.desc.Manifest.Version {
 		_ = p.Shutdown(ctx)
 		return nil, &Error{Plugin: e.name, Step: StepOpen, Kind: ErrRange, Found: fmt.Sprintf("version %q in the file that was opened", p.Version()),
-			Expected: fmt.Sprintf("%q, which was checked before", sp.found.desc.Manifest.Version), Remedy: "The file is being replaced: it is looked at again"}
+			Expected: fmt.Sprintf("%q, which was checked before", sp.found.desc.Manifest.Version), Remedy: "Call Reload, which takes over the file that is there now; with Watch that happens by itself"}
 	}
 	if err := e.health(ctx, l); err != nil {
 		_ = p.Shutdown(ctx)

@@ -202,3 +202,34 @@ func TestGroupsAreForgotten(t *testing.T) {
 	assert.Zero(t, sys.Groups())
 	require.NoError(t, closed(sys))
 }
+
+// A file that was replaced before its plug-in is first called is not opened as what it was: the error says what to do, and that helps. With Watch it happens by itself.
+func TestReplacedBeforeItIsOpened(t *testing.T) {
+	for name, opts := range map[string][]plugins.Option{"reload": nil, "watch": {plugins.Watch()}} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, "in-process")
+			file := filepath.Join(h.folder, "plugin_aaaa"+fixture.Ext())
+			h.listed = "  - {name: plugin_aaaa}\n"
+			variant(t, "system", file)
+			sys := h.new(opts...)
+			require.NoError(t, sys.Start(t.Context()))
+			f, err := sys.Func("plugin_aaaa", "version")
+			require.NoError(t, err)
+			variant(t, "system", file, "1.0.0", "1.1.0")
+			if name == "watch" {
+				require.Eventually(t, func() bool {
+					out, err := f.Call(t.Context(), nil)
+					return err == nil && string(out) == "1.1.0"
+				}, time.Minute, time.Millisecond)
+				return
+			}
+			_, err = f.Call(t.Context(), nil)
+			require.ErrorIs(t, err, plugins.ErrRange)
+			assert.ErrorContains(t, err, `found version "1.1.0" in the file that was opened, expected "1.0.0", which was checked before. Call Reload`)
+			require.NoError(t, sys.Reload(t.Context()))
+			out, err := f.Call(t.Context(), nil)
+			require.NoError(t, err)
+			assert.Equal(t, "1.1.0", string(out))
+		})
+	}
+}
