@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -197,15 +199,25 @@ func value[T any](p *page, expression string) (v T) {
 	return v
 }
 
-// until waits for an expression to be true.
+// until waits for an expression to be true. While the tab goes from a page to the next one, which the expression may wait for, the browser has an error for it: of the page that is left.
 func (p *page) until(expression string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !value[bool](p, expression); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		is, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](expression, chromedp.EvalAwaitPromise))
+		if err == nil && is {
+			return
+		}
+		if of := (*cdproto.Error)(nil); err != nil && !(errors.As(err, &of) && slices.Contains(leavesAPage, of.Message)) {
+			require.NoError(p.t, err, expression)
+		}
 		if time.Now().After(deadline) {
 			p.t.Fatalf("out of time: %s; on the page: %s", expression, value[string](p, "document.body.innerText"))
 		}
 	}
 }
+
+// leavesAPage are the browser's errors for an expression whose page is left meanwhile.
+var leavesAPage = []string{"Inspected target navigated or closed", "Execution context was destroyed.", "Cannot find context with specified id"}
 
 // first waits for the plug-in to be the first of the table.
 func (p *page) first(name string) {
@@ -429,4 +441,23 @@ func TestPageInChromiumWithLargeNumbers(t *testing.T) {
 		p.until("document.querySelectorAll('#rows tr').length === 1")
 		assert.Empty(t, value[[]string](p, overflows))
 	}
+}
+
+// TestUntilThePageIsAnother: what waits for something of a page goes on while the tab goes from page to page. Each of these is left while an expression has no value yet.
+func TestUntilThePageIsAnother(t *testing.T) {
+	const last = "/20"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		n, err := strconv.Atoi(r.URL.Path[1:])
+		if err == nil && r.URL.Path != last {
+			_, _ = fmt.Fprintf(w, "<script>setTimeout(() => location.replace('/%d'), 50)</script>", n+1)
+		}
+	}))
+	t.Cleanup(server.Close)
+	p := open(t, chromium(t), server.URL+"/0", 1280, "light")
+	p.until("new Promise(then => setTimeout(() => then(location.pathname === '" + last + "'), 45))")
+	var of *cdproto.Error
+	_, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("nothing.of.the.kind", chromedp.EvalAwaitPromise))
+	require.Error(t, err)
+	assert.NotErrorAs(t, err, &of, "an expression's own error is not of them")
 }
