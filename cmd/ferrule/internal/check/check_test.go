@@ -228,7 +228,7 @@ func testFindings(t *testing.T, all bool) {
 		{"check_stop_leaks", "start-stop error R15", "more bytes after each ", true, ""},
 		{"check_call_leaks", "leaks error R9", "more bytes after each ", true, ""},
 		{"check_cancel_late", "input-empty error R17", "after its cancel word was set", false, "input-empty"},
-		{"check_release_slow", "release error R9", "release took 1.1", false, "release"},
+		{"check_release_slow", "release error R9", "release took ", false, "release"},
 		{"check_start_room", "config error R8", "out_len 5 in a room of 0 bytes", false, ""},
 		{"check_threads_crash", "threads error R13", "all functions, 2 instances on 4 threads each", false, ""},
 		{"check_start_wears_out", "start-stop error R15", "after it had worked before", false, ""},
