@@ -238,10 +238,10 @@ func TestCallTimeoutOfManyCalls(t *testing.T) {
 func TestCallTimeoutDoesNotCountWaiting(t *testing.T) {
 	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"_serial", "_pinned"} {
-			p := w.open(t, fixture.C(t, "limits"+threads), loader.WithCallTimeout(400*time.Millisecond))
+			p := w.open(t, fixture.C(t, "limits"+threads), loader.WithCallTimeout(time.Second))
 			var wg sync.WaitGroup
-			for range 6 { // 600 ms in all
-				wg.Go(func() { assert.NoError(t, second(p.Call(ctx, "works", []byte("100")))) })
+			for range 6 { // 1.2 s in all
+				wg.Go(func() { assert.NoError(t, second(p.Call(ctx, "works", []byte("200")))) })
 			}
 			wg.Wait()
 		}

@@ -756,15 +756,15 @@ func TestBetweenCallsAgainAndAgain(t *testing.T) {
 	})
 }
 
-// A writer that is slow has nobody killed: the function has returned.
+// A writer that is slow has nobody killed: the function has returned. It has a second for that, on a busy machine.
 func TestSlowWriterWithinALimit(t *testing.T) {
-	p, err := loader.Open(fixture.C(t, "services"), needed, isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithGrace(50*time.Millisecond)), loader.WithCallTimeout(150*time.Millisecond))
+	p, err := loader.Open(fixture.C(t, "services"), needed, isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithGrace(50*time.Millisecond)), loader.WithCallTimeout(time.Second))
 	require.NoError(t, err)
 	defer p.Close()
 	s, err := p.NewSession(ctx, nil)
 	require.NoError(t, err)
 	defer s.Close()
-	slow := writerFunc(func(b []byte) (int, error) { time.Sleep(500 * time.Millisecond); return len(b), nil })
+	slow := writerFunc(func(b []byte) (int, error) { time.Sleep(1500 * time.Millisecond); return len(b), nil })
 	_, err = function(t, p, "pipe").Stream(ctx, nil, strings.NewReader("hello"), slow)
 	require.NoError(t, err)
 	out, err := s.Call(ctx, "add", nil)

@@ -183,6 +183,14 @@ func TestFlakes(t *testing.T) {
 	if len(said) == 1 {
 		t.Fatal("the second time")
 	}
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for range 1000 {
+		println("much else")
+	}
+	os.Exit(code)
 }`)
 	assert.Error(t, err, out)
 	assert.Regexp(t, `(?m)^ +1 --- FAIL: TestOnceInAWhile m$`, out)

@@ -48,7 +48,9 @@ while [ $round -lt "$ROUNDS" ]; do
 		[ -e "$kept/$i/failed" ] || continue
 		failed=1
 		echo "round $round: $(cat "$kept/$i/path")"
-		tail -n 400 "$kept/$i/said"
+		# What is said of a failure may stand before much that other tests wrote.
+		grep -n -A 40 -e '--- FAIL: ' -e '^panic: ' -e '^fatal error: ' -e '^WARNING: DATA RACE' "$kept/$i/said" | head -n 1000 || true
+		tail -n 100 "$kept/$i/said"
 		path=$(cat "$kept/$i/path")
 		# The tests that failed, or the package, where it ended in the middle.
 		grep -o -e '--- FAIL: [^ ]*' "$kept/$i/said" | sort -u >"$kept/some"

@@ -177,7 +177,7 @@ func TestFaultInfiniteLoop(t *testing.T) {
 
 func TestCallTimeout(t *testing.T) {
 	// The calls that work have the same times.
-	p := open(t, fixture.C(t, "fault_infinite_loop"), isolate.InWorker(isolate.WithGrace(500*time.Millisecond)), loader.WithCallTimeout(100*time.Millisecond))
+	p := open(t, fixture.C(t, "fault_infinite_loop"), isolate.InWorker(isolate.WithGrace(time.Second)), loader.WithCallTimeout(200*time.Millisecond))
 	for range 2 {
 		_, err := p.Call(ctx, "fault", nil)
 		var e *loader.DeadlineError
