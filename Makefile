@@ -67,8 +67,8 @@ LONG = TestAPIDiff TestAuthorGuide TestBasket TestBrokers TestBuiltTwice TestCar
 	TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging \
 	TestPagesOfTheSystem TestPassword TestPushSignsLater TestPushToOCI TestREADMEs TestReady TestReplaceUnderLoad TestReplacedUnderLoad \
 	TestSidecarFindings TestSidecarFull TestSidecarWebFindings TestSiteInChromium TestSiteInChromiumThatIsWrong TestSiteIsOfItsTag TestSlowIsNoHang \
-	TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestThumbnailFile TestTour TestUnavailable TestWarningsOfCompilers \
-	TestWindows
+	TestSoak TestSoakFindsLeaks TestSoakFindsWrongAnswers TestStartFromACheckout TestThumbnailFile TestTour TestUnavailable TestUntilThePageIsAnother \
+	TestWarningsOfCompilers TestWindows
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./cmd/ferrule/internal/gen ./examples ./examples/everywhere ./internal/release ./internal/soak \
 	./loader/internal/isolate/mark ./loader/remote ./plugins ./plugins/enginetest/scripttest ./plugins/oci ./plugins/sign ./plugins/web/browsertest
