@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -26,18 +25,7 @@ import (
 // onTerminal runs the command on a terminal, and returns what that shows.
 func onTerminal(t *testing.T, env []string, args ...string) string {
 	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminal to be had: %v", err)
-	}
-	defer screen.Close()
-	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0))
-	line, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminal to be had: %v", err)
-	}
+	screen, line := fixture.Terminal(t)
 	assert.True(t, terminal(line))
 	cmd := exec.Command(binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = line, line, line
@@ -204,21 +192,8 @@ type screen struct {
 // newScreen makes a terminal.
 func newScreen(t *testing.T) *screen {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminal to be had: %v", err)
-	}
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	s := &screen{t: t, master: master}
-	if s.line, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Skipf("no pseudo-terminal to be had: %v", err)
-	}
-	t.Cleanup(func() {
-		s.line.Close()
-		master.Close()
-	})
+	s := &screen{t: t}
+	s.master, s.line = fixture.Terminal(t)
 	return s
 }
 

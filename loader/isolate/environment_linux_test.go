@@ -1,13 +1,16 @@
 package isolate_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 )
 
@@ -24,4 +27,26 @@ func TestEnvironment(t *testing.T) {
 		names = append(names, name)
 	}
 	assert.ElementsMatch(t, []string{"A", "TZ", "FERRULE_WORKER"}, names)
+}
+
+// A worker is in the host's session, with a process group of its own: a kernel that shares the processors by sessions (autogroup)
+// gives both sides of a call one share then.
+func TestSessionOfTheHost(t *testing.T) {
+	own, err := unix.Getsid(0)
+	require.NoError(t, err)
+	for name, opt := range map[string]loader.Option{"alone": isolate.InWorker(), "group": isolate.InGroup(isolate.NewGroup("kin"))} {
+		t.Run(name, func(t *testing.T) {
+			state, ok := open(t, fixture.C(t, "echo"), opt).Isolation()
+			require.True(t, ok)
+			if !slices.Contains(state.Layers, "leaves no processes") {
+				t.Skip("without a keeper a worker leads a session")
+			}
+			session, err := unix.Getsid(state.PID)
+			require.NoError(t, err)
+			group, err := unix.Getpgid(state.PID)
+			require.NoError(t, err)
+			assert.Equal(t, own, session)
+			assert.Equal(t, state.PID, group)
+		})
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -224,15 +225,30 @@ func BenchmarkBusyBesidePair(b *testing.B) {
 	for _, spin := range []time.Duration{longSpin, 0} {
 		b.Run(fmt.Sprintf("spin=%v", spin), func(b *testing.B) {
 			p, c := startPair(b, 1, 64, spin, false), newCallers(b, 1, 64)
-			for range 4 {
-				busy := exec.Command("sh", "-c", "while :; do :; done")
-				require.NoError(b, busy.Start())
-				b.Cleanup(func() {
-					_ = busy.Process.Kill()
-					_ = busy.Wait()
-				})
-			}
+			keepBusy(b, nil)
 			beside(b, p, c, 20*roundFor, 0, typical)
+		})
+	}
+}
+
+// BenchmarkSessionsBesidePair is three callers that pause, on a machine that is kept busy by four processes that lead a session each.
+// A kernel that shares the processors by sessions gives each of those as much as all that the host's session has.
+func BenchmarkSessionsBesidePair(b *testing.B) {
+	p, c := startPair(b, 3, 64, 0, false), newCallers(b, 3, 64)
+	keepBusy(b, &syscall.SysProcAttr{Setsid: true})
+	beside(b, p, c, 20*roundFor, time.Millisecond, typical)
+}
+
+// keepBusy starts four processes that take what processor time they get, up to the benchmark's end.
+func keepBusy(b *testing.B, attr *syscall.SysProcAttr) {
+	b.Helper()
+	for range 4 {
+		busy := exec.Command("sh", "-c", "while :; do :; done")
+		busy.SysProcAttr = attr
+		require.NoError(b, busy.Start())
+		b.Cleanup(func() {
+			_ = busy.Process.Kill()
+			_ = busy.Wait()
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -80,4 +81,21 @@ func TestDigestOfWhatMayNotBeRun(t *testing.T) {
 	assert.ErrorContains(t, err, "a script that may not be executed")
 	_, err = loader.Open(path, sidecar.Program(sidecar.WithInterpreter("sh")), digest)
 	assert.ErrorContains(t, err, "exit code 0")
+}
+
+// A program is in the host's session, with a process group of its own, as a worker is: see isolate's test of that name.
+func TestSessionOfTheHost(t *testing.T) {
+	own, err := unix.Getsid(0)
+	require.NoError(t, err)
+	state, ok := attacker(t, nil).Isolation()
+	require.True(t, ok)
+	if !slices.Contains(state.Layers, "leaves no processes") {
+		t.Skip("without a keeper a program leads a session")
+	}
+	session, err := unix.Getsid(state.PID)
+	require.NoError(t, err)
+	group, err := unix.Getpgid(state.PID)
+	require.NoError(t, err)
+	assert.Equal(t, own, session)
+	assert.Equal(t, state.PID, group)
 }

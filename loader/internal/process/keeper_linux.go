@@ -31,7 +31,7 @@ func startKept(ctx context.Context, c *Command, env []string) (Child, error) {
 func (kept) OS() *os.Process { return nil }
 
 func (kept) Layers() []string {
-	layers := []string{"own session", "dies with the host"}
+	layers := []string{"no terminal", "dies with the host"}
 	if keeper.FindsAll() {
 		layers = append(layers, "leaves no processes")
 	}

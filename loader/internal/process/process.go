@@ -1,7 +1,8 @@
 // Package process starts programs that leave nothing behind: whatever a program starts ends with it, and all of it with this
-// process, as far as the system has means for that.
+// process, as far as the system has means for that. None has a terminal.
 //
-// On Linux, on amd64 and arm64, it has a keeper (package keeper): nothing leaves that. On Windows it is in a job, which nothing leaves.
+// On Linux, on amd64 and arm64, it has a keeper (package keeper): nothing leaves that. It stays in this process's session, by which the system
+// may share its processors. On Windows it is in a job, which nothing leaves.
 // Elsewhere it has a session of its own, which ends with it where the system tells who is in it, and else its process group does. What
 // this process gives a program to know its end by, such as a pipe, is the caller's.
 package process

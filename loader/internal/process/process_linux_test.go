@@ -103,7 +103,7 @@ func TestNothingOutlives(t *testing.T) {
 			}
 			signal, code := child.Wait()
 			child.Bury()
-			assert.Equal(t, []string{"own session", "dies with the host", "leaves no processes"}, child.Layers())
+			assert.Equal(t, []string{"no terminal", "dies with the host", "leaves no processes"}, child.Layers())
 			assert.Nil(t, child.OS())
 			if killed {
 				assert.Equal(t, syscall.SIGKILL, signal)
@@ -126,7 +126,7 @@ func TestSessionEnds(t *testing.T) {
 				args = append(args, "5")
 			}
 			child, grandchild := family(t, process.Command{Alone: true}, args...)
-			assert.Equal(t, []string{"own session", "dies with the host"}, child.Layers())
+			assert.Equal(t, []string{"no terminal", "dies with the host"}, child.Layers())
 			assert.Equal(t, child.PID(), child.OS().Pid)
 			if killed {
 				assert.True(t, runs(grandchild))

@@ -55,7 +55,7 @@ func (p *alone) PID() int { return p.Pid }
 
 func (p *alone) OS() *os.Process { return p.Process }
 
-func (p *alone) Layers() []string { return append([]string{"own session"}, p.system.layers()...) }
+func (p *alone) Layers() []string { return append([]string{"no terminal"}, p.system.layers()...) }
 
 // Kill ends the process and those that it has started, as long as they have not left its session. A process that may not be
 // killed, because this one has given up its rights since, goes on.

@@ -220,7 +220,7 @@ func TestLayersWithAnotherProc(t *testing.T) {
 	require.NoError(t, err)
 	state, _ := p.Isolation()
 	assert.NotContains(t, state.Layers, layer)
-	assert.Contains(t, state.Layers, "own session")
+	assert.Contains(t, state.Layers, "no terminal")
 	assert.Contains(t, state.Layers, "dies with the host")
 	assert.NoError(t, p.Close())
 }

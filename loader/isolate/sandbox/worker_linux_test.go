@@ -40,7 +40,7 @@ func TestInWorker(t *testing.T) {
 	p := open(t, "echo", sandbox.Policy{Memory: 512 << 20})
 	isolation, ok := p.Isolation()
 	require.True(t, ok)
-	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "no core dumps", "own session",
+	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "no core dumps", "no terminal",
 		"dies with the host"} {
 		assert.Contains(t, isolation.Layers, layer)
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 )
 
 // partVariable makes the test binary a process that is a host, or a child of one, in a test that needs another process.
@@ -39,9 +41,19 @@ func TestMain(m *testing.M) {
 // part starts such a process, and returns what it writes.
 func part(t *testing.T, name string, attr *syscall.SysProcAttr) *bufio.Reader {
 	t.Helper()
+	_, out := partOn(t, nil, name, attr)
+	return out
+}
+
+// partOn is part with a standard input, and returns the process's number, too.
+func partOn(t *testing.T, stdin *os.File, name string, attr *syscall.SysProcAttr) (int, *bufio.Reader) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), partVariable+"="+name)
 	cmd.Dir = "/"
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = attr
 	read, write, err := os.Pipe()
@@ -55,7 +67,7 @@ func part(t *testing.T, name string, attr *syscall.SysProcAttr) *bufio.Reader {
 		_ = cmd.Wait()
 	})
 	_ = read.SetReadDeadline(time.Now().Add(2 * hang))
-	return bufio.NewReader(read)
+	return cmd.Process.Pid, bufio.NewReader(read)
 }
 
 func line(t *testing.T, from *bufio.Reader) string {
@@ -533,4 +545,55 @@ func TestAnotherUsers(t *testing.T) {
 	assert.True(t, runs(pids["keeper"]), "it goes on trying for a while")
 	assert.Eventually(t, func() bool { return !runs(pids["keeper"]) }, 2*hang, 10*time.Millisecond)
 	assert.True(t, runs(pids["another"]))
+}
+
+func init() {
+	parts["host with a terminal"] = func() {
+		p := startShell("exec cat /proc/self/stat", os.Stdout)
+		p.Wait()
+		p.Bury()
+	}
+	parts["host whose /dev/tty is another file"] = func() {
+		must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		must(unix.Mount(os.DevNull, "/dev/tty", "", unix.MS_BIND, ""))
+		parts["host with a terminal"]()
+	}
+	parts["host that has no /dev/tty"] = func() {
+		must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		must(unix.Mount("none", "/dev", "tmpfs", 0, ""))
+		must(unix.Mknod(os.DevNull, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		parts["host with a terminal"]()
+	}
+}
+
+// A program has no terminal, and a process group of its own. It stays in the session of its host, because there are kernels that
+// share the processors by sessions; but where it cannot give up that one's terminal in another way, it leaves both.
+func TestNoTerminal(t *testing.T) {
+	needsKeepers(t)
+	for part, stays := range map[string]bool{
+		"host with a terminal":                true,
+		"host whose /dev/tty is another file": false,
+		"host that has no /dev/tty":           false,
+	} {
+		t.Run(part, func(t *testing.T) {
+			attr := &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if !stays {
+				needsRoot(t)
+				attr.Cloneflags = unix.CLONE_NEWNS
+			}
+			_, terminal := fixture.Terminal(t)
+			host, out := partOn(t, terminal, part, attr)
+			said := line(t, out)
+			pid, rest, ok := strings.Cut(said, " (cat) ")
+			require.True(t, ok, said)
+			of := strings.Fields(rest) // its state, parent, group, session, terminal
+			assert.Equal(t, pid, of[2], "its group")
+			assert.Equal(t, "0", of[4], "its terminal")
+			if stays {
+				assert.Equal(t, strconv.Itoa(host), of[3], "the session, which the host leads")
+			} else {
+				assert.Equal(t, pid, of[3], "the session, which it leads")
+			}
+		})
+	}
 }

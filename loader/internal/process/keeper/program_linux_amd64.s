@@ -10,6 +10,7 @@
 #define close 3
 #define rt_sigaction 13
 #define rt_sigprocmask 14
+#define ioctl 16
 #define getpid 39
 #define clone 56
 #define exit 60
@@ -53,6 +54,7 @@
 #define PAUSE 264(BX)   // how long to wait for those that were killed, in ns
 #define DENIED 272(BX)  // how often in a row none of those that are left could be killed
 #define HOST 280(BX)    // the host's number; 0 where that is in another PID namespace, and control alone tells of its end
+#define TERMINAL 288(BX) // "/dev/tty"
 #define TEXT_ 512(BX)   // 4096 bytes
 
 // After so many rounds in which it may kill none of its children, some 10 s, a keeper without a host gives up.
@@ -79,6 +81,7 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVQ	AX, 80(BX)
 	MOVQ	AX, 88(BX)
 	MOVQ	AX, DENIED
+	MOVQ	AX, 296(BX)
 	NOTQ	AX
 	MOVQ	AX, ALL
 	MOVL	$500000, AX
@@ -90,6 +93,8 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVQ	AX, 112(BX)
 	MOVQ	$0x6e657264, AX         // "dren"
 	MOVQ	AX, 120(BX)
+	MOVQ	$0x7974742f7665642f, AX // "/dev/tty"
+	MOVQ	AX, TERMINAL
 
 	MOVL	$2, DI                 // SIG_SETMASK
 	LEAQ	ALL, SI
@@ -163,8 +168,32 @@ rooted:
 	TESTQ	AX, AX
 	JNZ	started
 
-	// The child, until it is the program.
+	// The child, until it is the program. It has a group of its own and no terminal, but stays in the host's session: a kernel that
+	// shares its processors by sessions (sched_autogroup_enabled) would else let each side of a call wait for its session's turn.
+	// A terminal that it cannot give up it leaves together with the session.
+	MOVL	$-100, DI              // AT_FDCWD
+	LEAQ	TERMINAL, SI
+	MOVL	$0x80902, DX           // O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC
+	XORL	R10, R10
+	SYS(openat)
+	CMPQ	AX, $-6                // ENXIO: it has none
+	JEQ	grouped
+	MOVQ	AX, DI
+	TESTQ	AX, AX
+	JLT	apart
+	MOVL	$0x5422, SI            // TIOCNOTTY, which sends no signals where it is not the session's leader who asks for it
+	XORL	DX, DX
+	SYS(ioctl)
+	TESTQ	AX, AX
+	JEQ	grouped
+apart:
 	SYS(setsid)
+	JMP	bound
+grouped:
+	XORL	DI, DI
+	XORL	SI, SI
+	SYS(setpgid)
+bound:
 	MOVL	$1, DI                 // PR_SET_PDEATHSIG
 	MOVL	$9, SI                 // SIGKILL
 	SYS(prctl)

@@ -3,6 +3,7 @@
 // As program_linux_amd64.s, to which the comments are. It differs in the system calls' numbers alone, which keep every
 // register but R0 here.
 #define fcntl 25
+#define ioctl 29
 #define dup3 24
 #define chdir 49
 #define fchdir 50
@@ -50,6 +51,7 @@
 #define PAUSE 264
 #define DENIED 272
 #define HOST 280
+#define TERMINAL 288
 #define TEXT_ 512
 
 #define GIVEUP 75
@@ -73,6 +75,7 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	ZR, 80(R19)
 	MOVD	ZR, 88(R19)
 	MOVD	ZR, DENIED(R19)
+	MOVD	ZR, 296(R19)
 	MOVD	$-1, R0
 	MOVD	R0, ALL(R19)
 	MOVD	$500000, R0
@@ -85,6 +88,8 @@ TEXT ·program(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD	R0, 112(R19)
 	MOVD	$0x6e657264, R0
 	MOVD	R0, 120(R19)
+	MOVD	$0x7974742f7665642f, R0
+	MOVD	R0, TERMINAL(R19)
 
 	MOVD	$2, R0
 	ADD	$ALL, R19, R1
@@ -159,7 +164,27 @@ rooted:
 	SYS(clone)
 	CBNZ	R0, started
 
+	MOVD	$-100, R0
+	ADD	$TERMINAL, R19, R1
+	MOVD	$0x80902, R2
+	MOVD	ZR, R3
+	SYS(openat)
+	CMN	$6, R0
+	BEQ	grouped
+	CMP	$0, R0
+	BLT	apart
+	MOVD	$0x5422, R1
+	MOVD	ZR, R2
+	SYS(ioctl)
+	CBZ	R0, grouped
+apart:
 	SYS(setsid)
+	JMP	bound
+grouped:
+	MOVD	ZR, R0
+	MOVD	ZR, R1
+	SYS(setpgid)
+bound:
 	MOVD	$1, R0
 	MOVD	$9, R1
 	SYS(prctl)
