@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
@@ -32,8 +31,6 @@ func TestEnvironment(t *testing.T) {
 // A worker is in the host's session, with a process group of its own: a kernel that shares the processors by sessions (autogroup)
 // gives both sides of a call one share then.
 func TestSessionOfTheHost(t *testing.T) {
-	own, err := unix.Getsid(0)
-	require.NoError(t, err)
 	for name, opt := range map[string]loader.Option{"alone": isolate.InWorker(), "group": isolate.InGroup(isolate.NewGroup("kin"))} {
 		t.Run(name, func(t *testing.T) {
 			state, ok := open(t, fixture.C(t, "echo"), opt).Isolation()
@@ -41,12 +38,7 @@ func TestSessionOfTheHost(t *testing.T) {
 			if !slices.Contains(state.Layers, "leaves no processes") {
 				t.Skip("without a keeper a worker leads a session")
 			}
-			session, err := unix.Getsid(state.PID)
-			require.NoError(t, err)
-			group, err := unix.Getpgid(state.PID)
-			require.NoError(t, err)
-			assert.Equal(t, own, session)
-			assert.Equal(t, state.PID, group)
+			fixture.CheckSession(t, state.PID)
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 )
@@ -85,17 +86,10 @@ func TestDigestOfWhatMayNotBeRun(t *testing.T) {
 
 // A program is in the host's session, with a process group of its own, as a worker is: see isolate's test of that name.
 func TestSessionOfTheHost(t *testing.T) {
-	own, err := unix.Getsid(0)
-	require.NoError(t, err)
 	state, ok := attacker(t, nil).Isolation()
 	require.True(t, ok)
 	if !slices.Contains(state.Layers, "leaves no processes") {
 		t.Skip("without a keeper a program leads a session")
 	}
-	session, err := unix.Getsid(state.PID)
-	require.NoError(t, err)
-	group, err := unix.Getpgid(state.PID)
-	require.NoError(t, err)
-	assert.Equal(t, own, session)
-	assert.Equal(t, state.PID, group)
+	fixture.CheckSession(t, state.PID)
 }

@@ -549,7 +549,7 @@ func TestAnotherUsers(t *testing.T) {
 
 func init() {
 	parts["host with a terminal"] = func() {
-		p := startShell("exec cat /proc/self/stat", os.Stdout)
+		p := startShell("set -- /proc/self/fd/*; echo $#; exec cat /proc/self/stat", os.Stdout)
 		p.Wait()
 		p.Bury()
 	}
@@ -570,26 +570,34 @@ func init() {
 // share the processors by sessions; but where it cannot give up that one's terminal in another way, it leaves both.
 func TestNoTerminal(t *testing.T) {
 	needsKeepers(t)
-	for part, stays := range map[string]bool{
-		"host with a terminal":                true,
-		"host whose /dev/tty is another file": false,
-		"host that has no /dev/tty":           false,
+	for name, c := range map[string]struct {
+		part            string
+		terminal, stays bool
+	}{
+		"given up":                 {"host with a terminal", true, true},
+		"none":                     {"host with a terminal", false, true},
+		"/dev/tty is another file": {"host whose /dev/tty is another file", true, false},
+		"no /dev/tty":              {"host that has no /dev/tty", true, false},
 	} {
-		t.Run(part, func(t *testing.T) {
-			attr := &syscall.SysProcAttr{Setsid: true, Setctty: true}
-			if !stays {
+		t.Run(name, func(t *testing.T) {
+			attr := &syscall.SysProcAttr{Setsid: true, Setctty: c.terminal}
+			if !c.stays {
 				needsRoot(t)
 				attr.Cloneflags = unix.CLONE_NEWNS
 			}
-			_, terminal := fixture.Terminal(t)
-			host, out := partOn(t, terminal, part, attr)
+			var terminal *os.File
+			if c.terminal {
+				_, terminal = fixture.Terminal(t)
+			}
+			host, out := partOn(t, terminal, c.part, attr)
+			assert.Equal(t, "4", line(t, out), "its descriptors: three, and that of the shell's look at them")
 			said := line(t, out)
 			pid, rest, ok := strings.Cut(said, " (cat) ")
 			require.True(t, ok, said)
 			of := strings.Fields(rest) // its state, parent, group, session, terminal
 			assert.Equal(t, pid, of[2], "its group")
 			assert.Equal(t, "0", of[4], "its terminal")
-			if stays {
+			if c.stays {
 				assert.Equal(t, strconv.Itoa(host), of[3], "the session, which the host leads")
 			} else {
 				assert.Equal(t, pid, of[3], "the session, which it leads")

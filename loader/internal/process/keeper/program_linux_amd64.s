@@ -107,7 +107,7 @@ TEXT ·program(SB),NOSPLIT,$0-0
 	MOVL	$8, R10
 	SYS(rt_sigaction)
 	XORL	DI, DI                 // a group of its own, in the host's session: so the kernel sends SIGCONT to a keeper that
-	XORL	SI, SI                 // is stopped when the host ends, because its group is an orphan then
+	XORL	SI, SI                 // is stopped when the host ends, because its group is an orphan then, if nothing has put a process into it
 	SYS(setpgid)
 	MOVL	$36, DI                // PR_SET_CHILD_SUBREAPER
 	MOVL	$1, SI
@@ -170,7 +170,7 @@ rooted:
 
 	// The child, until it is the program. It has a group of its own and no terminal, but stays in the host's session: a kernel that
 	// shares its processors by sessions (sched_autogroup_enabled) would else let each side of a call wait for its session's turn.
-	// A terminal that it cannot give up it leaves together with the session.
+	// A terminal that it cannot give up it leaves together with the session. Where root has put a socket in the place of /dev/tty, it keeps it.
 	MOVL	$-100, DI              // AT_FDCWD
 	LEAQ	TERMINAL, SI
 	MOVL	$0x80902, DX           // O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC
