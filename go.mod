@@ -2,6 +2,12 @@ module github.com/ferrule-dev/ferrule
 
 go 1.26.0
 
+// What is built comes and goes while others list packages: ./... does not look there.
+ignore (
+	./build
+	target
+)
+
 require (
 	github.com/ebitengine/purego v0.11.3
 	github.com/elastic/go-seccomp-bpf v1.6.0

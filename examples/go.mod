@@ -2,6 +2,9 @@ module github.com/ferrule-dev/ferrule/examples
 
 go 1.26.0
 
+// What is built comes and goes while others list packages: ./... does not look there.
+ignore target
+
 require (
 	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/ferrule-dev/ferrule/loader/remote v0.1.0

@@ -24,7 +24,7 @@ func TestTimeoutBeforeTheProgram(t *testing.T) {
 	program, file := filepath.Join(dir, "sleeps.sh"), filepath.Join(dir, "pid")
 	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho $$ >"+file+"\nexec sleep 1000\n"), 0o755))
 	// strace is back when all that it traces is.
-	cmd := exec.Command(strace, "-f", "-o", os.DevNull, "-e", "trace=setsid", "-e", "inject=setsid:delay_enter=2000000",
+	cmd := exec.Command(strace, "-f", "-o", os.DevNull, "-P", "/dev/tty", "-e", "trace=openat", "-e", "inject=openat:delay_enter=2000000",
 		binary, "call", "--timeout", "700ms", "--sidecar", program, "f", "--in", "x")
 	cmd.WaitDelay = time.Second
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })

@@ -426,3 +426,21 @@ func TestHeavyIsSeen(t *testing.T) {
 	assert.Empty(t, reaches(t, dir, "linux", "net"))
 	assert.NotEmpty(t, reaches(t, fixture.Root(), "linux", "./cmd/ferrule"), "cobra")
 }
+
+// ./... does not look where others build meanwhile: a folder that is gone by then would be an error.
+func TestBuiltIsNotListed(t *testing.T) {
+	for module, folders := range map[string][]string{".": {"build", "sdk-rust/target", "internal/fixture/rust-abort/target"}, "examples": {"target", "everywhere/extism/target"}} {
+		dir := filepath.Join(fixture.Root(), module)
+		for _, folder := range folders {
+			folder = filepath.Join(dir, folder)
+			require.NoError(t, os.MkdirAll(folder, 0o777))
+			built, err := os.MkdirTemp(folder, "built-")
+			require.NoError(t, err)
+			defer os.RemoveAll(built)
+			require.NoError(t, os.WriteFile(filepath.Join(built, "built.go"), []byte("package built\n"), 0o666))
+		}
+		listed := string(goCommand(t, dir, nil, "list", "./..."))
+		assert.Contains(t, listed, root)
+		assert.NotContains(t, listed, "/built-", "go.mod does not ignore the folder")
+	}
+}

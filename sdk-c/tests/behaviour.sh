@@ -53,39 +53,32 @@ finish() {
     [ -z "${failed-}" ]
 }
 
-families=
-if need gcc gcc && need g++ g++; then families="gcc:g++"; fi
-if need clang clang && need clang++ clang; then families="$families clang:clang++"; fi
-if [ -z "$families" ]; then exit 1; fi
-if [ -z "${EVERY-}" ]; then
-    families=${families# }
-    families=${families%% *}
-fi
-for family in $families; do
-    c=${family%:*}
-    cpp=${family#*:}
+each() {
+    c=$1
+    cpp=$2
     host $c $c $c -O2
     for std in c99 c11 c17 $(newest $c c c23 c2x); do plugin $c helpers $c "-std=$std -O2" tests/helpers.c; done
+    plugin $c readme $c "-std=c99 -O2" "$BUILD/readme.c"
+    # Linked by the C++ compiler, for the sanitizers' own C++ part.
+    host $c-asan $c ${cpp:-$c} "-O1 $asan"
+    plugin $c-asan helpers $c "-std=c11 -O1 $asan" tests/helpers.c
+    plugin $c-asan guide $c "-std=c11 -O1 $asan" "$BUILD/guide.c"
+    plugin $c-asan readme $c "-std=c11 -O1 $asan" "$BUILD/readme.c"
+    host $c-tsan $c ${cpp:-$c} "-O1 $tsan"
+    plugin $c-tsan guide $c "-std=c11 -O1 $tsan" "$BUILD/guide.c"
+    [ -n "$cpp" ] || return 0
+
     newest_cpp=$(newest $cpp c++ c++23 c++2b)
     for std in c++11 $newest_cpp; do plugin $c helpers $cpp "-std=$std -O2 -x c++" tests/helpers.c; done
     for std in c++17 c++20 $newest_cpp; do
         plugin $c entries $cpp "-std=$std -O2 -Wold-style-cast" tests/entries.cpp
     done
-    plugin $c readme $c "-std=c99 -O2" "$BUILD/readme.c"
     plugin $c readme $cpp "-std=c++17 -O2 -Wold-style-cast" "$BUILD/readme.cpp"
-
-    # Linked by the C++ compiler, for the sanitizers' own C++ part.
-    host $c-asan $c $cpp "-O1 $asan"
-    plugin $c-asan helpers $c "-std=c11 -O1 $asan" tests/helpers.c
     plugin $c-asan entries $cpp "-std=c++17 -O1 $asan" tests/entries.cpp
-    plugin $c-asan guide $c "-std=c11 -O1 $asan" "$BUILD/guide.c"
-    plugin $c-asan readme $c "-std=c11 -O1 $asan" "$BUILD/readme.c"
     plugin $c-asan readme $cpp "-std=c++20 -O1 $asan" "$BUILD/readme.cpp"
-
-    host $c-tsan $c $cpp "-O1 $tsan"
-    plugin $c-tsan guide $c "-std=c11 -O1 $tsan" "$BUILD/guide.c"
     plugin $c-tsan entries $cpp "-std=c++17 -O1 $tsan" tests/entries.cpp
-done
+}
+each_family each
 
 # 32 bits, which an x86-64 machine runs. tests/helpers.c asks for more memory than that has addresses.
 cross=i686-linux-gnu
@@ -103,7 +96,7 @@ fi
 
 # Zig's C compiler, without and with the checks that it adds to code that is not optimized.
 if [ -n "${EVERY-}" ] && have_zig; then
-    host=${families%%:*}
+    host=${pairs%%:*}
     host=${host# }
     for std in c99 $(newest "$zig cc" c c23 c2x); do
         plugin $host helpers "$zig cc" "-std=$std -O2" tests/helpers.c

@@ -61,18 +61,30 @@ guide() {
 # readme LANGUAGE: the code of that language in README.md, in its order.
 readme() { awk -v fence="\`\`\`$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$here/README.md"; }
 
-# each_family COMMAND…: runs it with a C and a C++ compiler behind it: those of the first family that is there, or, where EVERY
-# is set, of each.
-each_family() {
-    done_one=
+# compilers: sets pairs to the C and C++ compilers that are there, as "gcc:g++": the first pair, or each where EVERY is set. Where no
+# C++ compiler is there it is a C compiler with none, "gcc:", and what is in C++ is left out.
+compilers() {
+    pairs= alone=
     for family in gcc:g++:g++ clang:clang++:clang; do
-        if [ -n "$done_one" ] && [ -z "${EVERY-}" ]; then return 0; fi
+        if [ -n "$pairs" ] && [ -z "${EVERY-}" ]; then break; fi
         c=${family%%:*}
         cpp=${family#*:}
         cpp=${cpp%:*}
-        if ! need "$c" "$c" || ! need "$cpp" "${family##*:}"; then continue; fi
-        done_one=1
-        "$@" "$c" "$cpp"
+        need "$c" "$c" || continue
+        alone=${alone:-$c}
+        if need "$cpp" "${family##*:}"; then pairs="$pairs $c:$cpp"; fi
     done
-    [ -n "$done_one" ]
+    [ -z "$pairs" ] || return 0
+    if [ -z "$alone" ]; then
+        echo "found neither gcc nor clang, expected one of them" >&2
+        exit 1
+    fi
+    echo "left out: what is in C++" >&2
+    pairs=$alone:
+}
+
+# each_family COMMAND…: runs it with each of these pairs behind it: the name of the C++ compiler is empty where there is none.
+each_family() {
+    compilers
+    for pair in $pairs; do "$@" "${pair%:*}" "${pair#*:}"; done
 }

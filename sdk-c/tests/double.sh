@@ -26,6 +26,7 @@ family() {
     cpp=$2
     double $c "-std=c11 -UNDEBUG" "$BUILD/tests.c" "$BUILD/greeter.c"
     double $c "-std=c99 $asan" tests/double.c "$BUILD/readme.c"
+    [ -n "$cpp" ] || return 0
     double $cpp "-std=c++17 -fsanitize=thread" tests/double.cpp "$BUILD/readme.cpp"
     [ -n "${EVERY-}" ] || return 0
     double $c -std=c99 tests/double.c "$BUILD/readme.c"

@@ -52,11 +52,12 @@ for family in gcc:g++:g++ clang:clang++:clang; do
     c=${family%%:*}
     cpp=${family#*:}
     cpp=${cpp%:*}
-    need $c $c && need $cpp ${family##*:} || continue
+    need $c $c || continue
     layout 64 c11 $c
-    layout 64 c++11 $cpp
     # No C library is needed for 32 bits: the contract's headers are those of a freestanding compiler.
     layout 32 c11 "$c -m32 -ffreestanding"
+    need $cpp ${family##*:} || continue
+    layout 64 c++11 $cpp
     layout 32 c++11 "$cpp -m32 -ffreestanding"
 done
 if need i686-linux-gnu-gcc gcc-i686-linux-gnu; then layout 32 c11 i686-linux-gnu-gcc; fi

@@ -171,7 +171,7 @@ func TestScriptsPass(t *testing.T) {
 			t.Parallel()
 			v := checkScript(t, ext, text, "")
 			assert.True(t, v.Pass)
-			assert.Empty(t, findings(v))
+			assert.Empty(t, findings(v), "%+v", v.Results)
 			ran := 0
 			for _, r := range v.Results {
 				if r.Outcome == check.Skipped {
