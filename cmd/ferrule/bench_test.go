@@ -56,7 +56,7 @@ func TestBenchJSON(t *testing.T) {
 	assert.Equal(t, 1, r.Parallel)
 	assert.GreaterOrEqual(t, r.Seconds, 0.5)
 	for name, c := range map[string]*costs{"bare": r.Bare, "in-process": r.InProcess, "isolated": r.Isolated} {
-		assert.Greater(t, c.Calls, int64(1), name) // on a busy machine the two sides of an isolated call wait for a processor in turn
+		assert.Positive(t, c.Calls, name) // a busy machine may let one of an isolated plug-in wait for a processor all the time
 		assert.Greater(t, c.MeanNS, 0.0, name)
 		assert.InEpsilon(t, 1e9/c.MeanNS, c.PerSecond, 0.001, "%s: one call at a time", name)
 		assert.True(t, slices.IsSorted([]int64{c.P50, c.P90, c.P99, c.P999, c.Max}), "%s: %+v", name, c)
