@@ -436,7 +436,7 @@ func TestBuiltIsNotListed(t *testing.T) {
 			require.NoError(t, os.MkdirAll(folder, 0o777))
 			built, err := os.MkdirTemp(folder, "built-")
 			require.NoError(t, err)
-			defer os.RemoveAll(built)
+			t.Cleanup(func() { os.RemoveAll(built) })
 			require.NoError(t, os.WriteFile(filepath.Join(built, "built.go"), []byte("package built\n"), 0o666))
 		}
 		listed := string(goCommand(t, dir, nil, "list", "./..."))
