@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -231,6 +232,7 @@ func (l *HostLane) Await(limit time.Duration) (m Message, ok bool, err error) {
 	case turnWorker:
 		return m, false, nil
 	case turnHost:
+		near(&l.control.up, unsafe.SliceData(l.out), &l.control.down, unsafe.SliceData(l.call))
 		return l.lane.control.up, true, nil
 	default:
 		return m, false, fmt.Errorf("%#x where the lane's turn is", turn)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -56,4 +57,14 @@ func TestCloseLeavesNothing(t *testing.T) {
 		h.Close()
 	}
 	assert.LessOrEqual(t, count(), before)
+}
+
+// What is fetched ahead need not be there any more.
+func TestNearFaultsNowhere(t *testing.T) {
+	memory, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	require.NoError(t, err)
+	at := unsafe.SliceData(memory)
+	near(nil, at, nil, at)
+	require.NoError(t, unix.Munmap(memory))
+	near(nil, at, nil, at)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
@@ -128,7 +129,7 @@ func (l *WorkerLane) Progress() *atomic.Uint64 { return &l.done }
 // Next waits for the host's next call and returns it with its input and the room for its output. An error other than
 // ErrGarbage says that there is no memory to map them; Fail then ends the call.
 func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
-	if m, err = l.await(); err != nil {
+	if m, err = l.await(l.call, l.room); err != nil {
 		return m, nil, nil, err
 	}
 	b, err := l.region(RegionCall, &m)
@@ -147,11 +148,13 @@ func (l *WorkerLane) Next() (m Message, in, room []byte, err error) {
 	return m, b[:m.Len:m.Len], l.room, nil
 }
 
-func (l *WorkerLane) await() (Message, error) {
+// await waits for the host's message. read is what is read next, as a rule, and write what is written after that.
+func (l *WorkerLane) await(read, write []byte) (Message, error) {
 	l.spin.await(&l.turn, turnHost, &l.workerSleeps, l.bell, Forever)
 	if l.turn.Load() != turnWorker {
 		return Message{}, ErrGarbage
 	}
+	near(&l.control.down, unsafe.SliceData(read), &l.control.up, unsafe.SliceData(write))
 	return l.down, nil
 }
 
@@ -276,7 +279,7 @@ func (l *WorkerLane) grow(r Region, keep, n int) ([]byte, error) {
 	if err := l.post(&Message{Op: OpGrow, Fn: uint32(r), Len: uint64(n), OutAt: uint64(keep)}); err != nil {
 		return nil, err
 	}
-	m, err := l.await()
+	m, err := l.await(nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -400,7 +403,7 @@ func (l *WorkerLane) askLocked(m *Message, in, fields []byte) (out []byte, statu
 	if m.Op == OpHostCall || m.Op == OpLog {
 		l.hasAsked()
 	}
-	answer, err := l.await()
+	answer, err := l.await(region, region)
 	if err != nil {
 		return nil, 0, err
 	}
