@@ -305,7 +305,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		case why != "":
 			f.Seen, f.Expected = last.What+": "+why, "nothing that a sanitizer reports"
 			f.Mend = "Mend what it names, at the place that is named"
-			f.Frames = reportedFrames(said, o.Worker[0])
+			f.Frames = reportedFrames(said, path)
 			if strings.Contains(why, "ASan runtime") {
 				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
 					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
@@ -483,9 +483,9 @@ func callers(at *crash.Crash, library string) (frames []string) {
 	if at == nil {
 		return nil
 	}
-	outermost := 0
+	outermost, is := 0, crash.IsFile(library)
 	for i, f := range at.Frames {
-		if f.File == library {
+		if is(f.File) {
 			outermost = i + 1
 		}
 	}

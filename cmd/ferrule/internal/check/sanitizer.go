@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 )
 
@@ -90,12 +91,17 @@ func clangs(name, kind string) (s sanitizer) {
 
 // preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for
 // where and how reports are written, which are read. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
-// looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends.
+// looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends. Frames are written
+// as always, and behind each the file that it is in.
 func (s sanitizer) preloaded() []string {
 	const faults = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:use_sigaltstack=0:detect_leaks=0:"
 	env := []string{"LD_PRELOAD=" + strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD"))}
 	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
-		env = append(env, variable+"="+faults+more+os.Getenv(variable)+":color=never:log_path=stderr")
+		written := ":color=never:log_path=stderr"
+		if variable == "ASAN_OPTIONS" {
+			written += ":stack_trace_format='    #%n %p %F %L [in %m]'"
+		}
+		env = append(env, variable+"="+faults+more+os.Getenv(variable)+written)
 	}
 	return env
 }
@@ -103,7 +109,7 @@ func (s sanitizer) preloaded() []string {
 var (
 	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
 	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: ((?:Address|HWAddress|Leak|Memory)Sanitizer: .*)$`) // those that end the process
-	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ in (.*)$`)
+	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ (?:in )?(.*) \[in (.*)\]$`)
 	undefined        = regexp.MustCompile(`(?m)^(.+?:\d+:\d+): (runtime error: .*)\n?`)       // of UndefinedBehaviorSanitizer, which goes on
 	raced            = regexp.MustCompile(`(?m)^SUMMARY: ThreadSanitizer: (.* (\S+) in .*)$`) // of ThreadSanitizer, which goes on
 	otherReports     = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
@@ -120,16 +126,20 @@ func reported(stderr string) string {
 	return ""
 }
 
-// reportedFrames are the frames of a sanitizer's report: those of where it was, up to the worker's own.
-func reportedFrames(stderr, worker string) (frames []string) {
+// reportedFrames are the frames of a sanitizer's report: those of where it was, and what had called that, up to the library's own.
+func reportedFrames(stderr, library string) (frames []string) {
 	const most = 12
+	outermost, is := 0, crash.IsFile(library)
 	for n, m := range sanitizerFrame.FindAllStringSubmatch(stderr, most) {
-		if m[1] != strconv.Itoa(n) || strings.Contains(m[2], filepath.Base(worker)) || strings.HasPrefix(m[2], "runtime.") {
+		if m[1] != strconv.Itoa(n) {
 			break // another stack, such as that on which the memory was freed
 		}
 		frames = append(frames, m[2])
+		if is(m[3]) {
+			outermost = n + 1
+		}
 	}
-	return frames
+	return frames[:outermost]
 }
 
 // besidesReports is what there is in a standard error beside what sanitizers have reported that go on.

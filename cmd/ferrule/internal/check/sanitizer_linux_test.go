@@ -23,13 +23,14 @@ func TestSanitizers(t *testing.T) {
 #include "ferrule.h"
 FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
 FERRULE_FN(well) { (void)call; return FERRULE_OK; }
+static __attribute__((noinline)) int32_t reads(volatile char *p) { return *p ? FERRULE_OK : FERRULE_FAILED; }
 FERRULE_FN(freed) {
     volatile char *p = malloc(8);
     call->out_len = 0;
     if (!p) return FERRULE_NO_MEMORY;
     *p = 1;
     free((void *)p);
-    return *p ? FERRULE_OK : FERRULE_FAILED;
+    return reads(p);
 }
 FERRULE_FN(overflows) {
     volatile int n = 2147483647;
@@ -58,7 +59,11 @@ FERRULE_FN(overflows) {
 			require.NoError(t, err, "%s", text)
 			o := options(t)
 			o.Level = 10
-			v, err := check.Run(t.Context(), library, o)
+			worker := filepath.Join(dir, "ferrule") // which is a part of the functions' names as well
+			require.NoError(t, os.Symlink(o.Worker[0], worker))
+			o.Worker[0] = worker
+			require.NoError(t, os.Symlink(library, filepath.Join(dir, "link.so")))
+			v, err := check.Run(t.Context(), filepath.Join(dir, "link.so"), o)
 			require.NoError(t, err)
 			result := func(name string) check.Result {
 				i := slices.IndexFunc(v.Results, func(r check.Result) bool { return r.Case == name })
@@ -72,14 +77,15 @@ FERRULE_FN(overflows) {
 			i := slices.IndexFunc(found, func(f check.Finding) bool { return f.Function == "freed" })
 			require.GreaterOrEqual(t, i, 0, "%+v", v.Results)
 			assert.Contains(t, found[i].Seen, "freed with no input: AddressSanitizer: heap-use-after-free ")
-			assert.Contains(t, found[i].Seen, "p.c:11")
-			require.Len(t, found[i].Frames, 1)
-			assert.Contains(t, found[i].Frames[0], "ferrule_fn_freed")
+			assert.Contains(t, found[i].Seen, "p.c:5")
+			require.Len(t, found[i].Frames, 2)
+			assert.Regexp(t, `^reads .*p\.c:5`, found[i].Frames[0])
+			assert.Regexp(t, `^ferrule_fn_freed .*p\.c:12(:\d+)?$`, found[i].Frames[1])
 			want := 1
 			if compiler == "gcc" {
 				want = 2
 				assert.True(t, slices.ContainsFunc(found, func(f check.Finding) bool {
-					return strings.Contains(f.Seen, "p.c:15:7: runtime error: signed integer overflow")
+					return strings.Contains(f.Seen, "p.c:16:7: runtime error: signed integer overflow")
 				}), "%+v", found)
 			}
 			assert.Equal(t, want, v.Errors, "each once, and nothing of what is well: %+v", v.Results)

@@ -83,20 +83,27 @@ func (c *Crash) overflows(maps []mapping, pc uint64) bool {
 	return false
 }
 
-// Place says where it was: in which code, and from where in the library, if that is another one's. It is empty where that is not known.
+// Place says where it was: in which code, and from where in the library at that path, if that is another one's. It is empty where that is not known.
 func (c *Crash) Place(library string) string {
 	if c == nil || len(c.Frames) == 0 {
 		return ""
 	}
-	text := "in " + c.Frames[0].String()
-	if c.Frames[0].File != library {
+	text, is := "in "+c.Frames[0].String(), IsFile(library)
+	if !is(c.Frames[0].File) {
 		for _, f := range c.Frames[1:] {
-			if f.File == library {
+			if is(f.File) {
 				return text + ", called from " + f.String()
 			}
 		}
 	}
 	return text
+}
+
+// IsFile returns whether a path is that of the same file as the one at library, which may be a symbolic link: what is mapped is known by the path that
+// the link leads to.
+func IsFile(library string) func(path string) bool {
+	resolved, err := filepath.EvalSymlinks(library)
+	return func(path string) bool { return path == library || err == nil && path == resolved }
 }
 
 // Name is the signal's, as in "SIGSEGV".
