@@ -358,7 +358,8 @@ func TestProgress(t *testing.T) {
 			assert.False(t, over, "told when the call was over")
 			told = append(told, [2]uint64{done, total})
 		})
-		for range 2 { // the second time with a context that is known
+		between := 0                           // calls that were told of before they ended, which a busy machine may be too late for
+		for tries := 0; between < 2; tries++ { // the second time with a context that is known
 			told, over = nil, false
 			out, err := p.Call(watched, "progress", nil)
 			mu.Lock()
@@ -366,9 +367,13 @@ func TestProgress(t *testing.T) {
 			mu.Unlock()
 			require.NoError(t, err)
 			assert.Equal(t, "watched", string(out))
-			require.GreaterOrEqual(t, len(told), 2)
+			require.NotEmpty(t, told)
 			assert.Equal(t, [2]uint64{500, 500}, told[len(told)-1])
-			assert.Less(t, told[0][0], uint64(500))
+			if len(told) > 1 {
+				assert.Less(t, told[0][0], uint64(500))
+				between++
+			}
+			require.Less(t, tries, 20)
 		}
 		assert.Equal(t, unwatched, call(t, p, "progress", ""), "the next call is nobody's concern")
 		var b loader.Batch

@@ -3,6 +3,7 @@ package check_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -162,6 +163,24 @@ def resume(state):
     n = int(state)
 def stop(): pass
 `,
+}
+
+// What takes no notice of being cancelled once, as on a machine that does not get to it, is no finding: it is asked again.
+func TestEndedOnce(t *testing.T) {
+	once := filepath.Join(t.TempDir(), "once")
+	v := checkScript(t, ".py", `# ferrule: name=s version=1 fn=f
+import os, time
+import ferrule
+def f(x):
+    if len(x) < 1000: return x
+    while not ferrule.cancelled(): time.sleep(0.001)
+    if not os.path.exists(`+strconv.Quote(once)+`):
+        open(`+strconv.Quote(once)+`, "w").close()
+        time.sleep(1000)
+    raise TimeoutError("cancelled")
+`, "cancel-middle")
+	require.FileExists(t, once)
+	assert.True(t, v.Pass, "%+v", v.Results)
 }
 
 // TestScriptsPass: sound scripts pass, without a warning, and each case that is left out says why, in words that are true of a script.
