@@ -337,18 +337,33 @@ func checkServices(k *kit) {
 
 func checkLateFrames(k *kit) {
 	k.expect("R14", anyInput, mendInput)
-	left := 400 * time.Millisecond // in all, for threads that end late, as they wait for a processor: some never end
-	const step = 5 * time.Millisecond
+	var p patience
 	k.each(func(i *instance, f function) {
-		before, counted := threads()
+		p.begins()
 		i.calls(f, k.samples(f), options{}, nil)
-		time.Sleep(20 * time.Millisecond)
-		for now, _ := threads(); counted && now > before && left > 0; now, _ = threads() {
-			time.Sleep(step)
-			left -= step
-		}
+		p.settle(20 * time.Millisecond)
 		k.misuses(f.label, "R14")
 	})
+}
+
+// patience is for threads that are to have ended and have not, as they wait for a processor: a second in all, because some never end.
+type patience struct {
+	before  int // threads
+	counted bool
+	spent   time.Duration
+}
+
+// begins is before what may start threads.
+func (p *patience) begins() { p.before, p.counted = threads() }
+
+// settle waits for so long, and then for as long as there are more threads than before.
+func (p *patience) settle(pause time.Duration) {
+	time.Sleep(pause)
+	const most, step = time.Second, 5 * time.Millisecond
+	for now, _ := threads(); p.counted && now > p.before && p.spent < most; now, _ = threads() {
+		time.Sleep(step)
+		p.spent += step
+	}
 }
 
 // imports runs a case about host functions.

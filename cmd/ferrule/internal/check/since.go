@@ -199,6 +199,8 @@ func checkBetween(k *kit) {
 	const mend = "Test FERRULE_HAS(call->host, background), and return FERRULE_UNSUPPORTED where it is missing; NULL says that there is no memory"
 	l := k.lane()
 	k.used["background"] = false
+	var p patience
+	p.begins()
 	if i := k.begin(l, k.Config); i == nil {
 		return
 	} else {
@@ -209,7 +211,7 @@ func checkBetween(k *kit) {
 		k.skip("ferrule_start does not ask for host->background")
 		return
 	}
-	time.Sleep(50 * time.Millisecond)
+	p.settle(50 * time.Millisecond)
 	k.misuses("", "R27")
 
 	// A start that fails has ended what it had begun.
@@ -231,7 +233,7 @@ func checkBetween(k *kit) {
 	off := len(b) - int(h.Size)
 	putHost(b, off, h)
 	k.startWith(l, input{"the configuration", k.Config}, options{table: addr(b[off:])}, ", with a host table of version 1.0, where memory ends", "R27", "a status", mend)
-	time.Sleep(50 * time.Millisecond)
+	p.settle(50 * time.Millisecond)
 	k.misuses("", "R27")
 }
 
