@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
 	"github.com/ferrule-dev/ferrule/plugins/internal/resolve"
@@ -368,7 +368,7 @@ func symbolNames(symbols []abi.Symbol) []string {
 func (s *System) foldersOf(conf *config.Config) []string {
 	all := slices.Concat(s.folders, conf.Folders)
 	for i, f := range all {
-		if abs, err := filepath.Abs(f); err == nil {
+		if abs, err := abspath.Of(f); err == nil {
 			all[i] = abs
 		}
 	}

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 )
@@ -504,7 +504,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	if s.closed.Load() || !s.isStarted() {
 		return s.notRunning()
 	}
-	abs, err := filepath.Abs(path)
+	abs, err := abspath.Of(path)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // watcher has Reload called when config.yaml or a folder has changed.
@@ -179,7 +181,7 @@ func (s *System) places(p *plan) places {
 		}
 	}
 	for _, file := range files {
-		if path, err := filepath.Abs(file); err == nil {
+		if path, err := abspath.Of(file); err == nil {
 			w.add(path)
 		}
 	}
@@ -197,7 +199,7 @@ func (w *watcher) run(s *System) {
 			if !ok {
 				return
 			}
-			if ev.Op == fsnotify.Chmod || !w.watched.matter(ev.Name) {
+			if !w.watched.matter(ev.Name) || ev.Op == fsnotify.Chmod && !s.denied() { // which is told of much that changes nothing
 				continue
 			}
 			now := time.Now()
@@ -233,6 +235,21 @@ func (w *watcher) reload(s *System) {
 			s.log(slog.LevelWarn, "watching for changes", slog.Any("err", err))
 		}
 	}
+}
+
+// denied reports whether there is a plug-in that the rights of a file keep from running: what changes them matters then.
+func (s *System) denied() bool {
+	s.mu.Lock()
+	p := s.plans
+	s.mu.Unlock()
+	if p != nil && slices.ContainsFunc(p.found, func(f *found) bool { return errors.Is(f.err, fs.ErrPermission) }) {
+		return true
+	}
+	return slices.ContainsFunc(s.all(), func(e *entry) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.err != nil && errors.Is(e.err, fs.ErrPermission)
+	})
 }
 
 // unwatch ends watching.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -601,7 +601,7 @@ func (c *caller) told() (opts []loader.Option, err error) {
 		opts = append(opts, loader.WithPluginInfo(key, value))
 	}
 	if c.data != "" {
-		folder, err := filepath.Abs(c.data)
+		folder, err := abspath.Of(c.data)
 		if err != nil {
 			return nil, unreadable("--data", err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // stage is how far a process is with a plug-in that is loaded into it.
@@ -83,7 +84,7 @@ func (f *fate) found(record *os.File, signal os.Signal) {
 		return
 	}
 	library := f.path
-	if absolute, err := filepath.Abs(library); err == nil {
+	if absolute, err := abspath.Of(library); err == nil {
 		if real, err := filepath.EvalSymlinks(absolute); err == nil { // as what is mapped is named
 			library = real
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -313,7 +313,7 @@ func (h *hostFlags) policy() (*sandbox.Policy, error) {
 			if path == "" {
 				return nil, usage(list.name+" without a path", "a file or a folder that is there", "")
 			}
-			whole, err := filepath.Abs(path)
+			whole, err := abspath.Of(path)
 			if err != nil {
 				return nil, unreadable(list.name, err)
 			}

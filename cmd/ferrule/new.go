@@ -25,6 +25,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/gen"
 	"github.com/ferrule-dev/ferrule/include"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	sdkc "github.com/ferrule-dev/ferrule/sdk-c"
 	sdkgo "github.com/ferrule-dev/ferrule/sdk-go"
 	sdkrust "github.com/ferrule-dev/ferrule/sdk-rust"
@@ -241,7 +242,7 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 	if dir == "" {
 		return nil, usage("an empty path", "the path of a folder", "For this folder it is a dot")
 	}
-	whole, err := filepath.Abs(dir)
+	whole, err := abspath.Of(dir)
 	if err != nil {
 		return nil, failure(err)
 	}

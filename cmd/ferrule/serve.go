@@ -10,7 +10,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -511,7 +511,7 @@ func (s *server) listen(way, at string) (l net.Listener, address string, err err
 		}
 	}
 	if socket := socketOf(at); socket != "" {
-		path, err := filepath.Abs(socket)
+		path, err := abspath.Of(socket)
 		if err != nil {
 			return nil, "", unreadable("--"+way, err)
 		}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
@@ -139,7 +139,7 @@ func Absolute(path string) (string, error) {
 		return "", &inspect.Error{Kind: inspect.ErrNotRegular, Found: "an empty path", Expected: "a library's path",
 			Remedy: "Pass the path of a .so, .dylib or .dll file"}
 	}
-	abs, err := filepath.Abs(path)
+	abs, err := abspath.Of(path)
 	if err != nil {
 		return "", &inspect.Error{Path: path, Kind: inspect.ErrRead, Err: err, Remedy: "Check the path"}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
 
@@ -22,7 +23,7 @@ const (
 // sorted. What it says is read, and nothing runs: what a script imports under a name that it makes while it runs is not among them. Of a file that is not there, the path where it is looked for first is.
 // It is empty for a file that is no script. The error is an *Error of the kind ErrRead, about the script itself.
 func Imported(script string) ([]string, error) {
-	abs, err := filepath.Abs(script)
+	abs, err := abspath.Of(script)
 	if err != nil {
 		return nil, &Error{Path: script, Kind: ErrRead, Err: err, Remedy: "Check the path"}
 	}

@@ -29,11 +29,11 @@ package isolate
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/host"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/mark"
@@ -134,7 +134,7 @@ func WithBinary(path string) Option {
 		if path == "" {
 			return optionError("WithBinary", "an empty path", "the path of a program")
 		}
-		abs, err := filepath.Abs(path) // a worker begins in another folder, and this process may change its own
+		abs, err := abspath.Of(path) // a worker begins in another folder, and this process may change its own
 		if err != nil {
 			return optionError("WithBinary", err.Error(), "a path that can be made absolute")
 		}

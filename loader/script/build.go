@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/include"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	sdkc "github.com/ferrule-dev/ferrule/sdk-c"
 )
 
@@ -117,7 +118,7 @@ func pythonConfigs(config string) []string {
 // build runs a language's build.sh, in a folder of its own with the contract's headers and the SDK's.
 func build(ctx context.Context, l *language, file string, env []string, args ...string) error {
 	failed := func(err error) error { return fmt.Errorf("script: %w: %s: %w", ErrNotBuilt, l.folder, err) }
-	file, err := filepath.Abs(file)
+	file, err := abspath.Of(file)
 	if err != nil {
 		return failed(err)
 	}

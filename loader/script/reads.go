@@ -3,11 +3,11 @@ package script
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // PythonReads returns what a sandbox has to let a worker read in which scripts in Python run: the libraries of the Python that the adapter at this path embeds, and these folders,
@@ -33,7 +33,7 @@ func PythonReads(adapter string, folders ...string) ([]string, error) {
 			Remedy: "Build it by script.BuildPython"}
 	}
 	for _, folder := range folders {
-		abs, err := filepath.Abs(folder)
+		abs, err := abspath.Of(folder)
 		if err == nil {
 			_, err = os.Stat(abs)
 		}

@@ -30,6 +30,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
@@ -150,7 +151,7 @@ func WithVirtualenv(folder string) Option {
 		if err := o.given.Once("WithVirtualenv"); err != nil {
 			return err
 		}
-		abs, err := filepath.Abs(folder)
+		abs, err := abspath.Of(folder)
 		if folder == "" || err != nil {
 			return o.given.Faulty("WithVirtualenv", "no folder", "one")
 		}

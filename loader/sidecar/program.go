@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/confine"
@@ -211,7 +212,7 @@ func lookUp(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Abs(found)
+	return abspath.Of(found)
 }
 
 func executable(path string) error {

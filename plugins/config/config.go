@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
 
@@ -199,11 +200,11 @@ func read(path string) ([]byte, error) {
 func Parse(path string, text []byte) (*Config, error) {
 	r := &reader{}
 	if path != "" {
-		folder, err := filepath.Abs(filepath.Dir(path))
+		whole, err := abspath.Of(path)
 		if err != nil {
 			return nil, fmt.Errorf("the folder of %s: %w", path, err)
 		}
-		r.file, r.folder = path, folder
+		r.file, r.folder = path, filepath.Dir(whole)
 	}
 	c := empty
 	if root := r.tree(text); root != nil {

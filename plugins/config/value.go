@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // Value is a plug-in's settings as they are written: references to secrets in it are not resolved. It does not change.
@@ -109,11 +111,11 @@ func (v *Value) Path(written string) (string, error) {
 	if v.file == "" {
 		return written, nil
 	}
-	folder, err := filepath.Abs(filepath.Dir(v.file))
+	whole, err := abspath.Of(v.file)
 	if err != nil {
 		return "", err
 	}
-	return absolute(folder, written)
+	return absolute(filepath.Dir(whole), written)
 }
 
 // Position returns where in the file the value at a path stands: keys of mappings, and indexes of lists as decimals. Where the path

@@ -74,15 +74,15 @@ func Configured(c *config.Config, openers ...Opener) (Options, error) {
 // LockName is the name of the lock of a file that is named config.yaml, beside it.
 const LockName = "ferrule.lock"
 
-// LockOf returns where the lock of a config.yaml lies, in its folder: that of config.yaml and config.yml is LockName, and that of shop.yaml is shop.lock, so that two files
-// in one folder have two locks.
+// LockOf returns where the lock of a config.yaml lies, in its folder: that of config.yaml and config.yml is LockName, and that of shop.yaml is shop.lock. Two files in one
+// folder have one lock where they differ in what is behind the dot alone, and where one is config.yaml and the other ferrule.yaml.
 func LockOf(configPath string) string {
 	folder, base := filepath.Split(configPath)
 	name := strings.TrimSuffix(base, filepath.Ext(base)) + ".lock"
 	if name == "config.lock" {
 		name = LockName
 	}
-	return filepath.Join(folder, name)
+	return folder + name // not joined, as a .. may be behind a symbolic link
 }
 
 // Wants returns what a config.yaml wants to have installed: the plug-ins that it enables, but those of Dev, and those that here reports to be there already; it may be nil.

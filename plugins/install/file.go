@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/ferrule-dev/ferrule/abi"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
@@ -19,7 +20,7 @@ import (
 // File is a source of one release: the library at path, for the platform that it says it is for. signature is the path of its signature; where it is "" that
 // is the library's with .minisig behind it, and none where there is no such file. The file is read each time that it is asked for.
 func File(path, signature string) registry.Source {
-	if abs, err := filepath.Abs(path); err == nil {
+	if abs, err := abspath.Of(path); err == nil {
 		path = abs
 	}
 	return &single{path: path, signature: signature}

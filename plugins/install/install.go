@@ -24,11 +24,11 @@ package install
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
@@ -116,7 +116,7 @@ func New(o Options) (*Installer, error) {
 	if o.Lock == "" || o.Store == nil {
 		return nil, errors.New("install.New: found no lock or no store, expected both")
 	}
-	path, err := filepath.Abs(o.Lock)
+	path, err := abspath.Of(o.Lock)
 	if err != nil {
 		return nil, err
 	}

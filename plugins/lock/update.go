@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/owner"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -85,13 +86,19 @@ func resolve(path string) (string, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return real, err
 		}
+		if path, err = abspath.Of(path); err != nil {
+			return "", err
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return "", err
+		}
 		to, err := os.Readlink(path)
 		if err != nil { // no link, and no file
-			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-			return filepath.Join(dir, filepath.Base(path)), err
+			return filepath.Join(dir, filepath.Base(path)), nil
 		}
 		if !filepath.IsAbs(to) {
-			to = filepath.Join(filepath.Dir(path), to)
+			to = dir + string(filepath.Separator) + to // from where the link is, whatever led there; not joined, as a .. may be behind a link
 		}
 		path = to
 	}

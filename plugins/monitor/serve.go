@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
@@ -127,7 +128,7 @@ func whole(path string) (string, error) {
 	if path == "" {
 		return "", &Error{Path: "no path", Found: "no path", Expected: "that of a unix socket", Kind: ErrPath}
 	}
-	all, err := filepath.Abs(path)
+	all, err := abspath.Of(path)
 	if err != nil {
 		return "", &Error{Path: path, Kind: ErrPath, Err: err}
 	}

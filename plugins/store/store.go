@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -59,7 +60,7 @@ func Default() (string, error) {
 // is asked for is there. One that others may write to is an error, and one of another user, unless that is root: what is loaded from there
 // could be theirs.
 func Open(folder string) (*Store, error) {
-	path, err := filepath.Abs(folder)
+	path, err := abspath.Of(folder)
 	if err != nil {
 		return nil, fault(folder, err)
 	}

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 )
@@ -98,7 +99,7 @@ func follow(path string, lib *inspect.Library, before []string) (found []Library
 	if !ok {
 		return nil, nil, nil
 	}
-	path, err = filepath.Abs(path)
+	path, err = abspath.Of(path)
 	if err != nil {
 		return nil, nil, nil // without a working directory; what is relative is not found then
 	}
@@ -228,7 +229,7 @@ func (r *resolver) try(n *node, name, path string) (found *node, over bool, err 
 	if r.lookups++; r.lookups > maxLookups {
 		return nil, true, tooMuch(fmt.Sprintf("a library that has more than %d files looked for", maxLookups))
 	}
-	path, err = filepath.Abs(path)
+	path, err = abspath.Of(path)
 	if err != nil {
 		return nil, false, nil
 	}

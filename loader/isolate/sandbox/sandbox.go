@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 )
@@ -144,7 +145,7 @@ func (p Policy) absolute() (Policy, error) {
 					"Change the path in Policy."+list.name)
 			}
 			var err error
-			if paths[i], err = filepath.Abs(path); err != nil {
+			if paths[i], err = abspath.Of(path); err != nil {
 				return p, mistake(fmt.Sprintf("Policy.%s with %q: %v", list.name, path, err), "a path that can be made absolute",
 					"Give an absolute path in Policy."+list.name)
 			}

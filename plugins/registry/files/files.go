@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/index"
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
@@ -65,7 +66,7 @@ func Address(path string) (string, error) {
 
 // address is a path as a URL, and as an absolute one.
 func address(path string) (absolute, address string, err error) {
-	absolute, err = filepath.Abs(path)
+	absolute, err = abspath.Of(path)
 	if err != nil {
 		return "", "", &registry.Error{Source: path, Kind: registry.ErrUnavailable, Err: err}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/registry/regular"
 )
@@ -150,7 +151,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			without[name] = why
 		}
 	}
-	path, err := filepath.Abs(p.path)
+	path, err := abspath.Of(p.path)
 	if err != nil {
 		return false, err
 	}

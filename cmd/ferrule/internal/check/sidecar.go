@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
@@ -296,7 +296,7 @@ func (p *probed) find() error {
 				Remedy: "Check the path"}
 		}
 	}
-	whole, err := filepath.Abs(path)
+	whole, err := abspath.Of(path)
 	if err != nil {
 		return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Err: err}
 	}
@@ -308,7 +308,7 @@ func (p *probed) find() error {
 func WholePaths(args []string) (all []string) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
-			if whole, err := filepath.Abs(arg); err == nil {
+			if whole, err := abspath.Of(arg); err == nil {
 				arg = whole
 			}
 		}

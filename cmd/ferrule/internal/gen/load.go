@@ -23,6 +23,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // The packages of the SDK that what is written imports.
@@ -174,7 +176,7 @@ func readByGo(name string) bool {
 
 // modules refuses a file of the package's module that the go command would wait for: the go.mod that it finds, what is beside that, and a go.work above.
 func modules(dir string) error {
-	at, err := filepath.Abs(dir)
+	at, err := abspath.Of(dir)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	modpath "golang.org/x/mod/module"
+
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
 
 // elsewhere is what to do about a folder that is none for the program.
@@ -175,7 +177,7 @@ func same(a, b string) bool {
 
 // real is where a path leads, of which the end need not be there.
 func real(of string) (string, error) {
-	at, err := filepath.Abs(of)
+	at, err := abspath.Of(of)
 	if err != nil {
 		return "", err
 	}

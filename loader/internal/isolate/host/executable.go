@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
@@ -39,7 +39,7 @@ func openExecutable(o *Options) (x executable, err error) {
 		}
 	} else {
 		x.own = true
-		if x.path, err = filepath.Abs(o.Binary); err != nil {
+		if x.path, err = abspath.Of(o.Binary); err != nil {
 			return x, err
 		}
 		if x.file, x.seen, err = openProgram(x.path, o.Sandbox != nil); err != nil {
