@@ -25,3 +25,7 @@ func sealFile(f *os.File) error {
 func punch(f *os.File, at, size uint64) {
 	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size))
 }
+
+// keepFromForks leaves the memory to this process alone. A child that a plug-in forks, and that returns from its function, would else be a second one
+// to serve the lane: whose results a call gets would be chance. It dies when it touches what it has not.
+func keepFromForks(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTFORK) }
