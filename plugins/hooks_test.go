@@ -76,7 +76,69 @@ func TestLateInStart(t *testing.T) {
 	assert.ErrorIs(t, err, plugins.ErrLate)
 	assert.ErrorIs(t, sys.Start(t.Context()), plugins.ErrLate) // the line is where it should not be, whatever the first Start came to
 	_, _, err = plugins.First[[]byte, []byte](sys, "another").Call(t.Context(), nil)
-	assert.NoError(t, err)
+	assert.ErrorIs(t, err, plugins.ErrNotStarted)
+}
+
+// TestBeforeStart: nobody has a say before Start, and after one that failed; that is an error of every kind of point, and not that nobody objects.
+func TestBeforeStart(t *testing.T) {
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Required("missing"))
+	defer func() { require.NoError(t, closed(sys)) }()
+	told, asked := plugins.Notify[string](sys, "told"), plugins.Collect[string, string](sys, "asked")
+	decided, changed := plugins.First[string, string](sys, "decided"), plugins.Pipe[string](sys, "changed")
+	may := plugins.Veto[string](sys, "may")
+	around := plugins.Wrap(sys, "around", func(context.Context, string) (string, error) { return "run", nil })
+	for range 2 {
+		_, collected := asked.Call(t.Context(), "x")
+		_, _, first := decided.Call(t.Context(), "x")
+		_, piped := changed.Call(t.Context(), "x")
+		_, wrapped := around.Call(t.Context(), "x")
+		for kind, err := range map[string]error{"Notify": told.Call(t.Context(), "x"), "Collect": collected, "First": first, "Pipe": piped, "Veto": may.Call(t.Context(), "x"), "Wrap": wrapped} {
+			require.ErrorIs(t, err, plugins.ErrNotStarted, kind)
+			assert.ErrorContains(t, err, "plugins."+kind+" of ")
+		}
+		require.Error(t, sys.Start(t.Context()))
+	}
+}
+
+// TestVetoOfWhoCannotStart: who may object and could not be started has not agreed. Other kinds of points go on without it, and a Veto does where a failure is skipped.
+func TestVetoOfWhoCannotStart(t *testing.T) {
+	var broken atomic.Bool
+	broken.Store(true)
+	guard := &builtin.Plugin{Name: "guard", Version: "1.0.0",
+		Start: func(context.Context, []byte) (any, error) {
+			if broken.Load() {
+				return nil, errors.New("no database")
+			}
+			return "", nil
+		},
+		Hooks: []builtin.Function{{Name: "may", Call: func(context.Context, []byte) ([]byte, error) { return []byte("never"), nil }},
+			{Name: "skipped", Call: func(context.Context, []byte) ([]byte, error) { return []byte("never"), nil }},
+			{Name: "changed", Call: func(context.Context, []byte) ([]byte, error) { return []byte("changed"), nil }}}}
+	for name, opts := range map[string][]plugins.PointOption{"opened at the first call": nil, "opened at Start": {plugins.Limit(time.Minute)}} {
+		t.Run(name, func(t *testing.T) {
+			broken.Store(true)
+			sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(guard))
+			defer func() { require.NoError(t, closed(sys)) }()
+			may, changed := plugins.Veto[string](sys, "may", opts...), plugins.Pipe[[]byte](sys, "changed")
+			skipped := plugins.Veto[string](sys, "skipped", append(opts, plugins.OnError(plugins.Skip))...)
+			require.NoError(t, sys.Start(t.Context()))
+			for range 3 {
+				err := may.Call(t.Context(), "order")
+				require.ErrorContains(t, err, "no database")
+				var objection *plugins.Objection
+				assert.False(t, errors.As(err, &objection))
+				require.NoError(t, skipped.Call(t.Context(), "order"))
+			}
+			out, err := changed.Append(t.Context(), nil, []byte("as it was"))
+			require.NoError(t, err)
+			assert.Equal(t, "as it was", string(out))
+			broken.Store(false)
+			require.Eventually(t, func() bool {
+				var objection *plugins.Objection
+				return errors.As(may.Call(t.Context(), "order"), &objection)
+			}, time.Minute, time.Millisecond, "it is tried again")
+		})
+	}
 }
 
 // TestWarnings: what nobody calls and what is not there is in the log once for each version, and not after each reload; a remedy is there where there is one.

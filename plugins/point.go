@@ -55,7 +55,7 @@ type point struct {
 // line is what is attached to a point, in its order. It never changes: another one takes its place.
 type line struct {
 	hooks []*attachment
-	fault error // of a point that was made after Start, which never has hooks: every dispatch fails with it. nil otherwise
+	fault error // of a point that was made after Start, which never has hooks, and of one before Start: every dispatch fails with it. nil otherwise
 }
 
 // attachment is the hook of one plug-in at one point. It stays when another version of the plug-in takes over.

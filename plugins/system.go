@@ -166,7 +166,8 @@ func (p *point) wrong(option, found, expected string) {
 // point makes a point.
 func (s *System) point(name string, kind Kind, policy Policy, opts []PointOption) *point {
 	p := &point{sys: s, name: name, kind: kind, policy: policy, limit: limitOf(kind), after: breakAfter, leaveOut: breakFor, codec: loader.JSON}
-	p.line.Store(new(line))
+	p.line.Store(&line{fault: fmt.Errorf("plugins.%s of %s: %w: found a call before Start, when nobody knows who has a say there, expected one after it. Call Start first; where that fails, its error says why",
+		kind.function(), name, ErrNotStarted)})
 	for _, opt := range opts {
 		if opt == nil {
 			p.wrong(string(kind), "nil for an option", "one that is made by a function of this package")
@@ -551,7 +552,16 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 
 // hook describes the plug-in's hook at a point, where it has one that is to be called; e.mu is held.
 func (e *entry) hook(name string, p *point) (h order.Hook, ok bool) {
-	if !e.spec.usable() || e.state != StateReady && e.state != StateStarted && e.state != StateSuspended {
+	switch e.state {
+	case StateReady, StateStarted, StateSuspended:
+		if !e.spec.usable() {
+			return h, false
+		}
+	case StateFailed: // who may object and cannot has not agreed; other kinds of points go on without it
+		if p == nil || p.kind != KindVeto || !e.spec.wanted || !e.spec.enabled || e.spec.found == nil || e.spec.found.desc == nil {
+			return h, false
+		}
+	default:
 		return h, false
 	}
 	d := e.spec.found.desc
