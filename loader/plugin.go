@@ -508,7 +508,7 @@ func (f *Func) Append(ctx context.Context, dst, in []byte) ([]byte, error) {
 
 // Try is Append that makes no error of a status: of FERRULE_PASS, by which a plug-in says that it has nothing to say to
 // this input (rule R22), or of any other. With a status other than abi.StatusOK, what was appended is the plug-in's message, which may be
-// no UTF-8; no error is made of it, so that a call that is declined costs what a call costs. The error says why there is no status, as
+// no UTF-8; no error is made of it, so that a call that is declined costs what a call costs (StatusError makes one). The error says why there is no status, as
 // Append's does; a *CallError among them is the loader's own, or says that the function has stopped because its limit was over.
 func (f *Func) Try(ctx context.Context, dst, in []byte) ([]byte, Status, error) {
 	out, status, err := f.engine.Append(ctx, f.fn, dst, in)
@@ -516,6 +516,12 @@ func (f *Func) Try(ctx context.Context, dst, in []byte) ([]byte, Status, error) 
 		return out, status, nil
 	}
 	return dst, 0, f.noStatus(ctx, err, status, out[len(dst):])
+}
+
+// StatusError makes the error of a status that Try has returned for ctx, which is Append's: a *CallError, in which errors.Is finds why the context has ended
+// where that is why. message is what Try has appended; it is copied. The status is not abi.StatusOK.
+func (f *Func) StatusError(ctx context.Context, status Status, message []byte) error {
+	return f.error(status, message, nil, ctx)
 }
 
 // noStatus makes an error of an engine's. It is kept out of line: what it takes in line makes Try slower.

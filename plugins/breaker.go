@@ -106,6 +106,13 @@ func (b *breaker) failed(now time.Time, err error, trial bool, after int, first 
 	return true, again, b.leaveOut(now, first)
 }
 
+// mark has the next success looked at, as after a failure.
+func (b *breaker) mark() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.set(true)
+}
+
 // trip leaves the hook out at once, whatever it did before; err says why.
 func (b *breaker) trip(now time.Time, err error, first time.Duration) (opened bool, wait time.Duration) {
 	b.mu.Lock()

@@ -650,6 +650,7 @@ func (e *entry) crashed(err error) {
 		}
 		return
 	}
+	e.restarted(false) // the worker that has crashed, before its end is told
 	kind := EventCrashed
 	e.mu.Lock()
 	if crash.Suspended > 0 {
@@ -658,6 +659,9 @@ func (e *entry) crashed(err error) {
 			return
 		}
 		kind, e.state = EventSuspended, StateSuspended
+		for _, a := range e.attached { // the next call that goes well ends it, whichever that is
+			a.breaker.mark()
+		}
 	}
 	if crash.Suspended == 0 || e.crash == nil {
 		e.crash = err
@@ -688,12 +692,16 @@ func (e *entry) restarted(well bool) {
 	e.mu.Unlock()
 	i, _ := l.Isolation()
 	e.mu.Lock()
-	if well && e.live == l && e.state == StateSuspended {
+	recovered := well && e.live == l && e.state == StateSuspended
+	if recovered {
 		e.state = StateStarted
 	}
 	more := i.Attempt - e.attempt
 	if e.live != l || more <= 0 {
 		e.mu.Unlock()
+		if recovered {
+			e.event(Event{Kind: EventState})
+		}
 		return
 	}
 	e.attempt = i.Attempt

@@ -123,7 +123,7 @@ func (a *attachment) tell(event pastEvent) bool {
 			}
 		}
 		if err == nil && status != 0 && status != loader.ErrPass {
-			err = &loader.CallError{Plugin: e.name, Func: a.name, Status: status, Message: string(out)}
+			err = f.StatusError(e.sys.life, status, out)
 		}
 		if err != nil {
 			a.skipped(err)

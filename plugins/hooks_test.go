@@ -177,7 +177,7 @@ func TestNew(t *testing.T) {
 		err := sys.Start(t.Context())
 		require.ErrorIs(t, err, plugins.ErrOption, version)
 		_, _, late := plugins.First[[]byte, []byte](sys, "decided").Call(t.Context(), nil)
-		require.NoError(t, late, "it was not started")
+		require.ErrorIs(t, late, plugins.ErrNotStarted)
 		assert.EqualError(t, err, fmt.Sprintf("plugins.New: an option is not valid: found %q for the application's version, expected a semantic version, such as 1.4.0", version))
 		require.NoError(t, closed(sys))
 	}
@@ -583,6 +583,74 @@ func TestHookThatHangs(t *testing.T) {
 			assert.Equal(t, "+bbbb", call(""), "nobody else waits for it")
 			assert.Contains(t, []string{"", "+bbbb"}, <-held)
 			assert.Eventually(t, func() bool { return call("") == "+aaaa+bbbb" }, time.Minute, 10*time.Millisecond)
+		})
+	}
+}
+
+// TestSuspensionEnds: a call that goes well ends a suspension, whichever function it is of; and a worker that was started again is told of before it crashes.
+func TestSuspensionEnds(t *testing.T) {
+	var all told
+	sys := newHost(t, "isolated").add("aaaa").new(plugins.OnEvent(func(e plugins.Event) {
+		if e.Kind != plugins.EventState {
+			all = append(all, e)
+		}
+	}))
+	asked := plugins.Collect[[]byte, []byte](sys, "asked", plugins.Breaker(0, 0))
+	require.NoError(t, sys.Start(t.Context()))
+	version, err := sys.Func("plugin_aaaa", "version")
+	require.NoError(t, err)
+	_, err = version.Call(t.Context(), nil)
+	require.NoError(t, err)
+	for !errors.Is(err, loader.ErrSuspended) {
+		_, err = asked.Call(t.Context(), []byte("aaaa=crash"))
+		require.ErrorIs(t, err, loader.ErrCrash)
+	}
+	require.Eventually(t, func() bool { _, err := version.Call(t.Context(), nil); return err == nil }, time.Minute, time.Millisecond)
+	known, _ := sys.Plugin("plugin_aaaa")
+	assert.Equal(t, plugins.StateStarted, known.State)
+	assert.NoError(t, known.Err)
+	require.NoError(t, closed(sys))
+	before, suspended := plugins.EventRestarted, false
+	for i, e := range all {
+		suspended = suspended || e.Kind == plugins.EventSuspended
+		switch e.Kind {
+		case plugins.EventCrashed:
+			assert.Equal(t, plugins.EventRestarted, before, "%d: a worker that nobody was told of", i)
+		case plugins.EventRestarted:
+			assert.NotEqual(t, plugins.EventRestarted, before, i)
+		}
+		before = e.Kind
+	}
+	assert.Equal(t, plugins.EventRestarted, before, "the last one goes on")
+	assert.True(t, suspended)
+}
+
+// TestContextOfTheCaller: why a call was cancelled is in its error, of a function and at a point.
+func TestContextOfTheCaller(t *testing.T) {
+	for _, engine := range []string{"in-process", "isolated"} {
+		t.Run(engine, func(t *testing.T) {
+			sys := newHost(t, engine).add("aaaa").new()
+			defer func() { require.NoError(t, closed(sys)) }()
+			piped := plugins.Pipe[[]byte](sys, "piped", plugins.Limit(0))
+			require.NoError(t, sys.Start(t.Context()))
+			why := errors.New("the caller has changed his mind")
+			for _, end := range []struct {
+				of   func() (context.Context, context.CancelFunc)
+				want error
+			}{
+				{func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 50*time.Millisecond) }, context.DeadlineExceeded},
+				{func() (context.Context, context.CancelFunc) {
+					ctx, cancel := context.WithCancelCause(t.Context())
+					time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+					return ctx, func() { cancel(nil) }
+				}, why},
+			} {
+				ctx, cancel := end.of()
+				_, err := piped.Append(ctx, nil, []byte("aaaa=polls"))
+				cancel()
+				assert.ErrorIs(t, err, loader.ErrCancelled)
+				assert.ErrorIs(t, err, end.want)
+			}
 		})
 	}
 }

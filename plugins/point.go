@@ -164,7 +164,7 @@ func (a *attachment) odd(ctx context.Context, dst, in []byte, f *loader.Func, tr
 		return a.call(ctx, dst, in) // it was not run: another version has taken over meanwhile
 	}
 	if err == nil {
-		err = &loader.CallError{Plugin: a.entry.name, Func: a.name, Status: status, Message: string(out[len(dst):])}
+		err = f.StatusError(ctx, status, out[len(dst):])
 	}
 	if a.breaker.target.Load() == f {
 		a.ill(ctx, err, trial)
