@@ -638,7 +638,9 @@ func TestContextOfTheCaller(t *testing.T) {
 				of   func() (context.Context, context.CancelFunc)
 				want error
 			}{
-				{func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 50*time.Millisecond) }, context.DeadlineExceeded},
+				{func() (context.Context, context.CancelFunc) {
+					return context.WithTimeout(t.Context(), 50*time.Millisecond)
+				}, context.DeadlineExceeded},
 				{func() (context.Context, context.CancelFunc) {
 					ctx, cancel := context.WithCancelCause(t.Context())
 					time.AfterFunc(50*time.Millisecond, func() { cancel(why) })

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,6 +84,31 @@ func TestLinksAreWatched(t *testing.T) {
 	become("a link on the way to config.yaml", is("+bbbb+aaaa"))
 	require.NoError(t, os.WriteFile(at("config", "..1.0.2", "config.yaml"), []byte("folders: ["+at("app", "links")+"]\nplugins: [plugin_bbbb]\n"), 0o644))
 	become("config.yaml where a link leads to now", is("+bbbb"))
+}
+
+// TestRightsAreWatched: a file that may not be read is taken in by itself once it may.
+func TestRightsAreWatched(t *testing.T) {
+	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
+		t.Skip("this user may read every file: run it as another one")
+	}
+	fixture.Loadable(t)
+	folder := t.TempDir()
+	library := filepath.Join(folder, "plugin_aaaa"+fixture.Ext())
+	variant(t, "system", library)
+	require.NoError(t, os.Chmod(library, 0))
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Folder(folder), plugins.Watch())
+	defer func() { require.NoError(t, closed(sys)) }()
+	asked := plugins.Collect[[]byte, []byte](sys, "asked")
+	require.NoError(t, sys.Start(t.Context()))
+	time.Sleep(200 * time.Millisecond) // the look after the start is over
+	all, err := asked.Call(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, all)
+	require.NoError(t, os.Chmod(library, 0o644))
+	require.Eventually(t, func() bool {
+		all, err := asked.Call(t.Context(), nil)
+		return err == nil && len(all) == 1
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // TestRefusedIsSaidOnce: a config.yaml that is refused is a line in the log, once, and is tried once, as long as nothing that it reads has changed; not even where the log is

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -137,4 +138,20 @@ func constantTime(e ast.Expr) (time.Duration, bool) {
 		return x * y, ok && ok2 && e.Op == token.MUL
 	}
 	return 0, false
+}
+
+// A path that somebody gives is made absolute by package abspath: filepath.Abs takes link/.. for another folder than the system does.
+func TestPathsAreOfAbspath(t *testing.T) {
+	t.Parallel()
+	looked := 0
+	for _, name := range tracked(t, "*.go") {
+		if strings.HasSuffix(name, "_test.go") || !strings.HasPrefix(name, "loader/") && !strings.HasPrefix(name, "plugins/") && !strings.HasPrefix(name, "cmd/") || strings.HasPrefix(name, "loader/abspath/") {
+			continue
+		}
+		looked++
+		text, err := os.ReadFile(filepath.Join(fixture.Root(), name))
+		require.NoError(t, err)
+		assert.NotContains(t, string(text), "filepath.Abs(", name)
+	}
+	assert.Greater(t, looked, 300)
 }
