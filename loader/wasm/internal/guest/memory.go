@@ -38,8 +38,18 @@ func (m *memory) Reallocate(size uint64) []byte {
 	}
 	m.begun = true
 	m.budget.left -= more
-	m.room = append(m.room, make([]byte, more)...)
+	if size > uint64(cap(m.room)) {
+		m.room = append(make([]byte, 0, m.next(size)), m.room...)
+	}
+	m.room = m.room[:size]
 	return m.room
+}
+
+// next is how much room there is to be for size bytes. What there was before is the collector's, and the process's until that comes: all the rooms of a memory that
+// grows by steps are to be a third of the last one, not several times as much. What is not used of a room costs addresses, and mostly no memory.
+func (m *memory) next(size uint64) uint64 {
+	const step = 4
+	return max(size, min(step*uint64(cap(m.room)), size+uint64(max(m.budget.left, 0))))
 }
 
 // Free is experimental.LinearMemory's. What the instance had, the collector takes.
