@@ -167,6 +167,23 @@ func TestMemory(t *testing.T) {
 	assert.ErrorContains(t, err, "memory")
 }
 
+// The host's memory for one that grows by steps is not several times its limit.
+func TestMemoryOfTheHost(t *testing.T) {
+	const limit = 64 << 20
+	p := open(t, "wasm_faults", []wasm.Option{wasm.WithMemory(limit)}, loader.WithHostFunc("upper", upper))
+	_, err := p.Call(ctx, "fine", nil)
+	require.NoError(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	out, err := p.Call(ctx, "takes_all", nil)
+	require.NoError(t, err)
+	runtime.ReadMemStats(&after)
+	n, err := strconv.Atoi(string(out))
+	require.NoError(t, err)
+	require.Greater(t, n, 48)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(limit*3/2))
+}
+
 // A module whose custom section says that there are four billion names is opened: nobody makes room for them.
 func TestLieAboutNames(t *testing.T) {
 	module, err := os.ReadFile(fixture.WasmC(t, "wasm_faults"))

@@ -177,7 +177,7 @@ const slice = 100_000
 // Instantiate makes an instance, in which nothing has run yet: Start is due. config's name and start functions are not used.
 func (r *Runtime) Instantiate(ctx context.Context, code wazero.CompiledModule, config wazero.ModuleConfig) (*Guest, error) {
 	g := r.NewGuest()
-	m, err := r.InstantiateModule(ctx, code, g.Config(config).WithName("").WithStartFunctions())
+	m, err := r.InstantiateModule(r.NewBudget().Context(ctx), code, g.Config(config).WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, err
 	}
