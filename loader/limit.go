@@ -51,7 +51,7 @@ func (f *Func) WithTimeout(d time.Duration) *Func {
 	return &own
 }
 
-// WithOverdue has tell called when a function does not stop: once for each call that has not come back some 2 ms after it was asked to because of its
+// WithOverdue has tell called when a function does not stop: once for each call that has not come back some 50 ms after it was asked to because of its
 // limit (WithCallTimeout, Func.WithTimeout), isolated also before its worker is killed. name is that of the function or the hook. tell is called on
 // another goroutine, for one call at a time, in their order, with no lock of the plug-in's held: no call waits for it. A panic of it is a
 // line in the plug-in's log.
