@@ -157,11 +157,9 @@ func (in *Installer) remember(ctx context.Context, entries map[string]*lock.Entr
 // DefaultAge is how old a file has to be for GC to delete it, where nobody says another age: what is being installed is in no lock yet.
 const DefaultAge = 24 * time.Hour
 
-// GC deletes from the store what no lock names that uses it: of its register of locks those whose file is gone are dropped, unless they are younger than olderThan, and the others name what they
-// have and what they had before their last change. Files that a process uses stay, and those that are younger than olderThan. A lock that cannot be read is an error, and
-// nothing is deleted. freed is in bytes, n counts files.
-func (in *Installer) GC(ctx context.Context, olderThan time.Duration) (freed int64, n int, err error) {
-	keep := map[string]bool{}
+// needed are the digests of what the locks name that use the store, and of what they named before their last change.
+func (in *Installer) needed(olderThan time.Duration) (keep map[string]bool, err error) {
+	keep = map[string]bool{}
 	note := func(l *lock.Lock) {
 		for _, e := range l.Plugins {
 			for _, f := range e.Files {
@@ -169,7 +167,7 @@ func (in *Installer) GC(ctx context.Context, olderThan time.Duration) (freed int
 			}
 		}
 	}
-	err = in.inStore(func(root *os.Root) error {
+	return keep, in.inStore(func(root *os.Root) error {
 		names, err := fs.ReadDir(root.FS(), users)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -209,10 +207,28 @@ func (in *Installer) GC(ctx context.Context, olderThan time.Duration) (freed int
 		}
 		return nil
 	})
+}
+
+// GC deletes from the store what no lock names that uses it: of its register of locks those whose file is gone are dropped, unless they are younger than olderThan, and the others name what they
+// have and what they had before their last change. Files that a process uses stay, and those that are younger than olderThan. A lock that cannot be read is an error, and
+// nothing is deleted. freed is in bytes, n counts files.
+func (in *Installer) GC(ctx context.Context, olderThan time.Duration) (freed int64, n int, err error) {
+	keep, err := in.needed(olderThan)
 	if err != nil {
 		return 0, 0, err
 	}
-	freed, n, err = in.Store.GC(ctx, func(digest string) bool { return keep[digest] }, olderThan)
+	asked := map[string]bool{}
+	freed, n, err = in.Store.GC(ctx, func(digest string) bool {
+		if keep[digest] || !asked[digest] {
+			asked[digest] = true
+			return keep[digest]
+		}
+		now, err := in.needed(olderThan) // a lock may name it since
+		if err == nil {
+			keep = now
+		}
+		return err != nil || keep[digest]
+	}, olderThan)
 	return freed, n, errors.Join(err, in.inStore(func(root *os.Root) error { // of files that are gone
 		names, err := fs.ReadDir(root.FS(), signatures)
 		if err != nil {

@@ -15,6 +15,9 @@ import (
 // their age does not count. So a clock that was set anew can make it keep a file longer or delete one sooner that nobody needs, not one that is kept
 // or in use. It does so with half files too, and deletes what was put aside. freed is in bytes, n counts whole files. It goes on after an error, and
 // returns all of them.
+//
+// keep is asked twice of a whole file that goes: the second time when nobody can begin to use it any more. Who has used it until then, and has written
+// down that it is needed, is in its answer then.
 func (s *Store) GC(ctx context.Context, keep func(digest string) bool, olderThan time.Duration) (freed int64, n int, err error) {
 	var faults []error
 	if err := s.makeFolders(); err != nil {
@@ -35,7 +38,7 @@ func (s *Store) GC(ctx context.Context, keep func(digest string) bool, olderThan
 		if registry.Hex("sha256:"+name) == "" || kept(name) {
 			return nil
 		}
-		size, gone, err := s.take(name, olderThan)
+		size, gone, err := s.take(name, olderThan, kept)
 		freed += size
 		if gone && size > 0 {
 			n++
@@ -92,7 +95,7 @@ func (s *Store) Delete(ctx context.Context, digest string) error {
 	if err := errors.Join(ctx.Err(), s.makeFolders()); err != nil {
 		return err
 	}
-	_, gone, err := s.take(digits, 0)
+	_, gone, err := s.take(digits, 0, func(string) bool { return false })
 	if err == nil && !gone {
 		err = &registry.Error{Kind: registry.ErrStore, Path: s.path(path.Join(whole, digits)), Found: "a file that a process uses or fills",
 			Expected: "one that none does", Remedy: "End the processes that use it first"}
@@ -100,8 +103,8 @@ func (s *Store) Delete(ctx context.Context, digest string) error {
 	return err
 }
 
-// take deletes a whole file unless somebody uses or fills it, or it is young.
-func (s *Store) take(digits string, olderThan time.Duration) (size int64, gone bool, err error) {
+// take deletes a whole file unless somebody uses or fills it, it is young, or kept says, when nobody else can have it, that it is needed.
+func (s *Store) take(digits string, olderThan time.Duration, kept func(digits string) bool) (size int64, gone bool, err error) {
 	lock, err := filelock.TryAcquire(s.root, path.Join(locks, digits), 0o600)
 	if lock == nil {
 		return 0, false, s.fault(path.Join(locks, digits), err)
@@ -136,6 +139,9 @@ func (s *Store) take(digits string, olderThan time.Duration) (size int64, gone b
 			return 0, false, s.fault(at, err)
 		}
 		size += info.Size()
+	}
+	if kept(digits) {
+		return 0, false, nil
 	}
 	moved, err := s.setAside(dir)
 	if err != nil {

@@ -123,6 +123,25 @@ func TestKills(t *testing.T) {
 	assert.Empty(t, left, "nothing is left of those that were killed")
 }
 
+// Who has used a file until GC has it, and has written down that it needs it, keeps it.
+func TestGCAsksAgain(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store"))
+	text := "a library that a lock names since"
+	file, err := s.Put(t.Context(), digestOf(text), -1, "sample.so", from(text))
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	s = open(t, s.Folder())
+	asked := 0
+	_, n, err := s.GC(t.Context(), func(digest string) bool {
+		assert.Equal(t, digestOf(text), digest)
+		asked++
+		return asked > 1
+	}, 0)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	assert.FileExists(t, file.Path)
+}
+
 func TestGCLeavesWhatAnotherProcessUses(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "store")
 	put, s := open(t, folder), open(t, folder)
