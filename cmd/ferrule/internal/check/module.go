@@ -573,14 +573,27 @@ func (m *module) cancel(how string, after time.Duration) {
 	}
 	m.how = ", " + how
 	again := true // what was ended takes long: one of a case gets a second chance
+	gone := false // what the plug-in ran in was ended: a new one would take the time that the call has
 	m.each(func(f function) {
 		for _, in := range m.cancellable(f) {
-			late := time.Duration(0)
-			for range 3 { // again, because a machine that is busy with other things is slow, too
+			late, tries := time.Duration(0), 0
+			for calls := 0; tries < 3 && calls < 6; calls++ { // again, because a machine that is busy with other things is slow, too
+				if gone {
+					m.close()
+					m.open()
+				}
+				if m.plugin == nil { // which was reported
+					return
+				}
 				m.send(event{Step: &step{What: f.label + " with " + in.name + m.how, Function: f.label, Rule: "R17", Expected: "a function that returns soon", Mend: mendInput}})
 				var out []byte
 				var err, ended = error(nil), (*loader.DeadlineError)(nil)
-				if late, out, err = m.cancelled(f, in, after); again && errors.As(err, &ended) {
+				late, out, err = m.cancelled(f, in, after)
+				if gone = errors.As(err, &ended) || errors.Is(err, loader.ErrCrash); !entered(err) {
+					continue
+				}
+				tries++
+				if ended != nil && again {
 					again = false
 					continue
 				}
@@ -591,6 +604,10 @@ func (m *module) cancel(how string, after time.Duration) {
 					break
 				}
 			}
+			if tries == 0 {
+				m.note("%s with %s was not tried: the machine was too busy to begin it before it was cancelled", f.label, in.name)
+				return
+			}
 			if late > soon {
 				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, how, late.Round(time.Millisecond)),
 					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: m.mendCancel()})
@@ -599,6 +616,12 @@ func (m *module) cancel(how string, after time.Duration) {
 			}
 		}
 	})
+}
+
+// entered reports whether a function was entered whose call was cancelled.
+func entered(err error) bool {
+	e, ok := errors.AsType[*loader.CallError](err)
+	return !ok || e.Status != abi.StatusCancelled || !strings.HasPrefix(e.Message, "not called: ") // which are the loader's words
 }
 
 // cancelled calls a function, and cancels it when it has run for so long. It returns how long the function went on then, but for what its thread waited for a

@@ -49,6 +49,8 @@ func TestScriptFindings(t *testing.T) {
 		"what crashes":               {"name=s version=1 fn=f", "", "import ctypes\ndef f(x): ctypes.string_at(0)", "input-empty error R12", "segmentation fault", "input-empty"},
 		"what cannot be cancelled": {"name=s version=1 fn=f", "", "import time\ndef f(x): time.sleep(1000)",
 			"input-empty error R17", "cancelled", "input-empty"},
+		"what takes no notice of being cancelled": {"name=s version=1 fn=f", "", "import time\ndef f(x):\n if len(x) > 1000: time.sleep(1000)\n return x",
+			"cancel-middle error R17", "it was ended 3s after it was cancelled", "cancel-middle"},
 		"an error that nobody caught": {"name=s version=1 fn=f in=json", "export const f = (x) => x.name.first ?? ''", "def f(x): return x['name']",
 			"status warning R10", "nobody caught", "status"},
 		"a function that always fails": {"name=s version=1 fn=f", "export function f() { throw new Error('no') }", "def f(x): raise ValueError('no')",
@@ -167,19 +169,22 @@ def stop(): pass
 
 // What takes no notice of being cancelled once, as on a machine that does not get to it, is no finding: it is asked again.
 func TestEndedOnce(t *testing.T) {
-	once := filepath.Join(t.TempDir(), "once")
+	dir := t.TempDir()
+	once, again := filepath.Join(dir, "once"), filepath.Join(dir, "again")
 	v := checkScript(t, ".py", `# ferrule: name=s version=1 fn=f
 import os, time
 import ferrule
 def f(x):
     if len(x) < 1000: return x
-    while not ferrule.cancelled(): time.sleep(0.001)
     if not os.path.exists(`+strconv.Quote(once)+`):
         open(`+strconv.Quote(once)+`, "w").close()
         time.sleep(1000)
+    open(`+strconv.Quote(again)+`, "w").close()
+    while not ferrule.cancelled(): time.sleep(0.001)
     raise TimeoutError("cancelled")
 `, "cancel-middle")
 	require.FileExists(t, once)
+	require.FileExists(t, again, "it has run a second time")
 	assert.True(t, v.Pass, "%+v", v.Results)
 }
 
