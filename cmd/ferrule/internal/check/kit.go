@@ -23,6 +23,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
+	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -195,8 +196,12 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	k.shell = shell
 	if throughEngine(k.lib) {
 		go k.tell()
-		moduleCases[k.Case](&module{kit: k})
+		m := &module{kit: k}
+		moduleCases[k.Case](m)
 		k.send(event{Done: true})
+		if engines.IsPython(k.lib) && !m.here { // its workers have keepers, which are none of what the plug-in leaves
+			childless()
+		}
 		return nil
 	}
 	if k.table, err = guarded(4096); err != nil {

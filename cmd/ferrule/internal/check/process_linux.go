@@ -82,6 +82,16 @@ func waited(thread int) time.Duration {
 	return time.Duration(n)
 }
 
+// childless waits until this process has no children.
+func childless() {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err == unix.ECHILD {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
 // elsewhereAndBack takes a thread, says that it has it, and leaves it to Go when the channel is closed.
 func elsewhereAndBack(there func(), until chan struct{}) {
 	runtime.LockOSThread()

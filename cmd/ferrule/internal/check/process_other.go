@@ -15,6 +15,7 @@ func residentOf(int) (int, bool)      { return 0, false }
 func threads() (int, bool)            { return 0, false }
 func thread() int                     { return 0 }
 func waited(int) time.Duration        { return 0 }
+func childless()                      {} // nothing is said of what is left
 func stackBottom() uintptr            { return 0 }
 func signalHandlers() (facts, string) { return nil, notHere }
 func signalMask() (facts, string)     { return nil, notHere }

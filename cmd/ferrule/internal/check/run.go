@@ -264,7 +264,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		done = true
 	}
 	if done {
-		p.leavesProcesses(r, processes, alive)
+		if !late || len(alive) > 0 { // else they had no time to end by themselves
+			p.leavesProcesses(r, processes, alive)
+		}
 		p.streams(c, r, stdout, said)
 		return false, nil
 	}
