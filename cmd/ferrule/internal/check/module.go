@@ -50,7 +50,7 @@ var moduleCases map[string]func(*module)
 
 func init() {
 	moduleCases = map[string]func(*module){
-		caseOpen:         func(m *module) { m.open() },
+		caseOpen:         (*module).checkOpen,
 		"start":          (*module).checkStart,
 		CaseSandbox:      (*module).checkSandbox,
 		"input-empty":    func(m *module) { m.inputs(input{"no input", nil}) },
@@ -138,12 +138,15 @@ func (m *module) engine(permits engine.Permits) (loader.Option, error) {
 	if m.sandboxed {
 		policy = m.Policy
 	}
-	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(grace))
+	return engines.Python(m.Adapter, m.Path, policy, isolate.WithGrace(grace), isolate.WithStopTimeout(stopGrace))
 }
 
 // grace is how long a call may go on that is cancelled, before its engine ends it. It is long, for machines that have other things to do; cancel-middle finds what takes
 // more than soon.
 const grace = 3 * time.Second
+
+// stopGrace is how long a worker may take to stop the plug-in. It is as long as a case has time for, for the same machines.
+const stopGrace = 8 * time.Second
 
 // open opens the module. When that fails it reports so, and no other case can run.
 func (m *module) open(more ...loader.Option) bool {
@@ -188,10 +191,16 @@ func (m *module) unopened(err error) {
 	m.find(f)
 }
 
+// stopping says what takes the time when an instance does not stop.
+func (m *module) stopping() {
+	m.send(event{Step: &step{What: "ferrule_stop", Rule: "R15", Expected: "a stop that is soon done", Mend: "End what an instance waits for before it stops, such as its threads"}})
+}
+
 func (m *module) close() {
 	if m.plugin == nil {
 		return
 	}
+	m.stopping()
 	if err := m.plugin.Close(); err != nil {
 		m.find(Finding{Rule: "R15", Severity: Warning, Seen: "closing it: " + words.Error(err).Error(), Expected: "a stop that works",
 			Mend: "Return FERRULE_OK: the host can do no more than to log it"})
@@ -276,6 +285,7 @@ func (m *module) checkKept(first *loader.State) {
 				Mend: "Have ferrule_resume take what ferrule_save of the same version gives"})
 			return
 		}
+		m.stopping()
 		_ = m.plugin.Close()
 		m.plugin = next
 		states = append(states, state)
@@ -365,6 +375,13 @@ func (m *module) judge(f function, in input, out []byte, err error) *outcome {
 	return nil
 }
 
+func (m *module) checkOpen() {
+	if m.open() {
+		m.stopping()
+		_ = m.plugin.Close() // which is case start's
+	}
+}
+
 func (m *module) checkStart() {
 	if !m.open() {
 		return
@@ -375,6 +392,7 @@ func (m *module) checkStart() {
 		m.unopened(err)
 		return
 	}
+	m.stopping()
 	if err := s.Close(); err != nil {
 		m.find(Finding{Rule: "R15", Severity: Warning, Seen: "ferrule_stop: " + words.Error(err).Error(), Expected: "a stop that works",
 			Mend: "Return FERRULE_OK: the host can do no more than to log it"})
@@ -766,6 +784,7 @@ func (m *module) checkHandover() {
 			Mend: "Have ferrule_resume take what ferrule_save of the same version gives"})
 		return
 	}
+	m.stopping()
 	_ = m.plugin.Close()
 	m.plugin = next
 	m.checkKept(state)

@@ -188,6 +188,17 @@ def f(x):
 	assert.True(t, v.Pass, "%+v", v.Results)
 }
 
+// A script that takes its time to stop, as on a machine that is busy, is no finding; one that does not stop is.
+func TestStopsLate(t *testing.T) {
+	for stop, want := range map[string][]string{"time.sleep(3)": nil, "time.sleep(1000)": {"start warning R15"}} {
+		t.Run(stop, func(t *testing.T) {
+			t.Parallel()
+			v := checkScript(t, ".py", "# ferrule: name=s version=1 services=stop fn=f\nimport time\ndef f(x): return x\ndef stop(): "+stop+"\n", "start")
+			assert.Equal(t, want, findings(v), "%+v", v.Results)
+		})
+	}
+}
+
 // TestScriptsPass: sound scripts pass, without a warning, and each case that is left out says why, in words that are true of a script.
 func TestScriptsPass(t *testing.T) {
 	for ext, text := range soundScripts {
