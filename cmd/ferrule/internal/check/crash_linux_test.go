@@ -141,6 +141,39 @@ FERRULE_FN(answer) {
 	assert.Regexp(t, `answer with no input: the process died of SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer \(below\.c:`, v.Results[0].Findings[0].Seen)
 }
 
+// What ended a process is what the system says of it, whatever signal the plug-in has written about before.
+func TestKilled(t *testing.T) {
+	source, library := filepath.Join(t.TempDir(), "killed.c"), filepath.Join(t.TempDir(), "killed.so")
+	require.NoError(t, os.WriteFile(source, []byte(`#define _GNU_SOURCE
+#include <signal.h>
+#include <unistd.h>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("killed") FERRULE_VERSION("1.0.0"));
+static const char said[] = "handling SIGHUP as a reload request\nat addr=0x10\n";
+FERRULE_FN(kills) {
+    (void)call;
+    if (write(2, said, sizeof said - 1) > 0) raise(SIGKILL);
+    return FERRULE_FAILED;
+}
+FERRULE_FN(exits) {
+    (void)call;
+    if (write(2, said, sizeof said - 1) > 0) _exit(2);
+    return FERRULE_FAILED;
+}
+`), 0o600))
+	out, err := exec.Command(fixture.Tool(t, "gcc", "apt-get install gcc"), "-fPIC", "-shared", "-I"+filepath.Join(fixture.Root(), "include"), "-o", library, source).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	o := options(t)
+	o.Only = []string{"input-empty"}
+	v, err := check.Run(t.Context(), library, o)
+	require.NoError(t, err)
+	seen := map[string]string{}
+	for _, f := range v.Results[0].Findings {
+		seen[f.Function] = f.Seen
+	}
+	assert.Equal(t, map[string]string{"kills": "kills with no input: the process died of SIGKILL", "exits": "exits with no input: the process ended with exit code 2"}, seen)
+}
+
 // An exception that nobody catches is named, with what it says.
 func TestException(t *testing.T) {
 	source, library := filepath.Join(t.TempDir(), "throws.cpp"), filepath.Join(t.TempDir(), "throws.so")

@@ -2,7 +2,13 @@
 
 package check
 
-import "github.com/ebitengine/purego"
+import (
+	"os"
+	"syscall"
+
+	"github.com/ebitengine/purego"
+	"golang.org/x/sys/unix"
+)
 
 // tempVariable names the folder for temporary files.
 const tempVariable = "TMPDIR"
@@ -25,3 +31,6 @@ func libc(name string) uintptr {
 
 // closeLibrary unloads it, where the system does: not what has said that it stays, nor what another one is linked to.
 func closeLibrary(library uintptr) { _ = purego.Dlclose(library) }
+
+// nameOfSignal is as in "SIGSEGV".
+func nameOfSignal(s os.Signal) string { return unix.SignalName(s.(syscall.Signal)) }

@@ -1,6 +1,10 @@
 package check
 
-import "golang.org/x/sys/windows"
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
 
 // tempVariable names the folder for temporary files.
 const tempVariable = "TMP"
@@ -21,3 +25,6 @@ func libc(string) uintptr { return 0 }
 
 // closeLibrary unloads it.
 func closeLibrary(library uintptr) { _ = windows.FreeLibrary(windows.Handle(library)) }
+
+// nameOfSignal is "": no signal ends a process here.
+func nameOfSignal(os.Signal) string { return "" }

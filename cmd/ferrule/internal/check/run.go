@@ -313,13 +313,13 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
 					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
 			}
-		case at != nil && (at.Overflow() || at.Below(stack)), at == nil && overflowed(stack, areas, said):
+		case at != nil && (at.Overflow() || at.Below(stack)), at == nil && overflowed(stack, areas, goReport(process.State(), said)):
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
 		case strings.Contains(how, "ended with") && goesOn(said): // which is a finding already
 			f = Finding{}
-		case f.dying(said, at):
+		case f.dying(process.State(), said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
 			f.Rule, f.Expected = "R12", "the function to return: no exception, no panic, no exit leaves it"
 			f.Mend = "Catch what may be thrown, and return a status with a message"
@@ -454,10 +454,36 @@ func part(f *os.File, from, n int64) string {
 }
 
 var (
-	signalName = regexp.MustCompile(`\bSIG[A-Z]{2,7}\b`)
+	signalName = regexp.MustCompile(`(?m)^(?:\[signal )?(SIG[A-Z]{2,7}): `)
 	signalAddr = regexp.MustCompile(`\b(?:addr=|fault address )(0x[0-9a-f]+)`)
-	exception  = regexp.MustCompile(`\bException (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
+	exception  = regexp.MustCompile(`(?m)^Exception (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
 )
+
+// reportBegins is how the report of Go's runtime may begin that a signal has ended the process, or on Windows an exception.
+var reportBegins = regexp.MustCompile(`(?m)^(?:SIG[A-Z]{2,7}: |fatal error: |unexpected fault address 0x|panic: |\[signal |Exception 0x)`)
+
+// goReport is that report, where Go's runtime has ended the process. What the plug-in has written is none of it.
+func goReport(state supervise.State, stderr string) string {
+	const caught = 2 // the exit code of that
+	if at := reportBegins.FindStringIndex(stderr); at != nil && state.ExitCode() == caught {
+		return stderr[at[0]:]
+	}
+	return ""
+}
+
+// signalOf is the name of the signal that ended a process, or "" where that is not known.
+func signalOf(state supervise.State, stderr string, at *crash.Crash) string {
+	if at != nil {
+		return at.Name()
+	}
+	if s := state.Signal(); s != nil {
+		return nameOfSignal(s)
+	}
+	if all := signalName.FindAllStringSubmatch(goReport(state, stderr), -1); all != nil {
+		return all[len(all)-1][1]
+	}
+	return ""
+}
 
 // overflowed reports whether a process died right below the lowest address of its stack, or at it. That is a guess, for where no crash was
 // recorded: nothing tells where the stack pointer was. What is there may be memory of a call as well, which the system puts anywhere.
@@ -523,11 +549,8 @@ var dying = []struct {
 }
 
 // dying says what it is about where the runtime has said so, or the signal does. It reports whether that is known.
-func (f *Finding) dying(said string, at *crash.Crash) bool {
-	signal := signalName.FindString(said)
-	if at != nil {
-		signal = at.Name()
-	}
+func (f *Finding) dying(state supervise.State, said string, at *crash.Crash) bool {
+	signal := signalOf(state, said, at)
 	for _, d := range dying {
 		m := d.words.FindStringSubmatch(said)
 		if m == nil || signal != "SIGABRT" {
@@ -602,16 +625,18 @@ func death(state supervise.State, stderr string, at *crash.Crash) string {
 		}
 		return fmt.Sprintf("the process died of %s at the address %#x", name, at.Address)
 	}
-	if name := signalName.FindString(stderr); name != "" {
-		if m := signalAddr.FindStringSubmatch(stderr); m != nil && name != "SIGABRT" {
+	said := goReport(state, stderr)
+	m := signalAddr.FindStringSubmatch(said)
+	if name := signalOf(state, stderr, nil); name != "" {
+		if m != nil && name != "SIGABRT" {
 			return "the process died of " + name + " at the address " + m[1]
 		}
 		return "the process died of " + name
 	}
-	if m := signalAddr.FindStringSubmatch(stderr); m != nil {
+	if m != nil {
 		return "the process died of a fault at the address " + m[1]
 	}
-	if m := exception.FindStringSubmatch(stderr); m != nil {
+	if m := exception.FindStringSubmatch(said); m != nil {
 		return "the process died of the exception " + m[1] + " at the address " + m[2]
 	}
 	if state.ExitCode() >= 0 {
