@@ -304,11 +304,12 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		how := death(process.State(), said, at)
 		f.Seen = last.What + ": " + how + place(at, path)
 		f.Frames = callers(at, path)
-		switch why := reported(said); {
+		report := lastReport(stderr)
+		switch why := reported(report); {
 		case why != "":
 			f.Seen, f.Expected = last.What+": "+why, "nothing that a sanitizer reports"
 			f.Mend = "Mend what it names, at the place that is named"
-			f.Frames = reportedFrames(said, path)
+			f.Frames = reportedFrames(report, path)
 			if strings.Contains(why, "ASan runtime") {
 				f.Expected, f.Mend = "AddressSanitizer's runtime, which is to be in the process before the library",
 					"Set LD_PRELOAD to the path of the runtime: gcc -print-file-name=libasan.so, or clang -print-file-name=libclang_rt.asan-x86_64.so"
@@ -439,12 +440,13 @@ func (p *parent) streams(c Case, r *Result, stdout *os.File, stderr string) {
 // head and tail are the first and the last of what is in a file.
 func head(f *os.File) string { return part(f, 0, 200) }
 
-func tail(f *os.File) string {
+func tail(f *os.File) string { return end(f, 16<<10) } // Go says much when a signal ends it
+
+func end(f *os.File, n int64) string {
 	info, err := f.Stat()
 	if err != nil {
 		return ""
 	}
-	const n = 16 << 10 // Go says much when a signal ends it
 	return part(f, max(0, info.Size()-n), n)
 }
 

@@ -90,7 +90,7 @@ func clangs(name, kind string) (s sanitizer) {
 }
 
 // preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for
-// where and how reports are written, which are read. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
+// where and how reports are written, which are read, and that AddressSanitizer's end the process, which says whose they are. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
 // looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends. Frames are written
 // as always, and behind each the file that it is in.
 func (s sanitizer) preloaded() []string {
@@ -99,7 +99,7 @@ func (s sanitizer) preloaded() []string {
 	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
 		written := ":color=never:log_path=stderr"
 		if variable == "ASAN_OPTIONS" {
-			written += ":stack_trace_format='    #%n %p %F %L [in %m]'"
+			written += ":halt_on_error=1:strip_path_prefix='':stack_trace_format='    #%n %p %F %L [in %m]'"
 		}
 		env = append(env, variable+"="+faults+more+os.Getenv(variable)+written)
 	}
@@ -126,20 +126,35 @@ func reported(stderr string) string {
 	return ""
 }
 
-// reportedFrames are the frames of a sanitizer's report: those of where it was, and what had called that, up to the library's own.
-func reportedFrames(stderr, library string) (frames []string) {
+// reportedFrames are the frames of a sanitizer's report: those of where it was, and what had called that, up to the library's own. A function that has called itself is
+// there once.
+func reportedFrames(report, library string) (frames []string) {
 	const most = 12
 	outermost, is := 0, crash.IsFile(library)
-	for n, m := range sanitizerFrame.FindAllStringSubmatch(stderr, most) {
+	for n, m := range sanitizerFrame.FindAllStringSubmatch(report, -1) {
 		if m[1] != strconv.Itoa(n) {
 			break // another stack, such as that on which the memory was freed
 		}
-		frames = append(frames, m[2])
+		if len(frames) == 0 || frames[len(frames)-1] != m[2] {
+			if len(frames) == most {
+				break
+			}
+			frames = append(frames, m[2])
+		}
 		if is(m[3]) {
-			outermost = n + 1
+			outermost = len(frames)
 		}
 	}
 	return frames[:outermost]
+}
+
+// lastReport is the end of a standard error, from the last report of a sanitizer on that has ended the process. It has 256 frames of each stack, whose names may be long.
+func lastReport(stderr *os.File) string {
+	said := end(stderr, 1<<20)
+	if all := sanitizerError.FindAllStringIndex(said, -1); all != nil {
+		return said[all[len(all)-1][0]:]
+	}
+	return said
 }
 
 // besidesReports is what there is in a standard error beside what sanitizers have reported that go on.

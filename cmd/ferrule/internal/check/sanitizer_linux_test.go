@@ -94,6 +94,43 @@ FERRULE_FN(overflows) {
 	}
 }
 
+// A report ends the process, names its frames in full and is read from its beginning, whatever the user's own options are and however long it is.
+func TestSanitizerOptions(t *testing.T) {
+	fixture.NotMusl(t, "it has no sanitizers")
+	dir := t.TempDir()
+	from, library := filepath.Join(dir, "p.c"), filepath.Join(dir, "p.so")
+	require.NoError(t, os.WriteFile(from, []byte(`#include <stdlib.h>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+static __attribute__((noinline)) int32_t deep(volatile char *p, int n) {
+    if (!n) return *p ? FERRULE_OK : FERRULE_FAILED;
+    return deep(p, n - 1) + (n < 0);
+}
+FERRULE_FN(freed) {
+    volatile char *p = malloc(8);
+    call->out_len = 0;
+    if (!p) return FERRULE_NO_MEMORY;
+    *p = 1;
+    free((void *)p);
+    return deep(p, 300);
+}
+`), 0o600))
+	text, err := exec.Command(fixture.Tool(t, "gcc", "apt-get install gcc"), "-shared", "-fPIC", "-g", "-fsanitize=address", "-fsanitize-recover=address",
+		"-I", filepath.Join(fixture.Root(), "include"), "-o", library, from).CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	t.Setenv("ASAN_OPTIONS", "halt_on_error=0:strip_path_prefix="+filepath.Dir(dir)+"/")
+	o := options(t)
+	o.Only = []string{"input-empty"}
+	v, err := check.Run(t.Context(), library, o)
+	require.NoError(t, err)
+	require.Len(t, v.Results[0].Findings, 1)
+	f := v.Results[0].Findings[0]
+	assert.Contains(t, f.Seen, "freed with no input: AddressSanitizer: heap-use-after-free ")
+	require.Len(t, f.Frames, 2, "the line that reads, and the one that calls itself once: %q", f.Frames)
+	assert.Regexp(t, `^deep `+dir+`/p\.c:5`, f.Frames[0])
+	assert.Regexp(t, `^deep .*p\.c:6`, f.Frames[1])
+}
+
 // The runtimes of the other sanitizers are preloaded as well: of gcc's for threads, whose reports do not end the process, and of clang's
 // for undefined behaviour, to which no library is linked.
 func TestOtherSanitizers(t *testing.T) {
