@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -201,7 +200,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
 	if p.stop == "" && engines.IsModule(lib) {
-		if p.compiled, err = os.MkdirTemp("", "ferrule-compiled-"); err != nil {
+		if p.compiled, err = makeTemp("ferrule-compiled-"); err != nil {
 			return nil, noTemp(err)
 		}
 		defer removeAll(p.compiled)

@@ -136,11 +136,51 @@ func noTemp(err error) error {
 		os.TempDir(), err, tempVariable)
 }
 
+// makeTemp makes a folder for temporary files whose path is the same in every folder: a worker runs in another one.
+func makeTemp(pattern string) (string, error) {
+	top, err := abspath.Of(os.TempDir())
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(top, pattern)
+}
+
+// absoluteEnvironment is the environment of a worker, which runs in another folder: what it names relative to this one is made absolute. What cannot be is left as it is.
+func absoluteEnvironment(env []string) []string {
+	env = slices.Clone(env)
+	absolute := func(path string) string {
+		if strings.HasPrefix(path, "$") { // which the dynamic linker replaces
+			return path
+		}
+		if path == "" {
+			path = "."
+		}
+		if abs, err := abspath.Of(path); err == nil {
+			return abs
+		}
+		return path
+	}
+	for i, variable := range env {
+		switch name, value, _ := strings.Cut(variable, "="); {
+		case value == "":
+		case name == tempVariable:
+			env[i] = name + "=" + absolute(value)
+		case name == "LD_LIBRARY_PATH": // glibc has both separators
+			folders := strings.Split(strings.ReplaceAll(value, ";", ":"), ":")
+			for j, folder := range folders {
+				folders[j] = absolute(folder)
+			}
+			env[i] = name + "=" + strings.Join(folders, ":")
+		}
+	}
+	return env
+}
+
 // once runs one worker, in an empty folder, which is removed with all that is in it, and ends all the processes that it
 // has started. It adds functions to be left out from now on to left; again says that one ended the process, or
 // did not return.
 func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]string) (again bool, err error) {
-	dir, err := os.MkdirTemp("", "ferrule-check-")
+	dir, err := makeTemp("ferrule-check-")
 	if err != nil {
 		return false, noTemp(err)
 	}
@@ -186,7 +226,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	cmd := exec.Command(o.Worker[0], o.Worker[1:]...)
 	cmd.Dir = work
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
-	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	cmd.Env = append(absoluteEnvironment(os.Environ()), "GOTRACEBACK=none")
 	if p.sanitizer.name != "" {
 		cmd.Env = append(cmd.Env, p.sanitizer.preloaded()...)
 	}

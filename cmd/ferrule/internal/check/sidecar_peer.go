@@ -268,7 +268,7 @@ func (k *probe) dial(d dialing) *peer {
 		}
 	}
 	var err error
-	p.dir, err = os.MkdirTemp("", "ferrule-check-")
+	p.dir, err = makeTemp("ferrule-check-")
 	must(err)
 	work := filepath.Join(p.dir, "work")
 	must(os.Mkdir(work, 0o700))
