@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,10 +12,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/owner"
 )
 
@@ -48,25 +51,64 @@ func (f *File) Bytes() []byte { return bytes.Clone(f.text) }
 // Config returns what the text says now.
 func (f *File) Config() (*Config, error) { return Parse(f.path, f.text) }
 
+// patience is how long Save waits for others. They only compare, write and rename.
+const patience = 10 * time.Second
+
 // Save writes the text to a file beside it, and puts that in its place, so that who reads sees either of both whole. Mode and, where
 // this process may, owner stay; a symbolic link stays, and the file that it leads to is replaced. When the file is no longer as
-// OpenFile or Save left it, nothing is written, and the error is ErrChanged.
-func (f *File) Save() (err error) {
+// OpenFile or Save left it, nothing is written, and the error is ErrChanged. Of those who save at the same time, in this process or in others, one comes after the
+// other, so that none undoes what another has written. An editor does not know of that.
+func (f *File) Save() error {
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(path)
+	if bytes.Equal(f.text, f.disk) { // nothing is written, and so a folder that may only be read will do
+		return f.unchanged(path)
+	}
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	if now, err := read(path); err != nil {
+	defer root.Close()
+	waiting, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	guard := "." + filepath.Base(path) + ".save" // no plug-in's name: who watches the folder does not mind
+	held, err := filelock.Acquire(waiting, root, guard, 0o666)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &fs.PathError{Op: "save", Path: f.path, Err: fmt.Errorf("found another process that has been saving it for %v, expected one that is done by then. End that process", patience)}
+	case err != nil:
+		if cause := new(fs.PathError); errors.As(err, &cause) {
+			err = &fs.PathError{Op: cause.Op, Path: filepath.Join(filepath.Dir(path), guard), Err: cause.Err}
+		}
 		return err
-	} else if !bytes.Equal(now, f.disk) {
-		return &fs.PathError{Op: "save", Path: f.path, Err: ErrChanged}
 	}
-	if bytes.Equal(f.text, f.disk) {
-		return nil
+	defer held.Release()
+	if err := f.unchanged(path); err != nil {
+		return err
+	}
+	if err := f.replace(path); err != nil {
+		return err
+	}
+	f.disk = f.text
+	return nil
+}
+
+// unchanged is ErrChanged when the file is no longer as it was read or saved.
+func (f *File) unchanged(path string) error {
+	now, err := read(path)
+	if err == nil && !bytes.Equal(now, f.disk) {
+		err = &fs.PathError{Op: "save", Path: f.path, Err: ErrChanged}
+	}
+	return err
+}
+
+// replace writes a new file, and puts it in the place of the old one.
+func (f *File) replace(path string) (err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -83,11 +125,7 @@ func (f *File) Save() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(temp.Name(), path); err != nil {
-		return err
-	}
-	f.disk = f.text
-	return nil
+	return os.Rename(temp.Name(), path)
 }
 
 // SetEnabled says whether a plug-in is used. One that is used again loses its key enabled, which says nothing then; where a merge key says that it
