@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
 // shop is the folder of an application: a config.yaml, and a folder plugins beside it.
@@ -378,6 +380,31 @@ func TestEdit(t *testing.T) {
 	s.configure("folders: [plugins]\nplugins: [asks]\n")
 	s.prints("serves: not used already: config.yaml does not name it\n", 0, "disable serves")
 	s.file("folders: [plugins]\nplugins: [asks]\n")
+}
+
+// TestEditTogether: of commands that edit the file at the same time, what each says that it has done is in the file.
+func TestEditTogether(t *testing.T) {
+	t.Parallel()
+	s := demoShop(t)
+	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: [a_0, a_1, a_2, a_3, a_4, a_5]}, serves, plugin_bbbb]\n")
+	lines := []string{"grant asks cart_total", "grant asks loyalty_points", "disable plugin_bbbb", "enable plugin_cccc", "remove serves"}
+	for i := range 6 {
+		lines = append(lines, fmt.Sprintf("deny asks a_%d", i))
+	}
+	var wg sync.WaitGroup
+	for _, line := range lines {
+		wg.Go(func() {
+			_, stderr, code := s.run(line)
+			assert.Zero(t, code, "%s: %s", line, stderr)
+		})
+	}
+	wg.Wait()
+	c, err := config.Load(s.path("config.yaml"))
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"cart_total", "loyalty_points"}, c.Plugin("asks").Grant)
+	assert.False(t, c.Plugin("plugin_bbbb").Enabled)
+	assert.NotNil(t, c.Plugin("plugin_cccc"))
+	assert.Nil(t, c.Plugin("serves"))
 }
 
 // TestEditWarns: an edit with which a running application would not go on is done, and said.

@@ -129,28 +129,20 @@ plug-in is run.
 	return c.add(cmd)
 }
 
+// saves is how often a command makes its edits when somebody else writes the file at the same time.
+const saves = 10
+
 // edit returns what has do make edits, writes the file, and says what has changed.
 func (c *configured) edit(do func(e *edits, args []string) error) func(*cobra.Command, []string) error {
 	return func(_ *cobra.Command, args []string) error {
-		o, err := c.survey()
+		e, changed, err := c.editOnce(do, args)
+		for n := 1; n < saves && errors.Is(err, config.ErrChanged); n++ { // the edits are of what the file says now
+			e, changed, err = c.editOnce(do, args)
+		}
 		if err != nil {
-			return err
+			return unsaved(err)
 		}
-		f, err := config.OpenFile(c.path)
-		if err != nil {
-			return c.wrong(err)
-		}
-		e := &edits{c, o, f, &edited{Config: o.Config.Path}}
-		text := f.Bytes()
-		if err := do(e, args); err != nil {
-			return err
-		}
-		if err := f.Save(); errors.Is(err, config.ErrChanged) {
-			return &exit{code: exitFailed, err: fmt.Errorf("%w. Nothing was written: do it again", err)}
-		} else if err != nil {
-			return failure(err)
-		}
-		if !bytes.Equal(text, f.Bytes()) {
+		if changed {
 			e.warn()
 		}
 		if err := c.print(e.made, e.made.write); err != nil {
@@ -161,6 +153,47 @@ func (c *configured) edit(do func(e *edits, args []string) error) func(*cobra.Co
 		}
 		return nil
 	}
+}
+
+// editOnce has do make edits of the file as it is now, and writes it.
+func (c *configured) editOnce(do func(e *edits, args []string) error, args []string) (e *edits, changed bool, err error) {
+	o, err := c.survey()
+	if err != nil {
+		return nil, false, err
+	}
+	f, err := config.OpenFile(c.path)
+	if err != nil {
+		return nil, false, c.wrong(err)
+	}
+	e = &edits{c, o, f, &edited{Config: o.Config.Path}}
+	text := f.Bytes()
+	if err := do(e, args); err != nil {
+		return nil, false, err
+	}
+	return e, !bytes.Equal(text, f.Bytes()), f.Save()
+}
+
+// save saves edits. Where somebody else has written the file since it was read, again makes them of what it says now.
+func (c *configured) save(f *config.File, again func(*config.File) error) error {
+	err := f.Save()
+	for n := 1; n < saves && errors.Is(err, config.ErrChanged); n++ {
+		if f, err = config.OpenFile(c.path); err != nil {
+			return c.wrong(err)
+		}
+		if err := again(f); err != nil {
+			return err
+		}
+		err = f.Save()
+	}
+	return unsaved(err)
+}
+
+// unsaved is the error of edits that are not in the file.
+func unsaved(err error) error {
+	if errors.Is(err, config.ErrChanged) {
+		return &exit{code: exitFailed, err: fmt.Errorf("%w. Nothing was written: do it again", err)}
+	}
+	return failure(err)
 }
 
 // warn notes which plug-ins cannot be as the file says now, and could before: on their account a running application refuses it.

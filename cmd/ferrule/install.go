@@ -285,11 +285,7 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 			out = append(out, add.name)
 		}
 	}
-	if out != nil {
-		if f, err = config.OpenFile(d.path); err != nil {
-			return d.wrong(err)
-		}
-		text = f.Bytes()
+	others := func(f *config.File) error {
 		for _, add := range adds {
 			if r.Failed[add.name] == nil {
 				if err := enter(f, add, grants, d.path); err != nil {
@@ -297,11 +293,21 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 				}
 			}
 		}
+		return nil
+	}
+	if out != nil {
+		if f, err = config.OpenFile(d.path); err != nil {
+			return d.wrong(err)
+		}
+		text = f.Bytes()
+		if err := others(f); err != nil {
+			return err
+		}
 	}
 	saved := string(text) != string(f.Bytes())
 	if saved {
-		if err := f.Save(); err != nil {
-			return failure(err)
+		if err := d.save(f, others); err != nil {
+			return err
 		}
 	}
 	if err := d.print(made, made.write); err != nil {

@@ -285,8 +285,23 @@ requires is an error, and nothing changes. One that only the lock names is remov
 				if err != nil {
 					return fromSource(err)
 				}
-				if err := f.Save(); err != nil {
-					return failure(err)
+				again := func(f *config.File) error {
+					now, err := f.Config()
+					if err != nil {
+						return failure(err)
+					}
+					for _, name := range names {
+						if now.Plugin(name) == nil { // somebody else was faster
+							continue
+						}
+						if err := f.Remove(name); err != nil {
+							return byHand(err)
+						}
+					}
+					return nil
+				}
+				if err := d.save(f, again); err != nil {
+					return err
 				}
 				var made []install.Change
 				for _, name := range names {
