@@ -180,11 +180,18 @@ func (s *System) within(sp *spec, own engine.Apart, entry *config.Plugin) *Error
 	if !sp.sandboxed && (entry == nil || entry.Isolate == nil) {
 		return nil
 	}
-	with, err := own.In(func(reads []string) engine.Engine {
+	worker := func(reads []string) engine.Engine {
 		policy := sp.policy
 		policy.Read = slices.Concat(policy.Read, reads)
 		return isolate.Engine(isolationOf(sp, policy)...)
-	})
+	}
+	if s.surveying { // nothing is opened: what the native code has to read is the application's, and may be elsewhere
+		if err := worker(nil).Fault(); err != nil {
+			return s.unsuited(sp, entry, err)
+		}
+		return nil
+	}
+	with, err := own.In(worker)
 	if err != nil {
 		return s.unsuited(sp, entry, err)
 	}

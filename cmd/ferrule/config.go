@@ -264,5 +264,5 @@ func enforced(p *plugins.Plugin, entry *config.Plugin, lib *inspect.Library) boo
 	case entry.Isolate != nil:
 		return entry.Isolate.Sandbox != config.SandboxNone
 	}
-	return p.Sidecar && entry.Permit.Said
+	return (p.Sidecar || engines.IsPython(lib)) && entry.Permit.Said
 }

@@ -383,6 +383,32 @@ func TestScriptsOfASystem(t *testing.T) {
 	assert.Contains(t, run("doctor"), "All is well with ")
 }
 
+// TestPermitsOfPython: what an entry permits or isolates keeps no script in Python from being ready, though what runs it is not known here; and it is held to it.
+func TestPermitsOfPython(t *testing.T) {
+	t.Parallel()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	at := func(name string) string { return filepath.ToSlash(filepath.Join(dir, name)) }
+	require.NoError(t, os.Mkdir(at("plugins"), 0o700))
+	require.NoError(t, os.WriteFile(at("plugins/a.py"), []byte("# ferrule: name=plain version=1.0.0 fn=f\ndef f(x): return x\n"), 0o600))
+	require.NoError(t, os.WriteFile(at("plugins/b.py"), []byte("# ferrule: name=reads version=1.0.0 permit.read="+dir+" fn=f\ndef f(x): return x\n"), 0o600))
+	for _, entry := range []string{"name: plain", "name: plain, permit: {}", "name: plain, isolate: true", "name: plain, isolate: {memory: 64MiB}",
+		"name: plain, isolate: {sandbox: none}", "name: reads, permit: {read: ['" + dir + "']}"} {
+		require.NoError(t, os.WriteFile(at("config.yaml"), []byte("folders: [plugins]\nplugins: [{"+entry+"}]\n"), 0o600))
+		name, _, _ := strings.Cut(strings.TrimPrefix(entry, "name: "), ",")
+		for _, verb := range []string{"list", "info " + name} {
+			stdout, stderr, code := ferrule(t, "", append(strings.Fields(verb), "--config", at("config.yaml"), "--store", at("store"))...)
+			assert.Zero(t, code, entry+stdout+stderr)
+			assert.Regexp(t, name+` .*ready|state +ready`, stdout, entry)
+			assert.Contains(t, stdout, "isolated", entry)
+			assert.NotContains(t, stdout, "declared only", entry)
+		}
+		stdout, _, _ := ferrule(t, "", "doctor", "--config", at("config.yaml"), "--store", at("store"))
+		assert.NotContains(t, stdout, "wrong: ", entry)
+		assert.NotContains(t, stdout, "declared only", entry)
+	}
+}
+
 // TestServeScripts: a script is served as a library is: by the wire it is what it is here, imports and streams among it.
 func TestServeScripts(t *testing.T) {
 	t.Parallel()
