@@ -439,6 +439,14 @@ func TestPush(t *testing.T) {
 	push(exitFailed, "a second library for "+runtime.GOOS+"/"+runtime.GOARCH, lib, other)
 	fixture.Variant(t, "system", other, "1.0.0", "1.0.1")
 	push(exitFailed, "version 1.0.1 in the library", lib, other)
+	for _, version := range []string{"one", "1.0", "v1.0.0", "01.0.0"} { // which nobody could install
+		path := m.path("f.py")
+		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=odd version="+version+" fn=f\ndef f(x): return x\n"), 0o600))
+		push(exitFailed, "found the version \""+version+"\", expected a semantic version of three numbers, such as 1.2.0", path)
+	}
+	there, err := filepath.Glob(m.path("releases", "*odd*"))
+	require.NoError(t, err)
+	assert.Empty(t, there, "nothing is published")
 	require.NoError(t, os.WriteFile(none, []byte("none"), 0o600))
 	push(exitOpen, "found no plug-in that can be published: not a shared library: found ", none)
 	stdout, stderr, code := ferrule(t, "", "push", "--to", m.path("releases"), "--key", m.path("config.yaml"), other)

@@ -166,6 +166,11 @@ func ReleaseOfPrograms(about *abi.Description, paths ...string) (r *registry.Rel
 		return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: kind, Found: found, Expected: expected, Remedy: remedy}
 	}
 	for i, path := range paths {
+		if r.Name != "" { // else it was not asked yet
+			if err := publishable(r, path); err != nil {
+				return nil, nil, err
+			}
+		}
 		kind, err := ProgramKind(path)
 		switch {
 		case err != nil:

@@ -3,6 +3,9 @@ package install
 import (
 	"errors"
 	"fmt"
+	"strconv"
+
+	"github.com/Masterminds/semver/v3"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -33,6 +36,9 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 		}
 		if r == nil {
 			r, first = this, path
+			if err := publishable(r, path); err != nil {
+				return nil, nil, err
+			}
 		} else if this.Kind != r.Kind {
 			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrKind, Found: "a file of the kind " + string(this.Kind) + ", beside " + first + " of the kind " + string(r.Kind),
 				Expected: "files of one kind: a module, or a script, runs on all platforms", Remedy: "Leave one of the two out, or publish them under two names"}
@@ -49,6 +55,16 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 		}
 	}
 	return r, contents, nil
+}
+
+// publishable refuses a release that nobody could install: its version is in no index and in no lock.
+func publishable(r *registry.Release, path string) error {
+	const most = 128 // as a lock has it
+	if v, err := semver.StrictNewVersion(r.Version); err == nil && v.String() == r.Version && len(r.Version) <= most {
+		return nil
+	}
+	return &registry.Error{Plugin: r.Name, Path: path, Kind: registry.ErrMalformed, Found: "the version " + strconv.Quote(r.Version), Expected: fmt.Sprintf("a semantic version of three numbers, such as 1.2.0 or 1.2.0-rc.1, of at most %d bytes", most),
+		Remedy: "Write such a one into the plug-in, and build it again: nobody could install another"}
 }
 
 // unfit says that a file to publish is none.
