@@ -373,10 +373,13 @@ func stem(path string) string {
 	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
+// meant is how a hint begins that has one name, which is much like the one that is there.
+const meant = "Did you mean "
+
 // hint is the remedy for a name that nobody has; "" where there are no names at all.
 func hint(name string, names []string) string {
 	if near := abi.Nearest(name, names); near != "" {
-		return fmt.Sprintf("Did you mean %s?", near)
+		return meant + near + "?"
 	}
 	sorted := slices.Sorted(slices.Values(names))
 	switch {

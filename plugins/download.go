@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -484,15 +485,24 @@ func (s *System) mayHave(conf *config.Config, plugin, version string, ask instal
 	return install.Grants(conf, plugin, ask) || s.ask(r)
 }
 
-// unfetched is why a plug-in could not be installed.
-func (s *System) unfetched(conf *config.Config, name string, err error) *Error {
+// unfetched is why a plug-in could not be installed. missing is what the folders say of it: its name may be misspelt.
+func (s *System) unfetched(conf *config.Config, name string, err error, missing *Error) *Error {
 	e := &Error{Plugin: name, Step: StepFetch, Kind: ErrFetch, Err: err}
 	for _, k := range []struct{ from, to error }{{registry.ErrNotFound, ErrNotFound}, {registry.ErrHost, ErrRange}, {registry.ErrConflict, ErrConflict}} {
 		if errors.Is(err, k.from) {
 			e.Kind = k.to
 		}
 	}
-	if about, ok := errors.AsType[*registry.Error](err); ok && errors.Is(err, registry.ErrLock) && about.Plugin != "" { // the lock can be read, and has another version
+	about, ok := errors.AsType[*registry.Error](err)
+	none := e.Kind == ErrNotFound
+	near := strings.HasPrefix(missing.Remedy, meant) && (none || errors.Is(err, registry.ErrUnavailable))
+	if ok && (about.Plugin == "" || about.Plugin == name) && (near || none && !s.surveying) {
+		e.Found, e.Expected = missing.Found, missing.Expected
+		if near { // else what the registry says is the remedy
+			e.Remedy = missing.Remedy
+		}
+	}
+	if ok && errors.Is(err, registry.ErrLock) && about.Plugin != "" { // the lock can be read, and has another version
 		e.Kind = ErrRange
 	}
 	if errors.Is(err, registry.ErrGrant) {

@@ -256,6 +256,33 @@ func TestDownloadFails(t *testing.T) {
 	assert.ErrorContains(t, unknown.Start(t.Context()), "plugins.Download(release.Pages)")
 }
 
+// What is written wrong is told as it is where nothing is installed, with what the registry says besides.
+func TestDownloadOfMisspelt(t *testing.T) {
+	folder := t.TempDir()
+	variant(t, "system", filepath.Join(folder, "a"+fixture.Ext()))
+	empty := filepath.ToSlash(t.TempDir())
+	for url, says := range map[string]string{"": "found no source at all. Write registry.url in config.yaml", "file://" + empty: "Look at the registry's url", "file:///nowhere": "the source cannot be reached"} {
+		path, _ := written(t, "registry: {url: '"+url+"'}\nfolders: ["+folder+"]\nplugins: [plugin_aaab, other]\n")
+		options := []plugins.Option{plugins.Config(path), plugins.StoreFolder(filepath.Join(t.TempDir(), "store")), plugins.Download()}
+		sys := plugins.New("shop", "1.4.0", append(options, plugins.Logger(quiet()))...)
+		require.NoError(t, sys.Start(t.Context()))
+		here := "found no plug-in of this name (in " + folder + "; 1 other), expected a library whose manifest has this name"
+		got, _ := sys.Plugin("plugin_aaab")
+		for _, part := range []string{here, says, "Did you mean plugin_aaaa?"} {
+			assert.ErrorContains(t, got.Err, part, url)
+		}
+		got, _ = sys.Plugin("other")
+		assert.ErrorContains(t, got.Err, says)
+		if errors.Is(got.Err, registry.ErrNotFound) { // else it may be there
+			assert.ErrorContains(t, got.Err, here)
+		}
+		require.NoError(t, closed(sys))
+		over, err := plugins.Survey(t.Context(), options...)
+		require.NoError(t, err)
+		assert.ErrorContains(t, of(t, over, "plugin_aaab").Err, "Did you mean plugin_aaaa?")
+	}
+}
+
 // What config.yaml comes to name while the application runs is installed then.
 func TestDownloadWatched(t *testing.T) {
 	fixture.Loadable(t)

@@ -50,7 +50,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
 			sp := s.spec(entry.Name, nil, conf, entry, true)
 			if sp.err = s.missing(entry.Name, conf, all); failed[entry.Name] != nil {
-				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name])
+				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name], sp.err)
 			}
 			p.specs[entry.Name] = sp
 		}
