@@ -342,6 +342,9 @@ var placeholders = []string{"name", "repository", "tag", "plugin", "version", "o
 // schemes are what addresses begin with. Behind the last one no placeholders are taken.
 var schemes = []string{"https", "http", "oci", "oci+http", "file"}
 
+// aPath is how a text begins that is no address of a server, but a path from this folder, the home folder or a drive.
+var aPath = regexp.MustCompile(`^(?:(?:\.{1,2}|~|[A-Za-z]:)(?:[/\\]|$)|\\)`)
+
 var braces = regexp.MustCompile(`\{([^{}]*)\}`)
 
 // address is the template of an address. It may have a password in it, and is shown in no error.
@@ -369,7 +372,14 @@ func address(none bool) rule[string] {
 		scheme, _, ok := strings.Cut(n.Value, "://")
 		switch {
 		case !ok:
-			r.fault(n, "an address without ://", expected, "Write https:// before it")
+			remedy := "Write https:// before it"
+			switch {
+			case strings.HasPrefix(n.Value, "/"):
+				remedy = "It is a path: write file:// before it"
+			case aPath.MatchString(n.Value):
+				remedy = "It is a path: write file:// and the whole path, such as file:///path/of/a/folder"
+			}
+			r.fault(n, "an address without ://", expected, remedy)
 		case scheme == "file" && braces.MatchString(n.Value):
 			r.fault(n, "a placeholder in an address of files", "file:// and the path of a folder or of a .zip alone: each release has its place in it", "Leave out what begins with {")
 		case scheme == "file":
