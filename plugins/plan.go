@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -119,6 +120,9 @@ func (s *System) overrides(p *plan) {
 			switch {
 			case f.desc == nil && sp != nil:
 				fault := &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: "its file of dev in " + s.configName() + ", which cannot be read", Err: f.err}
+				if errors.Is(f.err, fs.ErrNotExist) {
+					fault.Found, fault.Expected, fault.Remedy = "no file "+path, "its file of dev in "+s.configName(), "Build it, or correct dev"
+				}
 				if isProgram(path) {
 					fault.Err = nil // it says what a library would be
 					fault.Found, fault.Expected, fault.Remedy = "a program as its file of dev in "+s.configName(), "a library, or a WebAssembly module", "Have its entry name the program, in place of dev: "+asProgram(name, path)

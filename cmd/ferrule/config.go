@@ -203,6 +203,8 @@ func faultOf(err error) *fault {
 		f.Kind = e.Kind.Error()
 	}
 	switch {
+	case f.Found != "" && f.Expected == "" && f.Remedy == "" && errors.As(e.Err, &open) && open.Found != "":
+		f.Found, f.Expected, f.Remedy = strings.TrimSuffix(f.Found+": "+open.Path, ": ")+": "+open.Found, open.Expected, open.Remedy
 	case f.Found != "" || e.Err == nil:
 	case errors.As(e.Err, &install):
 		f.Found, f.Expected, f.Remedy = cmp.Or(install.Found, e.Err.Error()), install.Expected, cmp.Or(f.Remedy, install.Remedy)

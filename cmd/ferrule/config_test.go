@@ -667,6 +667,23 @@ func TestDoctorSaysAll(t *testing.T) {
 	}
 }
 
+// TestDoctorNamesFiles: what cannot be read is named with its path, why, and what to do.
+func TestDoctorNamesFiles(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "plugins: [b, c, d, {name: guard, program: ./none}]\ndev: {b: ./b.c, c: ./missing.so, d: plugins}\n")
+	require.NoError(t, os.WriteFile(s.path("b.c"), []byte("int x;\n"), 0o600))
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	for _, want := range []string{
+		"found     its file of dev in config.yaml, which cannot be read: b.c: a text file\n  expected  ELF",
+		"found     no file missing.so\n  expected  its file of dev in config.yaml\n  remedy    Build it, or correct dev\n",
+		"found     its file of dev in config.yaml, which cannot be read: plugins: a folder with no library in it\n",
+		"found     no program: none\n  expected  one that can be started\n  remedy    Correct program in its entry\n",
+	} {
+		assert.Contains(t, stdout, want)
+	}
+}
+
 // TestDoctorHooks: an order for a point whose plug-ins cannot be there is told from one for a point that nobody knows.
 func TestDoctorHooks(t *testing.T) {
 	t.Parallel()

@@ -198,6 +198,15 @@ func attaching(o *plugins.Overview, point string) (all []string) {
 	return all
 }
 
+// faultAt is faultOf with the path of the file that it is about: a finding is about a plug-in.
+func faultAt(err error) *fault {
+	f := faultOf(err)
+	if open, ok := errors.AsType[*loader.OpenError](err); ok && f != nil && open.Path != "" && !strings.Contains(f.Found, open.Path) {
+		f.Found += ": " + open.Path
+	}
+	return f
+}
+
 // plugin looks at one plug-in.
 func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 	entry := o.Config.Plugin(p.Name)
@@ -205,7 +214,7 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 	if entry != nil {
 		at = &config.Fault{Line: entry.Line, Column: entry.Column}
 	}
-	switch f := faultOf(p.Err); {
+	switch f := faultAt(p.Err); {
 	case f == nil:
 	case p.State == plugins.StateFailed:
 		d.add(wrongLevel, at, p.Name, *f)
@@ -213,7 +222,7 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 		d.add(doubtfulLevel, at, p.Name, *f)
 	}
 	for _, more := range o.More[p.Name] {
-		d.add(wrongLevel, at, p.Name, *faultOf(more))
+		d.add(wrongLevel, at, p.Name, *faultAt(more))
 	}
 	lib := readPlugin(p)
 	if entry != nil && p.Sidecar { // nobody knows what it asks for
