@@ -695,6 +695,16 @@ func TestDoctorHooks(t *testing.T) {
   remedy    Mend or enable them: ferrule list
 `)
 	assert.NotContains(t, stdout, "which no plug-in attaches to")
+
+	// One that has failed has a hook all the same; one that is disabled has none before it is enabled.
+	s = newShop(t, "folders: [plugins]\nplugins: [{name: asks, version: ^7}, serves]\nhooks: {told: [serves, asks]}\n", "asks", "serves")
+	for _, verb := range []string{"doctor", "list --hooks"} {
+		stdout, _, _ = s.run(verb)
+		assert.NotContains(t, stdout, "has no hook here")
+	}
+	s.configure("folders: [plugins]\nplugins: [{name: asks, enabled: false}, serves]\nhooks: {told: [serves, asks]}\n")
+	stdout, _, _ = s.run("doctor")
+	assert.Contains(t, stdout, "has no hook here\n  found     asks\n")
 }
 
 // TestPermits: a permit is asked for when it covers something that the manifest asks for.

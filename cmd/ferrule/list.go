@@ -153,9 +153,7 @@ func pointsOf(o *plugins.Overview) []hooksPoint {
 		for _, p := range order.Places {
 			points[i].Places = append(points[i].Places, hookPlace{p.Plugin, p.Reason})
 		}
-		for _, f := range order.Faults {
-			points[i].Contradictions = append(points[i].Contradictions, faultOf(f))
-		}
+		points[i].Contradictions = contradictions(o, order)
 	}
 	return points
 }
