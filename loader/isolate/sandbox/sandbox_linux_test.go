@@ -239,6 +239,7 @@ func TestWrite(t *testing.T) {
 		{"change_folder", other, denied},
 		{"write_file", filepath.Join(other, "secret"), denied},
 		{"change_mode", filepath.Join(granted, "secret"), forbidden},
+		{"make_privileged", filepath.Join(granted, "privileged"), forbidden},
 		{"connect", listener(t), forbidden},
 		{"fork", "", forbidden},
 	}

@@ -158,6 +158,12 @@ func conditions(p *Policy, pid int, timer int32, scoped bool, launched *successo
 		// Landlock does not know files in memory, such as what this process shares with the host.
 		const changing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC | openTemporary
 		all = append(all, refuse("open", given(1, changing)), refuse("openat", given(2, changing)))
+	} else {
+		// A file that is made runs as its owner for whoever starts it: of a worker of root's, as root. Without these two bits the mode counts for nothing.
+		const privileged = unix.S_ISUID | unix.S_ISGID
+		for name, flags := range map[string]uint32{"open": 1, "openat": 2} {
+			all = append(all, refuse(name, append(given(flags, unix.O_CREAT|openTemporary), given(flags+1, privileged)...)))
+		}
 	}
 	if len(p.Connect)+len(p.Listen) > 0 {
 		// Landlock has rules for plain TCP only: not for Multipath TCP, nor for a connection that is made by sending.

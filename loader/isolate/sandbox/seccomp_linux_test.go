@@ -265,6 +265,11 @@ func TestConditions(t *testing.T) {
 		{zero, "openat", []uint64{0, 0, unix.O_TRUNC}, false},
 		{zero, "openat", []uint64{0, 0, unix.O_TMPFILE}, false},
 		{all, "openat", []uint64{0, 0, unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC}, true},
+		{all, "openat", []uint64{0, 0, unix.O_RDWR | unix.O_CREAT, 0o1777}, true},
+		{all, "openat", []uint64{0, 0, unix.O_RDWR | unix.O_CREAT, 0o4755}, false},
+		{all, "openat", []uint64{0, 0, unix.O_WRONLY | unix.O_CREAT, 0o2755}, false},
+		{all, "openat", []uint64{0, 0, unix.O_RDWR | unix.O_TMPFILE, 0o4755}, false},
+		{all, "openat", []uint64{0, 0, unix.O_RDWR, 0o4755}, true}, // nothing is made: nobody looks at it
 		{all, "socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, 0}, true},
 		{all, "socket", []uint64{unix.AF_INET6, unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK,
 			unix.IPPROTO_TCP}, true},
