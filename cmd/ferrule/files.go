@@ -40,6 +40,9 @@ func withoutHeader(open *loader.OpenError) error {
 	if !isScriptName(open.Path) {
 		return open
 	}
+	if strings.HasPrefix(open.Found, "a script that is not Python's") { // it has a header
+		return open
+	}
 	comment := "//"
 	if strings.EqualFold(filepath.Ext(open.Path), ".py") {
 		comment = "#"

@@ -148,6 +148,14 @@ func TestScriptWithoutHeader(t *testing.T) {
 			assert.Contains(t, stderr, "a script without a header, expected a comment such as "+comment+" ferrule: name=a version=1.0.0 fn=f, before the first statement. Write one", verb)
 		}
 	}
+	other := filepath.Join(t.TempDir(), "other.py")
+	require.NoError(t, os.WriteFile(other, []byte("#!/usr/bin/env -S pipx run\n# ferrule: name=a version=1 fn=f\ndef f(x): return x\n"), 0o600))
+	for _, verb := range []string{"inspect", "check"} {
+		_, stderr, code := ferrule(t, "", verb, other)
+		assert.Equal(t, 3, code, verb)
+		assert.NotContains(t, stderr, "without a header")
+		assert.Contains(t, stderr, `a script that is not Python's by its first line, "#!/usr/bin/env -S pipx run", expected a first line that names Python`, verb)
+	}
 	path := filepath.Join(t.TempDir(), "faulty.js")
 	require.NoError(t, os.WriteFile(path, []byte("// ferrule: name=a version=1 fn=a-b\n"), 0o600))
 	_, stderr, code := ferrule(t, "", "call", path)

@@ -39,6 +39,8 @@ type Error struct {
 	Expected string // what it should have; may be empty
 	Remedy   string // what to do, as a sentence without its full stop, or as a question; may be empty
 	Err      error  // the cause: *fs.PathError, *abi.TextError, *abi.MajorError …, or nil
+
+	runs string // runsOther's, of a script
 }
 
 // SetPath sets the path of an error of Read's, and says what only the file's name tells of it.
@@ -47,6 +49,11 @@ func (e *Error) SetPath(path string) {
 	ext := strings.ToLower(filepath.Ext(path))
 	short := e.Found == anEmptyFile || strings.HasPrefix(e.Found, aFileOf)
 	if e.Kind != ErrNotLibrary || e.Found != aText && e.Found != aScript && !short {
+		return
+	}
+	if e.runs != "" && ext == ".py" {
+		e.Found, e.Expected = fmt.Sprintf("a script that is not Python's by its first line, %.100q", e.runs), "a first line that names Python, such as #!/usr/bin/env python3, or that is none with #!"
+		e.Remedy = "Where it is a plug-in for script.Engine(), write that line, or take it out; where it is a sidecar, open it with sidecar.Program()"
 		return
 	}
 	if e.Found == aText && slices.Contains(scripts, ext) {
@@ -140,7 +147,7 @@ const (
 // scripts are how names of scripts end.
 var scripts = []string{".py", ".js", ".mjs", ".rb", ".pl", ".sh", ".lua", ".php"}
 
-func notLibrary(found string) error {
+func notLibrary(found string) *Error {
 	remedy := buildLibrary
 	if strings.HasPrefix(found, "an executable program") || found == aScript {
 		remedy = openProgram

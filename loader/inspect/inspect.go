@@ -240,7 +240,9 @@ func (lib *Library) read(m *image, x *exports) error {
 	if language := ScriptOf(head); language != "" {
 		return lib.readScript(m, language, x.all)
 	}
-	return notLibrary(describe(head))
+	e := notLibrary(describe(head))
+	e.runs = runsOther(head)
+	return e
 }
 
 // export is an exported symbol that belongs to the contract, as the file's export table has it.

@@ -1,9 +1,11 @@
 package inspect
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -20,12 +22,39 @@ type language struct {
 	format            Format
 	line, open, close string
 	extensions        []string
-	runs              []string // a first line with #! has one of them, where scripts in other languages have such comments, too
+	runs              *regexp.Regexp // what a first line with #! names, where scripts in other languages have such comments, too
 }
 
 var languages = []*language{
 	{format: JavaScript, line: "//", open: "/*", close: "*/", extensions: []string{".js", ".mjs"}},
-	{format: Python, line: "#", extensions: []string{".py"}, runs: []string{"py", "uv"}}, // python, pypy, uv run
+	{format: Python, line: "#", extensions: []string{".py"},
+		runs: regexp.MustCompile(`^(?i:\w*python\w?|pypy|graalpy|pyston|pyw?|uv[xw]?)[0-9.]*t?(?:-\w+)?(?:\.exe)?$`)}, // as python3.12, pypy3, uv run
+}
+
+// runBy reports whether the programs that a first line with #! names, by their own names, are such as run the language.
+func (l *language) runBy(line string) bool {
+	return l.runs == nil || slices.ContainsFunc(strings.Fields(line[len("#!"):]), func(word string) bool {
+		for _, split := range []string{"-S", "--split-string="} { // of env, which may stand right before the program
+			word = strings.TrimPrefix(word, split)
+		}
+		word = strings.Trim(word, `"'`)
+		return !strings.Contains(word, "=") && l.runs.MatchString(word[strings.LastIndexAny(word, `/\`)+1:])
+	})
+}
+
+// runsOther is the first line of a script that has a header of Python's, where that names something else to run it; or "".
+func runsOther(head []byte) string {
+	if !hasPrefix(head, "#!") || ScriptOf(head) != "" {
+		return ""
+	}
+	line, rest := head, []byte(nil)
+	if end := bytes.IndexAny(head, "\r\n"); end >= 0 {
+		line, rest = head[:end], head[end:]
+	}
+	if ScriptOf(rest) != Python {
+		return ""
+	}
+	return string(bytes.TrimSpace(line))
 }
 
 // ScriptOf returns the language of a script that begins with head, JavaScript or Python, by the first line of its header; "" where none is there. The first 4 KiB are enough:
@@ -59,7 +88,7 @@ func (l *language) header(text []byte) (lines []headerLine, open bool) {
 		}
 		line = strings.TrimSpace(line)
 		if number == 1 && strings.HasPrefix(line, "#!") {
-			if l.runs != nil && !slices.ContainsFunc(l.runs, func(word string) bool { return strings.Contains(line, word) }) {
+			if !l.runBy(line) {
 				return nil, false
 			}
 			continue

@@ -205,6 +205,19 @@ func TestNoScripts(t *testing.T) {
 	for _, first := range []string{"#!/usr/bin/python3\n", "#!/usr/bin/env -S uv run --script\n", "#!/usr/bin/env pypy\n", "# -*- coding: utf-8 -*-\n\n"} {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte(first+"# ferrule: name=a")), first)
 	}
+	for _, first := range strings.Split("/opt/bin/python3.12|/usr/bin/env python|/usr/bin/env -S python3 -u|/usr/bin/env -Spypy3.10|/usr/bin/env -S uvx --from a b|/usr/bin/env -S 'uv' run|/usr/bin/python3.13t|C:\\Windows\\py.exe -3|ipython3|"+
+		"/usr/bin/env PYTHONUTF8=1 python3|/usr/bin/env -S poetry run python", "|") {
+		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte("#!"+first+"\n# ferrule: name=a")), first)
+	}
+	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/home/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/happy", "|") {
+		text := []byte("#!" + first + "\n# ferrule: name=a version=1\n")
+		assert.Empty(t, inspect.ScriptOf(text), first)
+		path := filepath.Join(t.TempDir(), "other.py")
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+		_, err := inspect.File(path)
+		assert.ErrorIs(t, err, inspect.ErrNotLibrary)
+		assert.ErrorContains(t, err, "a script that is not Python's by its first line, "+strconv.Quote("#!"+first)+", expected a first line that names Python")
+	}
 	for _, first := range []string{"#!/usr/bin/env deno\n", "/**/", "/* a */ /* b\n*/\t", "//\n\n", "\ufeff"} {
 		assert.Equal(t, inspect.JavaScript, inspect.ScriptOf([]byte(first+"// ferrule: name=a")), first)
 	}
@@ -260,7 +273,7 @@ func slowly(text string) (*abi.Description, error) {
 			if end < 0 {
 				end = len(text)
 			}
-			if comment == "#" && !regexp.MustCompile(`py|uv`).MatchString(text[:end]) {
+			if comment == "#" && !regexp.MustCompile(`(?i)(?:^\s*#!|[\s/\\]|-S|--split-string=)["']*(?:\w*python\w?|pypy|graalpy|pyston|pyw?|uv[xw]?)[0-9.]*t?(-\w+)?(\.exe)?["']*(?:\s|$)`).MatchString(text[:end]) {
 				continue
 			}
 			at = end

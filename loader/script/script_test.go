@@ -252,6 +252,17 @@ func TestScriptsThatDoNotOpen(t *testing.T) {
 	}
 }
 
+// A script whose first line names another program has a header, which does not count.
+func TestFirstLineOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.py")
+	for _, more := range []int{0, 5000} {
+		require.NoError(t, os.WriteFile(path, []byte("#!/usr/bin/env -S pipx run"+strings.Repeat(" ", more)+"\n# ferrule: name=a version=1 fn=f\n"), 0o600))
+		_, err := loader.Open(path, loader.WithEngine(script.Engine()))
+		require.ErrorIs(t, err, loader.ErrManifest)
+		assert.ErrorContains(t, err, `found a first line that is not Python's, "#!/usr/bin/env -S pipx run", expected one that names Python`)
+	}
+}
+
 // A script may name its functions and host functions as it likes, also as its interpreter's adapter names its own, and knows those that it has named and no other.
 func TestNamesOfTheAdapter(t *testing.T) {
 	scripts := map[string]string{
