@@ -97,6 +97,27 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// A library is found again by what the system says of its path, whatever that has in it.
+func TestCrashInOddFolders(t *testing.T) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("on this architecture nothing but the signal is recorded: see crash.Record")
+	}
+	data, err := os.ReadFile(fixture.C(t, "check_input_empty"))
+	require.NoError(t, err)
+	for _, folder := range []string{"two\nlines", `a\012backslash`, "blanks and ä"} {
+		library := filepath.Join(t.TempDir(), folder, "p.so")
+		require.NoError(t, os.Mkdir(filepath.Dir(library), 0o700))
+		require.NoError(t, os.WriteFile(library, data, 0o700))
+		o := options(t)
+		o.Only = []string{"input-empty"}
+		v, err := check.Run(t.Context(), library, o)
+		require.NoError(t, err)
+		require.Len(t, v.Results[0].Findings, 1)
+		require.Len(t, v.Results[0].Findings[0].Frames, 1, "%q", folder)
+		assert.Contains(t, v.Results[0].Findings[0].Frames[0], "ferrule_fn_take (check_input_empty.c:9, ")
+	}
+}
+
 // What lies right below a stack, as memory of a call may, is not the stack: the stack pointer tells.
 func TestCrashBelowStack(t *testing.T) {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {

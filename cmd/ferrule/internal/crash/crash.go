@@ -6,6 +6,7 @@ package crash
 import (
 	"encoding/binary"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -179,11 +180,23 @@ func mappings(text []byte) (all []mapping) {
 			continue
 		}
 		if _, path, found := strings.Cut(line, " /"); found { // which may have blanks
-			m.path = "/" + path
+			m.path = unescaped("/" + path)
 		}
 		all = append(all, m)
 	}
 	return all
+}
+
+// unescaped is a path with its newlines, for which the system writes \012. It escapes no backslash, and so a file may be called that, too.
+func unescaped(path string) string {
+	const newline = `\012`
+	if !strings.Contains(path, newline) {
+		return path
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return path
+	}
+	return strings.ReplaceAll(path, newline, "\n")
 }
 
 // code are the mappings that are a file's code.
