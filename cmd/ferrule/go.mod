@@ -3,6 +3,7 @@ module github.com/ferrule-dev/ferrule/cmd/ferrule
 go 1.26.0
 
 require (
+	github.com/Masterminds/semver/v3 v3.5.0
 	github.com/ebitengine/purego v0.11.3
 	github.com/ferrule-dev/ferrule v0.1.0
 	github.com/ferrule-dev/ferrule/loader/remote v0.1.0
@@ -31,7 +32,6 @@ require (
 
 require (
 	aead.dev/minisign v0.3.0 // indirect
-	github.com/Masterminds/semver/v3 v3.5.0 // indirect
 	github.com/VividCortex/ewma v1.2.0 // indirect
 	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect

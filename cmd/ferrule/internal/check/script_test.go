@@ -94,6 +94,25 @@ func TestScriptFindings(t *testing.T) {
 	}
 }
 
+// What package plugins refuses of a manifest is found before that.
+func TestSenselessWords(t *testing.T) {
+	for words, want := range map[string]string{"permit.connect=https": `permit.connect="https"`, "permit.listen=65536": `permit.listen="65536"`, "permit.read=etc/hosts": `permit.read="etc/hosts"`,
+		"requires='b ^^2'": `requires="b ^^2"`, "conflicts=^2": `conflicts="^2"`, "host.shop=three": `host.shop="three"`, "provides=nosuch": `provides="nosuch", and no such function`,
+		"permit.connect=443 permit.listen=0 permit.read=/etc/hosts permit.write='C:\\a' requires=b requires='c ^1.2' requires='d>=1, <3' conflicts='e *' host.shop=~1.2 provides=f": ""} {
+		v := checkScript(t, ".js", "// ferrule: name=s version=1 "+words+" fn=f\nexport const f = (x) => x;\n", "words")
+		if want == "" {
+			assert.Empty(t, findings(v), "%+v", v.Results)
+			continue
+		}
+		assert.Equal(t, []string{"words warning R32"}, findings(v), "%s: %+v", words, v.Results)
+		assert.Contains(t, v.Results[0].Findings[0].Seen, "the manifest: "+want)
+	}
+	for version, sound := range map[string]bool{"one": false, "2024-01": false, "1.2.3.4": false, "v1": true, "1.2": true, "1.2.3-rc.1+linux": true} {
+		v := checkScript(t, ".js", "// ferrule: name=s version="+version+" fn=f\nexport const f = (x) => x;\n", "words")
+		assert.Equal(t, sound, len(findings(v)) == 0, "%s: %+v", version, v.Results)
+	}
+}
+
 // soundScripts have one of each, and look at what they get.
 var soundScripts = map[string]string{
 	".js": `// ferrule: name=sound version=1.0.0 state=n services=configure,save,resume,stop

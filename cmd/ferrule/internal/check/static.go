@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
+
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -103,8 +105,61 @@ func one(key, value string) (expected string) {
 		if len(items) > maxItems || slices.ContainsFunc(items, func(s string) bool { return s == "" || len(s) > maxItem }) {
 			return fmt.Sprintf("a list: one item a line, %d items at most, each of 1 to %d bytes", maxItems, maxItem)
 		}
+		for _, item := range items {
+			if expected := oneItem(key, item); expected != "" {
+				return expected
+			}
+		}
+	case "version":
+		if !isVersion(value) {
+			return "a semantic version, such as 1.2.0: any other is in no range that a host or a plug-in asks for"
+		}
+	default:
+		if strings.HasPrefix(key, "host.") && !isRange(value) {
+			return "a range of versions, such as ^1.2"
+		}
 	}
 	return ""
+}
+
+// oneItem is one for an item of a list, where package plugins refuses others.
+func oneItem(key, item string) (expected string) {
+	switch key {
+	case "permit.read", "permit.write":
+		if !absoluteSomewhere.MatchString(item) {
+			return "absolute paths"
+		}
+	case "permit.connect", "permit.listen":
+		if _, err := strconv.ParseUint(item, 10, 16); err != nil {
+			return "ports from 0 to 65535"
+		}
+	case "requires", "conflicts":
+		if m := nameAndRange.FindStringSubmatch(item); m == nil || !isRange(m[1]) {
+			return "the name of a plug-in, and a range of versions, such as auth ^1.2"
+		}
+	}
+	return ""
+}
+
+var (
+	absoluteSomewhere = regexp.MustCompile(`^(?:[/\\]|[A-Za-z]:[/\\])`) // the library may be another system's
+	nameAndRange      = regexp.MustCompile(`^\s*[A-Za-z0-9_.-]+((?s).*)$`)
+)
+
+// isVersion and isRange read as package plugins does.
+func isVersion(version string) bool {
+	bare, read := strings.TrimPrefix(version, "v"), semver.NewVersion
+	if strings.ContainsAny(bare, "-+") {
+		read = semver.StrictNewVersion // 2024-01 is a date
+	}
+	_, err := read(bare)
+	return err == nil
+}
+
+func isRange(text string) bool {
+	text = strings.TrimSpace(text)
+	_, err := semver.NewConstraint(text)
+	return text == "" || err == nil
 }
 
 func checkWords(s *static) {
@@ -112,22 +167,34 @@ func checkWords(s *static) {
 		s.result.Reason = "the file cannot be read as a plug-in"
 		return
 	}
+	const manifest = "the manifest"
 	look := func(where string, text abi.Text, keys ...string) {
 		for _, kv := range text {
-			if kv.Value == "" || !slices.Contains(keys, kv.Key) { // an empty value is as good as no key (R3)
+			if kv.Value == "" || !slices.Contains(keys, kv.Key) && (where != manifest || !strings.HasPrefix(kv.Key, "host.")) { // an empty value is as good as no key (R3)
 				continue
 			}
 			if expected := one(kv.Key, kv.Value); expected != "" {
-				s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("%s: %s=%.60q", where, kv.Key, kv.Value), Expected: expected,
-					Mend: "Give the key a value that hosts know, or use a key of your own, x-" + kv.Key})
+				mend := "Give the key a value that hosts know, or use a key of your own, x-" + kv.Key
+				if kv.Key == "version" {
+					mend = "Write three numbers with dots between them"
+				}
+				s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("%s: %s=%.60q", where, kv.Key, kv.Value), Expected: expected, Mend: mend})
 			}
 		}
 	}
 	m := s.lib.Manifest
-	look("the manifest", m.Keys, "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen", "permit.memory")
+	look(manifest, m.Keys, "version", "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen", "permit.memory")
 	if name := m.Keys.Get("health"); name != "" && !slices.ContainsFunc(s.lib.Funcs, func(f abi.Symbol) bool { return f.Name == name }) {
 		s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("the manifest: health=%.60q, and no such function", name),
 			Expected: "the name of a function of the library's", Mend: "Name one, without ferrule_fn_"})
+	}
+	if text := m.Keys.Get("provides"); text != "" {
+		for _, name := range strings.Split(text, "\n") {
+			if name != "" && !slices.ContainsFunc(s.lib.Funcs, func(f abi.Symbol) bool { return f.Name == name }) {
+				s.find(Finding{Rule: "R32", Severity: Warning, Seen: fmt.Sprintf("the manifest: provides=%.60q, and no such function", name),
+					Expected: "the names of functions of the library's", Mend: "Name them, without ferrule_fn_"})
+			}
+		}
 	}
 	for _, f := range s.lib.Funcs {
 		look(f.Name, f.Keys, "idempotent", "quick")
