@@ -343,6 +343,21 @@ func TestUpdateVerb(t *testing.T) {
 	assert.Equal(t, "plugin_aaaa is no longer pinned, and stays at 1.0.0: no other version was taken\n", stdout)
 	assert.NotContains(t, m.text("ferrule.lock"), "pinned")
 	m.configure(marketConfig)
+	for _, c := range []struct{ before, in, remedy string }{ // what is to be done is said at once, with all that it takes
+		{"", "=1.0.1", "update plugin_aaaa"}, {"rollback plugin_aaaa", "=1.0.1", "update --unpin plugin_aaaa"}, {"", "=1.0.0", "update --allow-downgrade plugin_aaaa"},
+	} {
+		if c.before != "" {
+			m.does(exitOK, c.before)
+		}
+		m.configure(strings.ReplaceAll(marketConfig, "version: ^1", "version: "+c.in))
+		stdout, stderr = m.does(exitFailed, "install")
+		assert.Contains(t, stdout+stderr, "Take another version into the lock: ferrule "+c.remedy+". Or correct the range")
+		stdout, _ = m.does(exitOK, "list")
+		assert.Contains(t, stdout, "Take another version into the lock: ferrule "+c.remedy+". Or correct the range")
+		m.does(exitOK, c.remedy)
+		m.does(exitOK, "install")
+	}
+	m.configure(marketConfig)
 	_, stderr = m.does(exitUsage, "update --replaced")
 	assert.Contains(t, stderr, "found --replaced without a name")
 	_, stderr = m.does(exitUsage, "lock --platform linux")

@@ -115,11 +115,19 @@ func (s *session) noticeRevoked(name string) {
 }
 
 func (s *session) outOfRange(w Want, e *lock.Entry) error {
-	if ranges.Parse(w.Range).Fits(ranges.ParseVersion(e.Version)) == ranges.NoRange {
+	in, has := ranges.Parse(w.Range), ranges.ParseVersion(e.Version)
+	if in.Fits(has) == ranges.NoRange {
 		return &registry.Error{Plugin: w.Name, Kind: registry.ErrMalformed, Found: fmt.Sprintf("%q for a range", w.Range), Expected: ranges.Expected, Remedy: "Correct it in config.yaml"}
 	}
+	update := "ferrule update " // with all that keeps it from another version
+	if e.Pinned {
+		update += "--unpin "
+	}
+	if has.Comparable() && !in.Above(has) {
+		update += "--allow-downgrade "
+	}
 	return &registry.Error{Plugin: w.Name, Version: e.Version, Path: s.Lock, Kind: registry.ErrLock, Found: "version " + e.Version + " in the lock", Expected: w.Range + ", as config.yaml says",
-		Remedy: "Take another version into the lock: ferrule update " + w.Name + ". Or correct the range in config.yaml"}
+		Remedy: "Take another version into the lock: " + update + w.Name + ". Or correct the range in config.yaml"}
 }
 
 // load has what is locked in the store, as it is in the lock: nothing is asked of a source where the store has it all. What is wrong is in failed.

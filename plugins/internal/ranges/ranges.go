@@ -11,6 +11,9 @@ package ranges
 
 import (
 	"cmp"
+	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -146,6 +149,23 @@ func (r Range) Fits(v Version) Verdict {
 		return Prerelease
 	}
 	return Out
+}
+
+// numbered are the versions that a range names, prereleases with what makes them one.
+var numbered = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)*(?:-[0-9A-Za-z.-]+)?`)
+
+// Above reports whether versions newer than v may be in the range, which v is not in. A part of the range that is above v begins with a version that it names, or right behind one.
+func (r Range) Above(v Version) bool {
+	if r.releases == nil || v.v == nil {
+		return r.all
+	}
+	tries := []semver.Version{*semver.New(math.MaxInt32, 0, 0, "", "")}
+	for _, text := range numbered.FindAllString(r.text, -1) {
+		if named := ParseVersion(text).v; named != nil {
+			tries = append(tries, *named, named.IncPatch(), named.IncMinor(), named.IncMajor())
+		}
+	}
+	return slices.ContainsFunc(tries, func(t semver.Version) bool { return t.GreaterThan(v.v) && r.releases.Check(&t) })
 }
 
 // MayFit reports whether a version is in the range as far as can be told: what cannot be compared is. A prerelease is where it is by its place among the versions, or by its

@@ -98,3 +98,15 @@ func TestWhichRangesNameAPrerelease(t *testing.T) {
 		assert.Equal(t, want, ranges.Parse(text).NamesPrerelease(), text)
 	}
 }
+
+// TestAbove: of a version that is out of a range it is known whether the range has newer ones.
+func TestAbove(t *testing.T) {
+	for _, c := range []struct {
+		in, than string
+		want     bool
+	}{{"^2", "1.4.0", true}, {"^1", "2.0.0", false}, {"~1.4", "1.5.0", false}, {"~1.4", "1.3.9", true}, {">1", "1.9.0", true}, {"<2", "2.0.0", false}, {"=1.0.0", "1.0.1", false}, {"=1.0.1", "1.0.0", true},
+		{"!=1.0.0", "1.0.0", true}, {">=1, <2 || >3.1.0", "2.5.0", true}, {">=1, <2", "2.5.0", false}, {"1.0 - 1.4", "1.5.0", false}, {"1.x", "2.0.0", false}, {"2.x", "1.0.0", true}, {"=2.0.0-rc.2", "2.0.0-rc.1", true},
+		{"=2.0.0-rc.2", "2.0.0", false}, {"^2.0.0-0", "1.9.0", true}, {"one", "1.0.0", false}} {
+		assert.Equal(t, c.want, ranges.Parse(c.in).Above(ranges.ParseVersion(c.than)), "%s above %s", c.in, c.than)
+	}
+}
