@@ -454,6 +454,11 @@ func TestPush(t *testing.T) {
 	push(exitFailed, "a second library for "+runtime.GOOS+"/"+runtime.GOARCH, lib, other)
 	fixture.Variant(t, "system", other, "1.0.0", "1.0.1")
 	push(exitFailed, "version 1.0.1 in the library", lib, other)
+	fixture.Variant(t, "system", other, "aaaa", "bbbb")
+	apart := m.path("apart.py")
+	require.NoError(t, os.WriteFile(apart, []byte("# ferrule: name=apart version=1.0.0 fn=f\ndef f(x): return x\n"), 0o600))
+	push(exitFailed, "found the plug-in plugin_bbbb, beside "+lib+" of the plug-in plugin_aaaa, expected the files of one plug-in. Publish one plug-in at a time", lib, other)
+	push(exitFailed, "found the plug-in apart, beside "+lib+" of the plug-in plugin_aaaa, expected the files of one plug-in. Publish one plug-in at a time", lib, apart)
 	for _, version := range []string{"one", "1.0", "v1.0.0", "01.0.0"} { // which nobody could install
 		path := m.path("f.py")
 		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=odd version="+version+" fn=f\ndef f(x): return x\n"), 0o600))

@@ -178,7 +178,7 @@ func ReleaseOfPrograms(about *abi.Description, paths ...string) (r *registry.Rel
 		case kind == "":
 			return fault(path, registry.ErrMalformed, "a file that is no program", "a script that begins with #!, or an executable", "Write #! and what runs it into its first line, or build a program")
 		case i > 0 && kind != r.Kind:
-			return fault(path, registry.ErrKind, "a file of the kind "+string(kind)+", beside one of the kind "+string(r.Kind), "files of one kind", "Leave one of the two out, or publish them under two names")
+			return fault(path, registry.ErrKind, "a file of the kind "+string(kind)+", beside one of the kind "+string(r.Kind), "files of one kind", "Leave one of the two out. If they are two plug-ins, publish one at a time")
 		}
 		r.Kind = kind
 		platform := registry.AnyPlatform

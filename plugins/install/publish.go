@@ -39,9 +39,12 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 			if err := publishable(r, path); err != nil {
 				return nil, nil, err
 			}
+		} else if this.Name != r.Name {
+			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrName, Found: "the plug-in " + this.Name + ", beside " + first + " of the plug-in " + r.Name,
+				Expected: "the files of one plug-in", Remedy: "Publish one plug-in at a time: one push for each"}
 		} else if this.Kind != r.Kind {
 			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrKind, Found: "a file of the kind " + string(this.Kind) + ", beside " + first + " of the kind " + string(r.Kind),
-				Expected: "files of one kind: a module, or a script, runs on all platforms", Remedy: "Leave one of the two out, or publish them under two names"}
+				Expected: "files of one kind: a module, or a script, runs on all platforms", Remedy: "Leave one of the two out, or give them two names and publish one plug-in at a time"}
 		} else if err := compare(r, this, "", registry.AnyPlatform, ""); err != nil || r.License != this.License || r.Summary != this.Summary {
 			return nil, nil, &registry.Error{Plugin: r.Name, Version: r.Version, Path: path, Kind: registry.ErrMalformed, Err: err,
 				Found: "a library that says something else of itself than " + first, Expected: "the libraries of one version, one for each platform", Remedy: "Build all of them of one source, and publish one plug-in at a time"}
