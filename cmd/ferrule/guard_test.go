@@ -554,7 +554,7 @@ func TestGuardOutput(t *testing.T) {
 			{"flushed", "RESULT", "plug-in: DEBUG LINE\n"},
 			{"buffered", "RESULT", "plug-in: DEBUG LINE\n"},
 			{"prints", "RESULT", `plug-in: \x1b]0;owned\x07\x1b[2Jdying` + "\nplug-in: ferrule: forged line\n"},
-			{"message", "", "ferrule: plug-in hostile: message: failed: " + `\x1b[31mred\x1b[0m\x0d\nferrule: forged line` + "\n"},
+			{"message", "", "ferrule: plug-in hostile: message: failed: " + `\x1b[31mred\x1b[0m\x0d` + "\n  ferrule: forged line\n"},
 			{"logs", "", "level=INFO msg=\"a\\nferrule: forged \\x1b[2J\\u{3164}\" plugin=hostile\n"},
 			{"reads_stdin", "", ""},
 			{"bytes", "\xff\n\x00", ""},

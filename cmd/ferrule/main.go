@@ -279,6 +279,9 @@ func (a *app) run(args []string) int {
 	if e.err == nil {
 		return e.code
 	}
+	if (errors.As(e.err, new(*loader.CallError)) || errors.As(e.err, new(*loader.OpenError))) && !a.json && !asksJSON(cmd, args) {
+		text = indented // such as a traceback, and what a caret points at
+	}
 	a.endLine()
 	for _, message := range messages(e.err) {
 		fmt.Fprintf(a.err, "ferrule: %s\n", text(strings.TrimRight(message, "\n")))
@@ -293,6 +296,11 @@ func (a *app) run(args []string) int {
 		}{detailsOf(e)}, nil)
 	}
 	return e.code
+}
+
+// indented is a text with foreign lines in it, each behind some space: none can be taken for a line of this command's.
+func indented(text string) string {
+	return strings.ReplaceAll(escape.Lines(text), "\n", "\n  ")
 }
 
 // asksJSON reports whether --json is among the arguments, read as the parser does, which may not have read all of them: a value

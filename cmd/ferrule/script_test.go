@@ -217,6 +217,21 @@ func TestCallScripts(t *testing.T) {
 	}
 }
 
+// TestScriptErrors: what a script's interpreter says in several lines is printed so, indented, for people; in one line beside JSON.
+func TestScriptErrors(t *testing.T) {
+	t.Parallel()
+	js := scriptFile(t, "bad.js", "// ferrule: name=bad version=1.0.0 fn=f\nexport const f = (x => x;\n")
+	_, stderr, code := ferrule(t, "", "call", js, "f", "--in", "x")
+	assert.Equal(t, exitOpen, code)
+	assert.Contains(t, stderr, "SyntaxError: Unexpected token ';'\n      at bad.js:2:")
+	_, stderr, _ = ferrule(t, "", "call", "--json", js, "f", "--in", "x")
+	assert.Contains(t, stderr, `SyntaxError: Unexpected token ';'\n    at bad.js:2:`)
+	py := scriptFile(t, "bad.py", "# ferrule: name=bad version=1.0.0 fn=f\ndef f(x): return (x\n")
+	_, stderr, code = ferrule(t, "", "call", py, "f", "--in", "x")
+	assert.Equal(t, exitOpen, code)
+	assert.Contains(t, stderr, "line 2\n      def f(x): return (x\n                       ^\n  SyntaxError: ")
+}
+
 // TestScriptsInASandbox: a sandbox holds scripts, too; what one cannot have is said.
 func TestScriptsInASandbox(t *testing.T) {
 	t.Parallel()
