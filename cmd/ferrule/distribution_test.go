@@ -610,7 +610,7 @@ func TestOddPaths(t *testing.T) {
 func TestCutIsSaid(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	require.NoError(t, (&hits{Total: 3, Cut: true, Hits: []index.Hit{{Name: "tax", Version: "1.0.0"}}}).write(&b))
+	require.NoError(t, (&hits{Total: 3, Cut: true, Hits: []hit{{Hit: index.Hit{Name: "tax", Version: "1.0.0"}}}}).write(&b))
 	assert.Equal(t, "tax  1.0.0  -\n1 of more than 3: there may be better ones. These words are of very many plug-ins: give another word\n", b.String())
 }
 

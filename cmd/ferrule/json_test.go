@@ -215,7 +215,7 @@ var jsonFacts = map[string][]any{
 	"gc":       {collected{}},
 	"mirror":   {copiedTo{}},
 	"bundle":   {copiedTo{}},
-	"search":   {hits{}, index.Hit{}},
+	"search":   {hits{}, hit{}, index.Hit{}},
 	"index":    {madeIndex{}, index.Revocation{}, index.RevokedKey{}, refusal{}},
 	"doctor":   {diagnosis{}, finding{}, fault{}},
 	"serve":    {ready{}},

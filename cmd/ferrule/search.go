@@ -31,7 +31,7 @@ config.yaml or the lock has, and no older than the one that was seen before. It 
 is none, as with --registry, nobody looks at its signature, which is a warning.
 ` + registryCodes + `
 With --json: total (how many there are), cut (true: there may be more, since the words are of very many plug-ins) and hits, each with name,
-version, summary, keywords and weight (what the registry puts before others).`,
+version, summary, keywords, weight (what the registry puts before others) and revoked (true: that version is, and an older one may not be).`,
 		Example: `  ferrule search tax
   ferrule search --registry oci://registry.example/acme image resize`,
 		Args:              arguments("WORD..."),
@@ -50,7 +50,10 @@ version, summary, keywords and weight (what the registry puts before others).`,
 			for _, w := range x.Warnings() {
 				fmt.Fprintf(a.err, "ferrule: warning: %s\n", escape.Line(w.Error()))
 			}
-			h := &hits{found.Total, found.Cut, append([]index.Hit{}, found.Hits...)}
+			h := &hits{found.Total, found.Cut, []hit{}}
+			for _, f := range found.Hits {
+				h.Hits = append(h.Hits, hit{f, x.Revoked(f.Name, f.Version) != nil})
+			}
 			return a.print(h, h.write)
 		},
 	}
@@ -83,15 +86,24 @@ func (d *distributed) openIndex(ctx context.Context, from string) (*index.Index,
 
 // hits is what search prints. Its JSON is documented in the command's help and grows only.
 type hits struct {
-	Total int         `json:"total"`
-	Cut   bool        `json:"cut"`
-	Hits  []index.Hit `json:"hits"`
+	Total int   `json:"total"`
+	Cut   bool  `json:"cut"`
+	Hits  []hit `json:"hits"`
+}
+
+type hit struct {
+	index.Hit
+	Revoked bool `json:"revoked,omitempty"` // by its version; which files are is known where one is installed
 }
 
 func (h *hits) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, hit := range h.Hits {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", escape.Line(hit.Name), escape.Line(cmp.Or(hit.Version, "-")), escape.Line(cmp.Or(hit.Summary, "-")))
+		version := cmp.Or(hit.Version, "-")
+		if hit.Revoked {
+			version += " (revoked)"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", escape.Line(hit.Name), escape.Line(version), escape.Line(cmp.Or(hit.Summary, "-")))
 	}
 	if err := t.Flush(); err != nil {
 		return err
