@@ -45,7 +45,7 @@ var tree = [][]string{
 	{"loader/internal/callctx", "loader/engine"},
 	{"loader/inspect"},
 	{"loader/internal/manifest", "loader/internal/libfile", "loader/internal/stress", "loader/internal/raw", "loader/internal/stream", "loader/internal/goroutine"},
-	{"abi", "loader/escape", "loader/internal/panics", "loader/engine/lastwords", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},
+	{"abi", "loader/escape", "loader/abspath", "loader/internal/panics", "loader/engine/lastwords", "loader/internal/count", "loader/isolate/sandbox/internal/threads"},
 	{"include", "sdk-c"},
 }
 

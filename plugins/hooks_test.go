@@ -633,6 +633,8 @@ func TestContextOfTheCaller(t *testing.T) {
 			defer func() { require.NoError(t, closed(sys)) }()
 			piped := plugins.Pipe[[]byte](sys, "piped", plugins.Limit(0))
 			require.NoError(t, sys.Start(t.Context()))
+			_, err := piped.Append(t.Context(), nil, nil) // which opens it: that is not to take the time of the next
+			require.NoError(t, err)
 			why := errors.New("the caller has changed his mind")
 			for _, end := range []struct {
 				of   func() (context.Context, context.CancelFunc)
