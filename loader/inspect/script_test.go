@@ -209,7 +209,7 @@ func TestNoScripts(t *testing.T) {
 		"/usr/bin/env PYTHONUTF8=1 python3|/usr/bin/env -S poetry run python", "|") {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte("#!"+first+"\n# ferrule: name=a")), first)
 	}
-	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/home/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/happy", "|") {
+	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/srv/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/happy", "|") {
 		text := []byte("#!" + first + "\n# ferrule: name=a version=1\n")
 		assert.Empty(t, inspect.ScriptOf(text), first)
 		path := filepath.Join(t.TempDir(), "other.py")
