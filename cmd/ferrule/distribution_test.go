@@ -626,8 +626,8 @@ func TestPushToOCI(t *testing.T) {
 	}{
 		{[]string{"aaaa", "Aaaa"}, `found the plug-in's name "plugin_Aaaa", expected small letters and digits`},
 		{[]string{"aaaa", "a__-"}, `found the plug-in's name "plugin_a__-", expected small letters and digits`},
-		{[]string{"aaaa", "bbbb", "1.0.0", "1.0.x"}, `found the version "1.0.x", expected a semantic version such as 1.2.0`},
-		{[]string{"aaaa", "bbbb", "1.0.0", "01.00"}, `found the version "01.00", expected a semantic version such as 1.2.0`},
+		{[]string{"aaaa", "bbbb", "1.0.0", "1.0.x"}, `found the version "1.0.x", expected a semantic version of three numbers, such as 1.2.0`},
+		{[]string{"aaaa", "bbbb", "1.0.0", "01.00"}, `found the version "01.00", expected a semantic version of three numbers, such as 1.2.0`},
 	} {
 		lib := m.path("oci" + fixture.Ext())
 		fixture.Variant(t, "system", lib, c.pairs...)
