@@ -3,8 +3,11 @@ package lane
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 func createFile() (*os.File, error) {
@@ -26,6 +29,24 @@ func punch(f *os.File, at, size uint64) {
 	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size))
 }
 
-// keepFromForks leaves the memory to this process alone. A child that a plug-in forks, and that returns from its function, would else be a second one
-// to serve the lane: whose results a call gets would be chance. It dies when it touches what it has not.
-func keepFromForks(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTFORK) }
+// ownWord returns a word that is 1 in this process, and 0 in a child that is forked of it and has executed nothing; nil where the system has no such memory.
+func ownWord() *atomic.Uint32 {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil
+	}
+	if unix.Madvise(page, unix.MADV_WIPEONFORK) != nil {
+		_ = unix.Munmap(page)
+		return nil
+	}
+	own := raw.At[atomic.Uint32](page, 0)
+	own.Store(1)
+	return own
+}
+
+// vanish ends a forked child, of whose threads there is this one.
+func vanish() {
+	for {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
+	}
+}

@@ -55,11 +55,7 @@ func mapFile(fd int, at uint64, size uint64) ([]byte, error) {
 	if at > math.MaxInt64 || size > math.MaxInt {
 		return nil, unix.EINVAL
 	}
-	b, err := unix.Mmap(fd, int64(at), int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err == nil {
-		keepFromForks(b)
-	}
-	return b, err
+	return unix.Mmap(fd, int64(at), int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
 // alloc adds an extent of at least n bytes. Memory is used where it is written or read. What it holds is zero, or what an

@@ -23,6 +23,7 @@ type Worker struct {
 	admit  func(n int) error // nil admits any
 	noRoom error             // what the host has no room for fails with
 	asides asides
+	own    *atomic.Uint32 // see ownWord
 }
 
 // FilesOfWorker is how many files Attach takes.
@@ -37,7 +38,7 @@ func Attach(files []*os.File) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
+	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0), own: ownWord()}
 	w.asides.change.L = &w.asides.mu
 	if got := w.header.magic.Load(); got != magic {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
@@ -189,8 +190,17 @@ func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
 	return old.bytes, nil
 }
 
+// alone ends this process where it is a child that a plug-in has forked, and that has returned from its function: it would be a second one to serve the lane,
+// and whose results a call gets would be chance. It is asked before anything is written for the host.
+func (l *WorkerLane) alone() {
+	if own := l.worker.own; own != nil && own.Load() == 0 {
+		vanish()
+	}
+}
+
 // post hands the turn to the host. It is the worker's until then, unless something has written over it.
 func (l *WorkerLane) post(m *Message) error {
+	l.alone()
 	if l.turn.Load() != turnWorker {
 		return ErrGarbage
 	}
@@ -263,6 +273,7 @@ func (l *WorkerLane) makeRoom(keep, n int) ([]byte, error) {
 
 // write puts the output where the host expects it.
 func (l *WorkerLane) write(out []byte) error {
+	l.alone()
 	if len(out) == 0 || len(out) <= len(l.room) && raw.SameMemory(out, l.room) {
 		return nil // an empty room may seem to begin anywhere
 	}
@@ -383,6 +394,7 @@ func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int3
 
 // askLocked is ask for who has asking.
 func (l *WorkerLane) askLocked(m *Message, in, fields []byte) (out []byte, status int32, err error) {
+	l.alone()
 	// Not what was mapped the last time: the host takes its input from where it has the region now, also when it could
 	// not be mapped here then.
 	region, err := l.region(RegionUp, &l.where)
