@@ -135,12 +135,13 @@ const saves = 10
 // edit returns what has do make edits, writes the file, and says what has changed.
 func (c *configured) edit(do func(e *edits, args []string) error) func(*cobra.Command, []string) error {
 	return func(_ *cobra.Command, args []string) error {
-		e, changed, err := c.editOnce(do, args)
-		for n := 1; n < saves && errors.Is(err, config.ErrChanged); n++ { // the edits are of what the file says now
+		var e *edits
+		changed := false
+		if err := untilSaved(func() (err error) { // each time of what the file says now
 			e, changed, err = c.editOnce(do, args)
-		}
-		if err != nil {
-			return unsaved(err)
+			return err
+		}); err != nil {
+			return err
 		}
 		if changed {
 			e.warn()
@@ -175,21 +176,27 @@ func (c *configured) editOnce(do func(e *edits, args []string) error, args []str
 
 // save saves edits. Where somebody else has written the file since it was read, again makes them of what it says now.
 func (c *configured) save(f *config.File, again func(*config.File) error) error {
-	err := f.Save()
-	for n := 1; n < saves && errors.Is(err, config.ErrChanged); n++ {
-		if f, err = config.OpenFile(c.path); err != nil {
-			return c.wrong(err)
-		}
-		if err := again(f); err != nil {
-			return err
+	return untilSaved(func() (err error) {
+		if f == nil {
+			if f, err = config.OpenFile(c.path); err != nil {
+				return c.wrong(err)
+			}
+			if err = again(f); err != nil {
+				return err
+			}
 		}
 		err = f.Save()
-	}
-	return unsaved(err)
+		f = nil
+		return err
+	})
 }
 
-// unsaved is the error of edits that are not in the file.
-func unsaved(err error) error {
+// untilSaved has do save edits, and again while it finds that somebody else has written the file meanwhile.
+func untilSaved(do func() error) error {
+	err := do()
+	for n := 1; n < saves && errors.Is(err, config.ErrChanged); n++ {
+		err = do()
+	}
 	if errors.Is(err, config.ErrChanged) {
 		return &exit{code: exitFailed, err: fmt.Errorf("%w. Nothing was written: do it again", err)}
 	}

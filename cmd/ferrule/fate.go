@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -85,9 +84,7 @@ func (f *fate) found(record *os.File, signal os.Signal) {
 	}
 	library := f.path
 	if absolute, err := abspath.Of(library); err == nil {
-		if real, err := filepath.EvalSymlinks(absolute); err == nil { // as what is mapped is named
-			library = real
-		}
+		library = absolute
 	}
 	f.fault = at.Place(library)
 	switch {
