@@ -9,7 +9,7 @@ import (
 )
 
 // Of returns the path from the root of the file system, of the file that the system finds at path now; that may be missing. The error is that of
-// os.Getwd.
+// os.Getwd. It may be called from any goroutine; nothing is opened.
 //
 // filepath.Abs takes link/.. for the folder that has the symbolic link. Windows does so, too. Other systems go to the parent of where the link
 // leads, and so does this: what is up to the last .. has no symbolic links then. The working directory counts as well, as where it was entered
