@@ -71,7 +71,7 @@ func (m *memory) alloc(n uint64) (*extent, error) {
 		e.id = free[len(free)-1]
 		m.free[e.size] = free[:len(free)-1]
 	} else {
-		if err := unix.Ftruncate(int(m.file.Fd()), int64(m.tail+e.size)); err != nil {
+		if err := m.lengthen(m.tail + e.size); err != nil {
 			return nil, fmt.Errorf("shared memory: %w", err)
 		}
 		e.id = m.tail
@@ -83,6 +83,17 @@ func (m *memory) alloc(n uint64) (*extent, error) {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
 	return e, nil
+}
+
+// lengthen makes the file end there, or behind: the worker may have made it longer, which is then not made shorter where that is forbidden to all.
+func (m *memory) lengthen(end uint64) error {
+	fd := int(m.file.Fd())
+	err := unix.Ftruncate(fd, int64(end))
+	var stat unix.Stat_t
+	if err == unix.EPERM && unix.Fstat(fd, &stat) == nil && stat.Size >= int64(end) {
+		return nil
+	}
+	return err
 }
 
 // release gives an extent back. Nobody uses its bytes any more.
