@@ -110,7 +110,7 @@ func grantLine(entry *config.Plugin, more []string, asked []abi.Symbol) string {
 			all = append(all, g)
 		}
 	}
-	return "grant: [" + strings.Join(append(all, more...), ", ") + "]"
+	return "grant: " + config.QuoteList(append(all, more...))
 }
 
 // ungranted says what is to be written where, for what a plug-in was not granted.
@@ -283,7 +283,7 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 			}
 		}
 		if lacking != nil {
-			lines = append(lines, fmt.Sprintf("%s: [%s]", kind.name, strings.Join(append(kind.has(), lacking...), ", ")))
+			lines = append(lines, kind.name+": "+config.QuoteList(append(kind.has(), lacking...)))
 		}
 	}
 	if text := keys.Get("permit.memory"); text != "" {

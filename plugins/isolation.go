@@ -83,12 +83,12 @@ func (s *System) group(p *plan) {
 		}
 		own, others := p.conf.Plugin(name), p.conf.Plugin(model.name)
 		grants := func(entry *config.Plugin) string {
-			return strings.Join(slices.Sorted(slices.Values(grantOf(entry))), ", ")
+			return "grant: " + config.QuoteList(slices.Sorted(slices.Values(grantOf(entry))))
 		}
 		found, expected := "", ""
 		switch {
 		case grants(own) != grants(others):
-			found, expected = "grant: ["+grants(own)+"]", "grant: ["+grants(others)+"]"
+			found, expected = grants(own), grants(others)
 		case !slices.Equal(sp.decided, model.decided):
 			found, expected = "by Grants: ["+strings.Join(sp.decided, ", ")+"]", "by Grants: ["+strings.Join(model.decided, ", ")+"]"
 		case sp.sandboxed != model.sandboxed || sp.grace != model.grace || sp.stop != model.stop || !reflect.DeepEqual(sp.policy, model.policy):

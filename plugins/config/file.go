@@ -208,10 +208,7 @@ func (f *File) Add(name, version string) error {
 	if p := f.plugin(name); p != nil {
 		return f.fault(p.Line, p.Column, "the plug-in "+name, "one that is not in the file yet", "")
 	}
-	written := name
-	if tag := (&yaml.Node{Kind: yaml.ScalarNode, Value: name}).ShortTag(); tag != "!!str" {
-		written = "'" + name + "'"
-	}
+	written := quoteText(name)
 	if version != "" {
 		if err := f.check(versions, version); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -224,4 +225,17 @@ func TestSaveWhereNobodyMayWrite(t *testing.T) {
 	err := f.Save()
 	require.ErrorIs(t, err, fs.ErrPermission)
 	assert.ErrorContains(t, err, filepath.Dir(path))
+}
+
+// TestQuoteList: what is written into a file is read as what it was, whatever it is.
+func TestQuoteList(t *testing.T) {
+	for _, item := range []string{"/etc/hosts", "/a], write: [/", "a, b", "/a # b", "/a: b", "*", "on_*", "~", "null", "true", "1e3", ".5", "0x1F", "", "it's", `C:\a`, "- a", "&a", "!a", "/é", "/a\nb", "/\u2028", "\t",
+		"\x01", "{}", "[", "?", "|", "'", `"`, " a ", "a:", "%a", "@a", "`a", "2024-01-01", "..."} {
+		c, err := config.Parse("", []byte("plugins: [{name: a, config: {all: "+config.QuoteList([]string{"x", item})+", one: "+config.Quote(item)+"}}]"))
+		require.NoError(t, err, "%q", item)
+		want, err := json.Marshal(map[string]any{"all": []string{"x", item}, "one": item})
+		require.NoError(t, err)
+		assert.JSONEq(t, string(want), string(c.Plugin("a").Config.JSON()), "%q", item)
+	}
+	assert.Equal(t, "[/etc/hosts, 443, '/a, b']", config.QuoteList([]string{"/etc/hosts", "443", "/a, b"}))
 }

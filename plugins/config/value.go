@@ -7,11 +7,47 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ferrule-dev/ferrule/loader/abspath"
 )
+
+// QuoteList returns a list as it may be written on one line of a config.yaml, in brackets: each item by Quote.
+func QuoteList(items []string) string {
+	written := make([]string, len(items))
+	for i, item := range items {
+		written[i] = Quote(item)
+	}
+	return "[" + strings.Join(written, ", ") + "]"
+}
+
+// Quote returns an item, such as a path or a port, as it may be written anywhere in a config.yaml: digits alone as the number that they are, and all else
+// as text, quoted where it would be read as anything but itself.
+func Quote(item string) string {
+	if decimal.MatchString(item) {
+		return item
+	}
+	return quoteText(item)
+}
+
+// plainText is what is a plain scalar anywhere in a file, unless it is another word for a number or a truth.
+var plainText = regexp.MustCompile(`^[A-Za-z0-9_./\\][A-Za-z0-9_./\\*+@-]*$`)
+
+// quoteText is Quote for what is text, also digits alone.
+func quoteText(text string) string {
+	tag := (&yaml.Node{Kind: yaml.ScalarNode, Value: text}).ShortTag()
+	switch {
+	case tag == "!!str" && plainText.MatchString(text):
+		return text
+	case utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	}
+	return strconv.QuoteToASCII(text) // of whose escapes YAML reads each as Go does
+}
 
 // Value is a plug-in's settings as they are written: references to secrets in it are not resolved. It does not change.
 type Value struct {

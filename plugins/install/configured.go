@@ -138,7 +138,7 @@ func HowToGrant(c *config.Config) func(plugin string, lacks []Ask) string {
 				}
 			}
 			if len(items) > len(k.have) {
-				permit = append(permit, k.what+": ["+strings.Join(items, ", ")+"]")
+				permit = append(permit, k.what+": "+config.QuoteList(items))
 			}
 		}
 		var keys, isolate []string
@@ -147,13 +147,13 @@ func HowToGrant(c *config.Config) func(plugin string, lacks []Ask) string {
 			case ask.What == "function" || ask.What == "service":
 				grant = append(grant, ask.Item)
 			case ask.What == "memory" && p != nil && p.Isolate != nil && p.Isolate.Memory > 0:
-				isolate = append(isolate, "isolate: {memory: "+ask.Item+"}")
+				isolate = append(isolate, "isolate: {memory: "+config.Quote(ask.Item)+"}")
 			case ask.What == "memory":
-				permit = append(permit, "memory: "+ask.Item)
+				permit = append(permit, "memory: "+config.Quote(ask.Item))
 			}
 		}
 		if p == nil && len(grant) > 0 || p != nil && len(grant) > len(p.Grant) {
-			keys = append(keys, "grant: ["+strings.Join(grant, ", ")+"]")
+			keys = append(keys, "grant: "+config.QuoteList(grant))
 		}
 		if len(permit) > 0 {
 			keys = append(keys, "permit: {"+strings.Join(permit, ", ")+"}")

@@ -317,6 +317,8 @@ func TestHowToGrant(t *testing.T) {
 	assert.Equal(t, "If you trust it with that, write grant: [one, two] and permit: {read: [/etc/hosts], connect: [80, 443]} and isolate: {memory: 200000} in its entry, line 2 of shop.yaml", how("a", lacks))
 	assert.Equal(t, "If you trust it with that, write permit: {connect: [443]} in its entry, line 3 of shop.yaml", how("b", lacks[:1]))
 	assert.Equal(t, "If you trust it with that, add to plugins in shop.yaml: {name: c, grant: [two], permit: {connect: [443], memory: 200000}}. Then: ferrule install", how("c", lacks[:3]))
+	sly := []install.Ask{{What: "read", Item: "/a], write: [/"}, {What: "memory", Item: "1}, permit: {write: [/]"}}
+	assert.Equal(t, "If you trust it with that, write permit: {read: ['/a], write: [/'], memory: '1}, permit: {write: [/]'} in its entry, line 3 of shop.yaml", how("b", sly))
 }
 
 // Each file in a folder has a lock of its own.
