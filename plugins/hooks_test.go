@@ -114,10 +114,12 @@ func TestVetoOfWhoCannotStart(t *testing.T) {
 		Hooks: []builtin.Function{{Name: "may", Call: func(context.Context, []byte) ([]byte, error) { return []byte("never"), nil }},
 			{Name: "skipped", Call: func(context.Context, []byte) ([]byte, error) { return []byte("never"), nil }},
 			{Name: "changed", Call: func(context.Context, []byte) ([]byte, error) { return []byte("changed"), nil }}}}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("hooks: {may: [guard], changed: [guard], skipped: [guard, nobody]}\n"), 0o666))
 	for name, opts := range map[string][]plugins.PointOption{"opened at the first call": nil, "opened at Start": {plugins.Limit(time.Minute)}} {
 		t.Run(name, func(t *testing.T) {
 			broken.Store(true)
-			sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(guard))
+			sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(guard), plugins.Config(path))
 			defer func() { require.NoError(t, closed(sys)) }()
 			may, changed := plugins.Veto[string](sys, "may", opts...), plugins.Pipe[[]byte](sys, "changed")
 			skipped := plugins.Veto[string](sys, "skipped", append(opts, plugins.OnError(plugins.Skip))...)
@@ -132,6 +134,14 @@ func TestVetoOfWhoCannotStart(t *testing.T) {
 			out, err := changed.Append(t.Context(), nil, []byte("as it was"))
 			require.NoError(t, err)
 			assert.Equal(t, "as it was", string(out))
+			for _, order := range sys.Hooks() { // it has its hooks: that it has failed is said of the plug-in
+				if order.Point == "skipped" {
+					require.Len(t, order.Faults, 1)
+					assert.ErrorContains(t, order.Faults[0], "found nobody")
+				} else {
+					assert.Empty(t, order.Faults, order.Point)
+				}
+			}
 			broken.Store(false)
 			require.Eventually(t, func() bool {
 				var objection *plugins.Objection

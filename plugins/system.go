@@ -530,6 +530,7 @@ func (s *System) lines() {
 
 // arrange returns the hooks at a point, and their order. p is nil where the point is not known: there are no attachments then.
 func (s *System) arrange(name string, p *point) (attachments []*attachment, places []order.Place, described []order.Hook, faults []order.Fault) {
+	var failed []string // whose hook is not there, or may be one that is not there: what keeps it from its place is said of the plug-in
 	for _, e := range s.all() {
 		e.mu.Lock()
 		if h, ok := e.hook(name, p); ok {
@@ -537,6 +538,8 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 			if p != nil {
 				attachments = append(attachments, e.attach(p, name, h.Wrap))
 			}
+		} else if e.state == StateFailed && e.mayHook(name) {
+			failed = append(failed, e.name)
 		}
 		e.mu.Unlock()
 	}
@@ -546,6 +549,7 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 		user = s.plans.conf.Hooks[name]
 	}
 	s.mu.Unlock()
+	user = slices.DeleteFunc(slices.Clone(user), func(plugin string) bool { return slices.Contains(failed, plugin) })
 	places, faults = order.Of(described, user)
 	return attachments, places, described, faults
 }
@@ -577,6 +581,12 @@ func (e *entry) hook(name string, p *point) (h order.Hook, ok bool) {
 		After: listOf(keys.Get("after")), Wrap: keys.Get("wrap") == "yes", Optional: keys.Get("optional") == "yes"}
 	_, _ = fmt.Sscan(keys.Get("priority"), &h.Priority) // what is no number is 0
 	return h, p == nil || h.Wrap == (p.kind == KindWrap)
+}
+
+// mayHook reports whether the plug-in has a hook of that name, as far as is known: what cannot be read may have it. e.mu is held.
+func (e *entry) mayHook(name string) bool {
+	found := e.spec.found
+	return found == nil || found.desc == nil || slices.ContainsFunc(found.desc.Hooks, func(h abi.Symbol) bool { return h.Name == name })
 }
 
 // relay has lines made anew once the system has started: a plug-in has failed, or come back.

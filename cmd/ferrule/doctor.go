@@ -164,8 +164,8 @@ func (d *diagnosis) examine(o *plugins.Overview) {
 	var points []string
 	for _, order := range o.Hooks {
 		points = append(points, order.Point)
-		for _, f := range contradictions(o, order) {
-			d.add(doubtfulLevel, nil, order.Point, *f)
+		for _, err := range order.Faults {
+			d.add(doubtfulLevel, nil, order.Point, *faultOf(err))
 		}
 	}
 	for _, point := range slices.Sorted(maps.Keys(o.Config.Hooks)) {
@@ -185,21 +185,6 @@ func (d *diagnosis) examine(o *plugins.Overview) {
 			d.doubt(nil, name, "a log level for "+name+", which is not there", "one for a plug-in", didYouMean(name, names))
 		}
 	}
-}
-
-// contradictions are the faults of an order, but for the one that config.yaml names a plug-in which has no hook there where that has failed: it may have one, and what
-// keeps it from its place is said of it.
-func contradictions(o *plugins.Overview, order plugins.Order) (all []*fault) {
-	for _, err := range order.Faults {
-		f := faultOf(err)
-		if p, err := known(o, f.Found); err == nil && p.State == plugins.StateFailed {
-			if lib := readPlugin(p); lib == nil || slices.Contains(namesOf(lib.Hooks), order.Point) {
-				continue
-			}
-		}
-		all = append(all, f)
-	}
-	return all
 }
 
 // attaching are the plug-ins with a hook at a point, each with its state.

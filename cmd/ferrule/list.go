@@ -153,7 +153,9 @@ func pointsOf(o *plugins.Overview) []hooksPoint {
 		for _, p := range order.Places {
 			points[i].Places = append(points[i].Places, hookPlace{p.Plugin, p.Reason})
 		}
-		points[i].Contradictions = contradictions(o, order)
+		for _, err := range order.Faults {
+			points[i].Contradictions = append(points[i].Contradictions, faultOf(err))
+		}
 	}
 	return points
 }
