@@ -295,6 +295,10 @@ func TestDownloadWatched(t *testing.T) {
 	p.configure("dist_aaaa", "dist_bbbb")
 	require.Eventually(t, func() bool { b, _ := sys.Plugin("dist_bbbb"); return b.State == plugins.StateReady }, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_bbbb"))
+	p.configure("dist_aaaa") // nothing is left of one whose entry is taken out
+	require.Eventually(t, func() bool { _, known := sys.Plugin("dist_bbbb"); return !known }, time.Minute, 10*time.Millisecond)
+	require.Len(t, sys.List(), 1)
+	assert.Equal(t, "dist_aaaa", sys.List()[0].Name)
 }
 
 // One that was installed and is disabled says so, also while a call of it runs: that it has no file then is nothing to mend.

@@ -710,6 +710,13 @@ func (e *entry) restarted(well bool) {
 	e.event(Event{Kind: EventRestarted})
 }
 
+// gone reports whether nothing is left of the plug-in: nobody wants it, it has no file, and it does not run any more.
+func (e *entry) gone() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state == StateDiscovered && e.spec.found == nil && e.live == nil
+}
+
 // status returns what is known of the plug-in.
 func (e *entry) status() Plugin {
 	e.restarted(false)

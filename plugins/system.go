@@ -619,10 +619,11 @@ func (s *System) Application() (name, version string) { return s.app, s.version 
 
 // List returns what is known of each plug-in, by name.
 func (s *System) List() []Plugin {
-	entries := s.all()
-	list := make([]Plugin, len(entries))
-	for i, e := range entries {
-		list[i] = e.status()
+	var list []Plugin
+	for _, e := range s.all() {
+		if !e.gone() {
+			list = append(list, e.status())
+		}
 	}
 	return list
 }
@@ -630,7 +631,7 @@ func (s *System) List() []Plugin {
 // Plugin returns what is known of one plug-in.
 func (s *System) Plugin(name string) (Plugin, bool) {
 	e := s.entry(name)
-	if e == nil {
+	if e == nil || e.gone() {
 		return Plugin{}, false
 	}
 	return e.status(), true

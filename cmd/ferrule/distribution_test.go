@@ -406,6 +406,34 @@ func TestRemoveVerb(t *testing.T) {
 	assert.Equal(t, "0 plug-ins installed, 0 of them new in ferrule.lock\n", stdout)
 }
 
+// TestRemoveOrder: what the lock has no more config.yaml does not name any more: an application that watches both would install it again.
+func TestRemoveOrder(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, marketConfig)
+	m.publish("aaaa", "1.0.0")
+	for range 10 {
+		m.configure(marketConfig)
+		m.does(exitOK, "install")
+		over, watched := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(watched)
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if !strings.Contains(m.text("ferrule.lock"), "plugin_aaaa") {
+					assert.NotContains(t, m.text("config.yaml"), "plugin_aaaa")
+				}
+			}
+		}()
+		m.does(exitOK, "remove plugin_aaaa")
+		close(over)
+		<-watched
+	}
+}
+
 // TestBundleAndMirror: without the registry, from one file or another place, with the same lock and without one.
 func TestBundleAndMirror(t *testing.T) {
 	t.Parallel()

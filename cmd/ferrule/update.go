@@ -281,8 +281,7 @@ requires is an error, and nothing changes. One that only the lock names is remov
 						locked = append(locked, name)
 					}
 				}
-				removed, err := w.Remove(w.ctx, wants, locked...)
-				if err != nil {
+				if err := w.Removable(w.ctx, wants, locked...); err != nil {
 					return fromSource(err)
 				}
 				again := func(f *config.File) error {
@@ -300,8 +299,12 @@ requires is an error, and nothing changes. One that only the lock names is remov
 					}
 					return nil
 				}
-				if err := d.save(f, again); err != nil {
+				if err := d.save(f, again); err != nil { // first: who sees a lock without what its config.yaml names installs that again
 					return err
+				}
+				removed, err := w.Remove(w.ctx, wants, locked...)
+				if err != nil {
+					return fromSource(err)
 				}
 				var made []install.Change
 				for _, name := range names {

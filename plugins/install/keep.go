@@ -13,40 +13,56 @@ import (
 )
 
 // Remove takes plug-ins out of the lock, and what they alone require. wants are those that stay; so do others of the lock, such as what is disabled. One that another requires, which stays,
-// is an error. The store keeps the files until GC. removed is sorted.
+// is an error. The store keeps the files until GC. removed is sorted. An application that looks at the lock meanwhile installs again what its configuration still wants: so what wants it
+// changes first, once Removable says that it may go.
 func (in *Installer) Remove(ctx context.Context, wants []Want, names ...string) (removed []string, err error) {
 	err = in.try(ctx, func(s *session) error {
-		removed = nil
-		for name := range s.lock.Plugins {
-			s.seen[name] = true
-		}
-		gone, _ := s.reach(names, nil)
-		var roots []string
-		for _, name := range sortedKeys(s.lock.Plugins) {
-			wanted := slices.ContainsFunc(wants, func(w Want) bool { return w.Name == name })
-			if (wanted || !slices.Contains(gone, name)) && !slices.Contains(names, name) {
-				roots = append(roots, name)
-			}
-		}
-		stay, _ := s.reach(roots, nil)
-		for _, name := range names {
-			switch {
-			case s.lock.Plugins[name] == nil:
-				return s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name")
-			case slices.Contains(stay, name):
-				by := slices.IndexFunc(stay, func(other string) bool { return s.lock.Plugins[other].Requires[name] != "" })
-				return &registry.Error{Plugin: name, Kind: registry.ErrConflict, Found: "that " + stay[by] + " requires it", Expected: "one that nobody needs", Remedy: "Remove " + stay[by] + ", too"}
-			}
-		}
-		for _, name := range gone {
-			if !slices.Contains(stay, name) {
-				s.next[name] = nil
-				removed = append(removed, name)
-			}
+		if removed, err = s.remove(wants, names); err != nil {
+			return err
 		}
 		return s.commit(ctx)
 	})
 	return removed, err
+}
+
+// Removable returns the error that Remove would return of what is in the lock now, and changes nothing.
+func (in *Installer) Removable(ctx context.Context, wants []Want, names ...string) error {
+	return in.try(ctx, func(s *session) error {
+		_, err := s.remove(wants, names)
+		return err
+	})
+}
+
+// remove has the next lock be one without what is removed.
+func (s *session) remove(wants []Want, names []string) (removed []string, err error) {
+	for name := range s.lock.Plugins {
+		s.seen[name] = true
+	}
+	gone, _ := s.reach(names, nil)
+	var roots []string
+	for _, name := range sortedKeys(s.lock.Plugins) {
+		wanted := slices.ContainsFunc(wants, func(w Want) bool { return w.Name == name })
+		if (wanted || !slices.Contains(gone, name)) && !slices.Contains(names, name) {
+			roots = append(roots, name)
+		}
+	}
+	stay, _ := s.reach(roots, nil)
+	for _, name := range names {
+		switch {
+		case s.lock.Plugins[name] == nil:
+			return nil, s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name")
+		case slices.Contains(stay, name):
+			by := slices.IndexFunc(stay, func(other string) bool { return s.lock.Plugins[other].Requires[name] != "" })
+			return nil, &registry.Error{Plugin: name, Kind: registry.ErrConflict, Found: "that " + stay[by] + " requires it", Expected: "one that nobody needs", Remedy: "Remove " + stay[by] + ", too"}
+		}
+	}
+	for _, name := range gone {
+		if !slices.Contains(stay, name) {
+			s.next[name] = nil
+			removed = append(removed, name)
+		}
+	}
+	return removed, nil
 }
 
 // Verify looks at all that is in the lock: that its file is in the store, whole, is this plug-in in this version, and that there is a good signature in the lock or in the store, where keys count. It asks
