@@ -142,7 +142,7 @@ func (e *entry) function(ctx context.Context, a *attachment) (*loader.Func, erro
 	for {
 		if err := e.run(ctx); err != nil {
 			var gone *Error
-			if a.point.kind != "" && errors.As(err, &gone) && (gone.Kind == ErrDisabled || gone.Kind == ErrNotFound) {
+			if a.point.kind != "" && errors.As(err, &gone) && (gone.Kind == ErrDisabled || gone.Kind == ErrNotFound) && !(a.point.kind == KindVeto && e.expected()) {
 				return nil, nil
 			}
 			return nil, err
@@ -155,6 +155,13 @@ func (e *entry) function(ctx context.Context, a *attachment) (*loader.Func, erro
 			return nil, err
 		}
 	}
+}
+
+// expected reports whether somebody wants the plug-in, and nobody disables it.
+func (e *entry) expected() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.spec.wanted && e.spec.enabled
 }
 
 // aimed is function once the plug-in runs, or has run a moment ago.

@@ -151,6 +151,42 @@ func TestVetoOfWhoCannotStart(t *testing.T) {
 	}
 }
 
+// TestVetoOfWhoCannotBeRead: of who may object and cannot be read, the configuration says where it has a say; without its word there, it has none.
+func TestVetoOfWhoCannotBeRead(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "guard.sh"), []byte("#!/bin/sh\nexit 1\n"), 0o777))
+	for name, of := range map[string]struct{ entry, says string }{
+		"gone":           {"- guard", "guard"},
+		"cut":            {"- plugin_cut", "plugin_cut"},
+		"ends at once":   {"- {name: guard, program: guard.sh}", "exit code 1"},
+		"no such script": {"- {name: guard, program: none.py}", "none.py"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plugin := "guard"
+			if name == "cut" {
+				plugin = "plugin_cut"
+				require.NoError(t, os.WriteFile(filepath.Join(folder, plugin+fixture.Ext()), []byte("\x7fELF"), 0o666))
+			}
+			path := filepath.Join(folder, "config.yaml")
+			require.NoError(t, os.WriteFile(path, []byte("folders: [.]\nhooks: {may: ["+plugin+"], changed: ["+plugin+"]}\nplugins:\n  "+of.entry+"\n"), 0o666))
+			sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path))
+			defer func() { require.NoError(t, closed(sys)) }()
+			may, other, changed := plugins.Veto[string](sys, "may"), plugins.Veto[string](sys, "other"), plugins.Pipe[[]byte](sys, "changed")
+			require.NoError(t, sys.Start(t.Context()))
+			err := may.Call(t.Context(), "order")
+			require.ErrorContains(t, err, of.says)
+			var objection *plugins.Objection
+			assert.False(t, errors.As(err, &objection))
+			require.NoError(t, other.Call(t.Context(), "order"))
+			_, err = changed.Append(t.Context(), nil, nil)
+			require.NoError(t, err)
+			for _, order := range sys.Hooks() {
+				assert.Empty(t, order.Faults, order.Point)
+			}
+		})
+	}
+}
+
 // TestWarnings: what nobody calls and what is not there is in the log once for each version, and not after each reload; a remedy is there where there is one.
 func TestWarnings(t *testing.T) {
 	var lines strings.Builder

@@ -166,7 +166,7 @@ func (p *point) wrong(option, found, expected string) {
 // point makes a point.
 func (s *System) point(name string, kind Kind, policy Policy, opts []PointOption) *point {
 	p := &point{sys: s, name: name, kind: kind, policy: policy, limit: limitOf(kind), after: breakAfter, leaveOut: breakFor, codec: loader.JSON}
-	p.line.Store(&line{fault: fmt.Errorf("plugins.%s of %s: %w: found a call before Start, when nobody knows who has a say there, expected one after it. Call Start first; where that fails, its error says why",
+	p.line.Store(&line{fault: fmt.Errorf("plugins.%s of %s: %w: found a call before Start was through, when nobody knows who has a say there, expected one after it. Call Start first, and let nothing that starts meanwhile call the point; where Start fails, its error says why",
 		kind.function(), name, ErrNotStarted)})
 	for _, opt := range opts {
 		if opt == nil {
@@ -530,10 +530,16 @@ func (s *System) lines() {
 
 // arrange returns the hooks at a point, and their order. p is nil where the point is not known: there are no attachments then.
 func (s *System) arrange(name string, p *point) (attachments []*attachment, places []order.Place, described []order.Hook, faults []order.Fault) {
+	s.mu.Lock()
+	var user []string
+	if s.plans != nil {
+		user = s.plans.conf.Hooks[name]
+	}
+	s.mu.Unlock()
 	var failed []string // whose hook is not there, or may be one that is not there: what keeps it from its place is said of the plug-in
 	for _, e := range s.all() {
 		e.mu.Lock()
-		if h, ok := e.hook(name, p); ok {
+		if h, ok := e.hook(name, p, slices.Contains(user, e.name)); ok {
 			described = append(described, h)
 			if p != nil {
 				attachments = append(attachments, e.attach(p, name, h.Wrap))
@@ -543,27 +549,24 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 		}
 		e.mu.Unlock()
 	}
-	s.mu.Lock()
-	var user []string
-	if s.plans != nil {
-		user = s.plans.conf.Hooks[name]
-	}
-	s.mu.Unlock()
 	user = slices.DeleteFunc(slices.Clone(user), func(plugin string) bool { return slices.Contains(failed, plugin) })
 	places, faults = order.Of(described, user)
 	return attachments, places, described, faults
 }
 
-// hook describes the plug-in's hook at a point, where it has one that is to be called; e.mu is held.
-func (e *entry) hook(name string, p *point) (h order.Hook, ok bool) {
+// hook describes the plug-in's hook at a point, where it has one that is to be called; listed says that config.yaml names it there. e.mu is held.
+func (e *entry) hook(name string, p *point, listed bool) (h order.Hook, ok bool) {
 	switch e.state {
 	case StateReady, StateStarted, StateSuspended:
 		if !e.spec.usable() {
 			return h, false
 		}
 	case StateFailed: // who may object and cannot has not agreed; other kinds of points go on without it
-		if p == nil || p.kind != KindVeto || !e.spec.wanted || !e.spec.enabled || e.spec.found == nil || e.spec.found.desc == nil {
+		if p == nil || p.kind != KindVeto || !e.spec.wanted || !e.spec.enabled {
 			return h, false
+		}
+		if e.spec.found == nil || e.spec.found.desc == nil { // which hooks it has nobody can read: the user's word is what there is
+			return order.Hook{Point: name, Plugin: e.name}, listed
 		}
 	default:
 		return h, false
