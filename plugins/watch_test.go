@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -88,8 +87,8 @@ func TestLinksAreWatched(t *testing.T) {
 
 // TestRightsAreWatched: a file that may not be read is taken in by itself once it may.
 func TestRightsAreWatched(t *testing.T) {
-	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
-		t.Skip("this user may read every file: run it as another one")
+	if !fixture.Unprivileged(t) {
+		return
 	}
 	fixture.Loadable(t)
 	folder := t.TempDir()

@@ -77,14 +77,17 @@ func (f *File) Save() error {
 	held, err := filelock.Acquire(waiting, root, guard, 0o666)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return &fs.PathError{Op: "save", Path: f.path, Err: fmt.Errorf("found another process that has been saving it for %v, expected one that is done by then. End that process", patience)}
+		return &fs.PathError{Op: "save", Path: f.path, Err: fmt.Errorf("found others that have been saving it for %v, expected a moment in which nobody does. Look who edits it, and try again", patience)}
+	case errors.Is(err, errors.ErrUnsupported): // a file system without locks: an edit of somebody else's is seen unless it comes at this very moment
 	case err != nil:
 		if cause := new(fs.PathError); errors.As(err, &cause) {
 			err = &fs.PathError{Op: cause.Op, Path: filepath.Join(filepath.Dir(path), guard), Err: cause.Err}
 		}
 		return err
 	}
-	defer held.Release()
+	if held != nil {
+		defer held.Release()
+	}
 	if err := f.unchanged(path); err != nil {
 		return err
 	}

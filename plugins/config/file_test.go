@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
@@ -212,12 +213,17 @@ func TestSaveTogether(t *testing.T) {
 	}
 }
 
-// TestSaveWhereNobodyMayWrite: the error names the file that cannot be made, and a save of nothing needs none.
+// TestSaveWhereNobodyMayWrite: a guard that another user has left is one that may not be written. In a folder that may not be written the error names the file that cannot be made, and a save of nothing needs none.
 func TestSaveWhereNobodyMayWrite(t *testing.T) {
-	if runtime.GOOS == "windows" || os.Getuid() == 0 {
-		t.Skip("this user may write everywhere")
+	if !fixture.Unprivileged(t) {
+		return
 	}
 	f, path := open(t, "plugins: [a]\n")
+	guard := filepath.Join(filepath.Dir(path), ".config.yaml.save") // of another user, who was killed
+	require.NoError(t, os.WriteFile(guard, nil, 0o444))
+	require.NoError(t, f.Grant("a", "w"))
+	require.NoError(t, f.Save())
+	assert.NoFileExists(t, guard)
 	require.NoError(t, os.Chmod(filepath.Dir(path), 0o500))
 	defer os.Chmod(filepath.Dir(path), 0o700)
 	require.NoError(t, f.Save())

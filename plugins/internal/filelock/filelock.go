@@ -4,6 +4,7 @@ package filelock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -43,6 +44,11 @@ func TryAcquire(root *os.Root, name string, mode fs.FileMode) (*Lock, error) {
 		return nil, notRegular(name, info)
 	}
 	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, mode)
+	if errors.Is(err, fs.ErrPermission) { // another user's, who holds it or was killed: to lock it one need not write it
+		if there, openErr := root.Open(name); openErr == nil {
+			f, err = there, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
