@@ -92,7 +92,7 @@ func Resolve(p *config.Plugin, schema string, env func(string) (string, bool), r
 	if check != nil && (tooMuch(check, value) || p.Config == nil && tooMuch(check, nil)) {
 		return nil, r.secrets, &SchemaError{p.Name, fmt.Errorf("to check these settings by it takes more than %d steps", maxWork)}
 	}
-	if len(r.faults) == 0 && check != nil && (p.Config != nil || check.Validate(nil) != nil) {
+	if len(r.faults) == 0 && check != nil && (p.Config != nil || guarded(func() error { return check.Validate(nil) }) != nil) {
 		if err := r.validate(check, schema, value); err != nil {
 			return nil, r.secrets, &SchemaError{p.Name, err}
 		}
@@ -158,6 +158,10 @@ func (r *resolver) resolve(value any, path []string) any {
 	switch v := value.(type) {
 	case string:
 		return r.text(v, path)
+	case json.Number:
+		if outsized(v) {
+			r.fault(path, fmt.Sprintf("the number %.40s", v), sized, "Write a text, if the plug-in takes one")
+		}
 	case []any:
 		for i := range v {
 			v[i] = r.resolve(v[i], append(path, strconv.Itoa(i)))

@@ -180,14 +180,17 @@ func TestSchemaThatIsBroken(t *testing.T) {
 		`{"type": "text"}`:                  "",
 		`{"$ref": "https://example.com/s"}`: `it refers to "https://example.com/s", and no other schema is loaded`,
 		`{"$ref": "file:///etc/passwd"}`:    `it refers to "file:///etc/passwd", and no other schema is loaded`,
-		`{"$schema": "https://example.com/draft"}`: "no other schema is loaded",
-		`{"$ref": "#/$defs/gone"}`:                 "",
-		`{"$ref": "#"}`:                            "a $ref leads back to itself",
-		`{"anyOf": [{"type": "text"}]}`:            "",
-		`{"allOf": [{"$ref": "#"}]}`:               "a $ref leads back to itself",
-		`{"pattern": "("}`:                         "",
-		`{"type": "\u001b[2J"}`:                    "",
-		strings.Repeat(" ", 1<<20) + "{}":          "expected 1048576 at most",
+		`{"$schema": "https://example.com/draft"}`:       "no other schema is loaded",
+		`{"$ref": "#/$defs/gone"}`:                       "",
+		`{"$ref": "#"}`:                                  "a $ref leads back to itself",
+		`{"anyOf": [{"type": "text"}]}`:                  "",
+		`{"allOf": [{"$ref": "#"}]}`:                     "a $ref leads back to itself",
+		`{"pattern": "("}`:                               "",
+		`{"type": "\u001b[2J"}`:                          "",
+		`{"multipleOf": 1e-99999999}`:                    "found the number 1e-99999999, expected one of 400 characters at most",
+		`{"allOf": [{"minimum": 1e401}]}`:                "found the number 1e401",
+		`{"maximum": 1` + strings.Repeat("0", 400) + `}`: "found the number 1000",
+		strings.Repeat(" ", 1<<20) + "{}":                "expected 1048576 at most",
 	} {
 		_, _, err := settings.Resolve(plugin(t, "{}"), schema, env, readFile)
 		e, ok := errors.AsType[*settings.SchemaError](err)
@@ -220,6 +223,24 @@ func TestSchemaThatTakesForEver(t *testing.T) {
 	}
 	_, _, err := settings.Resolve(plugin(t, nested), `{"properties": {"a": {"$ref": "#"}}}`, env, readFile)
 	assert.NoError(t, err)
+}
+
+// A number in settings that no program has is a fault in its place, and not work without end for the validator.
+func TestNumberWithoutMeasure(t *testing.T) {
+	for _, number := range []string{"-1e-99999999", "1e-401", "0." + strings.Repeat("0", 399) + "1"} {
+		for _, schema := range []string{"", `{"properties": {"a": {"minimum": 0}}}`, `{"properties": {"a": {"multipleOf": 1.3e-300}}}`} {
+			_, _, err := settings.Resolve(plugin(t, `{"a": [`+number+`]}`), schema, env, readFile)
+			e, ok := errors.AsType[*settings.Error](err)
+			if assert.True(t, ok, "%.60s: %v", number, err) {
+				require.Len(t, e.Faults, 1)
+				assert.ErrorContains(t, err, "a[0]: found the number "+number[:4])
+			}
+		}
+	}
+	for _, number := range []string{"1e308", "-4.9e-324", "0.1", "1e-400"} {
+		_, _, err := settings.Resolve(plugin(t, `{"a": `+number+`}`), `{"properties": {"a": {"maximum": 1e400, "multipleOf": 1e-400}}}`, env, readFile)
+		assert.NoError(t, err, number)
+	}
 }
 
 func TestRedactor(t *testing.T) {

@@ -40,18 +40,26 @@ func compile(text string) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is no JSON: %w", err)
 	}
+	if n, found := findOutsized(document); found {
+		return nil, fmt.Errorf("found the number %.40s, expected %s", n, sized)
+	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(nothing{})
 	if err := c.AddResource(here, document); err != nil {
 		return nil, err
 	}
-	return c.Compile(here)
+	var schema *jsonschema.Schema
+	err = guarded(func() (err error) {
+		schema, err = c.Compile(here)
+		return err
+	})
+	return schema, err
 }
 
 // validate adds a fault for all that is not as the schema says. An error is about the schema.
 func (r *resolver) validate(schema *jsonschema.Schema, text string, value any) error {
-	err := schema.Validate(value)
+	err := guarded(func() error { return schema.Validate(value) })
 	if err == nil {
 		return nil
 	}
