@@ -10,6 +10,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/native"
 )
 
@@ -112,21 +113,26 @@ type CallError struct {
 	unmade bool  // nothing was called, and the message has it all
 }
 
-// Error gives the status with the plug-in's own words, in which what steers a terminal is written out, and what to do.
+// maxMessage is how many bytes of a plug-in's own words an error has as a text, which others log and wrap.
+const maxMessage = 64 << 10
+
+// Error gives the status with the plug-in's own words, in which what steers a terminal is written out, and what to do. Of words without end it gives the beginning, and says so; Message
+// has all of them.
 func (e *CallError) Error() string {
+	message := count.Cut(e.Message, maxMessage)
 	text := fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Status)
 	if e.Func == "" {
 		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, e.Status)
 	}
 	switch {
 	case e.unmade && e.Func != "": // nothing has failed that was called
-		text = fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, e.Message)
+		text = fmt.Sprintf("plug-in %s: %s: %s", e.Plugin, e.Func, message)
 	case e.unmade:
-		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, e.Message)
-	case e.Message != "":
-		text += ": " + e.Message
+		text = fmt.Sprintf("plug-in %s: %s", e.Plugin, message)
+	case message != "":
+		text += ": " + message
 	}
-	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
+	if e.cause != nil && !strings.Contains(message, e.cause.Error()) {
 		text += ": " + e.cause.Error()
 	}
 	if e.Remedy != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/engine"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/panics"
 )
 
@@ -94,17 +95,27 @@ func (s *services) Log(ctx context.Context, level abi.Level, text, fields []byte
 	}
 	defer func() { _ = recover() }() // as in log; the handler is asked here already
 	if s.logger.Enabled(ctx, to) {
-		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(text), "\uFFFD"), s.attributes(fields)...)
+		s.logger.LogAttrs(ctx, to, strings.ToValidUTF8(string(count.Cut(text, maxLine)), "\uFFFD"), s.attributes(fields)...)
 	}
 }
 
 // pluginKey is the key of the attribute that says which plug-in wrote a line.
 const pluginKey = "plugin"
 
+// What a plug-in writes in one line is bounded: an attribute takes many times as much memory as a short field, and what handles the line copies it, often
+// several times.
+const (
+	maxLine   = 4 << 20 // bytes of its text, and of its fields
+	maxFields = 256
+)
+
 // attributes returns a line's attributes: the plug-in's name, and its fields (R31), none of which can pass for the name.
 func (s *services) attributes(fields []byte) []slog.Attr {
 	attrs := append(make([]slog.Attr, 0, 8), s.plugin)
-	for text := strings.ToValidUTF8(string(fields), "\uFFFD"); text != ""; {
+	for text := strings.ToValidUTF8(string(fields[:min(len(fields), maxLine)]), "\uFFFD"); text != ""; {
+		if len(attrs) > maxFields || len(fields) > maxLine && !strings.Contains(text, "\x00") { // the last of them may not be whole
+			return append(attrs, slog.String("left out", "fields from here on: a line has "+count.Of(maxFields, "field")+" of "+count.Of(maxLine, "byte")+" at most"))
+		}
 		var field string
 		field, text, _ = strings.Cut(text, "\x00")
 		key, value, _ := strings.Cut(field, "=")

@@ -263,6 +263,8 @@ func TestLogFields(t *testing.T) {
 			{"plugin=other\x00", map[string]any{"field.plugin": "other"}},
 			{"bad\xff=\xfe\x00", map[string]any{"bad\uFFFD": "\uFFFD"}},
 			{"large=" + large + "\x00", map[string]any{"large": large}},
+			{strings.Repeat("k=v\x00", 1000), map[string]any{"k": "v", "left out": "fields from here on: a line has 256 fields of 4194304 bytes at most"}},
+			{"k=v\x00cut=" + strings.Repeat(large, 5) + "\x00more=v\x00", map[string]any{"k": "v", "left out": "fields from here on: a line has 256 fields of 4194304 bytes at most"}},
 		} {
 			lines.Reset()
 			_, err := p.Call(ctx, "log_fields", []byte("a line\x00"+c.fields))
@@ -276,6 +278,34 @@ func TestLogFields(t *testing.T) {
 			}
 			assert.Equal(t, c.want, line)
 		}
+	})
+}
+
+// A line without end is cut.
+func TestLongLine(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		var lines bytes.Buffer
+		p := openServices(t, w, loader.WithLogger(slog.New(slog.NewJSONHandler(&lines, nil))))
+		_, err := p.Call(ctx, "log_fields", append(bytes.Repeat([]byte("x"), 5<<20), 0))
+		require.NoError(t, err)
+		var line map[string]any
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+		assert.Len(t, line["msg"], 4<<20)
+		assert.Contains(t, line["msg"], "x … (cut: it has 5242880 bytes)")
+	})
+}
+
+// What a plug-in says in an error is the caller's whole, and the error's text has so much of it as can be shown: it is logged, and wrapped.
+func TestLongMessage(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "echo"))
+		said := strings.Repeat("\x1b", 8<<20)
+		_, err := p.Call(ctx, "fail", []byte(said))
+		var e *loader.CallError
+		require.ErrorAs(t, err, &e)
+		assert.True(t, e.Message == said)
+		assert.Less(t, len(err.Error()), 300<<10)
+		assert.Contains(t, err.Error(), `\x1b … (cut: it has 8388608 bytes)`)
 	})
 }
 

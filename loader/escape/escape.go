@@ -7,6 +7,7 @@ package escape
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -25,26 +26,25 @@ func Text(text, keep string) string {
 	if strings.IndexFunc(text, func(r rune) bool { return !plain(r, keep) }) < 0 {
 		return text
 	}
-	var b strings.Builder
+	const hex = "0123456789abcdef"
+	b := make([]byte, 0, len(text)+len(text)/4)
 	for len(text) > 0 {
 		r, n := utf8.DecodeRuneInString(text)
 		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case r == utf8.RuneError && n == 1, r < 0x80 && r != '\n' && r != '\t' && !plain(r, keep):
+			b = append(b, '\\', 'x', hex[text[0]>>4], hex[text[0]&0xf])
 		case r == utf8.RuneError, plain(r, keep):
-			b.WriteRune(r)
+			b = append(b, text[:n]...)
 		case r == '\n':
-			b.WriteString(`\n`)
+			b = append(b, `\n`...)
 		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
+			b = append(b, `\t`...)
 		default:
-			fmt.Fprintf(&b, `\u{%x}`, r)
+			b = append(strconv.AppendInt(append(b, `\u{`...), int64(r), 16), '}')
 		}
 		text = text[n:]
 	}
-	return b.String()
+	return string(b)
 }
 
 // JSON is a JSON document with all that cannot be seen written as JSON escapes, but for the newlines and tabs between its parts: it means

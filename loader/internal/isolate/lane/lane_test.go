@@ -732,16 +732,3 @@ func TestBytesAfterFailedMapping(t *testing.T) {
 		})
 	}
 }
-
-func TestCut(t *testing.T) {
-	text := []byte("äöü" + string(make([]byte, 100)))
-	assert.Equal(t, text, Cut(text, len(text)))
-	assert.Equal(t, "ä … (cut: it has 106 bytes)", string(Cut(text, 31)), "not within a character")
-	assert.Equal(t, "äö … (cut: it has 106 bytes)", string(Cut(text, 32)))
-	assert.Equal(t, " … (cut: it has 106 bytes)", string(Cut(text, 3)))
-	for n := range 200 {
-		cut := Cut(text, n)
-		assert.LessOrEqual(t, len(cut), max(n, 28))
-	}
-	assert.Equal(t, "äöü", string(text[:6]), "text is the caller's")
-}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
@@ -319,7 +318,7 @@ func (l *WorkerLane) Log(level uint32, text, fields []byte) error {
 	if len(fields) > upArea/2 {
 		fields = nil
 	}
-	_, _, err = l.askAny(&Message{Op: OpLog, Fn: level}, Cut(text, upArea-len(fields)), fields)
+	_, _, err = l.askAny(&Message{Op: OpLog, Fn: level}, count.Cut(text, upArea-len(fields)), fields)
 	return err
 }
 
@@ -357,20 +356,6 @@ func (l *WorkerLane) Loaded(base uint64) { l.loaded.Store(base) }
 
 // End tells the host that what the lane is for between calls comes to its end: what runs for it there is asked to stop.
 func (l *WorkerLane) End() { l.done.Store(1) }
-
-// Cut returns text where it has no more than n bytes, and else its beginning, with what was cut off said behind it. That is
-// longer than n where n is not enough for these words.
-func Cut(text []byte, n int) []byte {
-	if len(text) <= n {
-		return text
-	}
-	mark := fmt.Appendf(nil, " … (cut: it has %s)", count.Of(len(text), "byte"))
-	end := max(0, n-len(mark))
-	for back := 0; back < utf8.UTFMax && end > 0 && !utf8.RuneStart(text[end]); back++ { // not within a character
-		end--
-	}
-	return append(text[:end:end], mark...)
-}
 
 // askAny is ask by this lane, or by one aside where this one is in use.
 func (l *WorkerLane) askAny(m *Message, in, fields []byte) (out []byte, status int32, err error) {
