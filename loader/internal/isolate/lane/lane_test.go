@@ -27,7 +27,7 @@ func pair(t *testing.T) (*Host, *Worker) {
 	files := inherit(t, h)
 	w, err := Attach(files)
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, unix.Munmap(w.memory.base)) })
+	t.Cleanup(func() { w.memory.drop(w.memory.base) })
 	return h, w
 }
 

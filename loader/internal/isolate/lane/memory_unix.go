@@ -132,9 +132,19 @@ func attachMemory(file *os.File) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
+	shared(base, 0, uintptr(fd))
 	return &mapping{file, base}, nil
 }
 
-func (m *mapping) extent(id, size uint64) ([]byte, error) { return mapFile(int(m.file.Fd()), id, size) }
+func (m *mapping) extent(id, size uint64) ([]byte, error) {
+	b, err := mapFile(int(m.file.Fd()), id, size)
+	if err == nil {
+		shared(b, id, m.file.Fd())
+	}
+	return b, err
+}
 
-func (m *mapping) drop(b []byte) { _ = unix.Munmap(b) }
+func (m *mapping) drop(b []byte) {
+	unshared(b)
+	_ = unix.Munmap(b)
+}
