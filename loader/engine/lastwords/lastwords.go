@@ -66,10 +66,14 @@ func (r *Report) Lines(last []string) []string {
 // begins reports whether a Go runtime's report begins with a line.
 func begins[T string | []byte](line T) bool {
 	s := string(line[:min(len(line), len(fatal))])
-	return s == fatal || strings.HasPrefix(s, "panic: ")
+	return s == fatal || strings.HasPrefix(s, "panic: ") || s == ofCgo
 }
 
-const fatal = "fatal error: "
+// The second is of a program that the system gives no thread: what follows is the report of the signal by which it ends itself.
+const (
+	fatal = "fatal error: "
+	ofCgo = "runtime/cgo: "
+)
 
 // faults reports whether a line is about a signal in code that is not the program's own, with which a report begins where nothing else is said.
 func faults[T string | []byte](line T) bool {

@@ -24,6 +24,8 @@ func TestReports(t *testing.T) {
 			"                   7 6 5 4  3 2 1 0\n0000000000240580: 00000000 044603a0  ..F.\n                  ^ <runtime.x+0x2>\n" + long, "fatal error: out of memory", "; it wrote: fatal error: out of memory"},
 		"a fault":            {"SIGSEGV: segmentation violation\nPC=0x432e1d m=6 sigcode=1 addr=0x0\n\ngoroutine 0 gp=0x1 m=6 mp=0x2 [idle]:\n" + long + "rax    0x0\n", "SIGSEGV: segmentation violation", "; it wrote: SIGSEGV: segmentation violation"},
 		"a fault at the end": {"panic: one\n\n" + trace + "SIGABRT: abort\nPC=0x1 m=0 sigcode=0\n\n" + trace, "", "; it wrote: panic: one"},
+		"no thread": {"runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\nPC=0x432e1d m=0 sigcode=18446744073709551610\n\ngoroutine 0 gp=0x1 m=0 mp=0x2 [idle]:\n" + long,
+			"runtime/cgo: pthread_create failed: Resource temporarily unavailable", "; it wrote: runtime/cgo: pthread_create failed: Resource temporarily unavailable"},
 		"several":            {"panic: one\n\tpanic: two\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
 		"lines of a text":    {"panic: one\n\ttwo\n\tthree\n\n" + trace + long, "panic: one", "; it wrote: panic: one"},
 		"a word of its own":  {"panic: not really\ngone on\n", "", "; its last line: gone on"},
