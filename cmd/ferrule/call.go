@@ -200,6 +200,7 @@ func completeCall(cmd *cobra.Command, args []string, prefix string) ([]string, c
 type caller struct {
 	*app
 	hook, isolated bool
+	boxed          bool // its engine ends what does not stop, after a grace of its own
 	sidecar        sidecarFlags
 	host           hostFlags
 	outFile        *string // nil where --out is not given
@@ -344,7 +345,8 @@ func (c *caller) run(path, name string, in source) error {
 	if err != nil {
 		return failure(err)
 	}
-	c.isolated = (c.isolated || c.sidecar.given || engines.IsPython(lib)) && !engines.IsBoxed(lib)
+	c.boxed = engines.IsBoxed(lib)
+	c.isolated = (c.isolated || c.sidecar.given || engines.IsPython(lib)) && !c.boxed
 	symbol, err := findSymbol(lib, name, c.hook)
 	if err != nil {
 		return err
@@ -394,7 +396,7 @@ func (c *caller) run(path, name string, in source) error {
 		defer out.Close() // a second time where all is well
 	}
 	if c.timeout > 0 {
-		deadline(c.timeout + grace + guardSlack)
+		deadline(c.timeout + c.patience() + guardSlack)
 	}
 
 	ctx, stop := interruptible(c.timeout)
@@ -698,13 +700,23 @@ func (c *caller) bounded(ctx context.Context, at *fate, do func(reached func(sta
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(grace):
+	case <-time.After(c.patience()):
 	}
 	late := *at
 	late.kind, late.cause, late.stage = ofContext(ctx.Err()), ctx.Err(), now.Load().(stage)
-	late.text = fmt.Sprintf("it did not return %s, nor in the %v after. Nothing can stop it in this process; with --isolated its "+
-		"worker is killed", after(ctx.Err(), c.timeout), grace)
+	late.text = fmt.Sprintf("it did not return %s, nor in the %v after", after(ctx.Err(), c.timeout), c.patience())
+	if !c.boxed {
+		late.text += ". Nothing can stop it in this process; with --isolated its worker is killed"
+	}
 	return &late
+}
+
+// patience is how long a function may go on after its context has ended, before this process ends.
+func (c *caller) patience() time.Duration {
+	if c.boxed {
+		return 4 * grace // its engine says what it has ended
+	}
+	return grace
 }
 
 // withoutTime leaves out what a person who waits for the line knows.

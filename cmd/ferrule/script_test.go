@@ -163,6 +163,17 @@ func TestScriptWithoutHeader(t *testing.T) {
 	assert.Contains(t, stderr, `line 1: fn="a-b"`)
 }
 
+// TestCallScriptThatDoesNotReturn: its engine ends it, and says so; nothing is recommended that would change nothing.
+func TestCallScriptThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "endless.js")
+	require.NoError(t, os.WriteFile(path, []byte("// ferrule: name=endless version=1.0.0 fn=join\nexport function join() { return new Array(2**29).join(\"abc\").length }\n"), 0o666))
+	_, stderr, code := ferrule(t, "", "call", "--timeout", "1s", "--in", "", path, "join")
+	assert.Equal(t, exitCrashed, code)
+	assert.Contains(t, stderr, "it was ended")
+	assert.NotContains(t, stderr, "--isolated")
+}
+
 // TestCallScripts: a script is called as a library is, in both languages with the same results.
 func TestCallScripts(t *testing.T) {
 	t.Parallel()
