@@ -16,6 +16,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/internal/grants"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
@@ -101,31 +102,40 @@ func grantOf(entry *config.Plugin) []string {
 	return entry.Grant
 }
 
-// grantLine is the key grant of an entry with more in it. A grant that is almost one of them, and of nothing that the plug-in asks for, is a slip that is left out.
-func grantLine(entry *config.Plugin, more []string, asked []abi.Symbol) string {
-	var all []string
-	for _, g := range grantOf(entry) {
+// unslipped is an entry without grants that are slips: such a one is almost what is lacking, and of nothing that the plug-in asks for.
+func unslipped(entry *config.Plugin, lacking []string, asked []abi.Symbol) *config.Plugin {
+	if entry == nil {
+		return nil
+	}
+	own := *entry
+	own.Grant = nil
+	for _, g := range entry.Grant {
 		one := &config.Plugin{Grant: []string{g}}
-		if abi.Nearest(g, more) == "" || slices.ContainsFunc(asked, func(f abi.Symbol) bool { _, ok := one.Granted(f.Name); return ok }) {
-			all = append(all, g)
+		if abi.Nearest(g, lacking) == "" || slices.ContainsFunc(asked, func(f abi.Symbol) bool { _, ok := one.Granted(f.Name); return ok }) {
+			own.Grant = append(own.Grant, g)
 		}
 	}
-	return "grant: " + config.QuoteList(append(all, more...))
+	return &own
 }
 
 // ungranted says what is to be written where, for what a plug-in was not granted.
-func (s *System) ungranted(sp *spec, entry *config.Plugin, found, expected, line string) *Error {
+func (s *System) ungranted(sp *spec, entry *config.Plugin, found, expected string, lacks []grants.Ask) *Error {
 	e := &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrGrant, Found: found, Expected: expected}
-	switch {
-	case s.configPath == "":
+	if s.configPath == "" {
 		e.Remedy = "Make the offers Public, or grant them by Grants"
-	case entry == nil:
-		e.Remedy = fmt.Sprintf("Add to plugins in %s: {name: %s, %s}", s.configName(), sp.name, line)
-	default:
-		e.Remedy = fmt.Sprintf("Write %s in its entry, line %d of %s", line, entry.Line, s.configName())
-		if strings.HasPrefix(line, "grant:") && !strings.Contains(line, "permit:") && !strings.Contains(line, "isolate:") {
-			e.Remedy += " (ferrule grant)"
+		return e
+	}
+	var functions []string
+	for _, ask := range lacks {
+		if ask.What == "function" {
+			functions = append(functions, ask.Item)
 		}
+	}
+	wanted := unslipped(entry, functions, slices.Concat(sp.found.desc.Imports, sp.found.desc.Wants))
+	written := grants.In(s.configName(), sp.name, entry, wanted, lacks)
+	e.Remedy = strings.ToUpper(written[:1]) + written[1:]
+	if entry != nil && len(functions) == len(lacks) {
+		e.Remedy += " (ferrule grant)"
 	}
 	return e
 }
@@ -255,20 +265,22 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	if sp.err = s.unpermittable(sp); sp.err != nil {
 		return
 	}
-	var lacks, lines, senseless []string
-	also := ""
-	more := int64(0) // memory that Grants permits, more than config.yaml does; in bytes
+	var senseless []string
+	var lacks []grants.Ask
+	for _, name := range refused {
+		lacks = append(lacks, grants.Ask{What: "function", Item: name})
+	}
+	var permits []string // of lacks, as the error has them
+	more := int64(0)     // memory that Grants permits, more than config.yaml does; in bytes
 	for _, kind := range []struct {
 		name string
 		add  func(item string)
-		has  func() []string
 	}{
-		{"read", func(item string) { have.Read = append(have.Read, item) }, func() []string { return slices.Clone(have.Read) }},
-		{"write", func(item string) { have.Write = append(have.Write, item) }, func() []string { return slices.Clone(have.Write) }},
-		{"connect", func(item string) { have.Connect = append(have.Connect, number(item)) }, func() []string { return numbers(have.Connect) }},
-		{"listen", func(item string) { have.Listen = append(have.Listen, number(item)) }, func() []string { return numbers(have.Listen) }},
+		{"read", func(item string) { have.Read = append(have.Read, item) }},
+		{"write", func(item string) { have.Write = append(have.Write, item) }},
+		{"connect", func(item string) { have.Connect = append(have.Connect, number(item)) }},
+		{"listen", func(item string) { have.Listen = append(have.Listen, number(item)) }},
 	} {
-		var lacking []string
 		for _, item := range listOf(keys.Get("permit." + kind.name)) {
 			path := kind.name == "read" || kind.name == "write"
 			switch {
@@ -278,19 +290,16 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 			case s.ask(Request{Plugin: sp.name, Version: d.Manifest.Version, What: kind.name, Name: item}):
 				kind.add(item)
 			default:
-				lacks = append(lacks, kind.name+" "+item)
-				lacking = append(lacking, item)
+				lacks = append(lacks, grants.Ask{What: kind.name, Item: item})
+				permits = append(permits, kind.name+" "+item)
 			}
-		}
-		if lacking != nil {
-			lines = append(lines, kind.name+": "+config.QuoteList(append(kind.has(), lacking...)))
 		}
 	}
 	if text := keys.Get("permit.memory"); text != "" {
 		asked, err := strconv.ParseInt(text, 10, 64)
-		limit, own := have.Memory, false
+		limit := have.Memory
 		if entry != nil && entry.Isolate != nil && entry.Isolate.Memory > 0 {
-			limit, own = entry.Isolate.Memory, true // which comes first
+			limit = entry.Isolate.Memory // which comes first
 		}
 		if engine, ok := sp.engine.(engine.Permitting); ok && limit <= 0 {
 			limit = engine.Memory() // which a library has not
@@ -302,12 +311,8 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 		case s.ask(Request{Plugin: sp.name, Version: d.Manifest.Version, What: "memory", Name: text}):
 			more = asked
 		default:
-			lacks = append(lacks, fmt.Sprintf("memory %s (of %d)", text, limit))
-			if own {
-				also = "isolate: {memory: " + text + "}"
-			} else {
-				lines = append(lines, "memory: "+text)
-			}
+			lacks = append(lacks, grants.Ask{What: "memory", Item: text})
+			permits = append(permits, fmt.Sprintf("memory %s (of %d)", text, limit))
 		}
 	}
 	if senseless != nil {
@@ -315,28 +320,22 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 			Expected: "absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)", Remedy: "Install a version of the plug-in that says so; no grant helps"}
 		return
 	}
-	if refused != nil || lacks != nil {
+	if lacks != nil {
 		var found []string
-		keys := entryKeys(lines, also)
 		if refused != nil {
 			found = append(found, "imports that it was not granted: "+strings.Join(refused, ", "))
-			keys = append([]string{grantLine(entry, refused, slices.Concat(d.Imports, d.Wants))}, keys...)
 		}
-		if lacks != nil {
-			found = append(found, "a manifest that asks for "+strings.Join(lacks, ", ")+", which it was not permitted")
-		}
-		between := " and "
-		if entry == nil { // they are in one mapping
-			between = ", "
+		if permits != nil {
+			found = append(found, "a manifest that asks for "+strings.Join(permits, ", ")+", which it was not permitted")
 		}
 		expected := "a grant of each"
 		switch {
 		case refused == nil:
 			expected = "a permit of each"
-		case lacks != nil:
+		case permits != nil:
 			expected = "a grant or a permit of each"
 		}
-		sp.err = s.ungranted(sp, entry, strings.Join(found, ", and "), expected, strings.Join(keys, between))
+		sp.err = s.ungranted(sp, entry, strings.Join(found, ", and "), expected, lacks)
 		return
 	}
 	sp.policy = policyOf(have, entry)
@@ -357,25 +356,6 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 	if sp.err = s.permitted(sp, entry); sp.err != nil {
 		sp.permits = nil
 	}
-}
-
-// entryKeys are the keys of an entry that are to be written: permit with these lines, and another one.
-func entryKeys(permit []string, also string) (keys []string) {
-	if permit != nil {
-		keys = append(keys, "permit: {"+strings.Join(permit, ", ")+"}")
-	}
-	if also != "" {
-		keys = append(keys, also)
-	}
-	return keys
-}
-
-func numbers(ports []int) []string {
-	var texts []string
-	for _, p := range ports {
-		texts = append(texts, strconv.Itoa(p))
-	}
-	return texts
 }
 
 // policyOf is the sandbox that follows from permits.

@@ -39,13 +39,15 @@ func TestGrantsIsAskedForEachKind(t *testing.T) {
 	}
 }
 
-// TestAllThatLacksAtOnce: what config.yaml does not grant and does not permit is told in one error, with what is to be written; a grant that is a slip is not in it.
+// TestAllThatLacksAtOnce: what config.yaml does not grant and does not permit is told in one error, with what is to be written and what stands there; a grant that is a slip is not
+// in it. Of an entry that is a name alone it is the whole entry.
 func TestAllThatLacksAtOnce(t *testing.T) {
 	for text, want := range map[string]string{
 		"plugins: [{name: a, grant: [not, other, geo_*]}]":                                "Write grant: [other, geo_*, note] and permit: {connect: [443]} in its entry, line 1 of ",
 		"plugins: [{name: a, grant: [note, nott]}]":                                       "Write permit: {connect: [443]} in its entry, line 1 of ",
 		"plugins: [{name: a, grant: [nott], permit: {connect: [443]}}]":                   "Write grant: [note] in its entry, line 1 of ",
-		"plugins: [{name: a, permit: {memory: 1MiB, connect: [80]}, isolate: {cpu: 9s}}]": "Write grant: [note] and permit: {connect: [80, 443]} in its entry, line 1 of ",
+		"plugins: [{name: a, permit: {memory: 1MiB, connect: [80]}, isolate: {cpu: 9s}}]": "Write grant: [note] and permit: {connect: [80, 443], memory: 1MiB} in its entry, line 1 of ",
+		"plugins: [a]": ", as {name: a, grant: [note], permit: {connect: [443]}}",
 	} {
 		path, _ := written(t, text)
 		sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Builtin(simple("a", "1.0.0", map[string]string{"permit.connect": "443"}, "note")))

@@ -241,7 +241,7 @@ func TestInstallFile(t *testing.T) {
 	assert.Contains(t, stderr, `names it with the version "^1"`)
 	m.configure("registry: {url: REGISTRY}\nplugins:\n  - plugin_aaaa\n")
 	_, stderr = m.does(exitUsage, "install plugin_aaaa@1.0.0")
-	assert.Contains(t, stderr, `names it with no version, expected the version in that file. Write version: "1.0.0" in its entry, line 3, and then: ferrule update plugin_aaaa`)
+	assert.Contains(t, stderr, `names it with no version, expected the version in that file. Write its entry, line 3, as {name: plugin_aaaa, version: "1.0.0"}, and then: ferrule update plugin_aaaa`)
 	_, stderr = m.does(exitFailed, "install plugin_aaab")
 	assert.Contains(t, stderr, "Did you mean plugin_aaaa?")
 }
@@ -278,7 +278,7 @@ func TestInstallFileOverLocked(t *testing.T) {
 	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.9")
 }
 
-// TestInstallAsks: what a plug-in asks for and was not granted is told as what is to be written; a function can be granted before the plug-in is there.
+// TestInstallAsks: what a plug-in asks for and was not granted is told as what is to be written, with the range and the grants of the command; a function can be granted before the plug-in is there.
 func TestInstallAsks(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, "registry: {url: REGISTRY}\n")
@@ -287,6 +287,14 @@ func TestInstallAsks(t *testing.T) {
 	require.Zero(t, code, stderr)
 	_, stderr = m.does(exitFailed, "install asks")
 	assert.Contains(t, stderr, "add to plugins in config.yaml: {name: asks, permit: {connect: [443, 8080]}}. Then: ferrule install")
+	_, stderr = m.does(exitFailed, "install", "asks@~1.0", "--grant", "loyalty_points")
+	assert.Contains(t, stderr, "add to plugins in config.yaml: {name: asks, version: '~1.0', grant: [loyalty_points], permit: {connect: [443, 8080]}}. Then: ferrule install")
+	m.configure("registry: {url: REGISTRY}\nplugins:\n  - asks\n")
+	_, stderr = m.does(exitFailed, "install", "asks", "--grant", "loyalty_points")
+	assert.Contains(t, stderr, "write its entry, line 3 of config.yaml, as {name: asks, grant: [loyalty_points], permit: {connect: [443, 8080]}}")
+	m.configure("registry: {url: REGISTRY}\nplugins:\n  - {name: asks, permit: {memory: 64MiB, connect: [443]}}\n")
+	_, stderr = m.does(exitFailed, "install", "asks", "--grant", "loyalty_points")
+	assert.Contains(t, stderr, "write grant: [loyalty_points] and permit: {connect: [443, 8080], memory: 64MiB} in its entry, line 3 of config.yaml")
 	m.configure("registry: {url: REGISTRY}\nplugins:\n  - {name: asks, permit: {connect: [443]}}\n")
 	_, stderr = m.does(exitFailed, "install")
 	assert.Contains(t, stderr, "write permit: {connect: [443, 8080]} in its entry, line 3 of config.yaml")

@@ -239,7 +239,7 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 		}
 		if lib.GoVersion != "" && !p.Isolated {
 			d.add(wrongLevel, at, p.Name, fault{Kind: "a Go runtime inside", Found: "a library with the Go runtime " + lib.GoVersion + ", which runs in the application's process",
-				Expected: "one without, or a worker process", Remedy: "Write isolate: true in its entry"})
+				Expected: "one without, or a worker process", Remedy: "Write " + keyOf(entry, "isolate: true")})
 		}
 	}
 	group := groupOf(o, p.Name)

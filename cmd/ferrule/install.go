@@ -232,7 +232,7 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 		}
 		o.Progress = shown.tell
 		o.Granted, unsure = grantedIn(c, o.Lock)
-		o.HowToGrant = install.HowToGrant(written) // what is added is there only when all went well
+		o.HowToGrant = install.HowToGrantWith(written, c) // what is added is there only when all went well
 	})
 	if err != nil {
 		return err
@@ -370,7 +370,7 @@ func enter(f *config.File, add added, grants []string, path string) error {
 			there = "no version"
 		}
 		return usage(fmt.Sprintf("%s@%s, and %s names it with %s", add.name, add.version, path, there), "the version in that file",
-			fmt.Sprintf("Write version: %s in its entry, line %d, and then: ferrule update %s", quoted(add.version), p.Line, shellWord(add.name)))
+			fmt.Sprintf("Write %s, and then: ferrule update %s", keyOf(p, "version: "+quoted(add.version)), shellWord(add.name)))
 	case !p.Enabled:
 		return usage(add.name+", which is disabled in "+path, "one that is not", "ferrule enable "+shellWord(add.name))
 	}
@@ -381,6 +381,14 @@ func enter(f *config.File, add added, grants []string, path string) error {
 		return byHand(err)
 	}
 	return nil
+}
+
+// keyOf says how a key is written into an entry, of which one that is a name alone has none.
+func keyOf(p *config.Plugin, key string) string {
+	if p.Bare() {
+		return fmt.Sprintf("its entry, line %d, as {name: %s, %s}", p.Line, config.Quote(p.Name), key)
+	}
+	return fmt.Sprintf("%s in its entry, line %d", key, p.Line)
 }
 
 // quoted is a range as it may be written in config.yaml.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,6 +104,13 @@ func (p *Plugin) Granted(offer string) (by string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Bare reports whether an entry says nothing but a name. It may be that name alone, to which no key can be added: whoever adds one writes the whole entry.
+func (p *Plugin) Bare() bool {
+	said := *p
+	said.Line, said.Column = 0, 0
+	return reflect.DeepEqual(said, Plugin{Name: p.Name, Enabled: true})
 }
 
 // Permit says which of what a plug-in's manifest asks for it may have.

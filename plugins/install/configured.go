@@ -7,12 +7,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/index"
+	"github.com/ferrule-dev/ferrule/plugins/internal/grants"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/sign"
@@ -117,62 +117,28 @@ func Grants(c *config.Config, plugin string, ask Ask) bool {
 	return p.Permit.Covers(ask.What, ask.Item)
 }
 
-// HowToGrant returns what says how a plug-in is granted what it lacks: what to write in its entry of a config.yaml, with what it is granted there already.
+// HowToGrant returns what says how a plug-in is granted what it lacks: what to write in its entry of a config.yaml, with all that stands there already.
 func HowToGrant(c *config.Config) func(plugin string, lacks []Ask) string {
-	return func(plugin string, lacks []Ask) string {
-		p := c.Plugin(plugin)
-		var have config.Permit
-		var grant []string
-		if p != nil {
-			have, grant = p.Permit, slices.Clone(p.Grant)
-		}
-		var permit []string
-		for _, k := range []struct {
-			what string
-			have []string
-		}{{"read", have.Read}, {"write", have.Write}, {"connect", ports(have.Connect)}, {"listen", ports(have.Listen)}} {
-			items := slices.Clone(k.have)
-			for _, ask := range lacks {
-				if ask.What == k.what {
-					items = append(items, ask.Item)
-				}
-			}
-			if len(items) > len(k.have) {
-				permit = append(permit, k.what+": "+config.QuoteList(items))
-			}
-		}
-		var keys, isolate []string
-		for _, ask := range lacks {
-			switch {
-			case ask.What == "function" || ask.What == "service":
-				grant = append(grant, ask.Item)
-			case ask.What == "memory" && p != nil && p.Isolate != nil && p.Isolate.Memory > 0:
-				isolate = append(isolate, "isolate: {memory: "+config.Quote(ask.Item)+"}")
-			case ask.What == "memory":
-				permit = append(permit, "memory: "+config.Quote(ask.Item))
-			}
-		}
-		if p == nil && len(grant) > 0 || p != nil && len(grant) > len(p.Grant) {
-			keys = append(keys, "grant: "+config.QuoteList(grant))
-		}
-		if len(permit) > 0 {
-			keys = append(keys, "permit: {"+strings.Join(permit, ", ")+"}")
-		}
-		keys = append(keys, isolate...)
-		file := filepath.Base(c.Path)
-		if p == nil {
-			return "If you trust it with that, add to plugins in " + file + ": {name: " + plugin + ", " + strings.Join(keys, ", ") + "}. Then: ferrule install"
-		}
-		return "If you trust it with that, write " + strings.Join(keys, " and ") + " in its entry, line " + strconv.Itoa(p.Line) + " of " + file
-	}
+	return HowToGrantWith(c, c)
 }
 
-// ports are numbers of ports as texts.
-func ports(numbers []int) (texts []string) {
-	for _, n := range numbers {
-		texts = append(texts, strconv.Itoa(n))
+// HowToGrantWith is HowToGrant for a file that is to say more once all has gone well: wanted is what it is to say then, such as the range of a plug-in that is to be added.
+func HowToGrantWith(file, wanted *config.Config) func(plugin string, lacks []Ask) string {
+	return func(plugin string, lacks []Ask) string {
+		var all []grants.Ask
+		for _, ask := range lacks {
+			all = append(all, grants.Ask(ask))
+		}
+		now, want := file.Plugin(plugin), wanted.Plugin(plugin)
+		remedy := "If you trust it with that, " + grants.In(filepath.Base(file.Path), plugin, now, want, all)
+		switch {
+		case now != nil:
+			return remedy
+		case want != nil:
+			return remedy + ". Then: ferrule install"
+		}
+		return remedy + ". Then try again" // another one requires it, which would not come by an install
 	}
-	return texts
 }
 
 // indexed is a source that may have an index.

@@ -308,17 +308,65 @@ func TestNearName(t *testing.T) {
 	assert.Contains(t, e.Error(), "releases")
 }
 
-// What a plug-in lacks is told as the keys that are to be written, with what its entry has already.
+// What a plug-in lacks is told as the keys that are to be written, with all that its entry has there already. Of one that is a name alone it is the whole entry.
 func TestHowToGrant(t *testing.T) {
-	c, err := config.Parse("shop.yaml", []byte("plugins:\n  - {name: a, grant: [one], permit: {connect: [80]}, isolate: {memory: 100000}}\n  - b\n"))
+	const trust = "If you trust it with that, "
+	text := `plugins:
+  - {name: a, grant: [one], permit: {connect: [80]}, isolate: {memory: 100000}}
+  - b
+  - name: d
+    permit: {memory: 64MiB, read: [/a b], write: [/w], listen: [0]}
+  - {name: '7', isolate: {memory: 1MiB, group: '8', cpu: 90s, processes: 2, files: 9, grace: 50ms, stop: 3s, sandbox: best-effort}}
+  - {name: e, permit: {}}
+  - name: f
+`
+	c, err := config.Parse("shop.yaml", []byte(text))
 	require.NoError(t, err)
 	lacks := []install.Ask{{What: "connect", Item: "443"}, {What: "function", Item: "two"}, {What: "memory", Item: "200000"}, {What: "read", Item: "/etc/hosts"}}
 	how := install.HowToGrant(c)
-	assert.Equal(t, "If you trust it with that, write grant: [one, two] and permit: {read: [/etc/hosts], connect: [80, 443]} and isolate: {memory: 200000} in its entry, line 2 of shop.yaml", how("a", lacks))
-	assert.Equal(t, "If you trust it with that, write permit: {connect: [443]} in its entry, line 3 of shop.yaml", how("b", lacks[:1]))
-	assert.Equal(t, "If you trust it with that, add to plugins in shop.yaml: {name: c, grant: [two], permit: {connect: [443], memory: 200000}}. Then: ferrule install", how("c", lacks[:3]))
-	sly := []install.Ask{{What: "read", Item: "/a], write: [/"}, {What: "memory", Item: "1}, permit: {write: [/]"}}
-	assert.Equal(t, "If you trust it with that, write permit: {read: ['/a], write: [/'], memory: '1}, permit: {write: [/]'} in its entry, line 3 of shop.yaml", how("b", sly))
+	for _, tt := range []struct {
+		name  string
+		lacks []install.Ask
+		want  string
+	}{
+		{"a", lacks, "write grant: [one, two] and permit: {read: [/etc/hosts], connect: [80, 443]} and isolate: {memory: 200000} in its entry, line 2 of shop.yaml"},
+		{"a", lacks[2:3], "write isolate: {memory: 200000} in its entry, line 2 of shop.yaml"},
+		{"b", lacks[:2], "write its entry, line 3 of shop.yaml, as {name: b, grant: [two], permit: {connect: [443]}}"},
+		{"f", lacks[1:2], "write its entry, line 8 of shop.yaml, as {name: f, grant: [two]}"},
+		{"d", lacks[:1], "write permit: {read: ['/a b'], write: [/w], connect: [443], listen: [0], memory: 64MiB} in its entry, line 4 of shop.yaml"},
+		{"d", lacks[1:3], "write grant: [two] and permit: {read: ['/a b'], write: [/w], listen: [0], memory: 200000} in its entry, line 4 of shop.yaml"},
+		{"e", lacks[:1], "write permit: {connect: [443]} in its entry, line 7 of shop.yaml"},
+		{"7", lacks[2:3], "write isolate: {group: '8', memory: 200000, cpu: 1m30s, processes: 2, files: 9, grace: 50ms, stop: 3s, sandbox: best-effort} in its entry, line 6 of shop.yaml"},
+		{"c", lacks[:3], "add to plugins in shop.yaml: {name: c, grant: [two], permit: {connect: [443], memory: 200000}}. Then try again"},
+		{"e", []install.Ask{{What: "read", Item: "/a], write: [/"}, {What: "memory", Item: "1}, permit: {write: [/]"}},
+			"write permit: {read: ['/a], write: [/'], memory: '1}, permit: {write: [/]'} in its entry, line 7 of shop.yaml"},
+	} {
+		assert.Equal(t, trust+tt.want, how(tt.name, tt.lacks))
+	}
+
+	// A file that is to say more, once all has gone well.
+	wanted, err := config.Parse("shop.yaml", []byte(strings.Replace(text, "  - b\n", "  - {name: b, grant: [three]}\n", 1)+"  - {name: c, version: '~1.2', grant: [three]}\n  - {name: '9', version: '1'}\n"))
+	require.NoError(t, err)
+	how = install.HowToGrantWith(c, wanted)
+	assert.Equal(t, trust+"write its entry, line 3 of shop.yaml, as {name: b, grant: [three], permit: {connect: [443]}}", how("b", lacks[:1]))
+	assert.Equal(t, trust+"add to plugins in shop.yaml: {name: c, version: '~1.2', grant: [three], permit: {connect: [443]}}. Then: ferrule install", how("c", lacks[:1]))
+	assert.Equal(t, trust+"add to plugins in shop.yaml: {name: '9', version: '1', permit: {connect: [443]}}. Then: ferrule install", how("9", lacks[:1]))
+}
+
+// What is written so is read as what was lacking, and what was there before: by the parser itself.
+func TestHowToGrantIsRead(t *testing.T) {
+	const entry = "{name: d, grant: [on_*], permit: {memory: 3KiB, read: ['~', '/a b'], listen: [0]}}"
+	c, err := config.Parse(filepath.Join(t.TempDir(), "shop.yaml"), []byte("plugins: ["+entry+"]"))
+	require.NoError(t, err)
+	written, ok := strings.CutPrefix(install.HowToGrant(c)("d", []install.Ask{{What: "connect", Item: "443"}, {What: "service", Item: "rate"}}), "If you trust it with that, write ")
+	require.True(t, ok)
+	written, _, _ = strings.Cut(written, " in its entry")
+	now, err := config.Parse("", []byte("plugins: [{name: d, "+strings.Replace(written, " and permit:", ", permit:", 1)+"}]"))
+	require.NoError(t, err, written)
+	want := *c.Plugin("d")
+	want.Grant, want.Permit.Connect = append(want.Grant, "rate"), []int{443}
+	assert.Equal(t, want.Grant, now.Plugins[0].Grant)
+	assert.Equal(t, want.Permit, now.Plugins[0].Permit)
 }
 
 // Each file in a folder has a lock of its own.

@@ -1,0 +1,146 @@
+// Package grants says how an entry of a config.yaml is to be written, so that its plug-in has what it asks for: packages plugins and install say it in one way.
+package grants
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ferrule-dev/ferrule/plugins/config"
+)
+
+// Ask is one thing that a plug-in asks for: install.Ask has the words of What.
+type Ask struct{ What, Item string }
+
+// In says what to write in a file, for what the plug-in of a name asks for and lacks. now is its entry there, and wanted what somebody wants that to be; either may be nil. What
+// they say already is in the text, since whoever copies a key replaces the one that stands there. It is a sentence without a capital letter and a full stop.
+func In(file, name string, now, wanted *config.Plugin, lacks []Ask) string {
+	whole := now == nil || now.Bare()
+	if wanted == nil {
+		wanted = now
+	}
+	if wanted == nil {
+		wanted = &config.Plugin{}
+	}
+	keys := keysOf(now, wanted, lacks)
+	if !whole {
+		return fmt.Sprintf("write %s in its entry, line %d of %s", strings.Join(keys, " and "), now.Line, file)
+	}
+	first := []string{"name: " + text(name)}
+	if wanted.Version != "" {
+		first = append(first, "version: '"+wanted.Version+"'") // in quotes, as config.File.Add writes it
+	}
+	entry := "{" + strings.Join(append(first, keys...), ", ") + "}"
+	if now == nil {
+		return "add to plugins in " + file + ": " + entry
+	}
+	return fmt.Sprintf("write its entry, line %d of %s, as %s", now.Line, file, entry)
+}
+
+// keysOf are the keys that differ from those of now.
+func keysOf(now, wanted *config.Plugin, lacks []Ask) (keys []string) {
+	lacking := func(what ...string) (items []string) {
+		for _, ask := range lacks {
+			if slices.Contains(what, ask.What) && !slices.Contains(items, ask.Item) {
+				items = append(items, ask.Item)
+			}
+		}
+		return items
+	}
+	functions, has := lacking("function", "service"), 0
+	if now != nil {
+		has = len(now.Grant)
+	}
+	if functions != nil || len(wanted.Grant) > has {
+		keys = append(keys, "grant: "+config.QuoteList(slices.Concat(wanted.Grant, functions)))
+	}
+	memory := lacking("memory")
+	own := wanted.Isolate != nil && wanted.Isolate.Memory > 0 // which comes first
+	permit, more := []string{}, false
+	for _, kind := range []struct {
+		what string
+		have []string
+	}{{"read", texts(wanted.Permit.Read)}, {"write", texts(wanted.Permit.Write)}, {"connect", ports(wanted.Permit.Connect)}, {"listen", ports(wanted.Permit.Listen)}} {
+		asked := lacking(kind.what)
+		if kind.what == "read" || kind.what == "write" {
+			asked = texts(asked)
+		} else {
+			asked = quoted(asked)
+		}
+		more = more || asked != nil
+		if all := append(kind.have, asked...); all != nil {
+			permit = append(permit, kind.what+": ["+strings.Join(all, ", ")+"]")
+		}
+	}
+	switch {
+	case memory != nil && !own:
+		permit, more = append(permit, "memory: "+config.Quote(memory[0])), true
+	case wanted.Permit.Memory > 0:
+		permit = append(permit, "memory: "+size(wanted.Permit.Memory))
+	}
+	if more {
+		keys = append(keys, "permit: {"+strings.Join(permit, ", ")+"}")
+	}
+	if memory != nil && own {
+		keys = append(keys, "isolate: {"+strings.Join(isolation(wanted.Isolate, config.Quote(memory[0])), ", ")+"}")
+	}
+	return keys
+}
+
+// isolation are the keys of isolate, with another memory.
+func isolation(i *config.Isolate, memory string) (keys []string) {
+	add := func(key, value string, said bool) {
+		if said {
+			keys = append(keys, key+": "+value)
+		}
+	}
+	add("group", text(i.Group), i.Group != "")
+	add("memory", memory, true)
+	add("cpu", text(i.CPU.String()), i.CPU > 0)
+	add("processes", strconv.Itoa(i.Processes), i.Processes > 0)
+	add("files", strconv.Itoa(i.Files), i.Files > 0)
+	add("grace", text(i.Grace.String()), i.Grace > 0)
+	add("stop", text(i.Stop.String()), i.Stop > 0)
+	add("sandbox", string(i.Sandbox), i.Sandbox != config.SandboxFull && i.Sandbox != "")
+	return keys
+}
+
+// size is a number of bytes as people write it, where one of the units of config.yaml has it whole.
+func size(n int64) string {
+	for i, unit := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if of := int64(1) << (40 - 10*i); n%of == 0 {
+			return strconv.FormatInt(n/of, 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// text is a text as it may be written, also one of digits, which would be a number.
+func text(s string) string {
+	if written := config.Quote(s); written != s || strings.Trim(s, "-0123456789") != "" {
+		return written
+	}
+	return "'" + s + "'"
+}
+
+func texts(all []string) (written []string) {
+	for _, s := range all {
+		written = append(written, text(s))
+	}
+	return written
+}
+
+func quoted(all []string) (written []string) {
+	for _, s := range all {
+		written = append(written, config.Quote(s))
+	}
+	return written
+}
+
+func ports(numbers []int) (written []string) {
+	for _, n := range numbers {
+		written = append(written, strconv.Itoa(n))
+	}
+	return written
+}
