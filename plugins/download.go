@@ -9,10 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -460,25 +458,15 @@ func (r *refusing) Signature(context.Context, *registry.Release, string) ([]byte
 	return nil, r.err
 }
 
-// mayHave says whether a plug-in that is to be installed would get what it asks for. What no grant helps with is none of its business: that is said when it is there.
+// mayHave says whether a plug-in that is to be installed would get what it asks for.
 func (s *System) mayHave(conf *config.Config, plugin, version string, ask install.Ask) bool {
 	r := Request{Plugin: plugin, Version: version, What: ask.What, Name: ask.Item}
-	path := ask.What == "read" || ask.What == "write"
-	switch ask.What {
-	case "function", "service":
+	if ask.What == "function" || ask.What == "service" {
 		o := s.offers[ask.Item]
 		if o != nil { // the application's comes before a plug-in's
 			r.What = "function"
 		}
 		if o != nil && o.public || o == nil && ask.What == "function" {
-			return true
-		}
-	case "memory":
-		if _, err := strconv.ParseInt(ask.Item, 10, 64); err != nil || conf.Plugin(plugin) == nil {
-			return true
-		}
-	default:
-		if path && !filepath.IsAbs(ask.Item) || !path && number(ask.Item) < 0 {
 			return true
 		}
 	}

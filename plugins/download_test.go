@@ -224,14 +224,16 @@ func TestDownloadFails(t *testing.T) {
 	p.publish("aaaa", "1.0.0")
 	p.publish("cccc", "1.0.0", "permit.connect=")
 	p.publish("dddd", "1.0.0", "host.shop=>=1.1 -> host.shop=>=1.9")
-	p.configure("dist_aaaa", "dist_cccc", "dist_dddd", "dist_none")
+	p.publish("eeee", "1.0.0", "permit.connect=443 -> permit.connect=x43")
+	p.configure("dist_aaaa", "dist_cccc", "dist_dddd", "dist_eeee", "dist_none")
 	sys := p.system()
 	require.NoError(t, sys.Start(t.Context()))
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_aaaa"))
 	for name, want := range map[string]struct {
 		step           plugins.Step
 		kind, registry error
-	}{"dist_cccc": {plugins.StepGrant, plugins.ErrGrant, registry.ErrGrant}, "dist_dddd": {plugins.StepFetch, plugins.ErrRange, registry.ErrHost}, "dist_none": {plugins.StepFetch, plugins.ErrNotFound, registry.ErrNotFound}} {
+	}{"dist_cccc": {plugins.StepGrant, plugins.ErrGrant, registry.ErrGrant}, "dist_dddd": {plugins.StepFetch, plugins.ErrRange, registry.ErrHost}, "dist_eeee": {plugins.StepFetch, plugins.ErrFetch, registry.ErrMalformed},
+		"dist_none": {plugins.StepFetch, plugins.ErrNotFound, registry.ErrNotFound}} {
 		got, _ := sys.Plugin(name)
 		var e *plugins.Error
 		require.ErrorAs(t, got.Err, &e, name)
@@ -242,6 +244,7 @@ func TestDownloadFails(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(p.folder, install.LockName))
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), "dist_cccc", "what was not granted is not in the lock")
+	assert.NotContains(t, string(text), "dist_eeee", "nor is what nobody can grant")
 
 	p.configure("dist_aaaa", "{name: dist_cccc, permit: {connect: [443]}}")
 	require.NoError(t, sys.Reload(t.Context()))

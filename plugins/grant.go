@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -282,21 +281,22 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 		{"listen", func(item string) { have.Listen = append(have.Listen, number(item)) }},
 	} {
 		for _, item := range listOf(keys.Get("permit." + kind.name)) {
-			path := kind.name == "read" || kind.name == "write"
+			ask := grants.Ask{What: kind.name, Item: item}
 			switch {
-			case path && !filepath.IsAbs(item), !path && number(item) < 0:
-				senseless = append(senseless, fmt.Sprintf("permit.%s=%q", kind.name, item))
+			case ask.Senseless():
+				senseless = append(senseless, ask.Said())
 			case have.Covers(kind.name, item):
 			case s.ask(Request{Plugin: sp.name, Version: d.Manifest.Version, What: kind.name, Name: item}):
 				kind.add(item)
 			default:
-				lacks = append(lacks, grants.Ask{What: kind.name, Item: item})
+				lacks = append(lacks, ask)
 				permits = append(permits, kind.name+" "+item)
 			}
 		}
 	}
 	if text := keys.Get("permit.memory"); text != "" {
-		asked, err := strconv.ParseInt(text, 10, 64)
+		ask := grants.Ask{What: "memory", Item: text}
+		asked, _ := strconv.ParseInt(text, 10, 64)
 		limit := have.Memory
 		if entry != nil && entry.Isolate != nil && entry.Isolate.Memory > 0 {
 			limit = entry.Isolate.Memory // which comes first
@@ -305,19 +305,19 @@ func (s *System) permit(sp *spec, entry *config.Plugin, refused []string) {
 			limit = engine.Memory() // which a library has not
 		}
 		switch {
-		case err != nil || asked < 0:
-			senseless = append(senseless, fmt.Sprintf("permit.memory=%q", text))
+		case ask.Senseless():
+			senseless = append(senseless, ask.Said())
 		case limit <= 0 || asked <= limit:
 		case s.ask(Request{Plugin: sp.name, Version: d.Manifest.Version, What: "memory", Name: text}):
 			more = asked
 		default:
-			lacks = append(lacks, grants.Ask{What: "memory", Item: text})
+			lacks = append(lacks, ask)
 			permits = append(permits, fmt.Sprintf("memory %s (of %d)", text, limit))
 		}
 	}
 	if senseless != nil {
 		sp.err = &Error{Plugin: sp.name, Step: StepGrant, Kind: ErrManifest, Found: "a manifest that says " + strings.Join(senseless, ", "),
-			Expected: "absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)", Remedy: "Install a version of the plug-in that says so; no grant helps"}
+			Expected: grants.Expected, Remedy: "Install a version of the plug-in that says so; no grant helps"}
 		return
 	}
 	if lacks != nil {

@@ -34,7 +34,8 @@ func pushVerb(a *app) *cobra.Command {
 		Short: "Publish a version of a plug-in",
 		Long: `Publish a version of a plug-in: the files of one release, one for each platform. What each is, and for which platform, is read
 from the file; nothing of it is run. Only a script that begins with #! and a program, a sidecar, say what they are when they run: the one for this
-platform is started, and ended when it has said so. Its version is a semantic one of three numbers, such as 1.2.0 or 1.2.0-rc.1. PLACE is
+platform is started, and ended when it has said so. Its version is a semantic one of three numbers, such as 1.2.0 or 1.2.0-rc.1. A manifest that
+asks for what no grant covers, such as permit.memory=64MiB in place of a number of bytes, is refused: nobody could install it. PLACE is
 
   - oci://HOST/PATH, an OCI registry: the plug-in tax goes to HOST/PATH/tax, under its version. There a name has no capital letters
   - a folder, which any web server can serve, and whose files are those of a release page: see docs/distribution.md

@@ -3,7 +3,6 @@ package install
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/internal/grants"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -132,13 +132,31 @@ func asks(r *registry.Release) []Ask {
 	for _, name := range r.Imports {
 		all = append(all, Ask{"function", name})
 	}
-	for _, what := range slices.Sorted(maps.Keys(r.Permits)) {
-		for _, item := range r.Permits[what] {
+	for _, what := range grants.Kinds {
+		items := r.Permits[what]
+		if what == "memory" && items != nil { // which is no list
+			items = []string{strings.Join(items, "\n")}
+		}
+		for _, item := range items {
 			all = append(all, Ask{what, item})
 		}
 	}
 	slices.SortFunc(all, func(a, b Ask) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(all)
+}
+
+// senseless is the error of a release that asks for what no grant covers, as is says of each ask; nil where there is none.
+func senseless(r *registry.Release, is func(grants.Ask) bool) *registry.Error {
+	var said []string
+	for _, ask := range asks(r) {
+		if a := grants.Ask(ask); is(a) {
+			said = append(said, a.Said())
+		}
+	}
+	if said == nil {
+		return nil
+	}
+	return &registry.Error{Plugin: r.Name, Version: r.Version, Kind: registry.ErrMalformed, Found: "a manifest that says " + strings.Join(said, ", "), Expected: grants.Expected}
 }
 
 // texts are asks as the lock has them.

@@ -8,6 +8,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/plugins/internal/grants"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -60,8 +61,12 @@ func Release(paths ...string) (r *registry.Release, contents map[string]registry
 	return r, contents, nil
 }
 
-// publishable refuses a release that nobody could install: its version is in no index and in no lock.
+// publishable refuses a release that nobody could install: its version is in no index and in no lock, or it asks for what no grant covers. Once published, its version is taken.
 func publishable(r *registry.Release, path string) error {
+	if err := senseless(r, grants.Ask.SenselessAnywhere); err != nil {
+		err.Path, err.Remedy = path, "Correct it in the manifest, and build it again: nobody could install it, whatever is granted"
+		return err
+	}
 	const most = 128 // as a lock has it
 	if v, err := semver.StrictNewVersion(r.Version); err == nil && v.String() == r.Version && len(r.Version) <= most {
 		return nil

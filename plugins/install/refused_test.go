@@ -119,6 +119,7 @@ func TestRefused(t *testing.T) {
 					return false
 				}
 			}, false},
+		{"what no grant covers", registry.ErrMalformed, func(p *place) { p.publish(library{tag: "aaaa", version: "1.0.0", permit: "x43"}) }, nil, false},
 		{"a kind that its file is not of", registry.ErrKind, func(p *place) {
 			path := filepath.Join(p.t.TempDir(), "wasm")
 			require.NoError(p.t, os.WriteFile(path, []byte("\x00asm\x01\x00\x00\x00"), 0o644))
@@ -163,6 +164,40 @@ func TestRefused(t *testing.T) {
 			assert.Len(t, r.Failed, 1)
 			assert.Equal(t, map[string]string{"dist_good": "1.0.0", "dist_next": "1.0.0"}, p.locked(), "the others are installed")
 		})
+	}
+}
+
+// What asks for what no grant covers is said in the words of the application, is no choice beside another version, and is not asked to be granted. What a later version of the contract
+// may have a manifest ask for is nothing that this one could grant, and is not in its way.
+func TestUngrantable(t *testing.T) {
+	p := newPlace(t)
+	p.publish(library{tag: "aaaa", version: "1.1.0", permit: "x43"})
+	granting := func(o *install.Options) {
+		o.Granted = func(_, _ string, ask install.Ask) bool {
+			assert.Fail(t, "nobody is asked", "%v", ask)
+			return true
+		}
+	}
+	const said = `found a manifest that says permit.connect="x43", expected absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)`
+	assert.Contains(t, p.refused(p.installer(granting), registry.ErrMalformed, "dist_aaaa").Error(), said+". Install a version of the plug-in that says so; no grant helps")
+	p.publish(plain)
+	p.ensure(p.installer(granting), "dist_aaaa")
+	assert.Equal(t, map[string]string{"dist_aaaa": "1.0.0"}, p.locked())
+	changes, notices, err := p.installer(granting).Update(t.Context(), wants("dist_aaaa"), install.UpdateOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, changes)
+	require.Len(t, notices, 1)
+	assert.Equal(t, "dist_aaaa 1.1.0: newer than 1.0.0, and not taken: "+said, notices[0].String())
+
+	for text, want := range map[string]string{"permit.memory=64MiB": `permit.memory="64MiB"`, "permit.memory=1 permit.memory=2": "", "permit.read=a": `permit.read="a"`, `permit.read=C:\\a`: "", "permit.later=any": ""} {
+		path := filepath.Join(t.TempDir(), "s.py")
+		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=s version=1.0.0 "+text+" fn=f\ndef f(x): return x\n"), 0o600))
+		_, _, err := install.Release(path)
+		if want == "" && !strings.Contains(text, "memory") {
+			assert.NoError(t, err, text)
+			continue
+		}
+		assert.ErrorContains(t, err, want, text)
 	}
 }
 

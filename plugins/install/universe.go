@@ -9,6 +9,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/plugins/index"
+	"github.com/ferrule-dev/ferrule/plugins/internal/grants"
 	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
 	"github.com/ferrule-dev/ferrule/plugins/internal/versions"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
@@ -100,13 +101,18 @@ func (u *universe) Candidate(ctx context.Context, name, version string) (version
 	if err == nil {
 		err = u.host(c.release, c.from())
 	}
+	out, known := "", false
+	if err == nil && c.entry == nil {
+		if err = grantable(c); err != nil {
+			out, known = "asks for what nobody can grant", true
+		}
+	}
 	if err == nil && c.entry == nil {
 		err = sayable(c)
 	}
 	if err == nil && u.refuseNew != nil && u.lock.Plugins[name] == nil {
 		err = u.refuseNew(c)
 	}
-	out, known := "", false
 	if rejected := u.reject[[2]string{name, version}]; err == nil && rejected != nil {
 		err, out, known = rejected, "is not to be had", true
 	}
@@ -157,6 +163,16 @@ func sayable(c *candidate) error {
 		fault.Found, fault.Expected, fault.Err = wrong.Found, wrong.Expected+", as a lock has it", errUnsayable
 	}
 	return fault
+}
+
+// grantable says whether a candidate asks for what can be granted here, in the words that the application has for it.
+func grantable(c *candidate) error {
+	err := senseless(c.release, grants.Ask.Senseless)
+	if err == nil {
+		return nil
+	}
+	err.Source, err.Remedy = c.from(), "Install a version of the plug-in that says so; no grant helps"
+	return err
 }
 
 // resolve chooses versions. What cannot be had is an error by name of those that were asked for: the others come without it.

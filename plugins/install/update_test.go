@@ -369,6 +369,18 @@ func TestHowToGrantIsRead(t *testing.T) {
 	assert.Equal(t, want.Permit, now.Plugins[0].Permit)
 }
 
+// A memory that nothing bounds is a plug-in's without a word, also of one that the file does not name: another one requires it.
+func TestGrantsOfMemory(t *testing.T) {
+	c, err := config.Parse("shop.yaml", []byte("plugins: [bare, {name: bound, permit: {memory: 1KiB}}]"))
+	require.NoError(t, err)
+	for name, most := range map[string]bool{"bare": true, "bound": false, "unnamed": true} {
+		assert.True(t, install.Grants(c, name, install.Ask{What: "memory", Item: "1024"}), name)
+		assert.Equal(t, most, install.Grants(c, name, install.Ask{What: "memory", Item: "1025"}), name)
+		assert.False(t, install.Grants(c, name, install.Ask{What: "memory", Item: "1KiB"}), name)
+		assert.False(t, install.Grants(c, name, install.Ask{What: "connect", Item: "443"}), name)
+	}
+}
+
 // Each file in a folder has a lock of its own.
 func TestLockOf(t *testing.T) {
 	for path, want := range map[string]string{"config.yaml": "ferrule.lock", "a/config.yml": "a/ferrule.lock", "a/shop.yaml": "a/shop.lock", "b.d/staging": "b.d/staging.lock"} {

@@ -3,6 +3,8 @@ package grants
 
 import (
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,37 @@ import (
 
 // Ask is one thing that a plug-in asks for: install.Ask has the words of What.
 type Ask struct{ What, Item string }
+
+// Expected is what a manifest says that asks for what a grant can cover.
+const Expected = "absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)"
+
+// Kinds are those of the permits that a manifest may ask for. Another key of permit. is none of this version's, and nothing is asked by it.
+var Kinds = []string{"read", "write", "connect", "listen", "memory"}
+
+// Senseless reports whether no grant covers what a manifest asks for, on this system.
+func (a Ask) Senseless() bool { return a.senseless(filepath.IsAbs) }
+
+// SenselessAnywhere reports whether no grant covers it on any system: the plug-in may be another one's.
+func (a Ask) SenselessAnywhere() bool { return a.senseless(absoluteSomewhere.MatchString) }
+
+var absoluteSomewhere = regexp.MustCompile(`^(?:[/\\]|[A-Za-z]:[/\\])`)
+
+func (a Ask) senseless(absolute func(path string) bool) bool {
+	switch a.What {
+	case "read", "write":
+		return !absolute(a.Item)
+	case "connect", "listen":
+		_, err := strconv.ParseUint(a.Item, 10, 16)
+		return err != nil
+	case "memory":
+		n, err := strconv.ParseInt(a.Item, 10, 64)
+		return err != nil || n < 0
+	}
+	return false
+}
+
+// Said is an ask as its manifest has it: permit.connect="https".
+func (a Ask) Said() string { return fmt.Sprintf("permit.%s=%q", a.What, a.Item) }
 
 // In says what to write in a file, for what the plug-in of a name asks for and lacks. now is its entry there, and wanted what somebody wants that to be; either may be nil. What
 // they say already is in the text, since whoever copies a key replaces the one that stands there. It is a sentence without a capital letter and a full stop.

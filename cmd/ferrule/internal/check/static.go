@@ -97,7 +97,7 @@ func one(key, value string) (expected string) {
 			return "an integer"
 		}
 	case "permit.memory":
-		if _, err := strconv.ParseUint(value, 10, 64); err != nil {
+		if _, err := strconv.ParseUint(value, 10, 63); err != nil {
 			return "a number of bytes"
 		}
 	case "before", "after", "provides", "requires", "conflicts", "permit.read", "permit.write", "permit.connect", "permit.listen":
