@@ -66,6 +66,12 @@ func TestIndexVerb(t *testing.T) {
 	assert.True(t, search("plugin_aaaa").Hits[0].Revoked)
 	assert.False(t, search("plugin_bbbb").Hits[0].Revoked)
 	assert.Equal(t, 1, search("cccc").Total)
+	m.configure("registry: {url: REGISTRY, keys: [KEY]}\n")
+	_, stderr = m.does(exitFailed, "install plugin_aaaa@1.0.1")
+	assert.Contains(t, stderr, "expected another. Ask for another version: ferrule install plugin_aaaa@RANGE, or another range as its version in config.yaml")
+	_, stderr = m.does(exitFailed, "update plugin_aaaa")
+	assert.Contains(t, stderr, "found no plug-in of this name in the lock, expected one that is installed, and none is. Install it: ferrule install plugin_aaaa")
+	m.configure(marketConfig)
 	m.does(exitOK, "install")
 	assert.Contains(t, m.text("ferrule.lock"), "version: 1.0.0")
 	stdout, _ = m.does(exitOK, "list --outdated")
@@ -235,4 +241,28 @@ func TestIndexOfAnotherRegistry(t *testing.T) {
 	stdout, _ := m.does(exitOK, "update")
 	assert.Contains(t, stdout, "1.0.0 -> 1.0.1")
 	assert.Contains(t, m.text("ferrule.lock"), "    name: shop\n    serial: 9\n")
+}
+
+// TestRollbackToRevoked: whoever goes back to a revoked version is told, by the rollback, by each update that leaves it, and by the list, with what takes it forward again.
+func TestRollbackToRevoked(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, marketConfig)
+	m.publish("aaaa", "1.0.0")
+	m.does(exitOK, "install")
+	m.publish("aaaa", "1.0.3")
+	m.does(exitOK, "update")
+	m.indexes(exitOK, "shop.key", "--revoke", "plugin_aaaa@1.0.0=it forgets", m.path("releases"))
+	stdout, stderr := m.does(exitOK, "rollback plugin_aaaa")
+	assert.Equal(t, "plugin_aaaa 1.0.3 -> 1.0.0\n", stdout)
+	const forgets = "found a version that was revoked: it forgets, expected another. Install another version: ferrule update --unpin plugin_aaaa"
+	assert.Contains(t, stderr, "ferrule: warning: plugin_aaaa 1.0.0: ")
+	assert.Contains(t, stderr, forgets)
+	stdout, stderr = m.does(exitOK, "update")
+	assert.Equal(t, "nothing changes\n", stdout)
+	assert.Contains(t, stderr, forgets)
+	_, stderr = m.does(exitFailed, "list --outdated")
+	assert.Contains(t, stderr, forgets)
+	stdout, stderr = m.does(exitOK, "update --unpin plugin_aaaa")
+	assert.Equal(t, "plugin_aaaa 1.0.0 -> 1.0.3\n", stdout)
+	assert.Empty(t, stderr)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
 func init() { verbs = append(verbs, updateVerb, rollbackVerb, removeVerb, lockVerb, gcVerb) }
@@ -131,7 +132,8 @@ nor an application that starts. Without names, what config.yaml does not name an
 
 A version that asks for more than it was granted is not taken, and neither is one with something wrong: then the old one stays, and the
 message says why. --dry-run changes nothing, and says what would. A plug-in that was rolled back stays as it is, unless it is named and --unpin is
-given: then it is pinned no longer, whether another version is taken or not. A version that its source has other bytes of than the lock is refused, unless it is named and --replaced is given. An application that watches its config.yaml takes the new versions over while it runs.
+given: then it is pinned no longer, whether another version is taken or not. A version of the lock that was revoked is told, also where it stays
+as it is, or another one was refused. A version that its source has other bytes of than the lock is refused, unless it is named and --replaced is given. An application that watches its config.yaml takes the new versions over while it runs.
 ` + changesHelp,
 		Example: `  ferrule update --dry-run
   ferrule update tax
@@ -205,8 +207,9 @@ func rollbackVerb(a *app) *cobra.Command {
 		Use:   "rollback NAME...",
 		Short: "Go back to the versions that plug-ins had before",
 		Long: `Go back in ferrule.lock to the versions that plug-ins had before their last change on this machine, and pin them: an update leaves
-them as they are (ferrule update --unpin NAME). The store has their files still, so nothing is asked of any server, unless ferrule gc has
-deleted them since. It goes back by one version: what was rolled back has none before, which is an error. Plug-ins that would not fit with the others then are an error, and nothing changes.
+them as they are (ferrule update --unpin NAME). The store has their files still, so no server is needed, unless ferrule gc has
+deleted them since. A version that was revoked is a warning, for which the registry's index is asked afterwards; where its file has to be
+fetched, it is an error. It goes back by one version: what was rolled back has none before, which is an error. Plug-ins that would not fit with the others then are an error, and nothing changes.
 ` + changesHelp,
 		Example: `  ferrule rollback tax
   ferrule rollback --config /etc/shop/config.yaml tax audit`,
@@ -219,7 +222,17 @@ deleted them since. It goes back by one version: what was rolled back has none b
 				if err != nil {
 					return fromSource(err)
 				}
-				return d.report(&changes{Lock: w.Lock}, made, map[string]error{}, nil)
+				c := &changes{Lock: w.Lock}
+				for _, ch := range made {
+					switch {
+					case ch.Revoked == nil:
+					case errors.Is(ch.Revoked, registry.ErrRevoked), errors.Is(ch.Revoked, registry.ErrRevokedKey):
+						c.Warnings = append(c.Warnings, ch.Revoked.Error())
+					default:
+						c.Warnings = append(c.Warnings, "whether "+ch.Name+" "+ch.To+" was revoked is not known: "+ch.Revoked.Error())
+					}
+				}
+				return d.report(c, made, map[string]error{}, nil)
 			})
 		},
 	}

@@ -201,13 +201,16 @@ func (x *Index) Len() int { return x.root.Plugins }
 // Warnings returns what is wrong but no error: no signature, an old index, one from the cache. It is a copy.
 func (x *Index) Warnings() []*registry.Error { return slices.Clone(x.warnings) }
 
+// AnotherVersion is the remedy of a revocation that has none of its own. How another version is had depends on what is installed, which an index does not know.
+const AnotherVersion = "Install another version"
+
 // Revoked returns an *registry.Error of the kind ErrRevoked where a release is revoked, by its version or by one of the digests (sha256:…) that are given, which
-// are its files'; nil where it is not. It fetches nothing.
+// are its files'; nil where it is not. It fetches nothing. Its Remedy is what the index says, or AnotherVersion.
 func (x *Index) Revoked(name, version string, digests ...string) error {
 	for i := range x.root.Revoked {
 		if r := &x.root.Revoked[i]; r.has(name, version, digests) {
 			return x.about(&registry.Error{Plugin: name, Version: version, Kind: registry.ErrRevoked, Found: "a version that was revoked: " + r.Why,
-				Expected: "another", Remedy: cmp.Or(r.Remedy, "Install another version: ferrule update "+name)})
+				Expected: "another", Remedy: cmp.Or(r.Remedy, AnotherVersion)})
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/ferrule-dev/ferrule/plugins/index"
 	"github.com/ferrule-dev/ferrule/plugins/internal/ranges"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -88,6 +89,14 @@ func (s *session) notLocked(name, expected, remedy string) error {
 	return &registry.Error{Plugin: name, Path: s.Lock, Kind: registry.ErrNotFound, Found: "no plug-in of this name in the lock", Expected: expected, Remedy: remedy}
 }
 
+// noneOf is the error of a name that was given, and that the lock does not have. remedy is for a lock that has others.
+func (s *session) noneOf(name, remedy string) error {
+	if len(s.lock.Plugins) == 0 {
+		return s.notLocked(name, "one that is installed, and none is", "Install it: ferrule install "+name)
+	}
+	return s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), remedy)
+}
+
 // lacking reports whether a library in the store requires something that neither its entry in the lock has nor a local plug-in meets: it was locked beside one that is
 // not here.
 func (s *session) lacking(name string) bool {
@@ -109,9 +118,20 @@ func (s *session) noticeRevoked(name string) {
 	if x == nil || e == nil {
 		return
 	}
-	if err := revocation(x, releaseOf(name, e), e.Key); err != nil {
-		s.notice(Notice{Plugin: name, Version: e.Version, Source: e.Source, Text: err.Error()})
+	if err := s.revocation(x, releaseOf(name, e), e.Key); err != nil {
+		s.noticeOf(name, e, err)
 	}
+}
+
+// noticeOf says what is wrong with a locked plug-in that stays all the same.
+func (s *session) noticeOf(name string, e *lock.Entry, err error) {
+	text := err.Error()
+	if r, ok := errors.AsType[*registry.Error](err); ok { // what the notice says already
+		said := *r
+		said.Plugin, said.Version = "", ""
+		text = said.Error()
+	}
+	s.notice(Notice{Plugin: name, Version: e.Version, Source: e.Source, Text: text})
 }
 
 func (s *session) outOfRange(w Want, e *lock.Entry) error {
@@ -396,10 +416,10 @@ func (s *session) revoked(ctx context.Context, r *registry.Release, key string) 
 	if err != nil || x == nil {
 		return aboutAny(err, &candidate{release: r})
 	}
-	return aboutAny(revocation(x, r, key), &candidate{release: r})
+	return aboutAny(s.revocation(x, r, key), &candidate{release: r})
 }
 
-func revocation(x Revocations, r *registry.Release, key string) error {
+func (s *session) revocation(x Revocations, r *registry.Release, key string) error {
 	var digests []string
 	for _, on := range sortedKeys(r.Files) {
 		if d := r.Files[on].Digest; d != "" {
@@ -407,10 +427,28 @@ func revocation(x Revocations, r *registry.Release, key string) error {
 		}
 	}
 	err := x.Revoked(r.Name, r.Version, digests...)
+	if e, ok := errors.AsType[*registry.Error](err); ok && (e.Remedy == "" || e.Remedy == index.AnotherVersion) {
+		said := *e
+		said.Remedy, err = s.another(r.Name), &said
+	}
 	if err == nil && key != "" {
 		err = x.RevokedKey(key)
 	}
 	return err
+}
+
+// another says how another version of a plug-in is had in the place of a revoked one.
+func (s *session) another(name string) string {
+	s.mu.Lock()
+	e := s.entry(name)
+	s.mu.Unlock()
+	switch {
+	case e == nil:
+		return "Ask for another version: ferrule install " + name + "@RANGE, or another range as its version in config.yaml"
+	case e.Pinned:
+		return index.AnotherVersion + ": ferrule update --unpin " + name
+	}
+	return index.AnotherVersion + ": ferrule update " + name
 }
 
 // lockedRevoked is revoked for what the lock has. Where nobody can be reached who could say it, that is a Notice: a host with a lock can be set up while the registry is down.

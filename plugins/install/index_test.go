@@ -52,6 +52,11 @@ func TestIndex(t *testing.T) {
 	p.publish(library{tag: "aaaa", version: "1.1.0"})
 	e := p.refused(p.installer(first), registry.ErrRevoked, "dist_aaaa")
 	assert.Contains(t, e.Found, "it loses orders")
+	assert.Contains(t, e.Remedy, "ferrule install dist_aaaa@RANGE", "an update has nothing to go by")
+	_, _, err := p.installer(first).Update(t.Context(), nil, install.UpdateOptions{Names: []string{"dist_aaaa"}})
+	assert.ErrorContains(t, err, "found no plug-in of this name in the lock, expected one that is installed, and none is. Install it: ferrule install dist_aaaa")
+	_, err = p.installer(first).Rollback(t.Context(), "dist_aaaa")
+	assert.ErrorContains(t, err, "expected one that is installed, and none is")
 	p.publish(plain)
 	r := p.ensure(p.installer(first), "dist_aaaa")
 	assert.Equal(t, "1.0.0", r.Plugins["dist_aaaa"].Version)
@@ -63,7 +68,7 @@ func TestIndex(t *testing.T) {
 	out, err := p.installer(second).Outdated(t.Context(), wants("dist_aaaa"))
 	require.NoError(t, err)
 	require.Len(t, out, 1)
-	assert.ErrorIs(t, out[0].Err, registry.ErrRevoked)
+	assert.Equal(t, "Install another version: ferrule update dist_aaaa", p.whole(out[0].Err).Remedy)
 	changes, _, err := p.installer(second).Update(t.Context(), wants("dist_aaaa"), install.UpdateOptions{})
 	require.NoError(t, err)
 	require.Len(t, changes, 1, "an update that finds no newer one says why the locked one should go")
@@ -130,6 +135,82 @@ func TestIndexOutdated(t *testing.T) {
 	wanted.Range = "=1.0.0"
 	changes = p.update(p.installer(p.indexed(10, day.Add(5*time.Minute), nil, bad)), install.UpdateOptions{Names: []string{"dist_aaaa"}, AllowDowngrade: true}, wanted)
 	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "1.2.0", To: "1.0.0"}}, changes, "which is so")
+}
+
+// A locked version that was revoked is told also where a newer one is refused for something else: of an update that is the error.
+func TestRevokedBesideRefused(t *testing.T) {
+	p := newPlace(t)
+	p.publish(plain)
+	p.ensure(p.installer(), "dist_aaaa")
+	p.publish(library{tag: "aaaa", version: "1.1.0", permit: "443"})
+	bad := index.Revocation{Name: "dist_aaaa", Versions: "1.0.0", Why: "it loses orders"}
+	revoked := p.indexed(5, time.Now().UTC().Truncate(time.Second).Add(-time.Hour), nil, bad)
+	refusing := func(o *install.Options) { o.Granted = func(string, string, install.Ask) bool { return false } }
+	for _, dry := range []bool{true, false} {
+		changes, notices, err := p.installer(revoked, refusing).Update(t.Context(), wants("dist_aaaa"), install.UpdateOptions{DryRun: dry})
+		require.NoError(t, err)
+		require.Len(t, changes, 1)
+		assert.ErrorIs(t, changes[0].Err, registry.ErrGrant)
+		require.Len(t, notices, 1)
+		assert.Contains(t, notices[0].String(), "dist_aaaa 1.0.0: ")
+		assert.Contains(t, notices[0].String(), "found a version that was revoked: it loses orders, expected another. No other version was taken, and why is an error of its own: mend that, or remove it (ferrule remove dist_aaaa)")
+	}
+}
+
+// Whoever goes back to a version that was revoked is told, by the rollback and by each update that leaves it pinned: it is done all the same, and before the index is asked. What is not in the store
+// any more is not fetched.
+func TestRollbackToRevoked(t *testing.T) {
+	p := newPlace(t)
+	p.publish(plain)
+	first := p.ensure(p.installer(), "dist_aaaa").Plugins["dist_aaaa"]
+	p.publish(library{tag: "aaaa", version: "1.1.0"})
+	forward := func(o install.UpdateOptions) {
+		t.Helper()
+		p.update(p.installer(), o, wants("dist_aaaa")...)
+		require.Equal(t, map[string]string{"dist_aaaa": "1.1.0"}, p.locked())
+	}
+	forward(install.UpdateOptions{})
+	day := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
+	revoked := p.indexed(5, day, nil, index.Revocation{Name: "dist_aaaa", Versions: "1.0.0", Why: "it loses orders"})
+	const remedy = "Install another version: ferrule update --unpin dist_aaaa"
+
+	changes, err := p.installer(revoked).Rollback(t.Context(), "dist_aaaa")
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"dist_aaaa": "1.0.0"}, p.locked())
+	require.Len(t, changes, 1)
+	require.ErrorIs(t, changes[0].Revoked, registry.ErrRevoked)
+	assert.Equal(t, remedy, p.whole(changes[0].Revoked).Remedy)
+	for _, names := range [][]string{nil, {"dist_aaaa"}} {
+		changes, notices, err := p.installer(revoked).Update(t.Context(), wants("dist_aaaa"), install.UpdateOptions{Names: names})
+		require.NoError(t, err)
+		assert.Empty(t, changes)
+		require.Len(t, notices, 1)
+		assert.Contains(t, notices[0].String(), "found a version that was revoked: it loses orders, expected another. "+remedy)
+	}
+	out, err := p.installer(revoked).Outdated(t.Context(), wants("dist_aaaa"))
+	require.NoError(t, err)
+	require.Len(t, out, 1)
+	assert.Equal(t, remedy, p.whole(out[0].Err).Remedy)
+
+	forward(install.UpdateOptions{Names: []string{"dist_aaaa"}, Unpin: true})
+	down := func(o *install.Options) {
+		o.Index = &install.Index{Source: "the place", Open: func(context.Context, lock.Index) (install.Revocations, lock.Index, error) {
+			assert.Equal(t, map[string]string{"dist_aaaa": "1.0.0"}, p.locked(), "who goes back waits for no registry")
+			return nil, lock.Index{}, &registry.Error{Kind: registry.ErrUnavailable, Found: "no network", Remedy: "Try again"}
+		}}
+	}
+	changes, err = p.installer(down).Rollback(t.Context(), "dist_aaaa")
+	require.NoError(t, err)
+	require.Len(t, changes, 1)
+	assert.ErrorIs(t, changes[0].Revoked, registry.ErrUnavailable)
+
+	forward(install.UpdateOptions{Names: []string{"dist_aaaa"}, Unpin: true})
+	p.closed()
+	require.NoError(t, os.Remove(first.Path))
+	_, err = p.installer(revoked).Rollback(t.Context(), "dist_aaaa")
+	require.ErrorIs(t, err, registry.ErrRevoked)
+	assert.ErrorContains(t, err, "Nothing was changed")
+	assert.Equal(t, map[string]string{"dist_aaaa": "1.1.0"}, p.locked())
 }
 
 // The index of another registry that has the same key is refused, and leaves no trace in the lock: neither its name nor a serial that this registry's own would have

@@ -99,7 +99,7 @@ type Index struct {
 
 // Revocations say what nobody is to install any more; an *index.Index is one. Errors are *registry.Error.
 type Revocations interface {
-	Revoked(name, version string, digests ...string) error // ErrRevoked where a release was
+	Revoked(name, version string, digests ...string) error // ErrRevoked where a release was. Without a Remedy, or with index.AnotherVersion, it gets one
 	RevokedKey(id string) error                            // ErrRevokedKey where a key was
 	Warnings() []*registry.Error                           // what is wrong with the index, and no error
 }

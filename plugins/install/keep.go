@@ -50,7 +50,7 @@ func (s *session) remove(wants []Want, names []string) (removed []string, err er
 	for _, name := range names {
 		switch {
 		case s.lock.Plugins[name] == nil:
-			return nil, s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name")
+			return nil, s.noneOf(name, "Correct the name")
 		case slices.Contains(stay, name):
 			by := slices.IndexFunc(stay, func(other string) bool { return s.lock.Plugins[other].Requires[name] != "" })
 			return nil, &registry.Error{Plugin: name, Kind: registry.ErrConflict, Found: "that " + stay[by] + " requires it", Expected: "one that nobody needs", Remedy: "Remove " + stay[by] + ", too"}
@@ -235,7 +235,7 @@ func (in *Installer) Copy(ctx context.Context, to registry.Pusher, names, platfo
 	}
 	for _, name := range names {
 		if s.lock.Plugins[name] == nil {
-			return s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name")
+			return s.noneOf(name, "Correct the name")
 		}
 	}
 	if err := (&Result{Failed: faults}).Err(); err != nil {

@@ -37,6 +37,7 @@ type Change struct {
 	Unpinned bool     // From was pinned by a rollback, and To is not; To may be From
 	Grants   []string // what To asks for and From did not, as in "connect 443"
 	Err      error    // a *registry.Error: why another version was not taken. It stays at the version that it has, and To is From
+	Revoked  error    // a *registry.Error: of a rollback, which is done all the same, that To was revoked, or why nobody knows whether it was
 
 	Platforms []string // of LockPlatforms: those of the files or signatures that its entry has got; sorted. To is From
 }
@@ -148,12 +149,31 @@ func (s *session) update(ctx context.Context, wants []Want, o UpdateOptions) ([]
 			}
 		}
 	}
-	for name := range free {
-		if err := s.source(ctx, name, chosen[name]); err != nil {
+	for _, name := range sortedKeys(free) {
+		refused := faults[name] != nil
+		err := s.source(ctx, name, chosen[name], refused)
+		switch {
+		case err == nil:
+		case refused: // both are to be known: a version that is to go, and why it does not
+			if errors.Is(err, registry.ErrRevoked) || errors.Is(err, registry.ErrRevokedKey) || errors.Is(err, registry.ErrReplaced) {
+				s.noticeOf(name, s.lock.Plugins[name], err)
+			}
+		default:
 			fault(name, err)
 		}
-		if faults[name] == nil {
+		if !refused {
 			u.passedOver(name, wants, chosen[name])
+		}
+	}
+	asked := o.Names
+	if len(asked) == 0 {
+		asked = before
+	}
+	for _, name := range asked {
+		if e := s.lock.Plugins[name]; e != nil && e.Pinned && !free[name] { // it stays, as somebody has said, and is no less revoked
+			if err := s.lockedRevoked(ctx, name, e); err != nil {
+				s.noticeOf(name, e, err)
+			}
 		}
 	}
 	return s.take(ctx, roots, before, chosen, faults, o)
@@ -180,7 +200,7 @@ func (s *session) free(roots, reached []string, o UpdateOptions) (map[string]boo
 	}
 	for _, name := range o.Names {
 		if s.lock.Plugins[name] == nil && !slices.Contains(roots, name) {
-			return nil, s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name, or install it: ferrule install "+name)
+			return nil, s.noneOf(name, "Correct the name, or install it: ferrule install "+name)
 		}
 		visit(name, true)
 	}
@@ -217,11 +237,12 @@ func news(r *registry.Release, e *lock.Entry) (more []string) {
 	return more
 }
 
-// source says what is odd about where a plug-in comes from: its locked version was revoked or has other bytes there, or all that there is is older.
-func (s *session) source(ctx context.Context, name string, c *candidate) error {
+// source says what is odd about where a plug-in comes from: its locked version was revoked or has other bytes there, or all that there is is older. refused says that another version was not
+// taken, and that why is told.
+func (s *session) source(ctx context.Context, name string, c *candidate, refused bool) error {
 	e := s.lock.Plugins[name]
 	o := s.origin(ctx, name)
-	if e == nil || c == nil || c.entry == nil || o.err != nil {
+	if e == nil || c == nil && !refused || c != nil && c.entry == nil || o.err != nil {
 		return nil
 	}
 	if err := s.lockedRevoked(ctx, name, e); err != nil {
@@ -229,6 +250,9 @@ func (s *session) source(ctx context.Context, name string, c *candidate) error {
 			said := *r // of which the remedy is the update that is just made
 			said.Remedy = "No other version was taken: " + s.instead(name, e, o.versions) +
 				"ask whoever publishes it for one, widen its range in config.yaml, or remove it (ferrule remove " + name + ")"
+			if refused {
+				said.Remedy = "No other version was taken, and why is an error of its own: mend that, " + s.instead(name, e, o.versions) + "or remove it (ferrule remove " + name + ")"
+			}
 			err = &said
 		}
 		return err
@@ -259,7 +283,7 @@ func (s *session) instead(name string, e *lock.Entry, offered []string) (text st
 	older := func(v string) bool { return ranges.ParseVersion(v).Compare(ranges.ParseVersion(e.Version)) < 0 }
 	if old, err := s.before(); err == nil && !e.Pinned {
 		prior := old.Plugins[name]
-		if prior != nil && older(prior.Version) && revocation(x, releaseOf(name, prior), prior.Key) == nil {
+		if prior != nil && older(prior.Version) && s.revocation(x, releaseOf(name, prior), prior.Key) == nil {
 			text = "go back to " + prior.Version + " (ferrule rollback " + name + "), "
 		}
 	}
@@ -388,7 +412,8 @@ func (s *session) again(name string, e *lock.Entry, chosen map[string]*candidate
 }
 
 // Rollback takes the versions back into the lock that plug-ins had before their last change on this machine, and pins them: Update leaves them as they are, unless it is told
-// otherwise. Nothing comes from a source but what GC has deleted since. Those that do not fit with the others are an error, and nothing changes.
+// otherwise. Nothing comes from a source but what GC has deleted since, and that only where it was not revoked; of what the store has, the index is asked once the lock is written. Those that do not
+// fit with the others are an error, and nothing changes.
 func (in *Installer) Rollback(ctx context.Context, names ...string) (changes []Change, err error) {
 	err = in.try(ctx, func(s *session) (err error) {
 		changes, err = s.rollback(ctx, names)
@@ -409,7 +434,7 @@ func (s *session) rollback(ctx context.Context, names []string) (changes []Chang
 			Remedy: "Name the version in config.yaml and update, or take the lock back from version control"}
 		switch {
 		case e == nil:
-			return nil, s.notLocked(name, "one of "+shown(sortedKeys(s.lock.Plugins)), "Correct the name")
+			return nil, s.noneOf(name, "Correct the name")
 		case e.Pinned: // what is noted is what it was rolled back from
 			none.Found, none.Remedy = "that it was rolled back to "+e.Version+" already, and nothing before that", "To go forward again: ferrule update --unpin "+name
 			return nil, none
@@ -448,7 +473,14 @@ func (s *session) rollback(ctx context.Context, names []string) (changes []Chang
 		}
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Name, b.Name) })
-	return changes, s.commit(ctx)
+	if err := s.commit(ctx); err != nil {
+		return nil, err
+	}
+	for i, ch := range changes { // who goes back has a reason, and waits for no registry
+		e := now[ch.Name]
+		changes[i].Revoked = s.revoked(ctx, releaseOf(ch.Name, e), e.Key)
+	}
+	return changes, nil
 }
 
 // together has all of a lock's plug-ins in the store, and says whether they fit together.
@@ -467,6 +499,15 @@ func (s *session) together(ctx context.Context, entries map[string]*lock.Entry) 
 		roots = append(roots, versions.Root{Name: name, By: "the lock"})
 	}
 	failed := s.each(ctx, all, func(ctx context.Context, c *candidate) error {
+		if c.path == "" {
+			if err := s.lockedRevoked(ctx, c.release.Name, c.entry); err != nil {
+				if e, ok := errors.AsType[*registry.Error](err); ok && errors.Is(err, registry.ErrRevoked) {
+					said := *e // of which the remedy is for what the lock has
+					said.Remedy, err = "The store has its file no longer, and what was revoked is not fetched. Nothing was changed", &said
+				}
+				return err
+			}
+		}
 		if err := s.fetch(ctx, c); err != nil {
 			return err
 		}
@@ -576,5 +617,5 @@ func (s *session) withdrawn(ctx context.Context, name, version string, src regis
 		return true
 	}
 	r, err := src.Release(ctx, name, version)
-	return err == nil && revocation(x, r, "") != nil
+	return err == nil && s.revocation(x, r, "") != nil
 }
