@@ -410,6 +410,9 @@ func (e *entry) aim(a *attachment) {
 		return // past events come first
 	}
 	a.breaker.renew(e.functionOf(a))
+	if e.state == StateSuspended { // a call of this one, too, ends it
+		a.breaker.mark()
+	}
 }
 
 // functionOf returns an attachment's function in the version that runs, with its limit; nil where there is none. e.mu is held.

@@ -651,7 +651,12 @@ func TestSuspensionEnds(t *testing.T) {
 		_, err = asked.Call(t.Context(), []byte("aaaa=crash"))
 		require.ErrorIs(t, err, loader.ErrCrash)
 	}
-	require.Eventually(t, func() bool { _, err := version.Call(t.Context(), nil); return err == nil }, time.Minute, time.Millisecond)
+	var crash *loader.CrashError
+	require.ErrorAs(t, err, &crash)
+	time.Sleep(crash.Suspended + 100*time.Millisecond) // no call sees that it is suspended, and the one that ends that is of a function got since
+	late, err := sys.Func("plugin_aaaa", "config")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, err := late.Call(t.Context(), nil); return err == nil }, time.Minute, time.Millisecond)
 	known, _ := sys.Plugin("plugin_aaaa")
 	assert.Equal(t, plugins.StateStarted, known.State)
 	assert.NoError(t, known.Err)
