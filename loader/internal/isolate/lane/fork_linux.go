@@ -10,8 +10,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/internal/native/dl"
 )
 
-// maxShares is how many pieces of shared memory a worker has mapped at most: the lanes, and each one's regions.
-const maxShares = 1 + Lanes*int(regions)
+// maxShares is how many pieces of shared memory a worker uses at most: the lanes, of which those that nobody uses are left out, and each one's regions.
+const maxShares = Lanes * (1 + int(regions))
 
 // share is a piece of memory that this process shares with its host. A child that a plug-in forks gets it as a copy of its own, by afterFork: else what the child
 // writes to its call's memory, before it executes something or ends, would be in the results of calls that come after it.

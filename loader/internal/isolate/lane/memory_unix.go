@@ -132,8 +132,14 @@ func attachMemory(file *os.File) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	shared(base, 0, uintptr(fd))
 	return &mapping{file, base}, nil
+}
+
+// use is told which part of base is used from now on.
+func (m *mapping) use(at, size uint64) {
+	page := uint64(os.Getpagesize())
+	at, end := at&^(page-1), min((at+size+page-1)&^(page-1), uint64(len(m.base)))
+	shared(m.base[at:end], at, m.file.Fd())
 }
 
 func (m *mapping) extent(id, size uint64) ([]byte, error) {

@@ -139,6 +139,9 @@ func attachMemory(file *os.File) (*mapping, error) {
 	return &mapping{file: file, base: base, handles: make(map[*byte]windows.Handle)}, nil
 }
 
+// use does nothing here: no process has a child with the same memory.
+func (m *mapping) use(uint64, uint64) {}
+
 // extent maps the extent that the host has given to this process under the handle id. The handle stays open as long as it
 // is mapped, so that no other extent gets the same number meanwhile.
 func (m *mapping) extent(id, size uint64) ([]byte, error) {

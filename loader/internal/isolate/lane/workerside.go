@@ -81,6 +81,7 @@ func (w *Worker) Lanes(serve func(*WorkerLane)) {
 		for wanted := min(w.header.wanted.Load(), Lanes); n < wanted; n++ {
 			l := &WorkerLane{lane: newLane(w.memory.base, int(n)), worker: w, bell: w.bells.at(int(n))}
 			l.spin.cpu, l.spin.worker, l.spin.ours, l.spin.theirs = &l.hostCPU, true, &l.workerTook, &l.hostTook
+			w.memory.use(headerSize+uint64(n)*laneSize, laneSize)
 			w.header.started[n].Store(1)
 			go func() {
 				l.goroutine = goroutine.ID()
