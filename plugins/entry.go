@@ -80,6 +80,8 @@ type entry struct {
 	// turn is held by whoever opens, replaces or closes the plug-in: foreign code runs meanwhile.
 	turn chan struct{}
 
+	tried bool // by a config.yaml that is refused where it fails: see change1. Whoever has turn has it
+
 	rejected *rejected // the file that was not let in the last time; or nil. Whoever has System.change has it
 
 	secrets settings.Redactor // of its lines and errors: those of the version that runs
@@ -358,8 +360,17 @@ func (e *entry) fail(err *Error, again bool) *Error {
 	}
 	e.mu.Unlock()
 	e.sys.relay(e)
-	e.event(Event{Kind: EventState, Err: err})
+	e.failure(Event{Kind: EventState, Err: err})
 	return err
+}
+
+// failure is event for what has failed. The caller has the turn.
+func (e *entry) failure(ev Event) {
+	if e.tried {
+		e.sys.tell(e.completed(ev), slog.LevelDebug)
+		return
+	}
+	e.event(ev)
 }
 
 // stopRetry is called with e.mu held.

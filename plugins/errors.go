@@ -49,6 +49,22 @@ func (e *Error) Error() string {
 	return escape.Lines(text) // it has words of the plug-in's, and names of files
 }
 
+// same reports whether two say the same of a plug-in, whatever there is to do: a remedy has the line of an entry, which moves with every line above it.
+func (e *Error) same(o *Error) bool {
+	if e == nil || o == nil {
+		return e == o
+	}
+	var cause, other *Error
+	if errors.As(e.Err, &cause) && errors.As(o.Err, &other) {
+		if !cause.same(other) {
+			return false
+		}
+	} else if (e.Err == nil) != (o.Err == nil) || e.Err != nil && e.Err.Error() != o.Err.Error() {
+		return false
+	}
+	return e.Plugin == o.Plugin && e.Step == o.Step && e.Kind == o.Kind && e.Found == o.Found && e.Expected == o.Expected
+}
+
 // Unwrap returns the kind and the cause.
 func (e *Error) Unwrap() []error { return sentence.Causes(e.Kind, e.Err) }
 

@@ -3,6 +3,7 @@ package plugins
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,10 +43,14 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 	conf := before.conf
 	var failed []error
 	if s.configPath != "" {
-		next, err := config.Load(s.configPath)
+		text, err := config.Read(s.configPath)
+		var next *config.Config
+		if err == nil {
+			next, err = config.Parse(s.configPath, text)
+		}
 		switch {
 		case err != nil:
-			failed = append(failed, s.refuseConfig(&refusal{cause: err}))
+			failed = append(failed, s.refuseConfig(&refusal{cause: err}, text))
 		case sameConfig(conf, next):
 			if s.refused() != nil { // it is as it was again
 				s.refuse(nil)
@@ -53,7 +58,7 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 			}
 		default:
 			if r := s.configure(ctx, before, next, asked); r != nil {
-				failed = append(failed, s.refuseConfig(r))
+				failed = append(failed, s.refuseConfig(r, text))
 			} else {
 				s.refuse(nil)
 				s.event(Event{Kind: EventConfig})
@@ -80,8 +85,9 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 type refusal struct {
 	since time.Time // one is not taken over, this one or the one before it
 	cause error
-	plan  *plan // how all would have become; nil where that could not be said
-	tried bool  // plug-ins were to become so, and could not
+	file  [sha256.Size]byte // of its text
+	plan  *plan             // how all would have become; nil where that could not be said
+	tried bool              // plug-ins were to become so, and could not
 }
 
 // ConfigRefused returns why the config.yaml that is there was not taken over, and since when one is not, however often it was changed meanwhile; nil where what it says
@@ -107,15 +113,17 @@ func (s *System) refuse(r *refusal) {
 	s.refusal = r
 }
 
-// refuseConfig says that a config.yaml is not taken over: once as long as that is for the same reason.
-func (s *System) refuseConfig(r *refusal) error {
+// refuseConfig says that a config.yaml with this text is not taken over: once as long as it is the same text and the same reason. Who has written another one is to know
+// that it is not in force, also where the reason is the one of before.
+func (s *System) refuseConfig(r *refusal, text []byte) error {
+	r.file = sha256.Sum256(text)
 	err := fmt.Errorf("%s was not taken over, and all is as it was: %w", s.configName(), r.cause)
 	before := s.refused()
 	if r.since = time.Now(); before != nil {
 		r.since = before.since
 	}
 	s.refuse(r)
-	if before == nil || before.cause.Error() != r.cause.Error() {
+	if before == nil || before.file != r.file || before.cause.Error() != r.cause.Error() {
 		s.event(Event{Kind: EventConfig, Err: err})
 	}
 	return err
@@ -145,7 +153,7 @@ func (s *System) configure(ctx context.Context, before *plan, conf *config.Confi
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(now.specs)) {
 		sp, old := now.specs[name], before.specs[name]
-		if sp.err != nil && sp.wanted && sp.enabled && (old == nil || old.err == nil || !old.enabled || !old.wanted) {
+		if sp.err != nil && sp.wanted && sp.enabled && (old == nil || !old.enabled || !old.wanted || !sp.err.same(old.err)) {
 			faults = append(faults, sp.err)
 		}
 	}
@@ -164,15 +172,21 @@ func (s *System) configure(ctx context.Context, before *plan, conf *config.Confi
 		s.audit(before, now)
 		return nil
 	}
-	for _, name := range slices.Backward(done) {
-		back := before.specs[name]
+	for _, was := range slices.Backward(done) {
+		back := before.specs[was.name]
 		if back == nil {
-			back = absent(now.specs[name])
+			back = absent(now.specs[was.name])
 		}
-		if e := s.entry(name); e != nil {
-			if undo := s.change1(s.life, e, back); undo != nil {
-				s.log(slog.LevelError, "a plug-in could not be set back", slog.String("plugin", name), slog.Any("err", undo))
-			}
+		e := s.entry(was.name)
+		if e == nil {
+			continue
+		}
+		undo := func() error { return s.change1(s.life, e, back, nil) }
+		if was.failed {
+			undo = func() error { return s.failAgain(e, was) }
+		}
+		if err := undo(); err != nil {
+			s.log(slog.LevelError, "a plug-in could not be set back", slog.String("plugin", was.name), slog.Any("err", err))
 		}
 	}
 	s.force(before)
@@ -213,15 +227,56 @@ func absent(sp *spec) *spec {
 }
 
 // turn has plug-ins become as a plan says, one after the other, and ends with the first that does not. done are those that were to.
-func (s *System) turn(ctx context.Context, before, now *plan) (done []string, err error) {
+func (s *System) turn(ctx context.Context, before, now *plan) (done []*condition, err error) {
 	for _, name := range s.sequence(before, now) {
-		done = append(done, name) // also one that fails: what it was to be is taken back, too
-		if bad := s.changeTo(ctx, name, now.specs[name], before.specs[name]); bad != nil {
+		was := &condition{name: name}
+		done = append(done, was) // also one that fails: what it was to be is taken back, too
+		if bad := s.changeTo(ctx, name, now.specs[name], before.specs[name], was); bad != nil {
 			return done, bad
 		}
 	}
 	s.force(now)
 	return done, nil
+}
+
+// condition is what a plug-in was before a change that may be taken back.
+type condition struct {
+	name     string
+	failed   bool // nothing ran that could be set back: what follows is how it had failed
+	spec     *spec
+	err      *Error
+	attempts int
+	retryAt  time.Time
+}
+
+// failAgain has a plug-in be failed as it was. It is not opened for that: it would fail, and be told, once more.
+func (s *System) failAgain(e *entry, was *condition) error {
+	if err := e.take(s.life); err != nil {
+		return err
+	}
+	defer e.give()
+	e.mu.Lock()
+	e.spec, e.err, e.attempts, e.retryAt = was.spec, was.err, was.attempts, was.retryAt
+	e.stopRetry()
+	e.mu.Unlock()
+	l := e.detach(StateFailed)
+	retry := func() { // not before what has run meanwhile is gone
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.state == StateFailed && e.err == was.err && e.retry == nil && !was.retryAt.IsZero() && !s.closed.Load() {
+			e.retry = time.AfterFunc(max(0, time.Until(was.retryAt)), e.again)
+		}
+	}
+	if l == nil {
+		retry()
+		return nil
+	}
+	s.background.Go(func() {
+		_ = e.drain(s.life, l)
+		s.forgetLater()
+		retry()
+	})
+	return nil
 }
 
 // sequence is the order in which plug-ins change: what others need comes before these, and what goes, goes last.
@@ -252,8 +307,8 @@ func (s *System) force(p *plan) {
 	s.lines()
 }
 
-// changeTo has the plug-in of a name become as next says; nil is gone.
-func (s *System) changeTo(ctx context.Context, name string, next, before *spec) error {
+// changeTo has the plug-in of a name become as next says; nil is gone. was is as of change1.
+func (s *System) changeTo(ctx context.Context, name string, next, before *spec, was *condition) error {
 	e := s.entry(name)
 	switch {
 	case e == nil && next == nil:
@@ -268,7 +323,7 @@ func (s *System) changeTo(ctx context.Context, name string, next, before *spec) 
 		next = absent(before)
 		next.found = nil
 	}
-	if err := s.change1(ctx, e, next); err != nil {
+	if err := s.change1(ctx, e, next, was); err != nil {
 		return err
 	}
 	return nil
@@ -282,7 +337,7 @@ func (s *System) adopt(ctx context.Context, before, now *plan) (failed []error) 
 			s.auditRefused(before.spec(name), next)
 		}
 		if next == nil && s.configPath == "" || next != nil {
-			if err := s.changeTo(ctx, name, next, old); err != nil {
+			if err := s.changeTo(ctx, name, next, old, nil); err != nil {
 				failed = append(failed, err)
 			}
 		}
@@ -299,14 +354,20 @@ func (s *System) adopt(ctx context.Context, before, now *plan) (failed []error) 
 	return failed
 }
 
-// change1 has one plug-in become as next says. On failure it is as it was.
-func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
+// change1 has one plug-in become as next says. On failure it is as it was. was, if there is one, is of a change that is taken back where any plug-in fails in it,
+// and is told what the plug-in was before: why one fails is said in the refusal of config.yaml then, and its own line is for who debugs.
+func (s *System) change1(ctx context.Context, e *entry, next *spec, was *condition) error {
 	if err := e.take(ctx); err != nil {
 		return err
 	}
 	defer e.give()
+	e.tried = was != nil
+	defer func() { e.tried = false }()
 	e.mu.Lock()
 	cur, l, state := e.spec, e.live, e.state
+	if was != nil {
+		was.failed, was.spec, was.err, was.attempts, was.retryAt = l == nil && state == StateFailed, cur, e.err, e.attempts, e.retryAt
+	}
 	e.mu.Unlock()
 	switch {
 	case !next.wanted || !next.enabled:
@@ -327,8 +388,10 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
 		return e.keep(next.err)
 	case next.err != nil:
 		e.mu.Lock()
-		known := e.err != nil && e.err.Error() == next.err.Error()
-		e.spec = next
+		known := e.err.same(next.err)
+		if e.spec = next; known {
+			e.err = next.err // with the line that its entry is in by now
+		}
 		e.mu.Unlock()
 		if known {
 			return nil
@@ -340,6 +403,9 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec) error {
 		e.spec = next
 		if again && state == StateFailed && cur.err == nil {
 			e.mu.Unlock()
+			if was != nil {
+				was.failed = false // nothing was changed: it may run by the time that others are set back
+			}
 			return nil // it is tried again when it is its time
 		}
 		e.state, e.err, e.attempts, e.retryAt = StateReady, nil, 0, time.Time{}
@@ -411,11 +477,11 @@ func (e *entry) wasRejected(next *spec) bool {
 // keep notes why another version did not take the plug-in's place.
 func (e *entry) keep(err *Error) *Error {
 	e.mu.Lock()
-	known := e.err != nil && e.err.Error() == err.Error()
+	known := e.err.same(err)
 	e.err = err
 	e.mu.Unlock()
 	if !known {
-		e.event(Event{Kind: EventKept, Err: err})
+		e.failure(Event{Kind: EventKept, Err: err})
 	}
 	return err
 }
@@ -542,7 +608,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	}
 	e.rejected = nil // who asks for it by hand wants it tried
 	s.auditRefused(before.spec(name), now.specs[name])
-	if err := s.changeTo(ctx, name, now.specs[name], before.specs[name]); err != nil {
+	if err := s.changeTo(ctx, name, now.specs[name], before.specs[name], nil); err != nil {
 		return err
 	}
 	s.auditGranted(before.spec(name), now.specs[name])

@@ -519,7 +519,7 @@ func (s *System) askAgain() {
 			now.specs[name] = old
 			continue
 		}
-		_ = s.changeTo(ctx, name, next, old) // what fails is an event, and in List
+		_ = s.changeTo(ctx, name, next, old, nil) // what fails is an event, and in List
 		if e := s.entry(name); e != nil {
 			e.mu.Lock()
 			now.specs[name] = e.spec

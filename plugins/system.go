@@ -775,7 +775,7 @@ func (s *System) auditGranted(old, sp *spec) {
 // auditRefused tells what a version does not get, whether it is let in or not.
 func (s *System) auditRefused(old, sp *spec) {
 	s.tellNames(EventRefused, sp, sp.refused, old.refused)
-	if sp.found != nil && sp.wanted && sp.enabled && sp.err != nil && sp.err.Kind == ErrGrant && (old.err == nil || old.err.Error() != sp.err.Error()) {
+	if sp.found != nil && sp.wanted && sp.enabled && sp.err != nil && sp.err.Kind == ErrGrant && !sp.err.same(old.err) {
 		s.event(Event{Kind: EventRefused, Plugin: sp.name, Version: sp.version(), Err: sp.err})
 	}
 }

@@ -179,3 +179,84 @@ func TestRefusedIsSaidOnce(t *testing.T) {
 	become("a file that what was refused reads", func() bool { _, why := sys.ConfigRefused(); return why == nil })
 	assert.Contains(t, has.Load(), "at last")
 }
+
+// TestRefusedFileIsSaid: each file that is refused is said, also for the reason of the one before, once; and so is why, in that line alone, where a plug-in had failed before
+// and fails anew. What moves only the lines of a file is taken over.
+func TestRefusedFileIsSaid(t *testing.T) {
+	late := simple("late", "1.0.0", nil)
+	late.Start = func(context.Context, []byte) (any, error) { return nil, failure("no disk") }
+	welcome := simple("welcome", "1.0.0", nil)
+	pts := simple("pts", "1.0.0", map[string]string{"permit.connect": "443"}, "note")
+	path, write := written(t, "plugins: [welcome, pts, late]\nlogging: {level: INFO}")
+	var log lines
+	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Builtin(late, welcome, pts))
+	plugins.Offer(sys, "note", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	f, err := sys.Func("late", "version")
+	require.NoError(t, err)
+	_, err = f.Call(t.Context(), nil)
+	require.Error(t, err, "it has failed")
+	before, errs, warnings := settled(sys), len(log.with("level=ERROR")), len(log.with("level=WARN"))
+	require.Equal(t, "late failed, pts failed, welcome ready", before)
+
+	write("# a line above\n\nplugins: [welcome, pts, late]\nlogging: {level: INFO}")
+	require.NoError(t, sys.Reload(t.Context()), "all is as it was, but for the line that a remedy has")
+	p, _ := sys.Plugin("pts")
+	assert.ErrorContains(t, p.Err, "line 3 of")
+	assert.Len(t, log.with("level=ERROR"), errs)
+
+	said := func() int { return len(log.with("level=WARN", "was not taken over")) }
+	for i, c := range []struct{ text, why string }{
+		{"plugins: [welcome, {name: pts, grant: [note]}, late]\nlogging: {level: INFO}", "a manifest that asks for connect 443"},
+		{"plugins: [{name: welcome, enabled: false}, {name: pts, grant: [note]}, late]\nlogging: {level: INFO}", "a manifest that asks for connect 443"},
+		{"plugins: [welcome, pts, {name: late, required: true, config: {n: 1}}]\nlogging: {level: INFO}", "no disk"},
+		{"plugins: [welcome, pts, {name: late, limit: 1s, required: true, config: {n: 1}}]\nlogging: {level: INFO}", "no disk"},
+		{"hoks: {}", "hoks"},
+		{"hoks: {}\nplugins: [welcome]", "hoks"},
+	} {
+		write(c.text)
+		require.ErrorContains(t, sys.Reload(t.Context()), "all is as it was")
+		require.Error(t, sys.Reload(t.Context()))
+		assert.Equal(t, i+1, said(), c.text)
+		assert.Contains(t, log.with("level=WARN", "was not taken over")[i], c.why)
+		assert.Len(t, log.with("level=WARN"), warnings+i+1, "the cause is in no other line")
+		assert.Len(t, log.with("level=ERROR"), errs, c.text)
+		assert.Equal(t, before, settled(sys), c.text)
+		p, _ := sys.Plugin("late")
+		assert.ErrorContains(t, p.Err, "no disk")
+		assert.False(t, p.RetryAt.IsZero(), "it is tried again as it would have been")
+	}
+}
+
+// TestSetBackToFailed: a plug-in that had failed, and ran for a moment in a config.yaml that another one then refused, has failed as before.
+func TestSetBackToFailed(t *testing.T) {
+	late := simple("late", "1.0.0", nil)
+	late.Start = func(_ context.Context, config []byte) (any, error) {
+		if len(config) == 0 {
+			return nil, failure("no disk")
+		}
+		return "", nil
+	}
+	other := simple("other", "1.0.0", nil)
+	other.Start = func(context.Context, []byte) (any, error) { return nil, failure("no luck") }
+	path, write := written(t, "plugins: [late, {name: other, enabled: false}]")
+	var log lines
+	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Builtin(late, other))
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	f, err := sys.Func("late", "version")
+	require.NoError(t, err)
+	_, err = f.Call(t.Context(), nil)
+	require.ErrorContains(t, err, "no disk")
+	write("plugins: [{name: late, required: true, config: {disk: 1}}, {name: other, required: true}]")
+	require.ErrorContains(t, sys.Reload(t.Context()), "no luck")
+	assert.Equal(t, "late failed, other disabled", settled(sys))
+	p, _ := sys.Plugin("late")
+	assert.ErrorContains(t, p.Err, "no disk")
+	assert.False(t, p.RetryAt.IsZero())
+	assert.Empty(t, log.with("could not be set back"))
+	write("plugins: [{name: late, required: true, config: {disk: 1}}]")
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Equal(t, "late started, other ready", settled(sys))
+}

@@ -179,15 +179,15 @@ func (c *Config) Plugin(name string) *Plugin {
 
 // Load reads the file at path. An error that is not an *Error is the system's, such as one that is fs.ErrNotExist.
 func Load(path string) (*Config, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
 	return Parse(path, text)
 }
 
-// read returns the text of a file, and no more of it than shows that it is too long.
-func read(path string) ([]byte, error) {
+// Read returns the text of the file at path, as Load reads it: no more of it than shows that it is too long.
+func Read(path string) ([]byte, error) {
 	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ var ErrChanged = errors.New("the file was changed since it was read")
 
 // OpenFile reads a file for edits. What Parse does not take is an error.
 func OpenFile(path string) (*File, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (f *File) Save() error {
 
 // unchanged is ErrChanged when the file is no longer as it was read or saved.
 func (f *File) unchanged(path string) error {
-	now, err := read(path)
+	now, err := Read(path)
 	if err == nil && !bytes.Equal(now, f.disk) {
 		err = &fs.PathError{Op: "save", Path: f.path, Err: ErrChanged}
 	}
