@@ -265,3 +265,21 @@ func TestAudit(t *testing.T) {
 		})
 	}
 }
+
+// TestAuditOfWhoIsNotIn: what is granted to a plug-in that cannot be, for want of a permit, is told when it can.
+func TestAuditOfWhoIsNotIn(t *testing.T) {
+	pts := simple("pts", "1.0.0", map[string]string{"permit.connect": "443"}, "note")
+	path, write := written(t, "plugins: [{name: pts, grant: [note]}]")
+	var log lines
+	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Builtin(pts))
+	plugins.Offer(sys, "note", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Empty(t, log.with("plug-in granted"))
+	assert.Len(t, log.with("plug-in refused"), 1)
+	write("plugins: [{name: pts, grant: [note], permit: {connect: [443]}}]")
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Len(t, log.with("plug-in granted", "name=note"), 1)
+	assert.Len(t, log.with("plug-in granted", `name="connect 443"`), 1)
+}

@@ -769,7 +769,15 @@ func (p *plan) spec(name string) *spec {
 
 // auditGranted tells what a version has, which is in, that the one before had not.
 func (s *System) auditGranted(old, sp *spec) {
-	s.tellNames(EventGranted, sp, slices.Concat(sp.grants, sp.permits), slices.Concat(old.grants, old.permits))
+	s.tellNames(EventGranted, sp, sp.has(), old.has())
+}
+
+// has are the names of all that a plug-in has: one that cannot be has nothing, whatever it was granted.
+func (sp *spec) has() []string {
+	if sp.err != nil {
+		return nil
+	}
+	return slices.Concat(sp.grants, sp.permits)
 }
 
 // auditRefused tells what a version does not get, whether it is let in or not.
