@@ -327,7 +327,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 		expected += ", unless the application has it compiled in"
 	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %s)", where, sentence.Count(len(names), "other")),
-		Expected: expected, Remedy: remedy}
+		Expected: expected, Remedy: remedy, Unsure: s.surveying}
 }
 
 // programsIn are the programs and the scripts that lie in folders of plug-ins, by their paths, but for those that entries name. Which plug-in one is it says when it runs, and nothing is run because it lies

@@ -485,7 +485,7 @@ func (s *System) unfetched(conf *config.Config, name string, err error, missing 
 	none := e.Kind == ErrNotFound
 	near := strings.HasPrefix(missing.Remedy, meant) && (none || errors.Is(err, registry.ErrUnavailable))
 	if ok && (about.Plugin == "" || about.Plugin == name) && (near || none && !s.surveying) {
-		e.Found, e.Expected = missing.Found, missing.Expected
+		e.Found, e.Expected, e.Unsure = missing.Found, missing.Expected, missing.Unsure
 		if near { // else what the registry says is the remedy
 			e.Remedy = missing.Remedy
 		}

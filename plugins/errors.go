@@ -37,6 +37,7 @@ type Error struct {
 	Remedy   string // what to do; may be empty
 	Kind     error  // one of the Err… of this package; may be nil
 	Err      error  // the cause, such as a *loader.OpenError; may be nil
+	Unsure   bool   // of a Survey: nothing is wrong where the application has what is missing compiled in
 }
 
 // Error says all of it in one line.

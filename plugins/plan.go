@@ -274,9 +274,11 @@ func (s *System) resolved(f *resolve.Fault) *Error {
 	}
 	if f.Absent != "" && s.surveying {
 		e.Remedy += ", unless the application has " + f.Absent + " compiled in"
+		e.Unsure = true
 	}
 	if f.Cause != nil {
-		e.Err = s.resolved(f.Cause)
+		cause := s.resolved(f.Cause)
+		e.Err, e.Unsure = cause, cause.Unsure
 	}
 	return e
 }

@@ -413,6 +413,7 @@ func TestEditWarns(t *testing.T) {
 	s := newShop(t, "", "asks", "serves")
 	const listed = "folders: [plugins]\nplugins: [{name: asks, grant: [loyalty_points, geo_lookup, cart_total], permit: {connect: [443, 8080]}%s}, %s]\n"
 	const refused = ". An application that watches config.yaml refuses it as a whole then, and goes on with all as it was. To take asks away now: ferrule disable asks\n"
+	const before = ". That was so before. An application that watches config.yaml refuses it as a whole, and goes on with all as it was, unless asks has failed there already. To take asks away now: ferrule disable asks\n"
 	for _, c := range []struct{ line, asks, serves, stderr string }{
 		{"deny asks loyalty_points", "", "serves", "ferrule: warning: asks imports loyalty_points, and cannot be without it, unless the application offers it to all" + refused},
 		{"deny asks cart_total", "", "serves", ""}, // it only wants that
@@ -422,7 +423,8 @@ func TestEditWarns(t *testing.T) {
 		{"disable asks", "", "serves", ""},
 		{"enable asks", ", enabled: false, version: ^7", "serves", "ferrule: warning: asks: resolve: found 1.0.0, expected \"^7\", as config.yaml says. " +
 			"Install a version in that range, or change it in config.yaml: plugins: version" + refused},
-		{"disable serves", ", version: ^7", "serves", ""}, // it had failed before
+		{"disable serves", ", version: ^7", "serves", "ferrule: warning: asks: resolve: found 1.0.0, expected \"^7\", as config.yaml says. " +
+			"Install a version in that range, or change it in config.yaml: plugins: version" + before},
 	} {
 		s.configure(fmt.Sprintf(listed, c.asks, c.serves))
 		_, stderr, code := s.run(c.line)
@@ -435,6 +437,45 @@ func TestEditWarns(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
 	require.Len(t, got.Warnings, 1)
 	assert.Equal(t, "ferrule: warning: "+got.Warnings[0]+"\n", stderr)
+}
+
+// TestEditWarnsOfAll: neither what a plug-in lacks besides nor what the application may have compiled in hides that it refuses the file.
+func TestEditWarnsOfAll(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	for name, requires := range map[string]string{"pts": "", "often": " requires=welcome"} {
+		require.NoError(t, os.WriteFile(s.path("plugins", name+".py"), []byte("# ferrule: name="+name+" version=1.0.0 permit.connect=443"+requires+"\n# ferrule: fn=f import=points\ndef f(x): return x\n"), 0o600))
+	}
+	const permit = "a manifest that asks for connect 443, which it was not permitted"
+	const welcome = "found no plug-in welcome"
+	const points = " imports points, and cannot be without it, unless the application offers it to all"
+	const fresh, stale = "refuses it as a whole then", "That was so before."
+	for _, c := range []struct {
+		plugins, line string
+		has, hasNot   []string // nil is no warning at all
+	}{
+		{"[pts]", "grant pts points", []string{permit, fresh}, []string{points}},
+		{"[pts]", "grant pts poi*", []string{permit, fresh}, []string{points}},
+		{"[{name: pts, grant: [points]}]", "deny pts points", []string{permit, points, fresh}, nil},
+		{"[{name: pts, enabled: false}]", "enable pts", []string{permit, points, fresh}, nil},
+		{"[{name: often, enabled: false}]", "enable often", []string{welcome, permit, points, fresh}, nil},
+		{"[{name: often, permit: {connect: [443]}}]", "grant often points", nil, nil}, // that welcome is not known is not new
+		{"[{name: often, permit: {connect: [443]}, grant: [points]}]", "deny often points", []string{"often" + points, fresh}, []string{welcome, permit}},
+		{"[pts, {name: often, permit: {connect: [443]}}]", "disable often", []string{permit, stale}, []string{points, fresh}},
+		{"[pts, {name: often, permit: {connect: [443]}}]", "disable pts", nil, nil},
+		{"[{name: often, enabled: false}, often2, pts]", "disable often2", []string{permit, stale}, []string{welcome, fresh}},
+	} {
+		s.configure("folders: [plugins]\nplugins: " + c.plugins + "\n")
+		_, stderr, code := s.run(c.line)
+		assert.Zero(t, code, c.line)
+		for _, text := range c.has {
+			assert.Contains(t, stderr, text, "%s: %s", c.plugins, c.line)
+		}
+		for _, text := range c.hasNot {
+			assert.NotContains(t, stderr, text, "%s: %s", c.plugins, c.line)
+		}
+		assert.Equal(t, len(c.has) == 0, stderr == "", stderr)
+	}
 }
 
 // TestGroup: what one of a group asks for the others have to have, too, so it can be granted to each, and is no doubt of any.

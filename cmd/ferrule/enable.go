@@ -50,9 +50,9 @@ for is done, or nothing.
 
 An application that watches the file takes the change over while it runs, as a whole. Where a plug-in could not be as
 the file says then, such as one without a function that it imports or a plug-in that it requires, the application
-refuses the file and keeps what it has; this command writes the file, and warns of it. Plug-ins in Go that the
-application has compiled in are not known here: ignore a warning that such a one is not found. To name one in the file,
-write it there by hand.
+refuses the file and keeps what it has; this command writes the file, and warns of it, also where that is not on account
+of the edit. Plug-ins in Go that the application has compiled in are not known here: ignore a warning that such a one is
+not found. To name one in the file, write it there by hand.
 ` + configCodes + `
 With --json there is one object:
   config                    the path of the file
@@ -203,7 +203,7 @@ func untilSaved(do func() error) error {
 	return failure(err)
 }
 
-// warn notes which plug-ins cannot be as the file says now, and could before: on their account a running application refuses it.
+// warn notes which plug-ins cannot be as the file says now: on their account a running application may refuse it.
 func (e *edits) warn() {
 	now, err := e.survey()
 	if err != nil {
@@ -211,36 +211,112 @@ func (e *edits) warn() {
 	}
 	for i := range now.Plugins {
 		p := &now.Plugins[i]
-		why := ""
-		before, err := known(e.over, p.Name)
+		fresh, stale := e.troubles(now, p)
+		text := ""
 		switch {
-		case p.State == plugins.StateFailed && err == nil && before.State != plugins.StateFailed:
-			why = strings.TrimSuffix(faultOf(p.Err).Text, ".")
-		case p.State == plugins.StateReady:
-			if lost := e.lost(now, p); lost != nil {
-				why = p.Name + " imports " + strings.Join(lost, ", ") + ", and cannot be without it, unless the application offers it to all"
-			}
+		case fresh != nil:
+			text = fmt.Sprintf("%s. An application that watches %s refuses it as a whole then, and goes on with all as it was", strings.Join(fresh, ". "), e.made.Config)
+		case stale != nil: // the application may have refused the file before this edit, and does so again
+			text = fmt.Sprintf("%s. That was so before. An application that watches %s refuses it as a whole, and goes on with all as it was, unless %s has failed there already",
+				strings.Join(stale, ". "), e.made.Config, p.Name)
+		default:
+			continue
 		}
-		if why != "" {
-			e.made.Warnings = append(e.made.Warnings, fmt.Sprintf("%s. An application that watches %s refuses it as a whole then, and goes on with all as it was. To take %s away now: ferrule disable %s",
-				why, e.made.Config, p.Name, shellWord(p.Name)))
-		}
+		e.made.Warnings = append(e.made.Warnings, fmt.Sprintf("%s. To take %s away now: ferrule disable %s", text, p.Name, shellWord(p.Name)))
 	}
 }
 
-// lost are the imports of a plug-in that it was granted before the edits and is not any more.
-func (e *edits) lost(now *plugins.Overview, p *plugins.Plugin) (names []string) {
-	lib := readPlugin(p)
-	if lib == nil {
+// troubles are why a plug-in cannot be as the file says now, as sentences without a full stop: what is so since the edits, and what was so before. What was so before and is
+// none where the application has something compiled in is neither: it was warned of when it began.
+func (e *edits) troubles(now *plugins.Overview, p *plugins.Plugin) (fresh, stale []string) {
+	had := map[string]bool{}
+	first := "" // of what was wrong before, as an application says it that has compiled in what may be
+	for _, f := range faultsOf(e.over, p.Name) {
+		text := withoutRemedies(f)
+		had[text] = true
+		if first == "" && !f.Unsure {
+			first = text
+		}
+	}
+	lost, won := e.moved(now, p)
+	for _, f := range faultsOf(now, p.Name) {
+		text, bare := strings.TrimSuffix(faultOf(f).Text, "."), withoutRemedies(f)
+		another := !had[bare] || (lost != nil || won) && errors.Is(f, plugins.ErrGrant) // which names all that is not granted, of the application's too
+		switch {
+		case bare == first && !another && fresh == nil:
+			return nil, []string{text} // an application in which it has failed says the same of it, whatever is behind that
+		case another:
+			fresh = append(fresh, text)
+		case !f.Unsure:
+			stale = append(stale, text)
+		}
+	}
+	names := lost
+	if before, err := known(e.over, p.Name); lost == nil && (won || err != nil || !before.Enabled) {
+		names = ungranted(now, p) // what the application says that it lacks is another text then
+	}
+	if names != nil {
+		fresh = append(fresh, p.Name+" imports "+strings.Join(names, ", ")+", and cannot be without it, unless the application offers it to all")
+	}
+	return fresh, stale
+}
+
+// faultsOf is all that is wrong with a plug-in that is to be there.
+func faultsOf(o *plugins.Overview, name string) (faults []*plugins.Error) {
+	p, err := known(o, name)
+	if err != nil || !p.Enabled || p.State != plugins.StateFailed {
 		return nil
 	}
-	for _, s := range lib.Imports {
-		_, had := e.over.Config.Plugin(p.Name).Granted(s.Name)
-		if _, has := now.Config.Plugin(p.Name).Granted(s.Name); had && !has {
-			names = append(names, s.Name)
+	for _, err := range append([]error{p.Err}, o.More[name]...) {
+		if f, ok := errors.AsType[*plugins.Error](err); ok {
+			faults = append(faults, f)
+		}
+	}
+	return faults
+}
+
+// withoutRemedies is a fault's text without what there is to do, which has lines of the file: these move with an edit.
+func withoutRemedies(f *plugins.Error) string {
+	own := *f
+	own.Remedy = ""
+	if cause, ok := own.Err.(*plugins.Error); ok {
+		own.Err = errors.New(withoutRemedies(cause))
+	}
+	return own.Error()
+}
+
+// moved are the imports of a plug-in that only the application can offer, and that it was granted before the edits and is not any more; and whether it was granted others.
+func (e *edits) moved(now *plugins.Overview, p *plugins.Plugin) (lost []string, won bool) {
+	before := e.over.Config.Plugin(p.Name)
+	lack := ungranted(now, p)
+	for _, name := range importsOf(p) {
+		_, had := before.Granted(name)
+		_, has := now.Config.Plugin(p.Name).Granted(name)
+		won = won || has && !had
+		if had && slices.Contains(lack, name) {
+			lost = append(lost, name)
+		}
+	}
+	return lost, won
+}
+
+// ungranted are the imports of a plug-in that is to be there which no other one provides, and which the file does not grant it. What is wrong with a service is a fault.
+func ungranted(o *plugins.Overview, p *plugins.Plugin) (names []string) {
+	for _, name := range importsOf(p) {
+		_, has := o.Config.Plugin(p.Name).Granted(name)
+		if !has && !slices.ContainsFunc(o.Plugins, func(other plugins.Plugin) bool { return other.Enabled && slices.Contains(other.Provides, name) }) {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// importsOf are what a plug-in cannot be without; nil of one that is not to be there.
+func importsOf(p *plugins.Plugin) []string {
+	if lib := readPlugin(p); lib != nil && p.Enabled {
+		return namesOf(lib.Imports)
+	}
+	return nil
 }
 
 // write writes what has changed for people.

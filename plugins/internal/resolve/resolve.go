@@ -314,7 +314,11 @@ func (r *resolver) firstOf(plugins []int, service string) (i int, ok bool) {
 
 // nobody is the fault of an import that nobody has.
 func (r *resolver) nobody(p *Plugin, service string) *Fault {
-	f := &Fault{Plugin: p.Name, Kind: ErrService, Step: StepImports, Found: "nobody that has it", Expected: quote(service) + " from " + ranges.Shown(r.app) + " or from another plug-in",
+	app := "the application"
+	if r.app != "" { // else it is not known: see plugins.Survey
+		app = ranges.Shown(r.app)
+	}
+	f := &Fault{Plugin: p.Name, Kind: ErrService, Step: StepImports, Found: "nobody that has it", Expected: quote(service) + " from " + app + " or from another plug-in",
 		Remedy: "Install a plug-in that provides it, or disable " + ranges.Shown(p.Name)}
 	if i, ok := r.firstOf(r.off, service); ok {
 		name := ranges.Shown(r.plugins[i].Name)
