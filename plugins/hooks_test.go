@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -185,6 +186,33 @@ func TestVetoOfWhoCannotBeRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAbsentHooks: a name in config.yaml's list of a point that no hook there has is said with why, and with what helps then, also where no hook is there at all.
+func TestAbsentHooks(t *testing.T) {
+	hook := func(name string, keys map[string]string) builtin.Function {
+		return builtin.Function{Name: name, Keys: keys, Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}
+	}
+	off, other, wrapper := simple("off", "1.0.0", nil), simple("other", "1.0.0", nil), simple("wrapper", "1.0.0", nil)
+	off.Hooks, other.Hooks, wrapper.Hooks = []builtin.Function{hook("may_ship", nil)}, []builtin.Function{hook("told", nil)}, []builtin.Function{hook("may_ship", map[string]string{"wrap": "yes"})}
+	path, _ := written(t, "plugins: [other, wrapper, {name: off, enabled: false}]\nhooks: {may_ship: [other, off, wrapper, nobody]}")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Builtin(off, other, wrapper))
+	defer func() { require.NoError(t, closed(sys)) }()
+	plugins.Veto[string](sys, "may_ship")
+	require.NoError(t, sys.Start(t.Context()))
+	orders := sys.Hooks()
+	at := slices.IndexFunc(orders, func(o plugins.Order) bool { return o.Point == "may_ship" })
+	require.GreaterOrEqual(t, at, 0)
+	const out = "Take it out of config.yaml: hooks.may_ship"
+	var got [][2]string
+	for _, err := range orders[at].Faults {
+		var fault *plugins.Error
+		require.ErrorAs(t, err, &fault)
+		got = append(got, [2]string{fault.Found, fault.Remedy})
+	}
+	assert.Equal(t, [][2]string{{"other, which has no hook may_ship", out}, {"off, which is disabled", out + ", or enable the plug-in (ferrule enable)"},
+		{"wrapper, whose hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not", out},
+		{"nobody, and no plug-in of this name", out + ", or install the plug-in"}}, got)
 }
 
 // TestWarnings: what nobody calls and what is not there is in the log once for each version, and not after each reload; a remedy is there where there is one.

@@ -537,6 +537,7 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 	}
 	s.mu.Unlock()
 	var failed []string // whose hook is not there, or may be one that is not there: what keeps it from its place is said of the plug-in
+	absent := map[string]order.Absence{}
 	for _, e := range s.all() {
 		e.mu.Lock()
 		if h, ok := e.hook(name, p, slices.Contains(user, e.name)); ok {
@@ -546,11 +547,21 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 			}
 		} else if e.state == StateFailed && e.mayHook(name) {
 			failed = append(failed, e.name)
+		} else if why, known := e.absence(name, p); known {
+			absent[e.name] = why
+		} else {
+			failed = append(failed, e.name)
 		}
 		e.mu.Unlock()
 	}
 	user = slices.DeleteFunc(slices.Clone(user), func(plugin string) bool { return slices.Contains(failed, plugin) })
-	places, faults = order.Of(described, user)
+	places, faults = order.Of(name, described, user, func(plugin string) order.Absence {
+		why, there := absent[plugin]
+		if !there && s.surveying {
+			return order.NotKnown
+		}
+		return why
+	})
 	return attachments, places, described, faults
 }
 
@@ -580,16 +591,34 @@ func (e *entry) hook(name string, p *point, listed bool) (h order.Hook, ok bool)
 		return h, false
 	}
 	keys := d.Hooks[i].Keys
-	h = order.Hook{Point: name, Plugin: e.name, First: keys.Get("order") == "first", Last: keys.Get("order") == "last", Before: listOf(keys.Get("before")),
+	h = order.Hook{Plugin: e.name, First: keys.Get("order") == "first", Last: keys.Get("order") == "last", Before: listOf(keys.Get("before")),
 		After: listOf(keys.Get("after")), Wrap: keys.Get("wrap") == "yes", Optional: keys.Get("optional") == "yes"}
 	_, _ = fmt.Sscan(keys.Get("priority"), &h.Priority) // what is no number is 0
 	return h, p == nil || h.Wrap == (p.kind == KindWrap)
 }
 
+// absence says why the plug-in, which has not failed, has no hook at a point. known is false where it has one and is being closed. e.mu is held.
+func (e *entry) absence(name string, p *point) (why order.Absence, known bool) {
+	sp := e.spec
+	switch {
+	case !e.mayHook(name):
+		return order.Hookless, true
+	case !sp.wanted && sp.found == nil:
+		return order.NotThere, true
+	case !sp.wanted:
+		return order.Unlisted, true
+	case !sp.enabled:
+		return order.Disabled, true
+	case p != nil && sp.found != nil && sp.found.desc != nil && isWrapper(sp.found.desc, name) != (p.kind == KindWrap):
+		return order.Uncalled, true
+	}
+	return 0, false
+}
+
 // mayHook reports whether the plug-in has a hook of that name, as far as is known: what cannot be read may have it. e.mu is held.
 func (e *entry) mayHook(name string) bool {
 	found := e.spec.found
-	return found == nil || found.desc == nil || slices.ContainsFunc(found.desc.Hooks, func(h abi.Symbol) bool { return h.Name == name })
+	return found == nil || found.desc == nil || found.sidecar != nil && found.sidecar.unasked || slices.ContainsFunc(found.desc.Hooks, func(h abi.Symbol) bool { return h.Name == name })
 }
 
 // relay has lines made anew once the system has started: a plug-in has failed, or come back.

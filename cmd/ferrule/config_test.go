@@ -655,9 +655,9 @@ doubtful: serves
   remedy    Take the others away
 
 doubtful: told: resolve: config.yaml: hooks names a plug-in that has no hook here
-  found     nobody
+  found     nobody, and no plug-in of this name
   expected  the name of a plug-in with a hook at this point
-  remedy    Take it out of config.yaml: hooks.told, or enable the plug-in
+  remedy    Take it out of config.yaml: hooks.told, or install the plug-in, unless the application has it compiled in
 
 doubtful: told: resolve: a circle of before and after
   found     serves before asks before serves
@@ -745,7 +745,7 @@ func TestDoctorHooks(t *testing.T) {
 	}
 	s.configure("folders: [plugins]\nplugins: [{name: asks, enabled: false}, serves]\nhooks: {told: [serves, asks]}\n")
 	stdout, _, _ = s.run("doctor")
-	assert.Contains(t, stdout, "has no hook here\n  found     asks\n")
+	assert.Contains(t, stdout, "has no hook here\n  found     asks, which is disabled\n")
 }
 
 // TestPermits: a permit is asked for when it covers something that the manifest asks for.

@@ -34,7 +34,6 @@ import (
 
 // Hook is what one plug-in says of its hook at the point.
 type Hook struct {
-	Point    string   // the point's name, such as before_save: only for what is said of the user's list; may be ""
 	Plugin   string   // the plug-in's name; each has one hook at a point
 	First    bool     // order=first
 	Last     bool     // order=last; with First it is a Fault, and neither counts
@@ -55,12 +54,27 @@ type Place struct {
 	Reason string
 }
 
-// Of returns the order of the hooks at one point, each of them once, and what could not be followed. user is the user's list
-// for the point; nil where there is none. The order and its reasons do not depend on the order of hooks, or on that of the
+// Absence says why a plug-in has no hook at a point: what there is to do differs.
+type Absence int
+
+// The absences.
+const (
+	NotThere Absence = iota // no plug-in has this name
+	NotKnown                // the same, where what is compiled into the application is not known
+	Unlisted                // its file is there, and config.yaml does not name it
+	Disabled                // config.yaml disables it
+	Hookless                // it is there, and has no such hook
+	Uncalled                // it is there, and its hook is none for this kind of point
+)
+
+// Of returns the order of the hooks at the point of a name, such as before_save, each of them once, and what could not be followed.
+// user is the user's list for the point; nil where there is none. absent is asked for those in it that have no hook; nil is
+// that none of them is there. The order and its reasons do not depend on the order of hooks, or on that of the
 // names in Before and After. Two hooks of one plug-in stand beside each other or as their own words put them. Of keeps no
 // argument and changes none; it may be called from several goroutines.
-func Of(hooks []Hook, user []string) ([]Place, []Fault) {
+func Of(point string, hooks []Hook, user []string, absent func(plugin string) Absence) ([]Place, []Fault) {
 	o := rank(hooks)
+	o.point, o.list, o.absent = point, "hooks."+point, absent
 	o.readList(user)
 	o.readTiers()
 	relations := o.relations()
@@ -98,13 +112,15 @@ type orderer struct {
 	hooks  []Hook           // by rank
 	index  []int            // by rank: the index in what Of was given
 	ranks  map[string][]int // by the plug-in's name
-	list   string           // what messages call the user's list
-	zone   []int            // by rank
-	spot   []int            // by rank, of named hooks: the place in the user's list
-	tier   []int            // by rank
-	reason []string         // by rank
-	over   [][]string       // by rank: what the user's list overrides
-	listed bool             // the user's list names a hook that is there
+	point  string
+	absent func(plugin string) Absence // or nil
+	list   string                      // what messages call the user's list
+	zone   []int                       // by rank
+	spot   []int                       // by rank, of named hooks: the place in the user's list
+	tier   []int                       // by rank
+	reason []string                    // by rank
+	over   [][]string                  // by rank: what the user's list overrides
+	listed bool                        // the user's list names a hook that is there
 	faults []Fault
 }
 
@@ -115,7 +131,7 @@ type relation struct{ from, to, sayer int }
 // comes first depends on no index unless they are the same.
 func rank(hooks []Hook) *orderer {
 	n := len(hooks)
-	o := &orderer{hooks: make([]Hook, n), index: make([]int, n), ranks: make(map[string][]int, n), list: "hooks",
+	o := &orderer{hooks: make([]Hook, n), index: make([]int, n), ranks: make(map[string][]int, n),
 		zone: make([]int, n), spot: make([]int, n), tier: make([]int, n), reason: make([]string, n), over: make([][]string, n)}
 	sorted := make([]Hook, n) // by index; the lists sorted, without doubles
 	for i, h := range hooks {
@@ -127,9 +143,6 @@ func rank(hooks []Hook) *orderer {
 		o.hooks[r] = sorted[i]
 		o.ranks[sorted[i].Plugin] = append(o.ranks[sorted[i].Plugin], r)
 		o.zone[r] = rest
-	}
-	if n > 0 && o.hooks[0].Point != "" {
-		o.list = "hooks." + o.hooks[0].Point
 	}
 	return o
 }
@@ -144,7 +157,7 @@ func set(names []string) []string {
 func compare(a, b *Hook) int {
 	return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Plugin, b.Plugin),
 		flag(b.First)-flag(a.First), flag(a.Last)-flag(b.Last), slices.Compare(a.Before, b.Before), slices.Compare(a.After, b.After),
-		flag(b.Wrap)-flag(a.Wrap), flag(b.Optional)-flag(a.Optional), cmp.Compare(a.Point, b.Point))
+		flag(b.Wrap)-flag(a.Wrap), flag(b.Optional)-flag(a.Optional))
 }
 
 func flag(b bool) int {
@@ -178,16 +191,42 @@ func (o *orderer) readList(user []string) {
 	}
 }
 
+// unknown is the fault of a name in the user's list that no hook has.
 func (o *orderer) unknown(name string) Fault {
+	f := Fault{Kind: ErrUnknown, Found: show(name), Expected: "the name of a plug-in with a hook at this point", Remedy: "Take it out of config.yaml: " + o.list}
+	why := NotThere
+	if o.absent != nil {
+		why = o.absent(name)
+	}
+	switch why {
+	case Unlisted:
+		f.Found += ", which config.yaml does not name under plugins"
+		f.Remedy += ", or name the plug-in there (ferrule enable)"
+		return f
+	case Disabled:
+		f.Found += ", which is disabled"
+		f.Remedy += ", or enable the plug-in (ferrule enable)"
+		return f
+	case Hookless:
+		f.Found += ", which has no hook " + show(o.point)
+		return f
+	case Uncalled:
+		f.Found += ", whose hook is never called: at points of the kind wrap a hook says wrap=yes, and at others it does not"
+		return f
+	}
+	f.Found += ", and no plug-in of this name"
 	names := make([]string, 0, len(o.ranks))
 	for known := range o.ranks {
 		names = append(names, known)
 	}
 	slices.Sort(names)
-	f := Fault{Kind: ErrUnknown, Found: show(name), Expected: "the name of a plug-in with a hook at this point",
-		Remedy: "Take it out of config.yaml: " + o.list + ", or enable the plug-in"}
-	if near := abi.Nearest(name, names); near != "" {
+	switch near := abi.Nearest(name, names); {
+	case near != "":
 		f.Remedy = "Did you mean " + show(near) + "?"
+	case why == NotKnown:
+		f.Remedy += ", or install the plug-in, unless the application has it compiled in"
+	default:
+		f.Remedy += ", or install the plug-in"
 	}
 	return f
 }

@@ -62,8 +62,8 @@ func TestOrderAndReasons(t *testing.T) {
 				"f: first of those that the user's list does not name", "tax: by name"}},
 		{name: "a name that nobody has", hooks: []order.Hook{{Plugin: "audit"}, {Plugin: "tax"}}, user: "audti zzz tax * tax",
 			want: []string{"tax: the user's list (config.yaml: hooks.before_save)", "audit: by name"},
-			faults: []string{"config.yaml: hooks names a plug-in that has no hook here: found audti, expected the name of a plug-in with a hook at this point. Did you mean audit?",
-				"config.yaml: hooks names a plug-in that has no hook here: found zzz, expected the name of a plug-in with a hook at this point. Take it out of config.yaml: hooks.before_save, or enable the plug-in",
+			faults: []string{"config.yaml: hooks names a plug-in that has no hook here: found audti, and no plug-in of this name, expected the name of a plug-in with a hook at this point. Did you mean audit?",
+				"config.yaml: hooks names a plug-in that has no hook here: found zzz, and no plug-in of this name, expected the name of a plug-in with a hook at this point. Take it out of config.yaml: hooks.before_save, or install the plug-in",
 				"config.yaml: hooks names one twice: found tax twice, expected each name once. Take one of them out of config.yaml: hooks.before_save; the first counts"}},
 		{name: "a circle", hooks: []order.Hook{{Plugin: "a", Before: []string{"b"}}, {Plugin: "b", Before: []string{"c"}}, {Plugin: "c", Before: []string{"a"}}, {Plugin: "d", After: []string{"c"}}},
 			want: []string{"a: by name", "b: by name", "c: by name", "d: by name"},
@@ -88,10 +88,7 @@ func TestOrderAndReasons(t *testing.T) {
 		{name: "names that steer a terminal", hooks: []order.Hook{{Plugin: "a\x1b[2J", Before: []string{"b"}}, {Plugin: "b", Priority: 3}}, want: []string{"a\x1b[2J: before b", "b: after \"a\\x1b[2J\""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for i := range c.hooks {
-				c.hooks[i].Point = "before_save"
-			}
-			places, faults := order.Of(c.hooks, strings.Fields(c.user))
+			places, faults := order.Of("before_save", c.hooks, strings.Fields(c.user), nil)
 			assert.Equal(t, c.want, print(c.hooks, places))
 			var texts []string
 			for _, f := range faults {
@@ -103,11 +100,13 @@ func TestOrderAndReasons(t *testing.T) {
 }
 
 func TestFaultIsOfItsKind(t *testing.T) {
-	_, faults := order.Of([]order.Hook{{Plugin: "a", Before: []string{"b"}}, {Plugin: "b", Before: []string{"a"}}, {Plugin: "c", First: true, Last: true}}, []string{"nobody", "c", "c"})
+	_, faults := order.Of("save", []order.Hook{{Plugin: "a", Before: []string{"b"}}, {Plugin: "b", Before: []string{"a"}}, {Plugin: "c", First: true, Last: true}}, []string{"nobody", "c", "c"}, nil)
 	require.Len(t, faults, 4)
 	for i, kind := range []error{order.ErrUnknown, order.ErrTwice, order.ErrPlace, order.ErrCircle} {
 		assert.ErrorIs(t, faults[i], kind)
 	}
 	assert.Equal(t, []string{"b", "a"}, faults[3].Circle)
-	assert.Contains(t, faults[0].Remedy, "config.yaml: hooks,", "without a point's name")
+	_, faults = order.Of("save", nil, []string{"nobody"}, nil)
+	require.Len(t, faults, 1)
+	assert.Contains(t, faults[0].Remedy, "config.yaml: hooks.save,", "without a hook at the point")
 }

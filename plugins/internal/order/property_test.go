@@ -24,7 +24,7 @@ func random(r *rand.Rand, n int) (hooks []order.Hook, user []string) {
 		return some
 	}
 	for i := range n {
-		h := order.Hook{Point: "save", Plugin: fmt.Sprintf("p%02d", i), Priority: []int{0, 0, 0, 1, 1, -3, 10}[r.IntN(7)], Wrap: r.IntN(2) == 0}
+		h := order.Hook{Plugin: fmt.Sprintf("p%02d", i), Priority: []int{0, 0, 0, 1, 1, -3, 10}[r.IntN(7)], Wrap: r.IntN(2) == 0}
 		switch r.IntN(8) {
 		case 0:
 			h.First = true
@@ -231,7 +231,7 @@ func TestOrderIsTheFirstOfAllThatAreAllowed(t *testing.T) {
 		hooks, user := random(r, 1+r.IntN(6))
 		m := newModel(hooks, user)
 		want, out := m.brute()
-		places, faults := order.Of(hooks, user)
+		places, faults := order.Of("save", hooks, user, nil)
 		require.Equal(t, want, indexes(places), "%+v, list %q", hooks, user)
 		found := map[[2]int]bool{}
 		for _, f := range faults {
@@ -248,7 +248,7 @@ func TestOrderIsTheFirstOfAllThatAreAllowed(t *testing.T) {
 // check says what must hold of an order, whatever its size.
 func check(t *testing.T, hooks []order.Hook, user []string) {
 	m := newModel(hooks, user)
-	places, faults := order.Of(hooks, user)
+	places, faults := order.Of("save", hooks, user, nil)
 	got := indexes(places)
 	place := make([]int, len(hooks))
 	for p, h := range got {
@@ -338,14 +338,14 @@ func TestOrderDoesNotDependOnTheInputs(t *testing.T) {
 	}
 	for range 1000 {
 		hooks, user := random(r, 1+r.IntN(30))
-		places, faults := order.Of(hooks, user)
+		places, faults := order.Of("save", hooks, user, nil)
 		want := print(hooks, places)
 		for i := range hooks {
 			shuffle(hooks[i].Before)
 			shuffle(hooks[i].After)
 		}
 		r.Shuffle(len(hooks), func(i, j int) { hooks[i], hooks[j] = hooks[j], hooks[i] })
-		places, again := order.Of(hooks, user)
+		places, again := order.Of("save", hooks, user, nil)
 		require.Equal(t, want, print(hooks, places))
 		require.Equal(t, faults, again)
 	}
@@ -355,11 +355,11 @@ func TestWrappersAreOrderedAsOthers(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 300 {
 		hooks, user := random(r, 1+r.IntN(20))
-		places, _ := order.Of(hooks, user)
+		places, _ := order.Of("save", hooks, user, nil)
 		for i := range hooks {
 			hooks[i].Wrap, hooks[i].Optional = !hooks[i].Wrap, !hooks[i].Optional
 		}
-		again, _ := order.Of(hooks, user)
+		again, _ := order.Of("save", hooks, user, nil)
 		require.Equal(t, places, again)
 	}
 }
@@ -371,7 +371,7 @@ func TestPriorityAloneIsASort(t *testing.T) {
 		for i := range hooks {
 			hooks[i] = order.Hook{Plugin: hooks[i].Plugin, Priority: hooks[i].Priority}
 		}
-		places, faults := order.Of(hooks, nil)
+		places, faults := order.Of("save", hooks, nil, nil)
 		require.Empty(t, faults)
 		require.True(t, slices.IsSortedFunc(indexes(places), func(a, b int) int {
 			return cmp.Or(cmp.Compare(hooks[b].Priority, hooks[a].Priority), cmp.Compare(hooks[a].Plugin, hooks[b].Plugin))
@@ -382,7 +382,7 @@ func TestPriorityAloneIsASort(t *testing.T) {
 func TestOfLeavesItsArgumentsAlone(t *testing.T) {
 	hooks := []order.Hook{{Plugin: "b", Before: []string{"z", "a", "z"}, After: []string{"y", "b"}}, {Plugin: "a"}}
 	user := []string{"x", "*", "*", "a"}
-	order.Of(hooks, user)
+	order.Of("save", hooks, user, nil)
 	assert.Equal(t, []order.Hook{{Plugin: "b", Before: []string{"z", "a", "z"}, After: []string{"y", "b"}}, {Plugin: "a"}}, hooks)
 	assert.Equal(t, []string{"x", "*", "*", "a"}, user)
 }
@@ -407,7 +407,7 @@ func FuzzOf(f *testing.F) {
 			t.Skip("more hooks than the oracle puts in order in time")
 		}
 		user := strings.Fields(list)
-		places, faults := order.Of(hooks, user)
+		places, faults := order.Of("save", hooks, user, nil)
 		lines := print(hooks, places)
 		require.Len(t, slices.Compact(slices.Sorted(slices.Values(indexes(places)))), len(hooks), "each hook once")
 		for _, f := range faults {
@@ -415,7 +415,7 @@ func FuzzOf(f *testing.F) {
 			require.NotContains(t, f.Error(), "\x1b")
 		}
 		slices.Reverse(hooks)
-		places, again := order.Of(hooks, user)
+		places, again := order.Of("save", hooks, user, nil)
 		require.Equal(t, lines, print(hooks, places))
 		require.Equal(t, faults, again)
 		_, nameless := newModel(hooks, user).at[""]
@@ -447,7 +447,7 @@ func BenchmarkOf(b *testing.B) {
 	for name, hooks := range map[string][]order.Hook{"1000": hooks, "1000-circles": circles} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if places, _ := order.Of(hooks, []string{"p500", "*", "p001"}); len(places) != len(hooks) {
+				if places, _ := order.Of("save", hooks, []string{"p500", "*", "p001"}, nil); len(places) != len(hooks) {
 					b.Fatal("hooks are missing")
 				}
 			}
