@@ -315,9 +315,12 @@ func (f *Func) streamError(status Status, message []byte, err error, ctx context
 	return made
 }
 
-func startError(plugin, path string, start *engine.StartError) error {
-	e := &OpenError{Path: path, Kind: ErrStart, Remedy: "It was started with the configuration that Open was given (WithConfig), or with none"}
-	if start.Status == ErrPanic {
+// ofConfiguration is what there is to do about a start where nothing is known of the configuration but that it may be why: see startedWith.
+const ofConfiguration = "Its configuration may be the reason, or that it has none"
+
+func startError(plugin, path string, start *engine.StartError) *OpenError {
+	e := &OpenError{Path: path, Kind: ErrStart, Remedy: ofConfiguration}
+	if start.Status == ErrPanic || start.Err != nil {
 		e.Remedy = "Mend the fault in it"
 	}
 	var violation *engine.Violation

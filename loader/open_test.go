@@ -116,7 +116,8 @@ func TestOpenStartError(t *testing.T) {
 		require.ErrorAs(t, err, &call)
 		assert.Equal(t, loader.CallError{Plugin: "start_fails", Func: "ferrule_start", Status: loader.ErrInvalid, Message: "no such table"}, *call)
 		assert.ErrorIs(t, err, loader.ErrInvalid)
-		assert.ErrorContains(t, err, ": could not be started: plug-in start_fails: ferrule_start: invalid input: no such table. ")
+		assert.ErrorContains(t, err, ": could not be started: plug-in start_fails: ferrule_start: invalid input: no such table. "+
+			"It was started with the configuration that Open was given (WithConfig): correct that where it is the reason")
 		_, err = w.try(fixture.C(t, "start_fails"), loader.WithConfig([]byte("caf\xe9\xe9")))
 		require.ErrorAs(t, err, &call)
 		assert.Equal(t, "caf\uFFFD", call.Message)
@@ -124,6 +125,9 @@ func TestOpenStartError(t *testing.T) {
 		_, err = w.try(fixture.C(t, "start_breaks_a_rule"))
 		require.ErrorAs(t, err, &contract)
 		assert.Equal(t, "R10", contract.Rule)
+		assert.NotContains(t, err.Error(), "onfiguration", "which is not the reason")
+		_, err = w.try(fixture.C(t, "start_fails"))
+		assert.ErrorContains(t, err, "It was started without a configuration: give it one where it needs one (WithConfig)")
 	})
 }
 

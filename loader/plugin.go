@@ -204,7 +204,14 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 	case nil:
 		return p, info, nil
 	case *engine.StartError:
-		return nil, nil, startError(name, path, err)
+		failed := startError(name, path, err)
+		if o.config != nil {
+			return nil, nil, startedWith("that Open was given (WithConfig)", failed)
+		}
+		if failed.Remedy == ofConfiguration {
+			failed.Remedy = "It was started without a configuration: give it one where it needs one (WithConfig)"
+		}
+		return nil, nil, failed
 	case *engine.Crash:
 		return nil, nil, crashAtOpen(name, path, err, e.Words())
 	case *OpenError:

@@ -3,7 +3,6 @@ package loader
 import (
 	"bytes"
 	"context"
-	"errors"
 
 	"github.com/ferrule-dev/ferrule/loader/engine"
 )
@@ -42,10 +41,10 @@ func (p *Plugin) NewSession(ctx context.Context, config []byte) (*Session, error
 	return session, nil
 }
 
-// startedWith says of an instance that could not be started which configuration it had; of one that panicked the remedy is another.
+// startedWith says of an instance that could not be started which configuration it had, and what to do about that; of one that panicked or broke a rule the remedy is another.
 func startedWith(which string, err error) error {
-	if open, ok := err.(*OpenError); ok && open.Kind == ErrStart && !errors.Is(err, ErrPanic) {
-		open.Remedy = "It was started with the configuration " + which
+	if open, ok := err.(*OpenError); ok && open.Remedy == ofConfiguration {
+		open.Remedy = "It was started with the configuration " + which + ": correct that where it is the reason"
 	}
 	return err
 }

@@ -21,6 +21,7 @@ var terms = strings.NewReplacer(
 	"in the environment of this command, without --isolated; ferrule check does so by itself",
 	"open it in a process of its own (isolate.InWorker)", "call it in a process of its own (ferrule call --isolated)",
 	"It was started with the configuration that Open was given (WithConfig)", "It was started with the configuration of --config",
+	"give it one where it needs one (WithConfig)", "give it one where it needs one (--config)",
 	"Give a program that this process can execute with isolate.WithBinary",
 	"See that the file of this command is there, and may be executed: it is the worker's program, too",
 	"See that no init function of the worker's program panics or ends it where FERRULE_WORKER is set (that is this program unless "+
