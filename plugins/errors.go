@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
@@ -126,6 +127,18 @@ var inConfig = strings.NewReplacer(
 	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry", " (sidecar.WithStartTimeout)", "",
 	" (sidecar.WithStopTimeout)", "", " (sidecar.WithGrace)", "", " (sidecar.WithMaxMessage)", "",
 	" (sandbox.Policy)", " (permit, isolate.memory)", "Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
+
+// InConfig returns an *loader.OpenError in the words of config.yaml, where it names options of Go: for who shows the parts of an Error's cause. Another error is returned
+// as it is.
+func InConfig(err error) error {
+	open, ok := err.(*loader.OpenError)
+	if !ok {
+		return err
+	}
+	own := *open
+	own.Found, own.Expected, own.Remedy = inConfig.Replace(open.Found), inConfig.Replace(open.Expected), inConfig.Replace(open.Remedy)
+	return &own
+}
 
 // Unwrap returns the cause.
 func (e *HookError) Unwrap() error { return e.Err }

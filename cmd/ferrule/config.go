@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
-	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/words"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
@@ -197,7 +196,7 @@ func faultOf(err error) *fault {
 		return nil
 	}
 	e := *own
-	e.Err = inWords(words.InConfig(e.Err))
+	e.Err = inWords(plugins.InConfig(e.Err))
 	f := &fault{string(e.Step), "", e.Found, e.Expected, e.Remedy, e.Error()}
 	if e.Kind != nil {
 		f.Kind = e.Kind.Error()

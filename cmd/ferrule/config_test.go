@@ -186,6 +186,22 @@ func TestListSidecars(t *testing.T) {
 	assert.NoFileExists(t, ran)
 }
 
+// TestInterpreterThatIsAScript: of a sidecar in a sandbox, list and doctor say what config.yaml has for it, in the words of the application, and no flag of another verb.
+func TestInterpreterThatIsAScript(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("a sidecar has a sandbox on Linux")
+	}
+	s := newShop(t, "plugins: [{name: shut, program: plain.py, interpreter: [./shim], isolate: true}]\n")
+	for file, text := range map[string]string{"plain.py": "", "shim": "#!/bin/sh\nexec python3 \"$@\"\n"} {
+		require.NoError(t, os.WriteFile(s.path(file), []byte(text), 0o755))
+	}
+	for _, verb := range []string{"list", "doctor", "info shut"} {
+		stdout, _, _ := s.run(verb)
+		assert.Contains(t, stdout, "remedy    Name that by interpreter in its entry, or set isolate.processes\n", verb)
+	}
+}
+
 func TestListHooks(t *testing.T) {
 	t.Parallel()
 	s := demoShop(t)

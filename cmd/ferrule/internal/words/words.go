@@ -74,28 +74,6 @@ var terms = strings.NewReplacer(
 // Of is a text of package loader's own in the words of this command.
 func Of(text string) string { return terms.Replace(text) }
 
-// entries are likewise pairs: what an entry of config.yaml has for it.
-var entries = strings.NewReplacer(
-	"name what runs it with sidecar.WithInterpreter", "name what runs it by interpreter in its entry",
-	"Name what runs it with sidecar.WithInterpreter", "Name what runs it by interpreter in its entry",
-	"Name it with sidecar.WithInterpreter", "Name it by interpreter in its entry",
-	"give its path with sidecar.WithInterpreter", "give its path by interpreter in its entry",
-	"open it with sidecar.Program()", "name it by program in its entry",
-	"(sidecar.WithToken)", "(token-file)", "(sidecar.WithTLS)", "(tls)", "without sidecar.WithTLS", "without tls",
-	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)",
-	"with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
-)
-
-// InConfig is an error about an entry of config.yaml in the words of that file, where it has some. What else is of package loader's own is left to Error.
-func InConfig(err error) error {
-	if e, ok := err.(*loader.OpenError); ok {
-		own := *e
-		own.Found, own.Expected, own.Remedy = entries.Replace(e.Found), entries.Replace(e.Expected), entries.Replace(e.Remedy)
-		return &own
-	}
-	return err
-}
-
 // Error is an error in the words of this command, for the errors of package loader; another one is returned as it is. What
 // a plug-in itself has said stays as it is.
 func Error(err error) error {
