@@ -577,7 +577,7 @@ func (e *entry) hook(name string, p *point, listed bool) (h order.Hook, ok bool)
 			return h, false
 		}
 		if e.spec.found == nil || e.spec.found.desc == nil { // which hooks it has nobody can read: the user's word is what there is
-			return order.Hook{Point: name, Plugin: e.name}, listed
+			return order.Hook{Plugin: e.name}, listed
 		}
 	default:
 		return h, false
