@@ -237,13 +237,21 @@ func (w *watcher) reload(s *System) {
 	}
 }
 
-// denied reports whether there is a plug-in that the rights of a file keep from running: what changes them matters then.
+// denied reports whether the rights of a file keep a plug-in from running, or a config.yaml from being taken over: what changes them matters then.
 func (s *System) denied() bool {
 	s.mu.Lock()
-	p := s.plans
+	plans, refused := []*plan{s.plans}, s.refusal
 	s.mu.Unlock()
-	if p != nil && slices.ContainsFunc(p.found, func(f *found) bool { return errors.Is(f.err, fs.ErrPermission) }) {
-		return true
+	if refused != nil {
+		if errors.Is(refused.cause, fs.ErrPermission) {
+			return true
+		}
+		plans = append(plans, refused.plan)
+	}
+	for _, p := range plans {
+		if p != nil && slices.ContainsFunc(p.found, func(f *found) bool { return errors.Is(f.err, fs.ErrPermission) }) {
+			return true
+		}
 	}
 	return slices.ContainsFunc(s.all(), func(e *entry) bool {
 		e.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -108,6 +109,30 @@ func TestRightsAreWatched(t *testing.T) {
 		all, err := asked.Call(t.Context(), nil)
 		return err == nil && len(all) == 1
 	}, time.Minute, 10*time.Millisecond)
+}
+
+// TestRightsOfTheConfigurationAreWatched: so is a config.yaml that may not be read, and a file that it reads.
+func TestRightsOfTheConfigurationAreWatched(t *testing.T) {
+	if !fixture.Unprivileged(t) {
+		return
+	}
+	path, write := written(t, "plugins: []")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Watch(), plugins.Builtin(simple("a", "1.0.0", nil)))
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	refused := func() error { _, why := sys.ConfigRefused(); return why }
+	token := filepath.Join(filepath.Dir(path), "token")
+	require.NoError(t, os.WriteFile(token, []byte("secret"), 0))
+	for file, text := range map[string]string{path: "plugins: [{name: a, config: {n: 1}}]", token: "plugins: [{name: a, config: {token: '${file:token}'}}]"} {
+		if file == path {
+			require.NoError(t, os.Chmod(path, 0o200))
+		}
+		write(text)
+		require.Eventually(t, func() bool { return errors.Is(refused(), fs.ErrPermission) }, time.Minute, 10*time.Millisecond, "%v", refused())
+		time.Sleep(200 * time.Millisecond) // the look is over
+		require.NoError(t, os.Chmod(file, 0o600))
+		require.Eventually(t, func() bool { return refused() == nil }, time.Minute, 10*time.Millisecond)
+	}
 }
 
 // TestRefusedIsSaidOnce: a config.yaml that is refused is a line in the log, once, and is tried once, as long as nothing that it reads has changed; not even where the log is
