@@ -33,7 +33,7 @@ const maxBatchRoom = 4 << 20
 type batchFrames struct {
 	frames   [batchSize]abi.Call
 	statuses [batchSize]abi.Status
-	call     abi.Frames
+	call     *abi.Frames
 }
 
 // batches knows the frames of all batches by their address, for host services.
@@ -78,6 +78,11 @@ func findBatch(frame uintptr) *slot {
 func (s *slot) batchFrames() *batchFrames {
 	if s.batch == nil {
 		s.batch = new(batchFrames)
+		if frames := s.plugin.options.Forks.Frames; frames != nil {
+			s.batch.call = frames()
+		} else {
+			s.batch.call = new(abi.Frames)
+		}
 		r := batchRange{raw.AddrOf(&s.batch.frames[0]), s}
 		batches.mu.Lock()
 		defer batches.mu.Unlock()
@@ -205,11 +210,12 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 		f.frames[i] = frame
 		f.statuses[i] = notRun
 	}
-	f.call = abi.Frames{Size: unsafe.Sizeof(f.call), Fn: fn, Calls: raw.AddrOf(&f.frames[0]),
+	*f.call = abi.Frames{Size: unsafe.Sizeof(*f.call), Fn: fn, Calls: raw.AddrOf(&f.frames[0]),
 		Stride: unsafe.Sizeof(f.frames[0]), Count: uintptr(len(in)), Statuses: raw.AddrOf(&f.statuses[0])}
 	s.claim()
 	if s.inst.thread == nil {
-		cross.Batch(s.plugin.image.batch, &f.call) // not through run, which allocates
+		cross.Batch(s.plugin.image.batch, f.call) // not through run, which allocates
+		s.alone()
 	} else {
 		s.runOnThread(f)
 	}
@@ -252,7 +258,11 @@ func (s *slot) runBatch(fn uintptr, in [][]byte, b *engine.Batch) {
 }
 
 func (s *slot) runOnThread(f *batchFrames) {
-	s.run(func() abi.Status { return cross.Batch(s.plugin.image.batch, &f.call) })
+	s.run(func() abi.Status {
+		status := cross.Batch(s.plugin.image.batch, f.call)
+		s.alone()
+		return status
+	})
 }
 
 // runEach runs the inputs one by one, as if each were a call; it stops when the batch is cancelled, and after a panic.

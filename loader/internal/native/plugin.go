@@ -98,6 +98,7 @@ type Options struct {
 	MaxCalls  int      // how many calls of a concurrent plug-in may run at a time; 0 is half of the threads that Go lets the process have
 
 	Outputs Outputs // of a worker process; the zero value is for any other
+	Forks   Forks   // likewise
 
 	// Context is what host functions get that New and Close call through ferrule_start and ferrule_stop; nil is none.
 	Context context.Context
@@ -131,6 +132,17 @@ type Outputs struct {
 	// MaxBatch is how many bytes of outputs a batch may hold: a record whose output is beyond gets abi.StatusNoMemory. When
 	// the outputs have come to StopBatch, Batch ends with ErrFull, and the records until then. 0 is no limit.
 	MaxBatch, StopBatch int
+}
+
+// Forks is how a worker ends a child of its own that a plug-in has forked, and that goes on as if it were the worker.
+type Forks struct {
+	// Alone ends this process where it is such a child. It is asked when a function has returned, before more is done for the call; of a
+	// call that has left its output in its room there is no more to do here, and who has called Append asks. nil asks nobody.
+	Alone func()
+	// Frames returns memory in which such a child finds the members before Statuses to be 0: there ferrule_batch has come to its Count
+	// with the record that has forked, if it reads that again for each record, as those of the SDKs do. It lives as long as the process. nil
+	// takes it from Go's heap.
+	Frames func() *abi.Frames
 }
 
 // ErrFull says that a batch ended before its last input, because of Outputs.StopBatch.
@@ -310,6 +322,7 @@ func (s *slot) wroteInto(room []byte, status abi.Status) (n int, ok bool) {
 //
 //go:noinline
 func (s *slot) conclude(fn int, dst, room []byte, expected uint32, status abi.Status) (_ []byte, _ abi.Status, err error) {
+	s.alone() // Append has not asked
 	if n, ok := s.wroteInto(room, status); ok {
 		dst = extend(dst, room, n)
 	} else if dst, err = s.takeLong(dst, room, status); err == nil {
@@ -360,6 +373,7 @@ func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 	var status abi.Status
 	if s.inst.thread == nil && s != s.inst.control {
 		status = cross.Enter(fn, &s.frame) // not through run, which allocates
+		s.alone()
 	} else {
 		status = s.enterOnThread(fn)
 	}
@@ -369,7 +383,18 @@ func (s *slot) call(fn uintptr, in, room []byte) abi.Status {
 }
 
 func (s *slot) enterOnThread(fn uintptr) abi.Status {
-	return s.run(func() abi.Status { return cross.Enter(fn, &s.frame) })
+	return s.run(func() abi.Status {
+		status := cross.Enter(fn, &s.frame)
+		s.alone() // here: a child has no other thread
+		return status
+	})
+}
+
+// alone ends this process where it is a child that the function has forked; see Forks.
+func (s *slot) alone() {
+	if alone := s.plugin.options.Forks.Alone; alone != nil {
+		alone()
+	}
 }
 
 // takeLong is take where the output may be longer than dst's room, and may have to go elsewhere.

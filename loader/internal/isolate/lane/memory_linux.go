@@ -3,11 +3,8 @@ package lane
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/ferrule-dev/ferrule/loader/internal/raw"
 )
 
 func createFile() (*os.File, error) {
@@ -29,19 +26,19 @@ func punch(f *os.File, at, size uint64) {
 	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size))
 }
 
-// ownWord returns a word that is 1 in this process, and 0 in a child that is forked of it and has executed nothing; nil where the system has no such memory.
-func ownWord() *atomic.Uint32 {
-	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+// wiped returns size bytes of which a child that is forked of this process, and has executed nothing, finds the first head bytes to be 0 and the others as they
+// were; nil where the system has no such memory. It lives as long as the process.
+func wiped(head, size int) []byte {
+	page := os.Getpagesize()
+	b, err := unix.Mmap(-1, 0, 2*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil
 	}
-	if unix.Madvise(page, unix.MADV_WIPEONFORK) != nil {
-		_ = unix.Munmap(page)
+	if unix.Madvise(b[:page], unix.MADV_WIPEONFORK) != nil {
+		_ = unix.Munmap(b)
 		return nil
 	}
-	own := raw.At[atomic.Uint32](page, 0)
-	own.Store(1)
-	return own
+	return b[page-head:][:size:size]
 }
 
 // vanish ends a forked child, of whose threads there is this one.

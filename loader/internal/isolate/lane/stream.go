@@ -179,6 +179,7 @@ type workerSource struct {
 }
 
 func (s *workerSource) Next(<-chan struct{}) ([]byte, abi.Status) {
+	s.lane.worker.Alone()
 	r := s.ring
 	if s.lent > 0 {
 		r.emptied(s.lent)
@@ -212,6 +213,7 @@ func (s *workerSource) Next(<-chan struct{}) ([]byte, abi.Status) {
 }
 
 func (s *workerSource) End() {
+	s.lane.worker.Alone()
 	s.ended.Store(true)
 	s.ring.refuse()
 	s.ring.bell.alarm(&s.ring.puts)
@@ -225,6 +227,7 @@ type workerSink struct {
 }
 
 func (s *workerSink) Put(_ <-chan struct{}, piece []byte) abi.Status {
+	s.lane.worker.Alone()
 	r := s.ring
 	for {
 		takes := r.takes.Load()
@@ -247,6 +250,7 @@ func (s *workerSink) Put(_ <-chan struct{}, piece []byte) abi.Status {
 }
 
 func (s *workerSink) End() {
+	s.lane.worker.Alone()
 	s.ended.Store(true)
 	s.ring.close(ringEnded)
 	s.ring.bell.alarm(&s.ring.takes)

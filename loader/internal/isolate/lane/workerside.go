@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/goroutine"
 	"github.com/ferrule-dev/ferrule/loader/internal/raw"
@@ -22,7 +23,7 @@ type Worker struct {
 	admit  func(n int) error // nil admits any
 	noRoom error             // what the host has no room for fails with
 	asides asides
-	own    *atomic.Uint32 // see ownWord
+	own    *atomic.Uint32 // 1 in the worker, and 0 in a child that is forked of it and has executed nothing; nil where that cannot be had
 }
 
 // FilesOfWorker is how many files Attach takes.
@@ -37,8 +38,12 @@ func Attach(files []*os.File) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0), own: ownWord()}
+	w := &Worker{memory: m, header: raw.At[header](m.base, 0), noRoom: NoRoom(0, 0)}
 	w.asides.change.L = &w.asides.mu
+	if b := wiped(4, 4); b != nil {
+		w.own = raw.At[atomic.Uint32](b, 0)
+		w.own.Store(1)
+	}
 	if got := w.header.magic.Load(); got != magic {
 		return nil, fmt.Errorf("shared memory of another kind: it begins with %#x", got)
 	}
@@ -190,17 +195,29 @@ func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
 	return old.bytes, nil
 }
 
-// alone ends this process where it is a child that a plug-in has forked, and that has returned from its function: it would be a second one to serve the lane,
-// and whose results a call gets would be chance. It is asked before anything is written for the host.
-func (l *WorkerLane) alone() {
-	if own := l.worker.own; own != nil && own.Load() == 0 {
+// Alone ends this process where it is a child that a plug-in has forked, and that has returned from its function or uses a host's service: it would be a second
+// one to serve the lane, and whose results a call gets would be chance. It is asked when a function has returned, and before anything is written for the host.
+//
+// It is no more than that. What the plug-in itself writes in a child, to the room for the output or to the words of progress, is in the memory that
+// the host and the worker share before anybody is asked; and a child that returns may not come to ask, where Go's scheduler wants another thread
+// before the function's goroutine goes on: of those a child has none, and it waits until it ends with its worker.
+func (w *Worker) Alone() {
+	if w.own != nil && w.own.Load() == 0 {
 		vanish()
 	}
 }
 
+// Frames is native.Forks'.
+func (w *Worker) Frames() *abi.Frames {
+	if b := wiped(int(unsafe.Offsetof(abi.Frames{}.Statuses)), int(unsafe.Sizeof(abi.Frames{}))); b != nil {
+		return raw.At[abi.Frames](b, 0)
+	}
+	return new(abi.Frames)
+}
+
 // post hands the turn to the host. It is the worker's until then, unless something has written over it.
 func (l *WorkerLane) post(m *Message) error {
-	l.alone()
+	l.worker.Alone()
 	if l.turn.Load() != turnWorker {
 		return ErrGarbage
 	}
@@ -273,7 +290,7 @@ func (l *WorkerLane) makeRoom(keep, n int) ([]byte, error) {
 
 // write puts the output where the host expects it.
 func (l *WorkerLane) write(out []byte) error {
-	l.alone()
+	l.worker.Alone()
 	if len(out) == 0 || len(out) <= len(l.room) && raw.SameMemory(out, l.room) {
 		return nil // an empty room may seem to begin anywhere
 	}
@@ -380,7 +397,7 @@ func (l *WorkerLane) ask(m *Message, in, fields []byte) (out []byte, status int3
 
 // askLocked is ask for who has asking.
 func (l *WorkerLane) askLocked(m *Message, in, fields []byte) (out []byte, status int32, err error) {
-	l.alone()
+	l.worker.Alone()
 	// Not what was mapped the last time: the host takes its input from where it has the region now, also when it could
 	// not be mapped here then.
 	region, err := l.region(RegionUp, &l.where)

@@ -360,7 +360,7 @@ func (s *server) open(l *lane.WorkerLane, m *lane.Message, in []byte) error {
 	l.Loaded(uint64(image.Base()))
 	p := new(plugin)
 	p.control.lane.Store(l)
-	p.engine, err = native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Config: o.Config, State: o.State, Instances: o.Instances,
+	p.engine, err = native.New(image, native.Options{Host: proxy{}, Outputs: outputs(&o), Forks: native.Forks{Alone: s.memory.Alone, Frames: s.memory.Frames}, Config: o.Config, State: o.State, Instances: o.Instances,
 		Context: &p.control, Between: s.newBetween, Folder: filepath.Dir(string(o.Path))})
 	if err != nil {
 		return answer(l, nil, 0, err)
