@@ -199,6 +199,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	if p.stop == "" && !throughEngine(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
+	p.sanitized = p.stop == "" && (p.sanitizer.name != "" || mayBeSanitized(path, lib))
 	if p.stop == "" && engines.IsModule(lib) {
 		if p.compiled, err = makeTemp("ferrule-compiled-"); err != nil {
 			return nil, noTemp(err)

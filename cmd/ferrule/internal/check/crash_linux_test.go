@@ -162,7 +162,7 @@ FERRULE_FN(answer) {
 	assert.Regexp(t, `answer with no input: the process died of SIGSEGV at the address 0x[0-9a-f]+, in ferrule_fn_answer \(below\.c:`, v.Results[0].Findings[0].Seen)
 }
 
-// What ended a process is what the system says of it, whatever signal the plug-in has written about before.
+// What ended a process is what the system says of it, whatever signal the plug-in has written about before, and whatever looks like a sanitizer's report where there is none.
 func TestKilled(t *testing.T) {
 	source, library := filepath.Join(t.TempDir(), "killed.c"), filepath.Join(t.TempDir(), "killed.so")
 	require.NoError(t, os.WriteFile(source, []byte(`#define _GNU_SOURCE
@@ -170,7 +170,7 @@ func TestKilled(t *testing.T) {
 #include <unistd.h>
 #include "ferrule.h"
 FERRULE_PLUGIN(FERRULE_NAME("killed") FERRULE_VERSION("1.0.0"));
-static const char said[] = "handling SIGHUP as a reload request\nat addr=0x10\n";
+static const char said[] = "SIGHUP: reloading as asked, addr=0x10\n==7==ERROR: AddressSanitizer: none\nrules.lua:4:2: runtime error: no such rule\n";
 FERRULE_FN(kills) {
     (void)call;
     if (write(2, said, sizeof said - 1) > 0) raise(SIGKILL);
@@ -179,6 +179,11 @@ FERRULE_FN(kills) {
 FERRULE_FN(exits) {
     (void)call;
     if (write(2, said, sizeof said - 1) > 0) _exit(2);
+    return FERRULE_FAILED;
+}
+FERRULE_FN(quits) { /* which Go's runtime reports */
+    (void)call;
+    if (write(2, said, sizeof said - 1) > 0) raise(SIGQUIT);
     return FERRULE_FAILED;
 }
 `), 0o600))
@@ -190,9 +195,10 @@ FERRULE_FN(exits) {
 	require.NoError(t, err)
 	seen := map[string]string{}
 	for _, f := range v.Results[0].Findings {
-		seen[f.Function] = f.Seen
+		seen[f.Function] += f.Seen
 	}
-	assert.Equal(t, map[string]string{"kills": "kills with no input: the process died of SIGKILL", "exits": "exits with no input: the process ended with exit code 2"}, seen)
+	assert.Equal(t, map[string]string{"kills": "kills with no input: the process died of SIGKILL", "exits": "exits with no input: the process ended with exit code 2",
+		"quits": "quits with no input: the process died of SIGQUIT"}, seen)
 }
 
 // An exception that nobody catches is named, with what it says.

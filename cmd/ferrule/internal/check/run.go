@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"encoding/json"
@@ -95,6 +96,7 @@ type parent struct {
 	compiled string // task's
 
 	sanitizer sanitizer       // whose runtime is preloaded, if any
+	sanitized bool            // a sanitizer may be in the process: what looks like a report of one is a report
 	undefined map[string]bool // places that UndefinedBehaviorSanitizer has named
 }
 
@@ -295,7 +297,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		}
 	}
 	said := tail(stderr)
-	p.sanitized(r, part(stderr, 0, 1<<20))
+	if p.sanitized {
+		p.findReports(r, part(stderr, 0, 1<<20))
+	}
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
@@ -346,7 +350,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		f.Frames = callers(at, path)
 		report := lastReport(stderr)
 		switch why := reported(report); {
-		case why != "":
+		case p.sanitized && why != "":
 			f.Seen, f.Expected = last.What+": "+why, "nothing that a sanitizer reports"
 			f.Mend = "Mend what it names, at the place that is named"
 			f.Frames = reportedFrames(report, path)
@@ -358,7 +362,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
-		case strings.Contains(how, "ended with") && goesOn(said): // which is a finding already
+		case strings.Contains(how, "ended with") && p.sanitized && goesOn(said): // which is a finding already
 			f = Finding{}
 		case f.dying(process.State(), said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
@@ -470,7 +474,11 @@ func (p *parent) streams(c Case, r *Result, stdout *os.File, stderr string) {
 		r.add(Finding{Rule: "R20", Severity: Error, Seen: "on the standard output: " + strconv.Quote(text),
 			Expected: "nothing: it belongs to the host", Mend: "Use ferrule_log, or return the text"})
 	}
-	if text := besidesReports(stderr); text != "" {
+	text := stderr
+	if p.sanitized {
+		text = besidesReports(stderr)
+	}
+	if text != "" {
 		r.add(Finding{Rule: "R20", Severity: Warning, Seen: "on the standard error: " + strconv.Quote(text[:min(len(text), 200)]),
 			Expected: "nothing: it belongs to the host, which may keep log lines elsewhere, or have no standard error",
 			Mend:     "Use ferrule_log"})
@@ -496,13 +504,14 @@ func part(f *os.File, from, n int64) string {
 }
 
 var (
-	signalName = regexp.MustCompile(`(?m)^(?:\[signal )?(SIG[A-Z]{2,7}): `)
 	signalAddr = regexp.MustCompile(`\b(?:addr=|fault address )(0x[0-9a-f]+)`)
 	exception  = regexp.MustCompile(`(?m)^Exception (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)`) // of Windows
 )
 
-// reportBegins is how the report of Go's runtime may begin that a signal has ended the process, or on Windows an exception.
-var reportBegins = regexp.MustCompile(`(?m)^(?:SIG[A-Z]{2,7}: |fatal error: |unexpected fault address 0x|panic: |\[signal |Exception 0x)`)
+// reportBegins is how the report of Go's runtime begins that a signal has ended the process, or on Windows an exception: with what it says of the processor, as a signal's
+// name alone may be in what a plug-in writes. The first or second group is the name.
+var reportBegins = regexp.MustCompile(`(?m)^(?:(SIG[A-Z]{2,7}): .*\nPC=0x[0-9a-f]+ m=\d|\[signal (?:(SIG[A-Z]{2,7}): |0x).* code=0x[0-9a-f]+ addr=0x[0-9a-f]+ pc=0x` +
+	`|unexpected fault address 0x[0-9a-f]+\nfatal error: |Exception 0x[0-9a-f]+ .*\nPC=0x)`)
 
 // goReport is that report, where Go's runtime has ended the process. What the plug-in has written is none of it.
 func goReport(state supervise.State, stderr string) string {
@@ -521,10 +530,11 @@ func signalOf(state supervise.State, stderr string, at *crash.Crash) string {
 	if s := state.Signal(); s != nil {
 		return nameOfSignal(s)
 	}
-	if all := signalName.FindAllStringSubmatch(goReport(state, stderr), -1); all != nil {
-		return all[len(all)-1][1]
+	name := ""
+	for _, m := range reportBegins.FindAllStringSubmatch(goReport(state, stderr), -1) {
+		name = cmp.Or(m[1], m[2], name)
 	}
-	return ""
+	return name
 }
 
 // overflowed reports whether a process died right below the lowest address of its stack, or at it. That is a guess, for where no crash was

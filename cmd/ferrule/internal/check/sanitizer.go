@@ -2,6 +2,9 @@ package check
 
 import (
 	"debug/elf"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +61,47 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 	return s
 }
 
+// mayBeSanitized reports whether a sanitizer may be in a process that has loaded a library: in the library, in a library beside it that it needs, or preloaded by the user.
+func mayBeSanitized(path string, lib *inspect.Library) bool {
+	for _, variable := range []string{"LD_PRELOAD", "DYLD_INSERT_LIBRARIES"} {
+		if runtimeFile.MatchString(os.Getenv(variable)) {
+			return true
+		}
+	}
+	if throughEngine(lib) { // what is no library has none, and what it loads itself gets none without these
+		return false
+	}
+	if slices.ContainsFunc(lib.Needed, runtimeFile.MatchString) || namesRuntime(path) {
+		return true
+	}
+	return slices.ContainsFunc(lib.Needed, func(name string) bool { return namesRuntime(filepath.Join(filepath.Dir(path), filepath.Base(name))) })
+}
+
+// namesRuntime reports whether a file has the name of a function of a sanitizer's runtime in it, as every library has that calls one, or brings it. It does where the file cannot
+// be read to its end.
+func namesRuntime(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	const overlap = 16 // longer than a name
+	buffer, kept := make([]byte, 1<<20), 0
+	for {
+		n, err := io.ReadFull(f, buffer[kept:])
+		have := buffer[:kept+n]
+		switch {
+		case runtimeFunction.Match(have):
+			return true
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return false
+		case err != nil:
+			return true
+		}
+		kept = copy(buffer, have[len(have)-overlap:])
+	}
+}
+
 // throws reports whether a library can throw a C++ exception.
 func throws(path string) bool {
 	f, err := elf.Open(path)
@@ -107,6 +151,8 @@ func (s sanitizer) preloaded() []string {
 }
 
 var (
+	runtimeFunction  = regexp.MustCompile(`__(?:asan|hwasan|lsan|msan|tsan|ubsan)_`)
+	runtimeFile      = regexp.MustCompile(`lib(?:asan|hwasan|lsan|msan|tsan|ubsan)\b|libclang_rt\.`)
 	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
 	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: ((?:Address|HWAddress|Leak|Memory)Sanitizer: .*)$`) // those that end the process
 	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ (?:in )?(.*) \[in (.*)\]$`)
@@ -165,8 +211,8 @@ func besidesReports(stderr string) string {
 	return undefined.ReplaceAllString(otherReports.ReplaceAllString(stderr, ""), "")
 }
 
-// sanitized reports what the sanitizers that go on have said, each place once in all cases.
-func (p *parent) sanitized(r *Result, stderr string) {
+// findReports reports what the sanitizers that go on have said, each place once in all cases.
+func (p *parent) findReports(r *Result, stderr string) {
 	report := func(place, rule string, f Finding) {
 		if p.undefined[place] {
 			return
