@@ -590,12 +590,12 @@ func (m *module) cancel(how string, after time.Duration) {
 		}
 	}
 	m.how = ", " + how
-	again := true // what was ended takes long: one of a case gets a second chance
-	gone := false // what the plug-in ran in was ended: a new one would take the time that the call has
+	second := true // what was ended takes long: one of a case gets a second chance
+	gone := false  // what the plug-in ran in was ended: a new one would take the time that the call has
 	m.each(func(f function) {
 		for _, in := range m.cancellable(f) {
-			late, tries := time.Duration(0), 0
-			for calls := 0; tries < 3 && calls < 6; calls++ { // again, because a machine that is busy with other things is slow, too
+			var t tries
+			for t.again() {
 				if gone {
 					m.close()
 					m.open()
@@ -604,36 +604,60 @@ func (m *module) cancel(how string, after time.Duration) {
 					return
 				}
 				m.send(event{Step: &step{What: f.label + " with " + in.name + m.how, Function: f.label, Rule: "R17", Expected: "a function that returns soon", Mend: mendInput}})
-				var out []byte
-				var err, ended = error(nil), (*loader.DeadlineError)(nil)
-				late, out, err = m.cancelled(f, in, after)
-				if gone = errors.As(err, &ended) || errors.Is(err, loader.ErrCrash); !entered(err) {
-					continue
-				}
-				tries++
-				if ended != nil && again {
-					again = false
+				late, out, err := m.cancelled(f, in, after)
+				_, ended := errors.AsType[*loader.DeadlineError](err)
+				gone = ended || errors.Is(err, loader.ErrCrash)
+				if !t.take(late, entered(err), ended, &second) {
 					continue
 				}
 				if m.judge(f, in, out, err); m.slow[f.label] {
 					return
 				}
-				if late <= soon {
-					break
-				}
 			}
-			if tries == 0 {
+			switch {
+			case t.counted == 0 && t.ended:
+				m.note("%s with %s was not judged: it was ended as it did not return in time, and the machine was too busy to begin it a second time before it was cancelled", f.label, in.name)
+				return
+			case t.counted == 0:
 				m.note("%s with %s was not tried: the machine was too busy to begin it before it was cancelled", f.label, in.name)
 				return
-			}
-			if late > soon {
-				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, how, late.Round(time.Millisecond)),
+			case t.late > soon:
+				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, how, t.late.Round(time.Millisecond)),
 					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: m.mendCancel()})
 				m.send(event{Broken: f.label})
 				return
 			}
 		}
 	})
+}
+
+// tries are those of a function with one input: several, because a machine that is busy with other things is slow, too.
+type tries struct {
+	calls   int
+	counted int           // those that say something of the function
+	late    time.Duration // how long the function went on in the last of these
+	ended   bool          // a call was ended that is not among these
+}
+
+// again reports whether there is to be another.
+func (t *tries) again() bool {
+	return t.calls < 6 && t.counted < 3 && (t.counted == 0 || t.late > soon)
+}
+
+// take takes in how long a call went on. It reports whether that counts: it does not where the function was not entered, nor the first time that one was ended, as long as
+// second says that there is a second chance.
+func (t *tries) take(late time.Duration, entered, ended bool, second *bool) bool {
+	t.calls++
+	switch {
+	case !entered:
+		return false
+	case ended && *second:
+		*second, t.ended = false, true
+		return false
+	}
+	t.counted++
+	t.late = late
+	return true
 }
 
 // entered reports whether a function was entered whose call was cancelled.
