@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"math"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -32,6 +33,9 @@ type memory struct {
 
 // Reallocate is experimental.LinearMemory's.
 func (m *memory) Reallocate(size uint64) []byte {
+	if size > math.MaxInt { // of a process with 32 bits, which has not so many addresses
+		return nil
+	}
 	more := int64(size) - int64(len(m.room))
 	if m.begun && more > m.budget.left {
 		return nil
@@ -39,17 +43,17 @@ func (m *memory) Reallocate(size uint64) []byte {
 	m.begun = true
 	m.budget.left -= more
 	if size > uint64(cap(m.room)) {
-		m.room = append(make([]byte, 0, m.next(size)), m.room...)
+		m.room = append(make([]byte, 0, m.next(size, math.MaxInt)), m.room...)
 	}
 	m.room = m.room[:size]
 	return m.room
 }
 
-// next is how much room there is to be for size bytes. What there was before is the collector's, and the process's until that comes: all the rooms of a memory that
+// next is how much room there is to be for size bytes, which are most at the most. What there was before is the collector's, and the process's until that comes: all the rooms of a memory that
 // grows by steps are to be a third of the last one, not several times as much. What is not used of a room costs addresses, and mostly no memory.
-func (m *memory) next(size uint64) uint64 {
+func (m *memory) next(size, most uint64) uint64 {
 	const step = 4
-	return max(size, min(step*uint64(cap(m.room)), size+uint64(max(m.budget.left, 0))))
+	return max(size, min(step*uint64(cap(m.room)), size+uint64(max(m.budget.left, 0)), most))
 }
 
 // Free is experimental.LinearMemory's. What the instance had, the collector takes.

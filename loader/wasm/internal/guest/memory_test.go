@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"math"
 	"runtime"
 	"testing"
 
@@ -30,4 +31,16 @@ func TestMemoryGrows(t *testing.T) {
 	}
 	assert.Nil(t, m.Reallocate(limit+PageSize))
 	assert.Equal(t, limit, cap(m.room), "no more than the budget")
+}
+
+// A room is no longer than a process may have one, whatever the budget is: with 32 bits four times as much as there is may be more.
+func TestRoomWithinTheProcess(t *testing.T) {
+	const most, gib = 1<<31 - 1, 1 << 30
+	m := &memory{budget: &Budget{4 * gib}, room: make([]byte, gib*3/5)}
+	assert.Equal(t, uint64(most), m.next(gib, most))
+	assert.Equal(t, 4*uint64(len(m.room)), m.next(gib, math.MaxInt64))
+	if math.MaxInt > math.MaxInt32 {
+		return
+	}
+	assert.Nil(t, m.Reallocate(most+1))
 }
