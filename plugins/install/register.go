@@ -195,14 +195,14 @@ func (in *Installer) needed(olderThan time.Duration) (keep map[string]bool, err 
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("nothing was deleted from the store: %w", err)
+				return err
 			}
 			note(l)
 			before, err := lock.Load(filepath.Join(in.Store.Folder(), filepath.FromSlash(at), beforeFile))
 			if err == nil {
 				note(before)
 			} else if !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("nothing was deleted from the store: %w", err)
+				return err
 			}
 		}
 		return nil
@@ -211,25 +211,30 @@ func (in *Installer) needed(olderThan time.Duration) (keep map[string]bool, err 
 
 // GC deletes from the store what no lock names that uses it: of its register of locks those whose file is gone are dropped, unless they are younger than olderThan, and the others name what they
 // have and what they had before their last change. Files that a process uses stay, and those that are younger than olderThan. A lock that cannot be read is an error, and
-// nothing is deleted. freed is in bytes, n counts files.
+// nothing is deleted from then on. freed is in bytes, n counts files.
 func (in *Installer) GC(ctx context.Context, olderThan time.Duration) (freed int64, n int, err error) {
 	keep, err := in.needed(olderThan)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, fmt.Errorf("nothing was deleted from the store: %w", err)
 	}
 	asked := map[string]bool{}
+	var unknown error // what is needed by now
 	freed, n, err = in.Store.GC(ctx, func(digest string) bool {
 		if keep[digest] || !asked[digest] {
 			asked[digest] = true
 			return keep[digest]
 		}
-		now, err := in.needed(olderThan) // a lock may name it since
-		if err == nil {
-			keep = now
+		if unknown == nil { // a lock may name it since
+			var now map[string]bool
+			if now, unknown = in.needed(olderThan); unknown == nil {
+				keep = now
+			} else {
+				unknown = fmt.Errorf("nothing more was deleted from the store: %w", unknown)
+			}
 		}
-		return err != nil || keep[digest]
+		return unknown != nil || keep[digest]
 	}, olderThan)
-	return freed, n, errors.Join(err, in.inStore(func(root *os.Root) error { // of files that are gone
+	return freed, n, errors.Join(err, unknown, in.inStore(func(root *os.Root) error { // of files that are gone
 		names, err := fs.ReadDir(root.FS(), signatures)
 		if err != nil {
 			return nil

@@ -1,6 +1,7 @@
 package install_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -578,4 +579,38 @@ func TestFile(t *testing.T) {
 	p.ensure(p.installer(), "dist_aaaa")
 	require.NoError(t, os.RemoveAll(p.store))
 	p.refused(p.installer(), registry.ErrNotFound, "dist_aaaa")
+}
+
+// askedContext calls a function whenever it is asked whether it has ended.
+type askedContext struct {
+	context.Context
+	asked func()
+}
+
+func (c askedContext) Err() error {
+	c.asked()
+	return c.Context.Err()
+}
+
+// A lock that cannot be read any more when GC asks for the second time is an error, too, and what was to go stays.
+func TestGCOfALockThatBreaks(t *testing.T) {
+	p := newPlace(t)
+	p.publish(library{tag: "aaaa", version: "1.0.0"}, library{tag: "dddd", version: "1.0.0"})
+	all := p.ensure(p.installer(), "dist_aaaa", "dist_dddd").Plugins
+	_, err := p.installer().Remove(t.Context(), wants("dist_dddd"), "dist_aaaa")
+	require.NoError(t, err)
+	text, err := os.ReadFile(p.lock)
+	require.NoError(t, err)
+	closed := p.closed()
+	_, n, err := closed.GC(askedContext{t.Context(), func() { // after the first question
+		require.NoError(t, os.WriteFile(p.lock, []byte("nonsense"), 0o644))
+	}}, 0)
+	require.ErrorIs(t, err, registry.ErrLock)
+	assert.Contains(t, err.Error(), "nothing more was deleted from the store: ")
+	assert.Zero(t, n)
+	assert.FileExists(t, all["dist_aaaa"].Path)
+	require.NoError(t, os.WriteFile(p.lock, text, 0o644))
+	_, n, err = closed.GC(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
 }
