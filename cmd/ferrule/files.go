@@ -40,7 +40,7 @@ func withoutHeader(open *loader.OpenError) error {
 	if !isScriptName(open.Path) {
 		return open
 	}
-	if strings.HasPrefix(open.Found, "a script that is not Python's") { // it has a header
+	if strings.HasPrefix(open.Found, "a script whose first line ") { // it has a header
 		return open
 	}
 	comment := "//"

@@ -154,7 +154,7 @@ func TestScriptWithoutHeader(t *testing.T) {
 		_, stderr, code := ferrule(t, "", verb, other)
 		assert.Equal(t, 3, code, verb)
 		assert.NotContains(t, stderr, "without a header")
-		assert.Contains(t, stderr, `a script that is not Python's by its first line, "#!/usr/bin/env -S pipx run", expected a first line that names Python`, verb)
+		assert.Contains(t, stderr, `a script whose first line names no Python that is known, "#!/usr/bin/env -S pipx run", expected a first line that names Python`, verb)
 	}
 	path := filepath.Join(t.TempDir(), "faulty.js")
 	require.NoError(t, os.WriteFile(path, []byte("// ferrule: name=a version=1 fn=a-b\n"), 0o600))

@@ -52,7 +52,7 @@ func (e *Error) SetPath(path string) {
 		return
 	}
 	if e.runs != "" && ext == ".py" {
-		e.Found, e.Expected = fmt.Sprintf("a script that is not Python's by its first line, %.100q", e.runs), "a first line that names Python, such as #!/usr/bin/env python3, or that is none with #!"
+		e.Found, e.Expected = fmt.Sprintf("a script whose first line names no Python that is known, %.100q", e.runs), "a first line that names Python, such as #!/usr/bin/env python3, or that is none with #!"
 		e.Remedy = "Where it is a plug-in for script.Engine(), write that line, or take it out; where it is a sidecar, open it with sidecar.Program()"
 		return
 	}

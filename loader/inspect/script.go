@@ -22,27 +22,60 @@ type language struct {
 	format            Format
 	line, open, close string
 	extensions        []string
-	runs              *regexp.Regexp // what a first line with #! names, where scripts in other languages have such comments, too
+	runs              *regexp.Regexp // the programs that a first line with #! may name, where scripts in other languages have such comments, too
+	starts            *regexp.Regexp // programs that start one of those, which is among their arguments
 }
 
 var languages = []*language{
 	{format: JavaScript, line: "//", open: "/*", close: "*/", extensions: []string{".js", ".mjs"}},
 	{format: Python, line: "#", extensions: []string{".py"},
-		runs: regexp.MustCompile(`^(?i:\w*python\w?|pypy|graalpy|pyston|pyw?|uv[xw]?)[0-9.]*t?(?:-\w+)?(?:\.exe)?$`)}, // as python3.12, pypy3, uv run
+		runs:   regexp.MustCompile(`^(?i:\w*python\w?|pypy|graalpy|pyston|\w*pyw?|uv[xw]?)[0-9.]*t?(?:-\w+)?(?:\.exe)?$`), // as python3.12, pypy3, mayapy, uv run
+		starts: regexp.MustCompile(`^(?i:poetry|pipenv|pdm|hatch|rye|pixi|conda|mamba|micromamba|sage|nix-shell)(?:\.exe)?$`)},
 }
 
-// runBy reports whether the programs that a first line with #! names, by their own names, are such as run the language.
+// runBy reports whether the program that a first line with #! names, by its own name, is one that runs the language.
 func (l *language) runBy(line string) bool {
-	return l.runs == nil || slices.ContainsFunc(strings.Fields(line[len("#!"):]), func(word string) bool {
-		for _, split := range []string{"-S", "--split-string="} { // of env, which may stand right before the program
-			word = strings.TrimPrefix(word, split)
-		}
-		word = strings.Trim(word, `"'`)
-		return !strings.Contains(word, "=") && l.runs.MatchString(word[strings.LastIndexAny(word, `/\`)+1:])
-	})
+	if l.runs == nil {
+		return true
+	}
+	words := program(strings.Fields(strings.NewReplacer(`"`, "", "'", "").Replace(line[len("#!"):])))
+	if len(words) == 0 {
+		return false
+	}
+	return l.runs.MatchString(base(words[0])) || l.starts.MatchString(base(words[0])) &&
+		slices.ContainsFunc(words[1:], func(word string) bool { return l.runs.MatchString(base(strings.TrimLeft(word, "-"))) })
 }
 
-// runsOther is the first line of a script that has a header of Python's, where that names something else to run it; or "".
+// base is the last part of a path of any system.
+func base(path string) string { return path[strings.LastIndexAny(path, `/\`)+1:] }
+
+// program returns the words of a command from the program on that it comes to: without env, and what env itself takes.
+func program(words []string) []string {
+	if len(words) == 0 || base(words[0]) != "env" {
+		return words
+	}
+	words = slices.Clone(words[1:])
+	for len(words) > 0 {
+		word := words[0]
+		split, long := strings.CutPrefix(word, "--split-string=")
+		_, short, at := strings.Cut(word, "S")
+		switch {
+		case long:
+			words[0] = split // the command begins there
+		case slices.Contains([]string{"-u", "--unset", "-C", "--chdir", "-a", "--argv0", "-P"}, word):
+			words = words[min(2, len(words)):]
+		case strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "--") && at: // -S, and as -vS
+			words[0] = short
+		case word == "" || strings.HasPrefix(word, "-") || strings.Contains(word, "="):
+			words = words[1:]
+		default:
+			return words
+		}
+	}
+	return nil
+}
+
+// runsOther is the first line of a script that has a header of Python's, where that names no Python that is known; or "".
 func runsOther(head []byte) string {
 	if !hasPrefix(head, "#!") || ScriptOf(head) != "" {
 		return ""

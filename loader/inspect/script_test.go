@@ -206,17 +206,19 @@ func TestNoScripts(t *testing.T) {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte(first+"# ferrule: name=a")), first)
 	}
 	for _, first := range strings.Split("/opt/bin/python3.12|/usr/bin/env python|/usr/bin/env -S python3 -u|/usr/bin/env -Spypy3.10|/usr/bin/env -S uvx --from a b|/usr/bin/env -S 'uv' run|/usr/bin/python3.13t|C:\\Windows\\py.exe -3|ipython3|"+
-		"/usr/bin/env PYTHONUTF8=1 python3|/usr/bin/env -S poetry run python", "|") {
+		"/usr/bin/env PYTHONUTF8=1 python3|/usr/bin/env -S poetry run python|/opt/maya/bin/mayapy|/usr/bin/env -S sage -python|/home/a=b/bin/python3|/usr/bin/env -vS -u PYTHONPATH A=b -i python3 -I|"+
+		"/usr/bin/env --split-string=--chdir=/tmp \"python3\" -u|/usr/bin/env bpython|/usr/bin/nix-shell -i python3 -p python3", "|") {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte("#!"+first+"\n# ferrule: name=a")), first)
 	}
-	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/srv/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/happy", "|") {
+	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/srv/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/pyre/node|/usr/bin/env -S node --x py|/usr/bin/env -S ruby python|"+
+		"/usr/bin/env -u python3 perl|/usr/bin/env -S hatch run serve|/usr/bin/env|/usr/bin/env -u python3|/usr/bin/env -S python=3", "|") {
 		text := []byte("#!" + first + "\n# ferrule: name=a version=1\n")
 		assert.Empty(t, inspect.ScriptOf(text), first)
 		path := filepath.Join(t.TempDir(), "other.py")
 		require.NoError(t, os.WriteFile(path, text, 0o600))
 		_, err := inspect.File(path)
 		assert.ErrorIs(t, err, inspect.ErrNotLibrary)
-		assert.ErrorContains(t, err, "a script that is not Python's by its first line, "+strconv.Quote("#!"+first)+", expected a first line that names Python")
+		assert.ErrorContains(t, err, "a script whose first line names no Python that is known, "+strconv.Quote("#!"+first)+", expected a first line that names Python")
 	}
 	for _, first := range []string{"#!/usr/bin/env deno\n", "/**/", "/* a */ /* b\n*/\t", "//\n\n", "\ufeff"} {
 		assert.Equal(t, inspect.JavaScript, inspect.ScriptOf([]byte(first+"// ferrule: name=a")), first)
@@ -260,6 +262,19 @@ var (
 
 var errSlow = errors.New("refused")
 
+// namesPython is slowly's word on a first line, of which it takes away from the front what is no program.
+func namesPython(line string) bool {
+	line = " " + strings.Join(strings.Fields(strings.NewReplacer("'", "", `"`, "").Replace(strings.TrimSpace(line)[len("#!"):])), " ") + " "
+	if env := regexp.MustCompile(`^ (\S*[/\\])?env `); env.MatchString(line) {
+		line = env.ReplaceAllString(line, " ")
+		for none := regexp.MustCompile(`^ ((-[uCaP]|--unset|--chdir|--argv0) (\S+ )?|--split-string=|-([^-S ][^S ]*)?S|-\S* |[^- ]\S*=\S* |=\S* | )`); none.MatchString(line); {
+			line = " " + none.ReplaceAllString(line, "")
+		}
+	}
+	const python = `(\S*[/\\])?(?i:\w*python\w?|pypy|graalpy|pyston|\w*pyw?|uv[xw]?)[0-9.]*t?(-\w+)?(\.(?i:exe))? `
+	return regexp.MustCompile(`^ ` + python + `|^ (\S*[/\\])?(?i:poetry|pipenv|pdm|hatch|rye|pixi|conda|mamba|micromamba|sage|nix-shell)(\.(?i:exe))? (.* )?-*` + python).MatchString(line)
+}
+
 // slowly reads a script's header as docs/scripts.md has it, and as simply as can be.
 func slowly(text string) (*abi.Description, error) {
 	whole := text
@@ -273,7 +288,7 @@ func slowly(text string) (*abi.Description, error) {
 			if end < 0 {
 				end = len(text)
 			}
-			if comment == "#" && !regexp.MustCompile(`(?i)(?:^\s*#!|[\s/\\]|-S|--split-string=)["']*(?:\w*python\w?|pypy|graalpy|pyston|pyw?|uv[xw]?)[0-9.]*t?(-\w+)?(\.exe)?["']*(?:\s|$)`).MatchString(text[:end]) {
+			if comment == "#" && !namesPython(text[:end]) {
 				continue
 			}
 			at = end

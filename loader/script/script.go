@@ -435,7 +435,7 @@ func withoutHeader(path string, in *language, text []byte) error {
 		e.Found, e.Remedy = "a WebAssembly module", "Open it with wasm.Engine()"
 	case at == nil:
 	case in == python && otherFirst(text) != "":
-		e.Found, e.Expected = fmt.Sprintf("a first line that is not Python's, %.100q", otherFirst(text)), "one that names Python, such as #!/usr/bin/env python3, or none with #!"
+		e.Found, e.Expected = fmt.Sprintf("a first line that names no Python that is known, %.100q", otherFirst(text)), "one that names Python, such as #!/usr/bin/env python3, or none with #!"
 		e.Remedy = "Write that line, or take it out"
 		return e
 	case at[0] >= engine.HeadSize-len("// ferrule: ") && inspect.ScriptOf(text) != "":

@@ -259,7 +259,7 @@ func TestFirstLineOfAnother(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte("#!/usr/bin/env -S pipx run"+strings.Repeat(" ", more)+"\n# ferrule: name=a version=1 fn=f\n"), 0o600))
 		_, err := loader.Open(path, loader.WithEngine(script.Engine()))
 		require.ErrorIs(t, err, loader.ErrManifest)
-		assert.ErrorContains(t, err, `found a first line that is not Python's, "#!/usr/bin/env -S pipx run", expected one that names Python`)
+		assert.ErrorContains(t, err, `found a first line that names no Python that is known, "#!/usr/bin/env -S pipx run", expected one that names Python`)
 	}
 }
 
