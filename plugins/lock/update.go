@@ -89,13 +89,14 @@ func resolve(path string) (string, error) {
 		if path, err = abspath.Of(path); err != nil {
 			return "", err
 		}
-		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		dir, base := filepath.Split(path) // not Dir, which takes a .. out whatever it is behind
+		dir, err = filepath.EvalSymlinks(dir)
 		if err != nil {
 			return "", err
 		}
 		to, err := os.Readlink(path)
 		if err != nil { // no link, and no file
-			return filepath.Join(dir, filepath.Base(path)), nil
+			return filepath.Join(dir, base), nil
 		}
 		if !filepath.IsAbs(to) {
 			to = dir + string(filepath.Separator) + to // from where the link is, whatever led there; not joined, as a .. may be behind a link

@@ -195,6 +195,30 @@ func TestLinksStay(t *testing.T) {
 	assert.ErrorIs(t, lock.Update(t.Context(), circle, func(*lock.Lock) error { panic("it is not asked") }), registry.ErrLock)
 }
 
+// A path through a folder that is missing leads to no file, as Load has it, and not to one beside.
+func TestNothingBehindNothing(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("it takes .. for what is before the name, there or not")
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.Symlink("none/../ferrule.lock", "link"))
+	for _, path := range []string{"none/../ferrule.lock", filepath.Join(dir, "none") + "/../ferrule.lock", "none/ferrule.lock", "none/..", "link"} {
+		_, err := lock.Load(path)
+		require.ErrorIs(t, err, fs.ErrNotExist, path)
+		err = lock.Update(t.Context(), path, func(*lock.Lock) error { panic("it is not asked") })
+		require.ErrorIs(t, err, fs.ErrNotExist, path)
+		require.ErrorIs(t, err, registry.ErrLock, path)
+	}
+	alone(t, dir, "link")
+	require.NoError(t, os.Mkdir("none", 0o700))
+	for _, path := range []string{"none/../ferrule.lock", "link"} {
+		update(t, path, func(l *lock.Lock) { add(l, "a", "1.0.0") })
+	}
+	_, err := os.Lstat("ferrule.lock")
+	require.NoError(t, err)
+}
+
 func TestModesStay(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
