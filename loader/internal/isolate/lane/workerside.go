@@ -198,9 +198,9 @@ func (l *WorkerLane) region(r Region, m *Message) ([]byte, error) {
 // Alone ends this process where it is a child that a plug-in has forked, and that has returned from its function or uses a host's service: it would be a second
 // one to serve the lane, and whose results a call gets would be chance. It is asked when a function has returned, and before anything is written for the host.
 //
-// It is no more than that. What the plug-in itself writes in a child, to the room for the output or to the words of progress, is in the memory that
-// the host and the worker share before anybody is asked; and a child that returns may not come to ask, where Go's scheduler wants another thread
-// before the function's goroutine goes on: of those a child has none, and it waits until it ends with its worker.
+// It is no more than that. What the plug-in itself writes in a child, before anybody is asked, is in the child's copy of the lane where there is one; see share. And a
+// child that returns may not come to ask, where Go's scheduler wants another thread before the function's goroutine goes on: of those a child has none, and it waits until it
+// ends with its worker.
 func (w *Worker) Alone() {
 	if w.own != nil && w.own.Load() == 0 {
 		vanish()
