@@ -369,3 +369,14 @@ func ExampleOrder() {
 	fmt.Println(last.Plugin, len(order.Faults))
 	// Output: generous 0
 }
+
+// What an engine says of its options is said in the words of the file that its reader writes.
+func ExampleInConfig() {
+	err := plugins.InConfig(&loader.OpenError{Path: "tax.py", Kind: loader.ErrRead, Found: "an interpreter that is a script",
+		Expected: "the program itself", Remedy: "Name that with sidecar.WithInterpreter"})
+	var open *loader.OpenError
+	if errors.As(err, &open) {
+		fmt.Println(open.Remedy)
+	}
+	// Output: Name that by interpreter in its entry
+}
