@@ -52,8 +52,9 @@ func TestErrorsSpeakOfFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a configuration":             {[]string{"call", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
-		"a configuration, in bench":   {[]string{"bench", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
+		"a configuration":             {[]string{"call", fixture.C(t, "start_fails"), "answer"}, "without a configuration: give it one where it needs one (--config)"},
+		"another configuration":       {[]string{"call", "--config", "x", fixture.C(t, "start_fails"), "answer"}, "the configuration of --config"},
+		"a configuration, in bench":   {[]string{"bench", fixture.C(t, "start_fails"), "answer"}, "give it one where it needs one (--config)"},
 		"a long result":               {[]string{"call", "--isolated", large, "f"}, "this command has room for 256 MiB"},
 		"a long result, in bench":     {[]string{"bench", large, "f"}, "this command has room for 256 MiB"},
 		"a path of the sandbox":       {[]string{"call", "--sandbox", "--allow-read", missing, large, "f"}, "found --allow-read with"},
