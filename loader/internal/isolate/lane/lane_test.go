@@ -661,9 +661,9 @@ func TestAttachRefuses(t *testing.T) {
 
 // unmappable is memory of which nothing more can be mapped, as where the process has none left.
 func unmappable(w *Worker) (restore func()) {
-	file := w.memory.file
-	w.memory.file = nil
-	return func() { w.memory.file = file }
+	fd := w.memory.fd
+	w.memory.fd = -1
+	return func() { w.memory.fd = fd }
 }
 
 // The host has put the region elsewhere, and the worker cannot follow: what it passes on afterwards is what the host

@@ -118,7 +118,8 @@ func (m *memory) files() []*os.File { return []*os.File{m.file} }
 
 // mapping is the worker's side.
 type mapping struct {
-	file *os.File
+	file *os.File // which is open as long as there is a mapping of it, as fd
+	fd   int
 	base []byte
 }
 
@@ -132,20 +133,20 @@ func attachMemory(file *os.File) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	return &mapping{file, base}, nil
+	return &mapping{file, fd, base}, nil
 }
 
 // use is told which part of base is used from now on.
 func (m *mapping) use(at, size uint64) {
 	page := uint64(os.Getpagesize())
 	at, end := at&^(page-1), min((at+size+page-1)&^(page-1), uint64(len(m.base)))
-	shared(m.base[at:end], at, m.file.Fd())
+	shared(m.base[at:end], at, uintptr(m.fd))
 }
 
 func (m *mapping) extent(id, size uint64) ([]byte, error) {
-	b, err := mapFile(int(m.file.Fd()), id, size)
+	b, err := mapFile(m.fd, id, size)
 	if err == nil {
-		shared(b, id, m.file.Fd())
+		shared(b, id, uintptr(m.fd))
 	}
 	return b, err
 }
