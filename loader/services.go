@@ -112,9 +112,11 @@ const (
 // attributes returns a line's attributes: the plug-in's name, and its fields (R31), none of which can pass for the name.
 func (s *services) attributes(fields []byte) []slog.Attr {
 	attrs := append(make([]slog.Attr, 0, 8), s.plugin)
+	cut := len(fields) > maxLine
 	for text := strings.ToValidUTF8(string(fields[:min(len(fields), maxLine)]), "\uFFFD"); text != ""; {
-		if len(attrs) > maxFields || len(fields) > maxLine && !strings.Contains(text, "\x00") { // the last of them may not be whole
-			return append(attrs, slog.String("left out", "fields from here on: a line has "+count.Of(maxFields, "field")+" of "+count.Of(maxLine, "byte")+" at most"))
+		if len(attrs) > maxFields || cut && !strings.Contains(text, "\x00") { // the last of them may not be whole
+			cut = true
+			break
 		}
 		var field string
 		field, text, _ = strings.Cut(text, "\x00")
@@ -123,6 +125,9 @@ func (s *services) attributes(fields []byte) []slog.Attr {
 			key = "field." + key
 		}
 		attrs = append(attrs, slog.String(key, value))
+	}
+	if cut {
+		attrs = append(attrs, slog.String("left out", "fields from here on: a line has "+count.Of(maxFields, "field")+" of "+count.Of(maxLine, "byte")+" at most"))
 	}
 	return attrs
 }

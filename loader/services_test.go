@@ -264,6 +264,7 @@ func TestLogFields(t *testing.T) {
 			{"bad\xff=\xfe\x00", map[string]any{"bad\uFFFD": "\uFFFD"}},
 			{"large=" + large + "\x00", map[string]any{"large": large}},
 			{strings.Repeat("k=v\x00", 1000), map[string]any{"k": "v", "left out": "fields from here on: a line has 256 fields of 4194304 bytes at most"}},
+			{"k=" + strings.Repeat("v", 4<<20-3) + "\x00more=v\x00", map[string]any{"k": strings.Repeat("v", 4<<20-3), "left out": "fields from here on: a line has 256 fields of 4194304 bytes at most"}},
 			{"k=v\x00cut=" + strings.Repeat(large, 5) + "\x00more=v\x00", map[string]any{"k": "v", "left out": "fields from here on: a line has 256 fields of 4194304 bytes at most"}},
 		} {
 			lines.Reset()
