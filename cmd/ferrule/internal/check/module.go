@@ -94,6 +94,7 @@ type module struct {
 	plugin    *loader.Plugin
 	sandboxed bool   // it is opened in the sandbox of the task: one in Python
 	here      bool   // a script in Python is opened in this process
+	again     bool   // a call that had to be ended was tried again
 	how       string // what differs from an ordinary call, for findings
 }
 
@@ -318,8 +319,6 @@ func (m *module) call(ctx context.Context, f function, in input) *outcome {
 	if len(in.bytes) >= 64<<10 {
 		within = time.Hour // the case's own limit ends it
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
 	if f.wrap {
 		ctx = loader.WithNext(ctx, func(_ context.Context, in []byte) ([]byte, error) {
 			if status, out := m.behind(in); status != abi.StatusOK {
@@ -329,8 +328,13 @@ func (m *module) call(ctx context.Context, f function, in input) *outcome {
 			}
 		})
 	}
-	begun := time.Now()
-	out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
+	var begun time.Time
+	out, err := m.twice(func() ([]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		begun = time.Now()
+		return m.get(m.plugin, f).Stream(ctx, in.bytes, m.reader(f, in), m.writer(f))
+	})
 	if time.Since(begun) > budget && len(in.bytes) < 64<<10 { // twice, because once may be the machine's doing
 		if m.slow[f.label] = m.over[f.label]; m.slow[f.label] {
 			m.send(event{Slow: f.label})
@@ -338,6 +342,25 @@ func (m *module) call(ctx context.Context, f function, in input) *outcome {
 		m.over[f.label] = true
 	}
 	return m.judge(f, in, out, err)
+}
+
+// wasEnded reports whether a call was ended by its engine, as it went on when it was cancelled.
+func wasEnded(err error) bool {
+	if errors.Is(err, loader.ErrCrash) { // of a script's worker
+		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	}
+	_, ended := errors.AsType[*loader.DeadlineError](err)
+	return ended
+}
+
+// twice makes a call that had to be ended once more, one of a case: once may be the machine's doing, and what does not end does not end the next time either.
+func (m *module) twice(call func() ([]byte, error)) ([]byte, error) {
+	out, err := call()
+	if wasEnded(err) && !m.again {
+		m.again = true
+		return call()
+	}
+	return out, err
 }
 
 // judge makes an outcome of what a call has come to, or a finding.
@@ -358,7 +381,7 @@ func (m *module) judge(f function, in input, out []byte, err error) *outcome {
 	case *loader.CrashError: // of a script's worker
 		finding.Rule, finding.Seen = "R12", with+words.Error(e).Error()
 		finding.Expected, finding.Mend = "the function to return: nothing ends its process", "Raise an exception, or Failure, in place of what ends the process"
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		if wasEnded(err) {
 			finding.Rule, finding.Seen = "R17", with+"its worker was killed, as it did not end when it was cancelled"
 			finding.Expected, finding.Mend = "a function that returns soon after that", m.mendCancel()
 		}
@@ -479,26 +502,30 @@ func (m *module) checkStreams() {
 		for _, in := range m.samples(f) {
 			for _, c := range []struct {
 				how  string
-				from io.Reader
+				from func(io.Reader) io.Reader
 				to   io.Writer
-			}{{", its stream in pieces of a byte", iotest.OneByteReader(bytes.NewReader(in.bytes)), io.Discard},
-				{", its input stream breaking off", iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(in.bytes))), io.Discard},
-				{", with no taker of its output stream", bytes.NewReader(in.bytes), refusing{}}} {
+			}{{", its stream in pieces of a byte", iotest.OneByteReader, io.Discard},
+				{", its input stream breaking off", func(r io.Reader) io.Reader { return iotest.TimeoutReader(iotest.OneByteReader(r)) }, io.Discard},
+				{", with no taker of its output stream", func(r io.Reader) io.Reader { return r }, refusing{}}} {
 				if m.slow[f.label] {
 					return
 				}
 				m.how = c.how
-				if f.stream&abi.StreamIn == 0 {
-					c.from = nil
-				}
 				if f.stream&abi.StreamOut == 0 {
 					c.to = nil
 				}
 				m.send(event{Step: &step{What: f.label + " with " + in.name + m.how, Function: f.label, Rule: "R24", Expected: anyInput, Mend: mendInput}})
-				ctx, cancel := context.WithTimeout(context.Background(), budget)
-				begun := time.Now()
-				out, err := m.get(m.plugin, f).Stream(ctx, in.bytes, c.from, c.to)
-				cancel()
+				var begun time.Time
+				out, err := m.twice(func() ([]byte, error) {
+					ctx, cancel := context.WithTimeout(context.Background(), budget)
+					defer cancel()
+					begun = time.Now()
+					from := m.reader(f, in)
+					if from != nil {
+						from = c.from(from)
+					}
+					return m.get(m.plugin, f).Stream(ctx, in.bytes, from, c.to)
+				})
 				if time.Since(begun) > budget {
 					m.slow[f.label] = true
 				}

@@ -101,7 +101,7 @@ func TestSenselessWords(t *testing.T) {
 		"permit.connect=443 permit.listen=0 permit.read=/etc/hosts permit.write='C:\\a' requires=b requires='c ^1.2' requires='d>=1, <3' conflicts='e *' host.shop=~1.2 provides=f": ""} {
 		v := checkScript(t, ".js", "// ferrule: name=s version=1 "+words+" fn=f\nexport const f = (x) => x;\n", "words")
 		if want == "" {
-			assert.Empty(t, findings(v), "%+v", v.Results)
+			assert.Empty(t, told(v), "%+v", v.Results)
 			continue
 		}
 		assert.Equal(t, []string{"words warning R32"}, findings(v), "%s: %+v", words, v.Results)
@@ -207,6 +207,32 @@ def f(x):
 	assert.True(t, v.Pass, "%+v", v.Results)
 }
 
+// So is a call whose time is over: a machine that stands still for some seconds has it ended, which is no finding until it is ended a second time.
+func TestCallEndedOnce(t *testing.T) {
+	for only, header := range map[string]string{"release": "fn=f", "streams": "fn=f stream=both"} {
+		t.Run(only, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			once, again := filepath.Join(dir, "once"), filepath.Join(dir, "again")
+			v := checkScript(t, ".py", "# ferrule: name=s version=1 "+header+`
+import os, time
+def f(x=""):
+    if os.path.exists(`+strconv.Quote(once)+`):
+        open(`+strconv.Quote(again)+`, "w").close()
+        return ""
+    open(`+strconv.Quote(once)+`, "w").close()
+    time.sleep(1000)
+`, only)
+			require.FileExists(t, once)
+			require.FileExists(t, again, "it has run a second time")
+			assert.Empty(t, told(v))
+			v = checkScript(t, ".py", "# ferrule: name=s version=1 "+header+"\nimport time\ndef f(x=''): time.sleep(1000)\n", only)
+			require.Len(t, told(v), 1)
+			assert.Contains(t, told(v)[0], only+" error R17: ")
+		})
+	}
+}
+
 // A script that takes its time to stop, as on a machine that is busy, is no finding; one that does not stop is.
 func TestStopsLate(t *testing.T) {
 	for stop, want := range map[string][]string{"time.sleep(3)": nil, "time.sleep(1000)": {"start warning R15"}} {
@@ -225,7 +251,7 @@ func TestScriptsPass(t *testing.T) {
 			t.Parallel()
 			v := checkScript(t, ext, text, "")
 			assert.True(t, v.Pass)
-			assert.Empty(t, findings(v), "%+v", v.Results)
+			assert.Empty(t, told(v), "%+v", v.Results)
 			ran := 0
 			for _, r := range v.Results {
 				if r.Outcome == check.Skipped {

@@ -219,7 +219,7 @@ func TestSidecarWebNoDefect(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "check", v.Name)
 	assert.True(t, v.Pass)
-	assert.Empty(t, findings(v), "%+v", v.Results)
+	assert.Empty(t, told(v), "%+v", v.Results)
 }
 
 // Every fixture has its line.
@@ -238,7 +238,7 @@ func TestSidecarFixtures(t *testing.T) {
 func sidecarPasses(t *testing.T, v *check.Verdict, skipped ...string) {
 	t.Helper()
 	assert.True(t, v.Pass)
-	assert.Empty(t, findings(v), "%+v", v.Results)
+	assert.Empty(t, told(v), "%+v", v.Results)
 	for _, r := range v.Results {
 		assert.Equal(t, slices.Contains(skipped, r.Case), r.Outcome == check.Skipped, "%s %s", r.Case, r.Reason)
 	}
@@ -264,7 +264,7 @@ func TestSidecarNoDefectOfCallers(t *testing.T) {
 		o.Only = only
 		v, err := check.RunSidecar(t.Context(), script(t, "check_"+name), o)
 		require.NoError(t, err)
-		assert.Empty(t, findings(v), "%+v", v.Results)
+		assert.Empty(t, told(v), "%+v", v.Results)
 	}
 }
 
@@ -430,7 +430,7 @@ func TestSidecarServed(t *testing.T) {
 		v, err := check.RunSidecar(t.Context(), s, sidecarOptions())
 		require.NoError(t, err)
 		assert.True(t, v.Pass)
-		assert.Empty(t, findings(v), "%+v", v.Results)
+		assert.Empty(t, told(v), "%+v", v.Results)
 	})
 }
 
