@@ -59,7 +59,7 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 # Tests that take long by themselves: guides, READMEs, examples and new plug-ins that are walked through with all that they build;
 # programs that are built for other systems; programs that are installed outside the tree; registries and brokers, which are built
 # first; every case of `ferrule check` for each fixture; passwords that cost a second on purpose; load.
-LONG = TestAPIDiff TestAuthorGuide TestBasket TestBrokers TestBuiltTwice TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
+LONG = TestAPIDiff TestArchive TestAuthorGuide TestBasket TestBrokers TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
 	TestEverywhereAgrees TestEverywhereAsks TestEverywhereGenerated TestEverywhereRefuses TestEverywhereTable TestExamplesPass TestExhibits \
 	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestGoThreads \
 	TestIndexOfAnOCIRegistry TestInstall TestLanguagesGo TestLeftOut TestMakeInstall TestManualOfC TestManualOfGo TestManualOfRust TestModulesPass \
