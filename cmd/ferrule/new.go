@@ -126,6 +126,8 @@ type plugin struct {
 	Source   string   `json:"-"`
 	SDK      string   `json:"-"` // the version of the SDK in Rust, or in Go
 	Package  string   `json:"-"` // the name of the package in Go
+
+	made []string // the folders that write has made, each behind the one that it is in
 }
 
 func newVerb(a *app) *cobra.Command {
@@ -201,6 +203,7 @@ Exit codes:
 				return err
 			}
 			if err := p.write(); err != nil {
+				p.unmake()
 				return unmade(args[0], err)
 			}
 			return a.print(p, p.print)
@@ -468,7 +471,7 @@ func (p *plugin) write() error {
 // put writes one file. It never writes over one: the folder was empty.
 func (p *plugin) put(name string, text []byte) error {
 	to := filepath.Join(p.Dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+	if err := p.mkdir(filepath.Dir(to)); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
@@ -481,6 +484,35 @@ func (p *plugin) put(name string, text []byte) error {
 	}
 	p.Files = append(p.Files, name)
 	return errors.Join(err, f.Close())
+}
+
+// mkdir makes a folder, and those above it that are missing.
+func (p *plugin) mkdir(dir string) error {
+	err := os.Mkdir(dir, 0o777)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := p.mkdir(above); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o777)
+	}
+	if err == nil {
+		p.made = append(p.made, dir)
+		return nil
+	}
+	if at, failed := os.Stat(dir); failed == nil && at.IsDir() {
+		return nil
+	}
+	return err
+}
+
+// unmake removes what there is of a plug-in that could not be made, and nothing else: a folder that somebody has put something into by now stays.
+func (p *plugin) unmake() {
+	for _, name := range p.Files {
+		_ = os.Remove(filepath.Join(p.Dir, filepath.FromSlash(name)))
+	}
+	for _, dir := range slices.Backward(p.made) {
+		_ = os.Remove(dir)
+	}
 }
 
 // eachFile calls do for every file in a folder of files, with its path within the folder.
