@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/crash"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/abspath"
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 )
 
 // stage is how far a process is with a plug-in that is loaded into it.
@@ -107,6 +109,8 @@ func (f *fate) remedy() string {
 	case f.kind == crashed && strings.Contains(strings.Join(f.lines, "\n"), unpreloaded):
 		return "Load AddressSanitizer's runtime before the library: LD_PRELOAD=$(gcc -print-file-name=libasan.so) in the environment of this " +
 			"command, without --isolated; ferrule check does so by itself"
+	case f.kind == crashed && slices.ContainsFunc(f.lines, lastwords.NoMemory):
+		return "Free memory, or raise the limit (ulimit -v, a memory cgroup)"
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"
 	case f.kind == lateKind:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -116,4 +117,22 @@ func TestCallSaysWhere(t *testing.T) {
 	text, err := os.ReadFile(precious)
 	require.NoError(t, err)
 	assert.Equal(t, "precious", string(text), "what has the number of the record by then is no record")
+}
+
+// Whose worker gets no memory while it opens the plug-in is told of that, and not of a fault in the plug-in.
+func TestTooLittleMemory(t *testing.T) {
+	t.Parallel()
+	says := 0
+	for range 12 { // now and then it is enough for what there is to do
+		_, stderr, code := ferrule(t, "", "call", "--sandbox", "--memory", "64KiB", "--in", "x", fixture.C(t, "echo"), "echo")
+		if strings.Contains(stderr, "no Landlock") {
+			t.Skipf("the kernel has no Landlock: %s", stderr)
+		}
+		assert.NotContains(t, stderr, "Look for a fault")
+		if code != 0 {
+			assert.Regexp(t, "Free memory, or raise the limit", stderr)
+			says++
+		}
+	}
+	assert.NotZero(t, says)
 }

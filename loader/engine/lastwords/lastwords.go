@@ -122,3 +122,9 @@ func Of(lines []string) string {
 	}
 	return "; its last line: " + lines[len(lines)-1]
 }
+
+// NoMemory reports whether a line is what a runtime, Go's or C++'s, writes when it gets no memory and ends its program for that.
+func NoMemory(line string) bool {
+	said, fatal := strings.CutPrefix(line, "fatal error: ")
+	return fatal && (strings.Contains(said, "cannot allocate memory") || strings.Contains(said, "out of memory")) || strings.Contains(line, "std::bad_alloc")
+}

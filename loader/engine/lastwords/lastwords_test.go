@@ -57,3 +57,11 @@ func TestReports(t *testing.T) {
 		})
 	}
 }
+
+func TestNoMemory(t *testing.T) {
+	for line, want := range map[string]bool{"fatal error: runtime: cannot allocate memory": true, "fatal error: runtime: out of memory": true, "fatal error: out of memory allocating heap arena map": true,
+		"terminate called after throwing an instance of 'std::bad_alloc'": true,
+		"out of memory, says a program, and goes on":                      false, "fatal error: all goroutines are asleep - deadlock!": false, "": false} {
+		assert.Equal(t, want, lastwords.NoMemory(line), line)
+	}
+}
