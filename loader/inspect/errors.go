@@ -40,7 +40,7 @@ type Error struct {
 	Remedy   string // what to do, as a sentence without its full stop, or as a question; may be empty
 	Err      error  // the cause: *fs.PathError, *abi.TextError, *abi.MajorError …, or nil
 
-	runs string // runsOther's, of a script
+	runs string // RunsOther's, of a script
 }
 
 // SetPath sets the path of an error of Read's, and says what only the file's name tells of it.

@@ -241,7 +241,7 @@ func (lib *Library) read(m *image, x *exports) error {
 		return lib.readScript(m, language, x.all)
 	}
 	e := notLibrary(describe(head))
-	e.runs = runsOther(head)
+	e.runs = RunsOther(head)
 	return e
 }
 

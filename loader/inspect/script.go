@@ -75,8 +75,9 @@ func program(words []string) []string {
 	return nil
 }
 
-// runsOther is the first line of a script that has a header of Python's, where that names no Python that is known; or "".
-func runsOther(head []byte) string {
+// RunsOther returns the first line of a file that begins with head, where that line (#!) names no Python that is known, and the file would be a script with a header of Python's
+// without it; or "". Of what follows the line the first 4 KiB are looked at.
+func RunsOther(head []byte) string {
 	if !hasPrefix(head, "#!") || ScriptOf(head) != "" {
 		return ""
 	}
@@ -84,7 +85,7 @@ func runsOther(head []byte) string {
 	if end := bytes.IndexAny(head, "\r\n"); end >= 0 {
 		line, rest = head[:end], head[end:]
 	}
-	if ScriptOf(rest) != Python {
+	if ScriptOf(rest[:min(len(rest), 4<<10)]) != Python {
 		return ""
 	}
 	return string(bytes.TrimSpace(line))

@@ -434,8 +434,8 @@ func withoutHeader(path string, in *language, text []byte) error {
 	case inspect.IsWasm(text):
 		e.Found, e.Remedy = "a WebAssembly module", "Open it with wasm.Engine()"
 	case at == nil:
-	case in == python && otherFirst(text) != "":
-		e.Found, e.Expected = fmt.Sprintf("a first line that names no Python that is known, %.100q", otherFirst(text)), "one that names Python, such as #!/usr/bin/env python3, or none with #!"
+	case in == python && inspect.RunsOther(text) != "":
+		e.Found, e.Expected = fmt.Sprintf("a first line that names no Python that is known, %.100q", inspect.RunsOther(text)), "one that names Python, such as #!/usr/bin/env python3, or none with #!"
 		e.Remedy = "Write that line, or take it out"
 		return e
 	case at[0] >= engine.HeadSize-len("// ferrule: ") && inspect.ScriptOf(text) != "":
@@ -448,15 +448,6 @@ func withoutHeader(path string, in *language, text []byte) error {
 	}
 	e.Expected = fmt.Sprintf("a comment such as %s, before the first statement and in the first %d bytes", in.header, engine.HeadSize)
 	return e
-}
-
-// otherFirst is the first line of a script without a header that would have one of Python's without that line; or "".
-func otherFirst(text []byte) string {
-	end := bytes.IndexAny(text, "\r\n")
-	if end < 0 || !bytes.HasPrefix(text, []byte("#!")) || inspect.ScriptOf(text[end:min(len(text), end+engine.HeadSize)]) != inspect.Python {
-		return ""
-	}
-	return string(bytes.TrimSpace(text[:end]))
 }
 
 // ofPython is what is wrong with a virtual environment for an adapter that reads these folders: it was made by another Python, whose library is not that of the adapter's.
