@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -126,6 +127,22 @@ gone  -        disabled  in-process  -
 	stdout, _, code := s.run("list --json")
 	assert.Zero(t, code)
 	assert.NotContains(t, stdout, `"error"`)
+}
+
+// A version of a plug-in's may be long, and makes no table wider than a screen.
+func TestLongVersion(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [plugins]\n")
+	require.NoError(t, os.WriteFile(s.path("plugins", "long.js"), []byte("// ferrule: name=long version=1.0.0-"+strings.Repeat("é", 1000)+" fn=f\nexport const f = (x) => x\n"), 0o600))
+	out, stderr, code := s.run("list")
+	assert.Zero(t, code, stderr)
+	assert.Contains(t, out, "long  1.0.0-é")
+	assert.Contains(t, out, "é…  ")
+	for line := range strings.Lines(out) {
+		assert.Less(t, utf8.RuneCountInString(line), 160)
+	}
+	out, _, _ = s.run("list --json")
+	assert.Contains(t, out, strings.Repeat("é", 1000))
 }
 
 // A program is held to its permits, but for one without a sandbox; what it asks for nobody has asked it.

@@ -15,6 +15,18 @@ import (
 // what looks like a line of this command's. Everything foreign that is printed for people goes through package
 // escape or foreignLines.
 
+// cellWidth is how many characters of a text a table has in a column that is not the last.
+const cellWidth = 64
+
+// column is a foreign text in a table's column, cut where it would make the column wider than a screen. Where it is whole, --json has it.
+func column(text string) string {
+	line := []rune(escape.Line(text))
+	if len(line) > cellWidth {
+		return string(line[:cellWidth-1]) + "…"
+	}
+	return string(line)
+}
+
 // longLine is the length, in bytes, from which on a line is cut into several ones.
 const longLine = 64 << 10
 

@@ -173,7 +173,7 @@ func (l *listing) write(w io.Writer) error {
 		if p.Group != "" {
 			where += " " + p.Group
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", escape.Line(p.Name), escape.Line(cmp.Or(p.Version, "-")), p.State, escape.Line(where), escape.Line(cmp.Or(p.Source, "-")))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", escape.Line(p.Name), column(cmp.Or(p.Version, "-")), p.State, column(where), escape.Line(cmp.Or(p.Source, "-")))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -231,7 +231,7 @@ func (l *listing) writeOutdated(w io.Writer) error {
 		if o.Pinned {
 			fits += " (pinned)"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(o.Name), escape.Line(cmp.Or(o.Version, "-")), escape.Line(cmp.Or(fits, "-")), escape.Line(cmp.Or(o.Newest, "-")))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(o.Name), column(cmp.Or(o.Version, "-")), column(cmp.Or(fits, "-")), escape.Line(cmp.Or(o.Newest, "-")))
 	}
 	return table.Flush()
 }

@@ -571,7 +571,7 @@ func (i *installation) writeVerified(w io.Writer) error {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(table, "NAME\tVERSION\tSIGNED BY\tFILE\n")
 		for _, p := range i.Plugins {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(p.Name), escape.Line(p.Version), escape.Line(cmp.Or(p.Key, "-")), escape.Line(p.Path))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", escape.Line(p.Name), column(p.Version), column(cmp.Or(p.Key, "-")), escape.Line(p.Path))
 		}
 		if err := table.Flush(); err != nil {
 			return err
