@@ -170,6 +170,7 @@ lint: ## Formatters and linters of all three languages
 	$(GO) vet $(PACKAGES)
 	$(GO) vet -tags ferrule_portable $(LIBRARIES)
 	$(GO) vet -tags ferrule_stress $(LIBRARIES)
+	@$(MAKE) --no-print-directory types
 	$(STATICCHECK) $(PACKAGES)
 	@sh internal/modules/tidy.sh -diff
 	$(ACTIONLINT) .github/workflows/*.yml
@@ -254,7 +255,11 @@ compilers: ## The headers and the SDKs with every compiler at hand, for minutes
 .PHONY: platforms
 platforms: ## The tests on every other platform that a Debian machine can be made to have; installs what it needs
 	$(NEED_GO)
-	$(GO) run ./internal/platforms $(if $(ONLY),-only '$(ONLY)')
+	$(GO) run ./internal/platforms $(if $(ONLY),-only '$(ONLY)') $(if $(QUICK),-quick)
+
+.PHONY: types
+types: ## That all of it, tests included, is Go that every other platform takes: no compiler, a minute
+	$(GO) run ./internal/platforms -types
 
 .PHONY: platforms-update
 platforms-update: ## The same, and writes docs/platforms.md

@@ -1,10 +1,13 @@
 // Command platforms runs the tests on every platform that a Debian machine can be made to have, and says for each one what
 // was run, what was only built, and what was not had and why. It installs what it needs, as root or with sudo.
 //
-//	go run ./internal/platforms [-only REGEXP] [-update]
+//	go run ./internal/platforms [-only REGEXP] [-quick] [-update]
+//	go run ./internal/platforms -types
 //
 // The table in docs/platforms.md and what follows it are made from what it found: with -update it writes them, without it
 // fails when they say something else. Logs go to build/platforms.
+//
+// With -quick it builds no more than the library, without vetting it, of what it only builds. With -types it checks the types in all of that, and does nothing else, which takes seconds.
 package main
 
 import (
@@ -31,21 +34,28 @@ type outcome struct {
 	results
 	tested, built []run // the runs whose tests ran, and those that were only built
 	notHad        error
+	quick         bool // what was only built is the library
 }
 
 func main() {
 	only := flag.String("only", "", "run only the platforms whose names match this regular expression")
 	update := flag.Bool("update", false, "write docs/platforms.md")
+	quick := flag.Bool("quick", false, "of what is only built, build the library")
+	types := flag.Bool("types", false, "check the types in what is built for each platform, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := do(ctx, *only, *update); err != nil {
+	work := func() error { return do(ctx, *only, *quick, *update) }
+	if *types {
+		work = func() error { return checkTypes(ctx) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "platforms:", err)
 		os.Exit(1)
 	}
 }
 
-func do(ctx context.Context, only string, update bool) error {
+func do(ctx context.Context, only string, quick, update bool) error {
 	filter, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -57,7 +67,7 @@ func do(ctx context.Context, only string, update bool) error {
 	if err := os.Chdir(fixture.Root()); err != nil {
 		return err
 	}
-	m := &machine{ctx: ctx, work: work, done: make(map[string]error)}
+	m := &machine{ctx: ctx, quick: quick, work: work, done: make(map[string]error)}
 	defer m.end()
 	var outcomes []*outcome
 	failed := 0
@@ -81,7 +91,7 @@ func do(ctx context.Context, only string, update bool) error {
 	if failed > 0 {
 		return fmt.Errorf("%d tests failed; the logs are in build/platforms", failed)
 	}
-	if only != "" {
+	if only != "" || quick {
 		return nil // a part is no table
 	}
 	return documents(outcomes, update)
@@ -102,7 +112,7 @@ func (m *machine) try(p *platform) (*outcome, error) {
 	}
 	defer log.Close()
 	m.log = log
-	o := &outcome{platform: p, results: results{skipped: make(map[string][]string), output: make(map[string]string)}}
+	o := &outcome{platform: p, quick: m.quick, results: results{skipped: make(map[string][]string), output: make(map[string]string)}}
 	if p.prepare != nil {
 		var broken brokenError
 		switch err := p.prepare(m, p); {
@@ -140,6 +150,9 @@ func (m *machine) try(p *platform) (*outcome, error) {
 	}
 	return o, m.ctx.Err()
 }
+
+// onlyBuilds reports whether nothing of it runs.
+func (r *run) onlyBuilds() bool { return r.make == nil && r.programs == nil && len(r.tests) == 0 }
 
 // environment is that of the go command for a run.
 func (r *run) environment() []string {
@@ -205,7 +218,14 @@ func (m *machine) build(r *run) *results {
 		res.failed, res.output["go.work"] = []string{"go.work"}, err.Error()+"\n"
 		return res
 	}
-	for _, verb := range []string{"build", "vet"} {
+	verbs := []string{"build", "vet"}
+	if m.quick {
+		verbs = verbs[:1]
+		if r.builds == nil {
+			packages = whole
+		}
+	}
+	for _, verb := range verbs {
 		var log bytes.Buffer
 		own := *m
 		own.log = io.MultiWriter(m.log, &log)
@@ -267,6 +287,9 @@ func (o *outcome) line() string {
 	case o.notHad != nil:
 		return fmt.Sprintf("%s: not had: %v", o.name, o.notHad)
 	case o.ran == 0:
+		if o.quick {
+			return o.name + ": the library is built; not run"
+		}
 		return fmt.Sprintf("%s: built and vetted, tests included; not run", o.name)
 	}
 	text := fmt.Sprintf("%s (%s): ran %d, passed %d", o.name, o.how, o.ran, o.passed)

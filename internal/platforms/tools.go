@@ -18,11 +18,12 @@ import (
 
 // machine installs what the platforms need on this machine, each thing once.
 type machine struct {
-	ctx  context.Context
-	work string    // for what is not installed, but made or unpacked
-	log  io.Writer // gets what the programs say
-	done map[string]error
-	ends []func() // what end does
+	ctx   context.Context
+	quick bool
+	work  string    // for what is not installed, but made or unpacked
+	log   io.Writer // gets what the programs say
+	done  map[string]error
+	ends  []func() // what end does
 }
 
 // once does something the first time that it is asked for, and returns the same error each time.
