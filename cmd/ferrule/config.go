@@ -51,7 +51,7 @@ func (c *configured) survey() (*plugins.Overview, error) {
 	}
 	ctx, stop := interruptible(0)
 	defer stop()
-	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store), engines.System())
+	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store), enginesOfSystem())
 	return o, c.wrong(err)
 }
 

@@ -11,7 +11,16 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
+	"github.com/ferrule-dev/ferrule/loader/script"
+	"github.com/ferrule-dev/ferrule/loader/wasm"
+	"github.com/ferrule-dev/ferrule/plugins"
 )
+
+// enginesOfSystem are the engines for the plug-ins of a config.yaml. Which of them the application has is not known: all there are. Nothing is opened with them, and so what
+// runs Python may be missing.
+func enginesOfSystem() plugins.Option {
+	return plugins.Engines(wasm.Engine(), script.Engine(script.WithPython("python.so", nil)))
+}
 
 // inWorker is the engine of a library that is to be isolated, in that sandbox where there is one.
 func inWorker(policy *sandbox.Policy, opts ...isolate.Option) loader.Option {

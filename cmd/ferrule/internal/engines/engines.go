@@ -5,15 +5,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
-	"github.com/ferrule-dev/ferrule/loader/script"
 	"github.com/ferrule-dev/ferrule/loader/wasm"
-	"github.com/ferrule-dev/ferrule/plugins"
 )
-
-// System are the engines for the plug-ins of a config.yaml. Which of them the application has is not known: all there are. Nothing is opened with them, and so what runs Python may be missing.
-func System() plugins.Option {
-	return plugins.Engines(wasm.Engine(), script.Engine(script.WithPython("python.so", nil)))
-}
 
 // Memory is how much memory a module has where nothing is permitted, in bytes.
 const Memory = wasm.DefaultMemory
