@@ -601,6 +601,15 @@ func (e *entry) detach(state State) *live {
 	return l
 }
 
+// becomes is the plug-in's state, or the one that it will have when a version that leaves has come to its end: calls that run there hold up nothing that is decided by it.
+// e.mu is held.
+func (e *entry) becomes() State {
+	if e.state == StateDraining {
+		return e.after
+	}
+	return e.state
+}
+
 // drain closes what was detached, and waits until ctx ends for the calls in it.
 func (e *entry) drain(ctx context.Context, l *live) error {
 	err := l.Shutdown(ctx)

@@ -365,8 +365,9 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 	defer func() { e.tried = false }()
 	e.mu.Lock()
 	cur, l, state := e.spec, e.live, e.state
+	failed := l == nil && e.becomes() == StateFailed
 	if was != nil {
-		was.failed, was.spec, was.err, was.attempts, was.retryAt = l == nil && state == StateFailed, cur, e.err, e.attempts, e.retryAt
+		was.failed, was.spec, was.err, was.attempts, was.retryAt = failed, cur, e.err, e.attempts, e.retryAt
 	}
 	e.mu.Unlock()
 	switch {
@@ -401,7 +402,7 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 		e.mu.Lock()
 		again := cur.found.same(next.found) && cur.print == next.print && bytes.Equal(cur.settings, next.settings)
 		e.spec = next
-		if again && state == StateFailed && cur.err == nil {
+		if again && failed && cur.err == nil {
 			e.mu.Unlock()
 			if was != nil {
 				was.failed = false // nothing was changed: it may run by the time that others are set back

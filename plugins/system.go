@@ -483,10 +483,7 @@ func (s *System) closeAll(ctx context.Context) error {
 		e.mu.Lock()
 		after := StateGone
 		if e.live == nil && e.state != StateReady {
-			after = e.state
-			if after == StateDraining {
-				after = e.after
-			}
+			after = e.becomes()
 		}
 		e.mu.Unlock()
 		if err := e.close(ctx, after); err != nil {
@@ -545,7 +542,7 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 			if p != nil {
 				attachments = append(attachments, e.attach(p, name, h.Wrap))
 			}
-		} else if e.state == StateFailed && e.mayHook(name) {
+		} else if e.becomes() == StateFailed && e.mayHook(name) {
 			failed = append(failed, e.name)
 		} else if why, known := e.absence(name, p); known {
 			absent[e.name] = why
@@ -567,7 +564,7 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 
 // hook describes the plug-in's hook at a point, where it has one that is to be called; listed says that config.yaml names it there. e.mu is held.
 func (e *entry) hook(name string, p *point, listed bool) (h order.Hook, ok bool) {
-	switch e.state {
+	switch e.becomes() {
 	case StateReady, StateStarted, StateSuspended:
 		if !e.spec.usable() {
 			return h, false

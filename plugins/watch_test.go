@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins"
 )
 
@@ -263,12 +264,17 @@ func TestSetBackToFailed(t *testing.T) {
 		}
 		return "", nil
 	}
+	// It holds up its own end, and has a say until then and afterwards.
+	stops := make(chan struct{})
+	late.Stop = func(any) { <-stops }
+	late.Hooks = []builtin.Function{{Name: "may", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}}
 	other := simple("other", "1.0.0", nil)
 	other.Start = func(context.Context, []byte) (any, error) { return nil, failure("no luck") }
 	path, write := written(t, "plugins: [late, {name: other, enabled: false}]")
 	var log lines
 	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Builtin(late, other))
 	defer func() { require.NoError(t, closed(sys)) }()
+	may := plugins.Veto[string](sys, "may")
 	require.NoError(t, sys.Start(t.Context()))
 	f, err := sys.Func("late", "version")
 	require.NoError(t, err)
@@ -276,12 +282,17 @@ func TestSetBackToFailed(t *testing.T) {
 	require.ErrorContains(t, err, "no disk")
 	write("plugins: [{name: late, required: true, config: {disk: 1}}, {name: other, required: true}]")
 	require.ErrorContains(t, sys.Reload(t.Context()), "no luck")
+	assert.Equal(t, "late draining, other disabled", states(sys))
+	require.ErrorContains(t, may.Call(t.Context(), ""), "no disk", "who may object has failed")
+	close(stops)
 	assert.Equal(t, "late failed, other disabled", settled(sys))
 	p, _ := sys.Plugin("late")
 	assert.ErrorContains(t, p.Err, "no disk")
 	assert.False(t, p.RetryAt.IsZero())
 	assert.Empty(t, log.with("could not be set back"))
+	require.ErrorContains(t, may.Call(t.Context(), ""), "no disk")
 	write("plugins: [{name: late, required: true, config: {disk: 1}}]")
 	require.NoError(t, sys.Reload(t.Context()))
 	assert.Equal(t, "late started, other ready", settled(sys))
+	require.NoError(t, may.Call(t.Context(), ""))
 }

@@ -80,7 +80,9 @@ func ExampleImported() {
 	}
 	fmt.Println(inspect.ScriptOf(text), inspect.ScriptOf([]byte("export const rate = 1;\n")) == "")
 	fmt.Println(inspect.Imported(path))
+	fmt.Println(inspect.RunsOther([]byte("#!/usr/bin/env -S pipx run\n# ferrule: name=discount version=1.2.0 fn=off\n")))
 	// Output:
 	// JavaScript true
 	// [parts/rate.mjs] <nil>
+	// #!/usr/bin/env -S pipx run
 }
