@@ -306,7 +306,7 @@ bench-compare: ## The hot path's benchmarks in BASE=rev and in this tree as it i
 
 .PHONY: bench-test
 bench-test: ## That every contender of the comparison does the same work
-	$(GOTEST) $(LEAN) ./bench/...
+	$(GOTEST) $(LEAN) -timeout 30m ./bench/...
 
 .PHONY: fleet
 fleet: ## HOSTS (500) hosts, each a process, with 20 plug-ins against one registry: what they ask it and its mirrors for, for minutes

@@ -210,7 +210,13 @@ func TestRefusedIsSaidOnce(t *testing.T) {
 // and fails anew. What moves only the lines of a file is taken over.
 func TestRefusedFileIsSaid(t *testing.T) {
 	late := simple("late", "1.0.0", nil)
-	late.Start = func(context.Context, []byte) (any, error) { return nil, failure("no disk") }
+	var tries atomic.Int32 // with what is in force: a second after it has failed it is tried again, which is said, too
+	late.Start = func(_ context.Context, config []byte) (any, error) {
+		if len(config) == 0 {
+			tries.Add(1)
+		}
+		return nil, failure("no disk")
+	}
 	welcome := simple("welcome", "1.0.0", nil)
 	pts := simple("pts", "1.0.0", map[string]string{"permit.connect": "443"}, "note")
 	path, write := written(t, "plugins: [welcome, pts, late]\nlogging: {level: INFO}")
@@ -223,14 +229,16 @@ func TestRefusedFileIsSaid(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Call(t.Context(), nil)
 	require.Error(t, err, "it has failed")
-	before, errs, warnings := settled(sys), len(log.with("level=ERROR")), len(log.with("level=WARN"))
+	before, warnings := settled(sys), len(log.with("level=WARN"))
+	failures := func() int { return len(log.with("level=ERROR")) }
+	errs := failures() - 1
 	require.Equal(t, "late failed, pts failed, welcome ready", before)
 
 	write("# a line above\n\nplugins: [welcome, pts, late]\nlogging: {level: INFO}")
 	require.NoError(t, sys.Reload(t.Context()), "all is as it was, but for the line that a remedy has")
 	p, _ := sys.Plugin("pts")
 	assert.ErrorContains(t, p.Err, "line 3 of")
-	assert.Len(t, log.with("level=ERROR"), errs)
+	assert.LessOrEqual(t, failures(), errs+int(tries.Load()))
 
 	said := func() int { return len(log.with("level=WARN", "was not taken over")) }
 	for i, c := range []struct{ text, why string }{
@@ -247,11 +255,11 @@ func TestRefusedFileIsSaid(t *testing.T) {
 		assert.Equal(t, i+1, said(), c.text)
 		assert.Contains(t, log.with("level=WARN", "was not taken over")[i], c.why)
 		assert.Len(t, log.with("level=WARN"), warnings+i+1, "the cause is in no other line")
-		assert.Len(t, log.with("level=ERROR"), errs, c.text)
-		assert.Equal(t, before, settled(sys), c.text)
-		p, _ := sys.Plugin("late")
-		assert.ErrorContains(t, p.Err, "no disk")
-		assert.False(t, p.RetryAt.IsZero(), "it is tried again as it would have been")
+		assert.LessOrEqual(t, failures(), errs+int(tries.Load()), c.text)
+		assert.Eventually(t, func() bool { // not in the moment in which it is tried
+			p, _ := sys.Plugin("late")
+			return settled(sys) == before && p.Err != nil && strings.Contains(p.Err.Error(), "no disk") && !p.RetryAt.IsZero()
+		}, time.Minute, time.Millisecond, "%s: it is tried again as it would have been", c.text)
 	}
 }
 

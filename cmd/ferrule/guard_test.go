@@ -662,7 +662,7 @@ func TestPolicy(t *testing.T) {
 	assert.Contains(t, stdout, "in a sandbox")
 	_, _, code = ferrule(t, "", "bench", library, "reads", "--in", file, "--sandbox", "--duration", "100ms")
 	assert.Equal(t, exitFailed, code)
-	check := []string{"check", "--only", "sandbox", "--in", "reads=" + file, library, "--sandbox"}
+	check := []string{"check", "--timeout", "1m", "--only", "sandbox", "--in", "reads=" + file, library, "--sandbox"}
 	stdout, _, code = ferrule(t, "", check...)
 	assert.Equal(t, exitFailed, code)
 	assert.Contains(t, stdout, "error R20: reads with the input of --in, in the sandbox: ")

@@ -24,6 +24,8 @@ import (
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/loader/remote"
+	"github.com/ferrule-dev/ferrule/loader/remote/mqtt"
+	"github.com/ferrule-dev/ferrule/loader/remote/nats"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/serve"
 )
 
@@ -291,6 +293,23 @@ func TestFarNode(t *testing.T) {
 	}
 	_, err := loader.Open(near+"/which@3", inNATS.Plugin(0))
 	require.ErrorIs(t, err, remote.ErrNoNode)
+}
+
+// A broker that is far away, or a busy machine, answers late, and is waited for.
+func TestFarBroker(t *testing.T) {
+	overSlowLines(t, func(t *testing.T, k *kit) {
+		t.Parallel()
+		s := k.Start(t, 0)
+		k.Node(t, serve.Go(&builtin.Plugin{Name: "which", Version: "1.0.0", Threads: abi.Concurrent,
+			Funcs: []builtin.Function{{Name: "version", Call: func(context.Context, []byte) ([]byte, error) { return []byte("1.0.0"), nil }}}}), node{URL: s.URL()})
+		plugin := map[*kit]loader.Option{inNATS: nats.Plugin(nats.WithSilence(long), nats.WithStartTimeout(long)), inMosquitto: mqtt.Plugin(mqtt.WithSilence(long), mqtt.WithStartTimeout(long))}[k]
+		p, err := loader.Open(slowLine(t, s.URL(), 600*time.Millisecond, 0, 0, 0).url+"/which", plugin)
+		require.NoError(t, err)
+		out, err := p.Call(t.Context(), "version", nil)
+		require.NoError(t, err)
+		assert.Equal(t, "1.0.0", string(out))
+		require.NoError(t, p.Close())
+	})
 }
 
 // overSlowLines runs a test over each kind of broker.

@@ -112,7 +112,7 @@ func (b *connection) Watch(name string, w broker.Watcher) (func(), error) {
 // How long what was asked for is waited for: the message to oneself, before the broker is asked about it, and at all; and nodes that a broker tells of later.
 const (
 	soon   = 250 * time.Millisecond
-	atMost = 2 * time.Second
+	atMost = 5 * time.Second
 	quiet  = 30 * time.Millisecond
 )
 

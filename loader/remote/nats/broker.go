@@ -220,8 +220,10 @@ func nodeOf(s micro.ServiceIdentity) broker.Node {
 	return n
 }
 
-// How long answers are waited for: since the last one, before Find returns; and before nobody is expected to answer any more.
+// How long answers are waited for: for the first one, which the server gives itself where no node does, and so for a server or a way to it that is busy; since the last one,
+// before Find returns; and since the first one, before nobody is expected to answer any more.
 const (
+	first  = 5 * time.Second
 	quiet  = 30 * time.Millisecond
 	atMost = time.Second
 )
@@ -277,21 +279,25 @@ func (b *connection) Find(ctx context.Context, name string) ([]broker.Node, erro
 		_ = sub.Unsubscribe()
 		return nil, err
 	}
-	time.AfterFunc(atMost, func() { _ = sub.Unsubscribe() })
-	end := time.NewTimer(atMost)
-	defer end.Stop()
+	defer time.AfterFunc(atMost, func() { _ = sub.Unsubscribe() })
+	begin := time.Now()
+	look := time.NewTicker(atMost)
+	defer look.Stop()
 	var soon <-chan time.Time
 	for waits := true; waits; {
 		select {
 		case <-a.some:
+			if soon == nil {
+				look.Reset(atMost)
+			}
 			soon = time.After(quiet)
 			a.mu.Lock()
 			waits = !a.none
 			a.mu.Unlock()
 		case <-soon:
 			waits = false
-		case <-end.C:
-			waits = false
+		case <-look.C:
+			waits = soon == nil && b.Denied() == nil && time.Since(begin) < first
 		case <-ctx.Done():
 			waits = false
 		}
