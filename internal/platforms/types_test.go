@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -35,27 +36,32 @@ func TestTypes(t *testing.T) {
 	for name, r := range platforms {
 		require.NoError(t, m.check(r, []string{"./..."}), name)
 	}
-	for name, c := range map[string]struct{ file, text, on, says string }{
-		"a function that only another system has": {"c.go", "package m\n\nimport \"syscall\"\n\nvar _ = syscall.Mmap\n", "windows", "undefined: syscall.Mmap"},
-		"what another file has":                   {"c_linux.go", "//go:build 386\n\npackage m\n\nvar _ = missing\n", "386", "undefined: missing"},
-		"a number that is too long":               {"c.go", "package m\n\nvar _ int = 1 << 40\n", "386", "overflows"},
-		"in a test":                               {"c_darwin_test.go", "package m_test\n\nvar _ = missing\n", "darwin", "undefined: missing"},
-		"in a test of a program's":                {"cmd/p/c_windows_test.go", "package main\n\nvar _ = missing\n", "windows", "undefined: missing"},
-		"an import of nothing":                    {"c_windows.go", "package m\n\nimport \"example.com/m/none\"\n\nvar _ = none.X\n", "windows", "go list: exit status 1"},
-		"an import that nobody uses":              {"c_windows.go", "package m\n\nimport \"os\"\n", "windows", "imported and not used"},
-		"no Go":                                   {"c_darwin.go", "package m\n\nfunc (\n", "darwin", "c_darwin.go:3"},
-		"with the other crossing":                 {"c.go", "//go:build ferrule_portable\n\npackage m\n\nvar _ = missing\n", "portable", "undefined: missing"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			require.NoError(t, os.WriteFile(c.file, []byte(c.text), 0o600))
-			defer os.Remove(c.file)
-			assert.ErrorContains(t, m.check(platforms[c.on], []string{"./..."}), c.says)
-			other := "darwin"
-			if c.on == other {
-				other = "windows"
-			}
-			assert.NoError(t, m.check(platforms[other], []string{"./..."}), other)
-		})
+	wrong := func(file, text string) {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	}
+	wrong("only_others_have.go", "package m\n\nimport \"syscall\"\n\nvar _ = syscall.Mmap\n")
+	wrong("too_long.go", "package m\n\nvar _ int = 1 << 40\n")
+	wrong("of_another_file_linux.go", "//go:build 386\n\npackage m\n\nvar _ = missing\n")
+	wrong("in_a_darwin_test.go", "package m_test\n\nvar _ = missing\n")
+	wrong("cmd/p/of_a_program_windows_test.go", "package main\n\nvar _ = missing\n")
+	wrong("nobody_uses_windows.go", "package m\n\nimport \"os\"\n")
+	wrong("other_crossing.go", "//go:build ferrule_portable\n\npackage m\n\nvar _ = missing\n")
+	for name, want := range map[string][]string{
+		"windows":  {"only_others_have.go:5:17: undefined: syscall.Mmap", "of_a_program_windows_test.go:3:9: undefined: missing", `nobody_uses_windows.go:3:8: "os" imported and not used`},
+		"darwin":   {"in_a_darwin_test.go:3:9: undefined: missing"},
+		"portable": {"other_crossing.go:5:9: undefined: missing"},
+		"386":      {"too_long.go:3:13: cannot use 1 << 40", "of_another_file_linux.go:5:9: undefined: missing"},
+	} {
+		err := m.check(platforms[name], []string{"./..."})
+		require.Error(t, err, name)
+		assert.Len(t, strings.Split(err.Error(), "\n"), len(want), "%s: %v", name, err)
+		for _, text := range want {
+			assert.ErrorContains(t, err, text, name)
+		}
+	}
+	wrong("no_go_darwin.go", "package m\n\nfunc (\n")
+	assert.ErrorContains(t, m.check(platforms["darwin"], []string{"./..."}), "no_go_darwin.go:3")
+	wrong("of_nothing_windows.go", "package m\n\nimport \"example.com/m/none\"\n\nvar _ = none.X\n")
+	assert.ErrorContains(t, m.check(platforms["windows"], []string{"./..."}), "go list: exit status 1")
 	assert.ErrorContains(t, m.check(platforms["386"], []string{"fmt"}), "found no package of this tree")
 }
