@@ -15,14 +15,14 @@ import (
 // what looks like a line of this command's. Everything foreign that is printed for people goes through package
 // escape or foreignLines.
 
-// cellWidth is how many characters of a text a table has in a column that is not the last.
-const cellWidth = 64
+// columnWidth is how many characters of a text a table has in a column that is not the last.
+const columnWidth = 64
 
 // column is a foreign text in a table's column, cut where it would make the column wider than a screen. Where it is whole, --json has it.
 func column(text string) string {
 	line := []rune(escape.Line(text))
-	if len(line) > cellWidth {
-		return string(line[:cellWidth-1]) + "…"
+	if len(line) > columnWidth {
+		return string(line[:columnWidth-1]) + "…"
 	}
 	return string(line)
 }

@@ -7,7 +7,7 @@
 // The table in docs/platforms.md and what follows it are made from what it found: with -update it writes them, without it
 // fails when they say something else. Logs go to build/platforms.
 //
-// With -quick it builds no more than the library, without vetting it, of what it only builds. With -types it checks the types in all of that, and does nothing else, which takes seconds.
+// With -quick it builds no more than the library, without vetting it, of what it only builds. With -types it checks the types in all of that, and does nothing else, which takes a minute.
 package main
 
 import (

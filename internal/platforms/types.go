@@ -24,11 +24,10 @@ import (
 // listed is what `go list -deps -test -json` says of a package, each behind what it imports. One that has tests is there once more with these, and so is what imports that
 // one for them.
 type listed struct {
-	ImportPath, Name, Dir string
-	Standard              bool
-	GoFiles               []string          // with those of the tests, where it is a package with these
-	ImportMap             map[string]string // what a path stands for, where that is not the package of this path
-	Module                *struct {
+	ImportPath, Dir string
+	GoFiles         []string          // with those of the tests, where it is a package with these
+	ImportMap       map[string]string // what a path stands for, where that is not the package of this path
+	Module          *struct {
 		Main      bool
 		GoVersion string
 	}
@@ -79,7 +78,7 @@ func checkTypes(ctx context.Context) error {
 
 // check returns what is wrong with the types.
 func (m *machine) check(r *run, packages []string) error {
-	fields := "-json=ImportPath,Name,Dir,Standard,GoFiles,ImportMap,Module"
+	fields := "-json=ImportPath,Dir,GoFiles,ImportMap,Module"
 	cmd := exec.CommandContext(m.ctx, "go", append([]string{"list", "-deps", "-test", fields, r.tags()}, packages...)...)
 	cmd.Env = append(os.Environ(), r.environment()...)
 	cmd.Stderr = m.log

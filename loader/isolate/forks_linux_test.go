@@ -98,7 +98,7 @@ func TestForkThatWrites(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "parent", string(out))
 		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
-			out, err = p.Call(ctx, "quick_echo", in)
+			out, err = p.Call(ctx, "echo", in)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(in, out), "%.100q", out)
 			out, err = other.Call(ctx, "echo", in)

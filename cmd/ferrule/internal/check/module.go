@@ -617,8 +617,7 @@ func (m *module) cancel(how string, after time.Duration) {
 		}
 	}
 	m.how = ", " + how
-	second := true // what was ended takes long: one of a case gets a second chance
-	gone := false  // what the plug-in ran in was ended: a new one would take the time that the call has
+	gone := false // what the plug-in ran in was ended: a new one would take the time that the call has
 	m.each(func(f function) {
 		for _, in := range m.cancellable(f) {
 			var t tries
@@ -632,9 +631,9 @@ func (m *module) cancel(how string, after time.Duration) {
 				}
 				m.send(event{Step: &step{What: f.label + " with " + in.name + m.how, Function: f.label, Rule: "R17", Expected: "a function that returns soon", Mend: mendInput}})
 				late, out, err := m.cancelled(f, in, after)
-				_, ended := errors.AsType[*loader.DeadlineError](err)
+				ended := wasEnded(err)
 				gone = ended || errors.Is(err, loader.ErrCrash)
-				if !t.take(late, entered(err), ended, &second) {
+				if !t.take(late, entered(err), ended, &m.again) {
 					continue
 				}
 				if m.judge(f, in, out, err); m.slow[f.label] {
@@ -671,15 +670,15 @@ func (t *tries) again() bool {
 	return t.calls < 6 && t.counted < 3 && (t.counted == 0 || t.late > soon)
 }
 
-// take takes in how long a call went on. It reports whether that counts: it does not where the function was not entered, nor the first time that one was ended, as long as
-// second says that there is a second chance.
-func (t *tries) take(late time.Duration, entered, ended bool, second *bool) bool {
+// take takes in how long a call went on. It reports whether that counts: it does not where the function was not entered, nor where it was ended and none
+// was tried again for that before: see twice.
+func (t *tries) take(late time.Duration, entered, ended bool, again *bool) bool {
 	t.calls++
 	switch {
 	case !entered:
 		return false
-	case ended && *second:
-		*second, t.ended = false, true
+	case ended && !*again:
+		*again, t.ended = true, true
 		return false
 	}
 	t.counted++

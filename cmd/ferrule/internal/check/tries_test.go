@@ -18,32 +18,32 @@ func TestTries(t *testing.T) {
 	slow := call{long, true, false}
 	outSlow := call{long, false, false}
 	for _, c := range []struct {
-		name   string
-		calls  []call // those that there are
-		want   tries
-		second bool
+		name  string
+		calls []call // those that there are
+		want  tries
+		again bool
 	}{
-		{"soon", []call{in}, tries{1, 1, 0, false}, true},
-		{"late, and soon", []call{slow, in}, tries{2, 2, 0, false}, true},
-		{"late three times", []call{slow, slow, slow}, tries{3, 3, long, false}, true},
-		{"late, and not entered any more", []call{slow, out, out, out, out, out}, tries{6, 1, long, false}, true},
-		{"not entered, and that took long", []call{outSlow, outSlow, in}, tries{3, 1, 0, false}, true},
-		{"never entered", []call{outSlow, outSlow, outSlow, outSlow, outSlow, outSlow}, tries{6, 0, 0, false}, true},
-		{"ended, and soon the second time", []call{killed, in}, tries{2, 1, 0, true}, false},
-		{"ended each time", []call{killed, killed, killed, killed}, tries{4, 3, long, true}, false},
-		{"ended, and not entered any more", []call{killed, out, out, out, out, out}, tries{6, 0, 0, true}, false},
+		{"soon", []call{in}, tries{1, 1, 0, false}, false},
+		{"late, and soon", []call{slow, in}, tries{2, 2, 0, false}, false},
+		{"late three times", []call{slow, slow, slow}, tries{3, 3, long, false}, false},
+		{"late, and not entered any more", []call{slow, out, out, out, out, out}, tries{6, 1, long, false}, false},
+		{"not entered, and that took long", []call{outSlow, outSlow, in}, tries{3, 1, 0, false}, false},
+		{"never entered", []call{outSlow, outSlow, outSlow, outSlow, outSlow, outSlow}, tries{6, 0, 0, false}, false},
+		{"ended, and soon the second time", []call{killed, in}, tries{2, 1, 0, true}, true},
+		{"ended each time", []call{killed, killed, killed, killed}, tries{4, 3, long, true}, true},
+		{"ended, and not entered any more", []call{killed, out, out, out, out, out}, tries{6, 0, 0, true}, true},
 	} {
 		var got tries
-		second, left := true, c.calls
+		again, left := false, c.calls
 		for got.again() {
 			if !assert.NotEmpty(t, left, c.name) {
 				break
 			}
-			got.take(left[0].late, left[0].entered, left[0].ended, &second)
+			got.take(left[0].late, left[0].entered, left[0].ended, &again)
 			left = left[1:]
 		}
 		assert.Empty(t, left, c.name)
 		assert.Equal(t, c.want, got, c.name)
-		assert.Equal(t, c.second, second, c.name)
+		assert.Equal(t, c.again, again, c.name)
 	}
 }
