@@ -251,7 +251,7 @@ func TestSandboxLayers(t *testing.T) {
 	assert.Positive(t, i.PID)
 	script, err := filepath.EvalSymlinks(filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", "attacker.py"))
 	require.NoError(t, err)
-	for _, layer := range []string{"no terminal", "own descriptors", "no-new-privs", "seccomp", "rlimit memory", "rlimit cpu", "rlimit files", "rlimit file size", "no core dumps",
+	for _, layer := range []string{"no terminal", "own descriptors", "no-new-privs", "seccomp", "rlimit memory", "rlimit cpu", "rlimit files", "rlimit signals", "rlimit file size", "no core dumps",
 		"wall time", "reads " + script} {
 		assert.Contains(t, i.Layers, layer)
 	}

@@ -87,6 +87,10 @@ func take(text []byte, libraries []wire.Library, launched *successor) ([]string,
 			return nil, fmt.Errorf("wall time: %w", err)
 		}
 	}
+	// Landlock has sent its signals to this process's threads by now, and the timer is there.
+	if err := limitSignals(&r); err != nil {
+		return nil, fmt.Errorf("rlimit signals: %w", err)
+	}
 	if noSeccomp == "" {
 		if err := applySeccomp(&p, timer, abi >= landlockScopes, launched); err != nil {
 			return nil, fmt.Errorf("seccomp: %w", err)
@@ -257,6 +261,21 @@ func limitFiles(p *Policy, r *report, launched *successor) error {
 		return err
 	}
 	r.has("rlimit files")
+	return nil
+}
+
+// limitSignals leaves others of the user half of what the system queues for it: timers, and signals that carry something. The kernel counts
+// these for all processes of a user together, and asks the limit of each. Who had taken all of it would keep every program of the user from making
+// a change on all of its threads, and so the next sandbox from beginning.
+func limitSignals(r *report) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_SIGPENDING, &now); err != nil {
+		return err
+	}
+	if err := limit(unix.RLIMIT_SIGPENDING, min(now.Cur, now.Max/2), 0); err != nil {
+		return err
+	}
+	r.has("rlimit signals")
 	return nil
 }
 

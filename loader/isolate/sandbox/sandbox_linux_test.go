@@ -440,10 +440,10 @@ func TestLayersAreReported(t *testing.T) {
 	if abi >= landlockScopes {
 		landlock += ", landlock: signals"
 	}
-	assert.Equal(t, "no-new-privs, rlimit file size, no core dumps"+landlock+", rlimit files, seccomp", layers(Policy{}))
+	assert.Equal(t, "no-new-privs, rlimit file size, no core dumps"+landlock+", rlimit files, rlimit signals, seccomp", layers(Policy{}))
 	all := Policy{Memory: 1 << 30, CPU: time.Minute, Time: time.Minute, Write: []string{file}}
 	assert.Equal(t, "no-new-privs, rlimit memory, rlimit cpu, no core dumps"+landlock+", rlimit files, wall time, "+
-		"seccomp", layers(all))
+		"rlimit signals, seccomp", layers(all))
 }
 
 func TestMissingLayers(t *testing.T) {
@@ -463,12 +463,12 @@ func TestMissingLayers(t *testing.T) {
 		job
 		layers string
 	}{
-		{job{ABI: &none, Policy: effort}, "no-new-privs, rlimit file size, no core dumps, rlimit files, seccomp"},
-		{job{ABI: &none, NoSeccomp: true, Policy: effort}, "rlimit file size, no core dumps, rlimit files"},
+		{job{ABI: &none, Policy: effort}, "no-new-privs, rlimit file size, no core dumps, rlimit files, rlimit signals, seccomp"},
+		{job{ABI: &none, NoSeccomp: true, Policy: effort}, "rlimit file size, no core dumps, rlimit files, rlimit signals"},
 		// Without ports the network is seccomp's to refuse, and nothing is missing.
-		{job{ABI: &old}, "no-new-privs, rlimit file size, no core dumps, landlock v3: files, rlimit files, seccomp"},
+		{job{ABI: &old}, "no-new-privs, rlimit file size, no core dumps, landlock v3: files, rlimit files, rlimit signals, seccomp"},
 		{job{ABI: &old, Policy: ports},
-			"no-new-privs, rlimit file size, no core dumps, landlock v3: files, rlimit files, seccomp"},
+			"no-new-privs, rlimit file size, no core dumps, landlock v3: files, rlimit files, rlimit signals, seccomp"},
 	} {
 		o := calls(t, c.job)
 		assert.Empty(t, o.first.Err)

@@ -40,7 +40,7 @@ func TestInWorker(t *testing.T) {
 	p := open(t, "echo", sandbox.Policy{Memory: 512 << 20})
 	isolation, ok := p.Isolation()
 	require.True(t, ok)
-	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "no core dumps", "no terminal",
+	for _, layer := range []string{"no-new-privs", "seccomp", "rlimit memory", "rlimit files", "rlimit signals", "no core dumps", "no terminal",
 		"dies with the host"} {
 		assert.Contains(t, isolation.Layers, layer)
 	}
@@ -123,6 +123,18 @@ func TestBombs(t *testing.T) {
 			return err == nil && string(out) == "works"
 		}, time.Minute, time.Millisecond, c.fixture)
 	}
+}
+
+// What the system counts for all of a user's processes together is not one plug-in's: the next sandbox begins.
+func TestTimersOfAll(t *testing.T) {
+	p := open(t, "sandbox_attempts", sandbox.Policy{})
+	_, err := p.Call(context.Background(), "timers", nil)
+	if err == nil {
+		t.Skip("this system does not bound the timers of a user")
+	}
+	assert.ErrorIs(t, err, loader.ErrFailed)
+	_, err = open(t, "echo", sandbox.Policy{Time: time.Minute}).Call(context.Background(), "echo", nil)
+	assert.NoError(t, err)
 }
 
 // The bytes that were verified are the bytes that are loaded, here as well.

@@ -10,7 +10,7 @@ import (
 
 // layers are those that a worker can make itself, by their names.
 var layers = []string{"own descriptors", "no-new-privs", "seccomp", "wall time", "no core dumps",
-	"rlimit memory", "rlimit cpu", "rlimit processes", "rlimit file size", "rlimit files",
+	"rlimit memory", "rlimit cpu", "rlimit processes", "rlimit file size", "rlimit files", "rlimit signals",
 	"job: processes", "job: memory", "job: cpu"}
 
 // LayerLibrary begins the name of the layer that a library's file is, which a sandbox lets the worker read; its path follows.
