@@ -12,6 +12,8 @@ GOTEST ?= $(GO) test
 LEAN = -vet=off -ldflags=-w
 # The tests of twice as many packages at a time as there are processors: they wait for processes and for times more than they work.
 WIDE = -p $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
+# Two targets at the same time.
+TOGETHER = $(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync)
 export GO GOTEST
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = $(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -47,8 +49,13 @@ fresh: ## README's two commands in a clone, in a Debian that has Go, a C compile
 	@sh internal/first/fresh.sh
 
 .PHONY: test
-test: test-go ## Everything that is quick, on this machine
-	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) test-without test-c test-rust
+test: test-go ## The library and the SDKs on this machine, in five minutes
+	+$(TOGETHER) quick-c quick-rust
+
+# Together with `make test`: all that is quick.
+.PHONY: rest
+rest: rest-go ## What `make test` leaves out and is quick by itself: calls without cgo, the engines that are modules of their own, the command, the examples, what makes releases, and the SDKs with each of their plug-ins
+	+$(TOGETHER) test-without test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
 # off; the trampoline in `make crossings`. Everything else, workers included, is tested once; `make portable`
@@ -75,11 +82,20 @@ LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./cmd/ferrule/internal/gen 
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
-.PHONY: test-go
+# What a host imports, and what a plug-in in Go does: what a change breaks most often.
+QUICK = ./abi/... ./loader/... ./plugins/... ./sdk-go/...
+# The rest. The folders of the root's module are named: the module's own name would have QUICK in it.
+REST = ./include/... ./internal/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/... ./sdk-go/...,$(TESTED))
+
+.PHONY: test-go rest-go
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -skip $(LONG_ONES) $(TESTED)
+	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -skip $(LONG_ONES) $(QUICK)
+rest-go:
+	$(NEED_GO)
+	$(NEED_CC)
+	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -skip $(LONG_ONES) $(REST)
 
 # It waits more than it works, so it is run beside the other languages' tests.
 .PHONY: test-without
@@ -88,7 +104,7 @@ test-without:
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) $(NATIVE)
 
 .PHONY: long
-long: ## The tests that `make test` leaves out because they take long
+long: ## The tests that `make test` and `make rest` leave out because they take long
 	$(NEED_GO)
 	$(NEED_CC)
 	$(GOTEST) $(LEAN) $(WIDE) -timeout 28m -run $(LONG_ONES) $(LONG_IN)
@@ -145,20 +161,26 @@ go-forms: ## Plug-ins in Go in their four forms: by a host without cgo, built wi
 
 .PHONY: crossings crossing-cgo crossing-without
 crossings: fixtures ## The native engine with the portable crossing, with cgo and without, both at the same time; builds the plug-ins first
-	+$(MAKE) --jobs=2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync) crossing-cgo crossing-without
+	+$(TOGETHER) crossing-cgo crossing-without
 crossing-cgo:
 	$(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 crossing-without:
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
-.PHONY: test-c
+.PHONY: test-c quick-c
 test-c:
 	$(NEED_CC)
 	$(MAKE) -C sdk-c test
+quick-c:
+	$(NEED_CC)
+	$(MAKE) -C sdk-c quick
 
-.PHONY: test-rust
-test-rust:
-	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet --workspace --all-features; elif [ -n "$$CI" ]; then \
+# The quick ones build no plug-in.
+.PHONY: test-rust quick-rust
+test-rust: RUST_TESTS = --workspace
+quick-rust: RUST_TESTS = --lib
+test-rust quick-rust:
+	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet $(RUST_TESTS) --all-features; elif [ -n "$$CI" ]; then \
 		echo "make: cargo is missing: apt-get install cargo, or see https://rustup.rs" >&2; exit 1; else \
 		echo "make: the Rust SDK was not tested: cargo is missing: apt-get install cargo, or see https://rustup.rs"; fi
 

@@ -111,9 +111,11 @@ func TestMakeLeavesNoModuleOut(t *testing.T) {
 	}
 	assert.ElementsMatch(t, modules, tidy, "mod tidy -diff")
 
-	tests := recorded(t, tree, "test-go", "bench-test")
+	tests := recorded(t, tree, "test-go", "rest-go", "bench-test")
 	assert.Equal(t, every, packages(t, tests, verb("test", "")), "test")
-	assert.Equal(t, without(t, every, "bench"), packages(t, tests[:1], verb("test", "")), "one go test for all: it keeps the processors busy")
+	both := slices.Concat(packages(t, tests[:1], verb("test", "")), packages(t, tests[1:2], verb("test", "")))
+	slices.Sort(both)
+	assert.Equal(t, without(t, every, "bench"), both, "each once, by one go test for what is quick and one for the rest: it keeps the processors busy")
 
 	// The programs race no more than the libraries do, nor does what tests several of these.
 	assert.Equal(t, without(t, every, "bench", "cmd/ferrule", "examples", "plugins/enginetest", "plugins/web/browsertest", "sdk-go/formstest", "internal", "include", "sdk-c", "sdk-rust"),
@@ -144,7 +146,7 @@ func testFiles(t *testing.T, tree, pkg string) map[string]string {
 	return texts
 }
 
-// What `make test` leaves out because it takes long is there, and `make long` runs it.
+// What `make test` and `make rest` leave out because it takes long is there, and `make long` runs it.
 func TestMakeNamesLongTests(t *testing.T) {
 	t.Parallel()
 	tree := fixture.Root()
@@ -156,9 +158,10 @@ func TestMakeNamesLongTests(t *testing.T) {
 		}
 		return ""
 	}
-	left, run := option("test-go", "-skip"), option("long", "-run")
+	run := option("long", "-run")
 	require.Regexp(t, `^\^\((Test\w+\|)+Test\w+\)\$$`, run)
-	assert.Equal(t, run, left)
+	assert.Equal(t, run, option("test-go", "-skip"))
+	assert.Equal(t, run, option("rest-go", "-skip"))
 
 	// The tests of those names that packages have.
 	names := regexp.MustCompile(`(?m)^func (` + strings.Trim(run, "^()$") + `)\(t \*testing\.T\)`)
@@ -172,7 +175,7 @@ func TestMakeNamesLongTests(t *testing.T) {
 				if wants := fetched.FindStringSubmatch(text); wants != nil {
 					some = true
 					for _, m := range test.FindAllStringSubmatch(text, -1) {
-						assert.Regexp(t, run, m[1], "%s: it is run by make test, and needs what %s makes", file, wants[1])
+						assert.Regexp(t, run, m[1], "%s: it is run by make test or make rest, and needs what %s makes", file, wants[1])
 					}
 				}
 				for _, m := range names.FindAllStringSubmatch(text, -1) {
@@ -184,7 +187,7 @@ func TestMakeNamesLongTests(t *testing.T) {
 	}
 	long := found("long")
 	assert.True(t, some, "a file whose tests need what another target fetches")
-	assert.ElementsMatch(t, found("test-go"), long, "what one leaves out the other runs, in whatever package it is")
+	assert.ElementsMatch(t, found("test-go", "rest-go"), long, "what one leaves out the other runs, in whatever package it is")
 	for _, name := range strings.Split(strings.Trim(run, "^()$"), "|") {
 		assert.True(t, slices.ContainsFunc(long, func(test string) bool { return strings.HasSuffix(test, " "+name) }), "%s is in no package of make long", name)
 	}

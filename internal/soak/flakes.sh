@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whether tests fail once in a while: `make flakes`, from the root of the tree. It builds the tests of PKG once, and runs them ROUNDS times, each in a
 # process of its own and in another order, JOBS packages at a time, beside BUSY processes that do nothing but take processors. Without PKG all are run,
-# which takes as many times as long as `make test`. It says how often each test failed, with what it wrote, and fails where one did.
+# which takes as many times as long as `make test` and `make rest`. It says how often each test failed, with what it wrote, and fails where one did.
 set -eu
 GO=${GO:-go} ROUNDS=${ROUNDS:-20} BUSY=${BUSY:-2} JOBS=${JOBS:-2} SKIP=${SKIP:-'^$'}
 [ -n "${PKG:-}" ] || { echo "flakes: found no PKG, expected the packages to test, such as ./loader/..." >&2; exit 1; }
