@@ -195,10 +195,8 @@ func (s *session) trusted(ctx context.Context, c *candidate) error {
 			return aboutAny(err, c)
 		}
 	}
-	if first := s.Trust.FirstUse(name); first != "" { // no keys are set: the lock counts
-		if c.entry.Key == "" {
-			s.notice(Notice{Plugin: name, Version: c.entry.Version, Source: c.from(), Text: first})
-		}
+	if first := s.Trust.FirstUse(name); first != "" { // no keys are set, or none any more: the lock counts
+		s.notice(Notice{Plugin: name, Version: c.entry.Version, Source: c.from(), Text: first})
 		return nil
 	}
 	if c.done {

@@ -246,6 +246,15 @@ func TestFirstUse(t *testing.T) {
 	assert.Equal(t, p.key.ID(), r.Plugins["dist_aaaa"].Key)
 	assert.Contains(t, p.text(), p.key.ID())
 	assert.Equal(t, requests, p.source.requests.Load())
+	assert.Empty(t, r.Notices)
+
+	// It is said, too, where keys were taken away later, whether the file is here or fetched.
+	for range 2 {
+		r = p.ensure(p.installer(without), "dist_aaaa")
+		require.Len(t, r.Notices, 1)
+		assert.Contains(t, r.Notices[0].String(), "NOT VERIFIED")
+		require.NoError(t, os.RemoveAll(p.store))
+	}
 
 	unsigned := newPlace(t)
 	unsigned.pushAs(plain, nil, nil)
