@@ -296,8 +296,8 @@ func (f *found) unreadable() *Error {
 	return e
 }
 
-// missing is the error of a plug-in that was not found.
-func (s *System) missing(name string, conf *config.Config, all []*found) *Error {
+// missing is the error of a plug-in that was not found. here says that its remedy is of what is here: a plug-in of nearly that name, or a program.
+func (s *System) missing(name string, conf *config.Config, all []*found) (e *Error, here bool) {
 	folders := s.foldersOf(conf)
 	var names []string
 	for _, f := range all {
@@ -310,7 +310,8 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 		where = "in " + strings.Join(folders, ", ")
 	}
 	remedy := hint(name, names)
-	if unfetched := s.download == nil && conf.Registry.URL != ""; len(names) == 0 || unfetched && abi.Nearest(name, names) == "" {
+	here = abi.Nearest(name, names) != ""
+	if unfetched := s.download == nil && conf.Registry.URL != ""; len(names) == 0 || unfetched && !here {
 		remedy = "Name a folder in folders:"
 		if len(folders) > 0 {
 			remedy = "Put its file into a folder of folders:"
@@ -319,7 +320,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 	}
 	for _, path := range s.programsIn(conf) {
 		if stem(path) == name || filepath.Base(path) == name {
-			remedy = "There is a program " + path + ", which is not run because it lies there. Where it is this plug-in, write its entry so: " + asProgram(name, path)
+			here, remedy = true, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+asProgram(name, path)
 		}
 	}
 	expected := "a library whose manifest has this name"
@@ -327,7 +328,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found) *Error 
 		expected += ", unless the application has it compiled in"
 	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %s)", where, sentence.Count(len(names), "other")),
-		Expected: expected, Remedy: remedy, Unsure: s.surveying}
+		Expected: expected, Remedy: remedy, Unsure: s.surveying}, here
 }
 
 // programsIn are the programs and the scripts that lie in folders of plug-ins, by their paths, but for those that entries name. Which plug-in one is it says when it runs, and nothing is run because it lies
@@ -373,13 +374,10 @@ func stem(path string) string {
 	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
-// meant is how a hint begins that has one name, which is much like the one that is there.
-const meant = "Did you mean "
-
 // hint is the remedy for a name that nobody has; "" where there are no names at all.
 func hint(name string, names []string) string {
 	if near := abi.Nearest(name, names); near != "" {
-		return meant + near + "?"
+		return "Did you mean " + near + "?"
 	}
 	sorted := slices.Sorted(slices.Values(names))
 	switch {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -473,8 +472,8 @@ func (s *System) mayHave(conf *config.Config, plugin, version string, ask instal
 	return install.Grants(conf, plugin, ask) || s.ask(r)
 }
 
-// unfetched is why a plug-in could not be installed. missing is what the folders say of it: its name may be misspelt.
-func (s *System) unfetched(conf *config.Config, name string, err error, missing *Error) *Error {
+// unfetched is why a plug-in could not be installed. missing is what the folders say of it, and here whether they have what may be meant: its name may be misspelt, or it a program.
+func (s *System) unfetched(conf *config.Config, name string, err error, missing *Error, here bool) *Error {
 	e := &Error{Plugin: name, Step: StepFetch, Kind: ErrFetch, Err: err}
 	for _, k := range []struct{ from, to error }{{registry.ErrNotFound, ErrNotFound}, {registry.ErrHost, ErrRange}, {registry.ErrConflict, ErrConflict}} {
 		if errors.Is(err, k.from) {
@@ -483,7 +482,7 @@ func (s *System) unfetched(conf *config.Config, name string, err error, missing 
 	}
 	about, ok := errors.AsType[*registry.Error](err)
 	none := e.Kind == ErrNotFound
-	near := strings.HasPrefix(missing.Remedy, meant) && (none || errors.Is(err, registry.ErrUnavailable))
+	near := here && (none || errors.Is(err, registry.ErrUnavailable))
 	if ok && (about.Plugin == "" || about.Plugin == name) && (near || none && !s.surveying) {
 		e.Found, e.Expected, e.Unsure = missing.Found, missing.Expected, missing.Unsure
 		if near { // else what the registry says is the remedy

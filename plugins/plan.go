@@ -50,8 +50,9 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for i := range conf.Plugins {
 		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
 			sp := s.spec(entry.Name, nil, conf, entry, true)
-			if sp.err = s.missing(entry.Name, conf, all); failed[entry.Name] != nil {
-				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name], sp.err)
+			missing, here := s.missing(entry.Name, conf, all)
+			if sp.err = missing; failed[entry.Name] != nil {
+				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name], missing, here)
 			}
 			p.specs[entry.Name] = sp
 		}
@@ -59,7 +60,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for _, name := range s.required {
 		if sp := p.specs[name]; sp == nil {
 			sp = s.spec(name, nil, conf, nil, true)
-			sp.err = s.missing(name, conf, all)
+			sp.err, _ = s.missing(name, conf, all)
 			p.specs[name] = sp
 		}
 	}

@@ -599,7 +599,8 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	now := s.plan(before.conf, append(all, f), nil)
 	e := s.entry(name)
 	if e == nil {
-		return s.missing(name, before.conf, before.found)
+		missing, _ := s.missing(name, before.conf, before.found)
+		return missing
 	}
 	switch sp := now.specs[name]; {
 	case !sp.wanted:

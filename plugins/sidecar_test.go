@@ -649,6 +649,14 @@ func TestSidecarInFolder(t *testing.T) {
 	over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
 	require.NoError(t, err)
 	assert.ErrorContains(t, over.Plugins[0].Err, "There is a program "+path)
+	for registry, says := range map[string]string{"": "no source at all", "registry: {url: 'https://plugins.example'}\n": "a url of a kind that the application does not know"} {
+		c.write(registry + head + "  - plugin_aaaa\n")
+		fetching := c.new(plugins.Download(), plugins.StoreFolder(filepath.Join(t.TempDir(), "store")))
+		require.NoError(t, fetching.Start(t.Context()))
+		p, _ = fetching.Plugin("plugin_aaaa")
+		assert.ErrorContains(t, p.Err, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+entry)
+		assert.ErrorContains(t, p.Err, says, "and why it is not installed")
+	}
 	c.write("folders: [" + folder + "]\nplugins:\n  - plugin_bbbb\ndev: {plugin_aaaa: " + path + "}\n")
 	dev := c.new()
 	require.NoError(t, dev.Start(t.Context()))
