@@ -856,7 +856,17 @@ func TestDoctorFiles(t *testing.T) {
 	stdout, _, _ = s.run("doctor")
 	assert.NotContains(t, stdout, "goplugin")
 	assert.Contains(t, stdout, "doubtful: plugins/probe.so\n  found     a library for linux/"+arch+"\n")
-	assert.Contains(t, stdout, "found     2 files of plugin_dddd, of which the first counts: plugins/d1.so, plugins/d2.so\n")
+	double := "found     2 files of plugin_dddd, the first two of which are in one folder, which is an error once it is enabled: plugins/d1.so, plugins/d2.so\n"
+	assert.Contains(t, stdout, double)
+	s.configure("folders: [plugins]\nplugins: [{name: plugin_dddd, enabled: false}]\n")
+	stdout, _, _ = s.run("doctor")
+	assert.Contains(t, stdout, double)
+	put(s.path("plugins", "d1"+fixture.Ext()), "../d3"+fixture.Ext())
+	for _, path := range []string{"plugins/d1" + fixture.Ext(), "plugins/d2" + fixture.Ext(), "d3" + fixture.Ext()} {
+		s.configure("folders: [plugins]\nplugins: [plugin_dddd]\ndev: {plugin_dddd: " + path + "}\n")
+		stdout, _, _ = s.run("doctor")
+		assert.Contains(t, stdout, "found     2 files of plugin_dddd, and what counts is "+strings.ReplaceAll(path, fixture.Ext(), ".so")+": plugins/d1.so, plugins/d2.so\n")
+	}
 }
 
 // TestCompletePlugins: names of plug-ins are completed, and what may be granted to one, or was.

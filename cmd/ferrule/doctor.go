@@ -391,14 +391,22 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if len(files[name]) < 2 {
+		all := files[name]
+		if len(all) < 2 {
 			continue
 		}
 		p, err := known(o, name)
-		if err != nil || errors.Is(p.Err, plugins.ErrDouble) {
+		if err != nil || p.Source == "" || errors.Is(p.Err, plugins.ErrDouble) {
 			continue
 		}
-		d.doubt(nil, name, plural(len(files[name]), "file")+" of "+name+", of which the first counts: "+strings.Join(files[name], ", "), "one", "Take the others away")
+		which := ", of which the first counts: "
+		switch {
+		case p.Source != all[0] || o.Config.Dev[name] != "":
+			which = ", and what counts is " + p.Source + ": "
+		case filepath.Dir(all[0]) == filepath.Dir(all[1]):
+			which = ", the first two of which are in one folder, which is an error once it is enabled: "
+		}
+		d.doubt(nil, name, plural(len(all), "file")+" of "+name+which+strings.Join(all, ", "), "one", "Take the others away")
 	}
 }
 
