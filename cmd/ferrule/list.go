@@ -37,7 +37,8 @@ compiled in are not known either: where config.yaml names such a one, or a plug-
 found.
 
 No registry is asked, but with --outdated: then it lists those of ferrule.lock for which there are newer versions, with the newest one in the
-range of config.yaml (ferrule update takes it) and the newest of all, and says of which the version was revoked or nothing can be learnt.
+range of config.yaml and the newest of all, and says of which the version was revoked or nothing can be learnt. No file is fetched for that: whether a
+version is signed by a key that counts, fits with the others and asks for no more than it was granted is what ferrule update looks at, which may refuse it.
 
 With --hooks it lists the order of the hooks at each point that some plug-in attaches to, and why each stands where it
 does. Plug-ins that failed or are not enabled have no place in it. Below it is what contradicts itself, such as two hooks

@@ -131,7 +131,7 @@ require. They are the newest that fit together and in the ranges of config.yaml.
 nor an application that starts. Without names, what config.yaml does not name and nobody requires goes from the lock.
 
 A version that asks for more than it was granted is not taken, and neither is one with something wrong: then the old one stays, and the
-message says why. --dry-run changes nothing, and says what would. A plug-in that was rolled back stays as it is, unless it is named and --unpin is
+message says why. --dry-run changes nothing, and says what would, as far as it is known before a file is fetched: its signature is not. A plug-in that was rolled back stays as it is, unless it is named and --unpin is
 given: then it is pinned no longer, whether another version is taken or not. A version of the lock that was revoked is told, also where it stays
 as it is, or another one was refused. A version that its source has other bytes of than the lock is refused, unless it is named and --replaced is given. An application that watches its config.yaml takes the new versions over while it runs.
 ` + changesHelp,

@@ -17,7 +17,7 @@ import (
 // UpdateOptions are those of Update.
 type UpdateOptions struct {
 	Names          []string // what is to be updated, each with what only it requires; none: all
-	DryRun         bool     // say what would change, and change nothing
+	DryRun         bool     // say what would change, as far as it is known before a file is fetched, and change nothing
 	AllowDowngrade bool     // older versions than those of the lock may be taken, where config.yaml asks for them
 	Replaced       bool     // of what Names names the version of the lock is taken, too, as its source has it now: with other bytes where it was published twice
 	Unpin          bool     // what a rollback has pinned and Names names is updated, too, and is pinned no longer, also where it stays
@@ -561,7 +561,8 @@ type Outdated struct {
 	Err           error  // why nothing is known of it, or that its version was revoked
 }
 
-// Outdated returns what of the lock is not the newest, was revoked, or cannot be looked up, by name. It changes nothing.
+// Outdated returns what of the lock is not the newest, was revoked, or cannot be looked up, by name. It changes nothing, and fetches no file: a version that it names may be one that Update
+// refuses, such as for its signature.
 func (in *Installer) Outdated(ctx context.Context, wants []Want) (all []Outdated, err error) {
 	s, err := in.begin(new(call))
 	if err != nil {
