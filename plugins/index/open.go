@@ -148,12 +148,13 @@ func (x *Index) believe(o Options) error {
 	}
 	is := fmt.Sprintf("index %d of %s", r.Serial, r.Date.Format(time.DateTime))
 	seen := fmt.Sprintf("%d of %s", o.Seen.Serial, o.Seen.Date.UTC().Format(time.DateTime))
-	const old = "Somebody serves an old index again, or a mirror is behind: ask another source. If the registry itself began anew, delete what the lock has seen of it"
+	const old = "Somebody serves an old index again, or a mirror is behind: ask another source. If the registry itself began anew, delete its entry below indexes: of the lock, ferrule.lock"
 	switch age := now().Sub(r.Date); {
 	case r.Serial < o.Seen.Serial || r.Date.Before(o.Seen.Date):
 		return x.fail(registry.ErrStale, is, "none before "+seen+", which was seen already", old)
 	case r.Serial == o.Seen.Serial && (!r.Date.Equal(o.Seen.Date) || o.Seen.Digest != "" && o.Seen.Digest != x.digest):
-		return x.fail(registry.ErrStale, "another "+is, seen+", which was seen already", "There are two indexes of one serial number. Tell those who publish it")
+		return x.fail(registry.ErrStale, "another "+is, seen+", which was seen already", "There are two indexes of one serial number. Tell those who publish it: "+
+			"ferrule index makes one of the next number, which is taken")
 	case age < -ahead:
 		return x.fail(registry.ErrMalformed, is, "one that is not dated in the future", "Is the clock of this machine right? It says "+
 			now().UTC().Format(time.DateTime)+". If it is, tell those who publish it")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,7 +90,12 @@ func TestIndex(t *testing.T) {
 		require.NoError(t, err)
 	}
 	p.refused(p.installer(fourth, own), registry.ErrRevokedKey, "dist_cccc")
-	p.refused(p.installer(third, own), registry.ErrStale, "dist_cccc")
+	e = p.refused(p.installer(third, own), registry.ErrStale, "dist_cccc")
+	assert.Contains(t, e.Remedy, "delete its entry below indexes: of the lock")
+	text := p.text()
+	text, _, _ = strings.Cut(text, "\nindexes:\n") // the one entry
+	require.NoError(t, os.WriteFile(p.lock, []byte(text), 0o644))
+	p.ensure(p.installer(third, own), "dist_cccc")
 }
 
 // A newer version that was revoked is none of those that an update could take, and the update says why nothing changes; of a locked one that was revoked it says how to go back.
