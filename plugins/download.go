@@ -409,7 +409,7 @@ func (s *System) install(ctx context.Context, conf *config.Config, wants []insta
 		return nil, err
 	}
 	for _, n := range r.Notices {
-		s.log(slog.LevelWarn, "installing", slog.String("plugin", n.Plugin), slog.String("version", n.Version), slog.String("source", n.Source), slog.String("notice", n.Text))
+		s.log(slog.LevelWarn, "installing", filled(slog.String("plugin", n.Plugin), slog.String("version", n.Version), slog.String("source", n.Source), slog.String("notice", n.Text))...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Plugins)) {
 		if p := r.Plugins[name]; p.New {

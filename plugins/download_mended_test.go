@@ -1,6 +1,7 @@
 package plugins_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,9 +19,11 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/index"
 	"github.com/ferrule-dev/ferrule/plugins/install"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/release"
+	"github.com/ferrule-dev/ferrule/plugins/sign"
 )
 
 // A file in a folder that config.yaml does not name is there for nobody: what requires such a plug-in has it installed.
@@ -192,4 +195,20 @@ func TestDownloadHangs(t *testing.T) {
 	assert.Equal(t, "1.0.0", version(t, sys, "dist_bbbb"), "while it hangs")
 	require.NoError(t, closed(sys))
 	require.ErrorIs(t, <-ended, plugins.ErrClosed)
+}
+
+// What is told of a registry's index is a line about no plug-in.
+func TestDownloadTellsOfIndex(t *testing.T) {
+	fixture.Loadable(t)
+	p := newPublisher(t)
+	p.publish("aaaa", "1.0.0")
+	b, err := index.Build("registry.example/acme", 1, time.Now().Add(-40*24*time.Hour), nil, nil, nil)
+	require.NoError(t, err)
+	signature, err := sign.SignComment(p.key, b.Comment, bytes.NewReader(b.Root))
+	require.NoError(t, err)
+	require.NoError(t, b.Write(p.releases, signature))
+	p.configure("dist_aaaa")
+	require.NoError(t, p.system().Start(t.Context()))
+	assert.Contains(t, p.logged(), "msg=installing source=", "and neither plugin nor version")
+	assert.Contains(t, p.logged(), "40 days old")
 }

@@ -276,6 +276,7 @@ func TestLogOfTheSystem(t *testing.T) {
 	p, _ := sys.Plugin("a")
 	require.NoError(t, closed(sys))
 	assert.Equal(t, 1, strings.Count(lines.String(), "the order of hooks"), "%s", &lines)
+	assert.Contains(t, lines.String(), `"the order of hooks" point=told err=`)
 	assert.Contains(t, lines.String(), `"plug-in granted" plugin=a version=1.0.0 name=points`)
 	assert.NotContains(t, lines.String(), `=""`)
 	require.Error(t, p.Err)

@@ -496,10 +496,10 @@ func (s *System) closeAll(ctx context.Context) error {
 
 // lines has each point's line made anew, from the plug-ins that are there. What cannot be followed of an order is a line in the log, once.
 func (s *System) lines() {
-	var news []slog.Attr
+	var news [][]slog.Attr
 	defer func() {
 		for _, n := range news {
-			s.log(slog.LevelWarn, "the order of hooks", n)
+			s.log(slog.LevelWarn, "the order of hooks", n...)
 		}
 	}()
 	s.lineMu.Lock()
@@ -519,7 +519,7 @@ func (s *System) lines() {
 		if said != s.said[p.name] {
 			s.said[p.name] = said
 			for _, f := range faults {
-				news = append(news, slog.Group(p.name, slog.Any("err", f)))
+				news = append(news, []slog.Attr{slog.String("point", p.name), slog.Any("err", f)})
 			}
 		}
 	}
@@ -743,6 +743,11 @@ func (s *System) log(level slog.Level, text string, attrs ...slog.Attr) {
 	s.logger.LogAttrs(context.Background(), level, text, attrs...)
 }
 
+// filled are those attributes of a line that are not empty.
+func filled(attrs ...slog.Attr) []slog.Attr {
+	return slices.DeleteFunc(attrs, func(a slog.Attr) bool { return a.Value.String() == "" })
+}
+
 // event hands an event on, and writes to the log what somebody should know of.
 func (s *System) event(ev Event) {
 	level := slog.LevelInfo
@@ -761,13 +766,7 @@ func (s *System) event(ev Event) {
 func (s *System) tell(ev Event, level slog.Level) {
 	ev.Time = time.Now()
 	s.events.post(ev)
-	var attrs []slog.Attr
-	for _, a := range []slog.Attr{slog.String("plugin", ev.Plugin), slog.String("version", ev.Version), slog.String("state", string(ev.State)), slog.String("point", ev.Point),
-		slog.String("name", ev.Name)} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
-		}
-	}
+	attrs := filled(slog.String("plugin", ev.Plugin), slog.String("version", ev.Version), slog.String("state", string(ev.State)), slog.String("point", ev.Point), slog.String("name", ev.Name))
 	if ev.For != 0 {
 		attrs = append(attrs, slog.Duration("for", ev.For))
 	}
