@@ -530,7 +530,7 @@ func TestGrantAhead(t *testing.T) {
 	for line, warning := range map[string]string{
 		"grant asks loyalty_pointz": "the version of asks that is there does not ask for loyalty_pointz; a newer one may. Did you mean \"loyalty_points\"?",
 		"grant asks zzz*":           "the version of asks that is there does not ask for zzz*; a newer one may. It asks for geo_lookup, loyalty_points, cart_total",
-		"grant serves geo_lookup":   "the version of serves that is there does not ask for geo_lookup; a newer one may. It asks for nothing",
+		"grant serves geo_lookup":   "the version of serves that is there does not ask for geo_lookup; a newer one may. It asks for no function",
 	} {
 		s := newShop(t, "folders: [plugins]\nplugins: [{name: asks, grant: [loyalty_points, geo_lookup], permit: {connect: [443, 8080]}, isolate: true}, {name: serves}]\n", "asks", "serves")
 		words := strings.Fields(line)

@@ -451,7 +451,7 @@ func absent(p *plugins.Plugin) bool {
 // imports is the remedy for an offer that is none of these.
 func imports(offer string, asked []string) string {
 	if len(asked) == 0 {
-		return "It asks for nothing"
+		return "It asks for no function"
 	}
 	return cmp.Or(didYouMean(offer, asked), "It asks for "+strings.Join(asked, ", "))
 }
