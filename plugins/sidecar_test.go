@@ -649,6 +649,7 @@ func TestSidecarInFolder(t *testing.T) {
 	over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
 	require.NoError(t, err)
 	assert.ErrorContains(t, over.Plugins[0].Err, "There is a program "+path)
+	assert.Equal(t, map[string]string{path: entry}, over.Programs)
 	for registry, says := range map[string]string{"": "no source at all", "registry: {url: 'https://plugins.example'}\n": "a url of a kind that the application does not know"} {
 		c.write(registry + head + "  - plugin_aaaa\n")
 		fetching := c.new(plugins.Download(), plugins.StoreFolder(filepath.Join(t.TempDir(), "store")))

@@ -19,6 +19,10 @@ type Overview struct {
 	// More is what else is wrong with a plug-in that has failed, by its name: each an *Error, behind the one that its Err is.
 	More map[string][]error
 
+	// Programs are the programs, and the scripts without a header, in the folders that no entry names, by path, each with the entry by which it would be a plug-in. Nothing is run
+	// because it lies there.
+	Programs map[string]string
+
 	Installed map[string]install.Installed // by name, what is in the lock and in the store, where Download is among the options
 }
 
@@ -50,7 +54,10 @@ func Survey(ctx context.Context, opts ...Option) (*Overview, error) {
 			e.err = e.spec.doubt
 		}
 	}
-	o := &Overview{Config: p.conf, Plugins: s.List(), Hooks: s.Hooks(), More: map[string][]error{}}
+	o := &Overview{Config: p.conf, Plugins: s.List(), Hooks: s.Hooks(), More: map[string][]error{}, Programs: map[string]string{}}
+	for _, path := range s.programsIn(p.conf) {
+		o.Programs[path] = asProgram(stem(path), path)
+	}
 	for name, sp := range p.specs {
 		for _, fault := range sp.more {
 			if sp.wanted && sp.enabled {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -86,10 +88,21 @@ func (w *wrongConfig) Error() string {
 func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
 	i := slices.IndexFunc(o.Plugins, func(p plugins.Plugin) bool { return p.Name == name })
 	if i < 0 {
+		expected := "one that is in " + o.Config.Path + " or in its folders"
+		for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
+			if base := filepath.Base(path); base == name || strings.TrimSuffix(base, filepath.Ext(base)) == name {
+				return nil, usage("no plug-in "+name, expected, "There is a program "+path+", which is not run because it lies there. "+programRemedy(o, path))
+			}
+		}
 		names := pluginNames(o, func(plugins.Plugin) bool { return true })
-		return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(didYouMean(name, names), "See ferrule list"))
+		return nil, usage("no plug-in "+name, expected, cmp.Or(didYouMean(name, names), "See ferrule list"))
 	}
 	return &o.Plugins[i], nil
+}
+
+// programRemedy says how a program in a folder becomes a plug-in.
+func programRemedy(o *plugins.Overview, path string) string {
+	return "Where it is a plug-in, write its entry so: " + o.Programs[path]
 }
 
 func pluginNames(o *plugins.Overview, which func(plugins.Plugin) bool) (names []string) {

@@ -203,6 +203,32 @@ func TestListSidecars(t *testing.T) {
 	assert.NoFileExists(t, ran)
 }
 
+// A program in a folder is no plug-in until an entry names it: who asks for it by its name is told what to write, and so is who asks what is doubtful.
+func TestProgramInFolder(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("a script is no program there")
+	}
+	s := newShop(t, "folders: [plugins]\nplugins: []\n")
+	ran := s.path("ran")
+	require.NoError(t, os.WriteFile(s.path("plugins", "side.py"), []byte("#!/bin/sh\n: >"+ran+"\n"), 0o755))
+	says := `Where it is a plug-in, write its entry so: {name: side, program: "plugins/side.py"}`
+	for _, line := range []string{"enable side", "enable side.py", "info side"} {
+		_, stderr, code := s.run(line)
+		assert.Equal(t, exitUsage, code)
+		assert.Contains(t, stderr, "expected one that is in config.yaml or in its folders. There is a program plugins/side.py, which is not run because it lies there. "+says, line)
+	}
+	s.prints("doubtful: plugins/side.py\n  found     a program in a folder of plug-ins, which is not run because it lies there\n  expected  an entry that names it, where it is a plug-in\n  remedy    "+says+
+		"\n\n0 wrong, 1 doubtful.\n", exitFailed, "doctor")
+	s.configure("folders: [plugins]\nplugins: [side]\n")
+	stdout, _, _ := s.run("doctor")
+	assert.Contains(t, stdout, "1 wrong, 0 doubtful.", "its error says so")
+	s.configure("folders: [plugins]\nplugins: [{name: side, program: plugins/side.py}]\n")
+	stdout, _, _ = s.run("doctor")
+	assert.NotContains(t, stdout, says)
+	assert.NoFileExists(t, ran)
+}
+
 // TestInterpreterThatIsAScript: of a sidecar in a sandbox, list and doctor say what config.yaml has for it, in the words of the application, and no flag of another verb.
 func TestInterpreterThatIsAScript(t *testing.T) {
 	t.Parallel()

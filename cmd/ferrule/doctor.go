@@ -56,6 +56,7 @@ Doubtful is what works, and may be meant otherwise:
   - grants and permits that neither the plug-in asks for nor others of its group, and permits that are declared only, since
     it has no sandbox
   - libraries in the folders that are no plug-ins, or are for another system; folders that are not there
+  - programs in the folders that no entry names: they are no plug-ins until one does
   - a script in Python, and what runs those cannot be built here: it is tried, into the user's cache folder, where this command has not built it before
   - several files of one plug-in, of which one counts
   - hooks whose order contradicts itself, an order for a point at which no plug-in has a hook, or none that is
@@ -389,6 +390,13 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 				}
 			}
 		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
+		name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		if p, err := known(o, name); err == nil && errors.Is(p.Err, plugins.ErrNotFound) {
+			continue // its error says so
+		}
+		d.doubt(nil, path, "a program in a folder of plug-ins, which is not run because it lies there", "an entry that names it, where it is a plug-in", programRemedy(o, path))
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		all := files[name]
