@@ -88,16 +88,20 @@ func (w *wrongConfig) Error() string {
 func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
 	i := slices.IndexFunc(o.Plugins, func(p plugins.Plugin) bool { return p.Name == name })
 	if i < 0 {
-		expected := "one that is in " + o.Config.Path + " or in its folders"
-		for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
-			if base := filepath.Base(path); base == name || strings.TrimSuffix(base, filepath.Ext(base)) == name {
-				return nil, usage("no plug-in "+name, expected, "There is a program "+path+", which is not run because it lies there. "+programRemedy(o, path))
-			}
-		}
 		names := pluginNames(o, func(plugins.Plugin) bool { return true })
-		return nil, usage("no plug-in "+name, expected, cmp.Or(didYouMean(name, names), "See ferrule list"))
+		return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(programNamed(o, name), didYouMean(name, names), "See ferrule list"))
 	}
 	return &o.Plugins[i], nil
+}
+
+// programNamed says that there is a program of a name in a folder, which no entry names; "" where there is none.
+func programNamed(o *plugins.Overview, name string) string {
+	for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
+		if base := filepath.Base(path); base == name || strings.TrimSuffix(base, filepath.Ext(base)) == name {
+			return "There is a program " + path + ", which is not run because it lies there. " + programRemedy(o, path)
+		}
+	}
+	return ""
 }
 
 // programRemedy says how a program in a folder becomes a plug-in.

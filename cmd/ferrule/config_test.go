@@ -223,6 +223,12 @@ func TestProgramInFolder(t *testing.T) {
 	s.configure("folders: [plugins]\nplugins: [side]\n")
 	stdout, _, _ := s.run("doctor")
 	assert.Contains(t, stdout, "1 wrong, 0 doubtful.", "its error says so")
+	for _, line := range []string{"install", "install side"} {
+		_, stderr, code := s.run(line, "--store", s.path("store"))
+		assert.Equal(t, exitFailed, code)
+		assert.Contains(t, stderr, "warning: side: There is a program plugins/side.py, which is not run because it lies there. "+says, line)
+		assert.Contains(t, stderr, "side: found no source at all", line)
+	}
 	s.configure("folders: [plugins]\nplugins: [{name: side, program: plugins/side.py}]\n")
 	stdout, _, _ = s.run("doctor")
 	assert.NotContains(t, stdout, says)

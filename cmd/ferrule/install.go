@@ -279,6 +279,7 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 				name, strings.Join(unsure[name], ", "), d.path, shellWord(name), strings.Join(unsure[name], " ")))
 		}
 	}
+	made.Warnings = append(made.Warnings, d.programs(r.Failed)...)
 	var out []string // what is not added: the file gets the others, as the lock has
 	for _, add := range adds {
 		if r.Failed[add.name] != nil {
@@ -321,6 +322,24 @@ func (d *distributed) install(args []string, from string, grants []string, downg
 		fmt.Fprintf(d.err, "ferrule: %s is as it was\n", escape.Line(d.path))
 	}
 	return d.refused(r.Failed)
+}
+
+// programs says of what no source has that a program of that name lies in a folder.
+func (d *distributed) programs(failed map[string]error) (texts []string) {
+	if len(failed) == 0 {
+		return nil
+	}
+	o, err := d.survey()
+	if err != nil {
+		return nil // the file was read already: what is wrong by now is said the next time
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		none := errors.Is(failed[name], registry.ErrNotFound) || errors.Is(failed[name], registry.ErrUnavailable)
+		if text := programNamed(o, name); none && text != "" {
+			texts = append(texts, name+": "+text)
+		}
+	}
+	return texts
 }
 
 // lockedNow is what a lock has; one that is not there has nothing.
