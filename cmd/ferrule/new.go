@@ -55,7 +55,7 @@ type language struct {
 
 	Compiler, Flags, Standard string // for make, "" where cargo builds
 
-	script string // how a script's name ends, "" of a library
+	Script string // how a script's name ends, "" of a library
 	Needs  string // what runs it, in a sentence
 }
 
@@ -93,16 +93,16 @@ var languages = map[string]*language{
 		build: "cargo build --release --manifest-path %s/Cargo.toml", wasm: " --target wasm32-unknown-unknown",
 		built: "target/release", prefix: "lib", valid: validCrate,
 	},
-	"python": {Language: "Python", folders: []string{"script", "test", "python"}, script: ".py", valid: validName,
+	"python": {Language: "Python", folders: []string{"release", "script", "test", "python"}, Script: ".py", valid: validName,
 		Needs: "Python with its python3-config and a C compiler (Debian: `apt-get install gcc python3-dev`), with which the command embeds it the first time, and"},
-	"js": {Language: "JavaScript", folders: []string{"script", "test", "js"}, script: ".js", Needs: "nothing but", valid: validName},
+	"js": {Language: "JavaScript", folders: []string{"release", "script", "test", "js"}, Script: ".js", Needs: "nothing but", valid: validName},
 }
 
 // sidecars are the words that --lang takes with --sidecar.
 var sidecars = map[string]*language{
 	"go":     languages["go"],
-	"python": {Language: "Python", folders: []string{"sidecar", "python-sidecar"}, script: ".py", Needs: "Python 3.8", valid: validName},
-	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js-sidecar"}, script: ".js", Needs: "Node.js 18", valid: validName},
+	"python": {Language: "Python", folders: []string{"sidecar", "python-sidecar"}, Script: ".py", Needs: "Python 3.8", valid: validName},
+	"js":     {Language: "JavaScript", folders: []string{"sidecar", "js-sidecar"}, Script: ".js", Needs: "Node.js 18", valid: validName},
 }
 
 const languageWords = "c, cpp, go, rust, python or js"
@@ -156,7 +156,7 @@ DIR is made where it is missing, and must be empty where it is not. Its last par
 begin with '-'. One in Rust has 64 at most, begins with a letter or '_', has no '.', and is not the name of a crate
 that the plug-in is built with, such as std, test or ferrule. One in Go is the name of a folder in which Go builds: it does not begin with '_' or '.'.
 
-Python and JavaScript (python, js) get a script (docs/scripts.md), which nothing has to build: its header says what hosts call. With --sidecar they get a
+Python and JavaScript (python, js) get a script (docs/scripts.md), which nothing has to build: its header says what hosts call, and a release is its one file. With --sidecar they get a
 plug-in that is a program of its own, a sidecar (docs/sidecars.md): one script, with no library of Ferrule's, and a
 README. 'ferrule call --sidecar' calls it, and it passes 'ferrule check --sidecar'. For one in another language see docs/sidecars.md.
 
@@ -239,7 +239,7 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 	case sidecar:
 		l = sidecars[lang]
 	}
-	if wasm && l.script != "" {
+	if wasm && l.Script != "" {
 		return nil, usage("--wasm with --lang "+lang, "it with c, cpp, go or rust", "Leave it out: a script is for all systems by itself")
 	}
 	if dir == "" {
@@ -309,8 +309,8 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 		flag = "--sidecar "
 		build += l.sidecar
 	}
-	if l.script != "" {
-		p.Library = name + l.script
+	if l.Script != "" {
+		p.Library = name + l.Script
 		p.Libraries, p.Module = nil, ""
 	}
 	isolated := l.isolated
@@ -323,11 +323,11 @@ func newPlugin(lang, name, dir string, wasm, sidecar bool) (*plugin, error) {
 			library = "./" + library
 		}
 		switch {
-		case sidecar && l.script == "":
+		case sidecar && l.Script == "":
 			return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
 		case sidecar:
 			return []string{"ferrule call --sidecar " + shellWord(l.startable(library)) + " greet --in Ada"}
-		case l.script != "":
+		case l.Script != "":
 			return []string{"ferrule call " + shellWord(library) + " greet --in Ada"}
 		}
 		return []string{fmt.Sprintf(build, shellWord(dir)), "ferrule call " + isolated + shellWord(library) + " greet --in Ada"}

@@ -281,11 +281,12 @@ func TestNewReleases(t *testing.T) {
 		lang, option string
 		installed    string // for it
 	}{{"c", "", ""}, {"cpp", "", ""}, {"rust", "", ""}, {"go", "", ""}, {"c", "--wasm", "clang lld wasi-libc libclang-rt-dev-wasm32"},
-		{"cpp", "--wasm", "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"}, {"rust", "--wasm", "wasm32-unknown-unknown"}, {"go", "--wasm", ""}, {"go", "--sidecar", ""}} {
+		{"cpp", "--wasm", "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"}, {"rust", "--wasm", "wasm32-unknown-unknown"}, {"go", "--wasm", ""}, {"go", "--sidecar", ""}, {"python", "", "gcc python3-dev"}, {"js", "", ""}} {
 		lang, options := c.lang, strings.Fields(c.option)
 		platform, all := runtime.GOOS+"-"+runtime.GOARCH, []string{"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64", "windows-arm64"}
 		wasm := c.option == "--wasm"
-		if wasm {
+		script := lang == "python" || lang == "js"
+		if wasm || script {
 			platform, all = "any", []string{"any"}
 		}
 		t.Run(strings.TrimSpace(lang+" "+c.option), func(t *testing.T) {
@@ -293,6 +294,9 @@ func TestNewReleases(t *testing.T) {
 			need(t, lang)
 			if wasm {
 				needModules(t, lang)
+			}
+			if lang == "python" {
+				needPython(t)
 			}
 			p := made(t, lang, "greeter", options...)
 			workflowText, err := os.ReadFile(filepath.Join(p.Dir, ".github", "workflows", "release.yml"))
@@ -331,7 +335,7 @@ func TestNewReleases(t *testing.T) {
 			r.give(m)
 			out, err = r.publish(w, "v0.9.0")
 			require.Error(t, err)
-			assert.Regexp(t, "the tag is v0.9.0, and the (library|module|program) of the version of v0.1.0", out)
+			assert.Regexp(t, "the tag is v0.9.0, and the (library|module|program|script) of the version of v0.1.0", out)
 			require.NoDirExists(t, filepath.Join(r.github, "v0.9.0"))
 
 			out, err = r.publish(w, "v0.1.0")
@@ -346,10 +350,10 @@ func TestNewReleases(t *testing.T) {
 			m.configure(config)
 			stdout, _ := m.does(exitOK, "install")
 			assert.Regexp(t, `^greeter 0\.1\.0 \(.*, signed by [0-9A-F]{16}\)\n1 plug-in installed`, stdout)
-			if wasm {
-				assert.FileExists(t, filepath.Join(r.github, "v0.1.0", "greeter-any.wasm"))
+			if wasm || script {
+				assert.FileExists(t, filepath.Join(r.github, "v0.1.0", "greeter-any"+filepath.Ext(p.Library)))
 			}
-			if lang == "go" { // as the README has it, and as an application would have it
+			if lang == "go" || script { // as the README has it, and as an application would have it
 				stdout, _ = m.does(exitOK, "info greeter")
 				assert.Contains(t, stdout, "greeter 0.1.0  ")
 				stdout, _ = m.does(exitOK, "doctor")
@@ -405,46 +409,6 @@ func TestNewReleases(t *testing.T) {
 			require.NoError(t, os.Remove(m.path("ferrule.lock")))
 			stdout, _ = m.does(exitOK, "install")
 			assert.Contains(t, stdout, "(oci://"+address+", signed by ")
-		})
-	}
-}
-
-// TestNewScriptReleases does what the workflow of a new script does: it is tested, and a tag of its version publishes it with its signature.
-func TestNewScriptReleases(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the workflow is for Linux")
-	}
-	fixture.Tool(t, "bash", "apt-get install bash")
-	fixture.Tool(t, "jq", "apt-get install jq")
-	for lang, packages := range map[string]string{"js": "", "python": "gcc python3-dev"} {
-		t.Run(lang, func(t *testing.T) {
-			t.Parallel()
-			if lang == "python" {
-				needPython(t)
-			}
-			p := made(t, lang, "greeter")
-			text, err := os.ReadFile(filepath.Join(p.Dir, ".github", "workflows", "release.yml"))
-			require.NoError(t, err)
-			w, r, m := workflowOf(t, string(text)), newRunner(t, p.Dir), newMarket(t, "")
-			r.build(w)
-			installed, _ := os.ReadFile(filepath.Join(r.folder, "installed"))
-			assert.Equal(t, packages, strings.TrimSpace(string(installed)))
-			r.values["secrets.FERRULE_KEY"], r.values["secrets.FERRULE_SIGN_PASSWORD"] = "", "a password"
-			out, err := r.publish(w, "v0.1.0")
-			require.Error(t, err)
-			assert.Contains(t, out, "no secret FERRULE_KEY: see README.md")
-
-			r.give(m)
-			out, err = r.publish(w, "v0.9.0")
-			require.Error(t, err)
-			assert.Contains(t, out, "the tag is v0.9.0, and the script of the version v0.1.0")
-			out, err = r.publish(w, "v0.1.0")
-			require.NoError(t, err, out)
-			_, stderr, code := ferrule(t, "", "verify", "--key", m.path("release.key.pub"), filepath.Join(r.github, "v0.1.0", p.Library))
-			assert.Zero(t, code, stderr)
-			signature, err := os.ReadFile(filepath.Join(r.github, "v0.1.0", p.Library+".minisig"))
-			require.NoError(t, err)
-			assert.Contains(t, string(signature), "trusted comment: ferrule greeter 0.1.0 any\n")
 		})
 	}
 }
