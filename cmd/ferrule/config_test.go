@@ -359,7 +359,7 @@ func TestInfo(t *testing.T) {
 func TestInfoOfFailed(t *testing.T) {
 	t.Parallel()
 	s := demoShop(t)
-	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: [geo_lookup], permit: {connect: [443], memory: 1KiB}, isolate: true}]\n")
+	s.configure("folders: [plugins]\nplugins: [{name: asks, grant: [geo_lookup], permit: {connect: [443], memory: 64KiB}, isolate: true}]\n")
 	s.prints(`asks 1.0.0  plugins/asks.so
   Asks for everything.
   state     failed
@@ -367,7 +367,7 @@ func TestInfoOfFailed(t *testing.T) {
   threads   concurrent
   platform  OS/ARCH
   grant: needs what it was not granted
-    found     a manifest that asks for connect 8080, memory 1048576 (of 1024), which it was not permitted
+    found     a manifest that asks for connect 8080, memory 1048576 (of 65536), which it was not permitted
     expected  a permit of each
     remedy    Write permit: {connect: [443, 8080], memory: 1048576} in its entry, line 2 of config.yaml
   functions

@@ -52,7 +52,7 @@ plugins:
      keys: [RWSj+G11wPMkFsoLu83YC/xcXm6T7TWmll08hNFchytpdiOPhGNV9J/c]}
   - name: last
     isolate: true
-    permit: {memory: 4096}
+    permit: {memory: 65536}
   - {name: vowels, program: bin/vowels.py, interpreter: [./python, -u, -u], args: [a, a], env: {KEY: '${env:KEY}', N: 1}}
   - {name: far, url: 'tcp:[::1]:7000', token-file: token, tls: true, ca: ca.pem}
   - {name: near, url: 'unix:run/near.sock'}
@@ -101,7 +101,7 @@ func TestEveryKey(t *testing.T) {
 				Isolate: &config.Isolate{Group: "untrusted", Memory: 256 << 20, CPU: time.Minute, Processes: 1, Files: 9, Grace: 100 * time.Millisecond, Stop: 10 * time.Second, Sandbox: config.SandboxBestEffort},
 				Data:    "own",
 				Line:    8, Column: 5},
-			{Name: "last", Enabled: true, Isolate: &config.Isolate{Sandbox: config.SandboxFull}, Permit: config.Permit{Said: true, Memory: 4096}, Line: 11, Column: 5},
+			{Name: "last", Enabled: true, Isolate: &config.Isolate{Sandbox: config.SandboxFull}, Permit: config.Permit{Said: true, Memory: 65536}, Line: 11, Column: 5},
 			{Name: "vowels", Enabled: true, Sidecar: &config.Sidecar{Program: "bin/vowels.py", Interpreter: []string{"./python", "-u", "-u"}, Args: []string{"a", "a"}}, Line: 14, Column: 5},
 			{Name: "far", Enabled: true, Sidecar: &config.Sidecar{URL: "tcp:[::1]:7000", TokenFile: "token", TLS: true, CA: "ca.pem"}, Line: 15, Column: 5},
 			{Name: "near", Enabled: true, Sidecar: &config.Sidecar{URL: "unix:run/near.sock"}, Line: 16, Column: 5},
@@ -194,7 +194,11 @@ func TestFaults(t *testing.T) {
 		"plugins: [{name: a, limit: 9999999h}]":                      `plugins[0].limit: found the text "9999999h", expected more than 0 with a unit, such as 50ms, 2s or 1m30s, and at most 290 years`,
 		"plugins: [{name: a, limit: }]":                              `1:21: plugins[0].limit: found nothing`,
 		"plugins: [{name: a, version: two}]":                         `plugins[0].version: found the text "two", expected a range of versions, such as ^2, ~1.4 or '>=1.2, <3'`,
-		"plugins: [{name: a, permit: {memory: 256MB}}]":              `plugins[0].permit.memory: found the text "256MB", expected a size from 1 byte to 1024TiB, such as 256MiB, or a number of bytes. Did you mean 256MiB?`,
+		"plugins: [{name: a, permit: {memory: 256MB}}]":              `plugins[0].permit.memory: found the text "256MB", expected a size from 64KiB to 1024TiB, such as 256MiB, or a number of bytes. Did you mean 256MiB?`,
+		"plugins:\n- name: a\n  permit: {memory: 65535}":             `3:20: plugins[0].permit.memory: found the number 65535, expected a size from 64KiB to 1024TiB, such as 256MiB, or a number of bytes. Say the unit: 65535MiB.`,
+		"plugins: [{name: a, permit: {memory: 63K}}]":                `plugins[0].permit.memory: found the text "63K", expected a size from 64KiB`,
+		"plugins: [{name: a, isolate: {memory: 64}}]":                `plugins[0].isolate.memory: found the number 64, expected a size from 1MiB to 1024TiB, such as 256MiB, or a number of bytes. Say the unit: 64MiB.`,
+		"plugins: [{name: a, isolate: {memory: 1023KiB}}]":           `plugins[0].isolate.memory: found the text "1023KiB", expected a size from 1MiB`,
 		"plugins: [{name: a, permit: {memory: 0}}]":                  `plugins[0].permit.memory: found the number 0, expected a size`,
 		"plugins: [{name: a, permit: {memory: 9000000TiB}}]":         `plugins[0].permit.memory: found the text "9000000TiB", expected a size`,
 		"plugins: [{name: a, permit: {connect: [0]}}]":               `plugins[0].permit.connect[0]: found the number 0, expected a port from 1 to 65535`,

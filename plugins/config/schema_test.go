@@ -81,7 +81,7 @@ func (g *generator) text(schema map[string]any, where string) any {
 	case last == "limit", last == "cpu":
 		return fmt.Sprintf("%d%s", 1+g.IntN(99), []string{"ns", "us", "µs", "ms", "s", "m", "h", "m.5s"}[g.IntN(8)])
 	case last == "memory":
-		return fmt.Sprintf("%d%s", 1+g.IntN(999), []string{"", "B", "K", "KiB", "M", "MiB", "G", "GiB", "T", "TiB"}[g.IntN(10)])
+		return fmt.Sprintf("%d%s", 1+g.IntN(999), []string{"000000000", "000000000B", "0000K", "0000KiB", "M", "MiB", "G", "GiB", "T", "TiB"}[g.IntN(10)])
 	case last == "url" && strings.Contains(where, "plugins"):
 		return []any{"unix:/run/x.sock", "unix:x y", "tcp:127.0.0.1:80", "tcp:[::1]:80", "fifo:a,b", "npipe:x", "http://a_b.c:80", "https://[::1]/p%20q", "http+unix:x y", "https://é.x:1",
 			"nats://x:4222/a", "tls://x,y:1/a.b@^2", "mqtt://[::1]:1/a@>=1.2, <3", "mqtts://x/a_b@~1"}[g.IntN(14)]

@@ -83,12 +83,12 @@ var permit = maybe(Permit{}, mapping("a mapping with read, write, connect, liste
 	key("write", "Files and folders that it may also change.", paths, func(p *Permit) *[]string { return &p.Write }),
 	key("connect", "TCP ports that it may connect to.", list("a list of ports", port(1)), func(p *Permit) *[]int { return &p.Connect }),
 	key("listen", "TCP ports that it may listen on. 0 is one that the system chooses.", list("a list of ports", port(0)), func(p *Permit) *[]int { return &p.Listen }),
-	key("memory", "How much memory it may have: 256MiB, or a number of bytes.", size, func(p *Permit) *int64 { return &p.Memory }),
+	key("memory", "How much memory it may have: 256MiB, or a number of bytes; 64KiB or more.", size(64<<10, "64KiB"), func(p *Permit) *int64 { return &p.Memory }),
 ))
 
 var worker = mapping("true, false, or a mapping with group and others", Isolate{Sandbox: SandboxFull},
 	key("group", "Plug-ins of one group share a worker, and what each of them may do.", groupName, func(i *Isolate) *string { return &i.Group }),
-	key("memory", "How much memory the worker may have: 256MiB, or a number of bytes.", size, func(i *Isolate) *int64 { return &i.Memory }),
+	key("memory", "How much memory the worker may have: 256MiB, or a number of bytes; 1MiB or more. The worker itself needs up to 64MiB of it.", size(1<<20, "1MiB"), func(i *Isolate) *int64 { return &i.Memory }),
 	key("cpu", "How much processor time the worker may use in its life: 10m.", duration, func(i *Isolate) *time.Duration { return &i.CPU }),
 	key("processes", "How many processes it may have beside the worker.", count, func(i *Isolate) *int { return &i.Processes }),
 	key("files", "How many files, sockets and pipes it may have open at a time.", count, func(i *Isolate) *int { return &i.Files }),
@@ -296,11 +296,12 @@ var duration = to(
 // maxBytes is what no memory of today has.
 const maxBytes = 1 << 50
 
-var size = func() rule[int64] {
-	const expected = "a size from 1 byte to 1024TiB, such as 256MiB, or a number of bytes"
+// size is an amount of memory, of which less than least is never enough: 64 KiB are a page of a WebAssembly module's, and 1 MiB is too little for the messages of a worker.
+func size(least int64, written string) rule[int64] {
+	expected := "a size from " + written + " to 1024TiB, such as 256MiB, or a number of bytes"
 	units := map[string]int{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30, "T": 40, "TiB": 40}
 	parts := regexp.MustCompile(`^([0-9]+)(.*)$`)
-	written := to(text(expected, `[1-9][0-9]{0,15}(?:B|KiB|K|MiB|M|GiB|G|TiB|T)?`, 0, func(s string) string {
+	amount := to(text(expected, `[1-9][0-9]{0,15}(?:B|KiB|K|MiB|M|GiB|G|TiB|T)?`, 0, func(s string) string {
 		p := parts.FindStringSubmatch(s)
 		if p == nil || p[2] == "" {
 			return ""
@@ -313,20 +314,24 @@ var size = func() rule[int64] {
 	}), func(r *reader, n *node, s string) int64 {
 		p := parts.FindStringSubmatch(s)
 		v := number(p[1])
-		if v > maxBytes>>units[p[2]] {
+		if v > maxBytes>>units[p[2]] || v<<units[p[2]] < least {
 			r.fault(n, n.found(), expected, "")
 			return 0
 		}
 		return v << units[p[2]]
 	})
-	bytes := integer(expected, 1, maxBytes)
-	return rule[int64]{schema{"anyOf": []schema{bytes.schema, written.schema}}, func(r *reader, n *node) int64 {
-		if n.Kind == yaml.ScalarNode && n.Tag == "!!int" {
-			return bytes.read(r, n)
+	bytes := integer(expected, least, maxBytes)
+	return rule[int64]{schema{"anyOf": []schema{bytes.schema, amount.schema}}, func(r *reader, n *node) int64 {
+		switch {
+		case n.Kind != yaml.ScalarNode || n.Tag != "!!int":
+			return amount.read(r, n)
+		case decimal.MatchString(n.Value) && 0 < number(n.Value) && number(n.Value) < least:
+			r.fault(n, n.found(), expected, "Say the unit: "+n.Value+"MiB")
+			return 0
 		}
-		return written.read(r, n)
+		return bytes.read(r, n)
 	}}
-}()
+}
 
 // number is the value of digits that a pattern has let through.
 func number(digits string) int64 {

@@ -313,7 +313,7 @@ func TestNearName(t *testing.T) {
 func TestHowToGrant(t *testing.T) {
 	const trust = "If you trust it with that, "
 	text := `plugins:
-  - {name: a, grant: [one], permit: {connect: [80]}, isolate: {memory: 100000}}
+  - {name: a, grant: [one], permit: {connect: [80]}, isolate: {memory: 1100000}}
   - b
   - name: d
     permit: {memory: 64MiB, read: [/a b], write: [/w], listen: [0]}
@@ -323,22 +323,22 @@ func TestHowToGrant(t *testing.T) {
 `
 	c, err := config.Parse("shop.yaml", []byte(text))
 	require.NoError(t, err)
-	lacks := []install.Ask{{What: "connect", Item: "443"}, {What: "function", Item: "two"}, {What: "memory", Item: "200000"}, {What: "read", Item: "/etc/hosts"}}
+	lacks := []install.Ask{{What: "connect", Item: "443"}, {What: "function", Item: "two"}, {What: "memory", Item: "1200000"}, {What: "read", Item: "/etc/hosts"}}
 	how := install.HowToGrant(c)
 	for _, tt := range []struct {
 		name  string
 		lacks []install.Ask
 		want  string
 	}{
-		{"a", lacks, "write grant: [one, two] and permit: {read: [/etc/hosts], connect: [80, 443]} and isolate: {memory: 200000} in its entry, line 2 of shop.yaml"},
-		{"a", lacks[2:3], "write isolate: {memory: 200000} in its entry, line 2 of shop.yaml"},
+		{"a", lacks, "write grant: [one, two] and permit: {read: [/etc/hosts], connect: [80, 443]} and isolate: {memory: 1200000} in its entry, line 2 of shop.yaml"},
+		{"a", lacks[2:3], "write isolate: {memory: 1200000} in its entry, line 2 of shop.yaml"},
 		{"b", lacks[:2], "write its entry, line 3 of shop.yaml, as {name: b, grant: [two], permit: {connect: [443]}}"},
 		{"f", lacks[1:2], "write its entry, line 8 of shop.yaml, as {name: f, grant: [two]}"},
 		{"d", lacks[:1], "write permit: {read: ['/a b'], write: [/w], connect: [443], listen: [0], memory: 64MiB} in its entry, line 4 of shop.yaml"},
-		{"d", lacks[1:3], "write grant: [two] and permit: {read: ['/a b'], write: [/w], listen: [0], memory: 200000} in its entry, line 4 of shop.yaml"},
+		{"d", lacks[1:3], "write grant: [two] and permit: {read: ['/a b'], write: [/w], listen: [0], memory: 1200000} in its entry, line 4 of shop.yaml"},
 		{"e", lacks[:1], "write permit: {connect: [443]} in its entry, line 7 of shop.yaml"},
-		{"7", lacks[2:3], "write isolate: {group: '8', memory: 200000, cpu: 1m30s, processes: 2, files: 9, grace: 50ms, stop: 3s, sandbox: best-effort} in its entry, line 6 of shop.yaml"},
-		{"c", lacks[:3], "add to plugins in shop.yaml: {name: c, grant: [two], permit: {connect: [443], memory: 200000}}. Then try again"},
+		{"7", lacks[2:3], "write isolate: {group: '8', memory: 1200000, cpu: 1m30s, processes: 2, files: 9, grace: 50ms, stop: 3s, sandbox: best-effort} in its entry, line 6 of shop.yaml"},
+		{"c", lacks[:3], "add to plugins in shop.yaml: {name: c, grant: [two], permit: {connect: [443], memory: 1200000}}. Then try again"},
 		{"e", []install.Ask{{What: "read", Item: "/a], write: [/"}, {What: "memory", Item: "1}, permit: {write: [/]"}},
 			"write permit: {read: ['/a], write: [/'], memory: '1}, permit: {write: [/]'} in its entry, line 7 of shop.yaml"},
 	} {
@@ -356,7 +356,7 @@ func TestHowToGrant(t *testing.T) {
 
 // What is written so is read as what was lacking, and what was there before: by the parser itself.
 func TestHowToGrantIsRead(t *testing.T) {
-	const entry = "{name: d, grant: [on_*], permit: {memory: 3KiB, read: ['~', '/a b'], listen: [0]}}"
+	const entry = "{name: d, grant: [on_*], permit: {memory: 65KiB, read: ['~', '/a b'], listen: [0]}}"
 	c, err := config.Parse(filepath.Join(t.TempDir(), "shop.yaml"), []byte("plugins: ["+entry+"]"))
 	require.NoError(t, err)
 	written, ok := strings.CutPrefix(install.HowToGrant(c)("d", []install.Ask{{What: "connect", Item: "443"}, {What: "service", Item: "rate"}}), "If you trust it with that, write ")
@@ -372,12 +372,12 @@ func TestHowToGrantIsRead(t *testing.T) {
 
 // A memory that nothing bounds is a plug-in's without a word, also of one that the file does not name: another one requires it.
 func TestGrantsOfMemory(t *testing.T) {
-	c, err := config.Parse("shop.yaml", []byte("plugins: [bare, {name: bound, permit: {memory: 1KiB}}]"))
+	c, err := config.Parse("shop.yaml", []byte("plugins: [bare, {name: bound, permit: {memory: 64KiB}}]"))
 	require.NoError(t, err)
 	for name, most := range map[string]bool{"bare": true, "bound": false, "unnamed": true} {
-		assert.True(t, install.Grants(c, name, install.Ask{What: "memory", Item: "1024"}), name)
-		assert.Equal(t, most, install.Grants(c, name, install.Ask{What: "memory", Item: "1025"}), name)
-		assert.False(t, install.Grants(c, name, install.Ask{What: "memory", Item: "1KiB"}), name)
+		assert.True(t, install.Grants(c, name, install.Ask{What: "memory", Item: "65536"}), name)
+		assert.Equal(t, most, install.Grants(c, name, install.Ask{What: "memory", Item: "65537"}), name)
+		assert.False(t, install.Grants(c, name, install.Ask{What: "memory", Item: "64KiB"}), name)
 		assert.False(t, install.Grants(c, name, install.Ask{What: "connect", Item: "443"}), name)
 	}
 }
