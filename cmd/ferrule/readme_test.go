@@ -46,7 +46,7 @@ func TestTour(t *testing.T) {
 	}
 }
 
-// The lines that docs/start.md has for a module which uses a checkout are enough, in its go.mod and, as to replace, in a go.work; a use alone is not.
+// The lines that docs/start.md has for a module which uses a checkout are enough behind those of go mod init, whichever version of Go that names; a use in a go.work is not.
 func TestStartFromACheckout(t *testing.T) {
 	t.Parallel()
 	tool := fixture.Tool(t, "go", "see https://go.dev/dl")
@@ -58,22 +58,36 @@ func TestStartFromACheckout(t *testing.T) {
 	require.True(t, ok)
 	lines, _, _ := strings.Cut(section, "```")
 	lines = strings.ReplaceAll(lines, "../ferrule", filepath.ToSlash(fixture.Root()))
-	requires, replaces, ok := strings.Cut(lines, "replace (")
+	requires, _, ok := strings.Cut(lines, "replace (")
 	require.True(t, ok)
 	for _, c := range []struct {
-		name, mod, work string
-		works           bool
+		name, first, mod, work string
+		works                  bool
 	}{
-		{"go.mod", lines, "", true},
-		{"replace in go.work", requires, "go 1.26.0\n\nuse .\n\nreplace (" + replaces, true},
-		{"use alone", requires, "go 1.26.0\n\nuse (\n\t.\n\t" + filepath.ToSlash(fixture.Root()) + "\n)\n", false},
+		{"this Go", "", lines, "", true},
+		{"an older line", "module example.com/user\n\ngo 1.25.0\n", lines, "", true},
+		{"use alone", "", requires, "use (\n\t.\n\t" + filepath.ToSlash(fixture.Root()) + "\n)\n", false},
 	} {
 		dir := t.TempDir()
 		write := func(name, text string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 		}
 		write("main.go", hostOfDistribution(t))
-		write("go.mod", "module example.com/user\n\n"+c.mod)
+		if c.first == "" {
+			init := exec.Command(tool, "mod", "init", "example.com/user")
+			init.Dir, init.Env = dir, append(os.Environ(), "GOWORK=off")
+			out, err := init.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			first, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+			require.NoError(t, err)
+			c.first = string(first)
+		}
+		write("go.mod", c.first+"\n"+c.mod)
+		if c.work != "" { // with the line of go.mod
+			_, version, ok := strings.Cut(c.first, "\n\n")
+			require.True(t, ok)
+			c.work = version + "\n" + c.work
+		}
 		env := append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "GOSUMDB=off")
 		if c.work != "" {
 			write("go.work", c.work)
