@@ -210,9 +210,8 @@ func (f *figures) compare(page string) (wrong []string) {
 		return []string{"found no size of a host on the page, expected a text such as 3.7 MB (stripped, linux/amd64)"}
 	}
 	if size[2] == runtime.GOOS+"/"+runtime.GOARCH {
-		said, _ := strconv.ParseFloat(size[1], 64)
-		if is := float64(f.bytes) / 1e6; is > said*1.1 || is < said*0.9 {
-			wrong = append(wrong, fmt.Sprintf("the page says that a host has %s MB, and it has %.1f: write the page anew", size[1], is))
+		if is := fmt.Sprintf("%.1f", float64(f.bytes)/1e6); is != size[1] {
+			wrong = append(wrong, fmt.Sprintf("the page says that a host has %s MB, and it has %s: write the page anew", size[1], is))
 		}
 		var named []string
 		for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`(?: ([v0-9][^ ]*))? \\|").FindAllStringSubmatch(page, -1) {
