@@ -521,7 +521,7 @@ func TestNewScript(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(stdout), &p))
 			assert.False(t, p.Sidecar)
 			assert.Equal(t, script, p.Library)
-			assert.Equal(t, []string{".github/workflows/release.yml", "README.md", script, "test.sh"}, p.Files)
+			assert.Equal(t, []string{".github/workflows/release.yml", ".gitignore", "README.md", script, "test.sh"}, p.Files)
 			out := shell(t, ".", strings.ReplaceAll(strings.Join(p.Next, "\n"), "ferrule check", "ferrule check --strict --level 10 --timeout 60s"))
 			assert.Contains(t, out, "Hello, Ada!")
 			assert.Contains(t, out, "; 0 errors, 0 warnings (--level 10 ")
