@@ -126,8 +126,10 @@ func TestOpenStartError(t *testing.T) {
 		require.ErrorAs(t, err, &contract)
 		assert.Equal(t, "R10", contract.Rule)
 		assert.NotContains(t, err.Error(), "onfiguration", "which is not the reason")
-		_, err = w.try(fixture.C(t, "start_fails"))
-		assert.ErrorContains(t, err, "It was started without a configuration: give it one where it needs one (WithConfig)")
+		for _, none := range [][]loader.Option{nil, {loader.WithConfig(nil)}, {loader.WithConfig([]byte{})}} {
+			_, err = w.try(fixture.C(t, "start_fails"), none...)
+			assert.ErrorContains(t, err, "It was started without a configuration: give it one where it needs one (WithConfig)")
+		}
 	})
 }
 

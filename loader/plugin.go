@@ -205,7 +205,7 @@ func (o *options) start(ctx context.Context, path string) (engine.Plugin, *abi.D
 		return p, info, nil
 	case *engine.StartError:
 		failed := startError(name, path, err)
-		if o.config != nil {
+		if len(o.config) > 0 { // an empty one is none: the plug-in cannot tell them apart
 			return nil, nil, startedWith("that Open was given (WithConfig)", failed)
 		}
 		if failed.Remedy == ofConfiguration {
