@@ -62,6 +62,9 @@ func (e *Error) SetPath(path string) {
 	if i := slices.IndexFunc(languages, func(l *language) bool { return slices.Contains(l.extensions, ext) }); i >= 0 {
 		e.Expected += ", or a script that begins with " + languages[i].line + " ferrule: name=… version=…"
 		e.Remedy = "Where it is a plug-in for script.Engine(), write that header before its first statement; where it is a sidecar, begin it with #! and what runs it"
+		if e.Found == aScript { // which it does
+			e.Remedy = "Where it is a plug-in for script.Engine(), write that header before its first statement; where it is a sidecar, open it with sidecar.Program()"
+		}
 	}
 }
 

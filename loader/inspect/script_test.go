@@ -202,6 +202,13 @@ func TestNoScripts(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("x = 1\n"), 0o600))
 	_, err := inspect.File(path)
 	assert.ErrorContains(t, err, "or a script that begins with # ferrule: name=… version=….")
+	assert.ErrorContains(t, err, "where it is a sidecar, begin it with #! and what runs it.")
+	for name, text := range map[string]string{"side.py": "#!/usr/bin/env python3\nx = 1\n", "side.js": "#!/usr/bin/env node\nx\n"} {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
+		_, err := inspect.File(path)
+		assert.ErrorContains(t, err, "write that header before its first statement; where it is a sidecar, open it with sidecar.Program().", "it begins with #!")
+	}
 	for _, first := range []string{"#!/usr/bin/python3\n", "#!/usr/bin/env -S uv run --script\n", "#!/usr/bin/env pypy\n", "# -*- coding: utf-8 -*-\n\n"} {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte(first+"# ferrule: name=a")), first)
 	}
