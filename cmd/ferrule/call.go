@@ -137,7 +137,7 @@ version, functions (not with --hook), hooks, imports and wants, each of these wi
 			if len(args) == 1 {
 				if f := givenBeside(cmd.Flags(), "hook", "json", "sidecar", "token", "tls", "ca"); f != "" {
 					return usage("--"+f+" without a FUNCTION", "both, as it is about a call", "Name a function: ferrule call "+
-						shellWord(args[0])+" says which there are")
+						c.sidecar.words()+shellWord(args[0])+c.sidecar.behind()+" says which there are")
 				}
 				return c.list(args[0])
 			}
@@ -259,17 +259,7 @@ func (c *caller) list(path string) error {
 				s.write(w, painter(w))
 			}
 			if example == "" {
-				flag := k.flag
-				if c.sidecar.given {
-					flag = "--sidecar " + flag
-				}
-				example = exampleCall(path, flag, k.symbols[0], lib.Imports)
-				if len(c.sidecar.args) > 0 {
-					example += " --"
-					for _, word := range c.sidecar.args {
-						example += " " + shellWord(word)
-					}
-				}
+				example = exampleCall(path, c.sidecar.words()+k.flag, k.symbols[0], lib.Imports) + c.sidecar.behind()
 			}
 		}
 		if example == "" {

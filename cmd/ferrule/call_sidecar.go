@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -78,6 +76,38 @@ func (s *sidecarFlags) take(flags *pflag.FlagSet, args []string, dash int) ([]st
 	return args, nil
 }
 
+// words are its options in a command line that goes on from this one, each with a space behind it. A token that is no file's name is not repeated: it may be a secret.
+func (s *sidecarFlags) words() string {
+	if !s.given {
+		return ""
+	}
+	text := "--sidecar "
+	switch {
+	case strings.HasPrefix(s.token, "@") && !strings.HasPrefix(s.token, "@@"):
+		text += "--token " + shellWord(s.token) + " "
+	case s.token != "":
+		text += "--token TOKEN "
+	}
+	if s.byTLS {
+		text += "--tls "
+	}
+	if s.ca != "" {
+		text += "--ca " + shellWord(s.ca) + " "
+	}
+	return text
+}
+
+// behind are the program's own arguments in such a command line, at its end.
+func (s *sidecarFlags) behind() (text string) {
+	for i, word := range s.args {
+		if i == 0 {
+			text = " --"
+		}
+		text += " " + shellWord(word)
+	}
+	return text
+}
+
 // engine is how the sidecar is opened: by which path or URL, and by what, with these options where it is no HTTP server.
 func (s *sidecarFlags) engine(a *app, target string, options ...sidecar.Option) (path string, e engine.Engine, err error) {
 	if err := s.files(a, target); err != nil {
@@ -104,14 +134,10 @@ func (s *sidecarFlags) engine(a *app, target string, options ...sidecar.Option) 
 	if s.args != nil {
 		options = append(options, sidecar.WithArgs(check.WholePaths(s.args)...))
 	}
-	url, err := sidecar.URL(target)
-	if _, missing := os.Stat(target); !url && missing != nil && err == nil && !strings.ContainsAny(target, `/\`) {
-		found, err := exec.LookPath(target)
-		if err != nil {
-			return "", nil, &inspect.Error{Path: target, Kind: inspect.ErrRead, Found: "no program of this name", Err: err, Expected: "the path of one, its name in PATH, or a URL",
-				Remedy: "Check the path"}
+	if url, err := sidecar.URL(target); !url && err == nil {
+		if target, err = check.Program(target); err != nil {
+			return "", nil, err
 		}
-		target = found
 	}
 	e = sidecar.Engine(options...)
 	return target, e, e.Fault()

@@ -43,6 +43,7 @@ func TestCallSidecar(t *testing.T) {
 		"no sidecar":       {[]string{"f", "--in", "x", "--", "-c", "import sys; sys.exit('oh no')"}, exitOpen, "", "found a sidecar that does not say what it is: the sidecar ended with exit code 1; its last line: oh no"},
 		"a worker":         {[]string{"f", "--isolated"}, exitUsage, "", "--isolated with --sidecar"},
 		"a sandbox":        {[]string{"f", "--sandbox"}, exitUsage, "", "--sandbox with --sidecar"},
+		"an option alone":  {[]string{"--in", "x", "--", "vowels.py"}, exitUsage, "", "Name a function: ferrule call --sidecar " + shellWord(python) + " -- vowels.py says which there are."},
 		"two functions":    {[]string{"f", "g", "--", "vowels.py"}, exitUsage, "", "expected PROGRAM [FUNCTION]"},
 	} {
 		stdout, stderr, code := ferrule(t, "", append([]string{"call", "--sidecar", python}, c.args...)...)
@@ -62,6 +63,25 @@ func TestCallSidecar(t *testing.T) {
 	_, stderr, code := ferrule(t, "", "call", "--token", "t", "a.so", "f")
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, stderr, "--token without --sidecar")
+}
+
+// TestSidecarFolder: who names the folder of a sidecar is told of the program in it.
+func TestSidecarFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, verb := range [][]string{{"call", "--sidecar", dir}, {"call", "--sidecar", dir, "f", "--in", "x"}, {"bench", "--sidecar", dir, "f", "--in", "x"}, {"check", "--sidecar", dir}} {
+		_, stderr, code := ferrule(t, "", verb...)
+		assert.Equal(t, exitOpen, code)
+		assert.Contains(t, stderr, ": not a regular file: found a folder, expected a program. Give the path of the program itself.\n")
+	}
+	program := filepath.Join(dir, "side.exe")
+	require.NoError(t, os.WriteFile(program, []byte("#!"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "lib"), 0o700))
+	for _, verb := range []string{"call", "check"} {
+		_, stderr, _ := ferrule(t, "", verb, "--sidecar", dir)
+		assert.Contains(t, stderr, "Give the path of a program in it, such as "+program+".\n")
+	}
 }
 
 // A sidecar that somebody else has started is called by its URL, with its token and by TLS.
@@ -101,6 +121,15 @@ func TestCallSidecarURL(t *testing.T) {
 		stdout, stderr, code = call("--ca", ca, "--token", "s3cret")
 		assert.Equal(t, exitOK, code, stderr)
 		assert.Contains(t, stdout, "Functions of shout 1.0.0:\n    shout\n")
+		tls := ""
+		if at[0] == "--tls" {
+			tls = "--tls "
+		}
+		url := at[len(at)-1]
+		assert.Contains(t, stdout, "\n    ferrule call --sidecar --token TOKEN "+tls+"--ca "+shellWord(ca)+" "+url+" shout --in TEXT\n", "a secret is not repeated")
+		_, stderr, code = call("--ca", ca, "--token", "@"+token, "--in", "hello")
+		assert.Equal(t, exitUsage, code, stderr)
+		assert.Contains(t, stderr, ": ferrule call --sidecar --token "+shellWord("@"+token)+" "+tls+"--ca "+shellWord(ca)+" "+url+" says which there are.")
 		_, stderr, code = call("--ca", ca, "--token", "wrong", "shout", "--in", "hello")
 		assert.NotEqual(t, exitOK, code)
 		assert.Contains(t, stderr, "(--token)")

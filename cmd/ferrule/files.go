@@ -80,14 +80,14 @@ func hasHeader(path string) bool {
 	return err == nil && inspect.ScriptOf(head) != ""
 }
 
-// inWords is an error in the words of this command. Of a folder in place of a library it says what is in it.
+// inWords is an error in the words of this command. Of a folder in place of a library it says what is in it; of one in place of a program check.Program has.
 func inWords(err error) error {
 	err = words.Error(err)
 	open, ok := err.(*loader.OpenError)
 	if ok && open.Kind == loader.ErrNotLibrary {
 		return withoutHeader(open)
 	}
-	if !ok || open.Kind != loader.ErrNotRegular {
+	if !ok || open.Kind != loader.ErrNotRegular || open.Found != "a directory" {
 		return err
 	}
 	found, unread := librariesIn(open.Path)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -289,12 +290,9 @@ func (p *probed) find() error {
 		}
 		return nil
 	}
-	path := p.Target
-	if _, err := os.Stat(path); err != nil && !strings.ContainsAny(path, `/\`) {
-		if path, err = exec.LookPath(path); err != nil {
-			return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Found: "no program of this name", Err: err, Expected: "the path of one, its name in PATH, or a URL",
-				Remedy: "Check the path"}
-		}
+	path, err := Program(p.Target)
+	if err != nil {
+		return err
 	}
 	whole, err := abspath.Of(path)
 	if err != nil {
@@ -302,6 +300,39 @@ func (p *probed) find() error {
 	}
 	p.program, p.args = whole, WholePaths(p.Args)
 	return nil
+}
+
+// Program returns the path of a program, which target is, or its name in PATH. The error is an *inspect.Error.
+func Program(target string) (string, error) {
+	info, err := os.Stat(target)
+	switch {
+	case err != nil && !strings.ContainsAny(target, `/\`):
+		path, err := exec.LookPath(target)
+		if err != nil {
+			return "", &inspect.Error{Path: target, Kind: inspect.ErrRead, Found: "no program of this name", Err: err, Expected: "the path of one, its name in PATH, or a URL",
+				Remedy: "Check the path"}
+		}
+		return path, nil
+	case err == nil && info.IsDir():
+		remedy := "Give the path of the program itself"
+		if programs := programsIn(target); len(programs) > 0 {
+			remedy = "Give the path of a program in it, such as " + programs[0]
+		}
+		return "", &inspect.Error{Path: target, Kind: inspect.ErrNotRegular, Found: "a folder", Expected: "a program", Remedy: remedy}
+	}
+	return target, nil
+}
+
+// programsIn are the files in a folder that the system may execute, by their names.
+func programsIn(folder string) (paths []string) {
+	entries, _ := os.ReadDir(folder) // without them it is the same folder
+	for _, e := range entries {
+		path := filepath.Join(folder, e.Name())
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && (info.Mode()&0o111 != 0 || strings.EqualFold(filepath.Ext(path), ".exe")) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // WholePaths returns a program's arguments, those that name files as whole paths: it runs in another folder, where a relative one would name nothing.
