@@ -776,7 +776,7 @@ func (s source) read(a *app, flag string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return nil, unreadable(flag, err)
+		return nil, &exit{code: exitUsage, err: &unread{flag, s.text, err}}
 	}
 	return data, nil
 }

@@ -157,7 +157,7 @@ func TestCheckUsage(t *testing.T) {
 		{[]string{"--only", "everything", echo}, "See ferrule check --list."},
 		{[]string{"--in", "echo", echo}, "found --in echo, expected FUNCTION=TEXT"},
 		{[]string{"--in", "ehco=x", echo}, `found --in or --without for "ehco", and the plug-in has no such function, expected one of its functions. Did you mean "echo"?`},
-		{[]string{"--config", "@/nowhere/at/all", echo}, "--config: open /nowhere/at/all"},
+		{[]string{"--config", "@/nowhere/at/all", echo}, "found --config @/nowhere/at/all: "},
 		{[]string{"--in", "echo=" + strings.Repeat("x", 100), "--in", "echo=@/dev/null", "--seed", "x", echo},
 			"found --seed x, expected a whole number that is not negative"},
 	} {

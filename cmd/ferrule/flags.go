@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +20,7 @@ import (
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/abspath"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 )
@@ -42,16 +47,50 @@ func usage(found, expected, remedy string) error {
 
 // unreadable is an error of what the command line names.
 func unreadable(flag string, err error) error {
-	return &exit{code: exitUsage, err: &unread{flag, err}}
+	return &exit{code: exitUsage, err: &unread{flag: flag, err: err}}
 }
 
 // unread is an error of what a flag names.
 type unread struct {
-	flag string
-	err  error
+	flag  string
+	value string // the flag's, where it is no path
+	err   error
 }
 
-func (u *unread) Error() string { return u.flag + ": " + u.err.Error() }
+// wrong has what the system says of a flag's file in this command's form. Of any other error, which has its own, it is nil.
+func (u *unread) wrong() *wrong {
+	if !strings.HasPrefix(u.flag, "--") {
+		return nil
+	}
+	path, cause := "", error(nil)
+	if e := (*fs.PathError)(nil); errors.As(u.err, &e) {
+		path, cause = e.Path, e.Err
+	} else if e := (*net.OpError)(nil); errors.As(u.err, &e) && e.Addr != nil {
+		path, cause = e.Addr.String(), e.Err
+		if call := (*os.SyscallError)(nil); errors.As(cause, &call) {
+			cause = call.Err
+		}
+	} else {
+		return nil
+	}
+	named := cmp.Or(u.value, path)
+	if named == "" {
+		named = "with nothing (is a variable not set?)"
+	}
+	w := &wrong{found: u.flag + " " + named + ": " + cause.Error(), expected: "what it names to be there, and this user's to use"}
+	if open := (*loader.OpenError)(nil); errors.As(engine.OpenError(path, 0, u.err, "", ""), &open) {
+		w.remedy = open.Remedy
+	}
+	return w
+}
+
+func (u *unread) Error() string {
+	if w := u.wrong(); w != nil {
+		return w.Error()
+	}
+	return u.flag + ": " + u.err.Error()
+}
+
 func (u *unread) Unwrap() error { return u.err }
 
 // flagError has the parser's errors in the words of this command.

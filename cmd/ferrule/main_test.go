@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -131,6 +132,32 @@ func TestParserWords(t *testing.T) {
 		assert.Zero(t, code)
 		assert.Equal(t, help, same)
 	}
+}
+
+// TestFilesOfFlags: what the system says of a file that a flag names is said as everything else is, and the flag with it.
+func TestFilesOfFlags(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script, missing := filepath.Join(dir, "a.js"), filepath.Join(dir, "missing", "file")
+	require.NoError(t, os.WriteFile(script, []byte("// ferrule: name=a version=1 fn=f\nexport const f = x => x\n"), 0o600))
+	for _, line := range [][]string{
+		{"sign", script, "--key", missing}, {"verify", script, "--key", missing}, {"keygen", filepath.Join(dir, "k"), "--password-file", missing},
+		{"call", script, "f", "--in", "@" + missing}, {"call", script, "f", "--in", "x", "--config", "@" + missing}, {"check", "--sidecar", "tcp:h:1", "--tls", "--ca", missing},
+		{"serve", script, "--unix", filepath.Join(dir, "s"), "--token-file", missing}, {"serve", script, "--tcp", ":0", "--key", script, "--cert", missing}, {"serve", script, "--unix", missing}, {"serve", script, "--http", "unix:" + missing},
+	} {
+		flag, named := line[len(line)-2], strings.TrimPrefix(line[len(line)-1], "unix:")
+		stdout, stderr, code := ferrule(t, "", append(line, "--json")...)
+		assert.Equal(t, exitUsage, code, line)
+		what := "found " + flag + " " + named + ": "
+		assert.Contains(t, stderr, "ferrule: "+what, line)
+		assert.Contains(t, stderr, ", expected what it names to be there, and this user's to use. Check the path.\nSee 'ferrule", line)
+		var got struct{ Error errorDetails }
+		require.NoError(t, json.Unmarshal([]byte(stdout), &got), stdout)
+		assert.Equal(t, []string{wrongLine, "what it names to be there, and this user's to use", "Check the path"}, []string{got.Error.Kind, got.Error.Expected, got.Error.Remedy})
+	}
+	_, stderr, code := ferrule(t, "", "serve", script, "--stdio", "--token-file", "")
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, stderr, "found --token-file with nothing (is a variable not set?): ")
 }
 
 // refused runs a command line that is wrong, and returns what it wrote to its standard error, which contains want.

@@ -196,7 +196,12 @@ Exit codes:
 
   # In this folder, which is empty
   ferrule new --lang cpp .`,
-		Args: arguments("DIR"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 && lang == "" && languages[args[0]] != nil {
+				return usage(plural(len(args), "argument")+": "+strings.Join(args, " "), "--lang LANGUAGE DIR", "Write ferrule new --lang "+args[0]+" "+shellWord(args[1]))
+			}
+			return arguments("DIR")(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := newPlugin(lang, name, args[0], wasm, sidecar)
 			if err != nil {

@@ -344,6 +344,8 @@ func TestNewRefuses(t *testing.T) {
 		{[]string{"--lang", "c", dir, "--name", "n"}, "found \"file\" in " + dir + ", expected an empty folder, or one to be made"},
 		{[]string{"--lang", "c", file}, "found a file at " + file + ", expected an empty folder"},
 		{[]string{filepath.Join(dir, "new")}, "found no language, expected c, cpp, go, rust, python or js. Add --lang c, --lang cpp, --lang go or --lang rust; or --lang python, or js, for a plug-in that is a script"},
+		{[]string{"c", "foo"}, "found 2 arguments: c foo, expected --lang LANGUAGE DIR. Write ferrule new --lang c foo."},
+		{[]string{"foo", "bar"}, "found 2 arguments: foo bar, expected DIR"},
 		{[]string{"--lang", "c", "--sidecar", filepath.Join(dir, "new")}, "found --sidecar with --lang c, expected it with python, js or go"},
 		{[]string{"--lang", "zig", filepath.Join(dir, "new")}, `found the language "zig", expected c, cpp, go, rust, python or js`},
 		{[]string{"--lang", "go", filepath.Join(dir, "_new")}, `found the name "_new", which Go builds nothing in a folder of, expected a letter or a digit first`},

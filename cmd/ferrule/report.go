@@ -116,6 +116,9 @@ func detailsOf(err error) *errorDetails {
 		d.Kind = ofContext(err)
 	case errors.As(err, &named):
 		d.Kind, d.Found, d.Expected = wrongLine, named.Error(), "what "+named.flag+" names to be there, and this user's to use"
+		if w := named.wrong(); w != nil {
+			d.Found, d.Expected, d.Remedy = w.found, w.expected, w.remedy
+		}
 	case errors.As(err, &ended) && ended.code == exitUsage:
 		d.Kind = wrongLine
 	}

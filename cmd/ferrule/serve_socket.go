@@ -17,6 +17,7 @@ func listenUnix(ctx context.Context, flag, path string) (net.Listener, error) {
 	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {
 		return nil, usage(flag+" "+path+", a path of "+plural(len(path), "byte"), plural(most, "byte")+" at most, which is all that sockets can have", "")
 	}
+	unusable := func(err error) error { return &exit{code: exitUsage, err: &unread{flag, path, err}} } // whatever file beside it the error is of
 	release, err := turn(ctx, path)
 	var given *exit
 	switch {
@@ -24,13 +25,13 @@ func listenUnix(ctx context.Context, flag, path string) (net.Listener, error) {
 	case ctx.Err() != nil || errors.As(err, &given):
 		return nil, err
 	default:
-		return nil, unreadable(flag, err)
+		return nil, unusable(err)
 	}
 	defer release()
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, unreadable(flag, err)
+		return nil, unusable(err)
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, usage(flag+" "+path+", where there is something else", "nothing there, or a socket that was left behind", "Name another path")
 	default:
@@ -45,12 +46,12 @@ func listenUnix(ctx context.Context, flag, path string) (net.Listener, error) {
 			return nil, inUse(path, err)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, unreadable(flag, err)
+			return nil, unusable(err)
 		}
 	}
 	l, err := (&net.ListenConfig{Control: private}).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, unreadable(flag, err)
+		return nil, unusable(err)
 	}
 	own := &ownSocket{Listener: l, path: path}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then it may be another one's
@@ -60,7 +61,7 @@ func listenUnix(ctx context.Context, flag, path string) (net.Listener, error) {
 	if err != nil {
 		_ = os.Remove(path)
 		l.Close()
-		return nil, unreadable(flag, err)
+		return nil, unusable(err)
 	}
 	return own, nil
 }

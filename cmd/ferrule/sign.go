@@ -18,6 +18,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/engines"
+	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/escape"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/plugins/install"
@@ -264,7 +266,11 @@ func (s *subject) of(path string, f *os.File, size int64) (sign.Subject, error) 
 				if lib != nil && lib.Extism {
 					what = "a plug-in of Extism's, which says nothing of itself"
 				}
-				return given, usage(path+", which is "+what+", without "+flag.name, "--name, --version and --platform", "See ferrule inspect "+shellWord(path))
+				remedy := "See ferrule inspect " + shellWord(path)
+				if open := (*loader.OpenError)(nil); errors.As(err, &open) && strings.Contains(open.Remedy, "sidecar.Program()") { // a program, which inspect does not run
+					remedy = "Where it is a sidecar, ferrule call --sidecar " + shellWord(path) + " says its name and version"
+				}
+				return given, usage(path+", which is "+what+", without "+flag.name, "--name, --version and --platform", remedy)
 			}
 		}
 		return given, nil
@@ -308,7 +314,7 @@ func openFile(path string) (f *os.File, size int64, err error) {
 		info, err = f.Stat() // the path may be another file's by now
 	}
 	if err != nil {
-		return nil, 0, &exit{code: exitOpen, err: err}
+		return nil, 0, engine.OpenError(path, 0, err, "", "")
 	}
 	return f, info.Size(), nil
 }
@@ -345,7 +351,7 @@ func (a *app) each(paths []string, subject *subject, done string, do func(f *os.
 				of = e.code
 			}
 			code = cmp.Or(code, of)
-			fmt.Fprintf(a.err, "ferrule: %s: %s\n", escape.Line(path), escape.Line(err.Error()))
+			fmt.Fprintf(a.err, "ferrule: %s: %s\n", escape.Line(path), escape.Line(strings.TrimPrefix(err.Error(), path+": ")))
 			if !a.json {
 				continue
 			}

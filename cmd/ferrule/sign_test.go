@@ -93,7 +93,7 @@ func TestKeygen(t *testing.T) {
 	other := filepath.Join(filepath.Dir(s.key), "other")
 	s.says(exitUsage, "found no terminal to ask for the password, expected a password. Set FERRULE_SIGN_PASSWORD", "keygen", other)
 	s.says(exitUsage, "found --no-password and --password-file, expected one of the two", "keygen", "--no-password", "--password-file", s.script, other)
-	s.says(exitUsage, "--password-file: open ", "keygen", "--password-file", other, other)
+	s.says(exitUsage, "found --password-file ", "keygen", "--password-file", other, other)
 	s.says(exitUsage, "no password in "+os.DevNull, "keygen", "--password-file", os.DevNull, other)
 	s.says(exitUsage, "found an empty KEY", "keygen", "")
 	s.says(exitFailed, "", "keygen", "--no-password", filepath.Join(other, "below"))
@@ -145,9 +145,16 @@ func TestSign(t *testing.T) {
 	s.says(exitFailed, `the name "a b"`, "sign", "--key", s.key, "--name", "a b", "--version", "1", "--platform", "any", s.script)
 
 	missing := filepath.Join(filepath.Dir(s.key), "missing")
-	s.says(exitOpen, "missing", "sign", "--key", s.key, missing)
+	s.says(exitOpen, "ferrule: "+missing+": the file cannot be read: ", "sign", "--key", s.key, missing)
+	s.says(exitOpen, "ferrule: "+missing+": the file cannot be read: ", "sign", "--key", s.key, missing, missing)
 	s.says(exitUsage, "no regular file", "sign", "--key", s.key, filepath.Dir(s.key))
-	s.says(exitUsage, "--key: ", "sign", "--key", missing, s.lib)
+	s.says(exitUsage, "found --key "+missing+": ", "sign", "--key", missing, s.lib)
+	side := filepath.Join(filepath.Dir(s.key), "side.py")
+	require.NoError(t, os.WriteFile(side, []byte("#!/usr/bin/env python3\n"), 0o700))
+	for _, verb := range [][]string{{"sign", "--key", s.key}, {"verify", "--key", s.public}} {
+		s.says(exitUsage, "--name, --version and --platform. Where it is a sidecar, ferrule call --sidecar "+shellWord(side)+" says its name and version.", append(verb, side)...)
+		s.says(exitUsage, "--name, --version and --platform. See ferrule inspect "+shellWord(s.script)+".", append(verb, s.script)...)
+	}
 	s.says(exitUsage, "--key: found a public key, expected a minisign private key", "sign", "--key", s.public, s.lib)
 	s.says(exitUsage, "--key: found a private key, expected a minisign public key", "verify", "--key", s.key, s.lib)
 	s.says(exitUsage, "found no --key", "sign", s.lib)
