@@ -167,11 +167,16 @@ var reasons = sync.OnceValue(func() []knownReason {
 			case f.wasUnfit(m[1], e):
 			case noexec(file):
 				onNoexec(file, e)
-			case mappable(file): // so it is not the file
-				noMemory(f, m, e)
 			default:
 				e.Found, e.Expected = f.text, "a file that may be mapped as code"
 				e.Remedy = "See what keeps it from being run: SELinux or AppArmor"
+				switch may, known := mappable(file); {
+				case may, !known && limited(): // so it is not the file, as far as can be seen
+					noMemory(f, m, e)
+				case !known:
+					e.Expected += ", and memory for it"
+					e.Remedy = "Free memory, or raise the limit (ulimit -v, a memory cgroup); where there is enough, see what keeps it from being run: SELinux or AppArmor"
+				}
 			}
 		}),
 		rule(`wrong ELF class`, func(f *failure, m []string, e *inspect.Error) {

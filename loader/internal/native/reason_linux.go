@@ -14,18 +14,32 @@ func noexec(path string) bool {
 	return unix.Statfs(path, &s) == nil && s.Flags&unix.ST_NOEXEC != 0
 }
 
-// mappable reports whether a file may be mapped as code.
-func mappable(path string) bool {
+// mappable reports whether a file may be mapped as code. known is false where that cannot be tried: path may be a name alone, where memory was too short to look for it.
+func mappable(path string) (may, known bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer unix.Close(fd)
 	code, err := unix.Mmap(fd, 0, 1, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
-	if err != nil {
-		return err == unix.ENOMEM
+	switch err {
+	case nil:
+		return unix.Munmap(code) == nil, true
+	case unix.ENOMEM, unix.EAGAIN:
+		return true, true
 	}
-	return unix.Munmap(code) == nil
+	return false, true
+}
+
+// limited reports whether this process may have less memory than there is.
+func limited() bool {
+	for _, resource := range []int{unix.RLIMIT_AS, unix.RLIMIT_DATA} {
+		var limit unix.Rlimit
+		if unix.Getrlimit(resource, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
+			return true
+		}
+	}
+	return false
 }
 
 // allMapped reports whether the process has as many mappings as the system allows, but for fewer than a library needs. It does so in

@@ -2,7 +2,8 @@
 
 package native
 
-func noexec(string) bool   { return false }
-func mappable(string) bool { return false }
-func procMounted() bool    { return true }
-func allMapped() bool      { return false }
+func noexec(string) bool                { return false }
+func mappable(string) (may, known bool) { return false, true }
+func limited() bool                     { return false }
+func procMounted() bool                 { return true }
+func allMapped() bool                   { return false }
