@@ -111,6 +111,8 @@ func (f *fate) remedy() string {
 			"command, without --isolated; ferrule check does so by itself"
 	case f.kind == crashed && slices.ContainsFunc(f.lines, lastwords.NoMemory):
 		return "Free memory, or raise the limit (ulimit -v, a memory cgroup)"
+	case f.kind == crashed && slices.ContainsFunc(f.lines, lastwords.NoThread):
+		return "Free memory, or raise the limit of it (ulimit -v, a memory cgroup), or of the user's processes (ulimit -u)"
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"
 	case f.kind == lateKind:

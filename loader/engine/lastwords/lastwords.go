@@ -123,8 +123,36 @@ func Of(lines []string) string {
 	return "; its last line: " + lines[len(lines)-1]
 }
 
-// NoMemory reports whether a line is what a runtime, Go's or C++'s, writes when it gets no memory and ends its program for that.
+// NoMemory reports whether a line is what a runtime, Go's, C++'s, Rust's or Python's, writes when it gets no memory and ends its program for that.
 func NoMemory(line string) bool {
-	said, fatal := strings.CutPrefix(line, "fatal error: ")
-	return fatal && (strings.Contains(said, "cannot allocate memory") || strings.Contains(said, "out of memory")) || strings.Contains(line, "std::bad_alloc")
+	for _, prefix := range []string{fatal, "runtime: ", "Fatal Python error: "} {
+		if said, is := strings.CutPrefix(line, prefix); is {
+			return saysNoMemory(said)
+		}
+	}
+	return strings.Contains(line, "std::bad_alloc") || strings.HasPrefix(line, "memory allocation of ") && strings.HasSuffix(line, " bytes failed")
+}
+
+// NoThread reports whether a line is what a runtime writes when it gets no thread and ends its program for that: for one there is no memory left, or the system allows no more of them.
+func NoThread(line string) bool {
+	if what, is := strings.CutPrefix(strings.TrimSpace(line), "what():"); is { // C++'s, of std::thread
+		return strings.TrimSpace(what) == "Resource temporarily unavailable"
+	}
+	for _, words := range []string{"pthread_create failed", "failed to create new OS thread", "failed to create thread", "failed to spawn thread", "cannot create thread", "can't start new thread"} {
+		if strings.Contains(line, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// ShortOfMemory reports whether a line has words of the system's for memory that it does not give. A program may write them for other reasons, and go on: it is for the last line of
+// one whose memory was limited.
+func ShortOfMemory(line string) bool {
+	return NoMemory(line) || NoThread(line) || saysNoMemory(line) || strings.Contains(line, "failed to map segment") || strings.Contains(line, "MemoryError")
+}
+
+func saysNoMemory(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, "cannot allocate memory") || strings.Contains(text, "out of memory")
 }

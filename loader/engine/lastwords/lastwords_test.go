@@ -60,8 +60,25 @@ func TestReports(t *testing.T) {
 
 func TestNoMemory(t *testing.T) {
 	for line, want := range map[string]bool{"fatal error: runtime: cannot allocate memory": true, "fatal error: runtime: out of memory": true, "fatal error: out of memory allocating heap arena map": true,
-		"terminate called after throwing an instance of 'std::bad_alloc'": true,
-		"out of memory, says a program, and goes on":                      false, "fatal error: all goroutines are asleep - deadlock!": false, "": false} {
+		"terminate called after throwing an instance of 'std::bad_alloc'":          true,
+		"runtime: out of memory: cannot allocate 4194304-byte block (8192 in use)": true, "memory allocation of 8192 bytes failed": true, "Fatal Python error: PyThreadState_Clear: Out of memory": true,
+		"out of memory, says a program, and goes on": false, "fatal error: all goroutines are asleep - deadlock!": false, "runtime: may need to increase max user processes (ulimit -u)": false, "": false} {
 		assert.Equal(t, want, lastwords.NoMemory(line), line)
+	}
+}
+
+// No thread is not always for want of memory, and a line about memory that is not given not always the end.
+func TestNoThread(t *testing.T) {
+	for _, line := range []string{"pthread_create failed: Resource temporarily unavailable", "runtime/cgo: pthread_create failed: Resource temporarily unavailable",
+		"runtime: failed to create new OS thread (have 2 already; errno=11)", "  what():  Resource temporarily unavailable", "RuntimeError: can't start new thread",
+		`failed to spawn thread: Os { code: 11, kind: WouldBlock, message: "Resource temporarily unavailable" }`} {
+		assert.True(t, lastwords.NoThread(line), line)
+		assert.False(t, lastwords.NoMemory(line), line)
+		assert.True(t, lastwords.ShortOfMemory(line), line)
+	}
+	for line, short := range map[string]bool{"mmap: Cannot allocate memory": true, "libstdc++.so.6: failed to map segment from shared object": true, "Out of memory!": true, "MemoryError": true,
+		"fatal error: runtime: cannot allocate memory": true, "read: Resource temporarily unavailable": false, "  what():  vector": false, "": false} {
+		assert.False(t, lastwords.NoThread(line), line)
+		assert.Equal(t, short, lastwords.ShortOfMemory(line), line)
 	}
 }

@@ -11,9 +11,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
+	"github.com/ferrule-dev/ferrule/loader/internal/count"
 	"github.com/ferrule-dev/ferrule/loader/internal/isolate/wire"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
@@ -60,19 +63,38 @@ func (b *Bounds) Reached(signal os.Signal, lived time.Duration, stderr []string)
 	case signal == os.Kill && b.CPU > 0 && lived >= b.CPU:
 		return fmt.Sprintf("killed by the system, as it does with one that has used %v of processor time and ignores the signal for that "+
 			"(sandbox.Policy.CPU), or by another process", b.CPU)
-	case b.Memory > 0 && slices.ContainsFunc(stderr, saysNoMemory): // it is its own word
-		return fmt.Sprintf("ended by its own runtime, which says that it has no memory left: it had %d MiB (sandbox.Policy.Memory)", b.Memory>>20)
+	case b.Memory > 0 && slices.ContainsFunc(stderr, ofRuntime): // it is its own word
+		return fmt.Sprintf("ended by its own runtime, which says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
+	case b.Memory > 0 && (signal == nil || signal == syscall.SIGABRT) && lastwords.ShortOfMemory(lastOf(stderr)):
+		return fmt.Sprintf("ended by itself, and says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
 	}
 	return ""
 }
 
-// saysNoMemory reports whether a line is one of those by which the Go runtime ends a process that has no memory for its own work.
-func saysNoMemory(line string) bool {
-	switch {
-	case strings.HasPrefix(line, "fatal error: "), strings.HasPrefix(line, "runtime: "):
-		return strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory") || strings.Contains(line, "failed to create new OS thread")
+// ofRuntime reports whether a line is one of those by which a runtime ends a process that has no memory for its own work.
+func ofRuntime(line string) bool {
+	return lastwords.NoMemory(line) || strings.HasPrefix(line, "runtime") && lastwords.NoThread(line)
+}
+
+// lastOf returns the last line that has something in it.
+func lastOf(lines []string) string {
+	for _, line := range slices.Backward(lines) {
+		if line != "" {
+			return line
+		}
 	}
-	return strings.HasPrefix(line, "runtime/cgo: pthread_create failed: ")
+	return ""
+}
+
+// amount is an amount of memory in words.
+func amount(bytes int64) string {
+	switch {
+	case bytes >= 1<<20:
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	case bytes >= 1<<10:
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return count.Of(bytes, "byte")
 }
 
 // Watch keeps a process to those bounds that it could undo itself, until done is closed: a timer is gone when another program takes its
