@@ -124,7 +124,8 @@ var inConfig = strings.NewReplacer(
 	"Policy.Read", "permit.read", "Policy.Write", "permit.write", "Policy.Connect", "permit.connect", "Policy.Listen", "permit.listen",
 	"(sidecar.WithToken)", "(token-file)", "(sidecar.WithTLS)", "(tls)", "without sidecar.WithTLS", "without tls",
 	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)", "with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
-	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry", " (sidecar.WithStartTimeout)", "",
+	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry",
+	"Open it without sidecar.Program()", "Take program out of its entry, and have folders name the one in which it is", " (sidecar.WithStartTimeout)", "",
 	" (sidecar.WithStopTimeout)", "", " (sidecar.WithGrace)", "", " (sidecar.WithMaxMessage)", "",
 	" (sandbox.Policy)", " (permit, isolate.memory)", "Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -82,6 +83,26 @@ func TestSidecarFolder(t *testing.T) {
 		_, stderr, _ := ferrule(t, "", verb, "--sidecar", dir)
 		assert.Contains(t, stderr, "Give the path of a program in it, such as "+program+".\n")
 	}
+}
+
+// TestLibraryAsSidecar: whoever names a library as a sidecar is told so, in the words of where it is named.
+func TestLibraryAsSidecar(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("the system itself runs no library there")
+	}
+	library := fixture.C(t, "echo")
+	for _, verb := range [][]string{{"call", "--sidecar", library}, {"bench", "--sidecar", library, "echo", "--in", "x"}, {"check", "--sidecar", library}} {
+		_, stderr, code := ferrule(t, "", verb...)
+		assert.Equal(t, exitOpen, code, verb)
+		assert.Contains(t, stderr, "found a shared library, which is a plug-in by itself, expected a program. Leave out --sidecar.\n")
+	}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(config, []byte("plugins:\n  - name: echo\n    program: "+library+"\n"), 0o600))
+	stdout, _, code := ferrule(t, "", "doctor", "--config", config)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stdout, "a shared library, which is a plug-in by itself")
+	assert.Contains(t, stdout, "Take program out of its entry")
 }
 
 // A sidecar that somebody else has started is called by its URL, with its token and by TLS.

@@ -77,6 +77,8 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (_ *program, 
 		p.args = append(bytesOf(interpreter), script)
 	case isScript && runtime.GOOS == "windows":
 		return nil, byItself(f.Path)
+	case isPlugin(given, head):
+		return nil, &inspect.Error{Path: f.Path, Kind: loader.ErrNoEngine, Found: "a shared library, which is a plug-in by itself", Expected: "a program", Remedy: "Open it without sidecar.Program()"}
 	default:
 		if err := executable(given); err != nil { // a copy may be in any case
 			found, expected := "a file that may not be executed", "a program"
@@ -105,6 +107,15 @@ func newProgram(f *engine.File, o *options, digest *engine.Digest) (_ *program, 
 		}
 	}
 	return p, nil
+}
+
+// isPlugin reports whether a file is a library that exports a plug-in, and no program, which may export anything: the system would start either, and a library ends by a fault.
+func isPlugin(path string, head []byte) bool {
+	if !inspect.Recognises(head) || isProgram(head) {
+		return false
+	}
+	_, err := inspect.File(path)
+	return err == nil
 }
 
 // byItself says that a script names nothing that runs it.

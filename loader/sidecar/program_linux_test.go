@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -81,6 +83,35 @@ func TestDigestOfWhatMayNotBeRun(t *testing.T) {
 	assert.ErrorContains(t, err, "a script that may not be executed")
 	_, err = loader.Open(path, sidecar.Program(sidecar.WithInterpreter("sh")), digest)
 	assert.ErrorContains(t, err, "exit code 0")
+}
+
+// TestLibraryAsProgram: a library of a plug-in is not run as a program, which would end by a fault. A program that exports what a plug-in does is run, however it is linked.
+func TestLibraryAsProgram(t *testing.T) {
+	library := fixture.C(t, "echo")
+	var refused *loader.OpenError
+	_, err := loader.Open(library, sidecar.Program())
+	require.ErrorAs(t, err, &refused)
+	assert.ErrorIs(t, err, loader.ErrNoEngine)
+	assert.ErrorContains(t, err, "found a shared library, which is a plug-in by itself, expected a program. Open it without sidecar.Program().")
+	p, err := loader.Open(library, loader.WithEngine(sidecar.Engine()), loader.WithEngine(loader.Native()))
+	require.NoError(t, err, "of two engines the other one opens it")
+	require.NoError(t, p.Close())
+	_, err = loader.Open(library, sidecar.Program(sidecar.WithInterpreter("false")))
+	assert.ErrorContains(t, err, "exit code 1", "what runs it may know what to do with it")
+
+	dir := t.TempDir()
+	source := filepath.Join(dir, "main.c")
+	require.NoError(t, os.WriteFile(source, []byte("#include <ferrule/sdk.h>\nFERRULE_PLUGIN(FERRULE_NAME(\"p\") FERRULE_VERSION(\"1\"));\nint main(void) { return 3; }\n"), 0o600))
+	for _, flags := range []string{"-no-pie", "-pie -fPIE", "-static", "-static-pie -fPIE"} {
+		program := filepath.Join(dir, "program")
+		args := append(strings.Fields(flags), "-rdynamic", "-I", filepath.Join(fixture.Root(), "include"), "-I", filepath.Join(fixture.Root(), "sdk-c", "include"), source, "-o", program)
+		if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
+			t.Logf("not to be had here: %s: %s", flags, out) // some systems have no static C library
+			continue
+		}
+		_, err := loader.Open(program, sidecar.Program())
+		assert.ErrorContains(t, err, "exit code 3", flags)
+	}
 }
 
 // A program is in the host's session, with a process group of its own, as a worker is: see isolate's test of that name.

@@ -19,7 +19,9 @@ import (
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/cmd/ferrule/internal/supervise"
+	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/abspath"
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/wire"
@@ -297,6 +299,11 @@ func (p *probed) find() error {
 	whole, err := abspath.Of(path)
 	if err != nil {
 		return &inspect.Error{Path: p.Target, Kind: inspect.ErrRead, Err: err}
+	}
+	file := &engine.File{Path: path}
+	defer file.Close()
+	if err := sidecar.Engine().(engine.Looking).Look(file); errors.Is(err, loader.ErrNoEngine) && runtime.GOOS != "windows" { // there it is a script, which may be started all the same
+		return err
 	}
 	p.program, p.args = whole, WholePaths(p.Args)
 	return nil

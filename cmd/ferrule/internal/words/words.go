@@ -53,6 +53,7 @@ var terms = strings.NewReplacer(
 	"isolate.WithStartTimeout", "--timeout",
 	", or name what runs it with sidecar.WithInterpreter", "",
 	"Name what runs it with sidecar.WithInterpreter", "Name what runs it (ferrule call --sidecar PROGRAM FUNCTION -- FILE)",
+	"Open it without sidecar.Program()", "Leave out --sidecar",
 	"open it with sidecar.Program()", "name it as one (ferrule call --sidecar, ferrule check --sidecar)",
 	"Where it is a plug-in for script.Engine(), write", "Where it is a plug-in as a script, write",
 	"Open it with web.Server(), of github.com/ferrule-dev/ferrule/loader/sidecar/web", "Correct it",
