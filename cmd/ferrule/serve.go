@@ -85,13 +85,17 @@ reach, which is any but loopback, both are required. NATS servers and MQTT broke
 SIGTERM, SIGINT and SIGHUP end it in order: no more calls are taken, hosts are told so, calls that run may end within --grace, and are
 asked to stop then. A second signal ends it at once.
 
-A library runs in this process, and a crash of it ends all sessions; with --isolated each session has a worker process of its own,
-where it ends that one alone. A WebAssembly module reaches nothing but its own memory and its imports, in any case.
+A library runs in this process, and a crash of it ends all sessions, with this command: mostly with exit code 2 and a report of the
+Go runtime's on the standard error, of hundreds of lines, which does not name the plug-in. So serve with --isolated what may crash: then
+each session has a worker process of its own, where a crash ends that one alone. Its host hears of a panic (status 5), with the signal or
+the exit code in the message, and so does a client by HTTP (422); the standard error has a line with level=ERROR. A WebAssembly module
+reaches nothing but its own memory and its imports, in any case.
 
 Exit codes:
   0    ended by a signal, or by the host (--stdio)
   1    it cannot go on: the host broke the wire, the address is in use or cannot be listened at
-  2    the command line is wrong, or has no token or no TLS where both are required
+  2    the command line is wrong, or has no token or no TLS where both are required; or a library has crashed in this process, and the
+       Go runtime reports that
   3    the file cannot be opened as a plug-in; with --http also one that has imports, or whose ferrule_start fails
   130  ended at once by a second signal`,
 		Example: `  ferrule serve vowels.so --stdio
@@ -225,7 +229,7 @@ func (s *server) run(path string, flags *pflag.FlagSet) error {
 	var stop context.CancelFunc
 	s.ctx, stop = interruptible(0) // what has been read so far may have been a FIFO, that nobody writes: any signal ended that
 	defer stop()
-	s.options.Metrics = &s.numbers
+	s.options.Metrics, s.options.Logger = &s.numbers, s.logger()
 	s.numbers.Of(s.plugin.About, way == "http")
 	if way == "http" {
 		if err := s.openHTTP(); err != nil {

@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -106,6 +107,13 @@ func (r *running) stderr() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.errors.String()
+}
+
+// tellsOfACrash holds it to a line about a crash of the function crashes in a worker: who runs it is told, too. What it has written may be read later than its answer.
+func (r *running) tellsOfACrash() {
+	r.t.Helper()
+	line := regexp.MustCompile(`(?m)^level=ERROR msg="plug-in [a-z]+: crashes: the worker was ended by the signal .*"$`)
+	assert.Eventually(r.t, func() bool { return line.MatchString(r.stderr()) }, time.Minute, 10*time.Millisecond)
 }
 
 // serving starts a ferrule serve, and waits until it is ready.
@@ -492,7 +500,9 @@ func TestServeIsolated(t *testing.T) {
 	fn, err := one.Func("crashes")
 	require.NoError(t, err)
 	_, err = fn.Call(t.Context(), nil)
-	require.Error(t, err)
+	assert.ErrorIs(t, err, loader.ErrPanic)
+	assert.ErrorContains(t, err, "the worker was ended by the signal")
+	s.tellsOfACrash()
 	assert.Equal(t, "other", result(t, other, "config", ""))
 	waits, err := other.Func("waits")
 	require.NoError(t, err)
@@ -509,7 +519,7 @@ func TestServeIsolated(t *testing.T) {
 	_, err = fn.Call(t.Context(), nil)
 	var crash *loader.CrashError
 	require.True(t, errors.As(err, &crash), err)
-	assert.NotZero(t, s.wait())
+	assert.Equal(t, 2, s.wait(), "the Go runtime's, as the page has it")
 }
 
 // TestServeWrong: a command line that is wrong, or not safe, is refused with what to do.
@@ -660,6 +670,7 @@ func TestServeHTTP(t *testing.T) {
 		assert.Equal(t, [2]string{"200", "loud"}, [2]string{code, body})
 		code, _ = curl(t, append(post, "", "--unix-socket", path, "http://localhost/fn/crashes")...)
 		assert.Equal(t, "422 5", code)
+		s.tellsOfACrash()
 		code, body = curl(t, append(post, "", "--unix-socket", path, "http://localhost/fn/config")...) // in another worker
 		assert.Equal(t, [2]string{"200", "loud"}, [2]string{code, body})
 		p, err := loader.Open(s.address(), web.Server())

@@ -83,6 +83,7 @@ type Options struct {
 	Hello    time.Duration // how long a host that connects may take for its hello; 0 is 30 seconds
 	Stall    time.Duration // how long a host of a listener may take nothing of what is written to it, before its session is over; 0 is 1 minute
 	Metrics  *Metrics      // counts what is served; or nil
+	Logger   *slog.Logger  // is told, from any goroutine, when the plug-in has crashed in a worker, which a host hears as a panic; nil drops it. A Shared has its own
 
 	admit   func() bool // takes a place for a host that has said the token
 	strange bool        // the host is not who has made the stream
@@ -884,7 +885,7 @@ func (s *session) run(c *call, name string, in []byte, hook, watched, resumes bo
 	}()
 	if strings.HasPrefix(name, "ferrule.") {
 		s.give(c.lead)
-		return outcome(s.service(c, name, in, resumes))
+		return s.outcome(s.service(c, name, in, resumes))
 	}
 	s.mu.Lock()
 	kind := 0
@@ -941,7 +942,7 @@ func (s *session) runs(c *call, fn *loader.Func, in []byte, hook, watched bool) 
 		if err == nil {
 			return out, wire.Message{Status: status}
 		}
-		return outcome(nil, err)
+		return s.outcome(nil, err)
 	}
 	s.give(c.lead)
 	r, w := io.Reader(nil), io.Writer(nil)
@@ -951,19 +952,32 @@ func (s *session) runs(c *call, fn *loader.Func, in []byte, hook, watched bool) 
 	if c.output != nil {
 		w = c.output
 	}
-	return outcome(fn.Stream(ctx, in, r, w))
+	return s.outcome(fn.Stream(ctx, in, r, w))
 }
 
 // outcome is what a call's answer has of what has become of it.
-func outcome(out []byte, err error) ([]byte, wire.Message) {
+func (s *session) outcome(out []byte, err error) ([]byte, wire.Message) {
 	if err == nil {
 		return out, wire.Message{}
 	}
+	logger := s.options.Logger
+	if sh := s.of.shared; sh != nil {
+		logger = sh.logger
+	}
+	tellCrash(logger, err)
 	if usage, ok := err.(*loader.UsageError); ok && errors.Is(usage.Kind, loader.ErrReentrant) {
 		return []byte(err.Error()), wire.Message{Status: abi.StatusFailed, NotRun: wire.Reentrant}
 	}
 	status, message, rule := Answer(err)
 	return message, wire.Message{Status: status, Rule: []byte(rule)}
+}
+
+// tellCrash tells who runs a server of a crash that a call's error is of, once for each call that it has ended: to the caller it is a status and a message (Answer). Of any other error, and where logger is
+// nil, it does nothing.
+func tellCrash(logger *slog.Logger, err error) {
+	if logger != nil && errors.Is(err, loader.ErrCrash) && !errors.Is(err, loader.ErrSuspended) { // what was not called because of earlier crashes has not crashed
+		logger.Error(err.Error())
+	}
 }
 
 // Answer returns what a call's error is to the other side (rule W8): a status, and a message for people; rule is that of ferrule.h which a function has broken, or "".

@@ -29,6 +29,7 @@ type Shared struct {
 	leaves chan struct{} // closed by Leave
 	once   sync.Once
 	counts map[string]*Count
+	logger *slog.Logger
 }
 
 // Count is what has become of the calls of one function, or hook, since the plug-in was opened.
@@ -38,7 +39,8 @@ type Count struct {
 }
 
 // Share opens a plug-in for Shared's sessions: places is how many calls run at a time, of all hosts, 1 or more, and queue how many more may wait for a place; others
-// are answered as not run. opts are Open's, beside what hosts offer. A line that no call of a host's is behind goes to logger, which is not nil, from any goroutine.
+// are answered as not run. opts are Open's, beside what hosts offer. A line that no call of a host's is behind goes to logger, which is not nil, from any goroutine; so does a crash of the plug-in in a worker,
+// which hosts hear as a panic.
 //
 // The error is of the numbers, of a logger that is nil, of a Plugin that says nothing of itself, or what p.Open returned; nothing is open then.
 func Share(p Plugin, places, queue int, logger *slog.Logger, opts ...loader.Option) (*Shared, error) {
@@ -51,7 +53,7 @@ func Share(p Plugin, places, queue int, logger *slog.Logger, opts ...loader.Opti
 	if p.About == nil {
 		return nil, p.unknown()
 	}
-	s := &Shared{places: make(chan struct{}, places), queue: int64(queue), leaves: make(chan struct{}), counts: make(map[string]*Count)}
+	s := &Shared{places: make(chan struct{}, places), queue: int64(queue), leaves: make(chan struct{}), counts: make(map[string]*Count), logger: logger}
 	own, about := *p.About, *p.About
 	own.HasStart, own.HasStop, own.HasConfigure, own.HasSave, own.HasResume = true, false, false, false, false
 	// What may be handed over is the node's; a manifest that says how has the services for it. p.About is only read.
@@ -138,6 +140,7 @@ func (s *Shared) Call(ctx context.Context, name string, in []byte) ([]byte, erro
 		out, err = fn.Call(ctx, in)
 		return err == nil
 	})
+	tellCrash(s.logger, err)
 	return out, err
 }
 

@@ -507,6 +507,9 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *function) {
 		h.give(w, f.out, out)
 		return
 	}
+	if errors.Is(err, loader.ErrCrash) && !errors.Is(err, loader.ErrSuspended) { // to the client it is a status and a message
+		h.options.Logger.Error(err.Error())
+	}
 	status, message, _ := serve.Answer(err)
 	if f.stream && status == abi.StatusUnsupported {
 		if len(message) > 0 {
