@@ -55,6 +55,48 @@ func TestRefusedIsNotInForce(t *testing.T) {
 	require.NoError(t, closed(sys))
 }
 
+// TestEmptiedConfig: a config.yaml that has become empty is being written, or was cut off: the plug-ins that veto stay, until one says that there are none.
+func TestEmptiedConfig(t *testing.T) {
+	fixture.Loadable(t)
+	folder := t.TempDir()
+	variant(t, "system", filepath.Join(folder, "guard"+fixture.Ext()))
+	for _, none := range []string{"plugins: []", "{}"} {
+		path, write := written(t, "folders: ["+folder+"]\nplugins: [plugin_aaaa]\nhooks: {objected: [plugin_aaaa]}")
+		refused := make(chan error, 8)
+		sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Watch(), plugins.OnEvent(func(e plugins.Event) {
+			if e.Kind == plugins.EventConfig && e.Err != nil {
+				refused <- e.Err
+			}
+		}))
+		objected := plugins.Veto[[]byte](sys, "objected")
+		require.NoError(t, sys.Start(t.Context()))
+		for _, empty := range []string{"", "\ufeff\n", "# the shop's plug-ins\n\n", "---\n# here they come\n"} {
+			write(empty)
+			select {
+			case err := <-refused: // by the watch
+				require.ErrorContains(t, err, "found an empty file")
+			case <-time.After(time.Minute):
+				require.Fail(t, "it was taken over, or not seen", "%q", empty)
+			}
+			err := sys.Reload(t.Context())
+			require.ErrorContains(t, err, "all is as it was")
+			assert.ErrorContains(t, err, "plugins: []")
+			assert.ErrorAs(t, objected.Call(t.Context(), nil), new(*plugins.Objection))
+		}
+		_, why := sys.ConfigRefused()
+		assert.Error(t, why)
+		for len(refused) > 0 {
+			<-refused
+		}
+		write(none)
+		require.NoError(t, sys.Reload(t.Context()))
+		require.NoError(t, objected.Call(t.Context(), nil))
+		write("") // which says what held already
+		require.NoError(t, sys.Reload(t.Context()))
+		require.NoError(t, closed(sys))
+	}
+}
+
 // TestRequiredByTheApplication: what the application cannot be without, config.yaml cannot take away.
 func TestRequiredByTheApplication(t *testing.T) {
 	for _, text := range []string{"plugins: [{name: plugin_aaaa, enabled: false}]"} {

@@ -21,7 +21,7 @@ import (
 // Reload reads config.yaml and looks into the folders again, and takes over what has changed. Watch does so by itself.
 //
 // A change of config.yaml is taken over as a whole or not at all: where a plug-in could not be as it says, all stay as they were, and Reload returns
-// why. A file that was replaced is taken over for itself: where it cannot take the place of the version that runs, that one stays, and its
+// why. One that has become empty is not taken over: it may be being written. A file that was replaced is taken over for itself: where it cannot take the place of the version that runs, that one stays, and its
 // Plugin.Err says why; Reload returns that, too. It is not tried again before it, its settings or what it is granted have changed; Replace tries it each time. No call
 // fails because of either. A point or an offer that was made after Start is an error of each Reload, too (ErrLate).
 func (s *System) Reload(ctx context.Context) error { return s.reload(ctx, true) }
@@ -48,10 +48,14 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 		if err == nil {
 			next, err = config.Parse(s.configPath, text)
 		}
+		same := err == nil && sameConfig(conf, next)
+		if err == nil && !same && isBlank(text) {
+			err = errEmptied
+		}
 		switch {
 		case err != nil:
 			failed = append(failed, s.refuseConfig(&refusal{cause: err}, text))
-		case sameConfig(conf, next):
+		case same:
 			if s.refused() != nil { // it is as it was again
 				s.refuse(nil)
 				s.event(Event{Kind: EventConfig})
@@ -79,6 +83,21 @@ func (s *System) reload(ctx context.Context, asked bool) error {
 		failed = append(failed, s.setUp(false))
 	}
 	return errors.Join(failed...)
+}
+
+// errEmptied is why a config.yaml that says nothing any more is not taken over: who writes it in place empties it first, and without its plug-ins a point agrees to all.
+var errEmptied = errors.New("found an empty file, expected what it says, as it said something before. Wait until it is written; or write plugins: [] into it to have no plug-ins")
+
+// isBlank reports whether a file has nothing but white space, comments and --- in it.
+func isBlank(text []byte) bool {
+	text, _ = bytes.CutPrefix(text, []byte("\ufeff"))
+	for line := range bytes.Lines(text) {
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		if line = bytes.TrimSpace(line); len(line) > 0 && string(line) != "---" {
+			return false
+		}
+	}
+	return true
 }
 
 // refusal is a config.yaml that was not taken over. It never changes.
