@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -87,6 +88,7 @@ func (f *File) Save() error {
 	}
 	if held != nil {
 		defer held.Release()
+		sweep(root, filepath.Base(path))
 	}
 	if err := f.unchanged(path); err != nil {
 		return err
@@ -107,13 +109,27 @@ func (f *File) unchanged(path string) error {
 	return err
 }
 
+// partOf is how the names begin of what is written to be a file; a number is behind it.
+func partOf(name string) string { return "." + name + ".save-" }
+
+// sweep removes what saves of a file have left in its folder that were killed: a configuration may have secrets in it. The caller has the lock.
+func sweep(root *os.Root, name string) {
+	entries, _ := fs.ReadDir(root.FS(), ".") // a folder that cannot be listed is no reason not to save
+	for _, e := range entries {
+		number, isPart := strings.CutPrefix(e.Name(), partOf(name))
+		if _, err := strconv.ParseUint(number, 10, 64); isPart && err == nil && e.Type().IsRegular() {
+			_ = root.Remove(e.Name())
+		}
+	}
+}
+
 // replace writes a new file, and puts it in the place of the old one.
 func (f *File) replace(path string) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	temp, err := os.CreateTemp(filepath.Dir(path), partOf(filepath.Base(path))+"*")
 	if err != nil {
 		return err
 	}

@@ -179,6 +179,24 @@ func TestSave(t *testing.T) {
 	assert.Equal(t, "plugins: [b]\n", string(text))
 }
 
+// TestSaveAfterOneThatWasKilled: a copy of the configuration that a save has left when it was killed goes with the next one, and nothing else does.
+func TestSaveAfterOneThatWasKilled(t *testing.T) {
+	f, path := open(t, "plugins: [a]\n")
+	folder := filepath.Dir(path)
+	others := []string{".config.yaml.123", ".config.yaml.save-mine", ".config.yaml.save-", ".other.yaml.save-123", "config.yaml.save-123"}
+	for _, name := range append(others, ".config.yaml.save-123") {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte("plugins: [{name: a, config: {password: secret}}]\n"), 0o600))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(folder, ".config.yaml.save-456"), 0o700))
+	require.NoError(t, f.Grant("a", "x"))
+	require.NoError(t, f.Save())
+	assert.NoFileExists(t, filepath.Join(folder, ".config.yaml.save-123"))
+	for _, name := range others {
+		assert.FileExists(t, filepath.Join(folder, name))
+	}
+	assert.DirExists(t, filepath.Join(folder, ".config.yaml.save-456"))
+}
+
 // TestSaveTogether: of edits at the same time each is in the file, or its Save says that it is not; and what they lock is gone behind them.
 func TestSaveTogether(t *testing.T) {
 	_, path := open(t, "plugins: [a]\n")
