@@ -75,7 +75,7 @@ func (f *File) Save() error {
 	waiting, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	guard := "." + filepath.Base(path) + ".save" // no plug-in's name: who watches the folder does not mind
-	held, err := filelock.Acquire(waiting, root, guard, 0o666)
+	held, err := filelock.Acquire(waiting, root, guard, 0o644)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fs.PathError{Op: "save", Path: f.path, Err: fmt.Errorf("found others that have been saving it for %v, expected a moment in which nobody does. Look who edits it, and try again", patience)}

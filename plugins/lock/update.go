@@ -24,7 +24,7 @@ const patience = time.Minute
 // nothing is written, and so when nothing has changed. One process at a time is in Update; so change does not wait for a network or a person. Update waits for the
 // others for a minute at most, or until ctx ends, whose cause it returns then.
 //
-// Who reads sees the old file or the new one, whole. The new one has the mode of the old one and, where this process may, its owner; a symbolic link stays, and
+// Who reads sees the old file or the new one, whole. The new one has the mode of the old one, 0644 less the umask where there is none, and, where this process may, its owner; a symbolic link stays, and
 // the file that it leads to is replaced. A file that may only be read is ErrLock, and so is what Parse would not take.
 func Update(ctx context.Context, path string, change func(*Lock) error) error {
 	real, err := resolve(path)
@@ -44,7 +44,7 @@ func Update(ctx context.Context, path string, change func(*Lock) error) error {
 	defer cancel()
 	base := filepath.Base(real)
 	guard := "." + base + ".update"
-	held, locked := filelock.Acquire(waiting, root, guard, 0o666)
+	held, locked := filelock.Acquire(waiting, root, guard, 0o644)
 	switch {
 	case held != nil:
 		defer held.Release()
@@ -108,7 +108,7 @@ func resolve(path string) (string, error) {
 
 // replace writes a new file, and puts it in the place of the old one. The caller has the lock: what an earlier one has left behind is nobody's.
 func replace(root *os.Root, base string, text []byte) (err error) {
-	mode := fs.FileMode(0o666) // less the umask
+	mode := fs.FileMode(0o644) // less the umask; nobody else is to write what is law, whatever that is
 	info, err := root.Stat(base)
 	switch {
 	case err == nil:

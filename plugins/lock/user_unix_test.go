@@ -24,6 +24,19 @@ func become(user int) error {
 	return syscall.Setuid(user)
 }
 
+// TestModeOfANewLock: whatever the umask is, nobody else may write a lock that was not there before; one that is there keeps its mode.
+func TestModeOfANewLock(t *testing.T) {
+	for mask, want := range map[int]os.FileMode{0: 0o644, 0o022: 0o644, 0o077: 0o600} {
+		path := filepath.Join(t.TempDir(), "ferrule.lock")
+		before := syscall.Umask(mask)
+		update(t, path, func(l *lock.Lock) { add(l, "a", "1.0.0") })
+		syscall.Umask(before)
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, info.Mode().Perm(), "umask %03o", mask)
+	}
+}
+
 func TestAFolderThatMayOnlyBeRead(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be another user")
