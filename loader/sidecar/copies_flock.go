@@ -23,11 +23,11 @@ func hold(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes the copies of processes that were killed. A folder that was made a moment ago may not be held yet.
-func sweep() {
-	all, _ := fs.Glob(os.DirFS(os.TempDir()), copyPrefix+"*") // which fails for a faulty pattern alone
+// sweep removes the copies in a folder of processes that were killed. A folder that was made a moment ago may not be held yet.
+func sweep(folder string) {
+	all, _ := fs.Glob(os.DirFS(folder), copyPrefix+"*") // which fails for a faulty pattern alone
 	for _, name := range all {
-		dir := filepath.Join(os.TempDir(), name)
+		dir := filepath.Join(folder, name)
 		info, err := os.Lstat(dir)
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
 			continue

@@ -244,8 +244,12 @@ func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sweep()
-	if p.copy, err = os.MkdirTemp("", copyPrefix); err == nil {
+	folder, err := abspath.Of(os.TempDir()) // the program runs in another folder, and this process may be in another one when the copy is to go
+	if err == nil {
+		sweep(folder)
+		p.copy, err = os.MkdirTemp(folder, copyPrefix)
+	}
+	if err == nil {
 		p.held, err = hold(p.copy)
 	}
 	if err == nil {
@@ -285,6 +289,11 @@ func (o *options) environment() []string {
 		set := false
 		for _, variable := range o.env {
 			set = set || strings.HasPrefix(variable, name+"=")
+		}
+		if name == "TMPDIR" && value != "" { // the program runs in another folder
+			if path, err := abspath.Of(value); err == nil {
+				value = path
+			}
 		}
 		if !set {
 			env = append(env, name+"="+value)

@@ -75,6 +75,27 @@ func TestRefusedCopiesAreGone(t *testing.T) {
 	assert.ErrorContains(t, err, "no place for a copy of the program, which WithSHA256 needs ("+unix.ENOENT.Error()+")")
 }
 
+// TestTemporaryFolderThatIsRelative: the copy that WithSHA256 needs is found by the program, which runs in another folder, and goes with the plug-in, wherever this process is by then.
+func TestTemporaryFolderThatIsRelative(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "tmp"), 0o700))
+	path := filepath.Join(folder, "where.py")
+	text, err := os.ReadFile(filepath.Join(fixture.Root(), "internal", "fixture", "sidecar", "attacker.py"))
+	require.NoError(t, err)
+	digest := sum(t, path, string(text), 0o700)
+	t.Chdir(folder)
+	t.Setenv("TMPDIR", "tmp")
+	p, err := loader.Open(path, sidecar.Program(sidecar.WithInterpreter(python(t))), digest)
+	require.NoError(t, err)
+	assert.Empty(t, call(t, p, "run", "import os; os.mkdir(os.environ['TMPDIR'] + '/mine')"))
+	require.NoError(t, os.Remove(filepath.Join(folder, "tmp", "mine")))
+	t.Chdir("/")
+	require.NoError(t, p.Close())
+	left, err := os.ReadDir(filepath.Join(folder, "tmp"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
 // A digest says which bytes are run, and not that they may be.
 func TestDigestOfWhatMayNotBeRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")

@@ -220,7 +220,11 @@ func (p *pkg) namer() *namer {
 
 // list asks the go command for the package and all that it imports, with a stub in the place of the file that is written.
 func (p *pkg) list(ctx context.Context, stub string) ([]*listed, error) {
-	tmp, err := os.MkdirTemp("", "ferrule-gen-")
+	top, err := abspath.Of(os.TempDir()) // the go command runs in the package's folder
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(top, "ferrule-gen-")
 	if err != nil {
 		return nil, err
 	}
