@@ -259,6 +259,9 @@ func (l *launcher) launch(abandoned <-chan struct{}) (*session, *abi.Description
 			}
 			crash := &engine.Crash{Subject: l.subject(), Code: -1, Reason: "not started: " + err.Error(), Attempt: s.attempt, Err: err,
 				Remedy: "See why the system does not start the program"}
+			if where, remedy := l.program.onNoexec(err); where != "" {
+				crash.Reason, crash.Remedy = "not started: the file system of "+where+" is mounted noexec", remedy
+			}
 			if errors.Is(err, context.DeadlineExceeded) {
 				crash.Late = l.start
 			}

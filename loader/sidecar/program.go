@@ -22,6 +22,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/confine"
+	"github.com/ferrule-dev/ferrule/loader/internal/libfile"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/eager"
 	"github.com/ferrule-dev/ferrule/loader/sidecar/internal/reach"
@@ -260,6 +261,17 @@ func (p *program) keep(f *engine.File, digest engine.Digest) (string, error) {
 	}
 	return "", &inspect.Error{Path: f.Path, Kind: loader.ErrRead, Found: "no place for a copy of the program, which WithSHA256 needs (" + reach.Cause(err) + ")", Err: err, Expected: "a folder for temporary files",
 		Remedy: "Have TMPDIR name one that can be written to, and that programs may be run from"}
+}
+
+// onNoexec says which file of the program lies where the system starts none, if that is why it has not started it, and what to do.
+func (p *program) onNoexec(err error) (path, remedy string) {
+	switch {
+	case !errors.Is(err, fs.ErrPermission) || !libfile.NoExec(p.path):
+		return "", ""
+	case p.copy != "" && filepath.Dir(p.path) == p.copy:
+		return p.path + ", a copy, which WithSHA256 needs,", "Have TMPDIR name a folder on another file system, or mount that one without noexec"
+	}
+	return p.path, "Put the program on another file system, or mount that one without noexec"
 }
 
 // close frees what the program has. Nothing of it runs.

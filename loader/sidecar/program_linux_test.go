@@ -15,6 +15,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/loader/isolate/sandbox"
 	"github.com/ferrule-dev/ferrule/loader/sidecar"
 )
 
@@ -94,6 +95,34 @@ func TestTemporaryFolderThatIsRelative(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(folder, "tmp"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+// TestProgramOnNoexec: where the system starts no program from a file system, the error says so, and of a copy how to have it elsewhere.
+func TestProgramOnNoexec(t *testing.T) {
+	mount, folder := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", mount, "tmpfs", unix.MS_NOEXEC, "size=64m"); err != nil {
+		t.Skipf("a file system is mounted: %v", err)
+	}
+	defer func() { assert.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) }()
+	text, err := os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	there, elsewhere := filepath.Join(mount, "program"), filepath.Join(folder, "program")
+	sum(t, there, string(text), 0o755)
+	digest := sum(t, elsewhere, string(text), 0o755)
+	t.Setenv("TMPDIR", mount)
+	for name, opts := range map[string][]sidecar.Option{"bare": nil, "sandbox": {sidecar.WithSandbox(sandbox.Policy{})}} {
+		t.Run(name, func(t *testing.T) {
+			if opts != nil {
+				sandboxed(t)
+			}
+			_, err := loader.Open(there, sidecar.Program(opts...))
+			require.ErrorIs(t, err, loader.ErrStart)
+			assert.ErrorContains(t, err, "the sidecar was not started: the file system of "+there+" is mounted noexec. Put the program on another file system")
+			_, err = loader.Open(elsewhere, sidecar.Program(opts...), digest)
+			require.ErrorIs(t, err, loader.ErrStart)
+			assert.ErrorContains(t, err, "mounted noexec. Have TMPDIR name a folder on another file system")
+		})
+	}
 }
 
 // A digest says which bytes are run, and not that they may be.

@@ -165,7 +165,7 @@ var reasons = sync.OnceValue(func() []knownReason {
 			}
 			switch {
 			case f.wasUnfit(m[1], e):
-			case noexec(file):
+			case libfile.NoExec(file):
 				onNoexec(file, e)
 			default:
 				e.Found, e.Expected = f.text, "a file that may be mapped as code"

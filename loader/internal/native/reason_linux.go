@@ -8,12 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noexec reports whether the file system of a file is mounted so that nothing may be run from it.
-func noexec(path string) bool {
-	var s unix.Statfs_t
-	return unix.Statfs(path, &s) == nil && s.Flags&unix.ST_NOEXEC != 0
-}
-
 // mappable reports whether a file may be mapped as code. known is false where that cannot be tried: path may be a name alone, where memory was too short to look for it.
 func mappable(path string) (may, known bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

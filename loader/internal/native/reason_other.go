@@ -2,7 +2,6 @@
 
 package native
 
-func noexec(string) bool                { return false }
 func mappable(string) (may, known bool) { return false, true }
 func limited() bool                     { return false }
 func procMounted() bool                 { return true }
