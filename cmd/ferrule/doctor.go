@@ -46,7 +46,8 @@ Wrong is what keeps a plug-in, or the application, from starting:
     that were not granted, settings
   - plug-ins that are to come from the registry and are not installed yet, or whose version in ferrule.lock is not in the range; files in the
     store that are damaged or missing; keys that were revoked, or count no more; a lock that is not valid
-  - a plug-in that is built for another system or architecture, or has a Go runtime inside and is not isolated
+  - a plug-in that is built for another system or architecture, has a Go runtime inside and is not isolated, or is a library on a file system
+    that is mounted noexec
   - a permit to read or write a path that is not there, of a plug-in with a sandbox
 
 Doubtful is what works, and may be meant otherwise:
@@ -237,6 +238,10 @@ func (d *diagnosis) plugin(o *plugins.Overview, p *plugins.Plugin) {
 		if found := otherPlatform(lib); found != "" {
 			d.add(wrongLevel, at, p.Name, fault{Kind: "built for another platform", Found: found, Expected: runtime.GOOS + "/" + runtime.GOARCH,
 				Remedy: "Install the file of it that is built for this system"})
+		}
+		if !engines.IsPortable(lib) && isNoexec(p.Source) {
+			d.add(wrongLevel, at, p.Name, fault{Kind: "not a place to run code from", Found: "that the file system of " + p.Source + " is mounted noexec",
+				Expected: "one from which programs and libraries may be run", Remedy: "Put the library, or the store that it is in, on another file system, or mount that one without noexec"})
 		}
 		if lib.GoVersion != "" && !p.Isolated {
 			d.add(wrongLevel, at, p.Name, fault{Kind: "a Go runtime inside", Found: "a library with the Go runtime " + lib.GoVersion + ", which runs in the application's process",
