@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/diskfull"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
@@ -144,7 +145,7 @@ func fault(path string, err error) error {
 		e.Err = cause.Err // its path is within the store's folder
 	}
 	switch {
-	case diskFull(err):
+	case diskfull.Is(err):
 		e.Remedy = "Free space there, ferrule gc is one way, or give another folder for the store; then install again"
 	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENOLCK):
 		e.Remedy = "This file system has no locks: give a folder for the store on a disk of this machine"

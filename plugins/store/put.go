@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/diskfull"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
@@ -141,7 +142,7 @@ func (s *Store) Put(ctx context.Context, digest string, size int64, name string,
 		}
 	}
 	file, err := s.place(ctx, half, got, name)
-	if diskFull(err) {
+	if diskfull.Is(err) {
 		_ = s.root.Remove(half)
 	}
 	return file, err

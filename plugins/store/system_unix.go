@@ -22,11 +22,6 @@ func writable(info fs.FileInfo) (found, remedy string) {
 	return "", ""
 }
 
-// diskFull reports whether there is no room: on the disk, in a quota, or under a limit on the size of files.
-func diskFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
-}
-
 // unknown reports whether a file system does not know a call.
 func unknown(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)

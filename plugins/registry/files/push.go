@@ -375,8 +375,8 @@ func said(err error, source string, r *registry.Release) error {
 }
 
 // Push implements registry.Pusher. It writes into the folder of the release's Tag; without one that is where the version is already, or else the version with a v
-// before it. Platforms and signatures that a release does not have yet are added to it. Names that differ in case only are registry.ErrName. Files whose Push was
-// cut off are in no index, and the next Push writes them again.
+// before it. Platforms and signatures that a release does not have yet are added to it. Names that differ in case only are registry.ErrName. A Push that
+// fails takes away what it has begun. Files whose Push was cut off are in no index, and the next Push writes them again.
 func (f *Folder) Push(ctx context.Context, r *registry.Release, files map[string]registry.Content) error {
 	defer f.Forget(r.Name)
 	return said(f.alone(ctx, func(root *os.Root) error { return f.push(ctx, root, r, files) }), f.String(), r)
@@ -402,7 +402,7 @@ func (f *Folder) alone(ctx context.Context, do func(root *os.Root) error) error 
 	return do(root)
 }
 
-func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, files map[string]registry.Content) error {
+func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, files map[string]registry.Content) (err error) {
 	entries, err := publish(ctx, f, r, files)
 	if err != nil {
 		return err
@@ -410,7 +410,22 @@ func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, f
 	if err := root.RemoveAll(staging); err != nil { // of one that was cut off
 		return err
 	}
+	var made []string // what nothing that was there before names
+	defer func() {
+		if err == nil {
+			return
+		}
+		_ = root.RemoveAll(staging)
+		for _, name := range slices.Backward(made) {
+			_ = root.Remove(name)
+			for dir := path.Dir(name); dir != "." && root.Remove(dir) == nil; dir = path.Dir(dir) { // which are empty
+			}
+		}
+	}()
 	for _, e := range entries {
+		if _, err := root.Lstat(e.name); errors.Is(err, fs.ErrNotExist) {
+			made = append(made, e.name)
+		}
 		if err := root.MkdirAll(path.Dir(e.name), 0o755); err != nil {
 			return err
 		}
@@ -433,7 +448,11 @@ func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, f
 		if err := root.Rename(half, e.name); err != nil {
 			return err
 		}
+		if len(made) == 0 || made[len(made)-1] != e.name { // an index may name what was made by now
+			made = nil
+		}
 	}
+	made = nil
 	return root.RemoveAll(staging)
 }
 

@@ -1,0 +1,2 @@
+// Package diskfull tells an error for want of room from others.
+package diskfull
