@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -45,6 +47,17 @@ func cache(name string) string {
 	return filepath.Join(dir, "ferrule", name)
 }
 
+// cacheVariable is the variable of the environment that says where the user's cache folder is.
+func cacheVariable() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "LocalAppData"
+	case "darwin":
+		return "HOME"
+	}
+	return "XDG_CACHE_HOME"
+}
+
 // javaScript are the options for scripts in JavaScript: the interpreter is compiled once for this user, where there is a place for it.
 func javaScript(options ...wasm.Option) []script.Option {
 	folder := cache("compiled")
@@ -82,6 +95,12 @@ func unbuilt(path string, err error) error {
 		return err
 	}
 	said := strings.TrimPrefix(err.Error(), "script: "+script.ErrNotBuilt.Error()+": python: ")
+	_, ran := errors.AsType[*exec.ExitError](err)
+	_, missing := errors.AsType[*exec.Error](err)
+	if !ran && !missing { // nothing was compiled
+		return &loader.OpenError{Path: path, Kind: loader.ErrNoEngine, Found: "a script in Python, and no folder in which what runs it can be built: " + said,
+			Expected: "a cache folder that is this user's, who can write to it", Remedy: "Name one in the environment by " + cacheVariable()}
+	}
 	return &loader.OpenError{Path: path, Kind: loader.ErrNoEngine, Found: "a script in Python, and what runs it could not be built: " + said,
 		Expected: "a C compiler, and a Python with a shared library and its python3-config",
 		Remedy:   "Install them (Debian: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel). PYTHON_CONFIG in the environment names another python3-config"}
