@@ -297,7 +297,7 @@ func (f *found) unreadable() *Error {
 }
 
 // missing is the error of a plug-in that was not found. here says that its remedy is of what is here: a plug-in of nearly that name, or a program.
-func (s *System) missing(name string, conf *config.Config, all []*found) (e *Error, here bool) {
+func (s *System) missing(name string, conf *config.Config, all []*found, programs func() []string) (e *Error, here bool) {
 	folders := s.foldersOf(conf)
 	var names []string
 	for _, f := range all {
@@ -318,7 +318,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found) (e *Err
 		}
 		remedy += ", or have the application install it: plugins.Download; by hand: ferrule install"
 	}
-	for _, path := range s.programsIn(conf) {
+	for _, path := range programs() {
 		if stem(path) == name || filepath.Base(path) == name {
 			here, remedy = true, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+asProgram(name, path)
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/loader/abspath"
@@ -31,7 +32,8 @@ type plan struct {
 func (s *System) plan(conf *config.Config, all []*found, failed map[string]error) *plan {
 	p := &plan{conf: conf, found: all, specs: map[string]*spec{}}
 	listed := s.configPath != ""
-	var candidates, unlisted []*found // of those that somebody wants, and of the others
+	programs := sync.OnceValue(func() []string { return s.programsIn(conf) }) // once, however many are missing
+	var candidates, unlisted []*found                                         // of those that somebody wants, and of the others
 	for _, f := range all {
 		name := f.name()
 		entry := conf.Plugin(name)
@@ -50,7 +52,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for i := range conf.Plugins {
 		if entry := &conf.Plugins[i]; p.specs[entry.Name] == nil {
 			sp := s.spec(entry.Name, nil, conf, entry, true)
-			missing, here := s.missing(entry.Name, conf, all)
+			missing, here := s.missing(entry.Name, conf, all, programs)
 			if sp.err = missing; failed[entry.Name] != nil {
 				sp.err = s.unfetched(conf, entry.Name, failed[entry.Name], missing, here)
 			}
@@ -60,7 +62,7 @@ func (s *System) plan(conf *config.Config, all []*found, failed map[string]error
 	for _, name := range s.required {
 		if sp := p.specs[name]; sp == nil {
 			sp = s.spec(name, nil, conf, nil, true)
-			sp.err, _ = s.missing(name, conf, all)
+			sp.err, _ = s.missing(name, conf, all, programs)
 			p.specs[name] = sp
 		}
 	}

@@ -618,7 +618,7 @@ func (s *System) Replace(ctx context.Context, name, path string) error {
 	now := s.plan(before.conf, append(all, f), nil)
 	e := s.entry(name)
 	if e == nil {
-		missing, _ := s.missing(name, before.conf, before.found)
+		missing, _ := s.missing(name, before.conf, before.found, func() []string { return s.programsIn(before.conf) })
 		return missing
 	}
 	switch sp := now.specs[name]; {

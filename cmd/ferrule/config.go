@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,11 +49,16 @@ Exit codes:
 
 // survey finds the plug-ins, without running any of them: those in the folders and those that are installed. No registry is asked.
 func (c *configured) survey() (*plugins.Overview, error) {
+	ctx, stop := interruptible(0)
+	defer stop()
+	return c.surveyUntil(ctx)
+}
+
+// surveyUntil is survey, for as long as ctx lasts.
+func (c *configured) surveyUntil(ctx context.Context) (*plugins.Overview, error) {
 	if c.path == "" {
 		return nil, usage("--config without a file", "--config FILE", "")
 	}
-	ctx, stop := interruptible(0)
-	defer stop()
 	o, err := plugins.Survey(ctx, plugins.Config(c.path), plugins.Download(), plugins.StoreFolder(c.store), enginesOfSystem())
 	return o, c.wrong(err)
 }
@@ -86,12 +92,13 @@ func (w *wrongConfig) Error() string {
 
 // plugin is what is known of a plug-in, which has to be there.
 func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
-	i := slices.IndexFunc(o.Plugins, func(p plugins.Plugin) bool { return p.Name == name })
-	if i < 0 {
-		names := pluginNames(o, func(plugins.Plugin) bool { return true })
-		return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(programNamed(o, name), didYouMean(name, names), "See ferrule list"))
+	for i := range o.Plugins { // by its place: a copy of each would take most of the time
+		if o.Plugins[i].Name == name {
+			return &o.Plugins[i], nil
+		}
 	}
-	return &o.Plugins[i], nil
+	names := pluginNames(o, func(plugins.Plugin) bool { return true })
+	return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(programNamed(o, name), didYouMean(name, names), "See ferrule list"))
 }
 
 // programNamed says that there is a program of a name in a folder, which no entry names; "" where there is none.

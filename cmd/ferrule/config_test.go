@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -606,6 +607,24 @@ func TestEditRefused(t *testing.T) {
 		assert.Contains(t, stderr, c.want, c.line)
 		s.file(shopConfig + "  - gone\n")
 	}
+}
+
+// TestDoctorInterrupted: doctor ends when it is told to, wherever it is: Survey, or what it looks at by itself.
+func TestDoctorInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [plugins]\nplugins: [gone]\n", "system")
+	c := &configured{path: s.path("config.yaml")}
+	o, err := c.surveyUntil(t.Context())
+	require.NoError(t, err)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	d := &diagnosis{}
+	d.examine(ended, o)
+	assert.Empty(t, d.Findings)
+	d.examine(t.Context(), o)
+	assert.NotEmpty(t, d.Findings)
+	_, err = c.surveyUntil(ended)
+	assert.ErrorIs(t, err, context.Canceled)
 }
 
 // TestFaultyConfig: every verb says the first fault, and doctor all of them.

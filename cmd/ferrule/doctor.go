@@ -83,7 +83,9 @@ With --json there is one object:
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			d := &diagnosis{Config: c.path, Findings: []finding{}}
-			o, err := c.survey()
+			ctx, stop := interruptible(0)
+			defer stop()
+			o, err := c.surveyUntil(ctx)
 			var faulty *config.Error
 			switch {
 			case errors.As(err, &faulty):
@@ -93,7 +95,10 @@ With --json there is one object:
 			case err != nil:
 				return err
 			default:
-				d.examine(o)
+				d.examine(ctx, o)
+			}
+			if ctx.Err() != nil {
+				return failure(ctx.Err())
 			}
 			if err := a.print(d, d.write); err != nil {
 				return err
@@ -154,15 +159,18 @@ func (d *diagnosis) doubt(at *config.Fault, about, found, expected, remedy strin
 	d.add(doubtfulLevel, at, about, fault{Found: found, Expected: expected, Remedy: remedy})
 }
 
-// examine looks at all that there is.
-func (d *diagnosis) examine(o *plugins.Overview) {
+// examine looks at all that there is, or as far as it comes until ctx ends.
+func (d *diagnosis) examine(ctx context.Context, o *plugins.Overview) {
 	d.Plugins = len(o.Plugins)
 	for i := range o.Plugins {
+		if ctx.Err() != nil {
+			return
+		}
 		d.plugin(o, &o.Plugins[i])
 	}
 	d.installed(o)
-	d.folders(o)
-	d.python(o)
+	d.folders(ctx, o)
+	d.python(ctx, o)
 	var points []string
 	for _, order := range o.Hooks {
 		points = append(points, order.Point)
@@ -327,13 +335,13 @@ func (d *diagnosis) installed(o *plugins.Overview) {
 }
 
 // python says whether what runs scripts in Python can be had here, where an enabled plug-in is one: it is built where it is not there yet.
-func (d *diagnosis) python(o *plugins.Overview) {
+func (d *diagnosis) python(ctx context.Context, o *plugins.Overview) {
 	for i := range o.Plugins {
 		p := &o.Plugins[i]
 		if !p.Enabled || !engines.IsPython(readPlugin(p)) {
 			continue
 		}
-		_, err := engines.Adapter(context.Background(), p.Source, func(string) {})
+		_, err := engines.Adapter(ctx, p.Source, func(string) {})
 		if open, ok := errors.AsType[*loader.OpenError](err); ok { // the application may have one of its own
 			d.doubt(nil, p.Name, open.Found, open.Expected, open.Remedy)
 			return
@@ -350,7 +358,7 @@ func otherPlatform(lib *inspect.Library) string {
 }
 
 // folders looks at the files in the folders.
-func (d *diagnosis) folders(o *plugins.Overview) {
+func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 	ours := map[string][]string{"windows": {".dll"}, "darwin": {".dylib", ".so"}}[runtime.GOOS]
 	if ours == nil {
 		ours = []string{".so"}
@@ -372,6 +380,9 @@ func (d *diagnosis) folders(o *plugins.Overview) {
 			d.doubt(nil, folder, "no folder "+folder, "the folders of config.yaml", "Make it, or take it out of folders")
 		}
 		for _, path := range paths {
+			if ctx.Err() != nil {
+				return
+			}
 			if strings.HasPrefix(filepath.Base(path), ".") {
 				continue // it is being written
 			}

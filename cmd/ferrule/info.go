@@ -196,8 +196,8 @@ func asksOf(o *plugins.Overview, entry *config.Plugin, name string, symbols []ab
 
 // provider is the plug-in, other than the one that asks, that provides a service; "" where there is none.
 func provider(o *plugins.Overview, who, service string) string {
-	for _, p := range o.Plugins {
-		if p.Name != who && p.State != plugins.StateDiscovered && slices.Contains(p.Provides, service) {
+	for i := range o.Plugins {
+		if p := &o.Plugins[i]; p.Name != who && p.State != plugins.StateDiscovered && slices.Contains(p.Provides, service) {
 			return p.Name
 		}
 	}
