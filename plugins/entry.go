@@ -350,14 +350,12 @@ func (e *entry) openNow(ctx context.Context) error {
 // fail notes why the plug-in does not run, and has it tried again later where that may help.
 func (e *entry) fail(err *Error, again bool) *Error {
 	e.mu.Lock()
-	e.state, e.err = StateFailed, err
+	e.state, e.err, e.retryAt = StateFailed, err, time.Time{}
 	if again && !e.sys.closed.Load() {
 		e.attempts++
-		wait := min(time.Minute, time.Second<<min(e.attempts-1, 6))
-		e.retryAt = time.Now().Add(wait)
-		e.stopRetry()
-		e.retry = time.AfterFunc(wait, e.again)
+		e.retryAt = time.Now().Add(min(time.Minute, time.Second<<min(e.attempts-1, 6)))
 	}
+	e.setRetry()
 	e.mu.Unlock()
 	e.sys.relay(e)
 	e.failure(Event{Kind: EventState, Err: err})
@@ -371,6 +369,14 @@ func (e *entry) failure(ev Event) {
 		return
 	}
 	e.event(ev)
+}
+
+// setRetry has a plug-in that has failed be tried again at its time. It is called wherever one comes to have failed, with e.mu held: one that drains has not, and is not tried.
+func (e *entry) setRetry() {
+	e.stopRetry()
+	if e.state == StateFailed && !e.retryAt.IsZero() && !e.sys.closed.Load() {
+		e.retry = time.AfterFunc(time.Until(e.retryAt), e.again)
+	}
 }
 
 // stopRetry is called with e.mu held.
@@ -593,6 +599,7 @@ func (e *entry) detach(state State) *live {
 	if e.drains > 0 {
 		e.state = StateDraining
 	}
+	e.setRetry()
 	changed := e.state != before
 	e.mu.Unlock()
 	if changed {
@@ -619,6 +626,7 @@ func (e *entry) drain(ctx context.Context, l *live) error {
 	drained := e.drains == 0 && e.state == StateDraining
 	if drained {
 		e.state = e.after
+		e.setRetry()
 	}
 	e.mu.Unlock()
 	if drained {

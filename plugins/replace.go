@@ -276,25 +276,13 @@ func (s *System) failAgain(e *entry, was *condition) error {
 	defer e.give()
 	e.mu.Lock()
 	e.spec, e.err, e.attempts, e.retryAt = was.spec, was.err, was.attempts, was.retryAt
-	e.stopRetry()
 	e.mu.Unlock()
-	l := e.detach(StateFailed)
-	retry := func() { // not before what has run meanwhile is gone
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.state == StateFailed && e.err == was.err && e.retry == nil && !was.retryAt.IsZero() && !s.closed.Load() {
-			e.retry = time.AfterFunc(max(0, time.Until(was.retryAt)), e.again)
-		}
+	if l := e.detach(StateFailed); l != nil {
+		s.background.Go(func() {
+			_ = e.drain(s.life, l)
+			s.forgetLater()
+		})
 	}
-	if l == nil {
-		retry()
-		return nil
-	}
-	s.background.Go(func() {
-		_ = e.drain(s.life, l)
-		s.forgetLater()
-		retry()
-	})
 	return nil
 }
 

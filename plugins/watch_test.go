@@ -211,9 +211,12 @@ func TestRefusedIsSaidOnce(t *testing.T) {
 func TestRefusedFileIsSaid(t *testing.T) {
 	late := simple("late", "1.0.0", nil)
 	var tries atomic.Int32 // with what is in force: a second after it has failed it is tried again, which is said, too
+	var mended atomic.Bool
 	late.Start = func(_ context.Context, config []byte) (any, error) {
 		if len(config) == 0 {
-			tries.Add(1)
+			if tries.Add(1); mended.Load() {
+				return "", nil
+			}
 		}
 		return nil, failure("no disk")
 	}
@@ -259,15 +262,24 @@ func TestRefusedFileIsSaid(t *testing.T) {
 		assert.Eventually(t, func() bool { // not in the moment in which it is tried
 			p, _ := sys.Plugin("late")
 			return settled(sys) == before && p.Err != nil && strings.Contains(p.Err.Error(), "no disk") && !p.RetryAt.IsZero()
-		}, time.Minute, time.Millisecond, "%s: it is tried again as it would have been", c.text)
+		}, time.Minute, time.Millisecond, "%s: it is to be tried again as it would have been", c.text)
 	}
+	mended.Store(true)
+	becomes(t, sys, "late", plugins.StateStarted)
+}
+
+// becomes waits until a plug-in has a state.
+func becomes(t *testing.T, sys *plugins.System, name string, state plugins.State) {
+	t.Helper()
+	require.Eventually(t, func() bool { p, _ := sys.Plugin(name); return p.State == state }, 2*time.Minute, 5*time.Millisecond)
 }
 
 // TestSetBackToFailed: a plug-in that had failed, and ran for a moment in a config.yaml that another one then refused, has failed as before.
 func TestSetBackToFailed(t *testing.T) {
 	late := simple("late", "1.0.0", nil)
+	var mended atomic.Bool
 	late.Start = func(_ context.Context, config []byte) (any, error) {
-		if len(config) == 0 {
+		if len(config) == 0 && !mended.Load() {
 			return nil, failure("no disk")
 		}
 		return "", nil
@@ -299,8 +311,42 @@ func TestSetBackToFailed(t *testing.T) {
 	}, time.Minute, time.Millisecond)
 	assert.Empty(t, log.with("could not be set back"))
 	require.ErrorContains(t, may.Call(t.Context(), ""), "no disk")
-	write("plugins: [{name: late, required: true, config: {disk: 1}}]")
-	require.NoError(t, sys.Reload(t.Context()))
-	assert.Equal(t, "late started, other ready", settled(sys))
+	mended.Store(true)
+	becomes(t, sys, "late", plugins.StateStarted)
 	require.NoError(t, may.Call(t.Context(), ""))
+}
+
+// TestSetBackWhileDraining: so has one of which an earlier version still drains, and it is tried again once that is gone.
+func TestSetBackWhileDraining(t *testing.T) {
+	late := simple("late", "1.0.0", nil)
+	var mended atomic.Bool
+	mended.Store(true)
+	late.Start = func(context.Context, []byte) (any, error) {
+		if !mended.Load() {
+			return nil, failure("no disk")
+		}
+		return "", nil
+	}
+	stops := make(chan struct{})
+	late.Stop = func(any) { <-stops }
+	path, write := written(t, "plugins: [{name: late, required: true}]")
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Builtin(late))
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	write("plugins: [{name: late, enabled: false}]")
+	require.NoError(t, sys.Reload(t.Context()))
+	require.Equal(t, "late draining", states(sys))
+	mended.Store(false)
+	write("plugins: [late]")
+	require.NoError(t, sys.Reload(t.Context()))
+	f, err := sys.Func("late", "version")
+	require.NoError(t, err)
+	_, err = f.Call(t.Context(), nil)
+	require.ErrorContains(t, err, "no disk")
+	write("plugins: [{name: late, required: true, config: {disk: 1}}]")
+	require.ErrorContains(t, sys.Reload(t.Context()), "no disk")
+	require.Equal(t, "late draining", states(sys))
+	mended.Store(true)
+	close(stops)
+	becomes(t, sys, "late", plugins.StateStarted)
 }
