@@ -23,11 +23,13 @@ import (
 // spec is how a plug-in is to be: what was found of it, and what it may have. It never changes.
 type spec struct {
 	name    string
-	found   *found   // its file, or what is compiled in; nil where there is nothing
-	err     *Error   // why it cannot be; nil where it can
-	doubt   *Error   // of a Survey: what may keep it from being opened
-	more    []*Error // of a Survey: what is wrong beside err
-	wanted  bool     // it is in config.yaml, or there is none
+	entry   *config.Plugin // of config.yaml; nil where it has none
+	dev     string         // the file that dev of config.yaml puts in its place; may be empty
+	found   *found         // its file, or what is compiled in; nil where there is nothing
+	err     *Error         // why it cannot be; nil where it can
+	doubt   *Error         // of a Survey: what may keep it from being opened
+	more    []*Error       // of a Survey: what is wrong beside err
+	wanted  bool           // it is in config.yaml, or there is none
 	enabled bool
 
 	required bool
@@ -53,6 +55,11 @@ type spec struct {
 	needs     []string      // the names of plug-ins that must run before it
 
 	print string // all of the above that needs a new version when it changes, but for the settings
+}
+
+// same reports whether all is as it was that a plug-in is made of. Why it cannot be may have other words all the same, such as the number of a process or a port.
+func (sp *spec) same(o *spec) bool {
+	return sp.wanted == o.wanted && sp.enabled == o.enabled && sp.entry.Same(o.entry) && sp.dev == o.dev && sp.found.same(o.found) && sp.print == o.print
 }
 
 // apart reports whether it runs in a process of its own, or somewhere else.

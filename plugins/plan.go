@@ -94,7 +94,7 @@ func better(a, b *found) bool {
 
 // spec is the beginning of one: what does not depend on other plug-ins.
 func (s *System) spec(name string, f *found, conf *config.Config, entry *config.Plugin, wanted bool) *spec {
-	sp := &spec{name: name, found: f, wanted: wanted, enabled: true, level: conf.Logging.Level, required: slices.Contains(s.required, name)}
+	sp := &spec{name: name, entry: entry, dev: conf.Dev[name], found: f, wanted: wanted, enabled: true, level: conf.Logging.Level, required: slices.Contains(s.required, name)}
 	if level, ok := conf.Logging.Plugins[name]; ok {
 		sp.level = level
 	}
@@ -135,7 +135,7 @@ func (s *System) overrides(p *plan) {
 				fault := &Error{Plugin: name, Step: StepDiscover, Kind: ErrUnreadable, Found: fmt.Sprintf("the plug-in %s in %s", f.name(), path), Expected: name + ", in whose place dev puts it",
 					Remedy: "Correct dev in " + s.configName()}
 				if sp == nil {
-					sp = &spec{name: name, found: nil, wanted: true, enabled: true}
+					sp = &spec{name: name, dev: path, wanted: true, enabled: true}
 					p.specs[name] = sp
 				}
 				sp.err = fault

@@ -172,7 +172,8 @@ func (s *System) configure(ctx context.Context, before *plan, conf *config.Confi
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(now.specs)) {
 		sp, old := now.specs[name], before.specs[name]
-		if sp.err != nil && sp.wanted && sp.enabled && (old == nil || !old.enabled || !old.wanted || !sp.err.same(old.err)) {
+		had := old != nil && old.enabled && old.wanted && old.err != nil // failed already, for which this file is not to blame
+		if sp.err != nil && sp.wanted && sp.enabled && !(had && (sp.err.same(old.err) || sp.same(old))) {
 			faults = append(faults, sp.err)
 		}
 	}
@@ -396,7 +397,7 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 		return e.keep(next.err)
 	case next.err != nil:
 		e.mu.Lock()
-		known := e.err.same(next.err)
+		known, had := e.err.same(next.err), cur.err != nil && cur.same(next)
 		if e.spec = next; known {
 			e.err = next.err // with the line that its entry is in by now
 		}
@@ -404,7 +405,10 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 		if known {
 			return nil
 		}
-		return e.fail(next.err, false)
+		if err := e.fail(next.err, false); !had {
+			return err
+		}
+		return nil // it had failed, and nothing of it has changed but why
 	case l == nil:
 		e.mu.Lock()
 		again := cur.found.same(next.found) && cur.print == next.print && bytes.Equal(cur.settings, next.settings)

@@ -19,6 +19,8 @@ import (
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/config"
+	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
 // linked makes, or swaps as a deployment does, a symbolic link.
@@ -266,6 +268,48 @@ func TestRefusedFileIsSaid(t *testing.T) {
 	}
 	mended.Store(true)
 	becomes(t, sys, "late", plugins.StateStarted)
+}
+
+// TestFailedBefore: a plug-in that had failed, and of which nothing has changed but the words for why, has no edit of another one refused. An edit of its own that does not mend it
+// is, where it fails otherwise.
+func TestFailedBefore(t *testing.T) {
+	var asked atomic.Int32
+	resets := plugins.Download(func(config.Registry) (registry.Source, bool, error) {
+		return nil, true, fmt.Errorf("read tcp 127.0.0.1:%d: connection reset by peer", 40000+asked.Add(1))
+	})
+	dies := filepath.Join(t.TempDir(), "dies.py")
+	require.NoError(t, os.WriteFile(dies, []byte("import os, sys\nsys.exit('%s of process %d' % (sys.argv[1:], os.getpid()))\n"), 0o644))
+	started := func(args string) string {
+		return "{name: late, program: " + dies + ", interpreter: [" + python(t) + "], args: [" + args + "]}"
+	}
+	for _, c := range []struct {
+		text    string // has NOW, LATE
+		late    string
+		other   string // an edit of late that does not mend it; or none
+		options []plugins.Option
+	}{
+		{"folders: [fNOW]\nplugins: [{name: welcome, limit: NOWs}, LATE]", "late", "", nil},
+		{"plugins: [{name: welcome, limit: NOWs}, LATE]", started("a"), started("b"), nil},
+		{"registry: {url: 'https://127.0.0.1/{name}'}\nplugins: [{name: welcome, limit: NOWs}, LATE]", "late", "{name: late, version: ^2}", []plugins.Option{resets, plugins.StoreFolder(t.TempDir())}},
+	} {
+		text := func(now, late string) string { return strings.NewReplacer("NOW", now, "LATE", late).Replace(c.text) }
+		path, write := written(t, text("1", c.late))
+		sys := plugins.New("app", "1.0.0", append(c.options, plugins.Logger(quiet()), plugins.Config(path), plugins.Builtin(simple("welcome", "1.0.0", nil)))...)
+		require.NoError(t, sys.Start(t.Context()))
+		p, _ := sys.Plugin("late")
+		require.Equal(t, plugins.StateFailed, p.State)
+		write(text("2", c.late))
+		assert.NoError(t, sys.Reload(t.Context()))
+		now, _ := sys.Plugin("late")
+		assert.NotEqual(t, p.Err.Error(), now.Err.Error(), "why it fails now")
+		_, why := sys.ConfigRefused()
+		assert.NoError(t, why)
+		if c.other != "" {
+			write(text("2", c.other))
+			assert.ErrorContains(t, sys.Reload(t.Context()), "all is as it was")
+		}
+		require.NoError(t, closed(sys))
+	}
 }
 
 // becomes waits until a plug-in has a state.

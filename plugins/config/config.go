@@ -113,6 +113,37 @@ func (p *Plugin) Bare() bool {
 	return reflect.DeepEqual(said, Plugin{Name: p.Name, Enabled: true})
 }
 
+// Same reports whether two entries say the same, wherever in a file they stand. The nil Plugin, which is in no file, is the same as itself alone.
+func (p *Plugin) Same(o *Plugin) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return reflect.DeepEqual(p.meaning(), o.meaning())
+}
+
+// meaning is what an entry says, without where.
+type meaning struct {
+	entry       Plugin
+	config, env string // as JSON; "" where there is none
+}
+
+func (p *Plugin) meaning() meaning {
+	m := meaning{entry: *p}
+	m.entry.Line, m.entry.Column = 0, 0
+	if len(p.Grant) == 0 {
+		m.entry.Grant = nil
+	}
+	if p.Config != nil {
+		m.config, m.entry.Config = string(p.Config.JSON()), nil
+	}
+	if p.Sidecar != nil && p.Sidecar.Env != nil {
+		own := *p.Sidecar
+		m.env, own.Env = string(own.Env.JSON()), nil
+		m.entry.Sidecar = &own
+	}
+	return m
+}
+
 // Permit says which of what a plug-in's manifest asks for it may have.
 type Permit struct {
 	Read, Write []string // files and folders with all beneath; absolute, where Config.Path is not ""

@@ -356,32 +356,9 @@ func (f *File) edit(byHand string, want func(*Config), do func(s *source, root *
 
 // same reports whether two configurations mean the same.
 func same(a, b *Config) bool {
-	plain := func(c *Config) (Config, []string) {
-		out, settings := *c, []string{}
-		out.Plugins = slices.Clone(c.Plugins)
-		for i := range out.Plugins {
-			p := &out.Plugins[i]
-			if p.Config != nil {
-				settings = append(settings, fmt.Sprint(i, string(p.Config.JSON())))
-			}
-			p.Line, p.Column, p.Config = 0, 0, nil
-			if p.Sidecar != nil && p.Sidecar.Env != nil {
-				settings = append(settings, fmt.Sprint(i, " env ", string(p.Sidecar.Env.JSON())))
-				own := *p.Sidecar
-				own.Env, p.Sidecar = nil, &own
-			}
-			if len(p.Grant) == 0 {
-				p.Grant = nil
-			}
-		}
-		if len(out.Plugins) == 0 {
-			out.Plugins = nil
-		}
-		return out, settings
-	}
-	x, xs := plain(a)
-	y, ys := plain(b)
-	return reflect.DeepEqual(x, y) && slices.Equal(xs, ys)
+	x, y := *a, *b
+	x.Plugins, y.Plugins = nil, nil
+	return reflect.DeepEqual(x, y) && slices.EqualFunc(a.Plugins, b.Plugins, func(p, o Plugin) bool { return p.Same(&o) })
 }
 
 // own returns a value that a mapping has by itself, and not by a merge key.
