@@ -500,11 +500,11 @@ func TestPush(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=odd version="+version+" fn=f\ndef f(x): return x\n"), 0o600))
 		push(exitFailed, "found the version \""+version+"\", expected a semantic version of three numbers, such as 1.2.0", path)
 	}
-	for _, asks := range []string{"permit.memory=64MiB", "permit.connect=https", "permit.listen=65536", "permit.read=data"} { // nor this, whatever is granted
+	for _, asks := range []string{"permit.memory=64MiB", "permit.connect=https", "permit.connect=0", "permit.listen=65536", "permit.read=data"} { // nor this, whatever is granted
 		path := m.path("f.py")
 		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=odd version=1.0.0 "+asks+" fn=f\ndef f(x): return x\n"), 0o600))
 		key, value, _ := strings.Cut(asks, "=")
-		push(exitFailed, fmt.Sprintf("found a manifest that says %s=%q, expected absolute paths, ports from 0 to 65535, and a number of bytes (rule R32). Correct it in the manifest", key, value), path)
+		push(exitFailed, fmt.Sprintf("found a manifest that says %s=%q, expected absolute paths, ports from 1 to 65535, to listen on also 0, and a number of bytes (rule R32). Correct it in the manifest", key, value), path)
 	}
 	there, err := filepath.Glob(m.path("releases", "*odd*"))
 	require.NoError(t, err)

@@ -178,7 +178,7 @@ func TestUngrantable(t *testing.T) {
 			return true
 		}
 	}
-	const said = `found a manifest that says permit.connect="x43", expected absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)`
+	const said = `found a manifest that says permit.connect="x43", expected absolute paths, ports from 1 to 65535, to listen on also 0, and a number of bytes (rule R32)`
 	assert.Contains(t, p.refused(p.installer(granting), registry.ErrMalformed, "dist_aaaa").Error(), said+". Install a version of the plug-in that says so; no grant helps")
 	p.publish(plain)
 	p.ensure(p.installer(granting), "dist_aaaa")
@@ -189,7 +189,7 @@ func TestUngrantable(t *testing.T) {
 	require.Len(t, notices, 1)
 	assert.Equal(t, "dist_aaaa 1.1.0: newer than 1.0.0, and not taken: "+said, notices[0].String())
 
-	for text, want := range map[string]string{"permit.memory=64MiB": `permit.memory="64MiB"`, "permit.memory=1 permit.memory=2": "", "permit.read=a": `permit.read="a"`, `permit.read=C:\\a`: "", "permit.later=any": ""} {
+	for text, want := range map[string]string{"permit.memory=64MiB": `permit.memory="64MiB"`, "permit.memory=1 permit.memory=2": "", "permit.connect=0": `permit.connect="0"`, "permit.listen=0": "", "permit.read=a": `permit.read="a"`, `permit.read=C:\\a`: "", "permit.later=any": ""} {
 		path := filepath.Join(t.TempDir(), "s.py")
 		require.NoError(t, os.WriteFile(path, []byte("# ferrule: name=s version=1.0.0 "+text+" fn=f\ndef f(x): return x\n"), 0o600))
 		_, _, err := install.Release(path)

@@ -359,13 +359,13 @@ func TestHowToGrantIsRead(t *testing.T) {
 	const entry = "{name: d, grant: [on_*], permit: {memory: 65KiB, read: ['~', '/a b'], listen: [0]}}"
 	c, err := config.Parse(filepath.Join(t.TempDir(), "shop.yaml"), []byte("plugins: ["+entry+"]"))
 	require.NoError(t, err)
-	written, ok := strings.CutPrefix(install.HowToGrant(c)("d", []install.Ask{{What: "connect", Item: "443"}, {What: "service", Item: "rate"}}), "If you trust it with that, write ")
+	written, ok := strings.CutPrefix(install.HowToGrant(c)("d", []install.Ask{{What: "connect", Item: "443"}, {What: "connect", Item: "0080"}, {What: "connect", Item: "080"}, {What: "listen", Item: "08080"}, {What: "service", Item: "rate"}}), "If you trust it with that, write ")
 	require.True(t, ok)
 	written, _, _ = strings.Cut(written, " in its entry")
 	now, err := config.Parse("", []byte("plugins: [{name: d, "+strings.Replace(written, " and permit:", ", permit:", 1)+"}]"))
 	require.NoError(t, err, written)
 	want := *c.Plugin("d")
-	want.Grant, want.Permit.Connect = append(want.Grant, "rate"), []int{443}
+	want.Grant, want.Permit.Connect, want.Permit.Listen = append(want.Grant, "rate"), []int{443, 80}, []int{0, 8080}
 	assert.Equal(t, want.Grant, now.Plugins[0].Grant)
 	assert.Equal(t, want.Permit, now.Plugins[0].Permit)
 }

@@ -16,7 +16,7 @@ import (
 type Ask struct{ What, Item string }
 
 // Expected is what a manifest says that asks for what a grant can cover.
-const Expected = "absolute paths, ports from 0 to 65535, and a number of bytes (rule R32)"
+const Expected = "absolute paths, ports from 1 to 65535, to listen on also 0, and a number of bytes (rule R32)"
 
 // Kinds are those of the permits that a manifest may ask for. Another key of permit. is none of this version's, and nothing is asked by it.
 var Kinds = []string{"read", "write", "connect", "listen", "memory"}
@@ -34,8 +34,8 @@ func (a Ask) senseless(absolute func(path string) bool) bool {
 	case "read", "write":
 		return !absolute(a.Item)
 	case "connect", "listen":
-		_, err := strconv.ParseUint(a.Item, 10, 16)
-		return err != nil
+		port, err := strconv.ParseUint(a.Item, 10, 16)
+		return err != nil || port == 0 && a.What == "connect" // 0 is a port that the system chooses
 	case "memory":
 		n, err := strconv.ParseInt(a.Item, 10, 64)
 		return err != nil || n < 0
@@ -45,6 +45,14 @@ func (a Ask) senseless(absolute func(path string) bool) bool {
 
 // Said is an ask as its manifest has it: permit.connect="https".
 func (a Ask) Said() string { return fmt.Sprintf("permit.%s=%q", a.What, a.Item) }
+
+// written is what is asked for as config.yaml takes it: a number without zeros in front.
+func (a Ask) written() string {
+	if n, err := strconv.ParseUint(a.Item, 10, 63); err == nil && slices.Contains([]string{"connect", "listen", "memory"}, a.What) {
+		return strconv.FormatUint(n, 10)
+	}
+	return a.Item
+}
 
 // In says what to write in a file, for what the plug-in of a name asks for and lacks. now is its entry there, and wanted what somebody wants that to be; either may be nil. What
 // they say already is in the text, since whoever copies a key replaces the one that stands there. It is a sentence without a capital letter and a full stop.
@@ -75,8 +83,8 @@ func In(file, name string, now, wanted *config.Plugin, lacks []Ask) string {
 func keysOf(now, wanted *config.Plugin, lacks []Ask) (keys []string) {
 	lacking := func(what ...string) (items []string) {
 		for _, ask := range lacks {
-			if slices.Contains(what, ask.What) && !slices.Contains(items, ask.Item) {
-				items = append(items, ask.Item)
+			if item := ask.written(); slices.Contains(what, ask.What) && !slices.Contains(items, item) {
+				items = append(items, item)
 			}
 		}
 		return items

@@ -96,7 +96,7 @@ func TestScriptFindings(t *testing.T) {
 
 // What package plugins refuses of a manifest is found before that.
 func TestSenselessWords(t *testing.T) {
-	for words, want := range map[string]string{"permit.connect=https": `permit.connect="https"`, "permit.listen=65536": `permit.listen="65536"`, "permit.read=etc/hosts": `permit.read="etc/hosts"`,
+	for words, want := range map[string]string{"permit.connect=https": `permit.connect="https"`, "permit.connect=0": `permit.connect="0"`, "permit.listen=65536": `permit.listen="65536"`, "permit.read=etc/hosts": `permit.read="etc/hosts"`,
 		"requires='b ^^2'": `requires="b ^^2"`, "conflicts=^2": `conflicts="^2"`, "host.shop=three": `host.shop="three"`, "provides=nosuch": `provides="nosuch", and no such function`,
 		"permit.connect=443 permit.listen=0 permit.read=/etc/hosts permit.write='C:\\a' requires=b requires='c ^1.2' requires='d>=1, <3' conflicts='e *' host.shop=~1.2 provides=f": ""} {
 		v := checkScript(t, ".js", "// ferrule: name=s version=1 "+words+" fn=f\nexport const f = (x) => x;\n", "words")

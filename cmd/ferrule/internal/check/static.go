@@ -130,8 +130,11 @@ func oneItem(key, item string) (expected string) {
 			return "absolute paths"
 		}
 	case "permit.connect", "permit.listen":
-		if _, err := strconv.ParseUint(item, 10, 16); err != nil {
+		switch port, err := strconv.ParseUint(item, 10, 16); {
+		case key == "permit.listen" && err != nil:
 			return "ports from 0 to 65535"
+		case key == "permit.connect" && (err != nil || port == 0):
+			return "ports from 1 to 65535"
 		}
 	case "requires", "conflicts":
 		if m := nameAndRange.FindStringSubmatch(item); m == nil || !isRange(m[1]) {
