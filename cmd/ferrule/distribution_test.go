@@ -244,6 +244,9 @@ func TestInstallFile(t *testing.T) {
 	assert.Contains(t, stderr, `names it with no version, expected the version in that file. Write its entry, line 3, as {name: plugin_aaaa, version: "1.0.0"}, and then: ferrule update plugin_aaaa`)
 	_, stderr = m.does(exitFailed, "install plugin_aaab")
 	assert.Contains(t, stderr, "Did you mean plugin_aaaa?")
+	m.configure("registry: {url: REGISTRY}\nplugins:\n  - '7'\n")
+	_, stderr = m.does(exitUsage, "install 7@1.0.0")
+	assert.Contains(t, stderr, `Write its entry, line 3, as {name: '7', version: "1.0.0"}, and then: ferrule update 7`)
 }
 
 // TestInstallFileOverLocked: a file that is named is what is installed, by the rules of an update, and what is not verified is said each time.

@@ -405,7 +405,7 @@ func enter(f *config.File, add added, grants []string, path string) error {
 // keyOf says how a key is written into an entry, of which one that is a name alone has none.
 func keyOf(p *config.Plugin, key string) string {
 	if p.Bare() {
-		return fmt.Sprintf("its entry, line %d, as {name: %s, %s}", p.Line, config.Quote(p.Name), key)
+		return fmt.Sprintf("its entry, line %d, as {name: %s, %s}", p.Line, config.QuoteText(p.Name), key)
 	}
 	return fmt.Sprintf("%s in its entry, line %d", key, p.Line)
 }

@@ -227,7 +227,7 @@ func (f *File) Add(name, version string) error {
 	if p := f.plugin(name); p != nil {
 		return f.fault(p.Line, p.Column, "the plug-in "+name, "one that is not in the file yet", "")
 	}
-	written := quoteText(name)
+	written := QuoteText(name)
 	if version != "" {
 		if err := f.check(versions, version); err != nil {
 			return err

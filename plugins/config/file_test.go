@@ -261,5 +261,10 @@ func TestQuoteList(t *testing.T) {
 		require.NoError(t, err)
 		assert.JSONEq(t, string(want), string(c.Plugin("a").Config.JSON()), "%q", item)
 	}
+	for _, name := range []string{"7", "-1", "007", "1_0", "0o7", "a"} { // a name is text, whatever it looks like
+		c, err := config.Parse("", []byte("plugins: [{name: a, config: {name: "+config.QuoteText(name)+"}}]"))
+		require.NoError(t, err, name)
+		assert.JSONEq(t, `{"name": "`+name+`"}`, string(c.Plugin("a").Config.JSON()))
+	}
 	assert.Equal(t, "[/etc/hosts, 443, '/a, b']", config.QuoteList([]string{"/etc/hosts", "443", "/a, b"}))
 }

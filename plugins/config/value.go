@@ -31,14 +31,14 @@ func Quote(item string) string {
 	if decimal.MatchString(item) {
 		return item
 	}
-	return quoteText(item)
+	return QuoteText(item)
 }
 
 // plainText is what is a plain scalar anywhere in a file, unless it is another word for a number or a truth.
 var plainText = regexp.MustCompile(`^[A-Za-z0-9_./\\][A-Za-z0-9_./\\*+@-]*$`)
 
-// quoteText is Quote for what is text, also digits alone.
-func quoteText(text string) string {
+// QuoteText is Quote for what is a text whatever it looks like, such as a name: digits alone are quoted, too.
+func QuoteText(text string) string {
 	tag := (&yaml.Node{Kind: yaml.ScalarNode, Value: text}).ShortTag()
 	switch {
 	case tag == "!!str" && plainText.MatchString(text):

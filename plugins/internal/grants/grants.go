@@ -68,7 +68,7 @@ func In(file, name string, now, wanted *config.Plugin, lacks []Ask) string {
 	if !whole {
 		return fmt.Sprintf("write %s in its entry, line %d of %s", strings.Join(keys, " and "), now.Line, file)
 	}
-	first := []string{"name: " + text(name)}
+	first := []string{"name: " + config.QuoteText(name)}
 	if wanted.Version != "" {
 		first = append(first, "version: '"+wanted.Version+"'") // in quotes, as config.File.Add writes it
 	}
@@ -136,13 +136,13 @@ func isolation(i *config.Isolate, memory string) (keys []string) {
 			keys = append(keys, key+": "+value)
 		}
 	}
-	add("group", text(i.Group), i.Group != "")
+	add("group", config.QuoteText(i.Group), i.Group != "")
 	add("memory", memory, true)
-	add("cpu", text(i.CPU.String()), i.CPU > 0)
+	add("cpu", config.QuoteText(i.CPU.String()), i.CPU > 0)
 	add("processes", strconv.Itoa(i.Processes), i.Processes > 0)
 	add("files", strconv.Itoa(i.Files), i.Files > 0)
-	add("grace", text(i.Grace.String()), i.Grace > 0)
-	add("stop", text(i.Stop.String()), i.Stop > 0)
+	add("grace", config.QuoteText(i.Grace.String()), i.Grace > 0)
+	add("stop", config.QuoteText(i.Stop.String()), i.Stop > 0)
 	add("sandbox", string(i.Sandbox), i.Sandbox != config.SandboxFull && i.Sandbox != "")
 	return keys
 }
@@ -157,17 +157,9 @@ func size(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// text is a text as it may be written, also one of digits, which would be a number.
-func text(s string) string {
-	if written := config.Quote(s); written != s || strings.Trim(s, "-0123456789") != "" {
-		return written
-	}
-	return "'" + s + "'"
-}
-
 func texts(all []string) (written []string) {
 	for _, s := range all {
-		written = append(written, text(s))
+		written = append(written, config.QuoteText(s))
 	}
 	return written
 }
