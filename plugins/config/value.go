@@ -26,7 +26,7 @@ func QuoteList(items []string) string {
 }
 
 // Quote returns an item, such as a path or a port, as it may be written anywhere in a config.yaml: digits alone as the number that they are, and all else
-// as text, quoted where it would be read as anything but itself.
+// as text, quoted where it would be read as anything but itself. A text that is not UTF-8 cannot be written so: each byte that is none is read as the letter of its number.
 func Quote(item string) string {
 	if decimal.MatchString(item) {
 		return item
@@ -46,7 +46,7 @@ func QuoteText(text string) string {
 	case utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 	}
-	return strconv.QuoteToASCII(text) // of whose escapes YAML reads each as Go does
+	return strconv.QuoteToASCII(text) // of whose escapes YAML reads each as Go does, in valid UTF-8: no other text can be written in YAML
 }
 
 // Value is a plug-in's settings as they are written: references to secrets in it are not resolved. It does not change.

@@ -97,12 +97,13 @@ func Wants(c *config.Config, here func(name string) bool) []Want {
 	return all
 }
 
-// Grants reports whether a config.yaml lets a plug-in have something that it asks for.
+// Grants reports whether a config.yaml lets a plug-in have something that it asks for. Memory that the file does not bound is let pass: what bounds it may be the application's, such as the
+// limit of its engine for WebAssembly modules, which the file does not say. By that the plug-in may be refused when it is to start.
 func Grants(c *config.Config, plugin string, ask Ask) bool {
 	p := c.Plugin(plugin)
 	switch {
 	case p == nil:
-		return ask.What == "memory" && !grants.Ask(ask).Senseless() // which nothing bounds
+		return ask.What == "memory" && !grants.Ask(ask).Senseless() // which nothing in the file bounds
 	case ask.What == "function" || ask.What == "service":
 		_, ok := p.Granted(ask.Item)
 		return ok

@@ -49,7 +49,7 @@ plugins:
 		{What: "memory", Item: "1024"}: true, {What: "memory", Item: "1099511627776"}: false, {What: "read", Item: "/etc/hosts"}: true, {What: "write", Item: "/etc/hosts"}: false,
 	} {
 		assert.Equal(t, granted, o.Granted("tax", "1.0.0", ask), "%v", ask)
-		assert.Equal(t, ask.What == "memory", o.Granted("nobody", "1.0.0", ask), "%v: nothing bounds its memory", ask)
+		assert.Equal(t, ask.What == "memory", o.Granted("nobody", "1.0.0", ask), "%v: nothing in the file bounds its memory", ask)
 	}
 
 	_, err = install.Configured(c)

@@ -370,7 +370,7 @@ func TestHowToGrantIsRead(t *testing.T) {
 	assert.Equal(t, want.Permit, now.Plugins[0].Permit)
 }
 
-// A memory that nothing bounds is a plug-in's without a word, also of one that the file does not name: another one requires it.
+// A memory that nothing in the file bounds is a plug-in's without a word, also of one that the file does not name: another one requires it.
 func TestGrantsOfMemory(t *testing.T) {
 	c, err := config.Parse("shop.yaml", []byte("plugins: [bare, {name: bound, permit: {memory: 64KiB}}]"))
 	require.NoError(t, err)
