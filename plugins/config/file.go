@@ -58,7 +58,8 @@ const patience = 10 * time.Second
 // Save writes the text to a file beside it, and puts that in its place, so that who reads sees either of both whole. Mode and, where
 // this process may, owner stay; a symbolic link stays, and the file that it leads to is replaced. When the file is no longer as
 // OpenFile or Save left it, nothing is written, and the error is ErrChanged. Of those who save at the same time, in this process or in others, one comes after the
-// other, so that none undoes what another has written. An editor does not know of that.
+// other, so that none undoes what another has written. An editor does not know of that; and on a file system without locks, such as some of NFS, nobody waits: one who saves between another's look at
+// the file and its writing is undone.
 func (f *File) Save() error {
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
@@ -79,7 +80,7 @@ func (f *File) Save() error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fs.PathError{Op: "save", Path: f.path, Err: fmt.Errorf("found others that have been saving it for %v, expected a moment in which nobody does. Look who edits it, and try again", patience)}
-	case errors.Is(err, errors.ErrUnsupported): // a file system without locks: an edit of somebody else's is seen unless it comes at this very moment
+	case filelock.Unsupported(err): // an edit of somebody else's is seen unless it comes at this very moment
 	case err != nil:
 		if cause := new(fs.PathError); errors.As(err, &cause) {
 			err = &fs.PathError{Op: cause.Op, Path: filepath.Join(filepath.Dir(path), guard), Err: cause.Err}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -40,7 +41,8 @@ func Acquire(ctx context.Context, root *os.Root, name string, mode fs.FileMode) 
 
 // TryAcquire is Acquire without waiting: it returns nil when somebody else has the lock.
 func TryAcquire(root *os.Root, name string, mode fs.FileMode) (*Lock, error) {
-	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() { // a link would be followed, and its file made
+	info, before := root.Lstat(name)
+	if before == nil && !info.Mode().IsRegular() { // a link would be followed, and its file made
 		return nil, notRegular(name, info)
 	}
 	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, mode)
@@ -60,7 +62,15 @@ func TryAcquire(root *os.Root, name string, mode fs.FileMode) (*Lock, error) {
 		return &Lock{root, name, f}, nil
 	}
 	f.Close()
+	if err != nil && errors.Is(before, fs.ErrNotExist) { // it was made for a lock that is not to be had
+		_ = root.Remove(name)
+	}
 	return nil, err
+}
+
+// Unsupported reports whether an error says that the file system has no locks, as NFS has none without its daemon.
+func Unsupported(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.ENOLCK)
 }
 
 // Release gives the lock back. The file goes while it is still locked; who has opened it before will see that it is not the current one. On Windows
