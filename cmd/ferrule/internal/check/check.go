@@ -187,7 +187,7 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	if lib != nil {
 		v.Name, v.Version = lib.Manifest.Name, lib.Manifest.Version
 	}
-	p := &parent{path: path, options: o, without: map[string]string{}, undefined: map[string]bool{}}
+	p := &parent{path: path, options: o, without: map[string]string{}, reported: map[string]bool{}}
 	for _, name := range o.Without {
 		p.without[name] = withoutSays
 	}
@@ -199,7 +199,6 @@ func Run(ctx context.Context, path string, o Options) (*Verdict, error) {
 	if p.stop == "" && !throughEngine(lib) {
 		p.sanitizer = sanitizerOf(path, lib)
 	}
-	p.sanitized = p.stop == "" && (p.sanitizer.name != "" || mayBeSanitized(path, lib))
 	if p.stop == "" && engines.IsModule(lib) {
 		if p.compiled, err = makeTemp("ferrule-compiled-"); err != nil {
 			return nil, noTemp(err)

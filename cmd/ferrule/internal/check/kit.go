@@ -180,6 +180,7 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 	if k.report, err = os.OpenFile(k.Report, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return err
 	}
+	k.send(event{Process: os.Getpid()})
 	if k.lib, err = inspect.File(k.Path); err != nil {
 		return err
 	}

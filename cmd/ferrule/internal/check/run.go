@@ -49,7 +49,8 @@ type event struct {
 	Stack   uint64   `json:"stack,omitempty"` // the lowest address of the stack that functions run on
 	Area    *area    `json:"area,omitempty"`
 	Paces   *paces   `json:"paces,omitempty"`
-	Exits   bool     `json:"exits,omitempty"` // all is done, and the process ends as a program does whose main returns 0
+	Process int      `json:"process,omitempty"` // the worker's number
+	Exits   bool     `json:"exits,omitempty"`   // all is done, and the process ends as a program does whose main returns 0
 	Done    bool     `json:"done,omitempty"`
 }
 
@@ -96,8 +97,7 @@ type parent struct {
 	compiled string // task's
 
 	sanitizer sanitizer       // whose runtime is preloaded, if any
-	sanitized bool            // a sanitizer may be in the process: what looks like a report of one is a report
-	undefined map[string]bool // places that UndefinedBehaviorSanitizer has named
+	reported  map[string]bool // places that sanitizers have named
 }
 
 // untilCancelled is why later cases leave a function out that is not broken, but takes too long to be called often.
@@ -228,10 +228,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	cmd := exec.Command(o.Worker[0], o.Worker[1:]...)
 	cmd.Dir = work
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
-	cmd.Env = append(absoluteEnvironment(os.Environ()), "GOTRACEBACK=none")
-	if p.sanitizer.name != "" {
-		cmd.Env = append(cmd.Env, p.sanitizer.preloaded()...)
-	}
+	cmd.Env = append(append(absoluteEnvironment(os.Environ()), "GOTRACEBACK=none"), p.sanitizer.environment()...)
 	process, err := supervise.Start(cmd)
 	if err != nil {
 		return false, fmt.Errorf("a worker cannot be started: %w", err)
@@ -261,6 +258,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	var paces *paces
 	var stack uint64
 	var areas []area
+	var number int
 	done, exits := false, false
 	if err == nil {
 		defer events.Close()
@@ -291,21 +289,21 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 				paces = e.Paces
 			case e.Stack != 0:
 				stack = e.Stack
+			case e.Process != 0:
+				number = e.Process
 			case e.Area != nil:
 				areas = append(areas, *e.Area)
 			}
 		}
 	}
-	said := tail(stderr)
-	if p.sanitized {
-		p.findReports(r, part(stderr, 0, 1<<20))
+	if exits && process.State().ExitCode() == 0 {
+		done = true
 	}
+	said := tail(stderr)
+	p.findReports(r, part(stderr, 0, 1<<20), done)
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
-	}
-	if exits && process.State().ExitCode() == 0 {
-		done = true
 	}
 	if done {
 		if !late || len(alive) > 0 { // else they had no time to end by themselves
@@ -348,9 +346,9 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		how := death(process.State(), said, at)
 		f.Seen = last.What + ": " + how + place(at, path)
 		f.Frames = callers(at, path)
-		report := lastReport(stderr)
+		report := lastReport(stderr, number)
 		switch why := reported(report); {
-		case p.sanitized && why != "":
+		case why != "":
 			f.Seen, f.Expected = last.What+": "+why, "nothing that a sanitizer reports"
 			f.Mend = "Mend what it names, at the place that is named"
 			f.Frames = reportedFrames(report, path)
@@ -362,7 +360,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
-		case strings.Contains(how, "ended with") && p.sanitized && goesOn(said): // which is a finding already
+		case strings.Contains(how, "ended with") && goesOn(said): // which is a finding already
 			f = Finding{}
 		case f.dying(process.State(), said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):
@@ -474,11 +472,7 @@ func (p *parent) streams(c Case, r *Result, stdout *os.File, stderr string) {
 		r.add(Finding{Rule: "R20", Severity: Error, Seen: "on the standard output: " + strconv.Quote(text),
 			Expected: "nothing: it belongs to the host", Mend: "Use ferrule_log, or return the text"})
 	}
-	text := stderr
-	if p.sanitized {
-		text = besidesReports(stderr)
-	}
-	if text != "" {
+	if text := besidesReports(stderr); text != "" {
 		r.add(Finding{Rule: "R20", Severity: Warning, Seen: "on the standard error: " + strconv.Quote(text[:min(len(text), 200)]),
 			Expected: "nothing: it belongs to the host, which may keep log lines elsewhere, or have no standard error",
 			Mend:     "Use ferrule_log"})

@@ -2,9 +2,6 @@ package check
 
 import (
 	"debug/elf"
-	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,47 +58,6 @@ func sanitizerOf(path string, lib *inspect.Library) (s sanitizer) {
 	return s
 }
 
-// mayBeSanitized reports whether a sanitizer may be in a process that has loaded a library: in the library, in a library beside it that it needs, or preloaded by the user.
-func mayBeSanitized(path string, lib *inspect.Library) bool {
-	for _, variable := range []string{"LD_PRELOAD", "DYLD_INSERT_LIBRARIES"} {
-		if runtimeFile.MatchString(os.Getenv(variable)) {
-			return true
-		}
-	}
-	if throughEngine(lib) { // what is no library has none, and what it loads itself gets none without these
-		return false
-	}
-	if slices.ContainsFunc(lib.Needed, runtimeFile.MatchString) || namesRuntime(path) {
-		return true
-	}
-	return slices.ContainsFunc(lib.Needed, func(name string) bool { return namesRuntime(filepath.Join(filepath.Dir(path), filepath.Base(name))) })
-}
-
-// namesRuntime reports whether a file has the name of a function of a sanitizer's runtime in it, as every library has that calls one, or brings it. It does where the file cannot
-// be read to its end.
-func namesRuntime(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
-	}
-	defer f.Close()
-	const overlap = 16 // longer than a name
-	buffer, kept := make([]byte, 1<<20), 0
-	for {
-		n, err := io.ReadFull(f, buffer[kept:])
-		have := buffer[:kept+n]
-		switch {
-		case runtimeFunction.Match(have):
-			return true
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
-			return false
-		case err != nil:
-			return true
-		}
-		kept = copy(buffer, have[len(have)-overlap:])
-	}
-}
-
 // throws reports whether a library can throw a C++ exception.
 func throws(path string) bool {
 	f, err := elf.Open(path)
@@ -119,7 +75,7 @@ func throws(path string) bool {
 }
 
 // goesOn reports whether a standard error has a report of a sanitizer that goes on, unless it was told to end the process.
-func goesOn(stderr string) bool { return undefined.MatchString(stderr) || raced.MatchString(stderr) }
+func goesOn(stderr string) bool { return wentOn.MatchString(stderr) }
 
 // clangs is a runtime that clang has, or nothing. Its name has the architecture, but where each target has a folder of its own.
 func clangs(name, kind string) (s sanitizer) {
@@ -133,15 +89,18 @@ func clangs(name, kind string) (s sanitizer) {
 	return s
 }
 
-// preloaded is the environment of a worker with that runtime. What is said there comes before what the user's own variables say, but for
-// where and how reports are written, which are read, and that AddressSanitizer's end the process, which says whose they are. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
+// environment is that of a worker. It has the runtime, if any, before everything else, and options for every runtime that comes into the process, with whatever library. They come before what the
+// user's own variables say, but for where and how reports are written, which are read, and that AddressSanitizer's end the process, which says whose they are. Each has a summary, by
+// which it is told from what a plug-in writes. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
 // looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends. Frames are written
 // as always, and behind each the file that it is in.
-func (s sanitizer) preloaded() []string {
+func (s sanitizer) environment() (env []string) {
 	const faults = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:use_sigaltstack=0:detect_leaks=0:"
-	env := []string{"LD_PRELOAD=" + strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD"))}
+	if s.name != "" {
+		env = append(env, "LD_PRELOAD="+strings.TrimSpace(s.runtime+" "+os.Getenv("LD_PRELOAD")))
+	}
 	for variable, more := range map[string]string{"ASAN_OPTIONS": "detect_odr_violation=0:", "LSAN_OPTIONS": "", "TSAN_OPTIONS": "exitcode=0:", "UBSAN_OPTIONS": ""} {
-		written := ":color=never:log_path=stderr"
+		written := ":color=never:log_path=stderr:print_summary=1"
 		if variable == "ASAN_OPTIONS" {
 			written += ":halt_on_error=1:strip_path_prefix='':stack_trace_format='    #%n %p %F %L [in %m]'"
 		}
@@ -151,25 +110,28 @@ func (s sanitizer) preloaded() []string {
 }
 
 var (
-	runtimeFunction  = regexp.MustCompile(`__(?:asan|hwasan|lsan|msan|tsan|ubsan)_`)
-	runtimeFile      = regexp.MustCompile(`lib(?:asan|hwasan|lsan|msan|tsan|ubsan)\b|libclang_rt\.`)
-	sanitizerError   = regexp.MustCompile(`(?m)^==\d+== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
-	sanitizerSummary = regexp.MustCompile(`(?m)^SUMMARY: ((?:Address|HWAddress|Leak|Memory)Sanitizer: .*)$`) // those that end the process
-	sanitizerFrame   = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ (?:in )?(.*) \[in (.*)\]$`)
-	undefined        = regexp.MustCompile(`(?m)^(.+?:\d+:\d+): (runtime error: .*)\n?`)       // of UndefinedBehaviorSanitizer, which goes on
-	raced            = regexp.MustCompile(`(?m)^SUMMARY: ThreadSanitizer: (.* (\S+) in .*)$`) // of ThreadSanitizer, which goes on
-	otherReports     = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
+	sanitizerError = regexp.MustCompile(`(?m)^==(\d+)== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
+	sanitizerFrame = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ (?:in )?(.*) \[in (.*)\]$`)
+	summary        = regexp.MustCompile(`(?m)^SUMMARY: ((\w+)Sanitizer: .*)$`)
+	wentOn         = regexp.MustCompile(`(?m)^SUMMARY: (?:Thread|UndefinedBehavior)Sanitizer: `)
+	undefined      = regexp.MustCompile(`(?m)^((.+?:\d+):\d+): (runtime error: .*)\n?`) // of UndefinedBehaviorSanitizer; others may write such lines, which its summary tells
+	raced          = regexp.MustCompile(`^ThreadSanitizer: ((?:.* )?(\S+) in .*)$`)
+	otherReports   = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
 )
 
-// reported is what a sanitizer says of why it has ended the process: the summary has file and line. "" where none has.
-func reported(stderr string) string {
-	if m := sanitizerSummary.FindStringSubmatch(stderr); m != nil {
-		return m[1]
+// reported is what a sanitizer says in a report of why it has ended the process: the summary has file and line. "" where there is no report.
+func reported(report string) string {
+	m := sanitizerError.FindStringSubmatch(report)
+	if m == nil {
+		return ""
 	}
-	if m := sanitizerError.FindStringSubmatch(stderr); m != nil {
-		return strings.TrimPrefix(m[1], "ERROR: ")
+	why := strings.TrimPrefix(m[2], "ERROR: ")
+	for _, s := range summary.FindAllStringSubmatch(report, -1) {
+		if strings.HasPrefix(why, s[2]+"Sanitizer: ") {
+			return s[1]
+		}
 	}
-	return ""
+	return why
 }
 
 // reportedFrames are the frames of a sanitizer's report: those of where it was, and what had called that, up to the library's own. A function that has called itself is
@@ -194,13 +156,15 @@ func reportedFrames(report, library string) (frames []string) {
 	return frames[:outermost]
 }
 
-// lastReport is the end of a standard error, from the last report of a sanitizer on that has ended the process. It has 256 frames of each stack, whose names may be long.
-func lastReport(stderr *os.File) string {
+// lastReport is the end of a standard error, from the last report of a sanitizer on that has ended the process of that number; "" where none has. It has 256 frames of each stack, whose names may be long.
+func lastReport(stderr *os.File, process int) (report string) {
 	said := end(stderr, 1<<20)
-	if all := sanitizerError.FindAllStringIndex(said, -1); all != nil {
-		return said[all[len(all)-1][0]:]
+	for _, at := range sanitizerError.FindAllStringSubmatchIndex(said, -1) {
+		if said[at[2]:at[3]] == strconv.Itoa(process) {
+			report = said[at[0]:]
+		}
 	}
-	return said
+	return report
 }
 
 // besidesReports is what there is in a standard error beside what sanitizers have reported that go on.
@@ -208,27 +172,49 @@ func besidesReports(stderr string) string {
 	if at := strings.Index(stderr, "SUMMARY: ThreadSanitizer: "); at >= 0 && !strings.Contains(stderr[:at], "WARNING: ThreadSanitizer: ") {
 		stderr = "==================\nWARNING: ThreadSanitizer: " + stderr // its beginning was cut off
 	}
-	return undefined.ReplaceAllString(otherReports.ReplaceAllString(stderr, ""), "")
+	all := summary.FindAllStringSubmatch(stderr, -1)
+	return undefined.ReplaceAllStringFunc(otherReports.ReplaceAllString(stderr, ""), func(line string) string {
+		if place := undefined.FindStringSubmatch(line)[2]; slices.ContainsFunc(all, func(s []string) bool { return isAt(s, place) }) {
+			return ""
+		}
+		return line
+	})
 }
 
-// findReports reports what the sanitizers that go on have said, each place once in all cases.
-func (p *parent) findReports(r *Result, stderr string) {
+// isAt reports whether a summary is one of UndefinedBehaviorSanitizer, of that file and line.
+func isAt(summary []string, place string) bool {
+	return summary[2] == "UndefinedBehavior" && strings.Contains(summary[1]+" ", " "+place+":")
+}
+
+// findReports reports what sanitizers have said in a process, each place once in all cases. Where the process has lived on, that is also what those said that should have ended it.
+func (p *parent) findReports(r *Result, stderr string, lived bool) {
 	report := func(place, rule string, f Finding) {
-		if p.undefined[place] {
+		if p.reported[place] {
 			return
 		}
-		p.undefined[place] = true
+		p.reported[place] = true
 		f.Rule, f.Severity, f.Mend = rule, Error, "See that line: what the sanitizer reports is an error, also where the result looks right"
 		r.add(f)
 	}
-	for _, m := range undefined.FindAllStringSubmatch(stderr, -1) {
-		report(m[1], r.Rules[0], Finding{Seen: m[1] + ": " + m[2], Expected: "no undefined behaviour, which " + m[1] + " has"})
-	}
-	for _, m := range raced.FindAllStringSubmatch(stderr, -1) {
-		f := Finding{Seen: "ThreadSanitizer: " + m[1], Expected: "nothing that ThreadSanitizer reports, as at " + m[2]}
-		if strings.HasPrefix(m[1], "data race") {
-			f.Expected = "memory that threads share to be locked or atomic, as at " + m[2] + ", or a manifest that says which threads may call"
+	lines := undefined.FindAllStringSubmatch(stderr, -1)
+	for _, s := range summary.FindAllStringSubmatch(stderr, -1) {
+		is := raced.FindStringSubmatch(s[1])
+		i := slices.IndexFunc(lines, func(m []string) bool { return isAt(s, m[2]) })
+		switch {
+		case i >= 0:
+			for _, m := range lines[i:] {
+				if isAt(s, m[2]) {
+					report(m[1], r.Rules[0], Finding{Seen: m[1] + ": " + m[3], Expected: "no undefined behaviour, which " + m[1] + " has"})
+				}
+			}
+		case is != nil:
+			f := Finding{Seen: s[1], Expected: "nothing that ThreadSanitizer reports, as at " + is[2]}
+			if strings.HasPrefix(is[1], "data race") {
+				f.Expected = "memory that threads share to be locked or atomic, as at " + is[2] + ", or a manifest that says which threads may call"
+			}
+			report(is[2], "R13", f)
+		case lived || wentOn.MatchString(s[0]):
+			report(s[1], r.Rules[0], Finding{Seen: s[1], Expected: "nothing that a sanitizer reports, such as " + s[1]})
 		}
-		report(m[2], "R13", f)
 	}
 }

@@ -182,6 +182,52 @@ FERRULE_FN(overflows) {
 	}
 }
 
+// A report is found whichever library of the process has the sanitizer: one that is found by a search path, or loaded by the plug-in itself. What a plug-in writes that looks like one is none,
+// also where a sanitizer is in the process.
+func TestReportsOfOtherLibraries(t *testing.T) {
+	fixture.NotMusl(t, "it has no sanitizers")
+	gcc := fixture.Tool(t, "gcc", "apt-get install gcc")
+	for how, call := range map[string]string{
+		"linked": `adds(call->in_len);`,
+		"loaded": `void *core = dlopen(CORE, RTLD_NOW); void (*adds)(size_t) = (void (*)(size_t))dlsym(core, "adds"); adds(call->in_len);`,
+	} {
+		t.Run(how, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "it's a folder: of one, or")
+			for _, folder := range []string{"plugin", "lib"} {
+				require.NoError(t, os.MkdirAll(filepath.Join(dir, folder), 0o700))
+			}
+			t.Chdir(dir)
+			build := func(name, source string, args ...string) {
+				require.NoError(t, os.WriteFile(name+".c", []byte(source), 0o600))
+				text, err := exec.Command(gcc, append([]string{"-shared", "-fPIC", "-g", "-I", filepath.Join(fixture.Root(), "include"), "-o", name + ".so", name + ".c"}, args...)...).CombinedOutput()
+				require.NoError(t, err, "%s", text)
+			}
+			build("lib/libcore", "#include <stddef.h>\nvoid adds(size_t);\nvoid adds(size_t n) { volatile int m = 2147483647; m += (int)n + 1; }\n", "-fsanitize=undefined")
+			args := []string{"-DCORE=\"" + filepath.Join(dir, "lib/libcore.so") + "\""}
+			if how == "linked" {
+				args = append(args, "-Llib", "-lcore", "-Wl,-rpath,$ORIGIN/../lib")
+			}
+			build("plugin/p", `#include <dlfcn.h>
+#include <stdio.h>
+#include "ferrule.h"
+void adds(size_t);
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+FERRULE_FN(overflows) { fprintf(stderr, "rules.lua:4:2: runtime error: no such rule\n"); `+call+` call->out_len = 0; return FERRULE_OK; }
+`, args...)
+			o := options(t)
+			o.Only = []string{"input-empty", "standard-streams"}
+			v, err := check.Run(t.Context(), filepath.Join(dir, "plugin/p.so"), o)
+			require.NoError(t, err)
+			require.Len(t, v.Results[0].Findings, 1)
+			f := v.Results[0].Findings[0]
+			assert.Equal(t, check.Error, f.Severity)
+			assert.Regexp(t, `^lib/libcore\.c:3:\d+: runtime error: signed integer overflow: `, f.Seen)
+			require.Len(t, v.Results[1].Findings, 1)
+			assert.Contains(t, v.Results[1].Findings[0].Seen, "on the standard error: \"rules.lua:4:2: runtime error: no such rule")
+		})
+	}
+}
+
 // A C++ library that throws and catches does so with gcc's AddressSanitizer, too, which has to find the C++ library when it starts.
 func TestExceptionsUnderASanitizer(t *testing.T) {
 	fixture.NotMusl(t, "it has no sanitizers")
