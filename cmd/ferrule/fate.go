@@ -42,11 +42,11 @@ type fate struct {
 	stage            stage
 	text             string // what has become of it
 
-	signal string   // that ended the process
-	code   *int     // or its exit code
-	fault  string   // where it crashed; may be empty
-	lines  []string // the last that the plug-in wrote
-	cause  error    // a context's
+	signal os.Signal // that ended the process, or nil
+	code   *int      // or its exit code
+	fault  string    // where it crashed; may be empty
+	lines  []string  // the last that the plug-in wrote
+	cause  error     // a context's
 }
 
 // Error says at which stage what has happened.
@@ -71,9 +71,6 @@ func (f *fate) Error() string {
 		return plugin + "before anything of it ran: " + f.text
 	}
 }
-
-// unpreloaded is what AddressSanitizer's runtime says when it ends the process, because a library has brought it there.
-const unpreloaded = "ASan runtime does not come first"
 
 // found adds where the process has crashed, if that was recorded and is what has ended it.
 func (f *fate) found(record *os.File, signal os.Signal) {
@@ -106,12 +103,12 @@ func (f *fate) remedy() string {
 	switch {
 	case f.stage != opening:
 		return ""
-	case f.kind == crashed && strings.Contains(strings.Join(f.lines, "\n"), unpreloaded):
+	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.Unpreloaded):
 		return "Load AddressSanitizer's runtime before the library: LD_PRELOAD=$(gcc -print-file-name=libasan.so) in the environment of this " +
 			"command, without --isolated; ferrule check does so by itself"
-	case f.kind == crashed && slices.ContainsFunc(f.lines, lastwords.NoMemory):
+	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.NoMemory):
 		return "Free memory, or raise the limit (ulimit -v, a memory cgroup)"
-	case f.kind == crashed && slices.ContainsFunc(f.lines, lastwords.NoThread):
+	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.NoThread):
 		return "Free memory, or raise the limit of it (ulimit -v, a memory cgroup), or of the user's processes (ulimit -u)"
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"

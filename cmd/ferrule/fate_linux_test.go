@@ -119,6 +119,24 @@ func TestCallSaysWhere(t *testing.T) {
 	assert.Equal(t, "precious", string(text), "what has the number of the record by then is no record")
 }
 
+// What a plug-in writes of memory, or of a sanitizer, is not why a fault ends its process.
+func TestFaultBehindWords(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{"cache: std::bad_alloc caught, going on without it", "terminate called after throwing an instance of 'std::bad_alloc'",
+		"fatal error: out of memory", "==1==ASan runtime does not come first"} {
+		library := compiled(t, `#include <stdio.h>
+			FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+			FERRULE_FN(nothing) { (void)call; return FERRULE_OK; }
+			__attribute__((constructor)) static void begins(void) { fputs("`+words+`\n", stderr); *(volatile int *)8 = 1; }`)
+		for _, how := range []string{"--isolated=false", "--isolated"} {
+			_, stderr, code := ferrule(t, "", "call", how, library, "nothing")
+			assert.Equal(t, exitCrashed, code, how)
+			assert.Contains(t, stderr, "segmentation fault", how)
+			assert.Contains(t, stderr, ". Look for a fault in ", "%s: %s", how, words)
+		}
+	}
+}
+
 // Whose worker gets no memory while it opens the plug-in is told of that, and not of a fault in the plug-in.
 func TestTooLittleMemory(t *testing.T) {
 	t.Parallel()

@@ -310,7 +310,7 @@ func (a *app) guard(path, plugin string, symbol abi.Symbol, timeout time.Duratio
 		state := p.State()
 		e.text = fmt.Sprintf("it ended the process that it was loaded into: %v", state)
 		if signal := state.Signal(); signal != nil {
-			e.signal = signal.String()
+			e.signal = signal
 			e.found(place, signal)
 		} else {
 			code := state.ExitCode()

@@ -62,7 +62,10 @@ func detailsOf(err error) *errorDetails {
 	switch {
 	case errors.As(err, &guarded):
 		d.Kind, d.Plugin, d.Function, d.Remedy = guarded.kind, guarded.plugin, guarded.function(), guarded.remedy()
-		d.Stage, d.Signal, d.ExitCode, d.Fault, d.LastLines = guarded.stage, guarded.signal, guarded.code, guarded.fault, guarded.lines
+		d.Stage, d.ExitCode, d.Fault, d.LastLines = guarded.stage, guarded.code, guarded.fault, guarded.lines
+		if guarded.signal != nil {
+			d.Signal = guarded.signal.String()
+		}
 	case errors.As(err, &line):
 		d.Kind, d.Found, d.Expected, d.Remedy = wrongLine, line.found, line.expected, line.remedy
 	case errors.As(err, &faulty):

@@ -6,7 +6,10 @@ package lastwords
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
+	"syscall"
 )
 
 // How much of a report is kept.
@@ -130,7 +133,7 @@ func NoMemory(line string) bool {
 			return saysNoMemory(said)
 		}
 	}
-	return strings.Contains(line, "std::bad_alloc") || strings.HasPrefix(line, "memory allocation of ") && strings.HasSuffix(line, " bytes failed")
+	return badAlloc.MatchString(line) || strings.HasPrefix(line, "memory allocation of ") && strings.HasSuffix(line, " bytes failed")
 }
 
 // NoThread reports whether a line is what a runtime writes when it gets no thread and ends its program for that: for one there is no memory left, or the system allows no more of them.
@@ -156,3 +159,15 @@ func saysNoMemory(text string) bool {
 	text = strings.ToLower(text)
 	return strings.Contains(text, "cannot allocate memory") || strings.Contains(text, "out of memory")
 }
+
+// badAlloc is the line by which a C++ runtime ends its program for an exception that nobody catches: libstdc++'s or libc++'s.
+var badAlloc = regexp.MustCompile(`^(?:terminate called after throwing |libc\+\+abi(?:\.dylib)?: terminating ).*std::bad_alloc`)
+
+// Unpreloaded reports whether a line is what AddressSanitizer's runtime writes when it ends its program because a library has brought it there.
+func Unpreloaded(line string) bool { return unpreloaded.MatchString(line) }
+
+var unpreloaded = regexp.MustCompile(`^==\d+== ?ASan runtime does not come first`)
+
+// ByRuntime reports whether a program may have been ended by a runtime in it, whose lines say why: one exits, or aborts. signal is what has ended the program, or nil. Where it is another one, such as that of a
+// fault, no line is why.
+func ByRuntime(signal os.Signal) bool { return signal == nil || signal == syscall.SIGABRT }

@@ -1,7 +1,9 @@
 package lastwords_test
 
 import (
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -60,8 +62,10 @@ func TestReports(t *testing.T) {
 
 func TestNoMemory(t *testing.T) {
 	for line, want := range map[string]bool{"fatal error: runtime: cannot allocate memory": true, "fatal error: runtime: out of memory": true, "fatal error: out of memory allocating heap arena map": true,
-		"terminate called after throwing an instance of 'std::bad_alloc'":          true,
+		"terminate called after throwing an instance of 'std::bad_alloc'":                         true,
+		"libc++abi: terminating due to uncaught exception of type std::bad_alloc: std::bad_alloc": true, "libc++abi.dylib: terminating with uncaught exception of type std::bad_alloc": true,
 		"runtime: out of memory: cannot allocate 4194304-byte block (8192 in use)": true, "memory allocation of 8192 bytes failed": true, "Fatal Python error: PyThreadState_Clear: Out of memory": true,
+		"cache: std::bad_alloc caught, going on without it": false, "terminate called after throwing an instance of 'std::runtime_error'": false,
 		"out of memory, says a program, and goes on": false, "fatal error: all goroutines are asleep - deadlock!": false, "runtime: may need to increase max user processes (ulimit -u)": false, "": false} {
 		assert.Equal(t, want, lastwords.NoMemory(line), line)
 	}
@@ -80,5 +84,15 @@ func TestNoThread(t *testing.T) {
 		"fatal error: runtime: cannot allocate memory": true, "read: Resource temporarily unavailable": false, "  what():  vector": false, "": false} {
 		assert.False(t, lastwords.NoThread(line), line)
 		assert.Equal(t, short, lastwords.ShortOfMemory(line), line)
+	}
+}
+
+// What a program has written before is not why a fault, or somebody else, has ended it.
+func TestByRuntime(t *testing.T) {
+	for signal, want := range map[os.Signal]bool{nil: true, syscall.SIGABRT: true, syscall.SIGSEGV: false, syscall.SIGBUS: false, os.Kill: false} {
+		assert.Equal(t, want, lastwords.ByRuntime(signal), signal)
+	}
+	for line, want := range map[string]bool{"==17==ASan runtime does not come first in initial library list; you should": true, "note: the ASan runtime does not come first here": false} {
+		assert.Equal(t, want, lastwords.Unpreloaded(line), line)
 	}
 }
