@@ -417,6 +417,33 @@ func TestRemoveVerb(t *testing.T) {
 	assert.Equal(t, "0 plug-ins installed, 0 of them new in ferrule.lock\n", stdout)
 }
 
+// TestRemoveHalf: a lock that may not be written keeps config.yaml as it is, too; and where only one of the two was changed, that is said, with what does the rest.
+func TestRemoveHalf(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, marketConfig)
+	m.publish("aaaa", "1.0.0")
+	m.does(exitOK, "install")
+	before := m.text("config.yaml")
+	require.NoError(t, os.Chmod(m.path("ferrule.lock"), 0o444))
+	_, stderr := m.does(exitOpen, "remove plugin_aaaa")
+	assert.Contains(t, stderr, "a file or folder that may only be read")
+	assert.NotContains(t, stderr, "is changed")
+	assert.Equal(t, before, m.text("config.yaml"))
+	require.NoError(t, os.Chmod(m.path("ferrule.lock"), 0o644))
+
+	require.NoError(t, os.Rename(m.path("store/user"), m.path("user.away")))
+	require.NoError(t, os.WriteFile(m.path("store/user"), nil, 0o600))
+	_, stderr = m.does(exitFailed, "remove plugin_aaaa")
+	assert.Contains(t, stderr, "config.yaml is changed, and does not name plugin_aaaa any more: after that 'ferrule remove plugin_aaaa' takes the lock's part out, too.")
+	assert.NotContains(t, m.text("config.yaml"), "plugin_aaaa")
+	assert.Contains(t, m.text("ferrule.lock"), "plugin_aaaa")
+	require.NoError(t, os.Remove(m.path("store/user")))
+	require.NoError(t, os.Rename(m.path("user.away"), m.path("store/user")))
+	stdout, _ := m.does(exitOK, "remove plugin_aaaa")
+	assert.Equal(t, "plugin_aaaa 1.0.0 goes\n", stdout)
+	assert.NotContains(t, m.text("ferrule.lock"), "plugin_aaaa")
+}
+
 // TestRemoveOrder: what the lock has no more config.yaml does not name any more: an application that watches both would install it again.
 func TestRemoveOrder(t *testing.T) {
 	t.Parallel()

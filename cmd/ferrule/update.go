@@ -317,7 +317,7 @@ requires is an error, and nothing changes. One that only the lock names is remov
 				}
 				removed, err := w.Remove(w.ctx, wants, locked...)
 				if err != nil {
-					return fromSource(err)
+					return fromSource(d.halfRemoved(c, locked, err))
 				}
 				var made []install.Change
 				for _, name := range names {
@@ -333,6 +333,21 @@ requires is an error, and nothing changes. One that only the lock names is remov
 		},
 	}
 	return d.add(cmd)
+}
+
+// halfRemoved says where an error that keeps plug-ins in the lock leaves those that config.yaml, which was c, does not name any more.
+func (d *distributed) halfRemoved(c *config.Config, names []string, err error) error {
+	now, unread := lock.Load(install.LockOf(d.path))
+	var left []string
+	for _, name := range names {
+		if c.Plugin(name) != nil && (unread != nil || now.Plugins[name] != nil) {
+			left = append(left, name)
+		}
+	}
+	if left == nil {
+		return err
+	}
+	return &remedied{err, fmt.Sprintf("%s is changed, and does not name %s any more: after that 'ferrule remove %s' takes the lock's part out, too", d.path, strings.Join(left, ", "), strings.Join(left, " "))}
 }
 
 func lockVerb(a *app) *cobra.Command {

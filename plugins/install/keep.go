@@ -25,11 +25,13 @@ func (in *Installer) Remove(ctx context.Context, wants []Want, names ...string) 
 	return removed, err
 }
 
-// Removable returns the error that Remove would return of what is in the lock now, and changes nothing.
+// Removable returns the error that Remove would return of what is in the lock now, or of a lock that cannot be written, and changes nothing.
 func (in *Installer) Removable(ctx context.Context, wants []Want, names ...string) error {
 	return in.try(ctx, func(s *session) error {
-		_, err := s.remove(wants, names)
-		return err
+		if _, err := s.remove(wants, names); err != nil || s.ReadOnly || len(s.next) == 0 {
+			return err
+		}
+		return lock.Writable(ctx, s.Lock)
 	})
 }
 

@@ -27,6 +27,16 @@ const patience = time.Minute
 // Who reads sees the old file or the new one, whole. The new one has the mode of the old one, 0644 less the umask where there is none, and, where this process may, its owner; a symbolic link stays, and
 // the file that it leads to is replaced. A file that may only be read is ErrLock, and so is what Parse would not take.
 func Update(ctx context.Context, path string, change func(*Lock) error) error {
+	return update(ctx, path, change, false)
+}
+
+// Writable returns the error with which Update would not write the file. It writes one beside it, which goes again, and the file stays as it is.
+func Writable(ctx context.Context, path string) error {
+	return update(ctx, path, func(*Lock) error { return nil }, true)
+}
+
+// update is Update, or Writable.
+func update(ctx context.Context, path string, change func(*Lock) error, trial bool) error {
 	real, err := resolve(path)
 	if err != nil {
 		return fault(path, err)
@@ -65,7 +75,7 @@ func Update(ctx context.Context, path string, change func(*Lock) error) error {
 		return err
 	}
 	text := before.Text()
-	if bytes.Equal(text, old) {
+	if bytes.Equal(text, old) && !trial {
 		return nil
 	}
 	if locked != nil { // a folder that may only be read: no harm while nothing is to be written
@@ -76,7 +86,7 @@ func Update(ctx context.Context, path string, change func(*Lock) error) error {
 		wrong.Path, wrong.Remedy = path, "Nothing was written: no lock can say that"
 		return wrong
 	}
-	return fault(path, replace(root, base, text))
+	return fault(path, replace(root, base, text, trial))
 }
 
 // resolve follows the symbolic links of a path, whose file need not be there.
@@ -106,8 +116,8 @@ func resolve(path string) (string, error) {
 	return "", &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 }
 
-// replace writes a new file, and puts it in the place of the old one. The caller has the lock: what an earlier one has left behind is nobody's.
-func replace(root *os.Root, base string, text []byte) (err error) {
+// replace writes a new file, and puts it in the place of the old one, or in a trial takes it away again. The caller has the lock: what an earlier one has left behind is nobody's.
+func replace(root *os.Root, base string, text []byte, trial bool) (err error) {
 	mode := fs.FileMode(0o644) // less the umask; nobody else is to write what is law, whatever that is
 	info, err := root.Stat(base)
 	switch {
@@ -144,6 +154,9 @@ func replace(root *os.Root, base string, text []byte) (err error) {
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
+	}
+	if trial {
+		return root.Remove(temp)
 	}
 	if err := root.Rename(temp, base); err != nil {
 		return err

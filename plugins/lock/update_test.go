@@ -240,7 +240,25 @@ func TestModesStay(t *testing.T) {
 	})
 	assert.ErrorIs(t, err, registry.ErrLock)
 	assert.ErrorContains(t, err, path+": found a file or folder that may only be read, expected one that this user may write to: permission denied. Change the lock where it is written")
+	assert.Equal(t, err, lock.Writable(t.Context(), path))
 	alone(t, filepath.Dir(path), "ferrule.lock")
+}
+
+// What is only tried changes nothing, where there is a file and where there is none.
+func TestWritable(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ferrule.lock")
+	require.NoError(t, lock.Writable(t.Context(), path))
+	alone(t, dir)
+	update(t, path, func(l *lock.Lock) { add(l, "a", "1.0.0") })
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, lock.Writable(t.Context(), path))
+	after, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.True(t, os.SameFile(before, after))
+	assert.Equal(t, before.ModTime(), after.ModTime())
+	alone(t, dir, "ferrule.lock")
 }
 
 func TestManyProcessesUpdate(t *testing.T) {

@@ -62,7 +62,7 @@ func (b *Bounds) Reached(signal os.Signal, lived time.Duration, stderr []string)
 	case signal == os.Kill && b.CPU > 0 && lived >= b.CPU:
 		return fmt.Sprintf("killed by the system, as it does with one that has used %v of processor time and ignores the signal for that "+
 			"(sandbox.Policy.CPU), or by another process", b.CPU)
-	case b.Memory > 0 && lastwords.ByRuntime(signal) && slices.ContainsFunc(stderr, ofRuntime): // it is its own word
+	case b.Memory > 0 && slices.ContainsFunc(stderr, ofRuntime): // it is its own word
 		return fmt.Sprintf("ended by its own runtime, which says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
 	case b.Memory > 0 && lastwords.ByRuntime(signal) && lastwords.ShortOfMemory(lastOf(stderr)):
 		return fmt.Sprintf("ended by itself, and says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
