@@ -282,6 +282,22 @@ func TestLogFields(t *testing.T) {
 	})
 }
 
+// Fields that a worker's host does not take are left out, and one says so in their place; the line stays.
+func TestFieldsLeftOut(t *testing.T) {
+	for text, fields := range map[string]int{strings.Repeat("x", 900): 200, "short": 100_000} { // too much for the host; too much to be handed over
+		var lines bytes.Buffer
+		p := openServices(t, way{isolated: true, group: isolate.NewGroup("few", isolate.WithMaxMessage(1000), isolate.WithEnv(workerEnv...), isolate.WithGrace(patience))},
+			loader.WithLogger(slog.New(slog.NewJSONHandler(&lines, nil))))
+		_, err := p.Call(ctx, "log_fields", []byte(text+"\x00k="+strings.Repeat("v", fields-2)))
+		require.NoError(t, err)
+		var line map[string]any
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &line), lines.String())
+		assert.Equal(t, text, line["msg"])
+		assert.Equal(t, fmt.Sprintf("all fields: the line and its fields, which have %d bytes, are longer than the host takes", fields), line["left out"])
+		assert.NotContains(t, line, "k")
+	}
+}
+
 // A line without end is cut.
 func TestLongLine(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {

@@ -236,7 +236,7 @@ func (c *call) hostCall(m lane.Message) (err error) {
 	}
 	if int64(len(in)+len(fields)) > c.options.MaxMessage {
 		if m.Op == lane.OpLog {
-			in, fields = count.Cut(in, int(c.options.MaxMessage)), nil
+			in, fields = count.Cut(in, int(c.options.MaxMessage)), lane.LeftOut(fields)
 		} else {
 			return c.answer(abi.StatusNoMemory, []byte("host function: "+c.options.noRoom()))
 		}

@@ -327,17 +327,25 @@ func (l *WorkerLane) HostCall(ordinal uint32, in []byte) (out []byte, status int
 }
 
 // Log gives a log line with its fields to the host, as HostCall does. A line that the host has no room for is cut, and says so at its
-// end; fields that it has no room for are left out.
+// end; fields that it has no room for are left out, and one says so in their place.
 func (l *WorkerLane) Log(level uint32, text, fields []byte) error {
 	_, _, err := l.askAny(&Message{Op: OpLog, Fn: level}, text, fields)
 	if err == nil || errors.Is(err, ErrGarbage) || errors.Is(err, ErrEnded) {
 		return err
 	}
 	if len(fields) > upArea/2 {
-		fields = nil
+		fields = LeftOut(fields)
 	}
 	_, _, err = l.askAny(&Message{Op: OpLog, Fn: level}, count.Cut(text, upArea-len(fields)), fields)
 	return err
+}
+
+// LeftOut is the field that a line has in place of those for which there is no room.
+func LeftOut(fields []byte) []byte {
+	if len(fields) == 0 {
+		return nil
+	}
+	return fmt.Appendf(nil, "left out=all fields: the line and its fields, which have %s, are longer than the host takes\x00", count.Of(len(fields), "byte"))
 }
 
 // Layers tells the host what shuts the worker in, and returns when the host knows.
