@@ -107,7 +107,7 @@ func FuncWith[In, Out any](codec Codec, fn func(context.Context, In) (Out, error
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var in In
 		if err := codec.Unmarshal(data, &in); err != nil {
-			return nil, &hostCodecError{fmt.Sprintf("its input is not %s for the Go type %s: found %s: %v", format(codec), reflect.TypeFor[In](), excerpt(data), err),
+			return nil, &hostCodecError{fmt.Sprintf("its input is not %s for the Go type %s: found %s: %s", format(codec), reflect.TypeFor[In](), excerpt(data), brief(err)),
 				true, fmt.Errorf("%w: %w", err, ErrInvalid)}
 		}
 		out, err := fn(ctx, in)

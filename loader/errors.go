@@ -113,8 +113,11 @@ type CallError struct {
 	unmade bool  // nothing was called, and the message has it all
 }
 
-// maxMessage is how many bytes of a plug-in's own words an error has as a text, which others log and wrap.
+// maxMessage is how many bytes of a plug-in's own words an error has as a text, which others log and wrap. Of a cause it has as many: that may repeat what the plug-in has said.
 const maxMessage = 64 << 10
+
+// brief is an error's text of that length.
+func brief(err error) string { return count.Cut(fmt.Sprint(err), maxMessage) }
 
 // Error gives the status with the plug-in's own words, in which what steers a terminal is written out, and what to do. Of words without end it gives the beginning, and says so; Message
 // has all of them.
@@ -132,8 +135,8 @@ func (e *CallError) Error() string {
 	case message != "":
 		text += ": " + message
 	}
-	if e.cause != nil && !strings.Contains(message, e.cause.Error()) {
-		text += ": " + e.cause.Error()
+	if e.cause != nil && !strings.Contains(e.Message, e.cause.Error()) {
+		text += ": " + brief(e.cause)
 	}
 	if e.Remedy != "" {
 		text += "; " + e.Remedy
@@ -234,7 +237,7 @@ func (e *CodecError) Error() string {
 	if e.Op == "decode" {
 		what = "decoding the result"
 	}
-	return escape.Lines(fmt.Sprintf("plug-in %s: %s: %s: found %s, expected %s: %v; %s", e.Plugin, e.Func, what, e.Found, e.Expected, e.Err, e.Remedy))
+	return escape.Lines(fmt.Sprintf("plug-in %s: %s: %s: found %s, expected %s: %s; %s", e.Plugin, e.Func, what, e.Found, e.Expected, brief(e.Err), e.Remedy))
 }
 
 // Unwrap returns the codec's error.

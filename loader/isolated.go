@@ -95,7 +95,7 @@ type DeadlineError struct {
 
 // Error says how long the function had.
 func (e *DeadlineError) Error() string {
-	after := fmt.Sprintf("after its context had ended (%v)", e.Cause)
+	after := fmt.Sprintf("after its context had ended (%s)", brief(e.Cause))
 	if limit, ok := e.Cause.(*engine.Limit); ok {
 		after = limit.Error()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -323,6 +324,26 @@ func TestLongMessage(t *testing.T) {
 		assert.True(t, e.Message == said)
 		assert.Less(t, len(err.Error()), 300<<10)
 		assert.Contains(t, err.Error(), `\x1b … (cut: it has 8388608 bytes)`)
+	})
+}
+
+// The cause of an error has the same measure, where the plug-in's words repeat it, too, and so has what a codec says of what it gave.
+func TestLongCause(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		p := w.open(t, fixture.C(t, "echo"))
+		long := strings.Repeat("9", 8<<20)
+		canceled, cancel := context.WithCancelCause(ctx)
+		cancel(errors.New(long))
+		_, err := p.Call(canceled, "echo", nil)
+		var e *loader.CallError
+		require.ErrorAs(t, err, &e)
+		assert.Less(t, len(err.Error()), 150<<10)
+		assert.Contains(t, err.Error(), "99 … (cut: it has ")
+
+		_, err = loader.CallJSON[json.RawMessage, int](ctx, p, "echo", json.RawMessage(long))
+		var codec *loader.CodecError
+		require.ErrorAs(t, err, &codec)
+		assert.Less(t, len(err.Error()), 150<<10)
 	})
 }
 
