@@ -29,7 +29,7 @@ type language struct {
 var languages = []*language{
 	{format: JavaScript, line: "//", open: "/*", close: "*/", extensions: []string{".js", ".mjs"}},
 	{format: Python, line: "#", extensions: []string{".py"},
-		runs:   regexp.MustCompile(`^(?i:\w*python\w?|pypy|graalpy|pyston|\w*pyw?|uv[xw]?)[0-9.]*t?(?:-\w+)?(?:\.exe)?$`), // as python3.12, pypy3, mayapy, uv run
+		runs:   regexp.MustCompile(`^(?i:\w*python\w?|hython|pypy|graalpy|pyston|mayapy|propy|ipy|pyw?|uv[xw]?)[0-9.]*t?(?:-\w+)?(?:\.exe)?$`), // as python3.12, pypy3, mayapy, uv run
 		starts: regexp.MustCompile(`^(?i:poetry|pipenv|pdm|hatch|rye|pixi|conda|mamba|micromamba|sage|nix-shell)(?:\.exe)?$`)},
 }
 

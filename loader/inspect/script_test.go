@@ -214,10 +214,10 @@ func TestNoScripts(t *testing.T) {
 	}
 	for _, first := range strings.Split("/opt/bin/python3.12|/usr/bin/env python|/usr/bin/env -S python3 -u|/usr/bin/env -Spypy3.10|/usr/bin/env -S uvx --from a b|/usr/bin/env -S 'uv' run|/usr/bin/python3.13t|C:\\Windows\\py.exe -3|ipython3|"+
 		"/usr/bin/env PYTHONUTF8=1 python3|/usr/bin/env -S poetry run python|/opt/maya/bin/mayapy|/usr/bin/env -S sage -python|/home/a=b/bin/python3|/usr/bin/env -vS -u PYTHONPATH A=b -i python3 -I|"+
-		"/usr/bin/env --split-string=--chdir=/tmp \"python3\" -u|/usr/bin/env bpython|/usr/bin/nix-shell -i python3 -p python3", "|") {
+		"/usr/bin/env --split-string=--chdir=/tmp \"python3\" -u|/usr/bin/env bpython|/opt/houdini/bin/hython3.10|ipy64.exe|C:\\Windows\\pyw.exe|/usr/bin/nix-shell -i python3 -p python3", "|") {
 		assert.Equal(t, inspect.Python, inspect.ScriptOf([]byte("#!"+first+"\n# ferrule: name=a")), first)
 	}
-	for _, first := range strings.Split("/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/srv/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/pyre/node|/usr/bin/env -S node --x py|/usr/bin/env -S ruby python|"+
+	for _, first := range strings.Split("/bin/happy|/usr/bin/xcopy|/opt/copy/bin/ruby|/usr/bin/env -S pipx run|/srv/uv/bin/perl|/usr/bin/env PYTHON=/usr/bin/python3 ruby|/bin/pyre/node|/usr/bin/env -S node --x py|/usr/bin/env -S ruby python|"+
 		"/usr/bin/env -u python3 perl|/usr/bin/env -S hatch run serve|/usr/bin/env|/usr/bin/env -u python3|/usr/bin/env -S python=3", "|") {
 		text := []byte("#!" + first + "\n# ferrule: name=a version=1\n")
 		assert.Empty(t, inspect.ScriptOf(text), first)
