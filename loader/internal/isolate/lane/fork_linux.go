@@ -34,7 +34,7 @@ var (
 //
 // Sound because a mapping of one's own of the same file, in the place of the one that is shared, has the same bytes there until either side writes.
 func shared(b []byte, at uint64, fd uintptr) {
-	register()
+	register() // where the C library takes no handler, a child shares the memory: docs/isolation.md says so
 	sharing.Lock()
 	defer sharing.Unlock()
 	for i := range shares {

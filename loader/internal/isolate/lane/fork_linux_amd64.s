@@ -2,7 +2,8 @@
 #include "textflag.h"
 
 // afterFork is what the C library calls in a child that a plug-in has forked, on the stack of the thread that did. It has each share be the child's
-// own, takes no lock, and calls nothing but the kernel. Where that has no memory for one, it stays shared.
+// own, takes no lock, and calls nothing but the kernel. Where that has no memory for one (vm.overcommit_memory=2), it stays shared from Linux 6.12 on; kernels before that
+// have taken the shared one away by then, and the child is ended at its first access.
 TEXT ·afterFork(SB), NOSPLIT|NOFRAME, $0
 	PUSHQ BX
 	PUSHQ R12
