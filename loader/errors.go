@@ -209,7 +209,7 @@ type ShutdownError struct {
 
 // Error says what still runs, and what becomes of it.
 func (e *ShutdownError) Error() string {
-	unfinished := engine.Unfinished{Calls: e.Calls, Views: e.Views, Unloading: e.unloading, Cause: e.Cause}
+	unfinished := engine.Unfinished{Calls: e.Calls, Views: e.Views, Unloading: e.unloading, Cause: errors.New(brief(e.Cause))}
 	return fmt.Sprintf("plug-in %s: %v; the rest is done in the background", e.Plugin, &unfinished)
 }
 

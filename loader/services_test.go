@@ -345,6 +345,10 @@ func TestLongCause(t *testing.T) {
 		require.ErrorAs(t, err, &codec)
 		assert.Less(t, len(err.Error()), 150<<10)
 	})
+	for _, err := range []error{&loader.ShutdownError{Cause: errors.New(strings.Repeat("9", 8<<20))}, &loader.DeadlineError{Cause: errors.New(strings.Repeat("9", 8<<20))}} {
+		assert.Less(t, len(err.Error()), 150<<10)
+		assert.Contains(t, err.Error(), "(cut: it has 8388608 bytes)")
+	}
 }
 
 // A wrapper runs what stands behind it (R33), which is its call's alone.
