@@ -537,17 +537,23 @@ func (s *System) arrange(name string, p *point) (attachments []*attachment, plac
 	absent := map[string]order.Absence{}
 	for _, e := range s.all() {
 		e.mu.Lock()
-		if h, ok := e.hook(name, p, slices.Contains(user, e.name)); ok {
+		listed := slices.Contains(user, e.name)
+		h, ok := e.hook(name, p, listed)
+		switch {
+		case ok:
 			described = append(described, h)
 			if p != nil {
 				attachments = append(attachments, e.attach(p, name, h.Wrap))
 			}
-		} else if e.becomes() == StateFailed && e.mayHook(name) {
+		case !listed: // nobody asks why it is not there
+		case e.becomes() == StateFailed && e.mayHook(name):
 			failed = append(failed, e.name)
-		} else if why, known := e.absence(name, p); known {
-			absent[e.name] = why
-		} else {
-			failed = append(failed, e.name)
+		default:
+			if why, known := e.absence(name, p); known {
+				absent[e.name] = why
+			} else {
+				failed = append(failed, e.name)
+			}
 		}
 		e.mu.Unlock()
 	}
