@@ -36,7 +36,7 @@ func TestBoundsInWords(t *testing.T) {
 		{all, nil, 2, 0, "fatal error: runtime: out of memory\n\nruntime stack:\n", "no memory left: it had 64 MiB (sandbox.Policy.Memory)"},
 		{all, syscall.SIGABRT, -1, 0, "runtime/cgo: pthread_create failed: Resource temporarily unavailable\n", "(sandbox.Policy.Memory)"},
 		{all, nil, 2, 0, "runtime: failed to create new OS thread (have 9 already; errno=11)\n", "(sandbox.Policy.Memory)"},
-		{all, nil, 2, 0, "panic: out of memory\n", ""},
+		{all, nil, 2, 0, "panic: out of memory\n", "ended by itself, and says that it has no memory left: it had 64 MiB (sandbox.Policy.Memory)"},
 		{Options{}, nil, 2, 0, "fatal error: runtime: out of memory\n", ""},
 	} {
 		w := &worker{group: &Group{options: c.options}, output: process.NewTail(nil), ended: true, signal: c.signal, code: c.code, lived: c.lived}
