@@ -3,6 +3,8 @@ package settings
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,7 +29,7 @@ func outsized(n json.Number) bool {
 	return err != nil || e > maxExponent || e < -maxExponent
 }
 
-// findOutsized returns the first such number below a value, and whether there is one.
+// findOutsized returns the first such number below a value, by the names of keys, and whether there is one.
 func findOutsized(value any) (n json.Number, found bool) {
 	switch v := value.(type) {
 	case json.Number:
@@ -39,8 +41,8 @@ func findOutsized(value any) (n json.Number, found bool) {
 			}
 		}
 	case map[string]any:
-		for _, item := range v {
-			if n, found = findOutsized(item); found {
+		for _, key := range slices.Sorted(maps.Keys(v)) { // of several it is the same one each time
+			if n, found = findOutsized(v[key]); found {
 				return n, true
 			}
 		}
