@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -365,7 +364,7 @@ func isProgram(path string) bool {
 
 // asProgram is how a program is named in config.yaml.
 func asProgram(name, path string) string {
-	return fmt.Sprintf("{name: %s, program: %s}", name, strconv.Quote(path))
+	return fmt.Sprintf("{name: %s, program: %s}", config.QuoteText(name), config.QuoteText(path))
 }
 
 // stem is a file's name without its extension.

@@ -213,7 +213,7 @@ func TestProgramInFolder(t *testing.T) {
 	s := newShop(t, "folders: [plugins]\nplugins: []\n")
 	ran := s.path("ran")
 	require.NoError(t, os.WriteFile(s.path("plugins", "side.py"), []byte("#!/bin/sh\n: >"+ran+"\n"), 0o755))
-	says := `Where it is a plug-in, write its entry so: {name: side, program: "plugins/side.py"}`
+	says := `Where it is a plug-in, write its entry so: {name: side, program: plugins/side.py}`
 	for _, line := range []string{"enable side", "enable side.py", "info side"} {
 		_, stderr, code := s.run(line)
 		assert.Equal(t, exitUsage, code)
@@ -230,6 +230,10 @@ func TestProgramInFolder(t *testing.T) {
 		assert.Contains(t, stderr, "warning: side: There is a program plugins/side.py, which is not run because it lies there. "+says, line)
 		assert.Contains(t, stderr, "side: found no source at all", line)
 	}
+	require.NoError(t, os.WriteFile(s.path("plugins", "7.py"), []byte("#!/bin/sh\n"), 0o755))
+	_, stderr, _ := s.run("info 7")
+	assert.Contains(t, stderr, "{name: '7', program: plugins/7.py}", "as config.yaml takes it")
+	require.NoError(t, os.Remove(s.path("plugins", "7.py")))
 	s.configure("folders: [plugins]\nplugins: [{name: side, program: plugins/side.py}]\n")
 	stdout, _, _ = s.run("doctor")
 	assert.NotContains(t, stdout, says)
