@@ -77,7 +77,7 @@ func TestCallStreams(t *testing.T) {
 			{call("count", "--json"), "found --json without --out for count, which gives an output stream"},
 			{call("sum", "--out", file), "found --out for sum, which gives no output stream"},
 			{call("count", "--out", ""), "found --out without a name"},
-			{call("count", "--out", filepath.Join(file, "in no folder")), "--out: "},
+			{call("count", "--out", filepath.Join(file, "in no folder")), "found --out " + filepath.Join(file, "in no folder") + ": "},
 		} {
 			stdout, stderr, code := ferrule(t, "", c.args...)
 			assert.Equal(t, exitUsage, code, stderr)

@@ -86,6 +86,10 @@ FERRULE_FN(discount) { return (int)(call->in_len + ferrule_import_loyalty_points
 	assert.Contains(t, m.text("ferrule.lock"), "version: 2.0.0")
 
 	m.configure("registry: {url: REGISTRY, keys: [KEY]}\nplugins:\n  - regulars\n")
+	before = m.text("config.yaml")
+	require.NoError(t, os.WriteFile(m.path("edit"), []byte("#!/bin/sh\nset -e\ncmp config.yaml \"$1\"\necho '# edited' >>\"$1\"\n"), 0o755))
+	run("EDITOR=./edit\n" + section(2, "Change config.yaml")[0])
+	assert.Equal(t, before+"# edited\n", m.text("config.yaml"))
 	granted := []bool{}
 	for line := range strings.Lines(section(2, "Grants")[0]) {
 		out := run(line)
