@@ -49,7 +49,7 @@ fresh: ## README's two commands in a clone, in a Debian that has Go, a C compile
 	@sh internal/first/fresh.sh
 
 .PHONY: test
-test: test-go ## The library and the SDKs on this machine, in five minutes
+test: test-go ## The library and the SDKs, on this machine
 	+$(TOGETHER) quick-c quick-rust
 
 # Together with `make test`: all that is quick.
