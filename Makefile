@@ -49,12 +49,12 @@ fresh: ## README's two commands in a clone, in a Debian that has Go, a C compile
 	@sh internal/first/fresh.sh
 
 .PHONY: test
-test: test-go ## The library and the SDKs, on this machine
+test: test-go ## The library, isolation and the core system, on this machine
 	+$(TOGETHER) quick-c quick-rust
 
 # Together with `make test`: all that is quick.
 .PHONY: rest
-rest: rest-go ## What `make test` leaves out and is quick by itself: calls without cgo, the engines that are modules of their own, the command, the examples, what makes releases, and the SDKs with each of their plug-ins
+rest: rest-go ## What `make test` leaves out and is quick by itself: calls without cgo, the other engines, the command, the examples, what makes releases, and the SDKs with each of their plug-ins
 	+$(TOGETHER) test-without test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
@@ -82,16 +82,17 @@ LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./cmd/ferrule/internal/gen 
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
-# What a host imports, and what a plug-in in Go does: what a change breaks most often.
-QUICK = ./abi/... ./loader/... ./plugins/... ./sdk-go/...
+# What every host imports: the loader, isolation and the core system.
+QUICK = ./abi/... ./loader ./loader/abspath/... ./loader/builtin/... ./loader/engine/... ./loader/escape/... ./loader/inspect/... \
+	./loader/internal/... ./loader/isolate/... ./plugins/...
 # The rest. The folders of the root's module are named: the module's own name would have QUICK in it.
-REST = ./include/... ./internal/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/... ./sdk-go/...,$(TESTED))
+REST = ./include/... ./internal/... ./loader/sidecar/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/...,$(TESTED))
 
 .PHONY: test-go rest-go
 test-go:
 	$(NEED_GO)
 	$(NEED_CC)
-	$(GOTEST) $(LEAN) $(WIDE) -timeout 20m -skip $(LONG_ONES) $(QUICK)
+	$(GOTEST) $(LEAN) $(WIDE) -parallel 4 -timeout 20m -skip $(LONG_ONES) $(QUICK)
 rest-go:
 	$(NEED_GO)
 	$(NEED_CC)

@@ -237,6 +237,7 @@ func TestReentranceThroughAnotherPlugin(t *testing.T) {
 // Isolated, the worker is ended where an instance that was replaced does not stop in time. The error names what has not returned, and the
 // settings were taken before.
 func TestConfigureNamesWhatHangs(t *testing.T) {
+	t.Parallel() // it waits
 	entered, leave := make(chan bool, 1000), make(chan bool)
 	needed := loader.WithHostFunc("needed", func(context.Context, []byte) ([]byte, error) {
 		entered <- true

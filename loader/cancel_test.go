@@ -121,6 +121,7 @@ func TestCancelWhileWaitingForAnInstance(t *testing.T) {
 
 // A call that waits for an instance to be renewed, which waits for another call's end, gives up with its context.
 func TestCancelWhileAnInstanceIsRenewed(t *testing.T) {
+	t.Parallel() // it waits
 	bothWays(t, func(t *testing.T, w way) {
 		entered, leave := make(chan bool), make(chan bool)
 		logger, _ := logger()

@@ -22,6 +22,7 @@ import (
 
 // What README says of errors: each type's are made here in every way that a user meets them, and say what they must.
 func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel() // it waits
 	echoPath, text := fixture.C(t, "echo"), filepath.Join(t.TempDir(), "text.so")
 	require.NoError(t, os.WriteFile(text, []byte("text"), 0o666))
 	p := open(t, echoPath)

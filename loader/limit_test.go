@@ -108,6 +108,7 @@ func struck(t *testing.T, err error, after time.Duration, by string) {
 const short = 20 * time.Millisecond
 
 func TestCallTimeout(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		p := open(loader.WithCallTimeout(short))
 		s, err := p.NewSession(ctx, nil)
@@ -156,6 +157,7 @@ func TestCallTimeout(t *testing.T) {
 
 // A function that comes back late, and has a result, has a result (R17). Isolated, it must come back within the grace.
 func TestCallTimeoutIsIgnored(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		p := open(loader.WithCallTimeout(short), loader.WithOverdue(func(string, time.Duration) {}))
 		assert.Equal(t, "late", call(t, p, "ignores", "100"))
@@ -167,6 +169,7 @@ func second[T any](_ T, err error) error { return err }
 
 // WithTimeout makes another Func, whatever the first one has.
 func TestFuncWithTimeout(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		for name, opts := range map[string][]loader.Option{"without": nil, "instead of another": {loader.WithCallTimeout(time.Hour)}, "instead of a shorter one": {loader.WithCallTimeout(1)}} {
 			p := open(opts...)
@@ -190,6 +193,7 @@ func TestFuncWithTimeout(t *testing.T) {
 
 // A call in the place of one that was asked to stop is not asked: whether it has a limit or not.
 func TestCallTimeoutIsNotInherited(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		p := open()
 		works := function(t, p, "works")
@@ -212,6 +216,7 @@ func TestCallTimeoutIsNotInherited(t *testing.T) {
 
 // Many calls at a time, each with its own limit.
 func TestCallTimeoutOfManyCalls(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		p := open(loader.WithInstances(8))
 		var wg sync.WaitGroup
@@ -236,6 +241,7 @@ func TestCallTimeoutOfManyCalls(t *testing.T) {
 
 // The limit is for running, and not for waiting.
 func TestCallTimeoutDoesNotCountWaiting(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		for _, threads := range []string{"_serial", "_pinned"} {
 			p := w.open(t, fixture.C(t, "limits"+threads), loader.WithCallTimeout(time.Second))
@@ -250,6 +256,7 @@ func TestCallTimeoutDoesNotCountWaiting(t *testing.T) {
 
 // A batch's error names the limit, and the records that ran are there.
 func TestCallTimeoutOfBatch(t *testing.T) {
+	t.Parallel() // it waits
 	limitsWays(t, func(t *testing.T, open func(...loader.Option) *loader.Plugin, w way) {
 		p := open()
 		var b loader.Batch
@@ -310,6 +317,7 @@ func TestCallTimeoutOfStream(t *testing.T) {
 
 // What a call's host functions get knows the limit, and so does what they call.
 func TestCallTimeoutOfHostFunctions(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		var p *loader.Plugin
 		var kept context.Context
@@ -383,6 +391,7 @@ func TestCallTimeoutOfHostFunctions(t *testing.T) {
 
 // Who does not stop is told of: once for each call, and whatever is done then, other calls do not wait for it.
 func TestOverdue(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		type late struct {
 			name  string
@@ -434,6 +443,7 @@ func TestOverdue(t *testing.T) {
 
 // Without WithOverdue, it is a line in the log for each function, which says what to do.
 func TestOverdueIsLogged(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		log, lines := logger()
 		p := w.open(t, fixture.C(t, "limits"), loader.WithCallTimeout(short), loader.WithLogger(log))

@@ -414,6 +414,7 @@ func (r *registry) set(name string, p *loader.Plugin) {
 
 // A call says how far it is (R30), to who asked, and until it ends.
 func TestProgress(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		p := openServices(t, w)
 		unwatched := "unwatched"

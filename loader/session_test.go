@@ -758,6 +758,7 @@ func TestBetweenCallsAgainAndAgain(t *testing.T) {
 
 // A writer that is slow has nobody killed: the function has returned. It has a second for that, on a busy machine.
 func TestSlowWriterWithinALimit(t *testing.T) {
+	t.Parallel() // it waits
 	p, err := loader.Open(fixture.C(t, "services"), needed, isolate.InWorker(isolate.WithEnv(workerEnv...), isolate.WithGrace(50*time.Millisecond)), loader.WithCallTimeout(time.Second))
 	require.NoError(t, err)
 	defer p.Close()

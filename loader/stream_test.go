@@ -658,6 +658,7 @@ func TestStreamToASlowWriter(t *testing.T) {
 
 // A writer that is stuck does not keep the news that the function was stopped, or has crashed. It gets nothing more then.
 func TestStreamToAStuckWriter(t *testing.T) {
+	t.Parallel() // it waits
 	allWays(t, func(t *testing.T, w way) {
 		p := w.open(t, fixture.C(t, "services_serial"), needed, loader.WithCallTimeout(100*time.Millisecond))
 		stuck := newStuckWriter()

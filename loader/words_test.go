@@ -26,6 +26,7 @@ func left() context.Context {
 
 // Who cancels with a cause has both in the chain of every error: why, and that it was cancelled.
 func TestCausesAreBesideTheContextsError(t *testing.T) {
+	t.Parallel() // it waits
 	both := func(t *testing.T, err error) {
 		t.Helper()
 		assert.ErrorIs(t, err, errCustomerLeft)
