@@ -22,6 +22,8 @@ type Isolation struct {
 	PID     int      // the worker's process; 0 when there is none
 	Attempt int      // how many workers there have been
 	Layers  []string // what shuts the worker in: of the sandbox, and of the process itself
+
+	Suspended time.Duration // not 0 while no worker is started, because too many have crashed: how much longer; until then calls fail with ErrSuspended
 }
 
 // The kinds of an OpenError, and of a CrashError, that only isolated plug-ins bring up.

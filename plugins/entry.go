@@ -696,23 +696,30 @@ func (e *entry) crashed(err error) {
 		return
 	}
 	e.restarted(false) // the worker that has crashed, before its end is told
-	kind := EventCrashed
 	e.mu.Lock()
-	if crash.Suspended > 0 {
-		if e.state != StateStarted {
-			e.mu.Unlock()
-			return
-		}
-		kind, e.state = EventSuspended, StateSuspended
-		for _, a := range e.attached { // the next call that goes well ends it, whichever that is
-			a.breaker.mark()
-		}
-	}
-	if crash.Suspended == 0 || e.crash == nil {
+	l, left := e.live, crash.Suspended
+	if left == 0 || e.crash == nil {
 		e.crash = err
 	}
 	e.mu.Unlock()
-	e.event(Event{Kind: kind, Err: err, For: crash.Suspended})
+	if left == 0 {
+		e.event(Event{Kind: EventCrashed, Err: err})
+		if l != nil { // it may have been the last one for a while
+			i, _ := l.Isolation()
+			left = i.Suspended
+		}
+	}
+	e.mu.Lock()
+	if left == 0 || e.state != StateStarted || e.live != l {
+		e.mu.Unlock()
+		return
+	}
+	e.state = StateSuspended
+	for _, a := range e.attached { // the next call that goes well ends it, whichever that is
+		a.breaker.mark()
+	}
+	e.mu.Unlock()
+	e.event(Event{Kind: EventSuspended, Err: err, For: left})
 }
 
 // other has a sidecar asked again that says something else of itself than it did.
@@ -770,18 +777,26 @@ func (e *entry) status() Plugin {
 	sp := e.spec
 	p := Plugin{Name: e.name, State: e.state, Enabled: sp.enabled && sp.wanted, Required: sp.required, RetryAt: e.retryAt, Isolated: sp.isolated, Group: sp.group,
 		Grants: slices.Clone(sp.grants), Permits: slices.Clone(sp.permits), Requires: slices.Clone(sp.needs), Replaced: e.replaced, Restarts: e.restarts}
+	var i loader.Isolation
+	if e.live != nil {
+		i, _ = e.live.Isolation()
+		p.Worker = i.PID
+	}
+	if p.State == StateStarted && i.Suspended > 0 { // by calls that went past the points
+		p.State = StateSuspended
+	}
 	switch {
-	case e.state == StateSuspended:
-		p.Err = &Error{Plugin: e.name, Step: StepRun, Found: "workers that crash again and again: none is started for a while", Err: e.redacted(e.crash),
+	case p.State == StateSuspended:
+		next := "none is started for a while"
+		if i.Suspended == 0 {
+			next = "the next call has another one started"
+		}
+		p.Err = &Error{Plugin: e.name, Step: StepRun, Found: "workers that crash again and again: " + next, Err: e.redacted(e.crash),
 			Remedy: "It is tried again by itself; ferrule check on its file may find why"}
 	case e.err != nil:
 		p.Err = e.err
 	}
 	p.Declared = sp.declared(e.layers)
-	if e.live != nil {
-		i, _ := e.live.Isolation()
-		p.Worker = i.PID
-	}
 	if sp.found != nil {
 		p.Source, p.Sidecar = sp.found.source(), sp.found.sidecar != nil
 		p.describe(sp.found.desc)

@@ -437,16 +437,20 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 		return nil
 	}
 	sameFile, samePrint := cur.found.same(next.found), cur.print == next.print
-	// A script without configure gets other settings by being run anew.
+	// A script without configure gets other settings by being run anew, and so does what has no worker that could take them.
 	anew := scripts(next.found.format) && !next.found.desc.HasConfigure && !bytes.Equal(cur.settings, next.settings)
-	if sameFile && samePrint && !anew {
-		if !bytes.Equal(cur.settings, next.settings) {
-			e.secrets.Set(slices.Concat(cur.secrets, next.secrets))
-			if err := l.Configure(ctx, next.settings); err != nil {
-				return e.keep(&Error{Plugin: e.name, Step: StepSettings, Kind: ErrSettings, Found: "settings that it does not take", Expected: "those that it takes", Err: e.redacted(err),
-					Remedy: "Correct its config in " + s.configName()})
-			}
+	if sameFile && samePrint && !anew && !bytes.Equal(cur.settings, next.settings) {
+		e.secrets.Set(slices.Concat(cur.secrets, next.secrets))
+		err := l.Configure(ctx, next.settings)
+		switch {
+		case errors.Is(err, loader.ErrSuspended): // the settings may be why its workers crash: one with the others need not wait
+			anew = true
+		case err != nil:
+			return e.keep(&Error{Plugin: e.name, Step: StepSettings, Kind: ErrSettings, Found: "settings that it does not take", Expected: "those that it takes", Err: e.redacted(err),
+				Remedy: "Correct its config in " + s.configName()})
 		}
+	}
+	if sameFile && samePrint && !anew {
 		e.secrets.Set(next.secrets)
 		e.level.Set(next.level)
 		e.mu.Lock()
@@ -509,6 +513,7 @@ func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *
 	}
 	was := old.Info()
 	will := next.found.desc
+	handed := false
 	if was.Manifest.State != "" && was.Manifest.State == will.Manifest.State && was.HasSave && will.HasResume {
 		var bad *Error
 		_, err := old.Handover(ctx, func(st *loader.State) (*loader.Plugin, error) {
@@ -519,13 +524,17 @@ func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *
 			e.succeed(l)
 			return l.Plugin, nil
 		})
-		if err != nil {
-			if bad == nil {
-				bad = &Error{Plugin: e.name, Step: StepHandover, Kind: ErrOpen, Found: "a state that cannot be handed over", Err: err}
-			}
+		switch {
+		case bad != nil:
 			return e.keep(bad)
+		case errors.Is(err, loader.ErrSuspended): // what its workers held went with them
+		case err != nil:
+			return e.keep(&Error{Plugin: e.name, Step: StepHandover, Kind: ErrOpen, Found: "a state that cannot be handed over", Err: err})
+		default:
+			handed = true
 		}
-	} else {
+	}
+	if !handed {
 		l, err := e.open(ctx, next, nil, nil)
 		if err != nil {
 			return e.keep(err)

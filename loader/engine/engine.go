@@ -341,6 +341,8 @@ type Isolation struct {
 	PID     int      // of the worker; 0 when there is none
 	Attempt int      // how many workers there have been
 	Layers  []string // of the sandbox and of the process itself that are active
+
+	Suspended time.Duration // not 0 while no worker is started, because too many have crashed: how much longer
 }
 
 // Crash says that the worker, or what else the plug-in runs in, ended while a call ran in it, or could not be used.

@@ -351,6 +351,9 @@ func TestSuspended(t *testing.T) {
 		assert.NotErrorIs(t, err, loader.ErrSuspended)
 	}
 	isolation, _ := p.Isolation()
+	assert.Positive(t, isolation.Suspended)
+	assert.LessOrEqual(t, isolation.Suspended, 2*time.Second)
+	isolation.Suspended = 0
 	assert.Equal(t, loader.Isolation{Attempt: 4}, isolation)
 	_, err := p.Call(ctx, "next", nil)
 	e := crash(t, err)

@@ -30,7 +30,8 @@ import (
 // Culprit names the plug-in whose code or call was why, where that can be told: by the code of the fault (Linux on amd64 and arm64), by a
 // deadline, or because only calls of one plug-in were in the worker. The plug-ins that no call was in have a log line. The next call of
 // each opens it in the next worker, with new state; one that cannot be started there fails by itself. Sessions are lost. The order of
-// restarts, with their delays and loader.ErrSuspended, is the group's. A plug-in whose code hangs past its deadline, past WithStartTimeout or
+// restarts, with their delays and loader.ErrSuspended, is the group's; a plug-in that is opened while the group is suspended has a worker started
+// all the same, for all. A plug-in whose code hangs past its deadline, past WithStartTimeout or
 // WithStopTimeout, or past the context of Plugin.Shutdown, has the worker killed for all.
 //
 // At most 256 calls run at a time in a group, and 64 host functions between calls. Two plug-ins of one file share the library's

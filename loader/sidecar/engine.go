@@ -164,6 +164,9 @@ func (p *plugin) Isolation() engine.Isolation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i, newest := engine.Isolation{Attempt: int(1 + l.renewed)}, 0
+	if l.suspensions > 0 {
+		i.Suspended = max(0, time.Until(l.earliest))
+	}
 	for s := range l.sessions {
 		if s.attempt > newest && s.child != nil {
 			newest, i.PID, i.Layers = s.attempt, s.child.PID(), s.child.Layers()

@@ -139,7 +139,7 @@ type spawning struct {
 }
 
 // process returns a worker that the plug-in can be opened in, and starts one where there is none. It is the caller's to unref. It
-// waits until one may be started.
+// waits until one may be started; a plug-in that is opened for the first time does not wait for the end of a suspension, which others have caused.
 func (p *Plugin) process() (*worker, error) {
 	g := p.Group
 	for {
@@ -154,13 +154,14 @@ func (p *Plugin) process() (*worker, error) {
 			p.mu.Unlock()
 			return w, nil
 		}
-		if crash := g.suspended(); crash != nil {
+		suspended := g.suspended()
+		if suspended != nil && p.isOpen {
 			p.mu.Unlock()
-			return nil, crash
+			return nil, suspended
 		}
 		s := g.spawning
 		if s == nil {
-			if delay := time.Until(g.earliest); delay > 0 {
+			if delay := time.Until(g.earliest); delay > 0 && suspended == nil {
 				unwanted := p.unwanted
 				p.mu.Unlock()
 				t := time.NewTimer(delay)
@@ -260,11 +261,19 @@ func (g *Group) spawn(name string) *spawning {
 	return s
 }
 
+// suspension returns for how much longer no worker is started, because too many have crashed. The caller holds g.mu.
+func (g *Group) suspension() time.Duration {
+	if g.suspensions == 0 || g.worker != nil || g.spawning != nil {
+		return 0
+	}
+	return max(0, time.Until(g.earliest))
+}
+
 // suspended returns the error of what would need a worker while none is started, because too many have crashed; or nil. The caller
 // holds g.mu.
 func (g *Group) suspended() *engine.Crash {
-	delay := time.Until(g.earliest)
-	if delay <= 0 || g.suspensions == 0 || g.worker != nil || g.spawning != nil {
+	delay := g.suspension()
+	if delay == 0 {
 		return nil
 	}
 	crash := engine.Crash{Code: -1}

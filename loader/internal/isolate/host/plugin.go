@@ -622,7 +622,7 @@ func (p *Plugin) Library() *inspect.Library { return p.lib }
 func (p *Plugin) Isolation() engine.Isolation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := engine.Isolation{Attempt: p.attempt}
+	i := engine.Isolation{Attempt: p.attempt, Suspended: p.suspension()}
 	if p.seat != nil && !p.seat.worker.dead.Load() {
 		i.PID, i.Layers = p.seat.worker.pid(), slices.Clone(p.seat.worker.layers)
 	}
