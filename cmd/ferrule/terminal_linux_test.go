@@ -183,6 +183,7 @@ type screen struct {
 	t      *testing.T
 	master *os.File
 	line   *os.File // the other side, which keeps the terminal
+	before unix.Termios
 	cmd    *exec.Cmd
 
 	mu   sync.Mutex
@@ -194,7 +195,16 @@ func newScreen(t *testing.T) *screen {
 	t.Helper()
 	s := &screen{t: t}
 	s.master, s.line = fixture.Terminal(t)
+	s.before = s.settings()
 	return s
+}
+
+// settings are the terminal's.
+func (s *screen) settings() unix.Termios {
+	s.t.Helper()
+	settings, err := unix.IoctlGetTermios(int(s.line.Fd()), getTermios)
+	require.NoError(s.t, err)
+	return *settings
 }
 
 // start starts the command as the terminal's foreground process.
@@ -309,12 +319,8 @@ func TestTerminalRestored(t *testing.T) {
 	library := hostilePlugin(t)
 	for _, function := range []string{"has_terminal", "breaks_terminal"} {
 		s := newScreen(t)
-		before, err := unix.IoctlGetTermios(int(s.line.Fd()), unix.TCGETS)
-		require.NoError(t, err)
 		s.start(nil, "call", library, function, "--in", s.line.Name())
 		assert.Zero(t, s.ends(), s.shown())
-		after, err := unix.IoctlGetTermios(int(s.line.Fd()), unix.TCGETS)
-		require.NoError(t, err)
-		assert.Equal(t, before, after)
+		assert.Equal(t, s.before, s.settings())
 	}
 }

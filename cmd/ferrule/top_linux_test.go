@@ -30,14 +30,6 @@ func (s *screen) size(columns, rows uint16) {
 	require.NoError(s.t, unix.IoctlSetWinsize(int(s.line.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
 }
 
-// settings are the terminal's.
-func (s *screen) settings() unix.Termios {
-	s.t.Helper()
-	settings, err := unix.IoctlGetTermios(int(s.line.Fd()), getTermios)
-	require.NoError(s.t, err)
-	return *settings
-}
-
 var colour = regexp.MustCompile("\x1b\\[[0-9]*m")
 
 // frame returns the lines of the last table that the terminal shows as a whole; nil before there is one.
@@ -93,10 +85,10 @@ func startTop(t *testing.T, columns, rows uint16, args ...string) *screen {
 	return s
 }
 
-// left asserts that a terminal is as it was.
-func (s *screen) left(before unix.Termios) {
+// left asserts that a terminal is as it was before anything ran on it.
+func (s *screen) left() {
 	s.t.Helper()
-	assert.Equal(s.t, before, s.settings())
+	assert.Equal(s.t, s.before, s.settings())
 	assert.Eventually(s.t, func() bool { return strings.Contains(s.shown(), leaveScreen) }, time.Minute, 5*time.Millisecond)
 	text := s.shown()
 	assert.Equal(s.t, []int{1, 1}, []int{strings.Count(text, enterScreen), strings.Count(text, leaveScreen)})
@@ -108,9 +100,8 @@ func TestTop(t *testing.T) {
 	t.Parallel()
 	_, socket := shownHost(t, plugins.Counting())
 	s := startTop(t, 140, 24, socket)
-	before := s.settings()
 	first := s.until(begins("plugin_aaaa", "plugin_bbbb", "plugin_dddd"))
-	assert.NotEqual(t, before, s.settings(), "keys come at once, and are not shown")
+	assert.NotEqual(t, s.before, s.settings(), "keys come at once, and are not shown")
 	require.Len(t, first, 24)
 	assert.Regexp(t, `^shop 1\.4\.0, process \d+, [0-9.]+ MiB: 3 plug-ins, 1 failed +\d\d:\d\d:\d\d$`, first[0])
 	assert.Regexp(t, `^NAME +VERSION +STATE +RUNS +CALLS/S +CALLS +ERRORS +CRASHED +LATE +MEAN +LONGEST +RESTARTS +MEMORY$`, first[1])
@@ -143,7 +134,7 @@ func TestTop(t *testing.T) {
 	}
 	s.types("q")
 	assert.Zero(t, s.ends(), s.shown())
-	s.left(before)
+	s.left()
 }
 
 // TestTopScrolls: there are more plug-ins than lines.
@@ -189,11 +180,10 @@ func TestTopEnds(t *testing.T) {
 			t.Parallel()
 			server, socket := shownHost(t, plugins.Counting())
 			s := startTop(t, 120, 20, socket)
-			before := s.settings()
 			s.until(begins("plugin_aaaa"))
 			c.end(s, server)
 			assert.Equal(t, c.code, s.ends(), "%q", s.shown())
-			s.left(before)
+			s.left()
 			after := s.shown()[strings.LastIndex(s.shown(), leaveScreen)+len(leaveScreen):]
 			if c.want == "" {
 				assert.Empty(t, after)
@@ -228,7 +218,6 @@ func TestTopSuspended(t *testing.T) {
 				sh -c 'echo $$ >"$NOTES/started" && mv "$NOTES/started" "$NOTES/pid" && `+c.start+`' "$0" "$@"
 				until [ -e "$NOTES/on" ]; do sleep 0.02; done
 				fg >/dev/null`, binary, "top", "--interval", "100ms", socket)
-			before := s.settings()
 			s.until(begins("plugin_aaaa"))
 			text, err := os.ReadFile(filepath.Join(notes, "pid"))
 			require.NoError(t, err)
@@ -239,17 +228,17 @@ func TestTopSuspended(t *testing.T) {
 				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 				return err == nil && strings.Contains(string(stat), ") T ") && strings.Contains(s.shown(), leaveScreen)
 			}, time.Minute, 5*time.Millisecond)
-			assert.Equal(t, before, s.settings())
+			assert.Equal(t, s.before, s.settings())
 			require.NoError(t, os.WriteFile(filepath.Join(notes, "on"), nil, 0o600))
 			require.Eventually(t, func() bool {
 				_, after, _ := strings.Cut(s.shown(), leaveScreen)
 				_, after, again := strings.Cut(after, enterScreen)
 				return again && strings.Contains(after, "plugin_aaaa")
 			}, time.Minute, 5*time.Millisecond)
-			assert.NotEqual(t, before, s.settings())
+			assert.NotEqual(t, s.before, s.settings())
 			s.types("q")
 			assert.Zero(t, s.ends(), s.shown())
-			assert.Equal(t, before, s.settings())
+			assert.Equal(t, s.before, s.settings())
 			assert.Eventually(t, func() bool { return strings.HasSuffix(s.shown(), leaveScreen) }, time.Minute, 5*time.Millisecond)
 		})
 	}
@@ -260,7 +249,6 @@ func TestTopWithoutShell(t *testing.T) {
 	t.Parallel()
 	_, socket := shownHost(t, plugins.Counting())
 	s := startTop(t, 120, 20, socket) // in a session of its own
-	before := s.settings()
 	s.until(begins("plugin_aaaa"))
 	for n, stop := range []func(){func() { s.types("\x1a") }, func() { _ = s.cmd.Process.Signal(syscall.SIGTSTP) }} {
 		stop()
@@ -271,7 +259,7 @@ func TestTopWithoutShell(t *testing.T) {
 	}
 	s.types("q")
 	assert.Zero(t, s.ends())
-	assert.Equal(t, before, s.settings())
+	assert.Equal(t, s.before, s.settings())
 }
 
 // TestTopWaits: the screen says that there is no answer yet; it ends meanwhile, and shows the table when there is one.
@@ -351,13 +339,12 @@ func TestTopStoppedTerminal(t *testing.T) {
 			t.Parallel()
 			_, socket := shownHost(t)
 			s := startTop(t, 100, 20, socket)
-			before := s.settings()
 			s.until(begins("plugin_aaaa"))
 			require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOOFF))
 			time.Sleep(500 * time.Millisecond) // until it waits
 			end(s)
 			assert.Equal(t, exitInterrupted, s.ends())
-			assert.Equal(t, before, s.settings())
+			assert.Equal(t, s.before, s.settings())
 			require.NoError(t, unix.IoctlSetInt(int(s.line.Fd()), unix.TCXONC, unix.TCOON))
 		})
 	}
@@ -414,12 +401,11 @@ func TestTopWithoutKeys(t *testing.T) {
 	require.NoError(t, err)
 	defer nobody.Close()
 	s.startWith(nobody, []string{"TERM=xterm"}, "top", "--interval", "100ms", socket)
-	before := s.settings()
 	lines := s.until(begins("plugin_aaaa"))
 	assert.Equal(t, "Calls are not counted: the application has no plugins.Counting().", lines[1])
 	s.types("\x03") // which is a signal here
 	assert.Equal(t, exitInterrupted, s.ends())
-	s.left(before)
+	s.left()
 
 	assert.Contains(t, onTerminal(t, []string{"TERM=dumb"}, "top", socket), "Print one table with --once")
 }

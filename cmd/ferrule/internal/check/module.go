@@ -353,14 +353,18 @@ func wasEnded(err error) bool {
 	return ended
 }
 
-// twice makes a call that had to be ended once more, one of a case: once may be the machine's doing, and what does not end does not end the next time either.
+// twice makes a call that had to be ended once more, one of a case: once may be the machine's doing, and what does not end does not end the next time either. A call
+// whose time was over before its function was entered, as while a new worker was started, is made again, too.
 func (m *module) twice(call func() ([]byte, error)) ([]byte, error) {
-	out, err := call()
-	if wasEnded(err) && !m.again {
-		m.again = true
-		return call()
+	for tries := 0; ; tries++ {
+		out, err := call()
+		switch {
+		case wasEnded(err) && !m.again:
+			m.again = true
+		case entered(err) || tries >= 6:
+			return out, err
+		}
 	}
-	return out, err
 }
 
 // judge makes an outcome of what a call has come to, or a finding.
@@ -371,6 +375,10 @@ func (m *module) judge(f function, in input, out []byte, err error) *outcome {
 	case nil:
 		return &outcome{status: abi.StatusOK, out: out}
 	case *loader.CallError:
+		if !entered(err) {
+			m.note("%s with %s%s was not tried: the machine was too busy to begin it in time", f.label, in.name, m.how)
+			return nil
+		}
 		if e.Status != abi.StatusPanic || !strings.HasPrefix(e.Message, "the module trapped: ") && !strings.HasPrefix(e.Message, "the module exited with the code ") { // which are the engine's words
 			return &outcome{status: e.Status, out: []byte(e.Message)}
 		}

@@ -227,7 +227,7 @@ def f(x=""):
 			require.FileExists(t, again, "it has run a second time")
 			assert.Empty(t, told(v))
 			v = checkScript(t, ".py", "# ferrule: name=s version=1 "+header+"\nimport time\ndef f(x=''): time.sleep(1000)\n", only)
-			require.Len(t, told(v), 1)
+			require.Len(t, told(v), 1, "%+v", v.Results)
 			assert.Contains(t, told(v)[0], only+" error R17: ")
 		})
 	}
