@@ -333,17 +333,18 @@ func (s *System) missing(name string, conf *config.Config, all []*found, program
 // programsIn are the programs and the scripts that lie in folders of plug-ins, by their paths, but for those that entries name. Which plug-in one is it says when it runs, and nothing is run because it lies
 // somewhere: it is none until an entry names it.
 func (s *System) programsIn(conf *config.Config) (all []string) {
-	named := map[string]bool{}
+	done := map[string]bool{} // those that entries name, and those that were found
 	for _, p := range conf.Plugins {
 		if p.Sidecar != nil {
-			named[p.Sidecar.Program] = true
+			done[p.Sidecar.Program] = true
 		}
 	}
 	for _, folder := range s.foldersOf(conf) {
 		entries, _ := os.ReadDir(folder) // what cannot be read is said elsewhere
 		for _, e := range entries {
 			path := filepath.Join(folder, e.Name())
-			if !strings.HasPrefix(e.Name(), ".") && (!isPlugin(e.Name()) || isScript(e.Name()) && !hasHeader(path)) && !named[path] && !slices.Contains(all, path) && isProgram(path) {
+			if !strings.HasPrefix(e.Name(), ".") && (!isPlugin(e.Name()) || isScript(e.Name()) && !hasHeader(path)) && !done[path] && isProgram(path) {
+				done[path] = true
 				all = append(all, path)
 			}
 		}

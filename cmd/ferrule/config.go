@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,15 +91,25 @@ func (w *wrongConfig) Error() string {
 	return text
 }
 
-// plugin is what is known of a plug-in, which has to be there.
-func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
-	for i := range o.Plugins { // by its place: a copy of each would take most of the time
-		if o.Plugins[i].Name == name {
-			return &o.Plugins[i], nil
-		}
+// find is what is known of a plug-in; nil of one that is not there.
+func find(o *plugins.Overview, name string) *plugins.Plugin {
+	i := sort.Search(len(o.Plugins), func(i int) bool { return o.Plugins[i].Name >= name })
+	if i == len(o.Plugins) || o.Plugins[i].Name != name {
+		return nil
 	}
-	names := pluginNames(o, func(plugins.Plugin) bool { return true })
-	return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", cmp.Or(programNamed(o, name), didYouMean(name, names), "See ferrule list"))
+	return &o.Plugins[i]
+}
+
+// known is find of a plug-in that the command line names, which has to be there.
+func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
+	if p := find(o, name); p != nil {
+		return p, nil
+	}
+	remedy := programNamed(o, name)
+	if remedy == "" {
+		remedy = cmp.Or(didYouMean(name, pluginNames(o, func(plugins.Plugin) bool { return true })), "See ferrule list")
+	}
+	return nil, usage("no plug-in "+name, "one that is in "+o.Config.Path+" or in its folders", remedy)
 }
 
 // programNamed says that there is a program of a name in a folder, which no entry names; "" where there is none.
@@ -165,8 +176,8 @@ func readPlugin(p *plugins.Plugin) *inspect.Library {
 // groupOf are the files of a plug-in and, behind it, of the others that share its worker, who have to have what it may and the other way round; nil where
 // its own cannot be read.
 func groupOf(o *plugins.Overview, name string) (libs []*inspect.Library) {
-	p, err := known(o, name)
-	if err != nil {
+	p := find(o, name)
+	if p == nil {
 		return nil
 	}
 	own := readPlugin(p)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
+	"github.com/ferrule-dev/ferrule/plugins"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
@@ -629,6 +630,29 @@ func TestDoctorInterrupted(t *testing.T) {
 	assert.NotEmpty(t, d.Findings)
 	_, err = c.surveyUntil(ended)
 	assert.ErrorIs(t, err, context.Canceled)
+
+	d = &diagnosis{}
+	o = &plugins.Overview{Config: &config.Config{}, Programs: map[string]string{"plugins/side.py": ""}}
+	d.folders(ended, o)
+	assert.Empty(t, d.Findings, "of programs")
+	d.folders(t.Context(), o)
+	assert.NotEmpty(t, d.Findings)
+}
+
+// TestFind: of each program in a folder doctor asks whether a plug-in has its name, and mostly none has: that makes no error, and looks through no list.
+func TestFind(t *testing.T) {
+	o := &plugins.Overview{Config: &config.Config{}, Programs: map[string]string{}}
+	for i := range 1000 {
+		o.Plugins = append(o.Plugins, plugins.Plugin{Name: fmt.Sprintf("p%03d", i)})
+		o.Programs[fmt.Sprintf("plugins/q%03d.sh", i)] = ""
+	}
+	for i := range o.Plugins {
+		assert.Same(t, &o.Plugins[i], find(o, o.Plugins[i].Name))
+	}
+	for _, name := range []string{"", "a", "p0005", "z"} {
+		assert.Nil(t, find(o, name), name)
+	}
+	assert.Zero(t, testing.AllocsPerRun(10, func() { find(o, "q500") }))
 }
 
 // TestFaultyConfig: every verb says the first fault, and doctor all of them.

@@ -147,8 +147,8 @@ func (d *distributed) here() (func(name string) bool, error) {
 		return nil, err
 	}
 	return func(name string) bool {
-		p, err := known(o, name)
-		return err == nil && p.Source != "" && slices.Contains(o.Config.Folders, filepath.Dir(p.Source))
+		p := find(o, name)
+		return p != nil && p.Source != "" && slices.Contains(o.Config.Folders, filepath.Dir(p.Source))
 	}, nil
 }
 

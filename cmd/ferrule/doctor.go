@@ -408,8 +408,11 @@ func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
+		if ctx.Err() != nil {
+			return
+		}
 		name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-		if p, err := known(o, name); err == nil && errors.Is(p.Err, plugins.ErrNotFound) {
+		if p := find(o, name); p != nil && errors.Is(p.Err, plugins.ErrNotFound) {
 			continue // its error says so
 		}
 		d.doubt(nil, path, "a program in a folder of plug-ins, which is not run because it lies there", "an entry that names it, where it is a plug-in", programRemedy(o, path))
@@ -419,8 +422,8 @@ func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 		if len(all) < 2 {
 			continue
 		}
-		p, err := known(o, name)
-		if err != nil || p.Source == "" || errors.Is(p.Err, plugins.ErrDouble) {
+		p := find(o, name)
+		if p == nil || p.Source == "" || errors.Is(p.Err, plugins.ErrDouble) {
 			continue
 		}
 		which := ", of which the first counts: "

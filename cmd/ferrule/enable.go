@@ -252,7 +252,7 @@ func (e *edits) troubles(now *plugins.Overview, p *plugins.Plugin) (fresh, stale
 		}
 	}
 	names := lost
-	if before, err := known(e.over, p.Name); lost == nil && (won || err != nil || !before.Enabled) {
+	if before := find(e.over, p.Name); lost == nil && (won || before == nil || !before.Enabled) {
 		names = ungranted(now, p) // what the application says that it lacks is another text then
 	}
 	if names != nil {
@@ -263,8 +263,8 @@ func (e *edits) troubles(now *plugins.Overview, p *plugins.Plugin) (fresh, stale
 
 // faultsOf is all that is wrong with a plug-in that is to be there.
 func faultsOf(o *plugins.Overview, name string) (faults []*plugins.Error) {
-	p, err := known(o, name)
-	if err != nil || !p.Enabled || p.State != plugins.StateFailed {
+	p := find(o, name)
+	if p == nil || !p.Enabled || p.State != plugins.StateFailed {
 		return nil
 	}
 	for _, err := range append([]error{p.Err}, o.More[name]...) {
@@ -406,7 +406,7 @@ func (e *edits) grant(name string, offers []string) error {
 		return err
 	}
 	unknown := asked == nil
-	if p, err := known(e.over, name); unknown && (err != nil || !absent(p)) {
+	if unknown && !absent(find(e.over, name)) {
 		return usage("no file of "+name+" that says what it imports", "one that can be read", "See ferrule doctor")
 	}
 	for _, offer := range offers {
@@ -495,9 +495,8 @@ func (c *configured) completeOffers(granted bool) func(*cobra.Command, []string,
 		if err != nil {
 			return nil, d
 		}
-		p, err := known(o, args[0])
-		entry := o.Config.Plugin(args[0])
-		if err != nil || entry == nil {
+		p, entry := find(o, args[0]), o.Config.Plugin(args[0])
+		if p == nil || entry == nil {
 			return nil, d
 		}
 		var asked []abi.Symbol
