@@ -319,7 +319,7 @@ func (s *System) missing(name string, conf *config.Config, all []*found, program
 	}
 	for _, path := range programs() {
 		if stem(path) == name || filepath.Base(path) == name {
-			here, remedy = true, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+asProgram(name, path)
+			here, remedy = true, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+config.ProgramEntry(name, path)
 		}
 	}
 	expected := "a library whose manifest has this name"
@@ -361,11 +361,6 @@ func isProgram(path string) bool {
 	file := &engine.File{Path: path}
 	defer file.Close()
 	return sidecar.Engine().Recognises(file)
-}
-
-// asProgram is how a program is named in config.yaml.
-func asProgram(name, path string) string {
-	return fmt.Sprintf("{name: %s, program: %s}", config.QuoteText(name), config.QuoteText(path))
 }
 
 // stem is a file's name without its extension.

@@ -112,6 +112,15 @@ func (s *System) spec(name string, f *found, conf *config.Config, entry *config.
 	return sp
 }
 
+// programEntry is the entry of a program in a folder, whose name is mostly that of its file: not where another file is that plug-in.
+func (p *plan) programEntry(path string) string {
+	name := stem(path)
+	if sp := p.specs[name]; sp != nil && sp.found != nil {
+		name = ""
+	}
+	return config.ProgramEntry(name, path)
+}
+
 // overrides says which files of config.yaml's dev are not what they stand for.
 func (s *System) overrides(p *plan) {
 	for name, path := range p.conf.Dev {
@@ -128,7 +137,7 @@ func (s *System) overrides(p *plan) {
 				}
 				if isProgram(path) {
 					fault.Err = nil // it says what a library would be
-					fault.Found, fault.Expected, fault.Remedy = "a program as its file of dev in "+s.configName(), "a library, or a WebAssembly module", "Have its entry name the program, in place of dev: "+asProgram(name, path)
+					fault.Found, fault.Expected, fault.Remedy = "a program as its file of dev in "+s.configName(), "a library, or a WebAssembly module", "Have its entry name the program, in place of dev: "+config.ProgramEntry(name, path)
 				}
 				sp.err = fault
 			case f.desc != nil && f.name() != name:
@@ -326,7 +335,7 @@ func (s *System) warnings(p *plan) {
 		}
 	}
 	for _, path := range s.programsIn(p.conf) {
-		warn("program "+path, "a program in a folder of plug-ins is no plug-in until an entry names it: it is not run", "Where it is one, write its entry so in "+s.configName()+": "+asProgram(stem(path), path), slog.String("file", path))
+		warn("program "+path, "a program in a folder of plug-ins is no plug-in until an entry names it: it is not run", "Where it is one, write its entry so in "+s.configName()+": "+p.programEntry(path), slog.String("file", path))
 	}
 	defer func() { s.warned = now }()
 	for _, name := range slices.Sorted(maps.Keys(p.specs)) {

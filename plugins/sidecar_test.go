@@ -23,6 +23,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/plugins"
+	"github.com/ferrule-dev/ferrule/plugins/config"
 )
 
 // sidecar writes testdata/system.py to a file, with further words in the place of its own.
@@ -646,10 +647,13 @@ func TestSidecarInFolder(t *testing.T) {
 	require.ErrorIs(t, p.Err, plugins.ErrNotFound)
 	_, entry, ok := strings.Cut(p.Err.Error(), "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: ")
 	require.True(t, ok, "%v", p.Err)
+	beside := filepath.Join(folder, "plugin_bbbb.py") // which is another file's name already
+	require.NoError(t, os.WriteFile(beside, text, 0o755))
 	over, err := plugins.Survey(t.Context(), plugins.Config(c.path))
 	require.NoError(t, err)
 	assert.ErrorContains(t, over.Plugins[0].Err, "There is a program "+path)
-	assert.Equal(t, map[string]string{path: entry}, over.Programs)
+	assert.Equal(t, map[string]string{path: entry, beside: config.ProgramEntry("", beside)}, over.Programs)
+	require.NoError(t, os.Remove(beside))
 	for registry, says := range map[string]string{"": "no source at all", "registry: {url: 'https://plugins.example'}\n": "a url of a kind that the application does not know"} {
 		c.write(registry + head + "  - plugin_aaaa\n")
 		fetching := c.new(plugins.Download(), plugins.StoreFolder(filepath.Join(t.TempDir(), "store")))

@@ -19,7 +19,7 @@ type Overview struct {
 	// More is what else is wrong with a plug-in that has failed, by its name: each an *Error, behind the one that its Err is.
 	More map[string][]error
 
-	// Programs are the programs, and the scripts without a header, in the folders that no entry names, by path, each with the entry by which it would be a plug-in. Nothing is run
+	// Programs are the programs, and the scripts without a header, in the folders that no entry names, by path, each with the entry by which it would be a plug-in (config.ProgramEntry). Nothing is run
 	// because it lies there.
 	Programs map[string]string
 
@@ -56,7 +56,7 @@ func Survey(ctx context.Context, opts ...Option) (*Overview, error) {
 	}
 	o := &Overview{Config: p.conf, Plugins: s.List(), Hooks: s.Hooks(), More: map[string][]error{}, Programs: map[string]string{}}
 	for _, path := range s.programsIn(p.conf) {
-		o.Programs[path] = asProgram(stem(path), path)
+		o.Programs[path] = p.programEntry(path)
 	}
 	for name, sp := range p.specs {
 		for _, fault := range sp.more {

@@ -116,15 +116,15 @@ func known(o *plugins.Overview, name string) (*plugins.Plugin, error) {
 func programNamed(o *plugins.Overview, name string) string {
 	for _, path := range slices.Sorted(maps.Keys(o.Programs)) {
 		if base := filepath.Base(path); base == name || strings.TrimSuffix(base, filepath.Ext(base)) == name {
-			return "There is a program " + path + ", which is not run because it lies there. " + programRemedy(o, path)
+			return "There is a program " + path + ", which is not run because it lies there. " + programRemedy(config.ProgramEntry(name, path))
 		}
 	}
 	return ""
 }
 
 // programRemedy says how a program in a folder becomes a plug-in.
-func programRemedy(o *plugins.Overview, path string) string {
-	return "Where it is a plug-in, write its entry so: " + o.Programs[path]
+func programRemedy(entry string) string {
+	return "Where it is a plug-in, write its entry so: " + entry
 }
 
 func pluginNames(o *plugins.Overview, which func(plugins.Plugin) bool) (names []string) {

@@ -215,10 +215,11 @@ func TestProgramInFolder(t *testing.T) {
 	ran := s.path("ran")
 	require.NoError(t, os.WriteFile(s.path("plugins", "side.py"), []byte("#!/bin/sh\n: >"+ran+"\n"), 0o755))
 	says := `Where it is a plug-in, write its entry so: {name: side, program: plugins/side.py}`
-	for _, line := range []string{"enable side", "enable side.py", "info side"} {
+	for line, asked := range map[string]string{"enable side": "side", "enable side.py": "side.py", "info side": "side"} {
 		_, stderr, code := s.run(line)
 		assert.Equal(t, exitUsage, code)
-		assert.Contains(t, stderr, "expected one that is in config.yaml or in its folders. There is a program plugins/side.py, which is not run because it lies there. "+says, line)
+		assert.Contains(t, stderr, "expected one that is in config.yaml or in its folders. There is a program plugins/side.py, which is not run because it lies there. "+
+			"Where it is a plug-in, write its entry so: {name: "+asked+", program: plugins/side.py}", line)
 	}
 	s.prints("doubtful: plugins/side.py\n  found     a program in a folder of plug-ins, which is not run because it lies there\n  expected  an entry that names it, where it is a plug-in\n  remedy    "+says+
 		"\n\n0 wrong, 1 doubtful.\n", exitFailed, "doctor")
@@ -234,7 +235,12 @@ func TestProgramInFolder(t *testing.T) {
 	require.NoError(t, os.WriteFile(s.path("plugins", "7.py"), []byte("#!/bin/sh\n"), 0o755))
 	_, stderr, _ := s.run("info 7")
 	assert.Contains(t, stderr, "{name: '7', program: plugins/7.py}", "as config.yaml takes it")
-	require.NoError(t, os.Remove(s.path("plugins", "7.py")))
+	require.NoError(t, os.Rename(s.path("plugins", "7.py"), s.path("plugins", "my prog.py")))
+	for _, args := range [][]string{{"doctor"}, {"info", "my prog"}} {
+		stdout, stderr, _ := s.run(args[0], args[1:]...)
+		assert.Contains(t, stdout+stderr, "{name: NAME, program: 'plugins/my prog.py'}, with the name that it says", args[0])
+	}
+	require.NoError(t, os.Remove(s.path("plugins", "my prog.py")))
 	s.configure("folders: [plugins]\nplugins: [{name: side, program: plugins/side.py}]\n")
 	stdout, _, _ = s.run("doctor")
 	assert.NotContains(t, stdout, says)

@@ -415,7 +415,7 @@ func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 		if p := find(o, name); p != nil && errors.Is(p.Err, plugins.ErrNotFound) {
 			continue // its error says so
 		}
-		d.doubt(nil, path, "a program in a folder of plug-ins, which is not run because it lies there", "an entry that names it, where it is a plug-in", programRemedy(o, path))
+		d.doubt(nil, path, "a program in a folder of plug-ins, which is not run because it lies there", "an entry that names it, where it is a plug-in", programRemedy(o.Programs[path]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		all := files[name]

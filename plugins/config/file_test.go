@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -251,7 +252,7 @@ func TestSaveWhereNobodyMayWrite(t *testing.T) {
 	assert.ErrorContains(t, err, filepath.Dir(path))
 }
 
-// TestQuoteList: what is written into a file is read as what it was, whatever it is.
+// TestQuoteList: what is written into a file is read as what it was, whatever it is; so is the entry of a program, whatever its file is called.
 func TestQuoteList(t *testing.T) {
 	for _, item := range []string{"/etc/hosts", "/a], write: [/", "a, b", "/a # b", "/a: b", "*", "on_*", "~", "null", "true", "1e3", ".5", "0x1F", "", "it's", `C:\a`, "- a", "&a", "!a", "/é", "/a\nb", "/\u2028", "\t",
 		"\x01", "{}", "[", "?", "|", "'", `"`, " a ", "a:", "%a", "@a", "`a", "2024-01-01", "..."} {
@@ -265,6 +266,18 @@ func TestQuoteList(t *testing.T) {
 		c, err := config.Parse("", []byte("plugins: [{name: a, config: {name: "+config.QuoteText(name)+"}}]"))
 		require.NoError(t, err, name)
 		assert.JSONEq(t, `{"name": "`+name+`"}`, string(c.Plugin("a").Config.JSON()))
+	}
+	for _, name := range []string{"a", "7", "-1", "null", "a.b", strings.Repeat("x", 128)} {
+		c, err := config.Parse("", []byte("plugins:\n  - "+config.ProgramEntry(name, "/a b")))
+		require.NoError(t, err, name)
+		assert.Equal(t, "a b", filepath.Base(c.Plugin(name).Sidecar.Program), name)
+	}
+	for _, name := range []string{"", "my prog", "a+b", "é", "..", "\xff", "{", strings.Repeat("x", 129)} { // of files, and no plug-in's
+		entry, says := strings.CutSuffix(config.ProgramEntry(name, "/a b"), ", with the name that it says")
+		assert.True(t, says, "%q", name)
+		c, err := config.Parse("", []byte("plugins:\n  - "+entry))
+		require.NoError(t, err, "%q", name)
+		assert.Equal(t, "a b", filepath.Base(c.Plugin("NAME").Sidecar.Program), "%q", name)
 	}
 	assert.Equal(t, "[/etc/hosts, 443, '/a, b']", config.QuoteList([]string{"/etc/hosts", "443", "/a, b"}))
 }

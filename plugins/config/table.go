@@ -204,11 +204,14 @@ func noKey(s string) string {
 // indexPart is what registry.ValidName takes.
 const indexPart = `[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?`
 
+// maxName is how long a plug-in's name may be.
+const maxName = 128
+
 const namePattern = `[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*`
 
 var (
 	nameOf     = regexp.MustCompile("^" + namePattern + "$")
-	pluginName = text("a plug-in's name: letters, digits, _, - and ., 128 of them at most, not dots alone", namePattern, 128, nil)
+	pluginName = text("a plug-in's name: letters, digits, _, - and ., 128 of them at most, not dots alone", namePattern, maxName, nil)
 	groupName  = text("a group's name: letters, digits, _, - and ., 128 of them at most, not dots alone", namePattern, 128, nil)
 	indexName  = text("a registry's name: letters, digits, _, -, . and /, 128 of them at most, no part of which begins with . or -, or ends with .",
 		indexPart+`(?:/`+indexPart+`)*`, 128, nil)

@@ -34,6 +34,15 @@ func Quote(item string) string {
 	return QuoteText(item)
 }
 
+// ProgramEntry is the entry by which a program would be the plug-in of a name, on one line. Where that can be no plug-in's name, as of many files, another one stands for it, and the text says what
+// that is to be.
+func ProgramEntry(name, path string) string {
+	if len(name) > maxName || !nameOf.MatchString(name) {
+		return "{name: NAME, program: " + QuoteText(path) + "}, with the name that it says"
+	}
+	return "{name: " + QuoteText(name) + ", program: " + QuoteText(path) + "}"
+}
+
 // plainText is what is a plain scalar anywhere in a file, unless it is another word for a number or a truth.
 var plainText = regexp.MustCompile(`^[A-Za-z0-9_./\\][A-Za-z0-9_./\\*+@-]*$`)
 
