@@ -300,7 +300,7 @@ func (s *System) mend() {
 func (s *System) damaged(plugin string, f *found, err error) *Error {
 	s.download.damaged.Store(true)
 	return &Error{Plugin: plugin, Step: StepOpen, Kind: ErrOpen, Found: "a file in the store that was changed or deleted since it was installed: " + f.path, Expected: "its bytes, as the lock says",
-		Remedy: "It is fetched again when the plug-in is tried again, or at once by Reload (ferrule verify says what else is damaged, ferrule install mends it)", Err: &withoutSecrets{"the store is damaged", err}}
+		Remedy: "It is fetched again when the plug-in is tried again, or at once by Reload (ferrule verify says what else is damaged, ferrule install mends it)", Err: &reworded{"the store is damaged", err}}
 }
 
 // exists reports whether there is a file or folder, or something that keeps from telling.

@@ -676,7 +676,7 @@ func (e *entry) completed(ev Event) Event {
 		ev.Version = f.desc.Manifest.Version
 	}
 	e.mu.Unlock()
-	ev.Err = e.redacted(ev.Err)
+	ev.Err = e.told(ev.Err)
 	ev.Plugin = e.name
 	return ev
 }
@@ -842,16 +842,28 @@ func (e *entry) redacted(err error) error {
 	}
 	text := err.Error()
 	if clean := e.secrets.Text(text); clean != text {
-		return &withoutSecrets{clean, err}
+		return &reworded{clean, err}
 	}
 	return err
 }
 
-// withoutSecrets is an error with another text.
-type withoutSecrets struct {
+// told is redacted of an error that is told by itself, in no Error and no HookError, which have the words of config.yaml: so has this.
+func (e *entry) told(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if words := inConfig.Replace(text); words != text {
+		err = &reworded{words, err}
+	}
+	return e.redacted(err)
+}
+
+// reworded is an error with another text.
+type reworded struct {
 	text string
 	err  error
 }
 
-func (w *withoutSecrets) Error() string { return w.text }
-func (w *withoutSecrets) Unwrap() error { return w.err }
+func (r *reworded) Error() string { return r.text }
+func (r *reworded) Unwrap() error { return r.err }

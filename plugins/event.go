@@ -32,7 +32,7 @@ const (
 	EventReplaced  EventKind = "replaced"  // another version has taken its place
 	EventKept      EventKind = "kept"      // another version was found, and did not take its place; Err is why
 	EventCrashed   EventKind = "crashed"   // its worker has crashed
-	EventKilled    EventKind = "killed"    // its worker was killed, because a call went on after its limit, or after its caller's context; Err is a *loader.DeadlineError
+	EventKilled    EventKind = "killed"    // its worker was killed, because a call went on after its limit, or after its caller's context; Err wraps a *loader.DeadlineError
 	EventRestarted EventKind = "restarted" // its worker was started anew
 	EventSuspended EventKind = "suspended" // no worker is started, because they crashed
 	EventOverdue   EventKind = "overdue"   // a hook in this process has not come back within its limit; For is that

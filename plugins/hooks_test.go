@@ -1,6 +1,7 @@
 package plugins_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -738,29 +739,34 @@ func TestContextOfTheCaller(t *testing.T) {
 	}
 }
 
-// TestKilledByItsLimit: that a worker was killed for a call that went on after its limit is an event.
+// TestKilledByItsLimit: that a worker was killed for a call that went on after its limit is an event, which has the words of the call's error; so has the log.
 func TestKilledByItsLimit(t *testing.T) {
 	var all told
-	sys := newHost(t, "isolated").add("aaaa").new(plugins.OnEvent(func(e plugins.Event) { all = append(all, e) }))
-	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Limit(20*time.Millisecond))
+	var lines bytes.Buffer
+	sys := newHost(t, "isolated").add("aaaa").new(plugins.OnEvent(func(e plugins.Event) { all = append(all, e) }), plugins.Logger(slog.New(slog.NewTextHandler(&lines, nil))))
+	piped := plugins.Pipe[[]byte](sys, "piped", plugins.Limit(20*time.Millisecond), plugins.Breaker(1, time.Nanosecond))
 	require.NoError(t, sys.Start(t.Context()))
 	_, err := piped.Append(t.Context(), nil, []byte("aaaa=hangs"))
 	var late *loader.DeadlineError
 	require.ErrorAs(t, err, &late)
+	_, words, _ := strings.Cut(err.Error(), "did not return")
+	assert.Contains(t, words, "after 20ms (the limit of config.yaml, or the point's) and 500ms more (isolate.grace); its worker was killed")
 	_, err = piped.Append(t.Context(), nil, nil)
 	require.NoError(t, err)
 	require.NoError(t, closed(sys))
+	assert.Equal(t, 2, strings.Count(lines.String(), words), "plug-in killed, plug-in left out: %s", &lines)
 	var kinds []plugins.EventKind
 	for _, e := range all {
 		if e.Kind != plugins.EventState {
 			kinds = append(kinds, e.Kind)
 			assert.Equal(t, "plugin_aaaa", e.Plugin)
 		}
-		if e.Kind == plugins.EventKilled {
+		if e.Kind == plugins.EventKilled || e.Kind == plugins.EventLeftOut {
 			assert.ErrorAs(t, e.Err, &late)
+			assert.ErrorContains(t, e.Err, words)
 		}
 	}
-	assert.Equal(t, []plugins.EventKind{plugins.EventKilled, plugins.EventRestarted}, kinds)
+	assert.Equal(t, []plugins.EventKind{plugins.EventKilled, plugins.EventLeftOut, plugins.EventRestarted, plugins.EventRecovered}, kinds)
 }
 
 // TestEncodedOnce: a value is encoded once for all plug-ins, and decoded only where one has changed it.

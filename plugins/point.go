@@ -264,7 +264,7 @@ func (a *attachment) skipped(err error) {
 	if quiet {
 		return
 	}
-	attrs := []slog.Attr{slog.String("plugin", a.entry.name), slog.String("point", a.point.name), slog.Any("err", a.entry.redacted(err))}
+	attrs := []slog.Attr{slog.String("plugin", a.entry.name), slog.String("point", a.point.name), slog.Any("err", a.entry.told(err))}
 	if times > 1 {
 		attrs = append(attrs, slog.Int("times", times))
 	}

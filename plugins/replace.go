@@ -546,7 +546,7 @@ func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *
 	e.mu.Unlock()
 	s.background.Go(func() {
 		if err := old.Shutdown(s.life); err != nil && !s.closed.Load() {
-			s.log(slog.LevelWarn, "the version before could not be closed", slog.String("plugin", e.name), slog.Any("err", err))
+			s.log(slog.LevelWarn, "the version before could not be closed", slog.String("plugin", e.name), slog.Any("err", e.told(err)))
 		}
 		e.mu.Lock()
 		e.left(old)

@@ -331,7 +331,7 @@ func (s *System) consult(ctx context.Context, f, before *found) {
 			text = escape.Lines(text + crash.LastWords())
 		}
 		if clean := secrets.Text(text); clean != err.Error() {
-			f.err = &withoutSecrets{clean, err}
+			f.err = &reworded{clean, err}
 		}
 	case about.Manifest.Name != n.name:
 		f.err = &loader.OpenError{Path: f.path, Kind: loader.ErrLoad, Found: "the plug-in " + about.Manifest.Name, Expected: n.name + ", in whose entry it is", Remedy: "Correct the entry's name, or what it names"}

@@ -55,7 +55,7 @@ func (s *System) Stats() []Stat {
 			} else {
 				st.Point = a.name
 				st.LeftOut, st.Err = a.breaker.left(now)
-				st.Err = e.redacted(st.Err)
+				st.Err = e.told(st.Err)
 			}
 			all = append(all, st)
 		}
