@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ferrule-dev/ferrule/abi"
 	"github.com/ferrule-dev/ferrule/internal/fixture"
 	"github.com/ferrule-dev/ferrule/loader"
 	"github.com/ferrule-dev/ferrule/loader/builtin"
@@ -625,6 +626,36 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLeftOutByATrial: while one call tries a hook again, the others are told so, and of no time that is left.
+func TestLeftOutByATrial(t *testing.T) {
+	tries, end := make(chan bool), make(chan bool)
+	hook := builtin.Function{Name: "asked", Call: func(_ context.Context, in []byte) ([]byte, error) {
+		if string(in) == "fail" {
+			return nil, errors.New("as it was told")
+		}
+		close(tries)
+		<-end
+		return nil, nil
+	}}
+	sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(&builtin.Plugin{Name: "tried", Version: "1.0.0", Threads: abi.Concurrent, Hooks: []builtin.Function{hook}}))
+	defer func() { require.NoError(t, closed(sys)) }()
+	asked := plugins.Collect[[]byte, []byte](sys, "asked", plugins.Breaker(1, time.Nanosecond))
+	require.NoError(t, sys.Start(t.Context()))
+	_, err := asked.Call(t.Context(), []byte("fail"))
+	require.ErrorContains(t, err, "as it was told")
+	tried := make(chan error)
+	go func() {
+		_, err := asked.Call(t.Context(), nil)
+		tried <- err
+	}()
+	<-tries
+	_, err = asked.Call(t.Context(), nil)
+	close(end)
+	assert.NoError(t, <-tried)
+	assert.ErrorIs(t, err, plugins.ErrBroken)
+	assert.ErrorContains(t, err, "and is left out while it is tried again. See why it fails in the log")
 }
 
 // TestHookThatHangs: in this process a hook that does not stop holds its caller, and is left out for all others until it can be tried again; isolated it is

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ferrule-dev/ferrule/loader"
+	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 )
 
 // Kind is what becomes of the results of the hooks at a point.
@@ -116,9 +117,13 @@ func (a *attachment) call(ctx context.Context, dst, in []byte) ([]byte, loader.S
 			if a.unheard(ctx) {
 				return dst, loader.ErrPass, nil
 			}
+			left, again := "for another "+sentence.Wait(wait, time.Millisecond), "; it is tried again then"
+			if wait == 0 { // by another call
+				left, again = "while it is tried again", ""
+			}
 			return dst, 0, a.wrong(&Error{Plugin: a.entry.name, Step: StepRun, Kind: ErrBroken,
-				Found:  fmt.Sprintf("a hook that %s, and is left out for another %v", a.breaker.why(), wait.Round(time.Millisecond)),
-				Remedy: "See why it fails in the log; it is tried again then"})
+				Found:  fmt.Sprintf("a hook that %s, and is left out %s", a.breaker.why(), left),
+				Remedy: "See why it fails in the log" + again})
 		}
 		trial = last
 	}

@@ -268,7 +268,7 @@ func (b *board) head() string {
 // warnings are what there is to say above the table.
 func (b *board) warnings() (all []string) {
 	if b.silent > 0 {
-		all = append(all, fmt.Sprintf("The application has not answered for %d s: what follows is as old as that.", int(b.silent.Seconds())))
+		all = append(all, fmt.Sprintf("The application has not answered for %s: what follows is as old as that.", inSeconds(b.silent)))
 	}
 	if c := b.seen.Config; c != nil {
 		all = append(all, "config.yaml: not taken over since "+c.Since.Local().Format(time.TimeOnly)+": "+escape.Line(strings.ReplaceAll(c.Error, "\n", "; ")))
@@ -277,6 +277,14 @@ func (b *board) warnings() (all []string) {
 		all = append(all, "Calls are not counted: the application has no plugins.Counting().")
 	}
 	return all
+}
+
+// inSeconds is a time in words.
+func inSeconds(d time.Duration) string {
+	if d < time.Second {
+		return "less than a second"
+	}
+	return fmt.Sprintf("%d s", int(d.Seconds()+0.5))
 }
 
 // notes are what is wrong with plug-ins, a line each.
@@ -288,7 +296,7 @@ func notes(lines []*boardLine) (all []string) {
 		}
 		for _, c := range l.Counted {
 			if c.LeftOut > 0 {
-				note := fmt.Sprintf("%s: its hook %s is left out for %d s, because it failed again and again", escape.Line(l.Name), escape.Line(c.Point), int(c.LeftOut.Seconds()+0.5))
+				note := fmt.Sprintf("%s: its hook %s is left out for %s, because it failed again and again", escape.Line(l.Name), escape.Line(c.Point), inSeconds(c.LeftOut))
 				if c.Error != "" {
 					note += ": " + escape.Line(c.Error)
 				}
@@ -395,7 +403,7 @@ const keysHelp = "q quit  sort: n name s state p calls/s c calls e errors t mean
 func (b *board) frame(width, height int) (all []string) {
 	cut := func(text string) string { return runewidth.Truncate(text, width, "…") }
 	if b.seen == nil {
-		all = append(all, cut(fmt.Sprintf("Waits for the first answer at %s, for %d s.", escape.Line(b.socket), int(b.silent.Seconds()))))
+		all = append(all, cut(fmt.Sprintf("Waits for the first answer at %s, for %s.", escape.Line(b.socket), inSeconds(b.silent))))
 		for len(all) < height-1 {
 			all = append(all, "")
 		}

@@ -143,13 +143,14 @@ func TestTopSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	since := time.Date(2026, 7, 1, 12, 0, 7, 0, time.Local)
 	text, err := json.Marshal(&monitor.Snapshot{Format: monitor.Format, Time: time.Now(), App: "shop", Version: "1.4.0", Counting: true, Config: &monitor.Refused{Since: since, Error: "config.yaml:3:5: one\nconfig.yaml:4:5: two"},
-		Plugins: []monitor.Plugin{{Name: "a", State: plugins.StateSuspended, Error: "a: run: its last words", Calls: &monitor.Calls{}, Counted: []monitor.Counted{{Point: "told", LeftOut: time.Minute, Error: "its last failure"}}}}})
+		Plugins: []monitor.Plugin{{Name: "a", State: plugins.StateSuspended, Error: "a: run: its last words", Calls: &monitor.Calls{}, Counted: []monitor.Counted{{Point: "told", LeftOut: time.Minute, Error: "its last failure"}, {Point: "asked", LeftOut: time.Millisecond}}}}})
 	require.NoError(t, err)
 	stdout, _, code := ferrule(t, "", "top", "--once", "--interval", "100ms", saysSo(t, func(int) string { return string(text) }))
 	require.Zero(t, code)
 	assert.Contains(t, stdout, "\nconfig.yaml: not taken over since 12:00:07: config.yaml:3:5: one; config.yaml:4:5: two\n")
 	assert.Contains(t, stdout, "\na: run: its last words\n")
 	assert.Contains(t, stdout, "\na: its hook told is left out for 60 s, because it failed again and again: its last failure\n")
+	assert.Contains(t, stdout, "\na: its hook asked is left out for less than a second, because it failed again and again\n")
 }
 
 // TestTopStream: --json goes on, a line at each interval, until the application ends.

@@ -402,7 +402,7 @@ func (c *Crash) Error() string {
 		if c.Subject != "" {
 			these = c.Subject + " keeps"
 		}
-		text = fmt.Sprintf("suspended for another %v, because %s crashing; the last: %s", c.Suspended.Round(time.Millisecond), these, text)
+		text = fmt.Sprintf("suspended for another %v, because %s crashing; the last: %s", (c.Suspended + time.Millisecond - 1).Truncate(time.Millisecond), these, text)
 	}
 	return text
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -135,5 +136,13 @@ func TestFailure(t *testing.T) {
 		message, status := engine.Failure(c.err)
 		assert.Equal(t, c.status, status, "%v", c.err)
 		assert.Equal(t, c.message, string(message))
+	}
+}
+
+// TestSuspended: what is left of a suspension is rounded up: none is left only where none is.
+func TestSuspended(t *testing.T) {
+	for want, left := range map[string]time.Duration{"1ms": 1, "1s": time.Second, "1.001s": time.Second + 1} {
+		crash := &engine.Crash{Suspended: left}
+		assert.ErrorContains(t, crash, "suspended for another "+want+", because")
 	}
 }

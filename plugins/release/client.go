@@ -116,7 +116,7 @@ func (c *client) get(ctx context.Context, address string, header http.Header) (*
 		if end, ok := ctx.Deadline(); wait > c.patience || ok && time.Until(end) < wait {
 			e, _ := errors.AsType[*registry.Error](err)
 			late := *e
-			late.Found = fmt.Sprintf("%s, to be asked again in %v", e.Found, wait.Round(time.Second))
+			late.Found = fmt.Sprintf("%s, to be asked again in %s", e.Found, sentence.Wait(wait, time.Second))
 			return nil, hops, &late
 		}
 		timer := time.NewTimer(wait)

@@ -116,7 +116,7 @@ function draw() {
 		}
 		if (p.error) notes.push([p.name, p.error.startsWith(p.name + ": ") ? p.error.slice(p.name.length + 2) : p.error]);
 		for (const c of p.counted || []) {
-			if (c.left_out_ns) notes.push([p.name, `its hook ${c.point} is left out for ${Math.round(c.left_out_ns / 1e9)} s, because it failed again and again${c.error ? ": " + c.error : ""}`]);
+			if (c.left_out_ns) notes.push([p.name, `its hook ${c.point} is left out for ${c.left_out_ns < 1e9 ? "less than a second" : Math.round(c.left_out_ns / 1e9) + " s"}, because it failed again and again${c.error ? ": " + c.error : ""}`]);
 		}
 		return row;
 	}));

@@ -4,6 +4,7 @@ package sentence
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Of returns the parts as one line. Each may be empty. cause and remedy are sentences, with a full stop or without one.
@@ -35,6 +36,15 @@ func Count[N ~int | ~int64 | ~uint64](n N, thing string) string {
 		thing += "s"
 	}
 	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// Wait returns what is left of a wait, in whole units. It is rounded up, so that none is left only where none is.
+func Wait(left, unit time.Duration) string {
+	whole := left.Round(unit)
+	if whole < left {
+		whole += unit
+	}
+	return whole.String()
 }
 
 // List joins words as a text does: a, b and c, where last is "and".

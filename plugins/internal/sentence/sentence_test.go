@@ -2,7 +2,9 @@ package sentence_test
 
 import (
 	"errors"
+	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -29,6 +31,12 @@ func TestCount(t *testing.T) {
 	assert.Equal(t, "0 bytes", sentence.Count(0, "byte"))
 	assert.Equal(t, "1 byte", sentence.Count(uint64(1), "byte"))
 	assert.Equal(t, "2 bytes", sentence.Count(int64(2), "byte"))
+}
+
+func TestWait(t *testing.T) {
+	for want, left := range map[string]time.Duration{"0s": 0, "1ms": 1, "2ms": 1001 * time.Microsecond, "1s": time.Second, "2562047h47m16.854775807s": math.MaxInt64} {
+		assert.Equal(t, want, sentence.Wait(left, time.Millisecond), left)
+	}
 }
 
 func TestList(t *testing.T) {
