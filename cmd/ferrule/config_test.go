@@ -489,8 +489,8 @@ func TestEditWarns(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "", "asks", "serves")
 	const listed = "folders: [plugins]\nplugins: [{name: asks, grant: [loyalty_points, geo_lookup, cart_total], permit: {connect: [443, 8080]}%s}, %s]\n"
-	const refused = ". An application that watches config.yaml refuses it as a whole then, and goes on with all as it was. To take asks away now: ferrule disable asks\n"
-	const before = ". That was so before. An application that watches config.yaml refuses it as a whole, and goes on with all as it was, unless asks has failed there already. To take asks away now: ferrule disable asks\n"
+	const refused = ". An application that watches config.yaml refuses it as a whole then, with all later changes, and goes on with all as it was. To take asks away now: ferrule disable asks\n"
+	const before = ". That was so before. An application that watches config.yaml refuses it as a whole, with all later changes, and goes on with all as it was, unless asks has failed there already. To take asks away now: ferrule disable asks\n"
 	for _, c := range []struct{ line, asks, serves, stderr string }{
 		{"deny asks loyalty_points", "", "serves", "ferrule: warning: asks imports loyalty_points, and cannot be without it, unless the application offers it to all" + refused},
 		{"deny asks cart_total", "", "serves", ""}, // it only wants that

@@ -50,8 +50,8 @@ for is done, or nothing.
 
 An application that watches the file takes the change over while it runs, as a whole. Where a plug-in could not be as
 the file says then, such as one without a function that it imports or a plug-in that it requires, the application
-refuses the file and keeps what it has; this command writes the file, and warns of it, also where that is not on account
-of the edit. Plug-ins in Go that the application has compiled in are not known here: ignore a warning that such a one is
+refuses the file, with all later changes until that is mended, and keeps what it has; this command writes the file, and
+warns of it, also where that is not on account of the edit. Plug-ins in Go that the application has compiled in are not known here: ignore a warning that such a one is
 not found. To name one in the file, write it there by hand.
 ` + configCodes + `
 With --json there is one object:
@@ -215,9 +215,9 @@ func (e *edits) warn() {
 		text := ""
 		switch {
 		case fresh != nil:
-			text = fmt.Sprintf("%s. An application that watches %s refuses it as a whole then, and goes on with all as it was", strings.Join(fresh, ". "), e.made.Config)
+			text = fmt.Sprintf("%s. An application that watches %s refuses it as a whole then, with all later changes, and goes on with all as it was", strings.Join(fresh, ". "), e.made.Config)
 		case stale != nil: // the application may have refused the file before this edit, and does so again
-			text = fmt.Sprintf("%s. That was so before. An application that watches %s refuses it as a whole, and goes on with all as it was, unless %s has failed there already",
+			text = fmt.Sprintf("%s. That was so before. An application that watches %s refuses it as a whole, with all later changes, and goes on with all as it was, unless %s has failed there already",
 				strings.Join(stale, ". "), e.made.Config, p.Name)
 		default:
 			continue
