@@ -329,7 +329,11 @@ func size(least int64, written string) rule[int64] {
 		case n.Kind != yaml.ScalarNode || n.Tag != "!!int":
 			return amount.read(r, n)
 		case decimal.MatchString(n.Value) && 0 < number(n.Value) && number(n.Value) < least:
-			r.fault(n, n.found(), expected, "Say the unit: "+n.Value+"MiB")
+			remedy := "Say the unit: " + n.Value + "MiB"
+			if number(n.Value) >= 10_000 { // which are bytes
+				remedy = "It is a number of bytes: the least is " + strconv.FormatInt(least, 10)
+			}
+			r.fault(n, n.found(), expected, remedy)
 			return 0
 		}
 		return bytes.read(r, n)
