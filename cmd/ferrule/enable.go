@@ -406,7 +406,7 @@ func (e *edits) grant(name string, offers []string) error {
 		return err
 	}
 	unknown := asked == nil
-	if unknown && !absent(find(e.over, name)) {
+	if p := find(e.over, name); unknown && (p == nil || !absent(p)) {
 		return usage("no file of "+name+" that says what it imports", "one that can be read", "See ferrule doctor")
 	}
 	for _, offer := range offers {
