@@ -454,7 +454,9 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 		e.secrets.Set(next.secrets)
 		e.level.Set(next.level)
 		e.mu.Lock()
-		e.spec, l.spec, e.err = next, next, nil
+		if e.spec, l.spec = next, next; was == nil || e.rejected == nil { // else the look into the folders that follows says what became of the file
+			e.err = nil
+		}
 		for _, a := range e.attached {
 			if cur.limit != next.limit && !a.pending() {
 				a.breaker.aim(e.functionOf(a))
@@ -487,7 +489,16 @@ type rejected struct {
 // wasRejected reports whether a version that is in a file was tried before, with the same of all that it gets: nothing would come of it but the same.
 func (e *entry) wasRejected(next *spec) bool {
 	r := e.rejected
-	return r != nil && r.spec.found.same(next.found) && r.spec.print == next.print && bytes.Equal(r.spec.settings, next.settings)
+	if r == nil {
+		return false
+	}
+	if f, was := next.found, r.spec.found; sameFile(f.info, was.info) { // the look before this one was at another file: what has the same times has the same content where its digest says so
+		if f.digest == nil && was.digest != nil {
+			f.digest = digest(f.path)
+		}
+		f.parts = partsNow(f.path, was.parts)
+	}
+	return r.spec.found.same(next.found) && r.spec.print == next.print && bytes.Equal(r.spec.settings, next.settings)
 }
 
 // keep notes why another version did not take the plug-in's place.
