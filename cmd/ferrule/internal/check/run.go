@@ -299,8 +299,8 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	if exits && process.State().ExitCode() == 0 {
 		done = true
 	}
-	said := tail(stderr)
-	p.findReports(r, part(stderr, 0, 1<<20), done)
+	said, first := tail(stderr), part(stderr, 0, 1<<20)
+	goesOn := p.findReports(r, first, done)
 	p.leavesFiles(r, work)
 	if !done && len(alive) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s could not be ended and may run on: %s", plural(len(alive), "process"), supervise.Names(alive)))
@@ -309,7 +309,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 		if !late || len(alive) > 0 { // else they had no time to end by themselves
 			p.leavesProcesses(r, processes, alive)
 		}
-		p.streams(c, r, stdout, said)
+		p.streams(c, r, stdout, first)
 		return false, nil
 	}
 	if last.What == "" {
@@ -360,7 +360,7 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			f.Seen = last.What + ": the process died of a stack overflow" + place(at, path)
 			f.Expected, f.Mend = "a function that gets by with a thread's stack, of 8 MiB or less",
 				"Bound the recursion, and keep large arrays in memory of your own (malloc)"
-		case strings.Contains(how, "ended with") && goesOn(said): // which is a finding already
+		case strings.Contains(how, "ended with") && goesOn: // which is a finding already
 			f = Finding{}
 		case f.dying(process.State(), said, at):
 		case last.Function != "" && (strings.Contains(how, "SIGABRT") || strings.Contains(how, "ended with")):

@@ -74,9 +74,6 @@ func throws(path string) bool {
 	return false
 }
 
-// goesOn reports whether a standard error has a report of a sanitizer that goes on, unless it was told to end the process.
-func goesOn(stderr string) bool { return wentOn.MatchString(stderr) }
-
 // clangs is a runtime that clang has, or nothing. Its name has the architecture, but where each target has a folder of its own.
 func clangs(name, kind string) (s sanitizer) {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
@@ -90,8 +87,8 @@ func clangs(name, kind string) (s sanitizer) {
 }
 
 // environment is that of a worker. It has the runtime, if any, before everything else, and options for every runtime that comes into the process, with whatever library. They come before what the
-// user's own variables say, but for where and how reports are written, which are read, and that AddressSanitizer's end the process, which says whose they are. Each has a summary, by
-// which it is told from what a plug-in writes. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
+// user's own variables say, but for where and how reports are written, which are read, and that AddressSanitizer's end the process, which says whose they are. Each has a summary, which
+// tells it from what a plug-in writes. Faults are not the runtime's: the kit records them, and Go reports them. No leaks are
 // looked for at the end, when Go's memory is still there; and a race that was reported does not change how the process ends. Frames are written
 // as always, and behind each the file that it is in.
 func (s sanitizer) environment() (env []string) {
@@ -113,10 +110,11 @@ var (
 	sanitizerError = regexp.MustCompile(`(?m)^==(\d+)== ?(ERROR: \w+Sanitizer: .*|\w*San runtime .*|\w+Sanitizer: CHECK failed: .*)$`)
 	sanitizerFrame = regexp.MustCompile(`(?m)^ +#(\d+) 0x[0-9a-f]+ (?:in )?(.*) \[in (.*)\]$`)
 	summary        = regexp.MustCompile(`(?m)^SUMMARY: ((\w+)Sanitizer: .*)$`)
-	wentOn         = regexp.MustCompile(`(?m)^SUMMARY: (?:Thread|UndefinedBehavior)Sanitizer: `)
-	undefined      = regexp.MustCompile(`(?m)^((.+?:\d+):\d+): (runtime error: .*)\n?`) // of UndefinedBehaviorSanitizer; others may write such lines, which its summary tells
 	raced          = regexp.MustCompile(`^ThreadSanitizer: ((?:.* )?(\S+) in .*)$`)
-	otherReports   = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?^={18}\n|^ThreadSanitizer: reported [^\n]*\n|^SUMMARY: UndefinedBehaviorSanitizer: [^\n]*\n`)
+	races          = regexp.MustCompile(`(?ms)^={18}\nWARNING: ThreadSanitizer: .*?(?:^={18}\n|\z)|^ThreadSanitizer: reported [^\n]*\n`)
+	// What a report begins with, and its summary. It begins with the process's number, but for ThreadSanitizer's, and for UndefinedBehaviorSanitizer's, which begins with the summary's place.
+	reportLine = regexp.MustCompile(`(?m)^(?:SUMMARY: (?P<summary>(?P<name>\w+)Sanitizer: (?P<rest>.*))|(?P<ended>==\d+== ?(?:ERROR|WARNING): \w+Sanitizer: .*)|(?P<race>WARNING: ThreadSanitizer: .*)|` +
+		`(?P<before>.+): (?P<fault>runtime error: .*))$`)
 )
 
 // reported is what a sanitizer says in a report of why it has ended the process: the summary has file and line. "" where there is no report.
@@ -167,54 +165,112 @@ func lastReport(stderr *os.File, process int) (report string) {
 	return report
 }
 
+// A report is what a sanitizer has said, from its beginning to its summary.
+type report struct {
+	from, to int    // in the standard error; of undefined behaviour only
+	summary  string // from the sanitizer's name on
+	place    string // of undefined behaviour: file, line and column
+	fault    string // of undefined behaviour: what it was
+	goesOn   bool   // the sanitizer does, unless it was told to end the process
+}
+
+// reports are those in a standard error. A summary alone is none: a plug-in may write such a line, and one that looks like the beginning of a report.
+func reports(stderr string) (all []report) {
+	const most = 16 // beginnings before a summary that may be its own, as other threads and processes write, too
+	var faults []report
+	ended, races := 0, 0
+	for _, m := range reportLine.FindAllStringSubmatchIndex(stderr, -1) {
+		group := func(name string) string {
+			i := 2 * reportLine.SubexpIndex(name)
+			return stderr[max(0, m[i]):max(0, m[i+1])]
+		}
+		switch {
+		case group("fault") != "":
+			faults = append(faults[max(0, len(faults)+1-most):], report{from: m[0], place: group("before"), fault: group("fault")})
+			continue
+		case group("ended") != "":
+			ended++
+			continue
+		case group("race") != "":
+			races++
+			continue
+		}
+		name, r := group("name"), report{summary: group("summary"), goesOn: true}
+		for _, f := range slices.Backward(faults) {
+			if place := placeIn(group("rest"), f.place); place != "" && name == "UndefinedBehavior" {
+				r.from, r.to = f.from+len(f.place)-len(place), min(m[1]+1, len(stderr))
+				r.place, r.fault = place, f.fault
+				break
+			}
+		}
+		switch {
+		case r.fault != "":
+		case name == "Thread" && races > 0:
+			races--
+		case ended > 0:
+			ended--
+			r.goesOn = false
+		default:
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// placeIn is the place in a summary of UndefinedBehaviorSanitizer, such as "undefined-behavior a.c:3:5 in ", where what stands before a fault ends with it. "" where it does not: what the plug-in
+// has written may stand before it in the line.
+func placeIn(summary, before string) string {
+	_, place, _ := strings.Cut(summary, " ")
+	function := max(0, strings.LastIndex(place, " in "))
+	for _, place := range []string{place, place[:function]} {
+		if place != "" && strings.HasSuffix(before, place) {
+			return place
+		}
+	}
+	return ""
+}
+
 // besidesReports is what there is in a standard error beside what sanitizers have reported that go on.
 func besidesReports(stderr string) string {
-	if at := strings.Index(stderr, "SUMMARY: ThreadSanitizer: "); at >= 0 && !strings.Contains(stderr[:at], "WARNING: ThreadSanitizer: ") {
-		stderr = "==================\nWARNING: ThreadSanitizer: " + stderr // its beginning was cut off
-	}
-	all := summary.FindAllStringSubmatch(stderr, -1)
-	return undefined.ReplaceAllStringFunc(otherReports.ReplaceAllString(stderr, ""), func(line string) string {
-		if place := undefined.FindStringSubmatch(line)[2]; slices.ContainsFunc(all, func(s []string) bool { return isAt(s, place) }) {
-			return ""
+	var beside strings.Builder
+	at := 0
+	for _, r := range reports(stderr) {
+		if r.fault != "" {
+			beside.WriteString(stderr[at:max(at, r.from)])
+			at = r.to
 		}
-		return line
-	})
+	}
+	beside.WriteString(stderr[at:])
+	return races.ReplaceAllString(beside.String(), "")
 }
 
-// isAt reports whether a summary is one of UndefinedBehaviorSanitizer, of that file and line.
-func isAt(summary []string, place string) bool {
-	return summary[2] == "UndefinedBehavior" && strings.Contains(summary[1]+" ", " "+place+":")
-}
-
-// findReports reports what sanitizers have said in a process, each place once in all cases. Where the process has lived on, that is also what those said that should have ended it.
-func (p *parent) findReports(r *Result, stderr string, lived bool) {
-	report := func(place, rule string, f Finding) {
+// findReports reports what sanitizers have said in a process, each place once in all cases. Where the process has lived on, that is also what those said that should have ended it. It says
+// whether there is a report of one that goes on, which may have been told to end the process.
+func (p *parent) findReports(r *Result, stderr string, lived bool) (goesOn bool) {
+	add := func(place, rule string, f Finding) {
 		if p.reported[place] {
 			return
 		}
 		p.reported[place] = true
 		f.Rule, f.Severity, f.Mend = rule, Error, "See that line: what the sanitizer reports is an error, also where the result looks right"
-		r.add(f)
+		r.Findings = append(r.Findings, f) // no other has this place
 	}
-	lines := undefined.FindAllStringSubmatch(stderr, -1)
-	for _, s := range summary.FindAllStringSubmatch(stderr, -1) {
-		is := raced.FindStringSubmatch(s[1])
-		i := slices.IndexFunc(lines, func(m []string) bool { return isAt(s, m[2]) })
+	for _, s := range reports(stderr) {
+		goesOn = goesOn || s.goesOn
+		is := raced.FindStringSubmatch(s.summary)
 		switch {
-		case i >= 0:
-			for _, m := range lines[i:] {
-				if isAt(s, m[2]) {
-					report(m[1], r.Rules[0], Finding{Seen: m[1] + ": " + m[3], Expected: "no undefined behaviour, which " + m[1] + " has"})
-				}
-			}
-		case is != nil:
-			f := Finding{Seen: s[1], Expected: "nothing that ThreadSanitizer reports, as at " + is[2]}
+		case s.fault != "":
+			add(s.place, r.Rules[0], Finding{Seen: s.place + ": " + s.fault, Expected: "no undefined behaviour, which " + s.place + " has"})
+		case is != nil && s.goesOn:
+			f := Finding{Seen: s.summary, Expected: "nothing that ThreadSanitizer reports, as at " + is[2]}
 			if strings.HasPrefix(is[1], "data race") {
 				f.Expected = "memory that threads share to be locked or atomic, as at " + is[2] + ", or a manifest that says which threads may call"
 			}
-			report(is[2], "R13", f)
-		case lived || wentOn.MatchString(s[0]):
-			report(s[1], r.Rules[0], Finding{Seen: s[1], Expected: "nothing that a sanitizer reports, such as " + s[1]})
+			add(is[2], "R13", f)
+		case lived || s.goesOn:
+			add(s.summary, r.Rules[0], Finding{Seen: s.summary, Expected: "nothing that a sanitizer reports, such as " + s.summary})
 		}
 	}
+	return goesOn
 }

@@ -228,6 +228,53 @@ FERRULE_FN(overflows) { fprintf(stderr, "rules.lua:4:2: runtime error: no such r
 	}
 }
 
+// A report that should have ended its process is found where that was another one, such as a child. Lines that look like reports are none, and do not hide how the process ended where they are not read.
+func TestReportsAndLives(t *testing.T) {
+	fixture.NotMusl(t, "it has no sanitizers")
+	gcc := fixture.Tool(t, "gcc", "apt-get install gcc")
+	for _, c := range []struct {
+		name, does, flag string
+		want             []string
+	}{
+		{"child", `int status; pid_t child = fork(); if (!child) { volatile char *p = malloc(8); free((void *)p); _exit(*p); } waitpid(child, &status, 0);`, "-fsanitize=address",
+			[]string{"error R7 AddressSanitizer: heap-use-after-free ", "warning R20 on the standard error: "}},
+		{"summary", `fprintf(stderr, "SUMMARY: AddressSanitizer: x\nSUMMARY: ThreadSanitizer: x in y\nSUMMARY: UndefinedBehaviorSanitizer: x\n");`, "-g",
+			[]string{`warning R20 on the standard error: "SUMMARY: AddressSanitizer: x\nSUMMARY: ThreadSanitizer: x in y\nSUMMARY: UndefinedBehaviorSanitizer: x\n`}},
+		{"exit", `for (int i = 0; i < 1 << 20; i++) fputc('x', stderr); fprintf(stderr, "\na.c:1:1: runtime error: x\nSUMMARY: UndefinedBehaviorSanitizer: x a.c:1:1 in \n"); exit(1);`, "-g",
+			[]string{"error R12 does with no input: the process ended with exit code 1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			from, library := filepath.Join(dir, "p.c"), filepath.Join(dir, "p.so")
+			require.NoError(t, os.WriteFile(from, []byte(`#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "ferrule.h"
+FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
+FERRULE_FN(does) { `+c.does+` call->out_len = 0; return FERRULE_OK; }
+`), 0o600))
+			text, err := exec.Command(gcc, "-shared", "-fPIC", "-g", c.flag, "-w", "-I", filepath.Join(fixture.Root(), "include"), "-o", library, from).CombinedOutput()
+			require.NoError(t, err, "%s", text)
+			o := options(t)
+			o.Only = []string{"input-empty", "standard-streams"}
+			v, err := check.Run(t.Context(), library, o)
+			require.NoError(t, err)
+			var found []string
+			for _, r := range v.Results {
+				for _, f := range r.Findings {
+					found = append(found, f.Severity+" "+f.Rule+" "+f.Seen)
+				}
+			}
+			require.Len(t, found, len(c.want), "%q", found)
+			for i, want := range c.want {
+				assert.Contains(t, found[i], want)
+			}
+		})
+	}
+}
+
 // A C++ library that throws and catches does so with gcc's AddressSanitizer, too, which has to find the C++ library when it starts.
 func TestExceptionsUnderASanitizer(t *testing.T) {
 	fixture.NotMusl(t, "it has no sanitizers")
