@@ -12,9 +12,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"syscall"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/plugins/internal/readonlyfs"
 	"github.com/ferrule-dev/ferrule/plugins/lock"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
@@ -117,7 +117,7 @@ func (in *Installer) register() error {
 		return nil
 	}
 	err := in.put(at, []byte(in.Lock))
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	if errors.Is(err, fs.ErrPermission) || readonlyfs.Is(err) {
 		return nil
 	}
 	return err

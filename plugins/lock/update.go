@@ -14,6 +14,7 @@ import (
 	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
 	"github.com/ferrule-dev/ferrule/plugins/internal/owner"
+	"github.com/ferrule-dev/ferrule/plugins/internal/readonlyfs"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -179,7 +180,7 @@ func fault(path string, err error) error {
 	if errors.As(err, &cause) {
 		e.Err = cause.Err
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	if errors.Is(err, fs.ErrPermission) || readonlyfs.Is(err) {
 		e.Found, e.Expected = "a file or folder that may only be read", "one that this user may write to"
 		e.Remedy = "Change the lock where it is written, in development, and deliver it with the application; or give this user the right to write to it and its folder"
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ferrule-dev/ferrule/plugins/internal/diskfull"
 	"github.com/ferrule-dev/ferrule/plugins/internal/filelock"
+	"github.com/ferrule-dev/ferrule/plugins/internal/readonlyfs"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
 )
@@ -149,7 +150,7 @@ func fault(path string, err error) error {
 		e.Remedy = "Free space there, ferrule gc is one way, or give another folder for the store; then install again"
 	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENOLCK):
 		e.Remedy = "This file system has no locks: give a folder for the store on a disk of this machine"
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+	case readonlyfs.Is(err), errors.Is(err, fs.ErrPermission):
 		e.Remedy = "This user may not do that: install as the folder's owner, or give a folder for the store that this user may write to"
 	}
 	return e

@@ -15,13 +15,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/ferrule-dev/ferrule/loader/abspath"
 	"github.com/ferrule-dev/ferrule/plugins/config"
 	"github.com/ferrule-dev/ferrule/plugins/index"
 	"github.com/ferrule-dev/ferrule/plugins/internal/diskfull"
 	"github.com/ferrule-dev/ferrule/plugins/internal/layout"
+	"github.com/ferrule-dev/ferrule/plugins/internal/readonlyfs"
 	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 	"github.com/ferrule-dev/ferrule/plugins/registry/ctxio"
@@ -110,8 +110,8 @@ func failed(err error) *registry.Error {
 		e.Kind = registry.ErrNotFound
 	case diskfull.Is(err):
 		e.Kind, e.Found, e.Expected, e.Remedy = registry.ErrRefused, "no room there", "room for the release", "Free space there, or raise the quota or the limit on the size of files; then try again"
-	case errors.Is(err, syscall.EROFS):
-		e.Kind, e.Found, e.Expected, e.Remedy = registry.ErrRefused, "a file system that may only be read", "one that may be written to", "Name another folder, or mount that file system for writing"
+	case readonlyfs.Is(err):
+		e.Kind, e.Found, e.Expected, e.Remedy = registry.ErrRefused, "a file system that may only be read", "one that may be written to", "Name another folder, or make that file system writable"
 	case errors.Is(err, fs.ErrPermission):
 		e.Kind, e.Remedy = registry.ErrRefused, "Look at the permissions of the file and its folders"
 	case strings.Contains(err.Error(), "escapes"): // what os.Root says has no value to compare with

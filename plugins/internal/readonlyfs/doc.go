@@ -1,0 +1,2 @@
+// Package readonlyfs tells an error of a file system that may only be read from others.
+package readonlyfs
