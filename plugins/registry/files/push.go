@@ -376,7 +376,8 @@ func said(err error, source string, r *registry.Release) error {
 
 // Push implements registry.Pusher. It writes into the folder of the release's Tag; without one that is where the version is already, or else the version with a v
 // before it. Platforms and signatures that a release does not have yet are added to it. Names that differ in case only are registry.ErrName. A Push that
-// fails takes away what it has begun. Files whose Push was cut off are in no index, and the next Push writes them again.
+// fails takes away what it has begun, but for what an index names by then: where a platform is added, the index in the folder of the tag names it before the index of all releases
+// does. The next Push completes that. Files whose Push was cut off are in no index, and the next Push writes them again.
 func (f *Folder) Push(ctx context.Context, r *registry.Release, files map[string]registry.Content) error {
 	defer f.Forget(r.Name)
 	return said(f.alone(ctx, func(root *os.Root) error { return f.push(ctx, root, r, files) }), f.String(), r)
@@ -410,7 +411,7 @@ func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, f
 	if err := root.RemoveAll(staging); err != nil { // of one that was cut off
 		return err
 	}
-	var made []string // what nothing that was there before names
+	var made, folders []string // what nothing that was there before names, and the folders that were not there
 	defer func() {
 		if err == nil {
 			return
@@ -418,13 +419,20 @@ func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, f
 		_ = root.RemoveAll(staging)
 		for _, name := range slices.Backward(made) {
 			_ = root.Remove(name)
-			for dir := path.Dir(name); dir != "." && root.Remove(dir) == nil; dir = path.Dir(dir) { // which are empty
-			}
+		}
+		slices.Sort(folders)
+		for _, dir := range slices.Backward(folders) { // each before the one that it lies in
+			_ = root.Remove(dir)
 		}
 	}()
 	for _, e := range entries {
 		if _, err := root.Lstat(e.name); errors.Is(err, fs.ErrNotExist) {
 			made = append(made, e.name)
+		}
+		for dir := path.Dir(e.name); dir != "."; dir = path.Dir(dir) {
+			if _, err := root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+				folders = append(folders, dir)
+			}
 		}
 		if err := root.MkdirAll(path.Dir(e.name), 0o755); err != nil {
 			return err
@@ -448,7 +456,7 @@ func (f *Folder) push(ctx context.Context, root *os.Root, r *registry.Release, f
 		if err := root.Rename(half, e.name); err != nil {
 			return err
 		}
-		if len(made) == 0 || made[len(made)-1] != e.name { // an index may name what was made by now
+		if e.platform == "" && !slices.Contains(made, e.name) { // an index that was there may name what was made by now
 			made = nil
 		}
 	}
