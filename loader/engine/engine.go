@@ -381,6 +381,9 @@ func (c *Crash) Error() string {
 	switch {
 	case c.Reason != "":
 		text = worker + " was " + c.Reason
+		if c.Signal != nil && c.Fault != "" {
+			text += fmt.Sprintf("; the signal was %q (%s)", c.Signal, c.Fault)
+		}
 	case c.Signal != nil:
 		text = fmt.Sprintf("%s was ended by the signal %q", worker, c.Signal)
 		if c.Fault != "" {

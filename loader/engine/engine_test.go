@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,4 +146,15 @@ func TestSuspended(t *testing.T) {
 		crash := &engine.Crash{Suspended: left}
 		assert.ErrorContains(t, crash, "suspended for another "+want+", because")
 	}
+}
+
+// Why a crash is said to be does not take the place of the signal and of where the fault was.
+func TestCrashSaysWhere(t *testing.T) {
+	where := engine.Crash{Signal: syscall.SIGABRT, Code: -1, Fault: "in give_up (p.c:9)"}
+	signal := fmt.Sprintf("%q", syscall.SIGABRT)
+	assert.Equal(t, "the worker was ended by the signal "+signal+" (in give_up (p.c:9))", where.Error())
+	where.Reason = "ended by itself"
+	assert.Equal(t, "the worker was ended by itself; the signal was "+signal+" (in give_up (p.c:9))", where.Error())
+	where.Fault = ""
+	assert.Equal(t, "the worker was ended by itself", where.Error())
 }
