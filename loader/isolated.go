@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -109,17 +108,18 @@ func (e *DeadlineError) Unwrap() []error { return []error{ErrCancelled, e.Cause}
 
 func crashAtOpen(plugin, path string, crash *engine.Crash, words engine.Words) error {
 	remedy := "Look for a fault in " + words.Starting
+	byRuntime := lastwords.ByRuntime(crash.Signal, crash.Code)
 	var file *fs.PathError
 	switch {
 	case crash.Remedy != "":
 		remedy = crash.Remedy
 	case crash.Late > 0:
 		remedy = "Give it more time, or look for what " + words.Starting + " may wait for"
-	case lastwords.ByRuntime(crash.Signal) && slices.ContainsFunc(crash.Output, lastwords.Unpreloaded):
+	case byRuntime && slices.ContainsFunc(crash.Output, lastwords.Unpreloaded):
 		remedy = "Load AddressSanitizer's runtime before the library: isolate.WithEnv with LD_PRELOAD= and what gcc -print-file-name=libasan.so says"
-	case strings.HasSuffix(crash.Reason, "(sandbox.Policy.Memory)"), lastwords.ByRuntime(crash.Signal) && slices.ContainsFunc(crash.Output, lastwords.NoMemory):
+	case crash.Bound == engine.BoundMemory, byRuntime && slices.ContainsFunc(crash.Output, lastwords.NoMemory):
 		remedy = "Free memory, or raise the limit (ulimit -v, a memory cgroup; in a sandbox Policy.Memory, of which the worker itself needs up to 64 MiB)"
-	case lastwords.ByRuntime(crash.Signal) && slices.ContainsFunc(crash.Output, lastwords.NoThread):
+	case byRuntime && slices.ContainsFunc(crash.Output, lastwords.NoThread):
 		remedy = "Free memory, or raise the limit of it (ulimit -v, a memory cgroup), or of the user's processes (ulimit -u)"
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
 		remedy = "Raise the limit of open descriptors (ulimit -n), or close what is not needed"

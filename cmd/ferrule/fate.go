@@ -103,12 +103,12 @@ func (f *fate) remedy() string {
 	switch {
 	case f.stage != opening:
 		return ""
-	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.Unpreloaded):
+	case f.byRuntime() && slices.ContainsFunc(f.lines, lastwords.Unpreloaded):
 		return "Load AddressSanitizer's runtime before the library: LD_PRELOAD=$(gcc -print-file-name=libasan.so) in the environment of this " +
 			"command, without --isolated; ferrule check does so by itself"
-	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.NoMemory):
+	case f.byRuntime() && slices.ContainsFunc(f.lines, lastwords.NoMemory):
 		return "Free memory, or raise the limit (ulimit -v, a memory cgroup)"
-	case f.kind == crashed && lastwords.ByRuntime(f.signal) && slices.ContainsFunc(f.lines, lastwords.NoThread):
+	case f.byRuntime() && slices.ContainsFunc(f.lines, lastwords.NoThread):
 		return "Free memory, or raise the limit of it (ulimit -v, a memory cgroup), or of the user's processes (ulimit -u)"
 	case f.kind == crashed:
 		return "Look for a fault in the library's constructors or its ferrule_start"
@@ -116,6 +116,15 @@ func (f *fate) remedy() string {
 		return "Give it more time, or look for what the library's constructors or its ferrule_start wait for"
 	}
 	return ""
+}
+
+// byRuntime reports whether the lines may say why the process ended.
+func (f *fate) byRuntime() bool {
+	code := -1
+	if f.code != nil {
+		code = *f.code
+	}
+	return f.kind == crashed && lastwords.ByRuntime(f.signal, code)
 }
 
 // function is what ran, as errors of isolated plug-ins have it.

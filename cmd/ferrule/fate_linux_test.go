@@ -123,13 +123,16 @@ func TestCallSaysWhere(t *testing.T) {
 func TestFaultBehindWords(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{"cache: std::bad_alloc caught, going on without it", "terminate called after throwing an instance of 'std::bad_alloc'",
-		"fatal error: out of memory", "==1==ASan runtime does not come first"} {
+		"fatal error: out of memory", "memory allocation of 1073741824 bytes failed", "==1==ASan runtime does not come first"} {
 		library := compiled(t, `#include <stdio.h>
 			FERRULE_PLUGIN(FERRULE_NAME("p") FERRULE_VERSION("1"));
 			FERRULE_FN(nothing) { (void)call; return FERRULE_OK; }
 			__attribute__((constructor)) static void begins(void) { fputs("`+words+`\n", stderr); *(volatile int *)8 = 1; }`)
-		for _, how := range []string{"--isolated=false", "--isolated"} {
-			_, stderr, code := ferrule(t, "", "call", how, library, "nothing")
+		for _, how := range [][]string{{"--isolated=false"}, {"--isolated"}, {"--sandbox", "--memory", "1GiB"}} {
+			_, stderr, code := ferrule(t, "", append(append([]string{"call"}, how...), library, "nothing")...)
+			if strings.Contains(stderr, "no Landlock") {
+				continue
+			}
 			assert.Equal(t, exitCrashed, code, how)
 			assert.Contains(t, stderr, "segmentation fault", how)
 			assert.Contains(t, stderr, ". Look for a fault in ", "%s: %s", how, words)

@@ -350,6 +350,7 @@ type Crash struct {
 	Signal  os.Signal // that ended it, or nil
 	Code    int       // its exit code; -1 with a signal
 	Reason  string    // in words, where the host ended it or it could not be started; may be empty
+	Bound   Bound     // of its sandbox that Reason is about; empty where it is about none
 	Output  []string  // the last lines that it wrote, to its standard output and its standard error; of a Go runtime's long report of its end, the first ones
 	Attempt int       // which worker it was, from 1
 
@@ -370,6 +371,16 @@ type Crash struct {
 	Suspended time.Duration // not 0 when no worker was started, because too many had crashed: how much longer
 	Late      time.Duration // not 0 when the host has ended it, or not waited for it any longer, because it had not started, stopped or what else Reason says in that time
 }
+
+// Bound is the name of a field of sandbox.Policy that bounds what a process uses.
+type Bound string
+
+// The bounds whose end is a process's own.
+const (
+	BoundMemory Bound = "Memory"
+	BoundCPU    Bound = "CPU"
+	BoundTime   Bound = "Time"
+)
 
 // Error says how the worker ended.
 func (c *Crash) Error() string {

@@ -739,8 +739,8 @@ func (s *session) look(why error) *engine.Crash {
 		if crash.Signal == nil && crash.Code < 0 {
 			crash.Reason = s.child.Unsaid()
 		}
-		if reason := s.child.reached(); reason != "" {
-			crash.Reason = reason
+		if end := s.child.reached(); end.Reason != "" {
+			crash.Reason, crash.Bound = end.Reason, end.Bound
 		}
 		if errors.Is(why, io.ErrUnexpectedEOF) {
 			crash.Fault = "within a message"

@@ -332,7 +332,7 @@ type child struct {
 	bounds *confine.Bounds // nil: it has no sandbox
 	began  time.Time
 	killed sync.Once
-	over   atomic.Pointer[string] // the bound for which the host has ended it, in words
+	over   atomic.Pointer[confine.End] // the bound for which the host has ended it
 }
 
 // Layers is process.Child's, with what the host does for the sandbox.
@@ -345,20 +345,20 @@ func (c *child) Layers() []string {
 }
 
 // overstep ends the process for one of its bounds.
-func (c *child) overstep(reason string) {
-	c.over.CompareAndSwap(nil, &reason)
+func (c *child) overstep(end confine.End) {
+	c.over.CompareAndSwap(nil, &end)
 	c.killed.Do(c.Kill)
 }
 
-// reached says which of its bounds has ended the process, which is gone, or nothing.
-func (c *child) reached() string {
+// reached says which of its bounds has ended the process, which is gone, if one has.
+func (c *child) reached() confine.End {
 	if c.bounds == nil {
-		return ""
+		return confine.End{}
 	}
-	if reason := c.over.Load(); reason != nil && c.signal == os.Kill { // it may have ended by itself at the same time
-		return *reason
+	if end := c.over.Load(); end != nil && c.signal == os.Kill { // it may have ended by itself at the same time
+		return *end
 	}
-	return c.bounds.Reached(c.signal, c.lived, strings.Split(c.tail.Text(), "\n"))
+	return c.bounds.Reached(c.signal, c.code, c.lived, strings.Split(c.tail.Text(), "\n"))
 }
 
 // start starts the program, and returns the ends of its streams.

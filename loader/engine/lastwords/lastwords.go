@@ -9,7 +9,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"syscall"
 )
 
 // How much of a report is kept.
@@ -128,12 +127,10 @@ func Of(lines []string) string {
 
 // NoMemory reports whether a line is what a runtime, Go's, C++'s, Rust's or Python's, writes when it gets no memory and ends its program for that.
 func NoMemory(line string) bool {
-	for _, prefix := range []string{fatal, "runtime: ", "Fatal Python error: "} {
-		if said, is := strings.CutPrefix(line, prefix); is {
-			return saysNoMemory(said)
-		}
+	if said, is := strings.CutPrefix(line, "Fatal Python error: "); is {
+		return saysNoMemory(said)
 	}
-	return badAlloc.MatchString(line) || strings.HasPrefix(line, "memory allocation of ") && strings.HasSuffix(line, " bytes failed")
+	return goNoMemory.MatchString(line) || badAlloc.MatchString(line) || strings.HasPrefix(line, "memory allocation of ") && strings.HasSuffix(line, " bytes failed")
 }
 
 // NoThread reports whether a line is what a runtime writes when it gets no thread and ends its program for that: for one there is no memory left, or the system allows no more of them.
@@ -160,6 +157,10 @@ func saysNoMemory(text string) bool {
 	return strings.Contains(text, "cannot allocate memory") || strings.Contains(text, "out of memory")
 }
 
+// goNoMemory is what Go's runtime writes: runtime.throw's words, the line before them, and those of its part in C. What a program writes of memory itself goes on in another way.
+var goNoMemory = regexp.MustCompile(`^fatal error: (?:failed to reserve page summary memory|(?:\w+: )?(?:cannot allocate memory|out of memory(?: allocating [\w ]+| \(stackalloc\))?))$` +
+	`|^runtime: out of memory: cannot allocate |^runtime/cgo: (?:out of memory in |malloc failed: )`)
+
 // badAlloc is the line by which a C++ runtime ends its program for an exception that nobody catches: libstdc++'s or libc++'s.
 var badAlloc = regexp.MustCompile(`^(?:terminate called after throwing |libc\+\+abi(?:\.dylib)?: terminating ).*std::bad_alloc`)
 
@@ -168,6 +169,23 @@ func Unpreloaded(line string) bool { return unpreloaded.MatchString(line) }
 
 var unpreloaded = regexp.MustCompile(`^==\d+== ?ASan runtime does not come first`)
 
-// ByRuntime reports whether a program may have been ended by a runtime in it, whose lines say why: one exits, or aborts. signal is what has ended the program, or nil. Where it is another one, such as that of a
-// fault, no line is why.
-func ByRuntime(signal os.Signal) bool { return signal == nil || signal == syscall.SIGABRT }
+// ByRuntime reports whether a program may have been ended by a runtime in it, whose lines say why: one exits, or aborts. Go's does so whatever it lacks. signal is what has ended the program, or nil; code is its
+// exit code then. Of another signal, such as that of a fault, and of the exit code of a fault, which Windows has in its place, no line is why.
+func ByRuntime(signal os.Signal, code int) bool {
+	if signal != nil {
+		return signal == aborted
+	}
+	return !ofSystem(uint32(code)) || uint32(code) == failFast || uint32(code) == noMemory
+}
+
+// What a runtime on Windows ends a program by: abort's exit code, and that of an allocation that raises.
+const (
+	failFast = 0xc0000409
+	noMemory = 0xc0000017
+)
+
+// ofSystem reports whether an exit code is an exception of Windows itself: an error or a warning, and none of those that languages raise, such as C++. No other system has such codes.
+func ofSystem(code uint32) bool {
+	const warning, customer = 1 << 31, 1 << 29
+	return code&warning != 0 && code&customer == 0
+}

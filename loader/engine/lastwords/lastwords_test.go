@@ -65,6 +65,9 @@ func TestNoMemory(t *testing.T) {
 		"terminate called after throwing an instance of 'std::bad_alloc'":                         true,
 		"libc++abi: terminating due to uncaught exception of type std::bad_alloc: std::bad_alloc": true, "libc++abi.dylib: terminating with uncaught exception of type std::bad_alloc": true,
 		"runtime: out of memory: cannot allocate 4194304-byte block (8192 in use)": true, "memory allocation of 8192 bytes failed": true, "Fatal Python error: PyThreadState_Clear: Out of memory": true,
+		"fatal error: pageAlloc: out of memory": true, "fatal error: out of memory (stackalloc)": true, "fatal error: failed to reserve page summary memory": true,
+		"runtime/cgo: out of memory in thread_start": true, "runtime/cgo: malloc failed: Cannot allocate memory": true,
+		"runtime: free out of memory hints list": false, "fatal error: plug-in table out of memory, going on": false,
 		"cache: std::bad_alloc caught, going on without it": false, "terminate called after throwing an instance of 'std::runtime_error'": false,
 		"out of memory, says a program, and goes on": false, "fatal error: all goroutines are asleep - deadlock!": false, "runtime: may need to increase max user processes (ulimit -u)": false, "": false} {
 		assert.Equal(t, want, lastwords.NoMemory(line), line)
@@ -90,7 +93,11 @@ func TestNoThread(t *testing.T) {
 // What a program has written before is not why a fault, or somebody else, has ended it.
 func TestByRuntime(t *testing.T) {
 	for signal, want := range map[os.Signal]bool{nil: true, syscall.SIGABRT: true, syscall.SIGSEGV: false, syscall.SIGBUS: false, os.Kill: false} {
-		assert.Equal(t, want, lastwords.ByRuntime(signal), signal)
+		assert.Equal(t, want, lastwords.ByRuntime(signal, -1), signal)
+	}
+	for code, want := range map[uint32]bool{0: true, 2: true, 255: true, 0xffffffff: true, 0x80000003: false, 0xc0000005: false, 0xc00000fd: false, 0xc0000374: false, 0xc000013a: false,
+		0xc0000017: true, 0xc0000409: true, 0xe06d7363: true} { // no memory, abort, and a C++ exception
+		assert.Equal(t, want, lastwords.ByRuntime(nil, int(code)), "%#x", code)
 	}
 	for line, want := range map[string]bool{"==17==ASan runtime does not come first in initial library list; you should": true, "note: the ASan runtime does not come first here": false} {
 		assert.Equal(t, want, lastwords.Unpreloaded(line), line)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ferrule-dev/ferrule/loader/engine"
 	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	"github.com/ferrule-dev/ferrule/loader/inspect"
 	"github.com/ferrule-dev/ferrule/loader/internal/count"
@@ -52,27 +53,34 @@ type report struct {
 	Errno                   int  // the system's error, by which the program was not started
 }
 
-// Reached says which of the bounds has ended a process that the host has not, or nothing: it lived for so long, and stderr are its last lines.
-func (b *Bounds) Reached(signal os.Signal, lived time.Duration, stderr []string) string {
+// End is one of the bounds that has ended a process. Its zero value is none.
+type End struct {
+	Bound  engine.Bound
+	Reason string // in words, for an engine.Crash
+}
+
+// Reached says which of the bounds has ended a process that the host has not, if one has: signal or code is how, it lived for so long, and stderr are its last lines.
+func (b *Bounds) Reached(signal os.Signal, code int, lived time.Duration, stderr []string) End {
+	says := b.Memory > 0 && lastwords.ByRuntime(signal, code) // it is its own word, which is not why a fault or a kill has ended it
 	switch {
 	case signal == os.Kill && b.Time > 0 && lived >= b.Time:
-		return fmt.Sprintf("killed by the system, because it had lived for %v (sandbox.Policy.Time)", b.Time)
+		return End{engine.BoundTime, fmt.Sprintf("killed by the system, because it had lived for %v (sandbox.Policy.Time)", b.Time)}
 	case b.CPU > 0 && process.OutOfTime(signal):
-		return fmt.Sprintf("ended by the system, because it had used %v of processor time (sandbox.Policy.CPU)", b.CPU)
+		return End{engine.BoundCPU, fmt.Sprintf("ended by the system, because it had used %v of processor time (sandbox.Policy.CPU)", b.CPU)}
 	case signal == os.Kill && b.CPU > 0 && lived >= b.CPU:
-		return fmt.Sprintf("killed by the system, as it does with one that has used %v of processor time and ignores the signal for that "+
-			"(sandbox.Policy.CPU), or by another process", b.CPU)
-	case b.Memory > 0 && slices.ContainsFunc(stderr, ofRuntime): // it is its own word
-		return fmt.Sprintf("ended by its own runtime, which says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
-	case b.Memory > 0 && lastwords.ByRuntime(signal) && lastwords.ShortOfMemory(lastOf(stderr)):
-		return fmt.Sprintf("ended by itself, and says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))
+		return End{engine.BoundCPU, fmt.Sprintf("killed by the system, as it does with one that has used %v of processor time and ignores the signal for that "+
+			"(sandbox.Policy.CPU), or by another process", b.CPU)}
+	case says && slices.ContainsFunc(stderr, ofRuntime):
+		return End{engine.BoundMemory, fmt.Sprintf("ended by its own runtime, which says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))}
+	case says && lastwords.ShortOfMemory(lastOf(stderr)):
+		return End{engine.BoundMemory, fmt.Sprintf("ended by itself, and says that it has no memory left: it had %s (sandbox.Policy.Memory)", amount(b.Memory))}
 	}
-	return ""
+	return End{}
 }
 
 // ofRuntime reports whether a line is one of those by which a runtime ends a process that has no memory for its own work.
 func ofRuntime(line string) bool {
-	return lastwords.NoMemory(line) || strings.HasPrefix(line, "runtime") && lastwords.NoThread(line)
+	return lastwords.NoMemory(line) || strings.HasPrefix(line, "runtime: failed to create new OS thread") || strings.HasPrefix(line, "runtime/cgo: pthread_create failed")
 }
 
 // lastOf returns the last line that has something in it.
@@ -97,11 +105,11 @@ func amount(bytes int64) string {
 }
 
 // Watch keeps a process to those bounds that it could undo itself, until done is closed: a timer is gone when another program takes its
-// place, and memory that was made read-only is not counted by the system's limit. end is called with the reason, by another goroutine.
-func (b *Bounds) Watch(pid int, done <-chan struct{}, end func(reason string)) {
+// place, and memory that was made read-only is not counted by the system's limit. end is called by another goroutine.
+func (b *Bounds) Watch(pid int, done <-chan struct{}, end func(End)) {
 	if b.Time > 0 {
 		late := time.AfterFunc(b.Time, func() {
-			end(fmt.Sprintf("killed by the host, because it had lived for %v (sandbox.Policy.Time)", b.Time))
+			end(End{engine.BoundTime, fmt.Sprintf("killed by the host, because it had lived for %v (sandbox.Policy.Time)", b.Time)})
 		})
 		go func() {
 			<-done
@@ -120,7 +128,7 @@ const (
 	memorySlack  = 72 << 20
 )
 
-func watchMemory(pid int, done <-chan struct{}, end func(reason string)) {
+func watchMemory(pid int, done <-chan struct{}, end func(End)) {
 	t := time.NewTicker(memoryPeriod)
 	defer t.Stop()
 	for {
@@ -130,7 +138,7 @@ func watchMemory(pid int, done <-chan struct{}, end func(reason string)) {
 		case <-t.C:
 		}
 		if used, limit, ok := memoryOf(pid); ok && used > memorySlack && used-memorySlack > limit {
-			end(fmt.Sprintf("killed by the host, because %d MiB of memory were its own, where the limit is %d MiB (sandbox.Policy.Memory)", used>>20, limit>>20))
+			end(End{engine.BoundMemory, fmt.Sprintf("killed by the host, because %d MiB of memory were its own, where the limit is %d MiB (sandbox.Policy.Memory)", used>>20, limit>>20)})
 			return
 		}
 	}

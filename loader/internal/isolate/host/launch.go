@@ -48,6 +48,7 @@ type worker struct {
 	layers   []string         // what shuts it in
 	told     bool             // it has said what of them it has made itself, or may not say it any more
 	reason   string           // why the host ended it; "" when it was not the host
+	bound    engine.Bound     // of its sandbox that it had gone past, where that is why
 	late     time.Duration    // in which something was to be done that was not, where that is why
 	ended    bool             // the process has: the next two say how
 	signal   os.Signal        // that ended it, or nil
@@ -451,14 +452,15 @@ func (w *worker) report() engine.Crash {
 
 // words is report for a caller that holds the group's mu.
 func (w *worker) words() engine.Crash {
-	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Late: w.late, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
+	crash := engine.Crash{Signal: w.signal, Fault: w.place, Code: w.code, Reason: w.reason, Bound: w.bound, Late: w.late, Output: w.output.Lines(), Attempt: w.attempt, Group: w.group.Name}
 	if w.culprit != nil && crash.Group != "" {
 		crash.Culprit = w.culprit.Owner()
 	}
 	if crash.Unserved = w.unserved; w.unserved {
 		crash.Reason = beforeServing(w.signal, w.code, w.output.Text())
 	} else if w.ended && w.reason == "" {
-		crash.Reason = w.boundReached()
+		end := w.boundReached()
+		crash.Reason, crash.Bound = end.Reason, end.Bound
 	}
 	if w.ended && crash.Reason == "" && w.signal == nil {
 		switch w.code {
