@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/ferrule-dev/ferrule/loader/engine/lastwords"
 	workerside "github.com/ferrule-dev/ferrule/loader/internal/isolate/worker"
 	"github.com/ferrule-dev/ferrule/loader/internal/process"
 )
@@ -14,7 +15,7 @@ func beforeServing(signal os.Signal, code int, output string) string {
 	if code == workerside.ExitProtocol {
 		return "ended by itself, because it did not understand how it was started"
 	}
-	if what, where := process.GoPanic(output); what != "" {
+	if what, where := process.GoPanic(output); what != "" && lastwords.ByRuntime(signal, code) { // else it has gone on since
 		return fmt.Sprintf("ended by an init function of its program, before it could serve: %s%s", what, where)
 	}
 	return "ended with " + process.How(signal, code) + " before it could serve, when its program's init functions ran"
