@@ -123,7 +123,9 @@ func crashAtOpen(plugin, path string, crash *engine.Crash, words engine.Words) e
 		remedy = "Free memory, or raise the limit of it (ulimit -v, a memory cgroup), or of the user's processes (ulimit -u)"
 	case errors.Is(crash.Err, syscall.EMFILE), errors.Is(crash.Err, syscall.ENFILE):
 		remedy = "Raise the limit of open descriptors (ulimit -n), or close what is not needed"
-	case errors.Is(crash.Err, syscall.ENOMEM), errors.Is(crash.Err, syscall.EAGAIN):
+	case errors.Is(crash.Err, syscall.ENOMEM):
+		remedy = "Free memory, or raise the limit of it (ulimit -v, a memory cgroup)"
+	case errors.Is(crash.Err, syscall.EAGAIN):
 		remedy = "Free memory, or raise the limit of the user's processes (ulimit -u)"
 	case errors.As(crash.Err, &file) && file.Path == os.DevNull: // of which there may be none in a chroot or a container
 		remedy = "Have " + os.DevNull + " where this process can read it: it is the worker's standard input"

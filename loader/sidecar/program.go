@@ -358,7 +358,7 @@ func (c *child) reached() confine.End {
 	if end := c.over.Load(); end != nil && c.signal == os.Kill { // it may have ended by itself at the same time
 		return *end
 	}
-	return c.bounds.Reached(c.signal, c.code, c.lived, strings.Split(c.tail.Text(), "\n"))
+	return c.bounds.Reached(c.signal, c.code, c.lived, c.tail.Said())
 }
 
 // start starts the program, and returns the ends of its streams.

@@ -173,6 +173,9 @@ func (t *Tail) Text() string {
 	return strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n")
 }
 
+// Said returns the lines of Text, and before them those of Lines: what a long report begins with is in Text no more.
+func (t *Tail) Said() []string { return append(t.Lines(), strings.Split(t.Text(), "\n")...) }
+
 // Lines returns the last lines of Text, 20 at most; or the first 20 lines of a Go runtime's longer report of its end.
 func (t *Tail) Lines() []string {
 	text := t.Text()

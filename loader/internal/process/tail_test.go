@@ -160,3 +160,19 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	assert.True(t, strings.HasSuffix(text, "long \uFFFD end"), text[len(text)-20:])
 	assert.Len(t, tail.Lines(), 1)
 }
+
+// What a Go runtime's report begins with is said, however long the report is.
+func TestSaid(t *testing.T) {
+	tail := NewTail(nil)
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	tail.Read(read)
+	_, err = write.WriteString("fatal error: runtime: out of memory\n\ngoroutine 1 [running]:\n" + strings.Repeat("main.deep(0x1)\n\t/src/main.go:7\n", tailBytes/16))
+	require.NoError(t, err)
+	require.NoError(t, write.Close())
+	within(t, "the end of the output", func() { <-tail.done })
+	assert.NotContains(t, tail.Text(), "out of memory")
+	said := tail.Said()
+	assert.Equal(t, "fatal error: runtime: out of memory", said[0])
+	assert.Equal(t, "\t/src/main.go:7", said[len(said)-1])
+}

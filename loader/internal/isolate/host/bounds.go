@@ -1,10 +1,6 @@
 package host
 
-import (
-	"strings"
-
-	"github.com/ferrule-dev/ferrule/loader/internal/confine"
-)
+import "github.com/ferrule-dev/ferrule/loader/internal/confine"
 
 // bounds are those of the worker's sandbox.
 func (o *Options) bounds() *confine.Bounds {
@@ -13,7 +9,7 @@ func (o *Options) bounds() *confine.Bounds {
 
 // boundReached says which bound of its sandbox has ended a worker that the host has not, if one has.
 func (w *worker) boundReached() confine.End {
-	return w.group.options.bounds().Reached(w.signal, w.code, w.lived, strings.Split(w.output.Text(), "\n"))
+	return w.group.options.bounds().Reached(w.signal, w.code, w.lived, w.output.Said())
 }
 
 // watch keeps the worker to those bounds of its sandbox that the plug-in could undo in its own process.
