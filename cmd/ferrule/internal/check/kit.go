@@ -219,6 +219,9 @@ func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error
 }
 
 func (k *kit) send(e event) {
+	if e.Step != nil {
+		e.Step.Began = time.Now()
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic(err)

@@ -35,6 +35,13 @@ type step struct {
 	Expected string `json:"expected"`
 	Mend     string `json:"mend"`
 	Fatal    bool   `json:"fatal,omitempty"` // no other case can run when this fails
+
+	Began time.Time `json:"began"` // set by send
+}
+
+// justBegun reports whether a step that is no call had little of a case's time when that was over: it is not why.
+func (s *step) justBegun(over time.Time, limit time.Duration) bool {
+	return s.Function == "" && over.Sub(s.Began) < limit/4
 }
 
 // event is one line of a worker's report. One member is set.
@@ -235,11 +242,11 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 	}
 	limit := time.NewTimer(o.Timeout)
 	defer limit.Stop()
-	late, grace := false, leftGrace
+	late, grace, over := false, leftGrace, time.Time{}
 	select {
 	case <-process.Done():
 	case <-limit.C:
-		late = true
+		late, over = true, time.Now()
 	case <-ctx.Done():
 	}
 	if late || p.processes || ctx.Err() != nil {
@@ -336,6 +343,10 @@ func (p *parent) once(ctx context.Context, c Case, r *Result, left map[string]st
 			Seen:     fmt.Sprintf("%s: the case was not done after %v and %s", last.What, o.Timeout, calls),
 			Expected: fmt.Sprintf("all calls of a case within %v, the limit of --timeout; a function may take that long, but was not tried in full", o.Timeout),
 			Mend:     fmt.Sprintf("Give each case more time, such as --timeout %v", 6*o.Timeout)}
+	case late && last.justBegun(over, o.Timeout):
+		f = Finding{Rule: last.Rule, Severity: Warning,
+			Seen:     fmt.Sprintf("%s: the case was not done after %v, of which that had %v", last.What, o.Timeout, over.Sub(last.Began).Round(time.Millisecond)),
+			Expected: fmt.Sprintf("all of a case within %v, the limit of --timeout", o.Timeout), Mend: fmt.Sprintf("Give each case more time, such as --timeout %v", 6*o.Timeout)}
 	case late:
 		f.Seen = fmt.Sprintf("%s: not done after %v", last.What, o.Timeout)
 		if last.Function != "" && !slices.Contains([]string{"R9", "R18", "R24", "R33"}, last.Rule) {

@@ -47,3 +47,12 @@ func TestTries(t *testing.T) {
 		assert.Equal(t, c.again, again, c.name)
 	}
 }
+
+// A step that had hardly begun when the time of its case was over is not why; a call has a limit of its own, and one that hangs is, whenever it began.
+func TestStepThatHasJustBegun(t *testing.T) {
+	began := time.Now()
+	stop, call := step{What: "ferrule_stop", Began: began}, step{What: "f", Function: "f", Began: began}
+	assert.True(t, stop.justBegun(began.Add(time.Second), 10*time.Second))
+	assert.False(t, stop.justBegun(began.Add(3*time.Second), 10*time.Second))
+	assert.False(t, call.justBegun(began.Add(time.Second), 10*time.Second))
+}
