@@ -18,7 +18,6 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 	"oras.land/oras-go/v2/registry/remote/retry"
 
-	"github.com/ferrule-dev/ferrule/plugins/internal/sentence"
 	"github.com/ferrule-dev/ferrule/plugins/registry"
 )
 
@@ -155,7 +154,7 @@ func (l *limits) left(ctx context.Context, host string) error {
 	}
 	wait += rand.N(wait/4 + 1) // not all at the same moment
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < wait {
-		return &transportError{registry.ErrUnavailable, fmt.Sprintf("it is too busy, and wants to be asked again in %s", sentence.Wait(wait, time.Second))}
+		return &transportError{registry.ErrUnavailable, fmt.Sprintf("it is too busy, and wants to be asked again in %v", (wait + time.Second - 1).Truncate(time.Second))}
 	}
 	select {
 	case <-ctx.Done():
