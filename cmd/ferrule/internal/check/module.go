@@ -78,7 +78,7 @@ func init() {
 		"import-fails":  func(m *module) { m.imports(abi.StatusFailed, []byte("no"), nil) },
 		"import-empty":  func(m *module) { m.imports(abi.StatusOK, nil) },
 		"import-large":  func(m *module) { m.imports(abi.StatusOK, bytes.Repeat([]byte("i"), MaxInput)) },
-		"cancel-middle": func(m *module) { m.cancel("cancelled after 10ms", 10*time.Millisecond) },
+		"cancel-middle": func(m *module) { m.cancel(10 * time.Millisecond) },
 		"batch":         (*module).checkBatch,
 		"config":        (*module).checkConfig,
 		"configure":     (*module).checkConfigure,
@@ -617,19 +617,19 @@ func (m *module) imports(status abi.Status, answers ...[]byte) {
 	}
 }
 
-// cancel has the calls' time end.
-func (m *module) cancel(how string, after time.Duration) {
+// cancel has the calls' time end after so long, or after twice as long each time that the machine did not get to begin the call before.
+func (m *module) cancel(after time.Duration) {
 	for name, why := range m.Without {
 		if why == untilCancelled {
 			delete(m.Without, name)
 		}
 	}
-	m.how = ", " + how
 	gone := false // what the plug-in ran in was ended: a new one would take the time that the call has
 	m.each(func(f function) {
 		for _, in := range m.cancellable(f) {
 			var t tries
-			for t.again() {
+			for after := after; t.again(); {
+				m.how = fmt.Sprintf(", cancelled after %v", after)
 				if gone {
 					m.close()
 					m.open()
@@ -641,6 +641,9 @@ func (m *module) cancel(how string, after time.Duration) {
 				late, out, err := m.cancelled(f, in, after)
 				ended := wasEnded(err)
 				gone = ended || errors.Is(err, loader.ErrCrash)
+				if !entered(err) {
+					after *= 2
+				}
 				if !t.take(late, entered(err), ended, &m.again) {
 					continue
 				}
@@ -656,7 +659,7 @@ func (m *module) cancel(how string, after time.Duration) {
 				m.note("%s with %s was not tried: the machine was too busy to begin it before it was cancelled", f.label, in.name)
 				return
 			case t.late > soon:
-				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s, %s: it ran for another %v", f.label, in.name, how, t.late.Round(time.Millisecond)),
+				m.find(Finding{Rule: "R17", Severity: Error, Function: f.label, Seen: fmt.Sprintf("%s with %s%s: it ran for another %v", f.label, in.name, m.how, t.late.Round(time.Millisecond)),
 					Expected: fmt.Sprintf("a function that returns soon, here within %v", soon), Mend: m.mendCancel()})
 				m.send(event{Broken: f.label})
 				return
