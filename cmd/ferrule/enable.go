@@ -51,8 +51,8 @@ for is done, or nothing.
 An application that watches the file takes the change over while it runs, as a whole. Where a plug-in could not be as
 the file says then, such as one without a function that it imports or a plug-in that it requires, the application
 refuses the file, with all later changes until that is mended, and keeps what it has; this command writes the file, and
-warns of it, also where that is not on account of the edit. Plug-ins in Go that the application has compiled in are not known here: ignore a warning that such a one is
-not found. To name one in the file, write it there by hand.
+warns of it, also where that is not on account of the edit. Plug-ins in Go that the application has compiled in are not
+known here: ignore a warning that such a one is not found. To name one in the file, write it there by hand.
 ` + configCodes + `
 With --json there is one object:
   config                    the path of the file
