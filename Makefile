@@ -54,7 +54,7 @@ test: test-go ## The library, isolation and the core system, on this machine
 
 # Together with `make test`: all that is quick.
 .PHONY: rest
-rest: rest-go ## What `make test` leaves out and is quick by itself: calls without cgo, the other engines, the command, the examples, what makes releases, and the SDKs with each of their plug-ins
+rest: rest-go ## What `make test` leaves out and is quick by itself: calls without cgo, the sandbox, the other engines, the command, the examples, what makes releases, and the SDKs with each of their plug-ins
 	+$(TOGETHER) test-without test-c test-rust
 
 # The native engine crosses to C in four ways, and is tested with each: directly or by purego's trampoline, with cgo on or
@@ -84,9 +84,9 @@ LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
 # What every host imports: the loader, isolation and the core system.
 QUICK = ./abi/... ./loader ./loader/abspath/... ./loader/builtin/... ./loader/engine/... ./loader/escape/... ./loader/inspect/... \
-	./loader/internal/... ./loader/isolate/... ./plugins/...
+	./loader/internal/... ./loader/isolate ./plugins/...
 # The rest. The folders of the root's module are named: the module's own name would have QUICK in it.
-REST = ./include/... ./internal/... ./loader/sidecar/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/...,$(TESTED))
+REST = ./include/... ./internal/... ./loader/isolate/sandbox/... ./loader/sidecar/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/...,$(TESTED))
 
 .PHONY: test-go rest-go
 test-go:
