@@ -49,8 +49,10 @@ fresh: ## README's two commands in a clone, in a Debian that has Go, a C compile
 	@sh internal/first/fresh.sh
 
 .PHONY: test
-test: test-go ## The library, isolation and the core system, on this machine
-	+$(TOGETHER) quick-c quick-rust
+test: ## The library, isolation and the core system, on this machine
+	$(NEED_GO)
+	$(NEED_CC)
+	$(GOTEST) $(LEAN) $(WIDE) -parallel 4 -timeout 20m -skip $(LONG_ONES) $(QUICK)
 
 # Together with `make test`: all that is quick.
 .PHONY: rest
@@ -88,11 +90,7 @@ QUICK = ./abi/... ./loader ./loader/abspath/... ./loader/builtin/... ./loader/en
 # The rest. The folders of the root's module are named: the module's own name would have QUICK in it.
 REST = ./include/... ./internal/... ./loader/isolate/sandbox/... ./loader/sidecar/... ./sdk-c/... ./sdk-rust/... $(filter-out ./... ./plugins/...,$(TESTED))
 
-.PHONY: test-go rest-go
-test-go:
-	$(NEED_GO)
-	$(NEED_CC)
-	$(GOTEST) $(LEAN) $(WIDE) -parallel 4 -timeout 20m -skip $(LONG_ONES) $(QUICK)
+.PHONY: rest-go
 rest-go:
 	$(NEED_GO)
 	$(NEED_CC)
@@ -168,20 +166,14 @@ crossing-cgo:
 crossing-without:
 	CGO_ENABLED=0 $(GOTEST) $(LEAN) $(IN_PROCESS) -tags ferrule_portable $(NATIVE)
 
-.PHONY: test-c quick-c
+.PHONY: test-c
 test-c:
 	$(NEED_CC)
 	$(MAKE) -C sdk-c test
-quick-c:
-	$(NEED_CC)
-	$(MAKE) -C sdk-c quick
 
-# The quick ones build no plug-in.
-.PHONY: test-rust quick-rust
-test-rust: RUST_TESTS = --workspace
-quick-rust: RUST_TESTS = --lib
-test-rust quick-rust:
-	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet $(RUST_TESTS) --all-features; elif [ -n "$$CI" ]; then \
+.PHONY: test-rust
+test-rust:
+	@if $(HAVE_CARGO); then cd sdk-rust && $(CARGO) test --quiet --workspace --all-features; elif [ -n "$$CI" ]; then \
 		echo "make: cargo is missing: apt-get install cargo, or see https://rustup.rs" >&2; exit 1; else \
 		echo "make: the Rust SDK was not tested: cargo is missing: apt-get install cargo, or see https://rustup.rs"; fi
 

@@ -111,7 +111,7 @@ func TestMakeLeavesNoModuleOut(t *testing.T) {
 	}
 	assert.ElementsMatch(t, modules, tidy, "mod tidy -diff")
 
-	tests := recorded(t, tree, "test-go", "rest-go", "bench-test")
+	tests := recorded(t, tree, "test", "rest-go", "bench-test")
 	assert.Equal(t, every, packages(t, tests, verb("test", "")), "test")
 	both := slices.Concat(packages(t, tests[:1], verb("test", "")), packages(t, tests[1:2], verb("test", "")))
 	slices.Sort(both)
@@ -160,7 +160,7 @@ func TestMakeNamesLongTests(t *testing.T) {
 	}
 	run := option("long", "-run")
 	require.Regexp(t, `^\^\((Test\w+\|)+Test\w+\)\$$`, run)
-	assert.Equal(t, run, option("test-go", "-skip"))
+	assert.Equal(t, run, option("test", "-skip"))
 	assert.Equal(t, run, option("rest-go", "-skip"))
 
 	// The tests of those names that packages have.
@@ -187,7 +187,7 @@ func TestMakeNamesLongTests(t *testing.T) {
 	}
 	long := found("long")
 	assert.True(t, some, "a file whose tests need what another target fetches")
-	assert.ElementsMatch(t, found("test-go", "rest-go"), long, "what one leaves out the other runs, in whatever package it is")
+	assert.ElementsMatch(t, found("test", "rest-go"), long, "what one leaves out the other runs, in whatever package it is")
 	for _, name := range strings.Split(strings.Trim(run, "^()$"), "|") {
 		assert.True(t, slices.ContainsFunc(long, func(test string) bool { return strings.HasSuffix(test, " "+name) }), "%s is in no package of make long", name)
 	}
