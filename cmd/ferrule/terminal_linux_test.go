@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,7 +71,12 @@ func TestProgress(t *testing.T) {
 	loop := []string{"--in", "", "--timeout", "4s", fixture.C(t, "fault_polite_loop"), "fault"}
 	for _, way := range calls {
 		text := onTerminal(t, nil, append(way[:len(way):len(way)], loop...)...)
-		assert.Regexp(t, "^\rfault: [1-4]\\.[0-9] s\x1b\\[K\r", text)
+		if strings.Contains(text, "out of time after") { // a machine that stands still for seconds: it is started, or sees that it is cancelled, too late
+			more := slices.Clone(loop)
+			more[3] = "20s"
+			text = onTerminal(t, nil, append(way[:len(way):len(way)], more...)...)
+		}
+		assert.Regexp(t, "^\rfault: [0-9]+\\.[0-9] s\x1b\\[K\r", text)
 		assert.Regexp(t, "\r\x1b\\[Kferrule: plug-in fault_polite_loop: fault: cancelled", text)
 	}
 	_, stderr, _ := ferrule(t, "", append([]string{"call"}, loop...)...)
