@@ -54,8 +54,10 @@ type kit struct {
 	mu      sync.Mutex
 	report  *os.File
 	found   map[string]bool
-	over    map[string]bool        // functions of which a call took longer than budget
+	over    once                   // functions of which a call took longer than budget
 	slow    map[string]bool        // those of which two did
+	late    once                   // those of which a call went on for long after it was cancelled
+	held    once                   // those of which a release took long
 	events  map[misuse]bool        // what the library's use of host services showed
 	live    map[uintptr]*frame     // the frames that were ever handed out
 	rooms   [][]byte               // what host->room gave to calls that are over
@@ -162,7 +164,7 @@ var ErrTask = errors.New("the task cannot be read")
 // shell runs a command line that serves an import.
 func Work(r io.Reader, shell func(line string, in []byte) ([]byte, error)) error {
 	runtime.LockOSThread() // for pinned plug-ins, and for what belongs to a thread: its mask, its rounding mode
-	k := &kit{found: map[string]bool{}, slow: map[string]bool{}, over: map[string]bool{}, events: map[misuse]bool{},
+	k := &kit{found: map[string]bool{}, slow: map[string]bool{}, over: once{}, late: once{}, held: once{}, events: map[misuse]bool{},
 		used: map[string]bool{}, behind: func(in []byte) (abi.Status, []byte) { return abi.StatusOK, in },
 		live: map[uintptr]*frame{}, started: map[uintptr][]*between{}, runs: map[*run]bool{}, ran: map[string]pace{}}
 	if err := gob.NewDecoder(r).Decode(&k.task); err != nil {
@@ -542,13 +544,11 @@ func (i *instance) call(f function, in input, o options) *outcome {
 	r, _ := k.enter(i.l, f.addr, i.state, in.bytes, o)
 	if r.took > budget && o.cancelAfter == 0 && !o.cancelled && !o.quiet {
 		if len(in.bytes) < 64<<10 {
-			// Twice, because once may be the machine's doing.
-			if k.slow[f.label] = k.over[f.label]; k.slow[f.label] {
+			if k.slow[f.label] = k.over.again(f.label); k.slow[f.label] {
 				k.send(event{Slow: f.label})
 			}
-			k.over[f.label] = true
 		}
-		if r.late > 2*time.Second {
+		if r.late > 2*time.Second && k.late.again(f.label) {
 			k.ignoresCancel(f, in, r)
 		}
 	}
@@ -559,6 +559,16 @@ func (i *instance) call(f function, in input, o options) *outcome {
 		}
 	}
 	return r
+}
+
+// once are functions of which something was seen once in a case, which may be the machine's doing: one that is busy with other things may stand still for seconds.
+type once map[string]bool
+
+// again reports whether it was seen before.
+func (o once) again(function string) bool {
+	was := o[function]
+	o[function] = true
+	return was
 }
 
 func (k *kit) ignoresCancel(f function, in input, r *outcome) {
