@@ -67,12 +67,12 @@ IN_PROCESS = -skip '/^(isolated|in_a_group)$$|//^(isolated|in_a_group)$$|///^(is
 
 # Tests that take long by themselves: guides, READMEs, examples and new plug-ins that are walked through with all that they build;
 # programs that are built for other systems; programs that are installed outside the tree; registries and brokers, which are built
-# first; every case of `ferrule check` for each fixture; passwords that cost a second on purpose; load.
+# first; every case of `ferrule check` for each fixture; thousands of damaged files; passwords that cost a second on purpose; load.
 LONG = TestAPIDiff TestArchive TestAuthorGuide TestBasket TestBrokers TestCarried TestCheckOfLibraries TestDemo TestDigestOfALongFile \
 	TestEverywhereAgrees TestEverywhereAsks TestEverywhereGenerated TestEverywhereRefuses TestEverywhereTable TestExamplesPass TestExhibits \
 	TestFindElsewhere TestFindInOtherFiles TestFindingsOfAllCases TestFleet TestForMinisign TestGoForms TestGoFormsPass TestGoLeaks TestGoThreads \
 	TestIndexOfAnOCIRegistry TestInstall TestLanguagesGo TestLeftOut TestMakeInstall TestManualOfC TestManualOfGo TestManualOfRust TestModulesPass \
-	TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy TestNewReleases TestNewWasm TestOfMinisign \
+	TestMutatedHeaders TestMutatedRandomly TestNewFromNothingToAResult TestNewGo TestNewGoNames TestNewIsTidy TestNewReleases TestNewWasm TestOfMinisign \
 	TestPageInChromium TestPageInChromiumOfFaults TestPageInChromiumWithLargeNumbers TestPageInChromiumWithoutNumbers TestPageOfDebugging \
 	TestPagesOfTheSystem TestPassword TestPushSignsLater TestPushToOCI TestREADMEs TestReady TestReplaceUnderLoad TestReplacedUnderLoad \
 	TestSidecarFindings TestSidecarFull TestSidecarWebFindings TestSiteInChromium TestSiteInChromiumThatIsWrong TestSiteIsOfItsTag TestSlowIsNoHang \
@@ -80,7 +80,7 @@ LONG = TestAPIDiff TestArchive TestAuthorGuide TestBasket TestBrokers TestCarrie
 	TestWarningsOfCompilers TestWindows
 # The packages that have them: no other is linked for nothing.
 LONG_IN = ./cmd/ferrule ./cmd/ferrule/internal/check ./cmd/ferrule/internal/gen ./examples ./examples/everywhere ./internal/release ./internal/soak \
-	./loader/internal/isolate/mark ./loader/remote ./plugins ./plugins/enginetest/scripttest ./plugins/oci ./plugins/sign ./plugins/web/browsertest
+	./loader/inspect ./loader/internal/isolate/mark ./loader/remote ./plugins ./plugins/enginetest/scripttest ./plugins/oci ./plugins/sign ./plugins/web/browsertest
 empty =
 LONG_ONES = '^($(subst $(empty) $(empty),|,$(strip $(LONG))))$$'
 
