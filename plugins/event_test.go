@@ -283,3 +283,20 @@ func TestAuditOfWhoIsNotIn(t *testing.T) {
 	assert.Len(t, log.with("plug-in granted", "name=note"), 1)
 	assert.Len(t, log.with("plug-in granted", `name="connect 443"`), 1)
 }
+
+// TestConfigInTheLog: the log says of config.yaml whether it was taken over, in words that are about the file and no plug-in.
+func TestConfigInTheLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("plugins: [aaaa]"), 0o644))
+	var log lines
+	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Builtin(simple("aaaa", "1.0.0", nil)))
+	require.NoError(t, sys.Start(t.Context()))
+	defer sys.Close()
+	require.NoError(t, os.WriteFile(path, []byte("plugins: [{name: aaaa, limit: 2s}]"), 0o644))
+	require.NoError(t, sys.Reload(t.Context()))
+	assert.Len(t, log.with(`level=INFO msg="config.yaml taken over"`), 1)
+	require.NoError(t, os.WriteFile(path, []byte("plugins: [{name: aaaa, limit: long}]"), 0o644))
+	require.Error(t, sys.Reload(t.Context()))
+	assert.Len(t, log.with(`level=WARN msg="config.yaml refused"`, "was not taken over"), 1)
+	assert.Empty(t, log.with(`"plug-in config"`))
+}

@@ -779,7 +779,14 @@ func (s *System) tell(ev Event, level slog.Level) {
 	if ev.Err != nil {
 		attrs = append(attrs, slog.Any("err", ev.Err))
 	}
-	s.log(level, "plug-in "+string(ev.Kind), attrs...)
+	text := "plug-in " + string(ev.Kind)
+	switch {
+	case ev.Kind == EventConfig && ev.Err != nil:
+		text = "config.yaml refused"
+	case ev.Kind == EventConfig:
+		text = "config.yaml taken over"
+	}
+	s.log(level, text, attrs...)
 }
 
 // audit tells what was granted and refused that was not before, once the plug-ins are as now says.
