@@ -290,7 +290,7 @@ func (s *System) disabled(entry *config.Plugin) *Error {
 
 // fly opens the plug-in for those that wait.
 func (e *entry) fly(f *flight) {
-	ctx, cancel := context.WithTimeout(e.sys.changes, openWithin)
+	ctx, cancel := within(e.sys.changes, openWithin)
 	defer cancel()
 	err := errors.New("the goroutine that opened it was ended (runtime.Goexit) by foreign code")
 	defer func() {
@@ -309,6 +309,17 @@ func (e *entry) fly(f *flight) {
 
 // openWithin is how long a plug-in may take to be opened.
 const openWithin = 30 * time.Second
+
+// within is ctx for as long as something may take. What is ended then says how long that was.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, notWithin(limit))
+}
+
+// notWithin is the error of what was not done in that time, a context.DeadlineExceeded.
+type notWithin time.Duration
+
+func (n notWithin) Error() string        { return "not done within " + time.Duration(n).String() }
+func (n notWithin) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // openNow opens the plug-in, whose turn the caller has. What fails is its state.
 func (e *entry) openNow(ctx context.Context) error {
@@ -568,7 +579,7 @@ func (e *entry) health(ctx context.Context, l *live) *Error {
 	if name == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthWithin)
+	ctx, cancel := within(ctx, healthWithin)
 	defer cancel()
 	if _, err := l.Call(ctx, name, nil); err != nil && !errors.Is(err, loader.ErrPass) {
 		return &Error{Plugin: e.name, Step: StepHealth, Kind: ErrHealth, Found: "a failure of " + name + ", which its manifest names as health", Expected: "OK", Err: e.redacted(err)}

@@ -118,6 +118,7 @@ func (e *HookError) Error() string {
 var inConfig = strings.NewReplacer(
 	"It was started with the configuration that Open was given (WithConfig): correct", "It was started with the config of its entry in config.yaml: correct",
 	"It was started without a configuration: give it one where it needs one (WithConfig)", "It was started without a config: write one in its entry in config.yaml where it needs one",
+	"Give it more time, or look for what", "Look for what", // which has openWithin
 	"(isolate.WithGrace)", "(isolate.grace)", "(isolate.WithStopTimeout)", "(isolate.stop)", "loader.WithDataFolder", "data", "WithDataFolder with", "data with",
 	"the folder in the policy (sandbox.Policy.Write)", "the folder in the permits of each (permit.write)", "by itself (isolate.InWorker)", "by itself, without group",
 	"sandbox.Policy.Memory", "isolate.memory", "Policy.Memory", "isolate.memory", "Policy.Processes", "isolate.processes", "Policy.Files", "isolate.files", "Policy.CPU", "isolate.cpu",

@@ -427,7 +427,7 @@ func (s *System) change1(ctx context.Context, e *entry, next *spec, was *conditi
 			e.event(Event{Kind: EventState})
 		}
 		if next.required || s.limited(next) {
-			ctx, cancel := context.WithTimeout(ctx, openWithin)
+			ctx, cancel := within(ctx, openWithin)
 			defer cancel()
 			if err := e.openNow(ctx); err != nil {
 				return err
@@ -515,7 +515,7 @@ func (e *entry) keep(err *Error) *Error {
 
 // replace has a version take the place of the one that runs. The caller has the turn.
 func (s *System) replace(ctx context.Context, e *entry, old *live, next *spec) *Error {
-	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	ctx, cancel := within(ctx, openWithin)
 	defer cancel()
 	if !next.isolated && next.native() && !old.spec.found.same(next.found) {
 		if err := e.probe(ctx, next); err != nil {
