@@ -617,7 +617,11 @@ func (m *module) imports(status abi.Status, answers ...[]byte) {
 	}
 }
 
-// cancel has the calls' time end after so long, or after twice as long each time that the machine did not get to begin the call before.
+// settled is after what time a function that was called is surely in its own work.
+const settled = 100 * time.Millisecond
+
+// cancel has the calls' time end after so long, or after twice as long each time that the machine did not get to begin the call before. What was cancelled then, as it should, may not have
+// been in the function's work yet, but on the way there, in an interpreter or a program: it is cancelled once more when it is settled.
 func (m *module) cancel(after time.Duration) {
 	for name, why := range m.Without {
 		if why == untilCancelled {
@@ -643,6 +647,9 @@ func (m *module) cancel(after time.Duration) {
 				gone = ended || errors.Is(err, loader.ErrCrash)
 				if !entered(err) {
 					after *= 2
+				} else if after < settled && late <= soon && errors.Is(err, loader.ErrCancelled) {
+					after = settled
+					continue
 				}
 				if !t.take(late, entered(err), ended, &m.again) {
 					continue

@@ -51,6 +51,8 @@ func TestScriptFindings(t *testing.T) {
 			"input-empty error R17", "cancelled", "input-empty"},
 		"what takes no notice of being cancelled": {"name=s version=1 fn=f", "", "import time\ndef f(x):\n if len(x) > 1000: time.sleep(1000)\n return x",
 			"cancel-middle error R17", "it was ended 3s after it was cancelled", "cancel-middle"},
+		"what is cancelled at its beginning alone": {"name=s version=1 fn=f", "", "import time\ndef f(x):\n end = time.monotonic() + 0.05\n while time.monotonic() < end: pass\n if len(x) > 1000: time.sleep(1000)\n return x",
+			"cancel-middle error R17", "it was ended 3s after it was cancelled", "cancel-middle"},
 		"an error that nobody caught": {"name=s version=1 fn=f in=json", "export const f = (x) => x.name.first ?? ''", "def f(x): return x['name']",
 			"status warning R10", "nobody caught", "status"},
 		"a function that always fails": {"name=s version=1 fn=f", "export function f() { throw new Error('no') }", "def f(x): raise ValueError('no')",
@@ -81,7 +83,7 @@ func TestScriptFindings(t *testing.T) {
 				t.Parallel()
 				comment := map[string]string{".js": "//", ".py": "#"}[ext]
 				v := checkScript(t, ext, comment+" ferrule: "+c.header+"\n"+body+"\n", c.only)
-				assert.Equal(t, []string{c.want}, findings(v))
+				assert.Equal(t, []string{c.want}, findings(v), "%+v", v.Results)
 				for _, r := range v.Results {
 					for _, f := range r.Findings {
 						assert.Contains(t, f.Seen, c.seen)
