@@ -129,7 +129,8 @@ func (s *System) discover(ctx context.Context, conf *config.Config, before []*fo
 			continue
 		}
 		if err != nil {
-			return nil, &Error{Plugin: folder, Step: StepDiscover, Kind: ErrUnreadable, Found: "a folder that cannot be read", Expected: "one that can", Err: err}
+			return nil, &Error{Plugin: folder, Step: StepDiscover, Kind: ErrUnreadable, Found: "a folder that cannot be read", Expected: "one that can", Err: err,
+				Remedy: "Change its permissions, or take it out of folders"}
 		}
 		for _, e := range entries {
 			path := filepath.Join(folder, e.Name())

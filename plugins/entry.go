@@ -382,7 +382,7 @@ func (e *entry) fail(err *Error, again bool) *Error {
 
 // failure is event for what has failed. The caller has the turn.
 func (e *entry) failure(ev Event) {
-	if e.tried {
+	if e.tried || e.sys.closed.Load() { // what is closed ends what is being opened, which is no fault of its own
 		e.sys.tell(e.completed(ev), slog.LevelDebug)
 		return
 	}

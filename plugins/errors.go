@@ -120,9 +120,10 @@ var inConfig = strings.NewReplacer(
 	"It was started without a configuration: give it one where it needs one (WithConfig)", "It was started without a config: write one in its entry in config.yaml where it needs one",
 	"Give it more time, or look for what", "Look for what", // which has openWithin
 	"(isolate.WithGrace)", "(isolate.grace)", "(isolate.WithStopTimeout)", "(isolate.stop)", "loader.WithDataFolder", "data", "WithDataFolder with", "data with",
-	"the folder in the policy (sandbox.Policy.Write)", "the folder in the permits of each (permit.write)", "by itself (isolate.InWorker)", "by itself, without group",
-	"sandbox.Policy.Memory", "isolate.memory", "Policy.Memory", "isolate.memory", "Policy.Processes", "isolate.processes", "Policy.Files", "isolate.files", "Policy.CPU", "isolate.cpu",
-	"Policy.Read", "permit.read", "Policy.Write", "permit.write", "Policy.Connect", "permit.connect", "Policy.Listen", "permit.listen",
+	"the folder in the policy (sandbox.Policy.Write)", "the folder in the permits of each (permit.write)", "by itself (isolate.InWorker)", "by itself, without group", "(isolate.InWorker)", "(isolate: true)",
+	"sandbox.Policy.Memory", "isolate.memory", "Policy.Memory", "isolate.memory", "sandbox.Policy.Processes", "isolate.processes", "Policy.Processes", "isolate.processes", "sandbox.Policy.Files", "isolate.files", "Policy.Files", "isolate.files",
+	"sandbox.Policy.CPU", "isolate.cpu", "Policy.CPU", "isolate.cpu", "sandbox.Policy.Read", "permit.read", "Policy.Read", "permit.read", "sandbox.Policy.Write", "permit.write", "Policy.Write", "permit.write",
+	"sandbox.Policy.Connect", "permit.connect", "Policy.Connect", "permit.connect", "sandbox.Policy.Listen", "permit.listen", "Policy.Listen", "permit.listen",
 	"(sidecar.WithToken)", "(token-file)", "(sidecar.WithTLS)", "(tls)", "without sidecar.WithTLS", "without tls",
 	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)", "with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
 	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry",

@@ -342,7 +342,7 @@ func (c codec[T]) decode(by *attachment, data []byte) (v T, err error) {
 	if err = c.with.Unmarshal(data, &v); err != nil {
 		err = fmt.Errorf("a result that is no %T: it begins with %.40q: %w", v, data, err)
 		if by != nil {
-			err = by.wrong(err)
+			err = by.wrong(fmt.Errorf("plug-in %s: %s: %w", by.entry.name, by.point.name, err))
 		}
 	}
 	return v, err

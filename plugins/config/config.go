@@ -222,7 +222,7 @@ func Load(path string) (*Config, error) {
 func Read(path string) ([]byte, error) {
 	f, err := regular.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, unread(path, err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))

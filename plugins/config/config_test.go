@@ -136,6 +136,7 @@ func TestLoadMakesPathsAbsolute(t *testing.T) {
 func TestLoadOfNoFile(t *testing.T) {
 	_, err := config.Load(filepath.Join(t.TempDir(), "config.yaml"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, "config.yaml: found no file, expected the application's configuration. Make one there")
 	_, err = config.Load(t.TempDir())
 	require.Error(t, err)
 }

@@ -70,7 +70,7 @@ func (f *File) Save() error {
 	}
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
-		return err
+		return unsaved(f.path, err)
 	}
 	defer root.Close()
 	waiting, cancel := context.WithTimeout(context.Background(), patience)
@@ -85,7 +85,7 @@ func (f *File) Save() error {
 		if cause := new(fs.PathError); errors.As(err, &cause) {
 			err = &fs.PathError{Op: cause.Op, Path: filepath.Join(filepath.Dir(path), guard), Err: cause.Err}
 		}
-		return err
+		return unsaved(f.path, err)
 	}
 	if held != nil {
 		defer held.Release()
@@ -95,7 +95,7 @@ func (f *File) Save() error {
 		return err
 	}
 	if err := f.replace(path); err != nil {
-		return err
+		return unsaved(f.path, err)
 	}
 	f.disk = f.text
 	return nil

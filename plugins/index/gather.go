@@ -151,6 +151,9 @@ func ParseRevocation(text string) (Revocation, error) {
 		}
 	}
 	r := Revocation{Name: name, Why: why}
+	if _, err := semver.NewConstraint(rest); err == nil && strings.TrimSpace(rest) != "" { // and no reason
+		r.Versions, r.Why = strings.TrimSpace(rest), ""
+	}
 	return r, r.refused(text)
 }
 

@@ -138,6 +138,10 @@ func TestParseRevocation(t *testing.T) {
 		_, err := index.ParseRevocation(text)
 		kind(t, err, registry.ErrMalformed)
 	}
+	for _, text := range []string{"tax@1.0.0", "tax@1.0.0=", "tax@>=1, <2", digest} {
+		_, err := index.ParseRevocation(text)
+		assert.ErrorContains(t, err, "does not say why", text)
+	}
 	k, err := index.ParseRevokedKey("0123456789abcdef=lost = gone")
 	require.NoError(t, err)
 	assert.Equal(t, index.RevokedKey{ID: "0123456789ABCDEF", Why: "lost = gone"}, k)
