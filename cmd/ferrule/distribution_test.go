@@ -358,6 +358,11 @@ func TestUpdateVerb(t *testing.T) {
 		{"", "=1.0.1", "update plugin_aaaa"}, {"rollback plugin_aaaa", "=1.0.1", "update --unpin plugin_aaaa"}, {"", "=1.0.0", "update --allow-downgrade plugin_aaaa"},
 	} {
 		if c.before != "" {
+			locked := m.text("ferrule.lock")
+			_, stderr = m.does(exitFailed, c.before)
+			assert.Contains(t, stderr, "found version 1.0.0, to go back to, expected =1.0.1, as config.yaml says. Write a range that has it in config.yaml first")
+			assert.Equal(t, locked, m.text("ferrule.lock"))
+			m.configure(marketConfig)
 			m.does(exitOK, c.before)
 		}
 		m.configure(strings.ReplaceAll(marketConfig, "version: ^1", "version: "+c.in))

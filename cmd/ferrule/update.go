@@ -209,7 +209,8 @@ func rollbackVerb(a *app) *cobra.Command {
 		Long: `Go back in ferrule.lock to the versions that plug-ins had before their last change on this machine, and pin them: an update leaves
 them as they are (ferrule update --unpin NAME). The store has their files still, so no server is needed, unless ferrule gc has
 deleted them since. A version that was revoked is a warning, for which the registry's index is asked afterwards; where its file has to be
-fetched, it is an error. It goes back by one version: what was rolled back has none before, which is an error. Plug-ins that would not fit with the others then are an error, and nothing changes.
+fetched, it is an error. It goes back by one version: what was rolled back has none before, which is an error. Plug-ins that would not fit with the others then, or are
+out of the range of versions that config.yaml has for them, are an error, and nothing changes.
 ` + changesHelp,
 		Example: `  ferrule rollback tax
   ferrule rollback --config /etc/shop/config.yaml tax audit`,

@@ -68,6 +68,10 @@ func Configured(c *config.Config, openers ...Opener) (Options, error) {
 	}
 	o.Granted = func(plugin, _ string, ask Ask) bool { return Grants(c, plugin, ask) }
 	o.HowToGrant = HowToGrant(c)
+	o.Ranges = map[string]string{}
+	for _, w := range Wants(c, nil) {
+		o.Ranges[w.Name] = w.Range
+	}
 	return o, nil
 }
 

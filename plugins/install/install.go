@@ -63,6 +63,9 @@ type Options struct {
 	// like to have, one call at a time, from several goroutines. nil: nothing is asked.
 	Granted func(plugin, version string, ask Ask) bool
 
+	// Ranges are those of the versions that somebody wants, as Configured has them of a config.yaml, by plug-in: Rollback takes no version back that is not in them. A plug-in without one may have any.
+	Ranges map[string]string
+
 	// HowToGrant says what to write where, for what a plug-in asks for and was not granted, as a sentence: see HowToGrant. nil: a sentence that names no file.
 	HowToGrant func(plugin string, lacks []Ask) string
 

@@ -224,7 +224,7 @@ func (s *session) acceptable(c *candidate, e *lock.Entry, o UpdateOptions) error
 
 func downgrade(name, version, locked, source string) error {
 	return &registry.Error{Plugin: name, Version: version, Source: source, Kind: registry.ErrDowngrade, Found: version, Expected: locked + " or newer, which is in the lock",
-		Remedy: "If the older one is meant: ferrule update --allow-downgrade " + name + ", or ferrule rollback " + name}
+		Remedy: "If the older one is meant: the same command with --allow-downgrade, or ferrule rollback " + name}
 }
 
 // news is what a release asks for that the locked one did not.
@@ -441,6 +441,9 @@ func (s *session) rollback(ctx context.Context, names []string) (changes []Chang
 		case prior == nil || prior.Version == e.Version && sameBytes(prior, e):
 			none.Found = "no version before " + e.Version
 			return nil, none
+		case !fits(prior.Version, s.Ranges[name]): // the application would refuse it, and with it each later change of config.yaml
+			return nil, &registry.Error{Plugin: name, Version: prior.Version, Path: s.Lock, Kind: registry.ErrConflict, Found: "version " + prior.Version + ", to go back to",
+				Expected: s.Ranges[name] + ", as config.yaml says", Remedy: "Write a range that has it in config.yaml first: plugins: version"}
 		}
 		pinned := *prior
 		pinned.Pinned = true

@@ -153,7 +153,11 @@ func TestRollback(t *testing.T) {
 	_, n, err := p.installer().GC(t.Context(), 0)
 	require.NoError(t, err)
 	assert.Zero(t, n)
-	changes, err := p.installer().Rollback(t.Context(), "dist_bbbb", "dist_aaaa")
+	_, err = p.installer(func(o *install.Options) { o.Ranges = map[string]string{"dist_aaaa": "^2"} }).Rollback(t.Context(), "dist_bbbb", "dist_aaaa")
+	require.ErrorIs(t, err, registry.ErrConflict)
+	assert.Contains(t, err.Error(), "expected ^2, as config.yaml says")
+	assert.Equal(t, after, p.plugins())
+	changes, err := p.installer(func(o *install.Options) { o.Ranges = map[string]string{"dist_aaaa": ">=1", "dist_bbbb": ""} }).Rollback(t.Context(), "dist_bbbb", "dist_aaaa")
 	require.NoError(t, err)
 	assert.Equal(t, []install.Change{{Name: "dist_aaaa", From: "2.0.0", To: "1.0.0"}, {Name: "dist_bbbb", From: "2.0.0", To: "1.0.0"}}, changes)
 	for _, e := range before {
