@@ -44,7 +44,7 @@ bare: ## The first results without a compiler, in a bare Debian that is made for
 	@sh internal/first/bare.sh
 
 .PHONY: fresh
-fresh: ## README's two commands in a clone, in a Debian that has Go, a C compiler and make alone: as root, in half an hour; COMMANDS='make demo' are others
+fresh: ## README's two commands in a clone, in a Debian that has Go, a C compiler and make alone: as root, in some seven minutes; COMMANDS='make demo' are others
 	$(NEED_GO)
 	@sh internal/first/fresh.sh
 
