@@ -73,6 +73,12 @@ func (sp *spec) program() bool {
 // native reports whether it is native code.
 func (sp *spec) native() bool { return sp.engine == nil && sp.found.builtin == nil }
 
+// hangs reports whether what was opened in this process runs on in it after nobody waits for it any longer: each try more would leave a thread more.
+func (sp *spec) hangs(err *Error) bool {
+	_, late := errors.AsType[notWithin](err)
+	return late && err.Step == StepStart && sp.engine == nil && !sp.apart()
+}
+
 // live is a version that runs.
 type live struct {
 	*loader.Plugin
@@ -356,7 +362,11 @@ func (e *entry) openNow(ctx context.Context) error {
 	}
 	l, err := e.open(ctx, sp, nil, nil)
 	if err != nil {
-		return e.fail(err, true)
+		hangs := sp.hangs(err)
+		if hangs {
+			err.Remedy = "It is not tried again before its file or its settings have changed, since it still hangs in this process"
+		}
+		return e.fail(err, !hangs)
 	}
 	e.mu.Lock()
 	e.take1(l)

@@ -2,6 +2,8 @@ package plugins_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +41,38 @@ func TestNotWithin(t *testing.T) {
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 				assert.ErrorContains(t, err, c.text)
 				assert.NotContains(t, err.Error(), "more time")
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
+
+// TestHangsInThisProcess: a start that hangs in the application's own process is not tried again, as each try would leave a thread there; one that fails is.
+func TestHangsInThisProcess(t *testing.T) {
+	for name, want := range map[string]int{"hangs": 1, "fails": 3} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var starts atomic.Int32
+				sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Builtin(&builtin.Plugin{Name: "slow", Version: "1.0.0",
+					Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}},
+					Start: func(context.Context, []byte) (any, error) {
+						if starts.Add(1); name == "hangs" {
+							time.Sleep(time.Hour)
+						}
+						return nil, context.DeadlineExceeded // its own
+					}}))
+				defer sys.Close()
+				require.NoError(t, sys.Start(t.Context()))
+				f, err := sys.Func("slow", "f")
+				require.NoError(t, err)
+				_, err = f.Call(t.Context(), nil)
+				require.Error(t, err)
+				assert.Equal(t, name == "hangs", strings.Contains(err.Error(), "It is not tried again before its file or its settings have changed"), err.Error())
+				time.Sleep(4 * time.Second) // after 1 s and after 2 s more
+				assert.EqualValues(t, want, starts.Load())
+				p, _ := sys.Plugin("slow")
+				assert.Equal(t, plugins.StateFailed, p.State)
+				assert.Equal(t, name == "hangs", p.RetryAt.IsZero())
 				time.Sleep(2 * time.Hour)
 			})
 		})
