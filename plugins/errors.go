@@ -115,21 +115,27 @@ func (e *HookError) Error() string {
 }
 
 // inConfig has package loader's words for options of Go in those of config.yaml.
-var inConfig = strings.NewReplacer(
+var inConfig = strings.NewReplacer(append(policyInConfig(),
 	"It was started with the configuration that Open was given (WithConfig): correct", "It was started with the config of its entry in config.yaml: correct",
 	"It was started without a configuration: give it one where it needs one (WithConfig)", "It was started without a config: write one in its entry in config.yaml where it needs one",
-	"Give it more time, or look for what", "Look for what", // which has openWithin
+	"Give it more time, or look for what", "Look for what", // no key says how long a plug-in may take to start
 	"(isolate.WithGrace)", "(isolate.grace)", "(isolate.WithStopTimeout)", "(isolate.stop)", "loader.WithDataFolder", "data", "WithDataFolder with", "data with",
 	"the folder in the policy (sandbox.Policy.Write)", "the folder in the permits of each (permit.write)", "by itself (isolate.InWorker)", "by itself, without group", "(isolate.InWorker)", "(isolate: true)",
-	"sandbox.Policy.Memory", "isolate.memory", "Policy.Memory", "isolate.memory", "sandbox.Policy.Processes", "isolate.processes", "Policy.Processes", "isolate.processes", "sandbox.Policy.Files", "isolate.files", "Policy.Files", "isolate.files",
-	"sandbox.Policy.CPU", "isolate.cpu", "Policy.CPU", "isolate.cpu", "sandbox.Policy.Read", "permit.read", "Policy.Read", "permit.read", "sandbox.Policy.Write", "permit.write", "Policy.Write", "permit.write",
-	"sandbox.Policy.Connect", "permit.connect", "Policy.Connect", "permit.connect", "sandbox.Policy.Listen", "permit.listen", "Policy.Listen", "permit.listen",
 	"(sidecar.WithToken)", "(token-file)", "(sidecar.WithTLS)", "(tls)", "without sidecar.WithTLS", "without tls",
 	"(WithTLS; in config.yaml: ca)", "(ca)", "(web.WithTLS; in config.yaml: ca)", "(ca)", "with web.WithToken", "by token-file", "a token is for web.WithToken", "a token is for token-file",
 	"with sidecar.WithInterpreter", "by interpreter in its entry", "open it with sidecar.Program()", "name it by program in its entry",
 	"Open it without sidecar.Program()", "Take program out of its entry, and have folders name the one in which it is", " (sidecar.WithStartTimeout)", "",
 	" (sidecar.WithStopTimeout)", "", " (sidecar.WithGrace)", "", " (sidecar.WithMaxMessage)", "",
-	" (sandbox.Policy)", " (permit, isolate.memory)", "Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")
+	" (sandbox.Policy)", " (permit, isolate.memory)", "Policy.BestEffort", "isolate.sandbox: best-effort", "(Func.WithTimeout)", "(the limit of config.yaml, or the point's)")...)
+
+// policyInConfig has the fields of a sandbox.Policy by their keys, with the package's name before them and without.
+func policyInConfig() (words []string) {
+	for field, key := range map[string]string{"Memory": "isolate.memory", "CPU": "isolate.cpu", "Processes": "isolate.processes", "Files": "isolate.files",
+		"Read": "permit.read", "Write": "permit.write", "Connect": "permit.connect", "Listen": "permit.listen"} {
+		words = append(words, "sandbox.Policy."+field, key, "Policy."+field, key)
+	}
+	return words
+}
 
 // InConfig returns an *loader.OpenError in the words of config.yaml, where it names options of Go: for who shows the parts of an Error's cause. Another error is returned
 // as it is.

@@ -78,3 +78,27 @@ func TestHangsInThisProcess(t *testing.T) {
 		})
 	}
 }
+
+// TestOpenedAtAClose: what a close ends while it is being opened is no error of its own in the log.
+func TestOpenedAtAClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		sys := plugins.New("app", "1.0.0", log.logger(), plugins.Builtin(&builtin.Plugin{Name: "slow", Version: "1.0.0",
+			Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}},
+			Start: func(context.Context, []byte) (any, error) { time.Sleep(20 * time.Second); return nil, nil }}))
+		require.NoError(t, sys.Start(t.Context()))
+		f, err := sys.Func("slow", "f")
+		require.NoError(t, err)
+		failed := make(chan error, 1)
+		go func() {
+			_, err := f.Call(t.Context(), nil)
+			failed <- err
+		}()
+		time.Sleep(time.Second)
+		require.NoError(t, sys.Close())
+		require.Error(t, <-failed)
+		time.Sleep(time.Minute)
+		assert.Empty(t, log.with("level=ERROR"))
+		assert.NotEmpty(t, log.with("level=DEBUG", "state=failed"))
+	})
+}
