@@ -244,8 +244,27 @@ func TestKilledBecauseOfAnother(t *testing.T) {
 	assert.Contains(t, crash(t, <-beside).Reason, "another call did not end in time")
 }
 
+// openToDamage opens a plug-in that damages its worker without ending it. The worker may notice at any time, at Close too,
+// which then says that it crashed; it is gone after that in any case.
+func openToDamage(t *testing.T, name string, opts ...loader.Option) *loader.Plugin {
+	t.Helper()
+	p, err := loader.Open(fixture.C(t, name), opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		isolation, ok := p.Isolation()
+		assert.True(t, ok)
+		if err := p.Close(); err != nil {
+			assert.Equal(t, "ferrule_stop", crash(t, err).Func)
+		}
+		if isolation.PID != 0 {
+			assertGone(t, strconv.Itoa(isolation.PID))
+		}
+	})
+	return p
+}
+
 func TestFaultCloseFDs(t *testing.T) {
-	p := open(t, fixture.C(t, "fault_close_fds"), isolate.InWorker())
+	p := openToDamage(t, "fault_close_fds", isolate.InWorker())
 	for range 3 {
 		_, err := p.Call(ctx, "fault", nil) // it may get out before the worker notices
 		if err != nil {
@@ -309,7 +328,7 @@ func TestFaultSharedGarbage(t *testing.T) {
 }
 
 func TestFaultSharedNoise(t *testing.T) {
-	p := open(t, fixture.C(t, "fault_shared_noise"), isolate.InWorker(isolate.WithGrace(100*time.Millisecond)), loader.WithLogger(quiet))
+	p := openToDamage(t, "fault_shared_noise", isolate.InWorker(isolate.WithGrace(100*time.Millisecond)), loader.WithLogger(quiet))
 	for range 3 {
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		_, err := p.Call(soon, "fault", nil)
