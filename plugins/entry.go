@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,8 +77,11 @@ func (sp *spec) native() bool { return sp.engine == nil && sp.found.builtin == n
 // hangs reports whether what was opened in this process runs on in it after nobody waits for it any longer: each try more would leave a thread more.
 func (sp *spec) hangs(err *Error) bool {
 	_, late := errors.AsType[notWithin](err)
-	return late && err.Step == StepStart && sp.engine == nil && !sp.apart()
+	return late && err.Step == StepStart && !sp.ends()
 }
+
+// ends reports whether what is being opened ends with its context, whatever it does.
+func (sp *spec) ends() bool { return sp.engine != nil || sp.apart() }
 
 // live is a version that runs.
 type live struct {
@@ -109,10 +113,11 @@ type entry struct {
 	retryAt  time.Time
 	attempts int // how often opening has failed in a row
 	live     *live
-	flight   *flight                // who waits for the plug-in to be opened
-	attached map[string]*attachment // by its key
-	attempt  int                    // of its worker, that is known
-	layers   []string               // what shuts its workers in, as the first one has said; nil before there was one
+	flight   *flight                 // who waits for the plug-in to be opened
+	opening  context.CancelCauseFunc // ends the try to open it that goes on; nil where none does, and where a change opens it
+	attached map[string]*attachment  // by its key
+	attempt  int                     // of its worker, that is known
+	layers   []string                // what shuts its workers in, as the first one has said; nil before there was one
 	replaced int
 	restarts int
 	drains   int     // versions that were detached, and are not closed
@@ -255,7 +260,7 @@ func (e *entry) runFor(ctx context.Context, by string) error {
 		}
 		select {
 		case <-f.done:
-			if f.err != nil {
+			if f.err != nil && !errors.Is(f.err, errOutdated) {
 				return f.err
 			}
 		case <-ctx.Done():
@@ -310,7 +315,43 @@ func (e *entry) fly(f *flight) {
 		return
 	}
 	defer e.give()
+	ctx, done := e.endable(ctx)
+	defer done()
 	err = e.openNow(ctx)
+}
+
+// errOutdated ends a try to open a plug-in that is to become another one meanwhile. It is nobody's failure.
+var errOutdated = errors.New("the plug-in is to become another one")
+
+// endable is ctx for a try to open the plug-in, whose turn the caller has, that outdate may end.
+func (e *entry) endable(ctx context.Context) (_ context.Context, done func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	e.mu.Lock()
+	e.opening = end
+	e.mu.Unlock()
+	return ctx, func() {
+		e.mu.Lock()
+		e.opening = nil
+		e.mu.Unlock()
+		end(nil)
+	}
+}
+
+// outdate ends the try to open the plug-in that goes on, so that who is about to change it need not wait for one that hangs. It reports whether there is one that
+// may go on, as the plug-in is to be what it is already. What does not end is waited for, and so is what others share a worker with, which would end, too.
+func (e *entry) outdate(next *spec) (same bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.opening == nil {
+		return false
+	}
+	if e.spec.same(next) && bytes.Equal(e.spec.settings, next.settings) {
+		return true
+	}
+	if e.spec.ends() && e.spec.group == "" {
+		e.opening(errOutdated)
+	}
+	return false
 }
 
 // openWithin is how long a plug-in may take to be opened.
@@ -338,7 +379,6 @@ func (e *entry) openNow(ctx context.Context) error {
 		e.mu.Unlock()
 		return err
 	}
-	sp := e.spec
 	if e.flight == nil { // it is opened by a change: those who come meanwhile wait for that
 		f := &flight{done: make(chan struct{})}
 		e.flight = f
@@ -350,18 +390,32 @@ func (e *entry) openNow(ctx context.Context) error {
 		}()
 	}
 	e.mu.Unlock()
+	return e.try(ctx)
+}
+
+// try opens the plug-in, whose turn the caller has. It stays what it is until it runs or has failed.
+func (e *entry) try(ctx context.Context) error {
+	e.mu.Lock()
+	sp := e.spec
+	e.mu.Unlock()
 	for _, need := range sp.needs {
 		other := e.sys.entry(need)
 		if other == nil {
 			continue
 		}
 		if err := other.runFor(ctx, e.name); err != nil {
+			if context.Cause(ctx) == errOutdated {
+				return errOutdated
+			}
 			return e.fail(&Error{Plugin: e.name, Step: StepResolve, Kind: ErrDependency, Found: "a requirement that does not run", Expected: need + ", running", Err: err,
 				Remedy: "Mend " + need}, true)
 		}
 	}
 	l, err := e.open(ctx, sp, nil, nil)
 	if err != nil {
+		if context.Cause(ctx) == errOutdated {
+			return errOutdated
+		}
 		hangs := sp.hangs(err)
 		if hangs {
 			err.Remedy = "It is not tried again before its file or its settings have changed, since it still hangs in this process"
@@ -415,26 +469,50 @@ func (e *entry) stopRetry() {
 	}
 }
 
-// again tries to open a plug-in that has failed.
+// again tries to open a plug-in that has failed. It has failed until it runs: no call waits for that.
 func (e *entry) again() {
-	e.mu.Lock()
-	if e.state != StateFailed || e.spec.err != nil || e.sys.closed.Load() || e.forgotten {
-		e.mu.Unlock()
+	if !e.due() {
 		return
 	}
-	e.mu.Unlock()
 	e.sys.mend()
-	e.mu.Lock()
-	if e.state != StateFailed || e.spec.err != nil || e.sys.closed.Load() || e.forgotten { // something was done about it meanwhile
-		e.mu.Unlock()
+	ctx, cancel := within(e.sys.changes, openWithin)
+	defer cancel()
+	if e.take(ctx) != nil {
+		e.later()
 		return
 	}
-	e.state, e.err, e.retryAt = StateReady, nil, time.Time{}
-	e.mu.Unlock()
-	e.event(Event{Kind: EventState})
-	if e.run(e.sys.life) == nil {
+	defer e.give()
+	if !e.due() { // something was done about it meanwhile
+		return
+	}
+	ctx, done := e.endable(ctx)
+	defer done()
+	err := errOutdated // also where foreign code ends this goroutine
+	defer func() {
+		if err == errOutdated {
+			e.later() // in case that no change comes of it
+		}
+	}()
+	if err = e.try(ctx); err == nil {
 		e.sys.relay(e)
 	}
+}
+
+// later has a plug-in that could not be tried again, as something else was done with it, be tried soon, where it has failed by then.
+func (e *entry) later() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state == StateFailed && e.spec.err == nil {
+		e.retryAt = time.Now().Add(time.Second)
+		e.setRetry()
+	}
+}
+
+// due reports whether a plug-in that has failed is to be tried again now.
+func (e *entry) due() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state == StateFailed && e.spec.err == nil && !e.retryAt.IsZero() && !e.retryAt.After(time.Now()) && !e.sys.closed.Load() && !e.forgotten
 }
 
 // take1 has a version take the place of the one before, if there is one; e.mu is held.

@@ -365,6 +365,9 @@ func (s *System) adopt(ctx context.Context, before, now *plan) (failed []error) 
 // change1 has one plug-in become as next says. On failure it is as it was. was, if there is one, is of a change that is taken back where any plug-in fails in it,
 // and is told what the plug-in was before: why one fails is said in the refusal of config.yaml then, and its own line is for who debugs.
 func (s *System) change1(ctx context.Context, e *entry, next *spec, was *condition) error {
+	if e.outdate(next) {
+		return nil
+	}
 	if err := e.take(ctx); err != nil {
 		return err
 	}

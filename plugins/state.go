@@ -28,7 +28,7 @@ type Plugin struct {
 	Enabled     bool      // somebody wants it
 	Required    bool      // Start fails without it
 	Err         error     // an *Error: why it failed, is suspended or disabled, or why a newer version did not take its place; nil where all is well
-	RetryAt     time.Time // when it is tried again; zero where it is not
+	RetryAt     time.Time // when it is tried again, and past while it is; zero where it is not
 	Source      string    // the path of its file; "compiled in" of one in Go
 	Isolated    bool      // it runs in a worker process
 	Sidecar     bool      // it is a program of its own, or what answers at a URL

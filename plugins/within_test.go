@@ -102,3 +102,46 @@ func TestOpenedAtAClose(t *testing.T) {
 		assert.NotEmpty(t, log.with("level=DEBUG", "state=failed"))
 	})
 }
+
+// TestFailedWhileTried: what has failed and is tried again has failed until it runs. Neither its calls nor another edit of config.yaml wait for that.
+func TestFailedWhileTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var starts atomic.Int32
+		path, write := written(t, "plugins: [late]")
+		sys := plugins.New("app", "1.0.0", plugins.Logger(quiet()), plugins.Config(path), plugins.Builtin(simple("welcome", "1.0.0", nil)),
+			plugins.Builtin(&builtin.Plugin{Name: "late", Version: "1.0.0",
+				Funcs: []builtin.Function{{Name: "f", Call: func(context.Context, []byte) ([]byte, error) { return nil, nil }}},
+				Start: func(context.Context, []byte) (any, error) {
+					if starts.Add(1) == 1 {
+						return nil, failure("no disk")
+					}
+					time.Sleep(20 * time.Second)
+					return nil, nil
+				}}))
+		defer sys.Close()
+		require.NoError(t, sys.Start(t.Context()))
+		f, err := sys.Func("late", "f")
+		require.NoError(t, err)
+		_, err = f.Call(t.Context(), nil)
+		require.ErrorContains(t, err, "no disk")
+
+		time.Sleep(5 * time.Second)
+		require.EqualValues(t, 2, starts.Load())
+		began := time.Now()
+		_, err = f.Call(t.Context(), nil)
+		require.ErrorContains(t, err, "no disk")
+		p, _ := sys.Plugin("late")
+		assert.Equal(t, plugins.StateFailed, p.State)
+		require.ErrorContains(t, p.Err, "no disk")
+		assert.True(t, p.RetryAt.Before(began), "it is tried")
+		write("plugins: [late, welcome]")
+		require.NoError(t, sys.Reload(t.Context()))
+		assert.Equal(t, "late failed, welcome ready", settled(sys))
+		assert.Equal(t, began, time.Now(), "nothing has waited")
+
+		time.Sleep(20 * time.Second)
+		_, err = f.Call(t.Context(), nil)
+		require.NoError(t, err)
+		assert.EqualValues(t, 2, starts.Load())
+	})
+}

@@ -50,7 +50,7 @@ type Plugin struct {
 	Worker   int           `json:"worker,omitempty"`     // the process id of its worker; 0 where there is none at the moment
 	Memory   int64         `json:"memory,omitempty"`     // the worker's resident memory in bytes, which is the group's in a group; 0 where that is not known, and in-process
 	Error    string        `json:"error,omitempty"`      // why it failed or is suspended, or why a newer version did not take its place
-	RetryAt  time.Time     `json:"retry_at,omitzero"`    // when it is tried again; zero where it is not
+	RetryAt  time.Time     `json:"retry_at,omitzero"`    // when it is tried again, and past while it is; zero where it is not
 	LeftOut  time.Duration `json:"left_out_ns,omitzero"` // the longest that one of its hooks is left out from now; 0 where none is
 }
 
