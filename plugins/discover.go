@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -125,12 +126,12 @@ func (s *System) discover(ctx context.Context, conf *config.Config, before []*fo
 		}
 		seen[folder] = true
 		entries, err := os.ReadDir(folder)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, &Error{Plugin: folder, Step: StepDiscover, Kind: ErrUnreadable, Found: "a folder that cannot be read", Expected: "one that can", Err: err,
-				Remedy: "Change its permissions, or take it out of folders"}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a warning says so; what was there before may be there still, and stays
+			for _, path := range slices.Sorted(maps.Keys(known)) {
+				if filepath.Dir(path) == folder && known[path].sidecar == nil {
+					all = append(all, &found{path: path, precedence: 1 + i})
+				}
+			}
 		}
 		for _, e := range entries {
 			path := filepath.Join(folder, e.Name())
@@ -208,6 +209,9 @@ func (s *System) read(f, before *found) {
 	}
 	info, err := os.Stat(f.path)
 	if err != nil {
+		if to, e := os.Readlink(f.path); e == nil && errors.Is(err, fs.ErrNotExist) {
+			err = &danglingError{f.path, to}
+		}
 		f.err = err
 		return
 	}
@@ -241,6 +245,13 @@ func (s *System) read(f, before *found) {
 		f.parts = partsOf(f.path)
 	}
 	f.engine = s.engineFor(f)
+}
+
+// danglingError is the error of a symbolic link to what is not there: somebody has put it into a folder, other than a file that is gone.
+type danglingError struct{ path, to string }
+
+func (e *danglingError) Error() string {
+	return "found " + e.path + ", a symbolic link to " + e.to + ", which is not there"
 }
 
 // stamp notes what the file was when it was read.
@@ -290,7 +301,9 @@ func (f *found) unreadable() *Error {
 	}
 	e := &Error{Plugin: f.name(), Step: StepDiscover, Kind: ErrUnreadable, Err: f.err}
 	var open *loader.OpenError
-	if !errors.As(f.err, &open) {
+	if link, ok := f.err.(*danglingError); ok {
+		e.Found, e.Expected, e.Err, e.Remedy = strings.TrimPrefix(link.Error(), "found "), "a library", nil, "Correct or remove the link"
+	} else if !errors.As(f.err, &open) {
 		e.Found, e.Expected = "no file that can be read", "a library"
 	}
 	return e
@@ -306,6 +319,13 @@ func (s *System) missing(name string, conf *config.Config, all []*found, program
 		}
 	}
 	where := "no folder is named"
+	var unread []string
+	for i, folder := range folders {
+		if err := folderError(folder); err != nil {
+			unread = append(unread, folder)
+			folders[i] += ", which cannot be read"
+		}
+	}
 	if len(folders) > 0 {
 		where = "in " + strings.Join(folders, ", ")
 	}
@@ -318,6 +338,9 @@ func (s *System) missing(name string, conf *config.Config, all []*found, program
 		}
 		remedy += ", or have the application install it: plugins.Download; by hand: ferrule install"
 	}
+	if len(unread) > 0 && !here {
+		remedy = "Look into " + strings.Join(unread, ", ") + ", which this process cannot"
+	}
 	for _, path := range programs() {
 		if stem(path) == name || filepath.Base(path) == name {
 			here, remedy = true, "There is a program "+path+", which is not run because it lies there. Where it is this plug-in, write its entry so: "+config.ProgramEntry(name, path)
@@ -329,6 +352,24 @@ func (s *System) missing(name string, conf *config.Config, all []*found, program
 	}
 	return &Error{Plugin: name, Step: StepDiscover, Kind: ErrNotFound, Found: fmt.Sprintf("no plug-in of this name (%s; %s)", where, sentence.Count(len(names), "other")),
 		Expected: expected, Remedy: remedy, Unsure: s.surveying}, here
+}
+
+// folderError is why it cannot be said what is in a folder; nil where it can, or where there is none.
+func folderError(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s: found a file, expected a folder", path)
+	}
+	if err == nil {
+		var folder *os.File
+		if folder, err = os.Open(path); err == nil {
+			_ = folder.Close()
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // programsIn are the programs and the scripts that lie in folders of plug-ins, by their paths, but for those that entries name. Which plug-in one is it says when it runs, and nothing is run because it lies

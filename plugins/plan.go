@@ -332,6 +332,8 @@ func (s *System) warnings(p *plan) {
 		if !exists(folder) {
 			warn("folder "+folder, "a folder of plug-ins is not there",
 				"Make it, or name another one: plugins.Folder, or folders: in "+s.configName(), slog.String("folder", folder))
+		} else if err := folderError(folder); err != nil {
+			warn("unread "+folder, "a folder of plug-ins cannot be read: what is in it is not known", "Change its permissions, or take it out of folders", slog.String("folder", folder), slog.Any("err", err))
 		}
 	}
 	for _, path := range s.programsIn(p.conf) {

@@ -126,7 +126,7 @@ func (w *watcher) add(s *System, p *plan) (more bool, err error) {
 			switch {
 			case err == nil:
 				fresh = fresh || !slices.Contains(known, folder)
-			case errors.Is(err, fs.ErrNotExist):
+			case errors.Is(err, fs.ErrNotExist), folderError(folder) != nil: // the folder above it is watched
 			case names[""]:
 				return false, fmt.Errorf("watching %s for changes: %w", folder, err)
 			case w.watched[folder] == nil:
@@ -249,6 +249,9 @@ func (s *System) denied() bool {
 		plans = append(plans, refused.plan)
 	}
 	for _, p := range plans {
+		if p != nil && slices.ContainsFunc(s.foldersOf(p.conf), func(folder string) bool { return errors.Is(folderError(folder), fs.ErrPermission) }) {
+			return true
+		}
 		if p != nil && slices.ContainsFunc(p.found, func(f *found) bool { return errors.Is(f.err, fs.ErrPermission) }) {
 			return true
 		}

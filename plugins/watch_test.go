@@ -394,3 +394,61 @@ func TestSetBackWhileDraining(t *testing.T) {
 	close(stops)
 	becomes(t, sys, "late", plugins.StateStarted)
 }
+
+// TestFolderUnread: a folder that cannot be read keeps neither the system from starting, nor what runs from it from running. Its like is a symbolic link that leads nowhere.
+func TestFolderUnread(t *testing.T) {
+	root := t.TempDir()
+	good, bad, aside := filepath.Join(root, "good"), filepath.Join(root, "bad"), filepath.Join(root, "aside")
+	require.NoError(t, os.Mkdir(good, 0o755))
+	variant(t, "system", filepath.Join(good, "plugin_good"+fixture.Ext()), "aaaa", "good")
+	spoil := func(folder string) {
+		if err := os.Symlink(folder, folder); err != nil { // a link to itself
+			t.Skip("no symbolic links: ", err)
+		}
+	}
+	spoil(bad)
+	dangling := filepath.Join(good, "plugin_link"+fixture.Ext())
+	require.NoError(t, os.Symlink(filepath.Join(root, "nowhere"), dangling))
+
+	path, _ := written(t, "folders: ["+good+", "+bad+"]\nplugins: [plugin_good, plugin_late, plugin_link]\n")
+	var log lines
+	sys := plugins.New("app", "1.0.0", log.logger(), plugins.Config(path), plugins.Watch())
+	defer func() { require.NoError(t, closed(sys)) }()
+	require.NoError(t, sys.Start(t.Context()))
+	assert.Equal(t, "plugin_good ready, plugin_late failed, plugin_link failed", settled(sys))
+	p, _ := sys.Plugin("plugin_late")
+	assert.ErrorContains(t, p.Err, bad+", which cannot be read; 1 other)")
+	assert.ErrorContains(t, p.Err, "Look into "+bad+", which this process cannot")
+	p, _ = sys.Plugin("plugin_link")
+	assert.ErrorContains(t, p.Err, "found "+dangling+", a symbolic link to "+filepath.Join(root, "nowhere")+", which is not there, expected a library. Correct or remove the link")
+	_ = sys.Reload(t.Context())
+	assert.Len(t, log.with("level=WARN", "a folder of plug-ins cannot be read", "folder="+bad), 1)
+	f, err := sys.Func("plugin_good", "answer")
+	require.NoError(t, err)
+	answer := func() {
+		t.Helper()
+		out, err := f.Call(t.Context(), nil)
+		require.NoError(t, err)
+		assert.Equal(t, "good", string(out))
+	}
+	answer()
+
+	require.NoError(t, os.Remove(bad))
+	require.NoError(t, os.Mkdir(bad, 0o755))
+	variant(t, "system", filepath.Join(bad, "plugin_late"+fixture.Ext()), "aaaa", "late")
+	variant(t, "system", filepath.Join(root, "nowhere"), "aaaa", "link")
+	becomes(t, sys, "plugin_late", plugins.StateReady)
+	becomes(t, sys, "plugin_link", plugins.StateReady)
+
+	require.NoError(t, os.Rename(good, aside))
+	spoil(good)
+	require.Eventually(t, func() bool { return len(log.with("a folder of plug-ins cannot be read", "folder="+good)) == 1 }, time.Minute, time.Millisecond)
+	require.Error(t, sys.Reload(t.Context()))
+	answer()
+	require.NoError(t, os.Remove(good))
+	require.NoError(t, os.Rename(aside, good))
+	require.Eventually(t, func() bool { p, _ := sys.Plugin("plugin_good"); return p.Err == nil }, time.Minute, time.Millisecond)
+	answer()
+	p, _ = sys.Plugin("plugin_good")
+	assert.Zero(t, p.Replaced)
+}

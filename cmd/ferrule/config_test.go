@@ -843,6 +843,30 @@ func TestDoctorNamesFiles(t *testing.T) {
 	}
 }
 
+// TestDoctorLinks: a link that leads nowhere is named, and neither it nor a folder that cannot be read keeps the rest from being looked at.
+func TestDoctorLinks(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "folders: [good, bad]\nplugins: [x, y]\n")
+	require.NoError(t, os.Mkdir(s.path("good"), 0o755))
+	for to, link := range map[string]string{"bad": "bad", "nowhere": "good/libx" + fixture.Ext(), "neither": "good/libz" + fixture.Ext()} {
+		if err := os.Symlink(to, s.path(link)); err != nil {
+			t.Skip("no symbolic links: ", err)
+		}
+	}
+	stdout, _, code := s.run("doctor")
+	assert.Equal(t, exitFailed, code)
+	for _, want := range []string{
+		"x: discover: not to be read as a plug-in\n  found     good/libx" + fixture.Ext() + ", a symbolic link to nowhere, which is not there\n  expected  a library\n  remedy    Correct or remove the link\n",
+		"found     no plug-in of this name (in good, bad, which cannot be read; 0 others)\n",
+		"remedy    Look into bad, which this process cannot\n",
+		"doubtful: bad\n  found     no folder that can be read: open ",
+		"doubtful: good/libz" + fixture.Ext() + "\n  found     a symbolic link to neither, which is not there\n",
+		"2 wrong, 2 doubtful.\n",
+	} {
+		assert.Contains(t, stdout, want)
+	}
+}
+
 // TestDoctorHooks: an order for a point whose plug-ins cannot be there is told from one for a point that nobody knows.
 func TestDoctorHooks(t *testing.T) {
 	t.Parallel()

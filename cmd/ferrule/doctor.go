@@ -376,6 +376,8 @@ func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			d.doubt(nil, folder, "the folder "+folder+", which this user may not read", "the folders of config.yaml", "Run this as the user of the application")
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			d.doubt(nil, folder, "no folder that can be read: "+err.Error(), "the folders of config.yaml", "Correct it, or take it out of folders")
 		case err != nil:
 			d.doubt(nil, folder, "no folder "+folder, "the folders of config.yaml", "Make it, or take it out of folders")
 		}
@@ -390,6 +392,9 @@ func (d *diagnosis) folders(ctx context.Context, o *plugins.Overview) {
 			var open *loader.OpenError
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
+				if to, err := os.Readlink(path); err == nil && !isSource(o, path) { // else the plug-in has failed
+					d.doubt(nil, path, "a symbolic link to "+to+", which is not there", "a library", "Correct or remove the link")
+				}
 			case errors.As(err, &open):
 				f := faultOf(&plugins.Error{Plugin: path, Step: plugins.StepDiscover, Err: err})
 				if !isSource(o, path) { // else the plug-in has failed
